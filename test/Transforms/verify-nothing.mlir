@@ -1,0 +1,6 @@
+// RUN: galvatron-opt --galvatron-verify-nothing %s | FileCheck %s
+
+// CHECK-LABEL: @example
+func.func @example() {
+  return
+}
