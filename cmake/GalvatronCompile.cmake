@@ -49,7 +49,7 @@ target_include_directories(galvatron_includes INTERFACE
 # One precompiled header for all MLIR code. It lists only foreign headers: a header of this tree
 # would put an absolute path into it and rebuild everything at each edit.
 if(GALVATRON_PCH)
-  file(WRITE ${CMAKE_BINARY_DIR}/cmake/Precompiled.cpp "// Carrier of the precompiled header.\n")
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/cmake/Precompiled.cpp CONTENT "// Carrier of the precompiled header.\n")
   add_library(galvatron_pch STATIC ${CMAKE_BINARY_DIR}/cmake/Precompiled.cpp)
   target_link_libraries(galvatron_pch PUBLIC galvatron_mlir galvatron_includes)
   target_precompile_headers(galvatron_pch PRIVATE
