@@ -15,14 +15,16 @@ if(GALVATRON_CCACHE)
     # Paths below the source tree reach the compiler relative to the build folder, so that another
     # worktree's or clone's first build is served from the cache, precompiled header included.
     set(launcher env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1
-                 CCACHE_SLOPPINESS=pch_defines,time_macros ${GALVATRON_CCACHE_PROGRAM})
+                 CCACHE_SLOPPINESS=pch_defines,time_macros CCACHE_PCH_EXTSUM=1
+                 ${GALVATRON_CCACHE_PROGRAM})
     set(CMAKE_C_COMPILER_LAUNCHER ${launcher})
     set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
   endif()
 endif()
 if(GALVATRON_PCH AND CMAKE_CXX_COMPILER_ID STREQUAL Clang)
-  # Without times in the header its bytes depend only on its content.
   add_compile_options("SHELL:-Xclang -fno-pch-timestamp")
+  # CMake's own spelling (-Xclang -include -Xclang <absolute path>) hides a path from ccache.
+  set(CMAKE_CXX_COMPILE_OPTIONS_USE_PCH -include-pch <PCH_FILE>)
 endif()
 
 # -fPIC by hand: CMake would give executables -fPIE, and a precompiled header fits only one of them.
@@ -46,13 +48,24 @@ add_library(galvatron_includes INTERFACE)
 target_include_directories(galvatron_includes INTERFACE
   ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/include ${CMAKE_BINARY_DIR} ${CMAKE_BINARY_DIR}/include)
 
+# galvatron_precompile(<target> <header>...): precompiles foreign headers for a target. clang writes
+# absolute paths into the result, so ccache is told to tell precompiled headers apart by the file
+# <result>.sum instead of by content; it changes with the compiler and the packages.
+function(galvatron_precompile target)
+  target_precompile_headers(${target} PRIVATE ${ARGN})
+  get_target_property(dir ${target} BINARY_DIR)
+  file(TIMESTAMP ${MLIR_CONFIG} mlir_time)
+  string(SHA256 sum "${CMAKE_CXX_COMPILER_VERSION};${LLVM_PACKAGE_VERSION};${mlir_time};${GALVATRON_TORCH_VERSION};${ARGN}")
+  file(CONFIGURE OUTPUT ${dir}/CMakeFiles/${target}.dir/cmake_pch.hxx.pch.sum CONTENT "${sum}\n")
+endfunction()
+
 # One precompiled header for all MLIR code. It lists only foreign headers: a header of this tree
 # would put an absolute path into it and rebuild everything at each edit.
 if(GALVATRON_PCH)
   file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/cmake/Precompiled.cpp CONTENT "// Carrier of the precompiled header.\n")
   add_library(galvatron_pch STATIC ${CMAKE_BINARY_DIR}/cmake/Precompiled.cpp)
   target_link_libraries(galvatron_pch PUBLIC galvatron_mlir galvatron_includes)
-  target_precompile_headers(galvatron_pch PRIVATE
+  galvatron_precompile(galvatron_pch
     <mlir/Dialect/Arith/IR/Arith.h>
     <mlir/Dialect/Func/IR/FuncOps.h>
     <mlir/Dialect/Tensor/IR/Tensor.h>
