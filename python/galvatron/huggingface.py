@@ -74,7 +74,7 @@ def set_init_std(config, std: float) -> None:
 
 
 def default_attention(config) -> str:
-    """"sdpa" where the model's class has it, else "eager" (Gemma 2 caps its logits, for one)."""
+    """ "sdpa" where the model's class has it, else "eager" (Gemma 2 caps its logits, for one)."""
     from transformers import AutoModelForCausalLM
 
     model_class = AutoModelForCausalLM._model_mapping[type(config)]
