@@ -1,6 +1,6 @@
 """`galvatron.json`, the extra file of an exported archive, and writing the archive atomically.
 
-Schema, version 1 (docs beside each key in `describe`):
+Schema, version 1:
 
     format_version 1; galvatron, torch, transformers (null when not used): versions
     module_class   for messages only
@@ -30,6 +30,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,7 +120,8 @@ def write(traced: torch.jit.ScriptModule, path: Path, description: dict) -> None
     text = json.dumps(description, indent=1)
     with _beside(path) as temporary:
         try:
-            torch.jit.save(traced, str(temporary), _extra_files={EXTRA_FILE: text})
+            with _no_advice():
+                torch.jit.save(traced, str(temporary), _extra_files={EXTRA_FILE: text})
             os.replace(temporary, path)
         except (OSError, RuntimeError) as error:
             raise GalvatronError(
@@ -145,11 +147,20 @@ def _beside(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def _no_advice() -> Iterator[None]:
+    """TorchScript is deprecated upstream, but shipped; a user of this package cannot act on that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
 def load(path: str | Path) -> tuple[torch.jit.ScriptModule, dict]:
     """Reads an archive written by `galvatron.export`: the traced module and `galvatron.json`."""
     extra = {EXTRA_FILE: ""}
     try:
-        module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
+        with _no_advice():
+            module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
     except (RuntimeError, ValueError, OSError) as error:
         raise GalvatronError(
             f"cannot read {path}: {first_line(error)}; expects an archive of galvatron.export"

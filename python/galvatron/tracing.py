@@ -91,9 +91,10 @@ def _loss_of(output: object, kind: str) -> torch.Tensor:
             f"expects {kind}.forward to return a loss tensor, but got {type(output).__name__};"
             " return the mean loss"
         )
-    if output.numel() != 1 or not output.is_floating_point():
+    shape = [int(extent) for extent in output.shape]  # while tracing, extents are tensors
+    if shape not in ([], [1]) or not output.is_floating_point():
         raise GalvatronError(
-            f"expects {kind}.forward to return a scalar mean loss, but got shape {list(output.shape)}"
+            f"expects {kind}.forward to return a scalar mean loss, but got shape {shape}"
             f" of {output.dtype}; average it over the tokens"
         )
     return output
