@@ -40,17 +40,14 @@ struct PlannedUnit {
 /// Where a rank's predicted memory goes, per stage (all ranks of a stage need
 /// the same).
 struct StageMemory {
-  std::int64_t stateBytes = 0, activationBytes = 0, scratchBytes = 0,
-               reservedBytes = 0;
-  std::int64_t total() const {
-    return stateBytes + activationBytes + scratchBytes + reservedBytes;
-  }
+  std::int64_t stateBytes = 0, activationBytes = 0, scratchBytes = 0, reservedBytes = 0;
+  std::int64_t total() const { return stateBytes + activationBytes + scratchBytes + reservedBytes; }
 };
 
 /// A unit's share of the prediction, and the choices that lost.
 struct UnitReason {
-  double forwardSeconds = 0, backwardSeconds = 0, recomputeSeconds = 0,
-         communicationSeconds = 0, redistributionSeconds = 0, stepSeconds = 0;
+  double forwardSeconds = 0, backwardSeconds = 0, recomputeSeconds = 0, communicationSeconds = 0,
+         redistributionSeconds = 0, stepSeconds = 0;
   std::int64_t stateBytes = 0, activationBytes = 0, scratchBytes = 0;
   struct Alternative {
     Strategy strategy;

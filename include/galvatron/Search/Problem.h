@@ -42,13 +42,7 @@ struct TiedParameter {
   std::int64_t bytes = 0; ///< whole, in the reduction type, before division
 };
 
-enum class CollectiveKind {
-  AllReduce,
-  AllGather,
-  ReduceScatter,
-  AllToAll,
-  SendReceive
-};
+enum class CollectiveKind { AllReduce, AllGather, ReduceScatter, AllToAll, SendReceive };
 
 /// The ranks that take part, by what divides them.
 enum class Group {
@@ -123,8 +117,7 @@ public:
   /// `groupSize` ranks whose numbers differ by `stride`, while `stride`
   /// neighbouring groups do the same on the same links. `stageRanks` is the
   /// number of ranks of the stage, which bounds the groups.
-  virtual double seconds(CollectiveKind kind, double bytes, int groupSize,
-                         int stride) const = 0;
+  virtual double seconds(CollectiveKind kind, double bytes, int groupSize, int stride) const = 0;
   /// One message from each rank of a stage to its peer in the next one, which
   /// is `distance` ranks away, while all ranks of the stage send.
   virtual double sendSeconds(double bytesPerRank, int distance) const = 0;
@@ -132,14 +125,14 @@ public:
 
 /// What may be chosen. Every field narrows; the default is everything.
 struct SearchSpace {
-  bool pipeline = true, tensor = true, data = true, ulysses = true,
-       context = true, expert = true, recompute = true;
+  bool pipeline = true, tensor = true, data = true, ulysses = true, context = true, expert = true,
+       recompute = true;
   /// Megatron-SP: offer tp with it, without it, or both.
   bool sequenceParallel = true, plainTensor = true;
   /// ZeRO levels on offer, bit k = level k.
   unsigned zeroLevels = 0b1111;
-  int maxPipeline = 1 << 20, maxTensor = 1 << 20, maxUlysses = 1 << 20,
-      maxContext = 1 << 20, maxExpert = 1 << 20;
+  int maxPipeline = 1 << 20, maxTensor = 1 << 20, maxUlysses = 1 << 20, maxContext = 1 << 20,
+      maxExpert = 1 << 20;
   std::vector<Schedule> schedules = {Schedule::OneFOneB, Schedule::GPipe};
   /// 0: all counts that divide the batch; else exactly this one.
   int microBatches = 0;

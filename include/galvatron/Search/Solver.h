@@ -31,8 +31,7 @@ namespace galvatron::search {
 /// sums, clipping, update. Equal to the makespan of the GPipe and 1F1B
 /// timetables when stages are alike, and never below it (test: Timetable).
 double pipelineSeconds(const std::vector<double> &stageSeconds,
-                       const std::vector<double> &tailSeconds,
-                       int microBatches);
+                       const std::vector<double> &tailSeconds, int microBatches);
 
 struct Progress {
   double seconds = 0; ///< since the search began
@@ -75,8 +74,7 @@ struct Solution {
 
 /// Best plan of the problem. Error: an inconsistent problem (no units, a cost
 /// source that refuses every strategy of a unit, a batch of 0).
-Result<Solution> solve(const Problem &problem,
-                       const SolveOptions &options = {});
+Result<Solution> solve(const Problem &problem, const SolveOptions &options = {});
 
 /// Prices a given plan with the problem's costs: fills predicted time, memory
 /// and reasons. Error: a strategy the cost source refuses, a plan of other
