@@ -77,14 +77,12 @@ static llvm::SmallBitVector getPresence(const OpFactors &loops, const DimensionL
 }
 
 void AxesBuilder::markContraction(const Axes &result, const OpLoops &op, const OpFactors &loops) {
-  unsigned withParameter = 0;
   llvm::SmallBitVector inParameter(loops.loops.size()), inActivation(loops.loops.size()),
       inTwoActivations(loops.loops.size()), contracted(loops.loops.size());
   for (auto [value, dims] : llvm::zip(op.op->getOperands(), loops.operands)) {
     llvm::SmallBitVector present = getPresence(loops, dims);
     if (parameters.contains(value)) {
       inParameter |= present;
-      ++withParameter;
     } else if (dependsOnBatch.contains(value)) {
       inTwoActivations |= inActivation & present;
       inActivation |= present;

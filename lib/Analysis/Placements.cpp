@@ -65,7 +65,7 @@ static FailureOr<SmallVector<int64_t>> takeGridAxes(ArrayRef<int64_t> grid, Smal
   return mine;
 }
 
-FailureOr<LayerDigits> LayerDigits::get(const Axes &axes, LayerOp layer, plan::StrategyAttr strategy,
+FailureOr<LayerDigits> LayerDigits::get(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
                                         plan::PipelineAttr pipeline, Location loc) {
   LayerDigits result;
   result.grid = plan::getGrid(pipeline.getDevices());

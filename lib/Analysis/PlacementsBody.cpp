@@ -37,11 +37,11 @@ struct OpPlaces {
 
 class BodyAssigner {
 public:
-  BodyAssigner(const BodyRequest &request, const Axes &axes, const LayerDigits &digits)
-      : request(request), axes(axes), digits(digits), owners(digits.getOwners()),
+  BodyAssigner(const BodyRequest &given, const Axes &axes, const LayerDigits &digits)
+      : request(given), axes(axes), digits(digits), owners(digits.getOwners()),
         builder(request.layer.getContext()) {}
 
-  FailureOr<LayerOp> run();
+  FailureOr<graph::LayerOp> run();
 
 private:
   LogicalResult assignBlock(Block &block);
@@ -78,12 +78,12 @@ private:
   }
   SmallVector<Copy> getCopies(Value original);
 
-  const BodyRequest &request;
+  BodyRequest request;
   const Axes &axes;
   const LayerDigits &digits;
   ArrayRef<LayerDigits::Owner> owners;
   OpBuilder builder;
-  LayerOp clone;
+  graph::LayerOp clone;
   bool inBackward = false;
   SmallVector<Value> results; // of the clone
   DenseMap<Value, SmallVector<Copy, 2>> forwardCopies, backwardCopies;
@@ -325,7 +325,7 @@ OpPlaces BodyAssigner::choosePlaces(Operation *op) {
 FailureOr<SmallVector<Value>> BodyAssigner::addPartialsFirst(Operation *op, const OpPlaces &places) {
   const ValuePlace &need = places.results[0];
   SmallVector<Value> operands;
-  SmallVector<std::pair<ValuePlace, SmallVector<Value>>> groups;
+  std::vector<std::pair<ValuePlace, SmallVector<Value>>> groups;
   for (auto [operand, place] : llvm::zip(op->getOperands(), places.operands)) {
     SmallVector<Copy> copies = getCopies(operand);
     bool waits = copies.size() == 1 && copies[0].place != need &&
@@ -512,10 +512,10 @@ LogicalResult BodyAssigner::finishBackward(graph::ReturnOp terminator) {
   return success();
 }
 
-FailureOr<LayerOp> BodyAssigner::run() {
-  LayerOp layer = request.layer;
+FailureOr<graph::LayerOp> BodyAssigner::run() {
+  graph::LayerOp layer = request.layer;
   builder.setInsertionPointAfter(layer);
-  clone = cast<LayerOp>(builder.cloneWithoutRegions(*layer));
+  clone = cast<graph::LayerOp>(builder.cloneWithoutRegions(*layer));
   clone.setSymName(request.name);
   Block *block = builder.createBlock(&clone.getBody());
   for (BlockArgument argument : layer.getBody().front().getArguments()) {
@@ -547,6 +547,6 @@ FailureOr<LayerOp> BodyAssigner::run() {
   return clone;
 }
 
-FailureOr<LayerOp> galvatron::assignBody(const BodyRequest &request, const Axes &axes, const LayerDigits &digits) {
+FailureOr<graph::LayerOp> galvatron::assignBody(const BodyRequest &request, const Axes &axes, const LayerDigits &digits) {
   return BodyAssigner(request, axes, digits).run();
 }
