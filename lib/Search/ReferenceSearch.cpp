@@ -232,6 +232,7 @@ private:
                   bool tp, bool sp);
   void addCandidates(const std::shared_ptr<Variant> &variant, const ReferenceStrategy *endsMatch);
   void open(const Candidate &candidate);
+  void look(const Candidate &candidate, double slack);
   void explainInfeasible();
   void report(bool force);
   double seconds() const {
@@ -358,9 +359,19 @@ void Searcher::addCandidates(const std::shared_ptr<Variant> &variant,
 }
 
 void Searcher::open(const Candidate &candidate) {
+  ++solution.opened;
+  // Without a plan to beat, look near the bound first: each plan found makes
+  // the next, wider look cheaper.
+  if (!solution.plan)
+    for (double slack : {1e-3, 1e-2, 1e-1})
+      look(candidate, slack);
+  look(candidate, kInfinity);
+}
+
+/// The best choice of points whose compute is within `slack` of the bound.
+void Searcher::look(const Candidate &candidate, double slack) {
   const Variant &variant = *candidate.variant;
   const Setting &setting = *variant.setting;
-  ++solution.opened;
   std::vector<double> least;
   std::vector<int> budgets;
   for (int stage = 0; stage < setting.stages; ++stage) {
@@ -368,32 +379,36 @@ void Searcher::open(const Candidate &candidate) {
     least.push_back(variant.stages[stage].computeBound(budgets[stage]) +
                     candidate.ends->compute[stage]);
   }
-  double limit = best * setting.batch;
+  double limit = best * setting.batch, prefix = 0;
   std::vector<double> none(setting.stages, 0);
   std::vector<std::vector<StagePoint>> frontiers;
   for (int stage = 0; stage < setting.stages; ++stage) {
-    // The most this stage may take while the others take their least.
-    double low = least[stage], high = low;
     auto total = [&](double compute) {
       std::vector<double> noSync = least;
       noSync[stage] = compute;
       return ReferenceModel::iterationSeconds(noSync, none, setting.chunks);
     };
-    if (limit == kInfinity) {
-      high = kInfinity;
-    } else {
-      high = limit; // the score is at least any stage's time
-      for (int step = 0; step < 60 && high - low > 1e-12 * high; ++step) {
-        double middle = (low + high) / 2;
-        (total(middle) < limit ? low : high) = middle;
-      }
+    // The most this stage may take while the others take their least.
+    double low = least[stage], high = std::min(low * (1 + slack), limit);
+    double most = high;
+    for (int step = 0; step < 60 && high - low > 1e-12 * high && total(most) > limit; ++step) {
+      double middle = (low + high) / 2;
+      (total(middle) < limit ? low : high) = middle;
+      most = high;
     }
+    // score >= total(least) + slope (c - least) + sync - ends - prefix. A
+    // single stage is passed `chunks` times, the first of several once at
+    // least; a later one may be hidden behind the first, so count it as free.
+    double ends = candidate.ends->compute[stage];
+    double slope = setting.stages == 1 ? setting.chunks : stage == 0 ? 1 : 0;
+    double sum = limit - total(least[stage]) + slope * (least[stage] - ends) + ends + prefix;
     frontiers.push_back(variant.stages[stage].frontier(
-        budgets[stage], high - candidate.ends->compute[stage], solution.nodes));
+        budgets[stage], {most - ends, slope, sum * (1 + 1e-12)}, solution.nodes));
     if (frontiers.back().empty())
       return;
+    prefix += frontiers.back().back().compute + ends;
     // What the next stages may take shrinks with the truth about this one.
-    least[stage] = frontiers.back().front().compute + candidate.ends->compute[stage];
+    least[stage] = frontiers.back().front().compute + ends;
   }
   StageCombination combination(frontiers, candidate.ends->compute, setting.chunks);
   double found = combination.solve(limit);
@@ -405,7 +420,6 @@ void Searcher::open(const Candidate &candidate) {
   for (int stage = 0; stage < setting.stages; ++stage) {
     auto counts = frontiers[stage][combination.chosen[stage]].counts;
     std::sort(counts.begin(), counts.end(), [&](const auto &a, const auto &b) {
-      // Those that recompute first: they are cheapest where most is in flight.
       return setting.layers[a.first].strategy.checkpoint >
              setting.layers[b.first].strategy.checkpoint;
     });
@@ -461,7 +475,7 @@ void Searcher::explainInfeasible() {
 
 ReferenceSolution Searcher::run() {
   std::sort(candidates.begin(), candidates.end(),
-                   [](const Candidate &a, const Candidate &b) { return a.bound < b.bound; });
+            [](const Candidate &a, const Candidate &b) { return a.bound < b.bound; });
   solution.candidates = candidates.size();
   for (const Candidate &candidate : candidates) {
     if (candidate.bound >= best * (1 - kImprovement))

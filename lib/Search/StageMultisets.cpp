@@ -26,45 +26,51 @@ StageMultisets::StageMultisets(std::vector<LayerOption> all, int layers) : layer
     if (!beaten)
       options.push_back(option);
   }
-  // Lower convex hull of (MB, compute) of every suffix, by rising MB.
-  hulls.resize(options.size() + 1);
+  hulls = suffixHulls(1, 0);
   leastSync.assign(options.size() + 1, kInfinity);
+  for (std::size_t i = options.size(); i-- > 0;)
+    leastSync[i] = std::min(leastSync[i + 1], options[i].sync);
+}
+
+std::vector<StageMultisets::Hull> StageMultisets::suffixHulls(double slope, double weight) const {
+  std::vector<Hull> result(options.size() + 1);
   for (std::size_t first = options.size(); first-- > 0;) {
     std::vector<Vertex> points;
     for (std::size_t i = first; i < options.size(); ++i)
-      points.push_back({double(options[i].megabytes), options[i].compute});
+      points.push_back(
+          {double(options[i].megabytes), slope * options[i].compute + weight * options[i].sync});
     std::sort(points.begin(), points.end(), [](const Vertex &a, const Vertex &b) {
-      return std::tie(a.megabytes, a.compute) < std::tie(b.megabytes, b.compute);
+      return std::tie(a.megabytes, a.cost) < std::tie(b.megabytes, b.cost);
     });
-    std::vector<Vertex> &hull = hulls[first];
+    Hull &hull = result[first];
     for (const Vertex &point : points) {
-      if (!hull.empty() && point.compute >= hull.back().compute)
+      if (!hull.empty() && point.cost >= hull.back().cost)
         continue; // more memory for nothing
       while (hull.size() > 1) {
         const Vertex &a = hull[hull.size() - 2], &b = hull.back();
-        double cross = (b.megabytes - a.megabytes) * (point.compute - a.compute) -
-                       (b.compute - a.compute) * (point.megabytes - a.megabytes);
+        double cross = (b.megabytes - a.megabytes) * (point.cost - a.cost) -
+                       (b.cost - a.cost) * (point.megabytes - a.megabytes);
         if (cross > 0)
           break;
         hull.pop_back();
       }
       hull.push_back(point);
     }
-    leastSync[first] = std::min(leastSync[first + 1], options[first].sync);
   }
+  return result;
 }
 
-double StageMultisets::hullAt(const std::vector<Vertex> &hull, double megabytes) {
+double StageMultisets::hullAt(const Hull &hull, double megabytes) {
   if (hull.empty() || megabytes < hull.front().megabytes)
     return kInfinity;
   std::size_t i = 1;
   while (i < hull.size() && hull[i].megabytes <= megabytes)
     ++i;
   if (i == hull.size())
-    return hull.back().compute;
+    return hull.back().cost;
   const Vertex &a = hull[i - 1], &b = hull[i];
   double share = (megabytes - a.megabytes) / (b.megabytes - a.megabytes);
-  return a.compute + share * (b.compute - a.compute);
+  return a.cost + share * (b.cost - a.cost);
 }
 
 double StageMultisets::computeBound(int budget) const {
@@ -81,7 +87,8 @@ long StageMultisets::smallestMegabytes() const {
 }
 
 struct StageMultisets::Walk {
-  double limit;
+  Limits limits;
+  std::vector<Hull> sums; ///< of slope · compute + sync
   std::size_t &nodes;
   std::vector<StagePoint> points;
   std::vector<int> counts;
@@ -111,7 +118,11 @@ void StageMultisets::visit(Walk &walk, std::size_t option, int left, int budget,
   }
   double computeLeast = compute + left * hullAt(hulls[option], double(budget) / left);
   double syncLeast = sync + left * leastSync[option];
-  if (!(computeLeast <= walk.limit) || walk.dominated(computeLeast, syncLeast))
+  if (!(computeLeast <= walk.limits.compute) || walk.dominated(computeLeast, syncLeast))
+    return;
+  double sumLeast =
+      walk.limits.slope * compute + sync + left * hullAt(walk.sums[option], double(budget) / left);
+  if (!(sumLeast <= walk.limits.sum))
     return;
   const LayerOption &taken = options[option];
   int most = taken.megabytes ? std::min(left, budget / taken.megabytes) : left;
@@ -125,9 +136,9 @@ void StageMultisets::visit(Walk &walk, std::size_t option, int left, int budget,
   walk.counts[option] = 0;
 }
 
-std::vector<StagePoint> StageMultisets::frontier(int budget, double limit,
+std::vector<StagePoint> StageMultisets::frontier(int budget, const Limits &limits,
                                                  std::size_t &nodes) const {
-  Walk walk{limit, nodes, {}, std::vector<int>(options.size(), 0)};
+  Walk walk{limits, suffixHulls(limits.slope, 1), nodes, {}, std::vector<int>(options.size(), 0)};
   if (budget >= 0)
     visit(walk, 0, layers, budget, 0, 0);
   std::sort(walk.points.begin(), walk.points.end(),

@@ -36,23 +36,32 @@ public:
   /// MB of the smallest choice.
   long smallestMegabytes() const;
 
-  /// Undominated points with compute at most `limit`, by rising compute and
-  /// falling sync. `nodes` counts the work.
-  std::vector<StagePoint> frontier(int budget, double limit, std::size_t &nodes) const;
+  /// What a stage may cost: compute <= limit, and
+  /// slope · compute + sync <= sumLimit.
+  struct Limits {
+    double compute, slope, sum;
+  };
+
+  /// Undominated points within the limits, by rising compute and falling sync.
+  /// `nodes` counts the work.
+  std::vector<StagePoint> frontier(int budget, const Limits &limits, std::size_t &nodes) const;
 
 private:
   struct Vertex {
-    double megabytes, compute;
+    double megabytes, cost;
   };
-  static double hullAt(const std::vector<Vertex> &hull, double megabytes);
+  using Hull = std::vector<Vertex>;
+  static double hullAt(const Hull &hull, double megabytes);
+  /// Lower convex hulls of (MB, slope · compute + weight · sync) of options[i..].
+  std::vector<Hull> suffixHulls(double slope, double weight) const;
 
   struct Walk;
   void visit(Walk &walk, std::size_t option, int left, int budget, double compute,
              double sync) const;
 
-  std::vector<LayerOption> options;       ///< by rising compute
-  std::vector<std::vector<Vertex>> hulls; ///< of options[i..]
-  std::vector<double> leastSync;          ///< of options[i..]
+  std::vector<LayerOption> options; ///< by rising compute
+  std::vector<Hull> hulls;          ///< of compute
+  std::vector<double> leastSync;    ///< of options[i..]
   int layers;
 };
 

@@ -87,8 +87,7 @@ TEST_P(ReferencePlans, are_priced_as_the_reference_prices_them) {
   ASSERT_TRUE(model) << model.error().message;
   PlanTarget target;
   target.unevenBatch = true; // as the reference prices them
-  Result<Plan> plan =
-      parsePlan(file["result"]["plan"]["strategy_config"].dump(), target);
+  Result<Plan> plan = parsePlan(file["result"]["plan"]["strategy_config"].dump(), target);
   ASSERT_TRUE(plan) << plan.error().message;
   Result<ReferencePlan> inTerms = model->fromPlan(*plan);
   ASSERT_TRUE(inTerms) << inTerms.error().message;
