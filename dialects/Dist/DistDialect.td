@@ -1,0 +1,20 @@
+//===- DistDialect.td - what each device computes, on local shapes --------===//
+#ifndef GALVATRON_DIALECTS_DIST_DIALECT
+#define GALVATRON_DIALECTS_DIST_DIALECT
+
+include "mlir/IR/OpBase.td"
+
+def Dist_Dialect : Dialect {
+  let name = "dist";
+  let cppNamespace = "::galvatron::dist";
+  let summary = "What each device computes, on local shapes: placements, collectives, stages";
+  let description = [{
+    The ranks of a pipeline stage form a grid whose axes have prime size, major to minor. A tensor's
+    *placement* maps each grid axis to a digit of one dimension, to nothing (replicated) or to a
+    partial reduction. Redistribution is algebra per axis.
+  }];
+  let dependentDialects = ["::galvatron::graph::GraphDialect", "::galvatron::plan::PlanDialect"];
+  let useDefaultAttributePrinterParser = 1;
+}
+
+#endif

@@ -1,0 +1,112 @@
+//===- DistOps.td - collectives, bodies, layers ---------------------------===//
+#ifndef GALVATRON_DIALECTS_DIST_OPS
+#define GALVATRON_DIALECTS_DIST_OPS
+
+include "DistDialect.td"
+include "DistAttributes.td"
+include "mlir/IR/SymbolInterfaces.td"
+include "mlir/IR/BuiltinAttributeInterfaces.td"
+include "mlir/Interfaces/FunctionInterfaces.td"
+include "mlir/Interfaces/ControlFlowInterfaces.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+
+class Dist_Op<string mnemonic, list<Trait> traits = []> : Op<Dist_Dialect, mnemonic, traits>;
+
+def Dist_RedistributeOp : Dist_Op<"redistribute", [Pure]> {
+  let summary = "same global tensor, other placement";
+  let description = [{
+    Operand and result have the same global shape and element type, and a `#dist.placement` encoding
+    each. Expanded by `insert-collectives` into collectives along grid axes.
+  }];
+  let arguments = (ins AnyRankedTensor:$x);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$x attr-dict `:` type($x) `->` type($result)";
+  let hasVerifier = 1;
+  let hasFolder = 1;
+}
+
+/// A collective over the devices that differ only in `axes` (grid axes, major to minor; position in
+/// the group is the mixed radix of their coordinates). `dim` is cut at [outer][group][inner], `outer`
+/// being the product of the local digits more major than the exchanged one: for contiguous shards 1.
+class Dist_CollectiveOp<string mnemonic, dag more, list<Trait> traits = []>
+    : Dist_Op<mnemonic, !listconcat([Pure], traits)> {
+  let arguments = !con((ins AnyRankedTensor:$x, DenseI64ArrayAttr:$axes), more);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$x `axes` $axes attr-dict `:` type($x) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+def Dist_AllReduceOp : Dist_CollectiveOp<"all_reduce", (ins I64Attr:$kind)> {
+  let summary = "every device gets the reduction over the group";
+  let description = [{ kind: graph::ReduceKind (0 sum, 1 max).
+    Ranks before [a] [b], after [a+b] [a+b]. }];
+}
+def Dist_AllGatherOp : Dist_CollectiveOp<"all_gather", (ins I64Attr:$dim, I64Attr:$outer)> {
+  let summary = "every device gets all pieces of the group along `dim`";
+  let description = [{ Ranks before [a] [b], after [a b] [a b]. }];
+}
+def Dist_ReduceScatterOp : Dist_CollectiveOp<"reduce_scatter", (ins I64Attr:$dim, I64Attr:$outer, I64Attr:$kind)> {
+  let summary = "every device gets its piece, along `dim`, of the reduction";
+  let description = [{ Ranks before [a b] [c d], after [a+c] [b+d]. }];
+}
+def Dist_AllToAllOp : Dist_CollectiveOp<"all_to_all",
+    (ins I64Attr:$split_dim, I64Attr:$split_outer, I64Attr:$concat_dim, I64Attr:$concat_outer)> {
+  let summary = "cuts `split_dim` among the group and joins along `concat_dim`";
+  let description = [{ Ranks before [a b] [c d], after [a c] [b d]. }];
+}
+def Dist_ShardOp : Dist_CollectiveOp<"shard", (ins I64Attr:$dim, I64Attr:$outer)> {
+  let summary = "this device's piece of a replicated value along `dim`; moves nothing";
+  let description = [{ Ranks before [a b] [a b], after [a] [b]. }];
+}
+
+def Dist_BodyOp : Dist_Op<"body", [FunctionOpInterface, IsolatedFromAbove, Symbol]> {
+  let summary = "what every device of a stage executes for one layer type, strategy and direction";
+  let description = [{
+    Local shapes, no encodings. Two forms, tied together by `dist.layer`:
+
+    forward: (inputs…, parameters…) → (outputs…, saved…)
+    backward: (output gradients…, inputs…, parameters…, saved…) → (input gradients…, parameter gradients…)
+
+    Input gradients exist for inputs of float type only, in order. Ops that read their own global
+    position (`graph.iota`, `graph.rope`, `graph.dropout`, `graph.embedding` and its backward,
+    `graph.target_logit`, `graph.cross_entropy_backward`, `graph.attention` with dropout, `graph.shift`)
+    carry the attribute `dist.position = #dist.placement<…>`, the placement of the operand or result
+    whose index they read (see docs/IR.md); without it local and global index are the same.
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<FunctionType>:$function_type,
+                       OptionalAttr<StrAttr>:$sym_visibility,
+                       OptionalAttr<DictArrayAttr>:$arg_attrs, OptionalAttr<DictArrayAttr>:$res_attrs);
+  let regions = (region SizedRegion<1>:$body);
+  let hasCustomAssemblyFormat = 1;
+  let extraClassDeclaration = [{
+    ::llvm::ArrayRef<::mlir::Type> getArgumentTypes() { return getFunctionType().getInputs(); }
+    ::llvm::ArrayRef<::mlir::Type> getResultTypes() { return getFunctionType().getResults(); }
+    ::mlir::Region *getCallableRegion() { return &getBody(); }
+  }];
+}
+
+def Dist_ReturnOp : Dist_Op<"return", [Pure, Terminator, ReturnLike, HasParent<"BodyOp">]> {
+  let summary = "ends a body";
+  let arguments = (ins Variadic<AnyRankedTensor>:$operands);
+  let assemblyFormat = "attr-dict ($operands^ `:` type($operands))?";
+  let builders = [OpBuilder<(ins), [{}]>];
+}
+
+def Dist_LayerOp : Dist_Op<"layer", [Symbol]> {
+  let summary = "the two bodies of a layer type under one strategy, and where its values live";
+  let description = [{
+    Callee of `graph.call` after `split-tensors`. Placements are of global tensors: `inputs`,
+    `outputs` (also of their gradients, unless `input_gradients`, `output_gradients` say otherwise),
+    `homes` (each parameter's home) and `gradients` (each parameter gradient as the backward body
+    leaves it, possibly partial). A redistribution between two layers is a `dist.layer` without
+    parameters. `backward` is absent where no gradient flows (token ids).
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, FlatSymbolRefAttr:$forward,
+                       OptionalAttr<FlatSymbolRefAttr>:$backward,
+                       ArrayAttr:$inputs, ArrayAttr:$outputs, ArrayAttr:$input_gradients,
+                       ArrayAttr:$output_gradients, ArrayAttr:$homes, ArrayAttr:$gradients,
+                       I64Attr:$num_saved);
+  let assemblyFormat = "$sym_name attr-dict";
+}
+
+#endif
