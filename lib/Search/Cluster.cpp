@@ -32,7 +32,7 @@ constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 /// a100  312 TFLOP/s bf16 (data sheet) at 0.7, HBM2e 2.0 TB/s at 0.85, NVLink 3
 ///       300 GB/s a direction at 0.8, 200 Gb/s per GPU.
 const DeviceKind kKinds[] = {
-    {"cpu", 1.2e11, 8e9, 1e-6, 16ll << 20, 2ll << 30, {4e9, 5e-6}, {1.1e9, 3e-5}, false},
+    {"cpu", 1.2e11, 8e9, 1e-6, 0, 2ll << 30, {4e9, 5e-6}, {1.1e9, 3e-5}, false},
     {"a100", 2.2e14, 1.7e12, 3e-6, 1ll << 30, 80ll << 30, {2.4e11, 1e-5}, {2.2e10, 2e-5}, true},
     {"h100", 6.2e14, 3.0e12, 2e-6, 1ll << 30, 80ll << 30, {3.6e11, 1e-5}, {4.5e10, 2e-5}, true},
     {"h200",

@@ -21,7 +21,8 @@ std::vector<int> Plan::unitsPerStage() const {
 namespace {
 std::string number(std::int64_t value) { return std::to_string(value); }
 
-std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supportedOnly) {
+std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supportedOnly,
+                                  bool unevenBatch) {
   const PlannedUnit &unit = plan.units[index];
   const Strategy &s = unit.strategy;
   std::string at = "plan unit '" + unit.path + "' (stage " + number(unit.stage) + ") ";
@@ -49,7 +50,7 @@ std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supp
                  number(plan.ranks) + " / pipeline " + number(plan.pipeline) +
                  " / tp / ulysses / cp), but got " + number(unit.dp)};
   std::int64_t microBatch = plan.globalBatch / plan.microBatches;
-  if (microBatch % unit.dp)
+  if (microBatch % unit.dp && !unevenBatch)
     return Error{at + "expects dp to divide the micro-batch of " + number(microBatch) +
                  " samples (global batch " + number(plan.globalBatch) + " / micro-batches " +
                  number(plan.microBatches) + "), but got dp " + number(unit.dp) +
@@ -68,7 +69,7 @@ std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supp
 }
 } // namespace
 
-Result<bool> validatePlan(const Plan &plan, bool supportedOnly) {
+Result<bool> validatePlan(const Plan &plan, bool supportedOnly, bool unevenBatch) {
   if (plan.ranks < 1 || plan.pipeline < 1 || plan.ranks % plan.pipeline)
     return Error{"plan expects a pipeline degree that divides its " + number(plan.ranks) +
                  " ranks, but got " + number(plan.pipeline)};
@@ -82,7 +83,7 @@ Result<bool> validatePlan(const Plan &plan, bool supportedOnly) {
       return Error{"plan key " + *reason};
   std::map<std::string, int> paths;
   for (std::size_t index = 0; index < plan.units.size(); ++index) {
-    if (auto error = validateUnit(plan, index, supportedOnly))
+    if (auto error = validateUnit(plan, index, supportedOnly, unevenBatch))
       return *error;
     if (!paths.emplace(plan.units[index].path, 0).second)
       return Error{"plan lists the unit '" + plan.units[index].path + "' twice; keep one"};
@@ -265,7 +266,7 @@ Result<Plan> parsePlan(std::string_view text, const PlanTarget &target) {
     if (auto error = matchUnits(*plan, target))
       return *error;
   }
-  if (Result<bool> valid = validatePlan(*plan, target.supportedOnly); !valid)
+  if (Result<bool> valid = validatePlan(*plan, target.supportedOnly, target.unevenBatch); !valid)
     return valid.error();
   return plan;
 }

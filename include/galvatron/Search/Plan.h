@@ -92,6 +92,10 @@ struct PlanTarget {
   std::int64_t globalBatch = 0;
   /// Refuse what the lowering lacks, naming layer and key.
   bool supportedOnly = false;
+  /// Accept degrees dp that do not divide the micro-batch. Hetu-Galvatron's
+  /// search writes such plans (and prices them with samples missing), so
+  /// pricing them needs to read them; nothing else should.
+  bool unevenBatch = false;
 };
 
 /// Reads either format (recognised by `units` or `pp_deg`).
@@ -110,7 +114,7 @@ Result<std::string> writeReferencePlan(const Plan &plan);
 
 /// Degrees divide ranks and batch, stages are contiguous, numbers positive.
 /// Every plan that parsePlan or solve returns satisfies it.
-Result<bool> validatePlan(const Plan &plan, bool supportedOnly = false);
+Result<bool> validatePlan(const Plan &plan, bool supportedOnly = false, bool unevenBatch = false);
 
 } // namespace galvatron::search
 

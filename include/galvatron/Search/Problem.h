@@ -39,7 +39,7 @@ struct Unit {
 /// different stages both hold it, and its gradient is summed over both once.
 struct TiedParameter {
   int firstUnit = 0, secondUnit = 0;
-  std::int64_t bytes = 0; ///< whole, in the reduction type, before division
+  std::int64_t bytes = 0; ///< whole, in the reduction type, before tp
 };
 
 enum class CollectiveKind { AllReduce, AllGather, ReduceScatter, AllToAll, SendReceive };
@@ -79,6 +79,9 @@ struct UnitCost {
   double updateSeconds = 0;
 
   std::int64_t stateBytes = 0; ///< parameters, gradients, optimizer state
+  /// Of `stateBytes`, what belongs to a parameter tied to an earlier unit; it
+  /// is counted only when that unit is on another stage.
+  std::int64_t tiedStateBytes = 0;
   /// Kept from forward to backward, for each micro-batch in flight.
   std::int64_t savedBytes = 0;
   /// Working memory beyond that, while the unit runs.
@@ -114,9 +117,8 @@ public:
 class CommunicationModel {
 public:
   virtual ~CommunicationModel();
-  /// `groupSize` ranks whose numbers differ by `stride`, while `stride`
-  /// neighbouring groups do the same on the same links. `stageRanks` is the
-  /// number of ranks of the stage, which bounds the groups.
+  /// A collective of `groupSize` ranks whose numbers differ by `stride`, while
+  /// the neighbouring groups do the same. `bytes` as in Collective.
   virtual double seconds(CollectiveKind kind, double bytes, int groupSize, int stride) const = 0;
   /// One message from each rank of a stage to its peer in the next one, which
   /// is `distance` ranks away, while all ranks of the stage send.
@@ -156,8 +158,7 @@ struct Problem {
   std::vector<TiedParameter> ties;
   SearchSpace space;
   const CostSource *costs = nullptr;                 ///< not owned
-  const CommunicationModel *communication = nullptr; ///< not owned; null: links
-  /// Devices that a step may use; 0 means all of the cluster.
+  const CommunicationModel *communication = nullptr; ///< not owned; null: LinkModel
   std::int64_t ranks() const { return cluster.ranks(); }
 };
 
