@@ -2,14 +2,48 @@
 // beside each addPass, the phase's verify pass last.
 #include "galvatron/Pipelines/Pipelines.h"
 
+#include "galvatron/Pipelines/Phases.h"
 #include "galvatron/Transforms/Passes.h"
 
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
 
+using namespace galvatron;
+
+void galvatron::buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseOptions &options) {}
+
+void galvatron::buildDifferentiatePhase(mlir::OpPassManager &passes, const DifferentiatePhaseOptions &options) {
+  // Another batch than the trace's: while there is no backward yet, so that fewer types change.
+  passes.addPass(createRebatchPass({options.globalBatch}));
+  // One sum where several partial values meet needs one all-reduce.
+  passes.addPass(createFlattenSumsPass());
+  // On global shapes, before anything is divided: no gradient can be counted twice.
+  passes.addPass(createDifferentiatePass());
+  // A sharded vocabulary is then no special case, and CSE shares statistics with the backward.
+  passes.addPass(createExpandCrossEntropyPass());
+  passes.addPass(mlir::createCSEPass());
+}
+
+void galvatron::buildPlanPhase(mlir::OpPassManager &passes, const PlanPhaseOptions &options) {
+  // A plan by hand replaces the search; both write the same attributes.
+  AnnotatePlanPassOptions annotate;
+  annotate.planFile = options.plan;
+  annotate.ranks = options.ranks;
+  passes.addPass(createAnnotatePlanPass(annotate));
+  // Whoever wrote the plan, later phases rely on it.
+  passes.addPass(createVerifyPlanPass());
+}
+
+void galvatron::buildShardPhase(mlir::OpPassManager &passes, const ShardPhaseOptions &options) {}
+
+void galvatron::buildStagePhase(mlir::OpPassManager &passes, const StagePhaseOptions &options) {}
+
+void galvatron::buildLowerPhase(mlir::OpPassManager &passes, const LowerPhaseOptions &options) {}
+
 void galvatron::registerPasses() {
   registerGalvatronTransformsPasses();
+  registerPhases();
   mlir::registerCanonicalizerPass();
   mlir::registerCSEPass();
   mlir::registerSymbolDCEPass();
