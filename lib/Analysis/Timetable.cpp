@@ -47,13 +47,13 @@ private:
   void use(TimetableEntry &entry, SlotReference reference);
   int valueSlot(Value value, int64_t microBatch);
   SlotReference inputReference(Value value, int64_t microBatch);
-  int savedSlot(const Call &call, int64_t microBatch);
-  int64_t savedBytes(const Call &call);
+  int savedSlot(Call &call, int64_t microBatch);
+  int64_t savedBytes(Call &call);
   void begin();
   void forward(int64_t microBatch);
   LogicalResult backward(int64_t microBatch);
-  void callForward(const Call &call, int64_t microBatch);
-  LogicalResult callBackward(const Call &call, int64_t microBatch);
+  void callForward(Call &call, int64_t microBatch);
+  LogicalResult callBackward(Call &call, int64_t microBatch);
   void send(SlotReference value, int64_t bytes, int64_t toStage, int64_t tag, int64_t microBatch, StringRef what);
   void waitFor(StringRef key);
   void reduceGradients();
@@ -146,6 +146,9 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
     parameter.names = {name.str()};
     parameter.home = home;
     parameter.gradient = gradient;
+    for (int64_t owner : gradient.getPartialAxes())
+      if (owner != dist::PlacementAttr::kTime) // micro-batches add up in place
+        parameter.partialAxes.push_back(owner);
     int64_t bytes = bytesOf(call.forward.getArgumentTypes()[call.op.getInputs().size() + position]);
     parameter.count = bytes / 4;
     if (auto inits = call.op->getAttrOfType<ArrayAttr>("graph.inits"))
@@ -201,9 +204,7 @@ LogicalResult TimetableBuilder::collect() {
   // Contiguous regions, in the order in which gradients are reduced: by the axes they are partial on.
   llvm::SmallVector<unsigned> order = llvm::to_vector(llvm::seq<unsigned>(table.parameters.size()));
   llvm::stable_sort(order, [&](unsigned a, unsigned b) {
-    return std::lexicographical_compare(
-        table.parameters[a].gradient.getPartialAxes().begin(), table.parameters[a].gradient.getPartialAxes().end(),
-        table.parameters[b].gradient.getPartialAxes().begin(), table.parameters[b].gradient.getPartialAxes().end());
+    return table.parameters[a].partialAxes < table.parameters[b].partialAxes;
   });
   for (unsigned index : order) {
     StageParameter &parameter = table.parameters[index];
@@ -249,19 +250,19 @@ SlotReference TimetableBuilder::inputReference(Value value, int64_t microBatch) 
 }
 
 /// Saved values of one layer and micro-batch live and die together: one slot, each on a cache line.
-int64_t TimetableBuilder::savedBytes(const Call &call) {
+int64_t TimetableBuilder::savedBytes(Call &call) {
   int64_t bytes = 0, numSaved = call.layer.getNumSaved();
   for (Type type : call.forward.getArgumentTypes().drop_back().take_back(numSaved))
     bytes += llvm::alignTo(bytesOf(type), kSlotAlignment);
   return bytes;
 }
 
-int TimetableBuilder::savedSlot(const Call &call, int64_t microBatch) {
-  auto key = std::make_pair(const_cast<graph::CallOp &>(call.op).getOperation(), microBatch);
+int TimetableBuilder::savedSlot(Call &call, int64_t microBatch) {
+  auto key = std::make_pair(call.op.getOperation(), microBatch);
   auto found = savedSlots.find({key.first, key.second});
   if (found != savedSlots.end())
     return found->second;
-  int slot = addSlot("saved by " + const_cast<graph::CallOp &>(call.op).getPath().str() + " micro-batch " +
+  int slot = addSlot("saved by " + call.op.getPath().str() + " micro-batch " +
                          std::to_string(microBatch),
                      savedBytes(call));
   return savedSlots[{key.first, key.second}] = slot;
@@ -275,7 +276,7 @@ static int64_t scratchBytes(exec::FunctionOp function) {
   return function->getAttrOfType<IntegerAttr>(exec::kScratchBytes).getInt();
 }
 
-void TimetableBuilder::callForward(const Call &call, int64_t microBatch) {
+void TimetableBuilder::callForward(Call &call, int64_t microBatch) {
   graph::CallOp op = call.op;
   int64_t scratch = scratchBytes(call.forward);
   int scratchIndex = scratch ? addSlot("scratch", scratch) : -1;
@@ -295,7 +296,7 @@ void TimetableBuilder::callForward(const Call &call, int64_t microBatch) {
   use(entry, {scratchIndex, 0});
 }
 
-LogicalResult TimetableBuilder::callBackward(const Call &call, int64_t microBatch) {
+LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
   graph::CallOp op = call.op;
   if (!call.backward)
     return success();
@@ -467,16 +468,16 @@ void TimetableBuilder::reduceGradients() {
     order.push_back(&parameter);
   llvm::sort(order, [](auto *a, auto *b) { return a->gradientSlot < b->gradientSlot; });
   for (size_t i = 0; i < order.size();) {
-    ArrayRef<int64_t> axes = order[i]->gradient.getPartialAxes();
+    const std::vector<int64_t> &axes = order[i]->partialAxes;
     size_t end = i;
     int64_t bytes = 0;
-    while (end < order.size() && order[end]->gradient.getPartialAxes() == axes)
+    while (end < order.size() && order[end]->partialAxes == axes)
       bytes += llvm::alignTo(table.slots[order[end++]->gradientSlot].bytes, kSlotAlignment);
     if (!axes.empty()) {
       TimetableEntry &entry = addEntry("gvrt_all_reduce", "reduce gradients");
       use(entry, {order[i]->gradientSlot, 0});
       use(entry, {order[i]->gradientSlot, 0});
-      entry.attributes = {groupIndex({std::vector<int64_t>(axes.begin(), axes.end()), {}}), 0, 0, bytes / 4};
+      entry.attributes = {groupIndex({axes, {}}), 0, 0, bytes / 4};
     }
     i = end;
   }

@@ -3,6 +3,8 @@
 #include "BodyLowering.h"
 #include "galvatron/Conversion/Passes.h"
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/SymbolTable.h"
 
@@ -16,7 +18,7 @@ using namespace galvatron;
 
 namespace {
 
-struct ConvertDistToExecPass : impl::ConvertDistToExecPassBase<ConvertDistToExecPass> {
+struct ConvertDistToExecPass : galvatron::impl::ConvertDistToExecPassBase<ConvertDistToExecPass> {
   using Base::Base;
 
   void runOnOperation() override {

@@ -53,7 +53,7 @@ Nest simplify(exec::LoopsOp op) {
   return nest;
 }
 
-struct ConvertExecToLLVMPass : impl::ConvertExecToLLVMPassBase<ConvertExecToLLVMPass> {
+struct ConvertExecToLLVMPass : galvatron::impl::ConvertExecToLLVMPassBase<ConvertExecToLLVMPass> {
   using Base::Base;
 
   void runOnOperation() override {

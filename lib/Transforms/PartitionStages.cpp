@@ -20,7 +20,7 @@ using namespace galvatron;
 
 namespace {
 
-struct PartitionStagesPass : impl::PartitionStagesPassBase<PartitionStagesPass> {
+struct PartitionStagesPass : galvatron::impl::PartitionStagesPassBase<PartitionStagesPass> {
   using Base::Base;
 
   void runOnOperation() override {

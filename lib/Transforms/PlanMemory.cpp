@@ -14,7 +14,7 @@ using namespace galvatron;
 
 namespace {
 
-struct PlanMemoryPass : impl::PlanMemoryPassBase<PlanMemoryPass> {
+struct PlanMemoryPass : galvatron::impl::PlanMemoryPassBase<PlanMemoryPass> {
   using Base::Base;
 
   void runOnOperation() override {

@@ -38,7 +38,7 @@ static SmallVector<std::string> schedule1F1B(int64_t stage, int64_t stages, int6
 
 namespace {
 
-struct ScheduleMicrobatchesPass : impl::ScheduleMicrobatchesPassBase<ScheduleMicrobatchesPass> {
+struct ScheduleMicrobatchesPass : galvatron::impl::ScheduleMicrobatchesPassBase<ScheduleMicrobatchesPass> {
   using Base::Base;
 
   void runOnOperation() override {

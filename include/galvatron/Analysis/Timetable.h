@@ -50,6 +50,8 @@ struct TimetableEntry {
 struct StageParameter {
   std::vector<std::string> names; // canonical first
   dist::PlacementAttr home, gradient;
+  /// Grid axes on which the gradient is partial, to be summed once per step.
+  std::vector<int64_t> partialAxes;
   mlir::DictionaryAttr init;
   int parameterSlot, gradientSlot, firstMomentSlot, secondMomentSlot;
   int64_t count; // local elements
