@@ -4,6 +4,7 @@
 
 include "DistDialect.td"
 include "mlir/IR/AttrTypeBase.td"
+include "mlir/IR/TensorEncoding.td"
 
 def Dist_PlacementAttr : AttrDef<Dist_Dialect, "Placement",
     [DeclareAttrInterfaceMethods<VerifiableTensorEncoding>]> {
