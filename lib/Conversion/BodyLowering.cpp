@@ -1,6 +1,8 @@
 // The bookkeeping of BodyLowering.h: layouts, views, destinations.
 #include "BodyLowering.h"
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
+
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/bit.h"
 
@@ -222,7 +224,7 @@ void BodyLowering::chooseDestinations() {
     bool accumulate = i >= numResults - numAccumulated;
     Value root = rootOf(result, saved);
     Operation *producer = root.getDefiningOp();
-    if (!producer || destinations.contains(root) || isa<graph::SliceOp, exec::ConstantOp>(producer))
+    if (!producer || destinations.contains(root) || isa<graph::SliceOp, graph::TransposeOp, arith::ConstantOp>(producer))
       continue;
     if (accumulate && (!canAccumulate(producer) || !root.hasOneUse() || !result.hasOneUse()))
       continue;

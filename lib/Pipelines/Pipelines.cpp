@@ -2,6 +2,7 @@
 // beside each addPass, the phase's verify pass last.
 #include "galvatron/Pipelines/Pipelines.h"
 
+#include "galvatron/Conversion/Passes.h"
 #include "galvatron/Transforms/Passes.h"
 
 #include "mlir/Pass/PassManager.h"
@@ -10,6 +11,7 @@
 
 void galvatron::registerPasses() {
   registerGalvatronTransformsPasses();
+  registerGalvatronConversionPasses();
   mlir::registerCanonicalizerPass();
   mlir::registerCSEPass();
   mlir::registerSymbolDCEPass();

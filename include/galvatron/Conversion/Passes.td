@@ -21,7 +21,7 @@ def ConvertDistToExecPass : Pass<"galvatron-convert-dist-to-exec", "mlir::Module
       %z = arith.addf %x, %y : tensor<4xf32>
       dist.return %z : tensor<4xf32>
     }
-    dist.layer @add {forward = @add.forward, inputs = [], outputs = [], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+    dist.layer @add {forward = @add.forward, inputs = [#dist.placement<[4]>, #dist.placement<[4]>], outputs = [#dist.placement<[4]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
     ```
 
     ```mlir
