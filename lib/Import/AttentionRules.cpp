@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 
+using namespace galvatron;
 using namespace galvatron::importer;
 using Results = llvm::SmallVector<Value, 1>;
 

@@ -82,8 +82,11 @@ SmallVector<Value, 1> Importer::call(StringRef op, ArrayRef<Argument> arguments,
     if (entry->kind == RuleTable::View && !arguments.empty() && arguments[0].value.isTensor()) {
       const Cell &base = *arguments[0].value.cell();
       auto share = [&](auto &self, const Value &value) -> void {
-        if (value.isList())
-          return llvm::for_each(value.list(), [&](const Value &element) { self(self, element); });
+        if (value.isList()) {
+          for (const Value &element : value.list())
+            self(self, element);
+          return;
+        }
         if (!value.isTensor() || value.cell()->tensor.type != base.tensor.type)
           return;
         value.cell()->storage = base.storage;

@@ -3,6 +3,7 @@
 
 #include "dialects/Graph/Graph.h"
 
+using namespace galvatron;
 using namespace galvatron::importer;
 using llvm::SmallVector;
 using Results = SmallVector<Value, 1>;

@@ -3,6 +3,7 @@
 
 #include "dialects/Graph/Graph.h"
 
+using namespace galvatron;
 using namespace galvatron::importer;
 using Results = llvm::SmallVector<Value, 1>;
 

@@ -5,6 +5,7 @@
 
 #include <limits>
 
+using namespace galvatron;
 using namespace galvatron::importer;
 using llvm::SmallVector;
 using Results = SmallVector<Value, 1>;
