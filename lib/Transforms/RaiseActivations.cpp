@@ -132,6 +132,10 @@ unsigned raise::raiseGatedActivations(func::FuncOp function) {
       // A factor that is no activation's equal (a constant, a repeated vector) is a scale.
       if (!gate || splatOf(up) || up.getDefiningOp<BroadcastOp>())
         continue;
+      // x · f(a·x) is a nonlinearity of x alone, and none that has a name.
+      Operation *inner = gate.getX().getDefiningOp();
+      if (inner && isElementwise(inner) && llvm::is_contained(inner->getOperands(), up))
+        continue;
       OpBuilder builder(multiply);
       Value raised = GatedActivationOp::create(builder, multiply.getLoc(), multiply.getType(), gate.getX(), up, gate.getKind());
       multiply.getResult().replaceAllUsesWith(raised);

@@ -37,7 +37,7 @@ struct RaiseShift : OpRewritePattern<SliceOp> {
     auto concat = op.getX().getDefiningOp<ConcatOp>();
     std::optional<int64_t> dim = cutDim(op);
     if (!concat || !dim || int64_t(concat.getDim()) != *dim || concat.getInputs().size() != 2 ||
-        !isa<IntegerType>(op.getType().getElementType()))
+        !isa<IntegerType>(typeOf(op).getElementType()))
       return failure();
     for (unsigned i : {0, 1}) {
       Value x = concat.getInputs()[i];

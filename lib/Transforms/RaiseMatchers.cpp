@@ -24,7 +24,7 @@ static std::optional<double> splatOfAttribute(Attribute attribute) {
   if (isa<FloatType>(elements.getElementType()))
     return elements.getSplatValue<APFloat>().convertToDouble();
   APInt value = elements.getSplatValue<APInt>();
-  return value.getBitWidth() == 1 ? value.getZExtValue() : value.getSExtValue();
+  return value.getBitWidth() == 1 ? double(value.getZExtValue()) : double(value.getSExtValue());
 }
 
 std::optional<double> raise::splatOf(Value value) {
@@ -106,8 +106,8 @@ bool raise::groupDimensions(ArrayRef<int64_t> from, ArrayRef<int64_t> to,
   while (i < from.size() || j < to.size()) {
     DimensionGroup group;
     int64_t fromProduct = 1, toProduct = 1;
-    auto takeFrom = [&] { fromProduct *= from[i], group.from.push_back(i++); };
-    auto takeTo = [&] { toProduct *= to[j], group.to.push_back(j++); };
+    auto takeFrom = [&] { fromProduct *= from[i], group.from.push_back(from[i++]); };
+    auto takeTo = [&] { toProduct *= to[j], group.to.push_back(to[j++]); };
     if (i < from.size())
       takeFrom();
     if (j < to.size())

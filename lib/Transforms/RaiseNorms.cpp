@@ -1,4 +1,4 @@
-// RMS and layer norms written out.
+// RMS and layer norms written out, and softmax.
 //
 // The core x · 1/sqrt(mean(x²) + eps) becomes `norm rms`; then x = z - mean(z) makes it `norm layer`
 // of z, and a product or sum with a repeated vector is taken in as weight or bias. Each step is a
@@ -231,8 +231,36 @@ struct TakeBias : OpRewritePattern<arith::AddFOp> {
   }
 };
 
+/// exp(x - max x) / Σ exp(x - max x) over the last dimension, with or without the maximum.
+struct RaiseSoftmax : OpRewritePattern<arith::DivFOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  static ReduceOp reductionOf(Value column, ReduceKind kind) {
+    Value small = columnOf(column);
+    auto reduce = small ? small.getDefiningOp<ReduceOp>() : ReduceOp();
+    bool overLast = reduce && reduce.getKind() == kind &&
+                    reduce.getDims() == ArrayRef<int64_t>{typeOf(reduce.getX()).getRank() - 1};
+    return overLast ? reduce : ReduceOp();
+  }
+
+  LogicalResult matchAndRewrite(arith::DivFOp op, PatternRewriter &rewriter) const override {
+    auto exponential = op.getLhs().getDefiningOp<math::ExpOp>();
+    if (!exponential || !isa<RankedTensorType>(op.getType()) || typeOf(op).getRank() == 0)
+      return failure();
+    ReduceOp sum = reductionOf(op.getRhs(), ReduceKind::Sum);
+    if (!sum || sum.getX() != exponential.getResult())
+      return rewriter.notifyMatchFailure(op, "not divided by its own sum");
+    Value x = exponential.getOperand();
+    if (auto subtract = x.getDefiningOp<arith::SubFOp>())
+      if (ReduceOp max = reductionOf(subtract.getRhs(), ReduceKind::Max); max && max.getX() == subtract.getLhs())
+        x = subtract.getLhs();
+    rewriter.replaceOpWithNewOp<SoftmaxOp>(op, op.getType(), x);
+    return success();
+  }
+};
+
 } // namespace
 
 void raise::populateNormPatterns(RewritePatternSet &patterns) {
-  patterns.add<RaiseRms, RaiseLayerNorm, TakeWeight, TakeBias>(patterns.getContext());
+  patterns.add<RaiseRms, RaiseLayerNorm, TakeWeight, TakeBias, RaiseSoftmax>(patterns.getContext());
 }

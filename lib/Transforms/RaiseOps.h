@@ -19,6 +19,7 @@ namespace galvatron::raise {
 using mlir::ArrayRef;
 using mlir::Operation;
 using mlir::SmallVector;
+using mlir::SmallVectorImpl;
 using mlir::Value;
 
 //===----------------------------------------------------------------------===//
@@ -53,11 +54,13 @@ Value rowVectorOf(Value value);
 /// if the last dimension is no repetition. Reads through broadcasts and added unit dimensions.
 Value columnOf(Value value);
 
-/// Groups of dimensions of `from` and `to` of equal product, as many as possible. False if the
-/// number of elements differs. Unit dimensions join the group before them.
+/// Extents of neighbouring dimensions before and after a reshape, of equal product.
 struct DimensionGroup {
   SmallVector<int64_t, 4> from, to;
 };
+
+/// As many groups as possible; false if the number of elements differs. Unit dimensions join the
+/// group before them.
 bool groupDimensions(ArrayRef<int64_t> from, ArrayRef<int64_t> to,
                      SmallVectorImpl<DimensionGroup> &groups);
 

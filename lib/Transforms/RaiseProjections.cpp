@@ -172,7 +172,7 @@ unsigned raise::splitProjections(func::FuncOp function) {
   for (auto &[value, pieces] : selections) {
     if (!readOnlyBy(value, selected))
       continue;
-    for (const Selection &selection : pieces) {
+    for (Selection &selection : pieces) {
       OpBuilder builder(selection.slice);
       Value piece = projectPiece(builder, value, selection.dim, selection.piece);
       piece = reshapeTo(builder, selection.slice.getLoc(), piece, selection.shape);

@@ -420,8 +420,8 @@ struct FoldIntoEinsum : OpRewritePattern<EinsumOp> {
   LogicalResult matchAndRewrite(EinsumOp op, PatternRewriter &rewriter) const override {
     Equation equation = Equation::parse(op.getEquation());
     Value lhs = op.getLhs(), rhs = op.getRhs();
-    bool changed = fold(lhs, equation.lhs, equation.rhs) | fold(rhs, equation.rhs, equation.lhs);
-    if (!changed)
+    bool left = fold(lhs, equation.lhs, equation.rhs), right = fold(rhs, equation.rhs, equation.lhs);
+    if (!left && !right)
       return failure();
     rewriter.replaceOpWithNewOp<EinsumOp>(op, op.getType(), lhs, rhs, equation.str());
     return success();

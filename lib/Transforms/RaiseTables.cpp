@@ -76,7 +76,7 @@ double raise::TableReader::compute(Operation *op, Value value, ArrayRef<int64_t>
     if (isa<FloatType>(elements.getElementType()))
       return (*(elements.value_begin<APFloat>() + linear)).convertToDouble();
     APInt integer = *(elements.value_begin<APInt>() + linear);
-    return integer.getBitWidth() == 1 ? integer.getZExtValue() : integer.getSExtValue();
+    return integer.getBitWidth() == 1 ? double(integer.getZExtValue()) : double(integer.getSExtValue());
   }
   if (auto iota = dyn_cast<IotaOp>(op))
     return index[iota.getDim()];
