@@ -43,7 +43,7 @@ public:
   FactorUnion factors;
   llvm::DenseMap<mlir::Value, llvm::SmallVector<FactorList>> dims;
   llvm::SmallVector<mlir::Value> order; // keys of `dims`, as first seen
-  llvm::SmallVector<OpLoops> ops;
+  std::vector<OpLoops> ops;
   llvm::DenseSet<mlir::Value> parameters, gradients;
 
 private:
