@@ -121,8 +121,8 @@ template <typename Op> static LogicalResult verifyAttention(Op op, Value y) {
   if (failed(expectShape(op, "result", y, {q[0], q[1], q[2], v[3]})) ||
       failed(expectShape(op, "lse", op.getLse(), {q[0], q[1], q[2]})))
     return failure();
-  if (op.getWindow() < 0)
-    return op.emitOpError("expects a window of at least 0, but got ") << op.getWindow();
+  if (int64_t window = op.getWindow(); window < 0)
+    return op.emitOpError("expects a window of at least 0, but got ") << window;
   if (failed(expectProbability(op, op.getDropout().convertToDouble())))
     return failure();
   if (!op.getBias())
@@ -200,12 +200,6 @@ LogicalResult NormWeightBackwardOp::verify() {
 }
 
 LogicalResult DropoutOp::verify() { return expectProbability(*this, getP().convertToDouble()); }
-
-LogicalResult SumOp::verify() {
-  if (!getInputs().empty())
-    return success();
-  return emitOpError("expects at least one tensor to add");
-}
 
 //===----------------------------------------------------------------------===//
 // Embedding and loss
@@ -348,8 +342,6 @@ LogicalResult SliceOp::verify() { return verifyPiece(*this, getOffsets(), getRes
 LogicalResult PadOp::verify() { return verifyPiece(*this, getOffsets(), getX(), getResult()); }
 
 LogicalResult ConcatOp::verify() {
-  if (getInputs().empty())
-    return emitOpError("expects at least one tensor to join");
   int64_t rank = shapeOf(getResult()).size(), dim = getDim(), total = 0;
   if (failed(expectDimension(*this, dim, rank)))
     return failure();

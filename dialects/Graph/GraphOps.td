@@ -346,7 +346,6 @@ def Graph_SumOp : Graph_ForwardOp<"sum", [SameOperandsAndResultElementType, Same
   let arguments = (ins Variadic<FloatTensor>:$inputs);
   let results = (outs FloatTensor:$result);
   let assemblyFormat = "$inputs attr-dict `:` functional-type(operands, results)";
-  let hasVerifier = 1;
   let hasFolder = 1;
 }
 

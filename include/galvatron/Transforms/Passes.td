@@ -13,6 +13,124 @@ include "mlir/Pass/PassBase.td"
 // Phase differentiate
 //===----------------------------------------------------------------------===//
 
+def FlattenSumsPass : Pass<"galvatron-flatten-sums"> {
+  let summary = "Makes one n-ary graph.sum of each tree of additions";
+  let description = [{
+    Partial sums wait in a sum until all its operands are there, so a parallel attention and MLP block
+    needs one all-reduce instead of two. An addition whose result has one use joins the sum that uses
+    it. The addition of a constant stays arithmetic: it is never partial.
+
+    **Before:** additions are `arith.addf` or `graph.sum`.
+    **After:** no operand of a `graph.sum` is another one's only use.
+    **Example:**
+
+    ```mlir
+    func.func @example(%x: tensor<4xf32>, %attention: tensor<4xf32>, %mlp: tensor<4xf32>) -> tensor<4xf32> {
+      %0 = arith.addf %x, %attention : tensor<4xf32>
+      %1 = arith.addf %0, %mlp : tensor<4xf32>
+      return %1 : tensor<4xf32>
+    }
+    ```
+
+    ```mlir
+    func.func @example(%x: tensor<4xf32>, %attention: tensor<4xf32>, %mlp: tensor<4xf32>) -> tensor<4xf32> {
+      %0 = graph.sum %x, %attention, %mlp : (tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+      return %0 : tensor<4xf32>
+    }
+    ```
+
+    **Fails when:** never.
+  }];
+  let statistics = [Statistic<"numFlattened", "num-flattened", "Additions that joined another sum">];
+  let dependentDialects = ["::galvatron::graph::GraphDialect"];
+}
+
+def DifferentiatePass : Pass<"galvatron-differentiate", "mlir::ModuleOp"> {
+  let summary = "Gives each layer its backward, on global shapes";
+  let description = [{
+    Reverse-mode differentiation of each `graph.layer`, op by op through `DifferentiableOpInterface`.
+    It happens before anything is divided, so that no gradient can be counted twice: what is partial
+    later follows from the loops of the backward ops alone.
+
+    **Before:** layers without `graph.backward`.
+    **After:** each layer ends in one `graph.backward` that yields a gradient for each argument of float
+    type (zeros where the argument is not used), or in the pair `input`, `weight`. Several uses of a
+    value are added in one `graph.sum`. Statistics that a backward needs (of cross-entropy) stand in
+    the forward.
+    **Example:**
+
+    ```mlir
+    graph.layer @example(%x: tensor<8x4xf32>, %w: tensor<6x4xf32> {graph.parameter = "weight"}) -> tensor<8x6xf32> {
+      %y = graph.einsum %x, %w "bi,oi->bo" : (tensor<8x4xf32>, tensor<6x4xf32>) -> tensor<8x6xf32>
+      graph.return %y : tensor<8x6xf32>
+    }
+    ```
+
+    ```mlir
+    graph.layer @example(%x: tensor<8x4xf32>, %w: tensor<6x4xf32> {graph.parameter = "weight"}) -> tensor<8x6xf32> {
+      %y = graph.einsum %x, %w "bi,oi->bo" : (tensor<8x4xf32>, tensor<6x4xf32>) -> tensor<8x6xf32>
+      graph.backward(%dy: tensor<8x6xf32>) {
+        %dx = graph.einsum %dy, %w "bo,oi->bi" : (tensor<8x6xf32>, tensor<6x4xf32>) -> tensor<8x4xf32>
+        %dw = graph.einsum %dy, %x "bo,bi->oi" : (tensor<8x6xf32>, tensor<8x4xf32>) -> tensor<6x4xf32>
+        graph.return %dx, %dw : tensor<8x4xf32>, tensor<6x4xf32>
+      }
+      graph.return %y : tensor<8x6xf32>
+    }
+    ```
+
+    **Fails when:** a layer already has a backward, or a gradient flows into an op that has no rule for it.
+  }];
+  let options = [Option<"splitBackward", "split-backward", "bool", "false",
+      "Build the pair of input and weight gradients, for schedules that run them apart">];
+  let statistics = [Statistic<"numLayers", "num-layers", "Layers that were differentiated">,
+                    Statistic<"numOps", "num-ops", "Ops that a gradient flowed through">];
+  let dependentDialects = ["::galvatron::graph::GraphDialect"];
+}
+
+def ExpandCrossEntropyPass : Pass<"galvatron-expand-cross-entropy"> {
+  let summary = "Rewrites cross-entropy into statistics over the vocabulary and arithmetic on rows";
+  let description = [{
+    Maximum, sum of exponentials and target logit are reductions over the vocabulary, so that a sharded
+    vocabulary is no special case: each is a partial value of one number a row. CSE afterwards shares
+    the first two with the backward.
+
+    **Before:** any program; `differentiate` has run if there are gradients.
+    **After:** no `graph.cross_entropy`. loss = 1/n · Σ over rows of (log sum_exp + max - target), the
+    first two terms 0 where the label is ignored, as the third is; n is the number of valid labels.
+    **Example:**
+
+    ```mlir
+    func.func @example(%logits: tensor<8x16xf32>, %labels: tensor<8xi64>) -> tensor<f32> {
+      %loss = graph.cross_entropy %logits, %labels : (tensor<8x16xf32>, tensor<8xi64>) -> tensor<f32>
+      return %loss : tensor<f32>
+    }
+    ```
+
+    ```mlir
+    func.func @example(%logits: tensor<8x16xf32>, %labels: tensor<8xi64>) -> tensor<f32> {
+      %max = graph.reduce max %logits dims [1] : tensor<8x16xf32> -> tensor<8xf32>
+      %sum = graph.sum_exp %logits, %max : (tensor<8x16xf32>, tensor<8xf32>) -> tensor<8xf32>
+      %target = graph.target_logit %logits, %labels {ignore_index = -100 : i64} : (tensor<8x16xf32>, tensor<8xi64>) -> tensor<8xf32>
+      %log = math.log %sum : tensor<8xf32>
+      %lse = arith.addf %log, %max : tensor<8xf32>
+      %ignored = arith.constant dense<-100> : tensor<8xi64>
+      %counts = arith.cmpi ne, %labels, %ignored : tensor<8xi64>
+      %zero = arith.constant dense<0.000000e+00> : tensor<8xf32>
+      %masked = arith.select %counts, %lse, %zero : tensor<8xi1>, tensor<8xf32>
+      %rows = arith.subf %masked, %target : tensor<8xf32>
+      %total = graph.reduce sum %rows dims [0] : tensor<8xf32> -> tensor<f32>
+      %share = arith.constant dense<1.250000e-01> : tensor<f32>
+      %loss = arith.mulf %total, %share : tensor<f32>
+      return %loss : tensor<f32>
+    }
+    ```
+
+    **Fails when:** never.
+  }];
+  let statistics = [Statistic<"numExpanded", "num-expanded", "Cross-entropies that were rewritten">];
+  let dependentDialects = ["::galvatron::graph::GraphDialect"];
+}
+
 
 //===----------------------------------------------------------------------===//
 // Phase plan
