@@ -2,6 +2,7 @@
 // beside each addPass, the phase's verify pass last.
 #include "galvatron/Pipelines/Pipelines.h"
 
+#include "galvatron/Conversion/Passes.h"
 #include "galvatron/Pipelines/Phases.h"
 #include "galvatron/Transforms/Passes.h"
 
@@ -43,6 +44,7 @@ void galvatron::buildLowerPhase(mlir::OpPassManager &passes, const LowerPhaseOpt
 
 void galvatron::registerPasses() {
   registerGalvatronTransformsPasses();
+  registerGalvatronConversionPasses();
   registerPhases();
   mlir::registerCanonicalizerPass();
   mlir::registerCSEPass();

@@ -8,6 +8,51 @@ include "mlir/Pass/PassBase.td"
 // Phase import
 //===----------------------------------------------------------------------===//
 
+def RaiseOpsPass : Pass<"galvatron-raise-ops", "mlir::ModuleOp"> {
+  let summary = "Recognizes norms, rotary embedding, attention, activations and losses in arithmetic";
+  let description = [{
+    Eager code spells operators out; sharding, kernels and recomputation need them named. Recognized
+    by meaning rather than by spelling: rotary embedding from its coefficients, masks from position
+    arithmetic, nonlinearities from their values. Fused projections are split along their slices.
+    Merged batch and sequence dimensions are kept apart.
+
+    **Before:** `@step` as the importer writes it.
+    **After:** the same function of the same arguments; what was recognized is one op, with no dead code.
+    **Example:**
+
+    ```mlir
+    func.func @step(%x: tensor<2x4x8xf32>, %w: tensor<8xf32>) -> tensor<2x4x8xf32> {
+      %eighth = arith.constant dense<0.125> : tensor<2x4xf32>
+      %eps = arith.constant dense<0.5> : tensor<2x4xf32>
+      %0 = arith.mulf %x, %x : tensor<2x4x8xf32>
+      %1 = graph.reduce sum %0 dims [2] : tensor<2x4x8xf32> -> tensor<2x4xf32>
+      %2 = arith.mulf %1, %eighth : tensor<2x4xf32>
+      %3 = arith.addf %2, %eps : tensor<2x4xf32>
+      %4 = math.rsqrt %3 : tensor<2x4xf32>
+      %5 = graph.broadcast %4 dims [0, 1] : tensor<2x4xf32> -> tensor<2x4x8xf32>
+      %6 = arith.mulf %x, %5 : tensor<2x4x8xf32>
+      return %6 : tensor<2x4x8xf32>
+    }
+    ```
+
+    ```mlir
+    func.func @step(%x: tensor<2x4x8xf32>, %w: tensor<8xf32>) -> tensor<2x4x8xf32> {
+      %y, %mean, %rstd = graph.norm rms %x {epsilon = 0.5 : f64} : (tensor<2x4x8xf32>) -> (tensor<2x4x8xf32>, tensor<2x4xf32>, tensor<2x4xf32>)
+      return %y : tensor<2x4x8xf32>
+    }
+    ```
+
+    **Fails when:** never; what is not recognized stays arithmetic.
+  }];
+  let statistics = [
+    Statistic<"numAttentions", "num-attentions", "Attentions recognized in products and softmax">,
+    Statistic<"numRopes", "num-ropes", "Rotary embeddings recognized">,
+    Statistic<"numActivations", "num-activations", "Nonlinearities recognized, gated ones again">,
+    Statistic<"numProjections", "num-projections", "Fused projections split">,
+    Statistic<"numPositions", "num-positions", "Lookups of positions that became slices">
+  ];
+  let dependentDialects = ["::galvatron::graph::GraphDialect", "::mlir::arith::ArithDialect"];
+}
 
 //===----------------------------------------------------------------------===//
 // Phase differentiate
@@ -410,10 +455,102 @@ def InsertCollectivesPass : Pass<"galvatron-insert-collectives", "mlir::ModuleOp
 // Phase stage
 //===----------------------------------------------------------------------===//
 
+def PartitionStagesPass : Pass<"galvatron-partition-stages", "mlir::ModuleOp"> {
+  let summary = "Cuts the step into one list of layers per pipeline stage";
+  let description = [{
+    A value that a later stage reads is sent from neighbour to neighbour; every rank sends to the rank
+    of the same device index. Layers are numbered over the whole model (`dist.unit`), so that random
+    bits do not depend on the stages.
+
+    **Before:** `@step` of calls of `dist.layer`s, each with `plan.stage`, not falling.
+    **After:** a `dist.stage` per stage; no `@step`.
+    **Example:**
+
+    ```mlir
+    module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+      func.func @step(%ids: tensor<4xi64, #dist.placement<[4]>>, %labels: tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>> {
+        %0 = graph.call @all(%ids, %labels) parameters [] path "all" {plan.stage = 0 : i64} : (tensor<4xi64, #dist.placement<[4]>>, tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>>
+        return %0 : tensor<f32, #dist.placement<[]>>
+      }
+    }
+    ```
+
+    ```mlir
+    dist.stage @stage0 index 0 {
+      %0 = dist.input "input_ids" : tensor<4xi64, #dist.placement<[4]>>
+      %1 = dist.input "labels" : tensor<4xi64, #dist.placement<[4]>>
+      %2 = graph.call @all(%0, %1) parameters [] path "all" : (tensor<4xi64, #dist.placement<[4]>>, tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>>
+      dist.loss %2 : tensor<f32, #dist.placement<[]>>
+    }
+    ```
+
+    **Fails when:** a call has no stage, or stages fall along the model; a stage has no layer; the step does not return a loss.
+  }];
+  let statistics = [Statistic<"numStages", "num-stages", "Stages that were made">,
+                    Statistic<"numTransfers", "num-transfers", "Values sent from one stage to the next">];
+  let dependentDialects = ["::galvatron::dist::DistDialect"];
+}
+
+def ScheduleMicrobatchesPass : Pass<"galvatron-schedule-microbatches", "mlir::ModuleOp"> {
+  let summary = "Gives every stage the order of its micro-batches";
+  let description = [{
+    GPipe (Huang et al. 2019): all forwards, then all backwards. 1F1B (Narayanan et al. 2021): as many
+    forwards ahead as there are later stages, then one forward and one backward in turn, so that a
+    stage holds the activations of at most `stages - index` micro-batches.
+
+    **Before:** `dist.stage`s without an order; `plan.pipeline` on the module.
+    **After:** each has its order.
+    **Example:**
+
+    ```mlir
+    module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 2, schedule = "1f1b">} {
+      dist.stage @stage0 index 0 {
+      }
+    }
+    ```
+
+    ```mlir
+    dist.stage @stage0 index 0 order ["F0", "B0", "F1", "B1"] {
+    }
+    ```
+
+    **Fails when:** the schedule is unknown; the module has no `plan.pipeline`.
+  }];
+  let statistics = [Statistic<"numEntries", "num-entries", "Forwards and backwards that were ordered">];
+}
 
 //===----------------------------------------------------------------------===//
 // Phase lower
 //===----------------------------------------------------------------------===//
 
+def PlanMemoryPass : Pass<"galvatron-plan-memory", "mlir::ModuleOp"> {
+  let summary = "Counts every stage's memory to the byte and proves that its transfers end";
+  let description = [{
+    Expands each stage's timetable, gives every slot (parameters, gradients, moments, activations of
+    micro-batches in flight, scratch) its offset, and writes the size of the arena,
+    `dist.arena_bytes`: the one allocation that a rank makes. Then executes all timetables together
+    with unbuffered transfers: each rank's list is straight, so one execution that ends proves that
+    no interleaving can deadlock.
+
+    **Before:** `dist.stage`s with their order; bodies are `exec.function`s.
+    **After:** every stage has `dist.arena_bytes`.
+    **Example:**
+
+    ```mlir
+    module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+      dist.stage @stage0 index 0 order ["F0", "B0"] {
+      }
+    }
+    ```
+
+    ```mlir
+    dist.stage @stage0 index 0 order ["F0", "B0"] attributes {dist.arena_bytes = 0 : i64} {
+    }
+    ```
+
+    **Fails when:** a stage has no order; a call names a layer or body that is not there; a tied parameter has two placements; a send has no receive; stages wait for one another.
+  }];
+  let statistics = [Statistic<"numSlots", "num-slots", "Slots that were placed">];
+}
 
 #endif // GALVATRON_TRANSFORMS_PASSES_TD
