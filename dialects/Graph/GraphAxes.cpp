@@ -470,23 +470,44 @@ OpAxes TransposeOp::getAxes() {
 
 bool TransposeOp::isLinear(unsigned, unsigned) { return true; }
 
-/// Dimensions of equal extent are one free loop, cut ones are whole on either side.
-static OpAxes pieceAxes(Value x, Value result) {
-  AxesBuilder axes;
-  DimensionLoops from, to;
-  for (auto [extent, resultExtent] : llvm::zip(shapeOf(x), shapeOf(result))) {
-    bool cut = extent != resultExtent;
-    from.push_back(axes.loop(extent, cut ? LoopKind::Whole : LoopKind::Free));
-    to.push_back(cut ? axes.loop(resultExtent, LoopKind::Whole) : from.back());
+/// A piece of a larger tensor. Dimensions of equal extent are one free loop. A dimension of which the
+/// piece is one of n equal parts is n times that part: selecting is whole, the part is free (q, k and
+/// v of a fused projection). Dimensions cut otherwise are whole on either side.
+struct PieceLoops {
+  DimensionLoops all, piece;
+
+  PieceLoops(AxesBuilder &axes, Value whole, Value part, ArrayRef<int64_t> offsets) {
+    for (auto [extent, partExtent, offset] : llvm::zip(shapeOf(whole), shapeOf(part), offsets)) {
+      if (extent % partExtent == 0 && offset % partExtent == 0) {
+        LoopList select = axes.loop(extent / partExtent, LoopKind::Whole), inside = axes.loop(partExtent);
+        piece.push_back(inside);
+        select.append(inside);
+        all.push_back(select);
+        continue;
+      }
+      all.push_back(axes.loop(extent, LoopKind::Whole));
+      piece.push_back(axes.loop(partExtent, LoopKind::Whole));
+    }
   }
-  axes.operand(from);
-  axes.result(to);
+};
+
+OpAxes SliceOp::getAxes() {
+  AxesBuilder axes;
+  PieceLoops loops(axes, getX(), getResult(), getOffsets());
+  axes.operand(loops.all);
+  axes.result(loops.piece);
   return axes.take();
 }
 
-OpAxes SliceOp::getAxes() { return pieceAxes(getX(), getResult()); }
+OpAxes PadOp::getAxes() {
+  AxesBuilder axes;
+  PieceLoops loops(axes, getResult(), getX(), getOffsets());
+  axes.operand(loops.piece);
+  axes.result(loops.all);
+  return axes.take();
+}
+
 bool SliceOp::isLinear(unsigned, unsigned) { return true; }
-OpAxes PadOp::getAxes() { return pieceAxes(getX(), getResult()); }
 bool PadOp::isLinear(unsigned, unsigned) { return true; }
 
 OpAxes ConcatOp::getAxes() {
