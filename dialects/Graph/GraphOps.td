@@ -193,9 +193,10 @@ def Graph_AttentionOp : Graph_ForwardOp<"attention", [], Positioned> {
     q [B,N,Sq,D], k [B,K,Sk,D], v [B,K,Sk,Dv], N = K·G (head n reads key/value head n / G); result
     [B,N,Sq,Dv] and `lse` [B,N,Sq], the log of each row's sum of exponentials (for backward).
     Query i sits at position i + Sk - Sq. `causal`: keys at or before the query; `window` w > 0: and
-    fewer than w positions back. `bias`, optional, broadcastable to [B,N,Sq,Sk], is added to scores.
-    `softcap` c > 0: scores become c·tanh(scores / c) before masking. `dropout` p on probabilities,
-    bits by counter from (seed, step, layer, `id`, micro-batch independent global index).
+    fewer than w positions back. `softcap` c > 0: scaled scores become
+    c·tanh(scores / c). `bias`, optional, broadcastable to [B,N,Sq,Sk], is then added. `dropout` p on
+    probabilities, bits by counter from (seed, step, layer, `id`, row-major global index in
+    [B,N,Sq,Sk]); kept ones are scaled by 1/(1-p).
     Dao et al., FlashAttention (2022): probabilities are recomputed in backward, never stored.
   }];
   let arguments = (ins FloatTensor:$q, FloatTensor:$k, FloatTensor:$v, Optional<FloatTensor>:$bias,
@@ -212,7 +213,9 @@ def Graph_AttentionBackwardOp : Graph_MathOp<"attention_backward", [], Positione
   let summary = "gradients of attention's q, k and v";
   let description = [{
     Operands as `graph.attention` plus its results and the result's gradient `dy` [B,N,Sq,Dv].
-    dP = dy vᵀ; dS = P ∘ (dP - rowsum(dy ∘ y)); dq = scale·dS k; dk = scale·dSᵀ q; dv = Pᵀ dy.
+    With P the probabilities and M what dropout multiplies them by: dP = M ∘ dy vᵀ;
+    dS = P ∘ (dP - rowsum(dy ∘ y)), times 1 - tanh² of the capped scores; dq = scale·dS k;
+    dk = scale·dSᵀ q; dv = (M ∘ P)ᵀ dy.
   }];
   let arguments = (ins FloatTensor:$dy, FloatTensor:$q, FloatTensor:$k, FloatTensor:$v,
                        FloatTensor:$y, FloatTensor:$lse, Optional<FloatTensor>:$bias,
