@@ -54,6 +54,86 @@ def RaiseOpsPass : Pass<"galvatron-raise-ops", "mlir::ModuleOp"> {
   let dependentDialects = ["::galvatron::graph::GraphDialect", "::mlir::arith::ArithDialect"];
 }
 
+def FormLayersPass : Pass<"galvatron-form-layers", "mlir::ModuleOp"> {
+  let summary = "Forms layer types from repeated structure and makes the step a list of calls";
+  let description = [{
+    Units are the members of module lists, what comes before, between and after them; without module
+    paths, the periods of a repeating structure. Units of equal ops, shapes, distributions and relative
+    parameter names share one body, found by hash. What is computed from constants, parameters or the
+    step's integers alone is cloned into each layer that reads it.
+
+    **Before:** everything inline in `@step`.
+    **After:** `@step` is `graph.call`s; only activations and the step's arguments cross layers.
+    **Example:**
+
+    ```mlir
+    func.func @step(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %w0 = graph.parameter ["h.0.p.w"] : tensor<4xf32>
+      %0 = arith.mulf %x, %w0 : tensor<4xf32> loc("h.0.p")
+      %w1 = graph.parameter ["h.1.p.w"] : tensor<4xf32>
+      %1 = arith.mulf %0, %w1 : tensor<4xf32> loc("h.1.p")
+      return %1 : tensor<4xf32>
+    }
+    ```
+
+    ```mlir
+    graph.layer @layer(%x: tensor<4xf32>, %w: tensor<4xf32> {graph.parameter = "p.w"}) -> tensor<4xf32> {
+      %0 = arith.mulf %x, %w : tensor<4xf32>
+      graph.return %0 : tensor<4xf32>
+    }
+    func.func @step(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %0 = graph.call @layer(%x) parameters ["h.0.p.w"] path "h.0" : (tensor<4xf32>) -> tensor<4xf32>
+      %1 = graph.call @layer(%0) parameters ["h.1.p.w"] path "h.1" : (tensor<4xf32>) -> tensor<4xf32>
+      return %1 : tensor<4xf32>
+    }
+    ```
+
+    **Fails when:** there is no `@step`, or members of a list read each other's values in a cycle.
+  }];
+  let statistics = [
+    Statistic<"numTypes", "num-types", "Layer types formed">,
+    Statistic<"numCalls", "num-calls", "Layers in the step">
+  ];
+  let dependentDialects = ["::galvatron::graph::GraphDialect"];
+}
+
+def VerifyImportPass : Pass<"galvatron-verify-import", "mlir::ModuleOp"> {
+  let summary = "Checks what phase import promises: static shapes, every op in a layer, one body a type";
+  let description = [{
+    The contract of docs/IR.md after phase `import`.
+
+    **Before:** any module.
+    **After:** the same module.
+    **Example:**
+
+    ```mlir
+    graph.layer @layer(%x: tensor<4xf32>, %w: tensor<4xf32> {graph.parameter = "w"}) -> tensor<4xf32> {
+      %0 = arith.mulf %x, %w : tensor<4xf32>
+      graph.return %0 : tensor<4xf32>
+    }
+    func.func @step(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %0 = graph.call @layer(%x) parameters ["h.0.w"] path "h.0" : (tensor<4xf32>) -> tensor<4xf32>
+      return %0 : tensor<4xf32>
+    }
+    ```
+
+    ```mlir
+    graph.layer @layer(%x: tensor<4xf32>, %w: tensor<4xf32> {graph.parameter = "w"}) -> tensor<4xf32> {
+      %0 = arith.mulf %x, %w : tensor<4xf32>
+      graph.return %0 : tensor<4xf32>
+    }
+    func.func @step(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %0 = graph.call @layer(%x) parameters ["h.0.w"] path "h.0" : (tensor<4xf32>) -> tensor<4xf32>
+      return %0 : tensor<4xf32>
+    }
+    ```
+
+    **Fails when:** a shape is dynamic, an op is outside of a layer or no graph op or elementwise
+    arithmetic, a constant is larger than 64 KiB, or two layer types have equal bodies.
+  }];
+  let statistics = [Statistic<"numCalls", "num-calls", "Layers in the step">];
+}
+
 //===----------------------------------------------------------------------===//
 // Phase differentiate
 //===----------------------------------------------------------------------===//
