@@ -1,0 +1,58 @@
+# Everything that comes from outside: MLIR/LLVM, LibTorch (importer only), MPI, oneDNN, JSON, GoogleTest.
+
+# `lit` must be known before LLVM's configuration looks for `llvm-lit`.
+set(LLVM_EXTERNAL_LIT lit CACHE STRING "lit, found beside GALVATRON_PYTHON or on the PATH")
+# "MLIR 22" is refused by MLIR's version file, so ask for none and check by hand.
+find_package(MLIR REQUIRED CONFIG HINTS /usr/lib/llvm-22/lib/cmake/mlir)
+if(NOT LLVM_VERSION_MAJOR EQUAL 22)
+  message(FATAL_ERROR "MLIR/LLVM 22 is needed, but ${MLIR_DIR} is version ${LLVM_VERSION_MAJOR}; "
+                      "run scripts/setup.sh or pass -DMLIR_DIR=")
+endif()
+list(APPEND CMAKE_MODULE_PATH ${MLIR_CMAKE_DIR} ${LLVM_CMAKE_DIR})
+include(TableGen)
+include(AddLLVM)
+include(AddMLIR)
+
+find_package(nlohmann_json REQUIRED)
+find_package(Threads REQUIRED)
+find_package(dnnl REQUIRED)
+find_package(MPI REQUIRED COMPONENTS C)
+find_package(GTest REQUIRED)
+
+# The Python that has torch also runs lit's and the conventions' scripts.
+if(NOT GALVATRON_PYTHON)
+  if(EXISTS ${CMAKE_SOURCE_DIR}/.venv/bin/python)
+    set(GALVATRON_PYTHON ${CMAKE_SOURCE_DIR}/.venv/bin/python)
+  else()
+    find_program(GALVATRON_PYTHON3 python3 REQUIRED)
+    set(GALVATRON_PYTHON ${GALVATRON_PYTHON3})
+  endif()
+endif()
+message(STATUS "Python: ${GALVATRON_PYTHON}")
+
+# LibTorch is the torch wheel. Its CMake configuration insists on CUDA where the wheel has it, although
+# the importer uses the CPU part only; three lines by hand do.
+find_path(GALVATRON_TORCH_ROOT include/torch/script.h NO_DEFAULT_PATH)
+if(NOT GALVATRON_TORCH_ROOT)
+  # find_spec instead of `import torch`: 10 ms instead of 2 s.
+  execute_process(
+    COMMAND ${GALVATRON_PYTHON} -c
+            "import importlib.util as u; s = u.find_spec('torch'); print(list(s.submodule_search_locations)[0] if s else '', end='')"
+    OUTPUT_VARIABLE torch_root)
+  if(torch_root AND EXISTS ${torch_root}/include/torch/script.h)
+    set(GALVATRON_TORCH_ROOT ${torch_root} CACHE PATH "folder of the torch package" FORCE)
+  endif()
+endif()
+if(GALVATRON_TORCH_ROOT)
+  file(STRINGS ${GALVATRON_TORCH_ROOT}/version.py GALVATRON_TORCH_VERSION REGEX "^__version__")
+  message(STATUS "LibTorch: ${GALVATRON_TORCH_ROOT} ${GALVATRON_TORCH_VERSION}")
+  add_library(galvatron_torch INTERFACE)
+  target_include_directories(galvatron_torch SYSTEM INTERFACE
+    ${GALVATRON_TORCH_ROOT}/include ${GALVATRON_TORCH_ROOT}/include/torch/csrc/api/include)
+  target_link_directories(galvatron_torch INTERFACE ${GALVATRON_TORCH_ROOT}/lib)
+  target_link_libraries(galvatron_torch INTERFACE torch torch_cpu c10)
+  target_link_options(galvatron_torch INTERFACE -Wl,-rpath,${GALVATRON_TORCH_ROOT}/lib)
+else()
+  message(STATUS "LibTorch: not found by ${GALVATRON_PYTHON}; lib/Import and galvatron-import are "
+                 "skipped (pip install torch, or pass -DGALVATRON_PYTHON=)")
+endif()

@@ -1,0 +1,17 @@
+// The graph dialect: one include for its classes.
+#ifndef GALVATRON_DIALECTS_GRAPH_GRAPH_H
+#define GALVATRON_DIALECTS_GRAPH_GRAPH_H
+
+#include "mlir/Bytecode/BytecodeOpInterface.h"
+#include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/Dialect.h"
+#include "mlir/IR/OpDefinition.h"
+#include "mlir/IR/OpImplementation.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+
+#include "dialects/Graph/GraphDialect.h.inc"
+
+#define GET_OP_CLASSES
+#include "dialects/Graph/GraphOps.h.inc"
+
+#endif // GALVATRON_DIALECTS_GRAPH_GRAPH_H

@@ -1,0 +1,1 @@
+"""Python side of galvatron-opt: export of PyTorch modules."""

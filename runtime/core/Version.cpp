@@ -1,0 +1,4 @@
+// Version of the C ABI.
+#include "runtime/api/GalvatronRuntime.h"
+
+int gvrt_abi_version(void) { return 1; }

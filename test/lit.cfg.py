@@ -1,0 +1,33 @@
+# lit: every .mlir below test/ is a test whose RUN lines are shell commands.
+import os
+
+import lit.formats
+
+config.name = "galvatron"
+config.test_format = lit.formats.ShTest(execute_external=False)
+config.suffixes = [".mlir", ".test"]
+config.excludes = ["Inputs", "unit", "EndToEnd", "python", "Conventions"]
+config.test_source_root = os.path.join(config.galvatron_source_dir, "test")
+config.test_exec_root = os.path.join(config.galvatron_binary_dir, "test")
+
+# Tools are found by name, ours before LLVM's (FileCheck, not, split-file).
+config.environment["PATH"] = os.pathsep.join(
+    [os.path.join(config.galvatron_binary_dir, "bin"), config.llvm_tools_dir, os.environ["PATH"]]
+)
+for name in ("HOME", "TMPDIR", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS"):
+    if name in os.environ:
+        config.environment[name] = os.environ[name]
+config.environment["FILECHECK_OPTS"] = "--enable-var-scope --dump-input=fail"
+for name, value in (
+    ("OMPI_ALLOW_RUN_AS_ROOT", "1"),
+    ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),
+    ("OMPI_MCA_rmaps_base_oversubscribe", "1"),
+    ("OMPI_MCA_mpi_yield_when_idle", "1"),
+):
+    config.environment[name] = value
+
+config.substitutions.append(("%python", config.galvatron_python))
+config.substitutions.append(("%inputs", os.path.join(config.test_source_root, "Inputs")))
+
+if config.galvatron_has_import:
+    config.available_features.add("import")

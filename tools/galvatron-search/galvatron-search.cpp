@@ -1,0 +1,4 @@
+// galvatron-search: the plan search as a tool of its own.
+#include "galvatron/Search/Search.h"
+
+int main(int argc, char **argv) { return galvatron::search::runTool(argc, argv); }
