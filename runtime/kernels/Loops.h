@@ -63,9 +63,9 @@ struct Loops {
   void (*dropFactors)(uint64_t key, uint64_t high, uint64_t first, uint32_t threshold, float factor, float *keep,
                       int64_t count);
 
-  // Optimizers, as torch.optim computes them in f32.
+  // Optimizers, as torch.optim computes them in f32; other1 is 1 - beta1, other2 1 - beta2, rounded once.
   void (*adamw)(float *parameter, const float *gradient, float *first, float *second, int64_t count, float scale,
-                float decay, float beta1, float beta2, float eps, float stepSize, float rootBias2);
+                float decay, float other1, float beta2, float other2, float eps, float stepSize, float rootBias2);
   void (*sgd)(float *parameter, const float *gradient, int64_t count, float scale, float lr, float decay);
 };
 

@@ -1,5 +1,5 @@
-//===- Rows.cpp - sums, norms, softmax and loss, row by row ---------------------===//
-#include "runtime/kernels/loops/Rows.h"
+//===- RowLoops.cpp - sums, norms, softmax and loss, row by row ---------------------===//
+#include "runtime/kernels/loops/RowLoops.h"
 #include "runtime/kernels/loops/Vector.h"
 
 namespace galvatron::GALVATRON_ISA {

@@ -1,5 +1,5 @@
-//===- Blocks.cpp - attention's rows, rotations, dropout and optimizers ----------===//
-#include "runtime/kernels/loops/Rows.h"
+//===- BlockLoops.cpp - attention's rows, rotations, dropout and optimizers ----------===//
+#include "runtime/kernels/loops/RowLoops.h"
 #include "runtime/kernels/loops/Vector.h"
 
 namespace galvatron::GALVATRON_ISA {
@@ -94,9 +94,8 @@ void dropFactors(uint64_t key, uint64_t high, uint64_t first, uint32_t threshold
 }
 
 void adamw(float *__restrict parameter, const float *__restrict gradient, float *__restrict first,
-           float *__restrict second, int64_t count, float scale, float decay, float beta1, float beta2, float eps,
-           float stepSize, float rootBias2) {
-  float other1 = 1.0f - beta1, other2 = 1.0f - beta2;
+           float *__restrict second, int64_t count, float scale, float decay, float other1, float beta2,
+           float other2, float eps, float stepSize, float rootBias2) {
   for (int64_t i = 0; i < count; ++i) {
     float g = gradient[i] * scale;
     float p = parameter[i] * decay;

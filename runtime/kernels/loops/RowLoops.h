@@ -1,6 +1,6 @@
-//===- Rows.h - the loops of Rows.cpp, for the table of Blocks.cpp; meanings in Loops.h ---===//
-#ifndef GALVATRON_RUNTIME_KERNELS_LOOPS_ROWS_H
-#define GALVATRON_RUNTIME_KERNELS_LOOPS_ROWS_H
+//===- RowLoops.h - the loops of RowLoops.cpp, for the table in BlockLoops.cpp; meanings in Loops.h ---===//
+#ifndef GALVATRON_RUNTIME_KERNELS_LOOPS_ROWLOOPS_H
+#define GALVATRON_RUNTIME_KERNELS_LOOPS_ROWLOOPS_H
 
 #include "runtime/kernels/Loops.h"
 
