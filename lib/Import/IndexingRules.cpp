@@ -26,8 +26,11 @@ Tensor rows(Call &call, const Tensor &table, const Tensor &ids) {
   Shape shape = ids.shape;
   shape.append(table.shape.begin() + 1, table.shape.end());
   std::optional<Linear> ramp = ids.lazy ? asLinear(ids.lazy) : std::nullopt;
-  if (ramp)
+  if (ramp) {
+    if (ramp->range(ids.shape).second < 0) // counted from the end
+      ramp->constant += double(table.shape[0]);
     checkBounds(*ramp, ids.shape, table.shape[0]);
+  }
   if (table.lazy && ramp) {
     View view;
     view.shape = shape;

@@ -54,6 +54,86 @@ def RaiseOpsPass : Pass<"galvatron-raise-ops", "mlir::ModuleOp"> {
   let dependentDialects = ["::galvatron::graph::GraphDialect", "::mlir::arith::ArithDialect"];
 }
 
+def FormLayersPass : Pass<"galvatron-form-layers", "mlir::ModuleOp"> {
+  let summary = "Forms layer types from repeated structure and makes the step a list of calls";
+  let description = [{
+    Units are the members of module lists, what comes before, between and after them; without module
+    paths, the periods of a repeating structure. Units of equal ops, shapes, distributions and relative
+    parameter names share one body, found by hash. What is computed from constants, parameters or the
+    step's integers alone is cloned into each layer that reads it.
+
+    **Before:** everything inline in `@step`.
+    **After:** `@step` is `graph.call`s; only activations and the step's arguments cross layers.
+    **Example:**
+
+    ```mlir
+    func.func @step(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %w0 = graph.parameter ["h.0.p.w"] : tensor<4xf32>
+      %0 = arith.mulf %x, %w0 : tensor<4xf32> loc("h.0.p")
+      %w1 = graph.parameter ["h.1.p.w"] : tensor<4xf32>
+      %1 = arith.mulf %0, %w1 : tensor<4xf32> loc("h.1.p")
+      return %1 : tensor<4xf32>
+    }
+    ```
+
+    ```mlir
+    graph.layer @layer(%x: tensor<4xf32>, %w: tensor<4xf32> {graph.parameter = "p.w"}) -> tensor<4xf32> {
+      %0 = arith.mulf %x, %w : tensor<4xf32>
+      graph.return %0 : tensor<4xf32>
+    }
+    func.func @step(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %0 = graph.call @layer(%x) parameters ["h.0.p.w"] path "h.0" : (tensor<4xf32>) -> tensor<4xf32>
+      %1 = graph.call @layer(%0) parameters ["h.1.p.w"] path "h.1" : (tensor<4xf32>) -> tensor<4xf32>
+      return %1 : tensor<4xf32>
+    }
+    ```
+
+    **Fails when:** there is no `@step`, or members of a list read each other's values in a cycle.
+  }];
+  let statistics = [
+    Statistic<"numTypes", "num-types", "Layer types formed">,
+    Statistic<"numCalls", "num-calls", "Layers in the step">
+  ];
+  let dependentDialects = ["::galvatron::graph::GraphDialect"];
+}
+
+def VerifyImportPass : Pass<"galvatron-verify-import", "mlir::ModuleOp"> {
+  let summary = "Checks what phase import promises: static shapes, every op in a layer, one body a type";
+  let description = [{
+    The contract of docs/IR.md after phase `import`.
+
+    **Before:** any module.
+    **After:** the same module.
+    **Example:**
+
+    ```mlir
+    graph.layer @layer(%x: tensor<4xf32>, %w: tensor<4xf32> {graph.parameter = "w"}) -> tensor<4xf32> {
+      %0 = arith.mulf %x, %w : tensor<4xf32>
+      graph.return %0 : tensor<4xf32>
+    }
+    func.func @step(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %0 = graph.call @layer(%x) parameters ["h.0.w"] path "h.0" : (tensor<4xf32>) -> tensor<4xf32>
+      return %0 : tensor<4xf32>
+    }
+    ```
+
+    ```mlir
+    graph.layer @layer(%x: tensor<4xf32>, %w: tensor<4xf32> {graph.parameter = "w"}) -> tensor<4xf32> {
+      %0 = arith.mulf %x, %w : tensor<4xf32>
+      graph.return %0 : tensor<4xf32>
+    }
+    func.func @step(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %0 = graph.call @layer(%x) parameters ["h.0.w"] path "h.0" : (tensor<4xf32>) -> tensor<4xf32>
+      return %0 : tensor<4xf32>
+    }
+    ```
+
+    **Fails when:** a shape is dynamic, an op is outside of a layer or no graph op or elementwise
+    arithmetic, a constant is larger than 64 KiB, or two layer types have equal bodies.
+  }];
+  let statistics = [Statistic<"numCalls", "num-calls", "Layers in the step">];
+}
+
 //===----------------------------------------------------------------------===//
 // Phase differentiate
 //===----------------------------------------------------------------------===//
@@ -450,6 +530,107 @@ def InsertCollectivesPass : Pass<"galvatron-insert-collectives", "mlir::ModuleOp
   let dependentDialects = ["::galvatron::dist::DistDialect"];
 }
 
+
+def PlanRecomputationPass : Pass<"galvatron-plan-recomputation", "mlir::ModuleOp"> {
+  let summary = "Decides which forward values backward keeps and which it computes again";
+  let description = [{
+    Under a strategy without recomputation, what backward reads is kept, except what can be had again
+    for next to nothing from the rest: views, constants, pieces, and elementwise results of values that
+    are kept anyway. With recomputation only the layer's arguments are kept.
+
+    **Before:** `insert-collectives` has run.
+    **After:** the forward values that `graph.backward` reads are what is saved.
+    **Example:**
+
+    ```mlir
+    graph.layer @relu(%x: tensor<8xf32>) -> tensor<8xf32> {
+      %y = graph.activation relu %x : tensor<8xf32> -> tensor<8xf32>
+      graph.backward(%dy: tensor<8xf32>) {
+        %dx = arith.mulf %dy, %y : tensor<8xf32>
+        graph.return %dx : tensor<8xf32>
+      }
+      graph.return %y : tensor<8xf32>
+    }
+    ```
+
+    ```mlir
+    graph.layer @relu(%x: tensor<8xf32>) -> tensor<8xf32> {
+      %y = graph.activation relu %x : tensor<8xf32> -> tensor<8xf32>
+      graph.backward(%dy: tensor<8xf32>) {
+        %again = graph.activation relu %x : tensor<8xf32> -> tensor<8xf32>
+        %dx = arith.mulf %dy, %again : tensor<8xf32>
+        graph.return %dx : tensor<8xf32>
+      }
+      graph.return %y : tensor<8xf32>
+    }
+    ```
+
+    **Fails when:** never.
+  }];
+  let statistics = [Statistic<"numKept", "num-kept", "Values kept from forward to backward">];
+  let dependentDialects = ["::galvatron::dist::DistDialect"];
+}
+
+def SplitTensorsPass : Pass<"galvatron-split-tensors", "mlir::ModuleOp"> {
+  let summary = "Turns layers into bodies on what one device holds";
+  let description = [{
+    Each layer becomes a `dist.body` for forward, one for backward, and a `dist.layer` of its name that
+    ties them together and keeps the placements. Ops that read their global index get `dist.position`.
+
+    **Before:** `insert-collectives` and `plan-recomputation` have run.
+    **After:** bodies have local shapes and no encodings; the calls of `@step` name `dist.layer`s.
+    **Example:**
+
+    ```mlir
+    graph.layer @double(%x: tensor<8xf32, #dist.placement<[2@g0 * 4]>>) -> tensor<8xf32, #dist.placement<[2@g0 * 4]>> {
+      %y = graph.sum %x, %x : (tensor<8xf32, #dist.placement<[2@g0 * 4]>>, tensor<8xf32, #dist.placement<[2@g0 * 4]>>) -> tensor<8xf32, #dist.placement<[2@g0 * 4]>>
+      graph.return %y : tensor<8xf32, #dist.placement<[2@g0 * 4]>>
+    }
+    ```
+
+    ```mlir
+    dist.body @double.forward(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %y = graph.sum %x, %x : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+      dist.return %y : tensor<4xf32>
+    }
+    dist.layer @double {forward = @double.forward, gradients = [], homes = [], input_gradients = [], inputs = [#dist.placement<[2@g0 * 4]>], num_saved = 0 : i64, output_gradients = [], outputs = [#dist.placement<[2@g0 * 4]>]}
+    ```
+
+    **Fails when:** a layer has no placements.
+  }];
+  let statistics = [Statistic<"numBodies", "num-layers", "Layers that were split">,
+                    Statistic<"numSaved", "num-saved", "Values saved by forward bodies">];
+  let dependentDialects = ["::galvatron::dist::DistDialect"];
+}
+
+def VerifyShardPass : Pass<"galvatron-verify-shard", "mlir::ModuleOp"> {
+  let summary = "Checks that layers are bodies on local shapes";
+  let description = [{
+    **Before:** `split-tensors` has run.
+    **After:** the same module.
+    **Example:**
+
+    ```mlir
+    dist.body @double.forward(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %y = graph.sum %x, %x : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+      dist.return %y : tensor<4xf32>
+    }
+    dist.layer @double {forward = @double.forward, gradients = [], homes = [], input_gradients = [], inputs = [#dist.placement<[2@g0 * 4]>], num_saved = 0 : i64, output_gradients = [], outputs = [#dist.placement<[2@g0 * 4]>]}
+    ```
+
+    ```mlir
+    dist.body @double.forward(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %y = graph.sum %x, %x : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+      dist.return %y : tensor<4xf32>
+    }
+    dist.layer @double {forward = @double.forward, gradients = [], homes = [], input_gradients = [], inputs = [#dist.placement<[2@g0 * 4]>], num_saved = 0 : i64, output_gradients = [], outputs = [#dist.placement<[2@g0 * 4]>]}
+    ```
+
+    **Fails when:** a global type, a layer or a redistribution is left, or a body's types do not fit the
+    placements of its layer.
+  }];
+  let statistics = [Statistic<"numLayers", "num-layers", "Layers that were checked">];
+}
 
 //===----------------------------------------------------------------------===//
 // Phase stage
