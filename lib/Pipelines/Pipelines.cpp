@@ -13,9 +13,12 @@
 using namespace galvatron;
 
 void galvatron::buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseOptions &options) {
-  // Named ops know their loops, their gradient and their kernel; arithmetic of a norm does not.
+  // Named ops carry what decomposed arithmetic only implies: which loops there are, which library has it.
   passes.addPass(createRaiseOpsPass());
-  // Equal layers share a body, so that all later work does not grow with depth.
+  // What raising left behind.
+  passes.addPass(mlir::createCSEPass());
+  passes.addPass(mlir::createCanonicalizerPass());
+  // From here on work does not grow with depth.
   passes.addPass(createFormLayersPass());
   passes.addPass(createVerifyImportPass());
 }
@@ -44,15 +47,15 @@ void galvatron::buildPlanPhase(mlir::OpPassManager &passes, const PlanPhaseOptio
 }
 
 void galvatron::buildShardPhase(mlir::OpPassManager &passes, const ShardPhaseOptions &options) {
-  // A placement for every value follows from the strategies and the ops' loops alone.
+  // One clone of a layer per strategy in use; placements follow from loops and priority lists.
   passes.addPass(createAssignPlacementsPass());
-  // Redistributions become collectives, which CSE then shares like any other op.
-  passes.addPass(createInsertCollectivesPass());
-  // Wrong placements are wrong gradients without a crash: checked while types still carry them.
+  // Shares no code with the assigner: what passes here is right, or nothing is built.
   passes.addPass(createVerifyPlacementsPass());
-  // After collectives are placed: a gathered copy may be kept or gathered again.
+  // Redistributions become collectives along grid axes.
+  passes.addPass(createInsertCollectivesPass());
+  // Only now is it known in which placement a value would be kept.
   passes.addPass(createPlanRecomputationPass());
-  // The last use of placements as encodings; bodies are on local shapes from here.
+  // The last use of placements as encodings: bodies are on local shapes from here.
   passes.addPass(createSplitTensorsPass());
   passes.addPass(createVerifyShardPass());
 }
@@ -60,14 +63,14 @@ void galvatron::buildShardPhase(mlir::OpPassManager &passes, const ShardPhaseOpt
 void galvatron::buildStagePhase(mlir::OpPassManager &passes, const StagePhaseOptions &options) {
   // Values that cross a border become sends and receives.
   passes.addPass(createPartitionStagesPass());
-  // Only the order of micro-batches: their entries are expanded when memory is planned.
+  // Only the order of micro-batches: entries are expanded where memory is planned.
   passes.addPass(createScheduleMicrobatchesPass());
 }
 
 void galvatron::buildLowerPhase(mlir::OpPassManager &passes, const LowerPhaseOptions &options) {
-  // Bodies get their scratch memory; timetables need its size.
+  // Bodies first: their scratch is part of the memory to plan.
   passes.addPass(createConvertDistToExecPass());
-  // Bytes of every rank, and the proof that no wait is circular, on the same timetable as the object's.
+  // Last, since it also proves that transfers end, on the very timetable that is emitted.
   passes.addPass(createPlanMemoryPass());
 }
 
