@@ -527,3 +527,18 @@ OpAxes ConcatOp::getAxes() {
 bool ConcatOp::isJointlyLinear() { return true; }
 
 OpAxes IotaOp::getAxes() { return elementwise(*this, shapeOf(getResult())); }
+
+//===----------------------------------------------------------------------===//
+// Positions
+//===----------------------------------------------------------------------===//
+
+Value IotaOp::getPositionTensor() { return getResult(); }
+Value RopeOp::getPositionTensor() { return getX(); }
+Value DropoutOp::getPositionTensor() { return getX(); }
+Value ShiftOp::getPositionTensor() { return getX(); }
+Value EmbeddingOp::getPositionTensor() { return getTable(); }
+Value EmbeddingBackwardOp::getPositionTensor() { return getDtable(); }
+Value TargetLogitOp::getPositionTensor() { return getLogits(); }
+Value CrossEntropyBackwardOp::getPositionTensor() { return getLogits(); }
+Value AttentionOp::getPositionTensor() { return getQ(); }
+Value AttentionBackwardOp::getPositionTensor() { return getQ(); }

@@ -3,7 +3,8 @@
 //   batch     crosses layers, in no parameter, never whole, never two loops of one op
 //   seq       crosses layers, not contracted with a parameter, somewhere whole or two loops of one op
 //   hidden    crosses layers and is contracted with a parameter
-//   internal  does not cross, indexes a parameter, never whole, never contracted between activations
+//   internal  does not cross, indexes a parameter, never whole, never contracted between
+//            activations in forward
 //   expert    internal, and indexes parameter, activation and result of one contraction
 //   fixed     the rest: head_dim, the 3 of a fused q|k|v, rows of a table that constants address
 //
@@ -90,11 +91,13 @@ void AxesBuilder::markContraction(const Axes &result, const OpLoops &op, const O
   }
   for (const DimensionLoops &dims : loops.results)
     contracted |= ~getPresence(loops, dims);
+  // Backward contracts the query heads of a group, for the gradients of their keys and values.
+  bool isForward = !op.op->getParentOfType<BackwardOp>();
   llvm::SmallBitVector summedWithParameter = contracted & inParameter & inActivation;
   for (auto [index, loop] : llvm::enumerate(loops.loops)) {
     AxisFacts &axis = facts[loop.axis];
     axis.contractedWithParameter |= summedWithParameter[index];
-    axis.contractedInActivations |= contracted[index] && inTwoActivations[index];
+    axis.contractedInActivations |= isForward && contracted[index] && inTwoActivations[index];
     axis.perExpert |= summedWithParameter.any() && !contracted[index] && inParameter[index] && inActivation[index];
   }
 }

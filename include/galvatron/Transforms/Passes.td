@@ -312,6 +312,107 @@ def InsertCollectivesPass : Pass<"galvatron-insert-collectives", "mlir::ModuleOp
 }
 
 
+def PlanRecomputationPass : Pass<"galvatron-plan-recomputation", "mlir::ModuleOp"> {
+  let summary = "Decides which forward values backward keeps and which it computes again";
+  let description = [{
+    Under a strategy without recomputation, what backward reads is kept, except what can be had again
+    for next to nothing from the rest: views, constants, pieces, and elementwise results of values that
+    are kept anyway. With recomputation only the layer's arguments are kept.
+
+    **Before:** `insert-collectives` has run.
+    **After:** the forward values that `graph.backward` reads are what is saved.
+    **Example:**
+
+    ```mlir
+    graph.layer @relu(%x: tensor<8xf32>) -> tensor<8xf32> {
+      %y = graph.activation relu %x : tensor<8xf32> -> tensor<8xf32>
+      graph.backward(%dy: tensor<8xf32>) {
+        %dx = arith.mulf %dy, %y : tensor<8xf32>
+        graph.return %dx : tensor<8xf32>
+      }
+      graph.return %y : tensor<8xf32>
+    }
+    ```
+
+    ```mlir
+    graph.layer @relu(%x: tensor<8xf32>) -> tensor<8xf32> {
+      %y = graph.activation relu %x : tensor<8xf32> -> tensor<8xf32>
+      graph.backward(%dy: tensor<8xf32>) {
+        %again = graph.activation relu %x : tensor<8xf32> -> tensor<8xf32>
+        %dx = arith.mulf %dy, %again : tensor<8xf32>
+        graph.return %dx : tensor<8xf32>
+      }
+      graph.return %y : tensor<8xf32>
+    }
+    ```
+
+    **Fails when:** never.
+  }];
+  let statistics = [Statistic<"numKept", "num-kept", "Values kept from forward to backward">];
+  let dependentDialects = ["::galvatron::dist::DistDialect"];
+}
+
+def SplitTensorsPass : Pass<"galvatron-split-tensors", "mlir::ModuleOp"> {
+  let summary = "Turns layers into bodies on what one device holds";
+  let description = [{
+    Each layer becomes a `dist.body` for forward, one for backward, and a `dist.layer` of its name that
+    ties them together and keeps the placements. Ops that read their global index get `dist.position`.
+
+    **Before:** `insert-collectives` and `plan-recomputation` have run.
+    **After:** bodies have local shapes and no encodings; the calls of `@step` name `dist.layer`s.
+    **Example:**
+
+    ```mlir
+    graph.layer @double(%x: tensor<8xf32, #dist.placement<[2@g0 * 4]>>) -> tensor<8xf32, #dist.placement<[2@g0 * 4]>> {
+      %y = graph.sum %x, %x : (tensor<8xf32, #dist.placement<[2@g0 * 4]>>, tensor<8xf32, #dist.placement<[2@g0 * 4]>>) -> tensor<8xf32, #dist.placement<[2@g0 * 4]>>
+      graph.return %y : tensor<8xf32, #dist.placement<[2@g0 * 4]>>
+    }
+    ```
+
+    ```mlir
+    dist.body @double.forward(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %y = graph.sum %x, %x : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+      dist.return %y : tensor<4xf32>
+    }
+    dist.layer @double {forward = @double.forward, gradients = [], homes = [], input_gradients = [], inputs = [#dist.placement<[2@g0 * 4]>], num_saved = 0 : i64, output_gradients = [], outputs = [#dist.placement<[2@g0 * 4]>]}
+    ```
+
+    **Fails when:** a layer has no placements.
+  }];
+  let statistics = [Statistic<"numBodies", "num-layers", "Layers that were split">,
+                    Statistic<"numSaved", "num-saved", "Values saved by forward bodies">];
+  let dependentDialects = ["::galvatron::dist::DistDialect"];
+}
+
+def VerifyShardPass : Pass<"galvatron-verify-shard", "mlir::ModuleOp"> {
+  let summary = "Checks that layers are bodies on local shapes";
+  let description = [{
+    **Before:** `split-tensors` has run.
+    **After:** the same module.
+    **Example:**
+
+    ```mlir
+    dist.body @double.forward(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %y = graph.sum %x, %x : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+      dist.return %y : tensor<4xf32>
+    }
+    dist.layer @double {forward = @double.forward, gradients = [], homes = [], input_gradients = [], inputs = [#dist.placement<[2@g0 * 4]>], num_saved = 0 : i64, output_gradients = [], outputs = [#dist.placement<[2@g0 * 4]>]}
+    ```
+
+    ```mlir
+    dist.body @double.forward(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %y = graph.sum %x, %x : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+      dist.return %y : tensor<4xf32>
+    }
+    dist.layer @double {forward = @double.forward, gradients = [], homes = [], input_gradients = [], inputs = [#dist.placement<[2@g0 * 4]>], num_saved = 0 : i64, output_gradients = [], outputs = [#dist.placement<[2@g0 * 4]>]}
+    ```
+
+    **Fails when:** a global type, a layer or a redistribution is left, or a body's types do not fit the
+    placements of its layer.
+  }];
+  let statistics = [Statistic<"numLayers", "num-layers", "Layers that were checked">];
+}
+
 //===----------------------------------------------------------------------===//
 // Phase stage
 //===----------------------------------------------------------------------===//
