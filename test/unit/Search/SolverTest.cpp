@@ -2,6 +2,7 @@
 
 #include "galvatron/Search/Solver.h"
 #include "RandomProblem.h"
+#include "galvatron/Search/CheckPlan.h"
 #include "galvatron/Search/LinkModel.h"
 #include "galvatron/Search/Timetable.h"
 
@@ -149,6 +150,38 @@ TEST(Solver, objective_is_the_timetable_for_equal_stages_and_never_below_it) {
               << scheduleName(schedule) << " " << stages << " stages, " << count;
         }
       }
+}
+
+TEST(Solver, plans_satisfy_the_independent_check) {
+  int plans = 0;
+  for (unsigned seed = 0; seed < 12; ++seed)
+    for (std::int64_t memory : {1500000, 2500000, 5000000, 20000000})
+      for (int ranks : {4, 6, 8}) {
+        RandomCosts costs(seed);
+        Problem problem = randomProblem(costs, ranks, 9, 24, memory, 2);
+        if (seed % 2)
+          problem.cluster.device = *findDeviceKind("h200");
+        problem.cluster.device.reservedBytes = 1000 * seed;
+        if (seed % 3 == 0)
+          problem.ties = {{0, 8, 300000}};
+        auto solution = solve(problem);
+        ASSERT_TRUE(solution);
+        if (!solution->plan)
+          continue;
+        ++plans;
+        CheckReport report = checkPlan(problem, *solution->plan);
+        EXPECT_TRUE(report.ok()) << report.complaints.front();
+        // The judge is awake: lies are noticed.
+        Plan lie = *solution->plan;
+        lie.predictedStepSeconds *= 0.5;
+        EXPECT_FALSE(checkPlan(problem, lie).ok());
+        lie = *solution->plan;
+        lie.peakBytesPerRank.assign(ranks, 1000);
+        EXPECT_FALSE(checkPlan(problem, lie).ok());
+        problem.cluster.memoryBytesPerDevice = report.peakBytesPerStage[0] - 1;
+        EXPECT_FALSE(checkPlan(problem, *solution->plan).ok());
+      }
+  EXPECT_GT(plans, 60);
 }
 
 TEST(Solver, explains_every_unit) {
