@@ -5,6 +5,7 @@
 #include "galvatron/Conversion/Passes.h"
 #include "galvatron/Pipelines/Phases.h"
 #include "galvatron/Transforms/Passes.h"
+#include "galvatron/Transforms/SearchPlan.h"
 
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
@@ -36,12 +37,19 @@ void galvatron::buildDifferentiatePhase(mlir::OpPassManager &passes, const Diffe
   passes.addPass(mlir::createCSEPass());
 }
 
-void galvatron::buildPlanPhase(mlir::OpPassManager &passes, const PlanPhaseOptions &options) {
-  // A plan by hand replaces the search; both write the same attributes.
+/// A plan by hand, or the search; both write the same attributes.
+static std::unique_ptr<mlir::Pass> createPlanningPass(const PlanPhaseOptions &options) {
+  if (options.plan.empty())
+    return createSearchPlanPass({options.cluster, options.ranks, options.memory, options.reserve}, options.searched);
   AnnotatePlanPassOptions annotate;
   annotate.planFile = options.plan;
   annotate.ranks = options.ranks;
-  passes.addPass(createAnnotatePlanPass(annotate));
+  return createAnnotatePlanPass(annotate);
+}
+
+void galvatron::buildPlanPhase(mlir::OpPassManager &passes, const PlanPhaseOptions &options) {
+  // After differentiation: the backward's cost and what it keeps are known.
+  passes.addPass(createPlanningPass(options));
   // Whoever wrote the plan, later phases rely on it.
   passes.addPass(createVerifyPlanPass());
 }

@@ -9,7 +9,7 @@
 using namespace galvatron;
 namespace fs = llvm::sys::fs;
 
-static std::string join(llvm::StringRef folder, llvm::StringRef name) {
+static std::string inFolder(llvm::StringRef folder, llvm::StringRef name) {
   llvm::SmallString<256> path(folder);
   llvm::sys::path::append(path, name);
   return std::string(path);
@@ -32,18 +32,18 @@ OutputFolder::~OutputFolder() {
     fs::remove_directories(temporary);
 }
 
-std::string OutputFolder::getFilePath(llvm::StringRef name) const { return join(temporary, name); }
+std::string OutputFolder::getFilePath(llvm::StringRef name) const { return inFolder(temporary, name); }
 
 std::string OutputFolder::create() {
   if (fs::exists(path) && !fs::is_directory(path))
     return "expects '" + path + "' to be a folder, but it is a file; name another with -o";
-  if (fs::is_directory(path) && !isEmptyFolder(path) && !fs::exists(join(path, "plan.json")))
+  if (fs::is_directory(path) && !isEmptyFolder(path) && !fs::exists(inFolder(path, "plan.json")))
     return "expects '" + path +
            "' to be free or an earlier output, but it holds other files; name another folder with -o";
   llvm::StringRef parent = llvm::sys::path::parent_path(path);
   if (std::error_code error = fs::create_directories(parent))
     return "cannot create the folder '" + parent.str() + "': " + error.message() + "; name another with -o";
-  std::string hidden = join(parent, ("." + llvm::sys::path::filename(path) + "." +
+  std::string hidden = inFolder(parent, ("." + llvm::sys::path::filename(path) + "." +
                                      std::to_string(llvm::sys::Process::getProcessId()))
                                         .str());
   if (std::error_code error = fs::create_directory(hidden, /*IgnoreExisting=*/false))

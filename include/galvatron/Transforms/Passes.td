@@ -315,6 +315,63 @@ def AnnotatePlanPass : Pass<"galvatron-annotate-plan", "mlir::ModuleOp"> {
   let dependentDialects = ["::galvatron::plan::PlanDialect"];
 }
 
+def SearchPlanPass : Pass<"galvatron-search-plan", "mlir::ModuleOp"> {
+  let summary = "Searches the fastest plan that fits the memory of every device";
+  let description = [{
+    Costs of each layer type under each strategy come from the program: operations and bytes of its ops,
+    the axes that tensor parallelism may cut, all-reduces where partial sums are read, values that
+    backward keeps. The search is exact for these costs; memory is an estimate until the plan is lowered,
+    so the driver measures and, with `reserve`, searches again.
+
+    **Before:** the contract of phase `differentiate`.
+    **After:** `plan.pipeline` and `plan.predicted_step_seconds` on the module, `plan.strategy` and
+    `plan.stage` on each `graph.call`.
+    **Example:** with `ranks=1 memory=1GiB`
+
+    ```mlir
+    module attributes {graph.batch = 1 : i64} {
+      graph.layer @same(%x: tensor<1xf32>) -> tensor<1xf32> {
+        graph.backward(%dy: tensor<1xf32>) {
+          graph.return %dy : tensor<1xf32>
+        }
+        graph.return %x : tensor<1xf32>
+      }
+      func.func @step(%x: tensor<1xf32>) -> tensor<1xf32> {
+        %0 = graph.call @same(%x) parameters [] path "same" : (tensor<1xf32>) -> tensor<1xf32>
+        return %0 : tensor<1xf32>
+      }
+    }
+    ```
+
+    ```mlir
+    module attributes {graph.batch = 1 : i64, plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "1f1b">} {
+      graph.layer @same(%x: tensor<1xf32>) -> tensor<1xf32> {
+        graph.backward(%dy: tensor<1xf32>) {
+          graph.return %dy : tensor<1xf32>
+        }
+        graph.return %x : tensor<1xf32>
+      }
+      func.func @step(%x: tensor<1xf32>) -> tensor<1xf32> {
+        %0 = graph.call @same(%x) parameters [] path "same" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<>} : (tensor<1xf32>) -> tensor<1xf32>
+        return %0 : tensor<1xf32>
+      }
+    }
+    ```
+
+    **Fails when:** no plan fits (says the smallest budget that does and the layer in the way); the
+    cluster cannot be read; a layer has no backward.
+  }];
+  let options = [
+    Option<"clusterFile", "cluster", "std::string", /*default=*/"", "Cluster file (cluster.json), instead of ranks">,
+    Option<"ranks", "ranks", "int64_t", /*default=*/"0", "Devices of this host; 0: as many as it has cores">,
+    Option<"memory", "memory", "std::string", /*default=*/"", "Budget of one device, such as 2GiB; empty: the cluster's, or a share of this host's">,
+    Option<"reserve", "reserve", "int64_t", /*default=*/"0", "Bytes of the budget to leave free">,
+  ];
+  let statistics = [Statistic<"numCandidates", "num-candidates", "Pipelines and micro-batch counts in the space">,
+                    Statistic<"numOpened", "num-opened", "Of these, searched to the end">];
+  let dependentDialects = ["::galvatron::plan::PlanDialect"];
+}
+
 def VerifyPlanPass : Pass<"galvatron-verify-plan", "mlir::ModuleOp"> {
   let summary = "Verifies that every layer has one legal strategy";
   let description = [{
