@@ -200,7 +200,8 @@ void LayerReader::readSaved() {
   bool isChanged = true;
   while (isChanged) {
     isChanged = false;
-    for (Value value : llvm::reverse(llvm::to_vector(kept)))
+    SmallVector<Value> candidates = llvm::to_vector(llvm::reverse(kept));
+    for (Value value : candidates)
       if (Operation *op = value.getDefiningOp();
           op && isElementwise(op) && llvm::all_of(op->getOperands(), [&](Value v) { return isGivenOrKept(v); }))
         isChanged |= kept.remove(value);
