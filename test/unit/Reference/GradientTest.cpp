@@ -69,9 +69,9 @@ TEST_P(Gradient, EqualsFiniteDifferences) {
   inputs.parameters["coefficients"] = randomTensor(parseShape(c.result), "coefficients");
 
   Program forward(programText(c)), merged(programText(c)), pair(programText(c));
-  ASSERT_TRUE(merged.run("builtin.module(galvatron-flatten-sums,galvatron-differentiate,"
-                         "galvatron-expand-cross-entropy,cse,canonicalize)"));
-  ASSERT_TRUE(pair.run("builtin.module(galvatron-differentiate{split-backward=true})"));
+  ASSERT_TRUE(merged.run("galvatron-flatten-sums,galvatron-differentiate,galvatron-expand-cross-entropy,"
+                         "cse,canonicalize"));
+  ASSERT_TRUE(pair.run("galvatron-differentiate{split-backward=true}"));
   auto result = evaluateStep(*merged.module, inputs), split = evaluateStep(*pair.module, inputs);
   ASSERT_TRUE(succeeded(result) && succeeded(split));
 
@@ -80,7 +80,8 @@ TEST_P(Gradient, EqualsFiniteDifferences) {
     EXPECT_TRUE(succeeded(result));
     return result->loss;
   };
-  EXPECT_NEAR(result->loss, lossAt(), 1e-12 * (1 + std::abs(result->loss)));
+  // Constants such as 1/6 are f32 in the program.
+  EXPECT_NEAR(result->loss, lossAt(), 1e-7 * (1 + std::abs(result->loss)));
   constexpr double kStep = 1e-5;
   for (auto [name, shape] : c.parameters) {
     Tensor &parameter = inputs.parameters[name];

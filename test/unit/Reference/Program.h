@@ -28,7 +28,7 @@ struct Program {
     EXPECT_TRUE(module) << text;
   }
 
-  /// Runs a textual pipeline on the module.
+  /// Runs passes, by their flags, on the module.
   bool run(const std::string &pipeline) {
     registerPasses();
     mlir::PassManager manager(context.get());
