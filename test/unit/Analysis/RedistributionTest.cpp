@@ -143,7 +143,7 @@ Local add(ArrayRef<Local> terms) {
   return sum;
 }
 
-Machine apply(const Machine &before, const RedistributionStep &step) {
+Machine runStep(const Machine &before, const RedistributionStep &step) {
   Machine after(kDevices);
   for (int device = 0; device < kDevices; ++device) {
     size_t mine = 0;
@@ -226,13 +226,15 @@ TEST_P(RedistributionTest, EveryPairOfPlacements) {
         continue;
       Machine machine = start;
       for (const RedistributionStep &step : *steps) {
-        machine = apply(machine, step);
+        machine = runStep(machine, step);
         ASSERT_EQ(machine[0].shape, step.result.getLocalShape());
       }
       // What is still partial is summed up for the comparison.
-      RedistributionStep reduce{RedistributionKind::AllReduce, llvm::to_vector(to.getPartialAxes())};
+      RedistributionStep reduce;
+      reduce.kind = RedistributionKind::AllReduce;
+      reduce.axes.assign(to.getPartialAxes().begin(), to.getPartialAxes().end());
       if (to.isPartial())
-        machine = apply(machine, reduce);
+        machine = runStep(machine, reduce);
       Machine expected = hold(to.withPartials({}));
       for (int device = 0; device < kDevices; ++device) {
         std::string text;
