@@ -30,21 +30,38 @@ template <typename Op> void binary(OpTable &table, Binary function) {
   };
 }
 
+/// i1 as 0 or 1, wider integers as signed.
+double toDouble(const APInt &value) {
+  return value.getBitWidth() == 1 ? double(value.getZExtValue()) : double(value.getSExtValue());
+}
+
+/// All elements as doubles.
+std::vector<double> toDoubles(DenseElementsAttr elements) {
+  std::vector<double> values;
+  if (isa<FloatType>(elements.getElementType())) {
+    for (APFloat element : elements.getValues<APFloat>()) {
+      bool losesInfo;
+      element.convert(APFloat::IEEEdouble(), APFloat::rmNearestTiesToEven, &losesInfo);
+      values.push_back(element.convertToDouble());
+    }
+    return values;
+  }
+  for (const APInt &element : elements.getValues<APInt>())
+    values.push_back(toDouble(element));
+  return values;
+}
+
+/// A device's piece of a constant is what its position selects.
 LogicalResult constant(OpCall &call) {
   Attribute value = cast<arith::ConstantOp>(call.op).getValue();
   auto elements = dyn_cast<DenseElementsAttr>(value);
   if (!elements)
     return call.op->emitOpError("expects a dense constant, but got ") << value;
-  int64_t i = 0;
-  if (isa<FloatType>(elements.getElementType()))
-    for (APFloat element : elements.getValues<APFloat>()) {
-      bool losesInfo;
-      element.convert(APFloat::IEEEdouble(), APFloat::rmNearestTiesToEven, &losesInfo);
-      call.results[0][i++] = element.convertToDouble();
-    }
-  else
-    for (const APInt &element : elements.getValues<APInt>())
-      call.results[0][i++] = element.getBitWidth() == 1 ? element.getZExtValue() : element.getSExtValue();
+  std::vector<double> values = toDoubles(elements);
+  Tensor &result = call.results[0];
+  forEachIndex(result.shape, [&](ArrayRef<int64_t> index, int64_t i) {
+    result[i] = values[call.position.globalElement(index, result.shape)];
+  });
   return success();
 }
 
@@ -95,7 +112,7 @@ LogicalResult compareIntegers(OpCall &call) {
   return success();
 }
 
-LogicalResult select(OpCall &call) {
+LogicalResult selectValues(OpCall &call) {
   const Tensor &condition = call.operand(0);
   for (int64_t i = 0; i < call.results[0].size(); ++i)
     call.results[0][i] = call.operand(condition[condition.size() == 1 ? 0 : i] ? 1 : 2)[i];
@@ -115,7 +132,7 @@ LogicalResult truncateInteger(OpCall &call) {
   unsigned bits = getElementTypeOrSelf(call.op->getResult(0).getType()).getIntOrFloatBitWidth();
   for (int64_t i = 0; i < call.results[0].size(); ++i) {
     APInt value = APInt(64, int64_t(call.operand(0)[i]), true).trunc(bits);
-    call.results[0][i] = bits == 1 ? value.getZExtValue() : value.getSExtValue();
+    call.results[0][i] = toDouble(value);
   }
   return success();
 }
@@ -186,7 +203,7 @@ void addFunctions(OpTable &table) {
 
 void galvatron::reference::addArithmeticOps(OpTable &table) {
   table[arith::ConstantOp::getOperationName()] = constant;
-  table[arith::SelectOp::getOperationName()] = select;
+  table[arith::SelectOp::getOperationName()] = selectValues;
   addFloatOps(table);
   addIntegerOps(table);
   addFunctions(table);

@@ -73,18 +73,24 @@ namespace {
 
 /// One (batch, head, query) row of attention; forward and backward share it.
 template <typename Op> struct AttentionRow {
-  Op op;
+  mutable Op op; // ODS accessors are not const
   OpCall &call;
   const Tensor &q, &k, &v;
   const Tensor *bias;
   int64_t heads, kvHeads, queries, keys, size, valueSize;
   random::Stream stream;
   double dropout;
+  /// Where the scores [B,N,Sq,Sk] lie: as q does, with all keys.
+  Position scores;
 
   AttentionRow(Op op, OpCall &call, const Tensor &q, const Tensor &k, const Tensor &v, const Tensor *bias)
       : op(op), call(call), q(q), k(k), v(v), bias(bias), heads(q.shape[1]), kvHeads(k.shape[1]),
         queries(q.shape[2]), keys(k.shape[2]), size(q.shape[3]), valueSize(v.shape[3]),
-        stream(call.dropoutStream(op.getId())), dropout(op.getDropout().convertToDouble()) {}
+        stream(call.dropoutStream(op.getId())), dropout(op.getDropout().convertToDouble()),
+        scores(call.position) {
+    if (!scores.dims.empty())
+      scores.dims[3].clear();
+  }
 
   int64_t qStart(int64_t b, int64_t n, int64_t i) const { return ((b * heads + n) * queries + i) * size; }
   int64_t kStart(int64_t b, int64_t n, int64_t j) const {
@@ -130,7 +136,7 @@ template <typename Op> struct AttentionRow {
   double keep(int64_t b, int64_t n, int64_t i, int64_t j) const {
     if (dropout == 0)
       return 1;
-    uint64_t element = call.position.globalElement({b, n, i, j}, {q.shape[0], heads, queries, keys});
+    uint64_t element = scores.globalElement({b, n, i, j}, {q.shape[0], heads, queries, keys});
     return random::keeps(stream, element, dropout) ? 1 / (1 - dropout) : 0;
   }
 
