@@ -13,7 +13,9 @@ if(GALVATRON_CCACHE)
   find_program(GALVATRON_CCACHE_PROGRAM ccache)
   if(GALVATRON_CCACHE_PROGRAM)
     # Paths below the source tree reach the compiler relative to the build folder, so that another
-    # worktree's or clone's first build is served from the cache, precompiled header included.
+    # worktree's or clone's first build is served from the cache. Measured on the skeleton (21 files,
+    # 2 cores): 35 s cold, 16 s in a second clone, all of it the two precompiled headers, which are
+    # the only misses. So no compile option may hold an absolute path of this tree other than -I.
     set(launcher env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1
                  CCACHE_SLOPPINESS=pch_defines,time_macros CCACHE_PCH_EXTSUM=1
                  ${GALVATRON_CCACHE_PROGRAM})

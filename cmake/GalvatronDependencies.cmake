@@ -1,7 +1,7 @@
 # Everything that comes from outside: MLIR/LLVM, LibTorch (importer only), MPI, oneDNN, JSON, GoogleTest.
 
 # `lit` must be known before LLVM's configuration looks for `llvm-lit`.
-set(LLVM_EXTERNAL_LIT lit CACHE STRING "lit, found beside GALVATRON_PYTHON or on the PATH")
+set(LLVM_EXTERNAL_LIT lit CACHE STRING "unused here, but LLVM asks")
 # "MLIR 22" is refused by MLIR's version file, so ask for none and check by hand.
 find_package(MLIR REQUIRED CONFIG HINTS /usr/lib/llvm-22/lib/cmake/mlir)
 if(NOT LLVM_VERSION_MAJOR EQUAL 22)
@@ -32,15 +32,15 @@ message(STATUS "Python: ${GALVATRON_PYTHON}")
 
 # LibTorch is the torch wheel. Its CMake configuration insists on CUDA where the wheel has it, although
 # the importer uses the CPU part only; three lines by hand do.
-find_path(GALVATRON_TORCH_ROOT include/torch/script.h NO_DEFAULT_PATH)
+# Asked for at each configuration (find_spec takes 10 ms, `import torch` 2 s), so that a virtual environment that was made
+# anew is followed; -DGALVATRON_TORCH_ROOT= overrides.
 if(NOT GALVATRON_TORCH_ROOT)
-  # find_spec instead of `import torch`: 10 ms instead of 2 s.
   execute_process(
     COMMAND ${GALVATRON_PYTHON} -c
             "import importlib.util as u; s = u.find_spec('torch'); print(list(s.submodule_search_locations)[0] if s else '', end='')"
     OUTPUT_VARIABLE torch_root)
   if(torch_root AND EXISTS ${torch_root}/include/torch/script.h)
-    set(GALVATRON_TORCH_ROOT ${torch_root} CACHE PATH "folder of the torch package" FORCE)
+    set(GALVATRON_TORCH_ROOT ${torch_root})
   endif()
 endif()
 if(GALVATRON_TORCH_ROOT)

@@ -1,0 +1,92 @@
+"""lib/Search and runtime build without MLIR, and LibTorch stays in the importer.
+
+Restrictions hold for what is included directly and for what headers of this tree pull in.
+"""
+
+import posixpath
+import re
+
+from tree import Finding
+
+SOURCES = (".h", ".cpp", ".c", ".cu", ".cuh", ".def")
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+# Where a quoted include is looked for besides the including file's folder.
+SEARCH_PATH = ("", "include")
+
+MLIR = ("mlir/", "mlir-c/", "llvm/", "llvm-c/")
+TORCH = ("torch/", "ATen/", "c10/", "caffe2/")
+
+
+def included(tree, path):
+    """(line, name, path in this tree or None) of every #include of a file."""
+    files = set(tree.files)
+    for number, line in tree.lines(path):
+        match = INCLUDE.match(line)
+        if not match:
+            continue
+        name = match.group(2)
+        folders = [posixpath.dirname(path), *SEARCH_PATH] if match.group(1) == '"' else []
+        candidates = [posixpath.normpath(posixpath.join(folder, name)) for folder in folders]
+        yield number, name, next((candidate for candidate in candidates if candidate in files), None)
+
+
+def is_standard(name):
+    """A header of the C++ standard library has neither a folder nor a suffix."""
+    return "/" not in name and "." not in name
+
+
+def reached(tree, path, seen=None):
+    """(chain of files, foreign include) that a header of this tree pulls in."""
+    seen = seen if seen is not None else {path}
+    for _, name, own in included(tree, path):
+        if own is None:
+            yield [path], name
+        elif own not in seen:
+            seen.add(own)
+            for chain, foreign in reached(tree, own, seen):
+                yield [path, *chain], foreign
+
+
+def check_area(tree, files, allowed, message, remedy):
+    """Every foreign include that `files` reach must satisfy `allowed(name, is_direct)`."""
+    for path in files:
+        for number, name, own in included(tree, path):
+            if own is None:
+                if not allowed(name, True):
+                    yield Finding(path, number, f"{message}, but includes {name}", remedy)
+                continue
+            for chain, foreign in reached(tree, own):
+                if not allowed(foreign, False):
+                    via = " -> ".join([name, *chain[1:]])
+                    yield Finding(path, number, f"{message}, but includes {foreign} through {via}", remedy)
+                    break
+
+
+def check(tree):
+    yield from check_area(
+        tree,
+        tree.below("lib/Search", "include/galvatron/Search", "tools/galvatron-search", suffixes=SOURCES),
+        lambda name, direct: is_standard(name) or name.startswith("nlohmann/") or name.startswith("galvatron/Search/"),
+        "lib/Search may include only the standard library, JSON and its own headers",
+        "move what needs it to another library, or pass its result in",
+    )
+    generated = ("dialects/", "galvatron/")  # .h.inc files exist only in the build folder
+    yield from check_area(
+        tree,
+        tree.below("runtime", suffixes=SOURCES),
+        lambda name, direct: not name.startswith(MLIR + TORCH + generated),
+        "runtime knows nothing of MLIR, LibTorch or the compiler's headers",
+        "keep the runtime self-contained; what both sides share belongs in runtime/api",
+    )
+    importer = ("lib/Import/", "include/galvatron/Import/", "tools/galvatron-import/", "test/unit/Import/")
+    yield from check_area(
+        tree,
+        [
+            path
+            for path in tree.below("lib", "include", "dialects", "tools", "test", suffixes=SOURCES)
+            if not path.startswith(importer)
+        ],
+        lambda name, direct: not name.startswith(TORCH),
+        "LibTorch is for the importer alone",
+        "move the code to lib/Import",
+    )

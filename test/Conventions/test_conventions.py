@@ -1,0 +1,401 @@
+"""The tree follows the conventions, and every rule is seen to fail on a small tree that breaks it."""
+
+import os
+import pathlib
+import stat
+import subprocess
+import sys
+
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(HERE))
+
+import rules_filecheck
+import rules_includes
+import rules_messages
+import rules_passes
+import rules_paths
+import rules_tools
+from tree import Tree
+
+PASSES_TD = """\
+def SplitTensorsPass : Pass<"galvatron-split-tensors", "mlir::ModuleOp"> {
+  let summary = "Gives every value its local shape";
+  let description = [{
+    Why.
+
+    **Before:** placements.
+    **After:** local shapes.
+    **Example:**
+
+    ```mlir
+    func.func @a()
+    ```
+
+    ```mlir
+    func.func @b()
+    ```
+
+    **Fails when:** never.
+  }];
+  let options = [];
+  let statistics = [Statistic<"numSplit", "num-split", "Values split">];
+  let dependentDialects = [];
+}
+"""
+TEST_MLIR = """\
+// RUN: galvatron-opt --galvatron-split-tensors %s | FileCheck %s
+
+// CHECK: @b
+func.func @a()
+"""
+
+
+def good_pass():
+    """Files of one pass that break no rule."""
+    return {
+        "include/galvatron/Transforms/Passes.td": PASSES_TD,
+        "lib/Transforms/SplitTensors.cpp": "// Why.\n",
+        "test/Transforms/split-tensors.mlir": TEST_MLIR,
+    }
+
+
+@pytest.fixture
+def findings(tmp_path):
+    """Runs a rule over {path: content} and returns its findings as text."""
+
+    def run(rule, files, opt=None):
+        for path, content in files.items():
+            target = tmp_path / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(content)
+        return [str(finding) for finding in rule(Tree(tmp_path, opt=opt))]
+
+    return run
+
+
+def only(found, *fragments):
+    """There is exactly one finding, and it holds every fragment."""
+    assert len(found) == 1, found
+    for fragment in fragments:
+        assert fragment in found[0]
+
+
+def test_this_tree_follows_the_conventions():
+    build = ROOT / os.environ.get("GALVATRON_BUILD_DIR", "build")
+    opt = build / "bin" / "galvatron-opt"
+    arguments = ["--opt", str(opt)] if opt.exists() else []
+    script = str(HERE / "check_conventions.py")
+    result = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+# --- includes ---------------------------------------------------------------------------------------------------------
+
+
+def test_search_may_include_standard_library_json_and_itself(findings):
+    own = '#include <vector>\n#include <nlohmann/json.hpp>\n#include "galvatron/Search/Plan.h"\n'
+    files = {"lib/Search/Plan.cpp": own, "include/galvatron/Search/Plan.h": "#include <string>\n"}
+    assert findings(rules_includes.check, files) == []
+
+
+def test_search_may_not_include_mlir(findings):
+    found = findings(rules_includes.check, {"lib/Search/Plan.cpp": '#include <vector>\n#include "mlir/IR/Value.h"\n'})
+    only(found, "lib/Search/Plan.cpp:2:", "includes mlir/IR/Value.h")
+
+
+def test_search_may_not_reach_llvm_through_a_header(findings):
+    files = {
+        "lib/Search/Plan.cpp": '#include "galvatron/Support/Text.h"\n',
+        "include/galvatron/Support/Text.h": '#include "llvm/ADT/StringRef.h"\n',
+    }
+    only(
+        findings(rules_includes.check, files),
+        "lib/Search/Plan.cpp:1:",
+        "llvm/ADT/StringRef.h through galvatron/Support",
+    )
+
+
+def test_runtime_may_include_mpi_but_not_mlir(findings):
+    files = {
+        "runtime/core/A.cpp": '#include <mpi.h>\n#include "runtime/core/A.h"\n',
+        "runtime/core/A.h": '#pragma once\n#include "mlir/IR/Types.h"\n',
+    }
+    found = findings(rules_includes.check, files)
+    assert len(found) == 2
+    assert "runtime/core/A.cpp:2:" in found[0] and "runtime/core/A.h:2:" in found[1]
+
+
+def test_libtorch_is_for_the_importer(findings):
+    line = "#include <torch/script.h>\n"
+    files = {"lib/Import/Load.cpp": line, "lib/Transforms/Load.cpp": line}
+    only(findings(rules_includes.check, files), "lib/Transforms/Load.cpp:1:", "importer")
+
+
+# --- tools, messages, paths -------------------------------------------------------------------------------------------
+
+
+def test_main_is_at_most_60_lines(findings):
+    files = {"tools/a/a.cpp": "x\n" * 60, "tools/b/b.cpp": "x\n" * 61}
+    only(findings(rules_tools.check, files), "tools/b/b.cpp:61:", "got 61")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'op.emitOpError("expects X, but got Y");',
+        'op.emitOpError() << "expects " << x << ", but got " << y;',
+        'emitOpError("NCCL needs a GPU");',
+        'emitError(loc) << name << " ends … in three dots...";',
+        '// emitOpError("Commented out.")',
+        'emitOpError("expects " + path + ".txt");',
+    ],
+)
+def test_good_messages(findings, code):
+    assert findings(rules_messages.check, {"lib/A.cpp": code + "\n"}) == []
+
+
+def test_message_starts_in_lower_case(findings):
+    files = {"lib/A.cpp": '\nreturn op.emitOpError("Expects X");\n'}
+    only(findings(rules_messages.check, files), "lib/A.cpp:2:", "capital")
+
+
+def test_message_has_no_full_stop(findings):
+    files = {"dialects/A.cpp": 'emitOpError("expects X, but got ")\n    << y << " of them.";\n'}
+    only(findings(rules_messages.check, files), "dialects/A.cpp:2:", "full stop")
+
+
+@pytest.mark.parametrize("line", ["cd /home/me/tree", 'open("/tmp/model.pt")', "-I/root/include"])
+def test_no_machine_paths(findings, line):
+    only(findings(rules_paths.check, {"scripts/a.sh": "x\n" + line + "\n"}), "scripts/a.sh:2:", "one machine")
+
+
+@pytest.mark.parametrize(
+    "line", ["#!/usr/bin/env python3", "cat /proc/meminfo", "a/home/b", "$OUT/tmp/x", "see docs/work/x"]
+)
+def test_other_paths(findings, line):
+    assert findings(rules_paths.check, {"scripts/a.sh": line + "\n"}) == []
+
+
+def test_no_hosts_but_documentation(findings):
+    files = {"a.md": "https://mlir.llvm.org/docs\nhttps://registry.example/simple\n"}
+    only(findings(rules_paths.check, files), "a.md:2:", "registry.example")
+
+
+def test_no_registry_options(findings):
+    only(findings(rules_paths.check, {"a.sh": "pip install --index-url $X torch\n"}), "a.sh:1:", "registry")
+
+
+# --- FileCheck --------------------------------------------------------------------------------------------------------
+
+
+def lit(*lines, run="galvatron-opt %s | FileCheck %s"):
+    return {"test/Dialect/Graph/a.mlir": "\n".join([f"// RUN: {run}", *lines]) + "\n"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "// CHECK: a",
+        "// CHECK-NEXT: a",
+        "//CHECK-COUNT-2: a",
+        "// CHECK{LITERAL}: [[",
+        "// REQUIRES: import",
+        "// A remark: of no concern",
+        "// TP shards the columns: here",
+    ],
+)
+def test_live_lines(findings, line):
+    assert findings(rules_filecheck.check, lit(line)) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["// CHECK foo", "// CHECK : foo", "// CHECKS-SAME: foo", "// CHECK-NXT: foo", "// CHEKC: foo", "// FOO-NEXT: foo"],
+)
+def test_dead_lines(findings, line):
+    only(findings(rules_filecheck.check, lit(line)), "a.mlir:2:", "never checked")
+
+
+def test_prefixes_are_those_of_the_run_lines(findings):
+    run = "galvatron-opt %s | FileCheck %s --check-prefixes=ONE,TWO"
+    only(findings(rules_filecheck.check, lit("// ONE: a", "// TWO-SAME: b", "// CHECK: c", run=run)), "a.mlir:4:")
+
+
+def test_checks_without_filecheck_are_dead(findings):
+    only(findings(rules_filecheck.check, lit("// CHECK: a", run="galvatron-opt %s")), "a.mlir:2:", "no prefix")
+
+
+def test_expected_errors_need_verify_diagnostics(findings):
+    only(findings(rules_filecheck.check, lit("// expected-error @below {{x}}")), "a.mlir:2:", "-verify-diagnostics")
+
+
+def test_invalid_files_split_and_verify(findings):
+    files = {"test/Transforms/x-invalid.mlir": "// RUN: galvatron-opt %s\n"}
+    only(findings(rules_filecheck.check, files), "x-invalid.mlir:1:", "-split-input-file")
+
+
+def test_file_without_run_line(findings):
+    only(findings(rules_filecheck.check, {"test/Dialect/a.mlir": "// CHECK: a\n"}), "a.mlir:1:", "no RUN line")
+
+
+# --- passes -----------------------------------------------------------------------------------------------------------
+
+
+def test_good_pass_breaks_no_rule(findings):
+    for rule in (
+        rules_passes.check_names,
+        rules_passes.check_tests,
+        rules_passes.check_documentation,
+        rules_passes.check_examples,
+    ):
+        assert findings(rule, good_pass()) == []
+
+
+def changed(path, old, new):
+    files = good_pass()
+    assert old in files[path]
+    files[path] = files[path].replace(old, new, 1)
+    return files
+
+
+TD = "include/galvatron/Transforms/Passes.td"
+
+
+def test_record_is_named_after_the_flag(findings):
+    files = changed(TD, "SplitTensorsPass", "TensorSplitterPass")
+    only(findings(rules_passes.check_names, files), "Passes.td:1:", "name the record SplitTensorsPass")
+
+
+def test_flag_is_kebab_case_and_begins_with_the_project(findings):
+    files = changed(TD, "galvatron-split-tensors", "split-tensors")
+    only(findings(rules_passes.check_names, files), "has the flag split-tensors")
+
+
+def test_pass_has_a_source_of_its_name(findings):
+    files = good_pass()
+    del files["lib/Transforms/SplitTensors.cpp"]
+    only(findings(rules_passes.check_names, files), "lib/Transforms/SplitTensors.cpp")
+
+
+def test_conversions_are_in_conversion(findings):
+    files = {
+        "include/galvatron/Conversion/Passes.td": PASSES_TD,
+        "lib/Conversion/SplitTensors.cpp": "",
+    }
+    only(findings(rules_passes.check_names, files), "is in Conversion; move it to Transforms")
+
+
+def test_source_is_a_pass_or_a_part_of_one(findings):
+    files = good_pass() | {
+        "lib/Transforms/SplitTensors.cpp": '#include "Splitting.h"\n',
+        "lib/Transforms/Splitting.h": "",
+        "lib/Transforms/SplitNorms.cpp": '#include "Splitting.h"\n',
+        "lib/Transforms/Other.cpp": "",
+    }
+    only(findings(rules_passes.check_names, files), "lib/Transforms/Other.cpp:1:", "nor a part of one")
+
+
+def test_pass_has_a_test(findings):
+    files = good_pass()
+    del files["test/Transforms/split-tensors.mlir"]
+    only(findings(rules_passes.check_tests, files), "has no test; write test/Transforms/split-tensors.mlir")
+
+
+def test_test_runs_its_pass(findings):
+    files = changed("test/Transforms/split-tensors.mlir", "--galvatron-split-tensors", "--galvatron-split-tensors-more")
+    only(findings(rules_passes.check_tests, files), "does not run --galvatron-split-tensors")
+
+
+def test_errors_have_an_invalid_test(findings):
+    files = good_pass() | {"lib/Transforms/SplitTensors.cpp": 'op.emitOpError("expects X");\n'}
+    only(findings(rules_passes.check_tests, files), "split-tensors-invalid.mlir")
+
+
+def test_test_is_named_after_a_pass(findings):
+    files = good_pass() | {
+        "test/Transforms/split-tensors-uneven.mlir": TEST_MLIR,
+        "test/Transforms/unsplit.mlir": TEST_MLIR,
+    }
+    only(findings(rules_passes.check_tests, files), "test/Transforms/unsplit.mlir:1:")
+
+
+def test_fields_are_in_order(findings):
+    statistics = '  let statistics = [Statistic<"numSplit", "num-split", "Values split">];\n'
+    files = changed(TD, "  let options = [];\n" + statistics, statistics + "  let options = [];\n")
+    only(findings(rules_passes.check_documentation, files), "Passes.td:20:", "has statistics where options belongs")
+
+
+@pytest.mark.parametrize("field", ["summary", "description", "statistics"])
+def test_fields_are_there(findings, field):
+    files = changed(TD, f"let {field} =", f"let other{field} =")
+    assert any(f"has no {field}" in finding for finding in findings(rules_passes.check_documentation, files))
+
+
+@pytest.mark.parametrize(
+    "summary, fragment",
+    [
+        ("Gives every value its local shape.", "full stop"),
+        ("Give every value its local shape", "third person"),
+        ("Splits tensors", None),
+        ("Split tensors", "repeats the flag"),
+    ],
+)
+def test_summary(findings, summary, fragment):
+    files = changed(TD, "Gives every value its local shape", summary)
+    found = findings(rules_passes.check_documentation, files)
+    assert any(fragment in finding for finding in found) if fragment else found == []
+
+
+def test_description_has_its_parts(findings):
+    files = changed(TD, "**After:**", "Afterwards:")
+    only(findings(rules_passes.check_documentation, files), "has no **After:**")
+
+
+def test_parts_of_the_description_are_in_order(findings):
+    files = changed(TD, "**Before:**", "**X:**")
+    files[TD] = files[TD].replace("**After:**", "**Before:**").replace("**X:**", "**After:**")
+    only(findings(rules_passes.check_documentation, files), "out of order")
+
+
+def test_two_examples(findings):
+    files = changed(TD, "    ```mlir\n    func.func @b()\n    ```\n", "")
+    only(findings(rules_passes.check_examples, files), "expects two ```mlir blocks in its description, but got 1")
+
+
+def test_examples_are_short(findings):
+    lines = [f"func.func @a{index}()" for index in range(13)]
+    files = changed(TD, "    func.func @a()\n", "".join(f"    {line}\n" for line in lines))
+    files["test/Transforms/split-tensors.mlir"] = TEST_MLIR.replace("func.func @a()\n", "\n".join(lines) + "\n")
+    only(findings(rules_passes.check_examples, files), "example of 13 lines")
+
+
+def test_example_stands_first_in_the_test(findings):
+    files = changed("test/Transforms/split-tensors.mlir", "func.func @a()", "func.func @c()\nfunc.func @a()")
+    only(findings(rules_passes.check_examples, files), "Passes.td:10:", "differs at `func.func @c()`")
+
+
+def fake_opt(tmp_path, body):
+    """A stand-in for galvatron-opt: a shell script."""
+    path = tmp_path / "opt.sh"
+    path.write_text("#!/bin/sh\n" + body)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def test_example_parses(findings, tmp_path):
+    opt = fake_opt(tmp_path, 'echo "a.mlir:1:1: error: no such op" >&2; exit 1\n')
+    only(findings(rules_passes.check_examples, good_pass(), opt), "input block fails", "no such op")
+
+
+def test_pass_makes_the_output_of_its_example(findings, tmp_path):
+    right = fake_opt(tmp_path, 'if [ "$1" = - ]; then cat; else sed s/@a/@b/; fi\n')
+    assert findings(rules_passes.check_examples, good_pass(), right) == []
+    wrong = fake_opt(tmp_path, "cat\n")
+    only(
+        findings(rules_passes.check_examples, good_pass(), wrong),
+        "makes of its example `func.func @a()`",
+        "`func.func @b()`",
+    )
