@@ -150,7 +150,7 @@ private:
     add(k_embedding, "forward table", m, {table.value, ids + m * tokens * 8, x},
         {kVocabulary, kHidden, tokens, 1, kVocabulary, -1});
     if (plan.stages > 1)
-      add(k_send, "send x", m, {x}, {1, m, tokens * kHidden * 4});
+      sendAndWait("x", m, x, 1);
   }
 
   void head(int64_t m) {
@@ -175,7 +175,7 @@ private:
     add(k_matmul, "dx", m, {dlogits, w.value, dx}, {tokens, kHidden, columns, columns, 1, kHidden, 1, kHidden, 1, 0, 0});
     reduceOverTp("dx", m, dx, tokens * kHidden, 0);
     if (plan.stages > 1)
-      add(k_send, "send dx", m, {dx}, {0, m, tokens * kHidden * 4});
+      sendAndWait("dx", m, dx, 0);
   }
 
   void backwardEmbedding(int64_t m) {
@@ -183,6 +183,11 @@ private:
       add(k_receive, "receive dx", m, {dx}, {1, m, tokens * kHidden * 4});
     add(k_embedding_backward, "dtable", m, {dx, ids + m * tokens * 8, table.gradient},
         {kVocabulary, kHidden, tokens, 1, 1, kVocabulary, -1});
+  }
+
+  void sendAndWait(const std::string &name, int64_t m, int64_t buffer, int64_t to) {
+    add(k_send, "send " + name, m, {buffer}, {to, m, tokens * kHidden * 4, /*handle=*/m});
+    add(k_wait, "wait for " + name, m, {buffer}, {m});
   }
 
   std::vector<int64_t> withVocabulary(std::vector<int64_t> words) const {

@@ -193,15 +193,13 @@ TEST_F(CollectivesTest, StagesSendBothWaysAtOnce) {
   if (context.stage > 1)
     return;
   int64_t other = 1 - context.stage;
-  std::vector<float> sent(5000, (float)context.rank), received(5000);
+  std::vector<float> sent(500000, (float)context.rank), received(500000); // too long to be buffered
   void *sentBuffer[] = {sent.data()}, *receivedBuffer[] = {received.data()};
-  int64_t words[] = {other, 7, (int64_t)sent.size() * 4};
-  for (int64_t turn : {0, 1})
-    if ((turn == 0) == (context.stage == 0))
-      gvrt_send(&context, sentBuffer, words);
-    else
-      gvrt_receive(&context, receivedBuffer, words);
-  EXPECT_EQ(received, std::vector<float>(5000, (float)(other * half + context.device)));
+  int64_t words[] = {other, 7, (int64_t)sent.size() * 4, /*handle=*/3};
+  gvrt_send(&context, sentBuffer, words);
+  gvrt_receive(&context, receivedBuffer, words);
+  gvrt_wait(&context, sentBuffer, &words[3]);
+  EXPECT_EQ(received, std::vector<float>(500000, (float)(other * half + context.device)));
 }
 
 TEST_F(CollectivesTest, AValueThatWasNotExpectedIsAnErrorNotAHang) {
@@ -212,10 +210,12 @@ TEST_F(CollectivesTest, AValueThatWasNotExpectedIsAnErrorNotAHang) {
   context.device = context.rank % context.devices;
   float value = 1;
   void *buffer[] = {&value};
-  int64_t sendWords[] = {1, 7, 4}, receiveWords[] = {0, 8, 4};
-  if (context.stage == 0)
+  int64_t sendWords[] = {1, 7, 4, 0}, receiveWords[] = {0, 8, 4};
+  if (context.stage == 0) {
     gvrt_send(&context, buffer, sendWords);
-  else
+    gvrt_wait(&context, buffer, &sendWords[3]);
+    EXPECT_THROW(gvrt_wait(&context, buffer, &sendWords[3]), std::runtime_error);
+  } else
     EXPECT_THROW(gvrt_receive(&context, buffer, receiveWords), std::runtime_error);
 }
 
