@@ -36,6 +36,16 @@ def Graph_RopeStyleAttr : EnumAttr<Graph_Dialect, Graph_RopeStyle, "rope_style">
   let assemblyFormat = "$value";
 }
 
+def Graph_BackwardKind : I32EnumAttr<"BackwardKind", "which gradients a backward region yields", [
+    I32EnumAttrCase<"Merged", 0, "merged">, I32EnumAttrCase<"Input", 1, "input">,
+    I32EnumAttrCase<"Weight", 2, "weight">]> {
+  let cppNamespace = "::galvatron::graph";
+  let genSpecializedAttr = 0;
+}
+def Graph_BackwardKindAttr : EnumAttr<Graph_Dialect, Graph_BackwardKind, "backward_kind"> {
+  let assemblyFormat = "$value";
+}
+
 def Graph_NormKind : I32EnumAttr<"NormKind", "which statistics a norm removes", [
     I32EnumAttrCase<"Rms", 0, "rms">, I32EnumAttrCase<"Layer", 1, "layer">]> {
   let cppNamespace = "::galvatron::graph";

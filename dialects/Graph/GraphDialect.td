@@ -22,6 +22,12 @@ def Graph_Dialect : Dialect {
   let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::math::MathDialect",
                            "::mlir::func::FuncDialect"];
   let useDefaultAttributePrinterParser = 1;
+  let hasConstantMaterializer = 1;
+  let hasRegionArgAttrVerify = 1;
+  let extraClassDeclaration = [{
+    /// Gives `arith` and `math` ops their gradients and costs.
+    void attachArithmeticInterfaces();
+  }];
 }
 
 #endif

@@ -14,10 +14,14 @@ def AxisOpInterface : OpInterface<"AxisOpInterface"> {
   let methods = [
     InterfaceMethod<[{The loops, and for each dimension of each operand and result the loops that
       index it, major first.}], "::galvatron::graph::OpAxes", "getAxes">,
-    InterfaceMethod<[{Whether `result` is linear in `operand` while the other operands are held:
-      a partial sum in that operand may then pass through to the result.}],
+    InterfaceMethod<[{Whether `result` is linear in `operand` while the other operands are held, without
+      a constant part: a partial sum in that operand alone may then pass through to the result.}],
       "bool", "isLinear", (ins "unsigned":$operand, "unsigned":$result), "",
-      [{ return false; }]>
+      [{ return false; }]>,
+    InterfaceMethod<[{Whether the results are linear in all float operands taken together (a sum, a
+      concatenation): they are partial sums if *all* of those operands are. Not so if only one is: the
+      others would be counted once a device.}],
+      "bool", "isJointlyLinear", (ins), "", [{ return false; }]>
   ];
 }
 

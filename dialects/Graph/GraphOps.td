@@ -21,16 +21,19 @@ include "mlir/Interfaces/InferTypeOpInterface.td"
 
 class Graph_Op<string mnemonic, list<Trait> traits = []> : Op<Graph_Dialect, mnemonic, traits>;
 
+/// Loops alone, or loops and in which operands the op is linear.
+def HasAxes : DeclareOpInterfaceMethods<AxisOpInterface>;
+def Linear : DeclareOpInterfaceMethods<AxisOpInterface, ["isLinear"]>;
+/// Linear in all operands together, in none alone: partial values stay partial if all of them are.
+def JointlyLinear : DeclareOpInterfaceMethods<AxisOpInterface, ["isJointlyLinear"]>;
+
 /// An op of pure mathematics: sharded by its loops, costed by its shapes.
-class Graph_MathOp<string mnemonic, list<Trait> traits = []>
-    : Graph_Op<mnemonic, !listconcat([Pure, DeclareOpInterfaceMethods<AxisOpInterface>,
-                                      DeclareOpInterfaceMethods<CostOpInterface>], traits)>;
+class Graph_MathOp<string mnemonic, list<Trait> traits = [], Trait axes = HasAxes>
+    : Graph_Op<mnemonic, !listconcat([Pure, axes, DeclareOpInterfaceMethods<CostOpInterface>], traits)>;
 
 /// One whose gradient is built op by op; the others are born in `differentiate`.
-class Graph_ForwardOp<string mnemonic, list<Trait> traits = []>
-    : Graph_MathOp<mnemonic, !listconcat([DeclareOpInterfaceMethods<DifferentiableOpInterface>], traits)>;
-
-def Linear : DeclareOpInterfaceMethods<AxisOpInterface, ["isLinear"]>;
+class Graph_ForwardOp<string mnemonic, list<Trait> traits = [], Trait axes = HasAxes>
+    : Graph_MathOp<mnemonic, !listconcat([DeclareOpInterfaceMethods<DifferentiableOpInterface>], traits), axes>;
 
 def AnyGraphTensor : AnyTypeOf<[StaticShapeTensorOf<[AnyFloat, AnySignlessInteger]>]>;
 def FloatTensor : StaticShapeTensorOf<[AnyFloat]>;
@@ -55,6 +58,7 @@ def Graph_ParameterOp : Graph_Op<"parameter", [Pure]> {
   let arguments = (ins StrArrayAttr:$names, OptionalAttr<DictionaryAttr>:$init);
   let results = (outs FloatTensor:$result);
   let assemblyFormat = "$names (`init` $init^)? attr-dict `:` type($result)";
+  let hasVerifier = 1;
 }
 
 def Graph_LayerOp : Graph_Op<"layer", [FunctionOpInterface, IsolatedFromAbove, Symbol]> {
@@ -63,7 +67,7 @@ def Graph_LayerOp : Graph_Op<"layer", [FunctionOpInterface, IsolatedFromAbove, S
     Arguments are the layer's inputs, then its parameters: argument `i` is a parameter iff it has the
     argument attribute `graph.parameter = "<name below the layer's path>"` (with `graph.init`).
     After `differentiate` the block ends in one `graph.backward`, whose region may read any forward
-    value, before the `graph.return`.
+    value, before the `graph.return`; or in two, `input` and `weight`, where a schedule runs them apart.
 
     Example:
     ```mlir
@@ -79,15 +83,20 @@ def Graph_LayerOp : Graph_Op<"layer", [FunctionOpInterface, IsolatedFromAbove, S
                        OptionalAttr<DictArrayAttr>:$arg_attrs, OptionalAttr<DictArrayAttr>:$res_attrs);
   let regions = (region SizedRegion<1>:$body);
   let hasCustomAssemblyFormat = 1;
-  let hasVerifier = 1;
+  let hasRegionVerifier = 1;
   let extraClassDeclaration = [{
     ::llvm::ArrayRef<::mlir::Type> getArgumentTypes() { return getFunctionType().getInputs(); }
     ::llvm::ArrayRef<::mlir::Type> getResultTypes() { return getFunctionType().getResults(); }
     ::mlir::Region *getCallableRegion() { return &getBody(); }
     /// Arguments below this number are inputs, the rest parameters.
     unsigned getNumInputs();
-    /// The `graph.backward` of a differentiated layer, or null.
-    ::galvatron::graph::BackwardOp getBackward();
+    /// A parameter argument's name below the layer's path, or empty.
+    ::llvm::StringRef getParameterName(unsigned argument);
+    /// The `graph.backward` of this kind, or null.
+    ::galvatron::graph::BackwardOp getBackward(
+        ::galvatron::graph::BackwardKind kind = ::galvatron::graph::BackwardKind::Merged);
+    /// Types of the gradients that a merged backward yields: the arguments of float type.
+    ::llvm::SmallVector<::mlir::Type> getGradientTypes();
   }];
 }
 
@@ -98,17 +107,34 @@ def Graph_BackwardOp : Graph_Op<"backward", [HasParent<"LayerOp">, SingleBlock]>
     gradient for each layer argument of float type, in order (inputs, then parameters). The region
     may use every value of the forward block; what is really saved is decided by
     `plan-recomputation`, after collectives are placed.
+
+    Schedules that delay weight gradients (zero-bubble) need the pair instead. `input` yields the
+    gradients of the inputs, then any number of *kept* values; `weight` takes the same result
+    gradients, then the kept values, and yields the gradients of the parameters.
+
+    Example:
+    ```mlir
+    graph.layer @double(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %y = graph.sum %x, %x : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+      graph.backward(%dy: tensor<4xf32>) {
+        %dx = graph.sum %dy, %dy : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+        graph.return %dx : tensor<4xf32>
+      }
+      graph.return %y : tensor<4xf32>
+    }
+    ```
   }];
+  let arguments = (ins DefaultValuedAttr<Graph_BackwardKindAttr, "BackwardKind::Merged">:$kind);
   let regions = (region SizedRegion<1>:$body);
   let hasCustomAssemblyFormat = 1;
-  let hasVerifier = 1;
+  let hasRegionVerifier = 1;
 }
 
 def Graph_ReturnOp : Graph_Op<"return", [Pure, Terminator, ReturnLike, ParentOneOf<["LayerOp", "BackwardOp"]>]> {
   let summary = "ends a layer's forward or backward";
   let arguments = (ins Variadic<AnyGraphTensor>:$operands);
   let assemblyFormat = "attr-dict ($operands^ `:` type($operands))?";
-  let builders = [OpBuilder<(ins), [{}]>];
+  let builders = [OpBuilder<(ins), [{ build($_builder, $_state, ::mlir::ValueRange()); }]>];
 }
 
 def Graph_CallOp : Graph_Op<"call", [DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
@@ -135,13 +161,17 @@ def Graph_CallOp : Graph_Op<"call", [DeclareOpInterfaceMethods<SymbolUserOpInter
 // Products
 //===----------------------------------------------------------------------===//
 
-def Graph_EinsumOp : Graph_ForwardOp<"einsum", [Linear]> {
+def Graph_EinsumOp : Graph_ForwardOp<"einsum", [], Linear> {
   let summary = "matrix product of two tensors, by named dimensions";
   let description = [{
     A letter is a loop. A letter absent from the result is summed over. No letter occurs twice in one
     operand; every letter of the result occurs in an operand; letters are a-z, A-Z.
 
-    Example: a torch Linear is `"bsi,oi->bso"`, its weight gradient `"bso,bsi->oi"`.
+    Example: a torch Linear and its weight's gradient.
+    ```mlir
+    %y = graph.einsum %x, %w "bsi,oi->bso" : (tensor<8x16x64xf32>, tensor<32x64xf32>) -> tensor<8x16x32xf32>
+    %dw = graph.einsum %dy, %x "bso,bsi->oi" : (tensor<8x16x32xf32>, tensor<8x16x64xf32>) -> tensor<32x64xf32>
+    ```
   }];
   let arguments = (ins FloatTensor:$lhs, FloatTensor:$rhs, StrAttr:$equation);
   let results = (outs FloatTensor:$result);
@@ -191,7 +221,7 @@ def Graph_AttentionBackwardOp : Graph_MathOp<"attention_backward"> {
   let hasVerifier = 1;
 }
 
-def Graph_RopeOp : Graph_ForwardOp<"rope", [Linear]> {
+def Graph_RopeOp : Graph_ForwardOp<"rope", [SameOperandsAndResultElementType, SameOperandsAndResultShape], Linear> {
   let summary = "rotary position embedding over the last dimension";
   let description = [{
     x [..., S, D] with positions along dimension `seq_dim` (default: the one before last) at global
@@ -240,24 +270,26 @@ def Graph_NormBackwardOp : Graph_MathOp<"norm_backward"> {
   let results = (outs FloatTensor:$dx);
   let assemblyFormat = [{$kind $dy `,` $x `,` $mean `,` $rstd (`weight` $weight^)? attr-dict
                          `:` functional-type(operands, results)}];
+  let hasVerifier = 1;
 }
 
-def Graph_NormWeightBackwardOp : Graph_MathOp<"norm_weight_backward", [Linear]> {
+def Graph_NormWeightBackwardOp : Graph_MathOp<"norm_weight_backward", [], Linear> {
   let summary = "gradient of a norm's weight: Σ over rows of dy·x̂";
   let description = [{ (The bias' gradient is a `graph.reduce sum` of dy.) Result [H]. }];
   let arguments = (ins FloatTensor:$dy, FloatTensor:$x, FloatTensor:$mean, FloatTensor:$rstd);
   let results = (outs FloatTensor:$dw);
   let assemblyFormat = "operands attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
 }
 
-def Graph_SoftmaxOp : Graph_ForwardOp<"softmax"> {
+def Graph_SoftmaxOp : Graph_ForwardOp<"softmax", [SameOperandsAndResultElementType, SameOperandsAndResultShape]> {
   let summary = "softmax over the last dimension, for attention that could not be raised";
   let arguments = (ins FloatTensor:$x);
   let results = (outs FloatTensor:$result);
   let assemblyFormat = "$x attr-dict `:` type($x) `->` type($result)";
 }
 
-def Graph_SoftmaxBackwardOp : Graph_MathOp<"softmax_backward", [Linear]> {
+def Graph_SoftmaxBackwardOp : Graph_MathOp<"softmax_backward", [SameOperandsAndResultElementType, SameOperandsAndResultShape], Linear> {
   let summary = "dx = y·(dy - Σ dy·y) over the last dimension";
   let arguments = (ins FloatTensor:$dy, FloatTensor:$y);
   let results = (outs FloatTensor:$dx);
@@ -268,35 +300,35 @@ def Graph_SoftmaxBackwardOp : Graph_MathOp<"softmax_backward", [Linear]> {
 // Nonlinearities, dropout, sums
 //===----------------------------------------------------------------------===//
 
-def Graph_ActivationOp : Graph_ForwardOp<"activation"> {
+def Graph_ActivationOp : Graph_ForwardOp<"activation", [SameOperandsAndResultElementType, SameOperandsAndResultShape]> {
   let summary = "a pointwise nonlinearity";
   let arguments = (ins FloatTensor:$x, Graph_ActivationKindAttr:$kind);
   let results = (outs FloatTensor:$result);
   let assemblyFormat = "$kind $x attr-dict `:` type($x) `->` type($result)";
 }
 
-def Graph_ActivationBackwardOp : Graph_MathOp<"activation_backward", [Linear]> {
+def Graph_ActivationBackwardOp : Graph_MathOp<"activation_backward", [SameOperandsAndResultElementType, SameOperandsAndResultShape], Linear> {
   let summary = "dx = dy·f'(x)";
   let arguments = (ins FloatTensor:$dy, FloatTensor:$x, Graph_ActivationKindAttr:$kind);
   let results = (outs FloatTensor:$dx);
   let assemblyFormat = "$kind operands attr-dict `:` functional-type(operands, results)";
 }
 
-def Graph_GatedActivationOp : Graph_ForwardOp<"gated_activation"> {
+def Graph_GatedActivationOp : Graph_ForwardOp<"gated_activation", [SameOperandsAndResultElementType, SameOperandsAndResultShape]> {
   let summary = "f(gate)·up, the middle of a gated MLP (SwiGLU, GeGLU)";
   let arguments = (ins FloatTensor:$gate, FloatTensor:$up, Graph_ActivationKindAttr:$kind);
   let results = (outs FloatTensor:$result);
   let assemblyFormat = "$kind $gate `,` $up attr-dict `:` functional-type(operands, results)";
 }
 
-def Graph_GatedActivationBackwardOp : Graph_MathOp<"gated_activation_backward"> {
+def Graph_GatedActivationBackwardOp : Graph_MathOp<"gated_activation_backward", [SameOperandsAndResultElementType, SameOperandsAndResultShape]> {
   let summary = "dgate = dy·up·f'(gate), dup = dy·f(gate)";
   let arguments = (ins FloatTensor:$dy, FloatTensor:$gate, FloatTensor:$up, Graph_ActivationKindAttr:$kind);
   let results = (outs FloatTensor:$dgate, FloatTensor:$dup);
   let assemblyFormat = "$kind operands attr-dict `:` functional-type(operands, results)";
 }
 
-def Graph_DropoutOp : Graph_ForwardOp<"dropout", [Linear]> {
+def Graph_DropoutOp : Graph_ForwardOp<"dropout", [SameOperandsAndResultElementType, SameOperandsAndResultShape], Linear> {
   let summary = "zeroes elements with probability p and scales the rest by 1/(1-p)";
   let description = [{
     Bits by counter: element e of op `id` in layer l at step t is kept iff
@@ -306,21 +338,23 @@ def Graph_DropoutOp : Graph_ForwardOp<"dropout", [Linear]> {
   let arguments = (ins FloatTensor:$x, F64Attr:$p, I64Attr:$id);
   let results = (outs FloatTensor:$result);
   let assemblyFormat = "$x attr-dict `:` type($x) `->` type($result)";
+  let hasVerifier = 1;
 }
 
-def Graph_SumOp : Graph_ForwardOp<"sum", [Linear]> {
+def Graph_SumOp : Graph_ForwardOp<"sum", [SameOperandsAndResultElementType, SameOperandsAndResultShape], JointlyLinear> {
   let summary = "elementwise sum of n tensors of one type; partial sums wait in it";
   let arguments = (ins Variadic<FloatTensor>:$inputs);
   let results = (outs FloatTensor:$result);
   let assemblyFormat = "$inputs attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;
+  let hasFolder = 1;
 }
 
 //===----------------------------------------------------------------------===//
 // Embedding and loss
 //===----------------------------------------------------------------------===//
 
-def Graph_EmbeddingOp : Graph_ForwardOp<"embedding", [Linear]> {
+def Graph_EmbeddingOp : Graph_ForwardOp<"embedding", [], Linear> {
   let summary = "rows of a table by index";
   let description = [{
     table [V,H], ids [...] integer, result [...,H]. The V loop is routed: cut, each device adds the
@@ -332,14 +366,15 @@ def Graph_EmbeddingOp : Graph_ForwardOp<"embedding", [Linear]> {
   let hasVerifier = 1;
 }
 
-def Graph_EmbeddingBackwardOp : Graph_MathOp<"embedding_backward", [Linear]> {
+def Graph_EmbeddingBackwardOp : Graph_MathOp<"embedding_backward", [], Linear> {
   let summary = "gradient of an embedding's table: rows of dy summed by index";
   let arguments = (ins FloatTensor:$dy, IntTensor:$ids);
   let results = (outs FloatTensor:$dtable);
   let assemblyFormat = "operands attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
 }
 
-def Graph_ShiftOp : Graph_MathOp<"shift"> {
+def Graph_ShiftOp : Graph_MathOp<"shift", [SameOperandsAndResultElementType, SameOperandsAndResultShape]> {
   let summary = "moves integers along a dimension, filling with `fill`";
   let description = [{
     result[..., i, ...] = x[..., i + offset, ...] where that exists, else `fill`. Turns a shifted loss
@@ -348,6 +383,7 @@ def Graph_ShiftOp : Graph_MathOp<"shift"> {
   let arguments = (ins IntTensor:$x, I64Attr:$dim, I64Attr:$offset, I64Attr:$fill);
   let results = (outs IntTensor:$result);
   let assemblyFormat = "$x attr-dict `:` type($x) `->` type($result)";
+  let hasVerifier = 1;
 }
 
 def Graph_CrossEntropyOp : Graph_ForwardOp<"cross_entropy"> {
@@ -358,6 +394,12 @@ def Graph_CrossEntropyOp : Graph_ForwardOp<"cross_entropy"> {
     beside it; then `expand-cross-entropy` rewrites the forward into the same statistics, target_logit
     and arithmetic, and CSE shares them: a sharded vocabulary is no special case. The number of valid
     labels is static: all, less those that a `graph.shift` filled with `ignore_index`.
+
+    Example:
+    ```mlir
+    %next = graph.shift %labels {dim = 1 : i64, offset = 1 : i64, fill = -100 : i64} : tensor<8x16xi64> -> tensor<8x16xi64>
+    %loss = graph.cross_entropy %logits, %next : (tensor<8x16x256xf32>, tensor<8x16xi64>) -> tensor<f32>
+    ```
   }];
   let arguments = (ins FloatTensor:$logits, IntTensor:$labels, DefaultValuedAttr<I64Attr, "-100">:$ignore_index);
   let results = (outs FloatTensor:$loss);
@@ -375,6 +417,7 @@ def Graph_SumExpOp : Graph_MathOp<"sum_exp"> {
   let arguments = (ins FloatTensor:$x, FloatTensor:$max);
   let results = (outs FloatTensor:$result);
   let assemblyFormat = "operands attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
 }
 
 def Graph_TargetLogitOp : Graph_MathOp<"target_logit"> {
@@ -383,29 +426,44 @@ def Graph_TargetLogitOp : Graph_MathOp<"target_logit"> {
   let arguments = (ins FloatTensor:$logits, IntTensor:$labels, I64Attr:$ignore_index);
   let results = (outs FloatTensor:$result);
   let assemblyFormat = "operands attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
 }
 
-def Graph_CrossEntropyBackwardOp : Graph_MathOp<"cross_entropy_backward", [Linear]> {
+def Graph_CrossEntropyBackwardOp : Graph_MathOp<"cross_entropy_backward", [], Linear> {
   let summary = "dlogits = dy·(exp(logits - max)/sum_exp - onehot(label)), 0 where ignored";
+  let description = [{
+    logits [...,V]; dy, sum_exp, max and labels [...]: `dy` is the gradient of each row's loss, which
+    for a mean is that of the loss divided by the number of valid labels. The V loop is routed.
+  }];
   let arguments = (ins FloatTensor:$dy, FloatTensor:$logits, FloatTensor:$sum_exp, FloatTensor:$max,
                        IntTensor:$labels, I64Attr:$ignore_index);
   let results = (outs FloatTensor:$dlogits);
   let assemblyFormat = "operands attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
 }
 
 //===----------------------------------------------------------------------===//
 // Shapes
 //===----------------------------------------------------------------------===//
 
-def Graph_ReduceOp : Graph_ForwardOp<"reduce", [Linear]> {
+def Graph_ReduceOp : Graph_ForwardOp<"reduce", [SameOperandsAndResultElementType], Linear> {
   let summary = "sum or maximum over dimensions, which disappear";
+  let description = [{
+    `dims` is increasing. The gradient of a maximum is shared equally among the elements that reach it.
+
+    Example:
+    ```mlir
+    %max = graph.reduce max %logits dims [2] : tensor<8x16x256xf32> -> tensor<8x16xf32>
+    ```
+  }];
   let arguments = (ins FloatTensor:$x, Graph_ReduceKindAttr:$kind, DenseI64ArrayAttr:$dims);
   let results = (outs FloatTensor:$result);
   let assemblyFormat = "$kind $x `dims` $dims attr-dict `:` type($x) `->` type($result)";
   let hasVerifier = 1;
+  let hasFolder = 1;
 }
 
-def Graph_BroadcastOp : Graph_ForwardOp<"broadcast", [Linear]> {
+def Graph_BroadcastOp : Graph_ForwardOp<"broadcast", [SameOperandsAndResultElementType], Linear> {
   let summary = "repeats a tensor along new dimensions";
   let description = [{
     `dims[i]` is the dimension of the result that dimension i of x becomes, increasing; the extents are
@@ -416,9 +474,10 @@ def Graph_BroadcastOp : Graph_ForwardOp<"broadcast", [Linear]> {
   let results = (outs AnyGraphTensor:$result);
   let assemblyFormat = "$x `dims` $dims attr-dict `:` type($x) `->` type($result)";
   let hasVerifier = 1;
+  let hasFolder = 1;
 }
 
-def Graph_ReshapeOp : Graph_ForwardOp<"reshape", [Linear]> {
+def Graph_ReshapeOp : Graph_ForwardOp<"reshape", [SameOperandsAndResultElementType], Linear> {
   let summary = "same elements in row-major order, other shape";
   let arguments = (ins AnyGraphTensor:$x);
   let results = (outs AnyGraphTensor:$result);
@@ -427,7 +486,7 @@ def Graph_ReshapeOp : Graph_ForwardOp<"reshape", [Linear]> {
   let hasFolder = 1;
 }
 
-def Graph_TransposeOp : Graph_ForwardOp<"transpose", [Linear]> {
+def Graph_TransposeOp : Graph_ForwardOp<"transpose", [SameOperandsAndResultElementType], Linear> {
   let summary = "result dimension i is operand dimension permutation[i]";
   let arguments = (ins AnyGraphTensor:$x, DenseI64ArrayAttr:$permutation);
   let results = (outs AnyGraphTensor:$result);
@@ -436,28 +495,31 @@ def Graph_TransposeOp : Graph_ForwardOp<"transpose", [Linear]> {
   let hasFolder = 1;
 }
 
-def Graph_SliceOp : Graph_ForwardOp<"slice", [Linear]> {
+def Graph_SliceOp : Graph_ForwardOp<"slice", [SameOperandsAndResultElementType], Linear> {
   let summary = "a rectangular piece: offsets, with the result's shape, stride 1";
   let arguments = (ins AnyGraphTensor:$x, DenseI64ArrayAttr:$offsets);
   let results = (outs AnyGraphTensor:$result);
   let assemblyFormat = "$x `offsets` $offsets attr-dict `:` type($x) `->` type($result)";
   let hasVerifier = 1;
+  let hasFolder = 1;
 }
 
-def Graph_PadOp : Graph_ForwardOp<"pad", [Linear]> {
+def Graph_PadOp : Graph_ForwardOp<"pad", [SameOperandsAndResultElementType], Linear> {
   let summary = "a piece placed at `offsets` in zeros: the transpose of slice";
   let arguments = (ins AnyGraphTensor:$x, DenseI64ArrayAttr:$offsets);
   let results = (outs AnyGraphTensor:$result);
   let assemblyFormat = "$x `offsets` $offsets attr-dict `:` type($x) `->` type($result)";
   let hasVerifier = 1;
+  let hasFolder = 1;
 }
 
-def Graph_ConcatOp : Graph_ForwardOp<"concat", [Linear]> {
+def Graph_ConcatOp : Graph_ForwardOp<"concat", [SameOperandsAndResultElementType], JointlyLinear> {
   let summary = "tensors joined along a dimension";
   let arguments = (ins Variadic<AnyGraphTensor>:$inputs, I64Attr:$dim);
   let results = (outs AnyGraphTensor:$result);
   let assemblyFormat = "$inputs attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;
+  let hasFolder = 1;
 }
 
 def Graph_IotaOp : Graph_MathOp<"iota"> {
@@ -465,6 +527,7 @@ def Graph_IotaOp : Graph_MathOp<"iota"> {
   let arguments = (ins I64Attr:$dim);
   let results = (outs AnyGraphTensor:$result);
   let assemblyFormat = "attr-dict `:` type($result)";
+  let hasVerifier = 1;
 }
 
 #endif

@@ -36,8 +36,9 @@ struct OpAxes {
   llvm::SmallVector<Loop, 8> loops;
   llvm::SmallVector<DimensionLoops, 4> operands, results;
 
-  unsigned addLoop(int64_t extent, LoopKind kind = LoopKind::Free) {
-    loops.push_back({extent, kind});
+  unsigned addLoop(int64_t extent, LoopKind kind = LoopKind::Free,
+                   ReduceKind reduction = ReduceKind(0)) {
+    loops.push_back({extent, kind, reduction});
     return loops.size() - 1;
   }
 };
@@ -47,8 +48,13 @@ struct OpAxes {
 /// of every operand and result whole and its own).
 OpAxes getOpAxes(mlir::Operation *op);
 
-/// Linearity of any op, `arith` included (addf, subf, negf; mulf and divf by the other operand).
+/// Whether a partial sum in `operand` alone may pass through to `result`; any op, `arith` included:
+/// negf, mulf, the dividend of divf, and select where its other value is zero.
 bool isLinear(mlir::Operation *op, unsigned operand, unsigned result);
+
+/// Whether the results are partial sums if all float operands are: `graph.sum`, `graph.concat`, addf,
+/// subf, select, and every op linear in its only float operand.
+bool isJointlyLinear(mlir::Operation *op);
 
 /// Default of `CostOpInterface::getBytesMoved`.
 int64_t bytesOfOperandsAndResults(mlir::Operation *op);

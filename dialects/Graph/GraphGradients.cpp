@@ -1,0 +1,250 @@
+// How each op is differentiated, on global shapes.
+//
+// Backward ops have one result where they can, so that partial sums pass through them one by one.
+// A gradient that an op cannot build is an error, never a zero.
+#include "dialects/Graph/Graph.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+
+using namespace mlir;
+using namespace galvatron::graph;
+
+static RankedTensorType tensorType(Value value) { return cast<RankedTensorType>(value.getType()); }
+
+/// The statistics that an op yields for its backward are not values of the model.
+static LogicalResult expectNoGradient(Operation *op, ValueRange resultGradients, StringRef statistic,
+                                      unsigned result) {
+  if (!resultGradients[result])
+    return success();
+  return op->emitOpError("expects no gradient of its ") << statistic << ", but a differentiated op uses it";
+}
+
+//===----------------------------------------------------------------------===//
+// Products and attention
+//===----------------------------------------------------------------------===//
+
+/// d lhs of "lhs,rhs->out" is "out,rhs->lhs"; letters of lhs alone were summed over: repeat.
+static Value einsumGradient(OpBuilder &builder, EinsumOp op, Value dy, StringRef out, Value other,
+                            StringRef otherLetters, Value self, StringRef selfLetters) {
+  std::string present;
+  SmallVector<int64_t> shape, dims;
+  for (auto [dim, letter] : llvm::enumerate(selfLetters))
+    if (out.contains(letter) || otherLetters.contains(letter)) {
+      present += letter;
+      shape.push_back(tensorType(self).getDimSize(dim));
+      dims.push_back(dim);
+    }
+  auto type = RankedTensorType::get(shape, tensorType(self).getElementType());
+  Value gradient = EinsumOp::create(builder, op.getLoc(), type, dy, other,
+                                    builder.getStringAttr(out + "," + otherLetters + "->" + present));
+  if (present.size() == selfLetters.size())
+    return gradient;
+  return BroadcastOp::create(builder, op.getLoc(), self.getType(), gradient, dims);
+}
+
+LogicalResult EinsumOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
+                                      MutableArrayRef<Value> operandGradients) {
+  auto [operands, out] = getEquation().split("->");
+  auto [lhs, rhs] = operands.split(",");
+  Value dy = resultGradients[0];
+  operandGradients[0] = einsumGradient(builder, *this, dy, out, getRhs(), rhs, getLhs(), lhs);
+  operandGradients[1] = einsumGradient(builder, *this, dy, out, getLhs(), lhs, getRhs(), rhs);
+  return success();
+}
+
+LogicalResult AttentionOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
+                                         MutableArrayRef<Value> operandGradients) {
+  if (failed(expectNoGradient(*this, resultGradients, "lse", 1)))
+    return failure();
+  auto backward = AttentionBackwardOp::create(
+      builder, getLoc(), TypeRange{getQ().getType(), getK().getType(), getV().getType()},
+      resultGradients[0], getQ(), getK(), getV(), getResult(), getLse(), getBias(), getScaleAttr(),
+      getCausalAttr(), getWindowAttr(), getSoftcapAttr(), getDropoutAttr(), getIdAttr());
+  operandGradients[0] = backward.getDq();
+  operandGradients[1] = backward.getDk();
+  operandGradients[2] = backward.getDv();
+  return success();
+}
+
+LogicalResult RopeOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
+                                    MutableArrayRef<Value> operandGradients) {
+  operandGradients[0] = RopeOp::create(builder, getLoc(), getX().getType(), resultGradients[0],
+                                       getInverseFrequenciesAttr(), getSeqDimAttr(), getStyleAttr(),
+                                       getScalingAttr(), getInverse() ? UnitAttr() : builder.getUnitAttr());
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Norms, softmax, nonlinearities
+//===----------------------------------------------------------------------===//
+
+LogicalResult NormOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
+                                    MutableArrayRef<Value> operandGradients) {
+  if (failed(expectNoGradient(*this, resultGradients, "mean", 1)) ||
+      failed(expectNoGradient(*this, resultGradients, "rstd", 2)))
+    return failure();
+  Value dy = resultGradients[0];
+  operandGradients[0] = NormBackwardOp::create(builder, getLoc(), getX().getType(), dy, getX(), getWeight(),
+                                               getMean(), getRstd(), getKindAttr(), getOffsetAttr());
+  unsigned next = 1;
+  if (getWeight())
+    operandGradients[next++] = NormWeightBackwardOp::create(builder, getLoc(), getWeight().getType(), dy,
+                                                            getX(), getMean(), getRstd());
+  if (getBias())
+    operandGradients[next] =
+        ReduceOp::create(builder, getLoc(), getBias().getType(), dy, ReduceKind::Sum,
+                         llvm::to_vector(llvm::seq<int64_t>(0, tensorType(dy).getRank() - 1)));
+  return success();
+}
+
+LogicalResult SoftmaxOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
+                                       MutableArrayRef<Value> operandGradients) {
+  operandGradients[0] =
+      SoftmaxBackwardOp::create(builder, getLoc(), getX().getType(), resultGradients[0], getResult());
+  return success();
+}
+
+LogicalResult ActivationOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
+                                          MutableArrayRef<Value> operandGradients) {
+  operandGradients[0] = ActivationBackwardOp::create(builder, getLoc(), getX().getType(),
+                                                     resultGradients[0], getX(), getKind());
+  return success();
+}
+
+LogicalResult GatedActivationOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
+                                               MutableArrayRef<Value> operandGradients) {
+  auto backward = GatedActivationBackwardOp::create(
+      builder, getLoc(), TypeRange{getGate().getType(), getUp().getType()}, resultGradients[0], getGate(),
+      getUp(), getKindAttr());
+  operandGradients[0] = backward.getDgate();
+  operandGradients[1] = backward.getDup();
+  return success();
+}
+
+LogicalResult DropoutOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
+                                       MutableArrayRef<Value> operandGradients) {
+  operandGradients[0] =
+      DropoutOp::create(builder, getLoc(), getX().getType(), resultGradients[0], getPAttr(), getIdAttr());
+  return success();
+}
+
+LogicalResult SumOp::buildBackward(OpBuilder &, ValueRange resultGradients,
+                                   MutableArrayRef<Value> operandGradients) {
+  llvm::fill(operandGradients, resultGradients[0]);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Embedding and loss
+//===----------------------------------------------------------------------===//
+
+LogicalResult EmbeddingOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
+                                         MutableArrayRef<Value> operandGradients) {
+  operandGradients[0] =
+      EmbeddingBackwardOp::create(builder, getLoc(), getTable().getType(), resultGradients[0], getIds());
+  return success();
+}
+
+/// The statistics stand in the forward, where `expand-cross-entropy` will want the same.
+LogicalResult CrossEntropyOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
+                                            MutableArrayRef<Value> operandGradients) {
+  RankedTensorType logits = tensorType(getLogits());
+  auto rows = RankedTensorType::get(logits.getShape().drop_back(), logits.getElementType());
+  Value max, sumExp;
+  {
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPoint(*this);
+    max = ReduceOp::create(builder, getLoc(), rows, getLogits(), ReduceKind::Max,
+                           ArrayRef<int64_t>{logits.getRank() - 1});
+    sumExp = SumExpOp::create(builder, getLoc(), rows, getLogits(), max);
+  }
+  Value share = createSplat(builder, getLoc(), getLoss().getType(), 1.0 / getNumValidLabels());
+  Value dloss = arith::MulFOp::create(builder, getLoc(), resultGradients[0], share);
+  Value drows = BroadcastOp::create(builder, getLoc(), rows, dloss, ArrayRef<int64_t>{});
+  operandGradients[0] = CrossEntropyBackwardOp::create(builder, getLoc(), logits, drows, getLogits(), sumExp,
+                                                       max, getLabels(), getIgnoreIndexAttr());
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Shapes
+//===----------------------------------------------------------------------===//
+
+/// Dimensions of a tensor of `rank` that are not in `dims`.
+static SmallVector<int64_t> otherDims(ArrayRef<int64_t> dims, int64_t rank) {
+  SmallVector<int64_t> others;
+  for (int64_t dim = 0; dim < rank; ++dim)
+    if (!llvm::is_contained(dims, dim))
+      others.push_back(dim);
+  return others;
+}
+
+LogicalResult ReduceOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
+                                      MutableArrayRef<Value> operandGradients) {
+  Location loc = getLoc();
+  RankedTensorType type = tensorType(getX());
+  SmallVector<int64_t> kept = otherDims(getDims(), type.getRank());
+  auto repeat = [&](Value value) { return BroadcastOp::create(builder, loc, type, value, kept); };
+  Value dy = resultGradients[0];
+  if (getKind() == ReduceKind::Sum) {
+    operandGradients[0] = repeat(dy);
+    return success();
+  }
+  // dx = dy / (number of elements that reach the maximum) where x does.
+  Value reaches =
+      arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OEQ, getX(), repeat(getResult()));
+  Value zero = createSplat(builder, loc, type, 0), one = createSplat(builder, loc, type, 1);
+  Value mask = arith::SelectOp::create(builder, loc, reaches, one, zero);
+  Value count = ReduceOp::create(builder, loc, getType(), mask, ReduceKind::Sum, getDims());
+  Value share = repeat(arith::DivFOp::create(builder, loc, dy, count));
+  operandGradients[0] = arith::SelectOp::create(builder, loc, reaches, share, zero);
+  return success();
+}
+
+LogicalResult BroadcastOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
+                                         MutableArrayRef<Value> operandGradients) {
+  operandGradients[0] =
+      ReduceOp::create(builder, getLoc(), getX().getType(), resultGradients[0], ReduceKind::Sum,
+                       otherDims(getDims(), tensorType(getResult()).getRank()));
+  return success();
+}
+
+LogicalResult ReshapeOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
+                                       MutableArrayRef<Value> operandGradients) {
+  operandGradients[0] = ReshapeOp::create(builder, getLoc(), getX().getType(), resultGradients[0]);
+  return success();
+}
+
+LogicalResult TransposeOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
+                                         MutableArrayRef<Value> operandGradients) {
+  SmallVector<int64_t> inverse(getPermutation().size());
+  for (auto [to, from] : llvm::enumerate(getPermutation()))
+    inverse[from] = to;
+  operandGradients[0] =
+      TransposeOp::create(builder, getLoc(), getX().getType(), resultGradients[0], inverse);
+  return success();
+}
+
+LogicalResult SliceOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
+                                     MutableArrayRef<Value> operandGradients) {
+  operandGradients[0] = PadOp::create(builder, getLoc(), getX().getType(), resultGradients[0], getOffsets());
+  return success();
+}
+
+LogicalResult PadOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
+                                   MutableArrayRef<Value> operandGradients) {
+  operandGradients[0] =
+      SliceOp::create(builder, getLoc(), getX().getType(), resultGradients[0], getOffsets());
+  return success();
+}
+
+LogicalResult ConcatOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
+                                      MutableArrayRef<Value> operandGradients) {
+  SmallVector<int64_t> offsets(tensorType(getResult()).getRank(), 0);
+  for (auto [index, input] : llvm::enumerate(getInputs())) {
+    operandGradients[index] =
+        SliceOp::create(builder, getLoc(), input.getType(), resultGradients[0], offsets);
+    offsets[getDim()] += tensorType(input).getDimSize(getDim());
+  }
+  return success();
+}

@@ -1,0 +1,371 @@
+// Verification of the ops of mathematics: shapes against shapes, encodings ignored.
+#include "dialects/Graph/Graph.h"
+
+#include "llvm/ADT/SmallSet.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/InterleavedRange.h"
+
+using namespace mlir;
+using namespace galvatron::graph;
+
+//===----------------------------------------------------------------------===//
+// Helpers
+//===----------------------------------------------------------------------===//
+
+static ArrayRef<int64_t> shapeOf(Value value) { return cast<RankedTensorType>(value.getType()).getShape(); }
+
+/// "2x3x4", or "[]" for a scalar.
+static std::string toString(ArrayRef<int64_t> shape) {
+  if (shape.empty())
+    return "[]";
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  llvm::interleave(shape, stream, "x");
+  return text;
+}
+
+static LogicalResult expectShape(Operation *op, StringRef what, Value value, ArrayRef<int64_t> expected) {
+  if (shapeOf(value) == expected)
+    return success();
+  return op->emitOpError("expects ") << what << " of shape " << toString(expected) << ", but got "
+                                     << toString(shapeOf(value));
+}
+
+static LogicalResult expectRank(Operation *op, StringRef what, Value value, int64_t rank) {
+  if (int64_t(shapeOf(value).size()) == rank)
+    return success();
+  return op->emitOpError("expects ") << what << " of " << rank << " dimensions, but got "
+                                     << shapeOf(value).size();
+}
+
+static LogicalResult expectAtLeastOneDimension(Operation *op, StringRef what, Value value) {
+  if (!shapeOf(value).empty())
+    return success();
+  return op->emitOpError("expects ") << what << " to have a last dimension, but got a scalar";
+}
+
+static LogicalResult expectDimension(Operation *op, int64_t dim, int64_t rank) {
+  if (dim >= 0 && dim < rank)
+    return success();
+  return op->emitOpError("expects a dimension below ") << rank << ", but got " << dim;
+}
+
+/// Increasing dimensions of a tensor of `rank`.
+static LogicalResult expectIncreasing(Operation *op, ArrayRef<int64_t> dims, int64_t rank) {
+  int64_t previous = -1;
+  for (int64_t dim : dims) {
+    if (failed(expectDimension(op, dim, rank)))
+      return failure();
+    if (dim <= previous)
+      return op->emitOpError("expects increasing dimensions, but got ") << dim << " after " << previous;
+    previous = dim;
+  }
+  return success();
+}
+
+static LogicalResult expectProbability(Operation *op, double p) {
+  if (p >= 0 && p < 1)
+    return success();
+  return op->emitOpError("expects a dropout probability in [0, 1), but got ") << p;
+}
+
+//===----------------------------------------------------------------------===//
+// Products
+//===----------------------------------------------------------------------===//
+
+LogicalResult EinsumOp::verify() {
+  auto [operands, result] = getEquation().split("->");
+  auto [lhs, rhs] = operands.split(",");
+  if (!getEquation().contains("->") || !operands.contains(","))
+    return emitOpError("expects an equation such as \"bsi,oi->bso\", but got \"") << getEquation() << "\"";
+  llvm::SmallDenseMap<char, int64_t> extents;
+  auto bind = [&](StringRef what, StringRef letters, Value value, bool isResult) -> LogicalResult {
+    if (failed(expectRank(*this, what, value, letters.size())))
+      return failure();
+    llvm::SmallSet<char, 8> seen;
+    for (auto [letter, extent] : llvm::zip(letters, shapeOf(value))) {
+      if (!llvm::isAlpha(letter))
+        return emitOpError("expects letters in the equation, but got '") << letter << "'";
+      if (!seen.insert(letter).second)
+        return emitOpError("expects each letter once in ") << what << ", but got '" << letter << "' twice";
+      auto [it, isNew] = extents.try_emplace(letter, extent);
+      if (isResult && isNew)
+        return emitOpError("expects letter '") << letter << "' of the result to occur in an operand";
+      if (it->second != extent)
+        return emitOpError("expects extent ") << it->second << " for letter '" << letter << "' in " << what
+                                              << ", but got " << extent;
+    }
+    return success();
+  };
+  if (failed(bind("lhs", lhs, getLhs(), false)) || failed(bind("rhs", rhs, getRhs(), false)))
+    return failure();
+  return bind("result", result, getResult(), true);
+}
+
+//===----------------------------------------------------------------------===//
+// Attention
+//===----------------------------------------------------------------------===//
+
+/// What attention and its backward have in common.
+template <typename Op> static LogicalResult verifyAttention(Op op, Value y) {
+  if (failed(expectRank(op, "q", op.getQ(), 4)) || failed(expectRank(op, "k", op.getK(), 4)) ||
+      failed(expectRank(op, "v", op.getV(), 4)))
+    return failure();
+  ArrayRef<int64_t> q = shapeOf(op.getQ()), k = shapeOf(op.getK()), v = shapeOf(op.getV());
+  if (failed(expectShape(op, "k", op.getK(), {q[0], k[1], k[2], q[3]})) ||
+      failed(expectShape(op, "v", op.getV(), {q[0], k[1], k[2], v[3]})))
+    return failure();
+  if (k[1] == 0 || q[1] % k[1] != 0)
+    return op.emitOpError("expects ") << q[1] << " query heads to be divisible by the " << k[1]
+                                      << " key/value heads";
+  if (failed(expectShape(op, "result", y, {q[0], q[1], q[2], v[3]})) ||
+      failed(expectShape(op, "lse", op.getLse(), {q[0], q[1], q[2]})))
+    return failure();
+  if (op.getWindow() < 0)
+    return op.emitOpError("expects a window of at least 0, but got ") << op.getWindow();
+  if (failed(expectProbability(op, op.getDropout().convertToDouble())))
+    return failure();
+  if (!op.getBias())
+    return success();
+  SmallVector<int64_t> scores = {q[0], q[1], q[2], k[2]};
+  ArrayRef<int64_t> bias = shapeOf(op.getBias());
+  bool fits = bias.size() <= 4;
+  for (size_t i = 0; fits && i < bias.size(); ++i)
+    fits = bias[bias.size() - 1 - i] == 1 || bias[bias.size() - 1 - i] == scores[3 - i];
+  if (!fits)
+    return op.emitOpError("expects bias to broadcast to ") << toString(scores) << ", but got "
+                                                           << toString(bias);
+  return success();
+}
+
+LogicalResult AttentionOp::verify() { return verifyAttention(*this, getResult()); }
+
+LogicalResult AttentionBackwardOp::verify() {
+  if (failed(verifyAttention(*this, getY())) ||
+      failed(expectShape(*this, "dy", getDy(), shapeOf(getY()))) ||
+      failed(expectShape(*this, "dq", getDq(), shapeOf(getQ()))) ||
+      failed(expectShape(*this, "dk", getDk(), shapeOf(getK()))))
+    return failure();
+  return expectShape(*this, "dv", getDv(), shapeOf(getV()));
+}
+
+LogicalResult RopeOp::verify() {
+  int64_t rank = shapeOf(getX()).size(), rotated = 2 * getInverseFrequencies().size();
+  if (rank < 2)
+    return emitOpError("expects x of at least 2 dimensions, but got ") << rank;
+  if (failed(expectDimension(*this, getSeqDim(), rank - 1)))
+    return failure();
+  if (rotated > shapeOf(getX()).back())
+    return emitOpError("expects at most ") << shapeOf(getX()).back() << " rotated elements, but got "
+                                           << rotated;
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Norms, dropout, sums
+//===----------------------------------------------------------------------===//
+
+LogicalResult NormOp::verify() {
+  if (failed(expectAtLeastOneDimension(*this, "x", getX())))
+    return failure();
+  ArrayRef<int64_t> x = shapeOf(getX());
+  if ((getWeight() && failed(expectShape(*this, "weight", getWeight(), {x.back()}))) ||
+      (getBias() && failed(expectShape(*this, "bias", getBias(), {x.back()}))) ||
+      failed(expectShape(*this, "result", getResult(), x)) ||
+      failed(expectShape(*this, "mean", getMean(), x.drop_back())))
+    return failure();
+  return expectShape(*this, "rstd", getRstd(), x.drop_back());
+}
+
+LogicalResult NormBackwardOp::verify() {
+  if (failed(expectAtLeastOneDimension(*this, "x", getX())))
+    return failure();
+  ArrayRef<int64_t> x = shapeOf(getX());
+  if ((getWeight() && failed(expectShape(*this, "weight", getWeight(), {x.back()}))) ||
+      failed(expectShape(*this, "dy", getDy(), x)) || failed(expectShape(*this, "dx", getDx(), x)) ||
+      failed(expectShape(*this, "mean", getMean(), x.drop_back())))
+    return failure();
+  return expectShape(*this, "rstd", getRstd(), x.drop_back());
+}
+
+LogicalResult NormWeightBackwardOp::verify() {
+  if (failed(expectAtLeastOneDimension(*this, "x", getX())))
+    return failure();
+  ArrayRef<int64_t> x = shapeOf(getX());
+  if (failed(expectShape(*this, "dy", getDy(), x)) ||
+      failed(expectShape(*this, "mean", getMean(), x.drop_back())) ||
+      failed(expectShape(*this, "rstd", getRstd(), x.drop_back())))
+    return failure();
+  return expectShape(*this, "dw", getDw(), {x.back()});
+}
+
+LogicalResult DropoutOp::verify() { return expectProbability(*this, getP().convertToDouble()); }
+
+LogicalResult SumOp::verify() {
+  if (!getInputs().empty())
+    return success();
+  return emitOpError("expects at least one tensor to add");
+}
+
+//===----------------------------------------------------------------------===//
+// Embedding and loss
+//===----------------------------------------------------------------------===//
+
+/// [ids..., columns]
+static SmallVector<int64_t> append(ArrayRef<int64_t> shape, int64_t last) {
+  SmallVector<int64_t> result(shape);
+  result.push_back(last);
+  return result;
+}
+
+LogicalResult EmbeddingOp::verify() {
+  if (failed(expectRank(*this, "table", getTable(), 2)))
+    return failure();
+  return expectShape(*this, "result", getResult(), append(shapeOf(getIds()), shapeOf(getTable())[1]));
+}
+
+LogicalResult EmbeddingBackwardOp::verify() {
+  if (failed(expectRank(*this, "dtable", getDtable(), 2)))
+    return failure();
+  return expectShape(*this, "dy", getDy(), append(shapeOf(getIds()), shapeOf(getDtable())[1]));
+}
+
+LogicalResult ShiftOp::verify() { return expectDimension(*this, getDim(), shapeOf(getX()).size()); }
+
+LogicalResult CrossEntropyOp::verify() {
+  if (failed(expectAtLeastOneDimension(*this, "logits", getLogits())) ||
+      failed(expectShape(*this, "labels", getLabels(), shapeOf(getLogits()).drop_back())) ||
+      failed(expectRank(*this, "loss", getLoss(), 0)))
+    return failure();
+  if (getNumValidLabels() == 0)
+    return emitOpError("expects at least one label that counts, but got none");
+  return success();
+}
+
+int64_t CrossEntropyOp::getNumValidLabels() {
+  // Look through what only renames positions.
+  Value labels = getLabels();
+  while (isa_and_nonnull<ReshapeOp, TransposeOp>(labels.getDefiningOp()))
+    labels = labels.getDefiningOp()->getOperand(0);
+  int64_t count = cast<RankedTensorType>(labels.getType()).getNumElements();
+  auto shift = labels.getDefiningOp<ShiftOp>();
+  if (!shift || static_cast<int64_t>(shift.getFill()) != static_cast<int64_t>(getIgnoreIndex()))
+    return count;
+  int64_t extent = shapeOf(labels)[shift.getDim()], offset = std::abs(int64_t(shift.getOffset()));
+  return extent == 0 ? 0 : count / extent * std::max<int64_t>(extent - offset, 0);
+}
+
+LogicalResult SumExpOp::verify() {
+  if (failed(expectAtLeastOneDimension(*this, "x", getX())) ||
+      failed(expectShape(*this, "max", getMax(), shapeOf(getX()).drop_back())))
+    return failure();
+  return expectShape(*this, "result", getResult(), shapeOf(getX()).drop_back());
+}
+
+LogicalResult TargetLogitOp::verify() {
+  if (failed(expectAtLeastOneDimension(*this, "logits", getLogits())) ||
+      failed(expectShape(*this, "labels", getLabels(), shapeOf(getLogits()).drop_back())))
+    return failure();
+  return expectShape(*this, "result", getResult(), shapeOf(getLogits()).drop_back());
+}
+
+LogicalResult CrossEntropyBackwardOp::verify() {
+  if (failed(expectAtLeastOneDimension(*this, "logits", getLogits())))
+    return failure();
+  ArrayRef<int64_t> rows = shapeOf(getLogits()).drop_back();
+  if (failed(expectShape(*this, "dy", getDy(), rows)) ||
+      failed(expectShape(*this, "sum_exp", getSumExp(), rows)) ||
+      failed(expectShape(*this, "max", getMax(), rows)) ||
+      failed(expectShape(*this, "labels", getLabels(), rows)))
+    return failure();
+  return expectShape(*this, "dlogits", getDlogits(), shapeOf(getLogits()));
+}
+
+//===----------------------------------------------------------------------===//
+// Shapes
+//===----------------------------------------------------------------------===//
+
+LogicalResult ReduceOp::verify() {
+  ArrayRef<int64_t> x = shapeOf(getX());
+  if (failed(expectIncreasing(*this, getDims(), x.size())))
+    return failure();
+  SmallVector<int64_t> expected;
+  for (auto [dim, extent] : llvm::enumerate(x))
+    if (!llvm::is_contained(getDims(), dim))
+      expected.push_back(extent);
+  return expectShape(*this, "result", getResult(), expected);
+}
+
+LogicalResult BroadcastOp::verify() {
+  ArrayRef<int64_t> x = shapeOf(getX()), result = shapeOf(getResult());
+  if (getDims().size() != x.size())
+    return emitOpError("expects a dimension of the result for each of x's ")
+           << x.size() << ", but got " << getDims().size();
+  if (failed(expectIncreasing(*this, getDims(), result.size())))
+    return failure();
+  for (auto [from, to] : llvm::enumerate(getDims()))
+    if (x[from] != result[to])
+      return emitOpError("expects dimension ") << to << " of the result to have x's extent " << x[from]
+                                               << ", but got " << result[to];
+  return success();
+}
+
+LogicalResult ReshapeOp::verify() {
+  int64_t from = cast<RankedTensorType>(getX().getType()).getNumElements();
+  int64_t to = cast<RankedTensorType>(getResult().getType()).getNumElements();
+  if (from == to)
+    return success();
+  return emitOpError("expects a result of ") << from << " elements, but got " << to;
+}
+
+LogicalResult TransposeOp::verify() {
+  ArrayRef<int64_t> x = shapeOf(getX());
+  SmallVector<int64_t> sorted(getPermutation()), expected;
+  llvm::sort(sorted);
+  if (!llvm::equal(sorted, llvm::seq<int64_t>(0, x.size())))
+    return emitOpError("expects a permutation of ") << x.size() << " dimensions, but got ["
+                                                    << llvm::interleaved(getPermutation()) << "]";
+  for (int64_t dim : getPermutation())
+    expected.push_back(x[dim]);
+  return expectShape(*this, "result", getResult(), expected);
+}
+
+/// `piece` lies at `offsets` inside `whole`.
+static LogicalResult verifyPiece(Operation *op, ArrayRef<int64_t> offsets, Value piece, Value whole) {
+  if (failed(expectRank(op, "the piece", piece, shapeOf(whole).size())))
+    return failure();
+  if (offsets.size() != shapeOf(whole).size())
+    return op->emitOpError("expects ") << shapeOf(whole).size() << " offsets, but got " << offsets.size();
+  for (auto [dim, offset] : llvm::enumerate(offsets))
+    if (offset < 0 || offset + shapeOf(piece)[dim] > shapeOf(whole)[dim])
+      return op->emitOpError("expects the piece to lie inside dimension ")
+             << dim << " of extent " << shapeOf(whole)[dim] << ", but got " << offset << " to "
+             << offset + shapeOf(piece)[dim];
+  return success();
+}
+
+LogicalResult SliceOp::verify() { return verifyPiece(*this, getOffsets(), getResult(), getX()); }
+LogicalResult PadOp::verify() { return verifyPiece(*this, getOffsets(), getX(), getResult()); }
+
+LogicalResult ConcatOp::verify() {
+  if (getInputs().empty())
+    return emitOpError("expects at least one tensor to join");
+  int64_t rank = shapeOf(getResult()).size(), dim = getDim(), total = 0;
+  if (failed(expectDimension(*this, dim, rank)))
+    return failure();
+  for (Value input : getInputs()) {
+    if (failed(expectRank(*this, "each input", input, rank)))
+      return failure();
+    SmallVector<int64_t> expected(shapeOf(getResult()));
+    expected[dim] = shapeOf(input)[dim];
+    if (failed(expectShape(*this, "each input", input, expected)))
+      return failure();
+    total += expected[dim];
+  }
+  if (total != shapeOf(getResult())[dim])
+    return emitOpError("expects dimension ") << dim << " of the result to have extent " << total
+                                             << ", but got " << shapeOf(getResult())[dim];
+  return success();
+}
+
+LogicalResult IotaOp::verify() { return expectDimension(*this, getDim(), shapeOf(getResult()).size()); }

@@ -1,0 +1,316 @@
+"""Exports a training step's forward to TorchScript, for galvatron-import.
+
+    python -m galvatron.export --config config.json -o model.pt
+    galvatron.export.save(module, (input_ids, labels), "model.pt")
+
+The archive holds the trace, parameters (real, or one zero expanded to each shape) and
+`galvatron.json` (see galvatron/archive.py for its schema).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import galvatron
+from galvatron.errors import GalvatronError, first_line
+
+if __name__ != "__main__":
+    # A command line that only asks for help should not wait seconds for torch.
+    import torch
+    from torch import nn
+
+    from galvatron.initialization import weightless  # part of this module's interface
+
+DEFAULT_STD = 0.02
+LOSSES = ("causal-lm",)
+
+
+def save(
+    module: nn.Module,
+    example_inputs: Sequence[torch.Tensor] | Mapping[str, torch.Tensor],
+    path: str | os.PathLike,
+    *,
+    weightless: bool = False,
+    init_std: float | None = None,
+    attention: str | None = None,
+    loss: str | None = None,
+    seed: int | None = None,
+    initializations: Mapping[str, object] | None = None,
+) -> dict:
+    """Traces `module` in training mode and writes it to `path`.
+
+    module          forward takes input_ids and labels and returns the mean loss (a float scalar, or
+                    an object, dictionary or tuple with it). Parameters are fp32. A module built inside
+                    `with galvatron.export.weightless():` has parameters without memory.
+    example_inputs  (input_ids, labels), both int64 [batch, seq]; a dictionary with these keys will do.
+                    Only the trace uses them: shapes are chosen at import.
+    weightless      writes each parameter as one zero expanded to its shape, and how it is drawn.
+    init_std        standard deviation of parameters that are not constant. Without it: what was
+                    recorded inside `weightless()`, else 0.02.
+    attention, loss, seed  recorded for the reader.
+    initializations how parameters are drawn, by name, where the caller knows.
+
+    Returns the contents of `galvatron.json`. Raises GalvatronError; nothing is half-written.
+    """
+    from galvatron import archive, tracing
+
+    path = Path(path)
+    archive.check_writable(path)
+    if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
+        raise GalvatronError(
+            f"expects an eager nn.Module, but got {type(module).__name__}; export the original"
+        )
+    input_ids, labels = _example(example_inputs)
+    drawn = _initializations(module, dict(initializations or {}), weightless, init_std)
+    facts = {"attention": attention, "loss": loss, "weightless": weightless, "seed": seed}
+    description = archive.describe(module, drawn, tuple(input_ids.shape), facts)
+    try:
+        if weightless:
+            with tracing.expanded_parameters(module):
+                traced = tracing.trace(module, input_ids, labels, weightless=True)
+                archive.write(traced, path, description)
+        else:
+            archive.write(tracing.trace(module, input_ids, labels), path, description)
+    except GalvatronError:
+        raise
+    except Exception as error:  # the module's own forward may raise anything
+        raise GalvatronError(
+            f"cannot trace {type(module).__name__}: {first_line(error)}; check that it runs on"
+            f" input_ids and labels of shape {list(input_ids.shape)}"
+        ) from error
+    return description
+
+
+def _example(
+    inputs: Sequence[torch.Tensor] | Mapping[str, torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    if isinstance(inputs, Mapping):
+        if set(inputs) != {"input_ids", "labels"}:
+            raise GalvatronError(
+                f"expects example inputs input_ids and labels, but got {sorted(inputs)}"
+            )
+        inputs = (inputs["input_ids"], inputs["labels"])
+    if len(inputs) != 2:
+        raise GalvatronError(
+            f"expects two example inputs, input_ids and labels, but got {len(inputs)}"
+        )
+    for name, tensor in zip(("input_ids", "labels"), inputs):
+        if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.int64 or tensor.dim() != 2:
+            found = (
+                f"{tensor.dtype} {list(tensor.shape)}"
+                if isinstance(tensor, torch.Tensor)
+                else type(tensor).__name__
+            )
+            raise GalvatronError(
+                f"expects example {name} to be int64 [batch, seq], but got {found}"
+            )
+    if inputs[0].shape != inputs[1].shape:
+        raise GalvatronError(
+            f"expects input_ids and labels of one shape, but got {list(inputs[0].shape)} and"
+            f" {list(inputs[1].shape)}; the shift belongs inside the module"
+        )
+    return inputs[0], inputs[1]
+
+
+def _initializations(
+    module: nn.Module, drawn: dict, for_weightless: bool, std: float | None
+) -> dict:
+    """How each parameter is drawn; refuses what an archive of this kind could not be started from."""
+    from galvatron.initialization import (
+        INITIALIZATION_ATTRIBUTE,
+        Distribution,
+        Initialization,
+        is_placeholder,
+        measured,
+        unknown,
+    )
+
+    result = {}
+    for name, buffer in module.named_buffers():
+        if buffer.is_meta:
+            raise GalvatronError(
+                f"buffer {name} is on the meta device, so its values are not known; build the module"
+                " inside `with galvatron.export.weightless():` instead"
+            )
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if parameter.dtype != torch.float32:
+            raise GalvatronError(
+                f"expects parameter {name} to be float32, but got {parameter.dtype}; call module.float()"
+            )
+        if parameter.is_meta and not for_weightless:
+            raise GalvatronError(
+                f"parameter {name} has no values; export it weightless, or build the module with weights"
+            )
+        known = drawn.get(name) or getattr(parameter, INITIALIZATION_ATTRIBUTE, None)
+        if known is None and not is_placeholder(parameter):
+            known = measured(parameter, std or DEFAULT_STD)
+        if known is None:
+            known = Initialization(unknown("was not seen being initialised"))
+        replaceable = (
+            known.distribution.kind != "constant" if known.is_known() else parameter.dim() > 1
+        )
+        if std is not None and not drawn and replaceable:
+            known = Initialization(Distribution.make("normal", mean=0.0, std=std), known.ranges)
+        if not known.is_known() and for_weightless:
+            raise GalvatronError(
+                f"parameter {name} {known.distribution.to_json().get('reason', 'is partly unknown')}, so it"
+                " cannot be drawn at random; give an init std, build the module inside"
+                " `with galvatron.export.weightless():`, or export its weights"
+            )
+        result[name] = known
+    return result
+
+
+def export_config(arguments: argparse.Namespace) -> dict:
+    """What the command line does; returns the contents of `galvatron.json`."""
+    from galvatron import archive, huggingface
+
+    archive.check_writable(arguments.output)
+    config = huggingface.read_config(arguments.config)
+    if arguments.init_std is not None:
+        huggingface.set_init_std(config, arguments.init_std)
+    attention = arguments.attn or huggingface.default_attention(config)
+    recorded = huggingface.build_weightless(config, attention)
+    pretrained = huggingface.has_weights(arguments.config) and arguments.seed is None
+    seed = None
+    if arguments.weightless:
+        module = recorded
+    elif pretrained:
+        module = huggingface.build_pretrained(config, attention, arguments.config)
+    else:
+        seed = arguments.seed or 0
+        module = huggingface.build_random(config, attention, seed)
+    example = torch.arange(arguments.batch * arguments.seq).reshape(arguments.batch, arguments.seq)
+    example = example % config.get_text_config().vocab_size
+    return save(
+        module,
+        (example, example.clone()),
+        arguments.output,
+        weightless=arguments.weightless,
+        attention=attention,
+        loss=arguments.loss,
+        seed=seed,
+        initializations=huggingface.initializations(recorded),
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
+        prog="python -m galvatron.export",
+        description="Exports a transformers causal language model, with its loss, to TorchScript for"
+        " galvatron-import. For any other module: galvatron.export.save(module, example_inputs, path).",
+    )
+    add = result.add_argument
+    add(
+        "--config",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="a transformers config.json, or a folder that has one; weights in the folder are exported too, unless --seed or --weightless is given",
+    )
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("model.pt"),
+        metavar="FILE",
+        help="archive to write (default: model.pt)",
+    )
+    add(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="draw the weights at random from this seed, by the model's own rules (default: 0)",
+    )
+    add(
+        "--weightless",
+        action="store_true",
+        help="write shapes and distributions instead of weights: a 70B model becomes a small file, and training starts from values that the runtime draws",
+    )
+    add(
+        "--loss",
+        default="causal-lm",
+        metavar="NAME",
+        help="causal-lm: mean cross entropy of the next token, shifted inside the model (default)",
+    )
+    add(
+        "--attn",
+        choices=("sdpa", "eager"),
+        help="attention as one operator (sdpa) or as products and a softmax (eager); default: sdpa"
+        " where the model has it",
+    )
+    add(
+        "--init-std",
+        type=float,
+        metavar="X",
+        help="standard deviation from which the model's initialiser starts (default: the configuration's)",
+    )
+    add(
+        "--batch",
+        type=int,
+        default=2,
+        metavar="N",
+        help="batch of the traced example (default: 2); does not bind the import",
+    )
+    add(
+        "--seq",
+        type=int,
+        default=16,
+        metavar="N",
+        help="tokens per row of the traced example (default: 16); does not bind the import",
+    )
+    add("--version", action="version", version=f"galvatron.export {galvatron.__version__}")
+    return result
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    if arguments.loss not in LOSSES:
+        raise GalvatronError(f"unknown loss {arguments.loss!r}; choose one of: {', '.join(LOSSES)}")
+    if arguments.batch < 1 or arguments.seq < 2:
+        raise GalvatronError(
+            f"expects an example of at least 1 x 2 tokens, but got {arguments.batch} x {arguments.seq};"
+            " raise --batch or --seq"
+        )
+    if arguments.init_std is not None and arguments.init_std < 0:
+        raise GalvatronError(f"expects --init-std to be at least 0, but got {arguments.init_std}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parser().parse_args(argv)
+    try:
+        check_arguments(arguments)
+        warnings.simplefilter("ignore")
+        from galvatron import huggingface
+
+        with huggingface.quiet():
+            description = export_config(arguments)
+    except GalvatronError as error:
+        print(f"galvatron.export: error: {error}", file=sys.stderr)
+        return 1
+    sizes = [_size(p["shape"]) for p in description["parameters"] if "tied_to" not in p]
+    kind = "weightless" if arguments.weightless else "with weights"
+    print(
+        f"{arguments.output}: {len(sizes)} parameters, {sum(sizes):,} elements, {kind},"
+        f" {arguments.output.stat().st_size:,} bytes"
+    )
+    return 0
+
+
+def _size(shape: Sequence[int]) -> int:
+    result = 1
+    for extent in shape:
+        result *= extent
+    return result
+
+
+if __name__ == "__main__":
+    # Parsing first, so that --help and --version are quick; then the importable module does the work.
+    parser().parse_args()
+    from galvatron.export import main as run
+
+    sys.exit(run())
