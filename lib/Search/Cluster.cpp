@@ -35,15 +35,7 @@ const DeviceKind kKinds[] = {
     {"cpu", 1.2e11, 8e9, 1e-6, 0, 2ll << 30, {4e9, 5e-6}, {1.1e9, 3e-5}, false},
     {"a100", 2.2e14, 1.7e12, 3e-6, 1ll << 30, 80ll << 30, {2.4e11, 1e-5}, {2.2e10, 2e-5}, true},
     {"h100", 6.2e14, 3.0e12, 2e-6, 1ll << 30, 80ll << 30, {3.6e11, 1e-5}, {4.5e10, 2e-5}, true},
-    {"h200",
-     6.85e14,
-     4.28e12,
-     2e-6,
-     1ll << 30,
-     141000000000ll,
-     {3.6e11, 1e-5},
-     {4.5e10, 2e-5},
-     true},
+    {"h200", 6.85e14, 4.28e12, 2e-6, 1ll << 30, 141000000000ll, {3.6e11, 1e-5}, {4.5e10, 2e-5}, true},
 };
 
 /// Memory of this machine divided by `ranks`, for the device "cpu".
@@ -55,15 +47,13 @@ std::int64_t hostMemoryShare(std::int64_t ranks) {
   return std::int64_t(double(pages) * double(size) * 0.75 / double(ranks));
 }
 
-Link readLink(const Json &value, const std::string &where, const Link &fallback,
-              std::optional<Error> &error) {
+Link readLink(const Json &value, const std::string &where, const Link &fallback, std::optional<Error> &error) {
   JsonReader reader(value, where);
   Link link;
   link.bytesPerSecond = reader.positive("GB_per_s", fallback.bytesPerSecond / 1e9) * 1e9;
   link.latencySeconds = reader.number("us", fallback.latencySeconds * 1e6) * 1e-6;
   if (link.latencySeconds < 0)
-    reader.fail("key 'us' expects a latency of at least 0, but got " +
-                std::to_string(link.latencySeconds * 1e6));
+    reader.fail("key 'us' expects a latency of at least 0, but got " + std::to_string(link.latencySeconds * 1e6));
   if (auto complaint = reader.finish(); complaint && !error)
     error = complaint;
   return link;
@@ -77,11 +67,10 @@ void readLinks(const Json &value, Cluster &cluster, std::optional<Error> &error)
     if (inter->is_array()) {
       for (const Json &entry : *inter)
         cluster.interOfNode.push_back(readLink(
-            entry, "cluster link 'inter' of node " + std::to_string(cluster.interOfNode.size()),
-            cluster.inter, error));
+            entry, "cluster link 'inter' of node " + std::to_string(cluster.interOfNode.size()), cluster.inter, error));
       if (std::int64_t(cluster.interOfNode.size()) != cluster.nodes)
-        reader.fail("key 'inter' expects one entry for each of " + std::to_string(cluster.nodes) +
-                    " nodes, but got " + std::to_string(cluster.interOfNode.size()));
+        reader.fail("key 'inter' expects one entry for each of " + std::to_string(cluster.nodes) + " nodes, but got " +
+                    std::to_string(cluster.interOfNode.size()));
       else if (!error)
         cluster.inter = cluster.interOfRanks(0, cluster.ranks());
     } else {
@@ -125,8 +114,8 @@ Result<Cluster> parseCluster(std::string_view text) {
   cluster.nodes = reader.integer("nodes", {}, 1);
   cluster.devicesPerNode = reader.integer("devices_per_node", {}, 1);
   if (!reader.failed() && cluster.nodes > (1 << 24) / cluster.devicesPerNode)
-    reader.fail("expects at most 16777216 devices, but got " + std::to_string(cluster.nodes) +
-                " x " + std::to_string(cluster.devicesPerNode));
+    reader.fail("expects at most 16777216 devices, but got " + std::to_string(cluster.nodes) + " x " +
+                std::to_string(cluster.devicesPerNode));
   Result<DeviceKind> kind = findDeviceKind(reader.text("device", "cpu"));
   if (!kind && !reader.failed())
     reader.fail("key 'device' " + kind.error().message);
@@ -149,13 +138,11 @@ Result<Cluster> parseCluster(std::string_view text) {
   return cluster;
 }
 
-Result<Cluster> hostCluster(std::int64_t ranks, std::int64_t memoryBytesPerDevice,
-                            std::string_view device) {
+Result<Cluster> hostCluster(std::int64_t ranks, std::int64_t memoryBytesPerDevice, std::string_view device) {
   if (ranks < 1)
     return Error{"expects at least 1 rank, but got " + std::to_string(ranks)};
   if (memoryBytesPerDevice < 0)
-    return Error{"expects a memory budget above 0, but got " +
-                 std::to_string(memoryBytesPerDevice)};
+    return Error{"expects a memory budget above 0, but got " + std::to_string(memoryBytesPerDevice)};
   Result<DeviceKind> kind = findDeviceKind(device);
   if (!kind)
     return kind.error();
@@ -175,18 +162,16 @@ Result<std::int64_t> parseBytes(std::string_view text) {
     const char *name;
     double factor;
   };
-  static const Suffix kSuffixes[] = {
-      {"KiB", 1024}, {"MiB", 1048576}, {"GiB", kGiB}, {"TiB", kGiB * 1024},
-      {"KB", 1e3},   {"MB", 1e6},      {"GB", 1e9},   {"TB", 1e12},
-      {"B", 1},      {"", 1}};
+  static const Suffix kSuffixes[] = {{"KiB", 1024}, {"MiB", 1048576}, {"GiB", kGiB}, {"TiB", kGiB * 1024},
+                                     {"KB", 1e3},   {"MB", 1e6},      {"GB", 1e9},   {"TB", 1e12},
+                                     {"B", 1},      {"", 1}};
   std::string copy(text);
   char *end = nullptr;
   double value = std::strtod(copy.c_str(), &end);
   std::string suffix(end);
   if (end != copy.c_str())
     for (const Suffix &known : kSuffixes)
-      if (suffix == known.name && std::isfinite(value) && value * known.factor >= 1 &&
-          value * known.factor < 9e18)
+      if (suffix == known.name && std::isfinite(value) && value * known.factor >= 1 && value * known.factor < 9e18)
         return std::int64_t(std::llround(value * known.factor));
   return Error{"expects a size such as 2GiB, 512MiB, 24GB or 1048576, but got '" + copy + "'"};
 }

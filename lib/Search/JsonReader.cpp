@@ -25,8 +25,8 @@ Result<Json> parseJson(std::string_view text, std::string_view what) {
       open.emplace_back();
     else if (event == Json::parse_event_t::object_end)
       open.pop_back();
-    else if (event == Json::parse_event_t::key &&
-             !open.back().insert(parsed.get<std::string>()).second && duplicate.empty())
+    else if (event == Json::parse_event_t::key && !open.back().insert(parsed.get<std::string>()).second &&
+             duplicate.empty())
       duplicate = parsed.get<std::string>();
     return true;
   };
@@ -67,8 +67,7 @@ std::string describeJson(const Json &value) {
   return text;
 }
 
-JsonReader::JsonReader(const Json &value, std::string where)
-    : value(value), where(std::move(where)) {
+JsonReader::JsonReader(const Json &value, std::string where) : value(value), where(std::move(where)) {
   if (!value.is_object())
     fail("expects an object, but got " + describeJson(value));
 }
@@ -93,8 +92,7 @@ const Json *JsonReader::find(const char *key, bool required) {
 bool JsonReader::has(const char *key) { return find(key, false) != nullptr; }
 const Json *JsonReader::member(const char *key) { return find(key, false); }
 
-std::int64_t JsonReader::integer(const char *key, std::optional<std::int64_t> fallback,
-                                 std::int64_t smallest) {
+std::int64_t JsonReader::integer(const char *key, std::optional<std::int64_t> fallback, std::int64_t smallest) {
   const Json *member = find(key, !fallback);
   if (!member)
     return fallback.value_or(smallest);
@@ -103,8 +101,8 @@ std::int64_t JsonReader::integer(const char *key, std::optional<std::int64_t> fa
       member->get<std::uint64_t>() > std::uint64_t(std::numeric_limits<std::int64_t>::max()))
     whole = false;
   if (!whole || member->get<std::int64_t>() < smallest) {
-    fail(std::string("key '") + key + "' expects an integer of at least " +
-         std::to_string(smallest) + ", but got " + describeJson(*member));
+    fail(std::string("key '") + key + "' expects an integer of at least " + std::to_string(smallest) + ", but got " +
+         describeJson(*member));
     return smallest;
   }
   return member->get<std::int64_t>();
@@ -162,8 +160,8 @@ std::optional<Error> JsonReader::finish() {
     std::string known;
     for (const std::string &key : seen)
       known += (known.empty() ? "" : ", ") + key;
-    fail("has an unknown key '" + item.key() + "' with value " + describeJson(item.value()) +
-         "; known keys are " + known);
+    fail("has an unknown key '" + item.key() + "' with value " + describeJson(item.value()) + "; known keys are " +
+         known);
     break;
   }
   return complaint;

@@ -37,8 +37,7 @@ public:
 
   bool has(const char *key);
   /// Values; a missing member gives `fallback`, or an error without one.
-  std::int64_t integer(const char *key, std::optional<std::int64_t> fallback = {},
-                       std::int64_t smallest = 0);
+  std::int64_t integer(const char *key, std::optional<std::int64_t> fallback = {}, std::int64_t smallest = 0);
   double number(const char *key, std::optional<double> fallback = {});
   /// A number that must be greater than 0.
   double positive(const char *key, std::optional<double> fallback = {});

@@ -15,8 +15,7 @@ double halfReduce(const Link &link, double bytes, double g) {
 }
 
 double allReduce(const Link &link, double bytes, double g) {
-  double tree =
-      2 * std::ceil(std::log2(g)) * link.latencySeconds + 2 * bytes / link.bytesPerSecond;
+  double tree = 2 * std::ceil(std::log2(g)) * link.latencySeconds + 2 * bytes / link.bytesPerSecond;
   return std::min(tree, 2 * halfReduce(link, bytes, g));
 }
 
@@ -40,21 +39,18 @@ double LinkModel::seconds(CollectiveKind kind, double bytes, int groupSize, int 
   if (nodes <= 1) {
     if (kind == CollectiveKind::AllReduce)
       return allReduce(intra, bytes, groupSize);
-    return kind == CollectiveKind::AllToAll ? allToAll(intra, bytes, groupSize)
-                                            : halfReduce(intra, bytes, groupSize);
+    return kind == CollectiveKind::AllToAll ? allToAll(intra, bytes, groupSize) : halfReduce(intra, bytes, groupSize);
   }
   if (kind == CollectiveKind::AllToAll) {
     double remote = (groupSize - within) / groupSize * bytes;
     double local = (within - 1) / groupSize * bytes;
-    return (within - 1) * intra.latencySeconds + local / intra.bytesPerSecond +
-           (nodes - 1) * inter.latencySeconds + remote / inter.bytesPerSecond;
+    return (within - 1) * intra.latencySeconds + local / intra.bytesPerSecond + (nodes - 1) * inter.latencySeconds +
+           remote / inter.bytesPerSecond;
   }
   double across = allReduce(inter, bytes / within, nodes);
   double inside = within > 1 ? halfReduce(intra, bytes, within) : 0;
   double twice = 2 * inside + across;
-  return kind == CollectiveKind::AllReduce
-             ? twice
-             : inside + halfReduce(inter, bytes / within, nodes);
+  return kind == CollectiveKind::AllReduce ? twice : inside + halfReduce(inter, bytes / within, nodes);
 }
 
 double LinkModel::sendSeconds(double bytesPerRank, int distance) const {

@@ -21,8 +21,7 @@ std::vector<int> Plan::unitsPerStage() const {
 namespace {
 std::string number(std::int64_t value) { return std::to_string(value); }
 
-std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supportedOnly,
-                                  bool unevenBatch) {
+std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supportedOnly, bool unevenBatch) {
   const PlannedUnit &unit = plan.units[index];
   const Strategy &s = unit.strategy;
   std::string at = "plan unit '" + unit.path + "' (stage " + number(unit.stage) + ") ";
@@ -34,30 +33,25 @@ std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supp
                  "expects stages to rise one by one from 0 in execution order, but the "
                  "unit before is on stage " +
                  number(before) + "; give neighbouring units the same or the next stage"};
-  for (auto [key, value] :
-       {std::pair{"tp", s.tp}, {"ulysses", s.ulysses}, {"cp", s.cp}, {"ep", s.ep}, {"dp", unit.dp}})
+  for (auto [key, value] : {std::pair{"tp", s.tp}, {"ulysses", s.ulysses}, {"cp", s.cp}, {"ep", s.ep}, {"dp", unit.dp}})
     if (value < 1)
-      return Error{at + "key '" + key + "' expects a degree of at least 1, but got " +
-                   number(value)};
+      return Error{at + "key '" + key + "' expects a degree of at least 1, but got " + number(value)};
   std::int64_t stageRanks = plan.ranksPerStage();
   std::int64_t product = std::int64_t(s.tp) * s.ulysses * s.cp;
   if (product > stageRanks || stageRanks % product)
-    return Error{at + "expects tp x ulysses x cp to divide the stage's " + number(stageRanks) +
-                 " ranks, but got " + number(s.tp) + " x " + number(s.ulysses) + " x " +
-                 number(s.cp) + "; lower a degree or the pipeline degree"};
+    return Error{at + "expects tp x ulysses x cp to divide the stage's " + number(stageRanks) + " ranks, but got " +
+                 number(s.tp) + " x " + number(s.ulysses) + " x " + number(s.cp) +
+                 "; lower a degree or the pipeline degree"};
   if (product * unit.dp != stageRanks)
-    return Error{at + "key 'dp' expects " + number(stageRanks / product) + " (ranks " +
-                 number(plan.ranks) + " / pipeline " + number(plan.pipeline) +
-                 " / tp / ulysses / cp), but got " + number(unit.dp)};
+    return Error{at + "key 'dp' expects " + number(stageRanks / product) + " (ranks " + number(plan.ranks) +
+                 " / pipeline " + number(plan.pipeline) + " / tp / ulysses / cp), but got " + number(unit.dp)};
   std::int64_t microBatch = plan.globalBatch / plan.microBatches;
   if (microBatch % unit.dp && !unevenBatch)
-    return Error{at + "expects dp to divide the micro-batch of " + number(microBatch) +
-                 " samples (global batch " + number(plan.globalBatch) + " / micro-batches " +
-                 number(plan.microBatches) + "), but got dp " + number(unit.dp) +
-                 "; use fewer micro-batches or a smaller dp"};
+    return Error{at + "expects dp to divide the micro-batch of " + number(microBatch) + " samples (global batch " +
+                 number(plan.globalBatch) + " / micro-batches " + number(plan.microBatches) + "), but got dp " +
+                 number(unit.dp) + "; use fewer micro-batches or a smaller dp"};
   if (unit.dp % s.ep)
-    return Error{at + "key 'ep' expects a divisor of dp " + number(unit.dp) + ", but got " +
-                 number(s.ep)};
+    return Error{at + "key 'ep' expects a divisor of dp " + number(unit.dp) + ", but got " + number(s.ep)};
   if (s.zero < 0 || s.zero > 3)
     return Error{at + "key 'zero' expects 0, 1, 2 or 3, but got " + number(s.zero)};
   if (s.sequenceParallel && s.tp == 1)
@@ -71,11 +65,11 @@ std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supp
 
 Result<bool> validatePlan(const Plan &plan, bool supportedOnly, bool unevenBatch) {
   if (plan.ranks < 1 || plan.pipeline < 1 || plan.ranks % plan.pipeline)
-    return Error{"plan expects a pipeline degree that divides its " + number(plan.ranks) +
-                 " ranks, but got " + number(plan.pipeline)};
+    return Error{"plan expects a pipeline degree that divides its " + number(plan.ranks) + " ranks, but got " +
+                 number(plan.pipeline)};
   if (plan.globalBatch < 1 || plan.microBatches < 1 || plan.globalBatch % plan.microBatches)
-    return Error{"plan expects a number of micro-batches that divides the global batch of " +
-                 number(plan.globalBatch) + ", but got " + number(plan.microBatches)};
+    return Error{"plan expects a number of micro-batches that divides the global batch of " + number(plan.globalBatch) +
+                 ", but got " + number(plan.microBatches)};
   if (plan.units.empty())
     return Error{"plan expects at least one unit, but has none"};
   if (supportedOnly)
@@ -153,12 +147,11 @@ void readPeaks(JsonReader &reader, Plan &plan) {
   if (!peaks)
     return;
   if (!peaks->is_array() || (!peaks->empty() && std::int64_t(peaks->size()) != plan.ranks))
-    return reader.fail("key 'peak_bytes_per_rank' expects a list with one entry for each of " +
-                       number(plan.ranks) + " ranks, but got " + describeJson(*peaks));
+    return reader.fail("key 'peak_bytes_per_rank' expects a list with one entry for each of " + number(plan.ranks) +
+                       " ranks, but got " + describeJson(*peaks));
   for (const Json &peak : *peaks) {
     if (!peak.is_number_integer())
-      return reader.fail("key 'peak_bytes_per_rank' expects integers, but got " +
-                         describeJson(peak));
+      return reader.fail("key 'peak_bytes_per_rank' expects integers, but got " + describeJson(peak));
     plan.peakBytesPerRank.push_back(peak.get<std::int64_t>());
   }
 }
@@ -170,9 +163,7 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
     reader.fail("key 'format' expects 'galvatron-plan', but got '" + format + "'");
   if (std::int64_t version = reader.integer("version", 1, 1); version != 1)
     reader.fail("key 'version' expects 1, but got " + number(version));
-  auto orTarget = [](std::int64_t value) {
-    return value ? std::optional<std::int64_t>(value) : std::nullopt;
-  };
+  auto orTarget = [](std::int64_t value) { return value ? std::optional<std::int64_t>(value) : std::nullopt; };
   plan.ranks = reader.integer("ranks", orTarget(target.ranks), 1);
   plan.globalBatch = reader.integer("global_batch", orTarget(target.globalBatch), 1);
   plan.microBatches = int(std::min<std::int64_t>(reader.integer("micro_batches", 1, 1), 1 << 30));
@@ -180,8 +171,7 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
   if (auto known = parseSchedule(schedule))
     plan.schedule = *known;
   else
-    reader.fail("key 'schedule' expects gpipe, 1f1b, interleaved or zb, but got '" + schedule +
-                "'");
+    reader.fail("key 'schedule' expects gpipe, 1f1b, interleaved or zb, but got '" + schedule + "'");
   plan.predictedStepSeconds = reader.number("predicted_step_seconds", 0.0);
   readPeaks(reader, plan);
   reader.member("memory_per_stage"); // written for people, derived
@@ -217,13 +207,12 @@ std::optional<Error> matchUnits(Plan &plan, const PlanTarget &target) {
   for (const Unit &unit : target.units) {
     auto at = byPath.find(unit.path);
     if (at == byPath.end())
-      return Error{"plan lacks a unit '" + unit.path + "' (the model has " +
-                   number(target.units.size()) + " units, the plan " + number(plan.units.size()) +
-                   "); add it to 'units'"};
+      return Error{"plan lacks a unit '" + unit.path + "' (the model has " + number(target.units.size()) +
+                   " units, the plan " + number(plan.units.size()) + "); add it to 'units'"};
     PlannedUnit planned = *at->second;
     if (!planned.layerType.empty() && planned.layerType != unit.layerType)
-      return Error{"plan unit '" + unit.path + "' expects layer_type '" + unit.layerType +
-                   "', but got '" + planned.layerType + "'; was the plan made for another model?"};
+      return Error{"plan unit '" + unit.path + "' expects layer_type '" + unit.layerType + "', but got '" +
+                   planned.layerType + "'; was the plan made for another model?"};
     planned.layerType = unit.layerType;
     planned.role = unit.role;
     ordered.push_back(std::move(planned));
@@ -231,8 +220,7 @@ std::optional<Error> matchUnits(Plan &plan, const PlanTarget &target) {
   }
   if (!byPath.empty())
     return Error{"plan names a unit '" + byPath.begin()->first +
-                 "' that the model does not have; remove it (the model has " +
-                 number(target.units.size()) + " units)"};
+                 "' that the model does not have; remove it (the model has " + number(target.units.size()) + " units)"};
   plan.units = std::move(ordered);
   return std::nullopt;
 }
@@ -250,13 +238,11 @@ Result<Plan> parsePlan(std::string_view text, const PlanTarget &target) {
   if (!plan)
     return plan;
   if (target.ranks && plan->ranks != target.ranks)
-    return Error{"plan key '" + std::string(reference ? "world_size" : "ranks") +
-                 "' expects the cluster's " + number(target.ranks) + " ranks, but got " +
-                 number(plan->ranks)};
+    return Error{"plan key '" + std::string(reference ? "world_size" : "ranks") + "' expects the cluster's " +
+                 number(target.ranks) + " ranks, but got " + number(plan->ranks)};
   if (target.globalBatch && plan->globalBatch != target.globalBatch)
-    return Error{"plan key '" + std::string(reference ? "global_bsz" : "global_batch") +
-                 "' expects the global batch " + number(target.globalBatch) +
-                 " that was asked for, but got " + number(plan->globalBatch)};
+    return Error{"plan key '" + std::string(reference ? "global_bsz" : "global_batch") + "' expects the global batch " +
+                 number(target.globalBatch) + " that was asked for, but got " + number(plan->globalBatch)};
   if (!reference) {
     // Duplicates would vanish in the match below.
     std::map<std::string, int> paths;
@@ -315,9 +301,7 @@ OrderedJson writeReason(const PlannedUnit &unit, const UnitReason &reason) {
             {"redistribution", reason.redistributionSeconds},
             {"step", reason.stepSeconds}}},
           {"bytes",
-           {{"state", reason.stateBytes},
-            {"activation", reason.activationBytes},
-            {"scratch", reason.scratchBytes}}},
+           {{"state", reason.stateBytes}, {"activation", reason.activationBytes}, {"scratch", reason.scratchBytes}}},
           {"alternatives", alternatives}};
 }
 } // namespace

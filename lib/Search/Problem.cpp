@@ -22,8 +22,7 @@ SearchSpace SearchSpace::supported() {
   for (int level = 1; level <= 3; ++level)
     if (runs({.zero = level}))
       space.zeroLevels |= 1u << level;
-  std::erase_if(space.schedules,
-                [](Schedule schedule) { return whyUnsupported(schedule).has_value(); });
+  std::erase_if(space.schedules, [](Schedule schedule) { return whyUnsupported(schedule).has_value(); });
   return space;
 }
 

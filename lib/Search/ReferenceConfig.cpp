@@ -30,8 +30,7 @@ bool readSwitch(JsonReader &reader, const char *key, bool fallback) {
 int readInt(JsonReader &reader, const char *key, int fallback, int smallest) {
   std::int64_t value = reader.integer(key, fallback, smallest);
   if (value > (1 << 24))
-    reader.fail(std::string("key '") + key + "' expects at most 16777216, but got " +
-                std::to_string(value));
+    reader.fail(std::string("key '") + key + "' expects at most 16777216, but got " + std::to_string(value));
   return int(std::min<std::int64_t>(value, 1 << 24));
 }
 
@@ -120,8 +119,7 @@ void readOptions(JsonReader &reader, ReferenceArguments &a) {
 void readParallelism(JsonReader &reader, ReferenceArguments &a) {
   a.defaultDpType = readWord(reader, "default_dp_type", a.defaultDpType, {"ddp", "zero2", "zero3"});
   a.pipelineType = readWord(reader, "pipeline_type", a.pipelineType, {"gpipe", "pipedream_flush"});
-  a.mixedPrecision =
-      readWord(reader, "mixed_precision", a.mixedPrecision, {"fp32", "fp16", "bf16"});
+  a.mixedPrecision = readWord(reader, "mixed_precision", a.mixedPrecision, {"fp32", "fp16", "bf16"});
   a.asyncGradReduce = readSwitch(reader, "async_grad_reduce", a.asyncGradReduce);
 }
 
@@ -142,10 +140,9 @@ struct ArgumentGroup {
 };
 
 const ArgumentGroup kGroups[] = {
-    {"batch_size_info", readBatch},   {"hardware_info", readHardware},
-    {"search_space_info", readSpace}, {"profiling_info", readProfiling},
-    {"options_info", readOptions},    {"parallelism_info", readParallelism},
-    {"common_train_info", readTrain}, {"debug_info", readDebug},
+    {"batch_size_info", readBatch},    {"hardware_info", readHardware}, {"search_space_info", readSpace},
+    {"profiling_info", readProfiling}, {"options_info", readOptions},   {"parallelism_info", readParallelism},
+    {"common_train_info", readTrain},  {"debug_info", readDebug},
 };
 
 /// `{"name", "hidden_size", "num_layers", "seq_length"}`; the reference's own
@@ -163,8 +160,8 @@ std::optional<Error> readModel(const Json &json, ReferenceArguments &a) {
   if (reader.has(length))
     a.sequenceLength = readInt(reader, length, 1, 1);
   // Shape facts of the model that the profiles already contain.
-  ignore(reader, {"model_type", "model_size", "num_attention_heads", "num_query_groups",
-                  "ffn_hidden_size", "vocab_size", "padded_vocab_size"});
+  ignore(reader, {"model_type", "model_size", "num_attention_heads", "num_query_groups", "ffn_hidden_size",
+                  "vocab_size", "padded_vocab_size"});
   return reader.finish();
 }
 
@@ -221,8 +218,8 @@ Result<ReferenceArguments> parseReferenceConfig(std::string_view text, const std
       return *error;
   if (groupError)
     return *groupError;
-  for (std::string *path : {&arguments.timeFile, &arguments.memoryFile, &arguments.allReduceFile,
-                            &arguments.p2pFile, &arguments.overlapFile, &arguments.spTimeFile})
+  for (std::string *path : {&arguments.timeFile, &arguments.memoryFile, &arguments.allReduceFile, &arguments.p2pFile,
+                            &arguments.overlapFile, &arguments.spTimeFile})
     *path = resolve(*path, root);
   if (Result<bool> valid = validateArguments(arguments); !valid)
     return valid.error();
@@ -238,19 +235,18 @@ Result<bool> validateArguments(const ReferenceArguments &a) {
   if (a.modelFolder.empty() && (a.timeFile.empty() || a.memoryFile.empty()))
     return Error{"config lacks 'profiles', the folder of computation_profiling_*.json and "
                  "memory_profiling_*.json"};
-  if (a.hardwareFolder.empty() && (a.allReduceFile.empty() || a.p2pFile.empty() ||
-                                   a.overlapFile.empty() || a.spTimeFile.empty()))
+  if (a.hardwareFolder.empty() &&
+      (a.allReduceFile.empty() || a.p2pFile.empty() || a.overlapFile.empty() || a.spTimeFile.empty()))
     return Error{"config lacks 'hardware', the folder of allreduce_bandwidth_*.json and its "
                  "companions"};
   if (a.settledBatch == 0 || a.settledChunks == 0)
     return Error{"settle_bsz and settle_chunk expect -1 (search) or a size of at least 1, but "
                  "got 0"};
   if (a.settledBatch > 0 && a.settledChunks > 0 && a.settledBatch % a.settledChunks)
-    return Error{"settle_chunk expects a divisor of settle_bsz " + number(a.settledBatch) +
-                 ", but got " + number(a.settledChunks)};
+    return Error{"settle_chunk expects a divisor of settle_bsz " + number(a.settledBatch) + ", but got " +
+                 number(a.settledChunks)};
   if (a.settledBatch < 0 && a.minBatch > a.maxBatch)
-    return Error{"max_bsz expects at least min_bsz " + number(a.minBatch) + ", but got " +
-                 number(a.maxBatch)};
+    return Error{"max_bsz expects at least min_bsz " + number(a.minBatch) + ", but got " + number(a.maxBatch)};
   if (a.disableDp && a.disableTp && a.disableSp && a.disablePp && a.disableCp && a.world() > 1)
     return Error{"disable_dp, disable_tp, disable_sp, disable_pp and disable_cp together leave "
                  "no way to use " +

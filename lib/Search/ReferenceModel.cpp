@@ -18,9 +18,8 @@ constexpr double kContextMB = 1024;
 } // namespace
 
 std::string notation(const ReferenceStrategy &s) {
-  std::string text = std::to_string(s.pp) + "-" + std::to_string(s.degree()) +
-                     (s.degree() > 1 ? "*" : "") + "-" + std::to_string(s.dp) +
-                     (s.type == DpType::Zero3 ? "f" : "");
+  std::string text = std::to_string(s.pp) + "-" + std::to_string(s.degree()) + (s.degree() > 1 ? "*" : "") + "-" +
+                     std::to_string(s.dp) + (s.type == DpType::Zero3 ? "f" : "");
   if (s.checkpoint)
     text += "-c";
   if (s.sp > 1)
@@ -48,8 +47,7 @@ Result<double> ReferenceModel::gradientMsPerMB(const ReferenceStrategy &s) const
   return profile.allReduceMsPerMB(s.shardRanks(), s.tp == 1, arguments.world());
 }
 
-Result<SecondsPair> ReferenceModel::layerSeconds(const ReferenceStrategy &s, int batch,
-                                                 int chunks) const {
+Result<SecondsPair> ReferenceModel::layerSeconds(const ReferenceStrategy &s, int batch, int chunks) const {
   int b = localSamples(batch, chunks, s.dp), q = s.degree();
   double half = arguments.halfPrecision() ? 0.5 : 1.0;
   double shards = s.shardRanks();
@@ -70,8 +68,7 @@ Result<SecondsPair> ReferenceModel::layerSeconds(const ReferenceStrategy &s, int
 
   double message = boundaryMB(b), exchange = 0;
   if (q > 1) {
-    Result<double> once =
-        s.tp > 1 ? profile.allGatherMs(s.tp, message) : profile.allToAllMs(s.sp, message);
+    Result<double> once = s.tp > 1 ? profile.allGatherMs(s.tp, message) : profile.allToAllMs(s.sp, message);
     if (!once)
       return once.error();
     exchange = (s.tp > 1 ? 6 : 4) * *once * (s.checkpoint ? 1.5 : 1.0);
@@ -96,8 +93,7 @@ double hidden(double compute, double communication, double kappa) {
 }
 } // namespace
 
-Result<std::vector<SecondsPair>> ReferenceModel::endsSeconds(const ReferenceStrategy &s, int batch,
-                                                             int chunks) const {
+Result<std::vector<SecondsPair>> ReferenceModel::endsSeconds(const ReferenceStrategy &s, int batch, int chunks) const {
   std::vector<SecondsPair> seconds(s.pp);
   int b = localSamples(batch, chunks, s.dp), q = s.degree();
   double half = arguments.halfPrecision() ? 0.5 : 1.0;
@@ -122,8 +118,8 @@ Result<std::vector<SecondsPair>> ReferenceModel::endsSeconds(const ReferenceStra
     bool zero3 = s.type == DpType::Zero3;
     double scale = 0.001 * arguments.costCoefficient;
     auto total = [&](double forwardComm, double backwardComm) {
-      return (hidden(compute, forwardComm, profile.overlap) +
-              hidden(2 * compute, backwardComm, profile.overlap) + ends * gather) *
+      return (hidden(compute, forwardComm, profile.overlap) + hidden(2 * compute, backwardComm, profile.overlap) +
+              ends * gather) *
              scale;
     };
     double forwardComm = zero3 ? w / 2 : 0, backwardComm = zero3 ? w : w / 2;
@@ -171,14 +167,12 @@ int inFlight(const ReferenceArguments &arguments, int stages, int stage, int chu
 }
 } // namespace
 
-Result<MegabytePair> ReferenceModel::layerMemory(const ReferenceStrategy &s, int batch, int chunks,
-                                                 int stage) const {
+Result<MegabytePair> ReferenceModel::layerMemory(const ReferenceStrategy &s, int batch, int chunks, int stage) const {
   int b = localSamples(batch, chunks, s.dp), q = s.degree();
   double perSample;
   if (s.checkpoint) {
     if (!profile.hasCheckpoint)
-      return Error{"memory profile '" + profile.memoryFile + "' lacks the key '" +
-                   profile.layerActivation.key +
+      return Error{"memory profile '" + profile.memoryFile + "' lacks the key '" + profile.layerActivation.key +
                    "/checkpoint'; run the memory profiler with checkpointing, or disable "
                    "checkpointing"};
     perSample = profile.checkpointActivation;
@@ -194,8 +188,7 @@ Result<MegabytePair> ReferenceModel::layerMemory(const ReferenceStrategy &s, int
                       perSample * b * inFlight(arguments, s.pp, stage, chunks)};
 }
 
-Result<std::vector<MegabytePair>> ReferenceModel::endsMemory(const ReferenceStrategy &s, int batch,
-                                                             int chunks) const {
+Result<std::vector<MegabytePair>> ReferenceModel::endsMemory(const ReferenceStrategy &s, int batch, int chunks) const {
   std::vector<MegabytePair> memory(s.pp);
   int b = localSamples(batch, chunks, s.dp);
   auto fill = [&](MegabytePair &pair, const DegreeTable &states, const DegreeTable &activation,
@@ -236,15 +229,15 @@ int ReferenceModel::reserveMB() const {
 
 int ReferenceModel::budgetMB() const { return arguments.memoryGB * 1024 - reserveMB(); }
 
-double ReferenceModel::iterationSeconds(const std::vector<double> &noSync,
-                                        const std::vector<double> &sync, int chunks) {
+double ReferenceModel::iterationSeconds(const std::vector<double> &noSync, const std::vector<double> &sync,
+                                        int chunks) {
   double p = double(noSync.size()), m = chunks, first = noSync.front(), sum = 0;
   for (double stage : noSync)
     sum += stage;
   double rest = sum - first, fill = std::min(p - 1, m - 1) * first;
   double byLast = sum + noSync.back() * (m - 1);
-  double byFirst = std::max(fill / 3, rest / 3) + std::max(fill * 2 / 3, rest * 2 / 3) +
-                   first * std::max(0.0, m + 1 - p);
+  double byFirst =
+      std::max(fill / 3, rest / 3) + std::max(fill * 2 / 3, rest * 2 / 3) + first * std::max(0.0, m + 1 - p);
   double tail = 0, prefix = 0;
   for (std::size_t stage = 0; stage < noSync.size(); ++stage) {
     prefix += noSync[stage];
@@ -277,8 +270,7 @@ Result<ReferencePrice> ReferenceModel::price(const ReferencePlan &plan) const {
     }
     noSync.push_back(without + (*endsTime)[stage].noSync);
     sync.push_back(with);
-    used += std::ceil((*endsMB)[stage].states + (*endsMB)[stage].activation + kContextMB) +
-            std::floor(buffer);
+    used += std::ceil((*endsMB)[stage].states + (*endsMB)[stage].activation + kContextMB) + std::floor(buffer);
     result.fits &= used <= budgetMB();
     result.memoryUsedMB.push_back(used + reserveMB());
   }
@@ -288,12 +280,11 @@ Result<ReferencePrice> ReferenceModel::price(const ReferencePlan &plan) const {
 }
 
 namespace {
-Result<ReferenceStrategy> toReference(const PlannedUnit &unit, const Plan &plan,
-                                      DpType defaultType) {
+Result<ReferenceStrategy> toReference(const PlannedUnit &unit, const Plan &plan, DpType defaultType) {
   const Strategy &s = unit.strategy;
   if (s.ep > 1)
-    return Error{"the reference's cost model has no expert parallelism, but unit '" + unit.path +
-                 "' has ep " + std::to_string(s.ep) + "; use --cost-model=native"};
+    return Error{"the reference's cost model has no expert parallelism, but unit '" + unit.path + "' has ep " +
+                 std::to_string(s.ep) + "; use --cost-model=native"};
   if (s.tp > 1 && s.ulysses > 1)
     return Error{"the reference's cost model has tp or ulysses in a layer, but unit '" + unit.path +
                  "' has both; use --cost-model=native"};
@@ -316,8 +307,7 @@ Result<ReferencePlan> ReferenceModel::fromPlan(const Plan &plan) const {
   out.ends = ReferenceStrategy{plan.pipeline, 1, 1, 1, int(plan.ranksPerStage()), DpType::Ddp};
   if (out.world != arguments.world())
     return Error{"expects a plan for " + std::to_string(arguments.world()) +
-                 " devices (nodes x devices per node), but got one for " +
-                 std::to_string(out.world)};
+                 " devices (nodes x devices per node), but got one for " + std::to_string(out.world)};
   bool anyTp = false, anySp = false;
   int degree = 1;
   for (const PlannedUnit &unit : plan.units) {
@@ -336,8 +326,8 @@ Result<ReferencePlan> ReferenceModel::fromPlan(const Plan &plan) const {
     }
   }
   if (int(out.layers.size()) != arguments.layers)
-    return Error{"expects a plan of " + std::to_string(arguments.layers) +
-                 " layers, but got one of " + std::to_string(out.layers.size())};
+    return Error{"expects a plan of " + std::to_string(arguments.layers) + " layers, but got one of " +
+                 std::to_string(out.layers.size())};
   // The buffer of the task that offers these degrees; none with Ulysses alone.
   int perStage = out.world / out.stages;
   int widest = std::max(1, std::min(out.batch / out.chunks, perStage));
@@ -352,8 +342,7 @@ Plan ReferenceModel::toPlan(const ReferencePlan &plan) const {
   out.schedule = arguments.pipelineType == "gpipe" ? Schedule::GPipe : Schedule::OneFOneB;
   out.globalBatch = plan.batch;
   out.microBatches = plan.chunks;
-  auto unit = [&](std::string path, std::string type, UnitRole role, const ReferenceStrategy &s,
-                  int stage) {
+  auto unit = [&](std::string path, std::string type, UnitRole role, const ReferenceStrategy &s, int stage) {
     PlannedUnit planned{std::move(path), std::move(type), role, {}, s.dp, stage};
     planned.strategy = {.tp = s.tp,
                         .ulysses = s.sp,

@@ -19,15 +19,14 @@ namespace {
 std::string number(std::int64_t value) { return std::to_string(value); }
 
 /// A per-layer list. `expected` 0: any length. Values lie in [low, high].
-std::vector<int> readList(JsonReader &reader, const char *key, std::size_t expected,
-                          const char *ofWhat, int low, int high, int fallback) {
+std::vector<int> readList(JsonReader &reader, const char *key, std::size_t expected, const char *ofWhat, int low,
+                          int high, int fallback) {
   const Json *member = reader.member(key);
   if (!member)
     return std::vector<int>(expected, fallback);
   std::string name = std::string("key '") + key + "' ";
   if (!member->is_string()) {
-    reader.fail(name + "expects a string of comma-separated integers, but got " +
-                describeJson(*member));
+    reader.fail(name + "expects a string of comma-separated integers, but got " + describeJson(*member));
     return std::vector<int>(expected, fallback);
   }
   std::string text = member->get<std::string>();
@@ -43,23 +42,21 @@ std::vector<int> readList(JsonReader &reader, const char *key, std::size_t expec
     int value = 0;
     auto [stop, code] = std::from_chars(text.data() + first, text.data() + last, value);
     if (code != std::errc() || stop != text.data() + last || first == last) {
-      reader.fail(name + "expects comma-separated integers, but entry " +
-                  number(std::int64_t(values.size())) + " is '" +
-                  text.substr(first, std::min<std::size_t>(last - first, 24)) + "'");
+      reader.fail(name + "expects comma-separated integers, but entry " + number(std::int64_t(values.size())) +
+                  " is '" + text.substr(first, std::min<std::size_t>(last - first, 24)) + "'");
       return std::vector<int>(expected, fallback);
     }
     if (value < low || value > high) {
-      reader.fail(name + "expects values from " + number(low) + " to " + number(high) + ", but " +
-                  ofWhat + " " + number(std::int64_t(values.size())) + " has " + number(value));
+      reader.fail(name + "expects values from " + number(low) + " to " + number(high) + ", but " + ofWhat + " " +
+                  number(std::int64_t(values.size())) + " has " + number(value));
       return std::vector<int>(expected, fallback);
     }
     values.push_back(value);
     begin = end + 1;
   }
   if (expected && values.size() != expected) {
-    reader.fail(name + "expects " + number(std::int64_t(expected)) + " entries, one for each " +
-                ofWhat + ", but got " + number(std::int64_t(values.size())) +
-                "; was the plan made for another model?");
+    reader.fail(name + "expects " + number(std::int64_t(expected)) + " entries, one for each " + ofWhat + ", but got " +
+                number(std::int64_t(values.size())) + "; was the plan made for another model?");
     return std::vector<int>(expected, fallback);
   }
   return values;
@@ -94,8 +91,8 @@ std::vector<int> layerStages(JsonReader &reader, std::size_t layers, int stages)
     reader.fail("key 'pp_division' expects " + number(stages) +
                 " counts (pp_deg) that add up "
                 "to the model's " +
-                number(std::int64_t(layers)) + " layers, but got " +
-                number(std::int64_t(division.size())) + " counts with the sum " + number(sum));
+                number(std::int64_t(layers)) + " layers, but got " + number(std::int64_t(division.size())) +
+                " counts with the sum " + number(sum));
     return std::vector<int>(layers, 0);
   }
   std::vector<int> stageOf;
@@ -133,9 +130,7 @@ Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
   lists.etp = readList(reader, "tp_of_ep_sizes_enc", layers, "layer", 1, kMost, 1);
   readList(reader, "tp_consecutive_flags", layers, "layer", 0, 1, 1);
 
-  auto degreeOf = [&](const char *key) {
-    return int(std::min<std::int64_t>(reader.integer(key, 1, 1), kMost));
-  };
+  auto degreeOf = [&](const char *key) { return int(std::min<std::int64_t>(reader.integer(key, 1, 1), kMost)); };
   plan.pipeline = int(std::min<std::int64_t>(reader.integer("pp_deg", {}, 1), kMost));
   std::vector<int> stages = layerStages(reader, layers, std::max(1, plan.pipeline));
   std::optional<std::int64_t> ranks, batch;
@@ -167,8 +162,8 @@ Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
   if (auto error = reader.finish())
     return *error;
   if (plan.ranks % plan.pipeline)
-    return Error{"plan key 'pp_deg' expects a divisor of the " + number(plan.ranks) +
-                 " ranks, but got " + number(plan.pipeline)};
+    return Error{"plan key 'pp_deg' expects a divisor of the " + number(plan.ranks) + " ranks, but got " +
+                 number(plan.pipeline)};
 
   std::size_t layer = 0;
   for (const Unit &unit : unitsOf(target, layers)) {
@@ -181,9 +176,8 @@ Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
     s.ep = isLayer ? lists.ep[layer] : 1;
     s.recompute = isLayer && lists.recompute[layer];
     if (isLayer && lists.etp[layer] != 1 && lists.etp[layer] != s.tp)
-      return Error{"plan key 'tp_of_ep_sizes_enc' expects 1 or the layer's tp " + number(s.tp) +
-                   ", but layer " + number(std::int64_t(layer)) + " has " +
-                   number(lists.etp[layer])};
+      return Error{"plan key 'tp_of_ep_sizes_enc' expects 1 or the layer's tp " + number(s.tp) + ", but layer " +
+                   number(std::int64_t(layer)) + " has " + number(lists.etp[layer])};
     std::int64_t stageRanks = plan.ranksPerStage(), model = s.modelRanks();
     if (model > stageRanks || stageRanks % model)
       return Error{"plan key '" +
@@ -192,8 +186,8 @@ Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
                                           : "tp_sizes_enc") +
                    "' expects degrees that divide the stage's " + number(stageRanks) +
                    " ranks (world_size / pp_deg), but " +
-                   (isLayer ? "layer " + number(std::int64_t(layer)) : "'" + unit.path + "'") +
-                   " has " + number(model) + "; lower the degree or pp_deg"};
+                   (isLayer ? "layer " + number(std::int64_t(layer)) : "'" + unit.path + "'") + " has " +
+                   number(model) + "; lower the degree or pp_deg"};
     planned.dp = int(stageRanks / model);
     s.zero = zeroLevel(level, isLayer ? lists.zero3[layer] : endsZero3, planned);
     planned.stage = unit.role == UnitRole::Embedding ? 0
@@ -213,12 +207,11 @@ Result<const PlannedUnit *> onlyEnd(const Plan &plan) {
     if (unit.role == UnitRole::Layer)
       continue;
     if (end &&
-        (end->strategy.modelRanks() != unit.strategy.modelRanks() ||
-         end->strategy.ulysses != unit.strategy.ulysses || end->strategy.cp != unit.strategy.cp ||
-         (end->strategy.zero == 3) != (unit.strategy.zero == 3)))
-      return Error{"the reference's format has one strategy for embedding and head, but '" +
-                   end->path + "' has " + describe(end->strategy, end->dp) + " and '" + unit.path +
-                   "' has " + describe(unit.strategy, unit.dp) + "; write this project's format"};
+        (end->strategy.modelRanks() != unit.strategy.modelRanks() || end->strategy.ulysses != unit.strategy.ulysses ||
+         end->strategy.cp != unit.strategy.cp || (end->strategy.zero == 3) != (unit.strategy.zero == 3)))
+      return Error{"the reference's format has one strategy for embedding and head, but '" + end->path + "' has " +
+                   describe(end->strategy, end->dp) + " and '" + unit.path + "' has " +
+                   describe(unit.strategy, unit.dp) + "; write this project's format"};
     end = &unit;
   }
   return end;
@@ -227,15 +220,13 @@ Result<const PlannedUnit *> onlyEnd(const Plan &plan) {
 
 Result<std::string> writeReferencePlan(const Plan &plan) {
   if (plan.schedule != Schedule::GPipe && plan.schedule != Schedule::OneFOneB)
-    return Error{"the reference's format has no schedule '" +
-                 std::string(scheduleName(plan.schedule)) + "'; write this project's format"};
+    return Error{"the reference's format has no schedule '" + std::string(scheduleName(plan.schedule)) +
+                 "'; write this project's format"};
   Result<const PlannedUnit *> end = onlyEnd(plan);
   if (!end)
     return end.error();
   std::string degree, consecutive, zero3, sp, checkpoint, cp, ep, division;
-  auto add = [](std::string &list, std::int64_t value) {
-    list += (list.empty() ? "" : ",") + number(value);
-  };
+  auto add = [](std::string &list, std::int64_t value) { list += (list.empty() ? "" : ",") + number(value); };
   std::vector<int> layersOf(plan.pipeline, 0);
   int level = 0;
   bool anyCp = false, anyEp = false, mixed = false;
@@ -252,8 +243,8 @@ Result<std::string> writeReferencePlan(const Plan &plan) {
     bool end = unit.role != UnitRole::Layer;
     int wanted = unit.role == UnitRole::Embedding ? 0 : plan.pipeline - 1;
     if (end && unit.stage != wanted)
-      return Error{"the reference's format puts '" + unit.path + "' on stage " + number(wanted) +
-                   ", but the plan on " + number(unit.stage) + "; write this project's format"};
+      return Error{"the reference's format puts '" + unit.path + "' on stage " + number(wanted) + ", but the plan on " +
+                   number(unit.stage) + "; write this project's format"};
     if (end)
       continue;
     ++layersOf[unit.stage];
@@ -272,19 +263,18 @@ Result<std::string> writeReferencePlan(const Plan &plan) {
                  "write this project's format"};
   for (int count : layersOf)
     add(division, count);
-  nlohmann::ordered_json json = {
-      {"pp_deg", plan.pipeline},
-      {"tp_sizes_enc", degree},
-      {"tp_consecutive_flags", consecutive},
-      {"dp_types_enc", zero3},
-      {"use_sp", sp},
-      {"checkpoint", checkpoint},
-      {"world_size", plan.ranks},
-      {"global_bsz", plan.globalBatch},
-      {"chunks", plan.microBatches},
-      {"pp_division", division},
-      {"pipeline_type", plan.schedule == Schedule::GPipe ? "gpipe" : "pipedream_flush"},
-      {"default_dp_type", level ? "zero2" : "ddp"}};
+  nlohmann::ordered_json json = {{"pp_deg", plan.pipeline},
+                                 {"tp_sizes_enc", degree},
+                                 {"tp_consecutive_flags", consecutive},
+                                 {"dp_types_enc", zero3},
+                                 {"use_sp", sp},
+                                 {"checkpoint", checkpoint},
+                                 {"world_size", plan.ranks},
+                                 {"global_bsz", plan.globalBatch},
+                                 {"chunks", plan.microBatches},
+                                 {"pp_division", division},
+                                 {"pipeline_type", plan.schedule == Schedule::GPipe ? "gpipe" : "pipedream_flush"},
+                                 {"default_dp_type", level ? "zero2" : "ddp"}};
   const PlannedUnit *ends = *end;
   json["vtp"] = ends ? std::max(ends->strategy.tp, ends->strategy.ulysses) : 1;
   json["vsp"] = ends && ends->strategy.ulysses > 1 ? 1 : 0;

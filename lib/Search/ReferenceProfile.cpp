@@ -40,8 +40,8 @@ struct File {
       return Error{"'" + path + "' key '" + key + "' expects a number, but got " + at.dump()};
     double value = at.get<double>();
     if (value < 0 || (value == 0 && !zeroAllowed))
-      return Error{"'" + path + "' key '" + key + "' expects a number above 0, but got " +
-                   number(value) + "; measure it again"};
+      return Error{"'" + path + "' key '" + key + "' expects a number above 0, but got " + number(value) +
+                   "; measure it again"};
     return value;
   }
 };
@@ -54,8 +54,7 @@ Result<File> readJsonFile(const std::string &path, const char *remedy) {
     return checked.error();
   File file{path, Ordered::parse(*text)};
   if (!file.json.is_object())
-    return Error{"'" + path + "' expects one JSON object, but holds " +
-                 describeJson(Json::parse(*text))};
+    return Error{"'" + path + "' expects one JSON object, but holds " + describeJson(Json::parse(*text))};
   return file;
 }
 
@@ -79,8 +78,7 @@ bool takePrefix(std::string_view &text, std::string_view prefix) {
 /// Least squares through (x, y) with a polynomial of the given degree, by the
 /// normal equations in long double on x scaled to 1. Coefficients, constant
 /// first; empty when the points do not determine it.
-std::vector<double> fitPolynomial(const std::vector<std::pair<double, double>> &points,
-                                  int degree) {
+std::vector<double> fitPolynomial(const std::vector<std::pair<double, double>> &points, int degree) {
   int n = degree + 1;
   long double scale = 0;
   for (auto [x, y] : points)
@@ -163,8 +161,7 @@ Result<TimePoints> deriveFromRaw(const File &file) {
   for (auto &[key, depths] : raws) {
     if (depths.size() < 2)
       continue;
-    std::sort(depths.begin(), depths.end(),
-              [](const Raw &a, const Raw &b) { return a.depth < b.depth; });
+    std::sort(depths.begin(), depths.end(), [](const Raw &a, const Raw &b) { return a.depth < b.depth; });
     const Raw &low = depths.front(), &high = depths.back();
     if (low.depth == high.depth)
       continue;
@@ -173,8 +170,8 @@ Result<TimePoints> deriveFromRaw(const File &file) {
     double layer = (high.milliseconds - low.milliseconds) / (batch * (high.depth - low.depth));
     double ends = std::max(0.0, low.milliseconds / batch - low.depth * layer);
     if (layer <= 0)
-      return Error{"'" + file.path + "' raw times at batch " + number(batch) + ", length " +
-                   number(key.first) + " do not grow with depth; measure them again"};
+      return Error{"'" + file.path + "' raw times at batch " + number(batch) + ", length " + number(key.first) +
+                   " do not grow with depth; measure them again"};
     points.layer.push_back({key.second, key.first, layer});
     points.ends.push_back({key.second, key.first, ends});
   }
@@ -234,14 +231,12 @@ Result<Line> forwardLine(const ReferenceArguments &arguments, const std::string 
       if (point.sequence == arguments.sequenceLength)
         fit.emplace_back(point.batch, point.milliseconds * point.batch);
     if (fit.size() < 8)
-      return Error{"'" + path + "' has " + std::to_string(fit.size()) + " keys " + key +
-                   "_bsz<b>_seq" + std::to_string(arguments.sequenceLength) +
-                   ", but time_profile_mode batch needs 8 batch sizes; " + kProfileModel +
-                   " in mode batch at this length, or use static"};
+      return Error{"'" + path + "' has " + std::to_string(fit.size()) + " keys " + key + "_bsz<b>_seq" +
+                   std::to_string(arguments.sequenceLength) + ", but time_profile_mode batch needs 8 batch sizes; " +
+                   kProfileModel + " in mode batch at this length, or use static"};
     std::vector<double> line = fitPolynomial(fit, 1);
     if (line.empty())
-      return Error{"'" + path + "' keys " + key + "_bsz<b>_seq" +
-                   std::to_string(arguments.sequenceLength) +
+      return Error{"'" + path + "' keys " + key + "_bsz<b>_seq" + std::to_string(arguments.sequenceLength) +
                    " do not determine a line; measure different batch sizes"};
     return Line{line[1], line[0]};
   }
@@ -254,18 +249,17 @@ Result<Line> forwardLine(const ReferenceArguments &arguments, const std::string 
     curve = fitPolynomial(fit, ends ? 1 : 2);
   if (curve.empty())
     return Error{"'" + path + "' has " + std::to_string(fit.size()) + " keys " + key +
-                 "_bsz1_seq<s>, but time_profile_mode sequence fits a " +
-                 (ends ? "line" : "quadratic") + " through at least " + std::to_string(needed) +
-                 " different lengths; " + kProfileModel + " in mode sequence"};
+                 "_bsz1_seq<s>, but time_profile_mode sequence fits a " + (ends ? "line" : "quadratic") +
+                 " through at least " + std::to_string(needed) + " different lengths; " + kProfileModel +
+                 " in mode sequence"};
   double length = double(arguments.sequenceLength), value = 0, power = 1;
   for (double coefficient : curve) {
     value += coefficient * power;
     power *= length;
   }
   if (value <= 0)
-    return Error{"'" + path + "' keys " + key + "_bsz1_seq<s> extrapolate to " + number(value) +
-                 " ms at length " + std::to_string(arguments.sequenceLength) +
-                 "; profile lengths nearer to it"};
+    return Error{"'" + path + "' keys " + key + "_bsz1_seq<s> extrapolate to " + number(value) + " ms at length " +
+                 std::to_string(arguments.sequenceLength) + "; profile lengths nearer to it"};
   return Line{value, 0};
 }
 
@@ -300,8 +294,7 @@ struct LengthEntry {
   std::string shortestKey;
 };
 
-Result<LengthEntry> findLength(const ReferenceArguments &arguments, const File &file,
-                               const std::string &name) {
+Result<LengthEntry> findLength(const ReferenceArguments &arguments, const File &file, const std::string &name) {
   auto at = file.json.find(name);
   if (at == file.json.end() || !at->is_object() || at->empty())
     return Error{"'" + file.path + "' lacks the key '" + name + "'; " + kProfileModel +
@@ -312,9 +305,8 @@ Result<LengthEntry> findLength(const ReferenceArguments &arguments, const File &
   if (arguments.memoryMode == "static") {
     auto length = at->find(wanted);
     if (length == at->end())
-      return Error{"'" + file.path + "' lacks the key '" + name + "/" + wanted + "'; " +
-                   kProfileModel + " at sequence length " + wanted +
-                   ", or use memory_profile_mode sequence"};
+      return Error{"'" + file.path + "' lacks the key '" + name + "/" + wanted + "'; " + kProfileModel +
+                   " at sequence length " + wanted + ", or use memory_profile_mode sequence"};
     entry.value = entry.shortest = &*length;
     entry.key = entry.shortestKey = name + "/" + wanted;
     return entry;
@@ -324,8 +316,7 @@ Result<LengthEntry> findLength(const ReferenceArguments &arguments, const File &
     std::string_view key = item.key();
     std::optional<int> length = takeInteger(key);
     if (!length || !key.empty() || *length < 1)
-      return Error{"'" + file.path + "' key '" + name + "' expects sequence lengths, but has '" +
-                   item.key() + "'"};
+      return Error{"'" + file.path + "' key '" + name + "' expects sequence lengths, but has '" + item.key() + "'"};
     if (*length < shortest) {
       shortest = *length;
       entry.shortest = &item.value();
@@ -341,13 +332,11 @@ Result<LengthEntry> findLength(const ReferenceArguments &arguments, const File &
   return entry;
 }
 
-std::optional<Error> readTable(const File &file, const LengthEntry &entry, const char *member,
-                               double scale, DegreeTable &table, double *checkpoint = nullptr,
-                               bool *hasCheckpoint = nullptr) {
+std::optional<Error> readTable(const File &file, const LengthEntry &entry, const char *member, double scale,
+                               DegreeTable &table, double *checkpoint = nullptr, bool *hasCheckpoint = nullptr) {
   table.key = entry.key + "/" + member;
   table.file = file.path;
-  if (!entry.value->is_object() || !entry.value->contains(member) ||
-      !(*entry.value)[member].is_object())
+  if (!entry.value->is_object() || !entry.value->contains(member) || !(*entry.value)[member].is_object())
     return Error{"'" + file.path + "' lacks the key '" + table.key + "'; " + kProfileModel};
   for (const auto &item : (*entry.value)[member].items()) {
     std::string key = table.key + "/" + item.key();
@@ -362,8 +351,7 @@ std::optional<Error> readTable(const File &file, const LengthEntry &entry, const
     std::string_view text = item.key();
     std::optional<int> degree = takeInteger(text);
     if (!degree || !text.empty())
-      return Error{"'" + file.path + "' key '" + table.key + "' expects degrees, but has '" +
-                   item.key() + "'"};
+      return Error{"'" + file.path + "' key '" + table.key + "' expects degrees, but has '" + item.key() + "'"};
     table.megabytes[*degree] = *value * scale;
   }
   return std::nullopt;
@@ -387,18 +375,16 @@ std::optional<Error> loadMemory(const ReferenceArguments &arguments, ReferencePr
   if (!parameters)
     return parameters.error();
   profile.layerParameterMB = *parameters;
-  if (auto error =
-          readTable(*file, *layer, "tp_activation_per_bsz_dict", layer->scale,
-                    profile.layerActivation, &profile.checkpointActivation, &profile.hasCheckpoint))
+  if (auto error = readTable(*file, *layer, "tp_activation_per_bsz_dict", layer->scale, profile.layerActivation,
+                             &profile.checkpointActivation, &profile.hasCheckpoint))
     return error;
   struct Ends {
     const char *name;
     DegreeTable *states, *activation;
   };
-  for (const Ends &ends :
-       {Ends{"other_memory_pp_off", &profile.endsStates, &profile.endsActivation},
-        Ends{"other_memory_pp_on_first", &profile.firstStates, &profile.firstActivation},
-        Ends{"other_memory_pp_on_last", &profile.lastStates, &profile.lastActivation}}) {
+  for (const Ends &ends : {Ends{"other_memory_pp_off", &profile.endsStates, &profile.endsActivation},
+                           Ends{"other_memory_pp_on_first", &profile.firstStates, &profile.firstActivation},
+                           Ends{"other_memory_pp_on_last", &profile.lastStates, &profile.lastActivation}}) {
     Result<LengthEntry> entry = findLength(arguments, *file, ends.name + suffix);
     if (!entry)
       return entry.error();
@@ -431,8 +417,7 @@ std::optional<Error> loadBandwidths(ReferenceProfile &profile) {
     Result<double> bandwidth = allReduce->value(item.key(), item.value());
     if (!bandwidth)
       return bandwidth.error();
-    profile.allReduceCoefficient[std::to_string(*n) + "_" + std::to_string(*adjacent)] =
-        1 / *bandwidth;
+    profile.allReduceCoefficient[std::to_string(*n) + "_" + std::to_string(*adjacent)] = 1 / *bandwidth;
   }
   Result<File> p2p = readJsonFile(profile.p2pFile, kProfileHardware);
   if (!p2p)
@@ -443,8 +428,7 @@ std::optional<Error> loadBandwidths(ReferenceProfile &profile) {
     if (takePrefix(key, "pp_size_"))
       n = takeInteger(key);
     if (!n || !key.empty())
-      return Error{"'" + p2p->path + "' has an unknown key '" + item.key() +
-                   "'; expects pp_size_<p>"};
+      return Error{"'" + p2p->path + "' has an unknown key '" + item.key() + "'; expects pp_size_<p>"};
     Result<double> bandwidth = p2p->value(item.key(), item.value());
     if (!bandwidth)
       return bandwidth.error();
@@ -491,8 +475,7 @@ std::optional<Error> loadMessages(const ReferenceArguments &arguments, Reference
   }
   for (bool allToAll : {false, true})
     for (auto &[n, table] : allToAll ? profile.allToAll : profile.allReduce) {
-      std::vector<std::pair<double, double>> points(table.millisecondsOfMB.begin(),
-                                                    table.millisecondsOfMB.end());
+      std::vector<std::pair<double, double>> points(table.millisecondsOfMB.begin(), table.millisecondsOfMB.end());
       std::vector<double> line;
       if (points.size() >= 8)
         line = fitPolynomial(points, 1);
@@ -522,9 +505,8 @@ Result<double> DegreeTable::at(int degree) const {
   auto found = megabytes.find(degree);
   if (found != megabytes.end())
     return found->second;
-  return Error{"'" + file + "' lacks the key '" + key + "/" + std::to_string(degree) + "'; " +
-               kProfileModel + " up to degree " + std::to_string(degree) +
-               ", or lower max_tp_deg and max_sp_deg"};
+  return Error{"'" + file + "' lacks the key '" + key + "/" + std::to_string(degree) + "'; " + kProfileModel +
+               " up to degree " + std::to_string(degree) + ", or lower max_tp_deg and max_sp_deg"};
 }
 
 Result<double> ReferenceProfile::allReduceMsPerMB(int n, bool adjacent, int world) const {
@@ -535,8 +517,8 @@ Result<double> ReferenceProfile::allReduceMsPerMB(int n, bool adjacent, int worl
   auto at = allReduceCoefficient.find(key);
   if (at != allReduceCoefficient.end())
     return at->second;
-  return Error{"'" + allReduceFile + "' lacks the key 'allreduce_size_" + std::to_string(n) +
-               "_consec_" + (adjacent || n == world ? "1" : "0") + "'; " + kProfileHardware};
+  return Error{"'" + allReduceFile + "' lacks the key 'allreduce_size_" + std::to_string(n) + "_consec_" +
+               (adjacent || n == world ? "1" : "0") + "'; " + kProfileHardware};
 }
 
 Result<double> ReferenceProfile::p2pMsPerMB(int stages) const {
@@ -545,8 +527,8 @@ Result<double> ReferenceProfile::p2pMsPerMB(int stages) const {
   auto at = p2pCoefficient.find(stages);
   if (at != p2pCoefficient.end())
     return at->second;
-  return Error{"'" + p2pFile + "' lacks the key 'pp_size_" + std::to_string(stages) + "'; " +
-               kProfileHardware + ", or set max_pp_deg"};
+  return Error{"'" + p2pFile + "' lacks the key 'pp_size_" + std::to_string(stages) + "'; " + kProfileHardware +
+               ", or set max_pp_deg"};
 }
 
 Result<double> ReferenceProfile::allGatherMs(int n, double megabytes) const {
@@ -555,9 +537,8 @@ Result<double> ReferenceProfile::allGatherMs(int n, double megabytes) const {
   auto at = allReduce.find(n);
   if (at != allReduce.end())
     return at->second.milliseconds(megabytes) / 2;
-  return Error{"'" + spTimeFile + "' lacks the keys 'allreduce_size_" + std::to_string(n) +
-               "_<m>MB_time'; " + kProfileHardware + " up to group size " + std::to_string(n) +
-               ", or lower max_tp_deg"};
+  return Error{"'" + spTimeFile + "' lacks the keys 'allreduce_size_" + std::to_string(n) + "_<m>MB_time'; " +
+               kProfileHardware + " up to group size " + std::to_string(n) + ", or lower max_tp_deg"};
 }
 
 Result<double> ReferenceProfile::allToAllMs(int n, double megabytes) const {
@@ -566,21 +547,18 @@ Result<double> ReferenceProfile::allToAllMs(int n, double megabytes) const {
   auto at = allToAll.find(n);
   if (at != allToAll.end())
     return at->second.milliseconds(megabytes);
-  return Error{"'" + spTimeFile + "' lacks the keys 'all2all_size_" + std::to_string(n) +
-               "_<m>MB_time'; " + kProfileHardware + " up to group size " + std::to_string(n) +
-               ", or lower max_sp_deg"};
+  return Error{"'" + spTimeFile + "' lacks the keys 'all2all_size_" + std::to_string(n) + "_<m>MB_time'; " +
+               kProfileHardware + " up to group size " + std::to_string(n) + ", or lower max_sp_deg"};
 }
 
 Result<ReferenceProfile> loadReferenceProfile(const ReferenceArguments &arguments) {
   ReferenceProfile profile;
-  std::string suffix = std::to_string(arguments.nodes) + "nodes_" +
-                       std::to_string(arguments.devicesPerNode) + "gpus_per_node.json";
+  std::string suffix =
+      std::to_string(arguments.nodes) + "nodes_" + std::to_string(arguments.devicesPerNode) + "gpus_per_node.json";
   std::string model = arguments.mixedPrecision + "_" + arguments.modelName + "_all.json";
   const std::string &folder = arguments.hardwareFolder;
-  profile.timeFile =
-      fileIn(arguments.modelFolder, "computation_profiling_" + model, arguments.timeFile);
-  profile.memoryFile =
-      fileIn(arguments.modelFolder, "memory_profiling_" + model, arguments.memoryFile);
+  profile.timeFile = fileIn(arguments.modelFolder, "computation_profiling_" + model, arguments.timeFile);
+  profile.memoryFile = fileIn(arguments.modelFolder, "memory_profiling_" + model, arguments.memoryFile);
   profile.allReduceFile = fileIn(folder, "allreduce_bandwidth_" + suffix, arguments.allReduceFile);
   profile.p2pFile = fileIn(folder, "p2p_bandwidth_" + suffix, arguments.p2pFile);
   profile.overlapFile = fileIn(folder, "overlap_coefficient.json", arguments.overlapFile);

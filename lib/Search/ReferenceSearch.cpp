@@ -36,8 +36,7 @@ Strategies listStrategies(const ReferenceModel &model, int stages) {
   for (bool ulysses : {false, true})
     for (int degree = 1; degree <= ranks; degree *= 2)
       for (int cp = 1; degree * cp <= ranks; cp *= 2) {
-        ReferenceStrategy s{stages, ulysses ? 1 : degree, ulysses ? degree : 1, cp,
-                            ranks / degree / cp};
+        ReferenceStrategy s{stages, ulysses ? 1 : degree, ulysses ? degree : 1, cp, ranks / degree / cp};
         if (ranks % (degree * cp) || degree > (ulysses ? a.maxSp : a.maxTp) || cp > a.maxCp ||
             (a.disableTp && s.tp > 1) || (a.disableSp && s.sp > 1) || (a.disableCp && cp > 1) ||
             (a.disableDp && s.dp > 1))
@@ -84,14 +83,11 @@ struct Setting {
   std::vector<EndsRow> ends;
 };
 
-Result<Setting> makeSetting(const ReferenceModel &model, int batch, int chunks, int stages,
-                            bool referenceDivision) {
+Result<Setting> makeSetting(const ReferenceModel &model, int batch, int chunks, int stages, bool referenceDivision) {
   const ReferenceArguments &a = model.args();
-  Setting setting{batch, chunks, stages, std::max(1, std::min(batch / chunks, a.world() / stages)),
-                  {},    {},     {}};
+  Setting setting{batch, chunks, stages, std::max(1, std::min(batch / chunks, a.world() / stages)), {}, {}, {}};
   for (int stage = 0; stage < stages; ++stage)
-    setting.layersOfStage.push_back(a.layers / stages +
-                                    (stage + 1 == stages ? a.layers % stages : 0));
+    setting.layersOfStage.push_back(a.layers / stages + (stage + 1 == stages ? a.layers % stages : 0));
   Strategies strategies = listStrategies(model, stages);
   // A micro-batch that dp does not divide loses samples in the reference's
   // formulas (GALVATRON.md 7.6): such plans are not offered.
@@ -138,8 +134,7 @@ Result<Setting> makeSetting(const ReferenceModel &model, int batch, int chunks, 
 /// Best choice of one point a stage for the score of 3.3.
 class StageCombination {
 public:
-  StageCombination(const std::vector<std::vector<StagePoint>> &frontiers,
-                   const std::vector<double> &ends, int chunks)
+  StageCombination(const std::vector<std::vector<StagePoint>> &frontiers, const std::vector<double> &ends, int chunks)
       : frontiers(frontiers), ends(ends), chunks(chunks) {}
 
   /// Seconds, or infinity when nothing beats `limit`.
@@ -223,21 +218,17 @@ public:
   Searcher(const ReferenceModel &model, const ReferenceSearchOptions &options)
       : model(model), options(options), begin(std::chrono::steady_clock::now()) {}
 
-  std::optional<Error> addSetting(int batch, int chunks, int stages,
-                                  const ReferenceTask *only = nullptr);
+  std::optional<Error> addSetting(int batch, int chunks, int stages, const ReferenceTask *only = nullptr);
   ReferenceSolution run();
 
 private:
-  void addVariant(const std::shared_ptr<const Setting> &setting, int bufferTp, int degreeCap,
-                  bool tp, bool sp);
+  void addVariant(const std::shared_ptr<const Setting> &setting, int bufferTp, int degreeCap, bool tp, bool sp);
   void addCandidates(const std::shared_ptr<Variant> &variant, const ReferenceStrategy *endsMatch);
   void open(const Candidate &candidate);
   void look(const Candidate &candidate, double slack);
   void explainInfeasible();
   void report(bool force);
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  }
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); }
 
   const ReferenceModel &model;
   const ReferenceSearchOptions &options;
@@ -251,8 +242,7 @@ private:
   std::string smallestText;
 };
 
-std::optional<Error> Searcher::addSetting(int batch, int chunks, int stages,
-                                          const ReferenceTask *only) {
+std::optional<Error> Searcher::addSetting(int batch, int chunks, int stages, const ReferenceTask *only) {
   const ReferenceArguments &a = model.args();
   Result<Setting> made = makeSetting(model, batch, chunks, stages, options.referenceDivision);
   if (!made)
@@ -262,8 +252,8 @@ std::optional<Error> Searcher::addSetting(int batch, int chunks, int stages,
   int mostTp = std::min(ranks, a.maxTp), leastTp = std::max(1, ranks / setting->widest);
   using Mode = ReferenceTask::Mode;
   if (only) {
-    addVariant(setting, only->mode == Mode::SpOnly ? 0 : only->bufferTp, only->bufferTp,
-               only->mode != Mode::SpOnly, only->mode != Mode::TpOnly);
+    addVariant(setting, only->mode == Mode::SpOnly ? 0 : only->bufferTp, only->bufferTp, only->mode != Mode::SpOnly,
+               only->mode != Mode::TpOnly);
     return std::nullopt;
   }
   // "both" contains "TP only" of the same buffer; Ulysses only needs none.
@@ -274,16 +264,15 @@ std::optional<Error> Searcher::addSetting(int batch, int chunks, int stages,
   return std::nullopt;
 }
 
-void Searcher::addVariant(const std::shared_ptr<const Setting> &setting, int bufferTp,
-                          int degreeCap, bool tp, bool sp) {
+void Searcher::addVariant(const std::shared_ptr<const Setting> &setting, int bufferTp, int degreeCap, bool tp,
+                          bool sp) {
   auto allowed = [&](const ReferenceStrategy &s) {
     return s.degree() <= degreeCap && (tp || s.tp == 1) && (sp || s.sp == 1);
   };
   auto base = std::make_shared<Variant>();
   base->setting = setting;
   base->bufferTp = bufferTp;
-  base->bufferMB =
-      int(std::floor(model.bufferMB(setting->batch, setting->chunks, setting->stages, bufferTp)));
+  base->bufferMB = int(std::floor(model.bufferMB(setting->batch, setting->chunks, setting->stages, bufferTp)));
   auto build = [&](Variant &variant, const std::vector<int> &rows) {
     for (int stage = 0; stage < setting->stages; ++stage) {
       std::vector<LayerOption> layerOptions;
@@ -316,12 +305,10 @@ void Searcher::addVariant(const std::shared_ptr<const Setting> &setting, int buf
   }
 }
 
-void Searcher::addCandidates(const std::shared_ptr<Variant> &variant,
-                             const ReferenceStrategy *endsMatch) {
+void Searcher::addCandidates(const std::shared_ptr<Variant> &variant, const ReferenceStrategy *endsMatch) {
   const Setting &setting = *variant->setting;
-  bool matchOffered =
-      endsMatch && std::any_of(setting.ends.begin(), setting.ends.end(),
-                               [&](const EndsRow &row) { return row.strategy == *endsMatch; });
+  bool matchOffered = endsMatch && std::any_of(setting.ends.begin(), setting.ends.end(),
+                                               [&](const EndsRow &row) { return row.strategy == *endsMatch; });
   int cap = variant->bufferTp ? variant->bufferTp : std::numeric_limits<int>::max();
   for (const EndsRow &ends : setting.ends) {
     if (matchOffered && ends.strategy != *endsMatch)
@@ -343,16 +330,14 @@ void Searcher::addCandidates(const std::shared_ptr<Variant> &variant,
     }
     if (need < smallestNeed) {
       smallestNeed = need;
-      smallestText = "stage " + std::to_string(needStage) + " of " +
-                     std::to_string(setting.stages) + ", batch " + std::to_string(setting.batch) +
-                     " in " + std::to_string(setting.chunks) + " chunks, ends " +
+      smallestText = "stage " + std::to_string(needStage) + " of " + std::to_string(setting.stages) + ", batch " +
+                     std::to_string(setting.batch) + " in " + std::to_string(setting.chunks) + " chunks, ends " +
                      std::to_string(ends.megabytes[needStage]) + " MB, gather buffer " +
                      std::to_string(variant->bufferMB) + " MB, layers " +
                      std::to_string(variant->stages[needStage].smallestMegabytes()) + " MB";
     }
-    double bound = ReferenceModel::iterationSeconds(noSync, std::vector<double>(noSync.size(), 0),
-                                                    setting.chunks) /
-                   setting.batch;
+    double bound =
+        ReferenceModel::iterationSeconds(noSync, std::vector<double>(noSync.size(), 0), setting.chunks) / setting.batch;
     if (bound < kInfinity)
       candidates.push_back({bound, variant, &ends});
   }
@@ -376,8 +361,7 @@ void Searcher::look(const Candidate &candidate, double slack) {
   std::vector<int> budgets;
   for (int stage = 0; stage < setting.stages; ++stage) {
     budgets.push_back(model.budgetMB() - candidate.ends->megabytes[stage] - variant.bufferMB);
-    least.push_back(variant.stages[stage].computeBound(budgets[stage]) +
-                    candidate.ends->compute[stage]);
+    least.push_back(variant.stages[stage].computeBound(budgets[stage]) + candidate.ends->compute[stage]);
   }
   double limit = best * setting.batch, prefix = 0;
   std::vector<double> none(setting.stages, 0);
@@ -402,8 +386,8 @@ void Searcher::look(const Candidate &candidate, double slack) {
     double ends = candidate.ends->compute[stage];
     double slope = setting.stages == 1 ? setting.chunks : stage == 0 ? 1 : 0;
     double sum = limit - total(least[stage]) + slope * (least[stage] - ends) + ends + prefix;
-    frontiers.push_back(variant.stages[stage].frontier(
-        budgets[stage], {most - ends, slope, sum * (1 + 1e-12)}, solution.nodes));
+    frontiers.push_back(
+        variant.stages[stage].frontier(budgets[stage], {most - ends, slope, sum * (1 + 1e-12)}, solution.nodes));
     if (frontiers.back().empty())
       return;
     prefix += frontiers.back().back().compute + ends;
@@ -414,14 +398,12 @@ void Searcher::look(const Candidate &candidate, double slack) {
   double found = combination.solve(limit);
   if (found == kInfinity)
     return;
-  ReferencePlan plan{
-      model.args().world(),  setting.stages,           setting.batch,   setting.chunks, {},
-      setting.layersOfStage, candidate.ends->strategy, variant.bufferTp};
+  ReferencePlan plan{model.args().world(),  setting.stages,           setting.batch,   setting.chunks, {},
+                     setting.layersOfStage, candidate.ends->strategy, variant.bufferTp};
   for (int stage = 0; stage < setting.stages; ++stage) {
     auto counts = frontiers[stage][combination.chosen[stage]].counts;
     std::sort(counts.begin(), counts.end(), [&](const auto &a, const auto &b) {
-      return setting.layers[a.first].strategy.checkpoint >
-             setting.layers[b.first].strategy.checkpoint;
+      return setting.layers[a.first].strategy.checkpoint > setting.layers[b.first].strategy.checkpoint;
     });
     for (auto [row, count] : counts)
       plan.layers.insert(plan.layers.end(), count, setting.layers[row].strategy);
@@ -442,8 +424,7 @@ void Searcher::report(bool force) {
   if (solution.plan) {
     progress.throughput = 1 / best;
     progress.best = "pp " + std::to_string(solution.plan->stages) + ", chunks " +
-                    std::to_string(solution.plan->chunks) + ", batch " +
-                    std::to_string(solution.plan->batch);
+                    std::to_string(solution.plan->chunks) + ", batch " + std::to_string(solution.plan->batch);
   }
   options.progress(progress);
 }
@@ -465,12 +446,10 @@ void Searcher::explainInfeasible() {
       break;
   }
   solution.smallestMemoryGB = arguments.memoryGB;
-  solution.reason = "no strategy fits " + std::to_string(model.args().memoryGB) +
-                    " GB per device (" + std::to_string(model.budgetMB()) +
-                    " MB after the reserve); the smallest plan needs " +
-                    std::to_string(smallestNeed) + " MB (" + smallestText +
-                    "); set memory_constraint to at least " + std::to_string(arguments.memoryGB) +
-                    ", or widen the space";
+  solution.reason = "no strategy fits " + std::to_string(model.args().memoryGB) + " GB per device (" +
+                    std::to_string(model.budgetMB()) + " MB after the reserve); the smallest plan needs " +
+                    std::to_string(smallestNeed) + " MB (" + smallestText + "); set memory_constraint to at least " +
+                    std::to_string(arguments.memoryGB) + ", or widen the space";
 }
 
 ReferenceSolution Searcher::run() {
@@ -508,8 +487,7 @@ std::vector<int> batches(const ReferenceArguments &a) {
 }
 } // namespace
 
-Result<ReferenceSolution> searchReference(const ReferenceModel &model,
-                                          const ReferenceSearchOptions &options) {
+Result<ReferenceSolution> searchReference(const ReferenceModel &model, const ReferenceSearchOptions &options) {
   const ReferenceArguments &a = model.args();
   Searcher searcher(model, options);
   for (int batch : batches(a))
@@ -524,12 +502,11 @@ Result<ReferenceSolution> searchReference(const ReferenceModel &model,
   return searcher.run();
 }
 
-Result<ReferenceSolution> searchReferenceTask(const ReferenceModel &model,
-                                              const ReferenceTask &task,
+Result<ReferenceSolution> searchReferenceTask(const ReferenceModel &model, const ReferenceTask &task,
                                               const ReferenceSearchOptions &options) {
   const ReferenceArguments &a = model.args();
-  if (task.batch < 1 || task.chunks < 1 || task.batch % task.chunks || task.stages < 1 ||
-      a.world() % task.stages || task.stages > a.layers || !powerOfTwo(task.bufferTp))
+  if (task.batch < 1 || task.chunks < 1 || task.batch % task.chunks || task.stages < 1 || a.world() % task.stages ||
+      task.stages > a.layers || !powerOfTwo(task.bufferTp))
     return Error{"expects a task whose chunks divide its batch and whose stages divide the "
                  "devices"};
   Searcher searcher(model, options);

@@ -8,9 +8,7 @@
 
 namespace galvatron::search {
 
-Layout layoutOf(const Strategy &strategy, int dp) {
-  return {dp, strategy.cp, strategy.sequenceCut() / strategy.cp};
-}
+Layout layoutOf(const Strategy &strategy, int dp) { return {dp, strategy.cp, strategy.sequenceCut() / strategy.cp}; }
 
 int inFlight(Schedule schedule, int stages, int stage, int microBatches) {
   return schedule == Schedule::GPipe ? microBatches : std::min(stages - stage, microBatches);
@@ -64,8 +62,7 @@ int sizeOf(Group group, const Option &option) {
 }
 } // namespace
 
-std::vector<std::pair<Strategy, int>> offeredStrategies(const SearchSpace &space,
-                                                        std::int64_t stageRanks,
+std::vector<std::pair<Strategy, int>> offeredStrategies(const SearchSpace &space, std::int64_t stageRanks,
                                                         std::int64_t samples) {
   std::vector<std::pair<Strategy, int>> list;
   for (int tp : divisors(stageRanks, space.tensor ? space.maxTensor : 1))
@@ -105,14 +102,12 @@ int Setting::layoutIndex(const Layout &layout) {
 /// Seconds that a body takes with its collectives: those that may overlap hide
 /// behind compute where the device does that, and behind each other never (one
 /// communication stream).
-double Setting::collectives(const std::vector<Collective> &list, const Option &option,
-                            double compute) const {
+double Setting::collectives(const std::vector<Collective> &list, const Option &option, double compute) const {
   double exposed = 0, hidden = 0;
   for (const Collective &collective : list) {
     int size = sizeOf(collective.group, option), stride = strideOf(collective.group, option);
-    double seconds = collective.count * communication().seconds(
-                                            collective.kind, double(collective.bytes), size,
-                                            stride);
+    double seconds =
+        collective.count * communication().seconds(collective.kind, double(collective.bytes), size, stride);
     bool overlaps = collective.overlappable && problem->cluster.device.overlapsCommunication;
     (overlaps ? hidden : exposed) += seconds;
   }
@@ -134,8 +129,7 @@ Result<Option> Setting::price(int unit, const Strategy &strategy, int dp) {
   double backward = cost->backwardSeconds + cost->recomputeSeconds;
   option.forward = collectives(cost->forwardCollectives, option, cost->forwardSeconds);
   option.backward = collectives(cost->backwardCollectives, option, backward);
-  option.communication =
-      option.forward + option.backward - cost->forwardSeconds - backward;
+  option.communication = option.forward + option.backward - cost->forwardSeconds - backward;
   // The last micro-batch's backward may hide what comes once a step.
   option.tail = collectives(cost->stepCollectives, option, 0);
   if (problem->cluster.device.overlapsCommunication)
@@ -150,8 +144,7 @@ Result<Option> Setting::price(int unit, const Strategy &strategy, int dp) {
       continue;
     // The ends of the model: on two stages as soon as there are two.
     if (stages > 1)
-      option.tail += communication().seconds(CollectiveKind::AllReduce,
-                                             double(tie.bytes) / strategy.tp, 2,
+      option.tail += communication().seconds(CollectiveKind::AllReduce, double(tie.bytes) / strategy.tp, 2,
                                              int(stageRanks * (stages - 1)));
     else if (tie.secondUnit == unit)
       option.state -= cost->tiedStateBytes;
@@ -167,23 +160,18 @@ double Setting::redistributionOf(const Layout &from, const Layout &to, double by
     return 0;
   int a = from.parts(), b = to.parts();
   auto finer = [](int x, int y) { return y % x == 0; };
-  bool refines = finer(from.batch, to.batch) && from.context == to.context &&
-                 finer(from.sequence, to.sequence);
-  bool coarsens = finer(to.batch, from.batch) && from.context == to.context &&
-                  finer(to.sequence, from.sequence);
+  bool refines = finer(from.batch, to.batch) && from.context == to.context && finer(from.sequence, to.sequence);
+  bool coarsens = finer(to.batch, from.batch) && from.context == to.context && finer(to.sequence, from.sequence);
   int least = std::min(a, b), most = std::max(a, b);
   int ratio = std::max(1, (most + least - 1) / least);
-  double gather =
-      ratio > 1 ? communication().seconds(CollectiveKind::AllGather, bytes / least, ratio, 1) : 0;
+  double gather = ratio > 1 ? communication().seconds(CollectiveKind::AllGather, bytes / least, ratio, 1) : 0;
   if (refines || coarsens)
     return gather;
   int group = int(std::min<std::int64_t>(
       stageRanks, std::max({std::lcm(from.batch, to.batch) / std::gcd(from.batch, to.batch),
-                            std::lcm(from.sequence, to.sequence) /
-                                std::gcd(from.sequence, to.sequence),
+                            std::lcm(from.sequence, to.sequence) / std::gcd(from.sequence, to.sequence),
                             std::max(from.context, to.context), 2})));
-  return gather +
-         2 * communication().seconds(CollectiveKind::AllToAll, bytes / most, group, 1);
+  return gather + 2 * communication().seconds(CollectiveKind::AllToAll, bytes / most, group, 1);
 }
 
 const std::vector<double> &Setting::redistributionTable(std::int64_t boundary) const {
@@ -204,8 +192,7 @@ double Setting::redistribution(int from, int to, std::int64_t boundary) const {
 }
 
 double Setting::handOver(int layout, std::int64_t boundary) const {
-  return 2 * communication().sendSeconds(double(boundary) / layouts[layout].parts(),
-                                         int(stageRanks));
+  return 2 * communication().sendSeconds(double(boundary) / layouts[layout].parts(), int(stageRanks));
 }
 
 Result<Setting> Setting::make(const Problem &problem, int stages, int microBatches) {
@@ -224,14 +211,12 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
     for (const TiedParameter &tie : problem.ties)
       if (tie.firstUnit == unit || tie.secondUnit == unit)
         tied = unit;
-    auto [at, isNew] =
-        types.emplace(std::pair{problem.units[unit].layerType, tied}, int(types.size()));
+    auto [at, isNew] = types.emplace(std::pair{problem.units[unit].layerType, tied}, int(types.size()));
     if (isNew)
       setting.exampleOf.push_back(unit);
     setting.typeOf.push_back(at->second);
   }
-  auto offered =
-      offeredStrategies(problem.space, setting.stageRanks, setting.microBatchSamples);
+  auto offered = offeredStrategies(problem.space, setting.stageRanks, setting.microBatchSamples);
   setting.options.resize(types.size());
   for (std::size_t type = 0; type < types.size(); ++type) {
     bool layer = problem.units[setting.exampleOf[type]].role == UnitRole::Layer;
@@ -245,8 +230,7 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
         setting.refusal = option.error().message;
     }
     if (setting.options[type].empty())
-      return Error{"no strategy is left for unit '" +
-                   problem.units[setting.exampleOf[type]].path + "' on " +
+      return Error{"no strategy is left for unit '" + problem.units[setting.exampleOf[type]].path + "' on " +
                    std::to_string(setting.stageRanks) + " ranks a stage" +
                    (setting.refusal.empty() ? "" : ": " + setting.refusal)};
   }
@@ -255,9 +239,8 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
 
 namespace {
 bool noWorse(const Option &other, const Option &option, double extra) {
-  return other.time() + extra <= option.time() && other.tail <= option.tail &&
-         other.state <= option.state && other.saved <= option.saved &&
-         other.scratch <= option.scratch;
+  return other.time() + extra <= option.time() && other.tail <= option.tail && other.state <= option.state &&
+         other.saved <= option.saved && other.scratch <= option.scratch;
 }
 } // namespace
 
@@ -268,9 +251,8 @@ void Setting::dropWithinLayouts() {
     });
     std::vector<Option> kept;
     for (const Option &option : list)
-      if (std::none_of(kept.begin(), kept.end(), [&](const Option &other) {
-            return other.layout == option.layout && noWorse(other, option, 0);
-          }))
+      if (std::none_of(kept.begin(), kept.end(),
+                       [&](const Option &other) { return other.layout == option.layout && noWorse(other, option, 0); }))
         kept.push_back(option);
     list = std::move(kept);
   }
@@ -302,10 +284,9 @@ void Setting::dropAcrossLayouts() {
     for (const Option &option : list)
       if (std::none_of(kept.begin(), kept.end(), [&](const Option &other) {
             std::size_t at = option.layout * count + other.layout;
-            double handing =
-                handOver(other.layout, other.boundary) - handOver(option.layout, option.boundary);
+            double handing = handOver(other.layout, other.boundary) - handOver(option.layout, option.boundary);
             return other.boundary == option.boundary &&
-                   noWorse(other, option, before[at] + std::max(after[at], handing));
+                   noWorse(other, option, before[at] + after[at] + std::max(0.0, handing));
           }))
         kept.push_back(option);
     list = std::move(kept);

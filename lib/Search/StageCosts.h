@@ -58,8 +58,8 @@ public:
   const Problem *problem = nullptr;
   int stages = 1, microBatches = 1;
   std::int64_t stageRanks = 1, microBatchSamples = 1;
-  std::vector<int> typeOf;             ///< by unit
-  std::vector<int> exampleOf;          ///< by type: its first unit
+  std::vector<int> typeOf;                  ///< by unit
+  std::vector<int> exampleOf;               ///< by type: its first unit
   std::vector<std::vector<Option>> options; ///< by type
   std::vector<Layout> layouts;
   std::string refusal; ///< last reason why a strategy was refused
@@ -74,8 +74,7 @@ public:
 
 private:
   int layoutIndex(const Layout &layout);
-  double collectives(const std::vector<Collective> &list, const Option &option,
-                     double compute) const;
+  double collectives(const std::vector<Collective> &list, const Option &option, double compute) const;
   double redistributionOf(const Layout &from, const Layout &to, double bytes) const;
   void dropWithinLayouts();
   void dropAcrossLayouts();
@@ -93,8 +92,7 @@ int inFlight(Schedule schedule, int stages, int stage, int microBatches);
 
 /// Strategies the space offers on `stageRanks` ranks for micro-batches of
 /// `samples` samples.
-std::vector<std::pair<Strategy, int>> offeredStrategies(const SearchSpace &space,
-                                                        std::int64_t stageRanks,
+std::vector<std::pair<Strategy, int>> offeredStrategies(const SearchSpace &space, std::int64_t stageRanks,
                                                         std::int64_t samples);
 
 } // namespace galvatron::search

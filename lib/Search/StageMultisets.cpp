@@ -16,8 +16,7 @@ constexpr double kRounding = 1e-13;
 
 StageMultisets::StageMultisets(std::vector<LayerOption> all, int layers) : layers(layers) {
   std::sort(all.begin(), all.end(), [](const LayerOption &a, const LayerOption &b) {
-    return std::tie(a.compute, a.sync, a.megabytes, a.index) <
-           std::tie(b.compute, b.sync, b.megabytes, b.index);
+    return std::tie(a.compute, a.sync, a.megabytes, a.index) < std::tie(b.compute, b.sync, b.megabytes, b.index);
   });
   for (const LayerOption &option : all) {
     bool beaten = std::any_of(options.begin(), options.end(), [&](const LayerOption &other) {
@@ -37,8 +36,7 @@ std::vector<StageMultisets::Hull> StageMultisets::suffixHulls(double slope, doub
   for (std::size_t first = options.size(); first-- > 0;) {
     std::vector<Vertex> points;
     for (std::size_t i = first; i < options.size(); ++i)
-      points.push_back(
-          {double(options[i].megabytes), slope * options[i].compute + weight * options[i].sync});
+      points.push_back({double(options[i].megabytes), slope * options[i].compute + weight * options[i].sync});
     std::sort(points.begin(), points.end(), [](const Vertex &a, const Vertex &b) {
       return std::tie(a.megabytes, a.cost) < std::tie(b.megabytes, b.cost);
     });
@@ -48,8 +46,8 @@ std::vector<StageMultisets::Hull> StageMultisets::suffixHulls(double slope, doub
         continue; // more memory for nothing
       while (hull.size() > 1) {
         const Vertex &a = hull[hull.size() - 2], &b = hull.back();
-        double cross = (b.megabytes - a.megabytes) * (point.cost - a.cost) -
-                       (b.cost - a.cost) * (point.megabytes - a.megabytes);
+        double cross =
+            (b.megabytes - a.megabytes) * (point.cost - a.cost) - (b.cost - a.cost) * (point.megabytes - a.megabytes);
         if (cross > 0)
           break;
         hull.pop_back();
@@ -82,8 +80,7 @@ double StageMultisets::computeBound(int budget) const {
 long StageMultisets::smallestMegabytes() const {
   if (layers == 0)
     return 0;
-  return hulls[0].empty() ? std::numeric_limits<long>::max()
-                          : long(hulls[0].front().megabytes) * layers;
+  return hulls[0].empty() ? std::numeric_limits<long>::max() : long(hulls[0].front().megabytes) * layers;
 }
 
 struct StageMultisets::Walk {
@@ -100,15 +97,12 @@ struct StageMultisets::Walk {
   }
 };
 
-void StageMultisets::visit(Walk &walk, std::size_t option, int left, int budget, double compute,
-                           double sync) const {
+void StageMultisets::visit(Walk &walk, std::size_t option, int left, int budget, double compute, double sync) const {
   ++walk.nodes;
   if (left == 0) {
     if (walk.dominated(compute, sync))
       return;
-    std::erase_if(walk.points, [&](const StagePoint &point) {
-      return compute <= point.compute && sync <= point.sync;
-    });
+    std::erase_if(walk.points, [&](const StagePoint &point) { return compute <= point.compute && sync <= point.sync; });
     StagePoint point{compute, sync, {}};
     for (std::size_t i = 0; i < walk.counts.size(); ++i)
       if (walk.counts[i])
@@ -120,8 +114,7 @@ void StageMultisets::visit(Walk &walk, std::size_t option, int left, int budget,
   double syncLeast = sync + left * leastSync[option];
   if (!(computeLeast <= walk.limits.compute) || walk.dominated(computeLeast, syncLeast))
     return;
-  double sumLeast =
-      walk.limits.slope * compute + sync + left * hullAt(walk.sums[option], double(budget) / left);
+  double sumLeast = walk.limits.slope * compute + sync + left * hullAt(walk.sums[option], double(budget) / left);
   if (!(sumLeast <= walk.limits.sum))
     return;
   const LayerOption &taken = options[option];
@@ -130,14 +123,13 @@ void StageMultisets::visit(Walk &walk, std::size_t option, int left, int budget,
   for (int count = most; count >= least; --count) {
     walk.counts[option] = count;
     if (count == left || option + 1 < options.size())
-      visit(walk, option + 1, left - count, budget - count * taken.megabytes,
-            compute + count * taken.compute, sync + count * taken.sync);
+      visit(walk, option + 1, left - count, budget - count * taken.megabytes, compute + count * taken.compute,
+            sync + count * taken.sync);
   }
   walk.counts[option] = 0;
 }
 
-std::vector<StagePoint> StageMultisets::frontier(int budget, const Limits &limits,
-                                                 std::size_t &nodes) const {
+std::vector<StagePoint> StageMultisets::frontier(int budget, const Limits &limits, std::size_t &nodes) const {
   Walk walk{limits, suffixHulls(limits.slope, 1), nodes, {}, std::vector<int>(options.size(), 0)};
   if (budget >= 0)
     visit(walk, 0, layers, budget, 0, 0);

@@ -56,8 +56,7 @@ private:
   std::vector<Hull> suffixHulls(double slope, double weight) const;
 
   struct Walk;
-  void visit(Walk &walk, std::size_t option, int left, int budget, double compute,
-             double sync) const;
+  void visit(Walk &walk, std::size_t option, int left, int budget, double compute, double sync) const;
 
   std::vector<LayerOption> options; ///< by rising compute
   std::vector<Hull> hulls;          ///< of compute

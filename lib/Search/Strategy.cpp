@@ -21,8 +21,7 @@ std::string_view scheduleName(Schedule schedule) {
 std::optional<Schedule> parseSchedule(std::string_view name) {
   if (name == "pipedream_flush")
     return Schedule::OneFOneB;
-  for (Schedule schedule :
-       {Schedule::GPipe, Schedule::OneFOneB, Schedule::Interleaved, Schedule::ZeroBubble})
+  for (Schedule schedule : {Schedule::GPipe, Schedule::OneFOneB, Schedule::Interleaved, Schedule::ZeroBubble})
     if (name == scheduleName(schedule))
       return schedule;
   return std::nullopt;

@@ -6,11 +6,9 @@
 
 namespace galvatron::search {
 
-std::vector<TimetableEntry> stageTimetable(Schedule schedule, int stages, int stage,
-                                           int microBatches) {
+std::vector<TimetableEntry> stageTimetable(Schedule schedule, int stages, int stage, int microBatches) {
   std::vector<TimetableEntry> entries;
-  int warmUp =
-      schedule == Schedule::GPipe ? microBatches : std::min(stages - 1 - stage, microBatches);
+  int warmUp = schedule == Schedule::GPipe ? microBatches : std::min(stages - 1 - stage, microBatches);
   for (int m = 0; m < warmUp; ++m)
     entries.push_back({false, m});
   for (int m = warmUp; m < microBatches; ++m) {
@@ -22,8 +20,7 @@ std::vector<TimetableEntry> stageTimetable(Schedule schedule, int stages, int st
   return entries;
 }
 
-TimetableResult runTimetable(Schedule schedule, const std::vector<StageTimes> &stages,
-                             int microBatches) {
+TimetableResult runTimetable(Schedule schedule, const std::vector<StageTimes> &stages, int microBatches) {
   int count = int(stages.size());
   TimetableResult result;
   result.peakInFlight.assign(count, 0);
@@ -32,8 +29,7 @@ TimetableResult runTimetable(Schedule schedule, const std::vector<StageTimes> &s
   for (int stage = 0; stage < count; ++stage)
     entries.push_back(stageTimetable(schedule, count, stage, microBatches));
   // When a value is there for its consumer; negative: not yet.
-  std::vector<std::vector<double>> forwardAt(count, std::vector<double>(microBatches, -1)),
-      backwardAt = forwardAt;
+  std::vector<std::vector<double>> forwardAt(count, std::vector<double>(microBatches, -1)), backwardAt = forwardAt;
   std::vector<std::size_t> next(count, 0);
   std::vector<double> clock(count, 0);
   std::vector<int> inFlight(count, 0);

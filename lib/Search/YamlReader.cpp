@@ -245,8 +245,7 @@ Result<Json> parseYaml(std::string_view text, std::string_view what) {
   try {
     return YamlParser(splitLines(text)).document();
   } catch (const YamlFailure &failure) {
-    return Error{std::string(what) + " line " + std::to_string(failure.line) + " " +
-                 failure.message};
+    return Error{std::string(what) + " line " + std::to_string(failure.line) + " " + failure.message};
   }
 }
 

@@ -79,8 +79,7 @@ Result<Cluster> parseCluster(std::string_view json);
 
 /// One host with `ranks` devices of kind `device`; `memoryBytesPerDevice` 0
 /// asks for the kind's default.
-Result<Cluster> hostCluster(std::int64_t ranks, std::int64_t memoryBytesPerDevice = 0,
-                            std::string_view device = "cpu");
+Result<Cluster> hostCluster(std::int64_t ranks, std::int64_t memoryBytesPerDevice = 0, std::string_view device = "cpu");
 
 /// Reads sizes such as "2GiB", "512MiB", "24GB", "1048576".
 Result<std::int64_t> parseBytes(std::string_view text);

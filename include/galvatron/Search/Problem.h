@@ -127,14 +127,12 @@ public:
 
 /// What may be chosen. Every field narrows; the default is everything.
 struct SearchSpace {
-  bool pipeline = true, tensor = true, data = true, ulysses = true, context = true, expert = true,
-       recompute = true;
+  bool pipeline = true, tensor = true, data = true, ulysses = true, context = true, expert = true, recompute = true;
   /// Megatron-SP: offer tp with it, without it, or both.
   bool sequenceParallel = true, plainTensor = true;
   /// ZeRO levels on offer, bit k = level k.
   unsigned zeroLevels = 0b1111;
-  int maxPipeline = 1 << 20, maxTensor = 1 << 20, maxUlysses = 1 << 20, maxContext = 1 << 20,
-      maxExpert = 1 << 20;
+  int maxPipeline = 1 << 20, maxTensor = 1 << 20, maxUlysses = 1 << 20, maxContext = 1 << 20, maxExpert = 1 << 20;
   std::vector<Schedule> schedules = {Schedule::OneFOneB, Schedule::GPipe};
   /// 0: all counts that divide the batch; else exactly this one.
   int microBatches = 0;

@@ -79,14 +79,11 @@ public:
   /// One layer, one micro-batch (3.1).
   Result<SecondsPair> layerSeconds(const ReferenceStrategy &s, int batch, int chunks) const;
   /// Both ends, per stage (3.2); all but the first and the last are 0.
-  Result<std::vector<SecondsPair>> endsSeconds(const ReferenceStrategy &s, int batch,
-                                               int chunks) const;
+  Result<std::vector<SecondsPair>> endsSeconds(const ReferenceStrategy &s, int batch, int chunks) const;
   /// One layer on a stage (3.4).
-  Result<MegabytePair> layerMemory(const ReferenceStrategy &s, int batch, int chunks,
-                                   int stage) const;
+  Result<MegabytePair> layerMemory(const ReferenceStrategy &s, int batch, int chunks, int stage) const;
   /// The ends per stage, without the 1024 MB context (3.4).
-  Result<std::vector<MegabytePair>> endsMemory(const ReferenceStrategy &s, int batch,
-                                               int chunks) const;
+  Result<std::vector<MegabytePair>> endsMemory(const ReferenceStrategy &s, int batch, int chunks) const;
   /// Megatron-SP's shared gather buffer, MB; 0 for bufferTp 0.
   double bufferMB(int batch, int chunks, int stages, int bufferTp) const;
 
@@ -96,8 +93,7 @@ public:
   int reserveMB() const;
 
   /// Iteration from stage times (3.3): `noSync` with ends, `sync` without.
-  static double iterationSeconds(const std::vector<double> &noSync, const std::vector<double> &sync,
-                                 int chunks);
+  static double iterationSeconds(const std::vector<double> &noSync, const std::vector<double> &sync, int chunks);
 
   Result<ReferencePrice> price(const ReferencePlan &plan) const;
 

@@ -37,9 +37,8 @@ struct ReferenceArguments {
   int nodes = 1, devicesPerNode = 8;
   int memoryGB = 24; ///< of 1024 MB
   // space
-  bool disableDp = false, disableTp = false, disableSp = false, disablePp = false,
-       disableCheckpoint = false, disableFsdp = false, disableCp = true, disableEndsTp = false,
-       disableEndsSp = false;
+  bool disableDp = false, disableTp = false, disableSp = false, disablePp = false, disableCheckpoint = false,
+       disableFsdp = false, disableCp = true, disableEndsTp = false, disableEndsSp = false;
   int maxTp = 8, maxPp = 8, maxSp = 8, maxCp = 8;
   // options
   bool fineGrained = true;

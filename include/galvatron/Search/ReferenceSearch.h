@@ -66,12 +66,10 @@ struct ReferenceSolution {
 
 /// All batches, chunks, stages, buffers and ends that the arguments allow.
 /// Error: a measurement that the space needs is missing.
-Result<ReferenceSolution> searchReference(const ReferenceModel &model,
-                                          const ReferenceSearchOptions &options = {});
+Result<ReferenceSolution> searchReference(const ReferenceModel &model, const ReferenceSearchOptions &options = {});
 
 /// The best plan of one task (feasible plans only).
-Result<ReferenceSolution> searchReferenceTask(const ReferenceModel &model,
-                                              const ReferenceTask &task,
+Result<ReferenceSolution> searchReferenceTask(const ReferenceModel &model, const ReferenceTask &task,
                                               const ReferenceSearchOptions &options = {});
 
 } // namespace galvatron::search

@@ -30,8 +30,8 @@ namespace galvatron::search {
 /// the transfer to the next stage included; m micro-batches; tail: gradient
 /// sums, clipping, update. Equal to the makespan of the GPipe and 1F1B
 /// timetables when stages are alike, and never below it (test: Timetable).
-double pipelineSeconds(const std::vector<double> &stageSeconds,
-                       const std::vector<double> &tailSeconds, int microBatches);
+double pipelineSeconds(const std::vector<double> &stageSeconds, const std::vector<double> &tailSeconds,
+                       int microBatches);
 
 struct Progress {
   double seconds = 0; ///< since the search began

@@ -28,8 +28,7 @@ struct TimetableEntry {
 };
 
 /// The entries of one stage under GPipe or 1F1B.
-std::vector<TimetableEntry> stageTimetable(Schedule schedule, int stages, int stage,
-                                           int microBatches);
+std::vector<TimetableEntry> stageTimetable(Schedule schedule, int stages, int stage, int microBatches);
 
 /// What a stage takes, seconds.
 struct StageTimes {
@@ -41,8 +40,8 @@ struct StageTimes {
 };
 
 struct TimetableResult {
-  double seconds = 0; ///< until every stage has finished
-  double busySeconds = 0; ///< of all stages together
+  double seconds = 0;            ///< until every stage has finished
+  double busySeconds = 0;        ///< of all stages together
   std::vector<int> peakInFlight; ///< micro-batches, by stage
   /// Start of every entry of every stage.
   std::vector<std::vector<double>> start;
@@ -53,8 +52,7 @@ struct TimetableResult {
 };
 
 /// Longest path. Transfers occupy neither stage.
-TimetableResult runTimetable(Schedule schedule, const std::vector<StageTimes> &stages,
-                             int microBatches);
+TimetableResult runTimetable(Schedule schedule, const std::vector<StageTimes> &stages, int microBatches);
 
 } // namespace galvatron::search
 

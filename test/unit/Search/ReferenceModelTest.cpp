@@ -23,12 +23,8 @@ void expectNear(double got, double wanted, const std::string &what) {
 
 ReferenceStrategy strategyOf(const Json &row) {
   std::string type = row["dp_type"];
-  return {row["pp"],
-          row["tp"],
-          row["sp"],
-          row["cp"],
-          row["dp"],
-          type == "zero3" ? DpType::Zero3 : type == "zero2" ? DpType::Zero2 : DpType::Ddp,
+  return {row["pp"],        row["tp"], row["sp"],
+          row["cp"],        row["dp"], type == "zero3" ? DpType::Zero3 : type == "zero2" ? DpType::Zero2 : DpType::Ddp,
           row["checkpoint"]};
 }
 
@@ -42,8 +38,8 @@ TEST_P(CostRows, equal_the_reference) {
   for (const Json &row : file["rows"]) {
     ReferenceStrategy s = strategyOf(row);
     int batch = row["batch"], chunks = row["chunks"];
-    std::string what = row["strategy"].get<std::string>() + " batch " + std::to_string(batch) +
-                       " chunks " + std::to_string(chunks);
+    std::string what =
+        row["strategy"].get<std::string>() + " batch " + std::to_string(batch) + " chunks " + std::to_string(chunks);
     EXPECT_EQ(notation(s), row["strategy"].get<std::string>());
     auto layer = model.layerSeconds(s, batch, chunks);
     ASSERT_TRUE(layer) << layer.error().message;
@@ -62,11 +58,9 @@ TEST_P(CostRows, equal_the_reference) {
       expectNear(memory->states, wanted[0], what + " states");
       expectNear(memory->activation, wanted[1], what + " activation");
       expectNear((*endsMB)[stage].states, row["ends_states_mb"][stage], what + " ends states");
-      expectNear((*endsMB)[stage].activation, row["ends_activation_mb"][stage],
-                 what + " ends activation");
+      expectNear((*endsMB)[stage].activation, row["ends_activation_mb"][stage], what + " ends activation");
       int count = model.args().layers / s.pp;
-      plan.layersOfStage.push_back(stage + 1 < s.pp ? count
-                                                    : model.args().layers - count * (s.pp - 1));
+      plan.layersOfStage.push_back(stage + 1 < s.pp ? count : model.args().layers - count * (s.pp - 1));
     }
     plan.layers.assign(model.args().layers, s);
     auto price = model.price(plan);

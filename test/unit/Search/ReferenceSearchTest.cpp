@@ -53,9 +53,8 @@ TEST_P(ReferenceCases, the_best_plan_is_at_least_as_good) {
   ASSERT_TRUE(solution->plan) << solution->reason;
   double theirs = file["result"]["predicted"]["throughput_samples_per_s"];
   std::cout << GetParam() << " " << theirs << " -> " << solution->price.throughput << " ("
-            << (solution->price.throughput / theirs - 1) * 100 << " %) in "
-            << solution->searchSeconds << " s, opened " << solution->opened << "/"
-            << solution->candidates << ", nodes " << solution->nodes << "\n";
+            << (solution->price.throughput / theirs - 1) * 100 << " %) in " << solution->searchSeconds << " s, opened "
+            << solution->opened << "/" << solution->candidates << ", nodes " << solution->nodes << "\n";
   EXPECT_TRUE(solution->price.fits);
   // Batches that dp does not divide lose samples in the reference's score.
   if (GetParam() != "odd_m36_b56.json")
@@ -72,8 +71,7 @@ public:
     for (int chunks = 1; chunks <= batch; ++chunks)
       for (int stages = 1; stages <= std::min({chunks, a.layers, a.world()}); stages *= 2)
         if (batch % chunks == 0)
-          for (int bufferTp = 0; bufferTp <= a.world() / stages;
-               bufferTp = std::max(1, 2 * bufferTp))
+          for (int bufferTp = 0; bufferTp <= a.world() / stages; bufferTp = std::max(1, 2 * bufferTp))
             task(chunks, stages, bufferTp);
     return throughput;
   }
@@ -88,8 +86,7 @@ private:
         for (int zero3 = 0; zero3 < 2; ++zero3)
           for (int checkpoint = 0; checkpoint < 2; ++checkpoint) {
             int dp = ranks / tp / sp;
-            if (tp * sp > ranks || (tp > 1 && sp > 1) || (dp == 1 && zero3) ||
-                (ends && checkpoint) || micro % dp)
+            if (tp * sp > ranks || (tp > 1 && sp > 1) || (dp == 1 && zero3) || (ends && checkpoint) || micro % dp)
               continue;
             if (bufferTp ? std::max(tp, sp) > bufferTp : tp > 1)
               continue;
@@ -109,8 +106,7 @@ private:
       return;
     ReferencePlan plan{a.world(), stages, batch, chunks, {}, {}, {}, bufferTp};
     for (int stage = 0; stage < stages; ++stage)
-      plan.layersOfStage.push_back(a.layers / stages +
-                                   (stage + 1 == stages ? a.layers % stages : 0));
+      plan.layersOfStage.push_back(a.layers / stages + (stage + 1 == stages ? a.layers % stages : 0));
     std::vector<ReferenceStrategy> layers = strategies(chunks, stages, bufferTp, false);
     for (const ReferenceStrategy &ends : strategies(chunks, stages, bufferTp, true)) {
       plan.ends = ends;
@@ -176,8 +172,7 @@ TEST(ReferenceSearch, names_the_smallest_budget) {
   ASSERT_TRUE(solution);
   ASSERT_FALSE(solution->plan);
   int smallest = solution->smallestMemoryGB;
-  EXPECT_NE(solution->reason.find("memory_constraint to at least " + std::to_string(smallest)),
-            std::string::npos)
+  EXPECT_NE(solution->reason.find("memory_constraint to at least " + std::to_string(smallest)), std::string::npos)
       << solution->reason;
   for (int memory : {smallest - 1, smallest}) {
     inputs["args"]["hardware_info"]["memory_constraint"] = memory;

@@ -15,17 +15,14 @@
 
 #ifndef SEARCH_INPUTS
 // __FILE__ is absolute under CMake; the inputs lie beside the lit tests.
-#define SEARCH_INPUTS                                                                              \
-  (std::filesystem::path(__FILE__).parent_path() / "../../Search/Inputs").string()
+#define SEARCH_INPUTS (std::filesystem::path(__FILE__).parent_path() / "../../Search/Inputs").string()
 #endif
 
 namespace galvatron::search::testing {
 
 using Json = nlohmann::json;
 
-inline std::string inputPath(const std::string &name) {
-  return std::string(SEARCH_INPUTS) + "/" + name;
-}
+inline std::string inputPath(const std::string &name) { return std::string(SEARCH_INPUTS) + "/" + name; }
 
 inline Json readInput(const std::string &name) {
   std::ifstream file(inputPath(name));
