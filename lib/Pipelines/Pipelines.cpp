@@ -30,8 +30,9 @@ void galvatron::buildDifferentiatePhase(mlir::OpPassManager &passes, const Diffe
   passes.addPass(createFlattenSumsPass());
   // On global shapes, before anything is divided: no gradient can be counted twice.
   passes.addPass(createDifferentiatePass());
-  // A sharded vocabulary is then no special case, and CSE shares statistics with the backward.
+  // A sharded vocabulary is then no special case.
   passes.addPass(createExpandCrossEntropyPass());
+  // Statistics that forward and backward both computed become one value, saved between them.
   passes.addPass(mlir::createCSEPass());
 }
 
@@ -50,15 +51,19 @@ void galvatron::buildShardPhase(mlir::OpPassManager &passes, const ShardPhaseOpt
   passes.addPass(createAssignPlacementsPass());
   // Shares no code with the assigner: what passes here is right, or nothing is built.
   passes.addPass(createVerifyPlacementsPass());
+  // Redistributions become collectives along grid axes.
   passes.addPass(createInsertCollectivesPass());
   // Only now is it known in which placement a value would be kept.
   passes.addPass(createPlanRecomputationPass());
+  // The last use of placements as encodings: bodies are on local shapes from here.
   passes.addPass(createSplitTensorsPass());
   passes.addPass(createVerifyShardPass());
 }
 
 void galvatron::buildStagePhase(mlir::OpPassManager &passes, const StagePhaseOptions &options) {
+  // Values that cross a border become sends and receives.
   passes.addPass(createPartitionStagesPass());
+  // Only the order of micro-batches: entries are expanded where memory is planned.
   passes.addPass(createScheduleMicrobatchesPass());
 }
 

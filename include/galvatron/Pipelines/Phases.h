@@ -48,10 +48,7 @@ struct PlanPhaseOptions : mlir::PassPipelineOptions<PlanPhaseOptions> {
 struct ShardPhaseOptions : mlir::PassPipelineOptions<ShardPhaseOptions> {};
 struct StagePhaseOptions : mlir::PassPipelineOptions<StagePhaseOptions> {};
 
-struct LowerPhaseOptions : mlir::PassPipelineOptions<LowerPhaseOptions> {
-  Option<bool> memoryOnly{*this, "memory-only", llvm::cl::init(false),
-                          llvm::cl::desc("Stop when every stage's memory is known")};
-};
+struct LowerPhaseOptions : mlir::PassPipelineOptions<LowerPhaseOptions> {};
 
 void buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseOptions &options);
 void buildDifferentiatePhase(mlir::OpPassManager &passes, const DifferentiatePhaseOptions &options);
