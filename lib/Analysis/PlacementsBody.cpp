@@ -495,7 +495,11 @@ LogicalResult BodyAssigner::finishBackward(graph::ReturnOp terminator) {
       (void)getOperand(terminator, target, getReplicated());
     ValuePlace place = forwardCopies[target][0].place;
     bool isMade = isProducer(gradient.getDefiningOp());
-    if (isParameter && !isMade)
+    PlacementAttr decided =
+        isParameter ? request.gradients[argument.getArgNumber() - request.layer.getNumInputs()] : PlacementAttr();
+    if (decided)
+      place = getPlace(gradient, decided);
+    else if (isParameter && !isMade)
       for (unsigned owner = 0; owner < owners.size(); ++owner)
         if (place[owner].kind == OwnerPlace::Replicated && isPartialSum(gradient, owner))
           place[owner] = OwnerPlace::partial(ReduceKind::Sum);

@@ -103,7 +103,7 @@ ExpressionRef ExpressionContext::splat(ElementType type, ShapeRef shape, double 
   node.type = type;
   node.fromShape = fromShape;
   node.shape.assign(shape.begin(), shape.end());
-  node.constant = roundTo(type, value);
+  node.constant = roundTo(type, value) + 0.0; // no -0: (1 - mask) · min is to equal select(mask, 0, min)
   return intern(std::move(node));
 }
 

@@ -30,7 +30,12 @@ template <typename Op> void binary(OpTable &table, Binary function) {
   };
 }
 
-/// All elements as doubles; i1 as 0 or 1.
+/// i1 as 0 or 1, wider integers as signed.
+double toDouble(const APInt &value) {
+  return value.getBitWidth() == 1 ? double(value.getZExtValue()) : double(value.getSExtValue());
+}
+
+/// All elements as doubles.
 std::vector<double> toDoubles(DenseElementsAttr elements) {
   std::vector<double> values;
   if (isa<FloatType>(elements.getElementType())) {
@@ -42,7 +47,7 @@ std::vector<double> toDoubles(DenseElementsAttr elements) {
     return values;
   }
   for (const APInt &element : elements.getValues<APInt>())
-    values.push_back(element.getBitWidth() == 1 ? element.getZExtValue() : element.getSExtValue());
+    values.push_back(toDouble(element));
   return values;
 }
 
@@ -127,7 +132,7 @@ LogicalResult truncateInteger(OpCall &call) {
   unsigned bits = getElementTypeOrSelf(call.op->getResult(0).getType()).getIntOrFloatBitWidth();
   for (int64_t i = 0; i < call.results[0].size(); ++i) {
     APInt value = APInt(64, int64_t(call.operand(0)[i]), true).trunc(bits);
-    call.results[0][i] = bits == 1 ? value.getZExtValue() : value.getSExtValue();
+    call.results[0][i] = toDouble(value);
   }
   return success();
 }

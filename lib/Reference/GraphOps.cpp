@@ -73,7 +73,7 @@ namespace {
 
 /// One (batch, head, query) row of attention; forward and backward share it.
 template <typename Op> struct AttentionRow {
-  Op op;
+  mutable Op op; // ODS accessors are not const
   OpCall &call;
   const Tensor &q, &k, &v;
   const Tensor *bias;

@@ -26,12 +26,13 @@ public:
         builder(module.getContext()) {}
 
   LogicalResult run();
-  unsigned getNumClones() const { return clones.size(); }
+  unsigned getNumClones() const { return used.size(); }
   unsigned getNumRedistributions() const { return redistributions.size(); }
 
 private:
+  LogicalResult agreeOnTiedGradients(ArrayRef<graph::CallOp> calls);
   LogicalResult assignCall(graph::CallOp call);
-  FailureOr<graph::LayerOp> getClone(graph::CallOp call, graph::LayerOp layer, plan::StrategyAttr strategy);
+  FailureOr<graph::LayerOp> getClone(graph::CallOp call);
   FailureOr<const LayerDigits *> getDigits(graph::LayerOp layer, plan::StrategyAttr strategy, Location loc);
   Value getInput(graph::CallOp call, Value original, Type type);
   graph::LayerOp getRedistribution(Type from, Type to);
@@ -45,11 +46,13 @@ private:
   Axes axes;
   SymbolTable symbols;
   OpBuilder builder;
-  /// (layer type, strategy, decided homes) → clone.
+  /// (layer type, strategy, decided homes and gradients) → clone.
   using CloneKey = std::pair<std::pair<Operation *, Attribute>, ArrayAttr>;
   DenseMap<CloneKey, graph::LayerOp> clones;
+  DenseSet<Operation *> used;
   std::map<std::pair<Operation *, const void *>, std::unique_ptr<LayerDigits>> digits;
-  llvm::StringMap<PlacementAttr> homes;
+  /// Of parameters that several calls use.
+  llvm::StringMap<PlacementAttr> homes, gradients;
   llvm::StringMap<unsigned> uses;
   /// What stands for a value of the old step, by type.
   DenseMap<Value, SmallVector<Value, 2>> copies;
@@ -90,14 +93,19 @@ FailureOr<const LayerDigits *> StepAssigner::getDigits(graph::LayerOp layer, pla
 
 /// The clone for a call. A tied parameter's home is decided by its first use in the step, so a layer
 /// that uses it later may need a clone of its own.
-FailureOr<graph::LayerOp> StepAssigner::getClone(graph::CallOp call, graph::LayerOp layer,
-                                                 plan::StrategyAttr strategy) {
-  BodyRequest request{layer, getCloneName(layer.getSymName(), strategy), {}, {}};
+FailureOr<graph::LayerOp> StepAssigner::getClone(graph::CallOp call) {
+  auto layer = symbols.lookup<graph::LayerOp>(call.getCallee());
+  auto strategy = call->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
+  if (!layer || !strategy || !call->hasAttr(plan::kStageAttrName))
+    return call.emitOpError("expects a layer, '") << plan::kStrategyAttrName << "' and '" << plan::kStageAttrName
+                                                  << "', but one is missing; run annotate-plan or search-plan";
+  BodyRequest request{layer, getCloneName(layer.getSymName(), strategy), {}, {}, {}};
   SmallVector<Attribute> decided;
   for (StringRef name : call.getParameters().getAsValueRange<StringAttr>()) {
-    PlacementAttr home = uses.lookup(name) > 1 ? homes.lookup(name) : PlacementAttr();
-    request.homes.push_back(home);
-    decided.push_back(home ? Attribute(home) : builder.getUnitAttr());
+    request.homes.push_back(homes.lookup(name));
+    request.gradients.push_back(gradients.lookup(name));
+    for (PlacementAttr placement : {homes.lookup(name), gradients.lookup(name)})
+      decided.push_back(placement ? Attribute(placement) : builder.getUnitAttr());
   }
   graph::LayerOp &clone = clones[{{layer, strategy}, builder.getArrayAttr(decided)}];
   if (clone)
@@ -114,6 +122,47 @@ FailureOr<graph::LayerOp> StepAssigner::getClone(graph::CallOp call, graph::Laye
   clone->setAttr(plan::kStrategyAttrName, strategy);
   symbols.insert(clone); // renames where a name is taken
   return clone;
+}
+
+/// The gradient of each parameter, as the layer's backward leaves it; null without a backward.
+static PlacementAttr getGradient(graph::LayerOp layer, unsigned parameter) {
+  graph::BackwardOp backward = layer.getBackward();
+  if (!backward)
+    return {};
+  unsigned inputs = llvm::count_if(layer.getArgumentTypes().take_front(layer.getNumInputs()), graph::isFloatTensor);
+  Operation *terminator = backward.getBody().front().getTerminator();
+  return dist::getPlacement(terminator->getOperand(inputs + parameter).getType());
+}
+
+/// Gradients of a tied parameter are added before they are reduced, which is right only if all its uses
+/// leave them partial on the same axes. The first use decides where the parameter lives; what not every
+/// use leaves partial is reduced in the bodies of the others.
+LogicalResult StepAssigner::agreeOnTiedGradients(ArrayRef<graph::CallOp> calls) {
+  llvm::StringMap<PlacementAttr> agreed;
+  for (graph::CallOp call : calls) {
+    auto names = call.getParameters().getAsValueRange<StringAttr>();
+    if (llvm::none_of(names, [&](StringRef name) { return uses.lookup(name) > 1; }))
+      continue;
+    FailureOr<graph::LayerOp> clone = getClone(call);
+    if (failed(clone))
+      return failure();
+    ArrayRef<Type> types = clone->getArgumentTypes().drop_front(clone->getNumInputs());
+    for (auto [index, name] : llvm::enumerate(names)) {
+      PlacementAttr gradient = getGradient(*clone, index);
+      if (uses.lookup(name) < 2 || !gradient)
+        continue;
+      homes.try_emplace(name, dist::getPlacement(types[index]));
+      auto [found, isFirst] = agreed.try_emplace(name, gradient);
+      SmallVector<dist::Partial> common = found->second.getPartials();
+      llvm::erase_if(common, [&](dist::Partial partial) {
+        return !llvm::is_contained(gradient.getPartials(), partial);
+      });
+      found->second = found->second.withPartials(common);
+    }
+  }
+  for (auto &entry : agreed)
+    gradients[entry.getKey()] = entry.getValue();
+  return success();
 }
 
 /// A layer that only redistributes: forward the value, backward its gradient.
@@ -164,18 +213,11 @@ Value StepAssigner::getInput(graph::CallOp call, Value original, Type type) {
 }
 
 LogicalResult StepAssigner::assignCall(graph::CallOp call) {
-  auto layer = symbols.lookup<graph::LayerOp>(call.getCallee());
-  auto strategy = call->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
-  if (!layer || !strategy || !call->hasAttr(plan::kStageAttrName))
-    return call.emitOpError("expects a layer, '") << plan::kStrategyAttrName << "' and '" << plan::kStageAttrName
-                                                  << "', but one is missing; run annotate-plan or search-plan";
-  FailureOr<graph::LayerOp> clone = getClone(call, layer, strategy);
+  FailureOr<graph::LayerOp> clone = getClone(call);
   if (failed(clone))
     return failure();
+  used.insert(*clone);
   ArrayRef<Type> types = clone->getArgumentTypes();
-  for (auto [name, type] : llvm::zip(call.getParameters().getAsValueRange<StringAttr>(),
-                                     types.drop_front(layer.getNumInputs())))
-    homes.try_emplace(name, dist::getPlacement(type));
   builder.setInsertionPoint(call);
   SmallVector<Value> inputs;
   for (auto [input, type] : llvm::zip(call.getInputs(), types))
@@ -194,6 +236,8 @@ LogicalResult StepAssigner::run() {
     for (StringRef name : call.getParameters().getAsValueRange<StringAttr>())
       ++uses[name];
   SmallVector<graph::LayerOp> layers(module.getOps<graph::LayerOp>());
+  if (failed(agreeOnTiedGradients(calls)))
+    return failure();
   for (graph::CallOp call : calls)
     if (failed(assignCall(call)))
       return failure();
@@ -204,6 +248,9 @@ LogicalResult StepAssigner::run() {
       operand.set(list.front());
   for (graph::CallOp call : llvm::reverse(calls))
     call.erase();
+  for (auto &[key, clone] : clones)
+    if (!used.contains(clone))
+      layers.push_back(clone);
   for (graph::LayerOp layer : layers)
     symbols.erase(layer);
   for (BlockArgument argument : step.getArguments())

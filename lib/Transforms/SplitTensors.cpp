@@ -125,6 +125,8 @@ void LayerSplitter::finish(dist::BodyOp body, ArrayRef<Value> results, IRMapping
 dist::BodyOp LayerSplitter::splitForward() {
   IRMapping mapping;
   dist::BodyOp body = createBody("forward", SmallVector<Value>(block.getArguments()), mapping);
+  if (ArrayAttr attributes = layer.getArgAttrsAttr()) // parameters' names and initial distributions
+    body.setArgAttrsAttr(attributes);
   splitOps(block, builder, mapping);
   SmallVector<Value> results(block.getTerminator()->getOperands());
   results.append(saved.begin(), saved.end());

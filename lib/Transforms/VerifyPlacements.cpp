@@ -215,7 +215,8 @@ static PlacementAttr without(PlacementAttr placement, ArrayRef<int64_t> axes) {
 static bool ownsDigits(PlacementAttr placement, ArrayRef<int64_t> axes, int64_t dim, int64_t outer) {
   size_t next = 0;
   int64_t local = 1;
-  for (Digit digit : placement.getDims()[dim]) {
+  DimDigits digits = placement.getDims()[dim];
+  for (Digit digit : digits) {
     if (next < axes.size() && digit.owner == axes[next]) {
       if (next == 0 && local != outer)
         return false;

@@ -20,12 +20,27 @@ constexpr int64_t kPiece = 1 << 30;
 
 void gvrt_send(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
-  int64_t stage = read.integer(), tag = read.integer(), bytes = read.integer();
+  int64_t stage = read.integer(), tag = read.integer(), bytes = read.integer(), handle = read.integer();
   MPI_Comm direction = stage > context->stage ? context->towardsLaterStages : context->towardsEarlierStages;
   int peer = stage * context->devices + context->device;
   auto *x = static_cast<const char *>(buffer[0]);
-  for (int64_t done = 0; done < bytes; done += kPiece)
-    GVRT_MPI(context, MPI_Send(x + done, std::min(kPiece, bytes - done), MPI_BYTE, peer, tag, direction));
+  if (handle >= (int64_t)context->sends.size())
+    context->sends.resize(handle + 1);
+  std::vector<MPI_Request> &requests = context->sends[handle];
+  GVRT_CHECK(context, requests.empty(), "expects send " << handle << " to be waited for before it is used again");
+  for (int64_t done = 0; done < bytes; done += kPiece) {
+    requests.emplace_back();
+    GVRT_MPI(context, MPI_Isend(x + done, std::min(kPiece, bytes - done), MPI_BYTE, peer, tag, direction, &requests.back()));
+  }
+}
+
+void gvrt_wait(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  int64_t handle = attribute[0];
+  GVRT_CHECK(context, handle >= 0 && handle < (int64_t)context->sends.size() && !context->sends[handle].empty(),
+             "expects send " << handle << " to be under way");
+  std::vector<MPI_Request> &requests = context->sends[handle];
+  GVRT_MPI(context, MPI_Waitall(requests.size(), requests.data(), MPI_STATUSES_IGNORE));
+  requests.clear();
 }
 
 void gvrt_receive(gvrt_context *context, void *const *buffer, const int64_t *attribute) {

@@ -58,6 +58,7 @@ struct gvrt_context {
   // other's order.
   std::vector<galvatron::Group> groups;
   MPI_Comm towardsLaterStages = MPI_COMM_NULL, towardsEarlierStages = MPI_COMM_NULL;
+  std::vector<std::vector<MPI_Request>> sends; // by handle; empty once waited for
 
   // Memory of the device, counted where it is allocated, in bytes.
   int64_t allocatedBytes = 0, peakBytes = 0;

@@ -17,7 +17,7 @@ struct StepReport {
   int64_t peakBytes;      // largest of the ranks
 };
 
-/// Of the first rank only.
+/// Says nothing before it is opened, which only the first rank does.
 class Report {
 public:
   /// An empty `log` writes none.
@@ -34,7 +34,7 @@ private:
   };
   std::unique_ptr<FILE, Close> log;
   std::string logPath;
-  bool quiet = false, terminal = false, unfinishedLine = false;
+  bool quiet = true, terminal = false, unfinishedLine = false;
 };
 
 /// E.g. 1536 -> "1.5 KiB".

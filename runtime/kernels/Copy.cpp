@@ -86,7 +86,9 @@ void copyStrided(const void *x, void *y, int64_t elementBytes, std::vector<Strid
     if (loop.extent == 0)
       return;
   // Largest stride of y outermost; the loop along which x is contiguous second innermost if it is not innermost.
-  std::stable_sort(loops.begin(), loops.end(), [](const StridedLoop &a, const StridedLoop &b) { return a.y > b.y; });
+  std::sort(loops.begin(), loops.end(), [](const StridedLoop &a, const StridedLoop &b) {
+    return std::pair(a.y, a.x) > std::pair(b.y, b.x);
+  });
   mergeLoops(loops);
   if (loops.size() > 2 && loops.back().x != 1)
     for (size_t i = 0; i + 2 < loops.size(); ++i)

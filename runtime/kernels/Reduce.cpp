@@ -62,7 +62,9 @@ void gvrt_reduce(gvrt_context *context, void *const *buffer, const int64_t *attr
     fill(y, kind == kSum ? 0.0f : -std::numeric_limits<float>::infinity(), extent, yStride, rank);
   std::vector<StridedLoop> loop = mergedLoops(rank, extent, xStride, yStride);
   // x's contiguous loop innermost.
-  std::stable_sort(loop.begin(), loop.end(), [](const StridedLoop &a, const StridedLoop &b) { return a.x > b.x; });
+  std::sort(loop.begin(), loop.end(), [](const StridedLoop &a, const StridedLoop &b) {
+    return std::pair(a.x, a.y) > std::pair(b.x, b.y);
+  });
   mergeLoops(loop);
   reduceLoops(kind, x, y, loop.data(), loop.size());
 }

@@ -15,6 +15,8 @@ struct BodyRequest {
   /// The home of each parameter, where another use of it has decided; else null, and its first reader
   /// in the forward decides.
   llvm::SmallVector<dist::PlacementAttr> homes;
+  /// The gradient of each parameter, where its uses must agree on what is left partial; else null.
+  llvm::SmallVector<dist::PlacementAttr> gradients;
   /// Whether result i is the step's loss: it may stay partial.
   llvm::SmallVector<bool> isLoss;
 };

@@ -145,7 +145,8 @@ def _graph(op: str, rest: str, head: str, x: list[torch.Tensor], shape: list[int
     if op == "iota":
         return torch.arange(shape[0], dtype=dtype)
     if op == "embedding":
-        return x[0][x[1]]
+        padding = int(_attribute(rest, "padding_index", -1))
+        return functional.embedding(x[1], x[0], padding_idx=padding if padding >= 0 else None)
     if op == "einsum":
         return torch.einsum(re.search(r'"([^"]+)"', rest)[1], x[0], x[1])
     if op == "reshape":
