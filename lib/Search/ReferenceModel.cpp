@@ -346,14 +346,14 @@ Plan ReferenceModel::toPlan(const ReferencePlan &plan) const {
     PlannedUnit planned{std::move(path), std::move(type), role, {}, s.dp, stage};
     // With dp 1 the reference has no type but ddp, whatever else shares the
     // parameters; a plan says the model-wide type there.
-    DpType type = s.dp == 1 && s.shardRanks() > 1 ? defaultType() : s.type;
+    DpType dpType = s.dp == 1 && s.shardRanks() > 1 ? defaultType() : s.type;
     planned.strategy = {.tp = s.tp,
                         .ulysses = s.sp,
                         .cp = s.cp,
                         .sequenceParallel = s.tp > 1 && arguments.sequenceParallel,
-                        .zero = type == DpType::Zero3   ? 3
-                                : type == DpType::Zero2 ? 2
-                                                        : 0,
+                        .zero = dpType == DpType::Zero3   ? 3
+                                : dpType == DpType::Zero2 ? 2
+                                                          : 0,
                         .recompute = s.checkpoint};
     out.units.push_back(std::move(planned));
   };
