@@ -14,6 +14,7 @@
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/SourceMgr.h"
+#include "llvm/Support/WithColor.h"
 
 using namespace mlir;
 using namespace galvatron;
@@ -63,7 +64,7 @@ struct JobCommandLine {
 } // namespace
 
 static int reportUsage(const llvm::Twine &message) {
-  llvm::errs() << "error: " << message << "\n";
+  llvm::WithColor::error(llvm::errs(), "galvatron-opt") << message << "\n";
   return EXIT_FAILURE;
 }
 
@@ -108,6 +109,8 @@ static int runMainJob(const MainJobOptions &options, DialectRegistry &registry) 
   TimingScope timing = manager.getRootScope();
   MLIRContext context(registry);
   SourceMgrDiagnosticHandler handler(*sources, &context);
+  // One message is enough: an error about the whole model would print all of it.
+  context.printOpOnDiagnostic(cl::getRegisteredOptions().lookup("mlir-print-op-on-diagnostic")->getNumOccurrences() > 0);
   // Passes of later phases build ops of dialects that the model does not mention.
   context.loadAllAvailableDialects();
   TimingScope parsing = timing.nest("parse");

@@ -19,6 +19,7 @@
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/ToolOutputFile.h"
+#include "llvm/Support/WithColor.h"
 
 using namespace mlir;
 using namespace galvatron;
@@ -28,7 +29,8 @@ using namespace galvatron;
 static constexpr int kMaxRounds = 8;
 
 LogicalResult MainJob::fail(const llvm::Twine &message) {
-  return emitError(UnknownLoc::get(context)) << message;
+  llvm::WithColor::error(llvm::errs(), "galvatron-opt") << message << "\n";
+  return failure();
 }
 
 std::string MainJob::getModelName() const { return llvm::sys::path::stem(options.input).str(); }

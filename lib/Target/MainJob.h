@@ -29,8 +29,8 @@ class MainJob {
 public:
   MainJob(mlir::MLIRContext *context, const MainJobOptions &options) : context(context), options(options) {}
 
-  /// Runs the module through the phases that the options ask for and writes the result. Messages go to
-  /// the context's diagnostics.
+  /// Runs the module through the phases that the options ask for and writes the result. Messages
+  /// about the program go to the context's diagnostics, those about options and files to stderr.
   mlir::LogicalResult run(mlir::OwningOpRef<mlir::ModuleOp> module, mlir::TimingScope &timing);
 
 private:
