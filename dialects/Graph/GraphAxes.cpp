@@ -74,8 +74,7 @@ struct Rows {
   DimensionLoops rows, all;
   LoopList last;
 
-  Rows(AxesBuilder &axes, ArrayRef<int64_t> shape, LoopKind lastKind,
-       ReduceKind reduction = ReduceKind::Sum)
+  Rows(AxesBuilder &axes, ArrayRef<int64_t> shape, LoopKind lastKind, ReduceKind reduction = ReduceKind::Sum)
       : rows(axes.loops(shape.drop_back())), last(axes.loop(shape.back(), lastKind, reduction)) {
     all = append(rows, last);
   }
@@ -94,9 +93,8 @@ OpAxes galvatron::graph::getOpAxes(Operation *op) {
     return elementwise(op, shapeOf(op->getResult(0)));
   if (op->hasTrait<OpTrait::Elementwise>() && op->getNumResults() == 1) {
     ArrayRef<int64_t> shape = shapeOf(op->getResult(0));
-    if (llvm::all_of(op->getOperands(), [&](Value operand) {
-          return shapeOf(operand) == shape || !isa<ShapedType>(operand.getType());
-        }))
+    if (llvm::all_of(op->getOperands(),
+                     [&](Value operand) { return shapeOf(operand) == shape || !isa<ShapedType>(operand.getType()); }))
       return elementwise(op, shape);
   }
   return barrier(op);
@@ -124,8 +122,7 @@ bool galvatron::graph::isJointlyLinear(Operation *op) {
   if (llvm::count_if(op->getOpOperands(), isFloat) != 1)
     return false;
   unsigned operand = llvm::find_if(op->getOpOperands(), isFloat)->getOperandNumber();
-  return llvm::all_of(llvm::seq(op->getNumResults()),
-                      [&](unsigned result) { return isLinear(op, operand, result); });
+  return llvm::all_of(llvm::seq(op->getNumResults()), [&](unsigned result) { return isLinear(op, operand, result); });
 }
 
 //===----------------------------------------------------------------------===//

@@ -73,16 +73,40 @@ LogicalResult compareFloats(OpCall &call) {
     double x = call.operand(0)[i], y = call.operand(1)[i];
     bool unordered = std::isnan(x) || std::isnan(y), result = false;
     switch (predicate) {
-    case P::AlwaysFalse: break;
-    case P::AlwaysTrue: result = true; break;
-    case P::OEQ: case P::UEQ: result = x == y; break;
-    case P::ONE: case P::UNE: result = x != y; break;
-    case P::OGT: case P::UGT: result = x > y; break;
-    case P::OGE: case P::UGE: result = x >= y; break;
-    case P::OLT: case P::ULT: result = x < y; break;
-    case P::OLE: case P::ULE: result = x <= y; break;
-    case P::ORD: result = !unordered; break;
-    case P::UNO: break;
+    case P::AlwaysFalse:
+      break;
+    case P::AlwaysTrue:
+      result = true;
+      break;
+    case P::OEQ:
+    case P::UEQ:
+      result = x == y;
+      break;
+    case P::ONE:
+    case P::UNE:
+      result = x != y;
+      break;
+    case P::OGT:
+    case P::UGT:
+      result = x > y;
+      break;
+    case P::OGE:
+    case P::UGE:
+      result = x >= y;
+      break;
+    case P::OLT:
+    case P::ULT:
+      result = x < y;
+      break;
+    case P::OLE:
+    case P::ULE:
+      result = x <= y;
+      break;
+    case P::ORD:
+      result = !unordered;
+      break;
+    case P::UNO:
+      break;
     }
     if (unordered && predicate != P::AlwaysTrue && predicate != P::AlwaysFalse)
       result = predicate >= P::UEQ; // the unordered ones come after ORD
@@ -98,12 +122,22 @@ LogicalResult compareIntegers(OpCall &call) {
     int64_t x = call.operand(0)[i], y = call.operand(1)[i];
     auto compare = [&](auto x, auto y) {
       switch (predicate) {
-      case P::eq: return x == y;
-      case P::ne: return x != y;
-      case P::slt: case P::ult: return x < y;
-      case P::sle: case P::ule: return x <= y;
-      case P::sgt: case P::ugt: return x > y;
-      case P::sge: case P::uge: return x >= y;
+      case P::eq:
+        return x == y;
+      case P::ne:
+        return x != y;
+      case P::slt:
+      case P::ult:
+        return x < y;
+      case P::sle:
+      case P::ule:
+        return x <= y;
+      case P::sgt:
+      case P::ugt:
+        return x > y;
+      case P::sge:
+      case P::uge:
+        return x >= y;
       }
       llvm_unreachable("a predicate without meaning");
     };

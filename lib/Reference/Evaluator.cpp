@@ -37,8 +37,7 @@ struct CallRecord {
 class StepRunner {
 public:
   StepRunner(func::FuncOp step, Machine machine, const StepInputs &inputs)
-      : step(step), inputs(inputs),
-        interpreter(std::move(machine), inputs.seed, inputs.step, inputs.exact) {}
+      : step(step), inputs(inputs), interpreter(std::move(machine), inputs.seed, inputs.step, inputs.exact) {}
 
   FailureOr<StepResult> run();
 
@@ -71,8 +70,7 @@ private:
 
 LogicalResult StepRunner::checkInputs() {
   if (inputs.inputs.size() != step.getNumArguments())
-    return step.emitOpError("expects ") << step.getNumArguments() << " inputs, but got "
-                                        << inputs.inputs.size();
+    return step.emitOpError("expects ") << step.getNumArguments() << " inputs, but got " << inputs.inputs.size();
   for (auto [index, type, input] : llvm::enumerate(step.getArgumentTypes(), inputs.inputs))
     if (cast<RankedTensorType>(type).getShape() != ArrayRef(input.shape))
       return step.emitOpError("expects input ")
@@ -100,8 +98,7 @@ const Tensor *StepRunner::findParameter(Operation *op, StringRef name, std::opti
   }
   if (shape && *shape != it->second.shape) {
     op->emitOpError("expects parameter ") << name << " of " << numElements(*shape)
-                                          << " elements in its own shape, but got another of "
-                                          << it->second.size();
+                                          << " elements in its own shape, but got another of " << it->second.size();
     return nullptr;
   }
   return &it->second;
@@ -113,8 +110,7 @@ LogicalResult StepRunner::runCall(CallRecord &record) {
   for (auto [index, input] : llvm::enumerate(call.getInputs())) {
     dist::PlacementAttr placement = record.layer->inputPlacement(index);
     if (auto argument = dyn_cast<BlockArgument>(input))
-      arguments.push_back(
-          machine().scatter(inputs.inputs[argument.getArgNumber()], placement, interpreter.microBatch));
+      arguments.push_back(machine().scatter(inputs.inputs[argument.getArgNumber()], placement, interpreter.microBatch));
     else
       arguments.push_back(values[input]);
   }
@@ -151,8 +147,8 @@ LogicalResult StepRunner::runInline(Operation *op) {
 LogicalResult StepRunner::runForward() {
   values.clear();
   for (BlockArgument argument : step.getArguments())
-    values[argument] = machine().scatter(inputs.inputs[argument.getArgNumber()],
-                                         dist::getPlacement(argument.getType()), interpreter.microBatch);
+    values[argument] = machine().scatter(inputs.inputs[argument.getArgNumber()], dist::getPlacement(argument.getType()),
+                                         interpreter.microBatch);
   for (Operation &op : step.getBody().front().without_terminator()) {
     auto record = records.find(&op);
     if (failed(record != records.end() ? runCall(record->second) : runInline(&op)))
@@ -218,8 +214,8 @@ LogicalResult StepRunner::gatherGradients(CallRecord &record) {
     Tensor &sum = result.gradients.try_emplace(name.str(), Tensor(parameter.shape)).first->second;
     if (record.gradients[index].empty())
       continue;
-    if (failed(machine().gather(record.op.getLoc(), record.gradients[index],
-                                record.layer->gradientPlacement(index), 0, sum)))
+    if (failed(machine().gather(record.op.getLoc(), record.gradients[index], record.layer->gradientPlacement(index), 0,
+                                sum)))
       return failure();
   }
   return success();
@@ -258,8 +254,7 @@ FailureOr<StepResult> galvatron::reference::evaluateStep(ModuleOp module, const 
 // One function
 //===----------------------------------------------------------------------===//
 
-FailureOr<std::vector<Tensor>> galvatron::reference::evaluateFunction(func::FuncOp function,
-                                                                      ArrayRef<Tensor> inputs,
+FailureOr<std::vector<Tensor>> galvatron::reference::evaluateFunction(func::FuncOp function, ArrayRef<Tensor> inputs,
                                                                       ArrayRef<int64_t> grid) {
   Machine machine;
   machine.grid.assign(grid.begin(), grid.end());
@@ -273,8 +268,8 @@ FailureOr<std::vector<Tensor>> galvatron::reference::evaluateFunction(func::Func
   std::vector<Tensor> outputs;
   for (Value output : block.getTerminator()->getOperands()) {
     outputs.emplace_back(cast<RankedTensorType>(output.getType()).getShape());
-    if (failed(machine.gather(function.getLoc(), frame[output], dist::getPlacement(output.getType()), 0,
-                              outputs.back())))
+    if (failed(
+            machine.gather(function.getLoc(), frame[output], dist::getPlacement(output.getType()), 0, outputs.back())))
       return failure();
   }
   return outputs;
@@ -314,8 +309,8 @@ FailureOr<NamedTensors> galvatron::reference::initialParameters(ModuleOp module,
   NamedTensors parameters;
   for (auto parameter : step->getOps<graph::ParameterOp>()) {
     StringRef name = cast<StringAttr>(parameter.getNames()[0]).getValue();
-    parameters[name.str()] = drawParameter(
-        name, cast<RankedTensorType>(parameter.getType()).getShape(), parameter.getInitAttr(), seed);
+    parameters[name.str()] =
+        drawParameter(name, cast<RankedTensorType>(parameter.getType()).getShape(), parameter.getInitAttr(), seed);
   }
   for (auto call : step->getOps<graph::CallOp>()) {
     std::unique_ptr<Layer> layer = Layer::lookup(call);
@@ -323,8 +318,7 @@ FailureOr<NamedTensors> galvatron::reference::initialParameters(ModuleOp module,
       return failure();
     for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>()))
       if (!parameters.count(name.str()))
-        parameters[name.str()] =
-            drawParameter(name, *layer->parameterShape(index), layer->init(index), seed);
+        parameters[name.str()] = drawParameter(name, *layer->parameterShape(index), layer->init(index), seed);
   }
   return parameters;
 }

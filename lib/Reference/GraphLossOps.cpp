@@ -18,13 +18,11 @@ static llvm::DenseMap<int64_t, int64_t> localIndices(const OpCall &call, unsigne
 }
 
 /// An index that no device has is an error of the data.
-static LogicalResult expectInside(const OpCall &call, StringRef what, double index, unsigned dim,
-                                  int64_t localExtent) {
+static LogicalResult expectInside(const OpCall &call, StringRef what, double index, unsigned dim, int64_t localExtent) {
   int64_t extent = call.position.globalExtent(dim, localExtent);
   if (index >= 0 && index < extent)
     return success();
-  return call.op->emitOpError("expects each ") << what << " to be in [0, " << extent << "), but got "
-                                               << int64_t(index);
+  return call.op->emitOpError("expects each ") << what << " to be in [0, " << extent << "), but got " << int64_t(index);
 }
 
 static LogicalResult embedding(OpCall &call) {
@@ -121,8 +119,7 @@ static LogicalResult targetLogit(OpCall &call) {
 
 static LogicalResult crossEntropyBackward(OpCall &call) {
   auto op = cast<graph::CrossEntropyBackwardOp>(call.op);
-  const Tensor &dy = call.operand(0), &logits = call.operand(1), &sum = call.operand(2),
-               &max = call.operand(3);
+  const Tensor &dy = call.operand(0), &logits = call.operand(1), &sum = call.operand(2), &max = call.operand(3);
   int64_t columns = logits.shape.back();
   return forEachLabel(op, call, logits, call.operand(4), [&](int64_t row, int64_t label) {
     for (int64_t v = 0; v < columns; ++v) {

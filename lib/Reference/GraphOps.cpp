@@ -53,9 +53,8 @@ static void einsum(graph::EinsumOp op, OpCall &call) {
   Shape bOuter = letterStrides(outer, rhs, b), bInner = letterStrides(inner, rhs, b);
   // The offsets of the contracted loops are the same for every element of the result.
   std::vector<std::pair<int64_t, int64_t>> offsets;
-  forEachIndex(innerShape, [&](ArrayRef<int64_t> index, int64_t) {
-    offsets.push_back({dot(index, aInner), dot(index, bInner)});
-  });
+  forEachIndex(innerShape,
+               [&](ArrayRef<int64_t> index, int64_t) { offsets.push_back({dot(index, aInner), dot(index, bInner)}); });
   forEachIndex(c.shape, [&](ArrayRef<int64_t> index, int64_t position) {
     int64_t aStart = dot(index, aOuter), bStart = dot(index, bOuter);
     double sum = 0;
@@ -84,10 +83,9 @@ template <typename Op> struct AttentionRow {
   Position scores;
 
   AttentionRow(Op op, OpCall &call, const Tensor &q, const Tensor &k, const Tensor &v, const Tensor *bias)
-      : op(op), call(call), q(q), k(k), v(v), bias(bias), heads(q.shape[1]), kvHeads(k.shape[1]),
-        queries(q.shape[2]), keys(k.shape[2]), size(q.shape[3]), valueSize(v.shape[3]),
-        stream(call.dropoutStream(op.getId())), dropout(op.getDropout().convertToDouble()),
-        scores(call.position) {
+      : op(op), call(call), q(q), k(k), v(v), bias(bias), heads(q.shape[1]), kvHeads(k.shape[1]), queries(q.shape[2]),
+        keys(k.shape[2]), size(q.shape[3]), valueSize(v.shape[3]), stream(call.dropoutStream(op.getId())),
+        dropout(op.getDropout().convertToDouble()), scores(call.position) {
     if (!scores.dims.empty())
       scores.dims[3].clear();
   }
@@ -99,9 +97,7 @@ template <typename Op> struct AttentionRow {
   int64_t vStart(int64_t b, int64_t n, int64_t j) const {
     return ((b * kvHeads + n / (heads / kvHeads)) * keys + j) * valueSize;
   }
-  int64_t yStart(int64_t b, int64_t n, int64_t i) const {
-    return ((b * heads + n) * queries + i) * valueSize;
-  }
+  int64_t yStart(int64_t b, int64_t n, int64_t i) const { return ((b * heads + n) * queries + i) * valueSize; }
 
   /// Whether query i may look at key j.
   bool sees(int64_t i, int64_t j) const {
@@ -272,8 +268,7 @@ static void normBackward(graph::NormBackwardOp op, OpCall &call) {
     if (op.getKind() == graph::NormKind::Rms)
       meanGradient = 0;
     for (int64_t h = 0; h < columns; ++h)
-      call.results[0][row * columns + h] =
-          rstd[row] * (gradient(h) - meanGradient - normalized(h) * meanProduct);
+      call.results[0][row * columns + h] = rstd[row] * (gradient(h) - meanGradient - normalized(h) * meanProduct);
   }
 }
 

@@ -61,24 +61,35 @@ static void forEachOfPiece(const Tensor &piece, const Tensor &whole, ArrayRef<in
   });
 }
 
+/// Offsets are in the global tensor where types are global; a cut dimension is selected from in units
+/// that are all cut alike, so they shrink as it does.
+static Shape localOffsets(ArrayRef<int64_t> offsets, Value whole, const Tensor &local) {
+  Shape scaled(offsets);
+  ArrayRef<int64_t> shape = cast<RankedTensorType>(whole.getType()).getShape();
+  for (auto [offset, extent, localExtent] : llvm::zip(scaled, shape, local.shape))
+    offset = offset * localExtent / extent;
+  return scaled;
+}
+
 static void slice(graph::SliceOp op, OpCall &call) {
-  forEachOfPiece(call.results[0], call.operand(0), op.getOffsets(), [&](int64_t inPiece, int64_t inWhole) {
-    call.results[0][inPiece] = call.operand(0)[inWhole];
-  });
+  const Tensor &x = call.operand(0);
+  Tensor &y = call.results[0];
+  forEachOfPiece(y, x, localOffsets(op.getOffsets(), op.getX(), x),
+                 [&](int64_t inPiece, int64_t inWhole) { y[inPiece] = x[inWhole]; });
 }
 
 static void pad(graph::PadOp op, OpCall &call) {
-  forEachOfPiece(call.operand(0), call.results[0], op.getOffsets(), [&](int64_t inPiece, int64_t inWhole) {
-    call.results[0][inWhole] = call.operand(0)[inPiece];
-  });
+  const Tensor &x = call.operand(0);
+  Tensor &y = call.results[0];
+  forEachOfPiece(x, y, localOffsets(op.getOffsets(), op.getResult(), y),
+                 [&](int64_t inPiece, int64_t inWhole) { y[inWhole] = x[inPiece]; });
 }
 
 static void concat(graph::ConcatOp op, OpCall &call) {
   Shape offsets(call.results[0].rank(), 0);
   for (const Tensor *input : call.operands) {
-    forEachOfPiece(*input, call.results[0], offsets, [&](int64_t inPiece, int64_t inWhole) {
-      call.results[0][inWhole] = (*input)[inPiece];
-    });
+    forEachOfPiece(*input, call.results[0], offsets,
+                   [&](int64_t inPiece, int64_t inWhole) { call.results[0][inWhole] = (*input)[inPiece]; });
     offsets[op.getDim()] += input->shape[op.getDim()];
   }
 }

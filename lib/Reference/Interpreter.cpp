@@ -69,8 +69,8 @@ LogicalResult Interpreter::runOp(Operation *op, Frame &frame) const {
   return success();
 }
 
-LogicalResult Interpreter::runOnDevice(Operation *op, const OpFunction &function, int64_t device,
-                                       Frame &frame, ArrayRef<DeviceTensors *> results) const {
+LogicalResult Interpreter::runOnDevice(Operation *op, const OpFunction &function, int64_t device, Frame &frame,
+                                       ArrayRef<DeviceTensors *> results) const {
   SmallVector<const Tensor *> operands;
   for (Value operand : op->getOperands())
     operands.push_back(&frame.find(operand)->second[device]);
@@ -80,8 +80,7 @@ LogicalResult Interpreter::runOnDevice(Operation *op, const OpFunction &function
       return op->emitOpError("expects tensors, but got ") << type;
     tensors.emplace_back(dist::getLocalType(type).getShape());
   }
-  OpCall call{op, operands, tensors, machine.position(positionOf(op), device, microBatch),
-              seed, step, layer};
+  OpCall call{op, operands, tensors, machine.position(positionOf(op), device, microBatch), seed, step, layer};
   if (failed(function(call)))
     return failure();
   for (auto [type, tensor, result] : llvm::zip(op->getResultTypes(), tensors, results)) {

@@ -26,8 +26,8 @@ public:
   mlir::LogicalResult runOp(mlir::Operation *op, Frame &frame) const;
 
 private:
-  mlir::LogicalResult runOnDevice(mlir::Operation *op, const OpFunction &function, int64_t device,
-                                  Frame &frame, llvm::ArrayRef<DeviceTensors *> results) const;
+  mlir::LogicalResult runOnDevice(mlir::Operation *op, const OpFunction &function, int64_t device, Frame &frame,
+                                  llvm::ArrayRef<DeviceTensors *> results) const;
 
   OpTable table;
   uint64_t seed, step;

@@ -20,12 +20,8 @@ public:
   explicit GraphLayer(graph::LayerOp op) : op(op) {}
 
   bool hasBackward() const override { return !op.getBody().getOps<graph::BackwardOp>().empty(); }
-  dist::PlacementAttr inputPlacement(unsigned i) const override {
-    return dist::getPlacement(op.getArgumentTypes()[i]);
-  }
-  dist::PlacementAttr outputPlacement(unsigned i) const override {
-    return dist::getPlacement(op.getResultTypes()[i]);
-  }
+  dist::PlacementAttr inputPlacement(unsigned i) const override { return dist::getPlacement(op.getArgumentTypes()[i]); }
+  dist::PlacementAttr outputPlacement(unsigned i) const override { return dist::getPlacement(op.getResultTypes()[i]); }
   dist::PlacementAttr home(unsigned parameter) const override {
     return dist::getPlacement(op.getArgumentTypes()[op.getNumInputs() + parameter]);
   }
@@ -44,14 +40,12 @@ public:
     return op.getArgAttr(op.getNumInputs() + parameter, graph::kInitAttr);
   }
 
-  FailureOr<std::vector<DeviceTensors>> forward(const Interpreter &interpreter,
-                                                ArrayRef<DeviceTensors> arguments,
+  FailureOr<std::vector<DeviceTensors>> forward(const Interpreter &interpreter, ArrayRef<DeviceTensors> arguments,
                                                 Frame &frame) const override {
     return run(interpreter, op.getBody().front(), arguments, frame);
   }
 
-  FailureOr<std::vector<DeviceTensors>> backward(const Interpreter &interpreter,
-                                                 ArrayRef<DeviceTensors> gradients,
+  FailureOr<std::vector<DeviceTensors>> backward(const Interpreter &interpreter, ArrayRef<DeviceTensors> gradients,
                                                  Frame &frame) const override {
     if (graph::BackwardOp merged = op.getBackward())
       return run(interpreter, merged.getBody().front(), gradients, frame);
@@ -61,8 +55,7 @@ public:
     auto results = run(interpreter, input.getBody().front(), gradients, frame);
     if (failed(results))
       return failure();
-    unsigned numInputs =
-        llvm::count_if(op.getArgumentTypes().take_front(op.getNumInputs()), graph::isFloatTensor);
+    unsigned numInputs = llvm::count_if(op.getArgumentTypes().take_front(op.getNumInputs()), graph::isFloatTensor);
     std::vector<DeviceTensors> arguments(gradients.begin(), gradients.end());
     arguments.insert(arguments.end(), results->begin() + numInputs, results->end());
     auto parameters = run(interpreter, weight.getBody().front(), arguments, frame);
@@ -96,9 +89,7 @@ public:
   dist::PlacementAttr inputPlacement(unsigned i) const override { return at(op.getInputs(), i); }
   dist::PlacementAttr outputPlacement(unsigned i) const override { return at(op.getOutputs(), i); }
   dist::PlacementAttr home(unsigned parameter) const override { return at(op.getHomes(), parameter); }
-  dist::PlacementAttr gradientPlacement(unsigned parameter) const override {
-    return at(op.getGradients(), parameter);
-  }
+  dist::PlacementAttr gradientPlacement(unsigned parameter) const override { return at(op.getGradients(), parameter); }
   std::optional<Shape> parameterShape(unsigned parameter) const override {
     return Shape(home(parameter).getGlobalShape());
   }
@@ -106,8 +97,7 @@ public:
     return forwardBody.getArgAttr(op.getInputs().size() + parameter, graph::kInitAttr);
   }
 
-  FailureOr<std::vector<DeviceTensors>> forward(const Interpreter &interpreter,
-                                                ArrayRef<DeviceTensors> arguments,
+  FailureOr<std::vector<DeviceTensors>> forward(const Interpreter &interpreter, ArrayRef<DeviceTensors> arguments,
                                                 Frame &frame) const override {
     Block &block = forwardBody.getBody().front();
     auto results = run(interpreter, block, arguments, frame);
@@ -116,8 +106,7 @@ public:
     return results;
   }
 
-  FailureOr<std::vector<DeviceTensors>> backward(const Interpreter &interpreter,
-                                                 ArrayRef<DeviceTensors> gradients,
+  FailureOr<std::vector<DeviceTensors>> backward(const Interpreter &interpreter, ArrayRef<DeviceTensors> gradients,
                                                  Frame &frame) const override {
     Block &block = forwardBody.getBody().front();
     std::vector<DeviceTensors> arguments(gradients.begin(), gradients.end());
@@ -129,16 +118,13 @@ public:
   }
 
 private:
-  static dist::PlacementAttr at(ArrayAttr placements, unsigned i) {
-    return cast<dist::PlacementAttr>(placements[i]);
-  }
+  static dist::PlacementAttr at(ArrayAttr placements, unsigned i) { return cast<dist::PlacementAttr>(placements[i]); }
 
   static FailureOr<std::vector<DeviceTensors>> run(const Interpreter &interpreter, Block &block,
                                                    ArrayRef<DeviceTensors> arguments, Frame &frame) {
     if (block.getNumArguments() != arguments.size())
       return emitError(block.getParentOp()->getLoc())
-             << "expects " << block.getNumArguments() << " arguments of the body, but got "
-             << arguments.size();
+             << "expects " << block.getNumArguments() << " arguments of the body, but got " << arguments.size();
     for (auto [argument, value] : llvm::zip_equal(block.getArguments(), arguments))
       frame[argument] = value;
     if (failed(interpreter.runBlock(block, frame)))
@@ -159,8 +145,8 @@ std::unique_ptr<Layer> Layer::lookup(graph::CallOp call) {
     return std::make_unique<GraphLayer>(layer);
   if (auto layer = dyn_cast_if_present<dist::LayerOp>(callee)) {
     auto forward = module.lookupSymbol<dist::BodyOp>(layer.getForwardAttr());
-    auto backward = layer.getBackwardAttr() ? module.lookupSymbol<dist::BodyOp>(layer.getBackwardAttr())
-                                            : dist::BodyOp();
+    auto backward =
+        layer.getBackwardAttr() ? module.lookupSymbol<dist::BodyOp>(layer.getBackwardAttr()) : dist::BodyOp();
     if (forward)
       return std::make_unique<DistLayer>(layer, forward, backward);
   }

@@ -99,9 +99,8 @@ Position Machine::position(dist::PlacementAttr placement, int64_t device, int64_
 /// Calls `body` with the positions of each element of a piece there and in the global tensor.
 static void forEachOfPiece(ArrayRef<int64_t> localShape, const Position &position,
                            function_ref<void(int64_t local, int64_t global)> body) {
-  forEachIndex(localShape, [&](ArrayRef<int64_t> index, int64_t local) {
-    body(local, position.globalElement(index, localShape));
-  });
+  forEachIndex(localShape,
+               [&](ArrayRef<int64_t> index, int64_t local) { body(local, position.globalElement(index, localShape)); });
 }
 
 /// The same device with coordinate 0 on the axes that a placement has no word for: the first of its
@@ -115,17 +114,15 @@ static int64_t firstReplica(const Machine &machine, dist::PlacementAttr placemen
   return machine.device(at);
 }
 
-DeviceTensors Machine::scatter(const Tensor &global, dist::PlacementAttr placement,
-                               int64_t microBatch) const {
+DeviceTensors Machine::scatter(const Tensor &global, dist::PlacementAttr placement, int64_t microBatch) const {
   if (!placement)
     return DeviceTensors(numDevices(), global);
   DeviceTensors pieces;
   for (int64_t device = 0; device < numDevices(); ++device) {
     Tensor piece(placement.getLocalShape());
     SmallVector<int64_t> at = coordinates(device);
-    bool isFirst = llvm::all_of(placement.getPartialAxes(), [&](int64_t axis) {
-      return axis == dist::PlacementAttr::kTime || at[axis] == 0;
-    });
+    bool isFirst = llvm::all_of(placement.getPartialAxes(),
+                                [&](int64_t axis) { return axis == dist::PlacementAttr::kTime || at[axis] == 0; });
     if (isFirst)
       forEachOfPiece(piece.shape, position(placement, device, microBatch),
                      [&](int64_t local, int64_t element) { piece[local] = global[element]; });
@@ -217,22 +214,22 @@ FailureOr<DeviceTensors> Machine::runCollective(Operation *op, const DeviceTenso
       return join(pieces, dim, outer);
     };
     auto result = llvm::TypeSwitch<Operation *, FailureOr<Tensor>>(op)
-        .Case([&](dist::AllReduceOp op) { return reduce(x, members, op.getKind()); })
-        .Case([&](dist::AllGatherOp op) {
-          return joined(op.getDim(), op.getOuter(), [](const Tensor &t) { return t; });
-        })
-        .Case([&](dist::ReduceScatterOp op) {
-          return cut(reduce(x, members, op.getKind()), op.getDim(), op.getOuter(), size, own);
-        })
-        .Case([&](dist::AllToAllOp op) {
-          return joined(op.getConcatDim(), op.getConcatOuter(), [&](const Tensor &t) {
-            return cut(t, op.getSplitDim(), op.getSplitOuter(), size, own);
-          });
-        })
-        .Case([&](dist::ShardOp op) { return cut(x[device], op.getDim(), op.getOuter(), size, own); })
-        .Default([](Operation *op) -> FailureOr<Tensor> {
-          return op->emitOpError("expects a collective that the reference evaluator knows");
-        });
+                      .Case([&](dist::AllReduceOp op) { return reduce(x, members, op.getKind()); })
+                      .Case([&](dist::AllGatherOp op) {
+                        return joined(op.getDim(), op.getOuter(), [](const Tensor &t) { return t; });
+                      })
+                      .Case([&](dist::ReduceScatterOp op) {
+                        return cut(reduce(x, members, op.getKind()), op.getDim(), op.getOuter(), size, own);
+                      })
+                      .Case([&](dist::AllToAllOp op) {
+                        return joined(op.getConcatDim(), op.getConcatOuter(), [&](const Tensor &t) {
+                          return cut(t, op.getSplitDim(), op.getSplitOuter(), size, own);
+                        });
+                      })
+                      .Case([&](dist::ShardOp op) { return cut(x[device], op.getDim(), op.getOuter(), size, own); })
+                      .Default([](Operation *op) -> FailureOr<Tensor> {
+                        return op->emitOpError("expects a collective that the reference evaluator knows");
+                      });
     if (failed(result))
       return failure();
     results.push_back(std::move(*result));

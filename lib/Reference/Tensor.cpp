@@ -42,8 +42,7 @@ void galvatron::reference::roundTo(mlir::Type elementType, Tensor &tensor) {
 }
 
 void galvatron::reference::forEachIndex(
-    llvm::ArrayRef<int64_t> shape,
-    llvm::function_ref<void(llvm::ArrayRef<int64_t> index, int64_t position)> body) {
+    llvm::ArrayRef<int64_t> shape, llvm::function_ref<void(llvm::ArrayRef<int64_t> index, int64_t position)> body) {
   Shape index(shape.size(), 0);
   int64_t total = numElements(shape);
   for (int64_t position = 0; position < total; ++position) {

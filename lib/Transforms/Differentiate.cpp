@@ -30,8 +30,7 @@ namespace {
 class Differentiator {
 public:
   explicit Differentiator(LayerOp layer)
-      : layer(layer), builder(layer.getContext()),
-        terminator(cast<ReturnOp>(layer.getBody().front().back())) {}
+      : layer(layer), builder(layer.getContext()), terminator(cast<ReturnOp>(layer.getBody().front().back())) {}
 
   /// Ops that a gradient flowed through.
   unsigned numOps = 0;
@@ -139,8 +138,7 @@ private:
 void split(LayerOp layer, BackwardOp merged) {
   Block &inputBlock = merged.getBody().front();
   auto inputReturn = cast<ReturnOp>(inputBlock.back());
-  unsigned numInputs =
-      llvm::count_if(layer.getArgumentTypes().take_front(layer.getNumInputs()), graph::isFloatTensor);
+  unsigned numInputs = llvm::count_if(layer.getArgumentTypes().take_front(layer.getNumInputs()), graph::isFloatTensor);
   SmallVector<Value> weightGradients = llvm::to_vector(inputReturn.getOperands().drop_front(numInputs));
   inputReturn->eraseOperands(numInputs, weightGradients.size());
 

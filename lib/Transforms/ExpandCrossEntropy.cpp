@@ -25,10 +25,8 @@ Value buildLogSumExp(OpBuilder &builder, graph::CrossEntropyOp op, RankedTensorT
   Value sum = graph::SumExpOp::create(builder, loc, rows, op.getLogits(), max);
   Value log = math::LogOp::create(builder, loc, sum);
   Value logSumExp = arith::AddFOp::create(builder, loc, log, max);
-  Value ignored = graph::createSplat(builder, loc, op.getLabels().getType(),
-                                     static_cast<int64_t>(op.getIgnoreIndex()));
-  Value counts =
-      arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ne, op.getLabels(), ignored);
+  Value ignored = graph::createSplat(builder, loc, op.getLabels().getType(), static_cast<int64_t>(op.getIgnoreIndex()));
+  Value counts = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ne, op.getLabels(), ignored);
   Value zero = graph::createSplat(builder, loc, rows, 0);
   return arith::SelectOp::create(builder, loc, counts, logSumExp, zero);
 }
@@ -50,11 +48,10 @@ struct ExpandCrossEntropy : galvatron::impl::ExpandCrossEntropyPassBase<ExpandCr
     auto logits = cast<RankedTensorType>(op.getLogits().getType());
     auto rows = RankedTensorType::get(logits.getShape().drop_back(), logits.getElementType());
     Value logSumExp = buildLogSumExp(builder, op, rows);
-    Value target = graph::TargetLogitOp::create(builder, loc, rows, op.getLogits(), op.getLabels(),
-                                                op.getIgnoreIndexAttr());
+    Value target =
+        graph::TargetLogitOp::create(builder, loc, rows, op.getLogits(), op.getLabels(), op.getIgnoreIndexAttr());
     Value losses = arith::SubFOp::create(builder, loc, logSumExp, target);
-    Value total = graph::ReduceOp::create(builder, loc, op.getLoss().getType(), losses,
-                                          graph::ReduceKind::Sum,
+    Value total = graph::ReduceOp::create(builder, loc, op.getLoss().getType(), losses, graph::ReduceKind::Sum,
                                           llvm::to_vector(llvm::seq<int64_t>(0, rows.getRank())));
     Value share = graph::createSplat(builder, loc, op.getLoss().getType(), 1.0 / op.getNumValidLabels());
     Value loss = arith::MulFOp::create(builder, loc, total, share);

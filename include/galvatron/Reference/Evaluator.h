@@ -42,8 +42,7 @@ mlir::FailureOr<StepResult> evaluateStep(mlir::ModuleOp module, const StepInputs
 
 /// Runs one function whose types may carry placements, on a grid of devices: arguments and results are
 /// global tensors, the pieces in between are checked to agree. Keeps doubles between ops.
-mlir::FailureOr<std::vector<Tensor>> evaluateFunction(mlir::func::FuncOp function,
-                                                      llvm::ArrayRef<Tensor> inputs,
+mlir::FailureOr<std::vector<Tensor>> evaluateFunction(mlir::func::FuncOp function, llvm::ArrayRef<Tensor> inputs,
                                                       llvm::ArrayRef<int64_t> grid);
 
 /// Shapes of all parameters that `@step` names, and their initial values drawn by counter from `seed`

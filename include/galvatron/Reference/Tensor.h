@@ -26,8 +26,7 @@ struct Tensor {
   std::vector<double> data;
 
   Tensor() = default;
-  explicit Tensor(llvm::ArrayRef<int64_t> shape, double value = 0)
-      : shape(shape), data(numElements(shape), value) {}
+  explicit Tensor(llvm::ArrayRef<int64_t> shape, double value = 0) : shape(shape), data(numElements(shape), value) {}
 
   int64_t size() const { return data.size(); }
   int64_t rank() const { return shape.size(); }

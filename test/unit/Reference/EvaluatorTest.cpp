@@ -29,8 +29,7 @@ TEST(Evaluator, CausalAttention) {
                "%0, %1 = graph.attention %q, %k, %v {scale = 1.0 : f64, causal} : (tensor<1x1x2x1xf32>, "
                "tensor<1x1x2x1xf32>, tensor<1x1x2x1xf32>) -> (tensor<1x1x2x1xf32>, tensor<1x1x2xf32>)"
                " return %0 : tensor<1x1x2x1xf32> }",
-               {tensor({1, 1, 2, 1}, {1, 1}), tensor({1, 1, 2, 1}, {0, std::log(3)}),
-                tensor({1, 1, 2, 1}, {8, 4})},
+               {tensor({1, 1, 2, 1}, {1, 1}), tensor({1, 1, 2, 1}, {0, std::log(3)}), tensor({1, 1, 2, 1}, {8, 4})},
                {8, 5});
 }
 

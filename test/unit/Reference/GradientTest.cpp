@@ -46,12 +46,10 @@ std::string programText(const Case &c) {
     dims += (dim ? ", " : "") + std::to_string(dim);
   arguments += ", %coefficients: " + type + " {graph.parameter = \"coefficients\"}";
   return "graph.layer @layer(" + arguments + ") -> tensor<f32> {\n" + c.body +
-         "\n%product = arith.mulf %y, %coefficients : " + type +
-         "\n%loss = graph.reduce sum %product dims [" + dims + "] : " + type +
-         " -> tensor<f32>\ngraph.return %loss : tensor<f32>\n}\n" +
-         "func.func @step(%ids: tensor<2x3xi64>) -> tensor<f32> {\n" +
-         "%0 = graph.call @layer(%ids) parameters [" + names +
-         "\"coefficients\"] path \"layer\" : (tensor<2x3xi64>) -> tensor<f32>\nreturn %0 : tensor<f32>\n}\n";
+         "\n%product = arith.mulf %y, %coefficients : " + type + "\n%loss = graph.reduce sum %product dims [" + dims +
+         "] : " + type + " -> tensor<f32>\ngraph.return %loss : tensor<f32>\n}\n" +
+         "func.func @step(%ids: tensor<2x3xi64>) -> tensor<f32> {\n" + "%0 = graph.call @layer(%ids) parameters [" +
+         names + "\"coefficients\"] path \"layer\" : (tensor<2x3xi64>) -> tensor<f32>\nreturn %0 : tensor<f32>\n}\n";
 }
 
 class Gradient : public testing::TestWithParam<Case> {};
@@ -103,90 +101,160 @@ TEST_P(Gradient, EqualsFiniteDifferences) {
 #define BINARY(OP) {#OP, {{"a", "2x3"}, {"b", "2x3"}}, "2x3", "%y = " #OP " %a, %b : tensor<2x3xf32>"}
 #define UNARY(OP) {#OP, {{"a", "2x3"}}, "2x3", "%y = " #OP " %a : tensor<2x3xf32>"}
 #define POSITIVE(OP) {#OP, {{"a", "2x3"}}, "2x3", "%y = " #OP " %a : tensor<2x3xf32>", 4}
-#define ACTIVATION(KIND)                                                                                 \
-  {"activation_" #KIND, {{"a", "2x3"}}, "2x3",                                                           \
-   "%y = graph.activation " #KIND " %a : tensor<2x3xf32> -> tensor<2x3xf32>"},                           \
-  {"gated_" #KIND, {{"a", "2x3"}, {"b", "2x3"}}, "2x3",                                                  \
-   "%y = graph.gated_activation " #KIND " %a, %b : (tensor<2x3xf32>, tensor<2x3xf32>) -> tensor<2x3xf32>"}
-#define ATTENTION_TYPES                                                                                  \
+#define ACTIVATION(KIND)                                                                                               \
+  {"activation_" #KIND,                                                                                                \
+   {{"a", "2x3"}},                                                                                                     \
+   "2x3",                                                                                                              \
+   "%y = graph.activation " #KIND " %a : tensor<2x3xf32> -> tensor<2x3xf32>"},                                         \
+      {"gated_" #KIND,                                                                                                 \
+       {{"a", "2x3"}, {"b", "2x3"}},                                                                                   \
+       "2x3",                                                                                                          \
+       "%y = graph.gated_activation " #KIND " %a, %b : (tensor<2x3xf32>, tensor<2x3xf32>) -> tensor<2x3xf32>"}
+#define ATTENTION_TYPES                                                                                                \
   "(tensor<2x4x3x5xf32>, tensor<2x2x3x5xf32>, tensor<2x2x3x6xf32>) -> (tensor<2x4x3x6xf32>, tensor<2x4x3xf32>)"
-#define ATTENTION(NAME, ATTRIBUTES)                                                                      \
-  {NAME, {{"q", "2x4x3x5"}, {"k", "2x2x3x5"}, {"v", "2x2x3x6"}}, "2x4x3x6",                              \
+#define ATTENTION(NAME, ATTRIBUTES)                                                                                    \
+  {NAME,                                                                                                               \
+   {{"q", "2x4x3x5"}, {"k", "2x2x3x5"}, {"v", "2x2x3x6"}},                                                             \
+   "2x4x3x6",                                                                                                          \
    "%y, %lse = graph.attention %q, %k, %v {scale = 0.5 : f64" ATTRIBUTES "} : " ATTENTION_TYPES}
 
 const Case kCases[] = {
-    BINARY(arith.addf), BINARY(arith.subf), BINARY(arith.mulf), BINARY(arith.divf),
-    BINARY(arith.maximumf), BINARY(arith.minimumf), BINARY(arith.maxnumf), BINARY(arith.minnumf),
-    UNARY(arith.negf), UNARY(math.exp), UNARY(math.exp2), UNARY(math.expm1), POSITIVE(math.log),
-    POSITIVE(math.log1p), POSITIVE(math.sqrt), POSITIVE(math.rsqrt), UNARY(math.tanh), UNARY(math.sin),
-    UNARY(math.cos), UNARY(math.erf), UNARY(math.absf), UNARY(math.floor), UNARY(math.ceil),
-    UNARY(math.round), UNARY(math.roundeven), UNARY(math.trunc),
+    BINARY(arith.addf),
+    BINARY(arith.subf),
+    BINARY(arith.mulf),
+    BINARY(arith.divf),
+    BINARY(arith.maximumf),
+    BINARY(arith.minimumf),
+    BINARY(arith.maxnumf),
+    BINARY(arith.minnumf),
+    UNARY(arith.negf),
+    UNARY(math.exp),
+    UNARY(math.exp2),
+    UNARY(math.expm1),
+    POSITIVE(math.log),
+    POSITIVE(math.log1p),
+    POSITIVE(math.sqrt),
+    POSITIVE(math.rsqrt),
+    UNARY(math.tanh),
+    UNARY(math.sin),
+    UNARY(math.cos),
+    UNARY(math.erf),
+    UNARY(math.absf),
+    UNARY(math.floor),
+    UNARY(math.ceil),
+    UNARY(math.round),
+    UNARY(math.roundeven),
+    UNARY(math.trunc),
     {"math.powf", {{"a", "2x3"}, {"b", "2x3"}}, "2x3", "%y = math.powf %a, %b : tensor<2x3xf32>", 4},
-    {"arith.select", {{"a", "2x3"}, {"b", "2x3"}}, "2x3",
+    {"arith.select",
+     {{"a", "2x3"}, {"b", "2x3"}},
+     "2x3",
      "%c = arith.cmpf olt, %a, %b : tensor<2x3xf32>\n"
      "%y = arith.select %c, %a, %b : tensor<2x3xi1>, tensor<2x3xf32>"},
-    {"arith.extf_truncf", {{"a", "2x3"}}, "2x3",
+    {"arith.extf_truncf",
+     {{"a", "2x3"}},
+     "2x3",
      "%h = arith.truncf %a : tensor<2x3xf32> to tensor<2x3xbf16>\n"
      "%y = arith.extf %h : tensor<2x3xbf16> to tensor<2x3xf32>"},
-    {"several_uses", {{"a", "2x3"}}, "2x3",
+    {"several_uses",
+     {{"a", "2x3"}},
+     "2x3",
      "%s = arith.mulf %a, %a : tensor<2x3xf32>\n%t = arith.addf %s, %a : tensor<2x3xf32>\n"
      "%y = arith.addf %t, %a : tensor<2x3xf32>"},
-    {"einsum_linear", {{"x", "2x3x4"}, {"w", "5x4"}}, "2x3x5",
+    {"einsum_linear",
+     {{"x", "2x3x4"}, {"w", "5x4"}},
+     "2x3x5",
      "%y = graph.einsum %x, %w \"bsi,oi->bso\" : (tensor<2x3x4xf32>, tensor<5x4xf32>) -> tensor<2x3x5xf32>"},
-    {"einsum_outer", {{"a", "2"}, {"b", "3"}}, "3x2",
+    {"einsum_outer",
+     {{"a", "2"}, {"b", "3"}},
+     "3x2",
      "%y = graph.einsum %a, %b \"i,j->ji\" : (tensor<2xf32>, tensor<3xf32>) -> tensor<3x2xf32>"},
-    {"einsum_letter_of_one_operand", {{"a", "2x3"}, {"b", "3x4"}}, "4",
+    {"einsum_letter_of_one_operand",
+     {{"a", "2x3"}, {"b", "3x4"}},
+     "4",
      "%y = graph.einsum %a, %b \"ij,jk->k\" : (tensor<2x3xf32>, tensor<3x4xf32>) -> tensor<4xf32>"},
-    ATTENTION("attention", ""), ATTENTION("attention_causal", ", causal"),
+    ATTENTION("attention", ""),
+    ATTENTION("attention_causal", ", causal"),
     ATTENTION("attention_window", ", causal, window = 2 : i64"),
     ATTENTION("attention_softcap", ", causal, softcap = 1.5 : f64"),
     ATTENTION("attention_dropout", ", dropout = 0.3 : f64, id = 5 : i64"),
-    {"attention_bias", {{"q", "2x4x3x5"}, {"k", "2x2x3x5"}, {"v", "2x2x3x6"}}, "2x4x3x6",
+    {"attention_bias",
+     {{"q", "2x4x3x5"}, {"k", "2x2x3x5"}, {"v", "2x2x3x6"}},
+     "2x4x3x6",
      "%i = graph.iota {dim = 2 : i64} : tensor<4x1x3xf32>\n"
      "%y, %lse = graph.attention %q, %k, %v bias %i {scale = 0.5 : f64} : (tensor<2x4x3x5xf32>, "
      "tensor<2x2x3x5xf32>, tensor<2x2x3x6xf32>, tensor<4x1x3xf32>) -> (tensor<2x4x3x6xf32>, tensor<2x4x3xf32>)"},
-    {"rope_half", {{"x", "2x3x6"}}, "2x3x6",
+    {"rope_half",
+     {{"x", "2x3x6"}},
+     "2x3x6",
      "%y = graph.rope %x half {inverse_frequencies = array<f64: 1.0, 0.3>, seq_dim = 1 : i64, "
      "scaling = 1.5 : f64} : tensor<2x3x6xf32> -> tensor<2x3x6xf32>"},
-    {"rope_interleaved", {{"x", "3x2x6"}}, "3x2x6",
+    {"rope_interleaved",
+     {{"x", "3x2x6"}},
+     "3x2x6",
      "%y = graph.rope %x interleaved {inverse_frequencies = array<f64: 1.0, 0.3, 0.1>, seq_dim = 0 : i64} : "
      "tensor<3x2x6xf32> -> tensor<3x2x6xf32>"},
-    {"norm_rms", {{"x", "2x3x4"}, {"w", "4"}}, "2x3x4",
+    {"norm_rms",
+     {{"x", "2x3x4"}, {"w", "4"}},
+     "2x3x4",
      "%y, %m, %r = graph.norm rms %x weight %w {epsilon = 0.1, offset = 1.0 : f64} : (tensor<2x3x4xf32>, "
      "tensor<4xf32>) -> (tensor<2x3x4xf32>, tensor<2x3xf32>, tensor<2x3xf32>)"},
-    {"norm_layer", {{"x", "2x3x4"}, {"w", "4"}, {"b", "4"}}, "2x3x4",
+    {"norm_layer",
+     {{"x", "2x3x4"}, {"w", "4"}, {"b", "4"}},
+     "2x3x4",
      "%y, %m, %r = graph.norm layer %x weight %w bias %b {epsilon = 0.1} : (tensor<2x3x4xf32>, tensor<4xf32>, "
      "tensor<4xf32>) -> (tensor<2x3x4xf32>, tensor<2x3xf32>, tensor<2x3xf32>)"},
-    {"norm_without_weight", {{"x", "3x4"}, {"b", "4"}}, "3x4",
+    {"norm_without_weight",
+     {{"x", "3x4"}, {"b", "4"}},
+     "3x4",
      "%y, %m, %r = graph.norm layer %x bias %b {epsilon = 0.1} : (tensor<3x4xf32>, tensor<4xf32>) -> "
      "(tensor<3x4xf32>, tensor<3xf32>, tensor<3xf32>)"},
     {"softmax", {{"x", "2x4"}}, "2x4", "%y = graph.softmax %x : tensor<2x4xf32> -> tensor<2x4xf32>"},
-    ACTIVATION(relu), ACTIVATION(gelu), ACTIVATION(gelu_tanh), ACTIVATION(silu), ACTIVATION(relu2),
-    ACTIVATION(sigmoid), ACTIVATION(tanh),
-    {"dropout", {{"x", "4x8"}}, "4x8",
+    ACTIVATION(relu),
+    ACTIVATION(gelu),
+    ACTIVATION(gelu_tanh),
+    ACTIVATION(silu),
+    ACTIVATION(relu2),
+    ACTIVATION(sigmoid),
+    ACTIVATION(tanh),
+    {"dropout",
+     {{"x", "4x8"}},
+     "4x8",
      "%y = graph.dropout %x {p = 0.4 : f64, id = 2 : i64} : tensor<4x8xf32> -> tensor<4x8xf32>"},
-    {"sum", {{"a", "2x3"}, {"b", "2x3"}}, "2x3",
+    {"sum",
+     {{"a", "2x3"}, {"b", "2x3"}},
+     "2x3",
      "%y = graph.sum %a, %b, %a : (tensor<2x3xf32>, tensor<2x3xf32>, tensor<2x3xf32>) -> tensor<2x3xf32>"},
-    {"embedding", {{"t", "5x4"}}, "2x3x4",
+    {"embedding",
+     {{"t", "5x4"}},
+     "2x3x4",
      "%y = graph.embedding %t, %ids : (tensor<5x4xf32>, tensor<2x3xi64>) -> tensor<2x3x4xf32>"},
-    {"cross_entropy", {{"x", "2x3x5"}}, "",
+    {"cross_entropy",
+     {{"x", "2x3x5"}},
+     "",
      "%y = graph.cross_entropy %x, %ids : (tensor<2x3x5xf32>, tensor<2x3xi64>) -> tensor<f32>"},
-    {"cross_entropy_ignored", {{"x", "2x3x5"}}, "",
+    {"cross_entropy_ignored",
+     {{"x", "2x3x5"}},
+     "",
      "%next = graph.shift %ids {dim = 1 : i64, offset = 1 : i64, fill = -100 : i64} : tensor<2x3xi64> -> "
      "tensor<2x3xi64>\n"
      "%y = graph.cross_entropy %x, %next : (tensor<2x3x5xf32>, tensor<2x3xi64>) -> tensor<f32>"},
-    {"reduce_sum", {{"x", "2x3x4"}}, "2x4",
-     "%y = graph.reduce sum %x dims [1] : tensor<2x3x4xf32> -> tensor<2x4xf32>"},
-    {"reduce_max", {{"x", "2x3x4"}}, "3",
-     "%y = graph.reduce max %x dims [0, 2] : tensor<2x3x4xf32> -> tensor<3xf32>"},
-    {"broadcast", {{"x", "2x4"}}, "2x3x4",
+    {"reduce_sum", {{"x", "2x3x4"}}, "2x4", "%y = graph.reduce sum %x dims [1] : tensor<2x3x4xf32> -> tensor<2x4xf32>"},
+    {"reduce_max", {{"x", "2x3x4"}}, "3", "%y = graph.reduce max %x dims [0, 2] : tensor<2x3x4xf32> -> tensor<3xf32>"},
+    {"broadcast",
+     {{"x", "2x4"}},
+     "2x3x4",
      "%y = graph.broadcast %x dims [0, 2] : tensor<2x4xf32> -> tensor<2x3x4xf32>"},
     {"reshape", {{"x", "2x6"}}, "3x4", "%y = graph.reshape %x : tensor<2x6xf32> -> tensor<3x4xf32>"},
-    {"transpose", {{"x", "2x3x4"}}, "4x2x3",
+    {"transpose",
+     {{"x", "2x3x4"}},
+     "4x2x3",
      "%y = graph.transpose %x [2, 0, 1] : tensor<2x3x4xf32> -> tensor<4x2x3xf32>"},
     {"slice", {{"x", "4x5"}}, "2x3", "%y = graph.slice %x offsets [1, 2] : tensor<4x5xf32> -> tensor<2x3xf32>"},
     {"pad", {{"x", "2x3"}}, "4x5", "%y = graph.pad %x offsets [1, 2] : tensor<2x3xf32> -> tensor<4x5xf32>"},
-    {"concat", {{"a", "2x3"}, {"b", "2x1"}}, "2x4",
+    {"concat",
+     {{"a", "2x3"}, {"b", "2x1"}},
+     "2x4",
      "%y = graph.concat %a, %b {dim = 1 : i64} : (tensor<2x3xf32>, tensor<2x1xf32>) -> tensor<2x4xf32>"},
 };
 

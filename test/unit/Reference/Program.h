@@ -28,15 +28,17 @@ struct Program {
     EXPECT_TRUE(module) << text;
   }
 
-  /// Runs passes, by their flags, on the module.
-  bool run(const std::string &pipeline) {
+  /// Runs passes on the module, by their names: `a,b` or `builtin.module(a,b)`.
+  bool run(llvm::StringRef pipeline) {
     registerPasses();
     mlir::PassManager manager(context.get());
+    // The manager stands for builtin.module: named again, it would look for modules inside.
+    if (pipeline.consume_front("builtin.module("))
+      pipeline.consume_back(")");
     return succeeded(mlir::parsePassPipeline(pipeline, manager)) && succeeded(manager.run(*module));
   }
 
-  std::vector<Tensor> call(llvm::StringRef name, llvm::ArrayRef<Tensor> inputs,
-                           llvm::ArrayRef<int64_t> grid = {}) {
+  std::vector<Tensor> call(llvm::StringRef name, llvm::ArrayRef<Tensor> inputs, llvm::ArrayRef<int64_t> grid = {}) {
     auto result = evaluateFunction(module->lookupSymbol<mlir::func::FuncOp>(name), inputs, grid);
     EXPECT_TRUE(succeeded(result));
     return succeeded(result) ? *result : std::vector<Tensor>();
