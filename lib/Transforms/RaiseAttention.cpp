@@ -449,7 +449,10 @@ unsigned raise::raiseAttention(func::FuncOp function, TableReader &reader) {
   unsigned numRaised = 0;
   for (auto einsum : llvm::to_vector(function.getBody().front().getOps<EinsumOp>()))
     numRaised += raiseEager(einsum, reader);
+  return numRaised;
+}
+
+void raise::absorbIntoAttention(func::FuncOp function, TableReader &reader) {
   for (auto attention : llvm::to_vector(function.getBody().front().getOps<AttentionOp>()))
     absorbOperands(attention, reader);
-  return numRaised;
 }
