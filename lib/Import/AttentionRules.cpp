@@ -54,7 +54,8 @@ Results attention(Call &call) {
       q.shape[0] != v.shape[0] || q.shape[1] % k.shape[1] != 0)
     throw ImportError("query " + describe(q.shape) + ", key " + describe(k.shape) + " and value " + describe(v.shape) +
                       " do not fit together");
-  if (q.shape[1] != k.shape[1] && !call.flag("enable_gqa", false))
+  // One key head for all query heads broadcasts, with enable_gqa or without.
+  if (q.shape[1] != k.shape[1] && k.shape[1] != 1 && !call.flag("enable_gqa", false))
     throw ImportError("query has " + std::to_string(q.shape[1]) + " heads and key " + std::to_string(k.shape[1]) +
                       "; pass enable_gqa=True or repeat the key's heads");
 

@@ -90,6 +90,16 @@ template <bool lower> Results triangle(Call &call) {
   return {Value(importer.elementwise(Operator::Select, {kept, x, zero}, x.type, x.type))};
 }
 
+Results eye(Call &call) {
+  Importer &importer = call.importer;
+  int64_t rows = call.integer("n");
+  Shape shape{rows, call.integer("m", rows)};
+  Tensor row = Tensor::of(call.expressions.linear(ElementType::Int64, shape, {0, {1, 0}, true}));
+  Tensor column = Tensor::of(call.expressions.linear(ElementType::Int64, shape, {0, {0, 1}, true}));
+  Tensor equal = importer.elementwise(Operator::Equal, {column, row}, ElementType::Int64, ElementType::Bool);
+  return {Value(importer.convert(equal, call.elementType("dtype", ElementType::Float32)))};
+}
+
 Results oneHot(Call &call) {
   Importer &importer = call.importer;
   Tensor x = call.tensor("self");
@@ -126,5 +136,6 @@ void galvatron::importer::addCreationRules(RuleTable &table) {
   table.add("aten::copy", copy);
   table.add("aten::tril", triangle<true>);
   table.add("aten::triu", triangle<false>);
+  table.add("aten::eye", eye);
   table.add("aten::one_hot", oneHot);
 }

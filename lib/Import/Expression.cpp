@@ -2,6 +2,8 @@
 // ExpressionEvaluate.cpp.
 #include "Expression.h"
 
+#include "llvm/Support/xxhash.h"
+
 #include <cmath>
 #include <cstring>
 
@@ -101,7 +103,7 @@ ExpressionRef ExpressionContext::splat(ElementType type, ShapeRef shape, double 
   node.type = type;
   node.fromShape = fromShape;
   node.shape.assign(shape.begin(), shape.end());
-  node.constant = roundTo(type, value);
+  node.constant = roundTo(type, value) + 0.0; // no -0: (1 - mask) · min is to equal select(mask, 0, min)
   return intern(std::move(node));
 }
 
@@ -131,6 +133,20 @@ ExpressionRef ExpressionContext::arange(ElementType type, double start, double s
   for (int64_t i = 0; i < count; ++i)
     values[i] = roundTo(type, start + double(i) * step);
   return dense(type, {count}, std::move(values));
+}
+
+static int64_t byteWidth(ElementType type) {
+  switch (type) {
+  case ElementType::Bool:
+  case ElementType::UInt8: return 1;
+  case ElementType::Float16:
+  case ElementType::BFloat16: return 2;
+  case ElementType::Int32:
+  case ElementType::Float32: return 4;
+  case ElementType::Int64:
+  case ElementType::Float64: return 8;
+  }
+  return 0;
 }
 
 static Shape contiguousStrides(ShapeRef shape) {
@@ -177,11 +193,29 @@ ExpressionRef ExpressionContext::buffer(ElementType type, ShapeRef shape, ShapeR
       node.depends |= uint64_t(1) << d;
   if (node.depends == 0)
     return splat(type, shape, numElements(shape) ? data.at(0) : 0.0);
-  ExpressionRef whole = intern(std::move(node));
-  // Small buffers are copied, so that constant ones show as Splat and ramps as Affine.
-  if (whole->numDifferent() > kFoldLimit || numElements(shape) != whole->numDifferent())
-    return whole;
-  return fit(type, shape, materialize(whole), false);
+  Shape dense = contiguousStrides(shape);
+  uint64_t content = 0;
+  bool contiguous = true;
+  for (size_t d = 0; d < shape.size(); ++d)
+    contiguous &= shape[d] == 1 || strides[d] == dense[d];
+  if (contiguous) {
+    std::string key;
+    append(key, type);
+    for (int64_t extent : shape)
+      append(key, extent);
+    auto bytes = llvm::ArrayRef(static_cast<const uint8_t *>(memory), numElements(shape) * byteWidth(type));
+    content = llvm::xxh3_64bits(bytes) ^ llvm::xxh3_64bits(key);
+    if (auto known = buffersByContent.find(content); known != buffersByContent.end())
+      return known->second;
+  }
+  ExpressionRef result = intern(std::move(node));
+  if (ExpressionRef band = bandOfNumbers(result))
+    result = band;
+  else if (contiguous && result->numDifferent() <= kFoldLimit)
+    result = fit(type, shape, materialize(result), false); // shows ramps
+  if (contiguous)
+    buffersByContent[content] = result;
+  return result;
 }
 
 //===----------------------------------------------------------------------===//

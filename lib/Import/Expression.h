@@ -144,6 +144,9 @@ public:
   ExpressionRef fit(ElementType type, ShapeRef shape, std::vector<double> values, bool positional);
 
 private:
+  /// A Dense leaf of two numbers, one in a band around the diagonal of its last two dimensions, as a
+  /// choice by comparison of positions; null if it is nothing of the kind.
+  ExpressionRef bandOfNumbers(ExpressionRef dense);
   ExpressionRef intern(Expression node);
   ExpressionRef leafView(ExpressionRef leaf, const View &view);
   ExpressionRef expandFromCompact(ExpressionRef narrow, ExpressionRef like);
@@ -157,6 +160,8 @@ private:
 
   std::unordered_map<std::string, std::unique_ptr<Expression>> nodes;
   std::vector<std::unique_ptr<DenseData>> storage;
+  /// Buffers of equal bytes (each layer brings its own copy of the mask) are one.
+  std::unordered_map<uint64_t, ExpressionRef> buffersByContent;
 };
 
 /// The shape that operands broadcast to; nothing if they do not.

@@ -192,3 +192,46 @@ ExpressionRef ExpressionContext::fit(ElementType type, ShapeRef shape, std::vect
     return candidate;
   return dense(type, shape, std::move(values));
 }
+
+ExpressionRef ExpressionContext::bandOfNumbers(ExpressionRef dense) {
+  constexpr int64_t kFullCheck = 1 << 24, kSampledRows = 64;
+  size_t rank = dense->shape.size();
+  if (dense->kind != Expression::Kind::Dense || rank < 2 || dense->shape[rank - 1] != dense->shape[rank - 2] ||
+      dense->depends != uint64_t(3) << (rank - 2))
+    return nullptr;
+  int64_t extent = dense->shape[rank - 1], rowStride = dense->factors[rank - 2], stride = dense->factors[rank - 1];
+  auto at = [&](int64_t i, int64_t j) { return dense->data->at(dense->offset + i * rowStride + j * stride); };
+  // The first row shows how far the band reaches ahead, the last how far back.
+  double inside = at(0, 0), outside = inside;
+  int64_t ahead = 0, back = 0;
+  while (ahead + 1 < extent && at(0, ahead + 1) == inside)
+    ++ahead;
+  while (back + 1 < extent && at(extent - 1, extent - 2 - back) == inside)
+    ++back;
+  if (ahead + 1 < extent)
+    outside = at(0, ahead + 1);
+  else if (back + 1 < extent)
+    outside = at(extent - 1, extent - 2 - back);
+  else
+    return nullptr;
+  int64_t step = extent * extent <= kFullCheck ? 1 : extent / kSampledRows;
+  for (int64_t i = 0; i < extent; i += step)
+    for (int64_t j = 0; j < extent; ++j)
+      if (at(i, j) != (j - i <= ahead && i - j <= back ? inside : outside))
+        return nullptr;
+  auto position = [&](size_t dim, int64_t offset) {
+    Linear value{double(offset), Shape(rank, 0), true};
+    value.factors[dim] = 1;
+    return linear(ElementType::Int64, dense->shape, value);
+  };
+  using enum Operator;
+  ExpressionRef visible = splat(ElementType::Bool, dense->shape, 1);
+  if (ahead + 1 < extent)
+    visible = elementwise(LessEqual, {position(rank - 1, 0), position(rank - 2, ahead)}, ElementType::Bool);
+  if (back + 1 < extent) {
+    ExpressionRef recent = elementwise(LessEqual, {position(rank - 2, 0), position(rank - 1, back)}, ElementType::Bool);
+    visible = elementwise(And, {visible, recent}, ElementType::Bool);
+  }
+  return elementwise(Select, {visible, splat(dense->type, dense->shape, inside), splat(dense->type, dense->shape, outside)},
+                     dense->type);
+}

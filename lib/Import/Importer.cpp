@@ -41,6 +41,8 @@ Importer::Importer(mlir::MLIRContext &context, int64_t batch, int64_t seq)
   auto type = builder.getFunctionType({ids, ids}, {emitter.type(ElementType::Float32, {})});
   auto function = mlir::func::FuncOp::create(builder, unknown, "step", type);
   builder.setInsertionPointToStart(function.addEntryBlock());
+  for (auto [argument, name] : llvm::zip_equal(function.getArguments(), std::array{"input_ids", "labels"}))
+    argument.setLoc(mlir::NameLoc::get(builder.getStringAttr(name)));
 }
 
 Value Importer::input(unsigned number) {

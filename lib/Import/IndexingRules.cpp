@@ -20,14 +20,17 @@ void checkBounds(const Linear &index, ShapeRef shape, int64_t extent) {
                       " rows; use a shorter --seq or a model with more positions");
 }
 
-/// Rows of a table [V, H] by an index tensor of any shape.
-Tensor rows(Call &call, const Tensor &table, const Tensor &ids) {
+/// Rows of a table [V, H] by an index tensor of any shape; row `padding` gets no gradient.
+Tensor rows(Call &call, const Tensor &table, const Tensor &ids, int64_t padding = -1) {
   Importer &importer = call.importer;
   Shape shape = ids.shape;
   shape.append(table.shape.begin() + 1, table.shape.end());
   std::optional<Linear> ramp = ids.lazy ? asLinear(ids.lazy) : std::nullopt;
-  if (ramp)
+  if (ramp) {
+    if (ramp->range(ids.shape).second < 0) // counted from the end
+      ramp->constant += double(table.shape[0]);
     checkBounds(*ramp, ids.shape, table.shape[0]);
+  }
   if (table.lazy && ramp) {
     View view;
     view.shape = shape;
@@ -60,14 +63,18 @@ Tensor rows(Call &call, const Tensor &table, const Tensor &ids) {
     throw ImportError("expects a table [rows, columns] of floating point, but got " + describe(table.shape));
   mlir::Value result = graph::EmbeddingOp::create(call.emitter.builder, call.emitter.location,
                                                   call.emitter.type(table.type, shape), importer.force(table),
-                                                  importer.force(ids));
+                                                  importer.force(ids), uint64_t(padding));
   return Tensor::of(result, table.type);
 }
 
 Results embedding(Call &call) {
   if (call.has("max_norm") || call.flag("sparse", false) || call.flag("scale_grad_by_freq", false))
     throw ImportError("embedding options max_norm, sparse and scale_grad_by_freq are unsupported; leave them off");
-  return {Value(rows(call, call.tensor("weight"), call.tensor("indices")))};
+  Tensor table = call.tensor("weight");
+  int64_t padding = call.integer("padding_idx", -1);
+  if (padding < 0 && padding != -1)
+    padding += table.shape[0]; // -1 says that there is none
+  return {Value(rows(call, table, call.tensor("indices"), padding))};
 }
 
 /// x[i0, i1, …] of expressions: indices are broadcast together and replace the indexed dimensions.

@@ -10,34 +10,24 @@
 using namespace galvatron::importer;
 using nlohmann::json;
 
-/// {kind: normal, mean, std} → {normal = [mean, std]}; null for "unknown".
+/// {kind: normal, mean, std} → {normal = [mean, std]}; null for "unknown". The dialect has no truncated
+/// normal, which differs by what lies beyond the bounds (usually two deviations), and no `ranges` (a
+/// padding row that starts at zero): both take the distribution of the rest.
 static mlir::DictionaryAttr initOf(const json &distribution, mlir::Builder &builder) {
-  static const std::map<std::string, std::vector<const char *>> kFields = {
-      {"constant", {"value"}},
-      {"normal", {"mean", "std"}},
-      {"uniform", {"low", "high"}},
-      {"truncated_normal", {"mean", "std", "low", "high"}},
-  };
   std::string kind = distribution.at("kind");
-  auto fields = kFields.find(kind);
-  if (fields == kFields.end())
-    return {};
-  llvm::SmallVector<mlir::Attribute> numbers;
-  for (const char *field : fields->second)
-    numbers.push_back(builder.getF64FloatAttr(distribution.at(field).get<double>()));
-  mlir::Attribute value = kind == "constant" ? numbers[0] : builder.getArrayAttr(numbers);
-  llvm::SmallVector<mlir::NamedAttribute> entries{builder.getNamedAttr(kind, value)};
-  llvm::SmallVector<mlir::Attribute> ranges;
-  if (distribution.contains("ranges"))
-    for (const json &range : distribution.at("ranges"))
-      if (auto inner = initOf(range.at("distribution"), builder))
-        ranges.push_back(builder.getDictionaryAttr(
-            {builder.getNamedAttr("begin", builder.getI64IntegerAttr(range.at("begin"))),
-             builder.getNamedAttr("end", builder.getI64IntegerAttr(range.at("end"))),
-             builder.getNamedAttr("init", inner)}));
-  if (!ranges.empty())
-    entries.push_back(builder.getNamedAttr("ranges", builder.getArrayAttr(ranges)));
-  return builder.getDictionaryAttr(entries);
+  auto number = [&](const char *field) -> mlir::Attribute {
+    return builder.getF64FloatAttr(distribution.at(field).get<double>());
+  };
+  auto dictionary = [&](const char *name, mlir::Attribute value) {
+    return builder.getDictionaryAttr({builder.getNamedAttr(name, value)});
+  };
+  if (kind == "constant")
+    return dictionary("constant", number("value"));
+  if (kind == "uniform")
+    return dictionary("uniform", builder.getArrayAttr({number("low"), number("high")}));
+  if (kind == "normal" || kind == "truncated_normal")
+    return dictionary("normal", builder.getArrayAttr({number("mean"), number("std")}));
+  return {};
 }
 
 Description galvatron::importer::parseDescription(const std::string &text, mlir::MLIRContext &context) {

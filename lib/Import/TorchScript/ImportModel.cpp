@@ -20,9 +20,11 @@ namespace fs = std::filesystem;
 
 static constexpr const char *kExtraFile = "galvatron.json";
 
-static std::string firstLine(const char *text) {
+/// The first sentence of an exception's text.
+static std::string firstSentence(const char *text) {
   std::string line(text);
-  return line.substr(0, line.find('\n'));
+  line = line.substr(0, line.find('\n'));
+  return line.substr(0, line.find(". "));
 }
 
 static torch::jit::Module load(const std::string &path, std::string &description) {
@@ -36,10 +38,10 @@ static torch::jit::Module load(const std::string &path, std::string &description
     description = extra[kExtraFile];
     return module;
   } catch (const c10::Error &error) {
-    throw ImportError("cannot be read as TorchScript (" + firstLine(error.what_without_backtrace()) +
+    throw ImportError("cannot be read as TorchScript (" + firstSentence(error.what_without_backtrace()) +
                       "): it is truncated or of another format; write it with `python -m galvatron.export`");
   } catch (const std::exception &error) {
-    throw ImportError("cannot be read as TorchScript (" + firstLine(error.what()) +
+    throw ImportError("cannot be read as TorchScript (" + firstSentence(error.what()) +
                       "): it is damaged or of another format; write it with `python -m galvatron.export`");
   }
 }
@@ -113,9 +115,9 @@ bool galvatron::importModel(const ImportOptions &options, std::string &error) {
   } catch (const ImportError &failure) {
     error = failure.what();
   } catch (const c10::Error &failure) {
-    error = firstLine(failure.what_without_backtrace());
+    error = firstSentence(failure.what_without_backtrace());
   } catch (const std::exception &failure) {
-    error = firstLine(failure.what());
+    error = firstSentence(failure.what());
   }
   return false;
 }

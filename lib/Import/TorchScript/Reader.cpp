@@ -4,11 +4,35 @@
 using namespace galvatron::importer;
 namespace jit = torch::jit;
 
+/// A traced node holds its Python stack, innermost first, a line `file(number): function` each. The
+/// first frame outside torch is the line that the module's author wrote.
+static bool readStack(const std::string &stack, Source &source) {
+  for (llvm::StringRef rest = stack; !rest.empty();) {
+    auto [frame, others] = rest.split('\n');
+    rest = others;
+    auto [file, tail] = frame.rsplit('(');
+    unsigned line = 0;
+    if (tail.consumeInteger(10, line) || !tail.starts_with("):"))
+      return false;
+    bool inTorch = file.contains("/torch/");
+    if (source.file.empty() || !inTorch) {
+      source.file = file.rsplit('/').second.empty() ? file.str() : file.rsplit('/').second.str();
+      source.line = line;
+    }
+    if (!inTorch)
+      return true;
+  }
+  return !source.file.empty();
+}
+
 Source Reader::sourceOf(const jit::Node *node, const std::string &path) const {
   Source source{path, "", 0};
   jit::SourceRange range = node->sourceRange();
   if (auto original = range.findSourceRangeThatGenerated())
     range = *original;
+  if (readStack(range.text().str(), source))
+    return source;
+  source = {path, "", 0};
   if (auto place = range.file_line_col()) {
     auto [file, line, column] = *place;
     source.file = file.substr(file.find_last_of('/') + 1);
