@@ -112,8 +112,9 @@ LogicalResult MainJob::planOnce(int64_t reserve) {
 }
 
 LogicalResult MainJob::lowerPlanned(ModuleOp planned) {
+  Phase start = detectPhase(planned);
   auto run = [&](Phase phase, auto build) {
-    return stop < phase ? success() : runPhase(planned, phase, build);
+    return phase <= start || phase > stop ? success() : runPhase(planned, phase, build);
   };
   if (failed(run(Phase::Shard, [](OpPassManager &passes) { buildShardPhase(passes, {}); })) ||
       failed(run(Phase::Stage, [](OpPassManager &passes) { buildStagePhase(passes, {}); })))
@@ -203,7 +204,7 @@ LogicalResult MainJob::run(OwningOpRef<ModuleOp> input, TimingScope &scope) {
   }
   if (stop >= Phase::Plan && (options.search || !options.plan.empty()) && failed(plan()))
     return failure();
-  if (stop > Phase::Plan && detectPhase(*module) < stop && failed(lowerPlanned(*module)))
+  if (failed(lowerPlanned(*module)))
     return failure();
   return options.compileTo || !options.lower ? print() : writeFolder();
 }
