@@ -11,6 +11,8 @@
 #include "dialects/Dist/Dist.h"
 #include "dialects/Plan/Plan.h"
 #include "galvatron/Analysis/ModelUnits.h"
+#include "galvatron/Analysis/ProgramCosts.h"
+#include "galvatron/Search/Solver.h"
 #include "galvatron/Target/StageBinaries.h"
 
 #include "mlir/Pass/PassManager.h"
@@ -35,9 +37,7 @@ LogicalResult MainJob::fail(const llvm::Twine &message) {
 
 std::string MainJob::getModelName() const { return llvm::sys::path::stem(options.input).str(); }
 
-std::string MainJob::getOutputFolder() const {
-  return options.output.empty() ? "./" + getModelName() : options.output;
-}
+std::string MainJob::getOutputFolder() const { return options.output.empty() ? "./" + getModelName() : options.output; }
 
 LogicalResult MainJob::checkOptions(Phase start) {
   if (options.search && !options.plan.empty())
@@ -59,6 +59,9 @@ LogicalResult MainJob::checkOptions(Phase start) {
   if (options.globalBatch && start >= Phase::Differentiate)
     return fail("expects --global-batch before phase differentiate, but the module is after phase " +
                 llvm::Twine(getPhaseName(start)));
+  if (!options.compileTo && options.lower && start > Phase::Plan)
+    return fail("expects a module before phase shard for stage binaries and their plan.json, but it is after phase " +
+                llvm::Twine(getPhaseName(start)) + "; start from an earlier phase, or print it with --compile-to");
   if (!options.compileTo && options.lower && options.output.empty() && options.input == "-")
     return fail("expects -o DIR, since a model read from standard input has no name");
   return success();
@@ -142,6 +145,44 @@ FailureOr<int64_t> MainJob::measureExcess(ModuleOp lowered, bool report) {
   return excess;
 }
 
+/// Takes the plan that is on the program, with the search's reasons. A plan by hand is priced, so that its
+/// plan.json has a prediction too.
+LogicalResult MainJob::readChosen() {
+  FailureOr<ModelUnits> model = collectUnits(*module);
+  if (failed(model))
+    return failure();
+  FailureOr<search::Plan> plan = readAnnotatedPlan(*model);
+  if (failed(plan))
+    return failure();
+  chosen = *plan;
+  if (options.search) {
+    chosen.reasons = searched->reasons;
+    chosen.stageMemory = searched->stageMemory;
+    return success();
+  }
+  ClusterInput input = options.cluster;
+  if (input.file.empty() && !input.ranks)
+    input.ranks = chosen.ranks;
+  search::Result<search::Cluster> cluster = readCluster(input);
+  if (!cluster)
+    return fail(cluster.error().message);
+  budget = cluster->memoryBytesPerDevice;
+  if (cluster->ranks() != chosen.ranks)
+    return fail("expects a plan for the " + llvm::Twine(cluster->ranks()) + " ranks asked for, but got one for " +
+                llvm::Twine(chosen.ranks));
+  ProgramCosts costs(*module, *cluster, model->globalBatch);
+  search::Problem problem{.cluster = *cluster,
+                          .globalBatch = model->globalBatch,
+                          .units = model->units,
+                          .ties = model->ties,
+                          .space = search::SearchSpace::supported(),
+                          .costs = &costs};
+  // A plan that the model cannot price may still run: phase shard has the last word on what divides.
+  if (search::Result<search::Plan> priced = search::evaluatePlan(problem, chosen))
+    chosen = *priced;
+  return success();
+}
+
 /// Chooses a plan, lowers it, and starts again with a tighter estimate until what was lowered fits.
 LogicalResult MainJob::plan() {
   bool isMeasured = stop >= Phase::Plan && options.search;
@@ -149,15 +190,8 @@ LogicalResult MainJob::plan() {
   for (int round = 0;; ++round) {
     if (failed(planOnce(reserve)))
       return failure();
-    FailureOr<ModelUnits> model = collectUnits(*module);
-    if (failed(model))
+    if (failed(readChosen()))
       return failure();
-    FailureOr<search::Plan> plan = readAnnotatedPlan(*model);
-    if (failed(plan))
-      return failure();
-    chosen = *plan;
-    chosen.reasons = searched->reasons;
-    chosen.stageMemory = searched->stageMemory;
     if (!isMeasured)
       return success();
     OwningOpRef<ModuleOp> lowered = module->clone();
@@ -202,7 +236,8 @@ LogicalResult MainJob::run(OwningOpRef<ModuleOp> input, TimingScope &scope) {
                         [&](OpPassManager &passes) { buildDifferentiatePhase(passes, phase); })))
       return failure();
   }
-  if (stop >= Phase::Plan && (options.search || !options.plan.empty()) && failed(plan()))
+  bool isPlanning = stop >= Phase::Plan && (options.search || !options.plan.empty());
+  if (isPlanning ? failed(plan()) : start == Phase::Plan && failed(readChosen()))
     return failure();
   if (failed(lowerPlanned(*module)))
     return failure();

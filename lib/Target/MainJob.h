@@ -37,6 +37,7 @@ private:
   mlir::LogicalResult checkOptions(Phase start);
   mlir::LogicalResult readPlanBatch();
   mlir::LogicalResult plan();
+  mlir::LogicalResult readChosen();
   mlir::LogicalResult planOnce(int64_t reserve);
   mlir::LogicalResult lowerPlanned(mlir::ModuleOp planned);
   mlir::FailureOr<int64_t> measureExcess(mlir::ModuleOp lowered, bool report);
