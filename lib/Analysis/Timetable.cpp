@@ -151,8 +151,7 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
         parameter.partialAxes.push_back(owner);
     int64_t bytes = bytesOf(call.forward.getArgumentTypes()[call.op.getInputs().size() + position]);
     parameter.count = bytes / 4;
-    if (auto inits = call.op->getAttrOfType<ArrayAttr>("graph.inits"))
-      parameter.init = dyn_cast<DictionaryAttr>(inits[position]);
+    parameter.init = call.forward.getArgAttrOfType<DictionaryAttr>(call.op.getInputs().size() + position, "graph.init");
     call.parameters.push_back(table.parameters.size());
     table.parameters.push_back(std::move(parameter));
   }

@@ -295,8 +295,12 @@ FailureOr<exec::FunctionOp> BodyLowering::run() {
   for (Type type : types)
     block->addArgument(type, body.getLoc());
   scratch = block->getArguments().back();
-  for (auto [argument, buffer] : llvm::zip(body.getArguments(), block->getArguments()))
+  for (auto [argument, buffer] : llvm::zip(body.getArguments(), block->getArguments())) {
     setBuffer(argument, buffer);
+    // A parameter's distribution is for the manifest.
+    if (DictionaryAttr attributes = body.getArgAttrDict(argument.getArgNumber()))
+      function.setArgAttrs(argument.getArgNumber(), attributes);
+  }
   chooseDestinations();
   builder.setInsertionPointToEnd(block);
   for (Operation &op : body.getBody().front().without_terminator())

@@ -111,7 +111,8 @@ double Judge::wait(const std::vector<Collective> &list, const PlannedUnit &unit,
         alone += one;
     }
   }
-  return alone + (beside > compute ? beside : compute);
+  double together = std::min(beside, compute) * (problem.cluster.device.overlapSlowdown - 1);
+  return alone + (beside > compute ? beside : compute) + together;
 }
 
 double Judge::relayout(const PlannedUnit &from, const PlannedUnit &to, double bytes) const {

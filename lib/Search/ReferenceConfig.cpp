@@ -165,6 +165,28 @@ std::optional<Error> readModel(const Json &json, ReferenceArguments &a) {
   return reader.finish();
 }
 
+/// Puts the members of each group of `changes` into the group of that name,
+/// where the config has it: under "args" or at top level.
+void override(Json &config, const Json &changes) {
+  if (!config.is_object())
+    return; // the reader complains
+  for (const auto &group : changes.items()) {
+    if (!group.value().is_object()) {
+      config[group.key()] = group.value();
+      continue;
+    }
+    std::string name = group.key();
+    if (name == "model" && config.contains("model_info"))
+      name = "model_info";
+    bool nested = config.contains("args") && config["args"].is_object() && name != "model" && name != "model_info";
+    Json &target = (nested ? config["args"] : config)[name];
+    if (target.is_null())
+      target = Json::object();
+    if (target.is_object())
+      target.update(group.value());
+  }
+}
+
 std::string resolve(const std::string &path, const std::string &root) {
   if (path.empty() || std::filesystem::path(path).is_absolute() || root.empty())
     return path;
@@ -172,19 +194,27 @@ std::string resolve(const std::string &path, const std::string &root) {
 }
 } // namespace
 
-Result<ReferenceArguments> parseReferenceConfig(std::string_view text, const std::string &root) {
+Result<ReferenceArguments> parseReferenceConfig(std::string_view text, const std::string &root,
+                                                std::string_view overrides) {
   std::size_t first = text.find_first_not_of(" \t\r\n");
   bool isJson = first != std::string_view::npos && text[first] == '{';
   Result<Json> json = isJson ? parseJson(text, "config") : parseYaml(text, "config");
   if (!json)
     return json.error();
-  const Json *top = &*json;
+  Json merged = *json;
   // A whole reference case carries its inputs beside its results.
-  if (top->is_object() && top->contains("inputs"))
-    top = &(*top)["inputs"];
-  else if (top->is_object() && top->size() == 1 && top->begin()->is_object() &&
-           (top->contains("search_engine") || top->contains("search")))
-    top = &*top->begin();
+  if (merged.is_object() && merged.contains("inputs"))
+    merged = Json(merged["inputs"]);
+  else if (merged.is_object() && merged.size() == 1 && merged.begin()->is_object() &&
+           (merged.contains("search_engine") || merged.contains("search")))
+    merged = Json(*merged.begin());
+  if (!overrides.empty()) {
+    Result<Json> changes = parseJson(overrides, "options");
+    if (!changes)
+      return changes.error();
+    override(merged, *changes);
+  }
+  const Json *top = &merged;
 
   ReferenceArguments arguments;
   JsonReader reader(*top, "config");

@@ -344,12 +344,15 @@ Plan ReferenceModel::toPlan(const ReferencePlan &plan) const {
   out.microBatches = plan.chunks;
   auto unit = [&](std::string path, std::string type, UnitRole role, const ReferenceStrategy &s, int stage) {
     PlannedUnit planned{std::move(path), std::move(type), role, {}, s.dp, stage};
+    // With dp 1 the reference has no type but ddp, whatever else shares the
+    // parameters; a plan says the model-wide type there.
+    DpType dpType = s.dp == 1 && s.shardRanks() > 1 ? defaultType() : s.type;
     planned.strategy = {.tp = s.tp,
                         .ulysses = s.sp,
                         .cp = s.cp,
                         .sequenceParallel = s.tp > 1 && arguments.sequenceParallel,
-                        .zero = s.type == DpType::Zero3   ? 3
-                                : s.type == DpType::Zero2 ? 2
+                        .zero = dpType == DpType::Zero3   ? 3
+                                : dpType == DpType::Zero2 ? 2
                                                           : 0,
                         .recompute = s.checkpoint};
     out.units.push_back(std::move(planned));

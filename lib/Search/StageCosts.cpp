@@ -111,7 +111,8 @@ double Setting::collectives(const std::vector<Collective> &list, const Option &o
     bool overlaps = collective.overlappable && problem->cluster.device.overlapsCommunication;
     (overlaps ? hidden : exposed) += seconds;
   }
-  return std::max(compute, hidden) + exposed;
+  double slower = problem->cluster.device.overlapSlowdown - 1;
+  return std::max(compute, hidden) + slower * std::min(compute, hidden) + exposed;
 }
 
 Result<Option> Setting::price(int unit, const Strategy &strategy, int dp) {
@@ -129,7 +130,7 @@ Result<Option> Setting::price(int unit, const Strategy &strategy, int dp) {
   double backward = cost->backwardSeconds + cost->recomputeSeconds;
   option.forward = collectives(cost->forwardCollectives, option, cost->forwardSeconds);
   option.backward = collectives(cost->backwardCollectives, option, backward);
-  option.communication = option.forward + option.backward - cost->forwardSeconds - backward;
+  option.communication = std::max(0.0, option.forward + option.backward - cost->forwardSeconds - backward);
   // The last micro-batch's backward may hide what comes once a step.
   option.tail = collectives(cost->stepCollectives, option, 0);
   if (problem->cluster.device.overlapsCommunication)
@@ -195,7 +196,7 @@ double Setting::handOver(int layout, std::int64_t boundary) const {
   return 2 * communication().sendSeconds(double(boundary) / layouts[layout].parts(), int(stageRanks));
 }
 
-Result<Setting> Setting::make(const Problem &problem, int stages, int microBatches) {
+Setting Setting::bare(const Problem &problem, int stages, int microBatches) {
   Setting setting;
   setting.problem = &problem;
   setting.stages = stages;
@@ -216,9 +217,14 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
       setting.exampleOf.push_back(unit);
     setting.typeOf.push_back(at->second);
   }
-  auto offered = offeredStrategies(problem.space, setting.stageRanks, setting.microBatchSamples);
   setting.options.resize(types.size());
-  for (std::size_t type = 0; type < types.size(); ++type) {
+  return setting;
+}
+
+Result<Setting> Setting::make(const Problem &problem, int stages, int microBatches) {
+  Setting setting = bare(problem, stages, microBatches);
+  auto offered = offeredStrategies(problem.space, setting.stageRanks, setting.microBatchSamples);
+  for (std::size_t type = 0; type < setting.options.size(); ++type) {
     bool layer = problem.units[setting.exampleOf[type]].role == UnitRole::Layer;
     for (const auto &[strategy, dp] : offered) {
       if (!layer && (strategy.recompute || strategy.ep > 1))

@@ -49,6 +49,8 @@ struct Option {
 /// One (pipeline degree, micro-batch count) with everything priced.
 class Setting {
 public:
+  /// Nothing priced yet.
+  static Setting bare(const Problem &problem, int stages, int microBatches);
   /// Prices all strategies the space offers. Error: a unit type without any.
   static Result<Setting> make(const Problem &problem, int stages, int microBatches);
 

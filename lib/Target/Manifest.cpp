@@ -102,6 +102,7 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
     auto attribute = module->getAttrOfType<IntegerAttr>(name);
     return attribute ? attribute.getInt() : 0;
   };
+  auto weights = module->getAttrOfType<StringAttr>("graph.weights");
   Json groups = Json::array(), names = Json::array();
   for (const RankGroup &group : timetable.groups)
     groups.push_back(group.stages.empty() ? Json{{"axes", group.axes}} : Json{{"stages", group.stages}});
@@ -118,6 +119,7 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"sequence", integer("graph.seq")},
                    {"vocabulary", integer("graph.vocabulary")},
                    {"model", modelName.str()},
+                   {"weights", weights ? weights.getValue().str() : ""},
                    {"arena_bytes", timetable.arenaBytes},
                    {"gradients", gradientsOf(timetable)},
                    {"parameters", parametersOf(timetable)},

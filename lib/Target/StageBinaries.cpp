@@ -31,7 +31,7 @@ static std::string defaultRuntimeDirectory() {
 
 static LogicalResult copyFile(ModuleOp module, StringRef from, StringRef to) {
   if (std::error_code error = llvm::sys::fs::copy_file(from, to))
-    return module.emitError("could not copy ") << from << " to " << to << ": " << error.message();
+    return emitError(module.getLoc()) << "could not copy " << from << " to " << to << ": " << error.message();
   return success();
 }
 
@@ -39,13 +39,13 @@ static LogicalResult link(ModuleOp module, const StageOutputOptions &options, St
                           StringRef executable) {
   auto driver = llvm::sys::findProgramByName("cc");
   if (!driver)
-    return module.emitError("expects a C compiler named cc to link the stages; install gcc or clang");
+    return emitError(module.getLoc()) << "expects a C compiler named cc to link the stages; install gcc or clang";
   std::string search = ("-L" + runtime).str(), device = "-lgalvatron_" + options.device;
   SmallVector<StringRef> arguments = {*driver, "-o", executable, object, search, "-Wl,--no-as-needed", device,
                                       "-lgalvatron_rt", "-Wl,-rpath,$ORIGIN", "-Wl,-z,noexecstack"};
   llvm::SmallString<128> log;
   if (std::error_code error = llvm::sys::fs::createTemporaryFile("galvatron-link", "log", log))
-    return module.emitError("could not create a temporary file: ") << error.message();
+    return emitError(module.getLoc()) << "could not create a temporary file: " << error.message();
   std::optional<StringRef> redirects[] = {std::nullopt, StringRef(log), StringRef(log)};
   std::string message;
   int code = llvm::sys::ExecuteAndWait(*driver, arguments, std::nullopt, redirects, 0, 0, &message);
@@ -53,7 +53,7 @@ static LogicalResult link(ModuleOp module, const StageOutputOptions &options, St
   std::string text = output ? (*output)->getBuffer().str() : std::string();
   llvm::sys::fs::remove(log);
   if (code != 0)
-    return module.emitError("linking ") << executable << " failed: " << message << text;
+    return emitError(module.getLoc()) << "linking " << executable << " failed: " << message << text;
   return success();
 }
 
@@ -61,7 +61,7 @@ static LogicalResult writeLaunchScript(ModuleOp module, const StageOutputOptions
   std::string source = inFolder(runtime, "launch.in"), target = inFolder(options.directory, "launch");
   auto file = llvm::MemoryBuffer::getFile(source);
   if (!file)
-    return module.emitError("could not read ") << source << ": " << file.getError().message();
+    return emitError(module.getLoc()) << "could not read " << source << ": " << file.getError().message();
   auto pipeline = module->getAttrOfType<plan::PipelineAttr>("plan.pipeline");
   std::string text = (*file)->getBuffer().str();
   auto replace = [&](StringRef word, int64_t value) {
@@ -77,10 +77,10 @@ static LogicalResult writeLaunchScript(ModuleOp module, const StageOutputOptions
       out << text;
   }
   if (error)
-    return module.emitError("could not write ") << target << ": " << error.message();
+    return emitError(module.getLoc()) << "could not write " << target << ": " << error.message();
   auto permissions = llvm::sys::fs::all_read | llvm::sys::fs::owner_write | llvm::sys::fs::all_exe;
   if (std::error_code failure = llvm::sys::fs::setPermissions(target, permissions))
-    return module.emitError("could not make ") << target << " executable: " << failure.message();
+    return emitError(module.getLoc()) << "could not make " << target << " executable: " << failure.message();
   return success();
 }
 

@@ -235,7 +235,7 @@ LogicalResult galvatron::writeStageObject(ModuleOp module, dist::StageOp stage, 
   std::error_code code_;
   llvm::raw_fd_ostream out(path, code_, llvm::sys::fs::OF_None);
   if (code_)
-    return module.emitError("could not write ") << path << ": " << code_.message();
+    return emitError(module.getLoc()) << "could not write " << path << ": " << code_.message();
   llvm::legacy::PassManager emitter;
   if (machine->addPassesToEmitFile(emitter, out, nullptr, llvm::CodeGenFileType::ObjectFile))
     return module.emitOpError("cannot be emitted as an object for ") << options.processor;

@@ -368,6 +368,16 @@ static Value withoutRepetition(OpBuilder &builder, Value value, int64_t dim) {
     return nullptr;
   Location loc = op->getLoc();
   builder.setInsertionPointAfter(op);
+  if (auto rope = dyn_cast<RopeOp>(op)) {
+    Value inner = int64_t(rope.getSeqDim()) != dim ? withoutRepetition(builder, rope.getX(), dim) : Value();
+    builder.setInsertionPointAfter(op);
+    if (!inner)
+      return nullptr;
+    Operation *rotated = builder.clone(*op);
+    rotated->setOperand(0, inner);
+    rotated->getResult(0).setType(inner.getType());
+    return rotated->getResult(0);
+  }
   if (auto transpose = dyn_cast<TransposeOp>(op)) {
     Value inner = withoutRepetition(builder, transpose.getX(), transpose.getPermutation()[dim]);
     builder.setInsertionPointAfter(op);
@@ -393,9 +403,13 @@ static Value withoutRepetition(OpBuilder &builder, Value value, int64_t dim) {
   int64_t from = 0, to = 0;
   for (const DimensionGroup &group : groups) {
     int64_t count = group.from.size();
-    if (to == dim && group.to.size() == 1 && count >= 2) {
+    if (to == dim) {
+      // The last dimension that is none of size one is the repeated one.
       int64_t last = from + count - 1;
-      if (llvm::is_contained(broadcast.getDims(), last))
+      while (last > from && group.from[last - from] == 1)
+        --last;
+      if (llvm::count_if(group.to, [](int64_t extent) { return extent != 1; }) > 1 ||
+          llvm::is_contained(broadcast.getDims(), last))
         return nullptr;
       SmallVector<int64_t> wide(shapeOf(reshape.getX())), dims;
       shape[dim] /= wide[last];
@@ -449,7 +463,10 @@ unsigned raise::raiseAttention(func::FuncOp function, TableReader &reader) {
   unsigned numRaised = 0;
   for (auto einsum : llvm::to_vector(function.getBody().front().getOps<EinsumOp>()))
     numRaised += raiseEager(einsum, reader);
+  return numRaised;
+}
+
+void raise::absorbIntoAttention(func::FuncOp function, TableReader &reader) {
   for (auto attention : llvm::to_vector(function.getBody().front().getOps<AttentionOp>()))
     absorbOperands(attention, reader);
-  return numRaised;
 }

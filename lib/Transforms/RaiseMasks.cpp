@@ -271,7 +271,7 @@ static std::optional<Predicate> predicateOf(Value value) {
     std::optional<Predicate> condition = predicateOf(op->getOperand(0));
     result = disjunction(conjunction(condition, predicateOf(op->getOperand(1))),
                          conjunction(negated(condition), predicateOf(op->getOperand(2))));
-  } else {
+  } else if (op->getNumOperands() == 1) {
     result = mappedPredicate(predicateOf(op->getOperand(0)), op);
   }
   if (result)
@@ -329,7 +329,7 @@ static std::optional<Predicate> zerosOf(Value value) {
         if (Value bits = bitsOf(subtract.getRhs()); bits && raise::splatOf(subtract.getLhs()) == 1.0)
           result = predicateOf(bits);
     }
-  } else {
+  } else if (op->getNumOperands() == 1) {
     result = mappedPredicate(zerosOf(op->getOperand(0)), op);
   }
   if (result)

@@ -106,13 +106,14 @@ static std::optional<InverseDeviation> inverseDeviation(Value factor, bool isDiv
   return square ? meanSquare(square, numerator) : std::nullopt;
 }
 
-/// The factors of a product, at most three levels deep; `keep` is not taken apart.
-static void collectFactors(Value value, Value keep, unsigned depth, SmallVectorImpl<Value> &factors) {
+/// The factors of a product. A factor that others read too is not taken apart: it may be a norm
+/// itself, which rotary embedding goes on to multiply.
+static void collectFactors(Value value, bool isRoot, SmallVectorImpl<Value> &factors) {
   auto multiply = value.getDefiningOp<arith::MulFOp>();
-  if (!multiply || value == keep || depth == 0)
+  if (!multiply || (!isRoot && !value.hasOneUse()))
     return factors.push_back(value);
-  collectFactors(multiply.getLhs(), keep, depth - 1, factors);
-  collectFactors(multiply.getRhs(), keep, depth - 1, factors);
+  collectFactors(multiply.getLhs(), false, factors);
+  collectFactors(multiply.getRhs(), false, factors);
 }
 
 static Value buildNorm(OpBuilder &builder, Location loc, NormKind kind, Value x, Value weight, Value bias,
@@ -136,9 +137,8 @@ struct RaiseRms : RewritePattern {
     Value divisor = isa<arith::DivFOp>(op) ? op->getOperand(1) : Value();
     Value product = divisor ? op->getOperand(0) : op->getResult(0);
     SmallVector<Value> factors;
-    collectFactors(product, nullptr, 3, factors);
+    collectFactors(product, !divisor, factors);
 
-    // x may itself be a product, so its factors are collected again once it is known.
     std::optional<InverseDeviation> found;
     Value inverse;
     for (Value factor : divisor ? ArrayRef(divisor) : ArrayRef(factors)) {
@@ -148,8 +148,6 @@ struct RaiseRms : RewritePattern {
     }
     if (!found)
       return rewriter.notifyMatchFailure(op, "no factor 1/sqrt(mean(x²) + eps)");
-    factors.clear();
-    collectFactors(product, found->x, 3, factors);
     auto remove = [&](Value value) {
       auto it = llvm::find(factors, value);
       bool there = it != factors.end();
@@ -185,7 +183,29 @@ struct RaiseLayerNorm : OpRewritePattern<NormOp> {
   }
 };
 
-/// norm(x) · w for a repeated vector w, or repeated 1 + w.
+/// A weight of 1 + w.
+struct TakeOffset : OpRewritePattern<NormOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(NormOp op, PatternRewriter &rewriter) const override {
+    auto add = op.getWeight() ? op.getWeight().getDefiningOp<arith::AddFOp>() : arith::AddFOp();
+    if (!add)
+      return failure();
+    for (bool left : {true, false}) {
+      std::optional<double> constant = splatOf(left ? add.getLhs() : add.getRhs());
+      if (!constant)
+        continue;
+      rewriter.modifyOpInPlace(op, [&] {
+        op.getWeightMutable().assign(left ? add.getRhs() : add.getLhs());
+        op.setOffset(op.getOffset() + APFloat(*constant));
+      });
+      return success();
+    }
+    return rewriter.notifyMatchFailure(op, "the weight is no sum with a constant");
+  }
+};
+
+/// norm(x) · w for a repeated vector w.
 struct TakeWeight : OpRewritePattern<arith::MulFOp> {
   using OpRewritePattern::OpRewritePattern;
 
@@ -198,13 +218,8 @@ struct TakeWeight : OpRewritePattern<arith::MulFOp> {
       Value weight = rowVectorOf(swap ? op.getLhs() : op.getRhs());
       if (!weight)
         continue;
-      double offset = 0;
-      if (auto add = weight.getDefiningOp<arith::AddFOp>())
-        for (bool left : {true, false})
-          if (std::optional<double> constant = splatOf(left ? add.getLhs() : add.getRhs()); constant && offset == 0)
-            offset = *constant, weight = left ? add.getRhs() : add.getLhs();
       rewriter.replaceOp(op, buildNorm(rewriter, op.getLoc(), norm.getKind(), norm.getX(), weight, nullptr,
-                                       norm.getEpsilon().convertToDouble(), offset));
+                                       norm.getEpsilon().convertToDouble(), 0));
       return success();
     }
     return rewriter.notifyMatchFailure(op, "no norm and weight");
@@ -262,5 +277,5 @@ struct RaiseSoftmax : OpRewritePattern<arith::DivFOp> {
 } // namespace
 
 void raise::populateNormPatterns(RewritePatternSet &patterns) {
-  patterns.add<RaiseRms, RaiseLayerNorm, TakeWeight, TakeBias, RaiseSoftmax>(patterns.getContext());
+  patterns.add<RaiseRms, RaiseLayerNorm, TakeOffset, TakeWeight, TakeBias, RaiseSoftmax>(patterns.getContext());
 }

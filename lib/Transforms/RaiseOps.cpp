@@ -28,6 +28,8 @@ static void eraseDead(func::FuncOp function) {
 static void settle(func::FuncOp function, const FrozenRewritePatternSet &patterns) {
   GreedyRewriteConfig config;
   config.setRegionSimplificationLevel(GreedySimplifyRegionLevel::Disabled);
+  // No spelling needs as many; a loop between patterns would be a bug, but not the user's wait.
+  config.setMaxNumRewrites(256 * int64_t(function.getBody().front().getOperations().size()) + 4096);
   // Not converging would only mean that something is left unraised.
   (void)applyPatternsGreedily(function, patterns, config);
 }
@@ -71,6 +73,11 @@ struct RaiseOpsPass : galvatron::impl::RaiseOpsPassBase<RaiseOpsPass> {
       numAttentions += raise::raiseAttention(function, reader);
     }
     eraseDead(function);
+    {
+      raise::TableReader reader;
+      raise::absorbIntoAttention(function, reader);
+    }
+    eraseDead(function);
     // New reshapes meet old ones, and slices of slices.
     settle(function, patterns);
     numProjections += raise::splitProjections(function);
@@ -78,6 +85,7 @@ struct RaiseOpsPass : galvatron::impl::RaiseOpsPassBase<RaiseOpsPass> {
     numActivations += raise::raiseGatedActivations(function);
     settle(function, patterns);
     eraseDead(function);
+    raise::normalizeEquations(function);
   }
 
   FrozenRewritePatternSet patterns;

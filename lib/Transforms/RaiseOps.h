@@ -136,6 +136,8 @@ unsigned raisePositions(mlir::func::FuncOp function, TableReader &reader);
 unsigned raiseActivations(mlir::func::FuncOp function);
 unsigned raiseRope(mlir::func::FuncOp function, TableReader &reader);
 unsigned raiseAttention(mlir::func::FuncOp function, TableReader &reader);
+/// Scale, repeated heads and masks become attention's own terms. Needs dead code gone.
+void absorbIntoAttention(mlir::func::FuncOp function, TableReader &reader);
 unsigned raiseGatedActivations(mlir::func::FuncOp function);
 
 /// Fused projections: products that are read only through slices become products with slices of
@@ -143,6 +145,9 @@ unsigned raiseGatedActivations(mlir::func::FuncOp function);
 unsigned splitProjections(mlir::func::FuncOp function);
 
 void populateLossPatterns(mlir::RewritePatternSet &patterns);
+
+/// Letters in the order in which they occur, so that equal products have equal equations.
+void normalizeEquations(mlir::func::FuncOp function);
 
 } // namespace galvatron::raise
 

@@ -160,6 +160,20 @@ static bool readOnlyBy(Value value, const llvm::DenseSet<Operation *> &selected)
   });
 }
 
+void raise::normalizeEquations(func::FuncOp function) {
+  for (auto einsum : function.getBody().front().getOps<EinsumOp>()) {
+    Equation equation = Equation::parse(einsum.getEquation());
+    std::string seen;
+    for (char letter : equation.lhs + equation.rhs)
+      if (seen.find(letter) == std::string::npos)
+        seen += letter;
+    for (std::string *text : {&equation.lhs, &equation.rhs, &equation.result})
+      for (char &letter : *text)
+        letter = StringRef("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")[seen.find(letter)];
+    einsum.setEquation(equation.str());
+  }
+}
+
 unsigned raise::splitProjections(func::FuncOp function) {
   llvm::MapVector<Value, SmallVector<Selection>> selections;
   llvm::DenseSet<Operation *> selected;

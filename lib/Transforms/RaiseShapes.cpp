@@ -27,7 +27,9 @@ using namespace galvatron::raise;
 static std::optional<SmallVector<int64_t>> leadingMerge(Value value) {
   auto reshape = value.getDefiningOp<ReshapeOp>();
   SmallVector<DimensionGroup> groups;
-  if (!reshape || !groupDimensions(shapeOf(reshape.getX()), shapeOf(value), groups) || groups.empty())
+  // A parameter's leading dimension is no batch.
+  if (!reshape || isParameter(value) || !groupDimensions(shapeOf(reshape.getX()), shapeOf(value), groups) ||
+      groups.empty())
     return std::nullopt;
   const DimensionGroup &lead = groups.front();
   auto isWide = [](int64_t extent) { return extent != 1; };
@@ -330,6 +332,8 @@ struct FoldReshape : OpRewritePattern<ReshapeOp> {
       }
       if (kept && repeated)
         return rewriter.notifyMatchFailure(op, "merges a repeated dimension with another");
+      if (kept > 1 && group.to.size() == 1)
+        return rewriter.notifyMatchFailure(op, "merges; merges move down");
       for (int64_t extent : group.to) {
         if (kept)
           dims.push_back(to), shape.push_back(extent);
@@ -378,7 +382,8 @@ struct FoldTranspose : OpRewritePattern<TransposeOp> {
   }
 };
 
-/// Slices of slices, of one piece of a concat, and of everything.
+/// Slices of one piece of a concat, and of everything. Slices of slices stay: the first may be a query
+/// or key, of which the second takes what rotates.
 struct FoldSlice : OpRewritePattern<SliceOp> {
   using OpRewritePattern::OpRewritePattern;
 
@@ -388,12 +393,6 @@ struct FoldSlice : OpRewritePattern<SliceOp> {
       return success();
     }
     SmallVector<int64_t> offsets(op.getOffsets());
-    if (auto above = op.getX().getDefiningOp<SliceOp>()) {
-      for (auto [offset, more] : llvm::zip_equal(offsets, above.getOffsets()))
-        offset += more;
-      rewriter.replaceOpWithNewOp<SliceOp>(op, op.getType(), above.getX(), offsets);
-      return success();
-    }
     auto concat = op.getX().getDefiningOp<ConcatOp>();
     if (!concat)
       return failure();

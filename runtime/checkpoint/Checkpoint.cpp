@@ -119,7 +119,8 @@ Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelSta
   return world.agree(status);
 }
 
-Status loadCheckpoint(const ModelState &state, const std::string &name, const Options &options, TrainingState &training) {
+Status loadCheckpoint(const ModelState &state, const std::string &name, const Options &options,
+                      TrainingState &training) {
   fs::path folder = normal(name);
   std::ifstream file(folder / kTraining);
   json text = json::parse(file, nullptr, /*allow_exceptions=*/false);

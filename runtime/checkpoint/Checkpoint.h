@@ -4,8 +4,8 @@
 //   DIR/optimizer.safetensors   <name>.exp_avg and <name>.exp_avg_sq of every parameter (adamw only)
 //   DIR/training.json           step, optimizer, seed, data position
 //
-// No file says how the model was divided. A new checkpoint is written beside the old one and takes its place at once, so
-// there is always a whole one; files of others in the folder stay.
+// No file says how the model was divided. A new checkpoint is written beside the old one and takes its place at once,
+// so there is always a whole one; files of others in the folder stay.
 //
 //===------------------------------------------------------------------------------------------===//
 #ifndef GALVATRON_RUNTIME_CHECKPOINT_CHECKPOINT_H
@@ -31,7 +31,8 @@ Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelSta
                       const TrainingState &training);
 
 /// Reads training.json and this rank's pieces. A seed among the options replaces the checkpoint's.
-Status loadCheckpoint(const ModelState &state, const std::string &folder, const Options &options, TrainingState &training);
+Status loadCheckpoint(const ModelState &state, const std::string &folder, const Options &options,
+                      TrainingState &training);
 
 /// Collective, into a folder that exists: one file of gradients, folder/step_000001.safetensors.
 Status dumpGradients(const World &world, const Catalog &catalog, const ModelState &state, const std::string &folder,

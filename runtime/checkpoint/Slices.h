@@ -9,7 +9,8 @@
 
 namespace galvatron {
 
-/// Elements local … local + count - 1 of the piece are elements global … global + count - 1 of the tensor, both row-major.
+/// Elements local … local + count - 1 of the piece are elements global … global + count - 1 of the tensor, both
+/// row-major.
 struct Slice {
   int64_t local, global, count;
 };

@@ -1,7 +1,7 @@
 //===- Tensors.cpp - the model's tensors in files, each rank its slices ------------------------===//
 //
-// Every rank knows every tensor's place in a file, because all add the same list of names and shapes; so ranks write side
-// by side, without gathering a tensor anywhere, and a file looks the same under every plan.
+// Every rank knows every tensor's place in a file, because all add the same list of names and shapes; so ranks write
+// side by side, without gathering a tensor anywhere, and a file looks the same under every plan.
 //
 //===-------------------------------------------------------------------------------------------===//
 #include "runtime/checkpoint/Tensors.h"
@@ -28,7 +28,8 @@ Status Catalog::gather(const World &world, const Manifest &manifest, const gvrt_
     for (const json &entry : json::parse(text)) {
       catalog.list.push_back({entry[0], entry[1]});
       if (!seen.insert(catalog.list.back().name).second)
-        return Status::error("parameter ", catalog.list.back().name, " is counted by two stages; compile the program again");
+        return Status::error("parameter ", catalog.list.back().name,
+                             " is counted by two stages; compile the program again");
     }
   return Status::success();
 }
@@ -50,7 +51,8 @@ Status forChunks(const ModelState &state, const ParameterInfo &parameter,
                  const std::function<Status(const Slice &)> &move) {
   return forSlices(state.context, parameter, [&](const Slice &slice) {
     for (int64_t done = 0; done < slice.count; done += kChunk)
-      if (Status status = move({slice.local + done, slice.global + done, std::min(kChunk, slice.count - done)}); !status.ok())
+      if (Status status = move({slice.local + done, slice.global + done, std::min(kChunk, slice.count - done)});
+          !status.ok())
         return status;
     return Status::success();
   });
@@ -135,7 +137,8 @@ Status readTensors(const ModelState &state, const std::string &path, const std::
         host.resize(slice.count);
         Status result;
         if (reader->readFloats(name, slice.global, slice.count, host.data(), result.message))
-          state.device.hooks->copyToDevice(&state.context, piece + slice.local, host.data(), slice.count * sizeof(float));
+          state.device.hooks->copyToDevice(&state.context, piece + slice.local, host.data(),
+                                           slice.count * sizeof(float));
         return result;
       });
       if (!status.ok())

@@ -19,8 +19,8 @@ struct ModelState {
 
 /// One of the tensors that exist for each parameter.
 struct TensorKind {
-  const char *suffix;                  // behind the parameter's name in the file
-  int64_t ParameterInfo::*offset;      // where in the arena
+  const char *suffix;             // behind the parameter's name in the file
+  int64_t ParameterInfo::*offset; // where in the arena
 };
 inline constexpr TensorKind kWeight = {"", &ParameterInfo::parameter};
 inline constexpr TensorKind kGradient = {"", &ParameterInfo::gradient};
@@ -45,8 +45,8 @@ private:
   std::vector<Entry> list;
 };
 
-/// Collective: writes the tensors of these kinds to `path`; the first rank lays the file out, every rank writes the slices
-/// that it answers for.
+/// Collective: writes the tensors of these kinds to `path`; the first rank lays the file out, every rank writes the
+/// slices that it answers for.
 Status writeTensors(const World &world, const Catalog &catalog, const ModelState &state, const std::string &path,
                     const std::vector<TensorKind> &kinds);
 

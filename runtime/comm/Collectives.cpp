@@ -1,8 +1,8 @@
 //===- Collectives.cpp - collectives over MPI -------------------------------------------------------------===//
 //
-// Reductions are built from exchanges: every rank receives all contributions to the piece it is responsible for and adds
-// them in the order of ranks, then pieces are gathered. So each sum is computed once, in one order, whatever algorithm
-// MPI would have chosen: replicas stay bitwise equal and a run repeats exactly. Traffic is that of a ring.
+// Reductions are built from exchanges: every rank receives all contributions to the piece it is responsible for and
+// adds them in the order of ranks, then pieces are gathered. So each sum is computed once, in one order, whatever
+// algorithm MPI would have chosen: replicas stay bitwise equal and a run repeats exactly. Traffic is that of a ring.
 //
 //   all_reduce, 2 ranks    [a0 a1] [b0 b1]  exchange  [a0 b0] [a1 b1]  add  [a0+b0] [a1+b1]  gather  both on each
 //
@@ -104,7 +104,8 @@ struct Exchange {
     char *received = sent + size * count * bytes;
     for (int64_t r = 0; r < size; ++r)
       copyStrided(x + (xOffset + r * xStep) * bytes, sent + r * count * bytes, bytes, packed(part, /*packX=*/false));
-    GVRT_MPI(context, MPI_Alltoall(sent, count, datatype(element), received, count, datatype(element), group.communicator));
+    GVRT_MPI(context,
+             MPI_Alltoall(sent, count, datatype(element), received, count, datatype(element), group.communicator));
     if (reduceKind >= 0)
       combineAll(element, reduceKind, received, count, size);
     for (int64_t r = 0; r < (reduceKind >= 0 ? 1 : size); ++r)
@@ -176,9 +177,9 @@ void gvrt_reduce_scatter(gvrt_context *context, void *const *buffer, const int64
   forParts({{outer, inner * size, inner}, {inner, 1, 1}}, partElements(group, element), exchange);
 }
 
-// x's dimension split_dim is [split_outer][group][rest]: piece r, its index in the group dropped, goes to rank r. In y the
-// dimension concat_dim is [concat_outer][group][rest] of the piece's, the piece of rank r at index r. One worked case, two
-// ranks, x [2, 2], split_dim 1, concat_dim 0, both outer 1:
+// x's dimension split_dim is [split_outer][group][rest]: piece r, its index in the group dropped, goes to rank r. In y
+// the dimension concat_dim is [concat_outer][group][rest] of the piece's, the piece of rank r at index r. One worked
+// case, two ranks, x [2, 2], split_dim 1, concat_dim 0, both outer 1:
 //
 //   rank 0 [a b / c d]   rank 1 [e f / g h]   ->   rank 0 [a / c / e / g]   rank 1 [b / d / f / h]
 void gvrt_all_to_all(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
@@ -186,7 +187,8 @@ void gvrt_all_to_all(gvrt_context *context, void *const *buffer, const int64_t *
   const Group &group = groupOf(context, read.integer());
   int64_t element = read.integer(), rank = read.integer(), size = group.ranks.size();
   const int64_t *extents = read.list(rank);
-  int64_t splitDim = read.integer(), splitOuter = read.integer(), concatDim = read.integer(), concatOuter = read.integer();
+  int64_t splitDim = read.integer(), splitOuter = read.integer(), concatDim = read.integer(),
+          concatOuter = read.integer();
 
   // Dimensions of a piece are cut into (outer, rest) at both places; first x's strides, then y's.
   std::vector<int64_t> pieceExtent(extents, extents + rank);
@@ -199,22 +201,32 @@ void gvrt_all_to_all(gvrt_context *context, void *const *buffer, const int64_t *
   int64_t splitRest = pieceExtent[splitDim] / splitOuter, concatRest = pieceExtent[concatDim] / concatOuter;
   PieceLoops loops;
   for (int64_t d = 0; d < rank; ++d) {
-    // Index i of the piece's dimension stands in x at (i / splitRest)·size·splitRest + i % splitRest, likewise in y: cut
-    // the loop where either jumps.
+    // Index i of the piece's dimension stands in x at (i / splitRest)·size·splitRest + i % splitRest, likewise in y:
+    // cut the loop where either jumps.
     int64_t xRest = d == splitDim ? splitRest : pieceExtent[d], yRest = d == concatDim ? concatRest : pieceExtent[d];
     int64_t small = std::min(xRest, yRest), large = std::max(xRest, yRest);
-    GVRT_CHECK(context, large % small == 0, "expects cuts of dimension " << d << " that nest, but got " << xRest << " and " << yRest);
-    auto jump = [&](int64_t index, int64_t rest, bool cut) { return cut ? index / rest * rest * size + index % rest : index; };
+    GVRT_CHECK(context, large % small == 0,
+               "expects cuts of dimension " << d << " that nest, but got " << xRest << " and " << yRest);
+    auto jump = [&](int64_t index, int64_t rest, bool cut) {
+      return cut ? index / rest * rest * size + index % rest : index;
+    };
     auto loop = [&](int64_t extent, int64_t step) {
-      loops.push_back({extent, jump(step, xRest, d == splitDim) * xStride[d], jump(step, yRest, d == concatDim) * yStride[d]});
+      loops.push_back(
+          {extent, jump(step, xRest, d == splitDim) * xStride[d], jump(step, yRest, d == concatDim) * yStride[d]});
     };
     loop(pieceExtent[d] / large, large);
     loop(large / small, small);
     loop(small, 1);
   }
   mergeLoops(loops);
-  Exchange exchange{context,    group, element, splitRest * xStride[splitDim], concatRest * yStride[concatDim],
-                    /*reduceKind=*/-1, static_cast<const char *>(buffer[0]), static_cast<char *>(buffer[1])};
+  Exchange exchange{context,
+                    group,
+                    element,
+                    splitRest * xStride[splitDim],
+                    concatRest * yStride[concatDim],
+                    /*reduceKind=*/-1,
+                    static_cast<const char *>(buffer[0]),
+                    static_cast<char *>(buffer[1])};
   if (size == 1) {
     copyStrided(buffer[0], buffer[1], elementBytes(element), loops);
     return;

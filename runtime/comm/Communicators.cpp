@@ -1,7 +1,7 @@
 //===- Communicators.cpp - one communicator for each set of ranks ------------------------------------===//
 //
-// Only members take part in making a communicator, and every rank makes its own in ascending order of their member lists:
-// one order for the whole world, so no two ranks can wait for one another. Groups of the same ranks share one.
+// Only members take part in making a communicator, and every rank makes its own in ascending order of their member
+// lists: one order for the whole world, so no two ranks can wait for one another. Groups of the same ranks share one.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/comm/Communicators.h"

@@ -6,8 +6,8 @@
 
 namespace galvatron {
 
-/// Gives every group of the context its communicator, and the context its two pipeline communicators. Collective over the
-/// world.
+/// Gives every group of the context its communicator, and the context its two pipeline communicators. Collective over
+/// the world.
 void connect(gvrt_context *context);
 void disconnect(gvrt_context *context);
 

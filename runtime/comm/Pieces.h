@@ -1,7 +1,8 @@
 //===- Pieces.h - which part of a buffer each rank of a group owns --------------------------------------===//
 //
-// A collective that moves pieces sees its buffer as strided pieces of equal shape, one for each rank of the group. Pieces
-// pass through the workspace, so a large collective goes in parts that fit there: `forParts` cuts the piece's loops.
+// A collective that moves pieces sees its buffer as strided pieces of equal shape, one for each rank of the group.
+// Pieces pass through the workspace, so a large collective goes in parts that fit there: `forParts` cuts the piece's
+// loops.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #ifndef GALVATRON_RUNTIME_COMM_PIECES_H

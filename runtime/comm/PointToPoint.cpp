@@ -30,7 +30,8 @@ void gvrt_send(gvrt_context *context, void *const *buffer, const int64_t *attrib
   GVRT_CHECK(context, requests.empty(), "expects send " << handle << " to be waited for before it is used again");
   for (int64_t done = 0; done < bytes; done += kPiece) {
     requests.emplace_back();
-    GVRT_MPI(context, MPI_Isend(x + done, std::min(kPiece, bytes - done), MPI_BYTE, peer, tag, direction, &requests.back()));
+    GVRT_MPI(context,
+             MPI_Isend(x + done, std::min(kPiece, bytes - done), MPI_BYTE, peer, tag, direction, &requests.back()));
   }
 }
 

@@ -1,7 +1,7 @@
 //===- Check.h - one form for every failure in a running step --------------===//
 //
-// A failed check composes "rank 3 (stage 1), forward model.layers.0 micro-batch 0: <text> [MpiGroups.cpp:41]" and hands it
-// to the context's failure handler, which ends all ranks (in tests: throws). Nothing here exits or prints.
+// A failed check composes "rank 3 (stage 1), forward model.layers.0 micro-batch 0: <text> [MpiGroups.cpp:41]" and hands
+// it to the context's failure handler, which ends all ranks (in tests: throws). Nothing here exits or prints.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #ifndef GALVATRON_RUNTIME_CORE_CHECK_H

@@ -21,7 +21,7 @@ namespace galvatron {
 /// Ranks of the world that do a collective together.
 struct Group {
   std::vector<int> ranks;                // of the world, in the order of the group
-  int position = 0;                     // of this rank
+  int position = 0;                      // of this rank
   MPI_Comm communicator = MPI_COMM_NULL; // shared by all groups of the same ranks; owned by the device's communicators
 };
 

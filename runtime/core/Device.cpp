@@ -5,8 +5,7 @@
 
 namespace galvatron {
 
-template <typename Function>
-static bool lookUp(const char *name, Function &function) {
+template <typename Function> static bool lookUp(const char *name, Function &function) {
   function = reinterpret_cast<Function>(dlsym(RTLD_DEFAULT, name));
   return function != nullptr;
 }

@@ -14,7 +14,8 @@ namespace galvatron {
 struct DeviceHooks {
   /// One line for people: device, libraries, the kernels they chose. Valid for the process' life.
   const char *(*describe)();
-  /// The one way to device memory: counts into the context; aligned to a huge page where that can help. Null if refused.
+  /// The one way to device memory: counts into the context; aligned to a huge page where that can help. Null if
+  /// refused.
   void *(*allocate)(gvrt_context *context, int64_t bytes);
   void (*release)(gvrt_context *context, void *memory, int64_t bytes);
   void (*copyToDevice)(gvrt_context *context, void *to, const void *from, int64_t bytes);

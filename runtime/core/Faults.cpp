@@ -24,8 +24,8 @@ void onFailure(gvrt_context *, const std::string &message) {
 }
 
 void onSignal(int number) {
-  // The heap may be broken: format on the stack; and should MPI_Abort hang, the alarm's default action ends the process,
-  // which the launcher notices.
+  // The heap may be broken: format on the stack; and should MPI_Abort hang, the alarm's default action ends the
+  // process, which the launcher notices.
   char text[512];
   const char *entry = faultContext->entry;
   int size = std::snprintf(text, sizeof text, "error: rank %d (stage %d), step %lld, %s: %s\n", faultContext->rank,

@@ -1,7 +1,7 @@
 //===- Main.cpp - the main of every stage binary ------------------------------------------------------===//
 //
-// Everything that can be wrong is agreed on by all ranks before anything is written or trained; then one rank prints one
-// message and all return 1. After that a rank that cannot go on ends the world (Faults.h).
+// Everything that can be wrong is agreed on by all ranks before anything is written or trained; then one rank prints
+// one message and all return 1. After that a rank that cannot go on ends the world (Faults.h).
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/core/Faults.h"
@@ -43,8 +43,8 @@ bool answer(const Options &options, const char *program, const Manifest &manifes
 
 Status checkProgram(const gvrt_program *program, Manifest &manifest) {
   if (program->abi_version != GVRT_ABI_VERSION)
-    return Status::error("this program was compiled for runtime ABI ", program->abi_version, ", but the runtime has ABI ",
-                         GVRT_ABI_VERSION, "; compile it again");
+    return Status::error("this program was compiled for runtime ABI ", program->abi_version,
+                         ", but the runtime has ABI ", GVRT_ABI_VERSION, "; compile it again");
   return Manifest::parse(program->manifest, manifest);
 }
 
@@ -52,8 +52,9 @@ int train(const World &world, const gvrt_program &program, const Manifest &manif
   gvrt_context context;
   fillPlaces(manifest, world.rank(), context);
   Device device;
-  Status status = Device::find(device) ? Status::success()
-                                       : Status::error("this program was linked without a device library; compile it again");
+  Status status = Device::find(device)
+                      ? Status::success()
+                      : Status::error("this program was linked without a device library; compile it again");
   if (status = world.agree(status); !status.ok())
     return finish(world, status);
   installFaultHandlers(&context);

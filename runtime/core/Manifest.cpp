@@ -96,8 +96,8 @@ Status check(const Manifest &m) {
     for (size_t d = 0; d < p.shape.size(); ++d) {
       local *= map.localExtent(d);
       if (map.globalExtent(d) != p.shape[d])
-        return Status::error("expects the placement of ", p.name(), " to cover ", p.shape[d], " elements of dimension ", d,
-                             ", but got ", map.globalExtent(d));
+        return Status::error("expects the placement of ", p.name(), " to cover ", p.shape[d], " elements of dimension ",
+                             d, ", but got ", map.globalExtent(d));
     }
     if (local != p.count)
       return Status::error("expects ", local, " local elements of ", p.name(), ", but got ", p.count);

@@ -20,8 +20,7 @@ constexpr OptionInfo kOptions[] = {
 #undef OPTION
 };
 
-template <typename T>
-bool parseNumber(const std::string &text, T &value) {
+template <typename T> bool parseNumber(const std::string &text, T &value) {
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   return error == std::errc() && end == text.data() + text.size();
 }
@@ -90,8 +89,9 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--clip-grad", real(o.clipGrad, 0, kAny, kNotNegative)},
       {"--seed",
        [&o](const std::string &flag, const std::string &text) {
-         return parseNumber(text, o.seed.emplace()) ? Status::success()
-                                                    : Status::error(flag, " expects a whole number from 0 on, but got '", text, "'");
+         return parseNumber(text, o.seed.emplace())
+                    ? Status::success()
+                    : Status::error(flag, " expects a whole number from 0 on, but got '", text, "'");
        }},
       {"--data", text(o.data)},
       {"--data-dtype", choice(o.dataDtype, {"u8", "u16", "u32"})},

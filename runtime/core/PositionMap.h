@@ -1,7 +1,8 @@
 //===- PositionMap.h - where a local element stands in the global tensor ---===//
 //
-// A dimension of a global tensor is a list of digits, major first; each digit is held locally (all its values, in order),
-// fixed by a grid axis (one value: the device's coordinate) or by time (one value: the micro-batch). Example, batch 8 as
+// A dimension of a global tensor is a list of digits, major first; each digit is held locally (all its values, in
+// order), fixed by a grid axis (one value: the device's coordinate) or by time (one value: the micro-batch). Example,
+// batch 8 as
 // [(2 micro-batch) (2 axis 0) (2 local)] on the device with coordinate 1 in micro-batch 0:
 //
 //   local 0 1  ->  global (0·2 + 1)·2 + {0, 1}  =  2 3

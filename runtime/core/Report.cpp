@@ -50,9 +50,9 @@ Status Report::step(const StepReport &r) {
   int64_t every = terminal || r.last <= 50 ? 1 : r.last / 50;
   if (quiet || (r.step != 1 && r.step != r.last && r.step % every != 0))
     return Status::success();
-  std::fprintf(stdout, "%sstep %lld/%lld  loss %.4f  lr %.3g  grad norm %.4g  %.0f tokens/s  %s%s", terminal ? "\r" : "",
-               (long long)r.step, (long long)r.last, r.loss, r.rate, r.gradientNorm, r.tokensPerSecond,
-               bytesText(r.peakBytes).c_str(), terminal ? "\033[K" : "\n");
+  std::fprintf(stdout, "%sstep %lld/%lld  loss %.4f  lr %.3g  grad norm %.4g  %.0f tokens/s  %s%s",
+               terminal ? "\r" : "", (long long)r.step, (long long)r.last, r.loss, r.rate, r.gradientNorm,
+               r.tokensPerSecond, bytesText(r.peakBytes).c_str(), terminal ? "\033[K" : "\n");
   unfinishedLine = terminal;
   std::fflush(stdout);
   return Status::success();

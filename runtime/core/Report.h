@@ -25,7 +25,8 @@ public:
 
   /// Prints a line unless quiet.
   void line(const std::string &text);
-  /// A row of the log; a line that overwrites the last one on a terminal, elsewhere a line for at most about fifty steps.
+  /// A row of the log; a line that overwrites the last one on a terminal, elsewhere a line for at most about fifty
+  /// steps.
   Status step(const StepReport &report);
 
 private:

@@ -15,8 +15,7 @@ struct [[nodiscard]] Status {
   bool ok() const { return message.empty(); }
 
   /// error("expects ", a, ", but got ", b)
-  template <typename... Parts>
-  static Status error(const Parts &...parts) {
+  template <typename... Parts> static Status error(const Parts &...parts) {
     std::ostringstream text;
     (text << ... << parts);
     return {text.str()};

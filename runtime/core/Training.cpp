@@ -25,8 +25,8 @@ Status Training::prepare() {
   residentAtStart = highWaterBytes();
   using Part = Status (Training::*)();
   // What writes comes last, so that an error leaves nothing behind.
-  for (Part part : {&Training::prepareArena, &Training::prepareGroups, &Training::prepareParameters, &Training::prepareData,
-                    &Training::prepareFiles})
+  for (Part part : {&Training::prepareArena, &Training::prepareGroups, &Training::prepareParameters,
+                    &Training::prepareData, &Training::prepareFiles})
     if (Status status = world.agree((this->*part)()); !status.ok())
       return status;
   if (world.rank() == 0)
@@ -221,8 +221,9 @@ Status Training::run() {
   return Status::success();
 }
 
-/// Memory as it was, per rank: what was allocated on the device, and by how much the process grew beyond it since MPI was
-/// started (high-water mark of the resident size, which also counts libraries, kernels made at run time and MPI's buffers).
+/// Memory as it was, per rank: what was allocated on the device, and by how much the process grew beyond it since MPI
+/// was started (high-water mark of the resident size, which also counts libraries, kernels made at run time and MPI's
+/// buffers).
 void Training::conclude() {
   auto list = [](const std::vector<int64_t> &values) {
     std::string text;

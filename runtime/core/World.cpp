@@ -71,8 +71,8 @@ Status checkPlaces(const World &world, const Manifest &manifest, int argc, char 
   std::string remedy = "; start it with\n  " + commandLine(first.stages, first.devices);
   if (first.stages * first.devices != world.size())
     return Status::error("this program needs ", first.stages * first.devices, " ranks (", first.stages, " stages of ",
-                         first.devices, " devices), but ", world.size(), world.size() == 1 ? " was" : " were", " started",
-                         remedy);
+                         first.devices, " devices), but ", world.size(), world.size() == 1 ? " was" : " were",
+                         " started", remedy);
   for (int r = 0; r < world.size(); ++r) {
     const Place &place = places[r];
     if (place.program != first.program || place.stages != first.stages || place.devices != first.devices)
@@ -80,8 +80,8 @@ Status checkPlaces(const World &world, const Manifest &manifest, int argc, char 
     if (place.stage != r / first.devices)
       return Status::error("rank ", r, " must run stage ", r / first.devices, ", but runs stage ", place.stage, remedy);
     if (place.options != first.options)
-      return Status::error("rank ", r, " (stage ", place.stage, ") was given other options than rank 0; give every stage the same",
-                           remedy);
+      return Status::error("rank ", r, " (stage ", place.stage,
+                           ") was given other options than rank 0; give every stage the same", remedy);
   }
   return Status::success();
 }

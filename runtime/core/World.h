@@ -17,12 +17,11 @@ public:
   int rank() const { return ownRank; }
   int size() const { return ranks; }
 
-  /// Collective: success if `status` is one on every rank, else the error of the lowest rank that has one, everywhere. What
-  /// may differ between ranks (files, memory) passes through here before it decides anything.
+  /// Collective: success if `status` is one on every rank, else the error of the lowest rank that has one, everywhere.
+  /// What may differ between ranks (files, memory) passes through here before it decides anything.
   Status agree(const Status &status) const;
   /// Collective: every rank's value, by rank.
-  template <typename T>
-  std::vector<T> gather(const T &value) const {
+  template <typename T> std::vector<T> gather(const T &value) const {
     std::vector<T> all(ranks);
     MPI_Allgather(&value, sizeof(T), MPI_BYTE, all.data(), sizeof(T), MPI_BYTE, MPI_COMM_WORLD);
     return all;
@@ -34,8 +33,8 @@ private:
   int ownRank, ranks;
 };
 
-/// Collective: whether these ranks are this program's, each in its place, called with the same options. The message says
-/// how to start it.
+/// Collective: whether these ranks are this program's, each in its place, called with the same options. The message
+/// says how to start it.
 Status checkPlaces(const World &world, const Manifest &manifest, int argc, char **argv);
 
 /// Fills the context's place, coordinates and groups.

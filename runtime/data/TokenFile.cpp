@@ -57,8 +57,8 @@ Status TokenFile::read(int64_t first, int64_t count, int64_t *out) const {
     for (int64_t i = 0; i < now; ++i) {
       int64_t token = decode(&buffer[i * width], width);
       if (token >= vocabulary)
-        return Status::error(path, ": token ", first + done + i, " is ", token, ", outside the vocabulary of ", vocabulary,
-                             " (tokens count from 0, read as ", dtype, ")");
+        return Status::error(path, ": token ", first + done + i, " is ", token, ", outside the vocabulary of ",
+                             vocabulary, " (tokens count from 0, read as ", dtype, ")");
       if (out)
         out[done + i] = token;
     }

@@ -1,6 +1,7 @@
 //===- TokenFile.h - token ids behind one another in a file -------------------------------===//
 //
-// Read by range, not mapped: pages of a mapped file count as this process' memory for as long as they stay in the cache.
+// Read by range, not mapped: pages of a mapped file count as this process' memory for as long as they stay in the
+// cache.
 //
 //===--------------------------------------------------------------------------------------===//
 #ifndef GALVATRON_RUNTIME_DATA_TOKENFILE_H

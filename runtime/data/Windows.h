@@ -11,15 +11,15 @@
 namespace galvatron {
 
 /// Window w of a file is tokens w·sequence … w·sequence + sequence - 1. Row b of a step is sample
-/// n = b + the step's first sample: window n modulo the number of windows, through a permutation of this round if shuffled. Without a
-/// file, tokens are drawn from (seed, n, position).
+/// n = b + the step's first sample: window n modulo the number of windows, through a permutation of this round if
+/// shuffled. Without a file, tokens are drawn from (seed, n, position).
 class Windows {
 public:
   Windows(const Manifest &manifest, std::optional<TokenFile> file, bool shuffle, uint64_t seed)
       : manifest(manifest), file(std::move(file)), shuffle(shuffle), seed(seed) {}
 
-  /// Whether there are enough tokens, and all of samples `first` … `first + count - 1` are in the vocabulary. Each of `size`
-  /// ranks reads its share.
+  /// Whether there are enough tokens, and all of samples `first` … `first + count - 1` are in the vocabulary. Each of
+  /// `size` ranks reads its share.
   Status check(int64_t first, int64_t count, int rank, int size) const;
 
   /// Writes this rank's part of a step's inputs, all micro-batches, into the arena.

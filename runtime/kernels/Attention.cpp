@@ -1,8 +1,8 @@
 //===- Attention.cpp - softmax(q kᵀ) v in blocks ------------------------------------------------===//
 //
 // Dao et al., FlashAttention (2022), with library products on blocks. Of the scores of one head only a block of
-// kQueryBlock × kKeyBlock exists at a time. Per row of queries the running maximum m and sum l of exponentials are kept;
-// when a key block raises m, what has been summed so far is scaled by exp(m_old - m_new):
+// kQueryBlock × kKeyBlock exists at a time. Per row of queries the running maximum m and sum l of exponentials are
+// kept; when a key block raises m, what has been summed so far is scaled by exp(m_old - m_new):
 //
 //            keys 0…255   256…511          causal: blocks right of the diagonal are skipped,
 //   queries  ┌──────────┬──────────┐       the one on it is cut to the keys that its
@@ -117,7 +117,9 @@ void gvrt_attention(gvrt_context *context, void *const *buffer, const int64_t *a
                 static_cast<const float *>(buffer[2]) + shape.v.at(b, n / group, 0),
                 static_cast<const float *>(buffer[3]),
                 static_cast<float *>(buffer[4]) + shape.y.at(b, n, 0),
-                static_cast<float *>(buffer[5]) + (b * shape.heads + n) * shape.queries, b, n};
+                static_cast<float *>(buffer[5]) + (b * shape.heads + n) * shape.queries,
+                b,
+                n};
       for (int64_t first = 0; first < shape.queries; first += kQueryBlock)
         attendBlock(context, shape, head, state, first, std::min(first + kQueryBlock, shape.queries));
     }

@@ -1,7 +1,7 @@
 //===- AttentionBackward.cpp - gradients of q, k and v in blocks ----------------------------------===//
 //
-// Probabilities are computed again, block by block, from q, k and the saved lse. With D = rowsum(dy ∘ y), K the factors of
-// dropout and t the tanh of softcap, per block:
+// Probabilities are computed again, block by block, from q, k and the saved lse. With D = rowsum(dy ∘ y), K the factors
+// of dropout and t the tanh of softcap, per block:
 //
 //   P = exp(scores - lse)        dv += (P ∘ K)ᵀ dy
 //   dP = dy vᵀ                   dS = P ∘ (dP ∘ K - D) ∘ (1 - t²)
@@ -81,7 +81,8 @@ void differentiateBlock(gvrt_context *context, const AttentionShape &shape, cons
   const float *q = head.q + first * shape.q.position, *dy = head.dy + first * strides.dy.position;
   float *dq = head.dq + first * strides.dq.position;
   for (int64_t row = 0; row < count; ++row)
-    blocks.delta[row] = loops().dot(dy + row * strides.dy.position, head.y + (first + row) * shape.y.position, shape.valueSize);
+    blocks.delta[row] =
+        loops().dot(dy + row * strides.dy.position, head.y + (first + row) * shape.y.position, shape.valueSize);
   auto [firstKey, endKey] = shape.visibleKeys(first, end);
   if (firstKey >= endKey)
     for (int64_t row = 0; row < count; ++row)
@@ -99,8 +100,8 @@ void differentiateBlock(gvrt_context *context, const AttentionShape &shape, cons
          head.dv + key * strides.dv.position, strides.dv.position, keyCount, shape.valueSize, count, 1.0f, 1.0f);
     gemm(context, {blocks.gradients, kKeyBlock, false}, {k, shape.k.position, false}, dq, strides.dq.position, count,
          shape.keySize, keyCount, shape.scale, key == firstKey ? 0.0f : 1.0f);
-    gemm(context, {blocks.gradients, kKeyBlock, true}, {q, shape.q.position, false}, head.dk + key * strides.dk.position,
-         strides.dk.position, keyCount, shape.keySize, count, shape.scale, 1.0f);
+    gemm(context, {blocks.gradients, kKeyBlock, true}, {q, shape.q.position, false},
+         head.dk + key * strides.dk.position, strides.dk.position, keyCount, shape.keySize, count, shape.scale, 1.0f);
   }
 }
 

@@ -43,8 +43,8 @@ struct AttentionShape {
 
   /// First and one past the last key (rounded out to what a block may contain) that queries first … end - 1 can see.
   std::pair<int64_t, int64_t> visibleKeys(int64_t first, int64_t end) const;
-  /// Of keys first … first + count - 1 the piece (from 0) outside of which `query` sees none. What it does not see inside
-  /// (only where positions do not ascend) `mask` hides.
+  /// Of keys first … first + count - 1 the piece (from 0) outside of which `query` sees none. What it does not see
+  /// inside (only where positions do not ascend) `mask` hides.
   std::pair<int64_t, int64_t> visiblePiece(int64_t query, int64_t first, int64_t count) const;
   /// -inf on the scores of keys first … first + count - 1 that `query` does not see.
   void mask(float *scores, int64_t query, int64_t first, int64_t count) const;

@@ -1,8 +1,8 @@
 //===- Copy.cpp - copies with any strides, fills, sums into place, shifts -----------------===//
 //
-// A copy's loops are merged where both sides run on, then ordered so that the result is written along its shortest stride.
-// Where x is contiguous along another loop than y (a transpose), the two innermost loops go in square tiles that stay in
-// the first-level cache.
+// A copy's loops are merged where both sides run on, then ordered so that the result is written along its shortest
+// stride. Where x is contiguous along another loop than y (a transpose), the two innermost loops go in square tiles
+// that stay in the first-level cache.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/kernels/Attributes.h"
@@ -43,8 +43,7 @@ namespace {
 
 constexpr int64_t kTile = 16;
 
-template <typename T>
-void copyRow(const T *x, T *y, const StridedLoop &loop) {
+template <typename T> void copyRow(const T *x, T *y, const StridedLoop &loop) {
   if (loop.x == 1 && loop.y == 1)
     std::memcpy(y, x, loop.extent * sizeof(T));
   else if (loop.x == 0 && loop.y == 1)
@@ -54,8 +53,7 @@ void copyRow(const T *x, T *y, const StridedLoop &loop) {
       y[i * loop.y] = x[i * loop.x];
 }
 
-template <typename T>
-void copyTiles(const T *x, T *y, const StridedLoop &a, const StridedLoop &b) {
+template <typename T> void copyTiles(const T *x, T *y, const StridedLoop &a, const StridedLoop &b) {
   for (int64_t i = 0; i < a.extent; i += kTile)
     for (int64_t j = 0; j < b.extent; j += kTile) {
       int64_t iEnd = std::min(i + kTile, a.extent), jEnd = std::min(j + kTile, b.extent);
@@ -65,8 +63,7 @@ void copyTiles(const T *x, T *y, const StridedLoop &a, const StridedLoop &b) {
     }
 }
 
-template <typename T>
-void copyLoops(const T *x, T *y, const StridedLoop *loops, size_t count) {
+template <typename T> void copyLoops(const T *x, T *y, const StridedLoop *loops, size_t count) {
   if (count == 0) {
     *y = *x;
   } else if (count == 1) {
@@ -86,9 +83,8 @@ void copyStrided(const void *x, void *y, int64_t elementBytes, std::vector<Strid
     if (loop.extent == 0)
       return;
   // Largest stride of y outermost; the loop along which x is contiguous second innermost if it is not innermost.
-  std::sort(loops.begin(), loops.end(), [](const StridedLoop &a, const StridedLoop &b) {
-    return std::pair(a.y, a.x) > std::pair(b.y, b.x);
-  });
+  std::sort(loops.begin(), loops.end(),
+            [](const StridedLoop &a, const StridedLoop &b) { return std::pair(a.y, a.x) > std::pair(b.y, b.x); });
   mergeLoops(loops);
   if (loops.size() > 2 && loops.back().x != 1)
     for (size_t i = 0; i + 2 < loops.size(); ++i)

@@ -1,8 +1,8 @@
 //===- CpuDevice.cpp - the processor as a device ---------------------------------------------------===//
 //
-// Memory is mapped, not allocated, so that a page costs something only once it is touched and the process' high-water mark
-// is the arena plus little (docs/runtime.md, "Memory"). One thread: a rank owns one core, and oneDNN's threads lose more
-// than they bring on the small products of a shard.
+// Memory is mapped, not allocated, so that a page costs something only once it is touched and the process' high-water
+// mark is the arena plus little (docs/runtime.md, "Memory"). One thread: a rank owns one core, and oneDNN's threads
+// lose more than they bring on the small products of a shard.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/comm/Communicators.h"
@@ -45,8 +45,8 @@ const char *isaName(dnnl_cpu_isa_t isa) {
 const char *describe() {
   static char text[160];
   const dnnl_version_t *version = dnnl_version();
-  std::snprintf(text, sizeof text, "cpu: products by oneDNN %d.%d.%d (dnnl_sgemm, %s), loops %s, 1 thread", version->major,
-                version->minor, version->patch, isaName(dnnl_get_effective_cpu_isa()), loops().name);
+  std::snprintf(text, sizeof text, "cpu: products by oneDNN %d.%d.%d (dnnl_sgemm, %s), loops %s, 1 thread",
+                version->major, version->minor, version->patch, isaName(dnnl_get_effective_cpu_isa()), loops().name);
   return text;
 }
 
@@ -59,7 +59,8 @@ void *allocate(gvrt_context *context, int64_t bytes) {
   if (mapped == MAP_FAILED)
     return nullptr;
   // Cut to an aligned piece, so that release needs only its address.
-  char *aligned = reinterpret_cast<char *>((reinterpret_cast<uintptr_t>(mapped) + kHugePage - 1) / kHugePage * kHugePage);
+  char *aligned =
+      reinterpret_cast<char *>((reinterpret_cast<uintptr_t>(mapped) + kHugePage - 1) / kHugePage * kHugePage);
   int64_t kept = mappedBytes(bytes) - kHugePage;
   if (aligned > mapped)
     munmap(mapped, aligned - mapped);
@@ -81,7 +82,8 @@ void release(gvrt_context *context, void *memory, int64_t bytes) {
 void copyBytes(gvrt_context *, void *to, const void *from, int64_t bytes) { std::memcpy(to, from, bytes); }
 void nothingInFlight(gvrt_context *) {}
 
-/// Whichever OpenMP oneDNN was built with: one thread. Its environment variable is read before this library could set it.
+/// Whichever OpenMP oneDNN was built with: one thread. Its environment variable is read before this library could set
+/// it.
 void useOneThread() {
   if (void *function = dlsym(RTLD_DEFAULT, "omp_set_num_threads"))
     reinterpret_cast<void (*)(int)>(function)(1);

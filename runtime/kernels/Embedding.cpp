@@ -1,7 +1,7 @@
 //===- Embedding.cpp - rows of a table by index --------------------------------------===//
 //
-// A table cut by rows: each device handles the ids whose rows it holds and leaves zeros, so that the sum over devices is
-// the whole.
+// A table cut by rows: each device handles the ids whose rows it holds and leaves zeros, so that the sum over devices
+// is the whole.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/core/Check.h"

@@ -15,21 +15,24 @@ extern const Loops kLoops;
 }
 #endif
 
-static const Loops &choose() {
+const Loops *const *supportedLoops() {
+  static const Loops *tables[4] = {};
+  int count = 0;
 #ifdef GALVATRON_X86_LOOPS
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl"))
-    return avx512::kLoops;
+    tables[count++] = &avx512::kLoops;
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    return avx2::kLoops;
+    tables[count++] = &avx2::kLoops;
 #endif
-  return baseline::kLoops;
+  tables[count] = &baseline::kLoops;
+  return tables;
 }
 
 const Loops &loops() {
-  static const Loops &chosen = choose();
-  return chosen;
+  static const Loops &best = *supportedLoops()[0];
+  return best;
 }
 
 } // namespace galvatron

@@ -71,6 +71,9 @@ struct Loops {
 
 const Loops &loops();
 
+/// Every instruction set's table that this machine can run, best first, up to null; for tests.
+const Loops *const *supportedLoops();
+
 } // namespace galvatron
 
 #endif

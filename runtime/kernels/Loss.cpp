@@ -1,7 +1,7 @@
 //===- Loss.cpp - statistics and gradient of cross-entropy -----------------------------===//
 //
-// On local logits: where the vocabulary is cut, the maximum, the sum of exponentials and the target's logit of all devices
-// are combined by collectives between these functions.
+// On local logits: where the vocabulary is cut, the maximum, the sum of exponentials and the target's logit of all
+// devices are combined by collectives between these functions.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/core/Check.h"

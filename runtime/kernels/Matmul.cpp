@@ -10,17 +10,36 @@
 #include "runtime/kernels/Attributes.h"
 #include "runtime/kernels/Gemm.h"
 
+#include <algorithm>
 #include <dnnl.h>
 #include <utility>
 
 namespace galvatron {
 
+/// oneDNN 2.6 packs operands into buffers of its own that grow with m and n (measured: 26 MiB for n = 11008, k = 512;
+/// 16 MiB at most for 4096). Larger products go in blocks of this side, so that its memory is bounded; no speed is
+/// lost.
+constexpr int64_t kLargestSide = 4096;
+
+static const float *rowOf(const Matrix &a, int64_t row) { return a.data + (a.transposed ? row : row * a.ld); }
+static const float *columnOf(const Matrix &b, int64_t column) {
+  return b.data + (b.transposed ? column * b.ld : column);
+}
+
 void gemm(gvrt_context *context, const Matrix &a, const Matrix &b, float *c, int64_t ldc, int64_t m, int64_t n,
           int64_t k, float alpha, float beta) {
-  dnnl_status_t status =
-      dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', m, n, k, alpha, a.data, a.ld, b.data, b.ld, beta, c, ldc);
+  if (m > kLargestSide || n > kLargestSide) {
+    for (int64_t i = 0; i < m; i += kLargestSide)
+      for (int64_t j = 0; j < n; j += kLargestSide)
+        gemm(context, {rowOf(a, i), a.ld, a.transposed}, {columnOf(b, j), b.ld, b.transposed}, c + i * ldc + j, ldc,
+             std::min(kLargestSide, m - i), std::min(kLargestSide, n - j), k, alpha, beta);
+    return;
+  }
+  dnnl_status_t status = dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', m, n, k, alpha, a.data, a.ld,
+                                    b.data, b.ld, beta, c, ldc);
   GVRT_CHECK(context, status == dnnl_success,
-             "dnnl_sgemm refuses a product of " << m << "x" << k << " and " << k << "x" << n << " (status " << status << ")");
+             "dnnl_sgemm refuses a product of " << m << "x" << k << " and " << k << "x" << n << " (status " << status
+                                                << ")");
 }
 
 } // namespace galvatron
@@ -45,9 +64,7 @@ void foldBatch(Product &p) {
     folded = false;
     for (size_t i = 0; i < p.batch.size() && !folded; ++i) {
       BatchLoop &loop = p.batch[i];
-      auto continues = [&](int64_t stride, int64_t extent, int64_t inner) {
-        return stride == extent * inner;
-      };
+      auto continues = [&](int64_t stride, int64_t extent, int64_t inner) { return stride == extent * inner; };
       int64_t *extent = nullptr;
       if (loop.extent == 1)
         extent = &loop.extent;
@@ -68,7 +85,8 @@ void foldBatch(Product &p) {
 }
 
 /// A `rows` × `columns` operand as the library takes it; false where neither stride allows it.
-bool describe(const float *data, int64_t rows, int64_t columns, int64_t rowStride, int64_t columnStride, Matrix &matrix) {
+bool describe(const float *data, int64_t rows, int64_t columns, int64_t rowStride, int64_t columnStride,
+              Matrix &matrix) {
   if ((columnStride == 1 || columns == 1) && (rowStride >= columns || rows == 1)) {
     matrix = {data, rows == 1 ? columns : rowStride, false};
     return true;

@@ -13,8 +13,8 @@ void gvrt_norm(gvrt_context *context, void *const *buffer, const int64_t *attrib
   Attributes read(attribute);
   int64_t rows = read.integer(), columns = read.integer(), kind = read.integer();
   double epsilon = read.real(), offset = read.real();
-  loops().norm(in(buffer, 0), in(buffer, 1), in(buffer, 2), out(buffer, 3), out(buffer, 4), out(buffer, 5), rows, columns,
-               kind, epsilon, offset);
+  loops().norm(in(buffer, 0), in(buffer, 1), in(buffer, 2), out(buffer, 3), out(buffer, 4), out(buffer, 5), rows,
+               columns, kind, epsilon, offset);
 }
 
 void gvrt_norm_backward(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
@@ -44,5 +44,6 @@ void gvrt_softmax_backward(gvrt_context *context, void *const *buffer, const int
   Attributes read(attribute);
   int64_t rows = read.integer(), columns = read.integer();
   for (int64_t r = 0; r < rows; ++r)
-    loops().softmaxBackward(in(buffer, 0) + r * columns, in(buffer, 1) + r * columns, out(buffer, 2) + r * columns, columns);
+    loops().softmaxBackward(in(buffer, 0) + r * columns, in(buffer, 1) + r * columns, out(buffer, 2) + r * columns,
+                            columns);
 }

@@ -47,7 +47,8 @@ void dropoutFactors(const random::Stream &stream, double p, const GlobalRows &ro
   float factor = (float)(1.0 / (1.0 - p));
   for (int64_t done = 0; done < count;) {
     int64_t now = std::min(rows.run(column + done), count - done);
-    loops().dropFactors(stream.key, stream.high, base + rows.column(column + done), threshold, factor, factors + done, now);
+    loops().dropFactors(stream.key, stream.high, base + rows.column(column + done), threshold, factor, factors + done,
+                        now);
     done += now;
   }
 }

@@ -1,7 +1,7 @@
 //===- Reduce.cpp - sums and maxima over any dimensions --------------------------------------===//
 //
-// After merging, two cases carry the work: rows that reduce to one element (the innermost loop of x is reduced) and rows
-// that are added to one another (the innermost loop is kept). Other loops are walked outside them.
+// After merging, two cases carry the work: rows that reduce to one element (the innermost loop of x is reduced) and
+// rows that are added to one another (the innermost loop is kept). Other loops are walked outside them.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/kernels/Attributes.h"
@@ -62,9 +62,8 @@ void gvrt_reduce(gvrt_context *context, void *const *buffer, const int64_t *attr
     fill(y, kind == kSum ? 0.0f : -std::numeric_limits<float>::infinity(), extent, yStride, rank);
   std::vector<StridedLoop> loop = mergedLoops(rank, extent, xStride, yStride);
   // x's contiguous loop innermost.
-  std::sort(loop.begin(), loop.end(), [](const StridedLoop &a, const StridedLoop &b) {
-    return std::pair(a.x, a.y) > std::pair(b.x, b.y);
-  });
+  std::sort(loop.begin(), loop.end(),
+            [](const StridedLoop &a, const StridedLoop &b) { return std::pair(a.x, a.y) > std::pair(b.x, b.y); });
   mergeLoops(loop);
   reduceLoops(kind, x, y, loop.data(), loop.size());
 }

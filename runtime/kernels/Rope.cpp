@@ -1,7 +1,7 @@
 //===- Rope.cpp - rotary position embedding -----------------------------------------===//
 //
-// Cosines and sines of one position serve every batch row and head, so the loop over positions is outermost. The angle is
-// rounded to f32 before its cosine is taken, as the frameworks do that models come from.
+// Cosines and sines of one position serve every batch row and head, so the loop over positions is outermost. The angle
+// is rounded to f32 before its cosine is taken, as the frameworks do that models come from.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/kernels/Attributes.h"

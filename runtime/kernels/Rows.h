@@ -11,7 +11,8 @@
 
 namespace galvatron {
 
-/// Row-major numbers in the global tensor of a local tensor's elements, row by row (a row runs along the last dimension).
+/// Row-major numbers in the global tensor of a local tensor's elements, row by row (a row runs along the last
+/// dimension).
 class GlobalRows {
 public:
   GlobalRows(const PositionMap &positions, int64_t rank, const int64_t *extent);

@@ -12,8 +12,8 @@ struct StridedLoop {
   int64_t extent, x, y;
 };
 
-/// The loops of `rank` dimensions (extents, then x's strides, then y's), without extents of 1, neighbours merged where both
-/// tensors run on.
+/// The loops of `rank` dimensions (extents, then x's strides, then y's), without extents of 1, neighbours merged where
+/// both tensors run on.
 std::vector<StridedLoop> mergedLoops(int64_t rank, const int64_t *extent, const int64_t *x, const int64_t *y);
 void mergeLoops(std::vector<StridedLoop> &loops);
 

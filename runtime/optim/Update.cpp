@@ -42,8 +42,8 @@ void update(gvrt_context &context, const Device &device, const Manifest &manifes
     void *buffers[] = {arena + parameter.parameter, arena + parameter.gradient, arena + parameter.firstMoment,
                        arena + parameter.secondMoment};
     if (options.optimizer == "adamw") {
-      int64_t words[] = {parameter.count,   bits(scale), bits(rate),   bits(options.beta1), bits(options.beta2),
-                         bits(options.eps), bits(decay), context.step};
+      int64_t words[] = {parameter.count,     bits(scale),       bits(rate),  bits(options.beta1),
+                         bits(options.beta2), bits(options.eps), bits(decay), context.step};
       device.adamw(&context, buffers, words);
     } else {
       int64_t words[] = {parameter.count, bits(scale), bits(rate), bits(decay)};

@@ -15,7 +15,8 @@ bool answersFor(const gvrt_context &context, const ParameterInfo &parameter);
 /// Σ g² in f64 over the pieces that this rank answers for.
 double squareSum(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena);
 
-/// What gradients are multiplied by so that their norm is at most `limit`, as torch.nn.utils.clip_grad_norm_; limit 0: 1.
+/// What gradients are multiplied by so that their norm is at most `limit`, as torch.nn.utils.clip_grad_norm_; limit
+/// 0: 1.
 double clipScale(double norm, double limit);
 
 /// One step of AdamW or SGD on every piece this rank holds.

@@ -5,9 +5,9 @@
 //   x = table[ids]          stage 0
 //   logits = x wᵀ + b       last stage; loss: mean cross-entropy against the next token
 //
-// under any plan of stages × (dp, tp), tp cutting w and b by rows (the vocabulary). The plan is read from plan.txt beside
-// the binary ("stages dp tp micro-batches [word]"), the stage's number from the end of the binary's name. A word makes the
-// program break in step 2: "segfault" or "nan" on the last rank.
+// under any plan of stages × (dp, tp), tp cutting w and b by rows (the vocabulary). The plan is read from plan.txt
+// beside the binary ("stages dp tp micro-batches [word]"), the stage's number from the end of the binary's name. A word
+// makes the program break in step 2: "segfault" or "nan" on the last rank.
 //
 //===-----------------------------------------------------------------------------------------===//
 #include "runtime/api/GalvatronRuntime.h"
@@ -80,7 +80,7 @@ public:
 
   gvrt_program program() {
     text = manifest.str();
-    return {GVRT_ABI_VERSION, text.c_str(), kFunctions, (int64_t)std::size(kFunctions), timetable.data(),
+    return {GVRT_ABI_VERSION,         text.c_str(), kFunctions, (int64_t)std::size(kFunctions), timetable.data(),
             (int64_t)timetable.size()};
   }
 
@@ -131,7 +131,8 @@ private:
     if (placement.size() > 1)
       parameters << ", " << placement[1];
     parameters << "], \"init\": " << init << ", \"parameter\": " << p.value << ", \"gradient\": " << p.gradient
-               << ", \"first_moment\": " << first << ", \"second_moment\": " << second << ", \"count\": " << count << "}";
+               << ", \"first_moment\": " << first << ", \"second_moment\": " << second << ", \"count\": " << count
+               << "}";
     return p;
   }
 
@@ -172,7 +173,8 @@ private:
     add(k_matmul, "dw", m, {dlogits, x, w.gradient},
         {columns, kHidden, tokens, 1, columns, kHidden, 1, kHidden, 1, 1, 0});
     add(k_reduce, "db", m, {dlogits, b.gradient}, {0, 1, 2, tokens, columns, columns, 1, 0, 1});
-    add(k_matmul, "dx", m, {dlogits, w.value, dx}, {tokens, kHidden, columns, columns, 1, kHidden, 1, kHidden, 1, 0, 0});
+    add(k_matmul, "dx", m, {dlogits, w.value, dx},
+        {tokens, kHidden, columns, columns, 1, kHidden, 1, kHidden, 1, 0, 0});
     reduceOverTp("dx", m, dx, tokens * kHidden, 0);
     if (plan.stages > 1)
       sendAndWait("dx", m, dx, 0);
@@ -253,10 +255,10 @@ private:
       manifest << plan.dp << (plan.tp > 1 ? ", " : "");
     if (plan.tp > 1)
       manifest << plan.tp;
-    manifest << "], \"schedule\": \"gpipe\", \"global_batch\": " << kBatch << ", \"micro_batches\": " << plan.microBatches
-             << ", \"sequence\": " << kSequence << ", \"vocabulary\": " << kVocabulary
-             << ", \"model\": \"toy\", \"arena_bytes\": " << arena << ", \"parameters\": [" << parameters.str()
-             << "], \"inputs\": [" << inputs.str() << "], \"loss\": ";
+    manifest << "], \"schedule\": \"gpipe\", \"global_batch\": " << kBatch
+             << ", \"micro_batches\": " << plan.microBatches << ", \"sequence\": " << kSequence
+             << ", \"vocabulary\": " << kVocabulary << ", \"model\": \"toy\", \"arena_bytes\": " << arena
+             << ", \"parameters\": [" << parameters.str() << "], \"inputs\": [" << inputs.str() << "], \"loss\": ";
     if (last)
       manifest << "{\"offset\": " << loss << ", \"partial_axes\": [" << (plan.dp > 1 ? "0" : "") << "]}";
     else

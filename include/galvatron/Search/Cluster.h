@@ -46,6 +46,9 @@ struct DeviceKind {
   Link intra, inter;
   /// Whether collectives proceed while kernels run.
   bool overlapsCommunication = false;
+  /// Compute and communication that run beside each other slow each other
+  /// down: together they take max + (overlapSlowdown - 1) · min of both.
+  double overlapSlowdown = 1;
 };
 
 struct Cluster {

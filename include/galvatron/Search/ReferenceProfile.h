@@ -71,7 +71,11 @@ Result<bool> validateArguments(const ReferenceArguments &arguments);
 /// Reads the `inputs` object of a reference case, `{"model", "profiles",
 /// "hardware", "args"}`, or the same groups at top level, from JSON or YAML.
 /// `root` is put before relative folders.
-Result<ReferenceArguments> parseReferenceConfig(std::string_view text, const std::string &root);
+///
+/// `overrides`, when given, is a JSON object of groups whose members replace
+/// those of the text; with it the text may be empty.
+Result<ReferenceArguments> parseReferenceConfig(std::string_view text, const std::string &root,
+                                                std::string_view overrides = "");
 
 /// y = slope · x + offset.
 struct Line {

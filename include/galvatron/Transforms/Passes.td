@@ -235,17 +235,13 @@ def ExpandCrossEntropyPass : Pass<"galvatron-expand-cross-entropy"> {
     func.func @example(%logits: tensor<8x16xf32>, %labels: tensor<8xi64>) -> tensor<f32> {
       %max = graph.reduce max %logits dims [1] : tensor<8x16xf32> -> tensor<8xf32>
       %sum = graph.sum_exp %logits, %max : (tensor<8x16xf32>, tensor<8xf32>) -> tensor<8xf32>
-      %target = graph.target_logit %logits, %labels {ignore_index = -100 : i64} : (tensor<8x16xf32>, tensor<8xi64>) -> tensor<8xf32>
-      %log = math.log %sum : tensor<8xf32>
-      %lse = arith.addf %log, %max : tensor<8xf32>
-      %ignored = arith.constant dense<-100> : tensor<8xi64>
-      %counts = arith.cmpi ne, %labels, %ignored : tensor<8xi64>
-      %zero = arith.constant dense<0.000000e+00> : tensor<8xf32>
+      %log = math.log %sum : tensor<8xf32>  %lse = arith.addf %log, %max : tensor<8xf32>
+      %ignored = arith.constant dense<-100> : tensor<8xi64>  %counts = arith.cmpi ne, %labels, %ignored : tensor<8xi64>
+      %zero = arith.constant dense<0.0> : tensor<8xf32>
       %masked = arith.select %counts, %lse, %zero : tensor<8xi1>, tensor<8xf32>
-      %rows = arith.subf %masked, %target : tensor<8xf32>
-      %total = graph.reduce sum %rows dims [0] : tensor<8xf32> -> tensor<f32>
-      %share = arith.constant dense<1.250000e-01> : tensor<f32>
-      %loss = arith.mulf %total, %share : tensor<f32>
+      %target = graph.target_logit %logits, %labels {ignore_index = -100 : i64} : (tensor<8x16xf32>, tensor<8xi64>) -> tensor<8xf32>
+      %rows = arith.subf %masked, %target : tensor<8xf32>  %total = graph.reduce sum %rows dims [0] : tensor<8xf32> -> tensor<f32>
+      %share = arith.constant dense<0.125> : tensor<f32>  %loss = arith.mulf %total, %share : tensor<f32>
       return %loss : tensor<f32>
     }
     ```

@@ -94,8 +94,8 @@ void dropFactors(uint64_t key, uint64_t high, uint64_t first, uint32_t threshold
 }
 
 void adamw(float *__restrict parameter, const float *__restrict gradient, float *__restrict first,
-           float *__restrict second, int64_t count, float scale, float decay, float other1, float beta2,
-           float other2, float eps, float stepSize, float rootBias2) {
+           float *__restrict second, int64_t count, float scale, float decay, float other1, float beta2, float other2,
+           float eps, float stepSize, float rootBias2) {
   for (int64_t i = 0; i < count; ++i) {
     float g = gradient[i] * scale;
     float p = parameter[i] * decay;
@@ -114,8 +114,29 @@ void sgd(float *__restrict parameter, const float *__restrict gradient, int64_t 
 }
 
 extern const Loops kLoops;
-const Loops kLoops = {GALVATRON_ISA_NAME, sum, max, squareSum, dot, addRows, maxRows, add, scale, norm, normBackward,
-                      normWeightBackward, softmax, softmaxBackward, sumExp, scaledExp, softcap, expInPlace,
-                      scoreGradient, multiply, rotate, dropFactors, adamw, sgd};
+const Loops kLoops = {GALVATRON_ISA_NAME,
+                      sum,
+                      max,
+                      squareSum,
+                      dot,
+                      addRows,
+                      maxRows,
+                      add,
+                      scale,
+                      norm,
+                      normBackward,
+                      normWeightBackward,
+                      softmax,
+                      softmaxBackward,
+                      sumExp,
+                      scaledExp,
+                      softcap,
+                      expInPlace,
+                      scoreGradient,
+                      multiply,
+                      rotate,
+                      dropFactors,
+                      adamw,
+                      sgd};
 
 } // namespace galvatron::GALVATRON_ISA

@@ -5,8 +5,8 @@
 namespace galvatron::GALVATRON_ISA {
 
 float sum(const float *x, int64_t count) {
-  return sumOver(count, [&](int64_t i) { return load(x + i); },
-                 [&](int64_t i, int64_t n) { return loadSome(x + i, n, 0); });
+  return sumOver(
+      count, [&](int64_t i) { return load(x + i); }, [&](int64_t i, int64_t n) { return loadSome(x + i, n, 0); });
 }
 
 float max(const float *x, int64_t count) {
@@ -38,8 +38,9 @@ double squareSum(const float *x, int64_t count) {
 }
 
 float dot(const float *x, const float *y, int64_t count) {
-  return sumOver(count, [&](int64_t i) { return load(x + i) * load(y + i); },
-                 [&](int64_t i, int64_t n) { return loadSome(x + i, n, 0) * loadSome(y + i, n, 0); });
+  return sumOver(
+      count, [&](int64_t i) { return load(x + i) * load(y + i); },
+      [&](int64_t i, int64_t n) { return loadSome(x + i, n, 0) * loadSome(y + i, n, 0); });
 }
 
 // Blocks of rows bound the rounding of long sums and keep the column's accumulator in registers.
@@ -163,8 +164,9 @@ void normWeightBackward(const float *dy, const float *x, const float *mean, cons
 }
 
 float sumExp(const float *x, float m, int64_t columns) {
-  return sumOver(columns, [&](int64_t i) { return exp(load(x + i) - m); },
-                 [&](int64_t i, int64_t n) { return exp(loadSome(x + i, n, -__builtin_inff()) - m); });
+  return sumOver(
+      columns, [&](int64_t i) { return exp(load(x + i) - m); },
+      [&](int64_t i, int64_t n) { return exp(loadSome(x + i, n, -__builtin_inff()) - m); });
 }
 
 void scaledExp(const float *x, float m, float factor, float *y, int64_t columns) {

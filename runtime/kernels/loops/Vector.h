@@ -70,8 +70,7 @@ GALVATRON_INLINE float maxLanes(Floats v) {
 }
 
 /// Calls body(i, n) for i = 0, kLanes, …: n is kLanes but for a shorter last call.
-template <typename Body>
-GALVATRON_INLINE void forLanes(int64_t count, Body body) {
+template <typename Body> GALVATRON_INLINE void forLanes(int64_t count, Body body) {
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes)
     body(i, (int64_t)kLanes);
@@ -81,8 +80,7 @@ GALVATRON_INLINE void forLanes(int64_t count, Body body) {
 
 /// Σ over i of term(i), term yielding a vector: four accumulators hide the latency of addition. `tail(i, n)` yields the
 /// last n lanes, zero behind them.
-template <typename Term, typename Tail>
-GALVATRON_INLINE float sumOver(int64_t count, Term term, Tail tail) {
+template <typename Term, typename Tail> GALVATRON_INLINE float sumOver(int64_t count, Term term, Tail tail) {
   Floats s0 = {}, s1 = {}, s2 = {}, s3 = {};
   int64_t i = 0;
   for (; i + 4 * kLanes <= count; i += 4 * kLanes) {

@@ -1,5 +1,5 @@
-// Every collective over groups of 1, 2 and 4 ranks against a local model: each rank knows what all ranks contribute, so it
-// computes what it must get. Runs under mpirun with 1, 2 or 4 ranks.
+// Every collective over groups of 1, 2 and 4 ranks against a local model: each rank knows what all ranks contribute, so
+// it computes what it must get. Runs under mpirun with 1, 2 or 4 ranks.
 #include "runtime/comm/Communicators.h"
 #include "runtime/core/Context.h"
 
@@ -14,8 +14,7 @@ namespace {
 /// Contribution of a rank: small whole numbers, so that sums are exact in any order.
 float element(int rank, int64_t e) { return (float)((rank * 37 + e * 11) % 101); }
 
-template <typename T>
-std::vector<T> contribution(int rank, int64_t count) {
+template <typename T> std::vector<T> contribution(int rank, int64_t count) {
   std::vector<T> x(count);
   for (int64_t e = 0; e < count; ++e)
     x[e] = (T)element(rank, e);
@@ -51,10 +50,7 @@ protected:
     context.groups.push_back({ranks, position, MPI_COMM_NULL});
   }
 
-  template <typename T>
-  static int64_t kind() {
-    return sizeof(T) == 8;
-  }
+  template <typename T> static int64_t kind() { return sizeof(T) == 8; }
 
   void call(gvrt_function function, const void *x, void *y, std::vector<int64_t> attributes) {
     void *buffers[] = {const_cast<void *>(x), y};

@@ -43,7 +43,9 @@ struct Reference {
           row(b, n, i);
   }
 
-  int64_t queryAt(int64_t b, int64_t n, int64_t i, int64_t size) const { return ((b * c.queries + i) * c.heads + n) * size; }
+  int64_t queryAt(int64_t b, int64_t n, int64_t i, int64_t size) const {
+    return ((b * c.queries + i) * c.heads + n) * size;
+  }
   int64_t keyAt(int64_t b, int64_t n, int64_t j, int64_t size) const {
     return ((b * c.keys + j) * c.keyHeads + n / (c.heads / c.keyHeads)) * size;
   }
@@ -103,10 +105,13 @@ TEST_P(AttentionTest, EqualsTheDefinition) {
   auto strides = [](int64_t positions, int64_t heads, int64_t size) {
     return std::vector<int64_t>{positions * heads * size, size, heads * size};
   };
-  auto add = [](std::vector<int64_t> &to, const std::vector<int64_t> &from) { to.insert(to.end(), from.begin(), from.end()); };
+  auto add = [](std::vector<int64_t> &to, const std::vector<int64_t> &from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
   constexpr int64_t kBatch = Reference::kBatch;
-  std::vector<int64_t> words = {kBatch, c.heads, c.keyHeads, c.queries, c.keys, c.size, c.valueSize,
-                                bits(reference.scale), c.causal, c.window, bits(c.softcap), bits(c.dropout), 4};
+  std::vector<int64_t> words = {
+      kBatch,   c.heads,  c.keyHeads,      c.queries,       c.keys, c.size, c.valueSize, bits(reference.scale),
+      c.causal, c.window, bits(c.softcap), bits(c.dropout), 4};
   std::vector<int64_t> qs = strides(c.queries, c.heads, c.size), ks = strides(c.keys, c.keyHeads, c.size),
                        vs = strides(c.keys, c.keyHeads, c.valueSize), ys = strides(c.queries, c.heads, c.valueSize);
   for (const auto &s : {qs, ks, vs, ys})
@@ -140,7 +145,8 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Case{.name = "causal"}, Case{.name = "full", .causal = false},
                       Case{.name = "small", .queries = 5, .keys = 5, .heads = 1, .size = 3, .valueSize = 7},
                       Case{.name = "grouped", .queries = 33, .keys = 33, .heads = 6, .keyHeads = 2},
-                      Case{.name = "window", .window = 40}, Case{.name = "windowOfOne", .queries = 40, .keys = 40, .window = 1},
+                      Case{.name = "window", .window = 40},
+                      Case{.name = "windowOfOne", .queries = 40, .keys = 40, .window = 1},
                       Case{.name = "windowBothWays", .causal = false, .window = 70},
                       Case{.name = "moreKeys", .queries = 17, .keys = 301},
                       Case{.name = "moreQueries", .queries = 301, .keys = 17}, // the first queries see nothing
@@ -149,8 +155,18 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{.name = "dropout", .queries = 140, .keys = 140, .dropout = 0.25},
                       Case{.name = "dropoutOfAPart", .queries = 35, .keys = 70, .dropout = 0.5, .parts = 2},
                       Case{.name = "causalOfAPart", .queries = 100, .keys = 300, .parts = 3},
-                      Case{.name = "everything", .queries = 150, .keys = 300, .heads = 4, .keyHeads = 2, .size = 16,
-                           .valueSize = 5, .window = 100, .softcap = 2, .dropout = 0.1, .bias = true, .parts = 2}),
+                      Case{.name = "everything",
+                           .queries = 150,
+                           .keys = 300,
+                           .heads = 4,
+                           .keyHeads = 2,
+                           .size = 16,
+                           .valueSize = 5,
+                           .window = 100,
+                           .softcap = 2,
+                           .dropout = 0.1,
+                           .bias = true,
+                           .parts = 2}),
     [](const auto &info) { return info.param.name; });
 
 } // namespace

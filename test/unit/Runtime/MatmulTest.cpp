@@ -68,10 +68,24 @@ TEST_F(MatmulBatchTest, LoopsThatContinueADimensionAreOneProduct) {
   constexpr int64_t kB = 3, kS = 5, kN = 7, kK = 6;
   auto a = values(kB * kS * kK, 1), w = values(kN * kK, 2);
   std::vector<float> c(kB * kS * kN), expected(kB * kS * kN);
-  call(gvrt_matmul, {a.data(), w.data(), c.data()},
-       {kS, kN, kK, kK, 1, 1, kK, kN, 1, 0, 1, kB, kS * kK, 0, kS * kN});
+  call(gvrt_matmul, {a.data(), w.data(), c.data()}, {kS, kN, kK, kK, 1, 1, kK, kN, 1, 0, 1, kB, kS * kK, 0, kS * kN});
   call(gvrt_matmul, {a.data(), w.data(), expected.data()}, {kB * kS, kN, kK, kK, 1, 1, kK, kN, 1, 0, 0});
   EXPECT_EQ(c, expected);
+}
+
+TEST_F(MatmulBatchTest, LongSidesGoInBlocks) {
+  for (auto [m, n] : {std::pair<int64_t, int64_t>{4100, 3}, {3, 8200}, {4097, 4099}}) {
+    constexpr int64_t kK = 2;
+    auto a = values(m * kK, 1), b = values(n * kK, 2);
+    std::vector<float> rows(m * n, NAN), columns(m * n, NAN);
+    call(gvrt_matmul, {a.data(), b.data(), rows.data()}, {m, n, kK, kK, 1, 1, kK, n, 1, 0, 0});
+    call(gvrt_matmul, {a.data(), b.data(), columns.data()}, {m, n, kK, 1, m, n, 1, 1, m, 0, 0});
+    for (int64_t i = 0; i < m; i += 97)
+      for (int64_t j = 0; j < n; j += j < n - 5 ? 89 : 1) {
+        ASSERT_NEAR(rows[i * n + j], a[2 * i] * b[2 * j] + a[2 * i + 1] * b[2 * j + 1], 1e-6);
+        ASSERT_NEAR(columns[i + j * m], a[i] * b[j] + a[m + i] * b[n + j], 1e-6);
+      }
+  }
 }
 
 TEST_F(MatmulBatchTest, LoopsThatTheResultLacksAreSummed) {

@@ -119,8 +119,8 @@ TEST_F(RowTest, RopeRotatesPairsAndItsInverseUndoesIt) {
               expected[base + k] = x[base + k];
           }
     auto attributes = [&](int64_t inverse, double scaling) {
-      std::vector<int64_t> words = {kB, kS, kN, kD, kS * kN * kD, kN * kD, kD, kS * kN * kD, kN * kD, kD, 1,
-                                    style, inverse, bits(scaling), kF};
+      std::vector<int64_t> words = {kB,      kS, kN, kD,    kS * kN * kD, kN * kD,       kD, kS * kN * kD,
+                                    kN * kD, kD, 1,  style, inverse,      bits(scaling), kF};
       for (double f : frequency)
         words.push_back(bits(f));
       words.insert(words.end(), {2, 2, 0, kS, -1});
@@ -138,7 +138,8 @@ TEST_F(RowTest, EmbeddingOfACutTableLeavesOtherRowsToOthers) {
   auto table = values(kRows * kColumns, 1), dy = values(4 * kColumns, 2);
   std::vector<int64_t> ids = {4, 0, 5, 4};
   context.coordinates = {1};
-  std::vector<float> y(4 * kColumns, NAN), expected(4 * kColumns), dtable(table.size(), 1.0f), edtable(table.size(), 1.0f);
+  std::vector<float> y(4 * kColumns, NAN), expected(4 * kColumns), dtable(table.size(), 1.0f),
+      edtable(table.size(), 1.0f);
   for (int64_t i = 0; i < 4; ++i)
     for (int64_t c = 0; c < kColumns && ids[i] >= 3; ++c) {
       expected[i * kColumns + c] = table[(ids[i] - 3) * kColumns + c];

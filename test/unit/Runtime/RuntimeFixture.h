@@ -45,8 +45,7 @@ protected:
 };
 
 /// max |a - b| <= tolerance·(1 + max |b|)
-template <typename A, typename B>
-void expectNear(const A &a, const B &b, double tolerance, const char *what = "") {
+template <typename A, typename B> void expectNear(const A &a, const B &b, double tolerance, const char *what = "") {
   ASSERT_EQ(a.size(), b.size());
   double largest = 0, difference = 0;
   for (size_t i = 0; i < b.size(); ++i) {
