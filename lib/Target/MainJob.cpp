@@ -90,15 +90,17 @@ LogicalResult MainJob::readPlanBatch() {
   if (!file)
     return fail("cannot read the plan '" + llvm::Twine(options.plan) + "': " + file.getError().message());
   llvm::StringRef text = (*file)->getBuffer();
-  search::PlanTarget target{model->units, options.cluster.ranks, globalBatch, /*supportedOnly=*/true};
+  search::PlanTarget target{model->units, ranks, globalBatch, /*supportedOnly=*/true};
   search::Result<search::Plan> plan = search::parsePlan({text.data(), text.size()}, target);
   if (!plan) {
     // A file without its own batch means the model's.
     target.globalBatch = globalBatch ? globalBatch : model->globalBatch;
     plan = search::parsePlan({text.data(), text.size()}, target);
   }
-  if (!plan)
-    return fail(plan.error().message);
+  if (!plan) {
+    bool lacksRanks = !ranks && llvm::StringRef(plan.error().message).contains("lacks the key 'world_size'");
+    return fail(plan.error().message + (lacksRanks ? "; add it, or pass --ranks" : ""));
+  }
   globalBatch = plan->globalBatch;
   return success();
 }
@@ -106,7 +108,7 @@ LogicalResult MainJob::readPlanBatch() {
 LogicalResult MainJob::planOnce(int64_t reserve) {
   PlanPhaseOptions phase;
   phase.plan = options.plan;
-  phase.ranks = options.cluster.ranks;
+  phase.ranks = options.plan.empty() ? options.cluster.ranks : ranks;
   phase.cluster = options.cluster.file;
   phase.memory = options.cluster.memory;
   phase.reserve = reserve;
@@ -125,24 +127,28 @@ LogicalResult MainJob::lowerPlanned(ModuleOp planned) {
   return run(Phase::Lower, [](OpPassManager &passes) { buildLowerPhase(passes, {}); });
 }
 
-/// Notes the exact bytes of every rank in `chosen`, and returns by how much the largest stage exceeds
-/// the budget, or 0.
-FailureOr<int64_t> MainJob::measureExcess(ModuleOp lowered, bool report) {
-  int64_t excess = 0;
+/// Notes the exact bytes of every rank in `chosen`, and returns by how much the estimate was too low on
+/// stages that exceed the budget, or 0 if none does.
+FailureOr<int64_t> MainJob::measureMissing(ModuleOp lowered, bool report) {
+  int64_t missing = 0;
   chosen.peakBytesPerRank.clear();
   for (auto stage : lowered.getOps<dist::StageOp>()) {
     auto bytes = stage->getAttrOfType<IntegerAttr>(dist::kArenaBytesAttrName);
     if (!bytes)
       return stage.emitOpError("expects ") << dist::kArenaBytesAttrName << " after phase lower";
     chosen.peakBytesPerRank.insert(chosen.peakBytesPerRank.end(), chosen.ranksPerStage(), bytes.getInt());
-    excess = std::max(excess, bytes.getInt() - budget);
-    if (report && bytes.getInt() > budget)
+    if (bytes.getInt() <= budget)
+      continue;
+    if (report)
       return fail("expects at most " + llvm::Twine(search::formatBytes(double(budget))) +
                   " of memory per device, but stage " + llvm::Twine(stage.getIndex()) + " of this plan needs " +
                   search::formatBytes(double(bytes.getInt())) +
                   "; raise --memory, recompute layers, or use more stages or tp");
+    size_t index = stage.getIndex();
+    int64_t estimate = index < chosen.stageMemory.size() ? chosen.stageMemory[index].total() : budget;
+    missing = std::max(missing, bytes.getInt() - std::min(estimate, budget));
   }
-  return excess;
+  return missing;
 }
 
 /// Takes the plan that is on the program, with the search's reasons. A plan by hand is priced, so that its
@@ -200,11 +206,11 @@ LogicalResult MainJob::plan() {
     stop = wanted;
     if (failed(result))
       return failure();
-    FailureOr<int64_t> excess = measureExcess(*lowered, /*report=*/round + 1 == kMaxRounds);
-    if (failed(excess))
+    FailureOr<int64_t> missing = measureMissing(*lowered, /*report=*/round + 1 == kMaxRounds);
+    if (failed(missing))
       return failure();
-    if (*excess > 0) {
-      reserve += *excess;
+    if (*missing > 0) {
+      reserve += *missing;
       continue;
     }
     if (stop == Phase::Lower)
@@ -223,6 +229,7 @@ LogicalResult MainJob::run(OwningOpRef<ModuleOp> input, TimingScope &scope) {
   if (!cluster)
     return fail(cluster.error().message);
   budget = cluster->memoryBytesPerDevice;
+  ranks = options.cluster.file.empty() ? options.cluster.ranks : cluster->ranks();
 
   if (start < Phase::Import &&
       failed(runPhase(*module, Phase::Import, [](OpPassManager &passes) { buildImportPhase(passes, {}); })))
@@ -260,7 +267,7 @@ LogicalResult MainJob::print() {
 }
 
 LogicalResult MainJob::writeFolder() {
-  if (failed(measureExcess(*module, /*report=*/true)))
+  if (failed(measureMissing(*module, /*report=*/true)))
     return failure();
   OutputFolder folder(getOutputFolder());
   auto check = [&](const std::string &message) { return message.empty() ? success() : fail(message); };
