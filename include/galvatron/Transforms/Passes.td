@@ -252,6 +252,44 @@ def ExpandCrossEntropyPass : Pass<"galvatron-expand-cross-entropy"> {
   let dependentDialects = ["::galvatron::graph::GraphDialect"];
 }
 
+def VerifyDifferentiatePass : Pass<"galvatron-verify-differentiate", "mlir::ModuleOp"> {
+  let summary = "Checks what phase differentiate promises: each layer has its backward, each op its loops and cost";
+  let description = [{
+    The contract of docs/IR.md after phase `differentiate`. Later phases ask ops for their loops and cost;
+    an op that has neither would be replicated and free, silently.
+
+    **Before:** any module.
+    **After:** the same module.
+    **Example:**
+
+    ```mlir
+    graph.layer @example(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %0 = graph.activation silu %x : tensor<4xf32> -> tensor<4xf32>
+      graph.backward(%dy: tensor<4xf32>) {
+        %dx = graph.activation_backward silu %dy, %x : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+        graph.return %dx : tensor<4xf32>
+      }
+      graph.return %0 : tensor<4xf32>
+    }
+    ```
+
+    ```mlir
+    graph.layer @example(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %0 = graph.activation silu %x : tensor<4xf32> -> tensor<4xf32>
+      graph.backward(%dy: tensor<4xf32>) {
+        %dx = graph.activation_backward silu %dy, %x : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+        graph.return %dx : tensor<4xf32>
+      }
+      graph.return %0 : tensor<4xf32>
+    }
+    ```
+
+    **Fails when:** a layer has float arguments but no backward, a `graph.cross_entropy` is left, or an
+    op of a layer declares no loops or no cost.
+  }];
+  let statistics = [Statistic<"numLayers", "num-layers", "Layers that were looked at">];
+}
+
 
 //===----------------------------------------------------------------------===//
 // Phase plan
