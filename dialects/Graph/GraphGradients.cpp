@@ -136,8 +136,19 @@ LogicalResult SumOp::buildBackward(OpBuilder &, ValueRange resultGradients, Muta
 
 LogicalResult EmbeddingOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
                                          MutableArrayRef<Value> operandGradients) {
+  Value dy = resultGradients[0];
+  if (int64_t padding = getPaddingIndex(); padding >= 0) {
+    RankedTensorType ids = tensorType(getIds()), wide = tensorType(getResult());
+    Value isWord = arith::CmpIOp::create(builder, getLoc(), arith::CmpIPredicate::ne, getIds(),
+                                         createSplat(builder, getLoc(), ids, double(padding)));
+    auto mask = RankedTensorType::get(wide.getShape(), builder.getI1Type());
+    isWord = BroadcastOp::create(builder, getLoc(), mask, isWord,
+                                 llvm::to_vector(llvm::seq<int64_t>(0, ids.getRank())));
+    Value zero = createSplat(builder, getLoc(), dy.getType(), 0);
+    dy = arith::SelectOp::create(builder, getLoc(), isWord, dy, zero);
+  }
   operandGradients[0] =
-      EmbeddingBackwardOp::create(builder, getLoc(), getTable().getType(), resultGradients[0], getIds());
+      EmbeddingBackwardOp::create(builder, getLoc(), getTable().getType(), dy, getIds());
   return success();
 }
 

@@ -364,9 +364,10 @@ def Graph_EmbeddingOp : Graph_ForwardOp<"embedding", [], LinearPositioned> {
   let summary = "rows of a table by index";
   let description = [{
     table [V,H], ids [...] integer, result [...,H]. The V loop is routed: cut, each device adds the
-    rows it has and the result is a partial sum.
+    rows it has and the result is a partial sum. The row `padding_index`, where not negative, is read
+    like any other but gets no gradient (torch's `padding_idx`).
   }];
-  let arguments = (ins FloatTensor:$table, IntTensor:$ids);
+  let arguments = (ins FloatTensor:$table, IntTensor:$ids, DefaultValuedAttr<I64Attr, "-1">:$padding_index);
   let results = (outs FloatTensor:$result);
   let assemblyFormat = "$table `,` $ids attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;
