@@ -544,6 +544,10 @@ def AssignPlacementsPass : Pass<"galvatron-assign-placements", "mlir::ModuleOp">
         %y = graph.sum %x, %x : (tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>>, tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>>) -> tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>>
         graph.return %y : tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>>
       }
+      func.func @step(%x: tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>>) -> tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>> {
+        %y = graph.call @double.dp2(%x) parameters [] path "double" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2>} : (tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>>) -> tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>>
+        return %y : tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>>
+      }
     }
     ```
 
