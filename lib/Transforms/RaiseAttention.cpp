@@ -46,6 +46,26 @@ static Value additiveMask(Value condition, bool pass, Value blocked) {
   return arith::SelectOp::create(builder, loc, condition, pass ? zero : minimum, pass ? minimum : zero);
 }
 
+/// Whether `factor` is one wherever the masks added so far let through: GPT's scores · m - 1e4 · (1 - m).
+static bool zeroesOnlyBlocked(Value factor, TableReader &reader, const Scores &scores) {
+  if (!reader.isTable(factor) || scores.added.empty())
+    return false;
+  if (auto broadcast = factor.getDefiningOp<BroadcastOp>())
+    factor = broadcast.getX();
+  auto select = factor.getDefiningOp<arith::SelectOp>();
+  Value isOne;
+  if (select && splatOf(select.getTrueValue()) == 1.0 && splatOf(select.getFalseValue()) == 0.0) {
+    isOne = select.getCondition();
+  } else {
+    OpBuilder builder(factor.getContext());
+    builder.setInsertionPointAfterValue(factor);
+    Value one = splat(builder, factor.getLoc(), typeOf(factor), 1);
+    isOne = arith::CmpFOp::create(builder, factor.getLoc(), arith::CmpFPredicate::OEQ, factor, one);
+  }
+  std::optional<Mask> mask = recognizeMask(isOne, reader);
+  return mask && llvm::any_of(scores.added, [&](const auto &term) { return recognizeMask(term.first, reader) == mask; });
+}
+
 /// Reads scores from the softmax inwards. `multiplier` is what was multiplied outside of `value`.
 static bool readScores(Value value, double multiplier, TableReader &reader, Scores &scores) {
   Operation *op = value.getDefiningOp();
@@ -62,6 +82,9 @@ static bool readScores(Value value, double multiplier, TableReader &reader, Scor
     for (unsigned i : {1, 0})
       if (std::optional<double> factor = splatOf(op->getOperand(i)); factor && (i || !divides))
         return readScores(op->getOperand(1 - i), divides ? multiplier / *factor : multiplier * *factor, reader, scores);
+    for (unsigned i : {1, 0})
+      if (!divides && zeroesOnlyBlocked(op->getOperand(i), reader, scores))
+        return readScores(op->getOperand(1 - i), multiplier, reader, scores);
     return false;
   }
   auto activation = dyn_cast<ActivationOp>(op);

@@ -113,6 +113,8 @@ struct Mask {
   bool causal = false;
   /// Keys fewer than this many positions back; 0: no limit.
   int64_t window = 0;
+
+  bool operator==(const Mask &) const = default;
 };
 
 /// Recognizes `value` [..., Sq, Sk] as a mask: i1 (true lets through), or a float tensor to be

@@ -40,7 +40,7 @@ static LogicalResult verifyBodyOp(Operation *op) {
     auto elements = dyn_cast<ElementsAttr>(constant.getValue());
     if (!elements)
       return success();
-    int64_t bytes = elements.isSplat() ? 0 : elements.getNumElements() * (elements.getElementType().getIntOrFloatBitWidth() + 7) / 8;
+    int64_t bytes = elements.isSplat() ? 0 : elements.getNumElements() * llvm::divideCeil(elements.getElementType().getIntOrFloatBitWidth(), 8);
     if (bytes > kMaximumConstantBytes)
       return op->emitOpError("expects constants of at most ")
              << kMaximumConstantBytes << " bytes, but got " << bytes
