@@ -102,8 +102,7 @@ public:
 
 private:
   /// Calls `visit(list, member, rest)` for every component of `path` that is a number.
-  template <typename Visit>
-  static void forEachMember(StringRef path, Visit visit) {
+  template <typename Visit> static void forEachMember(StringRef path, Visit visit) {
     for (size_t begin = 0; begin < path.size();) {
       size_t end = std::min(path.find('.', begin), path.size());
       StringRef component = path.slice(begin, end);

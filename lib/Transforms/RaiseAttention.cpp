@@ -63,7 +63,8 @@ static bool zeroesOnlyBlocked(Value factor, TableReader &reader, const Scores &s
     isOne = arith::CmpFOp::create(builder, factor.getLoc(), arith::CmpFPredicate::OEQ, factor, one);
   }
   std::optional<Mask> mask = recognizeMask(isOne, reader);
-  return mask && llvm::any_of(scores.added, [&](const auto &term) { return recognizeMask(term.first, reader) == mask; });
+  return mask &&
+         llvm::any_of(scores.added, [&](const auto &term) { return recognizeMask(term.first, reader) == mask; });
 }
 
 /// Reads scores from the softmax inwards. `multiplier` is what was multiplied outside of `value`.
@@ -170,7 +171,8 @@ static std::optional<Letters> readLetters(EinsumOp first, EinsumOp second, bool 
       return std::nullopt; // Groups vary fastest.
     (shared ? letters.batch : letters.group) += letter;
   }
-  if (letters.q.size() != letters.batch.size() + letters.group.size() + 2 || letters.k.size() != letters.batch.size() + 2)
+  if (letters.q.size() != letters.batch.size() + letters.group.size() + 2 ||
+      letters.k.size() != letters.batch.size() + 2)
     return std::nullopt;
   for (char letter : letters.q)
     if (!contains(inner.result, letter))
@@ -260,7 +262,8 @@ static void takeMasks(Value value, double factor, TableReader &reader, SmallVect
       std::optional<double> blocked = splatOf(pass ? select.getFalseValue() : select.getTrueValue());
       if (!blocked || *blocked > -1e4 || !reader.isTable(select.getCondition()))
         continue;
-      Value condition = additiveMask(select.getCondition(), pass, pass ? select.getFalseValue() : select.getTrueValue());
+      Value condition =
+          additiveMask(select.getCondition(), pass, pass ? select.getFalseValue() : select.getTrueValue());
       if (std::optional<Mask> mask = recognizeMask(condition, reader)) {
         masks.push_back(*mask);
         return takeMasks(pass ? select.getTrueValue() : select.getFalseValue(), factor, reader, masks, rest);
@@ -341,9 +344,10 @@ static bool raiseEager(EinsumOp second, TableReader &reader) {
     Value bias = sumOf(builder, loc, rest, 4);
     SmallVector<int64_t> shape(shapeOf(q));
     shape.back() = shapeOf(v).back();
-    auto attention = AttentionOp::create(
-        builder, loc, reshaped(q, shape), reshaped(q, ArrayRef(shape).drop_back()), q, k, v, bias, APFloat(scores.scale),
-        mask.causal, mask.window, APFloat(scores.softcap), dropout ? dropout.getP() : APFloat(0.0), dropout ? dropout.getId() : 0);
+    auto attention =
+        AttentionOp::create(builder, loc, reshaped(q, shape), reshaped(q, ArrayRef(shape).drop_back()), q, k, v, bias,
+                            APFloat(scores.scale), mask.causal, mask.window, APFloat(scores.softcap),
+                            dropout ? dropout.getP() : APFloat(0.0), dropout ? dropout.getId() : 0);
 
     std::string order = letters->batch + letters->group + letters->query + letters->valueDepth;
     SmallVector<int64_t> unfolded;
