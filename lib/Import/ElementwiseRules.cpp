@@ -161,6 +161,67 @@ Results leakyRelu(Call &call) {
   return {Value(importer.elementwise(Operator::Select, {positive, x, scaled}, x.type, x.type))};
 }
 
+/// Activations without an op of their own, from those that have one. `F` builds on x's type.
+struct Formula {
+  Call &call;
+  ElementType type;
+
+  Tensor number(double value) const { return Tensor::of(call.expressions.splat(type, {}, value)); }
+  Tensor operator()(Operator op, llvm::ArrayRef<Tensor> operands) const {
+    return call.importer.elementwise(op, operands, type, isComparison(op) ? ElementType::Bool : type);
+  }
+  Tensor add(const Tensor &a, const Tensor &b) const { return (*this)(Operator::Add, {a, b}); }
+  Tensor multiply(const Tensor &a, const Tensor &b) const { return (*this)(Operator::Multiply, {a, b}); }
+  Tensor exponential(const Tensor &a) const { return (*this)(Operator::Exponential, {a}); }
+  /// log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|))
+  Tensor softplus(const Tensor &x) const {
+    Tensor decay = exponential((*this)(Operator::Negate, {(*this)(Operator::Absolute, {x})}));
+    return add((*this)(Operator::Relu, {x}), (*this)(Operator::Logarithm, {add(number(1), decay)}));
+  }
+};
+
+Results softplus(Call &call) {
+  Tensor x = call.tensor("self");
+  Formula f{call, x.type};
+  double beta = call.number("beta", 1); // beyond `threshold` torch returns x, as this does but for rounding
+  Tensor result = f.softplus(f.multiply(x, f.number(beta)));
+  return {Value(f.multiply(result, f.number(1 / beta)))};
+}
+
+Results logSigmoid(Call &call) {
+  Tensor x = call.tensor("self");
+  Formula f{call, x.type};
+  return {Value(f(Operator::Negate, {f.softplus(f(Operator::Negate, {x}))}))};
+}
+
+Results mish(Call &call) {
+  Tensor x = call.tensor("self");
+  Formula f{call, x.type};
+  return {Value(f.multiply(x, f(Operator::Tanh, {f.softplus(x)})))};
+}
+
+/// scale · (x > 0 ? x : alpha · (exp(input_scale · min(x, 0)) - 1))
+Results elu(Call &call) {
+  Tensor x = call.tensor("self");
+  Formula f{call, x.type};
+  Tensor negative = f(Operator::Minimum, {x, f.number(0)});
+  Tensor grown = f(Operator::Subtract, {f.exponential(f.multiply(negative, f.number(call.number("input_scale", 1)))), f.number(1)});
+  Tensor chosen = f(Operator::Select, {f(Operator::Less, {f.number(0), x}), x, f.multiply(grown, f.number(call.number("alpha", 1)))});
+  return {Value(f.multiply(chosen, f.number(call.number("scale", 1))))};
+}
+
+Results exponentialLessOne(Call &call) {
+  Tensor x = call.tensor("self");
+  Formula f{call, floatOf(x.type)};
+  return {Value(f(Operator::Subtract, {f.exponential(x), f.number(1)}))};
+}
+
+Results logarithmOneMore(Call &call) {
+  Tensor x = call.tensor("self");
+  Formula f{call, floatOf(x.type)};
+  return {Value(f(Operator::Logarithm, {f.add(x, f.number(1))}))};
+}
+
 Results clamp(Call &call) {
   Importer &importer = call.importer;
   Tensor x = call.tensor("self");
@@ -214,6 +275,12 @@ void galvatron::importer::addElementwiseRules(RuleTable &table) {
   table.add("aten::reciprocal", reciprocal);
   table.add("aten::gelu", gelu);
   table.add("aten::leaky_relu", leakyRelu);
+  table.add("aten::softplus", softplus);
+  table.add("aten::log_sigmoid", logSigmoid);
+  table.add("aten::mish", mish);
+  table.add("aten::elu", elu);
+  table.add("aten::expm1", exponentialLessOne);
+  table.add("aten::log1p", logarithmOneMore);
   table.add("aten::clamp", clamp);
   table.add("aten::clamp_min", clamp);
   table.add("aten::clamp_max", clamp);

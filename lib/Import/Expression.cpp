@@ -211,6 +211,8 @@ ExpressionRef ExpressionContext::buffer(ElementType type, ShapeRef shape, ShapeR
   ExpressionRef result = intern(std::move(node));
   if (ExpressionRef band = bandOfNumbers(result))
     result = band;
+  else if (ExpressionRef sinusoids = sinusoidsOfNumbers(result))
+    result = sinusoids;
   else if (contiguous && result->numDifferent() <= kFoldLimit)
     result = fit(type, shape, materialize(result), false); // shows ramps
   if (contiguous)
@@ -246,7 +248,23 @@ ExpressionRef ExpressionContext::leafView(ExpressionRef leaf, const View &view) 
       node.depends |= uint64_t(1) << d;
   if (node.depends == 0 && numElements(node.shape) > 0)
     return splat(node.type, node.shape, roundTo(node.type, node.data->at(node.offset)));
-  return intern(std::move(node));
+  ExpressionRef result = intern(std::move(node));
+  // A piece of few numbers may be one number (which columns of a table are cosines).
+  constexpr int64_t kLook = 1024;
+  if (result->numDifferent() <= kLook && numElements(result->shape) > 0) {
+    View one;
+    one.indices.resize(result->shape.size());
+    for (int64_t d : result->dependentDims()) {
+      one.indices[d].terms.push_back({unsigned(one.shape.size()), 1});
+      one.shape.push_back(result->shape[d]);
+    }
+    if (one.shape.size() == result->shape.size()) {
+      std::vector<double> values = materialize(result);
+      if (llvm::all_equal(values))
+        return splat(result->type, result->shape, values[0]);
+    }
+  }
+  return result;
 }
 
 ExpressionRef ExpressionContext::view(ExpressionRef x, const View &view) {

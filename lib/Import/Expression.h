@@ -147,6 +147,9 @@ private:
   /// A Dense leaf of two numbers, one in a band around the diagonal of its last two dimensions, as a
   /// choice by comparison of positions; null if it is nothing of the kind.
   ExpressionRef bandOfNumbers(ExpressionRef dense);
+  /// A float table [positions, columns] whose columns are sin(p·f) or cos(p·f), as that formula; null if
+  /// it is nothing of the kind.
+  ExpressionRef sinusoidsOfNumbers(ExpressionRef dense);
   ExpressionRef intern(Expression node);
   ExpressionRef leafView(ExpressionRef leaf, const View &view);
   ExpressionRef expandFromCompact(ExpressionRef narrow, ExpressionRef like);

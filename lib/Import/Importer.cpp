@@ -166,7 +166,11 @@ mlir::OwningOpRef<mlir::ModuleOp> Importer::finish(const Value &loss) {
 // Tensor helpers
 //===----------------------------------------------------------------------===//
 
-mlir::Value Importer::force(const Tensor &x) { return x.lazy ? emitter.emit(x.lazy) : x.data; }
+mlir::Value Importer::force(const Tensor &x) {
+  if (numElements(x.shape) == 0)
+    throw ImportError("computes with an empty tensor " + describe(x.shape) + ", which is unsupported");
+  return x.lazy ? emitter.emit(x.lazy) : x.data;
+}
 
 Tensor Importer::convert(const Tensor &x, ElementType type) {
   if (x.type == type)
@@ -221,7 +225,11 @@ Tensor Importer::slice(const Tensor &x, ShapeRef begin, ShapeRef shape) {
   return Tensor::of(expressions.view(x.lazy, view));
 }
 
-Tensor Importer::concat(ArrayRef<Tensor> parts, int64_t dim) {
+Tensor Importer::concat(ArrayRef<Tensor> given, int64_t dim) {
+  SmallVector<Tensor> parts;
+  for (const Tensor &part : given)
+    if (part.shape[dim] != 0 || (parts.empty() && &part == &given.back()))
+      parts.push_back(part);
   if (parts.size() == 1)
     return parts[0];
   SmallVector<ExpressionRef> lazy;
@@ -248,6 +256,8 @@ Tensor Importer::elementwise(Operator op, ArrayRef<Tensor> given, ElementType op
       text += (each.data() == shapes[0].data() ? "" : " with ") + describe(each);
     throw ImportError(text);
   }
+  if (numElements(*shape) == 0)
+    return Tensor::of(expressions.splat(type, *shape, 0));
   SmallVector<Tensor, 3> operands;
   for (auto [i, operand] : llvm::enumerate(given))
     operands.push_back(convert(operand, op == Operator::Convert             ? operand.type

@@ -141,9 +141,8 @@ Tensor range(Call &call, const Tensor &x, int64_t dim, int64_t begin, int64_t en
   offsets[dim] = begin;
   int64_t count = (end - begin + step - 1) / step;
   shape[dim] = count;
-  if (count == 0)
-    throw ImportError("slices nothing out of dimension " + std::to_string(dim) + " of " + describe(x.shape) +
-                      "; empty tensors are unsupported");
+  if (count == 0) // the rest behind a rotary part that is everything
+    return Tensor::of(call.expressions.splat(x.type, shape, 0));
   if (step == 1)
     return call.importer.slice(x, offsets, shape);
   if (x.lazy) {
@@ -245,7 +244,7 @@ Results unbind(Call &call) {
 void galvatron::importer::addViewRules(RuleTable &table) {
   for (const char *name : {"aten::contiguous", "aten::detach", "aten::alias", "aten::requires_grad_", "aten::cpu"})
     table.add(name, same, RuleTable::View);
-  for (const char *name : {"aten::clone", "aten::dropout_identity", "aten::lift_fresh"})
+  for (const char *name : {"aten::clone", "aten::lift_fresh"})
     table.add(name, same);
   for (const char *name : {"aten::view", "aten::reshape", "aten::_unsafe_view", "aten::view_as", "aten::reshape_as"})
     table.add(name, view, RuleTable::View);
@@ -257,6 +256,7 @@ void galvatron::importer::addViewRules(RuleTable &table) {
   table.add("aten::squeeze", squeeze, RuleTable::View);
   table.add("aten::expand", expand, RuleTable::View);
   table.add("aten::expand_as", expand, RuleTable::View);
+  table.add("aten::broadcast_to", expand, RuleTable::View);
   table.add("aten::transpose", transpose, RuleTable::View);
   table.add("aten::swapaxes", transpose, RuleTable::View);
   table.add("aten::permute", permute, RuleTable::View);

@@ -49,7 +49,7 @@ Value Reader::run(const jit::Module &module) {
   if (inputs != 2)
     throw ImportError("expects forward(input_ids, labels), but it has " + std::to_string(inputs) +
                       " inputs; wrap the module so that it takes these two and returns the mean loss");
-  std::vector<Value> results = callMethod({module, ""}, "forward", {importer.input(0), importer.input(1)}, nullptr, "");
+  std::vector<Value> results = callMethod({module, ""}, "forward", {importer.input(0), importer.input(1)}, "");
   Value loss = results.at(0);
   if (loss.isList() && loss.list().size() == 1)
     loss = loss.list()[0];
@@ -57,20 +57,20 @@ Value Reader::run(const jit::Module &module) {
 }
 
 std::vector<Value> Reader::callMethod(const Submodule &target, const std::string &method,
-                                      llvm::ArrayRef<Value> arguments, const jit::Node *site, const std::string &sitePath) {
+                                      llvm::ArrayRef<Slot> arguments, const std::string &place) {
   torch::jit::Function *function = target.object.type()->findMethod(method);
   if (!function || !function->isGraphFunction())
     throw ImportError("method " + method + " of " + target.path + " has no graph");
   std::shared_ptr<jit::Graph> graph = jit::toGraphFunction(*function).graph();
   Frame frame;
-  frame.path = target.path;
-  frame.modules[graph->inputs()[0]] = target;
+  frame.path = place;
+  frame.slots[graph->inputs()[0]] = target;
   if (graph->inputs().size() != arguments.size() + 1)
     throw ImportError("method " + method + " of " + target.path + " takes " +
                       std::to_string(graph->inputs().size() - 1) + " arguments, but got " +
                       std::to_string(arguments.size()));
   for (auto [value, argument] : llvm::zip(graph->inputs().slice(1), arguments))
-    frame.values[value] = argument;
+    frame.slots[value] = argument;
   runBlock(graph->block(), frame);
   std::vector<Value> results;
   for (const jit::Value *output : graph->outputs())
@@ -79,10 +79,28 @@ std::vector<Value> Reader::callMethod(const Submodule &target, const std::string
 }
 
 const Value &Reader::valueOf(const jit::Value *value, const Frame &frame) const {
-  auto it = frame.values.find(value);
-  if (it == frame.values.end())
-    throw ImportError("a submodule is used as a value in " + frame.path + ", which is unsupported");
-  return it->second;
+  auto it = frame.slots.find(value);
+  const Value *found = it == frame.slots.end() ? nullptr : std::get_if<Value>(&it->second);
+  if (!found)
+    throw ImportError("%" + value->debugName() + " in " + (frame.path.empty() ? "the top module" : frame.path) +
+                      " is a module, or of a kind of value that is unsupported");
+  return *found;
+}
+
+const Reader::Submodule &Reader::moduleOf(const jit::Value *value, const Frame &frame) const {
+  auto it = frame.slots.find(value);
+  const Submodule *found = it == frame.slots.end() ? nullptr : std::get_if<Submodule>(&it->second);
+  if (!found)
+    throw ImportError("%" + value->debugName() + " in " + (frame.path.empty() ? "the top module" : frame.path) +
+                      " is not a module, but one is called");
+  return *found;
+}
+
+/// The module's own path where the caller contains it, else its name below the caller.
+static std::string placeOf(const std::string &module, const std::string &caller) {
+  if (caller.empty() || llvm::StringRef(module).starts_with(caller + "."))
+    return module;
+  return caller + "." + module.substr(module.find_last_of('.') + 1);
 }
 
 void Reader::runBlock(const jit::Block *block, Frame &frame) {
@@ -102,37 +120,37 @@ void Reader::runNode(const jit::Node *node, Frame &frame) {
       throw ImportError("unpacks " + std::to_string(values.size()) + " values into " +
                         std::to_string(node->outputs().size()) + " in " + frame.path);
     for (auto [output, value] : llvm::zip(node->outputs(), values))
-      frame.values[output] = value;
+      frame[output] = value;
   };
   switch (node->kind()) {
   case c10::prim::Constant:
     if (auto value = jit::toIValue(node->output()))
-      frame.values[node->output()] = constant(*value);
+      frame[node->output()] = constant(*value);
     return;
   case c10::prim::GetAttr:
     return getAttribute(node, frame);
   case c10::prim::CallMethod: {
-    auto target = frame.modules.find(node->inputs()[0]);
-    if (target == frame.modules.end())
-      throw ImportError("calls a method of something that is no submodule in " + frame.path);
-    std::vector<Value> results = callMethod(target->second, node->s(c10::attr::name), inputs(1), node, frame.path);
-    return unpack(results);
+    const Submodule &target = moduleOf(node->inputs()[0], frame);
+    llvm::SmallVector<Slot> arguments;
+    for (const jit::Value *input : node->inputs().slice(1))
+      arguments.push_back(frame.slots.at(input));
+    return unpack(callMethod(target, node->s(c10::attr::name), arguments, placeOf(target.path, frame.path)));
   }
   case c10::prim::ListConstruct:
   case c10::prim::TupleConstruct:
-    frame.values[node->output()] = Value(inputs());
+    frame[node->output()] = Value(inputs());
     return;
   case c10::prim::ListUnpack:
   case c10::prim::TupleUnpack:
     return unpack(valueOf(node->input(), frame).list());
   case c10::prim::TupleIndex: {
     List values = inputs();
-    frame.values[node->output()] = values[0].list().at(size_t(values[1].integer().value));
+    frame[node->output()] = values[0].list().at(size_t(values[1].integer().value));
     return;
   }
   case c10::prim::unchecked_cast:
   case c10::prim::unchecked_unwrap_optional:
-    frame.values[node->output()] = valueOf(node->input(), frame);
+    frame[node->output()] = valueOf(node->input(), frame);
     return;
   case c10::prim::If:
     return runIf(node, frame);
@@ -155,7 +173,7 @@ void Reader::runIf(const jit::Node *node, Frame &frame) {
   const jit::Block *block = node->blocks()[condition.number() != 0 ? 0 : 1];
   runBlock(block, frame);
   for (auto [output, value] : llvm::zip(node->outputs(), block->outputs()))
-    frame.values[output] = valueOf(value, frame);
+    frame[output] = valueOf(value, frame);
 }
 
 void Reader::runLoop(const jit::Node *node, Frame &frame) {
@@ -170,9 +188,9 @@ void Reader::runLoop(const jit::Node *node, Frame &frame) {
       throw ImportError("a loop in " + sourceOf(node, frame.path).describe() + " depends on data, which is unsupported");
     if (condition.number() == 0)
       break;
-    frame.values[body->inputs()[0]] = Integer{i};
+    frame[body->inputs()[0]] = Integer{i};
     for (auto [input, value] : llvm::zip(body->inputs().slice(1), carried))
-      frame.values[input] = value;
+      frame[input] = value;
     runBlock(body, frame);
     condition = valueOf(body->outputs()[0], frame);
     carried.clear();
@@ -180,7 +198,7 @@ void Reader::runLoop(const jit::Node *node, Frame &frame) {
       carried.push_back(valueOf(output, frame));
   }
   for (auto [output, value] : llvm::zip(node->outputs(), carried))
-    frame.values[output] = value;
+    frame[output] = value;
 }
 
 void Reader::runOperator(const jit::Node *node, Frame &frame) {
@@ -193,7 +211,7 @@ void Reader::runOperator(const jit::Node *node, Frame &frame) {
   }
   auto results = importer.call(node->kind().toQualString(), arguments, source);
   for (size_t i = 0; i < node->outputs().size(); ++i)
-    frame.values[node->outputs()[i]] = i < results.size() ? results[i] : Value();
+    frame[node->outputs()[i]] = i < results.size() ? results[i] : Value();
 }
 
 //===----------------------------------------------------------------------===//
@@ -201,16 +219,14 @@ void Reader::runOperator(const jit::Node *node, Frame &frame) {
 //===----------------------------------------------------------------------===//
 
 void Reader::getAttribute(const jit::Node *node, Frame &frame) {
-  auto owner = frame.modules.find(node->input());
-  if (owner == frame.modules.end())
-    throw ImportError("reads an attribute of something that is no submodule in " + frame.path);
+  const Submodule &owner = moduleOf(node->input(), frame);
   const std::string &name = node->s(c10::attr::name);
-  std::string path = owner->second.path.empty() ? name : owner->second.path + "." + name;
-  c10::IValue value = owner->second.object.attr(name);
+  std::string path = owner.path.empty() ? name : owner.path + "." + name;
+  c10::IValue value = owner.object.attr(name);
   if (value.isObject())
-    frame.modules[node->output()] = {jit::Object(value.toObject()), path};
+    frame.slots[node->output()] = Submodule{jit::Object(value.toObject()), path};
   else
-    frame.values[node->output()] = attribute(value, path);
+    frame[node->output()] = attribute(value, path);
 }
 
 Value Reader::attribute(const c10::IValue &value, const std::string &path) {

@@ -20,17 +20,24 @@ public:
 private:
   struct Submodule {
     torch::jit::Object object;
+    /// From the root: what its parameters are called.
     std::string path;
   };
-  /// Values and submodules of one graph under evaluation.
+  /// Modules travel as arguments too: a trace names a module that several blocks share by one of its
+  /// places, and hands it to the others.
+  using Slot = std::variant<Value, Submodule>;
+  /// One graph under evaluation. `path` is where its ops happen: the module's own path, or that of the
+  /// caller and the module's name where the module came from elsewhere.
   struct Frame {
     std::string path;
-    std::unordered_map<const torch::jit::Value *, Value> values;
-    std::unordered_map<const torch::jit::Value *, Submodule> modules;
+    std::unordered_map<const torch::jit::Value *, Slot> slots;
+
+    Value &operator[](const torch::jit::Value *value) { return slots[value].emplace<Value>(); }
   };
 
-  std::vector<Value> callMethod(const Submodule &target, const std::string &method, llvm::ArrayRef<Value> arguments,
-                                const torch::jit::Node *site, const std::string &sitePath);
+  std::vector<Value> callMethod(const Submodule &target, const std::string &method, llvm::ArrayRef<Slot> arguments,
+                                const std::string &place);
+  const Submodule &moduleOf(const torch::jit::Value *value, const Frame &frame) const;
   void runBlock(const torch::jit::Block *block, Frame &frame);
   void runNode(const torch::jit::Node *node, Frame &frame);
   void runOperator(const torch::jit::Node *node, Frame &frame);
