@@ -6,8 +6,8 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Verifier.h"
-#include "mlir/Transforms/Passes.h"
 #include "mlir/Pass/PassManager.h"
+#include "mlir/Transforms/Passes.h"
 #include "llvm/Support/xxhash.h"
 
 using namespace galvatron::importer;
@@ -260,7 +260,7 @@ Tensor Importer::elementwise(Operator op, ArrayRef<Tensor> given, ElementType op
     return Tensor::of(expressions.splat(type, *shape, 0));
   SmallVector<Tensor, 3> operands;
   for (auto [i, operand] : llvm::enumerate(given))
-    operands.push_back(convert(operand, op == Operator::Convert             ? operand.type
+    operands.push_back(convert(operand, op == Operator::Convert            ? operand.type
                                         : op == Operator::Select && i == 0 ? ElementType::Bool
                                                                            : operandType));
   if (llvm::all_of(operands, [](const Tensor &x) { return x.lazy; })) {
