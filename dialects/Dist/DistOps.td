@@ -25,6 +25,25 @@ def Dist_RedistributeOp : Dist_Op<"redistribute", [Pure]> {
   let hasFolder = 1;
 }
 
+def Dist_FactorOp : Dist_Op<"factor", [Pure]> {
+  let summary = "a factor that a partial sum is multiplied by, under the partial sum's type";
+  let description = [{
+    Upstream arithmetic wants one type for all operands. Where a partial sum is scaled by a value that
+    is not partial, this gives the factor the partial's placement as its type; what each device holds
+    does not change. Gone after `split-tensors`.
+
+    Example:
+    ```mlir
+    %f = dist.factor %c : tensor<f32, #dist.placement<[]>> -> tensor<f32, #dist.placement<[] partial [sum@g0]>>
+    %y = arith.mulf %x, %f : tensor<f32, #dist.placement<[] partial [sum@g0]>>
+    ```
+  }];
+  let arguments = (ins AnyRankedTensor:$x);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$x attr-dict `:` type($x) `->` type($result)";
+  let hasVerifier = 1;
+}
+
 /// A collective over the devices that differ only in `axes` (grid axes, major to minor; position in
 /// the group is the mixed radix of their coordinates). `dim` is cut at [outer][group][inner], `outer`
 /// being the product of the local digits more major than the exchanged one: for contiguous shards 1.
@@ -89,10 +108,11 @@ def Dist_ReturnOp : Dist_Op<"return", [Pure, Terminator, ReturnLike, HasParent<"
   let summary = "ends a body";
   let arguments = (ins Variadic<AnyRankedTensor>:$operands);
   let assemblyFormat = "attr-dict ($operands^ `:` type($operands))?";
-  let builders = [OpBuilder<(ins), [{}]>];
+  let builders = [OpBuilder<(ins), [{ build($_builder, $_state, ::mlir::ValueRange()); }]>];
+  let hasVerifier = 1;
 }
 
-def Dist_LayerOp : Dist_Op<"layer", [Symbol]> {
+def Dist_LayerOp : Dist_Op<"layer", [Symbol, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "the two bodies of a layer type under one strategy, and where its values live";
   let description = [{
     Callee of `graph.call` after `split-tensors`. Placements are of global tensors: `inputs`,
