@@ -36,6 +36,8 @@ struct Partial {
 
 /// On an op of a `dist.body` that reads its position: the `#dist.placement` of the tensor it reads.
 inline constexpr llvm::StringLiteral kPositionAttrName = "dist.position";
+/// On a `dist.stage`: bytes of the one allocation that each of its ranks makes; set by `plan-memory`.
+inline constexpr llvm::StringLiteral kArenaBytesAttrName = "dist.arena_bytes";
 
 } // namespace galvatron::dist
 

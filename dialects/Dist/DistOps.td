@@ -129,4 +129,55 @@ def Dist_LayerOp : Dist_Op<"layer", [Symbol, DeclareOpInterfaceMethods<SymbolUse
   let assemblyFormat = "$sym_name attr-dict";
 }
 
+//===----------------------------------------------------------------------===//
+// Stages
+//===----------------------------------------------------------------------===//
+
+def Dist_StageOp : Dist_Op<"stage", [Symbol, IsolatedFromAbove, NoTerminator, SingleBlock]> {
+  let summary = "one pipeline stage: its layers, what it receives and sends, and its order";
+  let description = [{
+    The body is one micro-batch's forward as a straight list of `dist.input`, `dist.receive`,
+    `graph.call`, `dist.send` and `dist.loss`; the backward is the same list in reverse (a send
+    receives a gradient, a receive sends one). `order` names the forwards and backwards of
+    micro-batches, such as ["F0", "F1", "B0", "B1"]; set by `schedule-microbatches`. Types are global,
+    with their placement.
+
+    1F1B, 2 stages, 4 micro-batches (time to the right):
+    ```
+    stage 0  F0 F1 B0 F2 B1 F3 B2    B3
+    stage 1     F0 B0 F1 B1 F2 B2 F3 B3
+    ```
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, I64Attr:$index, OptionalAttr<StrArrayAttr>:$order);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = "$sym_name `index` $index (`order` $order^)? attr-dict-with-keyword $body";
+}
+
+def Dist_InputOp : Dist_Op<"input", [HasParent<"StageOp">]> {
+  let summary = "a micro-batch of the data: input_ids or labels";
+  let arguments = (ins StrAttr:$name);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$name attr-dict `:` type($result)";
+}
+
+def Dist_ReceiveOp : Dist_Op<"receive", [HasParent<"StageOp">]> {
+  let summary = "an activation from an earlier stage; in backward its gradient goes back";
+  let description = [{ Every rank receives from the rank of the same device index. `tag` names the value. }];
+  let arguments = (ins I64Attr:$stage, I64Attr:$tag);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "`from` $stage `tag` $tag attr-dict `:` type($result)";
+}
+
+def Dist_SendOp : Dist_Op<"send", [HasParent<"StageOp">]> {
+  let summary = "an activation to a later stage; in backward its gradient comes back";
+  let arguments = (ins AnyRankedTensor:$x, I64Attr:$stage, I64Attr:$tag);
+  let assemblyFormat = "$x `to` $stage `tag` $tag attr-dict `:` type($x)";
+}
+
+def Dist_LossOp : Dist_Op<"loss", [HasParent<"StageOp">]> {
+  let summary = "the step's result: summed over micro-batches; backward starts here";
+  let arguments = (ins AnyRankedTensor:$x);
+  let assemblyFormat = "$x attr-dict `:` type($x)";
+}
+
 #endif

@@ -8,6 +8,131 @@ include "mlir/Pass/PassBase.td"
 // Phase import
 //===----------------------------------------------------------------------===//
 
+def RaiseOpsPass : Pass<"galvatron-raise-ops", "mlir::ModuleOp"> {
+  let summary = "Recognizes norms, rotary embedding, attention, activations and losses in arithmetic";
+  let description = [{
+    Eager code spells operators out; sharding, kernels and recomputation need them named. Recognized
+    by meaning rather than by spelling: rotary embedding from its coefficients, masks from position
+    arithmetic, nonlinearities from their values. Fused projections are split along their slices.
+    Merged batch and sequence dimensions are kept apart.
+
+    **Before:** `@step` as the importer writes it.
+    **After:** the same function of the same arguments; what was recognized is one op, with no dead code.
+    **Example:**
+
+    ```mlir
+    func.func @step(%x: tensor<2x4x8xf32>, %w: tensor<8xf32>) -> tensor<2x4x8xf32> {
+      %eighth = arith.constant dense<0.125> : tensor<2x4xf32>
+      %eps = arith.constant dense<0.5> : tensor<2x4xf32>
+      %0 = arith.mulf %x, %x : tensor<2x4x8xf32>
+      %1 = graph.reduce sum %0 dims [2] : tensor<2x4x8xf32> -> tensor<2x4xf32>
+      %2 = arith.mulf %1, %eighth : tensor<2x4xf32>
+      %3 = arith.addf %2, %eps : tensor<2x4xf32>
+      %4 = math.rsqrt %3 : tensor<2x4xf32>
+      %5 = graph.broadcast %4 dims [0, 1] : tensor<2x4xf32> -> tensor<2x4x8xf32>
+      %6 = arith.mulf %x, %5 : tensor<2x4x8xf32>
+      return %6 : tensor<2x4x8xf32>
+    }
+    ```
+
+    ```mlir
+    func.func @step(%x: tensor<2x4x8xf32>, %w: tensor<8xf32>) -> tensor<2x4x8xf32> {
+      %y, %mean, %rstd = graph.norm rms %x {epsilon = 0.5 : f64} : (tensor<2x4x8xf32>) -> (tensor<2x4x8xf32>, tensor<2x4xf32>, tensor<2x4xf32>)
+      return %y : tensor<2x4x8xf32>
+    }
+    ```
+
+    **Fails when:** never; what is not recognized stays arithmetic.
+  }];
+  let statistics = [
+    Statistic<"numAttentions", "num-attentions", "Attentions recognized in products and softmax">,
+    Statistic<"numRopes", "num-ropes", "Rotary embeddings recognized">,
+    Statistic<"numActivations", "num-activations", "Nonlinearities recognized, gated ones again">,
+    Statistic<"numProjections", "num-projections", "Fused projections split">,
+    Statistic<"numPositions", "num-positions", "Lookups of positions that became slices">
+  ];
+  let dependentDialects = ["::galvatron::graph::GraphDialect", "::mlir::arith::ArithDialect"];
+}
+
+def FormLayersPass : Pass<"galvatron-form-layers", "mlir::ModuleOp"> {
+  let summary = "Forms layer types from repeated structure and makes the step a list of calls";
+  let description = [{
+    Units are the members of module lists, what comes before, between and after them; without module
+    paths, the periods of a repeating structure. Units of equal ops, shapes, distributions and relative
+    parameter names share one body, found by hash. What is computed from constants, parameters or the
+    step's integers alone is cloned into each layer that reads it.
+
+    **Before:** everything inline in `@step`.
+    **After:** `@step` is `graph.call`s; only activations and the step's arguments cross layers.
+    **Example:**
+
+    ```mlir
+    func.func @step(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %w0 = graph.parameter ["h.0.p.w"] : tensor<4xf32>
+      %0 = arith.mulf %x, %w0 : tensor<4xf32> loc("h.0.p")
+      %w1 = graph.parameter ["h.1.p.w"] : tensor<4xf32>
+      %1 = arith.mulf %0, %w1 : tensor<4xf32> loc("h.1.p")
+      return %1 : tensor<4xf32>
+    }
+    ```
+
+    ```mlir
+    graph.layer @layer(%x: tensor<4xf32>, %w: tensor<4xf32> {graph.parameter = "p.w"}) -> tensor<4xf32> {
+      %0 = arith.mulf %x, %w : tensor<4xf32>
+      graph.return %0 : tensor<4xf32>
+    }
+    func.func @step(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %0 = graph.call @layer(%x) parameters ["h.0.p.w"] path "h.0" : (tensor<4xf32>) -> tensor<4xf32>
+      %1 = graph.call @layer(%0) parameters ["h.1.p.w"] path "h.1" : (tensor<4xf32>) -> tensor<4xf32>
+      return %1 : tensor<4xf32>
+    }
+    ```
+
+    **Fails when:** there is no `@step`, or members of a list read each other's values in a cycle.
+  }];
+  let statistics = [
+    Statistic<"numTypes", "num-types", "Layer types formed">,
+    Statistic<"numCalls", "num-calls", "Layers in the step">
+  ];
+  let dependentDialects = ["::galvatron::graph::GraphDialect"];
+}
+
+def VerifyImportPass : Pass<"galvatron-verify-import", "mlir::ModuleOp"> {
+  let summary = "Checks what phase import promises: static shapes, every op in a layer, one body a type";
+  let description = [{
+    The contract of docs/IR.md after phase `import`.
+
+    **Before:** any module.
+    **After:** the same module.
+    **Example:**
+
+    ```mlir
+    graph.layer @layer(%x: tensor<4xf32>, %w: tensor<4xf32> {graph.parameter = "w"}) -> tensor<4xf32> {
+      %0 = arith.mulf %x, %w : tensor<4xf32>
+      graph.return %0 : tensor<4xf32>
+    }
+    func.func @step(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %0 = graph.call @layer(%x) parameters ["h.0.w"] path "h.0" : (tensor<4xf32>) -> tensor<4xf32>
+      return %0 : tensor<4xf32>
+    }
+    ```
+
+    ```mlir
+    graph.layer @layer(%x: tensor<4xf32>, %w: tensor<4xf32> {graph.parameter = "w"}) -> tensor<4xf32> {
+      %0 = arith.mulf %x, %w : tensor<4xf32>
+      graph.return %0 : tensor<4xf32>
+    }
+    func.func @step(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %0 = graph.call @layer(%x) parameters ["h.0.w"] path "h.0" : (tensor<4xf32>) -> tensor<4xf32>
+      return %0 : tensor<4xf32>
+    }
+    ```
+
+    **Fails when:** a shape is dynamic, an op is outside of a layer or no graph op or elementwise
+    arithmetic, a constant is larger than 64 KiB, or two layer types have equal bodies.
+  }];
+  let statistics = [Statistic<"numCalls", "num-calls", "Layers in the step">];
+}
 
 //===----------------------------------------------------------------------===//
 // Phase differentiate
@@ -132,6 +257,157 @@ def ExpandCrossEntropyPass : Pass<"galvatron-expand-cross-entropy"> {
 // Phase plan
 //===----------------------------------------------------------------------===//
 
+def AnnotatePlanPass : Pass<"galvatron-annotate-plan", "mlir::ModuleOp"> {
+  let summary = "Writes a plan that the user gives on the model's layers";
+  let description = [{
+    The plan is a file, in this project's format or in Hetu-Galvatron's, or, without `plan`, one
+    strategy for all units, made from the degrees given as options; then stages get equal numbers of
+    layers (the remainder goes to the last), the first stage what reads data and the last the loss.
+
+    **Before:** the contract of phase `import` or `differentiate`; `graph.batch` is the plan's.
+    **After:** `plan.pipeline` on the module, `plan.strategy` and `plan.stage` on each `graph.call`.
+    **Example:** with `dp=2 micro-batches=2`
+
+    ```mlir
+    module attributes {graph.batch = 4 : i64} {
+      graph.layer @mean(%ids: tensor<4xi64>) -> tensor<f32> {
+        %0 = arith.constant dense<0.0> : tensor<f32>
+        graph.return %0 : tensor<f32>
+      }
+      func.func @step(%ids: tensor<4xi64>) -> tensor<f32> {
+        %0 = graph.call @mean(%ids) parameters [] path "mean" : (tensor<4xi64>) -> tensor<f32>
+        return %0 : tensor<f32>
+      }
+    }
+    ```
+
+    ```mlir
+    module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 2, schedule = "1f1b">} {
+      graph.layer @mean(%ids: tensor<4xi64>) -> tensor<f32> {
+        %0 = arith.constant dense<0.0> : tensor<f32>
+        graph.return %0 : tensor<f32>
+      }
+      func.func @step(%ids: tensor<4xi64>) -> tensor<f32> {
+        %0 = graph.call @mean(%ids) parameters [] path "mean" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2>} : (tensor<4xi64>) -> tensor<f32>
+        return %0 : tensor<f32>
+      }
+    }
+    ```
+
+    **Fails when:** the file cannot be read or is not a plan of this model (unknown key, wrong number
+    of layers, a degree that does not divide ranks or batch); it asks for what the lowering lacks.
+  }];
+  let options = [
+    Option<"planFile", "plan", "std::string", /*default=*/"", "Plan file; empty: a uniform plan from the degrees below">,
+    Option<"ranks", "ranks", "int64_t", /*default=*/"0", "Ranks that the plan must use; 0: as many as it says">,
+    Option<"pp", "pp", "int64_t", /*default=*/"1", "Pipeline stages of the uniform plan">,
+    Option<"tp", "tp", "int64_t", /*default=*/"1", "Tensor parallel degree of the uniform plan">,
+    Option<"dp", "dp", "int64_t", /*default=*/"1", "Data parallel degree of the uniform plan">,
+    Option<"microBatches", "micro-batches", "int64_t", /*default=*/"1", "Micro-batches of the uniform plan">,
+    Option<"schedule", "schedule", "std::string", /*default=*/"\"1f1b\"", "Schedule of the uniform plan: gpipe or 1f1b">,
+    Option<"recompute", "recompute", "bool", /*default=*/"false", "Whether layers of the uniform plan recompute">,
+  ];
+  let statistics = [Statistic<"numUnits", "num-units", "Units that were given a strategy">];
+  let dependentDialects = ["::galvatron::plan::PlanDialect"];
+}
+
+def SearchPlanPass : Pass<"galvatron-search-plan", "mlir::ModuleOp"> {
+  let summary = "Searches the fastest plan that fits the memory of every device";
+  let description = [{
+    Costs of each layer type under each strategy come from the program: operations and bytes of its ops,
+    the axes that tensor parallelism may cut, all-reduces where partial sums are read, values that
+    backward keeps. The search is exact for these costs; memory is an estimate until the plan is lowered,
+    so the driver measures and, with `reserve`, searches again.
+
+    **Before:** the contract of phase `differentiate`.
+    **After:** `plan.pipeline` and `plan.predicted_step_seconds` on the module, `plan.strategy` and
+    `plan.stage` on each `graph.call`.
+    **Example:** with `ranks=1 memory=1GiB`
+
+    ```mlir
+    module attributes {graph.batch = 1 : i64} {
+      graph.layer @same(%x: tensor<1xf32>) -> tensor<1xf32> {
+        graph.backward(%dy: tensor<1xf32>) {
+          graph.return %dy : tensor<1xf32>
+        }
+        graph.return %x : tensor<1xf32>
+      }
+      func.func @step(%x: tensor<1xf32>) -> tensor<1xf32> {
+        %0 = graph.call @same(%x) parameters [] path "same" : (tensor<1xf32>) -> tensor<1xf32>
+        return %0 : tensor<1xf32>
+      }
+    }
+    ```
+
+    ```mlir
+    module attributes {graph.batch = 1 : i64, plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "1f1b">} {
+      graph.layer @same(%x: tensor<1xf32>) -> tensor<1xf32> {
+        graph.backward(%dy: tensor<1xf32>) {
+          graph.return %dy : tensor<1xf32>
+        }
+        graph.return %x : tensor<1xf32>
+      }
+      func.func @step(%x: tensor<1xf32>) -> tensor<1xf32> {
+        %0 = graph.call @same(%x) parameters [] path "same" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<>} : (tensor<1xf32>) -> tensor<1xf32>
+        return %0 : tensor<1xf32>
+      }
+    }
+    ```
+
+    **Fails when:** no plan fits (says the smallest budget that does and the layer in the way); the
+    cluster cannot be read; a layer has no backward.
+  }];
+  let options = [
+    Option<"clusterFile", "cluster", "std::string", /*default=*/"", "Cluster file (cluster.json), instead of ranks">,
+    Option<"ranks", "ranks", "int64_t", /*default=*/"0", "Devices of this host; 0: as many as it has cores">,
+    Option<"memory", "memory", "std::string", /*default=*/"", "Budget of one device, such as 2GiB; empty: the cluster's, or a share of this host's">,
+    Option<"reserve", "reserve", "int64_t", /*default=*/"0", "Bytes of the budget to leave free">,
+  ];
+  let statistics = [Statistic<"numCandidates", "num-candidates", "Pipelines and micro-batch counts in the space">,
+                    Statistic<"numOpened", "num-opened", "Of these, searched to the end">];
+  let dependentDialects = ["::galvatron::plan::PlanDialect"];
+}
+
+def VerifyPlanPass : Pass<"galvatron-verify-plan", "mlir::ModuleOp"> {
+  let summary = "Verifies that every layer has one legal strategy";
+  let description = [{
+    The contract of phase `plan`, whoever wrote the attributes.
+
+    **Before:** `plan.pipeline` on the module, `plan.strategy` and `plan.stage` on each `graph.call`.
+    **After:** unchanged. Degrees multiply to the stage's devices, data-parallel degrees divide the
+    micro-batch, stages rise one by one from 0 and none is empty, and the lowering can run it all.
+    **Example:**
+
+    ```mlir
+    module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 2, schedule = "1f1b">} {
+      graph.layer @mean(%ids: tensor<4xi64>) -> tensor<f32> {
+        %0 = arith.constant dense<0.0> : tensor<f32>
+        graph.return %0 : tensor<f32>
+      }
+      func.func @step(%ids: tensor<4xi64>) -> tensor<f32> {
+        %0 = graph.call @mean(%ids) parameters [] path "mean" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2>} : (tensor<4xi64>) -> tensor<f32>
+        return %0 : tensor<f32>
+      }
+    }
+    ```
+
+    ```mlir
+    module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 2, schedule = "1f1b">} {
+      graph.layer @mean(%ids: tensor<4xi64>) -> tensor<f32> {
+        %0 = arith.constant dense<0.0> : tensor<f32>
+        graph.return %0 : tensor<f32>
+      }
+      func.func @step(%ids: tensor<4xi64>) -> tensor<f32> {
+        %0 = graph.call @mean(%ids) parameters [] path "mean" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2>} : (tensor<4xi64>) -> tensor<f32>
+        return %0 : tensor<f32>
+      }
+    }
+    ```
+
+    **Fails when:** an attribute is missing, a degree does not divide, or a strategy is not supported.
+  }];
+  let statistics = [Statistic<"numUnits", "num-units", "Units that were verified">];
+}
 
 //===----------------------------------------------------------------------===//
 // Phase shard
@@ -413,10 +689,102 @@ def VerifyShardPass : Pass<"galvatron-verify-shard", "mlir::ModuleOp"> {
 // Phase stage
 //===----------------------------------------------------------------------===//
 
+def PartitionStagesPass : Pass<"galvatron-partition-stages", "mlir::ModuleOp"> {
+  let summary = "Cuts the step into one list of layers per pipeline stage";
+  let description = [{
+    A value that a later stage reads is sent from neighbour to neighbour; every rank sends to the rank
+    of the same device index. Layers are numbered over the whole model (`dist.unit`), so that random
+    bits do not depend on the stages.
+
+    **Before:** `@step` of calls of `dist.layer`s, each with `plan.stage`, not falling.
+    **After:** a `dist.stage` per stage; no `@step`.
+    **Example:**
+
+    ```mlir
+    module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+      func.func @step(%ids: tensor<4xi64, #dist.placement<[4]>>, %labels: tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>> {
+        %0 = graph.call @all(%ids, %labels) parameters [] path "all" {plan.stage = 0 : i64} : (tensor<4xi64, #dist.placement<[4]>>, tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>>
+        return %0 : tensor<f32, #dist.placement<[]>>
+      }
+    }
+    ```
+
+    ```mlir
+    dist.stage @stage0 index 0 {
+      %0 = dist.input "input_ids" : tensor<4xi64, #dist.placement<[4]>>
+      %1 = dist.input "labels" : tensor<4xi64, #dist.placement<[4]>>
+      %2 = graph.call @all(%0, %1) parameters [] path "all" : (tensor<4xi64, #dist.placement<[4]>>, tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>>
+      dist.loss %2 : tensor<f32, #dist.placement<[]>>
+    }
+    ```
+
+    **Fails when:** a call has no stage, or stages fall along the model; a stage has no layer; the step does not return a loss.
+  }];
+  let statistics = [Statistic<"numStages", "num-stages", "Stages that were made">,
+                    Statistic<"numTransfers", "num-transfers", "Values sent from one stage to the next">];
+  let dependentDialects = ["::galvatron::dist::DistDialect"];
+}
+
+def ScheduleMicrobatchesPass : Pass<"galvatron-schedule-microbatches", "mlir::ModuleOp"> {
+  let summary = "Gives every stage the order of its micro-batches";
+  let description = [{
+    GPipe (Huang et al. 2019): all forwards, then all backwards. 1F1B (Narayanan et al. 2021): as many
+    forwards ahead as there are later stages, then one forward and one backward in turn, so that a
+    stage holds the activations of at most `stages - index` micro-batches.
+
+    **Before:** `dist.stage`s without an order; `plan.pipeline` on the module.
+    **After:** each has its order.
+    **Example:**
+
+    ```mlir
+    module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 2, schedule = "1f1b">} {
+      dist.stage @stage0 index 0 {
+      }
+    }
+    ```
+
+    ```mlir
+    dist.stage @stage0 index 0 order ["F0", "B0", "F1", "B1"] {
+    }
+    ```
+
+    **Fails when:** the schedule is unknown; the module has no `plan.pipeline`.
+  }];
+  let statistics = [Statistic<"numEntries", "num-entries", "Forwards and backwards that were ordered">];
+}
 
 //===----------------------------------------------------------------------===//
 // Phase lower
 //===----------------------------------------------------------------------===//
 
+def PlanMemoryPass : Pass<"galvatron-plan-memory", "mlir::ModuleOp"> {
+  let summary = "Counts every stage's memory to the byte and proves that its transfers end";
+  let description = [{
+    Expands each stage's timetable, gives every slot (parameters, gradients, moments, activations of
+    micro-batches in flight, scratch) its offset, and writes the size of the arena,
+    `dist.arena_bytes`: the one allocation that a rank makes. Then executes all timetables together
+    with unbuffered transfers: each rank's list is straight, so one execution that ends proves that
+    no interleaving can deadlock.
+
+    **Before:** `dist.stage`s with their order; bodies are `exec.function`s.
+    **After:** every stage has `dist.arena_bytes`.
+    **Example:**
+
+    ```mlir
+    module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+      dist.stage @stage0 index 0 order ["F0", "B0"] {
+      }
+    }
+    ```
+
+    ```mlir
+    dist.stage @stage0 index 0 order ["F0", "B0"] attributes {dist.arena_bytes = 0 : i64} {
+    }
+    ```
+
+    **Fails when:** a stage has no order; a call names a layer or body that is not there; a tied parameter has two placements; a send has no receive; stages wait for one another.
+  }];
+  let statistics = [Statistic<"numSlots", "num-slots", "Slots that were placed">];
+}
 
 #endif // GALVATRON_TRANSFORMS_PASSES_TD

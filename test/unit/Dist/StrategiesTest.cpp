@@ -17,12 +17,12 @@ using namespace galvatron::reference;
 
 namespace {
 
-constexpr const char *kTrain = "builtin.module(galvatron-flatten-sums,galvatron-differentiate,"
-                               "galvatron-expand-cross-entropy,cse,canonicalize)";
-constexpr const char *kPlace = "builtin.module(galvatron-assign-placements,galvatron-verify-placements)";
-constexpr const char *kCollect = "builtin.module(galvatron-insert-collectives,galvatron-verify-placements)";
-constexpr const char *kSplit = "builtin.module(galvatron-plan-recomputation,galvatron-verify-placements,"
-                               "galvatron-split-tensors,galvatron-verify-shard)";
+constexpr const char *kTrain = "galvatron-flatten-sums,galvatron-differentiate,"
+                               "galvatron-expand-cross-entropy,cse,canonicalize";
+constexpr const char *kPlace = "galvatron-assign-placements,galvatron-verify-placements";
+constexpr const char *kCollect = "galvatron-insert-collectives,galvatron-verify-placements";
+constexpr const char *kSplit = "galvatron-plan-recomputation,galvatron-verify-placements,"
+                               "galvatron-split-tensors,galvatron-verify-shard";
 
 std::string readInput(const std::string &name) {
   std::ifstream file("test/Inputs/" + name); // tests run from the source tree
@@ -55,6 +55,13 @@ StepInputs makeInputs(mlir::ModuleOp module) {
 }
 
 struct Plan {
+  // Printed by GoogleTest where a test fails.
+  friend void PrintTo(const Plan &plan, std::ostream *os) {
+    *os << plan.model << ", " << plan.devices << " devices, " << plan.microBatches << " micro-batches:";
+    for (const std::string &strategy : plan.strategies)
+      *os << " <" << strategy << ">";
+  }
+
   std::string model;
   int64_t devices, microBatches;
   /// For each unit its degrees; the last one for all that follow.
@@ -109,6 +116,32 @@ TEST_P(StrategiesTest, GradientsEqualSingleDevice) {
     ASSERT_TRUE(succeeded(result));
     expectEqual(*result, *expected, pipeline);
   }
+  EXPECT_FALSE(program.module->getOps<dist::LayerOp>().empty());
+}
+
+/// Every unit with a strategy of its own, drawn from all that use the grid.
+std::vector<Plan> getRandomPlans(const std::string &model, int count) {
+  std::mt19937 generator(11);
+  auto draw = [&](std::vector<std::string> choices) { return choices[generator() % choices.size()]; };
+  std::vector<Plan> plans;
+  for (int i = 0; i < count; ++i) {
+    Plan &plan = plans.emplace_back(Plan{model, int64_t(1) << generator() % 4, int64_t(1) << generator() % 2, {}});
+    for (int unit = 0; unit < 4; ++unit) {
+      int64_t degrees[4] = {1, 1, 1, 1}; // dp, cp, ulysses, tp
+      for (int64_t rest = plan.devices; rest > 1;) {
+        int64_t &degree = degrees[generator() % 4];
+        // 8 samples in up to 2 micro-batches, 4 heads, 16 positions
+        if (&degree == &degrees[0] ? degree * plan.microBatches >= 8 : degree >= 4)
+          continue;
+        degree *= 2;
+        rest /= 2;
+      }
+      plan.strategies.push_back("dp = " + std::to_string(degrees[0]) + ", cp = " + std::to_string(degrees[1]) +
+                                ", ulysses = " + std::to_string(degrees[2]) + ", tp = " + std::to_string(degrees[3]) +
+                                draw({"", ", megatronSp = true"}) + draw({"", ", recompute = true"}));
+    }
+  }
+  return plans;
 }
 
 std::vector<Plan> getPlans() {
@@ -149,5 +182,9 @@ std::string getName(const testing::TestParamInfo<Plan> &info) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Plans, StrategiesTest, testing::ValuesIn(getPlans()), getName);
+
+std::string getNumber(const testing::TestParamInfo<Plan> &info) { return std::to_string(info.index); }
+INSTANTIATE_TEST_SUITE_P(RandomLlama, StrategiesTest, testing::ValuesIn(getRandomPlans("llama.mlir", 40)), getNumber);
+INSTANTIATE_TEST_SUITE_P(RandomGpt2, StrategiesTest, testing::ValuesIn(getRandomPlans("gpt2.mlir", 40)), getNumber);
 
 } // namespace

@@ -1,0 +1,154 @@
+//===- Checkpoint.cpp - what --save writes and --load reads --------------------------------------===//
+#include "runtime/checkpoint/Checkpoint.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fcntl.h>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace galvatron {
+namespace {
+
+constexpr const char *kModel = "model.safetensors", *kOptimizer = "optimizer.safetensors", *kTraining = "training.json";
+
+/// An absolute path without a trailing slash, so that a name beside it can be formed.
+fs::path normal(const std::string &folder) {
+  fs::path path = fs::absolute(folder).lexically_normal();
+  return path.has_filename() ? path : path.parent_path();
+}
+
+fs::path partial(const fs::path &folder) { return folder.string() + ".partial"; }
+
+/// Removes a folder that holds at most a checkpoint's files.
+Status removeOwnFiles(const fs::path &folder) {
+  std::error_code error;
+  for (const char *name : {kModel, kOptimizer, kTraining})
+    fs::remove(folder / name, error);
+  fs::remove(folder, error);
+  if (fs::exists(folder))
+    return Status::error(folder.string(), " is in the way of saving; move it elsewhere");
+  return Status::success();
+}
+
+Status makeEmpty(const fs::path &folder) {
+  if (Status status = removeOwnFiles(folder); !status.ok())
+    return status;
+  std::error_code error;
+  fs::create_directories(folder.parent_path(), error);
+  fs::create_directory(folder, error);
+  if (error)
+    return Status::error("cannot create ", folder.string(), ": ", error.message());
+  return Status::success();
+}
+
+Status synchronize(const fs::path &path) {
+  int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  bool good = descriptor >= 0 && fsync(descriptor) == 0;
+  Status status = good ? Status::success() : Status::error("cannot write ", path.string(), ": ", std::strerror(errno));
+  if (descriptor >= 0)
+    close(descriptor);
+  return status;
+}
+
+Status writeTraining(const fs::path &folder, const TrainingState &training) {
+  json text = {{"format", 1},
+               {"step", training.step},
+               {"optimizer", training.optimizer},
+               {"seed", training.seed},
+               {"samples", training.samples}};
+  std::ofstream file(folder / kTraining);
+  file << text.dump(2) << "\n";
+  file.close();
+  if (!file)
+    return Status::error("cannot write ", (folder / kTraining).string());
+  return synchronize(folder / kTraining);
+}
+
+/// The new folder takes the old one's name; files that are not a checkpoint's move over.
+Status replaceFolder(const fs::path &fresh, const fs::path &folder) {
+  std::error_code error;
+  if (!fs::exists(folder)) {
+    fs::rename(fresh, folder, error);
+    return error ? Status::error("cannot rename ", fresh.string(), " to ", folder.string(), ": ", error.message())
+                 : synchronize(folder.parent_path());
+  }
+  if (renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, folder.c_str(), RENAME_EXCHANGE) != 0)
+    return Status::error("cannot exchange ", fresh.string(), " and ", folder.string(), ": ", std::strerror(errno));
+  for (const fs::directory_entry &old : fs::directory_iterator(fresh, error))
+    if (fs::path target = folder / old.path().filename(); !fs::exists(target))
+      fs::rename(old.path(), target, error);
+  if (Status status = removeOwnFiles(fresh); !status.ok())
+    return status;
+  return synchronize(folder.parent_path());
+}
+
+} // namespace
+
+Status checkSaveFolder(const std::string &name) {
+  fs::path folder = normal(name);
+  if (fs::exists(folder) && !fs::is_directory(folder))
+    return Status::error("--save expects a folder, but ", name, " is a file");
+  if (Status status = makeEmpty(partial(folder)); !status.ok())
+    return status;
+  return removeOwnFiles(partial(folder));
+}
+
+Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelState &state, const std::string &name,
+                      const TrainingState &training) {
+  fs::path folder = normal(name), fresh = partial(folder);
+  bool first = world.rank() == 0;
+  Status status = world.agree(first ? makeEmpty(fresh) : Status::success());
+  if (!status.ok())
+    return status;
+  status = writeTensors(world, catalog, state, fresh / kModel, {kWeight});
+  if (status.ok() && training.optimizer == "adamw")
+    status = writeTensors(world, catalog, state, fresh / kOptimizer, {kFirstMoment, kSecondMoment});
+  if (first && status.ok())
+    status = writeTraining(fresh, training);
+  if (first && status.ok())
+    status = replaceFolder(fresh, folder);
+  if (first && !status.ok())
+    (void)removeOwnFiles(fresh);
+  return world.agree(status);
+}
+
+Status loadCheckpoint(const ModelState &state, const std::string &name, const Options &options,
+                      TrainingState &training) {
+  fs::path folder = normal(name);
+  std::ifstream file(folder / kTraining);
+  json text = json::parse(file, nullptr, /*allow_exceptions=*/false);
+  if (!file.is_open() || !text.is_object() || !text.contains("step") || !text.contains("optimizer"))
+    return Status::error(name, " is not a checkpoint: ", (folder / kTraining).string(),
+                         file.is_open() ? " cannot be read" : " is missing");
+  training.step = text["step"];
+  training.optimizer = text["optimizer"];
+  training.seed = options.seed.value_or(text.value("seed", uint64_t(0)));
+  training.samples = text.value("samples", int64_t(0));
+  if (options.optimizer == "adamw" && training.optimizer != "adamw")
+    return Status::error(name, " was written with --optimizer ", training.optimizer,
+                         " and has no moments for adamw; pass the same optimizer");
+  Status status = readTensors(state, folder / kModel, {kWeight});
+  if (status.ok() && options.optimizer == "adamw")
+    status = readTensors(state, folder / kOptimizer, {kFirstMoment, kSecondMoment});
+  return status;
+}
+
+Status dumpGradients(const World &world, const Catalog &catalog, const ModelState &state, const std::string &folder,
+                     int64_t step) {
+  char name[40];
+  std::snprintf(name, sizeof name, "step_%06lld.safetensors", (long long)step);
+  std::string path = fs::path(folder) / name, unfinished = path + ".partial";
+  Status status = writeTensors(world, catalog, state, unfinished, {kGradient});
+  if (status.ok() && world.rank() == 0 && std::rename(unfinished.c_str(), path.c_str()) != 0)
+    status = Status::error("cannot rename ", unfinished, ": ", std::strerror(errno));
+  return world.agree(status);
+}
+
+} // namespace galvatron

@@ -1,0 +1,43 @@
+//===- Checkpoint.h - what --save writes and --load reads ------------------------------------===//
+//
+//   DIR/model.safetensors       weights: the exported module's names, shapes and layouts
+//   DIR/optimizer.safetensors   <name>.exp_avg and <name>.exp_avg_sq of every parameter (adamw only)
+//   DIR/training.json           step, optimizer, seed, data position
+//
+// No file says how the model was divided. A new checkpoint is written beside the old one and takes its place at once,
+// so there is always a whole one; files of others in the folder stay.
+//
+//===------------------------------------------------------------------------------------------===//
+#ifndef GALVATRON_RUNTIME_CHECKPOINT_CHECKPOINT_H
+#define GALVATRON_RUNTIME_CHECKPOINT_CHECKPOINT_H
+
+#include "runtime/checkpoint/Tensors.h"
+#include "runtime/core/Options.h"
+
+namespace galvatron {
+
+struct TrainingState {
+  int64_t step = 0;
+  std::string optimizer;
+  uint64_t seed = 0;
+  int64_t samples = 0; // windows taken so far: the next step's first sample
+};
+
+/// On one rank: whether a checkpoint can be written to `folder`, tried with an empty one.
+Status checkSaveFolder(const std::string &folder);
+
+/// Collective.
+Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelState &state, const std::string &folder,
+                      const TrainingState &training);
+
+/// Reads training.json and this rank's pieces. A seed among the options replaces the checkpoint's.
+Status loadCheckpoint(const ModelState &state, const std::string &folder, const Options &options,
+                      TrainingState &training);
+
+/// Collective, into a folder that exists: one file of gradients, folder/step_000001.safetensors.
+Status dumpGradients(const World &world, const Catalog &catalog, const ModelState &state, const std::string &folder,
+                     int64_t step);
+
+} // namespace galvatron
+
+#endif

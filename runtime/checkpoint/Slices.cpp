@@ -1,0 +1,48 @@
+//===- Slices.cpp - a local piece as runs of elements of the global tensor --------------------===//
+//
+// Trailing dimensions that are whole on this rank belong to every run; the dimension in front of them is cut where its
+// global indices jump; the ones before it are walked.
+//
+//===------------------------------------------------------------------------------------------===//
+#include "runtime/checkpoint/Slices.h"
+
+namespace galvatron {
+
+Status forSlices(const gvrt_context &context, const ParameterInfo &parameter,
+                 const std::function<Status(const Slice &)> &visit) {
+  int64_t rank = parameter.shape.size();
+  PositionMap map(context.coordinates, 0, parameter.placement.data(), rank);
+  int64_t whole = 1, dims = rank; // dims: dimensions that are walked or cut
+  while (dims > 0 && map.isIdentity(dims - 1))
+    whole *= parameter.shape[--dims];
+  if (dims == 0)
+    return visit({0, 0, whole});
+  std::vector<std::vector<int64_t>> index;
+  int64_t rows = 1;
+  for (int64_t d = 0; d < dims; ++d) {
+    index.push_back(map.indices(d));
+    if (d + 1 < dims)
+      rows *= index[d].size();
+  }
+  const std::vector<int64_t> &cut = index.back();
+  int64_t count = cut.size();
+  for (int64_t row = 0; row < rows; ++row) {
+    int64_t base = 0, rest = row, stride = parameter.shape[dims - 1];
+    for (int64_t d = dims - 2; d >= 0; --d) {
+      base += index[d][rest % index[d].size()] * stride;
+      rest /= index[d].size();
+      stride *= parameter.shape[d];
+    }
+    for (int64_t begin = 0, end; begin < count; begin = end) {
+      end = begin + 1;
+      while (end < count && cut[end] == cut[end - 1] + 1)
+        ++end;
+      Status status = visit({(row * count + begin) * whole, (base + cut[begin]) * whole, (end - begin) * whole});
+      if (!status.ok())
+        return status;
+    }
+  }
+  return Status::success();
+}
+
+} // namespace galvatron

@@ -1,0 +1,172 @@
+//===- Tensors.cpp - the model's tensors in files, each rank its slices ------------------------===//
+//
+// Every rank knows every tensor's place in a file, because all add the same list of names and shapes; so ranks write
+// side by side, without gathering a tensor anywhere, and a file looks the same under every plan.
+//
+//===-------------------------------------------------------------------------------------------===//
+#include "runtime/checkpoint/Tensors.h"
+#include "runtime/checkpoint/Slices.h"
+#include "runtime/optim/Update.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <set>
+
+using nlohmann::json;
+
+namespace galvatron {
+
+Status Catalog::gather(const World &world, const Manifest &manifest, const gvrt_context &context, Catalog &catalog) {
+  json own = json::array();
+  if (context.device == 0)
+    for (const ParameterInfo &parameter : manifest.parameters)
+      if (parameter.counted)
+        own.push_back({parameter.name(), parameter.shape});
+  std::set<std::string> seen;
+  for (const std::string &text : world.gatherText(own.dump()))
+    for (const json &entry : json::parse(text)) {
+      catalog.list.push_back({entry[0], entry[1]});
+      if (!seen.insert(catalog.list.back().name).second)
+        return Status::error("parameter ", catalog.list.back().name,
+                             " is counted by two stages; compile the program again");
+    }
+  return Status::success();
+}
+
+int64_t Catalog::numElements() const {
+  int64_t total = 0;
+  for (const Entry &entry : list)
+    total += std::accumulate(entry.shape.begin(), entry.shape.end(), int64_t(1), std::multiplies<>());
+  return total;
+}
+
+namespace {
+
+/// Elements that pass through host memory at once.
+constexpr int64_t kChunk = 1 << 18;
+
+/// Calls move(tensor's first element, elements, host buffer) for chunks of every slice.
+Status forChunks(const ModelState &state, const ParameterInfo &parameter,
+                 const std::function<Status(const Slice &)> &move) {
+  return forSlices(state.context, parameter, [&](const Slice &slice) {
+    for (int64_t done = 0; done < slice.count; done += kChunk)
+      if (Status status = move({slice.local + done, slice.global + done, std::min(kChunk, slice.count - done)});
+          !status.ok())
+        return status;
+    return Status::success();
+  });
+}
+
+Status writeOwn(const ModelState &state, safetensors::Writer &writer, const TensorKind &kind) {
+  std::vector<float> host;
+  for (const ParameterInfo &parameter : state.manifest.parameters) {
+    if (!answersFor(state.context, parameter))
+      continue;
+    auto *piece = reinterpret_cast<const float *>(state.arena + parameter.*kind.offset);
+    Status status = forChunks(state, parameter, [&](const Slice &slice) {
+      host.resize(slice.count);
+      state.device.hooks->copyToHost(&state.context, host.data(), piece + slice.local, slice.count * sizeof(float));
+      Status result;
+      writer.writeFloats(parameter.name() + kind.suffix, slice.global, slice.count, host.data(), result.message);
+      return result;
+    });
+    if (!status.ok())
+      return status;
+  }
+  return Status::success();
+}
+
+const safetensors::Tensor *findTensor(const safetensors::Reader &reader, const ParameterInfo &parameter,
+                                      const char *suffix, std::string &name) {
+  for (const std::string &candidate : parameter.names)
+    if (const safetensors::Tensor *tensor = reader.find(name = candidate + suffix))
+      return tensor;
+  return nullptr;
+}
+
+std::string shapeText(const std::vector<int64_t> &shape) {
+  std::string text = "[";
+  for (int64_t extent : shape)
+    text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
+  return text + "]";
+}
+
+} // namespace
+
+Status writeTensors(const World &world, const Catalog &catalog, const ModelState &state, const std::string &path,
+                    const std::vector<TensorKind> &kinds) {
+  safetensors::Writer writer;
+  for (const Catalog::Entry &entry : catalog.entries())
+    for (const TensorKind &kind : kinds)
+      writer.add(entry.name + kind.suffix, safetensors::ElementType::F32, entry.shape);
+  writer.setMetadata("format", "pt");
+  Status status;
+  if (world.rank() == 0)
+    writer.create(path, status.message);
+  status = world.agree(status);
+  if (!status.ok())
+    return status;
+  if (world.rank() != 0)
+    writer.openExisting(path, status.message);
+  for (const TensorKind &kind : kinds)
+    if (status.ok())
+      status = writeOwn(state, writer, kind);
+  if (status.ok())
+    writer.close(status.message);
+  return world.agree(status);
+}
+
+Status readTensors(const ModelState &state, const std::string &path, const std::vector<TensorKind> &kinds) {
+  Status status;
+  std::optional<safetensors::Reader> reader = safetensors::Reader::open(path, status.message);
+  if (!reader)
+    return status;
+  std::vector<float> host;
+  for (const ParameterInfo &parameter : state.manifest.parameters)
+    for (const TensorKind &kind : kinds) {
+      std::string name;
+      const safetensors::Tensor *tensor = findTensor(*reader, parameter, kind.suffix, name);
+      if (!tensor)
+        return Status::error(path, " has no tensor ", parameter.name(), kind.suffix, ", which the model needs");
+      if (tensor->shape != parameter.shape)
+        return Status::error(path, ": expects tensor ", name, " of shape ", shapeText(parameter.shape), ", but got ",
+                             shapeText(tensor->shape));
+      auto *piece = reinterpret_cast<float *>(state.arena + parameter.*kind.offset);
+      status = forChunks(state, parameter, [&](const Slice &slice) {
+        host.resize(slice.count);
+        Status result;
+        if (reader->readFloats(name, slice.global, slice.count, host.data(), result.message))
+          state.device.hooks->copyToDevice(&state.context, piece + slice.local, host.data(),
+                                           slice.count * sizeof(float));
+        return result;
+      });
+      if (!status.ok())
+        return status;
+    }
+  return Status::success();
+}
+
+Status drawInitialValues(const ModelState &state) {
+  std::vector<float> host;
+  for (const ParameterInfo &parameter : state.manifest.parameters) {
+    if (!parameter.init)
+      return Status::error("parameter ", parameter.name(),
+                           " has no initial distribution, so weights are needed; pass them with --weights or --load");
+    random::Stream stream =
+        random::initialStream(state.context.seed, random::hashName(parameter.name().data(), parameter.name().size()));
+    auto *piece = reinterpret_cast<float *>(state.arena + parameter.parameter);
+    Status status = forChunks(state, parameter, [&](const Slice &slice) {
+      host.resize(slice.count);
+      for (int64_t i = 0; i < slice.count; ++i)
+        host[i] = random::initialValue(stream, slice.global + i, *parameter.init, parameter.initA, parameter.initB);
+      state.device.hooks->copyToDevice(&state.context, piece + slice.local, host.data(), slice.count * sizeof(float));
+      return Status::success();
+    });
+    if (!status.ok())
+      return status;
+  }
+  return Status::success();
+}
+
+} // namespace galvatron

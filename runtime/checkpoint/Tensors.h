@@ -1,0 +1,61 @@
+//===- Tensors.h - the model's tensors in files, each rank its slices ------------------------===//
+#ifndef GALVATRON_RUNTIME_CHECKPOINT_TENSORS_H
+#define GALVATRON_RUNTIME_CHECKPOINT_TENSORS_H
+
+#include "galvatron/Support/Safetensors.h"
+#include "runtime/core/Device.h"
+#include "runtime/core/Manifest.h"
+#include "runtime/core/World.h"
+
+namespace galvatron {
+
+/// What files and norms see of a rank's arena.
+struct ModelState {
+  gvrt_context &context;
+  const Device &device;
+  const Manifest &manifest;
+  char *arena;
+};
+
+/// One of the tensors that exist for each parameter.
+struct TensorKind {
+  const char *suffix;             // behind the parameter's name in the file
+  int64_t ParameterInfo::*offset; // where in the arena
+};
+inline constexpr TensorKind kWeight = {"", &ParameterInfo::parameter};
+inline constexpr TensorKind kGradient = {"", &ParameterInfo::gradient};
+inline constexpr TensorKind kFirstMoment = {".exp_avg", &ParameterInfo::firstMoment};
+inline constexpr TensorKind kSecondMoment = {".exp_avg_sq", &ParameterInfo::secondMoment};
+
+/// Names and shapes of all parameters of all stages, the same list on every rank.
+class Catalog {
+public:
+  struct Entry {
+    std::string name;
+    std::vector<int64_t> shape;
+  };
+
+  /// Collective.
+  static Status gather(const World &world, const Manifest &manifest, const gvrt_context &context, Catalog &catalog);
+
+  const std::vector<Entry> &entries() const { return list; }
+  int64_t numElements() const;
+
+private:
+  std::vector<Entry> list;
+};
+
+/// Collective: writes the tensors of these kinds to `path`; the first rank lays the file out, every rank writes the
+/// slices that it answers for.
+Status writeTensors(const World &world, const Catalog &catalog, const ModelState &state, const std::string &path,
+                    const std::vector<TensorKind> &kinds);
+
+/// Reads this rank's pieces; a tied parameter is found under any of its names.
+Status readTensors(const ModelState &state, const std::string &path, const std::vector<TensorKind> &kinds);
+
+/// Draws this rank's pieces of all parameters from their initial distributions.
+Status drawInitialValues(const ModelState &state);
+
+} // namespace galvatron
+
+#endif

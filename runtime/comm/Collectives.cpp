@@ -1,0 +1,243 @@
+//===- Collectives.cpp - collectives over MPI -------------------------------------------------------------===//
+//
+// Reductions are built from exchanges: every rank receives all contributions to the piece it is responsible for and
+// adds them in the order of ranks, then pieces are gathered. So each sum is computed once, in one order, whatever
+// algorithm MPI would have chosen: replicas stay bitwise equal and a run repeats exactly. Traffic is that of a ring.
+//
+//   all_reduce, 2 ranks    [a0 a1] [b0 b1]  exchange  [a0 b0] [a1 b1]  add  [a0+b0] [a1+b1]  gather  both on each
+//
+// Data that is not contiguous, and contributions, pass through the context's workspace in parts, so no collective
+// allocates in proportion to what it moves.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/comm/Pieces.h"
+#include "runtime/core/Check.h"
+#include "runtime/kernels/Attributes.h"
+#include "runtime/kernels/Loops.h"
+
+#include <cstring>
+
+using namespace galvatron;
+
+namespace {
+
+enum ElementKind { kFloat, kInteger };
+enum ReduceKind { kSum, kMax };
+
+/// Bytes of workspace that one part of a collective uses, sends and receives together.
+constexpr int64_t kStaging = 4 << 20;
+
+int64_t elementBytes(int64_t kind) { return kind == kFloat ? 4 : 8; }
+MPI_Datatype datatype(int64_t kind) { return kind == kFloat ? MPI_FLOAT : MPI_INT64_T; }
+
+const Group &groupOf(gvrt_context *context, int64_t index) {
+  GVRT_CHECK(context, index >= 0 && index < (int64_t)context->groups.size(),
+             "expects a group below " << context->groups.size() << ", but got " << index);
+  return context->groups[index];
+}
+
+/// into = reduction of into and x
+void combine(int64_t element, int64_t kind, const void *x, void *into, int64_t count) {
+  if (element == kFloat) {
+    auto *from = static_cast<const float *>(x);
+    auto *to = static_cast<float *>(into);
+    return kind == kSum ? loops().add(from, to, count) : loops().maxRows(from, count, to, 1, count);
+  }
+  auto *from = static_cast<const int64_t *>(x);
+  auto *to = static_cast<int64_t *>(into);
+  for (int64_t i = 0; i < count; ++i)
+    to[i] = kind == kSum ? to[i] + from[i] : std::max(to[i], from[i]);
+}
+
+/// Reduces `size` contributions that lie behind one another, into the first.
+void combineAll(int64_t element, int64_t kind, char *contributions, int64_t count, int64_t size) {
+  for (int64_t r = 1; r < size; ++r)
+    combine(element, kind, contributions + r * count * elementBytes(element), contributions, count);
+}
+
+/// One part of an all-reduce that is too short to cut: every rank gets all contributions.
+void reduceShort(gvrt_context *context, const Group &group, int64_t element, int64_t kind, const char *x, char *y,
+                 int64_t count) {
+  int64_t size = group.ranks.size(), bytes = count * elementBytes(element);
+  char *all = static_cast<char *>(context->workspace.bytes(size * bytes));
+  GVRT_MPI(context, MPI_Allgather(x, count, datatype(element), all, count, datatype(element), group.communicator));
+  combineAll(element, kind, all, count, size);
+  std::memcpy(y, all, bytes);
+}
+
+/// One part of an all-reduce, cut among the ranks; the first `count % size` pieces are one element longer.
+void reducePart(gvrt_context *context, const Group &group, int64_t element, int64_t kind, const char *x, char *y,
+                int64_t count) {
+  int size = group.ranks.size();
+  std::vector<int> counts(size), starts(size), mine(size), mineStarts(size);
+  for (int r = 0, start = 0; r < size; start += counts[r++]) {
+    counts[r] = count / size + (r < count % size);
+    starts[r] = start;
+  }
+  int own = counts[group.position];
+  for (int r = 0; r < size; ++r) {
+    mine[r] = own;
+    mineStarts[r] = r * own;
+  }
+  int64_t bytes = elementBytes(element);
+  char *all = static_cast<char *>(context->workspace.bytes(std::max<int64_t>(1, size * own * bytes)));
+  MPI_Datatype type = datatype(element);
+  GVRT_MPI(context, MPI_Alltoallv(x, counts.data(), starts.data(), type, all, mine.data(), mineStarts.data(), type,
+                                  group.communicator));
+  combineAll(element, kind, all, own, size);
+  std::memcpy(y + starts[group.position] * bytes, all, own * bytes);
+  GVRT_MPI(context, MPI_Allgatherv(MPI_IN_PLACE, 0, type, y, counts.data(), starts.data(), type, group.communicator));
+}
+
+/// Sends every rank its part of x, receives this rank's parts; both through the workspace. `xStep`, `yStep`: elements
+/// from one rank's piece to the next. Where `reduceKind` is not negative the received parts are reduced into y's one.
+struct Exchange {
+  gvrt_context *context;
+  const Group &group;
+  int64_t element, xStep, yStep, reduceKind;
+  const char *x;
+  char *y;
+
+  void operator()(const PieceLoops &part, int64_t xOffset, int64_t yOffset) const {
+    int64_t size = group.ranks.size(), bytes = elementBytes(element), count = numElements(part);
+    char *sent = static_cast<char *>(context->workspace.bytes(2 * size * count * bytes));
+    char *received = sent + size * count * bytes;
+    for (int64_t r = 0; r < size; ++r)
+      copyStrided(x + (xOffset + r * xStep) * bytes, sent + r * count * bytes, bytes, packed(part, /*packX=*/false));
+    GVRT_MPI(context,
+             MPI_Alltoall(sent, count, datatype(element), received, count, datatype(element), group.communicator));
+    if (reduceKind >= 0)
+      combineAll(element, reduceKind, received, count, size);
+    for (int64_t r = 0; r < (reduceKind >= 0 ? 1 : size); ++r)
+      copyStrided(received + r * count * bytes, y + (yOffset + r * yStep) * bytes, bytes, packed(part, /*packX=*/true));
+  }
+};
+
+int64_t partElements(const Group &group, int64_t element) {
+  return std::max<int64_t>(1, kStaging / (2 * (int64_t)group.ranks.size() * elementBytes(element)));
+}
+
+} // namespace
+
+void gvrt_all_reduce(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Attributes read(attribute);
+  const Group &group = groupOf(context, read.integer());
+  int64_t element = read.integer(), kind = read.integer(), count = read.integer(), bytes = elementBytes(element);
+  auto *x = static_cast<const char *>(buffer[0]);
+  auto *y = static_cast<char *>(buffer[1]);
+  int64_t size = group.ranks.size();
+  if (size == 1) {
+    if (x != y)
+      std::memcpy(y, x, count * bytes);
+    return;
+  }
+  constexpr int64_t kShort = 8 << 10; // bytes; below this latency decides, so one exchange instead of two
+  if (count * bytes <= kShort)
+    return reduceShort(context, group, element, kind, x, y, count);
+  int64_t part = kStaging / bytes;
+  for (int64_t first = 0; first < count; first += part)
+    reducePart(context, group, element, kind, x + first * bytes, y + first * bytes, std::min(part, count - first));
+}
+
+void gvrt_all_gather(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Attributes read(attribute);
+  const Group &group = groupOf(context, read.integer());
+  int64_t element = read.integer(), outer = read.integer(), inner = read.integer(), size = group.ranks.size();
+  int64_t bytes = elementBytes(element);
+  auto *x = static_cast<const char *>(buffer[0]);
+  auto *y = static_cast<char *>(buffer[1]);
+  if (size == 1) {
+    std::memcpy(y, x, outer * inner * bytes);
+    return;
+  }
+  PieceLoops loops = {{outer, inner, inner * size}, {inner, 1, 1}};
+  forParts(loops, partElements(group, element), [&](const PieceLoops &part, int64_t xOffset, int64_t yOffset) {
+    // A part of an outer extent of 1 is contiguous in x.
+    int64_t count = numElements(part);
+    char *all = static_cast<char *>(context->workspace.bytes(size * count * bytes));
+    GVRT_MPI(context, MPI_Allgather(x + xOffset * bytes, count, datatype(element), all, count, datatype(element),
+                                    group.communicator));
+    for (int64_t r = 0; r < size; ++r)
+      copyStrided(all + r * count * bytes, y + (yOffset + r * inner) * bytes, bytes, packed(part, /*packX=*/true));
+  });
+}
+
+void gvrt_reduce_scatter(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Attributes read(attribute);
+  const Group &group = groupOf(context, read.integer());
+  int64_t element = read.integer(), kind = read.integer(), outer = read.integer(), inner = read.integer();
+  int64_t size = group.ranks.size();
+  auto *x = static_cast<const char *>(buffer[0]);
+  auto *y = static_cast<char *>(buffer[1]);
+  if (size == 1) {
+    std::memcpy(y, x, outer * inner * elementBytes(element));
+    return;
+  }
+  Exchange exchange{context, group, element, /*xStep=*/inner, /*yStep=*/0, kind, x, y};
+  forParts({{outer, inner * size, inner}, {inner, 1, 1}}, partElements(group, element), exchange);
+}
+
+// x's dimension split_dim is [split_outer][group][rest]: piece r, its index in the group dropped, goes to rank r. In y
+// the dimension concat_dim is [concat_outer][group][rest] of the piece's, the piece of rank r at index r. One worked
+// case, two ranks, x [2, 2], split_dim 1, concat_dim 0, both outer 1:
+//
+//   rank 0 [a b / c d]   rank 1 [e f / g h]   ->   rank 0 [a / c / e / g]   rank 1 [b / d / f / h]
+void gvrt_all_to_all(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Attributes read(attribute);
+  const Group &group = groupOf(context, read.integer());
+  int64_t element = read.integer(), rank = read.integer(), size = group.ranks.size();
+  const int64_t *extents = read.list(rank);
+  int64_t splitDim = read.integer(), splitOuter = read.integer(), concatDim = read.integer(),
+          concatOuter = read.integer();
+
+  // Dimensions of a piece are cut into (outer, rest) at both places; first x's strides, then y's.
+  std::vector<int64_t> pieceExtent(extents, extents + rank);
+  pieceExtent[splitDim] /= size;
+  std::vector<int64_t> xStride(rank, 1), yStride(rank, 1);
+  for (int64_t d = rank - 2; d >= 0; --d) {
+    xStride[d] = xStride[d + 1] * extents[d + 1];
+    yStride[d] = yStride[d + 1] * pieceExtent[d + 1] * (d + 1 == concatDim ? size : 1);
+  }
+  int64_t splitRest = pieceExtent[splitDim] / splitOuter, concatRest = pieceExtent[concatDim] / concatOuter;
+  PieceLoops loops;
+  for (int64_t d = 0; d < rank; ++d) {
+    // Index i of the piece's dimension stands in x at (i / splitRest)·size·splitRest + i % splitRest, likewise in y:
+    // cut the loop where either jumps.
+    int64_t xRest = d == splitDim ? splitRest : pieceExtent[d], yRest = d == concatDim ? concatRest : pieceExtent[d];
+    int64_t small = std::min(xRest, yRest), large = std::max(xRest, yRest);
+    GVRT_CHECK(context, large % small == 0,
+               "expects cuts of dimension " << d << " that nest, but got " << xRest << " and " << yRest);
+    auto jump = [&](int64_t index, int64_t rest, bool cut) {
+      return cut ? index / rest * rest * size + index % rest : index;
+    };
+    auto loop = [&](int64_t extent, int64_t step) {
+      loops.push_back(
+          {extent, jump(step, xRest, d == splitDim) * xStride[d], jump(step, yRest, d == concatDim) * yStride[d]});
+    };
+    loop(pieceExtent[d] / large, large);
+    loop(large / small, small);
+    loop(small, 1);
+  }
+  mergeLoops(loops);
+  Exchange exchange{context,
+                    group,
+                    element,
+                    splitRest * xStride[splitDim],
+                    concatRest * yStride[concatDim],
+                    /*reduceKind=*/-1,
+                    static_cast<const char *>(buffer[0]),
+                    static_cast<char *>(buffer[1])};
+  if (size == 1) {
+    copyStrided(buffer[0], buffer[1], elementBytes(element), loops);
+    return;
+  }
+  forParts(loops, partElements(group, element), exchange);
+}
+
+void gvrt_shard(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Attributes read(attribute);
+  const Group &group = groupOf(context, read.integer());
+  int64_t bytes = read.integer(), outer = read.integer(), inner = read.integer(), size = group.ranks.size();
+  auto *x = static_cast<const char *>(buffer[0]);
+  copyStrided(x + group.position * inner * bytes, buffer[1], bytes, {{outer, inner * size, inner}, {inner, 1, 1}});
+}

@@ -1,0 +1,72 @@
+//===- Context.h - what one rank knows while it runs ----------------------===//
+//
+// The runtime's core fills a context at start and keeps its counters while it walks the timetable; the device library
+// reads it. Compiled code sees only the name `gvrt_context`.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+#ifndef GALVATRON_RUNTIME_CORE_CONTEXT_H
+#define GALVATRON_RUNTIME_CORE_CONTEXT_H
+
+#include "runtime/api/GalvatronRuntime.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mpi.h>
+#include <string>
+#include <vector>
+
+namespace galvatron {
+
+/// Ranks of the world that do a collective together.
+struct Group {
+  std::vector<int> ranks;                // of the world, in the order of the group
+  int position = 0;                      // of this rank
+  MPI_Comm communicator = MPI_COMM_NULL; // shared by all groups of the same ranks; owned by the device's communicators
+};
+
+/// Host memory that kernels and collectives borrow for the length of one call. One piece, grown to the largest request,
+/// which every caller bounds: with the arena it is all that a rank allocates (docs/runtime.md, "Memory").
+class Workspace {
+public:
+  static constexpr size_t kLimitBytes = 16u << 20;
+
+  /// At least `bytes` bytes, 64-byte aligned, valid until the next request.
+  void *bytes(size_t bytes);
+  float *floats(size_t count) { return static_cast<float *>(this->bytes(count * sizeof(float))); }
+
+private:
+  std::unique_ptr<char[]> storage;
+  size_t capacity = 0;
+};
+
+/// Called with a finished message when a function cannot go on; does not return.
+using FailureHandler = void (*)(gvrt_context *context, const std::string &message);
+
+} // namespace galvatron
+
+struct gvrt_context {
+  // Place. World rank = stage · devices + device; coordinates per grid axis, major first.
+  int rank = 0, ranks = 1, stage = 0, stages = 1, device = 0, devices = 1;
+  std::vector<int64_t> coordinates;
+
+  // What random bits and positions depend on. `layer` is the hash of the unit's path (api/CounterRandom.h).
+  uint64_t seed = 0, layer = 0;
+  int64_t step = 0, microBatch = 0;
+
+  // Communication. Opposite directions between two stages never share a communicator, so that neither waits for the
+  // other's order.
+  std::vector<galvatron::Group> groups;
+  MPI_Comm towardsLaterStages = MPI_COMM_NULL, towardsEarlierStages = MPI_COMM_NULL;
+  std::vector<std::vector<MPI_Request>> sends; // by handle; empty once waited for
+
+  // Memory of the device, counted where it is allocated, in bytes.
+  int64_t allocatedBytes = 0, peakBytes = 0;
+  galvatron::Workspace workspace;
+
+  /// Name of the timetable entry that runs now, for messages; null between entries.
+  const char *volatile entry = nullptr;
+  galvatron::FailureHandler onFailure = nullptr;
+};
+
+#endif

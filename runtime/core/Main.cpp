@@ -1,0 +1,96 @@
+//===- Main.cpp - the main of every stage binary ------------------------------------------------------===//
+//
+// Everything that can be wrong is agreed on by all ranks before anything is written or trained; then one rank prints
+// one message and all return 1. After that a rank that cannot go on ends the world (Faults.h).
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/core/Faults.h"
+#include "runtime/core/Training.h"
+#include "runtime/core/Version.h"
+
+#include <cstdio>
+#include <cstdlib>
+
+using namespace galvatron;
+
+namespace {
+
+/// The first message wins on every rank; rank 0 prints it.
+int finish(const World &world, const Status &status) {
+  if (world.rank() == 0 && !status.ok()) {
+    std::fflush(stdout);
+    std::fprintf(stderr, "error: %s\n", status.message.c_str());
+  }
+  return status.ok() ? 0 : 1;
+}
+
+bool startedByLauncher() {
+  for (const char *name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"})
+    if (std::getenv(name))
+      return true;
+  return false;
+}
+
+/// --help and --version; true if there was nothing else to do.
+bool answer(const Options &options, const char *program, const Manifest &manifest) {
+  if (options.version)
+    std::printf("galvatron-opt %s, %s stage %lld of %lld, ABI %d\n", kVersion, manifest.model.c_str(),
+                (long long)manifest.stage, (long long)manifest.stages, GVRT_ABI_VERSION);
+  else if (options.help)
+    std::fputs(Options::helpText(program).c_str(), stdout);
+  return options.version || options.help;
+}
+
+Status checkProgram(const gvrt_program *program, Manifest &manifest) {
+  if (program->abi_version != GVRT_ABI_VERSION)
+    return Status::error("this program was compiled for runtime ABI ", program->abi_version,
+                         ", but the runtime has ABI ", GVRT_ABI_VERSION, "; compile it again");
+  return Manifest::parse(program->manifest, manifest);
+}
+
+int train(const World &world, const gvrt_program &program, const Manifest &manifest, const Options &options) {
+  gvrt_context context;
+  fillPlaces(manifest, world.rank(), context);
+  Device device;
+  Status status = Device::find(device)
+                      ? Status::success()
+                      : Status::error("this program was linked without a device library; compile it again");
+  if (status = world.agree(status); !status.ok())
+    return finish(world, status);
+  installFaultHandlers(&context);
+  {
+    Training training(world, manifest, program, options, context, device);
+    status = training.prepare();
+    if (status.ok())
+      status = training.run();
+  }
+  device.hooks->disconnect(&context);
+  return finish(world, status);
+}
+
+} // namespace
+
+int gvrt_main(int argc, char **argv, const gvrt_program *program) {
+  Options options;
+  Manifest manifest;
+  Status parsed = Options::parse(argc, argv, options);
+  Status checked = checkProgram(program, manifest);
+  if (parsed.ok() && checked.ok() && !startedByLauncher() && answer(options, argv[0], manifest))
+    return 0;
+  World world(&argc, &argv);
+  Status status = world.agree(parsed.ok() ? checked : parsed);
+  if (!status.ok())
+    return finish(world, status);
+  if (options.help || options.version)
+    return world.rank() == 0 ? (answer(options, argv[0], manifest), 0) : 0;
+  status = checkPlaces(world, manifest, argc, argv);
+  if (!status.ok())
+    return finish(world, status);
+  try {
+    return train(world, *program, manifest, options);
+  } catch (const std::exception &error) {
+    std::fprintf(stderr, "error: rank %d (stage %lld): %s\n", world.rank(), (long long)manifest.stage, error.what());
+    MPI_Abort(MPI_COMM_WORLD, 1);
+    return 1;
+  }
+}

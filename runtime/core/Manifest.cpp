@@ -1,0 +1,134 @@
+//===- Manifest.cpp - reads and checks the manifest -------------------------------------------===//
+#include "runtime/core/Manifest.h"
+
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+using nlohmann::json;
+
+namespace galvatron {
+namespace {
+
+int64_t product(const std::vector<int64_t> &values) {
+  return std::accumulate(values.begin(), values.end(), int64_t(1), std::multiplies<>());
+}
+
+Placement readPlacement(const json &dimensions) {
+  Placement words;
+  for (const json &digits : dimensions) {
+    words.push_back(digits.size());
+    for (const json &digit : digits) {
+      words.push_back(digit.at(0));
+      words.push_back(digit.at(1));
+    }
+  }
+  return words;
+}
+
+void readInit(const json &init, ParameterInfo &parameter) {
+  if (init.contains("normal")) {
+    parameter.init = random::Distribution::Normal;
+    parameter.initA = init["normal"].at(0);
+    parameter.initB = init["normal"].at(1);
+  } else if (init.contains("uniform")) {
+    parameter.init = random::Distribution::Uniform;
+    parameter.initA = init["uniform"].at(0);
+    parameter.initB = init["uniform"].at(1);
+  } else if (init.contains("constant")) {
+    parameter.init = random::Distribution::Constant;
+    const json &value = init["constant"];
+    parameter.initA = value.is_array() ? value.at(0) : value;
+  }
+}
+
+ParameterInfo readParameter(const json &entry) {
+  ParameterInfo parameter;
+  entry.at("names").get_to(parameter.names);
+  entry.at("shape").get_to(parameter.shape);
+  parameter.placement = readPlacement(entry.at("placement"));
+  if (auto init = entry.find("init"); init != entry.end() && init->is_object())
+    readInit(*init, parameter);
+  entry.at("parameter").get_to(parameter.parameter);
+  entry.at("gradient").get_to(parameter.gradient);
+  parameter.firstMoment = entry.value("first_moment", int64_t(-1));
+  parameter.secondMoment = entry.value("second_moment", int64_t(-1));
+  entry.at("count").get_to(parameter.count);
+  parameter.counted = entry.value("counted", true);
+  return parameter;
+}
+
+void read(const json &root, Manifest &m) {
+  m.stage = root.at("stage");
+  m.stages = root.at("stages");
+  m.devices = root.at("devices");
+  root.at("grid").get_to(m.grid);
+  m.schedule = root.value("schedule", "");
+  m.model = root.value("model", "model");
+  m.program = root.value("program", "");
+  m.weights = root.value("weights", "");
+  m.summary = root.value("summary", "");
+  m.globalBatch = root.at("global_batch");
+  m.microBatches = root.at("micro_batches");
+  m.sequence = root.at("sequence");
+  m.vocabulary = root.at("vocabulary");
+  m.arenaBytes = root.at("arena_bytes");
+  for (const json &entry : root.at("parameters"))
+    m.parameters.push_back(readParameter(entry));
+  for (const json &entry : root.at("inputs"))
+    m.inputs.push_back({entry.at("name"), entry.at("offset"), entry.at("bytes_per_micro_batch"), entry.at("shape"),
+                        readPlacement(entry.at("placement"))});
+  if (auto loss = root.find("loss"); loss != root.end() && loss->is_object())
+    m.loss = LossInfo{loss->at("offset"), loss->at("partial_axes")};
+  for (const json &entry : root.at("groups"))
+    m.groups.push_back({entry.value("axes", std::vector<int64_t>()), entry.value("stages", std::vector<int64_t>())});
+  root.at("names").get_to(m.names);
+  root.at("units").get_to(m.units);
+}
+
+Status check(const Manifest &m) {
+  if (m.stage < 0 || m.stage >= m.stages)
+    return Status::error("expects a stage below ", m.stages, ", but got ", m.stage);
+  if (product(m.grid) != m.devices)
+    return Status::error("expects a grid of ", m.devices, " devices, but its axes give ", product(m.grid));
+  for (const ParameterInfo &p : m.parameters) {
+    PositionMap map(std::vector<int64_t>(m.grid.size(), 0), 0, p.placement.data(), p.shape.size());
+    int64_t local = 1;
+    for (size_t d = 0; d < p.shape.size(); ++d) {
+      local *= map.localExtent(d);
+      if (map.globalExtent(d) != p.shape[d])
+        return Status::error("expects the placement of ", p.name(), " to cover ", p.shape[d], " elements of dimension ",
+                             d, ", but got ", map.globalExtent(d));
+    }
+    if (local != p.count)
+      return Status::error("expects ", local, " local elements of ", p.name(), ", but got ", p.count);
+  }
+  return Status::success();
+}
+
+} // namespace
+
+int64_t ParameterInfo::numElements() const { return product(shape); }
+
+Status Manifest::parse(const char *text, Manifest &manifest) {
+  try {
+    read(json::parse(text), manifest);
+  } catch (const json::exception &error) {
+    return Status::error("this program's manifest cannot be read (", error.what(), "); compile it again");
+  }
+  Status status = check(manifest);
+  if (!status.ok())
+    status.message = "this program's manifest is not sound: " + status.message;
+  return status;
+}
+
+uint64_t Manifest::programHash() const {
+  std::ostringstream shared;
+  shared << model << '/' << program << '/' << schedule << '/' << stages << '/' << devices << '/' << globalBatch << '/'
+         << microBatches << '/' << sequence << '/' << vocabulary;
+  for (const std::string &unit : units)
+    shared << '/' << unit;
+  std::string text = shared.str();
+  return random::hashName(text.data(), text.size());
+}
+
+} // namespace galvatron

@@ -1,0 +1,67 @@
+//===- Manifest.h - what a stage binary says about itself; fields in docs/runtime.md ---------===//
+#ifndef GALVATRON_RUNTIME_CORE_MANIFEST_H
+#define GALVATRON_RUNTIME_CORE_MANIFEST_H
+
+#include "runtime/api/CounterRandom.h"
+#include "runtime/core/PositionMap.h"
+#include "runtime/core/Status.h"
+
+#include <optional>
+#include <vector>
+
+namespace galvatron {
+
+/// Words of a PositionMap.
+using Placement = std::vector<int64_t>;
+
+struct ParameterInfo {
+  std::vector<std::string> names; // canonical first
+  std::vector<int64_t> shape;     // global
+  Placement placement;
+  std::optional<random::Distribution> init;
+  double initA = 0, initB = 0;
+  int64_t parameter, gradient, firstMoment, secondMoment; // bytes from the start of the arena
+  int64_t count;                                          // local elements
+  bool counted;
+
+  const std::string &name() const { return names.front(); }
+  int64_t numElements() const;
+};
+
+struct InputInfo {
+  std::string name;
+  int64_t offset, bytesPerMicroBatch;
+  std::vector<int64_t> shape;
+  Placement placement;
+};
+
+struct LossInfo {
+  int64_t offset;
+  std::vector<int64_t> partialAxes;
+};
+
+struct GroupInfo {
+  std::vector<int64_t> axes, stages; // one of them is empty
+};
+
+struct Manifest {
+  int64_t stage, stages, devices;
+  std::vector<int64_t> grid;
+  std::string schedule, model, program, weights, summary;
+  int64_t globalBatch, microBatches, sequence, vocabulary;
+  int64_t arenaBytes;
+  std::vector<ParameterInfo> parameters;
+  std::vector<InputInfo> inputs;
+  std::optional<LossInfo> loss;
+  std::vector<GroupInfo> groups;
+  std::vector<std::string> names, units;
+
+  static Status parse(const char *text, Manifest &manifest);
+
+  /// Equal for the stages of one compilation: of everything that they share.
+  uint64_t programHash() const;
+};
+
+} // namespace galvatron
+
+#endif

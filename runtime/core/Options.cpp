@@ -1,0 +1,160 @@
+//===- Options.cpp - reads and checks the command line -------------------------------------===//
+#include "runtime/core/Options.h"
+
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <vector>
+
+namespace galvatron {
+namespace {
+
+struct OptionInfo {
+  const char *flag, *value, *help;
+};
+constexpr OptionInfo kOptions[] = {
+#define OPTION(flag, value, help) {flag, value, help},
+#include "runtime/core/Options.def"
+#undef OPTION
+};
+
+template <typename T> bool parseNumber(const std::string &text, T &value) {
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+using Setter = std::function<Status(const std::string &flag, const std::string &text)>;
+
+Setter real(double &out, double low, double below, const char *range) {
+  return [&out, low, below, range](const std::string &flag, const std::string &text) {
+    if (!parseNumber(text, out) || !std::isfinite(out) || out < low || out >= below)
+      return Status::error(flag, " expects a number ", range, ", but got '", text, "'");
+    return Status::success();
+  };
+}
+
+Setter integer(int64_t &out, int64_t low) {
+  return [&out, low](const std::string &flag, const std::string &text) {
+    if (!parseNumber(text, out) || out < low)
+      return Status::error(flag, " expects a whole number from ", low, " on, but got '", text, "'");
+    return Status::success();
+  };
+}
+
+Setter text(std::string &out) {
+  return [&out](const std::string &flag, const std::string &value) {
+    out = value;
+    return value.empty() ? Status::error(flag, " expects a name, but got nothing") : Status::success();
+  };
+}
+
+Setter choice(std::string &out, std::vector<std::string> choices) {
+  return [&out, choices](const std::string &flag, const std::string &value) {
+    out = value;
+    std::string list;
+    for (size_t i = 0; i < choices.size(); ++i) {
+      if (choices[i] == value)
+        return Status::success();
+      list += (i == 0 ? "" : i + 1 == choices.size() ? " or " : ", ") + choices[i];
+    }
+    return Status::error(flag, " expects ", list, ", but got '", value, "'");
+  };
+}
+
+Status parseBetas(Options &options, const std::string &flag, const std::string &text) {
+  size_t comma = text.find(',');
+  constexpr const char *kRange = "from 0 to below 1";
+  if (comma == std::string::npos)
+    return Status::error(flag, " expects two numbers as in 0.9,0.999, but got '", text, "'");
+  Status first = real(options.beta1, 0, 1, kRange)(flag, text.substr(0, comma));
+  return first.ok() ? real(options.beta2, 0, 1, kRange)(flag, text.substr(comma + 1)) : first;
+}
+
+std::map<std::string, Setter> setters(Options &o) {
+  constexpr double kAny = HUGE_VAL;
+  constexpr const char *kNotNegative = "from 0 on";
+  return {
+      {"--steps", integer(o.steps, 1)},
+      {"--lr", real(o.lr, 0, kAny, kNotNegative)},
+      {"--min-lr", real(o.minLr, 0, kAny, kNotNegative)},
+      {"--lr-schedule", choice(o.lrSchedule, {"constant", "linear", "cosine"})},
+      {"--warmup", integer(o.warmup, 0)},
+      {"--optimizer", choice(o.optimizer, {"adamw", "sgd"})},
+      {"--betas", [&o](const std::string &flag, const std::string &text) { return parseBetas(o, flag, text); }},
+      {"--eps", real(o.eps, 0, kAny, kNotNegative)},
+      {"--weight-decay", real(o.weightDecay, 0, kAny, kNotNegative)},
+      {"--weight-decay-on", choice(o.weightDecayOn, {"matrices", "all"})},
+      {"--clip-grad", real(o.clipGrad, 0, kAny, kNotNegative)},
+      {"--seed",
+       [&o](const std::string &flag, const std::string &text) {
+         return parseNumber(text, o.seed.emplace())
+                    ? Status::success()
+                    : Status::error(flag, " expects a whole number from 0 on, but got '", text, "'");
+       }},
+      {"--data", text(o.data)},
+      {"--data-dtype", choice(o.dataDtype, {"u8", "u16", "u32"})},
+      {"--weights", text(o.weights)},
+      {"--save", text(o.save)},
+      {"--load", text(o.load)},
+      {"--dump-gradients", text(o.dumpGradients)},
+      {"--log", text(o.log)},
+  };
+}
+
+} // namespace
+
+Status Options::parse(int argc, const char *const *argv, Options &options) {
+  options = Options();
+  std::map<std::string, Setter> withValue = setters(options);
+  std::map<std::string, bool *> switches = {{"--shuffle", &options.shuffle},
+                                            {"--quiet", &options.quiet},
+                                            {"--help", &options.help},
+                                            {"-h", &options.help},
+                                            {"--version", &options.version}};
+  for (int i = 1; i < argc; ++i) {
+    std::string flag = argv[i], value;
+    size_t equals = flag.find('=');
+    bool attached = equals != std::string::npos && flag.starts_with("--");
+    if (attached) {
+      value = flag.substr(equals + 1);
+      flag.resize(equals);
+    }
+    if (auto found = switches.find(flag); found != switches.end() && !attached) {
+      *found->second = true;
+      continue;
+    }
+    auto setter = withValue.find(flag);
+    if (setter == withValue.end())
+      return Status::error("there is no option '", argv[i], "'; --help lists them");
+    if (!attached) {
+      if (i + 1 == argc)
+        return Status::error(flag, " expects a value behind it");
+      value = argv[++i];
+      // Two numbers may also stand apart, as they do in Python's argparse.
+      if (flag == "--betas" && value.find(',') == std::string::npos && i + 1 < argc)
+        value += std::string(",") + argv[++i];
+    }
+    if (Status status = setter->second(flag, value); !status.ok())
+      return status;
+  }
+  if (!options.load.empty() && !options.weights.empty())
+    return Status::error("--load brings its own weights, so --weights cannot be given too");
+  return Status::success();
+}
+
+std::string Options::helpText(const std::string &program) {
+  std::ostringstream text;
+  text << "usage: " << program << " [options]\n\n"
+       << "Trains the model that this program was compiled from. Every stage gets the same options;\n"
+       << "the script `launch` beside it starts them all. In parentheses: what holds if not said.\n\n";
+  for (const OptionInfo &option : kOptions) {
+    std::string left = std::string("  ") + option.flag + " " + option.value;
+    left.resize(std::max<size_t>(left.size() + 1, 27), ' ');
+    text << left << option.help << "\n";
+  }
+  return text.str();
+}
+
+} // namespace galvatron

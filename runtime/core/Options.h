@@ -1,0 +1,36 @@
+//===- Options.h - what a user may say to a stage binary ------------------------------===//
+#ifndef GALVATRON_RUNTIME_CORE_OPTIONS_H
+#define GALVATRON_RUNTIME_CORE_OPTIONS_H
+
+#include "runtime/core/Status.h"
+
+#include <cstdint>
+#include <optional>
+
+namespace galvatron {
+
+struct Options {
+  int64_t steps = 100;
+  double lr = 1e-3, minLr = 0;
+  std::string lrSchedule = "constant";
+  int64_t warmup = 0;
+  std::string optimizer = "adamw";
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  double weightDecay = 0;
+  std::string weightDecayOn = "matrices";
+  double clipGrad = 0;
+  std::optional<uint64_t> seed; // 0, or a checkpoint's
+  std::string data, dataDtype;
+  bool shuffle = false;
+  std::string weights, save, load, dumpGradients, log;
+  bool quiet = false, help = false, version = false;
+
+  /// Reads argv[1] …; on failure `options` is unspecified.
+  static Status parse(int argc, const char *const *argv, Options &options);
+  /// The text of --help; `program` is how the binary was called.
+  static std::string helpText(const std::string &program);
+};
+
+} // namespace galvatron
+
+#endif

@@ -1,0 +1,98 @@
+//===- PositionMap.h - where a local element stands in the global tensor ---===//
+//
+// A dimension of a global tensor is a list of digits, major first; each digit is held locally (all its values, in
+// order), fixed by a grid axis (one value: the device's coordinate) or by time (one value: the micro-batch). Example,
+// batch 8 as
+// [(2 micro-batch) (2 axis 0) (2 local)] on the device with coordinate 1 in micro-batch 0:
+//
+//   local 0 1  ->  global (0·2 + 1)·2 + {0, 1}  =  2 3
+//
+// The same words travel as attributes of functions (Functions.def, `P`) and as placements in the manifest.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+#ifndef GALVATRON_RUNTIME_CORE_POSITIONMAP_H
+#define GALVATRON_RUNTIME_CORE_POSITIONMAP_H
+
+#include <cstdint>
+#include <vector>
+
+namespace galvatron {
+
+class PositionMap {
+public:
+  static constexpr int64_t kLocal = -1, kTime = -2;
+
+  /// Reads `rank` dimensions of [number of digits, (extent, owner)…] from `words`.
+  PositionMap(const std::vector<int64_t> &coordinates, int64_t microBatch, const int64_t *words, int64_t rank) {
+    dimensions.resize(rank);
+    for (Dimension &dimension : dimensions) {
+      int64_t digits = *words++;
+      for (int64_t i = 0; i < digits; ++i, words += 2) {
+        int64_t extent = words[0], owner = words[1];
+        int64_t value = owner == kLocal ? kLocal : owner == kTime ? microBatch : coordinates[owner];
+        dimension.digits.push_back({extent, value});
+        dimension.global *= extent;
+        if (owner == kLocal)
+          dimension.local *= extent;
+      }
+    }
+  }
+
+  int64_t globalExtent(int64_t dim) const { return dimensions[dim].global; }
+  int64_t localExtent(int64_t dim) const { return dimensions[dim].local; }
+
+  /// Global index of local index `local`.
+  int64_t toGlobal(int64_t dim, int64_t local) const {
+    int64_t global = 0, below = dimensions[dim].local;
+    for (const Digit &digit : dimensions[dim].digits) {
+      int64_t value = digit.value;
+      if (value == kLocal) {
+        below /= digit.extent;
+        value = local / below;
+        local %= below;
+      }
+      global = global * digit.extent + value;
+    }
+    return global;
+  }
+
+  /// Local index of global index `global` (0 <= global < globalExtent), or -1 where another device holds it.
+  int64_t toLocal(int64_t dim, int64_t global) const {
+    int64_t local = 0, below = dimensions[dim].global;
+    for (const Digit &digit : dimensions[dim].digits) {
+      below /= digit.extent;
+      int64_t value = global / below;
+      global %= below;
+      if (digit.value == kLocal)
+        local = local * digit.extent + value;
+      else if (digit.value != value)
+        return -1;
+    }
+    return local;
+  }
+
+  /// Global indices of all local ones, in order.
+  std::vector<int64_t> indices(int64_t dim) const {
+    std::vector<int64_t> result(localExtent(dim));
+    for (int64_t i = 0; i < (int64_t)result.size(); ++i)
+      result[i] = toGlobal(dim, i);
+    return result;
+  }
+
+  /// Whether local and global index are the same.
+  bool isIdentity(int64_t dim) const { return dimensions[dim].local == dimensions[dim].global; }
+
+private:
+  struct Digit {
+    int64_t extent, value; // value kLocal: all values
+  };
+  struct Dimension {
+    std::vector<Digit> digits;
+    int64_t global = 1, local = 1;
+  };
+  std::vector<Dimension> dimensions;
+};
+
+} // namespace galvatron
+
+#endif

@@ -1,0 +1,28 @@
+//===- Status.h - success, or one sentence for the user ----------------------------===//
+#ifndef GALVATRON_RUNTIME_CORE_STATUS_H
+#define GALVATRON_RUNTIME_CORE_STATUS_H
+
+#include <sstream>
+#include <string>
+#include <utility>
+
+namespace galvatron {
+
+/// Empty message: success.
+struct [[nodiscard]] Status {
+  std::string message;
+
+  bool ok() const { return message.empty(); }
+
+  /// error("expects ", a, ", but got ", b)
+  template <typename... Parts> static Status error(const Parts &...parts) {
+    std::ostringstream text;
+    (text << ... << parts);
+    return {text.str()};
+  }
+  static Status success() { return {}; }
+};
+
+} // namespace galvatron
+
+#endif

@@ -1,0 +1,28 @@
+//===- Timetable.h - walks the flat list of entries that the compiler emitted ------------------===//
+#ifndef GALVATRON_RUNTIME_CORE_TIMETABLE_H
+#define GALVATRON_RUNTIME_CORE_TIMETABLE_H
+
+#include "runtime/core/Context.h"
+#include "runtime/core/Manifest.h"
+
+namespace galvatron {
+
+class Timetable {
+public:
+  /// Both outlive the timetable.
+  Timetable(const gvrt_program &program, const Manifest &manifest);
+
+  /// Whether every entry names an existing function, name and layer and stays inside the arena.
+  Status check() const;
+  /// One step: calls every entry in order.
+  void run(gvrt_context &context, char *arena) const;
+
+private:
+  const gvrt_program &program;
+  const Manifest &manifest;
+  std::vector<uint64_t> layers; // hash of each unit's path: random bits are keyed by it
+};
+
+} // namespace galvatron
+
+#endif

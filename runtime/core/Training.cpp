@@ -1,0 +1,241 @@
+//===- Training.cpp - one run: start values, steps, checkpoint -------------------------------------===//
+#include "runtime/core/Training.h"
+#include "runtime/core/Version.h"
+#include "runtime/optim/Schedule.h"
+#include "runtime/optim/Update.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <unistd.h>
+
+namespace fs = std::filesystem;
+
+namespace galvatron {
+
+Training::~Training() { device.hooks->release(&context, arena, manifest.arenaBytes); }
+
+//===----------------------------------------------------------------------===//
+// Before the first step
+//===----------------------------------------------------------------------===//
+
+Status Training::prepare() {
+  residentAtStart = highWaterBytes();
+  using Part = Status (Training::*)();
+  // What writes comes last, so that an error leaves nothing behind.
+  for (Part part : {&Training::prepareArena, &Training::prepareGroups, &Training::prepareParameters,
+                    &Training::prepareData, &Training::prepareFiles})
+    if (Status status = world.agree((this->*part)()); !status.ok())
+      return status;
+  if (world.rank() == 0)
+    introduce();
+  return Status::success();
+}
+
+Status Training::prepareFiles() {
+  if (world.rank() != 0)
+    return Status::success();
+  if (!options.dumpGradients.empty()) {
+    std::error_code error;
+    fs::create_directories(options.dumpGradients, error);
+    if (error || access(options.dumpGradients.c_str(), W_OK) != 0)
+      return Status::error("cannot write to the folder ", options.dumpGradients, ": ",
+                           error ? error.message() : std::strerror(errno));
+  }
+  if (!options.save.empty())
+    if (Status status = checkSaveFolder(options.save); !status.ok())
+      return status;
+  return Report::open(options.log, options.quiet, report);
+}
+
+Status Training::prepareArena() {
+  if (Status status = timetable.check(); !status.ok())
+    return status;
+  arena = static_cast<char *>(device.hooks->allocate(&context, manifest.arenaBytes));
+  if (!arena)
+    return Status::error("rank ", context.rank, " (stage ", context.stage, ") cannot allocate its arena of ",
+                         bytesText(manifest.arenaBytes));
+  return Status::success();
+}
+
+Status Training::prepareGroups() {
+  device.hooks->connect(&context);
+  return Catalog::gather(world, manifest, context, catalog);
+}
+
+/// The file of start values that nobody named: beside the program.
+static std::string weightsBesideProgram(const Manifest &manifest) {
+  std::error_code ignored;
+  fs::path folder = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+  return folder / (manifest.weights.empty() ? "model.safetensors" : manifest.weights);
+}
+
+Status Training::prepareParameters() {
+  context.seed = options.seed.value_or(0);
+  done.optimizer = options.optimizer;
+  if (!options.load.empty()) {
+    Status status = loadCheckpoint(state(), options.load, options, done);
+    context.seed = done.seed;
+    done.optimizer = options.optimizer;
+    startText = "checkpoint " + options.load + ", step " + std::to_string(done.step);
+    return status;
+  }
+  done.seed = context.seed;
+  std::string file = options.weights.empty() ? weightsBesideProgram(manifest) : options.weights;
+  if (!options.weights.empty() || fs::exists(file)) {
+    startText = "weights of " + file;
+    return readTensors(state(), file, {kWeight});
+  }
+  if (!manifest.weights.empty())
+    return Status::error("the model's weights ", file, " are missing; put them there or pass --weights");
+  startText = "random values, seed " + std::to_string(context.seed);
+  return drawInitialValues(state());
+}
+
+Status Training::prepareData() {
+  firstStep = done.step + 1;
+  lastStep = options.steps > done.step ? options.steps : done.step + options.steps;
+  std::optional<TokenFile> file;
+  dataText = "random tokens";
+  if (!options.data.empty()) {
+    file.emplace();
+    if (Status status = TokenFile::open(options.data, options.dataDtype, manifest.vocabulary, *file); !status.ok())
+      return status;
+    dataText = options.data + ", " + std::to_string(file->numTokens()) + " tokens of type " + file->type() +
+               (options.shuffle ? ", shuffled" : "");
+  }
+  windows.emplace(manifest, std::move(file), options.shuffle, context.seed);
+  int64_t count = (lastStep - firstStep + 1) * manifest.globalBatch;
+  return windows->check(done.samples, count, world.rank(), world.size());
+}
+
+void Training::introduce() {
+  auto number = [](int64_t value) {
+    std::string text = std::to_string(value);
+    for (int64_t i = (int64_t)text.size() - 3; i > 0; i -= 3)
+      text.insert(i, " ");
+    return text;
+  };
+  std::ostringstream text;
+  text << "galvatron-opt " << kVersion << "\n"
+       << "device      " << device.hooks->describe() << "\n"
+       << "program     " << manifest.model << ": " << manifest.stages << (manifest.stages == 1 ? " stage" : " stages")
+       << " x " << manifest.devices << (manifest.devices == 1 ? " device" : " devices");
+  if (manifest.stages > 1)
+    text << ", " << manifest.schedule;
+  text << "; batch " << manifest.globalBatch << " x " << manifest.sequence << " tokens in " << manifest.microBatches
+       << (manifest.microBatches == 1 ? " micro-batch" : " micro-batches") << "\n";
+  if (!manifest.summary.empty())
+    text << "plan        " << manifest.summary << "\n";
+  text << "parameters  " << number(catalog.numElements()) << " in " << catalog.entries().size() << " tensors; "
+       << "rank 0 allocates " << number(manifest.arenaBytes) << " bytes (" << bytesText(manifest.arenaBytes) << ")\n"
+       << "start       " << startText << "\n"
+       << "data        " << dataText << "\n"
+       << "optimizer   " << options.optimizer << ", steps " << firstStep << " to " << lastStep;
+  report.line(text.str());
+}
+
+//===----------------------------------------------------------------------===//
+// Steps
+//===----------------------------------------------------------------------===//
+
+struct Training::StepSums {
+  double loss = 0, squares = 0;
+  int64_t peakBytes = 0;
+};
+
+/// This rank's share of the global loss: of ranks with equal values the one with coordinate 0.
+double Training::ownLoss() {
+  if (!manifest.loss)
+    return 0;
+  float value = 0;
+  device.hooks->copyToHost(&context, &value, arena + manifest.loss->offset, sizeof value);
+  for (size_t axis = 0; axis < context.coordinates.size(); ++axis) {
+    const std::vector<int64_t> &partial = manifest.loss->partialAxes;
+    bool isPartial = std::find(partial.begin(), partial.end(), (int64_t)axis) != partial.end();
+    if (!isPartial && context.coordinates[axis] != 0 && std::isfinite(value))
+      return 0;
+  }
+  return value;
+}
+
+Status Training::sumUp(int64_t number, StepSums &sums) {
+  // Added in the order of ranks on every rank, so that all get the same bits.
+  std::vector<StepSums> all =
+      world.gather(StepSums{ownLoss(), squareSum(context, device, manifest, arena), context.peakBytes});
+  for (const StepSums &rank : all) {
+    sums.loss += rank.loss;
+    sums.squares += rank.squares;
+    sums.peakBytes = std::max(sums.peakBytes, rank.peakBytes);
+  }
+  for (int r = 0; r < world.size(); ++r) {
+    bool lossGood = std::isfinite(all[r].loss);
+    if (!lossGood || !std::isfinite(all[r].squares))
+      return Status::error("step ", number, ": ", lossGood ? "the squared gradients are " : "the loss is ",
+                           lossGood ? all[r].squares : all[r].loss, " on rank ", r, " (stage ", r / context.devices,
+                           "); try a smaller --lr, --warmup or --clip-grad");
+  }
+  return Status::success();
+}
+
+Status Training::step(int64_t number) {
+  auto start = std::chrono::steady_clock::now();
+  context.step = number;
+  if (Status status = windows->fill(context, device, arena, done.samples); !status.ok())
+    context.onFailure(&context, "rank " + std::to_string(context.rank) + ": " + status.message);
+  timetable.run(context, arena);
+  device.hooks->synchronize(&context);
+  StepSums sums;
+  if (!options.dumpGradients.empty())
+    if (Status status = dumpGradients(world, catalog, state(), options.dumpGradients, number); !status.ok())
+      return status;
+  if (Status status = sumUp(number, sums); !status.ok())
+    return status;
+  double norm = std::sqrt(sums.squares), rate = learningRate(options, number, lastStep);
+  update(context, device, manifest, options, arena, rate, clipScale(norm, options.clipGrad));
+  device.hooks->synchronize(&context);
+  done.step = number;
+  done.samples += manifest.globalBatch;
+  double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (world.rank() != 0)
+    return Status::success();
+  double tokens = (double)manifest.globalBatch * (double)manifest.sequence;
+  Status status = report.step({number, lastStep, sums.loss, rate, norm, tokens / seconds, sums.peakBytes});
+  if (!status.ok())
+    context.onFailure(&context, status.message); // the others are in the next step already
+  return status;
+}
+
+Status Training::run() {
+  for (int64_t number = firstStep; number <= lastStep; ++number)
+    if (Status status = step(number); !status.ok())
+      return status;
+  if (!options.save.empty()) {
+    if (Status status = saveCheckpoint(world, catalog, state(), options.save, done); !status.ok())
+      return status;
+    report.line("saved       " + options.save + ", step " + std::to_string(done.step));
+  }
+  conclude();
+  return Status::success();
+}
+
+/// Memory as it was, per rank: what was allocated on the device, and by how much the process grew beyond it since MPI
+/// was started (high-water mark of the resident size, which also counts libraries, kernels made at run time and MPI's
+/// buffers).
+void Training::conclude() {
+  auto list = [](const std::vector<int64_t> &values) {
+    std::string text;
+    for (int64_t value : values)
+      text += (text.empty() ? "[" : ", ") + std::to_string(value);
+    return text + "]";
+  };
+  std::vector<int64_t> peaks = world.gather(context.peakBytes);
+  std::vector<int64_t> grown = world.gather(highWaterBytes() - residentAtStart);
+  if (world.rank() == 0)
+    report.line("peak bytes  " + list(peaks) + " allocated, by rank\nresident    " + list(grown) +
+                " bytes more than after MPI_Init, at most, by rank");
+}
+
+} // namespace galvatron

@@ -1,0 +1,57 @@
+//===- Training.h - one run: start values, steps, checkpoint -------------------------------------===//
+#ifndef GALVATRON_RUNTIME_CORE_TRAINING_H
+#define GALVATRON_RUNTIME_CORE_TRAINING_H
+
+#include "runtime/checkpoint/Checkpoint.h"
+#include "runtime/core/Report.h"
+#include "runtime/core/Timetable.h"
+#include "runtime/data/Windows.h"
+
+namespace galvatron {
+
+/// All functions are collective and return the same status on every rank.
+class Training {
+public:
+  Training(const World &world, const Manifest &manifest, const gvrt_program &program, const Options &options,
+           gvrt_context &context, const Device &device)
+      : world(world), manifest(manifest), options(options), context(context), device(device),
+        timetable(program, manifest) {}
+  ~Training();
+
+  /// Checks what can be checked before the first step, allocates the arena, brings the start values.
+  Status prepare();
+  Status run();
+
+private:
+  Status prepareArena();
+  Status prepareGroups();
+  Status prepareParameters();
+  Status prepareData();
+  Status prepareFiles();
+  void introduce();
+  Status step(int64_t number);
+  /// What all ranks know together after a timetable: loss, gradient norm, or who broke.
+  struct StepSums;
+  Status sumUp(int64_t number, StepSums &sums);
+  double ownLoss();
+  void conclude();
+  ModelState state() { return {context, device, manifest, arena}; }
+
+  const World &world;
+  const Manifest &manifest;
+  const Options &options;
+  gvrt_context &context;
+  const Device &device;
+  Timetable timetable;
+  char *arena = nullptr;
+  Catalog catalog;
+  std::optional<Windows> windows;
+  Report report;
+  TrainingState done; // at start, then after each step
+  int64_t firstStep = 1, lastStep = 0, residentAtStart = 0;
+  std::string startText, dataText;
+};
+
+} // namespace galvatron
+
+#endif

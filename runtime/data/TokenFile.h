@@ -1,0 +1,38 @@
+//===- TokenFile.h - token ids behind one another in a file -------------------------------===//
+//
+// Read by range, not mapped: pages of a mapped file count as this process' memory for as long as they stay in the
+// cache.
+//
+//===--------------------------------------------------------------------------------------===//
+#ifndef GALVATRON_RUNTIME_DATA_TOKENFILE_H
+#define GALVATRON_RUNTIME_DATA_TOKENFILE_H
+
+#include "runtime/core/Status.h"
+
+#include <cstdint>
+#include <memory>
+
+namespace galvatron {
+
+class TokenFile {
+public:
+  /// `dtype` is u8, u16 or u32, little endian; empty: the smallest that holds `vocabulary`.
+  static Status open(const std::string &path, const std::string &dtype, int64_t vocabulary, TokenFile &file);
+
+  int64_t numTokens() const { return tokens; }
+  const std::string &type() const { return dtype; }
+
+  /// Tokens first … first + count - 1.
+  Status read(int64_t first, int64_t count, int64_t *out) const;
+  /// Reads a range only to check it; an error names the first token outside the vocabulary.
+  Status check(int64_t first, int64_t count) const;
+
+private:
+  std::string path, dtype;
+  std::shared_ptr<int> descriptor;
+  int64_t tokens = 0, width = 0, vocabulary = 0;
+};
+
+} // namespace galvatron
+
+#endif

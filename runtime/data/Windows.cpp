@@ -1,0 +1,76 @@
+//===- Windows.cpp - which tokens each step trains on ------------------------------------------===//
+#include "runtime/data/Windows.h"
+
+namespace galvatron {
+
+int64_t permute(int64_t index, int64_t size, uint64_t key) {
+  int half = 1; // bits of each half
+  while ((int64_t(1) << (2 * half)) < size)
+    ++half;
+  uint64_t mask = (uint64_t(1) << half) - 1, value = index;
+  do {
+    uint64_t left = value >> half, right = value & mask;
+    for (uint64_t round = 0; round < 4; ++round) {
+      uint64_t next = left ^ (random::mix(random::mix(key + round) ^ right) & mask);
+      left = right;
+      right = next;
+    }
+    value = left << half | right;
+  } while ((int64_t)value >= size);
+  return value;
+}
+
+int64_t Windows::window(int64_t sample) const {
+  int64_t windows = numWindows(), round = sample / windows, place = sample % windows;
+  return shuffle ? permute(place, windows, random::mix(seed) ^ round) : place;
+}
+
+Status Windows::check(int64_t first, int64_t count, int rank, int size) const {
+  if (!file)
+    return Status::success();
+  int64_t windows = numWindows(), batch = manifest.globalBatch, sequence = manifest.sequence;
+  if (windows < batch)
+    return Status::error("the data file has ", file->numTokens(), " tokens, but one batch needs ", batch,
+                         " windows of ", sequence, ", ", batch * sequence,
+                         " tokens; use a longer file or a smaller --global-batch");
+  int64_t begin = first % windows;
+  if (shuffle || begin + count > windows) {
+    begin = 0;
+    count = windows;
+  }
+  int64_t from = begin + count * rank / size, to = begin + count * (rank + 1) / size;
+  return file->check(from * sequence, (to - from) * sequence);
+}
+
+Status Windows::readSample(int64_t sample, int64_t *tokens) const {
+  int64_t sequence = manifest.sequence;
+  if (file)
+    return file->read(window(sample) * sequence, sequence, tokens);
+  random::Stream stream{random::mix(~random::mix(seed)), (uint64_t)sample};
+  for (int64_t i = 0; i < sequence; ++i)
+    tokens[i] = (uint64_t)stream.bits(i) * manifest.vocabulary >> 32;
+  return Status::success();
+}
+
+Status Windows::fill(gvrt_context &context, const Device &device, char *arena, int64_t firstSample) const {
+  std::vector<int64_t> tokens(manifest.sequence), row;
+  for (const InputInfo &input : manifest.inputs)
+    for (int64_t microBatch = 0; microBatch < manifest.microBatches; ++microBatch) {
+      PositionMap map(context.coordinates, microBatch, input.placement.data(), input.shape.size());
+      std::vector<int64_t> columns = map.indices(1);
+      row.resize(columns.size());
+      char *to = arena + input.offset + microBatch * input.bytesPerMicroBatch;
+      int64_t rowBytes = columns.size() * sizeof(int64_t);
+      for (int64_t b : map.indices(0)) {
+        if (Status status = readSample(firstSample + b, tokens.data()); !status.ok())
+          return status;
+        for (size_t i = 0; i < columns.size(); ++i)
+          row[i] = tokens[columns[i]];
+        device.hooks->copyToDevice(&context, to, row.data(), rowBytes);
+        to += rowBytes;
+      }
+    }
+  return Status::success();
+}
+
+} // namespace galvatron

@@ -1,0 +1,45 @@
+//===- Rope.cpp - rotary position embedding -----------------------------------------===//
+//
+// Cosines and sines of one position serve every batch row and head, so the loop over positions is outermost. The angle
+// is rounded to f32 before its cosine is taken, as the frameworks do that models come from.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/kernels/Attributes.h"
+#include "runtime/kernels/Loops.h"
+
+#include <cmath>
+
+using namespace galvatron;
+
+void gvrt_rope(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Attributes read(attribute);
+  const int64_t *extent = read.list(4), *xStride = read.list(3), *yStride = read.list(3);
+  int64_t seqDim = read.integer(), style = read.integer(), inverse = read.integer();
+  double scaling = read.real();
+  int64_t count = read.integer();
+  std::vector<float> frequency(count), cosine(count), sine(count);
+  for (float &f : frequency)
+    f = (float)read.real();
+  PositionMap positions = read.positions(*context, 1);
+
+  int64_t outerDims[2], *outer = outerDims;
+  for (int64_t d = 0; d < 3; ++d)
+    if (d != seqDim)
+      *outer++ = d;
+  auto [d0, d1] = std::pair(outerDims[0], outerDims[1]);
+  auto *x = static_cast<const float *>(buffer[0]);
+  auto *y = static_cast<float *>(buffer[1]);
+  for (int64_t s = 0; s < extent[seqDim]; ++s) {
+    float position = (float)positions.toGlobal(0, s);
+    for (int64_t i = 0; i < count; ++i) {
+      double angle = position * frequency[i];
+      cosine[i] = (float)(std::cos(angle) * scaling);
+      sine[i] = (float)((inverse ? -std::sin(angle) : std::sin(angle)) * scaling);
+    }
+    for (int64_t i = 0; i < extent[d0]; ++i)
+      for (int64_t j = 0; j < extent[d1]; ++j)
+        loops().rotate(x + s * xStride[seqDim] + i * xStride[d0] + j * xStride[d1],
+                       y + s * yStride[seqDim] + i * yStride[d0] + j * yStride[d1], cosine.data(), sine.data(), count,
+                       extent[3], style);
+  }
+}

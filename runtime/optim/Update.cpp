@@ -1,0 +1,55 @@
+//===- Update.cpp - gradient norm and parameter update over this rank's pieces -------------===//
+#include "runtime/optim/Update.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace galvatron {
+
+bool answersFor(const gvrt_context &context, const ParameterInfo &parameter) {
+  if (!parameter.counted)
+    return false;
+  std::vector<bool> used(context.coordinates.size(), false);
+  const int64_t *word = parameter.placement.data();
+  for (size_t d = 0; d < parameter.shape.size(); ++d)
+    for (int64_t digits = *word++; digits > 0; --digits, word += 2)
+      if (word[1] >= 0)
+        used[word[1]] = true;
+  for (size_t axis = 0; axis < used.size(); ++axis)
+    if (!used[axis] && context.coordinates[axis] != 0)
+      return false;
+  return true;
+}
+
+double squareSum(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena) {
+  double sum = 0;
+  for (const ParameterInfo &parameter : manifest.parameters)
+    if (answersFor(context, parameter)) {
+      void *buffers[] = {arena + parameter.gradient, &sum};
+      device.squareSum(&context, buffers, &parameter.count);
+    }
+  return sum;
+}
+
+double clipScale(double norm, double limit) { return limit > 0 ? std::min(1.0, limit / (norm + 1e-6)) : 1.0; }
+
+void update(gvrt_context &context, const Device &device, const Manifest &manifest, const Options &options, char *arena,
+            double rate, double scale) {
+  auto bits = [](double value) { return std::bit_cast<int64_t>(value); };
+  for (const ParameterInfo &parameter : manifest.parameters) {
+    bool decays = options.weightDecayOn == "all" || parameter.shape.size() >= 2;
+    double decay = decays ? options.weightDecay : 0;
+    void *buffers[] = {arena + parameter.parameter, arena + parameter.gradient, arena + parameter.firstMoment,
+                       arena + parameter.secondMoment};
+    if (options.optimizer == "adamw") {
+      int64_t words[] = {parameter.count,     bits(scale),       bits(rate),  bits(options.beta1),
+                         bits(options.beta2), bits(options.eps), bits(decay), context.step};
+      device.adamw(&context, buffers, words);
+    } else {
+      int64_t words[] = {parameter.count, bits(scale), bits(rate), bits(decay)};
+      device.sgd(&context, buffers, words);
+    }
+  }
+}
+
+} // namespace galvatron

@@ -1,0 +1,28 @@
+//===- Update.h - gradient norm and parameter update over this rank's pieces -------------===//
+#ifndef GALVATRON_RUNTIME_OPTIM_UPDATE_H
+#define GALVATRON_RUNTIME_OPTIM_UPDATE_H
+
+#include "runtime/core/Device.h"
+#include "runtime/core/Manifest.h"
+#include "runtime/core/Options.h"
+
+namespace galvatron {
+
+/// Whether this rank answers for its piece of the parameter in norms and files: of ranks with equal pieces the one with
+/// coordinate 0 on every axis that the placement does not use; of tied copies in several stages the counted one.
+bool answersFor(const gvrt_context &context, const ParameterInfo &parameter);
+
+/// Σ g² in f64 over the pieces that this rank answers for.
+double squareSum(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena);
+
+/// What gradients are multiplied by so that their norm is at most `limit`, as torch.nn.utils.clip_grad_norm_; limit
+/// 0: 1.
+double clipScale(double norm, double limit);
+
+/// One step of AdamW or SGD on every piece this rank holds.
+void update(gvrt_context &context, const Device &device, const Manifest &manifest, const Options &options, char *arena,
+            double rate, double scale);
+
+} // namespace galvatron
+
+#endif

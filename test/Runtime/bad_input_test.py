@@ -1,0 +1,134 @@
+"""Every bad input to a stage binary: one message, exit code 1 on every rank, nothing left behind.
+
+    python bad_input_test.py <toy-stage> <launch.in>
+"""
+
+import os
+import shutil
+import sys
+import unittest
+
+from toy_program import BATCH, SEQ, VOCABULARY, ProgramFixture, write_tensors
+
+
+class BadInputTest(ProgramFixture):
+    def fails(self, places, message, options=(), plan=(2, 2, 1, 2), word=""):
+        """`places`: (ranks, stage) in mpirun's order. Every rank's exit code is written down."""
+        codes = self.path("codes")
+        if os.path.exists(codes):
+            os.remove(codes)
+        command = ["mpirun"]
+        for ranks, stage in places:
+            script = f'"$@"; echo $? >> {codes}'
+            command += [":"] * (len(command) > 1)
+            command += ["-np", str(ranks), "sh", "-c", script, "sh", f"{self.program(plan, word)}/stage{stage}"]
+            command += [str(option) for option in options]
+        before = sorted(os.listdir(self.folder))
+        result = self.mpirun(command)
+        self.assertRegex(result.stderr, message)
+        self.assertEqual(result.stderr.count("error: "), 1, result.stderr)
+        with open(codes) as file:
+            self.assertEqual(file.read().split(), ["1"] * sum(ranks for ranks, _ in places))
+        self.assertEqual(sorted(set(os.listdir(self.folder)) - {"codes"}), [n for n in before if n != "codes"])
+
+    def test_wrong_ranks(self):
+        self.program((2, 2, 1, 2))
+        self.fails([(1, 0)], r"needs 4 ranks \(2 stages of 2 devices\), but 1 was started(.|\n)*-np 2 .*/stage0")
+        self.fails([(2, 0)], "needs 4 ranks .* but 2 were started")
+        self.fails([(3, 0), (2, 1)], "needs 4 ranks .* but 5 were started")
+        self.fails([(2, 1), (2, 0)], r"rank 0 must run stage 0, but runs stage 1(.|\n)*mpirun -np 2 .*stage0")
+        self.fails([(3, 0), (1, 1)], "rank 2 must run stage 1, but runs stage 0")
+
+    def test_stages_of_different_programs_or_options(self):
+        self.program((2, 1, 1, 4))
+        self.program((2, 1, 1, 2))
+        stages = [self.program((2, 1, 1, 4)) + "/stage0", self.program((2, 1, 1, 2)) + "/stage1"]
+        result = self.mpirun(["mpirun", "-np", "1", stages[0], ":", "-np", "1", stages[1]])
+        self.assertRegex(result.stderr, "rank 1 runs a stage of another program than rank 0")
+        self.assertNotEqual(result.returncode, 0)
+        stages[1] = self.program((2, 1, 1, 4)) + "/stage1"
+        result = self.mpirun(["mpirun", "-np", "1", stages[0], "--steps", "1", ":", "-np", "1", stages[1]])
+        self.assertRegex(result.stderr, r"rank 1 \(stage 1\) was given other options than rank 0")
+        self.assertNotEqual(result.returncode, 0)
+
+    def option_fails(self, message, *options):
+        self.fails([(2, 0), (2, 1)], message, options)
+
+    def test_options(self):
+        self.program((2, 2, 1, 2))
+        for options, message in [
+            (["--stepz", "3"], "there is no option '--stepz'; --help lists them"),
+            (["--steps", "0"], "--steps expects a whole number from 1 on, but got '0'"),
+            (["--steps", "3.5"], "--steps expects a whole number"),
+            (["--steps"], "--steps expects a value behind it"),
+            (["--lr", "fast"], "--lr expects a number from 0 on, but got 'fast'"),
+            (["--betas", "0.9,1"], "--betas expects a number from 0 to below 1, but got '1'"),
+            (["--optimizer", "adam"], "--optimizer expects adamw or sgd, but got 'adam'"),
+            (["--lr-schedule=step"], "--lr-schedule expects constant, linear or cosine, but got 'step'"),
+            (["--seed", "-1"], "--seed expects a whole number from 0 on"),
+        ]:
+            with self.subTest(options=options):
+                self.option_fails(message, *options)
+
+    def test_data(self):
+        self.program((2, 2, 1, 2))
+        self.option_fails("cannot open nowhere.bin: No such file", "--data", "nowhere.bin")
+        bad = self.path("bad.bin")
+        with open(bad, "wb") as file:
+            file.write(bytes(SEQ * BATCH - 1))
+        self.option_fails("has 63 tokens, but one batch needs 8 windows of 8, 64 tokens", "--data", bad)
+        with open(bad, "wb") as file:
+            file.write(bytes(100) + bytes([VOCABULARY]) + bytes(200))
+        message = r"bad.bin: token 100 is 16, outside the vocabulary of 16"
+        self.option_fails(message, "--data", bad, "--save", self.path("never"), "--log", self.path("never.csv"))
+        self.option_fails("which is no whole number of u16 tokens", "--data", bad, "--data-dtype", "u16")
+        self.option_fails("is not a file of tokens", "--data", self.folder)
+        os.remove(bad)
+
+    def test_weights(self):
+        self.program((2, 2, 1, 2))
+        bad = self.path("bad.safetensors")
+        weights = dict(self.weights)
+        del weights["head.bias"]
+        write_tensors(bad, weights)
+        self.option_fails("bad.safetensors has no tensor head.bias", "--weights", bad)
+        weights["head.bias"] = ([VOCABULARY, 1], self.weights["head.bias"][1])
+        write_tensors(bad, weights)
+        self.option_fails(r"tensor head.bias of shape \[16\], but got \[16, 1\]", "--weights", bad)
+        shutil.copy(self.path("weights.safetensors"), bad)
+        os.truncate(bad, 500)
+        self.option_fails("bad.safetensors.*truncated", "--weights", bad)
+        self.option_fails("cannot open nowhere", "--weights", "nowhere")
+        os.remove(bad)
+
+    def test_places_that_cannot_be_written(self):
+        self.program((2, 2, 1, 2))
+        file = self.path("tokens.bin")
+        self.option_fails("tokens.bin", "--save", file)
+        self.option_fails("cannot create .*tokens.bin/deeper.partial", "--save", file + "/deeper")
+        self.option_fails("cannot open the log .*tokens.bin/log", "--log", file + "/log")
+        self.option_fails("cannot write to the folder .*tokens.bin", "--dump-gradients", file)
+
+    def test_checkpoints(self):
+        self.program((2, 2, 1, 2))
+        self.option_fails("is not a checkpoint: .*training.json is missing", "--load", self.folder)
+        self.option_fails("so --weights cannot be given too", "--load", "x", "--weights", "y")
+        self.train((1, 1, 1, 1), "--steps", 1, "--optimizer", "sgd", "--save", self.path("sgd"))
+        self.option_fails("has no moments for adamw; pass the same optimizer", "--load", self.path("sgd"))
+
+    def broken(self, word, message):
+        save = self.path("broken")
+        result = self.mpirun([self.program((2, 2, 1, 2), word) + "/launch", "--steps", "3", "--save", save])
+        self.assertNotEqual(result.returncode, 0)
+        self.assertRegex(result.stderr, message)
+        self.assertFalse(os.path.exists(save))
+
+    def test_a_rank_that_dies_ends_all(self):
+        self.broken("segfault", r"error: rank 3 \(stage 1\), step 2, break here: Segmentation fault")
+
+    def test_a_loss_that_is_not_a_number(self):
+        self.broken("nan", r"error: step 2: the loss is nan on rank 3 \(stage 1\)")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:], verbosity=2)

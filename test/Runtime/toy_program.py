@@ -1,0 +1,167 @@
+"""Folders with the stage binary of ToyStage.cpp, ways to run them under mpirun, and its model written out.
+
+The tests beside this file are called with two arguments, the binary and the launch script's template; plain Python.
+"""
+
+import array
+import json
+import math
+import os
+import random
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+TOY, LAUNCH = sys.argv[1:3]
+BATCH, SEQ, VOCABULARY, HIDDEN = 8, 8, 16, 6
+# stages, dp, tp, micro-batches
+PLANS = [(1, 1, 1, 1), (1, 2, 1, 2), (1, 1, 2, 2), (2, 1, 1, 4), (2, 2, 1, 2), (1, 2, 2, 1), (2, 2, 2, 2)]
+SHAPES = {"table.weight": [VOCABULARY, HIDDEN], "head.weight": [VOCABULARY, HIDDEN], "head.bias": [VOCABULARY]}
+ENVIRONMENT = dict(
+    os.environ,
+    OMPI_ALLOW_RUN_AS_ROOT="1",
+    OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+    OMPI_MCA_rmaps_base_oversubscribe="1",
+    OMPI_MCA_mpi_yield_when_idle="1",
+    OMPI_MCA_hwloc_base_binding_policy="none",
+)
+
+
+def write_tensors(path, tensors):
+    header, data = {}, b""
+    for name, (shape, values) in tensors.items():
+        raw = array.array("f", values).tobytes()
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text + data)
+
+
+def read_tensors(path):
+    with open(path, "rb") as file:
+        raw = file.read()
+    (size,) = struct.unpack("<Q", raw[:8])
+    tensors = {}
+    for name, entry in json.loads(raw[8 : 8 + size]).items():
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            tensors[name] = (entry["shape"], list(array.array("f", raw[8 + size + begin : 8 + size + end])))
+    return tensors
+
+
+class Reference:
+    """The toy model on one device in double precision, with torch's AdamW and clipping."""
+
+    def __init__(self, weights):
+        self.weights = {name: list(values) for name, (_, values) in weights.items()}
+        self.first = {name: [0.0] * len(values) for name, values in self.weights.items()}
+        self.second = {name: [0.0] * len(values) for name, values in self.weights.items()}
+
+    def gradients(self, rows):
+        table, w, bias = (self.weights[name] for name in SHAPES)
+        gradient = {name: [0.0] * len(values) for name, values in self.weights.items()}
+        loss, labels = 0.0, len(rows) * (SEQ - 1)
+        for row in rows:
+            for token, label in zip(row, row[1:]):
+                x = table[token * HIDDEN : token * HIDDEN + HIDDEN]
+                logits = [bias[v] + sum(w[v * HIDDEN + h] * x[h] for h in range(HIDDEN)) for v in range(VOCABULARY)]
+                total = sum(math.exp(value) for value in logits)
+                loss += (math.log(total) - logits[label]) / labels
+                for v in range(VOCABULARY):
+                    d = (math.exp(logits[v]) / total - (v == label)) / labels
+                    gradient["head.bias"][v] += d
+                    for h in range(HIDDEN):
+                        gradient["head.weight"][v * HIDDEN + h] += d * x[h]
+                        gradient["table.weight"][token * HIDDEN + h] += d * w[v * HIDDEN + h]
+        return loss, gradient
+
+    def adamw(self, gradient, step, lr, decay, clip):
+        norm = math.sqrt(sum(g * g for values in gradient.values() for g in values))
+        scale = min(1.0, clip / (norm + 1e-6)) if clip else 1.0
+        for name, values in self.weights.items():
+            shrink = 1 - lr * (decay if len(SHAPES[name]) > 1 else 0)
+            for i, g in enumerate(gradient[name]):
+                g *= scale
+                m = self.first[name][i] = 0.9 * self.first[name][i] + 0.1 * g
+                v = self.second[name][i] = 0.999 * self.second[name][i] + 0.001 * g * g
+                update = (m / (1 - 0.9**step)) / (math.sqrt(v / (1 - 0.999**step)) + 1e-8)
+                values[i] = values[i] * shrink - lr * update
+        return norm
+
+    def sgd(self, gradient, lr):
+        for name, values in self.weights.items():
+            for i, g in enumerate(gradient[name]):
+                values[i] -= lr * g
+
+
+class ProgramFixture(unittest.TestCase):
+    """Folders of stages, and ways to run them."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp()
+        generator = random.Random(1)
+        cls.weights = {
+            name: (shape, [generator.gauss(0, 0.5) for _ in range(math.prod(shape))]) for name, shape in SHAPES.items()
+        }
+        # f32 values, as a file holds them.
+        cls.weights = {n: (s, list(array.array("f", v))) for n, (s, v) in cls.weights.items()}
+        write_tensors(cls.path("weights.safetensors"), cls.weights)
+        cls.tokens = [generator.randrange(VOCABULARY) for _ in range(SEQ * 20 + 3)]  # 20 windows, 3 tokens left over
+        with open(cls.path("tokens.bin"), "wb") as file:
+            file.write(bytes(cls.tokens))
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    @classmethod
+    def path(cls, name):
+        return os.path.join(cls.folder, name)
+
+    def program(self, plan, word=""):
+        """A folder with the stages of a plan, as the compiler writes it."""
+        stages, dp, tp, _ = plan
+        folder = self.path("-".join(map(str, plan)) + word)
+        if not os.path.exists(folder):
+            os.mkdir(folder)
+            with open(os.path.join(folder, "plan.txt"), "w") as file:
+                file.write(" ".join(map(str, plan)) + " " + word)
+            for stage in range(stages):
+                shutil.copy(TOY, os.path.join(folder, f"stage{stage}"))
+            with open(LAUNCH) as file:
+                text = file.read().replace("@STAGES@", str(stages)).replace("@DEVICES@", str(dp * tp))
+            with open(os.path.join(folder, "launch"), "w") as file:
+                file.write(text)
+            os.chmod(os.path.join(folder, "launch"), 0o755)
+        return folder
+
+    def mpirun(self, command, cwd=None):
+        return subprocess.run(
+            command, env=ENVIRONMENT, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+
+    def train(self, plan, *options, word=""):
+        """Runs a plan by its launch script; the rows of its log, as text."""
+        log = self.path("log.csv")
+        result = self.mpirun([self.program(plan, word) + "/launch", *map(str, options), "--log", log])
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.output = result.stdout
+        with open(log) as file:
+            lines = file.read().split()
+        self.assertEqual(lines[0], "step,loss,lr,grad_norm,tokens_per_second,peak_bytes")
+        return [line.split(",") for line in lines[1:]]
+
+    def rows(self, step):
+        """Token windows of a step without shuffling."""
+        windows = [((step - 1) * BATCH + b) % 20 for b in range(BATCH)]
+        return [self.tokens[w * SEQ : (w + 1) * SEQ] for w in windows]
+
+    def assertNear(self, a, b, tolerance=2e-6):
+        self.assertEqual(len(a), len(b))
+        for x, y in zip(a, b):
+            self.assertLessEqual(abs(x - y), tolerance * (1 + abs(y)))

@@ -1,0 +1,141 @@
+"""The hand-written stage binary trains as its model does, under every plan; checkpoints, data, memory, launch.
+
+    python training_test.py <toy-stage> <launch.in>
+"""
+
+import json
+import math
+import os
+import re
+import shutil
+import sys
+import unittest
+
+from toy_program import PLANS, SHAPES, ProgramFixture, Reference, read_tensors, write_tensors
+
+
+class TrainingTest(ProgramFixture):
+    def test_every_plan_trains_as_one_device_does(self):
+        weights, data = self.path("weights.safetensors"), self.path("tokens.bin")
+        reference, expected, gradients = Reference(self.weights), [], []
+        for step in range(1, 6):  # five steps take 40 windows: twice round
+            loss, gradient = reference.gradients(self.rows(step))
+            done = (step - 2) / 3
+            lr = 0.05 * step / 2 if step <= 2 else 0.01 + 0.04 * 0.5 * (1 + math.cos(math.pi * done))
+            norm = reference.adamw(gradient, step, lr, decay=0.1, clip=0.3)
+            expected.append((loss, lr, norm))
+            gradients.append(gradient)
+        for plan in PLANS:
+            with self.subTest(plan=plan):
+                save, dump = self.path("save"), self.path("dump")
+                log = self.train(
+                    plan, "--steps", 5, "--lr", 0.05, "--min-lr", 0.01, "--warmup", 2, "--lr-schedule", "cosine",
+                    "--weight-decay", 0.1, "--clip-grad", 0.3, "--weights", weights, "--data", data,
+                    "--save", save, "--dump-gradients", dump,
+                )  # fmt: skip
+                for row, (loss, lr, norm) in zip(log, expected, strict=True):
+                    self.assertNear([float(row[1]), float(row[2]), float(row[3])], [loss, lr, norm], 1e-5)
+                for name, (shape, values) in read_tensors(save + "/model.safetensors").items():
+                    self.assertEqual(shape, SHAPES[name])
+                    self.assertNear(values, reference.weights[name], 5e-6)
+                for step, gradient in enumerate(gradients, 1):
+                    dumped = read_tensors(f"{dump}/step_{step:06}.safetensors")
+                    for name, values in gradient.items():
+                        self.assertNear(dumped[name][1], values)
+
+    def test_sgd(self):
+        reference, losses = Reference(self.weights), []
+        for step in (1, 2, 3):
+            loss, gradient = reference.gradients(self.rows(step))
+            reference.sgd(gradient, 0.5)
+            losses.append(loss)
+        options = ["--optimizer", "sgd", "--lr", 0.5, "--steps", 3, "--weights", self.path("weights.safetensors")]
+        log = self.train((1, 2, 2, 1), *options, "--data", self.path("tokens.bin"), "--data-dtype", "u8")
+        self.assertNear([float(row[1]) for row in log], losses)
+
+    def test_initial_values_and_random_tokens_do_not_depend_on_the_plan(self):
+        first = self.train((1, 1, 1, 1), "--steps", 3, "--seed", 7)
+        other = self.train((1, 1, 1, 1), "--steps", 3, "--seed", 8)
+        self.assertNotEqual(first[0][1], other[0][1])
+        for plan in PLANS[1:]:
+            log = self.train(plan, "--steps", 3, "--seed", 7)
+            self.assertNear([float(row[1]) for row in log], [float(row[1]) for row in first])
+
+    def test_shuffled_windows_are_the_same_under_every_plan(self):
+        options = ["--steps", 4, "--data", self.path("tokens.bin"), "--seed", 3]
+        plain = self.train((1, 1, 1, 1), *options)
+        first = self.train((1, 1, 1, 1), *options, "--shuffle")
+        other = self.train((2, 2, 1, 2), *options, "--shuffle")
+        self.assertNear([float(row[1]) for row in first], [float(row[1]) for row in other])
+        self.assertNotEqual([row[1] for row in plain], [row[1] for row in first])
+
+    def test_a_checkpoint_goes_on_exactly_and_under_any_plan(self):
+        options = ["--data", self.path("tokens.bin"), "--lr", 0.05, "--seed", 3, "--shuffle"]
+        for plan in [(2, 2, 1, 2), (1, 1, 2, 2)]:
+            whole = self.train(plan, *options, "--steps", 6, "--save", self.path("whole"))
+            self.train(plan, *options, "--steps", 3, "--save", self.path("half"))
+            rest = self.train(plan, *options, "--steps", 6, "--load", self.path("half"), "--save", self.path("rest"))
+            self.assertEqual([row[:4] for row in rest], [row[:4] for row in whole[3:]])
+            for name in ("model.safetensors", "optimizer.safetensors", "training.json"):
+                with open(self.path("whole/" + name), "rb") as a, open(self.path("rest/" + name), "rb") as b:
+                    self.assertEqual(a.read(), b.read())
+            for other in PLANS:
+                log = self.train(other, *options[:-3], "--shuffle", "--steps", 6, "--load", self.path("half"))
+                self.assertEqual([row[0] for row in log], ["4", "5", "6"])
+                self.assertNear([float(row[1]) for row in log], [float(row[1]) for row in whole[3:]])
+        # The checkpoint is at step 3 already: three further steps.
+        log = self.train((1, 1, 1, 1), *options, "--steps", 3, "--load", self.path("half"))
+        self.assertEqual([row[0] for row in log], ["4", "5", "6"])
+
+    def test_saving_replaces_a_checkpoint_and_keeps_other_files(self):
+        save = self.path("kept")
+        self.train((1, 1, 1, 1), "--steps", 1, "--save", save)
+        with open(save + "/config.json", "w") as file:
+            file.write("{}")
+        self.train((1, 2, 1, 2), "--steps", 2, "--save", save + "/")
+        names = sorted(os.listdir(save))
+        self.assertEqual(names, ["config.json", "model.safetensors", "optimizer.safetensors", "training.json"])
+        self.assertFalse(os.path.exists(save + ".partial"))
+        with open(save + "/training.json") as file:
+            self.assertEqual(json.load(file)["step"], 2)
+
+    def test_weights_beside_the_program_and_by_a_tied_name(self):
+        folder = self.program((1, 1, 1, 1))
+        expected = self.train((1, 1, 1, 1), "--steps", 1, "--weights", self.path("weights.safetensors"))
+        renamed = {("head.weight.tied" if n == "head.weight" else n): t for n, t in self.weights.items()}
+        write_tensors(folder + "/model.safetensors", renamed)
+        try:
+            self.assertEqual(self.train((1, 1, 1, 1), "--steps", 1)[0][1], expected[0][1])
+        finally:
+            os.remove(folder + "/model.safetensors")
+
+    def test_memory_is_what_was_planned(self):
+        log = self.train((2, 2, 1, 2), "--steps", 3)
+        peaks = re.search(r"peak bytes +\[(.*)\]", self.output).group(1).split(", ")
+        self.assertEqual(len(peaks), 4)
+        self.assertEqual({row[5] for row in log}, {max(peaks, key=int)})
+        grown = re.search(r"resident +\[(.*)\]", self.output).group(1).split(", ")
+        for allocated, more in zip(peaks, grown):
+            self.assertLessEqual(int(more), int(allocated) + (64 << 20))
+
+    def test_the_folder_can_be_moved_and_called_from_anywhere(self):
+        moved = self.path("moved it's here")
+        shutil.copytree(self.program((2, 1, 1, 4)), moved)
+        result = self.mpirun(["./launch", "--steps", "1"], cwd=moved)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("-np 1 ./stage0 --steps 1 : -np 1 ./stage1 --steps 1", result.stdout)
+        result = self.mpirun(["moved it's here/launch", "--steps", "1", "--log", "a log.csv", "--quiet"], cwd=self.folder)
+        self.assertEqual((result.returncode, result.stdout), (0, ""), result.stderr)
+        self.assertTrue(os.path.exists(self.path("a log.csv")))
+
+    def test_help_and_version_need_no_mpi(self):
+        stage = self.program((2, 2, 1, 2)) + "/stage0"
+        for flag, text in (("--help", "--clip-grad X"), ("--version", "stage 0 of 2")):
+            for command in ([stage], [self.program((2, 2, 1, 2)) + "/launch"]):
+                result = self.mpirun([*command, flag])
+                self.assertEqual(result.returncode, 0)
+                self.assertIn(text, result.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:], verbosity=2)

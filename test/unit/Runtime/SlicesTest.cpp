@@ -1,0 +1,109 @@
+// Positions, slices of files, windows of tokens.
+#include "runtime/checkpoint/Slices.h"
+#include "runtime/data/Windows.h"
+
+#include <algorithm>
+#include <gtest/gtest.h>
+#include <numeric>
+
+using namespace galvatron;
+
+namespace {
+
+TEST(PositionMap, LocalAndGlobalAreInverse) {
+  // 24 = [2 time][2 local][2 axis 1][3 local]
+  std::vector<int64_t> words = {4, 2, -2, 2, -1, 2, 1, 3, -1};
+  std::vector<bool> seen(24);
+  for (int64_t microBatch : {0, 1})
+    for (int64_t coordinate : {0, 1}) {
+      PositionMap map({9, coordinate}, microBatch, words.data(), 1);
+      EXPECT_EQ(map.globalExtent(0), 24);
+      EXPECT_EQ(map.localExtent(0), 6);
+      for (int64_t local = 0; local < 6; ++local) {
+        int64_t global = map.toGlobal(0, local);
+        EXPECT_EQ(global, ((microBatch * 2 + local / 3) * 2 + coordinate) * 3 + local % 3);
+        EXPECT_EQ(map.toLocal(0, global), local);
+        EXPECT_FALSE(seen[global]);
+        seen[global] = true;
+      }
+      for (int64_t global = 0; global < 24; ++global)
+        if (int64_t local = map.toLocal(0, global); local >= 0)
+          EXPECT_EQ(map.toGlobal(0, local), global);
+    }
+  EXPECT_EQ(std::count(seen.begin(), seen.end(), true), 24);
+}
+
+ParameterInfo parameter(std::vector<int64_t> shape, Placement placement) {
+  ParameterInfo info;
+  info.names = {"w"};
+  info.shape = std::move(shape);
+  info.placement = std::move(placement);
+  return info;
+}
+
+std::vector<Slice> slices(const ParameterInfo &info, std::vector<int64_t> coordinates) {
+  gvrt_context context;
+  context.coordinates = std::move(coordinates);
+  std::vector<Slice> result;
+  Status status = forSlices(context, info, [&](const Slice &slice) {
+    result.push_back(slice);
+    return Status::success();
+  });
+  EXPECT_TRUE(status.ok());
+  return result;
+}
+
+TEST(Slices, AWholeTensorIsOneRun) {
+  auto list = slices(parameter({4, 6}, {1, 4, -1, 1, 6, -1}), {});
+  ASSERT_EQ(list.size(), 1u);
+  EXPECT_EQ(list[0].count, 24);
+}
+
+TEST(Slices, RowsOfACutTensorAreOneRun) {
+  auto list = slices(parameter({4, 6}, {2, 2, 0, 2, -1, 1, 6, -1}), {1});
+  ASSERT_EQ(list.size(), 1u);
+  EXPECT_EQ(list[0].global, 12);
+  EXPECT_EQ(list[0].count, 12);
+}
+
+TEST(Slices, AllDevicesTogetherCoverEveryElementOnce) {
+  // [4 = 2@1 · 2][6 = 3 · 2@0][2]: the second dimension jumps.
+  ParameterInfo info = parameter({4, 6, 2}, {2, 2, 1, 2, -1, 2, 3, -1, 2, 0, 1, 2, -1});
+  std::vector<int> covered(48);
+  for (int64_t a : {0, 1})
+    for (int64_t b : {0, 1}) {
+      int64_t next = 0;
+      for (const Slice &slice : slices(info, {a, b})) {
+        EXPECT_EQ(slice.local, next);
+        next += slice.count;
+        for (int64_t i = 0; i < slice.count; ++i) {
+          ++covered[slice.global + i];
+          EXPECT_EQ((slice.global + i) / 2 % 2, a);
+          EXPECT_EQ((slice.global + i) / 24, b);
+        }
+      }
+      EXPECT_EQ(next, 12);
+    }
+  EXPECT_EQ(covered, std::vector<int>(48, 1));
+}
+
+TEST(Permute, IsAPermutationThatDependsOnTheKey) {
+  for (int64_t size : {1, 2, 5, 16, 17, 1000}) {
+    std::vector<int64_t> first(size), second(size), sorted(size);
+    for (int64_t i = 0; i < size; ++i) {
+      first[i] = permute(i, size, 1);
+      second[i] = permute(i, size, 2);
+    }
+    std::iota(sorted.begin(), sorted.end(), 0);
+    if (size > 5) {
+      EXPECT_NE(first, second);
+      EXPECT_NE(first, sorted);
+    }
+    std::sort(first.begin(), first.end());
+    std::sort(second.begin(), second.end());
+    EXPECT_EQ(first, sorted);
+    EXPECT_EQ(second, sorted);
+  }
+}
+
+} // namespace
