@@ -15,7 +15,12 @@ include(AddMLIR)
 
 find_package(nlohmann_json REQUIRED)
 find_package(Threads REQUIRED)
-find_package(dnnl REQUIRED)
+# oneDNN by hand: the package's CMake configuration wants OpenCL's headers, which it does not depend on.
+find_path(GALVATRON_DNNL_INCLUDE dnnl.hpp REQUIRED)
+find_library(GALVATRON_DNNL_LIBRARY dnnl REQUIRED)
+add_library(DNNL::dnnl INTERFACE IMPORTED)
+target_include_directories(DNNL::dnnl INTERFACE ${GALVATRON_DNNL_INCLUDE})
+target_link_libraries(DNNL::dnnl INTERFACE ${GALVATRON_DNNL_LIBRARY})
 find_package(MPI REQUIRED COMPONENTS C)
 find_package(GTest REQUIRED)
 

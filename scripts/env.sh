@@ -16,6 +16,7 @@ fi
 _galvatron_root=$(CDPATH= cd "$(dirname "$_galvatron_file")/.." && pwd)
 if [ ! -f "$_galvatron_root/scripts/env.sh" ]; then
   echo "env.sh: this shell cannot tell where the file is; source it from inside the tree" >&2
+  return 1
 fi
 
 case ${GALVATRON_BUILD_DIR:-build} in

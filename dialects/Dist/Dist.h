@@ -2,16 +2,64 @@
 #ifndef GALVATRON_DIALECTS_DIST_DIST_H
 #define GALVATRON_DIALECTS_DIST_DIST_H
 
+#include "dialects/Graph/Graph.h"
+#include "dialects/Plan/Plan.h"
+
 #include "mlir/Bytecode/BytecodeOpInterface.h"
 #include "mlir/IR/BuiltinTypes.h"
 #include "mlir/IR/Dialect.h"
 #include "mlir/IR/OpDefinition.h"
 #include "mlir/IR/OpImplementation.h"
+#include "mlir/IR/SymbolTable.h"
+#include "mlir/IR/TensorEncoding.h"
+#include "mlir/Interfaces/ControlFlowInterfaces.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
+
+namespace galvatron::dist {
+
+/// A part of a dimension: `extent` positions, dealt to grid axis `owner`, to time or held locally.
+struct Digit {
+  int64_t extent;
+  int64_t owner;
+  friend bool operator==(const Digit &a, const Digit &b) = default;
+};
+/// One dimension, major first.
+using DimDigits = llvm::SmallVector<Digit, 4>;
+
+/// A reduction still due over the devices of a grid axis, or over micro-batches.
+struct Partial {
+  int64_t owner;
+  graph::ReduceKind kind;
+  friend bool operator==(const Partial &a, const Partial &b) = default;
+};
+
+/// On an op of a `dist.body` that reads its position: the `#dist.placement` of the tensor it reads.
+inline constexpr llvm::StringLiteral kPositionAttrName = "dist.position";
+/// On a `dist.stage`: bytes of the one allocation that each of its ranks makes; set by `plan-memory`.
+inline constexpr llvm::StringLiteral kArenaBytesAttrName = "dist.arena_bytes";
+
+} // namespace galvatron::dist
 
 #include "dialects/Dist/DistDialect.h.inc"
 
+#define GET_ATTRDEF_CLASSES
+#include "dialects/Dist/DistAttributes.h.inc"
+
 #define GET_OP_CLASSES
 #include "dialects/Dist/DistOps.h.inc"
+
+namespace galvatron::dist {
+
+/// The placement in a tensor type's encoding, or null.
+PlacementAttr getPlacement(mlir::Type type);
+/// `type` with this placement as its encoding; null removes it.
+mlir::RankedTensorType withPlacement(mlir::Type type, PlacementAttr placement);
+/// What one device holds: the local shape without encoding. A type without encoding is local already.
+mlir::RankedTensorType getLocalType(mlir::Type type);
+/// Bytes one device holds of a value of this type.
+int64_t getLocalBytes(mlir::Type type);
+
+} // namespace galvatron::dist
 
 #endif // GALVATRON_DIALECTS_DIST_DIST_H

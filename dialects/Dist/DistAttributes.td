@@ -4,18 +4,23 @@
 
 include "DistDialect.td"
 include "mlir/IR/AttrTypeBase.td"
+include "mlir/IR/TensorEncoding.td"
 
-def Dist_PlacementAttr : AttrDef<Dist_Dialect, "Placement"> {
+def Dist_PlacementAttr : AttrDef<Dist_Dialect, "Placement",
+    [DeclareAttrInterfaceMethods<VerifiableTensorEncoding>]> {
   let mnemonic = "placement";
   let summary = "which part of a tensor each device of a stage's grid holds";
   let description = [{
-    For each dimension a list of digits, major first; a digit is an extent and an owner: `@k`, grid
-    axis k (the extent is the axis' size, or the axis is replicated elsewhere); `@t`, time (the
-    micro-batch); none, held locally. The product of a dimension's digits is its global extent, of its
-    local digits its local extent. After a bar: grid axes on which the value is a partial reduction.
-    Axes not named hold replicas. Each axis occurs at most once.
+    For each dimension a list of digits, major first; a digit is an extent and an owner: `@gK`, grid
+    axis K (the extent is the axis' size); `@t`, time (the micro-batch); none, held locally. The
+    product of a dimension's digits is its global extent, of its local digits its local extent. After
+    a bar: the owners over which the value is a partial reduction: grid axes, or time (the value is to
+    be accumulated over micro-batches). Axes not named hold replicas. Each owner occurs at most once.
 
-    Example: `#dist.placement<[4@t * 2@0 * 1, 16, 64] partial [sum@1]>`: global 8x16x64, local 1x16x64.
+    One placement has one form: no two neighbouring local digits, and none of extent 1 beside others
+    (`getCanonical`; the parser does this).
+
+    Example: `#dist.placement<[4@t * 2@g0, 16, 64] partial [sum@g1]>`: global 8x16x64, local 1x16x64.
 
     As a tensor's encoding (`tensor<8x16x64xf32, #dist.placement<…>>`, global shape) between
     `assign-placements` and `split-tensors`; afterwards types are local and carry no encoding.
@@ -24,13 +29,26 @@ def Dist_PlacementAttr : AttrDef<Dist_Dialect, "Placement"> {
     ArrayRefParameter<"int64_t", "extents of all digits, dimension after dimension">:$extents,
     ArrayRefParameter<"int64_t", "owner of each digit: grid axis, or kLocal, kTime">:$owners,
     ArrayRefParameter<"int64_t", "number of digits of each dimension">:$digitsPerDim,
-    ArrayRefParameter<"int64_t", "grid axes on which the value is partial, ascending">:$partialAxes,
+    ArrayRefParameter<"int64_t", "owners over which the value is partial, ascending">:$partialAxes,
     ArrayRefParameter<"int64_t", "graph::ReduceKind of each partial axis">:$partialKinds);
   let hasCustomAssemblyFormat = 1;
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
     static constexpr int64_t kLocal = -1, kTime = -2;
+    /// Merges neighbouring local digits and drops superfluous ones of extent 1.
+    static PlacementAttr getCanonical(::mlir::MLIRContext *context, ::llvm::ArrayRef<DimDigits> dims,
+                                      ::llvm::ArrayRef<Partial> partials = {});
+    /// Everything local: the placement of a value that each device holds whole.
+    static PlacementAttr getReplicated(::mlir::RankedTensorType type);
     int64_t getRank() const { return getDigitsPerDim().size(); }
+    /// The digits of each dimension, major first.
+    ::llvm::SmallVector<DimDigits> getDims() const;
+    ::llvm::SmallVector<Partial> getPartials() const;
+    bool isPartial() const { return !getPartialAxes().empty(); }
+    /// The same placement with other partial reductions.
+    PlacementAttr withPartials(::llvm::ArrayRef<Partial> partials) const;
+    /// The same placement without time among its partial owners.
+    PlacementAttr withoutPartialTime() const;
     /// The shape held by one device at one time.
     ::llvm::SmallVector<int64_t> getLocalShape() const;
     ::llvm::SmallVector<int64_t> getGlobalShape() const;

@@ -15,6 +15,9 @@ def Dist_Dialect : Dialect {
   }];
   let dependentDialects = ["::galvatron::graph::GraphDialect", "::galvatron::plan::PlanDialect"];
   let useDefaultAttributePrinterParser = 1;
+  let extraClassDeclaration = [{
+    void registerAttributes();
+  }];
 }
 
 #endif

@@ -25,6 +25,25 @@ def Dist_RedistributeOp : Dist_Op<"redistribute", [Pure]> {
   let hasFolder = 1;
 }
 
+def Dist_FactorOp : Dist_Op<"factor", [Pure]> {
+  let summary = "a factor that a partial sum is multiplied by, under the partial sum's type";
+  let description = [{
+    Upstream arithmetic wants one type for all operands. Where a partial sum is scaled by a value that
+    is not partial, this gives the factor the partial's placement as its type; what each device holds
+    does not change. Gone after `split-tensors`.
+
+    Example:
+    ```mlir
+    %f = dist.factor %c : tensor<f32, #dist.placement<[]>> -> tensor<f32, #dist.placement<[] partial [sum@g0]>>
+    %y = arith.mulf %x, %f : tensor<f32, #dist.placement<[] partial [sum@g0]>>
+    ```
+  }];
+  let arguments = (ins AnyRankedTensor:$x);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$x attr-dict `:` type($x) `->` type($result)";
+  let hasVerifier = 1;
+}
+
 /// A collective over the devices that differ only in `axes` (grid axes, major to minor; position in
 /// the group is the mixed radix of their coordinates). `dim` is cut at [outer][group][inner], `outer`
 /// being the product of the local digits more major than the exchanged one: for contiguous shards 1.
@@ -89,10 +108,11 @@ def Dist_ReturnOp : Dist_Op<"return", [Pure, Terminator, ReturnLike, HasParent<"
   let summary = "ends a body";
   let arguments = (ins Variadic<AnyRankedTensor>:$operands);
   let assemblyFormat = "attr-dict ($operands^ `:` type($operands))?";
-  let builders = [OpBuilder<(ins), [{}]>];
+  let builders = [OpBuilder<(ins), [{ build($_builder, $_state, ::mlir::ValueRange()); }]>];
+  let hasVerifier = 1;
 }
 
-def Dist_LayerOp : Dist_Op<"layer", [Symbol]> {
+def Dist_LayerOp : Dist_Op<"layer", [Symbol, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "the two bodies of a layer type under one strategy, and where its values live";
   let description = [{
     Callee of `graph.call` after `split-tensors`. Placements are of global tensors: `inputs`,
@@ -107,6 +127,57 @@ def Dist_LayerOp : Dist_Op<"layer", [Symbol]> {
                        ArrayAttr:$output_gradients, ArrayAttr:$homes, ArrayAttr:$gradients,
                        I64Attr:$num_saved);
   let assemblyFormat = "$sym_name attr-dict";
+}
+
+//===----------------------------------------------------------------------===//
+// Stages
+//===----------------------------------------------------------------------===//
+
+def Dist_StageOp : Dist_Op<"stage", [Symbol, IsolatedFromAbove, NoTerminator, SingleBlock]> {
+  let summary = "one pipeline stage: its layers, what it receives and sends, and its order";
+  let description = [{
+    The body is one micro-batch's forward as a straight list of `dist.input`, `dist.receive`,
+    `graph.call`, `dist.send` and `dist.loss`; the backward is the same list in reverse (a send
+    receives a gradient, a receive sends one). `order` names the forwards and backwards of
+    micro-batches, such as ["F0", "F1", "B0", "B1"]; set by `schedule-microbatches`. Types are global,
+    with their placement.
+
+    1F1B, 2 stages, 4 micro-batches (time to the right):
+    ```
+    stage 0  F0 F1 B0 F2 B1 F3 B2    B3
+    stage 1     F0 B0 F1 B1 F2 B2 F3 B3
+    ```
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, I64Attr:$index, OptionalAttr<StrArrayAttr>:$order);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = "$sym_name `index` $index (`order` $order^)? attr-dict-with-keyword $body";
+}
+
+def Dist_InputOp : Dist_Op<"input", [HasParent<"StageOp">]> {
+  let summary = "a micro-batch of the data: input_ids or labels";
+  let arguments = (ins StrAttr:$name);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$name attr-dict `:` type($result)";
+}
+
+def Dist_ReceiveOp : Dist_Op<"receive", [HasParent<"StageOp">]> {
+  let summary = "an activation from an earlier stage; in backward its gradient goes back";
+  let description = [{ Every rank receives from the rank of the same device index. `tag` names the value. }];
+  let arguments = (ins I64Attr:$stage, I64Attr:$tag);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "`from` $stage `tag` $tag attr-dict `:` type($result)";
+}
+
+def Dist_SendOp : Dist_Op<"send", [HasParent<"StageOp">]> {
+  let summary = "an activation to a later stage; in backward its gradient comes back";
+  let arguments = (ins AnyRankedTensor:$x, I64Attr:$stage, I64Attr:$tag);
+  let assemblyFormat = "$x `to` $stage `tag` $tag attr-dict `:` type($x)";
+}
+
+def Dist_LossOp : Dist_Op<"loss", [HasParent<"StageOp">]> {
+  let summary = "the step's result: summed over micro-batches; backward starts here";
+  let arguments = (ins AnyRankedTensor:$x);
+  let assemblyFormat = "$x attr-dict `:` type($x)";
 }
 
 #endif

@@ -3,15 +3,33 @@
 #define GALVATRON_DIALECTS_EXEC_EXEC_H
 
 #include "mlir/Bytecode/BytecodeOpInterface.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/BuiltinTypes.h"
 #include "mlir/IR/Dialect.h"
 #include "mlir/IR/OpDefinition.h"
 #include "mlir/IR/OpImplementation.h"
+#include "mlir/Interfaces/ControlFlowInterfaces.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 
 #include "dialects/Exec/ExecDialect.h.inc"
 
 #define GET_OP_CLASSES
 #include "dialects/Exec/ExecOps.h.inc"
+
+namespace galvatron::exec {
+
+/// On an `exec.function`: bytes its scratch must have.
+inline constexpr llvm::StringLiteral kScratchBytes = "exec.scratch_bytes";
+/// On a module: the groups that collectives name by index, each a list of grid axes.
+inline constexpr llvm::StringLiteral kGroups = "exec.groups";
+/// On an argument of a `dist.body` that holds a saved value: its strides, when not row-major.
+inline constexpr llvm::StringLiteral kStrides = "exec.strides";
+
+/// Number of buffers that a runtime function takes, or -1 if there is none of that name.
+int64_t getNumRuntimeBuffers(llvm::StringRef function);
+
+} // namespace galvatron::exec
 
 #endif // GALVATRON_DIALECTS_EXEC_EXEC_H

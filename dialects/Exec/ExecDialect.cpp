@@ -1,14 +1,90 @@
-// Registration of the exec dialect.
+// Registration of the exec dialect and the checks of its ops.
 #include "dialects/Exec/Exec.h"
+
+#include "mlir/Interfaces/FunctionImplementation.h"
+#include "llvm/ADT/StringSwitch.h"
 
 #include "dialects/Exec/ExecDialect.cpp.inc"
 
 #define GET_OP_CLASSES
 #include "dialects/Exec/ExecOps.cpp.inc"
 
-void galvatron::exec::ExecDialect::initialize() {
+using namespace mlir;
+using namespace galvatron::exec;
+
+void ExecDialect::initialize() {
   addOperations<
 #define GET_OP_LIST
 #include "dialects/Exec/ExecOps.cpp.inc"
       >();
+}
+
+int64_t galvatron::exec::getNumRuntimeBuffers(StringRef function) {
+  // A buffer list such as "q, k, bias?" has one entry more than it has commas.
+  StringRef buffers = llvm::StringSwitch<StringRef>(function)
+#define GVRT_FUNCTION(name, buffers, attributes) .Case(#name, buffers)
+#include "runtime/api/Functions.def"
+#undef GVRT_FUNCTION
+                          .Default("");
+  return buffers.empty() ? -1 : static_cast<int64_t>(buffers.count(',')) + 1;
+}
+
+ParseResult FunctionOp::parse(OpAsmParser &parser, OperationState &result) {
+  auto buildType = [](Builder &builder, ArrayRef<Type> arguments, ArrayRef<Type> results,
+                      function_interface_impl::VariadicFlag,
+                      std::string &) { return builder.getFunctionType(arguments, results); };
+  return function_interface_impl::parseFunctionOp(
+      parser, result, /*allowVariadic=*/false, getFunctionTypeAttrName(result.name), buildType,
+      getArgAttrsAttrName(result.name), getResAttrsAttrName(result.name));
+}
+
+void FunctionOp::print(OpAsmPrinter &printer) {
+  function_interface_impl::printFunctionOp(printer, *this, /*isVariadic=*/false,
+                                           getFunctionTypeAttrName(), getArgAttrsAttrName(),
+                                           getResAttrsAttrName());
+}
+
+LogicalResult FunctionOp::verify() {
+  if (!getResultTypes().empty())
+    return emitOpError("expects no results, but got ") << getResultTypes().size();
+  for (Type type : getArgumentTypes())
+    if (!isa<MemRefType>(type))
+      return emitOpError("expects memref arguments, but got ") << type;
+  if (!(*this)->getAttrOfType<IntegerAttr>(kScratchBytes))
+    return emitOpError("expects an integer attribute ") << kScratchBytes;
+  return success();
+}
+
+LogicalResult BufferOp::verify() {
+  if (getOffset() < 0)
+    return emitOpError("expects an offset of at least 0 bytes, but got ") << getOffset();
+  return success();
+}
+
+LogicalResult CallOp::verify() {
+  int64_t expected = getNumRuntimeBuffers(getFunction());
+  if (expected < 0)
+    return emitOpError("expects a function of runtime/api/Functions.def, but got ") << getFunction();
+  int64_t given = getBuffers().size();
+  if (auto present = getPresent()) {
+    if (static_cast<int64_t>(present->size()) != expected)
+      return emitOpError("expects ") << expected << " entries in present, but got " << present->size();
+    expected = llvm::count(*present, 1);
+  }
+  if (given != expected)
+    return emitOpError("expects ") << expected << " buffers for " << getFunction() << ", but got " << given;
+  return success();
+}
+
+LogicalResult LoopsOp::verify() {
+  size_t loops = getExtents().size(), buffers = getInputs().size() + getOutputs().size();
+  if (getStrides().size() != loops * buffers)
+    return emitOpError("expects ") << loops * buffers << " strides, but got " << getStrides().size();
+  Block &body = getBody().front();
+  if (body.getNumArguments() != getInputs().size())
+    return emitOpError("expects ") << getInputs().size() << " block arguments, but got " << body.getNumArguments();
+  auto yield = dyn_cast_or_null<YieldOp>(body.empty() ? nullptr : &body.back());
+  if (!yield || yield.getNumOperands() != getOutputs().size())
+    return emitOpError("expects its body to yield ") << getOutputs().size() << " values";
+  return success();
 }

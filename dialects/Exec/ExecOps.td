@@ -1,13 +1,106 @@
-// Ops of the exec dialect (placeholder).
-#ifndef GALVATRON_DIALECTS_EXEC_OPS_TD
-#define GALVATRON_DIALECTS_EXEC_OPS_TD
+//===- ExecOps.td - functions, buffers, calls, loops ----------------------===//
+#ifndef GALVATRON_DIALECTS_EXEC_OPS
+#define GALVATRON_DIALECTS_EXEC_OPS
 
-include "dialects/Exec/ExecDialect.td"
+include "ExecDialect.td"
+include "mlir/IR/BuiltinAttributeInterfaces.td"
+include "mlir/IR/SymbolInterfaces.td"
+include "mlir/Interfaces/ControlFlowInterfaces.td"
+include "mlir/Interfaces/FunctionInterfaces.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 
-def Exec_NothingOp : Exec_Op<"nothing", [Pure]> {
-  let summary = "Does nothing";
+class Exec_Op<string mnemonic, list<Trait> traits = []> : Op<Exec_Dialect, mnemonic, traits>;
+
+def Exec_FunctionOp : Exec_Op<"function", [FunctionOpInterface, IsolatedFromAbove, Symbol]> {
+  let summary = "a body on buffers: arguments, results, scratch";
+  let description = [{
+    Arguments: one memref for each operand of the `dist.body`, one for each of its results, and last
+    the scratch, `memref<?xi8>` of at least `exec.scratch_bytes`. Becomes an LLVM function of the
+    uniform signature of `runtime/api/GalvatronRuntime.h`.
+
+    Example:
+    ```mlir
+    exec.function @copy(%x: memref<4xf32>, %y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+      exec.call "copy"(%x, %y) [4, 1, 4, 1, 1] : memref<4xf32>, memref<4xf32>
+      exec.return
+    }
+    ```
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<FunctionType>:$function_type,
+                       OptionalAttr<StrAttr>:$sym_visibility,
+                       OptionalAttr<DictArrayAttr>:$arg_attrs, OptionalAttr<DictArrayAttr>:$res_attrs);
+  let regions = (region SizedRegion<1>:$body);
+  let hasCustomAssemblyFormat = 1;
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    ::llvm::ArrayRef<::mlir::Type> getArgumentTypes() { return getFunctionType().getInputs(); }
+    ::llvm::ArrayRef<::mlir::Type> getResultTypes() { return getFunctionType().getResults(); }
+    ::mlir::Region *getCallableRegion() { return &getBody(); }
+  }];
+}
+
+def Exec_ReturnOp : Exec_Op<"return", [Terminator, ReturnLike, HasParent<"FunctionOp">]> {
+  let summary = "ends an `exec.function`";
   let assemblyFormat = "attr-dict";
 }
 
-#endif // GALVATRON_DIALECTS_EXEC_OPS_TD
+def Exec_BufferOp : Exec_Op<"buffer", [Pure]> {
+  let summary = "a view of another buffer at a fixed offset in bytes, with the result's shape and strides";
+  let arguments = (ins AnyMemRef:$base, I64Attr:$offset);
+  let results = (outs AnyMemRef:$result);
+  let assemblyFormat = "$base `[` $offset `]` attr-dict `:` type($base) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+def Exec_ConstantOp : Exec_Op<"constant", [Pure]> {
+  let summary = "a small constant tensor, in the stage object";
+  let arguments = (ins ElementsAttr:$value);
+  let results = (outs AnyMemRef:$result);
+  let assemblyFormat = "$value attr-dict `:` type($result)";
+}
+
+def Exec_CallOp : Exec_Op<"call"> {
+  let summary = "calls a function of the runtime's C ABI on buffers, with constants";
+  let description = [{
+    `function` is a name of `runtime/api/Functions.def`, which also says the order of buffers and
+    attributes. `present` has one entry for each buffer there: 0 where an optional one is absent.
+  }];
+  let arguments = (ins StrAttr:$function, Variadic<AnyMemRef>:$buffers,
+                       DenseI64ArrayAttr:$constants, OptionalAttr<DenseI64ArrayAttr>:$present);
+  let assemblyFormat = [{$function `(` $buffers `)` $constants (`present` $present^)? attr-dict
+                         (`:` type($buffers)^)?}];
+  let hasVerifier = 1;
+}
+
+def Exec_LoopsOp : Exec_Op<"loops", [SingleBlock, AttrSizedOperandSegments]> {
+  let summary = "a generated kernel: a loop nest that computes scalars from scalars";
+  let description = [{
+    For every index of `extents`, reads one element of each input (block argument), computes, and
+    writes what `exec.yield` gives to the outputs. `strides` holds for each input, then each output,
+    one stride in elements per loop: 0 broadcasts. Outputs do not alias anything but an input that is
+    read at the same index.
+
+    Example:
+    ```mlir
+    exec.loops [8] inputs(%a, %b : memref<8xf32>, memref<8xf32>) outputs(%c : memref<8xf32>) strides [1, 1, 1] {
+    ^bb0(%x: f32, %y: f32):
+      %z = arith.addf %x, %y : f32
+      exec.yield %z : f32
+    }
+    ```
+  }];
+  let arguments = (ins Variadic<AnyMemRef>:$inputs, Variadic<AnyMemRef>:$outputs,
+                       DenseI64ArrayAttr:$extents, DenseI64ArrayAttr:$strides);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = [{$extents `inputs` `(` ($inputs^ `:` type($inputs))? `)`
+                         `outputs` `(` $outputs `:` type($outputs) `)` `strides` $strides attr-dict-with-keyword $body}];
+  let hasVerifier = 1;
+}
+
+def Exec_YieldOp : Exec_Op<"yield", [Pure, Terminator, ReturnLike, HasParent<"LoopsOp">]> {
+  let summary = "what a generated kernel writes at one index";
+  let arguments = (ins Variadic<AnyType>:$operands);
+  let assemblyFormat = "attr-dict ($operands^ `:` type($operands))?";
+}
+
+#endif

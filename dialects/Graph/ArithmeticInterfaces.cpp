@@ -25,15 +25,9 @@ struct Formula {
   template <typename Op> Value fn(Value u) { return Op::create(b, op->getLoc(), u); }
   Value pow(Value u, Value v) { return math::PowFOp::create(b, op->getLoc(), u, v); }
   Value splat(double value) { return createSplat(b, op->getLoc(), dy.getType(), value); }
-  Value pick(Value condition, Value u, Value v) {
-    return arith::SelectOp::create(b, op->getLoc(), condition, u, v);
-  }
-  Value less(Value u, Value v) {
-    return arith::CmpFOp::create(b, op->getLoc(), arith::CmpFPredicate::OLT, u, v);
-  }
-  Value equal(Value u, Value v) {
-    return arith::CmpFOp::create(b, op->getLoc(), arith::CmpFPredicate::OEQ, u, v);
-  }
+  Value pick(Value condition, Value u, Value v) { return arith::SelectOp::create(b, op->getLoc(), condition, u, v); }
+  Value less(Value u, Value v) { return arith::CmpFOp::create(b, op->getLoc(), arith::CmpFPredicate::OLT, u, v); }
+  Value equal(Value u, Value v) { return arith::CmpFOp::create(b, op->getLoc(), arith::CmpFPredicate::OEQ, u, v); }
   Value square(Value u) { return mul(u, u); }
   /// As torch: a tie shares the gradient.
   Value whereLess(Value small, Value large) {
@@ -43,12 +37,15 @@ struct Formula {
 
 using Rule = void (*)(Formula &, MutableArrayRef<Value>);
 
-template <typename Op, Rule rule>
-struct Gradient : DifferentiableOpInterface::ExternalModel<Gradient<Op, rule>, Op> {
+template <typename Op, Rule rule> struct Gradient : DifferentiableOpInterface::ExternalModel<Gradient<Op, rule>, Op> {
   LogicalResult buildBackward(Operation *op, OpBuilder &builder, ValueRange resultGradients,
                               MutableArrayRef<Value> operandGradients) const {
-    Formula formula{builder, op, resultGradients[0], op->getOperand(0),
-                    op->getNumOperands() > 1 ? op->getOperand(1) : Value(), op->getResult(0)};
+    Formula formula{builder,
+                    op,
+                    resultGradients[0],
+                    op->getOperand(0),
+                    op->getNumOperands() > 1 ? op->getOperand(1) : Value(),
+                    op->getResult(0)};
     rule(formula, operandGradients);
     return success();
   }
@@ -70,10 +67,9 @@ template <int64_t flopsPerElement, typename... Ops> void attachCosts(MLIRContext
 
 } // namespace
 
-#define RULE(OP, ...)                                                                                    \
-  OP::attachInterface<Gradient<OP, +[](Formula &f, [[maybe_unused]] MutableArrayRef<Value> d) {          \
-                        __VA_ARGS__;                                                                     \
-                      }>>(context)
+#define RULE(OP, ...)                                                                                                  \
+  OP::attachInterface<Gradient<OP, +[](Formula &f, [[maybe_unused]] MutableArrayRef<Value> d) { __VA_ARGS__; }>>(      \
+      context)
 
 void GraphDialect::attachArithmeticInterfaces() {
   MLIRContext &context = *getContext();
@@ -103,13 +99,11 @@ void GraphDialect::attachArithmeticInterfaces() {
   RULE(math::TanhOp, d[0] = f.mul(f.dy, f.sub(f.splat(1), f.square(f.r))));
   RULE(math::SinOp, d[0] = f.mul(f.dy, f.fn<math::CosOp>(f.x)));
   RULE(math::CosOp, d[0] = f.neg(f.mul(f.dy, f.fn<math::SinOp>(f.x))));
-  RULE(math::ErfOp, d[0] = f.mul(f.mul(f.dy, f.splat(kTwoOverSqrtPi)),
-                                 f.fn<math::ExpOp>(f.neg(f.square(f.x)))));
-  RULE(math::AbsFOp, d[0] = f.pick(f.less(f.x, f.splat(0)), f.neg(f.dy),
-                                   f.pick(f.equal(f.x, f.splat(0)), f.splat(0), f.dy)));
+  RULE(math::ErfOp, d[0] = f.mul(f.mul(f.dy, f.splat(kTwoOverSqrtPi)), f.fn<math::ExpOp>(f.neg(f.square(f.x)))));
+  RULE(math::AbsFOp,
+       d[0] = f.pick(f.less(f.x, f.splat(0)), f.neg(f.dy), f.pick(f.equal(f.x, f.splat(0)), f.splat(0), f.dy)));
   // The exponent's gradient is meant for a positive base, as in torch.
-  RULE(math::PowFOp,
-       d[0] = f.mul(f.dy, f.mul(f.y, f.pow(f.x, f.sub(f.y, f.splat(1))))),
+  RULE(math::PowFOp, d[0] = f.mul(f.dy, f.mul(f.y, f.pow(f.x, f.sub(f.y, f.splat(1))))),
        d[1] = f.mul(f.dy, f.mul(f.r, f.fn<math::LogOp>(f.x))));
   // Steps: the gradient is zero almost everywhere.
   RULE(math::FloorOp, d[0] = f.splat(0));
@@ -119,15 +113,14 @@ void GraphDialect::attachArithmeticInterfaces() {
   RULE(math::TruncOp, d[0] = f.splat(0));
 
   attachCosts<0, arith::ConstantOp>(context);
-  attachCosts<1, arith::AddFOp, arith::SubFOp, arith::MulFOp, arith::DivFOp, arith::NegFOp,
-              arith::MaximumFOp, arith::MaxNumFOp, arith::MinimumFOp, arith::MinNumFOp, arith::SelectOp,
-              arith::ExtFOp, arith::TruncFOp, arith::CmpFOp, arith::CmpIOp, arith::SIToFPOp,
-              arith::FPToSIOp, arith::AddIOp, arith::SubIOp, arith::MulIOp, arith::AndIOp, arith::OrIOp,
-              arith::XOrIOp, arith::ExtSIOp, arith::ExtUIOp, arith::TruncIOp, arith::UIToFPOp,
-              math::AbsFOp, math::FloorOp, math::CeilOp, math::RoundOp, math::RoundEvenOp, math::TruncOp>(
-      context);
-  attachCosts<8, math::ExpOp, math::Exp2Op, math::ExpM1Op, math::LogOp, math::Log1pOp, math::SqrtOp,
-              math::RsqrtOp, math::TanhOp, math::SinOp, math::CosOp, math::ErfOp, math::PowFOp>(context);
+  attachCosts<1, arith::AddFOp, arith::SubFOp, arith::MulFOp, arith::DivFOp, arith::NegFOp, arith::MaximumFOp,
+              arith::MaxNumFOp, arith::MinimumFOp, arith::MinNumFOp, arith::SelectOp, arith::ExtFOp, arith::TruncFOp,
+              arith::CmpFOp, arith::CmpIOp, arith::SIToFPOp, arith::FPToSIOp, arith::AddIOp, arith::SubIOp,
+              arith::MulIOp, arith::AndIOp, arith::OrIOp, arith::XOrIOp, arith::ExtSIOp, arith::ExtUIOp,
+              arith::TruncIOp, arith::UIToFPOp, math::AbsFOp, math::FloorOp, math::CeilOp, math::RoundOp,
+              math::RoundEvenOp, math::TruncOp>(context);
+  attachCosts<8, math::ExpOp, math::Exp2Op, math::ExpM1Op, math::LogOp, math::Log1pOp, math::SqrtOp, math::RsqrtOp,
+              math::TanhOp, math::SinOp, math::CosOp, math::ErfOp, math::PowFOp>(context);
 }
 
 #undef RULE

@@ -74,8 +74,7 @@ struct Rows {
   DimensionLoops rows, all;
   LoopList last;
 
-  Rows(AxesBuilder &axes, ArrayRef<int64_t> shape, LoopKind lastKind,
-       ReduceKind reduction = ReduceKind::Sum)
+  Rows(AxesBuilder &axes, ArrayRef<int64_t> shape, LoopKind lastKind, ReduceKind reduction = ReduceKind::Sum)
       : rows(axes.loops(shape.drop_back())), last(axes.loop(shape.back(), lastKind, reduction)) {
     all = append(rows, last);
   }
@@ -94,9 +93,8 @@ OpAxes galvatron::graph::getOpAxes(Operation *op) {
     return elementwise(op, shapeOf(op->getResult(0)));
   if (op->hasTrait<OpTrait::Elementwise>() && op->getNumResults() == 1) {
     ArrayRef<int64_t> shape = shapeOf(op->getResult(0));
-    if (llvm::all_of(op->getOperands(), [&](Value operand) {
-          return shapeOf(operand) == shape || !isa<ShapedType>(operand.getType());
-        }))
+    if (llvm::all_of(op->getOperands(),
+                     [&](Value operand) { return shapeOf(operand) == shape || !isa<ShapedType>(operand.getType()); }))
       return elementwise(op, shape);
   }
   return barrier(op);
@@ -124,8 +122,7 @@ bool galvatron::graph::isJointlyLinear(Operation *op) {
   if (llvm::count_if(op->getOpOperands(), isFloat) != 1)
     return false;
   unsigned operand = llvm::find_if(op->getOpOperands(), isFloat)->getOperandNumber();
-  return llvm::all_of(llvm::seq(op->getNumResults()),
-                      [&](unsigned result) { return isLinear(op, operand, result); });
+  return llvm::all_of(llvm::seq(op->getNumResults()), [&](unsigned result) { return isLinear(op, operand, result); });
 }
 
 //===----------------------------------------------------------------------===//
@@ -470,23 +467,44 @@ OpAxes TransposeOp::getAxes() {
 
 bool TransposeOp::isLinear(unsigned, unsigned) { return true; }
 
-/// Dimensions of equal extent are one free loop, cut ones are whole on either side.
-static OpAxes pieceAxes(Value x, Value result) {
-  AxesBuilder axes;
-  DimensionLoops from, to;
-  for (auto [extent, resultExtent] : llvm::zip(shapeOf(x), shapeOf(result))) {
-    bool cut = extent != resultExtent;
-    from.push_back(axes.loop(extent, cut ? LoopKind::Whole : LoopKind::Free));
-    to.push_back(cut ? axes.loop(resultExtent, LoopKind::Whole) : from.back());
+/// A piece of a larger tensor. Dimensions of equal extent are one free loop. A dimension of which the
+/// piece is one of n equal parts is n times that part: selecting is whole, the part is free (q, k and
+/// v of a fused projection). Dimensions cut otherwise are whole on either side.
+struct PieceLoops {
+  DimensionLoops all, piece;
+
+  PieceLoops(AxesBuilder &axes, Value whole, Value part, ArrayRef<int64_t> offsets) {
+    for (auto [extent, partExtent, offset] : llvm::zip(shapeOf(whole), shapeOf(part), offsets)) {
+      if (extent % partExtent == 0 && offset % partExtent == 0) {
+        LoopList select = axes.loop(extent / partExtent, LoopKind::Whole), inside = axes.loop(partExtent);
+        piece.push_back(inside);
+        select.append(inside);
+        all.push_back(select);
+        continue;
+      }
+      all.push_back(axes.loop(extent, LoopKind::Whole));
+      piece.push_back(axes.loop(partExtent, LoopKind::Whole));
+    }
   }
-  axes.operand(from);
-  axes.result(to);
+};
+
+OpAxes SliceOp::getAxes() {
+  AxesBuilder axes;
+  PieceLoops loops(axes, getX(), getResult(), getOffsets());
+  axes.operand(loops.all);
+  axes.result(loops.piece);
   return axes.take();
 }
 
-OpAxes SliceOp::getAxes() { return pieceAxes(getX(), getResult()); }
+OpAxes PadOp::getAxes() {
+  AxesBuilder axes;
+  PieceLoops loops(axes, getResult(), getX(), getOffsets());
+  axes.operand(loops.piece);
+  axes.result(loops.all);
+  return axes.take();
+}
+
 bool SliceOp::isLinear(unsigned, unsigned) { return true; }
-OpAxes PadOp::getAxes() { return pieceAxes(getX(), getResult()); }
 bool PadOp::isLinear(unsigned, unsigned) { return true; }
 
 OpAxes ConcatOp::getAxes() {
@@ -506,3 +524,18 @@ OpAxes ConcatOp::getAxes() {
 bool ConcatOp::isJointlyLinear() { return true; }
 
 OpAxes IotaOp::getAxes() { return elementwise(*this, shapeOf(getResult())); }
+
+//===----------------------------------------------------------------------===//
+// Positions
+//===----------------------------------------------------------------------===//
+
+Value IotaOp::getPositionTensor() { return getResult(); }
+Value RopeOp::getPositionTensor() { return getX(); }
+Value DropoutOp::getPositionTensor() { return getX(); }
+Value ShiftOp::getPositionTensor() { return getX(); }
+Value EmbeddingOp::getPositionTensor() { return getTable(); }
+Value EmbeddingBackwardOp::getPositionTensor() { return getDtable(); }
+Value TargetLogitOp::getPositionTensor() { return getLogits(); }
+Value CrossEntropyBackwardOp::getPositionTensor() { return getLogits(); }
+Value AttentionOp::getPositionTensor() { return getQ(); }
+Value AttentionBackwardOp::getPositionTensor() { return getQ(); }

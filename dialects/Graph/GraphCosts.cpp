@@ -9,9 +9,7 @@ static constexpr int64_t kTranscendental = 8;
 
 static int64_t elements(Value value) { return cast<RankedTensorType>(value.getType()).getNumElements(); }
 
-static int64_t extent(Value value, int64_t dim) {
-  return cast<RankedTensorType>(value.getType()).getShape()[dim];
-}
+static int64_t extent(Value value, int64_t dim) { return cast<RankedTensorType>(value.getType()).getShape()[dim]; }
 
 int64_t galvatron::graph::bytesOfOperandsAndResults(Operation *op) {
   int64_t bits = 0;

@@ -15,9 +15,7 @@ static OpFoldResult foldSplat(Attribute operand, Type type) {
 }
 
 /// A placement is a decision: chains are merged only before placements are assigned.
-static bool hasEncoding(Value value) {
-  return cast<RankedTensorType>(value.getType()).getEncoding() != nullptr;
-}
+static bool hasEncoding(Value value) { return cast<RankedTensorType>(value.getType()).getEncoding() != nullptr; }
 
 OpFoldResult SumOp::fold(FoldAdaptor) {
   if (getInputs().size() == 1 && getInputs()[0].getType() == getType())

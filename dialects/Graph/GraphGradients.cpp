@@ -12,8 +12,7 @@ using namespace galvatron::graph;
 static RankedTensorType tensorType(Value value) { return cast<RankedTensorType>(value.getType()); }
 
 /// The statistics that an op yields for its backward are not values of the model.
-static LogicalResult expectNoGradient(Operation *op, ValueRange resultGradients, StringRef statistic,
-                                      unsigned result) {
+static LogicalResult expectNoGradient(Operation *op, ValueRange resultGradients, StringRef statistic, unsigned result) {
   if (!resultGradients[result])
     return success();
   return op->emitOpError("expects no gradient of its ") << statistic << ", but a differentiated op uses it";
@@ -57,9 +56,9 @@ LogicalResult AttentionOp::buildBackward(OpBuilder &builder, ValueRange resultGr
   if (failed(expectNoGradient(*this, resultGradients, "lse", 1)))
     return failure();
   auto backward = AttentionBackwardOp::create(
-      builder, getLoc(), TypeRange{getQ().getType(), getK().getType(), getV().getType()},
-      resultGradients[0], getQ(), getK(), getV(), getResult(), getLse(), getBias(), getScaleAttr(),
-      getCausalAttr(), getWindowAttr(), getSoftcapAttr(), getDropoutAttr(), getIdAttr());
+      builder, getLoc(), TypeRange{getQ().getType(), getK().getType(), getV().getType()}, resultGradients[0], getQ(),
+      getK(), getV(), getResult(), getLse(), getBias(), getScaleAttr(), getCausalAttr(), getWindowAttr(),
+      getSoftcapAttr(), getDropoutAttr(), getIdAttr());
   operandGradients[0] = backward.getDq();
   operandGradients[1] = backward.getDk();
   operandGradients[2] = backward.getDv();
@@ -69,8 +68,8 @@ LogicalResult AttentionOp::buildBackward(OpBuilder &builder, ValueRange resultGr
 LogicalResult RopeOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
                                     MutableArrayRef<Value> operandGradients) {
   operandGradients[0] = RopeOp::create(builder, getLoc(), getX().getType(), resultGradients[0],
-                                       getInverseFrequenciesAttr(), getSeqDimAttr(), getStyleAttr(),
-                                       getScalingAttr(), getInverse() ? UnitAttr() : builder.getUnitAttr());
+                                       getInverseFrequenciesAttr(), getSeqDimAttr(), getStyleAttr(), getScalingAttr(),
+                                       getInverse() ? UnitAttr() : builder.getUnitAttr());
   return success();
 }
 
@@ -84,38 +83,36 @@ LogicalResult NormOp::buildBackward(OpBuilder &builder, ValueRange resultGradien
       failed(expectNoGradient(*this, resultGradients, "rstd", 2)))
     return failure();
   Value dy = resultGradients[0];
-  operandGradients[0] = NormBackwardOp::create(builder, getLoc(), getX().getType(), dy, getX(), getWeight(),
-                                               getMean(), getRstd(), getKindAttr(), getOffsetAttr());
+  operandGradients[0] = NormBackwardOp::create(builder, getLoc(), getX().getType(), dy, getX(), getWeight(), getMean(),
+                                               getRstd(), getKindAttr(), getOffsetAttr());
   unsigned next = 1;
   if (getWeight())
-    operandGradients[next++] = NormWeightBackwardOp::create(builder, getLoc(), getWeight().getType(), dy,
-                                                            getX(), getMean(), getRstd());
+    operandGradients[next++] =
+        NormWeightBackwardOp::create(builder, getLoc(), getWeight().getType(), dy, getX(), getMean(), getRstd());
   if (getBias())
-    operandGradients[next] =
-        ReduceOp::create(builder, getLoc(), getBias().getType(), dy, ReduceKind::Sum,
-                         llvm::to_vector(llvm::seq<int64_t>(0, tensorType(dy).getRank() - 1)));
+    operandGradients[next] = ReduceOp::create(builder, getLoc(), getBias().getType(), dy, ReduceKind::Sum,
+                                              llvm::to_vector(llvm::seq<int64_t>(0, tensorType(dy).getRank() - 1)));
   return success();
 }
 
 LogicalResult SoftmaxOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
                                        MutableArrayRef<Value> operandGradients) {
-  operandGradients[0] =
-      SoftmaxBackwardOp::create(builder, getLoc(), getX().getType(), resultGradients[0], getResult());
+  operandGradients[0] = SoftmaxBackwardOp::create(builder, getLoc(), getX().getType(), resultGradients[0], getResult());
   return success();
 }
 
 LogicalResult ActivationOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
                                           MutableArrayRef<Value> operandGradients) {
-  operandGradients[0] = ActivationBackwardOp::create(builder, getLoc(), getX().getType(),
-                                                     resultGradients[0], getX(), getKind());
+  operandGradients[0] =
+      ActivationBackwardOp::create(builder, getLoc(), getX().getType(), resultGradients[0], getX(), getKind());
   return success();
 }
 
 LogicalResult GatedActivationOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
                                                MutableArrayRef<Value> operandGradients) {
-  auto backward = GatedActivationBackwardOp::create(
-      builder, getLoc(), TypeRange{getGate().getType(), getUp().getType()}, resultGradients[0], getGate(),
-      getUp(), getKindAttr());
+  auto backward =
+      GatedActivationBackwardOp::create(builder, getLoc(), TypeRange{getGate().getType(), getUp().getType()},
+                                        resultGradients[0], getGate(), getUp(), getKindAttr());
   operandGradients[0] = backward.getDgate();
   operandGradients[1] = backward.getDup();
   return success();
@@ -128,8 +125,7 @@ LogicalResult DropoutOp::buildBackward(OpBuilder &builder, ValueRange resultGrad
   return success();
 }
 
-LogicalResult SumOp::buildBackward(OpBuilder &, ValueRange resultGradients,
-                                   MutableArrayRef<Value> operandGradients) {
+LogicalResult SumOp::buildBackward(OpBuilder &, ValueRange resultGradients, MutableArrayRef<Value> operandGradients) {
   llvm::fill(operandGradients, resultGradients[0]);
   return success();
 }
@@ -140,8 +136,19 @@ LogicalResult SumOp::buildBackward(OpBuilder &, ValueRange resultGradients,
 
 LogicalResult EmbeddingOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
                                          MutableArrayRef<Value> operandGradients) {
+  Value dy = resultGradients[0];
+  if (int64_t padding = getPaddingIndex(); padding >= 0) {
+    RankedTensorType ids = tensorType(getIds()), wide = tensorType(getResult());
+    Value isWord = arith::CmpIOp::create(builder, getLoc(), arith::CmpIPredicate::ne, getIds(),
+                                         createSplat(builder, getLoc(), ids, double(padding)));
+    auto mask = RankedTensorType::get(wide.getShape(), builder.getI1Type());
+    isWord = BroadcastOp::create(builder, getLoc(), mask, isWord,
+                                 llvm::to_vector(llvm::seq<int64_t>(0, ids.getRank())));
+    Value zero = createSplat(builder, getLoc(), dy.getType(), 0);
+    dy = arith::SelectOp::create(builder, getLoc(), isWord, dy, zero);
+  }
   operandGradients[0] =
-      EmbeddingBackwardOp::create(builder, getLoc(), getTable().getType(), resultGradients[0], getIds());
+      EmbeddingBackwardOp::create(builder, getLoc(), getTable().getType(), dy, getIds());
   return success();
 }
 
@@ -161,8 +168,8 @@ LogicalResult CrossEntropyOp::buildBackward(OpBuilder &builder, ValueRange resul
   Value share = createSplat(builder, getLoc(), getLoss().getType(), 1.0 / getNumValidLabels());
   Value dloss = arith::MulFOp::create(builder, getLoc(), resultGradients[0], share);
   Value drows = BroadcastOp::create(builder, getLoc(), rows, dloss, ArrayRef<int64_t>{});
-  operandGradients[0] = CrossEntropyBackwardOp::create(builder, getLoc(), logits, drows, getLogits(), sumExp,
-                                                       max, getLabels(), getIgnoreIndexAttr());
+  operandGradients[0] = CrossEntropyBackwardOp::create(builder, getLoc(), logits, drows, getLogits(), sumExp, max,
+                                                       getLabels(), getIgnoreIndexAttr());
   return success();
 }
 
@@ -191,8 +198,7 @@ LogicalResult ReduceOp::buildBackward(OpBuilder &builder, ValueRange resultGradi
     return success();
   }
   // dx = dy / (number of elements that reach the maximum) where x does.
-  Value reaches =
-      arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OEQ, getX(), repeat(getResult()));
+  Value reaches = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OEQ, getX(), repeat(getResult()));
   Value zero = createSplat(builder, loc, type, 0), one = createSplat(builder, loc, type, 1);
   Value mask = arith::SelectOp::create(builder, loc, reaches, one, zero);
   Value count = ReduceOp::create(builder, loc, getType(), mask, ReduceKind::Sum, getDims());
@@ -203,9 +209,8 @@ LogicalResult ReduceOp::buildBackward(OpBuilder &builder, ValueRange resultGradi
 
 LogicalResult BroadcastOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
                                          MutableArrayRef<Value> operandGradients) {
-  operandGradients[0] =
-      ReduceOp::create(builder, getLoc(), getX().getType(), resultGradients[0], ReduceKind::Sum,
-                       otherDims(getDims(), tensorType(getResult()).getRank()));
+  operandGradients[0] = ReduceOp::create(builder, getLoc(), getX().getType(), resultGradients[0], ReduceKind::Sum,
+                                         otherDims(getDims(), tensorType(getResult()).getRank()));
   return success();
 }
 
@@ -220,8 +225,7 @@ LogicalResult TransposeOp::buildBackward(OpBuilder &builder, ValueRange resultGr
   SmallVector<int64_t> inverse(getPermutation().size());
   for (auto [to, from] : llvm::enumerate(getPermutation()))
     inverse[from] = to;
-  operandGradients[0] =
-      TransposeOp::create(builder, getLoc(), getX().getType(), resultGradients[0], inverse);
+  operandGradients[0] = TransposeOp::create(builder, getLoc(), getX().getType(), resultGradients[0], inverse);
   return success();
 }
 
@@ -233,8 +237,7 @@ LogicalResult SliceOp::buildBackward(OpBuilder &builder, ValueRange resultGradie
 
 LogicalResult PadOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
                                    MutableArrayRef<Value> operandGradients) {
-  operandGradients[0] =
-      SliceOp::create(builder, getLoc(), getX().getType(), resultGradients[0], getOffsets());
+  operandGradients[0] = SliceOp::create(builder, getLoc(), getX().getType(), resultGradients[0], getOffsets());
   return success();
 }
 
@@ -242,8 +245,7 @@ LogicalResult ConcatOp::buildBackward(OpBuilder &builder, ValueRange resultGradi
                                       MutableArrayRef<Value> operandGradients) {
   SmallVector<int64_t> offsets(tensorType(getResult()).getRank(), 0);
   for (auto [index, input] : llvm::enumerate(getInputs())) {
-    operandGradients[index] =
-        SliceOp::create(builder, getLoc(), input.getType(), resultGradients[0], offsets);
+    operandGradients[index] = SliceOp::create(builder, getLoc(), input.getType(), resultGradients[0], offsets);
     offsets[getDim()] += tensorType(input).getDimSize(getDim());
   }
   return success();

@@ -21,7 +21,10 @@ def AxisOpInterface : OpInterface<"AxisOpInterface"> {
     InterfaceMethod<[{Whether the results are linear in all float operands taken together (a sum, a
       concatenation): they are partial sums if *all* of those operands are. Not so if only one is: the
       others would be counted once a device.}],
-      "bool", "isJointlyLinear", (ins), "", [{ return false; }]>
+      "bool", "isJointlyLinear", (ins), "", [{ return false; }]>,
+    InterfaceMethod<[{The operand or result whose global index the op reads (positions, random bits,
+      rows of a table), or null: what sharding must tell it the placement of.}],
+      "::mlir::Value", "getPositionTensor", (ins), "", [{ return {}; }]>
   ];
 }
 

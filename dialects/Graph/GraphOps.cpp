@@ -34,8 +34,7 @@ static LogicalResult expectShape(Operation *op, StringRef what, Value value, Arr
 static LogicalResult expectRank(Operation *op, StringRef what, Value value, int64_t rank) {
   if (int64_t(shapeOf(value).size()) == rank)
     return success();
-  return op->emitOpError("expects ") << what << " of " << rank << " dimensions, but got "
-                                     << shapeOf(value).size();
+  return op->emitOpError("expects ") << what << " of " << rank << " dimensions, but got " << shapeOf(value).size();
 }
 
 static LogicalResult expectAtLeastOneDimension(Operation *op, StringRef what, Value value) {
@@ -92,8 +91,8 @@ LogicalResult EinsumOp::verify() {
       if (isResult && isNew)
         return emitOpError("expects letter '") << letter << "' of the result to occur in an operand";
       if (it->second != extent)
-        return emitOpError("expects extent ") << it->second << " for letter '" << letter << "' in " << what
-                                              << ", but got " << extent;
+        return emitOpError("expects extent ")
+               << it->second << " for letter '" << letter << "' in " << what << ", but got " << extent;
     }
     return success();
   };
@@ -116,13 +115,12 @@ template <typename Op> static LogicalResult verifyAttention(Op op, Value y) {
       failed(expectShape(op, "v", op.getV(), {q[0], k[1], k[2], v[3]})))
     return failure();
   if (k[1] == 0 || q[1] % k[1] != 0)
-    return op.emitOpError("expects ") << q[1] << " query heads to be divisible by the " << k[1]
-                                      << " key/value heads";
+    return op.emitOpError("expects ") << q[1] << " query heads to be divisible by the " << k[1] << " key/value heads";
   if (failed(expectShape(op, "result", y, {q[0], q[1], q[2], v[3]})) ||
       failed(expectShape(op, "lse", op.getLse(), {q[0], q[1], q[2]})))
     return failure();
-  if (op.getWindow() < 0)
-    return op.emitOpError("expects a window of at least 0, but got ") << op.getWindow();
+  if (int64_t window = op.getWindow(); window < 0)
+    return op.emitOpError("expects a window of at least 0, but got ") << window;
   if (failed(expectProbability(op, op.getDropout().convertToDouble())))
     return failure();
   if (!op.getBias())
@@ -133,16 +131,14 @@ template <typename Op> static LogicalResult verifyAttention(Op op, Value y) {
   for (size_t i = 0; fits && i < bias.size(); ++i)
     fits = bias[bias.size() - 1 - i] == 1 || bias[bias.size() - 1 - i] == scores[3 - i];
   if (!fits)
-    return op.emitOpError("expects bias to broadcast to ") << toString(scores) << ", but got "
-                                                           << toString(bias);
+    return op.emitOpError("expects bias to broadcast to ") << toString(scores) << ", but got " << toString(bias);
   return success();
 }
 
 LogicalResult AttentionOp::verify() { return verifyAttention(*this, getResult()); }
 
 LogicalResult AttentionBackwardOp::verify() {
-  if (failed(verifyAttention(*this, getY())) ||
-      failed(expectShape(*this, "dy", getDy(), shapeOf(getY()))) ||
+  if (failed(verifyAttention(*this, getY())) || failed(expectShape(*this, "dy", getDy(), shapeOf(getY()))) ||
       failed(expectShape(*this, "dq", getDq(), shapeOf(getQ()))) ||
       failed(expectShape(*this, "dk", getDk(), shapeOf(getK()))))
     return failure();
@@ -156,8 +152,7 @@ LogicalResult RopeOp::verify() {
   if (failed(expectDimension(*this, getSeqDim(), rank - 1)))
     return failure();
   if (rotated > shapeOf(getX()).back())
-    return emitOpError("expects at most ") << shapeOf(getX()).back() << " rotated elements, but got "
-                                           << rotated;
+    return emitOpError("expects at most ") << shapeOf(getX()).back() << " rotated elements, but got " << rotated;
   return success();
 }
 
@@ -192,20 +187,13 @@ LogicalResult NormWeightBackwardOp::verify() {
   if (failed(expectAtLeastOneDimension(*this, "x", getX())))
     return failure();
   ArrayRef<int64_t> x = shapeOf(getX());
-  if (failed(expectShape(*this, "dy", getDy(), x)) ||
-      failed(expectShape(*this, "mean", getMean(), x.drop_back())) ||
+  if (failed(expectShape(*this, "dy", getDy(), x)) || failed(expectShape(*this, "mean", getMean(), x.drop_back())) ||
       failed(expectShape(*this, "rstd", getRstd(), x.drop_back())))
     return failure();
   return expectShape(*this, "dw", getDw(), {x.back()});
 }
 
 LogicalResult DropoutOp::verify() { return expectProbability(*this, getP().convertToDouble()); }
-
-LogicalResult SumOp::verify() {
-  if (!getInputs().empty())
-    return success();
-  return emitOpError("expects at least one tensor to add");
-}
 
 //===----------------------------------------------------------------------===//
 // Embedding and loss
@@ -273,10 +261,8 @@ LogicalResult CrossEntropyBackwardOp::verify() {
   if (failed(expectAtLeastOneDimension(*this, "logits", getLogits())))
     return failure();
   ArrayRef<int64_t> rows = shapeOf(getLogits()).drop_back();
-  if (failed(expectShape(*this, "dy", getDy(), rows)) ||
-      failed(expectShape(*this, "sum_exp", getSumExp(), rows)) ||
-      failed(expectShape(*this, "max", getMax(), rows)) ||
-      failed(expectShape(*this, "labels", getLabels(), rows)))
+  if (failed(expectShape(*this, "dy", getDy(), rows)) || failed(expectShape(*this, "sum_exp", getSumExp(), rows)) ||
+      failed(expectShape(*this, "max", getMax(), rows)) || failed(expectShape(*this, "labels", getLabels(), rows)))
     return failure();
   return expectShape(*this, "dlogits", getDlogits(), shapeOf(getLogits()));
 }
@@ -305,8 +291,8 @@ LogicalResult BroadcastOp::verify() {
     return failure();
   for (auto [from, to] : llvm::enumerate(getDims()))
     if (x[from] != result[to])
-      return emitOpError("expects dimension ") << to << " of the result to have x's extent " << x[from]
-                                               << ", but got " << result[to];
+      return emitOpError("expects dimension ")
+             << to << " of the result to have x's extent " << x[from] << ", but got " << result[to];
   return success();
 }
 
@@ -323,8 +309,8 @@ LogicalResult TransposeOp::verify() {
   SmallVector<int64_t> sorted(getPermutation()), expected;
   llvm::sort(sorted);
   if (!llvm::equal(sorted, llvm::seq<int64_t>(0, x.size())))
-    return emitOpError("expects a permutation of ") << x.size() << " dimensions, but got ["
-                                                    << llvm::interleaved(getPermutation()) << "]";
+    return emitOpError("expects a permutation of ")
+           << x.size() << " dimensions, but got [" << llvm::interleaved(getPermutation()) << "]";
   for (int64_t dim : getPermutation())
     expected.push_back(x[dim]);
   return expectShape(*this, "result", getResult(), expected);
@@ -348,8 +334,6 @@ LogicalResult SliceOp::verify() { return verifyPiece(*this, getOffsets(), getRes
 LogicalResult PadOp::verify() { return verifyPiece(*this, getOffsets(), getX(), getResult()); }
 
 LogicalResult ConcatOp::verify() {
-  if (getInputs().empty())
-    return emitOpError("expects at least one tensor to join");
   int64_t rank = shapeOf(getResult()).size(), dim = getDim(), total = 0;
   if (failed(expectDimension(*this, dim, rank)))
     return failure();
@@ -363,8 +347,8 @@ LogicalResult ConcatOp::verify() {
     total += expected[dim];
   }
   if (total != shapeOf(getResult())[dim])
-    return emitOpError("expects dimension ") << dim << " of the result to have extent " << total
-                                             << ", but got " << shapeOf(getResult())[dim];
+    return emitOpError("expects dimension ")
+           << dim << " of the result to have extent " << total << ", but got " << shapeOf(getResult())[dim];
   return success();
 }
 

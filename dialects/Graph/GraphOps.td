@@ -27,6 +27,10 @@ def Linear : DeclareOpInterfaceMethods<AxisOpInterface, ["isLinear"]>;
 /// Linear in all operands together, in none alone: partial values stay partial if all of them are.
 def JointlyLinear : DeclareOpInterfaceMethods<AxisOpInterface, ["isJointlyLinear"]>;
 
+/// Those that read their global index: `dist.position` tells it after sharding.
+def Positioned : DeclareOpInterfaceMethods<AxisOpInterface, ["getPositionTensor"]>;
+def LinearPositioned : DeclareOpInterfaceMethods<AxisOpInterface, ["isLinear", "getPositionTensor"]>;
+
 /// An op of pure mathematics: sharded by its loops, costed by its shapes.
 class Graph_MathOp<string mnemonic, list<Trait> traits = [], Trait axes = HasAxes>
     : Graph_Op<mnemonic, !listconcat([Pure, axes, DeclareOpInterfaceMethods<CostOpInterface>], traits)>;
@@ -183,15 +187,16 @@ def Graph_EinsumOp : Graph_ForwardOp<"einsum", [], Linear> {
 // Attention
 //===----------------------------------------------------------------------===//
 
-def Graph_AttentionOp : Graph_ForwardOp<"attention"> {
+def Graph_AttentionOp : Graph_ForwardOp<"attention", [], Positioned> {
   let summary = "softmax(scale · q kᵀ + mask) v, with grouped key/value heads";
   let description = [{
     q [B,N,Sq,D], k [B,K,Sk,D], v [B,K,Sk,Dv], N = K·G (head n reads key/value head n / G); result
     [B,N,Sq,Dv] and `lse` [B,N,Sq], the log of each row's sum of exponentials (for backward).
     Query i sits at position i + Sk - Sq. `causal`: keys at or before the query; `window` w > 0: and
-    fewer than w positions back. `bias`, optional, broadcastable to [B,N,Sq,Sk], is added to scores.
-    `softcap` c > 0: scores become c·tanh(scores / c) before masking. `dropout` p on probabilities,
-    bits by counter from (seed, step, layer, `id`, micro-batch independent global index).
+    fewer than w positions back. `softcap` c > 0: scaled scores become
+    c·tanh(scores / c). `bias`, optional, broadcastable to [B,N,Sq,Sk], is then added. `dropout` p on
+    probabilities, bits by counter from (seed, step, layer, `id`, row-major global index in
+    [B,N,Sq,Sk]); kept ones are scaled by 1/(1-p).
     Dao et al., FlashAttention (2022): probabilities are recomputed in backward, never stored.
   }];
   let arguments = (ins FloatTensor:$q, FloatTensor:$k, FloatTensor:$v, Optional<FloatTensor>:$bias,
@@ -204,11 +209,13 @@ def Graph_AttentionOp : Graph_ForwardOp<"attention"> {
   let hasVerifier = 1;
 }
 
-def Graph_AttentionBackwardOp : Graph_MathOp<"attention_backward"> {
+def Graph_AttentionBackwardOp : Graph_MathOp<"attention_backward", [], Positioned> {
   let summary = "gradients of attention's q, k and v";
   let description = [{
     Operands as `graph.attention` plus its results and the result's gradient `dy` [B,N,Sq,Dv].
-    dP = dy vᵀ; dS = P ∘ (dP - rowsum(dy ∘ y)); dq = scale·dS k; dk = scale·dSᵀ q; dv = Pᵀ dy.
+    With P the probabilities and M what dropout multiplies them by: dP = M ∘ dy vᵀ;
+    dS = P ∘ (dP - rowsum(dy ∘ y)), times 1 - tanh² of the capped scores; dq = scale·dS k;
+    dk = scale·dSᵀ q; dv = (M ∘ P)ᵀ dy.
   }];
   let arguments = (ins FloatTensor:$dy, FloatTensor:$q, FloatTensor:$k, FloatTensor:$v,
                        FloatTensor:$y, FloatTensor:$lse, Optional<FloatTensor>:$bias,
@@ -221,7 +228,7 @@ def Graph_AttentionBackwardOp : Graph_MathOp<"attention_backward"> {
   let hasVerifier = 1;
 }
 
-def Graph_RopeOp : Graph_ForwardOp<"rope", [SameOperandsAndResultElementType, SameOperandsAndResultShape], Linear> {
+def Graph_RopeOp : Graph_ForwardOp<"rope", [SameOperandsAndResultElementType, SameOperandsAndResultShape], LinearPositioned> {
   let summary = "rotary position embedding over the last dimension";
   let description = [{
     x [..., S, D] with positions along dimension `seq_dim` (default: the one before last) at global
@@ -328,7 +335,7 @@ def Graph_GatedActivationBackwardOp : Graph_MathOp<"gated_activation_backward", 
   let assemblyFormat = "$kind operands attr-dict `:` functional-type(operands, results)";
 }
 
-def Graph_DropoutOp : Graph_ForwardOp<"dropout", [SameOperandsAndResultElementType, SameOperandsAndResultShape], Linear> {
+def Graph_DropoutOp : Graph_ForwardOp<"dropout", [SameOperandsAndResultElementType, SameOperandsAndResultShape], LinearPositioned> {
   let summary = "zeroes elements with probability p and scales the rest by 1/(1-p)";
   let description = [{
     Bits by counter: element e of op `id` in layer l at step t is kept iff
@@ -346,7 +353,6 @@ def Graph_SumOp : Graph_ForwardOp<"sum", [SameOperandsAndResultElementType, Same
   let arguments = (ins Variadic<FloatTensor>:$inputs);
   let results = (outs FloatTensor:$result);
   let assemblyFormat = "$inputs attr-dict `:` functional-type(operands, results)";
-  let hasVerifier = 1;
   let hasFolder = 1;
 }
 
@@ -354,19 +360,20 @@ def Graph_SumOp : Graph_ForwardOp<"sum", [SameOperandsAndResultElementType, Same
 // Embedding and loss
 //===----------------------------------------------------------------------===//
 
-def Graph_EmbeddingOp : Graph_ForwardOp<"embedding", [], Linear> {
+def Graph_EmbeddingOp : Graph_ForwardOp<"embedding", [], LinearPositioned> {
   let summary = "rows of a table by index";
   let description = [{
     table [V,H], ids [...] integer, result [...,H]. The V loop is routed: cut, each device adds the
-    rows it has and the result is a partial sum.
+    rows it has and the result is a partial sum. The row `padding_index`, where not negative, is read
+    like any other but gets no gradient (torch's `padding_idx`).
   }];
-  let arguments = (ins FloatTensor:$table, IntTensor:$ids);
+  let arguments = (ins FloatTensor:$table, IntTensor:$ids, DefaultValuedAttr<I64Attr, "-1">:$padding_index);
   let results = (outs FloatTensor:$result);
   let assemblyFormat = "$table `,` $ids attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;
 }
 
-def Graph_EmbeddingBackwardOp : Graph_MathOp<"embedding_backward", [], Linear> {
+def Graph_EmbeddingBackwardOp : Graph_MathOp<"embedding_backward", [], LinearPositioned> {
   let summary = "gradient of an embedding's table: rows of dy summed by index";
   let arguments = (ins FloatTensor:$dy, IntTensor:$ids);
   let results = (outs FloatTensor:$dtable);
@@ -374,7 +381,7 @@ def Graph_EmbeddingBackwardOp : Graph_MathOp<"embedding_backward", [], Linear> {
   let hasVerifier = 1;
 }
 
-def Graph_ShiftOp : Graph_MathOp<"shift", [SameOperandsAndResultElementType, SameOperandsAndResultShape]> {
+def Graph_ShiftOp : Graph_MathOp<"shift", [SameOperandsAndResultElementType, SameOperandsAndResultShape], Positioned> {
   let summary = "moves integers along a dimension, filling with `fill`";
   let description = [{
     result[..., i, ...] = x[..., i + offset, ...] where that exists, else `fill`. Turns a shifted loss
@@ -420,7 +427,7 @@ def Graph_SumExpOp : Graph_MathOp<"sum_exp"> {
   let hasVerifier = 1;
 }
 
-def Graph_TargetLogitOp : Graph_MathOp<"target_logit"> {
+def Graph_TargetLogitOp : Graph_MathOp<"target_logit", [], Positioned> {
   let summary = "the logit at each label; 0 where the label is ignored";
   let description = [{ logits [...,V], labels [...]; result [...]. The V loop is routed: partial sum. }];
   let arguments = (ins FloatTensor:$logits, IntTensor:$labels, I64Attr:$ignore_index);
@@ -429,7 +436,7 @@ def Graph_TargetLogitOp : Graph_MathOp<"target_logit"> {
   let hasVerifier = 1;
 }
 
-def Graph_CrossEntropyBackwardOp : Graph_MathOp<"cross_entropy_backward", [], Linear> {
+def Graph_CrossEntropyBackwardOp : Graph_MathOp<"cross_entropy_backward", [], LinearPositioned> {
   let summary = "dlogits = dy·(exp(logits - max)/sum_exp - onehot(label)), 0 where ignored";
   let description = [{
     logits [...,V]; dy, sum_exp, max and labels [...]: `dy` is the gradient of each row's loss, which
@@ -522,7 +529,7 @@ def Graph_ConcatOp : Graph_ForwardOp<"concat", [SameOperandsAndResultElementType
   let hasFolder = 1;
 }
 
-def Graph_IotaOp : Graph_MathOp<"iota"> {
+def Graph_IotaOp : Graph_MathOp<"iota", [], Positioned> {
   let summary = "the index along a dimension, by global position";
   let arguments = (ins I64Attr:$dim);
   let results = (outs AnyGraphTensor:$result);

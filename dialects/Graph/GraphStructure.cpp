@@ -22,8 +22,7 @@ static LogicalResult verifyInit(Attribute init, function_ref<InFlightDiagnostic(
     auto list = dyn_cast<ArrayAttr>(value);
     if (name == "constant" && isNumber(value))
       return success();
-    if ((name == "normal" || name == "uniform") && list && list.size() == 2 &&
-        llvm::all_of(list, isNumber))
+    if ((name == "normal" || name == "uniform") && list && list.size() == 2 && llvm::all_of(list, isNumber))
       return success();
   }
   return emitError() << "expects init to be {normal = [mean, std]}, {uniform = [low, high]} or "
@@ -54,18 +53,16 @@ LogicalResult GraphDialect::verifyRegionArgAttribute(Operation *op, unsigned reg
 
 ParseResult LayerOp::parse(OpAsmParser &parser, OperationState &result) {
   auto buildFunctionType = [](Builder &builder, ArrayRef<Type> arguments, ArrayRef<Type> results,
-                              function_interface_impl::VariadicFlag, std::string &) {
-    return builder.getFunctionType(arguments, results);
-  };
-  return function_interface_impl::parseFunctionOp(
-      parser, result, /*allowVariadic=*/false, getFunctionTypeAttrName(result.name), buildFunctionType,
-      getArgAttrsAttrName(result.name), getResAttrsAttrName(result.name));
+                              function_interface_impl::VariadicFlag,
+                              std::string &) { return builder.getFunctionType(arguments, results); };
+  return function_interface_impl::parseFunctionOp(parser, result, /*allowVariadic=*/false,
+                                                  getFunctionTypeAttrName(result.name), buildFunctionType,
+                                                  getArgAttrsAttrName(result.name), getResAttrsAttrName(result.name));
 }
 
 void LayerOp::print(OpAsmPrinter &printer) {
-  function_interface_impl::printFunctionOp(printer, *this, /*isVariadic=*/false,
-                                           getFunctionTypeAttrName(), getArgAttrsAttrName(),
-                                           getResAttrsAttrName());
+  function_interface_impl::printFunctionOp(printer, *this, /*isVariadic=*/false, getFunctionTypeAttrName(),
+                                           getArgAttrsAttrName(), getResAttrsAttrName());
 }
 
 StringRef LayerOp::getParameterName(unsigned argument) {
@@ -87,16 +84,13 @@ BackwardOp LayerOp::getBackward(BackwardKind kind) {
   return nullptr;
 }
 
-SmallVector<Type> LayerOp::getGradientTypes() {
-  return llvm::filter_to_vector(getArgumentTypes(), isFloatTensor);
-}
+SmallVector<Type> LayerOp::getGradientTypes() { return llvm::filter_to_vector(getArgumentTypes(), isFloatTensor); }
 
 /// Whether the types of `values` are `expected`, encodings aside.
 template <typename Range>
 static LogicalResult expectTypes(Operation *op, StringRef what, Range &&values, TypeRange expected) {
   if (size_t(llvm::size(values)) != expected.size())
-    return op->emitOpError("expects ") << expected.size() << " " << what << ", but got "
-                                       << llvm::size(values);
+    return op->emitOpError("expects ") << expected.size() << " " << what << ", but got " << llvm::size(values);
   for (auto [index, value, type] : llvm::enumerate(values, expected))
     if (!isSameTensor(value.getType(), type))
       return op->emitOpError("expects ") << what << " " << index << " to be " << type << ", but got "
@@ -125,8 +119,7 @@ LogicalResult LayerOp::verifyRegions() {
   bool pair = backwards.size() == 2 && backwards[0].getKind() == BackwardKind::Input &&
               backwards[1].getKind() == BackwardKind::Weight;
   if (!backwards.empty() && !merged && !pair)
-    return emitOpError("expects no backward, one, or the pair of input and weight, but got ")
-           << backwards.size();
+    return emitOpError("expects no backward, one, or the pair of input and weight, but got ") << backwards.size();
   Operation *next = terminator;
   for (BackwardOp backward : llvm::reverse(backwards)) {
     if (backward->getNextNode() != next)
@@ -173,12 +166,11 @@ LogicalResult BackwardOp::verifyRegions() {
 
   SmallVector<Type> arguments = llvm::to_vector(layer.getResultTypes());
   SmallVector<Type> gradients = layer.getGradientTypes();
-  unsigned inputGradients = llvm::count_if(layer.getArgumentTypes().take_front(layer.getNumInputs()),
-                                           isFloatTensor);
+  unsigned inputGradients = llvm::count_if(layer.getArgumentTypes().take_front(layer.getNumInputs()), isFloatTensor);
   if (getKind() == BackwardKind::Input) {
     if (terminator.getNumOperands() < inputGradients)
-      return emitOpError("expects at least ") << inputGradients << " input gradients, but got "
-                                              << terminator.getNumOperands();
+      return emitOpError("expects at least ")
+             << inputGradients << " input gradients, but got " << terminator.getNumOperands();
     gradients.resize(inputGradients);
     for (Value kept : terminator.getOperands().drop_front(inputGradients))
       gradients.push_back(kept.getType());
@@ -213,7 +205,6 @@ LogicalResult CallOp::verifySymbolUses(SymbolTableCollection &symbols) {
     return failure();
   unsigned numParameters = layer.getNumArguments() - numInputs;
   if (getParameters().size() != numParameters)
-    return emitOpError("expects ") << numParameters << " parameter names, but got "
-                                   << getParameters().size();
+    return emitOpError("expects ") << numParameters << " parameter names, but got " << getParameters().size();
   return success();
 }

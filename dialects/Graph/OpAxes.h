@@ -36,8 +36,7 @@ struct OpAxes {
   llvm::SmallVector<Loop, 8> loops;
   llvm::SmallVector<DimensionLoops, 4> operands, results;
 
-  unsigned addLoop(int64_t extent, LoopKind kind = LoopKind::Free,
-                   ReduceKind reduction = ReduceKind(0)) {
+  unsigned addLoop(int64_t extent, LoopKind kind = LoopKind::Free, ReduceKind reduction = ReduceKind(0)) {
     loops.push_back({extent, kind, reduction});
     return loops.size() - 1;
   }

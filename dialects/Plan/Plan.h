@@ -1,17 +1,29 @@
-// The plan dialect: one include for its classes.
+// The plan dialect: one include for its attributes.
 #ifndef GALVATRON_DIALECTS_PLAN_PLAN_H
 #define GALVATRON_DIALECTS_PLAN_PLAN_H
 
-#include "mlir/Bytecode/BytecodeOpInterface.h"
-#include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/Attributes.h"
+#include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Dialect.h"
-#include "mlir/IR/OpDefinition.h"
-#include "mlir/IR/OpImplementation.h"
-#include "mlir/Interfaces/SideEffectInterfaces.h"
 
 #include "dialects/Plan/PlanDialect.h.inc"
+#include "dialects/Plan/PlanEnums.h.inc"
 
-#define GET_OP_CLASSES
-#include "dialects/Plan/PlanOps.h.inc"
+#define GET_ATTRDEF_CLASSES
+#include "dialects/Plan/PlanAttributes.h.inc"
+
+namespace galvatron::plan {
+
+/// On the module: the `#plan.pipeline`.
+inline constexpr llvm::StringLiteral kPipelineAttrName = "plan.pipeline";
+/// On each `graph.call`: its `#plan.strategy`, and the pipeline stage it belongs to.
+inline constexpr llvm::StringLiteral kStrategyAttrName = "plan.strategy";
+inline constexpr llvm::StringLiteral kStageAttrName = "plan.stage";
+
+/// Sizes of the axes of a stage's device grid: the prime factors of `devices`, ascending, major to
+/// minor. 12 is [2, 2, 3].
+llvm::SmallVector<int64_t> getGrid(int64_t devices);
+
+} // namespace galvatron::plan
 
 #endif // GALVATRON_DIALECTS_PLAN_PLAN_H

@@ -29,6 +29,7 @@ def Plan_StrategyAttr : AttrDef<Plan_Dialect, "Strategy"> {
     DefaultValuedParameter<"int64_t", "1">:$ep, DefaultValuedParameter<"int64_t", "0">:$zero,
     DefaultValuedParameter<"bool", "false">:$recompute);
   let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
 }
 
 def Plan_PipelineAttr : AttrDef<Plan_Dialect, "Pipeline"> {
@@ -44,6 +45,7 @@ def Plan_PipelineAttr : AttrDef<Plan_Dialect, "Pipeline"> {
   let parameters = (ins "int64_t":$stages, "int64_t":$devices, "int64_t":$micro_batches,
                         StringRefParameter<"gpipe or 1f1b">:$schedule);
   let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
 }
 
 #endif

@@ -2,14 +2,90 @@
 // beside each addPass, the phase's verify pass last.
 #include "galvatron/Pipelines/Pipelines.h"
 
+#include "galvatron/Conversion/Passes.h"
+#include "galvatron/Pipelines/Phases.h"
 #include "galvatron/Transforms/Passes.h"
+#include "galvatron/Transforms/SearchPlan.h"
 
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
 
+using namespace galvatron;
+
+void galvatron::buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseOptions &options) {
+  // Named ops carry what decomposed arithmetic only implies: which loops there are, which library has it.
+  passes.addPass(createRaiseOpsPass());
+  // What raising left behind.
+  passes.addPass(mlir::createCSEPass());
+  passes.addPass(mlir::createCanonicalizerPass());
+  // From here on work does not grow with depth.
+  passes.addPass(createFormLayersPass());
+  passes.addPass(createVerifyImportPass());
+}
+
+void galvatron::buildDifferentiatePhase(mlir::OpPassManager &passes, const DifferentiatePhaseOptions &options) {
+  // Another batch than the trace's: while there is no backward yet, so that fewer types change.
+  passes.addPass(createRebatchPass({options.globalBatch}));
+  // One sum where several partial values meet needs one all-reduce.
+  passes.addPass(createFlattenSumsPass());
+  // On global shapes, before anything is divided: no gradient can be counted twice.
+  passes.addPass(createDifferentiatePass());
+  // A sharded vocabulary is then no special case.
+  passes.addPass(createExpandCrossEntropyPass());
+  // Statistics that forward and backward both computed become one value, saved between them.
+  passes.addPass(mlir::createCSEPass());
+}
+
+/// A plan by hand, or the search; both write the same attributes.
+static std::unique_ptr<mlir::Pass> createPlanningPass(const PlanPhaseOptions &options) {
+  if (options.plan.empty())
+    return createSearchPlanPass({options.cluster, options.ranks, options.memory, options.reserve}, options.searched);
+  AnnotatePlanPassOptions annotate;
+  annotate.planFile = options.plan;
+  annotate.ranks = options.ranks;
+  return createAnnotatePlanPass(annotate);
+}
+
+void galvatron::buildPlanPhase(mlir::OpPassManager &passes, const PlanPhaseOptions &options) {
+  // After differentiation: the backward's cost and what it keeps are known.
+  passes.addPass(createPlanningPass(options));
+  // Whoever wrote the plan, later phases rely on it.
+  passes.addPass(createVerifyPlanPass());
+}
+
+void galvatron::buildShardPhase(mlir::OpPassManager &passes, const ShardPhaseOptions &options) {
+  // One clone of a layer per strategy in use; placements follow from loops and priority lists.
+  passes.addPass(createAssignPlacementsPass());
+  // Shares no code with the assigner: what passes here is right, or nothing is built.
+  passes.addPass(createVerifyPlacementsPass());
+  // Redistributions become collectives along grid axes.
+  passes.addPass(createInsertCollectivesPass());
+  // Only now is it known in which placement a value would be kept.
+  passes.addPass(createPlanRecomputationPass());
+  // The last use of placements as encodings: bodies are on local shapes from here.
+  passes.addPass(createSplitTensorsPass());
+  passes.addPass(createVerifyShardPass());
+}
+
+void galvatron::buildStagePhase(mlir::OpPassManager &passes, const StagePhaseOptions &options) {
+  // Values that cross a border become sends and receives.
+  passes.addPass(createPartitionStagesPass());
+  // Only the order of micro-batches: entries are expanded where memory is planned.
+  passes.addPass(createScheduleMicrobatchesPass());
+}
+
+void galvatron::buildLowerPhase(mlir::OpPassManager &passes, const LowerPhaseOptions &options) {
+  // Bodies first: their scratch is part of the memory to plan.
+  passes.addPass(createConvertDistToExecPass());
+  // Last, since it also proves that transfers end, on the very timetable that is emitted.
+  passes.addPass(createPlanMemoryPass());
+}
+
 void galvatron::registerPasses() {
   registerGalvatronTransformsPasses();
+  registerGalvatronConversionPasses();
+  registerPhases();
   mlir::registerCanonicalizerPass();
   mlir::registerCSEPass();
   mlir::registerSymbolDCEPass();

@@ -22,11 +22,11 @@ struct TypeInfo {
   const char *name;
   int64_t bytes;
 };
-constexpr TypeInfo kTypes[] = {
-    {ElementType::F64, "F64", 8}, {ElementType::F32, "F32", 4}, {ElementType::F16, "F16", 2},
-    {ElementType::BF16, "BF16", 2}, {ElementType::I64, "I64", 8}, {ElementType::I32, "I32", 4},
-    {ElementType::I16, "I16", 2}, {ElementType::I8, "I8", 1}, {ElementType::U8, "U8", 1},
-    {ElementType::Bool, "BOOL", 1}};
+constexpr TypeInfo kTypes[] = {{ElementType::F64, "F64", 8}, {ElementType::F32, "F32", 4},
+                               {ElementType::F16, "F16", 2}, {ElementType::BF16, "BF16", 2},
+                               {ElementType::I64, "I64", 8}, {ElementType::I32, "I32", 4},
+                               {ElementType::I16, "I16", 2}, {ElementType::I8, "I8", 1},
+                               {ElementType::U8, "U8", 1},   {ElementType::Bool, "BOOL", 1}};
 
 /// Hugging Face's own limit; a longer one is a foreign file whose first bytes were taken for a length.
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
@@ -132,9 +132,8 @@ std::string parseTensor(const json &entry, int64_t dataStart, int64_t fileBytes,
   if (dtype == entry.end() || !dtype->is_string() || shape == entry.end() || !shape->is_array() ||
       offsets == entry.end() || !offsets->is_array() || offsets->size() != 2)
     return "expects dtype, shape and data_offsets";
-  const auto *info = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const TypeInfo &t) {
-    return dtype->get_ref<const std::string &>() == t.name;
-  });
+  const auto *info = std::find_if(std::begin(kTypes), std::end(kTypes),
+                                  [&](const TypeInfo &t) { return dtype->get_ref<const std::string &>() == t.name; });
   if (info == std::end(kTypes))
     return "has unknown dtype " + dtype->get<std::string>();
   out.type = info->type;
@@ -186,8 +185,7 @@ std::optional<Reader> Reader::open(const std::string &path, std::string &error) 
     return std::nullopt;
   }
   uint64_t length = 0;
-  if (!readFully(*reader.file, &length, 8, 0) || length > kMaxHeaderBytes ||
-      int64_t(8 + length) > status.st_size) {
+  if (!readFully(*reader.file, &length, 8, 0) || length > kMaxHeaderBytes || int64_t(8 + length) > status.st_size) {
     error = path + " is not a safetensors file, or is truncated: expects a header length, then the header";
     return std::nullopt;
   }
@@ -222,8 +220,7 @@ const Tensor *Reader::find(const std::string &name) const {
   return it == entries.end() ? nullptr : &it->second;
 }
 
-bool Reader::readBytes(const std::string &name, int64_t first, int64_t count, void *out,
-                       std::string &error) const {
+bool Reader::readBytes(const std::string &name, int64_t first, int64_t count, void *out, std::string &error) const {
   const Tensor *tensor = find(name);
   if (!tensor) {
     error = path + " has no tensor " + name;
@@ -240,8 +237,7 @@ bool Reader::readBytes(const std::string &name, int64_t first, int64_t count, vo
   return false;
 }
 
-bool Reader::readFloats(const std::string &name, int64_t first, int64_t count, float *out,
-                        std::string &error) const {
+bool Reader::readFloats(const std::string &name, int64_t first, int64_t count, float *out, std::string &error) const {
   const Tensor *tensor = find(name);
   int64_t width = tensor ? byteWidth(tensor->type) : 1;
   if (tensor && tensor->type == ElementType::F32)
@@ -307,15 +303,13 @@ bool Writer::create(const std::string &newPath, std::string &error) {
   return true;
 }
 
-bool Writer::openExisting(const std::string &newPath, std::string &error) {
-  return open(newPath, O_RDWR, error);
-}
+bool Writer::openExisting(const std::string &newPath, std::string &error) { return open(newPath, O_RDWR, error); }
 
-bool Writer::writeBytes(const std::string &name, int64_t first, int64_t count, const void *bytes,
-                        std::string &error) {
+bool Writer::writeBytes(const std::string &name, int64_t first, int64_t count, const void *bytes, std::string &error) {
   auto it = entries.find(name);
   if (it == entries.end() || first < 0 || first + count > it->second.bytes) {
-    error = path + ": tensor " + name + (it == entries.end() ? " was never added" : " is smaller than what is written to it");
+    error = path + ": tensor " + name +
+            (it == entries.end() ? " was never added" : " is smaller than what is written to it");
     return false;
   }
   if (writeFully(*file, bytes, count, dataStart + it->second.offset + first))
@@ -341,8 +335,7 @@ bool Writer::close(std::string &error) {
 // Whole files
 //===----------------------------------------------------------------------===//
 
-bool writeAll(const std::string &path, const std::map<std::string, FloatTensor> &tensors,
-              std::string &error) {
+bool writeAll(const std::string &path, const std::map<std::string, FloatTensor> &tensors, std::string &error) {
   Writer writer;
   for (const auto &[name, tensor] : tensors)
     writer.add(name, ElementType::F32, tensor.shape);

@@ -67,9 +67,7 @@ struct Stream {
   uint64_t key, high;
 
   /// 32 bits for element e: word e % 4 of block e / 4.
-  GALVATRON_HOST_DEVICE uint32_t bits(uint64_t e) const {
-    return philox(e / 4, high, key).word[e % 4];
-  }
+  GALVATRON_HOST_DEVICE uint32_t bits(uint64_t e) const { return philox(e / 4, high, key).word[e % 4]; }
 
   /// Uniform in [0, 1) with 53 bits: half e % 2 of block e / 2.
   GALVATRON_HOST_DEVICE double uniform(uint64_t e) const {

@@ -31,8 +31,9 @@ def included(tree, path):
 
 
 def is_standard(name):
-    """A header of the C++ standard library has neither a folder nor a suffix."""
-    return "/" not in name and "." not in name
+    """A header of the C++ standard library has neither a folder nor a suffix; of the C library's own, unistd.h (memory of
+    this machine, whether the output is a terminal) has no C++ counterpart."""
+    return name == "unistd.h" or ("/" not in name and "." not in name)
 
 
 def reached(tree, path, seen=None):

@@ -96,7 +96,7 @@ def test_this_tree_follows_the_conventions():
 
 
 def test_search_may_include_standard_library_json_and_itself(findings):
-    own = '#include <vector>\n#include <nlohmann/json.hpp>\n#include "galvatron/Search/Plan.h"\n'
+    own = '#include <vector>\n#include <unistd.h>\n#include <nlohmann/json.hpp>\n#include "galvatron/Search/Plan.h"\n'
     files = {"lib/Search/Plan.cpp": own, "include/galvatron/Search/Plan.h": "#include <string>\n"}
     assert findings(rules_includes.check, files) == []
 

@@ -1,4 +1,59 @@
-// galvatron-import: a TorchScript archive to graph dialect and safetensors.
+// galvatron-import: an exported module to graph dialect and safetensors.
 #include "galvatron/Import/Import.h"
 
-int main(int argc, char **argv) { return galvatron::runImporter(argc, argv); }
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+
+static const char kUsage[] =
+    "usage: galvatron-import <model.pt> [--batch N] [--seq N] [-o model.mlir]\n\n"
+    "Imports a module exported by `python -m galvatron.export` to the graph dialect.\n\n"
+    "  -o FILE      the .mlir file to write (default: <model>.mlir in this folder);\n"
+    "               weights, where exported, go beside it as .safetensors\n"
+    "  --batch N    global batch, in sequences (default: the export's example)\n"
+    "  --seq N      sequence length, in tokens (default: the export's example)\n"
+    "  --help, --version\n";
+
+static int fail(const std::string &message) {
+  std::fprintf(stderr, "galvatron-import: %s\n", message.c_str());
+  return 1;
+}
+
+int main(int argc, char **argv) {
+  galvatron::ImportOptions options;
+  for (int i = 1; i < argc; ++i) {
+    std::string name = argv[i], value;
+    if (name == "--help" || name == "-h")
+      return std::fputs(kUsage, stdout), 0;
+    if (name == "--version")
+      return std::puts("galvatron-import 0.1.0"), 0;
+    if (name.size() < 2 || name[0] != '-') {
+      if (!options.input.empty())
+        return fail("expects one model, but got " + options.input + " and " + name);
+      options.input = name;
+      continue;
+    }
+    if (size_t equal = name.find('='); equal != std::string::npos)
+      value = name.substr(equal + 1), name.resize(equal);
+    else if (i + 1 < argc)
+      value = argv[++i];
+    if (name == "-o" || name == "--output") {
+      options.output = value;
+    } else if (name == "--batch" || name == "--seq") {
+      char *end = nullptr;
+      long long number = std::strtoll(value.c_str(), &end, 10);
+      if (value.empty() || *end || number <= 0 || number > 1LL << 40)
+        return fail("expects a positive number for " + name + ", but got '" + value + "'");
+      (name == "--batch" ? options.batch : options.seq) = number;
+    } else {
+      return fail("unknown option " + name + "; see galvatron-import --help");
+    }
+  }
+  if (options.input.empty())
+    return std::fputs(kUsage, stderr), 1;
+  if (options.output.empty())
+    options.output = std::filesystem::path(options.input).stem().string() + ".mlir";
+  std::string error;
+  return galvatron::importModel(options, error) ? 0 : fail(options.input + ": " + error);
+}

@@ -2,6 +2,14 @@
 #ifndef GALVATRON_CONVERSION_PASSES_H
 #define GALVATRON_CONVERSION_PASSES_H
 
+#include "dialects/Exec/Exec.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/Pass/Pass.h"
 
 namespace galvatron {

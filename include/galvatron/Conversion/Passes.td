@@ -4,4 +4,100 @@
 
 include "mlir/Pass/PassBase.td"
 
+def ConvertDistToExecPass : Pass<"galvatron-convert-dist-to-exec", "mlir::ModuleOp"> {
+  let summary = "Turns bodies on local tensors into functions on buffers at fixed places";
+  let description = [{
+    Every tensor becomes a memref with static strides: an argument, or a place in the function's
+    scratch. Reshapes, transposes and slices become views where strides can say it; elementwise ops
+    are fused along their single uses into generated loops; every other op becomes a call of the
+    runtime function that computes it. Parameter gradients are added to what their buffers hold.
+
+    **Before:** `dist.layer`s with their `dist.body`s (after `galvatron-split-tensors`).
+    **After:** an `exec.function` of the same name for each body.
+    **Example:**
+
+    ```mlir
+    dist.body @add.forward(%x: tensor<4xf32>, %y: tensor<4xf32>) -> tensor<4xf32> {
+      %z = arith.addf %x, %y : tensor<4xf32>
+      dist.return %z : tensor<4xf32>
+    }
+    dist.layer @add {forward = @add.forward, inputs = [#dist.placement<[4]>, #dist.placement<[4]>], outputs = [#dist.placement<[4]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+    ```
+
+    ```mlir
+    exec.function @add.forward(%x: memref<4xf32>, %y: memref<4xf32>, %z: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+      exec.loops [4] inputs(%x, %y : memref<4xf32>, memref<4xf32>) outputs(%z : memref<4xf32>) strides [1, 1, 1] {
+      ^bb0(%a: f32, %b: f32):
+        %c = arith.addf %a, %b : f32
+        exec.yield %c : f32
+      }
+      exec.return
+    }
+    ```
+
+    **Fails when:** an op has no runtime function; a rope has more than 4 dimensions; a layer names a body that is not there.
+  }];
+  let statistics = [Statistic<"numBodies", "num-bodies", "Bodies that were converted">];
+  let dependentDialects = ["::galvatron::exec::ExecDialect", "::mlir::arith::ArithDialect", "::mlir::math::MathDialect"];
+}
+
+def ConvertExecToLLVMPass : Pass<"galvatron-convert-exec-to-llvm", "mlir::ModuleOp"> {
+  let summary = "Turns functions on buffers into functions of the uniform C signature";
+  let description = [{
+    A body becomes `void body(gvrt_context *, void *const *buffers, const int64_t *attributes)`;
+    buffers become bare pointers, runtime calls pass a table of pointers and a constant table of
+    attributes; each `exec.loops` becomes a private function with `noalias` pointers, whose loops
+    are merged where all its buffers allow, so that LLVM's vectorizer sees long inner loops. Left for
+    upstream passes: `scf`, `arith`, `math`, `func` to LLVM.
+
+    **Before:** `exec.function`s.
+    **After:** no `exec` op; `func`, `scf`, `arith`, `math` and `llvm` ops on pointers.
+    **Example:**
+
+    ```mlir
+    exec.function @zero(%y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+      exec.call "fill_zero"(%y) [16] : memref<4xf32>
+      exec.return
+    }
+    ```
+
+    ```mlir
+    llvm.mlir.global private constant @constants_0(dense<16> : tensor<1xi64>) {addr_space = 0 : i32} : !llvm.array<1 x i64>
+    ```
+
+    **Fails when:** never.
+  }];
+  let statistics = [Statistic<"numKernels", "num-kernels", "Generated kernels">];
+  let dependentDialects = ["::mlir::func::FuncDialect", "::mlir::scf::SCFDialect", "::mlir::arith::ArithDialect",
+                           "::mlir::LLVM::LLVMDialect"];
+}
+
+def ApproximateMathPass : Pass<"galvatron-approximate-math", "mlir::ModuleOp"> {
+  let summary = "Replaces exp, tanh, erf and log by polynomials that vectorize";
+  let description = [{
+    A call of libm in a loop keeps it scalar. Upstream's approximations (a few units in the last
+    place in f32) are arithmetic, which LLVM vectorizes.
+
+    **Before:** `math` ops on f32 scalars.
+    **After:** `arith` and bit operations instead of `math.exp`, `math.tanh`, `math.erf`, `math.log`.
+    **Example:**
+
+    ```mlir
+    func.func @identity(%x: f32) -> f32 {
+      return %x : f32
+    }
+    ```
+
+    ```mlir
+    func.func @identity(%x: f32) -> f32 {
+      return %x : f32
+    }
+    ```
+
+    **Fails when:** never.
+  }];
+  let statistics = [Statistic<"numReplaced", "num-replaced", "Ops that were replaced">];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::math::MathDialect", "::mlir::vector::VectorDialect"];
+}
+
 #endif // GALVATRON_CONVERSION_PASSES_TD

@@ -1,11 +1,23 @@
-// The importer: TorchScript archive in, graph dialect out.
+// The importer: an exported module in, graph dialect and safetensors out.
 #ifndef GALVATRON_IMPORT_IMPORT_H
 #define GALVATRON_IMPORT_IMPORT_H
 
+#include <cstdint>
+#include <string>
+
 namespace galvatron {
 
-/// Runs the galvatron-import tool and returns its exit code.
-int runImporter(int argc, char **argv);
+struct ImportOptions {
+  /// TorchScript archive, as `python -m galvatron.export` writes it.
+  std::string input;
+  /// The `.mlir` file; weights go beside it as `.safetensors`. Both appear whole or not at all.
+  std::string output;
+  /// Extents of the inputs [batch, seq]; 0 takes those of the trace's example.
+  int64_t batch = 0, seq = 0;
+};
+
+/// Imports a model. Returns false and one sentence in `error` that names what is wrong and what to do.
+bool importModel(const ImportOptions &options, std::string &error);
 
 } // namespace galvatron
 

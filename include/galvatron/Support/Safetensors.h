@@ -45,11 +45,9 @@ public:
   const Metadata &metadata() const { return fileMetadata; }
 
   /// Reads `count` elements from row-major element `first` on, converted to float.
-  bool readFloats(const std::string &name, int64_t first, int64_t count, float *out,
-                  std::string &error) const;
+  bool readFloats(const std::string &name, int64_t first, int64_t count, float *out, std::string &error) const;
   /// Reads raw bytes of a tensor from byte `first` on.
-  bool readBytes(const std::string &name, int64_t first, int64_t count, void *out,
-                 std::string &error) const;
+  bool readBytes(const std::string &name, int64_t first, int64_t count, void *out, std::string &error) const;
 
 private:
   std::string path;
@@ -71,10 +69,8 @@ public:
   /// Opens a file that another process created from the same list.
   bool openExisting(const std::string &path, std::string &error);
   /// Writes elements of a tensor from row-major element `first` on; float, so its type is F32.
-  bool writeFloats(const std::string &name, int64_t first, int64_t count, const float *values,
-                   std::string &error);
-  bool writeBytes(const std::string &name, int64_t first, int64_t count, const void *bytes,
-                  std::string &error);
+  bool writeFloats(const std::string &name, int64_t first, int64_t count, const float *values, std::string &error);
+  bool writeBytes(const std::string &name, int64_t first, int64_t count, const void *bytes, std::string &error);
   /// Flushes to disk and closes.
   bool close(std::string &error);
 
@@ -97,8 +93,7 @@ struct FloatTensor {
 };
 
 /// Writes all tensors as F32, through a temporary file that is renamed at the end.
-bool writeAll(const std::string &path, const std::map<std::string, FloatTensor> &tensors,
-              std::string &error);
+bool writeAll(const std::string &path, const std::map<std::string, FloatTensor> &tensors, std::string &error);
 
 /// Reads every tensor as float.
 bool readAll(const std::string &path, std::map<std::string, FloatTensor> &tensors, std::string &error);

@@ -1,0 +1,248 @@
+// The placement attribute: canonical form, text and checks.
+#include "dialects/Dist/Dist.h"
+
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/SmallSet.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+#define GET_ATTRDEF_CLASSES
+#include "dialects/Dist/DistAttributes.cpp.inc"
+
+using namespace mlir;
+using namespace galvatron;
+using namespace galvatron::dist;
+
+void DistDialect::registerAttributes() {
+  addAttributes<
+#define GET_ATTRDEF_LIST
+#include "dialects/Dist/DistAttributes.cpp.inc"
+      >();
+}
+
+//===----------------------------------------------------------------------===//
+// Canonical form
+//===----------------------------------------------------------------------===//
+
+static DimDigits canonicalize(ArrayRef<Digit> digits) {
+  DimDigits merged;
+  for (Digit digit : digits) {
+    bool local = digit.owner == PlacementAttr::kLocal;
+    if (local && digit.extent == 1)
+      continue;
+    if (local && !merged.empty() && merged.back().owner == PlacementAttr::kLocal)
+      merged.back().extent *= digit.extent;
+    else
+      merged.push_back(digit);
+  }
+  if (merged.empty())
+    merged.push_back({1, PlacementAttr::kLocal});
+  return merged;
+}
+
+PlacementAttr PlacementAttr::getCanonical(MLIRContext *context, ArrayRef<DimDigits> dims,
+                                          ArrayRef<Partial> partials) {
+  SmallVector<int64_t> extents, owners, digitsPerDim, partialAxes, partialKinds;
+  for (const DimDigits &dim : dims) {
+    DimDigits digits = canonicalize(dim);
+    digitsPerDim.push_back(digits.size());
+    for (Digit digit : digits) {
+      extents.push_back(digit.extent);
+      owners.push_back(digit.owner);
+    }
+  }
+  SmallVector<Partial> sorted(partials);
+  llvm::sort(sorted, [](const Partial &a, const Partial &b) { return a.owner < b.owner; });
+  for (Partial partial : sorted) {
+    partialAxes.push_back(partial.owner);
+    partialKinds.push_back(int64_t(partial.kind));
+  }
+  return get(context, extents, owners, digitsPerDim, partialAxes, partialKinds);
+}
+
+PlacementAttr PlacementAttr::getReplicated(RankedTensorType type) {
+  SmallVector<DimDigits> dims;
+  for (int64_t extent : type.getShape())
+    dims.push_back({{extent, kLocal}});
+  return getCanonical(type.getContext(), dims);
+}
+
+SmallVector<DimDigits> PlacementAttr::getDims() const {
+  SmallVector<DimDigits> dims;
+  size_t next = 0;
+  for (int64_t count : getDigitsPerDim()) {
+    DimDigits &dim = dims.emplace_back();
+    for (int64_t i = 0; i < count; ++i, ++next)
+      dim.push_back({getExtents()[next], getOwners()[next]});
+  }
+  return dims;
+}
+
+SmallVector<Partial> PlacementAttr::getPartials() const {
+  SmallVector<Partial> partials;
+  for (auto [owner, kind] : llvm::zip(getPartialAxes(), getPartialKinds()))
+    partials.push_back({owner, graph::ReduceKind(kind)});
+  return partials;
+}
+
+PlacementAttr PlacementAttr::withPartials(ArrayRef<Partial> partials) const {
+  return getCanonical(getContext(), getDims(), partials);
+}
+
+PlacementAttr PlacementAttr::withoutPartialTime() const {
+  SmallVector<Partial> partials = getPartials();
+  llvm::erase_if(partials, [](const Partial &partial) { return partial.owner == kTime; });
+  return withPartials(partials);
+}
+
+static SmallVector<int64_t> getShape(const PlacementAttr &placement, bool onlyLocal) {
+  SmallVector<int64_t> shape;
+  for (const DimDigits &dim : placement.getDims()) {
+    int64_t extent = 1;
+    for (Digit digit : dim)
+      if (!onlyLocal || digit.owner == PlacementAttr::kLocal)
+        extent *= digit.extent;
+    shape.push_back(extent);
+  }
+  return shape;
+}
+
+SmallVector<int64_t> PlacementAttr::getLocalShape() const { return getShape(*this, /*onlyLocal=*/true); }
+SmallVector<int64_t> PlacementAttr::getGlobalShape() const { return getShape(*this, /*onlyLocal=*/false); }
+
+//===----------------------------------------------------------------------===//
+// Checks
+//===----------------------------------------------------------------------===//
+
+static std::string printOwner(int64_t owner) {
+  return owner == PlacementAttr::kTime ? "@t" : "@g" + std::to_string(owner);
+}
+
+LogicalResult PlacementAttr::verify(function_ref<InFlightDiagnostic()> emitError, ArrayRef<int64_t> extents,
+                                    ArrayRef<int64_t> owners, ArrayRef<int64_t> digitsPerDim,
+                                    ArrayRef<int64_t> partialAxes, ArrayRef<int64_t> partialKinds) {
+  assert(extents.size() == owners.size() && partialAxes.size() == partialKinds.size());
+  llvm::SmallSet<int64_t, 8> seen;
+  for (auto [extent, owner] : llvm::zip(extents, owners)) {
+    if (extent < 1)
+      return emitError() << "expects digits of extent at least 1, but got " << extent;
+    if (owner != kLocal && !seen.insert(owner).second)
+      return emitError() << "expects each owner at most once, but got " << printOwner(owner) << " twice";
+  }
+  for (int64_t owner : partialAxes)
+    if (!seen.insert(owner).second)
+      return emitError() << "expects each owner at most once, but got " << printOwner(owner) << " twice";
+  return success();
+}
+
+LogicalResult PlacementAttr::verifyEncoding(ArrayRef<int64_t> shape, Type,
+                                            function_ref<InFlightDiagnostic()> emitError) const {
+  SmallVector<int64_t> global = getGlobalShape();
+  if (ArrayRef<int64_t>(global) == shape)
+    return success();
+  return emitError() << "expects placement of a tensor of shape [" << shape << "], but got one of ["
+                     << global << "]";
+}
+
+//===----------------------------------------------------------------------===//
+// Text: <[4@t * 2@g0, 16, 64] partial [sum@g1]>
+//===----------------------------------------------------------------------===//
+
+static FailureOr<int64_t> readOwner(AsmParser &parser, SMLoc loc, StringAttr name) {
+  int64_t axis;
+  StringRef text = name.getValue();
+  if (text == "t")
+    return PlacementAttr::kTime;
+  if (text.consume_front("g") && !text.getAsInteger(10, axis) && axis >= 0)
+    return axis;
+  return parser.emitError(loc, "expects owner @t or @g<axis>, but got @") << name.getValue();
+}
+
+static ParseResult parseDim(AsmParser &parser, DimDigits &dim) {
+  do {
+    Digit &digit = dim.emplace_back(Digit{1, PlacementAttr::kLocal});
+    if (parser.parseInteger(digit.extent))
+      return failure();
+    StringAttr name;
+    SMLoc loc = parser.getCurrentLocation();
+    if (failed(parser.parseOptionalSymbolName(name)))
+      continue;
+    FailureOr<int64_t> owner = readOwner(parser, loc, name);
+    if (failed(owner))
+      return failure();
+    digit.owner = *owner;
+  } while (succeeded(parser.parseOptionalStar()));
+  return success();
+}
+
+static ParseResult parsePartial(AsmParser &parser, Partial &partial) {
+  StringRef kind;
+  StringAttr name;
+  SMLoc loc = parser.getCurrentLocation();
+  if (parser.parseKeyword(&kind))
+    return failure();
+  std::optional<graph::ReduceKind> parsed = graph::symbolizeReduceKind(kind);
+  if (!parsed)
+    return parser.emitError(loc, "expects reduction sum or max, but got ") << kind;
+  loc = parser.getCurrentLocation();
+  if (parser.parseSymbolName(name))
+    return failure();
+  FailureOr<int64_t> owner = readOwner(parser, loc, name);
+  if (failed(owner))
+    return failure();
+  partial = {*owner, *parsed};
+  return success();
+}
+
+Attribute PlacementAttr::parse(AsmParser &parser, Type) {
+  SmallVector<DimDigits> dims;
+  SmallVector<Partial> partials;
+  SMLoc loc = parser.getCurrentLocation();
+  auto square = AsmParser::Delimiter::Square;
+  if (parser.parseLess() ||
+      parser.parseCommaSeparatedList(square, [&] { return parseDim(parser, dims.emplace_back()); }))
+    return {};
+  if (succeeded(parser.parseOptionalKeyword("partial")) &&
+      parser.parseCommaSeparatedList(square, [&] { return parsePartial(parser, partials.emplace_back()); }))
+    return {};
+  if (parser.parseGreater())
+    return {};
+  // `get` asserts what text may get wrong, so check first.
+  SmallVector<int64_t> extents, owners, count, partialOwners, kinds;
+  for (const DimDigits &dim : dims)
+    for (Digit digit : dim) {
+      extents.push_back(digit.extent);
+      owners.push_back(digit.owner);
+    }
+  for (Partial partial : partials) {
+    partialOwners.push_back(partial.owner);
+    kinds.push_back(int64_t(partial.kind));
+  }
+  if (failed(verify([&] { return parser.emitError(loc); }, extents, owners, count, partialOwners, kinds)))
+    return {};
+  return getCanonical(parser.getContext(), dims, partials);
+}
+
+void PlacementAttr::print(AsmPrinter &printer) const {
+  raw_ostream &os = printer.getStream();
+  os << "<[";
+  llvm::interleaveComma(getDims(), os, [&](const DimDigits &dim) {
+    llvm::interleave(
+        dim, os,
+        [&](Digit digit) {
+          os << digit.extent;
+          if (digit.owner != kLocal)
+            os << printOwner(digit.owner);
+        },
+        " * ");
+  });
+  os << "]";
+  if (isPartial()) {
+    os << " partial [";
+    llvm::interleaveComma(getPartials(), os, [&](Partial partial) {
+      os << graph::stringifyReduceKind(partial.kind) << printOwner(partial.owner);
+    });
+    os << "]";
+  }
+  os << ">";
+}

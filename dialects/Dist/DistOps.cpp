@@ -1,0 +1,188 @@
+// Checks, folds and text of the dist dialect's ops. Shapes are checked on what one device holds, so
+// that the same rules serve global types with encodings and local types without.
+#include "dialects/Dist/Dist.h"
+
+#include "mlir/IR/Builders.h"
+#include "mlir/Interfaces/FunctionImplementation.h"
+
+using namespace mlir;
+using namespace galvatron::dist;
+
+#define GET_OP_CLASSES
+#include "dialects/Dist/DistOps.cpp.inc"
+
+//===----------------------------------------------------------------------===//
+// Redistribution
+//===----------------------------------------------------------------------===//
+
+LogicalResult RedistributeOp::verify() {
+  auto from = getX().getType(), to = getResult().getType();
+  if (withPlacement(from, {}) != withPlacement(to, {}))
+    return emitOpError("expects operand and result of one global type, but got ")
+           << withPlacement(from, {}) << " and " << withPlacement(to, {});
+  if (!getPlacement(from) || !getPlacement(to))
+    return emitOpError("expects operand and result with placements, but got ") << from << " and " << to;
+  return success();
+}
+
+OpFoldResult RedistributeOp::fold(FoldAdaptor) {
+  return getX().getType() == getResult().getType() ? getX() : Value();
+}
+
+LogicalResult FactorOp::verify() {
+  PlacementAttr from = getPlacement(getX().getType()), to = getPlacement(getResult().getType());
+  if (!from || !to || from.isPartial() || from != to.withPartials({}))
+    return emitOpError("expects a result that differs from the operand by being partial, but got ")
+           << getX().getType() << " and " << getResult().getType();
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Collectives
+//===----------------------------------------------------------------------===//
+
+/// Checks the dimension that a collective cuts or joins, and how far: `cut` is the larger extent,
+/// divided into [outer][group][inner].
+static LogicalResult verifyDim(Operation *op, StringRef name, int64_t dim, int64_t rank) {
+  if (dim >= 0 && dim < rank)
+    return success();
+  return op->emitOpError("expects ") << name << " from 0 to " << rank - 1 << ", but got " << dim;
+}
+
+/// `larger` along `dim` is `smaller` times the size of a group, and `outer` divides `smaller`.
+static LogicalResult verifyCut(Operation *op, Type largerType, Type smallerType, int64_t dim, int64_t outer) {
+  RankedTensorType larger = getLocalType(largerType), smaller = getLocalType(smallerType);
+  if (failed(verifyDim(op, "dimension", dim, larger.getRank())))
+    return failure();
+  for (int64_t i = 0; i < larger.getRank(); ++i) {
+    bool fits = i == dim ? larger.getDimSize(i) % smaller.getDimSize(i) == 0
+                         : larger.getDimSize(i) == smaller.getDimSize(i);
+    if (!fits)
+      return op->emitOpError("expects local shapes that differ by the group's size in dimension ")
+             << dim << " only, but got " << larger << " and " << smaller;
+  }
+  if (outer < 1 || smaller.getDimSize(dim) % outer != 0)
+    return op->emitOpError("expects outer extent to divide local dimension of size ")
+           << smaller.getDimSize(dim) << ", but got " << outer;
+  return success();
+}
+
+static LogicalResult verifyCollective(Operation *op, ArrayRef<int64_t> axes) {
+  auto from = getLocalType(op->getOperand(0).getType()), to = getLocalType(op->getResult(0).getType());
+  if (from.getElementType() != to.getElementType() || from.getRank() != to.getRank())
+    return op->emitOpError("expects operand and result of one element type and rank, but got ")
+           << from << " and " << to;
+  if (axes.empty())
+    return op->emitOpError("expects at least one grid axis, but got none");
+  for (size_t i = 0; i < axes.size(); ++i)
+    if (axes[i] < 0 || (i && axes[i] <= axes[i - 1]))
+      return op->emitOpError("expects grid axes ascending, but got [") << axes << "]";
+  return success();
+}
+
+static LogicalResult verifyKind(Operation *op, int64_t kind) {
+  if (galvatron::graph::symbolizeReduceKind(uint32_t(kind)))
+    return success();
+  return op->emitOpError("expects reduction 0 (sum) or 1 (max), but got ") << kind;
+}
+
+LogicalResult AllReduceOp::verify() {
+  if (failed(verifyCollective(*this, getAxes())) || failed(verifyKind(*this, getKind())))
+    return failure();
+  if (getLocalType(getX().getType()) != getLocalType(getResult().getType()))
+    return emitOpError("expects operand and result of one local shape, but got ")
+           << getLocalType(getX().getType()) << " and " << getLocalType(getResult().getType());
+  return success();
+}
+
+LogicalResult AllGatherOp::verify() {
+  if (failed(verifyCollective(*this, getAxes())))
+    return failure();
+  return verifyCut(*this, getResult().getType(), getX().getType(), getDim(), getOuter());
+}
+
+LogicalResult ReduceScatterOp::verify() {
+  if (failed(verifyCollective(*this, getAxes())) || failed(verifyKind(*this, getKind())))
+    return failure();
+  return verifyCut(*this, getX().getType(), getResult().getType(), getDim(), getOuter());
+}
+
+LogicalResult ShardOp::verify() {
+  if (failed(verifyCollective(*this, getAxes())))
+    return failure();
+  return verifyCut(*this, getX().getType(), getResult().getType(), getDim(), getOuter());
+}
+
+LogicalResult AllToAllOp::verify() {
+  if (failed(verifyCollective(*this, getAxes())))
+    return failure();
+  RankedTensorType from = getLocalType(getX().getType()), to = getLocalType(getResult().getType());
+  if (failed(verifyDim(*this, "split dimension", getSplitDim(), from.getRank())) ||
+      failed(verifyDim(*this, "concat dimension", getConcatDim(), from.getRank())))
+    return failure();
+  if (from.getNumElements() != to.getNumElements())
+    return emitOpError("expects operand and result of equal local size, but got ") << from << " and " << to;
+  if (getSplitDim() == getConcatDim())
+    return success();
+  int64_t before = from.getDimSize(getSplitDim()), after = to.getDimSize(getSplitDim());
+  if (before % after || after % getSplitOuter() || from.getDimSize(getConcatDim()) % getConcatOuter())
+    return emitOpError("expects dimension ")
+           << getSplitDim() << " to be cut evenly and outer extents to divide, but got " << from << " and " << to;
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Bodies and layers
+//===----------------------------------------------------------------------===//
+
+ParseResult BodyOp::parse(OpAsmParser &parser, OperationState &result) {
+  auto buildType = [](Builder &builder, ArrayRef<Type> arguments, ArrayRef<Type> results,
+                      function_interface_impl::VariadicFlag,
+                      std::string &) { return builder.getFunctionType(arguments, results); };
+  return function_interface_impl::parseFunctionOp(parser, result, /*allowVariadic=*/false,
+                                                  getFunctionTypeAttrName(result.name), buildType,
+                                                  getArgAttrsAttrName(result.name),
+                                                  getResAttrsAttrName(result.name));
+}
+
+void BodyOp::print(OpAsmPrinter &printer) {
+  function_interface_impl::printFunctionOp(printer, *this, /*isVariadic=*/false,
+                                           getFunctionTypeAttrName(), getArgAttrsAttrName(),
+                                           getResAttrsAttrName());
+}
+
+LogicalResult ReturnOp::verify() {
+  auto body = cast<BodyOp>((*this)->getParentOp());
+  if (getOperandTypes() != TypeRange(body.getResultTypes()))
+    return emitOpError("expects the body's result types (")
+           << TypeRange(body.getResultTypes()) << "), but got (" << getOperandTypes() << ")";
+  return success();
+}
+
+LogicalResult LayerOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  // After `convert-dist-to-exec` the bodies are functions on buffers, which check themselves.
+  Operation *function = symbols.lookupNearestSymbolFrom(*this, getForwardAttr());
+  if (function && !isa<BodyOp>(function) && isa<FunctionOpInterface>(function))
+    return success();
+  auto forward = symbols.lookupNearestSymbolFrom<BodyOp>(*this, getForwardAttr());
+  if (!forward)
+    return emitOpError("expects forward body ") << getForwardAttr() << ", but got no such body";
+  size_t arguments = getInputs().size() + getHomes().size();
+  size_t results = getOutputs().size() + getNumSaved();
+  if (forward.getNumArguments() != arguments || forward.getNumResults() != results)
+    return emitOpError("expects forward body with ")
+           << arguments << " arguments and " << results << " results, but got "
+           << forward.getNumArguments() << " and " << forward.getNumResults();
+  if (!getBackwardAttr())
+    return success();
+  auto backward = symbols.lookupNearestSymbolFrom<BodyOp>(*this, getBackwardAttr());
+  if (!backward)
+    return emitOpError("expects backward body ") << getBackwardAttr() << ", but got no such body";
+  arguments += getOutputGradients().size() + getNumSaved();
+  results = getInputGradients().size() + getGradients().size();
+  if (backward.getNumArguments() != arguments || backward.getNumResults() != results)
+    return emitOpError("expects backward body with ")
+           << arguments << " arguments and " << results << " results, but got "
+           << backward.getNumArguments() << " and " << backward.getNumResults();
+  return success();
+}

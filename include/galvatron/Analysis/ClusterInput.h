@@ -1,0 +1,20 @@
+// The cluster that a command line means: a file, or a number of ranks of this host, and a budget.
+#ifndef GALVATRON_ANALYSIS_CLUSTERINPUT_H
+#define GALVATRON_ANALYSIS_CLUSTERINPUT_H
+
+#include "galvatron/Search/Cluster.h"
+
+namespace galvatron {
+
+struct ClusterInput {
+  std::string file;  ///< cluster.json; empty: this host
+  int64_t ranks = 0; ///< 0: this machine's cores; only without a file
+  std::string memory; ///< budget of one device, such as "2GiB"; empty: the file's, or a share of this host's
+};
+
+/// The cluster, or what is wrong with the input.
+search::Result<search::Cluster> readCluster(const ClusterInput &input);
+
+} // namespace galvatron
+
+#endif // GALVATRON_ANALYSIS_CLUSTERINPUT_H

@@ -1,0 +1,107 @@
+// The timetable of one pipeline stage: a step as a straight list of entries with the memory they touch.
+//
+// The IR keeps a line a layer (`dist.stage`) and an order of micro-batches; what a device walks is their
+// product, expanded here, once for memory planning, for the proof that no wait is circular and for the
+// object file, so that the three cannot disagree.
+#ifndef GALVATRON_ANALYSIS_TIMETABLE_H
+#define GALVATRON_ANALYSIS_TIMETABLE_H
+
+#include "dialects/Dist/Dist.h"
+#include "dialects/Graph/Graph.h"
+
+#include "mlir/IR/BuiltinOps.h"
+#include "llvm/ADT/MapVector.h"
+
+#include <string>
+#include <vector>
+
+namespace galvatron {
+
+/// A piece of memory with one owner and one life.
+struct Slot {
+  std::string name;
+  int64_t bytes = 0;
+  /// Entries of first and last use; the whole step for what lives between steps.
+  int64_t first = -1, last = -1;
+  bool persistent = false;
+  /// In bytes from the start of the arena; set by `planArena`.
+  int64_t offset = -1;
+};
+
+/// A place in a slot, or nothing (`slot` < 0: an optional buffer that is absent).
+struct SlotReference {
+  int slot = -1;
+  int64_t offset = 0; // bytes
+};
+
+struct TimetableEntry {
+  /// A body (`exec.function`) or a runtime function (`gvrt_…`).
+  std::string function;
+  /// For messages: "forward model.layers.3 micro-batch 1".
+  std::string name;
+  int64_t microBatch = -1;
+  /// Index of the layer in the whole model, or -1.
+  int64_t unit = -1;
+  std::vector<SlotReference> buffers;
+  std::vector<int64_t> attributes;
+};
+
+/// A parameter as one stage holds it.
+struct StageParameter {
+  std::vector<std::string> names; // canonical first
+  dist::PlacementAttr home, gradient;
+  /// Grid axes on which the gradient is partial, to be summed once per step.
+  std::vector<int64_t> partialAxes;
+  mlir::DictionaryAttr init;
+  int parameterSlot, gradientSlot, firstMomentSlot, secondMomentSlot;
+  int64_t count; // local elements
+  /// False for a tied copy whose first stage is another one.
+  bool counted = true;
+  /// Stages that hold it; more than one if tied across stages.
+  std::vector<int64_t> stages;
+};
+
+struct StageInput {
+  std::string name;
+  int slot;
+  int64_t bytesPerMicroBatch;
+  dist::PlacementAttr placement;
+};
+
+/// Ranks that a collective or a reduction joins: of one stage along grid axes, or of the same device
+/// index in several stages.
+struct RankGroup {
+  std::vector<int64_t> axes, stages;
+  bool operator==(const RankGroup &) const = default;
+};
+
+struct Timetable {
+  int64_t stage = 0;
+  std::vector<Slot> slots;
+  std::vector<TimetableEntry> entries;
+  std::vector<StageParameter> parameters;
+  std::vector<StageInput> inputs;
+  std::vector<RankGroup> groups;
+  std::vector<std::string> units; // paths, of the whole model
+  int gradientRegionFirst = -1, gradientRegionLast = -1; // slots, contiguous in memory
+  int lossSlot = -1;
+  dist::PlacementAttr lossPlacement;
+  int64_t arenaBytes = 0; // after planArena
+};
+
+/// Expands the stage `stage` of a module in which every `dist.stage` has its order and bodies are
+/// `exec.function`s. Fails with a message on the op at fault.
+mlir::FailureOr<Timetable> buildTimetable(mlir::ModuleOp module, dist::StageOp stage);
+
+/// Gives every slot an offset: persistent ones first (gradients contiguous), then, largest first, the
+/// lowest place that is free over the slot's life. All offsets are multiples of 64 bytes.
+void planArena(Timetable &timetable);
+
+/// Proves that the stages' timetables end: executes them together with unbuffered transfers (a send
+/// starts without blocking and completes when received; a receive blocks). As every rank's list is
+/// straight, one execution that ends means that all do. Otherwise reports who waits for whom.
+mlir::LogicalResult verifyTransfers(mlir::ModuleOp module, llvm::ArrayRef<Timetable> timetables);
+
+} // namespace galvatron
+
+#endif // GALVATRON_ANALYSIS_TIMETABLE_H

@@ -1,0 +1,65 @@
+// The phases of the compiler, in order. Each is one function that adds its passes, the last of which
+// verifies the phase's contract; `--compile-to=<phase>` stops after one.
+//
+//   model.mlir ─import─▶ layers ─differentiate─▶ step ─plan─▶ strategies ─shard─▶ local shapes
+//              ─stage─▶ timetables ─lower─▶ functions with addresses ─▶ stage binaries
+#ifndef GALVATRON_PIPELINES_PHASES_H
+#define GALVATRON_PIPELINES_PHASES_H
+
+#include "galvatron/Search/Plan.h"
+
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassOptions.h"
+
+#include <memory>
+#include <optional>
+
+namespace galvatron {
+
+enum class Phase { None, Import, Differentiate, Plan, Shard, Stage, Lower };
+
+llvm::StringRef getPhaseName(Phase phase);
+std::optional<Phase> parsePhase(llvm::StringRef name);
+/// One line for `--help`: what holds after the phase.
+llvm::StringRef getPhaseContract(Phase phase);
+
+/// The phase that a module is after, from what it holds: `None` for the importer's output.
+Phase detectPhase(mlir::ModuleOp module);
+
+struct ImportPhaseOptions : mlir::PassPipelineOptions<ImportPhaseOptions> {};
+
+struct DifferentiatePhaseOptions : mlir::PassPipelineOptions<DifferentiatePhaseOptions> {
+  Option<int64_t> globalBatch{*this, "global-batch", llvm::cl::init(0),
+                              llvm::cl::desc("Samples of a step; 0: as the model was imported")};
+};
+
+struct PlanPhaseOptions : mlir::PassPipelineOptions<PlanPhaseOptions> {
+  Option<std::string> plan{*this, "plan", llvm::cl::desc("Plan file; empty: search")};
+  Option<int64_t> ranks{*this, "ranks", llvm::cl::init(0),
+                        llvm::cl::desc("Ranks; 0: as many as the plan says, or this machine's cores")};
+  Option<std::string> cluster{*this, "cluster", llvm::cl::desc("Cluster file for the search, instead of ranks")};
+  Option<std::string> memory{*this, "memory", llvm::cl::desc("Budget of one device, such as 2GiB")};
+  Option<int64_t> reserve{*this, "reserve", llvm::cl::init(0),
+                          llvm::cl::desc("Bytes of the budget to leave free: what a lowered plan took beyond its estimate")};
+  /// Where the search leaves its plan with reasons, which attributes do not hold; may be null.
+  std::shared_ptr<search::Plan> searched;
+};
+
+struct ShardPhaseOptions : mlir::PassPipelineOptions<ShardPhaseOptions> {};
+struct StagePhaseOptions : mlir::PassPipelineOptions<StagePhaseOptions> {};
+
+struct LowerPhaseOptions : mlir::PassPipelineOptions<LowerPhaseOptions> {};
+
+void buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseOptions &options);
+void buildDifferentiatePhase(mlir::OpPassManager &passes, const DifferentiatePhaseOptions &options);
+void buildPlanPhase(mlir::OpPassManager &passes, const PlanPhaseOptions &options);
+void buildShardPhase(mlir::OpPassManager &passes, const ShardPhaseOptions &options);
+void buildStagePhase(mlir::OpPassManager &passes, const StagePhaseOptions &options);
+void buildLowerPhase(mlir::OpPassManager &passes, const LowerPhaseOptions &options);
+
+/// Makes every phase known as `--galvatron-phase-<name>`.
+void registerPhases();
+
+} // namespace galvatron
+
+#endif // GALVATRON_PIPELINES_PHASES_H

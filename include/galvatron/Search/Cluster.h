@@ -1,0 +1,95 @@
+//===- Cluster.h - The devices and links a plan runs on ---------*- C++ -*-===//
+//
+// What the search knows of the hardware. A cluster is `nodes` equal hosts of
+// `devicesPerNode` devices each. Ranks are numbered node by node, so
+// consecutive ranks share a host as long as they can.
+//
+// Units: bytes, seconds, bytes per second, floating-point operations per
+// second. JSON uses GB (1e9 bytes) per second and microseconds.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef GALVATRON_SEARCH_CLUSTER_H
+#define GALVATRON_SEARCH_CLUSTER_H
+
+#include "galvatron/Search/Result.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace galvatron::search {
+
+/// One direction of the connection of one device: a message of n bytes takes
+/// `latencySeconds + n / bytesPerSecond`.
+struct Link {
+  double bytesPerSecond = 0;
+  double latencySeconds = 0;
+};
+
+/// What one device of a kind can do. Rates are sustained ones, not peaks; each
+/// figure's origin stands beside the table in Cluster.cpp.
+struct DeviceKind {
+  std::string name;
+  /// Matrix products in the compute type (fp32 on cpu, bf16 on GPUs).
+  double matmulFlopsPerSecond = 0;
+  /// Streaming memory traffic of elementwise work, reads plus writes.
+  double memoryBytesPerSecond = 0;
+  /// Fixed cost of starting one kernel or library call.
+  double launchSeconds = 0;
+  /// Bytes that the device's runtime keeps for itself (context, libraries).
+  std::int64_t reservedBytes = 0;
+  /// Default memory of one device.
+  std::int64_t memoryBytes = 0;
+  /// Default links, used where the cluster file names none.
+  Link intra, inter;
+  /// Whether collectives proceed while kernels run.
+  bool overlapsCommunication = false;
+  /// Compute and communication that run beside each other slow each other
+  /// down: together they take max + (overlapSlowdown - 1) · min of both.
+  double overlapSlowdown = 1;
+};
+
+struct Cluster {
+  std::int64_t nodes = 1;
+  std::int64_t devicesPerNode = 1;
+  DeviceKind device;
+  std::int64_t memoryBytesPerDevice = 0;
+  /// Between two devices of one node.
+  Link intra;
+  /// Between two devices of different nodes.
+  Link inter;
+  /// Nodes of different link speed: node k's own `inter` link, or empty when
+  /// all are alike. A group is as fast as the slowest node it touches.
+  std::vector<Link> interOfNode;
+
+  std::int64_t ranks() const { return nodes * devicesPerNode; }
+
+  /// The `inter` link that limits traffic among ranks [first, first + count).
+  Link interOfRanks(std::int64_t first, std::int64_t count) const;
+};
+
+/// The kinds known by name ("cpu", "h100", "h200", "a100"), or an error that
+/// lists them.
+Result<DeviceKind> findDeviceKind(std::string_view name);
+
+/// Reads `{"nodes", "devices_per_node", "device", "memory_bytes_per_device",
+/// "links": {"intra": {"GB_per_s", "us"}, "inter": {...}}}`. Only `nodes` and
+/// `devices_per_node` are required; `inter` may be a list with one entry a
+/// node. Unknown keys, wrong types, rates that are not positive are errors.
+Result<Cluster> parseCluster(std::string_view json);
+
+/// One host with `ranks` devices of kind `device`; `memoryBytesPerDevice` 0
+/// asks for the kind's default.
+Result<Cluster> hostCluster(std::int64_t ranks, std::int64_t memoryBytesPerDevice = 0, std::string_view device = "cpu");
+
+/// Reads sizes such as "2GiB", "512MiB", "24GB", "1048576".
+Result<std::int64_t> parseBytes(std::string_view text);
+
+/// "40.0 GiB", "512.0 MiB", "17 B".
+std::string formatBytes(double bytes);
+
+} // namespace galvatron::search
+
+#endif // GALVATRON_SEARCH_CLUSTER_H

@@ -1,0 +1,121 @@
+//===- Plan.h - The search's answer, and its two file formats ---*- C++ -*-===//
+//
+// A plan says for every unit of a model which stage runs it and how the
+// stage's ranks divide it. It is read and written in two formats:
+//
+// * this project's `plan.json`: `ranks`, `global_batch`, `micro_batches`,
+//   `pipeline`, `schedule`, `units` (`path`, `layer_type`, `stage`,
+//   `strategy`), `peak_bytes_per_rank`, `predicted_step_seconds`, `reasons`;
+// * Hetu-Galvatron's flat object: `pp_deg`, `tp_sizes_enc`, `use_sp`, …, which
+//   numbers layers and gives both ends one strategy. It cannot say everything;
+//   writing tells what would be lost.
+//
+// Reading is strict: an unknown key, a wrong type, a wrong number of layers or
+// a degree that does not divide is an error that names key, value, layer and
+// remedy.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef GALVATRON_SEARCH_PLAN_H
+#define GALVATRON_SEARCH_PLAN_H
+
+#include "galvatron/Search/Problem.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace galvatron::search {
+
+struct PlannedUnit {
+  std::string path;
+  std::string layerType;
+  UnitRole role = UnitRole::Layer;
+  Strategy strategy;
+  int dp = 1;
+  int stage = 0;
+};
+
+/// Where a rank's predicted memory goes, per stage (all ranks of a stage need
+/// the same).
+struct StageMemory {
+  std::int64_t stateBytes = 0, activationBytes = 0, scratchBytes = 0, reservedBytes = 0;
+  std::int64_t total() const { return stateBytes + activationBytes + scratchBytes + reservedBytes; }
+};
+
+/// A unit's share of the prediction, and the choices that lost.
+struct UnitReason {
+  double forwardSeconds = 0, backwardSeconds = 0, recomputeSeconds = 0, communicationSeconds = 0,
+         redistributionSeconds = 0, stepSeconds = 0;
+  std::int64_t stateBytes = 0, activationBytes = 0, scratchBytes = 0;
+  struct Alternative {
+    Strategy strategy;
+    int dp = 1;
+    double extraSeconds = 0;     ///< of the step, against the choice
+    std::int64_t extraBytes = 0; ///< of the stage's peak, may be negative
+    std::string lostBy;          ///< "does not fit by 1.2 GiB", "0.4 ms"
+  };
+  std::vector<Alternative> alternatives; ///< best first
+};
+
+/// Why this plan: filled by the search, empty for plans read from a file.
+struct Reasons {
+  std::vector<UnitReason> units;
+  /// Lines for people: which constraint binds, what lost, what more would buy.
+  std::vector<std::string> notes;
+};
+
+struct Plan {
+  std::int64_t ranks = 1;
+  int pipeline = 1;
+  Schedule schedule = Schedule::OneFOneB;
+  std::int64_t globalBatch = 1;
+  int microBatches = 1;
+  std::vector<PlannedUnit> units;
+
+  /// Predicted, or after lowering exact. Empty when unknown.
+  std::vector<std::int64_t> peakBytesPerRank;
+  double predictedStepSeconds = 0;
+  std::vector<StageMemory> stageMemory;
+  Reasons reasons;
+
+  std::int64_t ranksPerStage() const { return ranks / pipeline; }
+  /// Stage numbers do not fall, start at 0 and end at pipeline - 1.
+  std::vector<int> unitsPerStage() const;
+};
+
+/// What a plan is read against. `ranks` or `globalBatch` 0: take the plan's.
+struct PlanTarget {
+  std::vector<Unit> units;
+  std::int64_t ranks = 0;
+  std::int64_t globalBatch = 0;
+  /// Refuse what the lowering lacks, naming layer and key.
+  bool supportedOnly = false;
+  /// Accept degrees dp that do not divide the micro-batch. Hetu-Galvatron's
+  /// search writes such plans (and prices them with samples missing), so
+  /// pricing them needs to read them; nothing else should.
+  bool unevenBatch = false;
+};
+
+/// Reads either format (recognised by `units` or `pp_deg`).
+Result<Plan> parsePlan(std::string_view json, const PlanTarget &target);
+
+/// Reads this project's format without a model to compare with: units are the
+/// plan's own.
+Result<Plan> parseOwnPlan(std::string_view json);
+
+/// This project's format, two-space indented, one unit a line.
+std::string writePlan(const Plan &plan);
+
+/// The reference's format. Error: what it cannot express (cp and ep written as
+/// its runtime reads them; stages that cut an end off, ends that differ).
+Result<std::string> writeReferencePlan(const Plan &plan);
+
+/// Degrees divide ranks and batch, stages are contiguous, numbers positive.
+/// Every plan that parsePlan or solve returns satisfies it.
+Result<bool> validatePlan(const Plan &plan, bool supportedOnly = false, bool unevenBatch = false);
+
+} // namespace galvatron::search
+
+#endif // GALVATRON_SEARCH_PLAN_H

@@ -1,0 +1,86 @@
+//===- Solver.h - Problem in, best plan out ---------------------*- C++ -*-===//
+//
+// The search over pipeline degree × schedule × micro-batches × stage borders ×
+// a strategy per unit. Exact for its objective (see `PipelineTime`): dynamic
+// programming over (unit, layout of its boundary) with sets of labels that no
+// other label beats in (time, step tail, memory), candidates visited by lower
+// bound, so that most are never opened.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef GALVATRON_SEARCH_SOLVER_H
+#define GALVATRON_SEARCH_SOLVER_H
+
+#include "galvatron/Search/Plan.h"
+#include "galvatron/Search/Problem.h"
+
+#include <atomic>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace galvatron::search {
+
+/// What the schedule makes of stage times. Objective of the search:
+///
+///   step = Σ_i t_i + (m − 1) · max_i t_i + max_i tail_i        [seconds]
+///
+/// t_i: forward + backward of one micro-batch on stage i, communication and
+/// the transfer to the next stage included; m micro-batches; tail: gradient
+/// sums, clipping, update. Equal to the makespan of the GPipe and 1F1B
+/// timetables when stages are alike, and never below it (test: Timetable).
+double pipelineSeconds(const std::vector<double> &stageSeconds, const std::vector<double> &tailSeconds,
+                       int microBatches);
+
+struct Progress {
+  double seconds = 0; ///< since the search began
+  std::int64_t candidatesDone = 0, candidatesTotal = 0;
+  double bestStepSeconds = 0; ///< 0: none yet
+  std::string best;           ///< "pp=2 mb=8 …"
+};
+
+struct SolveOptions {
+  /// Called when a better plan is found, and about every 0.2 s.
+  std::function<void(const Progress &)> progress;
+  /// Set from a signal handler: stop and return the best plan so far.
+  const std::atomic<bool> *stop = nullptr;
+  /// Give up improving after this many seconds; 0: never.
+  double timeLimitSeconds = 0;
+  /// Fill Plan::reasons (alternatives of every unit).
+  bool explain = true;
+  /// Worker threads; 0: one per core, at most 8.
+  int threads = 0;
+};
+
+/// Why nothing fits.
+struct Infeasible {
+  /// Smallest memory per device with which some plan exists; 0 if none does
+  /// at any size (then `message` says why).
+  std::int64_t smallestBudgetBytes = 0;
+  int stage = 0;        ///< of the plan that needs the least
+  std::string unit;     ///< path of the unit that needs the most on it
+  std::string strategy; ///< its strategy there
+  std::string message;  ///< one sentence with remedy
+};
+
+struct Solution {
+  std::optional<Plan> plan;
+  Infeasible infeasible; ///< meaningful without a plan
+  bool interrupted = false;
+  double searchSeconds = 0;
+  std::int64_t candidates = 0, candidatesOpened = 0, labels = 0;
+};
+
+/// Best plan of the problem. Error: an inconsistent problem (no units, a cost
+/// source that refuses every strategy of a unit, a batch of 0).
+Result<Solution> solve(const Problem &problem, const SolveOptions &options = {});
+
+/// Prices a given plan with the problem's costs: fills predicted time, memory
+/// and reasons. Error: a strategy the cost source refuses, a plan of other
+/// units. A plan over the budget is priced, not refused.
+Result<Plan> evaluatePlan(const Problem &problem, const Plan &plan);
+
+} // namespace galvatron::search
+
+#endif // GALVATRON_SEARCH_SOLVER_H

@@ -1,0 +1,40 @@
+// From a module after phase `lower` to a folder that trains: objects, executables, runtime libraries, the
+// launch script. Nothing in the folder names an absolute path, so it can be moved.
+#ifndef GALVATRON_TARGET_STAGEBINARIES_H
+#define GALVATRON_TARGET_STAGEBINARIES_H
+
+#include "galvatron/Analysis/Timetable.h"
+
+#include "mlir/IR/BuiltinOps.h"
+
+#include <string>
+
+namespace galvatron {
+
+struct StageOutputOptions {
+  /// Existing folder to write into.
+  std::string directory;
+  /// Name of the model, for messages.
+  std::string modelName;
+  /// The processor that objects are for: "native" (this machine's), or a name that LLVM knows.
+  std::string processor = "native";
+  /// Folder of the runtime's shared libraries; empty: beside this tool (../lib).
+  std::string runtimeDirectory;
+  /// Device library that the stages link: "cpu".
+  std::string device = "cpu";
+};
+
+/// The manifest of docs/runtime.md for one stage, as JSON text.
+std::string writeManifest(mlir::ModuleOp module, const Timetable &timetable, llvm::StringRef modelName);
+
+/// One native object for a stage: its bodies, generated kernels, the timetable as a constant table, the
+/// manifest and `main`. Fails with a message.
+mlir::LogicalResult writeStageObject(mlir::ModuleOp module, dist::StageOp stage, const StageOutputOptions &options,
+                                     llvm::StringRef path);
+
+/// Everything: `stage0` … , `launch`, the shared libraries. Fails with a message that names the file.
+mlir::LogicalResult emitStageBinaries(mlir::ModuleOp module, const StageOutputOptions &options);
+
+} // namespace galvatron
+
+#endif // GALVATRON_TARGET_STAGEBINARIES_H

@@ -1,0 +1,18 @@
+// The search as a pass whose answer the caller also gets whole: attributes hold the plan, not its reasons.
+#ifndef GALVATRON_TRANSFORMS_SEARCHPLAN_H
+#define GALVATRON_TRANSFORMS_SEARCHPLAN_H
+
+#include "galvatron/Search/Plan.h"
+#include "galvatron/Transforms/Passes.h"
+
+#include <memory>
+
+namespace galvatron {
+
+/// `searched` receives the plan with reasons and predicted memory.
+std::unique_ptr<mlir::Pass> createSearchPlanPass(const SearchPlanPassOptions &options,
+                                                 std::shared_ptr<search::Plan> searched);
+
+} // namespace galvatron
+
+#endif // GALVATRON_TRANSFORMS_SEARCHPLAN_H

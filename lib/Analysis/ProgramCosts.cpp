@@ -1,0 +1,352 @@
+// Tables of work per layer type, and queries on them.
+#include "galvatron/Analysis/ProgramCosts.h"
+
+#include "llvm/ADT/SetVector.h"
+
+#include <numeric>
+
+using namespace mlir;
+using namespace galvatron;
+
+/// Elementwise and reducing code against matrix products: a vector unit without fused blocking.
+static constexpr double kVectorShareOfProducts = 0.125;
+/// fp32 parameter, gradient and AdamW's two moments.
+static constexpr int64_t kStateCopies = 4;
+
+double Divisibility::getTensorShare(int tp) const {
+  int64_t left = tp;
+  for (int64_t extent : internal)
+    left /= std::gcd(left, extent);
+  return double(left) / tp;
+}
+
+namespace {
+
+double getBytes(Value value) {
+  auto type = dyn_cast<RankedTensorType>(value.getType());
+  return type ? double(type.getNumElements()) * std::max(8u, type.getElementTypeBitWidth()) / 8 : 0;
+}
+
+bool isView(Operation *op) {
+  return op->getNumOperands() == 0 ||
+         isa<graph::ReshapeOp, graph::TransposeOp, graph::BroadcastOp, graph::SliceOp>(op);
+}
+
+bool isProduct(Operation *op) {
+  return isa<graph::EinsumOp, graph::AttentionOp, graph::AttentionBackwardOp>(op);
+}
+
+bool isElementwise(Operation *op) {
+  return op->hasTrait<OpTrait::Elementwise>() || op->hasTrait<OpTrait::SameOperandsAndResultShape>();
+}
+
+/// Reads one layer into its table.
+class LayerReader {
+public:
+  LayerReader(graph::LayerOp layer, const Axes &axes) : layer(layer), axes(axes) {}
+  LayerWork read();
+
+private:
+  void readOps(Block &block, std::vector<OpWork> &works, std::vector<ValueLife> &reductions);
+  void readOp(Operation *op, std::vector<OpWork> &works);
+  void readPartials(Operation *op, std::vector<ValueLife> &reductions);
+  void readSaved();
+  bool isPartial(OpResult result);
+  bool isFused(Value value);
+  bool isGivenOrKept(Value value);
+  Value getRoot(Value value);
+  Divisibility divide(Value value);
+  ValueLife describe(Value value) { return {getBytes(value), divide(value), 0, 0}; }
+
+  graph::LayerOp layer;
+  const Axes &axes;
+  LayerWork work;
+  llvm::DenseMap<Operation *, int> numbers;
+  llvm::SetVector<Value> partial, kept;
+};
+
+} // namespace
+
+Divisibility LayerReader::divide(Value value) {
+  Divisibility result;
+  for (const auto &dim : axes.getAxes(value))
+    for (AxisId axis : dim) {
+      result.byBatch |= axes.getBatch() == axis;
+      if (axes.getAxis(axis).role == AxisRole::Internal)
+        result.internal.push_back(axes.getAxis(axis).extent);
+    }
+  return result;
+}
+
+/// An elementwise result that only the next elementwise op reads never reaches memory.
+bool LayerReader::isFused(Value value) {
+  Operation *op = value.getDefiningOp();
+  return op && isElementwise(op) && value.hasOneUse() && isElementwise(*value.user_begin()) &&
+         op->getBlock() == (*value.user_begin())->getBlock();
+}
+
+void LayerReader::readOp(Operation *op, std::vector<OpWork> &works) {
+  auto cost = dyn_cast<graph::CostOpInterface>(op);
+  if (!cost || isView(op))
+    return;
+  OpWork entry;
+  entry.flops = double(cost.getFlops());
+  entry.bytes = double(cost.getBytesMoved());
+  if (isElementwise(op)) {
+    entry.bytes = 0;
+    for (Value operand : op->getOperands())
+      entry.bytes += isFused(operand) ? 0 : getBytes(operand);
+    for (Value result : op->getResults())
+      entry.bytes += isFused(result) ? 0 : getBytes(result);
+  }
+  entry.isProduct = isProduct(op);
+  for (const FactorLoop &loop : axes.getFactors(op).loops) {
+    const Axis &axis = axes.getAxis(loop.axis);
+    entry.divisible.byBatch |= axes.getBatch() == loop.axis;
+    if (axis.role == AxisRole::Internal && loop.kind != graph::LoopKind::Whole)
+      entry.divisible.internal.push_back(axis.extent);
+  }
+  works.push_back(std::move(entry));
+}
+
+/// Whether cutting an internal loop leaves this result a partial sum.
+bool LayerReader::isPartial(OpResult result) {
+  const OpFactors &factors = axes.getFactors(result.getOwner());
+  if (result.getResultNumber() >= factors.results.size())
+    return false;
+  for (auto [index, loop] : llvm::enumerate(factors.loops)) {
+    bool isHere = llvm::any_of(factors.results[result.getResultNumber()],
+                               [&](const auto &dim) { return llvm::is_contained(dim, unsigned(index)); });
+    if (!isHere && loop.kind != graph::LoopKind::Whole && axes.getAxis(loop.axis).role == AxisRole::Internal)
+      return true;
+  }
+  return false;
+}
+
+/// Partial sums pass through what is linear and wait in sums; anything else that reads one needs the
+/// all-reduce first.
+void LayerReader::readPartials(Operation *op, std::vector<ValueLife> &reductions) {
+  auto reduce = [&](Value value) {
+    if (partial.remove(value))
+      reductions.push_back(describe(value));
+  };
+  bool isSum = graph::isJointlyLinear(op), isAny = false, isAll = true;
+  for (Value operand : op->getOperands()) {
+    isAny |= partial.contains(operand);
+    isAll &= partial.contains(operand) || !graph::isFloatTensor(operand.getType());
+  }
+  for (auto [index, operand] : llvm::enumerate(op->getOperands())) {
+    if (!partial.contains(operand) || isSum)
+      continue;
+    if (op->getNumResults() == 1 && graph::isLinear(op, unsigned(index), 0))
+      partial.insert(op->getResult(0));
+    else
+      reduce(operand);
+  }
+  if (isSum && isAny && isAll)
+    partial.insert(op->getResult(0));
+  else if (isSum && isAny) {
+    // The partial operands are added first, then reduced once.
+    for (Value operand : op->getOperands())
+      partial.remove(operand);
+    reductions.push_back(describe(op->getResult(0)));
+  }
+  for (OpResult result : op->getResults())
+    if (isPartial(result))
+      partial.insert(result);
+}
+
+void LayerReader::readOps(Block &block, std::vector<OpWork> &works, std::vector<ValueLife> &reductions) {
+  for (Operation &op : block.without_terminator()) {
+    if (isa<graph::BackwardOp>(op))
+      continue;
+    numbers[&op] = int(numbers.size());
+    readOp(&op, works);
+    readPartials(&op, reductions);
+  }
+  numbers[block.getTerminator()] = int(numbers.size());
+  for (Value result : block.getTerminator()->getOperands())
+    if (partial.remove(result) && !axes.isParameterLike(result))
+      reductions.push_back(describe(result));
+}
+
+Value LayerReader::getRoot(Value value) {
+  while (Operation *op = value.getDefiningOp()) {
+    if (!isView(op) || op->getNumOperands() == 0)
+      break;
+    value = op->getOperand(0);
+  }
+  return value;
+}
+
+bool LayerReader::isGivenOrKept(Value value) {
+  Value root = getRoot(value);
+  Operation *op = root.getDefiningOp();
+  return !op || op->getNumOperands() == 0 || kept.contains(root);
+}
+
+/// As `plan-recomputation` decides: views and elementwise results of what is kept are had again.
+void LayerReader::readSaved() {
+  Block &forward = layer.getBody().front();
+  for (auto backward : forward.getOps<graph::BackwardOp>())
+    backward.getBody().walk([&](Operation *op) {
+      for (Value operand : op->getOperands())
+        if (operand.getParentBlock() == &forward) {
+          Value root = getRoot(operand);
+          if (!root.getDefiningOp() || root.getDefiningOp()->getNumOperands())
+            kept.insert(root);
+        }
+    });
+  bool isChanged = true;
+  while (isChanged) {
+    isChanged = false;
+    SmallVector<Value> candidates = llvm::to_vector(llvm::reverse(kept));
+    for (Value value : candidates)
+      if (Operation *op = value.getDefiningOp();
+          op && isElementwise(op) && llvm::all_of(op->getOperands(), [&](Value v) { return isGivenOrKept(v); }))
+        isChanged |= kept.remove(value);
+  }
+  for (Value value : kept)
+    if (value.getDefiningOp())
+      work.saved.push_back(describe(value));
+}
+
+LayerWork LayerReader::read() {
+  Block &forward = layer.getBody().front();
+  readOps(forward, work.forward, work.forwardReductions);
+  work.forwardOps = int(numbers.size());
+  for (auto backward : forward.getOps<graph::BackwardOp>())
+    readOps(backward.getBody().front(), work.backward, work.backwardReductions);
+  readSaved();
+
+  for (auto [index, argument] : llvm::enumerate(forward.getArguments())) {
+    if (index >= layer.getNumInputs())
+      work.parameters.push_back(describe(argument));
+    else if (graph::isFloatTensor(argument.getType()))
+      work.inputs.push_back(describe(argument));
+  }
+  for (Value result : forward.getTerminator()->getOperands())
+    work.boundaryBytes += getBytes(result);
+
+  for (auto [op, number] : numbers)
+    for (Value result : op->getResults()) {
+      if (isView(op) || isFused(result) || axes.isParameterLike(result))
+        continue;
+      ValueLife life = describe(result);
+      life.first = life.last = number;
+      for (Operation *user : result.getUsers())
+        if (auto at = numbers.find(user); at != numbers.end())
+          life.last = std::max(life.last, at->second);
+      work.temporaries.push_back(std::move(life));
+    }
+  return std::move(work);
+}
+
+//===----------------------------------------------------------------------===//
+// Queries
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// Amounts on one device, for one micro-batch.
+struct Share {
+  double ofBatch;
+  int tp;
+
+  double of(const Divisibility &divisible) const {
+    return divisible.getTensorShare(tp) * (divisible.byBatch ? ofBatch : 1);
+  }
+  double bytes(llvm::ArrayRef<ValueLife> values) const {
+    double sum = 0;
+    for (const ValueLife &value : values)
+      sum += value.bytes * of(value.divisible);
+    return sum;
+  }
+};
+
+/// The roofline of each op: arithmetic or memory, whichever takes longer, plus its start.
+double getSeconds(llvm::ArrayRef<OpWork> works, const Share &share, const search::DeviceKind &device) {
+  double seconds = 0;
+  for (const OpWork &work : works) {
+    double rate = device.matmulFlopsPerSecond * (work.isProduct ? 1 : kVectorShareOfProducts);
+    double most = std::max(work.flops / rate, work.bytes / device.memoryBytesPerSecond);
+    seconds += most * share.of(work.divisible) + device.launchSeconds;
+  }
+  return seconds;
+}
+
+void addReductions(llvm::ArrayRef<ValueLife> values, const Share &share, std::vector<search::Collective> &out) {
+  for (const ValueLife &value : values)
+    out.push_back({search::CollectiveKind::AllReduce, search::Group::Tensor,
+                   int64_t(value.bytes * share.of(value.divisible)), 1, false});
+}
+
+/// Most bytes that are there at once among the values of the ops from `first` on.
+double getPeak(llvm::ArrayRef<ValueLife> values, int first, int last, const Share &share) {
+  std::vector<double> changes(last - first + 2, 0);
+  for (const ValueLife &value : values) {
+    if (value.first >= last || value.last < first || value.first < first)
+      continue;
+    double bytes = value.bytes * share.of(value.divisible);
+    changes[value.first - first] += bytes;
+    changes[std::min(value.last, last) - first + 1] -= bytes;
+  }
+  double there = 0, peak = 0;
+  for (double change : changes)
+    peak = std::max(peak, there += change);
+  return peak;
+}
+
+} // namespace
+
+ProgramCosts::ProgramCosts(ModuleOp module, const search::Cluster &cluster, int64_t globalBatch)
+    : device(cluster.device), globalBatch(double(globalBatch)) {
+  Axes axes(module);
+  for (auto layer : module.getOps<graph::LayerOp>())
+    layers[layer.getSymName()] = LayerReader(layer, axes).read();
+}
+
+search::Result<search::UnitCost> ProgramCosts::cost(const search::CostQuery &query) const {
+  auto at = layers.find(query.unit->layerType);
+  if (at == layers.end())
+    return search::Error{"unknown layer type '" + query.unit->layerType + "'"};
+  if (auto reason = search::whyUnsupported(query.strategy))
+    return search::Error{*reason};
+  const LayerWork &work = at->second;
+  int tp = query.strategy.tp;
+  Divisibility all;
+  for (const OpWork &op : work.forward)
+    if (op.divisible.getTensorShare(tp) < all.getTensorShare(tp))
+      all = op.divisible;
+  if (tp > 1 && all.getTensorShare(tp) == 1 && !work.forward.empty())
+    return search::Error{"tp " + std::to_string(tp) + " divides neither heads nor widths of layer type '" +
+                         query.unit->layerType + "'"};
+
+  Share share{double(query.microBatchSamples) / globalBatch / query.dp, tp};
+  search::UnitCost cost;
+  bool recompute = query.strategy.recompute;
+  int end = work.forwardOps;
+  for (const ValueLife &value : work.temporaries)
+    end = std::max(end, value.last + 1);
+  cost.forwardSeconds = getSeconds(work.forward, share, device);
+  cost.backwardSeconds = getSeconds(work.backward, share, device);
+  addReductions(work.forwardReductions, share, cost.forwardCollectives);
+  addReductions(work.backwardReductions, share, cost.backwardCollectives);
+  if (recompute) {
+    cost.recomputeSeconds = cost.forwardSeconds;
+    addReductions(work.forwardReductions, share, cost.backwardCollectives);
+  }
+  double parameterBytes = share.bytes(work.parameters);
+  if (parameterBytes > 0 && query.dp > 1)
+    cost.stepCollectives.push_back(
+        {search::CollectiveKind::AllReduce, search::Group::Data, int64_t(parameterBytes), 1, false});
+  // Reads all four copies, writes three; the gradient norm reads the gradient once more.
+  cost.updateSeconds = parameterBytes * 8 / device.memoryBytesPerSecond;
+  cost.stateBytes = int64_t(parameterBytes) * kStateCopies;
+  cost.savedBytes = int64_t(share.bytes(work.inputs) + (recompute ? 0 : share.bytes(work.saved)));
+  int backwardFirst = recompute ? 0 : work.forwardOps;
+  cost.scratchBytes = int64_t(std::max(getPeak(work.temporaries, 0, work.forwardOps, share),
+                                       getPeak(work.temporaries, backwardFirst, end, share)));
+  cost.boundaryBytes = int64_t(work.boundaryBytes * double(query.microBatchSamples) / globalBatch);
+  return cost;
+}

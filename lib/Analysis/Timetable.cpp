@@ -1,0 +1,534 @@
+// Expansion of a stage into entries. See Timetable.h.
+#include "galvatron/Analysis/Timetable.h"
+
+#include "dialects/Exec/Exec.h"
+#include "dialects/Plan/Plan.h"
+
+#include "mlir/IR/SymbolTable.h"
+#include "llvm/ADT/STLExtras.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+static constexpr int64_t kSlotAlignment = 64;
+/// Tags of gradients, beside those of activations.
+static constexpr int64_t kGradientTag = 1 << 20;
+
+namespace {
+
+int64_t bytesOf(Type type) {
+  auto shaped = cast<ShapedType>(type);
+  return shaped.getNumElements() * llvm::divideCeil(shaped.getElementTypeBitWidth(), 8);
+}
+
+/// One call of a layer in a stage.
+struct Call {
+  graph::CallOp op;
+  dist::LayerOp layer;
+  exec::FunctionOp forward, backward;
+  int64_t unit = -1;
+  SmallVector<int> parameters; // indices into Timetable::parameters
+};
+
+class TimetableBuilder {
+public:
+  TimetableBuilder(ModuleOp module, dist::StageOp stage)
+      : module(module), stage(stage), symbols(module),
+        pipeline(module->getAttrOfType<plan::PipelineAttr>("plan.pipeline")) {}
+
+  FailureOr<Timetable> run();
+
+private:
+  LogicalResult collect();
+  LogicalResult collectCall(graph::CallOp op);
+  LogicalResult addParameters(Call &call);
+  int addSlot(std::string name, int64_t bytes, bool persistent = false);
+  TimetableEntry &addEntry(std::string function, std::string name, int64_t microBatch = -1, int64_t unit = -1);
+  void use(TimetableEntry &entry, SlotReference reference);
+  int valueSlot(Value value, int64_t microBatch);
+  SlotReference inputReference(Value value, int64_t microBatch);
+  int savedSlot(Call &call, int64_t microBatch);
+  int64_t savedBytes(Call &call);
+  void begin();
+  void forward(int64_t microBatch);
+  LogicalResult backward(int64_t microBatch);
+  void callForward(Call &call, int64_t microBatch);
+  LogicalResult callBackward(Call &call, int64_t microBatch);
+  void send(SlotReference value, int64_t bytes, int64_t toStage, int64_t tag, int64_t microBatch, StringRef what);
+  void waitFor(StringRef key);
+  void reduceGradients();
+  int groupIndex(RankGroup group);
+  std::string label(StringRef what, StringRef path, int64_t microBatch) {
+    return (what + " " + path + (microBatch < 0 ? Twine("") : " micro-batch " + Twine(microBatch))).str();
+  }
+
+  ModuleOp module;
+  dist::StageOp stage;
+  SymbolTable symbols;
+  plan::PipelineAttr pipeline;
+  Timetable table;
+  DenseMap<Operation *, Call> calls;
+  DenseMap<Value, int> inputs; // results of dist.input → index into Timetable::inputs
+  std::map<std::pair<void *, int64_t>, int> valueSlots, savedSlots, gradientSlots;
+  /// Sends under way: what → (handle, slot, entry that must precede reuse).
+  struct Transfer {
+    int64_t handle;
+    SlotReference value;
+    std::string name;
+  };
+  std::map<std::string, Transfer> transfers;
+  int64_t numHandles = 0;
+  int oneSlot = -1;
+  /// Micro-batch of the last backward, whose gradient may still be under way.
+  int64_t lastBackward = -1;
+};
+
+} // namespace
+
+int TimetableBuilder::addSlot(std::string name, int64_t bytes, bool persistent) {
+  Slot slot;
+  slot.name = std::move(name);
+  slot.bytes = bytes;
+  slot.persistent = persistent;
+  table.slots.push_back(std::move(slot));
+  return table.slots.size() - 1;
+}
+
+TimetableEntry &TimetableBuilder::addEntry(std::string function, std::string name, int64_t microBatch, int64_t unit) {
+  TimetableEntry entry;
+  entry.function = std::move(function);
+  entry.name = std::move(name);
+  entry.microBatch = microBatch;
+  entry.unit = unit;
+  table.entries.push_back(std::move(entry));
+  return table.entries.back();
+}
+
+void TimetableBuilder::use(TimetableEntry &entry, SlotReference reference) {
+  entry.buffers.push_back(reference);
+  if (reference.slot < 0)
+    return;
+  Slot &slot = table.slots[reference.slot];
+  int64_t now = table.entries.size() - 1;
+  if (slot.first < 0)
+    slot.first = now;
+  slot.last = now;
+}
+
+int TimetableBuilder::groupIndex(RankGroup group) {
+  auto found = llvm::find(table.groups, group);
+  if (found == table.groups.end()) {
+    table.groups.push_back(std::move(group));
+    return table.groups.size() - 1;
+  }
+  return found - table.groups.begin();
+}
+
+//===--------------------------------------------------------------------===//
+// What there is: parameters, inputs, layers
+//===--------------------------------------------------------------------===//
+
+LogicalResult TimetableBuilder::addParameters(Call &call) {
+  for (auto [position, name] : llvm::enumerate(call.op.getParameters().getAsValueRange<StringAttr>())) {
+    auto home = cast<dist::PlacementAttr>(call.layer.getHomes()[position]);
+    auto gradient = cast<dist::PlacementAttr>(call.layer.getGradients()[position]);
+    auto known = llvm::find_if(table.parameters,
+                               [&](const StageParameter &parameter) { return parameter.names.front() == name; });
+    if (known != table.parameters.end()) {
+      if (known->home != home || known->gradient != gradient)
+        return call.op.emitOpError("expects one placement of the tied parameter ")
+               << name << ", but it is used as " << known->home << " and as " << home
+               << "; give its layers the same strategy";
+      call.parameters.push_back(known - table.parameters.begin());
+      continue;
+    }
+    StageParameter parameter;
+    parameter.names = {name.str()};
+    parameter.home = home;
+    parameter.gradient = gradient;
+    for (int64_t owner : gradient.getPartialAxes())
+      if (owner != dist::PlacementAttr::kTime) // micro-batches add up in place
+        parameter.partialAxes.push_back(owner);
+    int64_t bytes = bytesOf(call.forward.getArgumentTypes()[call.op.getInputs().size() + position]);
+    parameter.count = bytes / 4;
+    parameter.init = call.forward.getArgAttrOfType<DictionaryAttr>(call.op.getInputs().size() + position, "graph.init");
+    call.parameters.push_back(table.parameters.size());
+    table.parameters.push_back(std::move(parameter));
+  }
+  return success();
+}
+
+LogicalResult TimetableBuilder::collectCall(graph::CallOp op) {
+  Call call;
+  call.op = op;
+  call.layer = symbols.lookup<dist::LayerOp>(op.getCallee());
+  if (!call.layer)
+    return op.emitOpError("expects a dist.layer named ") << op.getCallee();
+  call.forward = symbols.lookup<exec::FunctionOp>(call.layer.getForward());
+  if (!call.forward)
+    return op.emitOpError("expects an exec.function named ") << call.layer.getForward();
+  if (call.layer.getBackward())
+    call.backward = symbols.lookup<exec::FunctionOp>(*call.layer.getBackward());
+  if (auto unit = op->getAttrOfType<IntegerAttr>("dist.unit"))
+    call.unit = unit.getInt();
+  if (failed(addParameters(call)))
+    return failure();
+  calls[op] = std::move(call);
+  return success();
+}
+
+LogicalResult TimetableBuilder::collect() {
+  table.stage = stage.getIndex();
+  if (auto groups = module->getAttrOfType<ArrayAttr>(exec::kGroups))
+    for (Attribute group : groups) {
+      ArrayRef<int64_t> axes = cast<DenseI64ArrayAttr>(group).asArrayRef();
+      table.groups.push_back({std::vector<int64_t>(axes.begin(), axes.end()), {}});
+    }
+  if (auto units = module->getAttrOfType<ArrayAttr>("dist.units"))
+    for (StringRef path : units.getAsValueRange<StringAttr>())
+      table.units.push_back(path.str());
+  for (Operation &op : stage.getBody().front()) {
+    if (auto call = dyn_cast<graph::CallOp>(op)) {
+      if (failed(collectCall(call)))
+        return failure();
+    } else if (auto input = dyn_cast<dist::InputOp>(op)) {
+      auto type = cast<RankedTensorType>(input.getResult().getType());
+      auto placement = cast<dist::PlacementAttr>(type.getEncoding());
+      int64_t bytes = bytesOf(RankedTensorType::get(placement.getLocalShape(), type.getElementType()));
+      inputs[input.getResult()] = table.inputs.size();
+      int slot = addSlot(input.getName().str(), bytes * pipeline.getMicroBatches(), true);
+      table.inputs.push_back({input.getName().str(), slot, bytes, placement});
+    }
+  }
+  // Contiguous regions, in the order in which gradients are reduced: by the axes they are partial on.
+  llvm::SmallVector<unsigned> order = llvm::to_vector(llvm::seq<unsigned>(table.parameters.size()));
+  llvm::stable_sort(order, [&](unsigned a, unsigned b) {
+    return table.parameters[a].partialAxes < table.parameters[b].partialAxes;
+  });
+  for (unsigned index : order) {
+    StageParameter &parameter = table.parameters[index];
+    parameter.gradientSlot = addSlot("gradient of " + parameter.names.front(), parameter.count * 4, true);
+    if (table.gradientRegionFirst < 0)
+      table.gradientRegionFirst = parameter.gradientSlot;
+    table.gradientRegionLast = parameter.gradientSlot;
+  }
+  for (StageParameter &parameter : table.parameters) {
+    const std::string &name = parameter.names.front();
+    parameter.parameterSlot = addSlot(name, parameter.count * 4, true);
+    parameter.firstMomentSlot = addSlot("first moment of " + name, parameter.count * 4, true);
+    parameter.secondMomentSlot = addSlot("second moment of " + name, parameter.count * 4, true);
+  }
+  return success();
+}
+
+//===--------------------------------------------------------------------===//
+// Memory of one micro-batch
+//===--------------------------------------------------------------------===//
+
+static RankedTensorType localType(Value value) {
+  auto type = cast<RankedTensorType>(value.getType());
+  if (auto placement = dyn_cast_or_null<dist::PlacementAttr>(type.getEncoding()))
+    return RankedTensorType::get(placement.getLocalShape(), type.getElementType());
+  return type;
+}
+
+int TimetableBuilder::valueSlot(Value value, int64_t microBatch) {
+  auto key = std::make_pair(value.getAsOpaquePointer(), microBatch);
+  auto found = valueSlots.find(key);
+  if (found != valueSlots.end())
+    return found->second;
+  return valueSlots[key] = addSlot("activation micro-batch " + std::to_string(microBatch), bytesOf(localType(value)));
+}
+
+SlotReference TimetableBuilder::inputReference(Value value, int64_t microBatch) {
+  auto input = inputs.find(value);
+  if (input == inputs.end())
+    return {valueSlot(value, microBatch), 0};
+  const StageInput &data = table.inputs[input->second];
+  return {data.slot, data.bytesPerMicroBatch * microBatch};
+}
+
+/// Saved values of one layer and micro-batch live and die together: one slot, each on a cache line.
+int64_t TimetableBuilder::savedBytes(Call &call) {
+  int64_t bytes = 0, numSaved = call.layer.getNumSaved();
+  for (Type type : call.forward.getArgumentTypes().drop_back().take_back(numSaved))
+    bytes += llvm::alignTo(bytesOf(type), kSlotAlignment);
+  return bytes;
+}
+
+int TimetableBuilder::savedSlot(Call &call, int64_t microBatch) {
+  auto key = std::make_pair(call.op.getOperation(), microBatch);
+  auto found = savedSlots.find({key.first, key.second});
+  if (found != savedSlots.end())
+    return found->second;
+  int slot = addSlot("saved by " + call.op.getPath().str() + " micro-batch " +
+                         std::to_string(microBatch),
+                     savedBytes(call));
+  return savedSlots[{key.first, key.second}] = slot;
+}
+
+//===--------------------------------------------------------------------===//
+// Entries
+//===--------------------------------------------------------------------===//
+
+static int64_t scratchBytes(exec::FunctionOp function) {
+  return function->getAttrOfType<IntegerAttr>(exec::kScratchBytes).getInt();
+}
+
+void TimetableBuilder::callForward(Call &call, int64_t microBatch) {
+  graph::CallOp op = call.op;
+  int64_t scratch = scratchBytes(call.forward);
+  int scratchIndex = scratch ? addSlot("scratch", scratch) : -1;
+  TimetableEntry &entry = addEntry(call.forward.getSymName().str(), label("forward", op.getPath(), microBatch),
+                                   microBatch, call.unit);
+  for (Value input : op.getInputs())
+    use(entry, inputReference(input, microBatch));
+  for (int parameter : call.parameters)
+    use(entry, {table.parameters[parameter].parameterSlot, 0});
+  for (Value output : op.getOutputs())
+    use(entry, {valueSlot(output, microBatch), 0});
+  int64_t offset = 0;
+  for (Type type : call.forward.getArgumentTypes().drop_back().take_back(call.layer.getNumSaved())) {
+    use(entry, {savedSlot(call, microBatch), offset});
+    offset += llvm::alignTo(bytesOf(type), kSlotAlignment);
+  }
+  use(entry, {scratchIndex, 0});
+}
+
+LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
+  graph::CallOp op = call.op;
+  if (!call.backward)
+    return success();
+  int64_t scratch = scratchBytes(call.backward);
+  int scratchIndex = scratch ? addSlot("scratch", scratch) : -1;
+  // A value read by several layers: the first contribution is written, later ones added.
+  SmallVector<std::pair<int, int>> additions; // (contribution, sum)
+  SmallVector<SlotReference> inputGradients;
+  for (Value input : op.getInputs()) {
+    if (!isa<FloatType>(getElementTypeOrSelf(input.getType())))
+      continue;
+    auto key = std::make_pair(input.getAsOpaquePointer(), microBatch);
+    int slot = addSlot("gradient micro-batch " + std::to_string(microBatch), bytesOf(localType(input)));
+    auto known = gradientSlots.find(key);
+    if (known == gradientSlots.end())
+      gradientSlots[key] = slot;
+    else
+      additions.push_back({slot, known->second});
+    inputGradients.push_back({slot, 0});
+  }
+  TimetableEntry &entry = addEntry(call.backward.getSymName().str(), label("backward", op.getPath(), microBatch),
+                                   microBatch, call.unit);
+  for (Value output : op.getOutputs()) {
+    auto gradient = gradientSlots.find({output.getAsOpaquePointer(), microBatch});
+    if (gradient == gradientSlots.end())
+      return op.emitOpError("expects every result to be read, but one has no gradient");
+    use(entry, {gradient->second, 0});
+  }
+  exec::FunctionOp function = call.backward;
+  Block &block = function.getBody().front();
+  unsigned position = op.getOutputs().size();
+  // What the body does not read is not kept alive for it.
+  auto useIfRead = [&](SlotReference reference) {
+    use(entry, block.getArgument(position++).use_empty() ? SlotReference{} : reference);
+  };
+  for (Value input : op.getInputs())
+    useIfRead(inputReference(input, microBatch));
+  for (int parameter : call.parameters)
+    useIfRead({table.parameters[parameter].parameterSlot, 0});
+  int64_t offset = 0;
+  for (Type type : call.forward.getFunctionType().getInputs().drop_back().take_back(call.layer.getNumSaved())) {
+    useIfRead({savedSlot(call, microBatch), offset});
+    offset += llvm::alignTo(bytesOf(type), kSlotAlignment);
+  }
+  for (SlotReference gradient : inputGradients)
+    use(entry, gradient);
+  for (int parameter : call.parameters)
+    use(entry, {table.parameters[parameter].gradientSlot, 0});
+  use(entry, {scratchIndex, 0});
+  for (auto [contribution, sum] : additions) {
+    TimetableEntry &addition = addEntry("gvrt_accumulate", label("sum gradient into", op.getPath(), microBatch),
+                                        microBatch, call.unit);
+    use(addition, {contribution, 0});
+    use(addition, {sum, 0});
+    addition.attributes = {table.slots[sum].bytes / 4};
+  }
+  return success();
+}
+
+void TimetableBuilder::send(SlotReference value, int64_t bytes, int64_t toStage, int64_t tag, int64_t microBatch,
+                            StringRef what) {
+  std::string name = (what + " to stage " + Twine(toStage) + " micro-batch " + Twine(microBatch)).str();
+  TimetableEntry &entry = addEntry("gvrt_send", name, microBatch);
+  use(entry, value);
+  int64_t handle = numHandles++;
+  entry.attributes = {toStage, tag, bytes, handle};
+  transfers[(what + Twine(tag) + ":" + Twine(microBatch)).str()] = {handle, value, name};
+}
+
+void TimetableBuilder::waitFor(StringRef key) {
+  auto found = transfers.find(key.str());
+  if (found == transfers.end())
+    return;
+  TimetableEntry &entry = addEntry("gvrt_wait", "end of " + found->second.name);
+  use(entry, found->second.value); // the slot lives until here
+  entry.attributes = {found->second.handle};
+  transfers.erase(found);
+}
+
+void TimetableBuilder::begin() {
+  // Slots of the gradient region are neighbours: one call zeroes them all.
+  if (table.gradientRegionFirst >= 0) {
+    int64_t bytes = 0;
+    for (int slot = table.gradientRegionFirst; slot <= table.gradientRegionLast; ++slot)
+      bytes += llvm::alignTo(table.slots[slot].bytes, kSlotAlignment);
+    TimetableEntry &entry = addEntry("gvrt_fill_zero", "zero gradients");
+    use(entry, {table.gradientRegionFirst, 0});
+    entry.attributes = {bytes};
+  }
+  for (auto loss : stage.getBody().front().getOps<dist::LossOp>()) {
+    table.lossSlot = addSlot("loss", 4, true);
+    table.lossPlacement = cast<dist::PlacementAttr>(cast<RankedTensorType>(loss.getX().getType()).getEncoding());
+    TimetableEntry &zero = addEntry("gvrt_fill_zero", "zero loss");
+    use(zero, {table.lossSlot, 0});
+    zero.attributes = {4};
+    oneSlot = addSlot("gradient of the loss", 4, true);
+    TimetableEntry &one = addEntry("loss_gradient", "gradient of the loss");
+    use(one, {oneSlot, 0});
+    use(one, {});
+  }
+}
+
+void TimetableBuilder::forward(int64_t microBatch) {
+  for (Operation &op : stage.getBody().front()) {
+    if (auto call = dyn_cast<graph::CallOp>(op)) {
+      callForward(calls[call], microBatch);
+    } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
+      TimetableEntry &entry = addEntry("gvrt_receive", label("receive from stage", std::to_string(receive.getStage()), microBatch), microBatch);
+      use(entry, {valueSlot(receive.getResult(), microBatch), 0});
+      entry.attributes = {static_cast<int64_t>(receive.getStage()), static_cast<int64_t>(receive.getTag()),
+                          bytesOf(localType(receive.getResult()))};
+    } else if (auto sendOp = dyn_cast<dist::SendOp>(op)) {
+      send(inputReference(sendOp.getX(), microBatch), bytesOf(localType(sendOp.getX())), sendOp.getStage(),
+           sendOp.getTag(), microBatch, "send activation");
+    } else if (auto loss = dyn_cast<dist::LossOp>(op)) {
+      TimetableEntry &entry = addEntry("gvrt_accumulate", label("add up", "loss", microBatch), microBatch);
+      use(entry, {valueSlot(loss.getX(), microBatch), 0});
+      use(entry, {table.lossSlot, 0});
+      entry.attributes = {1};
+    }
+  }
+}
+
+LogicalResult TimetableBuilder::backward(int64_t microBatch) {
+  for (Operation &op : llvm::reverse(stage.getBody().front())) {
+    if (auto call = dyn_cast<graph::CallOp>(op)) {
+      if (failed(callBackward(calls[call], microBatch)))
+        return failure();
+    } else if (auto loss = dyn_cast<dist::LossOp>(op)) {
+      gradientSlots[{loss.getX().getAsOpaquePointer(), microBatch}] = oneSlot;
+    } else if (auto sendOp = dyn_cast<dist::SendOp>(op)) {
+      if (!isa<FloatType>(getElementTypeOrSelf(sendOp.getX().getType())))
+        continue;
+      waitFor(("send activation" + Twine(sendOp.getTag()) + ":" + Twine(microBatch)).str());
+      int slot = addSlot("gradient micro-batch " + std::to_string(microBatch), bytesOf(localType(sendOp.getX())));
+      TimetableEntry &entry = addEntry("gvrt_receive", label("receive gradient from stage", std::to_string(sendOp.getStage()), microBatch), microBatch);
+      use(entry, {slot, 0});
+      entry.attributes = {static_cast<int64_t>(sendOp.getStage()), static_cast<int64_t>(sendOp.getTag()) + kGradientTag,
+                          bytesOf(localType(sendOp.getX()))};
+      auto [known, isNew] = gradientSlots.insert({{sendOp.getX().getAsOpaquePointer(), microBatch}, slot});
+      if (!isNew) {
+        TimetableEntry &addition = addEntry("gvrt_accumulate", label("sum gradient of", "a sent activation", microBatch), microBatch);
+        use(addition, {slot, 0});
+        use(addition, {known->second, 0});
+        addition.attributes = {table.slots[slot].bytes / 4};
+      }
+    } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
+      auto gradient = gradientSlots.find({receive.getResult().getAsOpaquePointer(), microBatch});
+      if (gradient == gradientSlots.end())
+        continue;
+      // At most one gradient is under way: its slot is free again before the next is sent.
+      waitFor(("send gradient" + Twine(receive.getTag() + kGradientTag) + ":" + Twine(lastBackward)).str());
+      send({gradient->second, 0}, bytesOf(localType(receive.getResult())), receive.getStage(),
+           receive.getTag() + kGradientTag, microBatch, "send gradient");
+    }
+  }
+  return success();
+}
+
+void TimetableBuilder::reduceGradients() {
+  while (!transfers.empty()) {
+    std::string key = transfers.begin()->first;
+    waitFor(key);
+  }
+  // Neighbouring gradients that are partial on the same axes go in one all-reduce. They lie on cache
+  // lines; the padding between them is zero on all ranks and travels along.
+  SmallVector<StageParameter *> order;
+  for (StageParameter &parameter : table.parameters)
+    order.push_back(&parameter);
+  llvm::sort(order, [](auto *a, auto *b) { return a->gradientSlot < b->gradientSlot; });
+  for (size_t i = 0; i < order.size();) {
+    const std::vector<int64_t> &axes = order[i]->partialAxes;
+    size_t end = i;
+    int64_t bytes = 0;
+    while (end < order.size() && order[end]->partialAxes == axes)
+      bytes += llvm::alignTo(table.slots[order[end++]->gradientSlot].bytes, kSlotAlignment);
+    if (!axes.empty()) {
+      TimetableEntry &entry = addEntry("gvrt_all_reduce", "reduce gradients");
+      use(entry, {order[i]->gradientSlot, 0});
+      use(entry, {order[i]->gradientSlot, 0});
+      entry.attributes = {groupIndex({axes, {}}), 0, 0, bytes / 4};
+    }
+    i = end;
+  }
+  for (StageParameter *parameter : order) {
+    if (parameter->stages.size() < 2)
+      continue;
+    TimetableEntry &entry = addEntry("gvrt_all_reduce", "reduce gradient of tied " + parameter->names.front());
+    use(entry, {parameter->gradientSlot, 0});
+    use(entry, {parameter->gradientSlot, 0});
+    entry.attributes = {groupIndex({{}, parameter->stages}), 0, 0, parameter->count};
+  }
+}
+
+FailureOr<Timetable> TimetableBuilder::run() {
+  if (!pipeline)
+    return module.emitOpError("expects the attribute plan.pipeline");
+  if (!stage.getOrder())
+    return stage.emitOpError("expects an order; run galvatron-schedule-microbatches first");
+  if (failed(collect()))
+    return failure();
+  // Which stages hold each parameter: read off every stage's calls.
+  std::map<std::string, std::vector<int64_t>> holders;
+  for (auto other : module.getOps<dist::StageOp>())
+    for (auto call : other.getBody().front().getOps<graph::CallOp>())
+      for (StringRef name : call.getParameters().getAsValueRange<StringAttr>()) {
+        std::vector<int64_t> &stages = holders[name.str()];
+        int64_t index = other.getIndex();
+        if (!llvm::is_contained(stages, index))
+          stages.push_back(index);
+      }
+  for (StageParameter &parameter : table.parameters) {
+    parameter.stages = holders[parameter.names.front()];
+    llvm::sort(parameter.stages);
+    parameter.counted = parameter.stages.front() == table.stage;
+  }
+  begin();
+  for (StringRef word : stage.getOrder()->getAsValueRange<StringAttr>()) {
+    int64_t microBatch;
+    if (word.size() < 2 || (word[0] != 'F' && word[0] != 'B') || word.drop_front().getAsInteger(10, microBatch))
+      return stage.emitOpError("expects an order of F<k> and B<k>, but got ") << word;
+    if (word[0] == 'F') {
+      forward(microBatch);
+      continue;
+    }
+    if (failed(backward(microBatch)))
+      return failure();
+    lastBackward = microBatch;
+  }
+  reduceGradients();
+  return std::move(table);
+}
+
+FailureOr<Timetable> galvatron::buildTimetable(ModuleOp module, dist::StageOp stage) {
+  return TimetableBuilder(module, stage).run();
+}

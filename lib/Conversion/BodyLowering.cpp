@@ -1,0 +1,331 @@
+// The bookkeeping of BodyLowering.h: layouts, views, destinations.
+#include "BodyLowering.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/bit.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+Strides galvatron::rowMajorStrides(ArrayRef<int64_t> shape) {
+  Strides strides(shape.size(), 1);
+  for (int64_t dim = static_cast<int64_t>(shape.size()) - 2; dim >= 0; --dim)
+    strides[dim] = strides[dim + 1] * shape[dim + 1];
+  return strides;
+}
+
+Strides galvatron::stridesOf(Value memref) {
+  SmallVector<int64_t> strides;
+  int64_t offset;
+  [[maybe_unused]] LogicalResult known =
+      cast<MemRefType>(memref.getType()).getStridesAndOffset(strides, offset);
+  assert(succeeded(known) && "layouts are static strides");
+  return Strides(strides.begin(), strides.end());
+}
+
+ArrayRef<int64_t> galvatron::shapeOf(Value value) {
+  return cast<ShapedType>(value.getType()).getShape();
+}
+
+bool galvatron::isRowMajor(ArrayRef<int64_t> shape, ArrayRef<int64_t> strides) {
+  int64_t expected = 1;
+  for (auto [extent, stride] : llvm::reverse(llvm::zip_equal(shape, strides))) {
+    if (extent != 1 && stride != expected)
+      return false;
+    expected *= extent;
+  }
+  return true;
+}
+
+std::optional<Strides> galvatron::reshapedStrides(ArrayRef<int64_t> from, ArrayRef<int64_t> strides,
+                                                  ArrayRef<int64_t> to) {
+  // Walk both shapes from the minor end; `from` dimensions that lie behind one another merge.
+  Strides result(to.size(), 0);
+  int64_t i = from.size() - 1, j = to.size() - 1;
+  while (i >= 0 || j >= 0) {
+    while (i >= 0 && from[i] == 1)
+      --i;
+    while (j >= 0 && to[j] == 1)
+      result[j--] = 1;
+    if (i < 0 || j < 0)
+      break;
+    int64_t unit = strides[i], fromExtent = from[i], toExtent = 1;
+    int64_t first = j;
+    do {
+      while (fromExtent % (toExtent * to[j]) != 0) {
+        do
+          --i;
+        while (i >= 0 && from[i] == 1);
+        if (i < 0 || strides[i] != unit * fromExtent)
+          return std::nullopt;
+        fromExtent *= from[i];
+      }
+      result[j] = unit * toExtent;
+      toExtent *= to[j--];
+    } while (toExtent != fromExtent && j >= 0);
+    if (toExtent != fromExtent)
+      return std::nullopt;
+    (void)first;
+    --i;
+  }
+  return result;
+}
+
+int64_t galvatron::bitsOf(double value) { return llvm::bit_cast<int64_t>(value); }
+
+int64_t GroupTable::indexOf(ArrayRef<int64_t> axes) {
+  for (auto [index, group] : llvm::enumerate(groups))
+    if (ArrayRef<int64_t>(group) == axes)
+      return index;
+  groups.emplace_back(axes);
+  return groups.size() - 1;
+}
+
+ArrayAttr GroupTable::getAttribute(Builder &builder) const {
+  return builder.getArrayAttr(llvm::map_to_vector(groups, [&](ArrayRef<int64_t> axes) -> Attribute {
+    return builder.getDenseI64ArrayAttr(axes);
+  }));
+}
+
+static MemRefType memrefType(ShapedType tensor, ArrayRef<int64_t> strides) {
+  if (strides == ArrayRef<int64_t>(rowMajorStrides(tensor.getShape())))
+    return MemRefType::get(tensor.getShape(), tensor.getElementType());
+  return MemRefType::get(tensor.getShape(), tensor.getElementType(),
+                         StridedLayoutAttr::get(tensor.getContext(), 0, strides));
+}
+
+BodyLowering::BodyLowering(dist::BodyOp body, unsigned numAccumulated, unsigned numSaved,
+                           ArrayRef<Strides> argumentStrides, GroupTable &groups)
+    : body(body), numAccumulated(numAccumulated), numSaved(numSaved), argumentStrides(argumentStrides),
+      groups(groups), builder(body.getContext()) {}
+
+Value BodyLowering::bufferOf(Value value) {
+  auto found = buffers.find(value);
+  if (found != buffers.end())
+    return found->second;
+  // An inlined elementwise value that a kernel wants after all (a constant, say).
+  Operation *op = value.getDefiningOp();
+  assert(op && isElementwise(op) && "every value is lowered before its readers");
+  if (failed(lowerElementwise(*this, op)))
+    return {};
+  return buffers.lookup(value);
+}
+
+Value BodyLowering::rowMajorBufferOf(Value value) {
+  Value buffer = bufferOf(value);
+  if (isRowMajor(shapeOf(buffer), stridesOf(buffer)))
+    return buffer;
+  auto type = cast<MemRefType>(buffer.getType());
+  Value dense = createScratch(MemRefType::get(type.getShape(), type.getElementType()), value.getLoc());
+  copy(value.getLoc(), buffer, dense);
+  return dense;
+}
+
+Value BodyLowering::bufferWithUnitStride(Value value) {
+  Value buffer = bufferOf(value);
+  Strides strides = stridesOf(buffer);
+  if (strides.empty() || strides.back() == 1 || shapeOf(buffer).back() == 1)
+    return buffer;
+  return rowMajorBufferOf(value);
+}
+
+Value BodyLowering::createScratch(MemRefType type, Location loc) {
+  // `planScratch` gives the offset.
+  return exec::BufferOp::create(builder, loc, type, scratch, 0);
+}
+
+SmallVector<int64_t> BodyLowering::preferredOrder(Value value) {
+  for (Operation *user : value.getUsers())
+    if (auto transpose = dyn_cast<graph::TransposeOp>(user))
+      return llvm::to_vector(transpose.getPermutation());
+  return {};
+}
+
+Value BodyLowering::createResult(Value value, ArrayRef<int64_t> order) {
+  auto type = cast<RankedTensorType>(value.getType());
+  Strides strides = rowMajorStrides(type.getShape());
+  if (!order.empty()) {
+    int64_t stride = 1;
+    for (int64_t dim : llvm::reverse(order)) {
+      strides[dim] = stride;
+      stride *= type.getDimSize(dim);
+    }
+  }
+  Value buffer;
+  auto destination = destinations.find(value);
+  if (destination != destinations.end()) {
+    auto [base, free] = destination->second;
+    if (!free)
+      strides = rowMajorStrides(type.getShape());
+    buffer = view(value.getLoc(), base, 0, type.getShape(), strides);
+  } else {
+    int64_t count = type.getNumElements();
+    Value flat = createScratch(MemRefType::get({count}, type.getElementType()), value.getLoc());
+    buffer = view(value.getLoc(), flat, 0, type.getShape(), strides);
+  }
+  setBuffer(value, buffer);
+  return buffer;
+}
+
+Value BodyLowering::view(Location loc, Value base, int64_t elementOffset, ArrayRef<int64_t> shape,
+                         ArrayRef<int64_t> strides) {
+  auto from = cast<MemRefType>(base.getType());
+  MemRefType type = memrefType(RankedTensorType::get(shape, from.getElementType()), strides);
+  if (type == from && elementOffset == 0)
+    return base;
+  int64_t bytes = elementOffset * llvm::divideCeil(from.getElementTypeBitWidth(), 8);
+  return exec::BufferOp::create(builder, loc, type, base, bytes);
+}
+
+void BodyLowering::call(Location loc, StringRef name, ValueRange operands, ArrayRef<int64_t> constants,
+                        ArrayRef<int64_t> present) {
+  exec::CallOp::create(builder, loc, name, operands, constants,
+                       present.empty() ? DenseI64ArrayAttr() : builder.getDenseI64ArrayAttr(present));
+}
+
+void BodyLowering::copy(Location loc, Value from, Value to) {
+  auto type = cast<MemRefType>(from.getType());
+  SmallVector<int64_t> constants = {static_cast<int64_t>(llvm::divideCeil(type.getElementTypeBitWidth(), 8)),
+                                    type.getRank()};
+  llvm::append_range(constants, type.getShape());
+  llvm::append_range(constants, stridesOf(from));
+  llvm::append_range(constants, stridesOf(to));
+  call(loc, "copy", {from, to}, constants);
+}
+
+/// The value whose buffer holds all of `value`, elements in the same places up to order: through
+/// reshapes and transposes, but not slices.
+static Value rootOf(Value value, bool throughTransposes) {
+  while (Operation *op = value.getDefiningOp()) {
+    if (isa<graph::ReshapeOp>(op) || (throughTransposes && isa<graph::TransposeOp>(op)))
+      value = op->getOperand(0);
+    else
+      break;
+  }
+  return value;
+}
+
+/// Whether the producer can add to what the buffer holds.
+static bool canAccumulate(Operation *op) {
+  return isa<graph::EinsumOp, graph::NormWeightBackwardOp, graph::EmbeddingBackwardOp>(op) ||
+         (isa<graph::ReduceOp>(op) && cast<graph::ReduceOp>(op).getKind() == graph::ReduceKind::Sum) ||
+         isElementwise(op);
+}
+
+void BodyLowering::chooseDestinations() {
+  Operation *terminator = body.getBody().front().getTerminator();
+  unsigned numResults = terminator->getNumOperands(), numArguments = body.getNumArguments();
+  placed.assign(numResults, false);
+  for (unsigned i = 0; i < numResults; ++i) {
+    Value result = terminator->getOperand(i);
+    bool saved = i >= numResults - numSaved;
+    bool accumulate = i >= numResults - numAccumulated;
+    Value root = rootOf(result, saved);
+    Operation *producer = root.getDefiningOp();
+    if (!producer || destinations.contains(root) || isa<graph::SliceOp, graph::TransposeOp, arith::ConstantOp>(producer))
+      continue;
+    if (accumulate && (!canAccumulate(producer) || !root.hasOneUse() || !result.hasOneUse()))
+      continue;
+    if (isElementwise(producer) && isInlined(root))
+      continue;
+    Value buffer = function.getArgument(numArguments + i);
+    auto type = cast<RankedTensorType>(root.getType());
+    builder.setInsertionPointToEnd(&function.getBody().front());
+    buffer = view(root.getLoc(), buffer, 0, {type.getNumElements()}, {1});
+    destinations[root] = {buffer, saved};
+    if (accumulate)
+      accumulated.insert(root);
+    placed[i] = true;
+  }
+}
+
+void BodyLowering::finishResults() {
+  Operation *terminator = body.getBody().front().getTerminator();
+  unsigned numArguments = body.getNumArguments(), numResults = terminator->getNumOperands();
+  for (unsigned i = 0; i < numResults; ++i) {
+    Value result = terminator->getOperand(i), target = function.getArgument(numArguments + i);
+    Location loc = result.getLoc();
+    if (placed[i]) {
+      Value buffer = bufferOf(result);
+      resultStrides.push_back(stridesOf(buffer));
+      continue;
+    }
+    resultStrides.push_back(rowMajorStrides(shapeOf(result)));
+    if (i >= numResults - numAccumulated) {
+      Value buffer = rowMajorBufferOf(result);
+      call(loc, "accumulate", {buffer, target}, {cast<ShapedType>(result.getType()).getNumElements()});
+    } else {
+      copy(loc, bufferOf(result), target);
+    }
+  }
+}
+
+LogicalResult BodyLowering::lower(Operation *op) {
+  if (isElementwise(op)) {
+    if (llvm::all_of(op->getResults(), isInlined))
+      return success();
+    return lowerElementwise(*this, op);
+  }
+  bool handled = false;
+  for (auto *lowerKind : {&lowerView, &lowerKernel, &lowerCollective}) {
+    if (failed(lowerKind(*this, op, handled)))
+      return failure();
+    if (handled)
+      return success();
+  }
+  return op->emitOpError("has no runtime function on this device");
+}
+
+FailureOr<exec::FunctionOp> BodyLowering::run() {
+  builder.setInsertionPoint(body);
+  SmallVector<Type> types;
+  for (auto [index, type] : llvm::enumerate(body.getArgumentTypes())) {
+    auto tensor = cast<RankedTensorType>(type);
+    bool given = index < argumentStrides.size() && !argumentStrides[index].empty();
+    types.push_back(memrefType(tensor, given ? argumentStrides[index] : rowMajorStrides(tensor.getShape())));
+  }
+  for (Type type : body.getResultTypes())
+    types.push_back(memrefType(cast<RankedTensorType>(type), rowMajorStrides(cast<RankedTensorType>(type).getShape())));
+  types.push_back(MemRefType::get({ShapedType::kDynamic}, builder.getI8Type()));
+  function = exec::FunctionOp::create(builder, body.getLoc(), body.getSymName(), builder.getFunctionType(types, {}),
+                                      StringAttr(), ArrayAttr(), ArrayAttr());
+  Block *block = builder.createBlock(&function.getBody());
+  for (Type type : types)
+    block->addArgument(type, body.getLoc());
+  scratch = block->getArguments().back();
+  for (auto [argument, buffer] : llvm::zip(body.getArguments(), block->getArguments())) {
+    setBuffer(argument, buffer);
+    // A parameter's distribution is for the manifest.
+    if (DictionaryAttr attributes = body.getArgAttrDict(argument.getArgNumber()))
+      function.setArgAttrs(argument.getArgNumber(), attributes);
+  }
+  chooseDestinations();
+  builder.setInsertionPointToEnd(block);
+  for (Operation &op : body.getBody().front().without_terminator())
+    if (failed(lower(&op)))
+      return failure();
+  finishResults();
+  exec::ReturnOp::create(builder, body.getLoc());
+  planScratch(function);
+  return function;
+}
+
+void galvatron::appendPositionMap(SmallVectorImpl<int64_t> &constants, Operation *op, ArrayRef<int64_t> shape,
+                                  ArrayRef<int64_t> dims) {
+  auto placement = op->getAttrOfType<dist::PlacementAttr>("dist.position");
+  for (int64_t dim : dims) {
+    if (!placement || dim < 0) {
+      llvm::append_values(constants, int64_t(1), dim < 0 ? int64_t(1) : shape[dim], int64_t(-1));
+      continue;
+    }
+    int64_t first = 0;
+    for (int64_t before = 0; before < dim; ++before)
+      first += placement.getDigitsPerDim()[before];
+    int64_t count = placement.getDigitsPerDim()[dim];
+    constants.push_back(count);
+    for (int64_t digit = first; digit < first + count; ++digit)
+      llvm::append_values(constants, placement.getExtents()[digit], placement.getOwners()[digit]);
+  }
+}

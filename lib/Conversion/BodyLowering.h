@@ -1,0 +1,127 @@
+// Turns one `dist.body` into an `exec.function`: the state that the lowering of kernels, of generated
+// loops and of collectives share. Internal to lib/Conversion.
+//
+// A tensor value becomes a memref whose layout is static strides. Reshapes, transposes and slices
+// become views wherever strides can express them, so that most move nothing; kernels that take
+// strides write their result in the order in which it will be read.
+#ifndef GALVATRON_LIB_CONVERSION_BODYLOWERING_H
+#define GALVATRON_LIB_CONVERSION_BODYLOWERING_H
+
+#include "dialects/Dist/Dist.h"
+#include "dialects/Exec/Exec.h"
+#include "dialects/Graph/Graph.h"
+
+#include "mlir/IR/Builders.h"
+#include "llvm/ADT/DenseSet.h"
+#include "llvm/ADT/MapVector.h"
+
+namespace galvatron {
+
+using Strides = llvm::SmallVector<int64_t, 6>;
+
+/// Strides, in elements, of a row-major tensor.
+Strides rowMajorStrides(llvm::ArrayRef<int64_t> shape);
+Strides stridesOf(mlir::Value memref);
+llvm::ArrayRef<int64_t> shapeOf(mlir::Value value);
+/// Whether the elements lie behind one another in row-major order (dimensions of extent 1 aside).
+bool isRowMajor(llvm::ArrayRef<int64_t> shape, llvm::ArrayRef<int64_t> strides);
+/// Strides of `to` on the elements of `from`, in row-major order of both, or none where no strides do.
+std::optional<Strides> reshapedStrides(llvm::ArrayRef<int64_t> from, llvm::ArrayRef<int64_t> strides,
+                                       llvm::ArrayRef<int64_t> to);
+/// The bit pattern in which a double travels through a runtime function's attributes.
+int64_t bitsOf(double value);
+
+/// The groups of one module that collectives name by index.
+class GroupTable {
+public:
+  int64_t indexOf(llvm::ArrayRef<int64_t> axes);
+  mlir::ArrayAttr getAttribute(mlir::Builder &builder) const;
+
+private:
+  llvm::SmallVector<llvm::SmallVector<int64_t>> groups;
+};
+
+class BodyLowering {
+public:
+  /// `numAccumulated`: that many last results are added to what their buffers hold (parameter
+  /// gradients). `savedStrides`: layouts of the last arguments, as the forward body left them.
+  BodyLowering(dist::BodyOp body, unsigned numAccumulated, unsigned numSaved,
+               llvm::ArrayRef<Strides> argumentStrides, GroupTable &groups);
+
+  /// Creates the function before the body, or reports what cannot be lowered.
+  mlir::FailureOr<exec::FunctionOp> run();
+
+  /// Layout of each of the body's results, after `run`.
+  llvm::ArrayRef<Strides> getResultStrides() const { return resultStrides; }
+
+  // What the lowering of single ops uses.
+  mlir::OpBuilder &getBuilder() { return builder; }
+  GroupTable &getGroups() { return groups; }
+  /// The buffer of a value, whatever its layout.
+  mlir::Value bufferOf(mlir::Value value);
+  /// The same with row-major layout, copied if need be.
+  mlir::Value rowMajorBufferOf(mlir::Value value);
+  /// The same with stride 1 in the last dimension.
+  mlir::Value bufferWithUnitStride(mlir::Value value);
+  /// A place for a result: its destination if it is one of the body's results, else scratch. With
+  /// `order`, dimensions lie in that order, major first (ignored if it must be row-major).
+  mlir::Value createResult(mlir::Value value, llvm::ArrayRef<int64_t> order = {});
+  /// The order of dimensions in which a value's readers want it: that of the transpose that reads it.
+  llvm::SmallVector<int64_t> preferredOrder(mlir::Value value);
+  /// Whether the result goes straight into a gradient that the kernel must add to.
+  bool isAccumulated(mlir::Value value) { return accumulated.contains(value); }
+  mlir::Value createScratch(mlir::MemRefType type, mlir::Location loc);
+  void setBuffer(mlir::Value value, mlir::Value buffer) { buffers[value] = buffer; }
+  void call(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers,
+            llvm::ArrayRef<int64_t> constants, llvm::ArrayRef<int64_t> present = {});
+  /// y = x, element by element.
+  void copy(mlir::Location loc, mlir::Value from, mlir::Value to);
+  mlir::Value view(mlir::Location loc, mlir::Value base, int64_t elementOffset,
+                   llvm::ArrayRef<int64_t> shape, llvm::ArrayRef<int64_t> strides);
+
+private:
+  mlir::LogicalResult lower(mlir::Operation *op);
+  void chooseDestinations();
+  void finishResults();
+
+  dist::BodyOp body;
+  unsigned numAccumulated, numSaved;
+  llvm::ArrayRef<Strides> argumentStrides;
+  GroupTable &groups;
+  mlir::OpBuilder builder;
+  exec::FunctionOp function;
+  mlir::Value scratch;
+  llvm::DenseMap<mlir::Value, mlir::Value> buffers;
+  /// Values computed straight into a result buffer: value → (buffer, may choose its own layout).
+  llvm::DenseMap<mlir::Value, std::pair<mlir::Value, bool>> destinations;
+  llvm::DenseSet<mlir::Value> accumulated;
+  /// Results already in place.
+  llvm::SmallVector<bool> placed;
+  llvm::SmallVector<Strides> resultStrides;
+};
+
+/// Whether an op has a runtime function or a view; lowers it if so (success), fails with a message
+/// if its form has none. `handled` false: not a kernel.
+mlir::LogicalResult lowerKernel(BodyLowering &lowering, mlir::Operation *op, bool &handled);
+mlir::LogicalResult lowerView(BodyLowering &lowering, mlir::Operation *op, bool &handled);
+mlir::LogicalResult lowerCollective(BodyLowering &lowering, mlir::Operation *op, bool &handled);
+
+/// Whether an op is computed element by element in generated loops.
+bool isElementwise(mlir::Operation *op);
+/// Whether an elementwise value is computed again by each reader instead of being stored.
+bool isInlined(mlir::Value value);
+/// Generates the loops of an elementwise op whose results are stored.
+mlir::LogicalResult lowerElementwise(BodyLowering &lowering, mlir::Operation *op);
+
+/// Gives every scratch buffer of a function an offset such that buffers in use at the same time do
+/// not overlap; sets `exec.scratch_bytes`.
+void planScratch(exec::FunctionOp function);
+
+/// `dist.position` (or none: everything local) as the position map of Functions.def, of `dims` of
+/// the placement.
+void appendPositionMap(llvm::SmallVectorImpl<int64_t> &constants, mlir::Operation *op,
+                       llvm::ArrayRef<int64_t> shape, llvm::ArrayRef<int64_t> dims);
+
+} // namespace galvatron
+
+#endif

@@ -1,0 +1,66 @@
+// Bodies on tensors → functions on buffers at fixed places. The work is in BodyLowering; this pass
+// walks the layers, forward before backward, since a saved value lies as the forward left it.
+#include "BodyLowering.h"
+#include "galvatron/Conversion/Passes.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/SymbolTable.h"
+
+namespace galvatron {
+#define GEN_PASS_DEF_CONVERTDISTTOEXECPASS
+#include "galvatron/Conversion/Passes.h.inc"
+} // namespace galvatron
+
+using namespace mlir;
+using namespace galvatron;
+
+namespace {
+
+struct ConvertDistToExecPass : galvatron::impl::ConvertDistToExecPassBase<ConvertDistToExecPass> {
+  using Base::Base;
+
+  void runOnOperation() override {
+    SymbolTable symbols(getOperation());
+    for (auto layer : llvm::make_early_inc_range(getOperation().getOps<dist::LayerOp>()))
+      if (failed(convertLayer(layer, symbols)))
+        return signalPassFailure();
+    Builder builder(&getContext());
+    getOperation()->setAttr(exec::kGroups, groups.getAttribute(builder));
+  }
+
+  LogicalResult convertLayer(dist::LayerOp layer, SymbolTable &symbols) {
+    auto forward = symbols.lookup<dist::BodyOp>(layer.getForward());
+    if (!forward)
+      return layer.emitOpError("expects a dist.body named ") << layer.getForward();
+    unsigned numSaved = layer.getNumSaved(), numParameters = layer.getHomes().size();
+    BodyLowering lowering(forward, 0, numSaved, {}, groups);
+    FailureOr<exec::FunctionOp> function = lowering.run();
+    if (failed(function))
+      return failure();
+    ++numBodies;
+    SmallVector<Strides> saved = llvm::to_vector(lowering.getResultStrides().take_back(numSaved));
+    symbols.erase(forward);
+    symbols.insert(*function);
+    if (!layer.getBackward())
+      return success();
+    auto backward = symbols.lookup<dist::BodyOp>(*layer.getBackward());
+    if (!backward)
+      return layer.emitOpError("expects a dist.body named ") << *layer.getBackward();
+    SmallVector<Strides> argumentStrides(backward.getNumArguments() - numSaved);
+    llvm::append_range(argumentStrides, saved);
+    BodyLowering backwardLowering(backward, numParameters, 0, argumentStrides, groups);
+    function = backwardLowering.run();
+    if (failed(function))
+      return failure();
+    ++numBodies;
+    symbols.erase(backward);
+    symbols.insert(*function);
+    return success();
+  }
+
+  GroupTable groups;
+};
+
+} // namespace

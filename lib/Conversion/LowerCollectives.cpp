@@ -1,0 +1,58 @@
+// `dist` collectives → runtime calls on groups that are named by index.
+#include "BodyLowering.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+/// Elements before one piece along `dim`, cut at [outer][group][inner], and behind it; of the tensor
+/// that holds one device's part.
+static std::pair<int64_t, int64_t> cutOf(ArrayRef<int64_t> part, int64_t dim, int64_t outer) {
+  int64_t before = outer, behind = part[dim] / outer;
+  for (int64_t extent : part.take_front(dim))
+    before *= extent;
+  for (int64_t extent : part.drop_front(dim + 1))
+    behind *= extent;
+  return {before, behind};
+}
+
+static int64_t elementKind(Value value) {
+  return isa<FloatType>(getElementTypeOrSelf(value.getType())) ? 0 : 1;
+}
+
+LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, bool &handled) {
+  handled = isa_and_nonnull<dist::DistDialect>(op->getDialect());
+  if (!handled)
+    return success();
+  Value from = lowering.rowMajorBufferOf(op->getOperand(0));
+  Value to = lowering.createResult(op->getResult(0));
+  auto call = [&](StringRef function, ArrayRef<int64_t> axes, ArrayRef<int64_t> more) {
+    SmallVector<int64_t> constants = {lowering.getGroups().indexOf(axes)};
+    llvm::append_range(constants, more);
+    lowering.call(op->getLoc(), function, {from, to}, constants);
+    return success();
+  };
+  int64_t kind = elementKind(op->getResult(0));
+  if (auto reduce = dyn_cast<dist::AllReduceOp>(op))
+    return call("all_reduce", reduce.getAxes(),
+                {kind, static_cast<int64_t>(reduce.getKind()), cast<MemRefType>(from.getType()).getNumElements()});
+  if (auto gather = dyn_cast<dist::AllGatherOp>(op)) {
+    auto [outer, inner] = cutOf(shapeOf(from), gather.getDim(), gather.getOuter());
+    return call("all_gather", gather.getAxes(), {kind, outer, inner});
+  }
+  if (auto scatter = dyn_cast<dist::ReduceScatterOp>(op)) {
+    auto [outer, inner] = cutOf(shapeOf(to), scatter.getDim(), scatter.getOuter());
+    return call("reduce_scatter", scatter.getAxes(), {kind, static_cast<int64_t>(scatter.getKind()), outer, inner});
+  }
+  if (auto shard = dyn_cast<dist::ShardOp>(op)) {
+    auto [outer, inner] = cutOf(shapeOf(to), shard.getDim(), shard.getOuter());
+    return call("shard", shard.getAxes(), {kind == 0 ? 4 : 8, outer, inner});
+  }
+  if (auto exchange = dyn_cast<dist::AllToAllOp>(op)) {
+    SmallVector<int64_t> more = {kind, static_cast<int64_t>(shapeOf(from).size())};
+    llvm::append_range(more, shapeOf(from));
+    llvm::append_values(more, int64_t(exchange.getSplitDim()), int64_t(exchange.getSplitOuter()),
+                        int64_t(exchange.getConcatDim()), int64_t(exchange.getConcatOuter()));
+    return call("all_to_all", exchange.getAxes(), more);
+  }
+  return op->emitOpError("is not a collective that a device executes; run galvatron-insert-collectives first");
+}

@@ -1,0 +1,408 @@
+// Ops with a runtime function: operands to buffers with the strides that the function takes, shapes
+// and attributes to the constants that Functions.def lists.
+#include "BodyLowering.h"
+
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+static int64_t numElements(Value value) { return cast<ShapedType>(value.getType()).getNumElements(); }
+/// Rows and columns of a tensor whose last dimension is the row.
+static std::pair<int64_t, int64_t> rowsOf(Value value) {
+  int64_t columns = shapeOf(value).back();
+  return {numElements(value) / columns, columns};
+}
+
+//===--------------------------------------------------------------------===//
+// Products
+//===--------------------------------------------------------------------===//
+
+namespace {
+
+/// A loop of a product: its extent and its stride in each tensor (0 where it is absent).
+struct ProductLoop {
+  int64_t extent;
+  std::array<int64_t, 3> strides; // a, b, c
+};
+
+/// Merges neighbours that lie behind one another in every tensor that has them: (b, s) becomes one
+/// loop of rows.
+void mergeLoops(SmallVectorImpl<ProductLoop> &loops) {
+  for (size_t i = 0; i + 1 < loops.size();) {
+    ProductLoop &major = loops[i], &minor = loops[i + 1];
+    bool mergeable = true;
+    for (int tensor = 0; tensor < 3; ++tensor)
+      mergeable &= major.strides[tensor] == minor.strides[tensor] * minor.extent;
+    if (!mergeable) {
+      ++i;
+      continue;
+    }
+    minor.extent *= major.extent;
+    loops.erase(loops.begin() + i);
+  }
+}
+
+int64_t indexIn(StringRef letters, char letter) {
+  size_t found = letters.find(letter);
+  return found == StringRef::npos ? -1 : static_cast<int64_t>(found);
+}
+
+class ProductLowering {
+public:
+  ProductLowering(BodyLowering &lowering, graph::EinsumOp op) : lowering(lowering), op(op) {
+    auto [operands, result] = op.getEquation().split("->");
+    auto [lhs, rhs] = operands.split(',');
+    letters = {lhs, rhs, result};
+  }
+  LogicalResult run();
+
+private:
+  /// Loops over letters that are in exactly the tensors of `present`, in the order of `by`.
+  SmallVector<ProductLoop> loopsOf(std::array<bool, 3> present, StringRef by) const;
+  LogicalResult emit(Value a, Value b, Value c);
+  /// A copy of an operand in which the summed letters are minor, in the order of the first operand.
+  Value gathered(Value buffer, StringRef own);
+
+  BodyLowering &lowering;
+  graph::EinsumOp op;
+  std::array<StringRef, 3> letters;
+  std::array<Value, 3> buffers;
+};
+
+} // namespace
+
+SmallVector<ProductLoop> ProductLowering::loopsOf(std::array<bool, 3> present, StringRef by) const {
+  SmallVector<ProductLoop> loops;
+  for (char letter : by) {
+    ProductLoop loop = {1, {0, 0, 0}};
+    bool matches = true;
+    for (int tensor = 0; tensor < 3; ++tensor) {
+      int64_t dim = indexIn(letters[tensor], letter);
+      matches &= (dim >= 0) == present[tensor];
+      if (dim < 0)
+        continue;
+      loop.extent = shapeOf(buffers[tensor])[dim];
+      loop.strides[tensor] = stridesOf(buffers[tensor])[dim];
+    }
+    if (matches && loop.extent != 1)
+      loops.push_back(loop);
+  }
+  mergeLoops(loops);
+  return loops;
+}
+
+LogicalResult ProductLowering::run() {
+  Value a = lowering.bufferOf(op.getLhs()), b = lowering.bufferOf(op.getRhs());
+  Value c = lowering.createResult(op.getResult(), lowering.preferredOrder(op.getResult()));
+  if (succeeded(emit(a, b, c)))
+    return success();
+  // Several letters are summed over and do not lie behind one another: bring them together, in the
+  // same order in both operands.
+  if (failed(emit(gathered(a, letters[0]), gathered(b, letters[1]), c)))
+    return op.emitOpError("expects summed letters that merge into one loop, but got ") << op.getEquation();
+  return success();
+}
+
+Value ProductLowering::gathered(Value buffer, StringRef own) {
+  std::string order;
+  for (char letter : own)
+    if (!(letters[0].contains(letter) && letters[1].contains(letter)) || letters[2].contains(letter))
+      order += letter;
+  for (char letter : letters[0])
+    if (letters[1].contains(letter) && !letters[2].contains(letter))
+      order += letter;
+  Strides strides(own.size(), 1);
+  int64_t stride = 1;
+  for (char letter : llvm::reverse(order)) {
+    strides[own.find(letter)] = stride;
+    stride *= shapeOf(buffer)[own.find(letter)];
+  }
+  Type element = cast<MemRefType>(buffer.getType()).getElementType();
+  Value flat = lowering.createScratch(MemRefType::get({stride}, element), op.getLoc());
+  Value copy = lowering.view(op.getLoc(), flat, 0, shapeOf(buffer), strides);
+  lowering.copy(op.getLoc(), buffer, copy);
+  return copy;
+}
+
+LogicalResult ProductLowering::emit(Value a, Value b, Value c) {
+  buffers = {a, b, c};
+  SmallVector<ProductLoop> m = loopsOf({true, false, true}, letters[2]);
+  SmallVector<ProductLoop> n = loopsOf({false, true, true}, letters[2]);
+  SmallVector<ProductLoop> k = loopsOf({true, true, false}, letters[0]);
+  SmallVector<ProductLoop> batch = loopsOf({true, true, true}, letters[2]);
+  for (StringRef operand : ArrayRef(letters).take_front(2))
+    for (char letter : operand)
+      if (llvm::count_if(letters, [&](StringRef l) { return l.contains(letter); }) < 2)
+        return op.emitOpError("expects letter ") << Twine(letter) << " in two tensors; sum it away first";
+  // Loops beyond one row, column and sum loop become batch loops (a sum loop cannot).
+  auto takeMinor = [&](SmallVector<ProductLoop> &loops) {
+    ProductLoop minor = loops.empty() ? ProductLoop{1, {1, 1, 1}} : loops.pop_back_val();
+    llvm::append_range(batch, loops);
+    return minor;
+  };
+  if (k.size() > 1)
+    return failure();
+  ProductLoop row = takeMinor(m), column = takeMinor(n), sum = k.empty() ? ProductLoop{1, {1, 1, 1}} : k.front();
+  SmallVector<int64_t> constants = {row.extent,        column.extent,     sum.extent,     row.strides[0],
+                                    sum.strides[0],    sum.strides[1],    column.strides[1], row.strides[2],
+                                    column.strides[2], lowering.isAccumulated(op.getResult()),
+                                    static_cast<int64_t>(batch.size())};
+  for (const ProductLoop &loop : batch)
+    llvm::append_values(constants, loop.extent, loop.strides[0], loop.strides[1], loop.strides[2]);
+  lowering.call(op.getLoc(), "matmul", {a, b, c}, constants);
+  return success();
+}
+
+//===--------------------------------------------------------------------===//
+// Attention, rope
+//===--------------------------------------------------------------------===//
+
+/// What forward and backward attention say alike: shapes, attributes, strides of q, k, v, y and bias.
+template <typename AttentionOp>
+static SmallVector<int64_t> attentionConstants(AttentionOp op, Value q, Value k, Value v, Value y, Value bias) {
+  ArrayRef<int64_t> qShape = shapeOf(q), kShape = shapeOf(k), vShape = shapeOf(v);
+  SmallVector<int64_t> constants = {qShape[0], qShape[1], kShape[1], qShape[2], kShape[2], qShape[3], vShape[3],
+                                    bitsOf(op.getScale().convertToDouble()), op.getCausal(),
+                                    static_cast<int64_t>(op.getWindow()), bitsOf(op.getSoftcap().convertToDouble()),
+                                    bitsOf(op.getDropout().convertToDouble()), static_cast<int64_t>(op.getId())};
+  for (Value buffer : {q, k, v, y})
+    llvm::append_range(constants, ArrayRef(stridesOf(buffer)).take_front(3));
+  SmallVector<int64_t, 4> biasStrides(4, 0);
+  if (bias) {
+    int64_t missing = 4 - shapeOf(bias).size();
+    for (auto [dim, stride] : llvm::enumerate(stridesOf(bias)))
+      biasStrides[dim + missing] = shapeOf(bias)[dim] == 1 ? 0 : stride;
+  }
+  llvm::append_range(constants, biasStrides);
+  return constants;
+}
+
+/// Positions of [B,N,Sq,Sk]: q's placement, keys whole.
+static void appendAttentionPositions(SmallVectorImpl<int64_t> &constants, Operation *op, Value q, Value k) {
+  appendPositionMap(constants, op, shapeOf(q), {0, 1, 2});
+  llvm::append_values(constants, int64_t(1), shapeOf(k)[2], int64_t(-1));
+}
+
+static LogicalResult lowerAttention(BodyLowering &lowering, graph::AttentionOp op) {
+  Value q = lowering.bufferWithUnitStride(op.getQ()), k = lowering.bufferWithUnitStride(op.getK());
+  Value v = lowering.bufferWithUnitStride(op.getV()), bias = op.getBias() ? lowering.bufferOf(op.getBias()) : Value();
+  Value y = lowering.createResult(op.getResult(), lowering.preferredOrder(op.getResult()));
+  Value lse = lowering.createResult(op.getLse());
+  SmallVector<int64_t> constants = attentionConstants(op, q, k, v, y, bias);
+  appendAttentionPositions(constants, op, q, k);
+  SmallVector<Value> buffers = {q, k, v};
+  if (bias)
+    buffers.push_back(bias);
+  llvm::append_values(buffers, y, lse);
+  lowering.call(op.getLoc(), "attention", buffers, constants, {1, 1, 1, bias != nullptr, 1, 1});
+  return success();
+}
+
+static LogicalResult lowerAttentionBackward(BodyLowering &lowering, graph::AttentionBackwardOp op) {
+  Value dy = lowering.bufferWithUnitStride(op.getDy());
+  Value q = lowering.bufferWithUnitStride(op.getQ()), k = lowering.bufferWithUnitStride(op.getK());
+  Value v = lowering.bufferWithUnitStride(op.getV()), y = lowering.bufferWithUnitStride(op.getY());
+  Value lse = lowering.rowMajorBufferOf(op.getLse());
+  Value bias = op.getBias() ? lowering.bufferOf(op.getBias()) : Value();
+  SmallVector<Value> gradients;
+  for (Value result : op.getResults())
+    gradients.push_back(lowering.createResult(result, lowering.preferredOrder(result)));
+  SmallVector<int64_t> constants = attentionConstants(op, q, k, v, y, bias);
+  llvm::append_range(constants, ArrayRef(stridesOf(dy)).take_front(3));
+  for (Value gradient : gradients)
+    llvm::append_range(constants, ArrayRef(stridesOf(gradient)).take_front(3));
+  appendAttentionPositions(constants, op, q, k);
+  SmallVector<Value> buffers = {dy, q, k, v, y, lse};
+  if (bias)
+    buffers.push_back(bias);
+  llvm::append_range(buffers, gradients);
+  lowering.call(op.getLoc(), "attention_backward", buffers, constants, {1, 1, 1, 1, 1, 1, bias != nullptr, 1, 1, 1});
+  return success();
+}
+
+static LogicalResult lowerRope(BodyLowering &lowering, graph::RopeOp op) {
+  ArrayRef<int64_t> shape = shapeOf(op.getX());
+  if (shape.size() > 4)
+    return op.emitOpError("expects at most 4 dimensions, but got ") << shape.size();
+  Value x = lowering.bufferWithUnitStride(op.getX());
+  SmallVector<int64_t> order = llvm::to_vector(llvm::seq<int64_t>(shape.size()));
+  Strides xStrides = stridesOf(x);
+  llvm::stable_sort(order, [&](int64_t a, int64_t b) { return xStrides[a] > xStrides[b]; });
+  if (SmallVector<int64_t> preferred = lowering.preferredOrder(op.getResult()); !preferred.empty())
+    order = preferred;
+  Value y = lowering.createResult(op.getResult(), order.back() + 1 == static_cast<int64_t>(shape.size())
+                                                      ? order : SmallVector<int64_t>());
+  int64_t missing = 4 - shape.size();
+  SmallVector<int64_t> constants(missing, 1);
+  llvm::append_range(constants, shape);
+  for (Value buffer : {x, y}) {
+    constants.append(missing, 0);
+    llvm::append_range(constants, ArrayRef(stridesOf(buffer)).drop_back());
+  }
+  ArrayRef<double> frequencies = op.getInverseFrequencies();
+  llvm::append_values(constants, static_cast<int64_t>(op.getSeqDim()) + missing, static_cast<int64_t>(op.getStyle()),
+                      static_cast<int64_t>(op.getInverse()), bitsOf(op.getScaling().convertToDouble()),
+                      static_cast<int64_t>(frequencies.size()));
+  for (double frequency : frequencies)
+    constants.push_back(bitsOf(frequency));
+  appendPositionMap(constants, op, shape, {static_cast<int64_t>(op.getSeqDim())});
+  lowering.call(op.getLoc(), "rope", {x, y}, constants);
+  return success();
+}
+
+//===--------------------------------------------------------------------===//
+// Norms, softmax, loss, embedding
+//===--------------------------------------------------------------------===//
+
+static LogicalResult lowerNorm(BodyLowering &lowering, graph::NormOp op) {
+  auto [rows, columns] = rowsOf(op.getX());
+  SmallVector<Value> buffers = {lowering.rowMajorBufferOf(op.getX())};
+  for (Value optional : {op.getWeight(), op.getBias()})
+    if (optional)
+      buffers.push_back(lowering.rowMajorBufferOf(optional));
+  for (Value result : op.getResults())
+    buffers.push_back(lowering.createResult(result));
+  // Saved results may lie in any order; rows must not.
+  lowering.call(op.getLoc(), "norm", buffers,
+                {rows, columns, static_cast<int64_t>(op.getKind()), bitsOf(op.getEpsilon().convertToDouble()),
+                 bitsOf(op.getOffset().convertToDouble())},
+                {1, op.getWeight() != nullptr, op.getBias() != nullptr, 1, 1, 1});
+  return success();
+}
+
+static LogicalResult lowerNormBackward(BodyLowering &lowering, graph::NormBackwardOp op) {
+  auto [rows, columns] = rowsOf(op.getX());
+  SmallVector<Value> buffers = {lowering.rowMajorBufferOf(op.getDy()), lowering.rowMajorBufferOf(op.getX())};
+  if (op.getWeight())
+    buffers.push_back(lowering.rowMajorBufferOf(op.getWeight()));
+  llvm::append_values(buffers, lowering.rowMajorBufferOf(op.getMean()), lowering.rowMajorBufferOf(op.getRstd()),
+                      lowering.createResult(op.getDx()));
+  lowering.call(op.getLoc(), "norm_backward", buffers,
+                {rows, columns, static_cast<int64_t>(op.getKind()), bitsOf(op.getOffset().convertToDouble())},
+                {1, 1, op.getWeight() != nullptr, 1, 1, 1});
+  return success();
+}
+
+/// Functions on row-major operands: operands, then results.
+static LogicalResult lowerDense(BodyLowering &lowering, Operation *op, StringRef function,
+                                ArrayRef<int64_t> constants) {
+  SmallVector<Value> buffers;
+  for (Value operand : op->getOperands())
+    buffers.push_back(lowering.rowMajorBufferOf(operand));
+  for (Value result : op->getResults())
+    buffers.push_back(lowering.createResult(result));
+  lowering.call(op->getLoc(), function, buffers, constants);
+  return success();
+}
+
+static LogicalResult lowerReduce(BodyLowering &lowering, graph::ReduceOp op) {
+  Value x = lowering.bufferOf(op.getX()), y = lowering.createResult(op.getResult());
+  ArrayRef<int64_t> shape = shapeOf(op.getX());
+  SmallVector<int64_t> constants = {static_cast<int64_t>(op.getKind()), lowering.isAccumulated(op.getResult()),
+                                    static_cast<int64_t>(shape.size())};
+  llvm::append_range(constants, shape);
+  llvm::append_range(constants, stridesOf(x));
+  Strides kept = stridesOf(y);
+  unsigned next = 0;
+  for (int64_t dim = 0, rank = shape.size(); dim < rank; ++dim)
+    constants.push_back(llvm::is_contained(op.getDims(), dim) ? 0 : kept[next++]);
+  lowering.call(op.getLoc(), "reduce", {x, y}, constants);
+  return success();
+}
+
+/// The position map of the last dimension of operand `tensor` at the end of the constants.
+static SmallVector<int64_t> withLastPosition(Operation *op, Value tensor, ArrayRef<int64_t> constants) {
+  SmallVector<int64_t> all(constants);
+  appendPositionMap(all, op, shapeOf(tensor), {static_cast<int64_t>(shapeOf(tensor).size()) - 1});
+  return all;
+}
+
+static LogicalResult lowerEmbedding(BodyLowering &lowering, Operation *op, Value table, Value ids,
+                                    std::optional<int64_t> accumulate) {
+  SmallVector<int64_t> constants = {shapeOf(table)[0], shapeOf(table)[1], numElements(ids)};
+  if (accumulate)
+    constants.push_back(*accumulate);
+  appendPositionMap(constants, op, shapeOf(table), {0});
+  return lowerDense(lowering, op, accumulate ? "embedding_backward" : "embedding", constants);
+}
+
+/// Functions that read every global position of their result.
+static LogicalResult lowerPositional(BodyLowering &lowering, Operation *op, StringRef function,
+                                     ArrayRef<int64_t> leading) {
+  ArrayRef<int64_t> shape = shapeOf(op->getResult(0));
+  SmallVector<int64_t> constants(leading);
+  constants.push_back(shape.size());
+  llvm::append_range(constants, shape);
+  appendPositionMap(constants, op, shape, llvm::to_vector(llvm::seq<int64_t>(shape.size())));
+  return lowerDense(lowering, op, function, constants);
+}
+
+static LogicalResult lowerShift(BodyLowering &lowering, graph::ShiftOp op) {
+  ArrayRef<int64_t> shape = shapeOf(op.getX());
+  int64_t outer = 1, inner = 1, dim = op.getDim();
+  for (int64_t extent : shape.take_front(dim))
+    outer *= extent;
+  for (int64_t extent : shape.drop_front(dim + 1))
+    inner *= extent;
+  return lowerDense(lowering, op, "shift",
+                    {outer, shape[dim], inner, static_cast<int64_t>(op.getOffset()), static_cast<int64_t>(op.getFill())});
+}
+
+LogicalResult galvatron::lowerKernel(BodyLowering &lowering, Operation *op, bool &handled) {
+  handled = true;
+  auto rows = [&](Value value) {
+    auto [numRows, columns] = rowsOf(value);
+    return SmallVector<int64_t>{numRows, columns};
+  };
+  auto labelled = [&](Value logits, int64_t ignored) {
+    SmallVector<int64_t> constants = rows(logits);
+    constants.push_back(ignored);
+    return withLastPosition(op, logits, constants);
+  };
+  return TypeSwitch<Operation *, LogicalResult>(op)
+      .Case([&](graph::EinsumOp einsum) { return ProductLowering(lowering, einsum).run(); })
+      .Case([&](graph::AttentionOp attention) { return lowerAttention(lowering, attention); })
+      .Case([&](graph::AttentionBackwardOp attention) { return lowerAttentionBackward(lowering, attention); })
+      .Case([&](graph::RopeOp rope) { return lowerRope(lowering, rope); })
+      .Case([&](graph::NormOp norm) { return lowerNorm(lowering, norm); })
+      .Case([&](graph::NormBackwardOp norm) { return lowerNormBackward(lowering, norm); })
+      .Case([&](graph::NormWeightBackwardOp norm) {
+        SmallVector<int64_t> constants = rows(norm.getX());
+        constants.push_back(lowering.isAccumulated(norm.getDw()));
+        return lowerDense(lowering, op, "norm_weight_backward", constants);
+      })
+      .Case([&](graph::SoftmaxOp softmax) { return lowerDense(lowering, op, "softmax", rows(softmax.getX())); })
+      .Case([&](graph::SoftmaxBackwardOp softmax) {
+        return lowerDense(lowering, op, "softmax_backward", rows(softmax.getY()));
+      })
+      .Case([&](graph::ReduceOp reduce) { return lowerReduce(lowering, reduce); })
+      .Case([&](graph::EmbeddingOp embedding) {
+        return lowerEmbedding(lowering, op, embedding.getTable(), embedding.getIds(), std::nullopt);
+      })
+      .Case([&](graph::EmbeddingBackwardOp embedding) {
+        return lowerEmbedding(lowering, op, embedding.getDtable(), embedding.getIds(),
+                              lowering.isAccumulated(embedding.getDtable()));
+      })
+      .Case([&](graph::SumExpOp sumExp) { return lowerDense(lowering, op, "sum_exp", rows(sumExp.getX())); })
+      .Case([&](graph::TargetLogitOp target) {
+        return lowerDense(lowering, op, "target_logit", labelled(target.getLogits(), target.getIgnoreIndex()));
+      })
+      .Case([&](graph::CrossEntropyBackwardOp loss) {
+        return lowerDense(lowering, op, "cross_entropy_backward", labelled(loss.getLogits(), loss.getIgnoreIndex()));
+      })
+      .Case([&](graph::IotaOp iota) {
+        bool isFloat = isa<FloatType>(getElementTypeOrSelf(iota.getResult().getType()));
+        return lowerPositional(lowering, op, "iota", {isFloat ? 0 : 1, static_cast<int64_t>(iota.getDim())});
+      })
+      .Case([&](graph::DropoutOp dropout) {
+        return lowerPositional(lowering, op, "dropout",
+                               {bitsOf(dropout.getP().convertToDouble()), static_cast<int64_t>(dropout.getId())});
+      })
+      .Case([&](graph::ShiftOp shift) { return lowerShift(lowering, shift); })
+      .Default([&](Operation *) {
+        handled = false;
+        return success();
+      });
+}

@@ -1,0 +1,294 @@
+// Dispatch of calls to rules, in-place semantics, and the tensor helpers that rules share: each does
+// the same to an expression and to an IR value.
+#include "Importer.h"
+
+#include "dialects/Graph/Graph.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Verifier.h"
+#include "mlir/Transforms/Passes.h"
+#include "mlir/Pass/PassManager.h"
+#include "llvm/Support/xxhash.h"
+
+using namespace galvatron::importer;
+using llvm::ArrayRef;
+using llvm::SmallVector;
+using llvm::StringRef;
+
+std::string Source::describe() const {
+  std::string text = path.empty() ? "the top module" : path;
+  if (!file.empty())
+    text += " (" + file + ":" + std::to_string(line) + ")";
+  return text;
+}
+
+const RuleTable::Entry *RuleTable::find(StringRef op) const {
+  auto it = rules.find(op);
+  return it == rules.end() ? nullptr : &it->second;
+}
+
+Importer::Importer(mlir::MLIRContext &context, int64_t batch, int64_t seq)
+    : context(context), builder(&context), batch(batch), seq(seq) {
+  addAttentionRules(rules), addCreationRules(rules), addElementwiseRules(rules), addIndexingRules(rules);
+  addLossRules(rules), addNormalizationRules(rules), addProductRules(rules), addReductionRules(rules);
+  addJoiningRules(rules), addScalarRules(rules), addViewRules(rules);
+  auto unknown = builder.getUnknownLoc();
+  theModule = mlir::ModuleOp::create(unknown);
+  (*theModule)->setAttr(graph::kBatchAttr, builder.getI64IntegerAttr(batch));
+  (*theModule)->setAttr(graph::kSeqAttr, builder.getI64IntegerAttr(seq));
+  builder.setInsertionPointToEnd(theModule->getBody());
+  mlir::Type ids = emitter.type(ElementType::Int64, {batch, seq});
+  auto type = builder.getFunctionType({ids, ids}, {emitter.type(ElementType::Float32, {})});
+  auto function = mlir::func::FuncOp::create(builder, unknown, "step", type);
+  builder.setInsertionPointToStart(function.addEntryBlock());
+  for (auto [argument, name] : llvm::zip_equal(function.getArguments(), std::array{"input_ids", "labels"}))
+    argument.setLoc(mlir::NameLoc::get(builder.getStringAttr(name)));
+}
+
+Value Importer::input(unsigned number) {
+  return Tensor::of(builder.getInsertionBlock()->getArgument(number), ElementType::Int64);
+}
+
+Value Importer::parameter(ArrayRef<std::string> names, ShapeRef shape, ElementType type, mlir::DictionaryAttr init) {
+  SmallVector<StringRef> references(names.begin(), names.end());
+  emitter.location = location({StringRef(names[0]).rsplit('.').first.str(), "", 0});
+  mlir::Value value = graph::ParameterOp::create(builder, emitter.location, emitter.type(type, shape),
+                                                 builder.getStrArrayAttr(references), init);
+  auto cell = std::make_shared<Cell>();
+  cell->tensor = Tensor::of(value, type);
+  cell->isParameter = true;
+  return cell;
+}
+
+mlir::Location Importer::location(const Source &source) {
+  mlir::Location inner = builder.getUnknownLoc();
+  if (!source.file.empty())
+    inner = mlir::FileLineColLoc::get(&context, source.file, source.line, 0);
+  return mlir::NameLoc::get(builder.getStringAttr(source.path), inner);
+}
+
+SmallVector<Value, 1> Importer::call(StringRef op, ArrayRef<Argument> arguments, const Source &source) {
+  const RuleTable::Entry *entry = rules.find(op);
+  bool inPlace = !entry && op.ends_with("_") && !op.ends_with("__");
+  if (inPlace)
+    entry = rules.find(op.drop_back());
+  if (!entry)
+    throw ImportError("unsupported operator " + op.str() + " in " + source.describe() +
+                      "; write it with supported ones, or add a rule for it to lib/Import");
+  emitter.location = location(source);
+  Call call(*this, inPlace ? op.drop_back() : op, arguments, source);
+  try {
+    if (inPlace)
+      return callInPlace(op, *entry, call);
+    SmallVector<Value, 1> results = entry->rule(call);
+    if (entry->kind == RuleTable::View && !arguments.empty() && arguments[0].value.isTensor()) {
+      const Cell &base = *arguments[0].value.cell();
+      auto share = [&](auto &self, const Value &value) -> void {
+        if (value.isList()) {
+          for (const Value &element : value.list())
+            self(self, element);
+          return;
+        }
+        if (!value.isTensor() || value.cell()->tensor.type != base.tensor.type)
+          return;
+        value.cell()->storage = base.storage;
+        value.cell()->seen = base.seen;
+        value.cell()->isParameter = base.isParameter;
+      };
+      for (const Value &result : results)
+        share(share, result);
+    }
+    return results;
+  } catch (const ImportError &error) {
+    throw ImportError(op.str() + " in " + source.describe() + ": " + error.what());
+  }
+}
+
+/// `x.op_(…)` computes x.op(…) and makes it the new content of x's cell. Other views of the memory are
+/// outdated from here on: reading one is an error (see `read`), as their new content is not tracked.
+SmallVector<Value, 1> Importer::callInPlace(StringRef op, const RuleTable::Entry &entry, Call &call) {
+  if (call.arguments.empty() || !call.arguments[0].value.isTensor())
+    throw ImportError("expects a tensor to write to");
+  std::shared_ptr<Cell> cell = call.arguments[0].value.cell();
+  if (cell->isParameter)
+    throw ImportError("writes to a parameter in the forward pass; only the optimizer may");
+  Value result = entry.rule(call)[0];
+  Tensor written = expand(convert(result.cell()->tensor, cell->tensor.type), cell->tensor.shape);
+  cell->tensor = written;
+  cell->seen = ++*cell->storage;
+  return {Value(cell)};
+}
+
+const Tensor &Importer::read(const Cell &cell) const {
+  if (cell.seen != *cell.storage)
+    throw ImportError("reads memory that an in-place operator changed through another view; use the "
+                      "out-of-place form of that operator");
+  return cell.tensor;
+}
+
+int64_t Importer::dropoutId(const Source &source) {
+  // "model.layers.3.mlp.1" → "model.layers.*.mlp.1"
+  std::string name;
+  bool replaced = false;
+  for (StringRef part : llvm::split(source.path, '.')) {
+    bool number = !part.empty() && llvm::all_of(part, llvm::isDigit);
+    name += (number && !replaced ? "*" : part.str()) + ".";
+    replaced |= number;
+  }
+  name += std::to_string(dropouts[source.path]++);
+  return int64_t(llvm::xxh3_64bits(name) & 0x7fffffff);
+}
+
+mlir::OwningOpRef<mlir::ModuleOp> Importer::finish(const Value &loss) {
+  if (!loss.isTensor())
+    throw ImportError("expects the module to return the mean loss, but it returns no tensor; return the loss alone");
+  const Tensor &tensor = read(*loss.cell());
+  if (!isFloat(tensor.type) || numElements(tensor.shape) != 1)
+    throw ImportError("expects the module to return a scalar mean loss, but got " +
+                      std::string(importer::describe(tensor.type)) + " " + importer::describe(tensor.shape) +
+                      "; average it over the tokens");
+  if (tensor.lazy)
+    throw ImportError("the loss depends on neither inputs nor parameters; check the module's forward");
+  mlir::Value value = force(reshape(convert(tensor, ElementType::Float32), {}));
+  mlir::func::ReturnOp::create(builder, builder.getUnknownLoc(), value);
+  mlir::Block *body = builder.getInsertionBlock();
+  for (mlir::Operation &op : llvm::make_early_inc_range(llvm::reverse(*body)))
+    if (mlir::isOpTriviallyDead(&op))
+      op.erase();
+  mlir::PassManager passes(&context);
+  passes.addPass(mlir::createCSEPass()); // constants and iotas that several ops share
+  if (mlir::failed(mlir::verify(*theModule)) || mlir::failed(passes.run(*theModule)))
+    throw ImportError("the imported program does not verify; this is a bug of the importer");
+  return std::move(theModule);
+}
+
+//===----------------------------------------------------------------------===//
+// Tensor helpers
+//===----------------------------------------------------------------------===//
+
+mlir::Value Importer::force(const Tensor &x) {
+  if (numElements(x.shape) == 0)
+    throw ImportError("computes with an empty tensor " + describe(x.shape) + ", which is unsupported");
+  return x.lazy ? emitter.emit(x.lazy) : x.data;
+}
+
+Tensor Importer::convert(const Tensor &x, ElementType type) {
+  if (x.type == type)
+    return x;
+  if (x.lazy)
+    return Tensor::of(expressions.convert(x.lazy, type));
+  return Tensor::of(emitter.convert(x.data, x.type, type), type);
+}
+
+Tensor Importer::expand(const Tensor &x, ShapeRef shape) {
+  if (ShapeRef(x.shape) == shape)
+    return x;
+  auto common = broadcastShapes({ShapeRef(x.shape), shape});
+  if (!common || ShapeRef(*common) != shape)
+    throw ImportError("cannot broadcast " + describe(x.shape) + " to " + describe(shape));
+  if (x.lazy)
+    return Tensor::of(expressions.expand(x.lazy, shape));
+  return Tensor::of(emitter.broadcast(x.data, shape), x.type);
+}
+
+Tensor Importer::reshape(const Tensor &x, ShapeRef shape) {
+  if (x.lazy)
+    if (ExpressionRef result = expressions.reshape(x.lazy, shape))
+      return Tensor::of(result);
+  return Tensor::of(emitter.reshape(force(x), shape), x.type);
+}
+
+Tensor Importer::transpose(const Tensor &x, ArrayRef<int64_t> permutation) {
+  if (!x.lazy)
+    return Tensor::of(emitter.transpose(x.data, permutation), x.type);
+  View view;
+  view.indices.resize(permutation.size());
+  for (auto [result, source] : llvm::enumerate(permutation)) {
+    view.shape.push_back(x.shape[source]);
+    view.indices[source].terms.push_back({unsigned(result), 1});
+  }
+  return Tensor::of(expressions.view(x.lazy, view));
+}
+
+Tensor Importer::slice(const Tensor &x, ShapeRef begin, ShapeRef shape) {
+  if (ShapeRef(x.shape) == shape)
+    return x;
+  if (!x.lazy)
+    return Tensor::of(emitter.slice(x.data, begin, shape), x.type);
+  View view;
+  view.shape.assign(shape.begin(), shape.end());
+  for (auto [d, offset] : llvm::enumerate(begin)) {
+    View::Index index{offset, {}};
+    index.terms.push_back({unsigned(d), 1});
+    view.indices.push_back(index);
+  }
+  return Tensor::of(expressions.view(x.lazy, view));
+}
+
+Tensor Importer::concat(ArrayRef<Tensor> given, int64_t dim) {
+  SmallVector<Tensor> parts;
+  for (const Tensor &part : given)
+    if (part.shape[dim] != 0 || (parts.empty() && &part == &given.back()))
+      parts.push_back(part);
+  if (parts.size() == 1)
+    return parts[0];
+  SmallVector<ExpressionRef> lazy;
+  SmallVector<mlir::Value> data;
+  for (const Tensor &part : parts)
+    if (part.lazy)
+      lazy.push_back(part.lazy);
+  if (lazy.size() == parts.size())
+    if (ExpressionRef result = expressions.concat(lazy, dim))
+      return Tensor::of(result);
+  for (const Tensor &part : parts)
+    data.push_back(force(part));
+  return Tensor::of(emitter.concat(data, dim), parts[0].type);
+}
+
+Tensor Importer::elementwise(Operator op, ArrayRef<Tensor> given, ElementType operandType, ElementType type) {
+  SmallVector<ShapeRef> shapes;
+  for (const Tensor &operand : given)
+    shapes.push_back(operand.shape);
+  auto shape = broadcastShapes(shapes);
+  if (!shape) {
+    std::string text = "operands do not broadcast: ";
+    for (ShapeRef each : shapes)
+      text += (each.data() == shapes[0].data() ? "" : " with ") + describe(each);
+    throw ImportError(text);
+  }
+  if (numElements(*shape) == 0)
+    return Tensor::of(expressions.splat(type, *shape, 0));
+  SmallVector<Tensor, 3> operands;
+  for (auto [i, operand] : llvm::enumerate(given))
+    operands.push_back(convert(operand, op == Operator::Convert             ? operand.type
+                                        : op == Operator::Select && i == 0 ? ElementType::Bool
+                                                                           : operandType));
+  if (llvm::all_of(operands, [](const Tensor &x) { return x.lazy; })) {
+    SmallVector<ExpressionRef, 3> lazy;
+    for (const Tensor &operand : operands)
+      lazy.push_back(operand.lazy);
+    return Tensor::of(expressions.elementwise(op, lazy, type));
+  }
+  auto isNumber = [&](size_t i, double value) { return operands[i].lazy && operands[i].lazy->isSplat(value); };
+  if (operands.size() == 2 && type == operandType && !isComparison(op)) {
+    bool addition = op == Operator::Add || op == Operator::Subtract;
+    bool product = op == Operator::Multiply || (op == Operator::Divide);
+    if ((addition && isNumber(1, 0)) || (product && isNumber(1, 1)))
+      return expand(operands[0], *shape);
+    if ((op == Operator::Add && isNumber(0, 0)) || (op == Operator::Multiply && isNumber(0, 1)))
+      return expand(operands[1], *shape);
+  }
+  if (op == Operator::Select && operands[0].lazy) {
+    if (operands[0].lazy->isSplat())
+      return expand(operands[operands[0].lazy->constant != 0 ? 1 : 2], *shape);
+    // Masked elements take the number, so the number stands second: one form for raise-ops.
+    if (operands[1].lazy && !operands[2].lazy) {
+      operands[0] = Tensor::of(expressions.logicalNot(operands[0].lazy));
+      std::swap(operands[1], operands[2]);
+    }
+  }
+  SmallVector<mlir::Value, 3> values;
+  for (const Tensor &operand : operands)
+    values.push_back(force(expand(operand, *shape)));
+  return Tensor::of(emitter.elementwise(op, values, operandType, type), type);
+}

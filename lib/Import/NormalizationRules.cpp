@@ -1,0 +1,101 @@
+// Norms, softmax and dropout.
+#include "Importer.h"
+
+#include "dialects/Graph/Graph.h"
+
+#include <limits>
+
+using namespace galvatron;
+using namespace galvatron::importer;
+using llvm::SmallVector;
+using Results = SmallVector<Value, 1>;
+
+namespace {
+
+/// `graph.norm` works over one last dimension; several normalised dimensions are flattened into one.
+Results norm(Call &call, graph::NormKind kind, double epsilon) {
+  Importer &importer = call.importer;
+  mlir::OpBuilder &builder = call.emitter.builder;
+  Tensor x = call.tensor("input");
+  Shape normalized = call.integers("normalized_shape");
+  if (normalized.size() > x.shape.size() || ShapeRef(x.shape).take_back(normalized.size()) != ShapeRef(normalized))
+    throw ImportError("expects normalized_shape to be the last dimensions of " + describe(x.shape) + ", but got " +
+                      describe(normalized));
+  Shape outer(x.shape.begin(), x.shape.end() - normalized.size()), flat = outer;
+  flat.push_back(numElements(normalized));
+  auto optional = [&](llvm::StringRef name) -> mlir::Value {
+    return call.has(name) ? importer.force(importer.reshape(call.tensor(name), {flat.back()})) : mlir::Value();
+  };
+  mlir::Value input = importer.force(importer.reshape(x, flat)), weight = optional("weight"), bias = optional("bias");
+  mlir::Type statistic = call.emitter.type(x.type, outer);
+  auto op = graph::NormOp::create(builder, call.emitter.location, input.getType(), statistic, statistic, input, weight,
+                                  bias, kind, llvm::APFloat(epsilon), llvm::APFloat(0.0));
+  return {Value(importer.reshape(Tensor::of(op.getResult(), x.type), x.shape))};
+}
+
+Results layerNorm(Call &call) { return norm(call, graph::NormKind::Layer, call.number("eps", 1e-5)); }
+
+Results rmsNorm(Call &call) {
+  return norm(call, graph::NormKind::Rms, call.number("eps", std::numeric_limits<float>::epsilon()));
+}
+
+SmallVector<int64_t> swapWithLast(int64_t dim, int64_t rank) {
+  SmallVector<int64_t> permutation = llvm::to_vector(llvm::seq<int64_t>(0, rank));
+  std::swap(permutation[dim], permutation.back());
+  return permutation;
+}
+
+Results softmax(Call &call) {
+  Importer &importer = call.importer;
+  Tensor x = call.tensor("self");
+  x = importer.convert(x, call.elementType("dtype", x.type));
+  SmallVector<int64_t> order = swapWithLast(call.dim("dim", x.rank()), x.rank());
+  mlir::Value input = importer.force(importer.transpose(x, order));
+  mlir::Value y = graph::SoftmaxOp::create(call.emitter.builder, call.emitter.location, input.getType(), input);
+  return {Value(importer.transpose(Tensor::of(y, x.type), order))};
+}
+
+/// x - max - log Σ exp(x - max); an nll_loss that follows takes the logits instead.
+Results logSoftmax(Call &call) {
+  Importer &importer = call.importer;
+  Tensor x = call.tensor("self");
+  x = importer.convert(x, call.elementType("dtype", x.type));
+  int64_t dim = call.dim("dim", x.rank());
+  Shape kept = x.shape;
+  kept[dim] = 1;
+  mlir::Value input = importer.force(x);
+  auto reduced = [&](mlir::Value value, bool maximum) {
+    return importer.reshape(Tensor::of(call.emitter.reduce(value, maximum, {dim}), x.type), kept);
+  };
+  auto apply = [&](Operator op, llvm::ArrayRef<Tensor> operands) { return importer.elementwise(op, operands, x.type, x.type); };
+  Tensor shifted = apply(Operator::Subtract, {Tensor::of(input, x.type), reduced(input, true)});
+  Tensor sum = reduced(importer.force(apply(Operator::Exponential, {shifted})), false);
+  Tensor result = apply(Operator::Subtract, {shifted, apply(Operator::Logarithm, {sum})});
+  importer.logSoftmaxSources[result.data] = input;
+  return {Value(result)};
+}
+
+Results dropout(Call &call) {
+  Tensor x = call.tensor(call.has("input") ? "input" : "self");
+  double p = call.number("p");
+  if (p == 0 || !call.flag("train", true))
+    return {Value(x)};
+  if (p < 0 || p >= 1)
+    throw ImportError("expects a dropout probability in [0, 1), but got " + std::to_string(p));
+  mlir::Value input = call.importer.force(x);
+  mlir::Value y = graph::DropoutOp::create(call.emitter.builder, call.emitter.location, input.getType(), input,
+                                           llvm::APFloat(p), uint64_t(call.importer.dropoutId(call.source)));
+  return {Value(Tensor::of(y, x.type))};
+}
+
+} // namespace
+
+void galvatron::importer::addNormalizationRules(RuleTable &table) {
+  table.add("aten::layer_norm", layerNorm);
+  table.add("aten::rms_norm", rmsNorm);
+  for (const char *name : {"aten::softmax", "aten::_softmax"})
+    table.add(name, softmax);
+  for (const char *name : {"aten::log_softmax", "aten::_log_softmax"})
+    table.add(name, logSoftmax);
+  table.add("aten::dropout", dropout);
+}

@@ -1,0 +1,58 @@
+// Reading `galvatron.json`.
+#include "Description.h"
+
+#include "../Value.h"
+
+#include "mlir/IR/Builders.h"
+
+#include <nlohmann/json.hpp>
+
+using namespace galvatron::importer;
+using nlohmann::json;
+
+/// {kind: normal, mean, std} → {normal = [mean, std]}; null for "unknown". The dialect has no truncated
+/// normal, which differs by what lies beyond the bounds (usually two deviations), and no `ranges` (a
+/// padding row that starts at zero): both take the distribution of the rest.
+static mlir::DictionaryAttr initOf(const json &distribution, mlir::Builder &builder) {
+  std::string kind = distribution.at("kind");
+  auto number = [&](const char *field) -> mlir::Attribute {
+    return builder.getF64FloatAttr(distribution.at(field).get<double>());
+  };
+  auto dictionary = [&](const char *name, mlir::Attribute value) {
+    return builder.getDictionaryAttr({builder.getNamedAttr(name, value)});
+  };
+  if (kind == "constant")
+    return dictionary("constant", number("value"));
+  if (kind == "uniform")
+    return dictionary("uniform", builder.getArrayAttr({number("low"), number("high")}));
+  if (kind == "normal" || kind == "truncated_normal")
+    return dictionary("normal", builder.getArrayAttr({number("mean"), number("std")}));
+  return {};
+}
+
+Description galvatron::importer::parseDescription(const std::string &text, mlir::MLIRContext &context) {
+  Description result;
+  if (text.empty())
+    return result;
+  mlir::Builder builder(&context);
+  result.present = true;
+  try {
+    json root = json::parse(text);
+    if (int64_t version = root.at("format_version"); version != 1)
+      throw ImportError("galvatron.json has format version " + std::to_string(version) +
+                        ", but this importer reads 1; export again with the matching galvatron package");
+    result.weightless = root.value("weightless", false);
+    result.prefix = root.value("prefix", "");
+    result.exampleBatch = root.at("example").at("batch");
+    result.exampleSeq = root.at("example").at("seq");
+    for (const json &parameter : root.at("parameters"))
+      if (parameter.contains("distribution"))
+        if (auto init = initOf(parameter.at("distribution"), builder))
+          result.inits[parameter.at("name")] = init;
+    result.ties = root.value("ties", result.ties);
+  } catch (const json::exception &error) {
+    throw ImportError(std::string("galvatron.json in the archive is damaged (") + error.what() +
+                      "); export the model again");
+  }
+  return result;
+}

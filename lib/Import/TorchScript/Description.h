@@ -1,0 +1,29 @@
+// `galvatron.json` inside an exported archive: what a trace cannot hold (see galvatron/archive.py).
+#ifndef GALVATRON_LIB_IMPORT_TORCHSCRIPT_DESCRIPTION_H
+#define GALVATRON_LIB_IMPORT_TORCHSCRIPT_DESCRIPTION_H
+
+#include "mlir/IR/BuiltinAttributes.h"
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace galvatron::importer {
+
+struct Description {
+  /// False for a plain TorchScript file: names are then attribute paths, ties shared storage.
+  bool present = false;
+  bool weightless = false;
+  /// Removed from the front of attribute paths.
+  std::string prefix;
+  int64_t exampleBatch = 0, exampleSeq = 0;
+  std::map<std::string, mlir::DictionaryAttr> inits; // by parameter name
+  std::vector<std::vector<std::string>> ties;        // canonical name first
+};
+
+/// Reads the JSON text; throws ImportError naming what is wrong with it.
+Description parseDescription(const std::string &text, mlir::MLIRContext &context);
+
+} // namespace galvatron::importer
+
+#endif // GALVATRON_LIB_IMPORT_TORCHSCRIPT_DESCRIPTION_H

@@ -1,0 +1,290 @@
+// The TorchScript door of the importer.
+#include "Reader.h"
+
+using namespace galvatron::importer;
+namespace jit = torch::jit;
+
+/// A traced node holds its Python stack, innermost first, a line `file(number): function` each. The
+/// first frame outside torch is the line that the module's author wrote.
+static bool readStack(const std::string &stack, Source &source) {
+  for (llvm::StringRef rest = stack; !rest.empty();) {
+    auto [frame, others] = rest.split('\n');
+    rest = others;
+    auto [file, tail] = frame.rsplit('(');
+    unsigned line = 0;
+    if (tail.consumeInteger(10, line) || !tail.starts_with("):"))
+      return false;
+    bool inTorch = file.contains("/torch/");
+    if (source.file.empty() || !inTorch) {
+      source.file = file.rsplit('/').second.empty() ? file.str() : file.rsplit('/').second.str();
+      source.line = line;
+    }
+    if (!inTorch)
+      return true;
+  }
+  return !source.file.empty();
+}
+
+Source Reader::sourceOf(const jit::Node *node, const std::string &path) const {
+  Source source{path, "", 0};
+  jit::SourceRange range = node->sourceRange();
+  if (auto original = range.findSourceRangeThatGenerated())
+    range = *original;
+  if (readStack(range.text().str(), source))
+    return source;
+  source = {path, "", 0};
+  if (auto place = range.file_line_col()) {
+    auto [file, line, column] = *place;
+    source.file = file.substr(file.find_last_of('/') + 1);
+    source.line = unsigned(line);
+  }
+  return source;
+}
+
+Value Reader::run(const jit::Module &module) {
+  const auto *method = module.type()->findMethod("forward");
+  if (!method)
+    throw ImportError("the module has no forward method; export it with `python -m galvatron.export`");
+  size_t inputs = method->getSchema().arguments().size() - 1;
+  if (inputs != 2)
+    throw ImportError("expects forward(input_ids, labels), but it has " + std::to_string(inputs) +
+                      " inputs; wrap the module so that it takes these two and returns the mean loss");
+  std::vector<Value> results = callMethod({module, ""}, "forward", {importer.input(0), importer.input(1)}, "");
+  Value loss = results.at(0);
+  if (loss.isList() && loss.list().size() == 1)
+    loss = loss.list()[0];
+  return loss;
+}
+
+std::vector<Value> Reader::callMethod(const Submodule &target, const std::string &method,
+                                      llvm::ArrayRef<Slot> arguments, const std::string &place) {
+  torch::jit::Function *function = target.object.type()->findMethod(method);
+  if (!function || !function->isGraphFunction())
+    throw ImportError("method " + method + " of " + target.path + " has no graph");
+  std::shared_ptr<jit::Graph> graph = jit::toGraphFunction(*function).graph();
+  Frame frame;
+  frame.path = place;
+  frame.slots[graph->inputs()[0]] = target;
+  if (graph->inputs().size() != arguments.size() + 1)
+    throw ImportError("method " + method + " of " + target.path + " takes " +
+                      std::to_string(graph->inputs().size() - 1) + " arguments, but got " +
+                      std::to_string(arguments.size()));
+  for (auto [value, argument] : llvm::zip(graph->inputs().slice(1), arguments))
+    frame.slots[value] = argument;
+  runBlock(graph->block(), frame);
+  std::vector<Value> results;
+  for (const jit::Value *output : graph->outputs())
+    results.push_back(valueOf(output, frame));
+  return results;
+}
+
+const Value &Reader::valueOf(const jit::Value *value, const Frame &frame) const {
+  auto it = frame.slots.find(value);
+  const Value *found = it == frame.slots.end() ? nullptr : std::get_if<Value>(&it->second);
+  if (!found)
+    throw ImportError("%" + value->debugName() + " in " + (frame.path.empty() ? "the top module" : frame.path) +
+                      " is a module, or of a kind of value that is unsupported");
+  return *found;
+}
+
+const Reader::Submodule &Reader::moduleOf(const jit::Value *value, const Frame &frame) const {
+  auto it = frame.slots.find(value);
+  const Submodule *found = it == frame.slots.end() ? nullptr : std::get_if<Submodule>(&it->second);
+  if (!found)
+    throw ImportError("%" + value->debugName() + " in " + (frame.path.empty() ? "the top module" : frame.path) +
+                      " is not a module, but one is called");
+  return *found;
+}
+
+/// The module's own path where the caller contains it, else its name below the caller.
+static std::string placeOf(const std::string &module, const std::string &caller) {
+  if (caller.empty() || llvm::StringRef(module).starts_with(caller + "."))
+    return module;
+  return caller + "." + module.substr(module.find_last_of('.') + 1);
+}
+
+void Reader::runBlock(const jit::Block *block, Frame &frame) {
+  for (const jit::Node *node : block->nodes())
+    runNode(node, frame);
+}
+
+void Reader::runNode(const jit::Node *node, Frame &frame) {
+  auto inputs = [&](size_t from = 0) {
+    List values;
+    for (const jit::Value *input : node->inputs().slice(from))
+      values.push_back(valueOf(input, frame));
+    return values;
+  };
+  auto unpack = [&](const List &values) {
+    if (values.size() != node->outputs().size())
+      throw ImportError("unpacks " + std::to_string(values.size()) + " values into " +
+                        std::to_string(node->outputs().size()) + " in " + frame.path);
+    for (auto [output, value] : llvm::zip(node->outputs(), values))
+      frame[output] = value;
+  };
+  switch (node->kind()) {
+  case c10::prim::Constant:
+    if (auto value = jit::toIValue(node->output()))
+      frame[node->output()] = constant(*value);
+    return;
+  case c10::prim::GetAttr:
+    return getAttribute(node, frame);
+  case c10::prim::CallMethod: {
+    const Submodule &target = moduleOf(node->inputs()[0], frame);
+    llvm::SmallVector<Slot> arguments;
+    for (const jit::Value *input : node->inputs().slice(1))
+      arguments.push_back(frame.slots.at(input));
+    return unpack(callMethod(target, node->s(c10::attr::name), arguments, placeOf(target.path, frame.path)));
+  }
+  case c10::prim::ListConstruct:
+  case c10::prim::TupleConstruct:
+    frame[node->output()] = Value(inputs());
+    return;
+  case c10::prim::ListUnpack:
+  case c10::prim::TupleUnpack:
+    return unpack(valueOf(node->input(), frame).list());
+  case c10::prim::TupleIndex: {
+    List values = inputs();
+    frame[node->output()] = values[0].list().at(size_t(values[1].integer().value));
+    return;
+  }
+  case c10::prim::unchecked_cast:
+  case c10::prim::unchecked_unwrap_optional:
+    frame[node->output()] = valueOf(node->input(), frame);
+    return;
+  case c10::prim::If:
+    return runIf(node, frame);
+  case c10::prim::Loop:
+    return runLoop(node, frame);
+  case c10::aten::warn:
+  case c10::prim::Print:
+    return;
+  default:
+    return runOperator(node, frame);
+  }
+}
+
+/// Only the branch that is taken is read; its condition must be known.
+void Reader::runIf(const jit::Node *node, Frame &frame) {
+  const Value &condition = valueOf(node->input(), frame);
+  if (!condition.isNumber())
+    throw ImportError("a branch in " + sourceOf(node, frame.path).describe() +
+                      " depends on data; control flow must not (dynamic shapes are unsupported)");
+  const jit::Block *block = node->blocks()[condition.number() != 0 ? 0 : 1];
+  runBlock(block, frame);
+  for (auto [output, value] : llvm::zip(node->outputs(), block->outputs()))
+    frame[output] = valueOf(value, frame);
+}
+
+void Reader::runLoop(const jit::Node *node, Frame &frame) {
+  constexpr int64_t kMostIterations = 100000;
+  const jit::Block *body = node->blocks()[0];
+  List carried;
+  for (const jit::Value *input : node->inputs().slice(2))
+    carried.push_back(valueOf(input, frame));
+  Value count = valueOf(node->inputs()[0], frame), condition = valueOf(node->inputs()[1], frame);
+  for (int64_t i = 0; i < std::min(count.integer().value, kMostIterations); ++i) {
+    if (!condition.isNumber())
+      throw ImportError("a loop in " + sourceOf(node, frame.path).describe() + " depends on data, which is unsupported");
+    if (condition.number() == 0)
+      break;
+    frame[body->inputs()[0]] = Integer{i};
+    for (auto [input, value] : llvm::zip(body->inputs().slice(1), carried))
+      frame[input] = value;
+    runBlock(body, frame);
+    condition = valueOf(body->outputs()[0], frame);
+    carried.clear();
+    for (const jit::Value *output : body->outputs().slice(1))
+      carried.push_back(valueOf(output, frame));
+  }
+  for (auto [output, value] : llvm::zip(node->outputs(), carried))
+    frame[output] = value;
+}
+
+void Reader::runOperator(const jit::Node *node, Frame &frame) {
+  Source source = sourceOf(node, frame.path);
+  const c10::FunctionSchema *schema = node->maybeSchema();
+  llvm::SmallVector<Argument, 8> arguments;
+  for (size_t i = 0; i < node->inputs().size(); ++i) {
+    llvm::StringRef name = schema && i < schema->arguments().size() ? llvm::StringRef(schema->arguments()[i].name()) : "";
+    arguments.push_back({name, valueOf(node->inputs()[i], frame)});
+  }
+  auto results = importer.call(node->kind().toQualString(), arguments, source);
+  for (size_t i = 0; i < node->outputs().size(); ++i)
+    frame[node->outputs()[i]] = i < results.size() ? results[i] : Value();
+}
+
+//===----------------------------------------------------------------------===//
+// Attributes and constants
+//===----------------------------------------------------------------------===//
+
+void Reader::getAttribute(const jit::Node *node, Frame &frame) {
+  const Submodule &owner = moduleOf(node->input(), frame);
+  const std::string &name = node->s(c10::attr::name);
+  std::string path = owner.path.empty() ? name : owner.path + "." + name;
+  c10::IValue value = owner.object.attr(name);
+  if (value.isObject())
+    frame.slots[node->output()] = Submodule{jit::Object(value.toObject()), path};
+  else
+    frame[node->output()] = attribute(value, path);
+}
+
+Value Reader::attribute(const c10::IValue &value, const std::string &path) {
+  if (!value.isTensor())
+    return constant(value);
+  if (const Parameter *parameter = parameters.find(path)) {
+    Value &slot = emittedParameters[parameter];
+    if (slot.isNone()) {
+      auto sizes = parameter->tensor.sizes();
+      slot = importer.parameter(parameter->names, ShapeRef(sizes.data(), sizes.size()), ElementType::Float32,
+                                parameter->init);
+    }
+    return slot;
+  }
+  Value &slot = buffers[path];
+  if (slot.isNone())
+    slot = tensorConstant(value.toTensor());
+  return slot;
+}
+
+Value Reader::constant(const c10::IValue &value) {
+  if (value.isNone())
+    return {};
+  if (value.isBool())
+    return value.toBool();
+  if (value.isInt())
+    return Integer{value.toInt()};
+  if (value.isDouble())
+    return value.toDouble();
+  if (value.isString())
+    return value.toStringRef();
+  if (value.isDevice())
+    return value.toDevice().str();
+  if (value.isTensor())
+    return tensorConstant(value.toTensor());
+  List list;
+  if (value.isList())
+    for (const c10::IValue &element : value.toListRef())
+      list.push_back(constant(element));
+  else if (value.isTuple())
+    for (const c10::IValue &element : value.toTupleRef().elements())
+      list.push_back(constant(element));
+  else
+    throw ImportError("unsupported constant of type " + value.tagKind());
+  return list;
+}
+
+Value Reader::tensorConstant(const at::Tensor &tensor) {
+  static const std::map<at::ScalarType, ElementType> kTypes = {
+      {at::kByte, ElementType::UInt8},      {at::kInt, ElementType::Int32},    {at::kLong, ElementType::Int64},
+      {at::kHalf, ElementType::Float16},    {at::kFloat, ElementType::Float32}, {at::kDouble, ElementType::Float64},
+      {at::kBFloat16, ElementType::BFloat16}, {at::kBool, ElementType::Bool}};
+  auto type = kTypes.find(tensor.scalar_type());
+  if (type == kTypes.end() || tensor.is_meta() || tensor.layout() != at::kStrided)
+    throw ImportError(std::string("unsupported constant tensor of type ") + c10::toString(tensor.scalar_type()) +
+                      "; expects dense numbers with values");
+  auto owner = std::make_shared<at::Tensor>(tensor.detach());
+  ShapeRef shape(tensor.sizes().data(), tensor.dim()), strides(tensor.strides().data(), tensor.dim());
+  return Tensor::of(importer.expressions.buffer(type->second, shape, strides, owner->const_data_ptr(),
+                                                std::shared_ptr<const void>(owner, owner.get())));
+}

@@ -1,0 +1,61 @@
+// Walks a TorchScript module and feeds its operators to an Importer.
+#ifndef GALVATRON_LIB_IMPORT_TORCHSCRIPT_READER_H
+#define GALVATRON_LIB_IMPORT_TORCHSCRIPT_READER_H
+
+#include "Parameters.h"
+
+#include "../Importer.h"
+
+namespace galvatron::importer {
+
+/// Calls of submodules are followed one by one, never inlined: TorchScript keeps the module hierarchy
+/// only as attributes and method calls, and the path of attributes is the name of a layer.
+class Reader {
+public:
+  Reader(Importer &importer, const Parameters &parameters) : importer(importer), parameters(parameters) {}
+
+  /// Runs `forward(input_ids, labels)` and returns its result, the loss.
+  Value run(const torch::jit::Module &module);
+
+private:
+  struct Submodule {
+    torch::jit::Object object;
+    /// From the root: what its parameters are called.
+    std::string path;
+  };
+  /// Modules travel as arguments too: a trace names a module that several blocks share by one of its
+  /// places, and hands it to the others.
+  using Slot = std::variant<Value, Submodule>;
+  /// One graph under evaluation. `path` is where its ops happen: the module's own path, or that of the
+  /// caller and the module's name where the module came from elsewhere.
+  struct Frame {
+    std::string path;
+    std::unordered_map<const torch::jit::Value *, Slot> slots;
+
+    Value &operator[](const torch::jit::Value *value) { return slots[value].emplace<Value>(); }
+  };
+
+  std::vector<Value> callMethod(const Submodule &target, const std::string &method, llvm::ArrayRef<Slot> arguments,
+                                const std::string &place);
+  const Submodule &moduleOf(const torch::jit::Value *value, const Frame &frame) const;
+  void runBlock(const torch::jit::Block *block, Frame &frame);
+  void runNode(const torch::jit::Node *node, Frame &frame);
+  void runOperator(const torch::jit::Node *node, Frame &frame);
+  void getAttribute(const torch::jit::Node *node, Frame &frame);
+  void runIf(const torch::jit::Node *node, Frame &frame);
+  void runLoop(const torch::jit::Node *node, Frame &frame);
+  const Value &valueOf(const torch::jit::Value *value, const Frame &frame) const;
+  Value constant(const c10::IValue &value);
+  Value tensorConstant(const at::Tensor &tensor);
+  Value attribute(const c10::IValue &value, const std::string &path);
+  Source sourceOf(const torch::jit::Node *node, const std::string &path) const;
+
+  Importer &importer;
+  const Parameters &parameters;
+  std::unordered_map<const Parameter *, Value> emittedParameters;
+  std::unordered_map<std::string, Value> buffers;
+};
+
+} // namespace galvatron::importer
+
+#endif // GALVATRON_LIB_IMPORT_TORCHSCRIPT_READER_H

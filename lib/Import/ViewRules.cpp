@@ -1,0 +1,270 @@
+// Operators that only look at memory differently.
+#include "Importer.h"
+
+using namespace galvatron::importer;
+using llvm::SmallVector;
+using Results = SmallVector<Value, 1>;
+
+namespace {
+
+Results same(Call &call) { return {Value(call.tensor("self"))}; }
+
+std::string bakedIn(const Call &call, ShapeRef shape) {
+  const Importer &importer = call.importer;
+  auto holds = [&](int64_t example, int64_t now) {
+    return example > 1 && example != now && llvm::any_of(shape, [&](int64_t extent) { return extent % example == 0; });
+  };
+  if (holds(importer.exampleSeq, importer.seq))
+    return "; the trace seems to hold its example's sequence length " + std::to_string(importer.exampleSeq) +
+           " as a constant: export with example inputs of seq " + std::to_string(importer.seq) +
+           ", or compute that size from the input's shape (dynamic shapes are unsupported)";
+  if (holds(importer.exampleBatch, importer.batch))
+    return "; the trace seems to hold its example's batch size " + std::to_string(importer.exampleBatch) +
+           " as a constant: export with example inputs of batch " + std::to_string(importer.batch) +
+           ", or compute that size from the input's shape (dynamic shapes are unsupported)";
+  return "; a size in the trace is a constant that does not fit --batch and --seq: export with example inputs of "
+         "these sizes";
+}
+
+/// The shape with its -1 filled in.
+Shape completeShape(const Call &call, const Tensor &x, Shape shape) {
+  int64_t known = 1, count = numElements(x.shape);
+  int64_t *open = nullptr;
+  for (int64_t &extent : shape)
+    if (extent == -1 && !open)
+      open = &extent;
+    else
+      known *= extent;
+  if (open && known > 0 && count % known == 0)
+    *open = count / known;
+  else if (open || known != count)
+    throw ImportError("cannot view " + describe(x.shape) + " as " + describe(shape) + bakedIn(call, shape));
+  return shape;
+}
+
+Results view(Call &call) {
+  Tensor x = call.tensor("self");
+  if (call.has("dtype"))
+    throw ImportError("views of memory as another element type are unsupported; convert with .to()");
+  if (const Value *other = call.find("other"))
+    return {Value(call.importer.reshape(x, call.importer.read(*other->cell()).shape))};
+  Shape shape = call.integers(call.has("size") ? "size" : "shape");
+  return {Value(call.importer.reshape(x, completeShape(call, x, shape)))};
+}
+
+Results flatten(Call &call) {
+  Tensor x = call.tensor("self");
+  if (x.rank() == 0)
+    return {Value(call.importer.reshape(x, {1}))};
+  int64_t begin = call.dim("start_dim", x.rank()), end = call.dim("end_dim", x.rank());
+  Shape shape(x.shape.begin(), x.shape.begin() + begin);
+  shape.push_back(numElements(ShapeRef(x.shape).slice(begin, end - begin + 1)));
+  shape.append(x.shape.begin() + end + 1, x.shape.end());
+  return {Value(call.importer.reshape(x, shape))};
+}
+
+Results unflatten(Call &call) {
+  Tensor x = call.tensor("self");
+  int64_t dim = call.dim("dim", x.rank());
+  Tensor piece = x;
+  piece.shape = {x.shape[dim]};
+  Shape sizes = completeShape(call, piece, call.integers("sizes"));
+  Shape shape(x.shape.begin(), x.shape.begin() + dim);
+  shape.append(sizes);
+  shape.append(x.shape.begin() + dim + 1, x.shape.end());
+  return {Value(call.importer.reshape(x, shape))};
+}
+
+Results unsqueeze(Call &call) {
+  Tensor x = call.tensor("self");
+  Shape shape = x.shape;
+  shape.insert(shape.begin() + call.dim("dim", x.rank() + 1), 1);
+  return {Value(call.importer.reshape(x, shape))};
+}
+
+Results squeeze(Call &call) {
+  Tensor x = call.tensor("self");
+  SmallVector<bool> removed(x.rank(), !call.has("dim"));
+  if (call.has("dim"))
+    for (int64_t dim : call.integers("dim"))
+      removed[dim < 0 ? dim + x.rank() : dim] = true;
+  Shape shape;
+  for (int64_t d = 0; d < x.rank(); ++d)
+    if (x.shape[d] != 1 || !removed[d])
+      shape.push_back(x.shape[d]);
+  return {Value(call.importer.reshape(x, shape))};
+}
+
+Results expand(Call &call) {
+  Tensor x = call.tensor("self");
+  Shape shape = call.has("other") ? call.importer.read(*call.value("other").cell()).shape : call.integers("size");
+  size_t lead = shape.size() - x.shape.size();
+  for (auto [d, extent] : llvm::enumerate(shape)) {
+    if (extent == -1 && d >= lead)
+      extent = x.shape[d - lead];
+    if (d >= lead && x.shape[d - lead] != 1 && x.shape[d - lead] != extent)
+      throw ImportError("cannot expand " + describe(x.shape) + " to " + describe(shape) + bakedIn(call, shape));
+  }
+  return {Value(call.importer.expand(x, shape))};
+}
+
+Results transpose(Call &call) {
+  Tensor x = call.tensor("self");
+  SmallVector<int64_t> permutation = llvm::to_vector(llvm::seq<int64_t>(0, x.rank()));
+  if (x.rank() > 0)
+    std::swap(permutation[call.dim("dim0", x.rank())], permutation[call.dim("dim1", x.rank())]);
+  return {Value(call.importer.transpose(x, permutation))};
+}
+
+Results transposeMatrix(Call &call) { // t, T, mT
+  Tensor x = call.tensor(call.arguments[0].name);
+  SmallVector<int64_t> permutation = llvm::to_vector(llvm::seq<int64_t>(0, x.rank()));
+  if (x.rank() >= 2)
+    std::swap(permutation[x.rank() - 1], permutation[x.rank() - 2]);
+  return {Value(call.importer.transpose(x, permutation))};
+}
+
+Results permute(Call &call) {
+  Tensor x = call.tensor("self");
+  SmallVector<int64_t> permutation;
+  for (int64_t dim : call.integers("dims"))
+    permutation.push_back(dim < 0 ? dim + x.rank() : dim);
+  return {Value(call.importer.transpose(x, permutation))};
+}
+
+/// [begin, end) along one dimension; steps above one go through a reshape.
+Tensor range(Call &call, const Tensor &x, int64_t dim, int64_t begin, int64_t end, int64_t step = 1) {
+  int64_t extent = x.shape[dim];
+  auto clip = [&](int64_t i) { return std::clamp<int64_t>(i < 0 ? i + extent : i, 0, extent); };
+  begin = clip(begin), end = std::max(clip(end), begin);
+  Shape shape = x.shape, offsets(x.rank(), 0);
+  offsets[dim] = begin;
+  int64_t count = (end - begin + step - 1) / step;
+  shape[dim] = count;
+  if (count == 0) // the rest behind a rotary part that is everything
+    return Tensor::of(call.expressions.splat(x.type, shape, 0));
+  if (step == 1)
+    return call.importer.slice(x, offsets, shape);
+  if (x.lazy) {
+    View view;
+    view.shape = shape;
+    for (int64_t d = 0; d < x.rank(); ++d) {
+      View::Index index{offsets[d], {}};
+      index.terms.push_back({unsigned(d), d == dim ? step : 1});
+      view.indices.push_back(index);
+    }
+    return Tensor::of(call.expressions.view(x.lazy, view));
+  }
+  // x[..., b::k] of extent n·k: [..., n, k], then the element b of each run.
+  if (extent % step != 0 || begin >= step || count * step != extent)
+    throw ImportError("slices dimension " + std::to_string(dim) + " of " + describe(x.shape) + " with step " +
+                      std::to_string(step) + ", which does not divide it");
+  Shape runs = x.shape, offset(x.rank() + 1, 0);
+  runs[dim] = count;
+  runs.insert(runs.begin() + dim + 1, step);
+  Tensor split = call.importer.reshape(x, runs);
+  offset[dim + 1] = begin;
+  runs[dim + 1] = 1;
+  return call.importer.reshape(call.importer.slice(split, offset, runs), shape);
+}
+
+Results slice(Call &call) {
+  Tensor x = call.tensor("self");
+  int64_t dim = call.dim("dim", x.rank()), extent = x.shape[dim];
+  return {Value(range(call, x, dim, call.integer("start", 0), call.integer("end", extent), call.integer("step", 1)))};
+}
+
+Results narrow(Call &call) {
+  Tensor x = call.tensor("self");
+  int64_t start = call.integer("start");
+  return {Value(range(call, x, call.dim("dim", x.rank()), start, start + call.integer("length")))};
+}
+
+Tensor dropDim(Call &call, const Tensor &x, int64_t dim) {
+  Shape shape = x.shape;
+  shape.erase(shape.begin() + dim);
+  return call.importer.reshape(x, shape);
+}
+
+Results select(Call &call) {
+  Tensor x = call.tensor("self");
+  int64_t dim = call.dim("dim", x.rank()), index = call.integer("index");
+  index += index < 0 ? x.shape[dim] : 0;
+  return {Value(dropDim(call, range(call, x, dim, index, index + 1), dim))};
+}
+
+List pieces(Call &call, const Tensor &x, int64_t dim, ShapeRef sizes) {
+  List result;
+  int64_t begin = 0;
+  for (int64_t size : sizes) {
+    result.push_back(range(call, x, dim, begin, begin + size));
+    begin += size;
+  }
+  if (begin != x.shape[dim])
+    throw ImportError("expects pieces of dimension " + std::to_string(dim) + " of " + describe(x.shape) +
+                      " to add up to it, but got " + describe(sizes) + bakedIn(call, sizes));
+  return result;
+}
+
+Results split(Call &call) {
+  Tensor x = call.tensor("self");
+  int64_t dim = call.dim("dim", x.rank()), extent = x.shape[dim];
+  const Value *sizes = call.find("split_size");
+  if (!sizes)
+    sizes = call.find("split_sizes");
+  if (sizes && sizes->isList())
+    return {Value(pieces(call, x, dim, call.integers(call.has("split_size") ? "split_size" : "split_sizes")))};
+  Shape equal;
+  for (int64_t size = call.integer("split_size"), begin = 0; begin < extent; begin += size)
+    equal.push_back(std::min(size, extent - begin));
+  return {Value(pieces(call, x, dim, equal))};
+}
+
+Results chunk(Call &call) {
+  Tensor x = call.tensor("self");
+  int64_t dim = call.dim("dim", x.rank()), chunks = call.integer("chunks");
+  int64_t size = (x.shape[dim] + chunks - 1) / chunks;
+  Shape sizes;
+  for (int64_t begin = 0; begin < x.shape[dim]; begin += size)
+    sizes.push_back(std::min(size, x.shape[dim] - begin));
+  return {Value(pieces(call, x, dim, sizes))};
+}
+
+Results unbind(Call &call) {
+  Tensor x = call.tensor("self");
+  int64_t dim = call.dim("dim", x.rank());
+  List result;
+  for (Value &piece : pieces(call, x, dim, Shape(x.shape[dim], 1)))
+    result.push_back(dropDim(call, piece.cell()->tensor, dim));
+  return {Value(result)};
+}
+
+} // namespace
+
+void galvatron::importer::addViewRules(RuleTable &table) {
+  for (const char *name : {"aten::contiguous", "aten::detach", "aten::alias", "aten::requires_grad_", "aten::cpu"})
+    table.add(name, same, RuleTable::View);
+  for (const char *name : {"aten::clone", "aten::lift_fresh"})
+    table.add(name, same);
+  for (const char *name : {"aten::view", "aten::reshape", "aten::_unsafe_view", "aten::view_as", "aten::reshape_as"})
+    table.add(name, view, RuleTable::View);
+  for (const char *name : {"aten::t", "aten::numpy_T", "aten::mT"})
+    table.add(name, transposeMatrix, RuleTable::View);
+  table.add("aten::flatten", flatten, RuleTable::View);
+  table.add("aten::unflatten", unflatten, RuleTable::View);
+  table.add("aten::unsqueeze", unsqueeze, RuleTable::View);
+  table.add("aten::squeeze", squeeze, RuleTable::View);
+  table.add("aten::expand", expand, RuleTable::View);
+  table.add("aten::expand_as", expand, RuleTable::View);
+  table.add("aten::broadcast_to", expand, RuleTable::View);
+  table.add("aten::transpose", transpose, RuleTable::View);
+  table.add("aten::swapaxes", transpose, RuleTable::View);
+  table.add("aten::permute", permute, RuleTable::View);
+  table.add("aten::slice", slice, RuleTable::View);
+  table.add("aten::narrow", narrow, RuleTable::View);
+  table.add("aten::select", select, RuleTable::View);
+  table.add("aten::split", split, RuleTable::View);
+  table.add("aten::split_with_sizes", split, RuleTable::View);
+  table.add("aten::chunk", chunk, RuleTable::View);
+  table.add("aten::unbind", unbind, RuleTable::View);
+}

@@ -1,0 +1,92 @@
+// Types are global with placements, or local: either way a result's shape on a device follows from its
+// type, and where its piece lies from its placement or from the op's `dist.position`.
+#include "Interpreter.h"
+
+#include "dialects/Graph/Graph.h"
+
+using namespace galvatron;
+using namespace galvatron::reference;
+using namespace mlir;
+
+Interpreter::Interpreter(Machine machine, uint64_t seed, uint64_t step, bool exact)
+    : machine(std::move(machine)), seed(seed), step(step), exact(exact) {
+  addGraphOps(table);
+  addGraphLossOps(table);
+  addGraphShapeOps(table);
+  addArithmeticOps(table);
+}
+
+LogicalResult Interpreter::runBlock(Block &block, Frame &frame) const {
+  for (Operation &op : block.without_terminator())
+    if (!isa<graph::BackwardOp>(op) && failed(runOp(&op, frame)))
+      return failure();
+  return success();
+}
+
+/// The placement of the tensor whose index the op reads, or null.
+static dist::PlacementAttr positionOf(Operation *op) {
+  if (auto placement = op->getAttrOfType<dist::PlacementAttr>(dist::kPositionAttrName))
+    return placement;
+  if (op->hasTrait<OpTrait::ConstantLike>())
+    return dist::getPlacement(op->getResult(0).getType());
+  auto axes = dyn_cast<graph::AxisOpInterface>(op);
+  Value tensor = axes ? axes.getPositionTensor() : Value();
+  return tensor ? dist::getPlacement(tensor.getType()) : dist::PlacementAttr();
+}
+
+LogicalResult Interpreter::runOp(Operation *op, Frame &frame) const {
+  // Make room first: references into a DenseMap do not survive its growth.
+  for (Value result : op->getResults())
+    frame[result].clear();
+  if (isa<dist::RedistributeOp>(op)) {
+    Value x = op->getOperand(0), result = op->getResult(0);
+    Tensor global(cast<RankedTensorType>(x.getType()).getShape());
+    if (failed(machine.gather(op->getLoc(), frame[x], dist::getPlacement(x.getType()), microBatch, global)))
+      return failure();
+    frame[result] = machine.scatter(global, dist::getPlacement(result.getType()), microBatch);
+    return success();
+  }
+  if (isa<dist::FactorOp>(op)) {
+    frame[op->getResult(0)] = frame[op->getOperand(0)];
+    return success();
+  }
+  if (op->hasAttr("axes")) {
+    FailureOr<DeviceTensors> result = machine.runCollective(op, frame[op->getOperand(0)]);
+    if (failed(result))
+      return failure();
+    frame[op->getResult(0)] = std::move(*result);
+    return success();
+  }
+  auto function = table.find(op->getName().getStringRef());
+  if (function == table.end())
+    return op->emitOpError("expects an op that the reference evaluator knows");
+  SmallVector<DeviceTensors *> results;
+  for (Value result : op->getResults())
+    results.push_back(&frame[result]);
+  for (int64_t device = 0; device < machine.numDevices(); ++device)
+    if (failed(runOnDevice(op, function->second, device, frame, results)))
+      return failure();
+  return success();
+}
+
+LogicalResult Interpreter::runOnDevice(Operation *op, const OpFunction &function, int64_t device, Frame &frame,
+                                       ArrayRef<DeviceTensors *> results) const {
+  SmallVector<const Tensor *> operands;
+  for (Value operand : op->getOperands())
+    operands.push_back(&frame.find(operand)->second[device]);
+  SmallVector<Tensor> tensors;
+  for (Type type : op->getResultTypes()) {
+    if (!isa<RankedTensorType>(type))
+      return op->emitOpError("expects tensors, but got ") << type;
+    tensors.emplace_back(dist::getLocalType(type).getShape());
+  }
+  OpCall call{op, operands, tensors, machine.position(positionOf(op), device, microBatch), seed, step, layer};
+  if (failed(function(call)))
+    return failure();
+  for (auto [type, tensor, result] : llvm::zip(op->getResultTypes(), tensors, results)) {
+    if (!exact)
+      roundTo(cast<RankedTensorType>(type).getElementType(), tensor);
+    result->push_back(std::move(tensor));
+  }
+  return success();
+}

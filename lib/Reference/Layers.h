@@ -1,0 +1,43 @@
+// The callees of `graph.call`, seen alike whether they are on global shapes, with placements, or cut
+// into bodies for one device.
+#ifndef GALVATRON_LIB_REFERENCE_LAYERS_H
+#define GALVATRON_LIB_REFERENCE_LAYERS_H
+
+#include "Interpreter.h"
+
+#include "dialects/Graph/Graph.h"
+
+#include <memory>
+
+namespace galvatron::reference {
+
+/// One layer type.
+class Layer {
+public:
+  virtual ~Layer() = default;
+  /// The callee of a call; null, with a diagnostic, if it is no layer.
+  static std::unique_ptr<Layer> lookup(graph::CallOp call);
+
+  virtual bool hasBackward() const = 0;
+  /// Placements of the layer's values; null where everything is local.
+  virtual dist::PlacementAttr inputPlacement(unsigned i) const = 0;
+  virtual dist::PlacementAttr outputPlacement(unsigned i) const = 0;
+  virtual dist::PlacementAttr home(unsigned parameter) const = 0;
+  virtual dist::PlacementAttr gradientPlacement(unsigned parameter) const = 0;
+  /// Global shape of a parameter, where the layer itself knows it.
+  virtual std::optional<Shape> parameterShape(unsigned parameter) const = 0;
+  /// `graph.init` of a parameter, or null.
+  virtual mlir::Attribute init(unsigned parameter) const { return {}; }
+
+  /// Runs the forward; the frame keeps what the backward needs.
+  virtual mlir::FailureOr<std::vector<DeviceTensors>>
+  forward(const Interpreter &interpreter, llvm::ArrayRef<DeviceTensors> arguments, Frame &frame) const = 0;
+
+  /// Runs the backward on the results' gradients: the gradients of float inputs, then of parameters.
+  virtual mlir::FailureOr<std::vector<DeviceTensors>>
+  backward(const Interpreter &interpreter, llvm::ArrayRef<DeviceTensors> gradients, Frame &frame) const = 0;
+};
+
+} // namespace galvatron::reference
+
+#endif // GALVATRON_LIB_REFERENCE_LAYERS_H

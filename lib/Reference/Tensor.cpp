@@ -1,0 +1,53 @@
+#include "galvatron/Reference/Tensor.h"
+
+#include "llvm/ADT/APFloat.h"
+#include "llvm/ADT/STLExtras.h"
+
+using namespace galvatron::reference;
+
+int64_t galvatron::reference::numElements(llvm::ArrayRef<int64_t> shape) {
+  int64_t n = 1;
+  for (int64_t extent : shape)
+    n *= extent;
+  return n;
+}
+
+Shape galvatron::reference::stridesOf(llvm::ArrayRef<int64_t> shape) {
+  Shape strides(shape.size(), 1);
+  for (int64_t dim = int64_t(shape.size()) - 2; dim >= 0; --dim)
+    strides[dim] = strides[dim + 1] * shape[dim + 1];
+  return strides;
+}
+
+void galvatron::reference::addTo(Tensor &sum, const Tensor &term) {
+  for (auto [a, b] : llvm::zip_equal(sum.data, term.data))
+    a += b;
+}
+
+void galvatron::reference::roundTo(mlir::Type elementType, Tensor &tensor) {
+  auto type = llvm::dyn_cast<mlir::FloatType>(elementType);
+  if (!type || type.isF64())
+    return;
+  for (double &value : tensor.data) {
+    if (type.isF32()) {
+      value = static_cast<float>(value);
+      continue;
+    }
+    llvm::APFloat rounded(value);
+    bool losesInfo;
+    rounded.convert(type.getFloatSemantics(), llvm::APFloat::rmNearestTiesToEven, &losesInfo);
+    rounded.convert(llvm::APFloat::IEEEdouble(), llvm::APFloat::rmNearestTiesToEven, &losesInfo);
+    value = rounded.convertToDouble();
+  }
+}
+
+void galvatron::reference::forEachIndex(
+    llvm::ArrayRef<int64_t> shape, llvm::function_ref<void(llvm::ArrayRef<int64_t> index, int64_t position)> body) {
+  Shape index(shape.size(), 0);
+  int64_t total = numElements(shape);
+  for (int64_t position = 0; position < total; ++position) {
+    body(index, position);
+    for (int64_t dim = int64_t(shape.size()) - 1; dim >= 0 && ++index[dim] == shape[dim]; --dim)
+      index[dim] = 0;
+  }
+}

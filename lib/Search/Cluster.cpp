@@ -1,0 +1,192 @@
+//===- Cluster.cpp - Device kinds and the cluster file --------------------===//
+//
+// The device table is the only place with hardware figures. They are starting
+// points for machines nobody has profiled; a profile replaces them.
+//
+//===----------------------------------------------------------------------===//
+
+#include "galvatron/Search/Cluster.h"
+
+#include "JsonReader.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <unistd.h>
+
+namespace galvatron::search {
+
+namespace {
+constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
+
+/// Sources, figure by figure.
+/// cpu   one core, fp32, a oneDNN sgemm on a current x86-64 server core
+///       sustains 100-170 GFLOP/s (measured: TOOLCHAIN notes of the project);
+///       one core streams about 8 GB/s of a socket's DRAM when all cores do.
+///       Links: MPI over shared memory within a host, 10 GbE across.
+/// h200  bf16 dense sustained 685 TFLOP/s (measured under load with cuBLASLt),
+///       HBM3e 4.28 TB/s copy (measured), graph-launched kernel 1.65 us
+///       (measured), NVLink 4 450 GB/s a direction (data sheet) of which ring
+///       collectives reach about 0.8, 400 Gb/s InfiniBand per GPU.
+/// h100  same sustained rate class; HBM3 3.35 TB/s (data sheet) at 0.9.
+/// a100  312 TFLOP/s bf16 (data sheet) at 0.7, HBM2e 2.0 TB/s at 0.85, NVLink 3
+///       300 GB/s a direction at 0.8, 200 Gb/s per GPU.
+/// GPUs: kernels and collectives side by side, slow-down 1.13 (measured by
+/// Hetu-Galvatron's authors on A100s, its shipped overlap_coefficient.json).
+const DeviceKind kKinds[] = {
+    {"cpu", 1.2e11, 8e9, 1e-6, 0, 2ll << 30, {4e9, 5e-6}, {1.1e9, 3e-5}, false, 1},
+    {"a100", 2.2e14, 1.7e12, 3e-6, 1ll << 30, 80ll << 30, {2.4e11, 1e-5}, {2.2e10, 2e-5}, true, 1.13},
+    {"h100", 6.2e14, 3.0e12, 2e-6, 1ll << 30, 80ll << 30, {3.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
+    {"h200", 6.85e14, 4.28e12, 2e-6, 1ll << 30, 141000000000ll, {3.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
+};
+
+/// Memory of this machine divided by `ranks`, for the device "cpu".
+std::int64_t hostMemoryShare(std::int64_t ranks) {
+  long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+  if (pages <= 0 || size <= 0)
+    return kKinds[0].memoryBytes;
+  // A quarter stays with the operating system and everything else.
+  return std::int64_t(double(pages) * double(size) * 0.75 / double(ranks));
+}
+
+Link readLink(const Json &value, const std::string &where, const Link &fallback, std::optional<Error> &error) {
+  JsonReader reader(value, where);
+  Link link;
+  link.bytesPerSecond = reader.positive("GB_per_s", fallback.bytesPerSecond / 1e9) * 1e9;
+  link.latencySeconds = reader.number("us", fallback.latencySeconds * 1e6) * 1e-6;
+  if (link.latencySeconds < 0)
+    reader.fail("key 'us' expects a latency of at least 0, but got " + std::to_string(link.latencySeconds * 1e6));
+  if (auto complaint = reader.finish(); complaint && !error)
+    error = complaint;
+  return link;
+}
+
+void readLinks(const Json &value, Cluster &cluster, std::optional<Error> &error) {
+  JsonReader reader(value, "cluster links");
+  if (const Json *intra = reader.member("intra"))
+    cluster.intra = readLink(*intra, "cluster link 'intra'", cluster.intra, error);
+  if (const Json *inter = reader.member("inter")) {
+    if (inter->is_array()) {
+      for (const Json &entry : *inter)
+        cluster.interOfNode.push_back(readLink(
+            entry, "cluster link 'inter' of node " + std::to_string(cluster.interOfNode.size()), cluster.inter, error));
+      if (std::int64_t(cluster.interOfNode.size()) != cluster.nodes)
+        reader.fail("key 'inter' expects one entry for each of " + std::to_string(cluster.nodes) + " nodes, but got " +
+                    std::to_string(cluster.interOfNode.size()));
+      else if (!error)
+        cluster.inter = cluster.interOfRanks(0, cluster.ranks());
+    } else {
+      cluster.inter = readLink(*inter, "cluster link 'inter'", cluster.inter, error);
+    }
+  }
+  if (auto complaint = reader.finish(); complaint && !error)
+    error = complaint;
+}
+} // namespace
+
+Link Cluster::interOfRanks(std::int64_t first, std::int64_t count) const {
+  if (interOfNode.empty())
+    return inter;
+  std::int64_t firstNode = first / devicesPerNode;
+  std::int64_t lastNode = std::min(nodes - 1, (first + count - 1) / devicesPerNode);
+  Link slowest = interOfNode[firstNode];
+  for (std::int64_t node = firstNode; node <= lastNode; ++node) {
+    slowest.bytesPerSecond = std::min(slowest.bytesPerSecond, interOfNode[node].bytesPerSecond);
+    slowest.latencySeconds = std::max(slowest.latencySeconds, interOfNode[node].latencySeconds);
+  }
+  return slowest;
+}
+
+Result<DeviceKind> findDeviceKind(std::string_view name) {
+  std::string known;
+  for (const DeviceKind &kind : kKinds) {
+    if (kind.name == name)
+      return kind;
+    known += (known.empty() ? "" : ", ") + kind.name;
+  }
+  return Error{"expects a device out of " + known + ", but got '" + std::string(name) + "'"};
+}
+
+Result<Cluster> parseCluster(std::string_view text) {
+  Result<Json> json = parseJson(text, "cluster file");
+  if (!json)
+    return json.error();
+  JsonReader reader(*json, "cluster");
+  Cluster cluster;
+  cluster.nodes = reader.integer("nodes", {}, 1);
+  cluster.devicesPerNode = reader.integer("devices_per_node", {}, 1);
+  if (!reader.failed() && cluster.nodes > (1 << 24) / cluster.devicesPerNode)
+    reader.fail("expects at most 16777216 devices, but got " + std::to_string(cluster.nodes) + " x " +
+                std::to_string(cluster.devicesPerNode));
+  Result<DeviceKind> kind = findDeviceKind(reader.text("device", "cpu"));
+  if (!kind && !reader.failed())
+    reader.fail("key 'device' " + kind.error().message);
+  if (kind) {
+    cluster.device = *kind;
+    cluster.intra = kind->intra;
+    cluster.inter = kind->inter;
+  }
+  std::int64_t fallback = cluster.device.name == "cpu"
+                              ? hostMemoryShare(std::max<std::int64_t>(1, cluster.devicesPerNode))
+                              : cluster.device.memoryBytes;
+  cluster.memoryBytesPerDevice = reader.integer("memory_bytes_per_device", fallback, 1);
+  std::optional<Error> linkError;
+  if (const Json *links = reader.member("links"); links && !reader.failed())
+    readLinks(*links, cluster, linkError);
+  if (auto error = reader.finish())
+    return *error;
+  if (linkError)
+    return *linkError;
+  return cluster;
+}
+
+Result<Cluster> hostCluster(std::int64_t ranks, std::int64_t memoryBytesPerDevice, std::string_view device) {
+  if (ranks < 1)
+    return Error{"expects at least 1 rank, but got " + std::to_string(ranks)};
+  if (memoryBytesPerDevice < 0)
+    return Error{"expects a memory budget above 0, but got " + std::to_string(memoryBytesPerDevice)};
+  Result<DeviceKind> kind = findDeviceKind(device);
+  if (!kind)
+    return kind.error();
+  Cluster cluster;
+  cluster.devicesPerNode = ranks;
+  cluster.device = *kind;
+  cluster.intra = kind->intra;
+  cluster.inter = kind->inter;
+  cluster.memoryBytesPerDevice = memoryBytesPerDevice;
+  if (!memoryBytesPerDevice)
+    cluster.memoryBytesPerDevice = kind->name == "cpu" ? hostMemoryShare(ranks) : kind->memoryBytes;
+  return cluster;
+}
+
+Result<std::int64_t> parseBytes(std::string_view text) {
+  struct Suffix {
+    const char *name;
+    double factor;
+  };
+  static const Suffix kSuffixes[] = {{"KiB", 1024}, {"MiB", 1048576}, {"GiB", kGiB}, {"TiB", kGiB * 1024},
+                                     {"KB", 1e3},   {"MB", 1e6},      {"GB", 1e9},   {"TB", 1e12},
+                                     {"B", 1},      {"", 1}};
+  std::string copy(text);
+  char *end = nullptr;
+  double value = std::strtod(copy.c_str(), &end);
+  std::string suffix(end);
+  if (end != copy.c_str())
+    for (const Suffix &known : kSuffixes)
+      if (suffix == known.name && std::isfinite(value) && value * known.factor >= 1 && value * known.factor < 9e18)
+        return std::int64_t(std::llround(value * known.factor));
+  return Error{"expects a size such as 2GiB, 512MiB, 24GB or 1048576, but got '" + copy + "'"};
+}
+
+std::string formatBytes(double bytes) {
+  static const char *kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  int unit = 0;
+  double value = bytes;
+  for (; std::fabs(value) >= 1024 && unit < 4; ++unit)
+    value /= 1024;
+  char text[48];
+  std::snprintf(text, sizeof text, unit ? "%.1f %s" : "%.0f %s", value, kUnits[unit]);
+  return text;
+}
+
+} // namespace galvatron::search

@@ -1,0 +1,63 @@
+//===- LinkModel.cpp - Collectives on a cluster's links -------------------===//
+
+#include "galvatron/Search/LinkModel.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace galvatron::search {
+
+namespace {
+/// All-gather or reduce-scatter of n bytes among g ranks of one level.
+double halfReduce(const Link &link, double bytes, double g) {
+  double transfer = (g - 1) / g * bytes / link.bytesPerSecond;
+  return std::ceil(std::log2(g)) * link.latencySeconds + transfer;
+}
+
+double allReduce(const Link &link, double bytes, double g) {
+  double tree = 2 * std::ceil(std::log2(g)) * link.latencySeconds + 2 * bytes / link.bytesPerSecond;
+  return std::min(tree, 2 * halfReduce(link, bytes, g));
+}
+
+double allToAll(const Link &link, double bytes, double g) {
+  return (g - 1) * link.latencySeconds + (g - 1) / g * bytes / link.bytesPerSecond;
+}
+} // namespace
+
+double LinkModel::seconds(CollectiveKind kind, double bytes, int groupSize, int stride) const {
+  if (groupSize <= 1 || bytes <= 0)
+    return 0;
+  double perNode = double(cluster.devicesPerNode);
+  // How many members of one group share a node.
+  double within = std::clamp(std::floor(perNode / stride), 1.0, double(groupSize));
+  if (double(groupSize) * stride <= perNode)
+    within = groupSize;
+  double nodes = std::ceil(groupSize / within);
+  const Link &intra = cluster.intra, &inter = cluster.inter;
+  if (kind == CollectiveKind::SendReceive)
+    return sendSeconds(bytes, stride);
+  if (nodes <= 1) {
+    if (kind == CollectiveKind::AllReduce)
+      return allReduce(intra, bytes, groupSize);
+    return kind == CollectiveKind::AllToAll ? allToAll(intra, bytes, groupSize) : halfReduce(intra, bytes, groupSize);
+  }
+  if (kind == CollectiveKind::AllToAll) {
+    double remote = (groupSize - within) / groupSize * bytes;
+    double local = (within - 1) / groupSize * bytes;
+    return (within - 1) * intra.latencySeconds + local / intra.bytesPerSecond + (nodes - 1) * inter.latencySeconds +
+           remote / inter.bytesPerSecond;
+  }
+  double across = allReduce(inter, bytes / within, nodes);
+  double inside = within > 1 ? halfReduce(intra, bytes, within) : 0;
+  double twice = 2 * inside + across;
+  return kind == CollectiveKind::AllReduce ? twice : inside + halfReduce(inter, bytes / within, nodes);
+}
+
+double LinkModel::sendSeconds(double bytesPerRank, int distance) const {
+  if (bytesPerRank <= 0)
+    return 0;
+  const Link &link = distance < cluster.devicesPerNode ? cluster.intra : cluster.inter;
+  return link.latencySeconds + bytesPerRank / link.bytesPerSecond;
+}
+
+} // namespace galvatron::search

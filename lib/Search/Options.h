@@ -1,0 +1,39 @@
+//===- Options.h - Command line of galvatron-search -------------*- C++ -*-===//
+//
+// Private to lib/Search.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef GALVATRON_LIB_SEARCH_OPTIONS_H
+#define GALVATRON_LIB_SEARCH_OPTIONS_H
+
+#include "JsonReader.h"
+
+#include <optional>
+#include <string>
+
+namespace galvatron::search {
+
+struct ToolOptions {
+  bool help = false, version = false;
+  std::string configFile, root;
+  std::string modelFile, clusterFile, device;
+  std::int64_t ranks = 0, memoryBytes = 0, sequence = 0, globalBatch = 0, microBatches = 0;
+  std::string costModel = "native"; ///< native or galvatron
+  bool supportedOnly = false;       ///< --space=supported
+  std::string evaluateFile, outputFile, format = "auto", traceFile;
+  std::string precision = "bf16";
+  bool explain = false, quiet = false, simulate = false, referenceDivision = false;
+  double timeLimitSeconds = 0;
+  /// The reference's arguments given as options, by group.
+  Json overrides = Json::object();
+};
+
+/// Error: an unknown option, a missing or malformed value, a conflict.
+Result<ToolOptions> parseOptions(int argc, char **argv);
+
+std::string helpText();
+
+} // namespace galvatron::search
+
+#endif // GALVATRON_LIB_SEARCH_OPTIONS_H

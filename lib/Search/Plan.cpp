@@ -1,0 +1,362 @@
+//===- Plan.cpp - Validity of plans and this project's plan.json ----------===//
+
+#include "galvatron/Search/Plan.h"
+
+#include "JsonReader.h"
+#include "PlanFormats.h"
+
+#include <algorithm>
+#include <map>
+
+namespace galvatron::search {
+
+std::vector<int> Plan::unitsPerStage() const {
+  std::vector<int> counts(pipeline, 0);
+  for (const PlannedUnit &unit : units)
+    if (unit.stage >= 0 && unit.stage < pipeline)
+      ++counts[unit.stage];
+  return counts;
+}
+
+namespace {
+std::string number(std::int64_t value) { return std::to_string(value); }
+
+std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supportedOnly, bool unevenBatch) {
+  const PlannedUnit &unit = plan.units[index];
+  const Strategy &s = unit.strategy;
+  std::string at = "plan unit '" + unit.path + "' (stage " + number(unit.stage) + ") ";
+  if (unit.stage < 0 || unit.stage >= plan.pipeline)
+    return Error{at + "expects a stage below " + number(plan.pipeline)};
+  int before = index ? plan.units[index - 1].stage : 0;
+  if (index == 0 ? unit.stage != 0 : (unit.stage != before && unit.stage != before + 1))
+    return Error{at +
+                 "expects stages to rise one by one from 0 in execution order, but the "
+                 "unit before is on stage " +
+                 number(before) + "; give neighbouring units the same or the next stage"};
+  for (auto [key, value] : {std::pair{"tp", s.tp}, {"ulysses", s.ulysses}, {"cp", s.cp}, {"ep", s.ep}, {"dp", unit.dp}})
+    if (value < 1)
+      return Error{at + "key '" + key + "' expects a degree of at least 1, but got " + number(value)};
+  std::int64_t stageRanks = plan.ranksPerStage();
+  std::int64_t product = std::int64_t(s.tp) * s.ulysses * s.cp;
+  if (product > stageRanks || stageRanks % product)
+    return Error{at + "expects tp x ulysses x cp to divide the stage's " + number(stageRanks) + " ranks, but got " +
+                 number(s.tp) + " x " + number(s.ulysses) + " x " + number(s.cp) +
+                 "; lower a degree or the pipeline degree"};
+  if (product * unit.dp != stageRanks)
+    return Error{at + "key 'dp' expects " + number(stageRanks / product) + " (ranks " + number(plan.ranks) +
+                 " / pipeline " + number(plan.pipeline) + " / tp / ulysses / cp), but got " + number(unit.dp)};
+  std::int64_t microBatch = plan.globalBatch / plan.microBatches;
+  if (microBatch % unit.dp && !unevenBatch)
+    return Error{at + "expects dp to divide the micro-batch of " + number(microBatch) + " samples (global batch " +
+                 number(plan.globalBatch) + " / micro-batches " + number(plan.microBatches) + "), but got dp " +
+                 number(unit.dp) + "; use fewer micro-batches or a smaller dp"};
+  if (unit.dp % s.ep)
+    return Error{at + "key 'ep' expects a divisor of dp " + number(unit.dp) + ", but got " + number(s.ep)};
+  if (s.zero < 0 || s.zero > 3)
+    return Error{at + "key 'zero' expects 0, 1, 2 or 3, but got " + number(s.zero)};
+  if (s.sequenceParallel && s.tp == 1)
+    return Error{at + "key 'sequence_parallel' expects tp above 1, but got tp 1"};
+  if (supportedOnly)
+    if (auto reason = whyUnsupported(s))
+      return Error{at + "key " + *reason};
+  return std::nullopt;
+}
+} // namespace
+
+Result<bool> validatePlan(const Plan &plan, bool supportedOnly, bool unevenBatch) {
+  if (plan.ranks < 1 || plan.pipeline < 1 || plan.ranks % plan.pipeline)
+    return Error{"plan expects a pipeline degree that divides its " + number(plan.ranks) + " ranks, but got " +
+                 number(plan.pipeline)};
+  if (plan.globalBatch < 1 || plan.microBatches < 1 || plan.globalBatch % plan.microBatches)
+    return Error{"plan expects a number of micro-batches that divides the global batch of " + number(plan.globalBatch) +
+                 ", but got " + number(plan.microBatches)};
+  if (plan.units.empty())
+    return Error{"plan expects at least one unit, but has none"};
+  if (supportedOnly)
+    if (auto reason = whyUnsupported(plan.schedule))
+      return Error{"plan key " + *reason};
+  std::map<std::string, int> paths;
+  for (std::size_t index = 0; index < plan.units.size(); ++index) {
+    if (auto error = validateUnit(plan, index, supportedOnly, unevenBatch))
+      return *error;
+    if (!paths.emplace(plan.units[index].path, 0).second)
+      return Error{"plan lists the unit '" + plan.units[index].path + "' twice; keep one"};
+  }
+  if (plan.units.back().stage != plan.pipeline - 1)
+    return Error{"plan expects units on each of its " + number(plan.pipeline) +
+                 " stages, but the last unit is on stage " + number(plan.units.back().stage) +
+                 "; lower 'pipeline' or move units to later stages"};
+  return true;
+}
+
+//===----------------------------------------------------------------------===//
+// This project's format, reading
+//===----------------------------------------------------------------------===//
+
+namespace {
+const std::map<std::string, UnitRole> kRoles = {
+    {"embedding", UnitRole::Embedding}, {"layer", UnitRole::Layer}, {"head", UnitRole::Head}};
+
+std::string roleName(UnitRole role) {
+  for (const auto &[name, value] : kRoles)
+    if (value == role)
+      return name;
+  return "layer";
+}
+
+int degree(JsonReader &reader, const char *key) {
+  return int(std::min<std::int64_t>(reader.integer(key, 1, 1), 1 << 24));
+}
+
+std::optional<Error> readStrategy(const Json &value, const std::string &where, PlannedUnit &unit) {
+  JsonReader reader(value, where);
+  Strategy &s = unit.strategy;
+  s.tp = degree(reader, "tp");
+  s.ulysses = degree(reader, "ulysses");
+  s.cp = degree(reader, "cp");
+  s.ep = degree(reader, "ep");
+  s.sequenceParallel = reader.flag("sequence_parallel", false);
+  std::int64_t zero = reader.integer("zero", 0);
+  if (zero > 3)
+    reader.fail("key 'zero' expects 0, 1, 2 or 3, but got " + number(zero));
+  s.zero = int(std::min<std::int64_t>(zero, 3));
+  s.recompute = reader.flag("recompute", false);
+  unit.dp = reader.has("dp") ? degree(reader, "dp") : 0; // 0: implied
+  return reader.finish();
+}
+
+std::optional<Error> readUnit(const Json &value, std::size_t index, PlannedUnit &unit) {
+  JsonReader reader(value, "plan unit " + number(index));
+  unit.path = reader.text("path");
+  unit.layerType = reader.text("layer_type", "");
+  std::string role = reader.text("role", "layer");
+  if (auto at = kRoles.find(role); at != kRoles.end())
+    unit.role = at->second;
+  else
+    reader.fail("key 'role' expects embedding, layer or head, but got '" + role + "'");
+  unit.stage = int(std::min<std::int64_t>(reader.integer("stage", 0), 1 << 24));
+  static const Json empty = Json::object();
+  const Json *strategy = reader.member("strategy");
+  if (auto error = reader.finish())
+    return error;
+  return readStrategy(strategy ? *strategy : empty, "plan unit '" + unit.path + "' strategy", unit);
+}
+
+void readPeaks(JsonReader &reader, Plan &plan) {
+  const Json *peaks = reader.member("peak_bytes_per_rank");
+  if (!peaks)
+    return;
+  if (!peaks->is_array() || (!peaks->empty() && std::int64_t(peaks->size()) != plan.ranks))
+    return reader.fail("key 'peak_bytes_per_rank' expects a list with one entry for each of " + number(plan.ranks) +
+                       " ranks, but got " + describeJson(*peaks));
+  for (const Json &peak : *peaks) {
+    if (!peak.is_number_integer())
+      return reader.fail("key 'peak_bytes_per_rank' expects integers, but got " + describeJson(peak));
+    plan.peakBytesPerRank.push_back(peak.get<std::int64_t>());
+  }
+}
+
+Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
+  JsonReader reader(json, "plan");
+  Plan plan;
+  if (std::string format = reader.text("format", "galvatron-plan"); format != "galvatron-plan")
+    reader.fail("key 'format' expects 'galvatron-plan', but got '" + format + "'");
+  if (std::int64_t version = reader.integer("version", 1, 1); version != 1)
+    reader.fail("key 'version' expects 1, but got " + number(version));
+  auto orTarget = [](std::int64_t value) { return value ? std::optional<std::int64_t>(value) : std::nullopt; };
+  plan.ranks = reader.integer("ranks", orTarget(target.ranks), 1);
+  plan.globalBatch = reader.integer("global_batch", orTarget(target.globalBatch), 1);
+  plan.microBatches = int(std::min<std::int64_t>(reader.integer("micro_batches", 1, 1), 1 << 30));
+  std::string schedule = reader.text("schedule", "1f1b");
+  if (auto known = parseSchedule(schedule))
+    plan.schedule = *known;
+  else
+    reader.fail("key 'schedule' expects gpipe, 1f1b, interleaved or zb, but got '" + schedule + "'");
+  plan.predictedStepSeconds = reader.number("predicted_step_seconds", 0.0);
+  readPeaks(reader, plan);
+  reader.member("memory_per_stage"); // written for people, derived
+  reader.member("reasons");
+  const Json *units = reader.member("units");
+  if (!units || !units->is_array() || units->empty())
+    reader.fail("key 'units' expects a list of at least one unit");
+  else
+    for (const Json &value : *units) {
+      plan.units.emplace_back();
+      if (auto error = readUnit(value, plan.units.size() - 1, plan.units.back()))
+        return *error;
+    }
+  int last = plan.units.empty() ? 0 : plan.units.back().stage;
+  plan.pipeline = int(std::min<std::int64_t>(reader.integer("pipeline", last + 1, 1), 1 << 24));
+  if (auto error = reader.finish())
+    return *error;
+  for (PlannedUnit &unit : plan.units)
+    if (!unit.dp) // implied; validatePlan complains if this does not come out even
+      unit.dp = int(std::max<std::int64_t>(1, plan.ranksPerStage() / unit.strategy.modelRanks()));
+  return plan;
+}
+
+/// The plan's units in the order of the target's, taking types and roles from
+/// the target.
+std::optional<Error> matchUnits(Plan &plan, const PlanTarget &target) {
+  if (target.units.empty())
+    return std::nullopt;
+  std::map<std::string, const PlannedUnit *> byPath;
+  for (const PlannedUnit &unit : plan.units)
+    byPath[unit.path] = &unit;
+  std::vector<PlannedUnit> ordered;
+  for (const Unit &unit : target.units) {
+    auto at = byPath.find(unit.path);
+    if (at == byPath.end())
+      return Error{"plan lacks a unit '" + unit.path + "' (the model has " + number(target.units.size()) +
+                   " units, the plan " + number(plan.units.size()) + "); add it to 'units'"};
+    PlannedUnit planned = *at->second;
+    if (!planned.layerType.empty() && planned.layerType != unit.layerType)
+      return Error{"plan unit '" + unit.path + "' expects layer_type '" + unit.layerType + "', but got '" +
+                   planned.layerType + "'; was the plan made for another model?"};
+    planned.layerType = unit.layerType;
+    planned.role = unit.role;
+    ordered.push_back(std::move(planned));
+    byPath.erase(at);
+  }
+  if (!byPath.empty())
+    return Error{"plan names a unit '" + byPath.begin()->first +
+                 "' that the model does not have; remove it (the model has " + number(target.units.size()) + " units)"};
+  plan.units = std::move(ordered);
+  return std::nullopt;
+}
+} // namespace
+
+Result<Plan> parsePlan(std::string_view text, const PlanTarget &target) {
+  Result<Json> json = parseJson(text, "plan");
+  if (!json)
+    return json.error();
+  bool reference = json->is_object() && json->contains("pp_deg");
+  if (!reference && !(json->is_object() && json->contains("units")))
+    return Error{"plan expects an object with 'units' (this project's format) or 'pp_deg' "
+                 "(Hetu-Galvatron's), but has neither"};
+  Result<Plan> plan = reference ? readReferencePlan(*json, target) : readOwn(*json, target);
+  if (!plan)
+    return plan;
+  if (target.ranks && plan->ranks != target.ranks)
+    return Error{"plan key '" + std::string(reference ? "world_size" : "ranks") + "' expects the cluster's " +
+                 number(target.ranks) + " ranks, but got " + number(plan->ranks)};
+  if (target.globalBatch && plan->globalBatch != target.globalBatch)
+    return Error{"plan key '" + std::string(reference ? "global_bsz" : "global_batch") + "' expects the global batch " +
+                 number(target.globalBatch) + " that was asked for, but got " + number(plan->globalBatch)};
+  if (!reference) {
+    // Duplicates would vanish in the match below.
+    std::map<std::string, int> paths;
+    for (const PlannedUnit &unit : plan->units)
+      if (!paths.emplace(unit.path, 0).second)
+        return Error{"plan lists the unit '" + unit.path + "' twice; keep one"};
+    if (auto error = matchUnits(*plan, target))
+      return *error;
+  }
+  if (Result<bool> valid = validatePlan(*plan, target.supportedOnly, target.unevenBatch); !valid)
+    return valid.error();
+  return plan;
+}
+
+Result<Plan> parseOwnPlan(std::string_view text) {
+  Result<Json> json = parseJson(text, "plan");
+  if (!json)
+    return json.error();
+  if (!json->is_object() || !json->contains("units"))
+    return Error{"plan expects an object with 'units', but has none; a plan in the reference's "
+                 "format needs its model beside it"};
+  return parsePlan(text, PlanTarget{});
+}
+
+//===----------------------------------------------------------------------===//
+// This project's format, writing
+//===----------------------------------------------------------------------===//
+
+namespace {
+using OrderedJson = nlohmann::ordered_json;
+
+OrderedJson writeStrategy(const Strategy &s, int dp) {
+  return {{"dp", dp},
+          {"tp", s.tp},
+          {"sequence_parallel", s.sequenceParallel},
+          {"ulysses", s.ulysses},
+          {"cp", s.cp},
+          {"ep", s.ep},
+          {"zero", s.zero},
+          {"recompute", s.recompute}};
+}
+
+OrderedJson writeReason(const PlannedUnit &unit, const UnitReason &reason) {
+  OrderedJson alternatives = OrderedJson::array();
+  for (const UnitReason::Alternative &other : reason.alternatives)
+    alternatives.push_back({{"strategy", writeStrategy(other.strategy, other.dp)},
+                            {"extra_seconds", other.extraSeconds},
+                            {"extra_bytes", other.extraBytes},
+                            {"lost_by", other.lostBy}});
+  return {{"path", unit.path},
+          {"seconds",
+           {{"forward", reason.forwardSeconds},
+            {"backward", reason.backwardSeconds},
+            {"recompute", reason.recomputeSeconds},
+            {"communication", reason.communicationSeconds},
+            {"redistribution", reason.redistributionSeconds},
+            {"step", reason.stepSeconds}}},
+          {"bytes",
+           {{"state", reason.stateBytes}, {"activation", reason.activationBytes}, {"scratch", reason.scratchBytes}}},
+          {"alternatives", alternatives}};
+}
+} // namespace
+
+std::string writePlan(const Plan &plan) {
+  // Written by hand at the top level so that a unit is one line to read.
+  OrderedJson head = {{"format", "galvatron-plan"},
+                      {"version", 1},
+                      {"ranks", plan.ranks},
+                      {"pipeline", plan.pipeline},
+                      {"schedule", std::string(scheduleName(plan.schedule))},
+                      {"global_batch", plan.globalBatch},
+                      {"micro_batches", plan.microBatches},
+                      {"predicted_step_seconds", plan.predictedStepSeconds},
+                      {"peak_bytes_per_rank", plan.peakBytesPerRank}};
+  std::string text = "{\n";
+  for (const auto &item : head.items())
+    text += "  \"" + item.key() + "\": " + item.value().dump() + ",\n";
+  text += "  \"units\": [";
+  for (std::size_t index = 0; index < plan.units.size(); ++index) {
+    const PlannedUnit &unit = plan.units[index];
+    OrderedJson line = {{"path", unit.path},
+                        {"layer_type", unit.layerType},
+                        {"role", roleName(unit.role)},
+                        {"stage", unit.stage},
+                        {"strategy", writeStrategy(unit.strategy, unit.dp)}};
+    text += (index ? ",\n    " : "\n    ") + line.dump();
+  }
+  text += "\n  ]";
+  if (!plan.stageMemory.empty()) {
+    text += ",\n  \"memory_per_stage\": [";
+    for (std::size_t stage = 0; stage < plan.stageMemory.size(); ++stage) {
+      const StageMemory &memory = plan.stageMemory[stage];
+      OrderedJson line = {{"state", memory.stateBytes},
+                          {"activation", memory.activationBytes},
+                          {"scratch", memory.scratchBytes},
+                          {"reserved", memory.reservedBytes}};
+      text += (stage ? ",\n    " : "\n    ") + line.dump();
+    }
+    text += "\n  ]";
+  }
+  if (!plan.reasons.units.empty() || !plan.reasons.notes.empty()) {
+    OrderedJson units = OrderedJson::array();
+    for (std::size_t index = 0; index < plan.reasons.units.size(); ++index)
+      units.push_back(writeReason(plan.units[index], plan.reasons.units[index]));
+    OrderedJson reasons = {{"notes", plan.reasons.notes}, {"units", units}};
+    std::string dumped = reasons.dump(1);
+    text += ",\n  \"reasons\": ";
+    for (char c : dumped) {
+      text += c;
+      if (c == '\n')
+        text += "  ";
+    }
+  }
+  return text + "\n}\n";
+}
+
+} // namespace galvatron::search

@@ -1,0 +1,22 @@
+//===- PlanFormats.h - Reading of the reference's plans ---------*- C++ -*-===//
+//
+// Private to lib/Search: the half of plan reading that lives in
+// ReferencePlan.cpp.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef GALVATRON_LIB_SEARCH_PLANFORMATS_H
+#define GALVATRON_LIB_SEARCH_PLANFORMATS_H
+
+#include "JsonReader.h"
+#include "galvatron/Search/Plan.h"
+
+namespace galvatron::search {
+
+/// Hetu-Galvatron's flat object against the target's units. Without units in
+/// the target: embedding, the layers that the lists count, head.
+Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target);
+
+} // namespace galvatron::search
+
+#endif // GALVATRON_LIB_SEARCH_PLANFORMATS_H

@@ -1,0 +1,291 @@
+//===- ReferencePlan.cpp - Hetu-Galvatron's plan JSON ---------------------===//
+//
+// One flat object; a per-layer list is one string of comma-separated integers.
+// Keys, types and defaults as its runtime reads them (GALVATRON.md 2.1), with
+// two differences: `vocab_sdp`, which its runtime reads, and `embed_sdp`, which
+// its search writes, are one thing here; and what its runtime would ignore or
+// assert on is an error with a remedy.
+//
+//===----------------------------------------------------------------------===//
+
+#include "PlanFormats.h"
+
+#include <algorithm>
+#include <charconv>
+
+namespace galvatron::search {
+
+namespace {
+std::string number(std::int64_t value) { return std::to_string(value); }
+
+/// A per-layer list. `expected` 0: any length. Values lie in [low, high].
+std::vector<int> readList(JsonReader &reader, const char *key, std::size_t expected, const char *ofWhat, int low,
+                          int high, int fallback) {
+  const Json *member = reader.member(key);
+  if (!member)
+    return std::vector<int>(expected, fallback);
+  std::string name = std::string("key '") + key + "' ";
+  if (!member->is_string()) {
+    reader.fail(name + "expects a string of comma-separated integers, but got " + describeJson(*member));
+    return std::vector<int>(expected, fallback);
+  }
+  std::string text = member->get<std::string>();
+  std::vector<int> values;
+  std::size_t begin = 0;
+  while (begin <= text.size()) {
+    std::size_t end = std::min(text.find(',', begin), text.size());
+    std::size_t first = begin, last = end;
+    while (first < last && text[first] == ' ')
+      ++first;
+    while (last > first && text[last - 1] == ' ')
+      --last;
+    int value = 0;
+    auto [stop, code] = std::from_chars(text.data() + first, text.data() + last, value);
+    if (code != std::errc() || stop != text.data() + last || first == last) {
+      reader.fail(name + "expects comma-separated integers, but entry " + number(std::int64_t(values.size())) +
+                  " is '" + text.substr(first, std::min<std::size_t>(last - first, 24)) + "'");
+      return std::vector<int>(expected, fallback);
+    }
+    if (value < low || value > high) {
+      reader.fail(name + "expects values from " + number(low) + " to " + number(high) + ", but " + ofWhat + " " +
+                  number(std::int64_t(values.size())) + " has " + number(value));
+      return std::vector<int>(expected, fallback);
+    }
+    values.push_back(value);
+    begin = end + 1;
+  }
+  if (expected && values.size() != expected) {
+    reader.fail(name + "expects " + number(std::int64_t(expected)) + " entries, one for each " + ofWhat + ", but got " +
+                number(std::int64_t(values.size())) + "; was the plan made for another model?");
+    return std::vector<int>(expected, fallback);
+  }
+  return values;
+}
+
+struct Lists {
+  std::vector<int> degree, sp, zero3, recompute, cp, ep, etp;
+};
+
+std::vector<Unit> unitsOf(const PlanTarget &target, std::size_t layers) {
+  if (!target.units.empty())
+    return target.units;
+  std::vector<Unit> units = {{"embedding", "embedding", UnitRole::Embedding}};
+  for (std::size_t layer = 0; layer < layers; ++layer)
+    units.push_back({"layers." + number(std::int64_t(layer)), "layer", UnitRole::Layer});
+  units.push_back({"head", "head", UnitRole::Head});
+  return units;
+}
+
+/// Stage of every layer.
+std::vector<int> layerStages(JsonReader &reader, std::size_t layers, int stages) {
+  std::vector<int> division = readList(reader, "pp_division", 0, "stage", 0, 1 << 24, 0);
+  if (division.empty()) {
+    // Its runtime: equal, the remainder on the last stage.
+    division.assign(stages, int(layers) / stages);
+    division.back() += int(layers) % stages;
+  }
+  std::int64_t sum = 0;
+  for (int count : division)
+    sum += count;
+  if (int(division.size()) != stages || sum != std::int64_t(layers)) {
+    reader.fail("key 'pp_division' expects " + number(stages) +
+                " counts (pp_deg) that add up "
+                "to the model's " +
+                number(std::int64_t(layers)) + " layers, but got " + number(std::int64_t(division.size())) +
+                " counts with the sum " + number(sum));
+    return std::vector<int>(layers, 0);
+  }
+  std::vector<int> stageOf;
+  for (int stage = 0; stage < stages; ++stage)
+    stageOf.insert(stageOf.end(), division[stage], stage);
+  return stageOf;
+}
+
+int zeroLevel(int defaultLevel, bool zero3, const PlannedUnit &unit) {
+  // One shard is no sharding; its search calls that ddp.
+  if (unit.strategy.shardRanks(unit.dp) == 1)
+    return 0;
+  return zero3 ? 3 : defaultLevel;
+}
+} // namespace
+
+Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
+  JsonReader reader(json, "plan");
+  Plan plan;
+  std::size_t layers = 0;
+  for (const Unit &unit : target.units)
+    layers += unit.role == UnitRole::Layer;
+  Lists lists;
+  const int kMost = 1 << 24;
+  if (!reader.has("tp_sizes_enc"))
+    reader.fail("lacks the key 'tp_sizes_enc'");
+  lists.degree = readList(reader, "tp_sizes_enc", layers, "layer", 1, kMost, 1);
+  if (!layers)
+    layers = lists.degree.size();
+  lists.sp = readList(reader, "use_sp", layers, "layer", 0, 1, 0);
+  lists.zero3 = readList(reader, "dp_types_enc", layers, "layer", 0, 1, 0);
+  lists.recompute = readList(reader, "checkpoint", layers, "layer", 0, 1, 0);
+  lists.cp = readList(reader, "cp_sizes_enc", layers, "layer", 1, kMost, 1);
+  lists.ep = readList(reader, "ep_sizes_enc", layers, "layer", 1, kMost, 1);
+  lists.etp = readList(reader, "tp_of_ep_sizes_enc", layers, "layer", 1, kMost, 1);
+  readList(reader, "tp_consecutive_flags", layers, "layer", 0, 1, 1);
+
+  auto degreeOf = [&](const char *key) { return int(std::min<std::int64_t>(reader.integer(key, 1, 1), kMost)); };
+  plan.pipeline = int(std::min<std::int64_t>(reader.integer("pp_deg", {}, 1), kMost));
+  std::vector<int> stages = layerStages(reader, layers, std::max(1, plan.pipeline));
+  std::optional<std::int64_t> ranks, batch;
+  if (target.ranks)
+    ranks = target.ranks;
+  if (target.globalBatch)
+    batch = target.globalBatch;
+  plan.ranks = reader.integer("world_size", ranks, 1);
+  plan.globalBatch = reader.integer("global_bsz", batch, 1);
+  plan.microBatches = int(std::min<std::int64_t>(reader.integer("chunks", 1, 1), 1 << 30));
+  std::string type = reader.text("pipeline_type", "gpipe");
+  if (type == "gpipe" || type == "pipedream_flush")
+    plan.schedule = *parseSchedule(type);
+  else
+    reader.fail("key 'pipeline_type' expects gpipe or pipedream_flush, but got '" + type + "'");
+  std::string dpType = reader.text("default_dp_type", "ddp");
+  int level = dpType == "ddp" ? 0 : dpType == "zero2" ? 2 : dpType == "zero3" ? 3 : -1;
+  if (level < 0)
+    reader.fail("key 'default_dp_type' expects ddp, zero2 or zero3, but got '" + dpType + "'");
+  int vtp = degreeOf("vtp"), vcp = degreeOf("vcp");
+  bool vsp = reader.integer("vsp", 0) != 0;
+  bool endsZero3 = false;
+  for (const char *key : {"embed_sdp", "vocab_sdp"}) {
+    std::int64_t value = reader.integer(key, 0);
+    if (value > 1)
+      reader.fail(std::string("key '") + key + "' expects 0 or 1, but got " + number(value));
+    endsZero3 |= value == 1;
+  }
+  if (auto error = reader.finish())
+    return *error;
+  if (plan.ranks % plan.pipeline)
+    return Error{"plan key 'pp_deg' expects a divisor of the " + number(plan.ranks) + " ranks, but got " +
+                 number(plan.pipeline)};
+
+  std::size_t layer = 0;
+  for (const Unit &unit : unitsOf(target, layers)) {
+    PlannedUnit planned{unit.path, unit.layerType, unit.role, {}, 1, 0};
+    Strategy &s = planned.strategy;
+    bool isLayer = unit.role == UnitRole::Layer;
+    int size = isLayer ? lists.degree[layer] : vtp;
+    (isLayer ? lists.sp[layer] : int(vsp)) ? s.ulysses = size : s.tp = size;
+    s.cp = isLayer ? lists.cp[layer] : vcp;
+    s.ep = isLayer ? lists.ep[layer] : 1;
+    s.recompute = isLayer && lists.recompute[layer];
+    if (isLayer && lists.etp[layer] != 1 && lists.etp[layer] != s.tp)
+      return Error{"plan key 'tp_of_ep_sizes_enc' expects 1 or the layer's tp " + number(s.tp) + ", but layer " +
+                   number(std::int64_t(layer)) + " has " + number(lists.etp[layer])};
+    std::int64_t stageRanks = plan.ranksPerStage(), model = s.modelRanks();
+    if (model > stageRanks || stageRanks % model)
+      return Error{"plan key '" +
+                   std::string(!isLayer   ? "vtp"
+                               : s.cp > 1 ? "cp_sizes_enc"
+                                          : "tp_sizes_enc") +
+                   "' expects degrees that divide the stage's " + number(stageRanks) +
+                   " ranks (world_size / pp_deg), but " +
+                   (isLayer ? "layer " + number(std::int64_t(layer)) : "'" + unit.path + "'") + " has " +
+                   number(model) + "; lower the degree or pp_deg"};
+    planned.dp = int(stageRanks / model);
+    s.zero = zeroLevel(level, isLayer ? lists.zero3[layer] : endsZero3, planned);
+    planned.stage = unit.role == UnitRole::Embedding ? 0
+                    : unit.role == UnitRole::Head    ? plan.pipeline - 1
+                                                     : stages[layer];
+    layer += isLayer;
+    plan.units.push_back(std::move(planned));
+  }
+  return plan;
+}
+
+namespace {
+/// The ends of a plan agree on one strategy, which the format can say once.
+Result<const PlannedUnit *> onlyEnd(const Plan &plan) {
+  const PlannedUnit *end = nullptr;
+  for (const PlannedUnit &unit : plan.units) {
+    if (unit.role == UnitRole::Layer)
+      continue;
+    if (end &&
+        (end->strategy.modelRanks() != unit.strategy.modelRanks() || end->strategy.ulysses != unit.strategy.ulysses ||
+         end->strategy.cp != unit.strategy.cp || (end->strategy.zero == 3) != (unit.strategy.zero == 3)))
+      return Error{"the reference's format has one strategy for embedding and head, but '" + end->path + "' has " +
+                   describe(end->strategy, end->dp) + " and '" + unit.path + "' has " +
+                   describe(unit.strategy, unit.dp) + "; write this project's format"};
+    end = &unit;
+  }
+  return end;
+}
+} // namespace
+
+Result<std::string> writeReferencePlan(const Plan &plan) {
+  if (plan.schedule != Schedule::GPipe && plan.schedule != Schedule::OneFOneB)
+    return Error{"the reference's format has no schedule '" + std::string(scheduleName(plan.schedule)) +
+                 "'; write this project's format"};
+  Result<const PlannedUnit *> end = onlyEnd(plan);
+  if (!end)
+    return end.error();
+  std::string degree, consecutive, zero3, sp, checkpoint, cp, ep, division;
+  auto add = [](std::string &list, std::int64_t value) { list += (list.empty() ? "" : ",") + number(value); };
+  std::vector<int> layersOf(plan.pipeline, 0);
+  int level = 0;
+  bool anyCp = false, anyEp = false, mixed = false;
+  for (const PlannedUnit &unit : plan.units) {
+    const Strategy &s = unit.strategy;
+    bool sharded = s.shardRanks(unit.dp) > 1;
+    if (sharded && s.zero != 3) {
+      mixed |= level && s.zero != level;
+      level = std::max(level, s.zero);
+    }
+    if (s.tp > 1 && s.ulysses > 1)
+      return Error{"the reference's format has tp or ulysses in a layer, but '" + unit.path +
+                   "' has both; write this project's format"};
+    bool end = unit.role != UnitRole::Layer;
+    int wanted = unit.role == UnitRole::Embedding ? 0 : plan.pipeline - 1;
+    if (end && unit.stage != wanted)
+      return Error{"the reference's format puts '" + unit.path + "' on stage " + number(wanted) + ", but the plan on " +
+                   number(unit.stage) + "; write this project's format"};
+    if (end)
+      continue;
+    ++layersOf[unit.stage];
+    add(degree, std::max(s.tp, s.ulysses));
+    add(consecutive, 1);
+    add(zero3, sharded && s.zero == 3);
+    add(sp, s.ulysses > 1);
+    add(checkpoint, s.recompute);
+    add(cp, s.cp);
+    add(ep, s.ep);
+    anyCp |= s.cp > 1;
+    anyEp |= s.ep > 1;
+  }
+  if (level == 1 || mixed)
+    return Error{"the reference's format has ddp or zero2 for all layers that are not zero3; "
+                 "write this project's format"};
+  for (int count : layersOf)
+    add(division, count);
+  nlohmann::ordered_json json = {{"pp_deg", plan.pipeline},
+                                 {"tp_sizes_enc", degree},
+                                 {"tp_consecutive_flags", consecutive},
+                                 {"dp_types_enc", zero3},
+                                 {"use_sp", sp},
+                                 {"checkpoint", checkpoint},
+                                 {"world_size", plan.ranks},
+                                 {"global_bsz", plan.globalBatch},
+                                 {"chunks", plan.microBatches},
+                                 {"pp_division", division},
+                                 {"pipeline_type", plan.schedule == Schedule::GPipe ? "gpipe" : "pipedream_flush"},
+                                 {"default_dp_type", level ? "zero2" : "ddp"}};
+  const PlannedUnit *ends = *end;
+  json["vtp"] = ends ? std::max(ends->strategy.tp, ends->strategy.ulysses) : 1;
+  json["vsp"] = ends && ends->strategy.ulysses > 1 ? 1 : 0;
+  json["embed_sdp"] = ends && ends->strategy.zero == 3 ? 1 : 0;
+  if (anyCp)
+    json["cp_sizes_enc"] = cp;
+  if (ends && ends->strategy.cp > 1)
+    json["vcp"] = ends->strategy.cp;
+  if (anyEp)
+    json["ep_sizes_enc"] = ep;
+  return json.dump(4) + "\n";
+}
+
+} // namespace galvatron::search

@@ -1,0 +1,455 @@
+//===- Tool.cpp - What galvatron-search does ------------------------------===//
+//
+// From options to a problem, from its solution to one JSON object. Messages go
+// to standard error, the object to standard output.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Explain.h"
+#include "Options.h"
+#include "galvatron/Search/ReferenceSearch.h"
+#include "galvatron/Search/Search.h"
+#include "galvatron/Search/Simulator.h"
+#include "galvatron/Search/Solver.h"
+#include "galvatron/Search/TransformerModel.h"
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <unistd.h>
+
+namespace galvatron::search {
+
+namespace {
+using OrderedJson = nlohmann::ordered_json;
+
+std::atomic<bool> interrupted = false;
+
+void onInterrupt(int) {
+  // A second Ctrl-C ends the tool at once.
+  if (interrupted.exchange(true))
+    _exit(130);
+}
+
+/// The line that shows the best plan so far.
+void showProgress(double seconds, std::size_t done, std::size_t total, const std::string &best) {
+  std::fprintf(stderr, "\r%7.1f s  %zu of %zu candidates  %s\033[K", seconds, done, total, best.c_str());
+}
+
+std::optional<Error> writeFile(const std::string &path, const std::string &text) {
+  // Beside the target and renamed: never half a file.
+  std::string temporary = path + ".tmp";
+  std::ofstream file(temporary, std::ios::binary);
+  file << text;
+  file.close();
+  std::error_code code;
+  if (file)
+    std::filesystem::rename(temporary, path, code);
+  if (!file || code) {
+    std::error_code ignored;
+    std::filesystem::remove(temporary, ignored);
+    return Error{"cannot write '" + path + "'; does its folder exist, and may it be written to?"};
+  }
+  return std::nullopt;
+}
+
+class Tool {
+public:
+  explicit Tool(ToolOptions options) : options(std::move(options)) {}
+
+  int run() {
+    std::optional<Error> error = work();
+    if (showsProgress())
+      std::fputs("\r\033[K", stderr);
+    if (error) {
+      std::fprintf(stderr, "galvatron-search: %s\n", error->message.c_str());
+      return 1;
+    }
+    std::printf("%s\n", output.dump(2).c_str());
+    return infeasible ? 2 : 0;
+  }
+
+private:
+  bool showsProgress() const { return !options.quiet && isatty(2); }
+  std::optional<Error> work();
+  std::optional<Error> workReference(const ReferenceModel &model);
+  std::optional<Error> workNative(Problem &problem, const std::vector<std::int64_t> &batches);
+  std::optional<Error> evaluateReference(const ReferenceModel &model);
+  std::optional<Error> finishNative(const Problem &problem, Plan plan, const Solution *solution);
+  std::optional<Error> save(const Plan &plan, const std::string &defaultFormat, const std::string &nameIfFolder);
+  std::optional<Error> fromShape();
+  std::optional<Error> simulatePlan(const Problem &problem, const Plan &plan);
+  void restrictSpace(SearchSpace &space) const;
+  void reportInfeasible(const std::string &reason);
+
+  ToolOptions options;
+  OrderedJson output = OrderedJson::object();
+  bool infeasible = false;
+};
+
+std::optional<Error> Tool::work() {
+  if (!options.modelFile.empty())
+    return fromShape();
+  std::string text;
+  if (!options.configFile.empty()) {
+    Result<std::string> read = readFile(options.configFile);
+    if (!read)
+      return read.error();
+    text = *read;
+  }
+  if (options.globalBatch)
+    options.overrides["batch_size_info"]["settle_bsz"] = options.globalBatch;
+  if (options.microBatches)
+    options.overrides["batch_size_info"]["settle_chunk"] = options.microBatches;
+  std::string overrides = options.overrides.empty() ? "" : options.overrides.dump();
+  Result<ReferenceArguments> arguments = parseReferenceConfig(text, options.root, overrides);
+  if (!arguments)
+    return arguments.error();
+  Result<ReferenceProfile> profile = loadReferenceProfile(*arguments);
+  if (!profile)
+    return profile.error();
+  if (options.costModel == "galvatron") {
+    ReferenceModel model(*arguments, *profile);
+    return options.evaluateFile.empty() ? workReference(model) : evaluateReference(model);
+  }
+  std::vector<std::int64_t> batches;
+  if (arguments->settledBatch > 0)
+    batches = {arguments->settledBatch};
+  else
+    for (int batch = std::max(arguments->minBatch, arguments->batchStep); batch <= arguments->maxBatch;
+         batch += arguments->batchStep)
+      batches.push_back(batch);
+  if (batches.empty())
+    return Error{"no batch lies between min_bsz " + std::to_string(arguments->minBatch) + " and max_bsz " +
+                 std::to_string(arguments->maxBatch) + " in steps of bsz_scale " +
+                 std::to_string(arguments->batchStep)};
+  Result<ProfiledProblem> made = makeProfiledProblem(*arguments, *profile, int(batches[0]));
+  if (!made)
+    return made.error();
+  restrictSpace(made->problem.space);
+  if (options.memoryBytes)
+    made->problem.cluster.memoryBytesPerDevice = options.memoryBytes;
+  return workNative(made->problem, batches);
+}
+
+void Tool::reportInfeasible(const std::string &reason) {
+  infeasible = true;
+  output["status"] = "infeasible";
+  output["reason"] = reason;
+  std::fprintf(stderr, "%sgalvatron-search: %s\n", showsProgress() ? "\r\033[K" : "", reason.c_str());
+}
+
+//===----------------------------------------------------------------------===//
+// The reference's cost model
+//===----------------------------------------------------------------------===//
+
+std::string planFileName(const ReferenceArguments &a, int batch) {
+  std::string name = "galvatron_config_" + a.modelName + "_" + std::to_string(a.nodes) + "nodes_" +
+                     std::to_string(a.devicesPerNode) + "gpus_per_node_" + std::to_string(a.memoryGB) + "GB_" +
+                     a.mixedPrecision;
+  if (a.settledBatch > 0)
+    name += "_bsz" + std::to_string(batch);
+  std::string off;
+  for (auto [disabled, word] : {std::pair{a.disableDp, "dp"},
+                                {a.disableTp, "tp"},
+                                {a.disablePp, "pp"},
+                                {a.disableSp, "sp"},
+                                {a.disableFsdp, "fsdp"},
+                                {a.disableCheckpoint, "ckpt"}})
+    if (disabled)
+      off += (off.empty() ? "" : "_") + std::string(word);
+  return name + (off.empty() ? "" : "_[" + off + "_off]") + ".json";
+}
+
+void putPrice(OrderedJson &output, const ReferencePrice &price) {
+  output["iteration_seconds"] = price.iterationSeconds;
+  output["throughput_samples_per_s"] = price.throughput;
+  output["memory_used_mb_per_stage"] = price.memoryUsedMB;
+}
+
+std::optional<Error> Tool::evaluateReference(const ReferenceModel &model) {
+  Result<std::string> text = readFile(options.evaluateFile);
+  if (!text)
+    return text.error();
+  PlanTarget target;
+  target.units = transformerUnits(model.args().layers);
+  target.ranks = model.args().world();
+  target.unevenBatch = true; // as the reference prices them
+  Result<Plan> plan = parsePlan(*text, target);
+  if (!plan)
+    return Error{"'" + options.evaluateFile + "': " + plan.error().message};
+  Result<ReferencePlan> inTerms = model.fromPlan(*plan);
+  if (!inTerms)
+    return inTerms.error();
+  Result<ReferencePrice> price = model.price(*inTerms);
+  if (!price)
+    return price.error();
+  output["status"] = "ok";
+  putPrice(output, *price);
+  output["fits"] = price->fits;
+  return std::nullopt;
+}
+
+std::optional<Error> Tool::workReference(const ReferenceModel &model) {
+  ReferenceSearchOptions searchOptions;
+  searchOptions.stop = &interrupted;
+  searchOptions.timeLimitSeconds = options.timeLimitSeconds;
+  searchOptions.referenceDivision = options.referenceDivision;
+  if (showsProgress())
+    searchOptions.progress = [](const ReferenceProgress &p) {
+      char best[96] = "";
+      if (p.throughput > 0)
+        std::snprintf(best, sizeof best, "%.4f samples/s, %s", p.throughput, p.best.c_str());
+      showProgress(p.seconds, p.opened, p.total, best);
+    };
+  Result<ReferenceSolution> solution = searchReference(model, searchOptions);
+  if (!solution)
+    return solution.error();
+  if (!solution->plan) {
+    if (solution->interrupted)
+      return Error{"interrupted before any plan was found"};
+    reportInfeasible(solution->reason);
+    output["smallest_memory_gb"] = solution->smallestMemoryGB;
+    output["search_seconds"] = solution->searchSeconds;
+    return std::nullopt;
+  }
+  Plan plan = model.toPlan(*solution->plan);
+  Result<std::string> text = writeReferencePlan(plan);
+  output["status"] = solution->interrupted ? "interrupted" : "ok";
+  if (text) {
+    output["plan"] = OrderedJson::parse(*text);
+    output["plan"]["default_dp_type"] = model.args().defaultDpType; // where no layer shows it
+  } else {
+    output["plan"] = nullptr;
+    output["plan_error"] = text.error().message;
+  }
+  putPrice(output, solution->price);
+  output["search_seconds"] = solution->searchSeconds;
+  if (options.explain)
+    std::fputs(explainReference(model, *solution).c_str(), stderr);
+  std::string folder = model.args().outputPath;
+  if (options.outputFile.empty() && !folder.empty())
+    options.outputFile = (std::filesystem::path(folder) / planFileName(model.args(), solution->plan->batch)).string();
+  if (options.outputFile.empty())
+    return std::nullopt;
+  return options.format == "own" ? writeFile(options.outputFile, writePlan(plan))
+                                 : writeFile(options.outputFile, output["plan"].dump(4) + "\n");
+}
+
+//===----------------------------------------------------------------------===//
+// The native cost model
+//===----------------------------------------------------------------------===//
+
+void Tool::restrictSpace(SearchSpace &space) const {
+  if (options.supportedOnly) {
+    SearchSpace supported = SearchSpace::supported();
+    space.tensor &= supported.tensor;
+    space.ulysses &= supported.ulysses;
+    space.context &= supported.context;
+    space.expert &= supported.expert;
+    space.recompute &= supported.recompute;
+    space.sequenceParallel &= supported.sequenceParallel;
+    space.plainTensor = true;
+    space.zeroLevels &= supported.zeroLevels;
+    space.schedules = supported.schedules;
+  }
+  if (options.microBatches)
+    space.microBatches = int(options.microBatches);
+}
+
+std::optional<Error> Tool::fromShape() {
+  Result<std::string> text = readFile(options.modelFile);
+  if (!text)
+    return text.error();
+  Result<TransformerShape> shape = parseTransformerShape(*text, options.sequence, options.precision == "fp32" ? 4 : 2);
+  if (!shape)
+    return Error{"'" + options.modelFile + "': " + shape.error().message};
+  Problem problem;
+  Result<Cluster> cluster = Error{"no cluster"};
+  if (!options.clusterFile.empty()) {
+    Result<std::string> read = readFile(options.clusterFile);
+    if (!read)
+      return read.error();
+    cluster = parseCluster(*read);
+    if (cluster && options.ranks && cluster->ranks() != options.ranks)
+      return Error{"--ranks " + std::to_string(options.ranks) + " conflicts with '" + options.clusterFile +
+                   "', whose nodes x devices_per_node is " + std::to_string(cluster->ranks()) + "; drop one of them"};
+    if (cluster && !options.device.empty() && cluster->device.name != options.device)
+      return Error{"--device " + options.device + " conflicts with '" + options.clusterFile + "', whose device is " +
+                   cluster->device.name + "; drop one of them"};
+  } else {
+    std::int64_t ranks = options.ranks ? options.ranks : sysconf(_SC_NPROCESSORS_ONLN);
+    cluster = hostCluster(ranks, options.memoryBytes, options.device.empty() ? "cpu" : options.device);
+  }
+  if (!cluster)
+    return cluster.error();
+  problem.cluster = *cluster;
+  if (options.memoryBytes)
+    problem.cluster.memoryBytesPerDevice = options.memoryBytes;
+  problem.globalBatch = options.globalBatch ? options.globalBatch : 1;
+  problem.units = transformerUnits(shape->layers);
+  if (shape->tiedEmbedding)
+    problem.ties = {{0, int(shape->layers) + 1, shape->vocab * shape->hidden * shape->bytesPerElement}};
+  ShapeCosts costs(*shape, problem.cluster.device);
+  problem.costs = &costs;
+  problem.space.expert = false;
+  // Tensor parallel groups beyond a node only when a node is too small to say.
+  problem.space.maxTensor = problem.space.maxUlysses = int(std::max<std::int64_t>(8, problem.cluster.devicesPerNode));
+  if (options.overrides.contains("search_space_info")) {
+    JsonReader reader(options.overrides["search_space_info"], "options");
+    SearchSpace &space = problem.space;
+    auto off = [&](const char *key) { return reader.integer(key, 0) != 0; };
+    space.data = !off("disable_dp");
+    space.tensor = !off("disable_tp");
+    space.pipeline = !off("disable_pp");
+    space.ulysses = !off("disable_sp");
+    space.context = !off("disable_cp");
+    space.recompute = !off("disable_ckpt");
+    if (off("disable_fsdp") || off("disable_sdp"))
+      space.zeroLevels &= ~(1u << 3);
+    space.maxTensor = int(reader.integer("max_tp_deg", space.maxTensor, 1));
+    space.maxPipeline = int(reader.integer("max_pp_deg", space.maxPipeline, 1));
+    space.maxUlysses = int(reader.integer("max_sp_deg", space.maxUlysses, 1));
+    space.maxContext = int(reader.integer("max_cp_deg", space.maxContext, 1));
+    if (auto error = reader.finish())
+      return *error;
+  }
+  restrictSpace(problem.space);
+  return workNative(problem, {problem.globalBatch});
+}
+
+std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::int64_t> &batches) {
+  if (!options.evaluateFile.empty()) {
+    Result<std::string> text = readFile(options.evaluateFile);
+    if (!text)
+      return text.error();
+    PlanTarget target;
+    target.units = problem.units;
+    target.ranks = problem.ranks();
+    Result<Plan> plan = parsePlan(*text, target);
+    if (!plan)
+      return Error{"'" + options.evaluateFile + "': " + plan.error().message};
+    problem.globalBatch = plan->globalBatch;
+    // The flat format does not say Megatron-SP: it is the model's switch.
+    if (text->find("\"pp_deg\"") != std::string::npos && !problem.space.plainTensor)
+      for (PlannedUnit &unit : plan->units)
+        unit.strategy.sequenceParallel = unit.strategy.tp > 1;
+    Result<Plan> priced = evaluatePlan(problem, *plan);
+    if (!priced)
+      return priced.error();
+    return finishNative(problem, std::move(*priced), nullptr);
+  }
+  SolveOptions solveOptions;
+  solveOptions.stop = &interrupted;
+  solveOptions.timeLimitSeconds = options.timeLimitSeconds;
+  if (showsProgress())
+    solveOptions.progress = [](const Progress &p) {
+      char best[96] = "";
+      if (p.bestStepSeconds > 0)
+        std::snprintf(best, sizeof best, "%.6g s a step, %s", p.bestStepSeconds, p.best.c_str());
+      showProgress(p.seconds, p.candidatesDone, p.candidatesTotal, best);
+    };
+  // Of several batches the one with the best throughput.
+  std::optional<Solution> best;
+  std::int64_t bestBatch = 0;
+  double spent = 0;
+  for (std::int64_t batch : batches) {
+    problem.globalBatch = batch;
+    Result<Solution> solution = solve(problem, solveOptions);
+    if (!solution)
+      return solution.error();
+    spent += solution->searchSeconds;
+    auto throughput = [](const Solution &s, std::int64_t samples) {
+      return s.plan ? double(samples) / s.plan->predictedStepSeconds : 0;
+    };
+    if (!best || throughput(*solution, batch) > throughput(*best, bestBatch)) {
+      best = std::move(*solution);
+      bestBatch = batch;
+    }
+  }
+  problem.globalBatch = bestBatch;
+  best->searchSeconds = spent;
+  if (!best->plan) {
+    if (best->interrupted)
+      return Error{"interrupted before any plan was found"};
+    reportInfeasible(best->infeasible.message);
+    output["smallest_memory_bytes"] = best->infeasible.smallestBudgetBytes;
+    output["search_seconds"] = spent;
+    return std::nullopt;
+  }
+  if (!best->interrupted)
+    addWhatMoreBuys(problem, *best->plan, spent, &interrupted);
+  Plan plan = std::move(*best->plan);
+  return finishNative(problem, std::move(plan), &*best);
+}
+
+std::optional<Error> Tool::finishNative(const Problem &problem, Plan plan, const Solution *solution) {
+  output["status"] = solution && solution->interrupted ? "interrupted" : "ok";
+  output["plan"] = OrderedJson::parse(writePlan(plan));
+  if (!options.explain)
+    output["plan"].erase("reasons");
+  if (Result<std::string> reference = writeReferencePlan(plan))
+    output["reference_plan"] = OrderedJson::parse(*reference);
+  output["iteration_seconds"] = plan.predictedStepSeconds;
+  output["throughput_samples_per_s"] = double(plan.globalBatch) / plan.predictedStepSeconds;
+  std::vector<double> used;
+  for (const StageMemory &memory : plan.stageMemory)
+    used.push_back(double(memory.total()) / (1 << 20));
+  output["memory_used_mb_per_stage"] = used;
+  if (solution)
+    output["search_seconds"] = solution->searchSeconds;
+  else
+    output["fits"] = std::all_of(plan.peakBytesPerRank.begin(), plan.peakBytesPerRank.end(),
+                                 [&](std::int64_t peak) { return peak <= problem.cluster.memoryBytesPerDevice; });
+  if (options.explain)
+    std::fputs(explainText(plan).c_str(), stderr);
+  if (options.simulate)
+    if (auto error = simulatePlan(problem, plan))
+      return error;
+  if (options.outputFile.empty())
+    return std::nullopt;
+  if (options.format != "reference")
+    return writeFile(options.outputFile, writePlan(plan));
+  Result<std::string> text = writeReferencePlan(plan);
+  return text ? writeFile(options.outputFile, *text) : std::optional<Error>(text.error());
+}
+
+std::optional<Error> Tool::simulatePlan(const Problem &problem, const Plan &plan) {
+  Result<Simulation> simulation = simulate(problem, plan);
+  if (!simulation)
+    return simulation.error();
+  output["simulation"] = {{"step_seconds", simulation->stepSeconds},
+                          {"bubble", simulation->bubble},
+                          {"devices", simulation->devices},
+                          {"events", simulation->events},
+                          {"peak_bytes_per_stage", simulation->peakBytesPerStage},
+                          {"simulation_seconds", simulation->wallSeconds}};
+  if (options.traceFile.empty())
+    return std::nullopt;
+  return writeFile(options.traceFile, writeTrace(*simulation, plan));
+}
+} // namespace
+
+int runTool(int argc, char **argv) {
+  Result<ToolOptions> options = parseOptions(argc, argv);
+  if (!options) {
+    std::fprintf(stderr, "galvatron-search: %s\n", options.error().message.c_str());
+    return 1;
+  }
+  if (options->help) {
+    std::fputs(helpText().c_str(), stdout);
+    return 0;
+  }
+  if (options->version) {
+    std::puts("galvatron-search 0.1");
+    return 0;
+  }
+  std::signal(SIGINT, onInterrupt);
+  std::signal(SIGTERM, onInterrupt);
+  return Tool(std::move(*options)).run();
+}
+
+} // namespace galvatron::search

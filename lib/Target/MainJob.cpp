@@ -1,0 +1,252 @@
+// Phases in order, the loop that makes plan and program agree about memory, and the output folder.
+//
+//   import ─▶ differentiate ─▶ plan ─▶ shard ─▶ stage ─▶ lower ─▶ folder
+//                               ▲                         │ bytes of a rank above the budget:
+//                               └── leave as much free ◀──┘ search again
+#include "MainJob.h"
+
+#include "OutputFolder.h"
+#include "PlanSummary.h"
+
+#include "dialects/Dist/Dist.h"
+#include "dialects/Plan/Plan.h"
+#include "galvatron/Analysis/ModelUnits.h"
+#include "galvatron/Target/StageBinaries.h"
+
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Support/FileUtilities.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/ToolOutputFile.h"
+#include "llvm/Support/WithColor.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+/// Searches until a lowered plan fits. Each round leaves free what the last one took beyond its
+/// estimate, so two are usual; a bound, since an estimate may be wrong in other ways.
+static constexpr int kMaxRounds = 8;
+
+LogicalResult MainJob::fail(const llvm::Twine &message) {
+  llvm::WithColor::error(llvm::errs(), "galvatron-opt") << message << "\n";
+  return failure();
+}
+
+std::string MainJob::getModelName() const { return llvm::sys::path::stem(options.input).str(); }
+
+std::string MainJob::getOutputFolder() const {
+  return options.output.empty() ? "./" + getModelName() : options.output;
+}
+
+LogicalResult MainJob::checkOptions(Phase start) {
+  if (options.search && !options.plan.empty())
+    return fail("expects --search or --plan, but got both");
+  if (options.target != "cpu")
+    return fail("expects --target cpu, but got '" + llvm::Twine(options.target) + "'");
+  if (options.globalBatch && *options.globalBatch < 1)
+    return fail("expects --global-batch of at least 1, but got " + llvm::Twine(*options.globalBatch));
+  stop = options.compileTo.value_or(options.lower ? Phase::Lower : Phase::Plan);
+  bool hasPlan = options.search || !options.plan.empty();
+  if (stop >= Phase::Plan && start < Phase::Plan && !hasPlan)
+    return fail("expects --search or --plan=FILE, since the module has no plan yet");
+  if (hasPlan && start > Phase::Plan)
+    return fail("expects a module before phase shard to plan, but it is after phase " +
+                llvm::Twine(getPhaseName(start)));
+  if (options.compileTo && stop < start)
+    return fail("expects a phase after " + llvm::Twine(getPhaseName(start)) +
+                ", where the module is already, but got --compile-to=" + getPhaseName(stop));
+  if (options.globalBatch && start >= Phase::Differentiate)
+    return fail("expects --global-batch before phase differentiate, but the module is after phase " +
+                llvm::Twine(getPhaseName(start)));
+  if (!options.compileTo && options.lower && options.output.empty() && options.input == "-")
+    return fail("expects -o DIR, since a model read from standard input has no name");
+  return success();
+}
+
+LogicalResult MainJob::runPhase(ModuleOp target, Phase phase, llvm::function_ref<void(OpPassManager &)> build) {
+  PassManager passes(context);
+  if (failed(applyPassManagerCLOptions(passes)))
+    return failure();
+  TimingScope scope = timing->nest(getPhaseName(phase));
+  passes.enableTiming(scope);
+  build(passes);
+  return passes.run(target);
+}
+
+/// A plan file may have another global batch than the trace: the model follows it, unless the user
+/// asked for a third.
+LogicalResult MainJob::readPlanBatch() {
+  globalBatch = options.globalBatch.value_or(0);
+  if (options.plan.empty())
+    return success();
+  FailureOr<ModelUnits> model = collectUnits(*module);
+  if (failed(model))
+    return failure();
+  auto file = llvm::MemoryBuffer::getFile(options.plan);
+  if (!file)
+    return fail("cannot read the plan '" + llvm::Twine(options.plan) + "': " + file.getError().message());
+  llvm::StringRef text = (*file)->getBuffer();
+  search::PlanTarget target{model->units, options.cluster.ranks, globalBatch, /*supportedOnly=*/true};
+  search::Result<search::Plan> plan = search::parsePlan({text.data(), text.size()}, target);
+  if (!plan) {
+    // A file without its own batch means the model's.
+    target.globalBatch = globalBatch ? globalBatch : model->globalBatch;
+    plan = search::parsePlan({text.data(), text.size()}, target);
+  }
+  if (!plan)
+    return fail(plan.error().message);
+  globalBatch = plan->globalBatch;
+  return success();
+}
+
+LogicalResult MainJob::planOnce(int64_t reserve) {
+  PlanPhaseOptions phase;
+  phase.plan = options.plan;
+  phase.ranks = options.cluster.ranks;
+  phase.cluster = options.cluster.file;
+  phase.memory = options.cluster.memory;
+  phase.reserve = reserve;
+  phase.searched = searched;
+  return runPhase(*module, Phase::Plan, [&](OpPassManager &passes) { buildPlanPhase(passes, phase); });
+}
+
+LogicalResult MainJob::lowerPlanned(ModuleOp planned) {
+  auto run = [&](Phase phase, auto build) {
+    return stop < phase ? success() : runPhase(planned, phase, build);
+  };
+  if (failed(run(Phase::Shard, [](OpPassManager &passes) { buildShardPhase(passes, {}); })) ||
+      failed(run(Phase::Stage, [](OpPassManager &passes) { buildStagePhase(passes, {}); })))
+    return failure();
+  return run(Phase::Lower, [](OpPassManager &passes) { buildLowerPhase(passes, {}); });
+}
+
+/// Notes the exact bytes of every rank in `chosen`, and returns by how much the largest stage exceeds
+/// the budget, or 0.
+FailureOr<int64_t> MainJob::measureExcess(ModuleOp lowered, bool report) {
+  int64_t excess = 0;
+  chosen.peakBytesPerRank.clear();
+  for (auto stage : lowered.getOps<dist::StageOp>()) {
+    auto bytes = stage->getAttrOfType<IntegerAttr>(dist::kArenaBytesAttrName);
+    if (!bytes)
+      return stage.emitOpError("expects ") << dist::kArenaBytesAttrName << " after phase lower";
+    chosen.peakBytesPerRank.insert(chosen.peakBytesPerRank.end(), chosen.ranksPerStage(), bytes.getInt());
+    excess = std::max(excess, bytes.getInt() - budget);
+    if (report && bytes.getInt() > budget)
+      return fail("expects at most " + llvm::Twine(search::formatBytes(double(budget))) +
+                  " of memory per device, but stage " + llvm::Twine(stage.getIndex()) + " of this plan needs " +
+                  search::formatBytes(double(bytes.getInt())) +
+                  "; raise --memory, recompute layers, or use more stages or tp");
+  }
+  return excess;
+}
+
+/// Chooses a plan, lowers it, and starts again with a tighter estimate until what was lowered fits.
+LogicalResult MainJob::plan() {
+  bool isMeasured = stop >= Phase::Plan && options.search;
+  int64_t reserve = 0;
+  for (int round = 0;; ++round) {
+    if (failed(planOnce(reserve)))
+      return failure();
+    FailureOr<ModelUnits> model = collectUnits(*module);
+    if (failed(model))
+      return failure();
+    FailureOr<search::Plan> plan = readAnnotatedPlan(*model);
+    if (failed(plan))
+      return failure();
+    chosen = *plan;
+    chosen.reasons = searched->reasons;
+    chosen.stageMemory = searched->stageMemory;
+    if (!isMeasured)
+      return success();
+    OwningOpRef<ModuleOp> lowered = module->clone();
+    Phase wanted = std::exchange(stop, Phase::Lower);
+    LogicalResult result = lowerPlanned(*lowered);
+    stop = wanted;
+    if (failed(result))
+      return failure();
+    FailureOr<int64_t> excess = measureExcess(*lowered, /*report=*/round + 1 == kMaxRounds);
+    if (failed(excess))
+      return failure();
+    if (*excess > 0) {
+      reserve += *excess;
+      continue;
+    }
+    if (stop == Phase::Lower)
+      module = std::move(lowered);
+    return success();
+  }
+}
+
+LogicalResult MainJob::run(OwningOpRef<ModuleOp> input, TimingScope &scope) {
+  module = std::move(input);
+  timing = &scope;
+  Phase start = detectPhase(*module);
+  if (failed(checkOptions(start)))
+    return failure();
+  search::Result<search::Cluster> cluster = readCluster(options.cluster);
+  if (!cluster)
+    return fail(cluster.error().message);
+  budget = cluster->memoryBytesPerDevice;
+
+  if (start < Phase::Import &&
+      failed(runPhase(*module, Phase::Import, [](OpPassManager &passes) { buildImportPhase(passes, {}); })))
+    return failure();
+  if (start < Phase::Differentiate && stop >= Phase::Differentiate) {
+    if (failed(readPlanBatch()))
+      return failure();
+    DifferentiatePhaseOptions phase;
+    phase.globalBatch = globalBatch;
+    if (failed(runPhase(*module, Phase::Differentiate,
+                        [&](OpPassManager &passes) { buildDifferentiatePhase(passes, phase); })))
+      return failure();
+  }
+  if (stop >= Phase::Plan && (options.search || !options.plan.empty()) && failed(plan()))
+    return failure();
+  if (stop > Phase::Plan && detectPhase(*module) < stop && failed(lowerPlanned(*module)))
+    return failure();
+  return options.compileTo || !options.lower ? print() : writeFolder();
+}
+
+LogicalResult MainJob::print() {
+  std::string error;
+  auto file = openOutputFile(options.output.empty() ? "-" : options.output, &error);
+  if (!file)
+    return fail(error);
+  module->print(file->os());
+  file->os() << "\n";
+  file->keep();
+  if (options.explain && !chosen.units.empty()) {
+    printPlanSummary(chosen, llvm::errs());
+    printPlanReasons(chosen, llvm::errs());
+  }
+  return success();
+}
+
+LogicalResult MainJob::writeFolder() {
+  if (failed(measureExcess(*module, /*report=*/true)))
+    return failure();
+  OutputFolder folder(getOutputFolder());
+  auto check = [&](const std::string &message) { return message.empty() ? success() : fail(message); };
+  if (failed(check(folder.create())))
+    return failure();
+  StageOutputOptions stages;
+  stages.directory = folder.getTemporaryPath();
+  stages.modelName = getModelName();
+  stages.device = options.target;
+  if (failed(emitStageBinaries(*module, stages)))
+    return failure();
+  if (auto weights = (*module)->getAttrOfType<StringAttr>(graph::kWeightsAttr)) {
+    llvm::SmallString<256> source(llvm::sys::path::parent_path(options.input));
+    llvm::sys::path::append(source, weights.getValue());
+    if (failed(check(folder.addFile(weights.getValue(), source))))
+      return failure();
+  }
+  if (failed(check(folder.writeFile("plan.json", search::writePlan(chosen)))) || failed(check(folder.commit())))
+    return failure();
+  printPlanSummary(chosen, llvm::outs());
+  if (options.explain)
+    printPlanReasons(chosen, llvm::outs());
+  llvm::outs() << "wrote " << folder.getPath() << "; train with " << getOutputFolder() << "/launch --help\n";
+  return success();
+}

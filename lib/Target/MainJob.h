@@ -1,0 +1,65 @@
+// The main job: from a model to stage binaries, phase by phase.
+#ifndef GALVATRON_LIB_TARGET_MAINJOB_H
+#define GALVATRON_LIB_TARGET_MAINJOB_H
+
+#include "galvatron/Analysis/ClusterInput.h"
+#include "galvatron/Pipelines/Phases.h"
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Support/Timing.h"
+
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace galvatron {
+
+struct MainJobOptions {
+  std::string input = "-"; ///< model.mlir, after any phase
+  std::string output;      ///< folder, or with `compileTo` or without `lower` a file; empty: by default
+  bool search = false, lower = false, explain = false;
+  std::optional<Phase> compileTo;
+  std::string plan; ///< plan file, instead of a search
+  ClusterInput cluster;
+  std::optional<int64_t> globalBatch;
+  std::string target = "cpu";
+};
+
+class MainJob {
+public:
+  MainJob(mlir::MLIRContext *context, const MainJobOptions &options) : context(context), options(options) {}
+
+  /// Runs the module through the phases that the options ask for and writes the result. Messages
+  /// about the program go to the context's diagnostics, those about options and files to stderr.
+  mlir::LogicalResult run(mlir::OwningOpRef<mlir::ModuleOp> module, mlir::TimingScope &timing);
+
+private:
+  mlir::LogicalResult checkOptions(Phase start);
+  mlir::LogicalResult readPlanBatch();
+  mlir::LogicalResult plan();
+  mlir::LogicalResult planOnce(int64_t reserve);
+  mlir::LogicalResult lowerPlanned(mlir::ModuleOp planned);
+  mlir::FailureOr<int64_t> measureExcess(mlir::ModuleOp lowered, bool report);
+  mlir::LogicalResult print();
+  mlir::LogicalResult writeFolder();
+  mlir::LogicalResult runPhase(mlir::ModuleOp target, Phase phase,
+                               llvm::function_ref<void(mlir::OpPassManager &)> build);
+  mlir::LogicalResult fail(const llvm::Twine &message);
+  std::string getModelName() const;
+  std::string getOutputFolder() const;
+
+  mlir::MLIRContext *context;
+  MainJobOptions options;
+  mlir::TimingScope *timing = nullptr;
+  mlir::OwningOpRef<mlir::ModuleOp> module;
+  /// The last phase to run.
+  Phase stop = Phase::None;
+  int64_t globalBatch = 0; ///< 0: the model's
+  search::Plan chosen;
+  std::shared_ptr<search::Plan> searched = std::make_shared<search::Plan>();
+  int64_t budget = 0; ///< bytes of a device
+};
+
+} // namespace galvatron
+
+#endif // GALVATRON_LIB_TARGET_MAINJOB_H

@@ -1,0 +1,132 @@
+// The manifest of a stage: the facts that the runtime needs beside code. Its fields are listed in
+// docs/runtime.md.
+#include "galvatron/Target/StageBinaries.h"
+
+#include "dialects/Plan/Plan.h"
+
+#include <nlohmann/json.hpp>
+
+using namespace mlir;
+using namespace galvatron;
+using Json = nlohmann::ordered_json;
+
+static Json toJson(dist::PlacementAttr placement) {
+  Json dims = Json::array();
+  size_t digit = 0;
+  for (int64_t count : placement.getDigitsPerDim()) {
+    Json digits = Json::array();
+    for (int64_t i = 0; i < count; ++i, ++digit)
+      digits.push_back({placement.getExtents()[digit], placement.getOwners()[digit]});
+    dims.push_back(digits);
+  }
+  return dims;
+}
+
+static Json toJson(ArrayRef<int64_t> values) { return std::vector<int64_t>(values.begin(), values.end()); }
+
+static Json toJson(DictionaryAttr init) {
+  Json json = Json::object();
+  if (!init)
+    return json;
+  for (NamedAttribute entry : init) {
+    if (auto value = dyn_cast<FloatAttr>(entry.getValue())) {
+      json[entry.getName().str()] = value.getValueAsDouble();
+    } else if (auto values = dyn_cast<ArrayAttr>(entry.getValue())) {
+      Json list = Json::array();
+      for (Attribute element : values)
+        if (auto number = dyn_cast<FloatAttr>(element))
+          list.push_back(number.getValueAsDouble());
+      json[entry.getName().str()] = list;
+    }
+  }
+  return json;
+}
+
+/// Prime factors, smallest first: the grid of a stage's devices.
+static Json gridOf(int64_t devices) {
+  Json grid = Json::array();
+  for (int64_t prime = 2; devices > 1; ++prime)
+    for (; devices % prime == 0; devices /= prime)
+      grid.push_back(prime);
+  return grid;
+}
+
+static Json parametersOf(const Timetable &timetable) {
+  auto offset = [&](int slot) { return timetable.slots[slot].offset; };
+  Json parameters = Json::array();
+  for (const StageParameter &parameter : timetable.parameters)
+    parameters.push_back({{"names", parameter.names},
+                          {"shape", toJson(parameter.home.getGlobalShape())},
+                          {"placement", toJson(parameter.home)},
+                          {"init", toJson(parameter.init)},
+                          {"parameter", offset(parameter.parameterSlot)},
+                          {"gradient", offset(parameter.gradientSlot)},
+                          {"first_moment", offset(parameter.firstMomentSlot)},
+                          {"second_moment", offset(parameter.secondMomentSlot)},
+                          {"count", parameter.count},
+                          {"counted", parameter.counted}});
+  return parameters;
+}
+
+static Json inputsOf(const Timetable &timetable) {
+  Json inputs = Json::array();
+  for (const StageInput &input : timetable.inputs)
+    inputs.push_back({{"name", input.name},
+                      {"offset", timetable.slots[input.slot].offset},
+                      {"bytes_per_micro_batch", input.bytesPerMicroBatch},
+                      {"shape", toJson(input.placement.getGlobalShape())},
+                      {"placement", toJson(input.placement)}});
+  return inputs;
+}
+
+static Json lossOf(const Timetable &timetable) {
+  if (timetable.lossSlot < 0)
+    return nullptr;
+  Json axes = Json::array();
+  for (int64_t owner : timetable.lossPlacement.getPartialAxes())
+    if (owner != dist::PlacementAttr::kTime)
+      axes.push_back(owner);
+  return {{"offset", timetable.slots[timetable.lossSlot].offset}, {"partial_axes", axes}};
+}
+
+static Json gradientsOf(const Timetable &timetable) {
+  if (timetable.gradientRegionFirst < 0)
+    return {{"offset", 0}, {"bytes", 0}};
+  const Slot &first = timetable.slots[timetable.gradientRegionFirst], &last = timetable.slots[timetable.gradientRegionLast];
+  return {{"offset", first.offset}, {"bytes", last.offset + last.bytes - first.offset}};
+}
+
+std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable, StringRef modelName) {
+  auto pipeline = module->getAttrOfType<plan::PipelineAttr>("plan.pipeline");
+  auto integer = [&](StringRef name) {
+    auto attribute = module->getAttrOfType<IntegerAttr>(name);
+    return attribute ? attribute.getInt() : 0;
+  };
+  auto weights = module->getAttrOfType<StringAttr>("graph.weights");
+  Json groups = Json::array(), names = Json::array();
+  for (const RankGroup &group : timetable.groups)
+    groups.push_back(group.stages.empty() ? Json{{"axes", group.axes}} : Json{{"stages", group.stages}});
+  for (const TimetableEntry &entry : timetable.entries)
+    names.push_back(entry.name);
+  Json manifest = {{"format", 1},
+                   {"stage", timetable.stage},
+                   {"stages", pipeline.getStages()},
+                   {"devices", pipeline.getDevices()},
+                   {"grid", gridOf(pipeline.getDevices())},
+                   {"schedule", pipeline.getSchedule().str()},
+                   {"global_batch", integer("graph.batch")},
+                   {"micro_batches", pipeline.getMicroBatches()},
+                   {"sequence", integer("graph.seq")},
+                   {"vocabulary", integer("graph.vocabulary")},
+                   {"model", modelName.str()},
+                   {"weights", weights ? weights.getValue().str() : ""},
+                   {"arena_bytes", timetable.arenaBytes},
+                   {"gradients", gradientsOf(timetable)},
+                   {"parameters", parametersOf(timetable)},
+                   {"inputs", inputsOf(timetable)},
+                   {"loss", lossOf(timetable)},
+                   {"groups", groups},
+                   {"names", names},
+                   {"units", timetable.units}};
+  return manifest.dump();
+}

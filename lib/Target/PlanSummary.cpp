@@ -1,0 +1,78 @@
+// Runs of equal units are one line: a model of 80 layers is read at a glance.
+#include "PlanSummary.h"
+
+#include "llvm/Support/Format.h"
+#include "llvm/Support/FormatVariadic.h"
+
+using namespace galvatron;
+using search::Plan;
+using search::PlannedUnit;
+
+/// Last unit of the run that begins at `first`.
+static size_t findRunEnd(const Plan &plan, size_t first) {
+  size_t last = first;
+  const PlannedUnit &unit = plan.units[first];
+  while (last + 1 < plan.units.size()) {
+    const PlannedUnit &next = plan.units[last + 1];
+    if (next.layerType != unit.layerType || next.strategy != unit.strategy || next.dp != unit.dp ||
+        next.stage != unit.stage)
+      break;
+    ++last;
+  }
+  return last;
+}
+
+static std::string describeRun(const Plan &plan, size_t first, size_t last) {
+  if (first == last)
+    return plan.units[first].path;
+  return plan.units[first].path + " - " + plan.units[last].path + " (" + std::to_string(last - first + 1) + ")";
+}
+
+static std::string describeBytes(const Plan &plan, int stage) {
+  size_t rank = size_t(stage) * plan.ranksPerStage();
+  return rank < plan.peakBytesPerRank.size() ? search::formatBytes(double(plan.peakBytesPerRank[rank])) : "";
+}
+
+static std::string count(int64_t n, llvm::StringRef noun) {
+  return std::to_string(n) + " " + noun.str() + (n == 1 ? "" : noun.ends_with("h") ? "es" : "s");
+}
+
+void galvatron::printPlanSummary(const Plan &plan, llvm::raw_ostream &out) {
+  std::string_view schedule = search::scheduleName(plan.schedule);
+  out << count(plan.pipeline, "stage") << " x " << count(plan.ranksPerStage(), "rank") << ", "
+      << llvm::StringRef(schedule.data(), schedule.size()) << ", "
+      << count(plan.microBatches, "micro-batch") << " of " << count(plan.globalBatch / plan.microBatches, "sample");
+  if (plan.predictedStepSeconds > 0)
+    out << llvm::format("; %.3g s a step predicted", plan.predictedStepSeconds);
+  out << "\n" << llvm::formatv("{0,-5}  {1,-44}  {2,-24}  {3}\n", "stage", "units", "strategy", "bytes of a rank");
+  int shownStage = -1;
+  for (size_t first = 0; first < plan.units.size();) {
+    size_t last = findRunEnd(plan, first);
+    const PlannedUnit &unit = plan.units[first];
+    std::string bytes = unit.stage == shownStage ? "" : describeBytes(plan, unit.stage);
+    std::string line = llvm::formatv("{0,-5}  {1,-44}  {2,-24}  {3}", unit.stage, describeRun(plan, first, last),
+                                     search::describe(unit.strategy, unit.dp), bytes);
+    out << llvm::StringRef(line).rtrim() << "\n";
+    shownStage = unit.stage;
+    first = last + 1;
+  }
+}
+
+void galvatron::printPlanReasons(const Plan &plan, llvm::raw_ostream &out) {
+  const auto &units = plan.reasons.units;
+  for (size_t first = 0; first < plan.units.size() && units.size() == plan.units.size();) {
+    size_t last = findRunEnd(plan, first);
+    const search::UnitReason &why = units[first];
+    out << describeRun(plan, first, last)
+        << llvm::formatv(": forward {0:f3} ms, backward {1:f3} ms, recompute {2:f3} ms, communication {3:f3} ms a "
+                         "micro-batch; state {4}, activations {5}\n",
+                         why.forwardSeconds * 1e3, why.backwardSeconds * 1e3, why.recomputeSeconds * 1e3,
+                         why.communicationSeconds * 1e3, search::formatBytes(double(why.stateBytes)),
+                         search::formatBytes(double(why.activationBytes)));
+    for (const auto &other : why.alternatives)
+      out << "  not " << search::describe(other.strategy, other.dp) << ": " << other.lostBy << "\n";
+    first = last + 1;
+  }
+  for (const std::string &note : plan.reasons.notes)
+    out << note << "\n";
+}

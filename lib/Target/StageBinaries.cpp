@@ -1,0 +1,102 @@
+// Objects → a folder that trains: linking through the system's compiler driver, the runtime's libraries
+// beside the executables (found through $ORIGIN), the launch script from its template.
+#include "galvatron/Target/StageBinaries.h"
+
+#include "dialects/Plan/Plan.h"
+
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/Program.h"
+#include "llvm/Support/raw_ostream.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+static std::string inFolder(StringRef folder, StringRef name) {
+  llvm::SmallString<256> path(folder);
+  llvm::sys::path::append(path, name);
+  return std::string(path);
+}
+
+/// The libraries lie in ../lib of this tool, in the build tree and where it is installed.
+static std::string defaultRuntimeDirectory() {
+  static int anchor;
+  llvm::SmallString<256> path(llvm::sys::fs::getMainExecutable("galvatron-opt", &anchor));
+  llvm::sys::path::remove_filename(path);
+  llvm::sys::path::remove_filename(path);
+  llvm::sys::path::append(path, "lib");
+  return std::string(path);
+}
+
+static LogicalResult copyFile(ModuleOp module, StringRef from, StringRef to) {
+  if (std::error_code error = llvm::sys::fs::copy_file(from, to))
+    return emitError(module.getLoc()) << "could not copy " << from << " to " << to << ": " << error.message();
+  return success();
+}
+
+static LogicalResult link(ModuleOp module, const StageOutputOptions &options, StringRef runtime, StringRef object,
+                          StringRef executable) {
+  auto driver = llvm::sys::findProgramByName("cc");
+  if (!driver)
+    return emitError(module.getLoc()) << "expects a C compiler named cc to link the stages; install gcc or clang";
+  std::string search = ("-L" + runtime).str(), device = "-lgalvatron_" + options.device;
+  SmallVector<StringRef> arguments = {*driver, "-o", executable, object, search, "-Wl,--no-as-needed", device,
+                                      "-lgalvatron_rt", "-Wl,-rpath,$ORIGIN", "-Wl,-z,noexecstack"};
+  llvm::SmallString<128> log;
+  if (std::error_code error = llvm::sys::fs::createTemporaryFile("galvatron-link", "log", log))
+    return emitError(module.getLoc()) << "could not create a temporary file: " << error.message();
+  std::optional<StringRef> redirects[] = {std::nullopt, StringRef(log), StringRef(log)};
+  std::string message;
+  int code = llvm::sys::ExecuteAndWait(*driver, arguments, std::nullopt, redirects, 0, 0, &message);
+  auto output = llvm::MemoryBuffer::getFile(log);
+  std::string text = output ? (*output)->getBuffer().str() : std::string();
+  llvm::sys::fs::remove(log);
+  if (code != 0)
+    return emitError(module.getLoc()) << "linking " << executable << " failed: " << message << text;
+  return success();
+}
+
+static LogicalResult writeLaunchScript(ModuleOp module, const StageOutputOptions &options, StringRef runtime) {
+  std::string source = inFolder(runtime, "launch.in"), target = inFolder(options.directory, "launch");
+  auto file = llvm::MemoryBuffer::getFile(source);
+  if (!file)
+    return emitError(module.getLoc()) << "could not read " << source << ": " << file.getError().message();
+  auto pipeline = module->getAttrOfType<plan::PipelineAttr>("plan.pipeline");
+  std::string text = (*file)->getBuffer().str();
+  auto replace = [&](StringRef word, int64_t value) {
+    for (size_t at; (at = text.find(word)) != std::string::npos;)
+      text.replace(at, word.size(), std::to_string(value));
+  };
+  replace("@STAGES@", pipeline.getStages());
+  replace("@DEVICES@", pipeline.getDevices());
+  std::error_code error;
+  {
+    llvm::raw_fd_ostream out(target, error);
+    if (!error)
+      out << text;
+  }
+  if (error)
+    return emitError(module.getLoc()) << "could not write " << target << ": " << error.message();
+  auto permissions = llvm::sys::fs::all_read | llvm::sys::fs::owner_write | llvm::sys::fs::all_exe;
+  if (std::error_code failure = llvm::sys::fs::setPermissions(target, permissions))
+    return emitError(module.getLoc()) << "could not make " << target << " executable: " << failure.message();
+  return success();
+}
+
+LogicalResult galvatron::emitStageBinaries(ModuleOp module, const StageOutputOptions &options) {
+  std::string runtime = options.runtimeDirectory.empty() ? defaultRuntimeDirectory() : options.runtimeDirectory;
+  for (auto stage : module.getOps<dist::StageOp>()) {
+    std::string executable = inFolder(options.directory, stage.getSymName()), object = executable + ".o";
+    LogicalResult linked = failure();
+    if (succeeded(writeStageObject(module, stage, options, object)))
+      linked = link(module, options, runtime, object, executable);
+    llvm::sys::fs::remove(object);
+    if (failed(linked))
+      return failure();
+  }
+  for (const std::string &library : {std::string("libgalvatron_rt.so"), "libgalvatron_" + options.device + ".so"})
+    if (failed(copyFile(module, inFolder(runtime, library), inFolder(options.directory, library))))
+      return failure();
+  return writeLaunchScript(module, options, runtime);
+}

@@ -1,0 +1,244 @@
+// One stage → one native object. Only the bodies that the stage's timetable names go in; the timetable
+// itself is a constant table of 64-bit words, so that code size grows with neither layers nor micro-batches.
+#include "galvatron/Target/StageBinaries.h"
+
+#include "dialects/Exec/Exec.h"
+#include "galvatron/Conversion/Passes.h"
+
+#include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
+#include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
+#include "mlir/Conversion/FuncToLLVM/ConvertFuncToLLVMPass.h"
+#include "mlir/Conversion/MathToLLVM/MathToLLVM.h"
+#include "mlir/Conversion/MathToLibm/MathToLibm.h"
+#include "mlir/Conversion/ReconcileUnrealizedCasts/ReconcileUnrealizedCasts.h"
+#include "mlir/Conversion/SCFToControlFlow/SCFToControlFlow.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Export.h"
+#include "mlir/Transforms/Passes.h"
+#include "llvm/ADT/StringSet.h"
+#include "llvm/IR/IRBuilder.h"
+#include "llvm/IR/LegacyPassManager.h"
+#include "llvm/IR/Module.h"
+#include "llvm/MC/TargetRegistry.h"
+#include "llvm/Passes/PassBuilder.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/TargetSelect.h"
+#include "llvm/Support/raw_ostream.h"
+#include "llvm/Target/TargetMachine.h"
+#include "llvm/TargetParser/Host.h"
+#include "llvm/TargetParser/SubtargetFeature.h"
+
+#include <map>
+
+using namespace mlir;
+using namespace galvatron;
+
+/// Keep in step with GVRT_ABI_VERSION of runtime/api/GalvatronRuntime.h.
+static constexpr int64_t kAbiVersion = 1;
+
+namespace {
+
+/// Builds the constants of the object in LLVM IR.
+class ProgramBuilder {
+public:
+  ProgramBuilder(llvm::Module &module, const Timetable &timetable)
+      : module(module), timetable(timetable), context(module.getContext()),
+        pointer(llvm::PointerType::getUnqual(context)), word(llvm::Type::getInt64Ty(context)) {}
+
+  void build(const std::string &manifest);
+
+private:
+  llvm::Constant *constant(llvm::Constant *value, llvm::StringRef name) {
+    return new llvm::GlobalVariable(module, value->getType(), true, llvm::GlobalValue::PrivateLinkage, value, name);
+  }
+  int64_t functionIndex(const std::string &name);
+  std::vector<int64_t> words();
+  void buildMain(llvm::Constant *program);
+
+  llvm::Module &module;
+  const Timetable &timetable;
+  llvm::LLVMContext &context;
+  llvm::PointerType *pointer;
+  llvm::Type *word;
+  std::map<std::string, int64_t> indices;
+  std::vector<llvm::Constant *> functions;
+};
+
+} // namespace
+
+int64_t ProgramBuilder::functionIndex(const std::string &name) {
+  auto [found, isNew] = indices.insert({name, static_cast<int64_t>(functions.size())});
+  if (isNew) {
+    auto *type = llvm::FunctionType::get(llvm::Type::getVoidTy(context), {pointer, pointer, pointer}, false);
+    functions.push_back(llvm::cast<llvm::Constant>(module.getOrInsertFunction(name, type).getCallee()));
+  }
+  return found->second;
+}
+
+/// [words in this entry, function, name, micro_batch, layer, num_buffers, offset…, attribute…]
+std::vector<int64_t> ProgramBuilder::words() {
+  std::vector<int64_t> table;
+  for (auto [index, entry] : llvm::enumerate(timetable.entries)) {
+    table.push_back(6 + entry.buffers.size() + entry.attributes.size());
+    table.push_back(functionIndex(entry.function));
+    table.push_back(index);
+    table.push_back(entry.microBatch);
+    table.push_back(entry.unit);
+    table.push_back(entry.buffers.size());
+    for (SlotReference buffer : entry.buffers)
+      table.push_back(buffer.slot < 0 ? -1 : timetable.slots[buffer.slot].offset + buffer.offset);
+    table.insert(table.end(), entry.attributes.begin(), entry.attributes.end());
+  }
+  return table;
+}
+
+void ProgramBuilder::buildMain(llvm::Constant *program) {
+  llvm::Type *integer = llvm::Type::getInt32Ty(context);
+  auto runtimeMain =
+      module.getOrInsertFunction("gvrt_main", llvm::FunctionType::get(integer, {integer, pointer, pointer}, false));
+  auto *main = llvm::Function::Create(llvm::FunctionType::get(integer, {integer, pointer}, false),
+                                      llvm::GlobalValue::ExternalLinkage, "main", module);
+  llvm::IRBuilder<> builder(llvm::BasicBlock::Create(context, "entry", main));
+  builder.CreateRet(builder.CreateCall(runtimeMain, {main->getArg(0), main->getArg(1), program}));
+}
+
+void ProgramBuilder::build(const std::string &manifest) {
+  std::vector<int64_t> table = words();
+  auto number = [&](int64_t value) { return llvm::ConstantInt::get(word, value); };
+  llvm::Constant *manifestData = constant(llvm::ConstantDataArray::getString(context, manifest), "manifest");
+  llvm::Constant *tableData =
+      constant(llvm::ConstantDataArray::get(context, llvm::ArrayRef<uint64_t>(
+                                                         reinterpret_cast<const uint64_t *>(table.data()), table.size())),
+               "timetable");
+  auto *functionsType = llvm::ArrayType::get(pointer, functions.size());
+  llvm::Constant *functionsData = constant(llvm::ConstantArray::get(functionsType, functions), "functions");
+  llvm::Constant *program = llvm::ConstantStruct::getAnon(
+      {number(kAbiVersion), manifestData, functionsData, number(functions.size()), tableData, number(table.size())});
+  buildMain(constant(program, "program"));
+}
+
+/// Bodies that a stage does not execute, and all that is not code, leave the module.
+static void keepOnly(ModuleOp module, const Timetable &timetable) {
+  llvm::StringSet<> used;
+  for (const TimetableEntry &entry : timetable.entries)
+    used.insert(entry.function);
+  for (Operation &op : llvm::make_early_inc_range(*module.getBody())) {
+    auto function = dyn_cast<exec::FunctionOp>(op);
+    if (!function || !used.contains(function.getSymName()))
+      op.erase();
+  }
+}
+
+/// The body that starts the backward: the loss' gradient is one.
+static void addLossGradient(ModuleOp module) {
+  OpBuilder builder = OpBuilder::atBlockEnd(module.getBody());
+  Location loc = module.getLoc();
+  auto scalar = MemRefType::get({}, builder.getF32Type());
+  auto scratch = MemRefType::get({ShapedType::kDynamic}, builder.getI8Type());
+  auto function = exec::FunctionOp::create(builder, loc, "loss_gradient", builder.getFunctionType({scalar, scratch}, {}),
+                                           StringAttr(), ArrayAttr(), ArrayAttr());
+  function->setAttr(exec::kScratchBytes, builder.getI64IntegerAttr(0));
+  Block *block = builder.createBlock(&function.getBody(), {}, {scalar, scratch}, {loc, loc});
+  auto loops = exec::LoopsOp::create(builder, loc, ValueRange{}, ValueRange{block->getArgument(0)}, ArrayRef<int64_t>{},
+                                     ArrayRef<int64_t>{});
+  builder.createBlock(&loops.getBody());
+  Value one = arith::ConstantOp::create(builder, loc, builder.getF32FloatAttr(1.0));
+  exec::YieldOp::create(builder, loc, one);
+  builder.setInsertionPointToEnd(block);
+  exec::ReturnOp::create(builder, loc);
+}
+
+static LogicalResult convertToLLVM(ModuleOp module) {
+  PassManager passes(module.getContext());
+  passes.addPass(createConvertExecToLLVMPass());
+  passes.addPass(createApproximateMathPass());
+  passes.addPass(createCanonicalizerPass()); // constants of the approximations
+  passes.addPass(createCSEPass());           // addresses that several buffers share
+  passes.addPass(createSCFToControlFlowPass());
+  passes.addPass(createConvertMathToLLVMPass());
+  passes.addPass(createConvertMathToLibmPass()); // what has neither polynomial nor instruction
+  passes.addPass(createArithToLLVMConversionPass());
+  passes.addPass(createConvertControlFlowToLLVMPass());
+  passes.addPass(createConvertFuncToLLVMPass());
+  passes.addPass(createReconcileUnrealizedCastsPass());
+  return passes.run(module);
+}
+
+static std::unique_ptr<llvm::TargetMachine> createMachine(StringRef processor, std::string &error) {
+  llvm::InitializeNativeTarget();
+  llvm::InitializeNativeTargetAsmPrinter();
+  llvm::Triple triple(llvm::sys::getDefaultTargetTriple());
+  const llvm::Target *target = llvm::TargetRegistry::lookupTarget(triple, error);
+  if (!target)
+    return nullptr;
+  llvm::SubtargetFeatures features;
+  std::string name = processor.str();
+  if (processor == "native") {
+    name = llvm::sys::getHostCPUName().str();
+    for (const auto &feature : llvm::sys::getHostCPUFeatures())
+      features.AddFeature(feature.first(), feature.second);
+  }
+  return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
+      triple, name, features.getString(), llvm::TargetOptions(), llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Default));
+}
+
+static void optimize(llvm::Module &module, llvm::TargetMachine &machine) {
+  for (llvm::Function &function : module) {
+    function.addFnAttr("target-cpu", machine.getTargetCPU());
+    function.addFnAttr("target-features", machine.getTargetFeatureString());
+    function.addFnAttr("prefer-vector-width", "512"); // generated loops stream through memory
+  }
+  llvm::PassBuilder builder(&machine);
+  llvm::LoopAnalysisManager loops;
+  llvm::FunctionAnalysisManager functions;
+  llvm::CGSCCAnalysisManager components;
+  llvm::ModuleAnalysisManager modules;
+  builder.registerModuleAnalyses(modules);
+  builder.registerCGSCCAnalyses(components);
+  builder.registerFunctionAnalyses(functions);
+  builder.registerLoopAnalyses(loops);
+  builder.crossRegisterProxies(loops, functions, components, modules);
+  builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O3).run(module, modules);
+}
+
+LogicalResult galvatron::writeStageObject(ModuleOp module, dist::StageOp stage, const StageOutputOptions &options,
+                                          StringRef path) {
+  FailureOr<Timetable> timetable = buildTimetable(module, stage);
+  if (failed(timetable))
+    return failure();
+  planArena(*timetable);
+  std::string manifest = writeManifest(module, *timetable, options.modelName);
+  OwningOpRef<ModuleOp> code(module.clone());
+  keepOnly(*code, *timetable);
+  if (timetable->lossSlot >= 0)
+    addLossGradient(*code);
+  if (failed(convertToLLVM(*code)))
+    return failure();
+  registerBuiltinDialectTranslation(*code->getContext());
+  registerLLVMDialectTranslation(*code->getContext());
+  llvm::LLVMContext context;
+  std::unique_ptr<llvm::Module> native = translateModuleToLLVMIR(*code, context, "stage");
+  if (!native)
+    return module.emitOpError("could not be translated to LLVM IR");
+  std::string error;
+  std::unique_ptr<llvm::TargetMachine> machine = createMachine(options.processor, error);
+  if (!machine)
+    return module.emitOpError("expects a processor that LLVM can generate code for, but got ") << options.processor << ": " << error;
+  native->setTargetTriple(machine->getTargetTriple());
+  native->setDataLayout(machine->createDataLayout());
+  ProgramBuilder(*native, *timetable).build(manifest);
+  optimize(*native, *machine);
+  std::error_code code_;
+  llvm::raw_fd_ostream out(path, code_, llvm::sys::fs::OF_None);
+  if (code_)
+    return emitError(module.getLoc()) << "could not write " << path << ": " << code_.message();
+  llvm::legacy::PassManager emitter;
+  if (machine->addPassesToEmitFile(emitter, out, nullptr, llvm::CodeGenFileType::ObjectFile))
+    return module.emitOpError("cannot be emitted as an object for ") << options.processor;
+  emitter.run(*native);
+  return success();
+}

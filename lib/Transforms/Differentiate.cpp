@@ -1,0 +1,204 @@
+// Reverse-mode differentiation, one layer type at a time.
+//
+// A layer's ops are visited last to first; each is asked for its operands' gradients, given its
+// results'. What a value's several users contribute is added in one n-ary sum, so that partial sums
+// can wait for one another. Only values that depend on a float argument take part: constants, masks and
+// position tables get no gradient, and need none.
+#include "galvatron/Transforms/Passes.h"
+
+#include "dialects/Graph/Graph.h"
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+#include "llvm/ADT/SetVector.h"
+
+namespace galvatron {
+#define GEN_PASS_DEF_DIFFERENTIATEPASS
+#include "galvatron/Transforms/Passes.h.inc"
+} // namespace galvatron
+
+using namespace mlir;
+using namespace galvatron;
+using graph::BackwardKind;
+using graph::BackwardOp;
+using graph::LayerOp;
+using graph::ReturnOp;
+
+namespace {
+
+/// Builds the merged backward of one layer.
+class Differentiator {
+public:
+  explicit Differentiator(LayerOp layer)
+      : layer(layer), builder(layer.getContext()), terminator(cast<ReturnOp>(layer.getBody().front().back())) {}
+
+  /// Ops that a gradient flowed through.
+  unsigned numOps = 0;
+
+  FailureOr<BackwardOp> run() {
+    SmallVector<Operation *> ops;
+    for (Operation &op : layer.getBody().front().without_terminator())
+      ops.push_back(&op);
+    findVaried(ops);
+    BackwardOp backward = createRegion();
+    for (Operation *op : llvm::reverse(ops))
+      if (failed(differentiate(op)))
+        return failure();
+    SmallVector<Value> gradients;
+    for (BlockArgument argument : layer.getBody().getArguments())
+      if (graph::isFloatTensor(argument.getType()))
+        gradients.push_back(gradientOrZeros(argument));
+    ReturnOp::create(builder, layer.getLoc(), gradients);
+    eraseUnused(backward);
+    return backward;
+  }
+
+private:
+  void findVaried(ArrayRef<Operation *> ops) {
+    for (Value argument : layer.getBody().getArguments())
+      if (graph::isFloatTensor(argument.getType()))
+        varied.insert(argument);
+    for (Operation *op : ops)
+      if (llvm::any_of(op->getOperands(), [&](Value operand) { return varied.contains(operand); }))
+        for (Value result : op->getResults())
+          if (graph::isFloatTensor(result.getType()))
+            varied.insert(result);
+  }
+
+  BackwardOp createRegion() {
+    builder.setInsertionPoint(terminator);
+    auto backward = BackwardOp::create(builder, layer.getLoc());
+    SmallVector<Location> locations(layer.getResultTypes().size(), layer.getLoc());
+    Block *block = builder.createBlock(&backward.getBody(), {}, layer.getResultTypes(), locations);
+    for (auto [result, gradient] : llvm::zip(terminator.getOperands(), block->getArguments()))
+      contribute(result, gradient);
+    return backward;
+  }
+
+  void contribute(Value value, Value gradient) {
+    if (varied.contains(value))
+      contributions[value].push_back(gradient);
+  }
+
+  /// The sum of what flows into the value, or null.
+  Value gradientOf(Value value) {
+    SmallVector<Value> &terms = contributions[value];
+    if (terms.size() > 1) {
+      Location loc = value.getDefiningOp() ? value.getLoc() : layer.getLoc();
+      terms = {graph::SumOp::create(builder, loc, value.getType(), terms).getResult()};
+    }
+    return terms.empty() ? Value() : terms[0];
+  }
+
+  Value gradientOrZeros(Value value) {
+    Value gradient = gradientOf(value);
+    return gradient ? gradient : graph::createSplat(builder, layer.getLoc(), value.getType(), 0);
+  }
+
+  LogicalResult differentiate(Operation *op) {
+    SmallVector<Value> resultGradients;
+    for (Value result : op->getResults())
+      resultGradients.push_back(gradientOf(result));
+    if (llvm::none_of(resultGradients, [](Value gradient) { return bool(gradient); }))
+      return success();
+    auto differentiable = dyn_cast<graph::DifferentiableOpInterface>(op);
+    if (!differentiable)
+      return op->emitOpError("expects a rule for its gradient, but it has none; raise it to an op that has "
+                             "one, or detach its operands");
+    SmallVector<Value> operandGradients(op->getNumOperands());
+    if (failed(differentiable.buildBackward(builder, resultGradients, operandGradients)))
+      return failure();
+    ++numOps;
+    for (auto [index, operand, gradient] : llvm::enumerate(op->getOperands(), operandGradients)) {
+      if (gradient)
+        contribute(operand, gradient);
+      else if (varied.contains(operand))
+        return op->emitOpError("expects a rule for the gradient of operand ")
+               << index << ", which depends on an argument of the layer, but it has none";
+    }
+    return success();
+  }
+
+  /// Gradients of operands that did not need one.
+  void eraseUnused(BackwardOp backward) {
+    for (Operation &op : llvm::make_early_inc_range(llvm::reverse(backward.getBody().front())))
+      if (isOpTriviallyDead(&op))
+        op.erase();
+  }
+
+  LayerOp layer;
+  OpBuilder builder;
+  ReturnOp terminator;
+  llvm::DenseSet<Value> varied;
+  llvm::DenseMap<Value, SmallVector<Value>> contributions;
+};
+
+/// Cuts a merged backward in two. The input part keeps what the inputs' gradients need; the weight part
+/// gets the rest, and takes what it reads of the input part as kept values.
+void split(LayerOp layer, BackwardOp merged) {
+  Block &inputBlock = merged.getBody().front();
+  auto inputReturn = cast<ReturnOp>(inputBlock.back());
+  unsigned numInputs = llvm::count_if(layer.getArgumentTypes().take_front(layer.getNumInputs()), graph::isFloatTensor);
+  SmallVector<Value> weightGradients = llvm::to_vector(inputReturn.getOperands().drop_front(numInputs));
+  inputReturn->eraseOperands(numInputs, weightGradients.size());
+
+  llvm::DenseSet<Operation *> forInputs;
+  for (Operation &op : llvm::reverse(inputBlock)) {
+    if (&op != inputReturn && !forInputs.contains(&op))
+      continue;
+    for (Value operand : op.getOperands())
+      if (Operation *definition = operand.getDefiningOp())
+        forInputs.insert(definition);
+  }
+
+  OpBuilder builder(merged->getContext());
+  builder.setInsertionPointAfter(merged);
+  merged.setKind(BackwardKind::Input);
+  auto weight = BackwardOp::create(builder, merged.getLoc(), BackwardKind::Weight);
+  SmallVector<Location> locations(inputBlock.getNumArguments(), merged.getLoc());
+  Block *block = builder.createBlock(&weight.getBody(), {}, inputBlock.getArgumentTypes(), locations);
+  for (Operation &op : llvm::make_early_inc_range(inputBlock.without_terminator()))
+    if (!forInputs.contains(&op))
+      op.moveBefore(block, block->end());
+  builder.setInsertionPointToEnd(block);
+  ReturnOp::create(builder, merged.getLoc(), weightGradients);
+
+  llvm::DenseMap<Value, Value> replacements;
+  for (auto [from, to] : llvm::zip(inputBlock.getArguments(), block->getArguments()))
+    replacements[from] = to;
+  for (Operation &op : *block)
+    for (OpOperand &operand : op.getOpOperands()) {
+      Value value = operand.get();
+      if (value.getParentBlock() != &inputBlock)
+        continue;
+      Value &replacement = replacements[value];
+      if (!replacement) {
+        inputReturn->insertOperands(inputReturn.getNumOperands(), value);
+        replacement = block->addArgument(value.getType(), value.getLoc());
+      }
+      operand.set(replacement);
+    }
+}
+
+struct Differentiate : galvatron::impl::DifferentiatePassBase<Differentiate> {
+  using Base::Base;
+
+  void runOnOperation() override {
+    for (auto layer : getOperation().getOps<LayerOp>()) {
+      if (!layer.getBody().getOps<BackwardOp>().empty()) {
+        layer.emitOpError("expects a layer without backward, but got one that is differentiated");
+        return signalPassFailure();
+      }
+      Differentiator differentiator(layer);
+      FailureOr<BackwardOp> backward = differentiator.run();
+      if (failed(backward))
+        return signalPassFailure();
+      if (splitBackward)
+        split(layer, *backward);
+      ++numLayers;
+      numOps += differentiator.numOps;
+    }
+  }
+};
+
+} // namespace

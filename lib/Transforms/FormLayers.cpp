@@ -1,0 +1,362 @@
+// Turns one flat step into a list of layer calls and one body per kind of layer.
+//
+// A unit is written down in an order that depends on its structure alone (depth first from its
+// results), as a list of numbers: op, attributes, types, which earlier values it reads, relative
+// names of parameters. Units with equal lists share a body. Work is linear in the step.
+#include "FormLayers.h"
+
+#include "galvatron/Transforms/Passes.h"
+
+#include "mlir/IR/IRMapping.h"
+#include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SmallString.h"
+#include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/StringSet.h"
+
+namespace galvatron {
+#define GEN_PASS_DEF_FORMLAYERSPASS
+#include "galvatron/Transforms/Passes.h.inc"
+} // namespace galvatron
+
+using namespace mlir;
+using namespace galvatron;
+using namespace galvatron::graph;
+using namespace galvatron::layers;
+
+namespace {
+
+/// A unit in canonical order, with all that it reads and yields.
+struct Layer {
+  Unit unit;
+  SmallVector<Operation *> ops;
+  SmallVector<Value> inputs, outputs;
+  SmallVector<ParameterOp> parameters;
+  SmallVector<std::string> relativeNames;
+  /// Equal for layers that can share a body.
+  SmallVector<uint64_t> signature;
+};
+
+/// Brings one unit into canonical order.
+class Canonicalizer {
+public:
+  Canonicalizer(Layer &layer, const FreeOps &freeOps) : layer(layer), freeOps(freeOps) {
+    own.insert(layer.unit.ops.begin(), layer.unit.ops.end());
+  }
+
+  void run() {
+    for (Operation *op : layer.unit.ops)
+      for (Value result : op->getResults())
+        if (llvm::any_of(result.getUsers(), [&](Operation *user) { return isElsewhere(user); }))
+          layer.outputs.push_back(result);
+    for (Value output : layer.outputs)
+      visit(output.getDefiningOp());
+    for (ParameterOp parameter : layer.parameters)
+      layer.relativeNames.push_back(relativeName(parameter));
+    numberDropouts();
+    writeSignature();
+  }
+
+private:
+  /// An activation of another unit, or the step's return.
+  bool isElsewhere(Operation *user) const { return !own.contains(user) && !freeOps.isFree(user); }
+
+  /// Operands first, without recursion: bodies without repeated blocks can be deep.
+  void visit(Operation *root) {
+    SmallVector<std::pair<Operation *, unsigned>> stack{{root, 0}};
+    if (!seen.insert(root).second)
+      return;
+    while (!stack.empty()) {
+      auto &[op, next] = stack.back();
+      if (next == op->getNumOperands()) {
+        layer.ops.push_back(op);
+        stack.pop_back();
+        continue;
+      }
+      Value operand = op->getOperand(next++);
+      Operation *producer = operand.getDefiningOp();
+      if (auto parameter = dyn_cast_or_null<ParameterOp>(producer)) {
+        if (seen.insert(producer).second)
+          layer.parameters.push_back(parameter);
+      } else if (producer && (own.contains(producer) || freeOps.isFree(producer))) {
+        if (seen.insert(producer).second)
+          stack.push_back({producer, 0});
+      } else if (seenInputs.insert(operand).second) {
+        layer.inputs.push_back(operand);
+      }
+    }
+  }
+
+  /// The name below the unit's path, by whichever of its names lies there; else the whole name.
+  std::string relativeName(ParameterOp parameter) const {
+    std::string prefix = layer.unit.path + ".";
+    for (Attribute name : parameter.getNames())
+      if (StringRef text = cast<StringAttr>(name); text.starts_with(prefix))
+        return text.drop_front(prefix.size()).str();
+    return cast<StringAttr>(parameter.getNames()[0]).str();
+  }
+
+  /// Random bits are keyed by layer and op, so ops count within their layer.
+  void numberDropouts() {
+    int64_t next = 0;
+    for (Operation *op : layer.ops) {
+      if (auto dropout = dyn_cast<DropoutOp>(op))
+        dropout.setId(next++);
+      else if (auto attention = dyn_cast<AttentionOp>(op); attention && !attention.getDropout().isZero())
+        attention.setId(next++);
+    }
+  }
+
+  void writeSignature() {
+    llvm::DenseMap<Value, uint64_t> numbers;
+    auto define = [&](Value value) {
+      numbers.insert({value, numbers.size()});
+      add(value.getType().getAsOpaquePointer());
+    };
+    for (Value input : layer.inputs)
+      define(input);
+    for (auto [parameter, name] : llvm::zip_equal(layer.parameters, layer.relativeNames)) {
+      define(parameter.getResult());
+      add(StringAttr::get(parameter.getContext(), name).getAsOpaquePointer());
+      add(parameter.getInitAttr() ? parameter.getInitAttr().getAsOpaquePointer() : nullptr);
+    }
+    for (Operation *op : layer.ops) {
+      add(op->getName().getAsOpaquePointer());
+      add(op->getAttrDictionary().getAsOpaquePointer());
+      for (Value operand : op->getOperands())
+        layer.signature.push_back(numbers.lookup(operand));
+      for (Value result : op->getResults())
+        define(result);
+    }
+    for (Value output : layer.outputs)
+      layer.signature.push_back(numbers.lookup(output));
+  }
+
+  void add(const void *pointer) { layer.signature.push_back(reinterpret_cast<uintptr_t>(pointer)); }
+
+  Layer &layer;
+  const FreeOps &freeOps;
+  llvm::DenseSet<Operation *> own, seen;
+  llvm::DenseSet<Value> seenInputs;
+};
+
+/// Names of layer types, from what a layer does.
+class Namer {
+public:
+  explicit Namer(func::FuncOp step) : step(step) {}
+
+  std::string roleOf(const Layer &layer) const {
+    bool readsWords = false, hasAttention = false, isCausal = false;
+    for (Operation *op : layer.ops) {
+      readsWords |= isa<EmbeddingOp>(op);
+      auto attention = dyn_cast<AttentionOp>(op);
+      hasAttention |= attention || isa<SoftmaxOp>(op);
+      isCausal |= attention && attention.getCausal();
+      if (isa<CrossEntropyOp>(op))
+        return layer.unit.isPrologue ? "model" : "head";
+    }
+    if (layer.unit.isEpilogue)
+      return "head";
+    if (isCausal)
+      return "decoder";
+    return hasAttention ? "encoder" : readsWords ? "embedding" : "layer";
+  }
+
+  /// A path for units outside of lists: where the words are looked up, where the last product is.
+  static std::string pathOf(const Layer &layer) {
+    StringRef path;
+    auto readsParameter = [](Operation *op) {
+      return llvm::any_of(op->getOperands(), [](Value operand) {
+        Operation *producer = operand.getDefiningOp();
+        return isa_and_nonnull<ParameterOp>(producer);
+      });
+    };
+    for (Operation *op : layer.ops) {
+      StringRef candidate = layers::pathOf(op);
+      if (candidate.empty() || !readsParameter(op))
+        continue;
+      if (path.empty() || isa<EinsumOp>(op))
+        path = candidate;
+      if (isa<EmbeddingOp>(op))
+        break;
+    }
+    return path.str();
+  }
+
+private:
+  func::FuncOp step;
+};
+
+struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
+  using Base::Base;
+
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    auto step = module.lookupSymbol<func::FuncOp>("step");
+    if (!step || step.isExternal()) {
+      module.emitOpError("expects a function @step with a body; write one with galvatron-import");
+      return signalPassFailure();
+    }
+    FreeOps freeOps(step);
+    std::vector<Layer> layers;
+    for (Unit &unit : cutIntoUnits(step, freeOps))
+      layers.push_back(Layer{std::move(unit), {}, {}, {}, {}, {}, {}});
+    namePaths(layers);
+    for (Layer &layer : layers)
+      Canonicalizer(layer, freeOps).run();
+    if (failed(verifyOrder(layers)))
+      return signalPassFailure();
+    SmallVector<LayerOp> types = formTypes(step, layers);
+    setVocabulary(step);
+    replaceStep(step, layers, types);
+    numCalls += layers.size();
+  }
+
+  /// Gives units outside of lists a path, and each path once.
+  void namePaths(MutableArrayRef<Layer> layers) {
+    llvm::StringMap<unsigned> uses;
+    for (Layer &layer : layers) {
+      std::string &path = layer.unit.path;
+      if (path.empty()) {
+        layer.ops = layer.unit.ops;
+        path = Namer::pathOf(layer);
+        layer.ops.clear();
+      }
+      if (path.empty())
+        path = layer.unit.isPrologue ? "embedding" : layer.unit.isEpilogue ? "head" : "layer";
+      if (unsigned count = uses[path]++)
+        path += ":" + std::to_string(count);
+    }
+  }
+
+  /// Every input is the step's own or an earlier layer's output.
+  LogicalResult verifyOrder(ArrayRef<Layer> layers) {
+    llvm::DenseMap<Value, size_t> producers;
+    for (auto [i, layer] : llvm::enumerate(layers))
+      for (Value output : layer.outputs)
+        producers[output] = i;
+    for (auto [i, layer] : llvm::enumerate(layers))
+      for (Value input : layer.inputs) {
+        auto it = producers.find(input);
+        if (it == producers.end() || it->second < i)
+          continue;
+        InFlightDiagnostic diagnostic = emitError(input.getLoc())
+                                        << "expects layer '" << layer.unit.path
+                                        << "' to read earlier layers only, but it reads a value of '"
+                                        << layers[it->second].unit.path << "'; do not call members of a module list in turns";
+        return diagnostic;
+      }
+    return success();
+  }
+
+  /// One `graph.layer` per signature; returns each layer's.
+  SmallVector<LayerOp> formTypes(func::FuncOp step, MutableArrayRef<Layer> layers) {
+    // A hash and the layers that have it.
+    llvm::DenseMap<uint64_t, SmallVector<size_t, 1>> buckets;
+    SmallVector<size_t> leaders;
+    llvm::MapVector<size_t, std::string> roles;
+    llvm::StringMap<unsigned> numWithRole;
+    Namer namer(step);
+    for (auto [i, layer] : llvm::enumerate(layers)) {
+      SmallVector<size_t, 1> &bucket = buckets[uint64_t(llvm::hash_combine_range(layer.signature))];
+      auto equal = llvm::find_if(bucket, [&](size_t other) { return layers[other].signature == layer.signature; });
+      if (equal != bucket.end()) {
+        leaders.push_back(*equal);
+        continue;
+      }
+      bucket.push_back(i);
+      leaders.push_back(i);
+      roles[i] = namer.roleOf(layer);
+      ++numWithRole[roles[i]];
+    }
+    llvm::DenseMap<size_t, LayerOp> types;
+    llvm::StringMap<unsigned> next;
+    OpBuilder builder(step);
+    for (auto &[leader, role] : roles) {
+      std::string name = numWithRole[role] == 1 ? role : role + std::to_string(next[role]++);
+      types[leader] = buildType(builder, layers[leader], name);
+      ++numTypes;
+    }
+    return llvm::map_to_vector(leaders, [&](size_t leader) { return types[leader]; });
+  }
+
+  LayerOp buildType(OpBuilder &builder, const Layer &layer, StringRef name) {
+    OpBuilder::InsertionGuard guard(builder);
+    SmallVector<Type> inputs, outputs;
+    SmallVector<Attribute> attributes(layer.inputs.size(), builder.getDictionaryAttr({}));
+    SmallVector<Location> locations;
+    IRMapping mapping;
+    for (Value input : layer.inputs)
+      inputs.push_back(input.getType()), locations.push_back(input.getLoc());
+    for (auto [parameter, relativeName] : llvm::zip_equal(layer.parameters, layer.relativeNames)) {
+      ParameterOp op = parameter;
+      inputs.push_back(op.getType()), locations.push_back(op.getLoc());
+      NamedAttrList list;
+      list.append(kParameterAttr, builder.getStringAttr(relativeName));
+      if (op.getInitAttr())
+        list.append(kInitAttr, op.getInitAttr());
+      attributes.push_back(list.getDictionary(builder.getContext()));
+    }
+    for (Value output : layer.outputs)
+      outputs.push_back(output.getType());
+    Location loc = NameLoc::get(builder.getStringAttr(layer.unit.path));
+    auto type = LayerOp::create(builder, loc, name, builder.getFunctionType(inputs, outputs), StringAttr(),
+                                builder.getArrayAttr(attributes), ArrayAttr());
+    Block *body = builder.createBlock(&type.getBody(), {}, inputs, locations);
+    auto arguments = body->getArguments();
+    for (auto [input, argument] : llvm::zip(layer.inputs, arguments))
+      mapping.map(input, argument);
+    for (auto [parameter, argument] : llvm::zip_equal(layer.parameters, arguments.drop_front(layer.inputs.size()))) {
+      ParameterOp op = parameter;
+      mapping.map(op.getResult(), argument);
+    }
+    for (Operation *op : layer.ops)
+      builder.clone(*op, mapping);
+    ReturnOp::create(builder, loc, llvm::map_to_vector(layer.outputs, [&](Value output) { return mapping.lookup(output); }));
+    return type;
+  }
+
+  /// The words that the step's first argument may hold.
+  void setVocabulary(func::FuncOp step) {
+    llvm::DenseSet<Value> fromIds;
+    if (step.getNumArguments() == 0)
+      return;
+    fromIds.insert(step.getArgument(0));
+    for (Operation &op : step.getBody().front()) {
+      auto embedding = dyn_cast<EmbeddingOp>(op);
+      if (embedding && fromIds.contains(embedding.getIds())) {
+        int64_t rows = cast<RankedTensorType>(embedding.getTable().getType()).getDimSize(0);
+        getOperation()->setAttr(kVocabularyAttr, Builder(&getContext()).getI64IntegerAttr(rows));
+        return;
+      }
+      if (isa<ReshapeOp, TransposeOp, SliceOp>(op) && fromIds.contains(op.getOperand(0)))
+        fromIds.insert(op.getResult(0));
+    }
+  }
+
+  void replaceStep(func::FuncOp step, ArrayRef<Layer> layers, ArrayRef<LayerOp> types) {
+    Block &block = step.getBody().front();
+    OpBuilder builder(block.getTerminator());
+    IRMapping mapping;
+    for (auto [layer, type] : llvm::zip_equal(layers, types)) {
+      SmallVector<Value> inputs;
+      SmallVector<Attribute> parameters;
+      for (Value input : layer.inputs)
+        inputs.push_back(mapping.lookupOrDefault(input));
+      for (ParameterOp parameter : layer.parameters)
+        parameters.push_back(parameter.getNames()[0]);
+      LayerOp callee = type;
+      auto call = CallOp::create(builder, NameLoc::get(builder.getStringAttr(layer.unit.path)),
+                                 callee.getResultTypes(), callee.getSymName(), inputs,
+                                 builder.getArrayAttr(parameters), layer.unit.path);
+      mapping.map(layer.outputs, call.getOutputs());
+    }
+    Operation *terminator = block.getTerminator();
+    for (OpOperand &operand : terminator->getOpOperands())
+      operand.set(mapping.lookupOrDefault(operand.get()));
+    for (Operation &op : llvm::make_early_inc_range(llvm::reverse(block)))
+      if (!isa<CallOp>(op) && &op != terminator)
+        op.erase();
+  }
+};
+
+} // namespace

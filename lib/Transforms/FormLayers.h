@@ -1,0 +1,45 @@
+// Between the two halves of `form-layers`: cutting a step into units, and forming layers from them.
+#ifndef GALVATRON_LIB_TRANSFORMS_FORMLAYERS_H
+#define GALVATRON_LIB_TRANSFORMS_FORMLAYERS_H
+
+#include "dialects/Graph/Graph.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+
+#include <string>
+#include <vector>
+
+namespace galvatron::layers {
+
+/// Which ops compute activations. The others are *free*: computed from constants, parameters or the
+/// step's integers alone, they are cloned into every layer that reads them, and cross none.
+class FreeOps {
+public:
+  explicit FreeOps(mlir::func::FuncOp step);
+  bool isFree(mlir::Operation *op) const { return !activations.contains(op); }
+
+private:
+  llvm::DenseSet<mlir::Operation *> activations;
+};
+
+/// What one `graph.call` will stand for.
+struct Unit {
+  /// Module path; relative names of parameters are below it.
+  std::string path;
+  /// Its activations, in program order.
+  llvm::SmallVector<mlir::Operation *> ops;
+  /// First and last of the step: everything before and after the repeated blocks.
+  bool isPrologue = false, isEpilogue = false;
+};
+
+/// The module path of `op`, which the importer wrote as its location; empty if there is none.
+llvm::StringRef pathOf(mlir::Operation *op);
+
+/// Cuts `step` into units, in an order in which each reads only earlier ones: the members of module
+/// lists, what comes before the first, between two lists and after the last. Without module paths,
+/// the periods of a repeating structure.
+std::vector<Unit> cutIntoUnits(mlir::func::FuncOp step, const FreeOps &freeOps);
+
+} // namespace galvatron::layers
+
+#endif // GALVATRON_LIB_TRANSFORMS_FORMLAYERS_H

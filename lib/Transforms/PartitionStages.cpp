@@ -1,0 +1,142 @@
+// The calls of @step → one `dist.stage` per pipeline stage. A value that crosses stages is relayed from
+// neighbour to neighbour, so that every transfer is between adjacent stages.
+#include "galvatron/Transforms/Passes.h"
+
+#include "dialects/Dist/Dist.h"
+#include "dialects/Graph/Graph.h"
+#include "dialects/Plan/Plan.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/IRMapping.h"
+#include "mlir/IR/SymbolTable.h"
+
+namespace galvatron {
+#define GEN_PASS_DEF_PARTITIONSTAGESPASS
+#include "galvatron/Transforms/Passes.h.inc"
+} // namespace galvatron
+
+using namespace mlir;
+using namespace galvatron;
+
+namespace {
+
+struct PartitionStagesPass : galvatron::impl::PartitionStagesPassBase<PartitionStagesPass> {
+  using Base::Base;
+
+  void runOnOperation() override {
+    pipeline = getOperation()->getAttrOfType<plan::PipelineAttr>("plan.pipeline");
+    step = getOperation().lookupSymbol<func::FuncOp>("step");
+    if (!pipeline || !step) {
+      getOperation().emitOpError("expects a function @step and the attribute plan.pipeline; run the phases import to shard first");
+      return signalPassFailure();
+    }
+    if (failed(readStages()))
+      return signalPassFailure();
+    createStages();
+    for (Operation &op : step.getBody().front())
+      if (auto call = dyn_cast<graph::CallOp>(op))
+        moveCall(call);
+    placeLoss();
+    step.erase();
+  }
+
+private:
+  LogicalResult readStages();
+  void createStages();
+  void moveCall(graph::CallOp call);
+  void placeLoss();
+  Value valueIn(int64_t stage, Value value);
+  OpBuilder builderOf(int64_t stage) { return OpBuilder::atBlockEnd(&stages[stage].getBody().front()); }
+
+  plan::PipelineAttr pipeline;
+  func::FuncOp step;
+  SmallVector<dist::StageOp> stages;
+  DenseMap<Value, int64_t> stageOf;
+  /// A value of @step in each stage that has it.
+  DenseMap<std::pair<Value, int64_t>, Value> local;
+  int64_t numTags = 0;
+};
+
+} // namespace
+
+LogicalResult PartitionStagesPass::readStages() {
+  int64_t last = 0;
+  for (auto call : step.getBody().front().getOps<graph::CallOp>()) {
+    auto stage = call->getAttrOfType<IntegerAttr>("plan.stage");
+    if (!stage || stage.getInt() < 0 || stage.getInt() >= pipeline.getStages())
+      return call.emitOpError("expects an attribute plan.stage below ") << pipeline.getStages();
+    if (stage.getInt() < last)
+      return call.emitOpError("expects stages that do not fall along the model, but got stage ")
+             << stage.getInt() << " behind stage " << last;
+    last = stage.getInt();
+    for (Value output : call.getOutputs())
+      stageOf[output] = last;
+  }
+  auto result = cast<func::ReturnOp>(step.getBody().front().getTerminator());
+  if (result.getNumOperands() != 1 || !stageOf.contains(result.getOperand(0)))
+    return step.emitOpError("expects to return the loss of its last call");
+  if (last != pipeline.getStages() - 1)
+    return step.emitOpError("expects layers in every stage, but the last of ") << pipeline.getStages() << " stages has none";
+  return success();
+}
+
+void PartitionStagesPass::createStages() {
+  OpBuilder builder(step);
+  // Random bits of a layer are keyed by its place in the whole model; redistributions are no layers.
+  SmallVector<Attribute> units;
+  for (auto call : step.getBody().front().getOps<graph::CallOp>()) {
+    if (!call->hasAttr("plan.strategy"))
+      continue;
+    call->setAttr("dist.unit", builder.getI64IntegerAttr(units.size()));
+    units.push_back(builder.getStringAttr(call.getPath()));
+  }
+  getOperation()->setAttr("dist.units", builder.getArrayAttr(units));
+  for (int64_t index = 0; index < pipeline.getStages(); ++index) {
+    auto stage = dist::StageOp::create(builder, step.getLoc(), ("stage" + Twine(index)).str(),
+                                       static_cast<uint64_t>(index), ArrayAttr());
+    stage.getBody().emplaceBlock();
+    stages.push_back(stage);
+    ++numStages;
+  }
+}
+
+/// The value inside a stage; received from the stage before if it is not computed here.
+Value PartitionStagesPass::valueIn(int64_t stage, Value value) {
+  if (Value known = local.lookup({value, stage}))
+    return known;
+  Value result;
+  if (auto argument = dyn_cast<BlockArgument>(value)) {
+    OpBuilder builder = builderOf(stage);
+    static constexpr StringLiteral kNames[] = {"input_ids", "labels"};
+    StringRef name = kNames[std::min<unsigned>(argument.getArgNumber(), 1)];
+    result = dist::InputOp::create(builder, value.getLoc(), value.getType(), name);
+  } else {
+    Value before = valueIn(stage - 1, value);
+    int64_t tag = numTags++;
+    OpBuilder sender = builderOf(stage - 1), receiver = builderOf(stage);
+    dist::SendOp::create(sender, value.getLoc(), before, static_cast<uint64_t>(stage), static_cast<uint64_t>(tag));
+    result = dist::ReceiveOp::create(receiver, value.getLoc(), value.getType(), static_cast<uint64_t>(stage - 1),
+                                     static_cast<uint64_t>(tag));
+    ++numTransfers;
+  }
+  local[{value, stage}] = result;
+  return result;
+}
+
+void PartitionStagesPass::moveCall(graph::CallOp call) {
+  int64_t stage = call->getAttrOfType<IntegerAttr>("plan.stage").getInt();
+  IRMapping mapping;
+  for (Value input : call.getInputs())
+    mapping.map(input, valueIn(stage, input));
+  OpBuilder builder = builderOf(stage);
+  Operation *moved = builder.clone(*call, mapping);
+  for (auto [from, to] : llvm::zip(call->getResults(), moved->getResults()))
+    local[{from, stage}] = to;
+}
+
+void PartitionStagesPass::placeLoss() {
+  Value loss = step.getBody().front().getTerminator()->getOperand(0);
+  int64_t stage = stageOf[loss];
+  OpBuilder builder = builderOf(stage);
+  dist::LossOp::create(builder, loss.getLoc(), local[{loss, stage}]);
+}

@@ -1,0 +1,37 @@
+// Memory of every stage, to the byte, and the proof that its transfers end: both on the timetable that
+// the object file will hold.
+#include "galvatron/Transforms/Passes.h"
+
+#include "galvatron/Analysis/Timetable.h"
+
+namespace galvatron {
+#define GEN_PASS_DEF_PLANMEMORYPASS
+#include "galvatron/Transforms/Passes.h.inc"
+} // namespace galvatron
+
+using namespace mlir;
+using namespace galvatron;
+
+namespace {
+
+struct PlanMemoryPass : galvatron::impl::PlanMemoryPassBase<PlanMemoryPass> {
+  using Base::Base;
+
+  void runOnOperation() override {
+    SmallVector<Timetable> timetables;
+    Builder builder(&getContext());
+    for (auto stage : getOperation().getOps<dist::StageOp>()) {
+      FailureOr<Timetable> timetable = buildTimetable(getOperation(), stage);
+      if (failed(timetable))
+        return signalPassFailure();
+      planArena(*timetable);
+      stage->setAttr("dist.arena_bytes", builder.getI64IntegerAttr(timetable->arenaBytes));
+      numSlots += timetable->slots.size();
+      timetables.push_back(std::move(*timetable));
+    }
+    if (failed(verifyTransfers(getOperation(), timetables)))
+      signalPassFailure();
+  }
+};
+
+} // namespace

@@ -1,0 +1,147 @@
+// Recognizes nonlinearities by what they compute, not by how they are written.
+//
+// Any tree of elementwise arithmetic over one tensor and constants is a function of one number. It
+// is evaluated at a few points and compared with every known nonlinearity, so that associations,
+// commutations and spellings (x / (1 + exp(-x)), x * sigmoid(x)) need no pattern each.
+#include "RaiseOps.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace galvatron;
+using namespace galvatron::graph;
+
+/// Ops that one spelling may have: GPT-2's tanh has 8.
+static constexpr unsigned kMaximumSpelling = 16;
+
+/// Far enough out to tell erf from tanh (they differ by 4e-4 near 2), near enough not to overflow.
+static constexpr double kSamples[] = {-8,  -5,  -3.1, -2.2, -1.5, -1, -0.7, -0.3, -0.1,
+                                      0.05, 0.2, 0.5,  0.9,  1.3,  2.1, 3.3, 4.7,  7.5};
+
+/// f(x) of the function that `ops` (in program order) build on `input`; none where an op is unknown.
+static std::optional<double> evaluate(ArrayRef<Operation *> ops, Value input, double x) {
+  llvm::SmallDenseMap<Value, double> values;
+  values[input] = x;
+  for (Operation *op : ops) {
+    SmallVector<double, 3> operands;
+    for (Value operand : op->getOperands()) {
+      auto it = values.find(operand);
+      operands.push_back(it != values.end() ? it->second : *raise::splatOf(operand));
+    }
+    std::optional<double> value = raise::evaluateElement(op, operands);
+    if (!value)
+      return std::nullopt;
+    values[op->getResult(0)] = *value;
+  }
+  return values[ops.back()->getResult(0)];
+}
+
+/// The nonlinearity that `ops` compute of `input`.
+static std::optional<ActivationKind> recognize(ArrayRef<Operation *> ops, Value input) {
+  SmallVector<double> results;
+  for (double x : kSamples) {
+    std::optional<double> y = evaluate(ops, input, x);
+    if (!y || !std::isfinite(*y))
+      return std::nullopt;
+    results.push_back(*y);
+  }
+  for (uint32_t kind = 0; std::optional<ActivationKind> known = symbolizeActivationKind(kind); ++kind) {
+    auto matches = [&](double x, double y) {
+      double expected = raise::activate(*known, x);
+      return std::abs(y - expected) <= 1e-6 + 1e-6 * std::abs(expected);
+    };
+    if (llvm::all_of_zip(kSamples, results, matches))
+      return known;
+  }
+  return std::nullopt;
+}
+
+namespace {
+struct Match {
+  Value input;
+  ActivationKind kind;
+  llvm::SmallPtrSet<Operation *, 16> ops;
+};
+} // namespace
+
+/// Grows a tree down from `root` until what it computes of its only leaf is known.
+static std::optional<Match> match(Operation *root) {
+  llvm::SmallSetVector<Operation *, 16> tree;
+  llvm::SmallSetVector<Value, 8> leaves;
+  leaves.insert(root->getResult(0));
+  while (tree.size() < kMaximumSpelling) {
+    // The leaf that no other leaf can be below: the last in program order.
+    Operation *last = nullptr;
+    for (Value leaf : leaves)
+      if (Operation *op = leaf.getDefiningOp(); op && (!last || last->isBeforeInBlock(op)))
+        last = op;
+    if (!last || !raise::isElementwise(last) || isa<DropoutOp>(last))
+      return std::nullopt;
+    tree.insert(last);
+    leaves.remove(last->getResult(0));
+    for (Value operand : last->getOperands())
+      if (!raise::splatOf(operand))
+        leaves.insert(operand);
+    if (leaves.size() > 3)
+      return std::nullopt;
+    if (leaves.size() != 1 || leaves[0].getType() != root->getResult(0).getType())
+      continue;
+    SmallVector<Operation *> ops(llvm::reverse(tree.getArrayRef()));
+    if (std::optional<ActivationKind> kind = recognize(ops, leaves[0]))
+      return Match{leaves[0], *kind, {ops.begin(), ops.end()}};
+  }
+  return std::nullopt;
+}
+
+unsigned raise::raiseActivations(func::FuncOp function) {
+  unsigned numRaised = 0;
+  llvm::DenseSet<Operation *> taken;
+  SmallVector<Operation *> ops;
+  for (Operation &op : function.getBody().front())
+    if (isElementwise(&op) && isa<FloatType>(getElementTypeOrSelf(op.getResult(0).getType())))
+      ops.push_back(&op);
+  // Outermost first, so that a spelling is taken whole.
+  for (Operation *op : llvm::reverse(ops)) {
+    if (taken.contains(op) || op->use_empty())
+      continue;
+    std::optional<Match> found = match(op);
+    if (!found || (isa<ActivationOp>(op) && found->ops.size() == 1))
+      continue;
+    taken.insert(found->ops.begin(), found->ops.end());
+    OpBuilder builder(op);
+    Value raised = ActivationOp::create(builder, op->getLoc(), op->getResult(0).getType(), found->input, found->kind);
+    op->getResult(0).replaceAllUsesWith(raised);
+    ++numRaised;
+  }
+  return numRaised;
+}
+
+unsigned raise::raiseGatedActivations(func::FuncOp function) {
+  unsigned numRaised = 0;
+  for (auto multiply : llvm::make_early_inc_range(function.getBody().front().getOps<arith::MulFOp>())) {
+    auto gateOf = [](Value value) {
+      auto gate = value.getDefiningOp<ActivationOp>();
+      return gate && value.hasOneUse() ? gate : nullptr;
+    };
+    for (auto [gateSide, up] : {std::pair(multiply.getLhs(), multiply.getRhs()),
+                                std::pair(multiply.getRhs(), multiply.getLhs())}) {
+      ActivationOp gate = gateOf(gateSide);
+      // A factor that is no activation's equal (a constant, a repeated vector) is a scale.
+      if (!gate || splatOf(up) || up.getDefiningOp<BroadcastOp>())
+        continue;
+      // x · f(a·x) is a nonlinearity of x alone, and none that has a name.
+      Operation *inner = gate.getX().getDefiningOp();
+      if (inner && isElementwise(inner) && llvm::is_contained(inner->getOperands(), up))
+        continue;
+      OpBuilder builder(multiply);
+      Value raised = GatedActivationOp::create(builder, multiply.getLoc(), multiply.getType(), gate.getX(), up, gate.getKind());
+      multiply.getResult().replaceAllUsesWith(raised);
+      ++numRaised;
+      break;
+    }
+  }
+  return numRaised;
+}

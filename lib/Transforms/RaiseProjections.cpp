@@ -1,0 +1,200 @@
+// Splits fused projections: a product with a parameter whose result is only read through slices of
+// the output dimension becomes one product per slice, with a slice of the parameter.
+//
+//     y = x · [Wq Wk Wv] + b; q = slice y ..       q = x · slice W + slice b
+//
+// Fused q|k|v of unequal widths is a concatenation, along which no axis can be cut; the pieces can.
+// The parameter keeps its name: what is sliced is the `graph.parameter`. For interleaved layouts,
+// [heads, 3·D] of one head after the other, the slice is taken of the parameter reshaped likewise.
+#include "RaiseOps.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+
+using namespace mlir;
+using namespace galvatron;
+using namespace galvatron::graph;
+using namespace galvatron::raise;
+
+namespace {
+
+/// A piece of one dimension of extent Π split: of `split[index]`, `size` elements from `offset` on.
+struct Piece {
+  SmallVector<int64_t, 4> split;
+  int64_t index, offset, size;
+
+  int64_t extent() const { return llvm::product_of(split) / split[index] * size; }
+};
+
+} // namespace
+
+/// `value` with dimension `dim` replaced by a piece of it.
+static Value takePiece(OpBuilder &builder, Value value, int64_t dim, const Piece &piece) {
+  SmallVector<int64_t> shape(shapeOf(value)), split(shape.begin(), shape.begin() + dim);
+  llvm::append_range(split, piece.split);
+  split.append(shape.begin() + dim + 1, shape.end());
+  shape[dim] = piece.extent();
+  Value wide = reshapeTo(builder, value.getLoc(), value, split);
+  Value taken = sliceOf(builder, value.getLoc(), wide, dim + piece.index, piece.offset, piece.size);
+  return reshapeTo(builder, value.getLoc(), taken, shape);
+}
+
+/// The product with a parameter that `value`'s dimension `dim` is an output of, with biases added,
+/// if nothing else reads it. Null otherwise.
+static EinsumOp projectionOf(Value value, int64_t dim) {
+  if (auto einsum = value.getDefiningOp<EinsumOp>()) {
+    Equation equation = Equation::parse(einsum.getEquation());
+    char letter = equation.result[dim];
+    bool left = equation.lhs.find(letter) != std::string::npos, right = equation.rhs.find(letter) != std::string::npos;
+    return left != right && isParameter(left ? einsum.getLhs() : einsum.getRhs()) ? einsum : EinsumOp();
+  }
+  auto add = value.getDefiningOp<arith::AddFOp>();
+  if (!add)
+    return nullptr;
+  for (bool swap : {false, true}) {
+    Value product = swap ? add.getRhs() : add.getLhs();
+    if (product.hasOneUse() && (swap ? add.getLhs() : add.getRhs()).getDefiningOp<BroadcastOp>())
+      if (EinsumOp einsum = projectionOf(product, dim))
+        return einsum;
+  }
+  return nullptr;
+}
+
+/// A piece of what `projectionOf` accepted, computed from a piece of the parameter.
+static Value projectPiece(OpBuilder &builder, Value value, int64_t dim, const Piece &piece) {
+  SmallVector<int64_t> shape(shapeOf(value));
+  shape[dim] = piece.extent();
+  Operation *op = value.getDefiningOp();
+  if (auto einsum = dyn_cast<EinsumOp>(op)) {
+    Equation equation = Equation::parse(einsum.getEquation());
+    char letter = equation.result[dim];
+    Value lhs = einsum.getLhs(), rhs = einsum.getRhs();
+    if (size_t at = equation.lhs.find(letter); at != std::string::npos)
+      lhs = takePiece(builder, lhs, at, piece);
+    else
+      rhs = takePiece(builder, rhs, equation.rhs.find(letter), piece);
+    return EinsumOp::create(builder, op->getLoc(), reshaped(value, shape), lhs, rhs, einsum.getEquation());
+  }
+  if (auto broadcast = dyn_cast<BroadcastOp>(op)) {
+    Value x = broadcast.getX();
+    if (const int64_t *at = llvm::find(broadcast.getDims(), dim); at != broadcast.getDims().end())
+      x = takePiece(builder, x, at - broadcast.getDims().begin(), piece);
+    return BroadcastOp::create(builder, op->getLoc(), reshaped(value, shape), x, broadcast.getDims());
+  }
+  auto add = cast<arith::AddFOp>(op);
+  Value lhs = projectPiece(builder, add.getLhs(), dim, piece), rhs = projectPiece(builder, add.getRhs(), dim, piece);
+  return arith::AddFOp::create(builder, op->getLoc(), lhs, rhs);
+}
+
+namespace {
+
+/// A slice of a projection seen through a reshape and transposes.
+struct Selection {
+  SliceOp slice;
+  /// The projection's result and the dimension of it that is cut.
+  Value value;
+  int64_t dim;
+  Piece piece;
+  /// What is to be done to the piece to give the slice's result.
+  SmallVector<int64_t> shape;
+  SmallVector<SmallVector<int64_t>> permutations; // Innermost first.
+};
+
+} // namespace
+
+/// The only dimension that `slice` cuts.
+static std::optional<int64_t> cutDim(SliceOp slice) {
+  std::optional<int64_t> found;
+  for (auto [dim, before, after] : llvm::enumerate(shapeOf(slice.getX()), shapeOf(slice.getResult())))
+    if (before != after) {
+      if (found)
+        return std::nullopt;
+      found = dim;
+    }
+  return found;
+}
+
+static std::optional<Selection> select(SliceOp slice) {
+  std::optional<int64_t> cut = cutDim(slice);
+  if (!cut)
+    return std::nullopt;
+  Selection selection{slice, slice.getX(), *cut, {}, {}, {}};
+  Piece piece{{shapeOf(slice.getX())[*cut]}, 0, slice.getOffsets()[*cut], shapeOf(slice.getResult())[*cut]};
+  while (auto transpose = selection.value.getDefiningOp<TransposeOp>()) {
+    selection.permutations.insert(selection.permutations.begin(), llvm::to_vector(transpose.getPermutation()));
+    selection.dim = transpose.getPermutation()[selection.dim];
+    selection.value = transpose.getX();
+  }
+  selection.shape = llvm::to_vector(shapeOf(selection.value));
+  selection.shape[selection.dim] = piece.size;
+  if (auto reshape = selection.value.getDefiningOp<ReshapeOp>()) {
+    SmallVector<DimensionGroup> groups;
+    if (!groupDimensions(shapeOf(reshape.getX()), shapeOf(selection.value), groups))
+      return std::nullopt;
+    int64_t from = 0, to = 0;
+    for (const DimensionGroup &group : groups) {
+      int64_t end = to + group.to.size();
+      if (selection.dim >= to && selection.dim < end) {
+        if (group.from.size() != 1)
+          return std::nullopt;
+        piece.split.assign(group.to.begin(), group.to.end());
+        piece.index = selection.dim - to;
+        selection.dim = from;
+        break;
+      }
+      from += group.from.size(), to = end;
+    }
+    selection.value = reshape.getX();
+  }
+  selection.piece = piece;
+  if (!projectionOf(selection.value, selection.dim))
+    return std::nullopt;
+  return selection;
+}
+
+/// Whether every op that reads `value` is a slice in `selected` or moves elements on to one.
+static bool readOnlyBy(Value value, const llvm::DenseSet<Operation *> &selected) {
+  return llvm::all_of(value.getUsers(), [&](Operation *user) {
+    if (selected.contains(user))
+      return true;
+    return isa<ReshapeOp, TransposeOp>(user) && readOnlyBy(user->getResult(0), selected);
+  });
+}
+
+void raise::normalizeEquations(func::FuncOp function) {
+  for (auto einsum : function.getBody().front().getOps<EinsumOp>()) {
+    Equation equation = Equation::parse(einsum.getEquation());
+    std::string seen;
+    for (char letter : equation.lhs + equation.rhs)
+      if (seen.find(letter) == std::string::npos)
+        seen += letter;
+    for (std::string *text : {&equation.lhs, &equation.rhs, &equation.result})
+      for (char &letter : *text)
+        letter = StringRef("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")[seen.find(letter)];
+    einsum.setEquation(equation.str());
+  }
+}
+
+unsigned raise::splitProjections(func::FuncOp function) {
+  llvm::MapVector<Value, SmallVector<Selection>> selections;
+  llvm::DenseSet<Operation *> selected;
+  for (auto slice : function.getBody().front().getOps<SliceOp>())
+    if (std::optional<Selection> selection = select(slice)) {
+      selections[selection->value].push_back(*selection);
+      selected.insert(slice);
+    }
+  unsigned numSplit = 0;
+  for (auto &[value, pieces] : selections) {
+    if (!readOnlyBy(value, selected))
+      continue;
+    for (Selection &selection : pieces) {
+      OpBuilder builder(selection.slice);
+      Value piece = projectPiece(builder, value, selection.dim, selection.piece);
+      piece = reshapeTo(builder, selection.slice.getLoc(), piece, selection.shape);
+      for (ArrayRef<int64_t> permutation : selection.permutations)
+        piece = transposeBy(builder, selection.slice.getLoc(), piece, permutation);
+      selection.slice.getResult().replaceAllUsesWith(piece);
+    }
+    ++numSplit;
+  }
+  return numSplit;
+}

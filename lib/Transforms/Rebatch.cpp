@@ -1,0 +1,92 @@
+// Replaces the global batch size, everywhere at once: the batch is an axis of the program, so its
+// extent can be changed where it is known and nowhere else need be looked.
+#include "galvatron/Analysis/Axes.h"
+#include "galvatron/Transforms/Passes.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+
+namespace galvatron {
+#define GEN_PASS_DEF_REBATCHPASS
+#include "galvatron/Transforms/Passes.h.inc"
+} // namespace galvatron
+
+using namespace mlir;
+using namespace galvatron;
+
+namespace {
+struct RebatchPass : galvatron::impl::RebatchPassBase<RebatchPass> {
+  using Base::Base;
+
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    auto step = module.lookupSymbol<func::FuncOp>("step");
+    auto old = module->getAttrOfType<IntegerAttr>(graph::kBatchAttr);
+    if (batch == 0 || !step || !old || old.getInt() == batch)
+      return;
+    if (batch < 0) {
+      module.emitOpError("expects a positive global batch, but got ") << batch;
+      return signalPassFailure();
+    }
+    Axes axes(module);
+    // The samples lie along the first dimension of the step's inputs, whatever its role.
+    if (step.getNumArguments() == 0 || axes.getAxes(step.getArgument(0)).empty() ||
+        axes.getAxes(step.getArgument(0))[0].size() != 1) {
+      module.emitOpError("expects a batch of more than one sample that no op splits, but got ") << old.getInt();
+      return signalPassFailure();
+    }
+    AxisId axis = axes.getAxes(step.getArgument(0))[0][0];
+    if (failed(replaceTypes(axes, axis, old.getInt())))
+      return signalPassFailure();
+    module->setAttr(graph::kBatchAttr, Builder(&getContext()).getI64IntegerAttr(batch));
+  }
+
+  /// The type of a value when the batch has its new extent.
+  Type getType(Value value, const Axes &axes, AxisId axis, int64_t old) {
+    auto type = dyn_cast<RankedTensorType>(value.getType());
+    if (!type)
+      return value.getType();
+    SmallVector<int64_t> shape(type.getShape());
+    for (auto [extent, list] : llvm::zip(shape, axes.getAxes(value)))
+      for (AxisId other : list)
+        if (other == axis)
+          extent = extent / old * batch;
+    return type.clone(shape);
+  }
+
+  LogicalResult replaceTypes(const Axes &axes, AxisId axis, int64_t old) {
+    auto retype = [&](Value value) {
+      Type type = getType(value, axes, axis, old);
+      numTypes += type != value.getType();
+      value.setType(type);
+    };
+    WalkResult result = getOperation().walk([&](Operation *op) -> WalkResult {
+      for (Region &region : op->getRegions())
+        for (Block &block : region)
+          llvm::for_each(block.getArguments(), retype);
+      if (isa<graph::CallOp>(op) || op->getNumResults() == 0) {
+        llvm::for_each(op->getResults(), retype);
+        return success();
+      }
+      Type before = op->getResult(0).getType();
+      llvm::for_each(op->getResults(), retype);
+      auto constant = dyn_cast<arith::ConstantOp>(op);
+      if (!constant || constant.getType() == before)
+        return success();
+      auto elements = dyn_cast<DenseElementsAttr>(constant.getValue());
+      if (!elements || !elements.isSplat())
+        return op->emitOpError("expects a constant along the batch to have equal elements, but got ") << before;
+      constant.setValueAttr(elements.resizeSplat(cast<ShapedType>(constant.getType())));
+      return success();
+    });
+    if (result.wasInterrupted())
+      return failure();
+    for (auto function : getOperation().getOps<FunctionOpInterface>()) {
+      Block &body = function.getFunctionBody().front();
+      function.setType(FunctionType::get(&getContext(), body.getArgumentTypes(),
+                                         body.getTerminator()->getOperandTypes()));
+    }
+    return success();
+  }
+};
+} // namespace

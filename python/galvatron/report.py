@@ -1,0 +1,111 @@
+"""Shows a plan and the log of a run that followed it, in the terminal.
+
+    python -m galvatron.report build/llama/plan.json log.csv
+
+The last line is `final loss X.XXXX`: the loss of the last step, a mean over its global batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+
+CURVE_WIDTH, CURVE_HEIGHT = 72, 14
+
+
+def strategy_text(strategy: dict) -> str:
+    """`dp 2, tp 2, recompute`: what differs from doing nothing."""
+    words = [
+        key if value is True else f"{key} {value}"
+        for key, value in strategy.items()
+        if value is True or (value is not False and value not in (0, 1, None))
+    ]
+    return ", ".join(word.replace("_", " ") for word in words) or "-"
+
+
+def grouped_units(units: list[dict]) -> list[tuple[str, str, int, str]]:
+    """(paths, layer type, stage, strategy) of runs of neighbours that are treated alike."""
+    groups: list[list] = []
+    for unit in units:
+        kind = (unit.get("layer_type", ""), unit.get("stage", 0), strategy_text(unit.get("strategy", {})))
+        if groups and groups[-1][1] == kind:
+            groups[-1][0].append(unit["path"])
+        else:
+            groups.append([[unit["path"]], kind])
+    return [(paths[0] if len(paths) == 1 else f"{paths[0]} … {paths[-1]}", *kind) for paths, kind in groups]
+
+
+def describe_plan(plan: dict) -> list[str]:
+    ranks = plan["ranks"]
+    stages = max((unit.get("stage", 0) for unit in plan["units"]), default=0) + 1
+    lines = [
+        f"plan: {ranks} ranks in {stages} pipeline stage{'s' if stages > 1 else ''}, global batch "
+        f"{plan['global_batch']} in {plan['micro_batches']} micro-batches"
+        + (f", schedule {plan['schedule']}" if plan.get("schedule") else "")
+    ]
+    rows = [("stage", "layers", "type", "strategy")]
+    rows += [(str(stage), paths, kind, strategy) for paths, kind, stage, strategy in grouped_units(plan["units"])]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines += ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    peaks = plan.get("peak_bytes_per_rank", [])
+    if peaks:
+        lines.append("memory per rank: " + ", ".join(f"{peak / 2**20:.1f}" for peak in peaks) + " MiB")
+    if plan.get("predicted_step_seconds"):
+        lines.append(f"predicted step: {plan['predicted_step_seconds']:.3f} s")
+    return lines
+
+
+def curve(values: list[float], width: int = CURVE_WIDTH, height: int = CURVE_HEIGHT) -> list[str]:
+    """A curve of `values` over their index; where there are more values than columns, a column is the mean of its share."""
+    width = min(width, len(values))
+    edges = [column * len(values) // width for column in range(width + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:])]
+    low, high = min(means), max(means)
+    scale = (height - 1) / (high - low) if high > low else 0
+    rows = [round((high - mean) * scale) for mean in means]
+    lines = []
+    for row in range(height):
+        label = f"{high - row / scale:8.3f}" if scale else f"{high:8.3f}"
+        lines.append(f"{label} |" + "".join("*" if rows[column] == row else " " for column in range(width)).rstrip())
+        if not scale:
+            break
+    lines.append(" " * 9 + "+" + "-" * width)
+    last = str(len(values))
+    lines.append(" " * 10 + "1" + last.rjust(width - 1) if width > len(last) else " " * 10 + last)
+    return lines
+
+
+def read_log(path: str) -> list[dict[str, float]]:
+    with open(path, newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="galvatron.report", description="Shows a plan and the log of its run.")
+    parser.add_argument("plan", help="plan.json of the output folder")
+    parser.add_argument("log", help="what --log of the run wrote")
+    options = parser.parse_args(arguments)
+    try:
+        with open(options.plan) as file:
+            plan = json.load(file)
+        steps = read_log(options.log)
+    except (OSError, ValueError) as error:
+        print(f"galvatron.report: {error}", file=sys.stderr)
+        return 1
+    if not steps:
+        print(f"galvatron.report: {options.log} has no steps", file=sys.stderr)
+        return 1
+
+    print("\n".join(describe_plan(plan)))
+    # The first step pays for page faults and first-touch work, so it does not count in the mean.
+    rates = [step["tokens_per_second"] for step in steps[1:] or steps]
+    print(f"measured: {sum(rates) / len(rates):.0f} tokens/s over {len(steps)} steps\n\nloss")
+    print("\n".join(curve([step["loss"] for step in steps])))
+    print(f"\nfinal loss {steps[-1]['loss']:.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+// RUN: galvatron-opt %s -split-input-file -galvatron-convert-dist-to-exec | FileCheck %s
+
+dist.body @add.forward(%x: tensor<4xf32>, %y: tensor<4xf32>) -> tensor<4xf32> {
+  %z = arith.addf %x, %y : tensor<4xf32>
+  dist.return %z : tensor<4xf32>
+}
+dist.layer @add {forward = @add.forward, inputs = [#dist.placement<[4]>, #dist.placement<[4]>], outputs = [#dist.placement<[4]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+
+// CHECK-LABEL: exec.function @add.forward
+// CHECK-SAME: (%[[X:.*]]: memref<4xf32>, %[[Y:.*]]: memref<4xf32>, %[[Z:.*]]: memref<4xf32>, %{{.*}}: memref<?xi8>)
+// CHECK: exec.loops [4] inputs(%[[X]], %[[Y]]
+// CHECK-SAME: outputs(%[[Z]]
+
+// -----
+
+// A chain is one kernel: only its last link is stored; a broadcast reads with stride 0.
+dist.body @chain_is_fused(%x: tensor<2x4xf32>, %b: tensor<4xf32>) -> tensor<2x4xf32> {
+  %0 = graph.broadcast %b dims [1] : tensor<4xf32> -> tensor<2x4xf32>
+  %1 = arith.addf %x, %0 : tensor<2x4xf32>
+  %2 = graph.activation silu %1 : tensor<2x4xf32> -> tensor<2x4xf32>
+  %3 = arith.mulf %2, %x : tensor<2x4xf32>
+  dist.return %3 : tensor<2x4xf32>
+}
+dist.layer @chain {forward = @chain_is_fused, inputs = [#dist.placement<[2, 4]>, #dist.placement<[4]>], outputs = [#dist.placement<[2, 4]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+
+// CHECK-LABEL: exec.function @chain_is_fused
+// CHECK: exec.loops [2, 4] inputs(%[[X:.*]], %[[B:.*]] :
+// CHECK-SAME: strides [4, 1, 0, 1, 4, 1]
+// CHECK: math.exp
+// CHECK-NOT: exec.loops
+// CHECK: exec.return
+
+// -----
+
+// Batch and position merge into rows; the transpose that follows the product decides how it is written.
+dist.body @product_writes_for_its_reader(%x: tensor<2x3x8xf32>, %w: tensor<6x8xf32>) -> tensor<2x2x3x3xf32> {
+  %0 = graph.einsum %x, %w "bsi,oi->bso" : (tensor<2x3x8xf32>, tensor<6x8xf32>) -> tensor<2x3x6xf32>
+  %1 = graph.reshape %0 : tensor<2x3x6xf32> -> tensor<2x3x2x3xf32>
+  %2 = graph.transpose %1 [0, 2, 1, 3] : tensor<2x3x2x3xf32> -> tensor<2x2x3x3xf32>
+  dist.return %2 : tensor<2x2x3x3xf32>
+}
+dist.layer @product {forward = @product_writes_for_its_reader, inputs = [#dist.placement<[2, 3, 8]>, #dist.placement<[6, 8]>], outputs = [#dist.placement<[2, 2, 3, 3]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+
+// M 6, N 6, K 8; a rows 8, a 1; b (8) as columns; c rows 6.
+// CHECK-LABEL: exec.function @product_writes_for_its_reader
+// CHECK: exec.call "matmul"({{.*}}) [6, 6, 8, 8, 1, 1, 8, 6, 1, 0, 0]
+// CHECK: exec.call "copy"({{.*}}) [4, 4, 2, 2, 3, 3, 18, 3, 6, 1, 18, 9, 3, 1]
+
+// -----
+
+// A saved value may lie as its producer likes; the backward body reads it so. Parameter gradients accumulate.
+dist.body @saved.forward(%x: tensor<2x4xf32>, %w: tensor<4x4xf32>) -> (tensor<2x4xf32>, tensor<4x2xf32>) {
+  %0 = graph.einsum %x, %w "bi,oi->bo" : (tensor<2x4xf32>, tensor<4x4xf32>) -> tensor<2x4xf32>
+  %1 = graph.transpose %0 [1, 0] : tensor<2x4xf32> -> tensor<4x2xf32>
+  %2 = graph.activation relu %0 : tensor<2x4xf32> -> tensor<2x4xf32>
+  dist.return %2, %1 : tensor<2x4xf32>, tensor<4x2xf32>
+}
+dist.body @saved.backward(%dy: tensor<2x4xf32>, %x: tensor<2x4xf32>, %w: tensor<4x4xf32>, %s: tensor<4x2xf32>) -> (tensor<2x4xf32>, tensor<4x4xf32>) {
+  %0 = graph.transpose %s [1, 0] : tensor<4x2xf32> -> tensor<2x4xf32>
+  %1 = graph.activation_backward relu %dy, %0 : (tensor<2x4xf32>, tensor<2x4xf32>) -> tensor<2x4xf32>
+  %2 = graph.einsum %1, %w "bo,oi->bi" : (tensor<2x4xf32>, tensor<4x4xf32>) -> tensor<2x4xf32>
+  %3 = graph.einsum %1, %x "bo,bi->oi" : (tensor<2x4xf32>, tensor<2x4xf32>) -> tensor<4x4xf32>
+  dist.return %2, %3 : tensor<2x4xf32>, tensor<4x4xf32>
+}
+dist.layer @saved {forward = @saved.forward, backward = @saved.backward, inputs = [#dist.placement<[2, 4]>], outputs = [#dist.placement<[2, 4]>], input_gradients = [#dist.placement<[2, 4]>], output_gradients = [#dist.placement<[2, 4]>], homes = [#dist.placement<[4, 4]>], gradients = [#dist.placement<[4, 4]>], num_saved = 1 : i64}
+
+// CHECK-LABEL: exec.function @saved.backward
+// CHECK-SAME: memref<4x2xf32
+// The last product adds to its buffer.
+// CHECK: exec.call "matmul"({{.*}}) [2, 4, 4, 4, 1, 4, 1, 4, 1, 0, 0]
+// CHECK: exec.call "matmul"({{.*}}) [4, 4, 2, 1, 4, 4, 1, 4, 1, 1, 0]

@@ -1,0 +1,19 @@
+// RUN: galvatron-opt %s -split-input-file -verify-diagnostics
+
+// expected-error@+1 {{expects degree 'tp' to be at least 1, but got 0}}
+func.func private @no_degree_zero() attributes {s = #plan.strategy<tp = 0>}
+
+// -----
+
+// expected-error@+1 {{expects ZeRO level from 0 to 3, but got 4}}
+func.func private @no_zero_level_4() attributes {s = #plan.strategy<zero = 4>}
+
+// -----
+
+// expected-error@+1 {{expects 'devices' to be at least 1, but got 0}}
+func.func private @no_empty_stage() attributes {p = #plan.pipeline<stages = 1, devices = 0, micro_batches = 1, schedule = "gpipe">}
+
+// -----
+
+// expected-error@+1 {{expects schedule gpipe or 1f1b, but got 'zigzag'}}
+func.func private @no_unknown_schedule() attributes {p = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "zigzag">}

@@ -1,0 +1,100 @@
+// RUN: galvatron-opt %s --galvatron-differentiate | FileCheck %s
+// RUN: galvatron-opt %s --galvatron-differentiate=split-backward | FileCheck %s --check-prefix=SPLIT
+
+// CHECK-LABEL: graph.layer @example
+// CHECK-SAME: %[[X:.*]]: tensor<8x4xf32>, %[[W:.*]]: tensor<6x4xf32> {
+graph.layer @example(%x: tensor<8x4xf32>, %w: tensor<6x4xf32> {graph.parameter = "weight"}) -> tensor<8x6xf32> {
+  // CHECK: %[[Y:.*]] = graph.einsum
+  // CHECK: graph.backward(%[[DY:.*]]: tensor<8x6xf32>) {
+  // CHECK-NEXT: %[[DX:.*]] = graph.einsum %[[DY]], %[[W]] "bo,oi->bi"
+  // CHECK-NEXT: %[[DW:.*]] = graph.einsum %[[DY]], %[[X]] "bo,bi->oi"
+  // CHECK-NEXT: graph.return %[[DX]], %[[DW]]
+  // CHECK-NEXT: }
+  // CHECK-NEXT: graph.return %[[Y]]
+  %y = graph.einsum %x, %w "bi,oi->bo" : (tensor<8x4xf32>, tensor<6x4xf32>) -> tensor<8x6xf32>
+  graph.return %y : tensor<8x6xf32>
+}
+
+// CHECK-LABEL: graph.layer @several_uses_are_one_sum
+// CHECK-SAME: %[[X:.*]]: tensor<4xf32>
+graph.layer @several_uses_are_one_sum(%x: tensor<4xf32>) -> tensor<4xf32> {
+  // CHECK: graph.backward(%[[DY:.*]]: tensor<4xf32>) {
+  // CHECK: %[[D1:.*]] = graph.activation_backward relu %[[DY]], %[[X]]
+  // CHECK: %[[D0:.*]] = graph.activation_backward silu %[[DY]], %[[X]]
+  // CHECK: %[[DX:.*]] = graph.sum %[[DY]], %[[D1]], %[[D0]]
+  // CHECK: graph.return %[[DX]]
+  %0 = graph.activation silu %x : tensor<4xf32> -> tensor<4xf32>
+  %1 = graph.activation relu %x : tensor<4xf32> -> tensor<4xf32>
+  %2 = graph.sum %x, %0, %1 : (tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  graph.return %2 : tensor<4xf32>
+}
+
+// CHECK-LABEL: graph.layer @unused_arguments_get_zeros
+graph.layer @unused_arguments_get_zeros(%x: tensor<4xf32>, %w: tensor<2xf32> {graph.parameter = "w"}) -> tensor<4xf32> {
+  // CHECK: graph.backward(%[[DY:.*]]: tensor<4xf32>) {
+  // CHECK-NEXT: %[[ZERO:.*]] = arith.constant dense<0.000000e+00> : tensor<2xf32>
+  // CHECK-NEXT: graph.return %[[DY]], %[[ZERO]]
+  graph.return %x : tensor<4xf32>
+}
+
+// CHECK-LABEL: graph.layer @integers_get_none
+// CHECK-SAME: %[[IDS:.*]]: tensor<2x3xi64>
+graph.layer @integers_get_none(%ids: tensor<2x3xi64>, %t: tensor<16x8xf32> {graph.parameter = "t"}) -> tensor<2x3x8xf32> {
+  // CHECK: graph.backward(%[[DY:.*]]: tensor<2x3x8xf32>) {
+  // CHECK-NEXT: %[[DT:.*]] = graph.embedding_backward %[[DY]], %[[IDS]]
+  // CHECK-NEXT: graph.return %[[DT]] : tensor<16x8xf32>
+  %y = graph.embedding %t, %ids : (tensor<16x8xf32>, tensor<2x3xi64>) -> tensor<2x3x8xf32>
+  graph.return %y : tensor<2x3x8xf32>
+}
+
+// Values made from nothing are not differentiated: `math.fma` has no rule.
+// CHECK-LABEL: graph.layer @constants_get_none
+graph.layer @constants_get_none(%x: tensor<4xf32>) -> tensor<4xf32> {
+  %c = graph.iota {dim = 0 : i64} : tensor<4xf32>
+  %d = math.fma %c, %c, %c : tensor<4xf32>
+  // CHECK: graph.backward(%[[DY:.*]]: tensor<4xf32>) {
+  // CHECK-NEXT: %[[DX:.*]] = arith.mulf %[[DY]], %{{.*}}
+  // CHECK-NEXT: graph.return %[[DX]]
+  %y = arith.mulf %x, %d : tensor<4xf32>
+  graph.return %y : tensor<4xf32>
+}
+
+// CHECK-LABEL: graph.layer @a_result_without_gradient
+graph.layer @a_result_without_gradient(%x: tensor<4x8xf32>, %w: tensor<8xf32> {graph.parameter = "w"}) -> tensor<4x8xf32> {
+  // CHECK: graph.backward(%[[DY:.*]]: tensor<4x8xf32>) {
+  // CHECK: graph.norm_backward rms %[[DY]]
+  // CHECK: graph.norm_weight_backward %[[DY]]
+  %y, %mean, %rstd = graph.norm rms %x weight %w {epsilon = 1.0e-5} : (tensor<4x8xf32>, tensor<8xf32>) -> (tensor<4x8xf32>, tensor<4xf32>, tensor<4xf32>)
+  graph.return %y : tensor<4x8xf32>
+}
+
+// CHECK-LABEL: graph.layer @statistics_stand_in_the_forward
+// CHECK-SAME: %[[X:.*]]: tensor<2x16xf32>
+graph.layer @statistics_stand_in_the_forward(%x: tensor<2x16xf32>, %labels: tensor<2xi64>) -> tensor<f32> {
+  // CHECK-NEXT: %[[MAX:.*]] = graph.reduce max %[[X]] dims [1]
+  // CHECK-NEXT: %[[SUM:.*]] = graph.sum_exp %[[X]], %[[MAX]]
+  // CHECK-NEXT: %[[LOSS:.*]] = graph.cross_entropy
+  // CHECK-NEXT: graph.backward(%[[DY:.*]]: tensor<f32>) {
+  // CHECK-NEXT: %[[SHARE:.*]] = arith.constant dense<5.000000e-01> : tensor<f32>
+  // CHECK-NEXT: %[[DLOSS:.*]] = arith.mulf %[[DY]], %[[SHARE]]
+  // CHECK-NEXT: %[[DROWS:.*]] = graph.broadcast %[[DLOSS]] dims []
+  // CHECK-NEXT: graph.cross_entropy_backward %[[DROWS]], %[[X]], %[[SUM]], %[[MAX]]
+  %loss = graph.cross_entropy %x, %labels : (tensor<2x16xf32>, tensor<2xi64>) -> tensor<f32>
+  graph.return %loss : tensor<f32>
+}
+
+// SPLIT-LABEL: graph.layer @the_pair_shares_kept_values
+// SPLIT-SAME: %[[X:.*]]: tensor<8x4xf32>, %[[W:.*]]: tensor<6x4xf32> {
+graph.layer @the_pair_shares_kept_values(%x: tensor<8x4xf32>, %w: tensor<6x4xf32> {graph.parameter = "w"}) -> tensor<8x6xf32> {
+  // SPLIT: %[[H:.*]] = graph.einsum
+  // SPLIT: graph.backward input(%[[DY:.*]]: tensor<8x6xf32>) {
+  // SPLIT-NEXT: %[[DH:.*]] = graph.activation_backward silu %[[DY]], %[[H]]
+  // SPLIT-NEXT: %[[DX:.*]] = graph.einsum %[[DH]], %[[W]]
+  // SPLIT-NEXT: graph.return %[[DX]], %[[DH]]
+  // SPLIT: graph.backward weight(%{{.*}}: tensor<8x6xf32>, %[[KEPT:.*]]: tensor<8x6xf32>) {
+  // SPLIT-NEXT: %[[DW:.*]] = graph.einsum %[[KEPT]], %[[X]]
+  // SPLIT-NEXT: graph.return %[[DW]]
+  %h = graph.einsum %x, %w "bi,oi->bo" : (tensor<8x4xf32>, tensor<6x4xf32>) -> tensor<8x6xf32>
+  %y = graph.activation silu %h : tensor<8x6xf32> -> tensor<8x6xf32>
+  graph.return %y : tensor<8x6xf32>
+}

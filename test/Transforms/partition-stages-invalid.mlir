@@ -1,0 +1,45 @@
+// RUN: galvatron-opt %s -split-input-file -verify-diagnostics -galvatron-partition-stages
+
+// expected-error @below {{expects a function @step and the attribute plan.pipeline; run the phases import to shard first}}
+module {
+}
+
+// -----
+
+module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+  func.func @step(%ids: tensor<4xi64>) -> tensor<f32> {
+    // expected-error @below {{expects an attribute plan.stage below 2}}
+    %0 = graph.call @all(%ids) parameters [] path "all" {plan.stage = 2 : i64} : (tensor<4xi64>) -> tensor<f32>
+    return %0 : tensor<f32>
+  }
+}
+
+// -----
+
+module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+  func.func @step(%ids: tensor<4xi64>) -> tensor<f32> {
+    %0 = graph.call @first(%ids) parameters [] path "first" {plan.stage = 1 : i64} : (tensor<4xi64>) -> tensor<4xf32>
+    // expected-error @below {{expects stages that do not fall along the model, but got stage 0 behind stage 1}}
+    %1 = graph.call @second(%0) parameters [] path "second" {plan.stage = 0 : i64} : (tensor<4xf32>) -> tensor<f32>
+    return %1 : tensor<f32>
+  }
+}
+
+// -----
+
+module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+  // expected-error @below {{expects layers in every stage, but the last of 2 stages has none}}
+  func.func @step(%ids: tensor<4xi64>) -> tensor<f32> {
+    %0 = graph.call @all(%ids) parameters [] path "all" {plan.stage = 0 : i64} : (tensor<4xi64>) -> tensor<f32>
+    return %0 : tensor<f32>
+  }
+}
+
+// -----
+
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+  // expected-error @below {{expects to return the loss of its last call}}
+  func.func @step(%ids: tensor<4xi64>) -> tensor<4xi64> {
+    return %ids : tensor<4xi64>
+  }
+}

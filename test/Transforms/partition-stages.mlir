@@ -1,0 +1,53 @@
+// RUN: galvatron-opt %s -split-input-file -galvatron-partition-stages | FileCheck %s
+
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+  func.func @step(%ids: tensor<4xi64, #dist.placement<[4]>>, %labels: tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>> {
+    %0 = graph.call @all(%ids, %labels) parameters [] path "all" {plan.stage = 0 : i64} : (tensor<4xi64, #dist.placement<[4]>>, tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>>
+    return %0 : tensor<f32, #dist.placement<[]>>
+  }
+}
+
+// CHECK-LABEL: dist.stage @stage0 index 0
+// CHECK: %[[IDS:.*]] = dist.input "input_ids"
+// CHECK: %[[LABELS:.*]] = dist.input "labels"
+// CHECK: %[[LOSS:.*]] = graph.call @all(%[[IDS]], %[[LABELS]])
+// CHECK: dist.loss %[[LOSS]]
+// CHECK-NOT: func.func @step
+
+// -----
+
+#p = #dist.placement<[4]>
+#s = #dist.placement<[]>
+#strategy = #plan.strategy<dp = 1>
+
+// A value that is read two stages later is relayed; data is read where it is used. Layers are numbered over the
+// whole model; what has no strategy (a redistribution) is no layer.
+module attributes {plan.pipeline = #plan.pipeline<stages = 3, devices = 1, micro_batches = 2, schedule = "1f1b">} {
+  func.func @step(%ids: tensor<4xi64, #p>, %labels: tensor<4xi64, #p>) -> tensor<f32, #s> {
+    %0 = graph.call @embed(%ids) parameters ["w"] path "embed" {plan.stage = 0 : i64, plan.strategy = #strategy} : (tensor<4xi64, #p>) -> tensor<4xf32, #p>
+    %1 = graph.call @redistribute(%0) parameters [] path "mid:input" {plan.stage = 1 : i64} : (tensor<4xf32, #p>) -> tensor<4xf32, #p>
+    %2 = graph.call @layer(%1) parameters [] path "mid" {plan.stage = 1 : i64, plan.strategy = #strategy} : (tensor<4xf32, #p>) -> tensor<4xf32, #p>
+    %3 = graph.call @head(%2, %0, %labels) parameters ["w"] path "head" {plan.stage = 2 : i64, plan.strategy = #strategy} : (tensor<4xf32, #p>, tensor<4xf32, #p>, tensor<4xi64, #p>) -> tensor<f32, #s>
+    return %3 : tensor<f32, #s>
+  }
+}
+
+// CHECK-LABEL: module attributes
+// CHECK-SAME: dist.units = ["embed", "mid", "head"]
+// CHECK: dist.stage @stage0
+// CHECK: %[[EMBEDDED:.*]] = graph.call @embed
+// CHECK-SAME: dist.unit = 0
+// CHECK: dist.send %[[EMBEDDED]] to 1 tag [[TAG:[0-9]+]]
+// CHECK-LABEL: dist.stage @stage1
+// CHECK: %[[RECEIVED:.*]] = dist.receive from 0 tag [[TAG]]
+// CHECK: graph.call @redistribute(%[[RECEIVED]])
+// CHECK-NOT: dist.unit
+// CHECK: graph.call @layer
+// CHECK-SAME: dist.unit = 1
+// CHECK: dist.send %{{.*}} to 2 tag [[FIRST:[0-9]+]]
+// CHECK: dist.send %[[RECEIVED]] to 2 tag [[SECOND:[0-9]+]]
+// CHECK-LABEL: dist.stage @stage2
+// CHECK-DAG: dist.receive from 1 tag [[FIRST]]
+// CHECK-DAG: dist.receive from 1 tag [[SECOND]]
+// CHECK-DAG: dist.input "labels"
+// CHECK: graph.call @head

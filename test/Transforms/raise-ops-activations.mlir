@@ -1,0 +1,110 @@
+// RUN: galvatron-opt --galvatron-raise-ops %s | FileCheck %s
+
+// CHECK-LABEL: @gelu_by_tanh
+func.func @gelu_by_tanh(%x: tensor<8xf32>) -> tensor<8xf32> {
+  // CHECK-NEXT: graph.activation gelu_tanh
+  // CHECK-NEXT: return
+  %half = arith.constant dense<0.5> : tensor<8xf32>
+  %cubic = arith.constant dense<0.044715> : tensor<8xf32>
+  %root = arith.constant dense<0.79788456080286535> : tensor<8xf32>
+  %three = arith.constant dense<3.0> : tensor<8xf32>
+  %one = arith.constant dense<1.0> : tensor<8xf32>
+  %0 = arith.mulf %x, %half : tensor<8xf32>
+  %1 = math.powf %x, %three : tensor<8xf32>
+  %2 = arith.mulf %1, %cubic : tensor<8xf32>
+  %3 = arith.addf %x, %2 : tensor<8xf32>
+  %4 = arith.mulf %3, %root : tensor<8xf32>
+  %5 = math.tanh %4 : tensor<8xf32>
+  %6 = arith.addf %5, %one : tensor<8xf32>
+  %7 = arith.mulf %0, %6 : tensor<8xf32>
+  return %7 : tensor<8xf32>
+}
+
+// The same function, factored as Bloom does.
+// CHECK-LABEL: @gelu_by_tanh_factored
+func.func @gelu_by_tanh_factored(%x: tensor<8xf32>) -> tensor<8xf32> {
+  // CHECK-NEXT: graph.activation gelu_tanh
+  // CHECK-NEXT: return
+  %half = arith.constant dense<0.5> : tensor<8xf32>
+  %cubic = arith.constant dense<0.044715> : tensor<8xf32>
+  %root = arith.constant dense<0.79788456> : tensor<8xf32>
+  %one = arith.constant dense<1.0> : tensor<8xf32>
+  %0 = arith.mulf %cubic, %x : tensor<8xf32>
+  %1 = arith.mulf %0, %x : tensor<8xf32>
+  %2 = arith.addf %one, %1 : tensor<8xf32>
+  %3 = arith.mulf %x, %root : tensor<8xf32>
+  %4 = arith.mulf %3, %2 : tensor<8xf32>
+  %5 = math.tanh %4 : tensor<8xf32>
+  %6 = arith.addf %one, %5 : tensor<8xf32>
+  %7 = arith.mulf %x, %half : tensor<8xf32>
+  %8 = arith.mulf %7, %6 : tensor<8xf32>
+  return %8 : tensor<8xf32>
+}
+
+// CHECK-LABEL: @gelu_by_erf
+func.func @gelu_by_erf(%x: tensor<8xf32>) -> tensor<8xf32> {
+  // CHECK-NEXT: graph.activation gelu %
+  // CHECK-NEXT: return
+  %half = arith.constant dense<0.5> : tensor<8xf32>
+  %root = arith.constant dense<1.41421356> : tensor<8xf32>
+  %one = arith.constant dense<1.0> : tensor<8xf32>
+  %0 = arith.divf %x, %root : tensor<8xf32>
+  %1 = math.erf %0 : tensor<8xf32>
+  %2 = arith.addf %1, %one : tensor<8xf32>
+  %3 = arith.mulf %x, %2 : tensor<8xf32>
+  %4 = arith.mulf %3, %half : tensor<8xf32>
+  return %4 : tensor<8xf32>
+}
+
+// CHECK-LABEL: @silu_by_division
+func.func @silu_by_division(%x: tensor<8xf32>) -> tensor<8xf32> {
+  // CHECK-NEXT: graph.activation silu
+  // CHECK-NEXT: return
+  %one = arith.constant dense<1.0> : tensor<8xf32>
+  %0 = arith.negf %x : tensor<8xf32>
+  %1 = math.exp %0 : tensor<8xf32>
+  %2 = arith.addf %1, %one : tensor<8xf32>
+  %3 = arith.divf %x, %2 : tensor<8xf32>
+  return %3 : tensor<8xf32>
+}
+
+// CHECK-LABEL: @squared_relu
+func.func @squared_relu(%x: tensor<8xf32>) -> tensor<8xf32> {
+  // CHECK-NEXT: graph.activation relu2
+  // CHECK-NEXT: return
+  %zero = arith.constant dense<0.0> : tensor<8xf32>
+  %0 = arith.maximumf %x, %zero : tensor<8xf32>
+  %1 = arith.mulf %0, %0 : tensor<8xf32>
+  return %1 : tensor<8xf32>
+}
+
+// 1 % off GELU: not the same function.
+// CHECK-LABEL: @quick_gelu_stays_arithmetic
+func.func @quick_gelu_stays_arithmetic(%x: tensor<8xf32>) -> tensor<8xf32> {
+  // CHECK: graph.activation sigmoid
+  // CHECK: arith.mulf
+  %factor = arith.constant dense<1.702> : tensor<8xf32>
+  %0 = arith.mulf %x, %factor : tensor<8xf32>
+  %1 = graph.activation sigmoid %0 : tensor<8xf32> -> tensor<8xf32>
+  %2 = arith.mulf %x, %1 : tensor<8xf32>
+  return %2 : tensor<8xf32>
+}
+
+// CHECK-LABEL: @gated
+// CHECK-SAME: (%[[GATE:.*]]: tensor<8xf32>, %[[UP:.*]]: tensor<8xf32>)
+func.func @gated(%gate: tensor<8xf32>, %up: tensor<8xf32>) -> tensor<8xf32> {
+  // CHECK-NEXT: graph.gated_activation gelu_tanh %[[GATE]], %[[UP]]
+  // CHECK-NEXT: return
+  %0 = graph.activation gelu_tanh %gate : tensor<8xf32> -> tensor<8xf32>
+  %1 = arith.mulf %up, %0 : tensor<8xf32>
+  return %1 : tensor<8xf32>
+}
+
+// CHECK-LABEL: @activation_read_twice_is_not_gated
+func.func @activation_read_twice_is_not_gated(%gate: tensor<8xf32>, %up: tensor<8xf32>) -> (tensor<8xf32>, tensor<8xf32>) {
+  // CHECK: graph.activation silu
+  // CHECK: arith.mulf
+  %0 = graph.activation silu %gate : tensor<8xf32> -> tensor<8xf32>
+  %1 = arith.mulf %0, %up : tensor<8xf32>
+  return %0, %1 : tensor<8xf32>, tensor<8xf32>
+}

@@ -1,0 +1,40 @@
+// RUN: galvatron-opt %s -split-input-file -galvatron-schedule-microbatches | FileCheck %s
+
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 2, schedule = "1f1b">} {
+  dist.stage @stage0 index 0 {
+  }
+}
+
+// CHECK: dist.stage @stage0 index 0 order ["F0", "B0", "F1", "B1"]
+
+// -----
+
+// Every stage runs ahead by the stages behind it.
+module attributes {plan.pipeline = #plan.pipeline<stages = 3, devices = 1, micro_batches = 4, schedule = "1f1b">} {
+  dist.stage @first index 0 {
+  }
+  dist.stage @last index 2 {
+  }
+}
+
+// CHECK: dist.stage @first index 0 order ["F0", "F1", "F2", "B0", "F3", "B1", "B2", "B3"]
+// CHECK: dist.stage @last index 2 order ["F0", "B0", "F1", "B1", "F2", "B2", "F3", "B3"]
+
+// -----
+
+// Fewer micro-batches than stages: never more forwards ahead than there are.
+module attributes {plan.pipeline = #plan.pipeline<stages = 4, devices = 1, micro_batches = 2, schedule = "1f1b">} {
+  dist.stage @few index 0 {
+  }
+}
+
+// CHECK: dist.stage @few index 0 order ["F0", "F1", "B0", "B1"]
+
+// -----
+
+module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro_batches = 3, schedule = "gpipe">} {
+  dist.stage @gpipe index 0 {
+  }
+}
+
+// CHECK: dist.stage @gpipe index 0 order ["F0", "F1", "F2", "B0", "B1", "B2"]

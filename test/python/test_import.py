@@ -1,0 +1,255 @@
+"""galvatron-import: imported programs compute PyTorch's loss and gradients; bad input is refused in
+one sentence and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import imported_program
+import pytest
+import torch
+from conftest import MODELS, ROOT
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional
+
+from galvatron import export, huggingface
+
+IMPORTER = Path(os.environ.get("GALVATRON_BUILD", ROOT / "build")) / "bin" / "galvatron-import"
+FAMILIES = sorted(path.stem for path in MODELS.glob("*.json"))
+CASES = [(f, a) for f in FAMILIES for a in ("sdpa", "eager") if (f, a) != ("gemma2", "sdpa")]
+
+pytestmark = pytest.mark.skipif(not IMPORTER.exists(), reason=f"{IMPORTER} is not built")
+
+
+def run_importer(*arguments: object) -> subprocess.CompletedProcess:
+    command = [str(IMPORTER), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def imported(archive: Path, batch: int, seq: int) -> tuple[str, dict[str, torch.Tensor]]:
+    output = archive.with_suffix(".mlir")
+    done = run_importer(archive, "--batch", batch, "--seq", seq, "-o", output)
+    assert done.returncode == 0, done.stderr
+    weights = archive.with_suffix(".safetensors")
+    return output.read_text(), load_file(weights) if weights.exists() else {}
+
+
+def without_dropout(config):
+    for key in config.to_dict():
+        if "drop" in key and isinstance(getattr(config, key), float):
+            setattr(config, key, 0.0)
+    return config
+
+
+def tokens(batch: int, seq: int) -> torch.Tensor:
+    ids = torch.randint(0, 256, (batch, seq), generator=torch.Generator().manual_seed(11))
+    ids[0, :4] = torch.arange(4)  # padding rows are among the first words
+    return ids
+
+
+def check_equal(module: nn.Module, archive: Path, batch: int, seq: int) -> str:
+    """Loss and gradients of the imported text against the exported archive itself."""
+    text, parameters = imported(archive, batch, seq)
+    for parameter in parameters.values():
+        parameter.requires_grad_()
+    ids, labels = tokens(batch, seq), tokens(batch, seq).flip(0)
+    loss = imported_program.run(text, parameters, ids, labels)
+    loss.backward()
+    loaded = torch.jit.load(str(archive))
+    expected = loaded(ids, labels)
+    expected.backward()
+    torch.testing.assert_close(loss, expected, rtol=2e-6, atol=0)
+    gradients = {n: p.grad for n, p in loaded.named_parameters() if n in parameters}
+    assert gradients.keys() == parameters.keys()
+    for name, parameter in parameters.items():
+        # Another order of summation; some gradients (a key's bias) are zero but for rounding.
+        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-6)
+    return text
+
+
+@pytest.mark.parametrize("family,attention", CASES)
+def test_imported_program_is_the_model(family, attention, tmp_path):
+    config = without_dropout(huggingface.read_config(MODELS / f"{family}.json"))
+    model = huggingface.build_random(config, attention, seed=5)
+    archive = tmp_path / "model.pt"
+    export.save(model, (tokens(2, 16), tokens(2, 16)), archive, attention=attention)
+    text = check_equal(model, archive, 3, 40)
+    assert ("graph.attention" in text) == (attention == "sdpa")
+    assert str(ROOT) not in text and "site-packages" not in text
+    if attention == "sdpa":
+        assert not re.search(r"graph\.attention[^\n]* bias ", text)  # every mask became attributes
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_handwritten_module(fused, tmp_path, handwritten):
+    torch.manual_seed(0)
+    module = handwritten.Decoder(fused=fused)
+    export.save(module, (tokens(2, 16), tokens(2, 16)), tmp_path / "model.pt")
+    text = check_equal(module, tmp_path / "model.pt", 3, 40)
+    # The mask buffer [1, 1, 128, 128] became a comparison of positions.
+    assert ("arith.cmpi sle" in text) == (not fused)
+
+
+def test_dropout_ids_are_equal_in_equal_layers_and_unequal_within_one(tmp_path):
+    archive = tmp_path / "model.pt"
+    arguments = ["--config", str(MODELS / "gpt2_dropout.json"), "--attn", "sdpa", "-o", str(archive)]
+    assert export.main(arguments) == 0
+    text, _ = imported(archive, 2, 16)
+    ids = re.findall(r"graph\.(?:dropout|attention)[^\n]*?\bid = (\d+)", text)
+    layers = 2
+    embedding, in_layers = ids[0], ids[1:]
+    per_layer = len(in_layers) // layers
+    assert per_layer == 3 and len(in_layers) == per_layer * layers
+    assert in_layers[:per_layer] == in_layers[per_layer:]
+    assert len(set(in_layers[:per_layer]) | {embedding}) == per_layer + 1
+
+
+def test_long_sequences_build_nothing_of_their_size(tmp_path):
+    archive = tmp_path / "model.pt"
+    arguments = ["--config", str(MODELS / "mistral.json"), "--weightless", "-o", str(archive)]
+    assert export.main(arguments) == 0
+    config = json.loads((MODELS / "mistral.json").read_text())
+    text, _ = imported(archive, 8, 131072)
+    assert len(text) < 100_000
+    assert f"window = {config['sliding_window']}" in text
+
+
+def test_tied_parameters_are_written_once_under_the_first_name(tmp_path):
+    archive = tmp_path / "model.pt"
+    arguments = ["--config", str(MODELS / "llama_tied.json"), "--seed", "1", "-o", str(archive)]
+    assert export.main(arguments) == 0
+    text, parameters = imported(archive, 2, 16)
+    assert 'graph.parameter ["model.embed_tokens.weight", "lm_head.weight"]' in text
+    assert "lm_head.weight" not in parameters
+
+
+def test_weightless_parameters_carry_their_distribution_and_no_file(tmp_path):
+    archive = tmp_path / "model.pt"
+    arguments = ["--config", str(MODELS / "gpt2.json"), "--weightless", "-o", str(archive)]
+    assert export.main(arguments) == 0
+    text, parameters = imported(archive, 2, 16)
+    assert not parameters and "graph.weights" not in text
+    assert text.count("graph.parameter [") == text.count("] init {")
+
+
+class Small(nn.Module):
+    """[batch, seq] -> loss, with something in the middle that a test replaces."""
+
+    def __init__(self, middle=lambda x: x) -> None:
+        super().__init__()
+        self.table = nn.Embedding(32, 8)
+        self.head = nn.Linear(8, 32)
+        self.middle = middle
+
+    def forward(self, input_ids, labels):
+        x = self.middle(self.table(input_ids))
+        return functional.cross_entropy(self.head(x).flatten(0, 1), labels.flatten())
+
+
+def exported(tmp_path: Path, module: nn.Module) -> Path:
+    example = (torch.zeros(2, 16, dtype=torch.long), torch.zeros(2, 16, dtype=torch.long))
+    export.save(module, example, tmp_path / "model.pt")
+    return tmp_path / "model.pt"
+
+
+def check_refused(tmp_path: Path, message: str, *arguments: object) -> None:
+    output = tmp_path / "out" / "model.mlir"
+    output.parent.mkdir(exist_ok=True)
+    done = run_importer(*arguments, "-o", output)
+    assert done.returncode == 1
+    assert re.search(message, done.stderr), done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not list(output.parent.iterdir())
+
+
+def write_to_a_view(x):
+    y = x * 2
+    y[:, 0].add_(1.0)
+    return y
+
+
+@pytest.mark.parametrize(
+    "middle,message",
+    [
+        (
+            lambda x: torch.cummax(x, 1)[0],
+            r"unsupported operator aten::cummax in the top module \(test_import.py:\d+\)",
+        ),
+        (lambda x: x.reshape(2, 2, 8, 8).flatten(1, 2), r"holds? its example's batch size 2 as a constant"),
+        (lambda x: x + torch.ones(16, 8), r"operands do not broadcast: \[4, 24, 8\] with \[16, 8\]"),
+        (lambda x: x * (x[x > 0].sum() + 1), "indexing by a mask has a shape that depends on data"),
+        (write_to_a_view, "reads memory that an in-place operator changed through another view"),
+    ],
+)
+def test_unsupported_programs(middle, message, tmp_path):
+    check_refused(tmp_path, message, exported(tmp_path, Small(middle)), "--batch", 4, "--seq", 24)
+
+
+def test_too_few_positions(tmp_path):
+    class Positions(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.positions = nn.Embedding(20, 8)
+            self.middle = lambda x: x + self.positions(torch.arange(x.shape[1]))
+
+    message = "positions 0 to 23 do not fit a table of 20 rows"
+    check_refused(tmp_path, message, exported(tmp_path, Positions()), "--seq", 24)
+
+
+def test_foreign_and_truncated_files(tmp_path):
+    archive = exported(tmp_path, Small())
+    (tmp_path / "text.pt").write_text("hello")
+    torch.save({"a": torch.ones(2)}, tmp_path / "checkpoint.pt")
+    content = archive.read_bytes()
+    (tmp_path / "half.pt").write_bytes(content[: len(content) // 2])
+    for name in ("text", "checkpoint", "half"):
+        check_refused(tmp_path, "cannot be read as TorchScript", tmp_path / f"{name}.pt")
+    check_refused(tmp_path, "no such file", tmp_path / "missing.pt")
+
+
+def test_other_signatures(tmp_path):
+    class Three(nn.Module):
+        def forward(self, a, b, c):
+            return (a + b + c).mean()
+
+    class NoLoss(Small):
+        def forward(self, input_ids, labels):
+            return self.table(input_ids)
+
+    ids = torch.zeros(2, 16, dtype=torch.long)
+    torch.jit.trace(Three(), (torch.ones(2, 2),) * 3).save(str(tmp_path / "three.pt"))
+    torch.jit.trace(NoLoss(), (ids, ids)).save(str(tmp_path / "noloss.pt"))
+    sizes = ("--batch", 2, "--seq", 16)
+    check_refused(tmp_path, r"expects forward\(input_ids, labels\), but it has 3", tmp_path / "three.pt", *sizes)
+    check_refused(tmp_path, "expects the module to return a scalar mean loss", tmp_path / "noloss.pt", *sizes)
+
+
+def test_plain_torchscript_imports_when_told_its_sizes(tmp_path):
+    ids = torch.zeros(2, 16, dtype=torch.long)
+    plain = tmp_path / "plain.pt"
+    torch.jit.trace(Small(), (ids, ids), check_trace=False).save(str(plain))
+    check_refused(tmp_path, "pass --batch and --seq", plain)
+    text, parameters = imported(plain, 2, 16)
+    assert set(parameters) == {"table.weight", "head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["--batch", "0"], "expects a positive number for --batch, but got '0'"),
+        (["--seq=-3"], "expects a positive number for --seq"),
+        (["--sequence", "3"], "unknown option --sequence"),
+        (["other.pt"], "expects one model"),
+    ],
+)
+def test_command_line(arguments, message, tmp_path):
+    check_refused(tmp_path, message, exported(tmp_path, Small()), *arguments)
+
+
+def test_unwritable_output(tmp_path):
+    done = run_importer(exported(tmp_path, Small()), "-o", tmp_path / "nowhere" / "model.mlir")
+    assert done.returncode == 1 and "cannot write" in done.stderr

@@ -1,0 +1,71 @@
+//===- RandomProblem.h - Small random problems for the search ---*- C++ -*-===//
+//
+// Costs drawn at random per (layer type, strategy), with the trade-offs that
+// make planning hard: recomputation and sharding save memory and cost time, and
+// nothing is proportional to anything else. Deterministic in the seed.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef GALVATRON_TEST_UNIT_SEARCH_RANDOMPROBLEM_H
+#define GALVATRON_TEST_UNIT_SEARCH_RANDOMPROBLEM_H
+
+#include "galvatron/Search/Problem.h"
+
+#include <functional>
+#include <random>
+
+namespace galvatron::search::testing {
+
+class RandomCosts : public CostSource {
+public:
+  explicit RandomCosts(unsigned seed) : seed(seed) {}
+
+  Result<UnitCost> cost(const CostQuery &query) const override {
+    const Strategy &s = query.strategy;
+    std::string key = query.unit->layerType + describe(s, query.dp);
+    std::mt19937 random(seed ^ unsigned(std::hash<std::string>()(key)));
+    std::uniform_real_distribution<double> uniform(0.5, 1.5);
+    auto draw = [&] { return uniform(random); };
+    double share = double(query.microBatchSamples) / query.dp / s.modelRanks();
+    UnitCost cost;
+    cost.forwardSeconds = 1e-3 * share * draw() * (1 + 0.05 * s.tp);
+    cost.backwardSeconds = 2e-3 * share * draw();
+    cost.recomputeSeconds = s.recompute ? 1e-3 * share * draw() : 0;
+    if (s.tp > 1)
+      cost.forwardCollectives.push_back({CollectiveKind::AllReduce, Group::Tensor, 40000, 2});
+    if (query.dp > 1)
+      cost.stepCollectives.push_back({CollectiveKind::AllReduce, Group::Shard, 400000 / s.tp, 1, true});
+    cost.updateSeconds = 2e-4 * draw() / s.tp;
+    cost.stateBytes = std::int64_t(1e6 * draw() / s.tp / (s.zero ? std::min(4, s.shardRanks(query.dp)) : 1));
+    cost.savedBytes = std::int64_t((s.recompute ? 5e4 : 4e5) * share * draw());
+    cost.scratchBytes = std::int64_t(2e5 * draw());
+    cost.boundaryBytes = 8000 * query.microBatchSamples;
+    return cost;
+  }
+
+private:
+  unsigned seed;
+};
+
+/// `units`: embedding, layers of one or two types, head.
+inline Problem randomProblem(const CostSource &costs, int ranks, int units, std::int64_t batch, std::int64_t memory,
+                             int types = 1) {
+  Problem problem;
+  problem.cluster = *hostCluster(ranks, memory);
+  problem.globalBatch = batch;
+  problem.costs = &costs;
+  problem.space = SearchSpace::supported();
+  for (int unit = 0; unit < units; ++unit) {
+    bool first = unit == 0, last = unit == units - 1;
+    std::string type = first ? "embedding" : last ? "head" : "layer" + std::to_string(types > 1 ? unit % types : 0);
+    problem.units.push_back({"unit." + std::to_string(unit), type,
+                             first  ? UnitRole::Embedding
+                             : last ? UnitRole::Head
+                                    : UnitRole::Layer});
+  }
+  return problem;
+}
+
+} // namespace galvatron::search::testing
+
+#endif // GALVATRON_TEST_UNIT_SEARCH_RANDOMPROBLEM_H

@@ -1,0 +1,210 @@
+//===- SolverTest.cpp - The search is exact, monotone and explains itself -===//
+
+#include "galvatron/Search/Solver.h"
+#include "RandomProblem.h"
+#include "galvatron/Search/CheckPlan.h"
+#include "galvatron/Search/LinkModel.h"
+#include "galvatron/Search/Timetable.h"
+
+#include <gtest/gtest.h>
+
+using namespace galvatron::search;
+using namespace galvatron::search::testing;
+
+namespace {
+/// The best objective over all plans, each priced by evaluatePlan alone.
+double exhaustive(const Problem &problem) {
+  double best = 0;
+  for (int stages = 1; stages <= problem.ranks() && stages <= int(problem.units.size()); ++stages)
+    for (int count = 1; count <= problem.globalBatch; ++count) {
+      if (problem.ranks() % stages || problem.globalBatch % count)
+        continue;
+      std::int64_t ranks = problem.ranks() / stages, samples = problem.globalBatch / count;
+      std::vector<std::pair<Strategy, int>> offered;
+      for (int tp = 1; tp <= ranks; ++tp)
+        for (bool recompute : {false, true})
+          if (ranks % tp == 0 && samples % (ranks / tp) == 0)
+            offered.push_back({Strategy{.tp = tp, .recompute = recompute}, int(ranks / tp)});
+      Plan plan;
+      plan.ranks = problem.ranks();
+      plan.pipeline = stages;
+      plan.globalBatch = problem.globalBatch;
+      plan.microBatches = count;
+      for (const Unit &unit : problem.units)
+        plan.units.push_back({unit.path, unit.layerType, unit.role, {}, 1, 0});
+      std::function<void(std::size_t)> fill = [&](std::size_t at) {
+        if (at == plan.units.size()) {
+          if (plan.units.back().stage != stages - 1)
+            return;
+          Result<Plan> priced = evaluatePlan(problem, plan);
+          ASSERT_TRUE(priced) << priced.error().message;
+          for (std::int64_t peak : priced->peakBytesPerRank)
+            if (peak > problem.cluster.memoryBytesPerDevice)
+              return;
+          if (best == 0 || priced->predictedStepSeconds < best)
+            best = priced->predictedStepSeconds;
+          return;
+        }
+        int before = at ? plan.units[at - 1].stage : 0;
+        for (int stage = before; stage <= (at ? std::min(before + 1, stages - 1) : 0); ++stage)
+          for (const auto &[strategy, dp] : offered) {
+            if (plan.units[at].role != UnitRole::Layer && strategy.recompute)
+              continue;
+            plan.units[at].stage = stage;
+            plan.units[at].strategy = strategy;
+            plan.units[at].dp = dp;
+            fill(at + 1);
+          }
+      };
+      fill(0);
+    }
+  return best;
+}
+
+double solved(const Problem &problem) {
+  SolveOptions options;
+  options.explain = false;
+  auto solution = solve(problem, options);
+  EXPECT_TRUE(solution) << solution.error().message;
+  return solution && solution->plan ? solution->plan->predictedStepSeconds : 0;
+}
+
+TEST(Solver, equals_exhaustive_search) {
+  int feasible = 0, infeasible = 0;
+  for (unsigned seed = 0; seed < 6; ++seed) {
+    RandomCosts costs(seed);
+    for (auto [ranks, units] : {std::pair{1, 5}, {2, 4}, {3, 4}, {4, 4}})
+      for (std::int64_t memory : {900000, 1600000, 2600000, 4000000, 8000000}) {
+        Problem problem = randomProblem(costs, ranks, units, 6, memory, 1 + seed % 2);
+        double wanted = exhaustive(problem), got = solved(problem);
+        EXPECT_NEAR(got, wanted, 1e-9 * wanted) << "seed " << seed << " ranks " << ranks << " memory " << memory;
+        (wanted > 0 ? feasible : infeasible)++;
+      }
+  }
+  EXPECT_GT(feasible, 30);
+  EXPECT_GT(infeasible, 10);
+}
+
+TEST(Solver, names_the_smallest_budget) {
+  for (unsigned seed = 0; seed < 20; ++seed) {
+    RandomCosts costs(seed);
+    Problem problem = randomProblem(costs, 4, 8, 8, 1000);
+    auto solution = solve(problem);
+    ASSERT_TRUE(solution);
+    ASSERT_FALSE(solution->plan);
+    std::int64_t smallest = solution->infeasible.smallestBudgetBytes;
+    problem.cluster.memoryBytesPerDevice = smallest;
+    EXPECT_GT(solved(problem), 0) << seed;
+    problem.cluster.memoryBytesPerDevice = smallest - 1;
+    EXPECT_EQ(solved(problem), 0) << seed;
+  }
+}
+
+TEST(Solver, is_monotone_in_memory_links_and_space) {
+  for (unsigned seed = 0; seed < 3; ++seed) {
+    RandomCosts costs(seed);
+    Problem problem = randomProblem(costs, 8, 10, 16, 0, 2);
+    double before = 0;
+    for (std::int64_t memory = 1000000; memory < 12000000; memory += 333333) {
+      problem.cluster.memoryBytesPerDevice = memory;
+      double now = solved(problem);
+      if (before > 0)
+        EXPECT_LE(now, before * (1 + 1e-9)) << "memory " << memory;
+      before = now;
+    }
+    problem.cluster.memoryBytesPerDevice = 3000000;
+    before = 0;
+    for (double speed = 1e8; speed < 1e12; speed *= 3) {
+      problem.cluster.intra.bytesPerSecond = speed;
+      double now = solved(problem);
+      if (before > 0)
+        EXPECT_LE(now, before * (1 + 1e-9)) << "link " << speed;
+      before = now;
+    }
+    double narrow = solved(problem);
+    problem.space = SearchSpace();
+    double wide = solved(problem);
+    EXPECT_LE(wide, narrow * (1 + 1e-9));
+  }
+}
+
+TEST(Solver, objective_is_the_timetable_for_equal_stages_and_never_below_it) {
+  std::mt19937 random(1);
+  std::uniform_real_distribution<double> uniform(0.1, 2);
+  for (Schedule schedule : {Schedule::OneFOneB})
+    for (int stages = 1; stages <= 6; ++stages)
+      for (int count = 1; count <= 9; ++count) {
+        std::vector<StageTimes> equal(stages, {1, 2, 0, 0.5});
+        double objective = pipelineSeconds(std::vector<double>(stages, 3), std::vector<double>(stages, 0.5), count);
+        EXPECT_NEAR(runTimetable(schedule, equal, count).seconds, objective, 1e-9);
+        for (int trial = 0; trial < 20; ++trial) {
+          std::vector<StageTimes> uneven;
+          std::vector<double> times, tails;
+          for (int stage = 0; stage < stages; ++stage) {
+            double transfer = stage + 1 < stages ? uniform(random) / 4 : 0;
+            uneven.push_back({uniform(random), uniform(random), transfer, uniform(random)});
+            times.push_back(uneven.back().forward + uneven.back().backward + 2 * transfer);
+            tails.push_back(uneven.back().tail);
+          }
+          EXPECT_LE(runTimetable(schedule, uneven, count).seconds, pipelineSeconds(times, tails, count) * (1 + 1e-12))
+              << scheduleName(schedule) << " " << stages << " stages, " << count;
+        }
+      }
+}
+
+TEST(Solver, plans_satisfy_the_independent_check) {
+  int plans = 0;
+  for (unsigned seed = 0; seed < 12; ++seed)
+    for (std::int64_t memory : {1500000, 2500000, 5000000, 20000000})
+      for (int ranks : {4, 6, 8}) {
+        RandomCosts costs(seed);
+        Problem problem = randomProblem(costs, ranks, 9, 24, memory, 2);
+        if (seed % 2)
+          problem.cluster.device = *findDeviceKind("h200");
+        problem.cluster.device.reservedBytes = 1000 * seed;
+        if (seed % 3 == 0)
+          problem.ties = {{0, 8, 300000}};
+        auto solution = solve(problem);
+        ASSERT_TRUE(solution);
+        if (!solution->plan)
+          continue;
+        ++plans;
+        CheckReport report = checkPlan(problem, *solution->plan);
+        EXPECT_TRUE(report.ok()) << report.complaints.front();
+        // The judge is awake: lies are noticed.
+        Plan lie = *solution->plan;
+        lie.predictedStepSeconds *= 0.5;
+        EXPECT_FALSE(checkPlan(problem, lie).ok());
+        lie = *solution->plan;
+        lie.peakBytesPerRank.assign(ranks, 1000);
+        EXPECT_FALSE(checkPlan(problem, lie).ok());
+        problem.cluster.memoryBytesPerDevice = report.peakBytesPerStage[0] - 1;
+        EXPECT_FALSE(checkPlan(problem, *solution->plan).ok());
+      }
+  EXPECT_GT(plans, 60);
+}
+
+TEST(Solver, explains_every_unit) {
+  RandomCosts costs(3);
+  Problem problem = randomProblem(costs, 4, 8, 8, 2500000);
+  auto solution = solve(problem);
+  ASSERT_TRUE(solution && solution->plan);
+  const Plan &plan = *solution->plan;
+  ASSERT_EQ(plan.reasons.units.size(), plan.units.size());
+  for (const UnitReason &reason : plan.reasons.units)
+    for (const auto &other : reason.alternatives)
+      EXPECT_FALSE(other.lostBy.empty());
+  // Optimal: no alternative that fits is better.
+  for (std::size_t unit = 0; unit < plan.units.size(); ++unit)
+    for (const auto &other : plan.reasons.units[unit].alternatives)
+      if (other.lostBy.find("fit") == std::string::npos)
+        EXPECT_GE(other.extraSeconds, -1e-12);
+  std::string text = writePlan(plan);
+  auto again = parseOwnPlan(text);
+  ASSERT_TRUE(again) << again.error().message;
+  auto priced = evaluatePlan(problem, *again);
+  ASSERT_TRUE(priced) << priced.error().message;
+  EXPECT_NEAR(priced->predictedStepSeconds, plan.predictedStepSeconds, 1e-12);
+  EXPECT_EQ(priced->peakBytesPerRank, plan.peakBytesPerRank);
+}
+} // namespace

@@ -1,0 +1,60 @@
+//===- TestInputs.h - Files that the search's tests read --------*- C++ -*-===//
+
+#ifndef GALVATRON_TEST_UNIT_SEARCH_TESTINPUTS_H
+#define GALVATRON_TEST_UNIT_SEARCH_TESTINPUTS_H
+
+#include "galvatron/Search/ReferenceModel.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#ifndef SEARCH_INPUTS
+// __FILE__ is absolute under CMake; the inputs lie beside the lit tests.
+#define SEARCH_INPUTS (std::filesystem::path(__FILE__).parent_path() / "../../Search/Inputs").string()
+#endif
+
+namespace galvatron::search::testing {
+
+using Json = nlohmann::json;
+
+inline std::string inputPath(const std::string &name) { return std::string(SEARCH_INPUTS) + "/" + name; }
+
+inline Json readInput(const std::string &name) {
+  std::ifstream file(inputPath(name));
+  return Json::parse(file);
+}
+
+/// The reference's own model for the `inputs` object of a case.
+inline Result<ReferenceModel> loadModel(const Json &inputs) {
+  Result<ReferenceArguments> arguments = parseReferenceConfig(inputs.dump(), inputPath(""));
+  if (!arguments)
+    return arguments.error();
+  Result<ReferenceProfile> profile = loadReferenceProfile(*arguments);
+  if (!profile)
+    return profile.error();
+  return ReferenceModel(*arguments, *profile);
+}
+
+inline std::vector<std::string> referenceCases() {
+  std::vector<std::string> names;
+  for (const auto &entry : std::filesystem::directory_iterator(inputPath("galvatron-reference")))
+    if (entry.path().extension() == ".json")
+      names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+inline std::string caseName(const std::string &file) {
+  std::string name = file.substr(0, file.find('.'));
+  std::replace_if(name.begin(), name.end(), [](char c) { return !isalnum(c); }, '_');
+  return name;
+}
+
+} // namespace galvatron::search::testing
+
+#endif // GALVATRON_TEST_UNIT_SEARCH_TESTINPUTS_H

@@ -1,0 +1,100 @@
+#include "galvatron/Support/Safetensors.h"
+
+#include <cstring>
+#include <fstream>
+#include <gtest/gtest.h>
+
+using namespace galvatron::safetensors;
+
+namespace {
+
+std::string temporaryFile(const std::string &name) { return testing::TempDir() + "/galvatron-" + name; }
+
+void writeText(const std::string &path, const std::string &header, const std::string &data) {
+  uint64_t length = header.size();
+  std::ofstream file(path, std::ios::binary);
+  file.write(reinterpret_cast<const char *>(&length), 8);
+  file << header << data;
+}
+
+std::string openError(const std::string &path) {
+  std::string error;
+  EXPECT_FALSE(Reader::open(path, error).has_value());
+  return error;
+}
+
+TEST(Safetensors, WhatIsWrittenIsRead) {
+  std::string path = temporaryFile("whole.safetensors"), error;
+  std::map<std::string, FloatTensor> tensors = {{"a.weight", {{2, 3}, {1, 2, 3, 4, 5, 6}}}, {"b", {{}, {7}}}};
+  ASSERT_TRUE(writeAll(path, tensors, error)) << error;
+  std::map<std::string, FloatTensor> read;
+  ASSERT_TRUE(readAll(path, read, error)) << error;
+  EXPECT_EQ(read.at("a.weight").shape, (std::vector<int64_t>{2, 3}));
+  EXPECT_EQ(read.at("a.weight").values, tensors.at("a.weight").values);
+  EXPECT_EQ(read.at("b").values, std::vector<float>{7});
+}
+
+TEST(Safetensors, RangesAreReadAndWritten) {
+  std::string path = temporaryFile("range.safetensors"), error;
+  Writer first;
+  first.add("a", ElementType::F32, {4});
+  first.setMetadata("step", "12");
+  Writer second = first;
+  float low[] = {1, 2}, high[] = {3, 4}, middle[2];
+  ASSERT_TRUE(first.create(path, error) && first.writeFloats("a", 0, 2, low, error)) << error;
+  ASSERT_TRUE(second.openExisting(path, error) && second.writeFloats("a", 2, 2, high, error)) << error;
+  ASSERT_TRUE(first.close(error) && second.close(error)) << error;
+  auto reader = Reader::open(path, error);
+  ASSERT_TRUE(reader) << error;
+  EXPECT_EQ(reader->metadata().at("step"), "12");
+  ASSERT_TRUE(reader->readFloats("a", 1, 2, middle, error)) << error;
+  EXPECT_EQ(middle[0], 2);
+  EXPECT_EQ(middle[1], 3);
+  EXPECT_FALSE(reader->readFloats("a", 3, 2, middle, error));
+  EXPECT_NE(error.find("has 16 bytes, but bytes 12 to 20 were asked for"), std::string::npos) << error;
+  EXPECT_FALSE(reader->readFloats("b", 0, 1, middle, error));
+  EXPECT_NE(error.find("has no tensor b"), std::string::npos) << error;
+}
+
+TEST(Safetensors, OtherTypesAreConverted) {
+  std::string path = temporaryFile("types.safetensors"), error;
+  uint16_t bfloat[] = {0x3FC0, 0xC000}, half[] = {0x3E00, 0x0001}; // 1.5, -2; 1.5, 2^-24
+  int64_t integer[] = {-3};
+  Writer writer;
+  writer.add("bf16", ElementType::BF16, {2});
+  writer.add("f16", ElementType::F16, {2});
+  writer.add("i64", ElementType::I64, {1});
+  ASSERT_TRUE(writer.create(path, error) && writer.writeBytes("bf16", 0, 4, bfloat, error) &&
+              writer.writeBytes("f16", 0, 4, half, error) && writer.writeBytes("i64", 0, 8, integer, error) &&
+              writer.close(error))
+      << error;
+  std::map<std::string, FloatTensor> read;
+  ASSERT_TRUE(readAll(path, read, error)) << error;
+  EXPECT_EQ(read.at("bf16").values, (std::vector<float>{1.5f, -2.0f}));
+  EXPECT_EQ(read.at("f16").values, (std::vector<float>{1.5f, 0x1p-24f}));
+  EXPECT_EQ(read.at("i64").values, std::vector<float>{-3});
+}
+
+TEST(Safetensors, ForeignAndBrokenFilesAreRefused) {
+  std::string path = temporaryFile("broken.safetensors"), error;
+  EXPECT_NE(openError(temporaryFile("missing")).find("cannot open"), std::string::npos);
+  std::ofstream(path) << "not at all such a file";
+  EXPECT_NE(openError(path).find("is not a safetensors file"), std::string::npos);
+  writeText(path, "[1, 2]", "");
+  EXPECT_NE(openError(path).find("its header is not a JSON object"), std::string::npos);
+  writeText(path, R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", "1234");
+  EXPECT_NE(openError(path).find("may be truncated"), std::string::npos);
+  writeText(path, R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", "12345678");
+  EXPECT_NE(openError(path).find("as many bytes as its shape needs"), std::string::npos);
+  writeText(path, R"({"a":{"dtype":"F7","shape":[],"data_offsets":[0,0]}})", "");
+  EXPECT_NE(openError(path).find("unknown dtype F7"), std::string::npos);
+  writeText(path, R"({"a":{"shape":[]}})", "");
+  EXPECT_NE(openError(path).find("expects dtype, shape and data_offsets"), std::string::npos);
+  writeText(path, R"({"a":{"dtype":"F32","shape":[4611686018427387904,8],"data_offsets":[0,0]}})", "");
+  EXPECT_NE(openError(path).find("overflows"), std::string::npos);
+  std::map<std::string, FloatTensor> tensors;
+  EXPECT_FALSE(writeAll(temporaryFile("no/such/folder"), tensors, error));
+  EXPECT_NE(error.find("for writing"), std::string::npos) << error;
+}
+
+} // namespace
