@@ -12,7 +12,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <unistd.h>
+#include <cstdlib>
+#include <fstream>
 
 namespace galvatron::search {
 
@@ -40,13 +41,16 @@ const DeviceKind kKinds[] = {
     {"h200", 6.85e14, 4.28e12, 2e-6, 1ll << 30, 141000000000ll, {3.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
 };
 
-/// Memory of this machine divided by `ranks`, for the device "cpu".
+/// Memory of this machine divided by `ranks`, for the device "cpu": three
+/// quarters of MemTotal, the rest stays with the system and everything else.
 std::int64_t hostMemoryShare(std::int64_t ranks) {
-  long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-  if (pages <= 0 || size <= 0)
-    return kKinds[0].memoryBytes;
-  // A quarter stays with the operating system and everything else.
-  return std::int64_t(double(pages) * double(size) * 0.75 / double(ranks));
+  std::ifstream file("/proc/meminfo");
+  std::string word;
+  double kibibytes = 0;
+  while (file >> word)
+    if (word == "MemTotal:" && file >> kibibytes)
+      return std::int64_t(kibibytes * 1024 * 0.75 / double(ranks));
+  return kKinds[0].memoryBytes; // not Linux
 }
 
 Link readLink(const Json &value, const std::string &where, const Link &fallback, std::optional<Error> &error) {

@@ -328,6 +328,12 @@ double Candidate::open(double best, std::int64_t labelBudget, double &gap, const
   std::swap(setting.options, live);
   double before = best;
   for (double share = gap;; share = share == 0 ? 1e-5 : share * 4) {
+    // No plan of this candidate beats its bound, so no larger share is missed.
+    double most = std::max(0.0, 1 - bound / best);
+    if (share >= most) {
+      gap = std::max(gap, most);
+      break;
+    }
     made = 0;
     best = std::min(best, attempt(best * (1 - share), labelBudget, stopped));
     labels += made;
@@ -684,6 +690,8 @@ Result<Solution> Search::run() {
   } else if (!solution.interrupted) {
     explainInfeasible();
   }
+  if (winner && solution.interrupted && !candidates.empty()) // nothing is below the least bound
+    solution.provenWithin = std::max(0.0, 1 - candidates.front()->bound / best);
   report(true);
   solution.searchSeconds = seconds();
   return std::move(solution);

@@ -17,9 +17,10 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <unistd.h>
+#include <thread>
 
 namespace galvatron::search {
 
@@ -31,7 +32,14 @@ std::atomic<bool> interrupted = false;
 void onInterrupt(int) {
   // A second Ctrl-C ends the tool at once.
   if (interrupted.exchange(true))
-    _exit(130);
+    std::_Exit(130);
+}
+
+/// Whether standard error is a terminal, with what the standard library has.
+bool showsToAPerson() {
+  std::error_code code;
+  std::string target = std::filesystem::read_symlink("/proc/self/fd/2", code).string();
+  return target.starts_with("/dev/pts/") || target.starts_with("/dev/tty") || target == "/dev/console";
 }
 
 /// The line that shows the best plan so far.
@@ -58,7 +66,7 @@ std::optional<Error> writeFile(const std::string &path, const std::string &text)
 
 class Tool {
 public:
-  explicit Tool(ToolOptions options) : options(std::move(options)) {}
+  Tool(ToolOptions options, bool terminal) : options(std::move(options)), terminal(terminal) {}
 
   int run() {
     std::optional<Error> error = work();
@@ -73,7 +81,7 @@ public:
   }
 
 private:
-  bool showsProgress() const { return !options.quiet && isatty(2); }
+  bool showsProgress() const { return !options.quiet && terminal; }
   std::optional<Error> work();
   std::optional<Error> workReference(const ReferenceModel &model);
   std::optional<Error> workNative(Problem &problem, const std::vector<std::int64_t> &batches);
@@ -86,6 +94,7 @@ private:
   void reportInfeasible(const std::string &reason);
 
   ToolOptions options;
+  bool terminal; ///< a person reads standard error
   OrderedJson output = OrderedJson::object();
   bool infeasible = false;
 };
@@ -281,7 +290,7 @@ std::optional<Error> Tool::fromShape() {
       return Error{"--device " + options.device + " conflicts with '" + options.clusterFile + "', whose device is " +
                    cluster->device.name + "; drop one of them"};
   } else {
-    std::int64_t ranks = options.ranks ? options.ranks : sysconf(_SC_NPROCESSORS_ONLN);
+    std::int64_t ranks = options.ranks ? options.ranks : std::max(1u, std::thread::hardware_concurrency());
     cluster = hostCluster(ranks, options.memoryBytes, options.device.empty() ? "cpu" : options.device);
   }
   if (!cluster)
@@ -450,7 +459,7 @@ int runTool(int argc, char **argv) {
   }
   std::signal(SIGINT, onInterrupt);
   std::signal(SIGTERM, onInterrupt);
-  return Tool(std::move(*options)).run();
+  return Tool(std::move(*options), showsToAPerson()).run();
 }
 
 } // namespace galvatron::search
