@@ -347,7 +347,8 @@ static SmallVector<RedistributionStep> fuse(const Problem &problem,
     SmallVector<std::pair<int64_t, int>> moves;
     for (size_t i = begin; i < end; ++i)
       moves.push_back({path[i].first, path[i].second[path[i].first]});
-    if (kind != RedistributionKind::AllToAll)
+    SmallVector<int64_t> owners = problem.getOwners(state);
+    if (llvm::all_of(moves, [&](auto &move) { return move.second < 0 || owners[move.second] == kLocal; }))
       llvm::sort(moves);
     for (size_t i = 0; i < moves.size();) {
       SmallVector<int64_t> axes{moves[i].first};

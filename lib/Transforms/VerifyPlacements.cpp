@@ -9,6 +9,7 @@
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Matchers.h"
 
 namespace galvatron {
 #define GEN_PASS_DEF_VERIFYPLACEMENTSPASS
@@ -129,7 +130,8 @@ static LogicalResult verifyUncut(Operation *op, int64_t owner, ArrayRef<Stand> o
     if (*stand.partial != graph::ReduceKind::Sum)
       return op->emitOpError("reads a value that is a partial maximum on ") << ownerName(owner);
   }
-  bool passes = false;
+  // Zeros are a partial sum of zeros.
+  bool passes = matchPattern(op, m_AnyZeroFloat()) && !results.empty() && results[0].partial;
   if (partials) {
     bool alone = partials == 1 && llvm::all_of(llvm::seq(op->getNumResults()), [&](unsigned result) {
       return graph::isLinear(op, partial, result);

@@ -20,3 +20,10 @@ graph.layer @digits_of_a_reshape(%x: tensor<4x8xf32, #dist.placement<[4, 2 * 2@g
   %y = graph.reshape %x : tensor<4x8xf32, #dist.placement<[4, 2 * 2@g0 * 2]>> -> tensor<4x2x4xf32, #dist.placement<[4, 2, 2@g0 * 2]>>
   graph.return %y : tensor<4x2x4xf32, #dist.placement<[4, 2, 2@g0 * 2]>>
 }
+
+// CHECK-LABEL: graph.layer @zeros_are_a_partial_sum
+graph.layer @zeros_are_a_partial_sum(%c: tensor<8xi1, #dist.placement<[8]>>, %x: tensor<8xf32, #dist.placement<[8] partial [sum@t]>>) -> tensor<8xf32, #dist.placement<[8] partial [sum@t]>> {
+  %zero = arith.constant dense<0.0> : tensor<8xf32, #dist.placement<[8] partial [sum@t]>>
+  %y = graph.sum %x, %zero : (tensor<8xf32, #dist.placement<[8] partial [sum@t]>>, tensor<8xf32, #dist.placement<[8] partial [sum@t]>>) -> tensor<8xf32, #dist.placement<[8] partial [sum@t]>>
+  graph.return %y : tensor<8xf32, #dist.placement<[8] partial [sum@t]>>
+}
