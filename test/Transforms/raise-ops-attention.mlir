@@ -118,3 +118,16 @@ func.func @learned_bias_stays(%q: tensor<2x4x6x8xf32>, %k: tensor<2x4x6x8xf32>, 
   %4 = graph.einsum %3, %v "bnst,bntd->bnsd" : (tensor<2x4x6x6xf32>, tensor<2x4x6x8xf32>) -> tensor<2x4x6x8xf32>
   return %4 : tensor<2x4x6x8xf32>
 }
+
+// What arrives as the op is written out for the same reason, with its own mask.
+// CHECK-LABEL: @learned_bias_of_the_op_is_written_out
+func.func @learned_bias_of_the_op_is_written_out(%q: tensor<2x4x6x8xf32>, %k: tensor<2x2x6x8xf32>) -> tensor<2x4x6x8xf32> {
+  // CHECK-NOT: graph.attention
+  // CHECK: %[[SCORES:.*]] = graph.einsum %{{.*}} "abcde,abfe->abcdf" : (tensor<2x2x2x6x8xf32>, tensor<2x2x6x8xf32>)
+  // CHECK: arith.cmpi sle
+  // CHECK: graph.softmax
+  // CHECK: graph.einsum %{{.*}} "abcde,abef->abcdf"
+  %bias = graph.parameter ["relative"] : tensor<4x6x6xf32>
+  %0, %lse = graph.attention %q, %k, %k bias %bias {causal, scale = 0.5 : f64} : (tensor<2x4x6x8xf32>, tensor<2x2x6x8xf32>, tensor<2x2x6x8xf32>, tensor<4x6x6xf32>) -> (tensor<2x4x6x8xf32>, tensor<2x4x6xf32>)
+  return %0 : tensor<2x4x6x8xf32>
+}
