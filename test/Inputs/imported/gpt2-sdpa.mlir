@@ -4,8 +4,8 @@ module attributes {graph.batch = 2 : i64, graph.seq = 16 : i64} {
   func.func @step(%arg0: tensor<2x16xi64> loc("input_ids"), %arg1: tensor<2x16xi64> loc("labels")) -> tensor<f32> {
     %0 = graph.parameter ["transformer.wte.weight", "lm_head.weight"] init {normal = [0.000000e+00, 2.000000e-02]} : tensor<256x64xf32> loc(#loc3)
     %1 = graph.embedding %0, %arg0 : (tensor<256x64xf32>, tensor<2x16xi64>) -> tensor<2x16x64xf32> loc(#loc40)
-    %2 = graph.parameter ["transformer.wpe.weight"] init {normal = [0.000000e+00, 2.000000e-02]} : tensor<128x64xf32> loc(#loc5)
-    %3 = graph.slice %2 offsets [0, 0] : tensor<128x64xf32> -> tensor<16x64xf32> loc(#loc41)
+    %2 = graph.parameter ["transformer.wpe.weight"] init {normal = [0.000000e+00, 2.000000e-02]} : tensor<64x64xf32> loc(#loc5)
+    %3 = graph.slice %2 offsets [0, 0] : tensor<64x64xf32> -> tensor<16x64xf32> loc(#loc41)
     %4 = graph.broadcast %3 dims [1, 2] : tensor<16x64xf32> -> tensor<2x16x64xf32> loc(#loc42)
     %5 = arith.addf %1, %4 : tensor<2x16x64xf32> loc(#loc42)
     %6 = graph.parameter ["transformer.h.0.ln_1.bias"] init {constant = 0.000000e+00 : f64} : tensor<64xf32> loc(#loc8)
