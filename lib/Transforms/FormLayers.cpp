@@ -139,52 +139,43 @@ private:
   llvm::DenseSet<Value> seenInputs;
 };
 
-/// Names of layer types, from what a layer does.
-class Namer {
-public:
-  explicit Namer(func::FuncOp step) : step(step) {}
+} // namespace
 
-  std::string roleOf(const Layer &layer) const {
-    bool readsWords = false, hasAttention = false, isCausal = false;
-    for (Operation *op : layer.ops) {
-      readsWords |= isa<EmbeddingOp>(op);
-      auto attention = dyn_cast<AttentionOp>(op);
-      hasAttention |= attention || isa<SoftmaxOp>(op);
-      isCausal |= attention && attention.getCausal();
-      if (isa<CrossEntropyOp>(op))
-        return layer.unit.isPrologue ? "model" : "head";
-    }
-    if (layer.unit.isEpilogue)
-      return "head";
-    if (isCausal)
-      return "decoder";
-    return hasAttention ? "encoder" : readsWords ? "embedding" : "layer";
+/// The name of a layer's type, from what it does.
+static std::string roleOf(const Layer &layer) {
+  bool readsWords = false, hasAttention = false, isCausal = false;
+  for (Operation *op : layer.ops) {
+    readsWords |= isa<EmbeddingOp>(op);
+    auto attention = dyn_cast<AttentionOp>(op);
+    hasAttention |= attention || isa<SoftmaxOp>(op);
+    isCausal |= attention && attention.getCausal();
+    if (isa<CrossEntropyOp>(op))
+      return layer.unit.isPrologue ? "model" : "head";
   }
+  if (layer.unit.isEpilogue)
+    return "head";
+  if (isCausal)
+    return "decoder";
+  return hasAttention ? "encoder" : readsWords ? "embedding" : "layer";
+}
 
-  /// A path for units outside of lists: where the words are looked up, where the last product is.
-  static std::string pathOf(const Layer &layer) {
-    StringRef path;
-    auto readsParameter = [](Operation *op) {
-      return llvm::any_of(op->getOperands(), [](Value operand) {
-        Operation *producer = operand.getDefiningOp();
-        return isa_and_nonnull<ParameterOp>(producer);
-      });
-    };
-    for (Operation *op : layer.ops) {
-      StringRef candidate = layers::pathOf(op);
-      if (candidate.empty() || !readsParameter(op))
-        continue;
-      if (path.empty() || isa<EinsumOp>(op))
-        path = candidate;
-      if (isa<EmbeddingOp>(op))
-        break;
-    }
-    return path.str();
+/// A path for units outside of lists: where the words are looked up, else where the last product is.
+static std::string pathOfProducts(ArrayRef<Operation *> ops) {
+  auto isParameter = [](Value value) { return value.getDefiningOp<ParameterOp>() != nullptr; };
+  StringRef path;
+  for (Operation *op : ops) {
+    StringRef candidate = layers::pathOf(op);
+    if (candidate.empty() || llvm::none_of(op->getOperands(), isParameter))
+      continue;
+    if (path.empty() || isa<EinsumOp>(op))
+      path = candidate;
+    if (isa<EmbeddingOp>(op))
+      break;
   }
+  return path.str();
+}
 
-private:
-  func::FuncOp step;
-};
+namespace {
 
 struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
   using Base::Base;
@@ -216,11 +207,8 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
     llvm::StringMap<unsigned> uses;
     for (Layer &layer : layers) {
       std::string &path = layer.unit.path;
-      if (path.empty()) {
-        layer.ops = layer.unit.ops;
-        path = Namer::pathOf(layer);
-        layer.ops.clear();
-      }
+      if (path.empty())
+        path = pathOfProducts(layer.unit.ops);
       if (path.empty())
         path = layer.unit.isPrologue ? "embedding" : layer.unit.isEpilogue ? "head" : "layer";
       if (unsigned count = uses[path]++)
@@ -256,7 +244,6 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
     SmallVector<size_t> leaders;
     llvm::MapVector<size_t, std::string> roles;
     llvm::StringMap<unsigned> numWithRole;
-    Namer namer(step);
     for (auto [i, layer] : llvm::enumerate(layers)) {
       SmallVector<size_t, 1> &bucket = buckets[uint64_t(llvm::hash_combine_range(layer.signature))];
       auto equal = llvm::find_if(bucket, [&](size_t other) { return layers[other].signature == layer.signature; });
@@ -266,7 +253,7 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
       }
       bucket.push_back(i);
       leaders.push_back(i);
-      roles[i] = namer.roleOf(layer);
+      roles[i] = roleOf(layer);
       ++numWithRole[roles[i]];
     }
     llvm::DenseMap<size_t, LayerOp> types;

@@ -118,6 +118,26 @@ struct Mask {
 /// is affine, else read whole up to 2^20 elements, else sampled by rows. None: not a mask.
 std::optional<Mask> recognizeMask(Value value, TableReader &reader);
 
+/// Zero where `condition` is `pass`, `blocked` elsewhere.
+Value additiveMask(Value condition, bool pass, Value blocked);
+
+/// Whether a gradient flows to a parameter through `value`.
+bool dependsOnParameter(Value value);
+
+/// What is added to attention's scores [.., Sq, Sk]: a mask that attention can say, and other terms.
+class Bias {
+public:
+  /// Adds factor · value, which is taken apart into masks and the rest.
+  void add(Value value, double factor, TableReader &reader);
+  /// The sum of all but masks, [B or 1, N or 1, Sq or 1, Sk or 1]; null if there is nothing else.
+  Value build(mlir::OpBuilder &builder, mlir::Location loc) const;
+
+  Mask mask;
+  bool hasMask = false;
+  /// Tensors of the scores' shape and their factors.
+  SmallVector<std::pair<Value, double>, 2> terms;
+};
+
 //===----------------------------------------------------------------------===//
 // Families, in the order in which they run
 //===----------------------------------------------------------------------===//

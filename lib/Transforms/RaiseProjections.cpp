@@ -38,7 +38,19 @@ static Value takePiece(OpBuilder &builder, Value value, int64_t dim, const Piece
   return reshapeTo(builder, value.getLoc(), taken, shape);
 }
 
-/// The product with a parameter that `value`'s dimension `dim` is an output of, with biases added,
+/// The only operand of `op` that is no constant; null if there are several.
+static Value onlyVariable(Operation *op) {
+  Value found;
+  for (Value operand : op->getOperands())
+    if (!splatOf(operand)) {
+      if (found && found != operand)
+        return nullptr;
+      found = operand;
+    }
+  return found;
+}
+
+/// The product with a parameter that `value`'s dimension `dim` is an output of, with biases added or clamped,
 /// if nothing else reads it. Null otherwise.
 static EinsumOp projectionOf(Value value, int64_t dim) {
   if (auto einsum = value.getDefiningOp<EinsumOp>()) {
@@ -47,6 +59,12 @@ static EinsumOp projectionOf(Value value, int64_t dim) {
     bool left = equation.lhs.find(letter) != std::string::npos, right = equation.rhs.find(letter) != std::string::npos;
     return left != right && isParameter(left ? einsum.getLhs() : einsum.getRhs()) ? einsum : EinsumOp();
   }
+  // Arithmetic with constants, such as a clamp.
+  Operation *op = value.getDefiningOp();
+  if (!op || !isElementwise(op) || isa<DropoutOp>(op))
+    return nullptr;
+  if (Value only = onlyVariable(op))
+    return only.hasOneUse() ? projectionOf(only, dim) : EinsumOp();
   auto add = value.getDefiningOp<arith::AddFOp>();
   if (!add)
     return nullptr;
@@ -79,6 +97,14 @@ static Value projectPiece(OpBuilder &builder, Value value, int64_t dim, const Pi
     if (const int64_t *at = llvm::find(broadcast.getDims(), dim); at != broadcast.getDims().end())
       x = takePiece(builder, x, at - broadcast.getDims().begin(), piece);
     return BroadcastOp::create(builder, op->getLoc(), reshaped(value, shape), x, broadcast.getDims());
+  }
+  if (Value only = onlyVariable(op)) {
+    Value taken = projectPiece(builder, only, dim, piece);
+    auto operands = llvm::map_to_vector(op->getOperands(), [&](Value operand) {
+      return operand == only ? taken : splat(builder, op->getLoc(), reshaped(operand, shape), *splatOf(operand));
+    });
+    OperationState state(op->getLoc(), op->getName(), operands, Type(reshaped(value, shape)), op->getAttrs());
+    return builder.create(state)->getResult(0);
   }
   auto add = cast<arith::AddFOp>(op);
   Value lhs = projectPiece(builder, add.getLhs(), dim, piece), rhs = projectPiece(builder, add.getRhs(), dim, piece);

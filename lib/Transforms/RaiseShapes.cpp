@@ -311,8 +311,33 @@ struct FoldReshape : OpRewritePattern<ReshapeOp> {
       rewriter.replaceOp(op, reshapeTo(rewriter, op.getLoc(), above.getX(), shapeOf(op.getResult())));
       return success();
     }
+    if (auto transpose = op.getX().getDefiningOp<TransposeOp>())
+      return belowTranspose(op, transpose, rewriter);
     auto broadcast = op.getX().getDefiningOp<BroadcastOp>();
     return broadcast ? belowBroadcast(op, broadcast, rewriter) : failure();
+  }
+
+  /// Dimensions that are only split are split before they move, beside the reshape that merged them.
+  LogicalResult belowTranspose(ReshapeOp op, TransposeOp transpose, PatternRewriter &rewriter) const {
+    SmallVector<DimensionGroup> groups;
+    if (!transpose.getX().getDefiningOp<ReshapeOp>() ||
+        !groupDimensions(shapeOf(transpose.getResult()), shapeOf(op.getResult()), groups) ||
+        llvm::any_of(groups, [](const DimensionGroup &group) { return group.from.size() != 1; }))
+      return rewriter.notifyMatchFailure(op, "merges, or is alone");
+    // starts[d]: where the pieces of dimension d of the transpose's operand begin, before moving.
+    SmallVector<int64_t> shape, permutation, starts(groups.size());
+    SmallVector<const DimensionGroup *> groupOf(groups.size());
+    for (auto [i, dim] : llvm::enumerate(transpose.getPermutation()))
+      groupOf[dim] = &groups[i];
+    for (auto [dim, group] : llvm::enumerate(groupOf)) {
+      starts[dim] = shape.size();
+      llvm::append_range(shape, group->to);
+    }
+    for (int64_t dim : transpose.getPermutation())
+      llvm::append_range(permutation, llvm::seq<int64_t>(starts[dim], starts[dim] + groupOf[dim]->to.size()));
+    Value split = reshapeTo(rewriter, op.getLoc(), transpose.getX(), shape);
+    rewriter.replaceOp(op, transposeBy(rewriter, op.getLoc(), split, permutation));
+    return success();
   }
 
   /// A reshape that keeps repeated dimensions and those of the source apart goes above.

@@ -58,6 +58,19 @@ func.func @repeated_heads(%q: tensor<2x4x6x8xf32>, %k: tensor<2x2x6x8xf32>, %v: 
   return %4 : tensor<2x4x6x8xf32>
 }
 
+// New Falcon: keys repeated first, rotated afterwards.
+// CHECK-LABEL: @repeated_before_rotation
+// CHECK-SAME: (%[[Q:.*]]: tensor<2x4x6x8xf32>, %[[K:.*]]: tensor<2x2x6x8xf32>)
+func.func @repeated_before_rotation(%q: tensor<2x4x6x8xf32>, %k: tensor<2x2x6x8xf32>) -> tensor<2x4x6x8xf32> {
+  // CHECK-NEXT: %[[ROTATED:.*]] = graph.rope %[[K]] half {{.*}} : tensor<2x2x6x8xf32>
+  // CHECK-NEXT: graph.attention %[[Q]], %[[ROTATED]], %[[K]]
+  %0 = graph.broadcast %k dims [0, 1, 3, 4] : tensor<2x2x6x8xf32> -> tensor<2x2x2x6x8xf32>
+  %1 = graph.reshape %0 : tensor<2x2x2x6x8xf32> -> tensor<2x4x6x8xf32>
+  %2 = graph.rope %1 half {inverse_frequencies = array<f64: 1.0>, seq_dim = 2 : i64} : tensor<2x4x6x8xf32> -> tensor<2x4x6x8xf32>
+  %3, %lse = graph.attention %q, %2, %1 {scale = 0.5 : f64} : (tensor<2x4x6x8xf32>, tensor<2x4x6x8xf32>, tensor<2x4x6x8xf32>) -> (tensor<2x4x6x8xf32>, tensor<2x4x6xf32>)
+  return %3 : tensor<2x4x6x8xf32>
+}
+
 // Groups as a dimension of their own: heads are key/value heads × group.
 // CHECK-LABEL: @grouped_letters
 func.func @grouped_letters(%q: tensor<2x2x3x6x8xf32>, %k: tensor<2x2x6x8xf32>, %v: tensor<2x2x6x8xf32>) -> tensor<2x2x3x6x8xf32> {
@@ -104,4 +117,17 @@ func.func @learned_bias_stays(%q: tensor<2x4x6x8xf32>, %k: tensor<2x4x6x8xf32>, 
   %3 = graph.softmax %2 : tensor<2x4x6x6xf32> -> tensor<2x4x6x6xf32>
   %4 = graph.einsum %3, %v "bnst,bntd->bnsd" : (tensor<2x4x6x6xf32>, tensor<2x4x6x8xf32>) -> tensor<2x4x6x8xf32>
   return %4 : tensor<2x4x6x8xf32>
+}
+
+// What arrives as the op is written out for the same reason, with its own mask.
+// CHECK-LABEL: @learned_bias_of_the_op_is_written_out
+func.func @learned_bias_of_the_op_is_written_out(%q: tensor<2x4x6x8xf32>, %k: tensor<2x2x6x8xf32>) -> tensor<2x4x6x8xf32> {
+  // CHECK-NOT: graph.attention
+  // CHECK: %[[SCORES:.*]] = graph.einsum %{{.*}} "abcde,abfe->abcdf" : (tensor<2x2x2x6x8xf32>, tensor<2x2x6x8xf32>)
+  // CHECK: arith.cmpi sle
+  // CHECK: graph.softmax
+  // CHECK: graph.einsum %{{.*}} "abcde,abef->abcdf"
+  %bias = graph.parameter ["relative"] : tensor<4x6x6xf32>
+  %0, %lse = graph.attention %q, %k, %k bias %bias {causal, scale = 0.5 : f64} : (tensor<2x4x6x8xf32>, tensor<2x2x6x8xf32>, tensor<2x2x6x8xf32>, tensor<4x6x6xf32>) -> (tensor<2x4x6x8xf32>, tensor<2x4x6xf32>)
+  return %0 : tensor<2x4x6x8xf32>
 }

@@ -88,6 +88,17 @@ func.func @layer_norm_by_hand(%x: tensor<4x8xf32>, %w: tensor<8xf32>, %b: tensor
   return %14 : tensor<4x8xf32>
 }
 
+// Nemotron's layer norm adds one to its weight before the op.
+// CHECK-LABEL: @weight_of_an_op_that_deviates_from_one
+// CHECK-SAME: (%[[X:.*]]: tensor<4x8xf32>, %[[W:.*]]: tensor<8xf32>)
+func.func @weight_of_an_op_that_deviates_from_one(%x: tensor<4x8xf32>, %w: tensor<8xf32>) -> tensor<4x8xf32> {
+  // CHECK-NEXT: graph.norm layer %[[X]] weight %[[W]] {epsilon = 5.000000e-01 : f64, offset = 1.000000e+00 : f64}
+  %one = arith.constant dense<1.0> : tensor<8xf32>
+  %0 = arith.addf %w, %one : tensor<8xf32>
+  %1, %mean, %rstd = graph.norm layer %x weight %0 {epsilon = 0.5 : f64} : (tensor<4x8xf32>, tensor<8xf32>) -> (tensor<4x8xf32>, tensor<4xf32>, tensor<4xf32>)
+  return %1 : tensor<4x8xf32>
+}
+
 // The variance as E[x²] - E[x]².
 // CHECK-LABEL: @variance_of_moments
 func.func @variance_of_moments(%x: tensor<4x8xf32>) -> tensor<4x8xf32> {

@@ -75,3 +75,19 @@ func.func @slice_of_positions_stays(%x: tensor<4x8xf32>) -> tensor<2x12xf32> {
   %1 = graph.slice %0 offsets [0, 0] : tensor<4x12xf32> -> tensor<2x12xf32>
   return %1 : tensor<2x12xf32>
 }
+
+// Queries and keys clamped together: constants are the same for every piece.
+// CHECK-LABEL: @clamped
+func.func @clamped(%x: tensor<4x8xf32>) -> (tensor<4x6xf32>, tensor<4x6xf32>) {
+  // CHECK: %[[A:.*]] = graph.einsum %{{.*}} : (tensor<4x8xf32>, tensor<8x6xf32>)
+  // CHECK: arith.minimumf %[[A]], %{{.*}} : tensor<4x6xf32>
+  // CHECK: %[[B:.*]] = graph.einsum %{{.*}} : (tensor<4x8xf32>, tensor<8x6xf32>)
+  // CHECK: arith.minimumf %[[B]], %{{.*}} : tensor<4x6xf32>
+  %eight = arith.constant dense<8.0> : tensor<4x12xf32>
+  %w = graph.parameter ["w"] : tensor<8x12xf32>
+  %0 = graph.einsum %x, %w "si,io->so" : (tensor<4x8xf32>, tensor<8x12xf32>) -> tensor<4x12xf32>
+  %1 = arith.minimumf %0, %eight : tensor<4x12xf32>
+  %2 = graph.slice %1 offsets [0, 0] : tensor<4x12xf32> -> tensor<4x6xf32>
+  %3 = graph.slice %1 offsets [0, 6] : tensor<4x12xf32> -> tensor<4x6xf32>
+  return %2, %3 : tensor<4x6xf32>, tensor<4x6xf32>
+}

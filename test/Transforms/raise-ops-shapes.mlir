@@ -91,6 +91,18 @@ func.func @merge_through_reduce_and_broadcast(%x: tensor<2x4x8xf32>) -> tensor<2
   return %3 : tensor<2x4x8xf32>
 }
 
+// torch's own attention: [S, B, N·D] as [S, B·N, D], then moved, then [B, N, S, D].
+// CHECK-LABEL: @merge_that_is_split_after_a_transpose
+func.func @merge_that_is_split_after_a_transpose(%x: tensor<5x2x12xf32>) -> tensor<2x3x5x4xf32> {
+  // CHECK-NEXT: %[[HEADS:.*]] = graph.reshape %{{.*}} : tensor<5x2x12xf32> -> tensor<5x2x3x4xf32>
+  // CHECK-NEXT: graph.transpose %[[HEADS]] [1, 2, 0, 3]
+  // CHECK-NEXT: return
+  %0 = graph.reshape %x : tensor<5x2x12xf32> -> tensor<5x6x4xf32>
+  %1 = graph.transpose %0 [1, 0, 2] : tensor<5x6x4xf32> -> tensor<6x5x4xf32>
+  %2 = graph.reshape %1 : tensor<6x5x4xf32> -> tensor<2x3x5x4xf32>
+  return %2 : tensor<2x3x5x4xf32>
+}
+
 // CHECK-LABEL: @transposes_go_into_equations
 func.func @transposes_go_into_equations(%x: tensor<2x4x8xf32>, %w: tensor<16x8xf32>) -> tensor<2x4x16xf32> {
   // CHECK-NEXT: graph.einsum %{{.*}} "abc,dc->abd"
