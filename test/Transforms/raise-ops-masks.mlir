@@ -107,7 +107,7 @@ func.func @masked_scores(%q: tensor<1x2x3x8xf32>) -> tensor<1x2x3x8xf32> {
   return %4 : tensor<1x2x3x8xf32>
 }
 
-// GPT: scores · m - 1e4 · (1 - m).
+// As GPT has it: scores · m - 1e4 · (1 - m).
 // CHECK-LABEL: @multiplied_mask
 func.func @multiplied_mask(%q: tensor<1x2x3x8xf32>) -> tensor<1x2x3x8xf32> {
   // CHECK-NEXT: graph.attention %{{.*}}, %{{.*}}, %{{.*}} {causal, scale = 1.000000e+00 : f64}
