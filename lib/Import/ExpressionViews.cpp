@@ -37,17 +37,15 @@ ExpressionRef ExpressionContext::leafView(ExpressionRef leaf, const View &view) 
   // A piece of few numbers may be one number (which columns of a table are cosines).
   constexpr int64_t kLook = 1024;
   if (result->numDifferent() <= kLook && numElements(result->shape) > 0) {
-    View one;
-    one.indices.resize(result->shape.size());
+    Expression narrow = *result;
+    narrow.shape.clear(), narrow.factors.clear();
     for (int64_t d : result->dependentDims()) {
-      one.indices[d].terms.push_back({unsigned(one.shape.size()), 1});
-      one.shape.push_back(result->shape[d]);
+      narrow.shape.push_back(result->shape[d]);
+      narrow.factors.push_back(result->factors[d]);
     }
-    if (one.shape.size() == result->shape.size()) {
-      std::vector<double> values = materialize(result);
-      if (llvm::all_equal(values))
-        return splat(result->type, result->shape, values[0]);
-    }
+    std::vector<double> values = materialize(&narrow);
+    if (llvm::all_equal(values))
+      return splat(result->type, result->shape, values[0]);
   }
   return result;
 }

@@ -137,6 +137,35 @@ def test_weightless_parameters_carry_their_distribution_and_no_file(tmp_path):
     assert text.count("graph.parameter [") == text.count("] init {")
 
 
+def test_a_module_that_blocks_share_happens_where_it_is_called(tmp_path):
+    class Block(nn.Module):
+        def __init__(self, activation) -> None:
+            super().__init__()
+            self.linear = nn.Linear(8, 8)
+            self.activation = activation
+
+        def forward(self, x):
+            return x + self.activation(self.linear(x))
+
+    class Shared(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            activation = nn.GELU()
+            self.blocks = nn.Sequential(Block(activation), Block(activation))
+            self.middle = self.blocks
+
+    text, _ = imported(exported(tmp_path, Shared()), 2, 16)
+    for block in (0, 1):
+        assert f'loc("blocks.{block}.activation"' in text
+
+
+def test_labels_that_a_shift_fills_do_not_count(tmp_path):
+    archive = tmp_path / "model.pt"
+    assert export.main(["--config", str(MODELS / "llama.json"), "--weightless", "-o", str(archive)]) == 0
+    text, _ = imported(archive, 2, 16)
+    assert re.search(r"graph.shift %arg1 \{dim = 1 : i64, fill = -100 : i64, offset = 1 : i64\}", text)
+
+
 class Small(nn.Module):
     """[batch, seq] -> loss, with something in the middle that a test replaces."""
 

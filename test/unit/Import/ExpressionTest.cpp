@@ -132,6 +132,32 @@ TEST_F(ExpressionTest, MaskBuffersBecomeComparisons) {
   EXPECT_EQ(buffer(copy), buffer(causal));
 }
 
+TEST_F(ExpressionTest, StoredTablesOfSinesBecomeTheFormula) {
+  constexpr int64_t rows = 600, half = 64;
+  std::vector<float> table(rows * 2 * half);
+  auto frequency = [](int64_t i) { return float(std::pow(10000.0, -double(i) / half)); };
+  for (int64_t p = 0; p < rows; ++p)
+    for (int64_t i = 0; i < half; ++i) {
+      float angle = float(p) * frequency(i);
+      table[p * 2 * half + i] = std::sin(angle);
+      table[p * 2 * half + half + i] = std::cos(angle);
+    }
+  ExpressionRef x = context.buffer(ElementType::Float32, {rows, 2 * half}, {2 * half, 1}, table.data(), nullptr);
+  ASSERT_TRUE(x->isElementwise(Operator::Select));
+  for (int64_t c : {0, 5, 63, 64, 70, 127})
+    EXPECT_NEAR(context.evaluate(x, {577, c}), table[577 * 2 * half + c], 2e-6) << c;
+  // The half with the cosines is a cosine alone.
+  View right;
+  right.shape = {rows, half};
+  right.indices.resize(2);
+  right.indices[0].terms.push_back({0, 1});
+  right.indices[1] = {half, {{1, 1}}};
+  EXPECT_TRUE(context.view(x, right)->isElementwise(Operator::Cosine));
+  table[577 * 2 * half + 70] += 1e-3f;
+  EXPECT_EQ(context.buffer(ElementType::Float32, {rows, 2 * half}, {2 * half, 1}, table.data(), nullptr)->kind,
+            Expression::Kind::Dense);
+}
+
 TEST_F(ExpressionTest, FloatsRoundAsTheirTypeDoes) {
   EXPECT_EQ(roundTo(ElementType::Float32, 0.1), double(0.1f));
   EXPECT_EQ(roundTo(ElementType::BFloat16, 1.00390625), 1.0); // halfway, to even
