@@ -1,0 +1,70 @@
+// The command line and the manifest: what is taken, and what is refused with which words.
+#include "runtime/core/Options.h"
+#include "runtime/core/Manifest.h"
+
+#include <gmock/gmock.h>
+
+using namespace galvatron;
+using ::testing::HasSubstr;
+
+namespace {
+
+Status parse(std::vector<const char *> arguments, Options &options) {
+  arguments.insert(arguments.begin(), "stage0");
+  return Options::parse(arguments.size(), arguments.data(), options);
+}
+
+TEST(Options, EveryWayToWriteAValue) {
+  Options options;
+  ASSERT_TRUE(parse({"--steps", "7", "--lr=3e-3", "--betas", "0.8,0.95", "--shuffle", "--seed", "9"}, options).ok());
+  EXPECT_EQ(options.steps, 7);
+  EXPECT_EQ(options.lr, 3e-3);
+  EXPECT_EQ(options.beta1, 0.8);
+  EXPECT_EQ(options.beta2, 0.95);
+  EXPECT_TRUE(options.shuffle);
+  EXPECT_EQ(options.seed, 9u);
+  ASSERT_TRUE(parse({"--betas", "0.7", "0.9", "--quiet"}, options).ok());
+  EXPECT_EQ(options.beta1, 0.7);
+  EXPECT_EQ(options.beta2, 0.9);
+  EXPECT_TRUE(options.quiet);
+  EXPECT_EQ(options.steps, 100); // what was said before is forgotten
+}
+
+TEST(Options, WrongWordsAreRefused) {
+  Options options;
+  EXPECT_THAT(parse({"--quiet=yes"}, options).message, HasSubstr("there is no option '--quiet=yes'"));
+  EXPECT_THAT(parse({"steps"}, options).message, HasSubstr("there is no option 'steps'"));
+  EXPECT_THAT(parse({"--betas", "0.9"}, options).message, HasSubstr("two numbers as in 0.9,0.999, but got '0.9'"));
+  EXPECT_THAT(parse({"--lr", "nan"}, options).message, HasSubstr("--lr expects a number from 0 on, but got 'nan'"));
+  EXPECT_THAT(parse({"--data="}, options).message, HasSubstr("--data expects a name, but got nothing"));
+}
+
+TEST(Options, HelpNamesEveryOption) {
+  std::string help = Options::helpText("stage0");
+#define OPTION(flag, value, text) EXPECT_THAT(help, HasSubstr("  " flag " " value));
+#include "runtime/core/Options.def"
+#undef OPTION
+}
+
+std::string manifestText(const std::string &placement, int64_t count, int64_t devices = 2) {
+  return R"({"stage": 0, "stages": 1, "devices": )" + std::to_string(devices) +
+         R"(, "grid": [2], "global_batch": 2, "micro_batches": 1,
+    "sequence": 4, "vocabulary": 8, "arena_bytes": 64, "inputs": [], "groups": [], "names": [], "units": [],
+    "parameters": [{"names": ["w"], "shape": [4, 3], "parameter": 0, "gradient": 0, "count": )" +
+         std::to_string(count) + R"(, "placement": )" + placement + "}]}";
+}
+
+TEST(Manifest, PlacementAndShapeMustAgree) {
+  Manifest manifest;
+  std::string good = "[[[2, 0], [2, -1]], [[3, -1]]]";
+  ASSERT_TRUE(Manifest::parse(manifestText(good, 6).c_str(), manifest).ok());
+  EXPECT_EQ(manifest.parameters[0].placement, (Placement{2, 2, 0, 2, -1, 1, 3, -1}));
+  auto message = [&](const std::string &text) { return Manifest::parse(text.c_str(), manifest = {}).message; };
+  EXPECT_THAT(message(manifestText(good, 12)), HasSubstr("expects 6 local elements of w, but got 12"));
+  EXPECT_THAT(message(manifestText("[[[2, 0], [4, -1]], [[3, -1]]]", 12)),
+              HasSubstr("to cover 4 elements of dimension 0, but got 8"));
+  EXPECT_THAT(message(manifestText(good, 6, 4)), HasSubstr("expects a grid of 4 devices, but its axes give 2"));
+  EXPECT_THAT(message("{}"), HasSubstr("this program's manifest cannot be read"));
+}
+
+} // namespace
