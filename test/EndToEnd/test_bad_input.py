@@ -51,7 +51,7 @@ def test_foreign_model(models, tmp_path):
     import_refused(r"states\.pt: .*galvatron\.export", states, tmp_path)
     scripted = tmp_path / "scripted.pt"
     torch.jit.save(torch.jit.trace(torch.nn.Linear(4, 4), torch.zeros(2, 4)), str(scripted))
-    import_refused(r"scripted\.pt: .*galvatron\.export", scripted, tmp_path)
+    import_refused(r"scripted\.pt: expects forward\(input_ids, labels\)", scripted, tmp_path)
     import_refused(r"nowhere\.pt: no such file", tmp_path / "nowhere.pt", tmp_path)
 
 
@@ -133,13 +133,17 @@ def units(models, index: int, **changes) -> list[dict]:
     return listed
 
 
+def everywhere(models, tp: int) -> list[dict]:
+    return [unit | {"strategy": {"tp": tp}} for unit in units(models, 0)]
+
+
 LAYER = r"model\.layers\.1"
 OWN_PLANS = {
     "missing layer": (lambda m: {"units": units(m, 0)[:3] + units(m, 0)[4:]}, r"model\.layers\.2.*add it"),
     "too many layers": (lambda m: {"units": units(m, 0) + [{"path": "model.layers.3"}]}, r"model\.layers\.3.*remove"),
     "twice": (lambda m: {"units": units(m, 0) + units(m, 0)[2:3]}, rf"{LAYER}.*twice"),
     "degree": (lambda m: {"units": units(m, 2, strategy={"tp": 3})}, rf"{LAYER}.*3"),
-    "heads": (lambda m: {"ranks": 8, "units": units(m, 2, strategy={"tp": 8})}, rf"{LAYER}.*8"),
+    "heads": (lambda m: {"ranks": 5, "micro_batches": 8, "units": everywhere(m, 5)}, r"model\.layers\.0.*tp = 5.*divide"),
     "batch": (lambda m: {"micro_batches": 3}, r"micro_batches.*3|8.*3"),
     "dp": (lambda m: {"micro_batches": 8}, r"dp.*2"),
     "unknown key": (lambda m: {"stages": 2}, r"unknown key 'stages'.*known keys"),
