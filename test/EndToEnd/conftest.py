@@ -67,23 +67,29 @@ def models(work: Path):
 
 
 @pytest.fixture(scope="session")
-def reference(models, tokens: Path):
-    """PyTorch's run of a model with the same options, made when first asked for."""
-    from galvatron import reference as pytorch
+def pytorch(tokens: Path):
+    """Trains a model in PyTorch, in this process, with the stage binaries' options."""
+    from galvatron import reference
 
+    def train(model: Model, folder: Path, *options) -> Run:
+        folder.mkdir()
+        words = [model.archive, "--data", tokens, "--batch", BATCH, "--seq", SEQ, "--quiet"]
+        words += ["--log", folder / "log.csv", "--dump-gradients", folder / "gradients", "--dump-steps", 1]
+        assert reference.main([str(word) for word in [*words, *options]]) == 0
+        return Run(folder, "")
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def reference(models, pytorch):
+    """PyTorch's run of a model with the same options, made when first asked for."""
     made: dict[tuple, Run] = {}
 
     def get(name: str, *options: str) -> Run:
-        key = (name, options)
-        if key not in made:
+        if (name, options) not in made:
             model = models(name)
-            folder = model.folder / f"pytorch-{len(made)}"
-            folder.mkdir()
-            words = [model.archive, "--data", tokens, "--batch", BATCH, "--seq", SEQ, "--steps", STEPS]
-            words += ["--quiet", "--log", folder / "log.csv", *options]
-            words += ["--dump-gradients", folder / "gradients", "--dump-steps", 1]
-            assert pytorch.main([str(word) for word in words]) == 0
-            made[key] = Run(folder, "")
-        return made[key]
+            made[name, options] = pytorch(model, model.folder / f"pytorch-{len(made)}", "--steps", STEPS, *options)
+        return made[name, options]
 
     return get
