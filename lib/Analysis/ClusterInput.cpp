@@ -11,7 +11,10 @@ static search::Result<search::Cluster> readClusterFile(const std::string &path) 
   if (!file)
     return search::Error{"cannot read the cluster '" + path + "': " + file.getError().message()};
   llvm::StringRef text = (*file)->getBuffer();
-  return search::parseCluster({text.data(), text.size()});
+  search::Result<search::Cluster> cluster = search::parseCluster({text.data(), text.size()});
+  if (!cluster)
+    return search::Error{path + ": " + cluster.error().message};
+  return cluster;
 }
 
 search::Result<search::Cluster> galvatron::readCluster(const ClusterInput &input) {

@@ -11,6 +11,7 @@
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Transforms/Passes.h"
 #include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSwitch.h"
 #include "llvm/Support/xxhash.h"
 
 using namespace galvatron;
@@ -71,11 +72,22 @@ mlir::Location Importer::location(const Source &source) {
   return mlir::NameLoc::get(builder.getStringAttr(source.path), inner);
 }
 
+/// Operators whose result's size only their operand's values tell: no rule can be added for them.
+static bool hasDataDependentShape(StringRef op) {
+  return llvm::StringSwitch<bool>(op)
+      .Cases({"aten::nonzero", "aten::nonzero_numpy", "aten::argwhere", "aten::masked_select"}, true)
+      .Cases({"aten::_unique", "aten::_unique2", "aten::unique_dim", "aten::unique_consecutive"}, true)
+      .Default(false);
+}
+
 SmallVector<Value, 1> Importer::call(StringRef op, ArrayRef<Argument> arguments, const Source &source) {
   const RuleTable::Entry *entry = rules.find(op);
   bool inPlace = !entry && op.ends_with("_") && !op.ends_with("__");
   if (inPlace)
     entry = rules.find(op.drop_back());
+  if (!entry && hasDataDependentShape(op))
+    throw ImportError("unsupported operator " + op.str() + " in " + source.describe() +
+                      ": its result has a shape that depends on data; compute with a mask instead, for example with where");
   if (!entry)
     throw ImportError("unsupported operator " + op.str() + " in " + source.describe() +
                       "; write it with supported ones, or add a rule for it to lib/Import");

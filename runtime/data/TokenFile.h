@@ -27,6 +27,8 @@ public:
   /// Reads a range only to check it; an error names the first token outside the vocabulary.
   Status check(int64_t first, int64_t count) const;
 
+  const std::string &getPath() const { return path; }
+
 private:
   std::string path, dtype;
   std::shared_ptr<int> descriptor;

@@ -30,7 +30,7 @@ Status Windows::check(int64_t first, int64_t count, int rank, int size) const {
     return Status::success();
   int64_t windows = numWindows(), batch = manifest.globalBatch, sequence = manifest.sequence;
   if (windows < batch)
-    return Status::error("the data file has ", file->numTokens(), " tokens, but one batch needs ", batch,
+    return Status::error(file->getPath(), " has ", file->numTokens(), " tokens, but one batch needs ", batch,
                          " windows of ", sequence, ", ", batch * sequence,
                          " tokens; use a longer file or a smaller --global-batch");
   int64_t begin = first % windows;

@@ -76,7 +76,7 @@ class BadInputTest(ProgramFixture):
         bad = self.path("bad.bin")
         with open(bad, "wb") as file:
             file.write(bytes(SEQ * BATCH - 1))
-        self.option_fails("has 63 tokens, but one batch needs 8 windows of 8, 64 tokens", "--data", bad)
+        self.option_fails("bad.bin has 63 tokens, but one batch needs 8 windows of 8, 64 tokens", "--data", bad)
         with open(bad, "wb") as file:
             file.write(bytes(100) + bytes([VOCABULARY]) + bytes(200))
         message = r"bad.bin: token 100 is 16, outside the vocabulary of 16"

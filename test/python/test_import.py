@@ -210,6 +210,10 @@ def write_to_a_view(x):
         ),
         (lambda x: x.reshape(2, 2, 8, 8).flatten(1, 2), r"holds? its example's batch size 2 as a constant"),
         (lambda x: x + torch.ones(16, 8), r"operands do not broadcast: \[4, 24, 8\] with \[16, 8\]"),
+        (
+            lambda x: x + x.nonzero().sum(),
+            r"unsupported operator aten::nonzero in the top module .*shape that depends on data",
+        ),
         (lambda x: x * (x[x > 0].sum() + 1), "indexing by a mask has a shape that depends on data"),
         (write_to_a_view, "reads memory that an in-place operator changed through another view"),
     ],

@@ -1,0 +1,174 @@
+"""What end-to-end tests share: the tools as a user calls them, plans by hand, and runs read back.
+
+Tools come from PATH (scripts/env.sh), or from the bin folder of the build that GALVATRON_BUILD names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = ROOT / "test" / "Inputs" / "models"
+sys.path.insert(0, str(ROOT / "python"))
+
+BATCH, SEQ, VOCABULARY, STEPS = 8, 16, 256, 20
+# Far above what any call needs (about 2 s), far below what a hang would cost the suite.
+TIMEOUT_SECONDS = 120
+
+
+def environment() -> dict[str, str]:
+    """As scripts/env.sh: mpirun as root, more ranks than cores, waiting ranks yield."""
+    result = dict(os.environ)
+    build = os.environ.get("GALVATRON_BUILD")
+    if build:
+        result["PATH"] = f"{Path(build).resolve() / 'bin'}:{result['PATH']}"
+    result["PYTHONPATH"] = f"{ROOT / 'python'}:{result.get('PYTHONPATH', '')}"
+    for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"):
+        result[name] = "1"
+    result["OMPI_MCA_rmaps_base_oversubscribe"] = "1"
+    result["OMPI_MCA_mpi_yield_when_idle"] = "1"
+    return result
+
+
+def call(*command, cwd: Path | None = None, timeout: float = TIMEOUT_SECONDS) -> subprocess.CompletedProcess:
+    """Runs a tool; its exit code is the caller's to judge. A hang is a failure by timeout."""
+    words = [str(word) for word in command]
+    words[0] = shutil.which(words[0], path=environment()["PATH"]) or words[0]
+    return subprocess.run(words, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout)
+
+
+def succeed(*command, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    result = call(*command, cwd=cwd)
+    line = " ".join(str(word) for word in command)
+    assert result.returncode == 0, f"{line}\n{result.stdout}{result.stderr}"
+    return result
+
+
+@dataclasses.dataclass
+class Layout:
+    """A plan by hand. A list has one entry for each unit (embedding, layers, head); a single value
+    holds for all. dp is what is left of a stage's ranks."""
+
+    ranks: int = 1
+    tp: int | list[int] = 1
+    stages: list[int] | None = None
+    schedule: str = "1f1b"
+    micro_batches: int = 1
+    recompute: bool | list[bool] = False
+
+    def plan(self, units: list[str]) -> dict:
+        def each(value):
+            assert not isinstance(value, list) or len(value) == len(units), "one entry for each unit"
+            return value if isinstance(value, list) else [value] * len(units)
+
+        rows = zip(units, each(self.tp), each(self.recompute), self.stages or [0] * len(units), strict=True)
+        listed = [
+            {"path": path, "stage": stage, "strategy": {"tp": tp, "recompute": recompute}}
+            for path, tp, recompute, stage in rows
+        ]
+        return {
+            "ranks": self.ranks,
+            "global_batch": BATCH,
+            "micro_batches": self.micro_batches,
+            "schedule": self.schedule,
+            "units": listed,
+        }
+
+
+@dataclasses.dataclass
+class Run:
+    """A finished training run: what it printed, and the folder with what it wrote."""
+
+    folder: Path
+    output: str
+
+    @property
+    def log(self) -> list[dict[str, str]]:
+        from galvatron import compare
+
+        return compare.read_log(self.folder / "log.csv")
+
+    def column(self, name: str) -> list[float]:
+        return [float(row[name]) for row in self.log]
+
+    @property
+    def losses(self) -> list[str]:
+        """As written, so that equal means equal in all 9 digits."""
+        return [row["loss"] for row in self.log]
+
+    def list_by_rank(self, label: str) -> list[int]:
+        """A closing line such as `peak bytes  [1, 2] allocated, by rank`."""
+        found = re.search(rf"^{label}\s+(\[[\d, -]*\])", self.output, re.MULTILINE)
+        assert found, self.output
+        return json.loads(found.group(1))
+
+
+@dataclasses.dataclass
+class Compiled:
+    """An output folder of galvatron-opt."""
+
+    folder: Path
+
+    @property
+    def plan(self) -> dict:
+        return json.loads((self.folder / "plan.json").read_text())
+
+    @property
+    def units(self) -> list[str]:
+        return [unit["path"] for unit in self.plan["units"]]
+
+    def launch(self, *options) -> subprocess.CompletedProcess:
+        return call(self.folder / "launch", *options)
+
+    def train(self, folder: Path, *options) -> Run:
+        folder.mkdir(parents=True, exist_ok=True)
+        result = succeed(self.folder / "launch", "--log", folder / "log.csv", *options)
+        return Run(folder, result.stdout)
+
+
+class Model:
+    """A module exported and imported once, compiled for any number of plans."""
+
+    def __init__(self, name: str, config: dict, folder: Path, *export_options):
+        from galvatron import export
+
+        self.name, self.folder = name, folder
+        self.archive, self.program = folder / "model.pt", folder / "model.mlir"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(config))
+        # In this process, which has torch loaded already.
+        options = ["--config", folder / "config.json", "-o", self.archive, *export_options]
+        assert export.main([str(option) for option in options]) == 0
+        succeed("galvatron-import", self.archive, "--batch", BATCH, "--seq", SEQ, "-o", self.program)
+        self._compiled: dict[str, Compiled] = {}
+        self._units: list[str] | None = None
+
+    @property
+    def units(self) -> list[str]:
+        if self._units is None:
+            output = self.folder / "out-search"
+            succeed("galvatron-opt", "--search", "--lower", self.program, "--ranks=1", "-o", output)
+            self._units = Compiled(output).units
+        return self._units
+
+    def compile(self, name: str, layout: Layout) -> Compiled:
+        return self.compile_plan(name, layout.plan(self.units))
+
+    def compile_plan(self, name: str, plan: dict) -> Compiled:
+        if name not in self._compiled:
+            file, output = self.folder / f"{name}.json", self.folder / f"out-{name}"
+            file.write_text(json.dumps(plan))
+            succeed("galvatron-opt", f"--plan={file}", "--lower", self.program, "-o", output)
+            self._compiled[name] = Compiled(output)
+        return self._compiled[name]
+
+
+def config_of(name: str, **changes) -> dict:
+    return json.loads((MODELS / f"{name}.json").read_text()) | changes
