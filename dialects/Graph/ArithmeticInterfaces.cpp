@@ -35,9 +35,8 @@ struct Formula {
   }
 };
 
-using Rule = void (*)(Formula &, MutableArrayRef<Value>);
 
-template <typename Op, Rule rule> struct Gradient : DifferentiableOpInterface::ExternalModel<Gradient<Op, rule>, Op> {
+template <typename Op, auto rule> struct Gradient : DifferentiableOpInterface::ExternalModel<Gradient<Op, rule>, Op> {
   LogicalResult buildBackward(Operation *op, OpBuilder &builder, ValueRange resultGradients,
                               MutableArrayRef<Value> operandGradients) const {
     Formula formula{builder,
@@ -68,7 +67,7 @@ template <int64_t flopsPerElement, typename... Ops> void attachCosts(MLIRContext
 } // namespace
 
 #define RULE(OP, ...)                                                                                                  \
-  OP::attachInterface<Gradient<OP, +[](Formula &f, [[maybe_unused]] MutableArrayRef<Value> d) { __VA_ARGS__; }>>(      \
+  OP::attachInterface<Gradient<OP, [](Formula &f, [[maybe_unused]] MutableArrayRef<Value> d) { __VA_ARGS__; }>>(      \
       context)
 
 void GraphDialect::attachArithmeticInterfaces() {

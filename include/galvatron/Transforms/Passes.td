@@ -744,6 +744,10 @@ def PartitionStagesPass : Pass<"galvatron-partition-stages", "mlir::ModuleOp"> {
 
     ```mlir
     module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+      graph.layer @all(%ids: tensor<4xi64, #dist.placement<[4]>>, %labels: tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>> {
+        %loss = arith.constant dense<0.0> : tensor<f32, #dist.placement<[]>>
+        graph.return %loss : tensor<f32, #dist.placement<[]>>
+      }
       func.func @step(%ids: tensor<4xi64, #dist.placement<[4]>>, %labels: tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>> {
         %0 = graph.call @all(%ids, %labels) parameters [] path "all" {plan.stage = 0 : i64} : (tensor<4xi64, #dist.placement<[4]>>, tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>>
         return %0 : tensor<f32, #dist.placement<[]>>
@@ -752,11 +756,17 @@ def PartitionStagesPass : Pass<"galvatron-partition-stages", "mlir::ModuleOp"> {
     ```
 
     ```mlir
-    dist.stage @stage0 index 0 {
-      %0 = dist.input "input_ids" : tensor<4xi64, #dist.placement<[4]>>
-      %1 = dist.input "labels" : tensor<4xi64, #dist.placement<[4]>>
-      %2 = graph.call @all(%0, %1) parameters [] path "all" : (tensor<4xi64, #dist.placement<[4]>>, tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>>
-      dist.loss %2 : tensor<f32, #dist.placement<[]>>
+    module attributes {dist.units = [], plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+      graph.layer @all(%arg0: tensor<4xi64, #dist.placement<[4]>>, %arg1: tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>> {
+        %cst = arith.constant dense<0.000000e+00> : tensor<f32, #dist.placement<[]>>
+        graph.return %cst : tensor<f32, #dist.placement<[]>>
+      }
+      dist.stage @stage0 index 0 {
+        %0 = dist.input "input_ids" : tensor<4xi64, #dist.placement<[4]>>
+        %1 = dist.input "labels" : tensor<4xi64, #dist.placement<[4]>>
+        %2 = graph.call @all(%0, %1) parameters [] path "all" {plan.stage = 0 : i64} : (tensor<4xi64, #dist.placement<[4]>>, tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>>
+        dist.loss %2 : tensor<f32, #dist.placement<[]>>
+      }
     }
     ```
 
