@@ -56,15 +56,15 @@ LogicalResult FunctionOp::verify() {
 }
 
 LogicalResult BufferOp::verify() {
-  if (getOffset() < 0)
-    return emitOpError("expects an offset of at least 0 bytes, but got ") << getOffset();
+  if (auto offset = static_cast<int64_t>(getOffset()); offset < 0)
+    return emitOpError("expects an offset of at least 0 bytes, but got ") << offset;
   return success();
 }
 
 LogicalResult CallOp::verify() {
   int64_t expected = getNumRuntimeBuffers(getFunction());
   if (expected < 0)
-    return emitOpError("expects a function of runtime/api/Functions.def, but got ") << getFunction();
+    return emitOpError("expects a function of runtime/api/Functions.def, but got \"") << getFunction() << "\"";
   int64_t given = getBuffers().size();
   if (auto present = getPresent()) {
     if (static_cast<int64_t>(present->size()) != expected)
@@ -72,7 +72,7 @@ LogicalResult CallOp::verify() {
     expected = llvm::count(*present, 1);
   }
   if (given != expected)
-    return emitOpError("expects ") << expected << " buffers for " << getFunction() << ", but got " << given;
+    return emitOpError("expects ") << expected << " buffers for \"" << getFunction() << "\", but got " << given;
   return success();
 }
 

@@ -28,9 +28,8 @@ search::Result<search::Cluster> galvatron::readCluster(const ClusterInput &input
     memory = *bytes;
   }
   int64_t cores = llvm::hardware_concurrency().compute_thread_count();
-  search::Result<search::Cluster> cluster = input.file.empty()
-                                                ? search::hostCluster(input.ranks ? input.ranks : cores, memory)
-                                                : readClusterFile(input.file);
+  search::Result<search::Cluster> cluster =
+      input.file.empty() ? search::hostCluster(input.ranks ? input.ranks : cores, memory) : readClusterFile(input.file);
   if (cluster && memory)
     cluster->memoryBytesPerDevice = memory;
   return cluster;

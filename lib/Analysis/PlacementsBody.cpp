@@ -518,7 +518,7 @@ LogicalResult BodyAssigner::finishBackward(graph::ReturnOp terminator) {
 
 FailureOr<graph::LayerOp> BodyAssigner::run() {
   graph::LayerOp layer = request.layer;
-  builder.setInsertionPointAfter(layer);
+  builder.setInsertionPoint(layer);
   clone = cast<graph::LayerOp>(builder.cloneWithoutRegions(*layer));
   clone.setSymName(request.name);
   Block *block = builder.createBlock(&clone.getBody());

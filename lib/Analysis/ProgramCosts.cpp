@@ -28,13 +28,10 @@ double getBytes(Value value) {
 }
 
 bool isView(Operation *op) {
-  return op->getNumOperands() == 0 ||
-         isa<graph::ReshapeOp, graph::TransposeOp, graph::BroadcastOp, graph::SliceOp>(op);
+  return op->getNumOperands() == 0 || isa<graph::ReshapeOp, graph::TransposeOp, graph::BroadcastOp, graph::SliceOp>(op);
 }
 
-bool isProduct(Operation *op) {
-  return isa<graph::EinsumOp, graph::AttentionOp, graph::AttentionBackwardOp>(op);
-}
+bool isProduct(Operation *op) { return isa<graph::EinsumOp, graph::AttentionOp, graph::AttentionBackwardOp>(op); }
 
 bool isElementwise(Operation *op) {
   return op->hasTrait<OpTrait::Elementwise>() || op->hasTrait<OpTrait::SameOperandsAndResultShape>();

@@ -33,7 +33,8 @@ mlir::Value biasOf(Call &call, Tensor mask, ElementType type) {
   Importer &importer = call.importer;
   if (mask.type == ElementType::Bool) {
     auto number = [&](double value) { return Tensor::of(call.expressions.splat(type, {}, value)); };
-    mask = importer.elementwise(Operator::Select, {mask, number(0), number(-std::numeric_limits<double>::infinity())}, type, type);
+    mask = importer.elementwise(Operator::Select, {mask, number(0), number(-std::numeric_limits<double>::infinity())},
+                                type, type);
   }
   Shape shape = mask.shape;
   if (mask.lazy) {
@@ -86,10 +87,10 @@ Results attention(Call &call) {
   double scale = call.number("scale", 1 / std::sqrt(double(q.shape[3])));
   mlir::OpBuilder &builder = call.emitter.builder;
   Shape shape{q.shape[0], q.shape[1], q.shape[2], v.shape[3]};
-  auto op = graph::AttentionOp::create(
-      builder, call.emitter.location, call.emitter.type(q.type, shape),
-      call.emitter.type(q.type, ShapeRef(shape).drop_back()), importer.force(q), importer.force(k), importer.force(v),
-      bias, llvm::APFloat(scale), mask.causal, uint64_t(mask.window), llvm::APFloat(0.0), llvm::APFloat(dropout), uint64_t(id));
+  auto op = graph::AttentionOp::create(builder, call.emitter.location, call.emitter.type(q.type, shape),
+                                       call.emitter.type(q.type, ShapeRef(shape).drop_back()), importer.force(q),
+                                       importer.force(k), importer.force(v), bias, llvm::APFloat(scale), mask.causal,
+                                       uint64_t(mask.window), llvm::APFloat(0.0), llvm::APFloat(dropout), uint64_t(id));
   resultShape.back() = v.shape[3];
   return {Value(importer.reshape(Tensor::of(op.getResult(), q.type), resultShape))};
 }

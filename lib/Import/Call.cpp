@@ -62,7 +62,8 @@ Integer galvatron::importer::asInteger(const Value &value, const Importer &impor
     const Tensor &tensor = importer.read(*value.cell());
     if (tensor.lazy && tensor.lazy->isSplat() && !isFloat(tensor.type))
       return {int64_t(tensor.lazy->constant), tensor.lazy->fromShape};
-    throw ImportError("argument " + name.str() + " is an integer that depends on data; shapes and sizes must not "
+    throw ImportError("argument " + name.str() +
+                      " is an integer that depends on data; shapes and sizes must not "
                       "(dynamic shapes are unsupported)");
   }
   throw ImportError("expects an integer as argument " + name.str());
@@ -116,14 +117,22 @@ ElementType Call::elementType(StringRef name, ElementType fallback) const {
   if (!has(name))
     return fallback;
   switch (integer(name)) { // c10::ScalarType, part of TorchScript's serialized form
-  case 0: return ElementType::UInt8;
-  case 3: return ElementType::Int32;
-  case 4: return ElementType::Int64;
-  case 5: return ElementType::Float16;
-  case 6: return ElementType::Float32;
-  case 7: return ElementType::Float64;
-  case 11: return ElementType::Bool;
-  case 15: return ElementType::BFloat16;
+  case 0:
+    return ElementType::UInt8;
+  case 3:
+    return ElementType::Int32;
+  case 4:
+    return ElementType::Int64;
+  case 5:
+    return ElementType::Float16;
+  case 6:
+    return ElementType::Float32;
+  case 7:
+    return ElementType::Float64;
+  case 11:
+    return ElementType::Bool;
+  case 15:
+    return ElementType::BFloat16;
   }
   throw ImportError("unsupported element type (torch scalar type " + std::to_string(integer(name)) +
                     "); use float32, bfloat16, float16, float64, int64, int32, uint8 or bool");

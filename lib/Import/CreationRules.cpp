@@ -48,8 +48,8 @@ template <int value> Results like(Call &call) {
 
 Results fullLike(Call &call) {
   Tensor x = call.tensor("self");
-  return {Value(Tensor::of(
-      call.expressions.splat(call.elementType("dtype", x.type), x.shape, call.number("fill_value"))))};
+  return {
+      Value(Tensor::of(call.expressions.splat(call.elementType("dtype", x.type), x.shape, call.number("fill_value"))))};
 }
 
 template <int value> Results makeNew(Call &call) { return filled(call, value, call.tensor("self").type); }

@@ -127,7 +127,8 @@ Results power(Call &call) {
     if (value == 3)
       return {Value(product(product(converted, converted), converted))};
     if (value == 0.5 || value == -0.5)
-      return {Value(importer.elementwise(value > 0 ? Operator::SquareRoot : Operator::ReciprocalSquareRoot, {x}, type, type))};
+      return {Value(
+          importer.elementwise(value > 0 ? Operator::SquareRoot : Operator::ReciprocalSquareRoot, {x}, type, type))};
   }
   return {Value(importer.elementwise(Operator::Power, {x, e}, type, type))};
 }
@@ -156,7 +157,8 @@ Results leakyRelu(Call &call) {
   Importer &importer = call.importer;
   Tensor x = call.tensor("self");
   auto splat = [&](double value) { return Tensor::of(call.expressions.splat(x.type, {}, value)); };
-  Tensor scaled = importer.elementwise(Operator::Multiply, {x, splat(call.number("negative_slope", 0.01))}, x.type, x.type);
+  Tensor scaled =
+      importer.elementwise(Operator::Multiply, {x, splat(call.number("negative_slope", 0.01))}, x.type, x.type);
   Tensor positive = importer.elementwise(Operator::Less, {splat(0), x}, x.type, ElementType::Bool);
   return {Value(importer.elementwise(Operator::Select, {positive, x, scaled}, x.type, x.type))};
 }
@@ -205,8 +207,10 @@ Results elu(Call &call) {
   Tensor x = call.tensor("self");
   Formula f{call, x.type};
   Tensor negative = f(Operator::Minimum, {x, f.number(0)});
-  Tensor grown = f(Operator::Subtract, {f.exponential(f.multiply(negative, f.number(call.number("input_scale", 1)))), f.number(1)});
-  Tensor chosen = f(Operator::Select, {f(Operator::Less, {f.number(0), x}), x, f.multiply(grown, f.number(call.number("alpha", 1)))});
+  Tensor grown = f(Operator::Subtract,
+                   {f.exponential(f.multiply(negative, f.number(call.number("input_scale", 1)))), f.number(1)});
+  Tensor chosen = f(Operator::Select,
+                    {f(Operator::Less, {f.number(0), x}), x, f.multiply(grown, f.number(call.number("alpha", 1)))});
   return {Value(f.multiply(chosen, f.number(call.number("scale", 1))))};
 }
 

@@ -21,14 +21,22 @@ Shape galvatron::importer::shapeOf(mlir::Value x) {
 
 Type Emitter::elementType(ElementType type) {
   switch (type) {
-  case ElementType::Bool: return builder.getI1Type();
-  case ElementType::UInt8: return builder.getI8Type();
-  case ElementType::Int32: return builder.getI32Type();
-  case ElementType::Int64: return builder.getI64Type();
-  case ElementType::Float16: return builder.getF16Type();
-  case ElementType::BFloat16: return builder.getBF16Type();
-  case ElementType::Float32: return builder.getF32Type();
-  case ElementType::Float64: return builder.getF64Type();
+  case ElementType::Bool:
+    return builder.getI1Type();
+  case ElementType::UInt8:
+    return builder.getI8Type();
+  case ElementType::Int32:
+    return builder.getI32Type();
+  case ElementType::Int64:
+    return builder.getI64Type();
+  case ElementType::Float16:
+    return builder.getF16Type();
+  case ElementType::BFloat16:
+    return builder.getBF16Type();
+  case ElementType::Float32:
+    return builder.getF32Type();
+  case ElementType::Float64:
+    return builder.getF64Type();
   }
   llvm_unreachable("all element types are listed");
 }
@@ -127,8 +135,7 @@ mlir::Value Emitter::reduce(mlir::Value x, bool maximum, ArrayRef<int64_t> dims)
 
 mlir::Value Emitter::einsum(mlir::Value lhs, mlir::Value rhs, llvm::StringRef equation, ShapeRef shape,
                             ElementType element) {
-  return graph::EinsumOp::create(builder, location, type(element, shape), lhs, rhs,
-                                 builder.getStringAttr(equation));
+  return graph::EinsumOp::create(builder, location, type(element, shape), lhs, rhs, builder.getStringAttr(equation));
 }
 
 //===----------------------------------------------------------------------===//
@@ -197,36 +204,62 @@ mlir::Value Emitter::floatElementwise(Operator op, ArrayRef<mlir::Value> v, Elem
 #define UNARY(name) unary(static_cast<name *>(nullptr))
 #define BINARY(name) binary(static_cast<name *>(nullptr))
   switch (op) {
-  case Operator::Add: return BINARY(arith::AddFOp);
-  case Operator::Subtract: return BINARY(arith::SubFOp);
-  case Operator::Multiply: return BINARY(arith::MulFOp);
-  case Operator::Divide: return BINARY(arith::DivFOp);
-  case Operator::FloorDivide: return math::FloorOp::create(builder, location, BINARY(arith::DivFOp));
+  case Operator::Add:
+    return BINARY(arith::AddFOp);
+  case Operator::Subtract:
+    return BINARY(arith::SubFOp);
+  case Operator::Multiply:
+    return BINARY(arith::MulFOp);
+  case Operator::Divide:
+    return BINARY(arith::DivFOp);
+  case Operator::FloorDivide:
+    return math::FloorOp::create(builder, location, BINARY(arith::DivFOp));
   case Operator::Remainder: { // a - floor(a / b) · b, which has b's sign
     mlir::Value quotient = math::FloorOp::create(builder, location, BINARY(arith::DivFOp));
     return arith::SubFOp::create(builder, location, v[0], arith::MulFOp::create(builder, location, quotient, v[1]));
   }
-  case Operator::Power: return BINARY(math::PowFOp);
-  case Operator::Maximum: return BINARY(arith::MaximumFOp);
-  case Operator::Minimum: return BINARY(arith::MinimumFOp);
-  case Operator::Negate: return UNARY(arith::NegFOp);
-  case Operator::Absolute: return UNARY(math::AbsFOp);
-  case Operator::Exponential: return UNARY(math::ExpOp);
-  case Operator::Logarithm: return UNARY(math::LogOp);
-  case Operator::SquareRoot: return UNARY(math::SqrtOp);
-  case Operator::ReciprocalSquareRoot: return UNARY(math::RsqrtOp);
-  case Operator::Cosine: return UNARY(math::CosOp);
-  case Operator::Sine: return UNARY(math::SinOp);
-  case Operator::Floor: return UNARY(math::FloorOp);
-  case Operator::Ceiling: return UNARY(math::CeilOp);
-  case Operator::Erf: return UNARY(math::ErfOp);
-  case Operator::Relu: return activation(graph::ActivationKind::Relu);
-  case Operator::Gelu: return activation(graph::ActivationKind::Gelu);
-  case Operator::GeluTanh: return activation(graph::ActivationKind::GeluTanh);
-  case Operator::Silu: return activation(graph::ActivationKind::Silu);
-  case Operator::Sigmoid: return activation(graph::ActivationKind::Sigmoid);
-  case Operator::Tanh: return activation(graph::ActivationKind::Tanh);
-  default: throw ImportError("expects integers, but got floating point");
+  case Operator::Power:
+    return BINARY(math::PowFOp);
+  case Operator::Maximum:
+    return BINARY(arith::MaximumFOp);
+  case Operator::Minimum:
+    return BINARY(arith::MinimumFOp);
+  case Operator::Negate:
+    return UNARY(arith::NegFOp);
+  case Operator::Absolute:
+    return UNARY(math::AbsFOp);
+  case Operator::Exponential:
+    return UNARY(math::ExpOp);
+  case Operator::Logarithm:
+    return UNARY(math::LogOp);
+  case Operator::SquareRoot:
+    return UNARY(math::SqrtOp);
+  case Operator::ReciprocalSquareRoot:
+    return UNARY(math::RsqrtOp);
+  case Operator::Cosine:
+    return UNARY(math::CosOp);
+  case Operator::Sine:
+    return UNARY(math::SinOp);
+  case Operator::Floor:
+    return UNARY(math::FloorOp);
+  case Operator::Ceiling:
+    return UNARY(math::CeilOp);
+  case Operator::Erf:
+    return UNARY(math::ErfOp);
+  case Operator::Relu:
+    return activation(graph::ActivationKind::Relu);
+  case Operator::Gelu:
+    return activation(graph::ActivationKind::Gelu);
+  case Operator::GeluTanh:
+    return activation(graph::ActivationKind::GeluTanh);
+  case Operator::Silu:
+    return activation(graph::ActivationKind::Silu);
+  case Operator::Sigmoid:
+    return activation(graph::ActivationKind::Sigmoid);
+  case Operator::Tanh:
+    return activation(graph::ActivationKind::Tanh);
+  default:
+    throw ImportError("expects integers, but got floating point");
   }
 #undef UNARY
 #undef BINARY
@@ -235,25 +268,40 @@ mlir::Value Emitter::floatElementwise(Operator op, ArrayRef<mlir::Value> v, Elem
 mlir::Value Emitter::integerElementwise(Operator op, ArrayRef<mlir::Value> v, ElementType element) {
   auto constant = [&](double value) { return splat(element, shapeOf(v[0]), value); };
   switch (op) {
-  case Operator::Add: return arith::AddIOp::create(builder, location, v[0], v[1]);
-  case Operator::Subtract: return arith::SubIOp::create(builder, location, v[0], v[1]);
-  case Operator::Multiply: return arith::MulIOp::create(builder, location, v[0], v[1]);
-  case Operator::FloorDivide: return arith::FloorDivSIOp::create(builder, location, v[0], v[1]);
+  case Operator::Add:
+    return arith::AddIOp::create(builder, location, v[0], v[1]);
+  case Operator::Subtract:
+    return arith::SubIOp::create(builder, location, v[0], v[1]);
+  case Operator::Multiply:
+    return arith::MulIOp::create(builder, location, v[0], v[1]);
+  case Operator::FloorDivide:
+    return arith::FloorDivSIOp::create(builder, location, v[0], v[1]);
   case Operator::Remainder: {
     mlir::Value quotient = arith::FloorDivSIOp::create(builder, location, v[0], v[1]);
     return arith::SubIOp::create(builder, location, v[0], arith::MulIOp::create(builder, location, quotient, v[1]));
   }
-  case Operator::Power: return math::IPowIOp::create(builder, location, v[0], v[1]);
-  case Operator::Maximum: return arith::MaxSIOp::create(builder, location, v[0], v[1]);
-  case Operator::Minimum: return arith::MinSIOp::create(builder, location, v[0], v[1]);
-  case Operator::And: return arith::AndIOp::create(builder, location, v[0], v[1]);
-  case Operator::Or: return arith::OrIOp::create(builder, location, v[0], v[1]);
-  case Operator::Xor: return arith::XOrIOp::create(builder, location, v[0], v[1]);
-  case Operator::Not: return arith::XOrIOp::create(builder, location, v[0], constant(element == ElementType::Bool ? 1 : -1));
-  case Operator::Negate: return arith::SubIOp::create(builder, location, constant(0), v[0]);
-  case Operator::Absolute: return math::AbsIOp::create(builder, location, v[0]);
-  case Operator::Relu: return arith::MaxSIOp::create(builder, location, v[0], constant(0));
-  default: throw ImportError("expects floating point, but got integers");
+  case Operator::Power:
+    return math::IPowIOp::create(builder, location, v[0], v[1]);
+  case Operator::Maximum:
+    return arith::MaxSIOp::create(builder, location, v[0], v[1]);
+  case Operator::Minimum:
+    return arith::MinSIOp::create(builder, location, v[0], v[1]);
+  case Operator::And:
+    return arith::AndIOp::create(builder, location, v[0], v[1]);
+  case Operator::Or:
+    return arith::OrIOp::create(builder, location, v[0], v[1]);
+  case Operator::Xor:
+    return arith::XOrIOp::create(builder, location, v[0], v[1]);
+  case Operator::Not:
+    return arith::XOrIOp::create(builder, location, v[0], constant(element == ElementType::Bool ? 1 : -1));
+  case Operator::Negate:
+    return arith::SubIOp::create(builder, location, constant(0), v[0]);
+  case Operator::Absolute:
+    return math::AbsIOp::create(builder, location, v[0]);
+  case Operator::Relu:
+    return arith::MaxSIOp::create(builder, location, v[0], constant(0));
+  default:
+    throw ImportError("expects floating point, but got integers");
   }
 }
 

@@ -37,6 +37,8 @@ enum class ElementType : uint8_t { Bool, UInt8, Int32, Int64, Float16, BFloat16,
 
 inline bool isFloat(ElementType type) { return type >= ElementType::Float16; }
 int64_t numElements(ShapeRef shape);
+/// Of a row-major tensor, in elements.
+Shape contiguousStrides(ShapeRef shape);
 /// The value as an element of `type` would hold it.
 double roundTo(ElementType type, double value);
 
@@ -154,8 +156,10 @@ private:
   ExpressionRef leafView(ExpressionRef leaf, const View &view);
   ExpressionRef expandFromCompact(ExpressionRef narrow, ExpressionRef like);
   ExpressionRef leafReshape(ExpressionRef leaf, ShapeRef shape);
+  ExpressionRef concatNumbers(llvm::ArrayRef<ExpressionRef> parts, int64_t dim);
   ExpressionRef simplify(Operator op, llvm::ArrayRef<ExpressionRef> operands, ElementType type, ShapeRef shape);
-  ExpressionRef simplifyArithmetic(Operator op, llvm::ArrayRef<ExpressionRef> operands, ElementType type, ShapeRef shape);
+  ExpressionRef simplifyArithmetic(Operator op, llvm::ArrayRef<ExpressionRef> operands, ElementType type,
+                                   ShapeRef shape);
   ExpressionRef simplifyComparison(Operator op, ExpressionRef a, ExpressionRef b, ShapeRef shape);
   ExpressionRef simplifyLogic(Operator op, ExpressionRef a, ExpressionRef b);
   ExpressionRef simplifySelect(ExpressionRef condition, ExpressionRef a, ExpressionRef b, ElementType type);

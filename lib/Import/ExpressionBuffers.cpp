@@ -46,7 +46,8 @@ ExpressionRef ExpressionContext::bandOfNumbers(ExpressionRef dense) {
     ExpressionRef recent = elementwise(LessEqual, {position(rank - 2, 0), position(rank - 1, back)}, ElementType::Bool);
     visible = elementwise(And, {visible, recent}, ElementType::Bool);
   }
-  return elementwise(Select, {visible, splat(dense->type, dense->shape, inside), splat(dense->type, dense->shape, outside)},
+  return elementwise(Select,
+                     {visible, splat(dense->type, dense->shape, inside), splat(dense->type, dense->shape, outside)},
                      dense->type);
 }
 
@@ -134,7 +135,8 @@ ExpressionRef ExpressionContext::sinusoidsOfNumbers(ExpressionRef dense) {
   Linear position{0, Shape(rank, 0), true};
   position.factors[rank - 2] = 1;
   using enum Operator;
-  ExpressionRef angles = elementwise(Multiply, {linear(f32, dense->shape, position), this->dense(f32, unit, frequencies)}, f32);
+  ExpressionRef angles =
+      elementwise(Multiply, {linear(f32, dense->shape, position), this->dense(f32, unit, frequencies)}, f32);
   ExpressionRef isCosine = this->dense(ElementType::Bool, unit, cosine);
   return elementwise(Select, {isCosine, elementwise(Cosine, {angles}, f32), elementwise(Sine, {angles}, f32)}, f32);
 }

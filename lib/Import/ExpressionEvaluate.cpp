@@ -96,42 +96,78 @@ double galvatron::importer::evaluateOperator(Operator op, ArrayRef<double> v, El
     return r != 0 && (r < 0) != (b < 0) ? r + b : r;
   };
   switch (op) {
-  case Operator::Add: return a + b;
-  case Operator::Subtract: return a - b;
-  case Operator::Multiply: return a * b;
-  case Operator::Divide: return a / b;
-  case Operator::FloorDivide: return std::floor(a / b);
-  case Operator::Remainder: return remainder();
-  case Operator::Power: return std::pow(a, b);
-  case Operator::Maximum: return std::isnan(a) ? a : std::isnan(b) ? b : std::max(a, b);
-  case Operator::Minimum: return std::isnan(a) ? a : std::isnan(b) ? b : std::min(a, b);
-  case Operator::Equal: return a == b;
-  case Operator::NotEqual: return a != b;
-  case Operator::Less: return a < b;
-  case Operator::LessEqual: return a <= b;
-  case Operator::And: return double(int64_t(a) & int64_t(b));
-  case Operator::Or: return double(int64_t(a) | int64_t(b));
-  case Operator::Xor: return double(int64_t(a) ^ int64_t(b));
-  case Operator::Select: return a != 0 ? b : v[2];
-  case Operator::Not: return type == ElementType::Bool ? double(a == 0) : double(~int64_t(a));
-  case Operator::Negate: return -a;
-  case Operator::Absolute: return std::abs(a);
-  case Operator::Exponential: return std::exp(a);
-  case Operator::Logarithm: return std::log(a);
-  case Operator::SquareRoot: return std::sqrt(a);
-  case Operator::ReciprocalSquareRoot: return 1 / std::sqrt(a);
-  case Operator::Cosine: return std::cos(a);
-  case Operator::Sine: return std::sin(a);
-  case Operator::Floor: return std::floor(a);
-  case Operator::Ceiling: return std::ceil(a);
-  case Operator::Erf: return std::erf(a);
-  case Operator::Relu: return std::max(a, 0.0);
-  case Operator::Gelu: return a * 0.5 * (1 + std::erf(a * M_SQRT1_2));
-  case Operator::GeluTanh: return 0.5 * a * (1 + std::tanh(std::sqrt(2 / M_PI) * (a + 0.044715 * a * a * a)));
-  case Operator::Silu: return a / (1 + std::exp(-a));
-  case Operator::Sigmoid: return 1 / (1 + std::exp(-a));
-  case Operator::Tanh: return std::tanh(a);
-  case Operator::Convert: return a;
+  case Operator::Add:
+    return a + b;
+  case Operator::Subtract:
+    return a - b;
+  case Operator::Multiply:
+    return a * b;
+  case Operator::Divide:
+    return a / b;
+  case Operator::FloorDivide:
+    return std::floor(a / b);
+  case Operator::Remainder:
+    return remainder();
+  case Operator::Power:
+    return std::pow(a, b);
+  case Operator::Maximum:
+    return std::isnan(a) ? a : std::isnan(b) ? b : std::max(a, b);
+  case Operator::Minimum:
+    return std::isnan(a) ? a : std::isnan(b) ? b : std::min(a, b);
+  case Operator::Equal:
+    return a == b;
+  case Operator::NotEqual:
+    return a != b;
+  case Operator::Less:
+    return a < b;
+  case Operator::LessEqual:
+    return a <= b;
+  case Operator::And:
+    return double(int64_t(a) & int64_t(b));
+  case Operator::Or:
+    return double(int64_t(a) | int64_t(b));
+  case Operator::Xor:
+    return double(int64_t(a) ^ int64_t(b));
+  case Operator::Select:
+    return a != 0 ? b : v[2];
+  case Operator::Not:
+    return type == ElementType::Bool ? double(a == 0) : double(~int64_t(a));
+  case Operator::Negate:
+    return -a;
+  case Operator::Absolute:
+    return std::abs(a);
+  case Operator::Exponential:
+    return std::exp(a);
+  case Operator::Logarithm:
+    return std::log(a);
+  case Operator::SquareRoot:
+    return std::sqrt(a);
+  case Operator::ReciprocalSquareRoot:
+    return 1 / std::sqrt(a);
+  case Operator::Cosine:
+    return std::cos(a);
+  case Operator::Sine:
+    return std::sin(a);
+  case Operator::Floor:
+    return std::floor(a);
+  case Operator::Ceiling:
+    return std::ceil(a);
+  case Operator::Erf:
+    return std::erf(a);
+  case Operator::Relu:
+    return std::max(a, 0.0);
+  case Operator::Gelu:
+    return a * 0.5 * (1 + std::erf(a * M_SQRT1_2));
+  case Operator::GeluTanh:
+    return 0.5 * a * (1 + std::tanh(std::sqrt(2 / M_PI) * (a + 0.044715 * a * a * a)));
+  case Operator::Silu:
+    return a / (1 + std::exp(-a));
+  case Operator::Sigmoid:
+    return 1 / (1 + std::exp(-a));
+  case Operator::Tanh:
+    return std::tanh(a);
+  case Operator::Convert:
+    return a;
   }
   return 0;
 }

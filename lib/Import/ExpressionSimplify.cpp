@@ -18,14 +18,21 @@ using llvm::SmallVector;
 /// Integers up to this magnitude are exact in the type.
 static double exactLimit(ElementType type) {
   switch (type) {
-  case ElementType::Bool: return 1;
-  case ElementType::UInt8: return 255;
-  case ElementType::Int32: return 0x1p31 - 1;
-  case ElementType::Float16: return 0x1p11;
-  case ElementType::BFloat16: return 0x1p8;
-  case ElementType::Float32: return 0x1p24;
+  case ElementType::Bool:
+    return 1;
+  case ElementType::UInt8:
+    return 255;
+  case ElementType::Int32:
+    return 0x1p31 - 1;
+  case ElementType::Float16:
+    return 0x1p11;
+  case ElementType::BFloat16:
+    return 0x1p8;
+  case ElementType::Float32:
+    return 0x1p24;
   case ElementType::Int64:
-  case ElementType::Float64: return 0x1p53;
+  case ElementType::Float64:
+    return 0x1p53;
   }
   return 0;
 }
@@ -228,16 +235,22 @@ ExpressionRef ExpressionContext::simplifyLogic(Operator op, ExpressionRef a, Exp
     if (a->kind != Expression::Kind::Elementwise)
       return nullptr;
     switch (a->op) {
-    case Not: return a->operands[0];
-    case Equal: return elementwise(NotEqual, a->operands, type);
-    case NotEqual: return elementwise(Equal, a->operands, type);
-    case And: return elementwise(Or, {logicalNot(a->operands[0]), logicalNot(a->operands[1])}, type);
-    case Or: return elementwise(And, {logicalNot(a->operands[0]), logicalNot(a->operands[1])}, type);
+    case Not:
+      return a->operands[0];
+    case Equal:
+      return elementwise(NotEqual, a->operands, type);
+    case NotEqual:
+      return elementwise(Equal, a->operands, type);
+    case And:
+      return elementwise(Or, {logicalNot(a->operands[0]), logicalNot(a->operands[1])}, type);
+    case Or:
+      return elementwise(And, {logicalNot(a->operands[0]), logicalNot(a->operands[1])}, type);
     case LessEqual: // for NaN-free integers only
       return isFloat(a->operands[0]->type) ? nullptr : elementwise(Less, {a->operands[1], a->operands[0]}, type);
     case Less:
       return isFloat(a->operands[0]->type) ? nullptr : elementwise(LessEqual, {a->operands[1], a->operands[0]}, type);
-    default: return nullptr;
+    default:
+      return nullptr;
     }
   default:
     return nullptr;

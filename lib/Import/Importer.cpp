@@ -5,12 +5,15 @@
 #include "dialects/Graph/Graph.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Matchers.h"
+#include "mlir/IR/TypeUtilities.h"
 #include "mlir/IR/Verifier.h"
-#include "mlir/Transforms/Passes.h"
 #include "mlir/Pass/PassManager.h"
+#include "mlir/Transforms/Passes.h"
 #include "llvm/ADT/StringSwitch.h"
 #include "llvm/Support/xxhash.h"
 
+using namespace galvatron;
 using namespace galvatron::importer;
 using llvm::ArrayRef;
 using llvm::SmallVector;
@@ -222,11 +225,33 @@ Tensor Importer::transpose(const Tensor &x, ArrayRef<int64_t> permutation) {
   return Tensor::of(expressions.view(x.lazy, view));
 }
 
+/// Integers joined with a constant and cut to their old extent are moved: labels[:, 1:] of labels padded
+/// by one ignored label. As `graph.shift`, cross-entropy knows how many labels count.
+static mlir::Value shiftInsteadOfSlice(Emitter &emitter, mlir::Value x, ShapeRef begin, ShapeRef shape) {
+  auto concat = x.getDefiningOp<graph::ConcatOp>();
+  if (!concat || concat.getInputs().size() != 2 || !mlir::getElementTypeOrSelf(concat.getType()).isInteger())
+    return {};
+  int64_t dim = concat.getDim();
+  for (unsigned i : {0, 1}) {
+    mlir::Value kept = concat.getInputs()[i];
+    mlir::DenseElementsAttr fill;
+    if (ShapeRef(shapeOf(kept)) != shape || !matchPattern(concat.getInputs()[1 - i], mlir::m_Constant(&fill)) ||
+        !fill.isSplat())
+      continue;
+    int64_t offset = begin[dim] - (i == 0 ? 0 : shapeOf(concat.getInputs()[0])[dim]);
+    return graph::ShiftOp::create(emitter.builder, emitter.location, kept.getType(), kept, uint64_t(dim),
+                                  uint64_t(offset), uint64_t(fill.getSplatValue<llvm::APInt>().getSExtValue()));
+  }
+  return {};
+}
+
 Tensor Importer::slice(const Tensor &x, ShapeRef begin, ShapeRef shape) {
   if (ShapeRef(x.shape) == shape)
     return x;
-  if (!x.lazy)
-    return Tensor::of(emitter.slice(x.data, begin, shape), x.type);
+  if (!x.lazy) {
+    mlir::Value shifted = shiftInsteadOfSlice(emitter, x.data, begin, shape);
+    return Tensor::of(shifted ? shifted : emitter.slice(x.data, begin, shape), x.type);
+  }
   View view;
   view.shape.assign(shape.begin(), shape.end());
   for (auto [d, offset] : llvm::enumerate(begin)) {
@@ -272,7 +297,7 @@ Tensor Importer::elementwise(Operator op, ArrayRef<Tensor> given, ElementType op
     return Tensor::of(expressions.splat(type, *shape, 0));
   SmallVector<Tensor, 3> operands;
   for (auto [i, operand] : llvm::enumerate(given))
-    operands.push_back(convert(operand, op == Operator::Convert             ? operand.type
+    operands.push_back(convert(operand, op == Operator::Convert            ? operand.type
                                         : op == Operator::Select && i == 0 ? ElementType::Bool
                                                                            : operandType));
   if (llvm::all_of(operands, [](const Tensor &x) { return x.lazy; })) {

@@ -61,9 +61,9 @@ Tensor rows(Call &call, const Tensor &table, const Tensor &ids, int64_t padding 
   }
   if (table.rank() != 2 || !isFloat(table.type))
     throw ImportError("expects a table [rows, columns] of floating point, but got " + describe(table.shape));
-  mlir::Value result = graph::EmbeddingOp::create(call.emitter.builder, call.emitter.location,
-                                                  call.emitter.type(table.type, shape), importer.force(table),
-                                                  importer.force(ids), uint64_t(padding));
+  mlir::Value result =
+      graph::EmbeddingOp::create(call.emitter.builder, call.emitter.location, call.emitter.type(table.type, shape),
+                                 importer.force(table), importer.force(ids), uint64_t(padding));
   return Tensor::of(result, table.type);
 }
 

@@ -40,8 +40,7 @@ Results stack(Call &call) {
   return {Value(call.importer.concat(parts, dim))};
 }
 
-/// Constant padding, a concatenation with the constant on either side: labels moved by one read
-/// slice(concat(labels, dense<-100>)).
+/// Constant padding: a concatenation with the constant on either side.
 Results pad(Call &call) {
   Importer &importer = call.importer;
   Tensor x = call.tensor("self");

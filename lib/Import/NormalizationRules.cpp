@@ -67,7 +67,9 @@ Results logSoftmax(Call &call) {
   auto reduced = [&](mlir::Value value, bool maximum) {
     return importer.reshape(Tensor::of(call.emitter.reduce(value, maximum, {dim}), x.type), kept);
   };
-  auto apply = [&](Operator op, llvm::ArrayRef<Tensor> operands) { return importer.elementwise(op, operands, x.type, x.type); };
+  auto apply = [&](Operator op, llvm::ArrayRef<Tensor> operands) {
+    return importer.elementwise(op, operands, x.type, x.type);
+  };
   Tensor shifted = apply(Operator::Subtract, {Tensor::of(input, x.type), reduced(input, true)});
   Tensor sum = reduced(importer.force(apply(Operator::Exponential, {shifted})), false);
   Tensor result = apply(Operator::Subtract, {shifted, apply(Operator::Logarithm, {sum})});

@@ -31,8 +31,8 @@ std::optional<Tensor> productOfExpressions(Call &call, const Tensor &a, const Te
     Shape left = a.shape, right = b.shape, leftAt(a.rank(), 0), rightAt(b.rank(), 0);
     left.back() = 1, leftAt.back() = k;
     right[b.rank() - 2] = 1, rightAt[b.rank() - 2] = k;
-    Tensor term = importer.elementwise(Operator::Multiply,
-                                       {importer.slice(a, leftAt, left), importer.slice(b, rightAt, right)}, a.type, a.type);
+    Tensor term = importer.elementwise(
+        Operator::Multiply, {importer.slice(a, leftAt, left), importer.slice(b, rightAt, right)}, a.type, a.type);
     sum = sum ? added(call, *sum, term) : term;
   }
   return sum;
@@ -73,8 +73,9 @@ Tensor product(Call &call, Tensor a, Tensor b, bool rightTransposed = false) {
     result += letter(d);
   shape.push_back(a.shape[a.rank() - 2]);
   shape.push_back(b.shape[b.rank() - (rightTransposed ? 2 : 1)]);
-  return Tensor::of(call.emitter.einsum(left, right, leftText + "," + rightText + "->" + result + row + column, shape, a.type),
-                    a.type);
+  return Tensor::of(
+      call.emitter.einsum(left, right, leftText + "," + rightText + "->" + result + row + column, shape, a.type),
+      a.type);
 }
 
 void checkFloats(const Tensor &a, const Tensor &b) {
@@ -106,7 +107,8 @@ Results linear(Call &call) {
   Tensor x = call.tensor("input"), w = call.tensor("weight");
   checkFloats(x, w);
   if (w.rank() != 2 || x.rank() < 1 || x.shape.back() != w.shape[1])
-    throw ImportError("expects weight [out, in] to fit the input, but got " + describe(w.shape) + " for " + describe(x.shape));
+    throw ImportError("expects weight [out, in] to fit the input, but got " + describe(w.shape) + " for " +
+                      describe(x.shape));
   std::string lead;
   for (int64_t d = 0; d < x.rank() - 1; ++d)
     lead += letter(d);
@@ -132,7 +134,8 @@ Results addProduct(Call &call) {
 
 Results outer(Call &call) {
   Tensor a = call.tensor("self"), b = call.tensor(call.has("vec2") ? "vec2" : "other");
-  return {Value(call.importer.elementwise(Operator::Multiply, {call.importer.reshape(a, {a.shape[0], 1}), b}, a.type, a.type))};
+  return {Value(
+      call.importer.elementwise(Operator::Multiply, {call.importer.reshape(a, {a.shape[0], 1}), b}, a.type, a.type))};
 }
 
 /// torch.einsum of one or two operands without repeated letters in one operand.
@@ -143,8 +146,10 @@ Results einsum(Call &call) {
   std::vector<Tensor> operands = call.tensors("tensors");
   auto [inputs, output] = llvm::StringRef(equation).split("->");
   auto [left, right] = inputs.split(',');
-  if (equation.find('.') != std::string::npos || equation.find("->") == std::string::npos || operands.size() != 2 || right.contains(','))
-    throw ImportError("expects an equation of two operands with an explicit result and no ellipsis, but got " + equation);
+  if (equation.find('.') != std::string::npos || equation.find("->") == std::string::npos || operands.size() != 2 ||
+      right.contains(','))
+    throw ImportError("expects an equation of two operands with an explicit result and no ellipsis, but got " +
+                      equation);
   llvm::DenseMap<char, int64_t> extents;
   for (auto [letters, operand] : {std::pair(left, operands[0]), std::pair(right, operands[1])}) {
     if (int64_t(letters.size()) != operand.rank())
@@ -172,9 +177,9 @@ Results einsum(Call &call) {
     return {Value(importer.elementwise(Operator::Multiply, aligned, operands[0].type, operands[0].type))};
   }
   checkFloats(operands[0], operands[1]);
-  return {Value(Tensor::of(call.emitter.einsum(importer.force(operands[0]), importer.force(operands[1]), equation, shape,
-                                               operands[0].type),
-                           operands[0].type))};
+  return {Value(Tensor::of(
+      call.emitter.einsum(importer.force(operands[0]), importer.force(operands[1]), equation, shape, operands[0].type),
+      operands[0].type))};
 }
 
 } // namespace

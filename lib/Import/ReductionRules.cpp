@@ -114,7 +114,8 @@ template <Kind kind> Results reduce(Call &call) {
   } else {
     result = Tensor::of(call.emitter.reduce(importer.force(x), kind == Kind::Maximum, dims), type);
     if (kind == Kind::Mean)
-      result = importer.elementwise(Operator::Divide, {result, Tensor::of(call.expressions.splat(type, {}, count))}, type, type);
+      result = importer.elementwise(Operator::Divide, {result, Tensor::of(call.expressions.splat(type, {}, count))},
+                                    type, type);
   }
   bool keep = call.flag("keepdim", false);
   Results results{Value(keep ? importer.reshape(result, full) : result)};
@@ -189,7 +190,8 @@ Results difference(Call &call) {
   shape[dim] -= 1;
   Tensor lower = importer.slice(whole, offsets, shape);
   offsets[dim] = 1;
-  return {Value(importer.elementwise(Operator::Subtract, {importer.slice(whole, offsets, shape), lower}, x.type, x.type))};
+  return {
+      Value(importer.elementwise(Operator::Subtract, {importer.slice(whole, offsets, shape), lower}, x.type, x.type))};
 }
 
 } // namespace

@@ -20,9 +20,7 @@ Results size(Call &call) {
 
 Results rank(Call &call) { return {Value(Integer{call.tensor(call.arguments[0].name).rank()})}; }
 
-Results count(Call &call) {
-  return {Value(Integer{numElements(call.tensor(call.arguments[0].name).shape), true})};
-}
+Results count(Call &call) { return {Value(Integer{numElements(call.tensor(call.arguments[0].name).shape), true})}; }
 
 Results length(Call &call) {
   const Value &value = call.arguments[0].value;
@@ -87,14 +85,22 @@ template <bool equal> Results isSame(Call &call) {
 /// ScalarType, as its number.
 Results dtype(Call &call) {
   switch (call.tensorOrNumber(call.arguments[0].value).type) {
-  case ElementType::UInt8: return {Value(Integer{0})};
-  case ElementType::Int32: return {Value(Integer{3})};
-  case ElementType::Int64: return {Value(Integer{4})};
-  case ElementType::Float16: return {Value(Integer{5})};
-  case ElementType::Float32: return {Value(Integer{6})};
-  case ElementType::Float64: return {Value(Integer{7})};
-  case ElementType::Bool: return {Value(Integer{11})};
-  case ElementType::BFloat16: return {Value(Integer{15})};
+  case ElementType::UInt8:
+    return {Value(Integer{0})};
+  case ElementType::Int32:
+    return {Value(Integer{3})};
+  case ElementType::Int64:
+    return {Value(Integer{4})};
+  case ElementType::Float16:
+    return {Value(Integer{5})};
+  case ElementType::Float32:
+    return {Value(Integer{6})};
+  case ElementType::Float64:
+    return {Value(Integer{7})};
+  case ElementType::Bool:
+    return {Value(Integer{11})};
+  case ElementType::BFloat16:
+    return {Value(Integer{15})};
   }
   return {};
 }

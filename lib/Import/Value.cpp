@@ -31,14 +31,22 @@ std::string galvatron::importer::describe(ShapeRef shape) {
 
 const char *galvatron::importer::describe(ElementType type) {
   switch (type) {
-  case ElementType::Bool: return "bool";
-  case ElementType::UInt8: return "uint8";
-  case ElementType::Int32: return "int32";
-  case ElementType::Int64: return "int64";
-  case ElementType::Float16: return "float16";
-  case ElementType::BFloat16: return "bfloat16";
-  case ElementType::Float32: return "float32";
-  case ElementType::Float64: return "float64";
+  case ElementType::Bool:
+    return "bool";
+  case ElementType::UInt8:
+    return "uint8";
+  case ElementType::Int32:
+    return "int32";
+  case ElementType::Int64:
+    return "int64";
+  case ElementType::Float16:
+    return "float16";
+  case ElementType::BFloat16:
+    return "bfloat16";
+  case ElementType::Float32:
+    return "float32";
+  case ElementType::Float64:
+    return "float64";
   }
   return "unknown";
 }

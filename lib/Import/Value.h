@@ -34,7 +34,7 @@ struct Tensor {
 struct Cell {
   Tensor tensor;
   std::shared_ptr<int> storage = std::make_shared<int>(0); // number of in-place writes
-  int seen = 0;                                             // *storage when `tensor` was current
+  int seen = 0;                                            // *storage when `tensor` was current
   bool isParameter = false;
 };
 
@@ -48,7 +48,8 @@ struct Value;
 using List = std::vector<Value>; // tuples too
 
 struct Value {
-  std::variant<std::monostate, Integer, double, bool, std::string, std::shared_ptr<Cell>, std::shared_ptr<List>> content;
+  std::variant<std::monostate, Integer, double, bool, std::string, std::shared_ptr<Cell>, std::shared_ptr<List>>
+      content;
 
   Value() = default;
   Value(Integer x) : content(x) {}

@@ -64,8 +64,7 @@ Phase galvatron::detectPhase(ModuleOp module) {
 }
 
 /// `--galvatron-phase-plan="…"`: for tests of a phase by itself.
-template <typename Options>
-static void registerPhase(Phase phase, void (*build)(OpPassManager &, const Options &)) {
+template <typename Options> static void registerPhase(Phase phase, void (*build)(OpPassManager &, const Options &)) {
   // The registry keeps the strings' addresses.
   static const std::string flag = ("galvatron-phase-" + getPhaseName(phase)).str();
   static PassPipelineRegistration<Options> registration(flag, getPhaseContract(phase), build);

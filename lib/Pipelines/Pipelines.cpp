@@ -35,6 +35,7 @@ void galvatron::buildDifferentiatePhase(mlir::OpPassManager &passes, const Diffe
   passes.addPass(createExpandCrossEntropyPass());
   // Statistics that forward and backward both computed become one value, saved between them.
   passes.addPass(mlir::createCSEPass());
+  passes.addPass(createVerifyDifferentiatePass());
 }
 
 /// A plan by hand, or the search; both write the same attributes.

@@ -53,15 +53,20 @@ public:
 
   /// A plan whose layers are all alike, or infinity.
   double trySimple(double best);
-  /// The best plan below `best`, or infinity.
-  double open(double best, const std::function<bool()> &stopped);
+  /// The best plan below `best`, or infinity. Needing more than `labelBudget`
+  /// labels, it looks only for plans better by growing shares; `gap` is raised
+  /// to the share that was needed.
+  double open(double best, std::int64_t labelBudget, double &gap, const std::function<bool()> &stopped);
 
   std::vector<const Option *> chosen;
   std::vector<int> stageOf;
 
 private:
   double lowerBound();
-  bool joinStage(int stage, const std::function<bool()> &stopped);
+  double attempt(double best, std::int64_t labelBudget, const std::function<bool()> &stopped);
+  void dropHopeless(double best);
+  void repair(std::vector<const Option *> &trial, const std::vector<int> &stages, const Option *smaller);
+  bool tryPlan(const std::vector<const Option *> &trial, const std::vector<int> &stages, double &best);
   void extendJoin(int stage, int done, int index);
   double boundOf(const Join &join, int stage, int done) const;
   void addJoin(int stage, int done, Join join);
@@ -75,6 +80,8 @@ private:
   std::vector<double> leastAfter; ///< Σ least times of units from here on
   StageLimits limits;
   std::vector<RestBound> rest;
+  std::vector<std::vector<Option>> live; ///< options that may be in a better plan
+  std::int64_t made = 0;                 ///< labels of this attempt
   std::map<std::tuple<int, int, std::int64_t>, std::unique_ptr<StageTrie>> tries;
   std::vector<std::vector<std::vector<Join>>> joins; ///< [stages done][units done]
 };
@@ -111,19 +118,63 @@ double Candidate::lowerBound() {
   return least + (m - 1) * pace + tails / setting.stages;
 }
 
+bool Candidate::tryPlan(const std::vector<const Option *> &trial, const std::vector<int> &stages, double &best) {
+  PlanPrice price = pricePlan(setting, schedule, trial, stages);
+  if (price.peak() > setting.problem->cluster.memoryBytesPerDevice || !(price.seconds < best))
+    return false;
+  best = price.seconds;
+  chosen = trial;
+  stageOf = stages;
+  return true;
+}
+
+/// Moves units of stages that do not fit to `smaller`, front to back, and at
+/// last the ends to their smallest.
+void Candidate::repair(std::vector<const Option *> &trial, const std::vector<int> &stages, const Option *smaller) {
+  std::vector<std::int64_t> need(setting.stages, 0), scratch(setting.stages, 0);
+  auto size = [&](const Option &option, int stage) {
+    return option.state + option.saved * inFlight(schedule, setting.stages, stage, setting.microBatches);
+  };
+  for (int unit = 0; unit < units(); ++unit) {
+    need[stages[unit]] += size(*trial[unit], stages[unit]);
+    scratch[stages[unit]] = std::max(scratch[stages[unit]], trial[unit]->scratch);
+  }
+  for (bool ends : {false, true})
+    for (int unit = 0; unit < units(); ++unit) {
+      int stage = stages[unit], type = setting.typeOf[unit];
+      bool layer = setting.problem->units[unit].role == UnitRole::Layer;
+      if (need[stage] + scratch[stage] <= memoryBudget() || layer == ends)
+        continue;
+      const Option *other = smaller;
+      if (ends || type != setting.typeOf[units() / 2]) {
+        other = nullptr;
+        for (const Option &option : setting.options[type])
+          if (!other || size(option, stage) < size(*other, stage))
+            other = &option;
+      }
+      if (!other || size(*other, stage) >= size(*trial[unit], stage))
+        continue;
+      need[stage] += size(*other, stage) - size(*trial[unit], stage);
+      scratch[stage] = std::max(scratch[stage], other->scratch);
+      trial[unit] = other;
+    }
+}
+
 double Candidate::trySimple(double best) {
-  // Each type takes the same kind of option: the n-th of its undominated ones
-  // in one layout, stages cut where time is even.
-  double found = kInfinity;
+  // Layers are all alike; where a stage does not fit, some of its layers move
+  // to the option that buys memory for the least time. Stages are cut where
+  // time is even.
+  double before = best;
   std::vector<const Option *> trial(units());
   std::vector<int> stages(units());
-  for (const Option &kind : setting.options[setting.typeOf[units() / 2]]) {
+  const std::vector<Option> &kinds = setting.options[setting.typeOf[units() / 2]];
+  for (const Option &kind : kinds) {
     double sum = 0;
     for (int unit = 0; unit < units(); ++unit) {
       const Option *match = nullptr;
       auto distance = [&](const Option &option) {
-        return std::tuple{option.layout != kind.layout, option.strategy.recompute != kind.strategy.recompute,
-                          std::abs(option.strategy.zero - kind.strategy.zero), option.time()};
+        return std::tuple{&option != &kind, option.layout != kind.layout,
+                          option.strategy.recompute != kind.strategy.recompute, option.time()};
       };
       for (const Option &option : setting.options[setting.typeOf[unit]])
         if (!match || distance(option) < distance(*match))
@@ -131,11 +182,13 @@ double Candidate::trySimple(double best) {
       trial[unit] = match;
       sum += match->time();
     }
-    // Units left must suffice for the stages left.
-    double before = 0;
+    if (sum + (setting.microBatches - 1) * sum / setting.stages >= best)
+      continue;
+    double done = 0;
     int stage = 0, inStage = 0;
     for (int unit = 0; unit < units(); ++unit) {
-      double middle = before + trial[unit]->time() / 2;
+      double middle = done + trial[unit]->time() / 2;
+      // Units left must suffice for the stages left.
       bool must = units() - unit == setting.stages - 1 - stage;
       bool may = inStage > 0 && stage + 1 < setting.stages;
       if (may && (must || middle > sum * (stage + 1) / setting.stages)) {
@@ -144,18 +197,30 @@ double Candidate::trySimple(double best) {
       }
       stages[unit] = stage;
       ++inStage;
-      before += trial[unit]->time();
+      done += trial[unit]->time();
     }
-    if (stage + 1 != setting.stages)
+    if (stage + 1 != setting.stages || tryPlan(trial, stages, best))
       continue;
-    PlanPrice price = pricePlan(setting, schedule, trial, stages);
-    if (price.peak() <= setting.problem->cluster.memoryBytesPerDevice && price.seconds < best) {
-      best = found = price.seconds;
-      chosen = trial;
-      stageOf = stages;
+    const Option *cheapest[2] = {nullptr, nullptr};
+    double price[2] = {kInfinity, kInfinity};
+    for (const Option &other : kinds) {
+      double saves = double(kind.state + kind.saved - other.state - other.saved);
+      if (saves <= 0)
+        continue;
+      double each = (other.time() - kind.time()) / saves;
+      for (int any : {0, 1})
+        if ((any || other.layout == kind.layout) && each < price[any]) {
+          price[any] = each;
+          cheapest[any] = &other;
+        }
+    }
+    for (const Option *smaller : cheapest) {
+      std::vector<const Option *> repaired = trial;
+      repair(repaired, stages, smaller);
+      tryPlan(repaired, stages, best);
     }
   }
-  return found;
+  return best < before ? best : kInfinity;
 }
 
 StageTrie &Candidate::trieOf(int stage, int incoming, std::int64_t boundary) {
@@ -221,9 +286,65 @@ void Candidate::extendJoin(int stage, int done, int index) {
   }
 }
 
-double Candidate::open(double best, const std::function<bool()> &stopped) {
+/// Drops options that no plan below `best` can contain: forcing one on a unit
+/// and relaxing everything else is already too slow.
+void Candidate::dropHopeless(double best) {
+  double m = setting.microBatches, memory = double(memoryBudget()) * setting.stages;
+  std::vector<RestBound> others; // by type: all units but one of it
+  for (std::size_t type = 0; type < setting.options.size(); ++type) {
+    RestBound rest;
+    bool skipped = false;
+    for (int unit = 0; unit < units(); ++unit) {
+      if (!skipped && setting.typeOf[unit] == int(type)) {
+        skipped = true;
+        continue;
+      }
+      std::vector<std::pair<double, double>> points;
+      for (const Option &option : setting.options[setting.typeOf[unit]])
+        points.emplace_back(double(option.state + option.saved), option.time());
+      rest = RestBound::add(rest, std::move(points));
+    }
+    others.push_back(std::move(rest));
+  }
+  for (std::size_t type = 0; type < setting.options.size(); ++type) {
+    std::vector<Option> kept;
+    for (const Option &option : setting.options[type]) {
+      double sum = option.time() + others[type].at(memory - double(option.state + option.saved));
+      double pace = std::max(sum / setting.stages, option.time());
+      if (sum < kInfinity && sum + (m - 1) * pace + option.tail < best)
+        kept.push_back(option);
+    }
+    live.push_back(std::move(kept));
+  }
+}
+
+double Candidate::open(double best, std::int64_t labelBudget, double &gap, const std::function<bool()> &stopped) {
+  dropHopeless(best);
+  for (const std::vector<Option> &list : live)
+    if (list.empty())
+      return kInfinity;
+  // Plans point into both lists, so both stay; alternatives are explained from
+  // the full one.
+  std::swap(setting.options, live);
+  double before = best;
+  for (double share = gap;; share = share == 0 ? 1e-5 : share * 4) {
+    made = 0;
+    best = std::min(best, attempt(best * (1 - share), labelBudget, stopped));
+    labels += made;
+    if (made <= labelBudget || stopped()) {
+      gap = std::max(gap, share);
+      break;
+    }
+  }
+  std::swap(setting.options, live);
+  tries.clear();
+  joins.clear();
+  return best < before ? best : kInfinity;
+}
+
+double Candidate::attempt(double best, std::int64_t labelBudget, const std::function<bool()> &stopped) {
   double m = setting.microBatches;
-  limits = {best, leastAfter[0], setting.microBatches, memoryBudget(), nullptr};
+  limits = {best, leastAfter[0], setting.microBatches, memoryBudget(), labelBudget, &made, nullptr};
   tries.clear();
   if (setting.stages == 1) {
     int kept = inFlight(schedule, 1, 0, setting.microBatches);
@@ -241,12 +362,10 @@ double Candidate::open(double best, const std::function<bool()> &stopped) {
   for (int stage = 0; stage < setting.stages; ++stage)
     for (int done = stage; done < units(); ++done)
       for (int index = 0; index < int(joins[stage][done].size()); ++index) {
-        if (stopped())
-          return kInfinity;
+        if (limits.exhausted() || stopped())
+          break;
         extendJoin(stage, done, index);
       }
-  for (auto &[key, trie] : tries)
-    labels += trie->labelsMade;
   // The best complete join was added last among the improving ones.
   const std::vector<Join> &complete = joins[setting.stages][units()];
   const Join *join = nullptr;
@@ -494,13 +613,20 @@ void Search::simplePlans() {
 
 void Search::exactPlans() {
   for (auto &candidate : candidates) {
-    if (stopped() || candidate->bound >= best * (1 - kRounding))
+    double share = std::max(kRounding, solution.provenWithin);
+    if (stopped() || candidate->bound >= best * (1 - share))
       return; // sorted: no later one is better
     ++solution.candidatesOpened;
+    // A search that has grown long ends sooner, and says how exact it was.
+    if (solution.labels > 15 * options.labelBudget)
+      solution.provenWithin = std::max(solution.provenWithin, 1e-3);
+    if (solution.labels > 30 * options.labelBudget)
+      solution.provenWithin = std::max(solution.provenWithin, 1e-2);
     // A candidate keeps its plan only when it finds a better one.
     auto keptChoice = candidate->chosen;
     auto keptStages = candidate->stageOf;
-    double found = candidate->open(best * (1 - kRounding), [this] { return stopped(); });
+    double found = candidate->open(best * (1 - kRounding), options.labelBudget, solution.provenWithin,
+                                   [this] { return stopped(); });
     solution.labels += candidate->labels;
     if (found < best) {
       accept(*candidate, found);

@@ -145,7 +145,9 @@ void StageTrie::solve(TrieNode &node, const StageLimits &limits, int unitsDone) 
           continue;
         labels.push_back(next);
       }
-    labelsMade += std::int64_t(labels.size());
+    *limits.labelsMade += std::int64_t(labels.size());
+    if (limits.exhausted())
+      return;
     keepUndominated(labels);
     std::size_t first = node.labels.size();
     node.labels.insert(node.labels.end(), labels.begin(), labels.end());

@@ -43,6 +43,10 @@ struct StageLimits {
   double leastSum = 0; ///< of all stages' times
   int microBatches = 1;
   std::int64_t memory = 0; ///< for memory + scratch
+  /// Give up beyond so many labels; the caller tries again less exactly.
+  std::int64_t labelBudget = 0;
+  std::int64_t *labelsMade = nullptr;
+  bool exhausted() const { return *labelsMade > labelBudget; }
   /// For a single stage: what the units after each prefix need at least, as
   /// m · time + tail against memory. Indexed by units done.
   const std::vector<class RestBound> *rest = nullptr;
@@ -76,8 +80,6 @@ public:
   const TrieNode *root() const { return &start; }
   /// The node one unit further. Solved on first use.
   const TrieNode *extend(const TrieNode *node, int type, const StageLimits &limits, int unitsDone);
-
-  std::int64_t labelsMade = 0;
 
 private:
   void solve(TrieNode &node, const StageLimits &limits, int unitsDone);

@@ -399,9 +399,10 @@ std::optional<Error> Tool::finishNative(const Problem &problem, Plan plan, const
   for (const StageMemory &memory : plan.stageMemory)
     used.push_back(double(memory.total()) / (1 << 20));
   output["memory_used_mb_per_stage"] = used;
-  if (solution)
+  if (solution) {
     output["search_seconds"] = solution->searchSeconds;
-  else
+    output["proven_within"] = solution->provenWithin;
+  } else
     output["fits"] = std::all_of(plan.peakBytesPerRank.begin(), plan.peakBytesPerRank.end(),
                                  [&](std::int64_t peak) { return peak <= problem.cluster.memoryBytesPerDevice; });
   if (options.explain)

@@ -29,7 +29,8 @@ struct JobCommandLine {
                               "From a model to stage binaries: galvatron-opt --search --lower model.mlir"};
   cl::opt<bool> search{"search", cl::cat(category),
                        cl::desc("Search the fastest plan that fits the budget (phases import to plan)")};
-  cl::opt<bool> lower{"lower", cl::cat(category), cl::desc("Turn the planned step into stage binaries (the other phases)")};
+  cl::opt<bool> lower{"lower", cl::cat(category),
+                      cl::desc("Turn the planned step into stage binaries (the other phases)")};
   cl::opt<std::string> plan{"plan", cl::cat(category), cl::value_desc("FILE"),
                             cl::desc("Take this plan instead of searching: plan.json, or Hetu-Galvatron's format")};
   cl::opt<std::string> compileTo{"compile-to", cl::cat(category), cl::value_desc("PHASE"),
@@ -51,10 +52,10 @@ struct JobCommandLine {
 
   /// The first of the job's options that means nothing without it, or empty.
   llvm::StringRef findOrphan() const {
-    for (const cl::Option *option : {static_cast<const cl::Option *>(&ranks), static_cast<const cl::Option *>(&cluster),
-                                     static_cast<const cl::Option *>(&memory),
-                                     static_cast<const cl::Option *>(&globalBatch),
-                                     static_cast<const cl::Option *>(&target), static_cast<const cl::Option *>(&explain)})
+    for (const cl::Option *option :
+         {static_cast<const cl::Option *>(&ranks), static_cast<const cl::Option *>(&cluster),
+          static_cast<const cl::Option *>(&memory), static_cast<const cl::Option *>(&globalBatch),
+          static_cast<const cl::Option *>(&target), static_cast<const cl::Option *>(&explain)})
       if (option->getNumOccurrences())
         return option->ArgStr;
     return "";
@@ -110,7 +111,8 @@ static int runMainJob(const MainJobOptions &options, DialectRegistry &registry) 
   MLIRContext context(registry);
   SourceMgrDiagnosticHandler handler(*sources, &context);
   // One message is enough: an error about the whole model would print all of it.
-  context.printOpOnDiagnostic(cl::getRegisteredOptions().lookup("mlir-print-op-on-diagnostic")->getNumOccurrences() > 0);
+  context.printOpOnDiagnostic(cl::getRegisteredOptions().lookup("mlir-print-op-on-diagnostic")->getNumOccurrences() >
+                              0);
   // Passes of later phases build ops of dialects that the model does not mention.
   context.loadAllAvailableDialects();
   TimingScope parsing = timing.nest("parse");

@@ -11,6 +11,8 @@
 #include "dialects/Dist/Dist.h"
 #include "dialects/Plan/Plan.h"
 #include "galvatron/Analysis/ModelUnits.h"
+#include "galvatron/Analysis/ProgramCosts.h"
+#include "galvatron/Search/Solver.h"
 #include "galvatron/Target/StageBinaries.h"
 
 #include "mlir/Pass/PassManager.h"
@@ -35,9 +37,7 @@ LogicalResult MainJob::fail(const llvm::Twine &message) {
 
 std::string MainJob::getModelName() const { return llvm::sys::path::stem(options.input).str(); }
 
-std::string MainJob::getOutputFolder() const {
-  return options.output.empty() ? "./" + getModelName() : options.output;
-}
+std::string MainJob::getOutputFolder() const { return options.output.empty() ? "./" + getModelName() : options.output; }
 
 LogicalResult MainJob::checkOptions(Phase start) {
   if (options.search && !options.plan.empty())
@@ -59,6 +59,9 @@ LogicalResult MainJob::checkOptions(Phase start) {
   if (options.globalBatch && start >= Phase::Differentiate)
     return fail("expects --global-batch before phase differentiate, but the module is after phase " +
                 llvm::Twine(getPhaseName(start)));
+  if (!options.compileTo && options.lower && start > Phase::Plan)
+    return fail("expects a module before phase shard for stage binaries and their plan.json, but it is after phase " +
+                llvm::Twine(getPhaseName(start)) + "; start from an earlier phase, or print it with --compile-to");
   if (!options.compileTo && options.lower && options.output.empty() && options.input == "-")
     return fail("expects -o DIR, since a model read from standard input has no name");
   return success();
@@ -87,15 +90,17 @@ LogicalResult MainJob::readPlanBatch() {
   if (!file)
     return fail("cannot read the plan '" + llvm::Twine(options.plan) + "': " + file.getError().message());
   llvm::StringRef text = (*file)->getBuffer();
-  search::PlanTarget target{model->units, options.cluster.ranks, globalBatch, /*supportedOnly=*/true};
+  search::PlanTarget target{model->units, ranks, globalBatch, /*supportedOnly=*/true};
   search::Result<search::Plan> plan = search::parsePlan({text.data(), text.size()}, target);
   if (!plan) {
     // A file without its own batch means the model's.
     target.globalBatch = globalBatch ? globalBatch : model->globalBatch;
     plan = search::parsePlan({text.data(), text.size()}, target);
   }
-  if (!plan)
-    return fail(plan.error().message);
+  if (!plan) {
+    bool lacksRanks = !ranks && llvm::StringRef(plan.error().message).contains("lacks the key 'world_size'");
+    return fail(plan.error().message + (lacksRanks ? "; add it, or pass --ranks" : ""));
+  }
   globalBatch = plan->globalBatch;
   return success();
 }
@@ -103,7 +108,7 @@ LogicalResult MainJob::readPlanBatch() {
 LogicalResult MainJob::planOnce(int64_t reserve) {
   PlanPhaseOptions phase;
   phase.plan = options.plan;
-  phase.ranks = options.cluster.ranks;
+  phase.ranks = options.plan.empty() ? options.cluster.ranks : ranks;
   phase.cluster = options.cluster.file;
   phase.memory = options.cluster.memory;
   phase.reserve = reserve;
@@ -112,8 +117,9 @@ LogicalResult MainJob::planOnce(int64_t reserve) {
 }
 
 LogicalResult MainJob::lowerPlanned(ModuleOp planned) {
+  Phase start = detectPhase(planned);
   auto run = [&](Phase phase, auto build) {
-    return stop < phase ? success() : runPhase(planned, phase, build);
+    return phase <= start || phase > stop ? success() : runPhase(planned, phase, build);
   };
   if (failed(run(Phase::Shard, [](OpPassManager &passes) { buildShardPhase(passes, {}); })) ||
       failed(run(Phase::Stage, [](OpPassManager &passes) { buildStagePhase(passes, {}); })))
@@ -121,24 +127,66 @@ LogicalResult MainJob::lowerPlanned(ModuleOp planned) {
   return run(Phase::Lower, [](OpPassManager &passes) { buildLowerPhase(passes, {}); });
 }
 
-/// Notes the exact bytes of every rank in `chosen`, and returns by how much the largest stage exceeds
-/// the budget, or 0.
-FailureOr<int64_t> MainJob::measureExcess(ModuleOp lowered, bool report) {
-  int64_t excess = 0;
+/// Notes the exact bytes of every rank in `chosen`, and returns by how much the estimate was too low on
+/// stages that exceed the budget, or 0 if none does.
+FailureOr<int64_t> MainJob::measureMissing(ModuleOp lowered, bool report) {
+  int64_t missing = 0;
   chosen.peakBytesPerRank.clear();
   for (auto stage : lowered.getOps<dist::StageOp>()) {
     auto bytes = stage->getAttrOfType<IntegerAttr>(dist::kArenaBytesAttrName);
     if (!bytes)
       return stage.emitOpError("expects ") << dist::kArenaBytesAttrName << " after phase lower";
     chosen.peakBytesPerRank.insert(chosen.peakBytesPerRank.end(), chosen.ranksPerStage(), bytes.getInt());
-    excess = std::max(excess, bytes.getInt() - budget);
-    if (report && bytes.getInt() > budget)
+    if (bytes.getInt() <= budget)
+      continue;
+    if (report)
       return fail("expects at most " + llvm::Twine(search::formatBytes(double(budget))) +
                   " of memory per device, but stage " + llvm::Twine(stage.getIndex()) + " of this plan needs " +
                   search::formatBytes(double(bytes.getInt())) +
                   "; raise --memory, recompute layers, or use more stages or tp");
+    size_t index = stage.getIndex();
+    int64_t estimate = index < chosen.stageMemory.size() ? chosen.stageMemory[index].total() : budget;
+    missing = std::max(missing, bytes.getInt() - std::min(estimate, budget));
   }
-  return excess;
+  return missing;
+}
+
+/// Takes the plan that is on the program, with the search's reasons. A plan by hand is priced, so that its
+/// plan.json has a prediction too.
+LogicalResult MainJob::readChosen() {
+  FailureOr<ModelUnits> model = collectUnits(*module);
+  if (failed(model))
+    return failure();
+  FailureOr<search::Plan> plan = readAnnotatedPlan(*model);
+  if (failed(plan))
+    return failure();
+  chosen = *plan;
+  if (options.search) {
+    chosen.reasons = searched->reasons;
+    chosen.stageMemory = searched->stageMemory;
+    return success();
+  }
+  ClusterInput input = options.cluster;
+  if (input.file.empty() && !input.ranks)
+    input.ranks = chosen.ranks;
+  search::Result<search::Cluster> cluster = readCluster(input);
+  if (!cluster)
+    return fail(cluster.error().message);
+  budget = cluster->memoryBytesPerDevice;
+  if (cluster->ranks() != chosen.ranks)
+    return fail("expects a plan for the " + llvm::Twine(cluster->ranks()) + " ranks asked for, but got one for " +
+                llvm::Twine(chosen.ranks));
+  ProgramCosts costs(*module, *cluster, model->globalBatch);
+  search::Problem problem{.cluster = *cluster,
+                          .globalBatch = model->globalBatch,
+                          .units = model->units,
+                          .ties = model->ties,
+                          .space = search::SearchSpace::supported(),
+                          .costs = &costs};
+  // A plan that the model cannot price may still run: phase shard has the last word on what divides.
+  if (search::Result<search::Plan> priced = search::evaluatePlan(problem, chosen))
+    chosen = *priced;
+  return success();
 }
 
 /// Chooses a plan, lowers it, and starts again with a tighter estimate until what was lowered fits.
@@ -148,15 +196,8 @@ LogicalResult MainJob::plan() {
   for (int round = 0;; ++round) {
     if (failed(planOnce(reserve)))
       return failure();
-    FailureOr<ModelUnits> model = collectUnits(*module);
-    if (failed(model))
+    if (failed(readChosen()))
       return failure();
-    FailureOr<search::Plan> plan = readAnnotatedPlan(*model);
-    if (failed(plan))
-      return failure();
-    chosen = *plan;
-    chosen.reasons = searched->reasons;
-    chosen.stageMemory = searched->stageMemory;
     if (!isMeasured)
       return success();
     OwningOpRef<ModuleOp> lowered = module->clone();
@@ -165,11 +206,11 @@ LogicalResult MainJob::plan() {
     stop = wanted;
     if (failed(result))
       return failure();
-    FailureOr<int64_t> excess = measureExcess(*lowered, /*report=*/round + 1 == kMaxRounds);
-    if (failed(excess))
+    FailureOr<int64_t> missing = measureMissing(*lowered, /*report=*/round + 1 == kMaxRounds);
+    if (failed(missing))
       return failure();
-    if (*excess > 0) {
-      reserve += *excess;
+    if (*missing > 0) {
+      reserve += *missing;
       continue;
     }
     if (stop == Phase::Lower)
@@ -188,6 +229,7 @@ LogicalResult MainJob::run(OwningOpRef<ModuleOp> input, TimingScope &scope) {
   if (!cluster)
     return fail(cluster.error().message);
   budget = cluster->memoryBytesPerDevice;
+  ranks = options.cluster.file.empty() ? options.cluster.ranks : cluster->ranks();
 
   if (start < Phase::Import &&
       failed(runPhase(*module, Phase::Import, [](OpPassManager &passes) { buildImportPhase(passes, {}); })))
@@ -201,9 +243,10 @@ LogicalResult MainJob::run(OwningOpRef<ModuleOp> input, TimingScope &scope) {
                         [&](OpPassManager &passes) { buildDifferentiatePhase(passes, phase); })))
       return failure();
   }
-  if (stop >= Phase::Plan && (options.search || !options.plan.empty()) && failed(plan()))
+  bool isPlanning = stop >= Phase::Plan && (options.search || !options.plan.empty());
+  if (isPlanning ? failed(plan()) : start == Phase::Plan && failed(readChosen()))
     return failure();
-  if (stop > Phase::Plan && detectPhase(*module) < stop && failed(lowerPlanned(*module)))
+  if (failed(lowerPlanned(*module)))
     return failure();
   return options.compileTo || !options.lower ? print() : writeFolder();
 }
@@ -224,7 +267,7 @@ LogicalResult MainJob::print() {
 }
 
 LogicalResult MainJob::writeFolder() {
-  if (failed(measureExcess(*module, /*report=*/true)))
+  if (failed(measureMissing(*module, /*report=*/true)))
     return failure();
   OutputFolder folder(getOutputFolder());
   auto check = [&](const std::string &message) { return message.empty() ? success() : fail(message); };

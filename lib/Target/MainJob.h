@@ -37,9 +37,10 @@ private:
   mlir::LogicalResult checkOptions(Phase start);
   mlir::LogicalResult readPlanBatch();
   mlir::LogicalResult plan();
+  mlir::LogicalResult readChosen();
   mlir::LogicalResult planOnce(int64_t reserve);
   mlir::LogicalResult lowerPlanned(mlir::ModuleOp planned);
-  mlir::FailureOr<int64_t> measureExcess(mlir::ModuleOp lowered, bool report);
+  mlir::FailureOr<int64_t> measureMissing(mlir::ModuleOp lowered, bool report);
   mlir::LogicalResult print();
   mlir::LogicalResult writeFolder();
   mlir::LogicalResult runPhase(mlir::ModuleOp target, Phase phase,
@@ -55,6 +56,7 @@ private:
   /// The last phase to run.
   Phase stop = Phase::None;
   int64_t globalBatch = 0; ///< 0: the model's
+  int64_t ranks = 0;       ///< that were asked for; 0: any
   search::Plan chosen;
   std::shared_ptr<search::Plan> searched = std::make_shared<search::Plan>();
   int64_t budget = 0; ///< bytes of a device

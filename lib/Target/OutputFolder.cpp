@@ -41,12 +41,11 @@ std::string OutputFolder::create() {
     return "expects '" + path +
            "' to be free or an earlier output, but it holds other files; name another folder with -o";
   llvm::StringRef parent = llvm::sys::path::parent_path(path);
-  if (std::error_code error = fs::create_directories(parent))
+  if (std::error_code error = fs::create_directories(parent, /*IgnoreExisting=*/true, fs::all_all))
     return "cannot create the folder '" + parent.str() + "': " + error.message() + "; name another with -o";
-  std::string hidden = inFolder(parent, ("." + llvm::sys::path::filename(path) + "." +
-                                     std::to_string(llvm::sys::Process::getProcessId()))
-                                        .str());
-  if (std::error_code error = fs::create_directory(hidden, /*IgnoreExisting=*/false))
+  std::string hidden = inFolder(
+      parent, ("." + llvm::sys::path::filename(path) + "." + std::to_string(llvm::sys::Process::getProcessId())).str());
+  if (std::error_code error = fs::create_directory(hidden, /*IgnoreExisting=*/false, fs::all_all))
     return "cannot write to the folder '" + parent.str() + "': " + error.message() + "; name another with -o";
   temporary = hidden;
   return "";

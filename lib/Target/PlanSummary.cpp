@@ -40,8 +40,8 @@ static std::string count(int64_t n, llvm::StringRef noun) {
 void galvatron::printPlanSummary(const Plan &plan, llvm::raw_ostream &out) {
   std::string_view schedule = search::scheduleName(plan.schedule);
   out << count(plan.pipeline, "stage") << " x " << count(plan.ranksPerStage(), "rank") << ", "
-      << llvm::StringRef(schedule.data(), schedule.size()) << ", "
-      << count(plan.microBatches, "micro-batch") << " of " << count(plan.globalBatch / plan.microBatches, "sample");
+      << llvm::StringRef(schedule.data(), schedule.size()) << ", " << count(plan.microBatches, "micro-batch") << " of "
+      << count(plan.globalBatch / plan.microBatches, "sample");
   if (plan.predictedStepSeconds > 0)
     out << llvm::format("; %.3g s a step predicted", plan.predictedStepSeconds);
   out << "\n" << llvm::formatv("{0,-5}  {1,-44}  {2,-24}  {3}\n", "stage", "units", "strategy", "bytes of a rank");

@@ -4,6 +4,7 @@
 
 #include "dialects/Exec/Exec.h"
 #include "galvatron/Conversion/Passes.h"
+#include "galvatron/Transforms/Passes.h"
 
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"

@@ -26,7 +26,7 @@ public:
         builder(module.getContext()) {}
 
   LogicalResult run();
-  unsigned getNumClones() const { return used.size(); }
+  unsigned getNumClones() const { return clones.size(); }
   unsigned getNumRedistributions() const { return redistributions.size(); }
 
 private:
@@ -49,7 +49,6 @@ private:
   /// (layer type, strategy, decided homes and gradients) → clone.
   using CloneKey = std::pair<std::pair<Operation *, Attribute>, ArrayAttr>;
   DenseMap<CloneKey, graph::LayerOp> clones;
-  DenseSet<Operation *> used;
   std::map<std::pair<Operation *, const void *>, std::unique_ptr<LayerDigits>> digits;
   /// Of parameters that several calls use.
   llvm::StringMap<PlacementAttr> homes, gradients;
@@ -162,6 +161,9 @@ LogicalResult StepAssigner::agreeOnTiedGradients(ArrayRef<graph::CallOp> calls) 
   }
   for (auto &entry : agreed)
     gradients[entry.getKey()] = entry.getValue();
+  for (auto &[key, clone] : clones) // made to see what they leave; their names are free again
+    symbols.erase(clone);
+  clones.clear();
   return success();
 }
 
@@ -216,7 +218,6 @@ LogicalResult StepAssigner::assignCall(graph::CallOp call) {
   FailureOr<graph::LayerOp> clone = getClone(call);
   if (failed(clone))
     return failure();
-  used.insert(*clone);
   ArrayRef<Type> types = clone->getArgumentTypes();
   builder.setInsertionPoint(call);
   SmallVector<Value> inputs;
@@ -248,9 +249,6 @@ LogicalResult StepAssigner::run() {
       operand.set(list.front());
   for (graph::CallOp call : llvm::reverse(calls))
     call.erase();
-  for (auto &[key, clone] : clones)
-    if (!used.contains(clone))
-      layers.push_back(clone);
   for (graph::LayerOp layer : layers)
     symbols.erase(layer);
   for (BlockArgument argument : step.getArguments())

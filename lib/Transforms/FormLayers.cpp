@@ -242,7 +242,8 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
         InFlightDiagnostic diagnostic = emitError(input.getLoc())
                                         << "expects layer '" << layer.unit.path
                                         << "' to read earlier layers only, but it reads a value of '"
-                                        << layers[it->second].unit.path << "'; do not call members of a module list in turns";
+                                        << layers[it->second].unit.path
+                                        << "'; do not call members of a module list in turns";
         return diagnostic;
       }
     return success();
@@ -311,7 +312,8 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
     }
     for (Operation *op : layer.ops)
       builder.clone(*op, mapping);
-    ReturnOp::create(builder, loc, llvm::map_to_vector(layer.outputs, [&](Value output) { return mapping.lookup(output); }));
+    ReturnOp::create(builder, loc,
+                     llvm::map_to_vector(layer.outputs, [&](Value output) { return mapping.lookup(output); }));
     return type;
   }
 
@@ -345,9 +347,8 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
       for (ParameterOp parameter : layer.parameters)
         parameters.push_back(parameter.getNames()[0]);
       LayerOp callee = type;
-      auto call = CallOp::create(builder, NameLoc::get(builder.getStringAttr(layer.unit.path)),
-                                 callee.getResultTypes(), callee.getSymName(), inputs,
-                                 builder.getArrayAttr(parameters), layer.unit.path);
+      auto call = CallOp::create(builder, NameLoc::get(builder.getStringAttr(layer.unit.path)), callee.getResultTypes(),
+                                 callee.getSymName(), inputs, builder.getArrayAttr(parameters), layer.unit.path);
       mapping.map(layer.outputs, call.getOutputs());
     }
     Operation *terminator = block.getTerminator();

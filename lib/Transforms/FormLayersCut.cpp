@@ -102,8 +102,7 @@ public:
 
 private:
   /// Calls `visit(list, member, rest)` for every component of `path` that is a number.
-  template <typename Visit>
-  static void forEachMember(StringRef path, Visit visit) {
+  template <typename Visit> static void forEachMember(StringRef path, Visit visit) {
     for (size_t begin = 0; begin < path.size();) {
       size_t end = std::min(path.find('.', begin), path.size());
       StringRef component = path.slice(begin, end);
@@ -118,8 +117,11 @@ private:
 
 } // namespace
 
-/// The list of a unit's path: `model.layers` of `model.layers.3`.
-static StringRef listOf(StringRef unit) { return unit.rsplit('.').first; }
+/// `model.layers` of `model.layers.3`; empty for a single component.
+static StringRef parentOf(StringRef path) {
+  size_t dot = path.rfind('.');
+  return dot == StringRef::npos ? StringRef() : path.take_front(dot);
+}
 
 static std::vector<Unit> cutByPaths(ArrayRef<Operation *> ops) {
   ModuleLists lists(ops);
@@ -153,7 +155,7 @@ static std::vector<Unit> cutByPaths(ArrayRef<Operation *> ops) {
         position = it->second;
     if (position % 2 && position != last) {
       int64_t rank = position / 2;
-      if (listOf(units[rank - 1].first) == listOf(units[rank].first))
+      if (parentOf(units[rank - 1].first) == parentOf(units[rank].first))
         position -= 1;
     }
   }
@@ -226,15 +228,11 @@ static std::string commonPath(ArrayRef<Operation *> ops) {
   while (!worklist.empty()) {
     Operation *op = worklist.pop_back_val().getDefiningOp();
     if (auto parameter = dyn_cast_or_null<ParameterOp>(op)) {
-      std::string name = cast<StringAttr>(parameter.getNames()[0]).str();
+      StringRef path = parentOf(cast<StringAttr>(parameter.getNames()[0]));
       if (!common)
-        common = name;
-      size_t length = 0, i = 0;
-      for (; i < std::min(common->size(), name.size()) && (*common)[i] == name[i]; ++i)
-        if (name[i] == '.')
-          length = i;
-      if (*common != name)
-        common->resize(length);
+        common = path.str();
+      while (!common->empty() && !(path + ".").str().starts_with(*common + "."))
+        common = parentOf(*common).str();
     } else if (isa_and_nonnull<SliceOp, ReshapeOp, TransposeOp, BroadcastOp>(op)) {
       llvm::append_range(worklist, op->getOperands());
     }

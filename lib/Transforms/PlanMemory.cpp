@@ -25,7 +25,7 @@ struct PlanMemoryPass : galvatron::impl::PlanMemoryPassBase<PlanMemoryPass> {
       if (failed(timetable))
         return signalPassFailure();
       planArena(*timetable);
-      stage->setAttr("dist.arena_bytes", builder.getI64IntegerAttr(timetable->arenaBytes));
+      stage->setAttr(dist::kArenaBytesAttrName, builder.getI64IntegerAttr(timetable->arenaBytes));
       numSlots += timetable->slots.size();
       timetables.push_back(std::move(*timetable));
     }

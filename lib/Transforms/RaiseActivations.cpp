@@ -18,8 +18,8 @@ using namespace galvatron::graph;
 static constexpr unsigned kMaximumSpelling = 16;
 
 /// Far enough out to tell erf from tanh (they differ by 4e-4 near 2), near enough not to overflow.
-static constexpr double kSamples[] = {-8,  -5,  -3.1, -2.2, -1.5, -1, -0.7, -0.3, -0.1,
-                                      0.05, 0.2, 0.5,  0.9,  1.3,  2.1, 3.3, 4.7,  7.5};
+static constexpr double kSamples[] = {-8,   -5,  -3.1, -2.2, -1.5, -1,  -0.7, -0.3, -0.1,
+                                      0.05, 0.2, 0.5,  0.9,  1.3,  2.1, 3.3,  4.7,  7.5};
 
 /// f(x) of the function that `ops` (in program order) build on `input`; none where an op is unknown.
 static std::optional<double> evaluate(ArrayRef<Operation *> ops, Value input, double x) {
@@ -126,8 +126,8 @@ unsigned raise::raiseGatedActivations(func::FuncOp function) {
       auto gate = value.getDefiningOp<ActivationOp>();
       return gate && value.hasOneUse() ? gate : nullptr;
     };
-    for (auto [gateSide, up] : {std::pair(multiply.getLhs(), multiply.getRhs()),
-                                std::pair(multiply.getRhs(), multiply.getLhs())}) {
+    for (auto [gateSide, up] :
+         {std::pair(multiply.getLhs(), multiply.getRhs()), std::pair(multiply.getRhs(), multiply.getLhs())}) {
       ActivationOp gate = gateOf(gateSide);
       // A factor that is no activation's equal (a constant, a repeated vector) is a scale.
       if (!gate || splatOf(up) || up.getDefiningOp<BroadcastOp>())
@@ -137,7 +137,8 @@ unsigned raise::raiseGatedActivations(func::FuncOp function) {
       if (inner && isElementwise(inner) && llvm::is_contained(inner->getOperands(), up))
         continue;
       OpBuilder builder(multiply);
-      Value raised = GatedActivationOp::create(builder, multiply.getLoc(), multiply.getType(), gate.getX(), up, gate.getKind());
+      Value raised =
+          GatedActivationOp::create(builder, multiply.getLoc(), multiply.getType(), gate.getX(), up, gate.getKind());
       multiply.getResult().replaceAllUsesWith(raised);
       ++numRaised;
       break;

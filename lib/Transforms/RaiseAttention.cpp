@@ -46,6 +46,27 @@ static Value additiveMask(Value condition, bool pass, Value blocked) {
   return arith::SelectOp::create(builder, loc, condition, pass ? zero : minimum, pass ? minimum : zero);
 }
 
+/// Whether `factor` is one wherever the masks added so far let through: GPT's scores · m - 1e4 · (1 - m).
+static bool zeroesOnlyBlocked(Value factor, TableReader &reader, const Scores &scores) {
+  if (!reader.isTable(factor) || scores.added.empty())
+    return false;
+  if (auto broadcast = factor.getDefiningOp<BroadcastOp>())
+    factor = broadcast.getX();
+  auto select = factor.getDefiningOp<arith::SelectOp>();
+  Value isOne;
+  if (select && splatOf(select.getTrueValue()) == 1.0 && splatOf(select.getFalseValue()) == 0.0) {
+    isOne = select.getCondition();
+  } else {
+    OpBuilder builder(factor.getContext());
+    builder.setInsertionPointAfterValue(factor);
+    Value one = splat(builder, factor.getLoc(), typeOf(factor), 1);
+    isOne = arith::CmpFOp::create(builder, factor.getLoc(), arith::CmpFPredicate::OEQ, factor, one);
+  }
+  std::optional<Mask> mask = recognizeMask(isOne, reader);
+  return mask &&
+         llvm::any_of(scores.added, [&](const auto &term) { return recognizeMask(term.first, reader) == mask; });
+}
+
 /// Reads scores from the softmax inwards. `multiplier` is what was multiplied outside of `value`.
 static bool readScores(Value value, double multiplier, TableReader &reader, Scores &scores) {
   Operation *op = value.getDefiningOp();
@@ -62,6 +83,9 @@ static bool readScores(Value value, double multiplier, TableReader &reader, Scor
     for (unsigned i : {1, 0})
       if (std::optional<double> factor = splatOf(op->getOperand(i)); factor && (i || !divides))
         return readScores(op->getOperand(1 - i), divides ? multiplier / *factor : multiplier * *factor, reader, scores);
+    for (unsigned i : {1, 0})
+      if (!divides && zeroesOnlyBlocked(op->getOperand(i), reader, scores))
+        return readScores(op->getOperand(1 - i), multiplier, reader, scores);
     return false;
   }
   auto activation = dyn_cast<ActivationOp>(op);
@@ -147,7 +171,8 @@ static std::optional<Letters> readLetters(EinsumOp first, EinsumOp second, bool 
       return std::nullopt; // Groups vary fastest.
     (shared ? letters.batch : letters.group) += letter;
   }
-  if (letters.q.size() != letters.batch.size() + letters.group.size() + 2 || letters.k.size() != letters.batch.size() + 2)
+  if (letters.q.size() != letters.batch.size() + letters.group.size() + 2 ||
+      letters.k.size() != letters.batch.size() + 2)
     return std::nullopt;
   for (char letter : letters.q)
     if (!contains(inner.result, letter))
@@ -237,7 +262,8 @@ static void takeMasks(Value value, double factor, TableReader &reader, SmallVect
       std::optional<double> blocked = splatOf(pass ? select.getFalseValue() : select.getTrueValue());
       if (!blocked || *blocked > -1e4 || !reader.isTable(select.getCondition()))
         continue;
-      Value condition = additiveMask(select.getCondition(), pass, pass ? select.getFalseValue() : select.getTrueValue());
+      Value condition =
+          additiveMask(select.getCondition(), pass, pass ? select.getFalseValue() : select.getTrueValue());
       if (std::optional<Mask> mask = recognizeMask(condition, reader)) {
         masks.push_back(*mask);
         return takeMasks(pass ? select.getTrueValue() : select.getFalseValue(), factor, reader, masks, rest);
@@ -318,9 +344,10 @@ static bool raiseEager(EinsumOp second, TableReader &reader) {
     Value bias = sumOf(builder, loc, rest, 4);
     SmallVector<int64_t> shape(shapeOf(q));
     shape.back() = shapeOf(v).back();
-    auto attention = AttentionOp::create(
-        builder, loc, reshaped(q, shape), reshaped(q, ArrayRef(shape).drop_back()), q, k, v, bias, APFloat(scores.scale),
-        mask.causal, mask.window, APFloat(scores.softcap), dropout ? dropout.getP() : APFloat(0.0), dropout ? dropout.getId() : 0);
+    auto attention =
+        AttentionOp::create(builder, loc, reshaped(q, shape), reshaped(q, ArrayRef(shape).drop_back()), q, k, v, bias,
+                            APFloat(scores.scale), mask.causal, mask.window, APFloat(scores.softcap),
+                            dropout ? dropout.getP() : APFloat(0.0), dropout ? dropout.getId() : 0);
 
     std::string order = letters->batch + letters->group + letters->query + letters->valueDepth;
     SmallVector<int64_t> unfolded;

@@ -32,8 +32,8 @@ std::optional<double> raise::splatOf(Value value) {
     Attribute attribute;
     if (matchPattern(op, m_Constant(&attribute)))
       return splatOfAttribute(attribute);
-    if (!isa<BroadcastOp, ReshapeOp, TransposeOp, SliceOp, arith::ExtFOp, arith::TruncFOp,
-             arith::SIToFPOp, arith::ExtSIOp>(op))
+    if (!isa<BroadcastOp, ReshapeOp, TransposeOp, SliceOp, arith::ExtFOp, arith::TruncFOp, arith::SIToFPOp,
+             arith::ExtSIOp>(op))
       return std::nullopt;
     value = op->getOperand(0);
   }
@@ -42,9 +42,8 @@ std::optional<double> raise::splatOf(Value value) {
 
 Value raise::splat(OpBuilder &builder, Location loc, RankedTensorType type, double value) {
   Type element = type.getElementType();
-  TypedAttr scalar = isa<FloatType>(element)
-                         ? TypedAttr(builder.getFloatAttr(element, value))
-                         : TypedAttr(builder.getIntegerAttr(element, int64_t(value)));
+  TypedAttr scalar = isa<FloatType>(element) ? TypedAttr(builder.getFloatAttr(element, value))
+                                             : TypedAttr(builder.getIntegerAttr(element, int64_t(value)));
   return arith::ConstantOp::create(builder, loc, DenseElementsAttr::get(type, ArrayRef<Attribute>(scalar)));
 }
 
@@ -90,8 +89,7 @@ Value raise::columnOf(Value value) {
     if (!llvm::is_contained(broadcast.getDims(), last))
       return broadcast.getX();
     Value x = broadcast.getX();
-    return broadcast.getDims().back() == last && typeOf(x).getShape().back() == 1 ? columnOf(x)
-                                                                                  : nullptr;
+    return broadcast.getDims().back() == last && typeOf(x).getShape().back() == 1 ? columnOf(x) : nullptr;
   }
   // x [.., S] given a last dimension of one.
   if (auto reshape = value.getDefiningOp<ReshapeOp>())
@@ -100,8 +98,7 @@ Value raise::columnOf(Value value) {
   return nullptr;
 }
 
-bool raise::groupDimensions(ArrayRef<int64_t> from, ArrayRef<int64_t> to,
-                            SmallVectorImpl<DimensionGroup> &groups) {
+bool raise::groupDimensions(ArrayRef<int64_t> from, ArrayRef<int64_t> to, SmallVectorImpl<DimensionGroup> &groups) {
   size_t i = 0, j = 0;
   while (i < from.size() || j < to.size()) {
     DimensionGroup group;
@@ -259,8 +256,7 @@ static std::optional<double> compare(arith::CmpFPredicate predicate, double a, d
 }
 
 /// Both operands as i64, as long as they are exact.
-template <typename Function>
-static double onIntegers(double a, double b, Function function) {
+template <typename Function> static double onIntegers(double a, double b, Function function) {
   return double(function(int64_t(a), int64_t(b)));
 }
 
@@ -277,9 +273,7 @@ std::optional<double> raise::evaluateElement(Operation *op, ArrayRef<double> x) 
         double quotient = x[0] / x[1];
         return isa<arith::DivSIOp>(op) ? std::trunc(quotient) : std::floor(quotient);
       })
-      .Case<arith::RemSIOp, arith::RemFOp>([&](auto) -> R {
-        return x[1] == 0 ? R() : R(std::fmod(x[0], x[1]));
-      })
+      .Case<arith::RemSIOp, arith::RemFOp>([&](auto) -> R { return x[1] == 0 ? R() : R(std::fmod(x[0], x[1])); })
       .Case<arith::MaximumFOp, arith::MaxNumFOp, arith::MaxSIOp>([&](auto) -> R { return std::max(x[0], x[1]); })
       .Case<arith::MinimumFOp, arith::MinNumFOp, arith::MinSIOp>([&](auto) -> R { return std::min(x[0], x[1]); })
       .Case<arith::AndIOp>([&](auto) -> R { return onIntegers(x[0], x[1], std::bit_and<>()); })
@@ -289,8 +283,8 @@ std::optional<double> raise::evaluateElement(Operation *op, ArrayRef<double> x) 
       .Case<arith::CmpFOp>([&](arith::CmpFOp cmp) { return compare(cmp.getPredicate(), x[0], x[1]); })
       .Case<arith::SelectOp>([&](auto) -> R { return x[0] != 0 ? x[1] : x[2]; })
       .Case<arith::NegFOp>([&](auto) -> R { return -x[0]; })
-      .Case<arith::ExtFOp, arith::TruncFOp, arith::SIToFPOp, arith::UIToFPOp, arith::ExtSIOp,
-            arith::ExtUIOp, arith::TruncIOp, arith::IndexCastOp>([&](Operation *cast) -> R {
+      .Case<arith::ExtFOp, arith::TruncFOp, arith::SIToFPOp, arith::UIToFPOp, arith::ExtSIOp, arith::ExtUIOp,
+            arith::TruncIOp, arith::IndexCastOp>([&](Operation *cast) -> R {
         // i1 is 0 or 1 here, but -1 for a signed conversion.
         bool isBit = getElementTypeOrSelf(cast->getOperand(0).getType()).isInteger(1);
         if (isBit && isa<arith::SIToFPOp, arith::ExtSIOp>(cast))

@@ -26,9 +26,7 @@ using mlir::Value;
 // Types and small matchers (RaiseMatchers.cpp)
 //===----------------------------------------------------------------------===//
 
-inline mlir::RankedTensorType typeOf(Value value) {
-  return mlir::cast<mlir::RankedTensorType>(value.getType());
-}
+inline mlir::RankedTensorType typeOf(Value value) { return mlir::cast<mlir::RankedTensorType>(value.getType()); }
 inline ArrayRef<int64_t> shapeOf(Value value) { return typeOf(value).getShape(); }
 
 /// `like`'s element type with another shape.
@@ -61,8 +59,7 @@ struct DimensionGroup {
 
 /// As many groups as possible; false if the number of elements differs. Unit dimensions join the
 /// group before them.
-bool groupDimensions(ArrayRef<int64_t> from, ArrayRef<int64_t> to,
-                     SmallVectorImpl<DimensionGroup> &groups);
+bool groupDimensions(ArrayRef<int64_t> from, ArrayRef<int64_t> to, SmallVectorImpl<DimensionGroup> &groups);
 
 /// The letters of an einsum.
 struct Equation {
@@ -76,8 +73,7 @@ struct Equation {
 
 Value reshapeTo(mlir::OpBuilder &builder, mlir::Location loc, Value x, ArrayRef<int64_t> shape);
 Value transposeBy(mlir::OpBuilder &builder, mlir::Location loc, Value x, ArrayRef<int64_t> permutation);
-Value sliceOf(mlir::OpBuilder &builder, mlir::Location loc, Value x, int64_t dim, int64_t offset,
-              int64_t size);
+Value sliceOf(mlir::OpBuilder &builder, mlir::Location loc, Value x, int64_t dim, int64_t offset, int64_t size);
 /// A splat constant of `type`.
 Value splat(mlir::OpBuilder &builder, mlir::Location loc, mlir::RankedTensorType type, double value);
 
@@ -113,6 +109,8 @@ struct Mask {
   bool causal = false;
   /// Keys fewer than this many positions back; 0: no limit.
   int64_t window = 0;
+
+  bool operator==(const Mask &) const = default;
 };
 
 /// Recognizes `value` [..., Sq, Sk] as a mask: i1 (true lets through), or a float tensor to be

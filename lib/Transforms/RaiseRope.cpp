@@ -263,7 +263,9 @@ static std::optional<Rope> match(Operation *root, TableReader &reader, llvm::Sma
     for (Value leaf : leaves)
       if (Operation *op = leaf.getDefiningOp(); op && (!last || last->isBeforeInBlock(op)))
         last = op;
-    if (!last || !isa<arith::AddFOp, arith::SubFOp, arith::MulFOp, arith::NegFOp, SliceOp, ConcatOp, ReshapeOp, TransposeOp>(last))
+    if (!last ||
+        !isa<arith::AddFOp, arith::SubFOp, arith::MulFOp, arith::NegFOp, SliceOp, ConcatOp, ReshapeOp, TransposeOp>(
+            last))
       return std::nullopt;
     tree.insert(last);
     leaves.remove(last->getResult(0));
@@ -302,9 +304,10 @@ unsigned raise::raiseRope(func::FuncOp function, TableReader &reader) {
       continue;
     taken.insert(tree.begin(), tree.end());
     OpBuilder builder(op);
-    Value raised = RopeOp::create(builder, op->getLoc(), op->getResult(0).getType(), rope->x,
-                                  builder.getDenseF64ArrayAttr(rope->frequencies), builder.getI64IntegerAttr(rope->seqDim),
-                                  RopeStyleAttr::get(builder.getContext(), rope->style), builder.getF64FloatAttr(rope->scaling));
+    Value raised =
+        RopeOp::create(builder, op->getLoc(), op->getResult(0).getType(), rope->x,
+                       builder.getDenseF64ArrayAttr(rope->frequencies), builder.getI64IntegerAttr(rope->seqDim),
+                       RopeStyleAttr::get(builder.getContext(), rope->style), builder.getF64FloatAttr(rope->scaling));
     op->getResult(0).replaceAllUsesWith(raised);
     ++numRaised;
   }

@@ -60,8 +60,8 @@ static std::optional<SmallVector<int64_t>> anyLeadingMerge(ValueRange operands) 
 }
 
 /// Rebuilds `op` with other operands and result types, and puts merged results in its place.
-static void replaceRebuilt(PatternRewriter &rewriter, Operation *op, ValueRange operands,
-                           ArrayRef<Type> types, ArrayRef<NamedAttribute> changed = {}) {
+static void replaceRebuilt(PatternRewriter &rewriter, Operation *op, ValueRange operands, ArrayRef<Type> types,
+                           ArrayRef<NamedAttribute> changed = {}) {
   OperationState state(op->getLoc(), op->getName(), operands, types, {});
   NamedAttrList attributes(op->getAttrDictionary());
   for (NamedAttribute attribute : changed)
@@ -102,9 +102,8 @@ struct SinkThroughRows : RewritePattern {
         operand = unmerge(rewriter, operand, 0, *extents);
     SmallVector<Type> types;
     for (Value result : op->getResults())
-      types.push_back(typeOf(result).getRank() == 0
-                          ? result.getType()
-                          : reshaped(result, unmerged(shapeOf(result), 0, *extents)));
+      types.push_back(typeOf(result).getRank() == 0 ? result.getType()
+                                                    : reshaped(result, unmerged(shapeOf(result), 0, *extents)));
     replaceRebuilt(rewriter, op, operands, types);
     return success();
   }
@@ -207,8 +206,8 @@ struct SinkThroughMovement : RewritePattern {
     SmallVector<Value> operands;
     for (Value operand : op->getOperands())
       operands.push_back(unmerge(rewriter, operand, 0, *extents));
-    replaceRebuilt(rewriter, op, operands,
-                   Type(reshaped(result, unmerged(shapeOf(result), resultDim, *extents))), changed);
+    replaceRebuilt(rewriter, op, operands, Type(reshaped(result, unmerged(shapeOf(result), resultDim, *extents))),
+                   changed);
     return success();
   }
 };
@@ -259,8 +258,8 @@ struct SinkBroadcast : RewritePattern {
       if (splatOf(operand))
         continue;
       auto other = operand.getDefiningOp<BroadcastOp>();
-      if (!other || (broadcast && (other.getDims() != broadcast.getDims() ||
-                                   shapeOf(other.getX()) != shapeOf(broadcast.getX()))))
+      if (!other ||
+          (broadcast && (other.getDims() != broadcast.getDims() || shapeOf(other.getX()) != shapeOf(broadcast.getX()))))
         return rewriter.notifyMatchFailure(op, "operands are repeated differently");
       broadcast = other;
     }
@@ -273,7 +272,8 @@ struct SinkBroadcast : RewritePattern {
       operands.push_back(constant ? splat(rewriter, op->getLoc(), reshaped(operand, shape), *constant)
                                   : operand.getDefiningOp<BroadcastOp>().getX());
     }
-    OperationState state(op->getLoc(), op->getName(), operands, Type(reshaped(op->getResult(0), shape)), op->getAttrs());
+    OperationState state(op->getLoc(), op->getName(), operands, Type(reshaped(op->getResult(0), shape)),
+                         op->getAttrs());
     Value small = rewriter.create(state)->getResult(0);
     rewriter.replaceOpWithNewOp<BroadcastOp>(op, op->getResult(0).getType(), small, broadcast.getDims());
     return success();

@@ -25,8 +25,7 @@ static SmallVector<int64_t> delinearize(int64_t linear, ArrayRef<int64_t> shape)
 }
 
 /// Calls `visit` for every index of `shape`.
-template <typename Visit>
-static void forEachIndex(ArrayRef<int64_t> shape, Visit visit) {
+template <typename Visit> static void forEachIndex(ArrayRef<int64_t> shape, Visit visit) {
   int64_t total = llvm::product_of(shape);
   for (int64_t linear = 0; linear < total; ++linear)
     visit(delinearize(linear, shape));
@@ -43,8 +42,8 @@ bool raise::TableReader::isTable(Value value) {
   Attribute constant;
   if (matchPattern(op, m_Constant(&constant))) {
     answer = isa<DenseElementsAttr>(constant);
-  } else if (isa<IotaOp, ReshapeOp, TransposeOp, SliceOp, PadOp, ConcatOp, BroadcastOp, ReduceOp, ShiftOp,
-                 EinsumOp>(op)) {
+  } else if (isa<IotaOp, ReshapeOp, TransposeOp, SliceOp, PadOp, ConcatOp, BroadcastOp, ReduceOp, ShiftOp, EinsumOp>(
+                 op)) {
     answer = true;
   } else if (isElementwise(op) && !isa<DropoutOp>(op)) {
     SmallVector<double> ones(op->getNumOperands(), 1.0);
@@ -146,9 +145,9 @@ double raise::TableReader::compute(Operation *op, Value value, ArrayRef<int64_t>
       at[letter] = i;
     std::string contracted;
     SmallVector<int64_t> extents;
-    for (auto [letter, extent] : llvm::zip_equal(equation.lhs + equation.rhs,
-                                                 llvm::concat<const int64_t>(shapeOf(einsum.getLhs()),
-                                                                             shapeOf(einsum.getRhs()))))
+    for (auto [letter, extent] :
+         llvm::zip_equal(equation.lhs + equation.rhs,
+                         llvm::concat<const int64_t>(shapeOf(einsum.getLhs()), shapeOf(einsum.getRhs()))))
       if (!at.contains(letter) && contracted.find(letter) == std::string::npos)
         contracted += letter, extents.push_back(extent);
     double total = 0;

@@ -25,38 +25,40 @@ struct RebatchPass : galvatron::impl::RebatchPassBase<RebatchPass> {
     if (batch == 0 || !step || !old || old.getInt() == batch)
       return;
     if (batch < 0) {
-      module.emitOpError("expects a positive global batch, but got ") << batch;
+      module.emitOpError("expects a positive global batch, but got ") << batch.getValue();
       return signalPassFailure();
     }
     Axes axes(module);
-    // The samples lie along the first dimension of the step's inputs, whatever its role.
-    if (step.getNumArguments() == 0 || axes.getAxes(step.getArgument(0)).empty() ||
-        axes.getAxes(step.getArgument(0))[0].size() != 1) {
+    // The samples lie along the first dimension of each of the step's inputs, whatever its role.
+    llvm::SmallDenseSet<AxisId> samples;
+    for (BlockArgument argument : step.getArguments())
+      if (const ValueAxes &dims = axes.getAxes(argument); !dims.empty() && dims[0].size() == 1)
+        samples.insert(dims[0][0]);
+    if (samples.empty()) {
       module.emitOpError("expects a batch of more than one sample that no op splits, but got ") << old.getInt();
       return signalPassFailure();
     }
-    AxisId axis = axes.getAxes(step.getArgument(0))[0][0];
-    if (failed(replaceTypes(axes, axis, old.getInt())))
+    if (failed(replaceTypes(axes, samples, old.getInt())))
       return signalPassFailure();
     module->setAttr(graph::kBatchAttr, Builder(&getContext()).getI64IntegerAttr(batch));
   }
 
   /// The type of a value when the batch has its new extent.
-  Type getType(Value value, const Axes &axes, AxisId axis, int64_t old) {
+  Type getType(Value value, const Axes &axes, const llvm::SmallDenseSet<AxisId> &samples, int64_t old) {
     auto type = dyn_cast<RankedTensorType>(value.getType());
     if (!type)
       return value.getType();
     SmallVector<int64_t> shape(type.getShape());
     for (auto [extent, list] : llvm::zip(shape, axes.getAxes(value)))
-      for (AxisId other : list)
-        if (other == axis)
+      for (AxisId axis : list)
+        if (samples.contains(axis))
           extent = extent / old * batch;
     return type.clone(shape);
   }
 
-  LogicalResult replaceTypes(const Axes &axes, AxisId axis, int64_t old) {
+  LogicalResult replaceTypes(const Axes &axes, const llvm::SmallDenseSet<AxisId> &samples, int64_t old) {
     auto retype = [&](Value value) {
-      Type type = getType(value, axes, axis, old);
+      Type type = getType(value, axes, samples, old);
       numTypes += type != value.getType();
       value.setType(type);
     };

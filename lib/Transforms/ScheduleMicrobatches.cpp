@@ -50,14 +50,11 @@ struct ScheduleMicrobatchesPass : galvatron::impl::ScheduleMicrobatchesPassBase<
     Builder builder(&getContext());
     for (auto stage : getOperation().getOps<dist::StageOp>()) {
       SmallVector<std::string> order;
-      if (pipeline.getSchedule() == "gpipe") {
+      // The attribute knows only these two.
+      if (pipeline.getSchedule() == "gpipe")
         order = scheduleGPipe(pipeline.getMicroBatches());
-      } else if (pipeline.getSchedule() == "1f1b") {
+      else
         order = schedule1F1B(stage.getIndex(), pipeline.getStages(), pipeline.getMicroBatches());
-      } else {
-        stage.emitOpError("expects the schedule gpipe or 1f1b, but got ") << pipeline.getSchedule();
-        return signalPassFailure();
-      }
       SmallVector<StringRef> words(order.begin(), order.end());
       stage.setOrderAttr(builder.getStrArrayAttr(words));
       numEntries += order.size();

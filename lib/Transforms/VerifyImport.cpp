@@ -40,11 +40,12 @@ static LogicalResult verifyBodyOp(Operation *op) {
     auto elements = dyn_cast<ElementsAttr>(constant.getValue());
     if (!elements)
       return success();
-    int64_t bytes = elements.isSplat() ? 0 : elements.getNumElements() * (elements.getElementType().getIntOrFloatBitWidth() + 7) / 8;
+    int64_t bytes = elements.isSplat() ? 0
+                                       : elements.getNumElements() *
+                                             llvm::divideCeil(elements.getElementType().getIntOrFloatBitWidth(), 8);
     if (bytes > kMaximumConstantBytes)
-      return op->emitOpError("expects constants of at most ")
-             << kMaximumConstantBytes << " bytes, but got " << bytes
-             << "; make it a parameter, or compute it from positions";
+      return op->emitOpError("expects constants of at most ") << kMaximumConstantBytes << " bytes, but got " << bytes
+                                                              << "; make it a parameter, or compute it from positions";
   }
   return success();
 }
@@ -54,8 +55,8 @@ static llvm::hash_code hashOf(LayerOp layer) {
   llvm::hash_code hash = llvm::hash_combine(layer.getFunctionType(), layer.getArgAttrsAttr());
   layer.getBody().walk([&](Operation *op) {
     hash = llvm::hash_combine(hash, OperationEquivalence::computeHash(op, OperationEquivalence::ignoreHashValue,
-                                                                     OperationEquivalence::ignoreHashValue,
-                                                                     OperationEquivalence::IgnoreLocations));
+                                                                      OperationEquivalence::ignoreHashValue,
+                                                                      OperationEquivalence::IgnoreLocations));
   });
   return hash;
 }
@@ -102,8 +103,9 @@ struct VerifyImportPass : galvatron::impl::VerifyImportPassBase<VerifyImportPass
       SmallVector<LayerOp, 1> &bucket = buckets[uint64_t(hashOf(layer))];
       for (LayerOp other : bucket)
         if (isSameLayer(layer, other)) {
-          InFlightDiagnostic diagnostic = layer.emitOpError("expects one body per layer type, but got two that are equal; "
-                                                            "run --galvatron-form-layers on the step as imported");
+          InFlightDiagnostic diagnostic =
+              layer.emitOpError("expects one body per layer type, but got two that are equal; "
+                                "run --galvatron-form-layers on the step as imported");
           diagnostic.attachNote(other.getLoc()) << "the other is @" << other.getSymName();
           return diagnostic;
         }

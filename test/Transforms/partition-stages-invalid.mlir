@@ -7,6 +7,10 @@ module {
 // -----
 
 module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+  graph.layer @all(%x: tensor<4xi64>) -> tensor<f32> {
+    %y = arith.constant dense<0.0> : tensor<f32>
+    graph.return %y : tensor<f32>
+  }
   func.func @step(%ids: tensor<4xi64>) -> tensor<f32> {
     // expected-error @below {{expects an attribute plan.stage below 2}}
     %0 = graph.call @all(%ids) parameters [] path "all" {plan.stage = 2 : i64} : (tensor<4xi64>) -> tensor<f32>
@@ -17,6 +21,14 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro
 // -----
 
 module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+  graph.layer @first(%x: tensor<4xi64>) -> tensor<4xf32> {
+    %y = arith.constant dense<0.0> : tensor<4xf32>
+    graph.return %y : tensor<4xf32>
+  }
+  graph.layer @second(%x: tensor<4xf32>) -> tensor<f32> {
+    %y = arith.constant dense<0.0> : tensor<f32>
+    graph.return %y : tensor<f32>
+  }
   func.func @step(%ids: tensor<4xi64>) -> tensor<f32> {
     %0 = graph.call @first(%ids) parameters [] path "first" {plan.stage = 1 : i64} : (tensor<4xi64>) -> tensor<4xf32>
     // expected-error @below {{expects stages that do not fall along the model, but got stage 0 behind stage 1}}
@@ -28,6 +40,10 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro
 // -----
 
 module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+  graph.layer @all(%x: tensor<4xi64>) -> tensor<f32> {
+    %y = arith.constant dense<0.0> : tensor<f32>
+    graph.return %y : tensor<f32>
+  }
   // expected-error @below {{expects layers in every stage, but the last of 2 stages has none}}
   func.func @step(%ids: tensor<4xi64>) -> tensor<f32> {
     %0 = graph.call @all(%ids) parameters [] path "all" {plan.stage = 0 : i64} : (tensor<4xi64>) -> tensor<f32>

@@ -1,6 +1,10 @@
 // RUN: galvatron-opt %s -split-input-file -galvatron-partition-stages | FileCheck %s
 
 module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+  graph.layer @all(%ids: tensor<4xi64, #dist.placement<[4]>>, %labels: tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>> {
+    %loss = arith.constant dense<0.0> : tensor<f32, #dist.placement<[]>>
+    graph.return %loss : tensor<f32, #dist.placement<[]>>
+  }
   func.func @step(%ids: tensor<4xi64, #dist.placement<[4]>>, %labels: tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>> {
     %0 = graph.call @all(%ids, %labels) parameters [] path "all" {plan.stage = 0 : i64} : (tensor<4xi64, #dist.placement<[4]>>, tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>>
     return %0 : tensor<f32, #dist.placement<[]>>
@@ -23,6 +27,20 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
 // A value that is read two stages later is relayed; data is read where it is used. Layers are numbered over the
 // whole model; what has no strategy (a redistribution) is no layer.
 module attributes {plan.pipeline = #plan.pipeline<stages = 3, devices = 1, micro_batches = 2, schedule = "1f1b">} {
+  graph.layer @embed(%ids: tensor<4xi64, #p>, %w: tensor<4xf32> {graph.parameter = "w"}) -> tensor<4xf32, #p> {
+    %y = arith.constant dense<0.0> : tensor<4xf32, #p>
+    graph.return %y : tensor<4xf32, #p>
+  }
+  graph.layer @redistribute(%x: tensor<4xf32, #p>) -> tensor<4xf32, #p> {
+    graph.return %x : tensor<4xf32, #p>
+  }
+  graph.layer @layer(%x: tensor<4xf32, #p>) -> tensor<4xf32, #p> {
+    graph.return %x : tensor<4xf32, #p>
+  }
+  graph.layer @head(%x: tensor<4xf32, #p>, %e: tensor<4xf32, #p>, %labels: tensor<4xi64, #p>, %w: tensor<4xf32> {graph.parameter = "w"}) -> tensor<f32, #s> {
+    %loss = arith.constant dense<0.0> : tensor<f32, #s>
+    graph.return %loss : tensor<f32, #s>
+  }
   func.func @step(%ids: tensor<4xi64, #p>, %labels: tensor<4xi64, #p>) -> tensor<f32, #s> {
     %0 = graph.call @embed(%ids) parameters ["w"] path "embed" {plan.stage = 0 : i64, plan.strategy = #strategy} : (tensor<4xi64, #p>) -> tensor<4xf32, #p>
     %1 = graph.call @redistribute(%0) parameters [] path "mid:input" {plan.stage = 1 : i64} : (tensor<4xf32, #p>) -> tensor<4xf32, #p>
@@ -37,17 +55,17 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 3, devices = 1, micro
 // CHECK: dist.stage @stage0
 // CHECK: %[[EMBEDDED:.*]] = graph.call @embed
 // CHECK-SAME: dist.unit = 0
-// CHECK: dist.send %[[EMBEDDED]] to 1 tag [[TAG:[0-9]+]]
+// CHECK: dist.send %[[EMBEDDED]] to 1 tag [[$TAG:[0-9]+]]
 // CHECK-LABEL: dist.stage @stage1
-// CHECK: %[[RECEIVED:.*]] = dist.receive from 0 tag [[TAG]]
+// CHECK: %[[RECEIVED:.*]] = dist.receive from 0 tag [[$TAG]]
 // CHECK: graph.call @redistribute(%[[RECEIVED]])
 // CHECK-NOT: dist.unit
 // CHECK: graph.call @layer
 // CHECK-SAME: dist.unit = 1
-// CHECK: dist.send %{{.*}} to 2 tag [[FIRST:[0-9]+]]
-// CHECK: dist.send %[[RECEIVED]] to 2 tag [[SECOND:[0-9]+]]
+// CHECK: dist.send %{{.*}} to 2 tag [[$FIRST:[0-9]+]]
+// CHECK: dist.send %[[RECEIVED]] to 2 tag [[$SECOND:[0-9]+]]
 // CHECK-LABEL: dist.stage @stage2
-// CHECK-DAG: dist.receive from 1 tag [[FIRST]]
-// CHECK-DAG: dist.receive from 1 tag [[SECOND]]
+// CHECK-DAG: dist.receive from 1 tag [[$FIRST]]
+// CHECK-DAG: dist.receive from 1 tag [[$SECOND]]
 // CHECK-DAG: dist.input "labels"
 // CHECK: graph.call @head

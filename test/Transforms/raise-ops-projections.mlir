@@ -21,7 +21,7 @@ func.func @fused_query_and_key(%x: tensor<2x4x8xf32>) -> (tensor<2x4x8xf32>, ten
   return %3, %4 : tensor<2x4x8xf32>, tensor<2x4x4xf32>
 }
 
-// GPT-NeoX: [heads, 3·D], cut after a transpose. The parameter is cut as heads × 3 × D.
+// As GPT-NeoX has it: [heads, 3·D], cut after a transpose. The parameter is cut as heads × 3 × D.
 // CHECK-LABEL: @interleaved_heads
 func.func @interleaved_heads(%x: tensor<2x4x8xf32>) -> (tensor<2x2x4x3xf32>, tensor<2x2x4x3xf32>) {
   // CHECK: %[[W:.*]] = graph.parameter ["w"]

@@ -161,6 +161,12 @@ def _graph(op: str, rest: str, head: str, x: list[torch.Tensor], shape: list[int
     if op == "slice":
         ranges = [slice(o, o + e) for o, e in zip(_integers(head, "offsets"), shape)]
         return x[0][tuple(ranges)]
+    if op == "shift":
+        dim, offset = int(_attribute(rest, "dim", 0)), int(_attribute(rest, "offset", 0))
+        index = torch.arange(shape[dim]) + offset
+        moved = x[0].index_select(dim, index.clamp(0, shape[dim] - 1))
+        inside = ((index >= 0) & (index < shape[dim])).reshape([-1 if d == dim else 1 for d in range(len(shape))])
+        return moved.where(inside, int(_attribute(rest, "fill", 0)))
     if op == "concat":
         return torch.cat(x, int(_attribute(rest, "dim", 0)))
     if op == "reduce":

@@ -6,14 +6,13 @@
 #include <cstring>
 #include <filesystem>
 
-static const char kUsage[] =
-    "usage: galvatron-import <model.pt> [--batch N] [--seq N] [-o model.mlir]\n\n"
-    "Imports a module exported by `python -m galvatron.export` to the graph dialect.\n\n"
-    "  -o FILE      the .mlir file to write (default: <model>.mlir in this folder);\n"
-    "               weights, where exported, go beside it as .safetensors\n"
-    "  --batch N    global batch, in sequences (default: the export's example)\n"
-    "  --seq N      sequence length, in tokens (default: the export's example)\n"
-    "  --help, --version\n";
+static const char kUsage[] = "usage: galvatron-import <model.pt> [--batch N] [--seq N] [-o model.mlir]\n\n"
+                             "Imports a module exported by `python -m galvatron.export` to the graph dialect.\n\n"
+                             "  -o FILE      the .mlir file to write (default: <model>.mlir in this folder);\n"
+                             "               weights, where exported, go beside it as .safetensors\n"
+                             "  --batch N    global batch, in sequences (default: the export's example)\n"
+                             "  --seq N      sequence length, in tokens (default: the export's example)\n"
+                             "  --help, --version\n";
 
 static int fail(const std::string &message) {
   std::fprintf(stderr, "galvatron-import: %s\n", message.c_str());

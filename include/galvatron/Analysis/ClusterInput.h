@@ -7,8 +7,8 @@
 namespace galvatron {
 
 struct ClusterInput {
-  std::string file;  ///< cluster.json; empty: this host
-  int64_t ranks = 0; ///< 0: this machine's cores; only without a file
+  std::string file;   ///< cluster.json; empty: this host
+  int64_t ranks = 0;  ///< 0: this machine's cores; only without a file
   std::string memory; ///< budget of one device, such as "2GiB"; empty: the file's, or a share of this host's
 };
 

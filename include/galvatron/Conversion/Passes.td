@@ -72,32 +72,4 @@ def ConvertExecToLLVMPass : Pass<"galvatron-convert-exec-to-llvm", "mlir::Module
                            "::mlir::LLVM::LLVMDialect"];
 }
 
-def ApproximateMathPass : Pass<"galvatron-approximate-math", "mlir::ModuleOp"> {
-  let summary = "Replaces exp, tanh, erf and log by polynomials that vectorize";
-  let description = [{
-    A call of libm in a loop keeps it scalar. Upstream's approximations (a few units in the last
-    place in f32) are arithmetic, which LLVM vectorizes.
-
-    **Before:** `math` ops on f32 scalars.
-    **After:** `arith` and bit operations instead of `math.exp`, `math.tanh`, `math.erf`, `math.log`.
-    **Example:**
-
-    ```mlir
-    func.func @identity(%x: f32) -> f32 {
-      return %x : f32
-    }
-    ```
-
-    ```mlir
-    func.func @identity(%x: f32) -> f32 {
-      return %x : f32
-    }
-    ```
-
-    **Fails when:** never.
-  }];
-  let statistics = [Statistic<"numReplaced", "num-replaced", "Ops that were replaced">];
-  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::math::MathDialect", "::mlir::vector::VectorDialect"];
-}
-
 #endif // GALVATRON_CONVERSION_PASSES_TD

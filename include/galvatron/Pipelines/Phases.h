@@ -39,8 +39,9 @@ struct PlanPhaseOptions : mlir::PassPipelineOptions<PlanPhaseOptions> {
                         llvm::cl::desc("Ranks; 0: as many as the plan says, or this machine's cores")};
   Option<std::string> cluster{*this, "cluster", llvm::cl::desc("Cluster file for the search, instead of ranks")};
   Option<std::string> memory{*this, "memory", llvm::cl::desc("Budget of one device, such as 2GiB")};
-  Option<int64_t> reserve{*this, "reserve", llvm::cl::init(0),
-                          llvm::cl::desc("Bytes of the budget to leave free: what a lowered plan took beyond its estimate")};
+  Option<int64_t> reserve{
+      *this, "reserve", llvm::cl::init(0),
+      llvm::cl::desc("Bytes of the budget to leave free: what a lowered plan took beyond its estimate")};
   /// Where the search leaves its plan with reasons, which attributes do not hold; may be null.
   std::shared_ptr<search::Plan> searched;
 };

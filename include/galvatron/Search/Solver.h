@@ -49,8 +49,9 @@ struct SolveOptions {
   double timeLimitSeconds = 0;
   /// Fill Plan::reasons (alternatives of every unit).
   bool explain = true;
-  /// Worker threads; 0: one per core, at most 8.
-  int threads = 0;
+  /// Labels a candidate may take before it is solved less exactly, to within
+  /// 1e-5, 1e-4 … of the step (see Solution::provenWithin).
+  std::int64_t labelBudget = 100000;
 };
 
 /// Why nothing fits.
@@ -68,6 +69,10 @@ struct Solution {
   std::optional<Plan> plan;
   Infeasible infeasible; ///< meaningful without a plan
   bool interrupted = false;
+  /// No plan is better by more than this share of the step: 0 when the search
+  /// was exact to the end. Larger only where exactness would have needed more
+  /// labels than `SolveOptions::labelBudget`.
+  double provenWithin = 0;
   double searchSeconds = 0;
   std::int64_t candidates = 0, candidatesOpened = 0, labels = 0;
 };

@@ -252,6 +252,44 @@ def ExpandCrossEntropyPass : Pass<"galvatron-expand-cross-entropy"> {
   let dependentDialects = ["::galvatron::graph::GraphDialect"];
 }
 
+def VerifyDifferentiatePass : Pass<"galvatron-verify-differentiate", "mlir::ModuleOp"> {
+  let summary = "Checks what phase differentiate promises: each layer has its backward, each op its loops and cost";
+  let description = [{
+    The contract of docs/IR.md after phase `differentiate`. Later phases ask ops for their loops and cost;
+    an op that has neither would be replicated and free, silently.
+
+    **Before:** any module.
+    **After:** the same module.
+    **Example:**
+
+    ```mlir
+    graph.layer @example(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %0 = graph.activation silu %x : tensor<4xf32> -> tensor<4xf32>
+      graph.backward(%dy: tensor<4xf32>) {
+        %dx = graph.activation_backward silu %dy, %x : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+        graph.return %dx : tensor<4xf32>
+      }
+      graph.return %0 : tensor<4xf32>
+    }
+    ```
+
+    ```mlir
+    graph.layer @example(%x: tensor<4xf32>) -> tensor<4xf32> {
+      %0 = graph.activation silu %x : tensor<4xf32> -> tensor<4xf32>
+      graph.backward(%dy: tensor<4xf32>) {
+        %dx = graph.activation_backward silu %dy, %x : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+        graph.return %dx : tensor<4xf32>
+      }
+      graph.return %0 : tensor<4xf32>
+    }
+    ```
+
+    **Fails when:** a layer has float arguments but no backward, a `graph.cross_entropy` is left, or an
+    op of a layer declares no loops or no cost.
+  }];
+  let statistics = [Statistic<"numLayers", "num-layers", "Layers that were looked at">];
+}
+
 
 //===----------------------------------------------------------------------===//
 // Phase plan
@@ -506,6 +544,10 @@ def AssignPlacementsPass : Pass<"galvatron-assign-placements", "mlir::ModuleOp">
         %y = graph.sum %x, %x : (tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>>, tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>>) -> tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>>
         graph.return %y : tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>>
       }
+      func.func @step(%x: tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>>) -> tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>> {
+        %y = graph.call @double.dp2(%x) parameters [] path "double" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2>} : (tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>>) -> tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>>
+        return %y : tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>>
+      }
     }
     ```
 
@@ -748,7 +790,7 @@ def ScheduleMicrobatchesPass : Pass<"galvatron-schedule-microbatches", "mlir::Mo
     }
     ```
 
-    **Fails when:** the schedule is unknown; the module has no `plan.pipeline`.
+    **Fails when:** the module has no `plan.pipeline`.
   }];
   let statistics = [Statistic<"numEntries", "num-entries", "Forwards and backwards that were ordered">];
 }
@@ -785,6 +827,36 @@ def PlanMemoryPass : Pass<"galvatron-plan-memory", "mlir::ModuleOp"> {
     **Fails when:** a stage has no order; a call names a layer or body that is not there; a tied parameter has two placements; a send has no receive; stages wait for one another.
   }];
   let statistics = [Statistic<"numSlots", "num-slots", "Slots that were placed">];
+}
+
+def ApproximateMathPass : Pass<"galvatron-approximate-math", "mlir::ModuleOp"> {
+  let summary = "Replaces exp, tanh, erf and log by polynomials that vectorize";
+  let description = [{
+    A call of libm in a loop keeps it scalar. Upstream's approximations (a few units in the last
+    place in f32) are arithmetic, which LLVM vectorizes.
+
+    **Before:** `math` ops on f32 scalars.
+    **After:** `arith` and bit operations instead of `math.exp`, `math.tanh`, `math.erf`, `math.log`.
+    **Example:**
+
+    ```mlir
+    func.func @logarithm(%x: f32) -> f32 {
+      %0 = math.absf %x : f32
+      return %0 : f32
+    }
+    ```
+
+    ```mlir
+    func.func @logarithm(%x: f32) -> f32 {
+      %0 = math.absf %x : f32
+      return %0 : f32
+    }
+    ```
+
+    **Fails when:** never.
+  }];
+  let statistics = [Statistic<"numReplaced", "num-replaced", "Ops that were replaced">];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::math::MathDialect", "::mlir::vector::VectorDialect"];
 }
 
 #endif // GALVATRON_TRANSFORMS_PASSES_TD

@@ -185,7 +185,8 @@ void Reader::runLoop(const jit::Node *node, Frame &frame) {
   Value count = valueOf(node->inputs()[0], frame), condition = valueOf(node->inputs()[1], frame);
   for (int64_t i = 0; i < std::min(count.integer().value, kMostIterations); ++i) {
     if (!condition.isNumber())
-      throw ImportError("a loop in " + sourceOf(node, frame.path).describe() + " depends on data, which is unsupported");
+      throw ImportError("a loop in " + sourceOf(node, frame.path).describe() +
+                        " depends on data, which is unsupported");
     if (condition.number() == 0)
       break;
     frame[body->inputs()[0]] = Integer{i};
@@ -206,7 +207,8 @@ void Reader::runOperator(const jit::Node *node, Frame &frame) {
   const c10::FunctionSchema *schema = node->maybeSchema();
   llvm::SmallVector<Argument, 8> arguments;
   for (size_t i = 0; i < node->inputs().size(); ++i) {
-    llvm::StringRef name = schema && i < schema->arguments().size() ? llvm::StringRef(schema->arguments()[i].name()) : "";
+    llvm::StringRef name =
+        schema && i < schema->arguments().size() ? llvm::StringRef(schema->arguments()[i].name()) : "";
     arguments.push_back({name, valueOf(node->inputs()[i], frame)});
   }
   auto results = importer.call(node->kind().toQualString(), arguments, source);
@@ -276,8 +278,8 @@ Value Reader::constant(const c10::IValue &value) {
 
 Value Reader::tensorConstant(const at::Tensor &tensor) {
   static const std::map<at::ScalarType, ElementType> kTypes = {
-      {at::kByte, ElementType::UInt8},      {at::kInt, ElementType::Int32},    {at::kLong, ElementType::Int64},
-      {at::kHalf, ElementType::Float16},    {at::kFloat, ElementType::Float32}, {at::kDouble, ElementType::Float64},
+      {at::kByte, ElementType::UInt8},        {at::kInt, ElementType::Int32},     {at::kLong, ElementType::Int64},
+      {at::kHalf, ElementType::Float16},      {at::kFloat, ElementType::Float32}, {at::kDouble, ElementType::Float64},
       {at::kBFloat16, ElementType::BFloat16}, {at::kBool, ElementType::Bool}};
   auto type = kTypes.find(tensor.scalar_type());
   if (type == kTypes.end() || tensor.is_meta() || tensor.layout() != at::kStrided)

@@ -1,9 +1,45 @@
 // RUN: galvatron-opt %s | galvatron-opt | FileCheck %s
 // RUN: galvatron-opt %s --mlir-print-op-generic | galvatron-opt | FileCheck %s
 
-// CHECK-LABEL: @nothing_round_trips
-func.func @nothing_round_trips() {
-  // CHECK: dist.nothing
-  dist.nothing
+// CHECK-LABEL: func.func private @placements
+// CHECK-SAME: tensor<8x16x64xf32, #dist.placement<[4@t * 2@g0, 16, 64] partial [sum@g1]>>
+// CHECK-SAME: tensor<24xf32, #dist.placement<[3 * 2@g0 * 4]>>
+// CHECK-SAME: tensor<f32, #dist.placement<[] partial [sum@t, max@g0]>>
+// CHECK-SAME: tensor<1x8xf32, #dist.placement<[1, 8]>>
+func.func private @placements(tensor<8x16x64xf32, #dist.placement<[4@t * 2@g0 * 1, 4 * 4, 64] partial [sum@g1]>>,
+    tensor<24xf32, #dist.placement<[3 * 2@g0 * 4]>>, tensor<f32, #dist.placement<[] partial [max@g0, sum@t]>>,
+    tensor<1x8xf32, #dist.placement<[1, 8]>>)
+
+// CHECK-LABEL: func.func @redistribution
+func.func @redistribution(%x: tensor<8xf32, #dist.placement<[2@g0 * 4]>>, %c: tensor<f32, #dist.placement<[]>>) {
+  // CHECK: dist.redistribute %{{.*}} : tensor<8xf32, #dist.placement<[2@g0 * 4]>> -> tensor<8xf32, #dist.placement<[8]>>
+  %0 = dist.redistribute %x : tensor<8xf32, #dist.placement<[2@g0 * 4]>> -> tensor<8xf32, #dist.placement<[8]>>
+  // CHECK: dist.factor %{{.*}} : tensor<f32, #dist.placement<[]>> -> tensor<f32, #dist.placement<[] partial [sum@g0]>>
+  %1 = dist.factor %c : tensor<f32, #dist.placement<[]>> -> tensor<f32, #dist.placement<[] partial [sum@g0]>>
   return
 }
+
+// CHECK-LABEL: dist.body @collectives
+dist.body @collectives(%x: tensor<8x6xf32>) -> tensor<8x6xf32> {
+  // CHECK: dist.all_reduce %{{.*}} axes [0, 2] {kind = 1 : i64} : tensor<8x6xf32> -> tensor<8x6xf32>
+  %0 = dist.all_reduce %x axes [0, 2] {kind = 1 : i64} : tensor<8x6xf32> -> tensor<8x6xf32>
+  // CHECK: dist.shard %{{.*}} axes [1] {dim = 1 : i64, outer = 3 : i64} : tensor<8x6xf32> -> tensor<8x3xf32>
+  %1 = dist.shard %0 axes [1] {dim = 1 : i64, outer = 3 : i64} : tensor<8x6xf32> -> tensor<8x3xf32>
+  // CHECK: dist.all_gather %{{.*}} axes [1] {dim = 1 : i64, outer = 3 : i64} : tensor<8x3xf32> -> tensor<8x6xf32>
+  %2 = dist.all_gather %1 axes [1] {dim = 1 : i64, outer = 3 : i64} : tensor<8x3xf32> -> tensor<8x6xf32>
+  // CHECK: dist.reduce_scatter %{{.*}} axes [1] {dim = 0 : i64, kind = 0 : i64, outer = 1 : i64} : tensor<8x6xf32> -> tensor<4x6xf32>
+  %3 = dist.reduce_scatter %2 axes [1] {dim = 0 : i64, kind = 0 : i64, outer = 1 : i64} : tensor<8x6xf32> -> tensor<4x6xf32>
+  // CHECK: dist.all_to_all %{{.*}} axes [1] {concat_dim = 0 : i64, concat_outer = 1 : i64, split_dim = 1 : i64, split_outer = 1 : i64} : tensor<4x6xf32> -> tensor<8x3xf32>
+  %4 = dist.all_to_all %3 axes [1] {split_dim = 1 : i64, split_outer = 1 : i64, concat_dim = 0 : i64, concat_outer = 1 : i64} : tensor<4x6xf32> -> tensor<8x3xf32>
+  // CHECK: dist.return %{{.*}} : tensor<8x6xf32>
+  dist.return %2 : tensor<8x6xf32>
+}
+
+// CHECK-LABEL: dist.body @backward
+dist.body @backward(%dy: tensor<8x6xf32>, %x: tensor<8x6xf32>) -> tensor<8x6xf32> {
+  dist.return %dy : tensor<8x6xf32>
+}
+
+// CHECK: dist.layer @layer {backward = @backward, forward = @collectives
+dist.layer @layer {forward = @collectives, backward = @backward, inputs = [#dist.placement<[8, 6]>], outputs = [#dist.placement<[8, 6]>],
+  input_gradients = [#dist.placement<[8, 6]>], output_gradients = [#dist.placement<[8, 6]>], homes = [], gradients = [], num_saved = 0 : i64}

@@ -1,9 +1,27 @@
 // RUN: galvatron-opt %s | galvatron-opt | FileCheck %s
 // RUN: galvatron-opt %s --mlir-print-op-generic | galvatron-opt | FileCheck %s
 
-// CHECK-LABEL: @nothing_round_trips
-func.func @nothing_round_trips() {
-  // CHECK: exec.nothing
-  exec.nothing
-  return
+// CHECK-LABEL: exec.function @call
+// CHECK-SAME: exec.scratch_bytes = 64
+exec.function @call(%x: memref<4xf32>, %y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 64 : i64} {
+  // CHECK: exec.buffer %{{.*}}[16] : memref<?xi8> -> memref<2x2xf32, strided<[1, 2]>>
+  %0 = exec.buffer %scratch[16] : memref<?xi8> -> memref<2x2xf32, strided<[1, 2]>>
+  // CHECK: exec.constant dense<{{.*}}> : tensor<2xf32> : memref<2xf32>
+  %1 = exec.constant dense<[1.0, 2.0]> : tensor<2xf32> : memref<2xf32>
+  // CHECK: exec.call "copy"(%{{.*}}, %{{.*}}) [4, 1, 4, 1, 1] : memref<4xf32>, memref<4xf32>
+  exec.call "copy"(%x, %y) [4, 1, 4, 1, 1] : memref<4xf32>, memref<4xf32>
+  // CHECK: exec.call "norm"({{.*}}) [1, 4, 0, 0, 0] present [1, 0, 0, 1, 1, 1]
+  exec.call "norm"(%x, %y, %x, %x) [1, 4, 0, 0, 0] present [1, 0, 0, 1, 1, 1] : memref<4xf32>, memref<4xf32>, memref<4xf32>, memref<4xf32>
+  exec.return
+}
+
+// CHECK-LABEL: exec.function @loops
+exec.function @loops(%x: memref<4xf32>, %y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  // CHECK: exec.loops [4] inputs(%{{.*}} : memref<4xf32>) outputs(%{{.*}} : memref<4xf32>) strides [1, 1]
+  exec.loops [4] inputs(%x : memref<4xf32>) outputs(%y : memref<4xf32>) strides [1, 1] {
+  ^bb0(%a: f32):
+    // CHECK: exec.yield
+    exec.yield %a : f32
+  }
+  exec.return
 }

@@ -73,10 +73,13 @@ TEST_F(ExpressionTest, PositionalValuesStaySymbolicAtAnySize) {
 TEST_F(ExpressionTest, RotaryAnglesAreOneProductWithSmallNumbers) {
   constexpr auto f32 = ElementType::Float32;
   // 1 / 10000^(arange(0, 8, 2) / 8), then cat(p·f, p·f)
-  ExpressionRef exponents = apply(Operator::Divide, context.convert(context.arange(ElementType::Int64, 0, 2, 4, false), f32), number(8, f32), f32);
-  ExpressionRef frequencies = apply(Operator::Divide, number(1, f32), apply(Operator::Power, number(10000, f32), exponents, f32), f32);
+  ExpressionRef exponents = apply(
+      Operator::Divide, context.convert(context.arange(ElementType::Int64, 0, 2, 4, false), f32), number(8, f32), f32);
+  ExpressionRef frequencies =
+      apply(Operator::Divide, number(1, f32), apply(Operator::Power, number(10000, f32), exponents, f32), f32);
   EXPECT_EQ(frequencies->kind, Expression::Kind::Dense);
-  ExpressionRef angles = apply(Operator::Multiply, context.convert(context.reshape(positions(64), {64, 1}), f32), frequencies, f32);
+  ExpressionRef angles =
+      apply(Operator::Multiply, context.convert(context.reshape(positions(64), {64, 1}), f32), frequencies, f32);
   ExpressionRef both = context.concat({angles, angles}, 1);
   ASSERT_TRUE(both && both->isElementwise(Operator::Multiply));
   EXPECT_EQ(both->operands[0]->kind, Expression::Kind::Affine);

@@ -18,8 +18,12 @@ struct MaskTest : testing::Test {
     value.factors[dim] = 1;
     return context.linear(ElementType::Int64, {queries, keys}, value);
   }
-  ExpressionRef compare(Operator op, ExpressionRef a, ExpressionRef b) { return context.elementwise(op, {a, b}, ElementType::Bool); }
-  ExpressionRef both(ExpressionRef a, ExpressionRef b) { return context.elementwise(Operator::And, {a, b}, ElementType::Bool); }
+  ExpressionRef compare(Operator op, ExpressionRef a, ExpressionRef b) {
+    return context.elementwise(op, {a, b}, ElementType::Bool);
+  }
+  ExpressionRef both(ExpressionRef a, ExpressionRef b) {
+    return context.elementwise(Operator::And, {a, b}, ElementType::Bool);
+  }
   ExpressionRef causal(int64_t n) { return compare(Operator::LessEqual, along(1, n, n), along(0, n, n)); }
   ExpressionRef recent(int64_t n, int64_t window) {
     return compare(Operator::Less, along(0, n, n, -window), along(1, n, n));
@@ -69,8 +73,8 @@ TEST_F(MaskTest, AdditiveMasks) {
     EXPECT_TRUE(recognizeMask(context, mask)->causal);
   }
   // A bias of -1 is no mask.
-  ExpressionRef bias = context.elementwise(
-      Operator::Select, {causal(32), context.splat(f32, {}, 0), context.splat(f32, {}, -1)}, f32);
+  ExpressionRef bias =
+      context.elementwise(Operator::Select, {causal(32), context.splat(f32, {}, 0), context.splat(f32, {}, -1)}, f32);
   EXPECT_FALSE(recognizeMask(context, bias));
 }
 

@@ -1,5 +1,5 @@
 // Transcendental functions → arithmetic that vectorizes.
-#include "galvatron/Conversion/Passes.h"
+#include "galvatron/Transforms/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -11,7 +11,7 @@
 
 namespace galvatron {
 #define GEN_PASS_DEF_APPROXIMATEMATHPASS
-#include "galvatron/Conversion/Passes.h.inc"
+#include "galvatron/Transforms/Passes.h.inc"
 } // namespace galvatron
 
 using namespace mlir;

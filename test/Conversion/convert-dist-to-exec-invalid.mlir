@@ -1,0 +1,21 @@
+// RUN: galvatron-opt %s -split-input-file -verify-diagnostics -galvatron-convert-dist-to-exec
+
+#x = #dist.placement<[2, 2, 2, 2, 4]>
+
+dist.body @rope(%x: tensor<2x2x2x2x4xf32>) -> tensor<2x2x2x2x4xf32> {
+  // expected-error @below {{expects at most 4 dimensions, but got 5}}
+  %y = graph.rope %x half {inverse_frequencies = array<f64: 1.0, 0.5>, seq_dim = 3 : i64} : tensor<2x2x2x2x4xf32> -> tensor<2x2x2x2x4xf32>
+  dist.return %y : tensor<2x2x2x2x4xf32>
+}
+dist.layer @layer {forward = @rope, inputs = [#x], outputs = [#x], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+
+// -----
+
+#x = #dist.placement<[4]>
+
+dist.body @unknown(%x: tensor<4xf32>) -> tensor<2x2xf32> {
+  // expected-error @below {{has no runtime function on this device}}
+  %y = tensor.expand_shape %x [[0, 1]] output_shape [2, 2] : tensor<4xf32> into tensor<2x2xf32>
+  dist.return %y : tensor<2x2xf32>
+}
+dist.layer @layer {forward = @unknown, inputs = [#x], outputs = [#dist.placement<[2, 2]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}

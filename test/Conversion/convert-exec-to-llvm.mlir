@@ -1,0 +1,46 @@
+// RUN: galvatron-opt %s -split-input-file -galvatron-convert-exec-to-llvm | FileCheck %s
+
+exec.function @zero(%y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  exec.call "fill_zero"(%y) [16] : memref<4xf32>
+  exec.return
+}
+
+// CHECK: func.func private @gvrt_fill_zero
+// CHECK: llvm.mlir.global private constant @[[$CONSTANTS:.*]](dense<16> : tensor<1xi64>)
+// CHECK-LABEL: func.func @zero
+// CHECK-SAME: (%[[CONTEXT:.*]]: !llvm.ptr, %[[BUFFERS:.*]]: !llvm.ptr, %{{.*}}: !llvm.ptr)
+// CHECK: %[[TABLE:.*]] = llvm.alloca
+// CHECK: %[[ATTRIBUTES:.*]] = llvm.mlir.addressof @[[$CONSTANTS]]
+// CHECK: call @gvrt_fill_zero(%[[CONTEXT]], %[[TABLE]], %[[ATTRIBUTES]])
+
+// -----
+
+// Both dimensions lie behind one another in both buffers: one loop of 8.
+exec.function @neighbours_merge(%x: memref<2x4xf32>, %y: memref<2x4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  exec.loops [2, 4] inputs(%x : memref<2x4xf32>) outputs(%y : memref<2x4xf32>) strides [4, 1, 4, 1] {
+  ^bb0(%a: f32):
+    exec.yield %a : f32
+  }
+  exec.return
+}
+
+// CHECK-LABEL: func.func private @kernel_0
+// CHECK-SAME: llvm.noalias
+// CHECK: %[[EXTENT:.*]] = arith.constant 8 : index
+// CHECK: scf.for {{.*}} to %[[EXTENT]]
+// CHECK-NOT: scf.for
+
+// -----
+
+// An input that is also the output is one pointer: `noalias` stays true.
+exec.function @accumulates(%x: memref<4xf32>, %y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  exec.loops [4] inputs(%x, %y : memref<4xf32>, memref<4xf32>) outputs(%y : memref<4xf32>) strides [1, 1, 1] {
+  ^bb0(%a: f32, %b: f32):
+    %c = arith.addf %a, %b : f32
+    exec.yield %c : f32
+  }
+  exec.return
+}
+
+// CHECK-LABEL: func.func @accumulates
+// CHECK: call @kernel_0(%{{.*}}, %{{.*}}) : (!llvm.ptr, !llvm.ptr) -> ()

@@ -1,0 +1,185 @@
+// RUN: galvatron-opt %s -split-input-file -verify-diagnostics
+
+// expected-error@+1 {{expects each owner at most once, but got @g0 twice}}
+func.func private @twice(tensor<8x8xf32, #dist.placement<[2@g0 * 4, 2@g0 * 4]>>)
+
+// -----
+
+// expected-error@+1 {{expects each owner at most once, but got @t twice}}
+func.func private @time_twice(tensor<8xf32, #dist.placement<[2@t * 4] partial [sum@t]>>)
+
+// -----
+
+// expected-error@+1 {{expects digits of extent at least 1, but got 0}}
+func.func private @empty(tensor<8xf32, #dist.placement<[0@g0 * 4]>>)
+
+// -----
+
+// expected-error@+1 {{expects owner @t or @g<axis>, but got @x}}
+func.func private @owner(tensor<8xf32, #dist.placement<[2@x * 4]>>)
+
+// -----
+
+// expected-error@+1 {{expects reduction sum or max, but got min}}
+func.func private @reduction(tensor<8xf32, #dist.placement<[8] partial [min@g0]>>)
+
+// -----
+
+// expected-error@+1 {{expects placement of a tensor of shape [8], but got one of [4]}}
+func.func private @shape(tensor<8xf32, #dist.placement<[4]>>)
+
+// -----
+
+func.func @other_tensor(%x: tensor<8xf32, #dist.placement<[8]>>) {
+  // expected-error@+1 {{expects operand and result of one global type, but got 'tensor<8xf32>' and 'tensor<4xf32>'}}
+  %0 = dist.redistribute %x : tensor<8xf32, #dist.placement<[8]>> -> tensor<4xf32, #dist.placement<[4]>>
+  return
+}
+
+// -----
+
+func.func @unplaced(%x: tensor<8xf32>) {
+  // expected-error@+1 {{expects operand and result with placements, but got 'tensor<8xf32>' and 'tensor<8xf32>'}}
+  %0 = dist.redistribute %x : tensor<8xf32> -> tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @factor(%x: tensor<8xf32, #dist.placement<[2@g0 * 4]>>) {
+  // expected-error@+1 {{expects a result that differs from the operand by being partial, but got}}
+  %0 = dist.factor %x : tensor<8xf32, #dist.placement<[2@g0 * 4]>> -> tensor<8xf32, #dist.placement<[8]>>
+  return
+}
+
+// -----
+
+func.func @element_type(%x: tensor<8xf32>) {
+  // expected-error@+1 {{expects operand and result of one element type and rank, but got 'tensor<8xf32>' and 'tensor<8xf64>'}}
+  %0 = dist.all_reduce %x axes [0] {kind = 0 : i64} : tensor<8xf32> -> tensor<8xf64>
+  return
+}
+
+// -----
+
+func.func @no_axes(%x: tensor<8xf32>) {
+  // expected-error@+1 {{expects at least one grid axis, but got none}}
+  %0 = dist.all_reduce %x axes [] {kind = 0 : i64} : tensor<8xf32> -> tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @axes_order(%x: tensor<8xf32>) {
+  // expected-error@+1 {{expects grid axes ascending, but got [1, 0]}}
+  %0 = dist.all_reduce %x axes [1, 0] {kind = 0 : i64} : tensor<8xf32> -> tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @kind(%x: tensor<8xf32>) {
+  // expected-error@+1 {{expects reduction 0 (sum) or 1 (max), but got 2}}
+  %0 = dist.all_reduce %x axes [0] {kind = 2 : i64} : tensor<8xf32> -> tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @all_reduce_shape(%x: tensor<8xf32>) {
+  // expected-error@+1 {{expects operand and result of one local shape, but got 'tensor<8xf32>' and 'tensor<4xf32>'}}
+  %0 = dist.all_reduce %x axes [0] {kind = 0 : i64} : tensor<8xf32> -> tensor<4xf32>
+  return
+}
+
+// -----
+
+func.func @dim(%x: tensor<8xf32>) {
+  // expected-error@+1 {{expects dimension from 0 to 0, but got 1}}
+  %0 = dist.shard %x axes [0] {dim = 1 : i64, outer = 1 : i64} : tensor<8xf32> -> tensor<4xf32>
+  return
+}
+
+// -----
+
+func.func @other_dim(%x: tensor<8x8xf32>) {
+  // expected-error@+1 {{expects local shapes that differ by the group's size in dimension 0 only, but got 'tensor<8x8xf32>' and 'tensor<4x4xf32>'}}
+  %0 = dist.shard %x axes [0] {dim = 0 : i64, outer = 1 : i64} : tensor<8x8xf32> -> tensor<4x4xf32>
+  return
+}
+
+// -----
+
+func.func @outer(%x: tensor<8xf32>) {
+  // expected-error@+1 {{expects outer extent to divide local dimension of size 8, but got 3}}
+  %0 = dist.all_gather %x axes [0] {dim = 0 : i64, outer = 3 : i64} : tensor<8xf32> -> tensor<16xf32>
+  return
+}
+
+// -----
+
+func.func @split_dim(%x: tensor<8x4xf32>) {
+  // expected-error@+1 {{expects split dimension from 0 to 1, but got 2}}
+  %0 = dist.all_to_all %x axes [0] {split_dim = 2 : i64, split_outer = 1 : i64, concat_dim = 0 : i64, concat_outer = 1 : i64} : tensor<8x4xf32> -> tensor<16x2xf32>
+  return
+}
+
+// -----
+
+func.func @concat_dim(%x: tensor<8x4xf32>) {
+  // expected-error@+1 {{expects concat dimension from 0 to 1, but got -1}}
+  %0 = dist.all_to_all %x axes [0] {split_dim = 1 : i64, split_outer = 1 : i64, concat_dim = -1 : i64, concat_outer = 1 : i64} : tensor<8x4xf32> -> tensor<16x2xf32>
+  return
+}
+
+// -----
+
+func.func @exchange_size(%x: tensor<8x4xf32>) {
+  // expected-error@+1 {{expects operand and result of equal local size, but got 'tensor<8x4xf32>' and 'tensor<8x2xf32>'}}
+  %0 = dist.all_to_all %x axes [0] {split_dim = 1 : i64, split_outer = 1 : i64, concat_dim = 0 : i64, concat_outer = 1 : i64} : tensor<8x4xf32> -> tensor<8x2xf32>
+  return
+}
+
+// -----
+
+func.func @exchange_outer(%x: tensor<8x4xf32>) {
+  // expected-error@+1 {{expects dimension 1 to be cut evenly and outer extents to divide, but got 'tensor<8x4xf32>' and 'tensor<16x2xf32>'}}
+  %0 = dist.all_to_all %x axes [0] {split_dim = 1 : i64, split_outer = 3 : i64, concat_dim = 0 : i64, concat_outer = 1 : i64} : tensor<8x4xf32> -> tensor<16x2xf32>
+  return
+}
+
+// -----
+
+dist.body @results(%x: tensor<8xf32>) -> tensor<4xf32> {
+  // expected-error@+1 {{expects the body's result types ('tensor<4xf32>'), but got ('tensor<8xf32>')}}
+  dist.return %x : tensor<8xf32>
+}
+
+// -----
+
+// expected-error@+1 {{expects forward body @nowhere, but got no such body}}
+dist.layer @l {forward = @nowhere, gradients = [], homes = [], input_gradients = [], inputs = [], num_saved = 0 : i64, output_gradients = [], outputs = []}
+
+// -----
+
+dist.body @f(%x: tensor<8xf32>) -> tensor<8xf32> {
+  dist.return %x : tensor<8xf32>
+}
+// expected-error@+1 {{expects forward body with 0 arguments and 0 results, but got 1 and 1}}
+dist.layer @l {forward = @f, gradients = [], homes = [], input_gradients = [], inputs = [], num_saved = 0 : i64, output_gradients = [], outputs = []}
+
+// -----
+
+dist.body @f(%x: tensor<8xf32>) -> tensor<8xf32> {
+  dist.return %x : tensor<8xf32>
+}
+// expected-error@+1 {{expects backward body @nowhere, but got no such body}}
+dist.layer @l {forward = @f, backward = @nowhere, gradients = [], homes = [], input_gradients = [], inputs = [#dist.placement<[8]>], num_saved = 0 : i64, output_gradients = [], outputs = [#dist.placement<[8]>]}
+
+// -----
+
+dist.body @f(%x: tensor<8xf32>) -> tensor<8xf32> {
+  dist.return %x : tensor<8xf32>
+}
+// expected-error@+1 {{expects backward body with 2 arguments and 1 results, but got 1 and 1}}
+dist.layer @l {forward = @f, backward = @f, gradients = [], homes = [], input_gradients = [#dist.placement<[8]>], inputs = [#dist.placement<[8]>], num_saved = 0 : i64, output_gradients = [#dist.placement<[8]>], outputs = [#dist.placement<[8]>]}

@@ -1,0 +1,121 @@
+// RUN: galvatron-opt %s -split-input-file --galvatron-assign-placements --galvatron-verify-placements | FileCheck %s
+
+// CHECK-LABEL: graph.layer @double.dp2(
+// CHECK-SAME: %[[X:.*]]: tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>>
+// CHECK: graph.sum %[[X]], %[[X]] : {{.*}} -> tensor<8x16xf32, #dist.placement<[2@g0 * 4, 16]>>
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "gpipe">} {
+  graph.layer @double(%x: tensor<8x16xf32>) -> tensor<8x16xf32> {
+    %y = graph.sum %x, %x : (tensor<8x16xf32>, tensor<8x16xf32>) -> tensor<8x16xf32>
+    graph.return %y : tensor<8x16xf32>
+  }
+  func.func @step(%x: tensor<8x16xf32>) -> tensor<8x16xf32> {
+    %y = graph.call @double(%x) parameters [] path "double" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2>} : (tensor<8x16xf32>) -> tensor<8x16xf32>
+    return %y : tensor<8x16xf32>
+  }
+}
+
+// -----
+
+// Column-parallel, row-parallel, one reduction before the residual sum; both gradients of x are added
+// before they are reduced; weights' gradients stay partial over samples and micro-batches only.
+// CHECK-LABEL: graph.layer @mlp.dp2tp2(
+// CHECK-SAME: %[[X:[a-z0-9]+]]: tensor<8x16x64xf32, #dist.placement<[2@t * 2@g0 * 2, 16, 64]>>
+// CHECK-SAME: tensor<96x64xf32, #dist.placement<[2@g1 * 48, 64]>>
+// CHECK-SAME: tensor<64x96xf32, #dist.placement<[64, 2@g1 * 48]>>
+// CHECK: %[[D:.*]] = graph.einsum {{.*}} -> tensor<8x16x64xf32, #dist.placement<[2@t * 2@g0 * 2, 16, 64] partial [sum@g1]>>
+// CHECK-NEXT: %[[R:.*]] = dist.redistribute %[[D]]
+// CHECK-NEXT: graph.sum %[[X]], %[[R]]
+// CHECK-NEXT: graph.backward(%[[DY:.*]]: tensor
+// CHECK-NOT: dist.redistribute
+// CHECK: %[[W:.*]] = graph.sum {{.*}} partial [sum@g1]
+// CHECK-NEXT: %[[WR:.*]] = dist.redistribute %[[W]]
+// CHECK-NEXT: graph.sum %[[DY]], %[[WR]]
+// CHECK-NEXT: graph.return {{.*}} tensor<96x64xf32, #dist.placement<[2@g1 * 48, 64] partial [sum@t, sum@g0]>>
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 4, micro_batches = 2, schedule = "gpipe">} {
+  graph.layer @mlp(%x: tensor<8x16x64xf32>, %wg: tensor<96x64xf32> {graph.parameter = "g"}, %wu: tensor<96x64xf32> {graph.parameter = "u"}, %wd: tensor<64x96xf32> {graph.parameter = "d"}) -> tensor<8x16x64xf32> {
+    %g = graph.einsum %x, %wg "bsi,oi->bso" : (tensor<8x16x64xf32>, tensor<96x64xf32>) -> tensor<8x16x96xf32>
+    %u = graph.einsum %x, %wu "bsi,oi->bso" : (tensor<8x16x64xf32>, tensor<96x64xf32>) -> tensor<8x16x96xf32>
+    %h = graph.gated_activation silu %g, %u : (tensor<8x16x96xf32>, tensor<8x16x96xf32>) -> tensor<8x16x96xf32>
+    %d = graph.einsum %h, %wd "bsi,oi->bso" : (tensor<8x16x96xf32>, tensor<64x96xf32>) -> tensor<8x16x64xf32>
+    %y = graph.sum %x, %d : (tensor<8x16x64xf32>, tensor<8x16x64xf32>) -> tensor<8x16x64xf32>
+    graph.backward(%dy: tensor<8x16x64xf32>) {
+      %dh = graph.einsum %dy, %wd "bso,oi->bsi" : (tensor<8x16x64xf32>, tensor<64x96xf32>) -> tensor<8x16x96xf32>
+      %dwd = graph.einsum %dy, %h "bso,bsi->oi" : (tensor<8x16x64xf32>, tensor<8x16x96xf32>) -> tensor<64x96xf32>
+      %dg, %du = graph.gated_activation_backward silu %dh, %g, %u : (tensor<8x16x96xf32>, tensor<8x16x96xf32>, tensor<8x16x96xf32>) -> (tensor<8x16x96xf32>, tensor<8x16x96xf32>)
+      %dxu = graph.einsum %du, %wu "bso,oi->bsi" : (tensor<8x16x96xf32>, tensor<96x64xf32>) -> tensor<8x16x64xf32>
+      %dwu = graph.einsum %du, %x "bso,bsi->oi" : (tensor<8x16x96xf32>, tensor<8x16x64xf32>) -> tensor<96x64xf32>
+      %dxg = graph.einsum %dg, %wg "bso,oi->bsi" : (tensor<8x16x96xf32>, tensor<96x64xf32>) -> tensor<8x16x64xf32>
+      %dwg = graph.einsum %dg, %x "bso,bsi->oi" : (tensor<8x16x96xf32>, tensor<8x16x64xf32>) -> tensor<96x64xf32>
+      %dx = graph.sum %dy, %dxu, %dxg : (tensor<8x16x64xf32>, tensor<8x16x64xf32>, tensor<8x16x64xf32>) -> tensor<8x16x64xf32>
+      graph.return %dx, %dwg, %dwu, %dwd : tensor<8x16x64xf32>, tensor<96x64xf32>, tensor<96x64xf32>, tensor<64x96xf32>
+    }
+    graph.return %y : tensor<8x16x64xf32>
+  }
+  func.func @step(%x: tensor<8x16x64xf32>) -> tensor<8x16x64xf32> {
+    %y = graph.call @mlp(%x) parameters ["g", "u", "d"] path "mlp" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2, tp = 2>} : (tensor<8x16x64xf32>) -> tensor<8x16x64xf32>
+    return %y : tensor<8x16x64xf32>
+  }
+}
+
+// -----
+
+// Layers of different strategy: one clone each, and a redistribution between them, done on the stage
+// where a device holds less.
+// CHECK-LABEL: graph.layer @redistribute.0(%{{.*}}: tensor<8x64xf32, #dist.placement<[2@g0 * 4, 64]>>) -> tensor<8x64xf32, #dist.placement<[8, 64]>>
+// CHECK: dist.redistribute
+// CHECK: graph.backward(%{{.*}}: tensor<8x64xf32, #dist.placement<[8, 64]>>)
+// CHECK-LABEL: func.func @step
+// CHECK: %[[A:.*]] = graph.call @linear.dp2
+// CHECK-NEXT: %[[B:.*]] = graph.call @redistribute.0(%[[A]]) parameters [] path "b:input" {plan.stage = 1 : i64}
+// CHECK-NEXT: graph.call @linear.tp2(%[[B]])
+module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 2, micro_batches = 1, schedule = "gpipe">} {
+  graph.layer @linear(%x: tensor<8x64xf32>, %u: tensor<32x64xf32> {graph.parameter = "u"}, %d: tensor<64x32xf32> {graph.parameter = "d"}) -> tensor<8x64xf32> {
+    %h = graph.einsum %x, %u "bi,oi->bo" : (tensor<8x64xf32>, tensor<32x64xf32>) -> tensor<8x32xf32>
+    %y = graph.einsum %h, %d "bi,oi->bo" : (tensor<8x32xf32>, tensor<64x32xf32>) -> tensor<8x64xf32>
+    graph.return %y : tensor<8x64xf32>
+  }
+  func.func @step(%x: tensor<8x64xf32>) -> tensor<8x64xf32> {
+    %a = graph.call @linear(%x) parameters ["au", "ad"] path "a" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2>} : (tensor<8x64xf32>) -> tensor<8x64xf32>
+    %b = graph.call @linear(%a) parameters ["bu", "bd"] path "b" {plan.stage = 1 : i64, plan.strategy = #plan.strategy<tp = 2>} : (tensor<8x64xf32>) -> tensor<8x64xf32>
+    return %b : tensor<8x64xf32>
+  }
+}
+
+// -----
+
+// A tied table lives where its first use reads it; the other use converts, and both leave their
+// gradients partial on the same axes.
+// CHECK-LABEL: graph.layer @embed.dp2(
+// CHECK-SAME: %{{.*}}: tensor<32x64xf32, #dist.placement<[32, 64]>>
+// CHECK: %[[G:.*]] = graph.embedding_backward {{.*}} partial [sum@g0]
+// CHECK-NEXT: %[[R:.*]] = dist.redistribute %[[G]]
+// CHECK-NEXT: graph.return %[[R]] : tensor<32x64xf32, #dist.placement<[32, 64]>>
+// CHECK-LABEL: graph.layer @unembed.tp2(
+// CHECK-SAME: %[[T:[a-z0-9]+]]: tensor<32x64xf32, #dist.placement<[32, 64]>>
+// CHECK: dist.redistribute %[[T]] : {{.*}} -> tensor<32x64xf32, #dist.placement<[2@g0 * 16, 64]>>
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "gpipe">} {
+  graph.layer @embed(%ids: tensor<8x16xi64>, %t: tensor<32x64xf32> {graph.parameter = "t"}) -> tensor<8x16x64xf32> {
+    %x = graph.embedding %t, %ids : (tensor<32x64xf32>, tensor<8x16xi64>) -> tensor<8x16x64xf32>
+    graph.backward(%dx: tensor<8x16x64xf32>) {
+      %dt = graph.embedding_backward %dx, %ids : (tensor<8x16x64xf32>, tensor<8x16xi64>) -> tensor<32x64xf32>
+      graph.return %dt : tensor<32x64xf32>
+    }
+    graph.return %x : tensor<8x16x64xf32>
+  }
+  graph.layer @unembed(%x: tensor<8x16x64xf32>, %t: tensor<32x64xf32> {graph.parameter = "t"}) -> tensor<f32> {
+    %l = graph.einsum %x, %t "bsi,oi->bso" : (tensor<8x16x64xf32>, tensor<32x64xf32>) -> tensor<8x16x32xf32>
+    %s = graph.reduce sum %l dims [0, 1, 2] : tensor<8x16x32xf32> -> tensor<f32>
+    graph.backward(%ds: tensor<f32>) {
+      %dl = graph.broadcast %ds dims [] : tensor<f32> -> tensor<8x16x32xf32>
+      %dx = graph.einsum %dl, %t "bso,oi->bsi" : (tensor<8x16x32xf32>, tensor<32x64xf32>) -> tensor<8x16x64xf32>
+      %dt = graph.einsum %dl, %x "bso,bsi->oi" : (tensor<8x16x32xf32>, tensor<8x16x64xf32>) -> tensor<32x64xf32>
+      graph.return %dx, %dt : tensor<8x16x64xf32>, tensor<32x64xf32>
+    }
+    graph.return %s : tensor<f32>
+  }
+  func.func @step(%ids: tensor<8x16xi64>) -> tensor<f32> {
+    %x = graph.call @embed(%ids) parameters ["t"] path "embed" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2>} : (tensor<8x16xi64>) -> tensor<8x16x64xf32>
+    %y = graph.call @unembed(%x) parameters ["t"] path "unembed" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<tp = 2>} : (tensor<8x16x64xf32>) -> tensor<f32>
+    return %y : tensor<f32>
+  }
+}

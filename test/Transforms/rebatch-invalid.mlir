@@ -1,0 +1,21 @@
+// RUN: galvatron-opt %s -split-input-file -verify-diagnostics --galvatron-rebatch=batch=32
+// RUN: not galvatron-opt %s -split-input-file --galvatron-rebatch=batch=-4 2>&1 | FileCheck %s
+
+// CHECK: expects a positive global batch, but got -4
+module attributes {graph.batch = 2 : i64} {
+  func.func @step(%x: tensor<2x4xf32>) -> tensor<2x4xf32> {
+    // expected-error@+1 {{expects a constant along the batch to have equal elements, but got 'tensor<2x4xf32>'}}
+    %c = arith.constant dense<[[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]> : tensor<2x4xf32>
+    %y = arith.mulf %x, %c : tensor<2x4xf32>
+    return %y : tensor<2x4xf32>
+  }
+}
+
+// -----
+
+// expected-error@+1 {{expects a batch of more than one sample that no op splits, but got 1}}
+module attributes {graph.batch = 1 : i64} {
+  func.func @step(%x: tensor<1x4xf32>) -> tensor<1x4xf32> {
+    return %x : tensor<1x4xf32>
+  }
+}

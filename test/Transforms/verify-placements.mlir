@@ -1,0 +1,22 @@
+// RUN: galvatron-opt %s --galvatron-verify-placements | FileCheck %s
+
+// CHECK-LABEL: graph.layer @double
+graph.layer @double(%x: tensor<8xf32, #dist.placement<[2@g0 * 4]>>) -> tensor<8xf32, #dist.placement<[2@g0 * 4]>> {
+  %y = graph.sum %x, %x : (tensor<8xf32, #dist.placement<[2@g0 * 4]>>, tensor<8xf32, #dist.placement<[2@g0 * 4]>>) -> tensor<8xf32, #dist.placement<[2@g0 * 4]>>
+  graph.return %y : tensor<8xf32, #dist.placement<[2@g0 * 4]>>
+}
+
+// CHECK-LABEL: graph.layer @partial_sums_wait_in_sums_and_pass_linear_ops
+graph.layer @partial_sums_wait_in_sums_and_pass_linear_ops(%x: tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>, %c: tensor<8xf32, #dist.placement<[8]>>) -> tensor<8xf32, #dist.placement<[8]>> {
+  %y = graph.sum %x, %x : (tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>, tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>) -> tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>
+  %f = dist.factor %c : tensor<8xf32, #dist.placement<[8]>> -> tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>
+  %z = arith.mulf %y, %f : tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>
+  %r = dist.all_reduce %z axes [0] {kind = 0 : i64} : tensor<8xf32, #dist.placement<[8] partial [sum@g0]>> -> tensor<8xf32, #dist.placement<[8]>>
+  graph.return %r : tensor<8xf32, #dist.placement<[8]>>
+}
+
+// CHECK-LABEL: graph.layer @digits_of_a_reshape
+graph.layer @digits_of_a_reshape(%x: tensor<4x8xf32, #dist.placement<[4, 2 * 2@g0 * 2]>>) -> tensor<4x2x4xf32, #dist.placement<[4, 2, 2@g0 * 2]>> {
+  %y = graph.reshape %x : tensor<4x8xf32, #dist.placement<[4, 2 * 2@g0 * 2]>> -> tensor<4x2x4xf32, #dist.placement<[4, 2, 2@g0 * 2]>>
+  graph.return %y : tensor<4x2x4xf32, #dist.placement<[4, 2, 2@g0 * 2]>>
+}
