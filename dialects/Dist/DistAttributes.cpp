@@ -40,8 +40,7 @@ static DimDigits canonicalize(ArrayRef<Digit> digits) {
   return merged;
 }
 
-PlacementAttr PlacementAttr::getCanonical(MLIRContext *context, ArrayRef<DimDigits> dims,
-                                          ArrayRef<Partial> partials) {
+PlacementAttr PlacementAttr::getCanonical(MLIRContext *context, ArrayRef<DimDigits> dims, ArrayRef<Partial> partials) {
   SmallVector<int64_t> extents, owners, digitsPerDim, partialAxes, partialKinds;
   for (const DimDigits &dim : dims) {
     DimDigits digits = canonicalize(dim);
@@ -140,8 +139,7 @@ LogicalResult PlacementAttr::verifyEncoding(ArrayRef<int64_t> shape, Type,
   SmallVector<int64_t> global = getGlobalShape();
   if (ArrayRef<int64_t>(global) == shape)
     return success();
-  return emitError() << "expects placement of a tensor of shape [" << shape << "], but got one of ["
-                     << global << "]";
+  return emitError() << "expects placement of a tensor of shape [" << shape << "], but got one of [" << global << "]";
 }
 
 //===----------------------------------------------------------------------===//

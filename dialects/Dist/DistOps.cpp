@@ -25,9 +25,7 @@ LogicalResult RedistributeOp::verify() {
   return success();
 }
 
-OpFoldResult RedistributeOp::fold(FoldAdaptor) {
-  return getX().getType() == getResult().getType() ? getX() : Value();
-}
+OpFoldResult RedistributeOp::fold(FoldAdaptor) { return getX().getType() == getResult().getType() ? getX() : Value(); }
 
 LogicalResult FactorOp::verify() {
   PlacementAttr from = getPlacement(getX().getType()), to = getPlacement(getResult().getType());
@@ -55,8 +53,8 @@ static LogicalResult verifyCut(Operation *op, Type largerType, Type smallerType,
   if (failed(verifyDim(op, "dimension", dim, larger.getRank())))
     return failure();
   for (int64_t i = 0; i < larger.getRank(); ++i) {
-    bool fits = i == dim ? larger.getDimSize(i) % smaller.getDimSize(i) == 0
-                         : larger.getDimSize(i) == smaller.getDimSize(i);
+    bool fits =
+        i == dim ? larger.getDimSize(i) % smaller.getDimSize(i) == 0 : larger.getDimSize(i) == smaller.getDimSize(i);
     if (!fits)
       return op->emitOpError("expects local shapes that differ by the group's size in dimension ")
              << dim << " only, but got " << larger << " and " << smaller;
@@ -141,14 +139,12 @@ ParseResult BodyOp::parse(OpAsmParser &parser, OperationState &result) {
                       std::string &) { return builder.getFunctionType(arguments, results); };
   return function_interface_impl::parseFunctionOp(parser, result, /*allowVariadic=*/false,
                                                   getFunctionTypeAttrName(result.name), buildType,
-                                                  getArgAttrsAttrName(result.name),
-                                                  getResAttrsAttrName(result.name));
+                                                  getArgAttrsAttrName(result.name), getResAttrsAttrName(result.name));
 }
 
 void BodyOp::print(OpAsmPrinter &printer) {
-  function_interface_impl::printFunctionOp(printer, *this, /*isVariadic=*/false,
-                                           getFunctionTypeAttrName(), getArgAttrsAttrName(),
-                                           getResAttrsAttrName());
+  function_interface_impl::printFunctionOp(printer, *this, /*isVariadic=*/false, getFunctionTypeAttrName(),
+                                           getArgAttrsAttrName(), getResAttrsAttrName());
 }
 
 LogicalResult ReturnOp::verify() {
@@ -171,8 +167,8 @@ LogicalResult LayerOp::verifySymbolUses(SymbolTableCollection &symbols) {
   size_t results = getOutputs().size() + getNumSaved();
   if (forward.getNumArguments() != arguments || forward.getNumResults() != results)
     return emitOpError("expects forward body with ")
-           << arguments << " arguments and " << results << " results, but got "
-           << forward.getNumArguments() << " and " << forward.getNumResults();
+           << arguments << " arguments and " << results << " results, but got " << forward.getNumArguments() << " and "
+           << forward.getNumResults();
   if (!getBackwardAttr())
     return success();
   auto backward = symbols.lookupNearestSymbolFrom<BodyOp>(*this, getBackwardAttr());
@@ -182,7 +178,7 @@ LogicalResult LayerOp::verifySymbolUses(SymbolTableCollection &symbols) {
   results = getInputGradients().size() + getGradients().size();
   if (backward.getNumArguments() != arguments || backward.getNumResults() != results)
     return emitOpError("expects backward body with ")
-           << arguments << " arguments and " << results << " results, but got "
-           << backward.getNumArguments() << " and " << backward.getNumResults();
+           << arguments << " arguments and " << results << " results, but got " << backward.getNumArguments() << " and "
+           << backward.getNumResults();
   return success();
 }

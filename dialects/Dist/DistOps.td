@@ -86,11 +86,11 @@ def Dist_BodyOp : Dist_Op<"body", [FunctionOpInterface, IsolatedFromAbove, Symbo
     forward: (inputs…, parameters…) → (outputs…, saved…)
     backward: (output gradients…, inputs…, parameters…, saved…) → (input gradients…, parameter gradients…)
 
-    Input gradients exist for inputs of float type only, in order. Ops that read their own global
-    position (`graph.iota`, `graph.rope`, `graph.dropout`, `graph.embedding` and its backward,
-    `graph.target_logit`, `graph.cross_entropy_backward`, `graph.attention` with dropout, `graph.shift`)
-    carry the attribute `dist.position = #dist.placement<…>`, the placement of the operand or result
-    whose index they read (see docs/IR.md); without it local and global index are the same.
+    Input gradients exist for inputs of float type only, in order. Parameters of the forward body keep
+    `graph.parameter` and `graph.init`. Ops that read their global index
+    (`AxisOpInterface::getPositionTensor`) carry the attribute `dist.position = #dist.placement<...>`,
+    the placement of the tensor whose index they read (see docs/IR.md); without it local and global
+    index are the same.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<FunctionType>:$function_type,
                        OptionalAttr<StrAttr>:$sym_visibility,

@@ -32,8 +32,8 @@ llvm::SmallVector<int64_t> galvatron::plan::getGrid(int64_t devices) {
 }
 
 LogicalResult StrategyAttr::verify(function_ref<InFlightDiagnostic()> emitError, int64_t dp, int64_t tp,
-                                   bool megatronSp, int64_t ulysses, int64_t cp, int64_t ep,
-                                   int64_t zero, bool recompute) {
+                                   bool megatronSp, int64_t ulysses, int64_t cp, int64_t ep, int64_t zero,
+                                   bool recompute) {
   for (auto [name, degree] : {std::pair("dp", dp), {"tp", tp}, {"ulysses", ulysses}, {"cp", cp}, {"ep", ep}})
     if (degree < 1)
       return emitError() << "expects degree '" << name << "' to be at least 1, but got " << degree;
@@ -42,10 +42,9 @@ LogicalResult StrategyAttr::verify(function_ref<InFlightDiagnostic()> emitError,
   return success();
 }
 
-LogicalResult PipelineAttr::verify(function_ref<InFlightDiagnostic()> emitError, int64_t stages,
-                                   int64_t devices, int64_t microBatches, StringRef schedule) {
-  for (auto [name, count] :
-       {std::pair("stages", stages), {"devices", devices}, {"micro_batches", microBatches}})
+LogicalResult PipelineAttr::verify(function_ref<InFlightDiagnostic()> emitError, int64_t stages, int64_t devices,
+                                   int64_t microBatches, StringRef schedule) {
+  for (auto [name, count] : {std::pair("stages", stages), {"devices", devices}, {"micro_batches", microBatches}})
     if (count < 1)
       return emitError() << "expects '" << name << "' to be at least 1, but got " << count;
   if (!symbolizeSchedule(schedule))

@@ -95,8 +95,8 @@ void AxesBuilder::uniteBackward(LayerOp layer, BackwardOp backward, ValueRange r
   llvm::SmallVector<Value> targets;
   for (BlockArgument argument : layer.getBody().front().getArguments()) {
     bool parameter = parameters.contains(argument);
-    bool included = backward.getKind() == BackwardKind::Merged ||
-                    parameter == (backward.getKind() == BackwardKind::Weight);
+    bool included =
+        backward.getKind() == BackwardKind::Merged || parameter == (backward.getKind() == BackwardKind::Weight);
     if (included && isFloatTensor(argument.getType()))
       targets.push_back(argument);
   }

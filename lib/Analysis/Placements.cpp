@@ -118,8 +118,8 @@ FailureOr<LayerDigits> LayerDigits::get(const Axes &axes, graph::LayerOp layer, 
 // Placements
 //===----------------------------------------------------------------------===//
 
-PlacementAttr galvatron::getPlacementAttr(RankedTensorType type, const ValueAxes &valueAxes,
-                                          const ValuePlace &place, const Axes &axes, const LayerDigits &digits) {
+PlacementAttr galvatron::getPlacementAttr(RankedTensorType type, const ValueAxes &valueAxes, const ValuePlace &place,
+                                          const Axes &axes, const LayerDigits &digits) {
   ArrayRef<LayerDigits::Owner> owners = digits.getOwners();
   SmallVector<DimDigits> dims;
   for (auto [dim, list] : llvm::enumerate(valueAxes)) {
@@ -174,9 +174,8 @@ static bool holds(When when, Operation *op, const OpFactors &loops, const Axes &
   case When::NotMixing:
     return !axes.isMixing(op);
   case When::NoInternalLoop:
-    return llvm::none_of(loops.loops, [&](const FactorLoop &loop) {
-      return axes.getAxis(loop.axis).role == AxisRole::Internal;
-    });
+    return llvm::none_of(loops.loops,
+                         [&](const FactorLoop &loop) { return axes.getAxis(loop.axis).role == AxisRole::Internal; });
   }
   llvm_unreachable("unknown condition");
 }

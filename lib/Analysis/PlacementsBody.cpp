@@ -38,8 +38,7 @@ struct OpPlaces {
 class BodyAssigner {
 public:
   BodyAssigner(const BodyRequest &given, const Axes &axes, const LayerDigits &digits)
-      : request(given), axes(axes), digits(digits), owners(digits.getOwners()),
-        builder(request.layer.getContext()) {}
+      : request(given), axes(axes), digits(digits), owners(digits.getOwners()), builder(request.layer.getContext()) {}
 
   FailureOr<graph::LayerOp> run();
 
@@ -109,8 +108,7 @@ SmallVector<Copy> BodyAssigner::getCopies(Value original) {
 /// Partial in every copy: once one reader has had it reduced, it is no longer.
 bool BodyAssigner::isPartialSum(Value original, unsigned owner) {
   SmallVector<Copy> copies = getCopies(original);
-  return !copies.empty() &&
-         llvm::all_of(copies, [&](const Copy &copy) { return copy.place[owner].isPartialSum(); });
+  return !copies.empty() && llvm::all_of(copies, [&](const Copy &copy) { return copy.place[owner].isPartialSum(); });
 }
 
 /// An op without operands in one placement. Only what is equal everywhere or computed from the global
@@ -201,8 +199,8 @@ ValuePlace BodyAssigner::getPlace(Value original, PlacementAttr placement) {
         place[index] = OwnerPlace::partial(partial.kind);
     for (auto [dim, list] : llvm::enumerate(valueAxes))
       for (size_t position = 0; position < list.size(); ++position) {
-        bool dealt = llvm::any_of(digits.getDigits(list[position]),
-                                  [&](Digit digit) { return digit.owner == owner.id; });
+        bool dealt =
+            llvm::any_of(digits.getDigits(list[position]), [&](Digit digit) { return digit.owner == owner.id; });
         if (!dealt || place[index].kind != OwnerPlace::Replicated)
           continue;
         DimDigits dims = placement.getDims()[dim];
@@ -508,8 +506,7 @@ LogicalResult BodyAssigner::finishBackward(graph::ReturnOp terminator) {
       for (unsigned owner = 0; owner < owners.size(); ++owner)
         if (place[owner].kind == OwnerPlace::Replicated && isPartialSum(gradient, owner))
           place[owner] = OwnerPlace::partial(ReduceKind::Sum);
-    if (isParameter && !owners.empty() && owners[0].id == PlacementAttr::kTime && !isMade &&
-        !isPartialSum(gradient, 0))
+    if (isParameter && !owners.empty() && owners[0].id == PlacementAttr::kTime && !isMade && !isPartialSum(gradient, 0))
       return terminator.emitOpError("expects the gradient of a parameter to be a sum over micro-batches, but got "
                                     "one that does not depend on the batch; use one micro-batch");
     FailureOr<Value> converted = getOperand(terminator, gradient, place);
@@ -548,14 +545,15 @@ FailureOr<graph::LayerOp> BodyAssigner::run() {
   SmallVector<Type> arguments(block->getArgumentTypes());
   for (BlockArgument argument : block->getArguments())
     if (!getPlacement(argument.getType())) { // a parameter that nothing reads
-      argument.setType(withPlacement(argument.getType(),
-                                     PlacementAttr::getReplicated(cast<RankedTensorType>(argument.getType()))));
+      argument.setType(
+          withPlacement(argument.getType(), PlacementAttr::getReplicated(cast<RankedTensorType>(argument.getType()))));
       arguments[argument.getArgNumber()] = argument.getType();
     }
   clone.setFunctionType(builder.getFunctionType(arguments, ValueRange(results).getTypes()));
   return clone;
 }
 
-FailureOr<graph::LayerOp> galvatron::assignBody(const BodyRequest &request, const Axes &axes, const LayerDigits &digits) {
+FailureOr<graph::LayerOp> galvatron::assignBody(const BodyRequest &request, const Axes &axes,
+                                                const LayerDigits &digits) {
   return BodyAssigner(request, axes, digits).run();
 }

@@ -137,8 +137,7 @@ static bool fillState(ArrayRef<DimDigits> dims, ArrayRef<Partial> partials, Prob
   int slot = 0;
   for (const DimDigits &dim : dims)
     for (Digit digit : dim) {
-      if (digit.owner >= 0 && (size_t(digit.owner) >= problem.grid.size() ||
-                               digit.extent != problem.grid[digit.owner]))
+      if (digit.owner >= 0 && (size_t(digit.owner) >= problem.grid.size() || digit.extent != problem.grid[digit.owner]))
         return false;
       if (digit.owner >= 0)
         state[digit.owner] = slot;
@@ -180,8 +179,7 @@ static std::optional<Problem> getProblem(PlacementAttr from, PlacementAttr to, A
       problem.timeOwned.push_back(digit.owner == kTime);
     }
   }
-  if (!fillState(a, from.getPartials(), problem, problem.from) ||
-      !fillState(b, to.getPartials(), problem, problem.to))
+  if (!fillState(a, from.getPartials(), problem, problem.from) || !fillState(b, to.getPartials(), problem, problem.to))
     return std::nullopt;
   return problem;
 }
@@ -279,9 +277,9 @@ static std::optional<SmallVector<std::pair<int64_t, State>>> findPath(const Prob
           continue;
         State next = state;
         next[axis] = where;
-        double nextCost = cost + kStepCost +
-                          getStepTraffic(getKind(state[axis], where), problem.getLocalElements(state),
-                                         problem.grid[axis]);
+        double nextCost =
+            cost + kStepCost +
+            getStepTraffic(getKind(state[axis], where), problem.getLocalElements(state), problem.grid[axis]);
         auto [found, isNew] = seen.try_emplace(next);
         if (isNew || (!found->second.done && nextCost < found->second.cost)) {
           found->second = {nextCost, state, int64_t(axis)};
@@ -331,8 +329,7 @@ static bool canFuse(const Problem &problem, const State &before, const State &af
          areAdjacent(problem, owners, after[last], after[next]);
 }
 
-static SmallVector<RedistributionStep> fuse(const Problem &problem,
-                                            SmallVector<std::pair<int64_t, State>> path) {
+static SmallVector<RedistributionStep> fuse(const Problem &problem, SmallVector<std::pair<int64_t, State>> path) {
   // Runs of one kind commute unless one takes what another leaves: sort them by axis.
   State state = problem.from;
   SmallVector<RedistributionStep> steps;
@@ -374,8 +371,8 @@ static SmallVector<RedistributionStep> fuse(const Problem &problem,
 // Entry points
 //===----------------------------------------------------------------------===//
 
-std::optional<SmallVector<RedistributionStep>>
-galvatron::planRedistribution(PlacementAttr from, PlacementAttr to, ArrayRef<int64_t> grid) {
+std::optional<SmallVector<RedistributionStep>> galvatron::planRedistribution(PlacementAttr from, PlacementAttr to,
+                                                                             ArrayRef<int64_t> grid) {
   if (from == to)
     return SmallVector<RedistributionStep>();
   PlacementAttr middle = getCommonMiddle(from, to);

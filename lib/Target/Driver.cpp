@@ -3,6 +3,7 @@
 #include "galvatron/Target/Driver.h"
 
 #include "MainJob.h"
+#include "galvatron/Reference/Evaluate.h"
 
 #include "mlir/IR/AsmState.h"
 #include "mlir/IR/MLIRContext.h"
@@ -21,6 +22,39 @@ using namespace galvatron;
 namespace cl = llvm::cl;
 
 namespace {
+
+/// Options of `--evaluate`, named as a stage binary names them.
+struct EvaluateCommandLine {
+  cl::OptionCategory category{"The reference evaluator",
+                              "What the program computes, slowly and in one process: galvatron-opt --evaluate model.mlir"};
+  cl::opt<bool> evaluate{"evaluate", cl::cat(category),
+                         cl::desc("Train the program as it is, at any phase from import to shard, and print the losses")};
+  cl::opt<std::string> weights{"weights", cl::cat(category), cl::value_desc("FILE"),
+                               cl::desc("Start from this safetensors file (default: random values)")};
+  cl::opt<std::string> data{"data", cl::cat(category), cl::value_desc("FILE"), cl::desc("Token ids (default: random)")};
+  cl::opt<std::string> dataType{"data-dtype", cl::cat(category), cl::init("u8"), cl::desc("u8, u16 or u32")};
+  cl::opt<int64_t> steps{"steps", cl::cat(category), cl::init(1), cl::desc("Steps to train")};
+  cl::opt<uint64_t> seed{"seed", cl::cat(category), cl::init(0), cl::desc("Seed of random values")};
+  cl::opt<std::string> optimizer{"optimizer", cl::cat(category), cl::init("adamw"), cl::desc("adamw or sgd")};
+  cl::opt<double> lr{"lr", cl::cat(category), cl::init(1e-3), cl::desc("Learning rate")};
+  cl::opt<double> clipGrad{"clip-grad", cl::cat(category), cl::init(0), cl::desc("Largest gradient norm; 0: off")};
+  cl::opt<std::string> dumpGradients{"dump-gradients", cl::cat(category), cl::value_desc("DIR"),
+                                     cl::desc("Write each step's gradients here")};
+
+  reference::EvaluateOptions read() const {
+    reference::EvaluateOptions options;
+    options.weights = weights;
+    options.data = data;
+    options.dataType = dataType;
+    options.steps = steps;
+    options.seed = seed;
+    options.sgd = optimizer == "sgd";
+    options.lr = lr;
+    options.clipGrad = clipGrad;
+    options.dumpGradients = dumpGradients;
+    return options;
+  }
+};
 
 /// The main job's own options. Made before the command line is parsed and destroyed after the run: no
 /// global state.
@@ -97,9 +131,11 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
   return options;
 }
 
-static int runMainJob(const MainJobOptions &options, DialectRegistry &registry) {
+/// Reads a program and hands it to `run`.
+static int withProgram(llvm::StringRef input, DialectRegistry &registry,
+                       llvm::function_ref<LogicalResult(OwningOpRef<ModuleOp>, TimingScope &)> run) {
   std::string error;
-  auto buffer = openInputFile(options.input, &error);
+  auto buffer = openInputFile(input, &error);
   if (!buffer)
     return reportUsage(error);
   auto sources = std::make_shared<llvm::SourceMgr>();
@@ -120,19 +156,33 @@ static int runMainJob(const MainJobOptions &options, DialectRegistry &registry) 
   parsing.stop();
   if (!module)
     return EXIT_FAILURE;
-  return asMainReturnCode(MainJob(&context, options).run(std::move(module), timing));
+  return asMainReturnCode(run(std::move(module), timing));
 }
 
 int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
   JobCommandLine line;
+  EvaluateCommandLine evaluator;
   cl::AddExtraVersionPrinter([](llvm::raw_ostream &out) { out << "galvatron-opt, of a training step's compiler\n"; });
   auto [input, output] = registerAndParseCLIOptions(
       argc, argv, "galvatron-opt: from a training step to stage binaries, or MLIR in and MLIR out\n", registry);
+  if (evaluator.evaluate) {
+    if (line.asksForJob())
+      return reportUsage("expects --evaluate alone; first write the program of a phase with --compile-to");
+    if (evaluator.optimizer != "adamw" && evaluator.optimizer != "sgd")
+      return reportUsage("expects --optimizer adamw or sgd, but got '" + llvm::Twine(evaluator.optimizer) + "'");
+    return withProgram(input, registry, [&](OwningOpRef<ModuleOp> module, TimingScope &) {
+      return reference::runEvaluate(*module, evaluator.read(), llvm::outs());
+    });
+  }
   if (!line.asksForJob()) {
     if (llvm::StringRef orphan = line.findOrphan(); !orphan.empty())
       return reportUsage("expects --search, --lower, --plan or --compile-to beside --" + orphan);
     return asMainReturnCode(MlirOptMain(argc, argv, input, output, registry));
   }
   std::optional<MainJobOptions> options = readOptions(line, input, output);
-  return options ? runMainJob(*options, registry) : EXIT_FAILURE;
+  if (!options)
+    return EXIT_FAILURE;
+  return withProgram(options->input, registry, [&](OwningOpRef<ModuleOp> module, TimingScope &timing) {
+    return MainJob(module->getContext(), *options).run(std::move(module), timing);
+  });
 }

@@ -22,8 +22,7 @@ namespace {
 class StepAssigner {
 public:
   StepAssigner(ModuleOp module, func::FuncOp step, plan::PipelineAttr pipeline)
-      : module(module), step(step), pipeline(pipeline), axes(module), symbols(module),
-        builder(module.getContext()) {}
+      : module(module), step(step), pipeline(pipeline), axes(module), symbols(module), builder(module.getContext()) {}
 
   LogicalResult run();
   unsigned getNumClones() const { return clones.size(); }
@@ -36,9 +35,7 @@ private:
   FailureOr<const LayerDigits *> getDigits(graph::LayerOp layer, plan::StrategyAttr strategy, Location loc);
   Value getInput(graph::CallOp call, Value original, Type type);
   graph::LayerOp getRedistribution(Type from, Type to);
-  int64_t getStage(Operation *call) {
-    return call->getAttrOfType<IntegerAttr>(plan::kStageAttrName).getInt();
-  }
+  int64_t getStage(Operation *call) { return call->getAttrOfType<IntegerAttr>(plan::kStageAttrName).getInt(); }
 
   ModuleOp module;
   func::FuncOp step;
@@ -64,8 +61,10 @@ private:
 static std::string getCloneName(StringRef layer, plan::StrategyAttr strategy) {
   std::string name = layer.str() + ".";
   size_t bare = name.size();
-  for (auto [key, degree] : {std::pair("dp", strategy.getDp()), {"cp", strategy.getCp()},
-                             {"ulysses", strategy.getUlysses()}, {"tp", strategy.getTp()},
+  for (auto [key, degree] : {std::pair("dp", strategy.getDp()),
+                             {"cp", strategy.getCp()},
+                             {"ulysses", strategy.getUlysses()},
+                             {"tp", strategy.getTp()},
                              {"ep", strategy.getEp()}})
     if (degree > 1)
       name += key + std::to_string(degree);
@@ -153,9 +152,8 @@ LogicalResult StepAssigner::agreeOnTiedGradients(ArrayRef<graph::CallOp> calls) 
       homes.try_emplace(name, dist::getPlacement(types[index]));
       auto [found, isFirst] = agreed.try_emplace(name, gradient);
       SmallVector<dist::Partial> common = found->second.getPartials();
-      llvm::erase_if(common, [&](dist::Partial partial) {
-        return !llvm::is_contained(gradient.getPartials(), partial);
-      });
+      llvm::erase_if(common,
+                     [&](dist::Partial partial) { return !llvm::is_contained(gradient.getPartials(), partial); });
       found->second = found->second.withPartials(common);
     }
   }
@@ -253,9 +251,10 @@ LogicalResult StepAssigner::run() {
     symbols.erase(layer);
   for (BlockArgument argument : step.getArguments())
     if (!dist::getPlacement(argument.getType()))
-      argument.setType(dist::withPlacement(
-          argument.getType(), PlacementAttr::getReplicated(cast<RankedTensorType>(argument.getType()))));
-  step.setFunctionType(builder.getFunctionType(step.getBody().front().getArgumentTypes(), terminator->getOperandTypes()));
+      argument.setType(dist::withPlacement(argument.getType(),
+                                           PlacementAttr::getReplicated(cast<RankedTensorType>(argument.getType()))));
+  step.setFunctionType(
+      builder.getFunctionType(step.getBody().front().getArgumentTypes(), terminator->getOperandTypes()));
   return success();
 }
 

@@ -85,8 +85,8 @@ struct RebatchPass : galvatron::impl::RebatchPassBase<RebatchPass> {
       return failure();
     for (auto function : getOperation().getOps<FunctionOpInterface>()) {
       Block &body = function.getFunctionBody().front();
-      function.setType(FunctionType::get(&getContext(), body.getArgumentTypes(),
-                                         body.getTerminator()->getOperandTypes()));
+      function.setType(
+          FunctionType::get(&getContext(), body.getArgumentTypes(), body.getTerminator()->getOperandTypes()));
     }
     return success();
   }

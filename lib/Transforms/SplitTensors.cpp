@@ -26,8 +26,7 @@ using dist::PlacementAttr;
 static DenseI64ArrayAttr getLocalOffsets(ArrayRef<int64_t> offsets, Type whole) {
   SmallVector<int64_t> local(offsets);
   auto global = cast<RankedTensorType>(whole);
-  for (auto [offset, extent, localExtent] :
-       llvm::zip(local, global.getShape(), dist::getLocalType(whole).getShape()))
+  for (auto [offset, extent, localExtent] : llvm::zip(local, global.getShape(), dist::getLocalType(whole).getShape()))
     offset = offset * localExtent / extent;
   return DenseI64ArrayAttr::get(whole.getContext(), local);
 }
@@ -173,10 +172,9 @@ void LayerSplitter::createLayer(dist::BodyOp forwardBody, dist::BodyOp backwardB
       builder, loc, builder.getStringAttr(name), SymbolRefAttr::get(forwardBody),
       backwardBody ? FlatSymbolRefAttr(SymbolRefAttr::get(backwardBody)) : FlatSymbolRefAttr(),
       getPlacements(builder, ArrayRef(arguments).take_front(inputs)), getPlacements(builder, outputs),
-      getPlacements(builder, ArrayRef(gradients).take_front(inputGradients)),
-      getPlacements(builder, outputGradients), getPlacements(builder, ArrayRef(arguments).drop_front(inputs)),
-      getPlacements(builder, ArrayRef(gradients).drop_front(inputGradients)),
-      builder.getI64IntegerAttr(saved.size()));
+      getPlacements(builder, ArrayRef(gradients).take_front(inputGradients)), getPlacements(builder, outputGradients),
+      getPlacements(builder, ArrayRef(arguments).drop_front(inputs)),
+      getPlacements(builder, ArrayRef(gradients).drop_front(inputGradients)), builder.getI64IntegerAttr(saved.size()));
   if (strategy)
     placed->setAttr(plan::kStrategyAttrName, strategy);
   symbols.insert(placed);

@@ -94,26 +94,25 @@ static PlacementAttr getOperandPlacement(Value operand) {
 }
 
 /// The owner cuts a loop.
-static LogicalResult verifyCut(Operation *op, int64_t owner, Cut cut, const OpAxes &axes,
-                               ArrayRef<Stand> operands, ArrayRef<Stand> results) {
+static LogicalResult verifyCut(Operation *op, int64_t owner, Cut cut, const OpAxes &axes, ArrayRef<Stand> operands,
+                               ArrayRef<Stand> results) {
   if (axes.loops[cut.loop].kind == LoopKind::Whole)
     return op->emitOpError("cannot be cut by ") << ownerName(owner) << " along a loop of extent "
                                                 << axes.loops[cut.loop].extent << " that it declares whole";
   for (auto [index, stand] : llvm::enumerate(operands)) {
     bool fits = hasLoop(axes.operands[index], cut.loop) ? stand.cut == cut : stand.isReplicated();
     if (!fits)
-      return op->emitOpError("is cut by ") << ownerName(owner) << " along a loop of extent "
-                                           << axes.loops[cut.loop].extent << ", but operand " << index
-                                           << " is placed as " << getOperandPlacement(op->getOperand(index));
+      return op->emitOpError("is cut by ")
+             << ownerName(owner) << " along a loop of extent " << axes.loops[cut.loop].extent << ", but operand "
+             << index << " is placed as " << getOperandPlacement(op->getOperand(index));
   }
   for (auto [index, stand] : llvm::enumerate(results)) {
-    bool fits = hasLoop(axes.results[index], cut.loop)
-                    ? stand.cut == cut
-                    : !stand.cut && stand.partial == axes.loops[cut.loop].reduction;
+    bool fits = hasLoop(axes.results[index], cut.loop) ? stand.cut == cut
+                                                       : !stand.cut && stand.partial == axes.loops[cut.loop].reduction;
     if (!fits)
-      return op->emitOpError("is cut by ") << ownerName(owner) << " along a loop of extent "
-                                           << axes.loops[cut.loop].extent << ", but result " << index
-                                           << " is placed as " << dist::getPlacement(op->getResult(index).getType());
+      return op->emitOpError("is cut by ")
+             << ownerName(owner) << " along a loop of extent " << axes.loops[cut.loop].extent << ", but result "
+             << index << " is placed as " << dist::getPlacement(op->getResult(index).getType());
   }
   return success();
 }
@@ -133,9 +132,8 @@ static LogicalResult verifyUncut(Operation *op, int64_t owner, ArrayRef<Stand> o
   // Zeros are a partial sum of zeros.
   bool passes = matchPattern(op, m_AnyZeroFloat()) && !results.empty() && results[0].partial;
   if (partials) {
-    bool alone = partials == 1 && llvm::all_of(llvm::seq(op->getNumResults()), [&](unsigned result) {
-      return graph::isLinear(op, partial, result);
-    });
+    bool alone = partials == 1 && llvm::all_of(llvm::seq(op->getNumResults()),
+                                               [&](unsigned result) { return graph::isLinear(op, partial, result); });
     passes = alone || (partials == floats && graph::isJointlyLinear(op));
     if (!passes)
       return op->emitOpError("reads a value that is a partial sum on ")
@@ -143,9 +141,9 @@ static LogicalResult verifyUncut(Operation *op, int64_t owner, ArrayRef<Stand> o
   }
   for (auto [index, stand] : llvm::enumerate(results))
     if (stand.partial.has_value() != passes || (passes && *stand.partial != graph::ReduceKind::Sum))
-      return op->emitOpError("expects result ") << index << " to be " << (passes ? "a partial sum" : "replicated")
-                                                << " on " << ownerName(owner) << ", but got "
-                                                << dist::getPlacement(op->getResult(index).getType());
+      return op->emitOpError("expects result ")
+             << index << " to be " << (passes ? "a partial sum" : "replicated") << " on " << ownerName(owner)
+             << ", but got " << dist::getPlacement(op->getResult(index).getType());
   return success();
 }
 
@@ -185,8 +183,8 @@ static LogicalResult verifyOp(Operation *op) {
       misplaced |= add(results, dist::getPlacement(result.getType()), dims);
     if (misplaced)
       return op->emitOpError("is cut by ") << ownerName(owner) << " across the border of two of its loops";
-    LogicalResult result = cut ? verifyCut(op, owner, *cut, axes, operands, results)
-                               : verifyUncut(op, owner, operands, results);
+    LogicalResult result =
+        cut ? verifyCut(op, owner, *cut, axes, operands, results) : verifyUncut(op, owner, operands, results);
     if (failed(result))
       return failure();
   }
@@ -258,8 +256,7 @@ static LogicalResult verifyCollective(Operation *op) {
   else if (auto shard = dyn_cast<dist::ShardOp>(op))
     fits &= isReplicatedOn(from, axes) && ownsDigits(to, axes, shard.getDim(), shard.getOuter());
   else if (auto scatter = dyn_cast<dist::ReduceScatterOp>(op))
-    fits &= isPartialOn(from, axes, scatter.getKind()) &&
-            ownsDigits(to, axes, scatter.getDim(), scatter.getOuter());
+    fits &= isPartialOn(from, axes, scatter.getKind()) && ownsDigits(to, axes, scatter.getDim(), scatter.getOuter());
   else if (auto exchange = dyn_cast<dist::AllToAllOp>(op))
     // Within one dimension the two outer extents are of different layouts.
     fits &= exchange.getSplitDim() == exchange.getConcatDim() ||

@@ -23,8 +23,8 @@ static bool fits(Attribute placement, Type type) {
 static LogicalResult verifyTypes(dist::LayerOp layer, StringRef what, ArrayAttr placements, TypeRange types) {
   for (auto [index, placement] : llvm::enumerate(placements))
     if (!fits(placement, types[index]))
-      return layer.emitOpError("expects ") << what << " " << index << " to be held as " << placement << ", but got "
-                                           << types[index];
+      return layer.emitOpError("expects ")
+             << what << " " << index << " to be held as " << placement << ", but got " << types[index];
   return success();
 }
 
@@ -42,13 +42,14 @@ static LogicalResult verifyLayer(dist::LayerOp layer, SymbolTable &symbols) {
   results = backward.getResultTypes();
   if (failed(verifyTypes(layer, "output gradient", layer.getOutputGradients(), backward.getArgumentTypes())) ||
       failed(verifyTypes(layer, "input gradient", layer.getInputGradients(), results)) ||
-      failed(verifyTypes(layer, "gradient", layer.getGradients(), results.drop_front(layer.getInputGradients().size()))))
+      failed(
+          verifyTypes(layer, "gradient", layer.getGradients(), results.drop_front(layer.getInputGradients().size()))))
     return failure();
   for (auto [index, placements] : llvm::enumerate(llvm::zip(layer.getHomes(), layer.getGradients()))) {
     auto home = cast<PlacementAttr>(std::get<0>(placements)), gradient = cast<PlacementAttr>(std::get<1>(placements));
     if (home != gradient.withPartials({}))
-      return layer.emitOpError("expects gradient ") << index << " at its home " << home << " but for partial sums, but got "
-                                                    << gradient;
+      return layer.emitOpError("expects gradient ")
+             << index << " at its home " << home << " but for partial sums, but got " << gradient;
   }
   return success();
 }

@@ -94,8 +94,8 @@ struct OwnerPlace {
 using ValuePlace = llvm::SmallVector<OwnerPlace, 4>;
 
 /// The attribute that says the same.
-dist::PlacementAttr getPlacementAttr(mlir::RankedTensorType type, const ValueAxes &valueAxes,
-                                     const ValuePlace &place, const Axes &axes, const LayerDigits &digits);
+dist::PlacementAttr getPlacementAttr(mlir::RankedTensorType type, const ValueAxes &valueAxes, const ValuePlace &place,
+                                     const Axes &axes, const LayerDigits &digits);
 
 /// The loop of an op that an owner takes: of the first choice that is present and allowed, the first
 /// loop, parallel ones before contracted ones. None if no choice is.

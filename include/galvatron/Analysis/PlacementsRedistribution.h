@@ -45,8 +45,7 @@ planRedistribution(dist::PlacementAttr from, dist::PlacementAttr to, llvm::Array
 double getTraffic(llvm::ArrayRef<RedistributionStep> steps);
 
 /// Builds the collective op of a step.
-mlir::Value buildStep(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value value,
-                      const RedistributionStep &step);
+mlir::Value buildStep(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value value, const RedistributionStep &step);
 
 } // namespace galvatron
 

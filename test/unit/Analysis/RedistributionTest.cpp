@@ -217,9 +217,8 @@ TEST_P(RedistributionTest, EveryPairOfPlacements) {
   for (PlacementAttr from : placements) {
     Machine start = hold(from);
     for (PlacementAttr to : placements) {
-      bool reachable = llvm::all_of(to.getPartials(), [&](Partial partial) {
-        return llvm::is_contained(from.getPartials(), partial);
-      });
+      bool reachable = llvm::all_of(to.getPartials(),
+                                    [&](Partial partial) { return llvm::is_contained(from.getPartials(), partial); });
       auto steps = planRedistribution(from, to, kGrid);
       ASSERT_EQ(steps.has_value(), reachable);
       if (!reachable)

@@ -170,8 +170,8 @@ std::vector<Plan> getPlans() {
 }
 
 std::string getName(const testing::TestParamInfo<Plan> &info) {
-  std::string text = info.param.model.substr(0, info.param.model.find('.')) + "_mb" +
-                     std::to_string(info.param.microBatches);
+  std::string text =
+      info.param.model.substr(0, info.param.model.find('.')) + "_mb" + std::to_string(info.param.microBatches);
   for (const std::string &strategy : info.param.strategies)
     text += "_" + strategy;
   std::string name;
