@@ -35,8 +35,9 @@ struct Formula {
   }
 };
 
-
-template <typename Op, auto rule> struct Gradient : DifferentiableOpInterface::ExternalModel<Gradient<Op, rule>, Op> {
+/// `Rule` is a lambda without captures; its type is its value.
+template <typename Op, typename Rule>
+struct Gradient : DifferentiableOpInterface::ExternalModel<Gradient<Op, Rule>, Op> {
   LogicalResult buildBackward(Operation *op, OpBuilder &builder, ValueRange resultGradients,
                               MutableArrayRef<Value> operandGradients) const {
     Formula formula{builder,
@@ -45,10 +46,14 @@ template <typename Op, auto rule> struct Gradient : DifferentiableOpInterface::E
                     op->getOperand(0),
                     op->getNumOperands() > 1 ? op->getOperand(1) : Value(),
                     op->getResult(0)};
-    rule(formula, operandGradients);
+    Rule()(formula, operandGradients);
     return success();
   }
 };
+
+template <typename Op, typename Rule> void attachGradient(MLIRContext &context, Rule) {
+  Op::template attachInterface<Gradient<Op, Rule>>(context);
+}
 
 /// `flopsPerElement` of the result.
 template <typename Op, int64_t flopsPerElement>
@@ -66,9 +71,7 @@ template <int64_t flopsPerElement, typename... Ops> void attachCosts(MLIRContext
 
 } // namespace
 
-#define RULE(OP, ...)                                                                                                  \
-  OP::attachInterface<Gradient<OP, [](Formula &f, [[maybe_unused]] MutableArrayRef<Value> d) { __VA_ARGS__; }>>(      \
-      context)
+#define RULE(OP, ...) attachGradient<OP>(context, [](Formula &f, MutableArrayRef<Value> d) { __VA_ARGS__; })
 
 void GraphDialect::attachArithmeticInterfaces() {
   MLIRContext &context = *getContext();
