@@ -29,7 +29,9 @@ public:
   unsigned getNumRedistributions() const { return redistributions.size(); }
 
 private:
+  LogicalResult agreeOnTiedHomes(ArrayRef<graph::CallOp> calls);
   LogicalResult agreeOnTiedGradients(ArrayRef<graph::CallOp> calls);
+  void forgetClones();
   LogicalResult assignCall(graph::CallOp call);
   FailureOr<graph::LayerOp> getClone(graph::CallOp call);
   FailureOr<const LayerDigits *> getDigits(graph::LayerOp layer, plan::StrategyAttr strategy, Location loc);
@@ -132,9 +134,39 @@ static PlacementAttr getGradient(graph::LayerOp layer, unsigned parameter) {
   return dist::getPlacement(terminator->getOperand(inputs + parameter).getType());
 }
 
+/// The first use decides where a tied parameter lives. Where another use cannot read it from there (a table
+/// cut over the vocabulary, and a layer that is not cut), it lives whole on every device.
+LogicalResult StepAssigner::agreeOnTiedHomes(ArrayRef<graph::CallOp> calls) {
+  SmallVector<StringRef> apart;
+  for (graph::CallOp call : calls)
+    for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
+      if (uses.lookup(name) < 2)
+        continue;
+      FailureOr<graph::LayerOp> clone = getClone(call);
+      if (failed(clone))
+        return failure();
+      Type type = clone->getArgumentTypes()[clone->getNumInputs() + index];
+      PlacementAttr home = dist::getPlacement(type);
+      auto [found, isFirst] = homes.try_emplace(name, home);
+      if (found->second != home)
+        apart.push_back(name);
+      if (llvm::is_contained(apart, name))
+        found->second = PlacementAttr::getReplicated(cast<RankedTensorType>(type));
+    }
+  forgetClones();
+  return success();
+}
+
+/// Clones that were made to see what they hold and leave; their names are free again.
+void StepAssigner::forgetClones() {
+  for (auto &[key, clone] : clones)
+    symbols.erase(clone);
+  clones.clear();
+}
+
 /// Gradients of a tied parameter are added before they are reduced, which is right only if all its uses
-/// leave them partial on the same axes. The first use decides where the parameter lives; what not every
-/// use leaves partial is reduced in the bodies of the others.
+/// leave them partial on the same axes. What not every use leaves partial is reduced in the bodies of the
+/// others.
 LogicalResult StepAssigner::agreeOnTiedGradients(ArrayRef<graph::CallOp> calls) {
   llvm::StringMap<PlacementAttr> agreed;
   for (graph::CallOp call : calls) {
@@ -144,12 +176,10 @@ LogicalResult StepAssigner::agreeOnTiedGradients(ArrayRef<graph::CallOp> calls) 
     FailureOr<graph::LayerOp> clone = getClone(call);
     if (failed(clone))
       return failure();
-    ArrayRef<Type> types = clone->getArgumentTypes().drop_front(clone->getNumInputs());
     for (auto [index, name] : llvm::enumerate(names)) {
       PlacementAttr gradient = getGradient(*clone, index);
       if (uses.lookup(name) < 2 || !gradient)
         continue;
-      homes.try_emplace(name, dist::getPlacement(types[index]));
       auto [found, isFirst] = agreed.try_emplace(name, gradient);
       SmallVector<dist::Partial> common = found->second.getPartials();
       llvm::erase_if(common,
@@ -159,9 +189,7 @@ LogicalResult StepAssigner::agreeOnTiedGradients(ArrayRef<graph::CallOp> calls) 
   }
   for (auto &entry : agreed)
     gradients[entry.getKey()] = entry.getValue();
-  for (auto &[key, clone] : clones) // made to see what they leave; their names are free again
-    symbols.erase(clone);
-  clones.clear();
+  forgetClones();
   return success();
 }
 
@@ -235,7 +263,7 @@ LogicalResult StepAssigner::run() {
     for (StringRef name : call.getParameters().getAsValueRange<StringAttr>())
       ++uses[name];
   SmallVector<graph::LayerOp> layers(module.getOps<graph::LayerOp>());
-  if (failed(agreeOnTiedGradients(calls)))
+  if (failed(agreeOnTiedHomes(calls)) || failed(agreeOnTiedGradients(calls)))
     return failure();
   for (graph::CallOp call : calls)
     if (failed(assignCall(call)))

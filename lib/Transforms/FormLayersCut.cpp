@@ -33,7 +33,7 @@ FreeOps::FreeOps(func::FuncOp step) {
   for (Value argument : step.getArguments())
     dependence[argument] = isFloatTensor(argument.getType()) ? Both : Data;
   for (Operation &op : step.getBody().front().without_terminator()) {
-    unsigned mask = isa<ParameterOp>(op) ? Parameter : 0;
+    unsigned mask = isa<ParameterOp>(op) ? unsigned(Parameter) : 0;
     for (Value operand : op.getOperands())
       mask |= dependence.lookup(operand);
     for (Value result : op.getResults())
