@@ -1,0 +1,15 @@
+// What the program computes is the same before and after it is divided: losses of the evaluator, to 6 digits.
+// RUN: galvatron-opt --compile-to=differentiate %S/../Inputs/llama.mlir -o %t.mlir
+// RUN: galvatron-opt --evaluate %t.mlir --optimizer sgd --lr 0.1 --steps 2 > %t.csv
+// RUN: FileCheck %s < %t.csv
+// RUN: galvatron-opt %t.mlir --galvatron-annotate-plan="dp=2 tp=2 micro-batches=2" --galvatron-phase-shard -o %t.shard.mlir
+// RUN: galvatron-opt --evaluate %t.shard.mlir --optimizer sgd --lr 0.1 --steps 2 > %t.shard.csv
+// RUN: cut -c1-8 %t.csv > %t.short && cut -c1-8 %t.shard.csv > %t.shard.short && diff %t.short %t.shard.short
+// RUN: not galvatron-opt --evaluate %t.mlir --optimizer adam 2>&1 | FileCheck --check-prefix=OPTIMIZER %s
+// RUN: not galvatron-opt --evaluate --search %t.mlir 2>&1 | FileCheck --check-prefix=ALONE %s
+
+// CHECK: step,loss,grad_norm
+// CHECK: {{^}}1,{{[0-9.]+}},{{[0-9.]+}}
+// CHECK: {{^}}2,
+// OPTIMIZER: expects --optimizer adamw or sgd, but got 'adam'
+// ALONE: expects --evaluate alone; first write the program of a phase with --compile-to
