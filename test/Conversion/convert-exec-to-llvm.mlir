@@ -1,5 +1,13 @@
 // RUN: galvatron-opt %s -split-input-file -galvatron-convert-exec-to-llvm | FileCheck %s
 
+exec.function @nothing(%scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  exec.return
+}
+
+// CHECK-LABEL: func.func @nothing(%{{.*}}: !llvm.ptr, %{{.*}}: !llvm.ptr, %{{.*}}: !llvm.ptr)
+
+// -----
+
 exec.function @zero(%y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
   exec.call "fill_zero"(%y) [16] : memref<4xf32>
   exec.return

@@ -25,13 +25,16 @@ def ConvertDistToExecPass : Pass<"galvatron-convert-dist-to-exec", "mlir::Module
     ```
 
     ```mlir
-    exec.function @add.forward(%x: memref<4xf32>, %y: memref<4xf32>, %z: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
-      exec.loops [4] inputs(%x, %y : memref<4xf32>, memref<4xf32>) outputs(%z : memref<4xf32>) strides [1, 1, 1] {
-      ^bb0(%a: f32, %b: f32):
-        %c = arith.addf %a, %b : f32
-        exec.yield %c : f32
+    module attributes {exec.groups = []} {
+      exec.function @add.forward(%arg0: memref<4xf32>, %arg1: memref<4xf32>, %arg2: memref<4xf32>, %arg3: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+        exec.loops [4] inputs(%arg0, %arg1 : memref<4xf32>, memref<4xf32>) outputs(%arg2 : memref<4xf32>) strides [1, 1, 1] {
+        ^bb0(%arg4: f32, %arg5: f32):
+          %0 = arith.addf %arg4, %arg5 : f32
+          exec.yield %0 : f32
+        }
+        exec.return
       }
-      exec.return
+      dist.layer @add {forward = @add.forward, gradients = [], homes = [], input_gradients = [], inputs = [#dist.placement<[4]>, #dist.placement<[4]>], num_saved = 0 : i64, output_gradients = [], outputs = [#dist.placement<[4]>]}
     }
     ```
 
@@ -55,14 +58,19 @@ def ConvertExecToLLVMPass : Pass<"galvatron-convert-exec-to-llvm", "mlir::Module
     **Example:**
 
     ```mlir
-    exec.function @zero(%y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
-      exec.call "fill_zero"(%y) [16] : memref<4xf32>
+    exec.function @nothing(%scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
       exec.return
     }
     ```
 
     ```mlir
-    llvm.mlir.global private constant @constants_0(dense<16> : tensor<1xi64>) {addr_space = 0 : i32} : !llvm.array<1 x i64>
+    module {
+      func.func @nothing(%arg0: !llvm.ptr, %arg1: !llvm.ptr, %arg2: !llvm.ptr) {
+        %0 = llvm.getelementptr %arg1[0] : (!llvm.ptr) -> !llvm.ptr, !llvm.ptr
+        %1 = llvm.load %0 : !llvm.ptr -> !llvm.ptr
+        return
+      }
+    }
     ```
 
     **Fails when:** never.

@@ -796,7 +796,9 @@ def ScheduleMicrobatchesPass : Pass<"galvatron-schedule-microbatches", "mlir::Mo
     ```
 
     ```mlir
-    dist.stage @stage0 index 0 order ["F0", "B0", "F1", "B1"] {
+    module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 2, schedule = "1f1b">} {
+      dist.stage @stage0 index 0 order ["F0", "B0", "F1", "B1"] {
+      }
     }
     ```
 
@@ -830,7 +832,9 @@ def PlanMemoryPass : Pass<"galvatron-plan-memory", "mlir::ModuleOp"> {
     ```
 
     ```mlir
-    dist.stage @stage0 index 0 order ["F0", "B0"] attributes {dist.arena_bytes = 0 : i64} {
+    module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+      dist.stage @stage0 index 0 order ["F0", "B0"] attributes {dist.arena_bytes = 0 : i64} {
+      }
     }
     ```
 

@@ -14,8 +14,8 @@
 #include <vector>
 
 #ifndef SEARCH_INPUTS
-// __FILE__ is absolute under CMake; the inputs lie beside the lit tests.
-#define SEARCH_INPUTS (std::filesystem::path(__FILE__).parent_path() / "../../Search/Inputs").string()
+// Unit tests run in the source tree; the inputs lie beside the lit tests.
+#define SEARCH_INPUTS std::string("test/Search/Inputs")
 #endif
 
 namespace galvatron::search::testing {
