@@ -143,7 +143,10 @@ OWN_PLANS = {
     "too many layers": (lambda m: {"units": units(m, 0) + [{"path": "model.layers.3"}]}, r"model\.layers\.3.*remove"),
     "twice": (lambda m: {"units": units(m, 0) + units(m, 0)[2:3]}, rf"{LAYER}.*twice"),
     "degree": (lambda m: {"units": units(m, 2, strategy={"tp": 3})}, rf"{LAYER}.*3"),
-    "heads": (lambda m: {"ranks": 5, "micro_batches": 8, "units": everywhere(m, 5)}, r"model\.layers\.0.*tp = 5.*divide"),
+    "heads": (
+        lambda m: {"ranks": 5, "micro_batches": 8, "units": everywhere(m, 5)},
+        r"model\.layers\.0.*tp = 5.*divide",
+    ),
     "batch": (lambda m: {"micro_batches": 3}, r"micro_batches.*3|8.*3"),
     "dp": (lambda m: {"micro_batches": 8}, r"dp.*2"),
     "unknown key": (lambda m: {"stages": 2}, r"unknown key 'stages'.*known keys"),
@@ -200,7 +203,9 @@ def test_plan_file(models, tmp_path):
 
 def test_budget_that_nothing_fits(models, tmp_path):
     """Says the smallest that fits, which then does fit, and the layer in the way."""
-    message = compile_refused(r"no strategy fits 100\.0 KiB", models, tmp_path, "--search", "--ranks=2", "--memory=100KiB")
+    message = compile_refused(
+        r"no strategy fits 100\.0 KiB", models, tmp_path, "--search", "--ranks=2", "--memory=100KiB"
+    )
     assert re.search(r"model\.layers\.\d|lm_head|model\.embed_tokens", message)
     smallest = int(re.search(r"(\d+) bytes", message).group(1))
     program = models("llama").program

@@ -24,12 +24,31 @@ def first_half(compiled, tokens, folder, *options):
 def test_continues_exactly(plan, optimizer, models, tokens, tmp_path):
     compiled = models("llama").compile(plan, PLANS[plan])
     whole = compiled.train(
-        tmp_path / "whole", "--steps", 12, "--data", tokens, "--optimizer", optimizer, *OPTIONS, "--save", tmp_path / "a"
+        tmp_path / "whole",
+        "--steps",
+        12,
+        "--data",
+        tokens,
+        "--optimizer",
+        optimizer,
+        *OPTIONS,
+        "--save",
+        tmp_path / "a",
     )
     half = first_half(compiled, tokens, tmp_path / "half", "--optimizer", optimizer)
     rest = compiled.train(
-        tmp_path / "rest", "--steps", 12, "--data", tokens, "--optimizer", optimizer, *OPTIONS,
-        "--load", tmp_path / "half" / "saved", "--save", tmp_path / "b",
+        tmp_path / "rest",
+        "--steps",
+        12,
+        "--data",
+        tokens,
+        "--optimizer",
+        optimizer,
+        *OPTIONS,
+        "--load",
+        tmp_path / "half" / "saved",
+        "--save",
+        tmp_path / "b",
     )
     assert half.losses == whole.losses[:6]
     assert [row["step"] for row in rest.log] == ["7", "8", "9", "10", "11", "12"]
@@ -84,8 +103,19 @@ def test_a_run_that_fails_keeps_the_old_checkpoint(models, tokens, tmp_path):
     before = {file.name: file.read_bytes() for file in (tmp_path / "saved").iterdir()}
     assert json.loads(before["training.json"])["step"] == 6
     result = call(
-        compiled.folder / "launch", "--steps", 9, "--data", tokens, "--optimizer", "sgd", "--lr", "1e30",
-        "--load", tmp_path / "saved", "--save", tmp_path / "saved",
+        compiled.folder / "launch",
+        "--steps",
+        9,
+        "--data",
+        tokens,
+        "--optimizer",
+        "sgd",
+        "--lr",
+        "1e30",
+        "--load",
+        tmp_path / "saved",
+        "--save",
+        tmp_path / "saved",
     )
     assert result.returncode != 0
     assert {file.name: file.read_bytes() for file in (tmp_path / "saved").iterdir()} == before

@@ -14,8 +14,21 @@ from galvatron import compare
 MODELS = ("gpt2", "llama", "gpt2_untied", "llama_tied")
 # The gradient norm starts at about 1.5, so that 1 clips; rates at which the loss falls by a third.
 SGD = ("--optimizer", "sgd", "--lr", "0.2", "--clip-grad", "1")
-PLAIN = ("--optimizer", "sgd", "--lr", "0.1")
-ADAMW = ("--optimizer", "adamw", "--lr", "3e-3", "--lr-schedule", "cosine", "--warmup", "3", "--min-lr", "1e-4", "--weight-decay", "0.1")
+PLAIN = ("--optimizer", "sgd", "--lr", "0.03")
+ADAMW = (
+    "--optimizer",
+    "adamw",
+    "--lr",
+    "3e-3",
+    "--lr-schedule",
+    "cosine",
+    "--warmup",
+    "3",
+    "--min-lr",
+    "1e-4",
+    "--weight-decay",
+    "0.1",
+)
 # fp32 sums in another order; AdamW divides by a root of a moment that may itself be rounding.
 TOLERANCE = {SGD: 1e-4, PLAIN: 1e-4, ADAMW: 5e-4}
 
@@ -57,7 +70,7 @@ def test_sgd(model, plan, models, reference, tokens, record_property):
 @pytest.mark.parametrize("plan", PLANS)
 def test_adamw(model, plan, models, reference, tokens, record_property):
     compiled = models(model).compile(plan, PLANS[plan])
-    equals_pytorch(compiled, tokens, reference(model, *ADAMW), ADAMW, 5e-4, record_property)
+    equals_pytorch(compiled, tokens, reference(model, *ADAMW), ADAMW, 1e-5, record_property)
 
 
 @pytest.mark.parametrize("model", ("gpt2", "llama"))
@@ -79,9 +92,9 @@ def test_plan_with_the_reference_keys(model, models, reference, tokens, record_p
 
 
 @pytest.mark.parametrize("model", ("gpt2", "llama"))
-@pytest.mark.parametrize("memory", ("1GiB", "900KiB"))
+@pytest.mark.parametrize("memory", ("1GiB", "1000KiB"))
 def test_searched_plan(model, memory, models, reference, tokens, record_property):
-    """The smaller budget makes it recompute or cut into stages."""
+    """The smaller budget leaves little choice."""
     program, output = models(model).program, models(model).folder / f"out-searched-{memory}"
     options = ("--ranks=4", f"--memory={memory}", f"--global-batch={BATCH}", "-o", output)
     succeed("galvatron-opt", "--search", "--lower", program, *options)

@@ -69,9 +69,7 @@ def dropout_on_one_rank(models, tokens, tmp_path_factory):
 @pytest.mark.parametrize("plan", ("accumulate", *PARALLEL, "recompute", "tp2"))
 def test_dropout_is_the_same_under_every_plan(plan, models, tokens, tmp_path, dropout_on_one_rank):
     compiled = models("gpt2_dropout").compile(plan, PLANS[plan])
-    run = compiled.train(
-        tmp_path, "--steps", STEPS, "--data", tokens, "--dump-gradients", tmp_path / "gradients"
-    )
+    run = compiled.train(tmp_path, "--steps", STEPS, "--data", tokens, "--dump-gradients", tmp_path / "gradients")
     [actual, wanted] = [
         compare.read_gradients(sorted((r.folder / "gradients").iterdir())[0])[0] for r in (run, dropout_on_one_rank)
     ]

@@ -25,8 +25,10 @@ def test_peak_equals_the_plan(model, plan, models, tokens):
 
 def test_plans_differ_in_memory(models):
     """Recomputation and tensor parallelism save what they should."""
-    peaks = {plan: max(models("llama").compile(plan, PLANS[plan]).plan["peak_bytes_per_rank"]) for plan in
-             ("one", "tp2", "tp4", "recompute", "accumulate")}
+    peaks = {
+        plan: max(models("llama").compile(plan, PLANS[plan]).plan["peak_bytes_per_rank"])
+        for plan in ("one", "tp2", "tp4", "recompute", "accumulate")
+    }
     assert peaks["tp4"] < peaks["tp2"] < peaks["one"]
     assert peaks["recompute"] < peaks["tp2"]
     assert peaks["accumulate"] < peaks["one"]

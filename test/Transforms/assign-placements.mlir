@@ -119,3 +119,38 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro
     return %y : tensor<f32>
   }
 }
+
+// -----
+
+// Where the first use cuts a tied table and the other does not, it lives whole, also in different stages.
+// CHECK-LABEL: graph.layer @embed.tp2(
+// CHECK-SAME: %[[T:[a-z0-9]+]]: tensor<32x64xf32, #dist.placement<[32, 64]>>
+// CHECK: dist.redistribute %[[T]] : {{.*}} -> tensor<32x64xf32, #dist.placement<[2@g0 * 16, 64]>>
+// CHECK-LABEL: graph.layer @unembed.dp2(
+// CHECK-SAME: %{{.*}}: tensor<32x64xf32, #dist.placement<[32, 64]>>
+module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 2, micro_batches = 1, schedule = "gpipe">} {
+  graph.layer @embed(%ids: tensor<8x16xi64>, %t: tensor<32x64xf32> {graph.parameter = "t"}) -> tensor<8x16x64xf32> {
+    %x = graph.embedding %t, %ids : (tensor<32x64xf32>, tensor<8x16xi64>) -> tensor<8x16x64xf32>
+    graph.backward(%dx: tensor<8x16x64xf32>) {
+      %dt = graph.embedding_backward %dx, %ids : (tensor<8x16x64xf32>, tensor<8x16xi64>) -> tensor<32x64xf32>
+      graph.return %dt : tensor<32x64xf32>
+    }
+    graph.return %x : tensor<8x16x64xf32>
+  }
+  graph.layer @unembed(%x: tensor<8x16x64xf32>, %t: tensor<32x64xf32> {graph.parameter = "t"}) -> tensor<f32> {
+    %l = graph.einsum %x, %t "bsi,oi->bso" : (tensor<8x16x64xf32>, tensor<32x64xf32>) -> tensor<8x16x32xf32>
+    %s = graph.reduce sum %l dims [0, 1, 2] : tensor<8x16x32xf32> -> tensor<f32>
+    graph.backward(%ds: tensor<f32>) {
+      %dl = graph.broadcast %ds dims [] : tensor<f32> -> tensor<8x16x32xf32>
+      %dx = graph.einsum %dl, %t "bso,oi->bsi" : (tensor<8x16x32xf32>, tensor<32x64xf32>) -> tensor<8x16x64xf32>
+      %dt = graph.einsum %dl, %x "bso,bsi->oi" : (tensor<8x16x32xf32>, tensor<8x16x64xf32>) -> tensor<32x64xf32>
+      graph.return %dx, %dt : tensor<8x16x64xf32>, tensor<32x64xf32>
+    }
+    graph.return %s : tensor<f32>
+  }
+  func.func @step(%ids: tensor<8x16xi64>) -> tensor<f32> {
+    %x = graph.call @embed(%ids) parameters ["t"] path "embed" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<tp = 2>} : (tensor<8x16xi64>) -> tensor<8x16x64xf32>
+    %y = graph.call @unembed(%x) parameters ["t"] path "unembed" {plan.stage = 1 : i64, plan.strategy = #plan.strategy<dp = 2>} : (tensor<8x16x64xf32>) -> tensor<f32>
+    return %y : tensor<f32>
+  }
+}
