@@ -142,13 +142,12 @@ LogicalResult EmbeddingOp::buildBackward(OpBuilder &builder, ValueRange resultGr
     Value isWord = arith::CmpIOp::create(builder, getLoc(), arith::CmpIPredicate::ne, getIds(),
                                          createSplat(builder, getLoc(), ids, double(padding)));
     auto mask = RankedTensorType::get(wide.getShape(), builder.getI1Type());
-    isWord = BroadcastOp::create(builder, getLoc(), mask, isWord,
-                                 llvm::to_vector(llvm::seq<int64_t>(0, ids.getRank())));
+    isWord =
+        BroadcastOp::create(builder, getLoc(), mask, isWord, llvm::to_vector(llvm::seq<int64_t>(0, ids.getRank())));
     Value zero = createSplat(builder, getLoc(), dy.getType(), 0);
     dy = arith::SelectOp::create(builder, getLoc(), isWord, dy, zero);
   }
-  operandGradients[0] =
-      EmbeddingBackwardOp::create(builder, getLoc(), getTable().getType(), dy, getIds());
+  operandGradients[0] = EmbeddingBackwardOp::create(builder, getLoc(), getTable().getType(), dy, getIds());
   return success();
 }
 

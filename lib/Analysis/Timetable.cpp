@@ -202,9 +202,8 @@ LogicalResult TimetableBuilder::collect() {
   }
   // Contiguous regions, in the order in which gradients are reduced: by the axes they are partial on.
   llvm::SmallVector<unsigned> order = llvm::to_vector(llvm::seq<unsigned>(table.parameters.size()));
-  llvm::stable_sort(order, [&](unsigned a, unsigned b) {
-    return table.parameters[a].partialAxes < table.parameters[b].partialAxes;
-  });
+  llvm::stable_sort(
+      order, [&](unsigned a, unsigned b) { return table.parameters[a].partialAxes < table.parameters[b].partialAxes; });
   for (unsigned index : order) {
     StageParameter &parameter = table.parameters[index];
     parameter.gradientSlot = addSlot("gradient of " + parameter.names.front(), parameter.count * 4, true);
@@ -261,9 +260,8 @@ int TimetableBuilder::savedSlot(Call &call, int64_t microBatch) {
   auto found = savedSlots.find({key.first, key.second});
   if (found != savedSlots.end())
     return found->second;
-  int slot = addSlot("saved by " + call.op.getPath().str() + " micro-batch " +
-                         std::to_string(microBatch),
-                     savedBytes(call));
+  int slot =
+      addSlot("saved by " + call.op.getPath().str() + " micro-batch " + std::to_string(microBatch), savedBytes(call));
   return savedSlots[{key.first, key.second}] = slot;
 }
 
@@ -279,8 +277,8 @@ void TimetableBuilder::callForward(Call &call, int64_t microBatch) {
   graph::CallOp op = call.op;
   int64_t scratch = scratchBytes(call.forward);
   int scratchIndex = scratch ? addSlot("scratch", scratch) : -1;
-  TimetableEntry &entry = addEntry(call.forward.getSymName().str(), label("forward", op.getPath(), microBatch),
-                                   microBatch, call.unit);
+  TimetableEntry &entry =
+      addEntry(call.forward.getSymName().str(), label("forward", op.getPath(), microBatch), microBatch, call.unit);
   for (Value input : op.getInputs())
     use(entry, inputReference(input, microBatch));
   for (int parameter : call.parameters)
@@ -316,8 +314,8 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
       additions.push_back({slot, known->second});
     inputGradients.push_back({slot, 0});
   }
-  TimetableEntry &entry = addEntry(call.backward.getSymName().str(), label("backward", op.getPath(), microBatch),
-                                   microBatch, call.unit);
+  TimetableEntry &entry =
+      addEntry(call.backward.getSymName().str(), label("backward", op.getPath(), microBatch), microBatch, call.unit);
   for (Value output : op.getOutputs()) {
     auto gradient = gradientSlots.find({output.getAsOpaquePointer(), microBatch});
     if (gradient == gradientSlots.end())
@@ -346,8 +344,8 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
     use(entry, {table.parameters[parameter].gradientSlot, 0});
   use(entry, {scratchIndex, 0});
   for (auto [contribution, sum] : additions) {
-    TimetableEntry &addition = addEntry("gvrt_accumulate", label("sum gradient into", op.getPath(), microBatch),
-                                        microBatch, call.unit);
+    TimetableEntry &addition =
+        addEntry("gvrt_accumulate", label("sum gradient into", op.getPath(), microBatch), microBatch, call.unit);
     use(addition, {contribution, 0});
     use(addition, {sum, 0});
     addition.attributes = {table.slots[sum].bytes / 4};
@@ -403,7 +401,8 @@ void TimetableBuilder::forward(int64_t microBatch) {
     if (auto call = dyn_cast<graph::CallOp>(op)) {
       callForward(calls[call], microBatch);
     } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
-      TimetableEntry &entry = addEntry("gvrt_receive", label("receive from stage", std::to_string(receive.getStage()), microBatch), microBatch);
+      TimetableEntry &entry = addEntry(
+          "gvrt_receive", label("receive from stage", std::to_string(receive.getStage()), microBatch), microBatch);
       use(entry, {valueSlot(receive.getResult(), microBatch), 0});
       entry.attributes = {static_cast<int64_t>(receive.getStage()), static_cast<int64_t>(receive.getTag()),
                           bytesOf(localType(receive.getResult()))};
@@ -431,13 +430,16 @@ LogicalResult TimetableBuilder::backward(int64_t microBatch) {
         continue;
       waitFor(("send activation" + Twine(sendOp.getTag()) + ":" + Twine(microBatch)).str());
       int slot = addSlot("gradient micro-batch " + std::to_string(microBatch), bytesOf(localType(sendOp.getX())));
-      TimetableEntry &entry = addEntry("gvrt_receive", label("receive gradient from stage", std::to_string(sendOp.getStage()), microBatch), microBatch);
+      TimetableEntry &entry =
+          addEntry("gvrt_receive", label("receive gradient from stage", std::to_string(sendOp.getStage()), microBatch),
+                   microBatch);
       use(entry, {slot, 0});
       entry.attributes = {static_cast<int64_t>(sendOp.getStage()), static_cast<int64_t>(sendOp.getTag()) + kGradientTag,
                           bytesOf(localType(sendOp.getX()))};
       auto [known, isNew] = gradientSlots.insert({{sendOp.getX().getAsOpaquePointer(), microBatch}, slot});
       if (!isNew) {
-        TimetableEntry &addition = addEntry("gvrt_accumulate", label("sum gradient of", "a sent activation", microBatch), microBatch);
+        TimetableEntry &addition =
+            addEntry("gvrt_accumulate", label("sum gradient of", "a sent activation", microBatch), microBatch);
         use(addition, {slot, 0});
         use(addition, {known->second, 0});
         addition.attributes = {table.slots[slot].bytes / 4};

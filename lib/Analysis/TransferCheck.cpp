@@ -67,7 +67,8 @@ LogicalResult galvatron::verifyTransfers(ModuleOp module, ArrayRef<Timetable> ti
         if (bytesOf[{channel, occurrence}] != entry.attributes[2])
           return module.emitOpError("expects stage ")
                  << self << " to receive the " << bytesOf[{channel, occurrence}] << " bytes that stage "
-                 << entry.attributes[0] << " sends, but it expects " << entry.attributes[2] << " (" << entry.name << ")";
+                 << entry.attributes[0] << " sends, but it expects " << entry.attributes[2] << " (" << entry.name
+                 << ")";
         ++own.received[channel];
       }
     }
@@ -87,7 +88,8 @@ LogicalResult galvatron::verifyTransfers(ModuleOp module, ArrayRef<Timetable> ti
       InFlightDiagnostic error = module.emitOpError("expects every wait to end, but the stages wait for one another");
       for (size_t other = 0; other < stages.size(); ++other)
         if (stages[other].next < timetables[other].entries.size())
-          error.attachNote() << "stage " << other << " waits in \"" << timetables[other].entries[stages[other].next].name << "\"";
+          error.attachNote() << "stage " << other << " waits in \""
+                             << timetables[other].entries[stages[other].next].name << "\"";
       return error;
     }
   }

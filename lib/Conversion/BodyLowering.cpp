@@ -19,15 +19,12 @@ Strides galvatron::rowMajorStrides(ArrayRef<int64_t> shape) {
 Strides galvatron::stridesOf(Value memref) {
   SmallVector<int64_t> strides;
   int64_t offset;
-  [[maybe_unused]] LogicalResult known =
-      cast<MemRefType>(memref.getType()).getStridesAndOffset(strides, offset);
+  [[maybe_unused]] LogicalResult known = cast<MemRefType>(memref.getType()).getStridesAndOffset(strides, offset);
   assert(succeeded(known) && "layouts are static strides");
   return Strides(strides.begin(), strides.end());
 }
 
-ArrayRef<int64_t> galvatron::shapeOf(Value value) {
-  return cast<ShapedType>(value.getType()).getShape();
-}
+ArrayRef<int64_t> galvatron::shapeOf(Value value) { return cast<ShapedType>(value.getType()).getShape(); }
 
 bool galvatron::isRowMajor(ArrayRef<int64_t> shape, ArrayRef<int64_t> strides) {
   int64_t expected = 1;
@@ -84,9 +81,8 @@ int64_t GroupTable::indexOf(ArrayRef<int64_t> axes) {
 }
 
 ArrayAttr GroupTable::getAttribute(Builder &builder) const {
-  return builder.getArrayAttr(llvm::map_to_vector(groups, [&](ArrayRef<int64_t> axes) -> Attribute {
-    return builder.getDenseI64ArrayAttr(axes);
-  }));
+  return builder.getArrayAttr(llvm::map_to_vector(
+      groups, [&](ArrayRef<int64_t> axes) -> Attribute { return builder.getDenseI64ArrayAttr(axes); }));
 }
 
 static MemRefType memrefType(ShapedType tensor, ArrayRef<int64_t> strides) {
@@ -98,8 +94,8 @@ static MemRefType memrefType(ShapedType tensor, ArrayRef<int64_t> strides) {
 
 BodyLowering::BodyLowering(dist::BodyOp body, unsigned numAccumulated, unsigned numSaved,
                            ArrayRef<Strides> argumentStrides, GroupTable &groups)
-    : body(body), numAccumulated(numAccumulated), numSaved(numSaved), argumentStrides(argumentStrides),
-      groups(groups), builder(body.getContext()) {}
+    : body(body), numAccumulated(numAccumulated), numSaved(numSaved), argumentStrides(argumentStrides), groups(groups),
+      builder(body.getContext()) {}
 
 Value BodyLowering::bufferOf(Value value) {
   auto found = buffers.find(value);
@@ -224,7 +220,8 @@ void BodyLowering::chooseDestinations() {
     bool accumulate = i >= numResults - numAccumulated;
     Value root = rootOf(result, saved);
     Operation *producer = root.getDefiningOp();
-    if (!producer || destinations.contains(root) || isa<graph::SliceOp, graph::TransposeOp, arith::ConstantOp>(producer))
+    if (!producer || destinations.contains(root) ||
+        isa<graph::SliceOp, graph::TransposeOp, arith::ConstantOp>(producer))
       continue;
     if (accumulate && (!canAccumulate(producer) || !root.hasOneUse() || !result.hasOneUse()))
       continue;

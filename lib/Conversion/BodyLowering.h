@@ -45,8 +45,8 @@ class BodyLowering {
 public:
   /// `numAccumulated`: that many last results are added to what their buffers hold (parameter
   /// gradients). `savedStrides`: layouts of the last arguments, as the forward body left them.
-  BodyLowering(dist::BodyOp body, unsigned numAccumulated, unsigned numSaved,
-               llvm::ArrayRef<Strides> argumentStrides, GroupTable &groups);
+  BodyLowering(dist::BodyOp body, unsigned numAccumulated, unsigned numSaved, llvm::ArrayRef<Strides> argumentStrides,
+               GroupTable &groups);
 
   /// Creates the function before the body, or reports what cannot be lowered.
   mlir::FailureOr<exec::FunctionOp> run();
@@ -72,12 +72,12 @@ public:
   bool isAccumulated(mlir::Value value) { return accumulated.contains(value); }
   mlir::Value createScratch(mlir::MemRefType type, mlir::Location loc);
   void setBuffer(mlir::Value value, mlir::Value buffer) { buffers[value] = buffer; }
-  void call(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers,
-            llvm::ArrayRef<int64_t> constants, llvm::ArrayRef<int64_t> present = {});
+  void call(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers, llvm::ArrayRef<int64_t> constants,
+            llvm::ArrayRef<int64_t> present = {});
   /// y = x, element by element.
   void copy(mlir::Location loc, mlir::Value from, mlir::Value to);
-  mlir::Value view(mlir::Location loc, mlir::Value base, int64_t elementOffset,
-                   llvm::ArrayRef<int64_t> shape, llvm::ArrayRef<int64_t> strides);
+  mlir::Value view(mlir::Location loc, mlir::Value base, int64_t elementOffset, llvm::ArrayRef<int64_t> shape,
+                   llvm::ArrayRef<int64_t> strides);
 
 private:
   mlir::LogicalResult lower(mlir::Operation *op);
@@ -119,8 +119,8 @@ void planScratch(exec::FunctionOp function);
 
 /// `dist.position` (or none: everything local) as the position map of Functions.def, of `dims` of
 /// the placement.
-void appendPositionMap(llvm::SmallVectorImpl<int64_t> &constants, mlir::Operation *op,
-                       llvm::ArrayRef<int64_t> shape, llvm::ArrayRef<int64_t> dims);
+void appendPositionMap(llvm::SmallVectorImpl<int64_t> &constants, mlir::Operation *op, llvm::ArrayRef<int64_t> shape,
+                       llvm::ArrayRef<int64_t> dims);
 
 } // namespace galvatron
 

@@ -156,10 +156,10 @@ void ConvertExecToLLVMPass::convertCall(exec::CallOp op) {
   unsigned next = 0;
   for (int64_t i = 0; i < count; ++i) {
     bool present = !op.getPresent() || (*op.getPresent())[i] == 1;
-    Value buffer = present ? pointers.lookup(op.getBuffers()[next++])
-                           : LLVM::ZeroOp::create(*builder, loc, pointer).getResult();
-    Value slot = LLVM::GEPOp::create(*builder, loc, pointer, pointer, table,
-                                     ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(i)});
+    Value buffer =
+        present ? pointers.lookup(op.getBuffers()[next++]) : LLVM::ZeroOp::create(*builder, loc, pointer).getResult();
+    Value slot =
+        LLVM::GEPOp::create(*builder, loc, pointer, pointer, table, ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(i)});
     LLVM::StoreOp::create(*builder, loc, buffer, slot);
   }
   ArrayRef<int64_t> constants = op.getConstants();

@@ -15,9 +15,7 @@ static std::pair<int64_t, int64_t> cutOf(ArrayRef<int64_t> part, int64_t dim, in
   return {before, behind};
 }
 
-static int64_t elementKind(Value value) {
-  return isa<FloatType>(getElementTypeOrSelf(value.getType())) ? 0 : 1;
-}
+static int64_t elementKind(Value value) { return isa<FloatType>(getElementTypeOrSelf(value.getType())) ? 0 : 1; }
 
 LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, bool &handled) {
   handled = isa_and_nonnull<dist::DistDialect>(op->getDialect());

@@ -16,8 +16,8 @@ using namespace galvatron;
 bool galvatron::isElementwise(Operation *op) {
   if (isa<arith::ConstantOp>(op))
     return cast<arith::ConstantOp>(op).getValue() && isa<SplatElementsAttr>(cast<arith::ConstantOp>(op).getValue());
-  if (isa<graph::BroadcastOp, graph::SumOp, graph::ActivationOp, graph::ActivationBackwardOp,
-          graph::GatedActivationOp, graph::GatedActivationBackwardOp>(op))
+  if (isa<graph::BroadcastOp, graph::SumOp, graph::ActivationOp, graph::ActivationBackwardOp, graph::GatedActivationOp,
+          graph::GatedActivationBackwardOp>(op))
     return true;
   return op->hasTrait<OpTrait::Elementwise>() && op->getNumResults() == 1;
 }

@@ -145,9 +145,16 @@ LogicalResult ProductLowering::emit(Value a, Value b, Value c) {
   if (k.size() > 1)
     return failure();
   ProductLoop row = takeMinor(m), column = takeMinor(n), sum = k.empty() ? ProductLoop{1, {1, 1, 1}} : k.front();
-  SmallVector<int64_t> constants = {row.extent,        column.extent,     sum.extent,     row.strides[0],
-                                    sum.strides[0],    sum.strides[1],    column.strides[1], row.strides[2],
-                                    column.strides[2], lowering.isAccumulated(op.getResult()),
+  SmallVector<int64_t> constants = {row.extent,
+                                    column.extent,
+                                    sum.extent,
+                                    row.strides[0],
+                                    sum.strides[0],
+                                    sum.strides[1],
+                                    column.strides[1],
+                                    row.strides[2],
+                                    column.strides[2],
+                                    lowering.isAccumulated(op.getResult()),
                                     static_cast<int64_t>(batch.size())};
   for (const ProductLoop &loop : batch)
     llvm::append_values(constants, loop.extent, loop.strides[0], loop.strides[1], loop.strides[2]);
@@ -163,10 +170,19 @@ LogicalResult ProductLowering::emit(Value a, Value b, Value c) {
 template <typename AttentionOp>
 static SmallVector<int64_t> attentionConstants(AttentionOp op, Value q, Value k, Value v, Value y, Value bias) {
   ArrayRef<int64_t> qShape = shapeOf(q), kShape = shapeOf(k), vShape = shapeOf(v);
-  SmallVector<int64_t> constants = {qShape[0], qShape[1], kShape[1], qShape[2], kShape[2], qShape[3], vShape[3],
-                                    bitsOf(op.getScale().convertToDouble()), op.getCausal(),
-                                    static_cast<int64_t>(op.getWindow()), bitsOf(op.getSoftcap().convertToDouble()),
-                                    bitsOf(op.getDropout().convertToDouble()), static_cast<int64_t>(op.getId())};
+  SmallVector<int64_t> constants = {qShape[0],
+                                    qShape[1],
+                                    kShape[1],
+                                    qShape[2],
+                                    kShape[2],
+                                    qShape[3],
+                                    vShape[3],
+                                    bitsOf(op.getScale().convertToDouble()),
+                                    op.getCausal(),
+                                    static_cast<int64_t>(op.getWindow()),
+                                    bitsOf(op.getSoftcap().convertToDouble()),
+                                    bitsOf(op.getDropout().convertToDouble()),
+                                    static_cast<int64_t>(op.getId())};
   for (Value buffer : {q, k, v, y})
     llvm::append_range(constants, ArrayRef(stridesOf(buffer)).take_front(3));
   SmallVector<int64_t, 4> biasStrides(4, 0);
@@ -232,8 +248,8 @@ static LogicalResult lowerRope(BodyLowering &lowering, graph::RopeOp op) {
   llvm::stable_sort(order, [&](int64_t a, int64_t b) { return xStrides[a] > xStrides[b]; });
   if (SmallVector<int64_t> preferred = lowering.preferredOrder(op.getResult()); !preferred.empty())
     order = preferred;
-  Value y = lowering.createResult(op.getResult(), order.back() + 1 == static_cast<int64_t>(shape.size())
-                                                      ? order : SmallVector<int64_t>());
+  Value y = lowering.createResult(
+      op.getResult(), order.back() + 1 == static_cast<int64_t>(shape.size()) ? order : SmallVector<int64_t>());
   int64_t missing = 4 - shape.size();
   SmallVector<int64_t> constants(missing, 1);
   llvm::append_range(constants, shape);
@@ -346,8 +362,9 @@ static LogicalResult lowerShift(BodyLowering &lowering, graph::ShiftOp op) {
     outer *= extent;
   for (int64_t extent : shape.drop_front(dim + 1))
     inner *= extent;
-  return lowerDense(lowering, op, "shift",
-                    {outer, shape[dim], inner, static_cast<int64_t>(op.getOffset()), static_cast<int64_t>(op.getFill())});
+  return lowerDense(
+      lowering, op, "shift",
+      {outer, shape[dim], inner, static_cast<int64_t>(op.getOffset()), static_cast<int64_t>(op.getFill())});
 }
 
 LogicalResult galvatron::lowerKernel(BodyLowering &lowering, Operation *op, bool &handled) {

@@ -86,8 +86,9 @@ SmallVector<Value, 1> Importer::call(StringRef op, ArrayRef<Argument> arguments,
   if (inPlace)
     entry = rules.find(op.drop_back());
   if (!entry && hasDataDependentShape(op))
-    throw ImportError("unsupported operator " + op.str() + " in " + source.describe() +
-                      ": its result has a shape that depends on data; compute with a mask instead, for example with where");
+    throw ImportError(
+        "unsupported operator " + op.str() + " in " + source.describe() +
+        ": its result has a shape that depends on data; compute with a mask instead, for example with where");
   if (!entry)
     throw ImportError("unsupported operator " + op.str() + " in " + source.describe() +
                       "; write it with supported ones, or add a rule for it to lib/Import");

@@ -25,10 +25,12 @@ namespace {
 
 /// Options of `--evaluate`, named as a stage binary names them.
 struct EvaluateCommandLine {
-  cl::OptionCategory category{"The reference evaluator",
-                              "What the program computes, slowly and in one process: galvatron-opt --evaluate model.mlir"};
-  cl::opt<bool> evaluate{"evaluate", cl::cat(category),
-                         cl::desc("Train the program as it is, at any phase from import to shard, and print the losses")};
+  cl::OptionCategory category{
+      "The reference evaluator",
+      "What the program computes, slowly and in one process: galvatron-opt --evaluate model.mlir"};
+  cl::opt<bool> evaluate{
+      "evaluate", cl::cat(category),
+      cl::desc("Train the program as it is, at any phase from import to shard, and print the losses")};
   cl::opt<std::string> weights{"weights", cl::cat(category), cl::value_desc("FILE"),
                                cl::desc("Start from this safetensors file (default: random values)")};
   cl::opt<std::string> data{"data", cl::cat(category), cl::value_desc("FILE"), cl::desc("Token ids (default: random)")};
@@ -156,6 +158,9 @@ static int withProgram(llvm::StringRef input, DialectRegistry &registry,
   parsing.stop();
   if (!module)
     return EXIT_FAILURE;
+  // Messages about the whole model name its file.
+  if (isa<UnknownLoc>(module->getLoc()))
+    (*module)->setLoc(FileLineColLoc::get(&context, input, 1, 1));
   return asMainReturnCode(run(std::move(module), timing));
 }
 

@@ -92,7 +92,8 @@ static Json lossOf(const Timetable &timetable) {
 static Json gradientsOf(const Timetable &timetable) {
   if (timetable.gradientRegionFirst < 0)
     return {{"offset", 0}, {"bytes", 0}};
-  const Slot &first = timetable.slots[timetable.gradientRegionFirst], &last = timetable.slots[timetable.gradientRegionLast];
+  const Slot &first = timetable.slots[timetable.gradientRegionFirst],
+             &last = timetable.slots[timetable.gradientRegionLast];
   return {{"offset", first.offset}, {"bytes", last.offset + last.bytes - first.offset}};
 }
 

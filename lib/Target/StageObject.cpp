@@ -112,8 +112,8 @@ void ProgramBuilder::build(const std::string &manifest) {
   auto number = [&](int64_t value) { return llvm::ConstantInt::get(word, value); };
   llvm::Constant *manifestData = constant(llvm::ConstantDataArray::getString(context, manifest), "manifest");
   llvm::Constant *tableData =
-      constant(llvm::ConstantDataArray::get(context, llvm::ArrayRef<uint64_t>(
-                                                         reinterpret_cast<const uint64_t *>(table.data()), table.size())),
+      constant(llvm::ConstantDataArray::get(
+                   context, llvm::ArrayRef<uint64_t>(reinterpret_cast<const uint64_t *>(table.data()), table.size())),
                "timetable");
   auto *functionsType = llvm::ArrayType::get(pointer, functions.size());
   llvm::Constant *functionsData = constant(llvm::ConstantArray::get(functionsType, functions), "functions");
@@ -140,8 +140,9 @@ static void addLossGradient(ModuleOp module) {
   Location loc = module.getLoc();
   auto scalar = MemRefType::get({}, builder.getF32Type());
   auto scratch = MemRefType::get({ShapedType::kDynamic}, builder.getI8Type());
-  auto function = exec::FunctionOp::create(builder, loc, "loss_gradient", builder.getFunctionType({scalar, scratch}, {}),
-                                           StringAttr(), ArrayAttr(), ArrayAttr());
+  auto function =
+      exec::FunctionOp::create(builder, loc, "loss_gradient", builder.getFunctionType({scalar, scratch}, {}),
+                               StringAttr(), ArrayAttr(), ArrayAttr());
   function->setAttr(exec::kScratchBytes, builder.getI64IntegerAttr(0));
   Block *block = builder.createBlock(&function.getBody(), {}, {scalar, scratch}, {loc, loc});
   auto loops = exec::LoopsOp::create(builder, loc, ValueRange{}, ValueRange{block->getArgument(0)}, ArrayRef<int64_t>{},
@@ -183,8 +184,9 @@ static std::unique_ptr<llvm::TargetMachine> createMachine(StringRef processor, s
     for (const auto &feature : llvm::sys::getHostCPUFeatures())
       features.AddFeature(feature.first(), feature.second);
   }
-  return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
-      triple, name, features.getString(), llvm::TargetOptions(), llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Default));
+  return std::unique_ptr<llvm::TargetMachine>(
+      target->createTargetMachine(triple, name, features.getString(), llvm::TargetOptions(), llvm::Reloc::PIC_,
+                                  std::nullopt, llvm::CodeGenOptLevel::Default));
 }
 
 static void optimize(llvm::Module &module, llvm::TargetMachine &machine) {
@@ -228,7 +230,8 @@ LogicalResult galvatron::writeStageObject(ModuleOp module, dist::StageOp stage, 
   std::string error;
   std::unique_ptr<llvm::TargetMachine> machine = createMachine(options.processor, error);
   if (!machine)
-    return module.emitOpError("expects a processor that LLVM can generate code for, but got ") << options.processor << ": " << error;
+    return module.emitOpError("expects a processor that LLVM can generate code for, but got ")
+           << options.processor << ": " << error;
   native->setTargetTriple(machine->getTargetTriple());
   native->setDataLayout(machine->createDataLayout());
   ProgramBuilder(*native, *timetable).build(manifest);

@@ -27,7 +27,8 @@ struct PartitionStagesPass : galvatron::impl::PartitionStagesPassBase<PartitionS
     pipeline = getOperation()->getAttrOfType<plan::PipelineAttr>("plan.pipeline");
     step = getOperation().lookupSymbol<func::FuncOp>("step");
     if (!pipeline || !step) {
-      getOperation().emitOpError("expects a function @step and the attribute plan.pipeline; run the phases import to shard first");
+      getOperation().emitOpError(
+          "expects a function @step and the attribute plan.pipeline; run the phases import to shard first");
       return signalPassFailure();
     }
     if (failed(readStages()))
@@ -76,7 +77,8 @@ LogicalResult PartitionStagesPass::readStages() {
   if (result.getNumOperands() != 1 || !stageOf.contains(result.getOperand(0)))
     return step.emitOpError("expects to return the loss of its last call");
   if (last != pipeline.getStages() - 1)
-    return step.emitOpError("expects layers in every stage, but the last of ") << pipeline.getStages() << " stages has none";
+    return step.emitOpError("expects layers in every stage, but the last of ")
+           << pipeline.getStages() << " stages has none";
   return success();
 }
 

@@ -44,7 +44,8 @@ struct ScheduleMicrobatchesPass : galvatron::impl::ScheduleMicrobatchesPassBase<
   void runOnOperation() override {
     auto pipeline = getOperation()->getAttrOfType<plan::PipelineAttr>("plan.pipeline");
     if (!pipeline) {
-      getOperation().emitOpError("expects the attribute plan.pipeline; run galvatron-annotate-plan or galvatron-search-plan first");
+      getOperation().emitOpError(
+          "expects the attribute plan.pipeline; run galvatron-annotate-plan or galvatron-search-plan first");
       return signalPassFailure();
     }
     Builder builder(&getContext());

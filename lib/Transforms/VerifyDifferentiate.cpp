@@ -16,8 +16,8 @@ using namespace galvatron;
 static LogicalResult verifyOp(Operation *op) {
   if (isa<graph::CrossEntropyOp>(op))
     return op->emitOpError("expects cross-entropy to be expanded; run --galvatron-expand-cross-entropy");
-  bool hasLoops = isa<graph::AxisOpInterface>(op) || op->hasTrait<OpTrait::ConstantLike>() ||
-                  op->hasTrait<OpTrait::Elementwise>();
+  bool hasLoops =
+      isa<graph::AxisOpInterface>(op) || op->hasTrait<OpTrait::ConstantLike>() || op->hasTrait<OpTrait::Elementwise>();
   if (!hasLoops || !isa<graph::CostOpInterface>(op))
     return op->emitOpError("expects an op that declares its loops and cost, but this one has no ")
            << (hasLoops ? "cost" : "loops");

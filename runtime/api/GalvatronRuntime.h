@@ -2,8 +2,8 @@
 //
 // All that a compiled stage sees. A stage object defines one constant `gvrt_program` and a `main` that hands it to
 // `gvrt_main`. Every function a stage may call, bodies that the compiler generated and functions of the device library
-// alike, has one signature (`gvrt_function`), so that the timetable is a constant table and a device is a shared library
-// that exports the names of Functions.def.
+// alike, has one signature (`gvrt_function`), so that the timetable is a constant table and a device is a shared
+// library that exports the names of Functions.def.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #ifndef GALVATRON_RUNTIME_API_GALVATRONRUNTIME_H
@@ -22,8 +22,8 @@ typedef struct gvrt_context gvrt_context;
 
 /// `buffers`: device addresses, in the order that Functions.def (or the body's signature) gives; null where an optional
 /// one is absent. `attributes`: constants, 64 bits each; a double travels as its bit pattern. Asynchronous where the
-/// device has streams. Reports a failure through the context (the rank ends with a message naming stage and op), never by
-/// returning.
+/// device has streams. Reports a failure through the context (the rank ends with a message naming stage and op), never
+/// by returning.
 typedef void (*gvrt_function)(gvrt_context *context, void *const *buffers, const int64_t *attributes);
 
 /// What one stage executes. Everything is constant and position independent.
@@ -36,8 +36,8 @@ typedef struct {
   int64_t num_functions;
   /// One step up to the reduced gradients, as a flat list of entries, each
   ///   [words in this entry, function, name, micro_batch, layer, num_buffers, offset…, attribute…]
-  /// `offset` is in bytes from the start of the arena, -1 for null; `name` indexes the manifest's "names" and `layer` its
-  /// "units" (-1: none).
+  /// `offset` is in bytes from the start of the arena, -1 for null; `name` indexes the manifest's "names" and `layer`
+  /// its "units" (-1: none).
   const int64_t *timetable;
   int64_t timetable_words;
 } gvrt_program;
@@ -45,7 +45,7 @@ typedef struct {
 /// The `main` of every stage binary: parses options, trains, returns the process' exit code.
 int gvrt_main(int argc, char **argv, const gvrt_program *program);
 
-#define GVRT_FUNCTION(name, buffers, attributes) \
+#define GVRT_FUNCTION(name, buffers, attributes)                                                                       \
   void gvrt_##name(gvrt_context *context, void *const *buffer, const int64_t *attribute);
 #include "Functions.def"
 #undef GVRT_FUNCTION

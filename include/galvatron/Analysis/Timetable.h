@@ -82,7 +82,7 @@ struct Timetable {
   std::vector<StageParameter> parameters;
   std::vector<StageInput> inputs;
   std::vector<RankGroup> groups;
-  std::vector<std::string> units; // paths, of the whole model
+  std::vector<std::string> units;                        // paths, of the whole model
   int gradientRegionFirst = -1, gradientRegionLast = -1; // slots, contiguous in memory
   int lossSlot = -1;
   dist::PlacementAttr lossPlacement;
