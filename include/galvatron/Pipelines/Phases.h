@@ -8,6 +8,7 @@
 
 #include "galvatron/Search/Plan.h"
 
+#include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassOptions.h"
 
