@@ -9,6 +9,11 @@ under torch.compile, on one thread unless said. Prints one JSON object:
 
 Each side has tokens_per_second (batch * seq / median step), step_seconds (the median), the fastest
 step, and the last loss; "compile" has "error" instead where no compiler is there.
+
+With --serve KIND it times one side only, under another program's control: for each line `N` on its standard input it
+trains N steps, and prints one line: a list of [seconds, loss]. KIND is eager, compile, or onednn: eager, but with every
+matrix product (aten::mm) computed by the oneDNN that PyTorch carries instead of its BLAS, to tell the two libraries'
+difference from the two programs'. --data makes it read the windows that a compiled model reads.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
@@ -38,11 +43,13 @@ def make_step(arguments: argparse.Namespace, compiled: bool) -> tuple[Callable[[
     loss_of = tracing.loss_function(model)
     if compiled:
         loss_of = torch.compile(loss_of)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.lr)
     vocabulary = config.get_text_config().vocab_size
-    tokens = torch.randint(0, vocabulary, (arguments.batch, arguments.seq))
+    windows = read_windows(arguments) if arguments.data else None
+    fixed = torch.randint(0, vocabulary, (arguments.batch, arguments.seq))
 
     def step() -> float:
+        tokens = next(windows) if windows else fixed
         optimizer.zero_grad(set_to_none=True)
         loss = loss_of(tokens, tokens)
         loss.backward()
@@ -51,6 +58,35 @@ def make_step(arguments: argparse.Namespace, compiled: bool) -> tuple[Callable[[
         return float(loss.detach())
 
     return step, sum(p.numel() for p in model.parameters())
+
+
+def read_windows(arguments: argparse.Namespace) -> Iterator[torch.Tensor]:
+    """Step k's tokens: windows k * batch ... of a file of bytes, wrapping at its end."""
+    size = arguments.batch * arguments.seq
+    tokens = torch.frombuffer(bytearray(arguments.data.read_bytes()), dtype=torch.uint8).long()
+    while True:
+        for first in range(0, len(tokens) - size + 1, size):
+            yield tokens[first : first + size].view(arguments.batch, arguments.seq)
+
+
+def multiply_with_onednn() -> torch.library.Library:
+    """Replaces aten::mm for as long as the result lives."""
+    library = torch.library.Library("aten", "IMPL")
+    library.impl("mm", lambda a, b: torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], ""), "CPU")
+    return library
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    library = multiply_with_onednn() if arguments.serve == "onednn" else None
+    step, _ = make_step(arguments, compiled=arguments.serve == "compile")
+    for line in sys.stdin:
+        results = []
+        for _ in range(int(line)):
+            start = time.perf_counter()
+            loss = step()
+            results.append([time.perf_counter() - start, loss])
+        print(json.dumps(results), flush=True)
+    del library
 
 
 def measure(step: Callable[[], float], arguments: argparse.Namespace) -> dict[str, float]:
@@ -80,8 +116,14 @@ def main() -> int:
     add("--warmup", type=int, default=2, help="steps before (default: 2)")
     add("--threads", type=int, default=1, help="default: 1")
     add("--no-compile", action="store_true", help="eager only")
+    add("--data", type=Path, help="token ids, a byte each (default: fixed random ones)")
+    add("--lr", type=float, default=1e-3, help="default: 1e-3")
+    add("--serve", choices=["eager", "compile", "onednn"], help="time one side, on demand")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    if arguments.serve:
+        serve(arguments)
+        return 0
     try:
         step, parameters = make_step(arguments, compiled=False)
     except GalvatronError as error:
