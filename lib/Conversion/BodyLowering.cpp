@@ -49,7 +49,6 @@ std::optional<Strides> galvatron::reshapedStrides(ArrayRef<int64_t> from, ArrayR
     if (i < 0 || j < 0)
       break;
     int64_t unit = strides[i], fromExtent = from[i], toExtent = 1;
-    int64_t first = j;
     do {
       while (fromExtent % (toExtent * to[j]) != 0) {
         do
@@ -64,7 +63,6 @@ std::optional<Strides> galvatron::reshapedStrides(ArrayRef<int64_t> from, ArrayR
     } while (toExtent != fromExtent && j >= 0);
     if (toExtent != fromExtent)
       return std::nullopt;
-    (void)first;
     --i;
   }
   return result;
