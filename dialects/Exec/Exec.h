@@ -24,6 +24,8 @@ namespace galvatron::exec {
 inline constexpr llvm::StringLiteral kScratchBytes = "exec.scratch_bytes";
 /// On a module: the groups that collectives name by index, each a list of grid axes.
 inline constexpr llvm::StringLiteral kGroups = "exec.groups";
+/// Nested module of generated GPU kernels, on the way to device code.
+inline constexpr llvm::StringLiteral kKernels = "kernels";
 /// On an argument of a `dist.body` that holds a saved value: its strides, when not row-major.
 inline constexpr llvm::StringLiteral kStrides = "exec.strides";
 

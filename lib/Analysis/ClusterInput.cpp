@@ -1,6 +1,7 @@
 // Cluster file, ranks and budget into the search library's terms.
 #include "galvatron/Analysis/ClusterInput.h"
 
+#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Threading.h"
 
@@ -18,7 +19,10 @@ static search::Result<search::Cluster> readClusterFile(const std::string &path) 
 }
 
 search::Result<search::Cluster> galvatron::readCluster(const ClusterInput &input) {
-  if (!input.file.empty() && input.ranks)
+  // A kind of device stands for one host of as many as asked for.
+  bool isNamed = !input.file.empty() && !llvm::sys::fs::exists(input.file) && search::findDeviceKind(input.file);
+  bool isFile = !input.file.empty() && !isNamed;
+  if (isFile && input.ranks)
     return search::Error{"expects a cluster file or a number of ranks, but got both; the file says how many"};
   int64_t memory = 0;
   if (!input.memory.empty()) {
@@ -27,9 +31,12 @@ search::Result<search::Cluster> galvatron::readCluster(const ClusterInput &input
       return search::Error{"memory budget " + bytes.error().message};
     memory = *bytes;
   }
-  int64_t cores = llvm::hardware_concurrency().compute_thread_count();
+  std::string device = isNamed ? input.file : input.device;
+  int64_t ranks = input.ranks;
+  if (!ranks) // nobody knows how many GPUs there will be
+    ranks = device == "cpu" ? int64_t(llvm::hardware_concurrency().compute_thread_count()) : 1;
   search::Result<search::Cluster> cluster =
-      input.file.empty() ? search::hostCluster(input.ranks ? input.ranks : cores, memory) : readClusterFile(input.file);
+      isFile ? readClusterFile(input.file) : search::hostCluster(ranks, memory, device);
   if (cluster && memory)
     cluster->memoryBytesPerDevice = memory;
   return cluster;

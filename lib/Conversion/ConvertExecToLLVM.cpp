@@ -1,6 +1,6 @@
-// Buffers → pointers. Loops become functions of their own, so that their pointers can be `noalias`
-// and the vectorizer needs no run-time checks.
-#include "dialects/Exec/Exec.h"
+// Buffers → pointers. Loops become functions of their own: on a processor so that their pointers can be
+// `noalias` and the vectorizer needs no run-time checks, on a GPU because they are kernels (GpuKernels.h).
+#include "GpuKernels.h"
 #include "galvatron/Conversion/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -19,40 +19,6 @@ using namespace galvatron;
 
 namespace {
 
-/// A loop nest with loops sorted and merged: extents, and per buffer one stride per loop.
-struct Nest {
-  SmallVector<int64_t> extents;
-  SmallVector<SmallVector<int64_t>> strides; // [buffer][loop]
-};
-
-/// Loops of extent 1 vanish; the output's smallest stride comes innermost; neighbours that lie behind
-/// one another in every buffer merge.
-Nest simplify(exec::LoopsOp op) {
-  size_t loops = op.getExtents().size(), buffers = op.getInputs().size() + op.getOutputs().size();
-  SmallVector<size_t> order;
-  for (size_t loop = 0; loop < loops; ++loop)
-    if (op.getExtents()[loop] != 1)
-      order.push_back(loop);
-  auto strideOf = [&](size_t buffer, size_t loop) { return op.getStrides()[buffer * loops + loop]; };
-  llvm::stable_sort(order, [&](size_t a, size_t b) { return strideOf(buffers - 1, a) > strideOf(buffers - 1, b); });
-  Nest nest;
-  nest.strides.resize(buffers);
-  for (size_t loop : order) {
-    bool merges = !nest.extents.empty();
-    for (size_t buffer = 0; merges && buffer < buffers; ++buffer)
-      merges = nest.strides[buffer].back() == strideOf(buffer, loop) * op.getExtents()[loop];
-    if (!merges)
-      nest.extents.push_back(1);
-    nest.extents.back() *= op.getExtents()[loop];
-    for (size_t buffer = 0; buffer < buffers; ++buffer) {
-      if (!merges)
-        nest.strides[buffer].push_back(0);
-      nest.strides[buffer].back() = strideOf(buffer, loop);
-    }
-  }
-  return nest;
-}
-
 struct ConvertExecToLLVMPass : galvatron::impl::ConvertExecToLLVMPassBase<ConvertExecToLLVMPass> {
   using Base::Base;
 
@@ -62,13 +28,19 @@ struct ConvertExecToLLVMPass : galvatron::impl::ConvertExecToLLVMPassBase<Conver
     builder = &moduleBuilder;
     pointer = LLVM::LLVMPointerType::get(&getContext());
     getOperation()->removeAttr(exec::kGroups);
+    if (device != "cpu") {
+      kernels = ModuleOp::create(*builder, getOperation().getLoc(), exec::kKernels);
+    }
     for (auto function : llvm::make_early_inc_range(getOperation().getOps<exec::FunctionOp>()))
-      convertFunction(function);
+      if (failed(convertFunction(function)))
+        return signalPassFailure();
   }
 
 private:
-  void convertFunction(exec::FunctionOp function);
-  void convertCall(exec::CallOp op);
+  LogicalResult convertFunction(exec::FunctionOp function);
+  LogicalResult convertCall(exec::CallOp op);
+  /// Calls a function of the runtime's C ABI on pointers.
+  void callRuntime(Location loc, StringRef function, ArrayRef<Value> buffers, ArrayRef<int64_t> constants);
   void convertLoops(exec::LoopsOp op);
   func::FuncOp createKernel(exec::LoopsOp op, ArrayRef<unsigned> pointerOf, unsigned numPointers);
   /// An internal constant of the object, as a pointer.
@@ -79,6 +51,8 @@ private:
   Type pointer;
   IRMapping pointers; // memref → !llvm.ptr
   Value context;
+  /// Where generated kernels go; null where they are functions of the object.
+  ModuleOp kernels;
   unsigned numConstants = 0, numFunctions = 0;
 };
 
@@ -104,7 +78,7 @@ func::FuncOp ConvertExecToLLVMPass::declare(StringRef name, FunctionType type) {
   return function;
 }
 
-void ConvertExecToLLVMPass::convertFunction(exec::FunctionOp function) {
+LogicalResult ConvertExecToLLVMPass::convertFunction(exec::FunctionOp function) {
   Location loc = function.getLoc();
   std::string name = function.getSymName().str();
   builder->setInsertionPoint(function);
@@ -133,63 +107,76 @@ void ConvertExecToLLVMPass::convertFunction(exec::FunctionOp function) {
           RankedTensorType::get({elements.getNumElements()}, elements.getElementType()));
       pointers.map(constant.getResult(), createConstant(op.getLoc(), "data_", flat, array));
     } else if (auto call = dyn_cast<exec::CallOp>(op)) {
-      convertCall(call);
+      if (failed(convertCall(call)))
+        return failure();
     } else if (auto loops = dyn_cast<exec::LoopsOp>(op)) {
       convertLoops(loops);
     }
   }
   func::ReturnOp::create(*builder, loc);
   function.erase();
+  return success();
 }
 
-void ConvertExecToLLVMPass::convertCall(exec::CallOp op) {
-  Location loc = op.getLoc();
+LogicalResult ConvertExecToLLVMPass::convertCall(exec::CallOp op) {
   int64_t count = exec::getNumRuntimeBuffers(op.getFunction());
+  SmallVector<Value> buffers;
+  unsigned next = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    bool present = !op.getPresent() || (*op.getPresent())[i] == 1;
+    Value buffer = present ? op.getBuffers()[next++] : Value();
+    if (kernels && buffer && getConstantSource(buffer))
+      return op.emitOpError("expects a constant to be read by generated kernels alone, but it is an operand of ")
+             << op.getFunction();
+    buffers.push_back(buffer ? pointers.lookup(buffer) : LLVM::ZeroOp::create(*builder, op.getLoc(), pointer));
+  }
+  callRuntime(op.getLoc(), op.getFunction(), buffers, op.getConstants());
+  return success();
+}
+
+void ConvertExecToLLVMPass::callRuntime(Location loc, StringRef function, ArrayRef<Value> buffers,
+                                        ArrayRef<int64_t> constants) {
   Value table;
   {
     // One stack slot per call, in the entry block.
     OpBuilder::InsertionGuard guard(*builder);
     builder->setInsertionPointToStart(builder->getInsertionBlock());
-    Value size = LLVM::ConstantOp::create(*builder, loc, builder->getI64IntegerAttr(count));
+    Value size = LLVM::ConstantOp::create(*builder, loc, builder->getI64IntegerAttr(buffers.size()));
     table = LLVM::AllocaOp::create(*builder, loc, pointer, pointer, size);
   }
-  unsigned next = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    bool present = !op.getPresent() || (*op.getPresent())[i] == 1;
-    Value buffer =
-        present ? pointers.lookup(op.getBuffers()[next++]) : LLVM::ZeroOp::create(*builder, loc, pointer).getResult();
+  for (auto [i, buffer] : llvm::enumerate(buffers)) {
     Value slot =
         LLVM::GEPOp::create(*builder, loc, pointer, pointer, table, ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(i)});
     LLVM::StoreOp::create(*builder, loc, buffer, slot);
   }
-  ArrayRef<int64_t> constants = op.getConstants();
   auto type = RankedTensorType::get({static_cast<int64_t>(constants.size())}, builder->getI64Type());
   Value attributes = constants.empty()
                          ? LLVM::ZeroOp::create(*builder, loc, pointer).getResult()
                          : createConstant(loc, "constants_", DenseElementsAttr::get(type, constants),
                                           LLVM::LLVMArrayType::get(builder->getI64Type(), constants.size()));
   auto signature = builder->getFunctionType({pointer, pointer, pointer}, {});
-  func::FuncOp callee = declare(("gvrt_" + op.getFunction()).str(), signature);
+  func::FuncOp callee = declare(("gvrt_" + function).str(), signature);
   func::CallOp::create(*builder, loc, callee, ValueRange{context, table, attributes});
 }
 
 void ConvertExecToLLVMPass::convertLoops(exec::LoopsOp op) {
-  // An input that is also an output shares its pointer.
-  SmallVector<Value> distinct(op.getOutputs());
-  SmallVector<unsigned> pointerOf;
-  for (Value input : op.getInputs()) {
-    auto found = llvm::find(distinct, input);
-    pointerOf.push_back(found - distinct.begin());
-    if (found == distinct.end())
-      distinct.push_back(input);
+  KernelPointers shared = collectPointers(op);
+  if (kernels) {
+    LaunchShape shape = createGpuKernel(op, shared, ("kernel_" + Twine(numFunctions)).str(), kernels);
+    SmallVector<Value> operands;
+    for (Value buffer : shared.distinct)
+      if (!getConstantSource(buffer))
+        operands.push_back(pointers.lookup(buffer));
+    int64_t count = operands.size();
+    callRuntime(op.getLoc(), "launch", operands, {int64_t(numFunctions), shape.blocks, shape.threads, count});
+    ++numFunctions;
+  } else {
+    func::FuncOp kernel = createKernel(op, shared.indexOf, shared.distinct.size());
+    SmallVector<Value> operands;
+    for (Value buffer : shared.distinct)
+      operands.push_back(pointers.lookup(buffer));
+    func::CallOp::create(*builder, op.getLoc(), kernel, operands);
   }
-  for (unsigned output = 0; output < op.getOutputs().size(); ++output)
-    pointerOf.push_back(output);
-  func::FuncOp kernel = createKernel(op, pointerOf, distinct.size());
-  SmallVector<Value> operands;
-  for (Value buffer : distinct)
-    operands.push_back(pointers.lookup(buffer));
-  func::CallOp::create(*builder, op.getLoc(), kernel, operands);
   ++numKernels;
 }
 
@@ -206,7 +193,7 @@ func::FuncOp ConvertExecToLLVMPass::createKernel(exec::LoopsOp op, ArrayRef<unsi
   Block *entry = kernel.addEntryBlock();
   builder->setInsertionPointToStart(entry);
   auto index = [&](int64_t value) -> Value { return arith::ConstantIndexOp::create(*builder, loc, value); };
-  Nest nest = simplify(op);
+  LoopNest nest = simplifyLoops(op);
   Value zero = index(0), one = index(1);
   SmallVector<Value> counters;
   for (int64_t extent : nest.extents) {

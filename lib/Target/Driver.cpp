@@ -75,13 +75,16 @@ struct JobCommandLine {
   cl::opt<int64_t> ranks{"ranks", cl::cat(category), cl::init(0), cl::value_desc("N"),
                          cl::desc("Devices of this host (default: its cores)")};
   cl::opt<std::string> cluster{"cluster", cl::cat(category), cl::value_desc("FILE"),
-                               cl::desc("Devices and links as cluster.json, instead of --ranks")};
+                               cl::desc("Devices and links as cluster.json, instead of --ranks; or the "
+                                     "name of a kind of device: h200, h100, a100")};
   cl::opt<std::string> memory{"memory", cl::cat(category), cl::value_desc("SIZE"),
                               cl::desc("Budget of one device: 2GiB, 512MiB, 24GB (default: a share of this host's)")};
   cl::opt<int64_t> globalBatch{"global-batch", cl::cat(category), cl::value_desc("N"),
                                cl::desc("Samples of a step (default: the plan's, or as imported)")};
   cl::opt<std::string> target{"target", cl::cat(category), cl::init("cpu"), cl::value_desc("DEVICE"),
-                              cl::desc("Device that the binaries run on: cpu")};
+                              cl::desc("Device that the binaries run on: cpu, or cuda (default cluster: h200)")};
+  cl::opt<std::string> architecture{"arch", cl::cat(category), cl::init("sm_90a"), cl::value_desc("GPU"),
+                                    cl::desc("GPU that kernels are generated for, as nvcc names it")};
   cl::opt<bool> explain{"explain", cl::cat(category), cl::desc("Print why this plan was chosen")};
 
   bool asksForJob() const { return search || lower || plan.getNumOccurrences() || compileTo.getNumOccurrences(); }
@@ -91,7 +94,8 @@ struct JobCommandLine {
     for (const cl::Option *option :
          {static_cast<const cl::Option *>(&ranks), static_cast<const cl::Option *>(&cluster),
           static_cast<const cl::Option *>(&memory), static_cast<const cl::Option *>(&globalBatch),
-          static_cast<const cl::Option *>(&target), static_cast<const cl::Option *>(&explain)})
+          static_cast<const cl::Option *>(&target), static_cast<const cl::Option *>(&architecture),
+          static_cast<const cl::Option *>(&explain)})
       if (option->getNumOccurrences())
         return option->ArgStr;
     return "";
@@ -115,8 +119,9 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
   options.lower = line.lower;
   options.explain = line.explain;
   options.plan = line.plan;
-  options.cluster = {line.cluster, line.ranks, line.memory};
+  options.cluster = {line.cluster, line.ranks, line.memory, line.target == "cuda" ? "h200" : "cpu"};
   options.target = line.target;
+  options.architecture = line.architecture;
   if (line.globalBatch.getNumOccurrences())
     options.globalBatch = line.globalBatch;
   if (line.ranks.getNumOccurrences() && line.ranks < 1)

@@ -5,6 +5,7 @@
 //                               └── leave as much free ◀──┘ search again
 #include "MainJob.h"
 
+#include "DeviceCode.h"
 #include "OutputFolder.h"
 #include "PlanSummary.h"
 
@@ -42,8 +43,11 @@ std::string MainJob::getOutputFolder() const { return options.output.empty() ? "
 LogicalResult MainJob::checkOptions(Phase start) {
   if (options.search && !options.plan.empty())
     return fail("expects --search or --plan, but got both");
-  if (options.target != "cpu")
-    return fail("expects --target cpu, but got '" + llvm::Twine(options.target) + "'");
+  if (options.target != "cpu" && options.target != "cuda")
+    return fail("expects --target cpu or cuda, but got '" + llvm::Twine(options.target) + "'");
+  if (options.target == "cuda" && !isKnownGpuArchitecture(options.architecture))
+    return fail("expects --arch to name a GPU that LLVM generates code for, such as sm_90a, but got '" +
+                llvm::Twine(options.architecture) + "'");
   if (options.globalBatch && *options.globalBatch < 1)
     return fail("expects --global-batch of at least 1, but got " + llvm::Twine(*options.globalBatch));
   stop = options.compileTo.value_or(options.lower ? Phase::Lower : Phase::Plan);
@@ -110,6 +114,7 @@ LogicalResult MainJob::planOnce(int64_t reserve) {
   phase.plan = options.plan;
   phase.ranks = options.plan.empty() ? options.cluster.ranks : ranks;
   phase.cluster = options.cluster.file;
+  phase.deviceKind = options.cluster.device;
   phase.memory = options.cluster.memory;
   phase.reserve = reserve;
   phase.searched = searched;
@@ -172,7 +177,8 @@ LogicalResult MainJob::readChosen() {
   search::Result<search::Cluster> cluster = readCluster(input);
   if (!cluster)
     return fail(cluster.error().message);
-  budget = cluster->memoryBytesPerDevice;
+  if (failed(takeBudget(*cluster)))
+    return failure();
   if (cluster->ranks() != chosen.ranks)
     return fail("expects a plan for the " + llvm::Twine(cluster->ranks()) + " ranks asked for, but got one for " +
                 llvm::Twine(chosen.ranks));
@@ -186,6 +192,16 @@ LogicalResult MainJob::readChosen() {
   // A plan that the model cannot price may still run: phase shard has the last word on what divides.
   if (search::Result<search::Plan> priced = search::evaluatePlan(problem, chosen))
     chosen = *priced;
+  return success();
+}
+
+/// What an arena may take: on an accelerator the context and its libraries take memory beside it.
+LogicalResult MainJob::takeBudget(const search::Cluster &cluster) {
+  bool isProcessor = cluster.device.name == "cpu";
+  if (isProcessor != (options.target == "cpu"))
+    return fail("expects a cluster of devices that --target " + llvm::Twine(options.target) +
+                " runs on, but got devices of kind " + cluster.device.name);
+  budget = cluster.memoryBytesPerDevice - (isProcessor ? 0 : cluster.device.reservedBytes);
   return success();
 }
 
@@ -228,7 +244,8 @@ LogicalResult MainJob::run(OwningOpRef<ModuleOp> input, TimingScope &scope) {
   search::Result<search::Cluster> cluster = readCluster(options.cluster);
   if (!cluster)
     return fail(cluster.error().message);
-  budget = cluster->memoryBytesPerDevice;
+  if (failed(takeBudget(*cluster)))
+    return failure();
   ranks = options.cluster.file.empty() ? options.cluster.ranks : cluster->ranks();
 
   if (start < Phase::Import &&
@@ -277,6 +294,7 @@ LogicalResult MainJob::writeFolder() {
   stages.directory = folder.getTemporaryPath();
   stages.modelName = getModelName();
   stages.device = options.target;
+  stages.architecture = options.architecture;
   if (failed(emitStageBinaries(*module, stages)))
     return failure();
   if (auto weights = (*module)->getAttrOfType<StringAttr>(graph::kWeightsAttr)) {

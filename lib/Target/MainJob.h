@@ -22,7 +22,8 @@ struct MainJobOptions {
   std::string plan; ///< plan file, instead of a search
   ClusterInput cluster;
   std::optional<int64_t> globalBatch;
-  std::string target = "cpu";
+  std::string target = "cpu";           ///< device library: "cpu" or "cuda"
+  std::string architecture = "sm_90a"; ///< of the GPUs
 };
 
 class MainJob {
@@ -38,6 +39,7 @@ private:
   mlir::LogicalResult readPlanBatch();
   mlir::LogicalResult plan();
   mlir::LogicalResult readChosen();
+  mlir::LogicalResult takeBudget(const search::Cluster &cluster);
   mlir::LogicalResult planOnce(int64_t reserve);
   mlir::LogicalResult lowerPlanned(mlir::ModuleOp planned);
   mlir::FailureOr<int64_t> measureMissing(mlir::ModuleOp lowered, bool report);
@@ -59,7 +61,7 @@ private:
   int64_t ranks = 0;       ///< that were asked for; 0: any
   search::Plan chosen;
   std::shared_ptr<search::Plan> searched = std::make_shared<search::Plan>();
-  int64_t budget = 0; ///< bytes of a device
+  int64_t budget = 0; ///< bytes of a device that an arena may take
 };
 
 } // namespace galvatron

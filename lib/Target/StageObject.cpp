@@ -1,5 +1,6 @@
 // One stage → one native object. Only the bodies that the stage's timetable names go in; the timetable
 // itself is a constant table of 64-bit words, so that code size grows with neither layers nor micro-batches.
+#include "DeviceCode.h"
 #include "galvatron/Target/StageBinaries.h"
 
 #include "dialects/Exec/Exec.h"
@@ -25,7 +26,6 @@
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/MC/TargetRegistry.h"
-#include "llvm/Passes/PassBuilder.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/Support/raw_ostream.h"
@@ -39,7 +39,7 @@ using namespace mlir;
 using namespace galvatron;
 
 /// Keep in step with GVRT_ABI_VERSION of runtime/api/GalvatronRuntime.h.
-static constexpr int64_t kAbiVersion = 1;
+static constexpr int64_t kAbiVersion = 2;
 
 namespace {
 
@@ -50,7 +50,7 @@ public:
       : module(module), timetable(timetable), context(module.getContext()),
         pointer(llvm::PointerType::getUnqual(context)), word(llvm::Type::getInt64Ty(context)) {}
 
-  void build(const std::string &manifest);
+  void build(const std::string &manifest, const std::string &kernels);
 
 private:
   llvm::Constant *constant(llvm::Constant *value, llvm::StringRef name) {
@@ -107,7 +107,7 @@ void ProgramBuilder::buildMain(llvm::Constant *program) {
   builder.CreateRet(builder.CreateCall(runtimeMain, {main->getArg(0), main->getArg(1), program}));
 }
 
-void ProgramBuilder::build(const std::string &manifest) {
+void ProgramBuilder::build(const std::string &manifest, const std::string &kernels) {
   std::vector<int64_t> table = words();
   auto number = [&](int64_t value) { return llvm::ConstantInt::get(word, value); };
   llvm::Constant *manifestData = constant(llvm::ConstantDataArray::getString(context, manifest), "manifest");
@@ -117,8 +117,13 @@ void ProgramBuilder::build(const std::string &manifest) {
                "timetable");
   auto *functionsType = llvm::ArrayType::get(pointer, functions.size());
   llvm::Constant *functionsData = constant(llvm::ConstantArray::get(functionsType, functions), "functions");
-  llvm::Constant *program = llvm::ConstantStruct::getAnon(
-      {number(kAbiVersion), manifestData, functionsData, number(functions.size()), tableData, number(table.size())});
+  llvm::Constant *kernelsData = llvm::ConstantPointerNull::get(pointer);
+  if (!kernels.empty())
+    kernelsData = constant(llvm::ConstantDataArray::getString(context, kernels), "kernels");
+  int64_t kernelsBytes = kernels.empty() ? 0 : kernels.size() + 1;
+  llvm::Constant *program =
+      llvm::ConstantStruct::getAnon({number(kAbiVersion), manifestData, functionsData, number(functions.size()),
+                                     tableData, number(table.size()), kernelsData, number(kernelsBytes)});
   buildMain(constant(program, "program"));
 }
 
@@ -154,9 +159,20 @@ static void addLossGradient(ModuleOp module) {
   exec::ReturnOp::create(builder, loc);
 }
 
-static LogicalResult convertToLLVM(ModuleOp module) {
+/// Bodies → LLVM; generated GPU kernels → `ptx`, empty where there are none.
+static LogicalResult convertToLLVM(ModuleOp module, const StageOutputOptions &options, std::string &ptx) {
+  PassManager first(module.getContext());
+  first.addPass(createConvertExecToLLVMPass({options.device}));
+  if (failed(first.run(module)))
+    return failure();
+  if (auto kernels = module.lookupSymbol<ModuleOp>(exec::kKernels)) {
+    FailureOr<std::string> text = compileKernels(kernels, options.architecture);
+    if (failed(text))
+      return failure();
+    ptx = std::move(*text);
+    kernels.erase();
+  }
   PassManager passes(module.getContext());
-  passes.addPass(createConvertExecToLLVMPass());
   passes.addPass(createApproximateMathPass());
   passes.addPass(createCanonicalizerPass()); // constants of the approximations
   passes.addPass(createCSEPass());           // addresses that several buffers share
@@ -189,23 +205,12 @@ static std::unique_ptr<llvm::TargetMachine> createMachine(StringRef processor, s
                                   std::nullopt, llvm::CodeGenOptLevel::Default));
 }
 
-static void optimize(llvm::Module &module, llvm::TargetMachine &machine) {
+static void setProcessor(llvm::Module &module, const llvm::TargetMachine &machine) {
   for (llvm::Function &function : module) {
     function.addFnAttr("target-cpu", machine.getTargetCPU());
     function.addFnAttr("target-features", machine.getTargetFeatureString());
     function.addFnAttr("prefer-vector-width", "512"); // generated loops stream through memory
   }
-  llvm::PassBuilder builder(&machine);
-  llvm::LoopAnalysisManager loops;
-  llvm::FunctionAnalysisManager functions;
-  llvm::CGSCCAnalysisManager components;
-  llvm::ModuleAnalysisManager modules;
-  builder.registerModuleAnalyses(modules);
-  builder.registerCGSCCAnalyses(components);
-  builder.registerFunctionAnalyses(functions);
-  builder.registerLoopAnalyses(loops);
-  builder.crossRegisterProxies(loops, functions, components, modules);
-  builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O3).run(module, modules);
 }
 
 LogicalResult galvatron::writeStageObject(ModuleOp module, dist::StageOp stage, const StageOutputOptions &options,
@@ -219,7 +224,8 @@ LogicalResult galvatron::writeStageObject(ModuleOp module, dist::StageOp stage, 
   keepOnly(*code, *timetable);
   if (timetable->lossSlot >= 0)
     addLossGradient(*code);
-  if (failed(convertToLLVM(*code)))
+  std::string kernels;
+  if (failed(convertToLLVM(*code, options, kernels)))
     return failure();
   registerBuiltinDialectTranslation(*code->getContext());
   registerLLVMDialectTranslation(*code->getContext());
@@ -234,7 +240,8 @@ LogicalResult galvatron::writeStageObject(ModuleOp module, dist::StageOp stage, 
            << options.processor << ": " << error;
   native->setTargetTriple(machine->getTargetTriple());
   native->setDataLayout(machine->createDataLayout());
-  ProgramBuilder(*native, *timetable).build(manifest);
+  ProgramBuilder(*native, *timetable).build(manifest, kernels);
+  setProcessor(*native, *machine);
   optimize(*native, *machine);
   std::error_code code_;
   llvm::raw_fd_ostream out(path, code_, llvm::sys::fs::OF_None);

@@ -56,7 +56,7 @@ struct SearchPlanPass : galvatron::impl::SearchPlanPassBase<SearchPlanPass> {
     FailureOr<ModelUnits> model = collectUnits(module);
     if (failed(model) || failed(verifyDifferentiated(*model)))
       return signalPassFailure();
-    search::Result<search::Cluster> cluster = readCluster({clusterFile, ranks, memory});
+    search::Result<search::Cluster> cluster = readCluster({clusterFile, ranks, memory, deviceKind});
     if (!cluster) {
       module.emitError(cluster.error().message);
       return signalPassFailure();

@@ -20,8 +20,10 @@ struct StageOutputOptions {
   std::string processor = "native";
   /// Folder of the runtime's shared libraries; empty: beside this tool (../lib).
   std::string runtimeDirectory;
-  /// Device library that the stages link: "cpu".
+  /// Device library that the stages link: "cpu" or "cuda".
   std::string device = "cpu";
+  /// The GPU that kernels are generated for, as nvcc names it.
+  std::string architecture = "sm_90a";
 };
 
 /// The manifest of docs/runtime.md for one stage, as JSON text.

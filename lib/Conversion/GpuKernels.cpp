@@ -1,0 +1,351 @@
+// See GpuKernels.h. The shape of the code: index of the run → offsets by division with constants → vector
+// loads → the scalar ops once an element → vector stores.
+#include "GpuKernels.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/IR/IRMapping.h"
+
+#include <numeric>
+#include <numbers>
+
+using namespace mlir;
+using namespace galvatron;
+
+static constexpr int64_t kThreads = 256;
+/// Bytes of the widest load and store of a thread.
+static constexpr int64_t kAccessBytes = 16;
+/// Runs a thread computes where there are enough to fill the GPU: independent loads hide memory's latency.
+static constexpr int64_t kRunsPerThread = 4;
+/// From so many runs on a GPU is full with one thread for every `kRunsPerThread` (132 multiprocessors of 2048).
+static constexpr int64_t kManyRuns = int64_t(132) * 2048 * kRunsPerThread;
+/// What the arena's slots, and so all arguments but data, are aligned to; see Timetable.h.
+static constexpr int64_t kSlotAlignment = 64;
+static constexpr unsigned kGlobalMemory = 1; // NVPTX address space
+
+exec::ConstantOp galvatron::getConstantSource(Value buffer) {
+  while (auto view = buffer.getDefiningOp<exec::BufferOp>())
+    buffer = view.getBase();
+  return buffer.getDefiningOp<exec::ConstantOp>();
+}
+
+/// Bytes that the buffer's address is surely a multiple of.
+static int64_t alignmentOf(Value buffer) {
+  int64_t offset = 0;
+  while (auto view = buffer.getDefiningOp<exec::BufferOp>()) {
+    offset += view.getOffset();
+    buffer = view.getBase();
+  }
+  // Integers are data: micro-batches lie behind one another without padding.
+  bool isData = isa<BlockArgument>(buffer) && getElementTypeOrSelf(buffer.getType()).isInteger(64);
+  return std::gcd(isData ? int64_t(8) : kSlotAlignment, offset);
+}
+
+static int64_t bytesOf(Type element) { return llvm::divideCeil(element.getIntOrFloatBitWidth(), 8); }
+
+namespace {
+
+class KernelBuilder {
+public:
+  KernelBuilder(exec::LoopsOp op, const KernelPointers &pointers, ModuleOp kernels)
+      : op(op), pointers(pointers), kernels(kernels), nest(simplifyLoops(op)), loc(op.getLoc()),
+        builder(op.getContext()), buffers(op.getInputs()) {
+    llvm::append_range(buffers, op.getOutputs());
+  }
+
+  LaunchShape build(StringRef name);
+
+private:
+  Type elementOf(unsigned buffer) { return cast<MemRefType>(buffers[buffer].getType()).getElementType(); }
+  int64_t innerStride(unsigned buffer) { return nest.extents.empty() ? 0 : nest.strides[buffer].back(); }
+  bool isRunAligned(unsigned buffer);
+  void chooseRun();
+  void createFunction(StringRef name);
+  Value constant(Type type, int64_t value) {
+    return arith::ConstantOp::create(builder, loc, builder.getIntegerAttr(type, value));
+  }
+  /// Threads of all blocks are numbered; this one's number.
+  Value threadIndex(int64_t first);
+  Value special(StringRef intrinsic);
+  void computeRun(Value index);
+  Value addressOf(unsigned buffer, ArrayRef<Value> counters);
+  Value elementAddress(unsigned buffer, Value address, int64_t element);
+  SmallVector<Value> load(unsigned buffer, Value address);
+  void store(unsigned buffer, Value address, ArrayRef<Value> elements);
+  /// Memory holds an i1 as a byte.
+  Type storedType(Type element) { return element.isInteger(1) ? builder.getI8Type() : element; }
+  Value fromStored(Value stored, Type element);
+  void cloneScalar(Operation &scalar, IRMapping &map);
+
+  exec::LoopsOp op;
+  const KernelPointers &pointers;
+  ModuleOp kernels;
+  LoopNest nest;
+  Location loc;
+  OpBuilder builder;
+  SmallVector<Value> buffers; // inputs, then outputs
+  int64_t run = 1;            // elements
+  IntegerType indexType;
+  LLVM::LLVMFuncOp function;
+  SmallVector<Value> bases; // of `pointers.distinct`
+};
+
+} // namespace
+
+/// Whether every run of the buffer starts at a multiple of its own size, up to an access.
+bool KernelBuilder::isRunAligned(unsigned buffer) {
+  int64_t bytes = bytesOf(elementOf(buffer)), access = std::min(run * bytes, kAccessBytes);
+  if (alignmentOf(buffers[buffer]) % access != 0)
+    return false;
+  return llvm::all_of(ArrayRef(nest.strides[buffer]).drop_back(),
+                      [&](int64_t stride) { return stride * bytes % access == 0; });
+}
+
+void KernelBuilder::chooseRun() {
+  if (nest.extents.empty())
+    return;
+  int64_t narrowest = kAccessBytes;
+  for (unsigned buffer = 0; buffer < buffers.size(); ++buffer)
+    if (innerStride(buffer) == 1 && elementOf(buffer).getIntOrFloatBitWidth() >= 16)
+      narrowest = std::min(narrowest, bytesOf(elementOf(buffer)));
+  run = kAccessBytes / narrowest;
+  while (run > 1 && nest.extents.back() % run != 0)
+    run /= 2;
+  for (unsigned output = op.getInputs().size(); output < buffers.size(); ++output)
+    while (run > 1 && (innerStride(output) != 1 || !isRunAligned(output)))
+      run /= 2;
+}
+
+void KernelBuilder::createFunction(StringRef name) {
+  auto global = LLVM::LLVMPointerType::get(builder.getContext(), kGlobalMemory);
+  SmallVector<Type> types;
+  for (Value buffer : pointers.distinct)
+    if (!getConstantSource(buffer))
+      types.push_back(global);
+  builder.setInsertionPointToEnd(kernels.getBody());
+  function = LLVM::LLVMFuncOp::create(builder, loc, name,
+                                      LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(builder.getContext()), types),
+                                      LLVM::Linkage::External, /*dsoLocal=*/false, LLVM::cconv::CConv::PTX_Kernel);
+  Block *entry = function.addEntryBlock(builder);
+  builder.setInsertionPointToStart(entry);
+  unsigned next = 0, numOutputs = op.getOutputs().size();
+  for (auto [index, buffer] : llvm::enumerate(pointers.distinct)) {
+    if (exec::ConstantOp source = getConstantSource(buffer)) {
+      auto elements = cast<DenseElementsAttr>(source.getValue());
+      int64_t count = elements.getNumElements();
+      std::string symbol = (name + "_data_" + Twine(index)).str();
+      {
+        OpBuilder::InsertionGuard guard(builder);
+        builder.setInsertionPointToStart(kernels.getBody());
+        LLVM::GlobalOp::create(builder, loc, LLVM::LLVMArrayType::get(elements.getElementType(), count),
+                               /*isConstant=*/true, LLVM::Linkage::Internal, symbol,
+                               elements.reshape(RankedTensorType::get({count}, elements.getElementType())),
+                               /*alignment=*/kSlotAlignment, kGlobalMemory);
+      }
+      Value base = LLVM::AddressOfOp::create(builder, loc, global, symbol);
+      int64_t offset = 0;
+      for (Value view = buffer; auto bufferOp = view.getDefiningOp<exec::BufferOp>(); view = bufferOp.getBase())
+        offset += bufferOp.getOffset();
+      bases.push_back(LLVM::GEPOp::create(builder, loc, global, builder.getI8Type(), base,
+                                          ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(offset)}));
+      continue;
+    }
+    function.setArgAttr(next, LLVM::LLVMDialect::getNoAliasAttrName(), builder.getUnitAttr());
+    if (index >= numOutputs)
+      function.setArgAttr(next, LLVM::LLVMDialect::getReadonlyAttrName(), builder.getUnitAttr());
+    bases.push_back(entry->getArgument(next++));
+  }
+}
+
+Value KernelBuilder::special(StringRef intrinsic) {
+  return LLVM::CallIntrinsicOp::create(builder, loc, builder.getI32Type(), builder.getStringAttr(intrinsic),
+                                       ValueRange{})
+      .getResult(0);
+}
+
+/// `first` plus thread plus block times the block's runs.
+Value KernelBuilder::threadIndex(int64_t first) {
+  Value thread = special("llvm.nvvm.read.ptx.sreg.tid.x"), block = special("llvm.nvvm.read.ptx.sreg.ctaid.x");
+  if (indexType.getWidth() == 64) {
+    thread = arith::ExtUIOp::create(builder, loc, indexType, thread);
+    block = arith::ExtUIOp::create(builder, loc, indexType, block);
+  }
+  Value start = arith::MulIOp::create(builder, loc, block, constant(indexType, first));
+  return arith::AddIOp::create(builder, loc, start, thread);
+}
+
+Value KernelBuilder::addressOf(unsigned buffer, ArrayRef<Value> counters) {
+  Value position;
+  for (auto [counter, stride] : llvm::zip_equal(counters, nest.strides[buffer])) {
+    if (stride == 0)
+      continue;
+    Value wide = counter;
+    if (indexType.getWidth() != 64)
+      wide = arith::ExtUIOp::create(builder, loc, builder.getI64Type(), counter);
+    Value term = stride == 1 ? wide
+                             : arith::MulIOp::create(builder, loc, wide, constant(builder.getI64Type(), stride))
+                                   .getResult();
+    position = position ? arith::AddIOp::create(builder, loc, position, term).getResult() : term;
+  }
+  Value base = bases[pointers.indexOf[buffer]];
+  if (!position)
+    return base;
+  return LLVM::GEPOp::create(builder, loc, base.getType(), storedType(elementOf(buffer)), base, ValueRange{position});
+}
+
+Value KernelBuilder::elementAddress(unsigned buffer, Value address, int64_t element) {
+  int64_t offset = element * innerStride(buffer);
+  if (offset == 0)
+    return address;
+  return LLVM::GEPOp::create(builder, loc, address.getType(), storedType(elementOf(buffer)), address,
+                             ValueRange{constant(builder.getI64Type(), offset)});
+}
+
+Value KernelBuilder::fromStored(Value stored, Type element) {
+  if (!element.isInteger(1))
+    return stored;
+  return arith::TruncIOp::create(builder, loc, element, stored);
+}
+
+SmallVector<Value> KernelBuilder::load(unsigned buffer, Value address) {
+  Type element = elementOf(buffer), stored = storedType(element);
+  SmallVector<Value> elements;
+  if (run == 1 || innerStride(buffer) == 0) {
+    Value value = fromStored(LLVM::LoadOp::create(builder, loc, stored, address), element);
+    elements.assign(run, value);
+  } else if (innerStride(buffer) == 1 && isRunAligned(buffer)) {
+    auto vector = VectorType::get({run}, stored);
+    unsigned alignment = std::min(run * bytesOf(element), kAccessBytes);
+    Value all = LLVM::LoadOp::create(builder, loc, vector, address, alignment);
+    for (int64_t i = 0; i < run; ++i)
+      elements.push_back(fromStored(
+          LLVM::ExtractElementOp::create(builder, loc, all, constant(builder.getI32Type(), i)), element));
+  } else {
+    for (int64_t i = 0; i < run; ++i)
+      elements.push_back(
+          fromStored(LLVM::LoadOp::create(builder, loc, stored, elementAddress(buffer, address, i)), element));
+  }
+  return elements;
+}
+
+void KernelBuilder::store(unsigned buffer, Value address, ArrayRef<Value> elements) {
+  Type element = elementOf(buffer), stored = storedType(element);
+  SmallVector<Value> bytes(elements);
+  if (stored != element)
+    for (Value &value : bytes)
+      value = arith::ExtUIOp::create(builder, loc, stored, value);
+  if (run == 1) {
+    LLVM::StoreOp::create(builder, loc, bytes.front(), address);
+    return;
+  }
+  Value all = LLVM::PoisonOp::create(builder, loc, VectorType::get({run}, stored));
+  for (auto [i, value] : llvm::enumerate(bytes))
+    all = LLVM::InsertElementOp::create(builder, loc, all, value, constant(builder.getI32Type(), i));
+  LLVM::StoreOp::create(builder, loc, all, address, std::min(run * bytesOf(element), kAccessBytes));
+}
+
+/// Exponentials, logarithms and quotients through the GPU's approximations (2 units in the last place or
+/// better, CUDA C Programming Guide, "Intrinsic Functions"); everything else as it is.
+void KernelBuilder::cloneScalar(Operation &scalar, IRMapping &map) {
+  auto isSingle = [](Value value) { return value.getType().isF32(); };
+  auto number = [&](double value) -> Value {
+    return arith::ConstantOp::create(builder, loc, builder.getF32FloatAttr(value));
+  };
+  auto intrinsic = [&](StringRef name, Value x) {
+    return LLVM::CallIntrinsicOp::create(builder, loc, builder.getF32Type(), builder.getStringAttr(name), ValueRange{x})
+        .getResult(0);
+  };
+  auto operand = [&](unsigned i) { return map.lookupOrDefault(scalar.getOperand(i)); };
+  if (isa<math::ExpOp>(scalar) && isSingle(scalar.getResult(0))) {
+    Value scaled = arith::MulFOp::create(builder, loc, operand(0), number(std::numbers::log2e));
+    map.map(scalar.getResult(0), intrinsic("llvm.nvvm.ex2.approx", scaled));
+  } else if (isa<math::LogOp>(scalar) && isSingle(scalar.getResult(0))) {
+    Value binary = intrinsic("llvm.nvvm.lg2.approx.f", operand(0));
+    map.map(scalar.getResult(0), arith::MulFOp::create(builder, loc, binary, number(std::numbers::ln2)));
+  } else if (isa<math::RsqrtOp>(scalar) && isSingle(scalar.getResult(0))) {
+    map.map(scalar.getResult(0), intrinsic("llvm.nvvm.rsqrt.approx.f", operand(0)));
+  } else if (isa<arith::DivFOp>(scalar) && isSingle(scalar.getResult(0))) {
+    Value reciprocal = intrinsic("llvm.nvvm.rcp.approx.ftz.f", operand(1));
+    map.map(scalar.getResult(0), arith::MulFOp::create(builder, loc, operand(0), reciprocal));
+  } else {
+    builder.clone(scalar, map);
+  }
+}
+
+void KernelBuilder::computeRun(Value index) {
+  // The innermost loop counts runs.
+  SmallVector<Value> counters(nest.extents.size());
+  Value rest = index;
+  for (int64_t loop = static_cast<int64_t>(nest.extents.size()) - 1; loop >= 0; --loop) {
+    bool isInner = loop + 1 == static_cast<int64_t>(nest.extents.size());
+    int64_t extent = isInner ? nest.extents[loop] / run : nest.extents[loop];
+    Value counter = rest;
+    if (loop > 0) {
+      Value divisor = constant(indexType, extent);
+      counter = arith::RemUIOp::create(builder, loc, rest, divisor);
+      rest = arith::DivUIOp::create(builder, loc, rest, divisor);
+    }
+    if (isInner && run > 1)
+      counter = arith::MulIOp::create(builder, loc, counter, constant(indexType, run));
+    counters[loop] = counter;
+  }
+  unsigned numInputs = op.getInputs().size(), numOutputs = op.getOutputs().size();
+  SmallVector<SmallVector<Value>> loaded;
+  for (unsigned input = 0; input < numInputs; ++input)
+    loaded.push_back(load(input, addressOf(input, counters)));
+  Block &body = op.getBody().front();
+  SmallVector<SmallVector<Value>> results(numOutputs);
+  for (int64_t i = 0; i < run; ++i) {
+    IRMapping map;
+    for (BlockArgument argument : body.getArguments())
+      map.map(argument, loaded[argument.getArgNumber()][i]);
+    for (Operation &scalar : body.without_terminator())
+      cloneScalar(scalar, map);
+    for (auto [output, value] : llvm::enumerate(body.getTerminator()->getOperands()))
+      results[output].push_back(map.lookupOrDefault(value));
+  }
+  for (unsigned output = 0; output < numOutputs; ++output)
+    store(numInputs + output, addressOf(numInputs + output, counters), results[output]);
+}
+
+LaunchShape KernelBuilder::build(StringRef name) {
+  chooseRun();
+  int64_t elements = 1;
+  for (int64_t extent : nest.extents)
+    elements *= extent;
+  int64_t runs = elements / run, perThread = runs >= kManyRuns ? kRunsPerThread : 1;
+  LaunchShape shape;
+  shape.threads = std::min(kThreads, runs);
+  int64_t perBlock = shape.threads * perThread;
+  shape.blocks = llvm::divideCeil(runs, perBlock);
+  indexType = builder.getIntegerType(shape.blocks * perBlock < (int64_t(1) << 31) ? 32 : 64);
+  createFunction(name);
+  Value first = threadIndex(perBlock);
+  bool isExact = shape.blocks * perBlock == runs;
+  for (int64_t step = 0; step < perThread; ++step) {
+    Value index = first;
+    if (step)
+      index = arith::AddIOp::create(builder, loc, first, constant(indexType, step * shape.threads));
+    if (isExact) {
+      computeRun(index);
+      continue;
+    }
+    Region &region = function.getBody();
+    Block *compute = builder.createBlock(&region, region.end()), *next = builder.createBlock(&region, region.end());
+    builder.setInsertionPointToEnd(compute->getPrevNode());
+    Value isInside = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, index, constant(indexType, runs));
+    LLVM::CondBrOp::create(builder, loc, isInside, compute, next);
+    builder.setInsertionPointToStart(compute);
+    computeRun(index);
+    LLVM::BrOp::create(builder, loc, ValueRange{}, next);
+    builder.setInsertionPointToStart(next);
+  }
+  LLVM::ReturnOp::create(builder, loc, ValueRange{});
+  return shape;
+}
+
+LaunchShape galvatron::createGpuKernel(exec::LoopsOp op, const KernelPointers &pointers, StringRef name,
+                                       ModuleOp kernels) {
+  return KernelBuilder(op, pointers, kernels).build(name);
+}

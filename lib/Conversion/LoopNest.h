@@ -1,0 +1,29 @@
+// The loops of an `exec.loops` as they are generated: sorted, merged, without extents of 1.
+#ifndef GALVATRON_LIB_CONVERSION_LOOPNEST_H
+#define GALVATRON_LIB_CONVERSION_LOOPNEST_H
+
+#include "dialects/Exec/Exec.h"
+
+namespace galvatron {
+
+/// Extents outermost first, and per buffer (inputs, then outputs) one stride in elements for each loop.
+struct LoopNest {
+  llvm::SmallVector<int64_t> extents;
+  llvm::SmallVector<llvm::SmallVector<int64_t>> strides; // [buffer][loop]
+};
+
+/// Loops of extent 1 vanish; the last output's smallest stride comes innermost; neighbours that lie behind
+/// one another in every buffer merge.
+LoopNest simplifyLoops(exec::LoopsOp op);
+
+/// The buffers of a kernel without repetition, outputs first: an input that is also an output shares its
+/// pointer.
+struct KernelPointers {
+  llvm::SmallVector<mlir::Value> distinct;
+  llvm::SmallVector<unsigned> indexOf; // of each input, then each output, in `distinct`
+};
+KernelPointers collectPointers(exec::LoopsOp op);
+
+} // namespace galvatron
+
+#endif // GALVATRON_LIB_CONVERSION_LOOPNEST_H
