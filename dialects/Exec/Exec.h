@@ -26,6 +26,10 @@ inline constexpr llvm::StringLiteral kScratchBytes = "exec.scratch_bytes";
 inline constexpr llvm::StringLiteral kGroups = "exec.groups";
 /// Nested module of generated GPU kernels, on the way to device code.
 inline constexpr llvm::StringLiteral kKernels = "kernels";
+/// On a module: the device its functions are for, where that is not the processor.
+inline constexpr llvm::StringLiteral kDevice = "exec.device";
+/// On a module: bytes that the device's products want at a fixed place of the arena.
+inline constexpr llvm::StringLiteral kWorkspaceBytes = "exec.workspace_bytes";
 /// On an argument of a `dist.body` that holds a saved value: its strides, when not row-major.
 inline constexpr llvm::StringLiteral kStrides = "exec.strides";
 

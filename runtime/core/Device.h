@@ -27,10 +27,10 @@ struct DeviceHooks {
   void (*disconnect)(gvrt_context *context);
 };
 
-/// Optimizer functions that the core calls by name.
+/// Functions that the core calls by name.
 struct Device {
   const DeviceHooks *hooks;
-  gvrt_function squareSum, adamw, sgd;
+  gvrt_function squareSum, adamw, sgd, convert;
 
   /// Finds the device among the loaded libraries; false if there is none.
   static bool find(Device &device);

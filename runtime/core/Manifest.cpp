@@ -52,6 +52,7 @@ ParameterInfo readParameter(const json &entry) {
   entry.at("gradient").get_to(parameter.gradient);
   parameter.firstMoment = entry.value("first_moment", int64_t(-1));
   parameter.secondMoment = entry.value("second_moment", int64_t(-1));
+  parameter.copy = entry.value("copy", int64_t(-1));
   entry.at("count").get_to(parameter.count);
   parameter.counted = entry.value("counted", true);
   return parameter;

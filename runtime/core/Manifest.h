@@ -21,6 +21,7 @@ struct ParameterInfo {
   std::optional<random::Distribution> init;
   double initA = 0, initB = 0;
   int64_t parameter, gradient, firstMoment, secondMoment; // bytes from the start of the arena
+  int64_t copy = -1;                                      // of the bf16 copy that bodies read, if they do
   int64_t count;                                          // local elements
   bool counted;
 

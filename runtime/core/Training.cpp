@@ -24,11 +24,12 @@ Training::~Training() { device.hooks->release(&context, arena, manifest.arenaByt
 Status Training::prepare() {
   residentAtStart = highWaterBytes();
   using Part = Status (Training::*)();
-  // What writes comes last, so that an error leaves nothing behind.
+  // Copies of parameters follow the masters. What writes comes last, so that an error leaves nothing behind.
   for (Part part : {&Training::prepareArena, &Training::prepareGroups, &Training::prepareParameters,
                     &Training::prepareData, &Training::prepareFiles})
     if (Status status = world.agree((this->*part)()); !status.ok())
       return status;
+  fillCopies(context, device, manifest, arena);
   if (world.rank() == 0)
     introduce();
   return Status::success();

@@ -31,6 +31,15 @@ double squareSum(gvrt_context &context, const Device &device, const Manifest &ma
   return sum;
 }
 
+void fillCopies(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena) {
+  for (const ParameterInfo &parameter : manifest.parameters)
+    if (parameter.copy >= 0) {
+      void *buffers[] = {arena + parameter.parameter, arena + parameter.copy};
+      int64_t words[] = {GVRT_F32, GVRT_BF16, parameter.count};
+      device.convert(&context, buffers, words);
+    }
+}
+
 double clipScale(double norm, double limit) { return limit > 0 ? std::min(1.0, limit / (norm + 1e-6)) : 1.0; }
 
 void update(gvrt_context &context, const Device &device, const Manifest &manifest, const Options &options, char *arena,
@@ -39,13 +48,15 @@ void update(gvrt_context &context, const Device &device, const Manifest &manifes
   for (const ParameterInfo &parameter : manifest.parameters) {
     bool decays = options.weightDecayOn == "all" || parameter.shape.size() >= 2;
     double decay = decays ? options.weightDecay : 0;
-    void *buffers[] = {arena + parameter.parameter, arena + parameter.gradient, arena + parameter.firstMoment,
-                       arena + parameter.secondMoment};
+    void *copy = parameter.copy < 0 ? nullptr : arena + parameter.copy;
     if (options.optimizer == "adamw") {
+      void *buffers[] = {arena + parameter.parameter, arena + parameter.gradient, arena + parameter.firstMoment,
+                         arena + parameter.secondMoment, copy};
       int64_t words[] = {parameter.count,     bits(scale),       bits(rate),  bits(options.beta1),
                          bits(options.beta2), bits(options.eps), bits(decay), context.step};
       device.adamw(&context, buffers, words);
     } else {
+      void *buffers[] = {arena + parameter.parameter, arena + parameter.gradient, copy};
       int64_t words[] = {parameter.count, bits(scale), bits(rate), bits(decay)};
       device.sgd(&context, buffers, words);
     }

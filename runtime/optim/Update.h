@@ -15,6 +15,9 @@ bool answersFor(const gvrt_context &context, const ParameterInfo &parameter);
 /// Σ g² in f64 over the pieces that this rank answers for.
 double squareSum(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena);
 
+/// Rounds every parameter that has a copy into it.
+void fillCopies(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena);
+
 /// What gradients are multiplied by so that their norm is at most `limit`, as torch.nn.utils.clip_grad_norm_; limit
 /// 0: 1.
 double clipScale(double norm, double limit);
