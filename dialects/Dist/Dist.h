@@ -37,6 +37,9 @@ struct Partial {
 /// On an op of a `dist.body` that reads its position: the `#dist.placement` of the tensor it reads.
 inline constexpr llvm::StringLiteral kPositionAttrName = "dist.position";
 /// On a `dist.stage`: bytes of the one allocation that each of its ranks makes; set by `plan-memory`.
+/// On a `dist.layer`: groups of parameters (positions) that lie behind one another in memory, gradients too;
+/// on a `graph.concat` of such parameters: that it moves nothing; on a product: that its rows are such gradients.
+inline constexpr llvm::StringLiteral kAdjacentAttrName = "dist.adjacent";
 inline constexpr llvm::StringLiteral kArenaBytesAttrName = "dist.arena_bytes";
 
 } // namespace galvatron::dist

@@ -55,6 +55,8 @@ private:
   LogicalResult collect();
   LogicalResult collectCall(graph::CallOp op);
   LogicalResult addParameters(Call &call);
+  FailureOr<std::vector<std::pair<unsigned, unsigned>>> collectAdjacent();
+  LogicalResult addParameterSlots();
   int addSlot(std::string name, int64_t bytes, bool persistent = false);
   TimetableEntry &addEntry(std::string function, std::string name, int64_t microBatch = -1, int64_t unit = -1);
   void use(TimetableEntry &entry, SlotReference reference);
@@ -223,8 +225,53 @@ LogicalResult TimetableBuilder::collect() {
       table.inputs.push_back({input.getName().str(), slot, bytes, placement});
     }
   }
-  // Contiguous regions, in the order in which gradients are reduced: by the axes they are partial on.
+  return addParameterSlots();
+}
+
+/// Where each parameter stands: those that lie together behind one another, at the place of their first.
+FailureOr<std::vector<std::pair<unsigned, unsigned>>> TimetableBuilder::collectAdjacent() {
+  std::vector<std::pair<unsigned, unsigned>> places; // (first of its group, position in the group)
+  for (unsigned index = 0; index < table.parameters.size(); ++index)
+    places.push_back({index, 0});
+  llvm::DenseSet<unsigned> grouped;
+  for (auto op : stage.getBody().front().getOps<graph::CallOp>()) {
+    Call &call = calls[op];
+    auto groups = call.layer->getAttrOfType<ArrayAttr>(dist::kAdjacentAttrName);
+    for (Attribute group : groups ? groups.getValue() : ArrayRef<Attribute>()) {
+      ArrayRef<int64_t> positions = cast<DenseI64ArrayAttr>(group).asArrayRef();
+      unsigned first = call.parameters[positions.front()];
+      for (auto [number, position] : llvm::enumerate(positions)) {
+        unsigned index = call.parameters[position];
+        std::pair<unsigned, unsigned> place = {first, number};
+        if (!grouped.insert(index).second && places[index] != place)
+          return op.emitOpError("expects the shared parameter ")
+                 << table.parameters[index].names.front()
+                 << " to lie beside the same parameters in all its layers; run without galvatron-fuse-parameters";
+        places[index] = place;
+      }
+    }
+  }
+  return places;
+}
+
+LogicalResult TimetableBuilder::addParameterSlots() {
+  FailureOr<std::vector<std::pair<unsigned, unsigned>>> places = collectAdjacent();
+  if (failed(places))
+    return failure();
   llvm::SmallVector<unsigned> order = llvm::to_vector(llvm::seq<unsigned>(table.parameters.size()));
+  llvm::sort(order, [&](unsigned a, unsigned b) { return (*places)[a] < (*places)[b]; });
+  auto addSlots = [&](llvm::StringRef what, int64_t bytes, int StageParameter::*slot, ArrayRef<unsigned> indices) {
+    for (unsigned index : indices) {
+      StageParameter &parameter = table.parameters[index];
+      if (slot != &StageParameter::copySlot || parameter.hasCopy)
+        parameter.*slot = addSlot((what + parameter.names.front()).str(), parameter.count * bytes, true);
+    }
+  };
+  addSlots("", 4, &StageParameter::parameterSlot, order);
+  addSlots("first moment of ", 4, &StageParameter::firstMomentSlot, order);
+  addSlots("second moment of ", 4, &StageParameter::secondMomentSlot, order);
+  addSlots("copy of ", 2, &StageParameter::copySlot, order);
+  // Contiguous regions, in the order in which gradients are reduced: by the axes they are partial on.
   llvm::stable_sort(
       order, [&](unsigned a, unsigned b) { return table.parameters[a].partialAxes < table.parameters[b].partialAxes; });
   for (unsigned index : order) {
@@ -233,14 +280,6 @@ LogicalResult TimetableBuilder::collect() {
     if (table.gradientRegionFirst < 0)
       table.gradientRegionFirst = parameter.gradientSlot;
     table.gradientRegionLast = parameter.gradientSlot;
-  }
-  for (StageParameter &parameter : table.parameters) {
-    const std::string &name = parameter.names.front();
-    parameter.parameterSlot = addSlot(name, parameter.count * 4, true);
-    parameter.firstMomentSlot = addSlot("first moment of " + name, parameter.count * 4, true);
-    parameter.secondMomentSlot = addSlot("second moment of " + name, parameter.count * 4, true);
-    if (parameter.hasCopy)
-      parameter.copySlot = addSlot("copy of " + name, parameter.count * 2, true);
   }
   return success();
 }

@@ -149,6 +149,10 @@ SmallVector<int64_t> BodyLowering::preferredOrder(Value value) {
 }
 
 Value BodyLowering::createResult(Value value, ArrayRef<int64_t> order) {
+  if (Value piece = pieces.lookup(value)) {
+    setBuffer(value, piece);
+    return piece;
+  }
   auto type = cast<RankedTensorType>(value.getType());
   Strides strides = rowMajorStrides(type.getShape());
   if (!order.empty()) {
@@ -223,11 +227,87 @@ static bool canAccumulate(Operation *op) {
          isElementwise(op);
 }
 
+/// Gradients of parameters that lie together are the rows of one product, which adds to all of them.
+void BodyLowering::placeGradientsTogether() {
+  Operation *terminator = body.getBody().front().getTerminator();
+  unsigned numResults = terminator->getNumOperands(), numArguments = body.getNumArguments();
+  for (unsigned i = numResults - numAccumulated; i < numResults; ++i) {
+    auto slice = terminator->getOperand(i).getDefiningOp<graph::SliceOp>();
+    if (!slice || !slice.getX().getDefiningOp() ||
+        !slice.getX().getDefiningOp()->hasAttr(dist::kAdjacentAttrName))
+      continue;
+    Value whole = slice.getX();
+    if (!destinations.contains(whole)) {
+      // The first piece stands where the whole begins.
+      builder.setInsertionPointToEnd(&function.getBody().front());
+      int64_t count = cast<ShapedType>(whole.getType()).getNumElements();
+      Value buffer = view(whole.getLoc(), function.getArgument(numArguments + i), 0, {count}, {1});
+      destinations[whole] = {buffer, false};
+      accumulated.insert(whole);
+    }
+    placed[i] = true;
+  }
+}
+
+/// The buffer of a reshape's or transpose's operand, given that of its result; null where no strides say it.
+static Value unviewed(BodyLowering &lowering, Operation *op, Value buffer) {
+  Strides strides = stridesOf(buffer);
+  ArrayRef<int64_t> shape = shapeOf(op->getOperand(0));
+  if (auto transpose = dyn_cast<graph::TransposeOp>(op)) {
+    Strides inner(strides.size());
+    for (auto [dim, from] : llvm::enumerate(transpose.getPermutation()))
+      inner[from] = strides[dim];
+    return lowering.view(op->getLoc(), buffer, 0, shape, inner);
+  }
+  std::optional<Strides> inner = reshapedStrides(shapeOf(buffer), strides, shape);
+  return inner ? lowering.view(op->getLoc(), buffer, 0, shape, *inner) : Value();
+}
+
+/// Lets what computes an operand of a concatenation write it there, if its kernel takes strides.
+void BodyLowering::placePiece(graph::ConcatOp op, unsigned input, Value piece) {
+  Value value = op.getInputs()[input];
+  while (isa_and_nonnull<graph::ReshapeOp, graph::TransposeOp>(value.getDefiningOp())) {
+    piece = unviewed(*this, value.getDefiningOp(), piece);
+    value = value.getDefiningOp()->getOperand(0);
+    if (!piece)
+      return;
+  }
+  Operation *producer = value.getDefiningOp();
+  if (!producer || destinations.contains(value) || pieces.contains(value))
+    return;
+  bool takesStrides = isa<graph::EinsumOp, graph::RopeOp, graph::AttentionBackwardOp>(producer) ||
+                      (isElementwise(producer) && !isInlined(value) && !isa<arith::ConstantOp>(producer));
+  bool needsUnitStride = isa<graph::RopeOp, graph::AttentionBackwardOp>(producer);
+  if (!takesStrides || (needsUnitStride && stridesOf(piece).back() != 1))
+    return;
+  pieces[value] = piece;
+  piecesInPlace.insert({op, input});
+}
+
+void BodyLowering::placeConcatenations() {
+  builder.setInsertionPointToEnd(&function.getBody().front());
+  for (auto op : body.getBody().front().getOps<graph::ConcatOp>()) {
+    if (op->hasAttr(dist::kAdjacentAttrName) || destinations.contains(op.getResult()))
+      continue;
+    auto type = cast<RankedTensorType>(op.getType());
+    Value whole = createScratch(MemRefType::get(type.getShape(), type.getElementType()), op.getLoc());
+    concatenations[op] = whole;
+    int64_t offset = 0, unit = stridesOf(whole)[op.getDim()];
+    for (auto [input, value] : llvm::enumerate(op.getInputs())) {
+      placePiece(op, input, view(op.getLoc(), whole, offset, shapeOf(value), stridesOf(whole)));
+      offset += unit * shapeOf(value)[op.getDim()];
+    }
+  }
+}
+
 void BodyLowering::chooseDestinations() {
   Operation *terminator = body.getBody().front().getTerminator();
   unsigned numResults = terminator->getNumOperands(), numArguments = body.getNumArguments();
   placed.assign(numResults, false);
+  placeGradientsTogether();
   for (unsigned i = 0; i < numResults; ++i) {
+    if (placed[i])
+      continue;
     Value result = terminator->getOperand(i);
     bool saved = i >= numResults - numSaved;
     bool accumulate = i >= numResults - numAccumulated;
@@ -314,6 +394,7 @@ FailureOr<exec::FunctionOp> BodyLowering::run() {
       function.setArgAttrs(argument.getArgNumber(), attributes);
   }
   chooseDestinations();
+  placeConcatenations();
   builder.setInsertionPointToEnd(block);
   for (Operation &op : body.getBody().front().without_terminator())
     if (failed(lower(&op)))

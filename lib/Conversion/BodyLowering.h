@@ -79,6 +79,9 @@ public:
   /// Whether the result goes straight into a gradient that the kernel must add to.
   bool isAccumulated(mlir::Value value) { return accumulated.contains(value); }
   mlir::Value createScratch(mlir::MemRefType type, mlir::Location loc);
+  /// The buffer of a concatenation whose pieces are written in place, or null; and whether piece `input` is.
+  mlir::Value concatenationOf(graph::ConcatOp op) { return concatenations.lookup(op); }
+  bool isInPlace(graph::ConcatOp op, unsigned input) { return piecesInPlace.contains({op, input}); }
   void setBuffer(mlir::Value value, mlir::Value buffer) { buffers[value] = buffer; }
   void call(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers, llvm::ArrayRef<int64_t> constants,
             llvm::ArrayRef<int64_t> present = {});
@@ -90,6 +93,9 @@ public:
 private:
   mlir::LogicalResult lower(mlir::Operation *op);
   void chooseDestinations();
+  void placeGradientsTogether();
+  void placeConcatenations();
+  void placePiece(graph::ConcatOp op, unsigned input, mlir::Value piece);
   void finishResults();
 
   dist::BodyOp body;
@@ -104,6 +110,10 @@ private:
   /// Values computed straight into a result buffer: value → (buffer, may choose its own layout).
   llvm::DenseMap<mlir::Value, std::pair<mlir::Value, bool>> destinations;
   llvm::DenseSet<mlir::Value> accumulated;
+  /// Values computed straight into a piece of a concatenation: value → its view there.
+  llvm::DenseMap<mlir::Value, mlir::Value> pieces;
+  llvm::DenseMap<mlir::Operation *, mlir::Value> concatenations;
+  llvm::DenseSet<std::pair<mlir::Operation *, unsigned>> piecesInPlace;
   /// Results already in place.
   llvm::SmallVector<bool> placed;
   llvm::SmallVector<Strides> resultStrides;

@@ -28,9 +28,8 @@ struct ConvertExecToLLVMPass : galvatron::impl::ConvertExecToLLVMPassBase<Conver
     builder = &moduleBuilder;
     pointer = LLVM::LLVMPointerType::get(&getContext());
     getOperation()->removeAttr(exec::kGroups);
-    if (device != "cpu") {
+    if (getOperation()->removeAttr(exec::kDevice)) // absent for the processor
       kernels = ModuleOp::create(*builder, getOperation().getLoc(), exec::kKernels);
-    }
     for (auto function : llvm::make_early_inc_range(getOperation().getOps<exec::FunctionOp>()))
       if (failed(convertFunction(function)))
         return signalPassFailure();

@@ -35,11 +35,24 @@ static Value pieceOf(BodyLowering &lowering, Location loc, Value whole, ArrayRef
 }
 
 static void lowerConcat(BodyLowering &lowering, graph::ConcatOp op) {
-  Value to = lowering.createResult(op.getResult());
+  if (op->hasAttr(dist::kAdjacentAttrName)) {
+    // Parameters that the timetable lays out behind one another.
+    Value first = lowering.bufferOf(op.getInputs().front());
+    ArrayRef<int64_t> shape = shapeOf(op.getResult());
+    lowering.setBuffer(op.getResult(), lowering.view(op.getLoc(), first, 0, shape, rowMajorStrides(shape)));
+    return;
+  }
+  Value to = lowering.concatenationOf(op);
+  if (to)
+    lowering.setBuffer(op.getResult(), to);
+  else
+    to = lowering.createResult(op.getResult());
   SmallVector<int64_t> offsets(shapeOf(to).size(), 0);
-  for (Value input : op.getInputs()) {
-    Value piece = pieceOf(lowering, op.getLoc(), to, shapeOf(input), offsets);
-    lowering.copy(op.getLoc(), lowering.bufferOf(input), piece);
+  for (auto [index, input] : llvm::enumerate(op.getInputs())) {
+    if (!lowering.isInPlace(op, index)) {
+      Value piece = pieceOf(lowering, op.getLoc(), to, shapeOf(input), offsets);
+      lowering.copy(op.getLoc(), lowering.bufferOf(input), piece);
+    }
     offsets[op.getDim()] += shapeOf(input)[op.getDim()];
   }
 }

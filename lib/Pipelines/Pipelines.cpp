@@ -69,6 +69,8 @@ void galvatron::buildShardPhase(mlir::OpPassManager &passes, const ShardPhaseOpt
   passes.addPass(createVerifyPlacementsPass());
   // The last use of placements as encodings: bodies are on local shapes from here.
   passes.addPass(createSplitTensorsPass());
+  // On local shapes: whatever tp, a device's parts of q, k and v lie together.
+  passes.addPass(createFuseParametersPass());
   passes.addPass(createVerifyShardPass());
 }
 
@@ -81,7 +83,7 @@ void galvatron::buildStagePhase(mlir::OpPassManager &passes, const StagePhaseOpt
 
 void galvatron::buildLowerPhase(mlir::OpPassManager &passes, const LowerPhaseOptions &options) {
   // Bodies first: their scratch is part of the memory to plan.
-  passes.addPass(createConvertDistToExecPass());
+  passes.addPass(createConvertDistToExecPass({options.device}));
   // Last, since it also proves that transfers end, on the very timetable that is emitted.
   passes.addPass(createPlanMemoryPass());
 }

@@ -129,7 +129,9 @@ LogicalResult MainJob::lowerPlanned(ModuleOp planned) {
   if (failed(run(Phase::Shard, [](OpPassManager &passes) { buildShardPhase(passes, {}); })) ||
       failed(run(Phase::Stage, [](OpPassManager &passes) { buildStagePhase(passes, {}); })))
     return failure();
-  return run(Phase::Lower, [](OpPassManager &passes) { buildLowerPhase(passes, {}); });
+  LowerPhaseOptions lower;
+  lower.device = options.target;
+  return run(Phase::Lower, [&](OpPassManager &passes) { buildLowerPhase(passes, lower); });
 }
 
 /// Notes the exact bytes of every rank in `chosen`, and returns by how much the estimate was too low on

@@ -162,7 +162,7 @@ static void addLossGradient(ModuleOp module) {
 /// Bodies → LLVM; generated GPU kernels → `ptx`, empty where there are none.
 static LogicalResult convertToLLVM(ModuleOp module, const StageOutputOptions &options, std::string &ptx) {
   PassManager first(module.getContext());
-  first.addPass(createConvertExecToLLVMPass({options.device}));
+  first.addPass(createConvertExecToLLVMPass());
   if (failed(first.run(module)))
     return failure();
   if (auto kernels = module.lookupSymbol<ModuleOp>(exec::kKernels)) {

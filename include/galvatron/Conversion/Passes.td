@@ -54,7 +54,7 @@ def ConvertExecToLLVMPass : Pass<"galvatron-convert-exec-to-llvm", "mlir::Module
     are merged where all its buffers allow, so that LLVM's vectorizer sees long inner loops. Left for
     upstream passes: `scf`, `arith`, `math`, `func` to LLVM.
 
-    On a GPU (`device=cuda`) an `exec.loops` becomes the kernel `kernel_<k>` in the nested module
+    On a GPU (module attribute `exec.device = "cuda"`) an `exec.loops` becomes the kernel `kernel_<k>` in the nested module
     `@kernels`, with 16-byte accesses where strides allow, and a call of `gvrt_launch` in its place.
 
     **Before:** `exec.function`s.
@@ -79,8 +79,6 @@ def ConvertExecToLLVMPass : Pass<"galvatron-convert-exec-to-llvm", "mlir::Module
 
     **Fails when:** on a GPU, a runtime function reads a constant, which only generated kernels can.
   }];
-  let options = [Option<"device", "device", "std::string", /*default=*/"\"cpu\"",
-                        "Device that the functions run on: cpu, cuda">];
   let statistics = [Statistic<"numKernels", "num-kernels", "Generated kernels">];
   let dependentDialects = ["::mlir::func::FuncDialect", "::mlir::scf::SCFDialect", "::mlir::arith::ArithDialect",
                            "::mlir::LLVM::LLVMDialect"];

@@ -52,7 +52,10 @@ struct PlanPhaseOptions : mlir::PassPipelineOptions<PlanPhaseOptions> {
 struct ShardPhaseOptions : mlir::PassPipelineOptions<ShardPhaseOptions> {};
 struct StagePhaseOptions : mlir::PassPipelineOptions<StagePhaseOptions> {};
 
-struct LowerPhaseOptions : mlir::PassPipelineOptions<LowerPhaseOptions> {};
+struct LowerPhaseOptions : mlir::PassPipelineOptions<LowerPhaseOptions> {
+  Option<std::string> device{*this, "device", llvm::cl::init("cpu"),
+                             llvm::cl::desc("Device library that the stages link: cpu or cuda")};
+};
 
 void buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseOptions &options);
 void buildDifferentiatePhase(mlir::OpPassManager &passes, const DifferentiatePhaseOptions &options);

@@ -667,6 +667,43 @@ def PlanRecomputationPass : Pass<"galvatron-plan-recomputation", "mlir::ModuleOp
   let dependentDialects = ["::galvatron::dist::DistDialect"];
 }
 
+def FuseParametersPass : Pass<"galvatron-fuse-parameters", "mlir::ModuleOp"> {
+  let summary = "Makes one product of those that share an operand, over parameters that lie together";
+  let description = [{
+    Where parameters multiply the same value in the same way (q, k, v; gate, up), they are laid out behind one
+    another, and one product computes all results, one the input's gradient, one all their gradients: larger
+    products run at a higher rate, and no sum of gradients is left. Results that are all kept for backward
+    are kept as one. It changes where parameters lie and nothing else: names, shapes and checkpoints stay.
+
+    **Before:** `dist.layer`s with their `dist.body`s (after `galvatron-split-tensors`).
+    **After:** a layer names its groups in `dist.adjacent`; `graph.concat`s of their parameters and the products
+    whose rows are their gradients carry the attribute too.
+    **Example:**
+
+    ```mlir
+    dist.body @l.forward(%x: tensor<4x32xf32>, %q: tensor<32x32xf32>, %k: tensor<32x32xf32>) -> (tensor<4x32xf32>, tensor<4x32xf32>) {
+      %0 = graph.einsum %x, %q "ac,dc->ad" : (tensor<4x32xf32>, tensor<32x32xf32>) -> tensor<4x32xf32>
+      %1 = graph.einsum %x, %k "ac,dc->ad" : (tensor<4x32xf32>, tensor<32x32xf32>) -> tensor<4x32xf32>
+      dist.return %0, %1 : tensor<4x32xf32>, tensor<4x32xf32>
+    }
+    ```
+
+    ```mlir
+    dist.body @l.forward(%x: tensor<4x32xf32>, %q: tensor<32x32xf32>, %k: tensor<32x32xf32>) -> (tensor<4x32xf32>, tensor<4x32xf32>) {
+      %w = graph.concat %q, %k {dim = 0 : i64, dist.adjacent} : (tensor<32x32xf32>, tensor<32x32xf32>) -> tensor<64x32xf32>
+      %y = graph.einsum %x, %w "ac,dc->ad" : (tensor<4x32xf32>, tensor<64x32xf32>) -> tensor<4x64xf32>
+      %0 = graph.slice %y {offsets = array<i64: 0, 0>} : tensor<4x64xf32> -> tensor<4x32xf32>
+      %1 = graph.slice %y {offsets = array<i64: 0, 32>} : tensor<4x64xf32> -> tensor<4x32xf32>
+      dist.return %0, %1 : tensor<4x32xf32>, tensor<4x32xf32>
+    }
+    ```
+
+    **Fails when:** never.
+  }];
+  let statistics = [Statistic<"numFused", "num-fused", "Products that joined another">];
+  let dependentDialects = ["::galvatron::graph::GraphDialect"];
+}
+
 def SplitTensorsPass : Pass<"galvatron-split-tensors", "mlir::ModuleOp"> {
   let summary = "Turns layers into bodies on what one device holds";
   let description = [{
