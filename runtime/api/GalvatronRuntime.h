@@ -9,13 +9,15 @@
 #ifndef GALVATRON_RUNTIME_API_GALVATRONRUNTIME_H
 #define GALVATRON_RUNTIME_API_GALVATRONRUNTIME_H
 
+#include "ElementType.h"
+
 #include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-#define GVRT_ABI_VERSION 1
+#define GVRT_ABI_VERSION 2
 
 /// Of one rank: its place in the grid, communicators, step counters, device state. Opaque to compiled code.
 typedef struct gvrt_context gvrt_context;
@@ -40,6 +42,11 @@ typedef struct {
   /// its "units" (-1: none).
   const int64_t *timetable;
   int64_t timetable_words;
+  /// Device code that the compiler generated for this stage: PTX text (null terminated, the 0 counted) or a cubin; null
+  /// where the device needs none. The entry of kernel k is named "kernel_<k>"; its parameters are 64-bit device
+  /// pointers.
+  const char *kernels;
+  int64_t kernels_bytes;
 } gvrt_program;
 
 /// The `main` of every stage binary: parses options, trains, returns the process' exit code.
@@ -49,6 +56,10 @@ int gvrt_main(int argc, char **argv, const gvrt_program *program);
   void gvrt_##name(gvrt_context *context, void *const *buffer, const int64_t *attribute);
 #include "Functions.def"
 #undef GVRT_FUNCTION
+
+/// Runs generated kernel `kernel` of the program on the device's compute stream, with `buffers` as its parameters.
+/// Attributes: kernel, blocks, threads, num_buffers. Only devices with generated kernels export it.
+void gvrt_launch(gvrt_context *context, void *const *buffers, const int64_t *attributes);
 
 #ifdef __cplusplus
 }

@@ -46,6 +46,9 @@ using FailureHandler = void (*)(gvrt_context *context, const std::string &messag
 } // namespace galvatron
 
 struct gvrt_context {
+  /// What this rank executes; outlives the context.
+  const gvrt_program *program = nullptr;
+
   // Place. World rank = stage · devices + device; coordinates per grid axis, major first.
   int rank = 0, ranks = 1, stage = 0, stages = 1, device = 0, devices = 1;
   std::vector<int64_t> coordinates;
@@ -63,6 +66,9 @@ struct gvrt_context {
   // Memory of the device, counted where it is allocated, in bytes.
   int64_t allocatedBytes = 0, peakBytes = 0;
   galvatron::Workspace workspace;
+
+  /// Whatever the device library keeps for this rank, from `prepare` on; null where it keeps nothing.
+  void *deviceState = nullptr;
 
   /// Name of the timetable entry that runs now, for messages; null between entries.
   const char *volatile entry = nullptr;
