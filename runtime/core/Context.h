@@ -73,6 +73,8 @@ struct gvrt_context {
   /// Name of the timetable entry that runs now, for messages; null between entries.
   const char *volatile entry = nullptr;
   galvatron::FailureHandler onFailure = nullptr;
+  /// Called behind every entry unless null: a device that finds errors late looks for them there.
+  void (*afterEntry)(gvrt_context *context) = nullptr;
 };
 
 #endif

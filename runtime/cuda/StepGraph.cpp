@@ -16,10 +16,19 @@ StepGraph::~StepGraph() {
     cudaGraphExecDestroy(executable);
 }
 
+static void waitForCompute(gvrt_context *context) {
+  State &state = stateOf(context);
+  GVRT_CUDA(context, cudaEventRecord(state.idle, state.compute));
+  waitFor(context, state.idle);
+}
+
 static void tune(gvrt_context *context, void (*walk)(void *argument), void *argument) {
   State &state = stateOf(context);
   state.tuning = true;
+  // A kernel that fails is told by its entry's name.
+  context->afterEntry = [](gvrt_context *context) { waitForCompute(context); };
   walk(argument);
+  context->afterEntry = nullptr;
   synchronize(context);
   state.tuning = false;
 }
@@ -51,11 +60,9 @@ void run(gvrt_context *context, double rate, void (*walk)(void *argument), void 
 }
 
 void synchronize(gvrt_context *context) {
-  State &state = stateOf(context);
-  if (state.communication)
+  if (stateOf(context).communication)
     joinAll(context);
-  GVRT_CUDA(context, cudaEventRecord(state.idle, state.compute));
-  waitFor(context, state.idle);
+  waitForCompute(context);
 }
 
 } // namespace galvatron::cuda

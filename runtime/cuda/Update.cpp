@@ -76,7 +76,7 @@ void setScalars(gvrt_context *context, double rate) {
 std::vector<StepSums> update(gvrt_context *context) {
   State &state = stateOf(context);
   UpdatePlan &plan = *state.update;
-  context->entry = "update";
+  context->entry = "the captured step or its update";
   launchSquares(state.compute, plan);
   launchOwnSums(state.compute, plan, (double)context->peakBytes);
   GVRT_CUDA(context, cudaGetLastError());
