@@ -24,6 +24,10 @@ namespace galvatron::exec {
 inline constexpr llvm::StringLiteral kScratchBytes = "exec.scratch_bytes";
 /// On a module: the groups that collectives name by index, each a list of grid axes.
 inline constexpr llvm::StringLiteral kGroups = "exec.groups";
+/// On a module: the device its functions are for, where that is not the processor.
+inline constexpr llvm::StringLiteral kDevice = "exec.device";
+/// On a module: bytes that the device's products want at a fixed place of the arena.
+inline constexpr llvm::StringLiteral kWorkspaceBytes = "exec.workspace_bytes";
 /// On an argument of a `dist.body` that holds a saved value: its strides, when not row-major.
 inline constexpr llvm::StringLiteral kStrides = "exec.strides";
 

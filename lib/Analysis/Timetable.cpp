@@ -3,6 +3,7 @@
 
 #include "dialects/Exec/Exec.h"
 #include "dialects/Plan/Plan.h"
+#include "runtime/api/ElementType.h"
 
 #include "mlir/IR/SymbolTable.h"
 #include "llvm/ADT/STLExtras.h"
@@ -13,12 +14,20 @@ using namespace galvatron;
 static constexpr int64_t kSlotAlignment = 64;
 /// Tags of gradients, beside those of activations.
 static constexpr int64_t kGradientTag = 1 << 20;
+/// Of collectives: the kind of reduction, and the number of one that nothing waits for.
+static constexpr int64_t kSum = 0, kAtOnce = -1;
 
 namespace {
 
 int64_t bytesOf(Type type) {
   auto shaped = cast<ShapedType>(type);
   return shaped.getNumElements() * llvm::divideCeil(shaped.getElementTypeBitWidth(), 8);
+}
+
+/// Code of an element type in a runtime function's attributes.
+int64_t typeOf(Type type) {
+  Type element = getElementTypeOrSelf(type);
+  return element.isBF16() ? GVRT_BF16 : isa<FloatType>(element) ? GVRT_F32 : GVRT_I64;
 }
 
 /// One call of a layer in a stage.
@@ -28,6 +37,10 @@ struct Call {
   exec::FunctionOp forward, backward;
   int64_t unit = -1;
   SmallVector<int> parameters; // indices into Timetable::parameters
+  /// The type in which the layer reads a parameter.
+  ShapedType parameterType(unsigned position) {
+    return cast<ShapedType>(forward.getArgumentTypes()[op.getInputs().size() + position]);
+  }
 };
 
 class TimetableBuilder {
@@ -47,6 +60,9 @@ private:
   void use(TimetableEntry &entry, SlotReference reference);
   int valueSlot(Value value, int64_t microBatch);
   SlotReference inputReference(Value value, int64_t microBatch);
+  SlotReference parameterReference(Call &call, unsigned position);
+  /// sum += contribution, of gradients of `value`.
+  void accumulate(std::string name, Value value, int contribution, int sum, int64_t microBatch, int64_t unit);
   int savedSlot(Call &call, int64_t microBatch);
   int64_t savedBytes(Call &call);
   void begin();
@@ -134,7 +150,9 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
     auto gradient = cast<dist::PlacementAttr>(call.layer.getGradients()[position]);
     auto known = llvm::find_if(table.parameters,
                                [&](const StageParameter &parameter) { return parameter.names.front() == name; });
+    bool isBf16 = call.parameterType(position).getElementType().isBF16();
     if (known != table.parameters.end()) {
+      known->hasCopy |= isBf16;
       if (known->home != home || known->gradient != gradient)
         return call.op.emitOpError("expects one placement of the tied parameter ")
                << name << ", but it is used as " << known->home << " and as " << home
@@ -149,9 +167,9 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
     for (int64_t owner : gradient.getPartialAxes())
       if (owner != dist::PlacementAttr::kTime) // micro-batches add up in place
         parameter.partialAxes.push_back(owner);
-    int64_t bytes = bytesOf(call.forward.getArgumentTypes()[call.op.getInputs().size() + position]);
-    parameter.count = bytes / 4;
+    parameter.count = call.parameterType(position).getNumElements();
     parameter.init = call.forward.getArgAttrOfType<DictionaryAttr>(call.op.getInputs().size() + position, "graph.init");
+    parameter.hasCopy = isBf16;
     call.parameters.push_back(table.parameters.size());
     table.parameters.push_back(std::move(parameter));
   }
@@ -179,6 +197,11 @@ LogicalResult TimetableBuilder::collectCall(graph::CallOp op) {
 
 LogicalResult TimetableBuilder::collect() {
   table.stage = stage.getIndex();
+  if (auto device = module->getAttrOfType<StringAttr>(exec::kDevice))
+    table.device = device.str();
+  // First, so that it is aligned as the arena is.
+  if (auto bytes = module->getAttrOfType<IntegerAttr>(exec::kWorkspaceBytes))
+    table.workspaceSlot = addSlot("workspace", bytes.getInt(), true);
   if (auto groups = module->getAttrOfType<ArrayAttr>(exec::kGroups))
     for (Attribute group : groups) {
       ArrayRef<int64_t> axes = cast<DenseI64ArrayAttr>(group).asArrayRef();
@@ -216,6 +239,8 @@ LogicalResult TimetableBuilder::collect() {
     parameter.parameterSlot = addSlot(name, parameter.count * 4, true);
     parameter.firstMomentSlot = addSlot("first moment of " + name, parameter.count * 4, true);
     parameter.secondMomentSlot = addSlot("second moment of " + name, parameter.count * 4, true);
+    if (parameter.hasCopy)
+      parameter.copySlot = addSlot("copy of " + name, parameter.count * 2, true);
   }
   return success();
 }
@@ -245,6 +270,22 @@ SlotReference TimetableBuilder::inputReference(Value value, int64_t microBatch) 
     return {valueSlot(value, microBatch), 0};
   const StageInput &data = table.inputs[input->second];
   return {data.slot, data.bytesPerMicroBatch * microBatch};
+}
+
+/// Layers that read a parameter in bf16 get its copy; a tied one may be read in both types.
+SlotReference TimetableBuilder::parameterReference(Call &call, unsigned position) {
+  const StageParameter &parameter = table.parameters[call.parameters[position]];
+  bool isCopy = call.parameterType(position).getElementType().isBF16();
+  return {isCopy ? parameter.copySlot : parameter.parameterSlot, 0};
+}
+
+void TimetableBuilder::accumulate(std::string name, Value value, int contribution, int sum, int64_t microBatch,
+                                  int64_t unit) {
+  TimetableEntry &entry = addEntry("gvrt_accumulate", std::move(name), microBatch, unit);
+  use(entry, {contribution, 0});
+  use(entry, {sum, 0});
+  ShapedType type = localType(value);
+  entry.attributes = {typeOf(type), typeOf(type), type.getNumElements()};
 }
 
 /// Saved values of one layer and micro-batch live and die together: one slot, each on a cache line.
@@ -281,8 +322,8 @@ void TimetableBuilder::callForward(Call &call, int64_t microBatch) {
       addEntry(call.forward.getSymName().str(), label("forward", op.getPath(), microBatch), microBatch, call.unit);
   for (Value input : op.getInputs())
     use(entry, inputReference(input, microBatch));
-  for (int parameter : call.parameters)
-    use(entry, {table.parameters[parameter].parameterSlot, 0});
+  for (unsigned position = 0; position < call.parameters.size(); ++position)
+    use(entry, parameterReference(call, position));
   for (Value output : op.getOutputs())
     use(entry, {valueSlot(output, microBatch), 0});
   int64_t offset = 0;
@@ -300,7 +341,7 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
   int64_t scratch = scratchBytes(call.backward);
   int scratchIndex = scratch ? addSlot("scratch", scratch) : -1;
   // A value read by several layers: the first contribution is written, later ones added.
-  SmallVector<std::pair<int, int>> additions; // (contribution, sum)
+  SmallVector<std::tuple<Value, int, int>> additions; // (value, contribution, sum)
   SmallVector<SlotReference> inputGradients;
   for (Value input : op.getInputs()) {
     if (!isa<FloatType>(getElementTypeOrSelf(input.getType())))
@@ -311,7 +352,7 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
     if (known == gradientSlots.end())
       gradientSlots[key] = slot;
     else
-      additions.push_back({slot, known->second});
+      additions.push_back({input, slot, known->second});
     inputGradients.push_back({slot, 0});
   }
   TimetableEntry &entry =
@@ -331,8 +372,8 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
   };
   for (Value input : op.getInputs())
     useIfRead(inputReference(input, microBatch));
-  for (int parameter : call.parameters)
-    useIfRead({table.parameters[parameter].parameterSlot, 0});
+  for (unsigned parameter = 0; parameter < call.parameters.size(); ++parameter)
+    useIfRead(parameterReference(call, parameter));
   int64_t offset = 0;
   for (Type type : call.forward.getFunctionType().getInputs().drop_back().take_back(call.layer.getNumSaved())) {
     useIfRead({savedSlot(call, microBatch), offset});
@@ -343,13 +384,8 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
   for (int parameter : call.parameters)
     use(entry, {table.parameters[parameter].gradientSlot, 0});
   use(entry, {scratchIndex, 0});
-  for (auto [contribution, sum] : additions) {
-    TimetableEntry &addition =
-        addEntry("gvrt_accumulate", label("sum gradient into", op.getPath(), microBatch), microBatch, call.unit);
-    use(addition, {contribution, 0});
-    use(addition, {sum, 0});
-    addition.attributes = {table.slots[sum].bytes / 4};
-  }
+  for (auto [value, contribution, sum] : additions)
+    accumulate(label("sum gradient into", op.getPath(), microBatch), value, contribution, sum, microBatch, call.unit);
   return success();
 }
 
@@ -410,10 +446,8 @@ void TimetableBuilder::forward(int64_t microBatch) {
       send(inputReference(sendOp.getX(), microBatch), bytesOf(localType(sendOp.getX())), sendOp.getStage(),
            sendOp.getTag(), microBatch, "send activation");
     } else if (auto loss = dyn_cast<dist::LossOp>(op)) {
-      TimetableEntry &entry = addEntry("gvrt_accumulate", label("add up", "loss", microBatch), microBatch);
-      use(entry, {valueSlot(loss.getX(), microBatch), 0});
-      use(entry, {table.lossSlot, 0});
-      entry.attributes = {1};
+      accumulate(label("add up", "loss", microBatch), loss.getX(), valueSlot(loss.getX(), microBatch), table.lossSlot,
+                 microBatch, /*unit=*/-1);
     }
   }
 }
@@ -437,13 +471,9 @@ LogicalResult TimetableBuilder::backward(int64_t microBatch) {
       entry.attributes = {static_cast<int64_t>(sendOp.getStage()), static_cast<int64_t>(sendOp.getTag()) + kGradientTag,
                           bytesOf(localType(sendOp.getX()))};
       auto [known, isNew] = gradientSlots.insert({{sendOp.getX().getAsOpaquePointer(), microBatch}, slot});
-      if (!isNew) {
-        TimetableEntry &addition =
-            addEntry("gvrt_accumulate", label("sum gradient of", "a sent activation", microBatch), microBatch);
-        use(addition, {slot, 0});
-        use(addition, {known->second, 0});
-        addition.attributes = {table.slots[slot].bytes / 4};
-      }
+      if (!isNew)
+        accumulate(label("sum gradient of", "a sent activation", microBatch), sendOp.getX(), slot, known->second,
+                   microBatch, /*unit=*/-1);
     } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
       auto gradient = gradientSlots.find({receive.getResult().getAsOpaquePointer(), microBatch});
       if (gradient == gradientSlots.end())
@@ -478,7 +508,7 @@ void TimetableBuilder::reduceGradients() {
       TimetableEntry &entry = addEntry("gvrt_all_reduce", "reduce gradients");
       use(entry, {order[i]->gradientSlot, 0});
       use(entry, {order[i]->gradientSlot, 0});
-      entry.attributes = {groupIndex({axes, {}}), 0, 0, bytes / 4};
+      entry.attributes = {groupIndex({axes, {}}), GVRT_F32, kSum, bytes / 4, kAtOnce};
     }
     i = end;
   }
@@ -488,7 +518,7 @@ void TimetableBuilder::reduceGradients() {
     TimetableEntry &entry = addEntry("gvrt_all_reduce", "reduce gradient of tied " + parameter->names.front());
     use(entry, {parameter->gradientSlot, 0});
     use(entry, {parameter->gradientSlot, 0});
-    entry.attributes = {groupIndex({{}, parameter->stages}), 0, 0, parameter->count};
+    entry.attributes = {groupIndex({{}, parameter->stages}), GVRT_F32, kSum, parameter->count, kAtOnce};
   }
 }
 

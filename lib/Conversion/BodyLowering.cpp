@@ -1,6 +1,8 @@
 // The bookkeeping of BodyLowering.h: layouts, views, destinations.
 #include "BodyLowering.h"
 
+#include "runtime/api/ElementType.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -68,6 +70,15 @@ std::optional<Strides> galvatron::reshapedStrides(ArrayRef<int64_t> from, ArrayR
   return result;
 }
 
+int64_t galvatron::elementBytes(Type type) {
+  return llvm::divideCeil(getElementTypeOrSelf(type).getIntOrFloatBitWidth(), 8);
+}
+
+int64_t galvatron::elementTypeCode(Type type) {
+  Type element = getElementTypeOrSelf(type);
+  return element.isBF16() ? GVRT_BF16 : isa<FloatType>(element) ? GVRT_F32 : GVRT_I64;
+}
+
 int64_t galvatron::bitsOf(double value) { return llvm::bit_cast<int64_t>(value); }
 
 int64_t GroupTable::indexOf(ArrayRef<int64_t> axes) {
@@ -91,9 +102,9 @@ static MemRefType memrefType(ShapedType tensor, ArrayRef<int64_t> strides) {
 }
 
 BodyLowering::BodyLowering(dist::BodyOp body, unsigned numAccumulated, unsigned numSaved,
-                           ArrayRef<Strides> argumentStrides, GroupTable &groups)
+                           ArrayRef<Strides> argumentStrides, GroupTable &groups, const DeviceTraits &device)
     : body(body), numAccumulated(numAccumulated), numSaved(numSaved), argumentStrides(argumentStrides), groups(groups),
-      builder(body.getContext()) {}
+      device(device), builder(body.getContext()) {}
 
 Value BodyLowering::bufferOf(Value value) {
   auto found = buffers.find(value);
@@ -169,8 +180,13 @@ Value BodyLowering::view(Location loc, Value base, int64_t elementOffset, ArrayR
   MemRefType type = memrefType(RankedTensorType::get(shape, from.getElementType()), strides);
   if (type == from && elementOffset == 0)
     return base;
-  int64_t bytes = elementOffset * llvm::divideCeil(from.getElementTypeBitWidth(), 8);
+  int64_t bytes = elementOffset * elementBytes(from);
   return exec::BufferOp::create(builder, loc, type, base, bytes);
+}
+
+int64_t BodyLowering::kernelType(Value value) const {
+  int64_t type = elementTypeCode(value.getType());
+  return type == GVRT_BF16 && !device.takesBf16 ? GVRT_F32 : type;
 }
 
 void BodyLowering::call(Location loc, StringRef name, ValueRange operands, ArrayRef<int64_t> constants,
@@ -181,8 +197,7 @@ void BodyLowering::call(Location loc, StringRef name, ValueRange operands, Array
 
 void BodyLowering::copy(Location loc, Value from, Value to) {
   auto type = cast<MemRefType>(from.getType());
-  SmallVector<int64_t> constants = {static_cast<int64_t>(llvm::divideCeil(type.getElementTypeBitWidth(), 8)),
-                                    type.getRank()};
+  SmallVector<int64_t> constants = {elementBytes(type), type.getRank()};
   llvm::append_range(constants, type.getShape());
   llvm::append_range(constants, stridesOf(from));
   llvm::append_range(constants, stridesOf(to));
@@ -250,7 +265,9 @@ void BodyLowering::finishResults() {
     resultStrides.push_back(rowMajorStrides(shapeOf(result)));
     if (i >= numResults - numAccumulated) {
       Value buffer = rowMajorBufferOf(result);
-      call(loc, "accumulate", {buffer, target}, {cast<ShapedType>(result.getType()).getNumElements()});
+      call(loc, "accumulate", {buffer, target},
+           {elementTypeCode(buffer.getType()), elementTypeCode(target.getType()),
+            cast<ShapedType>(result.getType()).getNumElements()});
     } else {
       copy(loc, bufferOf(result), target);
     }

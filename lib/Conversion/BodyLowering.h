@@ -10,6 +10,7 @@
 #include "dialects/Dist/Dist.h"
 #include "dialects/Exec/Exec.h"
 #include "dialects/Graph/Graph.h"
+#include "galvatron/Analysis/DeviceTraits.h"
 
 #include "mlir/IR/Builders.h"
 #include "llvm/ADT/DenseSet.h"
@@ -28,6 +29,10 @@ bool isRowMajor(llvm::ArrayRef<int64_t> shape, llvm::ArrayRef<int64_t> strides);
 /// Strides of `to` on the elements of `from`, in row-major order of both, or none where no strides do.
 std::optional<Strides> reshapedStrides(llvm::ArrayRef<int64_t> from, llvm::ArrayRef<int64_t> strides,
                                        llvm::ArrayRef<int64_t> to);
+/// Bytes of one element as it lies in memory.
+int64_t elementBytes(mlir::Type type);
+/// Code of an element type in a runtime function's attributes (runtime/api/ElementType.h).
+int64_t elementTypeCode(mlir::Type type);
 /// The bit pattern in which a double travels through a runtime function's attributes.
 int64_t bitsOf(double value);
 
@@ -46,7 +51,7 @@ public:
   /// `numAccumulated`: that many last results are added to what their buffers hold (parameter
   /// gradients). `savedStrides`: layouts of the last arguments, as the forward body left them.
   BodyLowering(dist::BodyOp body, unsigned numAccumulated, unsigned numSaved, llvm::ArrayRef<Strides> argumentStrides,
-               GroupTable &groups);
+               GroupTable &groups, const DeviceTraits &device);
 
   /// Creates the function before the body, or reports what cannot be lowered.
   mlir::FailureOr<exec::FunctionOp> run();
@@ -57,6 +62,9 @@ public:
   // What the lowering of single ops uses.
   mlir::OpBuilder &getBuilder() { return builder; }
   GroupTable &getGroups() { return groups; }
+  const DeviceTraits &getDevice() const { return device; }
+  /// Code of a value's element type (runtime/api/ElementType.h) as this device's kernels see it.
+  int64_t kernelType(mlir::Value value) const;
   /// The buffer of a value, whatever its layout.
   mlir::Value bufferOf(mlir::Value value);
   /// The same with row-major layout, copied if need be.
@@ -88,6 +96,7 @@ private:
   unsigned numAccumulated, numSaved;
   llvm::ArrayRef<Strides> argumentStrides;
   GroupTable &groups;
+  const DeviceTraits &device;
   mlir::OpBuilder builder;
   exec::FunctionOp function;
   mlir::Value scratch;

@@ -22,12 +22,21 @@ struct ConvertDistToExecPass : galvatron::impl::ConvertDistToExecPassBase<Conver
   using Base::Base;
 
   void runOnOperation() override {
+    device = DeviceTraits::find(deviceName);
+    if (!device) {
+      getOperation().emitOpError("expects a device named cpu or cuda, but got ") << deviceName;
+      return signalPassFailure();
+    }
     SymbolTable symbols(getOperation());
     for (auto layer : llvm::make_early_inc_range(getOperation().getOps<dist::LayerOp>()))
       if (failed(convertLayer(layer, symbols)))
         return signalPassFailure();
     Builder builder(&getContext());
     getOperation()->setAttr(exec::kGroups, groups.getAttribute(builder));
+    if (device->name != "cpu")
+      getOperation()->setAttr(exec::kDevice, builder.getStringAttr(device->name));
+    if (device->workspaceBytes)
+      getOperation()->setAttr(exec::kWorkspaceBytes, builder.getI64IntegerAttr(device->workspaceBytes));
   }
 
   LogicalResult convertLayer(dist::LayerOp layer, SymbolTable &symbols) {
@@ -35,7 +44,7 @@ struct ConvertDistToExecPass : galvatron::impl::ConvertDistToExecPassBase<Conver
     if (!forward)
       return layer.emitOpError("expects a dist.body named ") << layer.getForward();
     unsigned numSaved = layer.getNumSaved(), numParameters = layer.getHomes().size();
-    BodyLowering lowering(forward, 0, numSaved, {}, groups);
+    BodyLowering lowering(forward, 0, numSaved, {}, groups, *device);
     FailureOr<exec::FunctionOp> function = lowering.run();
     if (failed(function))
       return failure();
@@ -50,7 +59,7 @@ struct ConvertDistToExecPass : galvatron::impl::ConvertDistToExecPassBase<Conver
       return layer.emitOpError("expects a dist.body named ") << *layer.getBackward();
     SmallVector<Strides> argumentStrides(backward.getNumArguments() - numSaved);
     llvm::append_range(argumentStrides, saved);
-    BodyLowering backwardLowering(backward, numParameters, 0, argumentStrides, groups);
+    BodyLowering backwardLowering(backward, numParameters, 0, argumentStrides, groups, *device);
     function = backwardLowering.run();
     if (failed(function))
       return failure();
@@ -61,6 +70,7 @@ struct ConvertDistToExecPass : galvatron::impl::ConvertDistToExecPassBase<Conver
   }
 
   GroupTable groups;
+  const DeviceTraits *device = nullptr;
 };
 
 } // namespace

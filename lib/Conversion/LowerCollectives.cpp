@@ -15,8 +15,6 @@ static std::pair<int64_t, int64_t> cutOf(ArrayRef<int64_t> part, int64_t dim, in
   return {before, behind};
 }
 
-static int64_t elementKind(Value value) { return isa<FloatType>(getElementTypeOrSelf(value.getType())) ? 0 : 1; }
-
 LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, bool &handled) {
   handled = isa_and_nonnull<dist::DistDialect>(op->getDialect());
   if (!handled)
@@ -29,24 +27,28 @@ LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, 
     lowering.call(op->getLoc(), function, {from, to}, constants);
     return success();
   };
-  int64_t kind = elementKind(op->getResult(0));
+  int64_t type = elementTypeCode(op->getResult(0).getType());
+  // Bodies run in order: whoever overlaps a collective gives it a number and places its end.
+  constexpr int64_t kAtOnce = -1;
   if (auto reduce = dyn_cast<dist::AllReduceOp>(op))
-    return call("all_reduce", reduce.getAxes(),
-                {kind, static_cast<int64_t>(reduce.getKind()), cast<MemRefType>(from.getType()).getNumElements()});
+    return call(
+        "all_reduce", reduce.getAxes(),
+        {type, static_cast<int64_t>(reduce.getKind()), cast<MemRefType>(from.getType()).getNumElements(), kAtOnce});
   if (auto gather = dyn_cast<dist::AllGatherOp>(op)) {
     auto [outer, inner] = cutOf(shapeOf(from), gather.getDim(), gather.getOuter());
-    return call("all_gather", gather.getAxes(), {kind, outer, inner});
+    return call("all_gather", gather.getAxes(), {type, outer, inner, kAtOnce});
   }
   if (auto scatter = dyn_cast<dist::ReduceScatterOp>(op)) {
     auto [outer, inner] = cutOf(shapeOf(to), scatter.getDim(), scatter.getOuter());
-    return call("reduce_scatter", scatter.getAxes(), {kind, static_cast<int64_t>(scatter.getKind()), outer, inner});
+    return call("reduce_scatter", scatter.getAxes(),
+                {type, static_cast<int64_t>(scatter.getKind()), outer, inner, kAtOnce});
   }
   if (auto shard = dyn_cast<dist::ShardOp>(op)) {
     auto [outer, inner] = cutOf(shapeOf(to), shard.getDim(), shard.getOuter());
-    return call("shard", shard.getAxes(), {kind == 0 ? 4 : 8, outer, inner});
+    return call("shard", shard.getAxes(), {elementBytes(from.getType()), outer, inner});
   }
   if (auto exchange = dyn_cast<dist::AllToAllOp>(op)) {
-    SmallVector<int64_t> more = {kind, static_cast<int64_t>(shapeOf(from).size())};
+    SmallVector<int64_t> more = {type, static_cast<int64_t>(shapeOf(from).size())};
     llvm::append_range(more, shapeOf(from));
     llvm::append_values(more, int64_t(exchange.getSplitDim()), int64_t(exchange.getSplitOuter()),
                         int64_t(exchange.getConcatDim()), int64_t(exchange.getConcatOuter()));

@@ -145,7 +145,9 @@ LogicalResult ProductLowering::emit(Value a, Value b, Value c) {
   if (k.size() > 1)
     return failure();
   ProductLoop row = takeMinor(m), column = takeMinor(n), sum = k.empty() ? ProductLoop{1, {1, 1, 1}} : k.front();
-  SmallVector<int64_t> constants = {row.extent,
+  SmallVector<int64_t> constants = {lowering.kernelType(a),
+                                    lowering.kernelType(c),
+                                    row.extent,
                                     column.extent,
                                     sum.extent,
                                     row.strides[0],
@@ -166,11 +168,26 @@ LogicalResult ProductLowering::emit(Value a, Value b, Value c) {
 // Attention, rope
 //===--------------------------------------------------------------------===//
 
+/// Scratch that the device wants for this call, or null.
+static Value createAttentionWorkspace(BodyLowering &lowering, Operation *op, Value q, Value k, Value v,
+                                      bool isBackward) {
+  ArrayRef<int64_t> qShape = shapeOf(q), kShape = shapeOf(k);
+  AttentionExtents extents = {qShape[0], qShape[1], kShape[1],         qShape[2],
+                              kShape[2], qShape[3], shapeOf(v).back(), getElementTypeOrSelf(q.getType()).isBF16()};
+  int64_t bytes = lowering.getDevice().attentionWorkspaceBytes(extents, isBackward);
+  if (bytes == 0)
+    return {};
+  return lowering.createScratch(MemRefType::get({bytes}, lowering.getBuilder().getI8Type()), op->getLoc());
+}
+
 /// What forward and backward attention say alike: shapes, attributes, strides of q, k, v, y and bias.
 template <typename AttentionOp>
-static SmallVector<int64_t> attentionConstants(AttentionOp op, Value q, Value k, Value v, Value y, Value bias) {
+static SmallVector<int64_t> attentionConstants(BodyLowering &lowering, AttentionOp op, Value q, Value k, Value v,
+                                               Value y, Value bias, Value workspace) {
   ArrayRef<int64_t> qShape = shapeOf(q), kShape = shapeOf(k), vShape = shapeOf(v);
-  SmallVector<int64_t> constants = {qShape[0],
+  SmallVector<int64_t> constants = {lowering.kernelType(q),
+                                    workspace ? cast<MemRefType>(workspace.getType()).getNumElements() : 0,
+                                    qShape[0],
                                     qShape[1],
                                     kShape[1],
                                     qShape[2],
@@ -206,13 +223,16 @@ static LogicalResult lowerAttention(BodyLowering &lowering, graph::AttentionOp o
   Value v = lowering.bufferWithUnitStride(op.getV()), bias = op.getBias() ? lowering.bufferOf(op.getBias()) : Value();
   Value y = lowering.createResult(op.getResult(), lowering.preferredOrder(op.getResult()));
   Value lse = lowering.createResult(op.getLse());
-  SmallVector<int64_t> constants = attentionConstants(op, q, k, v, y, bias);
+  Value workspace = createAttentionWorkspace(lowering, op, q, k, v, /*isBackward=*/false);
+  SmallVector<int64_t> constants = attentionConstants(lowering, op, q, k, v, y, bias, workspace);
   appendAttentionPositions(constants, op, q, k);
   SmallVector<Value> buffers = {q, k, v};
   if (bias)
     buffers.push_back(bias);
   llvm::append_values(buffers, y, lse);
-  lowering.call(op.getLoc(), "attention", buffers, constants, {1, 1, 1, bias != nullptr, 1, 1});
+  if (workspace)
+    buffers.push_back(workspace);
+  lowering.call(op.getLoc(), "attention", buffers, constants, {1, 1, 1, bias != nullptr, 1, 1, workspace != nullptr});
   return success();
 }
 
@@ -225,7 +245,8 @@ static LogicalResult lowerAttentionBackward(BodyLowering &lowering, graph::Atten
   SmallVector<Value> gradients;
   for (Value result : op.getResults())
     gradients.push_back(lowering.createResult(result, lowering.preferredOrder(result)));
-  SmallVector<int64_t> constants = attentionConstants(op, q, k, v, y, bias);
+  Value workspace = createAttentionWorkspace(lowering, op, q, k, v, /*isBackward=*/true);
+  SmallVector<int64_t> constants = attentionConstants(lowering, op, q, k, v, y, bias, workspace);
   llvm::append_range(constants, ArrayRef(stridesOf(dy)).take_front(3));
   for (Value gradient : gradients)
     llvm::append_range(constants, ArrayRef(stridesOf(gradient)).take_front(3));
@@ -234,7 +255,10 @@ static LogicalResult lowerAttentionBackward(BodyLowering &lowering, graph::Atten
   if (bias)
     buffers.push_back(bias);
   llvm::append_range(buffers, gradients);
-  lowering.call(op.getLoc(), "attention_backward", buffers, constants, {1, 1, 1, 1, 1, 1, bias != nullptr, 1, 1, 1});
+  if (workspace)
+    buffers.push_back(workspace);
+  lowering.call(op.getLoc(), "attention_backward", buffers, constants,
+                {1, 1, 1, 1, 1, 1, bias != nullptr, 1, 1, 1, workspace != nullptr});
   return success();
 }
 
@@ -251,7 +275,8 @@ static LogicalResult lowerRope(BodyLowering &lowering, graph::RopeOp op) {
   Value y = lowering.createResult(
       op.getResult(), order.back() + 1 == static_cast<int64_t>(shape.size()) ? order : SmallVector<int64_t>());
   int64_t missing = 4 - shape.size();
-  SmallVector<int64_t> constants(missing, 1);
+  SmallVector<int64_t> constants = {lowering.kernelType(x)};
+  constants.append(missing, 1);
   llvm::append_range(constants, shape);
   for (Value buffer : {x, y}) {
     constants.append(missing, 0);
@@ -282,8 +307,8 @@ static LogicalResult lowerNorm(BodyLowering &lowering, graph::NormOp op) {
     buffers.push_back(lowering.createResult(result));
   // Saved results may lie in any order; rows must not.
   lowering.call(op.getLoc(), "norm", buffers,
-                {rows, columns, static_cast<int64_t>(op.getKind()), bitsOf(op.getEpsilon().convertToDouble()),
-                 bitsOf(op.getOffset().convertToDouble())},
+                {lowering.kernelType(op.getX()), rows, columns, static_cast<int64_t>(op.getKind()),
+                 bitsOf(op.getEpsilon().convertToDouble()), bitsOf(op.getOffset().convertToDouble())},
                 {1, op.getWeight() != nullptr, op.getBias() != nullptr, 1, 1, 1});
   return success();
 }
@@ -296,7 +321,8 @@ static LogicalResult lowerNormBackward(BodyLowering &lowering, graph::NormBackwa
   llvm::append_values(buffers, lowering.rowMajorBufferOf(op.getMean()), lowering.rowMajorBufferOf(op.getRstd()),
                       lowering.createResult(op.getDx()));
   lowering.call(op.getLoc(), "norm_backward", buffers,
-                {rows, columns, static_cast<int64_t>(op.getKind()), bitsOf(op.getOffset().convertToDouble())},
+                {lowering.kernelType(op.getX()), rows, columns, static_cast<int64_t>(op.getKind()),
+                 bitsOf(op.getOffset().convertToDouble())},
                 {1, 1, op.getWeight() != nullptr, 1, 1, 1});
   return success();
 }
@@ -316,8 +342,8 @@ static LogicalResult lowerDense(BodyLowering &lowering, Operation *op, StringRef
 static LogicalResult lowerReduce(BodyLowering &lowering, graph::ReduceOp op) {
   Value x = lowering.bufferOf(op.getX()), y = lowering.createResult(op.getResult());
   ArrayRef<int64_t> shape = shapeOf(op.getX());
-  SmallVector<int64_t> constants = {static_cast<int64_t>(op.getKind()), lowering.isAccumulated(op.getResult()),
-                                    static_cast<int64_t>(shape.size())};
+  SmallVector<int64_t> constants = {lowering.kernelType(x), lowering.kernelType(y), static_cast<int64_t>(op.getKind()),
+                                    lowering.isAccumulated(op.getResult()), static_cast<int64_t>(shape.size())};
   llvm::append_range(constants, shape);
   llvm::append_range(constants, stridesOf(x));
   Strides kept = stridesOf(y);
@@ -337,7 +363,9 @@ static SmallVector<int64_t> withLastPosition(Operation *op, Value tensor, ArrayR
 
 static LogicalResult lowerEmbedding(BodyLowering &lowering, Operation *op, Value table, Value ids,
                                     std::optional<int64_t> accumulate) {
-  SmallVector<int64_t> constants = {shapeOf(table)[0], shapeOf(table)[1], numElements(ids)};
+  // Rows are of one type; the gradient of the table is f32 whatever theirs.
+  Value rows = accumulate ? op->getOperand(0) : table;
+  SmallVector<int64_t> constants = {lowering.kernelType(rows), shapeOf(table)[0], shapeOf(table)[1], numElements(ids)};
   if (accumulate)
     constants.push_back(*accumulate);
   appendPositionMap(constants, op, shapeOf(table), {0});
@@ -371,7 +399,7 @@ LogicalResult galvatron::lowerKernel(BodyLowering &lowering, Operation *op, bool
   handled = true;
   auto rows = [&](Value value) {
     auto [numRows, columns] = rowsOf(value);
-    return SmallVector<int64_t>{numRows, columns};
+    return SmallVector<int64_t>{lowering.kernelType(value), numRows, columns};
   };
   auto labelled = [&](Value logits, int64_t ignored) {
     SmallVector<int64_t> constants = rows(logits);
@@ -410,12 +438,13 @@ LogicalResult galvatron::lowerKernel(BodyLowering &lowering, Operation *op, bool
         return lowerDense(lowering, op, "cross_entropy_backward", labelled(loss.getLogits(), loss.getIgnoreIndex()));
       })
       .Case([&](graph::IotaOp iota) {
-        bool isFloat = isa<FloatType>(getElementTypeOrSelf(iota.getResult().getType()));
-        return lowerPositional(lowering, op, "iota", {isFloat ? 0 : 1, static_cast<int64_t>(iota.getDim())});
+        return lowerPositional(lowering, op, "iota",
+                               {lowering.kernelType(iota.getResult()), static_cast<int64_t>(iota.getDim())});
       })
       .Case([&](graph::DropoutOp dropout) {
         return lowerPositional(lowering, op, "dropout",
-                               {bitsOf(dropout.getP().convertToDouble()), static_cast<int64_t>(dropout.getId())});
+                               {lowering.kernelType(dropout.getX()), bitsOf(dropout.getP().convertToDouble()),
+                                static_cast<int64_t>(dropout.getId())});
       })
       .Case([&](graph::ShiftOp shift) { return lowerShift(lowering, shift); })
       .Default([&](Operation *) {

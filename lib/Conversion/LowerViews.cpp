@@ -47,7 +47,7 @@ static void lowerConcat(BodyLowering &lowering, graph::ConcatOp op) {
 static void lowerPad(BodyLowering &lowering, graph::PadOp op) {
   Value to = lowering.createResult(op.getResult());
   auto type = cast<MemRefType>(to.getType());
-  int64_t bytes = type.getNumElements() * llvm::divideCeil(type.getElementTypeBitWidth(), 8);
+  int64_t bytes = type.getNumElements() * elementBytes(type);
   lowering.call(op.getLoc(), "fill_zero", {to}, {bytes});
   Value piece = pieceOf(lowering, op.getLoc(), to, shapeOf(op.getX()), op.getOffsets());
   lowering.copy(op.getLoc(), lowering.bufferOf(op.getX()), piece);

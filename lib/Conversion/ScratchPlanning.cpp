@@ -45,7 +45,7 @@ void galvatron::planScratch(exec::FunctionOp function) {
   for (Operation *user : scratch.getUsers()) {
     auto buffer = cast<exec::BufferOp>(user);
     auto type = cast<MemRefType>(buffer.getType());
-    int64_t bytes = type.getNumElements() * llvm::divideCeil(type.getElementTypeBitWidth(), 8);
+    int64_t bytes = type.getNumElements() * elementBytes(type);
     lives.push_back({buffer, static_cast<int64_t>(llvm::alignTo(bytes, kAlignment)), firstUse(buffer, order),
                      lastUse(buffer, order)});
   }

@@ -54,7 +54,7 @@ static Json gridOf(int64_t devices) {
 static Json parametersOf(const Timetable &timetable) {
   auto offset = [&](int slot) { return timetable.slots[slot].offset; };
   Json parameters = Json::array();
-  for (const StageParameter &parameter : timetable.parameters)
+  for (const StageParameter &parameter : timetable.parameters) {
     parameters.push_back({{"names", parameter.names},
                           {"shape", toJson(parameter.home.getGlobalShape())},
                           {"placement", toJson(parameter.home)},
@@ -65,6 +65,9 @@ static Json parametersOf(const Timetable &timetable) {
                           {"second_moment", offset(parameter.secondMomentSlot)},
                           {"count", parameter.count},
                           {"counted", parameter.counted}});
+    if (parameter.copySlot >= 0)
+      parameters.back()["copy"] = offset(parameter.copySlot);
+  }
   return parameters;
 }
 
@@ -120,6 +123,7 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"sequence", integer("graph.seq")},
                    {"vocabulary", integer("graph.vocabulary")},
                    {"model", modelName.str()},
+                   {"device", timetable.device},
                    {"weights", weights ? weights.getValue().str() : ""},
                    {"arena_bytes", timetable.arenaBytes},
                    {"gradients", gradientsOf(timetable)},
@@ -129,5 +133,8 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"groups", groups},
                    {"names", names},
                    {"units", timetable.units}};
+  if (timetable.workspaceSlot >= 0)
+    manifest["workspace"] = {{"offset", timetable.slots[timetable.workspaceSlot].offset},
+                             {"bytes", timetable.slots[timetable.workspaceSlot].bytes}};
   return manifest.dump();
 }

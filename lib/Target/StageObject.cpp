@@ -39,7 +39,7 @@ using namespace mlir;
 using namespace galvatron;
 
 /// Keep in step with GVRT_ABI_VERSION of runtime/api/GalvatronRuntime.h.
-static constexpr int64_t kAbiVersion = 1;
+static constexpr int64_t kAbiVersion = 2;
 
 namespace {
 
@@ -118,7 +118,8 @@ void ProgramBuilder::build(const std::string &manifest) {
   auto *functionsType = llvm::ArrayType::get(pointer, functions.size());
   llvm::Constant *functionsData = constant(llvm::ConstantArray::get(functionsType, functions), "functions");
   llvm::Constant *program = llvm::ConstantStruct::getAnon(
-      {number(kAbiVersion), manifestData, functionsData, number(functions.size()), tableData, number(table.size())});
+      {number(kAbiVersion), manifestData, functionsData, number(functions.size()), tableData, number(table.size()),
+       llvm::ConstantPointerNull::get(llvm::PointerType::getUnqual(context)), number(0)});
   buildMain(constant(program, "program"));
 }
 

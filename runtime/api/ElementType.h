@@ -1,11 +1,11 @@
-//===- ElementType.h - element types as the C ABI codes them ---------------===//
+//===- ElementType.h - codes of element types in functions' attributes ----------------------------===//
 //
-// What attributes named `type` in Functions.def hold. Read by the runtime, by the devices and by the compiler.
+// Shared by compiler, core and devices: what `type` means in Functions.def.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #ifndef GALVATRON_RUNTIME_API_ELEMENTTYPE_H
 #define GALVATRON_RUNTIME_API_ELEMENTTYPE_H
 
-typedef enum { GVRT_F32 = 0, GVRT_I64 = 1, GVRT_BF16 = 2 } gvrt_type;
+enum gvrt_type { GVRT_F32 = 0, GVRT_I64 = 1, GVRT_BF16 = 2 };
 
 #endif

@@ -42,9 +42,8 @@ typedef struct {
   /// its "units" (-1: none).
   const int64_t *timetable;
   int64_t timetable_words;
-  /// Device code that the compiler generated for this stage: PTX text (null terminated, the 0 counted) or a cubin; null
-  /// where the device needs none. The entry of kernel k is named "kernel_<k>"; its parameters are 64-bit device
-  /// pointers.
+  /// Device code that the compiler generated for this stage: PTX text, its null included in the count, or a cubin. Null
+  /// where the device is the processor. Kernel k is named `kernel_<k>`; its parameters are 64-bit device pointers.
   const char *kernels;
   int64_t kernels_bytes;
 } gvrt_program;
@@ -57,8 +56,8 @@ int gvrt_main(int argc, char **argv, const gvrt_program *program);
 #include "Functions.def"
 #undef GVRT_FUNCTION
 
-/// Runs generated kernel `kernel` of the program on the device's compute stream, with `buffers` as its parameters.
-/// Attributes: kernel, blocks, threads, num_buffers. Only devices with generated kernels export it.
+/// Starts a generated kernel with the buffers as its parameters; exported only by devices that run such kernels.
+/// attributes: kernel, blocks, threads (of a block), num_buffers.
 void gvrt_launch(gvrt_context *context, void *const *buffers, const int64_t *attributes);
 
 #ifdef __cplusplus

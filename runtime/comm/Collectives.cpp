@@ -13,6 +13,7 @@
 #include "runtime/comm/Pieces.h"
 #include "runtime/core/Check.h"
 #include "runtime/kernels/Attributes.h"
+#include "runtime/kernels/Bfloat16.h"
 #include "runtime/kernels/Loops.h"
 
 #include <cstring>
@@ -21,14 +22,33 @@ using namespace galvatron;
 
 namespace {
 
-enum ElementKind { kFloat, kInteger };
 enum ReduceKind { kSum, kMax };
 
 /// Bytes of workspace that one part of a collective uses, sends and receives together.
 constexpr int64_t kStaging = 4 << 20;
 
-int64_t elementBytes(int64_t kind) { return kind == kFloat ? 4 : 8; }
-MPI_Datatype datatype(int64_t kind) { return kind == kFloat ? MPI_FLOAT : MPI_INT64_T; }
+int64_t elementBytes(int64_t type) { return type == GVRT_F32 ? 4 : type == GVRT_BF16 ? 2 : 8; }
+MPI_Datatype datatype(int64_t type) {
+  return type == GVRT_F32 ? MPI_FLOAT : type == GVRT_BF16 ? MPI_UINT16_T : MPI_INT64_T;
+}
+
+int64_t readType(gvrt_context *context, Attributes &read) {
+  int64_t type = read.integer();
+  GVRT_CHECK(context, type == GVRT_F32 || type == GVRT_I64 || type == GVRT_BF16,
+             "expects an element type of 0, 1 or 2, but got " << type);
+  return type;
+}
+
+/// A collective is done when its function returns; one that is waited for later is remembered as such.
+void finish(gvrt_context *context, int64_t handle) {
+  if (handle < 0)
+    return;
+  if (handle >= (int64_t)context->sends.size())
+    context->sends.resize(handle + 1);
+  GVRT_CHECK(context, context->sends[handle].empty(),
+             "expects handle " << handle << " to be waited for before it is used again");
+  context->sends[handle] = {MPI_REQUEST_NULL};
+}
 
 const Group &groupOf(gvrt_context *context, int64_t index) {
   GVRT_CHECK(context, index >= 0 && index < (int64_t)context->groups.size(),
@@ -38,7 +58,7 @@ const Group &groupOf(gvrt_context *context, int64_t index) {
 
 /// into = reduction of into and x
 void combine(int64_t element, int64_t kind, const void *x, void *into, int64_t count) {
-  if (element == kFloat) {
+  if (element == GVRT_F32) {
     auto *from = static_cast<const float *>(x);
     auto *to = static_cast<float *>(into);
     return kind == kSum ? loops().add(from, to, count) : loops().maxRows(from, count, to, 1, count);
@@ -49,8 +69,22 @@ void combine(int64_t element, int64_t kind, const void *x, void *into, int64_t c
     to[i] = kind == kSum ? to[i] + from[i] : std::max(to[i], from[i]);
 }
 
+/// The same for bf16: sums in f32, rounded once.
+void combineHalves(int64_t kind, Bfloat16 *contributions, int64_t count, int64_t size) {
+  for (int64_t i = 0; i < count; ++i) {
+    float total = (float)contributions[i];
+    for (int64_t r = 1; r < size; ++r) {
+      float x = (float)contributions[r * count + i];
+      total = kind == kSum ? total + x : x > total || x != x ? x : total;
+    }
+    contributions[i] = Bfloat16(total);
+  }
+}
+
 /// Reduces `size` contributions that lie behind one another, into the first.
 void combineAll(int64_t element, int64_t kind, char *contributions, int64_t count, int64_t size) {
+  if (element == GVRT_BF16)
+    return combineHalves(kind, reinterpret_cast<Bfloat16 *>(contributions), count, size);
   for (int64_t r = 1; r < size; ++r)
     combine(element, kind, contributions + r * count * elementBytes(element), contributions, count);
 }
@@ -122,33 +156,36 @@ int64_t partElements(const Group &group, int64_t element) {
 void gvrt_all_reduce(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
   const Group &group = groupOf(context, read.integer());
-  int64_t element = read.integer(), kind = read.integer(), count = read.integer(), bytes = elementBytes(element);
+  int64_t element = readType(context, read), kind = read.integer(), count = read.integer(), handle = read.integer();
+  int64_t bytes = elementBytes(element);
   auto *x = static_cast<const char *>(buffer[0]);
   auto *y = static_cast<char *>(buffer[1]);
   int64_t size = group.ranks.size();
   if (size == 1) {
     if (x != y)
       std::memcpy(y, x, count * bytes);
-    return;
+    return finish(context, handle);
   }
   constexpr int64_t kShort = 8 << 10; // bytes; below this latency decides, so one exchange instead of two
-  if (count * bytes <= kShort)
-    return reduceShort(context, group, element, kind, x, y, count);
   int64_t part = kStaging / bytes;
-  for (int64_t first = 0; first < count; first += part)
-    reducePart(context, group, element, kind, x + first * bytes, y + first * bytes, std::min(part, count - first));
+  if (count * bytes <= kShort)
+    reduceShort(context, group, element, kind, x, y, count);
+  else
+    for (int64_t first = 0; first < count; first += part)
+      reducePart(context, group, element, kind, x + first * bytes, y + first * bytes, std::min(part, count - first));
+  finish(context, handle);
 }
 
 void gvrt_all_gather(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
   const Group &group = groupOf(context, read.integer());
-  int64_t element = read.integer(), outer = read.integer(), inner = read.integer(), size = group.ranks.size();
-  int64_t bytes = elementBytes(element);
+  int64_t element = readType(context, read), outer = read.integer(), inner = read.integer(), handle = read.integer();
+  int64_t bytes = elementBytes(element), size = group.ranks.size();
   auto *x = static_cast<const char *>(buffer[0]);
   auto *y = static_cast<char *>(buffer[1]);
   if (size == 1) {
     std::memcpy(y, x, outer * inner * bytes);
-    return;
+    return finish(context, handle);
   }
   PieceLoops loops = {{outer, inner, inner * size}, {inner, 1, 1}};
   forParts(loops, partElements(group, element), [&](const PieceLoops &part, int64_t xOffset, int64_t yOffset) {
@@ -160,27 +197,29 @@ void gvrt_all_gather(gvrt_context *context, void *const *buffer, const int64_t *
     for (int64_t r = 0; r < size; ++r)
       copyStrided(all + r * count * bytes, y + (yOffset + r * inner) * bytes, bytes, packed(part, /*packX=*/true));
   });
+  finish(context, handle);
 }
 
 void gvrt_reduce_scatter(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
   const Group &group = groupOf(context, read.integer());
-  int64_t element = read.integer(), kind = read.integer(), outer = read.integer(), inner = read.integer();
-  int64_t size = group.ranks.size();
+  int64_t element = readType(context, read), kind = read.integer(), outer = read.integer(), inner = read.integer();
+  int64_t handle = read.integer(), size = group.ranks.size();
   auto *x = static_cast<const char *>(buffer[0]);
   auto *y = static_cast<char *>(buffer[1]);
   if (size == 1) {
     std::memcpy(y, x, outer * inner * elementBytes(element));
-    return;
+    return finish(context, handle);
   }
   Exchange exchange{context, group, element, /*xStep=*/inner, /*yStep=*/0, kind, x, y};
   forParts({{outer, inner * size, inner}, {inner, 1, 1}}, partElements(group, element), exchange);
+  finish(context, handle);
 }
 
 void gvrt_all_to_all(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
   const Group &group = groupOf(context, read.integer());
-  int64_t element = read.integer(), rank = read.integer(), size = group.ranks.size();
+  int64_t element = readType(context, read), rank = read.integer(), size = group.ranks.size();
   const int64_t *extents = read.list(rank);
   int64_t splitDim = read.integer(), splitOuter = read.integer(), concatDim = read.integer(),
           concatOuter = read.integer();

@@ -21,7 +21,7 @@ struct ParameterInfo {
   std::optional<random::Distribution> init;
   double initA = 0, initB = 0;
   int64_t parameter, gradient, firstMoment, secondMoment; // bytes from the start of the arena
-  int64_t copy;                                           // likewise, the bf16 copy that bodies read; -1: none
+  int64_t copy = -1;                                      // likewise, the bf16 copy that bodies read; -1: none
   int64_t count;                                          // local elements
   bool counted;
 

@@ -104,6 +104,8 @@ void attendBlock(gvrt_context *context, const AttentionShape &shape, const Head 
 
 void gvrt_attention(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
+  read.floats(context);
+  read.integer(); // bytes of workspace: scores go through the context's
   AttentionShape shape(read);
   shape.readPositions(*context, read);
   BlockState state;

@@ -114,6 +114,8 @@ void zeroRows(float *rows, int64_t ld, int64_t count, int64_t columns) {
 
 void gvrt_attention_backward(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
+  read.floats(context);
+  read.integer(); // bytes of workspace: scores go through the context's
   AttentionShape shape(read);
   GradientStrides strides;
   for (HeadStrides *s : {&strides.dy, &strides.dq, &strides.dk, &strides.dv}) {

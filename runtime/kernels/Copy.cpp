@@ -6,6 +6,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/kernels/Attributes.h"
+#include "runtime/kernels/Bfloat16.h"
 #include "runtime/kernels/Loops.h"
 #include "runtime/kernels/Strided.h"
 
@@ -94,6 +95,8 @@ void copyStrided(const void *x, void *y, int64_t elementBytes, std::vector<Strid
     copyLoops(static_cast<const uint64_t *>(x), static_cast<uint64_t *>(y), loops.data(), loops.size());
   else if (elementBytes == 4)
     copyLoops(static_cast<const uint32_t *>(x), static_cast<uint32_t *>(y), loops.data(), loops.size());
+  else if (elementBytes == 2)
+    copyLoops(static_cast<const uint16_t *>(x), static_cast<uint16_t *>(y), loops.data(), loops.size());
   else
     copyLoops(static_cast<const uint8_t *>(x), static_cast<uint8_t *>(y), loops.data(), loops.size());
 }
@@ -113,8 +116,41 @@ void gvrt_fill_zero(gvrt_context *context, void *const *buffer, const int64_t *a
   std::memset(buffer[0], 0, attribute[0]);
 }
 
+/// Calls function(x, y, count) with the buffers typed as the first two attributes say.
+template <typename Function>
+static void dispatch(gvrt_context *context, void *const *buffer, const int64_t *attribute, Function function) {
+  Attributes read(attribute);
+  int64_t xType = read.integer(), yType = read.integer(), count = read.integer();
+  for (int64_t type : {xType, yType})
+    GVRT_CHECK(context, type == GVRT_F32 || type == GVRT_BF16,
+               "expects f32 or bf16 (type 0 or 2), but got type " << type);
+  auto withResult = [&](auto *x) {
+    if (yType == GVRT_BF16)
+      function(x, static_cast<Bfloat16 *>(buffer[1]), count);
+    else
+      function(x, static_cast<float *>(buffer[1]), count);
+  };
+  if (xType == GVRT_BF16)
+    withResult(static_cast<const Bfloat16 *>(buffer[0]));
+  else
+    withResult(static_cast<const float *>(buffer[0]));
+}
+
 void gvrt_accumulate(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
-  loops().add(static_cast<const float *>(buffer[0]), static_cast<float *>(buffer[1]), attribute[0]);
+  dispatch(context, buffer, attribute, []<typename X, typename Y>(const X *x, Y *y, int64_t count) {
+    if constexpr (std::is_same_v<X, float> && std::is_same_v<Y, float>)
+      loops().add(x, y, count);
+    else
+      for (int64_t i = 0; i < count; ++i)
+        y[i] = Y((float)y[i] + (float)x[i]);
+  });
+}
+
+void gvrt_convert(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  dispatch(context, buffer, attribute, []<typename X, typename Y>(const X *x, Y *y, int64_t count) {
+    for (int64_t i = 0; i < count; ++i)
+      y[i] = Y((float)x[i]);
+  });
 }
 
 void gvrt_shift(gvrt_context *context, void *const *buffer, const int64_t *attribute) {

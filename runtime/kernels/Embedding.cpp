@@ -21,6 +21,7 @@ static int64_t localRow(gvrt_context *context, const PositionMap &rows, int64_t 
 
 void gvrt_embedding(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
+  read.floats(context);
   read.integer(); // rows of the local table: the position map has them
   int64_t columns = read.integer(), numIds = read.integer();
   PositionMap rows = read.positions(*context, 1);
@@ -38,6 +39,7 @@ void gvrt_embedding(gvrt_context *context, void *const *buffer, const int64_t *a
 
 void gvrt_embedding_backward(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
+  read.floats(context);
   int64_t tableRows = read.integer(), columns = read.integer(), numIds = read.integer(), accumulate = read.integer();
   PositionMap rows = read.positions(*context, 1);
   auto *dy = static_cast<const float *>(buffer[0]);

@@ -23,6 +23,7 @@ static int64_t localColumn(gvrt_context *context, const PositionMap &columns, in
 
 void gvrt_sum_exp(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
+  read.floats(context);
   int64_t rows = read.integer(), columns = read.integer();
   auto *x = static_cast<const float *>(buffer[0]), *max = static_cast<const float *>(buffer[1]);
   auto *y = static_cast<float *>(buffer[2]);
@@ -32,6 +33,7 @@ void gvrt_sum_exp(gvrt_context *context, void *const *buffer, const int64_t *att
 
 void gvrt_target_logit(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
+  read.floats(context);
   int64_t rows = read.integer(), columns = read.integer(), ignored = read.integer();
   PositionMap positions = read.positions(*context, 1);
   auto *logits = static_cast<const float *>(buffer[0]);
@@ -45,6 +47,7 @@ void gvrt_target_logit(gvrt_context *context, void *const *buffer, const int64_t
 
 void gvrt_cross_entropy_backward(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
+  read.floats(context);
   int64_t rows = read.integer(), columns = read.integer(), ignored = read.integer();
   PositionMap positions = read.positions(*context, 1);
   auto *dy = static_cast<const float *>(buffer[0]), *logits = static_cast<const float *>(buffer[1]);

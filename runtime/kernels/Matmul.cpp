@@ -138,6 +138,8 @@ void multiplyBatch(gvrt_context *context, const Product &p, size_t depth, const 
 
 void gvrt_matmul(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
+  read.floats(context); // of a and b
+  read.floats(context); // of c
   Product p;
   for (int64_t *word : {&p.m, &p.n, &p.k, &p.am, &p.ak, &p.bk, &p.bn, &p.cm, &p.cn})
     *word = read.integer();

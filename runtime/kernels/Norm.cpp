@@ -11,6 +11,7 @@ static float *out(void *const *buffer, int i) { return static_cast<float *>(buff
 
 void gvrt_norm(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
+  read.floats(context);
   int64_t rows = read.integer(), columns = read.integer(), kind = read.integer();
   double epsilon = read.real(), offset = read.real();
   loops().norm(in(buffer, 0), in(buffer, 1), in(buffer, 2), out(buffer, 3), out(buffer, 4), out(buffer, 5), rows,
@@ -19,6 +20,7 @@ void gvrt_norm(gvrt_context *context, void *const *buffer, const int64_t *attrib
 
 void gvrt_norm_backward(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
+  read.floats(context);
   int64_t rows = read.integer(), columns = read.integer(), kind = read.integer();
   loops().normBackward(in(buffer, 0), in(buffer, 1), in(buffer, 2), in(buffer, 3), in(buffer, 4), out(buffer, 5), rows,
                        columns, kind, read.real());
@@ -26,6 +28,7 @@ void gvrt_norm_backward(gvrt_context *context, void *const *buffer, const int64_
 
 void gvrt_norm_weight_backward(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
+  read.floats(context);
   int64_t rows = read.integer(), columns = read.integer(), accumulate = read.integer();
   float *dw = out(buffer, 4);
   if (!accumulate)
@@ -35,6 +38,7 @@ void gvrt_norm_weight_backward(gvrt_context *context, void *const *buffer, const
 
 void gvrt_softmax(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
+  read.floats(context);
   int64_t rows = read.integer(), columns = read.integer();
   for (int64_t r = 0; r < rows; ++r)
     loops().softmax(in(buffer, 0) + r * columns, out(buffer, 1) + r * columns, columns);
@@ -42,6 +46,7 @@ void gvrt_softmax(gvrt_context *context, void *const *buffer, const int64_t *att
 
 void gvrt_softmax_backward(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
+  read.floats(context);
   int64_t rows = read.integer(), columns = read.integer();
   for (int64_t r = 0; r < rows; ++r)
     loops().softmaxBackward(in(buffer, 0) + r * columns, in(buffer, 1) + r * columns, out(buffer, 2) + r * columns,

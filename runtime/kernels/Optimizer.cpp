@@ -4,11 +4,20 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/kernels/Attributes.h"
+#include "runtime/kernels/Bfloat16.h"
 #include "runtime/kernels/Loops.h"
 
 #include <cmath>
 
 using namespace galvatron;
+
+/// The parameter that bodies read, where it is not the master itself.
+static void writeCopy(const void *parameter, void *copy, int64_t count) {
+  if (!copy)
+    return;
+  for (int64_t i = 0; i < count; ++i)
+    static_cast<Bfloat16 *>(copy)[i] = Bfloat16(static_cast<const float *>(parameter)[i]);
+}
 
 void gvrt_square_sum(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   *static_cast<double *>(buffer[1]) += loops().squareSum(static_cast<const float *>(buffer[0]), attribute[0]);
@@ -24,6 +33,7 @@ void gvrt_adamw(gvrt_context *context, void *const *buffer, const int64_t *attri
   loops().adamw(static_cast<float *>(buffer[0]), static_cast<const float *>(buffer[1]), static_cast<float *>(buffer[2]),
                 static_cast<float *>(buffer[3]), count, scale, 1 - lr * weightDecay, 1 - beta1, beta2, 1 - beta2, eps,
                 lr / bias1, std::sqrt(bias2));
+  writeCopy(buffer[0], buffer[4], count);
 }
 
 void gvrt_sgd(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
@@ -31,4 +41,5 @@ void gvrt_sgd(gvrt_context *context, void *const *buffer, const int64_t *attribu
   int64_t count = read.integer();
   double scale = read.real(), lr = read.real(), weightDecay = read.real();
   loops().sgd(static_cast<float *>(buffer[0]), static_cast<const float *>(buffer[1]), count, scale, lr, weightDecay);
+  writeCopy(buffer[0], buffer[2], count);
 }

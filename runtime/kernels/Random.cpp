@@ -57,6 +57,7 @@ void dropoutFactors(const random::Stream &stream, double p, const GlobalRows &ro
 
 void gvrt_dropout(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
+  read.floats(context);
   double p = read.real();
   int64_t id = read.integer(), rank = read.integer();
   const int64_t *extent = read.list(rank);
@@ -74,7 +75,9 @@ void gvrt_dropout(gvrt_context *context, void *const *buffer, const int64_t *att
 
 void gvrt_iota(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
-  int64_t kind = read.integer(), dim = read.integer(), rank = read.integer();
+  int64_t type = read.integer(), dim = read.integer(), rank = read.integer();
+  GVRT_CHECK(context, type == GVRT_F32 || type == GVRT_I64,
+             "expects f32 or i64 (type 0 or 1) on this device, but got type " << type);
   const int64_t *extent = read.list(rank);
   std::vector<int64_t> index = read.positions(*context, rank).indices(dim);
   int64_t outer = 1, inner = 1;
@@ -87,7 +90,7 @@ void gvrt_iota(gvrt_context *context, void *const *buffer, const int64_t *attrib
   for (int64_t o = 0, e = 0; o < outer; ++o)
     for (int64_t value : index)
       for (int64_t i = 0; i < inner; ++i, ++e)
-        if (kind == 0)
+        if (type == GVRT_F32)
           floats[e] = (float)value;
         else
           integers[e] = value;

@@ -53,6 +53,8 @@ void fill(float *y, float value, const int64_t *extent, const int64_t *stride, i
 
 void gvrt_reduce(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
+  read.floats(context); // of x
+  read.floats(context); // of y
   Kind kind = (Kind)read.integer();
   int64_t accumulate = read.integer(), rank = read.integer();
   const int64_t *extent = read.list(rank), *xStride = read.list(rank), *yStride = read.list(rank);

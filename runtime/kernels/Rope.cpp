@@ -13,6 +13,7 @@ using namespace galvatron;
 
 void gvrt_rope(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
+  read.floats(context);
   const int64_t *extent = read.list(4), *xStride = read.list(3), *yStride = read.list(3);
   int64_t seqDim = read.integer(), style = read.integer(), inverse = read.integer();
   double scaling = read.real();

@@ -17,7 +17,7 @@ struct StridedLoop {
 std::vector<StridedLoop> mergedLoops(int64_t rank, const int64_t *extent, const int64_t *x, const int64_t *y);
 void mergeLoops(std::vector<StridedLoop> &loops);
 
-/// y[…] = x[…] for elements of 1, 4 or 8 bytes.
+/// y[…] = x[…] for elements of 1, 2, 4 or 8 bytes.
 void copyStrided(const void *x, void *y, int64_t elementBytes, std::vector<StridedLoop> loops);
 
 } // namespace galvatron

@@ -43,7 +43,7 @@ dist.layer @product {forward = @product_writes_for_its_reader, inputs = [#dist.p
 
 // M 6, N 6, K 8; a rows 8, a 1; b (8) as columns; c rows 6.
 // CHECK-LABEL: exec.function @product_writes_for_its_reader
-// CHECK: exec.call "matmul"({{.*}}) [6, 6, 8, 8, 1, 1, 8, 6, 1, 0, 0]
+// CHECK: exec.call "matmul"({{.*}}) [0, 0, 6, 6, 8, 8, 1, 1, 8, 6, 1, 0, 0]
 // CHECK: exec.call "copy"({{.*}}) [4, 4, 2, 2, 3, 3, 18, 3, 6, 1, 18, 9, 3, 1]
 
 // -----
@@ -67,5 +67,5 @@ dist.layer @saved {forward = @saved.forward, backward = @saved.backward, inputs 
 // CHECK-LABEL: exec.function @saved.backward
 // CHECK-SAME: memref<4x2xf32
 // The last product adds to its buffer.
-// CHECK: exec.call "matmul"({{.*}}) [2, 4, 4, 4, 1, 4, 1, 4, 1, 0, 0]
-// CHECK: exec.call "matmul"({{.*}}) [4, 4, 2, 1, 4, 4, 1, 4, 1, 1, 0]
+// CHECK: exec.call "matmul"({{.*}}) [0, 0, 2, 4, 4, 4, 1, 4, 1, 4, 1, 0, 0]
+// CHECK: exec.call "matmul"({{.*}}) [0, 0, 4, 4, 2, 1, 4, 4, 1, 4, 1, 1, 0]

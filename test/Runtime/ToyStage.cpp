@@ -80,8 +80,9 @@ public:
 
   gvrt_program program() {
     text = manifest.str();
-    return {GVRT_ABI_VERSION,         text.c_str(), kFunctions, (int64_t)std::size(kFunctions), timetable.data(),
-            (int64_t)timetable.size()};
+    return {
+        GVRT_ABI_VERSION,          text.c_str(),        kFunctions, (int64_t)std::size(kFunctions), timetable.data(),
+        (int64_t)timetable.size(), /*kernels=*/nullptr, 0};
   }
 
 private:
@@ -149,7 +150,7 @@ private:
 
   void forwardEmbedding(int64_t m) {
     add(k_embedding, "forward table", m, {table.value, ids + m * tokens * 8, x},
-        {kVocabulary, kHidden, tokens, 1, kVocabulary, -1});
+        {GVRT_F32, kVocabulary, kHidden, tokens, 1, kVocabulary, -1});
     if (plan.stages > 1)
       sendAndWait("x", m, x, 1);
   }
@@ -159,22 +160,22 @@ private:
       add(k_receive, "receive x", m, {x}, {0, m, tokens * kHidden * 4});
     add(k_copy, "bias", m, {b.value, logits}, {4, 2, tokens, columns, 0, 1, columns, 1});
     add(k_matmul, "logits", m, {x, w.value, logits},
-        {tokens, columns, kHidden, kHidden, 1, 1, kHidden, columns, 1, 1, 0});
+        {GVRT_F32, GVRT_F32, tokens, columns, kHidden, kHidden, 1, 1, kHidden, columns, 1, 1, 0});
     add(k_shift, "labels", m, {labels + m * tokens * 8, shifted}, {rows, kSequence, 1, 1, kIgnored});
-    add(k_reduce, "max", m, {logits, max}, {1, 0, 2, tokens, columns, columns, 1, 1, 0});
+    add(k_reduce, "max", m, {logits, max}, {GVRT_F32, GVRT_F32, 1, 0, 2, tokens, columns, columns, 1, 1, 0});
     reduceOverTp("max", m, max, tokens, 1);
-    add(k_sum_exp, "sum", m, {logits, max, sum}, {tokens, columns});
+    add(k_sum_exp, "sum", m, {logits, max, sum}, {GVRT_F32, tokens, columns});
     reduceOverTp("sum", m, sum, tokens, 0);
-    add(k_target_logit, "target", m, {logits, shifted, target}, withVocabulary({tokens, columns, kIgnored}));
+    add(k_target_logit, "target", m, {logits, shifted, target}, withVocabulary({GVRT_F32, tokens, columns, kIgnored}));
     reduceOverTp("target", m, target, tokens, 0);
     add(k_loss, "loss", m, {sum, max, target, shifted, loss, dy}, {tokens, kBatch * (kSequence - 1)});
     add(k_cross_entropy_backward, "dlogits", m, {dy, logits, sum, max, shifted, dlogits},
-        withVocabulary({tokens, columns, kIgnored}));
+        withVocabulary({GVRT_F32, tokens, columns, kIgnored}));
     add(k_matmul, "dw", m, {dlogits, x, w.gradient},
-        {columns, kHidden, tokens, 1, columns, kHidden, 1, kHidden, 1, 1, 0});
-    add(k_reduce, "db", m, {dlogits, b.gradient}, {0, 1, 2, tokens, columns, columns, 1, 0, 1});
+        {GVRT_F32, GVRT_F32, columns, kHidden, tokens, 1, columns, kHidden, 1, kHidden, 1, 1, 0});
+    add(k_reduce, "db", m, {dlogits, b.gradient}, {GVRT_F32, GVRT_F32, 0, 1, 2, tokens, columns, columns, 1, 0, 1});
     add(k_matmul, "dx", m, {dlogits, w.value, dx},
-        {tokens, kHidden, columns, columns, 1, kHidden, 1, kHidden, 1, 0, 0});
+        {GVRT_F32, GVRT_F32, tokens, kHidden, columns, columns, 1, kHidden, 1, kHidden, 1, 0, 0});
     reduceOverTp("dx", m, dx, tokens * kHidden, 0);
     if (plan.stages > 1)
       sendAndWait("dx", m, dx, 0);
@@ -184,7 +185,7 @@ private:
     if (plan.stages > 1)
       add(k_receive, "receive dx", m, {dx}, {1, m, tokens * kHidden * 4});
     add(k_embedding_backward, "dtable", m, {dx, ids + m * tokens * 8, table.gradient},
-        {kVocabulary, kHidden, tokens, 1, 1, kVocabulary, -1});
+        {GVRT_F32, kVocabulary, kHidden, tokens, 1, 1, kVocabulary, -1});
   }
 
   void sendAndWait(const std::string &name, int64_t m, int64_t buffer, int64_t to) {
@@ -200,11 +201,11 @@ private:
 
   void reduceOverTp(const std::string &name, int64_t m, int64_t buffer, int64_t count, int64_t kind) {
     if (plan.tp > 1)
-      add(k_all_reduce, "all-reduce " + name, m, {buffer, buffer}, {1, 0, kind, count});
+      add(k_all_reduce, "all-reduce " + name, m, {buffer, buffer}, {1, GVRT_F32, kind, count, /*handle=*/-1});
   }
   void reduceOverDp(const std::string &name, const Parameter &p) {
     if (plan.dp > 1)
-      add(k_all_reduce, "all-reduce d" + name, -1, {p.gradient, p.gradient}, {0, 0, 0, p.count});
+      add(k_all_reduce, "all-reduce d" + name, -1, {p.gradient, p.gradient}, {0, GVRT_F32, 0, p.count, /*handle=*/-1});
   }
 
   void build() {

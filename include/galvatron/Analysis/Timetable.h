@@ -54,6 +54,9 @@ struct StageParameter {
   std::vector<int64_t> partialAxes;
   mlir::DictionaryAttr init;
   int parameterSlot, gradientSlot, firstMomentSlot, secondMomentSlot;
+  /// Bodies read a bf16 copy instead of the f32 master.
+  bool hasCopy = false;
+  int copySlot = -1;
   int64_t count; // local elements
   /// False for a tied copy whose first stage is another one.
   bool counted = true;
@@ -85,6 +88,8 @@ struct Timetable {
   std::vector<std::string> units;                        // paths, of the whole model
   int gradientRegionFirst = -1, gradientRegionLast = -1; // slots, contiguous in memory
   int lossSlot = -1;
+  int workspaceSlot = -1; // of the device's products
+  std::string device = "cpu";
   dist::PlacementAttr lossPlacement;
   int64_t arenaBytes = 0; // after planArena
 };

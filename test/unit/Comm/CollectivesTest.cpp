@@ -2,6 +2,7 @@
 // it computes what it must get. Runs under mpirun with 1, 2 or 4 ranks.
 #include "runtime/comm/Communicators.h"
 #include "runtime/core/Context.h"
+#include "runtime/kernels/Bfloat16.h"
 
 #include <algorithm>
 #include <gtest/gtest.h>
@@ -64,7 +65,7 @@ TEST_F(CollectivesTest, AllReduceSumAndMaximumInPlaceAndNot) {
   auto check = [&]<typename T>(T, int64_t group, int64_t count, int64_t reduction, bool inPlace) {
     auto x = contribution<T>(context.rank, count);
     std::vector<T> y(inPlace ? 0 : count);
-    call(gvrt_all_reduce, x.data(), inPlace ? x.data() : y.data(), {group, kind<T>(), reduction, count});
+    call(gvrt_all_reduce, x.data(), inPlace ? x.data() : y.data(), {group, kind<T>(), reduction, count, -1});
     const std::vector<T> &result = inPlace ? x : y;
     for (int64_t e = 0; e < count; ++e) {
       float expected = reduction ? -1 : 0;
@@ -82,12 +83,48 @@ TEST_F(CollectivesTest, AllReduceSumAndMaximumInPlaceAndNot) {
         }
 }
 
+/// 1 and n small numbers: added one by one in bf16 the sum would stay 1.
+TEST_F(CollectivesTest, HalvesAreAddedInFullPrecision) {
+  for (size_t group = 0; group < context.groups.size(); ++group)
+    for (int64_t count : {3, 9001}) {
+      const Group &members = context.groups[group];
+      int64_t size = members.ranks.size();
+      Bfloat16 mine(members.position == 0 ? 1.0f : 0.00390625f); // 2⁻⁸, half a place behind 1
+      std::vector<Bfloat16> x(count, mine), y(count);
+      Bfloat16 sum(1.0f + (size - 1) * 0.00390625f);
+      call(gvrt_all_reduce, x.data(), y.data(), {(int64_t)group, GVRT_BF16, 0, count, -1});
+      for (const Bfloat16 &value : y)
+        ASSERT_EQ((float)value, (float)sum);
+      call(gvrt_all_reduce, x.data(), y.data(), {(int64_t)group, GVRT_BF16, 1, count, -1});
+      for (const Bfloat16 &value : y)
+        ASSERT_EQ((float)value, 1.0f);
+      std::vector<Bfloat16> whole(size * count);
+      call(gvrt_all_gather, x.data(), whole.data(), {(int64_t)group, GVRT_BF16, count, 1, -1});
+      EXPECT_EQ((float)whole[(count - 1) * size], 1.0f);
+      whole.assign(size * count, mine);
+      call(gvrt_reduce_scatter, whole.data(), y.data(), {(int64_t)group, GVRT_BF16, 0, count, 1, -1});
+      for (const Bfloat16 &value : y)
+        ASSERT_EQ((float)value, (float)sum);
+    }
+}
+
+TEST_F(CollectivesTest, ACollectiveWithAHandleIsWaitedForOnce) {
+  float x = 1, y = 0;
+  void *buffer[] = {&x};
+  int64_t handle = 5;
+  call(gvrt_all_reduce, &x, &y, {0, GVRT_F32, 0, 1, handle});
+  EXPECT_EQ(y, (float)context.groups[0].ranks.size());
+  EXPECT_THROW(call(gvrt_all_gather, &x, &y, {/*group=*/1, GVRT_F32, 1, 1, handle}), std::runtime_error);
+  gvrt_wait(&context, buffer, &handle);
+  EXPECT_THROW(gvrt_wait(&context, buffer, &handle), std::runtime_error);
+}
+
 TEST_F(CollectivesTest, AllReduceGivesEveryRankTheSameBits) {
   for (int64_t count : {100, 300007}) {
     std::vector<float> x(count);
     for (int64_t e = 0; e < count; ++e)
       x[e] = 1.0f / (float)(1 + e % 1000 + context.rank * 7919); // sums depend on their order
-    call(gvrt_all_reduce, x.data(), x.data(), {0, 0, 0, count});
+    call(gvrt_all_reduce, x.data(), x.data(), {0, 0, 0, count, -1});
     std::vector<float> first = x;
     MPI_Bcast(first.data(), count, MPI_FLOAT, 0, MPI_COMM_WORLD);
     EXPECT_EQ(x, first);
@@ -101,7 +138,7 @@ TEST_F(CollectivesTest, AllGatherInterleavesPieces) {
       int64_t size = ranks.size();
       auto x = contribution<float>(context.rank, outer * inner);
       std::vector<float> y(size * outer * inner, -1);
-      call(gvrt_all_gather, x.data(), y.data(), {(int64_t)group, 0, outer, inner});
+      call(gvrt_all_gather, x.data(), y.data(), {(int64_t)group, GVRT_F32, outer, inner, -1});
       for (int64_t o = 0; o < outer; ++o)
         for (int64_t r = 0; r < size; ++r)
           for (int64_t i = 0; i < inner; ++i)
@@ -116,7 +153,7 @@ TEST_F(CollectivesTest, ReduceScatterGivesEachRankItsPieceOfTheSum) {
       int64_t size = members.ranks.size();
       auto x = contribution<float>(context.rank, size * outer * inner);
       std::vector<float> y(outer * inner, -1);
-      call(gvrt_reduce_scatter, x.data(), y.data(), {(int64_t)group, 0, 0, outer, inner});
+      call(gvrt_reduce_scatter, x.data(), y.data(), {(int64_t)group, GVRT_F32, 0, outer, inner, -1});
       for (int64_t o = 0; o < outer; ++o)
         for (int64_t i = 0; i < inner; ++i) {
           float expected = 0;

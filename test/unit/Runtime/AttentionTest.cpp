@@ -110,8 +110,8 @@ TEST_P(AttentionTest, EqualsTheDefinition) {
   };
   constexpr int64_t kBatch = Reference::kBatch;
   std::vector<int64_t> words = {
-      kBatch,   c.heads,  c.keyHeads,      c.queries,       c.keys, c.size, c.valueSize, bits(reference.scale),
-      c.causal, c.window, bits(c.softcap), bits(c.dropout), 4};
+      GVRT_F32,    /*workspace_bytes=*/0, kBatch,   c.heads,  c.keyHeads,      c.queries,       c.keys, c.size,
+      c.valueSize, bits(reference.scale), c.causal, c.window, bits(c.softcap), bits(c.dropout), 4};
   std::vector<int64_t> qs = strides(c.queries, c.heads, c.size), ks = strides(c.keys, c.keyHeads, c.size),
                        vs = strides(c.keys, c.keyHeads, c.valueSize), ys = strides(c.queries, c.heads, c.valueSize);
   for (const auto &s : {qs, ks, vs, ys})
@@ -127,10 +127,11 @@ TEST_P(AttentionTest, EqualsTheDefinition) {
   const float *bias = c.bias ? reference.bias.data() : nullptr;
   std::vector<float> y(reference.y.size(), NAN), lse(reference.lse.size(), NAN), dq(reference.dq.size(), NAN),
       dk(reference.dk.size(), NAN), dv(reference.dv.size(), NAN);
-  call(gvrt_attention, {reference.q.data(), reference.k.data(), reference.v.data(), bias, y.data(), lse.data()}, words);
+  call(gvrt_attention,
+       {reference.q.data(), reference.k.data(), reference.v.data(), bias, y.data(), lse.data(), nullptr}, words);
   call(gvrt_attention_backward,
        {reference.dy.data(), reference.q.data(), reference.k.data(), reference.v.data(), y.data(), lse.data(), bias,
-        dq.data(), dk.data(), dv.data()},
+        dq.data(), dk.data(), dv.data(), nullptr},
        backwardWords);
   expectNear(y, reference.y, 1e-6, "y");
   for (size_t i = 0; i < lse.size(); ++i)

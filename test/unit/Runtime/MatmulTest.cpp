@@ -50,7 +50,8 @@ TEST_P(MatmulTest, EqualsPlainLoops) {
           for (int64_t j = 0; j < n; ++j)
             c[t * nc + i * sc.rows + j * sc.columns] = NAN;
     call(gvrt_matmul, {a.data(), b.data(), c.data()},
-         {m, n, k, sa.rows, sa.columns, sb.rows, sb.columns, sc.rows, sc.columns, accumulate, 1, kBatch, na, nb, nc});
+         {GVRT_F32, GVRT_F32, m, n, k, sa.rows, sa.columns, sb.rows, sb.columns, sc.rows, sc.columns, accumulate, 1,
+          kBatch, na, nb, nc});
     expectNear(c, expected, 1e-6);
   }
 }
@@ -68,9 +69,18 @@ TEST_F(MatmulBatchTest, LoopsThatContinueADimensionAreOneProduct) {
   constexpr int64_t kB = 3, kS = 5, kN = 7, kK = 6;
   auto a = values(kB * kS * kK, 1), w = values(kN * kK, 2);
   std::vector<float> c(kB * kS * kN), expected(kB * kS * kN);
-  call(gvrt_matmul, {a.data(), w.data(), c.data()}, {kS, kN, kK, kK, 1, 1, kK, kN, 1, 0, 1, kB, kS * kK, 0, kS * kN});
-  call(gvrt_matmul, {a.data(), w.data(), expected.data()}, {kB * kS, kN, kK, kK, 1, 1, kK, kN, 1, 0, 0});
+  call(gvrt_matmul, {a.data(), w.data(), c.data()},
+       {GVRT_F32, GVRT_F32, kS, kN, kK, kK, 1, 1, kK, kN, 1, 0, 1, kB, kS * kK, 0, kS * kN});
+  call(gvrt_matmul, {a.data(), w.data(), expected.data()},
+       {GVRT_F32, GVRT_F32, kB * kS, kN, kK, kK, 1, 1, kK, kN, 1, 0, 0});
   EXPECT_EQ(c, expected);
+}
+
+TEST_F(MatmulBatchTest, OtherTypesAreRefused) {
+  float x = 1;
+  for (auto [type, resultType] : {std::pair{GVRT_BF16, GVRT_F32}, {GVRT_F32, GVRT_BF16}})
+    EXPECT_THROW(call(gvrt_matmul, {&x, &x, &x}, {type, resultType, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0}),
+                 std::runtime_error);
 }
 
 TEST_F(MatmulBatchTest, LongSidesGoInBlocks) {
@@ -78,8 +88,8 @@ TEST_F(MatmulBatchTest, LongSidesGoInBlocks) {
     constexpr int64_t kK = 2;
     auto a = values(m * kK, 1), b = values(n * kK, 2);
     std::vector<float> rows(m * n, NAN), columns(m * n, NAN);
-    call(gvrt_matmul, {a.data(), b.data(), rows.data()}, {m, n, kK, kK, 1, 1, kK, n, 1, 0, 0});
-    call(gvrt_matmul, {a.data(), b.data(), columns.data()}, {m, n, kK, 1, m, n, 1, 1, m, 0, 0});
+    call(gvrt_matmul, {a.data(), b.data(), rows.data()}, {GVRT_F32, GVRT_F32, m, n, kK, kK, 1, 1, kK, n, 1, 0, 0});
+    call(gvrt_matmul, {a.data(), b.data(), columns.data()}, {GVRT_F32, GVRT_F32, m, n, kK, 1, m, n, 1, 1, m, 0, 0});
     for (int64_t i = 0; i < m; i += 97)
       for (int64_t j = 0; j < n; j += j < n - 5 ? 89 : 1) {
         ASSERT_NEAR(rows[i * n + j], a[2 * i] * b[2 * j] + a[2 * i + 1] * b[2 * j + 1], 1e-6);
@@ -102,7 +112,7 @@ TEST_F(MatmulBatchTest, LoopsThatTheResultLacksAreSummed) {
           for (int64_t k = 0; k < kK; ++k)
             expected[n * kK + k] += (double)dy[(b * rows + s) * kN + n] * x[(b * rows + s) * kK + k];
     call(gvrt_matmul, {dy.data(), x.data(), dw.data()},
-         {kN, kK, kS, 1, kN, kK, 1, kK, 1, 0, 1, kB, rows * kN, rows * kK, 0});
+         {GVRT_F32, GVRT_F32, kN, kK, kS, 1, kN, kK, 1, kK, 1, 0, 1, kB, rows * kN, rows * kK, 0});
     expectNear(dw, expected, 1e-6);
   }
 }

@@ -1,5 +1,6 @@
 // Updates against torch.optim's formulas in f64, learning rates, clipping.
 #include "RuntimeFixture.h"
+#include "runtime/kernels/Bfloat16.h"
 #include "runtime/optim/Schedule.h"
 #include "runtime/optim/Update.h"
 
@@ -14,11 +15,12 @@ TEST_F(OptimizerTest, AdamwOverManySteps) {
   constexpr int64_t kCount = 37;
   constexpr double kLr = 0.01, kBeta1 = 0.9, kBeta2 = 0.95, kEps = 1e-8, kDecay = 0.1, kScale = 0.5;
   auto p = values(kCount, 1);
+  std::vector<Bfloat16> copy(kCount);
   std::vector<float> m(kCount), v(kCount);
   std::vector<double> ep(p.begin(), p.end()), em(kCount), ev(kCount);
   for (int64_t step = 1; step <= 50; ++step) {
     auto g = values(kCount, 100 + step);
-    call(gvrt_adamw, {p.data(), g.data(), m.data(), v.data()},
+    call(gvrt_adamw, {p.data(), g.data(), m.data(), v.data(), step == 50 ? copy.data() : nullptr},
          {kCount, bits(kScale), bits(kLr), bits(kBeta1), bits(kBeta2), bits(kEps), bits(kDecay), step});
     for (int64_t i = 0; i < kCount; ++i) {
       double scaled = kScale * g[i];
@@ -31,12 +33,17 @@ TEST_F(OptimizerTest, AdamwOverManySteps) {
   expectNear(p, ep, 1e-6);
   expectNear(m, em, 1e-7);
   expectNear(v, ev, 1e-7);
+  for (int64_t i = 0; i < kCount; ++i)
+    EXPECT_EQ(copy[i].bits, Bfloat16(p[i]).bits);
 }
 
 TEST_F(OptimizerTest, SgdAddsDecayToTheGradient) {
   std::vector<float> p = {1, -2}, g = {3, 4};
-  call(gvrt_sgd, {p.data(), g.data()}, {2, bits(0.5), bits(0.1), bits(0.25)});
+  Bfloat16 copy[2];
+  call(gvrt_sgd, {p.data(), g.data(), copy}, {2, bits(0.5), bits(0.1), bits(0.25)});
   expectNear(p, std::vector<double>{1 - 0.1 * (1.5 + 0.25), -2 - 0.1 * (2 - 0.5)}, 1e-7);
+  EXPECT_EQ((float)copy[0], 0.82421875f); // 0.825 to 8 bits
+  EXPECT_EQ((float)copy[1], -2.15625f);   // -2.15
 }
 
 TEST_F(OptimizerTest, SquareSumAddsInDoublePrecision) {

@@ -35,10 +35,11 @@ TEST_P(NormTest, ForwardAndBackwardFollowTheFormula) {
   }
   const float *weight = affine ? w.data() : nullptr, *bias = affine ? b.data() : nullptr;
   call(gvrt_norm, {x.data(), weight, bias, y.data(), mean.data(), rstd.data()},
-       {kRows, columns, kind, bits(kEpsilon), bits(offset)});
+       {GVRT_F32, kRows, columns, kind, bits(kEpsilon), bits(offset)});
   call(gvrt_norm_backward, {dy.data(), x.data(), weight, mean.data(), rstd.data(), dx.data()},
-       {kRows, columns, kind, bits(offset)});
-  call(gvrt_norm_weight_backward, {dy.data(), x.data(), mean.data(), rstd.data(), dw.data()}, {kRows, columns, 1});
+       {GVRT_F32, kRows, columns, kind, bits(offset)});
+  call(gvrt_norm_weight_backward, {dy.data(), x.data(), mean.data(), rstd.data(), dw.data()},
+       {GVRT_F32, kRows, columns, 1});
   expectNear(y, ey, 1e-6, "y");
   expectNear(dx, edx, 2e-6, "dx");
   expectNear(dw, edw, 1e-6, "dw");
@@ -71,8 +72,8 @@ TEST_F(RowTest, SoftmaxAndItsGradient) {
       for (int64_t c = 0; c < columns; ++c)
         edx[r * columns + c] = ey[r * columns + c] * (dy[r * columns + c] - dot);
     }
-    call(gvrt_softmax, {x.data(), y.data()}, {kRows, columns});
-    call(gvrt_softmax_backward, {dy.data(), y.data(), dx.data()}, {kRows, columns});
+    call(gvrt_softmax, {x.data(), y.data()}, {GVRT_F32, kRows, columns});
+    call(gvrt_softmax_backward, {dy.data(), y.data(), dx.data()}, {GVRT_F32, kRows, columns});
     expectNear(y, ey, 5e-7);
     expectNear(dx, edx, 5e-7);
   }
@@ -84,7 +85,7 @@ TEST_F(RowTest, ExponentialIsAccurateOverItsWholeRange) {
     x.push_back((float)v);
   float zero = 0, sum;
   for (float value : x) {
-    call(gvrt_sum_exp, {&value, &zero, &sum}, {1, 1});
+    call(gvrt_sum_exp, {&value, &zero, &sum}, {GVRT_F32, 1, 1});
     double exact = std::exp((double)value);
     if (exact < 1.2e-38) // below normal numbers
       EXPECT_LE(sum, 1.2e-38f);
@@ -92,7 +93,7 @@ TEST_F(RowTest, ExponentialIsAccurateOverItsWholeRange) {
       EXPECT_NEAR(sum / exact, 1, 2e-7) << value;
   }
   for (auto [value, expected] : {std::pair<float, float>{INFINITY, INFINITY}, {-INFINITY, 0}, {NAN, NAN}, {0, 1}}) {
-    call(gvrt_sum_exp, {&value, &zero, &sum}, {1, 1});
+    call(gvrt_sum_exp, {&value, &zero, &sum}, {GVRT_F32, 1, 1});
     EXPECT_TRUE(sum == expected || (std::isnan(sum) && std::isnan(expected))) << value << " " << sum;
   }
 }
@@ -119,8 +120,8 @@ TEST_F(RowTest, RopeRotatesPairsAndItsInverseUndoesIt) {
               expected[base + k] = x[base + k];
           }
     auto attributes = [&](int64_t inverse, double scaling) {
-      std::vector<int64_t> words = {kB,      kS, kN, kD,    kS * kN * kD, kN * kD,       kD, kS * kN * kD,
-                                    kN * kD, kD, 1,  style, inverse,      bits(scaling), kF};
+      std::vector<int64_t> words = {GVRT_F32,     kB,      kS, kN, kD,    kS * kN * kD, kN * kD,       kD,
+                                    kS * kN * kD, kN * kD, kD, 1,  style, inverse,      bits(scaling), kF};
       for (double f : frequency)
         words.push_back(bits(f));
       words.insert(words.end(), {2, 2, 0, kS, -1});
@@ -146,11 +147,11 @@ TEST_F(RowTest, EmbeddingOfACutTableLeavesOtherRowsToOthers) {
       edtable[(ids[i] - 3) * kColumns + c] += dy[i * kColumns + c];
     }
   std::vector<int64_t> positions = {2, 2, 0, kRows, -1};
-  std::vector<int64_t> words = {kRows, kColumns, 4};
+  std::vector<int64_t> words = {GVRT_F32, kRows, kColumns, 4};
   words.insert(words.end(), positions.begin(), positions.end());
   call(gvrt_embedding, {table.data(), ids.data(), y.data()}, words);
   EXPECT_EQ(y, expected);
-  words = {kRows, kColumns, 4, 1};
+  words = {GVRT_F32, kRows, kColumns, 4, 1};
   words.insert(words.end(), positions.begin(), positions.end());
   call(gvrt_embedding_backward, {dy.data(), ids.data(), dtable.data()}, words);
   expectNear(dtable, edtable, 1e-6);
@@ -163,11 +164,12 @@ TEST_F(RowTest, CrossEntropyFromItsStatistics) {
   auto logits = values(kRows * kColumns, 1), dy = values(kRows, 2);
   std::vector<int64_t> labels = {3, 36, kIgnored, 0};
   std::vector<float> max(kRows), sum(kRows), target(kRows), dlogits(logits.size(), NAN);
-  call(gvrt_reduce, {logits.data(), max.data()}, {1, 0, 2, kRows, kColumns, kColumns, 1, 1, 0});
-  call(gvrt_sum_exp, {logits.data(), max.data(), sum.data()}, {kRows, kColumns});
-  call(gvrt_target_logit, {logits.data(), labels.data(), target.data()}, {kRows, kColumns, kIgnored, 1, kColumns, -1});
+  call(gvrt_reduce, {logits.data(), max.data()}, {GVRT_F32, GVRT_F32, 1, 0, 2, kRows, kColumns, kColumns, 1, 1, 0});
+  call(gvrt_sum_exp, {logits.data(), max.data(), sum.data()}, {GVRT_F32, kRows, kColumns});
+  call(gvrt_target_logit, {logits.data(), labels.data(), target.data()},
+       {GVRT_F32, kRows, kColumns, kIgnored, 1, kColumns, -1});
   call(gvrt_cross_entropy_backward, {dy.data(), logits.data(), sum.data(), max.data(), labels.data(), dlogits.data()},
-       {kRows, kColumns, kIgnored, 1, kColumns, -1});
+       {GVRT_F32, kRows, kColumns, kIgnored, 1, kColumns, -1});
   for (int64_t r = 0; r < kRows; ++r) {
     bool counts = labels[r] != kIgnored;
     double total = 0;

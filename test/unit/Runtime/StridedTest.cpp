@@ -1,10 +1,12 @@
 // Copies and reductions over any strides, and the values that follow from global positions.
 #include "RuntimeFixture.h"
 #include "runtime/api/CounterRandom.h"
+#include "runtime/kernels/Bfloat16.h"
 
 #include <numeric>
 
 using namespace galvatron::test;
+using galvatron::Bfloat16;
 
 namespace {
 
@@ -50,6 +52,7 @@ TEST_F(StridedTest, CopyPermutesDimensionsOfEveryElementSize) {
       }
     };
     check(uint8_t());
+    check(uint16_t());
     check(float());
     check(int64_t());
   } while (std::next_permutation(permutation.begin(), permutation.end()));
@@ -82,9 +85,45 @@ TEST_F(StridedTest, ReduceOverEverySubsetOfDimensions) {
             target += (int64_t)e / x[d] % extents[d] * y[d];
           expected[target] = kind ? std::max(expected[target], (double)from[e]) : expected[target] + from[e];
         }
-        call(gvrt_reduce, {from.data(), to.data()}, join({{kind, accumulate, 4}, extents, x, y}));
+        call(gvrt_reduce, {from.data(), to.data()}, join({{GVRT_F32, GVRT_F32, kind, accumulate, 4}, extents, x, y}));
         expectNear(to, expected, 2e-6);
       }
+}
+
+/// Ties go to the even neighbour; infinity, -0 and what is not a number stay what they are.
+TEST_F(StridedTest, ConvertRoundsToNearestEven) {
+  const float kInfinity = std::numeric_limits<float>::infinity();
+  std::vector<float> x = {1.0f,     1.00390625f, 1.01171875f, -1.00390625f, 1.00390637f,
+                          3.39e38f, 3.4e38f,     kInfinity,   -0.0f};
+  std::vector<float> expected = {1.0f, 1.0f, 1.015625f, -1.0f, 1.0078125f, 3.3895e38f, kInfinity, kInfinity, -0.0f};
+  std::vector<Bfloat16> y(x.size());
+  std::vector<float> back(x.size());
+  call(gvrt_convert, {x.data(), y.data()}, {GVRT_F32, GVRT_BF16, (int64_t)x.size()});
+  call(gvrt_convert, {y.data(), back.data()}, {GVRT_BF16, GVRT_F32, (int64_t)x.size()});
+  for (size_t i = 0; i < x.size(); ++i)
+    EXPECT_TRUE(back[i] == expected[i] || std::fabs(back[i] - expected[i]) < 0.002f * std::fabs(expected[i]))
+        << x[i] << " " << back[i];
+  for (size_t i : {0, 1, 2, 3, 4, 6, 7})
+    EXPECT_EQ(back[i], expected[i]);
+  EXPECT_TRUE(std::signbit(back[8]));
+  float nan = NAN;
+  call(gvrt_convert, {&nan, y.data()}, {GVRT_F32, GVRT_BF16, 1});
+  EXPECT_TRUE(std::isnan((float)y[0]));
+}
+
+TEST_F(StridedTest, AccumulateAddsEveryPairOfTypes) {
+  std::vector<float> x = {1, 0.00390625f};
+  std::vector<Bfloat16> half = {Bfloat16(1.0f), Bfloat16(0.00390625f)};
+  for (int64_t type : {GVRT_F32, GVRT_BF16}) {
+    const void *from = type == GVRT_F32 ? (const void *)x.data() : half.data();
+    std::vector<float> y = {1, 1};
+    std::vector<Bfloat16> z = {Bfloat16(1.0f), Bfloat16(1.0f)};
+    call(gvrt_accumulate, {from, y.data()}, {type, GVRT_F32, 2});
+    call(gvrt_accumulate, {from, z.data()}, {type, GVRT_BF16, 2});
+    EXPECT_EQ(y, (std::vector<float>{2, 1.00390625f}));
+    EXPECT_EQ((float)z[0], 2.0f);
+    EXPECT_EQ((float)z[1], 1.0f); // the tie went to the even neighbour
+  }
 }
 
 TEST_F(StridedTest, ShiftFillsBehindTheEnd) {
@@ -100,7 +139,7 @@ TEST_F(StridedTest, IotaCountsGlobally) {
   context.microBatch = 1;
   // Dimension 1, global 8 as [2 micro-batch][2 axis 0][2 local].
   std::vector<int64_t> y(6);
-  call(gvrt_iota, {y.data()}, {1, 1, 2, 3, 2, 1, 3, -1, 3, 2, -2, 2, 0, 2, -1});
+  call(gvrt_iota, {y.data()}, {GVRT_I64, 1, 2, 3, 2, 1, 3, -1, 3, 2, -2, 2, 0, 2, -1});
   EXPECT_EQ(y, (std::vector<int64_t>{6, 7, 6, 7, 6, 7}));
 }
 
@@ -129,7 +168,7 @@ TEST_F(StridedTest, DropoutDrawsByGlobalElementUnderEveryCut) {
       for (int64_t i = 0; i < 12; ++i)
         local[i] = x[global(i)];
       call(gvrt_dropout, {local.data(), result.data()},
-           {bits(kP), kId, 2, 2, 6, 2, 2, -2, 2, -1, 3, 2, -1, 2, 0, 3, -1});
+           {GVRT_F32, bits(kP), kId, 2, 2, 6, 2, 2, -2, 2, -1, 3, 2, -1, 2, 0, 3, -1});
       for (int64_t i = 0; i < 12; ++i)
         whole[global(i)] = result[i];
     }

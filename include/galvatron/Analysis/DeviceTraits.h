@@ -1,0 +1,33 @@
+// What lowering must know of a device beside runtime/api/Functions.def: the types that its kernels take
+// and the scratch that they want planned for them.
+#ifndef GALVATRON_ANALYSIS_DEVICETRAITS_H
+#define GALVATRON_ANALYSIS_DEVICETRAITS_H
+
+#include "llvm/ADT/StringRef.h"
+
+#include <cstdint>
+
+namespace galvatron {
+
+/// Extents of one attention call, as Functions.def names them.
+struct AttentionExtents {
+  int64_t batch, heads, keyHeads, queries, keys, keySize, valueSize;
+  bool isBf16;
+};
+
+struct DeviceTraits {
+  llvm::StringRef name;
+  /// Whether kernels take bf16; otherwise the lowering converts around every call.
+  bool takesBf16;
+  /// A piece of the arena that products use, for as long as the program lives.
+  int64_t workspaceBytes;
+  /// Scratch of one call, 0 for none.
+  int64_t (*attentionWorkspaceBytes)(const AttentionExtents &extents, bool isBackward);
+
+  /// By the name that `--target` takes, or null.
+  static const DeviceTraits *find(llvm::StringRef name);
+};
+
+} // namespace galvatron
+
+#endif // GALVATRON_ANALYSIS_DEVICETRAITS_H
