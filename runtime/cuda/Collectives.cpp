@@ -236,13 +236,3 @@ void gvrt_all_to_all(gvrt_context *context, void *const *buffer, const int64_t *
     forParts(merged(pieces.loops), partBytes(context, 2 * size * element.bytes) / (2 * size * element.bytes), exchange);
   issue.finish();
 }
-
-void gvrt_shard(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
-  Attributes read(attribute);
-  int64_t index = read.integer(), bytes = read.integer(), outer = read.integer(), inner = read.integer();
-  const Group &group = context->groups[index];
-  int64_t row = inner * bytes;
-  GVRT_CUDA(context, cudaMemcpy2DAsync(buffer[1], row, static_cast<const char *>(buffer[0]) + group.position * row,
-                                       row * group.ranks.size(), row, outer, cudaMemcpyDeviceToDevice,
-                                       stateOf(context).compute));
-}
