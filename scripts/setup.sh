@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Installs what is missing, asks nothing, and does nothing when all is there (0.5 s): Debian packages through apt, Python
-# packages into .venv of this tree.
+# packages into .venv of this tree. With --cuda also what the cuda device is built with: compiler, headers and libraries
+# from PyPI (1.5 GB), no GPU or driver needed.
 set -euo pipefail
+case $* in '') cuda=no ;; --cuda) cuda=yes ;; *) echo "usage: $0 [--cuda]" >&2; exit 2 ;; esac
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
@@ -56,8 +58,20 @@ find_python() {
   return 1
 }
 
+# pip_install FILE OPTION...: unless just this file was installed before.
+pip_install() {
+  local file=$1 stamp=$root/.venv/installed-$1
+  shift
+  if ! cmp -s "$root/$file" "$stamp"; then
+    say "pip install -r $file"
+    "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --retries 5 "$@" \
+      -r "$root/$file" </dev/null || die "pip install -r $file failed"
+    cp "$root/$file" "$stamp"
+  fi
+}
+
 make_venv() {
-  local python stamp
+  local python
   if [ -e "$root/.venv" ] && ! "$root/.venv/bin/python" -m pip --version >/dev/null 2>&1; then
     say ".venv does not start (moved, or its Python is gone): making it anew"
     rm -rf "$root/.venv"
@@ -70,15 +84,10 @@ make_venv() {
     say "virtual environment .venv with $("$python" --version)"
     "$python" -m venv "$root/.venv"
   fi
-  stamp=$root/.venv/installed-requirements.txt
-  if ! cmp -s "$root/requirements.txt" "$stamp"; then
-    say "pip install -r requirements.txt"
-    "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --retries 5 \
-      -r "$root/requirements.txt" </dev/null || die "pip install -r requirements.txt failed"
-    cp "$root/requirements.txt" "$stamp"
-  fi
+  pip_install requirements.txt
 }
 
 install_debian_packages
 make_venv
+[ "$cuda" = no ] || pip_install requirements-cuda.txt --no-deps
 say "everything is installed"

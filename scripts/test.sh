@@ -14,7 +14,9 @@ abandon() {
   printf '\n%s failed; no test was run\n0 passed, 1 failed, 0 skipped\n' "$1"
   exit 1
 }
-scripts/setup.sh || abandon scripts/setup.sh
+# With CUDA's compiler and libraries where they can be had: the cuda device is then built, and its tests run as far as
+# they can without a GPU.
+scripts/setup.sh --cuda || scripts/setup.sh || abandon scripts/setup.sh
 export GALVATRON_BUILD_DIR=$build
 . scripts/env.sh
 scripts/build.sh "$preset" all docs || abandon scripts/build.sh

@@ -216,11 +216,6 @@ void gvrt_reduce_scatter(gvrt_context *context, void *const *buffer, const int64
   finish(context, handle);
 }
 
-// x's dimension split_dim is [split_outer][group][rest]: piece r, its index in the group dropped, goes to rank r. In y
-// the dimension concat_dim is [concat_outer][group][rest] of the piece's, the piece of rank r at index r. One worked
-// case, two ranks, x [2, 2], split_dim 1, concat_dim 0, both outer 1:
-//
-//   rank 0 [a b / c d]   rank 1 [e f / g h]   ->   rank 0 [a / c / e / g]   rank 1 [b / d / f / h]
 void gvrt_all_to_all(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
   const Group &group = groupOf(context, read.integer());
@@ -229,40 +224,16 @@ void gvrt_all_to_all(gvrt_context *context, void *const *buffer, const int64_t *
   int64_t splitDim = read.integer(), splitOuter = read.integer(), concatDim = read.integer(),
           concatOuter = read.integer();
 
-  // Dimensions of a piece are cut into (outer, rest) at both places; first x's strides, then y's.
-  std::vector<int64_t> pieceExtent(extents, extents + rank);
-  pieceExtent[splitDim] /= size;
-  std::vector<int64_t> xStride(rank, 1), yStride(rank, 1);
-  for (int64_t d = rank - 2; d >= 0; --d) {
-    xStride[d] = xStride[d + 1] * extents[d + 1];
-    yStride[d] = yStride[d + 1] * pieceExtent[d + 1] * (d + 1 == concatDim ? size : 1);
-  }
-  int64_t splitRest = pieceExtent[splitDim] / splitOuter, concatRest = pieceExtent[concatDim] / concatOuter;
-  PieceLoops loops;
-  for (int64_t d = 0; d < rank; ++d) {
-    // Index i of the piece's dimension stands in x at (i / splitRest)·size·splitRest + i % splitRest, likewise in y:
-    // cut the loop where either jumps.
-    int64_t xRest = d == splitDim ? splitRest : pieceExtent[d], yRest = d == concatDim ? concatRest : pieceExtent[d];
-    int64_t small = std::min(xRest, yRest), large = std::max(xRest, yRest);
-    GVRT_CHECK(context, large % small == 0,
-               "expects cuts of dimension " << d << " that nest, but got " << xRest << " and " << yRest);
-    auto jump = [&](int64_t index, int64_t rest, bool cut) {
-      return cut ? index / rest * rest * size + index % rest : index;
-    };
-    auto loop = [&](int64_t extent, int64_t step) {
-      loops.push_back(
-          {extent, jump(step, xRest, d == splitDim) * xStride[d], jump(step, yRest, d == concatDim) * yStride[d]});
-    };
-    loop(pieceExtent[d] / large, large);
-    loop(large / small, small);
-    loop(small, 1);
-  }
+  AllToAllPieces pieces;
+  std::string problem = allToAllPieces(rank, extents, size, splitDim, splitOuter, concatDim, concatOuter, pieces);
+  GVRT_CHECK(context, problem.empty(), problem);
+  PieceLoops &loops = pieces.loops;
   mergeLoops(loops);
   Exchange exchange{context,
                     group,
                     element,
-                    splitRest * xStride[splitDim],
-                    concatRest * yStride[concatDim],
+                    pieces.xStep,
+                    pieces.yStep,
                     /*reduceKind=*/-1,
                     static_cast<const char *>(buffer[0]),
                     static_cast<char *>(buffer[1])};

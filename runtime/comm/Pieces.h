@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <string>
 
 namespace galvatron {
 
@@ -60,6 +61,53 @@ inline PieceLoops packed(PieceLoops loops, bool packX) {
     stride *= loop->extent;
   }
   return loops;
+}
+
+/// Where an all_to_all's pieces lie: the loops over one of them, and the elements from rank r's to rank r + 1's.
+struct AllToAllPieces {
+  PieceLoops loops;
+  int64_t xStep, yStep;
+};
+
+/// x's dimension splitDim is [splitOuter][group][rest]: piece r, its index in the group dropped, goes to rank r. In y
+/// the dimension concatDim is [concatOuter][group][rest] of the piece's, the piece of rank r at index r. One worked
+/// case, two ranks, x [2, 2], splitDim 1, concatDim 0, both outer 1:
+///
+///   rank 0 [a b / c d]   rank 1 [e f / g h]   ->   rank 0 [a / c / e / g]   rank 1 [b / d / f / h]
+///
+/// Returns what is wrong with the cuts, or nothing.
+inline std::string allToAllPieces(int64_t rank, const int64_t *extents, int64_t size, int64_t splitDim,
+                                  int64_t splitOuter, int64_t concatDim, int64_t concatOuter, AllToAllPieces &pieces) {
+  std::vector<int64_t> pieceExtent(extents, extents + rank);
+  pieceExtent[splitDim] /= size;
+  std::vector<int64_t> xStride(rank, 1), yStride(rank, 1);
+  for (int64_t d = rank - 2; d >= 0; --d) {
+    xStride[d] = xStride[d + 1] * extents[d + 1];
+    yStride[d] = yStride[d + 1] * pieceExtent[d + 1] * (d + 1 == concatDim ? size : 1);
+  }
+  int64_t splitRest = pieceExtent[splitDim] / splitOuter, concatRest = pieceExtent[concatDim] / concatOuter;
+  for (int64_t d = 0; d < rank; ++d) {
+    // Index i of the piece's dimension stands in x at (i / splitRest)·size·splitRest + i % splitRest, likewise in y:
+    // cut the loop where either jumps.
+    int64_t xRest = d == splitDim ? splitRest : pieceExtent[d], yRest = d == concatDim ? concatRest : pieceExtent[d];
+    int64_t small = std::min(xRest, yRest), large = std::max(xRest, yRest);
+    if (large % small != 0)
+      return "expects cuts of dimension " + std::to_string(d) + " that nest, but got " + std::to_string(xRest) +
+             " and " + std::to_string(yRest);
+    auto jump = [&](int64_t index, int64_t rest, bool cut) {
+      return cut ? index / rest * rest * size + index % rest : index;
+    };
+    auto loop = [&](int64_t extent, int64_t step) {
+      pieces.loops.push_back(
+          {extent, jump(step, xRest, d == splitDim) * xStride[d], jump(step, yRest, d == concatDim) * yStride[d]});
+    };
+    loop(pieceExtent[d] / large, large);
+    loop(large / small, small);
+    loop(small, 1);
+  }
+  pieces.xStep = splitRest * xStride[splitDim];
+  pieces.yStep = concatRest * yStride[concatDim];
+  return {};
 }
 
 } // namespace galvatron

@@ -46,6 +46,9 @@ using FailureHandler = void (*)(gvrt_context *context, const std::string &messag
 } // namespace galvatron
 
 struct gvrt_context {
+  /// What this rank executes; outlives the context.
+  const gvrt_program *program = nullptr;
+
   // Place. World rank = stage · devices + device; coordinates per grid axis, major first.
   int rank = 0, ranks = 1, stage = 0, stages = 1, device = 0, devices = 1;
   std::vector<int64_t> coordinates;
@@ -64,9 +67,14 @@ struct gvrt_context {
   int64_t allocatedBytes = 0, peakBytes = 0;
   galvatron::Workspace workspace;
 
+  /// Whatever the device library keeps for this rank, from `prepare` on; null where it keeps nothing.
+  void *deviceState = nullptr;
+
   /// Name of the timetable entry that runs now, for messages; null between entries.
   const char *volatile entry = nullptr;
   galvatron::FailureHandler onFailure = nullptr;
+  /// Called behind every entry unless null: a device that finds errors late looks for them there.
+  void (*afterEntry)(gvrt_context *context) = nullptr;
 };
 
 #endif

@@ -12,11 +12,13 @@ template <typename Function> static bool lookUp(const char *name, Function &func
 
 bool Device::find(Device &device) {
   const DeviceHooks *(*hooks)() = nullptr;
-  if (!lookUp("gvrt_device_hooks", hooks) || !lookUp("gvrt_square_sum", device.squareSum) ||
-      !lookUp("gvrt_adamw", device.adamw) || !lookUp("gvrt_sgd", device.sgd) || !lookUp("gvrt_convert", device.convert))
+  if (!lookUp("gvrt_device_hooks", hooks))
     return false;
   device.hooks = hooks();
-  return true;
+  lookUp("gvrt_convert", device.convert);
+  bool drivenByHost = lookUp("gvrt_square_sum", device.squareSum) && lookUp("gvrt_adamw", device.adamw) &&
+                      lookUp("gvrt_sgd", device.sgd);
+  return drivenByHost || device.hooks->update;
 }
 
 } // namespace galvatron

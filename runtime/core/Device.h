@@ -8,8 +8,18 @@
 #define GALVATRON_RUNTIME_CORE_DEVICE_H
 
 #include "runtime/core/Context.h"
+#include "runtime/core/Status.h"
 
 namespace galvatron {
+
+struct Manifest;
+struct Options;
+
+/// What one rank knows after a timetable: its share of the global loss and of Σ g², and its memory.
+struct StepSums {
+  double loss = 0, squares = 0;
+  int64_t peakBytes = 0;
+};
 
 struct DeviceHooks {
   /// One line for people: device, libraries, the kernels they chose. Valid for the process' life.
@@ -25,12 +35,27 @@ struct DeviceHooks {
   /// Makes and frees the communicators of context->groups and the two pipeline directions. Collective.
   void (*connect)(gvrt_context *context);
   void (*disconnect)(gvrt_context *context);
+
+  // All null on a device where the core drives every entry and every update from the host.
+
+  /// Collective, before anything is allocated: whether this machine can run the program, else a sentence for the user.
+  Status (*prepare)(gvrt_context *context, const Manifest &manifest) = nullptr;
+  /// Once the arena and the communicators are there.
+  void (*start)(gvrt_context *context, const Manifest &manifest, const Options &options, char *arena) = nullptr;
+  /// Issues one timetable, step context->step with learning rate `rate`. walk(argument) calls all its entries in order;
+  /// this may happen several times, or not at all where the device repeats what it recorded.
+  void (*run)(gvrt_context *context, double rate, void (*walk)(void *argument), void *argument) = nullptr;
+  /// Sums, clipping and the update of all parameters, behind `run`; then waits for the end of the step and gives every
+  /// rank's sums. Where one of them is not finite, nothing was updated. Collective.
+  std::vector<StepSums> (*update)(gvrt_context *context) = nullptr;
+  /// What this process takes of the device's memory, as the device reports it, in bytes; `allocate`'s included.
+  int64_t (*bytesInUse)(gvrt_context *context) = nullptr;
 };
 
-/// Functions that the core calls by name.
+/// Functions that the core calls by name; null where the device has none.
 struct Device {
-  const DeviceHooks *hooks;
-  gvrt_function squareSum, adamw, sgd, convert;
+  const DeviceHooks *hooks = nullptr;
+  gvrt_function squareSum = nullptr, adamw = nullptr, sgd = nullptr, convert = nullptr;
 
   /// Finds the device among the loaded libraries; false if there is none.
   static bool find(Device &device);

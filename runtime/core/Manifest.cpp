@@ -59,6 +59,7 @@ ParameterInfo readParameter(const json &entry) {
 }
 
 void read(const json &root, Manifest &m) {
+  m.device = root.value("device", "cpu");
   m.stage = root.at("stage");
   m.stages = root.at("stages");
   m.devices = root.at("devices");
@@ -73,6 +74,8 @@ void read(const json &root, Manifest &m) {
   m.sequence = root.at("sequence");
   m.vocabulary = root.at("vocabulary");
   m.arenaBytes = root.at("arena_bytes");
+  if (auto workspace = root.find("workspace"); workspace != root.end() && workspace->is_object())
+    m.workspace = {workspace->at("offset"), workspace->at("bytes")};
   for (const json &entry : root.at("parameters"))
     m.parameters.push_back(readParameter(entry));
   for (const json &entry : root.at("inputs"))
@@ -91,7 +94,16 @@ Status check(const Manifest &m) {
     return Status::error("expects a stage below ", m.stages, ", but got ", m.stage);
   if (product(m.grid) != m.devices)
     return Status::error("expects a grid of ", m.devices, " devices, but its axes give ", product(m.grid));
+  auto inArena = [&](int64_t offset, int64_t bytes) {
+    return offset >= 0 && bytes >= 0 && offset <= m.arenaBytes - bytes;
+  };
+  if (!inArena(m.workspace.offset, m.workspace.bytes))
+    return Status::error("expects the workspace inside the arena of ", m.arenaBytes, " bytes, but got ",
+                         m.workspace.bytes, " bytes at ", m.workspace.offset);
   for (const ParameterInfo &p : m.parameters) {
+    if (p.copy >= 0 && !inArena(p.copy, p.count * 2))
+      return Status::error("expects the copy of ", p.name(), " inside the arena of ", m.arenaBytes,
+                           " bytes, but got offset ", p.copy);
     PositionMap map(std::vector<int64_t>(m.grid.size(), 0), 0, p.placement.data(), p.shape.size());
     int64_t local = 1;
     for (size_t d = 0; d < p.shape.size(); ++d) {

@@ -21,7 +21,7 @@ struct ParameterInfo {
   std::optional<random::Distribution> init;
   double initA = 0, initB = 0;
   int64_t parameter, gradient, firstMoment, secondMoment; // bytes from the start of the arena
-  int64_t copy = -1;                                      // of the bf16 copy that bodies read, if they do
+  int64_t copy = -1;                                      // likewise, the bf16 copy that bodies read; -1: none
   int64_t count;                                          // local elements
   bool counted;
 
@@ -45,12 +45,19 @@ struct GroupInfo {
   std::vector<int64_t> axes, stages; // one of them is empty
 };
 
+/// A fixed piece of the arena for the device's libraries.
+struct WorkspaceInfo {
+  int64_t offset = 0, bytes = 0;
+};
+
 struct Manifest {
+  std::string device; // "cpu" or "cuda"
   int64_t stage, stages, devices;
   std::vector<int64_t> grid;
   std::string schedule, model, program, weights, summary;
   int64_t globalBatch, microBatches, sequence, vocabulary;
   int64_t arenaBytes;
+  WorkspaceInfo workspace;
   std::vector<ParameterInfo> parameters;
   std::vector<InputInfo> inputs;
   std::optional<LossInfo> loss;

@@ -41,6 +41,8 @@ void Timetable::run(gvrt_context &context, char *arena) const {
     context.microBatch = entry[kMicroBatch] < 0 ? 0 : entry[kMicroBatch];
     context.layer = entry[kLayer] < 0 ? 0 : layers[entry[kLayer]];
     program.functions[entry[kFunction]](&context, buffers.data(), entry + kFirstBuffer + numBuffers);
+    if (context.afterEntry)
+      context.afterEntry(&context);
   }
   context.entry = nullptr;
 }

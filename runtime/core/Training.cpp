@@ -24,12 +24,11 @@ Training::~Training() { device.hooks->release(&context, arena, manifest.arenaByt
 Status Training::prepare() {
   residentAtStart = highWaterBytes();
   using Part = Status (Training::*)();
-  // Copies of parameters follow the masters. What writes comes last, so that an error leaves nothing behind.
-  for (Part part : {&Training::prepareArena, &Training::prepareGroups, &Training::prepareParameters,
+  // What writes comes last, so that an error leaves nothing behind.
+  for (Part part : {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups, &Training::prepareParameters,
                     &Training::prepareData, &Training::prepareFiles})
     if (Status status = world.agree((this->*part)()); !status.ok())
       return status;
-  fillCopies(context, device, manifest, arena);
   if (world.rank() == 0)
     introduce();
   return Status::success();
@@ -51,6 +50,11 @@ Status Training::prepareFiles() {
   return Report::open(options.log, options.quiet, report);
 }
 
+Status Training::prepareDevice() {
+  context.program = &program;
+  return device.hooks->prepare ? device.hooks->prepare(&context, manifest) : Status::success();
+}
+
 Status Training::prepareArena() {
   if (Status status = timetable.check(); !status.ok())
     return status;
@@ -63,6 +67,8 @@ Status Training::prepareArena() {
 
 Status Training::prepareGroups() {
   device.hooks->connect(&context);
+  if (device.hooks->start)
+    device.hooks->start(&context, manifest, options, arena);
   return Catalog::gather(world, manifest, context, catalog);
 }
 
@@ -74,6 +80,11 @@ static std::string weightsBesideProgram(const Manifest &manifest) {
 }
 
 Status Training::prepareParameters() {
+  Status status = loadParameters();
+  return status.ok() ? fillCopies(context, device, manifest, arena) : status;
+}
+
+Status Training::loadParameters() {
   context.seed = options.seed.value_or(0);
   done.optimizer = options.optimizer;
   if (!options.load.empty()) {
@@ -142,42 +153,52 @@ void Training::introduce() {
 // Steps
 //===----------------------------------------------------------------------===//
 
-struct Training::StepSums {
-  double loss = 0, squares = 0;
-  int64_t peakBytes = 0;
-};
-
-/// This rank's share of the global loss: of ranks with equal values the one with coordinate 0.
 double Training::ownLoss() {
   if (!manifest.loss)
     return 0;
   float value = 0;
   device.hooks->copyToHost(&context, &value, arena + manifest.loss->offset, sizeof value);
-  for (size_t axis = 0; axis < context.coordinates.size(); ++axis) {
-    const std::vector<int64_t> &partial = manifest.loss->partialAxes;
-    bool isPartial = std::find(partial.begin(), partial.end(), (int64_t)axis) != partial.end();
-    if (!isPartial && context.coordinates[axis] != 0 && std::isfinite(value))
-      return 0;
-  }
-  return value;
+  return answersForLoss(context, *manifest.loss) || !std::isfinite(value) ? value : 0;
 }
 
-Status Training::sumUp(int64_t number, StepSums &sums) {
-  // Added in the order of ranks on every rank, so that all get the same bits.
-  std::vector<StepSums> all =
-      world.gather(StepSums{ownLoss(), squareSum(context, device, manifest, arena), context.peakBytes});
-  for (const StepSums &rank : all) {
-    sums.loss += rank.loss;
-    sums.squares += rank.squares;
-    sums.peakBytes = std::max(sums.peakBytes, rank.peakBytes);
+void Training::runTimetable(double rate) {
+  if (device.hooks->run) {
+    auto walk = [](void *self) {
+      auto *training = static_cast<Training *>(self);
+      training->timetable.run(training->context, training->arena);
+    };
+    return device.hooks->run(&context, rate, walk, this);
   }
-  for (int r = 0; r < world.size(); ++r) {
+  timetable.run(context, arena);
+  device.hooks->synchronize(&context);
+}
+
+/// Adds in the order of ranks on every rank, so that all get the same bits.
+static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t number, StepSums &total) {
+  for (const StepSums &rank : all) {
+    total.loss += rank.loss;
+    total.squares += rank.squares;
+    total.peakBytes = std::max(total.peakBytes, rank.peakBytes);
+  }
+  for (size_t r = 0; r < all.size(); ++r) {
     bool lossGood = std::isfinite(all[r].loss);
     if (!lossGood || !std::isfinite(all[r].squares))
       return Status::error("step ", number, ": ", lossGood ? "the squared gradients are " : "the loss is ",
-                           lossGood ? all[r].squares : all[r].loss, " on rank ", r, " (stage ", r / context.devices,
+                           lossGood ? all[r].squares : all[r].loss, " on rank ", r, " (stage ", r / devices,
                            "); try a smaller --lr, --warmup or --clip-grad");
   }
+  return Status::success();
+}
+
+Status Training::update(int64_t number, double rate, StepSums &total) {
+  if (device.hooks->update)
+    return addUp(device.hooks->update(&context), context.devices, number, total);
+  StepSums own{ownLoss(), squareSum(context, device, manifest, arena), context.peakBytes};
+  if (Status status = addUp(world.gather(own), context.devices, number, total); !status.ok())
+    return status;
+  double scale = clipScale(std::sqrt(total.squares), options.clipGrad);
+  updateParameters(context, device, manifest, options, arena, rate, scale);
+  device.hooks->synchronize(&context);
   return Status::success();
 }
 
@@ -186,24 +207,24 @@ Status Training::step(int64_t number) {
   context.step = number;
   if (Status status = windows->fill(context, device, arena, done.samples); !status.ok())
     context.onFailure(&context, "rank " + std::to_string(context.rank) + ": " + status.message);
-  timetable.run(context, arena);
-  device.hooks->synchronize(&context);
-  StepSums sums;
-  if (!options.dumpGradients.empty())
+  double rate = learningRate(options, number, lastStep);
+  runTimetable(rate);
+  if (!options.dumpGradients.empty()) {
+    device.hooks->synchronize(&context);
     if (Status status = dumpGradients(world, catalog, state(), options.dumpGradients, number); !status.ok())
       return status;
-  if (Status status = sumUp(number, sums); !status.ok())
+  }
+  StepSums sums;
+  if (Status status = update(number, rate, sums); !status.ok())
     return status;
-  double norm = std::sqrt(sums.squares), rate = learningRate(options, number, lastStep);
-  update(context, device, manifest, options, arena, rate, clipScale(norm, options.clipGrad));
-  device.hooks->synchronize(&context);
   done.step = number;
   done.samples += manifest.globalBatch;
   double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (world.rank() != 0)
     return Status::success();
   double tokens = (double)manifest.globalBatch * (double)manifest.sequence;
-  Status status = report.step({number, lastStep, sums.loss, rate, norm, tokens / seconds, sums.peakBytes});
+  Status status =
+      report.step({number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes});
   if (!status.ok())
     context.onFailure(&context, status.message); // the others are in the next step already
   return status;
@@ -237,6 +258,14 @@ void Training::conclude() {
   if (world.rank() == 0)
     report.line("peak bytes  " + list(peaks) + " allocated, by rank\nresident    " + list(grown) +
                 " bytes more than after MPI_Init, at most, by rank");
+  if (!device.hooks->bytesInUse)
+    return;
+  std::vector<int64_t> inUse = world.gather(device.hooks->bytesInUse(&context)), beside(inUse);
+  for (size_t r = 0; r < beside.size(); ++r)
+    beside[r] -= peaks[r];
+  if (world.rank() == 0)
+    report.line("device      " + list(inUse) + " bytes in use, as the device reports, of which\n            " +
+                list(beside) + " beside what was allocated: context, libraries, communicators, by rank");
 }
 
 } // namespace galvatron

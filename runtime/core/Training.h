@@ -14,7 +14,7 @@ class Training {
 public:
   Training(const World &world, const Manifest &manifest, const gvrt_program &program, const Options &options,
            gvrt_context &context, const Device &device)
-      : world(world), manifest(manifest), options(options), context(context), device(device),
+      : world(world), manifest(manifest), program(program), options(options), context(context), device(device),
         timetable(program, manifest) {}
   ~Training();
 
@@ -23,22 +23,26 @@ public:
   Status run();
 
 private:
+  Status prepareDevice();
   Status prepareArena();
   Status prepareGroups();
   Status prepareParameters();
+  Status loadParameters();
   Status prepareData();
   Status prepareFiles();
   void introduce();
   Status step(int64_t number);
-  /// What all ranks know together after a timetable: loss, gradient norm, or who broke.
-  struct StepSums;
-  Status sumUp(int64_t number, StepSums &sums);
+  /// Issues the entries of one timetable.
+  void runTimetable(double rate);
+  /// Every rank's sums, then the update if they are good; `total` is what all ranks know together.
+  Status update(int64_t number, double rate, StepSums &total);
   double ownLoss();
   void conclude();
   ModelState state() { return {context, device, manifest, arena}; }
 
   const World &world;
   const Manifest &manifest;
+  const gvrt_program &program;
   const Options &options;
   gvrt_context &context;
   const Device &device;

@@ -21,6 +21,15 @@ bool answersFor(const gvrt_context &context, const ParameterInfo &parameter) {
   return true;
 }
 
+bool answersForLoss(const gvrt_context &context, const LossInfo &loss) {
+  for (size_t axis = 0; axis < context.coordinates.size(); ++axis) {
+    bool isPartial = std::find(loss.partialAxes.begin(), loss.partialAxes.end(), (int64_t)axis) != loss.partialAxes.end();
+    if (!isPartial && context.coordinates[axis] != 0)
+      return false;
+  }
+  return true;
+}
+
 double squareSum(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena) {
   double sum = 0;
   for (const ParameterInfo &parameter : manifest.parameters)
@@ -31,32 +40,41 @@ double squareSum(gvrt_context &context, const Device &device, const Manifest &ma
   return sum;
 }
 
-void fillCopies(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena) {
-  for (const ParameterInfo &parameter : manifest.parameters)
-    if (parameter.copy >= 0) {
-      void *buffers[] = {arena + parameter.parameter, arena + parameter.copy};
-      int64_t words[] = {GVRT_F32, GVRT_BF16, parameter.count};
-      device.convert(&context, buffers, words);
-    }
-}
-
 double clipScale(double norm, double limit) { return limit > 0 ? std::min(1.0, limit / (norm + 1e-6)) : 1.0; }
 
-void update(gvrt_context &context, const Device &device, const Manifest &manifest, const Options &options, char *arena,
+double weightDecay(const Options &options, const ParameterInfo &parameter) {
+  return options.weightDecayOn == "all" || parameter.shape.size() >= 2 ? options.weightDecay : 0;
+}
+
+Status fillCopies(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena) {
+  for (const ParameterInfo &parameter : manifest.parameters) {
+    if (parameter.copy < 0)
+      continue;
+    if (!device.convert)
+      return Status::error("this program wants bf16 copies of its parameters, which its device library cannot make; "
+                           "compile it again");
+    void *buffers[] = {arena + parameter.parameter, arena + parameter.copy};
+    int64_t words[] = {GVRT_F32, GVRT_BF16, parameter.count};
+    device.convert(&context, buffers, words);
+  }
+  device.hooks->synchronize(&context);
+  return Status::success();
+}
+
+void updateParameters(gvrt_context &context, const Device &device, const Manifest &manifest, const Options &options, char *arena,
             double rate, double scale) {
   auto bits = [](double value) { return std::bit_cast<int64_t>(value); };
   for (const ParameterInfo &parameter : manifest.parameters) {
-    bool decays = options.weightDecayOn == "all" || parameter.shape.size() >= 2;
-    double decay = decays ? options.weightDecay : 0;
-    void *copy = parameter.copy < 0 ? nullptr : arena + parameter.copy;
+    double decay = weightDecay(options, parameter);
+    char *value = arena + parameter.parameter, *gradient = arena + parameter.gradient;
+    char *copy = parameter.copy < 0 ? nullptr : arena + parameter.copy;
     if (options.optimizer == "adamw") {
-      void *buffers[] = {arena + parameter.parameter, arena + parameter.gradient, arena + parameter.firstMoment,
-                         arena + parameter.secondMoment, copy};
+      void *buffers[] = {value, gradient, arena + parameter.firstMoment, arena + parameter.secondMoment, copy};
       int64_t words[] = {parameter.count,     bits(scale),       bits(rate),  bits(options.beta1),
                          bits(options.beta2), bits(options.eps), bits(decay), context.step};
       device.adamw(&context, buffers, words);
     } else {
-      void *buffers[] = {arena + parameter.parameter, arena + parameter.gradient, copy};
+      void *buffers[] = {value, gradient, copy};
       int64_t words[] = {parameter.count, bits(scale), bits(rate), bits(decay)};
       device.sgd(&context, buffers, words);
     }

@@ -12,18 +12,24 @@ namespace galvatron {
 /// coordinate 0 on every axis that the placement does not use; of tied copies in several stages the counted one.
 bool answersFor(const gvrt_context &context, const ParameterInfo &parameter);
 
+/// Likewise for the loss: of ranks with equal values the one with coordinate 0.
+bool answersForLoss(const gvrt_context &context, const LossInfo &loss);
+
 /// Σ g² in f64 over the pieces that this rank answers for.
 double squareSum(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena);
-
-/// Rounds every parameter that has a copy into it.
-void fillCopies(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena);
 
 /// What gradients are multiplied by so that their norm is at most `limit`, as torch.nn.utils.clip_grad_norm_; limit
 /// 0: 1.
 double clipScale(double norm, double limit);
 
+/// What of --weight-decay falls on the parameter.
+double weightDecay(const Options &options, const ParameterInfo &parameter);
+
+/// Rounds every parameter that has a bf16 copy into it.
+Status fillCopies(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena);
+
 /// One step of AdamW or SGD on every piece this rank holds.
-void update(gvrt_context &context, const Device &device, const Manifest &manifest, const Options &options, char *arena,
+void updateParameters(gvrt_context &context, const Device &device, const Manifest &manifest, const Options &options, char *arena,
             double rate, double scale);
 
 } // namespace galvatron

@@ -1,0 +1,238 @@
+//===- Collectives.cpp - collectives over NCCL ------------------------------------------------------------===//
+//
+// NCCL moves whole buffers. Where pieces lie behind one another that is all; else
+//
+//   few outer indices      one call for each, as one group
+//   many                   packed through the arena's workspace in parts: pack -> NCCL -> unpack
+//
+// The workspace belongs to products on `compute`, so a packed collective is done, as `compute` sees it, when it
+// returns, even where it has a handle.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/cuda/Communication.h"
+#include "runtime/cuda/Pieces.h"
+#include "runtime/kernels/Attributes.h"
+
+using namespace galvatron;
+using namespace galvatron::cuda;
+
+namespace {
+
+/// Outer indices up to which a group of calls is used: NCCL runs it as one kernel.
+constexpr int64_t kGrouped = 32;
+
+struct ElementInfo {
+  ncclDataType_t type;
+  int64_t bytes;
+};
+
+ElementInfo elementOf(gvrt_context *context, int64_t type) {
+  switch (type) {
+  case GVRT_F32:
+    return {ncclFloat32, 4};
+  case GVRT_I64:
+    return {ncclInt64, 8};
+  case GVRT_BF16:
+    return {ncclBfloat16, 2};
+  }
+  GVRT_FAIL(context, "expects an element type from 0 to 2, but got " << type);
+}
+
+ncclRedOp_t reductionOf(int64_t kind) { return kind == 0 ? ncclSum : ncclMax; }
+
+/// One call of a collective: forks the collectives' stream from `compute`, joins it at once or by its handle.
+class Issue {
+public:
+  Issue(gvrt_context *context, int64_t handle)
+      : context(context), state(stateOf(context)), side(state.communication->collectives), handle(handle) {
+    fork(context, side);
+  }
+  cudaStream_t stream() const { return side.stream; }
+  /// `now`: whatever the handle says.
+  void finish(bool now = false) {
+    if (now || handle < 0)
+      join(context, side);
+    if (handle >= 0)
+      joinLater(context, side.stream, handle);
+  }
+
+private:
+  gvrt_context *context;
+  State &state;
+  SideStream &side;
+  int64_t handle;
+};
+
+/// A collective of one rank.
+void copyAlone(gvrt_context *context, const void *x, void *y, int64_t bytes, int64_t handle) {
+  cudaStream_t compute = stateOf(context).compute;
+  if (x != y)
+    GVRT_CUDA(context, cudaMemcpyAsync(y, x, bytes, cudaMemcpyDeviceToDevice, compute));
+  if (handle >= 0)
+    joinLater(context, compute, handle);
+}
+
+/// Bytes of the workspace that a part of a packed collective may take.
+int64_t partBytes(gvrt_context *context, int64_t least) {
+  int64_t bytes = stateOf(context).workspaceBytes;
+  GVRT_CHECK(context, bytes >= least,
+             "a collective of pieces that are not contiguous needs " << least << " bytes of workspace, but there are "
+                                                                     << bytes);
+  return bytes;
+}
+
+/// x or y as [outer][group][inner] against contiguous [group][rows][inner].
+PieceLoops whole(int64_t size, int64_t rows, int64_t inner, bool pack) {
+  PieceLoops loops = {{size, inner, rows * inner}, {rows, size * inner, inner}, {inner, 1, 1}};
+  if (!pack)
+    for (StridedLoop &loop : loops)
+      std::swap(loop.x, loop.y);
+  return loops;
+}
+
+} // namespace
+
+void gvrt_all_reduce(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Attributes read(attribute);
+  int64_t group = read.integer();
+  ElementInfo element = elementOf(context, read.integer());
+  int64_t kind = read.integer(), count = read.integer(), handle = read.integer();
+  ncclComm_t communicator = communicatorOf(context, group);
+  if (!communicator)
+    return copyAlone(context, buffer[0], buffer[1], count * element.bytes, handle);
+  Issue issue(context, handle);
+  GVRT_NCCL(context,
+            ncclAllReduce(buffer[0], buffer[1], count, element.type, reductionOf(kind), communicator, issue.stream()));
+  issue.finish();
+}
+
+void gvrt_all_gather(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Attributes read(attribute);
+  int64_t group = read.integer();
+  ElementInfo element = elementOf(context, read.integer());
+  int64_t outer = read.integer(), inner = read.integer(), handle = read.integer();
+  ncclComm_t communicator = communicatorOf(context, group);
+  auto *x = static_cast<const char *>(buffer[0]);
+  auto *y = static_cast<char *>(buffer[1]);
+  if (!communicator)
+    return copyAlone(context, x, y, outer * inner * element.bytes, handle);
+  int64_t size = context->groups[group].ranks.size(), row = inner * element.bytes;
+  Issue issue(context, handle);
+  if (outer <= kGrouped) {
+    GVRT_NCCL(context, ncclGroupStart());
+    for (int64_t o = 0; o < outer; ++o)
+      GVRT_NCCL(context,
+                ncclAllGather(x + o * row, y + o * size * row, inner, element.type, communicator, issue.stream()));
+    GVRT_NCCL(context, ncclGroupEnd());
+    return issue.finish();
+  }
+  auto *all = static_cast<char *>(stateOf(context).workspace);
+  int64_t part = partBytes(context, size * row) / (size * row);
+  for (int64_t o = 0; o < outer; o += part) {
+    int64_t rows = std::min(part, outer - o);
+    GVRT_NCCL(context, ncclAllGather(x + o * row, all, rows * inner, element.type, communicator, issue.stream()));
+    copyPieces(context, issue.stream(), all, y + o * size * row, element.bytes,
+               whole(size, rows, inner, /*pack=*/false));
+  }
+  issue.finish(/*now=*/true);
+}
+
+void gvrt_reduce_scatter(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Attributes read(attribute);
+  int64_t group = read.integer();
+  ElementInfo element = elementOf(context, read.integer());
+  int64_t kind = read.integer(), outer = read.integer(), inner = read.integer(), handle = read.integer();
+  ncclComm_t communicator = communicatorOf(context, group);
+  auto *x = static_cast<const char *>(buffer[0]);
+  auto *y = static_cast<char *>(buffer[1]);
+  if (!communicator)
+    return copyAlone(context, x, y, outer * inner * element.bytes, handle);
+  int64_t size = context->groups[group].ranks.size(), row = inner * element.bytes;
+  Issue issue(context, handle);
+  if (outer <= kGrouped) {
+    GVRT_NCCL(context, ncclGroupStart());
+    for (int64_t o = 0; o < outer; ++o)
+      GVRT_NCCL(context, ncclReduceScatter(x + o * size * row, y + o * row, inner, element.type, reductionOf(kind),
+                                           communicator, issue.stream()));
+    GVRT_NCCL(context, ncclGroupEnd());
+    return issue.finish();
+  }
+  auto *all = static_cast<char *>(stateOf(context).workspace);
+  int64_t part = partBytes(context, size * row) / (size * row);
+  for (int64_t o = 0; o < outer; o += part) {
+    int64_t rows = std::min(part, outer - o);
+    copyPieces(context, issue.stream(), x + o * size * row, all, element.bytes,
+               whole(size, rows, inner, /*pack=*/true));
+    GVRT_NCCL(context, ncclReduceScatter(all, y + o * row, rows * inner, element.type, reductionOf(kind), communicator,
+                                         issue.stream()));
+  }
+  issue.finish(/*now=*/true);
+}
+
+namespace {
+
+/// Every rank sends rank r the piece at x + r·xStep, its elements `loops` apart, and gets y + r·yStep from it.
+struct Exchange {
+  gvrt_context *context;
+  ncclComm_t communicator;
+  cudaStream_t stream;
+  int64_t size, bytes, xStep, yStep; // bytes of an element; steps in elements
+  const char *x;
+  char *y;
+
+  /// Both sides contiguous pieces of `count` elements.
+  void exchange(const char *from, int64_t fromStep, char *to, int64_t toStep, int64_t count) const {
+    GVRT_NCCL(context, ncclGroupStart());
+    for (int64_t r = 0; r < size; ++r) {
+      GVRT_NCCL(context, ncclSend(from + r * fromStep * bytes, count * bytes, ncclInt8, r, communicator, stream));
+      GVRT_NCCL(context, ncclRecv(to + r * toStep * bytes, count * bytes, ncclInt8, r, communicator, stream));
+    }
+    GVRT_NCCL(context, ncclGroupEnd());
+  }
+
+  /// One part, packed on both sides.
+  void operator()(const PieceLoops &part, int64_t xOffset, int64_t yOffset) const {
+    int64_t count = numElements(part);
+    auto *sent = static_cast<char *>(stateOf(context).workspace), *received = sent + size * count * bytes;
+    PieceLoops in = packed(part, /*packX=*/false), out = packed(part, /*packX=*/true);
+    in.insert(in.begin(), {size, xStep, count});
+    out.insert(out.begin(), {size, count, yStep});
+    copyPieces(context, stream, x + xOffset * bytes, sent, bytes, in);
+    exchange(sent, count, received, count, count);
+    copyPieces(context, stream, received, y + yOffset * bytes, bytes, out);
+  }
+};
+
+} // namespace
+
+// As runtime/comm/Collectives.cpp, where the cut is drawn.
+void gvrt_all_to_all(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Attributes read(attribute);
+  int64_t group = read.integer();
+  ElementInfo element = elementOf(context, read.integer());
+  int64_t rank = read.integer(), size = context->groups[group].ranks.size();
+  const int64_t *extents = read.list(rank);
+  int64_t splitDim = read.integer(), splitOuter = read.integer(), concatDim = read.integer(),
+          concatOuter = read.integer();
+  ncclComm_t communicator = communicatorOf(context, group);
+  AllToAllPieces pieces;
+  std::string problem = allToAllPieces(rank, extents, size, splitDim, splitOuter, concatDim, concatOuter, pieces);
+  GVRT_CHECK(context, problem.empty(), problem);
+  Issue issue(context, /*handle=*/-1);
+  Exchange exchange{context,
+                    communicator,
+                    issue.stream(),
+                    size,
+                    element.bytes,
+                    pieces.xStep,
+                    pieces.yStep,
+                    static_cast<const char *>(buffer[0]),
+                    static_cast<char *>(buffer[1])};
+  if (!communicator)
+    copyPieces(context, issue.stream(), buffer[0], buffer[1], element.bytes, pieces.loops);
+  else if (isContiguous(pieces.loops, /*x=*/true) && isContiguous(pieces.loops, /*x=*/false))
+    exchange.exchange(exchange.x, pieces.xStep, exchange.y, pieces.yStep, numElements(pieces.loops));
+  else
+    forParts(merged(pieces.loops), partBytes(context, 2 * size * element.bytes) / (2 * size * element.bytes), exchange);
+  issue.finish();
+}

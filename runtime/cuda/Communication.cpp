@@ -1,0 +1,231 @@
+//===- Communication.cpp - NCCL communicators and their streams ------------------===//
+//
+// Only members take part in making a communicator, and every rank makes its own in ascending order of (kind, member
+// list): one order for the whole world, so no two ranks can wait for one another. MPI carries the ids.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/cuda/Communication.h"
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <numeric>
+#include <sched.h>
+#include <unistd.h>
+
+namespace galvatron::cuda {
+namespace {
+
+/// Words of a timetable's entry (core/Timetable.cpp): [words, function, name, micro-batch, layer, buffers, offset…,
+/// attribute…].
+enum EntryWord { kWords, kFunction, kNumBuffers = 5, kFirstBuffer };
+
+/// [stage] -> 1 where this rank's timetable sends to it, 2 where it receives from it, 3 both.
+std::vector<int> partners(gvrt_context *context) {
+  const gvrt_program &program = *context->program;
+  std::vector<int> result(context->stages, 0);
+  const int64_t *entry = program.timetable, *end = entry + program.timetable_words;
+  for (; entry < end; entry += entry[kWords]) {
+    gvrt_function function = program.functions[entry[kFunction]];
+    int way = function == gvrt_send ? 1 : function == gvrt_receive ? 2 : 0;
+    if (way == 0)
+      continue;
+    int64_t stage = entry[kFirstBuffer + entry[kNumBuffers]];
+    GVRT_CHECK(context, stage >= 0 && stage < context->stages && stage != context->stage,
+               "expects another stage below " << context->stages << " to exchange with, but got " << stage);
+    result[stage] |= way;
+  }
+  return result;
+}
+
+/// Collective: whether stage a sends to stage b, at [a·stages + b]; every rank knows all.
+std::vector<bool> allEdges(gvrt_context *context) {
+  std::vector<int> own = partners(context), all(context->stages * context->ranks);
+  GVRT_MPI(context,
+           MPI_Allgather(own.data(), context->stages, MPI_INT, all.data(), context->stages, MPI_INT, MPI_COMM_WORLD));
+  std::vector<bool> sends(context->stages * context->stages), receives(sends);
+  for (int rank = 0; rank < context->ranks; ++rank)
+    for (int other = 0, stage = rank / context->devices; other < context->stages; ++other) {
+      int way = all[rank * context->stages + other];
+      if (way & 1)
+        sends[stage * context->stages + other] = true;
+      if (way & 2)
+        receives[other * context->stages + stage] = true;
+    }
+  for (int a = 0; a < context->stages; ++a)
+    for (int b = 0; b < context->stages; ++b)
+      GVRT_CHECK(context, sends[a * context->stages + b] == receives[a * context->stages + b],
+                 "expects stages " << a << " and " << b << " to agree on whether the first sends to the second");
+  return sends;
+}
+
+ncclComm_t create(gvrt_context *context, const std::vector<int> &ranks) {
+  int size = ranks.size();
+  int position = std::find(ranks.begin(), ranks.end(), context->rank) - ranks.begin();
+  constexpr int kTag = 0x6e63;
+  ncclUniqueId id;
+  if (position == 0) {
+    GVRT_NCCL(context, ncclGetUniqueId(&id));
+    for (int member = 1; member < size; ++member)
+      GVRT_MPI(context, MPI_Send(&id, sizeof id, MPI_BYTE, ranks[member], kTag, MPI_COMM_WORLD));
+  } else {
+    GVRT_MPI(context, MPI_Recv(&id, sizeof id, MPI_BYTE, ranks[0], kTag, MPI_COMM_WORLD, MPI_STATUS_IGNORE));
+  }
+  ncclComm_t communicator = nullptr;
+  GVRT_NCCL(context, ncclCommInitRank(&communicator, size, id, position));
+  return communicator;
+}
+
+void open(gvrt_context *context, SideStream &side) {
+  // Above compute: what others wait for starts as soon as an SM is free.
+  int lowest, highest;
+  GVRT_CUDA(context, cudaDeviceGetStreamPriorityRange(&lowest, &highest));
+  GVRT_CUDA(context, cudaStreamCreateWithPriority(&side.stream, cudaStreamNonBlocking, highest));
+  GVRT_CUDA(context, cudaEventCreateWithFlags(&side.forked, cudaEventDisableTiming));
+  GVRT_CUDA(context, cudaEventCreateWithFlags(&side.joined, cudaEventDisableTiming));
+}
+
+void close(SideStream &side) {
+  if (side.stream)
+    cudaStreamDestroy(side.stream);
+  for (cudaEvent_t event : {side.forked, side.joined})
+    if (event)
+      cudaEventDestroy(event);
+  side = {};
+}
+
+void forEachSide(Communication &communication, const std::function<void(SideStream &)> &visit) {
+  visit(communication.collectives);
+  for (auto *channels : {&communication.to, &communication.from})
+    for (auto &[stage, channel] : *channels)
+      visit(channel.side);
+}
+
+/// An error that NCCL noticed on its own, e.g. a connection to a rank that is gone.
+void checkCommunicators(gvrt_context *context) {
+  for (auto &[members, communicator] : stateOf(context).communication->communicators) {
+    ncclResult_t result = ncclSuccess;
+    if (communicator)
+      GVRT_NCCL(context, ncclCommGetAsyncError(communicator, &result));
+    GVRT_CHECK(context, result == ncclSuccess || result == ncclInProgress,
+               "NCCL lost a communicator of " << members.second.size() << " ranks: " << ncclGetErrorString(result));
+  }
+}
+
+} // namespace
+
+void connect(gvrt_context *context) {
+  State &state = stateOf(context);
+  state.communication = std::make_unique<Communication>();
+  Communication &communication = *state.communication;
+  GVRT_MPI(context, MPI_Comm_split(MPI_COMM_WORLD, context->stage, context->device, &state.stage));
+  std::vector<bool> edges = allEdges(context);
+  auto own = [&](int stage) { return stage * context->devices + context->device; };
+
+  std::vector<int> world(context->ranks);
+  std::iota(world.begin(), world.end(), 0);
+  if (context->ranks > 1)
+    communication.communicators[{false, world}] = nullptr;
+  for (const Group &group : context->groups)
+    if (group.ranks.size() > 1)
+      communication.communicators[{false, group.ranks}] = nullptr;
+  for (int other = 0; other < context->stages; ++other) {
+    if (edges[context->stage * context->stages + other])
+      communication.communicators[{true, {context->rank, own(other)}}] = nullptr;
+    if (edges[other * context->stages + context->stage])
+      communication.communicators[{true, {own(other), context->rank}}] = nullptr;
+  }
+  for (auto &[members, communicator] : communication.communicators)
+    communicator = create(context, members.second);
+
+  if (context->ranks > 1)
+    communication.world = communication.communicators[{false, world}];
+  for (auto &[members, communicator] : communication.communicators)
+    if (members.first) {
+      bool sends = members.second[0] == context->rank;
+      auto &channels = sends ? communication.to : communication.from;
+      channels[members.second[sends] / context->devices].communicator = communicator;
+    }
+  forEachSide(communication, [&](SideStream &side) { open(context, side); });
+}
+
+void disconnect(gvrt_context *context) {
+  State &state = stateOf(context);
+  if (!state.communication)
+    return;
+  forEachSide(*state.communication, close);
+  for (cudaEvent_t event : state.communication->handles)
+    if (event)
+      cudaEventDestroy(event);
+  for (auto &[members, communicator] : state.communication->communicators)
+    if (communicator)
+      ncclCommDestroy(communicator);
+  state.communication.reset();
+  MPI_Comm_free(&state.stage);
+}
+
+void fork(gvrt_context *context, SideStream &side) {
+  GVRT_CUDA(context, cudaEventRecord(side.forked, stateOf(context).compute));
+  GVRT_CUDA(context, cudaStreamWaitEvent(side.stream, side.forked));
+  side.used = true;
+}
+
+void join(gvrt_context *context, SideStream &side) {
+  GVRT_CUDA(context, cudaEventRecord(side.joined, side.stream));
+  GVRT_CUDA(context, cudaStreamWaitEvent(stateOf(context).compute, side.joined));
+}
+
+void joinLater(gvrt_context *context, cudaStream_t stream, int64_t handle) {
+  Communication &communication = *stateOf(context).communication;
+  if (handle >= (int64_t)communication.handles.size()) {
+    communication.handles.resize(handle + 1);
+    communication.underWay.resize(handle + 1);
+  }
+  GVRT_CHECK(context, !communication.underWay[handle],
+             "expects handle " << handle << " to be waited for before it is used again");
+  if (!communication.handles[handle])
+    GVRT_CUDA(context, cudaEventCreateWithFlags(&communication.handles[handle], cudaEventDisableTiming));
+  GVRT_CUDA(context, cudaEventRecord(communication.handles[handle], stream));
+  communication.underWay[handle] = true;
+}
+
+void joinAll(gvrt_context *context) {
+  forEachSide(*stateOf(context).communication, [&](SideStream &side) {
+    if (side.used)
+      join(context, side);
+    side.used = false;
+  });
+}
+
+void waitFor(gvrt_context *context, cudaEvent_t event) {
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point begin = Clock::now(), checked = begin;
+  for (;;) {
+    cudaError_t code = cudaEventQuery(event);
+    if (code == cudaSuccess)
+      return;
+    if (code != cudaErrorNotReady)
+      GVRT_CUDA(context, code);
+    Clock::time_point now = Clock::now();
+    if (now - checked > std::chrono::milliseconds(100)) {
+      checkCommunicators(context);
+      checked = now;
+    }
+    // A short step is not made longer; during a long one the core is left to others.
+    if (now - begin < std::chrono::milliseconds(1))
+      sched_yield();
+    else
+      usleep(20);
+  }
+}
+
+ncclComm_t communicatorOf(gvrt_context *context, int64_t index) {
+  GVRT_CHECK(context, index >= 0 && index < (int64_t)context->groups.size(),
+             "expects a group below " << context->groups.size() << ", but got " << index);
+  const std::vector<int> &ranks = context->groups[index].ranks;
+  if (ranks.size() == 1)
+    return nullptr;
+  return stateOf(context).communication->communicators.at({false, ranks});
+}
+
+} // namespace galvatron::cuda

@@ -1,0 +1,65 @@
+//===- Communication.h - NCCL communicators and their streams --------------------===//
+//
+// Collectives go one behind the other on a stream of their own. Each direction between two stages has a communicator
+// and a stream of its own, so no value waits behind one for somebody else. Side streams join the compute stream by
+// events, which also makes them part of a captured graph:
+//
+//   compute      ──A──┬──────B──────┬──C──      A makes x, B does not need y, C does
+//   collectives       └─ x → y ─────┘
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+#ifndef GALVATRON_RUNTIME_CUDA_COMMUNICATION_H
+#define GALVATRON_RUNTIME_CUDA_COMMUNICATION_H
+
+#include "runtime/cuda/State.h"
+
+#include <map>
+
+namespace galvatron::cuda {
+
+/// A stream beside `compute`, forked from it and joined to it.
+struct SideStream {
+  cudaStream_t stream = nullptr;
+  cudaEvent_t forked = nullptr, joined = nullptr;
+  bool used = false; // since everything was joined last
+};
+
+/// One direction between this rank and the rank of the same device index in another stage.
+struct Channel {
+  ncclComm_t communicator = nullptr; // rank 0 sends, rank 1 receives
+  SideStream side;
+};
+
+struct Communication {
+  /// What a communicator is for: the ranks of a group, or one direction (sender first).
+  using Members = std::pair<bool /*is a direction*/, std::vector<int>>;
+  std::map<Members, ncclComm_t> communicators;
+  SideStream collectives;
+  std::map<int, Channel> to, from;  // by the other stage
+  ncclComm_t world = nullptr;       // null where there is one rank
+  std::vector<cudaEvent_t> handles; // by handle: recorded behind what is under way
+  std::vector<bool> underWay;
+};
+
+/// Makes all communicators and streams; collective over the world.
+void connect(gvrt_context *context);
+void disconnect(gvrt_context *context);
+
+/// The side stream sees everything issued to `compute` so far.
+void fork(gvrt_context *context, SideStream &side);
+/// `compute` sees everything issued to the side stream so far.
+void join(gvrt_context *context, SideStream &side);
+/// As join, once `wait` of this handle runs.
+void joinLater(gvrt_context *context, cudaStream_t stream, int64_t handle);
+/// `compute` sees everything issued to any stream.
+void joinAll(gvrt_context *context);
+
+/// Blocks until `event` happened. Looks for errors of NCCL meanwhile, so that a lost peer ends the run.
+void waitFor(gvrt_context *context, cudaEvent_t event);
+
+/// Group `index`'s communicator; null for a group of one.
+ncclComm_t communicatorOf(gvrt_context *context, int64_t index);
+
+} // namespace galvatron::cuda
+
+#endif

@@ -1,0 +1,222 @@
+//===- CudaDevice.cpp - one NVIDIA GPU per rank as a device ------------------------------------------===//
+//
+// The rank with index i on its machine takes the i-th GPU that CUDA shows. What can be wrong with a machine is found in
+// `prepare`, before memory is taken.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/core/Device.h"
+#include "runtime/core/Manifest.h"
+#include "runtime/core/Report.h"
+#include "runtime/cuda/Communication.h"
+#include "runtime/cuda/Launch.h"
+#include "runtime/cuda/Memory.h"
+#include "runtime/cuda/StepGraph.h"
+#include "runtime/cuda/Update.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <unistd.h>
+
+namespace galvatron::cuda {
+namespace {
+
+/// 13000 -> "13.0"
+std::string cudaVersion(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+std::string place(const gvrt_context *context) {
+  char host[256] = "";
+  gethostname(host, sizeof host - 1);
+  return "rank " + std::to_string(context->rank) + " (stage " + std::to_string(context->stage) + ", " + host + ")";
+}
+
+/// Index of this rank among those of its machine, and how many these are. Collective.
+void localPlace(int &index, int &count) {
+  MPI_Comm machine;
+  MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
+  MPI_Comm_rank(machine, &index);
+  MPI_Comm_size(machine, &count);
+  MPI_Comm_free(&machine);
+}
+
+/// The first call of CUDA: a driver, new enough, with a GPU for every rank of this machine.
+Status checkMachine(gvrt_context *context, int localIndex, int localRanks) {
+  int driver = 0, runtime = 0, gpus = 0;
+  cudaDriverGetVersion(&driver);
+  cudaRuntimeGetVersion(&runtime);
+  if (driver == 0)
+    return Status::error(place(context),
+                         " finds no NVIDIA driver; this program was compiled for cuda: run it where there "
+                         "are GPUs, or compile it with --target=cpu");
+  // Drivers run programs of their own major version.
+  if (driver / 1000 < runtime / 1000)
+    return Status::error(place(context), " has a driver for CUDA ", cudaVersion(driver),
+                         ", but this program needs one "
+                         "for CUDA ",
+                         cudaVersion(runtime), "; install a newer driver");
+  if (cudaError_t code = cudaGetDeviceCount(&gpus); code != cudaSuccess || gpus == 0)
+    return Status::error(place(context), " finds no GPU (", cudaGetErrorString(code),
+                         "); this program was compiled for "
+                         "cuda: run it where there are GPUs, or compile it with --target=cpu");
+  if (gpus < localRanks)
+    return Status::error(place(context), " runs with ", localRanks, " ranks on a machine with ", gpus,
+                         gpus == 1 ? " GPU" : " GPUs", "; each needs one: start fewer there, or compile for fewer");
+  return Status::success();
+}
+
+/// Whether the GPU is one that this library's kernels run on, and has the memory that was planned. Makes the context.
+Status checkGpu(gvrt_context *context, const Manifest &manifest) {
+  State &state = stateOf(context);
+  cudaDeviceProp properties;
+  GVRT_CUDA(context, cudaGetDeviceProperties(&properties, state.gpu));
+  state.multiprocessors = properties.multiProcessorCount;
+  state.usedBefore = usedBytes(state.gpu);
+  if (cudaError_t code = cudaSetDevice(state.gpu); code != cudaSuccess)
+    return Status::error(place(context), " cannot use GPU ", state.gpu, " (", properties.name,
+                         "): ", cudaGetErrorString(code));
+  size_t free = 0, total = 0;
+  GVRT_CUDA(context, cudaMemGetInfo(&free, &total));
+  if ((int64_t)free < manifest.arenaBytes)
+    return Status::error(place(context), " needs ", bytesText(manifest.arenaBytes), " (", manifest.arenaBytes,
+                         " bytes) on GPU ", state.gpu, " (", properties.name, "), but only ", bytesText(free), " (",
+                         free, " bytes) of its ", bytesText(total),
+                         " are free; end what else uses it, or compile with a "
+                         "smaller --memory");
+  return Status::success();
+}
+
+std::string &description() {
+  static std::string text = "cuda";
+  return text;
+}
+
+void describeAs(gvrt_context *context) {
+  cudaDeviceProp properties;
+  int driver = 0, runtime = 0, nccl = 0;
+  GVRT_CUDA(context, cudaGetDeviceProperties(&properties, stateOf(context).gpu));
+  cudaDriverGetVersion(&driver);
+  cudaRuntimeGetVersion(&runtime);
+  ncclGetVersion(&nccl);
+  size_t lt = cublasLtGetVersion(), dnn = cudnnGetVersion();
+  std::ostringstream text;
+  text << "cuda: " << properties.name << " (sm_" << properties.major << properties.minor << ", "
+       << bytesText(properties.totalGlobalMem) << "), driver for CUDA " << cudaVersion(driver) << ", CUDA "
+       << cudaVersion(runtime) << ", cuBLASLt " << lt / 10000 << "." << lt / 100 % 100 << "." << lt % 100 << ", cuDNN "
+       << dnn / 10000 << "." << dnn / 100 % 100 << "." << dnn % 100 << ", NCCL " << nccl / 10000 << "."
+       << nccl / 100 % 100 << "." << nccl % 100;
+  description() = text.str();
+}
+
+const char *describe() { return description().c_str(); }
+
+void openLibraries(gvrt_context *context) {
+  State &state = stateOf(context);
+  GVRT_CUDA(context, cudaStreamCreateWithFlags(&state.compute, cudaStreamNonBlocking));
+  GVRT_CUDA(context, cudaEventCreateWithFlags(&state.idle, cudaEventDisableTiming));
+  GVRT_CUBLAS(context, cublasLtCreate(&state.cublas));
+  GVRT_CUDNN(context, cudnnCreate(&state.cudnn));
+  GVRT_CUDNN(context, cudnnSetStream(state.cudnn, state.compute));
+}
+
+Status prepare(gvrt_context *context, const Manifest &manifest) {
+  // Streams that share a hardware queue wait for one another, which two communicators must not.
+  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", /*replace=*/0);
+  int localIndex, localRanks;
+  localPlace(localIndex, localRanks);
+  if (Status status = checkMachine(context, localIndex, localRanks); !status.ok())
+    return status;
+  auto *state = new State;
+  context->deviceState = state;
+  state->gpu = localIndex;
+  if (Status status = checkGpu(context, manifest); !status.ok())
+    return status;
+  openLibraries(context);
+  describeAs(context);
+  return Status::success();
+}
+
+void releaseArena(gvrt_context *context, void *memory, int64_t bytes) {
+  if (!context->deviceState)
+    return;
+  // Nothing may run in it any more, and a graph that captured it must go before the communicators it captured.
+  State &state = stateOf(context);
+  cudaDeviceSynchronize();
+  state.graph.reset();
+  if (state.update) {
+    release(context, state.update->memory, state.update->memoryBytes);
+    state.update.reset();
+  }
+  release(context, memory, bytes);
+}
+
+void connectAll(gvrt_context *context) {
+  connect(context);
+  loadKernels(context);
+}
+
+void disconnectAll(gvrt_context *context) {
+  auto *state = static_cast<State *>(context->deviceState);
+  if (!state)
+    return;
+  disconnect(context);
+  unloadKernels(*state);
+  if (state->cudnn)
+    cudnnDestroy(state->cudnn);
+  if (state->cublas)
+    cublasLtDestroy(state->cublas);
+  if (state->idle)
+    cudaEventDestroy(state->idle);
+  if (state->compute)
+    cudaStreamDestroy(state->compute);
+  context->deviceState = nullptr;
+  delete state;
+}
+
+void start(gvrt_context *context, const Manifest &manifest, const Options &options, char *arena) {
+  State &state = stateOf(context);
+  state.workspace = arena + manifest.workspace.offset;
+  state.workspaceBytes = manifest.workspace.bytes;
+  startUpdates(context, manifest, options, arena);
+}
+
+void copyToDevice(gvrt_context *context, void *to, const void *from, int64_t bytes) {
+  // From pageable memory: returns when `from` may be written again.
+  GVRT_CUDA(context, cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stateOf(context).compute));
+}
+
+void copyToHost(gvrt_context *context, void *to, const void *from, int64_t bytes) {
+  synchronize(context);
+  GVRT_CUDA(context, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stateOf(context).compute));
+  synchronize(context);
+}
+
+int64_t bytesInUse(gvrt_context *context) {
+  State &state = stateOf(context);
+  if (int64_t used = usedBytes(state.gpu); used >= 0 && state.usedBefore >= 0)
+    return used - state.usedBefore;
+  size_t free = 0, total = 0;
+  GVRT_CUDA(context, cudaMemGetInfo(&free, &total));
+  return total - free;
+}
+
+constexpr DeviceHooks kHooks = {
+    .describe = describe,
+    .allocate = allocate,
+    .release = releaseArena,
+    .copyToDevice = copyToDevice,
+    .copyToHost = copyToHost,
+    .synchronize = synchronize,
+    .connect = connectAll,
+    .disconnect = disconnectAll,
+    .prepare = prepare,
+    .start = start,
+    .run = run,
+    .update = update,
+    .bytesInUse = bytesInUse,
+};
+
+} // namespace
+} // namespace galvatron::cuda
+
+const galvatron::DeviceHooks *gvrt_device_hooks(void) { return &galvatron::cuda::kHooks; }

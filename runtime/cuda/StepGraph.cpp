@@ -1,0 +1,68 @@
+//===- StepGraph.cpp - one step, captured once and replayed -------------------------===//
+//
+// The first step runs twice: once as it stands, in tuning mode, which loads kernels, builds plans, measures products
+// and lets NCCL set up its connections, none of which may happen while a graph is captured; then as the graph. Nothing
+// between `fill` and the update reads what a timetable left behind, so the second run starts from the same values.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/cuda/StepGraph.h"
+#include "runtime/cuda/Communication.h"
+#include "runtime/cuda/Update.h"
+
+namespace galvatron::cuda {
+
+StepGraph::~StepGraph() {
+  if (executable)
+    cudaGraphExecDestroy(executable);
+}
+
+static void waitForCompute(gvrt_context *context) {
+  State &state = stateOf(context);
+  GVRT_CUDA(context, cudaEventRecord(state.idle, state.compute));
+  waitFor(context, state.idle);
+}
+
+static void tune(gvrt_context *context, void (*walk)(void *argument), void *argument) {
+  State &state = stateOf(context);
+  state.tuning = true;
+  // A kernel that fails is told by its entry's name.
+  context->afterEntry = [](gvrt_context *context) { waitForCompute(context); };
+  walk(argument);
+  context->afterEntry = nullptr;
+  synchronize(context);
+  state.tuning = false;
+}
+
+static void capture(gvrt_context *context, void (*walk)(void *argument), void *argument) {
+  State &state = stateOf(context);
+  state.graph = std::make_unique<StepGraph>();
+  cudaGraph_t graph = nullptr;
+  // Thread-local: NCCL's own threads go on calling CUDA.
+  GVRT_CUDA(context, cudaStreamBeginCapture(state.compute, cudaStreamCaptureModeThreadLocal));
+  walk(argument);
+  joinAll(context);
+  GVRT_CUDA(context, cudaStreamEndCapture(state.compute, &graph));
+  GVRT_CUDA(context, cudaGraphInstantiate(&state.graph->executable, graph, 0));
+  GVRT_CUDA(context, cudaGraphDestroy(graph));
+  GVRT_CUDA(context, cudaGraphUpload(state.graph->executable, state.compute));
+}
+
+void run(gvrt_context *context, double rate, void (*walk)(void *argument), void *argument) {
+  State &state = stateOf(context);
+  setScalars(context, rate);
+  if (!state.graph) {
+    tune(context, walk, argument);
+    // A rank that is still tuning would let the others' collectives wait on their GPUs.
+    GVRT_MPI(context, MPI_Barrier(MPI_COMM_WORLD));
+    capture(context, walk, argument);
+  }
+  GVRT_CUDA(context, cudaGraphLaunch(state.graph->executable, state.compute));
+}
+
+void synchronize(gvrt_context *context) {
+  if (stateOf(context).communication)
+    joinAll(context);
+  waitForCompute(context);
+}
+
+} // namespace galvatron::cuda

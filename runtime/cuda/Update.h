@@ -1,0 +1,78 @@
+//===- Update.h - loss, gradient norm and all parameters' update on the GPU ---------------------===//
+//
+//   squares of chunks -> own sums -> every rank's sums (NCCL) -> scale, or nothing if a sum is not finite -> update
+//
+// All of it is issued behind the step's graph; the host waits once, for the sums.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+#ifndef GALVATRON_RUNTIME_CUDA_UPDATE_H
+#define GALVATRON_RUNTIME_CUDA_UPDATE_H
+
+#include "runtime/core/Device.h"
+#include "runtime/cuda/State.h"
+#include "runtime/optim/UpdateTable.h"
+
+namespace galvatron::cuda {
+
+/// One rank's sums as they travel: StepSums in doubles (bytes are exact up to 2^53).
+struct RankSums {
+  double loss, squares, peakBytes;
+};
+
+/// What all ranks' sums decide.
+struct Verdict {
+  double scale; // of gradients, for clipping
+  int64_t good; // 0: a sum is not finite, leave everything as it is
+};
+
+/// Constants of the optimizer.
+struct Rule {
+  bool adamw;
+  double beta1, beta2, eps, clip;
+};
+
+struct UpdatePlan {
+  Rule rule;
+  int64_t numChunks = 0, numCounted = 0;
+  const float *loss = nullptr; // null on stages without one
+  bool answersForLoss = false;
+
+  // Device memory, one piece from DeviceHooks::allocate.
+  char *memory = nullptr;
+  int64_t memoryBytes = 0;
+  StepScalars *scalars = nullptr;
+  Verdict *verdict = nullptr;
+  RankSums *own = nullptr, *all = nullptr; // all: by rank
+  double *partials = nullptr;              // by counted chunk
+  UpdateTensor *tensors = nullptr;
+  UpdateChunk *chunks = nullptr;
+
+  // Pinned host memory: what is uploaded before and read after a step.
+  StepScalars *hostScalars = nullptr;
+  RankSums *hostAll = nullptr;
+
+  UpdatePlan() = default;
+  UpdatePlan(const UpdatePlan &) = delete;
+  ~UpdatePlan();
+};
+
+/// DeviceHooks::start and ::update.
+void startUpdates(gvrt_context *context, const Manifest &manifest, const Options &options, char *arena);
+std::vector<StepSums> update(gvrt_context *context);
+
+/// Uploads the numbers of step context->step.
+void setScalars(gvrt_context *context, double rate);
+
+// Kernels: UpdateKernels.cu.
+
+/// partials[c] = Σ g² of counted chunk c, in f64.
+void launchSquares(cudaStream_t stream, const UpdatePlan &plan);
+/// *own = this rank's share.
+void launchOwnSums(cudaStream_t stream, const UpdatePlan &plan, double peakBytes);
+/// *verdict from the sums of `ranks` ranks.
+void launchVerdict(cudaStream_t stream, const UpdatePlan &plan, int ranks);
+void launchUpdate(cudaStream_t stream, const UpdatePlan &plan);
+
+} // namespace galvatron::cuda
+
+#endif

@@ -1,0 +1,72 @@
+//===- AttentionProblem.h - attention's attributes, in a form that kernels take too ------------------===//
+#ifndef GALVATRON_RUNTIME_CUDA_KERNELS_ATTENTIONPROBLEM_H
+#define GALVATRON_RUNTIME_CUDA_KERNELS_ATTENTIONPROBLEM_H
+
+#include "runtime/cuda/kernels/Launch.h"
+#include "runtime/cuda/kernels/Positions.cuh"
+
+namespace galvatron::cuda {
+
+/// Strides of one tensor over [batch, head, position], in elements.
+struct HeadStrides {
+  int64_t batch, head, position;
+};
+
+/// Everything but addresses. Heads of queries share key heads in groups of heads / keyHeads.
+struct AttentionProblem {
+  int64_t type, workspaceBytes, batch, heads, keyHeads, queries, keys, keySize, valueSize;
+  double scale;
+  bool causal;
+  int64_t window;
+  double softcap, dropout;
+  int64_t id;
+  HeadStrides q, k, v, y;
+  int64_t biasStride[4];
+  HeadStrides dy, dq, dk, dv; // backward only
+  TensorPositions positions;  // of [batch, heads, queries, keys]
+
+  /// What is added to a query's position: queries end where keys end.
+  int64_t queryShift() const { return positions.dim[3].global - positions.dim[2].global; }
+};
+
+inline AttentionProblem readAttention(gvrt_context *context, const int64_t *attribute, bool backward) {
+  Attributes read(attribute);
+  AttentionProblem p{};
+  for (int64_t *word : {&p.type, &p.workspaceBytes, &p.batch, &p.heads, &p.keyHeads, &p.queries, &p.keys, &p.keySize,
+                        &p.valueSize})
+    *word = read.integer();
+  p.scale = read.real();
+  p.causal = read.integer();
+  p.window = read.integer();
+  p.softcap = read.real();
+  p.dropout = read.real();
+  p.id = read.integer();
+  auto readStrides = [&](HeadStrides &strides) {
+    const int64_t *words = read.list(3);
+    strides = {words[0], words[1], words[2]};
+  };
+  for (HeadStrides *strides : {&p.q, &p.k, &p.v, &p.y})
+    readStrides(*strides);
+  std::copy_n(read.list(4), 4, p.biasStride);
+  if (backward)
+    for (HeadStrides *strides : {&p.dy, &p.dq, &p.dk, &p.dv})
+      readStrides(*strides);
+  p.positions = readTensorPositions(context, read.list(0), 4);
+  return p;
+}
+
+// Buffers in the order of Functions.def.
+
+/// The library's kernels take this problem: bf16, no bias, dropout, softcap or window, positions that are the usual
+/// ones.
+bool cudnnTakes(const AttentionProblem &problem, bool hasBias);
+void cudnnAttention(gvrt_context *context, const AttentionProblem &problem, void *const *buffer);
+void cudnnAttentionBackward(gvrt_context *context, const AttentionProblem &problem, void *const *buffer);
+
+/// Kernels of our own, for everything up to head size 256.
+void plainAttention(gvrt_context *context, const AttentionProblem &problem, void *const *buffer);
+void plainAttentionBackward(gvrt_context *context, const AttentionProblem &problem, void *const *buffer);
+
+} // namespace galvatron::cuda
+
+#endif

@@ -1,0 +1,111 @@
+//===- Positions.cuh - position maps in kernels --------------------------------------===//
+//
+// The device's form of core/PositionMap.h: the coordinates and the micro-batch are filled in on the host, neighbouring
+// digits of one kind are merged, and what is left travels as a kernel's parameter.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+#ifndef GALVATRON_RUNTIME_CUDA_KERNELS_POSITIONS_CUH
+#define GALVATRON_RUNTIME_CUDA_KERNELS_POSITIONS_CUH
+
+#include "runtime/core/Check.h"
+#include "runtime/core/PositionMap.h"
+
+namespace galvatron::cuda {
+
+/// One dimension. Digits alternate between local (value -1) and fixed ones.
+struct Positions {
+  static constexpr int kMaxDigits = 8;
+  struct Digit {
+    int64_t extent, value;
+  };
+  Digit digit[kMaxDigits];
+  int digits = 0;
+  int64_t global = 1, local = 1;
+
+  __host__ __device__ bool isIdentity() const { return local == global; }
+
+  /// Extent of the innermost digit where it is local: so many indices follow one another globally.
+  __host__ __device__ int64_t run() const {
+    return digits == 0 ? 1 : digit[digits - 1].value < 0 ? digit[digits - 1].extent : 1;
+  }
+
+  __host__ __device__ int64_t toGlobal(int64_t index) const {
+    if (isIdentity())
+      return index;
+    int64_t result = 0, below = local;
+    for (int i = 0; i < digits; ++i) {
+      int64_t value = digit[i].value;
+      if (value < 0) {
+        below /= digit[i].extent;
+        value = index / below;
+        index %= below;
+      }
+      result = result * digit[i].extent + value;
+    }
+    return result;
+  }
+
+  /// -1 where another device holds it, or where it is no index at all.
+  __host__ __device__ int64_t toLocal(int64_t index) const {
+    if (index < 0 || index >= global)
+      return -1;
+    if (isIdentity())
+      return index;
+    int64_t result = 0, below = global;
+    for (int i = 0; i < digits; ++i) {
+      below /= digit[i].extent;
+      int64_t value = index / below;
+      index %= below;
+      if (digit[i].value < 0)
+        result = result * digit[i].extent + value;
+      else if (digit[i].value != value)
+        return -1;
+    }
+    return result;
+  }
+};
+
+/// Reads one dimension's words and moves behind them.
+inline Positions readPositions(gvrt_context *context, const int64_t *&words) {
+  Positions result;
+  int64_t digits = *words++;
+  for (int64_t i = 0; i < digits; ++i, words += 2) {
+    int64_t extent = words[0], owner = words[1];
+    bool isLocal = owner == PositionMap::kLocal;
+    int64_t value = isLocal ? -1 : owner == PositionMap::kTime ? context->microBatch : context->coordinates[owner];
+    result.global *= extent;
+    if (isLocal)
+      result.local *= extent;
+    if (extent == 1)
+      continue;
+    Positions::Digit *last = result.digits ? &result.digit[result.digits - 1] : nullptr;
+    if (last && (last->value < 0) == isLocal) {
+      last->value = isLocal ? -1 : last->value * extent + value;
+      last->extent *= extent;
+      continue;
+    }
+    GVRT_CHECK(context, result.digits < Positions::kMaxDigits,
+               "expects a dimension cut into at most " << Positions::kMaxDigits << " alternating digits");
+    result.digit[result.digits++] = {extent, value};
+  }
+  return result;
+}
+
+/// The maps of all dimensions of one tensor.
+struct TensorPositions {
+  static constexpr int kMaxRank = 6;
+  Positions dim[kMaxRank];
+};
+
+inline TensorPositions readTensorPositions(gvrt_context *context, const int64_t *words, int64_t rank) {
+  GVRT_CHECK(context, rank <= TensorPositions::kMaxRank,
+             "expects at most " << TensorPositions::kMaxRank << " dimensions, but got " << rank);
+  TensorPositions result;
+  for (int64_t d = 0; d < rank; ++d)
+    result.dim[d] = readPositions(context, words);
+  return result;
+}
+
+} // namespace galvatron::cuda
+
+#endif

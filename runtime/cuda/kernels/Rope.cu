@@ -1,0 +1,145 @@
+//===- Rope.cu - rotary position embedding ------------------------------------------===//
+//
+// Cosines and sines of one position serve every batch row and head, so a block belongs to a position: it computes them
+// once, into shared memory, then rotates its share of the rows. The angle is rounded to f32 before its cosine is taken,
+// as the frameworks do that models come from.
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/cuda/kernels/Launch.h"
+#include "runtime/cuda/kernels/Positions.cuh"
+#include "runtime/cuda/kernels/Vector.cuh"
+
+using namespace galvatron;
+using namespace galvatron::cuda;
+
+namespace {
+
+constexpr int kThreads = 256, kMaxFrequencies = 256;
+
+struct Frequencies {
+  float value[kMaxFrequencies];
+};
+
+/// Strides over [position, outer row, inner row]; the last dimension has stride 1.
+struct Strides {
+  int64_t position, outer, inner;
+};
+
+struct Shape {
+  int64_t outer, inner, columns; // rows of a position: outer × inner
+  int frequencies;
+  bool interleaved, inverse;
+  double scaling;
+};
+
+/// A thread takes W pairs: of halves (i, i + frequencies), or neighbours (2i, 2i + 1).
+template <typename T, int W>
+__global__ void __launch_bounds__(kThreads) rope(const T *x, T *y, Strides xStride, Strides yStride, Shape shape,
+                                                 __grid_constant__ const Frequencies frequencies, Positions positions) {
+  __shared__ float cosine[kMaxFrequencies], sine[kMaxFrequencies];
+  int64_t s = blockIdx.x;
+  float position = (float)positions.toGlobal(s);
+  for (int i = threadIdx.x; i < shape.frequencies; i += kThreads) {
+    double sinus, cosinus;
+    sincos((double)(position * frequencies.value[i]), &sinus, &cosinus);
+    cosine[i] = (float)(cosinus * shape.scaling);
+    sine[i] = (float)((shape.inverse ? -sinus : sinus) * shape.scaling);
+  }
+  __syncthreads();
+  x += s * xStride.position;
+  y += s * yStride.position;
+  int pairs = shape.frequencies / W, tail = (int)((shape.columns - 2 * shape.frequencies) / W), items = pairs + tail;
+  int64_t work = shape.outer * shape.inner * items;
+  for (int64_t w = (int64_t)blockIdx.y * kThreads + threadIdx.x; w < work; w += (int64_t)gridDim.y * kThreads) {
+    int item = (int)(w % items);
+    int64_t row = w / items, outer = row / shape.inner, inner = row - outer * shape.inner;
+    const T *from = x + outer * xStride.outer + inner * xStride.inner;
+    T *to = y + outer * yStride.outer + inner * yStride.inner;
+    if (item >= pairs) { // behind the rotated columns
+      int column = 2 * shape.frequencies + (item - pairs) * W;
+      float v[W];
+      load<W>(from + column, v);
+      store<W>(to + column, v);
+      continue;
+    }
+    int i = item * W;
+    float a[W], b[W];
+    if (!shape.interleaved) {
+      load<W>(from + i, a);
+      load<W>(from + i + shape.frequencies, b);
+#pragma unroll
+      for (int k = 0; k < W; ++k) {
+        float c = cosine[i + k], n = sine[i + k], first = a[k], second = b[k];
+        a[k] = first * c - second * n;
+        b[k] = second * c + first * n;
+      }
+      store<W>(to + i, a);
+      store<W>(to + i + shape.frequencies, b);
+    } else {
+      load<W>(from + 2 * i, a);
+      load<W>(from + 2 * i + W, b);
+#pragma unroll
+      for (int k = 0; k < W; ++k) {
+        // Pair k: elements 2k and 2k + 1 of a and b put together.
+        float &left = 2 * k < W ? a[2 * k % W] : b[2 * k % W];
+        float &right = 2 * k + 1 < W ? a[(2 * k + 1) % W] : b[(2 * k + 1) % W];
+        float c = cosine[i + k], n = sine[i + k], first = left, second = right;
+        left = first * c - second * n;
+        right = second * c + first * n;
+      }
+      store<W>(to + 2 * i, a);
+      store<W>(to + 2 * i + W, b);
+    }
+  }
+}
+
+} // namespace
+
+void gvrt_rope(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Attributes read(attribute);
+  int64_t type = read.integer();
+  const int64_t *extent = read.list(4), *xStride = read.list(3), *yStride = read.list(3);
+  int64_t seqDim = read.integer();
+  Shape shape;
+  shape.interleaved = read.integer() == 1;
+  shape.inverse = read.integer();
+  shape.scaling = read.real();
+  shape.columns = extent[3];
+  int64_t count = read.integer();
+  GVRT_CHECK(context, count <= kMaxFrequencies,
+             "expects at most " << kMaxFrequencies << " frequencies, but got " << count);
+  shape.frequencies = (int)count;
+  Frequencies frequencies;
+  for (int64_t i = 0; i < count; ++i)
+    frequencies.value[i] = (float)read.real();
+  const int64_t *words = read.list(0);
+  Positions positions = readPositions(context, words);
+
+  int64_t other[2], *next = other;
+  for (int64_t d = 0; d < 3; ++d)
+    if (d != seqDim)
+      *next++ = d;
+  shape.outer = extent[other[0]];
+  shape.inner = extent[other[1]];
+  Strides from{xStride[seqDim], xStride[other[0]], xStride[other[1]]},
+      to{yStride[seqDim], yStride[other[0]], yStride[other[1]]};
+  if (extent[seqDim] * shape.outer * shape.inner * shape.columns == 0)
+    return;
+  State &state = stateOf(context);
+  withType(context, type, [&](auto zero) {
+    using T = decltype(zero);
+    constexpr int64_t kSize = sizeof(T);
+    bool wide = aligned(16, buffer[0], buffer[1], from.position * kSize, from.outer * kSize, from.inner * kSize,
+                        to.position * kSize, to.outer * kSize, to.inner * kSize, count * kSize, shape.columns * kSize);
+    withWidth<T>(wide, [&](auto width) {
+      constexpr int W = decltype(width)::value;
+      int64_t work = shape.outer * shape.inner * (shape.columns - count) / W;
+      // Few positions: several blocks share one.
+      int64_t share = std::clamp<int64_t>(divideUp(8 * std::max(state.multiprocessors, 1), extent[seqDim]), 1,
+                                          std::min<int64_t>(divideUp(work, kThreads), 65535));
+      rope<T, W><<<dim3(extent[seqDim], share), kThreads, 0, state.compute>>>(
+          at<const T>(buffer, 0), at<T>(buffer, 1), from, to, shape, frequencies, positions);
+    });
+  });
+  GVRT_CUDA(context, cudaGetLastError());
+}

@@ -1,0 +1,271 @@
+// NCCL's collectives against a local model, as test/unit/Comm does for MPI: each rank knows what all contribute. Then
+// what a step does with them: values between stages, streams that fork and join, one captured graph.
+#include "CudaFixture.h"
+#include "test/Runtime/CudaKernels.h"
+
+#include <algorithm>
+#include <cstdio>
+
+using namespace galvatron;
+using namespace galvatron::test;
+
+namespace {
+
+/// Small whole numbers: sums are exact in every type and order.
+float element(int rank, int64_t e) { return (float)((rank * 37 + e * 11) % 101); }
+
+template <typename T> T fromFloat(float value) {
+  if constexpr (sizeof(T) == 2)
+    return bf16(value);
+  return (T)value;
+}
+template <typename T> float toFloat(T value) {
+  if constexpr (sizeof(T) == 2)
+    return fromBf16(value);
+  return (float)value;
+}
+template <typename T> int64_t type() { return sizeof(T) == 8 ? GVRT_I64 : sizeof(T) == 2 ? GVRT_BF16 : GVRT_F32; }
+
+template <typename T> std::vector<T> contribution(int rank, int64_t count) {
+  std::vector<T> x(count);
+  for (int64_t e = 0; e < count; ++e)
+    x[e] = fromFloat<T>(element(rank, e));
+  return x;
+}
+
+const gvrt_program kNoProgram = {};
+constexpr int64_t kLarge = 1 << 20;
+
+class CudaCollectivesTest : public ::testing::Test {
+protected:
+  static void SetUpTestSuite() {
+    if (!hasGpus())
+      return;
+    int ranks;
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    rank = new Rank(ranks, kNoProgram, 1 << 30, /*workspaceBytes=*/1 << 20);
+    rank->start();
+  }
+  static void TearDownTestSuite() {
+    delete rank;
+    rank = nullptr;
+  }
+  void SetUp() override {
+    if (!rank)
+      GTEST_SKIP() << "needs a GPU for each rank";
+    rank->used = 1 << 20;
+  }
+
+  /// Runs a collective that has a handle, at once or with something in between.
+  void collective(gvrt_function function, void *x, void *y, std::vector<int64_t> attributes, int64_t handle) {
+    attributes.push_back(handle);
+    rank->call(function, {x, y}, attributes);
+    if (handle >= 0)
+      rank->call(gvrt_wait, {y}, {handle});
+  }
+
+  static Rank *rank;
+};
+Rank *CudaCollectivesTest::rank = nullptr;
+
+TEST_F(CudaCollectivesTest, AllReduce) {
+  auto check = [&]<typename T>(T, int64_t group, int64_t count, int64_t kind, bool inPlace, int64_t handle) {
+    rank->used = 1 << 20;
+    T *x = rank->place(contribution<T>(rank->context.rank, count)), *y = inPlace ? x : rank->allocate<T>(count);
+    collective(gvrt_all_reduce, x, y, {group, type<T>(), kind, count}, handle);
+    std::vector<T> result = rank->read(y, count);
+    for (int64_t e = 0; e < count; ++e) {
+      float expected = kind ? -1 : 0;
+      for (int member : rank->context.groups[group].ranks)
+        expected = kind ? std::max(expected, element(member, e)) : expected + element(member, e);
+      ASSERT_EQ(toFloat(result[e]), expected) << e;
+    }
+  };
+  for (int64_t group : {0, 1})
+    for (int64_t count : {int64_t(1), int64_t(1003), kLarge})
+      for (int64_t kind : {0, 1})
+        for (bool inPlace : {false, true})
+          for (int64_t handle : {-1, 3}) {
+            check(0.0f, group, count, kind, inPlace, handle);
+            check(int64_t(), group, count, kind, inPlace, handle);
+            check(uint16_t(), group, count, kind, inPlace, handle);
+          }
+}
+
+/// Few outer indices, and so many that they pass through the workspace, also in several parts.
+constexpr std::pair<int64_t, int64_t> kCuts[] = {{1, 5}, {3, 1}, {32, 40}, {33, 7}, {1000, 8}, {3000, 1024}};
+
+TEST_F(CudaCollectivesTest, AllGatherInterleavesPieces) {
+  auto check = [&]<typename T>(T, int64_t group, int64_t outer, int64_t inner, int64_t handle) {
+    rank->used = 1 << 20;
+    const std::vector<int> &ranks = rank->context.groups[group].ranks;
+    int64_t size = ranks.size();
+    T *x = rank->place(contribution<T>(rank->context.rank, outer * inner)),
+      *y = rank->allocate<T>(size * outer * inner);
+    collective(gvrt_all_gather, x, y, {group, type<T>(), outer, inner}, handle);
+    std::vector<T> result = rank->read(y, size * outer * inner);
+    for (int64_t o = 0; o < outer; ++o)
+      for (int64_t r = 0; r < size; ++r)
+        for (int64_t i = 0; i < inner; ++i)
+          ASSERT_EQ(toFloat(result[(o * size + r) * inner + i]), element(ranks[r], o * inner + i)) << outer << inner;
+  };
+  for (int64_t group : {0, 1})
+    for (auto [outer, inner] : kCuts)
+      for (int64_t handle : {-1, 2}) {
+        check(0.0f, group, outer, inner, handle);
+        check(int64_t(), group, outer, inner, handle);
+        check(uint16_t(), group, outer, inner, handle);
+      }
+}
+
+TEST_F(CudaCollectivesTest, ReduceScatterGivesEachRankItsPieceOfTheSum) {
+  auto check = [&]<typename T>(T, int64_t group, int64_t outer, int64_t inner, int64_t handle) {
+    rank->used = 1 << 20;
+    const Group &members = rank->context.groups[group];
+    int64_t size = members.ranks.size();
+    T *x = rank->place(contribution<T>(rank->context.rank, size * outer * inner)),
+      *y = rank->allocate<T>(outer * inner);
+    collective(gvrt_reduce_scatter, x, y, {group, type<T>(), 0, outer, inner}, handle);
+    std::vector<T> result = rank->read(y, outer * inner);
+    for (int64_t o = 0; o < outer; ++o)
+      for (int64_t i = 0; i < inner; ++i) {
+        float expected = 0;
+        for (int member : members.ranks)
+          expected += element(member, (o * size + members.position) * inner + i);
+        ASSERT_EQ(toFloat(result[o * inner + i]), expected) << outer << " " << inner;
+      }
+  };
+  for (int64_t group : {0, 1})
+    for (auto [outer, inner] : kCuts)
+      for (int64_t handle : {-1, 0}) {
+        check(0.0f, group, outer, inner, handle);
+        check(uint16_t(), group, outer, inner, handle);
+      }
+}
+
+/// As in test/unit/Comm: a piece of one global tensor, cut on one dimension, afterwards on another.
+TEST_F(CudaCollectivesTest, AllToAllMovesTheCutFromOneDimensionToAnother) {
+  for (int64_t scale : {1, 181}) // the larger one needs several parts
+    for (int64_t split : {0, 1, 2})
+      for (int64_t concat : {0, 1, 2})
+        for (auto [splitOuter, concatOuter] : {std::pair<int64_t, int64_t>{1, 1}, {1, 3}, {3, 1}, {3, 3}}) {
+          rank->used = 1 << 20;
+          const Group &members = rank->context.groups[0];
+          int64_t size = members.ranks.size();
+          std::vector<int64_t> extents = {3, 6, 90 * scale};
+          extents[split] *= size * (split == concat ? 3 : 1);
+          int64_t total = extents[0] * extents[1] * extents[2];
+          auto *x = rank->place(contribution<uint16_t>(rank->context.rank, total)),
+               *y = rank->allocate<uint16_t>(total);
+          rank->call(gvrt_all_to_all, {x, y},
+                     {0, GVRT_BF16, 3, extents[0], extents[1], extents[2], split, splitOuter, concat, concatOuter});
+          std::vector<uint16_t> gotten = rank->read(y, total);
+          std::vector<int64_t> piece = extents, result = extents;
+          piece[split] /= size;
+          result[split] /= size;
+          result[concat] *= size;
+          int64_t splitRest = piece[split] / splitOuter, concatRest = piece[concat] / concatOuter;
+          for (int64_t r = 0; r < size; ++r)
+            for (int64_t e = 0; e < total / size; ++e) {
+              int64_t index[3] = {e / (piece[1] * piece[2]), e / piece[2] % piece[1], e % piece[2]};
+              auto at = [&](std::vector<int64_t> shape, int64_t dim, int64_t rest, int64_t position) {
+                int64_t i[3] = {index[0], index[1], index[2]};
+                i[dim] = (i[dim] / rest * size + position) * rest + i[dim] % rest;
+                return (i[0] * shape[1] + i[1]) * shape[2] + i[2];
+              };
+              ASSERT_EQ(fromBf16(gotten[at(result, concat, concatRest, r)]),
+                        element(members.ranks[r], at(extents, split, splitRest, members.position)))
+                  << "split " << split << "/" << splitOuter << " concat " << concat << "/" << concatOuter;
+            }
+        }
+}
+
+TEST_F(CudaCollectivesTest, ShardTakesThisRanksPiece) {
+  const Group &members = rank->context.groups[0];
+  int64_t size = members.ranks.size();
+  auto *x = rank->place(contribution<int64_t>(0, size * 15)), *y = rank->allocate<int64_t>(15);
+  rank->call(gvrt_shard, {x, y}, {0, 8, 3, 5});
+  std::vector<int64_t> result = rank->read(y, 15);
+  for (int64_t o = 0; o < 3; ++o)
+    for (int64_t i = 0; i < 5; ++i)
+      EXPECT_EQ(result[o * 5 + i], element(0, (o * size + members.position) * 5 + i));
+}
+
+TEST_F(CudaCollectivesTest, Speed) {
+  int64_t size = rank->context.ranks, count = 128 << 20;
+  auto *x = rank->allocate<uint16_t>(count), *y = rank->allocate<uint16_t>(count);
+  double reduce = rank->seconds([&] { collective(gvrt_all_reduce, x, x, {0, GVRT_BF16, 0, count}, -1); });
+  double packed =
+      rank->seconds([&] { collective(gvrt_all_gather, x, y, {0, GVRT_BF16, 4096, count / size / 4096}, -1); });
+  double plain = rank->seconds([&] { collective(gvrt_all_gather, x, y, {0, GVRT_BF16, 1, count / size}, -1); });
+  if (rank->context.rank == 0)
+    std::printf("all_reduce of %lld MiB: %.0f GB/s (bytes / time); all_gather: %.0f GB/s, packed through 1 MiB: %.0f\n",
+                (long long)count * 2 >> 20, count * 2e-9 / reduce, count * 2e-9 / plain, count * 2e-9 / packed);
+}
+
+//===----------------------------------------------------------------------===//
+// Steps
+//===----------------------------------------------------------------------===//
+
+const gvrt_function kFunctions[] = {gvrt_send, gvrt_receive};
+/// Only says that each of two stages sends to the other; the tests' walks call the functions by themselves.
+constexpr int64_t kBothWays[2][2][10] = {
+    {{10, 0, -1, -1, -1, 0, /*stage=*/1, 0, 4, 0}, {10, 1, -1, -1, -1, 0, 1, 0, 4, 0}},
+    {{10, 0, -1, -1, -1, 0, /*stage=*/0, 0, 4, 0}, {10, 1, -1, -1, -1, 0, 0, 0, 4, 0}}};
+
+TEST(CudaStepTest, AGraphOfKernelsAndValuesBetweenStages) {
+  if (!hasGpus())
+    GTEST_SKIP() << "needs a GPU for each rank";
+  int world, size;
+  MPI_Comm_rank(MPI_COMM_WORLD, &world);
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  gvrt_program program = {};
+  program.functions = kFunctions;
+  program.num_functions = 2;
+  if (size == 2) {
+    program.timetable = &kBothWays[world][0][0];
+    program.timetable_words = 20;
+  }
+  program.kernels = kKernels;
+  program.kernels_bytes = sizeof kKernels;
+  Rank rank(/*devices=*/1, program, 64 << 20);
+  constexpr int64_t kCount = kLarge;
+  auto *x = rank.place(std::vector<float>(kCount, 1.0f + world)), *y = rank.allocate<float>(kCount);
+  auto *total = rank.allocate<float>(kCount);
+  rank.start();
+  auto add = [&](float *from, float *to) { rank.call(gvrt_launch, {from, to}, {kAdd, kCount / 256, 256, 2}); };
+  // total += x, then += what the other stage had in x at that time, eight times; x grows in between.
+  auto walk = [&] {
+    rank.call(gvrt_launch, {total}, {kZero, kCount / 256, 256, 1});
+    for (int64_t m = 0; m < 8; ++m) {
+      add(x, total);
+      if (size == 2) {
+        rank.call(gvrt_send, {x}, {1 - world, m, kCount * 4, m});
+        rank.call(gvrt_receive, {y}, {1 - world, m, kCount * 4});
+        rank.call(gvrt_wait, {x}, {m});
+        add(y, total);
+      }
+    }
+    add(total, x);
+  };
+  // x becomes 9 times itself plus 8 times the other's; the first step runs twice, once for tuning.
+  float own = 1 + world, other = 2 - world;
+  for (int64_t step = 1; step <= 3; ++step) {
+    rank.step(step, walk);
+    for (int repeat = 0; repeat < (step == 1 ? 2 : 1); ++repeat) {
+      float next = size == 2 ? 9 * own + 8 * other : 9 * own;
+      other = 9 * other + 8 * own;
+      own = next;
+    }
+    std::vector<float> result = rank.read(x, kCount);
+    ASSERT_TRUE(std::all_of(result.begin(), result.end(), [&](float v) { return v == own; }))
+        << result[0] << " " << own;
+    auto scalars = rank.read(cuda::stateOf(&rank.context).scalars, 1)[0];
+    EXPECT_EQ(scalars.step, step);
+  }
+  double seconds = rank.seconds([&] { rank.step(4, walk); });
+  if (world == 0)
+    std::printf("step of 8 exchanges of 4 MiB, captured: %.0f us\n", seconds * 1e6);
+}
+
+} // namespace
