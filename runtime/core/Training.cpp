@@ -25,8 +25,8 @@ Status Training::prepare() {
   residentAtStart = highWaterBytes();
   using Part = Status (Training::*)();
   // What writes comes last, so that an error leaves nothing behind.
-  for (Part part : {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups, &Training::prepareParameters,
-                    &Training::prepareData, &Training::prepareFiles})
+  for (Part part : {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups,
+                    &Training::prepareParameters, &Training::prepareData, &Training::prepareFiles})
     if (Status status = world.agree((this->*part)()); !status.ok())
       return status;
   if (world.rank() == 0)

@@ -23,7 +23,8 @@ bool answersFor(const gvrt_context &context, const ParameterInfo &parameter) {
 
 bool answersForLoss(const gvrt_context &context, const LossInfo &loss) {
   for (size_t axis = 0; axis < context.coordinates.size(); ++axis) {
-    bool isPartial = std::find(loss.partialAxes.begin(), loss.partialAxes.end(), (int64_t)axis) != loss.partialAxes.end();
+    bool isPartial =
+        std::find(loss.partialAxes.begin(), loss.partialAxes.end(), (int64_t)axis) != loss.partialAxes.end();
     if (!isPartial && context.coordinates[axis] != 0)
       return false;
   }
@@ -61,8 +62,8 @@ Status fillCopies(gvrt_context &context, const Device &device, const Manifest &m
   return Status::success();
 }
 
-void updateParameters(gvrt_context &context, const Device &device, const Manifest &manifest, const Options &options, char *arena,
-            double rate, double scale) {
+void updateParameters(gvrt_context &context, const Device &device, const Manifest &manifest, const Options &options,
+                      char *arena, double rate, double scale) {
   auto bits = [](double value) { return std::bit_cast<int64_t>(value); };
   for (const ParameterInfo &parameter : manifest.parameters) {
     double decay = weightDecay(options, parameter);

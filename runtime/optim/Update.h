@@ -29,8 +29,8 @@ double weightDecay(const Options &options, const ParameterInfo &parameter);
 Status fillCopies(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena);
 
 /// One step of AdamW or SGD on every piece this rank holds.
-void updateParameters(gvrt_context &context, const Device &device, const Manifest &manifest, const Options &options, char *arena,
-            double rate, double scale);
+void updateParameters(gvrt_context &context, const Device &device, const Manifest &manifest, const Options &options,
+                      char *arena, double rate, double scale);
 
 } // namespace galvatron
 

@@ -1,0 +1,50 @@
+// What a manifest says of devices: workspace, copies of parameters, and what is wrong with it.
+#include "runtime/core/Manifest.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+using namespace galvatron;
+using ::testing::HasSubstr;
+
+namespace {
+
+std::string manifestText(const std::string &device, const std::string &parameter) {
+  return R"({"format": 1, "stage": 0, "stages": 1, "devices": 1, "grid": [], "global_batch": 1, "micro_batches": 1,
+    "sequence": 4, "vocabulary": 4, "arena_bytes": 4096, "inputs": [], "groups": [], "names": [], "units": [], )" +
+         device +
+         R"("parameters": [{"names": ["p"], "shape": [8], "placement": [[[8, -1]]], "parameter": 0, "gradient": 64,
+    "first_moment": 128, "second_moment": 192, "count": 8)" +
+         parameter + "}]}";
+}
+
+TEST(Manifest, ThatSaysNothingOfDevicesIsTheProcessors) {
+  Manifest manifest;
+  Status status = Manifest::parse(manifestText("", "").c_str(), manifest);
+  ASSERT_TRUE(status.ok()) << status.message;
+  EXPECT_EQ(manifest.device, "cpu");
+  EXPECT_EQ(manifest.workspace.bytes, 0);
+  EXPECT_EQ(manifest.parameters[0].copy, -1);
+}
+
+TEST(Manifest, NamesDeviceWorkspaceAndCopies) {
+  Manifest manifest;
+  std::string device = R"("device": "cuda", "workspace": {"offset": 1024, "bytes": 3072}, )";
+  Status status = Manifest::parse(manifestText(device, R"(, "copy": 256)").c_str(), manifest);
+  ASSERT_TRUE(status.ok()) << status.message;
+  EXPECT_EQ(manifest.device, "cuda");
+  EXPECT_EQ(manifest.workspace.offset, 1024);
+  EXPECT_EQ(manifest.workspace.bytes, 3072);
+  EXPECT_EQ(manifest.parameters[0].copy, 256);
+}
+
+TEST(Manifest, KeepsPiecesInsideTheArena) {
+  Manifest manifest;
+  std::string device = R"("workspace": {"offset": 1024, "bytes": 3073}, )";
+  EXPECT_THAT(Manifest::parse(manifestText(device, "").c_str(), manifest).message,
+              HasSubstr("expects the workspace inside the arena of 4096 bytes, but got 3073 bytes at 1024"));
+  EXPECT_THAT(Manifest::parse(manifestText("", R"(, "copy": 4084)").c_str(), manifest).message,
+              HasSubstr("expects the copy of p inside the arena of 4096 bytes, but got offset 4084"));
+}
+
+} // namespace
