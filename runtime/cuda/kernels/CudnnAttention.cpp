@@ -33,9 +33,9 @@ struct Plan {
 
 /// Everything that a graph depends on.
 std::vector<int64_t> keyOf(const AttentionProblem &p, bool backward, bool deterministic) {
-  std::vector<int64_t> key = {backward, deterministic, p.workspaceBytes, p.batch,   p.heads,
-                              p.keyHeads, p.queries,   p.keys,           p.keySize, p.valueSize,
-                              p.causal,   std::bit_cast<int64_t>(p.scale)};
+  std::vector<int64_t> key = {backward,  deterministic, p.workspaceBytes, p.batch,
+                              p.heads,   p.keyHeads,    p.queries,        p.keys,
+                              p.keySize, p.valueSize,   p.causal,         std::bit_cast<int64_t>(p.scale)};
   for (const HeadStrides *s : {&p.q, &p.k, &p.v, &p.y, &p.dy, &p.dq, &p.dk, &p.dv})
     key.insert(key.end(), {s->batch, s->head, s->position});
   return key;
@@ -185,15 +185,16 @@ void cudnnAttention(gvrt_context *context, const AttentionProblem &p, void *cons
 }
 
 void cudnnAttentionBackward(gvrt_context *context, const AttentionProblem &p, void *const *buffer) {
-  std::unordered_map<int64_t, void *> addresses = {{kDy, buffer[0]}, {kQ, buffer[1]},   {kK, buffer[2]},
-                                                   {kV, buffer[3]},  {kY, buffer[4]},   {kLse, buffer[5]},
+  std::unordered_map<int64_t, void *> addresses = {{kDy, buffer[0]}, {kQ, buffer[1]},  {kK, buffer[2]},
+                                                   {kV, buffer[3]},  {kY, buffer[4]},  {kLse, buffer[5]},
                                                    {kDq, buffer[7]}, {kDk, buffer[8]}, {kDv, buffer[9]}};
   GVRT_FRONTEND(context, planFor(context, p, true).graph.execute(stateOf(context).cudnn, addresses, buffer[10]));
 }
 
 } // namespace galvatron::cuda
 
-extern "C" int64_t gvrt_test_cudnn_workspace(gvrt_context *context, const int64_t *attribute, int backward) {
+/// Bytes of scratch that the chosen engine takes, for measurements; -1 where a kernel of our own is taken.
+extern "C" int64_t gvrt_attention_workspace(gvrt_context *context, const int64_t *attribute, int backward) {
   using namespace galvatron::cuda;
   AttentionProblem problem = readAttention(context, attribute, backward);
   return cudnnTakes(problem, false) ? planFor(context, problem, backward).workspaceBytes : -1;
