@@ -105,6 +105,13 @@ public:
       std::exit(kSkipped);
     }
     std::printf("%s\n", hooks->describe());
+    // Alone: no communicators, no kernels of a program's own.
+    static const gvrt_program kNothing{};
+    context.program = &kNothing;
+    std::vector<Group> groups = std::move(context.groups);
+    context.groups.clear();
+    hooks->connect(&context);
+    context.groups = std::move(groups);
     arena = static_cast<char *>(hooks->allocate(&context, arenaBytes));
     if (!arena)
       throw std::runtime_error("no memory for the arena");
