@@ -1,9 +1,9 @@
 //===- Attention.cu - softmax(q kᵀ) v: the choice of a kernel, and one of our own ----------------------===//
 //
-// cuDNN takes what it can (CudnnAttention.cpp). The kernel here takes the rest: f32, where it is the check of everything
-// else, and masks, biases, dropout and cut positions in either type. Dao et al., FlashAttention (2022): a block keeps a
-// tile of queries and walks the tiles of keys with the running maximum m and sum l of exponentials; where a tile raises
-// m, what has been summed so far is scaled by exp(m_old - m_new).
+// cuDNN takes what it can (CudnnAttention.cpp). The kernel here takes the rest: f32, where it is the check of
+// everything else, and masks, biases, dropout and cut positions in either type. Dao et al., FlashAttention (2022): a
+// block keeps a tile of queries and walks the tiles of keys with the running maximum m and sum l of exponentials; where
+// a tile raises m, what has been summed so far is scaled by exp(m_old - m_new).
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/cuda/kernels/AttentionTiles.cuh"

@@ -26,8 +26,7 @@ template <typename T> struct Buffers {
 };
 
 /// D of one query, by the eight threads of its row.
-template <typename T>
-__device__ float rowDelta(const float *dyRow, const T *yRow, bool there, int64_t size) {
+template <typename T> __device__ float rowDelta(const float *dyRow, const T *yRow, bool there, int64_t size) {
   float sum = 0;
   for (int c = threadIdx.x % kRowLanes; there && c < size; c += kRowLanes)
     sum += dyRow[c] * widen(yRow[c]);
@@ -70,8 +69,8 @@ __global__ void __launch_bounds__(kAttentionThreads)
   loadTile(dys, headOf(buffers.dy, p.dy, b, n), p.dy.position, first, p.queries, p.valueSize);
   __syncthreads();
   float lse = there ? buffers.lse[(b * p.heads + n) * p.queries + query] : kMinusInfinity;
-  float delta = rowDelta(dys + row * valueStride, headOf(buffers.y, p.y, b, n) + query * p.y.position, there,
-                         p.valueSize);
+  float delta =
+      rowDelta(dys + row * valueStride, headOf(buffers.y, p.y, b, n) + query * p.y.position, there, p.valueSize);
   float *gradient = gradients + row * (kTile + 1), dq[kGroups][4] = {};
   for (int64_t key = 0; key < p.keys; key += kTile) {
     if (!scores.tileSees(first, key))
@@ -106,9 +105,8 @@ __global__ void __launch_bounds__(kAttentionThreads)
   extern __shared__ float4 shared[];
   int keyStride = tileStride(p.keySize), valueStride = tileStride(p.valueSize);
   float *queries = reinterpret_cast<float *>(shared), *keys = queries + kTile * keyStride,
-        *values = keys + kTile * keyStride, *dys = values + kTile * valueStride,
-        *weights = dys + kTile * valueStride, *gradients = weights + kTile * (kTile + 1),
-        *deltas = gradients + kTile * (kTile + 1), *lses = deltas + kTile;
+        *values = keys + kTile * keyStride, *dys = values + kTile * valueStride, *weights = dys + kTile * valueStride,
+        *gradients = weights + kTile * (kTile + 1), *deltas = gradients + kTile * (kTile + 1), *lses = deltas + kTile;
   int64_t b = blockIdx.z, kn = blockIdx.y, group = p.heads / p.keyHeads, first = (int64_t)blockIdx.x * kTile;
   int row = threadIdx.x / kRowLanes, lane = threadIdx.x % kRowLanes;
   int64_t key = first + row;
@@ -165,22 +163,24 @@ void plainAttentionBackward(gvrt_context *context, const AttentionProblem &p, vo
   RandomName name{state.scalars, context->seed, context->layer};
   withType(context, p.type, [&](auto zero) {
     using T = decltype(zero);
-    Buffers<T> buffers{at<const T>(buffer, 0),     at<const T>(buffer, 1), at<const T>(buffer, 2),
-                       at<const T>(buffer, 3),     at<const T>(buffer, 4), at<const float>(buffer, 5),
-                       at<const T>(buffer, 6),     at<T>(buffer, 7),       at<T>(buffer, 8),
+    Buffers<T> buffers{at<const T>(buffer, 0), at<const T>(buffer, 1), at<const T>(buffer, 2),
+                       at<const T>(buffer, 3), at<const T>(buffer, 4), at<const float>(buffer, 5),
+                       at<const T>(buffer, 6), at<T>(buffer, 7),       at<T>(buffer, 8),
                        at<T>(buffer, 9)};
     if (p.queries > 0) {
       int64_t bytes = queryKernelBytes(p);
       prepareAttention(context, p, differentiateQueries<T>, bytes);
-      differentiateQueries<T><<<dim3(divideUp(p.queries, kTile), p.heads, p.batch), kAttentionThreads, bytes,
-                                state.compute>>>(p, buffers, name);
+      differentiateQueries<T>
+          <<<dim3(divideUp(p.queries, kTile), p.heads, p.batch), kAttentionThreads, bytes, state.compute>>>(p, buffers,
+                                                                                                            name);
       GVRT_CUDA(context, cudaGetLastError());
     }
     if (p.keys > 0) {
       int64_t bytes = keyKernelBytes(p);
       prepareAttention(context, p, differentiateKeys<T>, bytes);
-      differentiateKeys<T><<<dim3(divideUp(p.keys, kTile), p.keyHeads, p.batch), kAttentionThreads, bytes,
-                             state.compute>>>(p, buffers, name);
+      differentiateKeys<T>
+          <<<dim3(divideUp(p.keys, kTile), p.keyHeads, p.batch), kAttentionThreads, bytes, state.compute>>>(p, buffers,
+                                                                                                            name);
       GVRT_CUDA(context, cudaGetLastError());
     }
   });

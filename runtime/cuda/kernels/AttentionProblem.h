@@ -32,8 +32,8 @@ struct AttentionProblem {
 inline AttentionProblem readAttention(gvrt_context *context, const int64_t *attribute, bool backward) {
   Attributes read(attribute);
   AttentionProblem p{};
-  for (int64_t *word : {&p.type, &p.workspaceBytes, &p.batch, &p.heads, &p.keyHeads, &p.queries, &p.keys, &p.keySize,
-                        &p.valueSize})
+  for (int64_t *word :
+       {&p.type, &p.workspaceBytes, &p.batch, &p.heads, &p.keyHeads, &p.queries, &p.keys, &p.keySize, &p.valueSize})
     *word = read.integer();
   p.scale = read.real();
   p.causal = read.integer();

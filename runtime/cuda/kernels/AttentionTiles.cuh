@@ -1,7 +1,7 @@
 //===- AttentionTiles.cuh - tiles of scores, shared by both directions of plain attention --------------===//
 //
-// A block of 256 threads works on tiles of 32 queries × 32 keys in f32. Eight neighbouring threads share a row (a query,
-// or in the kernel for dk and dv a key): of a tile's 32 scores each has four, of the row's result it has columns
+// A block of 256 threads works on tiles of 32 queries × 32 keys in f32. Eight neighbouring threads share a row (a
+// query, or in the kernel for dk and dv a key): of a tile's 32 scores each has four, of the row's result it has columns
 // 4·lane … 4·lane + 3, plus multiples of 32:
 //
 //   thread        columns of the result, head size 64

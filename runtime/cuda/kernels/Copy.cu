@@ -59,14 +59,13 @@ __global__ void __launch_bounds__(kThreads) transpose(const P *x, P *y, Loop a, 
       y[(b0 + row) * b.y + a0 + column] = tile[column][row];
 }
 
-template <typename P>
-void launchAny(gvrt_context *context, const void *x, void *y, const std::vector<Loop> &loops) {
+template <typename P> void launchAny(gvrt_context *context, const void *x, void *y, const std::vector<Loop> &loops) {
   Nest nest = nestOf(context, loops);
   int64_t size = nest.size();
   if (size == 0)
     return;
-  copyAny<<<divideUp(size, 4 * kThreads), kThreads, 0, stateOf(context).compute>>>(
-      static_cast<const P *>(x), static_cast<P *>(y), nest, size);
+  copyAny<<<divideUp(size, 4 * kThreads), kThreads, 0, stateOf(context).compute>>>(static_cast<const P *>(x),
+                                                                                   static_cast<P *>(y), nest, size);
   GVRT_CUDA(context, cudaGetLastError());
 }
 
@@ -85,8 +84,7 @@ int64_t pieceBytes(const void *x, const void *y, int64_t elementBytes, const std
   return elementBytes;
 }
 
-template <typename P>
-bool tryTranspose(gvrt_context *context, const void *x, void *y, const std::vector<Loop> &loops) {
+template <typename P> bool tryTranspose(gvrt_context *context, const void *x, void *y, const std::vector<Loop> &loops) {
   constexpr int kTile = sizeof(P) <= 2 ? 64 : 32;
   int a = -1, b = -1;
   for (int i = 0; i < (int)loops.size(); ++i) {

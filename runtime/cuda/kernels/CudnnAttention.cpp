@@ -6,11 +6,13 @@
 // scaled scores, our lse.
 //
 // Of the engines that the heuristic offers, the first is taken whose workspace fits the bytes that the plan reserved
-// (AttentionWorkspace.h). The gradient of q is summed by atomics in the fast engines, so its last bits differ from run
-// to run; with GALVATRON_DETERMINISTIC=1 in the environment only engines without them are taken.
+// (AttentionWorkspace.h). The gradient of q is summed by atomics in the fast engines, so its last bits may differ from
+// run to run; with GALVATRON_DETERMINISTIC=1 in the environment only engines without them are taken, about 10 % slower,
+// on as many heads at a time as fit.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/cuda/kernels/AttentionProblem.h"
+#include "runtime/cuda/kernels/AttentionWorkspace.h"
 
 #define CUDNN_FRONTEND_SKIP_JSON_LIB
 #include <cudnn_frontend.h>
@@ -33,9 +35,9 @@ struct Plan {
 
 /// Everything that a graph depends on.
 std::vector<int64_t> keyOf(const AttentionProblem &p, bool backward, bool deterministic) {
-  std::vector<int64_t> key = {backward, deterministic, p.workspaceBytes, p.batch,   p.heads,
-                              p.keyHeads, p.queries,   p.keys,           p.keySize, p.valueSize,
-                              p.causal,   std::bit_cast<int64_t>(p.scale)};
+  std::vector<int64_t> key = {backward,  deterministic, p.workspaceBytes, p.batch,
+                              p.heads,   p.keyHeads,    p.queries,        p.keys,
+                              p.keySize, p.valueSize,   p.causal,         std::bit_cast<int64_t>(p.scale)};
   for (const HeadStrides *s : {&p.q, &p.k, &p.v, &p.y, &p.dy, &p.dq, &p.dk, &p.dv})
     key.insert(key.end(), {s->batch, s->head, s->position});
   return key;
@@ -76,7 +78,7 @@ Inputs addInputs(const AttentionProblem &p, fe::graph::Graph &graph) {
 }
 
 fe::graph::Tensor_attributes describeLse(const AttentionProblem &p) {
-  HeadStrides strides{p.heads * p.queries, p.queries, 1};
+  HeadStrides strides{p.heads * p.queries, p.queries, 1}; // a piece of the heads is one batch row: any stride does
   return describe("lse", kLse, p.batch, p.heads, p.queries, 1, strides).set_data_type(fe::DataType_t::FLOAT);
 }
 
@@ -144,9 +146,8 @@ bool wantsDeterminism() {
   return text && std::string_view(text) == "1";
 }
 
-Plan &planFor(gvrt_context *context, const AttentionProblem &p, bool backward) {
+Plan &planFor(gvrt_context *context, const AttentionProblem &p, bool backward, bool deterministic) {
   static std::map<std::vector<int64_t>, std::unique_ptr<Plan>> plans;
-  bool deterministic = backward && wantsDeterminism();
   std::unique_ptr<Plan> &plan = plans[keyOf(p, backward, deterministic)];
   if (plan)
     return *plan;
@@ -181,20 +182,57 @@ bool cudnnTakes(const AttentionProblem &p, bool hasBias) {
 void cudnnAttention(gvrt_context *context, const AttentionProblem &p, void *const *buffer) {
   std::unordered_map<int64_t, void *> addresses = {
       {kQ, buffer[0]}, {kK, buffer[1]}, {kV, buffer[2]}, {kY, buffer[4]}, {kLse, buffer[5]}};
-  GVRT_FRONTEND(context, planFor(context, p, false).graph.execute(stateOf(context).cudnn, addresses, buffer[6]));
+  GVRT_FRONTEND(context, planFor(context, p, false, false).graph.execute(stateOf(context).cudnn, addresses, buffer[6]));
+}
+
+/// The backward pass of batch rows from `b` and key heads from `n` on, as many as `p` has.
+static void runBackward(gvrt_context *context, const AttentionProblem &p, const AttentionProblem &whole,
+                        bool deterministic, void *const *buffer, int64_t b, int64_t n) {
+  int64_t query = n * (p.heads / p.keyHeads); // its first query head
+  auto piece = [&](int i, const HeadStrides &strides, int64_t head) {
+    return at<__nv_bfloat16>(buffer, i) + b * strides.batch + head * strides.head;
+  };
+  std::unordered_map<int64_t, void *> addresses = {
+      {kDy, piece(0, p.dy, query)},
+      {kQ, piece(1, p.q, query)},
+      {kK, piece(2, p.k, n)},
+      {kV, piece(3, p.v, n)},
+      {kY, piece(4, p.y, query)},
+      {kDq, piece(7, p.dq, query)},
+      {kDk, piece(8, p.dk, n)},
+      {kDv, piece(9, p.dv, n)},
+      {kLse, at<float>(buffer, 5) + (b * whole.heads + query) * p.queries}};
+  Plan &plan = planFor(context, p, true, deterministic);
+  GVRT_FRONTEND(context, plan.graph.execute(stateOf(context).cudnn, addresses, buffer[10]));
 }
 
 void cudnnAttentionBackward(gvrt_context *context, const AttentionProblem &p, void *const *buffer) {
-  std::unordered_map<int64_t, void *> addresses = {{kDy, buffer[0]}, {kQ, buffer[1]},   {kK, buffer[2]},
-                                                   {kV, buffer[3]},  {kY, buffer[4]},   {kLse, buffer[5]},
-                                                   {kDq, buffer[7]}, {kDk, buffer[8]}, {kDv, buffer[9]}};
-  GVRT_FRONTEND(context, planFor(context, p, true).graph.execute(stateOf(context).cudnn, addresses, buffer[10]));
+  bool deterministic = wantsDeterminism();
+  AttentionProblem piece = p;
+  auto fits = [&] {
+    return deterministicWorkspaceBytes(piece.batch, piece.heads, piece.keyHeads, p.queries, p.keys,
+                                       std::max(p.keySize, p.valueSize)) <= p.workspaceBytes;
+  };
+  if (deterministic && !fits()) {
+    piece.batch = 1;
+    for (int64_t cuts = 1; cuts <= p.keyHeads; ++cuts)
+      if (p.keyHeads % cuts == 0) {
+        piece.keyHeads = p.keyHeads / cuts;
+        piece.heads = p.heads / cuts;
+        if (fits())
+          break;
+      }
+  }
+  for (int64_t b = 0; b < p.batch; b += piece.batch)
+    for (int64_t n = 0; n < p.keyHeads; n += piece.keyHeads)
+      runBackward(context, piece, p, deterministic, buffer, b, n);
 }
 
 } // namespace galvatron::cuda
 
-extern "C" int64_t gvrt_test_cudnn_workspace(gvrt_context *context, const int64_t *attribute, int backward) {
+/// Bytes of scratch that the chosen engine takes, for measurements; -1 where a kernel of our own is taken.
+extern "C" int64_t gvrt_attention_workspace(gvrt_context *context, const int64_t *attribute, int backward) {
   using namespace galvatron::cuda;
   AttentionProblem problem = readAttention(context, attribute, backward);
-  return cudnnTakes(problem, false) ? planFor(context, problem, backward).workspaceBytes : -1;
+  return cudnnTakes(problem, false) ? planFor(context, problem, backward, false).workspaceBytes : -1;
 }

@@ -68,15 +68,17 @@ __global__ void __launch_bounds__(kThreads)
       uint64_t e = global + k;
       if (k > 0 && e % 4 == 0)
         block = random::philox(e / 4, stream.high, stream.key);
-      uint32_t word = e % 4 == 0 ? block.word[0] : e % 4 == 1 ? block.word[1] : e % 4 == 2 ? block.word[2] : block.word[3];
+      uint32_t word = e % 4 == 0   ? block.word[0]
+                      : e % 4 == 1 ? block.word[1]
+                      : e % 4 == 2 ? block.word[2]
+                                   : block.word[3];
       v[k] *= word >= threshold ? factor : 0.0f;
     }
     store<n>(y + i, v);
   });
 }
 
-template <typename T>
-__global__ void iota(T *y, int64_t count, int64_t extent, int64_t inner, Positions positions) {
+template <typename T> __global__ void iota(T *y, int64_t count, int64_t extent, int64_t inner, Positions positions) {
   int64_t e = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
   if (e < count)
     y[e] = (T)positions.toGlobal(e / inner % extent);

@@ -4,9 +4,9 @@
 // is the whole.
 //
 // The gradient adds the rows of dy that belong to one row of the table in ascending order, whatever the launch: ids are
-// counted per row (atomics on integers, whose result has no order), each row that occurs gets as many places, ids are put
-// into their row's places in any order and then ranked within them. Then one block for each row that occurs, and strip
-// of columns, adds its ids' rows of dy:
+// counted per row (atomics on integers, whose result has no order), each row that occurs gets as many places, ids are
+// put into their row's places in any order and then ranked within them. Then one block for each row that occurs, and
+// strip of columns, adds its ids' rows of dy:
 //
 //   ids  7 3 7 9      count[3] 1, [7] 2, [9] 1      begin[9] 0, [7] 1, [3] 3      order 3 | 0 2 | 1
 //
@@ -50,8 +50,8 @@ __global__ void countRows(const int64_t *ids, int64_t numIds, int *count, Positi
       atomicAdd(&count[row], 1);
 }
 
-/// Gives every row that occurs its places: begin[r] … begin[r] + count[r] - 1. Which ones does not matter. Counts become
-/// 0: they serve as cursors next.
+/// Gives every row that occurs its places: begin[r] … begin[r] + count[r] - 1. Which ones does not matter. Counts
+/// become 0: they serve as cursors next.
 __global__ void allotPlaces(int *count, int *begin, int *allotted, int64_t rows) {
   int64_t r = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
   if (r >= rows || count[r] == 0)
@@ -92,9 +92,9 @@ constexpr int kAddThreads = 128;
 /// dtable[row,:] += Σ dy[i,:] over the ids of a row. The block of the row's first id works; the others have nothing to
 /// do.
 template <typename T, int W>
-__global__ void __launch_bounds__(kAddThreads) addRows(const T *dy, const int64_t *ids, const int *count,
-                                                       const int *begin, const int *order, float *dtable,
-                                                       int64_t columns, Positions rows) {
+__global__ void __launch_bounds__(kAddThreads)
+    addRows(const T *dy, const int64_t *ids, const int *count, const int *begin, const int *order, float *dtable,
+            int64_t columns, Positions rows) {
   int64_t row = rows.toLocal(ids[blockIdx.x]);
   if (row < 0)
     return;

@@ -49,7 +49,7 @@ template <int W, typename T, typename F> __device__ void forRow(const T *x, int6
 template <typename T, int W>
 __global__ void __launch_bounds__(kMostThreads) sumExp(const T *x, const float *max, float *y, int64_t columns) {
   float m = max[blockIdx.x], sum = 0;
-  forRow<W>(x + blockIdx.x * columns, columns, [&](int64_t, float(&v)[W]) {
+  forRow<W>(x + blockIdx.x * columns, columns, [&](int64_t, float (&v)[W]) {
     for (int i = 0; i < W; ++i)
       sum += __expf(v[i] - m);
   });
@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kMostThreads)
   }
   int64_t target = localColumn(positions, label, ignored, check);
   float g = dy[row], m = max[row], factor = g / sumExp[row];
-  forRow<W>(logits + row * columns, columns, [&](int64_t c, float(&v)[W]) {
+  forRow<W>(logits + row * columns, columns, [&](int64_t c, float (&v)[W]) {
     for (int i = 0; i < W; ++i) {
       v[i] = __expf(v[i] - m) * factor;
       if (c + i == target)

@@ -2,7 +2,8 @@
 //
 // cuBLASLt's matrices are column-major, so a row-major c = a·b is handed over as cᵀ = bᵀ·aᵀ: operand "A" is our b. Each
 // operand is normal or transposed by which of its strides is 1; a column-major result swaps the operands back. Batch
-// loops that continue M, N or K are folded into them, one more becomes the library's strided batch, the rest are walked.
+// loops that continue M, N or K are folded into them, one more becomes the library's strided batch, the rest are
+// walked.
 //
 // The algorithm is chosen once for each product (types, shape, alignment, whether it accumulates, workspace): from the
 // disk's cache, else, in the tuning walk, by measuring the heuristic's candidates back to back on the real buffers.
@@ -62,7 +63,7 @@ struct Call {
   int64_t type, cType, m, n, k;
   Operand a, b, c;
   int64_t batch;
-  bool swapped, accumulate;        // swapped: the library's A is our b
+  bool swapped, accumulate;       // swapped: the library's A is our b
   int64_t alignA, alignB, alignC; // bytes, at most 256
   int64_t workspaceBytes;
 
@@ -140,8 +141,8 @@ void createLayout(gvrt_context *context, Layout &layout, int64_t type, const Ope
   GVRT_CUBLAS(context, cublasLtMatrixLayoutCreate(&layout.value, dataType(type), operand.rows, operand.columns,
                                                   std::max<int64_t>(operand.ld, 1)));
   int32_t count = (int32_t)batch;
-  GVRT_CUBLAS(context, cublasLtMatrixLayoutSetAttribute(layout.value, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count,
-                                                        sizeof count));
+  GVRT_CUBLAS(context,
+              cublasLtMatrixLayoutSetAttribute(layout.value, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count));
   GVRT_CUBLAS(context, cublasLtMatrixLayoutSetAttribute(layout.value, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
                                                         &operand.batchStride, sizeof operand.batchStride));
 }
@@ -165,8 +166,7 @@ std::vector<cublasLtMatmulAlgo_t> candidates(gvrt_context *context, const Plan &
   Preference preference;
   GVRT_CUBLAS(context, cublasLtMatmulPreferenceCreate(&preference.value));
   auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
-    GVRT_CUBLAS(context,
-                cublasLtMatmulPreferenceSetAttribute(preference.value, attribute, &value, sizeof value));
+    GVRT_CUBLAS(context, cublasLtMatmulPreferenceSetAttribute(preference.value, attribute, &value, sizeof value));
   };
   set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, (uint64_t)call.workspaceBytes);
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, (uint32_t)call.alignA);
@@ -193,7 +193,8 @@ cublasStatus_t launch(gvrt_context *context, const Plan &plan, const cublasLtMat
   State &state = stateOf(context);
   float one = 1, beta = accumulate ? 1 : 0;
   return cublasLtMatmul(state.cublas, plan.description.value, &one, a, plan.a.value, b, plan.b.value, &beta, c,
-                        plan.c.value, c, plan.c.value, &algorithm, state.workspace, state.workspaceBytes, state.compute);
+                        plan.c.value, c, plan.c.value, &algorithm, state.workspace, state.workspaceBytes,
+                        state.compute);
 }
 
 struct Event {

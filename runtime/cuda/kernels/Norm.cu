@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kMostThreads)
   x += row * columns;
   dx += row * columns;
   float m = mean[row], s = rstd[row], sumG = 0, sumGn = 0;
-  auto read = [&](int64_t c, float(&g)[W], float(&n)[W]) {
+  auto read = [&](int64_t c, float (&g)[W], float (&n)[W]) {
     float w[W];
     load<W>(dy + c, g);
     load<W>(x + c, n);
@@ -113,7 +113,8 @@ __global__ void __launch_bounds__(kMostThreads)
   });
 }
 
-template <typename T, int W> __global__ void __launch_bounds__(kMostThreads) softmax(const T *x, T *y, int64_t columns) {
+template <typename T, int W>
+__global__ void __launch_bounds__(kMostThreads) softmax(const T *x, T *y, int64_t columns) {
   x += blockIdx.x * columns;
   y += blockIdx.x * columns;
   float m = Max::kStart, sum = 0;

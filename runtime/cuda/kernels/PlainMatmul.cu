@@ -13,9 +13,8 @@ struct Strides {
 };
 
 template <typename T, typename C>
-__global__ void __launch_bounds__(kSide *kSide)
-    plainMatmul(const T *a, const T *b, C *c, Strides s, int64_t batchA, int64_t batchB, int64_t batchC,
-                bool accumulate) {
+__global__ void __launch_bounds__(kSide *kSide) plainMatmul(const T *a, const T *b, C *c, Strides s, int64_t batchA,
+                                                            int64_t batchB, int64_t batchC, bool accumulate) {
   int64_t column = (int64_t)blockIdx.x * kSide + threadIdx.x;
   a += blockIdx.z * batchA;
   b += blockIdx.z * batchB;
@@ -38,8 +37,7 @@ void walk(gvrt_context *context, const Product &p, size_t depth, const T *a, con
       (depth < p.batch.size() && (p.batch[depth].c == 0 || p.batch[depth].extent > 65535))) {
     const Product::BatchLoop &loop = p.batch[depth];
     for (int64_t i = 0; i < loop.extent; ++i)
-      walk(context, p, depth + 1, a + i * loop.a, b + i * loop.b, c + i * loop.c,
-           accumulate || (loop.c == 0 && i > 0));
+      walk(context, p, depth + 1, a + i * loop.a, b + i * loop.b, c + i * loop.c, accumulate || (loop.c == 0 && i > 0));
     return;
   }
   Product::BatchLoop last = depth < p.batch.size() ? p.batch[depth] : Product::BatchLoop{1, 0, 0, 0};

@@ -127,8 +127,8 @@ void reduce(gvrt_context *context, const Reduction &r, const T *x, Y *y) {
           x, output, kept, size, perRange);
     });
   else
-    reduceAny<Op><<<dim3(divideUp(results, 128), ranges), 128, 0, state.compute>>>(x, output, kept, reduced, size,
-                                                                                   perRange);
+    reduceAny<Op>
+        <<<dim3(divideUp(results, 128), ranges), 128, 0, state.compute>>>(x, output, kept, reduced, size, perRange);
   GVRT_CUDA(context, cudaGetLastError());
   if (ranges > 1) {
     finishAny<Op><<<divideUp(results, 128), 128, 0, state.compute>>>(output.partial, ranges, whole, kept);

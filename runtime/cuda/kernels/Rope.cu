@@ -137,8 +137,8 @@ void gvrt_rope(gvrt_context *context, void *const *buffer, const int64_t *attrib
       // Few positions: several blocks share one.
       int64_t share = std::clamp<int64_t>(divideUp(8 * std::max(state.multiprocessors, 1), extent[seqDim]), 1,
                                           std::min<int64_t>(divideUp(work, kThreads), 65535));
-      rope<T, W><<<dim3(extent[seqDim], share), kThreads, 0, state.compute>>>(
-          at<const T>(buffer, 0), at<T>(buffer, 1), from, to, shape, frequencies, positions);
+      rope<T, W><<<dim3(extent[seqDim], share), kThreads, 0, state.compute>>>(at<const T>(buffer, 0), at<T>(buffer, 1),
+                                                                              from, to, shape, frequencies, positions);
     });
   });
   GVRT_CUDA(context, cudaGetLastError());

@@ -1,0 +1,177 @@
+//===- Comparison.h - one function on both devices, on the same inputs ------------------------------===//
+//
+// Inputs are rounded to the element type first; the CPU then computes in f32. So what is compared is the GPU's
+// arithmetic and one rounding of the result: in f32 1e-5 of the largest element leaves room for sums in another order,
+// in bf16 1e-2 for a rounding of 2^-9, of results and of what lies between (attention's probabilities).
+//
+//===----------------------------------------------------------------------------------------------------------------===//
+#ifndef GALVATRON_TEST_RUNTIME_CUDA_COMPARISON_H
+#define GALVATRON_TEST_RUNTIME_CUDA_COMPARISON_H
+
+#include "test/Runtime/cuda/Harness.h"
+
+namespace galvatron::test {
+
+/// A call of a function. `words(t, b)`: its attributes, where t(type) is the code the device is told (the CPU's kernels
+/// take f32 alone) and b(type) the bytes of an element there.
+struct Call {
+  using TypeOf = std::function<int64_t(int)>;
+  std::string function, label;
+  std::vector<Buffer> buffers;
+  std::function<Words(const TypeOf &t, const TypeOf &b)> words;
+  bool repeats = true;      // bitwise the same every time
+  bool looseFloats = false; // f32 results come from bf16 arithmetic (cuDNN's lse)
+};
+
+class Comparison {
+public:
+  Comparison(DeviceLibrary &cpu, Gpu &gpu) : cpu(cpu), gpu(gpu) {}
+
+  int failures = 0, calls = 0;
+
+  Buffer in(std::vector<float> values, int type = GVRT_F32) {
+    if (type == GVRT_BF16)
+      for (float &v : values)
+        v = fromBf16(toBf16(v));
+    Buffer buffer;
+    buffer.type = type;
+    buffer.floats = std::move(values);
+    return buffer;
+  }
+  Buffer in(std::vector<int64_t> values, int type = GVRT_I64) {
+    Buffer buffer;
+    buffer.type = type;
+    buffer.integers = std::move(values);
+    return buffer;
+  }
+  template <typename T> Buffer out(std::vector<T> values, int type) {
+    Buffer buffer = in(std::move(values), type);
+    buffer.output = true;
+    return buffer;
+  }
+  Buffer out(int64_t count, int type = GVRT_F32) { return out(std::vector<float>(count, 0.25f), type); }
+  Buffer none() { return {}; }
+  Buffer scratch(int64_t bytes) {
+    Buffer buffer;
+    buffer.scratchBytes = bytes;
+    return buffer;
+  }
+
+  void run(const Call &call) {
+    ++calls;
+    std::string verdict;
+    try {
+      std::vector<Buffer> expected = onCpu(call), first = onGpu(call), second = onGpu(call);
+      double worst = 0;
+      bool good = true, same = true;
+      for (size_t i = 0; i < expected.size(); ++i)
+        if (expected[i].output) {
+          good = compare(first[i], expected[i], call.looseFloats, worst) && good;
+          same = same && first[i].pack() == second[i].pack();
+        }
+      char text[128];
+      std::snprintf(text, sizeof text, "%-4s error %.1e%s", good && (same || !call.repeats) ? "ok" : "FAIL", worst,
+                    same ? "" : ", differs when repeated");
+      verdict = text;
+    } catch (const std::exception &error) {
+      verdict = std::string("FAIL ") + error.what();
+    }
+    if (verdict.starts_with("FAIL"))
+      ++failures;
+    std::printf("%-24s %-58s %s\n", call.function.c_str(), call.label.c_str(), verdict.c_str());
+    std::fflush(stdout);
+  }
+
+  /// The buffers as they are after the call.
+  std::vector<Buffer> onCpu(const Call &call) {
+    std::vector<Buffer> buffers = call.buffers;
+    std::vector<void *> addresses;
+    std::vector<std::vector<char>> bytes(buffers.size());
+    for (size_t i = 0; i < buffers.size(); ++i) {
+      Buffer &b = buffers[i];
+      if (b.type == kByte)
+        bytes[i] = b.pack();
+      addresses.push_back(b.isNull()         ? nullptr
+                          : b.type == kByte  ? (void *)bytes[i].data()
+                          : b.floats.empty() ? (void *)b.integers.data()
+                                             : (void *)b.floats.data());
+    }
+    auto isFloat = [](int type) { return type == GVRT_BF16 ? GVRT_F32 : type; };
+    Words words = call.words([&](int type) { return isFloat(type); }, [&](int type) { return bytesOf(isFloat(type)); });
+    cpu.function(call.function)(&cpu.context, addresses.data(), words.data());
+    for (size_t i = 0; i < buffers.size(); ++i)
+      for (size_t e = 0; e < bytes[i].size(); ++e)
+        buffers[i].integers[e] = bytes[i][e];
+    return buffers;
+  }
+
+private:
+  std::vector<Buffer> onGpu(const Call &call) {
+    std::vector<Buffer> buffers = call.buffers;
+    std::vector<void *> addresses;
+    gpu.reset();
+    for (const Buffer &b : buffers) {
+      if (b.isNull()) {
+        addresses.push_back(b.scratchBytes ? gpu.take(b.scratchBytes) : nullptr);
+        continue;
+      }
+      std::vector<char> bytes = b.pack();
+      addresses.push_back(gpu.take((int64_t)bytes.size()));
+      gpu.hooks->copyToDevice(&gpu.context, addresses.back(), bytes.data(), (int64_t)bytes.size());
+    }
+    Words words = call.words([](int type) { return type; }, [](int type) { return bytesOf(type); });
+    gpu.function(call.function)(&gpu.context, addresses.data(), words.data());
+    gpu.synchronize();
+    for (size_t i = 0; i < buffers.size(); ++i) {
+      Buffer &b = buffers[i];
+      if (b.isNull() || !b.output)
+        continue;
+      std::vector<char> bytes(b.count() * bytesOf(b.type));
+      gpu.hooks->copyToHost(&gpu.context, bytes.data(), addresses[i], (int64_t)bytes.size());
+      unpack(bytes, b);
+    }
+    return buffers;
+  }
+
+  static void unpack(const std::vector<char> &bytes, Buffer &b) {
+    for (int64_t i = 0; i < b.count(); ++i) {
+      const char *from = &bytes[i * bytesOf(b.type)];
+      if (b.type == GVRT_BF16) {
+        uint16_t half;
+        std::memcpy(&half, from, 2);
+        b.floats[i] = fromBf16(half);
+      } else if (b.type == GVRT_F32) {
+        std::memcpy(&b.floats[i], from, 4);
+      } else if (b.type == GVRT_I64) {
+        std::memcpy(&b.integers[i], from, 8);
+      } else {
+        b.integers[i] = *from;
+      }
+    }
+  }
+
+  /// `worst`: the largest difference, as a share of the largest element.
+  static bool compare(const Buffer &got, const Buffer &expected, bool loose, double &worst) {
+    if (got.floats.empty())
+      return got.integers == expected.integers;
+    double scale = 1e-30, difference = 0;
+    for (float v : expected.floats)
+      if (std::isfinite(v))
+        scale = std::max(scale, (double)std::fabs(v));
+    for (size_t i = 0; i < got.floats.size(); ++i) {
+      float a = got.floats[i], b = expected.floats[i];
+      if (a == b || (std::isnan(a) && std::isnan(b)))
+        continue;
+      difference = std::isfinite(a) && std::isfinite(b) ? std::max(difference, (double)std::fabs(a - b)) : 1e30;
+    }
+    worst = std::max(worst, difference / scale);
+    return difference / scale <= (loose || got.type == GVRT_BF16 ? 1e-2 : 2e-5);
+  }
+
+  DeviceLibrary &cpu;
+  Gpu &gpu;
+};
+
+} // namespace galvatron::test
+
+#endif
