@@ -160,6 +160,13 @@ def _processes_marked(mark: str) -> list[int]:
     return found
 
 
+def _kill_a_rank(mark: str) -> None:
+    for number in _processes_marked(mark):
+        if Path(f"/proc/{number}/comm").read_text().startswith("stage"):
+            os.kill(number, signal.SIGKILL)
+            return
+
+
 def _end(process: subprocess.Popen, mark: str) -> None:
     """The launcher first, which ends its ranks; then what is left, told by the mark it inherited."""
     if process.poll() is None:
@@ -187,27 +194,29 @@ class Runner:
     def __init__(self, gpus: int, folder: Path, devices: Devices):
         self.free, self.folder, self.devices = list(range(gpus)), folder, devices
         self.changed = threading.Condition()
-        self.began = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
 
-    def run(self, name: str, command: list, ranks: int, timeout: float, env: dict[str, str]) -> Result:
-        """Waits for `ranks` devices, then runs; output goes to a file as it comes."""
+    def run(
+        self, name: str, command: list, ranks: int, timeout: float, env: dict[str, str], kill_at: float = 0, see: int = -1
+    ) -> Result:
+        """Waits for `ranks` devices, then runs; output goes to a file as it comes. `kill_at`: kills one rank after so many
+        seconds; `see`: shows the program only so many of its devices."""
         with self.changed:
             self.changed.wait_for(lambda: len(self.free) >= ranks)
             held, self.free = self.free[:ranks], self.free[ranks:]
         try:
-            return self._run(name, [str(word) for word in command], held, timeout, env)
+            return self._run(name, [str(word) for word in command], held, timeout, env, kill_at, see)
         finally:
             with self.changed:
                 self.free = sorted(self.free + held)
                 self.changed.notify_all()
 
-    def _run(self, name: str, command: list[str], held: list[int], timeout: float, env: dict[str, str]) -> Result:
+    def _run(self, name, command, held: list[int], timeout: float, env, kill_at: float, see: int) -> Result:
         mark = f"{os.getpid()}-{name}"
         env = env | {MARK: mark}
         seen = held if self.devices.count else []
         if seen:
-            env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, held))
+            env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, held if see < 0 else held[:see]))
         before = [self.devices.memory(index)[0] for index in seen]
         most, states, turn = list(before), [], 0
         log, start = self.folder / f"{name}.log", time.monotonic()
@@ -221,6 +230,9 @@ class Runner:
                     if seen and turn % 10 == 0:
                         states.append(self.devices.state(seen[0]))
                     turn += 1
+                    if kill_at and time.monotonic() - start > kill_at:
+                        kill_at = 0
+                        _kill_a_rank(mark)
                     time.sleep(POLL_SECONDS)
             finally:
                 code = process.poll()
