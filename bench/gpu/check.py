@@ -1,0 +1,352 @@
+"""Checks what prepare.py built, on a machine with GPUs: Python with PyTorch and numpy, and Open MPI, are all it needs.
+
+    python3 bench/gpu/check.py build/gpu-bench --out results
+
+equality   three steps of every program that the GPUs here can hold. One GPU against the CPU program's recorded losses and
+           gradients (fp32); every other plan against one GPU (fp32 1e-4, bf16 1e-2)
+twice      the same binary again: the losses in the log are the same to the last digit
+text       200 steps in bf16 on licence texts against PyTorch's bf16, from the same weights, on the same windows: within 1 %
+memory     what plan.json says of each rank against what the device had in use: never under, at most 1 % over
+faults     no GPU, fewer GPUs than ranks, a rank that is killed: non-zero in time, with a message
+
+Programs run side by side on as many GPUs as there are, each for at most --timeout seconds, and nothing is started after --deadline.
+Writes check.json. Exit code 1 if anything failed or could not be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import re
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import gradients  # noqa: E402
+import programs  # noqa: E402
+import running  # noqa: E402
+
+PARTS = ("equality", "twice", "text", "memory", "faults")
+# fp32: sums in another order. bf16 has 8 bits: every rounding that falls differently is an error of up to 4e-3 of its element.
+TOLERANCE = {"fp32": 1e-4, "bf16": 1e-2}
+# In bf16 a gradient far smaller than the others is made of the rounding errors of these.
+FLOOR = {"fp32": gradients.FLOOR, "bf16": 1e-2}
+TEXT_TOLERANCE = 1e-2
+MEMORY_TOLERANCE = 1e-2
+END_SECONDS = 30
+TWICE = ("one", "tp2", "dp2-tp2", "tp2-pp2")
+
+
+@dataclasses.dataclass
+class Verdict:
+    part: str
+    name: str
+    passed: bool | None  # None: could not be judged
+    value: float
+    allowed: float
+    detail: str
+    seconds: float
+
+
+class Checker:
+    def __init__(self, arguments: argparse.Namespace):
+        self.arguments, self.folder = arguments, arguments.folder.resolve()
+        self.index = programs.read_index(self.folder)
+        self.devices = running.Devices()
+        self.on_gpu = self.index["device"] == "cuda"
+        self.gpus = arguments.gpus or (self.devices.count if self.on_gpu else 4)
+        self.work = Path(tempfile.mkdtemp(prefix="galvatron-check-"))
+        self.runner = running.Runner(self.gpus, arguments.out / "check-logs", self.devices)
+        self.env = running.environment(self.folder / "lib")
+        self.began = time.monotonic()
+        self.verdicts: list[Verdict] = []
+        self.lock = threading.Lock()
+        # By model and precision: the run on one device, for the others to be compared with.
+        self.ones: dict[tuple[str, str], dict] = {}
+        self.done = {(p["model"], p["precision"]): threading.Event() for p in self.index["programs"]}
+
+    def tell(self, part: str, name: str, passed: bool | None, value=0.0, allowed=0.0, detail="", seconds=0.0) -> None:
+        passed = None if passed is None else bool(passed)
+        verdict = Verdict(part, name, passed, float(value), float(allowed), detail, round(seconds, 1))
+        mark = {True: "ok  ", False: "FAIL", None: "--  "}[passed]
+        numbers = f"{value:.2e} of {allowed:.0e}" if allowed else ""
+        at = time.monotonic() - self.began
+        with self.lock:
+            self.verdicts.append(verdict)
+            print(f"{at:6.1f} s {mark} {part:8} {name:28} {numbers:20} {seconds:5.1f} s  {detail}"[:240], flush=True)
+
+    def wanted(self, part: str) -> bool:
+        return part in self.arguments.parts
+
+    def command(self, program: dict, *options) -> list:
+        model = self.index["models"][program["model"]]
+        data = ["--data", self.folder / "data" / model["data"], "--data-dtype", model["data_type"]]
+        return ["sh", self.folder / program["folder"] / "launch", *data, *options]
+
+    def run(self, part: str, name: str, command: list, ranks: int, **options) -> running.Result | None:
+        """None, and told, if it failed or there is no time left."""
+        left = self.arguments.deadline - (time.monotonic() - self.began)
+        if left < 5:
+            self.tell(part, name, None, detail="not run: no time left")
+            return None
+        timeout = min(left, options.pop("timeout", self.arguments.timeout))
+        result = self.runner.run(f"{part}-{name}", command, ranks, timeout, self.env, **options)
+        if not result.passed:
+            self.tell(part, name, False, detail=result.why, seconds=result.seconds)
+            return None
+        return result
+
+    # Three steps of a program, judged.
+
+    def equality(self, program: dict) -> None:
+        name = f"{program['model']}-{program['precision']}-{program['plan']}"
+        folder, key = self.work / name, (program["model"], program["precision"])
+        folder.mkdir()
+        options = ["--steps", programs.EQUALITY_STEPS, *programs.EQUALITY]
+        told = ["--log", folder / "log.csv", "--dump-gradients", folder / "gradients"]
+        is_one = program["plan"] == "one"
+        try:
+            result = self.run("equality", name, self.command(program, *options, *told), program["ranks"])
+            if is_one and result:
+                self.ones[key] = {"folder": folder, "losses": self.losses(folder)}
+        finally:
+            if is_one:
+                self.done[key].set()
+        if not result:
+            return
+        if self.wanted("memory"):
+            self.memory(name, program, result)
+        if is_one and program["precision"] == "fp32":
+            self.against_recorded(name, program, folder, result.seconds)
+        elif is_one:
+            self.finite(name, folder, result.seconds)
+        else:
+            self.against_one(name, program, folder, result.seconds)
+            shutil.rmtree(folder)
+
+    def losses(self, folder: Path) -> list[str]:
+        return [row["loss"] for row in running.read_log(folder / "log.csv")]
+
+    def finite(self, name: str, folder: Path, seconds: float) -> None:
+        values = numpy.array(self.losses(folder), float)
+        passed = len(values) == programs.EQUALITY_STEPS and bool(numpy.isfinite(values).all())
+        self.tell("equality", name, passed, detail=f"losses {values}, the reference of other plans", seconds=seconds)
+
+    def against_recorded(self, name: str, program: dict, folder: Path, seconds: float) -> None:
+        file = self.folder / "references" / f"{program['model']}.npz"
+        recorded = numpy.load(file)
+        wanted: dict[int, dict] = {}
+        for entry in recorded.files:
+            if "/" in entry:
+                step, _, parameter = entry.partition("/")
+                wanted.setdefault(int(step), {})[parameter] = recorded[entry]
+        self.judge(name, "fp32", folder, recorded["losses"], wanted, seconds, gradients.Sketcher())
+
+    def against_one(self, name: str, program: dict, folder: Path, seconds: float) -> None:
+        key = (program["model"], program["precision"])
+        self.done[key].wait(self.arguments.timeout)
+        if key not in self.ones:
+            self.tell("equality", name, None, detail="ran, but there is no run on one device", seconds=seconds)
+            return
+        one = self.ones[key]
+        wanted = dict(gradients.steps_of(one["folder"] / "gradients"))
+        self.judge(name, program["precision"], folder, numpy.array(one["losses"], float), wanted, seconds)
+
+    def judge(self, name, precision, folder, losses, wanted, seconds, sketches=None) -> None:
+        """Losses of all steps; gradients of all in fp32. In bf16 those of the first: later ones differ by the weights too."""
+        tolerance, worst, notes = TOLERANCE[precision], gradients.Worst(), []
+        found = numpy.array(self.losses(folder), float)
+        if len(found) != len(losses):
+            self.tell("equality", name, False, detail=f"{len(found)} losses, expected {len(losses)}", seconds=seconds)
+            return
+        off = float(numpy.max(numpy.abs(found - losses) / numpy.abs(losses)))
+        worst.see(off / tolerance, off, "loss")
+        steps = dict(gradients.steps_of(folder / "gradients"))
+        for step, expected in wanted.items():
+            if step not in steps:
+                worst.see(float("inf"), float("inf"), f"no gradients of step {step}")
+                continue
+            one, whole = gradients.compare(steps[step], expected, tolerance, FLOOR[precision], sketches)
+            notes.append(f"{whole:.1e}")
+            if precision == "fp32" or step == 1:
+                worst.see(one.ratio, one.error, f"{one.where} step {step}")
+        detail = f"worst: {worst.where}; losses {off:.1e}; all gradients as one {' '.join(notes)}"
+        self.tell("equality", name, worst.ratio <= 1, worst.error, tolerance, detail, seconds)
+
+    def memory(self, name: str, program: dict, result: running.Result) -> None:
+        """Arena and reserve of each rank against what its device had in use beyond what it had before."""
+        if not result.used:
+            return
+        plan = json.loads((self.folder / program["folder"] / "plan.json").read_text())
+        reserved = plan.get("reserved_bytes_per_rank", plan.get("reserved_bytes"))
+        arena = plan["peak_bytes_per_rank"]
+        if reserved is None:
+            beside = [(used - own) / 2**20 for used, own in zip(result.used, arena)]
+            detail = "plan.json has no reserved_bytes; beside the arena: "
+            self.tell("memory", name, None, detail=detail + ", ".join(f"{value:.0f}" for value in beside) + " MiB")
+            return
+        reserved = reserved if isinstance(reserved, list) else [reserved] * len(arena)
+        shares = [(own + more) / used - 1 for own, more, used in zip(arena, reserved, result.used)]
+        passed = all(0 <= share <= MEMORY_TOLERANCE for share in shares)
+        said = f"said {max(arena) / 2**20:.0f} + {max(reserved)/ 2**20:.0f} MiB, in use {max(result.used) / 2**20:.0f}"
+        self.tell("memory", name, passed, max(shares, key=abs), MEMORY_TOLERANCE, said)
+
+    def twice(self, program: dict) -> None:
+        """Two runs that do nothing but train."""
+        name = f"{program['model']}-{program['precision']}-{program['plan']}"
+        logs = []
+        for turn in (1, 2):
+            folder = self.work / f"{name}-{turn}"
+            folder.mkdir()
+            options = ["--steps", 5, *programs.EQUALITY, "--log", folder / "log.csv"]
+            result = self.run("twice", f"{name}-{turn}", self.command(program, *options), program["ranks"])
+            if not result:
+                return
+            logs.append(self.losses(folder))
+        same = logs[0] == logs[1] and len(logs[0]) == 5
+        self.tell("twice", name, same, detail=f"last losses {logs[0][-1:]} {logs[1][-1:]}", seconds=2 * result.seconds)
+
+    # 200 steps against PyTorch.
+
+    def text(self, program: dict) -> None:
+        name, model = f"{program['model']}-{program['precision']}", self.index["models"][program["model"]]
+        folder = self.work / f"text-{name}"
+        folder.mkdir()
+        # A step with learning rate 0 leaves the start values as they are.
+        start = self.command(program, "--steps", 1, "--lr", 0, "--save", folder / "start")
+        if not self.run("text", f"{name}-start", start, 1):
+            return
+        steps = programs.TEXT_STEPS if self.on_gpu else 20
+        common = ["--steps", steps, *programs.TEXT]
+        theirs = [sys.executable, Path(__file__).with_name("torch_decoder.py"), "--model", program["model"]]
+        theirs += ["--size", self.index["size"], "--weights", folder / "start" / "model.safetensors"]
+        theirs += ["--data", self.folder / "data" / model["data"], "--precision", program["precision"]]
+        theirs += ["--device", "cuda" if self.on_gpu else "cpu", "--log", folder / "theirs.csv", *common]
+        ours = self.command(program, *common, "--log", folder / "ours.csv")
+        results: dict[str, running.Result | None] = {}
+
+        def side(which: str, command: list) -> None:
+            results[which] = self.run("text", f"{name}-{which}", command, 1, timeout=2 * self.arguments.timeout)
+
+        running.in_parallel([lambda: side("ours", ours), lambda: side("theirs", theirs)], 2)
+        if not (results.get("ours") and results.get("theirs")):
+            return
+        our, their = (
+            numpy.array([float(row["loss"]) for row in running.read_log(folder / f"{side}.csv")])
+            for side in ("ours", "theirs")
+        )
+        if len(our) != steps or len(their) != steps:
+            self.tell("text", name, False, detail=f"{len(our)} and {len(their)} steps, expected {steps}")
+            return
+        off = abs(our[-1] / their[-1] - 1)
+        tail = abs(our[-10:].mean() / their[-10:].mean() - 1)
+        detail = f"loss {our[0]:.4f} to {our[-1]:.4f}, PyTorch {their[0]:.4f} to {their[-1]:.4f}; last 10 steps {tail:.1e}"
+        self.tell("text", name, max(off, tail) <= TEXT_TOLERANCE, off, TEXT_TOLERANCE, detail, results["ours"].seconds)
+        self.keep(f"text-{name}", {"ours": our.tolist(), "theirs": their.tolist()})
+
+    def keep(self, name: str, value: dict) -> None:
+        (self.arguments.out / f"{name}.json").write_text(json.dumps(value) + "\n")
+
+    # What must fail, and how.
+
+    def must_fail(self, name: str, program: dict, says: str, **options) -> None:
+        command = self.command(program, "--steps", 2)
+        result = self.runner.run(f"faults-{name}", command, program["ranks"], END_SECONDS, self.env, **options)
+        told = result.why
+        passed = result.code not in (0, None) and re.search(says, result.output, re.IGNORECASE) is not None
+        self.tell("faults", name, passed, detail=told, seconds=result.seconds)
+
+    def a_rank_dies(self, program: dict) -> None:
+        command = self.command(program, "--steps", 10**8, "--lr", "1e-5", "--quiet")
+        killed_at = 15 if self.on_gpu else 3
+        limit = killed_at + END_SECONDS
+        result = self.runner.run("faults-dies", command, program["ranks"], limit, self.env, kill_at=killed_at)
+        after = result.seconds - killed_at
+        passed = result.code not in (0, None) and after > 0
+        self.tell("faults", f"killed-{program['plan']}", passed, after, END_SECONDS, result.why, result.seconds)
+
+    def tasks(self) -> list:
+        """(ranks, order, task), least ranks first, so that what others are compared with comes first."""
+        chosen = [p for p in self.index["programs"] if p["ranks"] <= self.gpus]
+        chosen = [p for p in chosen if p["precision"] in self.arguments.precisions]
+        only = re.compile(self.arguments.only)
+        chosen = [p for p in chosen if p["plan"] == "one" or only.search(f"{p['model']}-{p['precision']}-{p['plan']}")]
+        tasks = []
+        last = chosen[-1]["precision"] if chosen else ""
+        for program in chosen:
+            ranks, plan = program["ranks"], program["plan"]
+            if self.wanted("equality"):
+                tasks.append((ranks, 0 if plan == "one" else 2, lambda p=program: self.equality(p)))
+            if self.wanted("twice") and plan in TWICE and program["model"] != "gpt2-odd" and program["precision"] == last:
+                tasks.append((ranks, 3, lambda p=program: self.twice(p)))
+            if self.wanted("text") and plan == "one" and program["model"] != "gpt2-odd" and program["precision"] == last:
+                tasks.append((ranks, 1, lambda p=program: self.text(p)))
+        if self.wanted("faults") and chosen:
+            tasks += self.fault_tasks(chosen)
+        return sorted(tasks, key=lambda task: task[:2])
+
+    def fault_tasks(self, chosen: list[dict]) -> list:
+        tasks = []
+        one = chosen[0]
+        two = next((p for p in chosen if p["plan"] == "tp2"), None)
+        if self.on_gpu:
+            tasks.append((1, 4, lambda: self.must_fail("no-gpu", one, "GPU|device", see=0)))
+        if self.on_gpu and two:
+            tasks.append((2, 4, lambda: self.must_fail("fewer-gpus-than-ranks", two, "GPU|device", see=1)))
+        if two:
+            tasks.append((2, 4, lambda: self.a_rank_dies(two)))
+        return tasks
+
+    def all(self) -> bool:
+        running.make_executable(self.folder)
+        try:
+            running.in_parallel([task for *_, task in self.tasks()], self.gpus + 2)
+        finally:
+            shutil.rmtree(self.work, ignore_errors=True)
+        failed = [verdict for verdict in self.verdicts if verdict.passed is False]
+        unknown = [verdict for verdict in self.verdicts if verdict.passed is None]
+        result = {"date": str(datetime.date.today()), "hardware": self.devices.describe(), "gpus": self.gpus}
+        result |= {"program": {key: self.index[key] for key in ("date", "device", "size")}}
+        result |= {"tolerance": TOLERANCE, "floor": FLOOR, "seconds": round(time.monotonic() - self.began, 1)}
+        result["verdicts"] = [dataclasses.asdict(verdict) for verdict in self.verdicts]
+        (self.arguments.out / "check.json").write_text(json.dumps(result, indent=1) + "\n")
+        for part in PARTS:
+            of_part = [verdict for verdict in self.verdicts if verdict.part == part]
+            good = sum(verdict.passed is True for verdict in of_part)
+            print(f"{part:10} {good} of {len(of_part)} passed")
+        for verdict in failed:
+            print(f"FAIL {verdict.part} {verdict.name}: {verdict.value:.2e} of {verdict.allowed:.0e} {verdict.detail}")
+        for verdict in unknown:
+            print(f"--   {verdict.part} {verdict.name}: {verdict.detail}")
+        print(f"{len(self.verdicts)} checks, {len(failed)} failed, {len(unknown)} not judged", flush=True)
+        return not failed and not unknown and bool(self.verdicts)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("folder", type=Path, help="what prepare.py wrote")
+    add("--out", type=Path, default=Path("gpu-check"), help="results and logs (default: gpu-check)")
+    add("--gpus", type=int, default=0, help="use so many (default: all)")
+    add("--parts", default=",".join(PARTS), help=f"some of {','.join(PARTS)} (default: all)")
+    add("--precisions", default="fp32,bf16", help="default: fp32,bf16")
+    add("--only", default="", help="regular expression on MODEL-PRECISION-PLAN; runs on one device stay")
+    add("--timeout", type=float, default=60, help="seconds of one program (default: 60)")
+    add("--deadline", type=float, default=540, help="seconds after which nothing runs any more (default: 540)")
+    arguments = parser.parse_args()
+    arguments.parts, arguments.precisions = arguments.parts.split(","), arguments.precisions.split(",")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    return 0 if Checker(arguments).all() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""Builds everything that check.py and race.py run on a machine with GPUs, into one folder small enough to carry.
+
+    . scripts/env.sh
+    python bench/gpu/prepare.py -o build/gpu-bench
+
+    programs.json             what is there
+    lib/                      the runtime libraries, one copy for all programs
+    programs/MODEL-PRECISION-PLAN/, race/ROW-PRECISION-PLAN/    stage binaries, plan.json, launch
+    data/text.u8, text.u16    licence texts of this system, as bytes and as hashed pairs of bytes
+    references/MODEL.npz      losses, and sketches of the gradients, of the CPU program in fp32
+
+No weights: every program draws its own, by counter. --target cpu --size tiny makes programs that run here, to try the scripts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import gradients  # noqa: E402
+import programs  # noqa: E402
+import running  # noqa: E402
+
+PRECISIONS = ("fp32", "bf16")
+LICENCES = Path("/usr/share/common-licenses")
+
+
+class Failure(Exception):
+    pass
+
+
+def succeed(*command, **options) -> str:
+    words = [str(word) for word in command]
+    result = subprocess.run(words, capture_output=True, text=True, **options)
+    if result.returncode != 0:
+        raise Failure(f"{' '.join(words)}\n{result.stdout[-2000:]}{result.stderr[-4000:]}")
+    return result.stdout
+
+
+def write_data(folder: Path) -> None:
+    """Real text, at most 1 MB. Pairs of bytes hashed to 1003 values give a vocabulary that is odd and all used."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [file for file in sorted(LICENCES.iterdir()) if file.is_file() and not file.is_symlink()]
+    text = numpy.frombuffer(b"".join(file.read_bytes() for file in files), numpy.uint8)[: 300 * 1024]
+    (folder / "text.u8").write_bytes(text.tobytes())
+    pairs = (text[:-1].astype(numpy.uint32) * 257 + text[1:]) % 1003
+    (folder / "text.u16").write_bytes(pairs.astype("<u2").tobytes())
+
+
+class Builder:
+    def __init__(self, arguments: argparse.Namespace):
+        self.output, self.target, self.work = arguments.output, arguments.target, arguments.output / "work"
+        self.work.mkdir(parents=True, exist_ok=True)
+        options = subprocess.run(["galvatron-opt", "--help"], capture_output=True, text=True).stdout
+        self.has_precision = "--precision=" in options
+        self.failures: list[str] = []
+
+    def imported(self, name: str, config: dict, batch: int, seq: int) -> Path:
+        """The program in MLIR, without weights."""
+        file, archive, program = (self.work / f"{name}.{suffix}" for suffix in ("json", "pt", "mlir"))
+        file.write_text(json.dumps(config))
+        succeed(sys.executable, "-m", "galvatron.export", "--config", file, "--weightless", "-o", archive)
+        succeed("galvatron-import", archive, "--batch", batch, "--seq", seq, "-o", program)
+        return program
+
+    def compiled(self, program: Path, plan: dict, target: str, precision: str, output: Path) -> dict:
+        """A folder of stage binaries, its libraries moved away; what is known of it."""
+        file = self.work / f"{output.name}.plan.json"
+        file.write_text(json.dumps(plan))
+        shutil.rmtree(output, ignore_errors=True)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        options = [f"--precision={precision}"] if self.has_precision else []
+        start = time.monotonic()
+        succeed("galvatron-opt", f"--plan={file}", "--lower", program, f"--target={target}", *options, "-o", output)
+        seconds = time.monotonic() - start
+        libraries = self.output / "lib" if target == self.target else self.work / "lib"
+        libraries.mkdir(exist_ok=True)
+        for library in output.glob("*.so*"):
+            library.replace(libraries / library.name)
+        written = json.loads((output / "plan.json").read_text())
+        return {"ranks": written["ranks"], "peak_bytes": written["peak_bytes_per_rank"], "seconds": round(seconds, 2)}
+
+    def add(self, listed: list[dict], **entry) -> None:
+        """Compiles and lists one program; a failure is told at the end."""
+        name = f"{entry['model']}-{entry['precision']}-{entry['plan']}"
+        try:
+            known = self.compiled(
+                entry.pop("program"), entry.pop("layout"), self.target, entry["precision"], self.output / entry["folder"]
+            )
+        except Failure as failure:
+            print(f"{name:36} FAILED", flush=True)
+            self.failures.append(f"{name}: {failure}")
+            return
+        listed.append({**entry, **known})
+        peak = max(known["peak_bytes"]) / 2**30
+        print(f"{name:36} {known['ranks']} ranks  {peak:8.3f} GiB  compiled in {known['seconds']} s", flush=True)
+
+
+def record_reference(builder: Builder, model: programs.Model, program: Path) -> None:
+    """Runs the CPU program in fp32 and keeps losses and sketches."""
+    output = builder.work / f"reference-{model.name}"
+    layout = programs.PLANS["one"].plan(programs.units(model.config), model.batch)
+    builder.compiled(program, layout, "cpu", "fp32", output)
+    libraries = builder.work / "lib" if builder.target != "cpu" else builder.output / "lib"
+    environment = os.environ | {"LD_LIBRARY_PATH": str(libraries.resolve())}
+    data = ["--data", builder.output / "data" / model.data, "--data-dtype", model.data_type]
+    told = ["--log", output / "log.csv", "--dump-gradients", output / "gradients", "--quiet"]
+    steps = ["--steps", programs.EQUALITY_STEPS]
+    succeed(output / "launch", *steps, *programs.EQUALITY, *data, *told, env=environment)
+    sketch = gradients.Sketcher()
+    kept = {"losses": numpy.array([float(row["loss"]) for row in running.read_log(output / "log.csv")])}
+    for step, tensors in gradients.steps_of(output / "gradients"):
+        for name, tensor in tensors.items():
+            # In f32: the rounding of a sum is far below what is compared.
+            kept[f"{step}/{name}"] = sketch(tensor).astype(numpy.float32)
+    folder = builder.output / "references"
+    folder.mkdir(exist_ok=True)
+    numpy.savez_compressed(folder / f"{model.name}.npz", **kept)
+    print(f"{model.name:36} reference recorded, losses {kept['losses']}", flush=True)
+
+
+def size_of(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("-o", "--output", type=Path, default=Path("build/gpu-bench"), help="folder to write (default: build/gpu-bench)")
+    add("--target", choices=("cuda", "cpu"), default="cuda", help="device of the programs (default: cuda)")
+    add("--size", choices=("full", "tiny"), default="full", help="tiny: models for a machine without a GPU")
+    add("--precisions", default="", help="such as fp32,bf16 (default: what galvatron-opt knows)")
+    add("--rows", default="all", help="of the race: names separated by commas, all, or none (default: all)")
+    add("--without-models", action="store_true", help="the race only")
+    add("--keep-work", action="store_true", help="keep exported models and reference runs")
+    arguments = parser.parse_args()
+    arguments.output = arguments.output.resolve()
+    shutil.rmtree(arguments.output, ignore_errors=True)
+    builder = Builder(arguments)
+    precisions = arguments.precisions.split(",") if arguments.precisions else PRECISIONS
+    if not builder.has_precision:
+        precisions = ["fp32"]
+        print("galvatron-opt has no --precision: fp32 only", flush=True)
+    write_data(arguments.output / "data")
+    index = {"date": str(datetime.date.today()), "device": arguments.target, "size": arguments.size}
+    index |= {"models": {}, "programs": [], "race": []}
+    for model in [] if arguments.without_models else programs.models(arguments.size):
+        index["models"][model.name] = dataclasses.asdict(model)
+        program = builder.imported(model.name, model.config, model.batch, model.seq)
+        try:
+            record_reference(builder, model, program)
+        except Failure as failure:
+            builder.failures.append(f"reference of {model.name}: {failure}")
+        for precision in precisions:
+            for plan in model.plans:
+                layout = programs.PLANS[plan].plan(programs.units(model.config), model.batch)
+                folder = f"programs/{model.name}-{precision}-{plan}"
+                entry = {"model": model.name, "precision": precision, "plan": plan, "folder": folder}
+                builder.add(index["programs"], program=program, layout=layout, **entry)
+    for row in programs.rows(arguments.size):
+        if arguments.rows != "all" and row.name not in arguments.rows.split(","):
+            continue
+        program = builder.imported(row.name, row.config, row.batch, row.seq)
+        precision = "bf16" if "bf16" in precisions else precisions[0]
+        for plan, layout in row.plans.items():
+            folder = f"race/{row.name}-{precision}-{plan}"
+            entry = {"model": row.name, "precision": precision, "plan": plan, "folder": folder}
+            entry |= {"batch": row.batch, "seq": row.seq, "program": program}
+            entry["layout"] = layout.plan(programs.units(row.config), row.batch)
+            builder.add(index["race"], **entry)
+    if not arguments.keep_work:
+        shutil.rmtree(builder.work)
+    (arguments.output / programs.INDEX).write_text(json.dumps(index, indent=1) + "\n")
+    print(f"{len(index['programs'])} programs, {len(index['race'])} for the race, ", end="")
+    print(f"{size_of(arguments.output) / 2**20:.1f} MiB in {arguments.output.name}", flush=True)
+    for failure in builder.failures:
+        print(f"prepare: error: {failure}", file=sys.stderr)
+    return 1 if builder.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

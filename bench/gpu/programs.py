@@ -1,0 +1,232 @@
+"""What is prepared, checked and raced: models, the plans each is compiled under, and the rows of the race.
+
+Standard library only: it is read where programs are built and where they run. No weights travel: a program draws its start
+values by counter from the seed, the same on every device and under every plan.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+INDEX = "programs.json"
+
+# The same for every program of the equality checks. AdamW with an epsilon of the size of a gradient's element: the first
+# steps would otherwise be signs of gradients, which turn rounding of elements near zero into whole steps.
+EQUALITY_STEPS = 3
+EQUALITY = ["--lr", "1e-3", "--eps", "1e-3", "--betas", "0.9,0.95", "--weight-decay", "0.1", "--clip-grad", "1"]
+# As one would train.
+TEXT_STEPS = 200
+TEXT = ["--lr", "1e-3", "--betas", "0.9,0.95", "--weight-decay", "0.1", "--clip-grad", "1", "--warmup", "20"]
+# torch_llama.py's optimizer.
+RACE = ["--lr", "1e-4", "--betas", "0.9,0.95", "--weight-decay", "0.1", "--weight-decay-on", "all", "--clip-grad", "1"]
+
+TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+
+
+def gpt2(hidden: int, layers: int, heads: int, positions: int, vocabulary: int) -> dict:
+    """Tied embedding, biases, gelu, no dropout."""
+    off = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
+    size = {"n_embd": hidden, "n_layer": layers, "n_head": heads, "n_positions": positions, "vocab_size": vocabulary}
+    return {"model_type": "gpt2", **size, **off, **TOKENS}
+
+
+def llama(hidden: int, ffn: int, layers: int, heads: int, kv: int, positions: int, vocabulary: int, **more) -> dict:
+    """Untied, grouped key-value heads where kv < heads."""
+    size = {"hidden_size": hidden, "intermediate_size": ffn, "num_hidden_layers": layers, "num_attention_heads": heads}
+    size |= {"num_key_value_heads": kv, "max_position_embeddings": positions, "vocab_size": vocabulary}
+    more = {"rms_norm_eps": 1e-5, "rope_theta": 1e4, "tie_word_embeddings": False} | more
+    return {"model_type": "llama", **size, **more, **TOKENS}
+
+
+def units(config: dict) -> list[str]:
+    """Paths of the embedding, the layers and the head, as plans name them."""
+    if config["model_type"] == "gpt2":
+        return ["transformer.wte", *(f"transformer.h.{k}" for k in range(config["n_layer"])), "lm_head"]
+    return ["model.embed_tokens", *(f"model.layers.{k}" for k in range(config["num_hidden_layers"])), "lm_head"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A plan by hand. A tuple has one entry for each unit; a single value holds for all. dp is what is left of a stage's
+    ranks. `cut` is the number of the first unit of the second stage."""
+
+    ranks: int = 1
+    tp: int | tuple[int, ...] = 1
+    cut: int = 0
+    schedule: str = "1f1b"
+    micro_batches: int = 1
+    recompute: bool | tuple[bool, ...] = False
+
+    def plan(self, paths: list[str], batch: int) -> dict:
+        def each(value):
+            return value if isinstance(value, tuple) else (value,) * len(paths)
+
+        rows = zip(paths, each(self.tp), each(self.recompute), strict=True)
+        listed = [
+            {"path": path, "stage": int(0 < self.cut <= k), "strategy": {"tp": tp, "recompute": recompute}}
+            for k, (path, tp, recompute) in enumerate(rows)
+        ]
+        head = {"ranks": self.ranks, "global_batch": batch, "micro_batches": self.micro_batches}
+        return head | {"schedule": self.schedule, "units": listed}
+
+
+# For models of four layers, so six units.
+PLANS = {
+    "one": Layout(),
+    "dp2": Layout(2),
+    "tp2": Layout(2, tp=2),
+    "pp2-gpipe": Layout(2, cut=3, schedule="gpipe", micro_batches=4),
+    "pp2-1f1b": Layout(2, cut=3, micro_batches=4),
+    "dp2-tp2": Layout(4, tp=2),
+    "tp4": Layout(4, tp=4),
+    "tp2-pp2": Layout(4, tp=2, cut=3, micro_batches=4),
+    # tp 4 | dp 4 | tp 2 x dp 2 in one stage: what crosses is redistributed.
+    "mixed": Layout(4, tp=(1, 4, 1, 2, 4, 4)),
+    "recompute": Layout(4, tp=2, recompute=(False, True, False, True, False, False)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """One that correctness is judged on. `data` is a file of prepare.py; `plans` of PLANS, the first on one device."""
+
+    name: str
+    config: dict
+    batch: int
+    seq: int
+    data: str
+    data_type: str
+    plans: tuple[str, ...] = tuple(PLANS)
+
+
+def models(size: str) -> list[Model]:
+    """`full`: heads of 64 and 128, as attention libraries want them; `tiny`: for a machine without a GPU."""
+    few = ("one", "tp2", "dp2-tp2")
+    if size == "tiny":
+        return [
+            Model("gpt2", gpt2(64, 4, 4, 32, 256), 8, 32, "text.u8", "u8"),
+            Model("llama", llama(64, 96, 4, 8, 4, 32, 256, head_dim=16), 8, 32, "text.u8", "u8"),
+            Model("gpt2-odd", gpt2(64, 4, 4, 32, 1003), 8, 32, "text.u16", "u16", few),
+        ]
+    return [
+        Model("gpt2", gpt2(512, 4, 8, 256, 256), 8, 256, "text.u8", "u8"),
+        Model("llama", llama(512, 1408, 4, 8, 4, 256, 256, head_dim=128), 8, 256, "text.u8", "u8"),
+        Model("gpt2-odd", gpt2(512, 4, 8, 256, 1003), 8, 256, "text.u16", "u16", few),
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One of the race. `plans`: by name, the first is tried first; `peer`: torch_llama.py's options, empty where the figure
+    measured earlier is all there is. `figure` is that, in tokens/s of one GPU, `must` and `goal` are ratios."""
+
+    name: str
+    title: str
+    config: dict
+    batch: int
+    seq: int
+    plans: dict[str, Layout]
+    figure: float
+    must: float
+    goal: float
+    peer: tuple[str, ...] = ()
+    source: str = "torch_llama.py"
+
+    @property
+    def ranks(self) -> int:
+        return next(iter(self.plans.values())).ranks
+
+
+LLAMA2_7B = llama(4096, 11008, 32, 32, 32, 4096, 32000)
+LLAMA3_8B = llama(4096, 14336, 32, 32, 8, 8192, 128256, rope_theta=5e5)
+FUSED = ("--fused", "1", "--reshard", "0", "--attn", "cudnn")
+
+ROWS = [
+    Row(
+        "llama2-7b-8l",
+        "8 layers of Llama-2-7B, s 4096, 1 GPU, 4 sequences",
+        LLAMA2_7B | {"num_hidden_layers": 8},
+        4,
+        4096,
+        {"one": Layout()},
+        47854,
+        1.0,
+        1.12,
+        ("--model", "llama2-7b", "--layers", "8", "--mb", "4", *FUSED),
+    ),
+    Row(
+        "llama3-8b-8l",
+        "8 layers of Llama-3-8B, s 8192, 1 GPU, 2 sequences",
+        LLAMA3_8B | {"num_hidden_layers": 8},
+        2,
+        8192,
+        {"one": Layout()},
+        34960,
+        1.0,
+        1.12,
+        ("--model", "llama3-8b", "--layers", "8", "--mb", "2", *FUSED),
+    ),
+    # The vocabulary as llm.c pads it.
+    Row(
+        "gpt2-1558m",
+        "GPT-2 1558M, s 1024, 1 GPU, micro-batch 16",
+        gpt2(1600, 48, 25, 1024, 50304),
+        16,
+        1024,
+        {"one": Layout()},
+        51100,
+        0.95,
+        1.10,
+        source="llm.c, measured earlier",
+    ),
+    Row(
+        "llama2-7b-tp2-dp2",
+        "Llama-2-7B, tp 2 x dp 2, 4 GPUs, 8 sequences a replica",
+        LLAMA2_7B,
+        16,
+        4096,
+        {
+            "whole": Layout(4, tp=2),
+            "halves": Layout(4, tp=2, micro_batches=2),
+            "quarters": Layout(4, tp=2, micro_batches=4),
+        },
+        11513,
+        0.92,
+        1.12,
+        ("--model", "llama2-7b", "--tp", "2", "--mb", "8", "--attn", "cudnn"),
+    ),
+    # 32 sequences: a micro-batch is one sequence of each of two replicas. The first stage has the embedding.
+    Row(
+        "llama2-7b-pp2-dp2",
+        "Llama-2-7B, pp 2 x dp 2, 16 micro-batches, 4 GPUs",
+        LLAMA2_7B,
+        32,
+        4096,
+        {"even": Layout(4, cut=17, micro_batches=16)},
+        11412,
+        0.95,
+        1.13,
+        source="torchtitan, measured earlier",
+    ),
+]
+
+
+def rows(size: str) -> list[Row]:
+    """`tiny`: the same plans on models that a machine without a GPU can train, to try the scripts."""
+    if size != "tiny":
+        return ROWS
+    small = []
+    for row in ROWS:
+        config = llama(128, 256, 4, 8, 8, 64, 512)
+        if row.config["model_type"] == "gpt2":
+            config = gpt2(128, 4, 8, 64, 512)
+        plans = {name: dataclasses.replace(layout, cut=layout.cut and 3) for name, layout in row.plans.items()}
+        small.append(dataclasses.replace(row, config=config, seq=64, plans=plans))
+    return small
+
+
+def read_index(folder: Path) -> dict:
+    """What prepare.py wrote: {"device", "size", "models": {…}, "programs": […], "race": […]}."""
+    return json.loads((folder / INDEX).read_text())
