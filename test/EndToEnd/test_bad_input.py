@@ -201,20 +201,21 @@ def test_plan_file(models, tmp_path):
     compile_refused(r"--search or --plan", models, tmp_path)
 
 
-def test_budget_that_nothing_fits(models, tmp_path):
-    """Says the smallest that fits, which then does fit, and the layer in the way."""
-    message = compile_refused(
-        r"no strategy fits 100\.0 KiB", models, tmp_path, "--search", "--ranks=2", "--memory=100KiB"
-    )
-    assert re.search(r"model\.layers\.\d|lm_head|model\.embed_tokens", message)
-    smallest = int(re.search(r"(\d+) bytes", message).group(1))
-    program = models("llama").program
-    for budget, fits in [(smallest, True), (smallest - 1, False)]:
-        result = call("galvatron-opt", "--search", "--lower", program, "--ranks=2", f"--memory={budget}",
-                      "-o", tmp_path / str(fits))  # fmt: skip
-        assert (result.returncode == 0) == fits, result.stderr
-    plan = json.loads((tmp_path / "True" / "plan.json").read_text())
-    assert max(plan["peak_bytes_per_rank"]) <= smallest
+@pytest.mark.parametrize("model, ranks", [("llama", 1), ("llama", 2), ("llama", 4), ("gpt2", 4)])
+def test_budget_that_nothing_fits(model, ranks, models, tmp_path):
+    """Says the smallest that fits, which then does fit and is the smallest, and the layer in the way."""
+    search = ("--search", f"--ranks={ranks}")
+    message = compile_refused(r"no strategy fits 10\.0 KiB", models, tmp_path, *search, "--memory=10KiB", model=model)
+    assert re.search(r"model\.layers\.\d|lm_head|model\.embed_tokens|transformer\.", message)
+    smallest = int(re.search(r"needs (\d+) bytes", message).group(1))
+    written = re.search(r"raise the budget to --memory=([\d.]+[KM]iB)", message).group(1)
+    for budget in (smallest, written):
+        output = tmp_path / f"out-{budget}"
+        program = models(model).program
+        result = call("galvatron-opt", "--lower", program, *search, f"--memory={budget}", "-o", output)
+        assert result.returncode == 0, result.stderr
+        assert max(json.loads((output / "plan.json").read_text())["peak_bytes_per_rank"]) <= smallest
+    compile_refused(rf"needs {smallest} bytes", models, tmp_path, *search, f"--memory={smallest - 1}", model=model)
 
 
 def test_options_of_the_compiler(models, tmp_path):
