@@ -119,7 +119,7 @@ static std::string formatAtLeast(int64_t bytes) {
   for (; value >= 1024 && unit < 4; ++unit)
     value /= 1024;
   std::string text;
-  llvm::raw_string_ostream(text) << llvm::format(unit ? "%.1f" : "%.0f", std::ceil(value * 10) / 10) << kUnits[unit];
+  llvm::raw_string_ostream(text) << llvm::format(unit ? "%.2f" : "%.0f", std::ceil(value * 100) / 100) << kUnits[unit];
   return text;
 }
 
