@@ -94,10 +94,11 @@ static LogicalResult writeLaunchScript(ModuleOp module, const StageOutputOptions
 
 LogicalResult galvatron::emitStageBinaries(ModuleOp module, const StageOutputOptions &options) {
   std::string runtime = options.runtimeDirectory.empty() ? defaultRuntimeDirectory() : options.runtimeDirectory;
+  std::string program = hashProgram(module);
   for (auto stage : module.getOps<dist::StageOp>()) {
     std::string executable = inFolder(options.directory, stage.getSymName()), object = executable + ".o";
     LogicalResult linked = failure();
-    if (succeeded(writeStageObject(module, stage, options, object)))
+    if (succeeded(writeStageObject(module, stage, program, options, object)))
       linked = link(module, options, runtime, object, executable);
     llvm::sys::fs::remove(object);
     if (failed(linked))

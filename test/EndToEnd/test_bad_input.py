@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -303,6 +304,23 @@ def test_wrong_number_of_ranks(models, tmp_path):
 def test_stages_in_the_wrong_order(models, tmp_path):
     run_refused(r"rank 0 must run stage 0, but runs stage 1", models, tmp_path, order=(1, 0))
     run_refused(r"must run stage", models, tmp_path, order=(0, 0))
+
+
+def test_stages_of_two_programs(models, tmp_path):
+    """Same model, grid and schedule: only the plan tells them apart. Compiling again makes the same program."""
+    layout = PLANS["tp2-pp2"]
+    stages = [
+        models("llama").compile(name, plan).folder / f"stage{index}"
+        for index, (name, plan) in enumerate(
+            [("tp2-pp2", layout), ("recomputed", dataclasses.replace(layout, recompute=True))]
+        )
+    ]
+    codes, errors = exits(tmp_path, [(2, stage) for stage in stages])
+    assert codes == [1] * 4 and errors.count("error:") == 1, errors
+    assert "rank 2 runs a stage of another program than rank 0" in errors
+    again = models("llama").compile("tp2-pp2-again", layout).folder / "stage1"
+    codes, errors = exits(tmp_path, [(2, stages[0]), (2, again)], "--steps", 1, "--quiet")
+    assert codes == [0] * 4, errors
 
 
 def test_data(models, tmp_path):
