@@ -249,7 +249,11 @@ def test_foreign_program(models, tmp_path):
     for name, text in [("cut.mlir", program[:9000]), ("text.mlir", "hello"), ("empty.mlir", "")]:
         file = tmp_path / name
         file.write_text(text)
-        refused(name + "|step", "galvatron-opt", "--search", "--lower", file, "-o", tmp_path / "out", folder=tmp_path)
+        message = refused(name, "galvatron-opt", "--search", "--lower", file, "-o", tmp_path / "out", folder=tmp_path)
+        assert "galvatron-import" in message, message
+    archive = models("llama").archive
+    message = r"archive as galvatron.export writes it; import it first: galvatron-import .*model\.pt"
+    refused(message, "galvatron-opt", "--search", "--lower", archive, "-o", tmp_path / "out", folder=tmp_path)
     refused("no.mlir", "galvatron-opt", "--search", "--lower", tmp_path / "no.mlir", folder=tmp_path)
 
 
