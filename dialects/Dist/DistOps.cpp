@@ -2,8 +2,9 @@
 // that the same rules serve global types with encodings and local types without.
 #include "dialects/Dist/Dist.h"
 
+#include "dialects/FunctionSyntax.h"
+
 #include "mlir/IR/Builders.h"
-#include "mlir/Interfaces/FunctionImplementation.h"
 
 using namespace mlir;
 using namespace galvatron::dist;
@@ -133,19 +134,9 @@ LogicalResult AllToAllOp::verify() {
 // Bodies and layers
 //===----------------------------------------------------------------------===//
 
-ParseResult BodyOp::parse(OpAsmParser &parser, OperationState &result) {
-  auto buildType = [](Builder &builder, ArrayRef<Type> arguments, ArrayRef<Type> results,
-                      function_interface_impl::VariadicFlag,
-                      std::string &) { return builder.getFunctionType(arguments, results); };
-  return function_interface_impl::parseFunctionOp(parser, result, /*allowVariadic=*/false,
-                                                  getFunctionTypeAttrName(result.name), buildType,
-                                                  getArgAttrsAttrName(result.name), getResAttrsAttrName(result.name));
-}
+ParseResult BodyOp::parse(OpAsmParser &parser, OperationState &result) { return parseFunction<BodyOp>(parser, result); }
 
-void BodyOp::print(OpAsmPrinter &printer) {
-  function_interface_impl::printFunctionOp(printer, *this, /*isVariadic=*/false, getFunctionTypeAttrName(),
-                                           getArgAttrsAttrName(), getResAttrsAttrName());
-}
+void BodyOp::print(OpAsmPrinter &printer) { printFunction(printer, *this); }
 
 LogicalResult ReturnOp::verify() {
   auto body = cast<BodyOp>((*this)->getParentOp());

@@ -1,7 +1,8 @@
 // Registration of the exec dialect and the checks of its ops.
 #include "dialects/Exec/Exec.h"
 
-#include "mlir/Interfaces/FunctionImplementation.h"
+#include "dialects/FunctionSyntax.h"
+
 #include "llvm/ADT/StringSwitch.h"
 
 #include "dialects/Exec/ExecDialect.cpp.inc"
@@ -30,18 +31,10 @@ int64_t galvatron::exec::getNumRuntimeBuffers(StringRef function) {
 }
 
 ParseResult FunctionOp::parse(OpAsmParser &parser, OperationState &result) {
-  auto buildType = [](Builder &builder, ArrayRef<Type> arguments, ArrayRef<Type> results,
-                      function_interface_impl::VariadicFlag,
-                      std::string &) { return builder.getFunctionType(arguments, results); };
-  return function_interface_impl::parseFunctionOp(parser, result, /*allowVariadic=*/false,
-                                                  getFunctionTypeAttrName(result.name), buildType,
-                                                  getArgAttrsAttrName(result.name), getResAttrsAttrName(result.name));
+  return parseFunction<FunctionOp>(parser, result);
 }
 
-void FunctionOp::print(OpAsmPrinter &printer) {
-  function_interface_impl::printFunctionOp(printer, *this, /*isVariadic=*/false, getFunctionTypeAttrName(),
-                                           getArgAttrsAttrName(), getResAttrsAttrName());
-}
+void FunctionOp::print(OpAsmPrinter &printer) { printFunction(printer, *this); }
 
 LogicalResult FunctionOp::verify() {
   if (!getResultTypes().empty())

@@ -118,9 +118,9 @@ void GraphDialect::attachArithmeticInterfaces() {
   attachCosts<1, arith::AddFOp, arith::SubFOp, arith::MulFOp, arith::DivFOp, arith::NegFOp, arith::MaximumFOp,
               arith::MaxNumFOp, arith::MinimumFOp, arith::MinNumFOp, arith::SelectOp, arith::ExtFOp, arith::TruncFOp,
               arith::CmpFOp, arith::CmpIOp, arith::SIToFPOp, arith::FPToSIOp, arith::AddIOp, arith::SubIOp,
-              arith::MulIOp, arith::AndIOp, arith::OrIOp, arith::XOrIOp, arith::ExtSIOp, arith::ExtUIOp,
-              arith::TruncIOp, arith::UIToFPOp, math::AbsFOp, math::FloorOp, math::CeilOp, math::RoundOp,
-              math::RoundEvenOp, math::TruncOp>(context);
+              arith::MulIOp, arith::FloorDivSIOp, arith::MaxSIOp, arith::MinSIOp, arith::AndIOp, arith::OrIOp,
+              arith::XOrIOp, arith::ExtSIOp, arith::ExtUIOp, arith::TruncIOp, arith::UIToFPOp, math::AbsFOp,
+              math::FloorOp, math::CeilOp, math::RoundOp, math::RoundEvenOp, math::TruncOp, math::AbsIOp>(context);
   attachCosts<8, math::ExpOp, math::Exp2Op, math::ExpM1Op, math::LogOp, math::Log1pOp, math::SqrtOp, math::RsqrtOp,
               math::TanhOp, math::SinOp, math::CosOp, math::ErfOp, math::PowFOp>(context);
 }

@@ -2,8 +2,9 @@
 // backward regions, calls.
 #include "dialects/Graph/Graph.h"
 
+#include "dialects/FunctionSyntax.h"
+
 #include "mlir/IR/DialectImplementation.h"
-#include "mlir/Interfaces/FunctionImplementation.h"
 
 using namespace mlir;
 using namespace galvatron::graph;
@@ -52,18 +53,10 @@ LogicalResult GraphDialect::verifyRegionArgAttribute(Operation *op, unsigned reg
 //===----------------------------------------------------------------------===//
 
 ParseResult LayerOp::parse(OpAsmParser &parser, OperationState &result) {
-  auto buildFunctionType = [](Builder &builder, ArrayRef<Type> arguments, ArrayRef<Type> results,
-                              function_interface_impl::VariadicFlag,
-                              std::string &) { return builder.getFunctionType(arguments, results); };
-  return function_interface_impl::parseFunctionOp(parser, result, /*allowVariadic=*/false,
-                                                  getFunctionTypeAttrName(result.name), buildFunctionType,
-                                                  getArgAttrsAttrName(result.name), getResAttrsAttrName(result.name));
+  return parseFunction<LayerOp>(parser, result);
 }
 
-void LayerOp::print(OpAsmPrinter &printer) {
-  function_interface_impl::printFunctionOp(printer, *this, /*isVariadic=*/false, getFunctionTypeAttrName(),
-                                           getArgAttrsAttrName(), getResAttrsAttrName());
-}
+void LayerOp::print(OpAsmPrinter &printer) { printFunction(printer, *this); }
 
 StringRef LayerOp::getParameterName(unsigned argument) {
   auto name = getArgAttrOfType<StringAttr>(argument, kParameterAttr);

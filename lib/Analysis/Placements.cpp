@@ -38,7 +38,38 @@ bool LayerDigits::deal(const Axes &axes, ArrayRef<AxisId> group, When when, Owne
   return false;
 }
 
-/// "2 x 2 (internal), 96 (internal1)", for messages.
+/// What the axes of a role are to the model's author.
+static StringRef describe(AxisRole role) {
+  switch (role) {
+  case AxisRole::Batch:
+    return "samples";
+  case AxisRole::Seq:
+    return "positions";
+  case AxisRole::Hidden:
+    return "hidden width";
+  case AxisRole::Internal:
+    return "heads, feed-forward width or vocabulary";
+  case AxisRole::Expert:
+    return "experts";
+  case AxisRole::Fixed:
+    break;
+  }
+  return "an axis that is never divided";
+}
+
+/// "63 (dimension 0 of mlp.up_proj.weight)": by the first of the layer's parameters that has the axis.
+static std::string describe(const Axes &axes, graph::LayerOp layer, AxisId axis) {
+  std::string extent = std::to_string(axes.getAxis(axis).extent);
+  Block &body = layer.getBody().front();
+  for (BlockArgument argument : body.getArguments().drop_front(layer.getNumInputs()))
+    for (auto [dim, list] : llvm::enumerate(axes.getAxes(argument)))
+      if (llvm::is_contained(list, axis))
+        return extent + (list.size() > 1 ? " (a factor of dimension " : " (dimension ") + std::to_string(dim) + " of " +
+               layer.getParameterName(argument.getArgNumber()).str() + ")";
+  return extent + " (" + axes.getName(axis) + ")";
+}
+
+/// "2 x 2, 96": the extents of each group, for messages.
 static std::string describe(const Axes &axes, ArrayRef<SmallVector<AxisId>> groups) {
   std::string text;
   for (ArrayRef<AxisId> group : groups) {
@@ -100,12 +131,12 @@ FailureOr<LayerDigits> LayerDigits::get(const Axes &axes, graph::LayerOp layer, 
       bool mandatory = llvm::any_of(groups, [&](ArrayRef<AxisId> group) { return !axes.getAxis(group[0]).routed; });
       if (owner.choices.empty() && mandatory)
         return emitError(loc) << "layer '" << name << "' cannot use " << row.name << " = " << degree
-                              << ": expects it to divide one of its " << stringifyAxisRole(row.wants[0].role)
-                              << " axes, but got " << describe(axes, groups);
+                              << ": expects it to divide its " << describe(row.wants[0].role) << ", but got "
+                              << describe(axes, groups);
     }
     for (AxisId axis : unserved)
-      emitRemark(loc) << "layer '" << name << "': " << row.name << " = " << degree << " does not divide axis "
-                      << axes.getName(axis) << " of " << axes.getAxis(axis).extent << ", which is replicated";
+      emitRemark(loc) << "layer '" << name << "': " << row.name << " = " << degree << " does not divide "
+                      << describe(axes, layer, axis) << ", which is replicated";
   }
   if (llvm::is_contained(taken, false))
     return emitError(loc) << "expects the degrees of layer '" << name << "' to use all " << pipeline.getDevices()

@@ -207,6 +207,7 @@ void addIntegerOps(OpTable &table) {
   binary<arith::AndIOp>(table, [](double x, double y) { return double(asInteger(x) & asInteger(y)); });
   binary<arith::OrIOp>(table, [](double x, double y) { return double(asInteger(x) | asInteger(y)); });
   binary<arith::XOrIOp>(table, [](double x, double y) { return double(asInteger(x) ^ asInteger(y)); });
+  unary<math::AbsIOp>(table, [](double x) { return std::fabs(x); });
   unary<arith::ExtUIOp>(table, same);
   table[arith::ExtSIOp::getOperationName()] = fromSigned;
   table[arith::TruncIOp::getOperationName()] = truncateInteger;

@@ -3,6 +3,7 @@
 #include "galvatron/Target/Driver.h"
 
 #include "MainJob.h"
+#include "ProgramDiagnostics.h"
 #include "galvatron/Reference/Evaluate.h"
 
 #include "mlir/IR/AsmState.h"
@@ -145,6 +146,8 @@ static int withProgram(llvm::StringRef input, DialectRegistry &registry,
   auto buffer = openInputFile(input, &error);
   if (!buffer)
     return reportUsage(error);
+  if (std::string foreign = findForeignFormat(input, buffer->getBuffer()); !foreign.empty())
+    return reportUsage(foreign);
   auto sources = std::make_shared<llvm::SourceMgr>();
   sources->AddNewSourceBuffer(std::move(buffer), llvm::SMLoc());
 
@@ -152,7 +155,7 @@ static int withProgram(llvm::StringRef input, DialectRegistry &registry,
   applyDefaultTimingManagerCLOptions(manager);
   TimingScope timing = manager.getRootScope();
   MLIRContext context(registry);
-  SourceMgrDiagnosticHandler handler(*sources, &context);
+  ProgramDiagnostics diagnostics(*sources, &context);
   // One message is enough: an error about the whole model would print all of it.
   context.printOpOnDiagnostic(cl::getRegisteredOptions().lookup("mlir-print-op-on-diagnostic")->getNumOccurrences() >
                               0);
@@ -161,8 +164,11 @@ static int withProgram(llvm::StringRef input, DialectRegistry &registry,
   TimingScope parsing = timing.nest("parse");
   OwningOpRef<ModuleOp> module = parseSourceFile<ModuleOp>(sources, &context);
   parsing.stop();
-  if (!module)
+  if (!module) {
+    llvm::WithColor::note(llvm::errs(), "galvatron-opt")
+        << "'" << input << "' is not a whole program; write it again with galvatron-import\n";
     return EXIT_FAILURE;
+  }
   // Messages about the whole model name its file.
   if (isa<UnknownLoc>(module->getLoc()))
     (*module)->setLoc(FileLineColLoc::get(&context, input, 1, 1));

@@ -1,8 +1,6 @@
-// Phases in order, the loop that makes plan and program agree about memory, and the output folder.
+// Phases in order and the output folder. The loop between plan and lower is in MainJobSearch.cpp.
 //
 //   import ─▶ differentiate ─▶ plan ─▶ shard ─▶ stage ─▶ lower ─▶ folder
-//                               ▲                         │ bytes of a rank above the budget:
-//                               └── leave as much free ◀──┘ search again
 #include "MainJob.h"
 
 #include "DeviceCode.h"
@@ -26,10 +24,6 @@
 
 using namespace mlir;
 using namespace galvatron;
-
-/// Searches until a lowered plan fits. Each round leaves free what the last one took beyond its
-/// estimate, so two are usual; a bound, since an estimate may be wrong in other ways.
-static constexpr int kMaxRounds = 8;
 
 LogicalResult MainJob::fail(const llvm::Twine &message) {
   llvm::WithColor::error(llvm::errs(), "galvatron-opt") << message << "\n";
@@ -109,13 +103,13 @@ LogicalResult MainJob::readPlanBatch() {
   return success();
 }
 
-LogicalResult MainJob::planOnce(int64_t reserve) {
+LogicalResult MainJob::planOnce(llvm::StringRef memory, int64_t reserve) {
   PlanPhaseOptions phase;
   phase.plan = options.plan;
   phase.ranks = options.plan.empty() ? options.cluster.ranks : ranks;
   phase.cluster = options.cluster.file;
   phase.deviceKind = options.cluster.device;
-  phase.memory = options.cluster.memory;
+  phase.memory = memory.str();
   phase.reserve = reserve;
   phase.searched = searched;
   return runPhase(*module, Phase::Plan, [&](OpPassManager &passes) { buildPlanPhase(passes, phase); });
@@ -134,28 +128,16 @@ LogicalResult MainJob::lowerPlanned(ModuleOp planned) {
   return run(Phase::Lower, [&](OpPassManager &passes) { buildLowerPhase(passes, lower); });
 }
 
-/// Notes the exact bytes of every rank in `chosen`, and returns by how much the estimate was too low on
-/// stages that exceed the budget, or 0 if none does.
-FailureOr<int64_t> MainJob::measureMissing(ModuleOp lowered, bool report) {
-  int64_t missing = 0;
+/// Notes the exact bytes of every rank in `chosen`.
+LogicalResult MainJob::measure(ModuleOp lowered) {
   chosen.peakBytesPerRank.clear();
   for (auto stage : lowered.getOps<dist::StageOp>()) {
     auto bytes = stage->getAttrOfType<IntegerAttr>(dist::kArenaBytesAttrName);
     if (!bytes)
       return stage.emitOpError("expects ") << dist::kArenaBytesAttrName << " after phase lower";
     chosen.peakBytesPerRank.insert(chosen.peakBytesPerRank.end(), chosen.ranksPerStage(), bytes.getInt());
-    if (bytes.getInt() <= budget)
-      continue;
-    if (report)
-      return fail("expects at most " + llvm::Twine(search::formatBytes(double(budget))) +
-                  " of memory per device, but stage " + llvm::Twine(stage.getIndex()) + " of this plan needs " +
-                  search::formatBytes(double(bytes.getInt())) +
-                  "; raise --memory, recompute layers, or use more stages or tp");
-    size_t index = stage.getIndex();
-    int64_t estimate = index < chosen.stageMemory.size() ? chosen.stageMemory[index].total() : budget;
-    missing = std::max(missing, bytes.getInt() - std::min(estimate, budget));
   }
-  return missing;
+  return success();
 }
 
 /// Takes the plan that is on the program, with the search's reasons. A plan by hand is priced, so that its
@@ -169,8 +151,8 @@ LogicalResult MainJob::readChosen() {
     return failure();
   chosen = *plan;
   if (options.search) {
-    chosen.reasons = searched->reasons;
-    chosen.stageMemory = searched->stageMemory;
+    chosen.reasons = searched->plan->reasons;
+    chosen.stageMemory = searched->plan->stageMemory;
     return success();
   }
   ClusterInput input = options.cluster;
@@ -207,34 +189,12 @@ LogicalResult MainJob::takeBudget(const search::Cluster &cluster) {
   return success();
 }
 
-/// Chooses a plan, lowers it, and starts again with a tighter estimate until what was lowered fits.
 LogicalResult MainJob::plan() {
-  bool isMeasured = stop >= Phase::Plan && options.search;
-  int64_t reserve = 0;
-  for (int round = 0;; ++round) {
-    if (failed(planOnce(reserve)))
-      return failure();
-    if (failed(readChosen()))
-      return failure();
-    if (!isMeasured)
-      return success();
-    OwningOpRef<ModuleOp> lowered = module->clone();
-    Phase wanted = std::exchange(stop, Phase::Lower);
-    LogicalResult result = lowerPlanned(*lowered);
-    stop = wanted;
-    if (failed(result))
-      return failure();
-    FailureOr<int64_t> missing = measureMissing(*lowered, /*report=*/round + 1 == kMaxRounds);
-    if (failed(missing))
-      return failure();
-    if (*missing > 0) {
-      reserve += *missing;
-      continue;
-    }
-    if (stop == Phase::Lower)
-      module = std::move(lowered);
-    return success();
-  }
+  if (options.search)
+    return searchWithinBudget();
+  if (failed(planOnce(options.cluster.memory, /*reserve=*/0)))
+    return failure();
+  return readChosen();
 }
 
 LogicalResult MainJob::run(OwningOpRef<ModuleOp> input, TimingScope &scope) {
@@ -286,8 +246,14 @@ LogicalResult MainJob::print() {
 }
 
 LogicalResult MainJob::writeFolder() {
-  if (failed(measureMissing(*module, /*report=*/true)))
+  if (failed(measure(*module)))
     return failure();
+  for (auto [rank, bytes] : llvm::enumerate(chosen.peakBytesPerRank))
+    if (bytes > budget)
+      return fail("expects at most " + llvm::Twine(search::formatBytes(double(budget))) +
+                  " of memory per device, but stage " + llvm::Twine(rank / chosen.ranksPerStage()) +
+                  " of this plan needs " + search::formatBytes(double(bytes)) +
+                  "; raise --memory, recompute layers, or use more stages or tp");
   OutputFolder folder(getOutputFolder());
   auto check = [&](const std::string &message) { return message.empty() ? success() : fail(message); };
   if (failed(check(folder.create())))

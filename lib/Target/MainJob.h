@@ -4,6 +4,7 @@
 
 #include "galvatron/Analysis/ClusterInput.h"
 #include "galvatron/Pipelines/Phases.h"
+#include "galvatron/Search/Solver.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Support/Timing.h"
@@ -40,9 +41,22 @@ private:
   mlir::LogicalResult plan();
   mlir::LogicalResult readChosen();
   mlir::LogicalResult takeBudget(const search::Cluster &cluster);
-  mlir::LogicalResult planOnce(int64_t reserve);
+  mlir::LogicalResult planOnce(llvm::StringRef memory, int64_t reserve);
   mlir::LogicalResult lowerPlanned(mlir::ModuleOp planned);
-  mlir::FailureOr<int64_t> measureMissing(mlir::ModuleOp lowered, bool report);
+  mlir::LogicalResult measure(mlir::ModuleOp lowered);
+
+  /// A searched plan that was lowered to know its bytes.
+  struct Trial {
+    mlir::OwningOpRef<mlir::ModuleOp> lowered; ///< null: not even the estimate fits
+    int64_t bytes = 0;                         ///< of the rank that needs the most
+    int64_t smallestEstimate = 0; ///< if nothing fits: the least estimate of any plan, 0 if there is no plan
+    std::string message;          ///< if nothing fits: the search's
+  };
+  mlir::FailureOr<Trial> searchOnce(int64_t memory, int64_t reserve);
+  mlir::FailureOr<Trial> searchFitting(int64_t memory);
+  mlir::FailureOr<Trial> findSmallest(int64_t memory, Trial smallest);
+  mlir::LogicalResult searchWithinBudget();
+  mlir::LogicalResult failTooSmall(const Trial &smallest);
   mlir::LogicalResult print();
   mlir::LogicalResult writeFolder();
   mlir::LogicalResult runPhase(mlir::ModuleOp target, Phase phase,
@@ -60,7 +74,7 @@ private:
   int64_t globalBatch = 0; ///< 0: the model's
   int64_t ranks = 0;       ///< that were asked for; 0: any
   search::Plan chosen;
-  std::shared_ptr<search::Plan> searched = std::make_shared<search::Plan>();
+  std::shared_ptr<search::Solution> searched = std::make_shared<search::Solution>();
   int64_t budget = 0; ///< bytes of a device that an arena may take
 };
 

@@ -4,6 +4,9 @@
 
 #include "dialects/Plan/Plan.h"
 
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/xxhash.h"
+
 #include <nlohmann/json.hpp>
 
 using namespace mlir;
@@ -100,7 +103,17 @@ static Json gradientsOf(const Timetable &timetable) {
   return {{"offset", first.offset}, {"bytes", last.offset + last.bytes - first.offset}};
 }
 
-std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable, StringRef modelName) {
+std::string galvatron::hashProgram(ModuleOp module) {
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  module->print(stream);
+  llvm::XXH128_hash_t hash =
+      llvm::xxh3_128bits(llvm::ArrayRef(reinterpret_cast<const uint8_t *>(text.data()), text.size()));
+  return llvm::utohexstr(hash.high64, /*LowerCase=*/true, /*Width=*/16) + llvm::utohexstr(hash.low64, true, 16);
+}
+
+std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable, StringRef modelName,
+                                     StringRef program) {
   auto pipeline = module->getAttrOfType<plan::PipelineAttr>("plan.pipeline");
   auto integer = [&](StringRef name) {
     auto attribute = module->getAttrOfType<IntegerAttr>(name);
@@ -124,6 +137,7 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"vocabulary", integer("graph.vocabulary")},
                    {"model", modelName.str()},
                    {"device", timetable.device},
+                   {"program", program.str()},
                    {"weights", weights ? weights.getValue().str() : ""},
                    {"arena_bytes", timetable.arenaBytes},
                    {"gradients", gradientsOf(timetable)},

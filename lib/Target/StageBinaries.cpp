@@ -49,6 +49,9 @@ static LogicalResult link(ModuleOp module, const StageOutputOptions &options, St
                                       "-Wl,--no-as-needed",
                                       device,
                                       "-lgalvatron_rt",
+                                      "-lm",
+                                      // What a GPU's library needs lies where the GPU is.
+                                      "-Wl,--allow-shlib-undefined",
                                       "-Wl,-rpath,$ORIGIN",
                                       "-Wl,-z,noexecstack"};
   llvm::SmallString<128> log;
@@ -94,10 +97,11 @@ static LogicalResult writeLaunchScript(ModuleOp module, const StageOutputOptions
 
 LogicalResult galvatron::emitStageBinaries(ModuleOp module, const StageOutputOptions &options) {
   std::string runtime = options.runtimeDirectory.empty() ? defaultRuntimeDirectory() : options.runtimeDirectory;
+  std::string program = hashProgram(module);
   for (auto stage : module.getOps<dist::StageOp>()) {
     std::string executable = inFolder(options.directory, stage.getSymName()), object = executable + ".o";
     LogicalResult linked = failure();
-    if (succeeded(writeStageObject(module, stage, options, object)))
+    if (succeeded(writeStageObject(module, stage, program, options, object)))
       linked = link(module, options, runtime, object, executable);
     llvm::sys::fs::remove(object);
     if (failed(linked))

@@ -213,13 +213,13 @@ static void setProcessor(llvm::Module &module, const llvm::TargetMachine &machin
   }
 }
 
-LogicalResult galvatron::writeStageObject(ModuleOp module, dist::StageOp stage, const StageOutputOptions &options,
-                                          StringRef path) {
+LogicalResult galvatron::writeStageObject(ModuleOp module, dist::StageOp stage, StringRef program,
+                                          const StageOutputOptions &options, StringRef path) {
   FailureOr<Timetable> timetable = buildTimetable(module, stage);
   if (failed(timetable))
     return failure();
   planArena(*timetable);
-  std::string manifest = writeManifest(module, *timetable, options.modelName);
+  std::string manifest = writeManifest(module, *timetable, options.modelName, program);
   OwningOpRef<ModuleOp> code(module.clone());
   keepOnly(*code, *timetable);
   if (timetable->lossSlot >= 0)

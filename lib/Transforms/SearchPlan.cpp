@@ -74,13 +74,14 @@ struct SearchPlanPass : galvatron::impl::SearchPlanPassBase<SearchPlanPass> {
       module.emitError(solution.error().message);
       return signalPassFailure();
     }
-    if (!solution->plan) {
+    if (solution->plan)
+      annotatePlan(*model, *solution->plan);
+    else if (!searched)
       module.emitError(solution->infeasible.message);
-      return signalPassFailure();
-    }
-    annotatePlan(*model, *solution->plan);
+    if (!solution->plan)
+      signalPassFailure();
     if (searched)
-      *searched = std::move(*solution->plan);
+      *searched = std::move(*solution);
   }
 
   search::Result<search::Solution> solveOnce(const search::Problem &problem) {
@@ -130,13 +131,13 @@ struct SearchPlanPass : galvatron::impl::SearchPlanPassBase<SearchPlanPass> {
     return success();
   }
 
-  std::shared_ptr<search::Plan> searched;
+  std::shared_ptr<search::Solution> searched;
 };
 
 } // namespace
 
 std::unique_ptr<Pass> galvatron::createSearchPlanPass(const SearchPlanPassOptions &options,
-                                                      std::shared_ptr<search::Plan> searched) {
+                                                      std::shared_ptr<search::Solution> searched) {
   auto pass = std::make_unique<SearchPlanPass>(options);
   pass->searched = std::move(searched);
   return pass;

@@ -77,10 +77,19 @@ struct Stream {
 
   /// Standard normal by Box and Muller: elements 2i and 2i+1 are the two values of block i.
   double normal(uint64_t e) const {
-    Block block = philox(e / 2, high, key);
+    Pair pair = normals(e / 2);
+    return e % 2 ? pair.odd : pair.even;
+  }
+
+  /// Both normals of block i, for half the price of drawing them one by one.
+  struct Pair {
+    double even, odd;
+  };
+  Pair normals(uint64_t i) const {
+    Block block = philox(i, high, key);
     double radius = std::sqrt(-2.0 * std::log(1.0 - toUnit(block, 0)));
     double angle = 6.283185307179586476925 * toUnit(block, 1);
-    return radius * (e % 2 ? std::sin(angle) : std::cos(angle));
+    return {radius * std::cos(angle), radius * std::sin(angle)};
   }
 
 private:
@@ -120,6 +129,23 @@ inline float initialValue(const Stream &stream, uint64_t e, Distribution kind, d
     break;
   }
   return (float)a;
+}
+
+/// `out[i]` becomes the initial value of element `first + i`.
+inline void initialValues(const Stream &stream, uint64_t first, size_t count, Distribution kind, double a, double b,
+                          float *out) {
+  size_t i = 0;
+  if (kind == Distribution::Normal) {
+    if (first % 2 && count)
+      out[i++] = initialValue(stream, first, kind, a, b);
+    for (; i + 1 < count; i += 2) {
+      Stream::Pair pair = stream.normals((first + i) / 2);
+      out[i] = (float)(a + b * pair.even);
+      out[i + 1] = (float)(a + b * pair.odd);
+    }
+  }
+  for (; i < count; ++i)
+    out[i] = initialValue(stream, first + i, kind, a, b);
 }
 
 } // namespace galvatron::random

@@ -158,8 +158,8 @@ Status drawInitialValues(const ModelState &state) {
     auto *piece = reinterpret_cast<float *>(state.arena + parameter.parameter);
     Status status = forChunks(state, parameter, [&](const Slice &slice) {
       host.resize(slice.count);
-      for (int64_t i = 0; i < slice.count; ++i)
-        host[i] = random::initialValue(stream, slice.global + i, *parameter.init, parameter.initA, parameter.initB);
+      random::initialValues(stream, slice.global, slice.count, *parameter.init, parameter.initA, parameter.initB,
+                            host.data());
       state.device.hooks->copyToDevice(&state.context, piece + slice.local, host.data(), slice.count * sizeof(float));
       return Status::success();
     });

@@ -108,7 +108,11 @@ Status Training::loadParameters() {
 
 Status Training::prepareData() {
   firstStep = done.step + 1;
-  lastStep = options.steps > done.step ? options.steps : done.step + options.steps;
+  lastStep = options.steps;
+  if (lastStep < firstStep)
+    return Status::error("the checkpoint ", options.load, " is at step ", done.step, ", so nothing is left to train to ",
+                         "step ", options.steps, "; --steps counts from the model's first step: pass --steps ",
+                         done.step + options.steps, " for ", options.steps, " more");
   std::optional<TokenFile> file;
   dataText = "random tokens";
   if (!options.data.empty()) {

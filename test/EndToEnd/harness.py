@@ -136,16 +136,23 @@ class Compiled:
 class Model:
     """A module exported and imported once, compiled for any number of plans."""
 
-    def __init__(self, name: str, config: dict, folder: Path, *export_options):
+    def __init__(self, name: str, config, folder: Path, *export_options):
+        """`config`: of a transformers model, or a module."""
         from galvatron import export
 
         self.name, self.folder = name, folder
         self.archive, self.program = folder / "model.pt", folder / "model.mlir"
         folder.mkdir(parents=True)
-        (folder / "config.json").write_text(json.dumps(config))
         # In this process, which has torch loaded already.
-        options = ["--config", folder / "config.json", "-o", self.archive, *export_options]
-        assert export.main([str(option) for option in options]) == 0
+        if isinstance(config, dict):
+            (folder / "config.json").write_text(json.dumps(config))
+            options = ["--config", folder / "config.json", "-o", self.archive, *export_options]
+            assert export.main([str(option) for option in options]) == 0
+        else:
+            import torch
+
+            ids = torch.arange(2 * SEQ).view(2, SEQ)
+            export.save(config, (ids, ids), self.archive)
         succeed("galvatron-import", self.archive, "--batch", BATCH, "--seq", SEQ, "-o", self.program)
         self._compiled: dict[str, Compiled] = {}
         self._units: list[str] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -201,20 +202,22 @@ def test_plan_file(models, tmp_path):
     compile_refused(r"--search or --plan", models, tmp_path)
 
 
-def test_budget_that_nothing_fits(models, tmp_path):
-    """Says the smallest that fits, which then does fit, and the layer in the way."""
-    message = compile_refused(
-        r"no strategy fits 100\.0 KiB", models, tmp_path, "--search", "--ranks=2", "--memory=100KiB"
-    )
-    assert re.search(r"model\.layers\.\d|lm_head|model\.embed_tokens", message)
-    smallest = int(re.search(r"(\d+) bytes", message).group(1))
-    program = models("llama").program
-    for budget, fits in [(smallest, True), (smallest - 1, False)]:
-        result = call("galvatron-opt", "--search", "--lower", program, "--ranks=2", f"--memory={budget}",
-                      "-o", tmp_path / str(fits))  # fmt: skip
-        assert (result.returncode == 0) == fits, result.stderr
-    plan = json.loads((tmp_path / "True" / "plan.json").read_text())
-    assert max(plan["peak_bytes_per_rank"]) <= smallest
+@pytest.mark.parametrize("model, ranks", [("llama", 1), ("llama", 2), ("llama", 4), ("gpt2", 4)])
+def test_budget_that_nothing_fits(model, ranks, models, tmp_path):
+    """Says the smallest that fits, which then does fit and is the smallest, and the layer in the way."""
+    search = ("--search", f"--ranks={ranks}")
+    message = compile_refused(r"no strategy fits 10\.0 KiB", models, tmp_path, *search, "--memory=10KiB", model=model)
+    assert re.search(r"model\.layers\.\d|lm_head|model\.embed_tokens|transformer\.", message)
+    smallest = int(re.search(r"needs (\d+) bytes", message).group(1))
+    written = re.search(r"raise the budget to --memory=([\d.]+[KM]iB)", message).group(1)
+    for budget in (smallest, written):
+        output = tmp_path / f"out-{budget}"
+        program = models(model).program
+        result = call("galvatron-opt", "--lower", program, *search, f"--memory={budget}", "-o", output)
+        assert result.returncode == 0, result.stderr
+    plan = json.loads((tmp_path / f"out-{smallest}" / "plan.json").read_text())
+    assert max(plan["peak_bytes_per_rank"]) == smallest
+    compile_refused(rf"needs {smallest} bytes", models, tmp_path, *search, f"--memory={smallest - 1}", model=model)
 
 
 def test_options_of_the_compiler(models, tmp_path):
@@ -246,7 +249,11 @@ def test_foreign_program(models, tmp_path):
     for name, text in [("cut.mlir", program[:9000]), ("text.mlir", "hello"), ("empty.mlir", "")]:
         file = tmp_path / name
         file.write_text(text)
-        refused(name + "|step", "galvatron-opt", "--search", "--lower", file, "-o", tmp_path / "out", folder=tmp_path)
+        message = refused(name, "galvatron-opt", "--search", "--lower", file, "-o", tmp_path / "out", folder=tmp_path)
+        assert "galvatron-import" in message, message
+    archive = models("llama").archive
+    message = r"archive as galvatron.export writes it; import it first: galvatron-import .*model\.pt"
+    refused(message, "galvatron-opt", "--search", "--lower", archive, "-o", tmp_path / "out", folder=tmp_path)
     refused("no.mlir", "galvatron-opt", "--search", "--lower", tmp_path / "no.mlir", folder=tmp_path)
 
 
@@ -301,6 +308,23 @@ def test_wrong_number_of_ranks(models, tmp_path):
 def test_stages_in_the_wrong_order(models, tmp_path):
     run_refused(r"rank 0 must run stage 0, but runs stage 1", models, tmp_path, order=(1, 0))
     run_refused(r"must run stage", models, tmp_path, order=(0, 0))
+
+
+def test_stages_of_two_programs(models, tmp_path):
+    """Same model, grid and schedule: only the plan tells them apart. Compiling again makes the same program."""
+    layout = PLANS["tp2-pp2"]
+    stages = [
+        models("llama").compile(name, plan).folder / f"stage{index}"
+        for index, (name, plan) in enumerate(
+            [("tp2-pp2", layout), ("recomputed", dataclasses.replace(layout, recompute=True))]
+        )
+    ]
+    codes, errors = exits(tmp_path, [(2, stage) for stage in stages])
+    assert codes == [1] * 4 and errors.count("error:") == 1, errors
+    assert "rank 2 runs a stage of another program than rank 0" in errors
+    again = models("llama").compile("tp2-pp2-again", layout).folder / "stage1"
+    codes, errors = exits(tmp_path, [(2, stages[0]), (2, again)], "--steps", 1, "--quiet")
+    assert codes == [0] * 4, errors
 
 
 def test_data(models, tmp_path):

@@ -115,6 +115,8 @@ class BadInputTest(ProgramFixture):
         self.option_fails("so --weights cannot be given too", "--load", "x", "--weights", "y")
         self.train((1, 1, 1, 1), "--steps", 1, "--optimizer", "sgd", "--save", self.path("sgd"))
         self.option_fails("has no moments for adamw; pass the same optimizer", "--load", self.path("sgd"))
+        done = ["--optimizer", "sgd", "--load", self.path("sgd"), "--steps", 1, "--save", self.path("more")]
+        self.option_fails("sgd is at step 1, so nothing is left to train to step 1; .* pass --steps 2 for 1 more", *done)
 
     def broken(self, word, message):
         save = self.path("broken")

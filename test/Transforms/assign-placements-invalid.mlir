@@ -65,7 +65,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 3, micro
     graph.return %y : tensor<8x64xf32>
   }
   func.func @step(%x: tensor<8x64xf32>) -> tensor<8x64xf32> {
-    // expected-error@+1 {{layer 'linear' cannot use tp = 3: expects it to divide one of its internal axes, but got 32}}
+    // expected-error@+1 {{layer 'linear' cannot use tp = 3: expects it to divide its heads, feed-forward width or vocabulary, but got 32}}
     %y = graph.call @linear(%x) parameters ["u", "d"] path "a" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<tp = 3>} : (tensor<8x64xf32>) -> tensor<8x64xf32>
     return %y : tensor<8x64xf32>
   }
@@ -80,7 +80,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro
     graph.return %x : tensor<8x16x64xf32>
   }
   func.func @step(%ids: tensor<8x16xi64>) -> tensor<8x16x64xf32> {
-    // expected-remark@+1 {{layer 'embed': tp = 2 does not divide axis internal of 33, which is replicated}}
+    // expected-remark@+1 {{layer 'embed': tp = 2 does not divide 33 (dimension 0 of t), which is replicated}}
     %x = graph.call @embed(%ids) parameters ["t"] path "embed" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<tp = 2>} : (tensor<8x16xi64>) -> tensor<8x16x64xf32>
     return %x : tensor<8x16x64xf32>
   }

@@ -6,7 +6,7 @@
 #ifndef GALVATRON_PIPELINES_PHASES_H
 #define GALVATRON_PIPELINES_PHASES_H
 
-#include "galvatron/Search/Plan.h"
+#include "galvatron/Search/Solver.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/PassManager.h"
@@ -45,8 +45,8 @@ struct PlanPhaseOptions : mlir::PassPipelineOptions<PlanPhaseOptions> {
   Option<int64_t> reserve{
       *this, "reserve", llvm::cl::init(0),
       llvm::cl::desc("Bytes of the budget to leave free: what a lowered plan took beyond its estimate")};
-  /// Where the search leaves its plan with reasons, which attributes do not hold; may be null.
-  std::shared_ptr<search::Plan> searched;
+  /// Where the search leaves its plan with reasons, which attributes do not hold, or why none fits; may be null.
+  std::shared_ptr<search::Solution> searched;
 };
 
 struct ShardPhaseOptions : mlir::PassPipelineOptions<ShardPhaseOptions> {};

@@ -26,13 +26,17 @@ struct StageOutputOptions {
   std::string architecture = "sm_90a";
 };
 
-/// The manifest of docs/runtime.md for one stage, as JSON text.
-std::string writeManifest(mlir::ModuleOp module, const Timetable &timetable, llvm::StringRef modelName);
+/// The manifest of docs/runtime.md for one stage, as JSON text. `program`: see hashProgram.
+std::string writeManifest(mlir::ModuleOp module, const Timetable &timetable, llvm::StringRef modelName,
+                          llvm::StringRef program);
+
+/// A hash of the whole lowered program, plan included, so that stages of two compilations can be told apart.
+std::string hashProgram(mlir::ModuleOp module);
 
 /// One native object for a stage: its bodies, generated kernels, the timetable as a constant table, the
 /// manifest and `main`. Fails with a message.
-mlir::LogicalResult writeStageObject(mlir::ModuleOp module, dist::StageOp stage, const StageOutputOptions &options,
-                                     llvm::StringRef path);
+mlir::LogicalResult writeStageObject(mlir::ModuleOp module, dist::StageOp stage, llvm::StringRef program,
+                                     const StageOutputOptions &options, llvm::StringRef path);
 
 /// Everything: `stage0` … , `launch`, the shared libraries. Fails with a message that names the file.
 mlir::LogicalResult emitStageBinaries(mlir::ModuleOp module, const StageOutputOptions &options);

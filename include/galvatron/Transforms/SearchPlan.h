@@ -2,16 +2,17 @@
 #ifndef GALVATRON_TRANSFORMS_SEARCHPLAN_H
 #define GALVATRON_TRANSFORMS_SEARCHPLAN_H
 
-#include "galvatron/Search/Plan.h"
+#include "galvatron/Search/Solver.h"
 #include "galvatron/Transforms/Passes.h"
 
 #include <memory>
 
 namespace galvatron {
 
-/// `searched` receives the plan with reasons and predicted memory.
+/// `searched` receives the plan with reasons and predicted memory, or why there is none: the pass then fails and leaves
+/// the message to the caller.
 std::unique_ptr<mlir::Pass> createSearchPlanPass(const SearchPlanPassOptions &options,
-                                                 std::shared_ptr<search::Plan> searched);
+                                                 std::shared_ptr<search::Solution> searched);
 
 } // namespace galvatron
 

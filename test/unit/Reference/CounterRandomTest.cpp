@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
 using namespace galvatron::random;
 
 namespace {
@@ -58,6 +60,18 @@ TEST(CounterRandom, InitialValuesFollowTheirDistribution) {
     EXPECT_TRUE(value >= -2 && value < 3);
     EXPECT_EQ(initialValue(stream, i, Distribution::Normal, 1, 2), float(1 + 2 * stream.normal(i)));
   }
+}
+
+TEST(CounterRandom, ManyInitialValuesAreTheSingleOnes) {
+  Stream stream = initialStream(3, hashName("w", 1));
+  for (Distribution kind : {Distribution::Constant, Distribution::Uniform, Distribution::Normal})
+    for (uint64_t first : {0, 1, 6, 7})
+      for (size_t count : {0, 1, 2, 5, 8}) {
+        std::vector<float> values(count);
+        initialValues(stream, first, count, kind, 0.5, 2, values.data());
+        for (size_t i = 0; i < count; ++i)
+          EXPECT_EQ(values[i], initialValue(stream, first + i, kind, 0.5, 2)) << first << " + " << i;
+      }
 }
 
 } // namespace

@@ -1,6 +1,7 @@
 // The tools' registry loads what it promises.
 #include "galvatron/Pipelines/Pipelines.h"
 
+#include "mlir/IR/DialectRegistry.h"
 #include "mlir/IR/MLIRContext.h"
 
 #include <gtest/gtest.h>

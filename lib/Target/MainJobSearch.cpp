@@ -1,0 +1,145 @@
+// Makes search and lowered program agree about memory: the search knows estimates, a lowered plan its bytes.
+//
+//   search ─▶ shard ─▶ stage ─▶ lower ─▶ fits: done
+//     ▲                           │ a rank takes more than the budget:
+//     └─ leave as much free ◀─────┘ search again, with the least estimate as the last resort
+//
+// When nothing fits, the same loop finds the figure to name: the driver succeeds with it, and fails with a byte less.
+#include "MainJob.h"
+
+#include "mlir/IR/Diagnostics.h"
+#include "llvm/Support/Format.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace galvatron;
+
+/// Each round leaves free what the last one took beyond its estimate, so two are usual; a bound, since an
+/// estimate may be wrong in other ways.
+static constexpr int kMaxRounds = 8;
+/// Budgets tried to find the smallest that does. One is usual: a byte less than the plan of least estimate.
+static constexpr int kMaxProbes = 16;
+
+/// Searches with `memory` bytes less `reserve`, and lowers what comes out.
+FailureOr<MainJob::Trial> MainJob::searchOnce(int64_t memory, int64_t reserve) {
+  Trial trial;
+  *searched = {};
+  if (failed(planOnce(std::to_string(memory), reserve))) {
+    const search::Infeasible &infeasible = searched->infeasible;
+    if (infeasible.message.empty())
+      return failure();
+    trial.smallestEstimate = std::max<int64_t>(infeasible.smallestBudgetBytes - reserve, 0);
+    trial.message = infeasible.message;
+    return trial;
+  }
+  if (failed(readChosen()))
+    return failure();
+  trial.lowered = module->clone();
+  Phase wanted = std::exchange(stop, Phase::Lower);
+  LogicalResult result = lowerPlanned(*trial.lowered);
+  stop = wanted;
+  if (failed(result) || failed(measure(*trial.lowered)))
+    return failure();
+  trial.bytes = *llvm::max_element(chosen.peakBytesPerRank);
+  return trial;
+}
+
+/// The fastest plan found that takes at most `memory` bytes; without one, `bytes` and `lowered` are those of the
+/// plan with the least estimate, if there is any plan.
+FailureOr<MainJob::Trial> MainJob::searchFitting(int64_t memory) {
+  int64_t reserve = 0;
+  for (int round = 0;; ++round) {
+    // In the last round nothing is left, so that the search says what it needs.
+    FailureOr<Trial> trial = searchOnce(memory, round < kMaxRounds ? reserve : memory);
+    if (failed(trial) || (trial->lowered && trial->bytes <= memory))
+      return trial;
+    if (!trial->lowered) {
+      if (!trial->smallestEstimate)
+        return trial;
+      std::string message = trial->message;
+      trial = searchOnce(trial->smallestEstimate, /*reserve=*/0);
+      if (succeeded(trial) && !trial->lowered)
+        trial->message = message;
+      return trial;
+    }
+    int64_t missing = 0;
+    for (auto [stage, estimate] : llvm::enumerate(chosen.stageMemory)) {
+      int64_t bytes = chosen.peakBytesPerRank[stage * chosen.ranksPerStage()];
+      if (bytes > memory)
+        missing = std::max(missing, bytes - std::min(estimate.total(), memory));
+    }
+    reserve += std::max<int64_t>(missing, 1);
+  }
+}
+
+/// Given that `memory` is too little and that `smallest` would do: narrows down to a budget with which the driver
+/// succeeds, but fails with a byte less. The plan of least estimate is seldom beaten by another.
+FailureOr<MainJob::Trial> MainJob::findSmallest(int64_t memory, Trial smallest) {
+  int64_t tooLittle = memory, enough = smallest.bytes, probe = enough - 1;
+  search::Plan plan = chosen;
+  for (int round = 0; round < kMaxProbes && enough - tooLittle > 1; ++round) {
+    FailureOr<Trial> trial = searchFitting(probe);
+    if (failed(trial))
+      return failure();
+    if (trial->lowered && trial->bytes <= probe) {
+      enough = probe;
+      plan = chosen;
+      smallest = std::move(*trial);
+    } else {
+      tooLittle = probe;
+    }
+    probe = tooLittle + (enough - tooLittle) / 2;
+  }
+  chosen = std::move(plan);
+  smallest.bytes = enough;
+  return smallest;
+}
+
+LogicalResult MainJob::searchWithinBudget() {
+  FailureOr<Trial> trial = searchFitting(budget);
+  if (failed(trial))
+    return failure();
+  if (!trial->lowered)
+    return emitError(module->getLoc()) << trial->message;
+  if (trial->bytes > budget) {
+    trial = findSmallest(budget, std::move(*trial));
+    return failed(trial) ? failure() : failTooSmall(*trial);
+  }
+  if (stop == Phase::Lower)
+    module = std::move(trial->lowered);
+  return success();
+}
+
+/// A size that `--memory` reads back as at least `bytes`: search::formatBytes would round down as often as up.
+static std::string formatAtLeast(int64_t bytes) {
+  static constexpr const char *kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  int unit = 0;
+  double value = double(bytes);
+  for (; value >= 1024 && unit < 4; ++unit)
+    value /= 1024;
+  std::string text;
+  llvm::raw_string_ostream(text) << llvm::format(unit ? "%.2f" : "%.0f", std::ceil(value * 100) / 100) << kUnits[unit];
+  return text;
+}
+
+/// Names the plan that needs the least, `chosen`: its fullest stage, and on that the unit that takes the most.
+LogicalResult MainJob::failTooSmall(const Trial &smallest) {
+  auto fullest = llvm::max_element(chosen.peakBytesPerRank);
+  int stage = int((fullest - chosen.peakBytesPerRank.begin()) / chosen.ranksPerStage());
+  const search::PlannedUnit *largest = nullptr;
+  int64_t most = -1;
+  for (auto [unit, why] : llvm::zip(chosen.units, chosen.reasons.units))
+    if (unit.stage == stage && why.stateBytes + why.activationBytes > most) {
+      most = why.stateBytes + why.activationBytes;
+      largest = &unit;
+    }
+  InFlightDiagnostic error = emitError(module->getLoc());
+  error << "no strategy fits " << search::formatBytes(double(budget)) << " per device; the smallest plan needs "
+        << smallest.bytes << " bytes (stage " << stage << " of " << chosen.pipeline;
+  if (largest)
+    error << ", largest unit '" << largest->path << "' with " << search::describe(largest->strategy, largest->dp);
+  return error << ", " << chosen.microBatches
+               << " micro-batches); raise the budget to --memory=" << formatAtLeast(smallest.bytes)
+               << ", or use more ranks or a smaller batch";
+}

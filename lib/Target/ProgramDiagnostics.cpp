@@ -1,0 +1,65 @@
+// MLIR prints a location without a file as `<unknown>:0: … loc("…")`; a module path is one, and says more than a file.
+#include "ProgramDiagnostics.h"
+
+#include "mlir/IR/Location.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/SourceMgr.h"
+#include "llvm/Support/WithColor.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+static constexpr llvm::StringLiteral kTool = "galvatron-opt";
+
+ProgramDiagnostics::ProgramDiagnostics(llvm::SourceMgr &sources, MLIRContext *context)
+    : SourceMgrDiagnosticHandler(sources, context) {
+  setHandler([this](Diagnostic &diagnostic) {
+    print(diagnostic.getLocation(), diagnostic.str(), diagnostic.getSeverity());
+    for (Diagnostic &note : diagnostic.getNotes())
+      print(note.getLocation(), note.str(), note.getSeverity());
+  });
+}
+
+/// "model.layers.0.mlp (modeling_llama.py:123): ", or nothing where no module is known.
+static std::string describePlace(NameLoc module) {
+  if (!module)
+    return "";
+  std::string place = module.getName().str();
+  if (auto line = module.getChildLoc()->findInstanceOf<FileLineColLoc>())
+    place += " (" + llvm::sys::path::filename(line.getFilename().getValue()).str() + ":" +
+             std::to_string(line.getLine()) + ")";
+  return place + ": ";
+}
+
+void ProgramDiagnostics::print(Location loc, const llvm::Twine &message, DiagnosticSeverity severity) {
+  auto module = loc->findInstanceOf<NameLoc>();
+  if (!module && loc->findInstanceOf<FileLineColLoc>())
+    return emitDiagnostic(loc, message, severity);
+  auto start = [&]() -> llvm::raw_ostream & {
+    switch (severity) {
+    case DiagnosticSeverity::Note:
+      return llvm::WithColor::note(os, kTool);
+    case DiagnosticSeverity::Warning:
+      return llvm::WithColor::warning(os, kTool);
+    case DiagnosticSeverity::Error:
+      return llvm::WithColor::error(os, kTool);
+    case DiagnosticSeverity::Remark:
+      return llvm::WithColor::remark(os, kTool);
+    }
+    llvm_unreachable("unknown severity");
+  };
+  std::string text = (describePlace(module) + message).str();
+  if (severity != DiagnosticSeverity::Remark || remarks.insert(text).second)
+    start() << text << "\n";
+}
+
+std::string galvatron::findForeignFormat(llvm::StringRef name, llvm::StringRef contents) {
+  if (contents.starts_with("PK\x03\x04"))
+    return "expects a program, but '" + name.str() +
+           "' is an archive as galvatron.export writes it; import it first: " + "galvatron-import " + name.str() +
+           " --batch B --seq S -o " + llvm::sys::path::stem(name).str() + ".mlir";
+  // MLIR's bytecode is binary too.
+  if (!contents.starts_with("ML\xefR") && contents.take_front(4096).contains('\0'))
+    return "expects a program, but '" + name.str() + "' is not text; write one with galvatron-import";
+  return "";
+}
