@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/cuda/Communication.h"
+#include "runtime/cuda/Memory.h"
 
 #include <algorithm>
 #include <chrono>
@@ -76,6 +77,22 @@ ncclComm_t create(gvrt_context *context, const std::vector<int> &ranks) {
   return communicator;
 }
 
+/// NCCL sets up a connection at the first value that goes through it, and its call then waits for the other side's: two
+/// stages that each begin with a send would wait for one another. So one value goes through every direction at once, in
+/// the order in which communicators are made.
+void warmUp(gvrt_context *context, ncclComm_t communicator, bool sends) {
+  constexpr int64_t kBytes = 256;
+  cudaStream_t compute = stateOf(context).compute;
+  void *value = allocate(context, kBytes);
+  GVRT_CHECK(context, value, "cannot allocate " << kBytes << " bytes");
+  if (sends)
+    GVRT_NCCL(context, ncclSend(value, kBytes, ncclInt8, /*peer=*/1, communicator, compute));
+  else
+    GVRT_NCCL(context, ncclRecv(value, kBytes, ncclInt8, /*peer=*/0, communicator, compute));
+  GVRT_CUDA(context, cudaStreamSynchronize(compute));
+  release(context, value, kBytes);
+}
+
 void open(gvrt_context *context, SideStream &side) {
   // Above compute: what others wait for starts as soon as an SM is free.
   int lowest, highest;
@@ -137,6 +154,9 @@ void connect(gvrt_context *context) {
   }
   for (auto &[members, communicator] : communication.communicators)
     communicator = create(context, members.second);
+  for (auto &[members, communicator] : communication.communicators)
+    if (members.first)
+      warmUp(context, communicator, members.second[0] == context->rank);
 
   if (context->ranks > 1)
     communication.world = communication.communicators[{false, world}];
