@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/cuda/Communication.h"
+#include "runtime/cuda/Memory.h"
 
 #include <algorithm>
 #include <chrono>
@@ -59,7 +60,8 @@ std::vector<bool> allEdges(gvrt_context *context) {
   return sends;
 }
 
-ncclComm_t create(gvrt_context *context, const std::vector<int> &ranks) {
+/// `small`: for a few bytes only. A communicator's buffers grow with the SMs it may use.
+ncclComm_t create(gvrt_context *context, const std::vector<int> &ranks, bool small) {
   int size = ranks.size();
   int position = std::find(ranks.begin(), ranks.end(), context->rank) - ranks.begin();
   constexpr int kTag = 0x6e63;
@@ -72,8 +74,27 @@ ncclComm_t create(gvrt_context *context, const std::vector<int> &ranks) {
     GVRT_MPI(context, MPI_Recv(&id, sizeof id, MPI_BYTE, ranks[0], kTag, MPI_COMM_WORLD, MPI_STATUS_IGNORE));
   }
   ncclComm_t communicator = nullptr;
-  GVRT_NCCL(context, ncclCommInitRank(&communicator, size, id, position));
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  if (small)
+    config.minCTAs = config.maxCTAs = 1;
+  GVRT_NCCL(context, ncclCommInitRankConfig(&communicator, size, id, position, &config));
   return communicator;
+}
+
+/// NCCL sets up a connection at the first value that goes through it, and its call then waits for the other side's: two
+/// stages that each begin with a send would wait for one another. So one value goes through every direction at once, in
+/// the order in which communicators are made.
+void warmUp(gvrt_context *context, ncclComm_t communicator, bool sends) {
+  constexpr int64_t kBytes = 256;
+  cudaStream_t compute = stateOf(context).compute;
+  void *value = allocate(context, kBytes);
+  GVRT_CHECK(context, value, "cannot allocate " << kBytes << " bytes");
+  if (sends)
+    GVRT_NCCL(context, ncclSend(value, kBytes, ncclInt8, /*peer=*/1, communicator, compute));
+  else
+    GVRT_NCCL(context, ncclRecv(value, kBytes, ncclInt8, /*peer=*/0, communicator, compute));
+  GVRT_CUDA(context, cudaStreamSynchronize(compute));
+  release(context, value, kBytes);
 }
 
 void open(gvrt_context *context, SideStream &side) {
@@ -126,9 +147,13 @@ void connect(gvrt_context *context) {
   std::iota(world.begin(), world.end(), 0);
   if (context->ranks > 1)
     communication.communicators[{false, world}] = nullptr;
+  int worldIsGroup = 0;
   for (const Group &group : context->groups)
-    if (group.ranks.size() > 1)
+    if (group.ranks.size() > 1) {
       communication.communicators[{false, group.ranks}] = nullptr;
+      worldIsGroup |= group.ranks == world;
+    }
+  GVRT_MPI(context, MPI_Allreduce(MPI_IN_PLACE, &worldIsGroup, 1, MPI_INT, MPI_LOR, MPI_COMM_WORLD));
   for (int other = 0; other < context->stages; ++other) {
     if (edges[context->stage * context->stages + other])
       communication.communicators[{true, {context->rank, own(other)}}] = nullptr;
@@ -136,7 +161,11 @@ void connect(gvrt_context *context) {
       communication.communicators[{true, {own(other), context->rank}}] = nullptr;
   }
   for (auto &[members, communicator] : communication.communicators)
-    communicator = create(context, members.second);
+    communicator = create(context, members.second,
+                          /*small=*/!members.first && members.second == world && !worldIsGroup);
+  for (auto &[members, communicator] : communication.communicators)
+    if (members.first)
+      warmUp(context, communicator, members.second[0] == context->rank);
 
   if (context->ranks > 1)
     communication.world = communication.communicators[{false, world}];

@@ -9,6 +9,7 @@
 #include "runtime/core/Report.h"
 #include "runtime/cuda/Communication.h"
 #include "runtime/cuda/Launch.h"
+#include "runtime/cuda/Machine.h"
 #include "runtime/cuda/Memory.h"
 #include "runtime/cuda/StepGraph.h"
 #include "runtime/cuda/Update.h"
@@ -19,11 +20,6 @@
 
 namespace galvatron::cuda {
 namespace {
-
-/// 13000 -> "13.0"
-std::string cudaVersion(int version) {
-  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
-}
 
 std::string place(const gvrt_context *context) {
   char host[256] = "";
@@ -40,29 +36,16 @@ void localPlace(int &index, int &count) {
   MPI_Comm_free(&machine);
 }
 
-/// The first call of CUDA: a driver, new enough, with a GPU for every rank of this machine.
+/// The first calls of CUDA.
 Status checkMachine(gvrt_context *context, int localIndex, int localRanks) {
-  int driver = 0, runtime = 0, gpus = 0;
-  cudaDriverGetVersion(&driver);
-  cudaRuntimeGetVersion(&runtime);
-  if (driver == 0)
-    return Status::error(place(context),
-                         " finds no NVIDIA driver; this program was compiled for cuda: run it where there "
-                         "are GPUs, or compile it with --target=cpu");
-  // Drivers run programs of their own major version.
-  if (driver / 1000 < runtime / 1000)
-    return Status::error(place(context), " has a driver for CUDA ", cudaVersion(driver),
-                         ", but this program needs one "
-                         "for CUDA ",
-                         cudaVersion(runtime), "; install a newer driver");
-  if (cudaError_t code = cudaGetDeviceCount(&gpus); code != cudaSuccess || gpus == 0)
-    return Status::error(place(context), " finds no GPU (", cudaGetErrorString(code),
-                         "); this program was compiled for "
-                         "cuda: run it where there are GPUs, or compile it with --target=cpu");
-  if (gpus < localRanks)
-    return Status::error(place(context), " runs with ", localRanks, " ranks on a machine with ", gpus,
-                         gpus == 1 ? " GPU" : " GPUs", "; each needs one: start fewer there, or compile for fewer");
-  return Status::success();
+  Machine machine;
+  cudaDriverGetVersion(&machine.driver);
+  cudaRuntimeGetVersion(&machine.runtime);
+  // An error here is told by a count of 0 or by the driver's version.
+  if (cudaGetDeviceCount(&machine.gpus) != cudaSuccess)
+    machine.gpus = 0;
+  machine.ranks = localRanks;
+  return checkMachine(place(context), machine);
 }
 
 /// Whether the GPU is one that this library's kernels run on, and has the memory that was planned. Makes the context.
@@ -77,13 +60,7 @@ Status checkGpu(gvrt_context *context, const Manifest &manifest) {
                          "): ", cudaGetErrorString(code));
   size_t free = 0, total = 0;
   GVRT_CUDA(context, cudaMemGetInfo(&free, &total));
-  if ((int64_t)free < manifest.arenaBytes)
-    return Status::error(place(context), " needs ", bytesText(manifest.arenaBytes), " (", manifest.arenaBytes,
-                         " bytes) on GPU ", state.gpu, " (", properties.name, "), but only ", bytesText(free), " (",
-                         free, " bytes) of its ", bytesText(total),
-                         " are free; end what else uses it, or compile with a "
-                         "smaller --memory");
-  return Status::success();
+  return checkMemory(place(context), state.gpu, properties.name, manifest.arenaBytes, free, total);
 }
 
 std::string &description() {

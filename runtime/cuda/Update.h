@@ -19,10 +19,14 @@ struct RankSums {
   double loss, squares, peakBytes;
 };
 
-/// What all ranks' sums decide.
+/// What all ranks' sums decide, and the numbers of this step's update, each rounded to f32 once.
 struct Verdict {
-  double scale; // of gradients, for clipping
   int64_t good; // 0: a sum is not finite, leave everything as it is
+  double lr;
+  float scale; // of gradients, for clipping
+  float rate;  // lr
+  // adamw: 1 - beta1, beta2, 1 - beta2, eps, lr / bias1, 1 / sqrt(bias2)
+  float other1, beta2, other2, eps, stepSize, unbias2;
 };
 
 /// Constants of the optimizer.

@@ -39,9 +39,9 @@ TEST(Manifest, NamesDeviceWorkspaceAndCopies) {
 }
 
 TEST(Manifest, KeepsPiecesInsideTheArena) {
-  Manifest manifest;
+  Manifest workspace, manifest;
   std::string device = R"("workspace": {"offset": 1024, "bytes": 3073}, )";
-  EXPECT_THAT(Manifest::parse(manifestText(device, "").c_str(), manifest).message,
+  EXPECT_THAT(Manifest::parse(manifestText(device, "").c_str(), workspace).message,
               HasSubstr("expects the workspace inside the arena of 4096 bytes, but got 3073 bytes at 1024"));
   EXPECT_THAT(Manifest::parse(manifestText("", R"(, "copy": 4084)").c_str(), manifest).message,
               HasSubstr("expects the copy of p inside the arena of 4096 bytes, but got offset 4084"));

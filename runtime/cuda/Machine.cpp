@@ -1,0 +1,38 @@
+//===- Machine.cpp - whether a machine can run a rank, from numbers alone -------------------------------===//
+#include "runtime/cuda/Machine.h"
+#include "runtime/core/Report.h"
+
+namespace galvatron::cuda {
+
+std::string cudaVersion(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+Status checkMachine(const std::string &place, const Machine &machine) {
+  const char *remedy =
+      "; this program was compiled for cuda: run it where there are GPUs, or compile it with --target=cpu";
+  if (machine.driver == 0)
+    return Status::error(place, " finds no NVIDIA driver", remedy);
+  // Drivers run programs of their own major version, and of older ones.
+  if (machine.driver / 1000 < machine.runtime / 1000)
+    return Status::error(place, " has a driver for CUDA ", cudaVersion(machine.driver), ", but this program needs one ",
+                         "for CUDA ", cudaVersion(machine.runtime), "; install a newer driver");
+  if (machine.gpus == 0)
+    return Status::error(place, " finds no GPU", remedy);
+  if (machine.gpus < machine.ranks)
+    return Status::error(place, " runs with ", machine.ranks, " ranks on a machine with ", machine.gpus,
+                         machine.gpus == 1 ? " GPU" : " GPUs",
+                         "; each needs one: start fewer there, or compile for fewer");
+  return Status::success();
+}
+
+Status checkMemory(const std::string &place, int gpu, const std::string &name, int64_t planned, int64_t free,
+                   int64_t total) {
+  if (free >= planned)
+    return Status::success();
+  return Status::error(place, " needs ", bytesText(planned), " (", planned, " bytes) on GPU ", gpu, " (", name,
+                       "), but only ", bytesText(free), " (", free, " bytes) of its ", bytesText(total),
+                       " are free; end what else uses it, or compile with a smaller --memory");
+}
+
+} // namespace galvatron::cuda

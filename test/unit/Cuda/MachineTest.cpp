@@ -1,0 +1,32 @@
+// What a user reads on a machine that cannot run a program; needs no GPU.
+#include "runtime/cuda/Machine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+using namespace galvatron::cuda;
+using ::testing::HasSubstr;
+
+namespace {
+
+std::string problem(Machine machine) { return checkMachine("rank 3 (stage 1, host)", machine).message; }
+
+TEST(CudaMachine, DriverAndGpus) {
+  EXPECT_THAT(problem({0, 13000, 0, 1}), HasSubstr("rank 3 (stage 1, host) finds no NVIDIA driver"));
+  EXPECT_THAT(
+      problem({12080, 13000, 0, 1}),
+      HasSubstr("has a driver for CUDA 12.8, but this program needs one for CUDA 13.0; install a newer driver"));
+  EXPECT_THAT(problem({13000, 13000, 0, 1}), HasSubstr("finds no GPU; this program was compiled for cuda"));
+  EXPECT_THAT(problem({13000, 13000, 1, 2}), HasSubstr("runs with 2 ranks on a machine with 1 GPU; each needs one"));
+  EXPECT_EQ(problem({13000, 13010, 2, 2}), ""); // a newer minor version of CUDA
+  EXPECT_EQ(problem({14000, 13000, 2, 1}), "");
+}
+
+TEST(CudaMachine, Memory) {
+  EXPECT_TRUE(checkMemory("rank 0", 1, "H200", 1 << 20, 1 << 20, 1 << 21).ok());
+  EXPECT_EQ(checkMemory("rank 0", 1, "H200", (1 << 20) + 1, 1 << 20, 1 << 21).message,
+            "rank 0 needs 1.0 MiB (1048577 bytes) on GPU 1 (H200), but only 1.0 MiB (1048576 bytes) of its 2.0 MiB are "
+            "free; end what else uses it, or compile with a smaller --memory");
+}
+
+} // namespace
