@@ -29,6 +29,8 @@ void galvatron::buildDifferentiatePhase(mlir::OpPassManager &passes, const Diffe
   passes.addPass(createRebatchPass({options.globalBatch}));
   // One sum where several partial values meet needs one all-reduce.
   passes.addPass(createFlattenSumsPass());
+  // Backward, memory and messages then follow from types.
+  passes.addPass(createAssignPrecisionPass({options.precision}));
   // On global shapes, before anything is divided: no gradient can be counted twice.
   passes.addPass(createDifferentiatePass());
   // A sharded vocabulary is then no special case.
@@ -80,7 +82,7 @@ void galvatron::buildStagePhase(mlir::OpPassManager &passes, const StagePhaseOpt
 
 void galvatron::buildLowerPhase(mlir::OpPassManager &passes, const LowerPhaseOptions &options) {
   // Bodies first: their scratch is part of the memory to plan.
-  passes.addPass(createConvertDistToExecPass());
+  passes.addPass(createConvertDistToExecPass({options.device}));
   // Last, since it also proves that transfers end, on the very timetable that is emitted.
   passes.addPass(createPlanMemoryPass());
 }

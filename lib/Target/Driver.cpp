@@ -82,6 +82,9 @@ struct JobCommandLine {
                                cl::desc("Samples of a step (default: the plan's, or as imported)")};
   cl::opt<std::string> target{"target", cl::cat(category), cl::init("cpu"), cl::value_desc("DEVICE"),
                               cl::desc("Device that the binaries run on: cpu")};
+  cl::opt<std::string> precision{"precision", cl::cat(category), cl::value_desc("TYPE"),
+                                 cl::desc("Of activations and products: fp32 or bf16, with fp32 masters (default: "
+                                          "fp32 on cpu)")};
   cl::opt<bool> explain{"explain", cl::cat(category), cl::desc("Print why this plan was chosen")};
 
   bool asksForJob() const { return search || lower || plan.getNumOccurrences() || compileTo.getNumOccurrences(); }
@@ -91,7 +94,8 @@ struct JobCommandLine {
     for (const cl::Option *option :
          {static_cast<const cl::Option *>(&ranks), static_cast<const cl::Option *>(&cluster),
           static_cast<const cl::Option *>(&memory), static_cast<const cl::Option *>(&globalBatch),
-          static_cast<const cl::Option *>(&target), static_cast<const cl::Option *>(&explain)})
+          static_cast<const cl::Option *>(&target), static_cast<const cl::Option *>(&precision),
+          static_cast<const cl::Option *>(&explain)})
       if (option->getNumOccurrences())
         return option->ArgStr;
     return "";
@@ -117,6 +121,7 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
   options.plan = line.plan;
   options.cluster = {line.cluster, line.ranks, line.memory};
   options.target = line.target;
+  options.precision = line.precision;
   if (line.globalBatch.getNumOccurrences())
     options.globalBatch = line.globalBatch;
   if (line.ranks.getNumOccurrences() && line.ranks < 1)

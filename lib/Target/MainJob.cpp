@@ -44,6 +44,11 @@ LogicalResult MainJob::checkOptions(Phase start) {
     return fail("expects --search or --plan, but got both");
   if (options.target != "cpu")
     return fail("expects --target cpu, but got '" + llvm::Twine(options.target) + "'");
+  if (!options.precision.empty() && options.precision != "fp32" && options.precision != "bf16")
+    return fail("expects --precision fp32 or bf16, but got '" + llvm::Twine(options.precision) + "'");
+  if (!options.precision.empty() && start >= Phase::Differentiate)
+    return fail("expects --precision before phase differentiate, but the module is after phase " +
+                llvm::Twine(getPhaseName(start)));
   if (options.globalBatch && *options.globalBatch < 1)
     return fail("expects --global-batch of at least 1, but got " + llvm::Twine(*options.globalBatch));
   stop = options.compileTo.value_or(options.lower ? Phase::Lower : Phase::Plan);
@@ -124,7 +129,9 @@ LogicalResult MainJob::lowerPlanned(ModuleOp planned) {
   if (failed(run(Phase::Shard, [](OpPassManager &passes) { buildShardPhase(passes, {}); })) ||
       failed(run(Phase::Stage, [](OpPassManager &passes) { buildStagePhase(passes, {}); })))
     return failure();
-  return run(Phase::Lower, [](OpPassManager &passes) { buildLowerPhase(passes, {}); });
+  LowerPhaseOptions lower;
+  lower.device = options.target;
+  return run(Phase::Lower, [&](OpPassManager &passes) { buildLowerPhase(passes, lower); });
 }
 
 /// Notes the exact bytes of every rank in `chosen`, and returns by how much the estimate was too low on
@@ -239,6 +246,7 @@ LogicalResult MainJob::run(OwningOpRef<ModuleOp> input, TimingScope &scope) {
       return failure();
     DifferentiatePhaseOptions phase;
     phase.globalBatch = globalBatch;
+    phase.precision = !options.precision.empty() ? options.precision : options.target == "cpu" ? "fp32" : "bf16";
     if (failed(runPhase(*module, Phase::Differentiate,
                         [&](OpPassManager &passes) { buildDifferentiatePhase(passes, phase); })))
       return failure();

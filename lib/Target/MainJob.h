@@ -23,6 +23,7 @@ struct MainJobOptions {
   ClusterInput cluster;
   std::optional<int64_t> globalBatch;
   std::string target = "cpu";
+  std::string precision; ///< fp32 or bf16; empty: as the target has it
 };
 
 class MainJob {
