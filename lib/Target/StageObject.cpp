@@ -159,6 +159,7 @@ static LogicalResult convertToLLVM(ModuleOp module) {
   PassManager passes(module.getContext());
   passes.addPass(createConvertExecToLLVMPass());
   passes.addPass(createApproximateMathPass());
+  passes.addPass(createExpandBfloat16Pass());
   passes.addPass(createCanonicalizerPass()); // constants of the approximations
   passes.addPass(createCSEPass());           // addresses that several buffers share
   passes.addPass(createSCFToControlFlowPass());

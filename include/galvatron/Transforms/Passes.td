@@ -880,6 +880,40 @@ def PlanMemoryPass : Pass<"galvatron-plan-memory", "mlir::ModuleOp"> {
   let statistics = [Statistic<"numSlots", "num-slots", "Slots that were placed">];
 }
 
+def ExpandBfloat16Pass : Pass<"galvatron-expand-bfloat16", "mlir::ModuleOp"> {
+  let summary = "Replaces conversions between f32 and bf16 by integer arithmetic";
+  let description = [{
+    Where a processor has no instruction for the rounding, LLVM calls a function, which keeps a loop
+    scalar. Shifts and additions vectorize. Rounding is to nearest even; what is not a number stays so.
+
+    **Before:** `arith.extf` and `arith.truncf` on scalars.
+    **After:** none between f32 and bf16.
+    **Example:**
+
+    ```mlir
+    func.func @widen(%x: bf16) -> f32 {
+      %0 = arith.extf %x : bf16 to f32
+      return %0 : f32
+    }
+    ```
+
+    ```mlir
+    func.func @widen(%x: bf16) -> f32 {
+      %c16_i32 = arith.constant 16 : i32
+      %0 = arith.bitcast %x : bf16 to i16
+      %1 = arith.extui %0 : i16 to i32
+      %2 = arith.shli %1, %c16_i32 : i32
+      %3 = arith.bitcast %2 : i32 to f32
+      return %3 : f32
+    }
+    ```
+
+    **Fails when:** never.
+  }];
+  let statistics = [Statistic<"numExpanded", "num-expanded", "Conversions that became integer arithmetic">];
+  let dependentDialects = ["::mlir::arith::ArithDialect"];
+}
+
 def ApproximateMathPass : Pass<"galvatron-approximate-math", "mlir::ModuleOp"> {
   let summary = "Replaces exp, tanh, erf and log by polynomials that vectorize";
   let description = [{
