@@ -45,6 +45,12 @@ bool isSameTensor(mlir::Type a, mlir::Type b);
 /// Whether a tensor has float elements, that is, whether it has a gradient.
 bool isFloatTensor(mlir::Type type);
 
+/// The same tensor with other elements.
+mlir::Type withElementType(mlir::Type type, mlir::Type element);
+
+/// The type in which a tensor's values add up: f32 where its elements are narrower, else its own.
+mlir::Type getWidened(mlir::Type type);
+
 /// A splat constant of the type, float or integer.
 mlir::Value createSplat(mlir::OpBuilder &builder, mlir::Location loc, mlir::Type type, double value);
 

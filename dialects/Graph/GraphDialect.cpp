@@ -48,6 +48,16 @@ bool galvatron::graph::isFloatTensor(Type type) {
   return tensor && isa<FloatType>(tensor.getElementType());
 }
 
+Type galvatron::graph::withElementType(Type type, Type element) {
+  auto tensor = cast<RankedTensorType>(type);
+  return RankedTensorType::get(tensor.getShape(), element, tensor.getEncoding());
+}
+
+Type galvatron::graph::getWidened(Type type) {
+  bool isNarrow = isFloatTensor(type) && getElementTypeOrSelf(type).getIntOrFloatBitWidth() < 32;
+  return isNarrow ? withElementType(type, Float32Type::get(type.getContext())) : type;
+}
+
 Value galvatron::graph::createSplat(OpBuilder &builder, Location loc, Type type, double value) {
   auto tensor = cast<RankedTensorType>(type);
   Attribute element;

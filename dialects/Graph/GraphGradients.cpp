@@ -154,8 +154,9 @@ LogicalResult EmbeddingOp::buildBackward(OpBuilder &builder, ValueRange resultGr
 /// The statistics stand in the forward, where `expand-cross-entropy` will want the same.
 LogicalResult CrossEntropyOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
                                             MutableArrayRef<Value> operandGradients) {
+  // Statistics are of the loss' type, not of the logits'.
   RankedTensorType logits = tensorType(getLogits());
-  auto rows = RankedTensorType::get(logits.getShape().drop_back(), logits.getElementType());
+  auto rows = RankedTensorType::get(logits.getShape().drop_back(), tensorType(getLoss()).getElementType());
   Value max, sumExp;
   {
     OpBuilder::InsertionGuard guard(builder);

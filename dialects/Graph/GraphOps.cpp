@@ -62,6 +62,15 @@ static LogicalResult expectIncreasing(Operation *op, ArrayRef<int64_t> dims, int
   return success();
 }
 
+/// The element type of `like`, or f32 where that is narrower and a sum may be.
+static LogicalResult expectElementType(Operation *op, StringRef what, Value value, Value like,
+                                       bool mayWiden = false) {
+  Type actual = getElementTypeOrSelf(value), expected = getElementTypeOrSelf(like);
+  if (actual == expected || (mayWiden && actual == getElementTypeOrSelf(getWidened(like.getType()))))
+    return success();
+  return op->emitOpError("expects ") << what << " of " << expected << " elements, but got " << actual;
+}
+
 static LogicalResult expectProbability(Operation *op, double p) {
   if (p >= 0 && p < 1)
     return success();
@@ -98,7 +107,9 @@ LogicalResult EinsumOp::verify() {
   };
   if (failed(bind("lhs", lhs, getLhs(), false)) || failed(bind("rhs", rhs, getRhs(), false)))
     return failure();
-  return bind("result", result, getResult(), true);
+  if (failed(bind("result", result, getResult(), true)) || failed(expectElementType(*this, "rhs", getRhs(), getLhs())))
+    return failure();
+  return expectElementType(*this, "result", getResult(), getLhs(), /*mayWiden=*/true);
 }
 
 //===----------------------------------------------------------------------===//
@@ -117,7 +128,11 @@ template <typename Op> static LogicalResult verifyAttention(Op op, Value y) {
   if (k[1] == 0 || q[1] % k[1] != 0)
     return op.emitOpError("expects ") << q[1] << " query heads to be divisible by the " << k[1] << " key/value heads";
   if (failed(expectShape(op, "result", y, {q[0], q[1], q[2], v[3]})) ||
-      failed(expectShape(op, "lse", op.getLse(), {q[0], q[1], q[2]})))
+      failed(expectShape(op, "lse", op.getLse(), {q[0], q[1], q[2]})) ||
+      failed(expectElementType(op, "k", op.getK(), op.getQ())) ||
+      failed(expectElementType(op, "v", op.getV(), op.getQ())) ||
+      failed(expectElementType(op, "result", y, op.getQ())) ||
+      failed(expectElementType(op, "lse", op.getLse(), op.getQ(), /*mayWiden=*/true)))
     return failure();
   if (int64_t window = op.getWindow(); window < 0)
     return op.emitOpError("expects a window of at least 0, but got ") << window;
@@ -167,6 +182,7 @@ LogicalResult NormOp::verify() {
   if ((getWeight() && failed(expectShape(*this, "weight", getWeight(), {x.back()}))) ||
       (getBias() && failed(expectShape(*this, "bias", getBias(), {x.back()}))) ||
       failed(expectShape(*this, "result", getResult(), x)) ||
+      failed(expectElementType(*this, "result", getResult(), getX())) ||
       failed(expectShape(*this, "mean", getMean(), x.drop_back())))
     return failure();
   return expectShape(*this, "rstd", getRstd(), x.drop_back());
@@ -279,7 +295,9 @@ LogicalResult ReduceOp::verify() {
   for (auto [dim, extent] : llvm::enumerate(x))
     if (!llvm::is_contained(getDims(), dim))
       expected.push_back(extent);
-  return expectShape(*this, "result", getResult(), expected);
+  if (failed(expectShape(*this, "result", getResult(), expected)))
+    return failure();
+  return expectElementType(*this, "result", getResult(), getX(), /*mayWiden=*/true);
 }
 
 LogicalResult BroadcastOp::verify() {

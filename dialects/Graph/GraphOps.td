@@ -1,7 +1,9 @@
 //===- GraphOps.td - the ops of a training step on global shapes ----------===//
 //
 // Shapes in comments: B batch, S positions (Sq queries, Sk keys), H hidden, N heads, K key/value
-// heads, D head size, V vocabulary. Float tensors are f32 unless `assign-precision` said otherwise.
+// heads, D head size, V vocabulary. Float tensors are f32 unless `assign-precision` said otherwise:
+// then activations and what products read are bf16, statistics, losses and gradients of parameters f32. Whatever the
+// types, an op computes in f32 or better and rounds its results once.
 //
 //===----------------------------------------------------------------------===//
 #ifndef GALVATRON_DIALECTS_GRAPH_OPS
@@ -99,7 +101,8 @@ def Graph_LayerOp : Graph_Op<"layer", [FunctionOpInterface, IsolatedFromAbove, S
     /// The `graph.backward` of this kind, or null.
     ::galvatron::graph::BackwardOp getBackward(
         ::galvatron::graph::BackwardKind kind = ::galvatron::graph::BackwardKind::Merged);
-    /// Types of the gradients that a merged backward yields: the arguments of float type.
+    /// Types of the gradients that a merged backward yields: those of the arguments of float type, but f32
+    /// for every parameter, since gradients add up over micro-batches.
     ::llvm::SmallVector<::mlir::Type> getGradientTypes();
   }];
 }
@@ -108,7 +111,8 @@ def Graph_BackwardOp : Graph_Op<"backward", [HasParent<"LayerOp">, SingleBlock]>
   let summary = "a layer's backward: from its results' gradients to its arguments' gradients";
   let description = [{
     Block arguments: the gradients of the layer's results, in order. Its `graph.return` yields one
-    gradient for each layer argument of float type, in order (inputs, then parameters). The region
+    gradient for each layer argument of float type, in order (inputs, then parameters); those of
+    parameters are f32, whatever the type in which the layer reads them. The region
     may use every value of the forward block; what is really saved is decided by
     `plan-recomputation`, after collectives are placed.
 
@@ -169,7 +173,8 @@ def Graph_EinsumOp : Graph_ForwardOp<"einsum", [], Linear> {
   let summary = "matrix product of two tensors, by named dimensions";
   let description = [{
     A letter is a loop. A letter absent from the result is summed over. No letter occurs twice in one
-    operand; every letter of the result occurs in an operand; letters are a-z, A-Z.
+    operand; every letter of the result occurs in an operand; letters are a-z, A-Z. Operands are of
+    one element type; the result is of the same or a wider one (gradients of parameters are f32).
 
     Example: a torch Linear and its weight's gradient.
     ```mlir
@@ -453,10 +458,11 @@ def Graph_CrossEntropyBackwardOp : Graph_MathOp<"cross_entropy_backward", [], Li
 // Shapes
 //===----------------------------------------------------------------------===//
 
-def Graph_ReduceOp : Graph_ForwardOp<"reduce", [SameOperandsAndResultElementType], Linear> {
+def Graph_ReduceOp : Graph_ForwardOp<"reduce", [], Linear> {
   let summary = "sum or maximum over dimensions, which disappear";
   let description = [{
-    `dims` is increasing. The gradient of a maximum is shared equally among the elements that reach it.
+    `dims` is increasing. The result is of x's element type or wider. The gradient of a maximum is
+    shared equally among the elements that reach it.
 
     Example:
     ```mlir

@@ -77,7 +77,14 @@ BackwardOp LayerOp::getBackward(BackwardKind kind) {
   return nullptr;
 }
 
-SmallVector<Type> LayerOp::getGradientTypes() { return llvm::filter_to_vector(getArgumentTypes(), isFloatTensor); }
+SmallVector<Type> LayerOp::getGradientTypes() {
+  SmallVector<Type> types;
+  unsigned numInputs = getNumInputs();
+  for (auto [index, type] : llvm::enumerate(getArgumentTypes()))
+    if (isFloatTensor(type))
+      types.push_back(index < numInputs ? type : getWidened(type));
+  return types;
+}
 
 /// Whether the types of `values` are `expected`, encodings aside.
 template <typename Range>

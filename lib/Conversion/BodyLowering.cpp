@@ -199,6 +199,33 @@ void BodyLowering::call(Location loc, StringRef name, ValueRange operands, Array
                        present.empty() ? DenseI64ArrayAttr() : builder.getDenseI64ArrayAttr(present));
 }
 
+void BodyLowering::callKernel(Location loc, StringRef name, ValueRange operands, unsigned firstOutput,
+                              ArrayRef<int64_t> constants, ArrayRef<int64_t> present) {
+  if (device.takesBf16)
+    return call(loc, name, operands, constants, present);
+  SmallVector<Value> widened(operands);
+  SmallVector<std::pair<Value, Value>> results; // wide, narrow
+  for (auto [index, buffer] : llvm::enumerate(widened)) {
+    auto type = cast<MemRefType>(buffer.getType());
+    if (!type.getElementType().isBF16())
+      continue;
+    // Strides may leave gaps.
+    int64_t extent = 1;
+    for (auto [size, stride] : llvm::zip_equal(type.getShape(), stridesOf(buffer)))
+      extent += (size - 1) * stride;
+    Value wide = createScratch(MemRefType::get({extent}, builder.getF32Type()), loc);
+    wide = view(loc, wide, 0, type.getShape(), stridesOf(buffer));
+    if (index < firstOutput)
+      convert(loc, buffer, wide);
+    else
+      results.push_back({wide, buffer});
+    buffer = wide;
+  }
+  call(loc, name, widened, constants, present);
+  for (auto [wide, narrow] : results)
+    convert(loc, wide, narrow);
+}
+
 void BodyLowering::copy(Location loc, Value from, Value to) {
   auto type = cast<MemRefType>(from.getType());
   SmallVector<int64_t> constants = {elementBytes(type), type.getRank()};

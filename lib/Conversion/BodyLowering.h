@@ -85,6 +85,13 @@ public:
   void setBuffer(mlir::Value value, mlir::Value buffer) { buffers[value] = buffer; }
   void call(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers, llvm::ArrayRef<int64_t> constants,
             llvm::ArrayRef<int64_t> present = {});
+  /// The same for a function of which every buffer from the `firstOutput`-th given one on is written. Where the
+  /// device's kernels take no bf16, such buffers are converted before and after, through scratch of the same
+  /// layout.
+  void callKernel(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers, unsigned firstOutput,
+                  llvm::ArrayRef<int64_t> constants, llvm::ArrayRef<int64_t> present = {});
+  /// y = x between f32 and bf16, element by element.
+  void convert(mlir::Location loc, mlir::Value from, mlir::Value to);
   /// y = x, element by element.
   void copy(mlir::Location loc, mlir::Value from, mlir::Value to);
   mlir::Value view(mlir::Location loc, mlir::Value base, int64_t elementOffset, llvm::ArrayRef<int64_t> shape,

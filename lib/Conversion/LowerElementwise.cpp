@@ -1,6 +1,7 @@
 // Elementwise ops → `exec.loops`. A stored value pulls the elementwise ops that only it reads into
 // its own loops, so that a chain is one kernel and its links are never stored; broadcasts and
-// constants are free. (Upstream's linalg fusion would do the same on `linalg.generic`, but knows
+// constants are free. Whatever is stored in bf16 is widened where it is read, computed with in f32 and
+// rounded where it is written, so no value inside a chain is rounded. (Upstream's linalg fusion would do the same on `linalg.generic`, but knows
 // nothing of the strided views that this lowering reads through.)
 #include "BodyLowering.h"
 
@@ -22,9 +23,13 @@ bool galvatron::isElementwise(Operation *op) {
   return op->hasTrait<OpTrait::Elementwise>() && op->getNumResults() == 1;
 }
 
-/// Costs nothing to compute again.
+/// Costs nothing to compute again. A conversion does not, but what it converts may.
 static bool isFree(Operation *op) {
-  return isa<arith::ConstantOp, graph::BroadcastOp, arith::ExtFOp, arith::TruncFOp, arith::NegFOp>(op) ||
+  if (isa<arith::ExtFOp, arith::TruncFOp>(op)) {
+    Operation *converted = op->getOperand(0).getDefiningOp();
+    return !converted || !isInlined(op->getOperand(0)) || isFree(converted);
+  }
+  return isa<arith::ConstantOp, graph::BroadcastOp, arith::NegFOp>(op) ||
          getElementTypeOrSelf(op->getResult(0).getType()).isInteger(1);
 }
 
@@ -41,6 +46,11 @@ bool galvatron::isInlined(Value value) {
     return true;
   // A broadcast would compute it once for each copy.
   return value.hasOneUse() && !isa<graph::BroadcastOp>(*value.user_begin());
+}
+
+/// The type in which scalars are computed.
+static Type computeType(Type element) {
+  return element.isBF16() ? Float32Type::get(element.getContext()) : element;
 }
 
 namespace {
@@ -64,6 +74,7 @@ public:
 
 private:
   Value readBuffer(Value buffer, ArrayRef<int64_t> loops);
+  Value widen(Value stored);
   Value constant(Type type, double value) {
     return arith::ConstantOp::create(builder, loc, FloatAttr::get(type, value));
   }
@@ -78,7 +89,7 @@ private:
   ArrayRef<int64_t> extents;
   OpBuilder builder;
   Block block;
-  SmallVector<Value> inputs;
+  SmallVector<Value> inputs, widened; // buffers, and what is computed with of each
   SmallVector<int64_t> strides;
   DenseMap<std::pair<Value, Attribute>, Value> seen;
 };
@@ -93,10 +104,16 @@ Value LoopsBuilder::readBuffer(Value buffer, ArrayRef<int64_t> loops) {
       loopStrides[loop] = bufferStrides[dim];
   for (auto [index, input] : llvm::enumerate(inputs))
     if (input == buffer && ArrayRef(strides).slice(index * extents.size(), extents.size()) == ArrayRef(loopStrides))
-      return block.getArgument(index);
+      return widened[index];
   inputs.push_back(buffer);
   llvm::append_range(strides, loopStrides);
-  return block.addArgument(cast<MemRefType>(buffer.getType()).getElementType(), loc);
+  Value stored = block.addArgument(cast<MemRefType>(buffer.getType()).getElementType(), loc);
+  return widened.emplace_back(widen(stored));
+}
+
+Value LoopsBuilder::widen(Value stored) {
+  Type type = computeType(stored.getType());
+  return type == stored.getType() ? stored : arith::ExtFOp::create(builder, loc, type, stored).getResult();
 }
 
 Value LoopsBuilder::sigmoid(Value x) {
@@ -196,6 +213,8 @@ Value LoopsBuilder::activationDerivative(graph::ActivationKind kind, Value x) {
 FailureOr<SmallVector<Value>> LoopsBuilder::scalarsOf(Operation *op, ArrayRef<int64_t> loops) {
   if (auto constantOp = dyn_cast<arith::ConstantOp>(op)) {
     auto splat = cast<SplatElementsAttr>(constantOp.getValue()).getSplatValue<TypedAttr>();
+    if (splat.getType().isBF16())
+      return SmallVector<Value>{constant(builder.getF32Type(), cast<FloatAttr>(splat).getValueAsDouble())};
     return SmallVector<Value>{arith::ConstantOp::create(builder, loc, splat)};
   }
   if (auto broadcast = dyn_cast<graph::BroadcastOp>(op)) {
@@ -236,10 +255,17 @@ FailureOr<SmallVector<Value>> LoopsBuilder::scalarsOf(Operation *op, ArrayRef<in
         return SmallVector<Value>{mul(mul(dy, up), activationDerivative(gated.getKind(), gate)),
                                   mul(dy, activation(gated.getKind(), gate))};
       })
+      .Case<arith::ExtFOp, arith::TruncFOp>([&](Operation *conversion) -> FailureOr<SmallVector<Value>> {
+        Type type = computeType(getElementTypeOrSelf(conversion->getResult(0).getType()));
+        if (type == operands[0].getType())
+          return operands;
+        return SmallVector<Value>{builder.create(loc, conversion->getName().getIdentifier(), operands, type)
+                                      ->getResult(0)};
+      })
       .Default([&](Operation *arithmetic) -> FailureOr<SmallVector<Value>> {
         SmallVector<Type> types;
         for (Type type : arithmetic->getResultTypes())
-          types.push_back(getElementTypeOrSelf(type));
+          types.push_back(computeType(getElementTypeOrSelf(type)));
         Operation *scalar =
             builder.create(loc, arithmetic->getName().getIdentifier(), operands, types, arithmetic->getAttrs());
         return llvm::to_vector_of<Value>(scalar->getResults());
@@ -270,7 +296,11 @@ LogicalResult LoopsBuilder::finish(ArrayRef<Value> results, ArrayRef<Value> outp
   for (Value output : outputs)
     for (auto [extent, stride] : llvm::zip_equal(extents, stridesOf(output)))
       strides.push_back(extent == 1 ? 0 : stride);
-  exec::YieldOp::create(builder, loc, results);
+  SmallVector<Value> stored(results);
+  for (auto [value, output] : llvm::zip_equal(stored, outputs))
+    if (Type type = cast<MemRefType>(output.getType()).getElementType(); type != value.getType())
+      value = arith::TruncFOp::create(builder, loc, type, value);
+  exec::YieldOp::create(builder, loc, stored);
   auto loops = exec::LoopsOp::create(lowering.getBuilder(), loc, inputs, outputs, extents, strides);
   Block *target = lowering.getBuilder().createBlock(&loops.getBody());
   SmallVector<Value> arguments;
@@ -314,4 +344,12 @@ LogicalResult galvatron::lowerElementwise(BodyLowering &lowering, Operation *op)
     outputs.push_back(output);
   }
   return loops.finish(*scalars, outputs);
+}
+
+void BodyLowering::convert(Location loc, Value from, Value to) {
+  SmallVector<int64_t> extents(shapeOf(from));
+  LoopsBuilder loops(*this, loc, extents);
+  Value scalar = loops.readOutput(from);
+  [[maybe_unused]] LogicalResult result = loops.finish(scalar, to);
+  assert(succeeded(result) && "one read, one write");
 }

@@ -160,7 +160,7 @@ LogicalResult ProductLowering::emit(Value a, Value b, Value c) {
                                     static_cast<int64_t>(batch.size())};
   for (const ProductLoop &loop : batch)
     llvm::append_values(constants, loop.extent, loop.strides[0], loop.strides[1], loop.strides[2]);
-  lowering.call(op.getLoc(), "matmul", {a, b, c}, constants);
+  lowering.callKernel(op.getLoc(), "matmul", {a, b, c}, 2, constants);
   return success();
 }
 
@@ -232,7 +232,8 @@ static LogicalResult lowerAttention(BodyLowering &lowering, graph::AttentionOp o
   llvm::append_values(buffers, y, lse);
   if (workspace)
     buffers.push_back(workspace);
-  lowering.call(op.getLoc(), "attention", buffers, constants, {1, 1, 1, bias != nullptr, 1, 1, workspace != nullptr});
+  lowering.callKernel(op.getLoc(), "attention", buffers, /*firstOutput=*/bias ? 4 : 3, constants,
+                      {1, 1, 1, bias != nullptr, 1, 1, workspace != nullptr});
   return success();
 }
 
@@ -257,7 +258,7 @@ static LogicalResult lowerAttentionBackward(BodyLowering &lowering, graph::Atten
   llvm::append_range(buffers, gradients);
   if (workspace)
     buffers.push_back(workspace);
-  lowering.call(op.getLoc(), "attention_backward", buffers, constants,
+  lowering.callKernel(op.getLoc(), "attention_backward", buffers, /*firstOutput=*/bias ? 7 : 6, constants,
                 {1, 1, 1, 1, 1, 1, bias != nullptr, 1, 1, 1, workspace != nullptr});
   return success();
 }
@@ -289,7 +290,7 @@ static LogicalResult lowerRope(BodyLowering &lowering, graph::RopeOp op) {
   for (double frequency : frequencies)
     constants.push_back(bitsOf(frequency));
   appendPositionMap(constants, op, shape, {static_cast<int64_t>(op.getSeqDim())});
-  lowering.call(op.getLoc(), "rope", {x, y}, constants);
+  lowering.callKernel(op.getLoc(), "rope", {x, y}, 1, constants);
   return success();
 }
 
@@ -303,10 +304,11 @@ static LogicalResult lowerNorm(BodyLowering &lowering, graph::NormOp op) {
   for (Value optional : {op.getWeight(), op.getBias()})
     if (optional)
       buffers.push_back(lowering.rowMajorBufferOf(optional));
+  unsigned numInputs = buffers.size();
   for (Value result : op.getResults())
     buffers.push_back(lowering.createResult(result));
   // Saved results may lie in any order; rows must not.
-  lowering.call(op.getLoc(), "norm", buffers,
+  lowering.callKernel(op.getLoc(), "norm", buffers, numInputs,
                 {lowering.kernelType(op.getX()), rows, columns, static_cast<int64_t>(op.getKind()),
                  bitsOf(op.getEpsilon().convertToDouble()), bitsOf(op.getOffset().convertToDouble())},
                 {1, op.getWeight() != nullptr, op.getBias() != nullptr, 1, 1, 1});
@@ -320,7 +322,7 @@ static LogicalResult lowerNormBackward(BodyLowering &lowering, graph::NormBackwa
     buffers.push_back(lowering.rowMajorBufferOf(op.getWeight()));
   llvm::append_values(buffers, lowering.rowMajorBufferOf(op.getMean()), lowering.rowMajorBufferOf(op.getRstd()),
                       lowering.createResult(op.getDx()));
-  lowering.call(op.getLoc(), "norm_backward", buffers,
+  lowering.callKernel(op.getLoc(), "norm_backward", buffers, buffers.size() - 1,
                 {lowering.kernelType(op.getX()), rows, columns, static_cast<int64_t>(op.getKind()),
                  bitsOf(op.getOffset().convertToDouble())},
                 {1, 1, op.getWeight() != nullptr, 1, 1, 1});
@@ -335,7 +337,7 @@ static LogicalResult lowerDense(BodyLowering &lowering, Operation *op, StringRef
     buffers.push_back(lowering.rowMajorBufferOf(operand));
   for (Value result : op->getResults())
     buffers.push_back(lowering.createResult(result));
-  lowering.call(op->getLoc(), function, buffers, constants);
+  lowering.callKernel(op->getLoc(), function, buffers, op->getNumOperands(), constants);
   return success();
 }
 
@@ -350,7 +352,7 @@ static LogicalResult lowerReduce(BodyLowering &lowering, graph::ReduceOp op) {
   unsigned next = 0;
   for (int64_t dim = 0, rank = shape.size(); dim < rank; ++dim)
     constants.push_back(llvm::is_contained(op.getDims(), dim) ? 0 : kept[next++]);
-  lowering.call(op.getLoc(), "reduce", {x, y}, constants);
+  lowering.callKernel(op.getLoc(), "reduce", {x, y}, 1, constants);
   return success();
 }
 

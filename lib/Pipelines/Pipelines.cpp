@@ -29,6 +29,8 @@ void galvatron::buildDifferentiatePhase(mlir::OpPassManager &passes, const Diffe
   passes.addPass(createRebatchPass({options.globalBatch}));
   // One sum where several partial values meet needs one all-reduce.
   passes.addPass(createFlattenSumsPass());
+  // Backward, memory and messages then follow from types.
+  passes.addPass(createAssignPrecisionPass({options.precision}));
   // On global shapes, before anything is divided: no gradient can be counted twice.
   passes.addPass(createDifferentiatePass());
   // A sharded vocabulary is then no special case.

@@ -16,6 +16,14 @@ Interpreter::Interpreter(Machine machine, uint64_t seed, uint64_t step, bool exa
   addArithmeticOps(table);
 }
 
+void Interpreter::roundNarrow(Type type, DeviceTensors &value) const {
+  Type element = getElementTypeOrSelf(type);
+  if (exact || !isa<FloatType>(element) || element.getIntOrFloatBitWidth() >= 32)
+    return;
+  for (Tensor &tensor : value)
+    roundTo(element, tensor);
+}
+
 LogicalResult Interpreter::runBlock(Block &block, Frame &frame) const {
   for (Operation &op : block.without_terminator())
     if (!isa<graph::BackwardOp>(op) && failed(runOp(&op, frame)))
@@ -44,6 +52,7 @@ LogicalResult Interpreter::runOp(Operation *op, Frame &frame) const {
     if (failed(machine.gather(op->getLoc(), frame[x], dist::getPlacement(x.getType()), microBatch, global)))
       return failure();
     frame[result] = machine.scatter(global, dist::getPlacement(result.getType()), microBatch);
+    roundNarrow(result.getType(), frame[result]);
     return success();
   }
   if (isa<dist::FactorOp>(op)) {
@@ -54,6 +63,7 @@ LogicalResult Interpreter::runOp(Operation *op, Frame &frame) const {
     FailureOr<DeviceTensors> result = machine.runCollective(op, frame[op->getOperand(0)]);
     if (failed(result))
       return failure();
+    roundNarrow(op->getResult(0).getType(), *result);
     frame[op->getResult(0)] = std::move(*result);
     return success();
   }

@@ -24,6 +24,8 @@ public:
   /// Runs all ops of a block but its terminator and backward regions; its arguments are in the frame.
   mlir::LogicalResult runBlock(mlir::Block &block, Frame &frame) const;
   mlir::LogicalResult runOp(mlir::Operation *op, Frame &frame) const;
+  /// Rounds values of a type narrower than f32 that no op has rounded.
+  void roundNarrow(mlir::Type type, DeviceTensors &value) const;
 
 private:
   mlir::LogicalResult runOnDevice(mlir::Operation *op, const OpFunction &function, int64_t device, Frame &frame,

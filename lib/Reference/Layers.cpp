@@ -4,6 +4,14 @@ using namespace galvatron;
 using namespace galvatron::reference;
 using namespace mlir;
 
+/// A layer reads what it gets in its own type: masters of parameters, and sums of gradients, in bf16.
+static void bind(const Interpreter &interpreter, Block &block, ArrayRef<DeviceTensors> arguments, Frame &frame) {
+  for (auto [argument, value] : llvm::zip_equal(block.getArguments(), arguments)) {
+    frame[argument] = value;
+    interpreter.roundNarrow(argument.getType(), frame[argument]);
+  }
+}
+
 /// The values of a block's terminator.
 static std::vector<DeviceTensors> yielded(Block &block, Frame &frame) {
   std::vector<DeviceTensors> values;
@@ -69,8 +77,7 @@ public:
 private:
   static FailureOr<std::vector<DeviceTensors>> run(const Interpreter &interpreter, Block &block,
                                                    ArrayRef<DeviceTensors> arguments, Frame &frame) {
-    for (auto [argument, value] : llvm::zip_equal(block.getArguments(), arguments))
-      frame[argument] = value;
+    bind(interpreter, block, arguments, frame);
     if (failed(interpreter.runBlock(block, frame)))
       return failure();
     return yielded(block, frame);
@@ -125,8 +132,7 @@ private:
     if (block.getNumArguments() != arguments.size())
       return emitError(block.getParentOp()->getLoc())
              << "expects " << block.getNumArguments() << " arguments of the body, but got " << arguments.size();
-    for (auto [argument, value] : llvm::zip_equal(block.getArguments(), arguments))
-      frame[argument] = value;
+    bind(interpreter, block, arguments, frame);
     if (failed(interpreter.runBlock(block, frame)))
       return failure();
     return yielded(block, frame);

@@ -2,6 +2,9 @@
 
 #include "llvm/ADT/APFloat.h"
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/bit.h"
+
+#include <cmath>
 
 using namespace galvatron::reference;
 
@@ -24,6 +27,18 @@ void galvatron::reference::addTo(Tensor &sum, const Tensor &term) {
     a += b;
 }
 
+/// To bf16, ties to even: by way of the nearest float, but for one that itself came to lie on a tie.
+static double roundToBf16(double value) {
+  float nearest = static_cast<float>(value);
+  uint32_t bits = llvm::bit_cast<uint32_t>(nearest);
+  if (!std::isfinite(nearest))
+    return nearest;
+  if ((bits & 0xffff) == 0x8000 && std::abs(value) != std::abs(double(nearest)))
+    bits += std::abs(value) > std::abs(double(nearest)) ? 1 : -1;
+  bits += 0x7fff + (bits >> 16 & 1);
+  return llvm::bit_cast<float>(bits & 0xffff0000);
+}
+
 void galvatron::reference::roundTo(mlir::Type elementType, Tensor &tensor) {
   auto type = llvm::dyn_cast<mlir::FloatType>(elementType);
   if (!type || type.isF64())
@@ -31,6 +46,10 @@ void galvatron::reference::roundTo(mlir::Type elementType, Tensor &tensor) {
   for (double &value : tensor.data) {
     if (type.isF32()) {
       value = static_cast<float>(value);
+      continue;
+    }
+    if (type.isBF16()) {
+      value = roundToBf16(value);
       continue;
     }
     llvm::APFloat rounded(value);

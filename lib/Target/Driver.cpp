@@ -86,6 +86,9 @@ struct JobCommandLine {
                               cl::desc("Device that the binaries run on: cpu, or cuda (default cluster: h200)")};
   cl::opt<std::string> architecture{"arch", cl::cat(category), cl::init("sm_90a"), cl::value_desc("GPU"),
                                     cl::desc("GPU that kernels are generated for, as nvcc names it")};
+  cl::opt<std::string> precision{"precision", cl::cat(category), cl::value_desc("TYPE"),
+                                 cl::desc("Of activations and products: fp32 or bf16, with fp32 masters (default: "
+                                          "fp32 on cpu, bf16 on cuda)")};
   cl::opt<bool> explain{"explain", cl::cat(category), cl::desc("Print why this plan was chosen")};
 
   bool asksForJob() const { return search || lower || plan.getNumOccurrences() || compileTo.getNumOccurrences(); }
@@ -96,6 +99,7 @@ struct JobCommandLine {
          {static_cast<const cl::Option *>(&ranks), static_cast<const cl::Option *>(&cluster),
           static_cast<const cl::Option *>(&memory), static_cast<const cl::Option *>(&globalBatch),
           static_cast<const cl::Option *>(&target), static_cast<const cl::Option *>(&architecture),
+          static_cast<const cl::Option *>(&precision),
           static_cast<const cl::Option *>(&explain)})
       if (option->getNumOccurrences())
         return option->ArgStr;
@@ -123,6 +127,7 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
   options.cluster = {line.cluster, line.ranks, line.memory, line.target == "cuda" ? "h200" : "cpu"};
   options.target = line.target;
   options.architecture = line.architecture;
+  options.precision = line.precision;
   if (line.globalBatch.getNumOccurrences())
     options.globalBatch = line.globalBatch;
   if (line.ranks.getNumOccurrences() && line.ranks < 1)

@@ -42,6 +42,11 @@ LogicalResult MainJob::checkOptions(Phase start) {
   if (options.target == "cuda" && !isKnownGpuArchitecture(options.architecture))
     return fail("expects --arch to name a GPU that LLVM generates code for, such as sm_90a, but got '" +
                 llvm::Twine(options.architecture) + "'");
+  if (!options.precision.empty() && options.precision != "fp32" && options.precision != "bf16")
+    return fail("expects --precision fp32 or bf16, but got '" + llvm::Twine(options.precision) + "'");
+  if (!options.precision.empty() && start >= Phase::Differentiate)
+    return fail("expects --precision before phase differentiate, but the module is after phase " +
+                llvm::Twine(getPhaseName(start)));
   if (options.globalBatch && *options.globalBatch < 1)
     return fail("expects --global-batch of at least 1, but got " + llvm::Twine(*options.globalBatch));
   stop = options.compileTo.value_or(options.lower ? Phase::Lower : Phase::Plan);
@@ -218,6 +223,7 @@ LogicalResult MainJob::run(OwningOpRef<ModuleOp> input, TimingScope &scope) {
       return failure();
     DifferentiatePhaseOptions phase;
     phase.globalBatch = globalBatch;
+    phase.precision = !options.precision.empty() ? options.precision : options.target == "cpu" ? "fp32" : "bf16";
     if (failed(runPhase(*module, Phase::Differentiate,
                         [&](OpPassManager &passes) { buildDifferentiatePhase(passes, phase); })))
       return failure();

@@ -25,6 +25,7 @@ struct MainJobOptions {
   std::optional<int64_t> globalBatch;
   std::string target = "cpu";           ///< device library: "cpu" or "cuda"
   std::string architecture = "sm_90a"; ///< of the GPUs
+  std::string precision; ///< fp32 or bf16; empty: as the target has it
 };
 
 class MainJob {

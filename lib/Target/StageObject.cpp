@@ -174,6 +174,7 @@ static LogicalResult convertToLLVM(ModuleOp module, const StageOutputOptions &op
   }
   PassManager passes(module.getContext());
   passes.addPass(createApproximateMathPass());
+  passes.addPass(createExpandBfloat16Pass());
   passes.addPass(createCanonicalizerPass()); // constants of the approximations
   passes.addPass(createCSEPass());           // addresses that several buffers share
   passes.addPass(createSCFToControlFlowPass());

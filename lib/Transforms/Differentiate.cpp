@@ -4,10 +4,14 @@
 // results'. What a value's several users contribute is added in one n-ary sum, so that partial sums
 // can wait for one another. Only values that depend on a float argument take part: constants, masks and
 // position tables get no gradient, and need none.
+//
+// Gradients of parameters add up over micro-batches and devices, so they are f32 even where parameters
+// are bf16: the op that sums over the batch writes them so, nothing is rounded in between.
 #include "galvatron/Transforms/Passes.h"
 
 #include "dialects/Graph/Graph.h"
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "llvm/ADT/SetVector.h"
@@ -40,6 +44,7 @@ public:
     for (Operation &op : layer.getBody().front().without_terminator())
       ops.push_back(&op);
     findVaried(ops);
+    findWeights(ops);
     BackwardOp backward = createRegion();
     for (Operation *op : llvm::reverse(ops))
       if (failed(differentiate(op)))
@@ -65,6 +70,27 @@ private:
             varied.insert(result);
   }
 
+  /// Parameters, and what is cut from them alone before activations come in.
+  void findWeights(ArrayRef<Operation *> ops) {
+    llvm::DenseSet<Value> data; // that depends on an input
+    unsigned numInputs = layer.getNumInputs();
+    for (BlockArgument argument : layer.getBody().getArguments())
+      if (argument.getArgNumber() < numInputs)
+        data.insert(argument);
+      else
+        weights.insert(argument);
+    for (Operation *op : ops) {
+      bool readsData = llvm::any_of(op->getOperands(), [&](Value operand) { return data.contains(operand); });
+      bool isCut = isa<graph::ReshapeOp, graph::TransposeOp, graph::SliceOp, graph::EmbeddingOp, arith::ExtFOp>(op) &&
+                   weights.contains(op->getOperand(0));
+      for (Value result : op->getResults())
+        if (readsData)
+          data.insert(result);
+        else if (isCut)
+          weights.insert(result);
+    }
+  }
+
   BackwardOp createRegion() {
     builder.setInsertionPoint(terminator);
     auto backward = BackwardOp::create(builder, layer.getLoc());
@@ -77,7 +103,25 @@ private:
 
   void contribute(Value value, Value gradient) {
     if (varied.contains(value))
-      contributions[value].push_back(gradient);
+      contributions[value].push_back(weights.contains(value) ? widen(gradient) : gradient);
+  }
+
+  /// The gradient of a weight in f32: written so by the op that was just built for it, where that can.
+  Value widen(Value gradient) {
+    Type type = graph::getWidened(gradient.getType());
+    Operation *op = gradient.getDefiningOp();
+    if (type == gradient.getType())
+      return gradient;
+    bool isNew = op && op->getBlock() == builder.getBlock() && (!lastBefore || lastBefore->isBeforeInBlock(op));
+    if (isNew && isa<arith::TruncFOp>(op))
+      return op->getOperand(0);
+    bool sums = isNew && isa<graph::EinsumOp, graph::ReduceOp, graph::EmbeddingBackwardOp>(op);
+    bool moves = isNew && isa<graph::ReshapeOp, graph::TransposeOp, graph::PadOp>(op) &&
+                 getElementTypeOrSelf(op->getOperand(0)) == getElementTypeOrSelf(type);
+    if (!sums && !moves)
+      return arith::ExtFOp::create(builder, gradient.getLoc(), type, gradient);
+    gradient.setType(type);
+    return gradient;
   }
 
   /// The sum of what flows into the value, or null.
@@ -85,14 +129,15 @@ private:
     SmallVector<Value> &terms = contributions[value];
     if (terms.size() > 1) {
       Location loc = value.getDefiningOp() ? value.getLoc() : layer.getLoc();
-      terms = {graph::SumOp::create(builder, loc, value.getType(), terms).getResult()};
+      terms = {graph::SumOp::create(builder, loc, terms[0].getType(), terms).getResult()};
     }
     return terms.empty() ? Value() : terms[0];
   }
 
   Value gradientOrZeros(Value value) {
     Value gradient = gradientOf(value);
-    return gradient ? gradient : graph::createSplat(builder, layer.getLoc(), value.getType(), 0);
+    Type type = weights.contains(value) ? graph::getWidened(value.getType()) : value.getType();
+    return gradient ? gradient : graph::createSplat(builder, layer.getLoc(), type, 0);
   }
 
   LogicalResult differentiate(Operation *op) {
@@ -106,6 +151,8 @@ private:
       return op->emitOpError("expects a rule for its gradient, but it has none; raise it to an op that has "
                              "one, or detach its operands");
     SmallVector<Value> operandGradients(op->getNumOperands());
+    Block *block = builder.getBlock();
+    lastBefore = block->empty() ? nullptr : &block->back();
     if (failed(differentiable.buildBackward(builder, resultGradients, operandGradients)))
       return failure();
     ++numOps;
@@ -129,7 +176,9 @@ private:
   LayerOp layer;
   OpBuilder builder;
   ReturnOp terminator;
-  llvm::DenseSet<Value> varied;
+  llvm::DenseSet<Value> varied, weights;
+  /// The last op before those that are built for the op at hand.
+  Operation *lastBefore = nullptr;
   llvm::DenseMap<Value, SmallVector<Value>> contributions;
 };
 

@@ -46,7 +46,7 @@ struct ExpandCrossEntropy : galvatron::impl::ExpandCrossEntropyPassBase<ExpandCr
     OpBuilder builder(op);
     Location loc = op.getLoc();
     auto logits = cast<RankedTensorType>(op.getLogits().getType());
-    auto rows = RankedTensorType::get(logits.getShape().drop_back(), logits.getElementType());
+    auto rows = RankedTensorType::get(logits.getShape().drop_back(), op.getLoss().getType().getElementType());
     Value logSumExp = buildLogSumExp(builder, op, rows);
     Value target =
         graph::TargetLogitOp::create(builder, loc, rows, op.getLogits(), op.getLabels(), op.getIgnoreIndexAttr());

@@ -32,6 +32,8 @@ struct ImportPhaseOptions : mlir::PassPipelineOptions<ImportPhaseOptions> {};
 struct DifferentiatePhaseOptions : mlir::PassPipelineOptions<DifferentiatePhaseOptions> {
   Option<int64_t> globalBatch{*this, "global-batch", llvm::cl::init(0),
                               llvm::cl::desc("Samples of a step; 0: as the model was imported")};
+  Option<std::string> precision{*this, "precision", llvm::cl::init("fp32"),
+                                llvm::cl::desc("Of activations and products: fp32 or bf16")};
 };
 
 struct PlanPhaseOptions : mlir::PassPipelineOptions<PlanPhaseOptions> {

@@ -170,6 +170,42 @@ def FlattenSumsPass : Pass<"galvatron-flatten-sums"> {
   let dependentDialects = ["::galvatron::graph::GraphDialect"];
 }
 
+def AssignPrecisionPass : Pass<"galvatron-assign-precision", "mlir::ModuleOp"> {
+  let summary = "Decides which tensors are bf16 and which f32";
+  let description = [{
+    With `bf16`, activations and the parameters that products, embeddings and arithmetic read become
+    bf16 (a copy of an f32 master that the optimizer keeps). Parameters that only norms read, statistics
+    of norms and attention, and all that follows a loss stay f32. Arithmetic is f32: `arith` and `math`
+    ops are widened, and what they yield is rounded again.
+
+    **Before:** float tensors are f32; layers have no backward.
+    **After:** float tensors that cross layers are bf16, scalars aside.
+    **Example:**
+
+    ```mlir
+    graph.layer @example(%x: tensor<8x4xf32>, %w: tensor<6x4xf32> {graph.parameter = "weight"}, %g: tensor<6xf32> {graph.parameter = "norm"}) -> tensor<8x6xf32> {
+      %y = graph.einsum %x, %w "bi,oi->bo" : (tensor<8x4xf32>, tensor<6x4xf32>) -> tensor<8x6xf32>
+      %result, %mean, %rstd = graph.norm rms %y weight %g {epsilon = 1.0e-5} : (tensor<8x6xf32>, tensor<6xf32>) -> (tensor<8x6xf32>, tensor<8xf32>, tensor<8xf32>)
+      graph.return %result : tensor<8x6xf32>
+    }
+    ```
+
+    ```mlir
+    graph.layer @example(%x: tensor<8x4xbf16>, %w: tensor<6x4xbf16> {graph.parameter = "weight"}, %g: tensor<6xf32> {graph.parameter = "norm"}) -> tensor<8x6xbf16> {
+      %y = graph.einsum %x, %w "bi,oi->bo" : (tensor<8x4xbf16>, tensor<6x4xbf16>) -> tensor<8x6xbf16>
+      %result, %mean, %rstd = graph.norm rms %y weight %g {epsilon = 1.0e-5} : (tensor<8x6xbf16>, tensor<6xf32>) -> (tensor<8x6xbf16>, tensor<8xf32>, tensor<8xf32>)
+      graph.return %result : tensor<8x6xbf16>
+    }
+    ```
+
+    **Fails when:** the precision is neither; a layer has a backward already.
+  }];
+  let options = [Option<"precision", "precision", "std::string", [{"bf16"}], "fp32 (everything stays as it is) or bf16">];
+  let statistics = [Statistic<"numNarrowed", "num-narrowed", "Tensors that became bf16">,
+                    Statistic<"numWideParameters", "num-wide-parameters", "Parameters that stayed f32">];
+  let dependentDialects = ["::galvatron::graph::GraphDialect", "::mlir::arith::ArithDialect"];
+}
+
 def DifferentiatePass : Pass<"galvatron-differentiate", "mlir::ModuleOp"> {
   let summary = "Gives each layer its backward, on global shapes";
   let description = [{
@@ -180,7 +216,8 @@ def DifferentiatePass : Pass<"galvatron-differentiate", "mlir::ModuleOp"> {
     **Before:** layers without `graph.backward`.
     **After:** each layer ends in one `graph.backward` that yields a gradient for each argument of float
     type (zeros where the argument is not used), or in the pair `input`, `weight`. Several uses of a
-    value are added in one `graph.sum`. Statistics that a backward needs (of cross-entropy) stand in
+    value are added in one `graph.sum`. Gradients of parameters are f32, straight from the op that
+    sums them up, also where parameters are bf16. Statistics that a backward needs (of cross-entropy) stand in
     the forward.
     **Example:**
 
@@ -209,7 +246,7 @@ def DifferentiatePass : Pass<"galvatron-differentiate", "mlir::ModuleOp"> {
       "Build the pair of input and weight gradients, for schedules that run them apart">];
   let statistics = [Statistic<"numLayers", "num-layers", "Layers that were differentiated">,
                     Statistic<"numOps", "num-ops", "Ops that a gradient flowed through">];
-  let dependentDialects = ["::galvatron::graph::GraphDialect"];
+  let dependentDialects = ["::galvatron::graph::GraphDialect", "::mlir::arith::ArithDialect"];
 }
 
 def ExpandCrossEntropyPass : Pass<"galvatron-expand-cross-entropy"> {
@@ -879,6 +916,40 @@ def PlanMemoryPass : Pass<"galvatron-plan-memory", "mlir::ModuleOp"> {
     **Fails when:** a stage has no order; a call names a layer or body that is not there; a tied parameter has two placements; a send has no receive; stages wait for one another.
   }];
   let statistics = [Statistic<"numSlots", "num-slots", "Slots that were placed">];
+}
+
+def ExpandBfloat16Pass : Pass<"galvatron-expand-bfloat16", "mlir::ModuleOp"> {
+  let summary = "Replaces conversions between f32 and bf16 by integer arithmetic";
+  let description = [{
+    Where a processor has no instruction for the rounding, LLVM calls a function, which keeps a loop
+    scalar. Shifts and additions vectorize. Rounding is to nearest even; what is not a number stays so.
+
+    **Before:** `arith.extf` and `arith.truncf` on scalars.
+    **After:** none between f32 and bf16.
+    **Example:**
+
+    ```mlir
+    func.func @widen(%x: bf16) -> f32 {
+      %0 = arith.extf %x : bf16 to f32
+      return %0 : f32
+    }
+    ```
+
+    ```mlir
+    func.func @widen(%x: bf16) -> f32 {
+      %c16_i32 = arith.constant 16 : i32
+      %0 = arith.bitcast %x : bf16 to i16
+      %1 = arith.extui %0 : i16 to i32
+      %2 = arith.shli %1, %c16_i32 : i32
+      %3 = arith.bitcast %2 : i32 to f32
+      return %3 : f32
+    }
+    ```
+
+    **Fails when:** never.
+  }];
+  let statistics = [Statistic<"numExpanded", "num-expanded", "Conversions that became integer arithmetic">];
+  let dependentDialects = ["::mlir::arith::ArithDialect"];
 }
 
 def ApproximateMathPass : Pass<"galvatron-approximate-math", "mlir::ModuleOp"> {
