@@ -58,6 +58,21 @@ Link readLink(const Json &value, const std::string &where, const Link &fallback,
   Link link;
   link.bytesPerSecond = reader.positive("GB_per_s", fallback.bytesPerSecond / 1e9) * 1e9;
   link.latencySeconds = reader.number("us", fallback.latencySeconds * 1e6) * 1e-6;
+  if (const Json *sends = reader.member("sends")) {
+    if (!sends->is_array() || sends->empty())
+      reader.fail("key 'sends' expects a list of {\"MB\", \"GB_per_s\"}, but got " + describeJson(*sends));
+    else
+      for (const Json &entry : *sends) {
+        JsonReader point(entry, where + " 'sends'");
+        double bytes = point.positive("MB", {}) * 1e6, rate = point.positive("GB_per_s", {}) * 1e9;
+        if (auto complaint = point.finish(); complaint && !error)
+          error = complaint;
+        if (!link.sends.empty() && bytes <= link.sends.back().first)
+          reader.fail("key 'sends' expects rising sizes, but " + std::to_string(bytes / 1e6) + " MB follows " +
+                      std::to_string(link.sends.back().first / 1e6));
+        link.sends.emplace_back(bytes, rate);
+      }
+  }
   if (link.latencySeconds < 0)
     reader.fail("key 'us' expects a latency of at least 0, but got " + std::to_string(link.latencySeconds * 1e6));
   if (auto complaint = reader.finish(); complaint && !error)
@@ -88,6 +103,19 @@ void readLinks(const Json &value, Cluster &cluster, std::optional<Error> &error)
 }
 } // namespace
 
+double Link::sendBytesPerSecond(double bytes) const {
+  if (sends.empty())
+    return bytesPerSecond;
+  auto high = std::lower_bound(sends.begin(), sends.end(), std::pair{bytes, 0.0});
+  if (high == sends.begin())
+    return high->second;
+  if (high == sends.end())
+    return sends.back().second;
+  auto low = std::prev(high);
+  double share = std::log(bytes / low->first) / std::log(high->first / low->first);
+  return low->second + share * (high->second - low->second);
+}
+
 Link Cluster::interOfRanks(std::int64_t first, std::int64_t count) const {
   if (interOfNode.empty())
     return inter;
@@ -97,6 +125,8 @@ Link Cluster::interOfRanks(std::int64_t first, std::int64_t count) const {
   for (std::int64_t node = firstNode; node <= lastNode; ++node) {
     slowest.bytesPerSecond = std::min(slowest.bytesPerSecond, interOfNode[node].bytesPerSecond);
     slowest.latencySeconds = std::max(slowest.latencySeconds, interOfNode[node].latencySeconds);
+    if (slowest.sends.empty())
+      slowest.sends = interOfNode[node].sends;
   }
   return slowest;
 }

@@ -19,6 +19,11 @@ double allReduce(const Link &link, double bytes, double g) {
   return std::min(tree, 2 * halfReduce(link, bytes, g));
 }
 
+/// One message: along the measured sizes where the cluster file gives some.
+double messageSeconds(const Link &link, double bytes) {
+  return link.latencySeconds + bytes / link.sendBytesPerSecond(bytes);
+}
+
 double allToAll(const Link &link, double bytes, double g) {
   return (g - 1) * link.latencySeconds + (g - 1) / g * bytes / link.bytesPerSecond;
 }
@@ -33,7 +38,7 @@ double LinkModel::seconds(CollectiveKind kind, double bytes, int groupSize, int 
   if (double(groupSize) * stride <= perNode)
     within = groupSize;
   double nodes = std::ceil(groupSize / within);
-  const Link &intra = cluster.intra, &inter = cluster.inter;
+  const Link &intra = cluster.intra;
   if (kind == CollectiveKind::SendReceive)
     return sendSeconds(bytes, stride);
   if (nodes <= 1) {
@@ -56,8 +61,19 @@ double LinkModel::seconds(CollectiveKind kind, double bytes, int groupSize, int 
 double LinkModel::sendSeconds(double bytesPerRank, int distance) const {
   if (bytesPerRank <= 0)
     return 0;
-  const Link &link = distance < cluster.devicesPerNode ? cluster.intra : cluster.inter;
-  return link.latencySeconds + bytesPerRank / link.bytesPerSecond;
+  return messageSeconds(distance < cluster.devicesPerNode ? cluster.intra : inter, bytesPerRank);
+}
+
+double LinkModel::sendSecondsFrom(std::int64_t first, std::int64_t count, double bytesPerRank, int distance) const {
+  if (bytesPerRank <= 0)
+    return 0;
+  // Sender and receiver are ranges as wide and as far apart as `distance` at
+  // least: if both lie in one node, no pair crosses.
+  std::int64_t low = std::min(first, first + distance), high = std::max(first, first + distance) + count - 1;
+  if (low / cluster.devicesPerNode == high / cluster.devicesPerNode)
+    return messageSeconds(cluster.intra, bytesPerRank);
+  return std::max(messageSeconds(cluster.interOfRanks(first, count), bytesPerRank),
+                  messageSeconds(cluster.interOfRanks(first + distance, count), bytesPerRank));
 }
 
 } // namespace galvatron::search

@@ -213,6 +213,8 @@ void OptionParser::one() {
     options.format = word(name, {"auto", "own", "reference"});
   else if (name == "time-limit")
     options.timeLimitSeconds = double(count(name));
+  else if (name == "threads")
+    options.threads = int(std::min<std::int64_t>(count(name), 1024));
   else if (name == "memory") {
     std::string text = value(name);
     Result<std::int64_t> bytes = parseBytes(text);
@@ -304,7 +306,8 @@ std::string helpText() {
                      "\n"
                      "One JSON object on standard output: plan, times, memory. Progress and --explain go to\n"
                      "standard error. Ctrl-C ends the search with the best plan so far.\n"
-                     "Exit status: 0 a plan, 1 an error, 2 nothing fits.\n"
+                     "Exit status: 0 a plan (\"status\": \"interrupted\" after Ctrl-C or --time-limit), 1 an error\n"
+                     "or no plan found before Ctrl-C, 2 nothing fits. A second Ctrl-C ends it at once: 130.\n"
                      "\n"
                      "what to plan\n"
                      "  --model FILE           Hugging Face config.json of a decoder (native cost model)\n"
@@ -322,6 +325,7 @@ std::string helpText() {
                      "  --space S              full (default), supported by the lowering, or a preset: 3d,\n"
                      "                         dp+tp, dp+pp, dp, tp, pp, sdp\n"
                      "  --time-limit N         seconds\n"
+                     "  --threads N            of the native search (default: all; the plan is the same)\n"
                      "  --evaluate FILE        price this plan (either format) instead of searching\n"
                      "results\n"
                      "  -o, --output FILE      write the plan there too\n"

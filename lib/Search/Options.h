@@ -25,6 +25,7 @@ struct ToolOptions {
   std::string precision = "bf16";
   bool explain = false, quiet = false, simulate = false, referenceDivision = false;
   double timeLimitSeconds = 0;
+  int threads = 0; ///< 0: as many as the machine has
   /// The reference's arguments given as options, by group.
   Json overrides = Json::object();
 };

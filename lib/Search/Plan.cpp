@@ -18,8 +18,26 @@ std::vector<int> Plan::unitsPerStage() const {
   return counts;
 }
 
+std::vector<int> Plan::partOfUnits() const {
+  std::vector<int> parts;
+  int part = 0;
+  for (const PlannedUnit &unit : units) {
+    if (!parts.empty() && unit.stage != part % pipeline)
+      ++part;
+    parts.push_back(part);
+  }
+  return parts;
+}
+
 namespace {
 std::string number(std::int64_t value) { return std::to_string(value); }
+
+/// With values by name as values by number, for the table of what is supported.
+Strategy named(const PlannedUnit &unit) {
+  Strategy strategy = unit.strategy;
+  strategy.values |= !unit.recomputeValues.empty();
+  return strategy;
+}
 
 std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supportedOnly, bool unevenBatch) {
   const PlannedUnit &unit = plan.units[index];
@@ -28,7 +46,8 @@ std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supp
   if (unit.stage < 0 || unit.stage >= plan.pipeline)
     return Error{at + "expects a stage below " + number(plan.pipeline)};
   int before = index ? plan.units[index - 1].stage : 0;
-  if (index == 0 ? unit.stage != 0 : (unit.stage != before && unit.stage != before + 1))
+  int after = plan.virtualStages > 1 ? (before + 1) % plan.pipeline : before + 1;
+  if (index == 0 ? unit.stage != 0 : (unit.stage != before && unit.stage != after))
     return Error{at +
                  "expects stages to rise one by one from 0 in execution order, but the "
                  "unit before is on stage " +
@@ -52,12 +71,14 @@ std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supp
                  number(unit.dp) + "; use fewer micro-batches or a smaller dp"};
   if (unit.dp % s.ep)
     return Error{at + "key 'ep' expects a divisor of dp " + number(unit.dp) + ", but got " + number(s.ep)};
+  if (s.recompute && !unit.recomputeValues.empty())
+    return Error{at + "has both 'recompute' and 'recompute_values'; give one"};
   if (s.zero < 0 || s.zero > 3)
     return Error{at + "key 'zero' expects 0, 1, 2 or 3, but got " + number(s.zero)};
   if (s.sequenceParallel && s.tp == 1)
     return Error{at + "key 'sequence_parallel' expects tp above 1, but got tp 1"};
   if (supportedOnly)
-    if (auto reason = whyUnsupported(s))
+    if (auto reason = whyUnsupported(named(unit)))
       return Error{at + "key " + *reason};
   return std::nullopt;
 }
@@ -67,6 +88,8 @@ Result<bool> validatePlan(const Plan &plan, bool supportedOnly, bool unevenBatch
   if (plan.ranks < 1 || plan.pipeline < 1 || plan.ranks % plan.pipeline)
     return Error{"plan expects a pipeline degree that divides its " + number(plan.ranks) + " ranks, but got " +
                  number(plan.pipeline)};
+  if (plan.virtualStages < 1)
+    return Error{"plan key 'virtual_stages' expects at least 1, but got " + number(plan.virtualStages)};
   if (plan.globalBatch < 1 || plan.microBatches < 1 || plan.globalBatch % plan.microBatches)
     return Error{"plan expects a number of micro-batches that divides the global batch of " + number(plan.globalBatch) +
                  ", but got " + number(plan.microBatches)};
@@ -75,6 +98,8 @@ Result<bool> validatePlan(const Plan &plan, bool supportedOnly, bool unevenBatch
   if (supportedOnly)
     if (auto reason = whyUnsupported(plan.schedule))
       return Error{"plan key " + *reason};
+  if (auto reason = whyImpossible(plan.shape()))
+    return Error{"plan cannot run: " + *reason};
   std::map<std::string, int> paths;
   for (std::size_t index = 0; index < plan.units.size(); ++index) {
     if (auto error = validateUnit(plan, index, supportedOnly, unevenBatch))
@@ -82,6 +107,10 @@ Result<bool> validatePlan(const Plan &plan, bool supportedOnly, bool unevenBatch
     if (!paths.emplace(plan.units[index].path, 0).second)
       return Error{"plan lists the unit '" + plan.units[index].path + "' twice; keep one"};
   }
+  if (plan.virtualStages > 1 && plan.partOfUnits().back() != plan.shape().parts() - 1)
+    return Error{"plan expects units on each of its " + number(plan.shape().parts()) +
+                 " parts (pipeline x virtual_stages), but the last unit is on part " +
+                 number(plan.partOfUnits().back()) + "; lower 'virtual_stages' or spread the units"};
   if (plan.units.back().stage != plan.pipeline - 1)
     return Error{"plan expects units on each of its " + number(plan.pipeline) +
                  " stages, but the last unit is on stage " + number(plan.units.back().stage) +
@@ -121,6 +150,16 @@ std::optional<Error> readStrategy(const Json &value, const std::string &where, P
     reader.fail("key 'zero' expects 0, 1, 2 or 3, but got " + number(zero));
   s.zero = int(std::min<std::int64_t>(zero, 3));
   s.recompute = reader.flag("recompute", false);
+  s.strided = reader.flag("strided", false);
+  if (const Json *values = reader.member("recompute_values")) {
+    bool names = values->is_array();
+    for (std::size_t i = 0; names && i < values->size(); ++i)
+      names = (*values)[i].is_string();
+    if (names)
+      unit.recomputeValues = values->get<std::vector<std::string>>();
+    else
+      reader.fail("key 'recompute_values' expects a list of names, but got " + describeJson(*values));
+  }
   unit.dp = reader.has("dp") ? degree(reader, "dp") : 0; // 0: implied
   return reader.finish();
 }
@@ -172,6 +211,7 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
     plan.schedule = *known;
   else
     reader.fail("key 'schedule' expects gpipe, 1f1b, interleaved or zb, but got '" + schedule + "'");
+  plan.virtualStages = int(std::min<std::int64_t>(reader.integer("virtual_stages", 1, 1), 1 << 24));
   plan.predictedStepSeconds = reader.number("predicted_step_seconds", 0.0);
   readPeaks(reader, plan);
   reader.member("memory_per_stage"); // written for people, derived
@@ -275,20 +315,24 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 
 OrderedJson writeStrategy(const Strategy &s, int dp) {
-  return {{"dp", dp},
-          {"tp", s.tp},
-          {"sequence_parallel", s.sequenceParallel},
-          {"ulysses", s.ulysses},
-          {"cp", s.cp},
-          {"ep", s.ep},
-          {"zero", s.zero},
-          {"recompute", s.recompute}};
+  OrderedJson json = {{"dp", dp},
+                      {"tp", s.tp},
+                      {"sequence_parallel", s.sequenceParallel},
+                      {"ulysses", s.ulysses},
+                      {"cp", s.cp},
+                      {"ep", s.ep},
+                      {"zero", s.zero},
+                      {"recompute", s.recompute}};
+  if (s.strided)
+    json["strided"] = true;
+  return json;
 }
 
 OrderedJson writeReason(const PlannedUnit &unit, const UnitReason &reason) {
   OrderedJson alternatives = OrderedJson::array();
   for (const UnitReason::Alternative &other : reason.alternatives)
     alternatives.push_back({{"strategy", writeStrategy(other.strategy, other.dp)},
+                            {"text", describe(other.strategy, other.dp)},
                             {"extra_seconds", other.extraSeconds},
                             {"extra_bytes", other.extraBytes},
                             {"lost_by", other.lostBy}});
@@ -304,6 +348,22 @@ OrderedJson writeReason(const PlannedUnit &unit, const UnitReason &reason) {
            {{"state", reason.stateBytes}, {"activation", reason.activationBytes}, {"scratch", reason.scratchBytes}}},
           {"alternatives", alternatives}};
 }
+/// What binds, and what more would buy.
+OrderedJson writeSummary(const Plan &plan) {
+  const Reasons &reasons = plan.reasons;
+  OrderedJson json = {
+      {"notes", reasons.notes},
+      {"slowest_stage", reasons.slowestStage},
+      {"bubble", reasons.bubble},
+      {"fullest_stage", reasons.fullestStage},
+      {"free_bytes", reasons.freeBytes},
+      {"memory_binds_at", reasons.memoryBindsAt.empty() ? OrderedJson() : OrderedJson(reasons.memoryBindsAt)}};
+  for (auto [key, share] : {std::pair{"ten_percent_more_memory_saves", reasons.moreMemoryBuys},
+                            {"ten_percent_more_bandwidth_saves", reasons.moreBandwidthBuys}})
+    if (share >= 0)
+      json[key] = share;
+  return json;
+}
 } // namespace
 
 std::string writePlan(const Plan &plan) {
@@ -317,6 +377,8 @@ std::string writePlan(const Plan &plan) {
                       {"micro_batches", plan.microBatches},
                       {"predicted_step_seconds", plan.predictedStepSeconds},
                       {"peak_bytes_per_rank", plan.peakBytesPerRank}};
+  if (plan.virtualStages > 1)
+    head["virtual_stages"] = plan.virtualStages;
   std::string text = "{\n";
   for (const auto &item : head.items())
     text += "  \"" + item.key() + "\": " + item.value().dump() + ",\n";
@@ -328,6 +390,8 @@ std::string writePlan(const Plan &plan) {
                         {"role", roleName(unit.role)},
                         {"stage", unit.stage},
                         {"strategy", writeStrategy(unit.strategy, unit.dp)}};
+    if (!unit.recomputeValues.empty())
+      line["strategy"]["recompute_values"] = unit.recomputeValues;
     text += (index ? ",\n    " : "\n    ") + line.dump();
   }
   text += "\n  ]";
@@ -347,7 +411,8 @@ std::string writePlan(const Plan &plan) {
     OrderedJson units = OrderedJson::array();
     for (std::size_t index = 0; index < plan.reasons.units.size(); ++index)
       units.push_back(writeReason(plan.units[index], plan.reasons.units[index]));
-    OrderedJson reasons = {{"notes", plan.reasons.notes}, {"units", units}};
+    OrderedJson reasons = writeSummary(plan);
+    reasons["units"] = units;
     std::string dumped = reasons.dump(1);
     text += ",\n  \"reasons\": ";
     for (char c : dumped) {

@@ -2,27 +2,15 @@
 
 #include "PlanPrice.h"
 
-#include "galvatron/Search/Solver.h"
-
 #include <algorithm>
 #include <array>
 #include <cstdio>
 #include <map>
 #include <numeric>
+#include <tuple>
+#include <utility>
 
 namespace galvatron::search {
-
-double pipelineSeconds(const std::vector<double> &stageSeconds, const std::vector<double> &tailSeconds,
-                       int microBatches) {
-  double sum = 0, slowest = 0, tail = 0;
-  for (double seconds : stageSeconds) {
-    sum += seconds;
-    slowest = std::max(slowest, seconds);
-  }
-  for (double seconds : tailSeconds)
-    tail = std::max(tail, seconds);
-  return sum + (microBatches - 1) * slowest + tail;
-}
 
 std::int64_t PlanPrice::peak() const {
   std::int64_t most = 0;
@@ -31,60 +19,135 @@ std::int64_t PlanPrice::peak() const {
   return most;
 }
 
-PlanPrice pricePlan(const Setting &setting, Schedule schedule, const std::vector<const Option *> &chosen,
-                    const std::vector<int> &stageOf) {
+PlanPrice pricePlan(const Setting &setting, const Timetable &timetable, const Choice &choice) {
+  int stages = setting.stages, parts = timetable.shape().parts();
   PlanPrice price;
-  price.stageSeconds.assign(setting.stages, 0);
-  price.tailSeconds.assign(setting.stages, 0);
-  price.memory.resize(setting.stages);
-  price.handOver.assign(setting.stages, 0);
-  price.times.resize(setting.stages);
-  for (std::size_t unit = 0; unit < chosen.size(); ++unit) {
-    const Option &option = *chosen[unit];
-    const Option *before = unit ? chosen[unit - 1] : nullptr;
-    int stage = stageOf[unit];
+  price.stageSeconds.assign(stages, 0);
+  price.tailSeconds.assign(stages, 0);
+  price.memory.resize(stages);
+  price.times.resize(parts);
+  price.redistribution.reserve(choice.options.size());
+  std::vector<std::int64_t> saved(parts, 0);
+  for (std::size_t unit = 0; unit < choice.options.size(); ++unit) {
+    const Option &option = *choice.options[unit];
+    const Option *before = unit ? choice.options[unit - 1] : nullptr;
+    int part = choice.partOf[unit], stage = part % stages;
     double moved = 0;
     if (before)
-      moved = setting.redistribution(before->layout, option.layout, before->boundary);
-    if (before && stageOf[unit - 1] != stage) {
-      double handed = setting.handOver(before->layout, before->boundary);
-      price.handOver[stage - 1] = handed;
-      price.stageSeconds[stage - 1] += handed;
-      price.times[stage - 1].transfer = handed / 2;
-    }
+      moved = setting.redistribution(setting.classOf[stage], before->layout, option.layout, before->boundary);
+    if (before && choice.partOf[unit - 1] != part)
+      price.times[part - 1].transfer = setting.handOver((part - 1) % stages, before->layout, before->boundary);
     price.redistribution.push_back(moved);
     price.stageSeconds[stage] += option.time() + moved;
     price.tailSeconds[stage] += option.tail;
-    price.times[stage].forward += option.forward + moved / 2;
-    price.times[stage].backward += option.backward + moved / 2;
-    price.times[stage].tail += option.tail;
+    PartTimes &times = price.times[part];
+    times.forward += option.forward + moved / 2;
+    times.backward += option.backward + moved / 2;
+    times.weight += option.weight;
     StageMemory &memory = price.memory[stage];
     memory.stateBytes += option.state;
-    memory.activationBytes += option.saved * inFlight(schedule, setting.stages, stage, setting.microBatches);
+    saved[part] += option.saved;
     memory.scratchBytes = std::max(memory.scratchBytes, option.scratch);
     memory.reservedBytes = setting.problem->cluster.device.reservedBytes;
   }
-  price.seconds = pipelineSeconds(price.stageSeconds, price.tailSeconds, setting.microBatches);
+  for (int stage = 0; stage < stages; ++stage)
+    for (const std::vector<int> &counts : timetable.inFlight(stage)) {
+      std::int64_t bytes = 0;
+      for (std::size_t chunk = 0; chunk < counts.size(); ++chunk)
+        bytes += counts[chunk] * saved[chunk * stages + stage];
+      price.memory[stage].activationBytes = std::max(price.memory[stage].activationBytes, bytes);
+    }
+  price.pipeline = timetable.seconds(price.times);
+  price.seconds = price.pipeline + *std::max_element(price.tailSeconds.begin(), price.tailSeconds.end());
   return price;
 }
 
-Plan assemblePlan(const Setting &setting, Schedule schedule, const std::vector<const Option *> &chosen,
-                  const std::vector<int> &stageOf, const PlanPrice &price) {
+Plan assemblePlan(const Setting &setting, const Timetable &timetable, const Choice &choice, const PlanPrice &price) {
   const Problem &problem = *setting.problem;
   Plan plan;
   plan.ranks = problem.ranks();
   plan.pipeline = setting.stages;
-  plan.schedule = schedule;
+  plan.virtualStages = timetable.shape().virtualStages;
+  plan.schedule = timetable.shape().schedule;
   plan.globalBatch = problem.globalBatch;
   plan.microBatches = setting.microBatches;
-  for (std::size_t unit = 0; unit < chosen.size(); ++unit)
+  for (std::size_t unit = 0; unit < choice.options.size(); ++unit) {
+    const Option &option = *choice.options[unit];
     plan.units.push_back({problem.units[unit].path, problem.units[unit].layerType, problem.units[unit].role,
-                          chosen[unit]->strategy, chosen[unit]->dp, stageOf[unit]});
+                          option.strategy, option.dp, choice.partOf[unit] % setting.stages});
+    if (!option.strategy.values)
+      continue;
+    std::vector<std::string> names = problem.costs->recomputableValues(problem.units[unit]);
+    for (std::size_t k = 0; k < names.size(); ++k)
+      if (option.strategy.values >> k & 1)
+        plan.units.back().recomputeValues.push_back(names[k]);
+  }
   plan.predictedStepSeconds = price.seconds;
   plan.stageMemory = price.memory;
   for (const StageMemory &memory : price.memory)
     plan.peakBytesPerRank.insert(plan.peakBytesPerRank.end(), setting.stageRanks, memory.total());
   return plan;
+}
+
+namespace {
+/// Bits of the named values.
+Result<std::uint32_t> valueBits(const Problem &problem, const Unit &unit, const PlannedUnit &planned) {
+  std::uint32_t bits = 0;
+  std::vector<std::string> names = problem.costs->recomputableValues(unit);
+  for (const std::string &name : planned.recomputeValues) {
+    auto at = std::find(names.begin(), names.end(), name);
+    if (at == names.end()) {
+      std::string known;
+      for (const std::string &each : names)
+        known += (known.empty() ? "" : ", ") + each;
+      return Error{"unit '" + unit.path + "' expects key 'recompute_values' to name values out of " +
+                   (known.empty() ? "none" : known) + ", but got '" + name + "'"};
+    }
+    bits |= 1u << (at - names.begin());
+  }
+  return bits;
+}
+} // namespace
+
+Result<GivenPlan> readGivenPlan(const Problem &problem, const Plan &plan, bool alternatives) {
+  if (Result<bool> valid = validatePlan(plan); !valid)
+    return valid.error();
+  if (plan.units.size() != problem.units.size() || plan.ranks != problem.ranks() ||
+      plan.globalBatch != problem.globalBatch)
+    return Error{"expects a plan of " + std::to_string(problem.units.size()) + " units for " +
+                 std::to_string(problem.ranks()) + " ranks and batch " + std::to_string(problem.globalBatch) +
+                 ", but got one of " + std::to_string(plan.units.size()) + " units for " + std::to_string(plan.ranks) +
+                 " ranks and batch " + std::to_string(plan.globalBatch)};
+  // Alternatives come from the whole space; the plan itself may lie outside.
+  Setting setting = Setting::bare(problem, plan.pipeline, plan.microBatches);
+  if (alternatives)
+    if (Result<Setting> made = Setting::make(problem, plan.pipeline, plan.microBatches))
+      setting = std::move(*made);
+  setting.forgetTables(); // the plan may bring layouts of its own
+  GivenPlan given{std::move(setting), Timetable(plan.shape()), {}, {}};
+  std::map<std::tuple<int, int, Strategy, int>, const Option *> priced;
+  std::vector<int> parts = plan.partOfUnits();
+  for (std::size_t unit = 0; unit < plan.units.size(); ++unit) {
+    const PlannedUnit &planned = plan.units[unit];
+    Result<std::uint32_t> values = valueBits(problem, problem.units[unit], planned);
+    if (!values)
+      return values.error();
+    Strategy strategy = planned.strategy;
+    strategy.values = *values;
+    int stageClass = given.setting.classOf[planned.stage];
+    const Option *&option = priced[{given.setting.typeOf[unit], stageClass, strategy, planned.dp}];
+    if (!option) {
+      Result<Option> cost = given.setting.price(int(unit), strategy, planned.dp, stageClass);
+      if (!cost)
+        return Error{"unit '" + planned.path + "' cannot take " + describe(strategy, planned.dp) + ": " +
+                     cost.error().message};
+      given.owned.push_back(std::make_unique<Option>(std::move(*cost)));
+      option = given.owned.back().get();
+    }
+    given.choice.options.push_back(option);
+    given.choice.partOf.push_back(parts[unit]);
+  }
+  return given;
 }
 
 namespace {
@@ -95,12 +158,12 @@ std::string milliseconds(double seconds) {
 }
 
 /// What would become of the plan if one unit took another option.
-UnitReason::Alternative tryInstead(const Setting &setting, Schedule schedule, std::vector<const Option *> chosen,
-                                   const std::vector<int> &stageOf, const PlanPrice &price, std::size_t unit,
-                                   const Option &option) {
-  chosen[unit] = &option;
-  PlanPrice other = pricePlan(setting, schedule, chosen, stageOf);
-  int stage = stageOf[unit];
+UnitReason::Alternative tryInstead(const Setting &setting, const Timetable &timetable, Choice &choice,
+                                   const PlanPrice &price, std::size_t unit, const Option &option) {
+  const Option *chosen = std::exchange(choice.options[unit], &option);
+  PlanPrice other = pricePlan(setting, timetable, choice);
+  choice.options[unit] = chosen;
+  int stage = choice.partOf[unit] % setting.stages;
   UnitReason::Alternative result{option.strategy, option.dp, other.seconds - price.seconds,
                                  other.memory[stage].total() - price.memory[stage].total(), ""};
   std::int64_t over = other.memory[stage].total() - setting.problem->cluster.memoryBytesPerDevice;
@@ -111,20 +174,22 @@ UnitReason::Alternative tryInstead(const Setting &setting, Schedule schedule, st
   return result;
 }
 
-std::vector<UnitReason::Alternative> alternativesOf(const Setting &setting, Schedule schedule,
-                                                    const std::vector<const Option *> &chosen,
-                                                    const std::vector<int> &stageOf, const PlanPrice &price,
-                                                    std::size_t unit) {
+std::vector<UnitReason::Alternative> alternativesOf(const Setting &setting, const Timetable &timetable, Choice &choice,
+                                                    const PlanPrice &price, std::size_t unit) {
   std::vector<UnitReason::Alternative> fits, tooBig;
   std::int64_t budget = setting.problem->cluster.memoryBytesPerDevice;
-  for (const Option &option : setting.options[setting.typeOf[unit]]) {
-    if (option.strategy == chosen[unit]->strategy && option.dp == chosen[unit]->dp)
+  int stage = choice.partOf[unit] % setting.stages;
+  const Option &chosen = *choice.options[unit];
+  for (const Option &option : setting.optionsOf(stage)[setting.typeOf[unit]]) {
+    if (option.strategy == chosen.strategy && option.dp == chosen.dp)
       continue;
-    auto other = tryInstead(setting, schedule, chosen, stageOf, price, unit, option);
-    bool fitting = price.memory[stageOf[unit]].total() + other.extraBytes <= budget;
+    auto other = tryInstead(setting, timetable, choice, price, unit, option);
+    bool fitting = price.memory[stage].total() + other.extraBytes <= budget;
     (fitting ? fits : tooBig).push_back(std::move(other));
   }
-  auto faster = [](const auto &a, const auto &b) { return a.extraSeconds < b.extraSeconds; };
+  auto faster = [](const auto &a, const auto &b) {
+    return std::tuple{a.extraSeconds, a.extraBytes, a.strategy} < std::tuple{b.extraSeconds, b.extraBytes, b.strategy};
+  };
   std::sort(fits.begin(), fits.end(), faster);
   std::sort(tooBig.begin(), tooBig.end(), faster);
   // The best that lost on time, and the best that memory forbids.
@@ -134,17 +199,15 @@ std::vector<UnitReason::Alternative> alternativesOf(const Setting &setting, Sche
     fits.insert(fits.begin(), tooBig.front());
   return fits;
 }
-} // namespace
 
-void explainPlan(Plan &plan, const Setting &setting, const std::vector<const Option *> &chosen,
-                 const std::vector<int> &stageOf, const PlanPrice &price) {
-  using Alternatives = std::vector<UnitReason::Alternative>;
+void explainUnits(Plan &plan, const Setting &setting, const Timetable &timetable, Choice choice,
+                  const PlanPrice &price) {
   // Equal units in equal surroundings have equal alternatives.
-  std::map<std::array<const void *, 4>, Alternatives> known;
+  std::map<std::array<const void *, 4>, std::vector<UnitReason::Alternative>> known;
   plan.reasons.units.clear();
-  for (std::size_t unit = 0; unit < chosen.size(); ++unit) {
-    const Option &option = *chosen[unit];
-    int stage = stageOf[unit];
+  for (std::size_t unit = 0; unit < choice.options.size(); ++unit) {
+    const Option &option = *choice.options[unit];
+    int part = choice.partOf[unit], stage = part % setting.stages;
     UnitReason reason;
     reason.forwardSeconds = option.computeForward;
     reason.backwardSeconds = option.computeBackward;
@@ -153,29 +216,51 @@ void explainPlan(Plan &plan, const Setting &setting, const std::vector<const Opt
     reason.redistributionSeconds = price.redistribution[unit];
     reason.stepSeconds = option.tail;
     reason.stateBytes = option.state;
-    reason.activationBytes = option.saved * inFlight(plan.schedule, setting.stages, stage, setting.microBatches);
+    int kept = 0;
+    for (const std::vector<int> &counts : timetable.inFlight(stage))
+      kept = std::max(kept, counts[part / setting.stages]);
+    reason.activationBytes = option.saved * kept;
     reason.scratchBytes = option.scratch;
     auto neighbour = [&](std::size_t other) -> const void * {
-      bool there = other < chosen.size();
-      return there ? reinterpret_cast<const char *>(chosen[other]) + (stageOf[other] != stage) : nullptr;
+      bool there = other < choice.options.size();
+      return there ? reinterpret_cast<const char *>(choice.options[other]) + (choice.partOf[other] != part) : nullptr;
     };
-    std::array<const void *, 4> key = {chosen[unit], neighbour(unit - 1), neighbour(unit + 1), &price.memory[stage]};
-    auto [at, isNew] = known.try_emplace(key);
+    auto [at, isNew] = known.try_emplace({&option, neighbour(unit - 1), neighbour(unit + 1), &price.times[part]});
     if (isNew)
-      at->second = alternativesOf(setting, plan.schedule, chosen, stageOf, price, unit);
+      at->second = alternativesOf(setting, timetable, choice, price, unit);
     reason.alternatives = at->second;
     plan.reasons.units.push_back(std::move(reason));
   }
+}
+} // namespace
+
+void explainPlan(Plan &plan, const Setting &setting, const Timetable &timetable, const Choice &choice,
+                 const PlanPrice &price) {
+  explainUnits(plan, setting, timetable, choice, price);
+  plan.reasons.notes.clear();
   std::int64_t budget = setting.problem->cluster.memoryBytesPerDevice;
   auto slowest = std::max_element(price.stageSeconds.begin(), price.stageSeconds.end());
-  std::size_t stage = slowest - price.stageSeconds.begin();
-  TimetableResult timetable = runTimetable(plan.schedule, price.times, plan.microBatches);
+  plan.reasons.slowestStage = int(slowest - price.stageSeconds.begin());
+  plan.reasons.bubble = timetable.result(price.times).bubble();
+  auto fullest = std::max_element(price.memory.begin(), price.memory.end(),
+                                  [](const auto &a, const auto &b) { return a.total() < b.total(); });
+  plan.reasons.fullestStage = int(fullest - price.memory.begin());
+  plan.reasons.freeBytes = budget - fullest->total();
+  // Memory binds where something faster would need more of it.
+  for (std::size_t unit = 0; unit < plan.units.size() && plan.reasons.memoryBindsAt.empty(); ++unit)
+    for (const auto &other : plan.reasons.units[unit].alternatives)
+      if (other.extraSeconds < 0 && other.lostBy.starts_with("does not fit"))
+        plan.reasons.memoryBindsAt = plan.units[unit].path;
   char text[256];
   std::snprintf(text, sizeof text,
-                "slowest stage %zu takes %.3f ms of %.3f ms a step for each of %d micro-batches; "
+                "slowest stage %d takes %.3f ms of %.3f ms a step for each of %d micro-batches; "
                 "the timetable idles %.1f %%",
-                stage, *slowest * 1e3, price.seconds * 1e3, plan.microBatches, timetable.bubble() * 100);
+                plan.reasons.slowestStage, *slowest * 1e3, price.seconds * 1e3, plan.microBatches,
+                plan.reasons.bubble * 100);
   plan.reasons.notes.push_back(text);
+  plan.reasons.notes.push_back(plan.reasons.memoryBindsAt.empty()
+                                   ? "memory does not bind: no single unit would be faster with more of it"
+                                   : "memory binds: '" + plan.reasons.memoryBindsAt + "' would be faster with more");
   for (std::size_t each = 0; each < price.memory.size(); ++each) {
     const StageMemory &memory = price.memory[each];
     std::string line = "stage " + std::to_string(each) + " uses " + formatBytes(double(memory.total())) + " of " +

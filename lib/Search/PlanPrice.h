@@ -17,26 +17,44 @@
 namespace galvatron::search {
 
 struct PlanPrice {
-  double seconds = 0; ///< the objective
-  std::vector<double> stageSeconds, tailSeconds;
-  std::vector<StageMemory> memory;
-  std::vector<double> redistribution; ///< by unit, on entering it
-  std::vector<double> handOver;       ///< by stage, on leaving it
-  std::vector<StageTimes> times;      ///< for the timetable
+  double seconds = 0;                            ///< the objective: timetable, then the longest tail
+  double pipeline = 0;                           ///< of these, the timetable
+  std::vector<PartTimes> times;                  ///< by part
+  std::vector<double> stageSeconds, tailSeconds; ///< by stage, all its parts
+  std::vector<StageMemory> memory;               ///< by stage
+  std::vector<double> redistribution;            ///< by unit, on entering it
   std::int64_t peak() const;
 };
 
-/// `chosen` has an option for every unit, `stageOf` its stage.
-PlanPrice pricePlan(const Setting &setting, Schedule schedule, const std::vector<const Option *> &chosen,
-                    const std::vector<int> &stageOf);
+/// The units' options and the parts that they are on (part k runs on stage
+/// k % stages).
+struct Choice {
+  std::vector<const Option *> options;
+  std::vector<int> partOf;
+};
+
+/// `timetable` fits the setting.
+PlanPrice pricePlan(const Setting &setting, const Timetable &timetable, const Choice &choice);
 
 /// The plan in words and numbers, reasons not yet filled.
-Plan assemblePlan(const Setting &setting, Schedule schedule, const std::vector<const Option *> &chosen,
-                  const std::vector<int> &stageOf, const PlanPrice &price);
+Plan assemblePlan(const Setting &setting, const Timetable &timetable, const Choice &choice, const PlanPrice &price);
 
 /// Fills reasons: causes and alternatives per unit, and notes.
-void explainPlan(Plan &plan, const Setting &setting, const std::vector<const Option *> &chosen,
-                 const std::vector<int> &stageOf, const PlanPrice &price);
+void explainPlan(Plan &plan, const Setting &setting, const Timetable &timetable, const Choice &choice,
+                 const PlanPrice &price);
+
+/// A given plan in the search's terms. Owns its options, which may lie outside
+/// of the space.
+struct GivenPlan {
+  Setting setting;
+  Timetable timetable;
+  std::vector<std::unique_ptr<Option>> owned;
+  Choice choice;
+};
+
+/// Error: a plan that is not valid or of other units, a strategy that the cost
+/// source refuses. `alternatives`: price the whole space beside it.
+Result<GivenPlan> readGivenPlan(const Problem &problem, const Plan &plan, bool alternatives);
 
 } // namespace galvatron::search
 

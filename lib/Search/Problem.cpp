@@ -7,6 +7,12 @@ namespace galvatron::search {
 CostSource::~CostSource() = default;
 CommunicationModel::~CommunicationModel() = default;
 
+std::vector<std::string> CostSource::recomputableValues(const Unit &) const { return {}; }
+
+double CommunicationModel::sendSecondsFrom(std::int64_t, std::int64_t, double bytesPerRank, int distance) const {
+  return sendSeconds(bytesPerRank, distance);
+}
+
 SearchSpace SearchSpace::supported() {
   // Derived from the one table: a kind of parallelism is on offer when a
   // strategy that uses only it is supported.
@@ -18,6 +24,8 @@ SearchSpace SearchSpace::supported() {
   space.expert = runs({.ep = 2});
   space.sequenceParallel = runs({.tp = 2, .sequenceParallel = true});
   space.recompute = runs({.recompute = true});
+  space.strided = runs({.tp = 2, .strided = true});
+  space.recomputeValues = runs({.values = 1});
   space.zeroLevels = 1;
   for (int level = 1; level <= 3; ++level)
     if (runs({.zero = level}))

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 namespace galvatron::search {
 
@@ -47,41 +48,58 @@ Result<double> ReferenceModel::gradientMsPerMB(const ReferenceStrategy &s) const
   return profile.allReduceMsPerMB(s.shardRanks(), s.tp == 1, arguments.world());
 }
 
+namespace {
+/// Backward beside the gradient sync of `megabytes`: GALVATRON.md 3.1's
+/// max + (kappa - 1) min, in the reference's order of operations.
+double overlapped(double backward, double megabytes, double msPerMB, double kappa) {
+  double slowMsPerMB = msPerMB * kappa, sync = megabytes * slowMsPerMB, compute = backward * kappa;
+  if (sync > compute)
+    return compute + (megabytes - compute / slowMsPerMB) * msPerMB;
+  return sync < compute ? sync + (backward - sync / kappa) : compute;
+}
+} // namespace
+
+/// Everything is multiplied by the number of layers and at last divided by it,
+/// as the reference does: the last digits depend on it.
 Result<SecondsPair> ReferenceModel::layerSeconds(const ReferenceStrategy &s, int batch, int chunks) const {
   int b = localSamples(batch, chunks, s.dp), q = s.degree();
-  double half = arguments.halfPrecision() ? 0.5 : 1.0;
-  double shards = s.shardRanks();
-  double forward = profile.layerForward.at(double(b) / q);
-  double backward = 2 * forward + (s.checkpoint ? forward : 0);
+  double shards = s.shardRanks(), layers = arguments.layers;
+  double forward = profile.layerForward.at(double(b) / q) * layers;
+  double backward = forward * 2 + (s.checkpoint ? forward : 0);
 
-  double sync = 0;
+  double message = 2 * (shards - 1) * (profile.layerParameterMB / s.tp / shards) * layers, beta = 0;
+  if (arguments.halfPrecision())
+    message /= 2;
   if (s.shardRanks() > 1) {
-    Result<double> beta = gradientMsPerMB(s);
-    if (!beta)
-      return beta.error();
-    sync = 2 * (shards - 1) / shards * (profile.layerParameterMB / s.tp) * half * *beta;
+    Result<double> measured = gradientMsPerMB(s);
+    if (!measured)
+      return measured.error();
+    beta = *measured;
   }
-  double gather = s.type == DpType::Zero3 ? sync / 2 : 0;
-  if (s.dp == 1) // 3.1: even if Ulysses ranks share the parameters
-    sync = 0;
-  double overlapped = std::max(backward, sync) + (profile.overlap - 1) * std::min(backward, sync);
-
-  double message = boundaryMB(b), exchange = 0;
+  double exchange = 0;
   if (q > 1) {
-    Result<double> once = s.tp > 1 ? profile.allGatherMs(s.tp, message) : profile.allToAllMs(s.sp, message);
+    Result<double> once = s.tp > 1 ? profile.allGatherMs(s.tp, boundaryMB(b)) : profile.allToAllMs(s.sp, boundaryMB(b));
     if (!once)
       return once.error();
-    exchange = (s.tp > 1 ? 6 : 4) * *once * (s.checkpoint ? 1.5 : 1.0);
+    exchange = *once * ((s.tp > 1 ? 6 : 4) * layers * (s.checkpoint ? 1.5 : 1.0));
   }
   double pipeline = 0;
   if (s.pp > 1) {
-    Result<double> beta = profile.p2pMsPerMB(s.pp);
-    if (!beta)
-      return beta.error();
-    pipeline = 2.0 * s.pp * message * *beta / arguments.layers;
+    Result<double> measured = profile.p2pMsPerMB(s.pp);
+    if (!measured)
+      return measured.error();
+    pipeline = 2.0 * s.pp * boundaryMB(b) * *measured;
   }
-  double rest = exchange + gather + pipeline, scale = 0.001 * arguments.costCoefficient;
-  return SecondsPair{(forward + overlapped + rest) * scale, (forward + backward + rest) * scale};
+  auto total = [&](bool sync) {
+    // 3.1: with d = 1 nothing is summed, even if Ulysses ranks share parameters.
+    double both = s.dp > 1 ? forward + (sync ? overlapped(backward, message, beta, profile.overlap) : backward)
+                           : forward + backward;
+    double sum = both + exchange;
+    if (s.type == DpType::Zero3)
+      sum += message * 0.5 * beta;
+    return (sum + pipeline) * (0.001 * arguments.costCoefficient) / layers;
+  };
+  return SecondsPair{total(true), total(false)};
 }
 
 namespace {
@@ -229,20 +247,42 @@ int ReferenceModel::reserveMB() const {
 
 int ReferenceModel::budgetMB() const { return arguments.memoryGB * 1024 - reserveMB(); }
 
+namespace {
+/// numpy's sum of a contiguous array (its pairwise summation up to 128 terms).
+double pairwiseSum(std::span<const double> terms) {
+  std::size_t n = terms.size();
+  if (n > 128) {
+    std::size_t half = n / 2 - n / 2 % 8;
+    return pairwiseSum(terms.first(half)) + pairwiseSum(terms.subspan(half));
+  }
+  double sum = 0;
+  std::size_t at = 0;
+  if (n >= 8) {
+    double r[8];
+    std::copy_n(terms.begin(), 8, r);
+    for (at = 8; at + 8 <= n; at += 8)
+      for (int i = 0; i < 8; ++i)
+        r[i] += terms[at + i];
+    sum = ((r[0] + r[1]) + (r[2] + r[3])) + ((r[4] + r[5]) + (r[6] + r[7]));
+  }
+  for (; at < n; ++at)
+    sum += terms[at];
+  return sum;
+}
+} // namespace
+
 double ReferenceModel::iterationSeconds(const std::vector<double> &noSync, const std::vector<double> &sync,
                                         int chunks) {
-  double p = double(noSync.size()), m = chunks, first = noSync.front(), sum = 0;
-  for (double stage : noSync)
-    sum += stage;
-  double rest = sum - first, fill = std::min(p - 1, m - 1) * first;
-  double byLast = sum + noSync.back() * (m - 1);
+  // The reference's order of operations, so that equal plans score equal to the
+  // last digit.
+  double p = double(noSync.size()), m = chunks, first = noSync.front();
+  double rest = pairwiseSum({noSync.begin() + 1, noSync.end()}), fill = std::min(p - 1, m - 1) * first;
+  double byLast = pairwiseSum(noSync) + noSync.back() * (m - 1);
   double byFirst =
-      std::max(fill / 3, rest / 3) + std::max(fill * 2 / 3, rest * 2 / 3) + first * std::max(0.0, m + 1 - p);
-  double tail = 0, prefix = 0;
-  for (std::size_t stage = 0; stage < noSync.size(); ++stage) {
-    prefix += noSync[stage];
-    tail = std::max(tail, sync[stage] - prefix);
-  }
+      std::max(fill * 1 / 3, rest * 1 / 3) + std::max(fill * 2 / 3, rest * 2 / 3) + first * std::max(0.0, m + 1 - p);
+  double tail = 0;
+  for (std::size_t stage = 0; stage < noSync.size(); ++stage)
+    tail = std::max(tail, sync[stage] - pairwiseSum({noSync.begin(), noSync.begin() + stage + 1}));
   return std::max(byLast, byFirst) + tail;
 }
 
@@ -257,19 +297,20 @@ Result<ReferencePrice> ReferenceModel::price(const ReferencePlan &plan) const {
   double buffer = bufferMB(plan.batch, plan.chunks, plan.stages, plan.bufferTp);
   result.fits = true;
   for (int stage = 0; stage < plan.stages; ++stage) {
-    double without = 0, with = 0, used = 0;
+    std::vector<double> without, with;
+    double used = 0;
     for (int i = 0; i < plan.layersOfStage[stage]; ++i, ++layer) {
       const ReferenceStrategy &s = plan.layers[layer];
       Result<SecondsPair> time = layerSeconds(s, plan.batch, plan.chunks);
       Result<MegabytePair> memory = layerMemory(s, plan.batch, plan.chunks, stage);
       if (!time || !memory)
         return time ? memory.error() : time.error();
-      without += time->noSync;
-      with += time->withSync;
+      without.push_back(time->noSync);
+      with.push_back(time->withSync);
       used += std::ceil(memory->states + memory->activation);
     }
-    noSync.push_back(without + (*endsTime)[stage].noSync);
-    sync.push_back(with);
+    noSync.push_back(pairwiseSum(without) + (*endsTime)[stage].noSync);
+    sync.push_back(pairwiseSum(with));
     used += std::ceil((*endsMB)[stage].states + (*endsMB)[stage].activation + kContextMB) + std::floor(buffer);
     result.fits &= used <= budgetMB();
     result.memoryUsedMB.push_back(used + reserveMB());

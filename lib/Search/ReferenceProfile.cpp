@@ -8,6 +8,7 @@
 #include "galvatron/Search/ReferenceProfile.h"
 
 #include "JsonReader.h"
+#include "LeastSquares.h"
 
 #include <algorithm>
 #include <charconv>
@@ -73,47 +74,6 @@ bool takePrefix(std::string_view &text, std::string_view prefix) {
     return false;
   text.remove_prefix(prefix.size());
   return true;
-}
-
-/// Least squares through (x, y) with a polynomial of the given degree, by the
-/// normal equations in long double on x scaled to 1. Coefficients, constant
-/// first; empty when the points do not determine it.
-std::vector<double> fitPolynomial(const std::vector<std::pair<double, double>> &points, int degree) {
-  int n = degree + 1;
-  long double scale = 0;
-  for (auto [x, y] : points)
-    scale = std::max(scale, std::fabs((long double)x));
-  if (scale == 0)
-    return {};
-  std::vector<std::vector<long double>> a(n, std::vector<long double>(n + 1, 0));
-  for (auto [x, y] : points) {
-    std::vector<long double> powers(n, 1);
-    for (int i = 1; i < n; ++i)
-      powers[i] = powers[i - 1] * (x / scale);
-    for (int i = 0; i < n; ++i) {
-      for (int j = 0; j < n; ++j)
-        a[i][j] += powers[i] * powers[j];
-      a[i][n] += powers[i] * y;
-    }
-  }
-  for (int i = 0; i < n; ++i) {
-    int pivot = i;
-    for (int j = i + 1; j < n; ++j)
-      if (std::fabs(a[j][i]) > std::fabs(a[pivot][i]))
-        pivot = j;
-    if (std::fabs(a[pivot][i]) < 1e-12L)
-      return {};
-    std::swap(a[i], a[pivot]);
-    for (int j = 0; j < n; ++j)
-      if (j != i)
-        for (int k = n; k >= i; --k)
-          a[j][k] -= a[j][i] / a[i][i] * a[i][k];
-  }
-  std::vector<double> result;
-  long double power = 1;
-  for (int i = 0; i < n; ++i, power *= scale)
-    result.push_back(double(a[i][n] / a[i][i] / power));
-  return result;
 }
 
 //===----------------------------------------------------------------------===//
@@ -234,11 +194,11 @@ Result<Line> forwardLine(const ReferenceArguments &arguments, const std::string 
       return Error{"'" + path + "' has " + std::to_string(fit.size()) + " keys " + key + "_bsz<b>_seq" +
                    std::to_string(arguments.sequenceLength) + ", but time_profile_mode batch needs 8 batch sizes; " +
                    kProfileModel + " in mode batch at this length, or use static"};
-    std::vector<double> line = fitPolynomial(fit, 1);
+    std::vector<double> line = curveFit(fit, 1);
     if (line.empty())
       return Error{"'" + path + "' keys " + key + "_bsz<b>_seq" + std::to_string(arguments.sequenceLength) +
                    " do not determine a line; measure different batch sizes"};
-    return Line{line[1], line[0]};
+    return Line{line[0], line[1]};
   }
   for (const TimePoint &point : points)
     if (point.batch == 1)
@@ -246,17 +206,13 @@ Result<Line> forwardLine(const ReferenceArguments &arguments, const std::string 
   std::size_t needed = ends ? 2 : 3;
   std::vector<double> curve;
   if (fit.size() >= needed)
-    curve = fitPolynomial(fit, ends ? 1 : 2);
+    curve = curveFit(fit, ends ? 1 : 2);
   if (curve.empty())
     return Error{"'" + path + "' has " + std::to_string(fit.size()) + " keys " + key +
                  "_bsz1_seq<s>, but time_profile_mode sequence fits a " + (ends ? "line" : "quadratic") +
                  " through at least " + std::to_string(needed) + " different lengths; " + kProfileModel +
                  " in mode sequence"};
-  double length = double(arguments.sequenceLength), value = 0, power = 1;
-  for (double coefficient : curve) {
-    value += coefficient * power;
-    power *= length;
-  }
+  double value = evaluateCurve(curve, double(arguments.sequenceLength));
   if (value <= 0)
     return Error{"'" + path + "' keys " + key + "_bsz1_seq<s> extrapolate to " + number(value) + " ms at length " +
                  std::to_string(arguments.sequenceLength) + "; profile lengths nearer to it"};
@@ -475,15 +431,19 @@ std::optional<Error> loadMessages(const ReferenceArguments &arguments, Reference
   }
   for (bool allToAll : {false, true})
     for (auto &[n, table] : allToAll ? profile.allToAll : profile.allReduce) {
-      std::vector<std::pair<double, double>> points(table.millisecondsOfMB.begin(), table.millisecondsOfMB.end());
+      // The reference fits half of the all-reduce: an all-gather.
+      double part = allToAll ? 1 : 0.5;
+      std::vector<std::pair<double, double>> points;
+      for (auto [megabytes, milliseconds] : table.millisecondsOfMB)
+        points.emplace_back(megabytes, milliseconds * part);
       std::vector<double> line;
       if (points.size() >= 8)
-        line = fitPolynomial(points, 1);
+        line = curveFit(points, 1);
       if (line.empty())
         return Error{"'" + file->path + "' has " + std::to_string(points.size()) + " keys " +
                      (allToAll ? "all2all" : "allreduce") + "_size_" + std::to_string(n) +
                      "_<m>MB_time, but a line needs 8 message sizes; " + kProfileHardware};
-      table.line = {line[1], line[0]};
+      table.line = {line[0] / part, line[1] / part};
     }
   return std::nullopt;
 }

@@ -13,11 +13,11 @@
 namespace galvatron::search {
 
 namespace {
-/// A value arrives at a device, or a device finishes an entry.
+/// A device finishes an entry, or a value arrives at one.
 struct Event {
   double at;
   std::int32_t device;
-  std::int32_t entry; ///< of the device's timetable: the one it feeds or ends
+  std::int32_t entry; ///< of the device's timetable: the one it ends or feeds
   bool arrival;
   bool operator>(const Event &other) const { return at > other.at; }
 };
@@ -31,18 +31,21 @@ struct Device {
 
 class Machine {
 public:
-  Machine(const Plan &plan, const PlanPrice &price) : plan(plan), price(price) {
-    stageRanks = int(plan.ranksPerStage());
-    devices.resize(plan.ranks);
-    for (int stage = 0; stage < plan.pipeline; ++stage) {
-      timetables.push_back(stageTimetable(plan.schedule, plan.pipeline, stage, plan.microBatches));
-      std::vector<int> forward(plan.microBatches), backward(plan.microBatches);
-      for (int i = 0; i < int(timetables[stage].size()); ++i)
-        (timetables[stage][i].backward ? backward : forward)[timetables[stage][i].microBatch] = i;
-      position[0].push_back(std::move(forward));
-      position[1].push_back(std::move(backward));
+  Machine(const Plan &plan, const Timetable &timetable, const PlanPrice &price)
+      : timetable(timetable), price(price), stages(plan.pipeline), stageRanks(int(plan.ranksPerStage())),
+        devices(plan.ranks), arrived(plan.ranks) {
+    const PipelineShape &shape = timetable.shape();
+    for (auto &list : entryOf)
+      list.assign(shape.parts(), std::vector<std::int32_t>(shape.microBatches, -1));
+    for (int stage = 0; stage < stages; ++stage) {
+      const std::vector<TimetableEntry> &entries = timetable.entries(stage);
+      for (std::size_t i = 0; i < entries.size(); ++i)
+        if (entries[i].phase != Phase::Weight)
+          entryOf[entries[i].phase == Phase::Backward][part(stage, entries[i])][entries[i].microBatch] =
+              std::int32_t(i);
+      for (int local = 0; local < stageRanks; ++local)
+        arrived[stage * stageRanks + local].assign(entries.size(), false);
     }
-    arrived.resize(std::size_t(plan.ranks) * 2 * plan.microBatches, false);
   }
 
   void run(Simulation &out) {
@@ -54,7 +57,7 @@ public:
       ++out.events;
       Device &device = devices[event.device];
       if (event.arrival) {
-        arrived[slot(event.device, event.entry)] = true;
+        arrived[event.device][event.entry] = true;
       } else {
         device.busy = false;
         device.clock = event.at;
@@ -66,99 +69,106 @@ public:
 
   /// Gradient sums per stage, then the update, which waits for all.
   void finishStep(Simulation &out) {
-    double end = 0, busy = 0;
-    for (int stage = 0; stage < plan.pipeline; ++stage) {
-      double last = 0;
-      for (int local = 0; local < stageRanks; ++local)
-        last = std::max(last, devices[stage * stageRanks + local].clock);
-      end = std::max(end, last);
-      const StageTimes &times = price.times[stage];
-      busy += (times.forward + times.backward) * plan.microBatches + times.tail;
-    }
-    double tail = 0;
-    for (int stage = 0; stage < plan.pipeline; ++stage) {
-      tail = std::max(tail, price.times[stage].tail);
-      out.spans.push_back({stage, 0, end, price.times[stage].tail, false, true, 0});
+    double end = 0, busy = out.busySeconds, tail = 0;
+    for (const Device &device : devices)
+      end = std::max(end, device.clock);
+    for (int stage = 0; stage < stages; ++stage) {
+      tail = std::max(tail, price.tailSeconds[stage]);
+      busy += price.tailSeconds[stage];
+      out.spans.push_back({stage, 0, end, price.tailSeconds[stage], Phase::Backward, true, 0, 0});
     }
     out.stepSeconds = end + tail;
-    out.bubble = out.stepSeconds > 0 ? 1 - busy / (out.stepSeconds * plan.pipeline) : 0;
+    out.bubble = out.stepSeconds > 0 ? 1 - busy / (out.stepSeconds * stages) : 0;
   }
 
 private:
-  std::size_t slot(int device, int entry) const { return std::size_t(device) * 2 * plan.microBatches + entry; }
   int stageOf(int device) const { return device / stageRanks; }
+  int part(int stage, const TimetableEntry &entry) const { return entry.chunk * stages + stage; }
+
+  double secondsOf(const PartTimes &times, Phase phase) const {
+    bool split = timetable.shape().schedule == Schedule::ZeroBubble;
+    switch (phase) {
+    case Phase::Forward:
+      return times.forward;
+    case Phase::Backward:
+      return times.backward - (split ? times.weight : 0);
+    case Phase::Weight:
+      return times.weight;
+    }
+    return 0;
+  }
 
   void tryStart(int number, double now, Simulation &out) {
     Device &device = devices[number];
     int stage = stageOf(number);
-    const std::vector<TimetableEntry> &entries = timetables[stage];
+    const std::vector<TimetableEntry> &entries = timetable.entries(stage);
     if (device.busy || device.next >= int(entries.size()))
       return;
     const TimetableEntry &entry = entries[device.next];
-    int from = entry.backward ? stage + 1 : stage - 1;
-    bool waits = from >= 0 && from < plan.pipeline;
-    if (waits && !arrived[slot(number, device.next)])
+    int here = part(stage, entry);
+    bool first = entry.phase == Phase::Forward ? here == 0 : here + 1 == timetable.shape().parts();
+    if (entry.phase != Phase::Weight && !first && !arrived[number][device.next])
       return;
-    const StageTimes &times = price.times[stage];
-    double start = std::max(now, device.clock);
-    double seconds = entry.backward ? times.backward : times.forward;
+    double start = std::max(now, device.clock), seconds = secondsOf(price.times[here], entry.phase);
     device.busy = true;
     queue.push({start + seconds, number, device.next, false});
-    if (number % stageRanks == 0)
-      out.spans.push_back({stage, 0, start, seconds, entry.backward, false, entry.microBatch});
+    if (number % stageRanks == 0) {
+      out.busySeconds += seconds;
+      out.spans.push_back({stage, 0, start, seconds, entry.phase, false, entry.chunk, entry.microBatch});
+    }
     ++device.next;
   }
 
   /// Sends the result of an entry on.
   void finish(const Event &event, Simulation &out) {
     int stage = stageOf(event.device);
-    const TimetableEntry &entry = timetables[stage][event.entry];
-    int to = entry.backward ? stage - 1 : stage + 1;
-    if (to < 0 || to >= plan.pipeline)
+    const TimetableEntry &entry = timetable.entries(stage)[event.entry];
+    bool backward = entry.phase == Phase::Backward;
+    int here = part(stage, entry), to = here + (backward ? -1 : 1);
+    if (entry.phase == Phase::Weight || to < 0 || to >= timetable.shape().parts())
       return;
-    double seconds = price.times[std::min(stage, to)].transfer;
-    double &free = devices[event.device].linkFree[entry.backward];
+    double seconds = price.times[std::min(here, to)].transfer;
+    double &free = devices[event.device].linkFree[backward];
     double start = std::max(event.at, free);
     free = start + seconds;
-    int peer = event.device + (to - stage) * stageRanks;
-    int target = position[entry.backward][to][entry.microBatch];
-    queue.push({free, peer, target, true});
+    int peer = to % stages * stageRanks + event.device % stageRanks;
+    queue.push({free, peer, entryOf[backward][to][entry.microBatch], true});
     if (event.device % stageRanks == 0)
-      out.spans.push_back({stage, 1, start, seconds, entry.backward, false, entry.microBatch});
+      out.spans.push_back({stage, 1, start, seconds, entry.phase, false, entry.chunk, entry.microBatch});
   }
 
-  const Plan &plan;
+  const Timetable &timetable;
   const PlanPrice &price;
-  int stageRanks = 1;
+  int stages, stageRanks;
   std::vector<Device> devices;
-  std::vector<std::vector<TimetableEntry>> timetables;
-  std::vector<std::vector<int>> position[2]; ///< [backward][stage][micro-batch]
-  std::vector<bool> arrived;
+  std::vector<std::vector<bool>> arrived;            ///< [device][entry]
+  std::vector<std::vector<std::int32_t>> entryOf[2]; ///< [backward][part][micro-batch]
   std::priority_queue<Event, std::vector<Event>, std::greater<>> queue;
 };
 
 /// Memory of the first device of each stage along its spans.
-void followMemory(Simulation &out, const Plan &plan, const PlanPrice &price) {
-  std::vector<std::int64_t> perMicroBatch(plan.pipeline, 0), now(plan.pipeline, 0);
-  for (int stage = 0; stage < plan.pipeline; ++stage) {
-    const StageMemory &memory = price.memory[stage];
-    int kept = inFlight(plan.schedule, plan.pipeline, stage, plan.microBatches);
-    perMicroBatch[stage] = memory.activationBytes / std::max(1, kept);
-    now[stage] = memory.stateBytes + memory.reservedBytes;
+void followMemory(Simulation &out, const Choice &choice, const Timetable &timetable, const PlanPrice &price) {
+  const PipelineShape &shape = timetable.shape();
+  std::vector<std::int64_t> saved(shape.parts(), 0), now;
+  for (std::size_t unit = 0; unit < choice.options.size(); ++unit)
+    saved[choice.partOf[unit]] += choice.options[unit]->saved;
+  for (int stage = 0; stage < shape.stages; ++stage) {
+    now.push_back(price.memory[stage].stateBytes + price.memory[stage].reservedBytes);
     out.peakBytesPerStage.push_back(now[stage]);
     out.memory.push_back({stage, 0, now[stage]});
   }
+  Phase last = shape.schedule == Schedule::ZeroBubble ? Phase::Weight : Phase::Backward;
   for (const Span &span : out.spans) {
     if (span.stream || span.update)
       continue;
-    std::int64_t scratch = price.memory[span.stage].scratchBytes;
+    std::int64_t scratch = price.memory[span.stage].scratchBytes, part = span.chunk * shape.stages + span.stage;
     std::int64_t &bytes = now[span.stage];
-    if (!span.backward)
-      bytes += perMicroBatch[span.stage];
+    if (span.phase == Phase::Forward)
+      bytes += saved[part];
     out.peakBytesPerStage[span.stage] = std::max(out.peakBytesPerStage[span.stage], bytes + scratch);
     out.memory.push_back({span.stage, span.start, bytes + scratch});
-    if (span.backward)
-      bytes -= perMicroBatch[span.stage];
+    if (span.phase == last)
+      bytes -= saved[part];
     out.memory.push_back({span.stage, span.start + span.seconds, bytes});
   }
 }
@@ -166,35 +176,15 @@ void followMemory(Simulation &out, const Plan &plan, const PlanPrice &price) {
 
 Result<Simulation> simulate(const Problem &problem, const Plan &plan) {
   auto begin = std::chrono::steady_clock::now();
-  if (plan.schedule != Schedule::GPipe && plan.schedule != Schedule::OneFOneB)
-    return Error{"no timetable for the schedule '" + std::string(scheduleName(plan.schedule)) +
-                 "' yet; use gpipe or 1f1b"};
-  if (Result<bool> valid = validatePlan(plan); !valid)
-    return valid.error();
-  if (plan.units.size() != problem.units.size() || plan.ranks != problem.ranks())
-    return Error{"expects a plan of the problem's units and ranks"};
-  Setting setting = Setting::bare(problem, plan.pipeline, plan.microBatches);
-  std::map<std::tuple<int, Strategy, int>, std::unique_ptr<Option>> priced;
-  std::vector<const Option *> chosen;
-  std::vector<int> stageOf;
-  for (std::size_t unit = 0; unit < plan.units.size(); ++unit) {
-    const PlannedUnit &planned = plan.units[unit];
-    auto &option = priced[{setting.typeOf[unit], planned.strategy, planned.dp}];
-    if (!option) {
-      Result<Option> cost = setting.price(int(unit), planned.strategy, planned.dp);
-      if (!cost)
-        return cost.error();
-      option = std::make_unique<Option>(std::move(*cost));
-    }
-    chosen.push_back(option.get());
-    stageOf.push_back(planned.stage);
-  }
-  PlanPrice price = pricePlan(setting, plan.schedule, chosen, stageOf);
+  Result<GivenPlan> given = readGivenPlan(problem, plan, false);
+  if (!given)
+    return given.error();
+  PlanPrice price = pricePlan(given->setting, given->timetable, given->choice);
   Simulation out;
   out.devices = plan.ranks;
-  Machine machine(plan, price);
+  Machine machine(plan, given->timetable, price);
   machine.run(out);
-  followMemory(out, plan, price);
+  followMemory(out, given->choice, given->timetable, price);
   machine.finishStep(out);
   out.wallSeconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return out;
@@ -218,7 +208,8 @@ std::string writeTrace(const Simulation &simulation, const Plan &plan) {
     }
   }
   for (const Span &span : simulation.spans) {
-    const char *name = span.update ? "gradient sums and update" : span.backward ? "backward" : "forward";
+    static const char *const kNames[] = {"forward", "backward", "weight gradients"};
+    const char *name = span.update ? "gradient sums and update" : kNames[int(span.phase)];
     std::snprintf(line, sizeof line,
                   "{\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"name\":\"%s %d\",\"cat\":\"%s\",\"ts\":"
                   "%.3f,\"dur\":%.3f},\n",

@@ -5,13 +5,15 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <tuple>
 
 namespace galvatron::search {
 
-Layout layoutOf(const Strategy &strategy, int dp) { return {dp, strategy.cp, strategy.sequenceCut() / strategy.cp}; }
-
-int inFlight(Schedule schedule, int stages, int stage, int microBatches) {
-  return schedule == Schedule::GPipe ? microBatches : std::min(stages - stage, microBatches);
+Layout layoutOf(const Strategy &strategy, int dp) {
+  int sequence = strategy.sequenceCut() / strategy.cp;
+  // Far tensor groups move the batch to neighbours; without a batch to cut, or
+  // with nothing but it, the order of ranks makes no difference.
+  return {dp, strategy.cp, sequence, strategy.strided && dp * strategy.cp > 1};
 }
 
 namespace {
@@ -23,42 +25,28 @@ std::vector<int> divisors(std::int64_t n, std::int64_t most) {
   return list;
 }
 
-int strideOf(Group group, const Option &option) {
-  const Strategy &s = option.strategy;
+/// Size and stride of a group; ranks of a stage in the order dp, cp, tp,
+/// ulysses, or tp, dp, cp, ulysses when strided, the last ones neighbours.
+std::pair<int, int> groupOf(Group group, const Strategy &s, int dp) {
+  int inner = s.strided ? 1 : s.tp; // what tp puts between ranks of the others
   switch (group) {
   case Group::Ulysses:
-    return 1;
+    return {s.ulysses, 1};
   case Group::Tensor:
-    return s.ulysses;
+    return {s.tp, s.strided ? s.ulysses * s.cp * dp : s.ulysses};
   case Group::Context:
-    return s.tp * s.ulysses;
+    return {s.cp, inner * s.ulysses};
   case Group::Expert:
+    return {s.ep, inner * s.ulysses * s.cp};
   case Group::Data:
-    return s.tp * s.ulysses * s.cp;
+    return {dp, inner * s.ulysses * s.cp};
   case Group::Shard:
     // dp x cp x ulysses around tp: the ulysses part is adjacent without tp.
-    return s.tp;
+    return {s.shardRanks(dp), inner};
+  case Group::ExpertShard:
+    return {s.shardRanks(dp) / s.ep, inner * s.ep};
   }
-  return 1;
-}
-
-int sizeOf(Group group, const Option &option) {
-  const Strategy &s = option.strategy;
-  switch (group) {
-  case Group::Ulysses:
-    return s.ulysses;
-  case Group::Tensor:
-    return s.tp;
-  case Group::Context:
-    return s.cp;
-  case Group::Expert:
-    return s.ep;
-  case Group::Data:
-    return option.dp;
-  case Group::Shard:
-    return s.shardRanks(option.dp);
-  }
-  return 1;
+  return {1, 1};
 }
 } // namespace
 
@@ -88,10 +76,6 @@ std::vector<std::pair<Strategy, int>> offeredStrategies(const SearchSpace &space
   return list;
 }
 
-const CommunicationModel &Setting::communication() const {
-  return problem->communication ? *problem->communication : *links;
-}
-
 int Setting::layoutIndex(const Layout &layout) {
   auto at = std::find(layouts.begin(), layouts.end(), layout);
   if (at == layouts.end())
@@ -102,12 +86,13 @@ int Setting::layoutIndex(const Layout &layout) {
 /// Seconds that a body takes with its collectives: those that may overlap hide
 /// behind compute where the device does that, and behind each other never (one
 /// communication stream).
-double Setting::collectives(const std::vector<Collective> &list, const Option &option, double compute) const {
+double Setting::collectives(const std::vector<Collective> &list, const Option &option, double compute,
+                            int stageClass) const {
   double exposed = 0, hidden = 0;
   for (const Collective &collective : list) {
-    int size = sizeOf(collective.group, option), stride = strideOf(collective.group, option);
+    auto [size, stride] = groupOf(collective.group, option.strategy, option.dp);
     double seconds =
-        collective.count * communication().seconds(collective.kind, double(collective.bytes), size, stride);
+        collective.count * communication(stageClass).seconds(collective.kind, double(collective.bytes), size, stride);
     bool overlaps = collective.overlappable && problem->cluster.device.overlapsCommunication;
     (overlaps ? hidden : exposed) += seconds;
   }
@@ -115,7 +100,7 @@ double Setting::collectives(const std::vector<Collective> &list, const Option &o
   return std::max(compute, hidden) + slower * std::min(compute, hidden) + exposed;
 }
 
-Result<Option> Setting::price(int unit, const Strategy &strategy, int dp) {
+Result<Option> Setting::price(int unit, const Strategy &strategy, int dp, int stageClass) {
   CostQuery query{&problem->units[unit], strategy, dp, microBatchSamples, microBatches};
   Result<UnitCost> cost = problem->costs->cost(query);
   if (!cost)
@@ -128,11 +113,12 @@ Result<Option> Setting::price(int unit, const Strategy &strategy, int dp) {
   option.computeBackward = cost->backwardSeconds;
   option.recompute = cost->recomputeSeconds;
   double backward = cost->backwardSeconds + cost->recomputeSeconds;
-  option.forward = collectives(cost->forwardCollectives, option, cost->forwardSeconds);
-  option.backward = collectives(cost->backwardCollectives, option, backward);
+  option.forward = collectives(cost->forwardCollectives, option, cost->forwardSeconds, stageClass);
+  option.backward = collectives(cost->backwardCollectives, option, backward, stageClass);
+  option.weight = std::min(cost->weightSeconds, cost->backwardSeconds);
   option.communication = std::max(0.0, option.forward + option.backward - cost->forwardSeconds - backward);
   // The last micro-batch's backward may hide what comes once a step.
-  option.tail = collectives(cost->stepCollectives, option, 0);
+  option.tail = collectives(cost->stepCollectives, option, 0, stageClass);
   if (problem->cluster.device.overlapsCommunication)
     option.tail = std::max(0.0, option.tail - backward);
   option.tail += cost->updateSeconds;
@@ -145,8 +131,9 @@ Result<Option> Setting::price(int unit, const Strategy &strategy, int dp) {
       continue;
     // The ends of the model: on two stages as soon as there are two.
     if (stages > 1)
-      option.tail += communication().seconds(CollectiveKind::AllReduce, double(tie.bytes) / strategy.tp, 2,
-                                             int(stageRanks * (stages - 1)));
+      option.tail +=
+          communication(stageClass)
+              .seconds(CollectiveKind::AllReduce, double(tie.bytes) / strategy.tp, 2, int(stageRanks * (stages - 1)));
     else if (tie.secondUnit == unit)
       option.state -= cost->tiedStateBytes;
   }
@@ -155,45 +142,84 @@ Result<Option> Setting::price(int unit, const Strategy &strategy, int dp) {
 
 /// One micro-batch's boundary value changes hands, forward and backward. Finer
 /// cuts in the same direction are slices one way and gathers the other; cuts
-/// that move between batch and sequence are exchanges both ways.
-double Setting::redistributionOf(const Layout &from, const Layout &to, double bytes) const {
+/// that move between batch and sequence, or to other ranks, are exchanges both
+/// ways.
+double Setting::redistributionOf(int stageClass, const Layout &from, const Layout &to, double bytes) const {
   if (from == to)
     return 0;
+  const CommunicationModel &network = communication(stageClass);
   int a = from.parts(), b = to.parts();
   auto finer = [](int x, int y) { return y % x == 0; };
-  bool refines = finer(from.batch, to.batch) && from.context == to.context && finer(from.sequence, to.sequence);
-  bool coarsens = finer(to.batch, from.batch) && from.context == to.context && finer(to.sequence, from.sequence);
+  bool sameOrder = from.context == to.context && from.strided == to.strided;
+  bool refines = finer(from.batch, to.batch) && finer(from.sequence, to.sequence);
+  bool coarsens = finer(to.batch, from.batch) && finer(to.sequence, from.sequence);
   int least = std::min(a, b), most = std::max(a, b);
   int ratio = std::max(1, (most + least - 1) / least);
-  double gather = ratio > 1 ? communication().seconds(CollectiveKind::AllGather, bytes / least, ratio, 1) : 0;
-  if (refines || coarsens)
+  double gather = ratio > 1 ? network.seconds(CollectiveKind::AllGather, bytes / least, ratio, 1) : 0;
+  if (sameOrder && (refines || coarsens))
     return gather;
   int group = int(std::min<std::int64_t>(
       stageRanks, std::max({std::lcm(from.batch, to.batch) / std::gcd(from.batch, to.batch),
                             std::lcm(from.sequence, to.sequence) / std::gcd(from.sequence, to.sequence),
                             std::max(from.context, to.context), 2})));
-  return gather + 2 * communication().seconds(CollectiveKind::AllToAll, bytes / most, group, 1);
+  if (from.strided != to.strided)
+    group = int(stageRanks);
+  return gather + 2 * network.seconds(CollectiveKind::AllToAll, bytes / most, group, 1);
 }
 
-const std::vector<double> &Setting::redistributionTable(std::int64_t boundary) const {
-  std::vector<double> &table = tables[boundary];
-  if (table.empty())
-    for (const Layout &from : layouts)
-      for (const Layout &to : layouts)
-        table.push_back(redistributionOf(from, to, double(boundary)));
-  return table;
+const std::vector<double> &Setting::redistributionTable(int stageClass, std::int64_t boundary) const {
+  return tables[stageClass].at(boundary);
 }
 
-double Setting::redistribution(int from, int to, std::int64_t boundary) const {
+double Setting::redistribution(int stageClass, int from, int to, std::int64_t boundary) const {
   if (from == to || from < 0)
     return 0;
-  if (fixedLayouts)
-    return redistributionTable(boundary)[from * layouts.size() + to];
-  return redistributionOf(layouts[from], layouts[to], double(boundary));
+  if (!tables.empty())
+    return redistributionTable(stageClass, boundary)[from * layouts.size() + to];
+  return redistributionOf(stageClass, layouts[from], layouts[to], double(boundary));
 }
 
-double Setting::handOver(int layout, std::int64_t boundary) const {
-  return 2 * communication().sendSeconds(double(boundary) / layouts[layout].parts(), int(stageRanks));
+double Setting::handOver(int stage, int layout, std::int64_t boundary) const {
+  double bytes = double(boundary) / layouts[layout].parts();
+  bool wraps = stage + 1 == stages; // interleaved: to the first stage's next part
+  int distance = int(wraps ? -stageRanks * stage : stageRanks);
+  return communication(classOf[stage]).sendSecondsFrom(stageRanks * stage, stageRanks, bytes, distance);
+}
+
+/// Stages whose links are alike are one class. Only where stages span nodes of
+/// different speed is there more than one.
+void Setting::makeClasses() {
+  classOf.assign(stages, 0);
+  handOverExamples.clear();
+  if (problem->communication) {
+    links = {nullptr};
+  } else {
+    std::vector<Link> known;
+    for (int stage = 0; stage < stages; ++stage) {
+      bool inside = problem->cluster.devicesPerNode % stageRanks == 0;
+      Link link = inside ? problem->cluster.inter : problem->cluster.interOfRanks(stage * stageRanks, stageRanks);
+      auto same = [&](const Link &other) {
+        return other.bytesPerSecond == link.bytesPerSecond && other.latencySeconds == link.latencySeconds;
+      };
+      auto at = std::find_if(known.begin(), known.end(), same);
+      classOf[stage] = int(at - known.begin());
+      if (at == known.end()) {
+        known.push_back(link);
+        links.push_back(std::make_shared<LinkModel>(problem->cluster, link));
+      }
+    }
+  }
+  std::vector<double> kinds;
+  for (int stage = 0; stage < stages; ++stage) {
+    int distance = int(stage + 1 == stages ? -stageRanks * stage : stageRanks);
+    double probe =
+        stages > 1 ? communication(classOf[stage]).sendSecondsFrom(stageRanks * stage, stageRanks, 1 << 20, distance)
+                   : 0;
+    if (std::find(kinds.begin(), kinds.end(), probe) != kinds.end())
+      continue;
+    kinds.push_back(probe);
+    handOverExamples.push_back(stage);
+  }
 }
 
 Setting Setting::bare(const Problem &problem, int stages, int microBatches) {
@@ -203,8 +229,7 @@ Setting Setting::bare(const Problem &problem, int stages, int microBatches) {
   setting.microBatches = microBatches;
   setting.stageRanks = problem.ranks() / stages;
   setting.microBatchSamples = problem.globalBatch / microBatches;
-  if (!problem.communication)
-    setting.links = std::make_shared<LinkModel>(problem.cluster);
+  setting.makeClasses();
   // Units of one layer type are equal, tied ones apart.
   std::map<std::pair<std::string, int>, int> types;
   for (int unit = 0; unit < int(problem.units.size()); ++unit) {
@@ -213,54 +238,144 @@ Setting Setting::bare(const Problem &problem, int stages, int microBatches) {
       if (tie.firstUnit == unit || tie.secondUnit == unit)
         tied = unit;
     auto [at, isNew] = types.emplace(std::pair{problem.units[unit].layerType, tied}, int(types.size()));
-    if (isNew)
+    if (isNew) {
       setting.exampleOf.push_back(unit);
+      setting.tied.push_back(tied >= 0);
+    }
     setting.typeOf.push_back(at->second);
   }
-  setting.options.resize(types.size());
-  return setting;
-}
-
-Result<Setting> Setting::make(const Problem &problem, int stages, int microBatches) {
-  Setting setting = bare(problem, stages, microBatches);
-  auto offered = offeredStrategies(problem.space, setting.stageRanks, setting.microBatchSamples);
-  for (std::size_t type = 0; type < setting.options.size(); ++type) {
-    bool layer = problem.units[setting.exampleOf[type]].role == UnitRole::Layer;
-    for (const auto &[strategy, dp] : offered) {
-      if (!layer && (strategy.recompute || strategy.ep > 1))
-        continue; // nothing to recompute or no experts in the ends
-      Result<Option> option = setting.price(setting.exampleOf[type], strategy, dp);
-      if (option)
-        setting.options[type].push_back(*option);
-      else
-        setting.refusal = option.error().message;
-    }
-    if (setting.options[type].empty())
-      return Error{"no strategy is left for unit '" + problem.units[setting.exampleOf[type]].path + "' on " +
-                   std::to_string(setting.stageRanks) + " ranks a stage" +
-                   (setting.refusal.empty() ? "" : ": " + setting.refusal)};
-  }
+  setting.options.assign(setting.links.size(), OptionLists(types.size()));
   return setting;
 }
 
 namespace {
+/// Sets of values worth making again: those on the lower convex hull of bytes
+/// kept against time, from nothing to everything. `alone[k]` makes only value k
+/// again. Between two of the hull, layers mix.
+std::vector<std::uint32_t> valueSets(const Option &none, const std::vector<std::optional<Option>> &alone) {
+  struct Value {
+    double seconds, bytes;
+    std::uint32_t bit;
+  };
+  std::vector<Value> values;
+  for (std::size_t k = 0; k < alone.size(); ++k)
+    if (alone[k] && alone[k]->saved < none.saved)
+      values.push_back({alone[k]->time() - none.time(), double(none.saved - alone[k]->saved), 1u << k});
+  std::sort(values.begin(), values.end(), [](const Value &a, const Value &b) {
+    return std::pair{a.seconds / a.bytes, a.bit} < std::pair{b.seconds / b.bytes, b.bit};
+  });
+  std::vector<std::uint32_t> sets;
+  std::uint32_t set = 0;
+  for (const Value &value : values)
+    sets.push_back(set |= value.bit);
+  return sets;
+}
+} // namespace
+
+Result<Setting> Setting::make(const Problem &problem, int stages, int microBatches) {
+  Setting setting = bare(problem, stages, microBatches);
+  const SearchSpace &space = problem.space;
+  auto offered = offeredStrategies(space, setting.stageRanks, setting.microBatchSamples);
+  // Within a node all ranks are equally far.
+  if (space.strided && (problem.communication || setting.stageRanks > problem.cluster.devicesPerNode)) {
+    auto all = offered;
+    for (auto [strategy, dp] : offered)
+      if (strategy.tp > 1 && dp * strategy.cp > 1) {
+        strategy.strided = true;
+        all.emplace_back(strategy, dp);
+      }
+    offered = std::move(all);
+  }
+  int classes = int(setting.options.size());
+  for (std::size_t type = 0; type < setting.options[0].size(); ++type) {
+    int unit = setting.exampleOf[type];
+    bool layer = problem.units[unit].role == UnitRole::Layer;
+    auto offer = [&](const Strategy &strategy, int dp) -> std::optional<Option> {
+      std::vector<Option> made;
+      for (int each = 0; each < classes; ++each) {
+        Result<Option> option = setting.price(unit, strategy, dp, each);
+        if (!option) {
+          setting.refusal = option.error().message;
+          return std::nullopt;
+        }
+        made.push_back(std::move(*option));
+      }
+      for (int each = 0; each < classes; ++each)
+        setting.options[each][type].push_back(made[each]);
+      return made[0];
+    };
+    std::size_t names = space.recomputeValues && space.recompute && layer
+                            ? problem.costs->recomputableValues(problem.units[unit]).size()
+                            : 0;
+    for (const auto &[strategy, dp] : offered) {
+      if (!layer && (strategy.recompute || strategy.ep > 1))
+        continue; // nothing to recompute or no experts in the ends
+      std::optional<Option> made = offer(strategy, dp);
+      if (!made || strategy.recompute || !names)
+        continue;
+      std::vector<std::optional<Option>> alone(names);
+      Strategy partly = strategy;
+      for (std::size_t k = 0; k < names; ++k) {
+        partly.values = 1u << k;
+        if (Result<Option> option = setting.price(unit, partly, dp))
+          alone[k] = std::move(*option);
+      }
+      for (std::uint32_t set : valueSets(*made, alone)) {
+        partly.values = set;
+        offer(partly, dp);
+      }
+    }
+    if (setting.options[0][type].empty())
+      return Error{"no strategy is left for unit '" + problem.units[unit].path + "' on " +
+                   std::to_string(setting.stageRanks) + " ranks a stage" +
+                   (setting.refusal.empty() ? "" : ": " + setting.refusal)};
+  }
+  setting.dropDominated();
+  return setting;
+}
+
+void Setting::keepOnly(int type, const std::vector<int> &kept) {
+  for (OptionLists &lists : options) {
+    std::vector<Option> chosen;
+    for (int index : kept)
+      chosen.push_back(std::move(lists[type][index]));
+    lists[type] = std::move(chosen);
+  }
+}
+
+namespace {
+/// Whether `other` is no worse anywhere when it takes `extra` more seconds.
+/// Forward and backward count apart: a timetable weighs them differently.
 bool noWorse(const Option &other, const Option &option, double extra) {
-  return other.time() + extra <= option.time() && other.tail <= option.tail && other.state <= option.state &&
-         other.saved <= option.saved && other.scratch <= option.scratch;
+  return other.forward + extra <= option.forward && other.backward + extra <= option.backward &&
+         other.backward - other.weight + extra <= option.backward - option.weight && other.weight <= option.weight &&
+         other.tail <= option.tail && other.state <= option.state && other.saved <= option.saved &&
+         other.scratch <= option.scratch;
 }
 } // namespace
 
 void Setting::dropWithinLayouts() {
-  for (std::vector<Option> &list : options) {
-    std::sort(list.begin(), list.end(), [](const Option &a, const Option &b) {
-      return std::pair{a.time(), a.tail} < std::pair{b.time(), b.tail};
+  for (std::size_t type = 0; type < options[0].size(); ++type) {
+    const std::vector<Option> &list = options[0][type];
+    std::vector<int> order(list.size()), kept;
+    std::iota(order.begin(), order.end(), 0);
+    std::sort(order.begin(), order.end(), [&](int a, int b) {
+      return std::tuple{list[a].time(), list[a].tail, list[a].state + list[a].saved, a} <
+             std::tuple{list[b].time(), list[b].tail, list[b].state + list[b].saved, b};
     });
-    std::vector<Option> kept;
-    for (const Option &option : list)
-      if (std::none_of(kept.begin(), kept.end(),
-                       [&](const Option &other) { return other.layout == option.layout && noWorse(other, option, 0); }))
-        kept.push_back(option);
-    list = std::move(kept);
+    for (int index : order) {
+      auto beats = [&](int other) {
+        for (const OptionLists &lists : options)
+          if (lists[type][other].layout != lists[type][index].layout ||
+              (tied[type] && lists[type][other].strategy.tp != lists[type][index].strategy.tp) ||
+              !noWorse(lists[type][other], lists[type][index], 0))
+            return false;
+        return true;
+      };
+      if (std::none_of(kept.begin(), kept.end(), beats))
+        kept.push_back(index);
+    }
+    keepOnly(int(type), kept);
   }
 }
 
@@ -268,34 +383,46 @@ void Setting::dropAcrossLayouts() {
   // By how much layout `b` in the place of `a` can cost more towards any
   // neighbour, on either side, for any boundary value of the model.
   std::size_t count = layouts.size();
-  std::vector<std::int64_t> boundaries;
-  for (const std::vector<Option> &list : options)
-    for (const Option &option : list)
-      if (std::find(boundaries.begin(), boundaries.end(), option.boundary) == boundaries.end())
-        boundaries.push_back(option.boundary);
-  std::vector<double> before(count * count, 0), after(count * count, 0);
-  for (std::int64_t boundary : boundaries) {
-    const std::vector<double> &table = redistributionTable(boundary);
-    for (std::size_t a = 0; a < count; ++a)
-      for (std::size_t b = 0; b < count; ++b)
-        for (std::size_t other = 0; other < count; ++other) {
-          double in = table[other * count + b] - table[other * count + a];
-          double out = table[b * count + other] - table[a * count + other];
-          before[a * count + b] = std::max(before[a * count + b], in);
-          after[a * count + b] = std::max(after[a * count + b], out);
-        }
+  std::vector<double> more(count * count, 0);
+  for (std::size_t each = 0; each < options.size(); ++each) {
+    std::vector<double> before(count * count, 0), after(count * count, 0);
+    for (const auto &[boundary, table] : tables[each])
+      for (std::size_t a = 0; a < count; ++a)
+        for (std::size_t b = 0; b < count; ++b)
+          for (std::size_t other = 0; other < count; ++other) {
+            double in = table[other * count + b] - table[other * count + a];
+            double out = table[b * count + other] - table[a * count + other];
+            before[a * count + b] = std::max(before[a * count + b], in);
+            after[a * count + b] = std::max(after[a * count + b], out);
+          }
+    for (std::size_t at = 0; at < more.size(); ++at)
+      more[at] = std::max(more[at], before[at] + after[at]);
   }
-  for (std::vector<Option> &list : options) {
-    std::vector<Option> kept;
-    for (const Option &option : list)
-      if (std::none_of(kept.begin(), kept.end(), [&](const Option &other) {
-            std::size_t at = option.layout * count + other.layout;
-            double handing = handOver(other.layout, other.boundary) - handOver(option.layout, option.boundary);
-            return other.boundary == option.boundary &&
-                   noWorse(other, option, before[at] + after[at] + std::max(0.0, handing));
-          }))
-        kept.push_back(option);
-    list = std::move(kept);
+  for (std::size_t type = 0; type < options[0].size(); ++type) {
+    std::vector<int> kept;
+    for (int index = 0; index < int(options[0][type].size()); ++index) {
+      const Option &option = options[0][type][index];
+      auto beats = [&](int at) {
+        const Option &other = options[0][type][at];
+        if (other.boundary != option.boundary || (tied[type] && other.strategy.tp != option.strategy.tp))
+          return false;
+        double extra = 0;
+        if (other.layout != option.layout) {
+          for (int stage : handOverExamples)
+            if (stages > 1 &&
+                handOver(stage, other.layout, other.boundary) > handOver(stage, option.layout, option.boundary))
+              return false;
+          extra = more[option.layout * count + other.layout] / 2; // each direction
+        }
+        for (const OptionLists &lists : options)
+          if (!noWorse(lists[type][at], lists[type][index], extra))
+            return false;
+        return true;
+      };
+      if (std::none_of(kept.begin(), kept.end(), beats))
+        kept.push_back(index);
+    }
+    keepOnly(int(type), kept);
   }
 }
 
@@ -304,18 +431,28 @@ void Setting::dropDominated() {
   // Layouts nobody uses any more go, so that tables stay small.
   std::vector<int> renumbered(layouts.size(), -1);
   std::vector<Layout> used;
-  for (std::vector<Option> &list : options)
-    for (Option &option : list) {
-      int &number = renumbered[option.layout];
-      if (number < 0) {
-        number = int(used.size());
-        used.push_back(layouts[option.layout]);
+  for (OptionLists &lists : options)
+    for (std::vector<Option> &list : lists)
+      for (Option &option : list) {
+        int &number = renumbered[option.layout];
+        if (number < 0) {
+          number = int(used.size());
+          used.push_back(layouts[option.layout]);
+        }
+        option.layout = number;
       }
-      option.layout = number;
-    }
   layouts = std::move(used);
-  tables.clear();
-  fixedLayouts = true;
+  std::vector<std::map<std::int64_t, std::vector<double>>> made(options.size());
+  for (std::size_t each = 0; each < options.size(); ++each)
+    for (const std::vector<Option> &list : options[each])
+      for (const Option &option : list) {
+        std::vector<double> &table = made[each][option.boundary];
+        if (table.empty())
+          for (const Layout &from : layouts)
+            for (const Layout &to : layouts)
+              table.push_back(redistributionOf(int(each), from, to, double(option.boundary)));
+      }
+  tables = std::move(made);
   if (layouts.size() <= 256)
     dropAcrossLayouts();
 }

@@ -24,9 +24,10 @@ namespace galvatron::search {
 
 /// How the ranks of a stage share a boundary value [batch, sequence, hidden].
 struct Layout {
-  int batch = 1;    ///< parts of the batch: dp
-  int context = 1;  ///< parts of the sequence that cp deals (permuted when > 1)
-  int sequence = 1; ///< further parts of the sequence: ulysses, Megatron-SP
+  int batch = 1;        ///< parts of the batch: dp
+  int context = 1;      ///< parts of the sequence that cp deals (permuted when > 1)
+  int sequence = 1;     ///< further parts of the sequence: ulysses, Megatron-SP
+  bool strided = false; ///< the parts of the batch lie on neighbours
   auto operator<=>(const Layout &) const = default;
   int parts() const { return batch * context * sequence; }
 };
@@ -40,60 +41,82 @@ struct Option {
   int layout = 0; ///< index into Setting::layouts
   // One micro-batch, communication included: what is hidden is subtracted.
   double forward = 0, backward = 0;
+  double weight = 0; ///< of `backward`, what may be put off
   double computeForward = 0, computeBackward = 0, recompute = 0, communication = 0;
   double tail = 0; ///< once a step
   std::int64_t state = 0, saved = 0, scratch = 0, boundary = 0;
   double time() const { return forward + backward; }
 };
 
+/// By unit type.
+using OptionLists = std::vector<std::vector<Option>>;
+
 /// One (pipeline degree, micro-batch count) with everything priced.
 class Setting {
 public:
   /// Nothing priced yet.
   static Setting bare(const Problem &problem, int stages, int microBatches);
-  /// Prices all strategies the space offers. Error: a unit type without any.
+  /// Prices all strategies the space offers and drops those that others beat.
+  /// Error: a unit type without any.
   static Result<Setting> make(const Problem &problem, int stages, int microBatches);
 
-  /// Prices one strategy of one unit; error from the cost source.
-  Result<Option> price(int unit, const Strategy &strategy, int dp);
+  /// Prices one strategy of one unit on stages of one class; error from the cost
+  /// source.
+  Result<Option> price(int unit, const Strategy &strategy, int dp, int stageClass = 0);
 
   const Problem *problem = nullptr;
   int stages = 1, microBatches = 1;
   std::int64_t stageRanks = 1, microBatchSamples = 1;
-  std::vector<int> typeOf;                  ///< by unit
-  std::vector<int> exampleOf;               ///< by type: its first unit
-  std::vector<std::vector<Option>> options; ///< by type
+  std::vector<int> typeOf;    ///< by unit
+  std::vector<int> exampleOf; ///< by type: its first unit
+  std::vector<bool> tied;     ///< by type: shares a parameter with another unit
+  /// By class of stage (stages whose links are alike), then type. An index means
+  /// the same strategy in every class.
+  std::vector<OptionLists> options;
+  std::vector<int> classOf; ///< by stage
   std::vector<Layout> layouts;
   std::string refusal; ///< last reason why a strategy was refused
 
+  /// Redistribution is priced as asked for from here on: for plans that bring
+  /// layouts of their own.
+  void forgetTables() { tables.clear(); }
+
+  int units() const { return int(typeOf.size()); }
+  const OptionLists &optionsOf(int stage) const { return options[classOf[stage]]; }
+  std::int64_t memoryBudget() const {
+    return problem->cluster.memoryBytesPerDevice - problem->cluster.device.reservedBytes;
+  }
+
   /// Seconds (forward and backward) to change `boundary` bytes between layouts.
-  double redistribution(int from, int to, std::int64_t boundary) const;
-  /// Seconds (both directions) to hand a micro-batch to the next stage.
-  double handOver(int layout, std::int64_t boundary) const;
-  /// Drops options that another one beats wherever it stands. After this the
-  /// set of layouts is fixed.
-  void dropDominated();
+  double redistribution(int stageClass, int from, int to, std::int64_t boundary) const;
+  /// Seconds (one direction) to hand a micro-batch from a stage to the next, or
+  /// from the last to the first.
+  double handOver(int stage, int layout, std::int64_t boundary) const;
 
 private:
-  int layoutIndex(const Layout &layout);
-  double collectives(const std::vector<Collective> &list, const Option &option, double compute) const;
-  double redistributionOf(const Layout &from, const Layout &to, double bytes) const;
+  void makeClasses();
+  void dropDominated();
   void dropWithinLayouts();
   void dropAcrossLayouts();
+  void keepOnly(int type, const std::vector<int> &kept);
+  int layoutIndex(const Layout &layout);
+  double collectives(const std::vector<Collective> &list, const Option &option, double compute, int stageClass) const;
+  double redistributionOf(int stageClass, const Layout &from, const Layout &to, double bytes) const;
   /// All pairs of layouts, for one size of the boundary value.
-  const std::vector<double> &redistributionTable(std::int64_t boundary) const;
-  mutable std::map<std::int64_t, std::vector<double>> tables;
-  bool fixedLayouts = false;
+  const std::vector<double> &redistributionTable(int stageClass, std::int64_t boundary) const;
+  std::vector<std::map<std::int64_t, std::vector<double>>> tables; ///< by class
 
-  std::shared_ptr<const CommunicationModel> links;
-  const CommunicationModel &communication() const;
+  /// By class of stage; one model for all where the problem brings its own.
+  std::vector<std::shared_ptr<const CommunicationModel>> links;
+  std::vector<int> handOverExamples; ///< stages whose hand-overs differ
+  const CommunicationModel &communication(int stageClass) const {
+    return problem->communication ? *problem->communication : *links[stageClass];
+  }
 };
 
-/// Micro-batches in flight on a stage.
-int inFlight(Schedule schedule, int stages, int stage, int microBatches);
-
 /// Strategies the space offers on `stageRanks` ranks for micro-batches of
-/// `samples` samples.
+/// `samples` samples. Without `values` and `strided`, which depend on the unit
+/// and the cluster.
 std::vector<std::pair<Strategy, int>> offeredStrategies(const SearchSpace &space, std::int64_t stageRanks,
                                                         std::int64_t samples);
 

@@ -3,61 +3,13 @@
 #include "StageTrie.h"
 
 #include <algorithm>
-#include <limits>
 #include <tuple>
 
 namespace galvatron::search {
 
-RestBound RestBound::add(const RestBound &after, std::vector<std::pair<double, double>> points) {
-  RestBound result = after;
-  std::sort(points.begin(), points.end());
-  std::vector<std::pair<double, double>> hull;
-  for (const auto &point : points) {
-    if (!hull.empty() && point.second >= hull.back().second)
-      continue;
-    while (hull.size() > 1) {
-      auto [ax, ay] = hull[hull.size() - 2];
-      auto [bx, by] = hull.back();
-      if ((bx - ax) * (point.second - ay) - (by - ay) * (point.first - ax) > 0)
-        break;
-      hull.pop_back();
-    }
-    hull.push_back(point);
-  }
-  result.baseMemory += hull.front().first;
-  result.baseCost += hull.front().second;
-  for (std::size_t i = 1; i < hull.size(); ++i) {
-    Segment segment{hull[i].first - hull[i - 1].first, hull[i - 1].second - hull[i].second};
-    result.segments.insert(std::upper_bound(result.segments.begin(), result.segments.end(), segment,
-                                            [](const Segment &a, const Segment &b) { return a.slope() > b.slope(); }),
-                           segment);
-  }
-  result.cumulative.clear();
-  double memory = 0, cost = 0;
-  for (const Segment &segment : result.segments) {
-    memory += segment.memory;
-    cost += segment.cost;
-    result.cumulative.emplace_back(memory, cost);
-  }
-  return result;
-}
-
-double RestBound::at(double memory) const {
-  double room = memory - baseMemory;
-  if (room < 0)
-    return std::numeric_limits<double>::infinity();
-  auto next = std::upper_bound(cumulative.begin(), cumulative.end(), std::pair{room, 1e300});
-  double saved = next == cumulative.begin() ? 0 : std::prev(next)->second;
-  double used = next == cumulative.begin() ? 0 : std::prev(next)->first;
-  if (next != cumulative.end())
-    saved += segments[next - cumulative.begin()].slope() * (room - used);
-  return baseCost - saved;
-}
-
-StageTrie::StageTrie(const Setting &setting, const std::vector<double> &leastTimeOfType, int inFlight, int incoming,
-                     std::int64_t boundary)
-    : setting(setting), leastTimeOfType(leastTimeOfType), inFlight(inFlight), incoming(incoming),
-      incomingBoundary(boundary) {
+StageTrie::StageTrie(const Setting &setting, const OptionLists &options, const std::vector<double> &leastTimeOfType,
+                     const TrieKey &key)
+    : setting(setting), options(options), leastTimeOfType(leastTimeOfType), key(key) {
   start.labels.emplace_back();
 }
 
@@ -75,23 +27,26 @@ const TrieNode *StageTrie::extend(const TrieNode *node, int type, const StageLim
 }
 
 namespace {
-bool beats(const Label &a, const Label &b) {
-  return a.time <= b.time && a.tail <= b.tail && a.memory <= b.memory && a.scratch <= b.scratch;
+bool beats(const Label &a, const Label &b, bool split) {
+  bool faster = split ? a.forward <= b.forward && a.backward <= b.backward : a.time() <= b.time();
+  return faster && a.tail <= b.tail && a.memory <= b.memory && a.scratch <= b.scratch;
 }
+} // namespace
 
 /// Keeps the undominated ones, by rising time.
-void keepUndominated(std::vector<Label> &labels) {
+void StageTrie::keepUndominated(std::vector<Label> &labels) const {
   std::sort(labels.begin(), labels.end(), [](const Label &a, const Label &b) {
-    return std::tie(a.time, a.memory, a.tail, a.scratch) < std::tie(b.time, b.memory, b.tail, b.scratch);
+    return std::tuple(a.time(), a.memory, a.tail, a.scratch, a.forward, a.option, a.parent) <
+           std::tuple(b.time(), b.memory, b.tail, b.scratch, b.forward, b.option, b.parent);
   });
   std::vector<Label> kept;
   // Most labels are beaten by the kept one with the least memory: look there
   // first, then through the rest from the back (similar times).
   std::size_t smallest = 0;
   for (const Label &label : labels) {
-    bool beaten = !kept.empty() && beats(kept[smallest], label);
+    bool beaten = !kept.empty() && beats(kept[smallest], label, key.split);
     for (std::size_t i = kept.size(); !beaten && i-- > 0;)
-      beaten = beats(kept[i], label);
+      beaten = beats(kept[i], label, key.split);
     if (beaten)
       continue;
     kept.push_back(label);
@@ -100,64 +55,74 @@ void keepUndominated(std::vector<Label> &labels) {
   }
   labels = std::move(kept);
 }
-} // namespace
 
 void StageTrie::solve(TrieNode &node, const StageLimits &limits, int unitsDone) {
-  const TrieNode &before = *node.before;
-  const std::vector<Option> &options = setting.options[node.type];
-  const std::vector<Option> *previous = before.type >= 0 ? &setting.options[before.type] : nullptr;
-  std::size_t layouts = setting.layouts.size();
-  std::vector<std::vector<int>> optionsOf(layouts);
-  for (int i = 0; i < int(options.size()); ++i)
-    optionsOf[options[i].layout].push_back(i);
-  double m = limits.microBatches;
+  std::vector<std::vector<int>> choices(setting.layouts.size());
+  const std::vector<Option> &list = options[node.type];
+  for (int i = 0; i < int(list.size()); ++i)
+    choices[list[i].layout].push_back(i);
   const RestBound *rest = limits.rest ? &(*limits.rest)[unitsDone] : nullptr;
-  for (std::size_t layout = 0; layout < layouts; ++layout) {
-    if (optionsOf[layout].empty())
-      continue;
-    // Arrive in this layout first, whatever the option will be.
-    std::vector<Label> arrived;
-    for (int i = 0; i < int(before.labels.size()); ++i) {
-      Label label = before.labels[i];
-      int from = previous ? (*previous)[label.option].layout : incoming;
-      std::int64_t boundary = previous ? (*previous)[label.option].boundary : incomingBoundary;
-      label.time += setting.redistribution(from, int(layout), boundary);
-      label.parent = i;
-      arrived.push_back(label);
-    }
-    keepUndominated(arrived);
-    std::vector<Label> labels;
-    for (const Label &label : arrived)
-      for (int i : optionsOf[layout]) {
-        const Option &option = options[i];
-        Label next = label;
-        next.time += option.time();
-        next.tail += option.tail;
-        next.memory += option.state + option.saved * inFlight;
-        next.scratch = std::max(next.scratch, option.scratch);
-        next.option = i;
-        std::int64_t used = next.memory + next.scratch;
-        if (used > limits.memory)
-          continue;
-        double bound = rest ? m * next.time + next.tail + rest->at(double(limits.memory - used))
-                            : limits.leastSum + (next.time - node.leastTime) + (m - 1) * next.time + next.tail;
-        if (!(bound < limits.best))
-          continue;
+  for (int layout = 0; layout < int(choices.size()) && !limits.exhausted(); ++layout)
+    if (!choices[layout].empty())
+      solveLayout(node, layout, choices[layout], limits, rest);
+}
+
+void StageTrie::solveLayout(TrieNode &node, int layout, const std::vector<int> &choices, const StageLimits &limits,
+                            const RestBound *rest) {
+  const TrieNode &before = *node.before;
+  // Arrive in this layout first, whatever the option will be.
+  std::vector<Label> arrived;
+  for (int i = 0; i < int(before.labels.size()); ++i) {
+    Label label = before.labels[i];
+    bool first = before.type < 0;
+    int from = first ? key.incoming : options[before.type][label.option].layout;
+    std::int64_t boundary = first ? key.incomingBoundary : options[before.type][label.option].boundary;
+    double moved = setting.redistribution(key.stageClass, from, layout, boundary);
+    label.forward += moved / 2;
+    label.backward += moved / 2;
+    label.parent = i;
+    arrived.push_back(label);
+  }
+  keepUndominated(arrived);
+  double m = limits.microBatches;
+  std::vector<Label> labels;
+  for (const Label &label : arrived)
+    for (int i : choices) {
+      const Option &option = options[node.type][i];
+      Label next = label;
+      next.forward += option.forward;
+      next.backward += option.backward;
+      next.tail += option.tail;
+      next.memory += option.state + option.saved * key.inFlight;
+      next.scratch = std::max(next.scratch, option.scratch);
+      next.option = i;
+      std::int64_t used = next.memory + next.scratch;
+      if (used > limits.memory)
+        continue;
+      double time = next.time();
+      double bound = rest ? m * time + next.tail + rest->at(double(limits.memory - used))
+                          : std::max(m * time, limits.leastSum + (time - node.leastTime) + (m - 1) * time -
+                                                   key.warmUp * next.forward) +
+                                next.tail;
+      if (bound < limits.best)
         labels.push_back(next);
-      }
-    *limits.labelsMade += std::int64_t(labels.size());
-    if (limits.exhausted())
-      return;
-    keepUndominated(labels);
-    std::size_t first = node.labels.size();
-    node.labels.insert(node.labels.end(), labels.begin(), labels.end());
-    // Memory no longer matters where a stage ends.
-    double leastTail = std::numeric_limits<double>::infinity();
-    for (std::size_t i = 0; i < labels.size(); ++i)
-      if (labels[i].tail < leastTail) {
-        leastTail = labels[i].tail;
-        node.ends.push_back(int(first + i));
-      }
+    }
+  *limits.labelsMade += std::int64_t(labels.size());
+  if (limits.exhausted())
+    return;
+  keepUndominated(labels);
+  // Memory no longer matters where a stage ends.
+  auto beatsAtEnd = [&](const Label &a, const Label &b) {
+    return (key.split ? a.forward <= b.forward && a.backward <= b.backward : a.time() <= b.time()) && a.tail <= b.tail;
+  };
+  std::size_t first = node.ends.size();
+  for (const Label &label : labels) {
+    bool beaten = false;
+    for (std::size_t i = first; i < node.ends.size() && !beaten; ++i)
+      beaten = beatsAtEnd(node.labels[node.ends[i]], label);
+    if (!beaten)
+      node.ends.push_back(int(node.labels.size()));
+    node.labels.push_back(label);
   }
 }
 

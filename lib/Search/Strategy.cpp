@@ -2,6 +2,8 @@
 
 #include "galvatron/Search/Strategy.h"
 
+#include <bit>
+
 namespace galvatron::search {
 
 std::string_view scheduleName(Schedule schedule) {
@@ -45,6 +47,10 @@ std::string describe(const Strategy &strategy, int dp) {
     add("zero" + std::to_string(strategy.zero));
   if (strategy.recompute)
     add("recompute");
+  if (strategy.strided)
+    add("strided");
+  if (strategy.values)
+    add("recompute-" + std::to_string(std::popcount(strategy.values)) + "-values");
   return text.empty() ? "one device" : text;
 }
 
@@ -63,6 +69,8 @@ const Unsupported kUnsupported[] = {
     {"ep", [](const Strategy &s) { return s.ep > 1; }, "use ep 1"},
     {"sequence_parallel", [](const Strategy &s) { return s.sequenceParallel; },
      "use plain tp (sequence_parallel false)"},
+    {"strided", [](const Strategy &s) { return s.strided; }, "use consecutive tensor groups (strided false)"},
+    {"recompute_values", [](const Strategy &s) { return s.values != 0; }, "use recompute true or false"},
     {"zero", [](const Strategy &s) { return s.zero > 0; },
      "use zero 0 (the reference's default_dp_type ddp and dp_types_enc 0)"},
 };

@@ -263,6 +263,8 @@ void Tool::restrictSpace(SearchSpace &space) const {
     space.sequenceParallel &= supported.sequenceParallel;
     space.plainTensor = true;
     space.zeroLevels &= supported.zeroLevels;
+    space.strided &= supported.strided;
+    space.recomputeValues &= supported.recomputeValues;
     space.schedules = supported.schedules;
   }
   if (options.microBatches)
@@ -304,7 +306,6 @@ std::optional<Error> Tool::fromShape() {
     problem.ties = {{0, int(shape->layers) + 1, shape->vocab * shape->hidden * shape->bytesPerElement}};
   ShapeCosts costs(*shape, problem.cluster.device);
   problem.costs = &costs;
-  problem.space.expert = false;
   // Tensor parallel groups beyond a node only when a node is too small to say.
   problem.space.maxTensor = problem.space.maxUlysses = int(std::max<std::int64_t>(8, problem.cluster.devicesPerNode));
   if (options.overrides.contains("search_space_info")) {
@@ -353,6 +354,7 @@ std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::i
   }
   SolveOptions solveOptions;
   solveOptions.stop = &interrupted;
+  solveOptions.threads = options.threads ? options.threads : int(std::max(1u, std::thread::hardware_concurrency()));
   solveOptions.timeLimitSeconds = options.timeLimitSeconds;
   if (showsProgress())
     solveOptions.progress = [](const Progress &p) {

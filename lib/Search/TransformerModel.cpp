@@ -23,6 +23,8 @@ struct Body {
   /// Exchanges of [b, s, h] in forward and backward under tp.
   int tensorForward = 0, tensorBackward = 0;
   int bytesPerElement = 2;
+  double expertParameters = 0; ///< of `parameters`, in experts, whole
+  double routed = 0;           ///< bytes of the tokens that a rank sends to experts
 };
 
 using Kind = CollectiveKind;
@@ -67,26 +69,33 @@ void addSequence(UnitCost &cost, const Strategy &s, const Body &body, double loc
   }
 }
 
-/// Gradients and sharded states: collectives, bytes, and the optimizer's time.
-void addStates(UnitCost &cost, const CostQuery &query, const Body &body, double memoryBytesPerSecond) {
-  const Strategy &s = query.strategy;
-  double own = body.parameters / s.tp, shards = s.shardRanks(query.dp);
+/// Tokens go to the ranks of their experts and come back: dispatch and combine,
+/// forward and backward. Routing is taken to be even.
+void addExperts(UnitCost &cost, const Strategy &s, const Body &body) {
+  if (s.ep > 1)
+    for (auto *list : {&cost.forwardCollectives, &cost.backwardCollectives})
+      add(*list, Kind::AllToAll, Group::Expert, body.routed, 2);
+}
+
+/// Gradients and sharded states of `own` parameters of a rank, summed over the
+/// ranks of `group`: collectives, bytes, and the optimizer's time.
+void addStatesOf(UnitCost &cost, const Strategy &s, const Body &body, double own, Group group, double shards,
+                 double memoryBytesPerSecond) {
   double e = body.bytesPerElement;
   // AdamW: two fp32 moments, and an fp32 master copy beside 16-bit parameters.
   double weights = own * e, gradients = own * e, optimizer = own * (e < 4 ? 12 : 8);
   if (shards > 1) {
     bool once = s.zero <= 1;
     if (s.zero == 0) {
-      add(cost.stepCollectives, Kind::AllReduce, Group::Shard, gradients, 1, true);
+      add(cost.stepCollectives, Kind::AllReduce, group, gradients, 1, true);
     } else {
-      add(once ? cost.stepCollectives : cost.backwardCollectives, Kind::ReduceScatter, Group::Shard, gradients, 1,
-          true);
+      add(once ? cost.stepCollectives : cost.backwardCollectives, Kind::ReduceScatter, group, gradients, 1, true);
       if (s.zero <= 2)
-        add(cost.stepCollectives, Kind::AllGather, Group::Shard, weights, 1);
+        add(cost.stepCollectives, Kind::AllGather, group, weights, 1);
     }
     if (s.zero == 3) {
-      add(cost.forwardCollectives, Kind::AllGather, Group::Shard, weights, 1, true);
-      add(cost.backwardCollectives, Kind::AllGather, Group::Shard, weights, 1, true);
+      add(cost.forwardCollectives, Kind::AllGather, group, weights, 1, true);
+      add(cost.backwardCollectives, Kind::AllGather, group, weights, 1, true);
       cost.scratchBytes += std::int64_t(weights + gradients);
     }
   }
@@ -95,26 +104,32 @@ void addStates(UnitCost &cost, const CostQuery &query, const Body &body, double 
     cost.scratchBytes += std::int64_t(gradients);
   double shardedOptimizer = s.zero >= 1 ? optimizer / shards : optimizer;
   double keptWeights = s.zero == 3 ? weights / shards : weights;
-  cost.stateBytes = std::int64_t(std::ceil(keptWeights + gatheredGradients + shardedOptimizer));
+  cost.stateBytes += std::int64_t(std::ceil(keptWeights + gatheredGradients + shardedOptimizer));
   // Norm: reads the gradients once. Update: reads gradient, reads and writes
   // the optimizer's state, writes the parameters.
   double updated = s.zero >= 1 ? 1 / shards : 1;
-  cost.updateSeconds = updated * (2 * gradients + 2 * optimizer + weights) / memoryBytesPerSecond;
+  cost.updateSeconds += updated * (2 * gradients + 2 * optimizer + weights) / memoryBytesPerSecond;
+}
+
+void addStates(UnitCost &cost, const CostQuery &query, const Body &body, double memoryBytesPerSecond) {
+  const Strategy &s = query.strategy;
+  double shards = s.shardRanks(query.dp), dense = body.parameters - body.expertParameters;
+  addStatesOf(cost, s, body, dense / s.tp, Group::Shard, shards, memoryBytesPerSecond);
+  if (body.expertParameters > 0)
+    addStatesOf(cost, s, body, body.expertParameters / s.tp / s.ep, Group::ExpertShard, shards / s.ep,
+                memoryBytesPerSecond);
 }
 
 void repeatForward(UnitCost &cost) {
   cost.recomputeSeconds = cost.forwardSeconds;
   for (const Collective &collective : cost.forwardCollectives)
-    if (collective.group != Group::Shard) // gathered once for both
+    if (collective.group != Group::Shard && collective.group != Group::ExpertShard) // gathered once for both
       cost.backwardCollectives.push_back(collective);
 }
 
-std::optional<Error> commonRefusals(const CostQuery &query) {
-  const Strategy &s = query.strategy;
-  if (s.ep > 1)
-    return Error{"ep " + std::to_string(s.ep) + " needs a model with experts"};
-  return std::nullopt;
-}
+/// Names of ShapeCosts::recomputableValues, by bit.
+enum Value { kNormValues, kProjections, kAttention, kInner, kActivation, kValues };
+const char *const kValueNames[kValues] = {"norms", "qkv", "attention", "mlp_inner", "mlp_activation"};
 } // namespace
 
 std::vector<Unit> transformerUnits(std::int64_t layers) {
@@ -126,9 +141,9 @@ std::vector<Unit> transformerUnits(std::int64_t layers) {
 }
 
 Result<UnitCost> ShapeCosts::cost(const CostQuery &query) const {
-  if (auto error = commonRefusals(query))
-    return *error;
   const Strategy &s = query.strategy;
+  if (s.ep > 1 && !shape.experts)
+    return Error{"ep " + std::to_string(s.ep) + " needs a model with experts"};
   UnitRole role = query.unit->role;
   double h = double(shape.hidden), e = shape.bytesPerElement, v = double(shape.vocab);
   double width = shape.heads ? h / double(shape.heads) * double(shape.kvHeads) : h;
@@ -143,6 +158,8 @@ Result<UnitCost> ShapeCosts::cost(const CostQuery &query) const {
     refusal = divides(shape.heads, s.tp * s.ulysses, "heads");
     if (!refusal)
       refusal = divides(shape.ffn, s.tp, "columns of the feed-forward layer");
+    if (!refusal && shape.experts)
+      refusal = divides(shape.experts, s.ep, "experts");
   } else {
     refusal = divides(shape.vocab, s.tp, "words of the vocabulary");
   }
@@ -161,21 +178,44 @@ Result<UnitCost> ShapeCosts::cost(const CostQuery &query) const {
             .keysValues = 2 * tokens * width * e,
             .attention = role == UnitRole::Layer,
             .bytesPerElement = shape.bytesPerElement};
-  double flops = 0, traffic = 0, saved = 0, scratch = 0;
+  double flops = 0, traffic = 0, saved = 0, scratch = 0, weightFlops = 0;
   int kernels = 0;
+  double again = 0, dropped = 0; // seconds and bytes of values made again
   if (role == UnitRole::Layer) {
-    body.parameters = 2 * h * h + 2 * h * width + mlp * h * f + 2 * h;
+    // A token passes `top` of the experts; without experts, the one MLP.
+    double top = shape.experts ? double(shape.expertsPerToken) : 1, experts = std::max(1.0, double(shape.experts));
+    double router = shape.experts ? h * experts : 0;
+    body.expertParameters = shape.experts ? experts * mlp * h * f : 0;
+    body.parameters = 2 * h * h + 2 * h * width + experts * mlp * h * f + 2 * h + router;
     body.tensorForward = body.tensorBackward = 2;
+    body.routed = here * top * h * e / (s.sequenceParallel ? s.tp : 1);
     // Products with parameters, and causal attention (half of s x s, twice).
-    flops = 2 * inside * (body.parameters - 2 * h) + 2 * inside * double(shape.sequence) * h;
+    double projections = 2 * h * h + 2 * h * width, inner = top * mlp * h * f;
+    weightFlops = 2 * inside * (projections + inner) + 2 * here * router;
+    flops = weightFlops + 2 * inside * double(shape.sequence) * h;
     // Norms, residual sums and rope read and write once; so does the
-    // activation between the products.
-    traffic = e * (cut * h * 8 + inside * ((h + width) * 2 + (mlp + 1) * f));
-    kernels = 14;
+    // activation between the products, and tokens on their way to experts.
+    double moved = shape.experts ? 4 * cut * top * h : 0;
+    traffic = e * (cut * h * 8 + inside * ((h + width) * 2 + top * (mlp + 1) * f) + moved);
+    kernels = shape.experts ? 20 : 14;
     // Input, both norms' results, middle residual; q, k, v, attention's result;
-    // the feed-forward's inner values.
-    saved = e * (cut * h * 4 + inside * (2 * h + 2 * width + mlp * f));
-    scratch = e * (inside * (2 * h + 2 * f) + here * h * 2);
+    // the feed-forward's inner values; what experts were given.
+    saved = e * (cut * h * 4 + inside * (2 * h + 2 * width + top * mlp * f) + moved / 4);
+    scratch = e * (inside * (2 * h + 2 * top * f) + here * h * 2);
+    // What each value is, and what making it again takes: its products, or
+    // reading and writing it. Norms feed what follows, so all count on the input.
+    auto drop = [&](Value value, double bytes, double products, double bytesMoved) {
+      if (!(s.values >> value & 1))
+        return;
+      dropped += bytes;
+      again += products / device.matmulFlopsPerSecond + bytesMoved / device.memoryBytesPerSecond + device.launchSeconds;
+    };
+    drop(kNormValues, e * cut * h * 2, 0, e * cut * h * 4);
+    drop(kProjections, e * inside * (h + 2 * width), 2 * inside * (h * h + 2 * h * width), 0);
+    drop(kAttention, e * inside * h, 2 * inside * double(shape.sequence) * h, 0);
+    double columns = shape.gatedMlp ? 2 : 1; // gate and up, or up alone
+    drop(kInner, e * inside * top * columns * f, 2 * inside * top * columns * h * f, 0);
+    drop(kActivation, e * inside * top * f, 0, e * inside * top * f * (columns + 1));
   } else if (role == UnitRole::Embedding) {
     body.parameters = v * h;
     body.tensorForward = 1;
@@ -186,7 +226,7 @@ Result<UnitCost> ShapeCosts::cost(const CostQuery &query) const {
   } else {
     body.parameters = v * h + h;
     body.tensorBackward = 1;
-    flops = 2 * inside * v * h;
+    flops = weightFlops = 2 * inside * v * h;
     traffic = e * cut * h * 3 + 4 * inside * v * 3;
     kernels = 5;
     saved = e * cut * h * 2 + 4 * inside * v; // logits in fp32
@@ -197,14 +237,21 @@ Result<UnitCost> ShapeCosts::cost(const CostQuery &query) const {
   cost.forwardSeconds = compute;
   // Two products for each one of forward; elementwise work reads twice.
   cost.backwardSeconds = 2 * compute;
+  // One of the two is the weight's.
+  cost.weightSeconds = weightFlops / device.matmulFlopsPerSecond;
   cost.savedBytes = std::int64_t(std::ceil(saved));
   cost.scratchBytes = std::int64_t(std::ceil(scratch));
   addTensor(cost, s, body, here * h * e);
   addSequence(cost, s, body, body.boundary);
+  addExperts(cost, s, body);
   if (s.recompute) {
     repeatForward(cost);
     cost.scratchBytes += cost.savedBytes;
     cost.savedBytes = std::int64_t(std::ceil(e * cut * h));
+  } else if (s.values) {
+    cost.recomputeSeconds = again;
+    cost.scratchBytes += std::int64_t(std::ceil(dropped));
+    cost.savedBytes -= std::int64_t(dropped);
   }
   addStates(cost, query, body, device.memoryBytesPerSecond);
   cost.boundaryBytes = std::int64_t(double(query.microBatchSamples) * double(shape.sequence) * h * e);
@@ -213,6 +260,12 @@ Result<UnitCost> ShapeCosts::cost(const CostQuery &query) const {
     cost.tiedStateBytes = std::int64_t(double(cost.stateBytes) * (v * h) / (v * h + h));
   }
   return cost;
+}
+
+std::vector<std::string> ShapeCosts::recomputableValues(const Unit &unit) const {
+  if (unit.role != UnitRole::Layer)
+    return {};
+  return {std::begin(kValueNames), std::end(kValueNames)};
 }
 
 //===----------------------------------------------------------------------===//
@@ -246,8 +299,8 @@ Result<bool> ProfiledCosts::measured(const CostQuery &query) const {
 }
 
 Result<UnitCost> ProfiledCosts::cost(const CostQuery &query) const {
-  if (auto error = commonRefusals(query))
-    return *error;
+  if (query.strategy.ep > 1 || query.strategy.values)
+    return Error{"the profiles have neither experts nor single values of a layer"};
   if (Result<bool> there = measured(query); !there)
     return there.error();
   const Strategy &s = query.strategy;
@@ -287,6 +340,11 @@ Result<UnitCost> ProfiledCosts::cost(const CostQuery &query) const {
   if (!saved)
     return saved.error();
   cost.backwardSeconds = 2 * cost.forwardSeconds; // GALVATRON.md 3.1
+  // Half of the products with parameters are for their gradients; causal
+  // attention, sequence x hidden a token beside the parameters, has none.
+  double attention = role == UnitRole::Layer ? double(arguments.sequenceLength) * double(arguments.hiddenSize) : 0;
+  if (body.parameters > 0)
+    cost.weightSeconds = cost.forwardSeconds * body.parameters / (body.parameters + attention);
   double savedBytes = *saved * samples / s.cp * kMB;
   double local = boundary / (double(s.ulysses) * s.cp);
   addTensor(cost, s, body, local);
@@ -384,6 +442,7 @@ Result<ProfiledProblem> makeProfiledProblem(const ReferenceArguments &arguments,
   space.context = !arguments.disableCp;
   space.recompute = !arguments.disableCheckpoint;
   space.expert = false;
+  space.uniform = !arguments.fineGrained;
   space.sequenceParallel = arguments.sequenceParallel;
   space.plainTensor = !arguments.sequenceParallel;
   if (arguments.disableFsdp)
@@ -423,6 +482,16 @@ Result<TransformerShape> parseTransformerShape(std::string_view text, std::int64
   shape.ffn = either("intermediate_size", "n_inner", 4 * shape.hidden);
   shape.vocab = either("vocab_size", "vocab_size", {});
   shape.tiedEmbedding = reader.flag("tie_word_embeddings", reader.has("n_embd"));
+  for (const char *key : {"num_local_experts", "num_experts", "n_routed_experts"})
+    if (!shape.experts && reader.has(key))
+      shape.experts = reader.integer(key, {}, 1);
+  if (shape.experts) {
+    shape.expertsPerToken = reader.integer("num_experts_per_tok", {}, 1);
+    shape.ffn = reader.integer("moe_intermediate_size", shape.ffn, 1);
+    if (!reader.failed() && shape.expertsPerToken > shape.experts)
+      reader.fail("key 'num_experts_per_tok' expects at most the " + std::to_string(shape.experts) +
+                  " experts, but got " + std::to_string(shape.expertsPerToken));
+  }
   std::string activation = reader.text("hidden_act", "");
   shape.gatedMlp = activation == "silu" || activation == "swiglu";
   std::int64_t positions = either("max_position_embeddings", "n_positions", 0);

@@ -26,6 +26,14 @@ namespace galvatron::search {
 struct Link {
   double bytesPerSecond = 0;
   double latencySeconds = 0;
+  /// Measured rates of single messages by size (bytes, bytes per second), rising
+  /// in size: protocols change at middle sizes, and rates dip there. Empty:
+  /// `bytesPerSecond` at every size. Collectives pipeline their messages and keep
+  /// to `bytesPerSecond`.
+  std::vector<std::pair<double, double>> sends = {};
+
+  /// Rate of one message: between measured sizes by the logarithm of the size.
+  double sendBytesPerSecond(double bytes) const;
 };
 
 /// What one device of a kind can do. Rates are sustained ones, not peaks; each

@@ -25,13 +25,17 @@ namespace galvatron::search {
 
 class LinkModel : public CommunicationModel {
 public:
-  explicit LinkModel(const Cluster &cluster) : cluster(cluster) {}
+  explicit LinkModel(const Cluster &cluster) : LinkModel(cluster, cluster.inter) {}
+  /// For groups inside of nodes whose slowest link is `inter`.
+  LinkModel(const Cluster &cluster, const Link &inter) : cluster(cluster), inter(inter) {}
 
   double seconds(CollectiveKind kind, double bytes, int groupSize, int stride) const override;
   double sendSeconds(double bytesPerRank, int distance) const override;
+  double sendSecondsFrom(std::int64_t first, std::int64_t count, double bytesPerRank, int distance) const override;
 
 private:
   Cluster cluster;
+  Link inter;
 };
 
 } // namespace galvatron::search

@@ -20,6 +20,7 @@
 #define GALVATRON_SEARCH_PLAN_H
 
 #include "galvatron/Search/Problem.h"
+#include "galvatron/Search/Timetable.h"
 
 #include <cstdint>
 #include <string>
@@ -35,6 +36,9 @@ struct PlannedUnit {
   Strategy strategy;
   int dp = 1;
   int stage = 0;
+  /// Without `strategy.recompute`: values that backward makes again, by name
+  /// (`strategy.values` numbers them; in a plan the names count).
+  std::vector<std::string> recomputeValues = {};
 };
 
 /// Where a rank's predicted memory goes, per stage (all ranks of a stage need
@@ -62,6 +66,13 @@ struct UnitReason {
 /// Why this plan: filled by the search, empty for plans read from a file.
 struct Reasons {
   std::vector<UnitReason> units;
+  int slowestStage = 0, fullestStage = 0;
+  double bubble = 0;          ///< idle share of the timetable
+  std::int64_t freeBytes = 0; ///< on the fullest stage
+  /// A unit that would be faster if more memory were there; empty: none.
+  std::string memoryBindsAt;
+  /// Share of the step that 10 % more would save; negative: not asked.
+  double moreMemoryBuys = -1, moreBandwidthBuys = -1;
   /// Lines for people: which constraint binds, what lost, what more would buy.
   std::vector<std::string> notes;
 };
@@ -69,6 +80,7 @@ struct Reasons {
 struct Plan {
   std::int64_t ranks = 1;
   int pipeline = 1;
+  int virtualStages = 1; ///< parts a stage; more than 1 when interleaved
   Schedule schedule = Schedule::OneFOneB;
   std::int64_t globalBatch = 1;
   int microBatches = 1;
@@ -81,7 +93,10 @@ struct Plan {
   Reasons reasons;
 
   std::int64_t ranksPerStage() const { return ranks / pipeline; }
-  /// Stage numbers do not fall, start at 0 and end at pipeline - 1.
+  PipelineShape shape() const { return {schedule, pipeline, virtualStages, microBatches}; }
+  /// Part of every unit: stage numbers rise one by one from 0 to pipeline - 1,
+  /// and begin again with each virtual stage.
+  std::vector<int> partOfUnits() const;
   std::vector<int> unitsPerStage() const;
 };
 

@@ -46,12 +46,13 @@ enum class CollectiveKind { AllReduce, AllGather, ReduceScatter, AllToAll, SendR
 
 /// The ranks that take part, by what divides them.
 enum class Group {
-  Tensor,  ///< tp consecutive ranks (times ulysses inside)
-  Ulysses, ///< ulysses consecutive ranks
-  Context, ///< cp ranks, strided by tp · ulysses
-  Expert,  ///< ep ranks of the dp group
-  Data,    ///< dp ranks, strided by tp · ulysses · cp
-  Shard,   ///< dp × cp × ulysses ranks: gradients and ZeRO
+  Tensor,      ///< tp consecutive ranks (times ulysses inside)
+  Ulysses,     ///< ulysses consecutive ranks
+  Context,     ///< cp ranks, strided by tp · ulysses
+  Expert,      ///< ep ranks of the dp group
+  Data,        ///< dp ranks, strided by tp · ulysses · cp
+  Shard,       ///< dp × cp × ulysses ranks: gradients and ZeRO
+  ExpertShard, ///< of those, the 1 / ep that hold the same experts
 };
 
 /// A collective as the body of a unit issues it.
@@ -71,6 +72,9 @@ struct UnitCost {
   /// Compute of one micro-batch. `recompute` is what backward does again, 0
   /// unless the strategy recomputes.
   double forwardSeconds = 0, backwardSeconds = 0, recomputeSeconds = 0;
+  /// Of `backwardSeconds`, what only the weights' gradients need: a zero-bubble
+  /// schedule may put it off. 0: backward cannot be cut in two.
+  double weightSeconds = 0;
   /// Communication of one micro-batch (recomputed collectives in backward).
   std::vector<Collective> forwardCollectives, backwardCollectives;
   /// Communication once a step: gradient sums, parameter gathers.
@@ -110,6 +114,9 @@ public:
   /// (layer type, strategy, dp, micro-batch); must not depend on anything else
   /// of the unit but its type. Thread-safe.
   virtual Result<UnitCost> cost(const CostQuery &query) const = 0;
+  /// Names of the values of a unit that backward can make again one by one
+  /// (`Strategy::values`), at most 32. Default: none, all or nothing.
+  virtual std::vector<std::string> recomputableValues(const Unit &unit) const;
 };
 
 /// Seconds of communication on a cluster. Separate from CostSource so that one
@@ -123,6 +130,9 @@ public:
   /// One message from each rank of a stage to its peer in the next one, which
   /// is `distance` ranks away, while all ranks of the stage send.
   virtual double sendSeconds(double bytesPerRank, int distance) const = 0;
+  /// The same for the stage of ranks [first, first + count), where links differ
+  /// from place to place. Default: they do not.
+  virtual double sendSecondsFrom(std::int64_t first, std::int64_t count, double bytesPerRank, int distance) const;
 };
 
 /// What may be chosen. Every field narrows; the default is everything.
@@ -133,14 +143,18 @@ struct SearchSpace {
   /// ZeRO levels on offer, bit k = level k.
   unsigned zeroLevels = 0b1111;
   int maxPipeline = 1 << 20, maxTensor = 1 << 20, maxUlysses = 1 << 20, maxContext = 1 << 20, maxExpert = 1 << 20;
-  std::vector<Schedule> schedules = {Schedule::OneFOneB, Schedule::GPipe};
+  std::vector<Schedule> schedules = {Schedule::OneFOneB, Schedule::GPipe, Schedule::Interleaved, Schedule::ZeroBubble};
+  int maxVirtualStages = 8; ///< parts a stage when interleaved
+  /// Tensor groups of far ranks beside those of neighbours.
+  bool strided = true;
+  /// Recomputation value by value beside all or nothing.
+  bool recomputeValues = true;
   /// 0: all counts that divide the batch; else exactly this one.
   int microBatches = 0;
   /// 0: all; else exactly this many stages.
   int stages = 0;
-  /// Ends (embedding, head) may differ from their neighbours.
-  bool separateEnds = true;
-  /// One strategy for all units (the reference's fine_grained_mode 0).
+  /// One strategy for all layers (the reference's fine_grained_mode 0); ends
+  /// take the same degrees, without recomputation.
   bool uniform = false;
   /// Stages may hold different numbers of units.
   bool unevenStages = true;

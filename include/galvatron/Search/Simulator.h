@@ -24,13 +24,15 @@ struct Span {
   int stage = 0;
   int stream = 0; ///< 0 compute, 1 sends
   double start = 0, seconds = 0;
-  bool backward = false, update = false;
-  int microBatch = 0;
+  Phase phase = Phase::Forward;
+  bool update = false;
+  int chunk = 0, microBatch = 0;
 };
 
 struct Simulation {
   double stepSeconds = 0;
-  double bubble = 0; ///< idle share of all compute streams
+  double bubble = 0;      ///< idle share of all compute streams
+  double busySeconds = 0; ///< of the first device of every stage, without update
   std::int64_t devices = 0, events = 0;
   std::vector<std::int64_t> peakBytesPerStage;
   /// Of the first device of every stage.
@@ -44,7 +46,7 @@ struct Simulation {
   double wallSeconds = 0; ///< what the simulation itself took
 };
 
-/// Error: a strategy that the cost source refuses; a schedule without timetable.
+/// Error: a plan that is not valid, a strategy that the cost source refuses.
 Result<Simulation> simulate(const Problem &problem, const Plan &plan);
 
 /// Chrome's trace event format (also read by Perfetto): one process a stage,

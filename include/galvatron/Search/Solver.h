@@ -1,10 +1,15 @@
 //===- Solver.h - Problem in, best plan out ---------------------*- C++ -*-===//
 //
-// The search over pipeline degree × schedule × micro-batches × stage borders ×
-// a strategy per unit. Exact for its objective (see `PipelineTime`): dynamic
-// programming over (unit, layout of its boundary) with sets of labels that no
-// other label beats in (time, step tail, memory), candidates visited by lower
-// bound, so that most are never opened.
+// The search over pipeline degree × schedule × virtual stages × micro-batches ×
+// stage borders × a strategy per unit. Objective: the timetable of the schedule
+// (Timetable.h) with the plan's own, uneven times, then the longest tail of a
+// stage: gradient sums, clipping (which waits for all), update.
+//
+// GPipe and 1F1B are searched exactly: dynamic programming over (unit, layout of
+// its boundary) with sets of labels that no other label beats in (forward,
+// backward, step tail, memory), candidates visited by lower bound, so that most
+// are never opened. Interleaved and zero-bubble plans are searched among regular
+// ones (lib/Search/RegularPlans.cpp).
 //
 //===----------------------------------------------------------------------===//
 
@@ -22,17 +27,6 @@
 
 namespace galvatron::search {
 
-/// What the schedule makes of stage times. Objective of the search:
-///
-///   step = Σ_i t_i + (m − 1) · max_i t_i + max_i tail_i        [seconds]
-///
-/// t_i: forward + backward of one micro-batch on stage i, communication and
-/// the transfer to the next stage included; m micro-batches; tail: gradient
-/// sums, clipping, update. Equal to the makespan of the GPipe and 1F1B
-/// timetables when stages are alike, and never below it (test: Timetable).
-double pipelineSeconds(const std::vector<double> &stageSeconds, const std::vector<double> &tailSeconds,
-                       int microBatches);
-
 struct Progress {
   double seconds = 0; ///< since the search began
   std::int64_t candidatesDone = 0, candidatesTotal = 0;
@@ -49,6 +43,10 @@ struct SolveOptions {
   double timeLimitSeconds = 0;
   /// Fill Plan::reasons (alternatives of every unit).
   bool explain = true;
+  /// Threads of the search, the caller's included. The answer is the same for any
+  /// number. More than one asks the cost source and the communication model from
+  /// several threads.
+  int threads = 1;
   /// Labels a candidate may take before it is solved less exactly, to within
   /// 1e-5, 1e-4 … of the step (see Solution::provenWithin).
   std::int64_t labelBudget = 100000;

@@ -31,6 +31,13 @@ struct Strategy {
   int zero = 0;
   /// Recompute the unit's forward values in backward.
   bool recompute = false;
+  /// The ranks of a tensor group are as far apart as the stage allows (order,
+  /// slowest first: tp, dp, cp, ulysses), so that those that share gradients are
+  /// neighbours instead.
+  bool strided = false;
+  /// Without `recompute`: which of the unit's values backward makes again, bit k
+  /// for the k-th name of `CostSource::recomputableValues`.
+  std::uint32_t values = 0;
 
   auto operator<=>(const Strategy &) const = default;
 

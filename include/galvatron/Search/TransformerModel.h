@@ -9,6 +9,7 @@
 //   tp + SP      forward 2 gather + 2 scatter, backward 4 gather + 2 scatter
 //   ulysses      forward 4 all-to-all (q, k, v, out), backward 4
 //   cp           forward 2 gather (k, v), backward 2 gather + 2 scatter
+//   ep           forward 2 all-to-all (dispatch, combine), backward 2
 //   ZeRO 0       gradient all-reduce once a step
 //   ZeRO 1, 2    gradient scatter (1: once a step, 2: every micro-batch),
 //                parameter gather once a step
@@ -35,6 +36,8 @@ namespace galvatron::search {
 struct TransformerShape {
   std::string name = "transformer";
   std::int64_t layers = 0, hidden = 0, heads = 0, kvHeads = 0, ffn = 0, vocab = 0, sequence = 0;
+  std::int64_t experts = 0; ///< of each layer; 0: a dense model
+  std::int64_t expertsPerToken = 0;
   bool gatedMlp = true;       ///< three matrices (SwiGLU) instead of two
   bool tiedEmbedding = false; ///< head and embedding share their matrix
   int bytesPerElement = 4;    ///< of compute: 2 (bf16, fp16) or 4 (fp32)
@@ -54,6 +57,8 @@ class ShapeCosts : public CostSource {
 public:
   ShapeCosts(TransformerShape shape, DeviceKind device) : shape(std::move(shape)), device(std::move(device)) {}
   Result<UnitCost> cost(const CostQuery &query) const override;
+  /// norms, qkv, attention, mlp_inner, mlp_activation.
+  std::vector<std::string> recomputableValues(const Unit &unit) const override;
 
 private:
   TransformerShape shape;

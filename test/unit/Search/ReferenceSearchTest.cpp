@@ -39,7 +39,7 @@ TEST_P(ReferenceCases, every_task_is_at_least_as_good) {
     EXPECT_EQ(solution->plan.has_value(), theirs > 0) << row << " " << solution->reason;
     if (!solution->plan)
       continue;
-    EXPECT_GE(solution->price.throughput, theirs * (1 - 1e-9)) << row;
+    EXPECT_GE(solution->price.throughput, theirs * (1 - 1e-15)) << row;
     EXPECT_TRUE(solution->price.fits) << row;
   }
 }
@@ -58,7 +58,7 @@ TEST_P(ReferenceCases, the_best_plan_is_at_least_as_good) {
   EXPECT_TRUE(solution->price.fits);
   // Batches that dp does not divide lose samples in the reference's score.
   if (GetParam() != "odd_m36_b56.json")
-    EXPECT_GE(solution->price.throughput, theirs * (1 - 1e-9));
+    EXPECT_GE(solution->price.throughput, theirs); // to the last digit
 }
 
 /// Every plan of a tiny model, priced one by one.
@@ -143,6 +143,8 @@ TEST(ReferenceSearch, equals_exhaustive_search_on_small_models) {
     for (int memory : {3, 5, 6, 8, 12, 22})
       for (int batch : {4, 12})
         for (const char *type : {"gpipe", "pipedream_flush"}) {
+          if (layers == 4 && batch == 12)
+            continue; // half a minute of pricing
           inputs["model"]["num_layers"] = layers;
           inputs["args"]["hardware_info"]["memory_constraint"] = memory;
           inputs["args"]["batch_size_info"]["settle_bsz"] = batch;

@@ -1,0 +1,364 @@
+//===- CandidateSearch.cpp - The best plan of one pipeline shape ----------===//
+//
+// Stages are joined from the first to the last. Two passes over the joins:
+//
+// * relaxed: of two joins at the same place the one that is no worse in four
+//   numbers stays. They bound the timetable from below (Candidate.h), so that the
+//   least complete one proves a floor; complete ones are timed exactly on the way;
+// * exact: a join goes only when another one is no worse stage by stage, which no
+//   timetable can turn around. What the relaxed bound cannot beat is not opened,
+//   and after a good plan little is left.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Candidate.h"
+
+#include <algorithm>
+#include <map>
+
+namespace galvatron::search {
+
+namespace {
+/// Joins a pass of the exact kind may make before the floor of the relaxed one
+/// has to do.
+constexpr std::int64_t kExactJoins = 20000;
+
+/// Stages joined so far.
+struct Join {
+  double sum = 0;   ///< of all stages and transfers
+  double pace = 0;  ///< max of (m - 1) T_j - w_j f_j
+  double floor = 0; ///< max of Σ_{i<j} (T_i + transfers) + m T_j
+  double tail = 0;
+  double forward = 0, backward = 0, transfer = 0; ///< of the last stage
+  int layout = -1;
+  std::int64_t boundary = 0;
+  int parent = -1;   ///< join of the stage before
+  int parentEnd = 0; ///< units done there
+  const StageTrie *trie = nullptr;
+  const TrieNode *node = nullptr;
+  int label = -1;
+};
+
+class ExactSearch {
+public:
+  ExactSearch(const Candidate &candidate, const std::function<bool()> &stopped)
+      : candidate(candidate), setting(candidate.setting()), timetable(candidate.shape()), stopped(stopped) {}
+
+  Opened run(double best, double share, std::int64_t labelBudget);
+
+private:
+  int units() const { return setting.units(); }
+  int stages() const { return setting.stages; }
+  double micro() const { return setting.microBatches; }
+
+  bool keepLive(double best);
+  bool attempt(double best, std::int64_t labelBudget, bool exact);
+  void prepare(double best, std::int64_t labelBudget);
+  void extendJoin(int stage, int done, int index);
+  void addJoin(int stage, int done, const Join &join);
+  bool beaten(int stage, int done, const Join &join) const;
+  bool noWorseStageByStage(const Join &a, const Join &b, int stage) const;
+  void complete(const Join &join);
+  double boundOf(const Join &join, int stage, int done) const;
+  bool hasRoom(const Join &join, int stage, int done) const;
+  StageTrie &trieOf(int stage, int incoming, std::int64_t boundary);
+  int inFlight(int stage) const { return timetable.inFlight(stage)[0][0]; }
+  /// Forwards before the first backward, where the bound may count them.
+  int warmUp(int stage) const {
+    if (candidate.shape().schedule == Schedule::GPipe)
+      return 0;
+    return std::min(stages() - 1 - stage, setting.microBatches - 1);
+  }
+
+  const Candidate &candidate;
+  const Setting &setting;
+  Timetable timetable;
+  const std::function<bool()> &stopped;
+
+  std::shared_ptr<std::vector<OptionLists>> live; ///< options that may be in a better plan
+  double forwardShare = 0;                        ///< most that forward is of an option's time
+  std::vector<double> leastTimeOfType;
+  std::vector<double> leastAfter; ///< Σ least times of units from here on
+  StageLimits limits;
+  std::vector<RestBound> rest;
+  std::int64_t made = 0; ///< labels of this attempt
+  std::map<TrieKey, std::unique_ptr<StageTrie>> tries;
+  std::vector<std::vector<std::vector<Join>>> joins; ///< [stages done][units done]
+  bool exact = false;
+  std::int64_t joinsMade = 0;
+  double leastRelaxed = kInfinity; ///< of the complete joins of a relaxed pass
+  Found found;
+};
+
+/// Drops options that no plan below `best` can contain: forcing one on a unit
+/// and relaxing everything else is already too slow. False: nothing is left.
+bool ExactSearch::keepLive(double best) {
+  const std::vector<OptionLists> &all = candidate.options();
+  double memory = double(setting.memoryBudget()) * stages();
+  int types = int(all[0].size()), kept = candidate.leastInFlight();
+  auto pointsOf = [&](int type) {
+    std::vector<std::pair<double, double>> points;
+    for (const OptionLists &lists : all)
+      for (const Option &option : lists[type])
+        points.emplace_back(double(option.state + option.saved * kept), option.time());
+    return points;
+  };
+  live = std::make_shared<std::vector<OptionLists>>(all.size(), OptionLists(types));
+  forwardShare = 0;
+  for (const OptionLists &lists : all)
+    for (const std::vector<Option> &list : lists)
+      for (const Option &option : list)
+        if (option.time() > 0)
+          forwardShare = std::max(forwardShare, option.forward / option.time());
+  for (int type = 0; type < types; ++type) {
+    RestBound others; // all units but one of this type
+    bool skipped = false;
+    for (int unit = 0; unit < units(); ++unit) {
+      if (!skipped && setting.typeOf[unit] == type)
+        skipped = true;
+      else
+        others = RestBound::add(others, pointsOf(setting.typeOf[unit]));
+    }
+    for (std::size_t each = 0; each < all.size(); ++each)
+      for (const Option &option : all[each][type]) {
+        double sum = option.time() + others.at(memory - double(option.state + option.saved * kept));
+        if (sum < kInfinity &&
+            leastPipelineSeconds(candidate.shape(), sum, option.time(), forwardShare, 0) + option.tail < best)
+          (*live)[each][type].push_back(option);
+      }
+    for (const OptionLists &lists : *live)
+      if (lists[type].empty())
+        return false;
+  }
+  leastTimeOfType.assign(types, kInfinity);
+  for (const OptionLists &lists : *live)
+    for (int type = 0; type < types; ++type)
+      for (const Option &option : lists[type])
+        leastTimeOfType[type] = std::min(leastTimeOfType[type], option.time());
+  leastAfter.assign(units() + 1, 0);
+  for (int unit = units() - 1; unit >= 0; --unit)
+    leastAfter[unit] = leastAfter[unit + 1] + leastTimeOfType[setting.typeOf[unit]];
+  return true;
+}
+
+StageTrie &ExactSearch::trieOf(int stage, int incoming, std::int64_t boundary) {
+  // On the last stage of 1F1B, and without a pipeline, only their sum matters.
+  bool split = stages() > 1 && (warmUp(stage) > 0 || candidate.shape().schedule == Schedule::GPipe);
+  TrieKey key{inFlight(stage), warmUp(stage), setting.classOf[stage], incoming, split, boundary};
+  std::unique_ptr<StageTrie> &trie = tries[key];
+  if (!trie)
+    trie = std::make_unique<StageTrie>(setting, (*live)[key.stageClass], leastTimeOfType, key);
+  return *trie;
+}
+
+/// What a step takes at least when these stages come first.
+double ExactSearch::boundOf(const Join &join, int stage, int done) const {
+  double sum = join.sum + leastAfter[done];
+  double seconds = std::max(sum + join.pace, join.floor);
+  // Some stage left takes its share.
+  int left = stages() - 1 - stage;
+  if (left > 0) {
+    double share = leastAfter[done] / left;
+    seconds =
+        std::max({seconds, join.sum + micro() * share, sum + (micro() - 1 - warmUp(stage + 1) * forwardShare) * share});
+  }
+  return seconds + join.tail;
+}
+
+/// Whether the stages left can hold the units left within the best time.
+bool ExactSearch::hasRoom(const Join &join, int stage, int done) const {
+  double limit = limits.best - join.tail, held = join.sum, all = join.sum + leastAfter[done];
+  for (int next = stage + 1; next < stages() && held < all; ++next) {
+    double room = (limit - held) / micro(), rate = micro() - 1 - warmUp(next) * forwardShare;
+    if (rate > 0)
+      room = std::min(room, (limit - all) / rate);
+    held += room;
+  }
+  return held >= all * (1 - 1e-12);
+}
+
+/// Whether no time of the stages behind `a` is worse than behind `b`.
+bool ExactSearch::noWorseStageByStage(const Join &a, const Join &b, int stage) const {
+  const Join *x = &a, *y = &b;
+  for (;; --stage) {
+    if (x->forward > y->forward || x->backward > y->backward || x->transfer > y->transfer)
+      return false;
+    if (stage == 0)
+      return true;
+    x = &joins[stage][x->parentEnd][x->parent];
+    y = &joins[stage][y->parentEnd][y->parent];
+    if (x == y)
+      return true;
+  }
+}
+
+bool ExactSearch::beaten(int stage, int done, const Join &join) const {
+  for (const Join &other : joins[stage + 1][done]) {
+    if (other.layout != join.layout || other.boundary != join.boundary || other.sum > join.sum ||
+        other.pace > join.pace || other.floor > join.floor || other.tail > join.tail)
+      continue;
+    if (!exact || noWorseStageByStage(other, join, stage))
+      return true;
+  }
+  return false;
+}
+
+void ExactSearch::addJoin(int stage, int done, const Join &join) {
+  double bound = boundOf(join, stage, done);
+  if (!(bound < limits.best) || !hasRoom(join, stage, done) || beaten(stage, done, join))
+    return;
+  ++joinsMade;
+  // Beaten ones stay where they are: later joins point at list positions.
+  joins[stage + 1][done].push_back(join);
+  if (stage + 1 == stages()) {
+    leastRelaxed = std::min(leastRelaxed, bound);
+    complete(join);
+  }
+}
+
+/// Times a complete plan and keeps it if it is the best.
+void ExactSearch::complete(const Join &last) {
+  std::vector<PartTimes> times(stages());
+  const Join *join = &last;
+  for (int stage = stages() - 1; stage >= 0; --stage) {
+    times[stage] = {join->forward, join->backward, 0, join->transfer};
+    join = &joins[stage][join->parentEnd][join->parent];
+  }
+  double seconds = timetable.seconds(times) + last.tail;
+  if (!(seconds < limits.best))
+    return;
+  limits.best = found.seconds = seconds;
+  found.options.assign(units(), nullptr);
+  found.partOf.assign(units(), 0);
+  found.lists = live;
+  join = &last;
+  int end = units();
+  for (int stage = stages() - 1; stage >= 0; --stage) {
+    const TrieNode *node = join->node;
+    int label = join->label;
+    for (int unit = end - 1; unit >= join->parentEnd; --unit) {
+      found.options[unit] = &join->trie->option(*node, label);
+      found.partOf[unit] = stage;
+      label = node->labels[label].parent;
+      node = node->before;
+    }
+    end = join->parentEnd;
+    join = &joins[stage][join->parentEnd][join->parent];
+  }
+}
+
+void ExactSearch::extendJoin(int stage, int done, int index) {
+  const Join from = joins[stage][done][index];
+  if (stage && !(boundOf(from, stage - 1, done) < limits.best))
+    return;
+  StageTrie &trie = trieOf(stage, from.layout, from.boundary);
+  const TrieNode *node = trie.root();
+  bool last = stage + 1 == stages();
+  int most = units() - (stages() - 1 - stage);
+  int even = (units() + stages() - 1) / stages();
+  bool uneven = setting.problem->space.unevenStages;
+  if (!uneven)
+    most = std::min(most, done + even);
+  for (int end = done + 1; end <= most; ++end) {
+    node = trie.extend(node, setting.typeOf[end - 1], limits, end);
+    if (node->labels.empty())
+      break;
+    if ((last && end != units()) || (!uneven && end != most))
+      continue;
+    for (int label : node->ends) {
+      const Label &ending = node->labels[label];
+      const Option &option = trie.option(*node, label);
+      Join join;
+      join.forward = ending.forward;
+      join.backward = ending.backward;
+      double time = ending.time();
+      join.floor = std::max(from.floor, from.sum + micro() * time);
+      join.pace = std::max(from.pace, (micro() - 1) * time - warmUp(stage) * ending.forward);
+      join.sum = from.sum + time;
+      join.tail = std::max(from.tail, ending.tail);
+      if (!last) {
+        join.transfer = setting.handOver(stage, option.layout, option.boundary);
+        join.sum += 2 * join.transfer;
+        join.layout = option.layout;
+        join.boundary = option.boundary;
+      }
+      join.parent = index;
+      join.parentEnd = done;
+      join.trie = &trie;
+      join.node = node;
+      join.label = label;
+      addJoin(stage, end, join);
+    }
+  }
+}
+
+void ExactSearch::prepare(double best, std::int64_t labelBudget) {
+  made = 0;
+  tries.clear();
+  limits = {best, leastAfter[0], setting.microBatches, setting.memoryBudget(), labelBudget, &made, nullptr};
+  if (stages() > 1)
+    return;
+  rest.assign(units() + 1, {});
+  for (int unit = units() - 1; unit >= 0; --unit) {
+    std::vector<std::pair<double, double>> points;
+    for (const Option &option : (*live)[0][setting.typeOf[unit]])
+      points.emplace_back(double(option.state + option.saved * inFlight(0)), micro() * option.time() + option.tail);
+    rest[unit] = RestBound::add(rest[unit + 1], std::move(points));
+  }
+  limits.rest = &rest;
+}
+
+/// One pass. False: it gave up.
+bool ExactSearch::attempt(double best, std::int64_t labelBudget, bool exactly) {
+  exact = exactly;
+  joinsMade = 0;
+  if (!exact) {
+    prepare(best, labelBudget);
+    leastRelaxed = kInfinity;
+  }
+  joins.assign(stages() + 1, std::vector<std::vector<Join>>(units() + 1));
+  joins[0][0].emplace_back();
+  for (int stage = 0; stage < stages(); ++stage)
+    for (int done = stage; done < units(); ++done)
+      for (int index = 0; index < int(joins[stage][done].size()); ++index) {
+        if (limits.exhausted() || (exact && joinsMade > kExactJoins) || stopped())
+          return false;
+        extendJoin(stage, done, index);
+      }
+  return true;
+}
+
+Opened ExactSearch::run(double best, double share, std::int64_t labelBudget) {
+  Opened opened;
+  opened.floor = best;
+  if (!keepLive(best))
+    return opened;
+  for (;; share = share == 0 ? 1e-5 : share * 4) {
+    double limit = best * (1 - share);
+    if (limit <= candidate.bound()) { // no larger share is missed
+      opened.floor = candidate.bound();
+      break;
+    }
+    bool whole = attempt(limit, labelBudget, false);
+    opened.labels += made;
+    best = std::min(best, found.seconds);
+    if (!whole && !stopped())
+      continue;
+    opened.floor = whole ? std::min(limit, leastRelaxed) : candidate.bound();
+    // One stage is one sum: relaxed is exact.
+    if (whole && stages() > 1 && leastRelaxed < limits.best && attempt(limits.best, labelBudget, true))
+      opened.floor = std::min(limit, found.seconds);
+    best = std::min(best, found.seconds);
+    break;
+  }
+  opened.found = std::move(found);
+  return opened;
+}
+} // namespace
+
+Opened Candidate::open(double best, double share, std::int64_t labelBudget,
+                       const std::function<bool()> &stopped) const {
+  return ExactSearch(*this, stopped).run(best, share, labelBudget);
+}
+
+} // namespace galvatron::search

@@ -1,0 +1,114 @@
+//===- LeastMemory.cpp - The smallest budget with a plan ------------------===//
+
+#include "LeastMemory.h"
+
+#include <algorithm>
+
+namespace galvatron::search {
+
+namespace {
+class LeastMemorySearch {
+public:
+  explicit LeastMemorySearch(const Candidate &candidate)
+      : candidate(candidate), setting(candidate.setting()), timetable(candidate.shape()) {
+    for (const OptionLists &lists : candidate.options())
+      for (const std::vector<Option> &list : lists)
+        for (const Option &option : list)
+          caps.push_back(option.scratch);
+    std::sort(caps.begin(), caps.end());
+    caps.erase(std::unique(caps.begin(), caps.end()), caps.end());
+    // With very many sizes, the largest of each group stands for it.
+    while (caps.size() > 64)
+      for (std::size_t i = 0; i + 1 < caps.size(); ++i)
+        caps.erase(caps.begin() + i);
+  }
+
+  LeastMemory run() {
+    int units = int(setting.typeOf.size()), stages = setting.stages;
+    const std::int64_t kNone = std::numeric_limits<std::int64_t>::max();
+    std::vector<std::vector<std::int64_t>> least(stages + 1, std::vector<std::int64_t>(units + 1, kNone));
+    auto from = std::vector<std::vector<int>>(stages + 1, std::vector<int>(units + 1, 0));
+    least[0][0] = 0;
+    for (int stage = 0; stage < stages; ++stage)
+      for (int begin = stage; begin < units; ++begin) {
+        if (least[stage][begin] == kNone)
+          continue;
+        start(stage);
+        for (int end = begin + 1; end <= units - (stages - 1 - stage); ++end) {
+          std::int64_t need = std::max(least[stage][begin], addUnit(end - 1));
+          if (need < least[stage + 1][end]) {
+            least[stage + 1][end] = need;
+            from[stage + 1][end] = begin;
+          }
+        }
+      }
+    LeastMemory result;
+    result.bytes = least[stages][units];
+    if (result.bytes == kNone)
+      return result;
+    // The stage that needs that much, and its largest unit.
+    for (int stage = stages - 1, end = units; stage >= 0; --stage) {
+      int begin = from[stage + 1][end];
+      start(stage);
+      std::int64_t need = 0;
+      for (int unit = begin; unit < end; ++unit)
+        need = addUnit(unit);
+      if (need == result.bytes) {
+        result.stage = stage;
+        std::int64_t largest = -1;
+        for (int unit = begin; unit < end; ++unit) {
+          const Option *option = smallest(setting.typeOf[unit], kNone - 1);
+          if (size(*option) > largest) {
+            largest = size(*option);
+            result.unit = unit;
+            result.option = option;
+          }
+        }
+        break;
+      }
+      end = begin;
+    }
+    return result;
+  }
+
+private:
+  void start(int stage) {
+    kept = timetable.inFlight(stage)[0][0];
+    here = &candidate.options()[setting.classOf[stage]];
+    sums.assign(caps.size(), 0);
+  }
+  std::int64_t size(const Option &option) const { return option.state + option.saved * kept; }
+  const Option *smallest(int type, std::int64_t cap) const {
+    const Option *best = nullptr;
+    for (const Option &option : (*here)[type])
+      if (option.scratch <= cap && (!best || size(option) < size(*best)))
+        best = &option;
+    return best;
+  }
+  /// The stage's need after one more unit.
+  std::int64_t addUnit(int unit) {
+    const std::int64_t kNone = std::numeric_limits<std::int64_t>::max();
+    std::int64_t need = kNone;
+    for (std::size_t i = 0; i < caps.size(); ++i) {
+      if (sums[i] == kNone)
+        continue;
+      const Option *option = smallest(setting.typeOf[unit], caps[i]);
+      sums[i] = option ? sums[i] + size(*option) : kNone;
+      if (option)
+        need = std::min(need, sums[i] + caps[i]);
+    }
+    return need;
+  }
+
+  const Candidate &candidate;
+  const Setting &setting;
+  Timetable timetable;
+  const OptionLists *here = nullptr; ///< of the stage at hand
+  std::vector<std::int64_t> caps, sums;
+  int kept = 1;
+};
+} // namespace
+
+LeastMemory findLeastMemory(const Candidate &candidate) { return LeastMemorySearch(candidate).run(); }
+
+} // namespace galvatron::search

@@ -1,0 +1,56 @@
+//===- RestBound.cpp - Least cost of many choices in a budget -------------===//
+
+#include "RestBound.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace galvatron::search {
+
+RestBound RestBound::add(const RestBound &after, std::vector<std::pair<double, double>> points) {
+  RestBound result = after;
+  std::sort(points.begin(), points.end());
+  std::vector<std::pair<double, double>> hull;
+  for (const auto &point : points) {
+    if (!hull.empty() && point.second >= hull.back().second)
+      continue;
+    while (hull.size() > 1) {
+      auto [ax, ay] = hull[hull.size() - 2];
+      auto [bx, by] = hull.back();
+      if ((bx - ax) * (point.second - ay) - (by - ay) * (point.first - ax) > 0)
+        break;
+      hull.pop_back();
+    }
+    hull.push_back(point);
+  }
+  result.baseMemory += hull.front().first;
+  result.baseCost += hull.front().second;
+  for (std::size_t i = 1; i < hull.size(); ++i) {
+    Segment segment{hull[i].first - hull[i - 1].first, hull[i - 1].second - hull[i].second};
+    result.segments.insert(std::upper_bound(result.segments.begin(), result.segments.end(), segment,
+                                            [](const Segment &a, const Segment &b) { return a.slope() > b.slope(); }),
+                           segment);
+  }
+  result.cumulative.clear();
+  double memory = 0, cost = 0;
+  for (const Segment &segment : result.segments) {
+    memory += segment.memory;
+    cost += segment.cost;
+    result.cumulative.emplace_back(memory, cost);
+  }
+  return result;
+}
+
+double RestBound::at(double memory) const {
+  double room = memory - baseMemory;
+  if (room < 0)
+    return std::numeric_limits<double>::infinity();
+  auto next = std::upper_bound(cumulative.begin(), cumulative.end(), std::pair{room, 1e300});
+  double saved = next == cumulative.begin() ? 0 : std::prev(next)->second;
+  double used = next == cumulative.begin() ? 0 : std::prev(next)->first;
+  if (next != cumulative.end())
+    saved += segments[next - cumulative.begin()].slope() * (room - used);
+  return baseCost - saved;
+}
+
+} // namespace galvatron::search
