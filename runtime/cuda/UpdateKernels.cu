@@ -1,8 +1,8 @@
 //===- UpdateKernels.cu - kernels behind Update.h ------------------------------------------------===//
 //
-// Bound by memory: adamw reads 16 and writes 12 bytes an element, 2 more for a bf16 copy. A block takes one chunk of one
-// parameter in 16-byte accesses; pieces whose addresses are no multiple of 16 bytes (the compiler makes none) go element
-// by element. Scalars are formed in double and rounded once, as on the CPU.
+// Bound by memory: adamw reads 16 and writes 12 bytes an element, 2 more for a bf16 copy. A block takes one chunk of
+// one parameter in 16-byte accesses; pieces whose addresses are no multiple of 16 bytes (the compiler makes none) go
+// element by element. Scalars are formed in double and rounded once, as on the CPU.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/cuda/Update.h"
