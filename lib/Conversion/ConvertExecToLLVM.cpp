@@ -1,6 +1,7 @@
 // Buffers → pointers. Loops become functions of their own: on a processor so that their pointers can be
 // `noalias` and the vectorizer needs no run-time checks, on a GPU because they are kernels (GpuKernels.h).
 #include "GpuKernels.h"
+#include "LoopNest.h"
 #include "galvatron/Conversion/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"

@@ -1,5 +1,17 @@
 // RUN: galvatron-opt %s -split-input-file -galvatron-fuse-parameters | FileCheck %s
 
+dist.body @l.forward(%x: tensor<4x32xf32>, %q: tensor<32x32xf32>, %k: tensor<32x32xf32>) -> (tensor<4x32xf32>, tensor<4x32xf32>) {
+  %0 = graph.einsum %x, %q "ac,dc->ad" : (tensor<4x32xf32>, tensor<32x32xf32>) -> tensor<4x32xf32>
+  %1 = graph.einsum %x, %k "ac,dc->ad" : (tensor<4x32xf32>, tensor<32x32xf32>) -> tensor<4x32xf32>
+  dist.return %0, %1 : tensor<4x32xf32>, tensor<4x32xf32>
+}
+
+// No layer names the body: nothing changes.
+// CHECK-LABEL: dist.body @l.forward
+// CHECK-COUNT-2: graph.einsum
+
+// -----
+
 // q and k read x alike; o reads something else. Both gradients of x are one product, and both weight gradients.
 
 dist.body @attention.forward(%x: tensor<4x32xf32>, %q: tensor<64x32xf32>, %k: tensor<32x32xf32>, %o: tensor<32x64xf32>) -> (tensor<4x32xf32>, tensor<4x32xf32>, tensor<4x64xf32>) {
