@@ -729,8 +729,8 @@ def FuseParametersPass : Pass<"galvatron-fuse-parameters", "mlir::ModuleOp"> {
     dist.body @l.forward(%x: tensor<4x32xf32>, %q: tensor<32x32xf32>, %k: tensor<32x32xf32>) -> (tensor<4x32xf32>, tensor<4x32xf32>) {
       %w = graph.concat %q, %k {dim = 0 : i64, dist.adjacent} : (tensor<32x32xf32>, tensor<32x32xf32>) -> tensor<64x32xf32>
       %y = graph.einsum %x, %w "ac,dc->ad" : (tensor<4x32xf32>, tensor<64x32xf32>) -> tensor<4x64xf32>
-      %0 = graph.slice %y {offsets = array<i64: 0, 0>} : tensor<4x64xf32> -> tensor<4x32xf32>
-      %1 = graph.slice %y {offsets = array<i64: 0, 32>} : tensor<4x64xf32> -> tensor<4x32xf32>
+      %0 = graph.slice %y offsets [0, 0] : tensor<4x64xf32> -> tensor<4x32xf32>
+      %1 = graph.slice %y offsets [0, 32] : tensor<4x64xf32> -> tensor<4x32xf32>
       dist.return %0, %1 : tensor<4x32xf32>, tensor<4x32xf32>
     }
     ```
