@@ -718,21 +718,31 @@ def FuseParametersPass : Pass<"galvatron-fuse-parameters", "mlir::ModuleOp"> {
     **Example:**
 
     ```mlir
-    dist.body @l.forward(%x: tensor<4x32xf32>, %q: tensor<32x32xf32>, %k: tensor<32x32xf32>) -> (tensor<4x32xf32>, tensor<4x32xf32>) {
+    dist.body @l.forward(%x: tensor<4x32xf32>, %q: tensor<32x32xf32>, %k: tensor<32x32xf32>) -> tensor<4x32xf32> {
       %0 = graph.einsum %x, %q "ac,dc->ad" : (tensor<4x32xf32>, tensor<32x32xf32>) -> tensor<4x32xf32>
       %1 = graph.einsum %x, %k "ac,dc->ad" : (tensor<4x32xf32>, tensor<32x32xf32>) -> tensor<4x32xf32>
-      dist.return %0, %1 : tensor<4x32xf32>, tensor<4x32xf32>
+      dist.return %0 : tensor<4x32xf32>
     }
+    dist.body @l.backward(%dy: tensor<4x32xf32>, %x: tensor<4x32xf32>, %q: tensor<32x32xf32>, %k: tensor<32x32xf32>) -> (tensor<32x32xf32>, tensor<32x32xf32>) {
+      %0 = graph.einsum %dy, %x "ad,ac->dc" : (tensor<4x32xf32>, tensor<4x32xf32>) -> tensor<32x32xf32>
+      dist.return %0, %0 : tensor<32x32xf32>, tensor<32x32xf32>
+    }
+    dist.layer @l {forward = @l.forward, backward = @l.backward, inputs = [#dist.placement<[4, 32]>], outputs = [#dist.placement<[4, 32]>], input_gradients = [], output_gradients = [#dist.placement<[4, 32]>], homes = [#dist.placement<[32, 32]>, #dist.placement<[32, 32]>], gradients = [#dist.placement<[32, 32]>, #dist.placement<[32, 32]>], num_saved = 0 : i64}
     ```
 
     ```mlir
-    dist.body @l.forward(%x: tensor<4x32xf32>, %q: tensor<32x32xf32>, %k: tensor<32x32xf32>) -> (tensor<4x32xf32>, tensor<4x32xf32>) {
-      %w = graph.concat %q, %k {dim = 0 : i64, dist.adjacent} : (tensor<32x32xf32>, tensor<32x32xf32>) -> tensor<64x32xf32>
-      %y = graph.einsum %x, %w "ac,dc->ad" : (tensor<4x32xf32>, tensor<64x32xf32>) -> tensor<4x64xf32>
-      %0 = graph.slice %y offsets [0, 0] : tensor<4x64xf32> -> tensor<4x32xf32>
-      %1 = graph.slice %y offsets [0, 32] : tensor<4x64xf32> -> tensor<4x32xf32>
-      dist.return %0, %1 : tensor<4x32xf32>, tensor<4x32xf32>
+    dist.body @l.forward(%arg0: tensor<4x32xf32>, %arg1: tensor<32x32xf32>, %arg2: tensor<32x32xf32>) -> tensor<4x32xf32> {
+      %0 = graph.concat %arg1, %arg2 {dim = 0 : i64, dist.adjacent} : (tensor<32x32xf32>, tensor<32x32xf32>) -> tensor<64x32xf32>
+      %1 = graph.einsum %arg0, %0 "ac,dc->ad" : (tensor<4x32xf32>, tensor<64x32xf32>) -> tensor<4x64xf32>
+      %2 = graph.slice %1 offsets [0, 0] : tensor<4x64xf32> -> tensor<4x32xf32>
+      %3 = graph.slice %1 offsets [0, 32] : tensor<4x64xf32> -> tensor<4x32xf32>
+      dist.return %2 : tensor<4x32xf32>
     }
+    dist.body @l.backward(%arg0: tensor<4x32xf32>, %arg1: tensor<4x32xf32>, %arg2: tensor<32x32xf32>, %arg3: tensor<32x32xf32>) -> (tensor<32x32xf32>, tensor<32x32xf32>) {
+      %0 = graph.einsum %arg0, %arg1 "ad,ac->dc" : (tensor<4x32xf32>, tensor<4x32xf32>) -> tensor<32x32xf32>
+      dist.return %0, %0 : tensor<32x32xf32>, tensor<32x32xf32>
+    }
+    dist.layer @l {backward = @l.backward, dist.adjacent = [array<i64: 0, 1>], forward = @l.forward, gradients = [#dist.placement<[32, 32]>, #dist.placement<[32, 32]>], homes = [#dist.placement<[32, 32]>, #dist.placement<[32, 32]>], input_gradients = [], inputs = [#dist.placement<[4, 32]>], num_saved = 0 : i64, output_gradients = [#dist.placement<[4, 32]>], outputs = [#dist.placement<[4, 32]>]}
     ```
 
     **Fails when:** never.
