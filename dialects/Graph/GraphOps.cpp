@@ -63,8 +63,7 @@ static LogicalResult expectIncreasing(Operation *op, ArrayRef<int64_t> dims, int
 }
 
 /// The element type of `like`, or f32 where that is narrower and a sum may be.
-static LogicalResult expectElementType(Operation *op, StringRef what, Value value, Value like,
-                                       bool mayWiden = false) {
+static LogicalResult expectElementType(Operation *op, StringRef what, Value value, Value like, bool mayWiden = false) {
   Type actual = getElementTypeOrSelf(value), expected = getElementTypeOrSelf(like);
   if (actual == expected || (mayWiden && actual == getElementTypeOrSelf(getWidened(like.getType()))))
     return success();

@@ -25,13 +25,13 @@ static search::UnitRole getRole(graph::CallOp call, func::FuncOp step) {
   return readsDataOnly(call) ? search::UnitRole::Embedding : search::UnitRole::Layer;
 }
 
-/// Bytes of a parameter argument of the layer that `call` names.
+/// Bytes of the gradient of a parameter argument of the layer that `call` names: f32.
 static int64_t getParameterBytes(graph::CallOp call, unsigned index) {
   auto layer = SymbolTable::lookupNearestSymbolFrom<graph::LayerOp>(call, call.getCalleeAttr());
   if (!layer)
     return 0;
   auto type = cast<RankedTensorType>(layer.getArgumentTypes()[layer.getNumInputs() + index]);
-  return type.getNumElements() * type.getElementTypeBitWidth() / 8;
+  return type.getNumElements() * 4;
 }
 
 static std::vector<search::TiedParameter> findTies(ArrayRef<graph::CallOp> calls) {

@@ -217,9 +217,12 @@ LayerWork LayerReader::read() {
   readSaved();
 
   for (auto [index, argument] : llvm::enumerate(forward.getArguments())) {
-    if (index >= layer.getNumInputs())
-      work.parameters.push_back(describe(argument));
-    else if (graph::isFloatTensor(argument.getType()))
+    if (index >= layer.getNumInputs()) {
+      double masterBytes = 4.0 * double(cast<RankedTensorType>(argument.getType()).getNumElements());
+      work.parameters.push_back({masterBytes, divide(argument), 0, 0});
+      if (getBytes(argument) != masterBytes)
+        work.copies.push_back(describe(argument));
+    } else if (graph::isFloatTensor(argument.getType()))
       work.inputs.push_back(describe(argument));
   }
   for (Value result : forward.getTerminator()->getOperands())
@@ -337,9 +340,10 @@ search::Result<search::UnitCost> ProgramCosts::cost(const search::CostQuery &que
   if (parameterBytes > 0 && query.dp > 1)
     cost.stepCollectives.push_back(
         {search::CollectiveKind::AllReduce, search::Group::Data, int64_t(parameterBytes), 1, false});
-  // Reads all four copies, writes three; the gradient norm reads the gradient once more.
-  cost.updateSeconds = parameterBytes * 8 / device.memoryBytesPerSecond;
-  cost.stateBytes = int64_t(parameterBytes) * kStateCopies;
+  // Reads all four copies, writes three, and the bf16 copy; the gradient norm reads the gradient once more.
+  double copyBytes = share.bytes(work.copies);
+  cost.updateSeconds = (parameterBytes * 8 + copyBytes) / device.memoryBytesPerSecond;
+  cost.stateBytes = int64_t(parameterBytes) * kStateCopies + int64_t(copyBytes);
   cost.savedBytes = int64_t(share.bytes(work.inputs) + (recompute ? 0 : share.bytes(work.saved)));
   int backwardFirst = recompute ? 0 : work.forwardOps;
   cost.scratchBytes = int64_t(std::max(getPeak(work.temporaries, 0, work.forwardOps, share),

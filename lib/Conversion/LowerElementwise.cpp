@@ -1,8 +1,8 @@
 // Elementwise ops → `exec.loops`. A stored value pulls the elementwise ops that only it reads into
 // its own loops, so that a chain is one kernel and its links are never stored; broadcasts and
 // constants are free. Whatever is stored in bf16 is widened where it is read, computed with in f32 and
-// rounded where it is written, so no value inside a chain is rounded. (Upstream's linalg fusion would do the same on `linalg.generic`, but knows
-// nothing of the strided views that this lowering reads through.)
+// rounded where it is written, so no value inside a chain is rounded. (Upstream's linalg fusion would do the same on
+// `linalg.generic`, but knows nothing of the strided views that this lowering reads through.)
 #include "BodyLowering.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -49,9 +49,7 @@ bool galvatron::isInlined(Value value) {
 }
 
 /// The type in which scalars are computed.
-static Type computeType(Type element) {
-  return element.isBF16() ? Float32Type::get(element.getContext()) : element;
-}
+static Type computeType(Type element) { return element.isBF16() ? Float32Type::get(element.getContext()) : element; }
 
 namespace {
 
@@ -259,8 +257,8 @@ FailureOr<SmallVector<Value>> LoopsBuilder::scalarsOf(Operation *op, ArrayRef<in
         Type type = computeType(getElementTypeOrSelf(conversion->getResult(0).getType()));
         if (type == operands[0].getType())
           return operands;
-        return SmallVector<Value>{builder.create(loc, conversion->getName().getIdentifier(), operands, type)
-                                      ->getResult(0)};
+        return SmallVector<Value>{
+            builder.create(loc, conversion->getName().getIdentifier(), operands, type)->getResult(0)};
       })
       .Default([&](Operation *arithmetic) -> FailureOr<SmallVector<Value>> {
         SmallVector<Type> types;

@@ -259,7 +259,7 @@ static LogicalResult lowerAttentionBackward(BodyLowering &lowering, graph::Atten
   if (workspace)
     buffers.push_back(workspace);
   lowering.callKernel(op.getLoc(), "attention_backward", buffers, /*firstOutput=*/bias ? 7 : 6, constants,
-                {1, 1, 1, 1, 1, 1, bias != nullptr, 1, 1, 1, workspace != nullptr});
+                      {1, 1, 1, 1, 1, 1, bias != nullptr, 1, 1, 1, workspace != nullptr});
   return success();
 }
 
@@ -309,9 +309,9 @@ static LogicalResult lowerNorm(BodyLowering &lowering, graph::NormOp op) {
     buffers.push_back(lowering.createResult(result));
   // Saved results may lie in any order; rows must not.
   lowering.callKernel(op.getLoc(), "norm", buffers, numInputs,
-                {lowering.kernelType(op.getX()), rows, columns, static_cast<int64_t>(op.getKind()),
-                 bitsOf(op.getEpsilon().convertToDouble()), bitsOf(op.getOffset().convertToDouble())},
-                {1, op.getWeight() != nullptr, op.getBias() != nullptr, 1, 1, 1});
+                      {lowering.kernelType(op.getX()), rows, columns, static_cast<int64_t>(op.getKind()),
+                       bitsOf(op.getEpsilon().convertToDouble()), bitsOf(op.getOffset().convertToDouble())},
+                      {1, op.getWeight() != nullptr, op.getBias() != nullptr, 1, 1, 1});
   return success();
 }
 
@@ -323,9 +323,9 @@ static LogicalResult lowerNormBackward(BodyLowering &lowering, graph::NormBackwa
   llvm::append_values(buffers, lowering.rowMajorBufferOf(op.getMean()), lowering.rowMajorBufferOf(op.getRstd()),
                       lowering.createResult(op.getDx()));
   lowering.callKernel(op.getLoc(), "norm_backward", buffers, buffers.size() - 1,
-                {lowering.kernelType(op.getX()), rows, columns, static_cast<int64_t>(op.getKind()),
-                 bitsOf(op.getOffset().convertToDouble())},
-                {1, 1, op.getWeight() != nullptr, 1, 1, 1});
+                      {lowering.kernelType(op.getX()), rows, columns, static_cast<int64_t>(op.getKind()),
+                       bitsOf(op.getOffset().convertToDouble())},
+                      {1, 1, op.getWeight() != nullptr, 1, 1, 1});
   return success();
 }
 

@@ -1,4 +1,6 @@
 // RUN: galvatron-opt %s -split-input-file -verify-diagnostics -galvatron-convert-dist-to-exec
+// RUN: not galvatron-opt %s -split-input-file -galvatron-convert-dist-to-exec=device=abacus 2>&1 | FileCheck %s
+// CHECK: expects a device named cpu or cuda, but got abacus
 
 #x = #dist.placement<[2, 2, 2, 2, 4]>
 

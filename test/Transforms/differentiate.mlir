@@ -98,3 +98,31 @@ graph.layer @the_pair_shares_kept_values(%x: tensor<8x4xf32>, %w: tensor<6x4xf32
   %y = graph.activation silu %h : tensor<8x6xf32> -> tensor<8x6xf32>
   graph.return %y : tensor<8x6xf32>
 }
+
+// Parameters' gradients are f32, written so by what sums over the batch; activations' are bf16.
+// CHECK-LABEL: graph.layer @gradients_of_bf16_parameters
+graph.layer @gradients_of_bf16_parameters(%x: tensor<8x4xbf16>, %w: tensor<24xbf16> {graph.parameter = "w"}, %b: tensor<6xbf16> {graph.parameter = "b"}, %unused: tensor<3xbf16> {graph.parameter = "unused"}) -> tensor<8x6xbf16> {
+  // CHECK: graph.backward(%[[DY:.*]]: tensor<8x6xbf16>)
+  // CHECK-DAG: %[[DB:.*]] = graph.reduce sum %[[DY]] dims [0] : tensor<8x6xbf16> -> tensor<6xf32>
+  // CHECK-DAG: %[[DX:.*]] = graph.einsum {{.*}} -> tensor<8x4xbf16>
+  // CHECK-DAG: %[[DM:.*]] = graph.einsum {{.*}} : (tensor<8x6xbf16>, tensor<8x4xbf16>) -> tensor<6x4xf32>
+  // CHECK-DAG: %[[DW:.*]] = graph.reshape %[[DM]] : tensor<6x4xf32> -> tensor<24xf32>
+  // CHECK-DAG: %[[ZERO:.*]] = arith.constant dense<0.000000e+00> : tensor<3xf32>
+  // CHECK: graph.return %[[DX]], %[[DW]], %[[DB]], %[[ZERO]]
+  %m = graph.reshape %w : tensor<24xbf16> -> tensor<6x4xbf16>
+  %p = graph.einsum %x, %m "bi,oi->bo" : (tensor<8x4xbf16>, tensor<6x4xbf16>) -> tensor<8x6xbf16>
+  %r = graph.broadcast %b dims [1] : tensor<6xbf16> -> tensor<8x6xbf16>
+  %y = graph.sum %p, %r : (tensor<8x6xbf16>, tensor<8x6xbf16>) -> tensor<8x6xbf16>
+  graph.return %y : tensor<8x6xbf16>
+}
+
+// What no op can write in f32 is widened; two uses add up in f32.
+// CHECK-LABEL: graph.layer @other_gradients_are_widened
+graph.layer @other_gradients_are_widened(%x: tensor<4xbf16>, %w: tensor<4xbf16> {graph.parameter = "w"}) -> tensor<4xbf16> {
+  // CHECK: graph.backward(%[[DY:.*]]: tensor<4xbf16>)
+  // CHECK: %[[A:.*]] = arith.extf %[[DY]]
+  // CHECK: %[[B:.*]] = arith.extf %[[DY]]
+  // CHECK: graph.sum %[[A]], %[[B]] : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %y = graph.sum %x, %w, %w : (tensor<4xbf16>, tensor<4xbf16>, tensor<4xbf16>) -> tensor<4xbf16>
+  graph.return %y : tensor<4xbf16>
+}

@@ -48,7 +48,8 @@ struct LayerWork {
   std::vector<OpWork> forward, backward;
   /// Values that are partial sums under tensor parallelism.
   std::vector<ValueLife> forwardReductions, backwardReductions;
-  std::vector<ValueLife> parameters;
+  /// In f32, as they are trained; and the bf16 copies of those that bodies read so.
+  std::vector<ValueLife> parameters, copies;
   std::vector<ValueLife> inputs; ///< activations that backward needs in any case
   std::vector<ValueLife> saved;  ///< what else it keeps unless it recomputes
   std::vector<ValueLife> temporaries;

@@ -745,3 +745,19 @@ func.func @iota_dimension() {
   %0 = graph.iota {dim = 1 : i64} : tensor<4xi64>
   return
 }
+
+// -----
+
+func.func @einsum_operand_types(%x: tensor<8x4xbf16>, %w: tensor<6x4xf32>) {
+  // expected-error@+1 {{expects rhs of 'bf16' elements, but got 'f32'}}
+  %0 = graph.einsum %x, %w "bi,oi->bo" : (tensor<8x4xbf16>, tensor<6x4xf32>) -> tensor<8x6xbf16>
+  return
+}
+
+// -----
+
+func.func @reduce_narrows(%x: tensor<8x4xf32>) {
+  // expected-error@+1 {{expects result of 'f32' elements, but got 'bf16'}}
+  %0 = graph.reduce sum %x dims [0] : tensor<8x4xf32> -> tensor<4xbf16>
+  return
+}

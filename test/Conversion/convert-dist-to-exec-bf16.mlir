@@ -1,0 +1,67 @@
+// Bodies in bf16: kernels of the processor are converted around, those of the GPU are not.
+// RUN: galvatron-opt %s --galvatron-convert-dist-to-exec | FileCheck %s --check-prefixes=CHECK,CPU
+// RUN: galvatron-opt %s --galvatron-convert-dist-to-exec=device=cuda | FileCheck %s --check-prefixes=CHECK,CUDA
+// CPU-NOT: exec.device
+// CUDA: exec.device = "cuda"
+// CUDA-SAME: exec.workspace_bytes = 33554432
+
+// A chain computes in f32, is not rounded between its links, and is rounded where it is written.
+// CHECK-LABEL: exec.function @chain.forward
+dist.body @chain.forward(%x: tensor<8xbf16>, %y: tensor<8xbf16>) -> tensor<8xbf16> {
+  // CHECK: ^bb0(%[[A:.*]]: bf16, %[[B:.*]]: bf16):
+  // CHECK-NEXT: %[[X:.*]] = arith.extf %[[A]] : bf16 to f32
+  // CHECK-NEXT: %[[Y:.*]] = arith.extf %[[B]] : bf16 to f32
+  // CHECK-NEXT: %[[S:.*]] = arith.addf %[[X]], %[[Y]] : f32
+  // CHECK-NEXT: %[[P:.*]] = arith.mulf %[[S]], %[[Y]] : f32
+  // CHECK-NEXT: %[[R:.*]] = arith.truncf %[[P]] : f32 to bf16
+  // CHECK-NEXT: exec.yield %[[R]] : bf16
+  %s = graph.sum %x, %y : (tensor<8xbf16>, tensor<8xbf16>) -> tensor<8xbf16>
+  %p = arith.mulf %s, %y : tensor<8xbf16>
+  dist.return %p : tensor<8xbf16>
+}
+dist.layer @chain {forward = @chain.forward, inputs = [#dist.placement<[8]>, #dist.placement<[8]>], outputs = [#dist.placement<[8]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+
+// CHECK-LABEL: exec.function @product.forward
+// CHECK-SAME: %[[A:.*]]: memref<8x4xbf16>, %[[B:[a-z0-9]+]]: memref<6x4xbf16>, %{{.*}}: memref<8x6xbf16>
+dist.body @product.forward(%x: tensor<8x4xbf16>, %w: tensor<6x4xbf16>) -> tensor<8x6xbf16> {
+  // CUDA: exec.call "matmul"(%[[A]], %[[B]], %{{.*}}) [2, 2, 8, 6, 4,
+  // CPU: exec.loops [8, 4] inputs(%[[A]] : memref<8x4xbf16>) outputs(%[[WIDE_A:.*]] : memref<8x4xf32>)
+  // CPU: exec.loops [6, 4] inputs(%[[B]] : memref<6x4xbf16>) outputs(%[[WIDE_B:.*]] : memref<6x4xf32>)
+  // CPU: exec.call "matmul"(%[[WIDE_A]], %[[WIDE_B]], %[[WIDE_C:.*]]) [0, 0, 8, 6, 4,
+  // CPU: exec.loops [8, 6] inputs(%[[WIDE_C]] : memref<8x6xf32>) outputs(%{{.*}} : memref<8x6xbf16>)
+  %y = graph.einsum %x, %w "bi,oi->bo" : (tensor<8x4xbf16>, tensor<6x4xbf16>) -> tensor<8x6xbf16>
+  dist.return %y : tensor<8x6xbf16>
+}
+dist.layer @product {forward = @product.forward, inputs = [#dist.placement<[8, 4]>, #dist.placement<[6, 4]>], outputs = [#dist.placement<[8, 6]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+
+// A gradient of a parameter is f32.
+// CHECK-LABEL: exec.function @gradient.forward
+dist.body @gradient.forward(%dy: tensor<8x6xbf16>, %x: tensor<8x4xbf16>) -> tensor<6x4xf32> {
+  // CUDA: exec.call "matmul"({{.*}}) [2, 0, 6, 4, 8,
+  // CPU: exec.call "matmul"({{.*}}) [0, 0, 6, 4, 8,
+  // CHECK-NOT: exec.loops
+  // CHECK: exec.return
+  %dw = graph.einsum %dy, %x "bo,bi->oi" : (tensor<8x6xbf16>, tensor<8x4xbf16>) -> tensor<6x4xf32>
+  dist.return %dw : tensor<6x4xf32>
+}
+dist.layer @gradient {forward = @gradient.forward, inputs = [#dist.placement<[8, 6]>, #dist.placement<[8, 4]>], outputs = [#dist.placement<[6, 4]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+
+// The GPU's attention gets a planned piece of scratch; the processor's none.
+// CHECK-LABEL: exec.function @attention.forward
+dist.body @attention.forward(%q: tensor<1x2x4x8xbf16>) -> (tensor<1x2x4x8xbf16>, tensor<1x2x4xf32>) {
+  // CUDA: exec.call "attention"({{.*}}) [2, [[BYTES:[0-9]+]], 1, 2, 2, 4, 4, 8, 8,
+  // CUDA-SAME: present [1, 1, 1, 0, 1, 1, 1] {{.*}}memref<[[BYTES]]xi8>
+  // CPU: exec.call "attention"({{.*}}) [0, 0, 1, 2, 2, 4, 4, 8, 8,
+  // CPU-SAME: present [1, 1, 1, 0, 1, 1, 0]
+  %y, %lse = graph.attention %q, %q, %q {scale = 1.0, causal} : (tensor<1x2x4x8xbf16>, tensor<1x2x4x8xbf16>, tensor<1x2x4x8xbf16>) -> (tensor<1x2x4x8xbf16>, tensor<1x2x4xf32>)
+  dist.return %y, %lse : tensor<1x2x4x8xbf16>, tensor<1x2x4xf32>
+}
+dist.layer @attention {forward = @attention.forward, inputs = [#dist.placement<[1, 2, 4, 8]>], outputs = [#dist.placement<[1, 2, 4, 8]>, #dist.placement<[1, 2, 4]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+
+// CHECK-LABEL: exec.function @reduced.forward
+dist.body @reduced.forward(%x: tensor<8xbf16>) -> tensor<8xbf16> {
+  // CHECK: exec.call "all_reduce"({{.*}}) [0, 2, 0, 8, -1] : memref<8xbf16>, memref<8xbf16>
+  %y = dist.all_reduce %x axes [0] {kind = 0 : i64} : tensor<8xbf16> -> tensor<8xbf16>
+  dist.return %y : tensor<8xbf16>
+}
+dist.layer @reduced {forward = @reduced.forward, inputs = [#dist.placement<[8]>], outputs = [#dist.placement<[8]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
