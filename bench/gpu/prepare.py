@@ -4,7 +4,7 @@
     python bench/gpu/prepare.py -o build/gpu-bench
 
     programs.json             what is there
-    lib/                      the runtime libraries, one copy for all programs
+    lib/                      the runtime libraries, one copy for all programs, and the one that records kernels
     programs/MODEL-PRECISION-PLAN/, race/ROW-PRECISION-PLAN/    stage binaries, plan.json, launch
     data/text.u8, text.u16    licence texts of this system, as bytes and as hashed pairs of bytes
     references/MODEL.npz      losses, and sketches of the gradients, of the CPU program in fp32
@@ -29,6 +29,7 @@ import numpy
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import breakdown  # noqa: E402
 import gradients  # noqa: E402
 import programs  # noqa: E402
 import running  # noqa: E402
@@ -112,6 +113,16 @@ class Builder:
         print(f"{name:36} {known['ranks']} ranks  {peak:8.3f} GiB  compiled in {known['seconds']} s", flush=True)
 
 
+def pack_trace(libraries: Path) -> None:
+    """libgalvatron_trace.so of the same build; where it was built without CUPTI, race.py has no tables of kernels."""
+    built = Path(shutil.which("galvatron-opt")).resolve().parent.parent / "lib" / breakdown.LIBRARY
+    if built.exists():
+        libraries.mkdir(exist_ok=True)
+        shutil.copy(built, libraries)
+    else:
+        print(f"no {breakdown.LIBRARY}: race.py --breakdown will say nothing", flush=True)
+
+
 def record_reference(builder: Builder, model: programs.Model, program: Path) -> None:
     """Runs the CPU program in fp32 and keeps losses and sketches."""
     output = builder.work / f"reference-{model.name}"
@@ -158,6 +169,8 @@ def main() -> int:
         precisions = ["fp32"]
         print("galvatron-opt has no --precision: fp32 only", flush=True)
     write_data(arguments.output / "data")
+    if arguments.target == "cuda":
+        pack_trace(arguments.output / "lib")
     index = {"date": str(datetime.date.today()), "device": arguments.target, "size": arguments.size}
     index |= {"models": {}, "programs": [], "race": []}
     for model in [] if arguments.without_models else programs.models(arguments.size):
