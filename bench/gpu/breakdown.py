@@ -33,7 +33,10 @@ HEADER = "galvatron-trace 1"
 # so a product's name in one of them means the product's surroundings, unless it is a template (tem).
 CLASSES = [
     ("communication", r"nccl|symm_mem|multimem"),
-    ("copies", r"^memcpy|^memset|CopyFunctor|CatArray|chunk_cat|split_with_sizes|direct_copy|copyUnits|copyAny|\btranspose<"),
+    (
+        "copies",
+        r"^memcpy|^memset|CopyFunctor|CatArray|chunk_cat|split_with_sizes|direct_copy|copyUnits|copyAny|\btranspose<",
+    ),
     ("attention", r"sdpa|fmha|flash|compute_dot_do_o|convert_dq|attend<|differentiate(Queries|Keys)<"),
     ("loss", r"nll_loss|log_softmax|cross_?[eE]ntropy|\bsumExp<|targetLogit"),
     ("gradient norm and clipping", r"LpNorm|lpnorm|\bsquares\(|\bownSums\(|\bdecide\(|BinaryOpScalar"),
@@ -45,7 +48,17 @@ CLASSES = [
 ]
 MARKER = r"[Aa]dam|updateAll<"
 # In the order of the table.
-ORDER = ["GEMM", "attention", "norm", "elementwise", "loss", "gradient norm and clipping", "AdamW", "copies", "communication"]
+ORDER = [
+    "GEMM",
+    "attention",
+    "norm",
+    "elementwise",
+    "loss",
+    "gradient norm and clipping",
+    "AdamW",
+    "copies",
+    "communication",
+]
 FROM_LIBRARIES = ("GEMM", "attention")
 IDLE = "idle"
 
@@ -158,7 +171,8 @@ def milliseconds(nanoseconds: float) -> float:
 
 def analyse(runs: Sequence[Run], steps: int = 3, marker: str = MARKER, top: int = 25) -> dict:
     """Means over the steps, in ms: {"steps", "step_ms", "least_ms", "most_ms", "library_ms", "classes": {class: {"ms",
-    "covered_ms", "launches"}}, "kernels": […]}. `covered_ms`: behind something else; `library_ms`: products and attention."""
+    "covered_ms", "launches"}}, "kernels": […]}. `covered_ms`: behind something else; `library_ms`: products and attention.
+    """
     classes = Classes()
     chosen = alike(cut(runs, classes, marker), steps)
     if not chosen:
@@ -218,7 +232,9 @@ def table_of(columns: dict[str, dict]) -> str:
                 row += [f"{of_class['ms']:.2f}", f"{of_class['launches']:.0f}" if label != IDLE else ""]
             rows.append(row)
     sums = [("step, traced", "step_ms"), ("GEMM and attention by themselves", "library_ms")]
-    rows += [[title, *(cell for column in columns.values() for cell in (f"{column[key]:.2f}", ""))] for title, key in sums]
+    rows += [
+        [title, *(cell for column in columns.values() for cell in (f"{column[key]:.2f}", ""))] for title, key in sums
+    ]
     return report.table(header, rows)
 
 

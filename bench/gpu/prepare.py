@@ -98,7 +98,11 @@ class Builder:
         name = f"{entry['model']}-{entry['precision']}-{entry['plan']}"
         try:
             known = self.compiled(
-                entry.pop("program"), entry.pop("layout"), self.target, entry["precision"], self.output / entry["folder"]
+                entry.pop("program"),
+                entry.pop("layout"),
+                self.target,
+                entry["precision"],
+                self.output / entry["folder"],
             )
         except Failure as failure:
             # One of several plans of a row may be larger than the device: the others are for that.

@@ -82,7 +82,11 @@ class Race:
         log.unlink(missing_ok=True)
         command = [*self.our_command(program, self.arguments.warmup + self.arguments.steps), "--log", log]
         result = self.run(f"ours-{name}", command, program["ranks"], self.env)
-        entry = {"plan": program["plan"], "precision": program["precision"], "planned_bytes": max(program["peak_bytes"])}
+        entry = {
+            "plan": program["plan"],
+            "precision": program["precision"],
+            "planned_bytes": max(program["peak_bytes"]),
+        }
         if not result:
             return entry | {"error": "not run"}
         entry |= self.conditions(result)
@@ -195,7 +199,9 @@ class Race:
         (self.out / "race.json").write_text(json.dumps(written, indent=1) + "\n")
         hardware = written["hardware"]
         text = f"# Race\n\n{written['date']}, {hardware.get('count')} x {hardware.get('name')}, driver "
-        text += f"{hardware.get('driver')}. Medians of {self.arguments.steps} steps after {self.arguments.warmup}; both "
+        text += (
+            f"{hardware.get('driver')}. Medians of {self.arguments.steps} steps after {self.arguments.warmup}; both "
+        )
         text += "programs in one call, in turn, except where not raced.\n\n"
         text += self.table(self.results) + "".join(self.breakdown_text(result) for result in self.results)
         (self.out / "race.md").write_text(text)
@@ -210,7 +216,9 @@ class Race:
                 columns[title] = by_rank[name]
             if names:
                 kernels += f"\n### {result['row']}, {side}: kernels\n\n{breakdown.kernels_of(by_rank[names[0]])}"
-        return f"\n## Where the time goes: {result['title']}\n\n{breakdown.table_of(columns)}{kernels}" if columns else ""
+        return (
+            f"\n## Where the time goes: {result['title']}\n\n{breakdown.table_of(columns)}{kernels}" if columns else ""
+        )
 
     def all(self) -> bool:
         running.make_executable(self.folder)

@@ -1,6 +1,7 @@
 //===- FakeCupti.cpp - a CUPTI that has seen two steps of a program ---------------------------------------===//
 //
-// Stands for libcupti.so.13 where there is no GPU: hands the trace library, on a flush, the records of a small made-up run.
+// Stands for libcupti.so.13 where there is no GPU: hands the trace library, on a flush, the records of a small made-up
+// run.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include <cupti.h>

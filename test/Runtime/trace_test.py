@@ -1,6 +1,6 @@
 """libgalvatron_trace.so in a process whose CUPTI is FakeCupti.cpp: what it writes at the end, and when it writes nothing.
 
-    trace_test.py <libgalvatron_trace.so> <the fake libcupti>
+trace_test.py <libgalvatron_trace.so> <the fake libcupti>
 """
 
 import os

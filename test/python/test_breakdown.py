@@ -150,7 +150,15 @@ def race_of(tmp_path: Path) -> race.Race:
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / breakdown.LIBRARY).touch()
     (tmp_path / race.programs.INDEX).write_text('{"device": "cuda", "size": "full", "race": []}')
-    options = {"folder": tmp_path, "out": tmp_path / "out", "gpus": 1, "deadline": 99, "timeout": 9, "steps": 15, "warmup": 5}
+    options = {
+        "folder": tmp_path,
+        "out": tmp_path / "out",
+        "gpus": 1,
+        "deadline": 99,
+        "timeout": 9,
+        "steps": 15,
+        "warmup": 5,
+    }
     return race.Race(argparse.Namespace(**options))
 
 
@@ -169,7 +177,10 @@ def test_a_race_records_every_rank_of_both_programs(tmp_path: Path, monkeypatch)
     row = next(row for row in race.programs.ROWS if row.name == "llama2-7b-tp2-dp2")
     found = subject.where_time_goes(row, {"folder": "race/whole"}, {"tok_s_gpu": 1.0})
     assert list(found) == ["ours", "peer"] and all(len(by_rank) == 4 for by_rank in found.values())
-    assert "9" in seen["ours-llama2-7b-tp2-dp2-traced"] and "torch.distributed.run" in seen["peer-llama2-7b-tp2-dp2-traced"]
+    assert (
+        "9" in seen["ours-llama2-7b-tp2-dp2-traced"]
+        and "torch.distributed.run" in seen["peer-llama2-7b-tp2-dp2-traced"]
+    )
     text = subject.breakdown_text({"row": row.name, "title": row.title, "ranks": 4, "breakdown": found})
     assert "| ours, rank 0 | launches | ours, rank 3 | launches | peer, rank 0 |" in text
     assert "### llama2-7b-tp2-dp2, peer: kernels" in text
