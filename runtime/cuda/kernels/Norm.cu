@@ -168,17 +168,27 @@ __global__ void __launch_bounds__(kMostThreads) softmaxBackward(const T *dy, con
 
 /// What a norm's weight gradient sums over rows: dy·(x - mean)·rstd.
 template <typename T> struct WeightGradient {
+  static constexpr int kRows = 4;
   const T *dy, *x;
   const float *mean, *rstd;
   int64_t columns;
 
-  template <int W> __device__ void read(int64_t row, int64_t column, float (&v)[W]) const {
+  template <int W> struct Item {
+    Packed<W, T> dy, x;
+    float mean, rstd;
+  };
+  template <int W> __device__ void fetch(int64_t row, int64_t column, Item<W> &item) const {
+    item.x.fetch(x + row * columns + column);
+    item.dy.fetch(dy + row * columns + column);
+    item.mean = mean[row];
+    item.rstd = rstd[row];
+  }
+  template <int W> __device__ static void unpack(const Item<W> &item, float (&v)[W]) {
     float g[W];
-    load<W>(x + row * columns + column, v);
-    load<W>(dy + row * columns + column, g);
-    float m = mean[row], s = rstd[row];
+    item.x.unpack(v);
+    item.dy.unpack(g);
     for (int i = 0; i < W; ++i)
-      v[i] = g[i] * ((v[i] - m) * s);
+      v[i] = g[i] * ((v[i] - item.mean) * item.rstd);
   }
 };
 
