@@ -7,7 +7,8 @@ equality   three steps of every program that the GPUs here can hold. One GPU aga
 twice      the same binary again: the losses in the log are the same to the last digit
 text       200 steps in bf16 on licence texts against PyTorch's bf16, from the same weights, on the same windows: within 1 %
 memory     what plan.json says of each rank against what the device had in use: never under, at most 1 % over
-faults     no GPU, fewer GPUs than ranks, a rank that is killed: non-zero in time, with a message
+faults     no GPU, a driver too old, fewer GPUs than ranks, less free memory than planned, an error of NCCL, a rank that is
+           killed: non-zero in time, with a message; then test/Runtime/cuda_test.py's stage binary, whose kernel fails
 
 Programs run side by side on as many GPUs as there are, each for at most --timeout seconds, and nothing is started after --deadline.
 Writes check.json. Exit code 1 if anything failed or could not be run.
@@ -43,6 +44,8 @@ FLOOR = {"fp32": gradients.FLOOR, "bf16": 1e-2}
 TEXT_TOLERANCE = 1e-2
 MEMORY_TOLERANCE = 1e-2
 END_SECONDS = 30
+# More than a context of CUDA takes before it has allocated anything, less than that and the smallest arena of a check.
+CONTEXT_BYTES = 640 << 20
 TWICE = ("one", "tp2", "dp2-tp2", "tp2-pp2")
 
 
@@ -195,7 +198,7 @@ class Checker:
             self.tell("memory", name, None, detail=detail + ", ".join(f"{value:.0f}" for value in beside) + " MiB")
             return
         reserved = reserved if isinstance(reserved, list) else [reserved] * len(arena)
-        shares = [(own + more) / used - 1 for own, more, used in zip(arena, reserved, result.used)]
+        shares = running.memory_shares(arena, reserved, result.used)
         passed = all(0 <= share <= MEMORY_TOLERANCE for share in shares)
         said = f"said {max(arena) / 2**20:.0f} + {max(reserved)/ 2**20:.0f} MiB, in use {max(result.used) / 2**20:.0f}"
         self.tell("memory", name, passed, max(shares, key=abs), MEMORY_TOLERANCE, said)
@@ -249,7 +252,9 @@ class Checker:
             return
         off = abs(our[-1] / their[-1] - 1)
         tail = abs(our[-10:].mean() / their[-10:].mean() - 1)
-        detail = f"loss {our[0]:.4f} to {our[-1]:.4f}, PyTorch {their[0]:.4f} to {their[-1]:.4f}; last 10 steps {tail:.1e}"
+        detail = (
+            f"loss {our[0]:.4f} to {our[-1]:.4f}, PyTorch {their[0]:.4f} to {their[-1]:.4f}; last 10 steps {tail:.1e}"
+        )
         self.tell("text", name, max(off, tail) <= TEXT_TOLERANCE, off, TEXT_TOLERANCE, detail, results["ours"].seconds)
         self.keep(f"text-{name}", {"ours": our.tolist(), "theirs": their.tolist()})
 
@@ -258,9 +263,11 @@ class Checker:
 
     # What must fail, and how.
 
-    def must_fail(self, name: str, program: dict, says: str, **options) -> None:
-        command = self.command(program, "--steps", 2)
-        result = self.runner.run(f"faults-{name}", command, program["ranks"], END_SECONDS, self.env, **options)
+    def must_fail(self, name: str, program: dict, says: str, before=(), env=None, limit=END_SECONDS, **options) -> None:
+        """`before`: words in front of the command; `env`: on top of the usual."""
+        command = [*before, *self.command(program, "--steps", 2)]
+        env = self.env | (env or {})
+        result = self.runner.run(f"faults-{name}", command, program["ranks"], limit, env, **options)
         told = result.why
         passed = result.code not in (0, None) and re.search(says, result.output, re.IGNORECASE) is not None
         self.tell("faults", name, passed, detail=told, seconds=result.seconds)
@@ -268,11 +275,23 @@ class Checker:
     def a_rank_dies(self, program: dict) -> None:
         command = self.command(program, "--steps", 10**8, "--lr", "1e-5", "--quiet")
         killed_at = 15 if self.on_gpu else 3
-        limit = killed_at + END_SECONDS
-        result = self.runner.run("faults-dies", command, program["ranks"], limit, self.env, kill_at=killed_at)
+        limit, name = killed_at + END_SECONDS, f"killed-{program['plan']}"
+        result = self.runner.run(f"faults-{name}", command, program["ranks"], limit, self.env, kill_at=killed_at)
         after = result.seconds - killed_at
         passed = result.code not in (0, None) and after > 0
-        self.tell("faults", f"killed-{program['plan']}", passed, after, END_SECONDS, result.why, result.seconds)
+        self.tell("faults", name, passed, after, END_SECONDS, result.why, result.seconds)
+
+    def stage_by_hand(self) -> None:
+        """Its own tests: a kernel that fails, a plan larger than the device, ranks that are killed, a driver too old."""
+        folder, ranks = self.folder / "faults", min(2, self.gpus)
+        if not folder.exists():
+            self.tell("faults", "stage-by-hand", None, detail="prepare.py packed no stage binary written by hand")
+            return
+        command = [sys.executable, folder / "cuda_test.py", folder / "cuda-stage", folder / "launch.in"]
+        result = self.runner.run("faults-stage-by-hand", command, ranks, 240, self.env)
+        tests = re.findall(r"^Ran \d+ tests?.*|^(?:OK|FAILED).*", result.output, re.MULTILINE)
+        detail = " ".join(tests) if result.passed else result.why
+        self.tell("faults", "stage-by-hand", result.passed, detail=detail, seconds=result.seconds)
 
     def tasks(self) -> list:
         """(ranks, order, task), least ranks first, so that what others are compared with comes first."""
@@ -286,9 +305,19 @@ class Checker:
             ranks, plan = program["ranks"], program["plan"]
             if self.wanted("equality"):
                 tasks.append((ranks, 0 if plan == "one" else 2, lambda p=program: self.equality(p)))
-            if self.wanted("twice") and plan in TWICE and program["model"] != "gpt2-odd" and program["precision"] == last:
+            if (
+                self.wanted("twice")
+                and plan in TWICE
+                and program["model"] != "gpt2-odd"
+                and program["precision"] == last
+            ):
                 tasks.append((ranks, 3, lambda p=program: self.twice(p)))
-            if self.wanted("text") and plan == "one" and program["model"] != "gpt2-odd" and program["precision"] == last:
+            if (
+                self.wanted("text")
+                and plan == "one"
+                and program["model"] != "gpt2-odd"
+                and program["precision"] == last
+            ):
                 tasks.append((ranks, 1, lambda p=program: self.text(p)))
         if self.wanted("faults") and chosen:
             tasks += self.fault_tasks(chosen)
@@ -296,15 +325,38 @@ class Checker:
 
     def fault_tasks(self, chosen: list[dict]) -> list:
         tasks = []
-        one = chosen[0]
         two = next((p for p in chosen if p["plan"] == "tp2"), None)
+        by_plan = {plan: next((p for p in chosen if p["plan"] == plan), None) for plan in ("tp2", "pp2-1f1b")}
         if self.on_gpu:
-            tasks.append((1, 4, lambda: self.must_fail("no-gpu", one, "GPU|device", see=0)))
-        if self.on_gpu and two:
-            tasks.append((2, 4, lambda: self.must_fail("fewer-gpus-than-ranks", two, "GPU|device", see=1)))
-        if two:
-            tasks.append((2, 4, lambda: self.a_rank_dies(two)))
+            largest = max((p for p in chosen if p["ranks"] == 1), key=lambda p: max(p["peak_bytes"]))
+            tasks += [(1, 4, task) for task in self.faults_of_one(largest)]
+            if two:
+                tasks += [(2, 4, task) for task in self.faults_of_two(two)]
+            tasks.append((min(2, self.gpus), 4, self.stage_by_hand))
+        tasks += [(2, 4, lambda p=program: self.a_rank_dies(p)) for program in by_plan.values() if program]
         return tasks
+
+    def faults_of_one(self, one: dict) -> list:
+        driver = {"LD_LIBRARY_PATH": f"{self.folder / 'faults' / 'driver'}:{self.env['LD_LIBRARY_PATH']}"}
+        too_old = r"has a driver for CUDA [\d.]+, but this program needs one for CUDA [\d.]+; install"
+        most = max(one["peak_bytes"])
+        # What a context takes is there, but only half of the arena.
+        short = [sys.executable, Path(__file__).with_name("short_of_memory.py"), CONTEXT_BYTES + most // 2]
+        memory = r"rank 0 .* needs .* bytes\) on GPU 0 .* but only .* bytes\) of its .* are free"
+        return [
+            lambda: self.must_fail("no-gpu", one, "finds no GPU|finds no NVIDIA driver", see=0),
+            lambda: self.must_fail("driver-too-old", one, too_old, env=driver),
+            lambda: self.must_fail("memory-in-use", one, memory, before=short, limit=3 * END_SECONDS),
+        ]
+
+    def faults_of_two(self, two: dict) -> list:
+        nccl = r"rank \d+ \(stage \d+\).*NCCL: .*\[.*\.cpp:\d+\]"
+        return [
+            lambda: self.must_fail(
+                "fewer-gpus-than-ranks", two, "2 ranks on a machine with 1 GPU; each needs one", see=1
+            ),
+            lambda: self.must_fail("nccl", two, nccl, env={"NCCL_SOCKET_IFNAME": "=nothing0"}),
+        ]
 
     def all(self) -> bool:
         running.make_executable(self.folder)
@@ -342,7 +394,10 @@ def main() -> int:
     add("--only", default="", help="regular expression on MODEL-PRECISION-PLAN; runs on one device stay")
     add("--timeout", type=float, default=60, help="seconds of one program (default: 60)")
     add("--deadline", type=float, default=540, help="seconds after which nothing runs any more (default: 540)")
+    add("--faults", action="store_true", help="only what must fail: --parts faults")
     arguments = parser.parse_args()
+    if arguments.faults:
+        arguments.parts = "faults"
     arguments.parts, arguments.precisions = arguments.parts.split(","), arguments.precisions.split(",")
     arguments.out.mkdir(parents=True, exist_ok=True)
     return 0 if Checker(arguments).all() else 1

@@ -6,6 +6,7 @@
     programs.json             what is there
     lib/                      the runtime libraries, one copy for all programs, and the one that records kernels
     programs/MODEL-PRECISION-PLAN/, race/ROW-PRECISION-PLAN/    stage binaries, plan.json, launch
+    faults/                   a stage binary written by hand and its tests, and a driver that is too old
     data/text.u8, text.u16    licence texts of this system, as bytes and as hashed pairs of bytes
     references/MODEL.npz      losses, and sketches of the gradients, of the CPU program in fp32
 
@@ -35,6 +36,7 @@ import programs  # noqa: E402
 import running  # noqa: E402
 
 PRECISIONS = ("fp32", "bf16")
+STAGE_TESTS = ("cuda_test.py", "stage_programs.py")
 LICENCES = Path("/usr/share/common-licenses")
 
 
@@ -127,6 +129,20 @@ def pack_trace(libraries: Path) -> None:
         print(f"no {breakdown.LIBRARY}: race.py --breakdown will say nothing", flush=True)
 
 
+def pack_faults(output: Path) -> None:
+    """The stage binary written by hand with its tests, and a driver that is too old, for check.py --faults."""
+    tree = Path(__file__).resolve().parents[2]
+    built = Path(shutil.which("galvatron-opt")).resolve().parent
+    stage, driver = built / "cuda-stage", built / "driver" / "libcuda.so.1"
+    if not (stage.exists() and driver.exists()):
+        print("no cuda-stage and fake driver (ninja galvatron-unit): check.py --faults will judge less", flush=True)
+        return
+    (output / "driver").mkdir(parents=True, exist_ok=True)
+    shutil.copy(driver, output / "driver" / driver.name)
+    for file in (stage, tree / "runtime/launch.in", *(tree / "test/Runtime" / name for name in STAGE_TESTS)):
+        shutil.copy(file, output)
+
+
 def record_reference(builder: Builder, model: programs.Model, program: Path) -> None:
     """Runs the CPU program in fp32 and keeps losses and sketches."""
     output = builder.work / f"reference-{model.name}"
@@ -175,6 +191,7 @@ def main() -> int:
     write_data(arguments.output / "data")
     if arguments.target == "cuda":
         pack_trace(arguments.output / "lib")
+        pack_faults(arguments.output / "faults")
     index = {"date": str(datetime.date.today()), "device": arguments.target, "size": arguments.size}
     index |= {"models": {}, "programs": [], "race": []}
     for model in [] if arguments.without_models else programs.models(arguments.size):

@@ -66,6 +66,15 @@ class Race:
             {key: result.state(key) for key in ("sm_mhz", "watts", "celsius")} if result.states else {}
         )
 
+    def memory(self, program: dict, result: running.Result) -> dict:
+        """How much more than its devices had in use the plan says, as shares of that: from 0 to 0.01 is right."""
+        plan = json.loads((self.folder / program["folder"] / "plan.json").read_text())
+        reserved = plan.get("reserved_bytes_per_rank")
+        if not reserved or not result.used or not all(result.used):
+            return {}
+        shares = running.memory_shares(plan["peak_bytes_per_rank"], reserved, result.used)
+        return {"reserved_bytes": max(reserved), "memory_shares": [round(share, 5) for share in shares]}
+
     def our_command(self, program: dict, steps: int) -> list:
         return ["sh", self.folder / program["folder"] / "launch", "--steps", steps, *programs.RACE]
 
@@ -89,7 +98,7 @@ class Race:
         }
         if not result:
             return entry | {"error": "not run"}
-        entry |= self.conditions(result)
+        entry |= self.conditions(result) | self.memory(program, result)
         rates = [float(line["tokens_per_second"]) for line in running.read_log(log)][self.arguments.warmup :]
         if not result.passed or not rates:
             return entry | {"error": result.why if not result.passed else "no steps in the log"}

@@ -39,7 +39,9 @@ def library_path(libraries: Path) -> str:
         found = importlib.util.find_spec(package)
         for root in found.submodule_search_locations or [] if found else []:
             folders += sorted(Path(root).glob(pattern))
-    folders += [Path(folder) for folder in ("/usr/local/nvidia/lib64", "/usr/local/cuda/lib64") if Path(folder).is_dir()]
+    folders += [
+        Path(folder) for folder in ("/usr/local/nvidia/lib64", "/usr/local/cuda/lib64") if Path(folder).is_dir()
+    ]
     set_already = os.environ.get("LD_LIBRARY_PATH")
     return ":".join([*map(str, folders), *([set_already] if set_already else [])])
 
@@ -197,7 +199,14 @@ class Runner:
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(
-        self, name: str, command: list, ranks: int, timeout: float, env: dict[str, str], kill_at: float = 0, see: int = -1
+        self,
+        name: str,
+        command: list,
+        ranks: int,
+        timeout: float,
+        env: dict[str, str],
+        kill_at: float = 0,
+        see: int = -1,
     ) -> Result:
         """Waits for `ranks` devices, then runs; output goes to a file as it comes. `kill_at`: kills one rank after so many
         seconds; `see`: shows the program only so many of its devices."""
@@ -222,7 +231,12 @@ class Runner:
         log, start = self.folder / f"{name}.log", time.monotonic()
         with log.open("wb") as file:
             process = subprocess.Popen(
-                command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, start_new_session=True
+                command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=env,
+                start_new_session=True,
             )
             try:
                 while process.poll() is None and time.monotonic() - start < timeout:
@@ -239,6 +253,12 @@ class Runner:
                 _end(process, mark)
         used = [after - old for after, old in zip(most, before)]
         return Result(code, time.monotonic() - start, log.read_text(errors="replace"), used, states)
+
+
+def memory_shares(arenas: list[int], reserved: list[int], used: list[int]) -> list[float]:
+    """By rank, how much more a plan says (arena and reserve) than its device had in use, as a share of that: below 0 it
+    says too little. Bytes."""
+    return [(arena + more) / most - 1 for arena, more, most in zip(arenas, reserved, used, strict=True)]
 
 
 def in_parallel(tasks: list[Callable[[], None]], threads: int) -> None:

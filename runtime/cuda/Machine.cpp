@@ -8,6 +8,11 @@ std::string cudaVersion(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
+/// NVIDIA numbers drivers on their own.
+static std::string driverRemedy(int runtime) {
+  return runtime / 1000 == 13 ? "; install NVIDIA's driver 580 or a newer one" : "; install a newer driver";
+}
+
 Status checkMachine(const std::string &place, const Machine &machine) {
   const char *remedy =
       "; this program was compiled for cuda: run it where there are GPUs, or compile it with --target=cpu";
@@ -16,7 +21,7 @@ Status checkMachine(const std::string &place, const Machine &machine) {
   // Drivers run programs of their own major version, and of older ones.
   if (machine.driver / 1000 < machine.runtime / 1000)
     return Status::error(place, " has a driver for CUDA ", cudaVersion(machine.driver), ", but this program needs one ",
-                         "for CUDA ", cudaVersion(machine.runtime), "; install a newer driver");
+                         "for CUDA ", cudaVersion(machine.runtime), driverRemedy(machine.runtime));
   if (machine.gpus == 0)
     return Status::error(place, " finds no GPU", remedy);
   if (machine.gpus < machine.ranks)

@@ -27,7 +27,8 @@ def number_of_gpus():
         listed = subprocess.run(["nvidia-smi", "-L"], stdout=subprocess.PIPE, text=True, timeout=60).stdout
     except OSError:
         return 0
-    return listed.count("GPU ")
+    shown, visible = listed.count("GPU "), ENVIRONMENT.get("CUDA_VISIBLE_DEVICES")
+    return shown if visible is None else min(shown, len(visible.split(",")) if visible else 0)
 
 
 GPUS = number_of_gpus()
@@ -95,6 +96,21 @@ class WithoutGpuTest(CudaFixture):
         result = self.run_program(self.program(1, 1), "--help")
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("--clip-grad", result.stdout)
+
+
+class DriverTest(CudaFixture):
+    def test_a_driver_that_is_too_old_is_one_message_with_both_versions(self):
+        # FakeDriver.cpp, a folder of its own beside the stage.
+        paths = [os.path.join(os.path.dirname(STAGE), "driver"), os.environ.get("LD_LIBRARY_PATH", "")]
+        self.assertTrue(os.path.exists(paths[0] + "/libcuda.so.1"))
+        result = self.run_program(self.program(1, 2), environment={"LD_LIBRARY_PATH": ":".join(paths)})
+        self.assertNotEqual(result.returncode, 0)
+        self.assertRegex(
+            result.stderr,
+            r"error: rank 0 \(stage 0, .*\) has a driver for CUDA 12.8, but this program needs one for CUDA 13.\d; "
+            "install NVIDIA's driver 580",
+        )
+        self.assertEqual(result.stderr.count("error: "), 1, result.stderr)
 
 
 class Reference:

@@ -13,9 +13,9 @@ std::string problem(Machine machine) { return checkMachine("rank 3 (stage 1, hos
 
 TEST(CudaMachine, DriverAndGpus) {
   EXPECT_THAT(problem({0, 13000, 0, 1}), HasSubstr("rank 3 (stage 1, host) finds no NVIDIA driver"));
-  EXPECT_THAT(
-      problem({12080, 13000, 0, 1}),
-      HasSubstr("has a driver for CUDA 12.8, but this program needs one for CUDA 13.0; install a newer driver"));
+  EXPECT_THAT(problem({12080, 13000, 0, 1}), HasSubstr("has a driver for CUDA 12.8, but this program needs one for "
+                                                       "CUDA 13.0; install NVIDIA's driver 580 or a newer one"));
+  EXPECT_THAT(problem({13000, 14000, 0, 1}), HasSubstr("needs one for CUDA 14.0; install a newer driver"));
   EXPECT_THAT(problem({13000, 13000, 0, 1}), HasSubstr("finds no GPU; this program was compiled for cuda"));
   EXPECT_THAT(problem({13000, 13000, 1, 2}), HasSubstr("runs with 2 ranks on a machine with 1 GPU; each needs one"));
   EXPECT_EQ(problem({13000, 13010, 2, 2}), ""); // a newer minor version of CUDA
