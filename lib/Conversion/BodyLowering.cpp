@@ -46,8 +46,10 @@ std::optional<Strides> galvatron::reshapedStrides(ArrayRef<int64_t> from, ArrayR
   while (i >= 0 || j >= 0) {
     while (i >= 0 && from[i] == 1)
       --i;
-    while (j >= 0 && to[j] == 1)
-      result[j--] = 1;
+    // Any stride does for a dimension of extent 1; what lies inside it is as aligned as the rest, which libraries and
+    // wide accesses ask of every stride.
+    for (; j >= 0 && to[j] == 1; --j)
+      result[j] = j + 1 < static_cast<int64_t>(to.size()) ? result[j + 1] * to[j + 1] : 1;
     if (i < 0 || j < 0)
       break;
     int64_t unit = strides[i], fromExtent = from[i], toExtent = 1;

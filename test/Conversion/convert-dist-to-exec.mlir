@@ -69,3 +69,17 @@ dist.layer @saved {forward = @saved.forward, backward = @saved.backward, inputs 
 // The last product adds to its buffer.
 // CHECK: exec.call "matmul"({{.*}}) [0, 0, 2, 4, 4, 4, 1, 4, 1, 4, 1, 0, 0]
 // CHECK: exec.call "matmul"({{.*}}) [0, 0, 4, 4, 2, 1, 4, 4, 1, 4, 1, 1, 0]
+
+// -----
+
+// A dimension of extent 1 has the stride of a longer one, [48, 4, 8, 1], not some other: libraries look at it too.
+dist.body @one_sequence(%x: tensor<1x6x8xf32>) -> tensor<1x2x6x4xf32> {
+  %0 = graph.reshape %x : tensor<1x6x8xf32> -> tensor<1x6x2x4xf32>
+  %1 = graph.transpose %0 [0, 2, 1, 3] : tensor<1x6x2x4xf32> -> tensor<1x2x6x4xf32>
+  %y, %lse = graph.attention %1, %1, %1 {scale = 1.0, causal} : (tensor<1x2x6x4xf32>, tensor<1x2x6x4xf32>, tensor<1x2x6x4xf32>) -> (tensor<1x2x6x4xf32>, tensor<1x2x6xf32>)
+  dist.return %y : tensor<1x2x6x4xf32>
+}
+dist.layer @one_sequence.layer {forward = @one_sequence, inputs = [#dist.placement<[1, 6, 8]>], outputs = [#dist.placement<[1, 2, 6, 4]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+
+// CHECK-LABEL: exec.function @one_sequence
+// CHECK: exec.call "attention"({{.*}}, 48, 4, 8, 48, 4, 8, 48, 4, 8, 48, 24, 4,
