@@ -4,7 +4,7 @@
     python bench/gpu/prepare.py -o build/gpu-bench
 
     programs.json             what is there
-    lib/                      the runtime libraries, one copy for all programs
+    lib/                      the runtime libraries, one copy for all programs, and the one that records kernels
     programs/MODEL-PRECISION-PLAN/, race/ROW-PRECISION-PLAN/    stage binaries, plan.json, launch
     data/text.u8, text.u16    licence texts of this system, as bytes and as hashed pairs of bytes
     references/MODEL.npz      losses, and sketches of the gradients, of the CPU program in fp32
@@ -29,6 +29,7 @@ import numpy
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import breakdown  # noqa: E402
 import gradients  # noqa: E402
 import programs  # noqa: E402
 import running  # noqa: E402
@@ -97,7 +98,11 @@ class Builder:
         name = f"{entry['model']}-{entry['precision']}-{entry['plan']}"
         try:
             known = self.compiled(
-                entry.pop("program"), entry.pop("layout"), self.target, entry["precision"], self.output / entry["folder"]
+                entry.pop("program"),
+                entry.pop("layout"),
+                self.target,
+                entry["precision"],
+                self.output / entry["folder"],
             )
         except Failure as failure:
             # One of several plans of a row may be larger than the device: the others are for that.
@@ -110,6 +115,16 @@ class Builder:
         listed.append({**entry, **known})
         peak = max(known["peak_bytes"]) / 2**30
         print(f"{name:36} {known['ranks']} ranks  {peak:8.3f} GiB  compiled in {known['seconds']} s", flush=True)
+
+
+def pack_trace(libraries: Path) -> None:
+    """libgalvatron_trace.so of the same build; where it was built without CUPTI, race.py has no tables of kernels."""
+    built = Path(shutil.which("galvatron-opt")).resolve().parent.parent / "lib" / breakdown.LIBRARY
+    if built.exists():
+        libraries.mkdir(exist_ok=True)
+        shutil.copy(built, libraries)
+    else:
+        print(f"no {breakdown.LIBRARY}: race.py --breakdown will say nothing", flush=True)
 
 
 def record_reference(builder: Builder, model: programs.Model, program: Path) -> None:
@@ -158,6 +173,8 @@ def main() -> int:
         precisions = ["fp32"]
         print("galvatron-opt has no --precision: fp32 only", flush=True)
     write_data(arguments.output / "data")
+    if arguments.target == "cuda":
+        pack_trace(arguments.output / "lib")
     index = {"date": str(datetime.date.today()), "device": arguments.target, "size": arguments.size}
     index |= {"models": {}, "programs": [], "race": []}
     for model in [] if arguments.without_models else programs.models(arguments.size):

@@ -7,7 +7,8 @@ were fastest for it (rows without such a peer are compared with the figure measu
 step, AdamW with fp32 masters and moments, clipping, random tokens. Medians of --steps steps after --warmup; tokens/s of one
 GPU; ours from the log, theirs from CUDA events. The row's best plan counts. Clocks and power are read, never set.
 
---profile adds torch.profiler's table of a peer's step.
+--profile adds torch.profiler's table of a peer's step. --breakdown runs the row's best plan and its peer once more, for a few
+steps, with every kernel recorded (breakdown.py), and says where their steps' time goes.
 Writes race.json and race.md.
 """
 
@@ -25,9 +26,14 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+import breakdown  # noqa: E402
 import programs  # noqa: E402
 import report  # noqa: E402
 import running  # noqa: E402
+
+# Steps of a recorded run: the first ones tune and compile, the last ones are counted.
+TRACED = {"--warmup": 5, "--steps": 4}
+COUNTED = 3
 
 
 class Race:
@@ -60,14 +66,27 @@ class Race:
             {key: result.state(key) for key in ("sm_mhz", "watts", "celsius")} if result.states else {}
         )
 
+    def our_command(self, program: dict, steps: int) -> list:
+        return ["sh", self.folder / program["folder"] / "launch", "--steps", steps, *programs.RACE]
+
+    def their_command(self, row: programs.Row, warmup: int, steps: int) -> list:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", row.ranks]
+        return command + [HERE / "torch_llama.py", *row.peer, "--warmup", warmup, "--steps", steps]
+
+    def their_env(self) -> dict[str, str]:
+        return self.env | {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+
     def ours(self, row: programs.Row, program: dict) -> dict:
         name = f"{row.name}-{program['plan']}"
         log = self.out / f"{name}.csv"
         log.unlink(missing_ok=True)
-        steps = self.arguments.warmup + self.arguments.steps
-        command = ["sh", self.folder / program["folder"] / "launch", "--steps", steps, *programs.RACE, "--log", log]
+        command = [*self.our_command(program, self.arguments.warmup + self.arguments.steps), "--log", log]
         result = self.run(f"ours-{name}", command, program["ranks"], self.env)
-        entry = {"plan": program["plan"], "precision": program["precision"], "planned_bytes": max(program["peak_bytes"])}
+        entry = {
+            "plan": program["plan"],
+            "precision": program["precision"],
+            "planned_bytes": max(program["peak_bytes"]),
+        }
         if not result:
             return entry | {"error": "not run"}
         entry |= self.conditions(result)
@@ -89,12 +108,10 @@ class Race:
     def theirs(self, row: programs.Row) -> dict:
         if not row.peer or not self.on_gpu or self.arguments.ours_only:
             return {}
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", row.ranks]
-        command += [HERE / "torch_llama.py", *row.peer, "--warmup", self.arguments.warmup, "--steps", self.arguments.steps]
+        command = self.their_command(row, self.arguments.warmup, self.arguments.steps)
         if self.arguments.profile:
             command += ["--profile", self.out / f"{row.name}-peer-kernels.txt"]
-        env = self.env | {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
-        result = self.run(f"peer-{row.name}", command, row.ranks, env)
+        result = self.run(f"peer-{row.name}", command, row.ranks, self.their_env())
         if not result:
             return {"error": "not run"}
         lines = [line for line in result.output.splitlines() if line.startswith("RESULT ")]
@@ -104,6 +121,31 @@ class Race:
         entry = json.loads(lines[-1].removeprefix("RESULT ")) | self.conditions(result)
         self.say(f"peer {row.name}", entry)
         return entry
+
+    def traced(self, name: str, command: list, ranks: int, env: dict) -> dict[str, dict]:
+        """Where the time of its steps goes, by rank; empty where nothing was recorded."""
+        library, folder = self.folder / "lib" / breakdown.LIBRARY, self.out / "traces"
+        if not library.exists():
+            print(f"{name}: no {breakdown.LIBRARY} in {library.parent.name}/, so no table", flush=True)
+            return {}
+        folder.mkdir(exist_ok=True)
+        files = [folder / f"{name}.{rank}" for rank in range(ranks)]
+        for file in files:
+            file.unlink(missing_ok=True)
+        env = env | {"CUDA_INJECTION64_PATH": str(library), "GALVATRON_TRACE_FILE": str(folder / f"{name}.%r")}
+        self.run(f"{name}-traced", command, ranks, env)
+        there = [file for file in files if file.exists()]
+        return breakdown.analyse_files(there, steps=COUNTED)
+
+    def where_time_goes(self, row: programs.Row, best: dict | None, peer: dict) -> dict:
+        found = {}
+        warmup, steps = TRACED.values()
+        if best:
+            found["ours"] = self.traced(f"ours-{row.name}", self.our_command(best, warmup + steps), row.ranks, self.env)
+        if "tok_s_gpu" in peer:
+            command = self.their_command(row, warmup, steps)
+            found["peer"] = self.traced(f"peer-{row.name}", command, row.ranks, self.their_env())
+        return found
 
     def race(self, row: programs.Row) -> None:
         listed = [program for program in self.index["race"] if program["model"] == row.name]
@@ -125,6 +167,9 @@ class Race:
         result |= {"must": row.must, "goal": row.goal, "source": row.source, "raced": raced, "figure": row.figure}
         result |= {"ours": tried, "peer": peer, "reference": reference, "best": best and best["plan"]}
         result["ratio"] = best["tok_s_gpu"] / reference if best else None
+        if self.arguments.breakdown and self.on_gpu:
+            program = next((program for program in chosen if best and program["plan"] == best["plan"]), None)
+            result["breakdown"] = self.where_time_goes(row, program, peer)
         self.results.append(result)
         self.write()
         print(self.table(self.results[-1:]), flush=True)
@@ -154,9 +199,26 @@ class Race:
         (self.out / "race.json").write_text(json.dumps(written, indent=1) + "\n")
         hardware = written["hardware"]
         text = f"# Race\n\n{written['date']}, {hardware.get('count')} x {hardware.get('name')}, driver "
-        text += f"{hardware.get('driver')}. Medians of {self.arguments.steps} steps after {self.arguments.warmup}; both "
+        text += (
+            f"{hardware.get('driver')}. Medians of {self.arguments.steps} steps after {self.arguments.warmup}; both "
+        )
         text += "programs in one call, in turn, except where not raced.\n\n"
-        (self.out / "race.md").write_text(text + self.table(self.results))
+        text += self.table(self.results) + "".join(self.breakdown_text(result) for result in self.results)
+        (self.out / "race.md").write_text(text)
+
+    def breakdown_text(self, result: dict) -> str:
+        """Tables of the first and the last rank of both programs."""
+        columns, kernels = {}, ""
+        for side, by_rank in result.get("breakdown", {}).items():
+            names = list(by_rank)
+            for name in dict.fromkeys([*names[:1], *names[-1:]]):
+                title = side if result["ranks"] == 1 else f"{side}, rank {name.rpartition('.')[2]}"
+                columns[title] = by_rank[name]
+            if names:
+                kernels += f"\n### {result['row']}, {side}: kernels\n\n{breakdown.kernels_of(by_rank[names[0]])}"
+        return (
+            f"\n## Where the time goes: {result['title']}\n\n{breakdown.table_of(columns)}{kernels}" if columns else ""
+        )
 
     def all(self) -> bool:
         running.make_executable(self.folder)
@@ -191,6 +253,7 @@ def main() -> int:
     add("--gpus", type=int, default=0, help="use so many (default: all)")
     add("--ours-only", action="store_true", help="compare with the figures measured earlier")
     add("--profile", action="store_true", help="a table of the peer's kernels as well")
+    add("--breakdown", action="store_true", help="record kernels of a few more steps: where the time goes")
     add("--warmup", type=int, default=5, help="steps not counted (default: 5)")
     add("--steps", type=int, default=15, help="steps counted (default: 15)")
     add("--timeout", type=float, default=150, help="seconds of one program (default: 150)")

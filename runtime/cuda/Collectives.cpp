@@ -90,6 +90,58 @@ PieceLoops whole(int64_t size, int64_t rows, int64_t inner, bool pack) {
   return loops;
 }
 
+/// An all_gather or a reduce_scatter: one side is [outer][inner], the other has a piece of every rank,
+/// [outer][group][inner].
+struct Interleaved {
+  gvrt_context *context;
+  int64_t group;
+  ElementInfo element;
+  int64_t outer = 0, inner = 0, handle = -1;
+  const char *x = nullptr;
+  char *y = nullptr;
+
+  /// The attributes that both end with.
+  void read(Attributes &attributes, void *const *buffer) {
+    outer = attributes.integer();
+    inner = attributes.integer();
+    handle = attributes.integer();
+    x = static_cast<const char *>(buffer[0]);
+    y = static_cast<char *>(buffer[1]);
+  }
+
+  /// `call(from, to, elements of one rank, communicator, stream)` is NCCL's function.
+  template <typename F> void issue(bool gathers, F &&call) const {
+    ncclComm_t communicator = communicatorOf(context, group);
+    if (!communicator)
+      return copyAlone(context, x, y, outer * inner * element.bytes, handle);
+    int64_t size = context->groups[group].ranks.size(), row = inner * element.bytes;
+    int64_t xRow = gathers ? row : size * row, yRow = gathers ? size * row : row;
+    Issue issue(context, handle);
+    auto move = [&](const char *from, char *to, int64_t count) {
+      GVRT_NCCL(context, call(from, to, count, communicator, issue.stream()));
+    };
+    if (outer <= kGrouped) {
+      GVRT_NCCL(context, ncclGroupStart());
+      for (int64_t o = 0; o < outer; ++o)
+        move(x + o * xRow, y + o * yRow, inner);
+      GVRT_NCCL(context, ncclGroupEnd());
+      return issue.finish();
+    }
+    auto *all = static_cast<char *>(stateOf(context).workspace);
+    int64_t part = partBytes(context, size * row) / (size * row);
+    for (int64_t o = 0; o < outer; o += part) {
+      int64_t rows = std::min(part, outer - o);
+      PieceLoops loops = whole(size, rows, inner, /*pack=*/!gathers);
+      if (!gathers)
+        copyPieces(context, issue.stream(), x + o * xRow, all, element.bytes, loops);
+      move(gathers ? x + o * xRow : all, gathers ? all : y + o * yRow, rows * inner);
+      if (gathers)
+        copyPieces(context, issue.stream(), all, y + o * yRow, element.bytes, loops);
+    }
+    issue.finish(/*now=*/true);
+  }
+};
+
 } // namespace
 
 void gvrt_all_reduce(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
@@ -108,65 +160,23 @@ void gvrt_all_reduce(gvrt_context *context, void *const *buffer, const int64_t *
 
 void gvrt_all_gather(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
-  int64_t group = read.integer();
-  ElementInfo element = elementOf(context, read.integer());
-  int64_t outer = read.integer(), inner = read.integer(), handle = read.integer();
-  ncclComm_t communicator = communicatorOf(context, group);
-  auto *x = static_cast<const char *>(buffer[0]);
-  auto *y = static_cast<char *>(buffer[1]);
-  if (!communicator)
-    return copyAlone(context, x, y, outer * inner * element.bytes, handle);
-  int64_t size = context->groups[group].ranks.size(), row = inner * element.bytes;
-  Issue issue(context, handle);
-  if (outer <= kGrouped) {
-    GVRT_NCCL(context, ncclGroupStart());
-    for (int64_t o = 0; o < outer; ++o)
-      GVRT_NCCL(context,
-                ncclAllGather(x + o * row, y + o * size * row, inner, element.type, communicator, issue.stream()));
-    GVRT_NCCL(context, ncclGroupEnd());
-    return issue.finish();
-  }
-  auto *all = static_cast<char *>(stateOf(context).workspace);
-  int64_t part = partBytes(context, size * row) / (size * row);
-  for (int64_t o = 0; o < outer; o += part) {
-    int64_t rows = std::min(part, outer - o);
-    GVRT_NCCL(context, ncclAllGather(x + o * row, all, rows * inner, element.type, communicator, issue.stream()));
-    copyPieces(context, issue.stream(), all, y + o * size * row, element.bytes,
-               whole(size, rows, inner, /*pack=*/false));
-  }
-  issue.finish(/*now=*/true);
+  Interleaved call{context, read.integer(), elementOf(context, read.integer())};
+  call.read(read, buffer);
+  call.issue(/*gathers=*/true,
+             [&](const char *x, char *y, int64_t count, ncclComm_t communicator, cudaStream_t stream) {
+               return ncclAllGather(x, y, count, call.element.type, communicator, stream);
+             });
 }
 
 void gvrt_reduce_scatter(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
-  int64_t group = read.integer();
-  ElementInfo element = elementOf(context, read.integer());
-  int64_t kind = read.integer(), outer = read.integer(), inner = read.integer(), handle = read.integer();
-  ncclComm_t communicator = communicatorOf(context, group);
-  auto *x = static_cast<const char *>(buffer[0]);
-  auto *y = static_cast<char *>(buffer[1]);
-  if (!communicator)
-    return copyAlone(context, x, y, outer * inner * element.bytes, handle);
-  int64_t size = context->groups[group].ranks.size(), row = inner * element.bytes;
-  Issue issue(context, handle);
-  if (outer <= kGrouped) {
-    GVRT_NCCL(context, ncclGroupStart());
-    for (int64_t o = 0; o < outer; ++o)
-      GVRT_NCCL(context, ncclReduceScatter(x + o * size * row, y + o * row, inner, element.type, reductionOf(kind),
-                                           communicator, issue.stream()));
-    GVRT_NCCL(context, ncclGroupEnd());
-    return issue.finish();
-  }
-  auto *all = static_cast<char *>(stateOf(context).workspace);
-  int64_t part = partBytes(context, size * row) / (size * row);
-  for (int64_t o = 0; o < outer; o += part) {
-    int64_t rows = std::min(part, outer - o);
-    copyPieces(context, issue.stream(), x + o * size * row, all, element.bytes,
-               whole(size, rows, inner, /*pack=*/true));
-    GVRT_NCCL(context, ncclReduceScatter(all, y + o * row, rows * inner, element.type, reductionOf(kind), communicator,
-                                         issue.stream()));
-  }
-  issue.finish(/*now=*/true);
+  Interleaved call{context, read.integer(), elementOf(context, read.integer())};
+  ncclRedOp_t reduction = reductionOf(read.integer());
+  call.read(read, buffer);
+  call.issue(/*gathers=*/false,
+             [&](const char *x, char *y, int64_t count, ncclComm_t communicator, cudaStream_t stream) {
+               return ncclReduceScatter(x, y, count, call.element.type, reduction, communicator, stream);
+             });
 }
 
 namespace {

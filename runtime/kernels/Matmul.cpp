@@ -7,8 +7,8 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/core/Check.h"
-#include "runtime/kernels/Attributes.h"
 #include "runtime/kernels/Gemm.h"
+#include "runtime/kernels/Product.h"
 
 #include <algorithm>
 #include <dnnl.h>
@@ -47,42 +47,6 @@ void gemm(gvrt_context *context, const Matrix &a, const Matrix &b, float *c, int
 using namespace galvatron;
 
 namespace {
-
-struct BatchLoop {
-  int64_t extent, a, b, c;
-};
-
-struct Product {
-  int64_t m, n, k, am, ak, bk, bn, cm, cn;
-  bool accumulate;
-  std::vector<BatchLoop> batch;
-};
-
-/// Batch loops that continue one of the three loops of the product become part of it.
-void foldBatch(Product &p) {
-  for (bool folded = true; folded;) {
-    folded = false;
-    for (size_t i = 0; i < p.batch.size() && !folded; ++i) {
-      BatchLoop &loop = p.batch[i];
-      auto continues = [&](int64_t stride, int64_t extent, int64_t inner) { return stride == extent * inner; };
-      int64_t *extent = nullptr;
-      if (loop.extent == 1)
-        extent = &loop.extent;
-      else if (loop.b == 0 && continues(loop.a, p.m, p.am) && continues(loop.c, p.m, p.cm))
-        extent = &p.m;
-      else if (loop.a == 0 && continues(loop.b, p.n, p.bn) && continues(loop.c, p.n, p.cn))
-        extent = &p.n;
-      else if (loop.c == 0 && continues(loop.a, p.k, p.ak) && continues(loop.b, p.k, p.bk))
-        extent = &p.k;
-      if (!extent)
-        continue;
-      if (extent != &loop.extent)
-        *extent *= loop.extent;
-      p.batch.erase(p.batch.begin() + i);
-      folded = true;
-    }
-  }
-}
 
 /// A `rows` × `columns` operand as the library takes it; false where neither stride allows it.
 bool describe(const float *data, int64_t rows, int64_t columns, int64_t rowStride, int64_t columnStride,
@@ -128,7 +92,7 @@ void multiplyBatch(gvrt_context *context, const Product &p, size_t depth, const 
                    bool accumulate) {
   if (depth == p.batch.size())
     return multiply(context, p, a, b, c, accumulate);
-  const BatchLoop &loop = p.batch[depth];
+  const Product::BatchLoop &loop = p.batch[depth];
   for (int64_t i = 0; i < loop.extent; ++i)
     multiplyBatch(context, p, depth + 1, a + i * loop.a, b + i * loop.b, c + i * loop.c,
                   accumulate || (loop.c == 0 && i > 0));
@@ -137,19 +101,10 @@ void multiplyBatch(gvrt_context *context, const Product &p, size_t depth, const 
 } // namespace
 
 void gvrt_matmul(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
-  Attributes read(attribute);
-  read.floats(context); // of a and b
-  read.floats(context); // of c
-  Product p;
-  for (int64_t *word : {&p.m, &p.n, &p.k, &p.am, &p.ak, &p.bk, &p.bn, &p.cm, &p.cn})
-    *word = read.integer();
-  p.accumulate = read.integer();
-  int64_t numBatch = read.integer();
-  for (int64_t i = 0; i < numBatch; ++i) {
-    const int64_t *words = read.list(4);
-    p.batch.push_back({words[0], words[1], words[2], words[3]});
-  }
-  foldBatch(p);
+  Attributes types(attribute);
+  types.floats(context); // of a and b
+  types.floats(context); // of c
+  Product p = readProduct(attribute);
   multiplyBatch(context, p, 0, static_cast<const float *>(buffer[0]), static_cast<const float *>(buffer[1]),
                 static_cast<float *>(buffer[2]), p.accumulate);
 }

@@ -8,7 +8,8 @@ import shutil
 import sys
 import unittest
 
-from toy_program import BATCH, SEQ, VOCABULARY, ProgramFixture, write_tensors
+from stage_programs import write_tensors
+from toy_program import BATCH, SEQ, VOCABULARY, ProgramFixture
 
 
 class BadInputTest(ProgramFixture):

@@ -16,16 +16,10 @@ import tempfile
 import time
 import unittest
 
+from stage_programs import ENVIRONMENT, read_tensors
+
 STAGE, LAUNCH = (os.path.abspath(path) for path in sys.argv[1:3])
 BATCH, SEQ, MICRO_BATCHES, ROWS, COLUMNS = 8, 8, 2, 64, 65
-ENVIRONMENT = dict(
-    os.environ,
-    OMPI_ALLOW_RUN_AS_ROOT="1",
-    OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-    OMPI_MCA_rmaps_base_oversubscribe="1",
-    OMPI_MCA_mpi_yield_when_idle="1",
-    OMPI_MCA_hwloc_base_binding_policy="none",
-)
 
 
 def number_of_gpus():
@@ -142,20 +136,8 @@ class Reference:
 @unittest.skipUnless(GPUS, "needs a GPU")
 class WithGpuTest(CudaFixture):
     @staticmethod
-    def read_tensors(path):
-        import array
-        import json
-        import struct
-
-        with open(path, "rb") as file:
-            raw = file.read()
-        (size,) = struct.unpack("<Q", raw[:8])
-        tensors = {}
-        for name, entry in json.loads(raw[8 : 8 + size]).items():
-            if name != "__metadata__":
-                begin, end = entry["data_offsets"]
-                tensors[name] = list(array.array("f", raw[8 + size + begin : 8 + size + end]))
-        return tensors
+    def values_of(path):
+        return {name: values for name, (_, values) in read_tensors(path).items()}
 
     def assertNear(self, a, b, tolerance=2e-6):
         self.assertEqual(len(a), len(b))
@@ -179,18 +161,18 @@ class WithGpuTest(CudaFixture):
                 start, save, dump = self.path("start"), self.path("save"), self.path("dump")
                 # One step at learning rate 0 leaves the start values.
                 self.train(plan, "--steps", 1, "--lr", 0, "--optimizer", "sgd", "--save", start)
-                reference = Reference(self.read_tensors(start + "/model.safetensors"), *plan)
+                reference = Reference(self.values_of(start + "/model.safetensors"), *plan)
                 options = ["--lr", 0.05, "--weight-decay", 0.1, "--clip-grad", 3, "--dump-gradients", dump]
                 log = self.train(plan, *options, "--steps", 5, "--save", save)
                 print(self.output)
                 for step, row in enumerate(log, 1):
-                    dumped = self.read_tensors(f"{dump}/step_{step:06}.safetensors")
+                    dumped = self.values_of(f"{dump}/step_{step:06}.safetensors")
                     for name, values in reference.gradients().items():
                         self.assertNear(dumped[name], values, 1e-5)
                     loss = reference.loss(self.tokens, step)
                     norm = reference.update(step, 0.05, 0.1, 3)
                     self.assertNear([float(row[1]), float(row[3])], [loss, norm], 1e-5)
-                for name, values in self.read_tensors(save + "/model.safetensors").items():
+                for name, values in self.values_of(save + "/model.safetensors").items():
                     self.assertNear(values, reference.weights[name], 1e-5)
                 again = self.train(plan, *options, "--steps", 5)
                 self.assertEqual([row[:4] for row in again], [row[:4] for row in log])

@@ -4,53 +4,22 @@ The tests beside this file are called with two arguments, the binary and the lau
 """
 
 import array
-import json
 import math
 import os
 import random
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
 import unittest
+
+from stage_programs import ENVIRONMENT, write_tensors
 
 TOY, LAUNCH = sys.argv[1:3]
 BATCH, SEQ, VOCABULARY, HIDDEN = 8, 8, 16, 6
 # stages, dp, tp, micro-batches
 PLANS = [(1, 1, 1, 1), (1, 2, 1, 2), (1, 1, 2, 2), (2, 1, 1, 4), (2, 2, 1, 2), (1, 2, 2, 1), (2, 2, 2, 2)]
 SHAPES = {"table.weight": [VOCABULARY, HIDDEN], "head.weight": [VOCABULARY, HIDDEN], "head.bias": [VOCABULARY]}
-ENVIRONMENT = dict(
-    os.environ,
-    OMPI_ALLOW_RUN_AS_ROOT="1",
-    OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-    OMPI_MCA_rmaps_base_oversubscribe="1",
-    OMPI_MCA_mpi_yield_when_idle="1",
-    OMPI_MCA_hwloc_base_binding_policy="none",
-)
-
-
-def write_tensors(path, tensors):
-    header, data = {}, b""
-    for name, (shape, values) in tensors.items():
-        raw = array.array("f", values).tobytes()
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
-        data += raw
-    text = json.dumps(header).encode()
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text + data)
-
-
-def read_tensors(path):
-    with open(path, "rb") as file:
-        raw = file.read()
-    (size,) = struct.unpack("<Q", raw[:8])
-    tensors = {}
-    for name, entry in json.loads(raw[8 : 8 + size]).items():
-        if name != "__metadata__":
-            begin, end = entry["data_offsets"]
-            tensors[name] = (entry["shape"], list(array.array("f", raw[8 + size + begin : 8 + size + end])))
-    return tensors
 
 
 class Reference:

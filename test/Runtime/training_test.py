@@ -11,7 +11,8 @@ import shutil
 import sys
 import unittest
 
-from toy_program import PLANS, SHAPES, ProgramFixture, Reference, read_tensors, write_tensors
+from stage_programs import read_tensors, write_tensors
+from toy_program import PLANS, SHAPES, ProgramFixture, Reference
 
 
 class TrainingTest(ProgramFixture):

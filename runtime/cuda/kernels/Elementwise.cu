@@ -47,20 +47,12 @@ struct DropoutStream {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    dropout(const T *x, T *y, int64_t count, bool wide, DropoutStream name, uint32_t threshold, float factor,
-            TensorPositions positions, int rank) {
+__global__ void __launch_bounds__(kThreads) dropout(const T *x, T *y, int64_t count, bool wide, DropoutStream name,
+                                                    uint32_t threshold, float factor, TensorPositions positions) {
   random::Stream stream = random::dropoutStream(name.seed, name.scalars->step, name.layer, name.id);
   forPiece(count, wide, [&](int64_t i, auto number) {
     constexpr int n = decltype(number)::value;
-    // Number of the piece's first element in the global tensor; the others follow it.
-    int64_t global = 0, place = 1, rest = i;
-    for (int d = rank - 1; d >= 0; --d) {
-      const Positions &dim = positions.dim[d];
-      global += dim.toGlobal(rest % dim.local) * place;
-      rest /= dim.local;
-      place *= dim.global;
-    }
+    int64_t global = positions.toGlobal(i); // the others of the piece follow it
     float v[n];
     load<n>(x + i, v);
     random::Block block = random::philox((uint64_t)global / 4, stream.high, stream.key);
@@ -121,14 +113,14 @@ void gvrt_dropout(gvrt_context *context, void *const *buffer, const int64_t *att
     return;
   TensorPositions positions = readTensorPositions(context, read.list(0), rank);
   // A piece must not leave a run of elements that follow one another globally.
-  bool wide = aligned(16, buffer[0], buffer[1]) && rank > 0 && positions.dim[rank - 1].run() % kPiece == 0;
+  bool wide = aligned(16, buffer[0], buffer[1]) && positions.run() % kPiece == 0;
   State &state = stateOf(context);
   DropoutStream name{state.scalars, context->seed, context->layer, (uint64_t)id};
   withType(context, type, [&](auto zero) {
     using T = decltype(zero);
     dropout<<<divideUp(count, kThreads * kPiece), kThreads, 0, state.compute>>>(
         at<const T>(buffer, 0), at<T>(buffer, 1), count, wide, name, random::dropThreshold(p), (float)(1.0 / (1.0 - p)),
-        positions, (int)rank);
+        positions);
   });
   GVRT_CUDA(context, cudaGetLastError());
 }

@@ -13,7 +13,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/cuda/kernels/AlgorithmCache.h"
 #include "runtime/cuda/kernels/Launch.h"
-#include "runtime/cuda/kernels/Product.h"
+#include "runtime/cuda/kernels/PlainMatmul.h"
 
 #include <cstring>
 #include <map>
@@ -21,31 +21,6 @@
 #include <optional>
 
 namespace galvatron::cuda {
-
-void foldBatch(Product &p) {
-  for (bool folded = true; folded;) {
-    folded = false;
-    for (size_t i = 0; i < p.batch.size() && !folded; ++i) {
-      Product::BatchLoop &loop = p.batch[i];
-      auto continues = [](int64_t stride, int64_t extent, int64_t inner) { return stride == extent * inner; };
-      int64_t *extent = nullptr;
-      if (loop.extent == 1)
-        extent = &loop.extent;
-      else if (loop.b == 0 && continues(loop.a, p.m, p.am) && continues(loop.c, p.m, p.cm))
-        extent = &p.m;
-      else if (loop.a == 0 && continues(loop.b, p.n, p.bn) && continues(loop.c, p.n, p.cn))
-        extent = &p.n;
-      else if (loop.c == 0 && continues(loop.a, p.k, p.ak) && continues(loop.b, p.k, p.bk))
-        extent = &p.k;
-      if (!extent)
-        continue;
-      if (extent != &loop.extent)
-        *extent *= loop.extent;
-      p.batch.erase(p.batch.begin() + i);
-      folded = true;
-    }
-  }
-}
 
 namespace {
 
@@ -344,17 +319,7 @@ using namespace galvatron;
 using namespace galvatron::cuda;
 
 void gvrt_matmul(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
-  Attributes read(attribute);
-  Product p;
-  for (int64_t *word : {&p.type, &p.cType, &p.m, &p.n, &p.k, &p.am, &p.ak, &p.bk, &p.bn, &p.cm, &p.cn})
-    *word = read.integer();
-  p.accumulate = read.integer();
-  int64_t numBatch = read.integer();
-  for (int64_t i = 0; i < numBatch; ++i) {
-    const int64_t *words = read.list(4);
-    p.batch.push_back({words[0], words[1], words[2], words[3]});
-  }
-  foldBatch(p);
+  Product p = readProduct(attribute);
   if (p.m == 0 || p.n == 0)
     return;
   // Sums outermost, then by extent: the longest loop is the library's.

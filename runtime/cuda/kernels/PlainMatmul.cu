@@ -1,6 +1,6 @@
 //===- PlainMatmul.cu - products with any strides, without a library ----------------------------===//
 #include "runtime/cuda/kernels/Launch.h"
-#include "runtime/cuda/kernels/Product.h"
+#include "runtime/cuda/kernels/PlainMatmul.h"
 #include "runtime/cuda/kernels/Vector.cuh"
 
 namespace galvatron::cuda {

@@ -10,6 +10,8 @@
 #include "runtime/core/Check.h"
 #include "runtime/core/PositionMap.h"
 
+#include <cuda_runtime_api.h> // __host__, __device__
+
 namespace galvatron::cuda {
 
 /// One dimension. Digits alternate between local (value -1) and fixed ones.
@@ -95,12 +97,27 @@ inline Positions readPositions(gvrt_context *context, const int64_t *&words) {
 struct TensorPositions {
   static constexpr int kMaxRank = 6;
   Positions dim[kMaxRank];
+  int rank = 0;
+
+  /// Row-major number in the global tensor of element `index` of the local one.
+  __host__ __device__ int64_t toGlobal(int64_t index) const {
+    int64_t result = 0, place = 1;
+    for (int d = rank - 1; d >= 0; --d) {
+      result += dim[d].toGlobal(index % dim[d].local) * place;
+      index /= dim[d].local;
+      place *= dim[d].global;
+    }
+    return result;
+  }
+  /// So many elements follow one another in both tensors, from every multiple of it.
+  __host__ __device__ int64_t run() const { return rank == 0 ? 1 : dim[rank - 1].run(); }
 };
 
 inline TensorPositions readTensorPositions(gvrt_context *context, const int64_t *words, int64_t rank) {
   GVRT_CHECK(context, rank <= TensorPositions::kMaxRank,
              "expects at most " << TensorPositions::kMaxRank << " dimensions, but got " << rank);
   TensorPositions result;
+  result.rank = (int)rank;
   for (int64_t d = 0; d < rank; ++d)
     result.dim[d] = readPositions(context, words);
   return result;

@@ -63,16 +63,17 @@ public:
     try {
       std::vector<Buffer> expected = onCpu(call), first = onGpu(call), second = onGpu(call);
       double worst = 0;
+      std::string where;
       bool good = true, same = true;
       for (size_t i = 0; i < expected.size(); ++i)
         if (expected[i].output) {
-          good = compare(first[i], expected[i], call.looseFloats, worst) && good;
+          good = compare(first[i], expected[i], call.looseFloats, worst, where) && good;
           same = same && first[i].pack() == second[i].pack();
         }
       char text[128];
       std::snprintf(text, sizeof text, "%-4s error %.1e%s", good && (same || !call.repeats) ? "ok" : "FAIL", worst,
                     same ? "" : ", differs when repeated");
-      verdict = text;
+      verdict = text + (good ? "" : where + "; step in its memory: " + std::to_string(gpu.step()));
     } catch (const std::exception &error) {
       verdict = std::string("FAIL ") + error.what();
     }
@@ -150,22 +151,37 @@ private:
     }
   }
 
-  /// `worst`: the largest difference, as a share of the largest element.
-  static bool compare(const Buffer &got, const Buffer &expected, bool loose, double &worst) {
-    if (got.floats.empty())
-      return got.integers == expected.integers;
-    double scale = 1e-30, difference = 0;
+  /// `worst`: the largest difference, as a share of the largest element. `where`: told of a buffer that is not good,
+  /// with the zeros of both, which tell a mask that differs from arithmetic that does.
+  static bool compare(const Buffer &got, const Buffer &expected, bool loose, double &worst, std::string &where) {
+    double scale = 1e-30, most = loose || got.type == GVRT_BF16 ? 1e-2 : 2e-5, largest = 0;
+    auto value = [](const Buffer &b, int64_t i) { return b.floats.empty() ? (double)b.integers[i] : b.floats[i]; };
     for (float v : expected.floats)
       if (std::isfinite(v))
         scale = std::max(scale, (double)std::fabs(v));
-    for (size_t i = 0; i < got.floats.size(); ++i) {
-      float a = got.floats[i], b = expected.floats[i];
-      if (a == b || (std::isnan(a) && std::isnan(b)))
-        continue;
-      difference = std::isfinite(a) && std::isfinite(b) ? std::max(difference, (double)std::fabs(a - b)) : 1e30;
+    int64_t wrong = 0, first = -1, zeros[2] = {};
+    for (int64_t i = 0; i < got.count(); ++i) {
+      double a = value(got, i), b = value(expected, i), difference = 0;
+      zeros[0] += a == 0;
+      zeros[1] += b == 0;
+      if (a != b && !(std::isnan(a) && std::isnan(b)))
+        difference = std::isfinite(a) && std::isfinite(b) ? std::fabs(a - b) : 1e30;
+      largest = std::max(largest, difference);
+      if (got.floats.empty() ? difference > 0 : difference / scale > most) {
+        first = first < 0 ? i : first;
+        ++wrong;
+      }
     }
-    worst = std::max(worst, difference / scale);
-    return difference / scale <= (loose || got.type == GVRT_BF16 ? 1e-2 : 2e-5);
+    worst = std::max(worst, got.floats.empty() ? 0 : largest / scale);
+    if (wrong == 0)
+      return true;
+    char text[200];
+    std::snprintf(text, sizeof text,
+                  "; %lld of %lld elements, the first is %lld: %g, expected %g; zeros %lld, expected %lld",
+                  (long long)wrong, (long long)got.count(), (long long)first, value(got, first), value(expected, first),
+                  (long long)zeros[0], (long long)zeros[1]);
+    where += text;
+    return false;
   }
 
   DeviceLibrary &cpu;

@@ -116,6 +116,9 @@ public:
     if (!arena)
       throw std::runtime_error("no memory for the arena");
     cuda::State &state = cuda::stateOf(&context);
+    // What a library lays out in another way reads as something else: everything random then fails.
+    if (!state.compute || state.scalars || state.workspace || state.tuning)
+      throw std::runtime_error("the library was built from another runtime/cuda/State.h than this test");
     state.workspace = take(kWorkspaceBytes);
     state.workspaceBytes = kWorkspaceBytes;
     cuda::StepScalars scalars{};
@@ -134,6 +137,12 @@ public:
   void reset() { used = base; }
   void tune(bool on) { cuda::stateOf(&context).tuning = on; }
   void synchronize() { hooks->synchronize(&context); }
+  /// The step that kernels read.
+  int64_t step() {
+    cuda::StepScalars scalars{};
+    hooks->copyToHost(&context, &scalars, cuda::stateOf(&context).scalars, sizeof scalars);
+    return scalars.step;
+  }
 
 private:
   char *arena;

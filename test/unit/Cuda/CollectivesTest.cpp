@@ -1,7 +1,8 @@
-// NCCL's collectives against a local model, as test/unit/Comm does for MPI: each rank knows what all contribute. Then
-// what a step does with them: values between stages, streams that fork and join, one captured graph.
+// NCCL's collectives against the local model of test/unit/Comm. Then what a step does with them: values between stages,
+// streams that fork and join, one captured graph.
 #include "CudaFixture.h"
 #include "test/Runtime/CudaKernels.h"
+#include "test/unit/Comm/CollectiveModel.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -11,27 +12,7 @@ using namespace galvatron::test;
 
 namespace {
 
-/// Small whole numbers: sums are exact in every type and order.
-float element(int rank, int64_t e) { return (float)((rank * 37 + e * 11) % 101); }
-
-template <typename T> T fromFloat(float value) {
-  if constexpr (sizeof(T) == 2)
-    return bf16(value);
-  return (T)value;
-}
-template <typename T> float toFloat(T value) {
-  if constexpr (sizeof(T) == 2)
-    return fromBf16(value);
-  return (float)value;
-}
 template <typename T> int64_t type() { return sizeof(T) == 8 ? GVRT_I64 : sizeof(T) == 2 ? GVRT_BF16 : GVRT_F32; }
-
-template <typename T> std::vector<T> contribution(int rank, int64_t count) {
-  std::vector<T> x(count);
-  for (int64_t e = 0; e < count; ++e)
-    x[e] = fromFloat<T>(element(rank, e));
-  return x;
-}
 
 const gvrt_program kNoProgram = {};
 constexpr int64_t kLarge = 1 << 20;
@@ -73,13 +54,7 @@ TEST_F(CudaCollectivesTest, AllReduce) {
     rank->used = 1 << 20;
     T *x = rank->place(contribution<T>(rank->context.rank, count)), *y = inPlace ? x : rank->allocate<T>(count);
     collective(gvrt_all_reduce, x, y, {group, type<T>(), kind, count}, handle);
-    std::vector<T> result = rank->read(y, count);
-    for (int64_t e = 0; e < count; ++e) {
-      float expected = kind ? -1 : 0;
-      for (int member : rank->context.groups[group].ranks)
-        expected = kind ? std::max(expected, element(member, e)) : expected + element(member, e);
-      ASSERT_EQ(toFloat(result[e]), expected) << e;
-    }
+    expectSame(rank->read(y, count), allReduced(rank->context.groups[group], kind, count));
   };
   for (int64_t group : {0, 1})
     for (int64_t count : {int64_t(1), int64_t(1003), kLarge})
@@ -88,7 +63,7 @@ TEST_F(CudaCollectivesTest, AllReduce) {
           for (int64_t handle : {-1, 3}) {
             check(0.0f, group, count, kind, inPlace, handle);
             check(int64_t(), group, count, kind, inPlace, handle);
-            check(uint16_t(), group, count, kind, inPlace, handle);
+            check(Bfloat16(), group, count, kind, inPlace, handle);
           }
 }
 
@@ -98,86 +73,53 @@ constexpr std::pair<int64_t, int64_t> kCuts[] = {{1, 5}, {3, 1}, {32, 40}, {33, 
 TEST_F(CudaCollectivesTest, AllGatherInterleavesPieces) {
   auto check = [&]<typename T>(T, int64_t group, int64_t outer, int64_t inner, int64_t handle) {
     rank->used = 1 << 20;
-    const std::vector<int> &ranks = rank->context.groups[group].ranks;
-    int64_t size = ranks.size();
+    SCOPED_TRACE("outer " + std::to_string(outer) + " inner " + std::to_string(inner));
+    const Group &members = rank->context.groups[group];
+    int64_t size = members.ranks.size();
     T *x = rank->place(contribution<T>(rank->context.rank, outer * inner)),
       *y = rank->allocate<T>(size * outer * inner);
     collective(gvrt_all_gather, x, y, {group, type<T>(), outer, inner}, handle);
-    std::vector<T> result = rank->read(y, size * outer * inner);
-    for (int64_t o = 0; o < outer; ++o)
-      for (int64_t r = 0; r < size; ++r)
-        for (int64_t i = 0; i < inner; ++i)
-          ASSERT_EQ(toFloat(result[(o * size + r) * inner + i]), element(ranks[r], o * inner + i)) << outer << inner;
+    expectSame(rank->read(y, size * outer * inner), allGathered(members, outer, inner));
   };
   for (int64_t group : {0, 1})
     for (auto [outer, inner] : kCuts)
       for (int64_t handle : {-1, 2}) {
         check(0.0f, group, outer, inner, handle);
         check(int64_t(), group, outer, inner, handle);
-        check(uint16_t(), group, outer, inner, handle);
+        check(Bfloat16(), group, outer, inner, handle);
       }
 }
 
 TEST_F(CudaCollectivesTest, ReduceScatterGivesEachRankItsPieceOfTheSum) {
   auto check = [&]<typename T>(T, int64_t group, int64_t outer, int64_t inner, int64_t handle) {
     rank->used = 1 << 20;
+    SCOPED_TRACE("outer " + std::to_string(outer) + " inner " + std::to_string(inner));
     const Group &members = rank->context.groups[group];
     int64_t size = members.ranks.size();
     T *x = rank->place(contribution<T>(rank->context.rank, size * outer * inner)),
       *y = rank->allocate<T>(outer * inner);
     collective(gvrt_reduce_scatter, x, y, {group, type<T>(), 0, outer, inner}, handle);
-    std::vector<T> result = rank->read(y, outer * inner);
-    for (int64_t o = 0; o < outer; ++o)
-      for (int64_t i = 0; i < inner; ++i) {
-        float expected = 0;
-        for (int member : members.ranks)
-          expected += element(member, (o * size + members.position) * inner + i);
-        ASSERT_EQ(toFloat(result[o * inner + i]), expected) << outer << " " << inner;
-      }
+    expectSame(rank->read(y, outer * inner), reduceScattered(members, outer, inner));
   };
   for (int64_t group : {0, 1})
     for (auto [outer, inner] : kCuts)
       for (int64_t handle : {-1, 0}) {
         check(0.0f, group, outer, inner, handle);
-        check(uint16_t(), group, outer, inner, handle);
+        check(Bfloat16(), group, outer, inner, handle);
       }
 }
 
-/// As in test/unit/Comm: a piece of one global tensor, cut on one dimension, afterwards on another.
 TEST_F(CudaCollectivesTest, AllToAllMovesTheCutFromOneDimensionToAnother) {
-  for (int64_t scale : {1, 181}) // the larger one needs several parts
-    for (int64_t split : {0, 1, 2})
-      for (int64_t concat : {0, 1, 2})
-        for (auto [splitOuter, concatOuter] : {std::pair<int64_t, int64_t>{1, 1}, {1, 3}, {3, 1}, {3, 3}}) {
-          rank->used = 1 << 20;
-          const Group &members = rank->context.groups[0];
-          int64_t size = members.ranks.size();
-          std::vector<int64_t> extents = {3, 6, 90 * scale};
-          extents[split] *= size * (split == concat ? 3 : 1);
-          int64_t total = extents[0] * extents[1] * extents[2];
-          auto *x = rank->place(contribution<uint16_t>(rank->context.rank, total)),
-               *y = rank->allocate<uint16_t>(total);
-          rank->call(gvrt_all_to_all, {x, y},
-                     {0, GVRT_BF16, 3, extents[0], extents[1], extents[2], split, splitOuter, concat, concatOuter});
-          std::vector<uint16_t> gotten = rank->read(y, total);
-          std::vector<int64_t> piece = extents, result = extents;
-          piece[split] /= size;
-          result[split] /= size;
-          result[concat] *= size;
-          int64_t splitRest = piece[split] / splitOuter, concatRest = piece[concat] / concatOuter;
-          for (int64_t r = 0; r < size; ++r)
-            for (int64_t e = 0; e < total / size; ++e) {
-              int64_t index[3] = {e / (piece[1] * piece[2]), e / piece[2] % piece[1], e % piece[2]};
-              auto at = [&](std::vector<int64_t> shape, int64_t dim, int64_t rest, int64_t position) {
-                int64_t i[3] = {index[0], index[1], index[2]};
-                i[dim] = (i[dim] / rest * size + position) * rest + i[dim] % rest;
-                return (i[0] * shape[1] + i[1]) * shape[2] + i[2];
-              };
-              ASSERT_EQ(fromBf16(gotten[at(result, concat, concatRest, r)]),
-                        element(members.ranks[r], at(extents, split, splitRest, members.position)))
-                  << "split " << split << "/" << splitOuter << " concat " << concat << "/" << concatOuter;
-            }
-        }
+  const Group &members = rank->context.groups[0];
+  for (int64_t last : {90, 90 * 181}) // the larger one needs several parts
+    for (const AllToAll &each : allToAlls(members.ranks.size(), last)) {
+      SCOPED_TRACE(::testing::PrintToString(each));
+      rank->used = 1 << 20;
+      auto *x = rank->place(contribution<Bfloat16>(rank->context.rank, each.total())),
+           *y = rank->allocate<Bfloat16>(each.total());
+      rank->call(gvrt_all_to_all, {x, y}, each.attributes(0, GVRT_BF16));
+      expectSame(rank->read(y, each.total()), each.result(members));
+    }
 }
 
 TEST_F(CudaCollectivesTest, ShardTakesThisRanksPiece) {

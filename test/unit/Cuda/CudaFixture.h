@@ -16,12 +16,6 @@ namespace galvatron::test {
 /// Whether every rank of this world has a GPU of its own (one machine).
 bool hasGpus();
 
-inline uint16_t bf16(float value) {
-  uint32_t bits = std::bit_cast<uint32_t>(value);
-  return (bits + 0x7fff + (bits >> 16 & 1)) >> 16; // to nearest even
-}
-inline float fromBf16(uint16_t value) { return std::bit_cast<float>((uint32_t)value << 16); }
-
 /// What Training does with a device, as stage `rank / devices` of ranks / devices stages. `start` as late as a test
 /// knows its manifest; everything is freed with the object.
 class Rank {

@@ -1,6 +1,7 @@
 // The update of all parameters at once against torch.optim's formulas in f64: odd sizes, bf16 copies, weight decay,
 // clipping over ranks, sums that are not finite; and its speed against a copy's.
 #include "CudaFixture.h"
+#include "runtime/kernels/Bfloat16.h"
 
 #include <cmath>
 #include <cstdio>
@@ -102,7 +103,7 @@ protected:
       auto *copy = reinterpret_cast<uint16_t *>(rank->arena + parameters[i].copy);
       std::vector<uint16_t> rounded = rank->read(copy, parameters[i].count);
       for (int64_t e = 0; e < parameters[i].count; ++e)
-        ASSERT_EQ(rounded[e], bf16(p[e])) << e;
+        ASSERT_EQ(rounded[e], Bfloat16(p[e]).bits) << e;
     }
   }
 
