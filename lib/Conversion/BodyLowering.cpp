@@ -1,5 +1,6 @@
 // The bookkeeping of BodyLowering.h: layouts, views, destinations.
 #include "BodyLowering.h"
+#include "LoopFusion.h"
 
 #include "runtime/api/ElementType.h"
 
@@ -428,6 +429,7 @@ FailureOr<exec::FunctionOp> BodyLowering::run() {
       return failure();
   finishResults();
   exec::ReturnOp::create(builder, body.getLoc());
+  numFused = fuseLoops(function, body.getNumArguments());
   planScratch(function);
   return function;
 }

@@ -58,6 +58,8 @@ public:
 
   /// Layout of each of the body's results, after `run`.
   llvm::ArrayRef<Strides> getResultStrides() const { return resultStrides; }
+  /// Generated kernels that became part of another.
+  unsigned getNumFused() const { return numFused; }
 
   // What the lowering of single ops uses.
   mlir::OpBuilder &getBuilder() { return builder; }
@@ -124,6 +126,7 @@ private:
   /// Results already in place.
   llvm::SmallVector<bool> placed;
   llvm::SmallVector<Strides> resultStrides;
+  unsigned numFused = 0;
 };
 
 /// Whether an op has a runtime function or a view; lowers it if so (success), fails with a message
