@@ -388,6 +388,8 @@ LogicalResult BodyLowering::lower(Operation *op) {
       return success();
     return lowerElementwise(*this, op);
   }
+  if (isGeneratedNorm(op))
+    return lowerGeneratedNorm(*this, op);
   bool handled = false;
   for (auto *lowerKind : {&lowerView, &lowerKernel, &lowerCollective}) {
     if (failed(lowerKind(*this, op, handled)))

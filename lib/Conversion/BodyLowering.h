@@ -142,6 +142,10 @@ bool isInlined(mlir::Value value);
 /// Generates the loops of an elementwise op whose results are stored.
 mlir::LogicalResult lowerElementwise(BodyLowering &lowering, mlir::Operation *op);
 
+/// Whether a norm, or the gradient of its input, is generated rather than called; generates its loops.
+bool isGeneratedNorm(mlir::Operation *op);
+mlir::LogicalResult lowerGeneratedNorm(BodyLowering &lowering, mlir::Operation *op);
+
 /// Gives every scratch buffer of a function an offset such that buffers in use at the same time do
 /// not overlap; sets `exec.scratch_bytes`.
 void planScratch(exec::FunctionOp function);

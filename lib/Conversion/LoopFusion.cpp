@@ -51,22 +51,11 @@ private:
   unsigned numInputs;
 };
 
-ArrayRef<int64_t> stridesOf(exec::LoopsOp op, size_t buffer) {
-  size_t loops = op.getExtents().size();
-  return op.getStrides().slice(buffer * loops, loops);
-}
-
-SmallVector<Value> buffersOf(exec::LoopsOp op) {
-  SmallVector<Value> buffers(op.getInputs());
-  llvm::append_range(buffers, op.getOutputs());
-  return buffers;
-}
-
 /// Bytes of the elements that the loops touch in a buffer, each once.
 int64_t bytesMoved(exec::LoopsOp op, size_t buffer) {
-  Type element = cast<MemRefType>(buffersOf(op)[buffer].getType()).getElementType();
+  Type element = cast<MemRefType>(op.getBuffers()[buffer].getType()).getElementType();
   int64_t bytes = llvm::divideCeil(element.getIntOrFloatBitWidth(), 8);
-  for (auto [extent, stride] : llvm::zip_equal(op.getExtents(), stridesOf(op, buffer)))
+  for (auto [extent, stride] : llvm::zip_equal(op.getExtents(), op.getStridesOf(buffer)))
     bytes *= stride ? extent : 1;
   return bytes;
 }
@@ -115,7 +104,7 @@ bool Fusion::conflicts(Operation *passed, exec::LoopsOp moved) const {
 
 /// Whether every buffer that one writes and the other touches is touched at the same index by both, and written by one.
 bool Fusion::agree(exec::LoopsOp first, exec::LoopsOp second) const {
-  SmallVector<Value> a = buffersOf(first), b = buffersOf(second);
+  SmallVector<Value> a = first.getBuffers(), b = second.getBuffers();
   for (size_t i = 0; i < a.size(); ++i)
     for (size_t j = 0; j < b.size(); ++j) {
       bool isWrittenByFirst = i >= first.getInputs().size(), isWrittenBySecond = j >= second.getInputs().size();
@@ -123,7 +112,7 @@ bool Fusion::agree(exec::LoopsOp first, exec::LoopsOp second) const {
       if (left.root != right.root || (!isWrittenByFirst && !isWrittenBySecond))
         continue;
       if ((isWrittenByFirst && isWrittenBySecond) || left.offset != right.offset ||
-          stridesOf(first, i) != stridesOf(second, j))
+          first.getStridesOf(i) != second.getStridesOf(j))
         return false;
       // Kernels take two views for two buffers.
       if (isWrittenBySecond && a[i] != b[j])
@@ -156,7 +145,7 @@ void Fusion::hoist(Value buffer, Operation *before) {
 }
 
 void Fusion::merge(exec::LoopsOp first, exec::LoopsOp second, Operation *where) {
-  for (Value buffer : llvm::concat<Value>(buffersOf(first), buffersOf(second)))
+  for (Value buffer : llvm::concat<Value>(first.getBuffers(), second.getBuffers()))
     hoist(buffer, where);
   OpBuilder builder(where);
   Location loc = builder.getFusedLoc({first.getLoc(), second.getLoc()});
@@ -166,14 +155,14 @@ void Fusion::merge(exec::LoopsOp first, exec::LoopsOp second, Operation *where) 
   Operation *yieldA = a.getTerminator(), *yieldB = b.getTerminator();
   size_t numA = first.getInputs().size(), numB = second.getInputs().size();
   for (size_t i = 0; i < numA; ++i)
-    llvm::append_range(inputStrides, stridesOf(first, i));
+    llvm::append_range(inputStrides, first.getStridesOf(i));
   IRMapping map;
   SmallVector<BlockArgument> added;
   for (auto [j, input] : llvm::enumerate(second.getInputs())) {
     Place place = placeOf(input);
     auto isSame = [&](Value buffer, size_t i) {
       Place other = placeOf(buffer);
-      return other.root == place.root && other.offset == place.offset && stridesOf(first, i) == stridesOf(second, j);
+      return other.root == place.root && other.offset == place.offset && first.getStridesOf(i) == second.getStridesOf(j);
     };
     Value known;
     for (auto [i, output] : llvm::enumerate(first.getOutputs()))
@@ -184,7 +173,7 @@ void Fusion::merge(exec::LoopsOp first, exec::LoopsOp second, Operation *where) 
         known = a.getArgument(i);
     if (!known) {
       inputs.push_back(input);
-      llvm::append_range(inputStrides, stridesOf(second, j));
+      llvm::append_range(inputStrides, second.getStridesOf(j));
       known = a.addArgument(b.getArgument(j).getType(), b.getArgument(j).getLoc());
     }
     map.map(b.getArgument(j), known);
@@ -193,7 +182,7 @@ void Fusion::merge(exec::LoopsOp first, exec::LoopsOp second, Operation *where) 
   for (auto [i, output] : llvm::enumerate(first.getOutputs()))
     if (isReadElsewhere(placeOf(output).root, first, second)) {
       outputs.push_back(output);
-      llvm::append_range(outputStrides, stridesOf(first, numA + i));
+      llvm::append_range(outputStrides, first.getStridesOf(numA + i));
       results.push_back(yieldA->getOperand(i));
     }
   builder.setInsertionPoint(yieldA);
@@ -201,7 +190,7 @@ void Fusion::merge(exec::LoopsOp first, exec::LoopsOp second, Operation *where) 
     builder.clone(op, map);
   for (auto [i, output] : llvm::enumerate(second.getOutputs())) {
     outputs.push_back(output);
-    llvm::append_range(outputStrides, stridesOf(second, numB + i));
+    llvm::append_range(outputStrides, second.getStridesOf(numB + i));
     results.push_back(map.lookupOrDefault(yieldB->getOperand(i)));
   }
   yieldA->setOperands(results);
@@ -217,7 +206,7 @@ bool Fusion::tryFuse(exec::LoopsOp first, exec::LoopsOp second) {
   if (first.getExtents() != second.getExtents() || !agree(first, second))
     return false;
   int64_t moved = 0, saved = 0;
-  SmallVector<Value> a = buffersOf(first), b = buffersOf(second);
+  SmallVector<Value> a = first.getBuffers(), b = second.getBuffers();
   for (size_t i = 0; i < a.size(); ++i)
     moved += bytesMoved(first, i);
   size_t shared = 0;
@@ -228,7 +217,7 @@ bool Fusion::tryFuse(exec::LoopsOp first, exec::LoopsOp second) {
     Place place = placeOf(b[j]);
     for (size_t i = 0; i < a.size(); ++i)
       if (Place other = placeOf(a[i]);
-          other.root == place.root && other.offset == place.offset && stridesOf(first, i) == stridesOf(second, j)) {
+          other.root == place.root && other.offset == place.offset && first.getStridesOf(i) == second.getStridesOf(j)) {
         saved += bytesMoved(second, j);
         ++shared;
         break;
