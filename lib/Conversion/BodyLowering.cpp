@@ -1,5 +1,6 @@
 // The bookkeeping of BodyLowering.h: layouts, views, destinations.
 #include "BodyLowering.h"
+#include "LoopFusion.h"
 
 #include "runtime/api/ElementType.h"
 
@@ -389,6 +390,8 @@ LogicalResult BodyLowering::lower(Operation *op) {
       return success();
     return lowerElementwise(*this, op);
   }
+  if (isGeneratedNorm(op))
+    return lowerGeneratedNorm(*this, op);
   bool handled = false;
   for (auto *lowerKind : {&lowerView, &lowerKernel, &lowerCollective}) {
     if (failed(lowerKind(*this, op, handled)))
@@ -430,6 +433,7 @@ FailureOr<exec::FunctionOp> BodyLowering::run() {
       return failure();
   finishResults();
   exec::ReturnOp::create(builder, body.getLoc());
+  numFused = fuseLoops(function, body.getNumArguments());
   planScratch(function);
   return function;
 }

@@ -58,6 +58,8 @@ public:
 
   /// Layout of each of the body's results, after `run`.
   llvm::ArrayRef<Strides> getResultStrides() const { return resultStrides; }
+  /// Generated kernels that became part of another.
+  unsigned getNumFused() const { return numFused; }
 
   // What the lowering of single ops uses.
   mlir::OpBuilder &getBuilder() { return builder; }
@@ -124,6 +126,7 @@ private:
   /// Results already in place.
   llvm::SmallVector<bool> placed;
   llvm::SmallVector<Strides> resultStrides;
+  unsigned numFused = 0;
 };
 
 /// Whether an op has a runtime function or a view; lowers it if so (success), fails with a message
@@ -138,6 +141,10 @@ bool isElementwise(mlir::Operation *op);
 bool isInlined(mlir::Value value);
 /// Generates the loops of an elementwise op whose results are stored.
 mlir::LogicalResult lowerElementwise(BodyLowering &lowering, mlir::Operation *op);
+
+/// Whether a norm, or the gradient of its input, is generated rather than called; generates its loops.
+bool isGeneratedNorm(mlir::Operation *op);
+mlir::LogicalResult lowerGeneratedNorm(BodyLowering &lowering, mlir::Operation *op);
 
 /// Gives every scratch buffer of a function an offset such that buffers in use at the same time do
 /// not overlap; sets `exec.scratch_bytes`.

@@ -41,7 +41,8 @@ def ConvertDistToExecPass : Pass<"galvatron-convert-dist-to-exec", "mlir::Module
     **Fails when:** an op has no runtime function; a rope has more than 4 dimensions; a layer names a body that is not there.
   }];
   let options = [Option<"deviceName", "device", "std::string", [{"cpu"}], "Device that will run the functions: cpu or cuda">];
-  let statistics = [Statistic<"numBodies", "num-bodies", "Bodies that were converted">];
+  let statistics = [Statistic<"numBodies", "num-bodies", "Bodies that were converted">,
+                    Statistic<"numFused", "num-fused", "Generated kernels that became part of another">];
   let dependentDialects = ["::galvatron::exec::ExecDialect", "::mlir::arith::ArithDialect", "::mlir::math::MathDialect"];
 }
 

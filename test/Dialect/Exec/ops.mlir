@@ -25,3 +25,16 @@ exec.function @loops(%x: memref<4xf32>, %y: memref<4xf32>, %scratch: memref<?xi8
   }
   exec.return
 }
+
+// CHECK-LABEL: exec.function @rows
+exec.function @rows(%x: memref<2x4xf32>, %y: memref<2x4xf32>, %m: memref<2xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  exec.loops [2, 4] inputs(%x : memref<2x4xf32>) outputs(%y, %m : memref<2x4xf32>, memref<2xf32>) strides [4, 1, 4, 1, 1, 0] {
+  ^bb0(%a: f32):
+    // CHECK: %[[SUM:.*]] = exec.row_sum %{{.*}} : f32
+    %sum = exec.row_sum %a : f32
+    %z = arith.subf %a, %sum : f32
+    // CHECK: exec.yield %{{.*}}, %[[SUM]]
+    exec.yield %z, %sum : f32, f32
+  }
+  exec.return
+}
