@@ -257,8 +257,10 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
       additions.push_back({input, slot, known->second});
     inputGradients.push_back({slot, 0});
   }
+  std::vector<int64_t> flags = addOrWrite(call, microBatch);
   TimetableEntry &entry =
       addEntry(call.backward.getSymName().str(), label("backward", op.getPath(), microBatch), microBatch, call.unit);
+  entry.attributes = std::move(flags);
   for (Value output : op.getOutputs()) {
     auto gradient = gradientSlots.find({output.getAsOpaquePointer(), microBatch});
     if (gradient == gradientSlots.end())
@@ -316,15 +318,10 @@ void TimetableBuilder::addWait(const Transfer &transfer) {
 }
 
 void TimetableBuilder::begin() {
-  // Slots of the gradient region are neighbours: one call zeroes them all.
-  if (table.gradientRegionFirst >= 0) {
-    int64_t bytes = 0;
-    for (int slot = table.gradientRegionFirst; slot <= table.gradientRegionLast; ++slot)
-      bytes += llvm::alignTo(table.slots[slot].bytes, kSlotAlignment);
-    TimetableEntry &entry = addEntry("gvrt_fill_zero", "zero gradients");
-    use(entry, {table.gradientRegionFirst, 0});
-    entry.attributes = {bytes};
-  }
+  // The first backward of a step writes a gradient, unless there is none.
+  for (unsigned parameter = 0; parameter < table.parameters.size(); ++parameter)
+    if (!completedBy[parameter])
+      zeroGradient(parameter, /*microBatch=*/-1);
   for (auto loss : stage.getBody().front().getOps<dist::LossOp>()) {
     table.lossSlot = addSlot("loss", 4, true);
     table.lossPlacement = cast<dist::PlacementAttr>(cast<RankedTensorType>(loss.getX().getType()).getEncoding());

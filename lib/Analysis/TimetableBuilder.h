@@ -77,6 +77,10 @@ private:
   void send(SlotReference value, int64_t bytes, int64_t toStage, int64_t tag, int64_t microBatch, llvm::StringRef what);
   void waitFor(llvm::StringRef key);
   void addWait(const Transfer &transfer);
+  /// For each parameter of a call, whether its backward adds to the gradient (1) or writes it (0), which is then
+  /// written. Zeroes first what can only be added to.
+  std::vector<int64_t> addOrWrite(Call &call, int64_t microBatch);
+  void zeroGradient(int parameter, int64_t microBatch);
   /// Which gradients each call's last backward completes, as messages.
   void collectMessages();
   void startReductions(Call &call);
@@ -97,6 +101,8 @@ private:
   std::map<std::string, Transfer> transfers;                              // sends under way, by what they carry
   llvm::DenseMap<mlir::Operation *, llvm::SmallVector<Message>> messages; // by the call that completes them
   llvm::SmallVector<Transfer> reductions;                                 // under way, in the order of their starts
+  std::vector<mlir::Operation *> completedBy; // the last call that adds to each parameter's gradient, or null
+  std::vector<bool> written;                  // gradients, in this step
   int64_t numHandles = 0;
   int oneSlot = -1;
   /// Micro-batch of the last backward, whose gradient may still be under way.

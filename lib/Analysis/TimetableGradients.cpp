@@ -76,12 +76,49 @@ LogicalResult TimetableBuilder::addParameterSlots() {
 }
 
 //===--------------------------------------------------------------------===//
+// When they are written
+//===--------------------------------------------------------------------===//
+
+void TimetableBuilder::zeroGradient(int parameter, int64_t microBatch) {
+  const StageParameter &zeroed = table.parameters[parameter];
+  TimetableEntry &entry = addEntry("gvrt_fill_zero", "zero gradient of " + zeroed.names.front(), microBatch);
+  use(entry, {zeroed.gradientSlot, 0});
+  entry.attributes = {zeroed.count * 4};
+}
+
+std::vector<int64_t> TimetableBuilder::addOrWrite(Call &call, int64_t microBatch) {
+  written.resize(table.parameters.size());
+  std::vector<bool> adds(call.parameters.size());
+  if (auto only = call.backward->getAttrOfType<DenseI64ArrayAttr>(exec::kAdds))
+    for (int64_t position : only.asArrayRef())
+      adds[position] = true;
+  // One product writes the gradients of parameters that lie together: to all or to none.
+  if (auto groups = call.layer->getAttrOfType<ArrayAttr>(dist::kAdjacentAttrName))
+    for (auto group : groups.getAsRange<DenseI64ArrayAttr>())
+      if (llvm::any_of(group.asArrayRef(), [&](int64_t position) { return written[call.parameters[position]]; }))
+        for (int64_t position : group.asArrayRef())
+          adds[position] = true;
+  std::vector<int64_t> flags;
+  for (auto [position, parameter] : llvm::enumerate(call.parameters)) {
+    bool isTwice = llvm::count(call.parameters, parameter) > 1;
+    if ((adds[position] || isTwice) && !written[parameter]) {
+      zeroGradient(parameter, microBatch);
+      written[parameter] = true;
+    }
+    flags.push_back(written[parameter]);
+  }
+  for (int parameter : call.parameters)
+    written[parameter] = true;
+  return flags;
+}
+
+//===--------------------------------------------------------------------===//
 // When they are reduced
 //===--------------------------------------------------------------------===//
 
 void TimetableBuilder::collectMessages() {
   // Backward walks the calls in reverse: the first call that reads a parameter is the last to add to its gradient.
-  std::vector<Operation *> completedBy(table.parameters.size());
+  completedBy.assign(table.parameters.size(), nullptr);
   for (auto op : stage.getBody().front().getOps<graph::CallOp>())
     if (Call &call = calls[op]; call.backward)
       for (int parameter : call.parameters)

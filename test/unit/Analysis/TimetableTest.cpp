@@ -174,6 +174,58 @@ TEST_F(TimetableTest, SumOverStagesComesBehindTheReductionOfEach) {
   EXPECT_EQ(complaint(), "");
 }
 
+TEST_F(TimetableTest, TheFirstMicroBatchWritesGradients) {
+  build(program(1, oneStage("head")));
+  EXPECT_THAT(find(0, "backward block0 micro-batch 0").attributes, ElementsAre(0, 0));
+  EXPECT_THAT(find(0, "backward block0 micro-batch 1").attributes, ElementsAre(1, 1));
+  for (const TimetableEntry &entry : timetables[0].entries)
+    EXPECT_TRUE(entry.function != "gvrt_fill_zero" || entry.name == "zero loss") << entry.name;
+}
+
+TEST_F(TimetableTest, TheSecondUseOfASharedParameterAdds) {
+  build(program(1, oneStage("table")));
+  EXPECT_THAT(find(0, "backward head micro-batch 0").attributes, ElementsAre(0));
+  EXPECT_THAT(find(0, "backward embed micro-batch 0").attributes, ElementsAre(1));
+}
+
+TEST_F(TimetableTest, WhatCanOnlyBeAddedToIsZeroedFirst) {
+  std::string text = program(1, oneStage("head"));
+  std::string function = "%dw: memref<4xf32>, %scratch: memref<?xi8>) attributes {";
+  text.insert(text.find(function) + function.size(), "exec.adds = array<i64: 1>, ");
+  build(text);
+  EXPECT_THAT(find(0, "backward block1 micro-batch 0").attributes, ElementsAre(0, 1));
+  std::vector<std::string> names = end(0, "zero gradient of w1");
+  EXPECT_EQ(names[1], "backward block1 micro-batch 0");
+  EXPECT_EQ(std::count(names.begin(), names.end(), "zero gradient of w1"), 1);
+  EXPECT_EQ(find(0, "zero gradient of w1").attributes, std::vector<int64_t>{16});
+}
+
+TEST_F(TimetableTest, AProductWritesAllGradientsThatLieTogetherOrNone) {
+  std::string text = program(1, R"(
+  dist.stage @stage0 index 0 order ["F0", "F1", "B0", "B1"] {
+    %ids = dist.input "ids" : tensor<4xi64, #x>
+    %0 = graph.call @embed(%ids) parameters ["table"] path "embed" : (tensor<4xi64, #x>) -> tensor<4xf32, #x>
+    %1 = graph.call @block(%0) parameters ["v", "w"] path "block" : (tensor<4xf32, #x>) -> tensor<4xf32, #x>
+    %2 = graph.call @head(%1) parameters ["w"] path "head" : (tensor<4xf32, #x>) -> tensor<f32, #s>
+    dist.loss %2 : tensor<f32, #s>
+  }
+)");
+  std::string layer = "dist.layer @block {";
+  text.insert(text.find(layer) + layer.size(), "dist.adjacent = [array<i64: 0, 1>], ");
+  build(text);
+  EXPECT_THAT(find(0, "backward head micro-batch 0").attributes, ElementsAre(0));
+  EXPECT_EQ(end(0, "zero gradient of v")[1], "backward block micro-batch 0");
+  EXPECT_THAT(find(0, "backward block micro-batch 0").attributes, ElementsAre(1, 1));
+}
+
+TEST_F(TimetableTest, AGradientThatNothingWritesIsZero) {
+  std::string text = program(1, oneStage("head"));
+  std::string backward = "backward = @embed.backward, ";
+  text.erase(text.find(backward), backward.size());
+  build(text);
+  EXPECT_EQ(timetables[0].entries.front().name, "zero gradient of table");
+}
+
 TEST_F(TimetableTest, WhatIsReducedIsLeftAloneUntilItsWait) {
   build(program(1, oneStage("head")));
   find(0, "backward embed micro-batch 1").buffers[3] = find(0, "reduce gradients of block1").buffers[0];
