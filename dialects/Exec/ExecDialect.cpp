@@ -65,6 +65,11 @@ LogicalResult CallOp::verify() {
   }
   if (given != expected)
     return emitOpError("expects ") << expected << " buffers for \"" << getFunction() << "\", but got " << given;
+  if (auto entry = getEntry()) {
+    int64_t count = getConstants().size();
+    if (entry->size() != 2 || (*entry)[0] < 0 || (*entry)[0] >= count || (*entry)[1] < 0)
+      return emitOpError("expects entry [constant below ") << count << ", word], but got [" << *entry << "]";
+  }
   return success();
 }
 

@@ -65,10 +65,13 @@ def Exec_CallOp : Exec_Op<"call"> {
   let description = [{
     `function` is a name of `runtime/api/Functions.def`, which also says the order of buffers and
     attributes. `present` has one entry for each buffer there: 0 where an optional one is absent.
+    `entry [c, w]`: constant c is not fixed, but word w of the attributes with which the timetable calls
+    the function (in a backward body, whether to add to the gradient of parameter w).
   }];
   let arguments = (ins StrAttr:$function, Variadic<AnyMemRef>:$buffers,
-                       DenseI64ArrayAttr:$constants, OptionalAttr<DenseI64ArrayAttr>:$present);
-  let assemblyFormat = [{$function `(` $buffers `)` $constants (`present` $present^)? attr-dict
+                       DenseI64ArrayAttr:$constants, OptionalAttr<DenseI64ArrayAttr>:$present,
+                       OptionalAttr<DenseI64ArrayAttr>:$entry);
+  let assemblyFormat = [{$function `(` $buffers `)` $constants (`present` $present^)? (`entry` $entry^)? attr-dict
                          (`:` type($buffers)^)?}];
   let hasVerifier = 1;
 }

@@ -196,16 +196,26 @@ int64_t BodyLowering::kernelType(Value value) const {
   return type == GVRT_BF16 && !device.takesBf16 ? GVRT_F32 : type;
 }
 
+EntryConstant BodyLowering::accumulateBy(Value value, int64_t constant) {
+  auto found = accumulated.find(value);
+  if (found == accumulated.end())
+    return {};
+  writable.insert_range(found->second);
+  return {constant, found->second.front()};
+}
+
 void BodyLowering::call(Location loc, StringRef name, ValueRange operands, ArrayRef<int64_t> constants,
-                        ArrayRef<int64_t> present) {
-  exec::CallOp::create(builder, loc, name, operands, constants,
-                       present.empty() ? DenseI64ArrayAttr() : builder.getDenseI64ArrayAttr(present));
+                        ArrayRef<int64_t> present, EntryConstant entry) {
+  auto arrayOrNone = [&](ArrayRef<int64_t> values) {
+    return values.empty() ? DenseI64ArrayAttr() : builder.getDenseI64ArrayAttr(values);
+  };
+  exec::CallOp::create(builder, loc, name, operands, constants, arrayOrNone(present), arrayOrNone(entry));
 }
 
 void BodyLowering::callKernel(Location loc, StringRef name, ValueRange operands, unsigned firstOutput,
-                              ArrayRef<int64_t> constants, ArrayRef<int64_t> present) {
+                              ArrayRef<int64_t> constants, ArrayRef<int64_t> present, EntryConstant entry) {
   if (device.takesBf16)
-    return call(loc, name, operands, constants, present);
+    return call(loc, name, operands, constants, present, entry);
   SmallVector<Value> widened(operands);
   SmallVector<std::pair<Value, Value>> results; // wide, narrow
   for (auto [index, buffer] : llvm::enumerate(widened)) {
@@ -224,7 +234,7 @@ void BodyLowering::callKernel(Location loc, StringRef name, ValueRange operands,
       results.push_back({wide, buffer});
     buffer = wide;
   }
-  call(loc, name, widened, constants, present);
+  call(loc, name, widened, constants, present, entry);
   for (auto [wide, narrow] : results)
     convert(loc, wide, narrow);
 }
@@ -263,8 +273,7 @@ void BodyLowering::placeGradientsTogether() {
   unsigned numResults = terminator->getNumOperands(), numArguments = body.getNumArguments();
   for (unsigned i = numResults - numAccumulated; i < numResults; ++i) {
     auto slice = terminator->getOperand(i).getDefiningOp<graph::SliceOp>();
-    if (!slice || !slice.getX().getDefiningOp() ||
-        !slice.getX().getDefiningOp()->hasAttr(dist::kAdjacentAttrName))
+    if (!slice || !slice.getX().getDefiningOp() || !slice.getX().getDefiningOp()->hasAttr(dist::kAdjacentAttrName))
       continue;
     Value whole = slice.getX();
     if (!destinations.contains(whole)) {
@@ -273,8 +282,8 @@ void BodyLowering::placeGradientsTogether() {
       int64_t count = cast<ShapedType>(whole.getType()).getNumElements();
       Value buffer = view(whole.getLoc(), function.getArgument(numArguments + i), 0, {count}, {1});
       destinations[whole] = {buffer, false};
-      accumulated.insert(whole);
     }
+    accumulated[whole].push_back(i - (numResults - numAccumulated));
     placed[i] = true;
   }
 }
@@ -356,7 +365,7 @@ void BodyLowering::chooseDestinations() {
     buffer = view(root.getLoc(), buffer, 0, {type.getNumElements()}, {1});
     destinations[root] = {buffer, saved};
     if (accumulate)
-      accumulated.insert(root);
+      accumulated[root].push_back(i - (numResults - numAccumulated));
     placed[i] = true;
   }
 }
@@ -434,6 +443,12 @@ FailureOr<exec::FunctionOp> BodyLowering::run() {
   finishResults();
   exec::ReturnOp::create(builder, body.getLoc());
   numFused = fuseLoops(function, body.getNumArguments());
+  SmallVector<int64_t> adds;
+  for (unsigned position = 0; position < numAccumulated; ++position)
+    if (!writable.contains(position))
+      adds.push_back(position);
+  if (!adds.empty())
+    function->setAttr(exec::kAdds, builder.getDenseI64ArrayAttr(adds));
   planScratch(function);
   return function;
 }

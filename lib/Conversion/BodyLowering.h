@@ -46,10 +46,14 @@ private:
   llvm::SmallVector<llvm::SmallVector<int64_t>> groups;
 };
 
+/// [constant, word]: a constant of a call that is a word of the timetable's entry (`exec.call`); or empty.
+using EntryConstant = llvm::SmallVector<int64_t, 2>;
+
 class BodyLowering {
 public:
-  /// `numAccumulated`: that many last results are added to what their buffers hold (parameter
-  /// gradients). `savedStrides`: layouts of the last arguments, as the forward body left them.
+  /// `numAccumulated`: that many last results are gradients of parameters, each added to what its buffer
+  /// holds or written, as the timetable's entry says. `savedStrides`: layouts of the last arguments, as the forward
+  /// body left them.
   BodyLowering(dist::BodyOp body, unsigned numAccumulated, unsigned numSaved, llvm::ArrayRef<Strides> argumentStrides,
                GroupTable &groups, const DeviceTraits &device);
 
@@ -80,18 +84,20 @@ public:
   llvm::SmallVector<int64_t> preferredOrder(mlir::Value value);
   /// Whether the result goes straight into a gradient that the kernel must add to.
   bool isAccumulated(mlir::Value value) { return accumulated.contains(value); }
+  /// The same where the kernel's constant number `constant` says whether it adds: the `entry` of its call.
+  EntryConstant accumulateBy(mlir::Value value, int64_t constant);
   mlir::Value createScratch(mlir::MemRefType type, mlir::Location loc);
   /// The buffer of a concatenation whose pieces are written in place, or null; and whether piece `input` is.
   mlir::Value concatenationOf(graph::ConcatOp op) { return concatenations.lookup(op); }
   bool isInPlace(graph::ConcatOp op, unsigned input) { return piecesInPlace.contains({op, input}); }
   void setBuffer(mlir::Value value, mlir::Value buffer) { buffers[value] = buffer; }
   void call(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers, llvm::ArrayRef<int64_t> constants,
-            llvm::ArrayRef<int64_t> present = {});
+            llvm::ArrayRef<int64_t> present = {}, EntryConstant entry = {});
   /// The same for a function of which every buffer from the `firstOutput`-th given one on is written. Where the
   /// device's kernels take no bf16, such buffers are converted before and after, through scratch of the same
   /// layout.
   void callKernel(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers, unsigned firstOutput,
-                  llvm::ArrayRef<int64_t> constants, llvm::ArrayRef<int64_t> present = {});
+                  llvm::ArrayRef<int64_t> constants, llvm::ArrayRef<int64_t> present = {}, EntryConstant entry = {});
   /// y = x between f32 and bf16, element by element.
   void convert(mlir::Location loc, mlir::Value from, mlir::Value to);
   /// y = x, element by element.
@@ -118,7 +124,10 @@ private:
   llvm::DenseMap<mlir::Value, mlir::Value> buffers;
   /// Values computed straight into a result buffer: value → (buffer, may choose its own layout).
   llvm::DenseMap<mlir::Value, std::pair<mlir::Value, bool>> destinations;
-  llvm::DenseSet<mlir::Value> accumulated;
+  /// Values added to gradients, with the positions of their parameters; and of those that are written, not added
+  /// to, where the entry says so.
+  llvm::DenseMap<mlir::Value, llvm::SmallVector<unsigned, 4>> accumulated;
+  llvm::DenseSet<unsigned> writable;
   /// Values computed straight into a piece of a concatenation: value → its view there.
   llvm::DenseMap<mlir::Value, mlir::Value> pieces;
   llvm::DenseMap<mlir::Operation *, mlir::Value> concatenations;

@@ -40,7 +40,11 @@ private:
   LogicalResult convertFunction(exec::FunctionOp function);
   LogicalResult convertCall(exec::CallOp op);
   /// Calls a function of the runtime's C ABI on pointers.
-  void callRuntime(Location loc, StringRef function, ArrayRef<Value> buffers, ArrayRef<int64_t> constants);
+  void callRuntime(Location loc, StringRef function, ArrayRef<Value> buffers, ArrayRef<int64_t> constants,
+                   std::optional<ArrayRef<int64_t>> entry = {});
+  Value createStackSlot(Location loc, Type element, int64_t count);
+  /// The constants with one of them taken from the attributes of the function's own call.
+  Value createAttributes(Location loc, Value constants, int64_t count, ArrayRef<int64_t> entry);
   void convertLoops(exec::LoopsOp op);
   func::FuncOp createKernel(exec::LoopsOp op, ArrayRef<unsigned> pointerOf, unsigned numPointers);
   /// An internal constant of the object, as a pointer.
@@ -49,8 +53,8 @@ private:
 
   OpBuilder *builder = nullptr;
   Type pointer;
-  IRMapping pointers; // memref → !llvm.ptr
-  Value context;
+  IRMapping pointers;             // memref → !llvm.ptr
+  Value context, entryAttributes; // of the function under conversion
   /// Where generated kernels go; null where they are functions of the object.
   ModuleOp kernels;
   unsigned numConstants = 0, numFunctions = 0;
@@ -87,6 +91,7 @@ LogicalResult ConvertExecToLLVMPass::convertFunction(exec::FunctionOp function) 
   Block *block = body.addEntryBlock();
   builder->setInsertionPointToStart(block);
   context = block->getArgument(0);
+  entryAttributes = block->getArgument(2);
   for (BlockArgument argument : function.getArguments()) {
     Value slot = LLVM::GEPOp::create(*builder, loc, pointer, pointer, block->getArgument(1),
                                      ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(argument.getArgNumber())});
@@ -130,20 +135,34 @@ LogicalResult ConvertExecToLLVMPass::convertCall(exec::CallOp op) {
              << op.getFunction();
     buffers.push_back(buffer ? pointers.lookup(buffer) : LLVM::ZeroOp::create(*builder, op.getLoc(), pointer));
   }
-  callRuntime(op.getLoc(), op.getFunction(), buffers, op.getConstants());
+  callRuntime(op.getLoc(), op.getFunction(), buffers, op.getConstants(), op.getEntry());
   return success();
 }
 
+/// One stack slot per call, in the entry block.
+Value ConvertExecToLLVMPass::createStackSlot(Location loc, Type element, int64_t count) {
+  OpBuilder::InsertionGuard guard(*builder);
+  builder->setInsertionPointToStart(builder->getInsertionBlock());
+  Value size = LLVM::ConstantOp::create(*builder, loc, builder->getI64IntegerAttr(count));
+  return LLVM::AllocaOp::create(*builder, loc, pointer, element, size);
+}
+
+Value ConvertExecToLLVMPass::createAttributes(Location loc, Value constants, int64_t count, ArrayRef<int64_t> entry) {
+  Type word = builder->getI64Type();
+  Value attributes = createStackSlot(loc, word, count);
+  Value bytes = LLVM::ConstantOp::create(*builder, loc, builder->getI64IntegerAttr(count * 8));
+  LLVM::MemcpyOp::create(*builder, loc, attributes, constants, bytes, /*isVolatile=*/false);
+  auto wordAt = [&](Value base, int64_t index) -> Value {
+    return LLVM::GEPOp::create(*builder, loc, pointer, word, base, ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(index)});
+  };
+  Value value = LLVM::LoadOp::create(*builder, loc, word, wordAt(entryAttributes, entry[1]));
+  LLVM::StoreOp::create(*builder, loc, value, wordAt(attributes, entry[0]));
+  return attributes;
+}
+
 void ConvertExecToLLVMPass::callRuntime(Location loc, StringRef function, ArrayRef<Value> buffers,
-                                        ArrayRef<int64_t> constants) {
-  Value table;
-  {
-    // One stack slot per call, in the entry block.
-    OpBuilder::InsertionGuard guard(*builder);
-    builder->setInsertionPointToStart(builder->getInsertionBlock());
-    Value size = LLVM::ConstantOp::create(*builder, loc, builder->getI64IntegerAttr(buffers.size()));
-    table = LLVM::AllocaOp::create(*builder, loc, pointer, pointer, size);
-  }
+                                        ArrayRef<int64_t> constants, std::optional<ArrayRef<int64_t>> entry) {
+  Value table = createStackSlot(loc, pointer, buffers.size());
   for (auto [i, buffer] : llvm::enumerate(buffers)) {
     Value slot =
         LLVM::GEPOp::create(*builder, loc, pointer, pointer, table, ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(i)});
@@ -154,6 +173,8 @@ void ConvertExecToLLVMPass::callRuntime(Location loc, StringRef function, ArrayR
                          ? LLVM::ZeroOp::create(*builder, loc, pointer).getResult()
                          : createConstant(loc, "constants_", DenseElementsAttr::get(type, constants),
                                           LLVM::LLVMArrayType::get(builder->getI64Type(), constants.size()));
+  if (entry)
+    attributes = createAttributes(loc, attributes, constants.size(), *entry);
   auto signature = builder->getFunctionType({pointer, pointer, pointer}, {});
   func::FuncOp callee = declare(("gvrt_" + function).str(), signature);
   func::CallOp::create(*builder, loc, callee, ValueRange{context, table, attributes});

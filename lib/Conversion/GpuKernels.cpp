@@ -4,8 +4,8 @@
 
 #include "mlir/Dialect/Math/IR/Math.h"
 
-#include <numeric>
 #include <numbers>
+#include <numeric>
 
 using namespace mlir;
 using namespace galvatron;
@@ -128,9 +128,9 @@ Value KernelBuilder::addressOf(unsigned buffer, ArrayRef<Value> counters) {
     Value wide = counter;
     if (indexType.getWidth() != 64)
       wide = arith::ExtUIOp::create(builder, loc, builder.getI64Type(), counter);
-    Value term = stride == 1 ? wide
-                             : arith::MulIOp::create(builder, loc, wide, constant(builder.getI64Type(), stride))
-                                   .getResult();
+    Value term = stride == 1
+                     ? wide
+                     : arith::MulIOp::create(builder, loc, wide, constant(builder.getI64Type(), stride)).getResult();
     position = position ? arith::AddIOp::create(builder, loc, position, term).getResult() : term;
   }
   Value base = bases[pointers.indexOf[buffer]];
@@ -164,8 +164,8 @@ SmallVector<Value> KernelBuilder::load(unsigned buffer, Value address) {
     unsigned alignment = std::min(run * bytesOf(element), kAccessBytes);
     Value all = LLVM::LoadOp::create(builder, loc, vector, address, alignment);
     for (int64_t i = 0; i < run; ++i)
-      elements.push_back(fromStored(
-          LLVM::ExtractElementOp::create(builder, loc, all, constant(builder.getI32Type(), i)), element));
+      elements.push_back(
+          fromStored(LLVM::ExtractElementOp::create(builder, loc, all, constant(builder.getI32Type(), i)), element));
   } else {
     for (int64_t i = 0; i < run; ++i)
       elements.push_back(

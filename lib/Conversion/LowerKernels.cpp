@@ -160,7 +160,8 @@ LogicalResult ProductLowering::emit(Value a, Value b, Value c) {
                                     static_cast<int64_t>(batch.size())};
   for (const ProductLoop &loop : batch)
     llvm::append_values(constants, loop.extent, loop.strides[0], loop.strides[1], loop.strides[2]);
-  lowering.callKernel(op.getLoc(), "matmul", {a, b, c}, 2, constants);
+  lowering.callKernel(op.getLoc(), "matmul", {a, b, c}, 2, constants, {},
+                      lowering.accumulateBy(op.getResult(), /*constant=*/11));
   return success();
 }
 
@@ -330,14 +331,14 @@ static LogicalResult lowerNormBackward(BodyLowering &lowering, graph::NormBackwa
 }
 
 /// Functions on row-major operands: operands, then results.
-static LogicalResult lowerDense(BodyLowering &lowering, Operation *op, StringRef function,
-                                ArrayRef<int64_t> constants) {
+static LogicalResult lowerDense(BodyLowering &lowering, Operation *op, StringRef function, ArrayRef<int64_t> constants,
+                                EntryConstant entry = {}) {
   SmallVector<Value> buffers;
   for (Value operand : op->getOperands())
     buffers.push_back(lowering.rowMajorBufferOf(operand));
   for (Value result : op->getResults())
     buffers.push_back(lowering.createResult(result));
-  lowering.callKernel(op->getLoc(), function, buffers, op->getNumOperands(), constants);
+  lowering.callKernel(op->getLoc(), function, buffers, op->getNumOperands(), constants, {}, entry);
   return success();
 }
 
@@ -352,7 +353,8 @@ static LogicalResult lowerReduce(BodyLowering &lowering, graph::ReduceOp op) {
   unsigned next = 0;
   for (int64_t dim = 0, rank = shape.size(); dim < rank; ++dim)
     constants.push_back(llvm::is_contained(op.getDims(), dim) ? 0 : kept[next++]);
-  lowering.callKernel(op.getLoc(), "reduce", {x, y}, 1, constants);
+  lowering.callKernel(op.getLoc(), "reduce", {x, y}, 1, constants, {},
+                      lowering.accumulateBy(op.getResult(), /*constant=*/3));
   return success();
 }
 
@@ -371,7 +373,8 @@ static LogicalResult lowerEmbedding(BodyLowering &lowering, Operation *op, Value
   if (accumulate)
     constants.push_back(*accumulate);
   appendPositionMap(constants, op, shapeOf(table), {0});
-  return lowerDense(lowering, op, accumulate ? "embedding_backward" : "embedding", constants);
+  return lowerDense(lowering, op, accumulate ? "embedding_backward" : "embedding", constants,
+                    lowering.accumulateBy(op->getResult(0), /*constant=*/4));
 }
 
 /// Functions that read every global position of their result.
@@ -418,7 +421,8 @@ LogicalResult galvatron::lowerKernel(BodyLowering &lowering, Operation *op, bool
       .Case([&](graph::NormWeightBackwardOp norm) {
         SmallVector<int64_t> constants = rows(norm.getX());
         constants.push_back(lowering.isAccumulated(norm.getDw()));
-        return lowerDense(lowering, op, "norm_weight_backward", constants);
+        return lowerDense(lowering, op, "norm_weight_backward", constants,
+                          lowering.accumulateBy(norm.getDw(), /*constant=*/3));
       })
       .Case([&](graph::SoftmaxOp softmax) { return lowerDense(lowering, op, "softmax", rows(softmax.getX())); })
       .Case([&](graph::SoftmaxBackwardOp softmax) {

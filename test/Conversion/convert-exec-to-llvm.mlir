@@ -23,6 +23,25 @@ exec.function @zero(%y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.
 
 // -----
 
+// A constant that the entry gives: word 2 of this function's attributes becomes attribute 3 of the call.
+exec.function @entry(%x: memref<4xf32>, %y: memref<f32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  exec.call "reduce"(%x, %y) [0, 0, 0, 1, 1, 4, 1, 0] entry [3, 2] : memref<4xf32>, memref<f32>
+  exec.return
+}
+
+// CHECK-LABEL: func.func @entry
+// CHECK-SAME: (%{{.*}}: !llvm.ptr, %{{.*}}: !llvm.ptr, %[[GIVEN:.*]]: !llvm.ptr)
+// CHECK-DAG: %[[CONSTANTS:.*]] = llvm.mlir.addressof @constants_
+// CHECK-DAG: %[[COPY:.*]] = llvm.alloca %{{.*}} x i64
+// CHECK: "llvm.intr.memcpy"(%[[COPY]], %[[CONSTANTS]], %{{.*}})
+// CHECK: %[[FROM:.*]] = llvm.getelementptr %[[GIVEN]][2]
+// CHECK: %[[WORD:.*]] = llvm.load %[[FROM]] : !llvm.ptr -> i64
+// CHECK: %[[TO:.*]] = llvm.getelementptr %[[COPY]][3]
+// CHECK: llvm.store %[[WORD]], %[[TO]] : i64
+// CHECK: call @gvrt_reduce(%{{.*}}, %{{.*}}, %[[COPY]])
+
+// -----
+
 // Both dimensions lie behind one another in both buffers: one loop of 8.
 exec.function @neighbours_merge(%x: memref<2x4xf32>, %y: memref<2x4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
   exec.loops [2, 4] inputs(%x : memref<2x4xf32>) outputs(%y : memref<2x4xf32>) strides [4, 1, 4, 1] {

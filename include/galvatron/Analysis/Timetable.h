@@ -103,8 +103,10 @@ mlir::FailureOr<Timetable> buildTimetable(mlir::ModuleOp module, dist::StageOp s
 void planArena(Timetable &timetable);
 
 /// Proves that the stages' timetables end: executes them together with unbuffered transfers (a send
-/// starts without blocking and completes when received; a receive blocks). As every rank's list is
-/// straight, one execution that ends means that all do. Otherwise reports who waits for whom.
+/// starts without blocking and completes when received; a receive blocks; a collective over stages ends
+/// when all of them start it). As every rank's list is straight, one execution that ends means that all do.
+/// Otherwise reports who waits for whom. Also that stages issue the collectives of a communicator that
+/// they share in one order, and that nothing touches a gradient while it is reduced. After `planArena`.
 mlir::LogicalResult verifyTransfers(mlir::ModuleOp module, llvm::ArrayRef<Timetable> timetables);
 
 } // namespace galvatron

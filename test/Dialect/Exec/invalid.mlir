@@ -53,6 +53,14 @@ exec.function @present(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {ex
 
 // -----
 
+exec.function @entry(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  // expected-error @below {{expects entry [constant below 3, word], but got [3, 0]}}
+  exec.call "accumulate"(%x, %x) [0, 0, 4] entry [3, 0] : memref<4xf32>, memref<4xf32>
+  exec.return
+}
+
+// -----
+
 exec.function @strides(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
   // expected-error @below {{expects 2 strides, but got 1}}
   exec.loops [4] inputs(%x : memref<4xf32>) outputs(%x : memref<4xf32>) strides [1] {

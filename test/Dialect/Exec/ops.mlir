@@ -12,6 +12,8 @@ exec.function @call(%x: memref<4xf32>, %y: memref<4xf32>, %scratch: memref<?xi8>
   exec.call "copy"(%x, %y) [4, 1, 4, 1, 1] : memref<4xf32>, memref<4xf32>
   // CHECK: exec.call "norm"({{.*}}) [1, 4, 0, 0, 0] present [1, 0, 0, 1, 1, 1]
   exec.call "norm"(%x, %y, %x, %x) [1, 4, 0, 0, 0] present [1, 0, 0, 1, 1, 1] : memref<4xf32>, memref<4xf32>, memref<4xf32>, memref<4xf32>
+  // CHECK: exec.call "reduce"({{.*}}) [0, 0, 0, 1, 1, 4, 1, 0] entry [3, 2]
+  exec.call "reduce"(%x, %y) [0, 0, 0, 1, 1, 4, 1, 0] entry [3, 2] : memref<4xf32>, memref<4xf32>
   exec.return
 }
 
