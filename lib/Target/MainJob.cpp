@@ -95,15 +95,17 @@ LogicalResult MainJob::readPlanBatch() {
   llvm::StringRef text = (*file)->getBuffer();
   search::PlanTarget target{model->units, ranks, globalBatch, /*supportedOnly=*/true};
   search::Result<search::Plan> plan = search::parsePlan({text.data(), text.size()}, target);
-  if (!plan) {
+  auto lacks = [&](llvm::StringRef key) {
+    return !plan && llvm::StringRef(plan.error().message).contains(("lacks the key '" + key + "'").str());
+  };
+  if (lacks("global_batch") || lacks("global_bsz")) {
     // A file without its own batch means the model's.
-    target.globalBatch = globalBatch ? globalBatch : model->globalBatch;
+    target.globalBatch = model->globalBatch;
     plan = search::parsePlan({text.data(), text.size()}, target);
   }
-  if (!plan) {
-    bool lacksRanks = !ranks && llvm::StringRef(plan.error().message).contains("lacks the key 'world_size'");
-    return fail(plan.error().message + (lacksRanks ? "; add it, or pass --ranks" : ""));
-  }
+  if (!plan)
+    return fail(options.plan + ": " + plan.error().message +
+                (!ranks && lacks("world_size") ? "; add it, or pass --ranks" : ""));
   globalBatch = plan->globalBatch;
   return success();
 }
@@ -171,7 +173,7 @@ LogicalResult MainJob::readChosen() {
   if (cluster->ranks() != chosen.ranks)
     return fail("expects a plan for the " + llvm::Twine(cluster->ranks()) + " ranks asked for, but got one for " +
                 llvm::Twine(chosen.ranks));
-  ProgramCosts costs(*module, *cluster, model->globalBatch);
+  ProgramCosts costs(*module, *cluster, model->globalBatch, Priced::All);
   search::Problem problem{.cluster = *cluster,
                           .globalBatch = model->globalBatch,
                           .units = model->units,
@@ -258,8 +260,8 @@ LogicalResult MainJob::writeFolder() {
     if (bytes > budget)
       return fail("expects at most " + llvm::Twine(search::formatBytes(double(budget))) +
                   " of memory per device, but stage " + llvm::Twine(rank / chosen.ranksPerStage()) +
-                  " of this plan needs " + search::formatBytes(double(bytes)) +
-                  "; raise --memory, recompute layers, or use more stages or tp");
+                  " of this plan needs " + llvm::Twine(bytes) + " bytes; raise the budget to --memory=" +
+                  formatAtLeast(bytes) + ", recompute layers, or use more stages or tp");
   OutputFolder folder(getOutputFolder());
   auto check = [&](const std::string &message) { return message.empty() ? success() : fail(message); };
   if (failed(check(folder.create())))
