@@ -82,7 +82,8 @@ def test_imported_program_is_the_model(family, attention, tmp_path):
     assert ("graph.attention" in text) == (attention == "sdpa")
     assert str(ROOT) not in text and "site-packages" not in text
     if attention == "sdpa":
-        assert not re.search(r"graph\.attention[^\n]* bias ", text)  # every mask became attributes
+        # Every mask became attributes; ALiBi is none.
+        assert bool(re.search(r"graph\.attention[^\n]* bias ", text)) == ("alibi" in family)
 
 
 @pytest.mark.parametrize("fused", [False, True])
