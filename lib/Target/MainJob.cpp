@@ -70,6 +70,16 @@ LogicalResult MainJob::checkOptions(Phase start) {
   return success();
 }
 
+/// Beside the model, or empty where it has none.
+std::string MainJob::getWeightsPath() {
+  auto name = (*module)->getAttrOfType<StringAttr>(graph::kWeightsAttr);
+  if (!name)
+    return "";
+  llvm::SmallString<256> path(llvm::sys::path::parent_path(options.input));
+  llvm::sys::path::append(path, name.getValue());
+  return std::string(path);
+}
+
 LogicalResult MainJob::runPhase(ModuleOp target, Phase phase, llvm::function_ref<void(OpPassManager &)> build) {
   PassManager passes(context);
   if (failed(applyPassManagerCLOptions(passes)))
@@ -210,6 +220,10 @@ LogicalResult MainJob::run(OwningOpRef<ModuleOp> input, TimingScope &scope) {
   Phase start = detectPhase(*module);
   if (failed(checkOptions(start)))
     return failure();
+  std::string weights = getWeightsPath();
+  if (options.lower && !options.compileTo && !weights.empty() && !llvm::sys::fs::exists(weights))
+    return fail("expects the model's weights in '" + llvm::Twine(weights) +
+                "', but there is no such file; import the model again, or bring its weights along");
   search::Result<search::Cluster> cluster = readCluster(options.cluster);
   if (!cluster)
     return fail(cluster.error().message);
@@ -273,12 +287,9 @@ LogicalResult MainJob::writeFolder() {
   stages.architecture = options.architecture;
   if (failed(emitStageBinaries(*module, stages)))
     return failure();
-  if (auto weights = (*module)->getAttrOfType<StringAttr>(graph::kWeightsAttr)) {
-    llvm::SmallString<256> source(llvm::sys::path::parent_path(options.input));
-    llvm::sys::path::append(source, weights.getValue());
-    if (failed(check(folder.addFile(weights.getValue(), source))))
+  if (std::string weights = getWeightsPath(); !weights.empty())
+    if (failed(check(folder.addFile(llvm::sys::path::filename(weights), weights))))
       return failure();
-  }
   if (failed(check(folder.writeFile("plan.json", search::writePlan(chosen)))) || failed(check(folder.commit())))
     return failure();
   printPlanSummary(chosen, llvm::outs());
