@@ -106,6 +106,8 @@ class BadInputTest(ProgramFixture):
         file = self.path("tokens.bin")
         self.option_fails("tokens.bin", "--save", file)
         self.option_fails("cannot create .*tokens.bin/deeper.partial", "--save", file + "/deeper")
+        for folder in (".", "/", os.path.dirname(os.getcwd()), "/proc"):
+            self.option_fails("--save expects a folder that a new one can replace, but .*; name a folder in it", "--save", folder)
         self.option_fails("cannot open the log .*tokens.bin/log", "--log", file + "/log")
         self.option_fails("cannot write to the folder .*tokens.bin", "--dump-gradients", file)
 
