@@ -81,6 +81,12 @@ class BadInputTest(ProgramFixture):
             file.write(bytes(100) + bytes([VOCABULARY]) + bytes(200))
         message = r"bad.bin: token 100 is 16, outside the vocabulary of 16"
         self.option_fails(message, "--data", bad, "--save", self.path("never"), "--log", self.path("never.csv"))
+        # A token that no window of this run holds: behind the last whole one.
+        with open(bad, "wb") as file:
+            file.write(bytes(SEQ * BATCH * 4) + bytes([0, VOCABULARY]))
+        self.option_fails(f"bad.bin: token {SEQ * BATCH * 4 + 1} is 16", "--data", bad, "--steps", 1)
+        with open(bad, "wb") as file:
+            file.write(bytes(301))
         self.option_fails("which is no whole number of u16 tokens", "--data", bad, "--data-dtype", "u16")
         self.option_fails("is not a file of tokens", "--data", self.folder)
         os.remove(bad)
