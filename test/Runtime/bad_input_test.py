@@ -136,6 +136,10 @@ class BadInputTest(ProgramFixture):
     def test_a_rank_that_dies_ends_all(self):
         self.broken("segfault", r"error: rank 3 \(stage 1\), step 2, break here: Segmentation fault")
 
+    def test_an_error_in_what_all_ranks_do_together(self):
+        message = r"error: rank 3 \(stage 1\), step 2, break here, a collective of all ranks: MPI_ERR_COUNT: invalid count"
+        self.broken("mpi", message)
+
     def test_a_loss_that_is_not_a_number(self):
         self.broken("nan", r"error: step 2: the loss is nan on rank 3 \(stage 1\)")
 
