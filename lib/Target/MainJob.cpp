@@ -70,6 +70,16 @@ LogicalResult MainJob::checkOptions(Phase start) {
   return success();
 }
 
+/// Beside the model, or empty where it has none.
+std::string MainJob::getWeightsPath() {
+  auto name = (*module)->getAttrOfType<StringAttr>(graph::kWeightsAttr);
+  if (!name)
+    return "";
+  llvm::SmallString<256> path(llvm::sys::path::parent_path(options.input));
+  llvm::sys::path::append(path, name.getValue());
+  return std::string(path);
+}
+
 LogicalResult MainJob::runPhase(ModuleOp target, Phase phase, llvm::function_ref<void(OpPassManager &)> build) {
   PassManager passes(context);
   if (failed(applyPassManagerCLOptions(passes)))
@@ -95,15 +105,17 @@ LogicalResult MainJob::readPlanBatch() {
   llvm::StringRef text = (*file)->getBuffer();
   search::PlanTarget target{model->units, ranks, globalBatch, /*supportedOnly=*/true};
   search::Result<search::Plan> plan = search::parsePlan({text.data(), text.size()}, target);
-  if (!plan) {
+  auto lacks = [&](llvm::StringRef key) {
+    return !plan && llvm::StringRef(plan.error().message).contains(("lacks the key '" + key + "'").str());
+  };
+  if (lacks("global_batch") || lacks("global_bsz")) {
     // A file without its own batch means the model's.
-    target.globalBatch = globalBatch ? globalBatch : model->globalBatch;
+    target.globalBatch = model->globalBatch;
     plan = search::parsePlan({text.data(), text.size()}, target);
   }
-  if (!plan) {
-    bool lacksRanks = !ranks && llvm::StringRef(plan.error().message).contains("lacks the key 'world_size'");
-    return fail(plan.error().message + (lacksRanks ? "; add it, or pass --ranks" : ""));
-  }
+  if (!plan)
+    return fail(options.plan + ": " + plan.error().message +
+                (!ranks && lacks("world_size") ? "; add it, or pass --ranks" : ""));
   globalBatch = plan->globalBatch;
   return success();
 }
@@ -171,7 +183,7 @@ LogicalResult MainJob::readChosen() {
   if (cluster->ranks() != chosen.ranks)
     return fail("expects a plan for the " + llvm::Twine(cluster->ranks()) + " ranks asked for, but got one for " +
                 llvm::Twine(chosen.ranks));
-  ProgramCosts costs(*module, *cluster, model->globalBatch);
+  ProgramCosts costs(*module, *cluster, model->globalBatch, Priced::All);
   search::Problem problem{.cluster = *cluster,
                           .globalBatch = model->globalBatch,
                           .units = model->units,
@@ -208,6 +220,10 @@ LogicalResult MainJob::run(OwningOpRef<ModuleOp> input, TimingScope &scope) {
   Phase start = detectPhase(*module);
   if (failed(checkOptions(start)))
     return failure();
+  std::string weights = getWeightsPath();
+  if (options.lower && !options.compileTo && !weights.empty() && !llvm::sys::fs::exists(weights))
+    return fail("expects the model's weights in '" + llvm::Twine(weights) +
+                "', but there is no such file; import the model again, or bring its weights along");
   search::Result<search::Cluster> cluster = readCluster(options.cluster);
   if (!cluster)
     return fail(cluster.error().message);
@@ -258,8 +274,8 @@ LogicalResult MainJob::writeFolder() {
     if (bytes > budget)
       return fail("expects at most " + llvm::Twine(search::formatBytes(double(budget))) +
                   " of memory per device, but stage " + llvm::Twine(rank / chosen.ranksPerStage()) +
-                  " of this plan needs " + search::formatBytes(double(bytes)) +
-                  "; raise --memory, recompute layers, or use more stages or tp");
+                  " of this plan needs " + llvm::Twine(bytes) + " bytes; raise the budget to --memory=" +
+                  formatAtLeast(bytes) + ", recompute layers, or use more stages or tp");
   OutputFolder folder(getOutputFolder());
   auto check = [&](const std::string &message) { return message.empty() ? success() : fail(message); };
   if (failed(check(folder.create())))
@@ -271,12 +287,9 @@ LogicalResult MainJob::writeFolder() {
   stages.architecture = options.architecture;
   if (failed(emitStageBinaries(*module, stages)))
     return failure();
-  if (auto weights = (*module)->getAttrOfType<StringAttr>(graph::kWeightsAttr)) {
-    llvm::SmallString<256> source(llvm::sys::path::parent_path(options.input));
-    llvm::sys::path::append(source, weights.getValue());
-    if (failed(check(folder.addFile(weights.getValue(), source))))
+  if (std::string weights = getWeightsPath(); !weights.empty())
+    if (failed(check(folder.addFile(llvm::sys::path::filename(weights), weights))))
       return failure();
-  }
   if (failed(check(folder.writeFile("plan.json", search::writePlan(chosen)))) || failed(check(folder.commit())))
     return failure();
   printPlanSummary(chosen, llvm::outs());

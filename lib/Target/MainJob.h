@@ -63,6 +63,9 @@ private:
   mlir::LogicalResult runPhase(mlir::ModuleOp target, Phase phase,
                                llvm::function_ref<void(mlir::OpPassManager &)> build);
   mlir::LogicalResult fail(const llvm::Twine &message);
+  /// A size that `--memory` reads back as at least `bytes`: search::formatBytes would round down as often as up.
+  static std::string formatAtLeast(int64_t bytes);
+  std::string getWeightsPath();
   std::string getModelName() const;
   std::string getOutputFolder() const;
 

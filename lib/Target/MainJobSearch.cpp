@@ -111,8 +111,7 @@ LogicalResult MainJob::searchWithinBudget() {
   return success();
 }
 
-/// A size that `--memory` reads back as at least `bytes`: search::formatBytes would round down as often as up.
-static std::string formatAtLeast(int64_t bytes) {
+std::string MainJob::formatAtLeast(int64_t bytes) {
   static constexpr const char *kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
   int unit = 0;
   double value = double(bytes);
