@@ -4,6 +4,9 @@
 #include "runtime/api/ElementType.h"
 
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringSet.h"
+
+#include <set>
 
 using namespace mlir;
 using namespace galvatron;
@@ -392,6 +395,28 @@ LogicalResult TimetableBuilder::backward(int64_t microBatch, bool isLast) {
   return success();
 }
 
+void TimetableBuilder::forgetUnusedGroups() {
+  llvm::DenseSet<int64_t> used;
+  auto joins = [](StringRef function) {
+    return llvm::is_contained({"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "shard"}, function);
+  };
+  llvm::StringSet<> seen;
+  for (const TimetableEntry &entry : table.entries) {
+    if (StringRef(entry.function).starts_with("gvrt_")) {
+      if (joins(StringRef(entry.function).drop_front(StringRef("gvrt_").size())))
+        used.insert(entry.attributes[0]);
+    } else if (auto function = symbols.lookup<exec::FunctionOp>(entry.function);
+               function && seen.insert(entry.function).second) {
+      for (auto call : function.getBody().getOps<exec::CallOp>())
+        if (joins(call.getFunction()))
+          used.insert(call.getConstants()[0]);
+    }
+  }
+  for (auto [index, group] : llvm::enumerate(table.groups))
+    if (!used.contains(index))
+      group = {};
+}
+
 FailureOr<Timetable> TimetableBuilder::run() {
   if (!pipeline)
     return module.emitOpError("expects the attribute plan.pipeline");
@@ -432,9 +457,33 @@ FailureOr<Timetable> TimetableBuilder::run() {
     lastBackward = microBatch;
   }
   finishReductions();
+  forgetUnusedGroups();
   return std::move(table);
 }
 
 FailureOr<Timetable> galvatron::buildTimetable(ModuleOp module, dist::StageOp stage) {
   return TimetableBuilder(module, stage).run();
+}
+
+Communicators galvatron::communicatorsOf(const Timetable &timetable, ArrayRef<int64_t> grid) {
+  Communicators communicators;
+  std::set<std::pair<std::vector<int64_t>, std::vector<int64_t>>> sets; // axes, stages
+  for (const RankGroup &group : timetable.groups) {
+    std::vector<int64_t> axes = group.axes;
+    llvm::sort(axes);
+    int64_t size = std::max<int64_t>(group.stages.size(), 1);
+    for (int64_t axis : axes)
+      size *= grid[axis];
+    if (size > 1 && sets.insert({axes, group.stages}).second)
+      communicators.groupSizes.push_back(size);
+  }
+  std::set<int64_t> to, from;
+  for (const TimetableEntry &entry : timetable.entries) {
+    if (entry.function == "gvrt_send")
+      to.insert(entry.attributes[0]);
+    if (entry.function == "gvrt_receive")
+      from.insert(entry.attributes[0]);
+  }
+  communicators.directions = to.size() + from.size();
+  return communicators;
 }

@@ -86,6 +86,8 @@ private:
   void startReductions(Call &call);
   void finishReductions();
   int groupIndex(RankGroup group);
+  /// Groups that only other stages' collectives join need no communicator here.
+  void forgetUnusedGroups();
   std::string label(llvm::StringRef what, llvm::StringRef path, int64_t microBatch) {
     return (what + " " + path + (microBatch < 0 ? llvm::Twine("") : " micro-batch " + llvm::Twine(microBatch))).str();
   }

@@ -145,14 +145,29 @@ LogicalResult MainJob::lowerPlanned(ModuleOp planned) {
   return run(Phase::Lower, [&](OpPassManager &passes) { buildLowerPhase(passes, lower); });
 }
 
-/// Notes the exact bytes of every rank in `chosen`.
+/// Notes the exact bytes of every rank's arena in `chosen`, and what it will take beside.
 LogicalResult MainJob::measure(ModuleOp lowered) {
   chosen.peakBytesPerRank.clear();
+  chosen.reservedBytesPerRank.clear();
+  auto groupsOf = [](dist::StageOp stage) {
+    auto sizes = stage->getAttrOfType<DenseI64ArrayAttr>(dist::kGroupSizesAttrName);
+    return sizes ? sizes.asArrayRef() : ArrayRef<int64_t>();
+  };
+  bool worldIsGroup = llvm::any_of(lowered.getOps<dist::StageOp>(), [&](dist::StageOp stage) {
+    return llvm::is_contained(groupsOf(stage), chosen.ranks);
+  });
   for (auto stage : lowered.getOps<dist::StageOp>()) {
     auto bytes = stage->getAttrOfType<IntegerAttr>(dist::kArenaBytesAttrName);
     if (!bytes)
       return stage.emitOpError("expects ") << dist::kArenaBytesAttrName << " after phase lower";
     chosen.peakBytesPerRank.insert(chosen.peakBytesPerRank.end(), chosen.ranksPerStage(), bytes.getInt());
+    search::RankCommunicators communicators;
+    communicators.groups.assign(groupsOf(stage).begin(), groupsOf(stage).end());
+    if (auto directions = stage->getAttrOfType<IntegerAttr>(dist::kDirectionsAttrName))
+      communicators.directions = directions.getInt();
+    communicators.isForSums = chosen.ranks > 1 && !worldIsGroup;
+    chosen.reservedBytesPerRank.insert(chosen.reservedBytesPerRank.end(), chosen.ranksPerStage(),
+                                       reserved.of(communicators));
   }
   return success();
 }
@@ -196,13 +211,20 @@ LogicalResult MainJob::readChosen() {
   return success();
 }
 
-/// What an arena may take: on an accelerator the context and its libraries take memory beside it.
+int64_t MainJob::mostBytes() const {
+  int64_t most = 0;
+  for (size_t rank = 0; rank < chosen.peakBytesPerRank.size(); ++rank)
+    most = std::max(most, bytesOfRank(rank));
+  return most;
+}
+
 LogicalResult MainJob::takeBudget(const search::Cluster &cluster) {
   bool isProcessor = cluster.device.name == "cpu";
   if (isProcessor != (options.target == "cpu"))
     return fail("expects a cluster of devices that --target " + llvm::Twine(options.target) +
                 " runs on, but got devices of kind " + cluster.device.name);
-  budget = cluster.memoryBytesPerDevice - (isProcessor ? 0 : cluster.device.reservedBytes);
+  budget = cluster.memoryBytesPerDevice;
+  reserved = cluster.device.reserved;
   return success();
 }
 
@@ -270,8 +292,8 @@ LogicalResult MainJob::print() {
 LogicalResult MainJob::writeFolder() {
   if (failed(measure(*module)))
     return failure();
-  for (auto [rank, bytes] : llvm::enumerate(chosen.peakBytesPerRank))
-    if (bytes > budget)
+  for (size_t rank = 0; rank < chosen.peakBytesPerRank.size(); ++rank)
+    if (int64_t bytes = bytesOfRank(rank); bytes > budget)
       return fail("expects at most " + llvm::Twine(search::formatBytes(double(budget))) +
                   " of memory per device, but stage " + llvm::Twine(rank / chosen.ranksPerStage()) +
                   " of this plan needs " + llvm::Twine(bytes) + " bytes; raise the budget to --memory=" +

@@ -84,6 +84,7 @@ struct Timetable {
   std::vector<TimetableEntry> entries;
   std::vector<StageParameter> parameters;
   std::vector<StageInput> inputs;
+  /// By index, as collectives name them; those that nothing in this stage joins are of one rank alone.
   std::vector<RankGroup> groups;
   std::vector<std::string> units;                        // paths, of the whole model
   int gradientRegionFirst = -1, gradientRegionLast = -1; // slots, contiguous in memory
@@ -101,6 +102,17 @@ mlir::FailureOr<Timetable> buildTimetable(mlir::ModuleOp module, dist::StageOp s
 /// Gives every slot an offset: persistent ones first (gradients contiguous), then, largest first, the
 /// lowest place that is free over the slot's life. All offsets are multiples of 64 bytes.
 void planArena(Timetable &timetable);
+
+/// What a rank of a stage exchanges values with.
+struct Communicators {
+  /// Ranks of each group of several that its collectives join, each set of ranks once.
+  std::vector<int64_t> groupSizes;
+  /// Stages it sends to, and stages it receives from.
+  int64_t directions = 0;
+};
+
+/// `grid`: the axes of a stage's devices.
+Communicators communicatorsOf(const Timetable &timetable, llvm::ArrayRef<int64_t> grid);
 
 /// Proves that the stages' timetables end: executes them together with unbuffered transfers (a send
 /// starts without blocking and completes when received; a receive blocks; a collective over stages ends

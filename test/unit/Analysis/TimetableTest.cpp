@@ -174,6 +174,19 @@ TEST_F(TimetableTest, SumOverStagesComesBehindTheReductionOfEach) {
   EXPECT_EQ(complaint(), "");
 }
 
+TEST_F(TimetableTest, CommunicatorsAreOfWhatIsJoined) {
+  std::string text = program(2, kTwoStages);
+  std::string attribute = "module attributes {";
+  text.insert(text.find(attribute) + attribute.size(), "exec.groups = [array<i64: 1>], "); // nobody's
+  build(text);
+  for (const Timetable &timetable : timetables) {
+    Communicators communicators = communicatorsOf(timetable, {2, 3});
+    EXPECT_THAT(communicators.groupSizes, ElementsAre(2, 2)); // along axis 0, and both stages
+    EXPECT_EQ(communicators.directions, 2);
+    EXPECT_EQ(timetable.groups[0], RankGroup());
+  }
+}
+
 TEST_F(TimetableTest, TheFirstMicroBatchWritesGradients) {
   build(program(1, oneStage("head")));
   EXPECT_THAT(find(0, "backward block0 micro-batch 0").attributes, ElementsAre(0, 0));
