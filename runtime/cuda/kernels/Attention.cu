@@ -81,17 +81,13 @@ __global__ void __launch_bounds__(kAttentionThreads)
 namespace galvatron::cuda {
 
 void plainAttention(gvrt_context *context, const AttentionProblem &p, void *const *buffer) {
-  if (p.queries * p.heads * p.batch == 0)
-    return;
-  State &state = stateOf(context);
+  RandomName name{stateOf(context).scalars, context->seed, context->layer};
   withType(context, p.type, [&](auto zero) {
     using T = decltype(zero);
-    prepareAttention(context, p, attend<T>, sharedBytes(p));
-    attend<T><<<dim3(divideUp(p.queries, kTile), p.heads, p.batch), kAttentionThreads, sharedBytes(p), state.compute>>>(
-        p, at<const T>(buffer, 0), at<const T>(buffer, 1), at<const T>(buffer, 2), at<const T>(buffer, 3),
-        at<T>(buffer, 4), at<float>(buffer, 5), {state.scalars, context->seed, context->layer});
+    launchTiles(context, attend<T>, p, p.queries, p.heads, sharedBytes(p), at<const T>(buffer, 0),
+                at<const T>(buffer, 1), at<const T>(buffer, 2), at<const T>(buffer, 3), at<T>(buffer, 4),
+                at<float>(buffer, 5), name);
   });
-  GVRT_CUDA(context, cudaGetLastError());
 }
 
 } // namespace galvatron::cuda

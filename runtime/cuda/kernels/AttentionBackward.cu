@@ -157,32 +157,15 @@ __global__ void __launch_bounds__(kAttentionThreads)
 namespace galvatron::cuda {
 
 void plainAttentionBackward(gvrt_context *context, const AttentionProblem &p, void *const *buffer) {
-  if (p.batch == 0)
-    return;
-  State &state = stateOf(context);
-  RandomName name{state.scalars, context->seed, context->layer};
+  RandomName name{stateOf(context).scalars, context->seed, context->layer};
   withType(context, p.type, [&](auto zero) {
     using T = decltype(zero);
     Buffers<T> buffers{at<const T>(buffer, 0), at<const T>(buffer, 1), at<const T>(buffer, 2),
                        at<const T>(buffer, 3), at<const T>(buffer, 4), at<const float>(buffer, 5),
                        at<const T>(buffer, 6), at<T>(buffer, 7),       at<T>(buffer, 8),
                        at<T>(buffer, 9)};
-    if (p.queries > 0) {
-      int64_t bytes = queryKernelBytes(p);
-      prepareAttention(context, p, differentiateQueries<T>, bytes);
-      differentiateQueries<T>
-          <<<dim3(divideUp(p.queries, kTile), p.heads, p.batch), kAttentionThreads, bytes, state.compute>>>(p, buffers,
-                                                                                                            name);
-      GVRT_CUDA(context, cudaGetLastError());
-    }
-    if (p.keys > 0) {
-      int64_t bytes = keyKernelBytes(p);
-      prepareAttention(context, p, differentiateKeys<T>, bytes);
-      differentiateKeys<T>
-          <<<dim3(divideUp(p.keys, kTile), p.keyHeads, p.batch), kAttentionThreads, bytes, state.compute>>>(p, buffers,
-                                                                                                            name);
-      GVRT_CUDA(context, cudaGetLastError());
-    }
+    launchTiles(context, differentiateQueries<T>, p, p.queries, p.heads, queryKernelBytes(p), buffers, name);
+    launchTiles(context, differentiateKeys<T>, p, p.keys, p.keyHeads, keyKernelBytes(p), buffers, name);
   });
 }
 

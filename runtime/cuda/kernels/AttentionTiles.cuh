@@ -17,6 +17,7 @@
 
 #include "runtime/api/CounterRandom.h"
 #include "runtime/cuda/kernels/AttentionProblem.h"
+#include "runtime/cuda/kernels/Launch.h"
 #include "runtime/cuda/kernels/Vector.cuh"
 
 namespace galvatron::cuda {
@@ -153,14 +154,21 @@ template <typename T> __device__ T *headOf(T *data, const HeadStrides &strides, 
   return data + b * strides.batch + n * strides.head;
 }
 
-/// Lets a kernel have so much shared memory and checks that the problem is one that the tiles hold.
-template <typename Kernel>
-void prepareAttention(gvrt_context *context, const AttentionProblem &p, Kernel kernel, int64_t sharedBytes) {
+/// Launches a kernel with a block for each tile of `positions`, head and batch row, and so much shared memory, after
+/// checking that the problem is one that tiles hold. Nothing where there is no block.
+template <typename... Parameters, typename... Arguments>
+void launchTiles(gvrt_context *context, void (*kernel)(AttentionProblem, Parameters...), const AttentionProblem &p,
+                 int64_t positions, int64_t heads, int64_t sharedBytes, const Arguments &...arguments) {
   GVRT_CHECK(context, p.keySize <= kMaxHeadSize && p.valueSize <= kMaxHeadSize,
              "expects head sizes up to " << kMaxHeadSize << ", but got " << p.keySize << " and " << p.valueSize);
   GVRT_CHECK(context, p.batch <= 65535 && p.heads <= 65535,
              "expects at most 65535 batch rows and heads, but got " << p.batch << " and " << p.heads);
+  if (positions * heads * p.batch == 0)
+    return;
   GVRT_CUDA(context, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)sharedBytes));
+  kernel<<<dim3(divideUp(positions, kTile), heads, p.batch), kAttentionThreads, sharedBytes,
+           stateOf(context).compute>>>(p, arguments...);
+  GVRT_CUDA(context, cudaGetLastError());
 }
 
 } // namespace galvatron::cuda

@@ -49,6 +49,26 @@ template <typename T, typename F> void withWidth(bool wide, F &&f) {
     f(std::integral_constant<int, 1>{});
 }
 
+/// Launches a kernel that takes a block of at most 512 threads for each row, and about `each` accesses a thread:
+/// `launch(zero of the type, elements of an access, blocks, threads, stream)`. Accesses are 16 bytes where rows and
+/// `buffers` allow.
+template <typename F>
+void launchRows(gvrt_context *context, int64_t type, int64_t rows, int64_t columns,
+                std::initializer_list<const void *> buffers, int64_t each, F &&launch) {
+  if (rows == 0)
+    return;
+  withType(context, type, [&](auto zero) {
+    using T = decltype(zero);
+    bool wide = aligned(16, columns * sizeof(T));
+    for (const void *buffer : buffers)
+      wide = wide && aligned(16, buffer);
+    withWidth<T>(wide, [&](auto width) {
+      launch(zero, width, (int)rows, threadsFor(columns / width, each, 512), stateOf(context).compute);
+    });
+  });
+  GVRT_CUDA(context, cudaGetLastError());
+}
+
 template <typename T> T *at(void *const *buffer, int i) { return static_cast<T *>(buffer[i]); }
 
 inline bool isBf16(int64_t type) { return type == GVRT_BF16; }

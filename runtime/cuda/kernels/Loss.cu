@@ -98,17 +98,12 @@ __global__ void __launch_bounds__(kMostThreads)
 void gvrt_sum_exp(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
   int64_t type = read.integer(), rows = read.integer(), columns = read.integer();
-  if (rows == 0)
-    return;
-  withType(context, type, [&](auto zero) {
-    using T = decltype(zero);
-    withWidth<T>(aligned(16, buffer[0], columns * sizeof(T)), [&](auto width) {
-      constexpr int W = decltype(width)::value;
-      sumExp<T, W><<<rows, threadsFor(columns / W, kBatch, kMostThreads), 0, stateOf(context).compute>>>(
-          at<const T>(buffer, 0), at<const float>(buffer, 1), at<float>(buffer, 2), columns);
-    });
-  });
-  GVRT_CUDA(context, cudaGetLastError());
+  launchRows(context, type, rows, columns, {buffer[0]}, kBatch,
+             [&](auto zero, auto width, int blocks, int threads, cudaStream_t stream) {
+               using T = decltype(zero);
+               sumExp<T, decltype(width)::value><<<blocks, threads, 0, stream>>>(
+                   at<const T>(buffer, 0), at<const float>(buffer, 1), at<float>(buffer, 2), columns);
+             });
 }
 
 void gvrt_target_logit(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
@@ -133,17 +128,13 @@ void gvrt_cross_entropy_backward(gvrt_context *context, void *const *buffer, con
   int64_t type = read.integer(), rows = read.integer(), columns = read.integer(), ignored = read.integer();
   const int64_t *words = read.list(0);
   Positions positions = readPositions(context, words);
-  if (rows == 0)
-    return;
-  State &state = stateOf(context);
-  withType(context, type, [&](auto zero) {
-    using T = decltype(zero);
-    withWidth<T>(aligned(16, buffer[1], buffer[5], columns * sizeof(T)), [&](auto width) {
-      constexpr int W = decltype(width)::value;
-      crossEntropyBackward<T, W><<<rows, threadsFor(columns / W, kBatch, kMostThreads), 0, state.compute>>>(
-          at<const float>(buffer, 0), at<const T>(buffer, 1), at<const float>(buffer, 2), at<const float>(buffer, 3),
-          at<const int64_t>(buffer, 4), at<T>(buffer, 5), columns, ignored, positions, !state.tuning);
-    });
-  });
-  GVRT_CUDA(context, cudaGetLastError());
+  bool check = !stateOf(context).tuning;
+  launchRows(context, type, rows, columns, {buffer[1], buffer[5]}, kBatch,
+             [&](auto zero, auto width, int blocks, int threads, cudaStream_t stream) {
+               using T = decltype(zero);
+               crossEntropyBackward<T, decltype(width)::value><<<blocks, threads, 0, stream>>>(
+                   at<const float>(buffer, 0), at<const T>(buffer, 1), at<const float>(buffer, 2),
+                   at<const float>(buffer, 3), at<const int64_t>(buffer, 4), at<T>(buffer, 5), columns, ignored,
+                   positions, check);
+             });
 }

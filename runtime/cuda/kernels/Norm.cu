@@ -168,17 +168,27 @@ __global__ void __launch_bounds__(kMostThreads) softmaxBackward(const T *dy, con
 
 /// What a norm's weight gradient sums over rows: dy·(x - mean)·rstd.
 template <typename T> struct WeightGradient {
+  static constexpr int kRows = 4;
   const T *dy, *x;
   const float *mean, *rstd;
   int64_t columns;
 
-  template <int W> __device__ void read(int64_t row, int64_t column, float (&v)[W]) const {
+  template <int W> struct Item {
+    Packed<W, T> dy, x;
+    float mean, rstd;
+  };
+  template <int W> __device__ void fetch(int64_t row, int64_t column, Item<W> &item) const {
+    item.x.fetch(x + row * columns + column);
+    item.dy.fetch(dy + row * columns + column);
+    item.mean = mean[row];
+    item.rstd = rstd[row];
+  }
+  template <int W> __device__ static void unpack(const Item<W> &item, float (&v)[W]) {
     float g[W];
-    load<W>(x + row * columns + column, v);
-    load<W>(dy + row * columns + column, g);
-    float m = mean[row], s = rstd[row];
+    item.x.unpack(v);
+    item.dy.unpack(g);
     for (int i = 0; i < W; ++i)
-      v[i] = g[i] * ((v[i] - m) * s);
+      v[i] = g[i] * ((v[i] - item.mean) * item.rstd);
   }
 };
 
@@ -188,38 +198,27 @@ void gvrt_norm(gvrt_context *context, void *const *buffer, const int64_t *attrib
   Attributes read(attribute);
   int64_t type = read.integer(), rows = read.integer(), columns = read.integer(), kind = read.integer();
   double epsilon = read.real(), offset = read.real();
-  if (rows == 0)
-    return;
-  withType(context, type, [&](auto zero) {
-    using T = decltype(zero);
-    bool wide = aligned(16, buffer[0], buffer[1], buffer[2], buffer[3], columns * sizeof(T));
-    withWidth<T>(wide, [&](auto width) {
-      constexpr int W = decltype(width)::value;
-      norm<T, W><<<rows, threadsFor(columns / W, 2, kMostThreads), 0, stateOf(context).compute>>>(
-          at<const T>(buffer, 0), at<const float>(buffer, 1), at<const float>(buffer, 2), at<T>(buffer, 3),
-          at<float>(buffer, 4), at<float>(buffer, 5), columns, (int)kind, epsilon, (float)offset);
-    });
-  });
-  GVRT_CUDA(context, cudaGetLastError());
+  launchRows(context, type, rows, columns, {buffer[0], buffer[1], buffer[2], buffer[3]}, 2,
+             [&](auto zero, auto width, int blocks, int threads, cudaStream_t stream) {
+               using T = decltype(zero);
+               norm<T, decltype(width)::value><<<blocks, threads, 0, stream>>>(
+                   at<const T>(buffer, 0), at<const float>(buffer, 1), at<const float>(buffer, 2), at<T>(buffer, 3),
+                   at<float>(buffer, 4), at<float>(buffer, 5), columns, (int)kind, epsilon, (float)offset);
+             });
 }
 
 void gvrt_norm_backward(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
   int64_t type = read.integer(), rows = read.integer(), columns = read.integer(), kind = read.integer();
   double offset = read.real();
-  if (rows == 0)
-    return;
-  withType(context, type, [&](auto zero) {
-    using T = decltype(zero);
-    bool wide = aligned(16, buffer[0], buffer[1], buffer[2], buffer[5], columns * sizeof(T));
-    withWidth<T>(wide, [&](auto width) {
-      constexpr int W = decltype(width)::value;
-      normBackward<T, W><<<rows, threadsFor(columns / W, 2, kMostThreads), 0, stateOf(context).compute>>>(
-          at<const T>(buffer, 0), at<const T>(buffer, 1), at<const float>(buffer, 2), at<const float>(buffer, 3),
-          at<const float>(buffer, 4), at<T>(buffer, 5), columns, (int)kind, (float)offset);
-    });
-  });
-  GVRT_CUDA(context, cudaGetLastError());
+  launchRows(context, type, rows, columns, {buffer[0], buffer[1], buffer[2], buffer[5]}, 2,
+             [&](auto zero, auto width, int blocks, int threads, cudaStream_t stream) {
+               using T = decltype(zero);
+               normBackward<T, decltype(width)::value><<<blocks, threads, 0, stream>>>(
+                   at<const T>(buffer, 0), at<const T>(buffer, 1), at<const float>(buffer, 2),
+                   at<const float>(buffer, 3), at<const float>(buffer, 4), at<T>(buffer, 5), columns, (int)kind,
+                   (float)offset);
+             });
 }
 
 void gvrt_norm_weight_backward(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
@@ -239,31 +238,21 @@ void gvrt_norm_weight_backward(gvrt_context *context, void *const *buffer, const
 void gvrt_softmax(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
   int64_t type = read.integer(), rows = read.integer(), columns = read.integer();
-  if (rows == 0)
-    return;
-  withType(context, type, [&](auto zero) {
-    using T = decltype(zero);
-    withWidth<T>(aligned(16, buffer[0], buffer[1], columns * sizeof(T)), [&](auto width) {
-      constexpr int W = decltype(width)::value;
-      softmax<T, W><<<rows, threadsFor(columns / W, 2, kMostThreads), 0, stateOf(context).compute>>>(
-          at<const T>(buffer, 0), at<T>(buffer, 1), columns);
-    });
-  });
-  GVRT_CUDA(context, cudaGetLastError());
+  launchRows(context, type, rows, columns, {buffer[0], buffer[1]}, 2,
+             [&](auto zero, auto width, int blocks, int threads, cudaStream_t stream) {
+               using T = decltype(zero);
+               softmax<T, decltype(width)::value>
+                   <<<blocks, threads, 0, stream>>>(at<const T>(buffer, 0), at<T>(buffer, 1), columns);
+             });
 }
 
 void gvrt_softmax_backward(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
   int64_t type = read.integer(), rows = read.integer(), columns = read.integer();
-  if (rows == 0)
-    return;
-  withType(context, type, [&](auto zero) {
-    using T = decltype(zero);
-    withWidth<T>(aligned(16, buffer[0], buffer[1], buffer[2], columns * sizeof(T)), [&](auto width) {
-      constexpr int W = decltype(width)::value;
-      softmaxBackward<T, W><<<rows, threadsFor(columns / W, 2, kMostThreads), 0, stateOf(context).compute>>>(
-          at<const T>(buffer, 0), at<const T>(buffer, 1), at<T>(buffer, 2), columns);
-    });
-  });
-  GVRT_CUDA(context, cudaGetLastError());
+  launchRows(context, type, rows, columns, {buffer[0], buffer[1], buffer[2]}, 2,
+             [&](auto zero, auto width, int blocks, int threads, cudaStream_t stream) {
+               using T = decltype(zero);
+               softmaxBackward<T, decltype(width)::value><<<blocks, threads, 0, stream>>>(
+                   at<const T>(buffer, 0), at<const T>(buffer, 1), at<T>(buffer, 2), columns);
+             });
 }

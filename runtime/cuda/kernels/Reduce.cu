@@ -80,12 +80,15 @@ __global__ void finishAny(const float *partial, int64_t ranges, Output<Op, Y> ou
 
 /// What Columns.cuh reads of a plain tensor.
 template <typename T> struct Plain {
+  static constexpr int kRows = 8;
   const T *x;
   int64_t stride;
 
-  template <int W> __device__ void read(int64_t row, int64_t column, float (&v)[W]) const {
-    load<W>(x + row * stride + column, v);
+  template <int W> using Item = Packed<W, T>;
+  template <int W> __device__ void fetch(int64_t row, int64_t column, Item<W> &item) const {
+    item.fetch(x + row * stride + column);
   }
+  template <int W> __device__ static void unpack(const Item<W> &item, float (&v)[W]) { item.unpack(v); }
 };
 
 struct Reduction {

@@ -34,17 +34,29 @@ using Piece = std::conditional_t<
                        std::conditional_t<bytes % 4 == 0, uint32_t,
                                           std::conditional_t<bytes % 2 == 0, unsigned short, unsigned char>>>>;
 
-/// W elements from `p`, which is aligned to them (to 16 bytes where they are more).
-template <int W, typename T> __device__ void load(const T *p, float (&v)[W]) {
+/// W elements as they lie in memory: what a thread keeps of loads that are under way.
+template <int W, typename T> struct Packed {
   using P = Piece<W * sizeof(T)>;
-  constexpr int kPieces = W * sizeof(T) / sizeof(P), kEach = sizeof(P) / sizeof(T);
+  static constexpr int kPieces = W * sizeof(T) / sizeof(P), kEach = sizeof(P) / sizeof(T);
   P piece[kPieces];
+
+  /// From `p`, which is aligned to them (to 16 bytes where they are more).
+  __device__ void fetch(const T *p) {
 #pragma unroll
-  for (int i = 0; i < kPieces; ++i)
-    piece[i] = reinterpret_cast<const P *>(p)[i];
+    for (int i = 0; i < kPieces; ++i)
+      piece[i] = reinterpret_cast<const P *>(p)[i];
+  }
+  __device__ void unpack(float (&v)[W]) const {
 #pragma unroll
-  for (int i = 0; i < W; ++i)
-    v[i] = widen(reinterpret_cast<const T *>(&piece[i / kEach])[i % kEach]);
+    for (int i = 0; i < W; ++i)
+      v[i] = widen(reinterpret_cast<const T *>(&piece[i / kEach])[i % kEach]);
+  }
+};
+
+template <int W, typename T> __device__ void load(const T *p, float (&v)[W]) {
+  Packed<W, T> packed;
+  packed.fetch(p);
+  packed.unpack(v);
 }
 
 template <int W, typename T> __device__ void store(T *p, const float (&v)[W]) {

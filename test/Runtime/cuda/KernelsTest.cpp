@@ -204,14 +204,17 @@ void testRows(Comparison &c) {
                return Words{t(type), r, n};
              }});
     }
-  Random random(4);
-  int64_t r = 3000, n = 520;
+  // Sums over more rows: of a matrix too narrow for clusters of blocks, and of others.
   for (int type : kTypes)
-    c.run({"norm_weight_backward",
-           text("%s, 3000 x 520", nameOf(type)),
-           {c.in(random.floats(r * n), type), c.in(random.floats(r * n), type), c.in(random.floats(r)),
-            c.in(random.floats(r)), c.out(n)},
-           [=](auto &t, auto &) { return Words{t(type), r, n, 1}; }});
+    for (auto [r, n] : {std::pair<int64_t, int64_t>{3000, 520}, {2100, 1600}, {600, 2049}}) {
+      Random random(4);
+      int64_t rows = r, columns = n;
+      c.run({"norm_weight_backward",
+             text("%s, %d x %d", nameOf(type), (int)r, (int)n),
+             {c.in(random.floats(r * n), type), c.in(random.floats(r * n), type), c.in(random.floats(r)),
+              c.in(random.floats(r)), c.out(n)},
+             [=](auto &t, auto &) { return Words{t(type), rows, columns, 1}; }});
+    }
 }
 
 void testRope(Comparison &c) {
@@ -313,6 +316,11 @@ void testReduce(Comparison &c) {
       {"two long rows", {2, 100000}, {100000, 1}, {1, 0}, 200000, 2},
       {"columns", {3000, 264}, {264, 1}, {0, 1}, 792000, 264},
       {"columns, odd", {300, 37}, {37, 1}, {0, 1}, 11100, 37},
+      {"columns of clusters", {2100, 1600}, {1600, 1}, {0, 1}, 3360000, 1600},
+      {"columns of clusters, odd", {530, 1601}, {1601, 1}, {0, 1}, 848530, 1601},
+      {"columns of wide clusters", {700, 6400}, {6400, 1}, {0, 1}, 4480000, 6400},
+      {"columns of clusters of two", {150, 22016}, {22016, 1}, {0, 1}, 3302400, 22016},
+      {"columns of clusters, with gaps", {2100, 1600}, {1608, 1}, {0, 1}, 3376800, 1600},
       {"middle", {6, 50, 40}, {2000, 40, 1}, {40, 0, 1}, 12000, 240},
       {"outer and inner", {6, 50, 40}, {2000, 40, 1}, {0, 1, 0}, 12000, 50},
       {"group of heads", {2, 3, 4, 10, 16}, {1920, 640, 160, 16, 1}, {480, 160, 0, 16, 1}, 3840, 960},

@@ -170,6 +170,21 @@ void timeRows(Timing &t) {
   t.bandwidth("rope", "4 x 4096 x 32 x 128", 4.0 * kElements, {x, y}, rope);
 }
 
+/// What GPT-2 1558M sums over rows: biases, and norms' weights.
+void timeColumns(Timing &t) {
+  constexpr int64_t kRows = 16384;
+  for (int64_t columns : {1600, 4800, 6400, 11008}) {
+    t.gpu.reset();
+    void *x = t.numbers(kRows * columns, GVRT_BF16), *y = t.numbers(kRows * columns, GVRT_BF16),
+         *sum = t.numbers(columns, GVRT_F32), *mean = t.numbers(kRows, GVRT_F32), *rstd = t.numbers(kRows, GVRT_F32);
+    std::string shape = "16384 x " + std::to_string(columns);
+    t.bandwidth("reduce", (shape + " columns summed").c_str(), 2.0 * kRows * columns, {x, sum},
+                {GVRT_BF16, GVRT_F32, 0, 1, 2, kRows, columns, columns, 1, 0, 1});
+    t.bandwidth("norm_weight_backward", shape.c_str(), 4.0 * kRows * columns, {y, x, mean, rstd, sum},
+                {GVRT_BF16, kRows, columns, 1});
+  }
+}
+
 void timeVocabulary(Timing &t, const char *label, int64_t vocabulary) {
   constexpr int64_t kRows = 16384, kColumns = 4096;
   std::string name = label;
@@ -223,6 +238,7 @@ int main(int argc, char **argv) {
   unsetenv("GALVATRON_DETERMINISTIC");
   timeAttention(t, "own kernels, f32, B1 N32 S4096 D128", GVRT_F32, 1, 32, 32, 4096, 128, 0);
   timeRows(t);
+  timeColumns(t);
   timeVocabulary(t, "16384 x 32000", 32000);
   timeVocabulary(t, "16384 x 128256", 128256);
   timeLinear(t, "q,k,v 4096 -> 12288", 16384, 4096, 12288);
