@@ -151,6 +151,11 @@ SmallVector<int64_t> BodyLowering::preferredOrder(Value value) {
   return {};
 }
 
+Strides BodyLowering::resultStridesOf(Value value) {
+  Value piece = pieces.lookup(value);
+  return piece ? stridesOf(piece) : rowMajorStrides(shapeOf(value));
+}
+
 Value BodyLowering::createResult(Value value, ArrayRef<int64_t> order) {
   if (Value piece = pieces.lookup(value)) {
     setBuffer(value, piece);
@@ -394,6 +399,11 @@ void BodyLowering::finishResults() {
 }
 
 LogicalResult BodyLowering::lower(Operation *op) {
+  bool handled = false;
+  if (failed(lowerProductSum(*this, op, handled)))
+    return failure();
+  if (handled)
+    return success();
   if (isElementwise(op)) {
     if (llvm::all_of(op->getResults(), isInlined))
       return success();
@@ -401,7 +411,6 @@ LogicalResult BodyLowering::lower(Operation *op) {
   }
   if (isGeneratedNorm(op))
     return lowerGeneratedNorm(*this, op);
-  bool handled = false;
   for (auto *lowerKind : {&lowerView, &lowerKernel, &lowerCollective}) {
     if (failed(lowerKind(*this, op, handled)))
       return failure();

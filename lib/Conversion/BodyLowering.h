@@ -80,6 +80,8 @@ public:
   /// A place for a result: its destination if it is one of the body's results, else scratch. With
   /// `order`, dimensions lie in that order, major first (ignored if it must be row-major).
   mlir::Value createResult(mlir::Value value, llvm::ArrayRef<int64_t> order = {});
+  /// The strides of what `createResult` without an order makes.
+  Strides resultStridesOf(mlir::Value value);
   /// The order of dimensions in which a value's readers want it: that of the transpose that reads it.
   llvm::SmallVector<int64_t> preferredOrder(mlir::Value value);
   /// Whether the result goes straight into a gradient that the kernel must add to.
@@ -143,6 +145,9 @@ private:
 mlir::LogicalResult lowerKernel(BodyLowering &lowering, mlir::Operation *op, bool &handled);
 mlir::LogicalResult lowerView(BodyLowering &lowering, mlir::Operation *op, bool &handled);
 mlir::LogicalResult lowerCollective(BodyLowering &lowering, mlir::Operation *op, bool &handled);
+
+/// A product to which a bias or another tensor is added, in one call where there is a function for it.
+mlir::LogicalResult lowerProductSum(BodyLowering &lowering, mlir::Operation *op, bool &handled);
 
 /// Whether an op is computed element by element in generated loops.
 bool isElementwise(mlir::Operation *op);

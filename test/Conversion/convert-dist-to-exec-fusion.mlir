@@ -89,3 +89,28 @@ dist.body @apart.forward(%x: tensor<4x4xf32>, %y: tensor<4x4xf32>, %b: tensor<4x
   dist.return %0, %1, %2 : tensor<4x4xf32>, tensor<4x4xf32>, tensor<4x4xf32>
 }
 dist.layer @apart {forward = @apart.forward, inputs = [#dist.placement<[4, 4]>, #dist.placement<[4, 4]>, #dist.placement<[4]>], outputs = [#dist.placement<[4, 4]>, #dist.placement<[4, 4]>, #dist.placement<[4, 4]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+
+// -----
+
+// A bias and a residual go into the product. The other product of a sum is what is added; a broadcast along rows is not a bias.
+// CHECK-LABEL: exec.function @product.forward
+// CHECK-SAME: (%[[X:[a-z0-9]+]]: memref<2x4x8xbf16>, %[[W:[a-z0-9]+]]: memref<6x8xbf16>, %[[B:[a-z0-9]+]]: memref<6xbf16>, %[[R:[a-z0-9]+]]: memref<2x4x6xbf16>, %[[C:[a-z0-9]+]]: memref<4xbf16>,
+// CHECK: exec.call "matmul_add"(%[[X]], %[[W]], %[[B]], %[[R]], %{{.*}}) [2, 2, 8, 6, 8, 8, 1, 1, 8, 6] present [1, 1, 1, 1, 1]
+// CHECK: exec.call "matmul"(%[[X]], %[[W]], %[[SECOND:.*]]) [
+// CHECK: exec.call "matmul_add"(%[[X]], %[[W]], %[[SECOND]], %{{.*}}) [2, 2, 8, 6, 8, 8, 1, 1, 8, 6] present [1, 1, 0, 1, 1]
+// CHECK: exec.call "matmul"
+// CHECK: exec.loops
+// CHECK: exec.return
+dist.body @product.forward(%x: tensor<2x4x8xbf16>, %w: tensor<6x8xbf16>, %b: tensor<6xbf16>, %r: tensor<2x4x6xbf16>, %c: tensor<4xbf16>) -> (tensor<2x4x6xbf16>, tensor<2x4x6xbf16>, tensor<2x4x6xbf16>) {
+  %0 = graph.einsum %x, %w "abc,dc->abd" : (tensor<2x4x8xbf16>, tensor<6x8xbf16>) -> tensor<2x4x6xbf16>
+  %1 = graph.broadcast %b dims [2] : tensor<6xbf16> -> tensor<2x4x6xbf16>
+  %2 = graph.sum %r, %1, %0 : (tensor<2x4x6xbf16>, tensor<2x4x6xbf16>, tensor<2x4x6xbf16>) -> tensor<2x4x6xbf16>
+  %3 = graph.einsum %x, %w "abc,dc->abd" : (tensor<2x4x8xbf16>, tensor<6x8xbf16>) -> tensor<2x4x6xbf16>
+  %4 = graph.einsum %x, %w "abc,dc->abd" : (tensor<2x4x8xbf16>, tensor<6x8xbf16>) -> tensor<2x4x6xbf16>
+  %5 = graph.sum %3, %4 : (tensor<2x4x6xbf16>, tensor<2x4x6xbf16>) -> tensor<2x4x6xbf16>
+  %6 = graph.einsum %x, %w "abc,dc->abd" : (tensor<2x4x8xbf16>, tensor<6x8xbf16>) -> tensor<2x4x6xbf16>
+  %7 = graph.broadcast %c dims [1] : tensor<4xbf16> -> tensor<2x4x6xbf16>
+  %8 = graph.sum %6, %7 : (tensor<2x4x6xbf16>, tensor<2x4x6xbf16>) -> tensor<2x4x6xbf16>
+  dist.return %2, %5, %8 : tensor<2x4x6xbf16>, tensor<2x4x6xbf16>, tensor<2x4x6xbf16>
+}
+dist.layer @product {forward = @product.forward, inputs = [#dist.placement<[2, 4, 8]>, #dist.placement<[6, 8]>, #dist.placement<[6]>, #dist.placement<[2, 4, 6]>, #dist.placement<[4]>], outputs = [#dist.placement<[2, 4, 6]>, #dist.placement<[2, 4, 6]>, #dist.placement<[2, 4, 6]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
