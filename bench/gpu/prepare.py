@@ -93,7 +93,8 @@ class Builder:
         for library in output.glob("*.so*"):
             library.replace(libraries / library.name)
         written = json.loads((output / "plan.json").read_text())
-        return {"ranks": written["ranks"], "peak_bytes": written["peak_bytes_per_rank"], "seconds": round(seconds, 2)}
+        memory = {"peak_bytes": written["peak_bytes_per_rank"], "reserved_bytes": written["reserved_bytes_per_rank"]}
+        return {"ranks": written["ranks"], **memory, "seconds": round(seconds, 2)}
 
     def add(self, listed: list[dict], **entry) -> None:
         """Compiles and lists one program; a failure is told at the end."""

@@ -66,15 +66,6 @@ class Race:
             {key: result.state(key) for key in ("sm_mhz", "watts", "celsius")} if result.states else {}
         )
 
-    def memory(self, program: dict, result: running.Result) -> dict:
-        """How much more than its devices had in use the plan says, as shares of that: from 0 to 0.01 is right."""
-        plan = json.loads((self.folder / program["folder"] / "plan.json").read_text())
-        reserved = plan.get("reserved_bytes_per_rank")
-        if not reserved or not result.used or not all(result.used):
-            return {}
-        shares = running.memory_shares(plan["peak_bytes_per_rank"], reserved, result.used)
-        return {"reserved_bytes": max(reserved), "memory_shares": [round(share, 5) for share in shares]}
-
     def our_command(self, program: dict, steps: int) -> list:
         return ["sh", self.folder / program["folder"] / "launch", "--steps", steps, *programs.RACE]
 
@@ -98,7 +89,9 @@ class Race:
         }
         if not result:
             return entry | {"error": "not run"}
-        entry |= self.conditions(result) | self.memory(program, result)
+        entry |= self.conditions(result)
+        said = [own + beside for own, beside in zip(program["peak_bytes"], program["reserved_bytes"])]
+        entry["said_over_used"] = [all_of_it / used - 1 for all_of_it, used in zip(said, result.used) if used > 0]
         rates = [float(line["tokens_per_second"]) for line in running.read_log(log)][self.arguments.warmup :]
         if not result.passed or not rates:
             return entry | {"error": result.why if not result.passed else "no steps in the log"}
@@ -112,6 +105,8 @@ class Race:
 
     def say(self, name: str, entry: dict) -> None:
         extra = f"{entry.get('watts', 0):.0f} W {entry.get('sm_mhz', 0):.0f} MHz, {entry['used_bytes'] / 2**30:.1f} GiB in use"
+        if shares := entry.get("said_over_used"):
+            extra += ", planned and reserved " + " ".join(f"{100 * share:+.2f}" for share in shares) + " % of that"
         print(f"    {name}: {entry['step_ms']:.1f} ms, {entry['tok_s_gpu']:.0f} tok/s/GPU, {extra}", flush=True)
 
     def theirs(self, row: programs.Row) -> dict:

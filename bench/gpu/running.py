@@ -255,12 +255,6 @@ class Runner:
         return Result(code, time.monotonic() - start, log.read_text(errors="replace"), used, states)
 
 
-def memory_shares(arenas: list[int], reserved: list[int], used: list[int]) -> list[float]:
-    """By rank, how much more a plan says (arena and reserve) than its device had in use, as a share of that: below 0 it
-    says too little. Bytes."""
-    return [(arena + more) / most - 1 for arena, more, most in zip(arenas, reserved, used, strict=True)]
-
-
 def in_parallel(tasks: list[Callable[[], None]], threads: int) -> None:
     """In order, on so many threads; an exception in one is printed and the others go on."""
     waiting, lock = list(tasks), threading.Lock()

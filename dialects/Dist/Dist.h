@@ -36,11 +36,14 @@ struct Partial {
 
 /// On an op of a `dist.body` that reads its position: the `#dist.placement` of the tensor it reads.
 inline constexpr llvm::StringLiteral kPositionAttrName = "dist.position";
-/// On a `dist.stage`: bytes of the one allocation that each of its ranks makes; set by `plan-memory`.
 /// On a `dist.layer`: groups of parameters (positions) that lie behind one another in memory, gradients too;
 /// on a `graph.concat` of such parameters: that it moves nothing; on a product: that its rows are such gradients.
 inline constexpr llvm::StringLiteral kAdjacentAttrName = "dist.adjacent";
+/// On a `dist.stage`, set by `plan-memory`: bytes of the one allocation that each of its ranks makes; how many ranks
+/// each group has that a rank's collectives join; to how many stages it sends plus from how many it receives.
 inline constexpr llvm::StringLiteral kArenaBytesAttrName = "dist.arena_bytes";
+inline constexpr llvm::StringLiteral kGroupSizesAttrName = "dist.group_sizes";
+inline constexpr llvm::StringLiteral kDirectionsAttrName = "dist.directions";
 
 } // namespace galvatron::dist
 

@@ -22,6 +22,8 @@ namespace galvatron::exec {
 
 /// On an `exec.function`: bytes its scratch must have.
 inline constexpr llvm::StringLiteral kScratchBytes = "exec.scratch_bytes";
+/// On a backward `exec.function`: positions of parameters to whose gradients it adds, whatever the entry says.
+inline constexpr llvm::StringLiteral kAdds = "exec.adds";
 /// On a module: the groups that collectives name by index, each a list of grid axes.
 inline constexpr llvm::StringLiteral kGroups = "exec.groups";
 /// Nested module of generated GPU kernels, on the way to device code.

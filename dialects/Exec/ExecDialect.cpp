@@ -65,7 +65,37 @@ LogicalResult CallOp::verify() {
   }
   if (given != expected)
     return emitOpError("expects ") << expected << " buffers for \"" << getFunction() << "\", but got " << given;
+  if (auto entry = getEntry()) {
+    int64_t count = getConstants().size();
+    if (entry->size() != 2 || (*entry)[0] < 0 || (*entry)[0] >= count || (*entry)[1] < 0)
+      return emitOpError("expects entry [constant below ") << count << ", word], but got [" << *entry << "]";
+  }
   return success();
+}
+
+ArrayRef<int64_t> LoopsOp::getStridesOf(size_t buffer) {
+  size_t loops = getExtents().size();
+  return getStrides().slice(buffer * loops, loops);
+}
+
+SmallVector<Value> LoopsOp::getBuffers() {
+  SmallVector<Value> buffers(getInputs());
+  llvm::append_range(buffers, getOutputs());
+  return buffers;
+}
+
+bool LoopsOp::hasRowSums() { return !getBody().front().getOps<RowSumOp>().empty(); }
+
+DenseSet<Value> LoopsOp::getRowValues() {
+  DenseSet<Value> values;
+  Block &body = getBody().front();
+  for (BlockArgument argument : body.getArguments())
+    if (getExtents().empty() || getStridesOf(argument.getArgNumber()).back() == 0)
+      values.insert(argument);
+  for (Operation &op : body.without_terminator())
+    if (isa<RowSumOp>(op) || llvm::all_of(op.getOperands(), [&](Value operand) { return values.contains(operand); }))
+      values.insert_range(op.getResults());
+  return values;
 }
 
 LogicalResult LoopsOp::verify() {
@@ -78,5 +108,12 @@ LogicalResult LoopsOp::verify() {
   auto yield = dyn_cast_or_null<YieldOp>(body.empty() ? nullptr : &body.back());
   if (!yield || yield.getNumOperands() != getOutputs().size())
     return emitOpError("expects its body to yield ") << getOutputs().size() << " values";
+  if (loops == 0 && hasRowSums())
+    return emitOpError("expects a loop to sum over");
+  DenseSet<Value> rowValues = getRowValues();
+  for (auto [index, value] : llvm::enumerate(yield.getOperands()))
+    if (loops && getExtents().back() != 1 && getStridesOf(getInputs().size() + index).back() == 0 &&
+        !rowValues.contains(value))
+      return emitOpError("expects output ") << index << ", of stride 0 along the row, to take a value of the row";
   return success();
 }

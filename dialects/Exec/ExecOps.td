@@ -7,6 +7,7 @@ include "mlir/IR/BuiltinAttributeInterfaces.td"
 include "mlir/IR/SymbolInterfaces.td"
 include "mlir/Interfaces/ControlFlowInterfaces.td"
 include "mlir/Interfaces/FunctionInterfaces.td"
+include "mlir/Interfaces/InferTypeOpInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 
 class Exec_Op<string mnemonic, list<Trait> traits = []> : Op<Exec_Dialect, mnemonic, traits>;
@@ -64,10 +65,13 @@ def Exec_CallOp : Exec_Op<"call"> {
   let description = [{
     `function` is a name of `runtime/api/Functions.def`, which also says the order of buffers and
     attributes. `present` has one entry for each buffer there: 0 where an optional one is absent.
+    `entry [c, w]`: constant c is not fixed, but word w of the attributes with which the timetable calls
+    the function (in a backward body, whether to add to the gradient of parameter w).
   }];
   let arguments = (ins StrAttr:$function, Variadic<AnyMemRef>:$buffers,
-                       DenseI64ArrayAttr:$constants, OptionalAttr<DenseI64ArrayAttr>:$present);
-  let assemblyFormat = [{$function `(` $buffers `)` $constants (`present` $present^)? attr-dict
+                       DenseI64ArrayAttr:$constants, OptionalAttr<DenseI64ArrayAttr>:$present,
+                       OptionalAttr<DenseI64ArrayAttr>:$entry);
+  let assemblyFormat = [{$function `(` $buffers `)` $constants (`present` $present^)? (`entry` $entry^)? attr-dict
                          (`:` type($buffers)^)?}];
   let hasVerifier = 1;
 }
@@ -80,12 +84,24 @@ def Exec_LoopsOp : Exec_Op<"loops", [SingleBlock, AttrSizedOperandSegments]> {
     one stride in elements per loop: 0 broadcasts. Outputs do not alias anything but an input that is
     read at the same index.
 
+    The innermost loop is a row. `exec.row_sum` gives a row's sum to what follows it; an output of
+    stride 0 along the row takes a value that is the same everywhere in it.
+
     Example:
     ```mlir
     exec.loops [8] inputs(%a, %b : memref<8xf32>, memref<8xf32>) outputs(%c : memref<8xf32>) strides [1, 1, 1] {
     ^bb0(%x: f32, %y: f32):
       %z = arith.addf %x, %y : f32
       exec.yield %z : f32
+    }
+    // Every row less its mean, and the mean.
+    exec.loops [4, 8] inputs(%a : memref<4x8xf32>) outputs(%c, %m : memref<4x8xf32>, memref<4xf32>) strides [8, 1, 8, 1, 1, 0] {
+    ^bb0(%x: f32):
+      %eighth = arith.constant 0.125 : f32
+      %sum = exec.row_sum %x : f32
+      %mean = arith.mulf %sum, %eighth : f32
+      %z = arith.subf %x, %mean : f32
+      exec.yield %z, %mean : f32, f32
     }
     ```
   }];
@@ -94,7 +110,23 @@ def Exec_LoopsOp : Exec_Op<"loops", [SingleBlock, AttrSizedOperandSegments]> {
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{$extents `inputs` `(` ($inputs^ `:` type($inputs))? `)`
                          `outputs` `(` $outputs `:` type($outputs) `)` `strides` $strides attr-dict-with-keyword $body}];
+  let extraClassDeclaration = [{
+    /// Strides of a buffer (inputs, then outputs), one for each loop.
+    ::llvm::ArrayRef<int64_t> getStridesOf(size_t buffer);
+    /// Inputs, then outputs.
+    ::llvm::SmallVector<::mlir::Value> getBuffers();
+    bool hasRowSums();
+    /// Scalars of the body that are the same everywhere in a row.
+    ::llvm::DenseSet<::mlir::Value> getRowValues();
+  }];
   let hasVerifier = 1;
+}
+
+def Exec_RowSumOp : Exec_Op<"row_sum", [Pure, SameOperandsAndResultType, HasParent<"LoopsOp">]> {
+  let summary = "the sum of a scalar over the row, at every index of it";
+  let arguments = (ins F32:$value);
+  let results = (outs F32:$result);
+  let assemblyFormat = "$value attr-dict `:` type($value)";
 }
 
 def Exec_YieldOp : Exec_Op<"yield", [Pure, Terminator, ReturnLike, HasParent<"LoopsOp">]> {

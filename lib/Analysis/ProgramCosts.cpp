@@ -299,8 +299,8 @@ double getPeak(llvm::ArrayRef<ValueLife> values, int first, int last, const Shar
 
 } // namespace
 
-ProgramCosts::ProgramCosts(ModuleOp module, const search::Cluster &cluster, int64_t globalBatch)
-    : device(cluster.device), globalBatch(double(globalBatch)) {
+ProgramCosts::ProgramCosts(ModuleOp module, const search::Cluster &cluster, int64_t globalBatch, Priced priced)
+    : device(cluster.device), globalBatch(double(globalBatch)), priced(priced) {
   Axes axes(module);
   for (auto layer : module.getOps<graph::LayerOp>())
     layers[layer.getSymName()] = LayerReader(layer, axes).read();
@@ -318,7 +318,7 @@ search::Result<search::UnitCost> ProgramCosts::cost(const search::CostQuery &que
   for (const OpWork &op : work.forward)
     if (op.divisible.getTensorShare(tp) < all.getTensorShare(tp))
       all = op.divisible;
-  if (tp > 1 && all.getTensorShare(tp) == 1 && !work.forward.empty())
+  if (priced == Priced::WhatCutsSomething && tp > 1 && all.getTensorShare(tp) == 1 && !work.forward.empty())
     return search::Error{"tp " + std::to_string(tp) + " divides neither heads nor widths of layer type '" +
                          query.unit->layerType + "'"};
 

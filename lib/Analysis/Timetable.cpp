@@ -1,107 +1,29 @@
 // Expansion of a stage into entries. See Timetable.h.
-#include "galvatron/Analysis/Timetable.h"
+#include "TimetableBuilder.h"
 
-#include "dialects/Exec/Exec.h"
-#include "dialects/Plan/Plan.h"
 #include "runtime/api/ElementType.h"
 
-#include "mlir/IR/SymbolTable.h"
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringSet.h"
+
+#include <set>
 
 using namespace mlir;
 using namespace galvatron;
 
-static constexpr int64_t kSlotAlignment = 64;
 /// Tags of gradients, beside those of activations.
 static constexpr int64_t kGradientTag = 1 << 20;
-/// Of collectives: the kind of reduction, and the number of one that nothing waits for.
-static constexpr int64_t kSum = 0, kAtOnce = -1;
 
-namespace {
-
-int64_t bytesOf(Type type) {
+static int64_t bytesOf(Type type) {
   auto shaped = cast<ShapedType>(type);
   return shaped.getNumElements() * llvm::divideCeil(shaped.getElementTypeBitWidth(), 8);
 }
 
 /// Code of an element type in a runtime function's attributes.
-int64_t typeOf(Type type) {
+static int64_t typeOf(Type type) {
   Type element = getElementTypeOrSelf(type);
   return element.isBF16() ? GVRT_BF16 : isa<FloatType>(element) ? GVRT_F32 : GVRT_I64;
 }
-
-/// One call of a layer in a stage.
-struct Call {
-  graph::CallOp op;
-  dist::LayerOp layer;
-  exec::FunctionOp forward, backward;
-  int64_t unit = -1;
-  SmallVector<int> parameters; // indices into Timetable::parameters
-  /// The type in which the layer reads a parameter.
-  ShapedType parameterType(unsigned position) {
-    return cast<ShapedType>(forward.getArgumentTypes()[op.getInputs().size() + position]);
-  }
-};
-
-class TimetableBuilder {
-public:
-  TimetableBuilder(ModuleOp module, dist::StageOp stage)
-      : module(module), stage(stage), symbols(module),
-        pipeline(module->getAttrOfType<plan::PipelineAttr>("plan.pipeline")) {}
-
-  FailureOr<Timetable> run();
-
-private:
-  LogicalResult collect();
-  LogicalResult collectCall(graph::CallOp op);
-  LogicalResult addParameters(Call &call);
-  FailureOr<std::vector<std::pair<unsigned, unsigned>>> collectAdjacent();
-  LogicalResult addParameterSlots();
-  int addSlot(std::string name, int64_t bytes, bool persistent = false);
-  TimetableEntry &addEntry(std::string function, std::string name, int64_t microBatch = -1, int64_t unit = -1);
-  void use(TimetableEntry &entry, SlotReference reference);
-  int valueSlot(Value value, int64_t microBatch);
-  SlotReference inputReference(Value value, int64_t microBatch);
-  SlotReference parameterReference(Call &call, unsigned position);
-  /// sum += contribution, of gradients of `value`.
-  void accumulate(std::string name, Value value, int contribution, int sum, int64_t microBatch, int64_t unit);
-  int savedSlot(Call &call, int64_t microBatch);
-  int64_t savedBytes(Call &call);
-  void begin();
-  void forward(int64_t microBatch);
-  LogicalResult backward(int64_t microBatch);
-  void callForward(Call &call, int64_t microBatch);
-  LogicalResult callBackward(Call &call, int64_t microBatch);
-  void send(SlotReference value, int64_t bytes, int64_t toStage, int64_t tag, int64_t microBatch, StringRef what);
-  void waitFor(StringRef key);
-  void reduceGradients();
-  int groupIndex(RankGroup group);
-  std::string label(StringRef what, StringRef path, int64_t microBatch) {
-    return (what + " " + path + (microBatch < 0 ? Twine("") : " micro-batch " + Twine(microBatch))).str();
-  }
-
-  ModuleOp module;
-  dist::StageOp stage;
-  SymbolTable symbols;
-  plan::PipelineAttr pipeline;
-  Timetable table;
-  DenseMap<Operation *, Call> calls;
-  DenseMap<Value, int> inputs; // results of dist.input → index into Timetable::inputs
-  std::map<std::pair<void *, int64_t>, int> valueSlots, savedSlots, gradientSlots;
-  /// Sends under way: what → (handle, slot, entry that must precede reuse).
-  struct Transfer {
-    int64_t handle;
-    SlotReference value;
-    std::string name;
-  };
-  std::map<std::string, Transfer> transfers;
-  int64_t numHandles = 0;
-  int oneSlot = -1;
-  /// Micro-batch of the last backward, whose gradient may still be under way.
-  int64_t lastBackward = -1;
-};
-
-} // namespace
 
 int TimetableBuilder::addSlot(std::string name, int64_t bytes, bool persistent) {
   Slot slot;
@@ -228,62 +150,6 @@ LogicalResult TimetableBuilder::collect() {
   return addParameterSlots();
 }
 
-/// Where each parameter stands: those that lie together behind one another, at the place of their first.
-FailureOr<std::vector<std::pair<unsigned, unsigned>>> TimetableBuilder::collectAdjacent() {
-  std::vector<std::pair<unsigned, unsigned>> places; // (first of its group, position in the group)
-  for (unsigned index = 0; index < table.parameters.size(); ++index)
-    places.push_back({index, 0});
-  llvm::DenseSet<unsigned> grouped;
-  for (auto op : stage.getBody().front().getOps<graph::CallOp>()) {
-    Call &call = calls[op];
-    auto groups = call.layer->getAttrOfType<ArrayAttr>(dist::kAdjacentAttrName);
-    for (Attribute group : groups ? groups.getValue() : ArrayRef<Attribute>()) {
-      ArrayRef<int64_t> positions = cast<DenseI64ArrayAttr>(group).asArrayRef();
-      unsigned first = call.parameters[positions.front()];
-      for (auto [number, position] : llvm::enumerate(positions)) {
-        unsigned index = call.parameters[position];
-        std::pair<unsigned, unsigned> place = {first, number};
-        if (!grouped.insert(index).second && places[index] != place)
-          return op.emitOpError("expects the shared parameter ")
-                 << table.parameters[index].names.front()
-                 << " to lie beside the same parameters in all its layers; run without galvatron-fuse-parameters";
-        places[index] = place;
-      }
-    }
-  }
-  return places;
-}
-
-LogicalResult TimetableBuilder::addParameterSlots() {
-  FailureOr<std::vector<std::pair<unsigned, unsigned>>> places = collectAdjacent();
-  if (failed(places))
-    return failure();
-  llvm::SmallVector<unsigned> order = llvm::to_vector(llvm::seq<unsigned>(table.parameters.size()));
-  llvm::sort(order, [&](unsigned a, unsigned b) { return (*places)[a] < (*places)[b]; });
-  auto addSlots = [&](llvm::StringRef what, int64_t bytes, int StageParameter::*slot, ArrayRef<unsigned> indices) {
-    for (unsigned index : indices) {
-      StageParameter &parameter = table.parameters[index];
-      if (slot != &StageParameter::copySlot || parameter.hasCopy)
-        parameter.*slot = addSlot((what + parameter.names.front()).str(), parameter.count * bytes, true);
-    }
-  };
-  addSlots("", 4, &StageParameter::parameterSlot, order);
-  addSlots("first moment of ", 4, &StageParameter::firstMomentSlot, order);
-  addSlots("second moment of ", 4, &StageParameter::secondMomentSlot, order);
-  addSlots("copy of ", 2, &StageParameter::copySlot, order);
-  // Contiguous regions, in the order in which gradients are reduced: by the axes they are partial on.
-  llvm::stable_sort(
-      order, [&](unsigned a, unsigned b) { return table.parameters[a].partialAxes < table.parameters[b].partialAxes; });
-  for (unsigned index : order) {
-    StageParameter &parameter = table.parameters[index];
-    parameter.gradientSlot = addSlot("gradient of " + parameter.names.front(), parameter.count * 4, true);
-    if (table.gradientRegionFirst < 0)
-      table.gradientRegionFirst = parameter.gradientSlot;
-    table.gradientRegionLast = parameter.gradientSlot;
-  }
-  return success();
-}
-
 //===--------------------------------------------------------------------===//
 // Memory of one micro-batch
 //===--------------------------------------------------------------------===//
@@ -394,8 +260,10 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
       additions.push_back({input, slot, known->second});
     inputGradients.push_back({slot, 0});
   }
+  std::vector<int64_t> flags = addOrWrite(call, microBatch);
   TimetableEntry &entry =
       addEntry(call.backward.getSymName().str(), label("backward", op.getPath(), microBatch), microBatch, call.unit);
+  entry.attributes = std::move(flags);
   for (Value output : op.getOutputs()) {
     auto gradient = gradientSlots.find({output.getAsOpaquePointer(), microBatch});
     if (gradient == gradientSlots.end())
@@ -442,22 +310,21 @@ void TimetableBuilder::waitFor(StringRef key) {
   auto found = transfers.find(key.str());
   if (found == transfers.end())
     return;
-  TimetableEntry &entry = addEntry("gvrt_wait", "end of " + found->second.name);
-  use(entry, found->second.value); // the slot lives until here
-  entry.attributes = {found->second.handle};
+  addWait(found->second);
   transfers.erase(found);
 }
 
+void TimetableBuilder::addWait(const Transfer &transfer) {
+  TimetableEntry &entry = addEntry("gvrt_wait", "end of " + transfer.name);
+  use(entry, transfer.value); // the slot lives until here
+  entry.attributes = {transfer.handle};
+}
+
 void TimetableBuilder::begin() {
-  // Slots of the gradient region are neighbours: one call zeroes them all.
-  if (table.gradientRegionFirst >= 0) {
-    int64_t bytes = 0;
-    for (int slot = table.gradientRegionFirst; slot <= table.gradientRegionLast; ++slot)
-      bytes += llvm::alignTo(table.slots[slot].bytes, kSlotAlignment);
-    TimetableEntry &entry = addEntry("gvrt_fill_zero", "zero gradients");
-    use(entry, {table.gradientRegionFirst, 0});
-    entry.attributes = {bytes};
-  }
+  // The first backward of a step writes a gradient, unless there is none.
+  for (unsigned parameter = 0; parameter < table.parameters.size(); ++parameter)
+    if (!completedBy[parameter])
+      zeroGradient(parameter, /*microBatch=*/-1);
   for (auto loss : stage.getBody().front().getOps<dist::LossOp>()) {
     table.lossSlot = addSlot("loss", 4, true);
     table.lossPlacement = cast<dist::PlacementAttr>(cast<RankedTensorType>(loss.getX().getType()).getEncoding());
@@ -491,11 +358,13 @@ void TimetableBuilder::forward(int64_t microBatch) {
   }
 }
 
-LogicalResult TimetableBuilder::backward(int64_t microBatch) {
+LogicalResult TimetableBuilder::backward(int64_t microBatch, bool isLast) {
   for (Operation &op : llvm::reverse(stage.getBody().front())) {
     if (auto call = dyn_cast<graph::CallOp>(op)) {
       if (failed(callBackward(calls[call], microBatch)))
         return failure();
+      if (isLast)
+        startReductions(calls[call]);
     } else if (auto loss = dyn_cast<dist::LossOp>(op)) {
       gradientSlots[{loss.getX().getAsOpaquePointer(), microBatch}] = oneSlot;
     } else if (auto sendOp = dyn_cast<dist::SendOp>(op)) {
@@ -526,39 +395,26 @@ LogicalResult TimetableBuilder::backward(int64_t microBatch) {
   return success();
 }
 
-void TimetableBuilder::reduceGradients() {
-  while (!transfers.empty()) {
-    std::string key = transfers.begin()->first;
-    waitFor(key);
-  }
-  // Neighbouring gradients that are partial on the same axes go in one all-reduce. They lie on cache
-  // lines; the padding between them is zero on all ranks and travels along.
-  SmallVector<StageParameter *> order;
-  for (StageParameter &parameter : table.parameters)
-    order.push_back(&parameter);
-  llvm::sort(order, [](auto *a, auto *b) { return a->gradientSlot < b->gradientSlot; });
-  for (size_t i = 0; i < order.size();) {
-    const std::vector<int64_t> &axes = order[i]->partialAxes;
-    size_t end = i;
-    int64_t bytes = 0;
-    while (end < order.size() && order[end]->partialAxes == axes)
-      bytes += llvm::alignTo(table.slots[order[end++]->gradientSlot].bytes, kSlotAlignment);
-    if (!axes.empty()) {
-      TimetableEntry &entry = addEntry("gvrt_all_reduce", "reduce gradients");
-      use(entry, {order[i]->gradientSlot, 0});
-      use(entry, {order[i]->gradientSlot, 0});
-      entry.attributes = {groupIndex({axes, {}}), GVRT_F32, kSum, bytes / 4, kAtOnce};
+void TimetableBuilder::forgetUnusedGroups() {
+  llvm::DenseSet<int64_t> used;
+  auto joins = [](StringRef function) {
+    return llvm::is_contained({"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "shard"}, function);
+  };
+  llvm::StringSet<> seen;
+  for (const TimetableEntry &entry : table.entries) {
+    if (StringRef(entry.function).starts_with("gvrt_")) {
+      if (joins(StringRef(entry.function).drop_front(StringRef("gvrt_").size())))
+        used.insert(entry.attributes[0]);
+    } else if (auto function = symbols.lookup<exec::FunctionOp>(entry.function);
+               function && seen.insert(entry.function).second) {
+      for (auto call : function.getBody().getOps<exec::CallOp>())
+        if (joins(call.getFunction()))
+          used.insert(call.getConstants()[0]);
     }
-    i = end;
   }
-  for (StageParameter *parameter : order) {
-    if (parameter->stages.size() < 2)
-      continue;
-    TimetableEntry &entry = addEntry("gvrt_all_reduce", "reduce gradient of tied " + parameter->names.front());
-    use(entry, {parameter->gradientSlot, 0});
-    use(entry, {parameter->gradientSlot, 0});
-    entry.attributes = {groupIndex({{}, parameter->stages}), GVRT_F32, kSum, parameter->count, kAtOnce};
-  }
+  for (auto [index, group] : llvm::enumerate(table.groups))
+    if (!used.contains(index))
+      group = {};
 }
 
 FailureOr<Timetable> TimetableBuilder::run() {
@@ -583,7 +439,11 @@ FailureOr<Timetable> TimetableBuilder::run() {
     llvm::sort(parameter.stages);
     parameter.counted = parameter.stages.front() == table.stage;
   }
+  collectMessages();
   begin();
+  int64_t backwards = 0;
+  for (StringRef word : stage.getOrder()->getAsValueRange<StringAttr>())
+    backwards += word.starts_with("B");
   for (StringRef word : stage.getOrder()->getAsValueRange<StringAttr>()) {
     int64_t microBatch;
     if (word.size() < 2 || (word[0] != 'F' && word[0] != 'B') || word.drop_front().getAsInteger(10, microBatch))
@@ -592,14 +452,38 @@ FailureOr<Timetable> TimetableBuilder::run() {
       forward(microBatch);
       continue;
     }
-    if (failed(backward(microBatch)))
+    if (failed(backward(microBatch, /*isLast=*/--backwards == 0)))
       return failure();
     lastBackward = microBatch;
   }
-  reduceGradients();
+  finishReductions();
+  forgetUnusedGroups();
   return std::move(table);
 }
 
 FailureOr<Timetable> galvatron::buildTimetable(ModuleOp module, dist::StageOp stage) {
   return TimetableBuilder(module, stage).run();
+}
+
+Communicators galvatron::communicatorsOf(const Timetable &timetable, ArrayRef<int64_t> grid) {
+  Communicators communicators;
+  std::set<std::pair<std::vector<int64_t>, std::vector<int64_t>>> sets; // axes, stages
+  for (const RankGroup &group : timetable.groups) {
+    std::vector<int64_t> axes = group.axes;
+    llvm::sort(axes);
+    int64_t size = std::max<int64_t>(group.stages.size(), 1);
+    for (int64_t axis : axes)
+      size *= grid[axis];
+    if (size > 1 && sets.insert({axes, group.stages}).second)
+      communicators.groupSizes.push_back(size);
+  }
+  std::set<int64_t> to, from;
+  for (const TimetableEntry &entry : timetable.entries) {
+    if (entry.function == "gvrt_send")
+      to.insert(entry.attributes[0]);
+    if (entry.function == "gvrt_receive")
+      from.insert(entry.attributes[0]);
+  }
+  communicators.directions = to.size() + from.size();
+  return communicators;
 }

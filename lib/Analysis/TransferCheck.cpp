@@ -1,8 +1,14 @@
 // The proof that no wait is circular. See Timetable.h.
+//
+// All ranks of a stage walk one list, so collectives inside a stage are issued in one order and never wait for one
+// another; only those that join stages can. A collective with a handle is executed as if it ended where it starts,
+// which is what the CPU device does and the strictest reading: a device that lets it run on orders less.
 #include "galvatron/Analysis/Timetable.h"
 
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/Sequence.h"
+
 #include <map>
-#include <set>
 
 using namespace mlir;
 using namespace galvatron;
@@ -15,10 +21,84 @@ using Channel = std::tuple<int64_t, int64_t, int64_t>;
 struct Progress {
   size_t next = 0;
   std::map<Channel, int64_t> started, received;
-  std::map<int64_t, std::pair<Channel, int64_t>> handles;
+  std::map<int64_t, std::pair<Channel, int64_t>> sends; // by handle
+  /// Collectives that joined stages so far, by these stages; and whether the one at `next` is counted.
+  std::map<std::vector<int64_t>, int64_t> joined;
+  bool isCounted = false;
+};
+
+struct ByteRange {
+  int64_t begin, end; // bytes of the arena
 };
 
 } // namespace
+
+/// The timetable's only collective: [group, type, kind, count, handle].
+static bool isAllReduce(const TimetableEntry &entry) { return entry.function == "gvrt_all_reduce"; }
+
+static const std::vector<int64_t> &stagesOf(const Timetable &timetable, const TimetableEntry &entry) {
+  return timetable.groups[entry.attributes[0]].stages;
+}
+
+/// Stages that share a communicator issue the same operations on it, in the same order.
+static LogicalResult verifyOrders(ModuleOp module, ArrayRef<Timetable> timetables) {
+  using Operations = std::vector<const TimetableEntry *>;
+  std::map<std::vector<int64_t>, std::map<int64_t, Operations>> byGroup; // stages joined → stage → in order
+  for (const Timetable &timetable : timetables)
+    for (const TimetableEntry &entry : timetable.entries)
+      if (isAllReduce(entry) && !stagesOf(timetable, entry).empty())
+        byGroup[stagesOf(timetable, entry)][timetable.stage].push_back(&entry);
+  auto sameOperation = [](const TimetableEntry *a, const TimetableEntry *b) {
+    return a->name == b->name && ArrayRef(a->attributes).slice(1, 3) == ArrayRef(b->attributes).slice(1, 3);
+  };
+  for (auto &[stages, operations] : byGroup) {
+    const Operations &first = operations[stages.front()];
+    for (int64_t stage : stages) {
+      const Operations &own = operations[stage];
+      size_t number = 0;
+      while (number < own.size() && number < first.size() && sameOperation(own[number], first[number]))
+        ++number;
+      auto nameOf = [&](const Operations &list) { return number < list.size() ? list[number]->name : "nothing"; };
+      if (number < own.size() || number < first.size())
+        return module.emitOpError("expects stages that share a communicator to issue the same collectives in one ")
+               << "order, but number " << number << " is \"" << nameOf(first) << "\" on stage " << stages.front()
+               << " and \"" << nameOf(own) << "\" on stage " << stage;
+    }
+  }
+  return success();
+}
+
+static ByteRange rangeOf(const Timetable &timetable, SlotReference reference, int64_t bytes = 0) {
+  const Slot &slot = timetable.slots[reference.slot];
+  int64_t begin = slot.offset + reference.offset;
+  return {begin, std::max(begin + bytes, slot.offset + slot.bytes)};
+}
+
+/// What is being reduced is left alone until its wait, and every start has one.
+static LogicalResult verifyLeftAlone(ModuleOp module, const Timetable &timetable) {
+  std::map<int64_t, std::pair<const TimetableEntry *, ByteRange>> underWay; // by handle
+  for (const TimetableEntry &entry : timetable.entries) {
+    if (entry.function == "gvrt_wait")
+      underWay.erase(entry.attributes[0]);
+    for (SlotReference buffer : entry.buffers) {
+      if (buffer.slot < 0)
+        continue;
+      ByteRange touched = rangeOf(timetable, buffer);
+      for (auto &[handle, started] : underWay)
+        if (touched.begin < started.second.end && started.second.begin < touched.end)
+          return module.emitOpError("expects nothing to touch what \"")
+                 << started.first->name << "\" reduces before its wait, but \"" << entry.name << "\" does";
+    }
+    if (!isAllReduce(entry) || entry.attributes[4] < 0)
+      continue;
+    ByteRange range = rangeOf(timetable, entry.buffers[1], entry.attributes[3] * 4);
+    if (!underWay.insert({entry.attributes[4], {&entry, range}}).second)
+      return module.emitOpError("expects a handle of its own for \"") << entry.name << "\"";
+  }
+  if (!underWay.empty())
+    return module.emitOpError("expects a wait for \"") << underWay.begin()->second.first->name << "\"";
+  return success();
+}
 
 /// Every send has its receive: counted, without regard to order.
 static LogicalResult verifyMatches(ModuleOp module, ArrayRef<Timetable> timetables) {
@@ -38,60 +118,113 @@ static LogicalResult verifyMatches(ModuleOp module, ArrayRef<Timetable> timetabl
   return success();
 }
 
-LogicalResult galvatron::verifyTransfers(ModuleOp module, ArrayRef<Timetable> timetables) {
-  if (failed(verifyMatches(module, timetables)))
-    return failure();
-  std::vector<Progress> stages(timetables.size());
-  auto bytesOf = std::map<std::pair<Channel, int64_t>, int64_t>();
-  /// Moves one stage as far as it gets; returns whether it moved.
-  auto advance = [&](size_t index) -> FailureOr<bool> {
-    Progress &own = stages[index];
-    size_t begin = own.next;
-    for (; own.next < timetables[index].entries.size(); ++own.next) {
-      const TimetableEntry &entry = timetables[index].entries[own.next];
-      int64_t self = index;
-      if (entry.function == "gvrt_send") {
-        Channel channel = {self, entry.attributes[0], entry.attributes[1]};
-        int64_t occurrence = own.started[channel]++;
-        own.handles[entry.attributes[3]] = {channel, occurrence};
-        bytesOf[{channel, occurrence}] = entry.attributes[2];
-      } else if (entry.function == "gvrt_wait") {
-        auto [channel, occurrence] = own.handles[entry.attributes[0]];
-        if (stages[std::get<1>(channel)].received[channel] <= occurrence)
-          break;
-      } else if (entry.function == "gvrt_receive") {
-        Channel channel = {entry.attributes[0], self, entry.attributes[1]};
-        int64_t occurrence = own.received[channel];
-        if (stages[entry.attributes[0]].started[channel] <= occurrence)
-          break;
-        if (bytesOf[{channel, occurrence}] != entry.attributes[2])
-          return module.emitOpError("expects stage ")
-                 << self << " to receive the " << bytesOf[{channel, occurrence}] << " bytes that stage "
-                 << entry.attributes[0] << " sends, but it expects " << entry.attributes[2] << " (" << entry.name
-                 << ")";
-        ++own.received[channel];
-      }
-    }
-    return own.next != begin;
-  };
+namespace {
+
+/// Runs all timetables together, each as far as it gets.
+class Execution {
+public:
+  Execution(ModuleOp module, ArrayRef<Timetable> timetables)
+      : module(module), timetables(timetables), stages(timetables.size()) {}
+
+  LogicalResult run();
+
+private:
+  /// Moves one stage as far as it gets; whether it moved.
+  FailureOr<bool> advance(int64_t stage);
+  /// Whether the stage gets beyond this entry now.
+  FailureOr<bool> passes(int64_t stage, const TimetableEntry &entry);
+  FailureOr<bool> receives(int64_t stage, const TimetableEntry &entry);
+  bool joins(int64_t stage, const std::vector<int64_t> &joined);
+
+  ModuleOp module;
+  ArrayRef<Timetable> timetables;
+  std::vector<Progress> stages;
+  std::map<std::pair<Channel, int64_t>, int64_t> bytesOf; // of what was sent
+};
+
+} // namespace
+
+FailureOr<bool> Execution::receives(int64_t stage, const TimetableEntry &entry) {
+  Channel channel = {entry.attributes[0], stage, entry.attributes[1]};
+  int64_t occurrence = stages[stage].received[channel];
+  if (stages[entry.attributes[0]].started[channel] <= occurrence)
+    return false;
+  int64_t sent = bytesOf[{channel, occurrence}];
+  if (sent != entry.attributes[2])
+    return module.emitOpError("expects stage ")
+           << stage << " to receive the " << sent << " bytes that stage " << entry.attributes[0]
+           << " sends, but it expects " << entry.attributes[2] << " (" << entry.name << ")";
+  ++stages[stage].received[channel];
+  return true;
+}
+
+bool Execution::joins(int64_t stage, const std::vector<int64_t> &joined) {
+  Progress &own = stages[stage];
+  own.joined[joined] += !own.isCounted;
+  own.isCounted =
+      llvm::any_of(joined, [&](int64_t other) { return stages[other].joined[joined] < own.joined[joined]; });
+  return !own.isCounted;
+}
+
+FailureOr<bool> Execution::passes(int64_t stage, const TimetableEntry &entry) {
+  Progress &own = stages[stage];
+  if (entry.function == "gvrt_send") {
+    Channel channel = {stage, entry.attributes[0], entry.attributes[1]};
+    int64_t occurrence = own.started[channel]++;
+    own.sends[entry.attributes[3]] = {channel, occurrence};
+    bytesOf[{channel, occurrence}] = entry.attributes[2];
+  } else if (entry.function == "gvrt_wait") {
+    auto send = own.sends.find(entry.attributes[0]);
+    if (send == own.sends.end()) // a collective's, which ended where it started
+      return true;
+    auto [channel, occurrence] = send->second;
+    return stages[std::get<1>(channel)].received[channel] > occurrence;
+  } else if (entry.function == "gvrt_receive") {
+    return receives(stage, entry);
+  } else if (isAllReduce(entry) && !stagesOf(timetables[stage], entry).empty()) {
+    return joins(stage, stagesOf(timetables[stage], entry));
+  }
+  return true;
+}
+
+FailureOr<bool> Execution::advance(int64_t stage) {
+  size_t begin = stages[stage].next;
+  for (size_t &next = stages[stage].next; next < timetables[stage].entries.size(); ++next) {
+    FailureOr<bool> passed = passes(stage, timetables[stage].entries[next]);
+    if (failed(passed))
+      return failure();
+    if (!*passed)
+      break;
+  }
+  return stages[stage].next != begin;
+}
+
+LogicalResult Execution::run() {
   for (bool moved = true; moved;) {
     moved = false;
-    for (size_t index = 0; index < stages.size(); ++index) {
-      FailureOr<bool> result = advance(index);
+    for (size_t stage = 0; stage < stages.size(); ++stage) {
+      FailureOr<bool> result = advance(stage);
       if (failed(result))
         return failure();
       moved |= *result;
     }
   }
-  for (size_t index = 0; index < stages.size(); ++index) {
-    if (stages[index].next < timetables[index].entries.size()) {
-      InFlightDiagnostic error = module.emitOpError("expects every wait to end, but the stages wait for one another");
-      for (size_t other = 0; other < stages.size(); ++other)
-        if (stages[other].next < timetables[other].entries.size())
-          error.attachNote() << "stage " << other << " waits in \""
-                             << timetables[other].entries[stages[other].next].name << "\"";
-      return error;
-    }
-  }
-  return success();
+  auto waits = [&](size_t stage) { return stages[stage].next < timetables[stage].entries.size(); };
+  if (llvm::none_of(llvm::seq<size_t>(stages.size()), waits))
+    return success();
+  InFlightDiagnostic error = module.emitOpError("expects every wait to end, but the stages wait for one another");
+  for (size_t stage = 0; stage < stages.size(); ++stage)
+    if (waits(stage))
+      error.attachNote() << "stage " << stage << " waits in \"" << timetables[stage].entries[stages[stage].next].name
+                         << "\"";
+  return error;
+}
+
+LogicalResult galvatron::verifyTransfers(ModuleOp module, ArrayRef<Timetable> timetables) {
+  if (failed(verifyMatches(module, timetables)) || failed(verifyOrders(module, timetables)))
+    return failure();
+  for (const Timetable &timetable : timetables)
+    if (failed(verifyLeftAlone(module, timetable)))
+      return failure();
+  return Execution(module, timetables).run();
 }

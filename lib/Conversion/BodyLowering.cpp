@@ -1,5 +1,6 @@
 // The bookkeeping of BodyLowering.h: layouts, views, destinations.
 #include "BodyLowering.h"
+#include "LoopFusion.h"
 
 #include "runtime/api/ElementType.h"
 
@@ -46,8 +47,10 @@ std::optional<Strides> galvatron::reshapedStrides(ArrayRef<int64_t> from, ArrayR
   while (i >= 0 || j >= 0) {
     while (i >= 0 && from[i] == 1)
       --i;
-    while (j >= 0 && to[j] == 1)
-      result[j--] = 1;
+    // Any stride does for a dimension of extent 1; what lies inside it is as aligned as the rest, which libraries and
+    // wide accesses ask of every stride.
+    for (; j >= 0 && to[j] == 1; --j)
+      result[j] = j + 1 < static_cast<int64_t>(to.size()) ? result[j + 1] * to[j + 1] : 1;
     if (i < 0 || j < 0)
       break;
     int64_t unit = strides[i], fromExtent = from[i], toExtent = 1;
@@ -148,6 +151,11 @@ SmallVector<int64_t> BodyLowering::preferredOrder(Value value) {
   return {};
 }
 
+Strides BodyLowering::resultStridesOf(Value value) {
+  Value piece = pieces.lookup(value);
+  return piece ? stridesOf(piece) : rowMajorStrides(shapeOf(value));
+}
+
 Value BodyLowering::createResult(Value value, ArrayRef<int64_t> order) {
   if (Value piece = pieces.lookup(value)) {
     setBuffer(value, piece);
@@ -193,16 +201,26 @@ int64_t BodyLowering::kernelType(Value value) const {
   return type == GVRT_BF16 && !device.takesBf16 ? GVRT_F32 : type;
 }
 
+EntryConstant BodyLowering::accumulateBy(Value value, int64_t constant) {
+  auto found = accumulated.find(value);
+  if (found == accumulated.end())
+    return {};
+  writable.insert_range(found->second);
+  return {constant, found->second.front()};
+}
+
 void BodyLowering::call(Location loc, StringRef name, ValueRange operands, ArrayRef<int64_t> constants,
-                        ArrayRef<int64_t> present) {
-  exec::CallOp::create(builder, loc, name, operands, constants,
-                       present.empty() ? DenseI64ArrayAttr() : builder.getDenseI64ArrayAttr(present));
+                        ArrayRef<int64_t> present, EntryConstant entry) {
+  auto arrayOrNone = [&](ArrayRef<int64_t> values) {
+    return values.empty() ? DenseI64ArrayAttr() : builder.getDenseI64ArrayAttr(values);
+  };
+  exec::CallOp::create(builder, loc, name, operands, constants, arrayOrNone(present), arrayOrNone(entry));
 }
 
 void BodyLowering::callKernel(Location loc, StringRef name, ValueRange operands, unsigned firstOutput,
-                              ArrayRef<int64_t> constants, ArrayRef<int64_t> present) {
+                              ArrayRef<int64_t> constants, ArrayRef<int64_t> present, EntryConstant entry) {
   if (device.takesBf16)
-    return call(loc, name, operands, constants, present);
+    return call(loc, name, operands, constants, present, entry);
   SmallVector<Value> widened(operands);
   SmallVector<std::pair<Value, Value>> results; // wide, narrow
   for (auto [index, buffer] : llvm::enumerate(widened)) {
@@ -221,7 +239,7 @@ void BodyLowering::callKernel(Location loc, StringRef name, ValueRange operands,
       results.push_back({wide, buffer});
     buffer = wide;
   }
-  call(loc, name, widened, constants, present);
+  call(loc, name, widened, constants, present, entry);
   for (auto [wide, narrow] : results)
     convert(loc, wide, narrow);
 }
@@ -260,8 +278,7 @@ void BodyLowering::placeGradientsTogether() {
   unsigned numResults = terminator->getNumOperands(), numArguments = body.getNumArguments();
   for (unsigned i = numResults - numAccumulated; i < numResults; ++i) {
     auto slice = terminator->getOperand(i).getDefiningOp<graph::SliceOp>();
-    if (!slice || !slice.getX().getDefiningOp() ||
-        !slice.getX().getDefiningOp()->hasAttr(dist::kAdjacentAttrName))
+    if (!slice || !slice.getX().getDefiningOp() || !slice.getX().getDefiningOp()->hasAttr(dist::kAdjacentAttrName))
       continue;
     Value whole = slice.getX();
     if (!destinations.contains(whole)) {
@@ -270,8 +287,8 @@ void BodyLowering::placeGradientsTogether() {
       int64_t count = cast<ShapedType>(whole.getType()).getNumElements();
       Value buffer = view(whole.getLoc(), function.getArgument(numArguments + i), 0, {count}, {1});
       destinations[whole] = {buffer, false};
-      accumulated.insert(whole);
     }
+    accumulated[whole].push_back(i - (numResults - numAccumulated));
     placed[i] = true;
   }
 }
@@ -353,7 +370,7 @@ void BodyLowering::chooseDestinations() {
     buffer = view(root.getLoc(), buffer, 0, {type.getNumElements()}, {1});
     destinations[root] = {buffer, saved};
     if (accumulate)
-      accumulated.insert(root);
+      accumulated[root].push_back(i - (numResults - numAccumulated));
     placed[i] = true;
   }
 }
@@ -382,12 +399,18 @@ void BodyLowering::finishResults() {
 }
 
 LogicalResult BodyLowering::lower(Operation *op) {
+  bool handled = false;
+  if (failed(lowerProductSum(*this, op, handled)))
+    return failure();
+  if (handled)
+    return success();
   if (isElementwise(op)) {
     if (llvm::all_of(op->getResults(), isInlined))
       return success();
     return lowerElementwise(*this, op);
   }
-  bool handled = false;
+  if (isGeneratedNorm(op))
+    return lowerGeneratedNorm(*this, op);
   for (auto *lowerKind : {&lowerView, &lowerKernel, &lowerCollective}) {
     if (failed(lowerKind(*this, op, handled)))
       return failure();
@@ -428,6 +451,13 @@ FailureOr<exec::FunctionOp> BodyLowering::run() {
       return failure();
   finishResults();
   exec::ReturnOp::create(builder, body.getLoc());
+  numFused = fuseLoops(function, body.getNumArguments());
+  SmallVector<int64_t> adds;
+  for (unsigned position = 0; position < numAccumulated; ++position)
+    if (!writable.contains(position))
+      adds.push_back(position);
+  if (!adds.empty())
+    function->setAttr(exec::kAdds, builder.getDenseI64ArrayAttr(adds));
   planScratch(function);
   return function;
 }

@@ -46,10 +46,14 @@ private:
   llvm::SmallVector<llvm::SmallVector<int64_t>> groups;
 };
 
+/// [constant, word]: a constant of a call that is a word of the timetable's entry (`exec.call`); or empty.
+using EntryConstant = llvm::SmallVector<int64_t, 2>;
+
 class BodyLowering {
 public:
-  /// `numAccumulated`: that many last results are added to what their buffers hold (parameter
-  /// gradients). `savedStrides`: layouts of the last arguments, as the forward body left them.
+  /// `numAccumulated`: that many last results are gradients of parameters, each added to what its buffer
+  /// holds or written, as the timetable's entry says. `savedStrides`: layouts of the last arguments, as the forward
+  /// body left them.
   BodyLowering(dist::BodyOp body, unsigned numAccumulated, unsigned numSaved, llvm::ArrayRef<Strides> argumentStrides,
                GroupTable &groups, const DeviceTraits &device);
 
@@ -58,6 +62,8 @@ public:
 
   /// Layout of each of the body's results, after `run`.
   llvm::ArrayRef<Strides> getResultStrides() const { return resultStrides; }
+  /// Generated kernels that became part of another.
+  unsigned getNumFused() const { return numFused; }
 
   // What the lowering of single ops uses.
   mlir::OpBuilder &getBuilder() { return builder; }
@@ -74,22 +80,26 @@ public:
   /// A place for a result: its destination if it is one of the body's results, else scratch. With
   /// `order`, dimensions lie in that order, major first (ignored if it must be row-major).
   mlir::Value createResult(mlir::Value value, llvm::ArrayRef<int64_t> order = {});
+  /// The strides of what `createResult` without an order makes.
+  Strides resultStridesOf(mlir::Value value);
   /// The order of dimensions in which a value's readers want it: that of the transpose that reads it.
   llvm::SmallVector<int64_t> preferredOrder(mlir::Value value);
   /// Whether the result goes straight into a gradient that the kernel must add to.
   bool isAccumulated(mlir::Value value) { return accumulated.contains(value); }
+  /// The same where the kernel's constant number `constant` says whether it adds: the `entry` of its call.
+  EntryConstant accumulateBy(mlir::Value value, int64_t constant);
   mlir::Value createScratch(mlir::MemRefType type, mlir::Location loc);
   /// The buffer of a concatenation whose pieces are written in place, or null; and whether piece `input` is.
   mlir::Value concatenationOf(graph::ConcatOp op) { return concatenations.lookup(op); }
   bool isInPlace(graph::ConcatOp op, unsigned input) { return piecesInPlace.contains({op, input}); }
   void setBuffer(mlir::Value value, mlir::Value buffer) { buffers[value] = buffer; }
   void call(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers, llvm::ArrayRef<int64_t> constants,
-            llvm::ArrayRef<int64_t> present = {});
+            llvm::ArrayRef<int64_t> present = {}, EntryConstant entry = {});
   /// The same for a function of which every buffer from the `firstOutput`-th given one on is written. Where the
   /// device's kernels take no bf16, such buffers are converted before and after, through scratch of the same
   /// layout.
   void callKernel(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers, unsigned firstOutput,
-                  llvm::ArrayRef<int64_t> constants, llvm::ArrayRef<int64_t> present = {});
+                  llvm::ArrayRef<int64_t> constants, llvm::ArrayRef<int64_t> present = {}, EntryConstant entry = {});
   /// y = x between f32 and bf16, element by element.
   void convert(mlir::Location loc, mlir::Value from, mlir::Value to);
   /// y = x, element by element.
@@ -116,7 +126,10 @@ private:
   llvm::DenseMap<mlir::Value, mlir::Value> buffers;
   /// Values computed straight into a result buffer: value → (buffer, may choose its own layout).
   llvm::DenseMap<mlir::Value, std::pair<mlir::Value, bool>> destinations;
-  llvm::DenseSet<mlir::Value> accumulated;
+  /// Values added to gradients, with the positions of their parameters; and of those that are written, not added
+  /// to, where the entry says so.
+  llvm::DenseMap<mlir::Value, llvm::SmallVector<unsigned, 4>> accumulated;
+  llvm::DenseSet<unsigned> writable;
   /// Values computed straight into a piece of a concatenation: value → its view there.
   llvm::DenseMap<mlir::Value, mlir::Value> pieces;
   llvm::DenseMap<mlir::Operation *, mlir::Value> concatenations;
@@ -124,6 +137,7 @@ private:
   /// Results already in place.
   llvm::SmallVector<bool> placed;
   llvm::SmallVector<Strides> resultStrides;
+  unsigned numFused = 0;
 };
 
 /// Whether an op has a runtime function or a view; lowers it if so (success), fails with a message
@@ -132,12 +146,19 @@ mlir::LogicalResult lowerKernel(BodyLowering &lowering, mlir::Operation *op, boo
 mlir::LogicalResult lowerView(BodyLowering &lowering, mlir::Operation *op, bool &handled);
 mlir::LogicalResult lowerCollective(BodyLowering &lowering, mlir::Operation *op, bool &handled);
 
+/// A product to which a bias or another tensor is added, in one call where there is a function for it.
+mlir::LogicalResult lowerProductSum(BodyLowering &lowering, mlir::Operation *op, bool &handled);
+
 /// Whether an op is computed element by element in generated loops.
 bool isElementwise(mlir::Operation *op);
 /// Whether an elementwise value is computed again by each reader instead of being stored.
 bool isInlined(mlir::Value value);
 /// Generates the loops of an elementwise op whose results are stored.
 mlir::LogicalResult lowerElementwise(BodyLowering &lowering, mlir::Operation *op);
+
+/// Whether a norm, or the gradient of its input, is generated rather than called; generates its loops.
+bool isGeneratedNorm(mlir::Operation *op);
+mlir::LogicalResult lowerGeneratedNorm(BodyLowering &lowering, mlir::Operation *op);
 
 /// Gives every scratch buffer of a function an offset such that buffers in use at the same time do
 /// not overlap; sets `exec.scratch_bytes`.

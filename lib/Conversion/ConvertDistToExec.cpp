@@ -49,6 +49,7 @@ struct ConvertDistToExecPass : galvatron::impl::ConvertDistToExecPassBase<Conver
     if (failed(function))
       return failure();
     ++numBodies;
+    numFused += lowering.getNumFused();
     SmallVector<Strides> saved = llvm::to_vector(lowering.getResultStrides().take_back(numSaved));
     symbols.erase(forward);
     symbols.insert(*function);
@@ -64,6 +65,7 @@ struct ConvertDistToExecPass : galvatron::impl::ConvertDistToExecPassBase<Conver
     if (failed(function))
       return failure();
     ++numBodies;
+    numFused += backwardLowering.getNumFused();
     symbols.erase(backward);
     symbols.insert(*function);
     return success();

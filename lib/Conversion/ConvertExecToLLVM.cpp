@@ -40,7 +40,11 @@ private:
   LogicalResult convertFunction(exec::FunctionOp function);
   LogicalResult convertCall(exec::CallOp op);
   /// Calls a function of the runtime's C ABI on pointers.
-  void callRuntime(Location loc, StringRef function, ArrayRef<Value> buffers, ArrayRef<int64_t> constants);
+  void callRuntime(Location loc, StringRef function, ArrayRef<Value> buffers, ArrayRef<int64_t> constants,
+                   std::optional<ArrayRef<int64_t>> entry = {});
+  Value createStackSlot(Location loc, Type element, int64_t count);
+  /// The constants with one of them taken from the attributes of the function's own call.
+  Value createAttributes(Location loc, Value constants, int64_t count, ArrayRef<int64_t> entry);
   void convertLoops(exec::LoopsOp op);
   func::FuncOp createKernel(exec::LoopsOp op, ArrayRef<unsigned> pointerOf, unsigned numPointers);
   /// An internal constant of the object, as a pointer.
@@ -49,8 +53,8 @@ private:
 
   OpBuilder *builder = nullptr;
   Type pointer;
-  IRMapping pointers; // memref → !llvm.ptr
-  Value context;
+  IRMapping pointers;             // memref → !llvm.ptr
+  Value context, entryAttributes; // of the function under conversion
   /// Where generated kernels go; null where they are functions of the object.
   ModuleOp kernels;
   unsigned numConstants = 0, numFunctions = 0;
@@ -87,6 +91,7 @@ LogicalResult ConvertExecToLLVMPass::convertFunction(exec::FunctionOp function) 
   Block *block = body.addEntryBlock();
   builder->setInsertionPointToStart(block);
   context = block->getArgument(0);
+  entryAttributes = block->getArgument(2);
   for (BlockArgument argument : function.getArguments()) {
     Value slot = LLVM::GEPOp::create(*builder, loc, pointer, pointer, block->getArgument(1),
                                      ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(argument.getArgNumber())});
@@ -130,20 +135,34 @@ LogicalResult ConvertExecToLLVMPass::convertCall(exec::CallOp op) {
              << op.getFunction();
     buffers.push_back(buffer ? pointers.lookup(buffer) : LLVM::ZeroOp::create(*builder, op.getLoc(), pointer));
   }
-  callRuntime(op.getLoc(), op.getFunction(), buffers, op.getConstants());
+  callRuntime(op.getLoc(), op.getFunction(), buffers, op.getConstants(), op.getEntry());
   return success();
 }
 
+/// One stack slot per call, in the entry block.
+Value ConvertExecToLLVMPass::createStackSlot(Location loc, Type element, int64_t count) {
+  OpBuilder::InsertionGuard guard(*builder);
+  builder->setInsertionPointToStart(builder->getInsertionBlock());
+  Value size = LLVM::ConstantOp::create(*builder, loc, builder->getI64IntegerAttr(count));
+  return LLVM::AllocaOp::create(*builder, loc, pointer, element, size);
+}
+
+Value ConvertExecToLLVMPass::createAttributes(Location loc, Value constants, int64_t count, ArrayRef<int64_t> entry) {
+  Type word = builder->getI64Type();
+  Value attributes = createStackSlot(loc, word, count);
+  Value bytes = LLVM::ConstantOp::create(*builder, loc, builder->getI64IntegerAttr(count * 8));
+  LLVM::MemcpyOp::create(*builder, loc, attributes, constants, bytes, /*isVolatile=*/false);
+  auto wordAt = [&](Value base, int64_t index) -> Value {
+    return LLVM::GEPOp::create(*builder, loc, pointer, word, base, ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(index)});
+  };
+  Value value = LLVM::LoadOp::create(*builder, loc, word, wordAt(entryAttributes, entry[1]));
+  LLVM::StoreOp::create(*builder, loc, value, wordAt(attributes, entry[0]));
+  return attributes;
+}
+
 void ConvertExecToLLVMPass::callRuntime(Location loc, StringRef function, ArrayRef<Value> buffers,
-                                        ArrayRef<int64_t> constants) {
-  Value table;
-  {
-    // One stack slot per call, in the entry block.
-    OpBuilder::InsertionGuard guard(*builder);
-    builder->setInsertionPointToStart(builder->getInsertionBlock());
-    Value size = LLVM::ConstantOp::create(*builder, loc, builder->getI64IntegerAttr(buffers.size()));
-    table = LLVM::AllocaOp::create(*builder, loc, pointer, pointer, size);
-  }
+                                        ArrayRef<int64_t> constants, std::optional<ArrayRef<int64_t>> entry) {
+  Value table = createStackSlot(loc, pointer, buffers.size());
   for (auto [i, buffer] : llvm::enumerate(buffers)) {
     Value slot =
         LLVM::GEPOp::create(*builder, loc, pointer, pointer, table, ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(i)});
@@ -154,6 +173,8 @@ void ConvertExecToLLVMPass::callRuntime(Location loc, StringRef function, ArrayR
                          ? LLVM::ZeroOp::create(*builder, loc, pointer).getResult()
                          : createConstant(loc, "constants_", DenseElementsAttr::get(type, constants),
                                           LLVM::LLVMArrayType::get(builder->getI64Type(), constants.size()));
+  if (entry)
+    attributes = createAttributes(loc, attributes, constants.size(), *entry);
   auto signature = builder->getFunctionType({pointer, pointer, pointer}, {});
   func::FuncOp callee = declare(("gvrt_" + function).str(), signature);
   func::CallOp::create(*builder, loc, callee, ValueRange{context, table, attributes});
@@ -180,54 +201,157 @@ void ConvertExecToLLVMPass::convertLoops(exec::LoopsOp op) {
   ++numKernels;
 }
 
+namespace {
+
+/// Fills a function of the object with the loops of one `exec.loops`.
+class LoopEmitter {
+public:
+  LoopEmitter(OpBuilder &builder, exec::LoopsOp op, func::FuncOp kernel, ArrayRef<unsigned> pointerOf)
+      : builder(builder), op(op), kernel(kernel), pointerOf(pointerOf), nest(simplifyLoops(op)), loc(op.getLoc()),
+        body(op.getBody().front()), rowValues(op.getRowValues()) {}
+
+  void emit();
+
+private:
+  Value index(int64_t value) { return arith::ConstantIndexOp::create(builder, loc, value); }
+  scf::ForOp createLoop(int64_t extent, ValueRange carried = {}) {
+    auto loop = scf::ForOp::create(builder, loc, index(0), index(extent), index(1), carried);
+    builder.setInsertionPointToStart(loop.getBody());
+    counters.push_back(loop.getInductionVar());
+    return loop;
+  }
+  Value addressOf(unsigned buffer, Type element);
+  void read(BlockArgument argument, IRMapping &scalars);
+  void write(unsigned output, IRMapping &scalars);
+  void emitRow();
+  void emitSums(ArrayRef<exec::RowSumOp> sums, IRMapping &row);
+
+  OpBuilder &builder;
+  exec::LoopsOp op;
+  func::FuncOp kernel;
+  ArrayRef<unsigned> pointerOf;
+  LoopNest nest;
+  Location loc;
+  Block &body;
+  DenseSet<Value> rowValues;
+  SmallVector<Value> counters;
+};
+
+} // namespace
+
+Value LoopEmitter::addressOf(unsigned buffer, Type element) {
+  Value position;
+  for (auto [counter, stride] : llvm::zip(counters, nest.strides[buffer])) {
+    if (stride == 0)
+      continue;
+    Value term = stride == 1 ? counter : arith::MulIOp::create(builder, loc, counter, index(stride)).getResult();
+    position = position ? arith::AddIOp::create(builder, loc, position, term).getResult() : term;
+  }
+  Value base = kernel.getArgument(pointerOf[buffer]);
+  if (!position)
+    return base;
+  position = arith::IndexCastOp::create(builder, loc, builder.getI64Type(), position);
+  return LLVM::GEPOp::create(builder, loc, base.getType(), element, base, ValueRange{position});
+}
+
+void LoopEmitter::read(BlockArgument argument, IRMapping &scalars) {
+  Type type = argument.getType();
+  scalars.map(argument,
+              LLVM::LoadOp::create(builder, loc, type, addressOf(argument.getArgNumber(), type)).getResult());
+}
+
+void LoopEmitter::write(unsigned output, IRMapping &scalars) {
+  Value value = body.getTerminator()->getOperand(output);
+  LLVM::StoreOp::create(builder, loc, scalars.lookupOrDefault(value),
+                        addressOf(op.getInputs().size() + output, value.getType()));
+}
+
+/// One walk over the row for all of `sums`, which may be added up in any order: vectors of partial sums.
+void LoopEmitter::emitSums(ArrayRef<exec::RowSumOp> sums, IRMapping &row) {
+  SmallVector<Value> zeros(sums.size(), arith::ConstantOp::create(builder, loc, builder.getF32FloatAttr(0)));
+  OpBuilder::InsertionGuard guard(builder);
+  scf::ForOp loop = createLoop(nest.extents.back(), zeros);
+  IRMapping scalars(row);
+  for (BlockArgument argument : body.getArguments())
+    if (!rowValues.contains(argument))
+      read(argument, scalars);
+  for (Operation &scalar : body) {
+    if (&scalar == sums.front())
+      break;
+    if (!llvm::all_of(scalar.getResults(), [&](Value result) { return rowValues.contains(result); }))
+      builder.clone(scalar, scalars);
+  }
+  SmallVector<Value> totals;
+  for (auto [sum, total] : llvm::zip_equal(sums, loop.getRegionIterArgs())) {
+    Value term = scalars.lookupOrDefault(exec::RowSumOp(sum).getValue());
+    totals.push_back(arith::AddFOp::create(builder, loc, total, term, arith::FastMathFlags::reassoc));
+  }
+  scf::YieldOp::create(builder, loc, totals);
+  counters.pop_back();
+  for (auto [sum, total] : llvm::zip_equal(sums, loop.getResults()))
+    row.map(exec::RowSumOp(sum).getResult(), total);
+}
+
+void LoopEmitter::emitRow() {
+  IRMapping row;
+  for (BlockArgument argument : body.getArguments())
+    if (rowValues.contains(argument))
+      read(argument, row);
+  for (auto it = body.begin(), end = std::prev(body.end()); it != end;) {
+    if (SmallVector<exec::RowSumOp> sums = takeRowSums(it); !sums.empty()) {
+      emitSums(sums, row);
+      continue;
+    }
+    if (llvm::all_of(it->getResults(), [&](Value result) { return rowValues.contains(result); }))
+      builder.clone(*it, row);
+    ++it;
+  }
+  auto isRowOutput = [&](unsigned output) { return nest.strides[op.getInputs().size() + output].back() == 0; };
+  for (unsigned output = 0; output < op.getOutputs().size(); ++output)
+    if (isRowOutput(output))
+      write(output, row);
+  createLoop(nest.extents.back());
+  for (BlockArgument argument : body.getArguments())
+    if (!rowValues.contains(argument))
+      read(argument, row);
+  for (Operation &scalar : body.without_terminator())
+    if (!llvm::all_of(scalar.getResults(), [&](Value result) { return rowValues.contains(result); }))
+      builder.clone(scalar, row);
+  for (unsigned output = 0; output < op.getOutputs().size(); ++output)
+    if (!isRowOutput(output))
+      write(output, row);
+}
+
+void LoopEmitter::emit() {
+  Block *entry = kernel.addEntryBlock();
+  builder.setInsertionPointToStart(entry);
+  bool hasRows = op.hasRowSums();
+  for (int64_t extent : ArrayRef(nest.extents).drop_back(hasRows))
+    createLoop(extent);
+  if (hasRows) {
+    emitRow();
+  } else {
+    IRMapping scalars;
+    for (BlockArgument argument : body.getArguments())
+      read(argument, scalars);
+    for (Operation &scalar : body.without_terminator())
+      builder.clone(scalar, scalars);
+    for (unsigned output = 0; output < op.getOutputs().size(); ++output)
+      write(output, scalars);
+  }
+  builder.setInsertionPointToEnd(entry);
+  func::ReturnOp::create(builder, loc);
+}
+
 func::FuncOp ConvertExecToLLVMPass::createKernel(exec::LoopsOp op, ArrayRef<unsigned> pointerOf, unsigned numPointers) {
-  Location loc = op.getLoc();
   OpBuilder::InsertionGuard guard(*builder);
   builder->setInsertionPointToEnd(getOperation().getBody());
   SmallVector<Type> types(numPointers, pointer);
-  auto kernel = func::FuncOp::create(*builder, loc, ("kernel_" + Twine(numFunctions++)).str(),
+  auto kernel = func::FuncOp::create(*builder, op.getLoc(), ("kernel_" + Twine(numFunctions++)).str(),
                                      builder->getFunctionType(types, {}));
   kernel.setPrivate();
   for (unsigned i = 0; i < numPointers; ++i)
     kernel.setArgAttr(i, LLVM::LLVMDialect::getNoAliasAttrName(), builder->getUnitAttr());
-  Block *entry = kernel.addEntryBlock();
-  builder->setInsertionPointToStart(entry);
-  auto index = [&](int64_t value) -> Value { return arith::ConstantIndexOp::create(*builder, loc, value); };
-  LoopNest nest = simplifyLoops(op);
-  Value zero = index(0), one = index(1);
-  SmallVector<Value> counters;
-  for (int64_t extent : nest.extents) {
-    auto loop = scf::ForOp::create(*builder, loc, zero, index(extent), one);
-    counters.push_back(loop.getInductionVar());
-    builder->setInsertionPointToStart(loop.getBody());
-  }
-  auto addressOf = [&](unsigned buffer, Type element) -> Value {
-    Value position;
-    for (auto [counter, stride] : llvm::zip_equal(counters, nest.strides[buffer])) {
-      if (stride == 0)
-        continue;
-      Value term = stride == 1 ? counter : arith::MulIOp::create(*builder, loc, counter, index(stride)).getResult();
-      position = position ? arith::AddIOp::create(*builder, loc, position, term).getResult() : term;
-    }
-    Value base = entry->getArgument(pointerOf[buffer]);
-    if (!position)
-      return base;
-    position = arith::IndexCastOp::create(*builder, loc, builder->getI64Type(), position);
-    return LLVM::GEPOp::create(*builder, loc, pointer, element, base, ValueRange{position});
-  };
-  IRMapping scalars;
-  Block &body = op.getBody().front();
-  unsigned numInputs = op.getInputs().size();
-  for (BlockArgument argument : body.getArguments())
-    scalars.map(argument, LLVM::LoadOp::create(*builder, loc, argument.getType(),
-                                               addressOf(argument.getArgNumber(), argument.getType()))
-                              .getResult());
-  for (Operation &scalar : body.without_terminator())
-    builder->clone(scalar, scalars);
-  for (auto [number, value] : llvm::enumerate(body.getTerminator()->getOperands()))
-    LLVM::StoreOp::create(*builder, loc, scalars.lookupOrDefault(value),
-                          addressOf(numInputs + number, value.getType()));
-  builder->setInsertionPointToEnd(entry);
-  func::ReturnOp::create(*builder, loc);
+  LoopEmitter(*builder, op, kernel, pointerOf).emit();
   return kernel;
 }

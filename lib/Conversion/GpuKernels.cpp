@@ -1,21 +1,15 @@
 // See GpuKernels.h. The shape of the code: index of the run → offsets by division with constants → vector
 // loads → the scalar ops once an element → vector stores.
-#include "GpuKernels.h"
+#include "KernelBuilder.h"
 
-#include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
-#include "mlir/IR/IRMapping.h"
 
-#include <numeric>
 #include <numbers>
+#include <numeric>
 
 using namespace mlir;
 using namespace galvatron;
 
-static constexpr int64_t kThreads = 256;
-/// Bytes of the widest load and store of a thread.
-static constexpr int64_t kAccessBytes = 16;
 /// Runs a thread computes where there are enough to fill the GPU: independent loads hide memory's latency.
 static constexpr int64_t kRunsPerThread = 4;
 /// From so many runs on a GPU is full with one thread for every `kRunsPerThread` (132 multiprocessors of 2048).
@@ -44,55 +38,6 @@ static int64_t alignmentOf(Value buffer) {
 
 static int64_t bytesOf(Type element) { return llvm::divideCeil(element.getIntOrFloatBitWidth(), 8); }
 
-namespace {
-
-class KernelBuilder {
-public:
-  KernelBuilder(exec::LoopsOp op, const KernelPointers &pointers, ModuleOp kernels)
-      : op(op), pointers(pointers), kernels(kernels), nest(simplifyLoops(op)), loc(op.getLoc()),
-        builder(op.getContext()), buffers(op.getInputs()) {
-    llvm::append_range(buffers, op.getOutputs());
-  }
-
-  LaunchShape build(StringRef name);
-
-private:
-  Type elementOf(unsigned buffer) { return cast<MemRefType>(buffers[buffer].getType()).getElementType(); }
-  int64_t innerStride(unsigned buffer) { return nest.extents.empty() ? 0 : nest.strides[buffer].back(); }
-  bool isRunAligned(unsigned buffer);
-  void chooseRun();
-  void createFunction(StringRef name);
-  Value constant(Type type, int64_t value) {
-    return arith::ConstantOp::create(builder, loc, builder.getIntegerAttr(type, value));
-  }
-  /// Threads of all blocks are numbered; this one's number.
-  Value threadIndex(int64_t first);
-  Value special(StringRef intrinsic);
-  void computeRun(Value index);
-  Value addressOf(unsigned buffer, ArrayRef<Value> counters);
-  Value elementAddress(unsigned buffer, Value address, int64_t element);
-  SmallVector<Value> load(unsigned buffer, Value address);
-  void store(unsigned buffer, Value address, ArrayRef<Value> elements);
-  /// Memory holds an i1 as a byte.
-  Type storedType(Type element) { return element.isInteger(1) ? builder.getI8Type() : element; }
-  Value fromStored(Value stored, Type element);
-  void cloneScalar(Operation &scalar, IRMapping &map);
-
-  exec::LoopsOp op;
-  const KernelPointers &pointers;
-  ModuleOp kernels;
-  LoopNest nest;
-  Location loc;
-  OpBuilder builder;
-  SmallVector<Value> buffers; // inputs, then outputs
-  int64_t run = 1;            // elements
-  IntegerType indexType;
-  LLVM::LLVMFuncOp function;
-  SmallVector<Value> bases; // of `pointers.distinct`
-};
-
-} // namespace
-
 /// Whether every run of the buffer starts at a multiple of its own size, up to an access.
 bool KernelBuilder::isRunAligned(unsigned buffer) {
   int64_t bytes = bytesOf(elementOf(buffer)), access = std::min(run * bytes, kAccessBytes);
@@ -113,7 +58,7 @@ void KernelBuilder::chooseRun() {
   while (run > 1 && nest.extents.back() % run != 0)
     run /= 2;
   for (unsigned output = op.getInputs().size(); output < buffers.size(); ++output)
-    while (run > 1 && (innerStride(output) != 1 || !isRunAligned(output)))
+    while (run > 1 && !isRowOutput(output) && (innerStride(output) != 1 || !isRunAligned(output)))
       run /= 2;
 }
 
@@ -183,9 +128,9 @@ Value KernelBuilder::addressOf(unsigned buffer, ArrayRef<Value> counters) {
     Value wide = counter;
     if (indexType.getWidth() != 64)
       wide = arith::ExtUIOp::create(builder, loc, builder.getI64Type(), counter);
-    Value term = stride == 1 ? wide
-                             : arith::MulIOp::create(builder, loc, wide, constant(builder.getI64Type(), stride))
-                                   .getResult();
+    Value term = stride == 1
+                     ? wide
+                     : arith::MulIOp::create(builder, loc, wide, constant(builder.getI64Type(), stride)).getResult();
     position = position ? arith::AddIOp::create(builder, loc, position, term).getResult() : term;
   }
   Value base = bases[pointers.indexOf[buffer]];
@@ -219,8 +164,8 @@ SmallVector<Value> KernelBuilder::load(unsigned buffer, Value address) {
     unsigned alignment = std::min(run * bytesOf(element), kAccessBytes);
     Value all = LLVM::LoadOp::create(builder, loc, vector, address, alignment);
     for (int64_t i = 0; i < run; ++i)
-      elements.push_back(fromStored(
-          LLVM::ExtractElementOp::create(builder, loc, all, constant(builder.getI32Type(), i)), element));
+      elements.push_back(
+          fromStored(LLVM::ExtractElementOp::create(builder, loc, all, constant(builder.getI32Type(), i)), element));
   } else {
     for (int64_t i = 0; i < run; ++i)
       elements.push_back(
@@ -265,6 +210,14 @@ void KernelBuilder::cloneScalar(Operation &scalar, IRMapping &map) {
     map.map(scalar.getResult(0), arith::MulFOp::create(builder, loc, binary, number(std::numbers::ln2)));
   } else if (isa<math::RsqrtOp>(scalar) && isSingle(scalar.getResult(0))) {
     map.map(scalar.getResult(0), intrinsic("llvm.nvvm.rsqrt.approx.f", operand(0)));
+  } else if (isa<math::TanhOp>(scalar) && isSingle(scalar.getResult(0))) {
+    // 1 - 2/(1 + e^2x): right to 2e-7, at both infinities, too.
+    Value scaled = arith::MulFOp::create(builder, loc, operand(0), number(2 * std::numbers::log2e));
+    Value exponential = intrinsic("llvm.nvvm.ex2.approx", scaled);
+    Value reciprocal = intrinsic("llvm.nvvm.rcp.approx.ftz.f",
+                                 arith::AddFOp::create(builder, loc, exponential, number(1)));
+    Value twice = arith::MulFOp::create(builder, loc, reciprocal, number(2));
+    map.map(scalar.getResult(0), arith::SubFOp::create(builder, loc, number(1), twice));
   } else if (isa<arith::DivFOp>(scalar) && isSingle(scalar.getResult(0))) {
     Value reciprocal = intrinsic("llvm.nvvm.rcp.approx.ftz.f", operand(1));
     map.map(scalar.getResult(0), arith::MulFOp::create(builder, loc, operand(0), reciprocal));
@@ -273,23 +226,29 @@ void KernelBuilder::cloneScalar(Operation &scalar, IRMapping &map) {
   }
 }
 
-void KernelBuilder::computeRun(Value index) {
-  // The innermost loop counts runs.
-  SmallVector<Value> counters(nest.extents.size());
+SmallVector<Value> KernelBuilder::countersOf(Value index, ArrayRef<int64_t> extents) {
+  SmallVector<Value> counters(extents.size());
   Value rest = index;
-  for (int64_t loop = static_cast<int64_t>(nest.extents.size()) - 1; loop >= 0; --loop) {
-    bool isInner = loop + 1 == static_cast<int64_t>(nest.extents.size());
-    int64_t extent = isInner ? nest.extents[loop] / run : nest.extents[loop];
+  for (int64_t loop = static_cast<int64_t>(extents.size()) - 1; loop >= 0; --loop) {
     Value counter = rest;
     if (loop > 0) {
-      Value divisor = constant(indexType, extent);
+      Value divisor = constant(indexType, extents[loop]);
       counter = arith::RemUIOp::create(builder, loc, rest, divisor);
       rest = arith::DivUIOp::create(builder, loc, rest, divisor);
     }
-    if (isInner && run > 1)
-      counter = arith::MulIOp::create(builder, loc, counter, constant(indexType, run));
     counters[loop] = counter;
   }
+  return counters;
+}
+
+void KernelBuilder::computeRun(Value index) {
+  // The innermost loop counts runs.
+  SmallVector<int64_t> extents(nest.extents);
+  if (!extents.empty())
+    extents.back() /= run;
+  SmallVector<Value> counters = countersOf(index, extents);
+  if (run > 1)
+    counters.back() = arith::MulIOp::create(builder, loc, counters.back(), constant(indexType, run));
   unsigned numInputs = op.getInputs().size(), numOutputs = op.getOutputs().size();
   SmallVector<SmallVector<Value>> loaded;
   for (unsigned input = 0; input < numInputs; ++input)
@@ -347,5 +306,6 @@ LaunchShape KernelBuilder::build(StringRef name) {
 
 LaunchShape galvatron::createGpuKernel(exec::LoopsOp op, const KernelPointers &pointers, StringRef name,
                                        ModuleOp kernels) {
-  return KernelBuilder(op, pointers, kernels).build(name);
+  KernelBuilder kernel(op, pointers, kernels);
+  return op.hasRowSums() ? kernel.buildRows(name) : kernel.build(name);
 }

@@ -9,15 +9,18 @@ using namespace galvatron;
 LoopNest galvatron::simplifyLoops(exec::LoopsOp op) {
   size_t loops = op.getExtents().size(), buffers = op.getInputs().size() + op.getOutputs().size();
   SmallVector<size_t> order;
-  for (size_t loop = 0; loop < loops; ++loop)
+  bool hasRows = op.hasRowSums();
+  for (size_t loop = 0; loop < loops - hasRows; ++loop)
     if (op.getExtents()[loop] != 1)
       order.push_back(loop);
   auto strideOf = [&](size_t buffer, size_t loop) { return op.getStrides()[buffer * loops + loop]; };
   llvm::stable_sort(order, [&](size_t a, size_t b) { return strideOf(buffers - 1, a) > strideOf(buffers - 1, b); });
+  if (hasRows)
+    order.push_back(loops - 1);
   LoopNest nest;
   nest.strides.resize(buffers);
   for (size_t loop : order) {
-    bool merges = !nest.extents.empty();
+    bool merges = !nest.extents.empty() && !(hasRows && loop + 1 == loops);
     for (size_t buffer = 0; merges && buffer < buffers; ++buffer)
       merges = nest.strides[buffer].back() == strideOf(buffer, loop) * op.getExtents()[loop];
     if (!merges)
@@ -44,4 +47,14 @@ KernelPointers galvatron::collectPointers(exec::LoopsOp op) {
   for (unsigned output = 0; output < op.getOutputs().size(); ++output)
     pointers.indexOf.push_back(output);
   return pointers;
+}
+
+SmallVector<exec::RowSumOp> galvatron::takeRowSums(Block::iterator &it) {
+  SmallVector<exec::RowSumOp> sums;
+  for (; auto sum = dyn_cast<exec::RowSumOp>(*it); ++it) {
+    if (llvm::is_contained(sums, sum.getValue().getDefiningOp()))
+      break;
+    sums.push_back(sum);
+  }
+  return sums;
 }

@@ -13,7 +13,7 @@ struct LoopNest {
 };
 
 /// Loops of extent 1 vanish; the last output's smallest stride comes innermost; neighbours that lie behind
-/// one another in every buffer merge.
+/// one another in every buffer merge. Where there are sums over rows, the innermost loop stays what it is.
 LoopNest simplifyLoops(exec::LoopsOp op);
 
 /// The buffers of a kernel without repetition, outputs first: an input that is also an output shares its
@@ -23,6 +23,9 @@ struct KernelPointers {
   llvm::SmallVector<unsigned> indexOf; // of each input, then each output, in `distinct`
 };
 KernelPointers collectPointers(exec::LoopsOp op);
+
+/// The row sums from `it` on that can be made in one walk over the row; `it` then stands behind them.
+llvm::SmallVector<exec::RowSumOp> takeRowSums(mlir::Block::iterator &it);
 
 } // namespace galvatron
 

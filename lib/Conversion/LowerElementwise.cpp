@@ -3,7 +3,7 @@
 // constants are free. Whatever is stored in bf16 is widened where it is read, computed with in f32 and
 // rounded where it is written, so no value inside a chain is rounded. (Upstream's linalg fusion would do the same on
 // `linalg.generic`, but knows nothing of the strided views that this lowering reads through.)
-#include "BodyLowering.h"
+#include "LoopsBuilder.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -50,49 +50,6 @@ bool galvatron::isInlined(Value value) {
 
 /// The type in which scalars are computed.
 static Type computeType(Type element) { return element.isBF16() ? Float32Type::get(element.getContext()) : element; }
-
-namespace {
-
-/// The scalar code of one kernel under construction.
-class LoopsBuilder {
-public:
-  LoopsBuilder(BodyLowering &lowering, Location loc, ArrayRef<int64_t> extents)
-      : lowering(lowering), loc(loc), extents(extents), builder(lowering.getBuilder().getContext()) {
-    builder.setInsertionPointToEnd(&block);
-  }
-
-  /// The scalar of `value` at the loop index; `loops[d]` is the loop that indexes its dimension d.
-  FailureOr<Value> scalarOf(Value value, ArrayRef<int64_t> loops, bool root = false);
-  FailureOr<SmallVector<Value>> scalarsOf(Operation *op, ArrayRef<int64_t> loops);
-  /// The scalar already in an output, for gradients that accumulate.
-  Value readOutput(Value buffer) { return readBuffer(buffer, llvm::to_vector(llvm::seq<int64_t>(extents.size()))); }
-  LogicalResult finish(ArrayRef<Value> results, ArrayRef<Value> outputs);
-
-  OpBuilder &getBuilder() { return builder; }
-
-private:
-  Value readBuffer(Value buffer, ArrayRef<int64_t> loops);
-  Value widen(Value stored);
-  Value constant(Type type, double value) {
-    return arith::ConstantOp::create(builder, loc, FloatAttr::get(type, value));
-  }
-  Value activation(graph::ActivationKind kind, Value x);
-  Value activationDerivative(graph::ActivationKind kind, Value x);
-  Value sigmoid(Value x);
-  Value gaussian(Value x, bool cumulative);
-  Value geluTanhInner(Value x);
-
-  BodyLowering &lowering;
-  Location loc;
-  ArrayRef<int64_t> extents;
-  OpBuilder builder;
-  Block block;
-  SmallVector<Value> inputs, widened; // buffers, and what is computed with of each
-  SmallVector<int64_t> strides;
-  DenseMap<std::pair<Value, Attribute>, Value> seen;
-};
-
-} // namespace
 
 Value LoopsBuilder::readBuffer(Value buffer, ArrayRef<int64_t> loops) {
   Strides bufferStrides = stridesOf(buffer);
@@ -291,9 +248,13 @@ FailureOr<Value> LoopsBuilder::scalarOf(Value value, ArrayRef<int64_t> loops, bo
 }
 
 LogicalResult LoopsBuilder::finish(ArrayRef<Value> results, ArrayRef<Value> outputs) {
-  for (Value output : outputs)
-    for (auto [extent, stride] : llvm::zip_equal(extents, stridesOf(output)))
+  for (Value output : outputs) {
+    // A row's value has no innermost dimension.
+    Strides outputStrides = stridesOf(output);
+    outputStrides.resize(extents.size(), 0);
+    for (auto [extent, stride] : llvm::zip_equal(extents, outputStrides))
       strides.push_back(extent == 1 ? 0 : stride);
+  }
   SmallVector<Value> stored(results);
   for (auto [value, output] : llvm::zip_equal(stored, outputs))
     if (Type type = cast<MemRefType>(output.getType()).getElementType(); type != value.getType())

@@ -57,10 +57,16 @@ public:
     letters = {lhs, rhs, result};
   }
   LogicalResult run();
+  /// With a bias and another tensor, either null, added to it, into the result of `sum`; false where no function does it.
+  bool runWithSum(graph::SumOp sum, Value bias, Value addend);
 
 private:
   /// Loops over letters that are in exactly the tensors of `present`, in the order of `by`.
   SmallVector<ProductLoop> loopsOf(std::array<bool, 3> present, StringRef by) const;
+  void setTensor(int tensor, ArrayRef<int64_t> shape, Strides layout) {
+    shapes[tensor] = llvm::to_vector(shape);
+    strides[tensor] = std::move(layout);
+  }
   LogicalResult emit(Value a, Value b, Value c);
   /// A copy of an operand in which the summed letters are minor, in the order of the first operand.
   Value gathered(Value buffer, StringRef own);
@@ -68,7 +74,8 @@ private:
   BodyLowering &lowering;
   graph::EinsumOp op;
   std::array<StringRef, 3> letters;
-  std::array<Value, 3> buffers;
+  std::array<SmallVector<int64_t>, 3> shapes;
+  std::array<Strides, 3> strides;
 };
 
 } // namespace
@@ -83,8 +90,8 @@ SmallVector<ProductLoop> ProductLowering::loopsOf(std::array<bool, 3> present, S
       matches &= (dim >= 0) == present[tensor];
       if (dim < 0)
         continue;
-      loop.extent = shapeOf(buffers[tensor])[dim];
-      loop.strides[tensor] = stridesOf(buffers[tensor])[dim];
+      loop.extent = shapes[tensor][dim];
+      loop.strides[tensor] = strides[tensor][dim];
     }
     if (matches && loop.extent != 1)
       loops.push_back(loop);
@@ -127,7 +134,8 @@ Value ProductLowering::gathered(Value buffer, StringRef own) {
 }
 
 LogicalResult ProductLowering::emit(Value a, Value b, Value c) {
-  buffers = {a, b, c};
+  for (auto [tensor, buffer] : llvm::enumerate(std::array<Value, 3>{a, b, c}))
+    setTensor(static_cast<int>(tensor), shapeOf(buffer), stridesOf(buffer));
   SmallVector<ProductLoop> m = loopsOf({true, false, true}, letters[2]);
   SmallVector<ProductLoop> n = loopsOf({false, true, true}, letters[2]);
   SmallVector<ProductLoop> k = loopsOf({true, true, false}, letters[0]);
@@ -160,8 +168,89 @@ LogicalResult ProductLowering::emit(Value a, Value b, Value c) {
                                     static_cast<int64_t>(batch.size())};
   for (const ProductLoop &loop : batch)
     llvm::append_values(constants, loop.extent, loop.strides[0], loop.strides[1], loop.strides[2]);
-  lowering.callKernel(op.getLoc(), "matmul", {a, b, c}, 2, constants);
+  lowering.callKernel(op.getLoc(), "matmul", {a, b, c}, 2, constants, {},
+                      lowering.accumulateBy(op.getResult(), /*constant=*/11));
   return success();
+}
+
+bool ProductLowering::runWithSum(graph::SumOp sum, Value bias, Value addend) {
+  Value a = lowering.bufferOf(op.getLhs()), b = lowering.bufferOf(op.getRhs());
+  setTensor(0, shapeOf(a), stridesOf(a));
+  setTensor(1, shapeOf(b), stridesOf(b));
+  setTensor(2, shapeOf(sum.getResult()), lowering.resultStridesOf(sum.getResult()));
+  SmallVector<ProductLoop> m = loopsOf({true, false, true}, letters[2]);
+  SmallVector<ProductLoop> n = loopsOf({false, true, true}, letters[2]);
+  SmallVector<ProductLoop> k = loopsOf({true, true, false}, letters[0]);
+  if (m.size() != 1 || n.size() != 1 || k.size() != 1 || !loopsOf({true, true, true}, letters[2]).empty() ||
+      n.front().strides[2] != 1)
+    return false;
+  SmallVector<Value> operands = {a, b};
+  if (bias)
+    operands.push_back(lowering.bufferOf(bias));
+  if (bias && stridesOf(operands.back()) != Strides{1})
+    return false;
+  if (addend)
+    operands.push_back(lowering.bufferOf(addend));
+  if (addend && stridesOf(operands.back()) != strides[2])
+    return false;
+  Value c = lowering.createResult(sum.getResult());
+  operands.push_back(c);
+  lowering.callKernel(op.getLoc(), "matmul_add", operands, operands.size() - 1,
+                      {lowering.kernelType(a), lowering.kernelType(c), m.front().extent, n.front().extent,
+                       k.front().extent, m.front().strides[0], k.front().strides[0], k.front().strides[1],
+                       n.front().strides[1], m.front().strides[2]},
+                      {1, 1, bias != nullptr, addend != nullptr, 1});
+  return true;
+}
+
+namespace {
+/// A sum of a product, a bias of its last dimension and another tensor; either of the latter may be missing.
+struct ProductSum {
+  graph::EinsumOp product;
+  Value bias, addend;
+};
+} // namespace
+
+static std::optional<ProductSum> matchProductSum(graph::SumOp sum) {
+  if (sum.getInputs().size() > 3 || isInlined(sum.getResult()))
+    return std::nullopt;
+  ProductSum match;
+  int64_t last = shapeOf(sum.getResult()).size() - 1;
+  for (Value input : sum.getInputs()) {
+    auto product = input.getDefiningOp<graph::EinsumOp>();
+    auto broadcast = input.getDefiningOp<graph::BroadcastOp>();
+    if (product && !match.product && input.hasOneUse() &&
+        getElementTypeOrSelf(product.getLhs()) == getElementTypeOrSelf(input))
+      match.product = product;
+    else if (broadcast && !match.bias && broadcast.getDims() == ArrayRef<int64_t>(last))
+      match.bias = broadcast.getX();
+    else if (!match.addend && !isInlined(input))
+      match.addend = input;
+    else
+      return std::nullopt;
+  }
+  if (!match.product)
+    return std::nullopt;
+  return match;
+}
+
+LogicalResult galvatron::lowerProductSum(BodyLowering &lowering, Operation *op, bool &handled) {
+  handled = false;
+  if (auto product = dyn_cast<graph::EinsumOp>(op)) {
+    // Is computed where the sum stands.
+    auto sum = product.getResult().hasOneUse() ? dyn_cast<graph::SumOp>(*product.getResult().user_begin())
+                                               : graph::SumOp();
+    std::optional<ProductSum> match = sum ? matchProductSum(sum) : std::nullopt;
+    handled = match && match->product == product && !lowering.isAccumulated(sum.getResult());
+    return success();
+  }
+  auto sum = dyn_cast<graph::SumOp>(op);
+  std::optional<ProductSum> match = sum ? matchProductSum(sum) : std::nullopt;
+  if (!match || lowering.isAccumulated(sum.getResult()))
+    return success();
+  ProductLowering product(lowering, match->product);
+  handled = product.runWithSum(sum, match->bias, match->addend);
+  return handled ? success() : product.run();
 }
 
 //===--------------------------------------------------------------------===//
@@ -330,14 +419,14 @@ static LogicalResult lowerNormBackward(BodyLowering &lowering, graph::NormBackwa
 }
 
 /// Functions on row-major operands: operands, then results.
-static LogicalResult lowerDense(BodyLowering &lowering, Operation *op, StringRef function,
-                                ArrayRef<int64_t> constants) {
+static LogicalResult lowerDense(BodyLowering &lowering, Operation *op, StringRef function, ArrayRef<int64_t> constants,
+                                EntryConstant entry = {}) {
   SmallVector<Value> buffers;
   for (Value operand : op->getOperands())
     buffers.push_back(lowering.rowMajorBufferOf(operand));
   for (Value result : op->getResults())
     buffers.push_back(lowering.createResult(result));
-  lowering.callKernel(op->getLoc(), function, buffers, op->getNumOperands(), constants);
+  lowering.callKernel(op->getLoc(), function, buffers, op->getNumOperands(), constants, {}, entry);
   return success();
 }
 
@@ -352,7 +441,8 @@ static LogicalResult lowerReduce(BodyLowering &lowering, graph::ReduceOp op) {
   unsigned next = 0;
   for (int64_t dim = 0, rank = shape.size(); dim < rank; ++dim)
     constants.push_back(llvm::is_contained(op.getDims(), dim) ? 0 : kept[next++]);
-  lowering.callKernel(op.getLoc(), "reduce", {x, y}, 1, constants);
+  lowering.callKernel(op.getLoc(), "reduce", {x, y}, 1, constants, {},
+                      lowering.accumulateBy(op.getResult(), /*constant=*/3));
   return success();
 }
 
@@ -371,7 +461,8 @@ static LogicalResult lowerEmbedding(BodyLowering &lowering, Operation *op, Value
   if (accumulate)
     constants.push_back(*accumulate);
   appendPositionMap(constants, op, shapeOf(table), {0});
-  return lowerDense(lowering, op, accumulate ? "embedding_backward" : "embedding", constants);
+  return lowerDense(lowering, op, accumulate ? "embedding_backward" : "embedding", constants,
+                    lowering.accumulateBy(op->getResult(0), /*constant=*/4));
 }
 
 /// Functions that read every global position of their result.
@@ -418,7 +509,8 @@ LogicalResult galvatron::lowerKernel(BodyLowering &lowering, Operation *op, bool
       .Case([&](graph::NormWeightBackwardOp norm) {
         SmallVector<int64_t> constants = rows(norm.getX());
         constants.push_back(lowering.isAccumulated(norm.getDw()));
-        return lowerDense(lowering, op, "norm_weight_backward", constants);
+        return lowerDense(lowering, op, "norm_weight_backward", constants,
+                          lowering.accumulateBy(norm.getDw(), /*constant=*/3));
       })
       .Case([&](graph::SoftmaxOp softmax) { return lowerDense(lowering, op, "softmax", rows(softmax.getX())); })
       .Case([&](graph::SoftmaxBackwardOp softmax) {

@@ -155,6 +155,7 @@ private:
   ExpressionRef intern(Expression node);
   ExpressionRef leafView(ExpressionRef leaf, const View &view);
   ExpressionRef expandFromCompact(ExpressionRef narrow, ExpressionRef like);
+  ExpressionRef dropRepeats(ExpressionRef leaf);
   ExpressionRef leafReshape(ExpressionRef leaf, ShapeRef shape);
   ExpressionRef concatNumbers(llvm::ArrayRef<ExpressionRef> parts, int64_t dim);
   ExpressionRef simplify(Operator op, llvm::ArrayRef<ExpressionRef> operands, ElementType type, ShapeRef shape);

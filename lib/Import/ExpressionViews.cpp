@@ -152,6 +152,32 @@ static std::optional<Shape> reshapeFactors(ExpressionRef leaf, ShapeRef shape) {
   return factors;
 }
 
+/// A Dense leaf as a function of the dimensions along which its numbers differ: heads' slopes that were written out for
+/// every sample, [B·H], are split into [B, H] again and then say the same of each.
+ExpressionRef ExpressionContext::dropRepeats(ExpressionRef leaf) {
+  if (leaf->numDifferent() > kFoldLimit || numElements(leaf->shape) == 0)
+    return leaf;
+  SmallVector<int64_t, 4> dims = leaf->dependentDims();
+  Expression node = *leaf, narrow = *leaf;
+  narrow.shape.clear(), narrow.factors.clear();
+  for (int64_t d : dims) {
+    narrow.shape.push_back(leaf->shape[d]);
+    narrow.factors.push_back(leaf->factors[d]);
+  }
+  std::vector<double> values = materialize(&narrow);
+  Shape strides = contiguousStrides(narrow.shape);
+  for (auto [d, extent, stride] : llvm::zip_equal(dims, narrow.shape, strides)) {
+    bool repeats = true;
+    for (int64_t i = 0; i < int64_t(values.size()) && repeats; ++i)
+      repeats = values[i] == values[i - i / stride % extent * stride];
+    if (repeats) {
+      node.factors[d] = 0;
+      node.depends &= ~(uint64_t(1) << d);
+    }
+  }
+  return node.depends ? intern(std::move(node)) : splat(node.type, node.shape, values[0]);
+}
+
 ExpressionRef ExpressionContext::leafReshape(ExpressionRef leaf, ShapeRef shape) {
   if (leaf->isSplat())
     return splat(leaf->type, shape, leaf->constant, leaf->fromShape);
@@ -166,7 +192,7 @@ ExpressionRef ExpressionContext::leafReshape(ExpressionRef leaf, ShapeRef shape)
     for (size_t d = 0; d < shape.size(); ++d)
       if (node.factors[d] != 0)
         node.depends |= uint64_t(1) << d;
-    return intern(std::move(node));
+    return dropRepeats(intern(std::move(node)));
   }
   if (leaf->positional)
     return nullptr;

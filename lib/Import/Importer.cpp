@@ -174,8 +174,11 @@ mlir::OwningOpRef<mlir::ModuleOp> Importer::finish(const Value &loss) {
       op.erase();
   mlir::PassManager passes(&context);
   passes.addPass(mlir::createCSEPass()); // constants and iotas that several ops share
+  std::string why;
+  mlir::ScopedDiagnosticHandler handler(
+      &context, [&](mlir::Diagnostic &diagnostic) { why = why.empty() ? diagnostic.str() : why; });
   if (mlir::failed(mlir::verify(*theModule)) || mlir::failed(passes.run(*theModule)))
-    throw ImportError("the imported program does not verify; this is a bug of the importer");
+    throw ImportError("the imported program does not verify (" + why + "); this is a bug of the importer");
   return std::move(theModule);
 }
 

@@ -32,9 +32,11 @@ Value crossEntropyOf(Call &call, Tensor logits, const Tensor &labels) {
   if (ShapeRef(logits.shape).drop_back() != ShapeRef(labels.shape))
     throw ImportError("logits " + describe(logits.shape) + " do not fit labels " + describe(labels.shape));
   mlir::OpBuilder &builder = call.emitter.builder;
-  mlir::Value loss = graph::CrossEntropyOp::create(builder, call.emitter.location, call.emitter.type(logits.type, {}),
-                                                   importer.force(logits), importer.force(labels),
-                                                   uint64_t(call.integer("ignore_index", -100)));
+  auto loss = graph::CrossEntropyOp::create(builder, call.emitter.location, call.emitter.type(logits.type, {}),
+                                            importer.force(logits), importer.force(labels),
+                                            uint64_t(call.integer("ignore_index", -100)));
+  if (loss.getNumValidLabels() == 0)
+    throw ImportError("none of the labels " + describe(labels.shape) + " is left to predict; pass a longer --seq");
   return Tensor::of(loss, logits.type);
 }
 

@@ -227,9 +227,12 @@ void Judge::memory() {
       complain("stage " + std::to_string(stage) + " needs " + std::to_string(peak) + " bytes, the budget is " +
                std::to_string(problem.cluster.memoryBytesPerDevice));
     std::size_t rank = std::size_t(stage) * (plan.ranks / plan.pipeline);
-    if (rank < plan.peakBytesPerRank.size() && plan.peakBytesPerRank[rank] < peak)
+    if (rank >= plan.peakBytesPerRank.size() || rank >= plan.reservedBytesPerRank.size())
+      continue;
+    std::int64_t claimed = plan.peakBytesPerRank[rank] + plan.reservedBytesPerRank[rank];
+    if (claimed < peak)
       complain("stage " + std::to_string(stage) + " needs " + std::to_string(peak) + " bytes, the plan claims " +
-               std::to_string(plan.peakBytesPerRank[rank]));
+               std::to_string(claimed));
   }
 }
 

@@ -32,13 +32,20 @@ constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 /// h100  same sustained rate class; HBM3 3.35 TB/s (data sheet) at 0.9.
 /// a100  312 TFLOP/s bf16 (data sheet) at 0.7, HBM2e 2.0 TB/s at 0.85, NVLink 3
 ///       300 GB/s a direction at 0.8, 200 Gb/s per GPU.
+/// Reserved on h200, CUDA 13.0, NCCL 2.28.9: a rank alone has 0.61 GiB in use
+///       beside its arena. Beyond that, two data-parallel ranks 0.90 GB (with 8
+///       channels at most 0.55), two stages 1.79 GB (0.83): a library of about
+///       0.40, two connections of a group of two, 0.14 a direction of 8 channels.
+///       Taken for the other kinds, too.
 /// GPUs: kernels and collectives side by side, slow-down 1.13 (measured by
 /// Hetu-Galvatron's authors on A100s, its shipped overlap_coefficient.json).
+constexpr ReservedBytes kCuda = {655'000'000, 400'000'000, 250'000'000, 140'000'000, 30'000'000};
+
 const DeviceKind kKinds[] = {
-    {"cpu", 1.2e11, 8e9, 1e-6, 0, 2ll << 30, {4e9, 5e-6}, {1.1e9, 3e-5}, false, 1},
-    {"a100", 2.2e14, 1.7e12, 3e-6, 1ll << 30, 80ll << 30, {2.4e11, 1e-5}, {2.2e10, 2e-5}, true, 1.13},
-    {"h100", 6.2e14, 3.0e12, 2e-6, 1ll << 30, 80ll << 30, {3.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
-    {"h200", 6.85e14, 4.28e12, 2e-6, 1ll << 30, 141000000000ll, {3.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
+    {"cpu", 1.2e11, 8e9, 1e-6, {}, 2ll << 30, {4e9, 5e-6}, {1.1e9, 3e-5}, false, 1},
+    {"a100", 2.2e14, 1.7e12, 3e-6, kCuda, 80ll << 30, {2.4e11, 1e-5}, {2.2e10, 2e-5}, true, 1.13},
+    {"h100", 6.2e14, 3.0e12, 2e-6, kCuda, 80ll << 30, {3.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
+    {"h200", 6.85e14, 4.28e12, 2e-6, kCuda, 141000000000ll, {3.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
 };
 
 /// Memory of this machine divided by `ranks`, for the device "cpu": three
@@ -78,6 +85,20 @@ Link readLink(const Json &value, const std::string &where, const Link &fallback,
   if (auto complaint = reader.finish(); complaint && !error)
     error = complaint;
   return link;
+}
+
+ReservedBytes readReserved(const Json &value, const ReservedBytes &fallback, std::optional<Error> &error) {
+  if (value.is_number_integer() && value.get<std::int64_t>() >= 0)
+    return {.context = value.get<std::int64_t>()};
+  JsonReader reader(value, "cluster key 'reserved_bytes_per_device'");
+  ReservedBytes reserved;
+  reserved.context = reader.integer("context", fallback.context, 0);
+  reserved.library = reader.integer("library", fallback.library, 0);
+  reserved.connection = reader.integer("connection", fallback.connection, 0);
+  reserved.direction = reader.integer("direction", fallback.direction, 0);
+  reserved.sums = reader.integer("sums", fallback.sums, 0);
+  error = reader.finish();
+  return reserved;
 }
 
 void readLinks(const Json &value, Cluster &cluster, std::optional<Error> &error) {
@@ -131,6 +152,14 @@ Link Cluster::interOfRanks(std::int64_t first, std::int64_t count) const {
   return slowest;
 }
 
+std::int64_t ReservedBytes::of(const RankCommunicators &communicators) const {
+  std::int64_t bytes = context + communicators.directions * direction + (communicators.isForSums ? sums : 0);
+  bool isAlone = communicators.groups.empty() && !communicators.directions && !communicators.isForSums;
+  for (std::int64_t ranks : communicators.groups)
+    bytes += (1 + std::min<std::int64_t>(ranks - 1, 2)) * connection;
+  return bytes + (isAlone ? 0 : library);
+}
+
 Result<DeviceKind> findDeviceKind(std::string_view name) {
   std::string known;
   for (const DeviceKind &kind : kKinds) {
@@ -164,13 +193,16 @@ Result<Cluster> parseCluster(std::string_view text) {
                               ? hostMemoryShare(std::max<std::int64_t>(1, cluster.devicesPerNode))
                               : cluster.device.memoryBytes;
   cluster.memoryBytesPerDevice = reader.integer("memory_bytes_per_device", fallback, 1);
-  std::optional<Error> linkError;
+  std::optional<Error> partError;
+  if (const Json *reserved = reader.member("reserved_bytes_per_device"); reserved && !reader.failed())
+    cluster.device.reserved = readReserved(*reserved, cluster.device.reserved, partError);
+  cluster.device.reservedBytes = cluster.device.reserved.least(cluster.ranks());
   if (const Json *links = reader.member("links"); links && !reader.failed())
-    readLinks(*links, cluster, linkError);
+    readLinks(*links, cluster, partError);
   if (auto error = reader.finish())
     return *error;
-  if (linkError)
-    return *linkError;
+  if (partError)
+    return *partError;
   return cluster;
 }
 
@@ -187,6 +219,7 @@ Result<Cluster> hostCluster(std::int64_t ranks, std::int64_t memoryBytesPerDevic
   cluster.device = *kind;
   cluster.intra = kind->intra;
   cluster.inter = kind->inter;
+  cluster.device.reservedBytes = kind->reserved.least(ranks);
   cluster.memoryBytesPerDevice = memoryBytesPerDevice;
   if (!memoryBytesPerDevice)
     cluster.memoryBytesPerDevice = kind->name == "cpu" ? hostMemoryShare(ranks) : kind->memoryBytes;

@@ -181,18 +181,23 @@ std::optional<Error> readUnit(const Json &value, std::size_t index, PlannedUnit 
   return readStrategy(strategy ? *strategy : empty, "plan unit '" + unit.path + "' strategy", unit);
 }
 
-void readPeaks(JsonReader &reader, Plan &plan) {
-  const Json *peaks = reader.member("peak_bytes_per_rank");
-  if (!peaks)
-    return;
-  if (!peaks->is_array() || (!peaks->empty() && std::int64_t(peaks->size()) != plan.ranks))
-    return reader.fail("key 'peak_bytes_per_rank' expects a list with one entry for each of " + number(plan.ranks) +
-                       " ranks, but got " + describeJson(*peaks));
-  for (const Json &peak : *peaks) {
-    if (!peak.is_number_integer())
-      return reader.fail("key 'peak_bytes_per_rank' expects integers, but got " + describeJson(peak));
-    plan.peakBytesPerRank.push_back(peak.get<std::int64_t>());
+std::vector<std::int64_t> readBytesPerRank(JsonReader &reader, const char *key, std::int64_t ranks) {
+  std::vector<std::int64_t> result;
+  const Json *list = reader.member(key);
+  if (!list)
+    return result;
+  if (!list->is_array() || (!list->empty() && std::int64_t(list->size()) != ranks)) {
+    reader.fail("key '" + std::string(key) + "' expects a list with one entry for each of " + number(ranks) +
+                " ranks, but got " + describeJson(*list));
+    return result;
   }
+  for (const Json &bytes : *list) {
+    if (!bytes.is_number_integer())
+      reader.fail("key '" + std::string(key) + "' expects integers, but got " + describeJson(bytes));
+    else
+      result.push_back(bytes.get<std::int64_t>());
+  }
+  return result;
 }
 
 Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
@@ -213,7 +218,8 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
     reader.fail("key 'schedule' expects gpipe, 1f1b, interleaved or zb, but got '" + schedule + "'");
   plan.virtualStages = int(std::min<std::int64_t>(reader.integer("virtual_stages", 1, 1), 1 << 24));
   plan.predictedStepSeconds = reader.number("predicted_step_seconds", 0.0);
-  readPeaks(reader, plan);
+  plan.peakBytesPerRank = readBytesPerRank(reader, "peak_bytes_per_rank", plan.ranks);
+  plan.reservedBytesPerRank = readBytesPerRank(reader, "reserved_bytes_per_rank", plan.ranks);
   reader.member("memory_per_stage"); // written for people, derived
   reader.member("reasons");
   const Json *units = reader.member("units");
@@ -376,7 +382,8 @@ std::string writePlan(const Plan &plan) {
                       {"global_batch", plan.globalBatch},
                       {"micro_batches", plan.microBatches},
                       {"predicted_step_seconds", plan.predictedStepSeconds},
-                      {"peak_bytes_per_rank", plan.peakBytesPerRank}};
+                      {"peak_bytes_per_rank", plan.peakBytesPerRank},
+                      {"reserved_bytes_per_rank", plan.reservedBytesPerRank}};
   if (plan.virtualStages > 1)
     head["virtual_stages"] = plan.virtualStages;
   std::string text = "{\n";

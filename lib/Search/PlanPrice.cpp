@@ -84,8 +84,11 @@ Plan assemblePlan(const Setting &setting, const Timetable &timetable, const Choi
   }
   plan.predictedStepSeconds = price.seconds;
   plan.stageMemory = price.memory;
-  for (const StageMemory &memory : price.memory)
-    plan.peakBytesPerRank.insert(plan.peakBytesPerRank.end(), setting.stageRanks, memory.total());
+  for (const StageMemory &memory : price.memory) {
+    plan.peakBytesPerRank.insert(plan.peakBytesPerRank.end(), setting.stageRanks,
+                                 memory.total() - memory.reservedBytes);
+    plan.reservedBytesPerRank.insert(plan.reservedBytesPerRank.end(), setting.stageRanks, memory.reservedBytes);
+  }
   return plan;
 }
 

@@ -414,8 +414,9 @@ std::optional<Error> Tool::finishNative(const Problem &problem, Plan plan, const
     output["search_seconds"] = solution->searchSeconds;
     output["proven_within"] = solution->provenWithin;
   } else
-    output["fits"] = std::all_of(plan.peakBytesPerRank.begin(), plan.peakBytesPerRank.end(),
-                                 [&](std::int64_t peak) { return peak <= problem.cluster.memoryBytesPerDevice; });
+    output["fits"] = std::all_of(plan.stageMemory.begin(), plan.stageMemory.end(), [&](const StageMemory &memory) {
+      return memory.total() <= problem.cluster.memoryBytesPerDevice;
+    });
   if (options.explain)
     std::fputs(explainText(plan).c_str(), stderr);
   if (options.simulate)

@@ -98,7 +98,7 @@ FailureOr<std::string> galvatron::compileKernels(ModuleOp kernels, StringRef arc
   device->setTargetTriple(machine->getTargetTriple());
   device->setDataLayout(machine->createDataLayout());
   for (llvm::Function &function : *device)
-    if (!function.isDeclaration())
+    if (!function.isDeclaration() && !function.hasFnAttribute("nvvm.maxntid"))
       function.addFnAttr("nvvm.maxntid", kThreadsPerBlock);
   optimize(*device, *machine);
   llvm::SmallString<0> text;

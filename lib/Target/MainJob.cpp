@@ -70,6 +70,16 @@ LogicalResult MainJob::checkOptions(Phase start) {
   return success();
 }
 
+/// Beside the model, or empty where it has none.
+std::string MainJob::getWeightsPath() {
+  auto name = (*module)->getAttrOfType<StringAttr>(graph::kWeightsAttr);
+  if (!name)
+    return "";
+  llvm::SmallString<256> path(llvm::sys::path::parent_path(options.input));
+  llvm::sys::path::append(path, name.getValue());
+  return std::string(path);
+}
+
 LogicalResult MainJob::runPhase(ModuleOp target, Phase phase, llvm::function_ref<void(OpPassManager &)> build) {
   PassManager passes(context);
   if (failed(applyPassManagerCLOptions(passes)))
@@ -95,15 +105,17 @@ LogicalResult MainJob::readPlanBatch() {
   llvm::StringRef text = (*file)->getBuffer();
   search::PlanTarget target{model->units, ranks, globalBatch, /*supportedOnly=*/true};
   search::Result<search::Plan> plan = search::parsePlan({text.data(), text.size()}, target);
-  if (!plan) {
+  auto lacks = [&](llvm::StringRef key) {
+    return !plan && llvm::StringRef(plan.error().message).contains(("lacks the key '" + key + "'").str());
+  };
+  if (lacks("global_batch") || lacks("global_bsz")) {
     // A file without its own batch means the model's.
-    target.globalBatch = globalBatch ? globalBatch : model->globalBatch;
+    target.globalBatch = model->globalBatch;
     plan = search::parsePlan({text.data(), text.size()}, target);
   }
-  if (!plan) {
-    bool lacksRanks = !ranks && llvm::StringRef(plan.error().message).contains("lacks the key 'world_size'");
-    return fail(plan.error().message + (lacksRanks ? "; add it, or pass --ranks" : ""));
-  }
+  if (!plan)
+    return fail(options.plan + ": " + plan.error().message +
+                (!ranks && lacks("world_size") ? "; add it, or pass --ranks" : ""));
   globalBatch = plan->globalBatch;
   return success();
 }
@@ -133,14 +145,29 @@ LogicalResult MainJob::lowerPlanned(ModuleOp planned) {
   return run(Phase::Lower, [&](OpPassManager &passes) { buildLowerPhase(passes, lower); });
 }
 
-/// Notes the exact bytes of every rank in `chosen`.
+/// Notes the exact bytes of every rank's arena in `chosen`, and what it will take beside.
 LogicalResult MainJob::measure(ModuleOp lowered) {
   chosen.peakBytesPerRank.clear();
+  chosen.reservedBytesPerRank.clear();
+  auto groupsOf = [](dist::StageOp stage) {
+    auto sizes = stage->getAttrOfType<DenseI64ArrayAttr>(dist::kGroupSizesAttrName);
+    return sizes ? sizes.asArrayRef() : ArrayRef<int64_t>();
+  };
+  bool worldIsGroup = llvm::any_of(lowered.getOps<dist::StageOp>(), [&](dist::StageOp stage) {
+    return llvm::is_contained(groupsOf(stage), chosen.ranks);
+  });
   for (auto stage : lowered.getOps<dist::StageOp>()) {
     auto bytes = stage->getAttrOfType<IntegerAttr>(dist::kArenaBytesAttrName);
     if (!bytes)
       return stage.emitOpError("expects ") << dist::kArenaBytesAttrName << " after phase lower";
     chosen.peakBytesPerRank.insert(chosen.peakBytesPerRank.end(), chosen.ranksPerStage(), bytes.getInt());
+    search::RankCommunicators communicators;
+    communicators.groups.assign(groupsOf(stage).begin(), groupsOf(stage).end());
+    if (auto directions = stage->getAttrOfType<IntegerAttr>(dist::kDirectionsAttrName))
+      communicators.directions = directions.getInt();
+    communicators.isForSums = chosen.ranks > 1 && !worldIsGroup;
+    chosen.reservedBytesPerRank.insert(chosen.reservedBytesPerRank.end(), chosen.ranksPerStage(),
+                                       reserved.of(communicators));
   }
   return success();
 }
@@ -171,7 +198,7 @@ LogicalResult MainJob::readChosen() {
   if (cluster->ranks() != chosen.ranks)
     return fail("expects a plan for the " + llvm::Twine(cluster->ranks()) + " ranks asked for, but got one for " +
                 llvm::Twine(chosen.ranks));
-  ProgramCosts costs(*module, *cluster, model->globalBatch);
+  ProgramCosts costs(*module, *cluster, model->globalBatch, Priced::All);
   search::Problem problem{.cluster = *cluster,
                           .globalBatch = model->globalBatch,
                           .units = model->units,
@@ -184,13 +211,20 @@ LogicalResult MainJob::readChosen() {
   return success();
 }
 
-/// What an arena may take: on an accelerator the context and its libraries take memory beside it.
+int64_t MainJob::mostBytes() const {
+  int64_t most = 0;
+  for (size_t rank = 0; rank < chosen.peakBytesPerRank.size(); ++rank)
+    most = std::max(most, bytesOfRank(rank));
+  return most;
+}
+
 LogicalResult MainJob::takeBudget(const search::Cluster &cluster) {
   bool isProcessor = cluster.device.name == "cpu";
   if (isProcessor != (options.target == "cpu"))
     return fail("expects a cluster of devices that --target " + llvm::Twine(options.target) +
                 " runs on, but got devices of kind " + cluster.device.name);
-  budget = cluster.memoryBytesPerDevice - (isProcessor ? 0 : cluster.device.reservedBytes);
+  budget = cluster.memoryBytesPerDevice;
+  reserved = cluster.device.reserved;
   return success();
 }
 
@@ -208,6 +242,10 @@ LogicalResult MainJob::run(OwningOpRef<ModuleOp> input, TimingScope &scope) {
   Phase start = detectPhase(*module);
   if (failed(checkOptions(start)))
     return failure();
+  std::string weights = getWeightsPath();
+  if (options.lower && !options.compileTo && !weights.empty() && !llvm::sys::fs::exists(weights))
+    return fail("expects the model's weights in '" + llvm::Twine(weights) +
+                "', but there is no such file; import the model again, or bring its weights along");
   search::Result<search::Cluster> cluster = readCluster(options.cluster);
   if (!cluster)
     return fail(cluster.error().message);
@@ -254,12 +292,12 @@ LogicalResult MainJob::print() {
 LogicalResult MainJob::writeFolder() {
   if (failed(measure(*module)))
     return failure();
-  for (auto [rank, bytes] : llvm::enumerate(chosen.peakBytesPerRank))
-    if (bytes > budget)
+  for (size_t rank = 0; rank < chosen.peakBytesPerRank.size(); ++rank)
+    if (int64_t bytes = bytesOfRank(rank); bytes > budget)
       return fail("expects at most " + llvm::Twine(search::formatBytes(double(budget))) +
                   " of memory per device, but stage " + llvm::Twine(rank / chosen.ranksPerStage()) +
-                  " of this plan needs " + search::formatBytes(double(bytes)) +
-                  "; raise --memory, recompute layers, or use more stages or tp");
+                  " of this plan needs " + llvm::Twine(bytes) + " bytes; raise the budget to --memory=" +
+                  formatAtLeast(bytes) + ", recompute layers, or use more stages or tp");
   OutputFolder folder(getOutputFolder());
   auto check = [&](const std::string &message) { return message.empty() ? success() : fail(message); };
   if (failed(check(folder.create())))
@@ -271,12 +309,9 @@ LogicalResult MainJob::writeFolder() {
   stages.architecture = options.architecture;
   if (failed(emitStageBinaries(*module, stages)))
     return failure();
-  if (auto weights = (*module)->getAttrOfType<StringAttr>(graph::kWeightsAttr)) {
-    llvm::SmallString<256> source(llvm::sys::path::parent_path(options.input));
-    llvm::sys::path::append(source, weights.getValue());
-    if (failed(check(folder.addFile(weights.getValue(), source))))
+  if (std::string weights = getWeightsPath(); !weights.empty())
+    if (failed(check(folder.addFile(llvm::sys::path::filename(weights), weights))))
       return failure();
-  }
   if (failed(check(folder.writeFile("plan.json", search::writePlan(chosen)))) || failed(check(folder.commit())))
     return failure();
   printPlanSummary(chosen, llvm::outs());

@@ -23,9 +23,9 @@ struct MainJobOptions {
   std::string plan; ///< plan file, instead of a search
   ClusterInput cluster;
   std::optional<int64_t> globalBatch;
-  std::string target = "cpu";           ///< device library: "cpu" or "cuda"
+  std::string target = "cpu";          ///< device library: "cpu" or "cuda"
   std::string architecture = "sm_90a"; ///< of the GPUs
-  std::string precision; ///< fp32 or bf16; empty: as the target has it
+  std::string precision;               ///< fp32 or bf16; empty: as the target has it
 };
 
 class MainJob {
@@ -45,11 +45,14 @@ private:
   mlir::LogicalResult planOnce(llvm::StringRef memory, int64_t reserve);
   mlir::LogicalResult lowerPlanned(mlir::ModuleOp planned);
   mlir::LogicalResult measure(mlir::ModuleOp lowered);
+  /// Arena and reserve of a rank of `chosen`.
+  int64_t bytesOfRank(int64_t rank) const { return chosen.peakBytesPerRank[rank] + chosen.reservedBytesPerRank[rank]; }
+  int64_t mostBytes() const;
 
   /// A searched plan that was lowered to know its bytes.
   struct Trial {
     mlir::OwningOpRef<mlir::ModuleOp> lowered; ///< null: not even the estimate fits
-    int64_t bytes = 0;                         ///< of the rank that needs the most
+    int64_t bytes = 0;                         ///< of the rank that needs the most, its reserve included
     int64_t smallestEstimate = 0; ///< if nothing fits: the least estimate of any plan, 0 if there is no plan
     std::string message;          ///< if nothing fits: the search's
   };
@@ -63,6 +66,9 @@ private:
   mlir::LogicalResult runPhase(mlir::ModuleOp target, Phase phase,
                                llvm::function_ref<void(mlir::OpPassManager &)> build);
   mlir::LogicalResult fail(const llvm::Twine &message);
+  /// A size that `--memory` reads back as at least `bytes`: search::formatBytes would round down as often as up.
+  static std::string formatAtLeast(int64_t bytes);
+  std::string getWeightsPath();
   std::string getModelName() const;
   std::string getOutputFolder() const;
 
@@ -76,7 +82,8 @@ private:
   int64_t ranks = 0;       ///< that were asked for; 0: any
   search::Plan chosen;
   std::shared_ptr<search::Solution> searched = std::make_shared<search::Solution>();
-  int64_t budget = 0; ///< bytes of a device that an arena may take
+  int64_t budget = 0; ///< bytes of a device that a rank may take, arena and reserve
+  search::ReservedBytes reserved;
 };
 
 } // namespace galvatron

@@ -41,7 +41,7 @@ FailureOr<MainJob::Trial> MainJob::searchOnce(int64_t memory, int64_t reserve) {
   stop = wanted;
   if (failed(result) || failed(measure(*trial.lowered)))
     return failure();
-  trial.bytes = *llvm::max_element(chosen.peakBytesPerRank);
+  trial.bytes = mostBytes();
   return trial;
 }
 
@@ -65,7 +65,7 @@ FailureOr<MainJob::Trial> MainJob::searchFitting(int64_t memory) {
     }
     int64_t missing = 0;
     for (auto [stage, estimate] : llvm::enumerate(chosen.stageMemory)) {
-      int64_t bytes = chosen.peakBytesPerRank[stage * chosen.ranksPerStage()];
+      int64_t bytes = bytesOfRank(stage * chosen.ranksPerStage());
       if (bytes > memory)
         missing = std::max(missing, bytes - std::min(estimate.total(), memory));
     }
@@ -111,8 +111,7 @@ LogicalResult MainJob::searchWithinBudget() {
   return success();
 }
 
-/// A size that `--memory` reads back as at least `bytes`: search::formatBytes would round down as often as up.
-static std::string formatAtLeast(int64_t bytes) {
+std::string MainJob::formatAtLeast(int64_t bytes) {
   static constexpr const char *kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
   int unit = 0;
   double value = double(bytes);
@@ -125,8 +124,10 @@ static std::string formatAtLeast(int64_t bytes) {
 
 /// Names the plan that needs the least, `chosen`: its fullest stage, and on that the unit that takes the most.
 LogicalResult MainJob::failTooSmall(const Trial &smallest) {
-  auto fullest = llvm::max_element(chosen.peakBytesPerRank);
-  int stage = int((fullest - chosen.peakBytesPerRank.begin()) / chosen.ranksPerStage());
+  int stage = 0;
+  for (int other = 1; other < chosen.pipeline; ++other)
+    if (bytesOfRank(other * chosen.ranksPerStage()) > bytesOfRank(stage * chosen.ranksPerStage()))
+      stage = other;
   const search::PlannedUnit *largest = nullptr;
   int64_t most = -1;
   for (auto [unit, why] : llvm::zip(chosen.units, chosen.reasons.units))

@@ -1,6 +1,8 @@
 // Renames are atomic within a file system, so everything happens in the target's parent folder.
 #include "OutputFolder.h"
 
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Process.h"
@@ -20,11 +22,32 @@ static bool isEmptyFolder(llvm::StringRef path) {
   return fs::directory_iterator(path, error) == fs::directory_iterator() && !error;
 }
 
+static bool isFolderOfProgram(llvm::StringRef path) {
+  return fs::exists(inFolder(path, "plan.json")) && fs::exists(inFolder(path, "launch"));
+}
+
+/// Whether the compiler writes files of that name; a checkpoint or a log in the folder is its user's.
+static bool isPartOfProgram(llvm::StringRef name) {
+  llvm::StringRef stage = name;
+  bool isStage = stage.consume_front("stage") && !stage.empty() && llvm::all_of(stage, llvm::isDigit);
+  return isStage || name == "launch" || name == "plan.json" || name.starts_with("libgalvatron_") ||
+         name.ends_with(".safetensors");
+}
+
+/// Whether the process works in the folder or below: renaming that would pull it from under the shell.
+static bool holdsWorkingFolder(llvm::StringRef path) {
+  llvm::SmallString<256> working;
+  if (fs::current_path(working) || fs::real_path(working, working))
+    return false;
+  return (working + "/").str().starts_with((path.rtrim('/') + "/").str());
+}
+
 OutputFolder::OutputFolder(llvm::StringRef wanted) {
-  llvm::SmallString<256> absolute(wanted);
+  llvm::SmallString<256> absolute(wanted), real;
   fs::make_absolute(absolute);
   llvm::sys::path::remove_dots(absolute, /*remove_dot_dot=*/true);
-  path = std::string(llvm::StringRef(absolute).rtrim('/'));
+  // Behind a link it is the folder that is replaced, not the link.
+  path = std::string(fs::real_path(absolute, real) ? llvm::StringRef(absolute).rtrim('/') : real.str());
 }
 
 OutputFolder::~OutputFolder() {
@@ -37,7 +60,10 @@ std::string OutputFolder::getFilePath(llvm::StringRef name) const { return inFol
 std::string OutputFolder::create() {
   if (fs::exists(path) && !fs::is_directory(path))
     return "expects '" + path + "' to be a folder, but it is a file; name another with -o";
-  if (fs::is_directory(path) && !isEmptyFolder(path) && !fs::exists(inFolder(path, "plan.json")))
+  if (holdsWorkingFolder(path))
+    return "expects the output to be a folder of its own, but the working folder lies in '" + path +
+           "'; name another with -o";
+  if (fs::is_directory(path) && !isEmptyFolder(path) && !isFolderOfProgram(path))
     return "expects '" + path +
            "' to be free or an earlier output, but it holds other files; name another folder with -o";
   llvm::StringRef parent = llvm::sys::path::parent_path(path);
@@ -85,7 +111,15 @@ std::string OutputFolder::commit() {
     return "cannot name the folder '" + path + "': " + error.message() + "; name another with -o";
   }
   temporary.clear();
-  if (!replaced.empty())
-    fs::remove_directories(replaced);
+  if (replaced.empty())
+    return "";
+  std::error_code error;
+  for (fs::directory_iterator file(replaced, error), end; !error && file != end; file.increment(error)) {
+    llvm::StringRef name = llvm::sys::path::filename(file->path());
+    if (!isPartOfProgram(name))
+      if (std::error_code moved = fs::rename(file->path(), inFolder(path, name)))
+        return "cannot move '" + file->path() + "' to '" + path + "': " + moved.message() + "; move it by hand";
+  }
+  fs::remove_directories(replaced);
   return "";
 }

@@ -1,7 +1,8 @@
 // A folder that appears complete or not at all.
 //
 // Files are written into a hidden folder beside the target, which takes the target's name at the end. A
-// folder that stands there already is replaced only if it is one of ours (it has a plan.json) or empty.
+// folder that stands there already is replaced only if it is one of ours (it has a plan.json and a launch) or empty,
+// and not the one that is worked in. What else lies in it, such as a checkpoint or a log, moves along.
 #ifndef GALVATRON_LIB_TARGET_OUTPUTFOLDER_H
 #define GALVATRON_LIB_TARGET_OUTPUTFOLDER_H
 

@@ -30,7 +30,11 @@ static std::string describeRun(const Plan &plan, size_t first, size_t last) {
 
 static std::string describeBytes(const Plan &plan, int stage) {
   size_t rank = size_t(stage) * plan.ranksPerStage();
-  return rank < plan.peakBytesPerRank.size() ? search::formatBytes(double(plan.peakBytesPerRank[rank])) : "";
+  if (rank >= plan.peakBytesPerRank.size())
+    return "";
+  std::string text = search::formatBytes(double(plan.peakBytesPerRank[rank]));
+  bool isReserved = rank < plan.reservedBytesPerRank.size() && plan.reservedBytesPerRank[rank];
+  return isReserved ? text + " + " + search::formatBytes(double(plan.reservedBytesPerRank[rank])) + " reserved" : text;
 }
 
 static std::string count(int64_t n, llvm::StringRef noun) {

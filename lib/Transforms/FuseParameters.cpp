@@ -282,7 +282,7 @@ void LayerFusion::saveWhole() {
   llvm::MapVector<Value, SmallVector<int64_t>> bySource; // whole → indices of saved values
   for (int64_t i = 0; i < numSaved; ++i)
     if (auto slice = terminator->getOperand(firstSaved + i).getDefiningOp<SliceOp>())
-      if (slice.getX().getDefiningOp<EinsumOp>())
+      if (slice.getX().getDefiningOp())
         bySource[slice.getX()].push_back(i);
   llvm::BitVector gone(numSaved);
   for (auto &[whole, indices] : bySource) {
@@ -331,8 +331,6 @@ void LayerFusion::saveWhole() {
 
 unsigned LayerFusion::run() {
   findGroups();
-  if (groups.empty())
-    return 0;
   for (const Group &group : groups) {
     fuseForward(forward, group);
     fuseForward(backward, group);
@@ -340,6 +338,8 @@ unsigned LayerFusion::run() {
     fuseWeightGradient(group);
   }
   saveWhole();
+  if (groups.empty())
+    return numFused;
   SmallVector<Attribute> adjacent;
   for (const Group &group : groups)
     adjacent.push_back(builder.getDenseI64ArrayAttr(group));

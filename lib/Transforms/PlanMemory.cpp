@@ -2,6 +2,7 @@
 // the object file will hold.
 #include "galvatron/Transforms/Passes.h"
 
+#include "dialects/Plan/Plan.h"
 #include "galvatron/Analysis/Timetable.h"
 
 namespace galvatron {
@@ -20,12 +21,20 @@ struct PlanMemoryPass : galvatron::impl::PlanMemoryPassBase<PlanMemoryPass> {
   void runOnOperation() override {
     SmallVector<Timetable> timetables;
     Builder builder(&getContext());
+    SmallVector<int64_t> grid;
+    if (auto pipeline = getOperation()->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName))
+      grid = plan::getGrid(pipeline.getDevices());
     for (auto stage : getOperation().getOps<dist::StageOp>()) {
       FailureOr<Timetable> timetable = buildTimetable(getOperation(), stage);
       if (failed(timetable))
         return signalPassFailure();
       planArena(*timetable);
       stage->setAttr(dist::kArenaBytesAttrName, builder.getI64IntegerAttr(timetable->arenaBytes));
+      Communicators communicators = communicatorsOf(*timetable, grid);
+      if (!communicators.groupSizes.empty())
+        stage->setAttr(dist::kGroupSizesAttrName, builder.getDenseI64ArrayAttr(communicators.groupSizes));
+      if (communicators.directions)
+        stage->setAttr(dist::kDirectionsAttrName, builder.getI64IntegerAttr(communicators.directions));
       numSlots += timetable->slots.size();
       timetables.push_back(std::move(*timetable));
     }

@@ -20,12 +20,6 @@ using namespace galvatron;
 
 namespace {
 
-/// What the estimate leaves free: `reserve`, and on an accelerator what its runtime takes. On the CPU
-/// the budget is for the arena alone, which is all that a rank allocates.
-int64_t getReservedBytes(const search::DeviceKind &device, int64_t reserve) {
-  return reserve + (device.name == "cpu" ? 0 : device.reservedBytes);
-}
-
 /// Costs in which tied units have one given tp: they share a parameter, which has one placement. As the
 /// ranks of all stages are as many, equal tp means equal dp too.
 class TiedCosts final : public search::CostSource {
@@ -61,7 +55,7 @@ struct SearchPlanPass : galvatron::impl::SearchPlanPassBase<SearchPlanPass> {
       module.emitError(cluster.error().message);
       return signalPassFailure();
     }
-    cluster->device.reservedBytes = getReservedBytes(cluster->device, reserve);
+    cluster->device.reservedBytes += reserve;
     ProgramCosts costs(module, *cluster, model->globalBatch);
     search::Problem problem{.cluster = *cluster,
                             .globalBatch = model->globalBatch,

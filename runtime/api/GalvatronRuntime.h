@@ -23,7 +23,8 @@ extern "C" {
 typedef struct gvrt_context gvrt_context;
 
 /// `buffers`: device addresses, in the order that Functions.def (or the body's signature) gives; null where an optional
-/// one is absent. `attributes`: constants, 64 bits each; a double travels as its bit pattern. Asynchronous where the
+/// one is absent. `attributes`: constants, 64 bits each; a double travels as its bit pattern. A backward body gets one
+/// for each parameter: whether its gradient is added to what is there (1) or written (0). Asynchronous where the
 /// device has streams. Reports a failure through the context (the rank ends with a message naming stage and op), never
 /// by returning.
 typedef void (*gvrt_function)(gvrt_context *context, void *const *buffers, const int64_t *attributes);

@@ -1,6 +1,7 @@
 //===- Checkpoint.cpp - what --save writes and --load reads --------------------------------------===//
 #include "runtime/checkpoint/Checkpoint.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -8,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace fs = std::filesystem;
@@ -18,9 +20,12 @@ namespace {
 
 constexpr const char *kModel = "model.safetensors", *kOptimizer = "optimizer.safetensors", *kTraining = "training.json";
 
-/// An absolute path without a trailing slash, so that a name beside it can be formed.
+/// An absolute path without links and trailing slash, so that a name beside it, on the same disk, can be formed.
 fs::path normal(const std::string &folder) {
-  fs::path path = fs::absolute(folder).lexically_normal();
+  std::error_code error;
+  fs::path path = fs::weakly_canonical(folder, error);
+  if (error)
+    path = fs::absolute(folder).lexically_normal();
   return path.has_filename() ? path : path.parent_path();
 }
 
@@ -91,10 +96,24 @@ Status replaceFolder(const fs::path &fresh, const fs::path &folder) {
 
 } // namespace
 
+/// A folder is replaced by a rename: a disk's root has no name to give away, and the shell should not lose its place.
+static bool canBeReplaced(const fs::path &folder) {
+  std::error_code error;
+  fs::path working = normal(fs::current_path(error));
+  struct stat own, above;
+  if (error || stat(folder.c_str(), &own) != 0 || stat(folder.parent_path().c_str(), &above) != 0)
+    return false;
+  bool holdsWorking = std::mismatch(folder.begin(), folder.end(), working.begin(), working.end()).first == folder.end();
+  return !holdsWorking && own.st_dev == above.st_dev;
+}
+
 Status checkSaveFolder(const std::string &name) {
   fs::path folder = normal(name);
   if (fs::exists(folder) && !fs::is_directory(folder))
     return Status::error("--save expects a folder, but ", name, " is a file");
+  if (fs::exists(folder) && !canBeReplaced(folder))
+    return Status::error("--save expects a folder that a new one can replace, but ", name,
+                         " holds the working folder or is a disk of its own; name a folder in it");
   if (Status status = makeEmpty(partial(folder)); !status.ok())
     return status;
   return removeOwnFiles(partial(folder));

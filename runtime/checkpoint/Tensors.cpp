@@ -9,9 +9,12 @@
 #include "runtime/optim/Update.h"
 
 #include <algorithm>
+#include <atomic>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <sched.h>
 #include <set>
+#include <thread>
 
 using nlohmann::json;
 
@@ -44,18 +47,38 @@ int64_t Catalog::numElements() const {
 namespace {
 
 /// Elements that pass through host memory at once.
-constexpr int64_t kChunk = 1 << 18;
+constexpr int64_t kBatch = 1 << 21;
+/// Elements that one thread draws at a time.
+constexpr int64_t kDraw = 1 << 15;
 
-/// Calls move(tensor's first element, elements, host buffer) for chunks of every slice.
-Status forChunks(const ModelState &state, const ParameterInfo &parameter,
-                 const std::function<Status(const Slice &)> &move) {
-  return forSlices(state.context, parameter, [&](const Slice &slice) {
-    for (int64_t done = 0; done < slice.count; done += kChunk)
-      if (Status status = move({slice.local + done, slice.global + done, std::min(kChunk, slice.count - done)});
-          !status.ok())
-        return status;
+/// A run of this rank's piece: `count` elements from `local` on, which are these slices one after another.
+struct Batch {
+  int64_t local = 0, count = 0;
+  std::vector<Slice> slices;
+};
+
+/// Calls visit for the batches that make up the piece, in order, until one fails.
+Status forBatches(const ModelState &state, const ParameterInfo &parameter,
+                  const std::function<Status(const Batch &)> &visit) {
+  Batch batch;
+  auto flush = [&] {
+    Status status = batch.count ? visit(batch) : Status::success();
+    batch = {batch.local + batch.count, 0, {}};
+    return status;
+  };
+  Status status = forSlices(state.context, parameter, [&](const Slice &slice) {
+    for (int64_t done = 0; done < slice.count;) {
+      int64_t count = std::min(kBatch - batch.count, slice.count - done);
+      batch.slices.push_back({slice.local + done, slice.global + done, count});
+      batch.count += count;
+      done += count;
+      if (batch.count == kBatch)
+        if (Status status = flush(); !status.ok())
+          return status;
+    }
     return Status::success();
   });
+  return status.ok() ? flush() : status;
 }
 
 Status writeOwn(const ModelState &state, safetensors::Writer &writer, const TensorKind &kind) {
@@ -64,11 +87,14 @@ Status writeOwn(const ModelState &state, safetensors::Writer &writer, const Tens
     if (!answersFor(state.context, parameter))
       continue;
     auto *piece = reinterpret_cast<const float *>(state.arena + parameter.*kind.offset);
-    Status status = forChunks(state, parameter, [&](const Slice &slice) {
-      host.resize(slice.count);
-      state.device.hooks->copyToHost(&state.context, host.data(), piece + slice.local, slice.count * sizeof(float));
+    Status status = forBatches(state, parameter, [&](const Batch &batch) {
+      host.resize(batch.count);
+      state.device.hooks->copyToHost(&state.context, host.data(), piece + batch.local, batch.count * sizeof(float));
       Status result;
-      writer.writeFloats(parameter.name() + kind.suffix, slice.global, slice.count, host.data(), result.message);
+      for (const Slice &slice : batch.slices)
+        if (!writer.writeFloats(parameter.name() + kind.suffix, slice.global, slice.count,
+                                host.data() + (slice.local - batch.local), result.message))
+          break;
       return result;
     });
     if (!status.ok())
@@ -90,6 +116,36 @@ std::string shapeText(const std::vector<int64_t> &shape) {
   for (int64_t extent : shape)
     text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
   return text + "]";
+}
+
+/// Threads that draw: the cores this process may use, few enough to start quickly.
+unsigned drawingThreads() {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  bool known = sched_getaffinity(0, sizeof(allowed), &allowed) == 0;
+  return known ? std::clamp(CPU_COUNT(&allowed), 1, 16) : 1;
+}
+
+/// out[i] = initial value of element i of the batch. An element's value depends on its number alone, so threads take
+/// runs as they come.
+void drawBatch(const random::Stream &stream, const ParameterInfo &parameter, const Batch &batch, unsigned threads,
+               float *out) {
+  std::vector<Slice> runs;
+  for (const Slice &slice : batch.slices)
+    for (int64_t done = 0; done < slice.count; done += kDraw)
+      runs.push_back({slice.local + done, slice.global + done, std::min(kDraw, slice.count - done)});
+  std::atomic<size_t> next = 0;
+  auto draw = [&] {
+    for (size_t i; (i = next++) < runs.size();)
+      random::initialValues(stream, runs[i].global, runs[i].count, *parameter.init, parameter.initA, parameter.initB,
+                            out + (runs[i].local - batch.local));
+  };
+  std::vector<std::thread> others;
+  for (unsigned i = 1; i < std::min<size_t>(threads, batch.count / kDraw); ++i)
+    others.emplace_back(draw);
+  draw();
+  for (std::thread &other : others)
+    other.join();
 }
 
 } // namespace
@@ -133,12 +189,14 @@ Status readTensors(const ModelState &state, const std::string &path, const std::
         return Status::error(path, ": expects tensor ", name, " of shape ", shapeText(parameter.shape), ", but got ",
                              shapeText(tensor->shape));
       auto *piece = reinterpret_cast<float *>(state.arena + parameter.*kind.offset);
-      status = forChunks(state, parameter, [&](const Slice &slice) {
-        host.resize(slice.count);
+      status = forBatches(state, parameter, [&](const Batch &batch) {
+        host.resize(batch.count);
         Status result;
-        if (reader->readFloats(name, slice.global, slice.count, host.data(), result.message))
-          state.device.hooks->copyToDevice(&state.context, piece + slice.local, host.data(),
-                                           slice.count * sizeof(float));
+        for (const Slice &slice : batch.slices)
+          if (!reader->readFloats(name, slice.global, slice.count, host.data() + (slice.local - batch.local),
+                                  result.message))
+            return result;
+        state.device.hooks->copyToDevice(&state.context, piece + batch.local, host.data(), batch.count * sizeof(float));
         return result;
       });
       if (!status.ok())
@@ -149,6 +207,7 @@ Status readTensors(const ModelState &state, const std::string &path, const std::
 
 Status drawInitialValues(const ModelState &state) {
   std::vector<float> host;
+  unsigned threads = drawingThreads();
   for (const ParameterInfo &parameter : state.manifest.parameters) {
     if (!parameter.init)
       return Status::error("parameter ", parameter.name(),
@@ -156,11 +215,10 @@ Status drawInitialValues(const ModelState &state) {
     random::Stream stream =
         random::initialStream(state.context.seed, random::hashName(parameter.name().data(), parameter.name().size()));
     auto *piece = reinterpret_cast<float *>(state.arena + parameter.parameter);
-    Status status = forChunks(state, parameter, [&](const Slice &slice) {
-      host.resize(slice.count);
-      random::initialValues(stream, slice.global, slice.count, *parameter.init, parameter.initA, parameter.initB,
-                            host.data());
-      state.device.hooks->copyToDevice(&state.context, piece + slice.local, host.data(), slice.count * sizeof(float));
+    Status status = forBatches(state, parameter, [&](const Batch &batch) {
+      host.resize(batch.count);
+      drawBatch(stream, parameter, batch, threads, host.data());
+      state.device.hooks->copyToDevice(&state.context, piece + batch.local, host.data(), batch.count * sizeof(float));
       return Status::success();
     });
     if (!status.ok())

@@ -53,6 +53,7 @@ void finish(gvrt_context *context, int64_t handle) {
 const Group &groupOf(gvrt_context *context, int64_t index) {
   GVRT_CHECK(context, index >= 0 && index < (int64_t)context->groups.size(),
              "expects a group below " << context->groups.size() << ", but got " << index);
+  context->operationGroup = &context->groups[index];
   return context->groups[index];
 }
 
@@ -154,6 +155,7 @@ int64_t partElements(const Group &group, int64_t element) {
 } // namespace
 
 void gvrt_all_reduce(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Operation operation(context, "all_reduce");
   Attributes read(attribute);
   const Group &group = groupOf(context, read.integer());
   int64_t element = readType(context, read), kind = read.integer(), count = read.integer(), handle = read.integer();
@@ -177,6 +179,7 @@ void gvrt_all_reduce(gvrt_context *context, void *const *buffer, const int64_t *
 }
 
 void gvrt_all_gather(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Operation operation(context, "all_gather");
   Attributes read(attribute);
   const Group &group = groupOf(context, read.integer());
   int64_t element = readType(context, read), outer = read.integer(), inner = read.integer(), handle = read.integer();
@@ -201,6 +204,7 @@ void gvrt_all_gather(gvrt_context *context, void *const *buffer, const int64_t *
 }
 
 void gvrt_reduce_scatter(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Operation operation(context, "reduce_scatter");
   Attributes read(attribute);
   const Group &group = groupOf(context, read.integer());
   int64_t element = readType(context, read), kind = read.integer(), outer = read.integer(), inner = read.integer();
@@ -217,6 +221,7 @@ void gvrt_reduce_scatter(gvrt_context *context, void *const *buffer, const int64
 }
 
 void gvrt_all_to_all(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Operation operation(context, "all_to_all");
   Attributes read(attribute);
   const Group &group = groupOf(context, read.integer());
   int64_t element = readType(context, read), rank = read.integer(), size = group.ranks.size();

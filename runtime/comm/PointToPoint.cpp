@@ -23,6 +23,7 @@ void gvrt_send(gvrt_context *context, void *const *buffer, const int64_t *attrib
   int64_t stage = read.integer(), tag = read.integer(), bytes = read.integer(), handle = read.integer();
   MPI_Comm direction = stage > context->stage ? context->towardsLaterStages : context->towardsEarlierStages;
   int peer = stage * context->devices + context->device;
+  Operation operation(context, "send to", peer);
   auto *x = static_cast<const char *>(buffer[0]);
   if (handle >= (int64_t)context->sends.size())
     context->sends.resize(handle + 1);
@@ -37,6 +38,7 @@ void gvrt_send(gvrt_context *context, void *const *buffer, const int64_t *attrib
 
 void gvrt_wait(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   int64_t handle = attribute[0];
+  Operation operation(context, "wait");
   GVRT_CHECK(context, handle >= 0 && handle < (int64_t)context->sends.size() && !context->sends[handle].empty(),
              "expects send " << handle << " to be under way");
   std::vector<MPI_Request> &requests = context->sends[handle];
@@ -49,6 +51,7 @@ void gvrt_receive(gvrt_context *context, void *const *buffer, const int64_t *att
   int64_t stage = read.integer(), tag = read.integer(), bytes = read.integer();
   MPI_Comm direction = stage < context->stage ? context->towardsLaterStages : context->towardsEarlierStages;
   int peer = stage * context->devices + context->device;
+  Operation operation(context, "receive from", peer);
   auto *y = static_cast<char *>(buffer[0]);
   for (int64_t done = 0; done < bytes; done += kPiece) {
     int expected = std::min(kPiece, bytes - done), received = 0;

@@ -1,7 +1,8 @@
 //===- Check.h - one form for every failure in a running step --------------===//
 //
-// A failed check composes "rank 3 (stage 1), forward model.layers.0 micro-batch 0: <text> [MpiGroups.cpp:41]" and hands
-// it to the context's failure handler, which ends all ranks (in tests: throws). Nothing here exits or prints.
+// A failed check composes "rank 3 (stage 1), step 2, forward model.layers.0 micro-batch 0, all_reduce among ranks 2, 3:
+// <text> [Collectives.cpp:41]" and hands it to the context's failure handler, which ends all ranks (in tests: throws).
+// Nothing here exits or prints.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #ifndef GALVATRON_RUNTIME_CORE_CHECK_H
@@ -12,6 +13,25 @@
 #include <sstream>
 
 namespace galvatron {
+
+/// Where a rank is, as messages begin: "rank 3 (stage 1), step 2, …", without what does not apply.
+std::string describePlace(const gvrt_context &context);
+
+/// While it lives, messages name what is communicated: a collective's group once that is read, or one rank.
+class Operation {
+public:
+  Operation(gvrt_context *context, const char *name, int peer = -1) : context(context) {
+    context->operationGroup = nullptr;
+    context->operationPeer = peer;
+    context->operation = name;
+  }
+  ~Operation() { context->operation = nullptr; }
+  Operation(const Operation &) = delete;
+  Operation &operator=(const Operation &) = delete;
+
+private:
+  gvrt_context *context;
+};
 
 [[noreturn]] void fail(gvrt_context *context, const std::string &text, const char *file, int line);
 [[noreturn]] void failMpi(gvrt_context *context, int code, const char *call, const char *file, int line);

@@ -2,6 +2,7 @@
 #include "runtime/core/Context.h"
 #include "runtime/core/Check.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
@@ -20,15 +21,31 @@ void *Workspace::bytes(size_t bytes) {
   return reinterpret_cast<void *>((reinterpret_cast<uintptr_t>(storage.get()) + kAlign - 1) / kAlign * kAlign);
 }
 
+std::string describePlace(const gvrt_context &context) {
+  std::ostringstream place;
+  place << "rank " << context.rank << " (stage " << context.stage << ")";
+  if (context.step > 0)
+    place << ", step " << context.step;
+  if (context.entry)
+    place << ", " << context.entry;
+  if (!context.operation)
+    return place.str();
+  place << ", " << context.operation;
+  if (context.operationPeer >= 0)
+    place << " rank " << context.operationPeer;
+  constexpr size_t kListed = 8;
+  if (const Group *group = context.operationGroup)
+    for (size_t i = 0; i < std::min(group->ranks.size(), kListed); ++i)
+      place << (i ? ", " : " among ranks ") << group->ranks[i];
+  if (context.operationGroup && context.operationGroup->ranks.size() > kListed)
+    place << " … (" << context.operationGroup->ranks.size() << ")";
+  return place.str();
+}
+
 void fail(gvrt_context *context, const std::string &text, const char *file, int line) {
   const char *name = std::strrchr(file, '/');
   std::ostringstream message;
-  message << "rank " << context->rank << " (stage " << context->stage << ")";
-  if (context->step > 0)
-    message << ", step " << context->step;
-  if (context->entry)
-    message << ", " << context->entry;
-  message << ": " << text << " [" << (name ? name + 1 : file) << ":" << line << "]";
+  message << describePlace(*context) << ": " << text << " [" << (name ? name + 1 : file) << ":" << line << "]";
   if (context->onFailure)
     context->onFailure(context, message.str());
   throw std::runtime_error(message.str());
@@ -38,7 +55,8 @@ void failMpi(gvrt_context *context, int code, const char *call, const char *file
   char reason[MPI_MAX_ERROR_STRING];
   int length = 0;
   MPI_Error_string(code, reason, &length);
-  fail(context, std::string(reason, length) + " in " + call, file, line);
+  // Of the call's text, its name.
+  fail(context, std::string(reason, length) + " in " + std::string(call, std::strcspn(call, "(")), file, line);
 }
 
 } // namespace galvatron

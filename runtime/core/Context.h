@@ -72,6 +72,10 @@ struct gvrt_context {
 
   /// Name of the timetable entry that runs now, for messages; null between entries.
   const char *volatile entry = nullptr;
+  /// The collective or transfer that runs now, for messages: its name and with whom; null outside.
+  const char *volatile operation = nullptr;
+  const galvatron::Group *operationGroup = nullptr;
+  int operationPeer = -1;
   galvatron::FailureHandler onFailure = nullptr;
   /// Called behind every entry unless null: a device that finds errors late looks for them there.
   void (*afterEntry)(gvrt_context *context) = nullptr;

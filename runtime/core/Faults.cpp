@@ -1,5 +1,6 @@
 //===- Faults.cpp - a rank that dies takes the others with it, and says why ------------------------===//
 #include "runtime/core/Faults.h"
+#include "runtime/core/Check.h"
 
 #include <csignal>
 #include <cstdio>
@@ -23,14 +24,23 @@ void onFailure(gvrt_context *, const std::string &message) {
   endAll();
 }
 
+/// Of what all ranks do together: agreeing, sums, slices of files. The device's collectives have communicators of their
+/// own, whose calls are checked one by one.
+void onMpiError(MPI_Comm *, int *code, ...) {
+  char reason[MPI_MAX_ERROR_STRING];
+  int length = 0;
+  MPI_Error_string(*code, reason, &length);
+  onFailure(faultContext, describePlace(*faultContext) + ", a collective of all ranks: " + std::string(reason, length));
+}
+
 void onSignal(int number) {
   // The heap may be broken: format on the stack; and should MPI_Abort hang, the alarm's default action ends the
   // process, which the launcher notices.
   char text[512];
-  const char *entry = faultContext->entry;
-  int size = std::snprintf(text, sizeof text, "error: rank %d (stage %d), step %lld, %s: %s\n", faultContext->rank,
+  const char *entry = faultContext->entry, *operation = faultContext->operation;
+  int size = std::snprintf(text, sizeof text, "error: rank %d (stage %d), step %lld, %s%s%s: %s\n", faultContext->rank,
                            faultContext->stage, (long long)faultContext->step, entry ? entry : "between entries",
-                           strsignal(number));
+                           operation ? ", " : "", operation ? operation : "", strsignal(number));
   if (write(STDERR_FILENO, text, std::min<size_t>(size, sizeof text - 1)) < 0) {
     // Nobody left to tell.
   }
@@ -44,6 +54,10 @@ void onSignal(int number) {
 void installFaultHandlers(gvrt_context *context) {
   faultContext = context;
   context->onFailure = onFailure;
+  MPI_Errhandler handler;
+  MPI_Comm_create_errhandler(onMpiError, &handler);
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, handler);
+  MPI_Errhandler_free(&handler);
   struct sigaction action = {};
   action.sa_handler = onSignal;
   action.sa_flags = SA_RESETHAND;

@@ -6,7 +6,8 @@
 //   many                   packed through the arena's workspace in parts: pack -> NCCL -> unpack
 //
 // The workspace belongs to products on `compute`, so a packed collective is done, as `compute` sees it, when it
-// returns, even where it has a handle.
+// returns, even where it has a handle. While tuning all are, so that a failure is told by its entry, and products are
+// measured alone.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/cuda/Communication.h"
@@ -40,17 +41,18 @@ ElementInfo elementOf(gvrt_context *context, int64_t type) {
 
 ncclRedOp_t reductionOf(int64_t kind) { return kind == 0 ? ncclSum : ncclMax; }
 
-/// One call of a collective: forks the collectives' stream from `compute`, joins it at once or by its handle.
+/// One call of a collective: forks a stream from `compute`, joins it at once or by its handle.
 class Issue {
 public:
   Issue(gvrt_context *context, int64_t handle)
-      : context(context), state(stateOf(context)), side(state.communication->collectives), handle(handle) {
+      : context(context), state(stateOf(context)),
+        side(handle < 0 ? state.communication->collectives : state.communication->later), handle(handle) {
     fork(context, side);
   }
   cudaStream_t stream() const { return side.stream; }
   /// `now`: whatever the handle says.
   void finish(bool now = false) {
-    if (now || handle < 0)
+    if (now || handle < 0 || state.tuning)
       join(context, side);
     if (handle >= 0)
       joinLater(context, side.stream, handle);

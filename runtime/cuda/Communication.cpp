@@ -60,8 +60,21 @@ std::vector<bool> allEdges(gvrt_context *context) {
   return sends;
 }
 
-/// `small`: for a few bytes only. A communicator's buffers grow with the SMs it may use.
-ncclComm_t create(gvrt_context *context, const std::vector<int> &ranks, bool small) {
+/// How many thread blocks the kernels of a communicator may have; what is under way holds a multiprocessor with each,
+/// also while it waits for the other side, and the communicator's buffers grow with their number.
+struct Blocks {
+  static constexpr int kGroup = 32; // NCCL takes fewer by itself
+  static constexpr int kDirection = 8;
+  int group, direction;
+
+  /// So that all that may be under way at once, two collectives and every direction, finds room.
+  Blocks(int multiprocessors, int directions) {
+    group = std::clamp(multiprocessors / 4, 1, kGroup);
+    direction = std::clamp((multiprocessors - 2 * group) / std::max(directions, 1), 1, kDirection);
+  }
+};
+
+ncclComm_t create(gvrt_context *context, const std::vector<int> &ranks, int blocks) {
   int size = ranks.size();
   int position = std::find(ranks.begin(), ranks.end(), context->rank) - ranks.begin();
   constexpr int kTag = 0x6e63;
@@ -75,8 +88,8 @@ ncclComm_t create(gvrt_context *context, const std::vector<int> &ranks, bool sma
   }
   ncclComm_t communicator = nullptr;
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-  if (small)
-    config.minCTAs = config.maxCTAs = 1;
+  config.minCTAs = 1;
+  config.maxCTAs = blocks;
   GVRT_NCCL(context, ncclCommInitRankConfig(&communicator, size, id, position, &config));
   return communicator;
 }
@@ -117,6 +130,7 @@ void close(SideStream &side) {
 
 void forEachSide(Communication &communication, const std::function<void(SideStream &)> &visit) {
   visit(communication.collectives);
+  visit(communication.later);
   for (auto *channels : {&communication.to, &communication.from})
     for (auto &[stage, channel] : *channels)
       visit(channel.side);
@@ -160,9 +174,16 @@ void connect(gvrt_context *context) {
     if (edges[other * context->stages + context->stage])
       communication.communicators[{true, {own(other), context->rank}}] = nullptr;
   }
+  int directions = 0;
   for (auto &[members, communicator] : communication.communicators)
-    communicator = create(context, members.second,
-                          /*small=*/!members.first && members.second == world && !worldIsGroup);
+    directions += members.first;
+  // Both sides must ask for the same number.
+  GVRT_MPI(context, MPI_Allreduce(MPI_IN_PLACE, &directions, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD));
+  Blocks blocks(state.multiprocessors, directions);
+  for (auto &[members, communicator] : communication.communicators) {
+    bool onlySums = !members.first && members.second == world && !worldIsGroup;
+    communicator = create(context, members.second, members.first ? blocks.direction : onlySums ? 1 : blocks.group);
+  }
   for (auto &[members, communicator] : communication.communicators)
     if (members.first)
       warmUp(context, communicator, members.second[0] == context->rank);

@@ -1,11 +1,16 @@
 //===- Communication.h - NCCL communicators and their streams --------------------===//
 //
-// Collectives go one behind the other on a stream of their own. Each direction between two stages has a communicator
-// and a stream of its own, so no value waits behind one for somebody else. Side streams join the compute stream by
-// events, which also makes them part of a captured graph:
+// Collectives go one behind the other on a stream of their own, those with a handle on another: what a layer needs now
+// does not wait behind the gradients of the layer before. Each direction between two stages has a communicator and a
+// stream of its own, so no value waits behind one for somebody else. Side streams join the compute stream by events,
+// which also makes them part of a captured graph:
 //
-//   compute      ──A──┬──────B──────┬──C──      A makes x, B does not need y, C does
-//   collectives       └─ x → y ─────┘
+//   compute      ──A──┬──B──┬─────┬──D──┬──E──      A makes x, B and D do not need y, D needs z, E needs y
+//   collectives       │     └ → z ┘     │
+//   later             └─── x → y ───────┘
+//
+// Kernels of several communicators may so run at once. That cannot deadlock as long as all of them find room: compute
+// kernels end by themselves, and `connect` lets no more thread blocks wait at once than there are multiprocessors.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #ifndef GALVATRON_RUNTIME_CUDA_COMMUNICATION_H
@@ -34,7 +39,7 @@ struct Communication {
   /// What a communicator is for: the ranks of a group, or one direction (sender first).
   using Members = std::pair<bool /*is a direction*/, std::vector<int>>;
   std::map<Members, ncclComm_t> communicators;
-  SideStream collectives;
+  SideStream collectives, later;    // without a handle, and with one
   std::map<int, Channel> to, from;  // by the other stage
   ncclComm_t world = nullptr;       // null where there is one rank
   std::vector<cudaEvent_t> handles; // by handle: recorded behind what is under way

@@ -58,7 +58,8 @@ Status TokenFile::read(int64_t first, int64_t count, int64_t *out) const {
       int64_t token = decode(&buffer[i * width], width);
       if (token >= vocabulary)
         return Status::error(path, ": token ", first + done + i, " is ", token, ", outside the vocabulary of ",
-                             vocabulary, " (tokens count from 0, read as ", dtype, ")");
+                             vocabulary, " (tokens count from 0, read as ", dtype,
+                             "); pass the file's type with --data-dtype, or another file");
       if (out)
         out[done + i] = token;
     }

@@ -33,13 +33,16 @@ Status Windows::check(int64_t first, int64_t count, int rank, int size) const {
     return Status::error(file->getPath(), " has ", file->numTokens(), " tokens, but one batch needs ", batch,
                          " windows of ", sequence, ", ", batch * sequence,
                          " tokens; use a longer file or a smaller --global-batch");
-  int64_t begin = first % windows;
-  if (shuffle || begin + count > windows) {
+  // A file that is read in a second or so is checked to its end; of a longer one, what is trained on.
+  constexpr int64_t kWholeFile = 1 << 28; // tokens
+  int64_t begin = first % windows * sequence;
+  count *= sequence;
+  if (file->numTokens() <= kWholeFile || shuffle || begin + count > windows * sequence) {
     begin = 0;
-    count = windows;
+    count = file->numTokens();
   }
   int64_t from = begin + count * rank / size, to = begin + count * (rank + 1) / size;
-  return file->check(from * sequence, (to - from) * sequence);
+  return file->check(from, to - from);
 }
 
 Status Windows::readSample(int64_t sample, int64_t *tokens) const {

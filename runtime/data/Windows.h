@@ -18,8 +18,8 @@ public:
   Windows(const Manifest &manifest, std::optional<TokenFile> file, bool shuffle, uint64_t seed)
       : manifest(manifest), file(std::move(file)), shuffle(shuffle), seed(seed) {}
 
-  /// Whether there are enough tokens, and all of samples `first` … `first + count - 1` are in the vocabulary. Each of
-  /// `size` ranks reads its share.
+  /// Whether there are enough tokens, and at least all of samples `first` … `first + count - 1` are in the vocabulary.
+  /// Each of `size` ranks reads its share.
   Status check(int64_t first, int64_t count, int rank, int size) const;
 
   /// Writes this rank's part of a step's inputs, all micro-batches, into the arena.

@@ -108,3 +108,20 @@ void gvrt_matmul(gvrt_context *context, void *const *buffer, const int64_t *attr
   multiplyBatch(context, p, 0, static_cast<const float *>(buffer[0]), static_cast<const float *>(buffer[1]),
                 static_cast<float *>(buffer[2]), p.accumulate);
 }
+
+void gvrt_matmul_add(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Attributes read(attribute);
+  read.floats(context); // of a and b
+  read.floats(context); // of c
+  Product p;
+  for (int64_t *word : {&p.m, &p.n, &p.k, &p.am, &p.ak, &p.bk, &p.bn, &p.cm})
+    *word = read.integer();
+  p.cn = 1;
+  const auto *bias = static_cast<const float *>(buffer[2]), *addend = static_cast<const float *>(buffer[3]);
+  auto *c = static_cast<float *>(buffer[4]);
+  for (int64_t i = 0; i < p.m; ++i)
+    for (int64_t j = 0; j < p.n; ++j)
+      c[i * p.cm + j] = (bias ? bias[j] : 0) + (addend ? addend[i * p.cm + j] : 0);
+  multiply(context, p, static_cast<const float *>(buffer[0]), static_cast<const float *>(buffer[1]), c,
+           /*accumulate=*/true);
+}

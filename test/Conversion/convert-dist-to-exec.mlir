@@ -66,6 +66,39 @@ dist.layer @saved {forward = @saved.forward, backward = @saved.backward, inputs 
 
 // CHECK-LABEL: exec.function @saved.backward
 // CHECK-SAME: memref<4x2xf32
-// The last product adds to its buffer.
+// The last product is the gradient of parameter 0: whether it adds to its buffer stands in the entry.
 // CHECK: exec.call "matmul"({{.*}}) [0, 0, 2, 4, 4, 4, 1, 4, 1, 4, 1, 0, 0]
-// CHECK: exec.call "matmul"({{.*}}) [0, 0, 4, 4, 2, 1, 4, 4, 1, 4, 1, 1, 0]
+// CHECK: exec.call "matmul"({{.*}}) [0, 0, 4, 4, 2, 1, 4, 4, 1, 4, 1, 1, 0] entry [11, 0]
+
+// -----
+
+// Loops can only add to a gradient, so the timetable zeroes it; a sum of rows is written or added to.
+dist.body @gradients.forward(%x: tensor<2x4xf32>, %v: tensor<4xf32>, %w: tensor<2x4xf32>) -> tensor<2x4xf32> {
+  %0 = arith.mulf %x, %w : tensor<2x4xf32>
+  dist.return %0 : tensor<2x4xf32>
+}
+dist.body @gradients.backward(%dy: tensor<2x4xf32>, %x: tensor<2x4xf32>, %v: tensor<4xf32>, %w: tensor<2x4xf32>) -> (tensor<2x4xf32>, tensor<4xf32>, tensor<2x4xf32>) {
+  %0 = arith.mulf %dy, %w : tensor<2x4xf32>
+  %1 = graph.reduce sum %dy dims [0] : tensor<2x4xf32> -> tensor<4xf32>
+  %2 = arith.mulf %dy, %x : tensor<2x4xf32>
+  dist.return %0, %1, %2 : tensor<2x4xf32>, tensor<4xf32>, tensor<2x4xf32>
+}
+dist.layer @gradients {forward = @gradients.forward, backward = @gradients.backward, inputs = [#dist.placement<[2, 4]>], outputs = [#dist.placement<[2, 4]>], input_gradients = [#dist.placement<[2, 4]>], output_gradients = [#dist.placement<[2, 4]>], homes = [#dist.placement<[4]>, #dist.placement<[2, 4]>], gradients = [#dist.placement<[4]>, #dist.placement<[2, 4]>], num_saved = 0 : i64}
+
+// CHECK-LABEL: exec.function @gradients.backward
+// CHECK-SAME: exec.adds = array<i64: 1>
+// CHECK: exec.call "reduce"({{.*}}) [0, 0, 0, 1, 2, 2, 4, 4, 1, 0, 1] entry [3, 0]
+
+// -----
+
+// A dimension of extent 1 has the stride of a longer one, [48, 4, 8, 1], not some other: libraries look at it too.
+dist.body @one_sequence(%x: tensor<1x6x8xf32>) -> tensor<1x2x6x4xf32> {
+  %0 = graph.reshape %x : tensor<1x6x8xf32> -> tensor<1x6x2x4xf32>
+  %1 = graph.transpose %0 [0, 2, 1, 3] : tensor<1x6x2x4xf32> -> tensor<1x2x6x4xf32>
+  %y, %lse = graph.attention %1, %1, %1 {scale = 1.0, causal} : (tensor<1x2x6x4xf32>, tensor<1x2x6x4xf32>, tensor<1x2x6x4xf32>) -> (tensor<1x2x6x4xf32>, tensor<1x2x6xf32>)
+  dist.return %y : tensor<1x2x6x4xf32>
+}
+dist.layer @one_sequence.layer {forward = @one_sequence, inputs = [#dist.placement<[1, 6, 8]>], outputs = [#dist.placement<[1, 2, 6, 4]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+
+// CHECK-LABEL: exec.function @one_sequence
+// CHECK: exec.call "attention"({{.*}}, 48, 4, 8, 48, 4, 8, 48, 4, 8, 48, 24, 4,

@@ -166,6 +166,29 @@ def test_own_plan(case, models, tmp_path):
     compile_refused(message, models, tmp_path, f"--plan={file}")
 
 
+@pytest.mark.parametrize("case", ("missing layer", "degree", "unknown key", "not yet"))
+def test_own_plan_of_another_batch(case, models, tmp_path):
+    """The batch of a plan may differ from the trace's: its mistakes are named, not its batch."""
+    changes, message = OWN_PLANS[case]
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(changed(models, global_batch=4 * BATCH, **changes(models))))
+    error = compile_refused(message, models, tmp_path, f"--plan={file}")
+    assert "plan.json: " in error and "global_batch" not in error, error
+
+
+def test_plan_by_hand_that_does_not_fit(models, tmp_path):
+    """Names what it needs, which then does."""
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(changed(models)))
+    error = compile_refused(r"stage 0 of this plan needs \d+ bytes", models, tmp_path, f"--plan={file}", "--memory=9KiB")
+    for pattern in (r"needs (\d+) bytes", r"--memory=([\d.]+[KM]iB)"):
+        budget = re.search(pattern, error).group(1)
+        program = models("llama").program
+        output = tmp_path / f"out-{budget}"
+        done = call("galvatron-opt", "--lower", program, f"--plan={file}", f"--memory={budget}", "-o", output)
+        assert done.returncode == 0, done.stderr
+
+
 REFERENCE_PLAN = {
     "pp_deg": 2, "tp_sizes_enc": "2,1,2", "tp_consecutive_flags": "1,1,1", "dp_types_enc": "0,0,0", "use_sp": "0,0,0",
     "checkpoint": "0,1,0", "global_bsz": BATCH, "chunks": 4, "pp_division": "2,1", "pipeline_type": "pipedream_flush",

@@ -13,6 +13,7 @@ from galvatron import compare
 FAMILIES = {
     "cohere": {},
     "falcon": {},
+    "falcon_alibi": {},
     "gemma2": {},
     "gpt_neox": {},
     "llama3_rope": {},

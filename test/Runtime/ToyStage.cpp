@@ -7,7 +7,7 @@
 //
 // under any plan of stages × (dp, tp), tp cutting w and b by rows (the vocabulary). The plan is read from plan.txt
 // beside the binary ("stages dp tp micro-batches [word]"), the stage's number from the end of the binary's name. A word
-// makes the program break in step 2: "segfault" or "nan" on the last rank.
+// makes the program break in step 2: "segfault", "nan" or "mpi" on the last rank.
 //
 //===-----------------------------------------------------------------------------------------===//
 #include "runtime/api/GalvatronRuntime.h"
@@ -49,8 +49,10 @@ void lossBody(gvrt_context *, void *const *buffer, const int64_t *attribute) {
 void breakBody(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   if (context->step != 2 || context->rank != context->ranks - 1)
     return;
-  if (attribute[0])
+  if (attribute[0] == 1)
     *static_cast<float *>(buffer[0]) = NAN;
+  else if (attribute[0] == 2)
+    MPI_Bcast(nullptr, -1, MPI_INT, 0, MPI_COMM_WORLD);
   else
     std::raise(SIGSEGV);
 }
@@ -245,7 +247,7 @@ private:
       if (p->count)
         reduceOverDp(name, *p);
     if (!plan.word.empty())
-      add(k_break, "break here", -1, {last ? loss : x}, {plan.word == "nan"});
+      add(k_break, "break here", -1, {last ? loss : x}, {plan.word == "nan" ? 1 : plan.word == "mpi" ? 2 : 0});
     writeManifest(last);
   }
 

@@ -82,6 +82,12 @@ class BadInputTest(ProgramFixture):
             file.write(bytes(100) + bytes([VOCABULARY]) + bytes(200))
         message = r"bad.bin: token 100 is 16, outside the vocabulary of 16"
         self.option_fails(message, "--data", bad, "--save", self.path("never"), "--log", self.path("never.csv"))
+        # A token that no window of this run holds: behind the last whole one.
+        with open(bad, "wb") as file:
+            file.write(bytes(SEQ * BATCH * 4) + bytes([0, VOCABULARY]))
+        self.option_fails(f"bad.bin: token {SEQ * BATCH * 4 + 1} is 16", "--data", bad, "--steps", 1)
+        with open(bad, "wb") as file:
+            file.write(bytes(301))
         self.option_fails("which is no whole number of u16 tokens", "--data", bad, "--data-dtype", "u16")
         self.option_fails("is not a file of tokens", "--data", self.folder)
         os.remove(bad)
@@ -107,6 +113,8 @@ class BadInputTest(ProgramFixture):
         file = self.path("tokens.bin")
         self.option_fails("tokens.bin", "--save", file)
         self.option_fails("cannot create .*tokens.bin/deeper.partial", "--save", file + "/deeper")
+        for folder in (".", "/", os.path.dirname(os.getcwd()), "/proc"):
+            self.option_fails("--save expects a folder that a new one can replace, but .*; name a folder in it", "--save", folder)
         self.option_fails("cannot open the log .*tokens.bin/log", "--log", file + "/log")
         self.option_fails("cannot write to the folder .*tokens.bin", "--dump-gradients", file)
 
@@ -128,6 +136,10 @@ class BadInputTest(ProgramFixture):
 
     def test_a_rank_that_dies_ends_all(self):
         self.broken("segfault", r"error: rank 3 \(stage 1\), step 2, break here: Segmentation fault")
+
+    def test_an_error_in_what_all_ranks_do_together(self):
+        message = r"error: rank 3 \(stage 1\), step 2, break here, a collective of all ranks: MPI_ERR_COUNT: invalid count"
+        self.broken("mpi", message)
 
     def test_a_loss_that_is_not_a_number(self):
         self.broken("nan", r"error: step 2: the loss is nan on rank 3 \(stage 1\)")

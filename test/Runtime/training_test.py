@@ -94,6 +94,11 @@ class TrainingTest(ProgramFixture):
         names = sorted(os.listdir(save))
         self.assertEqual(names, ["config.json", "model.safetensors", "optimizer.safetensors", "training.json"])
         self.assertFalse(os.path.exists(save + ".partial"))
+        # Through a link the folder behind it is replaced.
+        os.symlink(save, self.path("link"))
+        self.train((1, 1, 1, 1), "--steps", 2, "--save", self.path("link"))
+        self.assertTrue(os.path.islink(self.path("link")))
+        self.assertEqual(sorted(os.listdir(save)), names)
         with open(save + "/training.json") as file:
             self.assertEqual(json.load(file)["step"], 2)
 

@@ -82,7 +82,8 @@ def test_imported_program_is_the_model(family, attention, tmp_path):
     assert ("graph.attention" in text) == (attention == "sdpa")
     assert str(ROOT) not in text and "site-packages" not in text
     if attention == "sdpa":
-        assert not re.search(r"graph\.attention[^\n]* bias ", text)  # every mask became attributes
+        # Every mask became attributes; ALiBi is none.
+        assert bool(re.search(r"graph\.attention[^\n]* bias ", text)) == ("alibi" in family)
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -286,3 +287,25 @@ def test_command_line(arguments, message, tmp_path):
 def test_unwritable_output(tmp_path):
     done = run_importer(exported(tmp_path, Small()), "-o", tmp_path / "nowhere" / "model.mlir")
     assert done.returncode == 1 and "cannot write" in done.stderr
+
+
+def test_output_that_is_no_file(tmp_path):
+    """Nothing is written in its place, and no weights beside it."""
+    archive = exported(tmp_path, Small())
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to("/dev/full")
+    before = sorted(tmp_path.iterdir())
+    for output in (folder, tmp_path / "link", "-"):
+        done = run_importer(archive, "-o", output)
+        assert done.returncode == 1 and "expects the output to be a file" in done.stderr
+        assert str(output) in done.stderr and "-o" in done.stderr
+    assert sorted(tmp_path.iterdir()) == before and (tmp_path / "link").is_symlink()
+
+
+def test_sequences_without_a_label(tmp_path):
+    archive = tmp_path / "model.pt"
+    assert export.main(["--config", str(MODELS / "llama.json"), "--weightless", "-o", str(archive)]) == 0
+    done = run_importer(archive, "--batch", 2, "--seq", 1, "-o", tmp_path / "model.mlir")
+    assert done.returncode == 1 and "pass a longer --seq" in done.stderr
+    assert done.stderr.count("error:") == 1 and done.stderr.count("\n") == 1

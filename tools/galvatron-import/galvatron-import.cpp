@@ -15,7 +15,7 @@ static const char kUsage[] = "usage: galvatron-import <model.pt> [--batch N] [--
                              "  --help, --version\n";
 
 static int fail(const std::string &message) {
-  std::fprintf(stderr, "galvatron-import: %s\n", message.c_str());
+  std::fprintf(stderr, "galvatron-import: error: %s\n", message.c_str());
   return 1;
 }
 

@@ -57,15 +57,21 @@ struct LayerWork {
   double boundaryBytes = 0; ///< float results, on the global batch
 };
 
+/// Which strategies are priced: the search need not look at those that cut nothing of a layer, since without the
+/// degree the same work costs no more; a plan by hand may have them.
+enum class Priced { WhatCutsSomething, All };
+
 class ProgramCosts final : public search::CostSource {
 public:
-  ProgramCosts(mlir::ModuleOp module, const search::Cluster &cluster, int64_t globalBatch);
+  ProgramCosts(mlir::ModuleOp module, const search::Cluster &cluster, int64_t globalBatch,
+               Priced priced = Priced::WhatCutsSomething);
 
   search::Result<search::UnitCost> cost(const search::CostQuery &query) const override;
 
 private:
   search::DeviceKind device;
   double globalBatch;
+  Priced priced;
   llvm::StringMap<LayerWork> layers;
 };
 

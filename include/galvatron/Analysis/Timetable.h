@@ -84,6 +84,7 @@ struct Timetable {
   std::vector<TimetableEntry> entries;
   std::vector<StageParameter> parameters;
   std::vector<StageInput> inputs;
+  /// By index, as collectives name them; those that nothing in this stage joins are of one rank alone.
   std::vector<RankGroup> groups;
   std::vector<std::string> units;                        // paths, of the whole model
   int gradientRegionFirst = -1, gradientRegionLast = -1; // slots, contiguous in memory
@@ -102,9 +103,22 @@ mlir::FailureOr<Timetable> buildTimetable(mlir::ModuleOp module, dist::StageOp s
 /// lowest place that is free over the slot's life. All offsets are multiples of 64 bytes.
 void planArena(Timetable &timetable);
 
+/// What a rank of a stage exchanges values with.
+struct Communicators {
+  /// Ranks of each group of several that its collectives join, each set of ranks once.
+  std::vector<int64_t> groupSizes;
+  /// Stages it sends to, and stages it receives from.
+  int64_t directions = 0;
+};
+
+/// `grid`: the axes of a stage's devices.
+Communicators communicatorsOf(const Timetable &timetable, llvm::ArrayRef<int64_t> grid);
+
 /// Proves that the stages' timetables end: executes them together with unbuffered transfers (a send
-/// starts without blocking and completes when received; a receive blocks). As every rank's list is
-/// straight, one execution that ends means that all do. Otherwise reports who waits for whom.
+/// starts without blocking and completes when received; a receive blocks; a collective over stages ends
+/// when all of them start it). As every rank's list is straight, one execution that ends means that all do.
+/// Otherwise reports who waits for whom. Also that stages issue the collectives of a communicator that
+/// they share in one order, and that nothing touches a gradient while it is reduced. After `planArena`.
 mlir::LogicalResult verifyTransfers(mlir::ModuleOp module, llvm::ArrayRef<Timetable> timetables);
 
 } // namespace galvatron

@@ -10,7 +10,9 @@ def ConvertDistToExecPass : Pass<"galvatron-convert-dist-to-exec", "mlir::Module
     Every tensor becomes a memref with static strides: an argument, or a place in the function's
     scratch. Reshapes, transposes and slices become views where strides can say it; elementwise ops
     are fused along their single uses into generated loops; every other op becomes a call of the
-    runtime function that computes it. Parameter gradients are added to what their buffers hold.
+    runtime function that computes it. Gradients of parameters are written, or added to what their buffers
+    hold, as the timetable's entry says (`entry` of `exec.call`); where nothing but adding is possible
+    (`exec.adds`), the timetable sees to zeros.
 
     **Before:** `dist.layer`s with their `dist.body`s (after `galvatron-split-tensors`).
     **After:** an `exec.function` of the same name for each body.
@@ -41,7 +43,8 @@ def ConvertDistToExecPass : Pass<"galvatron-convert-dist-to-exec", "mlir::Module
     **Fails when:** an op has no runtime function; a rope has more than 4 dimensions; a layer names a body that is not there.
   }];
   let options = [Option<"deviceName", "device", "std::string", [{"cpu"}], "Device that will run the functions: cpu or cuda">];
-  let statistics = [Statistic<"numBodies", "num-bodies", "Bodies that were converted">];
+  let statistics = [Statistic<"numBodies", "num-bodies", "Bodies that were converted">,
+                    Statistic<"numFused", "num-fused", "Generated kernels that became part of another">];
   let dependentDialects = ["::galvatron::exec::ExecDialect", "::mlir::arith::ArithDialect", "::mlir::math::MathDialect"];
 }
 

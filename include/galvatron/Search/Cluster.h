@@ -36,6 +36,32 @@ struct Link {
   double sendBytesPerSecond(double bytes) const;
 };
 
+/// Communicators of one rank.
+struct RankCommunicators {
+  /// Ranks of each group that does collectives; this rank alone is none.
+  std::vector<std::int64_t> groups;
+  /// Values to another stage, or from one.
+  std::int64_t directions = 0;
+  /// Of all ranks, for a few sums a step only.
+  bool isForSums = false;
+};
+
+/// Bytes of a device's memory that a rank takes beside what is planned: all of it measured.
+struct ReservedBytes {
+  /// Of every rank: the runtime's context, kernels, libraries' handles.
+  std::int64_t context = 0;
+  /// Where there is more than one rank, once: the communication library's kernels.
+  std::int64_t library = 0;
+  /// For each of a group's connections: one in the ring, one up and one down the tree.
+  std::int64_t connection = 0;
+  std::int64_t direction = 0;
+  std::int64_t sums = 0;
+
+  /// What any rank takes, whatever the plan.
+  std::int64_t least(std::int64_t ranks) const { return context + (ranks > 1 ? library : 0); }
+  std::int64_t of(const RankCommunicators &communicators) const;
+};
+
 /// What one device of a kind can do. Rates are sustained ones, not peaks; each
 /// figure's origin stands beside the table in Cluster.cpp.
 struct DeviceKind {
@@ -46,8 +72,8 @@ struct DeviceKind {
   double memoryBytesPerSecond = 0;
   /// Fixed cost of starting one kernel or library call.
   double launchSeconds = 0;
-  /// Bytes that the device's runtime keeps for itself (context, libraries).
-  std::int64_t reservedBytes = 0;
+  /// What a rank takes beside its plan.
+  ReservedBytes reserved;
   /// Default memory of one device.
   std::int64_t memoryBytes = 0;
   /// Default links, used where the cluster file names none.
@@ -57,6 +83,8 @@ struct DeviceKind {
   /// Compute and communication that run beside each other slow each other
   /// down: together they take max + (overlapSlowdown - 1) · min of both.
   double overlapSlowdown = 1;
+  /// Bytes that a search leaves free in every rank; `parseCluster` and `hostCluster` give it what any plan reserves.
+  std::int64_t reservedBytes = 0;
 };
 
 struct Cluster {
@@ -83,7 +111,9 @@ struct Cluster {
 Result<DeviceKind> findDeviceKind(std::string_view name);
 
 /// Reads `{"nodes", "devices_per_node", "device", "memory_bytes_per_device",
-/// "links": {"intra": {"GB_per_s", "us"}, "inter": {...}}}`. Only `nodes` and
+/// "reserved_bytes_per_device", "links": {"intra": {"GB_per_s", "us"}, "inter": {...}}}`.
+/// `reserved_bytes_per_device` is a number for every rank, or `{"context", "library",
+/// "connection", "direction", "sums"}`, the fields of ReservedBytes. Only `nodes` and
 /// `devices_per_node` are required; `inter` may be a list with one entry a
 /// node. Unknown keys, wrong types, rates that are not positive are errors.
 Result<Cluster> parseCluster(std::string_view json);

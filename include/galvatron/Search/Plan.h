@@ -5,7 +5,8 @@
 //
 // * this project's `plan.json`: `ranks`, `global_batch`, `micro_batches`,
 //   `pipeline`, `schedule`, `units` (`path`, `layer_type`, `stage`,
-//   `strategy`), `peak_bytes_per_rank`, `predicted_step_seconds`, `reasons`;
+//   `strategy`), `peak_bytes_per_rank`,
+//   `reserved_bytes_per_rank`, `predicted_step_seconds`, `reasons`;
 // * Hetu-Galvatron's flat object: `pp_deg`, `tp_sizes_enc`, `use_sp`, …, which
 //   numbers layers and gives both ends one strategy. It cannot say everything;
 //   writing tells what would be lost.
@@ -86,8 +87,10 @@ struct Plan {
   int microBatches = 1;
   std::vector<PlannedUnit> units;
 
-  /// Predicted, or after lowering exact. Empty when unknown.
+  /// Of what a rank plans itself; predicted, or after lowering exact. Empty when unknown.
   std::vector<std::int64_t> peakBytesPerRank;
+  /// What the rank's device has in use beside that (ReservedBytes). Empty when unknown.
+  std::vector<std::int64_t> reservedBytesPerRank;
   double predictedStepSeconds = 0;
   std::vector<StageMemory> stageMemory;
   Reasons reasons;

@@ -704,6 +704,42 @@ def PlanRecomputationPass : Pass<"galvatron-plan-recomputation", "mlir::ModuleOp
   let dependentDialects = ["::galvatron::dist::DistDialect"];
 }
 
+def FuseSlicesPass : Pass<"galvatron-fuse-slices", "mlir::ModuleOp"> {
+  let summary = "Makes one product of those with the pieces of one parameter";
+  let description = [{
+    A parameter that holds several matrices (q, k and v of GPT-2) is cut into them for placement. Afterwards one
+    product computes all pieces again, bias included, one the input's gradient, one the parameter's: nothing is left
+    of the sums of padded pieces.
+
+    **Before:** `dist.body`s on local shapes (after `galvatron-split-tensors`).
+    **After:** no products with slices that together are a whole parameter; their results are slices of one.
+    **Example:**
+
+    ```mlir
+    dist.body @b(%x: tensor<4x8xf32>, %w: tensor<8x32xf32>) -> (tensor<4x16xf32>, tensor<4x16xf32>) {
+      %0 = graph.slice %w offsets [0, 0] : tensor<8x32xf32> -> tensor<8x16xf32>
+      %1 = graph.einsum %x, %0 "ac,cd->ad" : (tensor<4x8xf32>, tensor<8x16xf32>) -> tensor<4x16xf32>
+      %2 = graph.slice %w offsets [0, 16] : tensor<8x32xf32> -> tensor<8x16xf32>
+      %3 = graph.einsum %x, %2 "ac,cd->ad" : (tensor<4x8xf32>, tensor<8x16xf32>) -> tensor<4x16xf32>
+      dist.return %1, %3 : tensor<4x16xf32>, tensor<4x16xf32>
+    }
+    ```
+
+    ```mlir
+    dist.body @b(%arg0: tensor<4x8xf32>, %arg1: tensor<8x32xf32>) -> (tensor<4x16xf32>, tensor<4x16xf32>) {
+      %0 = graph.einsum %arg0, %arg1 "ac,cd->ad" : (tensor<4x8xf32>, tensor<8x32xf32>) -> tensor<4x32xf32>
+      %1 = graph.slice %0 offsets [0, 0] : tensor<4x32xf32> -> tensor<4x16xf32>
+      %2 = graph.slice %0 offsets [0, 16] : tensor<4x32xf32> -> tensor<4x16xf32>
+      dist.return %1, %2 : tensor<4x16xf32>, tensor<4x16xf32>
+    }
+    ```
+
+    **Fails when:** never.
+  }];
+  let statistics = [Statistic<"numFused", "num-fused", "Products that joined another">];
+  let dependentDialects = ["::galvatron::graph::GraphDialect"];
+}
+
 def FuseParametersPass : Pass<"galvatron-fuse-parameters", "mlir::ModuleOp"> {
   let summary = "Makes one product of those that share an operand, over parameters that lie together";
   let description = [{

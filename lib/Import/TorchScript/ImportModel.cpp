@@ -60,9 +60,19 @@ static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const 
   return importer.finish(loss);
 }
 
+static fs::path weightsBeside(const fs::path &output) { return fs::path(output).replace_extension(".safetensors"); }
+
+/// Before any work. A rename would also replace a device or a link to one.
+static void checkOutputs(const fs::path &output) {
+  for (const fs::path &path : {output, weightsBeside(output)})
+    if (path == "-" || (fs::exists(path) && !fs::is_regular_file(path)))
+      throw ImportError("expects the output to be a file, with its weights beside it, but '" + path.string() +
+                        "' is none; name a file with -o");
+}
+
 /// Writes under temporary names first: both files appear, or none does.
 static void write(mlir::ModuleOp module, const Parameters &parameters, const ImportOptions &options) {
-  fs::path output(options.output), weights = fs::path(output).replace_extension(".safetensors");
+  fs::path output(options.output), weights = weightsBeside(output);
   auto temporary = [](const fs::path &path) { return path.string() + ".partial"; };
   auto discard = [&] {
     std::error_code ignored;
@@ -105,6 +115,7 @@ bool galvatron::importModel(const ImportOptions &options, std::string &error) {
     mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
     context.loadDialect<graph::GraphDialect, mlir::arith::ArithDialect, mlir::math::MathDialect,
                         mlir::func::FuncDialect>();
+    checkOutputs(options.output);
     std::string text;
     torch::jit::Module module = load(options.input, text);
     Description description = parseDescription(text, context);

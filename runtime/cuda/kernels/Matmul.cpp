@@ -5,6 +5,8 @@
 // loops that continue M, N or K are folded into them, one more becomes the library's strided batch, the rest are
 // walked.
 //
+// A bias is the library's epilogue, an addend its C where the result is its D.
+//
 // The algorithm is chosen once for each product (types, shape, alignment, whether it accumulates, workspace): from the
 // disk's cache, else, in the tuning walk, by measuring the heuristic's candidates back to back on the real buffers.
 // Rank 0 of a stage chooses for all, so that replicas compute the same bits. Outside the tuning walk a product not seen
@@ -41,15 +43,23 @@ struct Call {
   bool swapped, accumulate;       // swapped: the library's A is our b
   int64_t alignA, alignB, alignC; // bytes, at most 256
   int64_t workspaceBytes;
+  bool hasBias = false; // one value for each row of C
 
   std::string key() const {
     std::ostringstream text;
     text << "type " << type << ' ' << cType << " mnk " << m << ' ' << n << ' ' << k << " ta " << a.transposed << " tb "
          << b.transposed << " ld " << a.ld << ' ' << b.ld << ' ' << c.ld << " batch " << batch << ' ' << a.batchStride
          << ' ' << b.batchStride << ' ' << c.batchStride << " beta " << accumulate << " align " << alignA << ' '
-         << alignB << ' ' << alignC << " workspace " << workspaceBytes;
+         << alignB << ' ' << alignC << " workspace " << workspaceBytes << (hasBias ? " bias" : "");
     return text.str();
   }
+};
+
+/// Where the operands of a call are. What is added to the product is c itself where it accumulates, or the addend.
+struct Addresses {
+  const void *a, *b;
+  void *c;
+  const void *bias = nullptr, *addend = nullptr;
 };
 
 /// A matrix of rows × columns with these strides, column-major; nothing where neither stride is 1.
@@ -122,7 +132,12 @@ void createLayout(gvrt_context *context, Layout &layout, int64_t type, const Ope
                                                         &operand.batchStride, sizeof operand.batchStride));
 }
 
-void describePlan(gvrt_context *context, Plan &plan, const Call &call) {
+void setBias(gvrt_context *context, const Plan &plan, const void *bias) {
+  GVRT_CUBLAS(context, cublasLtMatmulDescSetAttribute(plan.description.value, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
+                                                      sizeof bias));
+}
+
+void describePlan(gvrt_context *context, Plan &plan, const Call &call, const Addresses &at) {
   // f32 in, f32 out is computed in f32, never in TF32.
   GVRT_CUBLAS(context, cublasLtMatmulDescCreate(&plan.description.value, CUBLAS_COMPUTE_32F, CUDA_R_32F));
   auto transpose = [&](cublasLtMatmulDescAttributes_t attribute, bool transposed) {
@@ -135,6 +150,14 @@ void describePlan(gvrt_context *context, Plan &plan, const Call &call) {
   createLayout(context, plan.a, call.type, call.a, call.batch);
   createLayout(context, plan.b, call.type, call.b, call.batch);
   createLayout(context, plan.c, call.cType, call.c, call.batch);
+  if (!call.hasBias)
+    return;
+  auto set = [&](cublasLtMatmulDescAttributes_t attribute, auto value) {
+    GVRT_CUBLAS(context, cublasLtMatmulDescSetAttribute(plan.description.value, attribute, &value, sizeof value));
+  };
+  set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+  set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, dataType(call.cType));
+  setBias(context, plan, at.bias);
 }
 
 std::vector<cublasLtMatmulAlgo_t> candidates(gvrt_context *context, const Plan &plan, const Call &call) {
@@ -163,13 +186,15 @@ std::vector<cublasLtMatmulAlgo_t> candidates(gvrt_context *context, const Plan &
   return algorithms;
 }
 
-cublasStatus_t launch(gvrt_context *context, const Plan &plan, const cublasLtMatmulAlgo_t &algorithm, const void *a,
-                      const void *b, void *c, bool accumulate) {
+cublasStatus_t launch(gvrt_context *context, const Plan &plan, const cublasLtMatmulAlgo_t &algorithm,
+                      const Addresses &at, bool accumulate) {
   State &state = stateOf(context);
   float one = 1, beta = accumulate ? 1 : 0;
-  return cublasLtMatmul(state.cublas, plan.description.value, &one, a, plan.a.value, b, plan.b.value, &beta, c,
-                        plan.c.value, c, plan.c.value, &algorithm, state.workspace, state.workspaceBytes,
-                        state.compute);
+  if (at.bias)
+    setBias(context, plan, at.bias);
+  return cublasLtMatmul(state.cublas, plan.description.value, &one, at.a, plan.a.value, at.b, plan.b.value, &beta,
+                        at.addend ? at.addend : at.c, plan.c.value, at.c, plan.c.value, &algorithm, state.workspace,
+                        state.workspaceBytes, state.compute);
 }
 
 struct Event {
@@ -182,14 +207,14 @@ struct Event {
 /// The fastest: of kRounds rounds over all candidates each one's best, so that clocks that fall while it is measured
 /// hit none alone.
 cublasLtMatmulAlgo_t measure(gvrt_context *context, const Plan &plan,
-                             const std::vector<cublasLtMatmulAlgo_t> &algorithms, const void *a, const void *b, void *c,
+                             const std::vector<cublasLtMatmulAlgo_t> &algorithms, const Addresses &at,
                              bool accumulate) {
   cudaStream_t stream = stateOf(context).compute;
   Event start(context), end(context);
   auto time = [&](const cublasLtMatmulAlgo_t &algorithm, int count) {
     GVRT_CUDA(context, cudaEventRecord(start.value, stream));
     for (int i = 0; i < count; ++i)
-      if (launch(context, plan, algorithm, a, b, c, accumulate) != CUBLAS_STATUS_SUCCESS)
+      if (launch(context, plan, algorithm, at, accumulate) != CUBLAS_STATUS_SUCCESS)
         return std::numeric_limits<float>::infinity();
     GVRT_CUDA(context, cudaEventRecord(end.value, stream));
     GVRT_CUDA(context, cudaEventSynchronize(end.value));
@@ -222,8 +247,8 @@ Plans &plans() {
 }
 
 /// This rank's own choice; false where the library has none.
-bool choose(gvrt_context *context, const Plan &plan, const Call &call, const std::string &key, const void *a,
-            const void *b, void *c, cublasLtMatmulAlgo_t &algorithm) {
+bool choose(gvrt_context *context, const Plan &plan, const Call &call, const std::string &key, const Addresses &at,
+            cublasLtMatmulAlgo_t &algorithm) {
   State &state = stateOf(context);
   std::unique_ptr<AlgorithmCache> &cache = plans().cache;
   if (!cache)
@@ -244,18 +269,18 @@ bool choose(gvrt_context *context, const Plan &plan, const Call &call, const std
   if (!state.tuning)
     return true;
   if (found.size() > 1)
-    algorithm = measure(context, plan, found, a, b, c, call.accumulate);
+    algorithm = measure(context, plan, found, at, call.accumulate);
   cache->keep(key, algorithm);
   return true;
 }
 
-const Plan &planFor(gvrt_context *context, const Call &call, const void *a, const void *b, void *c) {
+const Plan &planFor(gvrt_context *context, const Call &call, const Addresses &at) {
   std::string key = call.key();
   std::unique_ptr<Plan> &plan = plans().byKey[key];
   if (plan)
     return *plan;
   plan = std::make_unique<Plan>();
-  describePlan(context, *plan, call);
+  describePlan(context, *plan, call, at);
   struct {
     cublasLtMatmulAlgo_t algorithm;
     bool usable;
@@ -263,7 +288,7 @@ const Plan &planFor(gvrt_context *context, const Call &call, const void *a, cons
   // In the tuning walk every rank of the stage comes by here, with the same product.
   bool shared = stateOf(context).tuning && context->devices > 1;
   if (!shared || context->device == 0)
-    choice.usable = choose(context, *plan, call, key, a, b, c, choice.algorithm);
+    choice.usable = choose(context, *plan, call, key, at, choice.algorithm);
   if (shared)
     broadcastInStage(context, &choice, sizeof choice);
   plan->algorithm = choice.algorithm;
@@ -271,30 +296,39 @@ const Plan &planFor(gvrt_context *context, const Call &call, const void *a, cons
   return *plan;
 }
 
-/// A product with at most one batch loop.
-void multiply(gvrt_context *context, const Product &p, const Product::BatchLoop &loop, const void *a, const void *b,
-              void *c) {
-  auto plain = [&] {
-    Product own = p;
-    own.batch = {loop};
-    multiplyPlain(context, own, a, b, c);
-  };
+/// By the library; false where it has no call for the product.
+bool multiplyByLibrary(gvrt_context *context, const Product &p, const Product::BatchLoop &loop, Addresses at) {
   int64_t size = isBf16(p.type) ? 2 : 4, cSize = isBf16(p.cType) ? 2 : 4;
   std::optional<Call> call = describe(p, loop, stateOf(context).workspaceBytes);
   if (!call || loop.extent > INT32_MAX || p.k == 0)
-    return plain();
+    return false;
   if (call->swapped)
-    std::swap(a, b);
-  call->alignA = alignmentOf(a, call->batch > 1 ? call->a.batchStride * size : 0);
-  call->alignB = alignmentOf(b, call->batch > 1 ? call->b.batchStride * size : 0);
-  call->alignC = alignmentOf(c, call->batch > 1 ? call->c.batchStride * cSize : 0);
-  const Plan &plan = planFor(context, *call, a, b, c);
-  if (!plan.usable) {
-    if (call->swapped)
-      std::swap(a, b);
-    return plain();
+    std::swap(at.a, at.b);
+  call->alignA = alignmentOf(at.a, call->batch > 1 ? call->a.batchStride * size : 0);
+  call->alignB = alignmentOf(at.b, call->batch > 1 ? call->b.batchStride * size : 0);
+  call->alignC = alignmentOf(at.c, call->batch > 1 ? call->c.batchStride * cSize : 0);
+  if (at.addend) {
+    call->accumulate = true;
+    call->alignC = std::min(call->alignC, alignmentOf(at.addend, 0));
   }
-  GVRT_CUBLAS(context, launch(context, plan, plan.algorithm, a, b, c, call->accumulate));
+  call->hasBias = at.bias;
+  // A bias is one value for each row of the library's matrix, which is a column of ours.
+  if (at.bias && (!call->swapped || !aligned(16, at.bias)))
+    return false;
+  const Plan &plan = planFor(context, *call, at);
+  if (plan.usable)
+    GVRT_CUBLAS(context, launch(context, plan, plan.algorithm, at, call->accumulate));
+  return plan.usable;
+}
+
+/// A product with at most one batch loop.
+void multiply(gvrt_context *context, const Product &p, const Product::BatchLoop &loop, const void *a, const void *b,
+              void *c) {
+  if (multiplyByLibrary(context, p, loop, {a, b, c}))
+    return;
+  Product own = p;
+  own.batch = {loop};
+  multiplyPlain(context, own, a, b, c);
 }
 
 /// Walks the left-over batch loops but for the last; one along which the result does not move is a sum.
@@ -327,4 +361,21 @@ void gvrt_matmul(gvrt_context *context, void *const *buffer, const int64_t *attr
     return std::pair(x.c != 0, x.extent) < std::pair(y.c != 0, y.extent);
   });
   walk(context, p, 0, at<const char>(buffer, 0), at<const char>(buffer, 1), at<char>(buffer, 2));
+}
+
+void gvrt_matmul_add(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Attributes read(attribute);
+  Product p;
+  for (int64_t *word : {&p.type, &p.cType, &p.m, &p.n, &p.k, &p.am, &p.ak, &p.bk, &p.bn, &p.cm})
+    *word = read.integer();
+  p.cn = 1;
+  p.accumulate = false;
+  if (p.m == 0 || p.n == 0)
+    return;
+  Addresses at{buffer[0], buffer[1], buffer[4], buffer[2], buffer[3]};
+  if (multiplyByLibrary(context, p, {1, 0, 0, 0}, at))
+    return;
+  addPlain(context, p, at.bias, at.addend, at.c);
+  p.accumulate = true;
+  multiplyPlain(context, p, at.a, at.b, at.c);
 }

@@ -30,6 +30,19 @@ __global__ void __launch_bounds__(kSide *kSide) plainMatmul(const T *a, const T 
   }
 }
 
+template <typename C>
+__global__ void plainAdd(const C *bias, const C *addend, C *c, int64_t m, int64_t n, int64_t cm) {
+  int64_t column = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+  if (column >= n)
+    return;
+  for (int64_t row = blockIdx.y; row < m; row += gridDim.y) {
+    float sum = bias ? widen(bias[column]) : 0;
+    if (addend)
+      sum += widen(addend[row * cm + column]);
+    c[row * cm + column] = narrow<C>(sum);
+  }
+}
+
 template <typename T, typename C>
 void walk(gvrt_context *context, const Product &p, size_t depth, const T *a, const T *b, C *c, bool accumulate) {
   // The innermost loop is the launch's third dimension unless it is a sum.
@@ -49,6 +62,16 @@ void walk(gvrt_context *context, const Product &p, size_t depth, const T *a, con
 }
 
 } // namespace
+
+void addPlain(gvrt_context *context, const Product &p, const void *bias, const void *addend, void *c) {
+  withType(context, p.cType, [&](auto cType) {
+    using C = decltype(cType);
+    dim3 blocks(divideUp(p.n, 256), std::min<int64_t>(p.m, 65535));
+    plainAdd<<<blocks, 256, 0, stateOf(context).compute>>>(static_cast<const C *>(bias), static_cast<const C *>(addend),
+                                                           static_cast<C *>(c), p.m, p.n, p.cm);
+  });
+  GVRT_CUDA(context, cudaGetLastError());
+}
 
 void multiplyPlain(gvrt_context *context, const Product &p, const void *a, const void *b, void *c) {
   if (p.m == 0 || p.n == 0)

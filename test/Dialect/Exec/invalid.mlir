@@ -53,6 +53,14 @@ exec.function @present(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {ex
 
 // -----
 
+exec.function @entry(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  // expected-error @below {{expects entry [constant below 3, word], but got [3, 0]}}
+  exec.call "accumulate"(%x, %x) [0, 0, 4] entry [3, 0] : memref<4xf32>, memref<4xf32>
+  exec.return
+}
+
+// -----
+
 exec.function @strides(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
   // expected-error @below {{expects 2 strides, but got 1}}
   exec.loops [4] inputs(%x : memref<4xf32>) outputs(%x : memref<4xf32>) strides [1] {
@@ -80,6 +88,31 @@ exec.function @yields(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {exe
   exec.loops [4] inputs(%x : memref<4xf32>) outputs(%x : memref<4xf32>) strides [1, 1] {
   ^bb0(%a: f32):
     exec.yield
+  }
+  exec.return
+}
+
+// -----
+
+exec.function @no_row(%x: memref<f32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  // expected-error @below {{expects a loop to sum over}}
+  exec.loops [] inputs(%x : memref<f32>) outputs(%x : memref<f32>) strides [] {
+  ^bb0(%a: f32):
+    %b = exec.row_sum %a : f32
+    exec.yield %b : f32
+  }
+  exec.return
+}
+
+// -----
+
+exec.function @not_of_the_row(%x: memref<2x4xf32>, %y: memref<2xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  // expected-error @below {{expects output 0, of stride 0 along the row, to take a value of the row}}
+  exec.loops [2, 4] inputs(%x : memref<2x4xf32>) outputs(%y : memref<2xf32>) strides [4, 1, 1, 0] {
+  ^bb0(%a: f32):
+    %s = exec.row_sum %a : f32
+    %b = arith.addf %a, %s : f32
+    exec.yield %b : f32
   }
   exec.return
 }

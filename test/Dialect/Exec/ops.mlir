@@ -12,6 +12,8 @@ exec.function @call(%x: memref<4xf32>, %y: memref<4xf32>, %scratch: memref<?xi8>
   exec.call "copy"(%x, %y) [4, 1, 4, 1, 1] : memref<4xf32>, memref<4xf32>
   // CHECK: exec.call "norm"({{.*}}) [1, 4, 0, 0, 0] present [1, 0, 0, 1, 1, 1]
   exec.call "norm"(%x, %y, %x, %x) [1, 4, 0, 0, 0] present [1, 0, 0, 1, 1, 1] : memref<4xf32>, memref<4xf32>, memref<4xf32>, memref<4xf32>
+  // CHECK: exec.call "reduce"({{.*}}) [0, 0, 0, 1, 1, 4, 1, 0] entry [3, 2]
+  exec.call "reduce"(%x, %y) [0, 0, 0, 1, 1, 4, 1, 0] entry [3, 2] : memref<4xf32>, memref<4xf32>
   exec.return
 }
 
@@ -22,6 +24,19 @@ exec.function @loops(%x: memref<4xf32>, %y: memref<4xf32>, %scratch: memref<?xi8
   ^bb0(%a: f32):
     // CHECK: exec.yield
     exec.yield %a : f32
+  }
+  exec.return
+}
+
+// CHECK-LABEL: exec.function @rows
+exec.function @rows(%x: memref<2x4xf32>, %y: memref<2x4xf32>, %m: memref<2xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  exec.loops [2, 4] inputs(%x : memref<2x4xf32>) outputs(%y, %m : memref<2x4xf32>, memref<2xf32>) strides [4, 1, 4, 1, 1, 0] {
+  ^bb0(%a: f32):
+    // CHECK: %[[SUM:.*]] = exec.row_sum %{{.*}} : f32
+    %sum = exec.row_sum %a : f32
+    %z = arith.subf %a, %sum : f32
+    // CHECK: exec.yield %{{.*}}, %[[SUM]]
+    exec.yield %z, %sum : f32, f32
   }
   exec.return
 }

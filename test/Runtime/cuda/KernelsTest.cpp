@@ -89,6 +89,27 @@ void testMatmul(Comparison &c) {
     }
 }
 
+/// Rows of c and of the addend are 8 elements further apart than they are long.
+void testMatmulAdd(Comparison &c) {
+  for (auto [type, cType] : {std::pair(GVRT_F32, GVRT_F32), {GVRT_BF16, GVRT_BF16}})
+    for (auto [m, n, k] : {std::tuple<int64_t, int64_t, int64_t>{64, 48, 32}, {65, 47, 33}, {512, 768, 640}})
+      for (int added : {1, 2, 3}) {
+        Random random(3);
+        int64_t row = n + 8, words[] = {m, n, k, k, 1, n, 1, row};
+        c.run({"matmul_add",
+               text("%s, %d x %d x %d%s%s", nameOf(type), (int)m, (int)n, (int)k, added & 1 ? ", bias" : "",
+                    added & 2 ? ", addend" : ""),
+               {c.in(random.floats(m * k), type), c.in(random.floats(k * n), type),
+                added & 1 ? c.in(random.floats(n), cType) : c.none(),
+                added & 2 ? c.in(random.floats(m * row), cType) : c.none(), c.out(m * row, cType)},
+               [=, list = Words(std::begin(words), std::end(words))](auto &t, auto &) {
+                 Words all = {t(type), t(cType)};
+                 append(all, list);
+                 return all;
+               }});
+      }
+}
+
 struct Attention {
   const char *label;
   int64_t batch, heads, keyHeads, queries, keys, size, valueSize, causal, window;
@@ -452,6 +473,7 @@ int main(int argc, char **argv) {
   DeviceLibrary cpu(argv[1]);
   Gpu gpu(argv[2], (int64_t)1 << 30);
   Comparison c(cpu, gpu);
+  testMatmulAdd(c);
   testMatmul(c);
   testRows(c);
   testRope(c);

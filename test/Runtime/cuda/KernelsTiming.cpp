@@ -95,11 +95,14 @@ private:
 void timeLinear(Timing &t, const char *label, int64_t rows, int64_t in, int64_t out) {
   t.gpu.reset();
   void *x = t.numbers(rows * in, GVRT_BF16), *w = t.numbers(in * out, GVRT_BF16), *y = t.numbers(rows * out, GVRT_BF16),
-       *dw = t.numbers(in * out, GVRT_F32);
+       *dw = t.numbers(in * out, GVRT_F32), *bias = t.numbers(out, GVRT_BF16), *z = t.numbers(rows * out, GVRT_BF16);
   double operations = 2.0 * rows * in * out;
   std::string name = label;
   t.arithmetic("matmul", (name + " forward").c_str(), operations, {x, w, y},
                {GVRT_BF16, GVRT_BF16, rows, out, in, in, 1, 1, in, out, 1, 0, 0});
+  Words added = {GVRT_BF16, GVRT_BF16, rows, out, in, in, 1, 1, in, out};
+  t.arithmetic("matmul_add", (name + " and bias").c_str(), operations, {x, w, bias, nullptr, y}, added);
+  t.arithmetic("matmul_add", (name + " and addend").c_str(), operations, {x, w, nullptr, z, y}, added);
   t.arithmetic("matmul", (name + " dx").c_str(), operations, {y, w, x},
                {GVRT_BF16, GVRT_BF16, rows, in, out, out, 1, in, 1, in, 1, 0, 0});
   t.arithmetic("matmul", (name + " dw").c_str(), operations, {y, x, dw},
@@ -246,6 +249,10 @@ int main(int argc, char **argv) {
   timeLinear(t, "gate,up 4096 -> 22016", 16384, 4096, 22016);
   timeLinear(t, "down 11008 -> 4096", 16384, 11008, 4096);
   timeLinear(t, "head 4096 -> 32000", 16384, 4096, 32000);
+  timeLinear(t, "GPT-2 q,k,v 1600 -> 4800", 16384, 1600, 4800);
+  timeLinear(t, "GPT-2 o 1600 -> 1600", 16384, 1600, 1600);
+  timeLinear(t, "GPT-2 up 1600 -> 6400", 16384, 1600, 6400);
+  timeLinear(t, "GPT-2 down 6400 -> 1600", 16384, 6400, 1600);
   timeLinear(t, "GPT-2 head 1600 -> 50257", 16384, 1600, 50257);
   std::fflush(stdout);
   _exit(0);

@@ -100,6 +100,42 @@ TEST_F(CollectivesTest, ACollectiveWithAHandleIsWaitedForOnce) {
   EXPECT_THROW(gvrt_wait(&context, buffer, &handle), std::runtime_error);
 }
 
+/// Rank, stage, step, entry, operation, and whom it is among.
+TEST_F(CollectivesTest, AFailureSaysWhereItHappened) {
+  context.stage = 3;
+  context.step = 2;
+  context.entry = "forward model.layers.0 micro-batch 1";
+  std::string place = "rank " + std::to_string(context.rank) + " (stage 3), step 2, ";
+  place += "forward model.layers.0 micro-batch 1, ";
+  float x[4] = {}, y[4] = {};
+  auto message = [&](gvrt_function function, std::vector<int64_t> attributes) {
+    try {
+      call(function, x, y, attributes);
+    } catch (const std::runtime_error &error) {
+      return std::string(error.what());
+    }
+    return std::string("no failure");
+  };
+  std::string among = " among ranks 0";
+  for (int rank = 1; rank < context.ranks; ++rank)
+    among += ", " + std::to_string(rank);
+  constexpr int64_t kNoType = 9;
+  for (auto [function, name] : {std::pair<gvrt_function, std::string>{gvrt_all_reduce, "all_reduce"},
+                                {gvrt_all_gather, "all_gather"},
+                                {gvrt_reduce_scatter, "reduce_scatter"},
+                                {gvrt_all_to_all, "all_to_all"}}) {
+    std::string actual = message(function, {/*group=*/0, kNoType, 1, 1, 1, 1, 1, 1});
+    EXPECT_TRUE(actual.starts_with(place + name + among + ": expects an element type")) << actual;
+  }
+  // An error that MPI returns.
+  context.devices = context.ranks;
+  std::string receive = message(gvrt_receive, {/*stage=*/8, 7, 4});
+  std::string from = "receive from rank " + std::to_string(8 * context.ranks + context.rank) + ": ";
+  EXPECT_TRUE(receive.starts_with(place + from + "MPI_ERR_RANK")) << receive;
+  EXPECT_NE(receive.find(" in MPI_Recv [PointToPoint.cpp:"), std::string::npos) << receive;
+  EXPECT_EQ(context.operation, nullptr);
+}
+
 TEST_F(CollectivesTest, AllReduceGivesEveryRankTheSameBits) {
   for (int64_t count : {100, 300007}) {
     std::vector<float> x(count);

@@ -70,6 +70,27 @@ TEST_F(CudaCollectivesTest, AllReduce) {
 /// Few outer indices, and so many that they pass through the workspace, also in several parts.
 constexpr std::pair<int64_t, int64_t> kCuts[] = {{1, 5}, {3, 1}, {32, 40}, {33, 7}, {1000, 8}, {3000, 1024}};
 
+/// Gradients of one layer are under way while the next needs collectives of its own; all of it in one captured graph.
+TEST_F(CudaCollectivesTest, AStepGoesOnWhileSumsAreUnderWay) {
+  int member = rank->context.rank, size = rank->context.groups[0].ranks.size();
+  float *slow = rank->place(std::vector<float>(kLarge, 1.0f + member));
+  float *first = rank->place(std::vector<float>(kLarge, 2.0f)), *second = rank->allocate<float>(kLarge);
+  auto walk = [&] {
+    rank->call(gvrt_fill_zero, {second}, {kLarge * 4});
+    rank->call(gvrt_all_reduce, {slow, slow}, {0, GVRT_F32, /*max*/ 1, kLarge, 11});
+    rank->call(gvrt_all_reduce, {first, second}, {0, GVRT_F32, 0, 1003, -1});
+    rank->call(gvrt_accumulate, {first, second}, {GVRT_F32, GVRT_F32, kLarge});
+    rank->call(gvrt_wait, {slow}, {11});
+    rank->call(gvrt_accumulate, {slow, second}, {GVRT_F32, GVRT_F32, kLarge});
+  };
+  for (int64_t step = 1; step <= 3; ++step) {
+    rank->step(step, walk);
+    std::vector<float> result = rank->read(second, kLarge);
+    ASSERT_EQ(result[0], 2 * size + 2 + size) << step;
+    ASSERT_EQ(result[1003], 2 + size) << step;
+  }
+}
+
 TEST_F(CudaCollectivesTest, AllGatherInterleavesPieces) {
   auto check = [&]<typename T>(T, int64_t group, int64_t outer, int64_t inner, int64_t handle) {
     rank->used = 1 << 20;

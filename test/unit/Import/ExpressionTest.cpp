@@ -88,6 +88,18 @@ TEST_F(ExpressionTest, RotaryAnglesAreOneProductWithSmallNumbers) {
     EXPECT_EQ(context.evaluate(both, {17, d}), float(17 * float(1 / float(std::pow(10000.0, 0.25)))));
 }
 
+TEST_F(ExpressionTest, NumbersWrittenOutForEverySampleAreNoneOfItsOwn) {
+  ExpressionRef slopes = context.expand(context.dense(ElementType::Float32, {4}, {0.5, 0.25, 0.125, 0.0625}), {3, 4});
+  ExpressionRef merged = context.reshape(slopes, {12, 1});
+  EXPECT_TRUE(merged->dependsOn(0));
+  ExpressionRef split = context.reshape(merged, {3, 4});
+  EXPECT_FALSE(split->dependsOn(0));
+  EXPECT_EQ(context.materialize(split), context.materialize(slopes));
+  // Where samples differ nothing is dropped.
+  ExpressionRef other = context.dense(ElementType::Float32, {4}, {0.5, 0.25, 0.5, 0.0625});
+  EXPECT_TRUE(context.reshape(other, {2, 2})->dependsOn(0));
+}
+
 TEST_F(ExpressionTest, ReshapesOfDenseLeavesKeepEveryNumber) {
   std::vector<double> values;
   for (int i = 0; i < 24; ++i)

@@ -76,6 +76,30 @@ TEST_F(MatmulBatchTest, LoopsThatContinueADimensionAreOneProduct) {
   EXPECT_EQ(c, expected);
 }
 
+TEST_F(MatmulBatchTest, BiasAndAddendAreAdded) {
+  // Rows of c and of the addend are further apart than they are long; what lies between is not touched.
+  constexpr int64_t kM = 5, kN = 7, kK = 6, kRow = 9;
+  auto a = values(kM * kK, 1), b = values(kK * kN, 2), bias = values(kN, 3), addend = values(kM * kRow, 4);
+  for (bool hasBias : {false, true})
+    for (bool hasAddend : {false, true}) {
+      std::vector<float> c(kM * kRow, NAN);
+      call(gvrt_matmul_add,
+           {a.data(), b.data(), hasBias ? bias.data() : nullptr, hasAddend ? addend.data() : nullptr, c.data()},
+           {GVRT_F32, GVRT_F32, kM, kN, kK, kK, 1, kN, 1, kRow});
+      for (int64_t i = 0; i < kM; ++i)
+        for (int64_t j = 0; j < kRow; ++j) {
+          if (j >= kN) {
+            EXPECT_TRUE(std::isnan(c[i * kRow + j]));
+            continue;
+          }
+          double expected = (hasBias ? bias[j] : 0) + (hasAddend ? addend[i * kRow + j] : 0);
+          for (int64_t l = 0; l < kK; ++l)
+            expected += (double)a[i * kK + l] * b[l * kN + j];
+          EXPECT_NEAR(c[i * kRow + j], expected, 1e-5);
+        }
+    }
+}
+
 TEST_F(MatmulBatchTest, OtherTypesAreRefused) {
   float x = 1;
   for (auto [type, resultType] : {std::pair{GVRT_BF16, GVRT_F32}, {GVRT_F32, GVRT_BF16}})

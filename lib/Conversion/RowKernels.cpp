@@ -1,0 +1,232 @@
+// Kernels with sums over rows (`exec.row_sum`).
+//
+// A row's elements are read once and stay in registers, a few runs with each thread: a block takes a row, or, where
+// rows are short, a part of a warp does and a block takes several. A sum is added up in the thread, by shuffles in
+// the warp and, where a row has several warps, through shared memory, in the same order every time:
+//
+//   thread   r0 + r1 + …          runs t, t + threads, t + 2·threads …
+//   warp     butterfly of 32, 16, … lanes
+//   block    warp 0 + warp 1 + …  by every thread
+//
+// Threads beyond the end of a row read its last run again and add nothing.
+#include "KernelBuilder.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+static constexpr int64_t kWarp = 32;
+static constexpr int64_t kMostThreads = 1024;
+/// Elements of one buffer that a thread holds, if that leaves no more than `kThreads` threads a row.
+static constexpr int64_t kElementsPerThread = 16;
+static constexpr unsigned kSharedMemory = 3; // NVPTX address space
+
+void KernelBuilder::chooseRowShape() {
+  rowRuns = nest.extents.back() / run;
+  int64_t wanted = llvm::divideCeil(rowRuns, kThreads);
+  threadRuns = std::min(wanted, std::max<int64_t>(kElementsPerThread / run, 1));
+  threadRuns = std::max<int64_t>(threadRuns, llvm::divideCeil(rowRuns, kMostThreads));
+  rowThreads = llvm::divideCeil(rowRuns, threadRuns);
+  if (rowThreads > kWarp) {
+    rowThreads = llvm::alignTo(rowThreads, kWarp);
+    return;
+  }
+  rowThreads = llvm::PowerOf2Ceil(rowThreads);
+  blockRows = kThreads / rowThreads;
+}
+
+void KernelBuilder::emitIf(Value condition, llvm::function_ref<void()> body) {
+  if (!condition)
+    return body();
+  Block *before = builder.getInsertionBlock();
+  Region &region = function.getBody();
+  Block *then = builder.createBlock(&region, region.end()), *next = builder.createBlock(&region, region.end());
+  builder.setInsertionPointToEnd(before);
+  LLVM::CondBrOp::create(builder, loc, condition, then, next);
+  builder.setInsertionPointToStart(then);
+  body();
+  LLVM::BrOp::create(builder, loc, ValueRange{}, next);
+  builder.setInsertionPointToStart(next);
+}
+
+/// The sum over groups of `threads` neighbouring lanes, in all of them.
+Value KernelBuilder::shuffleSum(Value value, int64_t threads) {
+  Type word = builder.getI32Type();
+  for (int64_t distance = threads / 2; distance > 0; distance /= 2) {
+    Value other = LLVM::CallIntrinsicOp::create(builder, loc, builder.getF32Type(),
+                                                builder.getStringAttr("llvm.nvvm.shfl.sync.bfly.f32"),
+                                                ValueRange{constant(word, -1), value, constant(word, distance),
+                                                           constant(word, kWarp - 1)})
+                      .getResult(0);
+    value = arith::AddFOp::create(builder, loc, value, other);
+  }
+  return value;
+}
+
+/// Address of shared float `first + index`.
+Value KernelBuilder::sharedSlot(int64_t first, Value index) {
+  auto type = LLVM::LLVMPointerType::get(builder.getContext(), kSharedMemory);
+  Value base = LLVM::AddressOfOp::create(builder, loc, type, shared.getSymName());
+  Value number = arith::AddIOp::create(builder, loc, index, constant(builder.getI32Type(), first));
+  return LLVM::GEPOp::create(builder, loc, type, builder.getF32Type(), base, ValueRange{number});
+}
+
+/// Sums over the row of what each of its threads has, for several sums at once.
+SmallVector<Value> KernelBuilder::sumOverRow(ArrayRef<Value> partial) {
+  SmallVector<Value> sums;
+  for (Value value : partial)
+    sums.push_back(shuffleSum(value, std::min(rowThreads, kWarp)));
+  if (rowThreads <= kWarp)
+    return sums;
+  int64_t warps = rowThreads / kWarp, first = numShared;
+  numShared += warps * static_cast<int64_t>(sums.size());
+  Type word = builder.getI32Type();
+  Value lane = arith::AndIOp::create(builder, loc, threadNumber, constant(word, kWarp - 1));
+  Value warp = arith::DivUIOp::create(builder, loc, threadNumber, constant(word, kWarp));
+  Value isFirst = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, lane, constant(word, 0));
+  emitIf(isFirst, [&] {
+    for (auto [i, sum] : llvm::enumerate(sums))
+      LLVM::StoreOp::create(builder, loc, sum, sharedSlot(first + static_cast<int64_t>(i) * warps, warp));
+  });
+  LLVM::CallIntrinsicOp::create(builder, loc, builder.getStringAttr("llvm.nvvm.barrier.cta.sync.aligned.all"),
+                                ValueRange{constant(word, 0)});
+  for (auto [i, sum] : llvm::enumerate(sums)) {
+    Value total;
+    for (int64_t w = 0; w < warps; ++w) {
+      Value slot = sharedSlot(first + static_cast<int64_t>(i) * warps, constant(word, w));
+      Value one = LLVM::LoadOp::create(builder, loc, builder.getF32Type(), slot);
+      total = total ? arith::AddFOp::create(builder, loc, total, one).getResult() : one;
+    }
+    sum = total;
+  }
+  return sums;
+}
+
+void KernelBuilder::computeRow(MutableArrayRef<IRMapping> elements, ArrayRef<Value> isInside) {
+  DenseSet<Value> rowValues = op.getRowValues();
+  Value zero = arith::ConstantOp::create(builder, loc, builder.getF32FloatAttr(0));
+  Block &body = op.getBody().front();
+  auto partialSum = [&](exec::RowSumOp sum) {
+    Value total = zero;
+    for (int64_t r = 0; r < threadRuns; ++r) {
+      Value ofRun;
+      for (int64_t i = 0; i < run; ++i) {
+        Value value = elements[r * run + i].lookupOrDefault(sum.getValue());
+        ofRun = ofRun ? arith::AddFOp::create(builder, loc, ofRun, value).getResult() : value;
+      }
+      if (isInside[r])
+        ofRun = arith::SelectOp::create(builder, loc, isInside[r], ofRun, zero);
+      total = r ? arith::AddFOp::create(builder, loc, total, ofRun).getResult() : ofRun;
+    }
+    return total;
+  };
+  for (auto it = body.begin(), end = std::prev(body.end()); it != end;) {
+    if (SmallVector<exec::RowSumOp> together = takeRowSums(it); !together.empty()) {
+      SmallVector<Value> sums = sumOverRow(llvm::map_to_vector(together, partialSum));
+      for (auto [sum, value] : llvm::zip_equal(together, sums))
+        for (IRMapping &map : elements)
+          map.map(sum.getResult(), value);
+      continue;
+    }
+    Operation &scalar = *it++;
+    bool isOnce = llvm::all_of(scalar.getResults(), [&](Value result) { return rowValues.contains(result); });
+    cloneScalar(scalar, elements.front());
+    for (IRMapping &map : elements.drop_front())
+      if (!isOnce)
+        cloneScalar(scalar, map);
+      else
+        for (Value result : scalar.getResults())
+          map.map(result, elements.front().lookup(result));
+  }
+}
+
+LaunchShape KernelBuilder::buildRows(StringRef name) {
+  chooseRun();
+  chooseRowShape();
+  int64_t rows = 1;
+  ArrayRef<int64_t> outer = ArrayRef(nest.extents).drop_back();
+  for (int64_t extent : outer)
+    rows *= extent;
+  LaunchShape shape{static_cast<int64_t>(llvm::divideCeil(rows, blockRows)), rowThreads * blockRows};
+  indexType = builder.getIntegerType(rows * nest.extents.back() < (int64_t(1) << 31) ? 32 : 64);
+  createFunction(name);
+  function.setPassthroughAttr(
+      builder.getArrayAttr(builder.getStrArrayAttr({"nvvm.maxntid", std::to_string(shape.threads)})));
+  if (rowThreads > kWarp) {
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(kernels.getBody());
+    shared = LLVM::GlobalOp::create(builder, loc, LLVM::LLVMArrayType::get(builder.getF32Type(), 1),
+                                    /*isConstant=*/false, LLVM::Linkage::Internal, (name + "_shared").str(),
+                                    Attribute(), /*alignment=*/16, kSharedMemory);
+  }
+  Type word = builder.getI32Type();
+  auto wide = [&](Value value) -> Value {
+    return indexType.getWidth() == 32 ? value : arith::ExtUIOp::create(builder, loc, indexType, value).getResult();
+  };
+  threadNumber = special("llvm.nvvm.read.ptx.sreg.tid.x");
+  Value row = wide(special("llvm.nvvm.read.ptx.sreg.ctaid.x")), inRow = threadNumber, isRow;
+  if (blockRows > 1) {
+    inRow = arith::AndIOp::create(builder, loc, threadNumber, constant(word, rowThreads - 1));
+    Value number = arith::DivUIOp::create(builder, loc, threadNumber, constant(word, rowThreads));
+    Value first = arith::MulIOp::create(builder, loc, row, constant(indexType, blockRows));
+    row = arith::AddIOp::create(builder, loc, first, wide(number));
+    if (rows % blockRows) {
+      isRow = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, row, constant(indexType, rows));
+      row = arith::MinUIOp::create(builder, loc, row, constant(indexType, rows - 1));
+    }
+  }
+  SmallVector<Value> counters = countersOf(row, outer);
+  counters.push_back({});
+  SmallVector<Value> columns, isInside;
+  SmallVector<IRMapping> elements(threadRuns * run);
+  Block &body = op.getBody().front();
+  unsigned numInputs = op.getInputs().size();
+  for (int64_t r = 0; r < threadRuns; ++r) {
+    Value number = inRow;
+    if (r)
+      number = arith::AddIOp::create(builder, loc, inRow, constant(word, r * rowThreads));
+    isInside.push_back({});
+    if ((r + 1) * rowThreads > rowRuns) {
+      isInside.back() =
+          arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, number, constant(word, rowRuns));
+      number = arith::MinUIOp::create(builder, loc, number, constant(word, rowRuns - 1));
+    }
+    columns.push_back(wide(arith::MulIOp::create(builder, loc, number, constant(word, run))));
+  }
+  for (unsigned input = 0; input < numInputs; ++input)
+    for (int64_t r = 0; r < threadRuns; ++r) {
+      counters.back() = columns[r];
+      SmallVector<Value> loaded = load(input, addressOf(input, counters));
+      for (int64_t i = 0; i < run; ++i)
+        elements[r * run + i].map(body.getArgument(input), loaded[i]);
+    }
+  computeRow(elements, isInside);
+  if (shared)
+    shared.setGlobalTypeAttr(TypeAttr::get(LLVM::LLVMArrayType::get(builder.getF32Type(), numShared)));
+  auto both = [&](Value a, Value b) -> Value {
+    return a && b ? arith::AndIOp::create(builder, loc, a, b).getResult() : a ? a : b;
+  };
+  Operation *yield = body.getTerminator();
+  unsigned numOutputs = op.getOutputs().size();
+  for (int64_t r = 0; r < threadRuns; ++r)
+    emitIf(both(isInside[r], isRow), [&] {
+      counters.back() = columns[r];
+      for (unsigned output = 0; output < numOutputs; ++output) {
+        if (isRowOutput(numInputs + output))
+          continue;
+        SmallVector<Value> results;
+        for (int64_t i = 0; i < run; ++i)
+          results.push_back(elements[r * run + i].lookupOrDefault(yield->getOperand(output)));
+        store(numInputs + output, addressOf(numInputs + output, counters), results);
+      }
+    });
+  Value isFirst = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, inRow, constant(word, 0));
+  emitIf(both(isFirst, isRow), [&] {
+    for (unsigned output = 0; output < numOutputs; ++output)
+      if (isRowOutput(numInputs + output)) {
+        Value value = elements.front().lookupOrDefault(yield->getOperand(output));
+        LLVM::StoreOp::create(builder, loc, value, addressOf(numInputs + output, counters));
+      }
+  });
+  LLVM::ReturnOp::create(builder, loc, ValueRange{});
+  return shape;
+}

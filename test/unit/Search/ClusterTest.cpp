@@ -1,0 +1,50 @@
+// What a rank's device has in use beside its plan, as cluster files say it.
+#include "galvatron/Search/Cluster.h"
+
+#include <gtest/gtest.h>
+
+using namespace galvatron::search;
+
+namespace {
+
+std::string cluster(const std::string &reserved) {
+  return R"({"nodes": 1, "devices_per_node": 4, "device": "h200", "reserved_bytes_per_device": )" + reserved + "}";
+}
+
+TEST(Cluster, one_number_is_for_every_rank) {
+  auto read = parseCluster(cluster("1000"));
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(read->device.reserved.of({{2, 4}, 2, true}), 1000);
+  EXPECT_EQ(read->device.reservedBytes, 1000);
+}
+
+TEST(Cluster, parts_add_up_by_communicators) {
+  auto read = parseCluster(
+      cluster(R"({"context": 1000000, "library": 100000, "connection": 1000, "direction": 10, "sums": 1})"));
+  ASSERT_TRUE(read) << read.error().message;
+  const ReservedBytes &reserved = read->device.reserved;
+  EXPECT_EQ(reserved.of({}), 1000000);
+  EXPECT_EQ(reserved.of({.groups = {2}}), 1102000); // a ring of two, and a tree of two
+  EXPECT_EQ(reserved.of({.groups = {4, 2}, .isForSums = true}), 1105001);
+  EXPECT_EQ(reserved.of({.directions = 2, .isForSums = true}), 1100021);
+  EXPECT_EQ(read->device.reservedBytes, 1100000); // under any plan for four ranks
+}
+
+TEST(Cluster, missing_parts_are_those_of_the_kind) {
+  auto read = parseCluster(cluster(R"({"context": 5})"));
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(read->device.reserved.context, 5);
+  EXPECT_EQ(read->device.reserved.library, findDeviceKind("h200")->reserved.library);
+  EXPECT_GT(findDeviceKind("h200")->reserved.connection, 0);
+  EXPECT_EQ(findDeviceKind("cpu")->reserved.of({{2}, 1, true}), 0);
+}
+
+TEST(Cluster, refuses_what_is_no_size) {
+  for (const char *text : {"-1", "\"much\"", "{\"context\": -1}", "{\"nccl\": 1}"}) {
+    auto read = parseCluster(cluster(text));
+    ASSERT_FALSE(read) << text;
+    EXPECT_NE(read.error().message.find("reserved_bytes_per_device"), std::string::npos) << read.error().message;
+  }
+}
+
+} // namespace
