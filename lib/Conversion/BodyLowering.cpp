@@ -1,6 +1,5 @@
 // The bookkeeping of BodyLowering.h: layouts, views, destinations.
 #include "BodyLowering.h"
-#include "LoopFusion.h"
 
 #include "runtime/api/ElementType.h"
 
@@ -266,8 +265,7 @@ void BodyLowering::placeGradientsTogether() {
   unsigned numResults = terminator->getNumOperands(), numArguments = body.getNumArguments();
   for (unsigned i = numResults - numAccumulated; i < numResults; ++i) {
     auto slice = terminator->getOperand(i).getDefiningOp<graph::SliceOp>();
-    if (!slice || !slice.getX().getDefiningOp() ||
-        !slice.getX().getDefiningOp()->hasAttr(dist::kAdjacentAttrName))
+    if (!slice || !slice.getX().getDefiningOp() || !slice.getX().getDefiningOp()->hasAttr(dist::kAdjacentAttrName))
       continue;
     Value whole = slice.getX();
     if (!destinations.contains(whole)) {

@@ -1,11 +1,12 @@
 // See GpuKernels.h. The shape of the code: index of the run → offsets by division with constants → vector
 // loads → the scalar ops once an element → vector stores.
+#include "GpuKernels.h"
 #include "KernelBuilder.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
 
-#include <numeric>
 #include <numbers>
+#include <numeric>
 
 using namespace mlir;
 using namespace galvatron;
@@ -128,9 +129,9 @@ Value KernelBuilder::addressOf(unsigned buffer, ArrayRef<Value> counters) {
     Value wide = counter;
     if (indexType.getWidth() != 64)
       wide = arith::ExtUIOp::create(builder, loc, builder.getI64Type(), counter);
-    Value term = stride == 1 ? wide
-                             : arith::MulIOp::create(builder, loc, wide, constant(builder.getI64Type(), stride))
-                                   .getResult();
+    Value term = stride == 1
+                     ? wide
+                     : arith::MulIOp::create(builder, loc, wide, constant(builder.getI64Type(), stride)).getResult();
     position = position ? arith::AddIOp::create(builder, loc, position, term).getResult() : term;
   }
   Value base = bases[pointers.indexOf[buffer]];
@@ -164,8 +165,8 @@ SmallVector<Value> KernelBuilder::load(unsigned buffer, Value address) {
     unsigned alignment = std::min(run * bytesOf(element), kAccessBytes);
     Value all = LLVM::LoadOp::create(builder, loc, vector, address, alignment);
     for (int64_t i = 0; i < run; ++i)
-      elements.push_back(fromStored(
-          LLVM::ExtractElementOp::create(builder, loc, all, constant(builder.getI32Type(), i)), element));
+      elements.push_back(
+          fromStored(LLVM::ExtractElementOp::create(builder, loc, all, constant(builder.getI32Type(), i)), element));
   } else {
     for (int64_t i = 0; i < run; ++i)
       elements.push_back(
@@ -214,8 +215,8 @@ void KernelBuilder::cloneScalar(Operation &scalar, IRMapping &map) {
     // 1 - 2/(1 + e^2x): right to 2e-7, at both infinities, too.
     Value scaled = arith::MulFOp::create(builder, loc, operand(0), number(2 * std::numbers::log2e));
     Value exponential = intrinsic("llvm.nvvm.ex2.approx", scaled);
-    Value reciprocal = intrinsic("llvm.nvvm.rcp.approx.ftz.f",
-                                 arith::AddFOp::create(builder, loc, exponential, number(1)));
+    Value reciprocal =
+        intrinsic("llvm.nvvm.rcp.approx.ftz.f", arith::AddFOp::create(builder, loc, exponential, number(1)));
     Value twice = arith::MulFOp::create(builder, loc, reciprocal, number(2));
     map.map(scalar.getResult(0), arith::SubFOp::create(builder, loc, number(1), twice));
   } else if (isa<arith::DivFOp>(scalar) && isSingle(scalar.getResult(0))) {
