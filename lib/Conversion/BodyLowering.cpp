@@ -1,6 +1,5 @@
 // The bookkeeping of BodyLowering.h: layouts, views, destinations.
 #include "BodyLowering.h"
-#include "LoopFusion.h"
 
 #include "runtime/api/ElementType.h"
 

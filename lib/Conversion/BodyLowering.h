@@ -146,6 +146,7 @@ mlir::LogicalResult lowerKernel(BodyLowering &lowering, mlir::Operation *op, boo
 mlir::LogicalResult lowerView(BodyLowering &lowering, mlir::Operation *op, bool &handled);
 mlir::LogicalResult lowerCollective(BodyLowering &lowering, mlir::Operation *op, bool &handled);
 
+mlir::LogicalResult lowerProduct(BodyLowering &lowering, graph::EinsumOp op);
 /// A product to which a bias or another tensor is added, in one call where there is a function for it.
 mlir::LogicalResult lowerProductSum(BodyLowering &lowering, mlir::Operation *op, bool &handled);
 
@@ -159,6 +160,11 @@ mlir::LogicalResult lowerElementwise(BodyLowering &lowering, mlir::Operation *op
 /// Whether a norm, or the gradient of its input, is generated rather than called; generates its loops.
 bool isGeneratedNorm(mlir::Operation *op);
 mlir::LogicalResult lowerGeneratedNorm(BodyLowering &lowering, mlir::Operation *op);
+
+/// Fuses generated kernels that share what they read, or of which one reads what another writes, in a function whose
+/// first `numInputs` arguments nothing writes and whose scratch is not placed yet (every buffer there is memory of its
+/// own). Returns how many kernels are gone.
+unsigned fuseLoops(exec::FunctionOp function, unsigned numInputs);
 
 /// Gives every scratch buffer of a function an offset such that buffers in use at the same time do
 /// not overlap; sets `exec.scratch_bytes`.

@@ -256,8 +256,7 @@ Value LoopEmitter::addressOf(unsigned buffer, Type element) {
 
 void LoopEmitter::read(BlockArgument argument, IRMapping &scalars) {
   Type type = argument.getType();
-  scalars.map(argument,
-              LLVM::LoadOp::create(builder, loc, type, addressOf(argument.getArgNumber(), type)).getResult());
+  scalars.map(argument, LLVM::LoadOp::create(builder, loc, type, addressOf(argument.getArgNumber(), type)).getResult());
 }
 
 void LoopEmitter::write(unsigned output, IRMapping &scalars) {

@@ -1,5 +1,6 @@
 // See GpuKernels.h. The shape of the code: index of the run → offsets by division with constants → vector
 // loads → the scalar ops once an element → vector stores.
+#include "GpuKernels.h"
 #include "KernelBuilder.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -214,8 +215,8 @@ void KernelBuilder::cloneScalar(Operation &scalar, IRMapping &map) {
     // 1 - 2/(1 + e^2x): right to 2e-7, at both infinities, too.
     Value scaled = arith::MulFOp::create(builder, loc, operand(0), number(2 * std::numbers::log2e));
     Value exponential = intrinsic("llvm.nvvm.ex2.approx", scaled);
-    Value reciprocal = intrinsic("llvm.nvvm.rcp.approx.ftz.f",
-                                 arith::AddFOp::create(builder, loc, exponential, number(1)));
+    Value reciprocal =
+        intrinsic("llvm.nvvm.rcp.approx.ftz.f", arith::AddFOp::create(builder, loc, exponential, number(1)));
     Value twice = arith::MulFOp::create(builder, loc, reciprocal, number(2));
     map.map(scalar.getResult(0), arith::SubFOp::create(builder, loc, number(1), twice));
   } else if (isa<arith::DivFOp>(scalar) && isSingle(scalar.getResult(0))) {

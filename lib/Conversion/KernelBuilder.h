@@ -28,7 +28,9 @@ public:
   LaunchShape buildRows(llvm::StringRef name);
 
 private:
-  mlir::Type elementOf(unsigned buffer) { return mlir::cast<mlir::MemRefType>(buffers[buffer].getType()).getElementType(); }
+  mlir::Type elementOf(unsigned buffer) {
+    return mlir::cast<mlir::MemRefType>(buffers[buffer].getType()).getElementType();
+  }
   /// Along the innermost loop.
   int64_t innerStride(unsigned buffer) { return nest.extents.empty() ? 0 : nest.strides[buffer].back(); }
   bool isRunAligned(unsigned buffer);
@@ -71,7 +73,7 @@ private:
   mlir::Location loc;
   mlir::OpBuilder builder;
   llvm::SmallVector<mlir::Value> buffers; // inputs, then outputs
-  int64_t run = 1;            // elements
+  int64_t run = 1;                        // elements
   // Of a kernel over rows: runs of a row, of a thread; threads that share a row; rows of a block.
   int64_t rowRuns = 1, threadRuns = 1, rowThreads = 1, blockRows = 1;
   mlir::LLVM::GlobalOp shared; // floats, one for each warp and sum

@@ -1,4 +1,4 @@
-// See LoopFusion.h.
+// Generated kernels of one function that share memory become one kernel of several outputs.
 //
 // Cost rule: two kernels over the same indices become one if that saves at least an eighth of the bytes that both
 // move. Saved are the inputs that both read, what the second reads of the first's outputs, and those outputs
@@ -7,7 +7,7 @@
 // Legality: the second moves up to the first, or the first down to the second, over operations that touch none of
 // what the moved one writes and write nothing that it reads; and where both touch one buffer, they do so at the same
 // index. A value that passes from the first to the second is rounded as if it had been stored: fusion changes no bits.
-#include "LoopFusion.h"
+#include "BodyLowering.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/IRMapping.h"
@@ -85,8 +85,9 @@ bool Fusion::conflicts(Operation *passed, exec::LoopsOp moved) const {
     return false;
   // What goes on beside the function's own order stays where it is.
   if (auto call = dyn_cast<exec::CallOp>(passed);
-      call && llvm::is_contained({"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send", "receive", "wait"},
-                                 call.getFunction()))
+      call &&
+      llvm::is_contained({"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send", "receive", "wait"},
+                         call.getFunction()))
     return true;
   auto loops = dyn_cast<exec::LoopsOp>(passed);
   auto touches = [&](Value root, ValueRange buffers) {
@@ -162,7 +163,8 @@ void Fusion::merge(exec::LoopsOp first, exec::LoopsOp second, Operation *where) 
     Place place = placeOf(input);
     auto isSame = [&](Value buffer, size_t i) {
       Place other = placeOf(buffer);
-      return other.root == place.root && other.offset == place.offset && first.getStridesOf(i) == second.getStridesOf(j);
+      return other.root == place.root && other.offset == place.offset &&
+             first.getStridesOf(i) == second.getStridesOf(j);
     };
     Value known;
     for (auto [i, output] : llvm::enumerate(first.getOutputs()))
@@ -256,4 +258,6 @@ unsigned Fusion::run() {
   return numFused;
 }
 
-unsigned galvatron::fuseLoops(exec::FunctionOp function, unsigned numInputs) { return Fusion(function, numInputs).run(); }
+unsigned galvatron::fuseLoops(exec::FunctionOp function, unsigned numInputs) {
+  return Fusion(function, numInputs).run();
+}

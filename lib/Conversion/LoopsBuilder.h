@@ -20,7 +20,9 @@ public:
   mlir::FailureOr<mlir::Value> scalarOf(mlir::Value value, llvm::ArrayRef<int64_t> loops, bool root = false);
   mlir::FailureOr<llvm::SmallVector<mlir::Value>> scalarsOf(mlir::Operation *op, llvm::ArrayRef<int64_t> loops);
   /// The scalar already in an output, for gradients that accumulate.
-  mlir::Value readOutput(mlir::Value buffer) { return readBuffer(buffer, llvm::to_vector(llvm::seq<int64_t>(extents.size()))); }
+  mlir::Value readOutput(mlir::Value buffer) {
+    return readBuffer(buffer, llvm::to_vector(llvm::seq<int64_t>(extents.size())));
+  }
   mlir::LogicalResult finish(llvm::ArrayRef<mlir::Value> results, llvm::ArrayRef<mlir::Value> outputs);
 
   mlir::OpBuilder &getBuilder() { return builder; }

@@ -3,6 +3,7 @@
 // constants are free. Whatever is stored in bf16 is widened where it is read, computed with in f32 and
 // rounded where it is written, so no value inside a chain is rounded. (Upstream's linalg fusion would do the same on
 // `linalg.generic`, but knows nothing of the strided views that this lowering reads through.)
+#include "BodyLowering.h"
 #include "LoopsBuilder.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"

@@ -1,5 +1,6 @@
 // Norms and the gradients of their inputs as generated loops with sums over rows, so that residuals and conversions
-// beside them become part of the same kernel (LoopFusion.h).
+// beside them become part of the same kernel (LoopFusion.cpp).
+#include "BodyLowering.h"
 #include "LoopsBuilder.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"

@@ -9,6 +9,7 @@
 //   block    warp 0 + warp 1 + …  by every thread
 //
 // Threads beyond the end of a row read its last run again and add nothing.
+#include "GpuKernels.h"
 #include "KernelBuilder.h"
 
 using namespace mlir;
@@ -52,10 +53,9 @@ void KernelBuilder::emitIf(Value condition, llvm::function_ref<void()> body) {
 Value KernelBuilder::shuffleSum(Value value, int64_t threads) {
   Type word = builder.getI32Type();
   for (int64_t distance = threads / 2; distance > 0; distance /= 2) {
-    Value other = LLVM::CallIntrinsicOp::create(builder, loc, builder.getF32Type(),
-                                                builder.getStringAttr("llvm.nvvm.shfl.sync.bfly.f32"),
-                                                ValueRange{constant(word, -1), value, constant(word, distance),
-                                                           constant(word, kWarp - 1)})
+    Value other = LLVM::CallIntrinsicOp::create(
+                      builder, loc, builder.getF32Type(), builder.getStringAttr("llvm.nvvm.shfl.sync.bfly.f32"),
+                      ValueRange{constant(word, -1), value, constant(word, distance), constant(word, kWarp - 1)})
                       .getResult(0);
     value = arith::AddFOp::create(builder, loc, value, other);
   }
@@ -186,8 +186,7 @@ LaunchShape KernelBuilder::buildRows(StringRef name) {
       number = arith::AddIOp::create(builder, loc, inRow, constant(word, r * rowThreads));
     isInside.push_back({});
     if ((r + 1) * rowThreads > rowRuns) {
-      isInside.back() =
-          arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, number, constant(word, rowRuns));
+      isInside.back() = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, number, constant(word, rowRuns));
       number = arith::MinUIOp::create(builder, loc, number, constant(word, rowRuns - 1));
     }
     columns.push_back(wide(arith::MulIOp::create(builder, loc, number, constant(word, run))));

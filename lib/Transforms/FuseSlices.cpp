@@ -127,8 +127,7 @@ void BodyFusion::insertAfterAll(ArrayRef<Value> values) {
 }
 
 void BodyFusion::insertBeforeAll(ArrayRef<Operation *> ops) {
-  builder.setInsertionPoint(
-      *llvm::min_element(ops, [](Operation *a, Operation *b) { return a->isBeforeInBlock(b); }));
+  builder.setInsertionPoint(*llvm::min_element(ops, [](Operation *a, Operation *b) { return a->isBeforeInBlock(b); }));
 }
 
 /// Along the last dimension; one serves the gradients of input, parameter and bias.
@@ -252,8 +251,7 @@ void BodyFusion::fuseInputGradient(BlockArgument parameter) {
     Value whole = concat(llvm::map_to_vector(parts, [](Part<EinsumOp> part) -> Value { return part.op.getLhs(); }));
     auto products = llvm::map_to_vector(parts, [](Part<EinsumOp> part) -> Value { return part.op.getResult(); });
     insertAfterAll(products);
-    Value gradient =
-        EinsumOp::create(builder, first.getLoc(), first.getType(), whole, parameter, first.getEquation());
+    Value gradient = EinsumOp::create(builder, first.getLoc(), first.getType(), whole, parameter, first.getEquation());
     replaceTerms(cast<SumOp>(key.first), products, gradient);
     for (const Part<EinsumOp> &part : parts)
       EinsumOp(part.op).erase();

@@ -30,8 +30,7 @@ __global__ void __launch_bounds__(kSide *kSide) plainMatmul(const T *a, const T 
   }
 }
 
-template <typename C>
-__global__ void plainAdd(const C *bias, const C *addend, C *c, int64_t m, int64_t n, int64_t cm) {
+template <typename C> __global__ void plainAdd(const C *bias, const C *addend, C *c, int64_t m, int64_t n, int64_t cm) {
   int64_t column = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
   if (column >= n)
     return;

@@ -1,0 +1,247 @@
+// Products: letters of an equation to the loops of a matrix product, one row, column and sum loop each and batch loops;
+// a bias and another tensor that are added to a product go along with it.
+#include "BodyLowering.h"
+
+#include "llvm/ADT/StringExtras.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+namespace {
+
+/// A loop of a product: its extent and its stride in each tensor (0 where it is absent).
+struct ProductLoop {
+  int64_t extent;
+  std::array<int64_t, 3> strides; // a, b, c
+};
+
+/// Merges neighbours that lie behind one another in every tensor that has them: (b, s) becomes one
+/// loop of rows.
+void mergeLoops(SmallVectorImpl<ProductLoop> &loops) {
+  for (size_t i = 0; i + 1 < loops.size();) {
+    ProductLoop &major = loops[i], &minor = loops[i + 1];
+    bool mergeable = true;
+    for (int tensor = 0; tensor < 3; ++tensor)
+      mergeable &= major.strides[tensor] == minor.strides[tensor] * minor.extent;
+    if (!mergeable) {
+      ++i;
+      continue;
+    }
+    minor.extent *= major.extent;
+    loops.erase(loops.begin() + i);
+  }
+}
+
+int64_t indexIn(StringRef letters, char letter) {
+  size_t found = letters.find(letter);
+  return found == StringRef::npos ? -1 : static_cast<int64_t>(found);
+}
+
+class ProductLowering {
+public:
+  ProductLowering(BodyLowering &lowering, graph::EinsumOp op) : lowering(lowering), op(op) {
+    auto [operands, result] = op.getEquation().split("->");
+    auto [lhs, rhs] = operands.split(',');
+    letters = {lhs, rhs, result};
+  }
+  LogicalResult run();
+  /// With a bias and another tensor, either null, added to it, into the result of `sum`; false where no function does
+  /// it.
+  bool runWithSum(graph::SumOp sum, Value bias, Value addend);
+
+private:
+  /// Loops over letters that are in exactly the tensors of `present`, in the order of `by`.
+  SmallVector<ProductLoop> loopsOf(std::array<bool, 3> present, StringRef by) const;
+  void setTensor(int tensor, ArrayRef<int64_t> shape, Strides layout) {
+    shapes[tensor] = llvm::to_vector(shape);
+    strides[tensor] = std::move(layout);
+  }
+  LogicalResult emit(Value a, Value b, Value c);
+  /// A copy of an operand in which the summed letters are minor, in the order of the first operand.
+  Value gathered(Value buffer, StringRef own);
+
+  BodyLowering &lowering;
+  graph::EinsumOp op;
+  std::array<StringRef, 3> letters;
+  std::array<SmallVector<int64_t>, 3> shapes;
+  std::array<Strides, 3> strides;
+};
+
+} // namespace
+
+SmallVector<ProductLoop> ProductLowering::loopsOf(std::array<bool, 3> present, StringRef by) const {
+  SmallVector<ProductLoop> loops;
+  for (char letter : by) {
+    ProductLoop loop = {1, {0, 0, 0}};
+    bool matches = true;
+    for (int tensor = 0; tensor < 3; ++tensor) {
+      int64_t dim = indexIn(letters[tensor], letter);
+      matches &= (dim >= 0) == present[tensor];
+      if (dim < 0)
+        continue;
+      loop.extent = shapes[tensor][dim];
+      loop.strides[tensor] = strides[tensor][dim];
+    }
+    if (matches && loop.extent != 1)
+      loops.push_back(loop);
+  }
+  mergeLoops(loops);
+  return loops;
+}
+
+LogicalResult ProductLowering::run() {
+  Value a = lowering.bufferOf(op.getLhs()), b = lowering.bufferOf(op.getRhs());
+  Value c = lowering.createResult(op.getResult(), lowering.preferredOrder(op.getResult()));
+  if (succeeded(emit(a, b, c)))
+    return success();
+  // Several letters are summed over and do not lie behind one another: bring them together, in the
+  // same order in both operands.
+  if (failed(emit(gathered(a, letters[0]), gathered(b, letters[1]), c)))
+    return op.emitOpError("expects summed letters that merge into one loop, but got ") << op.getEquation();
+  return success();
+}
+
+Value ProductLowering::gathered(Value buffer, StringRef own) {
+  std::string order;
+  for (char letter : own)
+    if (!(letters[0].contains(letter) && letters[1].contains(letter)) || letters[2].contains(letter))
+      order += letter;
+  for (char letter : letters[0])
+    if (letters[1].contains(letter) && !letters[2].contains(letter))
+      order += letter;
+  Strides strides(own.size(), 1);
+  int64_t stride = 1;
+  for (char letter : llvm::reverse(order)) {
+    strides[own.find(letter)] = stride;
+    stride *= shapeOf(buffer)[own.find(letter)];
+  }
+  Type element = cast<MemRefType>(buffer.getType()).getElementType();
+  Value flat = lowering.createScratch(MemRefType::get({stride}, element), op.getLoc());
+  Value copy = lowering.view(op.getLoc(), flat, 0, shapeOf(buffer), strides);
+  lowering.copy(op.getLoc(), buffer, copy);
+  return copy;
+}
+
+LogicalResult ProductLowering::emit(Value a, Value b, Value c) {
+  for (auto [tensor, buffer] : llvm::enumerate(std::array<Value, 3>{a, b, c}))
+    setTensor(static_cast<int>(tensor), shapeOf(buffer), stridesOf(buffer));
+  SmallVector<ProductLoop> m = loopsOf({true, false, true}, letters[2]);
+  SmallVector<ProductLoop> n = loopsOf({false, true, true}, letters[2]);
+  SmallVector<ProductLoop> k = loopsOf({true, true, false}, letters[0]);
+  SmallVector<ProductLoop> batch = loopsOf({true, true, true}, letters[2]);
+  for (StringRef operand : ArrayRef(letters).take_front(2))
+    for (char letter : operand)
+      if (llvm::count_if(letters, [&](StringRef l) { return l.contains(letter); }) < 2)
+        return op.emitOpError("expects letter ") << Twine(letter) << " in two tensors; sum it away first";
+  // Loops beyond one row, column and sum loop become batch loops (a sum loop cannot).
+  auto takeMinor = [&](SmallVector<ProductLoop> &loops) {
+    ProductLoop minor = loops.empty() ? ProductLoop{1, {1, 1, 1}} : loops.pop_back_val();
+    llvm::append_range(batch, loops);
+    return minor;
+  };
+  if (k.size() > 1)
+    return failure();
+  ProductLoop row = takeMinor(m), column = takeMinor(n), sum = k.empty() ? ProductLoop{1, {1, 1, 1}} : k.front();
+  SmallVector<int64_t> constants = {lowering.kernelType(a),
+                                    lowering.kernelType(c),
+                                    row.extent,
+                                    column.extent,
+                                    sum.extent,
+                                    row.strides[0],
+                                    sum.strides[0],
+                                    sum.strides[1],
+                                    column.strides[1],
+                                    row.strides[2],
+                                    column.strides[2],
+                                    lowering.isAccumulated(op.getResult()),
+                                    static_cast<int64_t>(batch.size())};
+  for (const ProductLoop &loop : batch)
+    llvm::append_values(constants, loop.extent, loop.strides[0], loop.strides[1], loop.strides[2]);
+  lowering.callKernel(op.getLoc(), "matmul", {a, b, c}, 2, constants, {},
+                      lowering.accumulateBy(op.getResult(), /*constant=*/11));
+  return success();
+}
+
+bool ProductLowering::runWithSum(graph::SumOp sum, Value bias, Value addend) {
+  Value a = lowering.bufferOf(op.getLhs()), b = lowering.bufferOf(op.getRhs());
+  setTensor(0, shapeOf(a), stridesOf(a));
+  setTensor(1, shapeOf(b), stridesOf(b));
+  setTensor(2, shapeOf(sum.getResult()), lowering.resultStridesOf(sum.getResult()));
+  SmallVector<ProductLoop> m = loopsOf({true, false, true}, letters[2]);
+  SmallVector<ProductLoop> n = loopsOf({false, true, true}, letters[2]);
+  SmallVector<ProductLoop> k = loopsOf({true, true, false}, letters[0]);
+  if (m.size() != 1 || n.size() != 1 || k.size() != 1 || !loopsOf({true, true, true}, letters[2]).empty() ||
+      n.front().strides[2] != 1)
+    return false;
+  SmallVector<Value> operands = {a, b};
+  if (bias)
+    operands.push_back(lowering.bufferOf(bias));
+  if (bias && stridesOf(operands.back()) != Strides{1})
+    return false;
+  if (addend)
+    operands.push_back(lowering.bufferOf(addend));
+  if (addend && stridesOf(operands.back()) != strides[2])
+    return false;
+  Value c = lowering.createResult(sum.getResult());
+  operands.push_back(c);
+  lowering.callKernel(op.getLoc(), "matmul_add", operands, operands.size() - 1,
+                      {lowering.kernelType(a), lowering.kernelType(c), m.front().extent, n.front().extent,
+                       k.front().extent, m.front().strides[0], k.front().strides[0], k.front().strides[1],
+                       n.front().strides[1], m.front().strides[2]},
+                      {1, 1, bias != nullptr, addend != nullptr, 1});
+  return true;
+}
+
+namespace {
+/// A sum of a product, a bias of its last dimension and another tensor; either of the latter may be missing.
+struct ProductSum {
+  graph::EinsumOp product;
+  Value bias, addend;
+};
+} // namespace
+
+static std::optional<ProductSum> matchProductSum(graph::SumOp sum) {
+  if (sum.getInputs().size() > 3 || isInlined(sum.getResult()))
+    return std::nullopt;
+  ProductSum match;
+  int64_t last = shapeOf(sum.getResult()).size() - 1;
+  for (Value input : sum.getInputs()) {
+    auto product = input.getDefiningOp<graph::EinsumOp>();
+    auto broadcast = input.getDefiningOp<graph::BroadcastOp>();
+    if (product && !match.product && input.hasOneUse() &&
+        getElementTypeOrSelf(product.getLhs()) == getElementTypeOrSelf(input))
+      match.product = product;
+    else if (broadcast && !match.bias && broadcast.getDims() == ArrayRef<int64_t>(last))
+      match.bias = broadcast.getX();
+    else if (!match.addend && !isInlined(input))
+      match.addend = input;
+    else
+      return std::nullopt;
+  }
+  if (!match.product)
+    return std::nullopt;
+  return match;
+}
+
+LogicalResult galvatron::lowerProduct(BodyLowering &lowering, graph::EinsumOp op) {
+  return ProductLowering(lowering, op).run();
+}
+
+LogicalResult galvatron::lowerProductSum(BodyLowering &lowering, Operation *op, bool &handled) {
+  handled = false;
+  if (auto product = dyn_cast<graph::EinsumOp>(op)) {
+    // Is computed where the sum stands.
+    auto sum =
+        product.getResult().hasOneUse() ? dyn_cast<graph::SumOp>(*product.getResult().user_begin()) : graph::SumOp();
+    std::optional<ProductSum> match = sum ? matchProductSum(sum) : std::nullopt;
+    handled = match && match->product == product && !lowering.isAccumulated(sum.getResult());
+    return success();
+  }
+  auto sum = dyn_cast<graph::SumOp>(op);
+  std::optional<ProductSum> match = sum ? matchProductSum(sum) : std::nullopt;
+  if (!match || lowering.isAccumulated(sum.getResult()))
+    return success();
+  ProductLowering product(lowering, match->product);
+  handled = product.runWithSum(sum, match->bias, match->addend);
+  return handled ? success() : product.run();
+}
