@@ -42,7 +42,7 @@ CLASSES = [
     ("gradient norm and clipping", r"LpNorm|lpnorm|\bsquares\(|\bownSums\(|\bdecide\(|BinaryOpScalar"),
     ("AdamW", r"[Aa]dam|updateAll<"),
     ("gradient norm and clipping", r"multi_tensor_apply|linalg_vector_norm"),
-    ("norm", r"rsqrt|rms_?norm|layer_?norm|native_layer_norm|norm(Backward)?<|WeightGradient|norm_kernel"),
+    ("norm", r"rsqrt|rms_?norm|layer_?norm|native_layer_norm|norm(Backward)?<|WeightGradient|^kernel_\d+ \(rows\)"),
     ("GEMM", r"^(?!.*triton_(poi|red|per)).*(gemm|nvjet|xmma|wgmma|cutlass|splitK|plainMatmul|triton_tem)"),
     ("elementwise", r""),
 ]
@@ -89,6 +89,11 @@ def read(path: Path) -> list[Run]:
             if kind == "name":
                 number, _, text = rest.partition("\t")
                 names[int(number)] = text
+            elif kind == "shared":
+                # The compiler's kernels have numbers only; those that add up rows, as norms do, share memory for it.
+                number = int(rest.partition("\t")[0])
+                if re.fullmatch(r"kernel_\d+", names[number]):
+                    names[number] += " (rows)"
             elif kind == "run":
                 # Without timestamps where CUPTI had no memory for them.
                 number, stream, start, end, size = map(int, rest.split("\t"))

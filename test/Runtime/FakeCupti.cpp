@@ -30,10 +30,11 @@ struct Buffer {
     std::memcpy(bytes + used, &record, sizeof record);
     used += sizeof record;
   }
-  void kernel(const char *name, uint64_t start, uint64_t microseconds, uint32_t stream) {
+  void kernel(const char *name, uint64_t start, uint64_t microseconds, uint32_t stream, int32_t shared = 0) {
     CUpti_ActivityKernel9 record{};
     record.kind = CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL;
     record.name = name;
+    record.staticSharedMemory = shared;
     add(record, start, microseconds, stream);
   }
 };
@@ -50,6 +51,7 @@ void addStep(Buffer &buffer, uint64_t start) {
   buffer.add(fill, start + 5, 5, 7);
   buffer.kernel("nvjet_sm90_tst_128x256_64x4", start + 10, 100, 7);
   buffer.kernel("ncclDevKernel_AllReduce_Sum_f32_RING_LL", start + 60, 70, 9);
+  buffer.kernel("kernel_3", start + 130, 10, 7, /*shared=*/64);
   buffer.kernel("_ZN9galvatron4cuda9updateAllINS0_5AdamwEEEvv", start + 150, 40, 7);
 }
 

@@ -36,8 +36,8 @@ class TraceTest(unittest.TestCase):
         result = inject(self.folder, CUPTI)
         self.assertEqual(result.returncode, 0, result.stderr)
         runs = breakdown.read(self.folder / "trace.3")
-        self.assertEqual(len(runs), 10)
-        first = [(run.name, run.stream, run.start, run.end, run.bytes) for run in runs[:5]]
+        self.assertEqual(len(runs), 12)
+        first = [(run.name, run.stream, run.start, run.end, run.bytes) for run in runs[:6]]
         self.assertEqual(
             first,
             [
@@ -45,6 +45,7 @@ class TraceTest(unittest.TestCase):
                 ("memset", 7, 1005000, 1010000, 4096),
                 ("nvjet_sm90_tst_128x256_64x4", 7, 1010000, 1110000, 0),
                 ("ncclDevKernel_AllReduce_Sum_f32_RING_LL", 9, 1060000, 1130000, 0),
+                ("kernel_3 (rows)", 7, 1130000, 1140000, 0),
                 ("void galvatron::cuda::updateAll<galvatron::cuda::Adamw>()", 7, 1150000, 1190000, 0),
             ],
         )
@@ -57,8 +58,9 @@ class TraceTest(unittest.TestCase):
         inject(self.folder, CUPTI)
         found = breakdown.analyse(breakdown.read(self.folder / "trace.3"))
         times = {label: entry["ms"] for label, entry in found["classes"].items() if entry["ms"]}
-        # From the end of the first update: 10 idle, 10 copies, 100 product, 20 of 70 exposed, 20 idle, 40 update.
-        self.assertEqual(times, {"idle": 0.03, "copies": 0.01, "GEMM": 0.1, "communication": 0.02, "AdamW": 0.04})
+        # From the end of the first update: 10 idle, 10 copies, 100 product, 20 of 70 exposed, 10 norm, 10 idle, 40 update.
+        expected = {"idle": 0.02, "copies": 0.01, "GEMM": 0.1, "communication": 0.02, "norm": 0.01, "AdamW": 0.04}
+        self.assertEqual(times, expected)
         self.assertAlmostEqual(sum(times.values()), found["step_ms"])
 
     def test_without_cupti_a_program_runs_untraced(self):

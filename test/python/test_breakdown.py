@@ -39,6 +39,7 @@ NAMES = {
     "memset": "copies",
     "ncclDevKernel_ReduceScatter_Sum_f32_RING_LL(ncclDevKernelArgsStorage<4096ul>)": "communication",
     "kernel_17": "elementwise",
+    "kernel_17 (rows)": "norm",
 }
 
 

@@ -26,7 +26,7 @@ namespace galvatron::cuda {
 
 namespace {
 
-constexpr int kCandidates = 8, kRounds = 3;
+constexpr int kCandidates = 16, kRounds = 3;
 constexpr float kRoundMilliseconds = 2; // of one candidate: long enough to measure it under load
 
 /// A column-major matrix as the library takes it: `rows` × `columns` before `transposed` is applied.

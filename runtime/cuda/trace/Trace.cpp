@@ -7,6 +7,7 @@
 //
 //   galvatron-trace 1
 //   name<tab>number<tab>text
+//   shared<tab>number of the name<tab>bytes of static shared memory, of kernels that have some
 //   run<tab>number of the name<tab>stream<tab>start in ns<tab>end in ns<tab>bytes, 0 for kernels
 //   dropped<tab>how many were not recorded
 //
@@ -61,6 +62,7 @@ struct Trace {
   Cupti cupti;
   std::mutex mutex; // buffers come from CUPTI's threads
   std::unordered_map<std::string, uint32_t> numbers;
+  std::unordered_map<uint32_t, int32_t> shared; // bytes, by number
   std::vector<Run> runs;
   size_t dropped = 0;
   pid_t process = 0; // a child that was forked has a copy of all this, but nothing to write
@@ -98,6 +100,8 @@ void Trace::add(const CUpti_Activity *record) {
   case CUPTI_ACTIVITY_KIND_KERNEL:
   case CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL: {
     auto *kernel = reinterpret_cast<const CUpti_ActivityKernel9 *>(record);
+    if (kernel->staticSharedMemory > 0)
+      shared.try_emplace(numberOf(kernel->name), kernel->staticSharedMemory);
     return add(kernel->name, *kernel, 0);
   }
   case CUPTI_ACTIVITY_KIND_MEMCPY: {
@@ -181,6 +185,8 @@ void write() {
   std::fputs("galvatron-trace 1\n", file);
   for (const auto &[name, number] : all.numbers)
     std::fprintf(file, "name\t%u\t%s\n", number, demangled(name).c_str());
+  for (const auto &[number, bytes] : all.shared)
+    std::fprintf(file, "shared\t%u\t%d\n", number, bytes);
   for (const Run &run : all.runs)
     std::fprintf(file, "run\t%u\t%u\t%llu\t%llu\t%llu\n", run.name, run.stream, (unsigned long long)run.start,
                  (unsigned long long)run.end, (unsigned long long)run.bytes);
