@@ -129,7 +129,7 @@ TEST_F(CollectivesTest, AFailureSaysWhereItHappened) {
   }
   // An error that MPI returns.
   context.devices = context.ranks;
-  std::string receive = message(gvrt_receive, {/*stage=*/8, 7, 4});
+  std::string receive = message(gvrt_receive, {/*stage=*/8, 7, 4, /*handle=*/-1});
   std::string from = "receive from rank " + std::to_string(8 * context.ranks + context.rank) + ": ";
   EXPECT_TRUE(receive.starts_with(place + from + "MPI_ERR_RANK")) << receive;
   EXPECT_NE(receive.find(" in MPI_Recv [PointToPoint.cpp:"), std::string::npos) << receive;
