@@ -8,6 +8,8 @@
 //   range 1   │  block 0,1  │  block 1,1  │ → partial[1, :]  ┴→ result[:]
 //             └─────────────┴─────────────┘
 //
+// Few rows (the parts of sums that generated kernels made) need one stage: a block takes 32 columns and all rows.
+//
 //===----------------------------------------------------------------------------------------------------------------===//
 #ifndef GALVATRON_RUNTIME_CUDA_KERNELS_COLUMNS_CUH
 #define GALVATRON_RUNTIME_CUDA_KERNELS_COLUMNS_CUH
@@ -66,12 +68,43 @@ __global__ void finishColumns(const float *partial, int64_t ranges, int64_t colu
   y[column] = narrow<Y>(result);
 }
 
+constexpr int64_t kFewRows = 1056; // 33 for each of 32 warps
+
+template <typename Op, typename Values, typename Y>
+__global__ void __launch_bounds__(1024)
+    reduceFewRows(Values values, int64_t rows, int64_t columns, Y *y, bool accumulate) {
+  __shared__ float shared[32][33];
+  int64_t column = (int64_t)blockIdx.x * 32 + threadIdx.x;
+  float total = Op::kStart;
+  if (column < columns) {
+#pragma unroll 8
+    for (int64_t row = threadIdx.y; row < rows; row += 32) {
+      float v[1];
+      values.template read<1>(row, column, v);
+      total = Op::combine(total, v[0]);
+    }
+  }
+  shared[threadIdx.y][threadIdx.x] = total;
+  __syncthreads();
+  if (threadIdx.y != 0 || column >= columns)
+    return;
+  total = accumulate ? widen(y[column]) : Op::kStart;
+  for (int r = 0; r < 32; ++r)
+    total = Op::combine(total, shared[r][threadIdx.x]);
+  y[column] = narrow<Y>(total);
+}
+
 /// y[c] = Op over rows of values(r, c), combined with what is there if `accumulate`.
 template <typename Op, int W, typename Values, typename Y>
 void reduceColumns(gvrt_context *context, const Values &values, int64_t rows, int64_t columns, Y *y, bool accumulate) {
   if (columns == 0)
     return;
   State &state = stateOf(context);
+  if (rows <= kFewRows) {
+    reduceFewRows<Op><<<divideUp(columns, 32), dim3(32, 32), 0, state.compute>>>(values, rows, columns, y, accumulate);
+    GVRT_CUDA(context, cudaGetLastError());
+    return;
+  }
   int64_t strips = divideUp(columns, kStripThreads * W);
   // About six blocks for each multiprocessor; at least four rows for each thread; what the workspace holds.
   int64_t ranges = std::min(divideUp(6 * std::max(state.multiprocessors, 1), strips), divideUp(rows, 4 * kRowThreads));
