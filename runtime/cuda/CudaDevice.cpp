@@ -16,6 +16,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <unistd.h>
 
 namespace galvatron::cuda {
@@ -60,7 +61,13 @@ Status checkGpu(gvrt_context *context, const Manifest &manifest) {
                          "): ", cudaGetErrorString(code));
   size_t free = 0, total = 0;
   GVRT_CUDA(context, cudaMemGetInfo(&free, &total));
-  return checkMemory(place(context), state.gpu, properties.name, manifest.arenaBytes, free, total);
+  // The context is there by now.
+  int64_t used = usedBytes(state.gpu), taken = used < 0 || state.usedBefore < 0 ? -1 : used - state.usedBefore;
+  std::error_code ignored;
+  std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  int64_t reserved = reservedBytes(program.replace_filename("plan.json"), context->rank);
+  return checkMemory(place(context), state.gpu, properties.name, bytesToCome(manifest.arenaBytes, reserved, taken),
+                     free, total);
 }
 
 std::string &description() {

@@ -3,6 +3,11 @@
 #include "runtime/core/Report.h"
 
 #include <algorithm>
+<<<<<<< HEAD
+#include <fstream>
+#include <nlohmann/json.hpp>
+=======
+>>>>>>> gpu
 
 namespace galvatron::cuda {
 
@@ -31,6 +36,19 @@ Status checkMachine(const std::string &place, const Machine &machine) {
                          machine.gpus == 1 ? " GPU" : " GPUs",
                          "; each needs one: start fewer there, or compile for fewer");
   return Status::success();
+}
+
+int64_t reservedBytes(const std::string &planFile, int rank) {
+  std::ifstream file(planFile);
+  auto plan = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+  auto list = plan.is_object() ? plan.find("reserved_bytes_per_rank") : plan.end();
+  if (list == plan.end() || !list->is_array() || rank >= (int)list->size() || !(*list)[rank].is_number_integer())
+    return 0;
+  return (*list)[rank].get<int64_t>();
+}
+
+int64_t bytesToCome(int64_t arena, int64_t reserved, int64_t taken) {
+  return taken < 0 ? arena : arena + std::max<int64_t>(reserved - taken, 0);
 }
 
 Status checkMemory(const std::string &place, int gpu, const std::string &name, int64_t planned, int64_t free,

@@ -40,7 +40,7 @@ struct State {
   int64_t workspaceBytes = 0;           //   only for work on `compute`
   const StepScalars *scalars = nullptr; // device memory
   bool tuning = false;                  // the walk before the first step; the only place to wait or build
-  cudaEvent_t idle = nullptr;           // to wait for `compute` with
+  cudaEvent_t idle = nullptr;           // to wait with for a point of `compute`
   cudaLibrary_t library = nullptr;      // the stage's generated kernels, by number
   std::vector<cudaKernel_t> kernels;
   int64_t usedBefore = 0;         // bytes of the GPU's memory that were in use before this process came

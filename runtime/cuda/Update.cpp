@@ -7,7 +7,6 @@
 #include "runtime/cuda/Update.h"
 #include "runtime/cuda/Communication.h"
 #include "runtime/cuda/Memory.h"
-#include "runtime/cuda/StepGraph.h"
 #include "runtime/optim/Update.h"
 
 #include <cmath>
@@ -90,9 +89,11 @@ std::vector<StepSums> update(gvrt_context *context) {
   launchVerdict(state.compute, plan, context->ranks);
   GVRT_CUDA(context, cudaMemcpyAsync(plan.hostAll, all, context->ranks * sizeof(RankSums), cudaMemcpyDeviceToHost,
                                      state.compute));
+  GVRT_CUDA(context, cudaEventRecord(state.idle, state.compute));
   launchUpdate(state.compute, plan);
   GVRT_CUDA(context, cudaGetLastError());
-  synchronize(context);
+  // While the update runs the next step's tokens are read and its graph is launched behind it.
+  waitFor(context, state.idle);
   context->entry = nullptr;
   std::vector<StepSums> sums;
   for (int rank = 0; rank < context->ranks; ++rank)

@@ -2,7 +2,8 @@
 //
 //   squares of chunks -> own sums -> every rank's sums (NCCL) -> scale, or nothing if a sum is not finite -> update
 //
-// All of it is issued behind the step's graph; the host waits once, for the sums.
+// All of it is issued behind the step's graph; the host waits once, for the sums, and not for the update: what it does
+// next, up to the launch of the next step's graph, takes less time than the update of a large model.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #ifndef GALVATRON_RUNTIME_CUDA_UPDATE_H
