@@ -202,8 +202,10 @@ __global__ void __launch_bounds__(1024)
   if (column < columns) {
 #pragma unroll 8
     for (int64_t row = threadIdx.y; row < rows; row += 32) {
+      typename Values::template Item<1> item;
+      values.fetch(row, column, item);
       float v[1];
-      values.template read<1>(row, column, v);
+      values.unpack(item, v);
       total = Op::combine(total, v[0]);
     }
   }
