@@ -216,8 +216,9 @@ void BodyLowering::call(Location loc, StringRef name, ValueRange operands, Array
   exec::CallOp::create(builder, loc, name, operands, constants, arrayOrNone(present), arrayOrNone(entry));
 }
 
-void BodyLowering::callAtEnd(Location loc, StringRef name, ValueRange operands, ArrayRef<int64_t> constants) {
-  call(loc, name, operands, constants);
+void BodyLowering::callAtEnd(Location loc, StringRef name, ValueRange operands, ArrayRef<int64_t> constants,
+                             EntryConstant entry) {
+  call(loc, name, operands, constants, {}, entry);
   lastCalls.push_back(cast<exec::CallOp>(*std::prev(builder.getInsertionPoint())));
 }
 

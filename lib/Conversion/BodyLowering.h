@@ -97,7 +97,7 @@ public:
             llvm::ArrayRef<int64_t> present = {}, EntryConstant entry = {});
   /// The same behind everything else: what it writes, nobody reads before.
   void callAtEnd(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers,
-                 llvm::ArrayRef<int64_t> constants);
+                 llvm::ArrayRef<int64_t> constants, EntryConstant entry = {});
   /// The same for a function of which every buffer from the `firstOutput`-th given one on is written. Where the
   /// device's kernels take no bf16, such buffers are converted before and after, through scratch of the same
   /// layout.

@@ -165,7 +165,8 @@ LogicalResult galvatron::lowerGeneratedColumnSum(BodyLowering &lowering, Operati
   int64_t type = elementTypeCode(f32);
   lowering.callAtEnd(loc, "reduce", {partial, result},
                      {type, type, static_cast<int64_t>(graph::ReduceKind::Sum), /*accumulate=*/1, 2, parts, columns,
-                      columns, 1, 0, stridesOf(result).front()});
+                      columns, 1, 0, stridesOf(result).front()},
+                     lowering.accumulateBy(op->getResult(0), /*constant=*/3));
   return success();
 }
 

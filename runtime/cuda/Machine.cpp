@@ -3,11 +3,8 @@
 #include "runtime/core/Report.h"
 
 #include <algorithm>
-<<<<<<< HEAD
 #include <fstream>
 #include <nlohmann/json.hpp>
-=======
->>>>>>> gpu
 
 namespace galvatron::cuda {
 
