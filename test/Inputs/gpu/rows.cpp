@@ -1,5 +1,5 @@
-// Runs the kernels of rows.mlir, compiled for this processor, with a thread for each of a block's, and compares what they
-// write with plain loops in f64. What PTX has as instructions stands here: a warp's shuffle and a block's barrier.
+// Runs the kernels of rows.mlir, compiled for this processor, with a thread for each of a block's, and compares what
+// they write with plain loops in f64. What PTX has as instructions stands here: a warp's shuffle and a block's barrier.
 #include <barrier>
 #include <cmath>
 #include <cstdint>
