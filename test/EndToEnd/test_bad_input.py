@@ -180,7 +180,9 @@ def test_plan_by_hand_that_does_not_fit(models, tmp_path):
     """Names what it needs, which then does."""
     file = tmp_path / "plan.json"
     file.write_text(json.dumps(changed(models)))
-    error = compile_refused(r"stage 0 of this plan needs \d+ bytes", models, tmp_path, f"--plan={file}", "--memory=9KiB")
+    error = compile_refused(
+        r"stage 0 of this plan needs \d+ bytes", models, tmp_path, f"--plan={file}", "--memory=9KiB"
+    )
     for pattern in (r"needs (\d+) bytes", r"--memory=([\d.]+[KM]iB)"):
         budget = re.search(pattern, error).group(1)
         program = models("llama").program
