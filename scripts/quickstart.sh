@@ -16,7 +16,7 @@ out=build/quickstart
 step "Install what is missing" \
   "scripts/setup.sh"
 step "Build the tools and the runtime" \
-  "scripts/build.sh dev galvatron-opt galvatron-import galvatron_rt galvatron_cpu"
+  "scripts/build.sh dev galvatron-opt galvatron-import galvatron-search galvatron_rt galvatron_cpu"
 step "Put tools and Python package on the paths" \
   ". scripts/env.sh"
 

@@ -31,3 +31,5 @@ config.substitutions.append(("%inputs", os.path.join(config.test_source_root, "I
 
 if config.galvatron_has_import:
     config.available_features.add("import")
+if config.galvatron_has_cuda:
+    config.available_features.add("cuda")

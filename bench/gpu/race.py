@@ -146,7 +146,7 @@ class Race:
         warmup, steps = TRACED.values()
         if best:
             found["ours"] = self.traced(f"ours-{row.name}", self.our_command(best, warmup + steps), row.ranks, self.env)
-        if "tok_s_gpu" in peer:
+        if "tok_s_gpu" in peer and self.arguments.breakdown == "both":
             command = self.their_command(row, warmup, steps)
             found["peer"] = self.traced(f"peer-{row.name}", command, row.ranks, self.their_env())
         return found
@@ -257,7 +257,8 @@ def main() -> int:
     add("--gpus", type=int, default=0, help="use so many (default: all)")
     add("--ours-only", action="store_true", help="compare with the figures measured earlier")
     add("--profile", action="store_true", help="a table of the peer's kernels as well")
-    add("--breakdown", action="store_true", help="record kernels of a few more steps: where the time goes")
+    sides = ("ours", "both")
+    add("--breakdown", nargs="?", choices=sides, const="both", help="record kernels of a few more steps: where time goes")
     add("--warmup", type=int, default=5, help="steps not counted (default: 5)")
     add("--steps", type=int, default=15, help="steps counted (default: 15)")
     add("--timeout", type=float, default=150, help="seconds of one program (default: 150)")

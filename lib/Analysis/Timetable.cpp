@@ -11,10 +11,7 @@
 using namespace mlir;
 using namespace galvatron;
 
-/// Tags of gradients, beside those of activations.
-static constexpr int64_t kGradientTag = 1 << 20;
-
-static int64_t bytesOf(Type type) {
+int64_t galvatron::bytesOf(Type type) {
   auto shaped = cast<ShapedType>(type);
   return shaped.getNumElements() * llvm::divideCeil(shaped.getElementTypeBitWidth(), 8);
 }
@@ -154,7 +151,7 @@ LogicalResult TimetableBuilder::collect() {
 // Memory of one micro-batch
 //===--------------------------------------------------------------------===//
 
-static RankedTensorType localType(Value value) {
+RankedTensorType galvatron::localType(Value value) {
   auto type = cast<RankedTensorType>(value.getType());
   if (auto placement = dyn_cast_or_null<dist::PlacementAttr>(type.getEncoding()))
     return RankedTensorType::get(placement.getLocalShape(), type.getElementType());
@@ -338,16 +335,15 @@ void TimetableBuilder::begin() {
   }
 }
 
-void TimetableBuilder::forward(int64_t microBatch) {
+void TimetableBuilder::forward(size_t item) {
+  int64_t microBatch = order[item].microBatch;
   for (Operation &op : stage.getBody().front()) {
     if (auto call = dyn_cast<graph::CallOp>(op)) {
+      if (&op == lastForward)
+        receiveEarly(item + 1);
       callForward(calls[call], microBatch);
     } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
-      TimetableEntry &entry = addEntry(
-          "gvrt_receive", label("receive from stage", std::to_string(receive.getStage()), microBatch), microBatch);
-      use(entry, {valueSlot(receive.getResult(), microBatch), 0});
-      entry.attributes = {static_cast<int64_t>(receive.getStage()), static_cast<int64_t>(receive.getTag()),
-                          bytesOf(localType(receive.getResult()))};
+      receiveActivation(receive, microBatch, /*isEarly=*/false);
     } else if (auto sendOp = dyn_cast<dist::SendOp>(op)) {
       send(inputReference(sendOp.getX(), microBatch), bytesOf(localType(sendOp.getX())), sendOp.getStage(),
            sendOp.getTag(), microBatch, "send activation");
@@ -358,9 +354,12 @@ void TimetableBuilder::forward(int64_t microBatch) {
   }
 }
 
-LogicalResult TimetableBuilder::backward(int64_t microBatch, bool isLast) {
+LogicalResult TimetableBuilder::backward(size_t item, bool isLast) {
+  int64_t microBatch = order[item].microBatch;
   for (Operation &op : llvm::reverse(stage.getBody().front())) {
     if (auto call = dyn_cast<graph::CallOp>(op)) {
+      if (&op == lastBackwardCall)
+        receiveEarly(item + 1);
       if (failed(callBackward(calls[call], microBatch)))
         return failure();
       if (isLast)
@@ -371,13 +370,7 @@ LogicalResult TimetableBuilder::backward(int64_t microBatch, bool isLast) {
       if (!isa<FloatType>(getElementTypeOrSelf(sendOp.getX().getType())))
         continue;
       waitFor(("send activation" + Twine(sendOp.getTag()) + ":" + Twine(microBatch)).str());
-      int slot = addSlot("gradient micro-batch " + std::to_string(microBatch), bytesOf(localType(sendOp.getX())));
-      TimetableEntry &entry =
-          addEntry("gvrt_receive", label("receive gradient from stage", std::to_string(sendOp.getStage()), microBatch),
-                   microBatch);
-      use(entry, {slot, 0});
-      entry.attributes = {static_cast<int64_t>(sendOp.getStage()), static_cast<int64_t>(sendOp.getTag()) + kGradientTag,
-                          bytesOf(localType(sendOp.getX()))};
+      int slot = receiveGradient(sendOp, microBatch, /*isEarly=*/false);
       auto [known, isNew] = gradientSlots.insert({{sendOp.getX().getAsOpaquePointer(), microBatch}, slot});
       if (!isNew)
         accumulate(label("sum gradient of", "a sent activation", microBatch), sendOp.getX(), slot, known->second,
@@ -440,21 +433,18 @@ FailureOr<Timetable> TimetableBuilder::run() {
     parameter.counted = parameter.stages.front() == table.stage;
   }
   collectMessages();
+  if (failed(collectEarly()))
+    return failure();
   begin();
-  int64_t backwards = 0;
-  for (StringRef word : stage.getOrder()->getAsValueRange<StringAttr>())
-    backwards += word.starts_with("B");
-  for (StringRef word : stage.getOrder()->getAsValueRange<StringAttr>()) {
-    int64_t microBatch;
-    if (word.size() < 2 || (word[0] != 'F' && word[0] != 'B') || word.drop_front().getAsInteger(10, microBatch))
-      return stage.emitOpError("expects an order of F<k> and B<k>, but got ") << word;
-    if (word[0] == 'F') {
-      forward(microBatch);
+  int64_t backwards = llvm::count_if(order, [](const StageItem &item) { return !item.isForward; });
+  for (size_t item = 0; item < order.size(); ++item) {
+    if (order[item].isForward) {
+      forward(item);
       continue;
     }
-    if (failed(backward(microBatch, /*isLast=*/--backwards == 0)))
+    if (failed(backward(item, /*isLast=*/--backwards == 0)))
       return failure();
-    lastBackward = microBatch;
+    lastBackward = order[item].microBatch;
   }
   finishReductions();
   forgetUnusedGroups();

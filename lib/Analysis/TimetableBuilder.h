@@ -16,6 +16,14 @@ namespace galvatron {
 
 /// Every slot begins on a cache line.
 inline constexpr int64_t kSlotAlignment = 64;
+/// Tags of gradients, beside those of activations.
+inline constexpr int64_t kGradientTag = 1 << 20;
+/// The handle of what is done where it starts.
+inline constexpr int64_t kAtOnce = -1;
+
+int64_t bytesOf(mlir::Type type);
+/// The tensor that one device holds.
+mlir::RankedTensorType localType(mlir::Value value);
 
 /// One call of a layer in a stage.
 struct Call {
@@ -35,6 +43,12 @@ struct Transfer {
   int64_t handle;
   SlotReference value;
   std::string name;
+};
+
+/// One item of a stage's order.
+struct StageItem {
+  bool isForward;
+  int64_t microBatch;
 };
 
 /// Gradients that lie together, are partial on the same axes and are complete together.
@@ -68,10 +82,19 @@ private:
   void accumulate(std::string name, mlir::Value value, int contribution, int sum, int64_t microBatch, int64_t unit);
   int savedSlot(Call &call, int64_t microBatch);
   int64_t savedBytes(Call &call);
+  /// Items of the stage's order whose values are sent, by unit times, before the item before ends.
+  mlir::LogicalResult collectEarly();
+  /// Starts the receives of item `next`, if they are to be started early.
+  void receiveEarly(size_t next);
+  void receiveActivation(dist::ReceiveOp receive, int64_t microBatch, bool isEarly);
+  int receiveGradient(dist::SendOp send, int64_t microBatch, bool isEarly);
+  void receive(std::string name, int slot, int64_t fromStage, int64_t tag, int64_t bytes, int64_t microBatch,
+               bool isEarly);
   void begin();
-  void forward(int64_t microBatch);
+  /// `item`: its index in the order.
+  void forward(size_t item);
   /// `isLast`: gradients of parameters are complete afterwards.
-  mlir::LogicalResult backward(int64_t microBatch, bool isLast);
+  mlir::LogicalResult backward(size_t item, bool isLast);
   void callForward(Call &call, int64_t microBatch);
   mlir::LogicalResult callBackward(Call &call, int64_t microBatch);
   void send(SlotReference value, int64_t bytes, int64_t toStage, int64_t tag, int64_t microBatch, llvm::StringRef what);
@@ -100,7 +123,13 @@ private:
   llvm::DenseMap<mlir::Operation *, Call> calls;
   llvm::DenseMap<mlir::Value, int> inputs; // results of dist.input → index into Timetable::inputs
   std::map<std::pair<void *, int64_t>, int> valueSlots, savedSlots, gradientSlots;
-  std::map<std::string, Transfer> transfers;                              // sends under way, by what they carry
+  std::map<std::string, Transfer> transfers;             // sends under way, by what they carry
+  std::map<int, Transfer> received;                      // receives under way, by slot
+  std::map<std::pair<void *, int64_t>, int> gradientsIn; // slots of gradients from other stages, by send
+  std::vector<StageItem> order;
+  std::vector<bool> isEarly; // by item
+  /// The last calls of a forward and of a backward.
+  mlir::Operation *lastForward = nullptr, *lastBackwardCall = nullptr;
   llvm::DenseMap<mlir::Operation *, llvm::SmallVector<Message>> messages; // by the call that completes them
   llvm::SmallVector<Transfer> reductions;                                 // under way, in the order of their starts
   std::vector<mlir::Operation *> completedBy; // the last call that adds to each parameter's gradient, or null

@@ -12,8 +12,8 @@
 using namespace mlir;
 using namespace galvatron;
 
-/// Of collectives: the kind of reduction, and the number of one that nothing waits for.
-static constexpr int64_t kSum = 0, kAtOnce = -1;
+/// A collective's kind of reduction.
+static constexpr int64_t kSum = 0;
 
 //===--------------------------------------------------------------------===//
 // Where they lie

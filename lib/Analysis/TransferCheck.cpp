@@ -1,8 +1,8 @@
 // The proof that no wait is circular. See Timetable.h.
 //
 // All ranks of a stage walk one list, so collectives inside a stage are issued in one order and never wait for one
-// another; only those that join stages can. A collective with a handle is executed as if it ended where it starts,
-// which is what the CPU device does and the strictest reading: a device that lets it run on orders less.
+// another; only those that join stages can. Collectives and receives with a handle are executed as if they ended where
+// they start, which is the strictest reading: a device that lets them run on orders less.
 #include "galvatron/Analysis/Timetable.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -15,13 +15,18 @@ using namespace galvatron;
 
 namespace {
 
-/// A transfer: (from, to, tag), its n-th occurrence.
-using Channel = std::tuple<int64_t, int64_t, int64_t>;
+/// From one stage to another; values are received in the order they are sent.
+using Direction = std::pair<int64_t, int64_t>;
+
+struct Sent {
+  int64_t tag, bytes;
+};
 
 struct Progress {
   size_t next = 0;
-  std::map<Channel, int64_t> started, received;
-  std::map<int64_t, std::pair<Channel, int64_t>> sends; // by handle
+  std::map<Direction, std::vector<Sent>> sent;
+  std::map<Direction, size_t> received;                  // how many
+  std::map<int64_t, std::pair<Direction, size_t>> sends; // by handle: the how-manieth of its direction
   /// Collectives that joined stages so far, by these stages; and whether the one at `next` is counted.
   std::map<std::vector<int64_t>, int64_t> joined;
   bool isCounted = false;
@@ -74,7 +79,12 @@ static ByteRange rangeOf(const Timetable &timetable, SlotReference reference, in
   return {begin, std::max(begin + bytes, slot.offset + slot.bytes)};
 }
 
-/// What is being reduced is left alone until its wait, and every start has one.
+/// The handle of what is written until its wait; -1 for all else.
+static int64_t handleOf(const TimetableEntry &entry) {
+  return isAllReduce(entry) ? entry.attributes[4] : entry.function == "gvrt_receive" ? entry.attributes[3] : -1;
+}
+
+/// What is being reduced or received is left alone until its wait, and every start has one.
 static LogicalResult verifyLeftAlone(ModuleOp module, const Timetable &timetable) {
   std::map<int64_t, std::pair<const TimetableEntry *, ByteRange>> underWay; // by handle
   for (const TimetableEntry &entry : timetable.entries) {
@@ -87,12 +97,13 @@ static LogicalResult verifyLeftAlone(ModuleOp module, const Timetable &timetable
       for (auto &[handle, started] : underWay)
         if (touched.begin < started.second.end && started.second.begin < touched.end)
           return module.emitOpError("expects nothing to touch what \"")
-                 << started.first->name << "\" reduces before its wait, but \"" << entry.name << "\" does";
+                 << started.first->name << "\" writes before its wait, but \"" << entry.name << "\" does";
     }
-    if (!isAllReduce(entry) || entry.attributes[4] < 0)
+    int64_t handle = handleOf(entry);
+    if (handle < 0)
       continue;
-    ByteRange range = rangeOf(timetable, entry.buffers[1], entry.attributes[3] * 4);
-    if (!underWay.insert({entry.attributes[4], {&entry, range}}).second)
+    ByteRange range = rangeOf(timetable, entry.buffers.back(), isAllReduce(entry) ? entry.attributes[3] * 4 : 0);
+    if (!underWay.insert({handle, {&entry, range}}).second)
       return module.emitOpError("expects a handle of its own for \"") << entry.name << "\"";
   }
   if (!underWay.empty())
@@ -102,6 +113,7 @@ static LogicalResult verifyLeftAlone(ModuleOp module, const Timetable &timetable
 
 /// Every send has its receive: counted, without regard to order.
 static LogicalResult verifyMatches(ModuleOp module, ArrayRef<Timetable> timetables) {
+  using Channel = std::tuple<int64_t, int64_t, int64_t>; // from, to, tag
   std::map<Channel, std::pair<int64_t, int64_t>> counts; // sent, received
   for (const Timetable &timetable : timetables)
     for (const TimetableEntry &entry : timetable.entries) {
@@ -139,22 +151,26 @@ private:
   ModuleOp module;
   ArrayRef<Timetable> timetables;
   std::vector<Progress> stages;
-  std::map<std::pair<Channel, int64_t>, int64_t> bytesOf; // of what was sent
 };
 
 } // namespace
 
 FailureOr<bool> Execution::receives(int64_t stage, const TimetableEntry &entry) {
-  Channel channel = {entry.attributes[0], stage, entry.attributes[1]};
-  int64_t occurrence = stages[stage].received[channel];
-  if (stages[entry.attributes[0]].started[channel] <= occurrence)
+  Direction direction = {entry.attributes[0], stage};
+  size_t &count = stages[stage].received[direction];
+  const std::vector<Sent> &sent = stages[entry.attributes[0]].sent[direction];
+  if (sent.size() <= count)
     return false;
-  int64_t sent = bytesOf[{channel, occurrence}];
-  if (sent != entry.attributes[2])
+  auto [tag, bytes] = sent[count];
+  if (tag != entry.attributes[1])
     return module.emitOpError("expects stage ")
-           << stage << " to receive the " << sent << " bytes that stage " << entry.attributes[0]
+           << stage << " to receive values in the order they are sent, but stage " << entry.attributes[0]
+           << " sends value " << tag << " where value " << entry.attributes[1] << " is expected (" << entry.name << ")";
+  if (bytes != entry.attributes[2])
+    return module.emitOpError("expects stage ")
+           << stage << " to receive the " << bytes << " bytes that stage " << entry.attributes[0]
            << " sends, but it expects " << entry.attributes[2] << " (" << entry.name << ")";
-  ++stages[stage].received[channel];
+  ++count;
   return true;
 }
 
@@ -169,16 +185,15 @@ bool Execution::joins(int64_t stage, const std::vector<int64_t> &joined) {
 FailureOr<bool> Execution::passes(int64_t stage, const TimetableEntry &entry) {
   Progress &own = stages[stage];
   if (entry.function == "gvrt_send") {
-    Channel channel = {stage, entry.attributes[0], entry.attributes[1]};
-    int64_t occurrence = own.started[channel]++;
-    own.sends[entry.attributes[3]] = {channel, occurrence};
-    bytesOf[{channel, occurrence}] = entry.attributes[2];
+    std::vector<Sent> &sent = own.sent[{stage, entry.attributes[0]}];
+    own.sends[entry.attributes[3]] = {{stage, entry.attributes[0]}, sent.size()};
+    sent.push_back({entry.attributes[1], entry.attributes[2]});
   } else if (entry.function == "gvrt_wait") {
     auto send = own.sends.find(entry.attributes[0]);
-    if (send == own.sends.end()) // a collective's, which ended where it started
+    if (send == own.sends.end()) // of what ended where it started
       return true;
-    auto [channel, occurrence] = send->second;
-    return stages[std::get<1>(channel)].received[channel] > occurrence;
+    auto [direction, number] = send->second;
+    return stages[direction.second].received[direction] > number;
   } else if (entry.function == "gvrt_receive") {
     return receives(stage, entry);
   } else if (isAllReduce(entry) && !stagesOf(timetables[stage], entry).empty()) {

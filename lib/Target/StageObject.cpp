@@ -39,7 +39,7 @@ using namespace mlir;
 using namespace galvatron;
 
 /// Keep in step with GVRT_ABI_VERSION of runtime/api/GalvatronRuntime.h.
-static constexpr int64_t kAbiVersion = 2;
+static constexpr int64_t kAbiVersion = 3;
 
 namespace {
 

@@ -17,7 +17,7 @@
 extern "C" {
 #endif
 
-#define GVRT_ABI_VERSION 2
+#define GVRT_ABI_VERSION 3
 
 /// Of one rank: its place in the grid, communicators, step counters, device state. Opaque to compiled code.
 typedef struct gvrt_context gvrt_context;

@@ -23,7 +23,7 @@ constexpr const char *kModel = "model.safetensors", *kOptimizer = "optimizer.saf
 /// An absolute path without links and trailing slash, so that a name beside it, on the same disk, can be formed.
 fs::path normal(const std::string &folder) {
   std::error_code error;
-  fs::path path = fs::weakly_canonical(folder, error);
+  fs::path path = fs::weakly_canonical(fs::absolute(folder), error);
   if (error)
     path = fs::absolute(folder).lexically_normal();
   return path.has_filename() ? path : path.parent_path();

@@ -11,6 +11,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/comm/Pieces.h"
+#include "runtime/comm/UnderWay.h"
 #include "runtime/core/Check.h"
 #include "runtime/kernels/Attributes.h"
 #include "runtime/kernels/Bfloat16.h"
@@ -43,11 +44,7 @@ int64_t readType(gvrt_context *context, Attributes &read) {
 void finish(gvrt_context *context, int64_t handle) {
   if (handle < 0)
     return;
-  if (handle >= (int64_t)context->sends.size())
-    context->sends.resize(handle + 1);
-  GVRT_CHECK(context, context->sends[handle].empty(),
-             "expects handle " << handle << " to be waited for before it is used again");
-  context->sends[handle] = {MPI_REQUEST_NULL};
+  startUnderWay(context, handle).requests = {MPI_REQUEST_NULL};
 }
 
 const Group &groupOf(gvrt_context *context, int64_t index) {

@@ -40,6 +40,13 @@ private:
   size_t capacity = 0;
 };
 
+/// What a handle stands for until its wait.
+struct UnderWay {
+  std::vector<MPI_Request> requests; // none: the handle is free
+  int sender = -1;                   // of a receive, and what is expected to come
+  int64_t tag = 0, bytes = 0;
+};
+
 /// Called with a finished message when a function cannot go on; does not return.
 using FailureHandler = void (*)(gvrt_context *context, const std::string &message);
 
@@ -61,7 +68,7 @@ struct gvrt_context {
   // other's order.
   std::vector<galvatron::Group> groups;
   MPI_Comm towardsLaterStages = MPI_COMM_NULL, towardsEarlierStages = MPI_COMM_NULL;
-  std::vector<std::vector<MPI_Request>> sends; // by handle; empty once waited for
+  std::vector<galvatron::UnderWay> underWay; // by handle
 
   // Memory of the device, counted where it is allocated, in bytes.
   int64_t allocatedBytes = 0, peakBytes = 0;

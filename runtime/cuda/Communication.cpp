@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/cuda/Communication.h"
+#include "runtime/cuda/Machine.h"
 #include "runtime/cuda/Memory.h"
 
 #include <algorithm>
@@ -60,20 +61,7 @@ std::vector<bool> allEdges(gvrt_context *context) {
   return sends;
 }
 
-/// How many thread blocks the kernels of a communicator may have; what is under way holds a multiprocessor with each,
-/// also while it waits for the other side, and the communicator's buffers grow with their number.
-struct Blocks {
-  static constexpr int kGroup = 32; // NCCL takes fewer by itself
-  static constexpr int kDirection = 8;
-  int group, direction;
-
-  /// So that all that may be under way at once, two collectives and every direction, finds room.
-  Blocks(int multiprocessors, int directions) {
-    group = std::clamp(multiprocessors / 4, 1, kGroup);
-    direction = std::clamp((multiprocessors - 2 * group) / std::max(directions, 1), 1, kDirection);
-  }
-};
-
+/// `blocks`: how many thread blocks its kernels may have.
 ncclComm_t create(gvrt_context *context, const std::vector<int> &ranks, int blocks) {
   int size = ranks.size();
   int position = std::find(ranks.begin(), ranks.end(), context->rank) - ranks.begin();
@@ -179,7 +167,7 @@ void connect(gvrt_context *context) {
     directions += members.first;
   // Both sides must ask for the same number.
   GVRT_MPI(context, MPI_Allreduce(MPI_IN_PLACE, &directions, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD));
-  Blocks blocks(state.multiprocessors, directions);
+  CommunicatorBlocks blocks = communicatorBlocks(state.multiprocessors, directions);
   for (auto &[members, communicator] : communication.communicators) {
     bool onlySums = !members.first && members.second == world && !worldIsGroup;
     communicator = create(context, members.second, members.first ? blocks.direction : onlySums ? 1 : blocks.group);

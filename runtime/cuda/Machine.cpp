@@ -3,6 +3,7 @@
 #include "runtime/core/Report.h"
 
 #include <algorithm>
+#include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -55,6 +56,12 @@ Status checkMemory(const std::string &place, int gpu, const std::string &name, i
   return Status::error(place, " needs ", bytesText(planned), " (", planned, " bytes) on GPU ", gpu, " (", name,
                        "), but only ", bytesText(free), " (", free, " bytes) of its ", bytesText(total),
                        " are free; end what else uses it, or compile with a smaller --memory");
+}
+
+CommunicatorBlocks communicatorBlocks(int multiprocessors, int directions) {
+  constexpr int kGroup = 32, kDirection = 8; // NCCL takes fewer for a group by itself
+  int group = std::clamp(multiprocessors / 4, 1, kGroup);
+  return {group, std::clamp((multiprocessors - 2 * group) / std::max(directions, 1), 1, kDirection)};
 }
 
 } // namespace galvatron::cuda

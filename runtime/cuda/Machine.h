@@ -1,4 +1,4 @@
-//===- Machine.h - whether a machine can run a rank, from numbers alone ---------------------------------===//
+//===- Machine.h - whether and how a machine can run a rank, from numbers alone ---------------------------===//
 #ifndef GALVATRON_RUNTIME_CUDA_MACHINE_H
 #define GALVATRON_RUNTIME_CUDA_MACHINE_H
 
@@ -30,6 +30,16 @@ int64_t bytesToCome(int64_t arena, int64_t reserved, int64_t taken);
 /// As much free memory on GPU `gpu` as is planned; all in bytes.
 Status checkMemory(const std::string &place, int gpu, const std::string &name, int64_t planned, int64_t free,
                    int64_t total);
+
+/// How many thread blocks the kernels of a communicator may have: of a group, of a direction between two stages. What
+/// is under way holds a multiprocessor with each, also while it waits for the other side, and the communicator's
+/// buffers grow with their number.
+struct CommunicatorBlocks {
+  int group, direction;
+};
+
+/// So that all that may be under way at once, two collectives and every direction, finds room on the multiprocessors.
+CommunicatorBlocks communicatorBlocks(int multiprocessors, int directions);
 
 } // namespace galvatron::cuda
 

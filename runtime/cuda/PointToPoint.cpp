@@ -50,14 +50,17 @@ void gvrt_send(gvrt_context *context, void *const *buffer, const int64_t *attrib
 
 void gvrt_receive(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
-  int64_t stage = read.integer(), tag = read.integer(), bytes = read.integer();
+  int64_t stage = read.integer(), tag = read.integer(), bytes = read.integer(), handle = read.integer();
   State &state = stateOf(context);
   Channel &channel = channelOf(context, state.communication->from, stage);
   if (state.tuning)
     expect(context, stage, tag, bytes);
   fork(context, channel.side);
   GVRT_NCCL(context, ncclRecv(buffer[0], bytes, ncclInt8, /*peer=*/0, channel.communicator, channel.side.stream));
-  join(context, channel.side);
+  if (handle < 0 || state.tuning)
+    join(context, channel.side);
+  if (handle >= 0)
+    joinLater(context, channel.side.stream, handle);
 }
 
 void gvrt_wait(gvrt_context *context, void *const *, const int64_t *attribute) {

@@ -84,11 +84,11 @@ private:
     std::string number = " " + std::to_string(m);
     bool first = stage == 0, last = stage == stages - 1;
     if (!first)
-      add(kReceive, "receive w" + number, {x}, {stage - 1, m, kWeight * 4});
+      add(kReceive, "receive w" + number, {x}, {stage - 1, m, kWeight * 4, -1});
     launch(kAdd, "add w" + number, {first ? w.value : x, w.gradient}, kWeight);
     if (!last) {
       add(kSend, "send w" + number, {w.value}, {stage + 1, m, kWeight * 4, m});
-      add(kReceive, "receive b" + number, {y}, {stage + 1, 100 + m, kRows * 4});
+      add(kReceive, "receive b" + number, {y}, {stage + 1, 100 + m, kRows * 4, -1});
       launch(kAdd, "add b" + number, {y, b.gradient}, kRows);
       add(kWait, "wait for w" + number, {w.value}, {m});
     }

@@ -159,7 +159,7 @@ private:
 
   void head(int64_t m) {
     if (plan.stages > 1)
-      add(k_receive, "receive x", m, {x}, {0, m, tokens * kHidden * 4});
+      add(k_receive, "receive x", m, {x}, {0, m, tokens * kHidden * 4, -1});
     add(k_copy, "bias", m, {b.value, logits}, {4, 2, tokens, columns, 0, 1, columns, 1});
     add(k_matmul, "logits", m, {x, w.value, logits},
         {GVRT_F32, GVRT_F32, tokens, columns, kHidden, kHidden, 1, 1, kHidden, columns, 1, 1, 0});
@@ -185,7 +185,7 @@ private:
 
   void backwardEmbedding(int64_t m) {
     if (plan.stages > 1)
-      add(k_receive, "receive dx", m, {dx}, {1, m, tokens * kHidden * 4});
+      add(k_receive, "receive dx", m, {dx}, {1, m, tokens * kHidden * 4, -1});
     add(k_embedding_backward, "dtable", m, {dx, ids + m * tokens * 8, table.gradient},
         {GVRT_F32, kVocabulary, kHidden, tokens, 1, 1, kVocabulary, -1});
   }

@@ -94,6 +94,11 @@ class TrainingTest(ProgramFixture):
         names = sorted(os.listdir(save))
         self.assertEqual(names, ["config.json", "model.safetensors", "optimizer.safetensors", "training.json"])
         self.assertFalse(os.path.exists(save + ".partial"))
+        # A name relative to the folder one works in.
+        command = [self.program((1, 1, 1, 1)) + "/launch", "--steps", "1", "--save"]
+        for name in ("relative", "./relative/", "new/relative"):
+            self.assertEqual(self.mpirun([*command, name], cwd=self.folder).returncode, 0, name)
+        self.assertTrue(os.path.exists(self.path("new/relative/training.json")))
         # Through a link the folder behind it is replaced.
         os.symlink(save, self.path("link"))
         self.train((1, 1, 1, 1), "--steps", 2, "--save", self.path("link"))

@@ -118,7 +118,8 @@ Communicators communicatorsOf(const Timetable &timetable, llvm::ArrayRef<int64_t
 /// starts without blocking and completes when received; a receive blocks; a collective over stages ends
 /// when all of them start it). As every rank's list is straight, one execution that ends means that all do.
 /// Otherwise reports who waits for whom. Also that stages issue the collectives of a communicator that
-/// they share in one order, and that nothing touches a gradient while it is reduced. After `planArena`.
+/// they share in one order, that values are received in the order they are sent, and that nothing touches what
+/// is being reduced or received. After `planArena`.
 mlir::LogicalResult verifyTransfers(mlir::ModuleOp module, llvm::ArrayRef<Timetable> timetables);
 
 } // namespace galvatron

@@ -239,10 +239,69 @@ TEST_F(TimetableTest, AGradientThatNothingWritesIsZero) {
   EXPECT_EQ(timetables[0].entries.front().name, "zero gradient of table");
 }
 
+TEST_F(TimetableTest, AValueThatIsThereIsReceivedDuringTheLastLayerBefore) {
+  build(program(2, kTwoStages));
+  std::vector<std::string> names = end(1, "backward head micro-batch 0");
+  names.resize(6);
+  EXPECT_THAT(names, ElementsAre("backward head micro-batch 0", "receive from stage 0 micro-batch 1",
+                                 "backward block micro-batch 0", "send gradient to stage 0 micro-batch 0",
+                                 "end of receive from stage 0 micro-batch 1", "forward block micro-batch 1"));
+  int64_t handle = find(1, "receive from stage 0 micro-batch 1").attributes[3];
+  EXPECT_GE(handle, 0);
+  EXPECT_THAT(find(1, "end of receive from stage 0 micro-batch 1").attributes, ElementsAre(handle));
+  // Nothing is sent early enough for the others.
+  EXPECT_EQ(find(1, "receive from stage 0 micro-batch 0").attributes[3], -1);
+  EXPECT_EQ(find(0, "receive gradient from stage 1 micro-batch 0").attributes[3], -1);
+  EXPECT_EQ(find(0, "receive gradient from stage 1 micro-batch 1").attributes[3], -1);
+}
+
+/// Five forwards of the first stage end at 5, the second stage's first backward at 4.
+TEST_F(TimetableTest, AGradientIsReceivedEarlyOnlyIfItWasThereBefore) {
+  std::string text = program(2, kTwoStages);
+  auto replace = [&](const std::string &from, const std::string &to) {
+    text.replace(text.find(from), from.size(), to);
+  };
+  replace("micro_batches = 2", "micro_batches = 5");
+  replace(R"(["F0", "F1", "B0", "B1"])", R"(["F0", "F1", "F2", "F3", "F4", "B0", "B1", "B2", "B3", "B4"])");
+  replace(R"(["F0", "B0", "F1", "B1"])", R"(["F0", "B0", "F1", "B1", "F2", "B2", "F3", "B3", "F4", "B4"])");
+  build(text);
+  std::vector<std::string> names = end(0, "receive gradient from stage 1 micro-batch 0");
+  names.resize(4);
+  EXPECT_THAT(names, ElementsAre("receive gradient from stage 1 micro-batch 0", "forward embed micro-batch 4",
+                                 "send activation to stage 1 micro-batch 4",
+                                 "end of send activation to stage 1 micro-batch 0"));
+  EXPECT_GE(find(0, names[0]).attributes[3], 0);
+  EXPECT_EQ(find(0, "receive gradient from stage 1 micro-batch 1").attributes[3], -1); // there at 7, as B0 ends
+  EXPECT_EQ(complaint(), "");
+}
+
+TEST_F(TimetableTest, WhatIsReceivedIsLeftAloneUntilItsWait) {
+  build(program(2, kTwoStages));
+  find(1, "backward block micro-batch 0").buffers[1] = find(1, "receive from stage 0 micro-batch 1").buffers[0];
+  EXPECT_THAT(complaint(), HasSubstr("expects nothing to touch what \"receive from stage 0 micro-batch 1\" writes "
+                                     "before its wait, but \"backward block micro-batch 0\" does"));
+}
+
+TEST_F(TimetableTest, ValuesAreReceivedInTheOrderTheyAreSent) {
+  build(program(2, R"(
+  dist.stage @stage0 index 0 order ["F0"] {
+    %0 = dist.input "a" : tensor<4xi64, #x>
+    dist.send %0 to 1 tag 0 : tensor<4xi64, #x>
+    dist.send %0 to 1 tag 1 : tensor<4xi64, #x>
+  }
+  dist.stage @stage1 index 1 order ["F0"] {
+    %1 = dist.receive from 0 tag 1 : tensor<4xi64, #x>
+    %0 = dist.receive from 0 tag 0 : tensor<4xi64, #x>
+  }
+)"));
+  EXPECT_THAT(complaint(), HasSubstr("expects stage 1 to receive values in the order they are sent, but stage 0 sends "
+                                     "value 0 where value 1 is expected"));
+}
+
 TEST_F(TimetableTest, WhatIsReducedIsLeftAloneUntilItsWait) {
   build(program(1, oneStage("head")));
   find(0, "backward embed micro-batch 1").buffers[3] = find(0, "reduce gradients of block1").buffers[0];
-  EXPECT_THAT(complaint(), HasSubstr("expects nothing to touch what \"reduce gradients of block1\" reduces before its "
+  EXPECT_THAT(complaint(), HasSubstr("expects nothing to touch what \"reduce gradients of block1\" writes before its "
                                      "wait, but \"backward embed micro-batch 1\" does"));
 }
 

@@ -129,7 +129,7 @@ TEST_F(CollectivesTest, AFailureSaysWhereItHappened) {
   }
   // An error that MPI returns.
   context.devices = context.ranks;
-  std::string receive = message(gvrt_receive, {/*stage=*/8, 7, 4});
+  std::string receive = message(gvrt_receive, {/*stage=*/8, 7, 4, /*handle=*/-1});
   std::string from = "receive from rank " + std::to_string(8 * context.ranks + context.rank) + ": ";
   EXPECT_TRUE(receive.starts_with(place + from + "MPI_ERR_RANK")) << receive;
   EXPECT_NE(receive.find(" in MPI_Recv [PointToPoint.cpp:"), std::string::npos) << receive;
@@ -209,10 +209,19 @@ TEST_F(CollectivesTest, StagesSendBothWaysAtOnce) {
   std::vector<float> sent(500000, (float)context.rank), received(500000); // too long to be buffered
   void *sentBuffer[] = {sent.data()}, *receivedBuffer[] = {received.data()};
   int64_t words[] = {other, 7, (int64_t)sent.size() * 4, /*handle=*/3};
-  gvrt_send(&context, sentBuffer, words);
-  gvrt_receive(&context, receivedBuffer, words);
-  gvrt_wait(&context, sentBuffer, &words[3]);
-  EXPECT_EQ(received, std::vector<float>(500000, (float)(other * half + context.device)));
+  for (int64_t handle : {-1, 4}) {
+    std::fill(received.begin(), received.end(), -1.0f);
+    int64_t receiveWords[] = {other, 7, words[2], handle};
+    if (handle >= 0) // posted before anything is sent
+      gvrt_receive(&context, receivedBuffer, receiveWords);
+    gvrt_send(&context, sentBuffer, words);
+    if (handle < 0)
+      gvrt_receive(&context, receivedBuffer, receiveWords);
+    else
+      gvrt_wait(&context, receivedBuffer, &receiveWords[3]);
+    gvrt_wait(&context, sentBuffer, &words[3]);
+    EXPECT_EQ(received, std::vector<float>(500000, (float)(other * half + context.device)));
+  }
 }
 
 TEST_F(CollectivesTest, AValueThatWasNotExpectedIsAnErrorNotAHang) {
@@ -223,13 +232,18 @@ TEST_F(CollectivesTest, AValueThatWasNotExpectedIsAnErrorNotAHang) {
   context.device = context.rank % context.devices;
   float value = 1;
   void *buffer[] = {&value};
-  int64_t sendWords[] = {1, 7, 4, 0}, receiveWords[] = {0, 8, 4};
-  if (context.stage == 0) {
-    gvrt_send(&context, buffer, sendWords);
-    gvrt_wait(&context, buffer, &sendWords[3]);
-    EXPECT_THROW(gvrt_wait(&context, buffer, &sendWords[3]), std::runtime_error);
-  } else
-    EXPECT_THROW(gvrt_receive(&context, buffer, receiveWords), std::runtime_error);
+  int64_t sendWords[] = {1, 7, 4, 0}, receiveWords[] = {0, 8, 4, -1}, laterWords[] = {0, 8, 4, 5};
+  for (int turn = 0; turn < 2; ++turn)
+    if (context.stage == 0) {
+      gvrt_send(&context, buffer, sendWords);
+      gvrt_wait(&context, buffer, &sendWords[3]);
+      EXPECT_THROW(gvrt_wait(&context, buffer, &sendWords[3]), std::runtime_error);
+    } else if (turn == 0) {
+      EXPECT_THROW(gvrt_receive(&context, buffer, receiveWords), std::runtime_error);
+    } else {
+      gvrt_receive(&context, buffer, laterWords);
+      EXPECT_THROW(gvrt_wait(&context, buffer, &laterWords[3]), std::runtime_error);
+    }
 }
 
 } // namespace

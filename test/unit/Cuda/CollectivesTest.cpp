@@ -204,7 +204,10 @@ TEST(CudaStepTest, AGraphOfKernelsAndValuesBetweenStages) {
       add(x, total);
       if (size == 2) {
         rank.call(gvrt_send, {x}, {1 - world, m, kCount * 4, m});
-        rank.call(gvrt_receive, {y}, {1 - world, m, kCount * 4});
+        // Every other one is under way for a while.
+        rank.call(gvrt_receive, {y}, {1 - world, m, kCount * 4, m % 2 ? 20 + m : -1});
+        if (m % 2)
+          rank.call(gvrt_wait, {y}, {20 + m});
         rank.call(gvrt_wait, {x}, {m});
         add(y, total);
       }
