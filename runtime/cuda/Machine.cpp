@@ -3,6 +3,7 @@
 #include "runtime/core/Report.h"
 
 #include <algorithm>
+#include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
