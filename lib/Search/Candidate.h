@@ -20,6 +20,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <tuple>
 #include <vector>
 
 namespace galvatron::search {
@@ -40,8 +41,13 @@ struct Opened {
   Found found;
   /// No plan of the candidate takes less, other than those found.
   double floor = 0;
+  double share = 0; ///< plans better by less than that were not looked for
   std::int64_t labels = 0;
 };
+
+/// The shares that a search looks beyond: exact, then ever less so.
+inline constexpr double kSmallestShare = 1e-4, kLargestShare = 5e-2;
+inline double nextShare(double share) { return share == 0 ? kSmallestShare : share * 8; }
 
 /// Lower bounds of a step for a pipeline whose stages take, for one micro-batch,
 /// `sum` seconds together and whose largest unit takes `largest`; without tails.
@@ -66,14 +72,18 @@ public:
   int tiedTensor() const { return tied; }
   /// No plan takes less; infinite: none fits.
   double bound() const { return least; }
+  /// By bound, and no two alike.
+  auto order() const {
+    return std::tuple{least, form.stages, form.microBatches, form.schedule, form.virtualStages, tied};
+  }
   bool hasExactSearch() const { return form.schedule == Schedule::GPipe || form.schedule == Schedule::OneFOneB; }
   /// Micro-batches that every stage keeps at least.
   int leastInFlight() const;
   const std::vector<OptionLists> &options() const { return *lists; }
   std::shared_ptr<const std::vector<OptionLists>> sharedOptions() const { return lists; }
 
-  /// The best regular plan below `best`.
-  Found tryRegular(double best, const std::function<bool()> &stopped) const;
+  /// The best regular plan below `best`. `glance`: out of few, for a first limit.
+  Found tryRegular(double best, bool glance, const std::function<bool()> &stopped) const;
   /// The best plan below `best`. Needing more than `labelBudget` labels, it looks
   /// only for plans better by growing shares, from `share` on.
   Opened open(double best, double share, std::int64_t labelBudget, const std::function<bool()> &stopped) const;

@@ -31,6 +31,8 @@ namespace {
 constexpr double kRounding = 1e-12;
 /// Candidates that start from the same best plan.
 constexpr std::size_t kWave = 4, kRegularWave = 16;
+/// Label budgets that all candidates together may take.
+constexpr std::int64_t kMostBudgets = 20;
 
 class Search {
 public:
@@ -44,7 +46,7 @@ private:
   void makeCandidates();
   void addShapes(const std::shared_ptr<const Setting> &setting);
   void addCandidate(const std::shared_ptr<const Setting> &setting, const PipelineShape &shape);
-  void regularPlans();
+  void regularPlans(bool glance);
   void exactPlans();
   void accept(const Candidate &candidate, Found found);
   void finishPlan();
@@ -130,11 +132,8 @@ void Search::makeCandidates() {
     else
       addShapes(std::make_shared<const Setting>(std::move(**result)));
   }
-  auto order = [](const Candidate &c) {
-    const PipelineShape &s = c.shape();
-    return std::tuple{c.bound(), s.stages, s.microBatches, s.schedule, s.virtualStages, c.tiedTensor()};
-  };
-  std::sort(candidates.begin(), candidates.end(), [&](const auto &a, const auto &b) { return order(*a) < order(*b); });
+  std::sort(candidates.begin(), candidates.end(),
+            [&](const auto &a, const auto &b) { return a->order() < b->order(); });
   solution.candidates = std::int64_t(candidates.size());
 }
 
@@ -200,25 +199,43 @@ void Search::accept(const Candidate &candidate, Found found) {
   report(true);
 }
 
-void Search::regularPlans() {
+void Search::regularPlans(bool glance) {
   std::function<bool()> stop = [this] { return stopped(); };
-  for (std::size_t from = 0; from < candidates.size() && !stopped(); from += kRegularWave) {
-    std::size_t count = std::min(kRegularWave, candidates.size() - from);
+  std::vector<const Candidate *> order;
+  for (const auto &candidate : candidates)
+    order.push_back(candidate.get());
+  if (glance) {
+    // The bound of interleaved and zero-bubble plans lacks the bubble; with it
+    // the likely ones come first.
+    std::vector<std::pair<double, const Candidate *>> likely;
+    for (const Candidate *candidate : order) {
+      const PipelineShape &s = candidate->shape();
+      bool bounded = s.schedule == Schedule::GPipe || s.schedule == Schedule::OneFOneB;
+      double bubble = bounded ? 0 : double(s.stages - 1) / s.virtualStages / s.microBatches;
+      likely.emplace_back(candidate->bound() * (1 + bubble), candidate);
+    }
+    std::sort(likely.begin(), likely.end(), [](const auto &a, const auto &b) {
+      return std::pair{a.first, a.second->order()} < std::pair{b.first, b.second->order()};
+    });
+    std::transform(likely.begin(), likely.end(), order.begin(), [](const auto &each) { return each.second; });
+  }
+  for (std::size_t from = 0; from < order.size() && !stopped(); from += kRegularWave) {
+    std::size_t count = std::min(kRegularWave, order.size() - from);
     std::vector<Found> found(count);
     double limit = best.seconds;
     inParallel(count, [&](std::size_t i) {
-      if (candidates[from + i]->bound() < limit)
-        found[i] = candidates[from + i]->tryRegular(limit, stop);
+      if (order[from + i]->bound() < limit)
+        found[i] = order[from + i]->tryRegular(limit, glance, stop);
     });
     for (std::size_t i = 0; i < count; ++i)
-      accept(*candidates[from + i], std::move(found[i]));
+      accept(*order[from + i], std::move(found[i]));
     report(false);
   }
 }
 
 void Search::exactPlans() {
   std::function<bool()> stop = [this] { return stopped(); };
-  double share = 0; ///< what has been given up so far
+  double share = 0, hardest = 0; ///< what is given up, and has been at most
   std::vector<const Candidate *> exact;
   for (const auto &candidate : candidates)
     if (candidate->hasExactSearch())
@@ -232,10 +249,10 @@ void Search::exactPlans() {
       return;
     }
     // A search that has grown long ends sooner, and says how exact it was.
-    if (solution.labels > 15 * options.labelBudget)
-      share = std::max(share, 1e-3);
-    if (solution.labels > 30 * options.labelBudget)
-      share = std::max(share, 1e-2);
+    if (solution.labels > kMostBudgets * options.labelBudget) {
+      floor = std::min(floor, exact[from]->bound());
+      return;
+    }
     std::size_t count = std::min(kWave, exact.size() - from);
     std::vector<std::optional<Opened>> opened(count);
     limit = best.seconds * (1 - kRounding);
@@ -249,8 +266,12 @@ void Search::exactPlans() {
       ++solution.candidatesOpened;
       solution.labels += opened[i]->labels;
       floor = std::min(floor, opened[i]->floor);
+      // What one candidate had to give up, its neighbours will have to.
+      hardest = std::max(hardest, opened[i]->share);
       accept(*exact[from + i], std::move(opened[i]->found));
     }
+    if (hardest > kSmallestShare)
+      share = std::max(share, hardest / 8);
     report(false);
   }
 }
@@ -304,7 +325,9 @@ Result<Solution> Search::run() {
   if (auto error = check())
     return *error;
   makeCandidates();
-  regularPlans();
+  // A glance at all of them gives a limit that spares most of the second look.
+  regularPlans(true);
+  regularPlans(false);
   if (!problem.space.uniform)
     exactPlans();
   solution.interrupted = stopped();

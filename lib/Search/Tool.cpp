@@ -82,6 +82,8 @@ public:
 
 private:
   bool showsProgress() const { return !options.quiet && terminal; }
+  /// Reasons take time: they are for --explain and for plan files.
+  bool wantsReasons() const { return options.explain || !options.outputFile.empty(); }
   std::optional<Error> work();
   std::optional<Error> workReference(const ReferenceModel &model);
   std::optional<Error> workNative(Problem &problem, const std::vector<std::int64_t> &batches);
@@ -356,6 +358,7 @@ std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::i
   solveOptions.stop = &interrupted;
   solveOptions.threads = options.threads ? options.threads : int(std::max(1u, std::thread::hardware_concurrency()));
   solveOptions.timeLimitSeconds = options.timeLimitSeconds;
+  solveOptions.explain = wantsReasons();
   if (showsProgress())
     solveOptions.progress = [](const Progress &p) {
       char best[96] = "";
@@ -391,7 +394,7 @@ std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::i
     output["search_seconds"] = spent;
     return std::nullopt;
   }
-  if (!best->interrupted)
+  if (!best->interrupted && wantsReasons())
     addWhatMoreBuys(problem, *best->plan, spent, &interrupted);
   Plan plan = std::move(*best->plan);
   return finishNative(problem, std::move(plan), &*best);
