@@ -2,8 +2,9 @@
 //
 // For every schedule: parts of equal length, all layers of one kind, the ends as
 // near to it as they can be. Where a stage does not fit, as many of its layers
-// as must take a second kind of the same layout that needs less memory. With
-// more memory fewer layers do, and none other, so no plan gets slower.
+// as must take a second kind of the same layout that needs less memory and is
+// slower. With more memory fewer layers do, and none other, so no plan gets
+// slower.
 //
 // The whole family of interleaved and zero-bubble plans that is searched; for
 // GPipe and 1F1B the start of the exact search.
@@ -267,8 +268,10 @@ void RegularPlans::tryKind(int kind, bool smallEnds, bool mix) {
   const Option &from = kinds()[kind];
   for (int other = 0; other < int(kinds().size()); ++other) {
     const Option &to = kinds()[other];
+    // Slower in everything, so that needing fewer of it never takes longer.
     if (to.layout != from.layout || to.state + to.saved >= from.state + from.saved || to.forward < from.forward ||
-        to.backward < from.backward)
+        to.backward - to.weight < from.backward - from.weight || to.backward < from.backward ||
+        to.weight < from.weight || to.tail < from.tail)
       continue;
     if (!shrink(kind, other))
       continue;

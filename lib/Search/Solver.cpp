@@ -47,6 +47,7 @@ private:
   void addShapes(const std::shared_ptr<const Setting> &setting);
   void addCandidate(const std::shared_ptr<const Setting> &setting, const PipelineShape &shape);
   void regularPlans(bool glance);
+  void anyPlan();
   void exactPlans();
   void accept(const Candidate &candidate, Found found);
   void finishPlan();
@@ -233,6 +234,14 @@ void Search::regularPlans(bool glance) {
   }
 }
 
+/// Interrupted before the first plan: a quick one out of what is priced so far.
+void Search::anyPlan() {
+  double begin = seconds();
+  std::function<bool()> late = [&] { return seconds() - begin > 1; };
+  for (std::size_t i = 0; i < candidates.size() && !winner && !late(); ++i)
+    accept(*candidates[i], candidates[i]->tryRegular(kInfinity, true, late));
+}
+
 void Search::exactPlans() {
   std::function<bool()> stop = [this] { return stopped(); };
   double share = 0, hardest = 0; ///< what is given up, and has been at most
@@ -331,6 +340,8 @@ Result<Solution> Search::run() {
   if (!problem.space.uniform)
     exactPlans();
   solution.interrupted = stopped();
+  if (solution.interrupted && !winner)
+    anyPlan();
   if (solution.interrupted && !candidates.empty()) // nothing is below the least bound
     floor = std::min(floor, candidates.front()->bound());
   if (winner)
