@@ -41,13 +41,12 @@ struct Opened {
   Found found;
   /// No plan of the candidate takes less, other than those found.
   double floor = 0;
-  double share = 0; ///< plans better by less than that were not looked for
   std::int64_t labels = 0;
 };
 
-/// The shares that a search looks beyond: exact, then ever less so.
-inline constexpr double kSmallestShare = 1e-4, kLargestShare = 5e-2;
-inline double nextShare(double share) { return share == 0 ? kSmallestShare : share * 8; }
+/// By how much better than the best one plans have to be that a pass of the exact
+/// search looks for.
+inline constexpr double kShares[] = {5e-2, 1e-2, 1e-3, 0};
 
 /// Lower bounds of a step for a pipeline whose stages take, for one micro-batch,
 /// `sum` seconds together and whose largest unit takes `largest`; without tails.
@@ -84,9 +83,9 @@ public:
 
   /// The best regular plan below `best`. `glance`: out of few, for a first limit.
   Found tryRegular(double best, bool glance, const std::function<bool()> &stopped) const;
-  /// The best plan below `best`. Needing more than `labelBudget` labels, it looks
-  /// only for plans better by growing shares, from `share` on.
-  Opened open(double best, double share, std::int64_t labelBudget, const std::function<bool()> &stopped) const;
+  /// The best plan below `best`, pass by pass to the share `finest`, as far as each
+  /// needs at most `labelBudget` labels.
+  Opened open(double best, double finest, std::int64_t labelBudget, const std::function<bool()> &stopped) const;
 
 private:
   double lowerBound() const;

@@ -59,7 +59,7 @@ public:
   ExactSearch(const Candidate &candidate, const std::function<bool()> &stopped)
       : candidate(candidate), setting(candidate.setting()), timetable(candidate.shape()), stopped(stopped) {}
 
-  Opened run(double best, double share, std::int64_t labelBudget);
+  Opened run(double best, double finest, std::int64_t labelBudget);
 
 private:
   int units() const { return setting.units(); }
@@ -350,38 +350,39 @@ bool ExactSearch::attempt(double best, std::int64_t labelBudget, bool exactly) {
   return true;
 }
 
-Opened ExactSearch::run(double best, double share, std::int64_t labelBudget) {
+Opened ExactSearch::run(double best, double finest, std::int64_t labelBudget) {
   Opened opened;
   opened.floor = best;
   if (!keepLive(best))
     return opened;
-  for (;; share = nextShare(share)) {
-    opened.share = std::min(share, kLargestShare);
+  opened.floor = candidate.bound();
+  // First for plans that are much better: most is pruned then, and what is found
+  // prunes the rest.
+  for (double share : kShares) {
     double limit = best * (1 - share);
-    if (share > kLargestShare || limit <= candidate.bound()) { // no larger share is missed
-      opened.floor = candidate.bound();
+    if (share < finest)
       break;
-    }
+    if (limit <= candidate.bound())
+      continue;
     bool whole = attempt(limit, labelBudget, false);
     opened.labels += made;
     best = std::min(best, found.seconds);
-    if (!whole && !stopped())
-      continue; // less exactly
-    opened.floor = whole ? std::min(limit, leastRelaxed) : candidate.bound();
+    if (!whole)
+      break;
+    opened.floor = std::max(opened.floor, std::min(limit, leastRelaxed));
     // One stage is one sum: relaxed is exact.
-    if (whole && stages() > 1 && leastRelaxed < limits.best && attempt(limits.best, labelBudget, true))
+    if (share == 0 && stages() > 1 && leastRelaxed < limits.best && attempt(limits.best, labelBudget, true))
       opened.floor = std::min(limit, found.seconds);
     best = std::min(best, found.seconds);
-    break;
   }
   opened.found = std::move(found);
   return opened;
 }
 } // namespace
 
-Opened Candidate::open(double best, double share, std::int64_t labelBudget,
+Opened Candidate::open(double best, double finest, std::int64_t labelBudget,
                        const std::function<bool()> &stopped) const {
-  return ExactSearch(*this, stopped).run(best, share, labelBudget);
+  return ExactSearch(*this, stopped).run(best, finest, labelBudget);
 }
 
 } // namespace galvatron::search

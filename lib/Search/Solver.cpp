@@ -32,7 +32,7 @@ constexpr double kRounding = 1e-12;
 /// Candidates that start from the same best plan.
 constexpr std::size_t kWave = 4, kRegularWave = 16;
 /// Label budgets that all candidates together may take.
-constexpr std::int64_t kMostBudgets = 20;
+constexpr double kMostBudgets = 15;
 
 class Search {
 public:
@@ -47,6 +47,7 @@ private:
   void addShapes(const std::shared_ptr<const Setting> &setting);
   void addCandidate(const std::shared_ptr<const Setting> &setting, const PipelineShape &shape);
   void regularPlans(bool glance);
+  void smallestPlans();
   void anyPlan();
   void exactPlans();
   void accept(const Candidate &candidate, Found found);
@@ -95,6 +96,13 @@ std::optional<Error> Search::check() const {
     return Error{"the problem has no cost source"};
   if (problem.globalBatch < 1)
     return Error{"expects a global batch of at least 1, but got " + std::to_string(problem.globalBatch)};
+  const Cluster &cluster = problem.cluster;
+  if (cluster.nodes < 1 || cluster.devicesPerNode < 1)
+    return Error{"expects a cluster of at least 1 x 1 devices, but got " + std::to_string(cluster.nodes) + " x " +
+                 std::to_string(cluster.devicesPerNode)};
+  if (!cluster.interOfNode.empty() && std::int64_t(cluster.interOfNode.size()) != cluster.nodes)
+    return Error{"expects one link for each of " + std::to_string(cluster.nodes) + " nodes, but got " +
+                 std::to_string(cluster.interOfNode.size())};
   if (space.schedules.empty())
     return Error{"the space offers no schedule; allow gpipe or 1f1b"};
   if (space.microBatches > 0 && problem.globalBatch % space.microBatches)
@@ -234,6 +242,20 @@ void Search::regularPlans(bool glance) {
   }
 }
 
+/// Where memory is so short that no regular plan fits: the plan that needs the
+/// least, for a limit to the exact search.
+void Search::smallestPlans() {
+  for (const auto &candidate : candidates) {
+    if (!candidate->hasExactSearch() || !(candidate->bound() < best.seconds) || stopped())
+      continue;
+    LeastMemory least = findLeastMemory(*candidate);
+    if (least.bytes > candidate->setting().memoryBudget())
+      continue;
+    PlanPrice price = pricePlan(candidate->setting(), Timetable(candidate->shape()), least.choice);
+    accept(*candidate, {price.seconds, least.choice.options, least.choice.partOf, {candidate->sharedOptions()}});
+  }
+}
+
 /// Interrupted before the first plan: a quick one out of what is priced so far.
 void Search::anyPlan() {
   double begin = seconds();
@@ -244,13 +266,12 @@ void Search::anyPlan() {
 
 void Search::exactPlans() {
   std::function<bool()> stop = [this] { return stopped(); };
-  double share = 0, hardest = 0; ///< what is given up, and has been at most
   std::vector<const Candidate *> exact;
   for (const auto &candidate : candidates)
     if (candidate->hasExactSearch())
       exact.push_back(candidate.get());
   for (std::size_t from = 0; from < exact.size(); from += kWave) {
-    double limit = best.seconds * (1 - std::max(kRounding, share));
+    double limit = best.seconds * (1 - kRounding);
     if (exact[from]->bound() >= limit) // sorted: no later one is better
       return;
     if (stopped()) {
@@ -258,7 +279,9 @@ void Search::exactPlans() {
       return;
     }
     // A search that has grown long ends sooner, and says how exact it was.
-    if (solution.labels > kMostBudgets * options.labelBudget) {
+    double budgets = double(solution.labels) / double(options.labelBudget);
+    double finest = budgets < 6 ? 0 : budgets < 9 ? 1e-3 : budgets < 12 ? 1e-2 : 5e-2;
+    if (budgets > kMostBudgets) {
       floor = std::min(floor, exact[from]->bound());
       return;
     }
@@ -267,7 +290,7 @@ void Search::exactPlans() {
     limit = best.seconds * (1 - kRounding);
     inParallel(count, [&](std::size_t i) {
       if (exact[from + i]->bound() < limit)
-        opened[i] = exact[from + i]->open(limit, share, options.labelBudget, stop);
+        opened[i] = exact[from + i]->open(limit, finest, options.labelBudget, stop);
     });
     for (std::size_t i = 0; i < count; ++i) {
       if (!opened[i])
@@ -275,12 +298,8 @@ void Search::exactPlans() {
       ++solution.candidatesOpened;
       solution.labels += opened[i]->labels;
       floor = std::min(floor, opened[i]->floor);
-      // What one candidate had to give up, its neighbours will have to.
-      hardest = std::max(hardest, opened[i]->share);
       accept(*exact[from + i], std::move(opened[i]->found));
     }
-    if (hardest > kSmallestShare)
-      share = std::max(share, hardest / 8);
     report(false);
   }
 }
@@ -337,8 +356,11 @@ Result<Solution> Search::run() {
   // A glance at all of them gives a limit that spares most of the second look.
   regularPlans(true);
   regularPlans(false);
-  if (!problem.space.uniform)
+  if (!problem.space.uniform) {
+    if (!winner && problem.space.unevenStages)
+      smallestPlans();
     exactPlans();
+  }
   solution.interrupted = stopped();
   if (solution.interrupted && !winner)
     anyPlan();

@@ -51,7 +51,7 @@ private:
       for (auto [strategy, dp] : offeredStrategies(problem.space, setting.stageRanks, setting.microBatchSamples))
         for (bool strided : {false, true})
           for (std::uint32_t values : {0u, 1u}) {
-            if ((strided && (strategy.tp == 1 || dp * strategy.cp == 1)) ||
+            if ((values && !problem.space.recompute) || (strided && (strategy.tp == 1 || dp * strategy.cp == 1)) ||
                 (strided && setting.stageRanks <= problem.cluster.devicesPerNode) ||
                 (values && (strategy.recompute || !layer)) || (!layer && (strategy.recompute || strategy.ep > 1)))
               continue;
@@ -150,6 +150,8 @@ SearchSpace narrowed(SearchSpace space, Draw &draw) {
 /// All schedules for memory; for links and space those that are searched exactly.
 TEST(Space, more_memory_faster_links_and_a_wider_space_never_hurt) {
   int compared = 0;
+  SolveOptions quietly;
+  quietly.explain = false;
   for (unsigned seed = 0; seed < 25; ++seed) {
     RandomCase made = randomCase(seed);
     Problem &problem = made.problem;
@@ -188,7 +190,7 @@ TEST(Space, more_memory_faster_links_and_a_wider_space_never_hurt) {
     double best = secondsOf(solved(problem));
     for (int i = 0; i < 4; ++i) {
       problem.space = narrowed(wide, draw);
-      Solution narrow = solvedOrNothing(problem);
+      Result<Solution> narrow = solve(problem, quietly);
       if (narrow && narrow->plan) {
         EXPECT_LE(best, narrow->plan->predictedStepSeconds * (1 + 1e-9)) << "seed " << seed;
         EXPECT_TRUE(checkPlan(problem, *narrow->plan).ok()) << checkPlan(problem, *narrow->plan).complaints.front();
@@ -219,10 +221,15 @@ TEST(Space, any_number_of_threads_gives_the_same_answer) {
 TEST(Space, awkward_numbers_of_devices_and_samples_have_plans) {
   int uneven = 0, odd = 0, oddMicroBatches = 0;
   for (int devices : {3, 5, 6, 7, 12})
-    for (int batch : {15, 18, 30, 42}) {
+    for (int batch : {15, 18, 42}) {
       RandomCosts costs(unsigned(devices + batch));
       Problem problem = randomProblem(costs, devices, 8, batch, 0, 2);
       problem.space = SearchSpace();
+      problem.space.context = problem.space.strided = false;
+      problem.space.zeroLevels = 0b1001;
+      problem.space.maxTensor = problem.space.maxUlysses = 3;
+      if (batch == 18)
+        problem.space.data = false; // leaves stages
       for (std::int64_t memory : {2000000, 4000000, 30000000}) {
         problem.cluster.memoryBytesPerDevice = memory;
         Solution solution = solved(problem);
@@ -249,7 +256,7 @@ TEST(Space, stages_are_balanced_by_memory) {
     Result<UnitCost> cost(const CostQuery &query) const override {
       UnitCost cost;
       bool embedding = query.unit->role == UnitRole::Embedding;
-      cost.forwardSeconds = embedding ? 1e-5 : 1e-3;
+      cost.forwardSeconds = (embedding ? 1e-5 : 1e-3) * double(query.microBatchSamples);
       cost.backwardSeconds = 2 * cost.forwardSeconds;
       cost.stateBytes = embedding ? 6000000 : 1000000;
       cost.boundaryBytes = 1000;
@@ -296,6 +303,7 @@ TEST(Space, uniform_plans_have_one_strategy_for_all_layers) {
 TEST(Space, an_interrupted_search_has_a_plan_all_the_same) {
   RandomCase made = randomCase(2);
   made.problem.cluster.nodes = 8;
+  made.problem.cluster.interOfNode.clear();
   made.problem.globalBatch = 64;
   std::atomic<bool> stop = false;
   int calls = 0;
@@ -320,7 +328,7 @@ TEST(Space, proves_how_good_an_inexact_answer_is) {
   int inexact = 0;
   for (unsigned seed = 0; seed < 12; ++seed) {
     RandomCosts costs(seed);
-    Problem problem = randomProblem(costs, 4, 12, 8, 3000000, 2);
+    Problem problem = randomProblem(costs, 4, 12, 8, 9000000, 2);
     SolveOptions options;
     options.explain = false;
     Result<Solution> exact = solve(problem, options);
@@ -328,6 +336,7 @@ TEST(Space, proves_how_good_an_inexact_answer_is) {
     Result<Solution> quick = solve(problem, options);
     ASSERT_TRUE(exact && quick);
     ASSERT_TRUE(exact->plan && quick->plan) << seed;
+    EXPECT_EQ(exact->provenWithin, 0);
     inexact += quick->provenWithin > 0;
     EXPECT_GE(exact->plan->predictedStepSeconds,
               quick->plan->predictedStepSeconds * (1 - quick->provenWithin) * (1 - 1e-9))
