@@ -32,7 +32,7 @@ class Front {
 public:
   explicit Front(bool split) : split(split) {}
 
-  bool beats(const Label &label) const {
+  bool beats(const Label &label) {
     std::size_t count = memory.size();
     if (count && beatsAt(smallest, label))
       return true; // most are beaten by the one with the least memory
@@ -40,6 +40,7 @@ public:
     // From the back: those take about as long.
     for (std::size_t end = count; end > 0;) {
       std::size_t begin = end > kBlock ? end - kBlock : 0;
+      ++blocks;
       unsigned any = 0;
       for (std::size_t i = begin; i < end; ++i)
         any |= unsigned(time[i] <= first) & unsigned(!split || backward[i] <= label.backward) &
@@ -62,6 +63,9 @@ public:
     scratch.push_back(label.scratch);
   }
 
+  /// In labels: comparing this much takes about as long as making so many.
+  std::int64_t work() const { return blocks / 8; }
+
 private:
   static constexpr std::size_t kBlock = 64;
   bool beatsAt(std::size_t i, const Label &label) const {
@@ -70,6 +74,7 @@ private:
   }
 
   bool split;
+  std::int64_t blocks = 0; ///< compared
   std::size_t smallest = 0;
   std::vector<double> time, backward, tail;
   std::vector<std::int64_t> memory, scratch;
@@ -77,7 +82,7 @@ private:
 } // namespace
 
 /// Keeps the undominated ones, by rising time.
-void StageTrie::keepUndominated(std::vector<Label> &labels) const {
+std::int64_t StageTrie::keepUndominated(std::vector<Label> &labels) const {
   std::sort(labels.begin(), labels.end(), [](const Label &a, const Label &b) {
     return std::tuple(a.time(), a.memory, a.tail, a.scratch, a.forward, a.option, a.parent) <
            std::tuple(b.time(), b.memory, b.tail, b.scratch, b.forward, b.option, b.parent);
@@ -91,6 +96,7 @@ void StageTrie::keepUndominated(std::vector<Label> &labels) const {
     kept.push_back(label);
   }
   labels = std::move(kept);
+  return front.work();
 }
 
 void StageTrie::solve(TrieNode &node, const StageLimits &limits, int unitsDone) {
@@ -120,7 +126,7 @@ void StageTrie::solveLayout(TrieNode &node, int layout, const std::vector<int> &
     label.parent = i;
     arrived.push_back(label);
   }
-  keepUndominated(arrived);
+  *limits.labelsMade += keepUndominated(arrived);
   double m = limits.microBatches;
   std::vector<Label> labels;
   for (const Label &label : arrived)
@@ -147,7 +153,7 @@ void StageTrie::solveLayout(TrieNode &node, int layout, const std::vector<int> &
   *limits.labelsMade += std::int64_t(labels.size());
   if (limits.exhausted())
     return;
-  keepUndominated(labels);
+  *limits.labelsMade += keepUndominated(labels);
   // Memory no longer matters where a stage ends.
   auto beatsAtEnd = [&](const Label &a, const Label &b) {
     return (key.split ? a.forward <= b.forward && a.backward <= b.backward : a.time() <= b.time()) && a.tail <= b.tail;

@@ -50,7 +50,7 @@ struct SolveOptions {
   /// Labels that one pass over a candidate may take. A candidate is searched for
   /// plans better by 5 %, 1 %, 0.1 % and at all; beyond the budget it is left at
   /// what the pass before has proven (see Solution::provenWithin).
-  std::int64_t labelBudget = 500000;
+  std::int64_t labelBudget = 300000;
 };
 
 /// Why nothing fits.

@@ -15,8 +15,12 @@ using namespace galvatron::search;
 using namespace galvatron::search::testing;
 
 namespace {
+/// Enough for nearly all of these problems.
+constexpr std::int64_t kBudget = 60000;
+
 Solution solved(const Problem &problem, int threads = 1) {
   SolveOptions options;
+  options.labelBudget = kBudget;
   options.explain = false;
   options.threads = threads;
   Result<Solution> solution = solve(problem, options);
@@ -147,58 +151,70 @@ SearchSpace narrowed(SearchSpace space, Draw &draw) {
   return space;
 }
 
+/// Whether `now` is no worse than `before`, as far as either is proven.
+void expectNoWorse(const Solution &now, const Solution &before, const std::string &what) {
+  ASSERT_TRUE(now.plan) << what;
+  if (before.plan)
+    EXPECT_LE(secondsOf(now) * (1 - now.provenWithin), secondsOf(before) * (1 + 1e-9)) << what;
+}
+
 /// All schedules for memory; for links and space those that are searched exactly.
 TEST(Space, more_memory_faster_links_and_a_wider_space_never_hurt) {
-  int compared = 0;
-  SolveOptions quietly;
-  quietly.explain = false;
-  for (unsigned seed = 0; seed < 25; ++seed) {
+  int exact = 0, all = 0;
+  auto count = [&](const Solution &solution) {
+    ++all;
+    exact += solution.provenWithin == 0;
+  };
+  for (unsigned seed = 0; seed < 14; ++seed) {
     RandomCase made = randomCase(seed);
     Problem &problem = made.problem;
     Draw draw(seed);
+    std::string name = "seed " + std::to_string(seed) + " ";
     problem.cluster.memoryBytesPerDevice = 1 << 20;
     std::int64_t smallest = solved(problem).infeasible.smallestBudgetBytes;
     ASSERT_GT(smallest, 0) << seed;
-    double before = 0;
-    for (double factor : {1.0, 1.1, 1.3, 1.7, 3.0, 9.0}) {
+    Solution before;
+    for (double factor : {1.0, 1.1, 1.7, 6.0}) {
       problem.cluster.memoryBytesPerDevice = std::int64_t(double(smallest) * factor);
-      double now = secondsOf(solved(problem));
-      ASSERT_GT(now, 0) << "seed " << seed << " memory x " << factor;
-      if (before > 0)
-        EXPECT_LE(now, before * (1 + 1e-9)) << "seed " << seed << " memory x " << factor;
-      before = now;
-      ++compared;
+      Solution now = solved(problem);
+      expectNoWorse(now, before, name + "memory x " + std::to_string(factor));
+      count(now);
+      before = std::move(now);
     }
     problem.cluster.memoryBytesPerDevice = std::int64_t(double(smallest) * draw.of({1.05, 1.5, 3.0}));
     problem.space.schedules = {Schedule::OneFOneB, Schedule::GPipe};
     Cluster base = problem.cluster;
-    before = 0;
-    for (double factor : {0.1, 0.5, 1.0, 4.0, 100.0}) {
+    before = {};
+    for (double factor : {0.1, 1.0, 100.0}) {
       problem.cluster = base;
       problem.cluster.intra.bytesPerSecond *= factor;
       problem.cluster.inter.bytesPerSecond *= factor;
       for (Link &link : problem.cluster.interOfNode)
         link.bytesPerSecond *= factor;
-      double now = secondsOf(solved(problem));
-      if (before > 0)
-        EXPECT_LE(now, before * (1 + 1e-9)) << "seed " << seed << " links x " << factor;
-      before = now;
-      ++compared;
+      Solution now = solved(problem);
+      expectNoWorse(now, before, name + "links x " + std::to_string(factor));
+      count(now);
+      before = std::move(now);
     }
     problem.cluster = base;
     SearchSpace wide = problem.space;
-    double best = secondsOf(solved(problem));
-    for (int i = 0; i < 4; ++i) {
+    Solution best = solved(problem);
+    count(best);
+    for (int i = 0; i < 3; ++i) {
       problem.space = narrowed(wide, draw);
-      Result<Solution> narrow = solve(problem, quietly);
-      if (narrow && narrow->plan) {
-        EXPECT_LE(best, narrow->plan->predictedStepSeconds * (1 + 1e-9)) << "seed " << seed;
-        EXPECT_TRUE(checkPlan(problem, *narrow->plan).ok()) << checkPlan(problem, *narrow->plan).complaints.front();
-        ++compared;
-      }
+      SolveOptions options;
+      options.explain = false;
+      options.labelBudget = kBudget;
+      Result<Solution> narrow = solve(problem, options); // an error where a unit has no strategy left
+      if (!narrow || !narrow->plan)
+        continue;
+      expectNoWorse(best, *narrow, name + "space");
+      CheckReport report = checkPlan(problem, *narrow->plan);
+      EXPECT_TRUE(report.ok()) << name << report.complaints.front();
     }
   }
-  EXPECT_GT(compared, 250);
+  EXPECT_GT(exact, all * 2 / 3);
+  EXPECT_GT(all, 100);
 }
 
 TEST(Space, any_number_of_threads_gives_the_same_answer) {
@@ -281,13 +297,14 @@ TEST(Space, uniform_plans_have_one_strategy_for_all_layers) {
     Problem &problem = made.problem;
     problem.cluster.memoryBytesPerDevice = 1 << 20;
     problem.cluster.memoryBytesPerDevice = solved(problem).infeasible.smallestBudgetBytes * 3 / 2;
-    double free = secondsOf(solved(problem));
+    Solution any = solved(problem);
+    double free = secondsOf(any), provenWithin = any.provenWithin;
     problem.space.uniform = true;
     Solution solution = solved(problem);
     if (!solution.plan)
       continue;
     ++plans;
-    EXPECT_GE(secondsOf(solution), free * (1 - 1e-9)) << seed;
+    EXPECT_GE(secondsOf(solution), free * (1 - provenWithin) * (1 - 1e-9)) << seed;
     const PlannedUnit *first = nullptr;
     for (const PlannedUnit &unit : solution.plan->units) {
       if (unit.role != UnitRole::Layer)
