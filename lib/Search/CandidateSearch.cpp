@@ -347,7 +347,7 @@ bool ExactSearch::attempt(double best, std::int64_t labelBudget, bool exactly) {
           return false;
         extendJoin(stage, done, index);
       }
-  return true;
+  return !limits.exhausted(); // also in the last one
 }
 
 Opened ExactSearch::run(double best, double finest, std::int64_t labelBudget) {

@@ -280,9 +280,10 @@ void Tool::restrictSpace(SearchSpace &space) const {
 
 /// The reference's arguments that make sense without its profiles.
 std::optional<Error> Tool::applyArguments(SearchSpace &space, std::vector<std::int64_t> &batches) const {
+  static const Json kNone = Json::object(); // readers refer to what they read
   auto group = [&](const char *name) {
-    return JsonReader(options.overrides.contains(name) ? options.overrides[name] : Json::object(),
-                      std::string("options of '") + name + "'");
+    auto at = options.overrides.find(name);
+    return JsonReader(at == options.overrides.end() ? kNone : *at, std::string("options of '") + name + "'");
   };
   JsonReader spaces = group("search_space_info");
   auto off = [&](const char *key) { return spaces.integer(key, 0) != 0; };
