@@ -44,9 +44,9 @@ struct Opened {
   std::int64_t labels = 0;
 };
 
-/// By how much better than the best one plans have to be that a pass of the exact
-/// search looks for.
-inline constexpr double kShares[] = {5e-2, 1e-2, 1e-3, 0};
+/// How far above its bound a candidate's plans are looked for, pass by pass, as a
+/// part of the gap to the best plan.
+inline constexpr double kReaches[] = {1.0 / 16, 1.0 / 4, 1.0 / 2, 1};
 
 /// Lower bounds of a step for a pipeline whose stages take, for one micro-batch,
 /// `sum` seconds together and whose largest unit takes `largest`; without tails.
@@ -83,9 +83,9 @@ public:
 
   /// The best regular plan below `best`. `glance`: out of few, for a first limit.
   Found tryRegular(double best, bool glance, const std::function<bool()> &stopped) const;
-  /// The best plan below `best`, pass by pass to the share `finest`, as far as each
-  /// needs at most `labelBudget` labels.
-  Opened open(double best, double finest, std::int64_t labelBudget, const std::function<bool()> &stopped) const;
+  /// The best plan below `best`, pass by pass to the part `reach` of the gap, as far
+  /// as each needs at most `labelBudget` labels.
+  Opened open(double best, double reach, std::int64_t labelBudget, const std::function<bool()> &stopped) const;
 
 private:
   double lowerBound() const;

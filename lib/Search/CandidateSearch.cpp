@@ -59,7 +59,7 @@ public:
   ExactSearch(const Candidate &candidate, const std::function<bool()> &stopped)
       : candidate(candidate), setting(candidate.setting()), timetable(candidate.shape()), stopped(stopped) {}
 
-  Opened run(double best, double finest, std::int64_t labelBudget);
+  Opened run(double best, double reach, std::int64_t labelBudget);
 
 private:
   int units() const { return setting.units(); }
@@ -350,19 +350,21 @@ bool ExactSearch::attempt(double best, std::int64_t labelBudget, bool exactly) {
   return !limits.exhausted(); // also in the last one
 }
 
-Opened ExactSearch::run(double best, double finest, std::int64_t labelBudget) {
+Opened ExactSearch::run(double best, double reach, std::int64_t labelBudget) {
   Opened opened;
   opened.floor = best;
   if (!keepLive(best))
     return opened;
   opened.floor = candidate.bound();
-  // First for plans that are much better: most is pruned then, and what is found
+  // First for plans close to the bound: most is pruned then, and what is found
   // prunes the rest.
-  for (double share : kShares) {
-    double limit = best * (1 - share);
-    if (share < finest)
+  for (double part : kReaches) {
+    if (part > reach)
       break;
-    if (limit <= candidate.bound())
+    if (best == kInfinity && part < 1)
+      continue;
+    double limit = part < 1 ? candidate.bound() + part * (best - candidate.bound()) : best;
+    if (limit <= opened.floor)
       continue;
     bool whole = attempt(limit, labelBudget, false);
     opened.labels += made;
@@ -371,7 +373,7 @@ Opened ExactSearch::run(double best, double finest, std::int64_t labelBudget) {
       break;
     opened.floor = std::max(opened.floor, std::min(limit, leastRelaxed));
     // One stage is one sum: relaxed is exact.
-    if (share == 0 && stages() > 1 && leastRelaxed < limits.best && attempt(limits.best, labelBudget, true))
+    if (part == 1 && stages() > 1 && leastRelaxed < limits.best && attempt(limits.best, labelBudget, true))
       opened.floor = std::min(limit, found.seconds);
     best = std::min(best, found.seconds);
   }
@@ -380,9 +382,9 @@ Opened ExactSearch::run(double best, double finest, std::int64_t labelBudget) {
 }
 } // namespace
 
-Opened Candidate::open(double best, double finest, std::int64_t labelBudget,
+Opened Candidate::open(double best, double reach, std::int64_t labelBudget,
                        const std::function<bool()> &stopped) const {
-  return ExactSearch(*this, stopped).run(best, finest, labelBudget);
+  return ExactSearch(*this, stopped).run(best, reach, labelBudget);
 }
 
 } // namespace galvatron::search

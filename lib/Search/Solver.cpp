@@ -280,7 +280,7 @@ void Search::exactPlans() {
     }
     // A search that has grown long ends sooner, and says how exact it was.
     double budgets = double(solution.labels) / double(options.labelBudget);
-    double finest = budgets < 6 ? 0 : budgets < 9 ? 1e-3 : budgets < 12 ? 1e-2 : 5e-2;
+    double reach = budgets < 6 ? 1 : budgets < 9 ? 0.5 : budgets < 12 ? 0.25 : 0.0625;
     if (budgets > kMostBudgets) {
       floor = std::min(floor, exact[from]->bound());
       return;
@@ -290,7 +290,7 @@ void Search::exactPlans() {
     limit = best.seconds * (1 - kRounding);
     inParallel(count, [&](std::size_t i) {
       if (exact[from + i]->bound() < limit)
-        opened[i] = exact[from + i]->open(limit, finest, options.labelBudget, stop);
+        opened[i] = exact[from + i]->open(limit, reach, options.labelBudget, stop);
     });
     for (std::size_t i = 0; i < count; ++i) {
       if (!opened[i])

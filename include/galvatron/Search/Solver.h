@@ -47,9 +47,9 @@ struct SolveOptions {
   /// number. More than one asks the cost source and the communication model from
   /// several threads.
   int threads = 1;
-  /// Labels that one pass over a candidate may take. A candidate is searched for
-  /// plans better by 5 %, 1 %, 0.1 % and at all; beyond the budget it is left at
-  /// what the pass before has proven (see Solution::provenWithin).
+  /// Labels that one pass over a candidate may take. Its plans are looked for near
+  /// its bound first, then further off; beyond the budget it is left at what the
+  /// pass before has proven (see Solution::provenWithin).
   std::int64_t labelBudget = 300000;
 };
 
