@@ -15,18 +15,6 @@ using namespace galvatron;
 using namespace galvatron::graph;
 using namespace galvatron::raise;
 
-/// The dimension along which `slice` is shorter than its operand, if one.
-static std::optional<int64_t> cutDim(SliceOp slice) {
-  std::optional<int64_t> found;
-  for (auto [dim, before, after] : llvm::enumerate(shapeOf(slice.getX()), shapeOf(slice.getResult())))
-    if (before != after) {
-      if (found)
-        return std::nullopt;
-      found = dim;
-    }
-  return found;
-}
-
 namespace {
 
 /// slice(x ++ constant) of x's own extent is x, moved.

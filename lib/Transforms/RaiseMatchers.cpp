@@ -98,6 +98,17 @@ Value raise::columnOf(Value value) {
   return nullptr;
 }
 
+std::optional<int64_t> raise::cutDim(SliceOp slice) {
+  std::optional<int64_t> found;
+  for (auto [dim, before, after] : llvm::enumerate(shapeOf(slice.getX()), shapeOf(slice.getResult())))
+    if (before != after) {
+      if (found)
+        return std::nullopt;
+      found = dim;
+    }
+  return found;
+}
+
 bool raise::groupDimensions(ArrayRef<int64_t> from, ArrayRef<int64_t> to, SmallVectorImpl<DimensionGroup> &groups) {
   size_t i = 0, j = 0;
   while (i < from.size() || j < to.size()) {

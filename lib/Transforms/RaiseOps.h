@@ -61,6 +61,9 @@ struct DimensionGroup {
 /// group before them.
 bool groupDimensions(ArrayRef<int64_t> from, ArrayRef<int64_t> to, SmallVectorImpl<DimensionGroup> &groups);
 
+/// The only dimension along which `slice` is shorter than its operand; none if there are several.
+std::optional<int64_t> cutDim(SliceOp slice);
+
 /// The letters of an einsum.
 struct Equation {
   std::string lhs, rhs, result;

@@ -127,18 +127,6 @@ struct Selection {
 
 } // namespace
 
-/// The only dimension that `slice` cuts.
-static std::optional<int64_t> cutDim(SliceOp slice) {
-  std::optional<int64_t> found;
-  for (auto [dim, before, after] : llvm::enumerate(shapeOf(slice.getX()), shapeOf(slice.getResult())))
-    if (before != after) {
-      if (found)
-        return std::nullopt;
-      found = dim;
-    }
-  return found;
-}
-
 static std::optional<Selection> select(SliceOp slice) {
   std::optional<int64_t> cut = cutDim(slice);
   if (!cut)

@@ -12,11 +12,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
-from stage_programs import ENVIRONMENT, read_tensors
+from stage_programs import ENVIRONMENT, FolderFixture, read_tensors
 
 STAGE, LAUNCH = (os.path.abspath(path) for path in sys.argv[1:3])
 BATCH, SEQ, MICRO_BATCHES, ROWS, COLUMNS = 8, 8, 2, 64, 65
@@ -34,21 +33,13 @@ def number_of_gpus():
 GPUS = number_of_gpus()
 
 
-class CudaFixture(unittest.TestCase):
+class CudaFixture(FolderFixture):
     @classmethod
     def setUpClass(cls):
-        cls.folder = tempfile.mkdtemp()
+        super().setUpClass()
         cls.tokens = [(i * 7 + i // 5) % 16 for i in range(SEQ * BATCH * 40)]
         with open(cls.path("tokens.bin"), "wb") as file:
             file.write(bytes(cls.tokens))
-
-    @classmethod
-    def tearDownClass(cls):
-        shutil.rmtree(cls.folder)
-
-    @classmethod
-    def path(cls, name):
-        return os.path.join(cls.folder, name)
 
     def program(self, stages, devices, word=""):
         folder = self.path(f"{stages}-{devices}{word}")

@@ -1,9 +1,12 @@
-"""What the tests of stage binaries share: the environment that mpirun needs, and safetensors in plain Python."""
+"""What the tests of stage binaries share: a folder, the environment that mpirun needs, and safetensors in plain Python."""
 
 import array
 import json
 import os
+import shutil
 import struct
+import tempfile
+import unittest
 
 ENVIRONMENT = dict(
     os.environ,
@@ -13,6 +16,22 @@ ENVIRONMENT = dict(
     OMPI_MCA_mpi_yield_when_idle="1",
     OMPI_MCA_hwloc_base_binding_policy="none",
 )
+
+
+class FolderFixture(unittest.TestCase):
+    """A folder of a class's own, gone when its tests have run."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp()
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    @classmethod
+    def path(cls, name):
+        return os.path.join(cls.folder, name)
 
 
 def write_tensors(path, tensors):

@@ -10,10 +10,8 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
-import unittest
 
-from stage_programs import ENVIRONMENT, write_tensors
+from stage_programs import ENVIRONMENT, FolderFixture, write_tensors
 
 TOY, LAUNCH = sys.argv[1:3]
 BATCH, SEQ, VOCABULARY, HIDDEN = 8, 8, 16, 6
@@ -67,12 +65,12 @@ class Reference:
                 values[i] -= lr * g
 
 
-class ProgramFixture(unittest.TestCase):
+class ProgramFixture(FolderFixture):
     """Folders of stages, and ways to run them."""
 
     @classmethod
     def setUpClass(cls):
-        cls.folder = tempfile.mkdtemp()
+        super().setUpClass()
         generator = random.Random(1)
         cls.weights = {
             name: (shape, [generator.gauss(0, 0.5) for _ in range(math.prod(shape))]) for name, shape in SHAPES.items()
@@ -83,14 +81,6 @@ class ProgramFixture(unittest.TestCase):
         cls.tokens = [generator.randrange(VOCABULARY) for _ in range(SEQ * 20 + 3)]  # 20 windows, 3 tokens left over
         with open(cls.path("tokens.bin"), "wb") as file:
             file.write(bytes(cls.tokens))
-
-    @classmethod
-    def tearDownClass(cls):
-        shutil.rmtree(cls.folder)
-
-    @classmethod
-    def path(cls, name):
-        return os.path.join(cls.folder, name)
 
     def program(self, plan, word=""):
         """A folder with the stages of a plan, as the compiler writes it."""
