@@ -3,7 +3,6 @@
 #include "runtime/core/Report.h"
 
 #include <algorithm>
-#include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
