@@ -4,12 +4,13 @@
   bench/search/scaling.py --tool build/bin/galvatron-search --cases FOLDER -o bench/search/results
 
 Writes reference.csv (the reference's cases under its own cost model) and scaling.csv (native), one row a run, and
-scaling.svg if matplotlib is there. FOLDER holds galvatron-reference and galvatron-profiles (test/Search/Inputs does).
+scaling.svg (CPU seconds of scaling.csv). FOLDER holds galvatron-reference and galvatron-profiles (test/Search/Inputs does).
 """
 
 import argparse
 import csv
 import json
+import math
 import pathlib
 import resource
 import subprocess
@@ -46,7 +47,12 @@ def reference_rows(tool, cases):
 
 def scaling_rows(tool):
     base = {"layers": 32, "devices": 64, "gigabytes": 80, "batch": 256}
-    sweeps = {"layers": [8, 32, 64, 128], "devices": [8, 64, 256, 1024], "gigabytes": [40, 80, 141], "batch": [64, 256, 1024]}
+    sweeps = {
+        "layers": [8, 32, 64, 128],
+        "devices": [8, 64, 256, 1024],
+        "gigabytes": [20, 40, 80, 141],
+        "batch": [64, 256, 1024],
+    }
     for name, values in sweeps.items():
         for value in values:
             case = dict(base, **{name: value})
@@ -76,22 +82,39 @@ def write(path, rows):
 
 
 def plot(rows, path):
-    try:
-        import matplotlib
-        matplotlib.use("svg")
-        from matplotlib import pyplot
-    except ImportError:
-        print("no matplotlib: no plot")
-        return
+    """Search time against each quantity, both axes logarithmic, one panel a sweep."""
+    width, height, left, top, gap = 190, 150, 50, 20, 60
     sweeps = list(dict.fromkeys(row["sweep"] for row in rows))
-    figure, axes = pyplot.subplots(1, len(sweeps), figsize=(12, 3), sharey=True)
-    for axis, sweep in zip(axes, sweeps):
-        chosen = [row for row in rows if row["sweep"] == sweep and row["cpu_seconds"]]
-        axis.loglog([row[sweep] for row in chosen], [row["cpu_seconds"] for row in chosen], "o-")
-        axis.set_xlabel(sweep)
-    axes[0].set_ylabel("CPU seconds")
-    figure.tight_layout()
-    figure.savefig(path)
+    times = [float(row["cpu_seconds"]) for row in rows if float(row["cpu_seconds"]) > 0]
+    low, high = math.floor(math.log10(min(times))), math.ceil(math.log10(max(times)))
+    total = left + len(sweeps) * (width + gap)
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{total}" height="{height + 70}" font-family="sans-serif" '
+        'font-size="11">',
+        f'<rect width="{total}" height="{height + 70}" fill="white"/>',
+    ]
+    for number, sweep in enumerate(sweeps):
+        x0 = left + number * (width + gap)
+        points = [(float(row[sweep]), float(row["cpu_seconds"])) for row in rows if row["sweep"] == sweep]
+        points = [(x, y) for x, y in points if y > 0]
+        first, last = math.log(points[0][0]), math.log(points[-1][0])
+        place = lambda x, y: (
+            x0 + (math.log(x) - first) / (last - first) * width,
+            top + height - (math.log10(y) - low) / (high - low) * height,
+        )
+        out.append(f'<rect x="{x0}" y="{top}" width="{width}" height="{height}" fill="none" stroke="black"/>')
+        for power in range(low, high + 1):
+            y = place(points[0][0], 10**power)[1]
+            out.append(f'<line x1="{x0}" x2="{x0 + width}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ccc"/>')
+            out.append(f'<text x="{x0 - 4}" y="{y + 4:.1f}" text-anchor="end">{10.0**power:g} s</text>')
+        line = " ".join("%.1f,%.1f" % place(x, y) for x, y in points)
+        out.append(f'<polyline points="{line}" fill="none" stroke="#1f5fa8" stroke-width="1.5"/>')
+        for x, y in points:
+            px, py = place(x, y)
+            out.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3" fill="#1f5fa8"/>')
+            out.append(f'<text x="{px:.1f}" y="{top + height + 15}" text-anchor="middle">{x:g}</text>')
+        out.append(f'<text x="{x0 + width / 2}" y="{top + height + 35}" text-anchor="middle">{sweep}</text>')
+    path.write_text("\n".join(out) + "\n</svg>\n")
 
 
 def main():

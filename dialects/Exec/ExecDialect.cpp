@@ -110,6 +110,15 @@ LogicalResult LoopsOp::verify() {
     return emitOpError("expects its body to yield ") << getOutputs().size() << " values";
   if (loops == 0 && hasRowSums())
     return emitOpError("expects a loop to sum over");
+  if (getColumnSums() > getOutputs().size())
+    return emitOpError("expects at most ") << getOutputs().size() << " column sums, but got " << getColumnSums();
+  for (Value output : getOutputs().take_back(getColumnSums())) {
+    auto type = cast<MemRefType>(output.getType());
+    if (loops == 0 || type.getRank() != 2 || !type.getElementType().isF32() ||
+        type.getDimSize(1) != getExtents().back())
+      return emitOpError("expects a column sum of type memref<?x")
+             << (loops ? getExtents().back() : 1) << "xf32>, but got " << type;
+  }
   DenseSet<Value> rowValues = getRowValues();
   for (auto [index, value] : llvm::enumerate(yield.getOperands()))
     if (loops && getExtents().back() != 1 && getStridesOf(getInputs().size() + index).back() == 0 &&

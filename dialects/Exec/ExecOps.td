@@ -85,7 +85,9 @@ def Exec_LoopsOp : Exec_Op<"loops", [SingleBlock, AttrSizedOperandSegments]> {
     read at the same index.
 
     The innermost loop is a row. `exec.row_sum` gives a row's sum to what follows it; an output of
-    stride 0 along the row takes a value that is the same everywhere in it.
+    stride 0 along the row takes a value that is the same everywhere in it. The last `column_sums`
+    outputs, `[parts, row]` in f32, are sums over all other loops, in parts that are still to be added:
+    which rows a part sums is the device's choice.
 
     Example:
     ```mlir
@@ -106,7 +108,8 @@ def Exec_LoopsOp : Exec_Op<"loops", [SingleBlock, AttrSizedOperandSegments]> {
     ```
   }];
   let arguments = (ins Variadic<AnyMemRef>:$inputs, Variadic<AnyMemRef>:$outputs,
-                       DenseI64ArrayAttr:$extents, DenseI64ArrayAttr:$strides);
+                       DenseI64ArrayAttr:$extents, DenseI64ArrayAttr:$strides,
+                       DefaultValuedAttr<I64Attr, "0">:$column_sums);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{$extents `inputs` `(` ($inputs^ `:` type($inputs))? `)`
                          `outputs` `(` $outputs `:` type($outputs) `)` `strides` $strides attr-dict-with-keyword $body}];
@@ -116,6 +119,10 @@ def Exec_LoopsOp : Exec_Op<"loops", [SingleBlock, AttrSizedOperandSegments]> {
     /// Inputs, then outputs.
     ::llvm::SmallVector<::mlir::Value> getBuffers();
     bool hasRowSums();
+    /// Whether rows are kept as they are: something is summed over them or along them.
+    bool hasRows() { return getColumnSums() > 0 || hasRowSums(); }
+    /// The first of the outputs that are sums over rows.
+    size_t getFirstColumnSum() { return getOutputs().size() - getColumnSums(); }
     /// Scalars of the body that are the same everywhere in a row.
     ::llvm::DenseSet<::mlir::Value> getRowValues();
   }];

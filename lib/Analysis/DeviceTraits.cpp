@@ -21,10 +21,19 @@ static int64_t cudaAttentionWorkspace(const AttentionExtents &a, bool isBackward
   return llvm::alignTo(bytes, 256) + kSlack;
 }
 
+static int64_t onePart(int64_t) { return 1; }
+
+/// All blocks run at once, each with a part of its own: threads with eight elements each, on 132 multiprocessors.
+static int64_t cudaRowParts(int64_t columns) {
+  if (columns < 512)
+    return 0;
+  return 132 * rowBlocks(llvm::alignTo(llvm::divideCeil(columns, 8), 32));
+}
+
 const DeviceTraits *DeviceTraits::find(llvm::StringRef name) {
   static constexpr DeviceTraits kDevices[] = {
-      {"cpu", /*takesBf16=*/false, /*workspaceBytes=*/0, noWorkspace},
-      {"cuda", /*takesBf16=*/true, /*workspaceBytes=*/32 << 20, cudaAttentionWorkspace},
+      {"cpu", /*takesBf16=*/false, /*workspaceBytes=*/0, onePart, noWorkspace},
+      {"cuda", /*takesBf16=*/true, /*workspaceBytes=*/32 << 20, cudaRowParts, cudaAttentionWorkspace},
   };
   for (const DeviceTraits &device : kDevices)
     if (device.name == name)

@@ -356,13 +356,17 @@ void TimetableBuilder::forward(size_t item) {
 
 LogicalResult TimetableBuilder::backward(size_t item, bool isLast) {
   int64_t microBatch = order[item].microBatch;
-  for (Operation &op : llvm::reverse(stage.getBody().front())) {
+  Block &block = stage.getBody().front();
+  bool sendsGradients = llvm::any_of(block.getOps<dist::ReceiveOp>(), [](dist::ReceiveOp receive) {
+    return isa<FloatType>(getElementTypeOrSelf(receive.getResult().getType()));
+  });
+  for (Operation &op : llvm::reverse(block)) {
     if (auto call = dyn_cast<graph::CallOp>(op)) {
       if (&op == lastBackwardCall)
         receiveEarly(item + 1);
       if (failed(callBackward(calls[call], microBatch)))
         return failure();
-      if (isLast)
+      if (isLast && !sendsGradients)
         startReductions(calls[call]);
     } else if (auto loss = dyn_cast<dist::LossOp>(op)) {
       gradientSlots[{loss.getX().getAsOpaquePointer(), microBatch}] = oneSlot;
@@ -385,6 +389,11 @@ LogicalResult TimetableBuilder::backward(size_t item, bool isLast) {
            receive.getTag() + kGradientTag, microBatch, "send gradient");
     }
   }
+  // Earlier stages wait for the last gradient: what would slow it down waits, and runs while they do theirs.
+  if (isLast && sendsGradients)
+    for (Operation &op : llvm::reverse(block))
+      if (auto call = dyn_cast<graph::CallOp>(op))
+        startReductions(calls[call]);
   return success();
 }
 

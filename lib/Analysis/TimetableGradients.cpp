@@ -3,6 +3,7 @@
 //
 //   compute      … │ backward 3 │ backward 2 │ backward 1 │ wait, wait, wait │ update
 //   reductions                  └── layer 3 ──┴─ layer 2 ─┴─ layer 1 ─┘
+// A stage with earlier ones before it starts to reduce only when its last gradient is sent, for which they wait.
 #include "TimetableBuilder.h"
 
 #include "runtime/api/ElementType.h"

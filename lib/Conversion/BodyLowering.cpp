@@ -216,6 +216,12 @@ void BodyLowering::call(Location loc, StringRef name, ValueRange operands, Array
   exec::CallOp::create(builder, loc, name, operands, constants, arrayOrNone(present), arrayOrNone(entry));
 }
 
+void BodyLowering::callAtEnd(Location loc, StringRef name, ValueRange operands, ArrayRef<int64_t> constants,
+                             EntryConstant entry) {
+  call(loc, name, operands, constants, {}, entry);
+  lastCalls.push_back(cast<exec::CallOp>(*std::prev(builder.getInsertionPoint())));
+}
+
 void BodyLowering::callKernel(Location loc, StringRef name, ValueRange operands, unsigned firstOutput,
                               ArrayRef<int64_t> constants, ArrayRef<int64_t> present, EntryConstant entry) {
   if (device.takesBf16)
@@ -375,6 +381,8 @@ void BodyLowering::chooseDestinations() {
 }
 
 void BodyLowering::finishResults() {
+  for (exec::CallOp call : lastCalls)
+    call->moveBefore(builder.getInsertionBlock(), builder.getInsertionPoint());
   Operation *terminator = body.getBody().front().getTerminator();
   unsigned numArguments = body.getNumArguments(), numResults = terminator->getNumOperands();
   for (unsigned i = 0; i < numResults; ++i) {
@@ -410,6 +418,8 @@ LogicalResult BodyLowering::lower(Operation *op) {
   }
   if (isGeneratedNorm(op))
     return lowerGeneratedNorm(*this, op);
+  if (isGeneratedColumnSum(*this, op))
+    return lowerGeneratedColumnSum(*this, op);
   for (auto *lowerKind : {&lowerView, &lowerKernel, &lowerCollective}) {
     if (failed(lowerKind(*this, op, handled)))
       return failure();

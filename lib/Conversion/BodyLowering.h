@@ -95,6 +95,9 @@ public:
   void setBuffer(mlir::Value value, mlir::Value buffer) { buffers[value] = buffer; }
   void call(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers, llvm::ArrayRef<int64_t> constants,
             llvm::ArrayRef<int64_t> present = {}, EntryConstant entry = {});
+  /// The same behind everything else: what it writes, nobody reads before.
+  void callAtEnd(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers,
+                 llvm::ArrayRef<int64_t> constants, EntryConstant entry = {});
   /// The same for a function of which every buffer from the `firstOutput`-th given one on is written. Where the
   /// device's kernels take no bf16, such buffers are converted before and after, through scratch of the same
   /// layout.
@@ -138,6 +141,7 @@ private:
   llvm::SmallVector<bool> placed;
   llvm::SmallVector<Strides> resultStrides;
   unsigned numFused = 0;
+  llvm::SmallVector<exec::CallOp> lastCalls;
 };
 
 /// Whether an op has a runtime function or a view; lowers it if so (success), fails with a message
@@ -160,6 +164,9 @@ mlir::LogicalResult lowerElementwise(BodyLowering &lowering, mlir::Operation *op
 /// Whether a norm, or the gradient of its input, is generated rather than called; generates its loops.
 bool isGeneratedNorm(mlir::Operation *op);
 mlir::LogicalResult lowerGeneratedNorm(BodyLowering &lowering, mlir::Operation *op);
+/// Whether a gradient that sums over rows is made where its terms are.
+bool isGeneratedColumnSum(BodyLowering &lowering, mlir::Operation *op);
+mlir::LogicalResult lowerGeneratedColumnSum(BodyLowering &lowering, mlir::Operation *op);
 
 /// Fuses generated kernels that share what they read, or of which one reads what another writes, in a function whose
 /// first `numInputs` arguments nothing writes and whose scratch is not placed yet (every buffer there is memory of its

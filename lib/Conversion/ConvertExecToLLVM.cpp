@@ -223,6 +223,7 @@ private:
   Value addressOf(unsigned buffer, Type element);
   void read(BlockArgument argument, IRMapping &scalars);
   void write(unsigned output, IRMapping &scalars);
+  void clearColumnSums();
   void emitRow();
   void emitSums(ArrayRef<exec::RowSumOp> sums, IRMapping &row);
 
@@ -260,9 +261,28 @@ void LoopEmitter::read(BlockArgument argument, IRMapping &scalars) {
 }
 
 void LoopEmitter::write(unsigned output, IRMapping &scalars) {
-  Value value = body.getTerminator()->getOperand(output);
-  LLVM::StoreOp::create(builder, loc, scalars.lookupOrDefault(value),
-                        addressOf(op.getInputs().size() + output, value.getType()));
+  Value value = body.getTerminator()->getOperand(output), scalar = scalars.lookupOrDefault(value);
+  Value address = addressOf(op.getInputs().size() + output, value.getType());
+  if (output >= op.getFirstColumnSum()) {
+    Value before = LLVM::LoadOp::create(builder, loc, value.getType(), address);
+    scalar = arith::AddFOp::create(builder, loc, before, scalar);
+  }
+  LLVM::StoreOp::create(builder, loc, scalar, address);
+}
+
+/// All rows go into the first part of a sum over rows; the others are zero.
+void LoopEmitter::clearColumnSums() {
+  for (size_t output = op.getFirstColumnSum(); output < op.getOutputs().size(); ++output) {
+    OpBuilder::InsertionGuard guard(builder);
+    Value zero = arith::ConstantOp::create(builder, loc, builder.getF32FloatAttr(0));
+    auto loop = scf::ForOp::create(
+        builder, loc, index(0), index(cast<MemRefType>(op.getOutputs()[output].getType()).getNumElements()), index(1));
+    builder.setInsertionPointToStart(loop.getBody());
+    Value position = arith::IndexCastOp::create(builder, loc, builder.getI64Type(), loop.getInductionVar());
+    Value base = kernel.getArgument(pointerOf[op.getInputs().size() + output]);
+    Value address = LLVM::GEPOp::create(builder, loc, base.getType(), zero.getType(), base, ValueRange{position});
+    LLVM::StoreOp::create(builder, loc, zero, address);
+  }
 }
 
 /// One walk over the row for all of `sums`, which may be added up in any order: vectors of partial sums.
@@ -324,7 +344,8 @@ void LoopEmitter::emitRow() {
 void LoopEmitter::emit() {
   Block *entry = kernel.addEntryBlock();
   builder.setInsertionPointToStart(entry);
-  bool hasRows = op.hasRowSums();
+  bool hasRows = op.hasRows();
+  clearColumnSums();
   for (int64_t extent : ArrayRef(nest.extents).drop_back(hasRows))
     createLoop(extent);
   if (hasRows) {

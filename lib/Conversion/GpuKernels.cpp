@@ -308,5 +308,5 @@ LaunchShape KernelBuilder::build(StringRef name) {
 LaunchShape galvatron::createGpuKernel(exec::LoopsOp op, const KernelPointers &pointers, StringRef name,
                                        ModuleOp kernels) {
   KernelBuilder kernel(op, pointers, kernels);
-  return op.hasRowSums() ? kernel.buildRows(name) : kernel.build(name);
+  return op.hasRows() ? kernel.buildRows(name) : kernel.build(name);
 }

@@ -47,7 +47,7 @@ private:
   void computeRun(mlir::Value index);
   /// Takes one value a row.
   bool isRowOutput(unsigned buffer) {
-    return op.hasRowSums() && buffer >= op.getInputs().size() && innerStride(buffer) == 0;
+    return op.hasRows() && buffer >= op.getInputs().size() && innerStride(buffer) == 0;
   }
   mlir::Value addressOf(unsigned buffer, llvm::ArrayRef<mlir::Value> counters);
   mlir::Value elementAddress(unsigned buffer, mlir::Value address, int64_t element);
@@ -61,6 +61,13 @@ private:
   void chooseRowShape();
   /// Computes with the elements that this thread holds; row sums through the block.
   void computeRow(llvm::MutableArrayRef<mlir::IRMapping> elements, llvm::ArrayRef<mlir::Value> isInside);
+  void loadRow(llvm::MutableArrayRef<mlir::IRMapping> elements, llvm::SmallVector<mlir::Value> counters,
+               llvm::ArrayRef<mlir::Value> columns);
+  void storeRow(llvm::MutableArrayRef<mlir::IRMapping> elements, llvm::SmallVector<mlir::Value> counters,
+                llvm::ArrayRef<mlir::Value> columns, llvm::ArrayRef<mlir::Value> isInside, mlir::Value isRow);
+  void storeColumnSums(llvm::ArrayRef<mlir::Value> sums, mlir::Value block, llvm::ArrayRef<mlir::Value> columns,
+                       llvm::ArrayRef<mlir::Value> isInside);
+  void barrier();
   llvm::SmallVector<mlir::Value> sumOverRow(llvm::ArrayRef<mlir::Value> partial);
   mlir::Value shuffleSum(mlir::Value value, int64_t threads);
   mlir::Value sharedSlot(int64_t first, mlir::Value index);

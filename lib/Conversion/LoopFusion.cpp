@@ -154,7 +154,7 @@ void Fusion::merge(exec::LoopsOp first, exec::LoopsOp second, Operation *where) 
   SmallVector<int64_t> inputStrides, outputStrides;
   Block &a = first.getBody().front(), &b = second.getBody().front();
   Operation *yieldA = a.getTerminator(), *yieldB = b.getTerminator();
-  size_t numA = first.getInputs().size(), numB = second.getInputs().size();
+  size_t numA = first.getInputs().size();
   for (size_t i = 0; i < numA; ++i)
     llvm::append_range(inputStrides, first.getStridesOf(i));
   IRMapping map;
@@ -180,25 +180,28 @@ void Fusion::merge(exec::LoopsOp first, exec::LoopsOp second, Operation *where) 
     }
     map.map(b.getArgument(j), known);
   }
-  SmallVector<Value> results;
-  for (auto [i, output] : llvm::enumerate(first.getOutputs()))
-    if (isReadElsewhere(placeOf(output).root, first, second)) {
-      outputs.push_back(output);
-      llvm::append_range(outputStrides, first.getStridesOf(numA + i));
-      results.push_back(yieldA->getOperand(i));
-    }
   builder.setInsertionPoint(yieldA);
   for (Operation &op : b.without_terminator())
     builder.clone(op, map);
-  for (auto [i, output] : llvm::enumerate(second.getOutputs())) {
-    outputs.push_back(output);
-    llvm::append_range(outputStrides, second.getStridesOf(numB + i));
-    results.push_back(map.lookupOrDefault(yieldB->getOperand(i)));
-  }
+  SmallVector<Value> results;
+  auto append = [&](exec::LoopsOp op, size_t i) {
+    outputs.push_back(op.getOutputs()[i]);
+    llvm::append_range(outputStrides, op.getStridesOf(op.getInputs().size() + i));
+    results.push_back(op == first ? yieldA->getOperand(i) : map.lookupOrDefault(yieldB->getOperand(i)));
+  };
+  for (size_t i = 0; i < first.getFirstColumnSum(); ++i)
+    if (isReadElsewhere(placeOf(first.getOutputs()[i]).root, first, second))
+      append(first, i);
+  for (size_t i = 0; i < second.getFirstColumnSum(); ++i)
+    append(second, i);
+  for (exec::LoopsOp op : {first, second})
+    for (size_t i = op.getFirstColumnSum(); i < op.getOutputs().size(); ++i)
+      append(op, i);
   yieldA->setOperands(results);
   builder.setInsertionPoint(where);
   llvm::append_range(inputStrides, outputStrides);
-  auto fused = exec::LoopsOp::create(builder, loc, inputs, outputs, first.getExtents(), inputStrides);
+  auto fused = exec::LoopsOp::create(builder, loc, inputs, outputs, first.getExtents(), inputStrides,
+                                     first.getColumnSums() + second.getColumnSums());
   fused.getBody().takeBody(first.getBody());
   first.erase();
   second.erase();

@@ -9,7 +9,7 @@ using namespace galvatron;
 LoopNest galvatron::simplifyLoops(exec::LoopsOp op) {
   size_t loops = op.getExtents().size(), buffers = op.getInputs().size() + op.getOutputs().size();
   SmallVector<size_t> order;
-  bool hasRows = op.hasRowSums();
+  bool hasRows = op.hasRows();
   for (size_t loop = 0; loop < loops - hasRows; ++loop)
     if (op.getExtents()[loop] != 1)
       order.push_back(loop);

@@ -13,7 +13,8 @@ struct LoopNest {
 };
 
 /// Loops of extent 1 vanish; the last output's smallest stride comes innermost; neighbours that lie behind
-/// one another in every buffer merge. Where there are sums over rows, the innermost loop stays what it is.
+/// one another in every buffer merge. Where there are sums over or along rows, the innermost
+/// loop stays what it is.
 LoopNest simplifyLoops(exec::LoopsOp op);
 
 /// The buffers of a kernel without repetition, outputs first: an input that is also an output shares its

@@ -23,7 +23,9 @@ public:
   mlir::Value readOutput(mlir::Value buffer) {
     return readBuffer(buffer, llvm::to_vector(llvm::seq<int64_t>(extents.size())));
   }
-  mlir::LogicalResult finish(llvm::ArrayRef<mlir::Value> results, llvm::ArrayRef<mlir::Value> outputs);
+  /// The last `numColumnSums` results are summed over rows.
+  mlir::LogicalResult finish(llvm::ArrayRef<mlir::Value> results, llvm::ArrayRef<mlir::Value> outputs,
+                             size_t numColumnSums = 0);
 
   mlir::OpBuilder &getBuilder() { return builder; }
 

@@ -248,10 +248,14 @@ FailureOr<Value> LoopsBuilder::scalarOf(Value value, ArrayRef<int64_t> loops, bo
   return scalar;
 }
 
-LogicalResult LoopsBuilder::finish(ArrayRef<Value> results, ArrayRef<Value> outputs) {
-  for (Value output : outputs) {
-    // A row's value has no innermost dimension.
+LogicalResult LoopsBuilder::finish(ArrayRef<Value> results, ArrayRef<Value> outputs, size_t numColumnSums) {
+  for (auto [index, output] : llvm::enumerate(outputs)) {
     Strides outputStrides = stridesOf(output);
+    if (index + numColumnSums >= outputs.size()) {
+      outputStrides.assign(extents.size(), 0);
+      outputStrides.back() = 1;
+    }
+    // A row's value has no innermost dimension.
     outputStrides.resize(extents.size(), 0);
     for (auto [extent, stride] : llvm::zip_equal(extents, outputStrides))
       strides.push_back(extent == 1 ? 0 : stride);
@@ -261,7 +265,7 @@ LogicalResult LoopsBuilder::finish(ArrayRef<Value> results, ArrayRef<Value> outp
     if (Type type = cast<MemRefType>(output.getType()).getElementType(); type != value.getType())
       value = arith::TruncFOp::create(builder, loc, type, value);
   exec::YieldOp::create(builder, loc, stored);
-  auto loops = exec::LoopsOp::create(lowering.getBuilder(), loc, inputs, outputs, extents, strides);
+  auto loops = exec::LoopsOp::create(lowering.getBuilder(), loc, inputs, outputs, extents, strides, numColumnSums);
   Block *target = lowering.getBuilder().createBlock(&loops.getBody());
   SmallVector<Value> arguments;
   for (BlockArgument argument : block.getArguments())

@@ -1,5 +1,5 @@
-// Norms and the gradients of their inputs as generated loops with sums over rows, so that residuals and conversions
-// beside them become part of the same kernel (LoopFusion.cpp).
+// Norms and the gradients of their inputs as generated loops with sums along rows, gradients of weights and biases as
+// sums over rows, so that all of them and residuals beside them become part of one kernel (LoopFusion.cpp).
 #include "BodyLowering.h"
 #include "LoopsBuilder.h"
 
@@ -107,6 +107,67 @@ LogicalResult NormBuilder::backward(graph::NormBackwardOp op) {
     dx = sub(dx, mean(sumG));
   dx = mul(sub(dx, mul(n, mean(sumProduct))), rstd);
   return loops.finish(dx, lowering.createResult(op.getDx()));
+}
+
+/// Whether some generated kernel reads or makes `value` with the same loops, so that a sum of it comes for free.
+static bool isInGeneratedLoops(Value value, Operation *sum) {
+  auto isGenerated = [&](Operation *op) {
+    return op && op != sum && shapeOf(op->getResult(0)) == shapeOf(value) &&
+           (isGeneratedNorm(op) || (isElementwise(op) && !isInlined(op->getResult(0))));
+  };
+  return isGenerated(value.getDefiningOp()) || llvm::any_of(value.getUsers(), isGenerated);
+}
+
+bool galvatron::isGeneratedColumnSum(BodyLowering &lowering, Operation *op) {
+  Value x;
+  if (auto norm = dyn_cast<graph::NormWeightBackwardOp>(op))
+    x = norm.getDy();
+  if (auto reduce = dyn_cast<graph::ReduceOp>(op); reduce && reduce.getKind() == graph::ReduceKind::Sum) {
+    size_t rank = shapeOf(reduce.getX()).size();
+    if (reduce.getDims().size() + 1 == rank && !llvm::is_contained(reduce.getDims(), static_cast<int64_t>(rank) - 1))
+      x = reduce.getX();
+  }
+  if (!x || !lowering.isAccumulated(op->getResult(0)) || shapeOf(x).size() < 2)
+    return false;
+  int64_t columns = shapeOf(x).back();
+  return columns > 1 && columns <= kLongestRow && lowering.getDevice().rowParts(columns) > 0 &&
+         isInGeneratedLoops(x, op);
+}
+
+LogicalResult galvatron::lowerGeneratedColumnSum(BodyLowering &lowering, Operation *op) {
+  auto norm = dyn_cast<graph::NormWeightBackwardOp>(op);
+  Value x = op->getOperand(0);
+  Location loc = op->getLoc();
+  SmallVector<int64_t> extents(shapeOf(x));
+  auto all = llvm::to_vector(llvm::seq<int64_t>(extents.size()));
+  ArrayRef<int64_t> ofRow = ArrayRef(all).drop_back();
+  LoopsBuilder loops(lowering, loc, extents);
+  FailureOr<Value> term = loops.scalarOf(x, all);
+  if (failed(term))
+    return failure();
+  if (norm) {
+    FailureOr<Value> input = loops.scalarOf(norm.getX(), all), mean = loops.scalarOf(norm.getMean(), ofRow),
+                     rstd = loops.scalarOf(norm.getRstd(), ofRow);
+    if (failed(input) || failed(mean) || failed(rstd))
+      return failure();
+    OpBuilder &builder = loops.getBuilder();
+    Value centred = arith::SubFOp::create(builder, loc, *input, *mean);
+    Value normalized = arith::MulFOp::create(builder, loc, centred, *rstd);
+    term = arith::MulFOp::create(builder, loc, *term, normalized).getResult();
+  }
+  int64_t columns = extents.back(), rows = cast<ShapedType>(x.getType()).getNumElements() / columns;
+  int64_t parts = std::min(rows, lowering.getDevice().rowParts(columns));
+  Type f32 = lowering.getBuilder().getF32Type();
+  Value partial = lowering.createScratch(MemRefType::get({parts, columns}, f32), loc);
+  Value result = lowering.createResult(op->getResult(0));
+  if (failed(loops.finish(*term, partial, /*numColumnSums=*/1)))
+    return failure();
+  int64_t type = elementTypeCode(f32);
+  lowering.callAtEnd(loc, "reduce", {partial, result},
+                     {type, type, static_cast<int64_t>(graph::ReduceKind::Sum), /*accumulate=*/1, 2, parts, columns,
+                      columns, 1, 0, stridesOf(result).front()},
+                     lowering.accumulateBy(op->getResult(0), /*constant=*/3));
+  return success();
 }
 
 LogicalResult galvatron::lowerGeneratedNorm(BodyLowering &lowering, Operation *op) {

@@ -1,4 +1,4 @@
-// Kernels with sums over rows (`exec.row_sum`).
+// Kernels with sums along rows (`exec.row_sum`) and over rows (column sums).
 //
 // A row's elements are read once and stay in registers, a few runs with each thread: a block takes a row, or, where
 // rows are short, a part of a warp does and a block takes several. A sum is added up in the thread, by shuffles in
@@ -9,25 +9,31 @@
 //   block    warp 0 + warp 1 + …  by every thread
 //
 // Threads beyond the end of a row read its last run again and add nothing.
+//
+// With sums over rows there are as many blocks as the sums have parts; each walks its rows and keeps its part of every
+// sum in registers until the end.
 #include "GpuKernels.h"
 #include "KernelBuilder.h"
+#include "galvatron/Analysis/DeviceTraits.h"
 
 using namespace mlir;
 using namespace galvatron;
 
 static constexpr int64_t kWarp = 32;
 static constexpr int64_t kMostThreads = 1024;
-/// Elements of one buffer that a thread holds, if that leaves no more than `kThreads` threads a row.
-static constexpr int64_t kElementsPerThread = 16;
+/// Elements of one buffer that a thread holds, if that leaves no more than `kThreads` threads a row; with sums over
+/// rows, which it holds, too.
+static constexpr int64_t kElementsPerThread = 16, kSummedElementsPerThread = 8;
 static constexpr unsigned kSharedMemory = 3; // NVPTX address space
 
 void KernelBuilder::chooseRowShape() {
   rowRuns = nest.extents.back() / run;
   int64_t wanted = llvm::divideCeil(rowRuns, kThreads);
-  threadRuns = std::min(wanted, std::max<int64_t>(kElementsPerThread / run, 1));
+  int64_t elements = op.getColumnSums() > 0 ? kSummedElementsPerThread : kElementsPerThread;
+  threadRuns = std::min(wanted, std::max<int64_t>(elements / run, 1));
   threadRuns = std::max<int64_t>(threadRuns, llvm::divideCeil(rowRuns, kMostThreads));
   rowThreads = llvm::divideCeil(rowRuns, threadRuns);
-  if (rowThreads > kWarp) {
+  if (rowThreads > kWarp || op.getColumnSums() > 0) {
     rowThreads = llvm::alignTo(rowThreads, kWarp);
     return;
   }
@@ -87,8 +93,7 @@ SmallVector<Value> KernelBuilder::sumOverRow(ArrayRef<Value> partial) {
     for (auto [i, sum] : llvm::enumerate(sums))
       LLVM::StoreOp::create(builder, loc, sum, sharedSlot(first + static_cast<int64_t>(i) * warps, warp));
   });
-  LLVM::CallIntrinsicOp::create(builder, loc, builder.getStringAttr("llvm.nvvm.barrier.cta.sync.aligned.all"),
-                                ValueRange{constant(word, 0)});
+  barrier();
   for (auto [i, sum] : llvm::enumerate(sums)) {
     Value total;
     for (int64_t w = 0; w < warps; ++w) {
@@ -139,31 +144,87 @@ void KernelBuilder::computeRow(MutableArrayRef<IRMapping> elements, ArrayRef<Val
   }
 }
 
+void KernelBuilder::barrier() {
+  LLVM::CallIntrinsicOp::create(builder, loc, builder.getStringAttr("llvm.nvvm.barrier.cta.sync.aligned.all"),
+                                ValueRange{constant(builder.getI32Type(), 0)});
+}
+
+/// `counters`: of the row; the innermost is set here.
+void KernelBuilder::loadRow(MutableArrayRef<IRMapping> elements, SmallVector<Value> counters, ArrayRef<Value> columns) {
+  Block &body = op.getBody().front();
+  for (unsigned input = 0; input < op.getInputs().size(); ++input)
+    for (int64_t r = 0; r < threadRuns; ++r) {
+      counters.back() = columns[r];
+      SmallVector<Value> loaded = load(input, addressOf(input, counters));
+      for (int64_t i = 0; i < run; ++i)
+        elements[r * run + i].map(body.getArgument(input), loaded[i]);
+    }
+}
+
+void KernelBuilder::storeRow(MutableArrayRef<IRMapping> elements, SmallVector<Value> counters, ArrayRef<Value> columns,
+                             ArrayRef<Value> isInside, Value isRow) {
+  auto both = [&](Value a, Value b) -> Value {
+    return a && b ? arith::AndIOp::create(builder, loc, a, b).getResult() : a ? a : b;
+  };
+  Operation *yield = op.getBody().front().getTerminator();
+  unsigned numInputs = op.getInputs().size(), numOutputs = op.getFirstColumnSum();
+  SmallVector<unsigned> whole, ofRow;
+  for (unsigned output = 0; output < numOutputs; ++output)
+    (isRowOutput(numInputs + output) ? ofRow : whole).push_back(output);
+  for (int64_t r = 0; !whole.empty() && r < threadRuns; ++r)
+    emitIf(both(isInside[r], isRow), [&] {
+      counters.back() = columns[r];
+      for (unsigned output : whole) {
+        SmallVector<Value> results;
+        for (int64_t i = 0; i < run; ++i)
+          results.push_back(elements[r * run + i].lookupOrDefault(yield->getOperand(output)));
+        store(numInputs + output, addressOf(numInputs + output, counters), results);
+      }
+    });
+  if (ofRow.empty())
+    return;
+  Value lane = threadNumber;
+  if (blockRows > 1)
+    lane = arith::AndIOp::create(builder, loc, threadNumber, constant(builder.getI32Type(), rowThreads - 1));
+  Value isFirst =
+      arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, lane, constant(builder.getI32Type(), 0));
+  emitIf(both(isFirst, isRow), [&] {
+    for (unsigned output : ofRow) {
+      Value value = elements.front().lookupOrDefault(yield->getOperand(output));
+      LLVM::StoreOp::create(builder, loc, value, addressOf(numInputs + output, counters));
+    }
+  });
+}
+
 LaunchShape KernelBuilder::buildRows(StringRef name) {
   chooseRun();
   chooseRowShape();
-  int64_t rows = 1;
+  int64_t rows = 1, numSums = op.getColumnSums();
   ArrayRef<int64_t> outer = ArrayRef(nest.extents).drop_back();
   for (int64_t extent : outer)
     rows *= extent;
   LaunchShape shape{static_cast<int64_t>(llvm::divideCeil(rows, blockRows)), rowThreads * blockRows};
-  indexType = builder.getIntegerType(rows * nest.extents.back() < (int64_t(1) << 31) ? 32 : 64);
+  for (Value sum : op.getOutputs().take_back(numSums))
+    shape.blocks = cast<MemRefType>(sum.getType()).getDimSize(0);
+  indexType = builder.getIntegerType((rows + shape.blocks) * nest.extents.back() < (int64_t(1) << 31) ? 32 : 64);
   createFunction(name);
-  function.setPassthroughAttr(
-      builder.getArrayAttr(builder.getStrArrayAttr({"nvvm.maxntid", std::to_string(shape.threads)})));
-  if (rowThreads > kWarp) {
+  SmallVector<Attribute> limits = {builder.getStrArrayAttr({"nvvm.maxntid", std::to_string(shape.threads)})};
+  if (numSums)
+    limits.push_back(builder.getStrArrayAttr({"nvvm.minctasm", std::to_string(rowBlocks(shape.threads))}));
+  function.setPassthroughAttr(builder.getArrayAttr(limits));
+  if (rowThreads > kWarp && op.hasRowSums()) {
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(kernels.getBody());
     shared = LLVM::GlobalOp::create(builder, loc, LLVM::LLVMArrayType::get(builder.getF32Type(), 1),
                                     /*isConstant=*/false, LLVM::Linkage::Internal, (name + "_shared").str(),
                                     Attribute(), /*alignment=*/16, kSharedMemory);
   }
-  Type word = builder.getI32Type();
+  Type word = builder.getI32Type(), f32 = builder.getF32Type();
   auto wide = [&](Value value) -> Value {
     return indexType.getWidth() == 32 ? value : arith::ExtUIOp::create(builder, loc, indexType, value).getResult();
   };
   threadNumber = special("llvm.nvvm.read.ptx.sreg.tid.x");
-  Value row = wide(special("llvm.nvvm.read.ptx.sreg.ctaid.x")), inRow = threadNumber, isRow;
+  Value block = wide(special("llvm.nvvm.read.ptx.sreg.ctaid.x")), row = block, inRow = threadNumber, isRow;
   if (blockRows > 1) {
     inRow = arith::AndIOp::create(builder, loc, threadNumber, constant(word, rowThreads - 1));
     Value number = arith::DivUIOp::create(builder, loc, threadNumber, constant(word, rowThreads));
@@ -174,12 +235,7 @@ LaunchShape KernelBuilder::buildRows(StringRef name) {
       row = arith::MinUIOp::create(builder, loc, row, constant(indexType, rows - 1));
     }
   }
-  SmallVector<Value> counters = countersOf(row, outer);
-  counters.push_back({});
   SmallVector<Value> columns, isInside;
-  SmallVector<IRMapping> elements(threadRuns * run);
-  Block &body = op.getBody().front();
-  unsigned numInputs = op.getInputs().size();
   for (int64_t r = 0; r < threadRuns; ++r) {
     Value number = inRow;
     if (r)
@@ -191,41 +247,69 @@ LaunchShape KernelBuilder::buildRows(StringRef name) {
     }
     columns.push_back(wide(arith::MulIOp::create(builder, loc, number, constant(word, run))));
   }
-  for (unsigned input = 0; input < numInputs; ++input)
-    for (int64_t r = 0; r < threadRuns; ++r) {
-      counters.back() = columns[r];
-      SmallVector<Value> loaded = load(input, addressOf(input, counters));
-      for (int64_t i = 0; i < run; ++i)
-        elements[r * run + i].map(body.getArgument(input), loaded[i]);
-    }
+  // With sums over rows: row, row + blocks, row + 2·blocks, …; the loop carries one sum for each element.
+  Block *loop = nullptr;
+  int64_t numElements = threadRuns * run;
+  SmallVector<Value> sums(numSums * numElements);
+  if (numSums) {
+    SmallVector<Value> start = {row};
+    start.append(sums.size(), arith::ConstantOp::create(builder, loc, builder.getF32FloatAttr(0)));
+    Block *before = builder.getInsertionBlock();
+    Region &region = function.getBody();
+    loop = builder.createBlock(&region, region.end());
+    row = loop->addArgument(indexType, loc);
+    for (Value &sum : sums)
+      sum = loop->addArgument(f32, loc);
+    builder.setInsertionPointToEnd(before);
+    LLVM::BrOp::create(builder, loc, start, loop);
+    builder.setInsertionPointToStart(loop);
+  }
+  SmallVector<Value> counters = countersOf(row, outer);
+  counters.push_back({});
+  SmallVector<IRMapping> elements(numElements);
+  loadRow(elements, counters, columns);
   computeRow(elements, isInside);
   if (shared)
-    shared.setGlobalTypeAttr(TypeAttr::get(LLVM::LLVMArrayType::get(builder.getF32Type(), numShared)));
-  auto both = [&](Value a, Value b) -> Value {
-    return a && b ? arith::AndIOp::create(builder, loc, a, b).getResult() : a ? a : b;
-  };
-  Operation *yield = body.getTerminator();
-  unsigned numOutputs = op.getOutputs().size();
-  for (int64_t r = 0; r < threadRuns; ++r)
-    emitIf(both(isInside[r], isRow), [&] {
-      counters.back() = columns[r];
-      for (unsigned output = 0; output < numOutputs; ++output) {
-        if (isRowOutput(numInputs + output))
-          continue;
-        SmallVector<Value> results;
-        for (int64_t i = 0; i < run; ++i)
-          results.push_back(elements[r * run + i].lookupOrDefault(yield->getOperand(output)));
-        store(numInputs + output, addressOf(numInputs + output, counters), results);
+    shared.setGlobalTypeAttr(TypeAttr::get(LLVM::LLVMArrayType::get(f32, numShared)));
+  storeRow(elements, counters, columns, isInside, isRow);
+  if (numSums) {
+    Operation *yield = op.getBody().front().getTerminator();
+    for (int64_t sum = 0; sum < numSums; ++sum)
+      for (int64_t e = 0; e < numElements; ++e) {
+        Value &total = sums[sum * numElements + e];
+        Value term = elements[e].lookupOrDefault(yield->getOperand(op.getFirstColumnSum() + sum));
+        total = arith::AddFOp::create(builder, loc, total, term);
       }
-    });
-  Value isFirst = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, inRow, constant(word, 0));
-  emitIf(both(isFirst, isRow), [&] {
-    for (unsigned output = 0; output < numOutputs; ++output)
-      if (isRowOutput(numInputs + output)) {
-        Value value = elements.front().lookupOrDefault(yield->getOperand(output));
-        LLVM::StoreOp::create(builder, loc, value, addressOf(numInputs + output, counters));
-      }
-  });
+    if (shared)
+      barrier(); // everyone has read what the next row writes
+    SmallVector<Value> next = {arith::AddIOp::create(builder, loc, row, constant(indexType, shape.blocks))};
+    Value isMore =
+        arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, next.front(), constant(indexType, rows));
+    llvm::append_range(next, sums);
+    Block *last = builder.getInsertionBlock();
+    Region &region = function.getBody();
+    Block *exit = builder.createBlock(&region, region.end());
+    builder.setInsertionPointToEnd(last);
+    LLVM::CondBrOp::create(builder, loc, isMore, loop, next, exit, ValueRange{});
+    builder.setInsertionPointToStart(exit);
+    storeColumnSums(sums, block, columns, isInside);
+  }
   LLVM::ReturnOp::create(builder, loc, ValueRange{});
   return shape;
+}
+
+/// This block's part of the sums over rows.
+void KernelBuilder::storeColumnSums(ArrayRef<Value> sums, Value block, ArrayRef<Value> columns,
+                                    ArrayRef<Value> isInside) {
+  int64_t numElements = threadRuns * run;
+  Value first = arith::MulIOp::create(builder, loc, block, constant(indexType, nest.extents.back()));
+  for (int64_t r = 0; r < threadRuns; ++r)
+    emitIf(isInside[r], [&] {
+      SmallVector<Value> counters(nest.extents.size(), constant(indexType, 0));
+      counters.back() = arith::AddIOp::create(builder, loc, first, columns[r]);
+      for (auto [sum, output] : llvm::enumerate(llvm::seq(op.getFirstColumnSum(), op.getOutputs().size()))) {
+        unsigned buffer = op.getInputs().size() + output;
+        store(buffer, addressOf(buffer, counters), sums.slice(sum * numElements + r * run, run));
+      }
+    });
 }

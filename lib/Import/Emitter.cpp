@@ -353,17 +353,34 @@ mlir::Value Emitter::emitLinear(ExpressionRef x) {
   return convert(sum, kInteger, x->type);
 }
 
+/// A first dimension [B·H] along which H numbers repeat is said to be that, so that samples stay out of the data.
 mlir::Value Emitter::emitDense(ExpressionRef x) {
+  std::vector<double> values = expressions.materialize(x);
+  int64_t period = x->data->period;
+  bool isWhole = x->offset == 0 && values.size() == x->data->values.size() && x->factors == contiguousStrides(x->shape);
+  if (period == 0 || !isWhole || x->shape.front() % period != 0)
+    return emitNumbers(x->type, x->shape, values);
+  Shape shape = x->shape;
+  int64_t repeats = shape.front() / period;
+  shape.front() = period;
+  values.resize(numElements(shape));
+  auto dims = llvm::to_vector(llvm::seq<int64_t>(1, shape.size() + 1));
+  mlir::Value numbers = emitNumbers(x->type, shape, values);
+  shape.insert(shape.begin(), repeats);
+  return reshape(broadcastDims(numbers, dims, shape), x->shape);
+}
+
+mlir::Value Emitter::emitNumbers(ElementType numberType, ShapeRef shape, ArrayRef<double> numbers) {
   constexpr int64_t kConstantBytes = 64 << 10;
-  int64_t bytes = numElements(x->shape) * std::max(1u, elementType(x->type).getIntOrFloatBitWidth() / 8);
+  int64_t bytes = numElements(shape) * std::max(1u, elementType(numberType).getIntOrFloatBitWidth() / 8);
   if (bytes > kConstantBytes)
-    throw ImportError("needs a constant tensor of shape " + describe(x->shape) + " (" + std::to_string(bytes >> 10) +
+    throw ImportError("needs a constant tensor of shape " + describe(shape) + " (" + std::to_string(bytes >> 10) +
                       " KiB) as data; constants above 64 KiB are supported only where they are recognised as an "
                       "attention mask: make it a parameter, or compute it from positions");
-  Type element = elementType(x->type);
+  Type element = elementType(numberType);
   SmallVector<Attribute> values;
-  for (double value : expressions.materialize(x))
+  for (double value : numbers)
     values.push_back(numberAttribute(element, value));
-  auto tensor = type(x->type, x->shape);
+  auto tensor = type(numberType, shape);
   return arith::ConstantOp::create(builder, location, tensor, DenseElementsAttr::get(tensor, values));
 }

@@ -62,6 +62,7 @@ private:
   mlir::Value emitCompact(ExpressionRef x);
   mlir::Value emitLinear(ExpressionRef x);
   mlir::Value emitDense(ExpressionRef x);
+  mlir::Value emitNumbers(ElementType numberType, ShapeRef shape, llvm::ArrayRef<double> numbers);
   mlir::Value floatElementwise(Operator op, llvm::ArrayRef<mlir::Value> v, ElementType type);
   mlir::Value integerElementwise(Operator op, llvm::ArrayRef<mlir::Value> v, ElementType type);
   mlir::Value compare(Operator op, mlir::Value a, mlir::Value b, bool isFloat);

@@ -56,6 +56,8 @@ struct DenseData {
   ElementType rawType = ElementType::Float32;
   const void *raw = nullptr;
   std::shared_ptr<const void> owner;
+  /// Rows of the first dimension after which all repeat, where a repeated dimension was merged into it; else 0.
+  int64_t period = 0;
 
   double at(int64_t index) const;
 };

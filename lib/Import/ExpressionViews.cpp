@@ -201,12 +201,18 @@ ExpressionRef ExpressionContext::leafReshape(ExpressionRef leaf, ShapeRef shape)
   View unit;
   unit.indices.resize(leaf->shape.size());
   SmallVector<int64_t, 4> resultDims;
+  int64_t period = 0;
   for (const Group &group : groupDims(leaf->shape, shape)) {
     bool used = false;
     for (size_t d = group.sourceBegin; d < group.sourceEnd; ++d)
       used |= leaf->dependsOn(d);
     if (!used)
       continue;
+    if (outer.empty() && group.resultEnd == group.resultBegin + 1) {
+      period = shape[group.resultBegin];
+      for (size_t d = group.sourceBegin; !leaf->dependsOn(d); ++d)
+        period /= leaf->shape[d];
+    }
     for (size_t d = group.sourceBegin; d < group.sourceEnd; ++d) {
       unit.indices[d].terms.push_back({unsigned(unit.shape.size()), 1});
       unit.shape.push_back(leaf->shape[d]);
@@ -219,6 +225,8 @@ ExpressionRef ExpressionContext::leafReshape(ExpressionRef leaf, ShapeRef shape)
   if (numElements(unit.shape) > kFoldLimit)
     return nullptr;
   ExpressionRef written = dense(leaf->type, outer, materialize(leafView(leaf, unit)));
+  if (written->data && period < outer[0])
+    storage.back()->period = period;
   View wide;
   wide.shape.assign(shape.begin(), shape.end());
   for (int64_t d : resultDims) {

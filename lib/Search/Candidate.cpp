@@ -72,8 +72,8 @@ double Candidate::lowerBound() const {
   double largest = 0, tails = 0, forwardShare = 0, weightShare = 0;
   // All stages together hold every unit with the micro-batches of the least.
   RestBound relaxed;
-  for (int unit = base->units() - 1; unit >= 0; --unit) {
-    int type = base->typeOf[unit];
+  for (std::size_t type = 0; type < base->tied.size(); ++type) {
+    int count = int(std::count(base->typeOf.begin(), base->typeOf.end(), int(type)));
     double fastest = kInfinity, tail = kInfinity;
     std::vector<std::pair<double, double>> points;
     for (const OptionLists &byType : *lists)
@@ -89,8 +89,8 @@ double Candidate::lowerBound() const {
     if (points.empty())
       return kInfinity;
     largest = std::max(largest, fastest);
-    tails += tail;
-    relaxed = RestBound::add(relaxed, std::move(points));
+    tails += count * tail;
+    relaxed = RestBound::add(relaxed, std::move(points), count);
   }
   double sum = relaxed.at(double(base->memoryBudget()) * base->stages);
   if (sum == kInfinity)

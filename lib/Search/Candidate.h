@@ -20,6 +20,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <tuple>
 #include <vector>
 
 namespace galvatron::search {
@@ -42,6 +43,10 @@ struct Opened {
   double floor = 0;
   std::int64_t labels = 0;
 };
+
+/// How far above its bound a candidate's plans are looked for, pass by pass, as a
+/// part of the gap to the best plan.
+inline constexpr double kReaches[] = {1.0 / 16, 1.0 / 4, 1.0 / 2, 1};
 
 /// Lower bounds of a step for a pipeline whose stages take, for one micro-batch,
 /// `sum` seconds together and whose largest unit takes `largest`; without tails.
@@ -66,17 +71,21 @@ public:
   int tiedTensor() const { return tied; }
   /// No plan takes less; infinite: none fits.
   double bound() const { return least; }
+  /// By bound, and no two alike.
+  auto order() const {
+    return std::tuple{least, form.stages, form.microBatches, form.schedule, form.virtualStages, tied};
+  }
   bool hasExactSearch() const { return form.schedule == Schedule::GPipe || form.schedule == Schedule::OneFOneB; }
   /// Micro-batches that every stage keeps at least.
   int leastInFlight() const;
   const std::vector<OptionLists> &options() const { return *lists; }
   std::shared_ptr<const std::vector<OptionLists>> sharedOptions() const { return lists; }
 
-  /// The best regular plan below `best`.
-  Found tryRegular(double best, const std::function<bool()> &stopped) const;
-  /// The best plan below `best`. Needing more than `labelBudget` labels, it looks
-  /// only for plans better by growing shares, from `share` on.
-  Opened open(double best, double share, std::int64_t labelBudget, const std::function<bool()> &stopped) const;
+  /// The best regular plan below `best`. `glance`: out of few, for a first limit.
+  Found tryRegular(double best, bool glance, const std::function<bool()> &stopped) const;
+  /// The best plan below `best`, pass by pass to the part `reach` of the gap, as far
+  /// as each needs at most `labelBudget` labels.
+  Opened open(double best, double reach, std::int64_t labelBudget, const std::function<bool()> &stopped) const;
 
 private:
   double lowerBound() const;

@@ -22,6 +22,8 @@ namespace {
 /// Joins a pass of the exact kind may make before the floor of the relaxed one
 /// has to do.
 constexpr std::int64_t kExactJoins = 20000;
+/// Comparisons of joins that take about as long as making a label.
+constexpr std::int64_t kJoinsOfALabel = 256;
 
 /// Stages joined so far.
 struct Join {
@@ -37,6 +39,19 @@ struct Join {
   const StageTrie *trie = nullptr;
   const TrieNode *node = nullptr;
   int label = -1;
+  bool dropped = false; ///< beaten by a later one
+};
+
+/// The joins with the same units done. They keep their numbers, by which later
+/// joins name them.
+struct Place {
+  struct Numbers {
+    double sum, pace, floor, tail;
+    int index; ///< in `joins`
+  };
+  std::vector<Join> joins;
+  /// Those not dropped, by layout and size of the boundary value.
+  std::map<std::pair<int, std::int64_t>, std::vector<Numbers>> alive;
 };
 
 class ExactSearch {
@@ -44,7 +59,7 @@ public:
   ExactSearch(const Candidate &candidate, const std::function<bool()> &stopped)
       : candidate(candidate), setting(candidate.setting()), timetable(candidate.shape()), stopped(stopped) {}
 
-  Opened run(double best, double share, std::int64_t labelBudget);
+  Opened run(double best, double reach, std::int64_t labelBudget);
 
 private:
   int units() const { return setting.units(); }
@@ -56,7 +71,7 @@ private:
   void prepare(double best, std::int64_t labelBudget);
   void extendJoin(int stage, int done, int index);
   void addJoin(int stage, int done, const Join &join);
-  bool beaten(int stage, int done, const Join &join) const;
+  bool beaten(int stage, Place &place, const Join &join);
   bool noWorseStageByStage(const Join &a, const Join &b, int stage) const;
   void complete(const Join &join);
   double boundOf(const Join &join, int stage, int done) const;
@@ -83,7 +98,7 @@ private:
   std::vector<RestBound> rest;
   std::int64_t made = 0; ///< labels of this attempt
   std::map<TrieKey, std::unique_ptr<StageTrie>> tries;
-  std::vector<std::vector<std::vector<Join>>> joins; ///< [stages done][units done]
+  std::vector<std::vector<Place>> places; ///< [stages done][units done]
   bool exact = false;
   std::int64_t joinsMade = 0;
   double leastRelaxed = kInfinity; ///< of the complete joins of a relaxed pass
@@ -112,12 +127,9 @@ bool ExactSearch::keepLive(double best) {
           forwardShare = std::max(forwardShare, option.forward / option.time());
   for (int type = 0; type < types; ++type) {
     RestBound others; // all units but one of this type
-    bool skipped = false;
-    for (int unit = 0; unit < units(); ++unit) {
-      if (!skipped && setting.typeOf[unit] == type)
-        skipped = true;
-      else
-        others = RestBound::add(others, pointsOf(setting.typeOf[unit]));
+    for (int each = 0; each < types; ++each) {
+      int count = int(std::count(setting.typeOf.begin(), setting.typeOf.end(), each)) - (each == type);
+      others = RestBound::add(others, pointsOf(each), count);
     }
     for (std::size_t each = 0; each < all.size(); ++each)
       for (const Option &option : all[each][type]) {
@@ -185,31 +197,39 @@ bool ExactSearch::noWorseStageByStage(const Join &a, const Join &b, int stage) c
       return false;
     if (stage == 0)
       return true;
-    x = &joins[stage][x->parentEnd][x->parent];
-    y = &joins[stage][y->parentEnd][y->parent];
+    x = &places[stage][x->parentEnd].joins[x->parent];
+    y = &places[stage][y->parentEnd].joins[y->parent];
     if (x == y)
       return true;
   }
 }
 
-bool ExactSearch::beaten(int stage, int done, const Join &join) const {
-  for (const Join &other : joins[stage + 1][done]) {
-    if (other.layout != join.layout || other.boundary != join.boundary || other.sum > join.sum ||
-        other.pace > join.pace || other.floor > join.floor || other.tail > join.tail)
-      continue;
-    if (!exact || noWorseStageByStage(other, join, stage))
+/// Whether another join at the same place is no worse; drops those that are no
+/// better than this one.
+bool ExactSearch::beaten(int stage, Place &place, const Join &join) {
+  std::vector<Place::Numbers> &others = place.alive[{join.layout, join.boundary}];
+  made += std::int64_t(others.size()) / kJoinsOfALabel;
+  for (const Place::Numbers &other : others)
+    if (other.sum <= join.sum && other.pace <= join.pace && other.floor <= join.floor && other.tail <= join.tail &&
+        (!exact || noWorseStageByStage(place.joins[other.index], join, stage)))
       return true;
-  }
+  std::erase_if(others, [&](const Place::Numbers &other) {
+    return join.sum <= other.sum && join.pace <= other.pace && join.floor <= other.floor && join.tail <= other.tail &&
+           (!exact || noWorseStageByStage(join, place.joins[other.index], stage)) &&
+           (place.joins[other.index].dropped = true);
+  });
   return false;
 }
 
 void ExactSearch::addJoin(int stage, int done, const Join &join) {
   double bound = boundOf(join, stage, done);
-  if (!(bound < limits.best) || !hasRoom(join, stage, done) || beaten(stage, done, join))
+  Place &place = places[stage + 1][done];
+  if (!(bound < limits.best) || !hasRoom(join, stage, done) || beaten(stage, place, join))
     return;
   ++joinsMade;
-  // Beaten ones stay where they are: later joins point at list positions.
-  joins[stage + 1][done].push_back(join);
+  place.alive[{join.layout, join.boundary}].push_back(
+      {join.sum, join.pace, join.floor, join.tail, int(place.joins.size())});
+  place.joins.push_back(join);
   if (stage + 1 == stages()) {
     leastRelaxed = std::min(leastRelaxed, bound);
     complete(join);
@@ -222,9 +242,9 @@ void ExactSearch::complete(const Join &last) {
   const Join *join = &last;
   for (int stage = stages() - 1; stage >= 0; --stage) {
     times[stage] = {join->forward, join->backward, 0, join->transfer};
-    join = &joins[stage][join->parentEnd][join->parent];
+    join = &places[stage][join->parentEnd].joins[join->parent];
   }
-  double seconds = timetable.seconds(times) + last.tail;
+  double seconds = timetable.secondsWithin(limits.best - last.tail, times) + last.tail;
   if (!(seconds < limits.best))
     return;
   limits.best = found.seconds = seconds;
@@ -243,12 +263,14 @@ void ExactSearch::complete(const Join &last) {
       node = node->before;
     }
     end = join->parentEnd;
-    join = &joins[stage][join->parentEnd][join->parent];
+    join = &places[stage][join->parentEnd].joins[join->parent];
   }
 }
 
 void ExactSearch::extendJoin(int stage, int done, int index) {
-  const Join from = joins[stage][done][index];
+  const Join from = places[stage][done].joins[index];
+  if (from.dropped)
+    return;
   if (stage && !(boundOf(from, stage - 1, done) < limits.best))
     return;
   StageTrie &trie = trieOf(stage, from.layout, from.boundary);
@@ -316,49 +338,53 @@ bool ExactSearch::attempt(double best, std::int64_t labelBudget, bool exactly) {
     prepare(best, labelBudget);
     leastRelaxed = kInfinity;
   }
-  joins.assign(stages() + 1, std::vector<std::vector<Join>>(units() + 1));
-  joins[0][0].emplace_back();
+  places.assign(stages() + 1, std::vector<Place>(units() + 1));
+  places[0][0].joins.emplace_back();
   for (int stage = 0; stage < stages(); ++stage)
     for (int done = stage; done < units(); ++done)
-      for (int index = 0; index < int(joins[stage][done].size()); ++index) {
+      for (int index = 0; index < int(places[stage][done].joins.size()); ++index) {
         if (limits.exhausted() || (exact && joinsMade > kExactJoins) || stopped())
           return false;
         extendJoin(stage, done, index);
       }
-  return true;
+  return !limits.exhausted(); // also in the last one
 }
 
-Opened ExactSearch::run(double best, double share, std::int64_t labelBudget) {
+Opened ExactSearch::run(double best, double reach, std::int64_t labelBudget) {
   Opened opened;
   opened.floor = best;
   if (!keepLive(best))
     return opened;
-  for (;; share = share == 0 ? 1e-5 : share * 4) {
-    double limit = best * (1 - share);
-    if (limit <= candidate.bound()) { // no larger share is missed
-      opened.floor = candidate.bound();
+  opened.floor = candidate.bound();
+  // First for plans close to the bound: most is pruned then, and what is found
+  // prunes the rest.
+  for (double part : kReaches) {
+    if (part > reach)
       break;
-    }
+    if (best == kInfinity && part < 1)
+      continue;
+    double limit = part < 1 ? candidate.bound() + part * (best - candidate.bound()) : best;
+    if (limit <= opened.floor)
+      continue;
     bool whole = attempt(limit, labelBudget, false);
     opened.labels += made;
     best = std::min(best, found.seconds);
-    if (!whole && !stopped())
-      continue;
-    opened.floor = whole ? std::min(limit, leastRelaxed) : candidate.bound();
+    if (!whole)
+      break;
+    opened.floor = std::max(opened.floor, std::min(limit, leastRelaxed));
     // One stage is one sum: relaxed is exact.
-    if (whole && stages() > 1 && leastRelaxed < limits.best && attempt(limits.best, labelBudget, true))
+    if (part == 1 && stages() > 1 && leastRelaxed < limits.best && attempt(limits.best, labelBudget, true))
       opened.floor = std::min(limit, found.seconds);
     best = std::min(best, found.seconds);
-    break;
   }
   opened.found = std::move(found);
   return opened;
 }
 } // namespace
 
-Opened Candidate::open(double best, double share, std::int64_t labelBudget,
+Opened Candidate::open(double best, double reach, std::int64_t labelBudget,
                        const std::function<bool()> &stopped) const {
-  return ExactSearch(*this, stopped).run(best, share, labelBudget);
+  return ExactSearch(*this, stopped).run(best, reach, labelBudget);
 }
 
 } // namespace galvatron::search

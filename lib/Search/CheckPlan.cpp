@@ -95,7 +95,9 @@ bool Judge::structure() {
   const SearchSpace &space = problem.space;
   for (const PlannedUnit &unit : plan.units) {
     const Strategy &s = unit.strategy;
-    if ((s.tp > 1 && !space.tensor) || s.tp > space.maxTensor || (s.ulysses > 1 && !space.ulysses) ||
+    bool end = unit.role != UnitRole::Layer;
+    if ((end && s.tp > 1 && !space.tensorInEnds) || (end && s.ulysses > 1 && !space.ulyssesInEnds) ||
+        (s.tp > 1 && !space.tensor) || s.tp > space.maxTensor || (s.ulysses > 1 && !space.ulysses) ||
         s.ulysses > space.maxUlysses || (s.cp > 1 && !space.context) || s.cp > space.maxContext ||
         (s.ep > 1 && !space.expert) || (s.recompute && !space.recompute) || (s.strided && !space.strided) ||
         (!unit.recomputeValues.empty() && !space.recomputeValues) || (s.sequenceParallel && !space.sequenceParallel) ||

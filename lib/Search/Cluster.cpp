@@ -137,18 +137,30 @@ double Link::sendBytesPerSecond(double bytes) const {
   return low->second + share * (high->second - low->second);
 }
 
+namespace {
+/// As slow as the slower one at every measured size.
+Link slower(const Link &a, const Link &b) {
+  Link link{std::min(a.bytesPerSecond, b.bytesPerSecond), std::max(a.latencySeconds, b.latencySeconds)};
+  std::vector<double> sizes;
+  for (const Link *each : {&a, &b})
+    for (const auto &point : each->sends)
+      sizes.push_back(point.first);
+  std::sort(sizes.begin(), sizes.end());
+  sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
+  for (double bytes : sizes)
+    link.sends.emplace_back(bytes, std::min(a.sendBytesPerSecond(bytes), b.sendBytesPerSecond(bytes)));
+  return link;
+}
+} // namespace
+
 Link Cluster::interOfRanks(std::int64_t first, std::int64_t count) const {
   if (interOfNode.empty())
     return inter;
   std::int64_t firstNode = first / devicesPerNode;
   std::int64_t lastNode = std::min(nodes - 1, (first + count - 1) / devicesPerNode);
   Link slowest = interOfNode[firstNode];
-  for (std::int64_t node = firstNode; node <= lastNode; ++node) {
-    slowest.bytesPerSecond = std::min(slowest.bytesPerSecond, interOfNode[node].bytesPerSecond);
-    slowest.latencySeconds = std::max(slowest.latencySeconds, interOfNode[node].latencySeconds);
-    if (slowest.sends.empty())
-      slowest.sends = interOfNode[node].sends;
-  }
+  for (std::int64_t node = firstNode + 1; node <= lastNode; ++node)
+    slowest = slower(slowest, interOfNode[node]);
   return slowest;
 }
 

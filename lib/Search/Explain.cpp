@@ -2,10 +2,10 @@
 
 #include "Explain.h"
 
-#include "galvatron/Search/LinkModel.h"
-
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
+#include <optional>
 
 namespace galvatron::search {
 
@@ -31,11 +31,27 @@ public:
     return model.seconds(kind, bytes / factor, groupSize, stride);
   }
   double sendSeconds(double bytes, int distance) const override { return model.sendSeconds(bytes / factor, distance); }
+  double sendSecondsFrom(std::int64_t first, std::int64_t count, double bytes, int distance) const override {
+    return model.sendSecondsFrom(first, count, bytes / factor, distance);
+  }
 
 private:
   const CommunicationModel &model;
   double factor;
 };
+
+/// Every link of the cluster faster by a factor.
+Cluster withFasterLinks(Cluster cluster, double factor) {
+  std::vector<Link *> links = {&cluster.intra, &cluster.inter};
+  for (Link &link : cluster.interOfNode)
+    links.push_back(&link);
+  for (Link *link : links) {
+    link->bytesPerSecond *= factor;
+    for (auto &point : link->sends)
+      point.second *= factor;
+  }
+  return cluster;
+}
 } // namespace
 
 std::string explainText(const Plan &plan) {
@@ -106,29 +122,31 @@ std::string explainReference(const ReferenceModel &model, const ReferenceSolutio
   return text;
 }
 
-void addWhatMoreBuys(const Problem &problem, Plan &plan, double spent, const std::atomic<bool> *stop) {
-  if (spent > 2)
+void addWhatMoreBuys(const Problem &problem, Plan &plan, double spent, const SolveOptions &searched) {
+  if (spent > 10)
     return;
-  SolveOptions options;
-  options.stop = stop;
+  SolveOptions options = searched;
+  options.progress = nullptr;
   options.explain = false;
-  options.timeLimitSeconds = 4;
-  auto gain = [&](const Problem &changed, const char *what) {
+  options.timeLimitSeconds = 20;
+  auto gain = [&](const Problem &changed, const char *what, double &share) {
     Result<Solution> solution = solve(changed, options);
     if (!solution || !solution->plan || solution->interrupted)
       return;
+    // Where a search had to be inexact it may end a little above the other.
     double saved = plan.predictedStepSeconds - solution->plan->predictedStepSeconds;
-    plan.reasons.notes.push_back(
-        format("10 %% more %s would buy %.2f %%", what, 100 * saved / plan.predictedStepSeconds));
+    share = std::max(0.0, saved / plan.predictedStepSeconds);
+    plan.reasons.notes.push_back(format("10 %% more %s would buy %.2f %%", what, 100 * share));
   };
   Problem more = problem;
   more.cluster.memoryBytesPerDevice += more.cluster.memoryBytesPerDevice / 10;
-  gain(more, "memory");
+  gain(more, "memory", plan.reasons.moreMemoryBuys);
   Problem faster = problem;
-  LinkModel links(problem.cluster);
-  FasterLinks model(problem.communication ? *problem.communication : links, 1.1);
-  faster.communication = &model;
-  gain(faster, "bandwidth");
+  faster.cluster = withFasterLinks(problem.cluster, 1.1);
+  std::optional<FasterLinks> model;
+  if (problem.communication)
+    faster.communication = &model.emplace(*problem.communication, 1.1);
+  gain(faster, "bandwidth", plan.reasons.moreBandwidthBuys);
 }
 
 } // namespace galvatron::search

@@ -10,7 +10,6 @@
 #include "galvatron/Search/ReferenceSearch.h"
 #include "galvatron/Search/Solver.h"
 
-#include <atomic>
 #include <string>
 
 namespace galvatron::search {
@@ -21,8 +20,8 @@ std::string explainText(const Plan &plan);
 std::string explainReference(const ReferenceModel &model, const ReferenceSolution &solution);
 
 /// Searches again with 10 % more memory and with 10 % faster links and notes
-/// what that gains. Left out when the search itself took `spent` > 2 s.
-void addWhatMoreBuys(const Problem &problem, Plan &plan, double spent, const std::atomic<bool> *stop);
+/// what that gains. Left out when the search itself took `spent` > 10 s.
+void addWhatMoreBuys(const Problem &problem, Plan &plan, double spent, const SolveOptions &searched);
 
 } // namespace galvatron::search
 

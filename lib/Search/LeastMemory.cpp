@@ -46,26 +46,32 @@ public:
     result.bytes = least[stages][units];
     if (result.bytes == kNone)
       return result;
-    // The stage that needs that much, and its largest unit.
+    result.choice.options.resize(units);
+    result.choice.partOf.resize(units);
+    std::int64_t most = -1;
     for (int stage = stages - 1, end = units; stage >= 0; --stage) {
       int begin = from[stage + 1][end];
       start(stage);
-      std::int64_t need = 0;
+      std::int64_t need = 0, largest = -1;
       for (int unit = begin; unit < end; ++unit)
         need = addUnit(unit);
-      if (need == result.bytes) {
-        result.stage = stage;
-        std::int64_t largest = -1;
-        for (int unit = begin; unit < end; ++unit) {
-          const Option *option = smallest(setting.typeOf[unit], kNone - 1);
-          if (size(*option) > largest) {
-            largest = size(*option);
-            result.unit = unit;
-            result.option = option;
-          }
+      std::int64_t cap = 0;
+      for (std::size_t i = 0; i < caps.size(); ++i)
+        if (sums[i] != kNone && sums[i] + caps[i] == need)
+          cap = caps[i];
+      for (int unit = begin; unit < end; ++unit) {
+        const Option *option = smallest(setting.typeOf[unit], cap);
+        result.choice.options[unit] = option;
+        result.choice.partOf[unit] = stage;
+        // Of the stage that needs the most, the largest unit.
+        if (need >= most && size(*option) > largest) {
+          largest = size(*option);
+          result.stage = stage;
+          result.unit = unit;
+          result.option = option;
         }
-        break;
       }
+      most = std::max(most, need);
       end = begin;
     }
     return result;

@@ -19,6 +19,7 @@ struct LeastMemory {
   std::int64_t bytes = std::numeric_limits<std::int64_t>::max();
   int stage = 0, unit = 0;
   const Option *option = nullptr;
+  Choice choice; ///< the plan
 };
 
 /// Exact for GPipe and 1F1B, whose stage borders are free.

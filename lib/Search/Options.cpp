@@ -256,8 +256,7 @@ void OptionParser::space(const std::string &name) {
     if (text == preset.name) {
       for (const char *key : preset.disabled)
         options.overrides["search_space_info"][key] = 1;
-      if (text == "sdp") // nothing but fully sharded data parallelism
-        options.overrides["parallelism_info"]["default_dp_type"] = "zero3";
+      options.onlySharded = text == "sdp"; // nothing but fully sharded data parallelism
       return;
     }
   fail("option --space expects supported, full, 3d, dp+tp, dp+pp, dp, tp, pp or sdp, but got '" + text + "'");
@@ -279,11 +278,20 @@ void OptionParser::conflicts() {
   if (!o.modelFile.empty() && o.costModel == "galvatron")
     return fail("--cost-model=galvatron needs the reference's profiles: give --config, or "
                 "--profiles and --hardware, instead of --model");
-  if (!o.modelFile.empty() && !o.globalBatch && o.evaluateFile.empty())
-    return fail("--model needs --global-batch");
+  Json none = Json::object(), batches = o.overrides.value("batch_size_info", none);
+  if (!o.modelFile.empty() && batches.contains("settle_bsz"))
+    return fail("--settle-bsz belongs to --config; with --model use --global-batch");
+  if (o.globalBatch && (batches.contains("min_bsz") || batches.contains("max_bsz") || batches.contains("settle_bsz")))
+    return fail("--global-batch conflicts with --min-bsz, --max-bsz and --settle-bsz; give one batch or a range");
+  if (o.microBatches && batches.contains("settle_chunk"))
+    return fail("--micro-batches and --settle-chunk conflict; give one");
+  if (!o.modelFile.empty() && !o.globalBatch && !batches.contains("max_bsz") && o.evaluateFile.empty())
+    return fail("--model needs --global-batch, or a range from --min-bsz to --max-bsz");
+  const std::vector<std::string> known = {"search_space_info", "options_info", "common_train_info", "parallelism_info",
+                                          "batch_size_info"};
   if (!o.modelFile.empty() && !o.overrides.empty())
     for (const auto &item : o.overrides.items())
-      if (item.key() != "search_space_info")
+      if (std::find(known.begin(), known.end(), item.key()) == known.end())
         return fail("options of '" + item.key() +
                     "' belong to --config; with --model use "
                     "--cluster, --memory, --global-batch, --seq and --precision");

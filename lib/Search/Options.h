@@ -21,6 +21,7 @@ struct ToolOptions {
   std::int64_t ranks = 0, memoryBytes = 0, sequence = 0, globalBatch = 0, microBatches = 0;
   std::string costModel = "native"; ///< native or galvatron
   bool supportedOnly = false;       ///< --space=supported
+  bool onlySharded = false;         ///< --space=sdp
   std::string evaluateFile, outputFile, format = "auto", traceFile;
   std::string precision = "bf16";
   bool explain = false, quiet = false, simulate = false, referenceDivision = false;

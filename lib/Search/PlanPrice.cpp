@@ -19,7 +19,7 @@ std::int64_t PlanPrice::peak() const {
   return most;
 }
 
-PlanPrice pricePlan(const Setting &setting, const Timetable &timetable, const Choice &choice) {
+PlanPrice pricePlan(const Setting &setting, const Timetable &timetable, const Choice &choice, double limit) {
   int stages = setting.stages, parts = timetable.shape().parts();
   PlanPrice price;
   price.stageSeconds.assign(stages, 0);
@@ -57,8 +57,9 @@ PlanPrice pricePlan(const Setting &setting, const Timetable &timetable, const Ch
         bytes += counts[chunk] * saved[chunk * stages + stage];
       price.memory[stage].activationBytes = std::max(price.memory[stage].activationBytes, bytes);
     }
-  price.pipeline = timetable.seconds(price.times);
-  price.seconds = price.pipeline + *std::max_element(price.tailSeconds.begin(), price.tailSeconds.end());
+  double tail = *std::max_element(price.tailSeconds.begin(), price.tailSeconds.end());
+  price.pipeline = timetable.secondsWithin(limit - tail, price.times);
+  price.seconds = price.pipeline + tail;
   return price;
 }
 
@@ -177,16 +178,40 @@ UnitReason::Alternative tryInstead(const Setting &setting, const Timetable &time
   return result;
 }
 
+/// Seconds of a step that a unit takes under an option, with the change of layout
+/// towards its neighbours.
+double aroundUnit(const Setting &setting, const Choice &choice, std::size_t unit, const Option &option) {
+  int stage = choice.partOf[unit] % setting.stages;
+  double moved = 0;
+  if (unit > 0)
+    moved += setting.redistribution(setting.classOf[stage], choice.options[unit - 1]->layout, option.layout,
+                                    choice.options[unit - 1]->boundary);
+  if (unit + 1 < choice.options.size())
+    moved += setting.redistribution(setting.classOf[choice.partOf[unit + 1] % setting.stages], option.layout,
+                                    choice.options[unit + 1]->layout, option.boundary);
+  return setting.microBatches * (option.time() + moved) + option.tail;
+}
+
 std::vector<UnitReason::Alternative> alternativesOf(const Setting &setting, const Timetable &timetable, Choice &choice,
                                                     const PlanPrice &price, std::size_t unit) {
   std::vector<UnitReason::Alternative> fits, tooBig;
   std::int64_t budget = setting.problem->cluster.memoryBytesPerDevice;
   int stage = choice.partOf[unit] % setting.stages;
   const Option &chosen = *choice.options[unit];
-  for (const Option &option : setting.optionsOf(stage)[setting.typeOf[unit]]) {
-    if (option.strategy == chosen.strategy && option.dp == chosen.dp)
-      continue;
-    auto other = tryInstead(setting, timetable, choice, price, unit, option);
+  // Timing each in the whole plan is dear: of those that fit, the likeliest few.
+  constexpr std::size_t kTimed = 12;
+  std::vector<std::pair<double, const Option *>> likely;
+  for (const Option &option : setting.optionsOf(stage)[setting.typeOf[unit]])
+    if (option.strategy != chosen.strategy || option.dp != chosen.dp)
+      likely.emplace_back(aroundUnit(setting, choice, unit, option), &option);
+  std::sort(likely.begin(), likely.end(), [](const auto &a, const auto &b) {
+    return std::tuple{a.first, a.second->strategy, a.second->dp} <
+           std::tuple{b.first, b.second->strategy, b.second->dp};
+  });
+  for (auto [seconds, option] : likely) {
+    if (fits.size() == kTimed)
+      break;
+    auto other = tryInstead(setting, timetable, choice, price, unit, *option);
     bool fitting = price.memory[stage].total() + other.extraBytes <= budget;
     (fitting ? fits : tooBig).push_back(std::move(other));
   }

@@ -12,6 +12,7 @@
 #include "galvatron/Search/Plan.h"
 #include "galvatron/Search/Timetable.h"
 
+#include <limits>
 #include <vector>
 
 namespace galvatron::search {
@@ -33,8 +34,10 @@ struct Choice {
   std::vector<int> partOf;
 };
 
-/// `timetable` fits the setting.
-PlanPrice pricePlan(const Setting &setting, const Timetable &timetable, const Choice &choice);
+/// `timetable` fits the setting. A plan that takes more than `limit` may come out
+/// as infinitely slow.
+PlanPrice pricePlan(const Setting &setting, const Timetable &timetable, const Choice &choice,
+                    double limit = std::numeric_limits<double>::infinity());
 
 /// The plan in words and numbers, reasons not yet filled.
 Plan assemblePlan(const Setting &setting, const Timetable &timetable, const Choice &choice, const PlanPrice &price);

@@ -2,8 +2,9 @@
 //
 // For every schedule: parts of equal length, all layers of one kind, the ends as
 // near to it as they can be. Where a stage does not fit, as many of its layers
-// as must take a second kind of the same layout that needs less memory. With
-// more memory fewer layers do, and none other, so no plan gets slower.
+// as must take a second kind of the same layout that needs less memory and is
+// slower. With more memory fewer layers do, and none other, so no plan gets
+// slower.
 //
 // The whole family of interleaved and zero-bubble plans that is searched; for
 // GPipe and 1F1B the start of the exact search.
@@ -13,6 +14,7 @@
 #include "Candidate.h"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <tuple>
 
@@ -32,29 +34,43 @@ public:
       --last;
   }
 
-  Found run();
+  Found run(bool glance);
 
 private:
   UnitRole role(int unit) const { return setting.problem->units[unit].role; }
   int parts() const { return candidate.shape().parts(); }
-  const std::vector<Option> &kinds() const { return candidate.options()[0][setting.typeOf[(first + last) / 2]]; }
+  int layerType() const { return setting.typeOf[(first + last) / 2]; }
+  const std::vector<Option> &kinds() const { return candidate.options()[0][layerType()]; }
+  bool isLayer(int unit) const { return unit >= first && unit < last && setting.typeOf[unit] == layerType(); }
+
+  /// What a stage keeps and takes.
+  struct Load {
+    std::int64_t state = 0, scratch = 0, layerScratch = 0;
+    std::vector<std::int64_t> saved; ///< by chunk, of one micro-batch
+    double seconds = 0, tail = 0;
+    double passing = 0; ///< of its first chunk, on the way to the next stage and back
+  };
+  std::int64_t bytes(const Load &load, int stage) const;
 
   std::vector<std::vector<int>> partings() const;
   void setParting(const std::vector<int> &partOf);
-  void tryKind(int kind, bool smallEnds);
-  bool mayBeBetter() const;
+  void tryKind(int kind, bool smallEnds, bool mix);
+  bool mayBeBetter(const Load &load, double onTheWay, double tail) const;
   const Option *nearest(int unit, int stageClass, const Option &kind, bool small) const;
   bool fill(int kind, bool smallEnds);
-  bool shrink(int smaller);
-  std::int64_t need(int stage) const;
+  void measure();
+  std::optional<int> change(int stage, const Option &plain, const Option &smaller, Load &load) const;
+  bool shrink(int kind, int smaller);
   void consider();
 
   const Candidate &candidate;
   const Setting &setting;
   Timetable timetable;
   const std::function<bool()> &stopped;
-  int first, last;                       ///< the units between the ends
-  std::vector<std::vector<int>> unitsOf; ///< by stage
+  int first, last;                                 ///< the units between the ends
+  std::vector<std::vector<int>> unitsOf, layersOf; ///< by stage
+  std::vector<Load> loads;                         ///< by stage
+  std::vector<int> changes;                        ///< by stage
   Choice choice;
   Found found;
 };
@@ -107,7 +123,7 @@ const Option *RegularPlans::nearest(int unit, int stageClass, const Option &kind
 
 /// Everything of one kind. False: some unit has no option.
 bool RegularPlans::fill(int kind, bool smallEnds) {
-  int type = setting.typeOf[(first + last) / 2];
+  int type = layerType();
   // By unit type and class: whole models repeat a few questions.
   std::vector<std::vector<const Option *>> known(candidate.options().size(),
                                                  std::vector<const Option *>(setting.tied.size(), nullptr));
@@ -126,47 +142,94 @@ bool RegularPlans::fill(int kind, bool smallEnds) {
   return true;
 }
 
-std::int64_t RegularPlans::need(int stage) const {
-  std::vector<std::int64_t> saved(candidate.shape().virtualStages, 0);
-  std::int64_t state = 0, scratch = 0, activations = 0;
-  for (int unit : unitsOf[stage]) {
-    const Option &option = *choice.options[unit];
-    state += option.state;
-    scratch = std::max(scratch, option.scratch);
-    saved[choice.partOf[unit] / setting.stages] += option.saved;
-  }
+std::int64_t RegularPlans::bytes(const Load &load, int stage) const {
+  std::int64_t activations = 0;
   for (const std::vector<int> &counts : timetable.inFlight(stage)) {
-    std::int64_t bytes = 0;
+    std::int64_t sum = 0;
     for (std::size_t chunk = 0; chunk < counts.size(); ++chunk)
-      bytes += counts[chunk] * saved[chunk];
-    activations = std::max(activations, bytes);
+      sum += counts[chunk] * load.saved[chunk];
+    activations = std::max(activations, sum);
   }
-  return state + scratch + activations;
+  return load.state + std::max(load.scratch, load.layerScratch) + activations;
 }
 
-/// Moves layers to the kind `smaller` until every stage fits, or as far as it
-/// goes.
-bool RegularPlans::shrink(int smaller) {
-  int type = setting.typeOf[(first + last) / 2];
+/// Every stage with all its layers of one kind.
+void RegularPlans::measure() {
+  bool split = candidate.shape().schedule == Schedule::ZeroBubble;
+  loads.assign(setting.stages, {});
   for (int stage = 0; stage < setting.stages; ++stage) {
-    const Option &other = candidate.options()[setting.classOf[stage]][type][smaller];
-    bool fits = need(stage) <= setting.memoryBudget();
+    Load &load = loads[stage];
+    load.saved.assign(candidate.shape().virtualStages, 0);
     for (int unit : unitsOf[stage]) {
-      if (fits)
-        break;
-      if (unit < first || unit >= last || setting.typeOf[unit] != type)
-        continue;
-      choice.options[unit] = &other;
-      fits = need(stage) <= setting.memoryBudget();
+      const Option &option = *choice.options[unit];
+      int chunk = choice.partOf[unit] / setting.stages;
+      load.state += option.state;
+      load.saved[chunk] += option.saved;
+      std::int64_t &scratch = isLayer(unit) ? load.layerScratch : load.scratch;
+      scratch = std::max(scratch, option.scratch);
+      load.seconds += option.time();
+      load.tail += option.tail;
+      if (chunk == 0)
+        load.passing += split ? option.forward : option.time();
     }
-    if (!fits)
-      return false;
   }
+}
+
+/// How many of a stage's layers have to be `smaller` instead of `plain` for it to
+/// fit, with the stage's load then; nothing when all are not enough.
+std::optional<int> RegularPlans::change(int stage, const Option &plain, const Option &smaller, Load &load) const {
+  const std::vector<int> &layers = layersOf[stage];
+  std::int64_t budget = setting.memoryBudget();
+  if (bytes(load, stage) <= budget)
+    return 0;
+  bool split = candidate.shape().schedule == Schedule::ZeroBubble;
+  int count = int(layers.size());
+  for (int changed = 1; changed <= count; ++changed) {
+    int chunk = choice.partOf[layers[changed - 1]] / setting.stages;
+    load.layerScratch = std::max(changed < count ? plain.scratch : 0, smaller.scratch);
+    load.state += smaller.state - plain.state;
+    load.saved[chunk] += smaller.saved - plain.saved;
+    load.seconds += smaller.time() - plain.time();
+    load.tail += smaller.tail - plain.tail;
+    if (chunk == 0)
+      load.passing += split ? smaller.forward - plain.forward : smaller.time() - plain.time();
+    if (bytes(load, stage) <= budget)
+      return changed;
+  }
+  return std::nullopt;
+}
+
+/// Every stage has its micro-batches to do, after the first has come to it and
+/// before the last has gone back; all wait for the longest tail.
+bool RegularPlans::mayBeBetter(const Load &load, double onTheWay, double tail) const {
+  return onTheWay + setting.microBatches * load.seconds + tail < found.seconds;
+}
+
+/// Moves layers to the kind `smaller` until every stage fits. False: it does not,
+/// or is too slow then.
+bool RegularPlans::shrink(int kind, int smaller) {
+  int type = layerType();
+  double onTheWay = 0, tail = 0;
+  changes.assign(setting.stages, 0);
+  Load load;
+  for (int stage = 0; stage < setting.stages; ++stage) {
+    const std::vector<Option> &list = candidate.options()[setting.classOf[stage]][type];
+    load = loads[stage];
+    std::optional<int> changed = change(stage, list[kind], list[smaller], load);
+    tail = std::max(tail, load.tail);
+    if (!changed || !mayBeBetter(load, onTheWay, tail))
+      return false;
+    changes[stage] = *changed;
+    onTheWay += load.passing;
+  }
+  for (int stage = 0; stage < setting.stages; ++stage)
+    for (int i = 0; i < changes[stage]; ++i)
+      choice.options[layersOf[stage][i]] = &candidate.options()[setting.classOf[stage]][type][smaller];
   return true;
 }
 
 void RegularPlans::consider() {
-  PlanPrice price = pricePlan(setting, timetable, choice);
+  PlanPrice price = pricePlan(setting, timetable, choice, found.seconds);
   if (price.peak() > setting.problem->cluster.memoryBytesPerDevice || !(price.seconds < found.seconds))
     return;
   found = {price.seconds, choice.options, choice.partOf, {}};
@@ -175,55 +238,53 @@ void RegularPlans::consider() {
 void RegularPlans::setParting(const std::vector<int> &partOf) {
   choice.partOf = partOf;
   unitsOf.assign(setting.stages, {});
-  for (int unit = 0; unit < setting.units(); ++unit)
+  layersOf.assign(setting.stages, {});
+  for (int unit = 0; unit < setting.units(); ++unit) {
     unitsOf[partOf[unit] % setting.stages].push_back(unit);
-}
-
-/// Every stage has its micro-batches to do, after the first has come to it and
-/// before the last has gone back.
-bool RegularPlans::mayBeBetter() const {
-  double onTheWay = 0, seconds = 0;
-  bool split = candidate.shape().schedule == Schedule::ZeroBubble;
-  for (int stage = 0; stage < setting.stages; ++stage) {
-    double busy = 0, passing = 0;
-    for (int unit : unitsOf[stage]) {
-      const Option &option = *choice.options[unit];
-      busy += option.time();
-      if (choice.partOf[unit] == stage)
-        passing += split ? option.forward : option.time();
-    }
-    seconds = std::max(seconds, onTheWay + setting.microBatches * busy);
-    onTheWay += passing;
+    if (isLayer(unit))
+      layersOf[partOf[unit] % setting.stages].push_back(unit);
   }
-  return seconds < found.seconds;
 }
 
-void RegularPlans::tryKind(int kind, bool smallEnds) {
-  if (!fill(kind, smallEnds) || !mayBeBetter())
+/// `mix`: also layers of two kinds.
+void RegularPlans::tryKind(int kind, bool smallEnds, bool mix) {
+  if (!fill(kind, smallEnds))
     return;
+  measure();
+  double onTheWay = 0;
   bool fits = true;
-  for (int stage = 0; stage < setting.stages && fits; ++stage)
-    fits = need(stage) <= setting.memoryBudget();
+  for (int stage = 0; stage < setting.stages; ++stage) {
+    // A smaller kind may have the smaller tail.
+    if (!mayBeBetter(loads[stage], onTheWay, 0))
+      return;
+    onTheWay += loads[stage].passing;
+    fits = fits && bytes(loads[stage], stage) <= setting.memoryBudget();
+  }
   if (fits)
     return consider();
-  if (setting.problem->space.uniform)
+  if (setting.problem->space.uniform || !mix)
     return;
   std::vector<const Option *> plain = choice.options;
   const Option &from = kinds()[kind];
   for (int other = 0; other < int(kinds().size()); ++other) {
     const Option &to = kinds()[other];
+    // Slower in everything, so that needing fewer of it never takes longer.
     if (to.layout != from.layout || to.state + to.saved >= from.state + from.saved || to.forward < from.forward ||
-        to.backward < from.backward)
+        to.backward - to.weight < from.backward - from.weight || to.backward < from.backward ||
+        to.weight < from.weight || to.tail < from.tail)
       continue;
+    if (!shrink(kind, other))
+      continue;
+    consider();
     choice.options = plain;
-    if (mayBeBetter() && shrink(other) && mayBeBetter())
-      consider();
   }
 }
 
-Found RegularPlans::run() {
+Found RegularPlans::run(bool glance) {
   double before = found.seconds;
   std::vector<std::vector<int>> ways = partings();
+  if (glance && !ways.empty())
+    ways = {ways[ways.size() / 2]};
   for (const std::vector<int> &partOf : ways) {
     setParting(partOf);
     for (int kind = 0; kind < int(kinds().size()) && !stopped(); ++kind) {
@@ -231,7 +292,7 @@ Found RegularPlans::run() {
       // Its layers alone, spread evenly.
       if (setting.microBatches * option.time() * (last - first) / setting.stages < found.seconds)
         for (bool smallEnds : {false, true})
-          tryKind(kind, smallEnds);
+          tryKind(kind, smallEnds, !glance);
     }
   }
   if (found.seconds >= before)
@@ -241,8 +302,8 @@ Found RegularPlans::run() {
 }
 } // namespace
 
-Found Candidate::tryRegular(double best, const std::function<bool()> &stopped) const {
-  return RegularPlans(*this, best, stopped).run();
+Found Candidate::tryRegular(double best, bool glance, const std::function<bool()> &stopped) const {
+  return RegularPlans(*this, best, stopped).run(glance);
 }
 
 } // namespace galvatron::search

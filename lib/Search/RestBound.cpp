@@ -7,8 +7,10 @@
 
 namespace galvatron::search {
 
-RestBound RestBound::add(const RestBound &after, std::vector<std::pair<double, double>> points) {
+RestBound RestBound::add(const RestBound &after, std::vector<std::pair<double, double>> points, int count) {
   RestBound result = after;
+  if (count < 1)
+    return result;
   std::sort(points.begin(), points.end());
   std::vector<std::pair<double, double>> hull;
   for (const auto &point : points) {
@@ -23,10 +25,11 @@ RestBound RestBound::add(const RestBound &after, std::vector<std::pair<double, d
     }
     hull.push_back(point);
   }
-  result.baseMemory += hull.front().first;
-  result.baseCost += hull.front().second;
+  // Equal units trade alike, so that their segments are one.
+  result.baseMemory += count * hull.front().first;
+  result.baseCost += count * hull.front().second;
   for (std::size_t i = 1; i < hull.size(); ++i) {
-    Segment segment{hull[i].first - hull[i - 1].first, hull[i - 1].second - hull[i].second};
+    Segment segment{count * (hull[i].first - hull[i - 1].first), count * (hull[i - 1].second - hull[i].second)};
     result.segments.insert(std::upper_bound(result.segments.begin(), result.segments.end(), segment,
                                             [](const Segment &a, const Segment &b) { return a.slope() > b.slope(); }),
                            segment);

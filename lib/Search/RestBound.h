@@ -16,8 +16,9 @@ namespace galvatron::search {
 /// convex relaxation of choosing one option each.
 class RestBound {
 public:
-  /// From the bound of the units after, adding one unit's (memory, cost) points.
-  static RestBound add(const RestBound &after, std::vector<std::pair<double, double>> points);
+  /// From the bound of the units after, adding `count` equal units with their
+  /// (memory, cost) points.
+  static RestBound add(const RestBound &after, std::vector<std::pair<double, double>> points, int count = 1);
   double at(double memory) const; ///< infinite when the smallest do not fit
 
 private:

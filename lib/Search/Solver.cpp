@@ -31,6 +31,8 @@ namespace {
 constexpr double kRounding = 1e-12;
 /// Candidates that start from the same best plan.
 constexpr std::size_t kWave = 4, kRegularWave = 16;
+/// Label budgets that all candidates together may take.
+constexpr double kMostBudgets = 15;
 
 class Search {
 public:
@@ -44,7 +46,9 @@ private:
   void makeCandidates();
   void addShapes(const std::shared_ptr<const Setting> &setting);
   void addCandidate(const std::shared_ptr<const Setting> &setting, const PipelineShape &shape);
-  void regularPlans();
+  void regularPlans(bool glance);
+  void smallestPlans();
+  void anyPlan();
   void exactPlans();
   void accept(const Candidate &candidate, Found found);
   void finishPlan();
@@ -92,6 +96,13 @@ std::optional<Error> Search::check() const {
     return Error{"the problem has no cost source"};
   if (problem.globalBatch < 1)
     return Error{"expects a global batch of at least 1, but got " + std::to_string(problem.globalBatch)};
+  const Cluster &cluster = problem.cluster;
+  if (cluster.nodes < 1 || cluster.devicesPerNode < 1)
+    return Error{"expects a cluster of at least 1 x 1 devices, but got " + std::to_string(cluster.nodes) + " x " +
+                 std::to_string(cluster.devicesPerNode)};
+  if (!cluster.interOfNode.empty() && std::int64_t(cluster.interOfNode.size()) != cluster.nodes)
+    return Error{"expects one link for each of " + std::to_string(cluster.nodes) + " nodes, but got " +
+                 std::to_string(cluster.interOfNode.size())};
   if (space.schedules.empty())
     return Error{"the space offers no schedule; allow gpipe or 1f1b"};
   if (space.microBatches > 0 && problem.globalBatch % space.microBatches)
@@ -130,11 +141,8 @@ void Search::makeCandidates() {
     else
       addShapes(std::make_shared<const Setting>(std::move(**result)));
   }
-  auto order = [](const Candidate &c) {
-    const PipelineShape &s = c.shape();
-    return std::tuple{c.bound(), s.stages, s.microBatches, s.schedule, s.virtualStages, c.tiedTensor()};
-  };
-  std::sort(candidates.begin(), candidates.end(), [&](const auto &a, const auto &b) { return order(*a) < order(*b); });
+  std::sort(candidates.begin(), candidates.end(),
+            [&](const auto &a, const auto &b) { return a->order() < b->order(); });
   solution.candidates = std::int64_t(candidates.size());
 }
 
@@ -200,31 +208,70 @@ void Search::accept(const Candidate &candidate, Found found) {
   report(true);
 }
 
-void Search::regularPlans() {
+void Search::regularPlans(bool glance) {
   std::function<bool()> stop = [this] { return stopped(); };
-  for (std::size_t from = 0; from < candidates.size() && !stopped(); from += kRegularWave) {
-    std::size_t count = std::min(kRegularWave, candidates.size() - from);
+  std::vector<const Candidate *> order;
+  for (const auto &candidate : candidates)
+    order.push_back(candidate.get());
+  if (glance) {
+    // The bound of interleaved and zero-bubble plans lacks the bubble; with it
+    // the likely ones come first.
+    std::vector<std::pair<double, const Candidate *>> likely;
+    for (const Candidate *candidate : order) {
+      const PipelineShape &s = candidate->shape();
+      bool bounded = s.schedule == Schedule::GPipe || s.schedule == Schedule::OneFOneB;
+      double bubble = bounded ? 0 : double(s.stages - 1) / s.virtualStages / s.microBatches;
+      likely.emplace_back(candidate->bound() * (1 + bubble), candidate);
+    }
+    std::sort(likely.begin(), likely.end(), [](const auto &a, const auto &b) {
+      return std::pair{a.first, a.second->order()} < std::pair{b.first, b.second->order()};
+    });
+    std::transform(likely.begin(), likely.end(), order.begin(), [](const auto &each) { return each.second; });
+  }
+  for (std::size_t from = 0; from < order.size() && !stopped(); from += kRegularWave) {
+    std::size_t count = std::min(kRegularWave, order.size() - from);
     std::vector<Found> found(count);
     double limit = best.seconds;
     inParallel(count, [&](std::size_t i) {
-      if (candidates[from + i]->bound() < limit)
-        found[i] = candidates[from + i]->tryRegular(limit, stop);
+      if (order[from + i]->bound() < limit)
+        found[i] = order[from + i]->tryRegular(limit, glance, stop);
     });
     for (std::size_t i = 0; i < count; ++i)
-      accept(*candidates[from + i], std::move(found[i]));
+      accept(*order[from + i], std::move(found[i]));
     report(false);
   }
 }
 
+/// Where memory is so short that no regular plan fits: the plan that needs the
+/// least, for a limit to the exact search.
+void Search::smallestPlans() {
+  for (const auto &candidate : candidates) {
+    if (!candidate->hasExactSearch() || !(candidate->bound() < best.seconds) || stopped())
+      continue;
+    LeastMemory least = findLeastMemory(*candidate);
+    if (least.bytes > candidate->setting().memoryBudget())
+      continue;
+    PlanPrice price = pricePlan(candidate->setting(), Timetable(candidate->shape()), least.choice);
+    accept(*candidate, {price.seconds, least.choice.options, least.choice.partOf, {candidate->sharedOptions()}});
+  }
+}
+
+/// Interrupted before the first plan: a quick one out of what is priced so far.
+void Search::anyPlan() {
+  double begin = seconds();
+  std::function<bool()> late = [&] { return seconds() - begin > 1; };
+  for (std::size_t i = 0; i < candidates.size() && !winner && !late(); ++i)
+    accept(*candidates[i], candidates[i]->tryRegular(kInfinity, true, late));
+}
+
 void Search::exactPlans() {
   std::function<bool()> stop = [this] { return stopped(); };
-  double share = 0; ///< what has been given up so far
   std::vector<const Candidate *> exact;
   for (const auto &candidate : candidates)
     if (candidate->hasExactSearch())
       exact.push_back(candidate.get());
   for (std::size_t from = 0; from < exact.size(); from += kWave) {
-    double limit = best.seconds * (1 - std::max(kRounding, share));
+    double limit = best.seconds * (1 - kRounding);
     if (exact[from]->bound() >= limit) // sorted: no later one is better
       return;
     if (stopped()) {
@@ -232,16 +279,18 @@ void Search::exactPlans() {
       return;
     }
     // A search that has grown long ends sooner, and says how exact it was.
-    if (solution.labels > 15 * options.labelBudget)
-      share = std::max(share, 1e-3);
-    if (solution.labels > 30 * options.labelBudget)
-      share = std::max(share, 1e-2);
+    double budgets = double(solution.labels) / double(options.labelBudget);
+    double reach = budgets < 6 ? 1 : budgets < 9 ? 0.5 : budgets < 12 ? 0.25 : 0.0625;
+    if (budgets > kMostBudgets) {
+      floor = std::min(floor, exact[from]->bound());
+      return;
+    }
     std::size_t count = std::min(kWave, exact.size() - from);
     std::vector<std::optional<Opened>> opened(count);
     limit = best.seconds * (1 - kRounding);
     inParallel(count, [&](std::size_t i) {
       if (exact[from + i]->bound() < limit)
-        opened[i] = exact[from + i]->open(limit, share, options.labelBudget, stop);
+        opened[i] = exact[from + i]->open(limit, reach, options.labelBudget, stop);
     });
     for (std::size_t i = 0; i < count; ++i) {
       if (!opened[i])
@@ -304,10 +353,17 @@ Result<Solution> Search::run() {
   if (auto error = check())
     return *error;
   makeCandidates();
-  regularPlans();
-  if (!problem.space.uniform)
+  // A glance at all of them gives a limit that spares most of the second look.
+  regularPlans(true);
+  regularPlans(false);
+  if (!problem.space.uniform) {
+    if (!winner && problem.space.unevenStages)
+      smallestPlans();
     exactPlans();
+  }
   solution.interrupted = stopped();
+  if (solution.interrupted && !winner)
+    anyPlan();
   if (solution.interrupted && !candidates.empty()) // nothing is below the least bound
     floor = std::min(floor, candidates.front()->bound());
   if (winner)

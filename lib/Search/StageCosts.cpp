@@ -180,10 +180,16 @@ double Setting::redistribution(int stageClass, int from, int to, std::int64_t bo
 }
 
 double Setting::handOver(int stage, int layout, std::int64_t boundary) const {
-  double bytes = double(boundary) / layouts[layout].parts();
+  if (auto at = handOvers.find({handOverKind[stage], boundary}); at != handOvers.end())
+    return at->second[layout];
+  return handOverOf(stage, layouts[layout], double(boundary));
+}
+
+double Setting::handOverOf(int stage, const Layout &layout, double boundary) const {
   bool wraps = stage + 1 == stages; // interleaved: to the first stage's next part
   int distance = int(wraps ? -stageRanks * stage : stageRanks);
-  return communication(classOf[stage]).sendSecondsFrom(stageRanks * stage, stageRanks, bytes, distance);
+  return communication(classOf[stage])
+      .sendSecondsFrom(stageRanks * stage, stageRanks, boundary / layout.parts(), distance);
 }
 
 /// Stages whose links are alike are one class. Only where stages span nodes of
@@ -209,16 +215,17 @@ void Setting::makeClasses() {
       }
     }
   }
-  std::vector<double> kinds;
-  for (int stage = 0; stage < stages; ++stage) {
-    int distance = int(stage + 1 == stages ? -stageRanks * stage : stageRanks);
-    double probe =
-        stages > 1 ? communication(classOf[stage]).sendSecondsFrom(stageRanks * stage, stageRanks, 1 << 20, distance)
-                   : 0;
-    if (std::find(kinds.begin(), kinds.end(), probe) != kinds.end())
-      continue;
-    kinds.push_back(probe);
-    handOverExamples.push_back(stage);
+  // Links differ by size too: what takes as long at every power of two is alike.
+  std::map<std::vector<double>, int> kinds;
+  handOverKind.assign(stages, 0);
+  for (int stage = 0; stage < stages && stages > 1; ++stage) {
+    std::vector<double> probe;
+    for (int power = 8; power < 36; ++power)
+      probe.push_back(handOverOf(stage, Layout(), double(1ll << power)));
+    auto [at, isNew] = kinds.emplace(std::move(probe), int(kinds.size()));
+    handOverKind[stage] = at->second;
+    if (isNew)
+      handOverExamples.push_back(stage);
   }
 }
 
@@ -310,6 +317,8 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
     for (const auto &[strategy, dp] : offered) {
       if (!layer && (strategy.recompute || strategy.ep > 1))
         continue; // nothing to recompute or no experts in the ends
+      if (!layer && ((strategy.tp > 1 && !space.tensorInEnds) || (strategy.ulysses > 1 && !space.ulyssesInEnds)))
+        continue;
       std::optional<Option> made = offer(strategy, dp);
       if (!made || strategy.recompute || !names)
         continue;
@@ -363,17 +372,19 @@ void Setting::dropWithinLayouts() {
       return std::tuple{list[a].time(), list[a].tail, list[a].state + list[a].saved, a} <
              std::tuple{list[b].time(), list[b].tail, list[b].state + list[b].saved, b};
     });
+    // Only options of one layout, and where tied of one tp, stand for each other.
+    std::map<std::pair<int, int>, std::vector<int>> peers;
     for (int index : order) {
+      std::vector<int> &alike = peers[{list[index].layout, tied[type] ? list[index].strategy.tp : 0}];
       auto beats = [&](int other) {
-        for (const OptionLists &lists : options)
-          if (lists[type][other].layout != lists[type][index].layout ||
-              (tied[type] && lists[type][other].strategy.tp != lists[type][index].strategy.tp) ||
-              !noWorse(lists[type][other], lists[type][index], 0))
-            return false;
-        return true;
+        return std::all_of(options.begin(), options.end(), [&](const OptionLists &lists) {
+          return noWorse(lists[type][other], lists[type][index], 0);
+        });
       };
-      if (std::none_of(kept.begin(), kept.end(), beats))
-        kept.push_back(index);
+      if (std::any_of(alike.begin(), alike.end(), beats))
+        continue;
+      alike.push_back(index);
+      kept.push_back(index);
     }
     keepOnly(int(type), kept);
   }
@@ -404,13 +415,13 @@ void Setting::dropAcrossLayouts() {
       const Option &option = options[0][type][index];
       auto beats = [&](int at) {
         const Option &other = options[0][type][at];
-        if (other.boundary != option.boundary || (tied[type] && other.strategy.tp != option.strategy.tp))
+        if (!noWorse(other, option, 0) || other.boundary != option.boundary ||
+            (tied[type] && other.strategy.tp != option.strategy.tp))
           return false;
         double extra = 0;
         if (other.layout != option.layout) {
           for (int stage : handOverExamples)
-            if (stages > 1 &&
-                handOver(stage, other.layout, other.boundary) > handOver(stage, option.layout, option.boundary))
+            if (handOver(stage, other.layout, other.boundary) > handOver(stage, option.layout, option.boundary))
               return false;
           extra = more[option.layout * count + other.layout] / 2; // each direction
         }
@@ -453,6 +464,10 @@ void Setting::dropDominated() {
               table.push_back(redistributionOf(int(each), from, to, double(option.boundary)));
       }
   tables = std::move(made);
+  for (const auto &[boundary, table] : tables[0])
+    for (std::size_t kind = 0; kind < handOverExamples.size(); ++kind)
+      for (const Layout &layout : layouts)
+        handOvers[{int(kind), boundary}].push_back(handOverOf(handOverExamples[kind], layout, double(boundary)));
   if (layouts.size() <= 256)
     dropAcrossLayouts();
 }

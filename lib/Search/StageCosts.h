@@ -79,7 +79,10 @@ public:
 
   /// Redistribution is priced as asked for from here on: for plans that bring
   /// layouts of their own.
-  void forgetTables() { tables.clear(); }
+  void forgetTables() {
+    tables.clear();
+    handOvers.clear();
+  }
 
   int units() const { return int(typeOf.size()); }
   const OptionLists &optionsOf(int stage) const { return options[classOf[stage]]; }
@@ -108,7 +111,11 @@ private:
 
   /// By class of stage; one model for all where the problem brings its own.
   std::vector<std::shared_ptr<const CommunicationModel>> links;
-  std::vector<int> handOverExamples; ///< stages whose hand-overs differ
+  double handOverOf(int stage, const Layout &layout, double boundary) const;
+  std::vector<int> handOverKind;     ///< by stage
+  std::vector<int> handOverExamples; ///< by kind: a stage
+  /// By kind and size of the boundary value, then layout.
+  std::map<std::pair<int, std::int64_t>, std::vector<double>> handOvers;
   const CommunicationModel &communication(int stageClass) const {
     return problem->communication ? *problem->communication : *links[stageClass];
   }

@@ -27,33 +27,76 @@ const TrieNode *StageTrie::extend(const TrieNode *node, int type, const StageLim
 }
 
 namespace {
-bool beats(const Label &a, const Label &b, bool split) {
-  bool faster = split ? a.forward <= b.forward && a.backward <= b.backward : a.time() <= b.time();
-  return faster && a.tail <= b.tail && a.memory <= b.memory && a.scratch <= b.scratch;
-}
+/// The numbers of labels side by side, so that many are compared at once.
+class Front {
+public:
+  explicit Front(bool split) : split(split) {}
+
+  bool beats(const Label &label) {
+    std::size_t count = memory.size();
+    if (count && beatsAt(smallest, label))
+      return true; // most are beaten by the one with the least memory
+    double first = split ? label.forward : label.time();
+    // From the back: those take about as long.
+    for (std::size_t end = count; end > 0;) {
+      std::size_t begin = end > kBlock ? end - kBlock : 0;
+      ++blocks;
+      unsigned any = 0;
+      for (std::size_t i = begin; i < end; ++i)
+        any |= unsigned(time[i] <= first) & unsigned(!split || backward[i] <= label.backward) &
+               unsigned(tail[i] <= label.tail) & unsigned(memory[i] <= label.memory) &
+               unsigned(scratch[i] <= label.scratch);
+      if (any)
+        return true;
+      end = begin;
+    }
+    return false;
+  }
+
+  void add(const Label &label) {
+    if (memory.empty() || label.memory < memory[smallest])
+      smallest = memory.size();
+    time.push_back(split ? label.forward : label.time());
+    backward.push_back(label.backward);
+    tail.push_back(label.tail);
+    memory.push_back(label.memory);
+    scratch.push_back(label.scratch);
+  }
+
+  /// In labels: comparing this much takes about as long as making so many.
+  std::int64_t work() const { return blocks / 64; }
+
+private:
+  static constexpr std::size_t kBlock = 64;
+  bool beatsAt(std::size_t i, const Label &label) const {
+    return time[i] <= (split ? label.forward : label.time()) && (!split || backward[i] <= label.backward) &&
+           tail[i] <= label.tail && memory[i] <= label.memory && scratch[i] <= label.scratch;
+  }
+
+  bool split;
+  std::int64_t blocks = 0; ///< compared
+  std::size_t smallest = 0;
+  std::vector<double> time, backward, tail;
+  std::vector<std::int64_t> memory, scratch;
+};
 } // namespace
 
 /// Keeps the undominated ones, by rising time.
-void StageTrie::keepUndominated(std::vector<Label> &labels) const {
+std::int64_t StageTrie::keepUndominated(std::vector<Label> &labels) const {
   std::sort(labels.begin(), labels.end(), [](const Label &a, const Label &b) {
     return std::tuple(a.time(), a.memory, a.tail, a.scratch, a.forward, a.option, a.parent) <
            std::tuple(b.time(), b.memory, b.tail, b.scratch, b.forward, b.option, b.parent);
   });
+  Front front(key.split);
   std::vector<Label> kept;
-  // Most labels are beaten by the kept one with the least memory: look there
-  // first, then through the rest from the back (similar times).
-  std::size_t smallest = 0;
   for (const Label &label : labels) {
-    bool beaten = !kept.empty() && beats(kept[smallest], label, key.split);
-    for (std::size_t i = kept.size(); !beaten && i-- > 0;)
-      beaten = beats(kept[i], label, key.split);
-    if (beaten)
+    if (front.beats(label))
       continue;
+    front.add(label);
     kept.push_back(label);
-    if (label.memory < kept[smallest].memory)
-      smallest = kept.size() - 1;
   }
   labels = std::move(kept);
+  return front.work();
 }
 
 void StageTrie::solve(TrieNode &node, const StageLimits &limits, int unitsDone) {
@@ -83,7 +126,7 @@ void StageTrie::solveLayout(TrieNode &node, int layout, const std::vector<int> &
     label.parent = i;
     arrived.push_back(label);
   }
-  keepUndominated(arrived);
+  *limits.labelsMade += keepUndominated(arrived);
   double m = limits.microBatches;
   std::vector<Label> labels;
   for (const Label &label : arrived)
@@ -110,7 +153,7 @@ void StageTrie::solveLayout(TrieNode &node, int layout, const std::vector<int> &
   *limits.labelsMade += std::int64_t(labels.size());
   if (limits.exhausted())
     return;
-  keepUndominated(labels);
+  *limits.labelsMade += keepUndominated(labels);
   // Memory no longer matters where a stage ends.
   auto beatsAtEnd = [&](const Label &a, const Label &b) {
     return (key.split ? a.forward <= b.forward && a.backward <= b.backward : a.time() <= b.time()) && a.tail <= b.tail;

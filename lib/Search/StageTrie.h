@@ -80,7 +80,8 @@ private:
   void solve(TrieNode &node, const StageLimits &limits, int unitsDone);
   void solveLayout(TrieNode &node, int layout, const std::vector<int> &choices, const StageLimits &limits,
                    const RestBound *rest);
-  void keepUndominated(std::vector<Label> &labels) const;
+  /// Returns the work, in labels.
+  std::int64_t keepUndominated(std::vector<Label> &labels) const;
 
   const Setting &setting;
   const OptionLists &options;

@@ -134,16 +134,21 @@ Timetable::Timetable(const PipelineShape &shape) : form(shape) {
   }));
 }
 
-double Timetable::run(const std::vector<PartTimes> &times, TimetableResult *result) const {
+double Timetable::run(const std::vector<PartTimes> &times, double limit, TimetableResult *result) const {
   int parts = form.parts();
   bool split = form.schedule == Schedule::ZeroBubble;
   std::size_t m = std::size_t(form.microBatches);
   // When a value arrives at its consumer.
   std::vector<double> forwardAt((parts + 1) * m, 0), backwardAt((parts + 1) * m, 0);
   std::vector<double> clock(form.stages, 0), downFree(form.stages, 0), upFree(form.stages, 0);
+  // What each stage takes at least: its work, and the waits so far.
+  std::vector<double> least(form.stages, 0);
+  for (int part = 0; part < parts; ++part)
+    least[part % form.stages] += form.microBatches * (times[part].forward + times[part].backward);
+  limit *= 1 + 1e-12; // sums in another order
   for (const Node &node : order) {
     const PartTimes &part = times[node.part];
-    double &now = clock[node.stage], begin = now;
+    double &now = clock[node.stage], begin = now, before = now;
     if (node.phase == Phase::Forward) {
       begin = std::max(now, forwardAt[node.part * m + node.microBatch]);
       now = begin + part.forward;
@@ -163,6 +168,8 @@ double Timetable::run(const std::vector<PartTimes> &times, TimetableResult *resu
     } else {
       now = begin + part.weight;
     }
+    if ((least[node.stage] += begin - before) > limit)
+      return kForever;
     if (result) {
       result->start[node.stage].push_back(begin);
       result->busySeconds += now - begin;
@@ -174,7 +181,7 @@ double Timetable::run(const std::vector<PartTimes> &times, TimetableResult *resu
 TimetableResult Timetable::result(const std::vector<PartTimes> &times) const {
   TimetableResult made;
   made.start.resize(form.stages);
-  made.seconds = run(times, &made);
+  made.seconds = run(times, kForever, &made);
   return made;
 }
 

@@ -82,6 +82,8 @@ public:
 
 private:
   bool showsProgress() const { return !options.quiet && terminal; }
+  /// Reasons take time: they are for --explain and for plan files.
+  bool wantsReasons() const { return options.explain || !options.outputFile.empty(); }
   std::optional<Error> work();
   std::optional<Error> workReference(const ReferenceModel &model);
   std::optional<Error> workNative(Problem &problem, const std::vector<std::int64_t> &batches);
@@ -91,6 +93,7 @@ private:
   std::optional<Error> fromShape();
   std::optional<Error> simulatePlan(const Problem &problem, const Plan &plan);
   void restrictSpace(SearchSpace &space) const;
+  std::optional<Error> applyArguments(SearchSpace &space, std::vector<std::int64_t> &batches) const;
   void reportInfeasible(const std::string &reason);
 
   ToolOptions options;
@@ -113,6 +116,8 @@ std::optional<Error> Tool::work() {
     options.overrides["batch_size_info"]["settle_bsz"] = options.globalBatch;
   if (options.microBatches)
     options.overrides["batch_size_info"]["settle_chunk"] = options.microBatches;
+  if (options.onlySharded)
+    options.overrides["parallelism_info"]["default_dp_type"] = "zero3";
   std::string overrides = options.overrides.empty() ? "" : options.overrides.dump();
   Result<ReferenceArguments> arguments = parseReferenceConfig(text, options.root, overrides);
   if (!arguments)
@@ -267,8 +272,74 @@ void Tool::restrictSpace(SearchSpace &space) const {
     space.recomputeValues &= supported.recomputeValues;
     space.schedules = supported.schedules;
   }
+  if (options.onlySharded)
+    space.zeroLevels &= 1u << 3;
   if (options.microBatches)
     space.microBatches = int(options.microBatches);
+}
+
+/// The reference's arguments that make sense without its profiles.
+std::optional<Error> Tool::applyArguments(SearchSpace &space, std::vector<std::int64_t> &batches) const {
+  static const Json kNone = Json::object(); // readers refer to what they read
+  auto group = [&](const char *name) {
+    auto at = options.overrides.find(name);
+    return JsonReader(at == options.overrides.end() ? kNone : *at, std::string("options of '") + name + "'");
+  };
+  JsonReader spaces = group("search_space_info");
+  auto off = [&](const char *key) { return spaces.integer(key, 0) != 0; };
+  space.data = !off("disable_dp");
+  space.tensor = !off("disable_tp");
+  space.pipeline = !off("disable_pp");
+  space.ulysses = !off("disable_sp");
+  space.context = !off("disable_cp");
+  space.recompute = !off("disable_ckpt");
+  bool fsdpOff = off("disable_fsdp"), sdpOff = off("disable_sdp");
+  if (fsdpOff || sdpOff)
+    space.zeroLevels &= ~(1u << 3);
+  bool tpOff = off("disable_vtp"), endsTpOff = off("disable_embedding_lmhead_tp");
+  space.tensorInEnds = !tpOff && !endsTpOff;
+  bool spOff = off("disable_vsp"), endsSpOff = off("disable_embedding_lmhead_sp");
+  space.ulyssesInEnds = !spOff && !endsSpOff;
+  space.maxTensor = int(spaces.integer("max_tp_deg", space.maxTensor, 1));
+  space.maxPipeline = int(spaces.integer("max_pp_deg", space.maxPipeline, 1));
+  space.maxUlysses = int(spaces.integer("max_sp_deg", space.maxUlysses, 1));
+  space.maxContext = int(spaces.integer("max_cp_deg", space.maxContext, 1));
+
+  JsonReader choices = group("options_info"), train = group("common_train_info"), parallel = group("parallelism_info");
+  space.uniform = choices.integer("fine_grained_mode", 1) == 0;
+  if (train.has("sequence_parallel")) {
+    space.sequenceParallel = train.integer("sequence_parallel", 1) != 0;
+    space.plainTensor = !space.sequenceParallel;
+  }
+  if (parallel.has("default_dp_type")) {
+    std::string type = parallel.text("default_dp_type");
+    unsigned level = type == "ddp" ? 0 : type == "zero2" ? 2 : 3;
+    if (level == 3 && type != "zero3")
+      parallel.fail("key 'default_dp_type' expects ddp, zero2 or zero3, but got '" + type + "'");
+    space.zeroLevels &= 1u << level | 1u << 3;
+  }
+  if (parallel.has("pipeline_type")) {
+    std::string type = parallel.text("pipeline_type");
+    if (auto schedule = parseSchedule(type))
+      space.schedules = {*schedule};
+    else
+      parallel.fail("key 'pipeline_type' expects gpipe, pipedream_flush, interleaved or zb, but got '" + type + "'");
+  }
+  JsonReader sizes = group("batch_size_info");
+  if (sizes.has("min_bsz") || sizes.has("max_bsz") || sizes.has("bsz_scale")) {
+    std::int64_t step = sizes.integer("bsz_scale", 8, 1), low = sizes.integer("min_bsz", 8, 1);
+    std::int64_t high = sizes.integer("max_bsz", 8, 1);
+    batches.clear();
+    for (std::int64_t batch = std::max(low, step); batch <= high && batches.size() < 4096; batch += step)
+      batches.push_back(batch);
+    if (batches.empty())
+      sizes.fail("hold no batch between min_bsz " + std::to_string(low) + " and max_bsz " + std::to_string(high) +
+                 " in steps of bsz_scale " + std::to_string(step));
+  }
+  for (JsonReader *reader : {&spaces, &choices, &train, &parallel, &sizes})
+    if (auto error = reader->finish())
+      return error;
+  return std::nullopt;
 }
 
 std::optional<Error> Tool::fromShape() {
@@ -308,27 +379,11 @@ std::optional<Error> Tool::fromShape() {
   problem.costs = &costs;
   // Tensor parallel groups beyond a node only when a node is too small to say.
   problem.space.maxTensor = problem.space.maxUlysses = int(std::max<std::int64_t>(8, problem.cluster.devicesPerNode));
-  if (options.overrides.contains("search_space_info")) {
-    JsonReader reader(options.overrides["search_space_info"], "options");
-    SearchSpace &space = problem.space;
-    auto off = [&](const char *key) { return reader.integer(key, 0) != 0; };
-    space.data = !off("disable_dp");
-    space.tensor = !off("disable_tp");
-    space.pipeline = !off("disable_pp");
-    space.ulysses = !off("disable_sp");
-    space.context = !off("disable_cp");
-    space.recompute = !off("disable_ckpt");
-    if (off("disable_fsdp") || off("disable_sdp"))
-      space.zeroLevels &= ~(1u << 3);
-    space.maxTensor = int(reader.integer("max_tp_deg", space.maxTensor, 1));
-    space.maxPipeline = int(reader.integer("max_pp_deg", space.maxPipeline, 1));
-    space.maxUlysses = int(reader.integer("max_sp_deg", space.maxUlysses, 1));
-    space.maxContext = int(reader.integer("max_cp_deg", space.maxContext, 1));
-    if (auto error = reader.finish())
-      return *error;
-  }
+  std::vector<std::int64_t> batches = {problem.globalBatch};
+  if (auto error = applyArguments(problem.space, batches))
+    return error;
   restrictSpace(problem.space);
-  return workNative(problem, {problem.globalBatch});
+  return workNative(problem, batches);
 }
 
 std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::int64_t> &batches) {
@@ -356,6 +411,7 @@ std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::i
   solveOptions.stop = &interrupted;
   solveOptions.threads = options.threads ? options.threads : int(std::max(1u, std::thread::hardware_concurrency()));
   solveOptions.timeLimitSeconds = options.timeLimitSeconds;
+  solveOptions.explain = wantsReasons();
   if (showsProgress())
     solveOptions.progress = [](const Progress &p) {
       char best[96] = "";
@@ -368,6 +424,9 @@ std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::i
   std::int64_t bestBatch = 0;
   double spent = 0;
   for (std::int64_t batch : batches) {
+    // Of a range, those that the settled micro-batches divide.
+    if (batches.size() > 1 && problem.space.microBatches > 0 && batch % problem.space.microBatches)
+      continue;
     problem.globalBatch = batch;
     Result<Solution> solution = solve(problem, solveOptions);
     if (!solution)
@@ -381,6 +440,9 @@ std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::i
       bestBatch = batch;
     }
   }
+  if (!best)
+    return Error{"settle_chunk " + std::to_string(problem.space.microBatches) +
+                 " divides none of the batches from min_bsz to max_bsz; choose another step or number"};
   problem.globalBatch = bestBatch;
   best->searchSeconds = spent;
   if (!best->plan) {
@@ -391,8 +453,8 @@ std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::i
     output["search_seconds"] = spent;
     return std::nullopt;
   }
-  if (!best->interrupted)
-    addWhatMoreBuys(problem, *best->plan, spent, &interrupted);
+  if (!best->interrupted && wantsReasons())
+    addWhatMoreBuys(problem, *best->plan, spent, solveOptions);
   Plan plan = std::move(*best->plan);
   return finishNative(problem, std::move(plan), &*best);
 }

@@ -445,6 +445,8 @@ Result<ProfiledProblem> makeProfiledProblem(const ReferenceArguments &arguments,
   space.uniform = !arguments.fineGrained;
   space.sequenceParallel = arguments.sequenceParallel;
   space.plainTensor = !arguments.sequenceParallel;
+  space.tensorInEnds = !arguments.disableEndsTp;
+  space.ulyssesInEnds = !arguments.disableEndsSp;
   if (arguments.disableFsdp)
     space.zeroLevels &= ~(1u << 3);
   space.maxTensor = arguments.maxTp;

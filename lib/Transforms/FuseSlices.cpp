@@ -13,7 +13,6 @@
 #include "dialects/Graph/Graph.h"
 
 #include "mlir/IR/BuiltinOps.h"
-#include "mlir/IR/Dominance.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/STLExtras.h"
 

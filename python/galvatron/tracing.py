@@ -8,9 +8,10 @@ module's own parameter names. For the time of the trace its class is a subclass 
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -34,6 +35,7 @@ def trace(
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_loss_forward(module))
+            stack.enter_context(_functions_written_out())
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
             if weightless:
@@ -56,9 +58,7 @@ def loss_function(module: nn.Module) -> Callable[[torch.Tensor, torch.Tensor], t
     named = {"input_ids", "labels"} <= parameters.keys()
     extra = {"use_cache": False} if named and "use_cache" in parameters else {}
     kind = type(module).__name__
-    required = [
-        p for p in parameters.values() if p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD
-    ]
+    required = [p for p in parameters.values() if p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD]
     if not named and len(required) != 2:
         raise GalvatronError(
             f"expects {kind}.forward to take input_ids and labels, but it takes"
@@ -88,8 +88,7 @@ def _loss_of(output: object, kind: str) -> torch.Tensor:
         )
     if not isinstance(output, torch.Tensor):
         raise GalvatronError(
-            f"expects {kind}.forward to return a loss tensor, but got {type(output).__name__};"
-            " return the mean loss"
+            f"expects {kind}.forward to return a loss tensor, but got {type(output).__name__};" " return the mean loss"
         )
     shape = [int(extent) for extent in output.shape]  # while tracing, extents are tensors
     if shape not in ([], [1]) or not output.is_floating_point():
@@ -123,6 +122,89 @@ def _loss_forward(module: nn.Module) -> Iterator[None]:
             module.forward = instance_forward
 
 
+@contextlib.contextmanager
+def _functions_written_out() -> Iterator[None]:
+    """While tracing, `torch.autograd.Function`s appear as the operators of their forward.
+
+    A trace has no place for a backward pass written in Python, and the compiler derives its own: so
+    the two must agree, which is tried on random numbers for each call.
+    """
+    original = torch.autograd.Function.__dict__["apply"]
+
+    def apply(function, *arguments, **named):
+        call = original.__get__(None, function)
+        state = torch._C._get_tracing_state()
+        if state is None or named:
+            return call(*arguments, **named)
+        torch._C._set_tracing_state(None)
+        try:
+            agrees = _derives_its_forward(function, call, arguments)
+        finally:
+            torch._C._set_tracing_state(state)
+        if not agrees:
+            caller = inspect.currentframe().f_back
+            raise GalvatronError(
+                f"{function.__name__} at {caller.f_code.co_filename}:{caller.f_lineno} has a backward pass"
+                " of its own that is not its forward's derivative, so it cannot be exported; write it"
+                " with differentiable operators"
+            )
+        return _forward_of(function)(*arguments)
+
+    torch.autograd.Function.apply = classmethod(apply)
+    try:
+        yield
+    finally:
+        torch.autograd.Function.apply = original
+
+
+class _Notes:
+    """Takes what a forward leaves for its backward, and forgets it."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments, **named: None
+
+
+def _forward_of(function: type[torch.autograd.Function]) -> Callable:
+    """Its forward as a function of the arguments of `apply`."""
+    if function.setup_context is not torch.autograd.Function.setup_context:
+        return function.forward
+    return functools.partial(function.forward, _Notes())
+
+
+def _derives_its_forward(function: type[torch.autograd.Function], call: Callable, arguments: Sequence) -> bool:
+    """Whether the written backward gives what PyTorch derives from the forward's operators."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(shape: Sequence[int]) -> torch.Tensor:
+        return torch.randn([int(extent) for extent in shape], generator=generator)
+
+    inputs = [drawn(a.shape) if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in arguments]
+    results = []
+    weights: list[torch.Tensor] = []
+    for run in (call, _forward_of(function)):
+        with torch.enable_grad():
+            copies = [
+                a.clone().requires_grad_() if isinstance(a, torch.Tensor) and a.is_floating_point() else a
+                for a in inputs
+            ]
+            outputs = run(*copies)
+            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+            floats = [o for o in outputs if isinstance(o, torch.Tensor) and o.is_floating_point()]
+            weights = weights or [drawn(o.shape) for o in floats]
+            total = sum(((o * w).sum() for o, w in zip(floats, weights)), torch.zeros(()))
+            leaves = [c for c in copies if isinstance(c, torch.Tensor) and c.requires_grad]
+            gradients = (
+                torch.autograd.grad(total, leaves, allow_unused=True) if total.requires_grad else [None] * len(leaves)
+            )
+        zeros = [g if g is not None else torch.zeros_like(x) for g, x in zip(gradients, leaves)]
+        results.append([*(o.detach() for o in floats), *zeros])
+    # Hand-written derivatives have rounded constants.
+    return len(results[0]) == len(results[1]) and all(
+        torch.allclose(a, b, rtol=1e-3, atol=1e-5 * max(1.0, float(b.abs().max()) if b.numel() else 1.0))
+        for a, b in zip(*results)
+    )
+
+
 class _WithoutProducts(TorchDispatchMode):
     """Answers operators that read a large stride-0 tensor with zeros of the right shape.
 
@@ -145,11 +227,7 @@ class _WithoutProducts(TorchDispatchMode):
         return tree_map_only(torch.Tensor, lambda t: torch.zeros_like(t, device="cpu"), result)
 
     def _is_weightless(self, value: object) -> bool:
-        return (
-            isinstance(value, torch.Tensor)
-            and value.numel() > self.THRESHOLD
-            and not any(value.stride())
-        )
+        return isinstance(value, torch.Tensor) and value.numel() > self.THRESHOLD and not any(value.stride())
 
 
 @contextlib.contextmanager

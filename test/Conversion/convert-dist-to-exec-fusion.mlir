@@ -114,3 +114,30 @@ dist.body @product.forward(%x: tensor<2x4x8xbf16>, %w: tensor<6x8xbf16>, %b: ten
   dist.return %2, %5, %8 : tensor<2x4x6xbf16>, tensor<2x4x6xbf16>, tensor<2x4x6xbf16>
 }
 dist.layer @product {forward = @product.forward, inputs = [#dist.placement<[2, 4, 8]>, #dist.placement<[6, 8]>, #dist.placement<[6]>, #dist.placement<[2, 4, 6]>, #dist.placement<[4]>], outputs = [#dist.placement<[2, 4, 6]>, #dist.placement<[2, 4, 6]>, #dist.placement<[2, 4, 6]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+
+// -----
+
+// Gradients of a norm's weight and bias, and of the bias before it, are summed where their terms are made; their parts
+// are added at the end.
+// CHECK-LABEL: exec.function @sums.backward
+// CHECK-SAME: %[[DW:[a-z0-9]+]]: memref<512xf32>, %[[DB:[a-z0-9]+]]: memref<512xf32>, %[[DC:[a-z0-9]+]]: memref<512xf32>, %{{[a-z0-9]+}}: memref<?xi8>)
+// CHECK: exec.loops [4, 512] {{.*}} outputs(%{{.*}}, %[[W:.*]], %[[B:.*]], %[[C:.*]] : memref<4x512xbf16>, memref<4x512xf32>, memref<4x512xf32>, memref<4x512xf32>) {{.*}} attributes {column_sums = 3 : i64}
+// CHECK-NOT: exec.loops
+// CHECK-NOT: norm_weight_backward
+// CHECK-DAG: exec.call "reduce"(%[[W]], %{{.*}}) [0, 0, 0, 1, 2, 4, 512, 512, 1, 0, 1]
+// CHECK-DAG: exec.call "reduce"(%[[B]], %{{.*}}) [0, 0, 0, 1, 2, 4, 512, 512, 1, 0, 1]
+// CHECK-DAG: exec.call "reduce"(%[[C]], %{{.*}}) [0, 0, 0, 1, 2, 4, 512, 512, 1, 0, 1]
+// CHECK: exec.return
+dist.body @sums.forward(%x: tensor<4x512xbf16>, %w: tensor<512xf32>, %b: tensor<512xf32>, %c: tensor<512xf32>) -> tensor<4x512xbf16> {
+  dist.return %x : tensor<4x512xbf16>
+}
+dist.body @sums.backward(%dy: tensor<4x512xbf16>, %x: tensor<4x512xbf16>, %w: tensor<512xf32>, %b: tensor<512xf32>, %c: tensor<512xf32>) -> (tensor<4x512xbf16>, tensor<512xf32>, tensor<512xf32>, tensor<512xf32>) {
+  %row = arith.constant dense<1.0> : tensor<4xf32>
+  %dx = graph.norm_backward layer %dy, %x, %row, %row weight %w : (tensor<4x512xbf16>, tensor<4x512xbf16>, tensor<512xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<4x512xbf16>
+  %dw = graph.norm_weight_backward %dy, %x, %row, %row : (tensor<4x512xbf16>, tensor<4x512xbf16>, tensor<4xf32>, tensor<4xf32>) -> tensor<512xf32>
+  %db = graph.reduce sum %dy dims [0] : tensor<4x512xbf16> -> tensor<512xf32>
+  %sum = graph.sum %dy, %dx : (tensor<4x512xbf16>, tensor<4x512xbf16>) -> tensor<4x512xbf16>
+  %dc = graph.reduce sum %sum dims [0] : tensor<4x512xbf16> -> tensor<512xf32>
+  dist.return %sum, %dw, %db, %dc : tensor<4x512xbf16>, tensor<512xf32>, tensor<512xf32>, tensor<512xf32>
+}
+dist.layer @sums {forward = @sums.forward, backward = @sums.backward, inputs = [#dist.placement<[4, 512]>], outputs = [#dist.placement<[4, 512]>], input_gradients = [#dist.placement<[4, 512]>], output_gradients = [#dist.placement<[4, 512]>], homes = [#dist.placement<[512]>, #dist.placement<[512]>, #dist.placement<[512]>], gradients = [#dist.placement<[512]>, #dist.placement<[512]>, #dist.placement<[512]>], num_saved = 0 : i64}

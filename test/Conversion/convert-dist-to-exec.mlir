@@ -87,7 +87,7 @@ dist.layer @gradients {forward = @gradients.forward, backward = @gradients.backw
 
 // CHECK-LABEL: exec.function @gradients.backward
 // CHECK-SAME: exec.adds = array<i64: 1>
-// CHECK: exec.call "reduce"({{.*}}) [0, 0, 0, 1, 2, 2, 4, 4, 1, 0, 1] entry [3, 0]
+// CHECK: exec.call "reduce"({{.*}}) [0, 0, 0, 1, 2, 1, 4, 4, 1, 0, 1] entry [3, 0]
 
 // -----
 

@@ -86,3 +86,40 @@ module attributes {exec.device = "cuda"} {
 // CHECK-COUNT-4: llvm.load %{{.*}} {alignment = 16 : i64} : !llvm.ptr<1> -> vector<4xf32>
 // CHECK-NOT: arith.select
 // CHECK: llvm.nvvm.shfl.sync.bfly.f32
+
+// -----
+
+// A sum over rows in two parts: two blocks, each of which walks over every other row with its part in registers. What a
+// row's sum left in shared memory has been read by all before the next row writes there.
+module attributes {exec.device = "cuda"} {
+  exec.function @columns(%x: memref<9x512xbf16>, %y: memref<9x512xbf16>, %s: memref<2x512xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+    exec.loops [9, 512] inputs(%x : memref<9x512xbf16>) outputs(%y, %s : memref<9x512xbf16>, memref<2x512xf32>) strides [512, 1, 512, 1, 0, 1] attributes {column_sums = 1 : i64} {
+    ^bb0(%a: bf16):
+      %b = arith.extf %a : bf16 to f32
+      %sum = exec.row_sum %b : f32
+      %d = arith.subf %b, %sum : f32
+      %e = arith.truncf %d : f32 to bf16
+      exec.yield %e, %d : bf16, f32
+    }
+    exec.return
+  }
+}
+
+// CHECK: dense<[0, 2, 64, 3]> : tensor<4xi64>
+// CHECK: llvm.func ptx_kernelcc @kernel_0
+// CHECK-SAME: "nvvm.maxntid", "64"
+// CHECK-SAME: "nvvm.minctasm", "16"
+// CHECK: llvm.br ^[[LOOP:bb[0-9]+]](%{{.*}} : i32, f32, f32, f32, f32, f32, f32, f32, f32)
+// CHECK: ^[[LOOP]](%[[ROW:.*]]: i32, %[[TOTAL:[a-z0-9]+]]: f32,
+// CHECK: llvm.load %{{.*}} {alignment = 16 : i64} : !llvm.ptr<1> -> vector<8xbf16>
+// CHECK: "llvm.nvvm.barrier.cta.sync.aligned.all"
+// CHECK: %[[TERM:.*]] = arith.subf
+// CHECK: llvm.store %{{.*}} {alignment = 16 : i64} : vector<8xbf16>
+// CHECK: %[[NEW:.*]] = arith.addf %[[TOTAL]], %[[TERM]]
+// CHECK: "llvm.nvvm.barrier.cta.sync.aligned.all"
+// CHECK: %[[TWO:.*]] = arith.constant 2 : i32
+// CHECK: %[[NEXT:.*]] = arith.addi %[[ROW]], %[[TWO]]
+// CHECK: %[[NINE:.*]] = arith.constant 9 : i32
+// CHECK: %[[MORE:.*]] = arith.cmpi ult, %[[NEXT]], %[[NINE]]
+// CHECK: llvm.cond_br %[[MORE]], ^[[LOOP]](%[[NEXT]], %[[NEW]],
+// CHECK: llvm.store %{{.*}} {alignment = 16 : i64} : vector<8xf32>

@@ -88,7 +88,8 @@ exec.function @rows(%x: memref<5x7xf32>, %y: memref<5x7xf32>, %m: memref<5xf32>,
   exec.return
 }
 
-// CHECK-LABEL: func.func private @kernel_0
+// CHECK-LABEL: func.func @rows
+// CHECK: func.func private @kernel_0
 // CHECK: scf.for
 // CHECK: %[[SUMS:.*]]:2 = scf.for {{.*}} iter_args(%[[S:.*]] = %{{.*}}, %[[Q:.*]] = %{{.*}}) -> (f32, f32)
 // CHECK: %[[X:.*]] = llvm.load
@@ -101,3 +102,28 @@ exec.function @rows(%x: memref<5x7xf32>, %y: memref<5x7xf32>, %m: memref<5xf32>,
 // CHECK: scf.for
 // CHECK: arith.subf %{{.*}}, %[[C]]
 // CHECK: llvm.store
+
+// -----
+
+// A sum over rows is cleared, all its parts, and then grows row by row in the first.
+exec.function @column_sums(%x: memref<5x7xf32>, %s: memref<2x7xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  exec.loops [5, 7] inputs(%x : memref<5x7xf32>) outputs(%s : memref<2x7xf32>) strides [7, 1, 0, 1] attributes {column_sums = 1 : i64} {
+  ^bb0(%a: f32):
+    exec.yield %a : f32
+  }
+  exec.return
+}
+
+// CHECK-LABEL: func.func @column_sums
+// CHECK: func.func private @kernel_0
+// CHECK: %[[ALL:.*]] = arith.constant 14 : index
+// CHECK: scf.for {{.*}} to %[[ALL]]
+// CHECK: llvm.store %{{.*}} : f32
+// CHECK: %[[ROWS:.*]] = arith.constant 5 : index
+// CHECK: scf.for {{.*}} to %[[ROWS]]
+// CHECK: %[[COLUMNS:.*]] = arith.constant 7 : index
+// CHECK: scf.for {{.*}} to %[[COLUMNS]]
+// CHECK: %[[X:.*]] = llvm.load
+// CHECK: %[[BEFORE:.*]] = llvm.load
+// CHECK: %[[AFTER:.*]] = arith.addf %[[BEFORE]], %[[X]]
+// CHECK: llvm.store %[[AFTER]]

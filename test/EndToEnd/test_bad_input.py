@@ -173,14 +173,16 @@ def test_own_plan_of_another_batch(case, models, tmp_path):
     file = tmp_path / "plan.json"
     file.write_text(json.dumps(changed(models, global_batch=4 * BATCH, **changes(models))))
     error = compile_refused(message, models, tmp_path, f"--plan={file}")
-    assert "plan.json: " in error and "global_batch" not in error.split("known keys")[0], error
+    assert "plan.json: " in error and "asked for" not in error, error
 
 
 def test_plan_by_hand_that_does_not_fit(models, tmp_path):
     """Names what it needs, which then does."""
     file = tmp_path / "plan.json"
     file.write_text(json.dumps(changed(models)))
-    error = compile_refused(r"stage 0 of this plan needs \d+ bytes", models, tmp_path, f"--plan={file}", "--memory=9KiB")
+    error = compile_refused(
+        r"stage 0 of this plan needs \d+ bytes", models, tmp_path, f"--plan={file}", "--memory=9KiB"
+    )
     for pattern in (r"needs (\d+) bytes", r"--memory=([\d.]+[KM]iB)"):
         budget = re.search(pattern, error).group(1)
         program = models("llama").program

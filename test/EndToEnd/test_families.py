@@ -11,6 +11,7 @@ from galvatron import compare
 
 # Dropout off: PyTorch draws other bits.
 FAMILIES = {
+    "bloom": {},
     "cohere": {},
     "falcon": {},
     "falcon_alibi": {},

@@ -159,6 +159,7 @@ def race_of(tmp_path: Path) -> race.Race:
         "timeout": 9,
         "steps": 15,
         "warmup": 5,
+        "breakdown": "both",
     }
     return race.Race(argparse.Namespace(**options))
 

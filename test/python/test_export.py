@@ -323,3 +323,60 @@ def test_version_and_help_are_quick_and_explained():
             )
             assert wanted in result.stdout
             assert "| torch\n" not in result.stderr
+
+
+class Squared(torch.autograd.Function):
+    """Its backward is its forward's derivative."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * ctx.saved_tensors[0] * gradient
+
+
+class StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return torch.round(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+class WithFunction(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.table = nn.Embedding(256, 8)
+        self.head = nn.Linear(8, 256)
+        self.function = function
+
+    def forward(self, input_ids, labels):
+        logits = self.head(self.function.apply(self.table(input_ids)))
+        return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+
+@pytest.mark.parametrize("weightless", (False, True))
+def test_a_function_of_python_is_written_out(weightless, tmp_path):
+    ids = torch.arange(32).reshape(2, 16)
+    module, path = WithFunction(Squared), tmp_path / "model.pt"
+    export.save(module, (ids, ids), path, weightless=weightless)
+    loaded, _ = archive.load(path)
+    if not weightless:
+        torch.testing.assert_close(loaded(ids, ids), module(ids, ids))
+        loaded(ids, ids).backward()
+        module(ids, ids).backward()
+        torch.testing.assert_close(loaded.table.weight.grad, module.table.weight.grad)
+
+
+def test_a_backward_of_its_own_is_refused(tmp_path):
+    ids = torch.arange(32).reshape(2, 16)
+    with pytest.raises(
+        GalvatronError, match=r"StraightThrough at .*test_export\.py:\d+ has a backward pass of its own"
+    ):
+        export.save(WithFunction(StraightThrough), (ids, ids), tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())

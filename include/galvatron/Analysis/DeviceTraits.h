@@ -15,12 +15,17 @@ struct AttentionExtents {
   bool isBf16;
 };
 
+/// Blocks of `threads` threads that walk over rows on one multiprocessor of a GPU: 1024 threads of 64 registers.
+inline int64_t rowBlocks(int64_t threads) { return threads < 1024 ? 1024 / threads : 1; }
+
 struct DeviceTraits {
   llvm::StringRef name;
   /// Whether kernels take bf16; otherwise the lowering converts around every call.
   bool takesBf16;
   /// A piece of the arena that products use, for as long as the program lives.
   int64_t workspaceBytes;
+  /// In how many parts a generated kernel sums over rows of so many columns; 0 where a function had better do it.
+  int64_t (*rowParts)(int64_t columns);
   /// Scratch of one call, 0 for none.
   int64_t (*attentionWorkspaceBytes)(const AttentionExtents &extents, bool isBackward);
 

@@ -140,6 +140,8 @@ struct SearchSpace {
   bool pipeline = true, tensor = true, data = true, ulysses = true, context = true, expert = true, recompute = true;
   /// Megatron-SP: offer tp with it, without it, or both.
   bool sequenceParallel = true, plainTensor = true;
+  /// Also in embedding and head.
+  bool tensorInEnds = true, ulyssesInEnds = true;
   /// ZeRO levels on offer, bit k = level k.
   unsigned zeroLevels = 0b1111;
   int maxPipeline = 1 << 20, maxTensor = 1 << 20, maxUlysses = 1 << 20, maxContext = 1 << 20, maxExpert = 1 << 20;

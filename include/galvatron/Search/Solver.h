@@ -47,9 +47,10 @@ struct SolveOptions {
   /// number. More than one asks the cost source and the communication model from
   /// several threads.
   int threads = 1;
-  /// Labels a candidate may take before it is solved less exactly, to within
-  /// 1e-5, 1e-4 … of the step (see Solution::provenWithin).
-  std::int64_t labelBudget = 100000;
+  /// Labels that one pass over a candidate may take. Its plans are looked for near
+  /// its bound first, then further off; beyond the budget it is left at what the
+  /// pass before has proven (see Solution::provenWithin).
+  std::int64_t labelBudget = 300000;
 };
 
 /// Why nothing fits.

@@ -27,6 +27,7 @@
 #include "galvatron/Search/Strategy.h"
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -87,14 +88,17 @@ public:
   const PipelineShape &shape() const { return form; }
   const std::vector<TimetableEntry> &entries(int stage) const { return lists[stage]; }
   /// Longest path; `times` by part.
-  double seconds(const std::vector<PartTimes> &times) const { return run(times, nullptr); }
+  double seconds(const std::vector<PartTimes> &times) const { return run(times, kForever, nullptr); }
+  /// The same, or infinity as soon as it is seen to take more than `limit`.
+  double secondsWithin(double limit, const std::vector<PartTimes> &times) const { return run(times, limit, nullptr); }
   TimetableResult result(const std::vector<PartTimes> &times) const;
   /// Micro-batches of each chunk that a stage keeps: the counts at every moment
   /// that no other moment exceeds. One part a stage: one count.
   const std::vector<std::vector<int>> &inFlight(int stage) const { return kept[stage]; }
 
 private:
-  double run(const std::vector<PartTimes> &times, TimetableResult *result) const;
+  static constexpr double kForever = std::numeric_limits<double>::infinity();
+  double run(const std::vector<PartTimes> &times, double limit, TimetableResult *result) const;
 
   struct Node {
     int stage, part, microBatch;

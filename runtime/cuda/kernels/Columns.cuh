@@ -12,6 +12,9 @@
 // workspace, by a second kernel. A bias gradient of [16384, 1600] reads 52 MB, 12 µs on H200: a second kernel over some
 // hundred ranges would take two thirds of that again.
 //
+// Few rows (the parts of sums that generated kernels made) that no cluster suits need one stage: a block takes 32
+// columns and all rows.
+//
 //===----------------------------------------------------------------------------------------------------------------===//
 #ifndef GALVATRON_RUNTIME_CUDA_KERNELS_COLUMNS_CUH
 #define GALVATRON_RUNTIME_CUDA_KERNELS_COLUMNS_CUH
@@ -188,6 +191,34 @@ void launchPartials(gvrt_context *context, const Values &values, int64_t rows, i
   GVRT_CUDA(context, cudaGetLastError());
 }
 
+constexpr int64_t kFewRows = 1056; // 33 for each of 32 warps
+
+template <typename Op, typename Values, typename Y>
+__global__ void __launch_bounds__(1024)
+    reduceFewRows(Values values, int64_t rows, int64_t columns, Y *y, bool accumulate) {
+  __shared__ float shared[32][33];
+  int64_t column = (int64_t)blockIdx.x * 32 + threadIdx.x;
+  float total = Op::kStart;
+  if (column < columns) {
+#pragma unroll 8
+    for (int64_t row = threadIdx.y; row < rows; row += 32) {
+      typename Values::template Item<1> item;
+      values.fetch(row, column, item);
+      float v[1];
+      values.unpack(item, v);
+      total = Op::combine(total, v[0]);
+    }
+  }
+  shared[threadIdx.y][threadIdx.x] = total;
+  __syncthreads();
+  if (threadIdx.y != 0 || column >= columns)
+    return;
+  total = accumulate ? widen(y[column]) : Op::kStart;
+  for (int r = 0; r < 32; ++r)
+    total = Op::combine(total, shared[r][threadIdx.x]);
+  y[column] = narrow<Y>(total);
+}
+
 /// y[c] = Op over rows of values(r, c), combined with what is there if `accumulate`.
 template <typename Op, int W, typename Values, typename Y>
 void reduceColumns(gvrt_context *context, const Values &values, int64_t rows, int64_t columns, Y *y, bool accumulate) {
@@ -195,9 +226,12 @@ void reduceColumns(gvrt_context *context, const Values &values, int64_t rows, in
     return;
   ColumnCut cut = clusterCut(std::max(stateOf(context).multiprocessors, 1), rows, columns, W);
   if (cut.share >= 0.6 && hasClusters(context))
-    launchCluster<Op, W>(context, cut, values, rows, columns, y, accumulate);
-  else
-    launchPartials<Op, W>(context, values, rows, columns, y, accumulate);
+    return launchCluster<Op, W>(context, cut, values, rows, columns, y, accumulate);
+  if (rows > kFewRows)
+    return launchPartials<Op, W>(context, values, rows, columns, y, accumulate);
+  reduceFewRows<Op>
+      <<<divideUp(columns, 32), dim3(32, 32), 0, stateOf(context).compute>>>(values, rows, columns, y, accumulate);
+  GVRT_CUDA(context, cudaGetLastError());
 }
 
 } // namespace galvatron::cuda

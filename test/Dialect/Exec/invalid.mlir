@@ -116,3 +116,25 @@ exec.function @not_of_the_row(%x: memref<2x4xf32>, %y: memref<2xf32>, %scratch: 
   }
   exec.return
 }
+
+// -----
+
+exec.function @parts_of_another_row(%x: memref<2x4xf32>, %y: memref<3x5xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  // expected-error @below {{expects a column sum of type memref<?x4xf32>, but got 'memref<3x5xf32>'}}
+  exec.loops [2, 4] inputs(%x : memref<2x4xf32>) outputs(%y : memref<3x5xf32>) strides [4, 1, 0, 1] attributes {column_sums = 1 : i64} {
+  ^bb0(%a: f32):
+    exec.yield %a : f32
+  }
+  exec.return
+}
+
+// -----
+
+exec.function @too_many_sums(%x: memref<2x4xf32>, %y: memref<3x4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  // expected-error @below {{expects at most 1 column sums, but got 2}}
+  exec.loops [2, 4] inputs(%x : memref<2x4xf32>) outputs(%y : memref<3x4xf32>) strides [4, 1, 0, 1] attributes {column_sums = 2 : i64} {
+  ^bb0(%a: f32):
+    exec.yield %a : f32
+  }
+  exec.return
+}

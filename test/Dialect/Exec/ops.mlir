@@ -40,3 +40,13 @@ exec.function @rows(%x: memref<2x4xf32>, %y: memref<2x4xf32>, %m: memref<2xf32>,
   }
   exec.return
 }
+
+// CHECK-LABEL: exec.function @column_sums
+exec.function @column_sums(%x: memref<2x4xf32>, %y: memref<3x4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  // CHECK: exec.loops {{.*}} strides [4, 1, 0, 1] attributes {column_sums = 1 : i64}
+  exec.loops [2, 4] inputs(%x : memref<2x4xf32>) outputs(%y : memref<3x4xf32>) strides [4, 1, 0, 1] attributes {column_sums = 1 : i64} {
+  ^bb0(%a: f32):
+    exec.yield %a : f32
+  }
+  exec.return
+}

@@ -92,9 +92,12 @@ TEST_F(ExpressionTest, NumbersWrittenOutForEverySampleAreNoneOfItsOwn) {
   ExpressionRef slopes = context.expand(context.dense(ElementType::Float32, {4}, {0.5, 0.25, 0.125, 0.0625}), {3, 4});
   ExpressionRef merged = context.reshape(slopes, {12, 1});
   EXPECT_TRUE(merged->dependsOn(0));
+  EXPECT_EQ(merged->data->period, 4);
   ExpressionRef split = context.reshape(merged, {3, 4});
   EXPECT_FALSE(split->dependsOn(0));
   EXPECT_EQ(context.materialize(split), context.materialize(slopes));
+  // A repetition that the numbers happen to have is none: tables of frequencies have it.
+  EXPECT_EQ(context.reshape(context.dense(ElementType::Float32, {2, 2}, {1, 2, 1, 2}), {4, 1})->data->period, 0);
   // Where samples differ nothing is dropped.
   ExpressionRef other = context.dense(ElementType::Float32, {4}, {0.5, 0.25, 0.5, 0.0625});
   EXPECT_TRUE(context.reshape(other, {2, 2})->dependsOn(0));

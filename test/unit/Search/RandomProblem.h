@@ -35,12 +35,25 @@ public:
       cost.forwardCollectives.push_back({CollectiveKind::AllReduce, Group::Tensor, 40000, 2});
     if (query.dp > 1)
       cost.stepCollectives.push_back({CollectiveKind::AllReduce, Group::Shard, 400000 / s.tp, 1, true});
+    if (s.ulysses > 1)
+      cost.forwardCollectives.push_back({CollectiveKind::AllToAll, Group::Ulysses, 20000, 2});
+    if (s.cp > 1)
+      cost.backwardCollectives.push_back({CollectiveKind::AllGather, Group::Context, 20000, 1, true});
+    if (s.ep > 1)
+      cost.backwardCollectives.push_back({CollectiveKind::AllToAll, Group::Expert, 20000, 1});
+    if (s.values)
+      cost.recomputeSeconds = 4e-4 * share * draw();
+    cost.weightSeconds = 0.4 * cost.backwardSeconds;
     cost.updateSeconds = 2e-4 * draw() / s.tp;
     cost.stateBytes = std::int64_t(1e6 * draw() / s.tp / (s.zero ? std::min(4, s.shardRanks(query.dp)) : 1));
-    cost.savedBytes = std::int64_t((s.recompute ? 5e4 : 4e5) * share * draw());
+    cost.savedBytes = std::int64_t((s.recompute ? 5e4 : s.values ? 2e5 : 4e5) * share * draw());
     cost.scratchBytes = std::int64_t(2e5 * draw());
     cost.boundaryBytes = 8000 * query.microBatchSamples;
     return cost;
+  }
+  /// One: with more, the search tries only some of the sets.
+  std::vector<std::string> recomputableValues(const Unit &unit) const override {
+    return unit.role == UnitRole::Layer ? std::vector<std::string>{"inner"} : std::vector<std::string>{};
   }
 
 private:
