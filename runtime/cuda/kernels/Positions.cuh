@@ -98,9 +98,12 @@ struct TensorPositions {
   static constexpr int kMaxRank = 6;
   Positions dim[kMaxRank];
   int rank = 0;
+  bool isWhole = true; // the local tensor is the global one: nothing to divide
 
   /// Row-major number in the global tensor of element `index` of the local one.
   __host__ __device__ int64_t toGlobal(int64_t index) const {
+    if (isWhole)
+      return index;
     int64_t result = 0, place = 1;
     for (int d = rank - 1; d >= 0; --d) {
       result += dim[d].toGlobal(index % dim[d].local) * place;
@@ -118,8 +121,10 @@ inline TensorPositions readTensorPositions(gvrt_context *context, const int64_t 
              "expects at most " << TensorPositions::kMaxRank << " dimensions, but got " << rank);
   TensorPositions result;
   result.rank = (int)rank;
-  for (int64_t d = 0; d < rank; ++d)
+  for (int64_t d = 0; d < rank; ++d) {
     result.dim[d] = readPositions(context, words);
+    result.isWhole = result.isWhole && result.dim[d].isIdentity();
+  }
   return result;
 }
 

@@ -13,6 +13,7 @@ constexpr int64_t kLocal = PositionMap::kLocal, kTime = PositionMap::kTime;
 /// Rank and words of position maps: whole, cut by one or two axes and by time, inside and outside, extents of 1.
 const std::pair<int64_t, std::vector<int64_t>> kMaps[] = {
     {1, {1, 40, kLocal}},
+    {3, {1, 3, kLocal, 2, 2, kLocal, 5, kLocal, 1, 8, kLocal}},
     {2, {1, 6, kLocal, 2, 2, 0, 40, kLocal}},
     {2, {2, 2, 0, 3, kLocal, 2, 5, kLocal, 2, 1}},
     {3, {3, 2, kTime, 2, 1, 3, kLocal, 1, 1, kLocal, 5, 2, kLocal, 2, 0, 2, kLocal, 3, 1, 8, kLocal}},
