@@ -10,7 +10,7 @@ ABSOLUTE = re.compile(
 )
 URL = re.compile(r"\b(?:https?|ftp)://([\w.-]+)")
 # Documentation and papers; never a place from which a script could install something.
-DOCUMENTATION = re.compile(r"(^|\.)(llvm\.org|arxiv\.org|apache\.org|github\.com|doi\.org|wikipedia\.org)$")
+DOCUMENTATION = re.compile(r"(^|\.)(llvm\.org|w3\.org|arxiv\.org|apache\.org|github\.com|doi\.org|wikipedia\.org)$")
 REGISTRY_OPTION = re.compile(r"--(?:extra-)?index-url\b|--find-links\b|--trusted-host\b")
 
 
