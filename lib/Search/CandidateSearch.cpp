@@ -23,7 +23,7 @@ namespace {
 /// has to do.
 constexpr std::int64_t kExactJoins = 20000;
 /// Comparisons of joins that take about as long as making a label.
-constexpr std::int64_t kJoinsOfALabel = 256;
+constexpr std::int64_t kJoinsOfALabel = 64;
 
 /// Stages joined so far.
 struct Join {

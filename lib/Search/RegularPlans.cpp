@@ -271,8 +271,8 @@ void RegularPlans::tryKind(int kind, bool smallEnds, bool mix) {
     // Slower in everything, so that needing fewer of it never takes longer.
     if (to.layout != from.layout || to.state + to.saved >= from.state + from.saved || to.forward < from.forward ||
         to.backward - to.weight < from.backward - from.weight || to.backward < from.backward ||
-        to.weight < from.weight || to.tail < from.tail)
-      continue;
+        to.weight < from.weight || to.tail + to.time() < from.tail + from.time())
+      continue; // a longer backward hides more of the tail
     if (!shrink(kind, other))
       continue;
     consider();

@@ -32,7 +32,7 @@ constexpr double kRounding = 1e-12;
 /// Candidates that start from the same best plan.
 constexpr std::size_t kWave = 4, kRegularWave = 16;
 /// Label budgets that all candidates together may take.
-constexpr double kMostBudgets = 15;
+constexpr double kMostBudgets = 5;
 
 class Search {
 public:
@@ -280,7 +280,7 @@ void Search::exactPlans() {
     }
     // A search that has grown long ends sooner, and says how exact it was.
     double budgets = double(solution.labels) / double(options.labelBudget);
-    double reach = budgets < 6 ? 1 : budgets < 9 ? 0.5 : budgets < 12 ? 0.25 : 0.0625;
+    double reach = budgets < 2 ? 1 : budgets < 3 ? 0.5 : budgets < 4 ? 0.25 : 0.0625;
     if (budgets > kMostBudgets) {
       floor = std::min(floor, exact[from]->bound());
       return;

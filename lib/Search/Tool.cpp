@@ -326,6 +326,8 @@ std::optional<Error> Tool::applyArguments(SearchSpace &space, std::vector<std::i
       parallel.fail("key 'pipeline_type' expects gpipe, pipedream_flush, interleaved or zb, but got '" + type + "'");
   }
   JsonReader sizes = group("batch_size_info");
+  if (sizes.has("settle_chunk"))
+    space.microBatches = int(std::max<std::int64_t>(0, sizes.integer("settle_chunk", -1, -1)));
   if (sizes.has("min_bsz") || sizes.has("max_bsz") || sizes.has("bsz_scale")) {
     std::int64_t step = sizes.integer("bsz_scale", 8, 1), low = sizes.integer("min_bsz", 8, 1);
     std::int64_t high = sizes.integer("max_bsz", 8, 1);

@@ -62,7 +62,7 @@ struct DimensionGroup {
 bool groupDimensions(ArrayRef<int64_t> from, ArrayRef<int64_t> to, SmallVectorImpl<DimensionGroup> &groups);
 
 /// The only dimension along which `slice` is shorter than its operand; none if there are several.
-std::optional<int64_t> cutDim(SliceOp slice);
+std::optional<int64_t> cutDim(graph::SliceOp slice);
 
 /// The letters of an einsum.
 struct Equation {

@@ -9,8 +9,8 @@ ABSOLUTE = re.compile(
     r"(?:(?<=-[IL])|(?<![\w.~$}/)*-]))/(?:home|root|work|workspace|Users|mnt|data|scratch|tmp)/[\w.+-]+"
 )
 URL = re.compile(r"\b(?:https?|ftp)://([\w.-]+)")
-# Documentation, papers and names of XML formats; never a place from which a script could install something.
-DOCUMENTATION = re.compile(r"(^|\.)(llvm\.org|arxiv\.org|apache\.org|github\.com|doi\.org|wikipedia\.org|w3\.org)$")
+# Documentation and papers; never a place from which a script could install something.
+DOCUMENTATION = re.compile(r"(^|\.)(llvm\.org|w3\.org|arxiv\.org|apache\.org|github\.com|doi\.org|wikipedia\.org)$")
 REGISTRY_OPTION = re.compile(r"--(?:extra-)?index-url\b|--find-links\b|--trusted-host\b")
 
 

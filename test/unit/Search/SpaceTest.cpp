@@ -292,7 +292,7 @@ TEST(Space, stages_are_balanced_by_memory) {
 
 TEST(Space, uniform_plans_have_one_strategy_for_all_layers) {
   int plans = 0;
-  for (unsigned seed = 0; seed < 20; ++seed) {
+  for (unsigned seed = 0; seed < 12; ++seed) {
     RandomCase made = randomCase(seed);
     Problem &problem = made.problem;
     problem.cluster.memoryBytesPerDevice = 1 << 20;
@@ -314,7 +314,7 @@ TEST(Space, uniform_plans_have_one_strategy_for_all_layers) {
     }
     EXPECT_TRUE(checkPlan(problem, *solution.plan).ok());
   }
-  EXPECT_GT(plans, 10);
+  EXPECT_GT(plans, 6);
 }
 
 TEST(Space, an_interrupted_search_has_a_plan_all_the_same) {
