@@ -4,18 +4,12 @@
 
 #include "runtime/api/CounterRandom.h"
 #include "runtime/kernels/Attributes.h"
+#include "runtime/kernels/HeadStrides.h"
 #include "runtime/kernels/Rows.h"
 
 #include <optional>
 
 namespace galvatron {
-
-/// Strides of one tensor over [batch, head, position], in elements.
-struct HeadStrides {
-  int64_t batch, head, position;
-
-  int64_t at(int64_t b, int64_t n, int64_t s) const { return b * batch + n * head + s * position; }
-};
 
 /// Block of scores that is in memory at once: queries × keys.
 constexpr int64_t kQueryBlock = 128, kKeyBlock = 256;

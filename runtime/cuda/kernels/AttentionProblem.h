@@ -4,13 +4,9 @@
 
 #include "runtime/cuda/kernels/Launch.h"
 #include "runtime/cuda/kernels/Positions.cuh"
+#include "runtime/kernels/HeadStrides.h"
 
 namespace galvatron::cuda {
-
-/// Strides of one tensor over [batch, head, position], in elements.
-struct HeadStrides {
-  int64_t batch, head, position;
-};
 
 /// Everything but addresses. Heads of queries share key heads in groups of heads / keyHeads.
 struct AttentionProblem {
