@@ -5,7 +5,6 @@
 Runs from a folder of prebuilt binaries, too: plain Python, libraries beside the binary.
 """
 
-import math
 import os
 import re
 import shutil
@@ -15,7 +14,7 @@ import sys
 import time
 import unittest
 
-from stage_programs import ENVIRONMENT, FolderFixture, read_tensors
+from stage_programs import ENVIRONMENT, FolderFixture, adamw, read_tensors
 
 STAGE, LAUNCH = (os.path.abspath(path) for path in sys.argv[1:3])
 BATCH, SEQ, MICRO_BATCHES, ROWS, COLUMNS = 8, 8, 2, 64, 65
@@ -126,18 +125,7 @@ class Reference:
         return sum(self.weights[f"w{self.stages - 1}"][0] + tokens[row] for row in first_rows)
 
     def update(self, step, lr, decay, clip):
-        gradients = self.gradients()
-        norm = math.sqrt(sum(g * g for values in gradients.values() for g in values))
-        scale = min(1.0, clip / (norm + 1e-6))
-        for name, values in self.weights.items():
-            shrink = 1 - lr * (decay if name[0] == "w" else 0)
-            for i, g in enumerate(gradients[name]):
-                g *= scale
-                m = self.first[name][i] = 0.9 * self.first[name][i] + 0.1 * g
-                v = self.second[name][i] = 0.999 * self.second[name][i] + 0.001 * g * g
-                update = (m / (1 - 0.9**step)) / (math.sqrt(v / (1 - 0.999**step)) + 1e-8)
-                values[i] = values[i] * shrink - lr * update
-        return norm
+        return adamw(self, self.gradients(), step, lr, decay, clip, decays=lambda name: name[0] == "w")
 
 
 @unittest.skipUnless(GPUS, "needs a GPU")

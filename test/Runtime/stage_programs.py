@@ -2,6 +2,7 @@
 
 import array
 import json
+import math
 import os
 import shutil
 import struct
@@ -55,3 +56,19 @@ def read_tensors(path):
             begin, end = entry["data_offsets"]
             tensors[name] = (entry["shape"], list(array.array("f", raw[8 + size + begin : 8 + size + end])))
     return tensors
+
+
+def adamw(state, gradients, step, lr, decay, clip, decays):
+    """One step of torch's AdamW with clipping on state.weights, .first and .second, lists by name; returns the gradient
+    norm. Only weights of a name that `decays` decay; a clip of 0 is off."""
+    norm = math.sqrt(sum(g * g for values in gradients.values() for g in values))
+    scale = min(1.0, clip / (norm + 1e-6)) if clip else 1.0
+    for name, values in state.weights.items():
+        shrink = 1 - lr * (decay if decays(name) else 0)
+        for i, g in enumerate(gradients[name]):
+            g *= scale
+            m = state.first[name][i] = 0.9 * state.first[name][i] + 0.1 * g
+            v = state.second[name][i] = 0.999 * state.second[name][i] + 0.001 * g * g
+            update = (m / (1 - 0.9**step)) / (math.sqrt(v / (1 - 0.999**step)) + 1e-8)
+            values[i] = values[i] * shrink - lr * update
+    return norm

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 
-from stage_programs import ENVIRONMENT, FolderFixture, write_tensors
+from stage_programs import ENVIRONMENT, FolderFixture, adamw, write_tensors
 
 TOY, LAUNCH = sys.argv[1:3]
 BATCH, SEQ, VOCABULARY, HIDDEN = 8, 8, 16, 6
@@ -47,17 +47,7 @@ class Reference:
         return loss, gradient
 
     def adamw(self, gradient, step, lr, decay, clip):
-        norm = math.sqrt(sum(g * g for values in gradient.values() for g in values))
-        scale = min(1.0, clip / (norm + 1e-6)) if clip else 1.0
-        for name, values in self.weights.items():
-            shrink = 1 - lr * (decay if len(SHAPES[name]) > 1 else 0)
-            for i, g in enumerate(gradient[name]):
-                g *= scale
-                m = self.first[name][i] = 0.9 * self.first[name][i] + 0.1 * g
-                v = self.second[name][i] = 0.999 * self.second[name][i] + 0.001 * g * g
-                update = (m / (1 - 0.9**step)) / (math.sqrt(v / (1 - 0.999**step)) + 1e-8)
-                values[i] = values[i] * shrink - lr * update
-        return norm
+        return adamw(self, gradient, step, lr, decay, clip, decays=lambda name: len(SHAPES[name]) > 1)
 
     def sgd(self, gradient, lr):
         for name, values in self.weights.items():
