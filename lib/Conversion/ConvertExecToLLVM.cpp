@@ -221,7 +221,17 @@ private:
     return loop;
   }
   Value addressOf(unsigned buffer, Type element);
+  /// Same for a whole row: computed once for it.
+  bool isOfRow(Operation &scalar) {
+    return llvm::all_of(scalar.getResults(), [&](Value result) { return rowValues.contains(result); });
+  }
   void read(BlockArgument argument, IRMapping &scalars);
+  /// The arguments that are the same for a whole row, or the others.
+  void readArguments(bool ofRow, IRMapping &scalars) {
+    for (BlockArgument argument : body.getArguments())
+      if (rowValues.contains(argument) == ofRow)
+        read(argument, scalars);
+  }
   void write(unsigned output, IRMapping &scalars);
   void clearColumnSums();
   void emitRow();
@@ -291,13 +301,11 @@ void LoopEmitter::emitSums(ArrayRef<exec::RowSumOp> sums, IRMapping &row) {
   OpBuilder::InsertionGuard guard(builder);
   scf::ForOp loop = createLoop(nest.extents.back(), zeros);
   IRMapping scalars(row);
-  for (BlockArgument argument : body.getArguments())
-    if (!rowValues.contains(argument))
-      read(argument, scalars);
+  readArguments(/*ofRow=*/false, scalars);
   for (Operation &scalar : body) {
     if (&scalar == sums.front())
       break;
-    if (!llvm::all_of(scalar.getResults(), [&](Value result) { return rowValues.contains(result); }))
+    if (!isOfRow(scalar))
       builder.clone(scalar, scalars);
   }
   SmallVector<Value> totals;
@@ -313,15 +321,13 @@ void LoopEmitter::emitSums(ArrayRef<exec::RowSumOp> sums, IRMapping &row) {
 
 void LoopEmitter::emitRow() {
   IRMapping row;
-  for (BlockArgument argument : body.getArguments())
-    if (rowValues.contains(argument))
-      read(argument, row);
+  readArguments(/*ofRow=*/true, row);
   for (auto it = body.begin(), end = std::prev(body.end()); it != end;) {
     if (SmallVector<exec::RowSumOp> sums = takeRowSums(it); !sums.empty()) {
       emitSums(sums, row);
       continue;
     }
-    if (llvm::all_of(it->getResults(), [&](Value result) { return rowValues.contains(result); }))
+    if (isOfRow(*it))
       builder.clone(*it, row);
     ++it;
   }
@@ -330,11 +336,9 @@ void LoopEmitter::emitRow() {
     if (isRowOutput(output))
       write(output, row);
   createLoop(nest.extents.back());
-  for (BlockArgument argument : body.getArguments())
-    if (!rowValues.contains(argument))
-      read(argument, row);
+  readArguments(/*ofRow=*/false, row);
   for (Operation &scalar : body.without_terminator())
-    if (!llvm::all_of(scalar.getResults(), [&](Value result) { return rowValues.contains(result); }))
+    if (!isOfRow(scalar))
       builder.clone(scalar, row);
   for (unsigned output = 0; output < op.getOutputs().size(); ++output)
     if (!isRowOutput(output))
