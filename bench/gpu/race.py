@@ -90,7 +90,12 @@ class Race:
         if not result:
             return entry | {"error": "not run"}
         entry |= self.conditions(result)
-        said = [own + beside for own, beside in zip(program["peak_bytes"], program["reserved_bytes"])]
+        arena, reserved = program["peak_bytes"], program["reserved_bytes"]
+        if all(result.used):
+            tied = programs.is_tied(row.config)
+            entry["memory"] = {"plan": program["plan"], "tied": tied, "arena": arena, "reserved": reserved}
+            entry["memory"]["used"] = result.used
+        said = [own + beside for own, beside in zip(arena, reserved)]
         entry["said_over_used"] = [all_of_it / used - 1 for all_of_it, used in zip(said, result.used) if used > 0]
         rates = [float(line["tokens_per_second"]) for line in running.read_log(log)][self.arguments.warmup :]
         if not result.passed or not rates:

@@ -32,14 +32,13 @@ constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 /// h100  same sustained rate class; HBM3 3.35 TB/s (data sheet) at 0.9.
 /// a100  312 TFLOP/s bf16 (data sheet) at 0.7, HBM2e 2.0 TB/s at 0.85, NVLink 3
 ///       300 GB/s a direction at 0.8, 200 Gb/s per GPU.
-/// Reserved on h200, CUDA 13.0, NCCL 2.28.9: a rank alone has 0.61 GiB in use
-///       beside its arena. Beyond that, two data-parallel ranks 0.90 GB (with 8
-///       channels at most 0.55), two stages 1.79 GB (0.83): a library of about
-///       0.40, two connections of a group of two, 0.14 a direction of 8 channels.
-///       Taken for the other kinds, too.
+/// Reserved on h200, CUDA 13.0, NCCL 2.28.9: least squares over 131 ranks of 53
+///       programs on 1, 2 and 4 GPUs, raised until none was under
+///       (bench/gpu/reserve.py bench/results/gpu_memory.json), and 1 MB. A group
+///       of four takes what a group of two takes. Taken for the other kinds, too.
 /// GPUs: kernels and collectives side by side, slow-down 1.13 (measured by
 /// Hetu-Galvatron's authors on A100s, its shipped overlap_coefficient.json).
-constexpr ReservedBytes kCuda = {655'000'000, 400'000'000, 250'000'000, 140'000'000, 30'000'000};
+constexpr ReservedBytes kCuda = {646'000'000, 344'000'000, 511'000'000, 141'000'000, 28'000'000};
 
 const DeviceKind kKinds[] = {
     {"cpu", 1.2e11, 8e9, 1e-6, {}, 2ll << 30, {4e9, 5e-6}, {1.1e9, 3e-5}, false, 1},
@@ -94,7 +93,7 @@ ReservedBytes readReserved(const Json &value, const ReservedBytes &fallback, std
   ReservedBytes reserved;
   reserved.context = reader.integer("context", fallback.context, 0);
   reserved.library = reader.integer("library", fallback.library, 0);
-  reserved.connection = reader.integer("connection", fallback.connection, 0);
+  reserved.group = reader.integer("group", fallback.group, 0);
   reserved.direction = reader.integer("direction", fallback.direction, 0);
   reserved.sums = reader.integer("sums", fallback.sums, 0);
   error = reader.finish();
@@ -165,11 +164,9 @@ Link Cluster::interOfRanks(std::int64_t first, std::int64_t count) const {
 }
 
 std::int64_t ReservedBytes::of(const RankCommunicators &communicators) const {
-  std::int64_t bytes = context + communicators.directions * direction + (communicators.isForSums ? sums : 0);
   bool isAlone = communicators.groups.empty() && !communicators.directions && !communicators.isForSums;
-  for (std::int64_t ranks : communicators.groups)
-    bytes += (1 + std::min<std::int64_t>(ranks - 1, 2)) * connection;
-  return bytes + (isAlone ? 0 : library);
+  return context + (isAlone ? 0 : library) + std::int64_t(communicators.groups.size()) * group +
+         communicators.directions * direction + (communicators.isForSums ? sums : 0);
 }
 
 Result<DeviceKind> findDeviceKind(std::string_view name) {
