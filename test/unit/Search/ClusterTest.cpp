@@ -19,8 +19,8 @@ TEST(Cluster, one_number_is_for_every_rank) {
 }
 
 TEST(Cluster, parts_add_up_by_communicators) {
-  auto read = parseCluster(
-      cluster(R"({"context": 1000000, "library": 100000, "group": 1000, "direction": 10, "sums": 1})"));
+  auto read =
+      parseCluster(cluster(R"({"context": 1000000, "library": 100000, "group": 1000, "direction": 10, "sums": 1})"));
   ASSERT_TRUE(read) << read.error().message;
   const ReservedBytes &reserved = read->device.reserved;
   EXPECT_EQ(reserved.of({}), 1000000);
