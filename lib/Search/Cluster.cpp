@@ -25,10 +25,14 @@ constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 ///       sustains 100-170 GFLOP/s (measured: TOOLCHAIN notes of the project);
 ///       one core streams about 8 GB/s of a socket's DRAM when all cores do.
 ///       Links: MPI over shared memory within a host, 10 GbE across.
+/// Attention on h200 and h100: cuDNN's causal forward takes 0.92 to 1.06 ps a
+///       pair with heads of 64 and 128 (bench/results/gpu.md); on a100 about 190
+///       TFLOP/s with heads of 128 (FlashAttention-2, Dao 2023).
 /// h200  bf16 dense sustained 685 TFLOP/s (measured under load with cuBLASLt),
 ///       HBM3e 4.28 TB/s copy (measured), graph-launched kernel 1.65 us
-///       (measured), NVLink 4 450 GB/s a direction (data sheet) of which ring
-///       collectives reach about 0.8, 400 Gb/s InfiniBand per GPU.
+///       (measured), NVLink 4: NCCL's all-reduce of 268 and 809 MB between two
+///       GPUs 257 and 261 GB/s (measured, NVLS off; bench/results/gpu.md), 400
+///       Gb/s InfiniBand per GPU.
 /// h100  same sustained rate class; HBM3 3.35 TB/s (data sheet) at 0.9.
 /// a100  312 TFLOP/s bf16 (data sheet) at 0.7, HBM2e 2.0 TB/s at 0.85, NVLink 3
 ///       300 GB/s a direction at 0.8, 200 Gb/s per GPU.
@@ -41,10 +45,10 @@ constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 constexpr ReservedBytes kCuda = {646'000'000, 344'000'000, 511'000'000, 141'000'000, 28'000'000};
 
 const DeviceKind kKinds[] = {
-    {"cpu", 1.2e11, 8e9, 1e-6, {}, 2ll << 30, {4e9, 5e-6}, {1.1e9, 3e-5}, false, 1},
-    {"a100", 2.2e14, 1.7e12, 3e-6, kCuda, 80ll << 30, {2.4e11, 1e-5}, {2.2e10, 2e-5}, true, 1.13},
-    {"h100", 6.2e14, 3.0e12, 2e-6, kCuda, 80ll << 30, {3.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
-    {"h200", 6.85e14, 4.28e12, 2e-6, kCuda, 141000000000ll, {3.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
+    {"cpu", 1.2e11, 0, 8e9, 1e-6, {}, 2ll << 30, {4e9, 5e-6}, {1.1e9, 3e-5}, false, 1},
+    {"a100", 2.2e14, 3.7e11, 1.7e12, 3e-6, kCuda, 80ll << 30, {2.4e11, 1e-5}, {2.2e10, 2e-5}, true, 1.13},
+    {"h100", 6.2e14, 1e12, 3.0e12, 2e-6, kCuda, 80ll << 30, {2.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
+    {"h200", 6.85e14, 1e12, 4.28e12, 2e-6, kCuda, 141000000000ll, {2.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
 };
 
 /// Memory of this machine divided by `ranks`, for the device "cpu": three

@@ -62,12 +62,18 @@ struct ReservedBytes {
   std::int64_t of(const RankCommunicators &communicators) const;
 };
 
+/// Attention's backward against its forward, of five products to two (measured on h200: 3.2 to 3.3).
+inline constexpr double kBackwardAttention = 3.2;
+
 /// What one device of a kind can do. Rates are sustained ones, not peaks; each
 /// figure's origin stands beside the table in Cluster.cpp.
 struct DeviceKind {
   std::string name;
   /// Matrix products in the compute type (fp32 on cpu, bf16 on GPUs).
   double matmulFlopsPerSecond = 0;
+  /// Pairs of query and key a second in attention's forward, for heads of 64 to 128: its exponentials bound it there.
+  /// 0: only its products count. Backward takes kBackwardAttention as long for each.
+  double attentionPairsPerSecond = 0;
   /// Streaming memory traffic of elementwise work, reads plus writes.
   double memoryBytesPerSecond = 0;
   /// Fixed cost of starting one kernel or library call.
