@@ -33,22 +33,25 @@ constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 ///       (measured), NVLink 4: NCCL's all-reduce of 268 and 809 MB between two
 ///       GPUs 257 and 261 GB/s (measured, NVLS off; bench/results/gpu.md), 400
 ///       Gb/s InfiniBand per GPU.
-/// h100  same sustained rate class; HBM3 3.35 TB/s (data sheet) at 0.9.
+/// h100  the same: a step bound by products takes as long (322.5 ms, same
+///       results); HBM3 3.35 TB/s (data sheet) at 0.9.
 /// a100  312 TFLOP/s bf16 (data sheet) at 0.7, HBM2e 2.0 TB/s at 0.85, NVLink 3
 ///       300 GB/s a direction at 0.8, 200 Gb/s per GPU.
 /// Reserved on h200, CUDA 13.0, NCCL 2.28.9: least squares over 131 ranks of 53
 ///       programs on 1, 2 and 4 GPUs, raised until none was under
 ///       (bench/gpu/reserve.py bench/results/gpu_memory.json), and 1 MB. A group
 ///       of four takes what a group of two takes. Taken for the other kinds, too.
+/// Memory of the GPUs is what CUDA says there is: 150.1 GB on h200 and 85.0 on
+///       h100 (measured), on a100 with 80 GB as on h100.
 /// GPUs: kernels and collectives side by side, slow-down 1.13 (measured by
 /// Hetu-Galvatron's authors on A100s, its shipped overlap_coefficient.json).
 constexpr ReservedBytes kCuda = {646'000'000, 344'000'000, 511'000'000, 141'000'000, 28'000'000};
 
 const DeviceKind kKinds[] = {
     {"cpu", 1.2e11, 0, 8e9, 1e-6, {}, 2ll << 30, {4e9, 5e-6}, {1.1e9, 3e-5}, false, 1},
-    {"a100", 2.2e14, 3.7e11, 1.7e12, 3e-6, kCuda, 80ll << 30, {2.4e11, 1e-5}, {2.2e10, 2e-5}, true, 1.13},
-    {"h100", 6.2e14, 1e12, 3.0e12, 2e-6, kCuda, 80ll << 30, {2.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
-    {"h200", 6.85e14, 1e12, 4.28e12, 2e-6, kCuda, 141000000000ll, {2.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
+    {"a100", 2.2e14, 3.7e11, 1.7e12, 3e-6, kCuda, 85000000000ll, {2.4e11, 1e-5}, {2.2e10, 2e-5}, true, 1.13},
+    {"h100", 6.85e14, 1e12, 3.0e12, 2e-6, kCuda, 85000000000ll, {2.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
+    {"h200", 6.85e14, 1e12, 4.28e12, 2e-6, kCuda, 150000000000ll, {2.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
 };
 
 /// Memory of this machine divided by `ranks`, for the device "cpu": three
