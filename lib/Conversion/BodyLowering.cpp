@@ -1,5 +1,6 @@
 // The bookkeeping of BodyLowering.h: layouts, views, destinations.
 #include "BodyLowering.h"
+#include "GpuKernels.h"
 
 #include "runtime/api/ElementType.h"
 
@@ -213,7 +214,26 @@ void BodyLowering::call(Location loc, StringRef name, ValueRange operands, Array
   auto arrayOrNone = [&](ArrayRef<int64_t> values) {
     return values.empty() ? DenseI64ArrayAttr() : builder.getDenseI64ArrayAttr(values);
   };
-  exec::CallOp::create(builder, loc, name, operands, constants, arrayOrNone(present), arrayOrNone(entry));
+  SmallVector<Value> buffers(operands);
+  if (device.hasConstantsInKernels)
+    for (Value &buffer : buffers)
+      if (getConstantSource(buffer))
+        buffer = copyByKernel(loc, buffer);
+  exec::CallOp::create(builder, loc, name, buffers, constants, arrayOrNone(present), arrayOrNone(entry));
+}
+
+/// In scratch, with the same strides; every element once.
+Value BodyLowering::copyByKernel(Location loc, Value buffer) {
+  SmallVector<int64_t> shape(shapeOf(buffer));
+  Strides strides = stridesOf(buffer);
+  int64_t extent = 1;
+  for (auto [size, stride] : llvm::zip_equal(shape, strides)) {
+    extent += (size - 1) * stride;
+    size = stride ? size : 1;
+  }
+  Value flat = createScratch(MemRefType::get({extent}, cast<MemRefType>(buffer.getType()).getElementType()), loc);
+  convert(loc, view(loc, buffer, 0, shape, strides), view(loc, flat, 0, shape, strides));
+  return view(loc, flat, 0, shapeOf(buffer), strides);
 }
 
 void BodyLowering::callAtEnd(Location loc, StringRef name, ValueRange operands, ArrayRef<int64_t> constants,

@@ -105,6 +105,7 @@ public:
                   llvm::ArrayRef<int64_t> constants, llvm::ArrayRef<int64_t> present = {}, EntryConstant entry = {});
   /// y = x between f32 and bf16, element by element.
   void convert(mlir::Location loc, mlir::Value from, mlir::Value to);
+  mlir::Value copyByKernel(mlir::Location loc, mlir::Value buffer);
   /// y = x, element by element.
   void copy(mlir::Location loc, mlir::Value from, mlir::Value to);
   mlir::Value view(mlir::Location loc, mlir::Value base, int64_t elementOffset, llvm::ArrayRef<int64_t> shape,

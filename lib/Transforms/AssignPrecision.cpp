@@ -122,16 +122,24 @@ void LayerPrecision::convertOperands(Operation *op, Type element, unsigned first
       operand.set(convert(operand.get(), element));
 }
 
-/// Arithmetic in f32 on values that are stored in bf16.
+/// Arithmetic in f32 on values that are stored in bf16. A model that casts by itself has bf16 results before.
 void LayerPrecision::computeWide(Operation *op) {
+  if (isa<arith::ExtFOp, arith::TruncFOp>(op)) {
+    op->getResult(0).replaceAllUsesWith(op->getOperand(0));
+    op->erase();
+    return;
+  }
   convertOperands(op, builder.getF32Type());
   builder.setInsertionPointAfter(op);
-  for (Value result : op->getResults())
+  for (Value result : op->getResults()) {
+    if (graph::isFloatTensor(result.getType()) && isNarrow(result))
+      result.setType(graph::withElementType(result.getType(), builder.getF32Type()));
     if (isF32Tensor(result.getType())) {
       Value rounded = convert(result, builder.getBF16Type());
       result.replaceAllUsesExcept(rounded, rounded.getDefiningOp());
       ++numNarrowed;
     }
+  }
 }
 
 /// An op of mathematics: everything in bf16 but its statistics.

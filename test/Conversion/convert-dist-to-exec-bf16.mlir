@@ -65,3 +65,18 @@ dist.body @reduced.forward(%x: tensor<8xbf16>) -> tensor<8xbf16> {
   dist.return %y : tensor<8xbf16>
 }
 dist.layer @reduced {forward = @reduced.forward, inputs = [#dist.placement<[8]>], outputs = [#dist.placement<[8]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+
+// A function of the GPU's runtime cannot read a constant: a generated kernel writes it to memory first.
+// CHECK-LABEL: exec.function @sharded.forward
+dist.body @sharded.forward(%x: tensor<2xf32>) -> tensor<2xf32> {
+  // CHECK: %[[C:.*]] = exec.constant
+  // CUDA: exec.loops {{.*}}%[[C]]
+  // CUDA: exec.call "shard"
+  // CUDA-NOT: %[[C]]
+  // CPU-NOT: exec.loops
+  // CPU: exec.call "shard"(%[[C]],
+  %c = arith.constant dense<[1.0, 2.0, 3.0, 4.0]> : tensor<4xf32>
+  %y = dist.shard %c axes [0] {dim = 0 : i64, outer = 1 : i64} : tensor<4xf32> -> tensor<2xf32>
+  dist.return %y : tensor<2xf32>
+}
+dist.layer @sharded {forward = @sharded.forward, inputs = [#dist.placement<[2]>], outputs = [#dist.placement<[2]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}

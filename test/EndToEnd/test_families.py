@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import shutil
+from pathlib import Path
 
+import numpy
 import pytest
-from harness import MODELS, Layout, Model, config_of
+from harness import MODELS, Compiled, Layout, Model, config_of, environment, succeed
 
 from galvatron import compare
 
+BUILD = Path(shutil.which("galvatron-opt", path=environment()["PATH"])).resolve().parent.parent
+# The GPU device is built where its libraries are.
+TARGETS = ("cpu", "cuda") if (BUILD / "lib" / "libgalvatron_cuda.so").exists() else ("cpu",)
 # Dropout off: PyTorch draws other bits.
 FAMILIES = {
     "bloom": {},
@@ -28,12 +35,17 @@ FAMILIES = {
 }
 
 
-def check_equals_pytorch(model, tokens, pytorch):
+OPTIONS = ("--optimizer", "sgd", "--lr", "0.1", "--steps", 4)
+
+
+def layout_of(model) -> Layout:
     count = len(model.units)
-    layout = Layout(ranks=4, tp=2, stages=[int(k >= count // 2) for k in range(count)], micro_batches=4)
-    layout.recompute = [k == 1 for k in range(count)]
-    compiled = model.compile("tp2-pp2", layout)
-    options = ("--optimizer", "sgd", "--lr", "0.1", "--steps", 4)
+    stages, recompute = [int(k >= count // 2) for k in range(count)], [k == 1 for k in range(count)]
+    return Layout(ranks=4, tp=2, stages=stages, micro_batches=4, recompute=recompute)
+
+
+def check_equals_pytorch(model, tokens, pytorch):
+    compiled, options = model.compile("tp2-pp2", layout_of(model)), OPTIONS
     run = compiled.train(
         model.folder / "run", "--data", tokens, "--dump-gradients", model.folder / "run" / "gradients", *options
     )
@@ -51,6 +63,22 @@ def check_equals_pytorch(model, tokens, pytorch):
 def test_family_equals_pytorch(family, work, tokens, pytorch):
     model = Model(family, config_of(family, **FAMILIES[family]), work / f"family-{family}")
     check_equals_pytorch(model, tokens, pytorch)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_family_in_bf16_and_for_gpus(family, work, tokens):
+    """bf16 follows fp32 where programs run here; for GPUs both are compiled."""
+    model = Model(family, config_of(family, **FAMILIES[family]), work / f"precision-{family}")
+    plan, losses = model.folder / "plan.json", {}
+    plan.write_text(json.dumps(layout_of(model).plan(model.units)))
+    for precision in ("fp32", "bf16"):
+        for target in TARGETS:
+            output = model.folder / f"{target}-{precision}"
+            options = ("--lower", model.program, f"--target={target}", f"--precision={precision}", "-o", output)
+            succeed("galvatron-opt", f"--plan={plan}", *options)
+        run = Compiled(model.folder / f"cpu-{precision}").train(model.folder / precision, "--data", tokens, *OPTIONS)
+        losses[precision] = numpy.array(run.column("loss"))
+    numpy.testing.assert_allclose(losses["bf16"], losses["fp32"], rtol=1e-2)
 
 
 @pytest.mark.parametrize("fused", (False, True))

@@ -22,6 +22,8 @@ struct DeviceTraits {
   llvm::StringRef name;
   /// Whether kernels take bf16; otherwise the lowering converts around every call.
   bool takesBf16;
+  /// Whether a constant is part of the generated kernel that reads it, where no function of the runtime finds it.
+  bool hasConstantsInKernels;
   /// A piece of the arena that products use, for as long as the program lives.
   int64_t workspaceBytes;
   /// In how many parts a generated kernel sums over rows of so many columns; 0 where a function had better do it.
