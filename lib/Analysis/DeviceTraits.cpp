@@ -33,7 +33,8 @@ static int64_t cudaRowParts(int64_t columns) {
 const DeviceTraits *DeviceTraits::find(llvm::StringRef name) {
   static constexpr DeviceTraits kDevices[] = {
       {"cpu", /*takesBf16=*/false, /*hasConstantsInKernels=*/false, /*workspaceBytes=*/0, onePart, noWorkspace},
-      {"cuda", /*takesBf16=*/true, /*hasConstantsInKernels=*/true, /*workspaceBytes=*/32 << 20, cudaRowParts, cudaAttentionWorkspace},
+      {"cuda", /*takesBf16=*/true, /*hasConstantsInKernels=*/true, /*workspaceBytes=*/32 << 20, cudaRowParts,
+       cudaAttentionWorkspace},
   };
   for (const DeviceTraits &device : kDevices)
     if (device.name == name)
