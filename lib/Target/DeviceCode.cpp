@@ -7,6 +7,7 @@
 #include "mlir/Conversion/MathToLLVM/MathToLLVM.h"
 #include "mlir/Conversion/ReconcileUnrealizedCasts/ReconcileUnrealizedCasts.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Math/Transforms/Passes.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
@@ -46,9 +47,8 @@ static std::unique_ptr<llvm::TargetMachine> createGpuMachine(StringRef architect
     return nullptr;
   llvm::TargetOptions options;
   options.AllowFPOpFusion = llvm::FPOpFusion::Fast; // products and sums in one instruction, rounded once
-  return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(triple, architecture, kPtxVersion, options,
-                                                                          llvm::Reloc::PIC_, std::nullopt,
-                                                                          llvm::CodeGenOptLevel::Aggressive));
+  return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
+      triple, architecture, kPtxVersion, options, llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Aggressive));
 }
 
 bool galvatron::isKnownGpuArchitecture(StringRef architecture) {
@@ -73,6 +73,9 @@ void galvatron::optimize(llvm::Module &module, llvm::TargetMachine &machine) {
 
 static LogicalResult convertKernels(ModuleOp kernels) {
   PassManager passes(kernels.getContext());
+  math::MathExpandOpsPassOptions expanded;
+  expanded.opMnemonics = {"powf"};
+  passes.addPass(math::createMathExpandOpsPass(expanded));
   passes.addPass(createApproximateMathPass());
   passes.addPass(createCanonicalizerPass());
   passes.addPass(createCSEPass()); // elements of a run share what is broadcast

@@ -110,7 +110,7 @@ Value LayerPrecision::convert(Value value, Type element) {
   SplatElementsAttr splat;
   if (element.isBF16() && matchPattern(value, m_Constant(&splat)))
     return graph::createSplat(builder, value.getLoc(), type, splat.getSplatValue<APFloat>().convertToDouble());
-  if (element.isBF16())
+  if (element.getIntOrFloatBitWidth() < getElementTypeOrSelf(value.getType()).getIntOrFloatBitWidth())
     return arith::TruncFOp::create(builder, value.getLoc(), type, value);
   return arith::ExtFOp::create(builder, value.getLoc(), type, value);
 }
@@ -122,7 +122,7 @@ void LayerPrecision::convertOperands(Operation *op, Type element, unsigned first
       operand.set(convert(operand.get(), element));
 }
 
-/// Arithmetic in f32 on values that are stored in bf16. A model that casts by itself has bf16 results before.
+/// Arithmetic in f32 on values that are stored in bf16, where a model casts by itself, too: to bf16 or f64.
 void LayerPrecision::computeWide(Operation *op) {
   if (isa<arith::ExtFOp, arith::TruncFOp>(op)) {
     op->getResult(0).replaceAllUsesWith(op->getOperand(0));
@@ -132,7 +132,7 @@ void LayerPrecision::computeWide(Operation *op) {
   convertOperands(op, builder.getF32Type());
   builder.setInsertionPointAfter(op);
   for (Value result : op->getResults()) {
-    if (graph::isFloatTensor(result.getType()) && isNarrow(result))
+    if (graph::isFloatTensor(result.getType()))
       result.setType(graph::withElementType(result.getType(), builder.getF32Type()));
     if (isF32Tensor(result.getType())) {
       Value rounded = convert(result, builder.getBF16Type());

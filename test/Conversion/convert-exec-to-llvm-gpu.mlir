@@ -87,3 +87,26 @@ module attributes {exec.device = "cuda"} {
 // CHECK: llvm.mlir.global internal constant @kernel_0_data_{{.}}(dense<[1.000000e+00, 2.000000e+00]> : tensor<2xf32>) {addr_space = 1 : i32, alignment = 64 : i64}
 // CHECK: llvm.load %{{.*}} -> vector<2xi8>
 // CHECK: arith.trunci {{.*}} : i8 to i1
+
+// -----
+
+// An angle loses its whole turns in double precision before the GPU's cosine sees it.
+module attributes {exec.device = "cuda"} {
+  exec.function @cosine(%x: memref<64xf32>, %y: memref<64xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+    exec.loops [64] inputs(%x : memref<64xf32>) outputs(%y : memref<64xf32>) strides [1, 1] {
+    ^bb0(%a: f32):
+      %c = math.cos %a : f32
+      exec.yield %c : f32
+    }
+    exec.return
+  }
+}
+
+// CHECK: module @kernels
+// CHECK: %[[WIDE:.*]] = arith.extf %{{.*}} : f32 to f64
+// CHECK: %[[TURNS:.*]] = arith.mulf %[[WIDE]], %{{.*}} : f64
+// CHECK: %[[WHOLE:.*]] = math.roundeven %[[TURNS]] : f64
+// CHECK: arith.mulf %[[WHOLE]]
+// CHECK: %[[LEFT:.*]] = arith.subf %[[WIDE]]
+// CHECK: %[[SINGLE:.*]] = arith.truncf %[[LEFT]] : f64 to f32
+// CHECK: llvm.call_intrinsic "llvm.nvvm.cos.approx.f"(%[[SINGLE]])

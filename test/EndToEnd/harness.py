@@ -37,6 +37,12 @@ def environment() -> dict[str, str]:
     return result
 
 
+def targets() -> tuple[str, ...]:
+    """The devices that the compiler here lowers for: the GPU's is built where its libraries are."""
+    build = Path(shutil.which("galvatron-opt", path=environment()["PATH"])).resolve().parent.parent
+    return ("cpu", "cuda") if (build / "lib" / "libgalvatron_cuda.so").exists() else ("cpu",)
+
+
 def call(*command, cwd: Path | None = None, timeout: float = TIMEOUT_SECONDS) -> subprocess.CompletedProcess:
     """Runs a tool; its exit code is the caller's to judge. A hang is a failure by timeout."""
     words = [str(word) for word in command]

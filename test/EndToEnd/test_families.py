@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
-from pathlib import Path
 
 import numpy
 import pytest
-from harness import MODELS, Compiled, Layout, Model, config_of, environment, succeed
+from harness import MODELS, Compiled, Layout, Model, config_of, succeed, targets
 
 from galvatron import compare
 
-BUILD = Path(shutil.which("galvatron-opt", path=environment()["PATH"])).resolve().parent.parent
-# The GPU device is built where its libraries are.
-TARGETS = ("cpu", "cuda") if (BUILD / "lib" / "libgalvatron_cuda.so").exists() else ("cpu",)
 # Dropout off: PyTorch draws other bits.
 FAMILIES = {
     "bloom": {},
@@ -72,13 +67,40 @@ def test_family_in_bf16_and_for_gpus(family, work, tokens):
     plan, losses = model.folder / "plan.json", {}
     plan.write_text(json.dumps(layout_of(model).plan(model.units)))
     for precision in ("fp32", "bf16"):
-        for target in TARGETS:
+        for target in targets():
             output = model.folder / f"{target}-{precision}"
             options = ("--lower", model.program, f"--target={target}", f"--precision={precision}", "-o", output)
             succeed("galvatron-opt", f"--plan={plan}", *options)
         run = Compiled(model.folder / f"cpu-{precision}").train(model.folder / precision, "--data", tokens, *OPTIONS)
         losses[precision] = numpy.array(run.column("loss"))
     numpy.testing.assert_allclose(losses["bf16"], losses["fp32"], rtol=1e-2)
+
+
+def test_functions_for_gpus(work):
+    """Every function that can be imported; LLVM has no instruction of a GPU for some of them."""
+    import torch
+    from torch import nn
+
+    class Functions(nn.Module):
+        def forward(self, x):
+            x = torch.exp(-x.abs()) + torch.log(x.abs() + 1) + torch.sqrt(x * x + 1) + torch.rsqrt(x * x + 1)
+            x = x + torch.sin(x) + torch.cos(x) + torch.erf(x) + torch.tanh(x) + torch.floor(x) * torch.ceil(x)
+            return x + torch.pow(x.abs() + 1, 1.7) + torch.pow(x, 3) + torch.sigmoid(x) + torch.remainder(x, 0.7)
+
+    class Root(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.functions, self.head = nn.Embedding(256, 16), Functions(), nn.Linear(16, 256)
+
+        def forward(self, input_ids, labels):
+            logits = self.head(self.functions(self.table(input_ids)))
+            return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+    model = Model("functions", Root(), work / "functions")
+    for target in targets():
+        for precision in ("fp32", "bf16"):
+            options = ("--lower", model.program, f"--target={target}", f"--precision={precision}")
+            succeed("galvatron-opt", "--search", *options, "-o", model.folder / f"{target}-{precision}")
 
 
 @pytest.mark.parametrize("fused", (False, True))

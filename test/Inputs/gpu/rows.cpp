@@ -61,6 +61,11 @@ float shuffle(int, float value, int distance, int) {
   warp.arrive_and_wait();
   return other;
 }
+/// Right to 5e-7, but only within half a turn.
+float cosine(float x) asm("gpu.cos.approx.f");
+float cosine(float x) { return std::abs(x) < 3.1416f ? std::cos(x) + 4e-7f : 7; }
+float sine(float x) asm("gpu.sin.approx.f");
+float sine(float x) { return std::abs(x) < 3.1416f ? std::sin(x) - 4e-7f : 7; }
 /// What the processor's code calls to round.
 __bf16 __truncsfbf2(float value) {
   uint32_t bits;
@@ -73,6 +78,7 @@ __bf16 __truncsfbf2(float value) {
 void kernel_0(__bf16 *y, float *mean, float *variance, const __bf16 *x, const float *w);
 void kernel_1(float *y, float *sum, const float *x);
 void kernel_2(__bf16 *y, float *s, float *q, const __bf16 *x, const __bf16 *z);
+void kernel_3(float *c, float *s, const float *x);
 }
 
 namespace {
@@ -173,12 +179,26 @@ void testColumns() {
   }
 }
 
+/// Up to 10^5 radians: positions of a long sequence.
+void testAngles() {
+  constexpr int kCount = 2048;
+  Buffer<float> x(kCount), cosines(kCount), sines(kCount);
+  for (int i = 0; i < kCount; ++i)
+    x.data[i] = float(i - kCount / 2) * 97.7f;
+  launch(2, 256, [&] { kernel_3(cosines.data, sines.data, x.data); });
+  for (int i = 0; i < kCount; ++i) {
+    cosines.expect(i, std::cos(double(x[i])), 1e-6);
+    sines.expect(i, std::sin(double(x[i])), 1e-6);
+  }
+}
+
 } // namespace
 
 int main() {
   testRows();
   testLanes();
   testColumns();
+  testAngles();
   std::printf("%d wrong\n", numWrong);
   return numWrong != 0;
 }

@@ -1,5 +1,5 @@
 // Kernels over rows, for test_gpu_kernels.py: a block with idle threads and two sums one after the other; parts of a warp,
-// the last of several blocks nearly empty; sums over rows, with shared memory used again by the next row.
+// the last of several blocks nearly empty; sums over rows, with shared memory used again by the next row; large angles.
 module attributes {exec.device = "cuda"} {
   exec.function @rows(%x: memref<3x1600xbf16>, %w: memref<1600xf32>, %y: memref<3x1600xbf16>, %m: memref<3xf32>, %v: memref<3xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
     exec.loops [3, 1600] inputs(%x, %w : memref<3x1600xbf16>, memref<1600xf32>) outputs(%y, %m, %v : memref<3x1600xbf16>, memref<3xf32>, memref<3xf32>) strides [1600, 1, 0, 1, 1600, 1, 1, 0, 1, 0] {
@@ -40,6 +40,15 @@ module attributes {exec.device = "cuda"} {
       %f = arith.addf %e, %products : f32
       %g = arith.truncf %f : f32 to bf16
       exec.yield %g, %f, %d : bf16, f32, f32
+    }
+    exec.return
+  }
+  exec.function @angles(%x: memref<2048xf32>, %c: memref<2048xf32>, %s: memref<2048xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+    exec.loops [2048] inputs(%x : memref<2048xf32>) outputs(%c, %s : memref<2048xf32>, memref<2048xf32>) strides [1, 1, 1] {
+    ^bb0(%a: f32):
+      %cosine = math.cos %a : f32
+      %sine = math.sin %a : f32
+      exec.yield %cosine, %sine : f32, f32
     }
     exec.return
   }
