@@ -1,4 +1,4 @@
-// Phases in order and the output folder. The loop between plan and lower is in MainJobSearch.cpp.
+// Phases in order and the output folder. The way from plan to lower and back is in MainJobSearch.cpp.
 //
 //   import ─▶ differentiate ─▶ plan ─▶ shard ─▶ stage ─▶ lower ─▶ folder
 #include "MainJob.h"
@@ -132,10 +132,11 @@ LogicalResult MainJob::planOnce(llvm::StringRef memory, int64_t reserve) {
   return runPhase(*module, Phase::Plan, [&](OpPassManager &passes) { buildPlanPhase(passes, phase); });
 }
 
-LogicalResult MainJob::lowerPlanned(ModuleOp planned) {
+/// From the phase that `planned` is after to `last`.
+LogicalResult MainJob::lowerPlanned(ModuleOp planned, Phase last) {
   Phase start = detectPhase(planned);
   auto run = [&](Phase phase, auto build) {
-    return phase <= start || phase > stop ? success() : runPhase(planned, phase, build);
+    return phase <= start || phase > last ? success() : runPhase(planned, phase, build);
   };
   if (failed(run(Phase::Shard, [](OpPassManager &passes) { buildShardPhase(passes, {}); })) ||
       failed(run(Phase::Stage, [](OpPassManager &passes) { buildStagePhase(passes, {}); })))
@@ -269,7 +270,7 @@ LogicalResult MainJob::run(OwningOpRef<ModuleOp> input, TimingScope &scope) {
   bool isPlanning = stop >= Phase::Plan && (options.search || !options.plan.empty());
   if (isPlanning ? failed(plan()) : start == Phase::Plan && failed(readChosen()))
     return failure();
-  if (failed(lowerPlanned(*module)))
+  if (failed(lowerPlanned(*module, stop)))
     return failure();
   return options.compileTo || !options.lower ? print() : writeFolder();
 }

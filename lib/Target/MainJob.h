@@ -9,6 +9,7 @@
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Support/Timing.h"
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -43,24 +44,34 @@ private:
   mlir::LogicalResult readChosen();
   mlir::LogicalResult takeBudget(const search::Cluster &cluster);
   mlir::LogicalResult planOnce(llvm::StringRef memory, int64_t reserve);
-  mlir::LogicalResult lowerPlanned(mlir::ModuleOp planned);
+  mlir::LogicalResult lowerPlanned(mlir::ModuleOp planned, Phase last);
   mlir::LogicalResult measure(mlir::ModuleOp lowered);
   /// Arena and reserve of a rank of `chosen`.
   int64_t bytesOfRank(int64_t rank) const { return chosen.peakBytesPerRank[rank] + chosen.reservedBytesPerRank[rank]; }
   int64_t mostBytes() const;
 
-  /// A searched plan that was lowered to know its bytes.
+  /// A plan that was lowered to know its bytes.
   struct Trial {
-    mlir::OwningOpRef<mlir::ModuleOp> lowered; ///< null: not even the estimate fits
-    int64_t bytes = 0;                         ///< of the rank that needs the most, its reserve included
-    int64_t smallestEstimate = 0; ///< if nothing fits: the least estimate of any plan, 0 if there is no plan
-    std::string message;          ///< if nothing fits: the search's
+    std::optional<search::Plan> plan; ///< none: not even an estimate fits
+    int64_t bytes = 0;                ///< of the rank that needs the most, its reserve included
+    int64_t smallestEstimate = 0;     ///< if nothing fits: the least estimate of any plan, 0 if there is no plan
+    std::string message;              ///< if nothing fits: the search's
+    bool fits(int64_t memory) const { return plan && bytes <= memory; }
   };
   mlir::FailureOr<Trial> searchOnce(int64_t memory, int64_t reserve);
+  mlir::FailureOr<Trial> searchByEstimate(int64_t memory);
   mlir::FailureOr<Trial> searchFitting(int64_t memory);
   mlir::FailureOr<Trial> findSmallest(int64_t memory, Trial smallest);
   mlir::LogicalResult searchWithinBudget();
   mlir::LogicalResult failTooSmall(const Trial &smallest);
+
+  /// Plans out of a ranked list, lowered to know their bytes: MainJobTrials.cpp.
+  mlir::LogicalResult lowerChosen();
+  mlir::LogicalResult improve(Trial &trial, int64_t memory);
+  mlir::LogicalResult takeFirstFitting(llvm::ArrayRef<search::Plan> plans, int64_t memory, Trial &trial, int &left);
+  bool isKnownTooLarge(const search::Plan &plan, int64_t memory) const;
+  bool recallBytes();
+  mlir::LogicalResult explainChosen();
   mlir::LogicalResult print();
   mlir::LogicalResult writeFolder();
   mlir::LogicalResult runPhase(mlir::ModuleOp target, Phase phase,
@@ -84,6 +95,9 @@ private:
   std::shared_ptr<search::Solution> searched = std::make_shared<search::Solution>();
   int64_t budget = 0; ///< bytes of a device that a rank may take, arena and reserve
   search::ReservedBytes reserved;
+  /// Bytes of a rank of every stage that was lowered, arena and reserve, by what the stage holds.
+  std::map<std::string, std::pair<int64_t, int64_t>> bytesOfStages;
+  std::vector<search::LoweredPlan> tried; ///< in the order of their lowering
 };
 
 } // namespace galvatron

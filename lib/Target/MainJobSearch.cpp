@@ -1,10 +1,10 @@
 // Makes search and lowered program agree about memory: the search knows estimates, a lowered plan its bytes.
 //
-//   search ─▶ shard ─▶ stage ─▶ lower ─▶ fits: done
+//   search ─▶ shard ─▶ stage ─▶ lower ─▶ fits: look for a faster one whose estimate is too high (MainJobTrials.cpp)
 //     ▲                           │ a rank takes more than the budget:
 //     └─ leave as much free ◀─────┘ search again, with the least estimate as the last resort
 //
-// When nothing fits, the same loop finds the figure to name: the driver succeeds with it, and fails with a byte less.
+// When nothing fits, the same way finds the figure to name: the driver succeeds with it, and fails with a byte less.
 #include "MainJob.h"
 
 #include "mlir/IR/Diagnostics.h"
@@ -33,33 +33,28 @@ FailureOr<MainJob::Trial> MainJob::searchOnce(int64_t memory, int64_t reserve) {
     trial.message = infeasible.message;
     return trial;
   }
-  if (failed(readChosen()))
+  if (failed(readChosen()) || failed(lowerChosen()))
     return failure();
-  trial.lowered = module->clone();
-  Phase wanted = std::exchange(stop, Phase::Lower);
-  LogicalResult result = lowerPlanned(*trial.lowered);
-  stop = wanted;
-  if (failed(result) || failed(measure(*trial.lowered)))
-    return failure();
+  trial.plan = chosen;
   trial.bytes = mostBytes();
   return trial;
 }
 
-/// The fastest plan found that takes at most `memory` bytes; without one, `bytes` and `lowered` are those of the
+/// The best plan by estimate that takes at most `memory` bytes; without one, `bytes` and `plan` are those of the
 /// plan with the least estimate, if there is any plan.
-FailureOr<MainJob::Trial> MainJob::searchFitting(int64_t memory) {
+FailureOr<MainJob::Trial> MainJob::searchByEstimate(int64_t memory) {
   int64_t reserve = 0;
   for (int round = 0;; ++round) {
     // In the last round nothing is left, so that the search says what it needs.
     FailureOr<Trial> trial = searchOnce(memory, round < kMaxRounds ? reserve : memory);
-    if (failed(trial) || (trial->lowered && trial->bytes <= memory))
+    if (failed(trial) || trial->fits(memory))
       return trial;
-    if (!trial->lowered) {
+    if (!trial->plan) {
       if (!trial->smallestEstimate)
         return trial;
       std::string message = trial->message;
       trial = searchOnce(trial->smallestEstimate, /*reserve=*/0);
-      if (succeeded(trial) && !trial->lowered)
+      if (succeeded(trial) && !trial->plan)
         trial->message = message;
       return trial;
     }
@@ -73,25 +68,30 @@ FailureOr<MainJob::Trial> MainJob::searchFitting(int64_t memory) {
   }
 }
 
+/// The fastest plan found that takes at most `memory` bytes; without one, that of the least bytes found.
+FailureOr<MainJob::Trial> MainJob::searchFitting(int64_t memory) {
+  FailureOr<Trial> trial = searchByEstimate(memory);
+  if (failed(trial) || !trial->plan || failed(improve(*trial, memory)))
+    return trial;
+  return trial;
+}
+
 /// Given that `memory` is too little and that `smallest` would do: narrows down to a budget with which the driver
 /// succeeds, but fails with a byte less. The plan of least estimate is seldom beaten by another.
 FailureOr<MainJob::Trial> MainJob::findSmallest(int64_t memory, Trial smallest) {
   int64_t tooLittle = memory, enough = smallest.bytes, probe = enough - 1;
-  search::Plan plan = chosen;
   for (int round = 0; round < kMaxProbes && enough - tooLittle > 1; ++round) {
     FailureOr<Trial> trial = searchFitting(probe);
     if (failed(trial))
       return failure();
-    if (trial->lowered && trial->bytes <= probe) {
+    if (trial->fits(probe)) {
       enough = probe;
-      plan = chosen;
       smallest = std::move(*trial);
     } else {
       tooLittle = probe;
     }
     probe = tooLittle + (enough - tooLittle) / 2;
   }
-  chosen = std::move(plan);
   smallest.bytes = enough;
   return smallest;
 }
@@ -100,15 +100,14 @@ LogicalResult MainJob::searchWithinBudget() {
   FailureOr<Trial> trial = searchFitting(budget);
   if (failed(trial))
     return failure();
-  if (!trial->lowered)
+  if (!trial->plan)
     return emitError(module->getLoc()) << trial->message;
-  if (trial->bytes > budget) {
+  if (!trial->fits(budget)) {
     trial = findSmallest(budget, std::move(*trial));
     return failed(trial) ? failure() : failTooSmall(*trial);
   }
-  if (stop == Phase::Lower)
-    module = std::move(trial->lowered);
-  return success();
+  chosen = std::move(*trial->plan);
+  return explainChosen();
 }
 
 std::string MainJob::formatAtLeast(int64_t bytes) {
@@ -122,8 +121,9 @@ std::string MainJob::formatAtLeast(int64_t bytes) {
   return text;
 }
 
-/// Names the plan that needs the least, `chosen`: its fullest stage, and on that the unit that takes the most.
+/// Names the plan that needs the least: its fullest stage, and on that the unit that takes the most.
 LogicalResult MainJob::failTooSmall(const Trial &smallest) {
+  chosen = *smallest.plan;
   int stage = 0;
   for (int other = 1; other < chosen.pipeline; ++other)
     if (bytesOfRank(other * chosen.ranksPerStage()) > bytesOfRank(stage * chosen.ranksPerStage()))
