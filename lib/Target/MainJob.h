@@ -68,7 +68,7 @@ private:
   /// Plans out of a ranked list, lowered to know their bytes: MainJobTrials.cpp.
   mlir::LogicalResult lowerChosen();
   mlir::LogicalResult improve(Trial &trial, int64_t memory);
-  mlir::LogicalResult takeFirstFitting(llvm::ArrayRef<search::Plan> plans, int64_t memory, Trial &trial, int &left);
+  mlir::LogicalResult lowerListed(std::vector<search::Plan> plans, int64_t memory, Trial &trial, int &left);
   bool isKnownTooLarge(const search::Plan &plan, int64_t memory) const;
   bool recallBytes();
   mlir::LogicalResult explainChosen();

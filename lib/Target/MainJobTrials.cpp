@@ -15,6 +15,7 @@
 #include "galvatron/Search/RankedPlans.h"
 
 #include "mlir/IR/Diagnostics.h"
+#include "llvm/Support/Format.h"
 
 using namespace mlir;
 using namespace galvatron;
@@ -22,8 +23,11 @@ using namespace galvatron;
 /// How far estimates are tried over the budget, in hundredths of it. The list for the last one may be long: then the
 /// one before it counts.
 static constexpr int kOverHundredths[] = {1, 2, 5, 10, 20, 30};
-/// Plans of a list that are lowered at most: bounds how long the driver takes.
+/// Plans of the lists that are lowered at most: bounds how long the driver takes.
 static constexpr int kMostLowered = 48;
+/// Share of a stage's units that are as on a lowered one for its bytes to be as good as known, and by what share they
+/// may be wrong beside twice the largest error so far. Plans that are further over the budget are left.
+static constexpr double kAlikeWhenSure = 0.8, kLeastError = 0.01;
 
 /// All that the bytes of a rank of `stage` depend on.
 static std::string describeStage(const search::Plan &plan, int stage) {
@@ -70,8 +74,10 @@ LogicalResult MainJob::lowerChosen() {
   OwningOpRef<ModuleOp> copy = module->clone();
   {
     ScopedDiagnosticHandler silence(context, [](Diagnostic &) {});
-    if (failed(lowerPlanned(*copy, Phase::Lower)) || failed(measure(*copy)))
+    if (failed(lowerPlanned(*copy, Phase::Lower)) || failed(measure(*copy))) {
+      tried.push_back({describePlan(chosen), chosen.predictedStepSeconds, estimate, 0, ""});
       return failure();
+    }
   }
   for (int stage = 0; stage < chosen.pipeline; ++stage) {
     int64_t rank = stage * chosen.ranksPerStage();
@@ -90,27 +96,91 @@ bool MainJob::isKnownTooLarge(const search::Plan &plan, int64_t memory) const {
   return false;
 }
 
-/// Makes the first of `plans` that fits the trial's; `left` plans may be lowered.
-LogicalResult MainJob::takeFirstFitting(llvm::ArrayRef<search::Plan> plans, int64_t memory, Trial &trial, int &left) {
-  FailureOr<ModelUnits> model = collectUnits(*module);
-  if (failed(model))
-    return failure();
-  for (const search::Plan &plan : plans) {
-    if (isKnownTooLarge(plan, memory))
-      continue;
-    if (left-- == 0)
-      break;
-    chosen = plan;
-    annotatePlan(*model, plan);
-    // The search's space may hold a plan that a later phase refuses.
-    if (failed(lowerChosen()))
-      continue;
-    if (mostBytes() > memory)
-      continue;
-    trial = {chosen, mostBytes()};
-    break;
+namespace {
+
+/// Listed plans with what their stages should take, from stages like them that were lowered.
+class Guesses {
+public:
+  explicit Guesses(std::vector<search::Plan> listed) : plans(std::move(listed)), stages(plans.size()) {
+    for (auto [plan, guess] : llvm::zip(plans, stages))
+      guess.resize(plan.pipeline);
   }
-  return success();
+
+  /// Learns from `lowered`, which has exact bytes and its estimates.
+  void learn(const search::Plan &lowered);
+  /// Drops the next plan to lower and returns it: the fastest that should fit, else the one that is least over; nothing
+  /// when no plan below `limit` seconds is left.
+  std::optional<search::Plan> take(double limit, int64_t memory, llvm::function_ref<bool(const search::Plan &)> isOver);
+
+private:
+  struct Stage {
+    int alike = -1;   ///< units as on the lowered stage; -1: none of this shape was lowered
+    double ratio = 1; ///< of bytes to the estimate there
+  };
+  /// Of the rank that should need the most.
+  double guessBytes(size_t index) const {
+    double most = 0;
+    for (auto [guess, memory] : llvm::zip(stages[index], plans[index].stageMemory))
+      most = std::max(most, guess.ratio * double(memory.total()));
+    return most;
+  }
+  /// Whether all stages are nearly as others that were lowered.
+  bool isSure(size_t index) const {
+    return llvm::all_of(llvm::zip(stages[index], plans[index].unitsPerStage()), [](auto each) {
+      return std::get<0>(each).alike >= kAlikeWhenSure * std::get<1>(each);
+    });
+  }
+
+  std::vector<search::Plan> plans; ///< by rising time
+  std::vector<std::vector<Stage>> stages;
+  double guessed = 0; ///< bytes of the plan taken last; 0: nothing like it was known
+  double error = 0;   ///< largest of all guesses, as a share
+};
+
+} // namespace
+
+void Guesses::learn(const search::Plan &lowered) {
+  int64_t bytes = 0;
+  for (auto [peak, reserve] : llvm::zip(lowered.peakBytesPerRank, lowered.reservedBytesPerRank))
+    bytes = std::max(bytes, peak + reserve);
+  if (guessed)
+    error = std::max(error, std::abs(double(bytes) / guessed - 1));
+  for (auto [plan, guess] : llvm::zip(plans, stages)) {
+    if (!(plan.shape() == lowered.shape()))
+      continue;
+    std::vector<int> alike(plan.pipeline, 0);
+    for (auto [unit, other] : llvm::zip(plan.units, lowered.units))
+      alike[unit.stage] += unit.stage == other.stage && unit.strategy == other.strategy;
+    for (int stage = 0; stage < plan.pipeline; ++stage) {
+      int64_t rank = stage * plan.ranksPerStage();
+      if (alike[stage] > guess[stage].alike)
+        guess[stage] = {alike[stage],
+                        double(lowered.peakBytesPerRank[rank] + lowered.reservedBytesPerRank[rank]) /
+                            double(lowered.stageMemory[stage].total())};
+    }
+  }
+}
+
+std::optional<search::Plan> Guesses::take(double limit, int64_t memory,
+                                          llvm::function_ref<bool(const search::Plan &)> isOver) {
+  size_t best = plans.size();
+  double least = std::numeric_limits<double>::infinity();
+  for (size_t index = 0; index < plans.size() && plans[index].predictedStepSeconds < limit; ++index) {
+    // All that should fit are alike: the first is the fastest.
+    double bytes = std::max(guessBytes(index), double(memory));
+    bool isHopeless = bytes > double(memory) * (1 + kLeastError + 2 * error) && isSure(index);
+    if (bytes >= least || isHopeless || isOver(plans[index]))
+      continue;
+    best = index;
+    least = bytes;
+  }
+  if (best == plans.size())
+    return std::nullopt;
+  guessed = isSure(best) ? guessBytes(best) : 0;
+  search::Plan plan = std::move(plans[best]);
+  plans.erase(plans.begin() + best);
+  stages.erase(stages.begin() + best);
+  return plan;
 }
 
 /// Looks for a plan that fits `memory` and is faster than the trial's, if that fits.
@@ -130,30 +200,69 @@ LogicalResult MainJob::improve(Trial &trial, int64_t memory) {
   for (int over : kOverHundredths)
     rank.budgets.push_back(memory + memory / 100 * over);
   int left = kMostLowered;
-  if (!trial.fits(memory)) {
+  while (true) {
+    bool isFirst = !trial.fits(memory);
+    if (!isFirst)
+      rank.limitSeconds = trial.plan->predictedStepSeconds;
     search::Result<search::RankedPlans> ranked = search::rankPlans(problem, rank);
     if (!ranked)
       return fail(ranked.error().message);
-    llvm::stable_sort(ranked->plans, [](const search::Plan &a, const search::Plan &b) {
-      return getEstimate(a) < getEstimate(b);
-    });
-    if (failed(takeFirstFitting(ranked->plans, memory, trial, left)))
+    bool isWhole = ranked->budget == rank.budgets.back();
+    if (failed(lowerListed(std::move(ranked->plans), memory, trial, left)))
       return failure();
-    if (!trial.fits(memory))
+    // Below a faster plan the list may be whole further up.
+    bool isFaster = trial.fits(memory) && (isFirst || trial.plan->predictedStepSeconds < rank.limitSeconds);
+    if (isWhole || !isFaster || left <= 0)
       return success();
   }
-  rank.limitSeconds = trial.plan->predictedStepSeconds;
-  search::Result<search::RankedPlans> ranked = search::rankPlans(problem, rank);
-  if (!ranked)
-    return fail(ranked.error().message);
-  return takeFirstFitting(ranked->plans, memory, trial, left);
 }
 
-/// Puts `chosen` on the program, with what was tried among its reasons.
+/// Lowers up to `left` of the plans, and makes the fastest that fits the trial's.
+LogicalResult MainJob::lowerListed(std::vector<search::Plan> plans, int64_t memory, Trial &trial, int &left) {
+  FailureOr<ModelUnits> model = collectUnits(*module);
+  if (failed(model))
+    return failure();
+  Guesses guesses(std::move(plans));
+  guesses.learn(*trial.plan);
+  auto isOver = [&](const search::Plan &plan) { return isKnownTooLarge(plan, memory); };
+  for (; left > 0; --left) {
+    double limit = trial.fits(memory) ? trial.plan->predictedStepSeconds : std::numeric_limits<double>::infinity();
+    std::optional<search::Plan> next = guesses.take(limit, memory, isOver);
+    if (!next)
+      break;
+    chosen = std::move(*next);
+    annotatePlan(*model, chosen);
+    // The search's space may hold a plan that a later phase refuses.
+    if (failed(lowerChosen()))
+      continue;
+    guesses.learn(chosen);
+    if (mostBytes() > memory)
+      continue;
+    trial.plan = chosen;
+    trial.bytes = mostBytes();
+  }
+  return success();
+}
+
+/// Puts `chosen` on the program, with what was lowered among its reasons.
 LogicalResult MainJob::explainChosen() {
   FailureOr<ModelUnits> model = collectUnits(*module);
   if (failed(model))
     return failure();
   annotatePlan(*model, chosen);
+  std::string text = describePlan(chosen);
+  for (search::LoweredPlan &other : tried) {
+    if (!other.bytes)
+      other.lostBy = "cannot be lowered";
+    else if (other.bytes > budget)
+      other.lostBy = "takes " + search::formatBytes(double(other.bytes - budget)) + " too much";
+    else if (other.plan != text)
+      llvm::raw_string_ostream(other.lostBy)
+          << llvm::format("%.3g ms a step", (other.seconds - chosen.predictedStepSeconds) * 1e3);
+  }
+  llvm::sort(tried, [](const auto &a, const auto &b) {
+    return std::tie(a.seconds, a.bytes, a.plan) < std::tie(b.seconds, b.bytes, b.plan);
+  });
+  chosen.reasons.lowered = std::move(tried);
   return success();
 }

@@ -96,4 +96,10 @@ void galvatron::printPlanReasons(const Plan &plan, llvm::raw_ostream &out) {
   }
   for (const std::string &note : plan.reasons.notes)
     out << note << "\n";
+  if (!plan.reasons.lowered.empty())
+    out << "lowered for their memory (step, estimate of the fullest rank, what it takes):\n";
+  for (const search::LoweredPlan &each : plan.reasons.lowered)
+    out << llvm::format("  %.4g ms  ", each.seconds * 1e3) << search::formatBytes(double(each.estimatedBytes)) << "  "
+        << (each.bytes ? search::formatBytes(double(each.bytes)) : "-") << "  " << each.plan << ": "
+        << (each.lostBy.empty() ? "chosen" : each.lostBy) << "\n";
 }
