@@ -9,6 +9,7 @@
 #include "galvatron/Search/RankedPlans.h"
 
 #include "Candidate.h"
+#include "LeastMemory.h"
 #include "RestBound.h"
 
 #include <algorithm>
@@ -160,11 +161,27 @@ bool Filling::run() {
   return place(0, {});
 }
 
+std::optional<Error> check(const Problem &problem) {
+  if (problem.units.empty() || !problem.costs || problem.globalBatch < 1)
+    return Error{"expects a problem with units, a cost source and a batch"};
+  if (problem.space.uniform || !problem.space.unevenStages)
+    return Error{"expects a space of uneven stages and a strategy for every unit"};
+  return std::nullopt;
+}
+
+std::int64_t mostBytes(const Plan &plan) {
+  std::int64_t most = 0;
+  for (const StageMemory &memory : plan.stageMemory)
+    most = std::max(most, memory.total());
+  return most;
+}
+
 class Ranking {
 public:
   Ranking(const Problem &problem, const RankOptions &options) : problem(problem), options(options) {}
 
-  Result<RankedPlans> run();
+  RankedPlans run();
+  std::vector<Plan> listSmallest();
 
 private:
   void makeSettings();
@@ -172,7 +189,7 @@ private:
   bool list(std::vector<Plan> &plans) const;
 
   Problem problem; ///< of changing budget; settings point at it
-  const RankOptions &options;
+  RankOptions options;
   std::vector<std::shared_ptr<const Setting>> settings;
 };
 
@@ -218,17 +235,29 @@ bool Ranking::list(std::vector<Plan> &plans) const {
     if (candidate.bound() < options.limitSeconds && !Filling(candidate, options, work, plans).run())
       return false;
   std::sort(plans.begin(), plans.end(), [](const Plan &a, const Plan &b) {
-    auto most = [](const Plan &plan) {
-      return *std::max_element(plan.peakBytesPerRank.begin(), plan.peakBytesPerRank.end());
-    };
-    return std::tuple{a.predictedStepSeconds, most(a)} < std::tuple{b.predictedStepSeconds, most(b)};
+    return std::tuple{a.predictedStepSeconds, mostBytes(a)} < std::tuple{b.predictedStepSeconds, mostBytes(b)};
   });
   return true;
 }
 
-Result<RankedPlans> Ranking::run() {
-  if (problem.units.empty() || !problem.costs || problem.globalBatch < 1)
-    return Error{"the problem lacks units, a cost source or a batch"};
+std::vector<Plan> Ranking::listSmallest() {
+  makeSettings();
+  std::vector<Plan> plans;
+  for (const Candidate &candidate : makeCandidates()) {
+    LeastMemory least = findLeastMemory(candidate);
+    if (!least.option)
+      continue;
+    Timetable timetable(candidate.shape());
+    PlanPrice price = pricePlan(candidate.setting(), timetable, least.choice);
+    plans.push_back(assemblePlan(candidate.setting(), timetable, least.choice, price));
+  }
+  std::sort(plans.begin(), plans.end(), [](const Plan &a, const Plan &b) {
+    return std::tuple{mostBytes(a), a.predictedStepSeconds} < std::tuple{mostBytes(b), b.predictedStepSeconds};
+  });
+  return plans;
+}
+
+RankedPlans Ranking::run() {
   makeSettings();
   RankedPlans result;
   for (std::int64_t budget : options.budgets) {
@@ -243,7 +272,15 @@ Result<RankedPlans> Ranking::run() {
 } // namespace
 
 Result<RankedPlans> rankPlans(const Problem &problem, const RankOptions &options) {
+  if (std::optional<Error> error = check(problem))
+    return *error;
   return Ranking(problem, options).run();
+}
+
+Result<std::vector<Plan>> listSmallestPlans(const Problem &problem) {
+  if (std::optional<Error> error = check(problem))
+    return *error;
+  return Ranking(problem, {}).listSmallest();
 }
 
 } // namespace galvatron::search

@@ -174,9 +174,8 @@ static int withProgram(llvm::StringRef input, DialectRegistry &registry,
         << "'" << input << "' is not a whole program; write it again with galvatron-import\n";
     return EXIT_FAILURE;
   }
-  // Messages about the whole model name its file.
-  if (isa<UnknownLoc>(module->getLoc()))
-    (*module)->setLoc(FileLineColLoc::get(&context, input, 1, 1));
+  // Messages about the whole model name its file; a line of it would say nothing.
+  (*module)->setLoc(NameLoc::get(StringAttr::get(&context, input)));
   return asMainReturnCode(run(std::move(module), timing));
 }
 

@@ -61,17 +61,21 @@ private:
   mlir::FailureOr<Trial> searchOnce(int64_t memory, int64_t reserve);
   mlir::FailureOr<Trial> searchByEstimate(int64_t memory);
   mlir::FailureOr<Trial> searchFitting(int64_t memory);
-  mlir::FailureOr<Trial> findSmallest(int64_t memory, Trial smallest);
+  int64_t findBytesAbove(int64_t memory) const;
+  mlir::FailureOr<Trial> findSmallest(int64_t memory);
   mlir::LogicalResult searchWithinBudget();
   mlir::LogicalResult failTooSmall(const Trial &smallest);
 
   /// Plans out of a ranked list, lowered to know their bytes: MainJobTrials.cpp.
+  struct Question;
+  mlir::FailureOr<std::unique_ptr<Question>> ask();
   mlir::LogicalResult lowerChosen();
   mlir::LogicalResult improve(Trial &trial, int64_t memory);
   mlir::LogicalResult lowerListed(std::vector<search::Plan> plans, int64_t memory, Trial &trial, int &left);
   bool isKnownTooLarge(const search::Plan &plan, int64_t memory) const;
   bool recallBytes();
-  mlir::LogicalResult explainChosen();
+  mlir::LogicalResult explain(search::Plan &plan);
+  mlir::LogicalResult takeChosen();
   mlir::LogicalResult print();
   mlir::LogicalResult writeFolder();
   mlir::LogicalResult runPhase(mlir::ModuleOp target, Phase phase,

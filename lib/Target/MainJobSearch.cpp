@@ -18,8 +18,8 @@ using namespace galvatron;
 /// Each round leaves free what the last one took beyond its estimate, so two are usual; a bound, since an
 /// estimate may be wrong in other ways.
 static constexpr int kMaxRounds = 8;
-/// Budgets tried to find the smallest that does. One is usual: a byte less than the plan of least estimate.
-static constexpr int kMaxProbes = 16;
+/// Budgets tried to find the smallest that does. Two are usual: what the smallest plan takes, and a byte less.
+static constexpr int kMaxProbes = 48;
 
 /// Searches with `memory` bytes less `reserve`, and lowers what comes out.
 FailureOr<MainJob::Trial> MainJob::searchOnce(int64_t memory, int64_t reserve) {
@@ -76,23 +76,35 @@ FailureOr<MainJob::Trial> MainJob::searchFitting(int64_t memory) {
   return trial;
 }
 
-/// Given that `memory` is too little and that `smallest` would do: narrows down to a budget with which the driver
-/// succeeds, but fails with a byte less. The plan of least estimate is seldom beaten by another.
-FailureOr<MainJob::Trial> MainJob::findSmallest(int64_t memory, Trial smallest) {
-  int64_t tooLittle = memory, enough = smallest.bytes, probe = enough - 1;
-  for (int round = 0; round < kMaxProbes && enough - tooLittle > 1; ++round) {
+/// The least bytes of a lowered plan that are more than `memory`.
+int64_t MainJob::findBytesAbove(int64_t memory) const {
+  int64_t least = std::numeric_limits<int64_t>::max();
+  for (const search::LoweredPlan &plan : tried)
+    if (plan.bytes > memory)
+      least = std::min(least, plan.bytes);
+  return least;
+}
+
+/// Given that `memory` is too little: a budget with which the driver succeeds, though not with a byte less, as `bytes`.
+FailureOr<MainJob::Trial> MainJob::findSmallest(int64_t memory) {
+  int64_t tooLittle = memory, probe = findBytesAbove(memory);
+  Trial smallest; // of the budget `bytes`, once there is a plan
+  for (int round = 0; round < kMaxProbes; ++round) {
     FailureOr<Trial> trial = searchFitting(probe);
     if (failed(trial))
       return failure();
     if (trial->fits(probe)) {
-      enough = probe;
+      int64_t taken = trial->bytes;
       smallest = std::move(*trial);
+      smallest.bytes = probe;
+      probe = taken < probe && taken > tooLittle ? taken : probe - 1;
     } else {
       tooLittle = probe;
+      probe = smallest.plan ? tooLittle + (smallest.bytes - tooLittle) / 2 : findBytesAbove(tooLittle);
     }
-    probe = tooLittle + (enough - tooLittle) / 2;
+    if (smallest.plan && smallest.bytes - tooLittle <= 1)
+      break;
   }
-  smallest.bytes = enough;
   return smallest;
 }
 
@@ -103,11 +115,11 @@ LogicalResult MainJob::searchWithinBudget() {
   if (!trial->plan)
     return emitError(module->getLoc()) << trial->message;
   if (!trial->fits(budget)) {
-    trial = findSmallest(budget, std::move(*trial));
-    return failed(trial) ? failure() : failTooSmall(*trial);
+    FailureOr<Trial> smallest = findSmallest(budget);
+    return failed(smallest) ? failure() : failTooSmall(smallest->plan ? *smallest : *trial);
   }
   chosen = std::move(*trial->plan);
-  return explainChosen();
+  return takeChosen();
 }
 
 std::string MainJob::formatAtLeast(int64_t bytes) {
@@ -124,6 +136,8 @@ std::string MainJob::formatAtLeast(int64_t bytes) {
 /// Names the plan that needs the least: its fullest stage, and on that the unit that takes the most.
 LogicalResult MainJob::failTooSmall(const Trial &smallest) {
   chosen = *smallest.plan;
+  if (failed(explain(chosen)))
+    return failure();
   int stage = 0;
   for (int other = 1; other < chosen.pipeline; ++other)
     if (bytesOfRank(other * chosen.ranksPerStage()) > bytesOfRank(stage * chosen.ranksPerStage()))

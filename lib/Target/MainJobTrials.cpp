@@ -183,24 +183,49 @@ std::optional<search::Plan> Guesses::take(double limit, int64_t memory,
   return plan;
 }
 
-/// Looks for a plan that fits `memory` and is faster than the trial's, if that fits.
-LogicalResult MainJob::improve(Trial &trial, int64_t memory) {
+/// The search's question, with costs from the program as it is.
+struct MainJob::Question {
+  ModelUnits model;
+  ProgramCosts costs;
+  search::Problem problem;
+
+  Question(ModuleOp module, ModelUnits units, const search::Cluster &cluster)
+      : model(std::move(units)), costs(module, cluster, model.globalBatch), problem{.cluster = cluster,
+                                                                                     .globalBatch = model.globalBatch,
+                                                                                     .units = model.units,
+                                                                                     .ties = model.ties,
+                                                                                     .space = search::SearchSpace::supported(),
+                                                                                     .costs = &costs} {}
+};
+
+FailureOr<std::unique_ptr<MainJob::Question>> MainJob::ask() {
   FailureOr<ModelUnits> model = collectUnits(*module);
   search::Result<search::Cluster> cluster = readCluster(options.cluster);
   if (failed(model) || !cluster)
     return failure();
-  ProgramCosts costs(*module, *cluster, model->globalBatch);
-  search::Problem problem{.cluster = *cluster,
-                          .globalBatch = model->globalBatch,
-                          .units = model->units,
-                          .ties = model->ties,
-                          .space = search::SearchSpace::supported(),
-                          .costs = &costs};
-  search::RankOptions rank;
-  for (int over : kOverHundredths)
-    rank.budgets.push_back(memory + memory / 100 * over);
+  return std::make_unique<Question>(*module, std::move(*model), *cluster);
+}
+
+/// Looks for a plan that fits `memory` and is faster than the trial's, if that fits.
+LogicalResult MainJob::improve(Trial &trial, int64_t memory) {
+  FailureOr<std::unique_ptr<Question>> question = ask();
+  if (failed(question))
+    return failure();
+  const search::Problem &problem = (*question)->problem;
   int left = kMostLowered;
-  while (true) {
+  if (!trial.fits(memory)) {
+    search::Result<std::vector<search::Plan>> plans = search::listSmallestPlans(problem);
+    if (!plans)
+      return fail(plans.error().message);
+    if (failed(lowerListed(std::move(*plans), memory, trial, left)))
+      return failure();
+  }
+  search::RankOptions rank;
+  // What any plan reserves is no estimate.
+  int64_t estimated = std::max<int64_t>(memory - problem.cluster.device.reservedBytes, 0);
+  for (int over : kOverHundredths)
+    rank.budgets.push_back(memory + estimated / 100 * over);
+  while (left > 0) {
     bool isFirst = !trial.fits(memory);
     if (!isFirst)
       rank.limitSeconds = trial.plan->predictedStepSeconds;
@@ -212,9 +237,10 @@ LogicalResult MainJob::improve(Trial &trial, int64_t memory) {
       return failure();
     // Below a faster plan the list may be whole further up.
     bool isFaster = trial.fits(memory) && (isFirst || trial.plan->predictedStepSeconds < rank.limitSeconds);
-    if (isWhole || !isFaster || left <= 0)
-      return success();
+    if (isWhole || !isFaster)
+      break;
   }
+  return success();
 }
 
 /// Lowers up to `left` of the plans, and makes the fastest that fits the trial's.
@@ -244,10 +270,24 @@ LogicalResult MainJob::lowerListed(std::vector<search::Plan> plans, int64_t memo
   return success();
 }
 
+/// Gives a plan of a list the search's reasons.
+LogicalResult MainJob::explain(search::Plan &plan) {
+  if (!plan.reasons.units.empty())
+    return success();
+  FailureOr<std::unique_ptr<Question>> question = ask();
+  if (failed(question))
+    return failure();
+  search::Result<search::Plan> priced = search::evaluatePlan((*question)->problem, plan);
+  if (!priced)
+    return fail(priced.error().message);
+  plan.reasons = std::move(priced->reasons);
+  return success();
+}
+
 /// Puts `chosen` on the program, with what was lowered among its reasons.
-LogicalResult MainJob::explainChosen() {
+LogicalResult MainJob::takeChosen() {
   FailureOr<ModelUnits> model = collectUnits(*module);
-  if (failed(model))
+  if (failed(model) || failed(explain(chosen)))
     return failure();
   annotatePlan(*model, chosen);
   std::string text = describePlan(chosen);

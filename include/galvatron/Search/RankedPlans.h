@@ -41,6 +41,10 @@ struct RankedPlans {
 /// all. Error: an inconsistent problem.
 Result<RankedPlans> rankPlans(const Problem &problem, const RankOptions &options);
 
+/// Of every pipeline degree, number of micro-batches and GPipe or 1F1B, the plan
+/// that needs the least memory, whatever the budget, by rising memory.
+Result<std::vector<Plan>> listSmallestPlans(const Problem &problem);
+
 } // namespace galvatron::search
 
 #endif // GALVATRON_SEARCH_RANKEDPLANS_H
