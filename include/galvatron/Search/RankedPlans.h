@@ -24,9 +24,9 @@ struct RankOptions {
   /// Memory per device within which plans are wanted, rising. The list is the one
   /// of the last budget for which it is whole.
   std::vector<std::int64_t> budgets;
-  std::size_t mostPlans = 512;
+  std::size_t mostPlans = 2048;
   /// Placements of one unit that the list of one budget may take.
-  std::int64_t mostWork = 400000;
+  std::int64_t mostWork = 2000000;
 };
 
 struct RankedPlans {
