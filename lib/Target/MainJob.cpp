@@ -90,9 +90,9 @@ LogicalResult MainJob::runPhase(ModuleOp target, Phase phase, llvm::function_ref
   return passes.run(target);
 }
 
-/// A plan file may have another global batch than the trace: the model follows it, unless the user
+/// A plan file may have another global batch than the trace: the model follows it while it can, unless the user
 /// asked for a third.
-LogicalResult MainJob::readPlanBatch() {
+LogicalResult MainJob::readPlanBatch(bool isBatchFree) {
   globalBatch = options.globalBatch.value_or(0);
   if (options.plan.empty())
     return success();
@@ -103,6 +103,8 @@ LogicalResult MainJob::readPlanBatch() {
   if (!file)
     return fail("cannot read the plan '" + llvm::Twine(options.plan) + "': " + file.getError().message());
   llvm::StringRef text = (*file)->getBuffer();
+  if (!isBatchFree)
+    globalBatch = model->globalBatch;
   search::PlanTarget target{model->units, ranks, globalBatch, /*supportedOnly=*/true};
   search::Result<search::Plan> plan = search::parsePlan({text.data(), text.size()}, target);
   auto lacks = [&](llvm::StringRef key) {
@@ -232,7 +234,7 @@ LogicalResult MainJob::takeBudget(const search::Cluster &cluster) {
 LogicalResult MainJob::plan() {
   if (options.search)
     return searchWithinBudget();
-  if (failed(planOnce(options.cluster.memory, /*reserve=*/0)))
+  if (failed(readPlanBatch(/*isBatchFree=*/false)) || failed(planOnce(options.cluster.memory, /*reserve=*/0)))
     return failure();
   return readChosen();
 }
@@ -258,7 +260,7 @@ LogicalResult MainJob::run(OwningOpRef<ModuleOp> input, TimingScope &scope) {
       failed(runPhase(*module, Phase::Import, [](OpPassManager &passes) { buildImportPhase(passes, {}); })))
     return failure();
   if (start < Phase::Differentiate && stop >= Phase::Differentiate) {
-    if (failed(readPlanBatch()))
+    if (failed(readPlanBatch(/*isBatchFree=*/true)))
       return failure();
     DifferentiatePhaseOptions phase;
     phase.globalBatch = globalBatch;

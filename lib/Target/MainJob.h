@@ -39,7 +39,7 @@ public:
 
 private:
   mlir::LogicalResult checkOptions(Phase start);
-  mlir::LogicalResult readPlanBatch();
+  mlir::LogicalResult readPlanBatch(bool isBatchFree);
   mlir::LogicalResult plan();
   mlir::LogicalResult readChosen();
   mlir::LogicalResult takeBudget(const search::Cluster &cluster);
