@@ -88,8 +88,11 @@ bool Filling::isWithinLimit(const Prefix &p, int done) const {
   std::int64_t room = setting.memoryBudget() - p.memory - p.scratch;
   if (room < 0)
     return false;
+  double roomAfter = 0;
+  for (int stage = p.stage + 1; stage < stages(); ++stage)
+    roomAfter += double(setting.memoryBudget() - setting.extraBytes(stage));
   int left = stages() - p.stage; // the one at hand included
-  double after = rest[done].at(double(room) + double(setting.memoryBudget()) * (left - 1));
+  double after = rest[done].at(double(room) + roomAfter);
   double total = p.sum + p.time() + after, share = (p.time() + after) / left;
   double pace = std::max({p.pace, (micro() - 1) * p.time() - warmUp(p.stage) * p.forward,
                           (micro() - 1 - warmUp(p.stage) * forwardShare) * share});
@@ -103,7 +106,9 @@ Prefix Filling::closeStage(Prefix p) const {
   p.pace = std::max(p.pace, (micro() - 1) * p.time() - warmUp(p.stage) * p.forward);
   p.sum += p.time() + 2 * setting.handOver(p.stage, last.layout, last.boundary);
   p.tail = std::max(p.tail, p.stageTail);
-  return {p.sum, p.pace, p.floor, p.tail, p.stage + 1};
+  Prefix next{p.sum, p.pace, p.floor, p.tail, p.stage + 1};
+  next.memory = setting.extraBytes(next.stage);
+  return next;
 }
 
 bool Filling::complete() {
@@ -158,7 +163,9 @@ bool Filling::place(int unit, const Prefix &before) {
 
 bool Filling::run() {
   makeRest();
-  return place(0, {});
+  Prefix none;
+  none.memory = setting.extraBytes(0);
+  return place(0, none);
 }
 
 std::optional<Error> check(const Problem &problem) {

@@ -71,9 +71,12 @@ private:
   mlir::FailureOr<std::unique_ptr<Question>> ask();
   mlir::LogicalResult lowerChosen();
   mlir::LogicalResult improve(Trial &trial, int64_t memory);
+  mlir::LogicalResult narrow(Trial &trial, search::Problem problem, int64_t memory);
+  mlir::LogicalResult lowerPlan(search::Plan plan);
   mlir::LogicalResult lowerListed(std::vector<search::Plan> plans, int64_t memory, Trial &trial, int &left);
   bool isKnownTooLarge(const search::Plan &plan, int64_t memory) const;
   bool recallBytes();
+  void noteExtraBytes();
   mlir::LogicalResult explain(search::Plan &plan);
   mlir::LogicalResult takeChosen();
   mlir::LogicalResult print();
@@ -101,6 +104,9 @@ private:
   search::ReservedBytes reserved;
   /// Bytes of a rank of every stage that was lowered, arena and reserve, by what the stage holds.
   std::map<std::string, std::pair<int64_t, int64_t>> bytesOfStages;
+  /// What the stages of the plan lowered last took beyond their estimates, by stages and micro-batches; of those
+  /// lowered for the budget at hand.
+  std::map<std::pair<int, int>, std::vector<int64_t>> extraBytesOfShapes;
   std::vector<search::LoweredPlan> tried; ///< in the order of their lowering
 };
 

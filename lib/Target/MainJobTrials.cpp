@@ -25,6 +25,9 @@ using namespace galvatron;
 static constexpr int kOverHundredths[] = {1, 2, 5, 10, 20, 30};
 /// Plans of the lists that are lowered at most: bounds how long the driver takes.
 static constexpr int kMostLowered = 48;
+/// Searches of a shape where plans are too many for a list, and the share of a step that is worth another.
+static constexpr int kMostNarrowed = 4;
+static constexpr double kLeastGain = 1e-4;
 /// Share of a stage's units that are as on a lowered one for its bytes to be as good as known, and by what share they
 /// may be wrong beside twice the largest error so far. Plans that are further over the budget are left.
 static constexpr double kAlikeWhenSure = 0.8, kLeastError = 0.01;
@@ -68,8 +71,10 @@ bool MainJob::recallBytes() {
 /// Lowers a copy of the program under `chosen`, which is on it, to know its bytes. Silently: what later phases remark
 /// on is of interest for the plan that is kept.
 LogicalResult MainJob::lowerChosen() {
-  if (recallBytes())
+  if (recallBytes()) {
+    noteExtraBytes();
     return success();
+  }
   int64_t estimate = getEstimate(chosen);
   OwningOpRef<ModuleOp> copy = module->clone();
   {
@@ -84,7 +89,15 @@ LogicalResult MainJob::lowerChosen() {
     bytesOfStages[describeStage(chosen, stage)] = {chosen.peakBytesPerRank[rank], chosen.reservedBytesPerRank[rank]};
   }
   tried.push_back({describePlan(chosen), chosen.predictedStepSeconds, estimate, mostBytes(), ""});
+  noteExtraBytes();
   return success();
+}
+
+void MainJob::noteExtraBytes() {
+  std::vector<int64_t> &extra = extraBytesOfShapes[{chosen.pipeline, chosen.microBatches}];
+  extra.clear();
+  for (auto [stage, estimate] : llvm::enumerate(chosen.stageMemory))
+    extra.push_back(bytesOfRank(stage * chosen.ranksPerStage()) - estimate.total());
 }
 
 bool MainJob::isKnownTooLarge(const search::Plan &plan, int64_t memory) const {
@@ -225,6 +238,7 @@ LogicalResult MainJob::improve(Trial &trial, int64_t memory) {
   int64_t estimated = std::max<int64_t>(memory - problem.cluster.device.reservedBytes, 0);
   for (int over : kOverHundredths)
     rank.budgets.push_back(memory + estimated / 100 * over);
+  int64_t wholeFor = 0;
   while (left > 0) {
     bool isFirst = !trial.fits(memory);
     if (!isFirst)
@@ -232,22 +246,57 @@ LogicalResult MainJob::improve(Trial &trial, int64_t memory) {
     search::Result<search::RankedPlans> ranked = search::rankPlans(problem, rank);
     if (!ranked)
       return fail(ranked.error().message);
-    bool isWhole = ranked->budget == rank.budgets.back();
+    wholeFor = ranked->budget;
     if (failed(lowerListed(std::move(ranked->plans), memory, trial, left)))
       return failure();
     // Below a faster plan the list may be whole further up.
     bool isFaster = trial.fits(memory) && (isFirst || trial.plan->predictedStepSeconds < rank.limitSeconds);
-    if (isWhole || !isFaster)
+    if (wholeFor == rank.budgets.back() || !isFaster)
       break;
+  }
+  return wholeFor || !trial.fits(memory) ? success() : narrow(trial, problem, memory);
+}
+
+/// Where faster plans are too many to list: searches each shape that was lowered again, with what the stages of its
+/// last plan took beyond their estimates, or less. Within a shape estimates are wrong by about the same.
+LogicalResult MainJob::narrow(Trial &trial, search::Problem problem, int64_t memory) {
+  search::SolveOptions quickly;
+  quickly.explain = false;
+  problem.cluster.memoryBytesPerDevice = memory;
+  for (auto [shape, extraBytes] : std::map(extraBytesOfShapes)) {
+    std::tie(problem.space.stages, problem.space.microBatches) = shape;
+    problem.extraBytesOfStage = extraBytes;
+    for (int round = 0; round < kMostNarrowed; ++round) {
+      search::Result<search::Solution> solution = search::solve(problem, quickly);
+      if (!solution || !solution->plan ||
+          solution->plan->predictedStepSeconds >= trial.plan->predictedStepSeconds * (1 - kLeastGain))
+        break;
+      for (auto [stage, extra] : llvm::zip(solution->plan->stageMemory, problem.extraBytesOfStage))
+        stage.reservedBytes -= extra;
+      if (failed(lowerPlan(std::move(*solution->plan))))
+        break;
+      if (mostBytes() <= memory) {
+        trial.plan = chosen;
+        trial.bytes = mostBytes();
+      }
+      problem.extraBytesOfStage = extraBytesOfShapes[shape];
+    }
   }
   return success();
 }
 
-/// Lowers up to `left` of the plans, and makes the fastest that fits the trial's.
-LogicalResult MainJob::lowerListed(std::vector<search::Plan> plans, int64_t memory, Trial &trial, int &left) {
+/// Puts a plan on the program, as `chosen`, and lowers it.
+LogicalResult MainJob::lowerPlan(search::Plan plan) {
   FailureOr<ModelUnits> model = collectUnits(*module);
   if (failed(model))
     return failure();
+  chosen = std::move(plan);
+  annotatePlan(*model, chosen);
+  return lowerChosen();
+}
+
+/// Lowers up to `left` of the plans, and makes the fastest that fits the trial's.
+LogicalResult MainJob::lowerListed(std::vector<search::Plan> plans, int64_t memory, Trial &trial, int &left) {
   Guesses guesses(std::move(plans));
   guesses.learn(*trial.plan);
   auto isOver = [&](const search::Plan &plan) { return isKnownTooLarge(plan, memory); };
@@ -256,10 +305,8 @@ LogicalResult MainJob::lowerListed(std::vector<search::Plan> plans, int64_t memo
     std::optional<search::Plan> next = guesses.take(limit, memory, isOver);
     if (!next)
       break;
-    chosen = std::move(*next);
-    annotatePlan(*model, chosen);
     // The search's space may hold a plan that a later phase refuses.
-    if (failed(lowerChosen()))
+    if (failed(lowerPlan(std::move(*next))))
       continue;
     guesses.learn(chosen);
     if (mostBytes() > memory)
