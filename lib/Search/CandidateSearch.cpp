@@ -156,8 +156,8 @@ bool ExactSearch::keepLive(double best) {
 StageTrie &ExactSearch::trieOf(int stage, int incoming, std::int64_t boundary) {
   // On the last stage of 1F1B, and without a pipeline, only their sum matters.
   bool split = stages() > 1 && (warmUp(stage) > 0 || candidate.shape().schedule == Schedule::GPipe);
-  TrieKey key{
-      inFlight(stage), warmUp(stage), setting.extraBytes(stage), setting.classOf[stage], incoming, split, boundary};
+  TrieKey key{inFlight(stage), warmUp(stage), setting.extraBytes(stage), setting.classOf[stage], incoming,
+              split,           boundary};
   std::unique_ptr<StageTrie> &trie = tries[key];
   if (!trie)
     trie = std::make_unique<StageTrie>(setting, (*live)[key.stageClass], leastTimeOfType, key);

@@ -205,7 +205,8 @@ void Ranking::makeSettings() {
   std::int64_t most = std::min({problem.ranks(), std::int64_t(problem.units.size()), std::int64_t(space.maxPipeline)});
   for (std::int64_t stages = 1; stages <= (space.pipeline ? most : 1); ++stages)
     for (std::int64_t count = 1; count <= problem.globalBatch; ++count) {
-      bool isOffered = (!space.stages || stages == space.stages) && (!space.microBatches || count == space.microBatches);
+      bool isOffered =
+          (!space.stages || stages == space.stages) && (!space.microBatches || count == space.microBatches);
       if (problem.ranks() % stages || problem.globalBatch % count || !isOffered)
         continue;
       if (Result<Setting> setting = Setting::make(problem, int(stages), int(count)))

@@ -46,9 +46,8 @@ static std::unique_ptr<llvm::TargetMachine> createGpuMachine(StringRef architect
     return nullptr;
   llvm::TargetOptions options;
   options.AllowFPOpFusion = llvm::FPOpFusion::Fast; // products and sums in one instruction, rounded once
-  return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(triple, architecture, kPtxVersion, options,
-                                                                          llvm::Reloc::PIC_, std::nullopt,
-                                                                          llvm::CodeGenOptLevel::Aggressive));
+  return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
+      triple, architecture, kPtxVersion, options, llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Aggressive));
 }
 
 bool galvatron::isKnownGpuArchitecture(StringRef architecture) {

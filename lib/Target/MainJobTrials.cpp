@@ -1,5 +1,5 @@
-// Plans whose estimate is somewhat over the budget may fit, and be faster than the best by estimate. All that are faster
-// are listed, by rising time, and lowered in that order; the first that fits is the fastest of the list.
+// Plans whose estimate is somewhat over the budget may fit, and be faster than the best by estimate. All that are
+// faster are listed, by rising time, and lowered in that order; the first that fits is the fastest of the list.
 //
 //   within 1.3 x budget by estimate:   0.40 s  0.41 s  0.41 s  0.44 s │ 0.46 s, the best by estimate
 //   lowered:                           over    over            fits   │
@@ -139,9 +139,8 @@ private:
   }
   /// Whether all stages are nearly as others that were lowered.
   bool isSure(size_t index) const {
-    return llvm::all_of(llvm::zip(stages[index], plans[index].unitsPerStage()), [](auto each) {
-      return std::get<0>(each).alike >= kAlikeWhenSure * std::get<1>(each);
-    });
+    return llvm::all_of(llvm::zip(stages[index], plans[index].unitsPerStage()),
+                        [](auto each) { return std::get<0>(each).alike >= kAlikeWhenSure * std::get<1>(each); });
   }
 
   std::vector<search::Plan> plans; ///< by rising time
@@ -167,9 +166,8 @@ void Guesses::learn(const search::Plan &lowered) {
     for (int stage = 0; stage < plan.pipeline; ++stage) {
       int64_t rank = stage * plan.ranksPerStage();
       if (alike[stage] > guess[stage].alike)
-        guess[stage] = {alike[stage],
-                        double(lowered.peakBytesPerRank[rank] + lowered.reservedBytesPerRank[rank]) /
-                            double(lowered.stageMemory[stage].total())};
+        guess[stage] = {alike[stage], double(lowered.peakBytesPerRank[rank] + lowered.reservedBytesPerRank[rank]) /
+                                          double(lowered.stageMemory[stage].total())};
     }
   }
 }
@@ -203,12 +201,13 @@ struct MainJob::Question {
   search::Problem problem;
 
   Question(ModuleOp module, ModelUnits units, const search::Cluster &cluster)
-      : model(std::move(units)), costs(module, cluster, model.globalBatch), problem{.cluster = cluster,
-                                                                                     .globalBatch = model.globalBatch,
-                                                                                     .units = model.units,
-                                                                                     .ties = model.ties,
-                                                                                     .space = search::SearchSpace::supported(),
-                                                                                     .costs = &costs} {}
+      : model(std::move(units)), costs(module, cluster, model.globalBatch),
+        problem{.cluster = cluster,
+                .globalBatch = model.globalBatch,
+                .units = model.units,
+                .ties = model.ties,
+                .space = search::SearchSpace::supported(),
+                .costs = &costs} {}
 };
 
 FailureOr<std::unique_ptr<MainJob::Question>> MainJob::ask() {

@@ -108,6 +108,18 @@ TEST(RankedPlans, the_first_is_the_best_plan) {
       ranked = rankPlans(problem, options);
       ASSERT_TRUE(ranked) << ranked.error().message;
       EXPECT_TRUE(ranked->plans.empty());
+      // What a stage takes beyond its estimate counts here too.
+      if (ranks % 2)
+        continue;
+      problem.space.stages = 2;
+      problem.extraBytesOfStage = {500000, 900000};
+      solution = solve(problem);
+      ASSERT_TRUE(solution && solution->plan);
+      best = solution->plan->predictedStepSeconds;
+      options.limitSeconds = best * 1.01;
+      ranked = rankPlans(problem, options);
+      ASSERT_TRUE(ranked && !ranked->plans.empty());
+      EXPECT_NEAR(ranked->plans.front().predictedStepSeconds, best, 1e-9 * best);
     }
 }
 

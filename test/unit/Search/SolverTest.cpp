@@ -55,6 +55,41 @@ TEST(Solver, equals_exhaustive_search) {
   EXPECT_GT(infeasible, 10);
 }
 
+TEST(Solver, counts_bytes_beyond_the_estimates_on_their_stage) {
+  int differs = 0;
+  for (unsigned seed = 0; seed < 4; ++seed)
+    for (std::int64_t memory : {1300000, 1600000, 2100000}) {
+      RandomCosts costs(seed);
+      Problem problem = randomProblem(costs, 4, 4, 4, memory, 2);
+      problem.space.stages = 2;
+      double without = solved(problem);
+      problem.extraBytesOfStage = {400000, -300000};
+      double wanted = 0;
+      for (Schedule schedule : {Schedule::OneFOneB, Schedule::GPipe})
+        forEachPlan(problem, schedule, [&](const Plan &plan) {
+          // Priced with its extra bytes, as reserved ones.
+          for (const StageMemory &stage : plan.stageMemory)
+            if (plan.pipeline != 2 || stage.total() > memory)
+              return;
+          EXPECT_EQ(plan.stageMemory[0].reservedBytes, 400000);
+          EXPECT_EQ(plan.stageMemory[1].reservedBytes, -300000);
+          if (wanted == 0 || plan.predictedStepSeconds < wanted)
+            wanted = plan.predictedStepSeconds;
+        });
+      SolveOptions options;
+      Result<Solution> solution = solve(problem, options);
+      ASSERT_TRUE(solution) << solution.error().message;
+      double got = solution->plan ? solution->plan->predictedStepSeconds : 0;
+      EXPECT_NEAR(got, wanted, 1e-9 * wanted) << "seed " << seed << " memory " << memory;
+      differs += got != without;
+      if (solution->plan)
+        EXPECT_TRUE(checkPlan(problem, *solution->plan).ok()) << checkPlan(problem, *solution->plan).complaints.front();
+      else
+        EXPECT_GT(solution->infeasible.smallestBudgetBytes, memory);
+    }
+  EXPECT_GT(differs, 4);
+}
+
 TEST(Solver, names_the_smallest_budget) {
   for (unsigned seed = 0; seed < 20; ++seed) {
     RandomCosts costs(seed);
