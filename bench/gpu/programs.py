@@ -40,6 +40,11 @@ def llama(hidden: int, ffn: int, layers: int, heads: int, kv: int, positions: in
     return {"model_type": "llama", **size, **more, **TOKENS}
 
 
+def is_tied(config: dict) -> bool:
+    """Whether embedding and head are one parameter."""
+    return config.get("tie_word_embeddings", config["model_type"] == "gpt2")
+
+
 def units(config: dict) -> list[str]:
     """Paths of the embedding, the layers and the head, as plans name them."""
     if config["model_type"] == "gpt2":
@@ -197,14 +202,15 @@ ROWS = [
         1.12,
         ("--model", "llama2-7b", "--tp", "2", "--mb", "8", "--attn", "cudnn"),
     ),
-    # 32 sequences: a micro-batch is one sequence of each of two replicas. The first stage has the embedding.
+    # 32 sequences: a micro-batch is one sequence of each of two replicas. The first stage has the embedding, and in
+    # "uneven" a layer more than the second, which has the head.
     Row(
         "llama2-7b-pp2-dp2",
         "Llama-2-7B, pp 2 x dp 2, 16 micro-batches, 4 GPUs",
         LLAMA2_7B,
         32,
         4096,
-        {"even": Layout(4, cut=17, micro_batches=16)},
+        {"even": Layout(4, cut=17, micro_batches=16), "uneven": Layout(4, cut=18, micro_batches=16)},
         11412,
         0.95,
         1.13,

@@ -87,10 +87,17 @@ class Race:
             "precision": program["precision"],
             "planned_bytes": max(program["peak_bytes"]),
         }
+        plan = json.loads((self.folder / program["folder"] / "plan.json").read_text())
+        entry["predicted_ms"] = 1000 * plan["predicted_step_seconds"]
         if not result:
             return entry | {"error": "not run"}
         entry |= self.conditions(result)
-        said = [own + beside for own, beside in zip(program["peak_bytes"], program["reserved_bytes"])]
+        arena, reserved = program["peak_bytes"], program["reserved_bytes"]
+        if all(result.used):
+            tied = programs.is_tied(row.config)
+            entry["memory"] = {"plan": program["plan"], "tied": tied, "arena": arena, "reserved": reserved}
+            entry["memory"]["used"] = result.used
+        said = [own + beside for own, beside in zip(arena, reserved)]
         entry["said_over_used"] = [all_of_it / used - 1 for all_of_it, used in zip(said, result.used) if used > 0]
         rates = [float(line["tokens_per_second"]) for line in running.read_log(log)][self.arguments.warmup :]
         if not result.passed or not rates:
@@ -105,6 +112,8 @@ class Race:
 
     def say(self, name: str, entry: dict) -> None:
         extra = f"{entry.get('watts', 0):.0f} W {entry.get('sm_mhz', 0):.0f} MHz, {entry['used_bytes'] / 2**30:.1f} GiB in use"
+        if "predicted_ms" in entry:
+            extra += f", predicted {entry['predicted_ms']:.1f} ms"
         if shares := entry.get("said_over_used"):
             extra += ", planned and reserved " + " ".join(f"{100 * share:+.2f}" for share in shares) + " % of that"
         print(f"    {name}: {entry['step_ms']:.1f} ms, {entry['tok_s_gpu']:.0f} tok/s/GPU, {extra}", flush=True)
@@ -258,7 +267,7 @@ def main() -> int:
     add("--ours-only", action="store_true", help="compare with the figures measured earlier")
     add("--profile", action="store_true", help="a table of the peer's kernels as well")
     sides = ("ours", "both")
-    add("--breakdown", nargs="?", choices=sides, const="both", help="record kernels of a few more steps: where time goes")
+    add("--breakdown", nargs="?", choices=sides, const="both", help="record kernels of more steps: where time goes")
     add("--warmup", type=int, default=5, help="steps not counted (default: 5)")
     add("--steps", type=int, default=15, help="steps counted (default: 15)")
     add("--timeout", type=float, default=150, help="seconds of one program (default: 150)")

@@ -59,13 +59,13 @@ def environment(libraries: Path) -> dict[str, str]:
 
 
 class Devices:
-    """NVML, through ctypes; `count` 0 where there is none."""
+    """NVML, through ctypes; `count` 0 where there is none. Of CUDA_VISIBLE_DEVICES, where it is set, only those, and from 0."""
 
     class _Memory(ctypes.Structure):
         _fields_ = [("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong)]
 
     def __init__(self):
-        self.count, self.handles = 0, []
+        self.count, self.handles, self.numbers = 0, [], []
         try:
             self.library = ctypes.CDLL("libnvidia-ml.so.1")
         except OSError:
@@ -73,11 +73,13 @@ class Devices:
         number = ctypes.c_uint()
         if self.library.nvmlInit_v2() != 0 or self.library.nvmlDeviceGetCount_v2(ctypes.byref(number)) != 0:
             return
-        for index in range(number.value):
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(number.value))))
+        self.numbers = [int(word) for word in seen.split(",") if word]
+        for index in self.numbers:
             handle = ctypes.c_void_p()
             self.library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle))
             self.handles.append(handle)
-        self.count = number.value
+        self.count = len(self.numbers)
 
     def _number(self, function: str, index: int, *arguments) -> int:
         value = ctypes.c_uint()
@@ -225,7 +227,8 @@ class Runner:
         env = env | {MARK: mark}
         seen = held if self.devices.count else []
         if seen:
-            env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, held if see < 0 else held[:see]))
+            numbers = [self.devices.numbers[index] for index in (held if see < 0 else held[:see])]
+            env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, numbers))
         before = [self.devices.memory(index)[0] for index in seen]
         most, states, turn = list(before), [], 0
         log, start = self.folder / f"{name}.log", time.monotonic()

@@ -51,6 +51,9 @@ mlir::Type withElementType(mlir::Type type, mlir::Type element);
 /// The type in which a tensor's values add up: f32 where its elements are narrower, else its own.
 mlir::Type getWidened(mlir::Type type);
 
+/// Pairs of query and key that an attention op's mask lets through, over batch and heads; 0 of other ops.
+int64_t getAttentionPairs(mlir::Operation *op);
+
 /// A splat constant of the type, float or integer.
 mlir::Value createSplat(mlir::OpBuilder &builder, mlir::Location loc, mlir::Type type, double value);
 

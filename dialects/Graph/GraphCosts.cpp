@@ -45,6 +45,13 @@ template <typename Op> static int64_t attentionPairs(Op op) {
   return extent(op.getQ(), 0) * extent(op.getQ(), 1) * pairs;
 }
 
+int64_t galvatron::graph::getAttentionPairs(Operation *op) {
+  if (auto forward = dyn_cast<AttentionOp>(op))
+    return attentionPairs(forward);
+  auto backward = dyn_cast<AttentionBackwardOp>(op);
+  return backward ? attentionPairs(backward) : 0;
+}
+
 /// q kᵀ and P v.
 int64_t AttentionOp::getFlops() {
   return attentionPairs(*this) * (2 * (extent(getQ(), 3) + extent(getV(), 3)) + kTranscendental);

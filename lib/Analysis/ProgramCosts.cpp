@@ -1,5 +1,5 @@
 // Tables of work per layer type, and queries on them.
-#include "galvatron/Analysis/ProgramCosts.h"
+#include "KernelWork.h"
 
 #include "llvm/ADT/SetVector.h"
 
@@ -22,21 +22,6 @@ double Divisibility::getTensorShare(int tp) const {
 
 namespace {
 
-double getBytes(Value value) {
-  auto type = dyn_cast<RankedTensorType>(value.getType());
-  return type ? double(type.getNumElements()) * std::max(8u, type.getElementTypeBitWidth()) / 8 : 0;
-}
-
-bool isView(Operation *op) {
-  return op->getNumOperands() == 0 || isa<graph::ReshapeOp, graph::TransposeOp, graph::BroadcastOp, graph::SliceOp>(op);
-}
-
-bool isProduct(Operation *op) { return isa<graph::EinsumOp, graph::AttentionOp, graph::AttentionBackwardOp>(op); }
-
-bool isElementwise(Operation *op) {
-  return op->hasTrait<OpTrait::Elementwise>() || op->hasTrait<OpTrait::SameOperandsAndResultShape>();
-}
-
 /// Reads one layer into its table.
 class LayerReader {
 public:
@@ -44,14 +29,14 @@ public:
   LayerWork read();
 
 private:
-  void readOps(Block &block, std::vector<OpWork> &works, std::vector<ValueLife> &reductions);
-  void readOp(Operation *op, std::vector<OpWork> &works);
+  void readReductions(Block &block, std::vector<ValueLife> &reductions);
+  std::vector<OpWork> readWork(ArrayRef<Operation *> ops, Block &block);
+  std::vector<Operation *> getBackwardOps(Block &block);
   void readPartials(Operation *op, std::vector<ValueLife> &reductions);
   void readSaved();
   bool isPartial(OpResult result);
   bool isFused(Value value);
   bool isGivenOrKept(Value value);
-  Value getRoot(Value value);
   Divisibility divide(Value value);
   ValueLife describe(Value value) { return {getBytes(value), divide(value), 0, 0}; }
 
@@ -78,32 +63,8 @@ Divisibility LayerReader::divide(Value value) {
 /// An elementwise result that only the next elementwise op reads never reaches memory.
 bool LayerReader::isFused(Value value) {
   Operation *op = value.getDefiningOp();
-  return op && isElementwise(op) && value.hasOneUse() && isElementwise(*value.user_begin()) &&
+  return op && isElementwiseOp(op) && value.hasOneUse() && isElementwiseOp(*value.user_begin()) &&
          op->getBlock() == (*value.user_begin())->getBlock();
-}
-
-void LayerReader::readOp(Operation *op, std::vector<OpWork> &works) {
-  auto cost = dyn_cast<graph::CostOpInterface>(op);
-  if (!cost || isView(op))
-    return;
-  OpWork entry;
-  entry.flops = double(cost.getFlops());
-  entry.bytes = double(cost.getBytesMoved());
-  if (isElementwise(op)) {
-    entry.bytes = 0;
-    for (Value operand : op->getOperands())
-      entry.bytes += isFused(operand) ? 0 : getBytes(operand);
-    for (Value result : op->getResults())
-      entry.bytes += isFused(result) ? 0 : getBytes(result);
-  }
-  entry.isProduct = isProduct(op);
-  for (const FactorLoop &loop : axes.getFactors(op).loops) {
-    const Axis &axis = axes.getAxis(loop.axis);
-    entry.divisible.byBatch |= axes.getBatch() == loop.axis;
-    if (axis.role == AxisRole::Internal && loop.kind != graph::LoopKind::Whole)
-      entry.divisible.internal.push_back(axis.extent);
-  }
-  works.push_back(std::move(entry));
 }
 
 /// Whether cutting an internal loop leaves this result a partial sum.
@@ -153,12 +114,11 @@ void LayerReader::readPartials(Operation *op, std::vector<ValueLife> &reductions
       partial.insert(result);
 }
 
-void LayerReader::readOps(Block &block, std::vector<OpWork> &works, std::vector<ValueLife> &reductions) {
+void LayerReader::readReductions(Block &block, std::vector<ValueLife> &reductions) {
   for (Operation &op : block.without_terminator()) {
     if (isa<graph::BackwardOp>(op))
       continue;
     numbers[&op] = int(numbers.size());
-    readOp(&op, works);
     readPartials(&op, reductions);
   }
   numbers[block.getTerminator()] = int(numbers.size());
@@ -167,13 +127,33 @@ void LayerReader::readOps(Block &block, std::vector<OpWork> &works, std::vector<
       reductions.push_back(describe(result));
 }
 
-Value LayerReader::getRoot(Value value) {
-  while (Operation *op = value.getDefiningOp()) {
-    if (!isView(op) || op->getNumOperands() == 0)
-      break;
-    value = op->getOperand(0);
+/// Kernels of a block's ops; read by others are what it returns and what is kept.
+std::vector<OpWork> LayerReader::readWork(ArrayRef<Operation *> ops, Block &block) {
+  llvm::DenseSet<Value> returned;
+  for (Value result : block.getTerminator()->getOperands())
+    returned.insert(getRoot(result));
+  return readKernels(ops, [&](Value value) { return returned.contains(value) || kept.contains(value); }, axes);
+}
+
+/// With the forward ops that are run again, each before its first reader.
+std::vector<Operation *> LayerReader::getBackwardOps(Block &block) {
+  std::vector<Operation *> ops;
+  llvm::DenseSet<Operation *> again;
+  std::function<void(Operation *)> needOperands = [&](Operation *op) {
+    for (Value operand : op->getOperands()) {
+      Operation *producer = getRoot(operand).getDefiningOp();
+      if (!producer || producer->getBlock() != &layer.getBody().front() || isGivenOrKept(operand) ||
+          !again.insert(producer).second)
+        continue;
+      needOperands(producer);
+      ops.push_back(producer);
+    }
+  };
+  for (Operation &op : block.without_terminator()) {
+    needOperands(&op);
+    ops.push_back(&op);
   }
-  return value;
+  return ops;
 }
 
 bool LayerReader::isGivenOrKept(Value value) {
@@ -200,7 +180,7 @@ void LayerReader::readSaved() {
     SmallVector<Value> candidates = llvm::to_vector(llvm::reverse(kept));
     for (Value value : candidates)
       if (Operation *op = value.getDefiningOp();
-          op && isElementwise(op) && llvm::all_of(op->getOperands(), [&](Value v) { return isGivenOrKept(v); }))
+          op && isElementwiseOp(op) && llvm::all_of(op->getOperands(), [&](Value v) { return isGivenOrKept(v); }))
         isChanged |= kept.remove(value);
   }
   for (Value value : kept)
@@ -210,11 +190,20 @@ void LayerReader::readSaved() {
 
 LayerWork LayerReader::read() {
   Block &forward = layer.getBody().front();
-  readOps(forward, work.forward, work.forwardReductions);
+  readReductions(forward, work.forwardReductions);
   work.forwardOps = int(numbers.size());
   for (auto backward : forward.getOps<graph::BackwardOp>())
-    readOps(backward.getBody().front(), work.backward, work.backwardReductions);
+    readReductions(backward.getBody().front(), work.backwardReductions);
   readSaved();
+  std::vector<Operation *> forwardOps;
+  for (Operation &op : forward.without_terminator())
+    if (!isa<graph::BackwardOp>(op))
+      forwardOps.push_back(&op);
+  work.forward = readWork(forwardOps, forward);
+  for (auto backward : forward.getOps<graph::BackwardOp>()) {
+    Block &block = backward.getBody().front();
+    work.backward = readWork(getBackwardOps(block), block);
+  }
 
   for (auto [index, argument] : llvm::enumerate(forward.getArguments())) {
     if (index >= layer.getNumInputs()) {
@@ -264,12 +253,16 @@ struct Share {
   }
 };
 
-/// The roofline of each op: arithmetic or memory, whichever takes longer, plus its start.
+/// The roofline of each kernel: arithmetic, the exponentials of attention or memory, whichever takes longest, and its
+/// start.
 double getSeconds(llvm::ArrayRef<OpWork> works, const Share &share, const search::DeviceKind &device) {
   double seconds = 0;
   for (const OpWork &work : works) {
     double rate = device.matmulFlopsPerSecond * (work.isProduct ? 1 : kVectorShareOfProducts);
     double most = std::max(work.flops / rate, work.bytes / device.memoryBytesPerSecond);
+    if (work.pairs > 0 && device.attentionPairsPerSecond > 0)
+      most = std::max(most, work.pairs / device.attentionPairsPerSecond *
+                                (work.isBackwardAttention ? search::kBackwardAttention : 1));
     seconds += most * share.of(work.divisible) + device.launchSeconds;
   }
   return seconds;

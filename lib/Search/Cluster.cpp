@@ -25,27 +25,33 @@ constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 ///       sustains 100-170 GFLOP/s (measured: TOOLCHAIN notes of the project);
 ///       one core streams about 8 GB/s of a socket's DRAM when all cores do.
 ///       Links: MPI over shared memory within a host, 10 GbE across.
+/// Attention on h200 and h100: cuDNN's causal forward takes 0.92 to 1.06 ps a
+///       pair with heads of 64 and 128 (bench/results/gpu.md); on a100 about 190
+///       TFLOP/s with heads of 128 (FlashAttention-2, Dao 2023).
 /// h200  bf16 dense sustained 685 TFLOP/s (measured under load with cuBLASLt),
 ///       HBM3e 4.28 TB/s copy (measured), graph-launched kernel 1.65 us
-///       (measured), NVLink 4 450 GB/s a direction (data sheet) of which ring
-///       collectives reach about 0.8, 400 Gb/s InfiniBand per GPU.
-/// h100  same sustained rate class; HBM3 3.35 TB/s (data sheet) at 0.9.
+///       (measured), NVLink 4: NCCL's all-reduce of 268 and 809 MB between two
+///       GPUs 257 and 261 GB/s (measured, NVLS off; bench/results/gpu.md), 400
+///       Gb/s InfiniBand per GPU.
+/// h100  the same: a step bound by products takes as long (322.5 ms, same
+///       results); HBM3 3.35 TB/s (data sheet) at 0.9.
 /// a100  312 TFLOP/s bf16 (data sheet) at 0.7, HBM2e 2.0 TB/s at 0.85, NVLink 3
 ///       300 GB/s a direction at 0.8, 200 Gb/s per GPU.
-/// Reserved on h200, CUDA 13.0, NCCL 2.28.9: a rank alone has 0.61 GiB in use
-///       beside its arena. Beyond that, two data-parallel ranks 0.90 GB (with 8
-///       channels at most 0.55), two stages 1.79 GB (0.83): a library of about
-///       0.40, two connections of a group of two, 0.14 a direction of 8 channels.
-///       Taken for the other kinds, too.
+/// Reserved on h200, CUDA 13.0, NCCL 2.28.9: least squares over 131 ranks of 53
+///       programs on 1, 2 and 4 GPUs, raised until none was under
+///       (bench/gpu/reserve.py bench/results/gpu_memory.json), and 1 MB. A group
+///       of four takes what a group of two takes. Taken for the other kinds, too.
+/// Memory of the GPUs is what CUDA says there is: 150.1 GB on h200 and 85.0 on
+///       h100 (measured), on a100 with 80 GB as on h100.
 /// GPUs: kernels and collectives side by side, slow-down 1.13 (measured by
 /// Hetu-Galvatron's authors on A100s, its shipped overlap_coefficient.json).
-constexpr ReservedBytes kCuda = {655'000'000, 400'000'000, 250'000'000, 140'000'000, 30'000'000};
+constexpr ReservedBytes kCuda = {646'000'000, 344'000'000, 511'000'000, 141'000'000, 28'000'000};
 
 const DeviceKind kKinds[] = {
-    {"cpu", 1.2e11, 8e9, 1e-6, {}, 2ll << 30, {4e9, 5e-6}, {1.1e9, 3e-5}, false, 1},
-    {"a100", 2.2e14, 1.7e12, 3e-6, kCuda, 80ll << 30, {2.4e11, 1e-5}, {2.2e10, 2e-5}, true, 1.13},
-    {"h100", 6.2e14, 3.0e12, 2e-6, kCuda, 80ll << 30, {3.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
-    {"h200", 6.85e14, 4.28e12, 2e-6, kCuda, 141000000000ll, {3.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
+    {"cpu", 1.2e11, 0, 8e9, 1e-6, {}, 2ll << 30, {4e9, 5e-6}, {1.1e9, 3e-5}, false, 1},
+    {"a100", 2.2e14, 3.7e11, 1.7e12, 3e-6, kCuda, 85000000000ll, {2.4e11, 1e-5}, {2.2e10, 2e-5}, true, 1.13},
+    {"h100", 6.85e14, 1e12, 3.0e12, 2e-6, kCuda, 85000000000ll, {2.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
+    {"h200", 6.85e14, 1e12, 4.28e12, 2e-6, kCuda, 150000000000ll, {2.6e11, 1e-5}, {4.5e10, 2e-5}, true, 1.13},
 };
 
 /// Memory of this machine divided by `ranks`, for the device "cpu": three
@@ -94,7 +100,7 @@ ReservedBytes readReserved(const Json &value, const ReservedBytes &fallback, std
   ReservedBytes reserved;
   reserved.context = reader.integer("context", fallback.context, 0);
   reserved.library = reader.integer("library", fallback.library, 0);
-  reserved.connection = reader.integer("connection", fallback.connection, 0);
+  reserved.group = reader.integer("group", fallback.group, 0);
   reserved.direction = reader.integer("direction", fallback.direction, 0);
   reserved.sums = reader.integer("sums", fallback.sums, 0);
   error = reader.finish();
@@ -165,11 +171,9 @@ Link Cluster::interOfRanks(std::int64_t first, std::int64_t count) const {
 }
 
 std::int64_t ReservedBytes::of(const RankCommunicators &communicators) const {
-  std::int64_t bytes = context + communicators.directions * direction + (communicators.isForSums ? sums : 0);
   bool isAlone = communicators.groups.empty() && !communicators.directions && !communicators.isForSums;
-  for (std::int64_t ranks : communicators.groups)
-    bytes += (1 + std::min<std::int64_t>(ranks - 1, 2)) * connection;
-  return bytes + (isAlone ? 0 : library);
+  return context + (isAlone ? 0 : library) + std::int64_t(communicators.groups.size()) * group +
+         communicators.directions * direction + (communicators.isForSums ? sums : 0);
 }
 
 Result<DeviceKind> findDeviceKind(std::string_view name) {

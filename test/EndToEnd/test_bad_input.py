@@ -401,3 +401,31 @@ def test_folder_that_lost_a_file(models, tmp_path):
     result = call(copy / "launch", "--steps", 1)
     assert result.returncode == 1 and "model.safetensors" in result.stderr
     assert result.stderr.count("error:") == 1, result.stderr
+    for lost in ("libgalvatron_rt.so", "stage1"):
+        (copy / lost).unlink()
+        result = call(copy / "launch", "--steps", 1)
+        assert result.returncode == 127 and f"{lost}; copy the whole folder" in result.stderr, result.stderr
+        assert result.stderr.count("error:") == 1, result.stderr
+        os.link(compiled.folder / lost, copy / lost)
+
+
+def test_library_that_is_not_installed(models, tmp_path):
+    """Told once, before any rank starts."""
+    compiled = models("llama").compile("one", PLANS["one"])
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    os.link(compiled.folder / "launch", copy / "launch")
+    (tmp_path / "gone.c").write_text("int gone(void) { return 0; }\n")
+    (tmp_path / "stage.c").write_text("int gone(void); int main(void) { return gone(); }\n")
+    for words in (
+        ["-shared", "-fPIC", "gone.c", "-o", "libgone.so"],
+        ["stage.c", "-L.", "-lgone", "-o", "copy/stage0"],
+    ):
+        assert call("cc", *words, cwd=tmp_path).returncode == 0
+    (tmp_path / "libgone.so").unlink()
+    for options in (["--steps", 1], ["--help"]):
+        result = call(copy / "launch", *options)
+        assert result.returncode == 127, result.stderr
+        assert result.stderr.splitlines() == [
+            "error: cannot find libgone.so; install what they belong to (Debian: libopenmpi3, libdnnl2)"
+        ]

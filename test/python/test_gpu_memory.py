@@ -1,4 +1,4 @@
-"""The memory part of bench/gpu/check.py: a plan must never say too little, nor more than 1 % (of 16 GiB) too much."""
+"""The memory part of bench/gpu/check.py: a plan must never say too little, nor more than 1 % (of 3 GiB) too much."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def folder_of(tmp_path: Path, plan: dict) -> Path:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "plan.json").write_text(json.dumps({"peak_bytes_per_rank": [19 * GIB, GIB]} | plan))
     index = {"device": "cuda", "size": "full", "programs": [], "race": []}
+    index["models"] = {"toy": {"config": {"model_type": "llama", "tie_word_embeddings": False}}}
     (tmp_path / check.programs.INDEX).write_text(json.dumps(index))
     return tmp_path
 
@@ -34,7 +35,7 @@ def judged(folder: Path, result: running.Result) -> check.Verdict:
     (folder / "out").mkdir()
     arguments = argparse.Namespace(folder=folder, out=folder / "out", gpus=2)
     checker = check.Checker(arguments)
-    checker.memory("one", {"folder": "one", "plan": "tp2"}, result)
+    checker.memory("one", {"model": "toy", "folder": "one", "plan": "tp2"}, result)
     return checker.verdicts[-1]
 
 
@@ -45,9 +46,9 @@ RESERVED = {"reserved_bytes_per_rank": [GIB, GIB]}
     "used, passed",
     [
         ((20.0, 2.0), True),
-        ((19.85, 1.9), True),  # 0.15 of 19.85 GiB; 0.1, less than 0.01 · 16
+        ((19.85, 1.98), True),  # 0.15 of 19.85 GiB; 0.02, less than 0.01 · 3
         ((19.7, 2.0), False),  # 0.3 of 19.7 GiB
-        ((20.0, 1.8), False),  # 0.2, more than 0.01 · 16
+        ((20.0, 1.96), False),  # 0.04, more than 0.01 · 3
         ((20.01, 2.0), False),  # less than was in use, on either rank
         ((20.0, 2.01), False),
     ],

@@ -30,10 +30,12 @@ struct Divisibility {
   double getTensorShare(int tp) const;
 };
 
-/// One op: its work on the whole batch.
+/// One kernel: its work on the whole batch.
 struct OpWork {
   double flops = 0, bytes = 0;
   bool isProduct = false; ///< runs at the rate of matrix products
+  double pairs = 0;       ///< of attention: queries and keys that the mask lets meet, over batch and heads
+  bool isBackwardAttention = false;
   Divisibility divisible;
 };
 

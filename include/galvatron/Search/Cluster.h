@@ -52,8 +52,8 @@ struct ReservedBytes {
   std::int64_t context = 0;
   /// Where there is more than one rank, once: the communication library's kernels.
   std::int64_t library = 0;
-  /// For each of a group's connections: one in the ring, one up and one down the tree.
-  std::int64_t connection = 0;
+  /// For each group that does collectives, whatever its size.
+  std::int64_t group = 0;
   std::int64_t direction = 0;
   std::int64_t sums = 0;
 
@@ -62,12 +62,18 @@ struct ReservedBytes {
   std::int64_t of(const RankCommunicators &communicators) const;
 };
 
+/// Attention's backward against its forward, of five products to two (measured on h200: 3.2 to 3.3).
+inline constexpr double kBackwardAttention = 3.2;
+
 /// What one device of a kind can do. Rates are sustained ones, not peaks; each
 /// figure's origin stands beside the table in Cluster.cpp.
 struct DeviceKind {
   std::string name;
   /// Matrix products in the compute type (fp32 on cpu, bf16 on GPUs).
   double matmulFlopsPerSecond = 0;
+  /// Pairs of query and key a second in attention's forward, for heads of 64 to 128: its exponentials bound it there.
+  /// 0: only its products count. Backward takes kBackwardAttention as long for each.
+  double attentionPairsPerSecond = 0;
   /// Streaming memory traffic of elementwise work, reads plus writes.
   double memoryBytesPerSecond = 0;
   /// Fixed cost of starting one kernel or library call.
@@ -113,7 +119,7 @@ Result<DeviceKind> findDeviceKind(std::string_view name);
 /// Reads `{"nodes", "devices_per_node", "device", "memory_bytes_per_device",
 /// "reserved_bytes_per_device", "links": {"intra": {"GB_per_s", "us"}, "inter": {...}}}`.
 /// `reserved_bytes_per_device` is a number for every rank, or `{"context", "library",
-/// "connection", "direction", "sums"}`, the fields of ReservedBytes. Only `nodes` and
+/// "group", "direction", "sums"}`, the fields of ReservedBytes. Only `nodes` and
 /// `devices_per_node` are required; `inter` may be a list with one entry a
 /// node. Unknown keys, wrong types, rates that are not positive are errors.
 Result<Cluster> parseCluster(std::string_view json);

@@ -19,13 +19,13 @@ TEST(Cluster, one_number_is_for_every_rank) {
 }
 
 TEST(Cluster, parts_add_up_by_communicators) {
-  auto read = parseCluster(
-      cluster(R"({"context": 1000000, "library": 100000, "connection": 1000, "direction": 10, "sums": 1})"));
+  auto read =
+      parseCluster(cluster(R"({"context": 1000000, "library": 100000, "group": 1000, "direction": 10, "sums": 1})"));
   ASSERT_TRUE(read) << read.error().message;
   const ReservedBytes &reserved = read->device.reserved;
   EXPECT_EQ(reserved.of({}), 1000000);
-  EXPECT_EQ(reserved.of({.groups = {2}}), 1102000); // a ring of two, and a tree of two
-  EXPECT_EQ(reserved.of({.groups = {4, 2}, .isForSums = true}), 1105001);
+  EXPECT_EQ(reserved.of({.groups = {2}}), 1101000);
+  EXPECT_EQ(reserved.of({.groups = {4, 2}, .isForSums = true}), 1102001);
   EXPECT_EQ(reserved.of({.directions = 2, .isForSums = true}), 1100021);
   EXPECT_EQ(read->device.reservedBytes, 1100000); // under any plan for four ranks
 }
@@ -35,7 +35,7 @@ TEST(Cluster, missing_parts_are_those_of_the_kind) {
   ASSERT_TRUE(read) << read.error().message;
   EXPECT_EQ(read->device.reserved.context, 5);
   EXPECT_EQ(read->device.reserved.library, findDeviceKind("h200")->reserved.library);
-  EXPECT_GT(findDeviceKind("h200")->reserved.connection, 0);
+  EXPECT_GT(findDeviceKind("h200")->reserved.group, 0);
   EXPECT_EQ(findDeviceKind("cpu")->reserved.of({{2}, 1, true}), 0);
 }
 
