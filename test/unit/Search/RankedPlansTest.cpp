@@ -113,6 +113,8 @@ TEST(RankedPlans, the_first_is_the_best_plan) {
         continue;
       problem.space.stages = 2;
       problem.extraBytesOfStage = {500000, 900000};
+      problem.cluster.memoryBytesPerDevice = 5000000;
+      options.budgets = {5000000};
       solution = solve(problem);
       ASSERT_TRUE(solution && solution->plan);
       best = solution->plan->predictedStepSeconds;
