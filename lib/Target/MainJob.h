@@ -76,7 +76,7 @@ private:
   mlir::LogicalResult lowerListed(std::vector<search::Plan> plans, int64_t memory, Trial &trial, int &left);
   bool isKnownTooLarge(const search::Plan &plan, int64_t memory) const;
   bool recallBytes();
-  void noteExtraBytes();
+  void noteStages();
   mlir::LogicalResult explain(search::Plan &plan);
   mlir::LogicalResult takeChosen();
   mlir::LogicalResult print();
@@ -102,8 +102,11 @@ private:
   std::shared_ptr<search::Solution> searched = std::make_shared<search::Solution>();
   int64_t budget = 0; ///< bytes of a device that a rank may take, arena and reserve
   search::ReservedBytes reserved;
-  /// Bytes of a rank of every stage that was lowered, arena and reserve, by what the stage holds.
+  /// Bytes of a rank of every stage that was lowered, arena and reserve, by what the stage holds: spares lowering it
+  /// again for another budget.
   std::map<std::string, std::pair<int64_t, int64_t>> bytesOfStages;
+  /// Their sums, of what was lowered for the budget at hand: the answer is the same whatever was asked before.
+  std::map<std::string, int64_t> bytesAtHand;
   /// What the stages of the plan lowered last took beyond their estimates, by stages and micro-batches; of those
   /// lowered for the budget at hand.
   std::map<std::pair<int, int>, std::vector<int64_t>> extraBytesOfShapes;

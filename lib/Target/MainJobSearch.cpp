@@ -71,6 +71,7 @@ FailureOr<MainJob::Trial> MainJob::searchByEstimate(int64_t memory) {
 /// The fastest plan found that takes at most `memory` bytes; without one, that of the least bytes found.
 FailureOr<MainJob::Trial> MainJob::searchFitting(int64_t memory) {
   extraBytesOfShapes.clear();
+  bytesAtHand.clear();
   FailureOr<Trial> trial = searchByEstimate(memory);
   if (succeeded(trial) && trial->plan && failed(improve(*trial, memory)))
     return failure();

@@ -72,7 +72,7 @@ bool MainJob::recallBytes() {
 /// on is of interest for the plan that is kept.
 LogicalResult MainJob::lowerChosen() {
   if (recallBytes()) {
-    noteExtraBytes();
+    noteStages();
     return success();
   }
   int64_t estimate = getEstimate(chosen);
@@ -89,11 +89,14 @@ LogicalResult MainJob::lowerChosen() {
     bytesOfStages[describeStage(chosen, stage)] = {chosen.peakBytesPerRank[rank], chosen.reservedBytesPerRank[rank]};
   }
   tried.push_back({describePlan(chosen), chosen.predictedStepSeconds, estimate, mostBytes(), ""});
-  noteExtraBytes();
+  noteStages();
   return success();
 }
 
-void MainJob::noteExtraBytes() {
+/// Keeps what `chosen` says of others that are lowered for the budget at hand.
+void MainJob::noteStages() {
+  for (int stage = 0; stage < chosen.pipeline; ++stage)
+    bytesAtHand[describeStage(chosen, stage)] = bytesOfRank(stage * chosen.ranksPerStage());
   std::vector<int64_t> &extra = extraBytesOfShapes[{chosen.pipeline, chosen.microBatches}];
   extra.clear();
   for (auto [stage, estimate] : llvm::enumerate(chosen.stageMemory))
@@ -102,8 +105,8 @@ void MainJob::noteExtraBytes() {
 
 bool MainJob::isKnownTooLarge(const search::Plan &plan, int64_t memory) const {
   for (int stage = 0; stage < plan.pipeline; ++stage) {
-    auto known = bytesOfStages.find(describeStage(plan, stage));
-    if (known != bytesOfStages.end() && known->second.first + known->second.second > memory)
+    auto known = bytesAtHand.find(describeStage(plan, stage));
+    if (known != bytesAtHand.end() && known->second > memory)
       return true;
   }
   return false;
