@@ -112,9 +112,7 @@ TEST(RankedPlans, the_first_is_the_best_plan) {
       if (ranks % 2)
         continue;
       problem.space.stages = 2;
-      problem.extraBytesOfStage = {500000, 900000};
-      problem.cluster.memoryBytesPerDevice = 5000000;
-      options.budgets = {5000000};
+      problem.extraBytesOfStage = {900000, -1200000};
       solution = solve(problem);
       ASSERT_TRUE(solution && solution->plan);
       best = solution->plan->predictedStepSeconds;
