@@ -82,7 +82,7 @@ std::string MainJob::getWeightsPath() {
 
 LogicalResult MainJob::runPhase(ModuleOp target, Phase phase, llvm::function_ref<void(OpPassManager &)> build) {
   PassManager passes(context);
-  if (failed(applyPassManagerCLOptions(passes)))
+  if (!isTrial && failed(applyPassManagerCLOptions(passes)))
     return failure();
   TimingScope scope = timing->nest(getPhaseName(phase));
   passes.enableTiming(scope);

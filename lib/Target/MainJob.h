@@ -94,6 +94,8 @@ private:
   MainJobOptions options;
   mlir::TimingScope *timing = nullptr;
   mlir::OwningOpRef<mlir::ModuleOp> module;
+  /// While a plan is lowered for its bytes alone: options that print programs are for the one that is kept.
+  bool isTrial = false;
   /// The last phase to run.
   Phase stop = Phase::None;
   int64_t globalBatch = 0; ///< 0: the model's

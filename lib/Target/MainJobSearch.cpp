@@ -33,8 +33,14 @@ FailureOr<MainJob::Trial> MainJob::searchOnce(int64_t memory, int64_t reserve) {
     trial.message = infeasible.message;
     return trial;
   }
-  if (failed(readChosen()) || failed(lowerChosen()))
+  if (failed(readChosen()))
     return failure();
+  for (search::StageMemory &estimate : chosen.stageMemory)
+    estimate.reservedBytes -= reserve;
+  if (failed(lowerChosen())) {
+    (void)lowerPlanned(*module, Phase::Lower); // once more, to say why
+    return failure();
+  }
   trial.plan = chosen;
   trial.bytes = mostBytes();
   return trial;
@@ -62,7 +68,7 @@ FailureOr<MainJob::Trial> MainJob::searchByEstimate(int64_t memory) {
     for (auto [stage, estimate] : llvm::enumerate(chosen.stageMemory)) {
       int64_t bytes = bytesOfRank(stage * chosen.ranksPerStage());
       if (bytes > memory)
-        missing = std::max(missing, bytes - std::min(estimate.total(), memory));
+        missing = std::max(missing, bytes - std::min(estimate.total() + reserve, memory));
     }
     reserve += std::max<int64_t>(missing, 1);
   }
@@ -91,7 +97,7 @@ int64_t MainJob::findBytesAbove(int64_t memory) const {
 FailureOr<MainJob::Trial> MainJob::findSmallest(int64_t memory) {
   int64_t tooLittle = memory, probe = findBytesAbove(memory);
   Trial smallest; // of the budget `bytes`, once there is a plan
-  for (int round = 0; round < kMaxProbes; ++round) {
+  for (int round = 0; round < kMaxProbes && probe < std::numeric_limits<int64_t>::max(); ++round) {
     FailureOr<Trial> trial = searchFitting(probe);
     if (failed(trial))
       return failure();

@@ -1,5 +1,5 @@
 // Plans whose estimate is somewhat over the budget may fit, and be faster than the best by estimate. All that are
-// faster are listed, by rising time, and lowered in that order; the first that fits is the fastest of the list.
+// faster are listed and lowered, likely ones first, until none is left that is faster than what fits.
 //
 //   within 1.3 x budget by estimate:   0.40 s  0.41 s  0.41 s  0.44 s │ 0.46 s, the best by estimate
 //   lowered:                           over    over            fits   │
@@ -16,6 +16,7 @@
 
 #include "mlir/IR/Diagnostics.h"
 #include "llvm/Support/Format.h"
+#include "llvm/Support/SaveAndRestore.h"
 
 using namespace mlir;
 using namespace galvatron;
@@ -79,6 +80,7 @@ LogicalResult MainJob::lowerChosen() {
   OwningOpRef<ModuleOp> copy = module->clone();
   {
     ScopedDiagnosticHandler silence(context, [](Diagnostic &) {});
+    llvm::SaveAndRestore trial(isTrial, true);
     if (failed(lowerPlanned(*copy, Phase::Lower)) || failed(measure(*copy))) {
       tried.push_back({describePlan(chosen), chosen.predictedStepSeconds, estimate, 0, ""});
       return failure();
