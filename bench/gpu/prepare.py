@@ -78,15 +78,20 @@ class Builder:
         succeed("galvatron-import", archive, "--batch", batch, "--seq", seq, "-o", program)
         return program
 
-    def compiled(self, program: Path, plan: dict, target: str, precision: str, output: Path) -> dict:
-        """A folder of stage binaries, its libraries moved away; what is known of it."""
-        file = self.work / f"{output.name}.plan.json"
-        file.write_text(json.dumps(plan))
+    def compiled(self, program: Path, plan: dict | int, target: str, precision: str, output: Path) -> dict:
+        """A folder of stage binaries, its libraries moved away; what is known of it. A number instead of a plan: searched for
+        so many ranks."""
+        if isinstance(plan, int):
+            planned = ["--search", f"--ranks={plan}"]
+        else:
+            file = self.work / f"{output.name}.plan.json"
+            file.write_text(json.dumps(plan))
+            planned = [f"--plan={file}"]
         shutil.rmtree(output, ignore_errors=True)
         output.parent.mkdir(parents=True, exist_ok=True)
         options = [f"--precision={precision}"] if self.has_precision else []
         start = time.monotonic()
-        succeed("galvatron-opt", f"--plan={file}", "--lower", program, f"--target={target}", *options, "-o", output)
+        succeed("galvatron-opt", *planned, "--lower", program, f"--target={target}", *options, "-o", output)
         seconds = time.monotonic() - start
         libraries = self.output / "lib" if target == self.target else self.work / "lib"
         libraries.mkdir(exist_ok=True)
@@ -217,7 +222,8 @@ def main() -> int:
             folder = f"race/{row.name}-{precision}-{plan}"
             entry = {"model": row.name, "precision": precision, "plan": plan, "folder": folder}
             entry |= {"batch": row.batch, "seq": row.seq, "program": program}
-            entry["layout"] = layout.plan(programs.units(row.config), row.batch)
+            by_hand = None if layout.searched else layout.plan(programs.units(row.config), row.batch)
+            entry["layout"] = by_hand or layout.ranks
             builder.add(index["race"], **entry)
     if not arguments.keep_work:
         shutil.rmtree(builder.work)

@@ -178,7 +178,7 @@ Result<UnitCost> ShapeCosts::cost(const CostQuery &query) const {
             .keysValues = 2 * tokens * width * e,
             .attention = role == UnitRole::Layer,
             .bytesPerElement = shape.bytesPerElement};
-  double flops = 0, traffic = 0, saved = 0, scratch = 0, weightFlops = 0;
+  double flops = 0, traffic = 0, saved = 0, scratch = 0, weightFlops = 0, attention = 0;
   int kernels = 0;
   double again = 0, dropped = 0; // seconds and bytes of values made again
   if (role == UnitRole::Layer) {
@@ -189,10 +189,15 @@ Result<UnitCost> ShapeCosts::cost(const CostQuery &query) const {
     body.parameters = 2 * h * h + 2 * h * width + experts * mlp * h * f + 2 * h + router;
     body.tensorForward = body.tensorBackward = 2;
     body.routed = here * top * h * e / (s.sequenceParallel ? s.tp : 1);
-    // Products with parameters, and causal attention (half of s x s, twice).
+    // Products with parameters, and seconds of causal attention (half of s x s, twice).
     double projections = 2 * h * h + 2 * h * width, inner = top * mlp * h * f;
     weightFlops = 2 * inside * (projections + inner) + 2 * here * router;
-    flops = weightFlops + 2 * inside * double(shape.sequence) * h;
+    flops = weightFlops;
+    attention = 2 * inside * double(shape.sequence) * h / device.matmulFlopsPerSecond;
+    if (device.attentionPairsPerSecond > 0) // of each head, half of s x s
+      attention =
+          std::max(attention, inside * double(shape.sequence) / 2 * double(std::max<std::int64_t>(shape.heads, 1)) /
+                                  device.attentionPairsPerSecond);
     // Norms, residual sums and rope read and write once; so does the
     // activation between the products, and tokens on their way to experts.
     double moved = shape.experts ? 4 * cut * top * h : 0;
@@ -212,7 +217,7 @@ Result<UnitCost> ShapeCosts::cost(const CostQuery &query) const {
     };
     drop(kNormValues, e * cut * h * 2, 0, e * cut * h * 4);
     drop(kProjections, e * inside * (h + 2 * width), 2 * inside * (h * h + 2 * h * width), 0);
-    drop(kAttention, e * inside * h, 2 * inside * double(shape.sequence) * h, 0);
+    drop(kAttention, e * inside * h, attention * device.matmulFlopsPerSecond, 0);
     double columns = shape.gatedMlp ? 2 : 1; // gate and up, or up alone
     drop(kInner, e * inside * top * columns * f, 2 * inside * top * columns * h * f, 0);
     drop(kActivation, e * inside * top * f, 0, e * inside * top * f * (columns + 1));
@@ -234,9 +239,9 @@ Result<UnitCost> ShapeCosts::cost(const CostQuery &query) const {
   }
   double compute =
       flops / device.matmulFlopsPerSecond + traffic / device.memoryBytesPerSecond + kernels * device.launchSeconds;
-  cost.forwardSeconds = compute;
+  cost.forwardSeconds = compute + attention;
   // Two products for each one of forward; elementwise work reads twice.
-  cost.backwardSeconds = 2 * compute;
+  cost.backwardSeconds = 2 * compute + kBackwardAttention * attention;
   // One of the two is the weight's.
   cost.weightSeconds = weightFlops / device.matmulFlopsPerSecond;
   cost.savedBytes = std::int64_t(std::ceil(saved));

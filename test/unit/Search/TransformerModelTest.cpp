@@ -56,6 +56,21 @@ TEST(ShapeCosts, experts_are_divided_by_ep_and_the_rest_is_not) {
   EXPECT_LT(cost.forwardSeconds, 1.5 * costOf(dense2, {}, 8).forwardSeconds);
 }
 
+TEST(ShapeCosts, attention_takes_its_pairs) {
+  TransformerShape shape = mixtral();
+  auto units = transformerUnits(shape.layers);
+  DeviceKind fast = *findDeviceKind("h100"), slow = fast;
+  fast.attentionPairsPerSecond = 1e30; // bound by its products
+  slow.attentionPairsPerSecond = 1e9;
+  CostQuery query{&units[1], {.tp = 2}, 4, 8, 1};
+  auto before = ShapeCosts(shape, fast).cost(query), after = ShapeCosts(shape, slow).cost(query);
+  ASSERT_TRUE(before && after);
+  // 2 samples of a replica, half of 8 heads, half of 2048 x 2048 pairs; two products with heads of 128.
+  double pairs = 2 * 4 * 2048.0 * 2048 / 2, products = pairs * 2 * 2 * 128 / fast.matmulFlopsPerSecond;
+  EXPECT_NEAR(after->forwardSeconds - before->forwardSeconds, pairs / 1e9 - products, 1e-12);
+  EXPECT_NEAR(after->backwardSeconds - before->backwardSeconds, kBackwardAttention * (pairs / 1e9 - products), 1e-12);
+}
+
 TEST(ShapeCosts, refuses_what_does_not_divide) {
   TransformerShape shape = mixtral();
   ShapeCosts costs(shape, *findDeviceKind("h100"));
