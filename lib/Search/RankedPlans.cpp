@@ -127,7 +127,7 @@ bool Filling::placeOn(int unit, const Prefix &before, bool isFirst) {
   const Option *last = unit ? choice.options.back() : nullptr;
   bool isOrdered = !isFirst && setting.typeOf[unit - 1] == type;
   for (const Option &option : candidate.options()[stageClass][type]) {
-    if (isOrdered && &option < last)
+    if (isOrdered && std::pair{option.saved, &option} < std::pair{last->saved, last})
       continue;
     if (++work > options.mostWork)
       return false;

@@ -31,7 +31,7 @@ static constexpr int kMostNarrowed = 4;
 static constexpr double kLeastGain = 1e-4;
 /// Share of a stage's units that are as on a lowered one for its bytes to be as good as known, and by what share they
 /// may be wrong beside twice the largest error so far. Plans that are further over the budget are left.
-static constexpr double kAlikeWhenSure = 0.8, kLeastError = 0.01;
+static constexpr double kAlikeWhenSure = 0.85, kLeastError = 0.01;
 
 /// All that the bytes of a rank of `stage` depend on.
 static std::string describeStage(const search::Plan &plan, int stage) {
