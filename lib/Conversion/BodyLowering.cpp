@@ -198,7 +198,7 @@ Value BodyLowering::view(Location loc, Value base, int64_t elementOffset, ArrayR
 
 int64_t BodyLowering::kernelType(Value value) const {
   int64_t type = elementTypeCode(value.getType());
-  return type == GVRT_BF16 && !device.takesBf16 ? GVRT_F32 : type;
+  return type == GVRT_BF16 && !device.takesBf16 ? int64_t(GVRT_F32) : type;
 }
 
 EntryConstant BodyLowering::accumulateBy(Value value, int64_t constant) {

@@ -92,7 +92,7 @@ double Candidate::lowerBound() const {
     tails += count * tail;
     relaxed = RestBound::add(relaxed, std::move(points), count);
   }
-  double sum = relaxed.at(double(base->memoryBudget()) * base->stages);
+  double sum = relaxed.at(base->memoryOfAllStages());
   if (sum == kInfinity)
     return kInfinity;
   return leastPipelineSeconds(form, sum, largest, forwardShare, weightShare) + tails / base->stages;

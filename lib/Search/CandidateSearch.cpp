@@ -109,7 +109,7 @@ private:
 /// and relaxing everything else is already too slow. False: nothing is left.
 bool ExactSearch::keepLive(double best) {
   const std::vector<OptionLists> &all = candidate.options();
-  double memory = double(setting.memoryBudget()) * stages();
+  double memory = setting.memoryOfAllStages();
   int types = int(all[0].size()), kept = candidate.leastInFlight();
   auto pointsOf = [&](int type) {
     std::vector<std::pair<double, double>> points;
@@ -156,7 +156,8 @@ bool ExactSearch::keepLive(double best) {
 StageTrie &ExactSearch::trieOf(int stage, int incoming, std::int64_t boundary) {
   // On the last stage of 1F1B, and without a pipeline, only their sum matters.
   bool split = stages() > 1 && (warmUp(stage) > 0 || candidate.shape().schedule == Schedule::GPipe);
-  TrieKey key{inFlight(stage), warmUp(stage), setting.classOf[stage], incoming, split, boundary};
+  TrieKey key{inFlight(stage), warmUp(stage), setting.extraBytes(stage), setting.classOf[stage], incoming,
+              split,           boundary};
   std::unique_ptr<StageTrie> &trie = tries[key];
   if (!trie)
     trie = std::make_unique<StageTrie>(setting, (*live)[key.stageClass], leastTimeOfType, key);

@@ -206,6 +206,8 @@ void Judge::memory() {
   for (int stage = 0; stage < plan.pipeline; ++stage) {
     std::vector<std::vector<std::size_t>> mine(plan.virtualStages);
     std::int64_t alive = problem.cluster.device.reservedBytes;
+    if (int(problem.extraBytesOfStage.size()) == plan.pipeline)
+      alive += problem.extraBytesOfStage[stage];
     for (std::size_t i = 0; i < plan.units.size(); ++i)
       if (plan.units[i].stage == stage) {
         mine[parts[i] / plan.pipeline].push_back(i);

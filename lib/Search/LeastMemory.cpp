@@ -35,7 +35,9 @@ public:
           continue;
         start(stage);
         for (int end = begin + 1; end <= units - (stages - 1 - stage); ++end) {
-          std::int64_t need = std::max(least[stage][begin], addUnit(end - 1));
+          std::int64_t need = addUnit(end - 1);
+          if (need != kNone)
+            need = std::max(least[stage][begin], need + setting.extraBytes(stage));
           if (need < least[stage + 1][end]) {
             least[stage + 1][end] = need;
             from[stage + 1][end] = begin;

@@ -368,6 +368,12 @@ OrderedJson writeSummary(const Plan &plan) {
                             {"ten_percent_more_bandwidth_saves", reasons.moreBandwidthBuys}})
     if (share >= 0)
       json[key] = share;
+  for (const LoweredPlan &each : reasons.lowered)
+    json["lowered"].push_back({{"plan", each.plan},
+                               {"seconds", each.seconds},
+                               {"estimated_bytes", each.estimatedBytes},
+                               {"bytes", each.bytes ? OrderedJson(each.bytes) : OrderedJson()},
+                               {"lost_by", each.lostBy.empty() ? OrderedJson() : OrderedJson(each.lostBy)}});
   return json;
 }
 } // namespace

@@ -48,7 +48,7 @@ PlanPrice pricePlan(const Setting &setting, const Timetable &timetable, const Ch
     memory.stateBytes += option.state;
     saved[part] += option.saved;
     memory.scratchBytes = std::max(memory.scratchBytes, option.scratch);
-    memory.reservedBytes = setting.problem->cluster.device.reservedBytes;
+    memory.reservedBytes = setting.problem->cluster.device.reservedBytes + setting.extraBytes(stage);
   }
   for (int stage = 0; stage < stages; ++stage)
     for (const std::vector<int> &counts : timetable.inFlight(stage)) {

@@ -150,7 +150,7 @@ std::int64_t RegularPlans::bytes(const Load &load, int stage) const {
       sum += counts[chunk] * load.saved[chunk];
     activations = std::max(activations, sum);
   }
-  return load.state + std::max(load.scratch, load.layerScratch) + activations;
+  return setting.extraBytes(stage) + load.state + std::max(load.scratch, load.layerScratch) + activations;
 }
 
 /// Every stage with all its layers of one kind.

@@ -89,6 +89,17 @@ public:
   std::int64_t memoryBudget() const {
     return problem->cluster.memoryBytesPerDevice - problem->cluster.device.reservedBytes;
   }
+  std::int64_t extraBytes(int stage) const {
+    const std::vector<std::int64_t> &extra = problem->extraBytesOfStage;
+    return int(extra.size()) == stages ? extra[stage] : 0;
+  }
+  /// For the units of all stages together.
+  double memoryOfAllStages() const {
+    double bytes = double(memoryBudget()) * stages;
+    for (int stage = 0; stage < stages; ++stage)
+      bytes -= double(extraBytes(stage));
+    return bytes;
+  }
 
   /// Seconds (forward and backward) to change `boundary` bytes between layouts.
   double redistribution(int stageClass, int from, int to, std::int64_t boundary) const;

@@ -10,7 +10,7 @@ namespace galvatron::search {
 StageTrie::StageTrie(const Setting &setting, const OptionLists &options, const std::vector<double> &leastTimeOfType,
                      const TrieKey &key)
     : setting(setting), options(options), leastTimeOfType(leastTimeOfType), key(key) {
-  start.labels.emplace_back();
+  start.labels.emplace_back().memory = key.extraBytes;
 }
 
 const TrieNode *StageTrie::extend(const TrieNode *node, int type, const StageLimits &limits, int unitsDone) {

@@ -59,6 +59,7 @@ struct StageLimits {
 struct TrieKey {
   int inFlight = 1;                  ///< micro-batches kept
   int warmUp = 0;                    ///< forwards before the first backward
+  std::int64_t extraBytes = 0;       ///< taken whatever the units
   int stageClass = 0;                ///< of Setting::options
   int incoming = -1;                 ///< layout of the stage's input; -1 for the first stage
   bool split = false;                ///< forward and backward count apart

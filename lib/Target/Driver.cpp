@@ -77,7 +77,7 @@ struct JobCommandLine {
                          cl::desc("Devices of this host (default: its cores)")};
   cl::opt<std::string> cluster{"cluster", cl::cat(category), cl::value_desc("FILE"),
                                cl::desc("Devices and links as cluster.json, instead of --ranks; or the "
-                                     "name of a kind of device: h200, h100, a100")};
+                                        "name of a kind of device: h200, h100, a100")};
   cl::opt<std::string> memory{"memory", cl::cat(category), cl::value_desc("SIZE"),
                               cl::desc("Budget of one device: 2GiB, 512MiB, 24GB (default: a share of this host's)")};
   cl::opt<int64_t> globalBatch{"global-batch", cl::cat(category), cl::value_desc("N"),
@@ -99,8 +99,7 @@ struct JobCommandLine {
          {static_cast<const cl::Option *>(&ranks), static_cast<const cl::Option *>(&cluster),
           static_cast<const cl::Option *>(&memory), static_cast<const cl::Option *>(&globalBatch),
           static_cast<const cl::Option *>(&target), static_cast<const cl::Option *>(&architecture),
-          static_cast<const cl::Option *>(&precision),
-          static_cast<const cl::Option *>(&explain)})
+          static_cast<const cl::Option *>(&precision), static_cast<const cl::Option *>(&explain)})
       if (option->getNumOccurrences())
         return option->ArgStr;
     return "";
@@ -174,9 +173,8 @@ static int withProgram(llvm::StringRef input, DialectRegistry &registry,
         << "'" << input << "' is not a whole program; write it again with galvatron-import\n";
     return EXIT_FAILURE;
   }
-  // Messages about the whole model name its file.
-  if (isa<UnknownLoc>(module->getLoc()))
-    (*module)->setLoc(FileLineColLoc::get(&context, input, 1, 1));
+  // Messages about the whole model name its file; a line of it would say nothing.
+  (*module)->setLoc(NameLoc::get(StringAttr::get(&context, input)));
   return asMainReturnCode(run(std::move(module), timing));
 }
 

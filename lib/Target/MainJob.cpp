@@ -1,4 +1,4 @@
-// Phases in order and the output folder. The loop between plan and lower is in MainJobSearch.cpp.
+// Phases in order and the output folder. The way from plan to lower and back is in MainJobSearch.cpp.
 //
 //   import ─▶ differentiate ─▶ plan ─▶ shard ─▶ stage ─▶ lower ─▶ folder
 #include "MainJob.h"
@@ -82,7 +82,7 @@ std::string MainJob::getWeightsPath() {
 
 LogicalResult MainJob::runPhase(ModuleOp target, Phase phase, llvm::function_ref<void(OpPassManager &)> build) {
   PassManager passes(context);
-  if (failed(applyPassManagerCLOptions(passes)))
+  if (!isTrial && failed(applyPassManagerCLOptions(passes)))
     return failure();
   TimingScope scope = timing->nest(getPhaseName(phase));
   passes.enableTiming(scope);
@@ -90,9 +90,9 @@ LogicalResult MainJob::runPhase(ModuleOp target, Phase phase, llvm::function_ref
   return passes.run(target);
 }
 
-/// A plan file may have another global batch than the trace: the model follows it, unless the user
+/// A plan file may have another global batch than the trace: the model follows it while it can, unless the user
 /// asked for a third.
-LogicalResult MainJob::readPlanBatch() {
+LogicalResult MainJob::readPlanBatch(bool isBatchFree) {
   globalBatch = options.globalBatch.value_or(0);
   if (options.plan.empty())
     return success();
@@ -103,6 +103,8 @@ LogicalResult MainJob::readPlanBatch() {
   if (!file)
     return fail("cannot read the plan '" + llvm::Twine(options.plan) + "': " + file.getError().message());
   llvm::StringRef text = (*file)->getBuffer();
+  if (!isBatchFree)
+    globalBatch = model->globalBatch;
   search::PlanTarget target{model->units, ranks, globalBatch, /*supportedOnly=*/true};
   search::Result<search::Plan> plan = search::parsePlan({text.data(), text.size()}, target);
   auto lacks = [&](llvm::StringRef key) {
@@ -132,10 +134,11 @@ LogicalResult MainJob::planOnce(llvm::StringRef memory, int64_t reserve) {
   return runPhase(*module, Phase::Plan, [&](OpPassManager &passes) { buildPlanPhase(passes, phase); });
 }
 
-LogicalResult MainJob::lowerPlanned(ModuleOp planned) {
+/// From the phase that `planned` is after to `last`.
+LogicalResult MainJob::lowerPlanned(ModuleOp planned, Phase last) {
   Phase start = detectPhase(planned);
   auto run = [&](Phase phase, auto build) {
-    return phase <= start || phase > stop ? success() : runPhase(planned, phase, build);
+    return phase <= start || phase > last ? success() : runPhase(planned, phase, build);
   };
   if (failed(run(Phase::Shard, [](OpPassManager &passes) { buildShardPhase(passes, {}); })) ||
       failed(run(Phase::Stage, [](OpPassManager &passes) { buildStagePhase(passes, {}); })))
@@ -231,7 +234,7 @@ LogicalResult MainJob::takeBudget(const search::Cluster &cluster) {
 LogicalResult MainJob::plan() {
   if (options.search)
     return searchWithinBudget();
-  if (failed(planOnce(options.cluster.memory, /*reserve=*/0)))
+  if (failed(readPlanBatch(/*isBatchFree=*/false)) || failed(planOnce(options.cluster.memory, /*reserve=*/0)))
     return failure();
   return readChosen();
 }
@@ -257,7 +260,7 @@ LogicalResult MainJob::run(OwningOpRef<ModuleOp> input, TimingScope &scope) {
       failed(runPhase(*module, Phase::Import, [](OpPassManager &passes) { buildImportPhase(passes, {}); })))
     return failure();
   if (start < Phase::Differentiate && stop >= Phase::Differentiate) {
-    if (failed(readPlanBatch()))
+    if (failed(readPlanBatch(/*isBatchFree=*/true)))
       return failure();
     DifferentiatePhaseOptions phase;
     phase.globalBatch = globalBatch;
@@ -269,7 +272,7 @@ LogicalResult MainJob::run(OwningOpRef<ModuleOp> input, TimingScope &scope) {
   bool isPlanning = stop >= Phase::Plan && (options.search || !options.plan.empty());
   if (isPlanning ? failed(plan()) : start == Phase::Plan && failed(readChosen()))
     return failure();
-  if (failed(lowerPlanned(*module)))
+  if (failed(lowerPlanned(*module, stop)))
     return failure();
   return options.compileTo || !options.lower ? print() : writeFolder();
 }

@@ -1,10 +1,10 @@
 // Makes search and lowered program agree about memory: the search knows estimates, a lowered plan its bytes.
 //
-//   search ─▶ shard ─▶ stage ─▶ lower ─▶ fits: done
+//   search ─▶ shard ─▶ stage ─▶ lower ─▶ fits: look for a faster one whose estimate is too high (MainJobTrials.cpp)
 //     ▲                           │ a rank takes more than the budget:
 //     └─ leave as much free ◀─────┘ search again, with the least estimate as the last resort
 //
-// When nothing fits, the same loop finds the figure to name: the driver succeeds with it, and fails with a byte less.
+// When nothing fits, the same way finds the figure to name: the driver succeeds with it, and fails with a byte less.
 #include "MainJob.h"
 
 #include "mlir/IR/Diagnostics.h"
@@ -18,8 +18,8 @@ using namespace galvatron;
 /// Each round leaves free what the last one took beyond its estimate, so two are usual; a bound, since an
 /// estimate may be wrong in other ways.
 static constexpr int kMaxRounds = 8;
-/// Budgets tried to find the smallest that does. One is usual: a byte less than the plan of least estimate.
-static constexpr int kMaxProbes = 16;
+/// Budgets tried to find the smallest that does. Two are usual: what the smallest plan takes, and a byte less.
+static constexpr int kMaxProbes = 48;
 
 /// Searches with `memory` bytes less `reserve`, and lowers what comes out.
 FailureOr<MainJob::Trial> MainJob::searchOnce(int64_t memory, int64_t reserve) {
@@ -35,31 +35,32 @@ FailureOr<MainJob::Trial> MainJob::searchOnce(int64_t memory, int64_t reserve) {
   }
   if (failed(readChosen()))
     return failure();
-  trial.lowered = module->clone();
-  Phase wanted = std::exchange(stop, Phase::Lower);
-  LogicalResult result = lowerPlanned(*trial.lowered);
-  stop = wanted;
-  if (failed(result) || failed(measure(*trial.lowered)))
+  for (search::StageMemory &estimate : chosen.stageMemory)
+    estimate.reservedBytes -= reserve;
+  if (failed(lowerChosen())) {
+    (void)lowerPlanned(*module, Phase::Lower); // once more, to say why
     return failure();
+  }
+  trial.plan = chosen;
   trial.bytes = mostBytes();
   return trial;
 }
 
-/// The fastest plan found that takes at most `memory` bytes; without one, `bytes` and `lowered` are those of the
+/// The best plan by estimate that takes at most `memory` bytes; without one, `bytes` and `plan` are those of the
 /// plan with the least estimate, if there is any plan.
-FailureOr<MainJob::Trial> MainJob::searchFitting(int64_t memory) {
+FailureOr<MainJob::Trial> MainJob::searchByEstimate(int64_t memory) {
   int64_t reserve = 0;
   for (int round = 0;; ++round) {
     // In the last round nothing is left, so that the search says what it needs.
     FailureOr<Trial> trial = searchOnce(memory, round < kMaxRounds ? reserve : memory);
-    if (failed(trial) || (trial->lowered && trial->bytes <= memory))
+    if (failed(trial) || trial->fits(memory))
       return trial;
-    if (!trial->lowered) {
+    if (!trial->plan) {
       if (!trial->smallestEstimate)
         return trial;
       std::string message = trial->message;
       trial = searchOnce(trial->smallestEstimate, /*reserve=*/0);
-      if (succeeded(trial) && !trial->lowered)
+      if (succeeded(trial) && !trial->plan)
         trial->message = message;
       return trial;
     }
@@ -67,32 +68,51 @@ FailureOr<MainJob::Trial> MainJob::searchFitting(int64_t memory) {
     for (auto [stage, estimate] : llvm::enumerate(chosen.stageMemory)) {
       int64_t bytes = bytesOfRank(stage * chosen.ranksPerStage());
       if (bytes > memory)
-        missing = std::max(missing, bytes - std::min(estimate.total(), memory));
+        missing = std::max(missing, bytes - std::min(estimate.total() + reserve, memory));
     }
     reserve += std::max<int64_t>(missing, 1);
   }
 }
 
-/// Given that `memory` is too little and that `smallest` would do: narrows down to a budget with which the driver
-/// succeeds, but fails with a byte less. The plan of least estimate is seldom beaten by another.
-FailureOr<MainJob::Trial> MainJob::findSmallest(int64_t memory, Trial smallest) {
-  int64_t tooLittle = memory, enough = smallest.bytes, probe = enough - 1;
-  search::Plan plan = chosen;
-  for (int round = 0; round < kMaxProbes && enough - tooLittle > 1; ++round) {
+/// The fastest plan found that takes at most `memory` bytes; without one, that of the least bytes found.
+FailureOr<MainJob::Trial> MainJob::searchFitting(int64_t memory) {
+  extraBytesOfShapes.clear();
+  bytesAtHand.clear();
+  FailureOr<Trial> trial = searchByEstimate(memory);
+  if (succeeded(trial) && trial->plan && failed(improve(*trial, memory)))
+    return failure();
+  return trial;
+}
+
+/// The least bytes of a lowered plan that are more than `memory`.
+int64_t MainJob::findBytesAbove(int64_t memory) const {
+  int64_t least = std::numeric_limits<int64_t>::max();
+  for (const search::LoweredPlan &plan : tried)
+    if (plan.bytes > memory)
+      least = std::min(least, plan.bytes);
+  return least;
+}
+
+/// Given that `memory` is too little: a budget with which the driver succeeds, though not with a byte less, as `bytes`.
+FailureOr<MainJob::Trial> MainJob::findSmallest(int64_t memory) {
+  int64_t tooLittle = memory, probe = findBytesAbove(memory);
+  Trial smallest; // of the budget `bytes`, once there is a plan
+  for (int round = 0; round < kMaxProbes && probe < std::numeric_limits<int64_t>::max(); ++round) {
     FailureOr<Trial> trial = searchFitting(probe);
     if (failed(trial))
       return failure();
-    if (trial->lowered && trial->bytes <= probe) {
-      enough = probe;
-      plan = chosen;
+    if (trial->fits(probe)) {
+      int64_t taken = trial->bytes;
       smallest = std::move(*trial);
+      smallest.bytes = probe;
+      probe = taken < probe && taken > tooLittle ? taken : probe - 1;
     } else {
       tooLittle = probe;
+      probe = smallest.plan ? tooLittle + (smallest.bytes - tooLittle) / 2 : findBytesAbove(tooLittle);
     }
-    probe = tooLittle + (enough - tooLittle) / 2;
+    if (smallest.plan && smallest.bytes - tooLittle <= 1)
+      break;
   }
-  chosen = std::move(plan);
-  smallest.bytes = enough;
   return smallest;
 }
 
@@ -100,15 +120,14 @@ LogicalResult MainJob::searchWithinBudget() {
   FailureOr<Trial> trial = searchFitting(budget);
   if (failed(trial))
     return failure();
-  if (!trial->lowered)
+  if (!trial->plan)
     return emitError(module->getLoc()) << trial->message;
-  if (trial->bytes > budget) {
-    trial = findSmallest(budget, std::move(*trial));
-    return failed(trial) ? failure() : failTooSmall(*trial);
+  if (!trial->fits(budget)) {
+    FailureOr<Trial> smallest = findSmallest(budget);
+    return failed(smallest) ? failure() : failTooSmall(smallest->plan ? *smallest : *trial);
   }
-  if (stop == Phase::Lower)
-    module = std::move(trial->lowered);
-  return success();
+  chosen = std::move(*trial->plan);
+  return takeChosen();
 }
 
 std::string MainJob::formatAtLeast(int64_t bytes) {
@@ -122,8 +141,11 @@ std::string MainJob::formatAtLeast(int64_t bytes) {
   return text;
 }
 
-/// Names the plan that needs the least, `chosen`: its fullest stage, and on that the unit that takes the most.
+/// Names the plan that needs the least: its fullest stage, and on that the unit that takes the most.
 LogicalResult MainJob::failTooSmall(const Trial &smallest) {
+  chosen = *smallest.plan;
+  if (failed(explain(chosen)))
+    return failure();
   int stage = 0;
   for (int other = 1; other < chosen.pipeline; ++other)
     if (bytesOfRank(other * chosen.ranksPerStage()) > bytesOfRank(stage * chosen.ranksPerStage()))

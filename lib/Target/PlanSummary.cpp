@@ -9,12 +9,12 @@ using search::Plan;
 using search::PlannedUnit;
 
 /// Last unit of the run that begins at `first`.
-static size_t findRunEnd(const Plan &plan, size_t first) {
+static size_t findRunEnd(const Plan &plan, size_t first, bool sameType = true) {
   size_t last = first;
   const PlannedUnit &unit = plan.units[first];
   while (last + 1 < plan.units.size()) {
     const PlannedUnit &next = plan.units[last + 1];
-    if (next.layerType != unit.layerType || next.strategy != unit.strategy || next.dp != unit.dp ||
+    if ((sameType && next.layerType != unit.layerType) || next.strategy != unit.strategy || next.dp != unit.dp ||
         next.stage != unit.stage)
       break;
     ++last;
@@ -41,11 +41,28 @@ static std::string count(int64_t n, llvm::StringRef noun) {
   return std::to_string(n) + " " + noun.str() + (n == 1 ? "" : noun.ends_with("h") ? "es" : "s");
 }
 
+static std::string describeShape(const Plan &plan) {
+  return count(plan.pipeline, "stage") + " x " + count(plan.ranksPerStage(), "rank") + ", " +
+         std::string(search::scheduleName(plan.schedule)) + ", " + count(plan.microBatches, "micro-batch");
+}
+
+std::string galvatron::describePlan(const Plan &plan) {
+  std::string text = describeShape(plan) + ":";
+  for (size_t first = 0; first < plan.units.size();) {
+    size_t last = findRunEnd(plan, first, /*sameType=*/false);
+    const PlannedUnit &unit = plan.units[first];
+    if (first > 0)
+      text += plan.units[first - 1].stage == unit.stage ? "," : " |";
+    text += " " + search::describe(unit.strategy, unit.dp);
+    if (last > first)
+      text += " (" + std::to_string(last - first + 1) + ")";
+    first = last + 1;
+  }
+  return text;
+}
+
 void galvatron::printPlanSummary(const Plan &plan, llvm::raw_ostream &out) {
-  std::string_view schedule = search::scheduleName(plan.schedule);
-  out << count(plan.pipeline, "stage") << " x " << count(plan.ranksPerStage(), "rank") << ", "
-      << llvm::StringRef(schedule.data(), schedule.size()) << ", " << count(plan.microBatches, "micro-batch") << " of "
-      << count(plan.globalBatch / plan.microBatches, "sample");
+  out << describeShape(plan) << " of " << count(plan.globalBatch / plan.microBatches, "sample");
   if (plan.predictedStepSeconds > 0)
     out << llvm::format("; %.3g s a step predicted", plan.predictedStepSeconds);
   out << "\n" << llvm::formatv("{0,-5}  {1,-44}  {2,-24}  {3}\n", "stage", "units", "strategy", "bytes of a rank");
@@ -79,4 +96,10 @@ void galvatron::printPlanReasons(const Plan &plan, llvm::raw_ostream &out) {
   }
   for (const std::string &note : plan.reasons.notes)
     out << note << "\n";
+  if (!plan.reasons.lowered.empty())
+    out << "lowered for their memory (step, estimate of the fullest rank, what it takes):\n";
+  for (const search::LoweredPlan &each : plan.reasons.lowered)
+    out << llvm::format("  %.4g ms  ", each.seconds * 1e3) << search::formatBytes(double(each.estimatedBytes)) << "  "
+        << (each.bytes ? search::formatBytes(double(each.bytes)) : "-") << "  " << each.plan << ": "
+        << (each.lostBy.empty() ? "chosen" : each.lostBy) << "\n";
 }

@@ -16,6 +16,9 @@ namespace galvatron {
 ///   0      layers.0 … layers.3 (4)           dp=2 recompute
 void printPlanSummary(const search::Plan &plan, llvm::raw_ostream &out);
 
+/// The same in a line: "2 stages x 2 ranks, 1f1b, 8 micro-batches: tp=2 (3), dp=2 | dp=2 recompute".
+std::string describePlan(const search::Plan &plan);
+
 /// Why this plan: what each run of units costs, what lost, the search's notes.
 void printPlanReasons(const search::Plan &plan, llvm::raw_ostream &out);
 

@@ -1,6 +1,7 @@
 // MLIR prints a location without a file as `<unknown>:0: … loc("…")`; a module path is one, and says more than a file.
 #include "ProgramDiagnostics.h"
 
+#include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/Location.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/SourceMgr.h"

@@ -41,19 +41,10 @@ static LogicalResult link(ModuleOp module, const StageOutputOptions &options, St
   if (!driver)
     return emitError(module.getLoc()) << "expects a C compiler named cc to link the stages; install gcc or clang";
   std::string search = ("-L" + runtime).str(), device = "-lgalvatron_" + options.device;
-  SmallVector<StringRef> arguments = {*driver,
-                                      "-o",
-                                      executable,
-                                      object,
-                                      search,
-                                      "-Wl,--no-as-needed",
-                                      device,
-                                      "-lgalvatron_rt",
-                                      "-lm",
+  SmallVector<StringRef> arguments = {*driver, "-o", executable, object, search, "-Wl,--no-as-needed", device,
+                                      "-lgalvatron_rt", "-lm",
                                       // What a GPU's library needs lies where the GPU is.
-                                      "-Wl,--allow-shlib-undefined",
-                                      "-Wl,-rpath,$ORIGIN",
-                                      "-Wl,-z,noexecstack"};
+                                      "-Wl,--allow-shlib-undefined", "-Wl,-rpath,$ORIGIN", "-Wl,-z,noexecstack"};
   llvm::SmallString<128> log;
   if (std::error_code error = llvm::sys::fs::createTemporaryFile("galvatron-link", "log", log))
     return emitError(module.getLoc()) << "could not create a temporary file: " << error.message();

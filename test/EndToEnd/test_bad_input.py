@@ -119,7 +119,10 @@ def test_shapes_that_the_model_cannot_have(models, tmp_path):
 
 def compile_refused(message: str, models, folder: Path, *options, model="llama"):
     program = models(model).program
-    return refused(message, "galvatron-opt", "--lower", program, *options, "-o", folder / "out", folder=folder)
+    error = refused(message, "galvatron-opt", "--lower", program, *options, "-o", folder / "out", folder=folder)
+    # About the whole program: none of its lines is to blame, so none is shown.
+    assert all(line.startswith("galvatron-opt: ") for line in error.splitlines()), error
+    return error
 
 
 def changed(models, **changes) -> dict:

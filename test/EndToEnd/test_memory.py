@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from harness import Compiled, call, succeed
 from plans import PLANS
 
 ALLOWANCE_BYTES = 64 << 20  # of the process beside the planned peak: code, libraries' buffers, MPI's
@@ -32,3 +35,56 @@ def test_plans_differ_in_memory(models):
     assert peaks["tp4"] < peaks["tp2"] < peaks["one"]
     assert peaks["recompute"] < peaks["tp2"]
     assert peaks["accumulate"] < peaks["one"]
+
+
+def search(models, name: str, budget: int) -> Compiled:
+    output = models(name).folder / f"out-budget-{budget}"
+    options = ("--search", "--lower", "--ranks=4", f"--memory={budget}")
+    succeed("galvatron-opt", *options, models(name).program, "-o", output)
+    return Compiled(output)
+
+
+def budgets(models, name: str) -> list[int]:
+    """From the least with a plan to nearly three times as much."""
+    refused = call("galvatron-opt", "--search", models(name).program, "--ranks=4", "--memory=1KiB").stderr
+    least = int(re.search(r"needs (\d+) bytes", refused).group(1))
+    return [round(least * 1.04**step) for step in range(26)]
+
+
+def chosen(plan: dict) -> dict:
+    (result,) = (each for each in plan["reasons"]["lowered"] if each["lost_by"] is None)
+    return result
+
+
+@pytest.mark.parametrize("name", ("gpt2", "llama"))
+def test_more_memory_is_never_slower(name, models):
+    """And every plan fits by its lowered bytes, after all that were found to be faster did not."""
+    before = float("inf")
+    strategies = set()
+    for budget in budgets(models, name):
+        plan = search(models, name, budget).plan
+        seconds = plan["predicted_step_seconds"]
+        assert seconds <= before * (1 + 1e-9), budget
+        before = seconds
+        peak = max(plan["peak_bytes_per_rank"])
+        assert peak <= budget
+        lowered = plan["reasons"]["lowered"]
+        assert (chosen(plan)["bytes"], chosen(plan)["seconds"]) == (peak, seconds)
+        assert all(each["bytes"] > budget for each in lowered if each["seconds"] < seconds * (1 - 1e-9))
+        strategies.add(chosen(plan)["plan"])
+    assert len(strategies) > 3, "the budgets say something"
+
+
+def test_plan_that_only_its_lowered_bytes_allow_runs_in_them(models, tokens):
+    """Where the estimate is over the budget and the program is not."""
+    for budget in budgets(models, "llama"):
+        compiled = search(models, "llama", budget)
+        lowered = compiled.plan["reasons"]["lowered"]
+        slower = [each for each in lowered if each["bytes"] <= budget and each["estimated_bytes"] <= budget]
+        if chosen(compiled.plan)["estimated_bytes"] > budget and slower:
+            break
+    else:
+        pytest.fail("no budget lets a plan in that its estimate refuses")
+    run = compiled.train(compiled.folder.with_name("memory-lowered"), "--steps", 2, "--data", tokens)
+    assert run.list_by_rank("peak bytes") == compiled.plan["peak_bytes_per_rank"]
+    assert max(run.column("peak_bytes")) <= budget

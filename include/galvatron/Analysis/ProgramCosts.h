@@ -6,7 +6,7 @@
 // A query is arithmetic on these tables: no IR is touched, so queries may come from several threads.
 //
 // An estimate: redistribution, rounding and reuse of scratch are seen only when a plan is lowered. The
-// driver compares and searches again where a plan turns out too large.
+// driver lowers what may be best and goes by its bytes.
 #ifndef GALVATRON_ANALYSIS_PROGRAMCOSTS_H
 #define GALVATRON_ANALYSIS_PROGRAMCOSTS_H
 

@@ -64,6 +64,15 @@ struct UnitReason {
   std::vector<Alternative> alternatives; ///< best first
 };
 
+/// A plan that a compiler lowered to know its memory.
+struct LoweredPlan {
+  std::string plan;                ///< in words
+  double seconds = 0;              ///< of a step, predicted
+  std::int64_t estimatedBytes = 0; ///< of the fullest rank
+  std::int64_t bytes = 0;          ///< the same, exact; 0: it could not be lowered
+  std::string lostBy;              ///< "takes 1.2 GiB too much", "0.4 ms a step"; empty: it is the choice
+};
+
 /// Why this plan: filled by the search, empty for plans read from a file.
 struct Reasons {
   std::vector<UnitReason> units;
@@ -74,6 +83,8 @@ struct Reasons {
   std::string memoryBindsAt;
   /// Share of the step that 10 % more would save; negative: not asked.
   double moreMemoryBuys = -1, moreBandwidthBuys = -1;
+  /// By rising seconds; empty where nothing was lowered.
+  std::vector<LoweredPlan> lowered;
   /// Lines for people: which constraint binds, what lost, what more would buy.
   std::vector<std::string> notes;
 };

@@ -171,6 +171,9 @@ struct Problem {
   std::vector<Unit> units;      ///< in execution order
   std::vector<TiedParameter> ties;
   SearchSpace space;
+  /// Bytes that each stage takes beyond what its units' costs say, or fewer: known of
+  /// plans like those asked for. Empty, or one for each of `space.stages`.
+  std::vector<std::int64_t> extraBytesOfStage = {};
   const CostSource *costs = nullptr;                 ///< not owned
   const CommunicationModel *communication = nullptr; ///< not owned; null: LinkModel
   std::int64_t ranks() const { return cluster.ranks(); }

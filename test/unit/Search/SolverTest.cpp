@@ -1,6 +1,7 @@
 //===- SolverTest.cpp - The search is exact, monotone and explains itself -===//
 
 #include "galvatron/Search/Solver.h"
+#include "AllPlans.h"
 #include "RandomProblem.h"
 #include "galvatron/Search/CheckPlan.h"
 #include "galvatron/Search/LinkModel.h"
@@ -12,53 +13,16 @@ using namespace galvatron::search;
 using namespace galvatron::search::testing;
 
 namespace {
-/// The best objective over all plans, each priced by evaluatePlan alone.
+/// The best objective over all plans that fit.
 double exhaustive(const Problem &problem, Schedule schedule) {
   double best = 0;
-  for (int stages = 1; stages <= problem.ranks() && stages <= int(problem.units.size()); ++stages)
-    for (int count = 1; count <= problem.globalBatch; ++count) {
-      if (problem.ranks() % stages || problem.globalBatch % count)
-        continue;
-      std::int64_t ranks = problem.ranks() / stages, samples = problem.globalBatch / count;
-      std::vector<std::pair<Strategy, int>> offered;
-      for (int tp = 1; tp <= ranks; ++tp)
-        for (bool recompute : {false, true})
-          if (ranks % tp == 0 && samples % (ranks / tp) == 0)
-            offered.push_back({Strategy{.tp = tp, .recompute = recompute}, int(ranks / tp)});
-      Plan plan;
-      plan.ranks = problem.ranks();
-      plan.pipeline = stages;
-      plan.globalBatch = problem.globalBatch;
-      plan.microBatches = count;
-      plan.schedule = schedule;
-      for (const Unit &unit : problem.units)
-        plan.units.push_back({unit.path, unit.layerType, unit.role, {}, 1, 0});
-      std::function<void(std::size_t)> fill = [&](std::size_t at) {
-        if (at == plan.units.size()) {
-          if (plan.units.back().stage != stages - 1)
-            return;
-          Result<Plan> priced = evaluatePlan(problem, plan);
-          ASSERT_TRUE(priced) << priced.error().message;
-          for (std::int64_t peak : priced->peakBytesPerRank)
-            if (peak > problem.cluster.memoryBytesPerDevice)
-              return;
-          if (best == 0 || priced->predictedStepSeconds < best)
-            best = priced->predictedStepSeconds;
-          return;
-        }
-        int before = at ? plan.units[at - 1].stage : 0;
-        for (int stage = before; stage <= (at ? std::min(before + 1, stages - 1) : 0); ++stage)
-          for (const auto &[strategy, dp] : offered) {
-            if (plan.units[at].role != UnitRole::Layer && strategy.recompute)
-              continue;
-            plan.units[at].stage = stage;
-            plan.units[at].strategy = strategy;
-            plan.units[at].dp = dp;
-            fill(at + 1);
-          }
-      };
-      fill(0);
-    }
+  forEachPlan(problem, schedule, [&](const Plan &plan) {
+    for (std::int64_t peak : plan.peakBytesPerRank)
+      if (peak > problem.cluster.memoryBytesPerDevice)
+        return;
+    if (best == 0 || plan.predictedStepSeconds < best)
+      best = plan.predictedStepSeconds;
+  });
   return best;
 }
 
@@ -89,6 +53,41 @@ TEST(Solver, equals_exhaustive_search) {
   }
   EXPECT_GT(feasible, 30);
   EXPECT_GT(infeasible, 10);
+}
+
+TEST(Solver, counts_bytes_beyond_the_estimates_on_their_stage) {
+  int differs = 0;
+  for (unsigned seed = 0; seed < 4; ++seed)
+    for (std::int64_t memory : {1300000, 1600000, 2100000}) {
+      RandomCosts costs(seed);
+      Problem problem = randomProblem(costs, 4, 4, 4, memory, 2);
+      problem.space.stages = 2;
+      double without = solved(problem);
+      problem.extraBytesOfStage = {400000, -300000};
+      double wanted = 0;
+      for (Schedule schedule : {Schedule::OneFOneB, Schedule::GPipe})
+        forEachPlan(problem, schedule, [&](const Plan &plan) {
+          // Priced with its extra bytes, as reserved ones.
+          for (const StageMemory &stage : plan.stageMemory)
+            if (plan.pipeline != 2 || stage.total() > memory)
+              return;
+          EXPECT_EQ(plan.stageMemory[0].reservedBytes, 400000);
+          EXPECT_EQ(plan.stageMemory[1].reservedBytes, -300000);
+          if (wanted == 0 || plan.predictedStepSeconds < wanted)
+            wanted = plan.predictedStepSeconds;
+        });
+      SolveOptions options;
+      Result<Solution> solution = solve(problem, options);
+      ASSERT_TRUE(solution) << solution.error().message;
+      double got = solution->plan ? solution->plan->predictedStepSeconds : 0;
+      EXPECT_NEAR(got, wanted, 1e-9 * wanted) << "seed " << seed << " memory " << memory;
+      differs += got != without;
+      if (solution->plan)
+        EXPECT_TRUE(checkPlan(problem, *solution->plan).ok()) << checkPlan(problem, *solution->plan).complaints.front();
+      else
+        EXPECT_GT(solution->infeasible.smallestBudgetBytes, memory);
+    }
+  EXPECT_GT(differs, 3);
 }
 
 TEST(Solver, names_the_smallest_budget) {
