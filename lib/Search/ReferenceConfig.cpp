@@ -102,6 +102,7 @@ void readSpace(JsonReader &reader, ReferenceArguments &a) {
 void readProfiling(JsonReader &reader, ReferenceArguments &a) {
   a.timeMode = readWord(reader, "time_profile_mode", a.timeMode, {"static", "batch", "sequence"});
   a.memoryMode = readWord(reader, "memory_profile_mode", a.memoryMode, {"static", "sequence"});
+  a.profileDpType = readWord(reader, "profile_dp_type", a.profileDpType, {"zero3", "ddp"});
   a.timeFile = optionalText(reader, "time_profiling_path");
   a.memoryFile = optionalText(reader, "memory_profiling_path");
   a.allReduceFile = optionalText(reader, "allreduce_bandwidth_config_path");
