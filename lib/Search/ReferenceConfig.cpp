@@ -16,22 +16,8 @@
 namespace galvatron::search {
 
 namespace {
-/// A switch that the reference writes as 0/1 and people as true/false.
-bool readSwitch(JsonReader &reader, const char *key, bool fallback) {
-  const Json *member = reader.member(key);
-  if (member && member->is_boolean())
-    return member->get<bool>();
-  std::int64_t value = reader.integer(key, fallback);
-  if (value > 1)
-    reader.fail(std::string("key '") + key + "' expects 0 or 1, but got " + std::to_string(value));
-  return value != 0;
-}
-
 int readInt(JsonReader &reader, const char *key, int fallback, int smallest) {
-  std::int64_t value = reader.integer(key, fallback, smallest);
-  if (value > (1 << 24))
-    reader.fail(std::string("key '") + key + "' expects at most 16777216, but got " + std::to_string(value));
-  return int(std::min<std::int64_t>(value, 1 << 24));
+  return int(reader.integer(key, fallback, smallest, kMostOfAnything));
 }
 
 std::string readWord(JsonReader &reader, const char *key, const std::string &fallback,
@@ -77,21 +63,21 @@ void readHardware(JsonReader &reader, ReferenceArguments &a) {
 }
 
 void readSpace(JsonReader &reader, ReferenceArguments &a) {
-  a.disableDp = readSwitch(reader, "disable_dp", a.disableDp);
-  a.disableTp = readSwitch(reader, "disable_tp", a.disableTp);
-  a.disableSp = readSwitch(reader, "disable_sp", a.disableSp);
-  a.disablePp = readSwitch(reader, "disable_pp", a.disablePp);
-  a.disableCheckpoint = readSwitch(reader, "disable_ckpt", a.disableCheckpoint);
-  a.disableFsdp = readSwitch(reader, "disable_fsdp", a.disableFsdp);
+  a.disableDp = reader.toggle("disable_dp", a.disableDp);
+  a.disableTp = reader.toggle("disable_tp", a.disableTp);
+  a.disableSp = reader.toggle("disable_sp", a.disableSp);
+  a.disablePp = reader.toggle("disable_pp", a.disablePp);
+  a.disableCheckpoint = reader.toggle("disable_ckpt", a.disableCheckpoint);
+  a.disableFsdp = reader.toggle("disable_fsdp", a.disableFsdp);
   if (reader.has("disable_sdp")) // the guides' name
-    a.disableFsdp = readSwitch(reader, "disable_sdp", a.disableFsdp);
-  a.disableCp = readSwitch(reader, "disable_cp", a.disableCp);
-  a.disableEndsTp = readSwitch(reader, "disable_embedding_lmhead_tp", a.disableEndsTp);
+    a.disableFsdp = reader.toggle("disable_sdp", a.disableFsdp);
+  a.disableCp = reader.toggle("disable_cp", a.disableCp);
+  a.disableEndsTp = reader.toggle("disable_embedding_lmhead_tp", a.disableEndsTp);
   if (reader.has("disable_vtp"))
-    a.disableEndsTp = readSwitch(reader, "disable_vtp", a.disableEndsTp);
-  a.disableEndsSp = readSwitch(reader, "disable_embedding_lmhead_sp", a.disableEndsSp);
+    a.disableEndsTp = reader.toggle("disable_vtp", a.disableEndsTp);
+  a.disableEndsSp = reader.toggle("disable_embedding_lmhead_sp", a.disableEndsSp);
   if (reader.has("disable_vsp"))
-    a.disableEndsSp = readSwitch(reader, "disable_vsp", a.disableEndsSp);
+    a.disableEndsSp = reader.toggle("disable_vsp", a.disableEndsSp);
   a.maxTp = readInt(reader, "max_tp_deg", a.maxTp, 1);
   a.maxPp = readInt(reader, "max_pp_deg", a.maxPp, 1);
   a.maxSp = readInt(reader, "max_sp_deg", a.maxSp, 1);
@@ -112,7 +98,7 @@ void readProfiling(JsonReader &reader, ReferenceArguments &a) {
 }
 
 void readOptions(JsonReader &reader, ReferenceArguments &a) {
-  a.fineGrained = readSwitch(reader, "fine_grained_mode", a.fineGrained);
+  a.fineGrained = reader.toggle("fine_grained_mode", a.fineGrained);
   a.outputPath = optionalText(reader, "output_config_path");
   ignore(reader, {"parallel_search", "worker", "log_dir"});
 }
@@ -121,12 +107,12 @@ void readParallelism(JsonReader &reader, ReferenceArguments &a) {
   a.defaultDpType = readWord(reader, "default_dp_type", a.defaultDpType, {"ddp", "zero2", "zero3"});
   a.pipelineType = readWord(reader, "pipeline_type", a.pipelineType, {"gpipe", "pipedream_flush"});
   a.mixedPrecision = readWord(reader, "mixed_precision", a.mixedPrecision, {"fp32", "fp16", "bf16"});
-  a.asyncGradReduce = readSwitch(reader, "async_grad_reduce", a.asyncGradReduce);
+  a.asyncGradReduce = reader.toggle("async_grad_reduce", a.asyncGradReduce);
 }
 
 void readTrain(JsonReader &reader, ReferenceArguments &a) {
-  a.sequenceParallel = readSwitch(reader, "sequence_parallel", a.sequenceParallel);
-  a.globalMemoryBuffer = readSwitch(reader, "global_memory_buffer", a.globalMemoryBuffer);
+  a.sequenceParallel = reader.toggle("sequence_parallel", a.sequenceParallel);
+  a.globalMemoryBuffer = reader.toggle("global_memory_buffer", a.globalMemoryBuffer);
   if (reader.has("seq_length"))
     a.sequenceLength = readInt(reader, "seq_length", 1, 1);
 }

@@ -148,12 +148,9 @@ void Search::makeCandidates() {
 
 void Search::addShapes(const std::shared_ptr<const Setting> &setting) {
   std::vector<Schedule> schedules = problem.space.schedules;
-  // One stage has one order that is worth anything: the one that keeps least.
-  if (setting->stages == 1) {
-    bool flush = std::find(schedules.begin(), schedules.end(), Schedule::OneFOneB) != schedules.end();
-    bool all = std::find(schedules.begin(), schedules.end(), Schedule::GPipe) != schedules.end();
-    schedules = {flush || !all ? Schedule::OneFOneB : Schedule::GPipe};
-  }
+  // One stage is no pipeline: the one order worth anything is that which keeps least.
+  if (setting->stages == 1)
+    schedules = {Schedule::OneFOneB};
   for (Schedule schedule : schedules) {
     PipelineShape shape{schedule, setting->stages, 1, setting->microBatches};
     if (schedule != Schedule::Interleaved) {
