@@ -83,6 +83,8 @@ public:
 
   /// The best regular plan below `best`. `glance`: out of few, for a first limit.
   Found tryRegular(double best, bool glance, const std::function<bool()> &stopped) const;
+  /// A good plan below `best` of GPipe or 1F1B, with few borders.
+  Found tryHull(double best, const std::function<bool()> &stopped) const;
   /// The best plan below `best`, pass by pass to the part `reach` of the gap, as far
   /// as each needs at most `labelBudget` labels.
   Opened open(double best, double reach, std::int64_t labelBudget, const std::function<bool()> &stopped) const;

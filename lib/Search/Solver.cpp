@@ -48,6 +48,7 @@ private:
   void addCandidate(const std::shared_ptr<const Setting> &setting, const PipelineShape &shape);
   void regularPlans(bool glance);
   void smallestPlans();
+  void hullPlans();
   void anyPlan();
   void exactPlans();
   void accept(const Candidate &candidate, Found found);
@@ -253,6 +254,25 @@ void Search::smallestPlans() {
   }
 }
 
+/// Near to the best where memory is short: a limit that spares the exact search
+/// most of its labels.
+void Search::hullPlans() {
+  std::function<bool()> stop = [this] { return stopped(); };
+  for (std::size_t from = 0; from < candidates.size() && !stopped(); from += kRegularWave) {
+    std::size_t count = std::min(kRegularWave, candidates.size() - from);
+    std::vector<Found> found(count);
+    double limit = best.seconds;
+    inParallel(count, [&](std::size_t i) {
+      const Candidate &candidate = *candidates[from + i];
+      if (candidate.hasExactSearch() && candidate.bound() < limit)
+        found[i] = candidate.tryHull(limit, stop);
+    });
+    for (std::size_t i = 0; i < count; ++i)
+      accept(*candidates[from + i], std::move(found[i]));
+    report(false);
+  }
+}
+
 /// Interrupted before the first plan: a quick one out of what is priced so far.
 void Search::anyPlan() {
   double begin = seconds();
@@ -356,6 +376,7 @@ Result<Solution> Search::run() {
   if (!problem.space.uniform) {
     if (!winner && problem.space.unevenStages)
       smallestPlans();
+    hullPlans();
     exactPlans();
   }
   solution.interrupted = stopped();
