@@ -16,8 +16,27 @@
 namespace galvatron::search {
 
 namespace {
-int readInt(JsonReader &reader, const char *key, int fallback, int smallest) {
-  return int(reader.integer(key, fallback, smallest, kMostOfAnything));
+/// Of 1024 MB; the reference counts in whole MB.
+constexpr std::int64_t kMostGigabytes = 1 << 18;
+constexpr std::int64_t kMostLayers = 1 << 16;
+
+/// Switches that the guides and the code name differently.
+constexpr std::pair<const char *, const char *> kTwoNames[] = {
+    {"disable_fsdp", "disable_sdp"},
+    {"disable_embedding_lmhead_tp", "disable_vtp"},
+    {"disable_embedding_lmhead_sp", "disable_vsp"},
+};
+
+int readInt(JsonReader &reader, const char *key, int fallback, int smallest, std::int64_t largest = kMostOfAnything) {
+  return int(reader.integer(key, fallback, smallest, largest));
+}
+
+/// Two names of one switch: the guides' and the code's.
+bool readEither(JsonReader &reader, const char *key, const char *other, bool fallback) {
+  bool value = reader.toggle(key, fallback), same = reader.toggle(other, value);
+  if (reader.has(key) && same != value)
+    reader.fail(std::string("keys '") + key + "' and '" + other + "' name one switch, but differ; keep one");
+  return same;
 }
 
 std::string readWord(JsonReader &reader, const char *key, const std::string &fallback,
@@ -59,7 +78,7 @@ void readBatch(JsonReader &reader, ReferenceArguments &a) {
 void readHardware(JsonReader &reader, ReferenceArguments &a) {
   a.nodes = readInt(reader, "num_nodes", a.nodes, 1);
   a.devicesPerNode = readInt(reader, "num_gpus_per_node", a.devicesPerNode, 1);
-  a.memoryGB = readInt(reader, "memory_constraint", a.memoryGB, 1);
+  a.memoryGB = readInt(reader, "memory_constraint", a.memoryGB, 1, kMostGigabytes);
 }
 
 void readSpace(JsonReader &reader, ReferenceArguments &a) {
@@ -68,16 +87,10 @@ void readSpace(JsonReader &reader, ReferenceArguments &a) {
   a.disableSp = reader.toggle("disable_sp", a.disableSp);
   a.disablePp = reader.toggle("disable_pp", a.disablePp);
   a.disableCheckpoint = reader.toggle("disable_ckpt", a.disableCheckpoint);
-  a.disableFsdp = reader.toggle("disable_fsdp", a.disableFsdp);
-  if (reader.has("disable_sdp")) // the guides' name
-    a.disableFsdp = reader.toggle("disable_sdp", a.disableFsdp);
+  a.disableFsdp = readEither(reader, "disable_fsdp", "disable_sdp", a.disableFsdp);
   a.disableCp = reader.toggle("disable_cp", a.disableCp);
-  a.disableEndsTp = reader.toggle("disable_embedding_lmhead_tp", a.disableEndsTp);
-  if (reader.has("disable_vtp"))
-    a.disableEndsTp = reader.toggle("disable_vtp", a.disableEndsTp);
-  a.disableEndsSp = reader.toggle("disable_embedding_lmhead_sp", a.disableEndsSp);
-  if (reader.has("disable_vsp"))
-    a.disableEndsSp = reader.toggle("disable_vsp", a.disableEndsSp);
+  a.disableEndsTp = readEither(reader, "disable_embedding_lmhead_tp", "disable_vtp", a.disableEndsTp);
+  a.disableEndsSp = readEither(reader, "disable_embedding_lmhead_sp", "disable_vsp", a.disableEndsSp);
   a.maxTp = readInt(reader, "max_tp_deg", a.maxTp, 1);
   a.maxPp = readInt(reader, "max_pp_deg", a.maxPp, 1);
   a.maxSp = readInt(reader, "max_sp_deg", a.maxSp, 1);
@@ -138,9 +151,9 @@ std::optional<Error> readModel(const Json &json, ReferenceArguments &a) {
   JsonReader reader(json, "config model");
   const char *name = reader.has("model_name") ? "model_name" : "name";
   a.modelName = reader.text(name);
-  a.hiddenSize = reader.integer("hidden_size", {}, 1);
+  a.hiddenSize = reader.integer("hidden_size", {}, 1, kMostOfAnything);
   const char *layers = reader.has("num_hidden_layers") ? "num_hidden_layers" : "num_layers";
-  a.layers = readInt(reader, layers, reader.has(layers) ? 1 : 0, 1);
+  a.layers = readInt(reader, layers, reader.has(layers) ? 1 : 0, 1, kMostLayers);
   if (!reader.has(layers))
     reader.fail("lacks the key 'num_layers'");
   const char *length = reader.has("max_sequence_length") ? "max_sequence_length" : "seq_length";
@@ -169,8 +182,14 @@ void override(Json &config, const Json &changes) {
     Json &target = (nested ? config["args"] : config)[name];
     if (target.is_null())
       target = Json::object();
-    if (target.is_object())
-      target.update(group.value());
+    if (!target.is_object())
+      continue;
+    // What is said now holds under either name.
+    for (auto [name, other] : kTwoNames)
+      for (auto [said, silent] : {std::pair{name, other}, {other, name}})
+        if (group.value().contains(said) && !group.value().contains(silent))
+          target.erase(silent);
+    target.update(group.value());
   }
 }
 
@@ -220,6 +239,8 @@ Result<ReferenceArguments> parseReferenceConfig(std::string_view text, const std
       const Json *value = holder ? holder->member(group.name) : nullptr;
       if (!value || value->is_null())
         continue;
+      if (holder != &reader && reader.has(group.name))
+        reader.fail(std::string("has the group '") + group.name + "' at top level and in 'args'; keep one");
       JsonReader groupReader(*value, std::string("config group '") + group.name + "'");
       group.read(groupReader, arguments);
       if (auto error = groupReader.finish(); error && !groupError)

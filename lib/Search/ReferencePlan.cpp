@@ -150,6 +150,8 @@ Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
     reader.fail("key 'pipeline_type' expects gpipe or pipedream_flush, but got '" + type + "'");
   std::string dpType = reader.text("default_dp_type", "ddp");
   int level = dpType == "ddp" ? 0 : dpType == "zero2" ? 2 : dpType == "zero3" ? 3 : -1;
+  if (level == 3 && target.asSearched)
+    level = 2;
   if (level < 0)
     reader.fail("key 'default_dp_type' expects ddp, zero2 or zero3, but got '" + dpType + "'");
   int vtp = degreeOf("vtp"), vcp = degreeOf("vcp");

@@ -201,7 +201,7 @@ std::optional<Error> Tool::evaluateReference(const ReferenceModel &model) {
   PlanTarget target;
   target.units = transformerUnits(model.args().layers);
   target.ranks = model.args().world();
-  target.unevenBatch = true; // as the reference prices them
+  target.unevenBatch = target.asSearched = true; // as the reference prices them
   Result<Plan> plan = parsePlan(*text, target);
   if (!plan)
     return Error{"'" + options.evaluateFile + "': " + plan.error().message};
@@ -245,7 +245,8 @@ std::optional<Error> Tool::workReference(const ReferenceModel &model) {
   output["status"] = solution->interrupted ? "interrupted" : "ok";
   if (text) {
     output["plan"] = OrderedJson::parse(*text);
-    output["plan"]["default_dp_type"] = model.args().defaultDpType; // where no layer shows it
+    if (output["plan"]["default_dp_type"] == "ddp") // no layer shows it
+      output["plan"]["default_dp_type"] = model.args().defaultDpType;
   } else {
     output["plan"] = nullptr;
     output["plan_error"] = text.error().message;
