@@ -197,19 +197,6 @@ TEST(ReferenceSearch, offers_zero2_beside_a_default_of_zero3) {
   EXPECT_EQ(throughput["zero3"], throughput["zero2"]);
 }
 
-/// Ulysses-only tasks cap the degree by max_tp_deg, also in the ends.
-TEST(ReferenceSearch, caps_the_ends_like_the_layers) {
-  Json inputs = readInput("galvatron-reference/full_8g_m24_b64.json")["inputs"];
-  inputs["args"]["search_space_info"]["max_tp_deg"] = 1;
-  inputs["args"]["search_space_info"]["max_sp_deg"] = 8;
-  inputs["args"]["hardware_info"]["memory_constraint"] = 36;
-  auto model = loadModel(inputs);
-  ASSERT_TRUE(model);
-  auto solution = searchReference(*model);
-  ASSERT_TRUE(solution && solution->plan);
-  EXPECT_EQ(solution->plan->ends.degree(), 1);
-}
-
 TEST(ReferenceSearch, says_what_leaves_no_batch) {
   Json inputs = readInput("galvatron-reference/full_8g_m24_b64.json")["inputs"];
   auto complaint = [&](const Json &sizes) {
@@ -227,6 +214,8 @@ TEST(ReferenceSearch, says_what_leaves_no_batch) {
 /// Sizes that no integer of MB holds are too big, not negative.
 TEST(ReferenceSearch, absurd_sizes_do_not_fit) {
   Json inputs = readInput("galvatron-reference/full_8g_m24_b64.json")["inputs"];
+  inputs["hardware"] = "galvatron-profiles/hardware-synthetic";
+  inputs["args"]["hardware_info"]["num_gpus_per_node"] = 1;
   inputs["args"]["batch_size_info"] = {{"settle_bsz", 1 << 24}, {"settle_chunk", 1}};
   auto solution = searchReference(*loadModel(inputs));
   ASSERT_TRUE(solution);
