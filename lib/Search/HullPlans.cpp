@@ -36,8 +36,8 @@ struct StagePlan {
 
 class HullPlans {
 public:
-  HullPlans(const Candidate &candidate, double best)
-      : candidate(candidate), setting(candidate.setting()), timetable(candidate.shape()) {
+  HullPlans(const Candidate &candidate, double best, std::int64_t &work)
+      : candidate(candidate), setting(candidate.setting()), timetable(candidate.shape()), work(work) {
     found.seconds = best;
   }
 
@@ -66,10 +66,11 @@ private:
   const Option *incoming = nullptr; ///< what the stage before ends with
   Choice choice;
   Found found;
+  bool anyFits = false;
+  std::int64_t &work; ///< changes of layout looked at
 };
 
-/// Ways to cut the units, by the part of each: near to equal, and as the plan that
-/// needs the least memory does.
+/// Ways to cut the units near to equally, by the part of each.
 std::vector<std::vector<int>> HullPlans::borders() const {
   int units = setting.units(), stages = setting.stages;
   std::vector<std::vector<int>> ways;
@@ -89,9 +90,6 @@ std::vector<std::vector<int>> HullPlans::borders() const {
   int longer = units % stages; // stages of one unit more
   cut([&](int stage) { return units / stages + (stage < longer); });
   cut([&](int stage) { return units / stages + (stage >= stages - longer); });
-  LeastMemory least = findLeastMemory(candidate);
-  if (least.option)
-    ways.push_back(least.choice.partOf);
   return ways;
 }
 
@@ -157,6 +155,7 @@ StagePlan HullPlans::cheapest(int begin, int end, std::int64_t scratch, double p
     }
   }
   std::vector<std::vector<State>> states(end - begin);
+  work += std::int64_t(end - begin) * std::int64_t(setting.layouts.size() * setting.layouts.size());
   for (int unit = begin; unit < end; ++unit) {
     std::vector<State> &here = states[unit - begin];
     here = cheapestOf[setting.typeOf[unit]];
@@ -208,6 +207,7 @@ void HullPlans::fill(StagePlan &plan, int begin) const {
       const Option *before = i ? plan.options[i - 1] : incoming, *now = plan.options[i];
       const Option *after = i + 1 < count ? plan.options[i + 1] : nullptr;
       double around = moved(before, now) + moved(now, after);
+      work += std::int64_t(lists[setting.typeOf[begin + i]].size());
       for (const Option &option : lists[setting.typeOf[begin + i]]) {
         std::int64_t scratch = std::max(plan.scratch, option.scratch);
         if (plan.memory + bytes(option) - bytes(*now) + scratch > setting.memoryBudget())
@@ -236,6 +236,8 @@ bool HullPlans::planStage(int stage, int begin, int end) {
   incoming = begin ? choice.options[begin - 1] : nullptr;
   StagePlan best;
   for (std::int64_t scratch : scratchLimits(begin, end)) {
+    if (work > kHullWork)
+      return false;
     auto fits = [&](const StagePlan &plan) { return plan.peak() <= setting.memoryBudget(); };
     StagePlan fast = cheapest(begin, end, scratch, 1, 0), small = fast;
     if (fast.options.empty())
@@ -285,6 +287,7 @@ double HullPlans::tryBorders(const std::vector<int> &partOf, int *slowest) {
 void HullPlans::climb(std::vector<int> partOf) {
   int slowest = 0, units = setting.units();
   double now = tryBorders(partOf, &slowest);
+  anyFits = anyFits || now < kInfinity;
   if (now == kInfinity || setting.stages == 1 || !setting.problem->space.unevenStages)
     return;
   for (bool moved = true; moved;) {
@@ -316,14 +319,18 @@ Found HullPlans::run(const std::function<bool()> &stopped) {
   for (const std::vector<int> &partOf : borders())
     if (!stopped())
       climb(partOf);
+  // Where those do not fit: as the plan that needs the least memory does.
+  if (!anyFits && setting.stages > 1 && setting.problem->space.unevenStages && work < kHullWork)
+    if (LeastMemory least = findLeastMemory(candidate); least.option)
+      climb(least.choice.partOf);
   if (found.seconds >= before)
     return {};
   return std::move(found);
 }
 } // namespace
 
-Found Candidate::tryHull(double best, const std::function<bool()> &stopped) const {
-  return HullPlans(*this, best).run(stopped);
+Found Candidate::tryHull(double best, std::int64_t &work, const std::function<bool()> &stopped) const {
+  return HullPlans(*this, best, work).run(stopped);
 }
 
 } // namespace galvatron::search

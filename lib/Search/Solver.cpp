@@ -31,6 +31,8 @@ namespace {
 constexpr double kRounding = 1e-12;
 /// Candidates that start from the same best plan.
 constexpr std::size_t kWave = 4, kRegularWave = 16;
+/// Work of the plans on the hull, of all candidates.
+constexpr std::int64_t kMostHullWork = 10 * kHullWork;
 /// Label budgets that all candidates together may take.
 constexpr double kMostBudgets = 5;
 
@@ -258,17 +260,21 @@ void Search::smallestPlans() {
 /// most of its labels.
 void Search::hullPlans() {
   std::function<bool()> stop = [this] { return stopped(); };
-  for (std::size_t from = 0; from < candidates.size() && !stopped(); from += kRegularWave) {
-    std::size_t count = std::min(kRegularWave, candidates.size() - from);
+  std::int64_t spent = 0;
+  for (std::size_t from = 0; from < candidates.size() && !stopped() && spent < kMostHullWork; from += kWave) {
+    std::size_t count = std::min(kWave, candidates.size() - from);
     std::vector<Found> found(count);
+    std::vector<std::int64_t> work(count, 0);
     double limit = best.seconds;
     inParallel(count, [&](std::size_t i) {
       const Candidate &candidate = *candidates[from + i];
       if (candidate.hasExactSearch() && candidate.bound() < limit)
-        found[i] = candidate.tryHull(limit, stop);
+        found[i] = candidate.tryHull(limit, work[i], stop);
     });
-    for (std::size_t i = 0; i < count; ++i)
+    for (std::size_t i = 0; i < count; ++i) {
+      spent += work[i];
       accept(*candidates[from + i], std::move(found[i]));
+    }
     report(false);
   }
 }

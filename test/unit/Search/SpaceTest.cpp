@@ -30,7 +30,10 @@ Solution solved(const Problem &problem, int threads = 1) {
 
 double secondsOf(const Solution &solution) { return solution.plan ? solution.plan->predictedStepSeconds : 0; }
 
-/// Every plan of the space under 1F1B and GPipe, priced one by one: the best step
+/// The schedules whose plans are searched exactly.
+const std::vector<Schedule> kExact = {Schedule::OneFOneB, Schedule::GPipe, Schedule::ZeroBubble};
+
+/// Every plan of the space under these, priced one by one: the best step
 /// for each of some budgets.
 class Enumeration {
 public:
@@ -39,8 +42,9 @@ public:
       best[budget] = 0;
     for (int stages = 1; stages <= problem.ranks() && stages <= int(problem.units.size()); ++stages)
       for (int count = 1; count <= problem.globalBatch; ++count)
-        if (problem.ranks() % stages == 0 && problem.globalBatch % count == 0)
-          for (Schedule schedule : {Schedule::OneFOneB, Schedule::GPipe})
+        if (problem.ranks() % stages == 0 && problem.globalBatch % count == 0 &&
+            (!problem.space.stages || stages == problem.space.stages))
+          for (Schedule schedule : problem.space.schedules)
             all(stages, count, schedule);
   }
   std::map<std::int64_t, double> best;
@@ -55,7 +59,8 @@ private:
       for (auto [strategy, dp] : offeredStrategies(problem.space, setting.stageRanks, setting.microBatchSamples))
         for (bool strided : {false, true})
           for (std::uint32_t values : {0u, 1u}) {
-            if ((values && !problem.space.recompute) || (strided && (strategy.tp == 1 || dp * strategy.cp == 1)) ||
+            if ((values && !(problem.space.recompute && problem.space.recomputeValues)) ||
+                (strided && (strategy.tp == 1 || dp * strategy.cp == 1)) ||
                 (strided && setting.stageRanks <= problem.cluster.devicesPerNode) ||
                 (values && (strategy.recompute || !layer)) || (!layer && (strategy.recompute || strategy.ep > 1)))
               continue;
@@ -106,7 +111,7 @@ TEST(Space, search_equals_enumeration) {
       Problem problem = randomProblem(costs, devices, units, 4, 0);
       problem.cluster.nodes = nodes;
       problem.space = SearchSpace();
-      problem.space.schedules = {Schedule::OneFOneB, Schedule::GPipe};
+      problem.space.schedules = kExact;
       // Not every kind at once, or the enumeration takes minutes.
       problem.space.recompute = seed % 2;
       problem.space.zeroLevels = seed % 2 ? 0b0101 : 0b1011;
@@ -135,6 +140,31 @@ TEST(Space, search_equals_enumeration) {
     EXPECT_TRUE(std::any_of(seen.begin(), seen.end(), [&](const std::string &text) {
       return text.find(word) != std::string::npos;
     })) << word;
+}
+
+TEST(Space, zero_bubble_equals_enumeration) {
+  int feasible = 0;
+  for (unsigned seed = 0; seed < 6; ++seed)
+    for (auto [devices, units] : {std::pair{2, 5}, {3, 4}, {4, 4}}) {
+      RandomCosts costs(seed);
+      Problem problem = randomProblem(costs, devices, units, 2 * devices, 0, 2);
+      problem.space = SearchSpace();
+      problem.space.schedules = {Schedule::ZeroBubble};
+      problem.space.stages = devices == 4 ? 2 : devices;
+      problem.space.zeroLevels = 0b0001;
+      problem.space.context = problem.space.expert = problem.space.strided = problem.space.ulysses = false;
+      problem.space.recomputeValues = false;
+      Enumeration enumeration(problem, {1500000, 2200000, 3000000, 4500000, 9000000});
+      for (auto [budget, wanted] : enumeration.best) {
+        problem.cluster.memoryBytesPerDevice = budget;
+        Solution solution = solved(problem);
+        EXPECT_NEAR(secondsOf(solution), wanted, 1e-9 * wanted)
+            << "seed " << seed << ", " << devices << " devices, budget " << budget;
+        EXPECT_EQ(solution.provenWithin, 0);
+        feasible += wanted > 0;
+      }
+    }
+  EXPECT_GT(feasible, 40);
 }
 
 /// Some of everything that may be switched off.
@@ -349,7 +379,7 @@ TEST(Space, proves_how_good_an_inexact_answer_is) {
     SolveOptions options;
     options.explain = false;
     Result<Solution> exact = solve(problem, options);
-    options.labelBudget = 60;
+    options.labelBudget = 20;
     Result<Solution> quick = solve(problem, options);
     ASSERT_TRUE(exact && quick);
     ASSERT_TRUE(exact->plan && quick->plan) << seed;
