@@ -1,7 +1,6 @@
 //===- HullPlans.cpp - Plans on the hull of time against memory -----------===//
 //
-// For GPipe and 1F1B, a good plan before the exact search, which then prunes with
-// it. Borders are given; a stage takes the plan that is fastest when a byte costs
+// A good plan before the exact search, which then prunes with it. Borders are given; a stage takes the plan that is fastest when a byte costs
 // a price: the fastest of all for free, the smallest for a fortune. Between a plan
 // that does not fit and one that does the price is raised or lowered, until
 // nothing lies between them on the lower hull of time against memory; then single

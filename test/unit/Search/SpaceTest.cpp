@@ -188,7 +188,6 @@ void expectNoWorse(const Solution &now, const Solution &before, const std::strin
     EXPECT_LE(secondsOf(now) * (1 - now.provenWithin), secondsOf(before) * (1 + 1e-9)) << what;
 }
 
-/// All schedules for memory; for links and space those that are searched exactly.
 TEST(Space, more_memory_faster_links_and_a_wider_space_never_hurt) {
   int exact = 0, all = 0;
   auto count = [&](const Solution &solution) {
@@ -212,7 +211,6 @@ TEST(Space, more_memory_faster_links_and_a_wider_space_never_hurt) {
       before = std::move(now);
     }
     problem.cluster.memoryBytesPerDevice = std::int64_t(double(smallest) * draw.of({1.05, 1.5, 3.0}));
-    problem.space.schedules = {Schedule::OneFOneB, Schedule::GPipe};
     Cluster base = problem.cluster;
     before = {};
     for (double factor : {0.1, 1.0, 100.0}) {
@@ -245,6 +243,63 @@ TEST(Space, more_memory_faster_links_and_a_wider_space_never_hurt) {
   }
   EXPECT_GT(exact, all / 2);
   EXPECT_GT(all, 100);
+}
+
+/// Pipelines alone, of one schedule: plans that are interleaved or have zero bubble.
+TEST(Space, more_never_hurts_any_schedule) {
+  std::map<Schedule, int> compared;
+  for (unsigned seed = 0; seed < 10; ++seed)
+    for (Schedule schedule : {Schedule::Interleaved, Schedule::ZeroBubble}) {
+      RandomCase made = randomCase(seed);
+      Problem &problem = made.problem;
+      Draw draw(seed);
+      SearchSpace wide;
+      wide.schedules = {schedule};
+      for (int stages = 2; stages <= 4 && !wide.stages; ++stages)
+        if (problem.ranks() % stages == 0 && stages < int(problem.units.size()) - 1)
+          wide.stages = stages;
+      if (!wide.stages)
+        continue;
+      problem.globalBatch = 2 * wide.stages;
+      problem.space = wide;
+      // Where there is no exact search, nothing names the smallest budget.
+      std::int64_t memory = 1 << 24;
+      do
+        problem.cluster.memoryBytesPerDevice = memory += memory / 4;
+      while (memory < (1ll << 36) && !solved(problem).plan);
+      std::string name = "seed " + std::to_string(seed) + " " + std::string(scheduleName(schedule)) + " ";
+      Solution before;
+      auto noWorse = [&](const std::string &what) {
+        Solution now = solved(problem);
+        if (before.plan)
+          expectNoWorse(now, before, name + what);
+        compared[schedule] += before.plan && now.plan;
+        before = std::move(now);
+      };
+      for (double factor : {1.0, 1.05, 1.2, 2.0}) {
+        problem.cluster.memoryBytesPerDevice = std::int64_t(double(memory) * factor);
+        noWorse("memory x " + std::to_string(factor));
+      }
+      problem.cluster.memoryBytesPerDevice = std::int64_t(double(memory) * draw.of({1.05, 1.5}));
+      Cluster base = problem.cluster;
+      before = {};
+      for (double factor : {0.1, 1.0, 10.0}) {
+        problem.cluster.intra.bytesPerSecond = base.intra.bytesPerSecond * factor;
+        problem.cluster.inter.bytesPerSecond = base.inter.bytesPerSecond * factor;
+        for (std::size_t node = 0; node < base.interOfNode.size(); ++node)
+          problem.cluster.interOfNode[node].bytesPerSecond = base.interOfNode[node].bytesPerSecond * factor;
+        noWorse("links x " + std::to_string(factor));
+      }
+      problem.cluster = base;
+      for (int i = 0; i < 3; ++i) {
+        problem.space = narrowed(wide, draw);
+        before = solved(problem);
+        problem.space = wide;
+        noWorse("space");
+      }
+    }
+  EXPECT_GT(compared[Schedule::Interleaved], 20);
+  EXPECT_GT(compared[Schedule::ZeroBubble], 40);
 }
 
 TEST(Space, any_number_of_threads_gives_the_same_answer) {
@@ -369,6 +424,30 @@ TEST(Space, an_interrupted_search_has_a_plan_all_the_same) {
   // Says how far it may be from the best.
   double best = secondsOf(solved(made.problem));
   EXPECT_GE(best, solution->plan->predictedStepSeconds * (1 - solution->provenWithin) * (1 - 1e-9));
+}
+
+/// The plans on the hull of time against memory.
+TEST(Space, an_inexact_answer_is_close_where_memory_is_short) {
+  int compared = 0;
+  for (unsigned seed = 0; seed < 12; ++seed) {
+    RandomCase made = randomCase(seed);
+    Problem &problem = made.problem;
+    problem.cluster.memoryBytesPerDevice = 1 << 20;
+    std::int64_t smallest = solved(problem).infeasible.smallestBudgetBytes;
+    problem.cluster.memoryBytesPerDevice = smallest + smallest / 20;
+    SolveOptions options;
+    options.explain = false;
+    options.labelBudget = 1000;
+    Result<Solution> quick = solve(problem, options);
+    options.labelBudget = 3000000;
+    Result<Solution> exact = solve(problem, options);
+    ASSERT_TRUE(quick && quick->plan && exact && exact->plan) << seed;
+    if (exact->provenWithin > 0)
+      continue;
+    ++compared;
+    EXPECT_LE(secondsOf(*quick), secondsOf(*exact) * 1.03) << seed;
+  }
+  EXPECT_GT(compared, 6);
 }
 
 TEST(Space, proves_how_good_an_inexact_answer_is) {
