@@ -1,10 +1,9 @@
 //===- HullPlans.cpp - Plans on the hull of time against memory -----------===//
 //
-// A good plan before the exact search, which then prunes with it. Borders are given; a stage takes the plan that is fastest when a byte costs
-// a price: the fastest of all for free, the smallest for a fortune. Between a plan
-// that does not fit and one that does the price is raised or lowered, until
-// nothing lies between them on the lower hull of time against memory; then single
-// units take what is left.
+// A good plan before the exact search, which then prunes with it. Borders are given; a stage takes the plan that is
+// fastest when a byte costs a price: the fastest of all for free, the smallest for a fortune. Between a plan that does
+// not fit and one that does the price is raised or lowered, until nothing lies between them on the lower hull of time
+// against memory; then single units take what is left.
 //
 // Scratch memory is a maximum, not a sum: it is limited to some of the sizes that
 // occur, one after another.

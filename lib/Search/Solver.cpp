@@ -282,7 +282,7 @@ void Search::hullPlans() {
 /// Interrupted before the first plan: a quick one out of what is priced so far.
 void Search::anyPlan() {
   double begin = seconds();
-  std::function<bool()> late = [&] { return seconds() - begin > 1; };
+  std::function<bool()> late = [&] { return seconds() - begin > 5; };
   for (std::size_t i = 0; i < candidates.size() && !winner && !late(); ++i)
     accept(*candidates[i], candidates[i]->tryRegular(kInfinity, true, late));
 }
