@@ -5,7 +5,7 @@
 //
 // * regular plans, for every schedule: parts of equal length, one kind of layer,
 //   and a second, smaller one for as many layers of a stage as memory asks for;
-// * exact search, for GPipe and 1F1B: stage borders and the strategy of every
+// * exact search, for all but interleaved ones: stage borders and the strategy of every
 //   unit. Its lower bound of a timetable is below, its steps in
 //   CandidateSearch.cpp.
 //
@@ -44,6 +44,9 @@ struct Opened {
   std::int64_t labels = 0;
 };
 
+/// Work of the plans on the hull, in steps of some nanoseconds.
+inline constexpr std::int64_t kHullWork = 4000000;
+
 /// How far above its bound a candidate's plans are looked for, pass by pass, as a
 /// part of the gap to the best plan.
 inline constexpr double kReaches[] = {1.0 / 16, 1.0 / 4, 1.0 / 2, 1};
@@ -75,7 +78,7 @@ public:
   auto order() const {
     return std::tuple{least, form.stages, form.microBatches, form.schedule, form.virtualStages, tied};
   }
-  bool hasExactSearch() const { return form.schedule == Schedule::GPipe || form.schedule == Schedule::OneFOneB; }
+  bool hasExactSearch() const { return form.schedule != Schedule::Interleaved; }
   /// Micro-batches that every stage keeps at least.
   int leastInFlight() const;
   const std::vector<OptionLists> &options() const { return *lists; }
@@ -83,6 +86,9 @@ public:
 
   /// The best regular plan below `best`. `glance`: out of few, for a first limit.
   Found tryRegular(double best, bool glance, const std::function<bool()> &stopped) const;
+  /// A good plan below `best` of one that has an exact search, with few borders.
+  /// Adds what it takes to `work`, at most about kHullWork.
+  Found tryHull(double best, std::int64_t &work, const std::function<bool()> &stopped) const;
   /// The best plan below `best`, pass by pass to the part `reach` of the gap, as far
   /// as each needs at most `labelBudget` labels.
   Opened open(double best, double reach, std::int64_t labelBudget, const std::function<bool()> &stopped) const;

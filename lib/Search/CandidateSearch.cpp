@@ -27,11 +27,11 @@ constexpr std::int64_t kJoinsOfALabel = 64;
 
 /// Stages joined so far.
 struct Join {
-  double sum = 0;   ///< of all stages and transfers
+  double sum = 0;   ///< of all stages and transfers; zero bubble: on the way down
   double pace = 0;  ///< max of (m - 1) T_j - w_j f_j
   double floor = 0; ///< max of Σ_{i<j} (T_i + transfers) + m T_j
   double tail = 0;
-  double forward = 0, backward = 0, transfer = 0; ///< of the last stage
+  double forward = 0, backward = 0, weight = 0, transfer = 0; ///< of the last stage
   int layout = -1;
   std::int64_t boundary = 0;
   int parent = -1;   ///< join of the stage before
@@ -77,10 +77,11 @@ private:
   double boundOf(const Join &join, int stage, int done) const;
   bool hasRoom(const Join &join, int stage, int done) const;
   StageTrie &trieOf(int stage, int incoming, std::int64_t boundary);
+  bool zeroBubble() const { return candidate.shape().schedule == Schedule::ZeroBubble; }
   int inFlight(int stage) const { return timetable.inFlight(stage)[0][0]; }
   /// Forwards before the first backward, where the bound may count them.
   int warmUp(int stage) const {
-    if (candidate.shape().schedule == Schedule::GPipe)
+    if (candidate.shape().schedule != Schedule::OneFOneB)
       return 0;
     return std::min(stages() - 1 - stage, setting.microBatches - 1);
   }
@@ -91,7 +92,7 @@ private:
   const std::function<bool()> &stopped;
 
   std::shared_ptr<std::vector<OptionLists>> live; ///< options that may be in a better plan
-  double forwardShare = 0;                        ///< most that forward is of an option's time
+  double forwardShare = 0, weightShare = 0;       ///< most that they are of an option's time
   std::vector<double> leastTimeOfType;
   std::vector<double> leastAfter; ///< Σ least times of units from here on
   StageLimits limits;
@@ -119,12 +120,14 @@ bool ExactSearch::keepLive(double best) {
     return points;
   };
   live = std::make_shared<std::vector<OptionLists>>(all.size(), OptionLists(types));
-  forwardShare = 0;
+  forwardShare = weightShare = 0;
   for (const OptionLists &lists : all)
     for (const std::vector<Option> &list : lists)
       for (const Option &option : list)
-        if (option.time() > 0)
+        if (option.time() > 0) {
           forwardShare = std::max(forwardShare, option.forward / option.time());
+          weightShare = std::max(weightShare, option.weight / option.time());
+        }
   for (int type = 0; type < types; ++type) {
     RestBound others; // all units but one of this type
     for (int each = 0; each < types; ++each) {
@@ -135,7 +138,7 @@ bool ExactSearch::keepLive(double best) {
       for (const Option &option : all[each][type]) {
         double sum = option.time() + others.at(memory - double(option.state + option.saved * kept));
         if (sum < kInfinity &&
-            leastPipelineSeconds(candidate.shape(), sum, option.time(), forwardShare, 0) + option.tail < best)
+            leastPipelineSeconds(candidate.shape(), sum, option.time(), forwardShare, weightShare) + option.tail < best)
           (*live)[each][type].push_back(option);
       }
     for (const OptionLists &lists : *live)
@@ -155,9 +158,9 @@ bool ExactSearch::keepLive(double best) {
 
 StageTrie &ExactSearch::trieOf(int stage, int incoming, std::int64_t boundary) {
   // On the last stage of 1F1B, and without a pipeline, only their sum matters.
-  bool split = stages() > 1 && (warmUp(stage) > 0 || candidate.shape().schedule == Schedule::GPipe);
-  TrieKey key{inFlight(stage), warmUp(stage), setting.extraBytes(stage), setting.classOf[stage], incoming,
-              split,           boundary};
+  bool split = stages() > 1 && (warmUp(stage) > 0 || candidate.shape().schedule != Schedule::OneFOneB);
+  TrieKey key{inFlight(stage), warmUp(stage), setting.extraBytes(stage), setting.classOf[stage], incoming, split,
+              zeroBubble(),    boundary};
   std::unique_ptr<StageTrie> &trie = tries[key];
   if (!trie)
     trie = std::make_unique<StageTrie>(setting, (*live)[key.stageClass], leastTimeOfType, key);
@@ -168,8 +171,10 @@ StageTrie &ExactSearch::trieOf(int stage, int incoming, std::int64_t boundary) {
 double ExactSearch::boundOf(const Join &join, int stage, int done) const {
   double sum = join.sum + leastAfter[done];
   double seconds = std::max(sum + join.pace, join.floor);
-  // Some stage left takes its share.
   int left = stages() - 1 - stage;
+  if (zeroBubble())
+    return std::max(join.floor, left > 0 ? join.sum + micro() * leastAfter[done] / left : 0) + join.tail;
+  // Some stage left takes its share.
   if (left > 0) {
     double share = leastAfter[done] / left;
     seconds =
@@ -180,6 +185,8 @@ double ExactSearch::boundOf(const Join &join, int stage, int done) const {
 
 /// Whether the stages left can hold the units left within the best time.
 bool ExactSearch::hasRoom(const Join &join, int stage, int done) const {
+  if (zeroBubble())
+    return true; // in the bound
   double limit = limits.best - join.tail, held = join.sum, all = join.sum + leastAfter[done];
   for (int next = stage + 1; next < stages() && held < all; ++next) {
     double room = (limit - held) / micro(), rate = micro() - 1 - warmUp(next) * forwardShare;
@@ -195,6 +202,8 @@ bool ExactSearch::noWorseStageByStage(const Join &a, const Join &b, int stage) c
   const Join *x = &a, *y = &b;
   for (;; --stage) {
     if (x->forward > y->forward || x->backward > y->backward || x->transfer > y->transfer)
+      return false;
+    if (zeroBubble() && (x->weight > y->weight || x->backward - x->weight > y->backward - y->weight))
       return false;
     if (stage == 0)
       return true;
@@ -242,7 +251,7 @@ void ExactSearch::complete(const Join &last) {
   std::vector<PartTimes> times(stages());
   const Join *join = &last;
   for (int stage = stages() - 1; stage >= 0; --stage) {
-    times[stage] = {join->forward, join->backward, 0, join->transfer};
+    times[stage] = {join->forward, join->backward, join->weight, join->transfer};
     join = &places[stage][join->parentEnd].joins[join->parent];
   }
   double seconds = timetable.secondsWithin(limits.best - last.tail, times) + last.tail;
@@ -294,14 +303,15 @@ void ExactSearch::extendJoin(int stage, int done, int index) {
       Join join;
       join.forward = ending.forward;
       join.backward = ending.backward;
+      join.weight = ending.weight;
       double time = ending.time();
       join.floor = std::max(from.floor, from.sum + micro() * time);
-      join.pace = std::max(from.pace, (micro() - 1) * time - warmUp(stage) * ending.forward);
-      join.sum = from.sum + time;
+      join.pace = zeroBubble() ? 0 : std::max(from.pace, (micro() - 1) * time - warmUp(stage) * ending.forward);
+      join.sum = from.sum + (zeroBubble() ? ending.forward : time);
       join.tail = std::max(from.tail, ending.tail);
       if (!last) {
         join.transfer = setting.handOver(stage, option.layout, option.boundary);
-        join.sum += 2 * join.transfer;
+        join.sum += (zeroBubble() ? 1 : 2) * join.transfer;
         join.layout = option.layout;
         join.boundary = option.boundary;
       }

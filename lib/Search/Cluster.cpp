@@ -192,8 +192,8 @@ Result<Cluster> parseCluster(std::string_view text) {
     return json.error();
   JsonReader reader(*json, "cluster");
   Cluster cluster;
-  cluster.nodes = reader.integer("nodes", {}, 1);
-  cluster.devicesPerNode = reader.integer("devices_per_node", {}, 1);
+  cluster.nodes = reader.integer("nodes", {}, 1, kMostOfAnything);
+  cluster.devicesPerNode = reader.integer("devices_per_node", {}, 1, kMostOfAnything);
   if (!reader.failed() && cluster.nodes > (1 << 24) / cluster.devicesPerNode)
     reader.fail("expects at most 16777216 devices, but got " + std::to_string(cluster.nodes) + " x " +
                 std::to_string(cluster.devicesPerNode));

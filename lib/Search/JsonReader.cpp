@@ -63,7 +63,7 @@ std::string describeJson(const Json &value) {
   if (value.is_object())
     return "an object";
   if (value.is_array())
-    return "a list";
+    return "a list of " + std::to_string(value.size());
   return text;
 }
 
@@ -92,20 +92,37 @@ const Json *JsonReader::find(const char *key, bool required) {
 bool JsonReader::has(const char *key) { return find(key, false) != nullptr; }
 const Json *JsonReader::member(const char *key) { return find(key, false); }
 
-std::int64_t JsonReader::integer(const char *key, std::optional<std::int64_t> fallback, std::int64_t smallest) {
+std::int64_t JsonReader::integer(const char *key, std::optional<std::int64_t> fallback, std::int64_t smallest,
+                                 std::int64_t largest) {
   const Json *member = find(key, !fallback);
   if (!member)
     return fallback.value_or(smallest);
-  bool whole = member->is_number_integer();
-  if (member->is_number_unsigned() &&
-      member->get<std::uint64_t>() > std::uint64_t(std::numeric_limits<std::int64_t>::max()))
-    whole = false;
-  if (!whole || member->get<std::int64_t>() < smallest) {
+  bool huge = member->is_number_unsigned() &&
+              member->get<std::uint64_t>() > std::uint64_t(std::numeric_limits<std::int64_t>::max());
+  if (!huge && (!member->is_number_integer() || member->get<std::int64_t>() < smallest)) {
     fail(std::string("key '") + key + "' expects an integer of at least " + std::to_string(smallest) + ", but got " +
          describeJson(*member));
     return smallest;
   }
+  if (huge || member->get<std::int64_t>() > largest) {
+    fail(std::string("key '") + key + "' expects at most " + std::to_string(largest) + ", but got " +
+         describeJson(*member));
+    return largest;
+  }
   return member->get<std::int64_t>();
+}
+
+bool JsonReader::toggle(const char *key, bool fallback) {
+  const Json *member = find(key, false);
+  if (!member)
+    return fallback;
+  if (member->is_boolean())
+    return member->get<bool>();
+  if (!member->is_number_integer() || (*member != 0 && *member != 1)) {
+    fail(std::string("key '") + key + "' expects 0 or 1, but got " + describeJson(*member));
+    return fallback;
+  }
+  return *member == 1;
 }
 
 double JsonReader::number(const char *key, std::optional<double> fallback) {

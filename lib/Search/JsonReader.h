@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <set>
 #include <string>
@@ -30,6 +31,9 @@ Result<Json> parseJson(std::string_view text, std::string_view what);
 /// The text of a file, or an error that names it and the reason.
 Result<std::string> readFile(const std::string &path);
 
+/// Degrees, ranks, stages and batches of more are a slip of the pen.
+inline constexpr std::int64_t kMostOfAnything = 1 << 24;
+
 class JsonReader {
 public:
   /// `where` begins every message: "cluster", "plan unit 3 strategy".
@@ -37,7 +41,10 @@ public:
 
   bool has(const char *key);
   /// Values; a missing member gives `fallback`, or an error without one.
-  std::int64_t integer(const char *key, std::optional<std::int64_t> fallback = {}, std::int64_t smallest = 0);
+  std::int64_t integer(const char *key, std::optional<std::int64_t> fallback = {}, std::int64_t smallest = 0,
+                       std::int64_t largest = std::numeric_limits<std::int64_t>::max());
+  /// 0 or 1, false or true.
+  bool toggle(const char *key, bool fallback);
   double number(const char *key, std::optional<double> fallback = {});
   /// A number that must be greater than 0.
   double positive(const char *key, std::optional<double> fallback = {});

@@ -18,7 +18,7 @@ public:
     std::sort(caps.begin(), caps.end());
     caps.erase(std::unique(caps.begin(), caps.end()), caps.end());
     // With very many sizes, the largest of each group stands for it.
-    while (caps.size() > 64)
+    while (caps.size() > 256)
       for (std::size_t i = 0; i + 1 < caps.size(); ++i)
         caps.erase(caps.begin() + i);
   }
@@ -57,12 +57,12 @@ public:
       std::int64_t need = 0, largest = -1;
       for (int unit = begin; unit < end; ++unit)
         need = addUnit(unit);
-      std::int64_t cap = 0;
+      std::size_t cap = 0; // its place among the caps
       for (std::size_t i = 0; i < caps.size(); ++i)
         if (sums[i] != kNone && sums[i] + caps[i] == need)
-          cap = caps[i];
+          cap = i;
       for (int unit = begin; unit < end; ++unit) {
-        const Option *option = smallest(setting.typeOf[unit], cap);
+        const Option *option = smallestOf[setting.typeOf[unit]][cap];
         result.choice.options[unit] = option;
         result.choice.partOf[unit] = stage;
         // Of the stage that needs the most, the largest unit.
@@ -81,18 +81,23 @@ public:
 
 private:
   void start(int stage) {
-    kept = timetable.inFlight(stage)[0][0];
-    here = &candidate.options()[setting.classOf[stage]];
     sums.assign(caps.size(), 0);
+    const OptionLists *lists = &candidate.options()[setting.classOf[stage]];
+    if (here == lists && kept == timetable.inFlight(stage)[0][0])
+      return;
+    here = lists;
+    kept = timetable.inFlight(stage)[0][0];
+    // The smallest option of each type under each cap.
+    smallestOf.assign(here->size(), std::vector<const Option *>(caps.size(), nullptr));
+    for (std::size_t type = 0; type < here->size(); ++type)
+      for (const Option &option : (*here)[type])
+        for (std::size_t i = caps.size(); i-- > 0 && option.scratch <= caps[i];) {
+          const Option *&best = smallestOf[type][i];
+          if (!best || size(option) < size(*best))
+            best = &option;
+        }
   }
   std::int64_t size(const Option &option) const { return option.state + option.saved * kept; }
-  const Option *smallest(int type, std::int64_t cap) const {
-    const Option *best = nullptr;
-    for (const Option &option : (*here)[type])
-      if (option.scratch <= cap && (!best || size(option) < size(*best)))
-        best = &option;
-    return best;
-  }
   /// The stage's need after one more unit.
   std::int64_t addUnit(int unit) {
     const std::int64_t kNone = std::numeric_limits<std::int64_t>::max();
@@ -100,7 +105,7 @@ private:
     for (std::size_t i = 0; i < caps.size(); ++i) {
       if (sums[i] == kNone)
         continue;
-      const Option *option = smallest(setting.typeOf[unit], caps[i]);
+      const Option *option = smallestOf[setting.typeOf[unit]][i];
       sums[i] = option ? sums[i] + size(*option) : kNone;
       if (option)
         need = std::min(need, sums[i] + caps[i]);
@@ -114,6 +119,7 @@ private:
   const OptionLists *here = nullptr; ///< of the stage at hand
   std::vector<std::int64_t> caps, sums;
   int kept = 1;
+  std::vector<std::vector<const Option *>> smallestOf; ///< by type and cap
 };
 } // namespace
 

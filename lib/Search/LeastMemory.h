@@ -22,7 +22,7 @@ struct LeastMemory {
   Choice choice; ///< the plan
 };
 
-/// Exact for GPipe and 1F1B, whose stage borders are free.
+/// Exact where stage borders are free: not for interleaved plans.
 LeastMemory findLeastMemory(const Candidate &candidate);
 
 } // namespace galvatron::search

@@ -58,9 +58,9 @@ const ReferenceOption kReferenceOptions[] = {
     {"fine_grained_mode", "options_info", "0: one strategy for all layers", false},
     {"output_config_path", "options_info", "folder for the plan file", true},
     {"default_dp_type", "parallelism_info", "ddp, zero2 or zero3", true},
-    {"pipeline_type", "parallelism_info", "gpipe or pipedream_flush", true},
+    {"pipeline_type", "parallelism_info", "gpipe or pipedream_flush; native also interleaved or zb", true},
     {"mixed_precision", "parallelism_info", "fp32, fp16 or bf16", true},
-    {"async_grad_reduce", "parallelism_info", "1: reduce once a step", false},
+    {"async_grad_reduce", "parallelism_info", "1: gradients are summed once a step, 0: every micro-batch", false},
     {"sequence_parallel", "common_train_info", "1: Megatron-SP", false},
     {"global_memory_buffer", "common_train_info", "1: one gather buffer", false},
     {"debug_costmodel_coe", "debug_info", "factor on all times", false},
@@ -117,13 +117,15 @@ private:
     return "";
   }
 
-  std::int64_t count(const std::string &name, std::int64_t least = 1) {
+  std::int64_t count(const std::string &name, std::int64_t least = 1, std::int64_t most = kMostOfAnything) {
     std::string text = value(name);
     std::int64_t number = 0;
     auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
     if (code != std::errc() || end != text.data() + text.size() || number < least)
       fail("option --" + name + " expects an integer of at least " + std::to_string(least) + ", but got '" + text +
            "'");
+    if (number > most)
+      fail("option --" + name + " expects at most " + std::to_string(most) + ", but got " + text);
     return number;
   }
 
@@ -248,8 +250,9 @@ bool OptionParser::reference(std::string name) {
 
 void OptionParser::space(const std::string &name) {
   std::string text = value(name);
-  if (text == "full" || text == "supported") {
+  if (text == "full" || text == "supported" || text == "configured") {
     options.supportedOnly = text == "supported";
+    options.configured = text == "configured";
     return;
   }
   for (const Preset &preset : kPresets)
@@ -259,7 +262,8 @@ void OptionParser::space(const std::string &name) {
       options.onlySharded = text == "sdp"; // nothing but fully sharded data parallelism
       return;
     }
-  fail("option --space expects supported, full, 3d, dp+tp, dp+pp, dp, tp, pp or sdp, but got '" + text + "'");
+  fail("option --space expects supported, full, configured, 3d, dp+tp, dp+pp, dp, tp, pp or sdp, but got '" + text +
+       "'");
 }
 
 void OptionParser::conflicts() {
@@ -283,6 +287,13 @@ void OptionParser::conflicts() {
     return fail("--settle-bsz belongs to --config; with --model use --global-batch");
   if (o.globalBatch && (batches.contains("min_bsz") || batches.contains("max_bsz") || batches.contains("settle_bsz")))
     return fail("--global-batch conflicts with --min-bsz, --max-bsz and --settle-bsz; give one batch or a range");
+  if (fromProfiles && (o.sequence || !o.precision.empty()))
+    return fail("--seq and --precision belong to --model; with --config use --seq-length and --mixed-precision");
+  if (!o.modelFile.empty() && o.configured)
+    return fail("--space=configured needs --config, whose parallelism_info it takes");
+  if (o.costModel == "galvatron" && o.configured)
+    return fail(
+        "--space=configured and --cost-model=galvatron conflict: the reference always takes what is configured");
   if (o.microBatches && batches.contains("settle_chunk"))
     return fail("--micro-batches and --settle-chunk conflict; give one");
   if (!o.modelFile.empty() && !o.globalBatch && !batches.contains("max_bsz") && o.evaluateFile.empty())
@@ -330,8 +341,9 @@ std::string helpText() {
                      "  --root FOLDER          where the config's relative folders lie (default: here)\n"
                      "how\n"
                      "  --cost-model M         native (default), or galvatron: the reference's formulas\n"
-                     "  --space S              full (default), supported by the lowering, or a preset: 3d,\n"
-                     "                         dp+tp, dp+pp, dp, tp, pp, sdp\n"
+                     "  --space S              full (default), supported by the lowering, configured (also what\n"
+                     "                         the config's parallelism_info fixes), or a preset: 3d, dp+tp,\n"
+                     "                         dp+pp, dp, tp, pp, sdp\n"
                      "  --time-limit N         seconds\n"
                      "  --threads N            of the native search (default: all; the plan is the same)\n"
                      "  --evaluate FILE        price this plan (either format) instead of searching\n"

@@ -22,8 +22,9 @@ struct ToolOptions {
   std::string costModel = "native"; ///< native or galvatron
   bool supportedOnly = false;       ///< --space=supported
   bool onlySharded = false;         ///< --space=sdp
+  bool configured = false;          ///< --space=configured
   std::string evaluateFile, outputFile, format = "auto", traceFile;
-  std::string precision = "bf16";
+  std::string precision; ///< empty: bf16
   bool explain = false, quiet = false, simulate = false, referenceDivision = false;
   double timeLimitSeconds = 0;
   int threads = 0; ///< 0: as many as the machine has

@@ -44,7 +44,8 @@ std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supp
   const Strategy &s = unit.strategy;
   std::string at = "plan unit '" + unit.path + "' (stage " + number(unit.stage) + ") ";
   if (unit.stage < 0 || unit.stage >= plan.pipeline)
-    return Error{at + "expects a stage below " + number(plan.pipeline)};
+    return Error{at + "key 'stage' expects 0 to " + number(plan.pipeline - 1) + " (pipeline " + number(plan.pipeline) +
+                 "), but got " + number(unit.stage)};
   int before = index ? plan.units[index - 1].stage : 0;
   int after = plan.virtualStages > 1 ? (before + 1) % plan.pipeline : before + 1;
   if (index == 0 ? unit.stage != 0 : (unit.stage != before && unit.stage != after))
@@ -133,8 +134,8 @@ std::string roleName(UnitRole role) {
   return "layer";
 }
 
-int degree(JsonReader &reader, const char *key) {
-  return int(std::min<std::int64_t>(reader.integer(key, 1, 1), 1 << 24));
+int degree(JsonReader &reader, const char *key, std::int64_t fallback = 1) {
+  return int(reader.integer(key, fallback, 1, kMostOfAnything));
 }
 
 std::optional<Error> readStrategy(const Json &value, const std::string &where, PlannedUnit &unit) {
@@ -164,7 +165,7 @@ std::optional<Error> readStrategy(const Json &value, const std::string &where, P
   return reader.finish();
 }
 
-std::optional<Error> readUnit(const Json &value, std::size_t index, PlannedUnit &unit) {
+std::optional<Error> readUnit(const Json &value, std::size_t index, const PlanTarget &target, PlannedUnit &unit) {
   JsonReader reader(value, "plan unit " + number(index));
   unit.path = reader.text("path");
   unit.layerType = reader.text("layer_type", "");
@@ -172,8 +173,12 @@ std::optional<Error> readUnit(const Json &value, std::size_t index, PlannedUnit 
   if (auto at = kRoles.find(role); at != kRoles.end())
     unit.role = at->second;
   else
-    reader.fail("key 'role' expects embedding, layer or head, but got '" + role + "'");
-  unit.stage = int(std::min<std::int64_t>(reader.integer("stage", 0), 1 << 24));
+    reader.fail("key 'role' expects embedding, layer or head, but got " + describeJson(*reader.member("role")));
+  for (const Unit &known : target.units)
+    if (known.path == unit.path && reader.has("role") && known.role != unit.role)
+      reader.fail("key 'role' expects " + roleName(known.role) + ", which the model's '" + unit.path +
+                  "' is, but got " + describeJson(*reader.member("role")) + "; was the plan made for another model?");
+  unit.stage = int(reader.integer("stage", 0, 0, kMostOfAnything));
   static const Json empty = Json::object();
   const Json *strategy = reader.member("strategy");
   if (auto error = reader.finish())
@@ -192,8 +197,8 @@ std::vector<std::int64_t> readBytesPerRank(JsonReader &reader, const char *key, 
     return result;
   }
   for (const Json &bytes : *list) {
-    if (!bytes.is_number_integer())
-      reader.fail("key '" + std::string(key) + "' expects integers, but got " + describeJson(bytes));
+    if (!bytes.is_number_integer() || bytes.get<std::int64_t>() < 0)
+      reader.fail("key '" + std::string(key) + "' expects integers of at least 0, but got " + describeJson(bytes));
     else
       result.push_back(bytes.get<std::int64_t>());
   }
@@ -208,16 +213,21 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
   if (std::int64_t version = reader.integer("version", 1, 1); version != 1)
     reader.fail("key 'version' expects 1, but got " + number(version));
   auto orTarget = [](std::int64_t value) { return value ? std::optional<std::int64_t>(value) : std::nullopt; };
-  plan.ranks = reader.integer("ranks", orTarget(target.ranks), 1);
-  plan.globalBatch = reader.integer("global_batch", orTarget(target.globalBatch), 1);
-  plan.microBatches = int(std::min<std::int64_t>(reader.integer("micro_batches", 1, 1), 1 << 30));
+  plan.ranks = reader.integer("ranks", orTarget(target.ranks), 1, kMostOfAnything);
+  expectTargetRanks(reader, "ranks", plan.ranks, target);
+  plan.globalBatch = reader.integer("global_batch", orTarget(target.globalBatch), 1, kMostOfAnything);
+  expectTargetBatch(reader, "global_batch", plan.globalBatch, target);
+  plan.microBatches = degree(reader, "micro_batches");
   std::string schedule = reader.text("schedule", "1f1b");
   if (auto known = parseSchedule(schedule))
     plan.schedule = *known;
   else
     reader.fail("key 'schedule' expects gpipe, 1f1b, interleaved or zb, but got '" + schedule + "'");
-  plan.virtualStages = int(std::min<std::int64_t>(reader.integer("virtual_stages", 1, 1), 1 << 24));
+  plan.virtualStages = degree(reader, "virtual_stages");
   plan.predictedStepSeconds = reader.number("predicted_step_seconds", 0.0);
+  if (plan.predictedStepSeconds < 0)
+    reader.fail("key 'predicted_step_seconds' expects at least 0, but got " +
+                describeJson(*reader.member("predicted_step_seconds")));
   plan.peakBytesPerRank = readBytesPerRank(reader, "peak_bytes_per_rank", plan.ranks);
   plan.reservedBytesPerRank = readBytesPerRank(reader, "reserved_bytes_per_rank", plan.ranks);
   reader.member("memory_per_stage"); // written for people, derived
@@ -228,11 +238,11 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
   else
     for (const Json &value : *units) {
       plan.units.emplace_back();
-      if (auto error = readUnit(value, plan.units.size() - 1, plan.units.back()))
+      if (auto error = readUnit(value, plan.units.size() - 1, target, plan.units.back()))
         return *error;
     }
   int last = plan.units.empty() ? 0 : plan.units.back().stage;
-  plan.pipeline = int(std::min<std::int64_t>(reader.integer("pipeline", last + 1, 1), 1 << 24));
+  plan.pipeline = degree(reader, "pipeline", last + 1);
   if (auto error = reader.finish())
     return *error;
   for (PlannedUnit &unit : plan.units)
@@ -272,6 +282,18 @@ std::optional<Error> matchUnits(Plan &plan, const PlanTarget &target) {
 }
 } // namespace
 
+void expectTargetRanks(JsonReader &reader, const char *key, std::int64_t ranks, const PlanTarget &target) {
+  if (target.ranks && ranks != target.ranks)
+    reader.fail("key '" + std::string(key) + "' expects the cluster's " + number(target.ranks) + " ranks, but got " +
+                number(ranks));
+}
+
+void expectTargetBatch(JsonReader &reader, const char *key, std::int64_t batch, const PlanTarget &target) {
+  if (target.globalBatch && batch != target.globalBatch)
+    reader.fail("key '" + std::string(key) + "' expects the global batch " + number(target.globalBatch) +
+                " that was asked for, but got " + number(batch));
+}
+
 Result<Plan> parsePlan(std::string_view text, const PlanTarget &target) {
   Result<Json> json = parseJson(text, "plan");
   if (!json)
@@ -283,12 +305,6 @@ Result<Plan> parsePlan(std::string_view text, const PlanTarget &target) {
   Result<Plan> plan = reference ? readReferencePlan(*json, target) : readOwn(*json, target);
   if (!plan)
     return plan;
-  if (target.ranks && plan->ranks != target.ranks)
-    return Error{"plan key '" + std::string(reference ? "world_size" : "ranks") + "' expects the cluster's " +
-                 number(target.ranks) + " ranks, but got " + number(plan->ranks)};
-  if (target.globalBatch && plan->globalBatch != target.globalBatch)
-    return Error{"plan key '" + std::string(reference ? "global_bsz" : "global_batch") + "' expects the global batch " +
-                 number(target.globalBatch) + " that was asked for, but got " + number(plan->globalBatch)};
   if (!reference) {
     // Duplicates would vanish in the match below.
     std::map<std::string, int> paths;

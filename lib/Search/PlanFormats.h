@@ -17,6 +17,11 @@ namespace galvatron::search {
 /// the target: embedding, the layers that the lists count, head.
 Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target);
 
+/// Both formats say for how many ranks and samples they are, under keys of their
+/// own: `reader` complains where the target has other ones.
+void expectTargetRanks(JsonReader &reader, const char *key, std::int64_t ranks, const PlanTarget &target);
+void expectTargetBatch(JsonReader &reader, const char *key, std::int64_t batch, const PlanTarget &target);
+
 } // namespace galvatron::search
 
 #endif // GALVATRON_LIB_SEARCH_PLANFORMATS_H

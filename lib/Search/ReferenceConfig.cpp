@@ -16,22 +16,27 @@
 namespace galvatron::search {
 
 namespace {
-/// A switch that the reference writes as 0/1 and people as true/false.
-bool readSwitch(JsonReader &reader, const char *key, bool fallback) {
-  const Json *member = reader.member(key);
-  if (member && member->is_boolean())
-    return member->get<bool>();
-  std::int64_t value = reader.integer(key, fallback);
-  if (value > 1)
-    reader.fail(std::string("key '") + key + "' expects 0 or 1, but got " + std::to_string(value));
-  return value != 0;
+/// Of 1024 MB; the reference counts in whole MB.
+constexpr std::int64_t kMostGigabytes = 1 << 18;
+constexpr std::int64_t kMostLayers = 1 << 16;
+
+/// Switches that the guides and the code name differently.
+constexpr std::pair<const char *, const char *> kTwoNames[] = {
+    {"disable_fsdp", "disable_sdp"},
+    {"disable_embedding_lmhead_tp", "disable_vtp"},
+    {"disable_embedding_lmhead_sp", "disable_vsp"},
+};
+
+int readInt(JsonReader &reader, const char *key, int fallback, int smallest, std::int64_t largest = kMostOfAnything) {
+  return int(reader.integer(key, fallback, smallest, largest));
 }
 
-int readInt(JsonReader &reader, const char *key, int fallback, int smallest) {
-  std::int64_t value = reader.integer(key, fallback, smallest);
-  if (value > (1 << 24))
-    reader.fail(std::string("key '") + key + "' expects at most 16777216, but got " + std::to_string(value));
-  return int(std::min<std::int64_t>(value, 1 << 24));
+/// Two names of one switch: the guides' and the code's.
+bool readEither(JsonReader &reader, const char *key, const char *other, bool fallback) {
+  bool value = reader.toggle(key, fallback), same = reader.toggle(other, value);
+  if (reader.has(key) && same != value)
+    reader.fail(std::string("keys '") + key + "' and '" + other + "' name one switch, but differ; keep one");
+  return same;
 }
 
 std::string readWord(JsonReader &reader, const char *key, const std::string &fallback,
@@ -73,25 +78,19 @@ void readBatch(JsonReader &reader, ReferenceArguments &a) {
 void readHardware(JsonReader &reader, ReferenceArguments &a) {
   a.nodes = readInt(reader, "num_nodes", a.nodes, 1);
   a.devicesPerNode = readInt(reader, "num_gpus_per_node", a.devicesPerNode, 1);
-  a.memoryGB = readInt(reader, "memory_constraint", a.memoryGB, 1);
+  a.memoryGB = readInt(reader, "memory_constraint", a.memoryGB, 1, kMostGigabytes);
 }
 
 void readSpace(JsonReader &reader, ReferenceArguments &a) {
-  a.disableDp = readSwitch(reader, "disable_dp", a.disableDp);
-  a.disableTp = readSwitch(reader, "disable_tp", a.disableTp);
-  a.disableSp = readSwitch(reader, "disable_sp", a.disableSp);
-  a.disablePp = readSwitch(reader, "disable_pp", a.disablePp);
-  a.disableCheckpoint = readSwitch(reader, "disable_ckpt", a.disableCheckpoint);
-  a.disableFsdp = readSwitch(reader, "disable_fsdp", a.disableFsdp);
-  if (reader.has("disable_sdp")) // the guides' name
-    a.disableFsdp = readSwitch(reader, "disable_sdp", a.disableFsdp);
-  a.disableCp = readSwitch(reader, "disable_cp", a.disableCp);
-  a.disableEndsTp = readSwitch(reader, "disable_embedding_lmhead_tp", a.disableEndsTp);
-  if (reader.has("disable_vtp"))
-    a.disableEndsTp = readSwitch(reader, "disable_vtp", a.disableEndsTp);
-  a.disableEndsSp = readSwitch(reader, "disable_embedding_lmhead_sp", a.disableEndsSp);
-  if (reader.has("disable_vsp"))
-    a.disableEndsSp = readSwitch(reader, "disable_vsp", a.disableEndsSp);
+  a.disableDp = reader.toggle("disable_dp", a.disableDp);
+  a.disableTp = reader.toggle("disable_tp", a.disableTp);
+  a.disableSp = reader.toggle("disable_sp", a.disableSp);
+  a.disablePp = reader.toggle("disable_pp", a.disablePp);
+  a.disableCheckpoint = reader.toggle("disable_ckpt", a.disableCheckpoint);
+  a.disableFsdp = readEither(reader, "disable_fsdp", "disable_sdp", a.disableFsdp);
+  a.disableCp = reader.toggle("disable_cp", a.disableCp);
+  a.disableEndsTp = readEither(reader, "disable_embedding_lmhead_tp", "disable_vtp", a.disableEndsTp);
+  a.disableEndsSp = readEither(reader, "disable_embedding_lmhead_sp", "disable_vsp", a.disableEndsSp);
   a.maxTp = readInt(reader, "max_tp_deg", a.maxTp, 1);
   a.maxPp = readInt(reader, "max_pp_deg", a.maxPp, 1);
   a.maxSp = readInt(reader, "max_sp_deg", a.maxSp, 1);
@@ -102,6 +101,7 @@ void readSpace(JsonReader &reader, ReferenceArguments &a) {
 void readProfiling(JsonReader &reader, ReferenceArguments &a) {
   a.timeMode = readWord(reader, "time_profile_mode", a.timeMode, {"static", "batch", "sequence"});
   a.memoryMode = readWord(reader, "memory_profile_mode", a.memoryMode, {"static", "sequence"});
+  a.profileDpType = readWord(reader, "profile_dp_type", a.profileDpType, {"zero3", "ddp"});
   a.timeFile = optionalText(reader, "time_profiling_path");
   a.memoryFile = optionalText(reader, "memory_profiling_path");
   a.allReduceFile = optionalText(reader, "allreduce_bandwidth_config_path");
@@ -111,7 +111,7 @@ void readProfiling(JsonReader &reader, ReferenceArguments &a) {
 }
 
 void readOptions(JsonReader &reader, ReferenceArguments &a) {
-  a.fineGrained = readSwitch(reader, "fine_grained_mode", a.fineGrained);
+  a.fineGrained = reader.toggle("fine_grained_mode", a.fineGrained);
   a.outputPath = optionalText(reader, "output_config_path");
   ignore(reader, {"parallel_search", "worker", "log_dir"});
 }
@@ -120,12 +120,12 @@ void readParallelism(JsonReader &reader, ReferenceArguments &a) {
   a.defaultDpType = readWord(reader, "default_dp_type", a.defaultDpType, {"ddp", "zero2", "zero3"});
   a.pipelineType = readWord(reader, "pipeline_type", a.pipelineType, {"gpipe", "pipedream_flush"});
   a.mixedPrecision = readWord(reader, "mixed_precision", a.mixedPrecision, {"fp32", "fp16", "bf16"});
-  a.asyncGradReduce = readSwitch(reader, "async_grad_reduce", a.asyncGradReduce);
+  a.asyncGradReduce = reader.toggle("async_grad_reduce", a.asyncGradReduce);
 }
 
 void readTrain(JsonReader &reader, ReferenceArguments &a) {
-  a.sequenceParallel = readSwitch(reader, "sequence_parallel", a.sequenceParallel);
-  a.globalMemoryBuffer = readSwitch(reader, "global_memory_buffer", a.globalMemoryBuffer);
+  a.sequenceParallel = reader.toggle("sequence_parallel", a.sequenceParallel);
+  a.globalMemoryBuffer = reader.toggle("global_memory_buffer", a.globalMemoryBuffer);
   if (reader.has("seq_length"))
     a.sequenceLength = readInt(reader, "seq_length", 1, 1);
 }
@@ -151,9 +151,9 @@ std::optional<Error> readModel(const Json &json, ReferenceArguments &a) {
   JsonReader reader(json, "config model");
   const char *name = reader.has("model_name") ? "model_name" : "name";
   a.modelName = reader.text(name);
-  a.hiddenSize = reader.integer("hidden_size", {}, 1);
+  a.hiddenSize = reader.integer("hidden_size", {}, 1, kMostOfAnything);
   const char *layers = reader.has("num_hidden_layers") ? "num_hidden_layers" : "num_layers";
-  a.layers = readInt(reader, layers, reader.has(layers) ? 1 : 0, 1);
+  a.layers = readInt(reader, layers, reader.has(layers) ? 1 : 0, 1, kMostLayers);
   if (!reader.has(layers))
     reader.fail("lacks the key 'num_layers'");
   const char *length = reader.has("max_sequence_length") ? "max_sequence_length" : "seq_length";
@@ -182,8 +182,14 @@ void override(Json &config, const Json &changes) {
     Json &target = (nested ? config["args"] : config)[name];
     if (target.is_null())
       target = Json::object();
-    if (target.is_object())
-      target.update(group.value());
+    if (!target.is_object())
+      continue;
+    // What is said now holds under either name.
+    for (auto [name, other] : kTwoNames)
+      for (auto [said, silent] : {std::pair{name, other}, {other, name}})
+        if (group.value().contains(said) && !group.value().contains(silent))
+          target.erase(silent);
+    target.update(group.value());
   }
 }
 
@@ -233,6 +239,8 @@ Result<ReferenceArguments> parseReferenceConfig(std::string_view text, const std
       const Json *value = holder ? holder->member(group.name) : nullptr;
       if (!value || value->is_null())
         continue;
+      if (holder != &reader && reader.has(group.name))
+        reader.fail(std::string("has the group '") + group.name + "' at top level and in 'args'; keep one");
       JsonReader groupReader(*value, std::string("config group '") + group.name + "'");
       group.read(groupReader, arguments);
       if (auto error = groupReader.finish(); error && !groupError)

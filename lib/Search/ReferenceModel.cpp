@@ -37,11 +37,7 @@ double ReferenceModel::boundaryMB(int samples) const {
          arguments.bytesPerElement() / kMB;
 }
 
-DpType ReferenceModel::defaultType() const {
-  if (arguments.defaultDpType == "zero2")
-    return DpType::Zero2;
-  return arguments.defaultDpType == "zero3" ? DpType::Zero3 : DpType::Ddp;
-}
+DpType ReferenceModel::defaultType() const { return arguments.defaultDpType == "ddp" ? DpType::Ddp : DpType::Zero2; }
 
 Result<double> ReferenceModel::gradientMsPerMB(const ReferenceStrategy &s) const {
   // Shards are adjacent ranks unless tensor parallelism takes those.
@@ -330,8 +326,8 @@ Result<ReferenceStrategy> toReference(const PlannedUnit &unit, const Plan &plan,
     return Error{"the reference's cost model has tp or ulysses in a layer, but unit '" + unit.path +
                  "' has both; use --cost-model=native"};
   ReferenceStrategy out{plan.pipeline, s.tp, s.ulysses, s.cp, unit.dp, defaultType, s.recompute};
-  if (s.zero == 3)
-    out.type = DpType::Zero3;
+  if (s.zero >= 2)
+    out.type = s.zero == 3 ? DpType::Zero3 : DpType::Zero2;
   if (unit.dp == 1) // its enumeration has no other type there
     out.type = DpType::Ddp;
   return out;

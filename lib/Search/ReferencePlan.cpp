@@ -116,7 +116,7 @@ Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
   for (const Unit &unit : target.units)
     layers += unit.role == UnitRole::Layer;
   Lists lists;
-  const int kMost = 1 << 24;
+  const int kMost = kMostOfAnything;
   if (!reader.has("tp_sizes_enc"))
     reader.fail("lacks the key 'tp_sizes_enc'");
   lists.degree = readList(reader, "tp_sizes_enc", layers, "layer", 1, kMost, 1);
@@ -130,17 +130,19 @@ Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
   lists.etp = readList(reader, "tp_of_ep_sizes_enc", layers, "layer", 1, kMost, 1);
   readList(reader, "tp_consecutive_flags", layers, "layer", 0, 1, 1);
 
-  auto degreeOf = [&](const char *key) { return int(std::min<std::int64_t>(reader.integer(key, 1, 1), kMost)); };
-  plan.pipeline = int(std::min<std::int64_t>(reader.integer("pp_deg", {}, 1), kMost));
+  auto degreeOf = [&](const char *key) { return int(reader.integer(key, 1, 1, kMost)); };
+  plan.pipeline = int(reader.integer("pp_deg", {}, 1, kMost));
   std::vector<int> stages = layerStages(reader, layers, std::max(1, plan.pipeline));
   std::optional<std::int64_t> ranks, batch;
   if (target.ranks)
     ranks = target.ranks;
   if (target.globalBatch)
     batch = target.globalBatch;
-  plan.ranks = reader.integer("world_size", ranks, 1);
-  plan.globalBatch = reader.integer("global_bsz", batch, 1);
-  plan.microBatches = int(std::min<std::int64_t>(reader.integer("chunks", 1, 1), 1 << 30));
+  plan.ranks = reader.integer("world_size", ranks, 1, kMost);
+  expectTargetRanks(reader, "world_size", plan.ranks, target);
+  plan.globalBatch = reader.integer("global_bsz", batch, 1, kMost);
+  expectTargetBatch(reader, "global_bsz", plan.globalBatch, target);
+  plan.microBatches = degreeOf("chunks");
   std::string type = reader.text("pipeline_type", "gpipe");
   if (type == "gpipe" || type == "pipedream_flush")
     plan.schedule = *parseSchedule(type);
@@ -148,17 +150,15 @@ Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
     reader.fail("key 'pipeline_type' expects gpipe or pipedream_flush, but got '" + type + "'");
   std::string dpType = reader.text("default_dp_type", "ddp");
   int level = dpType == "ddp" ? 0 : dpType == "zero2" ? 2 : dpType == "zero3" ? 3 : -1;
+  if (level == 3 && target.asSearched)
+    level = 2;
   if (level < 0)
     reader.fail("key 'default_dp_type' expects ddp, zero2 or zero3, but got '" + dpType + "'");
   int vtp = degreeOf("vtp"), vcp = degreeOf("vcp");
-  bool vsp = reader.integer("vsp", 0) != 0;
+  bool vsp = reader.toggle("vsp", false);
   bool endsZero3 = false;
-  for (const char *key : {"embed_sdp", "vocab_sdp"}) {
-    std::int64_t value = reader.integer(key, 0);
-    if (value > 1)
-      reader.fail(std::string("key '") + key + "' expects 0 or 1, but got " + number(value));
-    endsZero3 |= value == 1;
-  }
+  for (const char *key : {"embed_sdp", "vocab_sdp"})
+    endsZero3 |= reader.toggle(key, false);
   if (auto error = reader.finish())
     return *error;
   if (plan.ranks % plan.pipeline)

@@ -7,12 +7,11 @@
 
 #include "galvatron/Search/ReferenceProfile.h"
 
-#include "JsonReader.h"
 #include "LeastSquares.h"
+#include "ProfileFile.h"
+#include "RawMemory.h"
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 #include <filesystem>
 #include <limits>
 #include <optional>
@@ -20,62 +19,6 @@
 namespace galvatron::search {
 
 namespace {
-using Ordered = nlohmann::ordered_json;
-
-const char *const kProfileHardware = "run the hardware profiler on this cluster";
-const char *const kProfileModel = "run the model profiler";
-
-std::string number(double value) {
-  char text[32];
-  auto end = std::to_chars(text, text + sizeof text, value).ptr;
-  return std::string(text, end);
-}
-
-/// A measurement file.
-struct File {
-  std::string path;
-  Ordered json;
-  /// A finite number, positive unless `zeroAllowed`.
-  Result<double> value(const std::string &key, const Ordered &at, bool zeroAllowed = false) const {
-    if (!at.is_number() || !std::isfinite(at.get<double>()))
-      return Error{"'" + path + "' key '" + key + "' expects a number, but got " + at.dump()};
-    double value = at.get<double>();
-    if (value < 0 || (value == 0 && !zeroAllowed))
-      return Error{"'" + path + "' key '" + key + "' expects a number above 0, but got " + number(value) +
-                   "; measure it again"};
-    return value;
-  }
-};
-
-Result<File> readJsonFile(const std::string &path, const char *remedy) {
-  Result<std::string> text = readFile(path);
-  if (!text)
-    return Error{text.error().message + "; " + remedy + ", or name the file in profiling_info"};
-  if (Result<Json> checked = parseJson(*text, "'" + path + "'"); !checked)
-    return checked.error();
-  File file{path, Ordered::parse(*text)};
-  if (!file.json.is_object())
-    return Error{"'" + path + "' expects one JSON object, but holds " + describeJson(Json::parse(*text))};
-  return file;
-}
-
-/// Reads "<prefix><int><rest>" and returns the integer, advancing `text`.
-std::optional<int> takeInteger(std::string_view &text) {
-  int value = 0;
-  auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (code != std::errc() || value < 0)
-    return std::nullopt;
-  text.remove_prefix(end - text.data());
-  return value;
-}
-
-bool takePrefix(std::string_view &text, std::string_view prefix) {
-  if (!text.starts_with(prefix))
-    return false;
-  text.remove_prefix(prefix.size());
-  return true;
-}
-
 //===----------------------------------------------------------------------===//
 // Computation
 //===----------------------------------------------------------------------===//
@@ -92,7 +35,7 @@ struct TimePoints {
 
 /// Older and newer raw keys, `layernum[<L>]_bsz<b>_seq<s>` and
 /// `layernum<L>_bsz<b>_seq<s>`: whole forward passes of two depths.
-Result<TimePoints> deriveFromRaw(const File &file) {
+Result<TimePoints> deriveFromRaw(const ProfileFile &file) {
   struct Raw {
     int depth;
     double milliseconds;
@@ -130,15 +73,15 @@ Result<TimePoints> deriveFromRaw(const File &file) {
     double layer = (high.milliseconds - low.milliseconds) / (batch * (high.depth - low.depth));
     double ends = std::max(0.0, low.milliseconds / batch - low.depth * layer);
     if (layer <= 0)
-      return Error{"'" + file.path + "' raw times at batch " + number(batch) + ", length " + number(key.first) +
-                   " do not grow with depth; measure them again"};
+      return Error{"'" + file.path + "' raw times at batch " + shortNumber(batch) + ", length " +
+                   shortNumber(key.first) + " do not grow with depth; measure them again"};
     points.layer.push_back({key.second, key.first, layer});
     points.ends.push_back({key.second, key.first, ends});
   }
   return points;
 }
 
-Result<TimePoints> readTimePoints(const File &file) {
+Result<TimePoints> readTimePoints(const ProfileFile &file) {
   TimePoints points;
   for (const auto &item : file.json.items()) {
     std::string_view key = item.key();
@@ -214,13 +157,13 @@ Result<Line> forwardLine(const ReferenceArguments &arguments, const std::string 
                  " in mode sequence"};
   double value = evaluateCurve(curve, double(arguments.sequenceLength));
   if (value <= 0)
-    return Error{"'" + path + "' keys " + key + "_bsz1_seq<s> extrapolate to " + number(value) + " ms at length " +
+    return Error{"'" + path + "' keys " + key + "_bsz1_seq<s> extrapolate to " + shortNumber(value) + " ms at length " +
                  std::to_string(arguments.sequenceLength) + "; profile lengths nearer to it"};
   return Line{value, 0};
 }
 
 std::optional<Error> loadTimes(const ReferenceArguments &arguments, ReferenceProfile &profile) {
-  Result<File> file = readJsonFile(profile.timeFile, kProfileModel);
+  Result<ProfileFile> file = readProfileFile(profile.timeFile, kProfileModel);
   if (!file)
     return file.error();
   Result<TimePoints> points = readTimePoints(*file);
@@ -250,7 +193,7 @@ struct LengthEntry {
   std::string shortestKey;
 };
 
-Result<LengthEntry> findLength(const ReferenceArguments &arguments, const File &file, const std::string &name) {
+Result<LengthEntry> findLength(const ReferenceArguments &arguments, const ProfileFile &file, const std::string &name) {
   auto at = file.json.find(name);
   if (at == file.json.end() || !at->is_object() || at->empty())
     return Error{"'" + file.path + "' lacks the key '" + name + "'; " + kProfileModel +
@@ -288,7 +231,7 @@ Result<LengthEntry> findLength(const ReferenceArguments &arguments, const File &
   return entry;
 }
 
-std::optional<Error> readTable(const File &file, const LengthEntry &entry, const char *member, double scale,
+std::optional<Error> readTable(const ProfileFile &file, const LengthEntry &entry, const char *member, double scale,
                                DegreeTable &table, double *checkpoint = nullptr, bool *hasCheckpoint = nullptr) {
   table.key = entry.key + "/" + member;
   table.file = file.path;
@@ -314,12 +257,14 @@ std::optional<Error> readTable(const File &file, const LengthEntry &entry, const
 }
 
 std::optional<Error> loadMemory(const ReferenceArguments &arguments, ReferenceProfile &profile) {
-  Result<File> file = readJsonFile(profile.memoryFile, kProfileModel);
+  Result<ProfileFile> file = readProfileFile(profile.memoryFile, kProfileModel);
   if (!file)
     return file.error();
   if (arguments.memoryMode == "sequence" && !arguments.sequenceParallel)
     return Error{"memory_profile_mode sequence needs sequence_parallel true (the reference "
                  "measures lengths only so); switch it on or use static"};
+  if (auto error = deriveMissingMemory(arguments, *file))
+    return error;
   std::string suffix = arguments.sequenceParallel ? "_sp" : "";
   Result<LengthEntry> layer = findLength(arguments, *file, "layertype_0" + suffix);
   if (!layer)
@@ -357,7 +302,7 @@ std::optional<Error> loadMemory(const ReferenceArguments &arguments, ReferencePr
 //===----------------------------------------------------------------------===//
 
 std::optional<Error> loadBandwidths(ReferenceProfile &profile) {
-  Result<File> allReduce = readJsonFile(profile.allReduceFile, kProfileHardware);
+  Result<ProfileFile> allReduce = readProfileFile(profile.allReduceFile, kProfileHardware);
   if (!allReduce)
     return allReduce.error();
   for (const auto &item : allReduce->json.items()) {
@@ -375,7 +320,7 @@ std::optional<Error> loadBandwidths(ReferenceProfile &profile) {
       return bandwidth.error();
     profile.allReduceCoefficient[std::to_string(*n) + "_" + std::to_string(*adjacent)] = 1 / *bandwidth;
   }
-  Result<File> p2p = readJsonFile(profile.p2pFile, kProfileHardware);
+  Result<ProfileFile> p2p = readProfileFile(profile.p2pFile, kProfileHardware);
   if (!p2p)
     return p2p.error();
   for (const auto &item : p2p->json.items()) {
@@ -390,7 +335,7 @@ std::optional<Error> loadBandwidths(ReferenceProfile &profile) {
       return bandwidth.error();
     profile.p2pCoefficient[*n] = 1 / *bandwidth;
   }
-  Result<File> overlap = readJsonFile(profile.overlapFile, kProfileHardware);
+  Result<ProfileFile> overlap = readProfileFile(profile.overlapFile, kProfileHardware);
   if (!overlap)
     return overlap.error();
   if (!overlap->json.contains("overlap_coe"))
@@ -402,7 +347,7 @@ std::optional<Error> loadBandwidths(ReferenceProfile &profile) {
     return Error{"'" + overlap->path +
                  "' key 'overlap_coe' expects at least 1 (a slow-down), "
                  "but got " +
-                 number(*kappa) + "; measure it again"};
+                 shortNumber(*kappa) + "; measure it again"};
   profile.overlap = *kappa;
   return std::nullopt;
 }
@@ -410,7 +355,7 @@ std::optional<Error> loadBandwidths(ReferenceProfile &profile) {
 std::optional<Error> loadMessages(const ReferenceArguments &arguments, ReferenceProfile &profile) {
   if (!std::filesystem::exists(profile.spTimeFile) && arguments.disableTp && arguments.disableSp)
     return std::nullopt; // never asked for
-  Result<File> file = readJsonFile(profile.spTimeFile, kProfileHardware);
+  Result<ProfileFile> file = readProfileFile(profile.spTimeFile, kProfileHardware);
   if (!file)
     return file.error();
   for (const auto &item : file->json.items()) {

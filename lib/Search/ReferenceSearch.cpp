@@ -19,6 +19,9 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 /// of sums of a thousand doubles nothing is better.
 constexpr double kImprovement = 1e-13;
 
+/// Whole MB, more than any budget where it is absurd.
+int wholeMB(double megabytes) { return int(std::min(megabytes, double(1 << 29))); }
+
 bool powerOfTwo(int value) { return value > 0 && (value & (value - 1)) == 0; }
 
 //===----------------------------------------------------------------------===//
@@ -105,7 +108,7 @@ Result<Setting> makeSetting(const ReferenceModel &model, int batch, int chunks, 
       Result<MegabytePair> memory = model.layerMemory(s, batch, chunks, stage);
       if (!memory)
         return memory.error();
-      row.megabytes.push_back(int(std::ceil(memory->states + memory->activation)));
+      row.megabytes.push_back(wholeMB(std::ceil(memory->states + memory->activation)));
     }
     setting.layers.push_back(std::move(row));
   }
@@ -120,7 +123,7 @@ Result<Setting> makeSetting(const ReferenceModel &model, int batch, int chunks, 
     for (int stage = 0; stage < stages; ++stage) {
       row.compute.push_back((*seconds)[stage].noSync);
       const MegabytePair &mb = (*memory)[stage];
-      row.megabytes.push_back(int(std::ceil(mb.states + mb.activation + 1024)));
+      row.megabytes.push_back(wholeMB(std::ceil(mb.states + mb.activation + 1024)));
     }
     setting.ends.push_back(std::move(row));
   }
@@ -201,7 +204,8 @@ private:
 /// A task's strategies, as options per stage.
 struct Variant {
   std::shared_ptr<const Setting> setting;
-  int bufferTp = 0; ///< 0: Ulysses only, no buffer
+  int bufferTp = 0;  ///< 0: Ulysses only, no buffer
+  int degreeCap = 0; ///< of layers and ends
   int bufferMB = 0;
   bool coarse = false; ///< one layer strategy only
   std::vector<StageMultisets> stages;
@@ -220,6 +224,7 @@ public:
 
   std::optional<Error> addSetting(int batch, int chunks, int stages, const ReferenceTask *only = nullptr);
   ReferenceSolution run();
+  bool stopped() const;
 
 private:
   void addVariant(const std::shared_ptr<const Setting> &setting, int bufferTp, int degreeCap, bool tp, bool sp);
@@ -241,6 +246,11 @@ private:
   long smallestNeed = std::numeric_limits<long>::max();
   std::string smallestText;
 };
+
+bool Searcher::stopped() const {
+  return (options.stop && options.stop->load()) ||
+         (options.timeLimitSeconds > 0 && seconds() > options.timeLimitSeconds);
+}
 
 std::optional<Error> Searcher::addSetting(int batch, int chunks, int stages, const ReferenceTask *only) {
   const ReferenceArguments &a = model.args();
@@ -272,7 +282,8 @@ void Searcher::addVariant(const std::shared_ptr<const Setting> &setting, int buf
   auto base = std::make_shared<Variant>();
   base->setting = setting;
   base->bufferTp = bufferTp;
-  base->bufferMB = int(std::floor(model.bufferMB(setting->batch, setting->chunks, setting->stages, bufferTp)));
+  base->degreeCap = degreeCap;
+  base->bufferMB = wholeMB(std::floor(model.bufferMB(setting->batch, setting->chunks, setting->stages, bufferTp)));
   auto build = [&](Variant &variant, const std::vector<int> &rows) {
     for (int stage = 0; stage < setting->stages; ++stage) {
       std::vector<LayerOption> layerOptions;
@@ -309,11 +320,10 @@ void Searcher::addCandidates(const std::shared_ptr<Variant> &variant, const Refe
   const Setting &setting = *variant->setting;
   bool matchOffered = endsMatch && std::any_of(setting.ends.begin(), setting.ends.end(),
                                                [&](const EndsRow &row) { return row.strategy == *endsMatch; });
-  int cap = variant->bufferTp ? variant->bufferTp : std::numeric_limits<int>::max();
   for (const EndsRow &ends : setting.ends) {
     if (matchOffered && ends.strategy != *endsMatch)
       continue;
-    if (ends.strategy.degree() > cap || (!variant->bufferTp && ends.strategy.tp > 1))
+    if (ends.strategy.degree() > variant->degreeCap || (!variant->bufferTp && ends.strategy.tp > 1))
       continue;
     std::vector<double> noSync;
     long need = 0;
@@ -438,6 +448,12 @@ void Searcher::explainInfeasible() {
                       "divide";
     return;
   }
+  if (smallestNeed >= 1 << 27) {
+    solution.reason = "no strategy fits " + std::to_string(model.args().memoryGB) +
+                      " GB per device; the smallest plan needs " + std::to_string(smallestNeed) + " MB (" +
+                      smallestText + "), more than any device has; take more devices or chunks, or widen the space";
+    return;
+  }
   // The smallest whole number of GB whose budget holds the need.
   ReferenceArguments arguments = model.args();
   for (arguments.memoryGB = int(smallestNeed / 1024);; ++arguments.memoryGB) {
@@ -456,11 +472,12 @@ ReferenceSolution Searcher::run() {
   std::sort(candidates.begin(), candidates.end(),
             [](const Candidate &a, const Candidate &b) { return a.bound < b.bound; });
   solution.candidates = candidates.size();
+  solution.interrupted = stopped(); // while they were made
+  double patience = seconds() + 1;  // for a first plan
   for (const Candidate &candidate : candidates) {
     if (candidate.bound >= best * (1 - kImprovement))
       break;
-    if ((options.stop && options.stop->load()) ||
-        (options.timeLimitSeconds > 0 && seconds() > options.timeLimitSeconds)) {
+    if (stopped() && (solution.plan || seconds() > patience)) {
       solution.interrupted = true;
       break;
     }
@@ -490,8 +507,17 @@ std::vector<int> batches(const ReferenceArguments &a) {
 Result<ReferenceSolution> searchReference(const ReferenceModel &model, const ReferenceSearchOptions &options) {
   const ReferenceArguments &a = model.args();
   Searcher searcher(model, options);
-  for (int batch : batches(a))
-    for (int chunks = 1; chunks <= batch; ++chunks) {
+  std::vector<int> tried = batches(a);
+  if (tried.empty())
+    return Error{"no batch lies between min_bsz " + std::to_string(a.minBatch) + " and max_bsz " +
+                 std::to_string(a.maxBatch) + " in steps of bsz_scale " + std::to_string(a.batchStep)};
+  if (a.settledChunks > 0)
+    std::erase_if(tried, [&](int batch) { return batch % a.settledChunks != 0; });
+  if (tried.empty())
+    return Error{"settle_chunk " + std::to_string(a.settledChunks) +
+                 " divides none of the batches from min_bsz to max_bsz; choose another step or number"};
+  for (int batch : tried)
+    for (int chunks = 1; chunks <= batch && !searcher.stopped(); ++chunks) {
       if (batch % chunks || (a.settledChunks > 0 && chunks != a.settledChunks))
         continue;
       for (int stages = 1; stages <= std::min({chunks, a.layers, a.maxPp, a.world()}); stages *= 2)

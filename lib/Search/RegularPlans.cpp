@@ -6,8 +6,8 @@
 // slower. With more memory fewer layers do, and none other, so no plan gets
 // slower.
 //
-// The whole family of interleaved and zero-bubble plans that is searched; for
-// GPipe and 1F1B the start of the exact search.
+// The whole family of interleaved plans that is searched; for the other schedules
+// the start of the exact search.
 //
 //===----------------------------------------------------------------------===//
 

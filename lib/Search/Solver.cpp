@@ -31,6 +31,8 @@ namespace {
 constexpr double kRounding = 1e-12;
 /// Candidates that start from the same best plan.
 constexpr std::size_t kWave = 4, kRegularWave = 16;
+/// Work of the plans on the hull, of all candidates.
+constexpr std::int64_t kMostHullWork = 10 * kHullWork;
 /// Label budgets that all candidates together may take.
 constexpr double kMostBudgets = 5;
 
@@ -48,6 +50,7 @@ private:
   void addCandidate(const std::shared_ptr<const Setting> &setting, const PipelineShape &shape);
   void regularPlans(bool glance);
   void smallestPlans();
+  void hullPlans();
   void anyPlan();
   void exactPlans();
   void accept(const Candidate &candidate, Found found);
@@ -148,12 +151,9 @@ void Search::makeCandidates() {
 
 void Search::addShapes(const std::shared_ptr<const Setting> &setting) {
   std::vector<Schedule> schedules = problem.space.schedules;
-  // One stage has one order that is worth anything: the one that keeps least.
-  if (setting->stages == 1) {
-    bool flush = std::find(schedules.begin(), schedules.end(), Schedule::OneFOneB) != schedules.end();
-    bool all = std::find(schedules.begin(), schedules.end(), Schedule::GPipe) != schedules.end();
-    schedules = {flush || !all ? Schedule::OneFOneB : Schedule::GPipe};
-  }
+  // One stage is no pipeline: the one order worth anything is that which keeps least.
+  if (setting->stages == 1)
+    schedules = {Schedule::OneFOneB};
   for (Schedule schedule : schedules) {
     PipelineShape shape{schedule, setting->stages, 1, setting->microBatches};
     if (schedule != Schedule::Interleaved) {
@@ -256,10 +256,33 @@ void Search::smallestPlans() {
   }
 }
 
+/// Near to the best where memory is short: a limit that spares the exact search
+/// most of its labels.
+void Search::hullPlans() {
+  std::function<bool()> stop = [this] { return stopped(); };
+  std::int64_t spent = 0;
+  for (std::size_t from = 0; from < candidates.size() && !stopped() && spent < kMostHullWork; from += kWave) {
+    std::size_t count = std::min(kWave, candidates.size() - from);
+    std::vector<Found> found(count);
+    std::vector<std::int64_t> work(count, 0);
+    double limit = best.seconds;
+    inParallel(count, [&](std::size_t i) {
+      const Candidate &candidate = *candidates[from + i];
+      if (candidate.hasExactSearch() && candidate.bound() < limit)
+        found[i] = candidate.tryHull(limit, work[i], stop);
+    });
+    for (std::size_t i = 0; i < count; ++i) {
+      spent += work[i];
+      accept(*candidates[from + i], std::move(found[i]));
+    }
+    report(false);
+  }
+}
+
 /// Interrupted before the first plan: a quick one out of what is priced so far.
 void Search::anyPlan() {
   double begin = seconds();
-  std::function<bool()> late = [&] { return seconds() - begin > 1; };
+  std::function<bool()> late = [&] { return seconds() - begin > 5; };
   for (std::size_t i = 0; i < candidates.size() && !winner && !late(); ++i)
     accept(*candidates[i], candidates[i]->tryRegular(kInfinity, true, late));
 }
@@ -359,6 +382,7 @@ Result<Solution> Search::run() {
   if (!problem.space.uniform) {
     if (!winner && problem.space.unevenStages)
       smallestPlans();
+    hullPlans();
     exactPlans();
   }
   solution.interrupted = stopped();

@@ -257,8 +257,9 @@ Setting Setting::bare(const Problem &problem, int stages, int microBatches) {
 
 namespace {
 /// Sets of values worth making again: those on the lower convex hull of bytes
-/// kept against time, from nothing to everything. `alone[k]` makes only value k
-/// again. Between two of the hull, layers mix.
+/// kept against compute, from nothing to everything. `alone[k]` makes only value k
+/// again. Between two of the hull, layers mix. The sets are the same whatever links
+/// take, so that faster ones lose none.
 std::vector<std::uint32_t> valueSets(const Option &none, const std::vector<std::optional<Option>> &alone) {
   struct Value {
     double seconds, bytes;
@@ -267,7 +268,7 @@ std::vector<std::uint32_t> valueSets(const Option &none, const std::vector<std::
   std::vector<Value> values;
   for (std::size_t k = 0; k < alone.size(); ++k)
     if (alone[k] && alone[k]->saved < none.saved)
-      values.push_back({alone[k]->time() - none.time(), double(none.saved - alone[k]->saved), 1u << k});
+      values.push_back({alone[k]->recompute, double(none.saved - alone[k]->saved), 1u << k});
   std::sort(values.begin(), values.end(), [](const Value &a, const Value &b) {
     return std::pair{a.seconds / a.bytes, a.bit} < std::pair{b.seconds / b.bytes, b.bit};
   });

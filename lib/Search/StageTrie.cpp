@@ -30,22 +30,22 @@ namespace {
 /// The numbers of labels side by side, so that many are compared at once.
 class Front {
 public:
-  explicit Front(bool split) : split(split) {}
+  Front(bool split, bool weights) : split(split), weights(weights) {}
 
   bool beats(const Label &label) {
     std::size_t count = memory.size();
     if (count && beatsAt(smallest, label))
       return true; // most are beaten by the one with the least memory
-    double first = split ? label.forward : label.time();
+    double first = split ? label.forward : label.time(), then = afterwards(label);
     // From the back: those take about as long.
     for (std::size_t end = count; end > 0;) {
       std::size_t begin = end > kBlock ? end - kBlock : 0;
       ++blocks;
       unsigned any = 0;
       for (std::size_t i = begin; i < end; ++i)
-        any |= unsigned(time[i] <= first) & unsigned(!split || backward[i] <= label.backward) &
-               unsigned(tail[i] <= label.tail) & unsigned(memory[i] <= label.memory) &
-               unsigned(scratch[i] <= label.scratch);
+        any |= unsigned(time[i] <= first) & unsigned(!split || backward[i] <= then) &
+               unsigned(!weights || weight[i] <= label.weight) & unsigned(tail[i] <= label.tail) &
+               unsigned(memory[i] <= label.memory) & unsigned(scratch[i] <= label.scratch);
       if (any)
         return true;
       end = begin;
@@ -57,7 +57,8 @@ public:
     if (memory.empty() || label.memory < memory[smallest])
       smallest = memory.size();
     time.push_back(split ? label.forward : label.time());
-    backward.push_back(label.backward);
+    backward.push_back(afterwards(label));
+    weight.push_back(label.weight);
     tail.push_back(label.tail);
     memory.push_back(label.memory);
     scratch.push_back(label.scratch);
@@ -68,15 +69,18 @@ public:
 
 private:
   static constexpr std::size_t kBlock = 64;
+  /// What a stage before waits for.
+  double afterwards(const Label &label) const { return label.backward - (weights ? label.weight : 0); }
   bool beatsAt(std::size_t i, const Label &label) const {
-    return time[i] <= (split ? label.forward : label.time()) && (!split || backward[i] <= label.backward) &&
-           tail[i] <= label.tail && memory[i] <= label.memory && scratch[i] <= label.scratch;
+    return time[i] <= (split ? label.forward : label.time()) && (!split || backward[i] <= afterwards(label)) &&
+           (!weights || weight[i] <= label.weight) && tail[i] <= label.tail && memory[i] <= label.memory &&
+           scratch[i] <= label.scratch;
   }
 
-  bool split;
+  bool split, weights;
   std::int64_t blocks = 0; ///< compared
   std::size_t smallest = 0;
-  std::vector<double> time, backward, tail;
+  std::vector<double> time, backward, weight, tail;
   std::vector<std::int64_t> memory, scratch;
 };
 } // namespace
@@ -84,10 +88,10 @@ private:
 /// Keeps the undominated ones, by rising time.
 std::int64_t StageTrie::keepUndominated(std::vector<Label> &labels) const {
   std::sort(labels.begin(), labels.end(), [](const Label &a, const Label &b) {
-    return std::tuple(a.time(), a.memory, a.tail, a.scratch, a.forward, a.option, a.parent) <
-           std::tuple(b.time(), b.memory, b.tail, b.scratch, b.forward, b.option, b.parent);
+    return std::tuple(a.time(), a.memory, a.tail, a.scratch, a.forward, a.weight, a.option, a.parent) <
+           std::tuple(b.time(), b.memory, b.tail, b.scratch, b.forward, b.weight, b.option, b.parent);
   });
-  Front front(key.split);
+  Front front(key.split, key.weights);
   std::vector<Label> kept;
   for (const Label &label : labels) {
     if (front.beats(label))
@@ -135,6 +139,7 @@ void StageTrie::solveLayout(TrieNode &node, int layout, const std::vector<int> &
       Label next = label;
       next.forward += option.forward;
       next.backward += option.backward;
+      next.weight += option.weight;
       next.tail += option.tail;
       next.memory += option.state + option.saved * key.inFlight;
       next.scratch = std::max(next.scratch, option.scratch);
@@ -143,10 +148,11 @@ void StageTrie::solveLayout(TrieNode &node, int layout, const std::vector<int> &
       if (used > limits.memory)
         continue;
       double time = next.time();
-      double bound = rest ? m * time + next.tail + rest->at(double(limits.memory - used))
-                          : std::max(m * time, limits.leastSum + (time - node.leastTime) + (m - 1) * time -
-                                                   key.warmUp * next.forward) +
-                                next.tail;
+      double bound = key.weights ? m * time + next.tail
+                     : rest      ? m * time + next.tail + rest->at(double(limits.memory - used))
+                                 : std::max(m * time, limits.leastSum + (time - node.leastTime) + (m - 1) * time -
+                                                          key.warmUp * next.forward) +
+                                       next.tail;
       if (bound < limits.best)
         labels.push_back(next);
     }
@@ -156,6 +162,8 @@ void StageTrie::solveLayout(TrieNode &node, int layout, const std::vector<int> &
   *limits.labelsMade += keepUndominated(labels);
   // Memory no longer matters where a stage ends.
   auto beatsAtEnd = [&](const Label &a, const Label &b) {
+    if (key.weights && (a.weight > b.weight || a.backward - a.weight > b.backward - b.weight))
+      return false;
     return (key.split ? a.forward <= b.forward && a.backward <= b.backward : a.time() <= b.time()) && a.tail <= b.tail;
   };
   std::size_t first = node.ends.size();

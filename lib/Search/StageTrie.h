@@ -22,6 +22,7 @@ namespace galvatron::search {
 
 struct Label {
   double forward = 0, backward = 0, tail = 0;
+  double weight = 0;        ///< of `backward`, what zero bubble puts off
   std::int64_t memory = 0;  ///< states and saved activations
   std::int64_t scratch = 0; ///< largest so far
   int option = -1;          ///< of the last unit, in its type's list
@@ -63,6 +64,7 @@ struct TrieKey {
   int stageClass = 0;                ///< of Setting::options
   int incoming = -1;                 ///< layout of the stage's input; -1 for the first stage
   bool split = false;                ///< forward and backward count apart
+  bool weights = false;              ///< and of backward, what zero bubble puts off
   std::int64_t incomingBoundary = 0; ///< bytes
   auto operator<=>(const TrieKey &) const = default;
 };

@@ -7,6 +7,7 @@
 
 #include "Explain.h"
 #include "Options.h"
+#include "SpaceArguments.h"
 #include "galvatron/Search/ReferenceSearch.h"
 #include "galvatron/Search/Search.h"
 #include "galvatron/Search/Simulator.h"
@@ -92,12 +93,13 @@ private:
   std::optional<Error> save(const Plan &plan, const std::string &defaultFormat, const std::string &nameIfFolder);
   std::optional<Error> fromShape();
   std::optional<Error> simulatePlan(const Problem &problem, const Plan &plan);
-  void restrictSpace(SearchSpace &space) const;
-  std::optional<Error> applyArguments(SearchSpace &space, std::vector<std::int64_t> &batches) const;
   void reportInfeasible(const std::string &reason);
 
+  Plan inReferenceWords(Plan plan) const;
+
   ToolOptions options;
-  bool terminal; ///< a person reads standard error
+  bool sumsOnce = false; ///< async_grad_reduce of the config
+  bool terminal;         ///< a person reads standard error
   OrderedJson output = OrderedJson::object();
   bool infeasible = false;
 };
@@ -118,10 +120,14 @@ std::optional<Error> Tool::work() {
     options.overrides["batch_size_info"]["settle_chunk"] = options.microBatches;
   if (options.onlySharded)
     options.overrides["parallelism_info"]["default_dp_type"] = "zero3";
+  Json parallelism = options.overrides.value("parallelism_info", Json::object());
+  if (options.costModel == "native" && parallelism.contains("pipeline_type")) // has more of them than the reference
+    options.overrides["parallelism_info"].erase("pipeline_type");
   std::string overrides = options.overrides.empty() ? "" : options.overrides.dump();
   Result<ReferenceArguments> arguments = parseReferenceConfig(text, options.root, overrides);
   if (!arguments)
     return arguments.error();
+  sumsOnce = arguments->asyncGradReduce;
   Result<ReferenceProfile> profile = loadReferenceProfile(*arguments);
   if (!profile)
     return profile.error();
@@ -129,13 +135,9 @@ std::optional<Error> Tool::work() {
     ReferenceModel model(*arguments, *profile);
     return options.evaluateFile.empty() ? workReference(model) : evaluateReference(model);
   }
-  std::vector<std::int64_t> batches;
-  if (arguments->settledBatch > 0)
-    batches = {arguments->settledBatch};
-  else
-    for (int batch = std::max(arguments->minBatch, arguments->batchStep); batch <= arguments->maxBatch;
-         batch += arguments->batchStep)
-      batches.push_back(batch);
+  std::vector<std::int64_t> batches = {arguments->settledBatch};
+  if (arguments->settledBatch < 0)
+    batches = batchRange(arguments->minBatch, arguments->maxBatch, arguments->batchStep);
   if (batches.empty())
     return Error{"no batch lies between min_bsz " + std::to_string(arguments->minBatch) + " and max_bsz " +
                  std::to_string(arguments->maxBatch) + " in steps of bsz_scale " +
@@ -143,7 +145,15 @@ std::optional<Error> Tool::work() {
   Result<ProfiledProblem> made = makeProfiledProblem(*arguments, *profile, int(batches[0]));
   if (!made)
     return made.error();
-  restrictSpace(made->problem.space);
+  restrictSpace(options, made->problem.space);
+  Json fixed = Json::object();
+  if (options.configured)
+    fixed = {{"pipeline_type", arguments->pipelineType},
+             {"default_dp_type", arguments->defaultDpType},
+             {"async_grad_reduce", arguments->asyncGradReduce}};
+  fixed.update(parallelism);
+  if (auto error = restrictParallelism(fixed, made->problem.space))
+    return error;
   if (options.memoryBytes)
     made->problem.cluster.memoryBytesPerDevice = options.memoryBytes;
   return workNative(made->problem, batches);
@@ -191,7 +201,7 @@ std::optional<Error> Tool::evaluateReference(const ReferenceModel &model) {
   PlanTarget target;
   target.units = transformerUnits(model.args().layers);
   target.ranks = model.args().world();
-  target.unevenBatch = true; // as the reference prices them
+  target.unevenBatch = target.asSearched = true; // as the reference prices them
   Result<Plan> plan = parsePlan(*text, target);
   if (!plan)
     return Error{"'" + options.evaluateFile + "': " + plan.error().message};
@@ -235,7 +245,8 @@ std::optional<Error> Tool::workReference(const ReferenceModel &model) {
   output["status"] = solution->interrupted ? "interrupted" : "ok";
   if (text) {
     output["plan"] = OrderedJson::parse(*text);
-    output["plan"]["default_dp_type"] = model.args().defaultDpType; // where no layer shows it
+    if (output["plan"]["default_dp_type"] == "ddp") // no layer shows it
+      output["plan"]["default_dp_type"] = model.args().defaultDpType;
   } else {
     output["plan"] = nullptr;
     output["plan_error"] = text.error().message;
@@ -257,98 +268,20 @@ std::optional<Error> Tool::workReference(const ReferenceModel &model) {
 // The native cost model
 //===----------------------------------------------------------------------===//
 
-void Tool::restrictSpace(SearchSpace &space) const {
-  if (options.supportedOnly) {
-    SearchSpace supported = SearchSpace::supported();
-    space.tensor &= supported.tensor;
-    space.ulysses &= supported.ulysses;
-    space.context &= supported.context;
-    space.expert &= supported.expert;
-    space.recompute &= supported.recompute;
-    space.sequenceParallel &= supported.sequenceParallel;
-    space.plainTensor = true;
-    space.zeroLevels &= supported.zeroLevels;
-    space.strided &= supported.strided;
-    space.recomputeValues &= supported.recomputeValues;
-    space.schedules = supported.schedules;
-  }
-  if (options.onlySharded)
-    space.zeroLevels &= 1u << 3;
-  if (options.microBatches)
-    space.microBatches = int(options.microBatches);
-}
-
-/// The reference's arguments that make sense without its profiles.
-std::optional<Error> Tool::applyArguments(SearchSpace &space, std::vector<std::int64_t> &batches) const {
-  static const Json kNone = Json::object(); // readers refer to what they read
-  auto group = [&](const char *name) {
-    auto at = options.overrides.find(name);
-    return JsonReader(at == options.overrides.end() ? kNone : *at, std::string("options of '") + name + "'");
-  };
-  JsonReader spaces = group("search_space_info");
-  auto off = [&](const char *key) { return spaces.integer(key, 0) != 0; };
-  space.data = !off("disable_dp");
-  space.tensor = !off("disable_tp");
-  space.pipeline = !off("disable_pp");
-  space.ulysses = !off("disable_sp");
-  space.context = !off("disable_cp");
-  space.recompute = !off("disable_ckpt");
-  bool fsdpOff = off("disable_fsdp"), sdpOff = off("disable_sdp");
-  if (fsdpOff || sdpOff)
-    space.zeroLevels &= ~(1u << 3);
-  bool tpOff = off("disable_vtp"), endsTpOff = off("disable_embedding_lmhead_tp");
-  space.tensorInEnds = !tpOff && !endsTpOff;
-  bool spOff = off("disable_vsp"), endsSpOff = off("disable_embedding_lmhead_sp");
-  space.ulyssesInEnds = !spOff && !endsSpOff;
-  space.maxTensor = int(spaces.integer("max_tp_deg", space.maxTensor, 1));
-  space.maxPipeline = int(spaces.integer("max_pp_deg", space.maxPipeline, 1));
-  space.maxUlysses = int(spaces.integer("max_sp_deg", space.maxUlysses, 1));
-  space.maxContext = int(spaces.integer("max_cp_deg", space.maxContext, 1));
-
-  JsonReader choices = group("options_info"), train = group("common_train_info"), parallel = group("parallelism_info");
-  space.uniform = choices.integer("fine_grained_mode", 1) == 0;
-  if (train.has("sequence_parallel")) {
-    space.sequenceParallel = train.integer("sequence_parallel", 1) != 0;
-    space.plainTensor = !space.sequenceParallel;
-  }
-  if (parallel.has("default_dp_type")) {
-    std::string type = parallel.text("default_dp_type");
-    unsigned level = type == "ddp" ? 0 : type == "zero2" ? 2 : 3;
-    if (level == 3 && type != "zero3")
-      parallel.fail("key 'default_dp_type' expects ddp, zero2 or zero3, but got '" + type + "'");
-    space.zeroLevels &= 1u << level | 1u << 3;
-  }
-  if (parallel.has("pipeline_type")) {
-    std::string type = parallel.text("pipeline_type");
-    if (auto schedule = parseSchedule(type))
-      space.schedules = {*schedule};
-    else
-      parallel.fail("key 'pipeline_type' expects gpipe, pipedream_flush, interleaved or zb, but got '" + type + "'");
-  }
-  JsonReader sizes = group("batch_size_info");
-  if (sizes.has("settle_chunk"))
-    space.microBatches = int(std::max<std::int64_t>(0, sizes.integer("settle_chunk", -1, -1)));
-  if (sizes.has("min_bsz") || sizes.has("max_bsz") || sizes.has("bsz_scale")) {
-    std::int64_t step = sizes.integer("bsz_scale", 8, 1), low = sizes.integer("min_bsz", 8, 1);
-    std::int64_t high = sizes.integer("max_bsz", 8, 1);
-    batches.clear();
-    for (std::int64_t batch = std::max(low, step); batch <= high && batches.size() < 4096; batch += step)
-      batches.push_back(batch);
-    if (batches.empty())
-      sizes.fail("hold no batch between min_bsz " + std::to_string(low) + " and max_bsz " + std::to_string(high) +
-                 " in steps of bsz_scale " + std::to_string(step));
-  }
-  for (JsonReader *reader : {&spaces, &choices, &train, &parallel, &sizes})
-    if (auto error = reader->finish())
-      return error;
-  return std::nullopt;
-}
-
 std::optional<Error> Tool::fromShape() {
   Result<std::string> text = readFile(options.modelFile);
   if (!text)
     return text.error();
-  Result<TransformerShape> shape = parseTransformerShape(*text, options.sequence, options.precision == "fp32" ? 4 : 2);
+  std::string precision = options.precision.empty() ? "bf16" : options.precision;
+  Json parallelism = options.overrides.value("parallelism_info", Json::object());
+  if (const Json given = parallelism.value("mixed_precision", Json()); given.is_string()) {
+    if (!options.precision.empty())
+      return Error{"--precision and --mixed-precision conflict; give one"};
+    precision = given;
+    if (precision != "fp32" && precision != "fp16" && precision != "bf16")
+      return Error{"option --mixed-precision expects fp32, fp16 or bf16, but got '" + precision + "'"};
+  }
+  Result<TransformerShape> shape = parseTransformerShape(*text, options.sequence, precision == "fp32" ? 4 : 2);
   if (!shape)
     return Error{"'" + options.modelFile + "': " + shape.error().message};
   Problem problem;
@@ -382,9 +315,11 @@ std::optional<Error> Tool::fromShape() {
   // Tensor parallel groups beyond a node only when a node is too small to say.
   problem.space.maxTensor = problem.space.maxUlysses = int(std::max<std::int64_t>(8, problem.cluster.devicesPerNode));
   std::vector<std::int64_t> batches = {problem.globalBatch};
-  if (auto error = applyArguments(problem.space, batches))
+  if (auto error = applyArguments(options, problem.space, batches))
     return error;
-  restrictSpace(problem.space);
+  restrictSpace(options, problem.space);
+  if (auto error = restrictParallelism(parallelism, problem.space))
+    return error;
   return workNative(problem, batches);
 }
 
@@ -430,16 +365,23 @@ std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::i
     if (batches.size() > 1 && problem.space.microBatches > 0 && batch % problem.space.microBatches)
       continue;
     problem.globalBatch = batch;
+    if (options.timeLimitSeconds > 0)
+      solveOptions.timeLimitSeconds = std::max(1e-9, options.timeLimitSeconds - spent);
     Result<Solution> solution = solve(problem, solveOptions);
     if (!solution)
       return solution.error();
     spent += solution->searchSeconds;
+    bool late = solution->interrupted;
     auto throughput = [](const Solution &s, std::int64_t samples) {
       return s.plan ? double(samples) / s.plan->predictedStepSeconds : 0;
     };
     if (!best || throughput(*solution, batch) > throughput(*best, bestBatch)) {
       best = std::move(*solution);
       bestBatch = batch;
+    }
+    if (late) { // what is left of the range is not looked at
+      best->interrupted = true;
+      break;
     }
   }
   if (!best)
@@ -461,12 +403,23 @@ std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::i
   return finishNative(problem, std::move(plan), &*best);
 }
 
+/// Where gradients are summed once a step, what the reference calls ZeRO-2 shards
+/// the optimizer's state alone.
+Plan Tool::inReferenceWords(Plan plan) const {
+  bool sharded = std::any_of(plan.units.begin(), plan.units.end(),
+                             [](const PlannedUnit &unit) { return unit.strategy.zero == 2; });
+  if (sumsOnce && !sharded)
+    for (PlannedUnit &unit : plan.units)
+      unit.strategy.zero += unit.strategy.zero == 1;
+  return plan;
+}
+
 std::optional<Error> Tool::finishNative(const Problem &problem, Plan plan, const Solution *solution) {
   output["status"] = solution && solution->interrupted ? "interrupted" : "ok";
   output["plan"] = OrderedJson::parse(writePlan(plan));
   if (!options.explain)
     output["plan"].erase("reasons");
-  if (Result<std::string> reference = writeReferencePlan(plan))
+  if (Result<std::string> reference = writeReferencePlan(inReferenceWords(plan)))
     output["reference_plan"] = OrderedJson::parse(*reference);
   output["iteration_seconds"] = plan.predictedStepSeconds;
   output["throughput_samples_per_s"] = double(plan.globalBatch) / plan.predictedStepSeconds;
@@ -490,7 +443,7 @@ std::optional<Error> Tool::finishNative(const Problem &problem, Plan plan, const
     return std::nullopt;
   if (options.format != "reference")
     return writeFile(options.outputFile, writePlan(plan));
-  Result<std::string> text = writeReferencePlan(plan);
+  Result<std::string> text = writeReferencePlan(inReferenceWords(plan));
   return text ? writeFile(options.outputFile, *text) : std::optional<Error>(text.error());
 }
 

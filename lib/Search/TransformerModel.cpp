@@ -29,9 +29,12 @@ struct Body {
 
 using Kind = CollectiveKind;
 
+/// Whole bytes, of absurd sizes still a number.
+std::int64_t wholeBytes(double bytes) { return std::int64_t(std::min(std::ceil(bytes), 1e15)); }
+
 void add(std::vector<Collective> &list, Kind kind, Group group, double bytes, int count, bool overlappable = false) {
   if (bytes >= 1 && count > 0)
-    list.push_back({kind, group, std::int64_t(bytes), count, overlappable});
+    list.push_back({kind, group, std::int64_t(std::min(bytes, 1e15)), count, overlappable});
 }
 
 void addTensor(UnitCost &cost, const Strategy &s, const Body &body, double local) {
@@ -96,15 +99,15 @@ void addStatesOf(UnitCost &cost, const Strategy &s, const Body &body, double own
     if (s.zero == 3) {
       add(cost.forwardCollectives, Kind::AllGather, group, weights, 1, true);
       add(cost.backwardCollectives, Kind::AllGather, group, weights, 1, true);
-      cost.scratchBytes += std::int64_t(weights + gradients);
+      cost.scratchBytes += wholeBytes(weights + gradients);
     }
   }
   double gatheredGradients = s.zero >= 2 ? gradients / shards : gradients;
   if (s.zero == 2)
-    cost.scratchBytes += std::int64_t(gradients);
+    cost.scratchBytes += wholeBytes(gradients);
   double shardedOptimizer = s.zero >= 1 ? optimizer / shards : optimizer;
   double keptWeights = s.zero == 3 ? weights / shards : weights;
-  cost.stateBytes += std::int64_t(std::ceil(keptWeights + gatheredGradients + shardedOptimizer));
+  cost.stateBytes += wholeBytes(keptWeights + gatheredGradients + shardedOptimizer);
   // Norm: reads the gradients once. Update: reads gradient, reads and writes
   // the optimizer's state, writes the parameters.
   double updated = s.zero >= 1 ? 1 / shards : 1;
@@ -244,22 +247,22 @@ Result<UnitCost> ShapeCosts::cost(const CostQuery &query) const {
   cost.backwardSeconds = 2 * compute + kBackwardAttention * attention;
   // One of the two is the weight's.
   cost.weightSeconds = weightFlops / device.matmulFlopsPerSecond;
-  cost.savedBytes = std::int64_t(std::ceil(saved));
-  cost.scratchBytes = std::int64_t(std::ceil(scratch));
+  cost.savedBytes = wholeBytes(saved);
+  cost.scratchBytes = wholeBytes(scratch);
   addTensor(cost, s, body, here * h * e);
   addSequence(cost, s, body, body.boundary);
   addExperts(cost, s, body);
   if (s.recompute) {
     repeatForward(cost);
     cost.scratchBytes += cost.savedBytes;
-    cost.savedBytes = std::int64_t(std::ceil(e * cut * h));
+    cost.savedBytes = wholeBytes(e * cut * h);
   } else if (s.values) {
     cost.recomputeSeconds = again;
-    cost.scratchBytes += std::int64_t(std::ceil(dropped));
-    cost.savedBytes -= std::int64_t(dropped);
+    cost.scratchBytes += wholeBytes(dropped);
+    cost.savedBytes -= std::min(cost.savedBytes, std::int64_t(std::min(dropped, 1e15)));
   }
   addStates(cost, query, body, device.memoryBytesPerSecond);
-  cost.boundaryBytes = std::int64_t(double(query.microBatchSamples) * double(shape.sequence) * h * e);
+  cost.boundaryBytes = wholeBytes(double(query.microBatchSamples) * double(shape.sequence) * h * e);
   if (role == UnitRole::Head && shape.tiedEmbedding) {
     // The matrix is the embedding's; it is held twice only on two stages.
     cost.tiedStateBytes = std::int64_t(double(cost.stateBytes) * (v * h) / (v * h + h));
@@ -362,12 +365,12 @@ Result<UnitCost> ProfiledCosts::cost(const CostQuery &query) const {
   }
   // Gathered input and its gradient.
   scratch += 2 * local;
-  cost.savedBytes = std::int64_t(std::ceil(savedBytes));
-  cost.scratchBytes = std::int64_t(std::ceil(scratch));
+  cost.savedBytes = wholeBytes(savedBytes);
+  cost.scratchBytes = wholeBytes(scratch);
   // HBM rate of the profiled GPUs is not in the profile; the optimizer's time is
   // taken at the a100's (the shipped profiles were measured on those).
   addStates(cost, query, body, findDeviceKind("a100")->memoryBytesPerSecond);
-  cost.boundaryBytes = std::int64_t(boundary * query.dp);
+  cost.boundaryBytes = wholeBytes(boundary * query.dp);
   return cost;
 }
 

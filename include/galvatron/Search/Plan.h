@@ -125,6 +125,9 @@ struct PlanTarget {
   /// search writes such plans (and prices them with samples missing), so
   /// pricing them needs to read them; nothing else should.
   bool unevenBatch = false;
+  /// With `default_dp_type` zero3, take a 0 of `dp_types_enc` for ZeRO-2, which is
+  /// what Hetu-Galvatron's search means by it; its runtime takes ZeRO-3.
+  bool asSearched = false;
 };
 
 /// Reads either format (recognised by `units` or `pp_deg`).

@@ -54,6 +54,8 @@ struct ReferenceArguments {
   // profile
   std::string timeMode = "static";   ///< static, batch or sequence
   std::string memoryMode = "static"; ///< static or sequence
+  /// What raw memory keys were measured under: zero3, the profiler's default, or ddp.
+  std::string profileDpType = "zero3";
   std::string modelFolder, hardwareFolder;
   /// Single files, used instead of the folder's file when not empty.
   std::string timeFile, memoryFile, allReduceFile, p2pFile, overlapFile, spTimeFile;

@@ -5,11 +5,11 @@
 // (Timetable.h) with the plan's own, uneven times, then the longest tail of a
 // stage: gradient sums, clipping (which waits for all), update.
 //
-// GPipe and 1F1B are searched exactly: dynamic programming over (unit, layout of
-// its boundary) with sets of labels that no other label beats in (forward,
-// backward, step tail, memory), candidates visited by lower bound, so that most
-// are never opened. Interleaved and zero-bubble plans are searched among regular
-// ones (lib/Search/RegularPlans.cpp).
+// GPipe, 1F1B and zero bubble are searched exactly: dynamic programming over
+// (unit, layout of its boundary) with sets of labels that no other label beats in
+// (forward, backward, step tail, memory), candidates visited by lower bound, so
+// that most are never opened. Interleaved plans are searched among regular ones
+// (lib/Search/RegularPlans.cpp).
 //
 //===----------------------------------------------------------------------===//
 

@@ -43,11 +43,11 @@ public:
       cost.backwardCollectives.push_back({CollectiveKind::AllToAll, Group::Expert, 20000, 1});
     if (s.values)
       cost.recomputeSeconds = 4e-4 * share * draw();
-    cost.weightSeconds = 0.4 * cost.backwardSeconds;
     cost.updateSeconds = 2e-4 * draw() / s.tp;
     cost.stateBytes = std::int64_t(1e6 * draw() / s.tp / (s.zero ? std::min(4, s.shardRanks(query.dp)) : 1));
     cost.savedBytes = std::int64_t((s.recompute ? 5e4 : s.values ? 2e5 : 4e5) * share * draw());
     cost.scratchBytes = std::int64_t(2e5 * draw());
+    cost.weightSeconds = 0.4 * draw() * cost.backwardSeconds;
     cost.boundaryBytes = 8000 * query.microBatchSamples;
     return cost;
   }

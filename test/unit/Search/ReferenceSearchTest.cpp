@@ -8,10 +8,13 @@
 
 #include "galvatron/Search/ReferenceSearch.h"
 #include "TestInputs.h"
+#include "galvatron/Search/TransformerModel.h"
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <iostream>
+#include <map>
 
 using namespace galvatron::search;
 using namespace galvatron::search::testing;
@@ -163,6 +166,88 @@ TEST(ReferenceSearch, equals_exhaustive_search_on_small_models) {
             EXPECT_GT(solution->smallestMemoryGB, memory);
         }
   EXPECT_GT(feasible, 25);
+}
+
+/// As its search does: with default_dp_type zero3, zero2 beside zero3.
+TEST(ReferenceSearch, offers_zero2_beside_a_default_of_zero3) {
+  Json inputs = readInput("galvatron-reference/full_8g_m48_b64.json")["inputs"];
+  std::map<std::string, double> throughput;
+  for (const char *type : {"zero2", "zero3"}) {
+    inputs["args"]["parallelism_info"]["default_dp_type"] = type;
+    auto model = loadModel(inputs);
+    ASSERT_TRUE(model);
+    auto solution = searchReference(*model);
+    ASSERT_TRUE(solution && solution->plan);
+    throughput[type] = solution->price.throughput;
+    Plan plan = model->toPlan(*solution->plan);
+    EXPECT_TRUE(std::any_of(plan.units.begin(), plan.units.end(),
+                            [](const PlannedUnit &unit) { return unit.strategy.zero == 2; }));
+    // Its own plan says zero3 and means zero2 by a 0 of dp_types_enc.
+    Json written = Json::parse(*writeReferencePlan(plan));
+    written["default_dp_type"] = type;
+    PlanTarget target;
+    target.units = transformerUnits(model->args().layers);
+    target.asSearched = true;
+    auto read = parsePlan(written.dump(), target);
+    ASSERT_TRUE(read) << read.error().message;
+    auto again = model->fromPlan(*read);
+    ASSERT_TRUE(again) << again.error().message;
+    EXPECT_EQ(model->price(*again)->throughput, solution->price.throughput);
+  }
+  EXPECT_EQ(throughput["zero3"], throughput["zero2"]);
+}
+
+TEST(ReferenceSearch, says_what_leaves_no_batch) {
+  Json inputs = readInput("galvatron-reference/full_8g_m24_b64.json")["inputs"];
+  auto complaint = [&](const Json &sizes) {
+    inputs["args"]["batch_size_info"] = sizes;
+    auto solution = searchReference(*loadModel(inputs));
+    return solution ? "" : solution.error().message;
+  };
+  EXPECT_EQ(complaint({{"min_bsz", 8}, {"max_bsz", 24}, {"settle_chunk", 16}}), "");
+  EXPECT_NE(complaint({{"min_bsz", 8}, {"max_bsz", 24}, {"settle_chunk", 7}}).find("settle_chunk 7 divides none"),
+            std::string::npos);
+  EXPECT_NE(complaint({{"min_bsz", 3}, {"max_bsz", 5}}).find("no batch lies between min_bsz 3 and max_bsz 5"),
+            std::string::npos);
+}
+
+/// Sizes that no integer of MB holds are too big, not negative.
+TEST(ReferenceSearch, absurd_sizes_do_not_fit) {
+  Json inputs = readInput("galvatron-reference/full_8g_m24_b64.json")["inputs"];
+  inputs["hardware"] = "galvatron-profiles/hardware-synthetic";
+  inputs["args"]["hardware_info"]["num_gpus_per_node"] = 1;
+  inputs["args"]["batch_size_info"] = {{"settle_bsz", 1 << 24}, {"settle_chunk", 1}};
+  auto solution = searchReference(*loadModel(inputs));
+  ASSERT_TRUE(solution);
+  EXPECT_FALSE(solution->plan);
+  EXPECT_NE(solution->reason.find("more than any device has"), std::string::npos) << solution->reason;
+}
+
+TEST(ReferenceConfig, refuses_what_contradicts_itself) {
+  auto complaint = [](const std::function<void(Json &)> &change) {
+    Json inputs = readInput("galvatron-reference/full_8g_m24_b64.json")["inputs"];
+    change(inputs);
+    auto arguments = parseReferenceConfig(inputs.dump(), inputPath(""));
+    return arguments ? "" : arguments.error().message;
+  };
+  auto expect = [&](const std::function<void(Json &)> &change, const char *part) {
+    EXPECT_NE(complaint(change).find(part), std::string::npos) << part << " in: " << complaint(change);
+  };
+  expect([](Json &json) { json["args"]["search_space_info"] = {{"disable_fsdp", 1}, {"disable_sdp", 0}}; },
+         "keys 'disable_fsdp' and 'disable_sdp' name one switch, but differ");
+  EXPECT_EQ(
+      complaint([](Json &json) { json["args"]["search_space_info"] = {{"disable_fsdp", 1}, {"disable_sdp", 1}}; }), "");
+  expect([](Json &json) { json["hardware_info"] = {{"memory_constraint", 8}}; },
+         "has the group 'hardware_info' at top level and in 'args'");
+  expect([](Json &json) { json["args"]["hardware_info"]["memory_constraint"] = 1 << 21; },
+         "key 'memory_constraint' expects at most 262144, but got 2097152");
+  expect([](Json &json) { json["model"]["num_layers"] = 1 << 24; }, "key 'num_layers' expects at most 65536");
+  // What the command line says under one name replaces the other.
+  Json inputs = readInput("galvatron-reference/full_8g_m24_b64.json")["inputs"];
+  inputs["args"]["search_space_info"]["disable_fsdp"] = 1;
+  auto arguments = parseReferenceConfig(inputs.dump(), inputPath(""), R"({"search_space_info": {"disable_sdp": 0}})");
+  ASSERT_TRUE(arguments) << arguments.error().message;
+  EXPECT_FALSE(arguments->disableFsdp);
 }
 
 TEST(ReferenceSearch, names_the_smallest_budget) {

@@ -30,7 +30,10 @@ Solution solved(const Problem &problem, int threads = 1) {
 
 double secondsOf(const Solution &solution) { return solution.plan ? solution.plan->predictedStepSeconds : 0; }
 
-/// Every plan of the space under 1F1B and GPipe, priced one by one: the best step
+/// The schedules whose plans are searched exactly.
+const std::vector<Schedule> kExact = {Schedule::OneFOneB, Schedule::GPipe, Schedule::ZeroBubble};
+
+/// Every plan of the space under these, priced one by one: the best step
 /// for each of some budgets.
 class Enumeration {
 public:
@@ -39,8 +42,9 @@ public:
       best[budget] = 0;
     for (int stages = 1; stages <= problem.ranks() && stages <= int(problem.units.size()); ++stages)
       for (int count = 1; count <= problem.globalBatch; ++count)
-        if (problem.ranks() % stages == 0 && problem.globalBatch % count == 0)
-          for (Schedule schedule : {Schedule::OneFOneB, Schedule::GPipe})
+        if (problem.ranks() % stages == 0 && problem.globalBatch % count == 0 &&
+            (!problem.space.stages || stages == problem.space.stages))
+          for (Schedule schedule : problem.space.schedules)
             all(stages, count, schedule);
   }
   std::map<std::int64_t, double> best;
@@ -55,7 +59,8 @@ private:
       for (auto [strategy, dp] : offeredStrategies(problem.space, setting.stageRanks, setting.microBatchSamples))
         for (bool strided : {false, true})
           for (std::uint32_t values : {0u, 1u}) {
-            if ((values && !problem.space.recompute) || (strided && (strategy.tp == 1 || dp * strategy.cp == 1)) ||
+            if ((values && !(problem.space.recompute && problem.space.recomputeValues)) ||
+                (strided && (strategy.tp == 1 || dp * strategy.cp == 1)) ||
                 (strided && setting.stageRanks <= problem.cluster.devicesPerNode) ||
                 (values && (strategy.recompute || !layer)) || (!layer && (strategy.recompute || strategy.ep > 1)))
               continue;
@@ -106,7 +111,7 @@ TEST(Space, search_equals_enumeration) {
       Problem problem = randomProblem(costs, devices, units, 4, 0);
       problem.cluster.nodes = nodes;
       problem.space = SearchSpace();
-      problem.space.schedules = {Schedule::OneFOneB, Schedule::GPipe};
+      problem.space.schedules = kExact;
       // Not every kind at once, or the enumeration takes minutes.
       problem.space.recompute = seed % 2;
       problem.space.zeroLevels = seed % 2 ? 0b0101 : 0b1011;
@@ -137,6 +142,31 @@ TEST(Space, search_equals_enumeration) {
     })) << word;
 }
 
+TEST(Space, zero_bubble_equals_enumeration) {
+  int feasible = 0;
+  for (unsigned seed = 0; seed < 6; ++seed)
+    for (auto [devices, units] : {std::pair{2, 5}, {3, 4}, {4, 4}}) {
+      RandomCosts costs(seed);
+      Problem problem = randomProblem(costs, devices, units, 2 * devices, 0, 2);
+      problem.space = SearchSpace();
+      problem.space.schedules = {Schedule::ZeroBubble};
+      problem.space.stages = devices == 4 ? 2 : devices;
+      problem.space.zeroLevels = 0b0001;
+      problem.space.context = problem.space.expert = problem.space.strided = problem.space.ulysses = false;
+      problem.space.recomputeValues = false;
+      Enumeration enumeration(problem, {1500000, 2200000, 3000000, 4500000, 9000000});
+      for (auto [budget, wanted] : enumeration.best) {
+        problem.cluster.memoryBytesPerDevice = budget;
+        Solution solution = solved(problem);
+        EXPECT_NEAR(secondsOf(solution), wanted, 1e-9 * wanted)
+            << "seed " << seed << ", " << devices << " devices, budget " << budget;
+        EXPECT_EQ(solution.provenWithin, 0);
+        feasible += wanted > 0;
+      }
+    }
+  EXPECT_GT(feasible, 40);
+}
+
 /// Some of everything that may be switched off.
 SearchSpace narrowed(SearchSpace space, Draw &draw) {
   for (bool *flag :
@@ -158,7 +188,6 @@ void expectNoWorse(const Solution &now, const Solution &before, const std::strin
     EXPECT_LE(secondsOf(now) * (1 - now.provenWithin), secondsOf(before) * (1 + 1e-9)) << what;
 }
 
-/// All schedules for memory; for links and space those that are searched exactly.
 TEST(Space, more_memory_faster_links_and_a_wider_space_never_hurt) {
   int exact = 0, all = 0;
   auto count = [&](const Solution &solution) {
@@ -182,7 +211,6 @@ TEST(Space, more_memory_faster_links_and_a_wider_space_never_hurt) {
       before = std::move(now);
     }
     problem.cluster.memoryBytesPerDevice = std::int64_t(double(smallest) * draw.of({1.05, 1.5, 3.0}));
-    problem.space.schedules = {Schedule::OneFOneB, Schedule::GPipe};
     Cluster base = problem.cluster;
     before = {};
     for (double factor : {0.1, 1.0, 100.0}) {
@@ -215,6 +243,63 @@ TEST(Space, more_memory_faster_links_and_a_wider_space_never_hurt) {
   }
   EXPECT_GT(exact, all / 2);
   EXPECT_GT(all, 100);
+}
+
+/// Pipelines alone, of one schedule: plans that are interleaved or have zero bubble.
+TEST(Space, more_never_hurts_any_schedule) {
+  std::map<Schedule, int> compared;
+  for (unsigned seed = 0; seed < 10; ++seed)
+    for (Schedule schedule : {Schedule::Interleaved, Schedule::ZeroBubble}) {
+      RandomCase made = randomCase(seed);
+      Problem &problem = made.problem;
+      Draw draw(seed);
+      SearchSpace wide;
+      wide.schedules = {schedule};
+      for (int stages = 2; stages <= 4 && !wide.stages; ++stages)
+        if (problem.ranks() % stages == 0 && stages < int(problem.units.size()) - 1)
+          wide.stages = stages;
+      if (!wide.stages)
+        continue;
+      problem.globalBatch = 2 * wide.stages;
+      problem.space = wide;
+      // Where there is no exact search, nothing names the smallest budget.
+      std::int64_t memory = 1 << 24;
+      do
+        problem.cluster.memoryBytesPerDevice = memory += memory / 4;
+      while (memory < (1ll << 36) && !solved(problem).plan);
+      std::string name = "seed " + std::to_string(seed) + " " + std::string(scheduleName(schedule)) + " ";
+      Solution before;
+      auto noWorse = [&](const std::string &what) {
+        Solution now = solved(problem);
+        if (before.plan)
+          expectNoWorse(now, before, name + what);
+        compared[schedule] += before.plan && now.plan;
+        before = std::move(now);
+      };
+      for (double factor : {1.0, 1.05, 1.2, 2.0}) {
+        problem.cluster.memoryBytesPerDevice = std::int64_t(double(memory) * factor);
+        noWorse("memory x " + std::to_string(factor));
+      }
+      problem.cluster.memoryBytesPerDevice = std::int64_t(double(memory) * draw.of({1.05, 1.5}));
+      Cluster base = problem.cluster;
+      before = {};
+      for (double factor : {0.1, 1.0, 10.0}) {
+        problem.cluster.intra.bytesPerSecond = base.intra.bytesPerSecond * factor;
+        problem.cluster.inter.bytesPerSecond = base.inter.bytesPerSecond * factor;
+        for (std::size_t node = 0; node < base.interOfNode.size(); ++node)
+          problem.cluster.interOfNode[node].bytesPerSecond = base.interOfNode[node].bytesPerSecond * factor;
+        noWorse("links x " + std::to_string(factor));
+      }
+      problem.cluster = base;
+      for (int i = 0; i < 3; ++i) {
+        problem.space = narrowed(wide, draw);
+        before = solved(problem);
+        problem.space = wide;
+        noWorse("space");
+      }
+    }
+  EXPECT_GT(compared[Schedule::Interleaved], 20);
+  EXPECT_GT(compared[Schedule::ZeroBubble], 40);
 }
 
 TEST(Space, any_number_of_threads_gives_the_same_answer) {
@@ -341,6 +426,30 @@ TEST(Space, an_interrupted_search_has_a_plan_all_the_same) {
   EXPECT_GE(best, solution->plan->predictedStepSeconds * (1 - solution->provenWithin) * (1 - 1e-9));
 }
 
+/// The plans on the hull of time against memory.
+TEST(Space, an_inexact_answer_is_close_where_memory_is_short) {
+  int compared = 0;
+  for (unsigned seed = 0; seed < 12; ++seed) {
+    RandomCase made = randomCase(seed);
+    Problem &problem = made.problem;
+    problem.cluster.memoryBytesPerDevice = 1 << 20;
+    std::int64_t smallest = solved(problem).infeasible.smallestBudgetBytes;
+    problem.cluster.memoryBytesPerDevice = smallest + smallest / 20;
+    SolveOptions options;
+    options.explain = false;
+    options.labelBudget = 1000;
+    Result<Solution> quick = solve(problem, options);
+    options.labelBudget = 3000000;
+    Result<Solution> exact = solve(problem, options);
+    ASSERT_TRUE(quick && quick->plan && exact && exact->plan) << seed;
+    if (exact->provenWithin > 0)
+      continue;
+    ++compared;
+    EXPECT_LE(secondsOf(*quick), secondsOf(*exact) * 1.03) << seed;
+  }
+  EXPECT_GT(compared, 6);
+}
+
 TEST(Space, proves_how_good_an_inexact_answer_is) {
   int inexact = 0;
   for (unsigned seed = 0; seed < 12; ++seed) {
@@ -349,7 +458,7 @@ TEST(Space, proves_how_good_an_inexact_answer_is) {
     SolveOptions options;
     options.explain = false;
     Result<Solution> exact = solve(problem, options);
-    options.labelBudget = 60;
+    options.labelBudget = 20;
     Result<Solution> quick = solve(problem, options);
     ASSERT_TRUE(exact && quick);
     ASSERT_TRUE(exact->plan && quick->plan) << seed;

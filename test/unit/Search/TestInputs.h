@@ -5,6 +5,7 @@
 
 #include "galvatron/Search/ReferenceModel.h"
 
+#include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -27,6 +28,13 @@ inline std::string inputPath(const std::string &name) { return std::string(SEARC
 inline Json readInput(const std::string &name) {
   std::ifstream file(inputPath(name));
   return Json::parse(file);
+}
+
+/// The path of a file of this name and content.
+inline std::string writeTemporary(const std::string &name, const Json &json) {
+  std::string path = ::testing::TempDir() + "/" + name;
+  std::ofstream(path) << json.dump(1);
+  return path;
 }
 
 /// The reference's own model for the `inputs` object of a case.

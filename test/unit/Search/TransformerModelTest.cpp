@@ -223,12 +223,6 @@ TEST(TiedUnits, take_one_tp) {
 // Profiles
 //===----------------------------------------------------------------------===//
 
-std::string writeTemporary(const std::string &name, const Json &json) {
-  std::string path = ::testing::TempDir() + "/" + name;
-  std::ofstream(path) << json.dump(1);
-  return path;
-}
-
 Json llamaInputs() { return readInput("galvatron-reference/full_8g_m24_b64.json")["inputs"]; }
 
 /// The shipped times, changed.
