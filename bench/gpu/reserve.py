@@ -2,9 +2,9 @@
 
     python3 bench/gpu/reserve.py results/memory.json results/race.json
 
-Prints `reserved_bytes_per_device` as a cluster file holds it: the least squares of all ranks of all programs whose plan is known
-here; then the context is raised until no rank by itself is under, and the library until no other is. Standard output is JSON;
-what is left over goes to standard error.
+Prints `reserved_bytes_per_device` as a cluster file holds it: the least squares of all ranks of all small programs whose plan is
+known here; then the context is raised until no rank by itself is under, and the library until no other is. Standard output is
+JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy
 
-MEGABYTE = 10**6
+MEGABYTE, TENTH = 10**6, 10**4
+LARGE = 4 * 2**30
 PARTS = ("context", "library", "group", "direction", "sums")
 # Of each plan a row: how often a rank takes each part. Stages that share a tied weight have a group for it.
 TAKEN = {
@@ -53,28 +54,38 @@ def programs_of(file: Path) -> list[dict]:
     return list(content.values())
 
 
+def excess(program: dict, parts: dict[str, int]) -> list[int]:
+    """Of each rank, what it takes beyond arena and parts."""
+    said = sum(times * part for times, part in zip(taken_by(program), parts.values()))
+    return [used - arena - said for arena, used in zip(program["arena"], program["used"])]
+
+
 def fit(programs: list[dict]) -> dict[str, int]:
-    """Bytes of each part."""
-    rows, beside = [], []
-    for program in programs:
-        taken = taken_by(program)
-        for arena, used in zip(program["arena"], program["used"]) if taken else ():
-            rows.append(taken)
-            beside.append(used - arena)
+    """Bytes of each part. `mapping`, for each GiB of an arena, is what large programs on several devices take beyond the
+    parts, which are those of small ones."""
+    known = [program for program in programs if taken_by(program)]
+    small = [program for program in known if max(program["arena"]) < LARGE]
+    rows = [taken_by(program) for program in small for _ in program["arena"]]
+    beside = [used - arena for program in small for arena, used in zip(program["arena"], program["used"])]
     matrix, beside = numpy.array(rows, float), numpy.array(beside, float)
     if not rows or numpy.linalg.matrix_rank(matrix) < len(PARTS):
-        missing = sorted(set(TAKEN) - {program["plan"] for program in programs})
+        missing = sorted(set(TAKEN) - {program["plan"] for program in small})
         raise SystemExit(
             f"error: expects plans that tell all parts apart, but there is nothing of {', '.join(missing)}"
         )
-    parts = numpy.linalg.lstsq(matrix, beside, rcond=None)[0]
-    parts = numpy.maximum(0, numpy.round(parts / MEGABYTE) * MEGABYTE)
+    values = numpy.linalg.lstsq(matrix, beside, rcond=None)[0]
+    values = numpy.maximum(0, numpy.round(values / MEGABYTE) * MEGABYTE)
     alone = matrix[:, 1] == 0
     for part, ranks in ((0, alone), (1, ~alone)):
-        parts[part] += numpy.ceil((beside - matrix @ parts)[ranks].max() / MEGABYTE) * MEGABYTE
-    over = (matrix @ parts - beside).max() / MEGABYTE
-    print(f"{len(rows)} ranks, 0 to {over:.0f} MB over what was in use", file=sys.stderr)
-    return {name: int(value) for name, value in zip(PARTS, parts)}
+        values[part] += numpy.ceil((beside - matrix @ values)[ranks].max() / MEGABYTE) * MEGABYTE
+    parts = {name: int(value) for name, value in zip(PARTS, values)}
+    large = [program for program in known if max(program["arena"]) >= LARGE and len(program["arena"]) > 1]
+    beyond = [
+        over * 2**30 / arena for program in large for over, arena in zip(excess(program, parts), program["arena"])
+    ]
+    parts["mapping"] = int(numpy.ceil(max([0, *beyond]) / TENTH) * TENTH)
+    print(f"{len(rows)} ranks of small programs, {len(beyond)} of large ones on several devices", file=sys.stderr)
+    return parts
 
 
 def main() -> int:

@@ -170,7 +170,7 @@ LogicalResult MainJob::measure(ModuleOp lowered) {
       communicators.directions = directions.getInt();
     communicators.isForSums = chosen.ranks > 1 && !worldIsGroup;
     chosen.reservedBytesPerRank.insert(chosen.reservedBytesPerRank.end(), chosen.ranksPerStage(),
-                                       reserved.of(communicators));
+                                       reserved.of(communicators, bytes.getInt()));
   }
   return success();
 }

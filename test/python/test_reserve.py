@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench" / "gpu"))
 import reserve  # noqa: E402
 
 MADE_OF = {"context": 600, "library": 400, "group": 500, "direction": 140, "sums": 30}  # MB
+FOUND = {name: part * 10**6 for name, part in MADE_OF.items()} | {"mapping": 0}
 ARENA = 10**8
 
 
@@ -32,7 +33,7 @@ PLANS = ("one", "dp2", "pp2-1f1b", "dp2-tp2", "tp2-pp2")
 
 
 def test_parts_are_found():
-    assert reserve.fit(programs(*PLANS)) == {name: part * 10**6 for name, part in MADE_OF.items()}
+    assert reserve.fit(programs(*PLANS)) == FOUND
 
 
 def test_no_rank_is_under():
@@ -50,7 +51,19 @@ def test_what_only_several_ranks_take_is_not_for_one():
 
 def test_stages_that_share_a_weight_have_a_group_for_it():
     both = programs(*PLANS) + programs("pp2-1f1b", "tp2-pp2", tied=True)
-    assert reserve.fit(both) == {name: part * 10**6 for name, part in MADE_OF.items()}
+    assert reserve.fit(both) == FOUND
+
+
+def test_what_large_arenas_take_beyond_is_by_gibibyte():
+    def large(plan: str, over: int, ranks: int) -> dict:
+        arena = [60 << 30] * ranks
+        used = arena[0] + bytes_of(plan, False, [part * 10**6 for part in MADE_OF.values()]) + over
+        return {"plan": plan, "tied": False, "arena": arena, "used": [used] * ranks}
+
+    found = reserve.fit([*programs(*PLANS), large("whole", 12 * 10**6, 4), large("even", 6 * 10**6, 4)])
+    assert found == FOUND | {"mapping": 200_000}
+    # Alone, nobody maps it: that would be another part's fault.
+    assert reserve.fit([*programs(*PLANS), large("one", 12 * 10**6, 1)]) == FOUND
 
 
 def test_too_few_plans_are_refused():

@@ -56,10 +56,13 @@ struct ReservedBytes {
   std::int64_t group = 0;
   std::int64_t direction = 0;
   std::int64_t sums = 0;
+  /// For each GiB of the arena, where there is more than one rank: others map it.
+  std::int64_t mapping = 0;
 
   /// What any rank takes, whatever the plan.
   std::int64_t least(std::int64_t ranks) const { return context + (ranks > 1 ? library : 0); }
-  std::int64_t of(const RankCommunicators &communicators) const;
+  /// Of a rank with these communicators and an arena of so many bytes.
+  std::int64_t of(const RankCommunicators &communicators, std::int64_t arenaBytes) const;
 };
 
 /// Attention's backward against its forward, of five products to two (measured on h200: 3.2 to 3.3).
@@ -119,7 +122,7 @@ Result<DeviceKind> findDeviceKind(std::string_view name);
 /// Reads `{"nodes", "devices_per_node", "device", "memory_bytes_per_device",
 /// "reserved_bytes_per_device", "links": {"intra": {"GB_per_s", "us"}, "inter": {...}}}`.
 /// `reserved_bytes_per_device` is a number for every rank, or `{"context", "library",
-/// "group", "direction", "sums"}`, the fields of ReservedBytes. Only `nodes` and
+/// "group", "direction", "sums", "mapping"}`, the fields of ReservedBytes. Only `nodes` and
 /// `devices_per_node` are required; `inter` may be a list with one entry a
 /// node. Unknown keys, wrong types, rates that are not positive are errors.
 Result<Cluster> parseCluster(std::string_view json);
