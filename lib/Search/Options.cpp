@@ -65,9 +65,9 @@ const ReferenceOption kReferenceOptions[] = {
     {"global_memory_buffer", "common_train_info", "1: one gather buffer", false},
     {"debug_costmodel_coe", "debug_info", "factor on all times", false},
     {"model_name", "model", "name in the profile's file names", true},
-    {"hidden_size", "model", "", false},
-    {"num_layers", "model", "", false},
-    {"seq_length", "model", "", false},
+    {"hidden_size", "model", "width of the profiled model", false},
+    {"num_layers", "model", "its layers", false},
+    {"seq_length", "model", "its tokens a sample", false},
     {"profiles", "", "folder of the model's profiles", true},
     {"hardware", "", "folder of the hardware profiles", true},
 };
