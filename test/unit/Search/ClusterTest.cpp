@@ -26,7 +26,7 @@ TEST(Cluster, parts_add_up_by_communicators) {
   EXPECT_EQ(reserved.of({}, 4ll << 30), 1000000);
   EXPECT_EQ(reserved.of({.groups = {2}}, 0), 1101000);
   EXPECT_EQ(reserved.of({.groups = {4, 2}, .isForSums = true}, 0), 1102001);
-  EXPECT_EQ(reserved.of({.directions = 2, .isForSums = true}, 0), 1100021);
+  EXPECT_EQ(reserved.of({.groups = {}, .directions = 2, .isForSums = true}, 0), 1100021);
   EXPECT_EQ(reserved.of({.groups = {2}}, 3ll << 29), 1101000 + 150); // one and a half GiB
   EXPECT_EQ(read->device.reservedBytes, 1100000);                    // under any plan for four ranks
 }
