@@ -130,8 +130,7 @@ bool galvatron::graph::isJointlyLinear(Operation *op) {
 //===----------------------------------------------------------------------===//
 
 OpAxes EinsumOp::getAxes() {
-  auto [operands, result] = getEquation().split("->");
-  auto [lhs, rhs] = operands.split(",");
+  auto [lhs, rhs, result] = getLetters();
   AxesBuilder axes;
   llvm::SmallDenseMap<char, LoopList> loops;
   auto dims = [&](StringRef letters, Value value) {

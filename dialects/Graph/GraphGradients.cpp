@@ -43,8 +43,7 @@ static Value einsumGradient(OpBuilder &builder, EinsumOp op, Value dy, StringRef
 
 LogicalResult EinsumOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
                                       MutableArrayRef<Value> operandGradients) {
-  auto [operands, out] = getEquation().split("->");
-  auto [lhs, rhs] = operands.split(",");
+  auto [lhs, rhs, out] = getLetters();
   Value dy = resultGradients[0];
   operandGradients[0] = einsumGradient(builder, *this, dy, out, getRhs(), rhs, getLhs(), lhs);
   operandGradients[1] = einsumGradient(builder, *this, dy, out, getLhs(), lhs, getRhs(), rhs);

@@ -80,6 +80,12 @@ static LogicalResult expectProbability(Operation *op, double p) {
 // Products
 //===----------------------------------------------------------------------===//
 
+std::array<StringRef, 3> EinsumOp::getLetters() {
+  auto [operands, result] = getEquation().split("->");
+  auto [lhs, rhs] = operands.split(",");
+  return {lhs, rhs, result};
+}
+
 LogicalResult EinsumOp::verify() {
   auto [operands, result] = getEquation().split("->");
   auto [lhs, rhs] = operands.split(",");

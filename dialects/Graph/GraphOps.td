@@ -186,6 +186,10 @@ def Graph_EinsumOp : Graph_ForwardOp<"einsum", [], Linear> {
   let results = (outs FloatTensor:$result);
   let assemblyFormat = "$lhs `,` $rhs $equation attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// Letters of the left operand, the right one and the result.
+    std::array<llvm::StringRef, 3> getLetters();
+  }];
 }
 
 //===----------------------------------------------------------------------===//

@@ -209,7 +209,8 @@ OpWork KernelReader::describe(ArrayRef<unsigned> kernel) const {
   work.bytes = isFusible(first) ? getTraffic(kernel) : double(cast<graph::CostOpInterface>(first).getBytesMoved());
   work.isProduct = isa<graph::EinsumOp, graph::AttentionOp, graph::AttentionBackwardOp>(first);
   work.pairs = double(graph::getAttentionPairs(first));
-  work.isBackwardAttention = isa<graph::AttentionBackwardOp>(first);
+  if (isa<graph::AttentionBackwardOp>(first))
+    work.pairs *= search::kBackwardAttention;
   work.divisible = divide(first);
   return work;
 }

@@ -261,8 +261,7 @@ double getSeconds(llvm::ArrayRef<OpWork> works, const Share &share, const search
     double rate = device.matmulFlopsPerSecond * (work.isProduct ? 1 : kVectorShareOfProducts);
     double most = std::max(work.flops / rate, work.bytes / device.memoryBytesPerSecond);
     if (work.pairs > 0 && device.attentionPairsPerSecond > 0)
-      most = std::max(most, work.pairs / device.attentionPairsPerSecond *
-                                (work.isBackwardAttention ? search::kBackwardAttention : 1));
+      most = std::max(most, work.pairs / device.attentionPairsPerSecond);
     seconds += most * share.of(work.divisible) + device.launchSeconds;
   }
   return seconds;

@@ -39,11 +39,7 @@ int64_t indexIn(StringRef letters, char letter) {
 
 class ProductLowering {
 public:
-  ProductLowering(BodyLowering &lowering, graph::EinsumOp op) : lowering(lowering), op(op) {
-    auto [operands, result] = op.getEquation().split("->");
-    auto [lhs, rhs] = operands.split(',');
-    letters = {lhs, rhs, result};
-  }
+  ProductLowering(BodyLowering &lowering, graph::EinsumOp op) : lowering(lowering), op(op), letters(op.getLetters()) {}
   LogicalResult run();
   /// With a bias and another tensor, either null, added to it, into the result of `sum`; false where no function does
   /// it.

@@ -31,8 +31,7 @@ static int64_t dot(ArrayRef<int64_t> a, ArrayRef<int64_t> b) {
 }
 
 static void einsum(graph::EinsumOp op, OpCall &call) {
-  auto [operands, out] = op.getEquation().split("->");
-  auto [lhs, rhs] = operands.split(",");
+  auto [lhs, rhs, out] = op.getLetters();
   // Letters of the result outside, contracted ones inside.
   std::string outer = out.str(), inner;
   for (char letter : lhs.str() + rhs.str())

@@ -44,13 +44,6 @@ RankedTensorType withDim(RankedTensorType type, int64_t dim, int64_t extent) {
   return RankedTensorType::get(shape, type.getElementType());
 }
 
-/// Letters of an equation: lhs, rhs, result.
-std::array<StringRef, 3> lettersOf(EinsumOp op) {
-  auto [operands, result] = op.getEquation().split("->");
-  auto [lhs, rhs] = operands.split(',');
-  return {lhs, rhs, result};
-}
-
 class LayerFusion {
 public:
   LayerFusion(dist::LayerOp layer, dist::BodyOp forward, dist::BodyOp backward)
@@ -61,8 +54,8 @@ public:
 
 private:
   BlockArgument parameter(dist::BodyOp body, int64_t position) {
-    int64_t before = body == backward ? layer.getOutputGradients().size() + layer.getInputs().size()
-                                      : layer.getInputs().size();
+    int64_t before =
+        body == backward ? layer.getOutputGradients().size() + layer.getInputs().size() : layer.getInputs().size();
     return body.getBody().getArgument(before + position);
   }
   bool isFusible(int64_t position);
@@ -103,7 +96,7 @@ void LayerFusion::findGroups() {
     int64_t position = static_cast<int64_t>(argument.getArgNumber()) - numInputs;
     if (position < 0 || position >= numParameters || !isFusible(position) || !argument.hasOneUse())
       return;
-    auto [lhs, rhs, result] = lettersOf(op);
+    auto [lhs, rhs, result] = op.getLetters();
     // Rows of the parameter must be the result's last dimension, so that slices of it are strided views.
     if (lhs.contains(rhs.front()) || result.back() != rhs.front() || result.contains(rhs.back()))
       return;
@@ -131,8 +124,8 @@ Value LayerFusion::concat(ArrayRef<Value> values, int64_t dim, bool isParameters
   int64_t extent = 0;
   for (Value value : values)
     extent += tensorOf(value).getDimSize(dim);
-  auto op = ConcatOp::create(builder, values.front().getLoc(), withDim(tensorOf(values.front()), dim, extent), values,
-                             dim);
+  auto op =
+      ConcatOp::create(builder, values.front().getLoc(), withDim(tensorOf(values.front()), dim, extent), values, dim);
   if (isParameters)
     op->setAttr(dist::kAdjacentAttrName, builder.getUnitAttr());
   return op;
@@ -161,7 +154,7 @@ void LayerFusion::fuseForward(dist::BodyOp body, const Group &group) {
   for (int64_t position : group)
     for (Operation *user : parameter(body, position).getUsers())
       if (auto op = dyn_cast<EinsumOp>(user))
-        if (op.getRhs() == parameter(body, position) && lettersOf(op)[2].contains(lettersOf(op)[1].front()))
+        if (op.getRhs() == parameter(body, position) && op.getLetters()[2].contains(op.getLetters()[1].front()))
           byOperand[{op.getLhs(), op.getEquationAttr()}].push_back(op);
   for (auto &[key, products] : byOperand) {
     if (products.size() != group.size())
@@ -209,7 +202,7 @@ void LayerFusion::fuseInputGradient(const Group &group) {
       auto op = dyn_cast<EinsumOp>(user);
       if (!op || op.getRhs() != parameter(backward, position) || !op.getResult().hasOneUse())
         continue;
-      auto [lhs, rhs, result] = lettersOf(op);
+      auto [lhs, rhs, result] = op.getLetters();
       auto total = dyn_cast<graph::SumOp>(*op.getResult().user_begin());
       bool contractsRows = lhs.back() == rhs.front() && !result.contains(rhs.front());
       if (!total || !contractsRows || (sum && total != sum))
@@ -251,7 +244,7 @@ void LayerFusion::fuseWeightGradient(const Group &group) {
   if (products.size() != group.size())
     return;
   EinsumOp first = products.front();
-  auto [lhs, rhs, result] = lettersOf(first);
+  auto [lhs, rhs, result] = first.getLetters();
   bool isOuter = result.front() == lhs.back() && !rhs.contains(lhs.back());
   if (!isOuter || llvm::any_of(products, [&](EinsumOp op) {
         return op.getEquation() != first.getEquation() || op.getRhs() != first.getRhs();
@@ -315,8 +308,9 @@ void LayerFusion::saveWhole() {
   layer.setNumSaved(numSaved - gone.count());
   // Saved arguments and results are the last ones and carry no attributes.
   auto resized = [](ArrayAttr attributes, size_t size) {
-    return attributes && attributes.size() > size ? ArrayAttr::get(attributes.getContext(), attributes.getValue().take_front(size))
-                                                  : attributes;
+    return attributes && attributes.size() > size
+               ? ArrayAttr::get(attributes.getContext(), attributes.getValue().take_front(size))
+               : attributes;
   };
   if (ArrayAttr attributes = resized(backward.getArgAttrsAttr(), backwardBlock.getNumArguments()))
     backward.setArgAttrsAttr(attributes);
@@ -324,8 +318,7 @@ void LayerFusion::saveWhole() {
     forward.setResAttrsAttr(attributes);
   for (dist::BodyOp body : {forward, backward}) {
     Block &block = body.getBody().front();
-    body.setFunctionType(
-        builder.getFunctionType(block.getArgumentTypes(), block.getTerminator()->getOperandTypes()));
+    body.setFunctionType(builder.getFunctionType(block.getArgumentTypes(), block.getTerminator()->getOperandTypes()));
   }
 }
 

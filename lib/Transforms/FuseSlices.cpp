@@ -80,13 +80,6 @@ RankedTensorType withLastDim(Value value, int64_t extent) {
   return RankedTensorType::get(shape, tensorOf(value).getElementType());
 }
 
-/// Letters of an equation: lhs, rhs, result.
-std::array<StringRef, 3> lettersOf(EinsumOp op) {
-  auto [operands, result] = op.getEquation().split("->");
-  auto [lhs, rhs] = operands.split(',');
-  return {lhs, rhs, result};
-}
-
 class BodyFusion {
 public:
   explicit BodyFusion(dist::BodyOp body) : body(body), block(body.getBody().front()), builder(body.getContext()) {}
@@ -173,7 +166,7 @@ void BodyFusion::fuseForward(BlockArgument parameter) {
   for (auto &[key, parts] : byOperand) {
     std::optional<Cut> cut = cutOf(parts, tensorOf(parameter));
     EinsumOp first = parts.front().op;
-    auto [lhs, rhs, result] = lettersOf(first);
+    auto [lhs, rhs, result] = first.getLetters();
     if (!cut || result.back() != rhs[cut->dim] || lhs.contains(rhs[cut->dim]))
       continue;
     insertBeforeAll(llvm::map_to_vector(parts, [](Part<EinsumOp> part) { return part.op.getOperation(); }));
@@ -244,7 +237,7 @@ void BodyFusion::fuseInputGradient(BlockArgument parameter) {
   for (auto &[key, parts] : bySum) {
     std::optional<Cut> cut = cutOf(parts, tensorOf(parameter));
     EinsumOp first = parts.front().op;
-    auto [lhs, rhs, result] = lettersOf(first);
+    auto [lhs, rhs, result] = first.getLetters();
     if (!cut || lhs.back() != rhs[cut->dim] || result.contains(rhs[cut->dim]))
       continue;
     Value whole = concat(llvm::map_to_vector(parts, [](Part<EinsumOp> part) -> Value { return part.op.getLhs(); }));
@@ -274,7 +267,7 @@ void BodyFusion::fuseParameterGradient(SumOp sum) {
   Value gradient;
   Location loc = sum.getLoc();
   if (auto first = dyn_cast_or_null<EinsumOp>(makers.front())) {
-    auto [lhs, rhs, result] = lettersOf(first);
+    auto [lhs, rhs, result] = first.getLetters();
     bool fits = lhs.back() == result[cut->dim] && !rhs.contains(result[cut->dim]);
     if (!fits || llvm::any_of(makers, [&](Operation *maker) {
           auto product = dyn_cast_or_null<EinsumOp>(maker);

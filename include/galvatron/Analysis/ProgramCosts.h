@@ -34,8 +34,9 @@ struct Divisibility {
 struct OpWork {
   double flops = 0, bytes = 0;
   bool isProduct = false; ///< runs at the rate of matrix products
-  double pairs = 0;       ///< of attention: queries and keys that the mask lets meet, over batch and heads
-  bool isBackwardAttention = false;
+  /// Of attention: queries and keys that the mask lets meet, over batch and heads, as many as forward would take the
+  /// time of.
+  double pairs = 0;
   Divisibility divisible;
 };
 
