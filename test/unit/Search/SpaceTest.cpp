@@ -28,6 +28,12 @@ Solution solved(const Problem &problem, int threads = 1) {
   return solution ? std::move(*solution) : Solution();
 }
 
+/// The least memory of a device with which the problem has a plan.
+std::int64_t smallestBudget(Problem problem) {
+  problem.cluster.memoryBytesPerDevice = 1 << 20;
+  return solved(problem).infeasible.smallestBudgetBytes;
+}
+
 double secondsOf(const Solution &solution) { return solution.plan ? solution.plan->predictedStepSeconds : 0; }
 
 /// The schedules whose plans are searched exactly.
@@ -199,8 +205,7 @@ TEST(Space, more_memory_faster_links_and_a_wider_space_never_hurt) {
     Problem &problem = made.problem;
     Draw draw(seed);
     std::string name = "seed " + std::to_string(seed) + " ";
-    problem.cluster.memoryBytesPerDevice = 1 << 20;
-    std::int64_t smallest = solved(problem).infeasible.smallestBudgetBytes;
+    std::int64_t smallest = smallestBudget(problem);
     ASSERT_GT(smallest, 0) << seed;
     Solution before;
     for (double factor : {1.0, 1.1, 1.7, 6.0}) {
@@ -305,8 +310,7 @@ TEST(Space, more_never_hurts_any_schedule) {
 TEST(Space, any_number_of_threads_gives_the_same_answer) {
   for (unsigned seed = 0; seed < 8; ++seed) {
     RandomCase made = randomCase(seed);
-    made.problem.cluster.memoryBytesPerDevice = 1 << 20;
-    made.problem.cluster.memoryBytesPerDevice = solved(made.problem).infeasible.smallestBudgetBytes * 5 / 4;
+    made.problem.cluster.memoryBytesPerDevice = smallestBudget(made.problem) * 5 / 4;
     Solution one = solved(made.problem, 1);
     ASSERT_TRUE(one.plan);
     for (int threads : {2, 3, 8}) {
@@ -380,8 +384,7 @@ TEST(Space, uniform_plans_have_one_strategy_for_all_layers) {
   for (unsigned seed = 0; seed < 12; ++seed) {
     RandomCase made = randomCase(seed);
     Problem &problem = made.problem;
-    problem.cluster.memoryBytesPerDevice = 1 << 20;
-    problem.cluster.memoryBytesPerDevice = solved(problem).infeasible.smallestBudgetBytes * 3 / 2;
+    problem.cluster.memoryBytesPerDevice = smallestBudget(problem) * 3 / 2;
     Solution any = solved(problem);
     double free = secondsOf(any), provenWithin = any.provenWithin;
     problem.space.uniform = true;
@@ -432,8 +435,7 @@ TEST(Space, an_inexact_answer_is_close_where_memory_is_short) {
   for (unsigned seed = 0; seed < 12; ++seed) {
     RandomCase made = randomCase(seed);
     Problem &problem = made.problem;
-    problem.cluster.memoryBytesPerDevice = 1 << 20;
-    std::int64_t smallest = solved(problem).infeasible.smallestBudgetBytes;
+    std::int64_t smallest = smallestBudget(problem);
     problem.cluster.memoryBytesPerDevice = smallest + smallest / 20;
     SolveOptions options;
     options.explain = false;
