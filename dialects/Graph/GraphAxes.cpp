@@ -284,6 +284,8 @@ OpAxes DropoutOp::getAxes() { return elementwise(*this, shapeOf(getX())); }
 bool DropoutOp::isLinear(unsigned, unsigned) { return true; }
 OpAxes SumOp::getAxes() { return elementwise(*this, shapeOf(getResult())); }
 bool SumOp::isJointlyLinear() { return true; }
+OpAxes DetachOp::getAxes() { return elementwise(*this, shapeOf(getX())); }
+bool DetachOp::isLinear(unsigned, unsigned) { return true; }
 
 //===----------------------------------------------------------------------===//
 // Embedding and loss

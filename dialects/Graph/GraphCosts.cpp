@@ -75,6 +75,7 @@ int64_t GatedActivationBackwardOp::getFlops() { return 2 * (1 + kTranscendental)
 /// Ten rounds of the generator serve four elements.
 int64_t DropoutOp::getFlops() { return 25 * elements(getX()); }
 int64_t SumOp::getFlops() { return (getNumOperands() - 1) * elements(getResult()); }
+int64_t DetachOp::getFlops() { return 0; }
 int64_t EmbeddingOp::getFlops() { return 0; }
 int64_t EmbeddingBackwardOp::getFlops() { return elements(getDy()); }
 int64_t ShiftOp::getFlops() { return 0; }

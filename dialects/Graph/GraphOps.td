@@ -365,6 +365,25 @@ def Graph_SumOp : Graph_ForwardOp<"sum", [SameOperandsAndResultElementType, Same
   let hasFolder = 1;
 }
 
+def Graph_DetachOp : Graph_MathOp<"detach", [SameOperandsAndResultType], Linear> {
+  let summary = "its operand, through which no gradient flows";
+  let description = [{
+    torch's `detach`: stopped gradients and straight-through estimators. `differentiate` reads it and
+    drops it: behind that phase a value and its detached copy are one.
+
+    Example: `round` with the gradient of the identity.
+    ```mlir
+    %r = math.roundeven %x : tensor<8x16x64xf32>
+    %d = arith.subf %r, %x : tensor<8x16x64xf32>
+    %s = graph.detach %d : tensor<8x16x64xf32>
+    %y = arith.addf %x, %s : tensor<8x16x64xf32>
+    ```
+  }];
+  let arguments = (ins FloatTensor:$x);
+  let results = (outs FloatTensor:$result);
+  let assemblyFormat = "$x attr-dict `:` type($x)";
+}
+
 //===----------------------------------------------------------------------===//
 // Embedding and loss
 //===----------------------------------------------------------------------===//

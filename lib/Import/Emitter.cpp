@@ -133,6 +133,8 @@ mlir::Value Emitter::reduce(mlir::Value x, bool maximum, ArrayRef<int64_t> dims)
                                  builder.getDenseI64ArrayAttr(dims));
 }
 
+mlir::Value Emitter::detach(mlir::Value x) { return graph::DetachOp::create(builder, location, x); }
+
 mlir::Value Emitter::einsum(mlir::Value lhs, mlir::Value rhs, llvm::StringRef equation, ShapeRef shape,
                             ElementType element) {
   return graph::EinsumOp::create(builder, location, type(element, shape), lhs, rhs, builder.getStringAttr(equation));

@@ -49,6 +49,7 @@ public:
   mlir::Value broadcastDims(mlir::Value x, llvm::ArrayRef<int64_t> dims, ShapeRef shape);
   mlir::Value slice(mlir::Value x, llvm::ArrayRef<int64_t> offsets, ShapeRef shape);
   mlir::Value concat(llvm::ArrayRef<mlir::Value> parts, int64_t dim);
+  mlir::Value detach(mlir::Value x);
   mlir::Value convert(mlir::Value x, ElementType from, ElementType to);
   mlir::Value reduce(mlir::Value x, bool maximum, llvm::ArrayRef<int64_t> dims);
   mlir::Value einsum(mlir::Value lhs, mlir::Value rhs, llvm::StringRef equation, ShapeRef shape, ElementType type);

@@ -156,6 +156,23 @@ int64_t Importer::dropoutId(const Source &source) {
   return int64_t(llvm::xxh3_64bits(name) & 0x7fffffff);
 }
 
+/// Detaching what depends on no parameter says nothing, and would hide masks and tables from `raise-ops`.
+static void eraseDetachedData(mlir::Block &body) {
+  llvm::DenseSet<mlir::Value> trained;
+  for (mlir::Operation &op : llvm::make_early_inc_range(body)) {
+    bool isTrained = llvm::isa<graph::ParameterOp>(op) ||
+                     llvm::any_of(op.getOperands(), [&](mlir::Value operand) { return trained.contains(operand); });
+    if (auto detach = llvm::dyn_cast<graph::DetachOp>(op)) {
+      if (isTrained)
+        continue;
+      detach.replaceAllUsesWith(detach.getX());
+      detach.erase();
+    } else if (isTrained) {
+      trained.insert(op.result_begin(), op.result_end());
+    }
+  }
+}
+
 mlir::OwningOpRef<mlir::ModuleOp> Importer::finish(const Value &loss) {
   if (!loss.isTensor())
     throw ImportError("expects the module to return the mean loss, but it returns no tensor; return the loss alone");
@@ -169,6 +186,7 @@ mlir::OwningOpRef<mlir::ModuleOp> Importer::finish(const Value &loss) {
   mlir::Value value = force(reshape(convert(tensor, ElementType::Float32), {}));
   mlir::func::ReturnOp::create(builder, builder.getUnknownLoc(), value);
   mlir::Block *body = builder.getInsertionBlock();
+  eraseDetachedData(*body);
   for (mlir::Operation &op : llvm::make_early_inc_range(llvm::reverse(*body)))
     if (mlir::isOpTriviallyDead(&op))
       op.erase();

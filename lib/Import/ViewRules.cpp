@@ -9,6 +9,12 @@ namespace {
 
 Results same(Call &call) { return {Value(call.tensor("self"))}; }
 
+/// What turns out to depend on no parameter is not detached at all: see `Importer::finish`.
+Results detach(Call &call) {
+  Tensor x = call.tensor("self");
+  return {Value(x.lazy || !isFloat(x.type) ? x : Tensor::of(call.emitter.detach(x.data), x.type))};
+}
+
 std::string bakedIn(const Call &call, ShapeRef shape) {
   const Importer &importer = call.importer;
   auto holds = [&](int64_t example, int64_t now) {
@@ -242,8 +248,9 @@ Results unbind(Call &call) {
 } // namespace
 
 void galvatron::importer::addViewRules(RuleTable &table) {
-  for (const char *name : {"aten::contiguous", "aten::detach", "aten::alias", "aten::requires_grad_", "aten::cpu"})
+  for (const char *name : {"aten::contiguous", "aten::alias", "aten::requires_grad_", "aten::cpu"})
     table.add(name, same, RuleTable::View);
+  table.add("aten::detach", detach, RuleTable::View);
   for (const char *name : {"aten::clone", "aten::lift_fresh"})
     table.add(name, same);
   for (const char *name : {"aten::view", "aten::reshape", "aten::_unsafe_view", "aten::view_as", "aten::reshape_as"})

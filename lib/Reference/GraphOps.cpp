@@ -382,6 +382,8 @@ static void sum(graph::SumOp op, OpCall &call) {
     addTo(call.results[0], *term);
 }
 
+static void detach(graph::DetachOp, OpCall &call) { call.results[0].data = call.operand(0).data; }
+
 void galvatron::reference::addGraphOps(OpTable &table) {
   define(table, einsum);
   define(table, attention);
@@ -398,4 +400,5 @@ void galvatron::reference::addGraphOps(OpTable &table) {
   define(table, gatedActivationBackward);
   define(table, dropout);
   define(table, sum);
+  define(table, detach);
 }

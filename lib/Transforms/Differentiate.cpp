@@ -3,7 +3,8 @@
 // A layer's ops are visited last to first; each is asked for its operands' gradients, given its
 // results'. What a value's several users contribute is added in one n-ary sum, so that partial sums
 // can wait for one another. Only values that depend on a float argument take part: constants, masks and
-// position tables get no gradient, and need none.
+// position tables get no gradient, and need none. Nor do detached values, which afterwards are no other
+// than what they were detached from.
 //
 // Gradients of parameters add up over micro-batches and devices, so they are f32 even where parameters
 // are bf16: the op that sums over the batch writes them so, nothing is rounded in between.
@@ -13,6 +14,7 @@
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/Matchers.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "llvm/ADT/SetVector.h"
 
@@ -55,6 +57,10 @@ public:
         gradients.push_back(gradientOrZeros(argument));
     ReturnOp::create(builder, layer.getLoc(), gradients);
     eraseUnused(backward);
+    for (auto detach : llvm::make_early_inc_range(layer.getBody().getOps<graph::DetachOp>())) {
+      detach.replaceAllUsesWith(detach.getX());
+      detach.erase();
+    }
     return backward;
   }
 
@@ -64,7 +70,8 @@ private:
       if (graph::isFloatTensor(argument.getType()))
         varied.insert(argument);
     for (Operation *op : ops)
-      if (llvm::any_of(op->getOperands(), [&](Value operand) { return varied.contains(operand); }))
+      if (!isa<graph::DetachOp>(op) &&
+          llvm::any_of(op->getOperands(), [&](Value operand) { return varied.contains(operand); }))
         for (Value result : op->getResults())
           if (graph::isFloatTensor(result.getType()))
             varied.insert(result);
@@ -102,7 +109,7 @@ private:
   }
 
   void contribute(Value value, Value gradient) {
-    if (varied.contains(value))
+    if (varied.contains(value) && !matchPattern(gradient, m_AnyZeroFloat()))
       contributions[value].push_back(weights.contains(value) ? widen(gradient) : gradient);
   }
 

@@ -16,6 +16,8 @@ using namespace galvatron;
 static LogicalResult verifyOp(Operation *op) {
   if (isa<graph::CrossEntropyOp>(op))
     return op->emitOpError("expects cross-entropy to be expanded; run --galvatron-expand-cross-entropy");
+  if (isa<graph::DetachOp>(op))
+    return op->emitOpError("expects detached values to be those they came from; run --galvatron-differentiate");
   bool hasLoops =
       isa<graph::AxisOpInterface>(op) || op->hasTrait<OpTrait::ConstantLike>() || op->hasTrait<OpTrait::Elementwise>();
   if (!hasLoops || !isa<graph::CostOpInterface>(op))

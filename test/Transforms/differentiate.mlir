@@ -126,3 +126,34 @@ graph.layer @other_gradients_are_widened(%x: tensor<4xbf16>, %w: tensor<4xbf16> 
   %y = graph.sum %x, %w, %w : (tensor<4xbf16>, tensor<4xbf16>, tensor<4xbf16>) -> tensor<4xbf16>
   graph.return %y : tensor<4xbf16>
 }
+
+// The gradient of the identity for `round`: nothing flows through the detached difference.
+// CHECK-LABEL: graph.layer @detached_values_get_none
+// CHECK-SAME: %[[X:.*]]: tensor<4xf32>, %[[W:.*]]: tensor<4xf32>
+graph.layer @detached_values_get_none(%x: tensor<4xf32>, %w: tensor<4xf32> {graph.parameter = "w"}) -> tensor<4xf32> {
+  // CHECK-NOT: graph.detach
+  // CHECK: %[[S:.*]] = arith.addf %[[X]]
+  // CHECK: arith.mulf %[[S]], %[[W]]
+  // CHECK: graph.backward(%[[DY:.*]]: tensor<4xf32>) {
+  // CHECK-NEXT: %[[DS:.*]] = arith.mulf %[[DY]], %[[W]]
+  // CHECK-NEXT: %[[ZERO:.*]] = arith.constant dense<0.000000e+00> : tensor<4xf32>
+  // CHECK-NEXT: graph.return %[[DS]], %[[ZERO]]
+  %r = math.roundeven %x : tensor<4xf32>
+  %d = arith.subf %r, %x : tensor<4xf32>
+  %e = graph.detach %d : tensor<4xf32>
+  %s = arith.addf %x, %e : tensor<4xf32>
+  %v = graph.detach %w : tensor<4xf32>
+  %y = arith.mulf %s, %v : tensor<4xf32>
+  graph.return %y : tensor<4xf32>
+}
+
+// CHECK-LABEL: graph.layer @steps_get_none
+graph.layer @steps_get_none(%x: tensor<4xf32>, %w: tensor<4xf32> {graph.parameter = "w"}) -> tensor<4xf32> {
+  // CHECK: graph.backward(%{{.*}}: tensor<4xf32>) {
+  // CHECK-NEXT: %[[ZERO:.*]] = arith.constant dense<0.000000e+00> : tensor<4xf32>
+  // CHECK-NEXT: %[[ZERO1:.*]] = arith.constant dense<0.000000e+00> : tensor<4xf32>
+  // CHECK-NEXT: graph.return %[[ZERO]], %[[ZERO1]]
+  %p = arith.mulf %x, %w : tensor<4xf32>
+  %y = math.floor %p : tensor<4xf32>
+  graph.return %y : tensor<4xf32>
+}

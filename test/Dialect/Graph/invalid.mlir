@@ -761,3 +761,19 @@ func.func @reduce_narrows(%x: tensor<8x4xf32>) {
   %0 = graph.reduce sum %x dims [0] : tensor<8x4xf32> -> tensor<4xbf16>
   return
 }
+
+// -----
+
+func.func @detach_changes_nothing(%x: tensor<4xf32>) {
+  // expected-error@+1 {{requires the same type for all operands and results}}
+  %0 = "graph.detach"(%x) : (tensor<4xf32>) -> tensor<2x2xf32>
+  return
+}
+
+// -----
+
+func.func @detach_is_of_floats(%x: tensor<4xi64>) {
+  // expected-error@+1 {{operand #0 must be statically shaped tensor of floating-point values, but got 'tensor<4xi64>'}}
+  %0 = "graph.detach"(%x) : (tensor<4xi64>) -> tensor<4xi64>
+  return
+}

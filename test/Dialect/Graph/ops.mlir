@@ -93,6 +93,8 @@ func.func @elementwise(%x: tensor<4x8xf32>, %y: tensor<4x8xf32>) {
   %3, %4 = graph.gated_activation_backward silu %2, %x, %y : (tensor<4x8xf32>, tensor<4x8xf32>, tensor<4x8xf32>) -> (tensor<4x8xf32>, tensor<4x8xf32>)
   // CHECK: graph.dropout %{{.*}} {id = 7 : i64, p = 1.000000e-01 : f64}
   %5 = graph.dropout %x {p = 0.1 : f64, id = 7 : i64} : tensor<4x8xf32> -> tensor<4x8xf32>
+  // CHECK: graph.detach %{{.*}} : tensor<4x8xf32>
+  %detached = graph.detach %x : tensor<4x8xf32>
   // CHECK: graph.sum %{{.*}}, %{{.*}}, %{{.*}} :
   %6 = graph.sum %x, %y, %5 : (tensor<4x8xf32>, tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<4x8xf32>
   return
