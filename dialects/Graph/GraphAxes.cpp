@@ -332,7 +332,9 @@ OpAxes CrossEntropyOp::getAxes() {
   Rows logits(axes, shapeOf(getLogits()), LoopKind::Routed);
   axes.operand(logits.all);
   axes.operand(logits.rows);
-  axes.result({});
+  if (getCount())
+    axes.operand({});
+  axes.result(isMean() ? DimensionLoops() : logits.rows);
   return axes.take();
 }
 

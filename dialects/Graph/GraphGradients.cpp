@@ -150,6 +150,16 @@ LogicalResult EmbeddingOp::buildBackward(OpBuilder &builder, ValueRange resultGr
   return success();
 }
 
+Value CrossEntropyOp::buildShare(OpBuilder &builder) {
+  Type type = getLoss().getType();
+  Value one = createSplat(builder, getLoc(), type, 1);
+  if (!getCount())
+    return createSplat(builder, getLoc(), type, 1.0 / getNumValidLabels());
+  Value zero = createSplat(builder, getLoc(), type, 0);
+  Value any = arith::CmpFOp::create(builder, getLoc(), arith::CmpFPredicate::OGT, getCount(), zero);
+  return arith::SelectOp::create(builder, getLoc(), any, arith::DivFOp::create(builder, getLoc(), one, getCount()), zero);
+}
+
 /// The statistics stand in the forward, where `expand-cross-entropy` will want the same.
 LogicalResult CrossEntropyOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
                                             MutableArrayRef<Value> operandGradients) {
@@ -164,11 +174,21 @@ LogicalResult CrossEntropyOp::buildBackward(OpBuilder &builder, ValueRange resul
                            ArrayRef<int64_t>{logits.getRank() - 1});
     sumExp = SumExpOp::create(builder, getLoc(), rows, getLogits(), max);
   }
-  Value share = createSplat(builder, getLoc(), getLoss().getType(), 1.0 / getNumValidLabels());
-  Value dloss = arith::MulFOp::create(builder, getLoc(), resultGradients[0], share);
-  Value drows = BroadcastOp::create(builder, getLoc(), rows, dloss, ArrayRef<int64_t>{});
+  Value drows = resultGradients[0];
+  if (isMean()) {
+    Value share;
+    {
+      OpBuilder::InsertionGuard guard(builder);
+      builder.setInsertionPoint(*this);
+      share = buildShare(builder);
+    }
+    Value dloss = arith::MulFOp::create(builder, getLoc(), drows, share);
+    drows = BroadcastOp::create(builder, getLoc(), rows, dloss, ArrayRef<int64_t>{});
+  }
   operandGradients[0] = CrossEntropyBackwardOp::create(builder, getLoc(), logits, drows, getLogits(), sumExp, max,
                                                        getLabels(), getIgnoreIndexAttr());
+  if (getCount()) // of labels alone
+    operandGradients[2] = createSplat(builder, getLoc(), getCount().getType(), 0);
   return success();
 }
 

@@ -243,25 +243,50 @@ LogicalResult ShiftOp::verify() { return expectDimension(*this, getDim(), shapeO
 
 LogicalResult CrossEntropyOp::verify() {
   if (failed(expectAtLeastOneDimension(*this, "logits", getLogits())) ||
-      failed(expectShape(*this, "labels", getLabels(), shapeOf(getLogits()).drop_back())) ||
-      failed(expectRank(*this, "loss", getLoss(), 0)))
+      failed(expectShape(*this, "labels", getLabels(), shapeOf(getLogits()).drop_back())))
+    return failure();
+  if (!isMean()) {
+    if (getCount())
+      return emitOpError("expects no count where each label has its own loss, but got one");
+    return expectShape(*this, "loss", getLoss(), shapeOf(getLabels()));
+  }
+  if (failed(expectRank(*this, "loss", getLoss(), 0)) || (getCount() && failed(expectRank(*this, "count", getCount(), 0))))
     return failure();
   if (getNumValidLabels() == 0)
     return emitOpError("expects at least one label that counts, but got none");
   return success();
 }
 
+bool CrossEntropyOp::isMean() { return shapeOf(getLoss()).empty() || shapeOf(getLabels()).empty(); }
+
+/// Behind what only renames positions.
+static Value withoutViews(Value value) {
+  while (isa_and_nonnull<ReshapeOp, TransposeOp>(value.getDefiningOp()))
+    value = value.getDefiningOp()->getOperand(0);
+  return value;
+}
+
 int64_t CrossEntropyOp::getNumValidLabels() {
-  // Look through what only renames positions.
-  Value labels = getLabels();
-  while (isa_and_nonnull<ReshapeOp, TransposeOp>(labels.getDefiningOp()))
-    labels = labels.getDefiningOp()->getOperand(0);
+  Value labels = withoutViews(getLabels());
   int64_t count = cast<RankedTensorType>(labels.getType()).getNumElements();
   auto shift = labels.getDefiningOp<ShiftOp>();
   if (!shift || static_cast<int64_t>(shift.getFill()) != static_cast<int64_t>(getIgnoreIndex()))
     return count;
   int64_t extent = shapeOf(labels)[shift.getDim()], offset = std::abs(int64_t(shift.getOffset()));
   return extent == 0 ? 0 : count / extent * std::max<int64_t>(extent - offset, 0);
+}
+
+bool CrossEntropyOp::hasStaticCount() {
+  if (int64_t(getIgnoreIndex()) >= 0)
+    return false;
+  Value labels = withoutViews(getLabels());
+  if (auto shift = labels.getDefiningOp<ShiftOp>();
+      shift && int64_t(shift.getFill()) == static_cast<int64_t>(getIgnoreIndex()))
+    labels = shift.getX();
+  // Pieces of the tokens, as they are.
+  while (isa_and_nonnull<ReshapeOp, TransposeOp, SliceOp>(labels.getDefiningOp()))
+    labels = labels.getDefiningOp()->getOperand(0);
+  return isa<BlockArgument>(labels);
 }
 
 LogicalResult SumExpOp::verify() {

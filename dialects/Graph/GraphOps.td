@@ -165,6 +165,23 @@ def Graph_CallOp : Graph_Op<"call", [DeclareOpInterfaceMethods<SymbolUserOpInter
                          `:` functional-type($inputs, $outputs)}];
 }
 
+def Graph_TotalOp : Graph_Op<"total", [Pure, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "a sum over the whole global batch, known before its first micro-batch";
+  let description = [{
+    Stands in `@step`. The callee is a layer that reads inputs of the step and has no parameters; its one
+    result is a sum over samples, such as the number of labels that count. All calls see the same value, whatever
+    micro-batch and device they belong to: means over data are exact under every plan. It has no gradient.
+
+    Example:
+    ```mlir
+    %n = graph.total @labels(%labels) : (tensor<8x16xi64>) -> tensor<f32>
+    ```
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$callee, Variadic<IntTensor>:$inputs);
+  let results = (outs FloatTensor:$result);
+  let assemblyFormat = "$callee `(` $inputs `)` attr-dict `:` functional-type($inputs, $result)";
+}
+
 //===----------------------------------------------------------------------===//
 // Products
 //===----------------------------------------------------------------------===//
@@ -422,13 +439,15 @@ def Graph_ShiftOp : Graph_MathOp<"shift", [SameOperandsAndResultElementType, Sam
 }
 
 def Graph_CrossEntropyOp : Graph_ForwardOp<"cross_entropy"> {
-  let summary = "mean over valid labels of logsumexp(logits) - logits[label]";
+  let summary = "logsumexp(logits) - logits[label], each or their mean over valid labels";
   let description = [{
-    logits [...,V], labels [...] integer; labels equal to `ignore_index` do not count. The result is a
-    scalar. Its backward is `graph.cross_entropy_backward` on statistics (reduce max, sum_exp) built
-    beside it; then `expand-cross-entropy` rewrites the forward into the same statistics, target_logit
-    and arithmetic, and CSE shares them: a sharded vocabulary is no special case. The number of valid
-    labels is static: all, less those that a `graph.shift` filled with `ignore_index`.
+    logits [...,V], labels [...] integer; labels equal to `ignore_index` do not count. A result [...] has each
+    label's own loss, 0 where it does not count; a scalar is their sum over the number of those that do, 0 if
+    there are none. `count`, a scalar, is that number over the whole global batch; without it the number is
+    static: all, less those that a `graph.shift` filled with `ignore_index` (`form-totals` gives a count to every other
+    mean). The backward is `graph.cross_entropy_backward` on statistics (reduce max, sum_exp) built beside the
+    op; then `expand-cross-entropy` rewrites the forward into the same statistics, target_logit and
+    arithmetic, and CSE shares them: a sharded vocabulary is no special case.
 
     Example:
     ```mlir
@@ -436,13 +455,22 @@ def Graph_CrossEntropyOp : Graph_ForwardOp<"cross_entropy"> {
     %loss = graph.cross_entropy %logits, %next : (tensor<8x16x256xf32>, tensor<8x16xi64>) -> tensor<f32>
     ```
   }];
-  let arguments = (ins FloatTensor:$logits, IntTensor:$labels, DefaultValuedAttr<I64Attr, "-100">:$ignore_index);
+  let arguments = (ins FloatTensor:$logits, IntTensor:$labels, Optional<FloatTensor>:$count,
+                       DefaultValuedAttr<I64Attr, "-100">:$ignore_index);
   let results = (outs FloatTensor:$loss);
-  let assemblyFormat = "$logits `,` $labels attr-dict `:` functional-type(operands, results)";
+  let assemblyFormat = [{$logits `,` $labels (`count` $count^)? attr-dict
+                         `:` functional-type(operands, results)}];
   let hasVerifier = 1;
   let extraClassDeclaration = [{
-    /// Labels of the global batch that count.
+    /// Whether the result is a mean over the labels that count, not each label's loss.
+    bool isMean();
+    /// Labels of the global batch that count, by their positions alone.
     int64_t getNumValidLabels();
+    /// Whether that is all there is to know: what is ignored is ignored by its position, never by its value. The
+    /// tokens of a step lie in the vocabulary, so a negative index is none of them.
+    bool hasStaticCount();
+    /// What a mean multiplies the sum of its labels' losses by: 1 / count, 0 where nothing counts.
+    ::mlir::Value buildShare(::mlir::OpBuilder &builder);
   }];
 }
 

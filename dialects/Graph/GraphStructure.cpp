@@ -208,3 +208,22 @@ LogicalResult CallOp::verifySymbolUses(SymbolTableCollection &symbols) {
     return emitOpError("expects ") << numParameters << " parameter names, but got " << getParameters().size();
   return success();
 }
+
+//===----------------------------------------------------------------------===//
+// Totals
+//===----------------------------------------------------------------------===//
+
+LogicalResult TotalOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  Operation *callee = symbols.lookupNearestSymbolFrom(*this, getCalleeAttr());
+  if (!callee)
+    return emitOpError("expects a layer named ") << getCalleeAttr() << " in the module";
+  auto layer = dyn_cast<LayerOp>(callee);
+  if (!layer)
+    return success();
+  if (layer.getNumInputs() != layer.getNumArguments())
+    return emitOpError("expects a layer without parameters, but ")
+           << getCalleeAttr() << " has " << layer.getNumArguments() - layer.getNumInputs();
+  if (failed(expectTypes(*this, "inputs", getInputs(), layer.getArgumentTypes())))
+    return failure();
+  return expectTypes(*this, "results", (*this)->getResults(), layer.getResultTypes());
+}

@@ -19,7 +19,7 @@ llvm::StringRef galvatron::stringifyAxisRole(AxisRole role) {
 }
 
 bool AxesBuilder::isStructure(Operation *op) {
-  return isa<LayerOp, BackwardOp, graph::ReturnOp, CallOp, func::FuncOp, func::ReturnOp, ModuleOp>(op);
+  return isa<LayerOp, BackwardOp, graph::ReturnOp, CallOp, TotalOp, func::FuncOp, func::ReturnOp, ModuleOp>(op);
 }
 
 //===----------------------------------------------------------------------===//
@@ -128,6 +128,11 @@ void AxesBuilder::uniteCalls(func::FuncOp step) {
         unite(first, argument);
       first = argument;
     }
+  });
+  step.walk([&](TotalOp total) {
+    if (auto layer = symbols.lookup<LayerOp>(total.getCallee()))
+      for (auto [operand, argument] : llvm::zip(total.getInputs(), layer.getBody().getArguments()))
+        unite(operand, argument);
   });
 }
 

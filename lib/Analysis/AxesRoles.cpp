@@ -42,6 +42,14 @@ void AxesBuilder::findBatchDependence() {
   dependsOnBatch.insert(step.args_begin(), step.args_end());
   llvm::DenseSet<Operation *> propagated;
   for (Operation &op : step.getBody().front()) {
+    if (auto total = dyn_cast<TotalOp>(op)) { // reads the batch, and is the same for all of it
+      if (auto layer = symbols.lookup<LayerOp>(total.getCallee())) {
+        for (BlockArgument argument : layer.getBody().getArguments())
+          dependsOnBatch.insert(argument);
+        propagate(layer);
+      }
+      continue;
+    }
     auto call = dyn_cast<CallOp>(op);
     auto layer = call ? symbols.lookup<LayerOp>(call.getCallee()) : LayerOp();
     if (!layer) {

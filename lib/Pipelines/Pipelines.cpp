@@ -19,6 +19,8 @@ void galvatron::buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseO
   // What raising left behind.
   passes.addPass(mlir::createCSEPass());
   passes.addPass(mlir::createCanonicalizerPass());
+  // While labels and losses stand in one function: what the whole batch decides is taken out of layers.
+  passes.addPass(createFormTotalsPass());
   // From here on work does not grow with depth.
   passes.addPass(createFormLayersPass());
   passes.addPass(createVerifyImportPass());

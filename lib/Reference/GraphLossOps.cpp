@@ -88,16 +88,23 @@ static LogicalResult crossEntropy(OpCall &call) {
   const Tensor &logits = call.operand(0), &labels = call.operand(1);
   int64_t columns = logits.shape.back();
   double total = 0;
+  bool isMean = op.isMean();
   auto addRow = [&](int64_t row, int64_t label) {
     const double *values = &logits.data[row * columns];
     double max = *std::max_element(values, values + columns), sum = 0;
     for (int64_t v = 0; v < columns; ++v)
       sum += std::exp(values[v] - max);
-    total += max + std::log(sum) - values[label];
+    double loss = max + std::log(sum) - values[label];
+    total += loss;
+    if (!isMean)
+      call.results[0][row] = loss;
   };
   if (failed(forEachLabel(op, call, logits, labels, addRow)))
     return failure();
-  call.results[0][0] = total / op.getNumValidLabels();
+  if (!isMean)
+    return success();
+  double count = op.getCount() ? call.operand(2)[0] : double(op.getNumValidLabels());
+  call.results[0][0] = count > 0 ? total / count : 0;
   return success();
 }
 

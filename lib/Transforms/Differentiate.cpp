@@ -245,6 +245,8 @@ struct Differentiate : galvatron::impl::DifferentiatePassBase<Differentiate> {
         layer.emitOpError("expects a layer without backward, but got one that is differentiated");
         return signalPassFailure();
       }
+      if (layer.getGradientTypes().empty()) // of data alone
+        continue;
       Differentiator differentiator(layer);
       FailureOr<BackwardOp> backward = differentiator.run();
       if (failed(backward))

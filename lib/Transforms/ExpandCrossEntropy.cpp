@@ -51,10 +51,12 @@ struct ExpandCrossEntropy : galvatron::impl::ExpandCrossEntropyPassBase<ExpandCr
     Value target =
         graph::TargetLogitOp::create(builder, loc, rows, op.getLogits(), op.getLabels(), op.getIgnoreIndexAttr());
     Value losses = arith::SubFOp::create(builder, loc, logSumExp, target);
-    Value total = graph::ReduceOp::create(builder, loc, op.getLoss().getType(), losses, graph::ReduceKind::Sum,
-                                          llvm::to_vector(llvm::seq<int64_t>(0, rows.getRank())));
-    Value share = graph::createSplat(builder, loc, op.getLoss().getType(), 1.0 / op.getNumValidLabels());
-    Value loss = arith::MulFOp::create(builder, loc, total, share);
+    Value loss = losses;
+    if (op.isMean()) {
+      Value total = graph::ReduceOp::create(builder, loc, op.getLoss().getType(), losses, graph::ReduceKind::Sum,
+                                            llvm::to_vector(llvm::seq<int64_t>(0, rows.getRank())));
+      loss = arith::MulFOp::create(builder, loc, total, op.buildShare(builder));
+    }
     op.getLoss().replaceAllUsesWith(loss);
     op.erase();
   }

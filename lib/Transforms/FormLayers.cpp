@@ -77,7 +77,7 @@ private:
       if (auto parameter = dyn_cast_or_null<ParameterOp>(producer)) {
         if (seen.insert(producer).second)
           layer.parameters.push_back(parameter);
-      } else if (producer && (own.contains(producer) || freeOps.isFree(producer))) {
+      } else if (producer && !isa<TotalOp>(producer) && (own.contains(producer) || freeOps.isFree(producer))) {
         if (seen.insert(producer).second)
           stack.push_back({producer, 0});
       } else if (seenInputs.insert(operand).second) {
@@ -342,7 +342,7 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
     for (OpOperand &operand : terminator->getOpOperands())
       operand.set(mapping.lookupOrDefault(operand.get()));
     for (Operation &op : llvm::make_early_inc_range(llvm::reverse(block)))
-      if (!isa<CallOp>(op) && &op != terminator)
+      if (!isa<CallOp, TotalOp>(op) && &op != terminator)
         op.erase();
   }
 };

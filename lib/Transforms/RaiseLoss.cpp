@@ -62,7 +62,12 @@ struct WidenLoss : OpRewritePattern<CrossEntropyOp> {
       return rewriter.notifyMatchFailure(op, "labels are cut by more than the shift");
     Value shifted = ShiftOp::create(rewriter, labels.getLoc(), labels.getX().getType(), labels.getX(), *dim, offset,
                                     op.getIgnoreIndex());
-    rewriter.replaceOpWithNewOp<CrossEntropyOp>(op, op.getType(), logits.getX(), shifted, op.getIgnoreIndex());
+    Type type = op.isMean() ? Type(op.getType()) : Type(reshaped(op.getLoss(), shapeOf(shifted)));
+    Value loss = CrossEntropyOp::create(rewriter, op.getLoc(), type, logits.getX(), shifted, /*count=*/Value(),
+                                        op.getIgnoreIndex());
+    if (type != op.getType())
+      loss = sliceOf(rewriter, op.getLoc(), loss, *dim, logits.getOffsets()[*dim], kept);
+    rewriter.replaceOp(op, loss);
     return success();
   }
 };

@@ -36,6 +36,9 @@ static LogicalResult verifyBodyOp(Operation *op) {
   if (!isa<GraphDialect, arith::ArithDialect, math::MathDialect>(op->getDialect()))
     return op->emitOpError("expects graph ops and elementwise arithmetic in a layer, but got dialect '")
            << op->getName().getDialectNamespace() << "'";
+  if (auto loss = dyn_cast<CrossEntropyOp>(op); loss && loss.isMean() && !loss.getCount() && !loss.hasStaticCount())
+    return op->emitOpError("expects a count, as its labels decide how many of them are ignored; run "
+                           "--galvatron-form-totals");
   if (auto constant = dyn_cast<arith::ConstantOp>(op)) {
     auto elements = dyn_cast<ElementsAttr>(constant.getValue());
     if (!elements)
@@ -85,10 +88,9 @@ struct VerifyImportPass : galvatron::impl::VerifyImportPassBase<VerifyImportPass
     if (failed(verifyStatic(step, step.getArgumentTypes())))
       return failure();
     for (Operation &op : step.getBody().front().without_terminator()) {
-      auto call = dyn_cast<CallOp>(op);
-      if (!call)
-        return op.emitOpError("expects only graph.call in @step; run --galvatron-form-layers");
-      ++numCalls;
+      if (!isa<CallOp, TotalOp>(op))
+        return op.emitOpError("expects only graph.call and graph.total in @step; run --galvatron-form-layers");
+      numCalls += isa<CallOp>(op);
     }
     return success();
   }

@@ -54,6 +54,47 @@ def RaiseOpsPass : Pass<"galvatron-raise-ops", "mlir::ModuleOp"> {
   let dependentDialects = ["::galvatron::graph::GraphDialect", "::mlir::arith::ArithDialect"];
 }
 
+def FormTotalsPass : Pass<"galvatron-form-totals", "mlir::ModuleOp"> {
+  let summary = "Forms sums over the batch that only labels decide, so that they are known before the first micro-batch";
+  let description = [{
+    A mean over labels divides by how many count, and nobody who holds only a part of the batch knows that. Each
+    `graph.cross_entropy` that is a mean is given its `count`, unless that follows from positions alone; then every
+    sum to a scalar that the step's integers decide becomes a `graph.total` of a layer of its own. Where a total
+    divides and is zero, one divides instead: a sum over no labels is zero.
+
+    **Before:** everything inline in `@step`, losses recognized.
+    **After:** sums over the batch of what the step's inputs say are `graph.total`s.
+    **Example:**
+
+    ```mlir
+    func.func @step(%x: tensor<2x4xi64>, %labels: tensor<2x4xi64>) -> tensor<f32> {
+      %w = graph.parameter ["w"] : tensor<8x8xf32>
+      %z = graph.embedding %w, %x : (tensor<8x8xf32>, tensor<2x4xi64>) -> tensor<2x4x8xf32>
+      %loss = graph.cross_entropy %z, %labels {ignore_index = 3 : i64} : (tensor<2x4x8xf32>, tensor<2x4xi64>) -> tensor<f32>
+      return %loss : tensor<f32>
+    }
+    ```
+
+    ```mlir
+    func.func @step(%x: tensor<2x4xi64>, %labels: tensor<2x4xi64>) -> tensor<f32> {
+      %total = graph.total @total0(%labels) : (tensor<2x4xi64>) -> tensor<f32>
+      %n = graph.detach %total : tensor<f32>
+      %w = graph.parameter ["w"] : tensor<8x8xf32>
+      %z = graph.embedding %w, %x : (tensor<8x8xf32>, tensor<2x4xi64>) -> tensor<2x4x8xf32>
+      %loss = graph.cross_entropy %z, %labels count %n {ignore_index = 3 : i64} : (tensor<2x4x8xf32>, tensor<2x4xi64>, tensor<f32>) -> tensor<f32>
+      return %loss : tensor<f32>
+    }
+    ```
+
+    **Fails when:** labels whose number divides a mean depend on parameters, or a sum over the batch depends on another.
+  }];
+  let statistics = [
+    Statistic<"numTotals", "num-totals", "Sums over the batch that became totals">,
+    Statistic<"numCounts", "num-counts", "Means over labels that were given their count">
+  ];
+  let dependentDialects = ["::galvatron::graph::GraphDialect", "::mlir::arith::ArithDialect"];
+}
+
 def FormLayersPass : Pass<"galvatron-form-layers", "mlir::ModuleOp"> {
   let summary = "Forms layer types from repeated structure and makes the step a list of calls";
   let description = [{
