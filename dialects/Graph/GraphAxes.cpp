@@ -338,6 +338,14 @@ OpAxes CrossEntropyOp::getAxes() {
   return axes.take();
 }
 
+OpAxes LogSumExpOp::getAxes() {
+  AxesBuilder axes;
+  Rows x(axes, shapeOf(getX()), LoopKind::Routed);
+  axes.operand(x.all);
+  axes.result(x.rows);
+  return axes.take();
+}
+
 OpAxes SumExpOp::getAxes() {
   AxesBuilder axes;
   Rows x(axes, shapeOf(getX()), LoopKind::Free);

@@ -82,6 +82,7 @@ int64_t ShiftOp::getFlops() { return 0; }
 int64_t CrossEntropyOp::getFlops() { return (3 + kTranscendental) * elements(getLogits()); }
 int64_t SumExpOp::getFlops() { return (2 + kTranscendental) * elements(getX()); }
 int64_t TargetLogitOp::getFlops() { return 0; }
+int64_t LogSumExpOp::getFlops() { return (2 + kTranscendental) * elements(getX()); }
 int64_t CrossEntropyBackwardOp::getFlops() { return (3 + kTranscendental) * elements(getLogits()); }
 int64_t ReduceOp::getFlops() { return elements(getX()); }
 int64_t BroadcastOp::getFlops() { return 0; }

@@ -5,6 +5,7 @@
 #include "dialects/Graph/Graph.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 
 using namespace mlir;
 using namespace galvatron::graph;
@@ -160,20 +161,43 @@ Value CrossEntropyOp::buildShare(OpBuilder &builder) {
   return arith::SelectOp::create(builder, getLoc(), any, arith::DivFOp::create(builder, getLoc(), one, getCount()), zero);
 }
 
-/// The statistics stand in the forward, where `expand-cross-entropy` will want the same.
+/// Maximum and sum of exponentials of each row, in the result's type rather than the logits'. They stand in the
+/// forward, where `expand-cross-entropy` will want the same.
+static std::pair<Value, Value> buildStatistics(OpBuilder &builder, Operation *op, Value logits, Type element) {
+  OpBuilder::InsertionGuard guard(builder);
+  builder.setInsertionPoint(op);
+  RankedTensorType type = tensorType(logits);
+  auto rows = RankedTensorType::get(type.getShape().drop_back(), element);
+  Value max =
+      ReduceOp::create(builder, op->getLoc(), rows, logits, ReduceKind::Max, ArrayRef<int64_t>{type.getRank() - 1});
+  return {max, SumExpOp::create(builder, op->getLoc(), rows, logits, max)};
+}
+
+LogicalResult LogSumExpOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
+                                         MutableArrayRef<Value> operandGradients) {
+  RankedTensorType rows = tensorType(getResult());
+  auto [max, sumExp] = buildStatistics(builder, *this, getX(), rows.getElementType());
+  // dx = exp(x - max) · dy / Σ exp(x - max), in the type of the statistics.
+  Location loc = getLoc();
+  RankedTensorType type = tensorType(getX());
+  auto wide = type.clone(rows.getElementType());
+  auto perRow = [&](Value value) {
+    return BroadcastOp::create(builder, loc, wide, value,
+                               llvm::to_vector(llvm::seq<int64_t>(0, type.getRank() - 1)));
+  };
+  Value x = type == wide ? getX() : Value(arith::ExtFOp::create(builder, loc, wide, getX()));
+  Value exponentials = math::ExpOp::create(builder, loc, arith::SubFOp::create(builder, loc, x, perRow(max)));
+  Value scale = arith::DivFOp::create(builder, loc, resultGradients[0], sumExp);
+  Value dx = arith::MulFOp::create(builder, loc, exponentials, perRow(scale));
+  operandGradients[0] = type == wide ? dx : Value(arith::TruncFOp::create(builder, loc, type, dx));
+  return success();
+}
+
 LogicalResult CrossEntropyOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
                                             MutableArrayRef<Value> operandGradients) {
-  // Statistics are of the loss' type, not of the logits'.
   RankedTensorType logits = tensorType(getLogits());
   auto rows = RankedTensorType::get(logits.getShape().drop_back(), tensorType(getLoss()).getElementType());
-  Value max, sumExp;
-  {
-    OpBuilder::InsertionGuard guard(builder);
-    builder.setInsertionPoint(*this);
-    max = ReduceOp::create(builder, getLoc(), rows, getLogits(), ReduceKind::Max,
-                           ArrayRef<int64_t>{logits.getRank() - 1});
-    sumExp = SumExpOp::create(builder, getLoc(), rows, getLogits(), max);
-  }
+  auto [max, sumExp] = buildStatistics(builder, *this, getLogits(), rows.getElementType());
   Value drows = resultGradients[0];
   if (isMean()) {
     Value share;

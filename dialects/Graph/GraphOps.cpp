@@ -289,6 +289,12 @@ bool CrossEntropyOp::hasStaticCount() {
   return isa<BlockArgument>(labels);
 }
 
+LogicalResult LogSumExpOp::verify() {
+  if (failed(expectAtLeastOneDimension(*this, "x", getX())))
+    return failure();
+  return expectShape(*this, "result", getResult(), shapeOf(getX()).drop_back());
+}
+
 LogicalResult SumExpOp::verify() {
   if (failed(expectAtLeastOneDimension(*this, "x", getX())) ||
       failed(expectShape(*this, "max", getMax(), shapeOf(getX()).drop_back())))

@@ -474,6 +474,18 @@ def Graph_CrossEntropyOp : Graph_ForwardOp<"cross_entropy"> {
   }];
 }
 
+def Graph_LogSumExpOp : Graph_ForwardOp<"logsumexp"> {
+  let summary = "log Σ exp over the last dimension";
+  let description = [{
+    x [...,V]; result [...]. `expand-cross-entropy` rewrites it into the statistics of a cross entropy, so that a loss
+    and what regularizes its logits share them.
+  }];
+  let arguments = (ins FloatTensor:$x);
+  let results = (outs FloatTensor:$result);
+  let assemblyFormat = "$x attr-dict `:` type($x) `->` type($result)";
+  let hasVerifier = 1;
+}
+
 def Graph_SumExpOp : Graph_MathOp<"sum_exp"> {
   let summary = "Σ over the last dimension of exp(x - max)";
   let description = [{ x [...,V], max [...]; result [...]. V cut: a partial sum. }];

@@ -167,6 +167,8 @@ int TimetableBuilder::valueSlot(Value value, int64_t microBatch) {
 }
 
 SlotReference TimetableBuilder::inputReference(Value value, int64_t microBatch) {
+  if (auto total = totals.find(value); total != totals.end())
+    return {total->second, 0};
   auto input = inputs.find(value);
   if (input == inputs.end())
     return {valueSlot(value, microBatch), 0};
@@ -317,6 +319,42 @@ void TimetableBuilder::addWait(const Transfer &transfer) {
   entry.attributes = {transfer.handle};
 }
 
+LogicalResult TimetableBuilder::addTotal(graph::TotalOp op) {
+  auto layer = symbols.lookup<dist::LayerOp>(op.getCallee());
+  auto function = layer ? symbols.lookup<exec::FunctionOp>(layer.getForward()) : exec::FunctionOp();
+  if (!function)
+    return op.emitOpError("expects a dist.layer with an exec.function named ") << op.getCallee();
+  std::string name = op.getCallee().str();
+  int slot = totals[op.getResult()] = addSlot(name, bytesOf(localType(op.getResult())), /*persistent=*/true);
+  table.totals.push_back(slot);
+  TimetableEntry &zero = addEntry("gvrt_fill_zero", "zero " + name);
+  use(zero, {slot, 0});
+  zero.attributes = {table.slots[slot].bytes};
+  int64_t scratch = function->getAttrOfType<IntegerAttr>(exec::kScratchBytes).getInt();
+  for (int64_t microBatch = 0; microBatch < pipeline.getMicroBatches(); ++microBatch) {
+    int part = addSlot("part of " + name, table.slots[slot].bytes);
+    int scratchIndex = scratch ? addSlot("scratch", scratch) : -1;
+    TimetableEntry &entry = addEntry(function.getSymName().str(), label("sum", name, microBatch), microBatch);
+    for (Value input : op.getInputs())
+      use(entry, inputReference(input, microBatch));
+    use(entry, {part, 0});
+    use(entry, {scratchIndex, 0});
+    accumulate(label("add up", name, microBatch), op.getResult(), part, slot, microBatch, /*unit=*/-1);
+  }
+  llvm::SmallVector<int64_t> axes;
+  for (int64_t owner : cast<dist::PlacementAttr>(layer.getOutputs()[0]).getPartialAxes())
+    if (owner != dist::PlacementAttr::kTime)
+      axes.push_back(owner);
+  if (axes.empty())
+    return success();
+  TimetableEntry &reduce = addEntry("gvrt_all_reduce", "add up " + name + " over devices");
+  use(reduce, {slot, 0});
+  use(reduce, {slot, 0});
+  reduce.attributes = {groupIndex({std::vector<int64_t>(axes.begin(), axes.end()), {}}), GVRT_F32, kSum,
+                       table.slots[slot].bytes / 4, kAtOnce};
+  return success();
+}
+
 void TimetableBuilder::begin() {
   // The first backward of a step writes a gradient, unless there is none.
   for (unsigned parameter = 0; parameter < table.parameters.size(); ++parameter)
@@ -444,6 +482,9 @@ FailureOr<Timetable> TimetableBuilder::run() {
   collectMessages();
   if (failed(collectEarly()))
     return failure();
+  for (auto total : stage.getBody().front().getOps<graph::TotalOp>())
+    if (failed(addTotal(total)))
+      return failure();
   begin();
   int64_t backwards = llvm::count_if(order, [](const StageItem &item) { return !item.isForward; });
   for (size_t item = 0; item < order.size(); ++item) {

@@ -20,6 +20,8 @@ inline constexpr int64_t kSlotAlignment = 64;
 inline constexpr int64_t kGradientTag = 1 << 20;
 /// The handle of what is done where it starts.
 inline constexpr int64_t kAtOnce = -1;
+/// A collective's kind of reduction.
+inline constexpr int64_t kSum = 0;
 
 int64_t bytesOf(mlir::Type type);
 /// The tensor that one device holds.
@@ -91,6 +93,8 @@ private:
   void receive(std::string name, int slot, int64_t fromStage, int64_t tag, int64_t bytes, int64_t microBatch,
                bool isEarly);
   void begin();
+  /// Adds up a total over micro-batches and devices, before all else.
+  mlir::LogicalResult addTotal(graph::TotalOp total);
   /// `item`: its index in the order.
   void forward(size_t item);
   /// `isLast`: gradients of parameters are complete afterwards.
@@ -122,6 +126,7 @@ private:
   Timetable table;
   llvm::DenseMap<mlir::Operation *, Call> calls;
   llvm::DenseMap<mlir::Value, int> inputs; // results of dist.input → index into Timetable::inputs
+  llvm::DenseMap<mlir::Value, int> totals; // results of graph.total → slot
   std::map<std::pair<void *, int64_t>, int> valueSlots, savedSlots, gradientSlots;
   std::map<std::string, Transfer> transfers;             // sends under way, by what they carry
   std::map<int, Transfer> received;                      // receives under way, by slot

@@ -13,9 +13,6 @@
 using namespace mlir;
 using namespace galvatron;
 
-/// A collective's kind of reduction.
-static constexpr int64_t kSum = 0;
-
 //===--------------------------------------------------------------------===//
 // Where they lie
 //===--------------------------------------------------------------------===//

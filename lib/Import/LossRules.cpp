@@ -1,4 +1,5 @@
-// Cross entropy. Logits keep the shape they have ([B·S, V] where the model flattens them).
+// Cross entropy. Logits keep the shape they have ([B·S, V] where the model flattens them). Whether a mean divides by a
+// number that labels decide is not asked here: `form-totals` finds such sums, however they are written.
 #include "Importer.h"
 
 #include "dialects/Graph/Graph.h"
@@ -9,35 +10,146 @@ using Results = llvm::SmallVector<Value, 1>;
 
 namespace {
 
-constexpr int64_t kMean = 1; // at::Reduction::Mean
+// at::Reduction
+constexpr int64_t kNone = 0, kMean = 1, kSum = 2;
+
+/// Arithmetic on tensors of the logits' element type.
+struct Arithmetic {
+  Importer &importer;
+  ElementType type;
+
+  Tensor number(double value) const { return Tensor::of(importer.expressions.splat(type, {}, value)); }
+  Tensor operator()(Operator op, const Tensor &a, const Tensor &b) const {
+    return importer.elementwise(op, {a, b}, type, isComparison(op) ? ElementType::Bool : type);
+  }
+  Tensor add(const Tensor &a, const Tensor &b) const { return (*this)(Operator::Add, a, b); }
+  Tensor subtract(const Tensor &a, const Tensor &b) const { return (*this)(Operator::Subtract, a, b); }
+  Tensor multiply(const Tensor &a, const Tensor &b) const { return (*this)(Operator::Multiply, a, b); }
+  Tensor divide(const Tensor &a, const Tensor &b) const { return (*this)(Operator::Divide, a, b); }
+  Tensor sum(const Tensor &x, llvm::ArrayRef<int64_t> dims) const {
+    return Tensor::of(importer.emitter.reduce(importer.force(x), /*maximum=*/false, dims), type);
+  }
+  Tensor sumOfAll(const Tensor &x) const { return sum(x, llvm::to_vector(llvm::seq<int64_t>(0, x.rank()))); }
+  Tensor sumOfClasses(const Tensor &x) const { return sum(x, {x.rank() - 1}); }
+  /// With a dimension of extent 1 behind it.
+  Tensor column(const Tensor &x) const {
+    Shape shape = x.shape;
+    shape.push_back(1);
+    return importer.reshape(x, shape);
+  }
+};
+
+/// A loss as torch.nn.functional.cross_entropy defines it, with classes along the logits' last dimension.
+struct CrossEntropy {
+  Call &call;
+  Tensor logits, labels;
+  Arithmetic f{call.importer, logits.type};
+  int64_t ignored = call.integer("ignore_index", -100), reduction = call.integer("reduction", kMean);
+  double smoothing = call.number("label_smoothing", 0);
+
+  /// Each label's loss, or their mean where `shape` is that of a scalar.
+  Tensor op(ShapeRef shape) const {
+    auto loss = graph::CrossEntropyOp::create(call.emitter.builder, call.emitter.location,
+                                              call.emitter.type(logits.type, shape), call.importer.force(logits),
+                                              call.importer.force(labels), /*count=*/mlir::Value(), uint64_t(ignored));
+    if (loss.isMean() && loss.getNumValidLabels() == 0)
+      throw ImportError("none of the labels " + describe(labels.shape) + " is left to predict; pass a longer --seq");
+    return Tensor::of(loss, logits.type);
+  }
+
+  Tensor logSumExp() const {
+    mlir::Value x = call.importer.force(logits);
+    return Tensor::of(graph::LogSumExpOp::create(call.emitter.builder, call.emitter.location,
+                                                 call.emitter.type(logits.type, labels.shape), x),
+                      logits.type);
+  }
+
+  /// What a label counts for: nothing where it is ignored, else its class' weight.
+  Tensor weights(const Tensor &rightful, const std::optional<Tensor> &classes) const {
+    Tensor counted = call.importer.convert(rightful, logits.type);
+    if (!classes)
+      return counted;
+    Importer &importer = call.importer;
+    Tensor zero = Tensor::of(call.expressions.splat(labels.type, {}, 0));
+    Tensor safe = importer.elementwise(Operator::Select, {rightful, labels, zero}, labels.type, labels.type);
+    mlir::Value table = importer.force(importer.reshape(*classes, {classes->shape[0], 1}));
+    Shape shape = labels.shape;
+    shape.push_back(1);
+    mlir::Value found = graph::EmbeddingOp::create(call.emitter.builder, call.emitter.location,
+                                                   call.emitter.type(logits.type, shape), table, importer.force(safe),
+                                                   uint64_t(-1));
+    return f.multiply(importer.reshape(Tensor::of(found, logits.type), labels.shape), counted);
+  }
+
+  /// (1 - smoothing) · weight[label] · loss + smoothing · the mean over classes of weight · -log p.
+  Tensor weighted() const {
+    Importer &importer = call.importer;
+    std::optional<Tensor> classes;
+    if (call.has("weight"))
+      classes = importer.convert(call.tensor("weight"), logits.type);
+    Tensor index = Tensor::of(call.expressions.splat(labels.type, {}, double(ignored)));
+    Tensor rightful = importer.elementwise(Operator::NotEqual, {labels, index}, labels.type, ElementType::Bool);
+    Tensor counted = weights(rightful, classes), rows = op(labels.shape);
+    if (classes)
+      rows = f.multiply(rows, counted);
+    if (smoothing != 0) {
+      double number = double(logits.shape.back());
+      Tensor sum = classes ? f.sumOfAll(*classes) : f.number(number);
+      Tensor scores = f.sumOfClasses(classes ? f.multiply(logits, *classes) : logits);
+      Tensor even = f.subtract(f.multiply(logSumExp(), sum), scores);
+      even = f.multiply(even, importer.convert(rightful, logits.type));
+      rows = f.add(f.multiply(rows, f.number(1 - smoothing)), f.multiply(even, f.number(smoothing / number)));
+    }
+    if (reduction == kNone)
+      return rows;
+    Tensor total = f.sumOfAll(rows);
+    return reduction == kSum ? total : f.divide(total, f.sumOfAll(counted));
+  }
+
+  /// Labels that are probabilities: Σ p · -log p̂ of each row; their mean divides by the number of rows.
+  Tensor ofProbabilities() const {
+    if (call.has("weight") || smoothing != 0)
+      throw ImportError("labels that are probabilities with class weights or smoothing are unsupported; fold both "
+                        "into the probabilities");
+    Tensor p = call.importer.convert(labels, logits.type);
+    CrossEntropy rowsOnly = *this;
+    rowsOnly.labels.shape.pop_back();
+    Tensor logs = f.subtract(f.column(rowsOnly.logSumExp()), logits);
+    Tensor rows = f.sumOfClasses(f.multiply(p, logs));
+    if (reduction == kNone)
+      return rows;
+    Tensor total = f.sumOfAll(rows);
+    return reduction == kSum ? total : f.divide(total, f.number(double(numElements(rows.shape))));
+  }
+
+  Tensor loss() const {
+    if (isFloat(labels.type))
+      return ofProbabilities();
+    if (ShapeRef(logits.shape).drop_back() != ShapeRef(labels.shape))
+      throw ImportError("logits " + describe(logits.shape) + " do not fit labels " + describe(labels.shape));
+    if (call.has("weight") || smoothing != 0)
+      return weighted();
+    if (reduction == kMean)
+      return op({});
+    Tensor rows = op(labels.shape);
+    return reduction == kNone ? rows : f.sumOfAll(rows);
+  }
+};
 
 /// The class dimension is the second; `graph.cross_entropy` has it last.
-Value crossEntropyOf(Call &call, Tensor logits, const Tensor &labels) {
-  Importer &importer = call.importer;
-  if (call.has("weight"))
-    throw ImportError("class weights are unsupported; leave weight out");
-  if (call.integer("reduction", kMean) != kMean)
-    throw ImportError("expects reduction 'mean', as losses of micro-batches are averaged; use reduction='mean'");
-  if (call.number("label_smoothing", 0) != 0)
-    throw ImportError("label smoothing is unsupported; use 0");
-  if (isFloat(labels.type))
-    throw ImportError("expects labels to be class indices, but got probabilities");
-  if (logits.rank() > 2) {
+Value crossEntropyOf(Call &call, Tensor logits, Tensor labels) {
+  auto classesLast = [&](const Tensor &x) {
     llvm::SmallVector<int64_t> order{0};
-    for (int64_t d = 2; d < logits.rank(); ++d)
+    for (int64_t d = 2; d < x.rank(); ++d)
       order.push_back(d);
     order.push_back(1);
-    logits = importer.transpose(logits, order);
-  }
-  if (ShapeRef(logits.shape).drop_back() != ShapeRef(labels.shape))
-    throw ImportError("logits " + describe(logits.shape) + " do not fit labels " + describe(labels.shape));
-  mlir::OpBuilder &builder = call.emitter.builder;
-  auto loss = graph::CrossEntropyOp::create(builder, call.emitter.location, call.emitter.type(logits.type, {}),
-                                            importer.force(logits), importer.force(labels),
-                                            uint64_t(call.integer("ignore_index", -100)));
-  if (loss.getNumValidLabels() == 0)
-    throw ImportError("none of the labels " + describe(labels.shape) + " is left to predict; pass a longer --seq");
-  return Tensor::of(loss, logits.type);
+    return call.importer.transpose(x, order);
+  };
+  if (isFloat(labels.type) && labels.rank() > 2)
+    labels = classesLast(labels);
+  if (logits.rank() > 2)
+    logits = classesLast(logits);
+  return CrossEntropy{call, logits, labels}.loss();
 }
 
 Results crossEntropy(Call &call) { return {crossEntropyOf(call, call.tensor("self"), call.tensor("target"))}; }

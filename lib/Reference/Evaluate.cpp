@@ -33,7 +33,7 @@ private:
   void readSample(int64_t sample, double *tokens, int64_t count) const;
   LogicalResult fillInputs(int64_t step);
   LogicalResult dumpGradients(int64_t step, const NamedTensors &gradients);
-  void update(const std::string &name, Tensor &parameter, const Tensor &gradient, int64_t step, double scale);
+  void update(const std::string &name, Tensor &parameter, const Tensor &gradient, double scale);
 
   ModuleOp module;
   const EvaluateOptions &options;
@@ -42,6 +42,8 @@ private:
   std::vector<double> tokens;
   int64_t vocabulary = 0;
   NamedTensors firstMoments, secondMoments;
+  /// Steps that moved parameters: those whose batch had labels.
+  int64_t numUpdates = 0;
 };
 
 } // namespace
@@ -135,11 +137,11 @@ LogicalResult Trainer::dumpGradients(int64_t step, const NamedTensors &gradients
 }
 
 /// As `torch.optim.AdamW` and `torch.optim.SGD`.
-void Trainer::update(const std::string &name, Tensor &parameter, const Tensor &gradient, int64_t step, double scale) {
+void Trainer::update(const std::string &name, Tensor &parameter, const Tensor &gradient, double scale) {
   double decay = parameter.rank() >= 2 ? options.weightDecay : 0;
   Tensor &first = firstMoments.try_emplace(name, parameter.shape).first->second;
   Tensor &second = secondMoments.try_emplace(name, parameter.shape).first->second;
-  double firstBias = 1 - std::pow(options.beta1, step), secondBias = 1 - std::pow(options.beta2, step);
+  double firstBias = 1 - std::pow(options.beta1, numUpdates), secondBias = 1 - std::pow(options.beta2, numUpdates);
   for (int64_t i = 0; i < parameter.size(); ++i) {
     double g = gradient[i] * scale;
     if (options.sgd) {
@@ -171,8 +173,11 @@ LogicalResult Trainer::run() {
     double norm = std::sqrt(squares), limit = options.clipGrad;
     // As torch.nn.utils.clip_grad_norm_.
     double scale = limit > 0 ? std::min(1.0, limit / (norm + 1e-6)) : 1;
-    for (const auto &[name, gradient] : result->gradients)
-      update(name, inputs.parameters.at(name), gradient, step, scale);
+    if (!result->isEmpty) {
+      ++numUpdates;
+      for (const auto &[name, gradient] : result->gradients)
+        update(name, inputs.parameters.at(name), gradient, scale);
+    }
     out << llvm::format("%lld,%.9g,%.9g\n", static_cast<long long>(step), result->loss, norm);
   }
   return success();

@@ -44,6 +44,7 @@ public:
 private:
   LogicalResult checkInputs();
   LogicalResult createRecords();
+  LogicalResult runTotal(graph::TotalOp total);
   LogicalResult runForward();
   LogicalResult runCall(CallRecord &record);
   LogicalResult runInline(Operation *op);
@@ -63,6 +64,8 @@ private:
   llvm::MapVector<Operation *, CallRecord> records;
   /// Of the running micro-batch: values between layers, and their gradients.
   Frame values, gradients;
+  /// Of the whole batch, by `graph.total`.
+  llvm::DenseMap<Operation *, Tensor> totals;
   StepResult result;
 };
 
@@ -130,6 +133,28 @@ LogicalResult StepRunner::runCall(CallRecord &record) {
   return success();
 }
 
+/// Adds up over all devices and micro-batches, before any of them runs.
+LogicalResult StepRunner::runTotal(graph::TotalOp op) {
+  std::unique_ptr<Layer> layer = Layer::lookup(op);
+  if (!layer)
+    return failure();
+  Tensor &total = totals.try_emplace(op, cast<RankedTensorType>(op.getType()).getShape()).first->second;
+  for (int64_t microBatch = 0; microBatch < machine().microBatches; ++microBatch) {
+    interpreter.microBatch = microBatch;
+    std::vector<DeviceTensors> arguments;
+    for (auto [index, input] : llvm::enumerate(op.getInputs()))
+      arguments.push_back(machine().scatter(inputs.inputs[cast<BlockArgument>(input).getArgNumber()],
+                                            layer->inputPlacement(index), microBatch));
+    Frame frame;
+    auto outputs = layer->forward(interpreter, arguments, frame);
+    if (failed(outputs) ||
+        failed(machine().gather(op.getLoc(), outputs->front(), layer->outputPlacement(0), microBatch, total)))
+      return failure();
+  }
+  result.isEmpty &= llvm::all_of(total.data, [](double value) { return value == 0; });
+  return success();
+}
+
 /// Programs as the importer writes them have no layers: everything is in `@step`.
 LogicalResult StepRunner::runInline(Operation *op) {
   auto parameter = dyn_cast<graph::ParameterOp>(op);
@@ -150,6 +175,10 @@ LogicalResult StepRunner::runForward() {
     values[argument] = machine().scatter(inputs.inputs[argument.getArgNumber()], dist::getPlacement(argument.getType()),
                                          interpreter.microBatch);
   for (Operation &op : step.getBody().front().without_terminator()) {
+    if (auto total = dyn_cast<graph::TotalOp>(op)) {
+      values[total.getResult()] = machine().scatter(totals.find(total)->second, dist::getPlacement(total.getType()), 0);
+      continue;
+    }
     auto record = records.find(&op);
     if (failed(record != records.end() ? runCall(record->second) : runInline(&op)))
       return failure();
@@ -225,6 +254,11 @@ FailureOr<StepResult> StepRunner::run() {
   if (failed(checkInputs()) || failed(createRecords()))
     return failure();
   bool differentiated = isDifferentiated();
+  auto ops = step.getOps<graph::TotalOp>();
+  result.isEmpty = !ops.empty();
+  for (graph::TotalOp total : ops)
+    if (failed(runTotal(total)))
+      return failure();
   for (int64_t microBatch = 0; microBatch < machine().microBatches; ++microBatch) {
     interpreter.microBatch = microBatch;
     if (failed(runForward()) || (differentiated && failed(runBackward())))

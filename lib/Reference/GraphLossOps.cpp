@@ -108,6 +108,18 @@ static LogicalResult crossEntropy(OpCall &call) {
   return success();
 }
 
+static void logSumExp(graph::LogSumExpOp op, OpCall &call) {
+  const Tensor &x = call.operand(0);
+  int64_t columns = x.shape.back();
+  for (int64_t row = 0; row < x.size() / columns; ++row) {
+    const double *values = &x.data[row * columns];
+    double max = *std::max_element(values, values + columns), sum = 0;
+    for (int64_t v = 0; v < columns; ++v)
+      sum += std::exp(values[v] - max);
+    call.results[0][row] = max + std::log(sum);
+  }
+}
+
 static void sumExp(graph::SumExpOp op, OpCall &call) {
   const Tensor &x = call.operand(0), &max = call.operand(1);
   int64_t columns = x.shape.back();
@@ -141,6 +153,7 @@ void galvatron::reference::addGraphLossOps(OpTable &table) {
   table[graph::EmbeddingBackwardOp::getOperationName()] = embeddingBackward;
   define(table, shift);
   table[graph::CrossEntropyOp::getOperationName()] = crossEntropy;
+  define(table, logSumExp);
   define(table, sumExp);
   table[graph::TargetLogitOp::getOperationName()] = targetLogit;
   table[graph::CrossEntropyBackwardOp::getOperationName()] = crossEntropyBackward;

@@ -144,9 +144,9 @@ private:
 
 } // namespace
 
-std::unique_ptr<Layer> Layer::lookup(graph::CallOp call) {
-  auto module = call->getParentOfType<ModuleOp>();
-  Operation *callee = module.lookupSymbol(call.getCalleeAttr());
+std::unique_ptr<Layer> Layer::lookup(Operation *op, FlatSymbolRefAttr name) {
+  auto module = op->getParentOfType<ModuleOp>();
+  Operation *callee = module.lookupSymbol(name);
   if (auto layer = dyn_cast_if_present<graph::LayerOp>(callee))
     return std::make_unique<GraphLayer>(layer);
   if (auto layer = dyn_cast_if_present<dist::LayerOp>(callee)) {
@@ -156,6 +156,6 @@ std::unique_ptr<Layer> Layer::lookup(graph::CallOp call) {
     if (forward)
       return std::make_unique<DistLayer>(layer, forward, backward);
   }
-  call.emitOpError("expects a callee that the reference evaluator knows, but got ") << call.getCalleeAttr();
+  op->emitOpError("expects a callee that the reference evaluator knows, but got ") << name;
   return nullptr;
 }

@@ -16,7 +16,8 @@ class Layer {
 public:
   virtual ~Layer() = default;
   /// The callee of a call; null, with a diagnostic, if it is no layer.
-  static std::unique_ptr<Layer> lookup(graph::CallOp call);
+  static std::unique_ptr<Layer> lookup(graph::CallOp call) { return lookup(call, call.getCalleeAttr()); }
+  static std::unique_ptr<Layer> lookup(graph::TotalOp total) { return lookup(total, total.getCalleeAttr()); }
 
   virtual bool hasBackward() const = 0;
   /// Placements of the layer's values; null where everything is local.
@@ -36,6 +37,9 @@ public:
   /// Runs the backward on the results' gradients: the gradients of float inputs, then of parameters.
   virtual mlir::FailureOr<std::vector<DeviceTensors>>
   backward(const Interpreter &interpreter, llvm::ArrayRef<DeviceTensors> gradients, Frame &frame) const = 0;
+
+private:
+  static std::unique_ptr<Layer> lookup(mlir::Operation *op, mlir::FlatSymbolRefAttr callee);
 };
 
 } // namespace galvatron::reference

@@ -95,6 +95,13 @@ static Json lossOf(const Timetable &timetable) {
   return {{"offset", timetable.slots[timetable.lossSlot].offset}, {"partial_axes", axes}};
 }
 
+static Json totalsOf(const Timetable &timetable) {
+  Json totals = Json::array();
+  for (int slot : timetable.totals)
+    totals.push_back({{"name", timetable.slots[slot].name}, {"offset", timetable.slots[slot].offset}});
+  return totals;
+}
+
 static Json gradientsOf(const Timetable &timetable) {
   if (timetable.gradientRegionFirst < 0)
     return {{"offset", 0}, {"bytes", 0}};
@@ -144,6 +151,7 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"parameters", parametersOf(timetable)},
                    {"inputs", inputsOf(timetable)},
                    {"loss", lossOf(timetable)},
+                   {"totals", totalsOf(timetable)},
                    {"groups", groups},
                    {"names", names},
                    {"units", timetable.units}};

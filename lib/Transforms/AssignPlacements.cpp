@@ -36,6 +36,7 @@ private:
   FailureOr<graph::LayerOp> getClone(graph::CallOp call);
   FailureOr<const LayerDigits *> getDigits(graph::LayerOp layer, plan::StrategyAttr strategy, Location loc);
   Value getInput(graph::CallOp call, Value original, Type type);
+  FailureOr<Value> getTotal(graph::CallOp call, graph::TotalOp total);
   graph::LayerOp getRedistribution(Type from, Type to);
   int64_t getStage(Operation *call) { return call->getAttrOfType<IntegerAttr>(plan::kStageAttrName).getInt(); }
 
@@ -55,6 +56,8 @@ private:
   /// What stands for a value of the old step, by type.
   DenseMap<Value, SmallVector<Value, 2>> copies;
   DenseMap<std::pair<Type, Type>, graph::LayerOp> redistributions;
+  /// A total as the calls of one strategy and stage read it.
+  DenseMap<std::pair<Value, std::pair<Attribute, int64_t>>, Value> totals;
 };
 
 } // namespace
@@ -240,6 +243,35 @@ Value StepAssigner::getInput(graph::CallOp call, Value original, Type type) {
   return redistribute.getResult(0);
 }
 
+/// The total, summed by the stage that reads it over the pieces of the batch that its reader's strategy makes: each
+/// device adds up its own, and `graph.total` adds up devices and micro-batches. Its layer reads the step's inputs in
+/// placements of its own, whatever other layers make of them.
+FailureOr<Value> StepAssigner::getTotal(graph::CallOp call, graph::TotalOp total) {
+  auto strategy = call->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
+  Value &known = totals[{total.getResult(), {strategy, getStage(call)}}];
+  if (known)
+    return known;
+  auto layer = symbols.lookup<graph::LayerOp>(total.getCallee());
+  graph::LayerOp &clone = clones[{{layer, strategy}, builder.getArrayAttr({})}];
+  if (!clone) {
+    FailureOr<const LayerDigits *> dealt = getDigits(layer, strategy, total.getLoc());
+    if (failed(dealt))
+      return failure();
+    BodyRequest request{layer, getCloneName(layer.getSymName(), strategy), {}, {}, {true}};
+    FailureOr<graph::LayerOp> assigned = assignBody(request, axes, **dealt);
+    if (failed(assigned))
+      return failure();
+    clone = *assigned;
+    clone->setAttr(plan::kStrategyAttrName, strategy);
+    symbols.insert(clone);
+  }
+  auto type = cast<RankedTensorType>(total.getType());
+  auto placed = graph::TotalOp::create(builder, total.getLoc(),
+                                       dist::withPlacement(type, PlacementAttr::getReplicated(type)), clone.getSymName(),
+                                       total.getInputs());
+  return known = placed.getResult();
+}
+
 LogicalResult StepAssigner::assignCall(graph::CallOp call) {
   FailureOr<graph::LayerOp> clone = getClone(call);
   if (failed(clone))
@@ -247,8 +279,16 @@ LogicalResult StepAssigner::assignCall(graph::CallOp call) {
   ArrayRef<Type> types = clone->getArgumentTypes();
   builder.setInsertionPoint(call);
   SmallVector<Value> inputs;
-  for (auto [input, type] : llvm::zip(call.getInputs(), types))
+  for (auto [input, type] : llvm::zip(call.getInputs(), types)) {
+    if (auto total = input.getDefiningOp<graph::TotalOp>()) {
+      FailureOr<Value> placed = getTotal(call, total);
+      if (failed(placed))
+        return failure();
+      inputs.push_back(*placed);
+      continue;
+    }
     inputs.push_back(getInput(call, input, type));
+  }
   auto placed = graph::CallOp::create(builder, call.getLoc(), clone->getResultTypes(), clone->getSymName(), inputs,
                                       call.getParameters(), call.getPath());
   placed->setDiscardableAttrs(call->getDiscardableAttrDictionary());
@@ -275,6 +315,9 @@ LogicalResult StepAssigner::run() {
       operand.set(list.front());
   for (graph::CallOp call : llvm::reverse(calls))
     call.erase();
+  for (auto total : llvm::make_early_inc_range(step.getOps<graph::TotalOp>()))
+    if (!dist::getPlacement(total.getType()))
+      total.erase();
   for (graph::LayerOp layer : layers)
     symbols.erase(layer);
   for (BlockArgument argument : step.getArguments())

@@ -148,7 +148,7 @@ void LayerPrecision::computeNarrow(Operation *op) {
     convertOperands(op, builder.getF32Type(), /*first=*/1);
     return setNarrow(norm.getResult());
   }
-  if (isa<graph::CrossEntropyOp>(op))
+  if (isa<graph::CrossEntropyOp, graph::LogSumExpOp>(op))
     return;
   convertOperands(op, builder.getBF16Type());
   if (auto attention = dyn_cast<graph::AttentionOp>(op))

@@ -17,29 +17,39 @@ using namespace galvatron;
 
 namespace {
 
-/// log Σ exp of each row whose label counts, 0 elsewhere.
-Value buildLogSumExp(OpBuilder &builder, graph::CrossEntropyOp op, RankedTensorType rows) {
-  Location loc = op.getLoc();
-  Value max = graph::ReduceOp::create(builder, loc, rows, op.getLogits(), graph::ReduceKind::Max,
-                                      ArrayRef<int64_t>{rows.getRank()});
-  Value sum = graph::SumExpOp::create(builder, loc, rows, op.getLogits(), max);
+/// log Σ exp of each row.
+Value buildLogSumExp(OpBuilder &builder, Location loc, Value logits, RankedTensorType rows) {
+  Value max =
+      graph::ReduceOp::create(builder, loc, rows, logits, graph::ReduceKind::Max, ArrayRef<int64_t>{rows.getRank()});
+  Value sum = graph::SumExpOp::create(builder, loc, rows, logits, max);
   Value log = math::LogOp::create(builder, loc, sum);
-  Value logSumExp = arith::AddFOp::create(builder, loc, log, max);
+  return arith::AddFOp::create(builder, loc, log, max);
+}
+
+/// The value where the row's label counts, 0 elsewhere.
+Value keepCounted(OpBuilder &builder, graph::CrossEntropyOp op, Value value) {
+  Location loc = op.getLoc();
   Value ignored = graph::createSplat(builder, loc, op.getLabels().getType(), static_cast<int64_t>(op.getIgnoreIndex()));
   Value counts = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ne, op.getLabels(), ignored);
-  Value zero = graph::createSplat(builder, loc, rows, 0);
-  return arith::SelectOp::create(builder, loc, counts, logSumExp, zero);
+  return arith::SelectOp::create(builder, loc, counts, value, graph::createSplat(builder, loc, value.getType(), 0));
 }
 
 struct ExpandCrossEntropy : galvatron::impl::ExpandCrossEntropyPassBase<ExpandCrossEntropy> {
   using Base::Base;
 
   void runOnOperation() override {
-    SmallVector<graph::CrossEntropyOp> losses;
-    getOperation()->walk([&](graph::CrossEntropyOp op) { losses.push_back(op); });
-    for (graph::CrossEntropyOp op : losses)
-      expand(op);
-    numExpanded += losses.size();
+    getOperation()->walk([&](Operation *op) {
+      if (auto loss = dyn_cast<graph::CrossEntropyOp>(op))
+        expand(loss), ++numExpanded;
+      else if (auto sum = dyn_cast<graph::LogSumExpOp>(op))
+        expand(sum), ++numExpanded;
+    });
+  }
+
+  void expand(graph::LogSumExpOp op) {
+    OpBuilder builder(op);
+    op.getResult().replaceAllUsesWith(buildLogSumExp(builder, op.getLoc(), op.getX(), op.getType()));
+    op.erase();
   }
 
   void expand(graph::CrossEntropyOp op) {
@@ -47,7 +57,7 @@ struct ExpandCrossEntropy : galvatron::impl::ExpandCrossEntropyPassBase<ExpandCr
     Location loc = op.getLoc();
     auto logits = cast<RankedTensorType>(op.getLogits().getType());
     auto rows = RankedTensorType::get(logits.getShape().drop_back(), op.getLoss().getType().getElementType());
-    Value logSumExp = buildLogSumExp(builder, op, rows);
+    Value logSumExp = keepCounted(builder, op, buildLogSumExp(builder, loc, op.getLogits(), rows));
     Value target =
         graph::TargetLogitOp::create(builder, loc, rows, op.getLogits(), op.getLabels(), op.getIgnoreIndexAttr());
     Value losses = arith::SubFOp::create(builder, loc, logSumExp, target);

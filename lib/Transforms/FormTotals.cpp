@@ -78,7 +78,7 @@ LogicalResult TotalsFormer::addCount(CrossEntropyOp loss) {
   auto sum = ReduceOp::create(builder, loc, scalar, ones, ReduceKind::Sum,
                               llvm::to_vector(llvm::seq<int64_t>(0, labels.getRank())));
   loss.getCountMutable().assign(sum.getResult());
-  for (Value value : {ignored, counts, ones, sum.getResult()})
+  for (Value value : {ignored, counts, ones, Value(sum.getResult())})
     sources[value] = Data;
   ++numCounts;
   return success();

@@ -47,6 +47,8 @@ private:
   void moveCall(graph::CallOp call);
   void placeLoss();
   Value valueIn(int64_t stage, Value value);
+  Value inputIn(int64_t stage, BlockArgument argument, Type type);
+  Value totalIn(int64_t stage, graph::TotalOp total);
   OpBuilder builderOf(int64_t stage) { return OpBuilder::atBlockEnd(&stages[stage].getBody().front()); }
 
   plan::PipelineAttr pipeline;
@@ -55,6 +57,8 @@ private:
   DenseMap<Value, int64_t> stageOf;
   /// A value of @step in each stage that has it.
   DenseMap<std::pair<Value, int64_t>, Value> local;
+  /// Inputs of the step in each stage, by the placement in which they are read.
+  DenseMap<std::pair<std::pair<Value, Type>, int64_t>, Value> inputs;
   int64_t numTags = 0;
 };
 
@@ -102,16 +106,37 @@ void PartitionStagesPass::createStages() {
   }
 }
 
+/// Data that a stage reads in one placement.
+Value PartitionStagesPass::inputIn(int64_t stage, BlockArgument argument, Type type) {
+  Value &input = inputs[{{argument, type}, stage}];
+  if (!input) {
+    static constexpr StringLiteral kNames[] = {"input_ids", "labels"};
+    OpBuilder builder = builderOf(stage);
+    input = dist::InputOp::create(builder, argument.getLoc(), type,
+                                  kNames[std::min<unsigned>(argument.getArgNumber(), 1)]);
+  }
+  return input;
+}
+
+/// A total is found by each stage that reads it, from the data: nothing has to be sent before the first micro-batch.
+Value PartitionStagesPass::totalIn(int64_t stage, graph::TotalOp total) {
+  auto layer = SymbolTable::lookupNearestSymbolFrom<dist::LayerOp>(total, total.getCalleeAttr());
+  SmallVector<Value> operands;
+  for (auto [operand, placement] : llvm::zip_equal(total.getInputs(), layer.getInputs().getAsRange<dist::PlacementAttr>()))
+    operands.push_back(inputIn(stage, cast<BlockArgument>(operand), dist::withPlacement(operand.getType(), placement)));
+  OpBuilder builder = builderOf(stage);
+  return graph::TotalOp::create(builder, total.getLoc(), total.getType(), total.getCallee(), operands);
+}
+
 /// The value inside a stage; received from the stage before if it is not computed here.
 Value PartitionStagesPass::valueIn(int64_t stage, Value value) {
+  if (auto argument = dyn_cast<BlockArgument>(value))
+    return inputIn(stage, argument, value.getType());
   if (Value known = local.lookup({value, stage}))
     return known;
   Value result;
-  if (auto argument = dyn_cast<BlockArgument>(value)) {
-    OpBuilder builder = builderOf(stage);
-    static constexpr StringLiteral kNames[] = {"input_ids", "labels"};
-    StringRef name = kNames[std::min<unsigned>(argument.getArgNumber(), 1)];
-    result = dist::InputOp::create(builder, value.getLoc(), value.getType(), name);
+  if (auto total = value.getDefiningOp<graph::TotalOp>()) {
+    result = totalIn(stage, total);
   } else {
     Value before = valueIn(stage - 1, value);
     int64_t tag = numTags++;

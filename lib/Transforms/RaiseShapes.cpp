@@ -84,7 +84,7 @@ struct SinkThroughRows : RewritePattern {
 
   LogicalResult matchAndRewrite(Operation *op, PatternRewriter &rewriter) const override {
     bool elementwise = isElementwise(op);
-    if (!elementwise && !isa<NormOp, SoftmaxOp, CrossEntropyOp, EmbeddingOp>(op))
+    if (!elementwise && !isa<NormOp, SoftmaxOp, CrossEntropyOp, LogSumExpOp, EmbeddingOp>(op))
       return failure();
     ValueRange data = op->getOperands();
     if (isa<NormOp>(op)) // Weight and bias are vectors.

@@ -14,7 +14,7 @@ using namespace mlir;
 using namespace galvatron;
 
 static LogicalResult verifyOp(Operation *op) {
-  if (isa<graph::CrossEntropyOp>(op))
+  if (isa<graph::CrossEntropyOp, graph::LogSumExpOp>(op))
     return op->emitOpError("expects cross-entropy to be expanded; run --galvatron-expand-cross-entropy");
   if (isa<graph::DetachOp>(op))
     return op->emitOpError("expects detached values to be those they came from; run --galvatron-differentiate");

@@ -316,6 +316,24 @@ static LogicalResult verifyCall(graph::CallOp call, SymbolTable &symbols) {
   return success();
 }
 
+/// A total adds up what its layer leaves partial, devices and micro-batches alike: it is then whole everywhere.
+static LogicalResult verifyTotal(graph::TotalOp total, SymbolTable &symbols) {
+  PlacementAttr placed = dist::getPlacement(total.getType());
+  if (!placed || placed != PlacementAttr::getReplicated(cast<RankedTensorType>(total.getType())))
+    return total.emitOpError("expects a replicated result, but got ") << total.getType();
+  auto layer = symbols.lookup<graph::LayerOp>(total.getCallee());
+  if (!layer)
+    return success();
+  PlacementAttr left = dist::getPlacement(layer.getResultTypes().front());
+  bool isSum = left && left.withPartials({}) == placed &&
+               llvm::all_of(left.getPartials(),
+                            [](dist::Partial partial) { return partial.kind == graph::ReduceKind::Sum; });
+  if (!isSum)
+    return total.emitOpError("expects a layer whose result is a sum over pieces of the batch, but ")
+           << total.getCallee() << " returns " << layer.getResultTypes().front();
+  return success();
+}
+
 namespace {
 struct VerifyPlacementsPass : galvatron::impl::VerifyPlacementsPassBase<VerifyPlacementsPass> {
   using Base::Base;
@@ -335,6 +353,8 @@ struct VerifyPlacementsPass : galvatron::impl::VerifyPlacementsPassBase<VerifyPl
       ++numOps;
       if (auto call = dyn_cast<graph::CallOp>(op))
         return verifyCall(call, symbols);
+      if (auto total = dyn_cast<graph::TotalOp>(op))
+        return verifyTotal(total, symbols);
       if (auto redistribute = dyn_cast<dist::RedistributeOp>(op))
         return verifyRedistribution(redistribute, grid);
       if (isa<dist::DistDialect>(op->getDialect()))

@@ -65,6 +65,7 @@ Status synchronize(const fs::path &path) {
 Status writeTraining(const fs::path &folder, const TrainingState &training) {
   json text = {{"format", 1},
                {"step", training.step},
+               {"updates", training.updates},
                {"optimizer", training.optimizer},
                {"seed", training.seed},
                {"samples", training.samples}};
@@ -150,6 +151,7 @@ Status loadCheckpoint(const ModelState &state, const std::string &name, const Op
   training.optimizer = text["optimizer"];
   training.seed = options.seed.value_or(text.value("seed", uint64_t(0)));
   training.samples = text.value("samples", int64_t(0));
+  training.updates = text.value("updates", training.step);
   if (options.optimizer == "adamw" && training.optimizer != "adamw")
     return Status::error(name, " was written with --optimizer ", training.optimizer,
                          " and has no moments for adamw; pass the same optimizer");

@@ -2,7 +2,7 @@
 //
 //   DIR/model.safetensors       weights: the exported module's names, shapes and layouts
 //   DIR/optimizer.safetensors   <name>.exp_avg and <name>.exp_avg_sq of every parameter (adamw only)
-//   DIR/training.json           step, optimizer, seed, data position
+//   DIR/training.json           step, updates, optimizer, seed, data position
 //
 // No file says how the model was divided. A new checkpoint is written beside the old one and takes its place at once,
 // so there is always a whole one; files of others in the folder stay.
@@ -21,6 +21,7 @@ struct TrainingState {
   std::string optimizer;
   uint64_t seed = 0;
   int64_t samples = 0; // windows taken so far: the next step's first sample
+  int64_t updates = 0; // steps that moved parameters: those whose batch had labels
 };
 
 /// On one rank: whether a checkpoint can be written to `folder`, tried with an empty one.

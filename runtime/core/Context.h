@@ -63,6 +63,8 @@ struct gvrt_context {
   // What random bits and positions depend on. `layer` is the hash of the unit's path (api/CounterRandom.h).
   uint64_t seed = 0, layer = 0;
   int64_t step = 0, microBatch = 0;
+  /// Number of this step's update, from 1: batches without a label have none.
+  int64_t update = 0;
 
   // Communication. Opposite directions between two stages never share a communicator, so that neither waits for the
   // other's order.

@@ -15,9 +15,10 @@ namespace galvatron {
 struct Manifest;
 struct Options;
 
-/// What one rank knows after a timetable: its share of the global loss and of Σ g², and its memory.
+/// What one rank knows after a timetable: its share of the global loss and of Σ g², its memory, and what of the batch
+/// there is to learn from: Σ |total| over the program's totals, negative on a rank that has none.
 struct StepSums {
-  double loss = 0, squares = 0;
+  double loss = 0, squares = 0, labels = -1;
   int64_t peakBytes = 0;
 };
 
@@ -46,7 +47,8 @@ struct DeviceHooks {
   /// this may happen several times, or not at all where the device repeats what it recorded.
   void (*run)(gvrt_context *context, double rate, void (*walk)(void *argument), void *argument) = nullptr;
   /// Sums, clipping and the update of all parameters, behind `run`; waits for every rank's sums and gives them, while
-  /// the update may still run. Where one of them is not finite, nothing is updated. Collective.
+  /// the update may still run. Where one of them is not finite, or no rank knows of a label, nothing is updated.
+  /// Collective.
   std::vector<StepSums> (*update)(gvrt_context *context) = nullptr;
   /// What this process takes of the device's memory, as the device reports it, in bytes; `allocate`'s included.
   int64_t (*bytesInUse)(gvrt_context *context) = nullptr;

@@ -83,6 +83,8 @@ void read(const json &root, Manifest &m) {
                         readPlacement(entry.at("placement"))});
   if (auto loss = root.find("loss"); loss != root.end() && loss->is_object())
     m.loss = LossInfo{loss->at("offset"), loss->at("partial_axes")};
+  for (const json &entry : root.value("totals", json::array()))
+    m.totals.push_back({entry.at("name"), entry.at("offset")});
   for (const json &entry : root.at("groups"))
     m.groups.push_back({entry.value("axes", std::vector<int64_t>()), entry.value("stages", std::vector<int64_t>())});
   root.at("names").get_to(m.names);
@@ -100,6 +102,10 @@ Status check(const Manifest &m) {
   if (!inArena(m.workspace.offset, m.workspace.bytes))
     return Status::error("expects the workspace inside the arena of ", m.arenaBytes, " bytes, but got ",
                          m.workspace.bytes, " bytes at ", m.workspace.offset);
+  for (const TotalInfo &total : m.totals)
+    if (!inArena(total.offset, sizeof(float)))
+      return Status::error("expects ", total.name, " inside the arena of ", m.arenaBytes, " bytes, but got offset ",
+                           total.offset);
   for (const ParameterInfo &p : m.parameters) {
     if (p.copy >= 0 && !inArena(p.copy, p.count * 2))
       return Status::error("expects the copy of ", p.name(), " inside the arena of ", m.arenaBytes,

@@ -41,6 +41,12 @@ struct LossInfo {
   std::vector<int64_t> partialAxes;
 };
 
+/// A sum over the whole batch that its labels decide, such as how many count; f32, equal on every rank that has it.
+struct TotalInfo {
+  std::string name;
+  int64_t offset;
+};
+
 struct GroupInfo {
   std::vector<int64_t> axes, stages; // one of them is empty
 };
@@ -61,6 +67,7 @@ struct Manifest {
   std::vector<ParameterInfo> parameters;
   std::vector<InputInfo> inputs;
   std::optional<LossInfo> loss;
+  std::vector<TotalInfo> totals;
   std::vector<GroupInfo> groups;
   std::vector<std::string> names, units;
 

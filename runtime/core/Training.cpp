@@ -157,6 +157,17 @@ void Training::introduce() {
 // Steps
 //===----------------------------------------------------------------------===//
 
+/// Of a batch without labels, all totals are zero.
+double Training::ownLabels() {
+  double sum = manifest.totals.empty() ? -1 : 0;
+  for (const TotalInfo &total : manifest.totals) {
+    float value = 0;
+    device.hooks->copyToHost(&context, &value, arena + total.offset, sizeof value);
+    sum += std::abs(value);
+  }
+  return sum;
+}
+
 double Training::ownLoss() {
   if (!manifest.loss)
     return 0;
@@ -182,6 +193,7 @@ static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t n
   for (const StepSums &rank : all) {
     total.loss += rank.loss;
     total.squares += rank.squares;
+    total.labels = std::max(total.labels, rank.labels);
     total.peakBytes = std::max(total.peakBytes, rank.peakBytes);
   }
   for (size_t r = 0; r < all.size(); ++r) {
@@ -197,9 +209,11 @@ static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t n
 Status Training::update(int64_t number, double rate, StepSums &total) {
   if (device.hooks->update)
     return addUp(device.hooks->update(&context), context.devices, number, total);
-  StepSums own{ownLoss(), squareSum(context, device, manifest, arena), context.peakBytes};
+  StepSums own{ownLoss(), squareSum(context, device, manifest, arena), ownLabels(), context.peakBytes};
   if (Status status = addUp(world.gather(own), context.devices, number, total); !status.ok())
     return status;
+  if (total.labels == 0)
+    return Status::success();
   double scale = clipScale(std::sqrt(total.squares), options.clipGrad);
   updateParameters(context, device, manifest, options, arena, rate, scale);
   device.hooks->synchronize(&context);
@@ -209,6 +223,7 @@ Status Training::update(int64_t number, double rate, StepSums &total) {
 Status Training::step(int64_t number) {
   auto start = std::chrono::steady_clock::now();
   context.step = number;
+  context.update = done.updates + 1;
   if (Status status = windows->fill(context, device, arena, done.samples); !status.ok())
     context.onFailure(&context, "rank " + std::to_string(context.rank) + ": " + status.message);
   double rate = learningRate(options, number, lastStep);
@@ -222,6 +237,7 @@ Status Training::step(int64_t number) {
   if (Status status = update(number, rate, sums); !status.ok())
     return status;
   done.step = number;
+  done.updates += sums.labels != 0;
   done.samples += manifest.globalBatch;
   double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (world.rank() != 0)

@@ -37,6 +37,7 @@ private:
   /// Every rank's sums, then the update if they are good; `total` is what all ranks know together.
   Status update(int64_t number, double rate, StepSums &total);
   double ownLoss();
+  double ownLabels();
   void conclude();
   ModelState state() { return {context, device, manifest, arena}; }
 

@@ -23,7 +23,7 @@ namespace galvatron::cuda {
 struct StepScalars {
   int64_t step;        // from 1
   double lr;           // learning rate of this step
-  double bias1, bias2; // 1 - beta1^step, 1 - beta2^step
+  double bias1, bias2; // 1 - beta1^u, 1 - beta2^u, of update u
 };
 
 struct Communication; // NCCL's side: Communication.h

@@ -25,6 +25,7 @@ template <typename Visit> static int64_t layOut(UpdatePlan &plan, const UpdateTa
   piece(plan.own, 1);
   piece(plan.all, ranks);
   piece(plan.partials, table.counted);
+  piece(plan.totals, plan.numTotals);
   piece(plan.tensors, table.tensors.size());
   piece(plan.chunks, table.chunks.size());
   return offset;
@@ -48,6 +49,11 @@ void startUpdates(gvrt_context *context, const Manifest &manifest, const Options
     plan.answersForLoss = answersForLoss(*context, *manifest.loss);
   }
 
+  std::vector<const float *> totals;
+  for (const TotalInfo &total : manifest.totals)
+    totals.push_back(reinterpret_cast<const float *>(arena + total.offset));
+  plan.numTotals = (int64_t)totals.size();
+
   plan.memoryBytes = layOut(plan, table, context->ranks, [](auto *&, int64_t) {});
   plan.memory = static_cast<char *>(allocate(context, plan.memoryBytes));
   GVRT_CHECK(context, plan.memory, "cannot allocate " << plan.memoryBytes << " bytes for the optimizer's tables");
@@ -59,6 +65,8 @@ void startUpdates(gvrt_context *context, const Manifest &manifest, const Options
   };
   upload(plan.tensors, table.tensors);
   upload(plan.chunks, table.chunks);
+  if (!totals.empty())
+    upload(plan.totals, totals);
   GVRT_CUDA(context, cudaMallocHost(&plan.hostScalars, sizeof(StepScalars)));
   GVRT_CUDA(context, cudaMallocHost(&plan.hostAll, context->ranks * sizeof(RankSums)));
   state.scalars = plan.scalars;
@@ -66,8 +74,9 @@ void startUpdates(gvrt_context *context, const Manifest &manifest, const Options
 
 void setScalars(gvrt_context *context, double rate) {
   UpdatePlan &plan = *stateOf(context).update;
-  double step = (double)context->step;
-  *plan.hostScalars = {context->step, rate, 1 - std::pow(plan.rule.beta1, step), 1 - std::pow(plan.rule.beta2, step)};
+  double update = (double)context->update;
+  *plan.hostScalars = {context->step, rate, 1 - std::pow(plan.rule.beta1, update),
+                       1 - std::pow(plan.rule.beta2, update)};
   GVRT_CUDA(context, cudaMemcpyAsync(plan.scalars, plan.hostScalars, sizeof(StepScalars), cudaMemcpyHostToDevice,
                                      stateOf(context).compute));
 }
@@ -97,7 +106,8 @@ std::vector<StepSums> update(gvrt_context *context) {
   context->entry = nullptr;
   std::vector<StepSums> sums;
   for (int rank = 0; rank < context->ranks; ++rank)
-    sums.push_back({plan.hostAll[rank].loss, plan.hostAll[rank].squares, (int64_t)plan.hostAll[rank].peakBytes});
+    sums.push_back({plan.hostAll[rank].loss, plan.hostAll[rank].squares, plan.hostAll[rank].labels,
+                    (int64_t)plan.hostAll[rank].peakBytes});
   return sums;
 }
 

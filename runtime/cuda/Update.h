@@ -17,12 +17,12 @@ namespace galvatron::cuda {
 
 /// One rank's sums as they travel: StepSums in doubles (bytes are exact up to 2^53).
 struct RankSums {
-  double loss, squares, peakBytes;
+  double loss, squares, labels, peakBytes;
 };
 
 /// What all ranks' sums decide, and the numbers of this step's update, each rounded to f32 once.
 struct Verdict {
-  int64_t good; // 0: a sum is not finite, leave everything as it is
+  int64_t good; // 0: a sum is not finite, or the batch has no label: leave everything as it is
   double lr;
   float scale; // of gradients, for clipping
   float rate;  // lr
@@ -41,6 +41,7 @@ struct UpdatePlan {
   int64_t numChunks = 0, numCounted = 0;
   const float *loss = nullptr; // null on stages without one
   bool answersForLoss = false;
+  int64_t numTotals = 0;
 
   // Device memory, one piece from DeviceHooks::allocate.
   char *memory = nullptr;
@@ -49,6 +50,7 @@ struct UpdatePlan {
   Verdict *verdict = nullptr;
   RankSums *own = nullptr, *all = nullptr; // all: by rank
   double *partials = nullptr;              // by counted chunk
+  const float **totals = nullptr;          // of the batch's labels, numTotals of them
   UpdateTensor *tensors = nullptr;
   UpdateChunk *chunks = nullptr;
 

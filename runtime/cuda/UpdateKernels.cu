@@ -67,25 +67,30 @@ __global__ void __launch_bounds__(kThreads)
 
 /// One block.
 __global__ void ownSums(const double *partials, int64_t numPartials, const float *loss, bool answersForLoss,
-                        double peakBytes, RankSums *own) {
+                        const float *const *totals, int64_t numTotals, double peakBytes, RankSums *own) {
   double sum = 0;
   for (int64_t i = threadIdx.x; i < numPartials; i += blockDim.x)
     sum += partials[i];
   sum = blockSum(sum);
   if (threadIdx.x == 0) {
     float value = loss ? *loss : 0;
+    double labels = numTotals > 0 ? 0 : -1;
+    for (int64_t i = 0; i < numTotals; ++i)
+      labels += fabsf(*totals[i]);
     // A loss that is not finite is told by whoever sees it.
-    *own = {answersForLoss || !isfinite(value) ? (double)value : 0.0, sum, peakBytes};
+    *own = {answersForLoss || !isfinite(value) ? (double)value : 0.0, sum, labels, peakBytes};
   }
 }
 
 __global__ void decide(const RankSums *all, int ranks, const StepScalars *scalars, Rule rule, Verdict *verdict) {
-  double sum = 0;
+  double sum = 0, labels = -1;
   bool good = true;
   for (int r = 0; r < ranks; ++r) {
     good = good && isfinite(all[r].loss) && isfinite(all[r].squares);
     sum += all[r].squares;
+    labels = max(labels, all[r].labels);
   }
+  good = good && labels != 0;
   double scale = rule.clip > 0 ? min(1.0, rule.clip / (sqrt(sum) + 1e-6)) : 1.0, lr = scalars->lr;
   *verdict = {good,
               lr,
@@ -192,7 +197,8 @@ void launchSquares(cudaStream_t stream, const UpdatePlan &plan) {
 }
 
 void launchOwnSums(cudaStream_t stream, const UpdatePlan &plan, double peakBytes) {
-  ownSums<<<1, 1024, 0, stream>>>(plan.partials, plan.numCounted, plan.loss, plan.answersForLoss, peakBytes, plan.own);
+  ownSums<<<1, 1024, 0, stream>>>(plan.partials, plan.numCounted, plan.loss, plan.answersForLoss,
+                                    plan.totals, plan.numTotals, peakBytes, plan.own);
 }
 
 void launchVerdict(cudaStream_t stream, const UpdatePlan &plan, int ranks) {

@@ -72,7 +72,7 @@ void updateParameters(gvrt_context &context, const Device &device, const Manifes
     if (options.optimizer == "adamw") {
       void *buffers[] = {value, gradient, arena + parameter.firstMoment, arena + parameter.secondMoment, copy};
       int64_t words[] = {parameter.count,     bits(scale),       bits(rate),  bits(options.beta1),
-                         bits(options.beta2), bits(options.eps), bits(decay), context.step};
+                         bits(options.beta2), bits(options.eps), bits(decay), context.update};
       device.adamw(&context, buffers, words);
     } else {
       void *buffers[] = {value, gradient, copy};

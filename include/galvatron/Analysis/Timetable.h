@@ -84,6 +84,8 @@ struct Timetable {
   std::vector<TimetableEntry> entries;
   std::vector<StageParameter> parameters;
   std::vector<StageInput> inputs;
+  /// Slots of sums over the whole batch that labels decide, f32 each.
+  std::vector<int> totals;
   /// By index, as collectives name them; those that nothing in this stage joins are of one rank alone.
   std::vector<RankGroup> groups;
   std::vector<std::string> units;                        // paths, of the whole model

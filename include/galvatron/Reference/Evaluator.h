@@ -32,6 +32,8 @@ struct StepInputs {
 
 struct StepResult {
   double loss = 0;
+  /// Whether sums over the batch that labels decide are all zero: there is nothing to learn from, and no update.
+  bool isEmpty = false;
   /// Empty if the layers are not differentiated. A tied parameter has the sum over its uses.
   NamedTensors gradients;
 };

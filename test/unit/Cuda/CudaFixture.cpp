@@ -49,7 +49,7 @@ void Rank::start(std::function<void(Manifest &, Options &)> fill) {
 }
 
 void Rank::step(int64_t number, const std::function<void()> &walk, double rate) {
-  context.step = number;
+  context.step = context.update = number;
   auto call = [](void *walk) { (*static_cast<const std::function<void()> *>(walk))(); };
   hooks.run(&context, rate, call, const_cast<std::function<void()> *>(&walk));
 }
