@@ -1,7 +1,7 @@
 // Cross entropy. Logits keep the shape they have ([B·S, V] where the model flattens them).
 #include "Importer.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphLoss.h"
 
 using namespace galvatron;
 using namespace galvatron::importer;
