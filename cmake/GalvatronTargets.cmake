@@ -66,11 +66,15 @@ function(galvatron_use_mlir target)
   endif()
 endfunction()
 
-# galvatron_add_dialect(<Name>): mlir-tblgen over whichever of
+# galvatron_add_dialect(<Name> [FAMILIES <Family>...]): mlir-tblgen over whichever of
 #   <Name>Dialect.td  <Name>Ops.td  <Name>Attributes.td  <Name>Types.td  <Name>Enums.td  <Name>Interfaces.td
 # exist in this folder (generated: the same names with .h.inc and .cpp.inc), a page of reference, and
 # the library Galvatron<Name>. Enums are read from <Name>Enums.td, else from <Name>Attributes.td.
+# A dialect with families has its ops in <Name><Family>.td, with kinds of their own in
+# <Name><Family>Attributes.td where they have some, and <Name>Ops.td includes them all: each family has its
+# own generated header, and a generated source <Name><Family>Ops.cpp with its classes and `add<Family>Ops`.
 function(galvatron_add_dialect name)
+  cmake_parse_arguments(ARG "" "" "FAMILIES" ${ARGN})
   string(TOLOWER ${name} lower)
   # Globbed only so that a new .td reruns CMake.
   file(GLOB tds CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.td)
@@ -79,8 +83,13 @@ function(galvatron_add_dialect name)
   galvatron_tablegen(${name}Dialect.td ${name}Dialect.cpp.inc -gen-dialect-defs -dialect=${lower})
   set(page ${name}Dialect.td)
   if(EXISTS ${dir}Attributes.td)
+    # Definitions hold the dialect's parser, which knows the attributes of all families.
+    set(attributes ${name}Attributes.td)
+    if(ARG_FAMILIES)
+      set(attributes ${name}Ops.td)
+    endif()
     galvatron_tablegen(${name}Attributes.td ${name}Attributes.h.inc -gen-attrdef-decls -attrdefs-dialect=${lower})
-    galvatron_tablegen(${name}Attributes.td ${name}Attributes.cpp.inc -gen-attrdef-defs -attrdefs-dialect=${lower})
+    galvatron_tablegen(${attributes} ${name}Attributes.cpp.inc -gen-attrdef-defs -attrdefs-dialect=${lower})
     set(enums ${name}Attributes.td)
     set(page ${name}Attributes.td)
   endif()
@@ -101,13 +110,32 @@ function(galvatron_add_dialect name)
     galvatron_tablegen_docs(${name}Interfaces.td ${name}Interfaces -gen-op-interface-docs)
   endif()
   if(EXISTS ${dir}Ops.td)
-    galvatron_tablegen(${name}Ops.td ${name}Ops.h.inc -gen-op-decls)
-    galvatron_tablegen(${name}Ops.td ${name}Ops.cpp.inc -gen-op-defs)
+    if(NOT ARG_FAMILIES)
+      galvatron_tablegen(${name}Ops.td ${name}Ops.h.inc -gen-op-decls)
+      galvatron_tablegen(${name}Ops.td ${name}Ops.cpp.inc -gen-op-defs)
+    endif()
     set(page ${name}Ops.td)
   endif()
+  set(family_sources)
+  foreach(family ${ARG_FAMILIES})
+    set(stem ${name}${family})
+    if(EXISTS ${dir}${family}Attributes.td)
+      galvatron_tablegen(${stem}Attributes.td ${stem}Attributes.h.inc -gen-attrdef-decls -attrdefs-dialect=${lower})
+      galvatron_tablegen(${stem}Attributes.td ${stem}Enums.h.inc -gen-enum-decls)
+      galvatron_tablegen(${stem}Attributes.td ${stem}Enums.cpp.inc -gen-enum-defs)
+    endif()
+    galvatron_tablegen(${stem}.td ${stem}.h.inc -gen-op-decls)
+    galvatron_tablegen(${stem}.td ${stem}.cpp.inc -gen-op-defs)
+    set(source ${CMAKE_CURRENT_BINARY_DIR}/${stem}Ops.cpp)
+    configure_file(${CMAKE_SOURCE_DIR}/cmake/OpFamily.cpp.in ${source} @ONLY)
+    list(APPEND family_sources ${source})
+  endforeach()
   galvatron_tablegen_docs(${page} ${name}Dialect -gen-dialect-doc -dialect=${lower})
   galvatron_finish_tablegen(galvatron-tablegen-${lower})
-  galvatron_add_library(${name} ${ARGN})
+  galvatron_add_library(${name} ${ARG_UNPARSED_ARGUMENTS})
+  if(family_sources)
+    target_sources(Galvatron${name} PRIVATE ${family_sources})
+  endif()
 endfunction()
 
 # galvatron_add_tool(<name> [NO_MLIR] [LINK <targets>...]): executable build/bin/<name> of this folder's *.cpp.

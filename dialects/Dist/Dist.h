@@ -2,7 +2,7 @@
 #ifndef GALVATRON_DIALECTS_DIST_DIST_H
 #define GALVATRON_DIALECTS_DIST_DIST_H
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphDialect.h"
 #include "dialects/Plan/Plan.h"
 
 #include "mlir/Bytecode/BytecodeOpInterface.h"

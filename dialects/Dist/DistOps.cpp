@@ -1,6 +1,7 @@
 // Checks, folds and text of the dist dialect's ops. Shapes are checked on what one device holds, so
 // that the same rules serve global types with encodings and local types without.
 #include "dialects/Dist/Dist.h"
+#include "dialects/Graph/GraphStructure.h"
 
 #include "dialects/FunctionSyntax.h"
 

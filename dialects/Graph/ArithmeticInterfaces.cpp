@@ -1,6 +1,6 @@
 // Gradients and costs of upstream's `arith` and `math` ops on tensors, as external models: a table of
 // one line an op. An op that is not in the table has no gradient, and `differentiate` says so.
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphDialect.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"

@@ -1,65 +1,15 @@
-// The graph dialect: one include for its classes, and the names of the attributes that it defines on
-// other ops.
+// All of the graph dialect, for what treats every op: a file that names a few families includes theirs.
 #ifndef GALVATRON_DIALECTS_GRAPH_GRAPH_H
 #define GALVATRON_DIALECTS_GRAPH_GRAPH_H
 
-#include "dialects/Graph/OpAxes.h"
-
-#include "mlir/Bytecode/BytecodeOpInterface.h"
-#include "mlir/IR/Builders.h"
-#include "mlir/IR/BuiltinTypes.h"
-#include "mlir/IR/Dialect.h"
-#include "mlir/IR/OpDefinition.h"
-#include "mlir/IR/OpImplementation.h"
-#include "mlir/IR/SymbolTable.h"
-#include "mlir/Interfaces/CallInterfaces.h"
-#include "mlir/Interfaces/ControlFlowInterfaces.h"
-#include "mlir/Interfaces/FunctionInterfaces.h"
-#include "mlir/Interfaces/InferTypeOpInterface.h"
-#include "mlir/Interfaces/SideEffectInterfaces.h"
-
-#include "dialects/Graph/GraphDialect.h.inc"
-#include "dialects/Graph/GraphEnums.h.inc"
-
-#define GET_ATTRDEF_CLASSES
-#include "dialects/Graph/GraphAttributes.h.inc"
-
-#include "dialects/Graph/GraphInterfaces.h.inc"
-
-namespace galvatron::graph {
-
-class BackwardOp;
-
-/// Layer argument attributes: a parameter's name below the layer's path, and its initial distribution.
-inline constexpr llvm::StringLiteral kParameterAttr = "graph.parameter";
-inline constexpr llvm::StringLiteral kInitAttr = "graph.init";
-/// Module attributes (docs/IR.md).
-inline constexpr llvm::StringLiteral kBatchAttr = "graph.batch";
-inline constexpr llvm::StringLiteral kSeqAttr = "graph.seq";
-inline constexpr llvm::StringLiteral kWeightsAttr = "graph.weights";
-inline constexpr llvm::StringLiteral kVocabularyAttr = "graph.vocabulary";
-
-/// Shape and element type of tensors: equal whatever their encodings.
-bool isSameTensor(mlir::Type a, mlir::Type b);
-
-/// Whether a tensor has float elements, that is, whether it has a gradient.
-bool isFloatTensor(mlir::Type type);
-
-/// The same tensor with other elements.
-mlir::Type withElementType(mlir::Type type, mlir::Type element);
-
-/// The type in which a tensor's values add up: f32 where its elements are narrower, else its own.
-mlir::Type getWidened(mlir::Type type);
-
-/// Pairs of query and key that an attention op's mask lets through, over batch and heads; 0 of other ops.
-int64_t getAttentionPairs(mlir::Operation *op);
-
-/// A splat constant of the type, float or integer.
-mlir::Value createSplat(mlir::OpBuilder &builder, mlir::Location loc, mlir::Type type, double value);
-
-} // namespace galvatron::graph
-
-#define GET_OP_CLASSES
-#include "dialects/Graph/GraphOps.h.inc"
+#include "dialects/Graph/GraphAttention.h"
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphIndexing.h"
+#include "dialects/Graph/GraphLoss.h"
+#include "dialects/Graph/GraphNorms.h"
+#include "dialects/Graph/GraphProducts.h"
+#include "dialects/Graph/GraphReductions.h"
+#include "dialects/Graph/GraphShapes.h"
+#include "dialects/Graph/GraphStructure.h"
 
 #endif // GALVATRON_DIALECTS_GRAPH_GRAPH_H

@@ -1,5 +1,5 @@
 // Registration of the graph dialect, its attributes and interfaces.
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphElementwise.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -11,24 +11,27 @@ using namespace mlir;
 using namespace galvatron::graph;
 
 #include "dialects/Graph/GraphDialect.cpp.inc"
+#include "dialects/Graph/GraphElementwiseEnums.cpp.inc"
 #include "dialects/Graph/GraphEnums.cpp.inc"
 #include "dialects/Graph/GraphInterfaces.cpp.inc"
 
 #define GET_ATTRDEF_CLASSES
 #include "dialects/Graph/GraphAttributes.cpp.inc"
 
-#define GET_OP_CLASSES
-#include "dialects/Graph/GraphOps.cpp.inc"
-
 void GraphDialect::initialize() {
   addAttributes<
 #define GET_ATTRDEF_LIST
 #include "dialects/Graph/GraphAttributes.cpp.inc"
       >();
-  addOperations<
-#define GET_OP_LIST
-#include "dialects/Graph/GraphOps.cpp.inc"
-      >();
+  addStructureOps();
+  addProductsOps();
+  addAttentionOps();
+  addNormsOps();
+  addReductionsOps();
+  addElementwiseOps();
+  addIndexingOps();
+  addLossOps();
+  addShapesOps();
   attachArithmeticInterfaces();
 }
 

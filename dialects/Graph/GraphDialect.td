@@ -27,6 +27,16 @@ def Graph_Dialect : Dialect {
   let extraClassDeclaration = [{
     /// Gives `arith` and `math` ops their gradients and costs.
     void attachArithmeticInterfaces();
+    /// Each adds the ops of one family.
+    void addStructureOps();
+    void addProductsOps();
+    void addAttentionOps();
+    void addNormsOps();
+    void addReductionsOps();
+    void addElementwiseOps();
+    void addIndexingOps();
+    void addLossOps();
+    void addShapesOps();
   }];
 }
 

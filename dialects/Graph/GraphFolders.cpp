@@ -1,5 +1,7 @@
 // Folding: ops that change nothing, chains of one op, and shape ops on splat constants.
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphReductions.h"
+#include "dialects/Graph/GraphShapes.h"
 
 #include "mlir/IR/Matchers.h"
 

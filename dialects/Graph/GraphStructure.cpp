@@ -1,6 +1,6 @@
 // Parsing, printing and verification of what holds a program together: parameters, layers, their
 // backward regions, calls.
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphStructure.h"
 
 #include "dialects/FunctionSyntax.h"
 

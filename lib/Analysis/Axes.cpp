@@ -5,7 +5,9 @@
 // parameter, as the optimizer's update would, so that a backward op with a loop of its own (the rows
 // of an embedding's gradient) does not get an axis of its own.
 #include "galvatron/Analysis/Axes.h"
+
 #include "AxesBuilder.h"
+#include "dialects/Graph/GraphStructure.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 

@@ -2,6 +2,7 @@
 #ifndef GALVATRON_ANALYSIS_AXESBUILDER_H
 #define GALVATRON_ANALYSIS_AXESBUILDER_H
 
+#include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Analysis/Axes.h"
 #include "galvatron/Analysis/AxesFactors.h"
 

@@ -12,6 +12,8 @@
 // share would otherwise pull the heads of all layers to the boundary.
 #include "AxesBuilder.h"
 
+#include "dialects/Graph/GraphStructure.h"
+
 using namespace mlir;
 using namespace galvatron;
 using namespace galvatron::graph;

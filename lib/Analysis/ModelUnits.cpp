@@ -1,6 +1,7 @@
 // Units of a model from the calls of `@step`, and plans to and from attributes.
 #include "galvatron/Analysis/ModelUnits.h"
 
+#include "dialects/Graph/GraphStructure.h"
 #include "dialects/Plan/Plan.h"
 
 using namespace mlir;

@@ -2,6 +2,8 @@
 // takes. Nothing here knows a parallelism by name.
 #include "galvatron/Analysis/Placements.h"
 
+#include "dialects/Graph/GraphStructure.h"
+
 using namespace mlir;
 using namespace galvatron;
 using namespace galvatron::dist;

@@ -11,6 +11,8 @@
 // Conversions are shared by all readers of one direction. Backward also reads forward's copies, but
 // gathers gathered ones again: they would be the larger tensors to keep.
 #include "galvatron/Analysis/PlacementsBody.h"
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Analysis/PlacementsRedistribution.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"

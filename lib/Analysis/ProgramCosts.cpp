@@ -1,6 +1,8 @@
 // Tables of work per layer type, and queries on them.
 #include "KernelWork.h"
 
+#include "dialects/Graph/GraphStructure.h"
+
 #include "llvm/ADT/SetVector.h"
 
 #include <numeric>

@@ -1,6 +1,8 @@
 // Expansion of a stage into entries. See Timetable.h.
 #include "TimetableBuilder.h"
 
+#include "dialects/Graph/GraphStructure.h"
+
 #include "runtime/api/ElementType.h"
 
 #include "llvm/ADT/STLExtras.h"

@@ -3,6 +3,7 @@
 #ifndef GALVATRON_LIB_ANALYSIS_TIMETABLEBUILDER_H
 #define GALVATRON_LIB_ANALYSIS_TIMETABLEBUILDER_H
 
+#include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Analysis/Timetable.h"
 
 #include "dialects/Exec/Exec.h"

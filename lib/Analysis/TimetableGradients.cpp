@@ -6,6 +6,8 @@
 // A stage with earlier ones before it starts to reduce only when its last gradient is sent, for which they wait.
 #include "TimetableBuilder.h"
 
+#include "dialects/Graph/GraphStructure.h"
+
 #include "runtime/api/ElementType.h"
 
 #include "llvm/ADT/STLExtras.h"

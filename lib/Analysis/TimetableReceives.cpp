@@ -8,6 +8,8 @@
 // arise: what an item then waits for ends before the item or with it, and with it only in an earlier stage.
 #include "TimetableBuilder.h"
 
+#include "dialects/Graph/GraphStructure.h"
+
 #include "llvm/ADT/STLExtras.h"
 
 #include <set>

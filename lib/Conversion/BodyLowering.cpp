@@ -1,6 +1,13 @@
 // The bookkeeping of BodyLowering.h: layouts, views, destinations.
 #include "BodyLowering.h"
+
 #include "GpuKernels.h"
+#include "dialects/Graph/GraphAttention.h"
+#include "dialects/Graph/GraphIndexing.h"
+#include "dialects/Graph/GraphNorms.h"
+#include "dialects/Graph/GraphProducts.h"
+#include "dialects/Graph/GraphReductions.h"
+#include "dialects/Graph/GraphShapes.h"
 
 #include "runtime/api/ElementType.h"
 

@@ -9,7 +9,8 @@
 
 #include "dialects/Dist/Dist.h"
 #include "dialects/Exec/Exec.h"
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphProducts.h"
+#include "dialects/Graph/GraphShapes.h"
 #include "galvatron/Analysis/DeviceTraits.h"
 
 #include "mlir/IR/Builders.h"

@@ -4,6 +4,8 @@
 
 #include "BodyLowering.h"
 
+#include "dialects/Graph/GraphElementwise.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 
 namespace galvatron {

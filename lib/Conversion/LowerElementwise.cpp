@@ -4,7 +4,10 @@
 // rounded where it is written, so no value inside a chain is rounded. (Upstream's linalg fusion would do the same on
 // `linalg.generic`, but knows nothing of the strided views that this lowering reads through.)
 #include "BodyLowering.h"
+
 #include "LoopsBuilder.h"
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphShapes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"

@@ -2,6 +2,14 @@
 // and attributes to the constants that Functions.def lists.
 #include "BodyLowering.h"
 
+#include "dialects/Graph/GraphAttention.h"
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphIndexing.h"
+#include "dialects/Graph/GraphLoss.h"
+#include "dialects/Graph/GraphNorms.h"
+#include "dialects/Graph/GraphProducts.h"
+#include "dialects/Graph/GraphReductions.h"
+
 #include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;

@@ -1,7 +1,10 @@
 // Norms and the gradients of their inputs as generated loops with sums along rows, gradients of weights and biases as
 // sums over rows, so that all of them and residuals beside them become part of one kernel (LoopFusion.cpp).
 #include "BodyLowering.h"
+
 #include "LoopsBuilder.h"
+#include "dialects/Graph/GraphNorms.h"
+#include "dialects/Graph/GraphReductions.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
 

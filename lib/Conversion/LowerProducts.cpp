@@ -2,6 +2,10 @@
 // a bias and another tensor that are added to a product go along with it.
 #include "BodyLowering.h"
 
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphProducts.h"
+#include "dialects/Graph/GraphShapes.h"
+
 #include "llvm/ADT/StringExtras.h"
 
 using namespace mlir;

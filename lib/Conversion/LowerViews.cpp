@@ -1,6 +1,8 @@
 // Reshapes, transposes, slices, concatenations: views where strides can say it, else copies.
 #include "BodyLowering.h"
 
+#include "dialects/Graph/GraphShapes.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 
 using namespace mlir;

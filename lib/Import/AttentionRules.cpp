@@ -3,7 +3,7 @@
 #include "Importer.h"
 #include "Mask.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphAttention.h"
 
 #include <cmath>
 #include <limits>

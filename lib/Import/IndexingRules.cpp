@@ -1,7 +1,7 @@
 // Tables and indices: embedding, index, gather. An index that is a ramp makes a view or a slice.
 #include "Importer.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphIndexing.h"
 
 using namespace galvatron;
 using namespace galvatron::importer;

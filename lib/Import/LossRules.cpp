@@ -2,7 +2,8 @@
 // number that labels decide is not asked here: `form-totals` finds such sums, however they are written.
 #include "Importer.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphIndexing.h"
+#include "dialects/Graph/GraphLoss.h"
 
 using namespace galvatron;
 using namespace galvatron::importer;

@@ -1,7 +1,9 @@
 // Norms, softmax and dropout.
 #include "Importer.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphNorms.h"
+#include "dialects/Graph/GraphReductions.h"
 
 #include <limits>
 

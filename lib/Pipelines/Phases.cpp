@@ -2,7 +2,7 @@
 #include "galvatron/Pipelines/Phases.h"
 
 #include "dialects/Dist/Dist.h"
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphStructure.h"
 #include "dialects/Plan/Plan.h"
 
 #include "mlir/Pass/PassRegistry.h"

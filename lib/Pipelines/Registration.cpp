@@ -4,7 +4,7 @@
 
 #include "dialects/Dist/Dist.h"
 #include "dialects/Exec/Exec.h"
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphDialect.h"
 #include "dialects/Plan/Plan.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"

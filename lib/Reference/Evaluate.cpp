@@ -1,7 +1,7 @@
 // Weights and tokens from files, optimizer steps, gradients to files: everything around `evaluateStep`.
 #include "galvatron/Reference/Evaluate.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphDialect.h"
 #include "galvatron/Reference/Evaluator.h"
 #include "galvatron/Support/Safetensors.h"
 #include "runtime/api/CounterRandom.h"

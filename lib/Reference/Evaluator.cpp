@@ -4,6 +4,8 @@
 // all of them run on one machine: a schedule changes when things happen, never what they are.
 #include "galvatron/Reference/Evaluator.h"
 
+#include "dialects/Graph/GraphStructure.h"
+
 #include "Layers.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"

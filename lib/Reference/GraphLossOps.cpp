@@ -1,7 +1,8 @@
 // What the ops mean that read indices: embeddings, shifted labels, cross-entropy and its statistics.
 #include "OpTable.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphIndexing.h"
+#include "dialects/Graph/GraphLoss.h"
 
 #include <cmath>
 

@@ -1,7 +1,11 @@
-// What products, attention, norms and nonlinearities mean. Formulas are in dialects/Graph/GraphOps.td.
+// What products, attention, norms and nonlinearities mean. Formulas are in dialects/Graph/Graph*.td.
 #include "OpTable.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphAttention.h"
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphNorms.h"
+#include "dialects/Graph/GraphProducts.h"
+#include "dialects/Graph/GraphReductions.h"
 
 #include <cmath>
 

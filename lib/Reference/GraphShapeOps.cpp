@@ -1,7 +1,9 @@
 // What the ops mean that move, repeat and combine elements.
 #include "OpTable.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphIndexing.h"
+#include "dialects/Graph/GraphReductions.h"
+#include "dialects/Graph/GraphShapes.h"
 
 #include <cmath>
 

@@ -2,7 +2,7 @@
 // type, and where its piece lies from its placement or from the op's `dist.position`.
 #include "Interpreter.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphStructure.h"
 
 using namespace galvatron;
 using namespace galvatron::reference;

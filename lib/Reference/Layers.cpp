@@ -1,5 +1,7 @@
 #include "Layers.h"
 
+#include "dialects/Graph/GraphStructure.h"
+
 using namespace galvatron;
 using namespace galvatron::reference;
 using namespace mlir;

@@ -5,7 +5,7 @@
 
 #include "Interpreter.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphStructure.h"
 
 #include <memory>
 

@@ -3,6 +3,7 @@
 // lib/Analysis/PlacementsBody.cpp; this file deals with the step: which clones there are, where each
 // parameter lives, and what stands between two calls.
 #include "dialects/Dist/Dist.h"
+#include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Analysis/PlacementsBody.h"
 #include "galvatron/Transforms/Passes.h"
 

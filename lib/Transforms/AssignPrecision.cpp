@@ -6,7 +6,10 @@
 // `arith` or `math` op on bf16 operands is widened, and its result rounded again.
 #include "galvatron/Transforms/Passes.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphAttention.h"
+#include "dialects/Graph/GraphLoss.h"
+#include "dialects/Graph/GraphNorms.h"
+#include "dialects/Graph/GraphStructure.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"

@@ -10,7 +10,12 @@
 // are bf16: the op that sums over the batch writes them so, nothing is rounded in between.
 #include "galvatron/Transforms/Passes.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphIndexing.h"
+#include "dialects/Graph/GraphProducts.h"
+#include "dialects/Graph/GraphReductions.h"
+#include "dialects/Graph/GraphShapes.h"
+#include "dialects/Graph/GraphStructure.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/IR/BuiltinOps.h"

@@ -2,7 +2,8 @@
 // whatever part of the vocabulary a device has.
 #include "galvatron/Transforms/Passes.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphLoss.h"
+#include "dialects/Graph/GraphReductions.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"

@@ -2,7 +2,7 @@
 // that feed it are sums already, so their operands need only be spliced in.
 #include "galvatron/Transforms/Passes.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphElementwise.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/IR/Matchers.h"

@@ -5,6 +5,8 @@
 // names of parameters. Units with equal lists share a body. Work is linear in the step.
 #include "FormLayers.h"
 
+#include "dialects/Graph/Graph.h"
+
 #include "galvatron/Transforms/Passes.h"
 
 #include "mlir/IR/IRMapping.h"

@@ -2,7 +2,7 @@
 #ifndef GALVATRON_LIB_TRANSFORMS_FORMLAYERS_H
 #define GALVATRON_LIB_TRANSFORMS_FORMLAYERS_H
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphDialect.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 

@@ -10,6 +10,10 @@
 // residual block), and the longest run of pieces that repeats with some period gives the units.
 #include "FormLayers.h"
 
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphShapes.h"
+#include "dialects/Graph/GraphStructure.h"
+
 #include "llvm/ADT/Hashing.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringExtras.h"

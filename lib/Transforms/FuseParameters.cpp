@@ -9,7 +9,9 @@
 #include "galvatron/Transforms/Passes.h"
 
 #include "dialects/Dist/Dist.h"
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphProducts.h"
+#include "dialects/Graph/GraphShapes.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Dominance.h"

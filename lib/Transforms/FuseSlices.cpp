@@ -10,7 +10,10 @@
 #include "galvatron/Transforms/Passes.h"
 
 #include "dialects/Dist/Dist.h"
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphProducts.h"
+#include "dialects/Graph/GraphReductions.h"
+#include "dialects/Graph/GraphShapes.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "llvm/ADT/MapVector.h"

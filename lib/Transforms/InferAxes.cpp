@@ -1,4 +1,5 @@
 // Writes what the analysis of axes found beside layers' arguments and results, for people and tests.
+#include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Analysis/Axes.h"
 #include "galvatron/Transforms/Passes.h"
 

@@ -3,7 +3,7 @@
 #include "galvatron/Transforms/Passes.h"
 
 #include "dialects/Dist/Dist.h"
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphStructure.h"
 #include "dialects/Plan/Plan.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"

@@ -6,6 +6,8 @@
 // With recomputation nothing is kept: the forward ops that backward needs, collectives included, are
 // run again from the layer's arguments.
 #include "dialects/Dist/Dist.h"
+#include "dialects/Graph/GraphShapes.h"
+#include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Transforms/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"

@@ -5,6 +5,9 @@
 // commutations and spellings (x / (1 + exp(-x)), x * sigmoid(x)) need no pattern each.
 #include "RaiseOps.h"
 
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphShapes.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 

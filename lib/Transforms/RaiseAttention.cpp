@@ -6,6 +6,12 @@
 //     y      = einsum softmax(scores), v : batch.., group.., s, e in any order
 #include "RaiseOps.h"
 
+#include "dialects/Graph/GraphAttention.h"
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphProducts.h"
+#include "dialects/Graph/GraphReductions.h"
+#include "dialects/Graph/GraphShapes.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 

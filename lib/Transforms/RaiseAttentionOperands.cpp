@@ -7,6 +7,13 @@
 // A learned bias moves the other way: the op gives it no gradient, so it is written out.
 #include "RaiseOps.h"
 
+#include "dialects/Graph/GraphAttention.h"
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphIndexing.h"
+#include "dialects/Graph/GraphProducts.h"
+#include "dialects/Graph/GraphReductions.h"
+#include "dialects/Graph/GraphShapes.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 
 using namespace mlir;

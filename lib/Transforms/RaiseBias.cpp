@@ -1,6 +1,9 @@
 // What is added to attention's scores: masks, which attention has words for, and the rest.
 #include "RaiseOps.h"
 
+#include "dialects/Graph/GraphShapes.h"
+#include "dialects/Graph/GraphStructure.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 
 using namespace mlir;

@@ -5,6 +5,10 @@
 //     slice of (labels ++ [-100])                   →  shift labels by 1, filled with -100
 #include "RaiseOps.h"
 
+#include "dialects/Graph/GraphIndexing.h"
+#include "dialects/Graph/GraphLoss.h"
+#include "dialects/Graph/GraphShapes.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 

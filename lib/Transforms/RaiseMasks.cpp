@@ -6,6 +6,9 @@
 // (packed sequences by cumulative sums, stored masks), by reading elements.
 #include "RaiseOps.h"
 
+#include "dialects/Graph/GraphIndexing.h"
+#include "dialects/Graph/GraphShapes.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 
 #include <cmath>

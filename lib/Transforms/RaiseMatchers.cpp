@@ -2,6 +2,10 @@
 // meaning of one scalar operation.
 #include "RaiseOps.h"
 
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphShapes.h"
+#include "dialects/Graph/GraphStructure.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/Matchers.h"

@@ -5,6 +5,9 @@
 // pattern, so the order in which a model writes them does not matter.
 #include "RaiseOps.h"
 
+#include "dialects/Graph/GraphNorms.h"
+#include "dialects/Graph/GraphReductions.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 

@@ -6,13 +6,18 @@
 #ifndef GALVATRON_LIB_TRANSFORMS_RAISEOPS_H
 #define GALVATRON_LIB_TRANSFORMS_RAISEOPS_H
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphDialect.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/PatternMatch.h"
 
 #include <optional>
 #include <string>
+
+namespace galvatron::graph {
+class SliceOp;
+enum class ActivationKind : uint32_t;
+} // namespace galvatron::graph
 
 namespace galvatron::raise {
 

@@ -8,6 +8,10 @@
 // [heads, 3·D] of one head after the other, the slice is taken of the parameter reshaped likewise.
 #include "RaiseOps.h"
 
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphProducts.h"
+#include "dialects/Graph/GraphShapes.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 
 using namespace mlir;

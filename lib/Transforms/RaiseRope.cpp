@@ -10,6 +10,9 @@
 // the inverse frequencies, each doubling the precision; other positions must then agree.
 #include "RaiseOps.h"
 
+#include "dialects/Graph/GraphAttention.h"
+#include "dialects/Graph/GraphShapes.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 
 #include <cmath>

@@ -10,6 +10,14 @@
 // merged for a product with a parameter, whose layout should stay.
 #include "RaiseOps.h"
 
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphIndexing.h"
+#include "dialects/Graph/GraphLoss.h"
+#include "dialects/Graph/GraphNorms.h"
+#include "dialects/Graph/GraphProducts.h"
+#include "dialects/Graph/GraphReductions.h"
+#include "dialects/Graph/GraphShapes.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/Matchers.h"

@@ -1,5 +1,6 @@
 // Replaces the global batch size, everywhere at once: the batch is an axis of the program, so its
 // extent can be changed where it is known and nowhere else need be looked.
+#include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Analysis/Axes.h"
 #include "galvatron/Transforms/Passes.h"
 

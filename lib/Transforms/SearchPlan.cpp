@@ -2,6 +2,7 @@
 // answer comes back as attributes.
 #include "galvatron/Transforms/SearchPlan.h"
 
+#include "dialects/Graph/GraphStructure.h"
 #include "dialects/Plan/Plan.h"
 #include "galvatron/Analysis/ClusterInput.h"
 #include "galvatron/Analysis/ModelUnits.h"

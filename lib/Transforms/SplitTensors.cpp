@@ -1,6 +1,8 @@
 // From global tensors with placements to what one device holds. Each layer becomes two functions on
 // local shapes and a `dist.layer` that says where its values live; the calls of `@step` stay.
 #include "dialects/Dist/Dist.h"
+#include "dialects/Graph/GraphShapes.h"
+#include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Transforms/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"

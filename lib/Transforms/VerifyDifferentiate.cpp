@@ -1,7 +1,9 @@
 // The contract of phase `differentiate` (docs/IR.md).
 #include "galvatron/Transforms/Passes.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphLoss.h"
+#include "dialects/Graph/GraphStructure.h"
 
 #include "mlir/IR/BuiltinOps.h"
 

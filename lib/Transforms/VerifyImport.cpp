@@ -1,7 +1,8 @@
 // The contract of phase `import` (docs/IR.md): what every later pass may rely on.
 #include "galvatron/Transforms/Passes.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphLoss.h"
+#include "dialects/Graph/GraphStructure.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"

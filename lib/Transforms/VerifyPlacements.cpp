@@ -4,6 +4,7 @@
 // lacks it must be whole (operands) or partial (results). A wrong gradient from composing
 // parallelisms would have to break one of these.
 #include "dialects/Dist/Dist.h"
+#include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Analysis/PlacementsRedistribution.h"
 #include "galvatron/Transforms/Passes.h"
 

@@ -1,6 +1,7 @@
 // The contract after phase `shard`: bodies on local shapes, tied together by `dist.layer`s whose
 // placements say what the shapes should be.
 #include "dialects/Dist/Dist.h"
+#include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Transforms/Passes.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"

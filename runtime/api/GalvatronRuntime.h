@@ -52,15 +52,6 @@ typedef struct {
 /// The `main` of every stage binary: parses options, trains, returns the process' exit code.
 int gvrt_main(int argc, char **argv, const gvrt_program *program);
 
-#define GVRT_FUNCTION(name, buffers, attributes)                                                                       \
-  void gvrt_##name(gvrt_context *context, void *const *buffer, const int64_t *attribute);
-#include "Functions.def"
-#undef GVRT_FUNCTION
-
-/// Starts a generated kernel with the buffers as its parameters; exported only by devices that run such kernels.
-/// attributes: kernel, blocks, threads (of a block), num_buffers.
-void gvrt_launch(gvrt_context *context, void *const *buffers, const int64_t *attributes);
-
 #ifdef __cplusplus
 }
 #endif

@@ -10,6 +10,7 @@
 // allocates in proportion to what it moves.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/comm/Pieces.h"
 #include "runtime/comm/UnderWay.h"
 #include "runtime/core/Check.h"

@@ -4,6 +4,7 @@
 // checks its tag and size: a disagreement of two stages is a message, not a hang.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/comm/UnderWay.h"
 #include "runtime/kernels/Attributes.h"
 

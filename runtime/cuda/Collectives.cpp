@@ -10,6 +10,7 @@
 // measured alone.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/cuda/Communication.h"
 #include "runtime/cuda/Pieces.h"
 #include "runtime/kernels/Attributes.h"

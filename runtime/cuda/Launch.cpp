@@ -1,5 +1,6 @@
 //===- Launch.cpp - kernels that the compiler generated for this stage -------------===//
 #include "runtime/cuda/Launch.h"
+#include "runtime/api/Functions.h"
 #include "runtime/kernels/Attributes.h"
 
 using namespace galvatron;

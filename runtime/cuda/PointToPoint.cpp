@@ -4,6 +4,7 @@
 // it, which is checked over MPI while tuning, because NCCL would only hang.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/cuda/Communication.h"
 #include "runtime/kernels/Attributes.h"
 

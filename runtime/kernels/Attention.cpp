@@ -11,6 +11,7 @@
 //            └──────────┴──────────┘
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/kernels/AttentionShape.h"
 #include "runtime/kernels/Gemm.h"
 

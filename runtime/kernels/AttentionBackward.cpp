@@ -10,6 +10,7 @@
 // Heads of a group add to the same dk and dv; queries' blocks are the outer loop, so dq stays in the cache.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/kernels/AttentionShape.h"
 #include "runtime/kernels/Gemm.h"
 

@@ -5,6 +5,7 @@
 // that stay in the first-level cache.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/kernels/Attributes.h"
 #include "runtime/kernels/Bfloat16.h"
 #include "runtime/kernels/Loops.h"

@@ -4,6 +4,7 @@
 // is the whole.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/core/Check.h"
 #include "runtime/kernels/Attributes.h"
 #include "runtime/kernels/Loops.h"

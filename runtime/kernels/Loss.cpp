@@ -4,6 +4,7 @@
 // devices are combined by collectives between these functions.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/core/Check.h"
 #include "runtime/kernels/Attributes.h"
 #include "runtime/kernels/Loops.h"

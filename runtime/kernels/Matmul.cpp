@@ -6,6 +6,7 @@
 // through plain loops.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/core/Check.h"
 #include "runtime/kernels/Gemm.h"
 #include "runtime/kernels/Product.h"

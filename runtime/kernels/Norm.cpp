@@ -1,4 +1,5 @@
 //===- Norm.cpp - norms and softmax over contiguous rows --------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/kernels/Attributes.h"
 #include "runtime/kernels/Loops.h"
 

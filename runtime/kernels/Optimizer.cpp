@@ -3,6 +3,7 @@
 // Scalars are formed in double and rounded once, like torch's scalar arguments of f32 tensors.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/kernels/Attributes.h"
 #include "runtime/kernels/Bfloat16.h"
 #include "runtime/kernels/Loops.h"

@@ -1,4 +1,5 @@
 //===- Random.cpp - dropout and iota: values that follow from global positions ----------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/api/CounterRandom.h"
 #include "runtime/kernels/Attributes.h"
 #include "runtime/kernels/Rows.h"

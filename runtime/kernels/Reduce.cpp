@@ -4,6 +4,7 @@
 // rows that are added to one another (the innermost loop is kept). Other loops are walked outside them.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/kernels/Attributes.h"
 #include "runtime/kernels/Loops.h"
 #include "runtime/kernels/Strided.h"

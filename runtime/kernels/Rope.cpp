@@ -4,6 +4,7 @@
 // is rounded to f32 before its cosine is taken, as the frameworks do that models come from.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/kernels/Attributes.h"
 #include "runtime/kernels/Loops.h"
 

@@ -14,7 +14,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "CudaKernels.h"
-#include "runtime/api/GalvatronRuntime.h"
+#include "runtime/api/Functions.h"
 
 #include <filesystem>
 #include <fstream>

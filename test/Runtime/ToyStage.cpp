@@ -10,7 +10,7 @@
 // makes the program break in step 2: "segfault", "nan" or "mpi" on the last rank.
 //
 //===-----------------------------------------------------------------------------------------===//
-#include "runtime/api/GalvatronRuntime.h"
+#include "runtime/api/Functions.h"
 #include "runtime/core/Context.h"
 
 #include <cmath>

@@ -12,7 +12,7 @@
 #ifndef GALVATRON_ANALYSIS_AXES_H
 #define GALVATRON_ANALYSIS_AXES_H
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphStructure.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "llvm/ADT/DenseMap.h"

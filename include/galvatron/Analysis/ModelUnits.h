@@ -6,7 +6,7 @@
 #ifndef GALVATRON_ANALYSIS_MODELUNITS_H
 #define GALVATRON_ANALYSIS_MODELUNITS_H
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Search/Plan.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"

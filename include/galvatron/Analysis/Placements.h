@@ -9,6 +9,7 @@
 #define GALVATRON_ANALYSIS_PLACEMENTS_H
 
 #include "dialects/Dist/Dist.h"
+#include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Analysis/Axes.h"
 
 namespace galvatron {

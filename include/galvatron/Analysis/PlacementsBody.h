@@ -2,6 +2,7 @@
 #ifndef GALVATRON_ANALYSIS_PLACEMENTSBODY_H
 #define GALVATRON_ANALYSIS_PLACEMENTSBODY_H
 
+#include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Analysis/Placements.h"
 
 #include "mlir/IR/IRMapping.h"

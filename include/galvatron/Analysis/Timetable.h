@@ -7,7 +7,7 @@
 #define GALVATRON_ANALYSIS_TIMETABLE_H
 
 #include "dialects/Dist/Dist.h"
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphDialect.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "llvm/ADT/MapVector.h"

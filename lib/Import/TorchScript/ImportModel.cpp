@@ -3,7 +3,7 @@
 
 #include "Reader.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphDialect.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"

@@ -6,6 +6,7 @@
 // a tile raises m, what has been summed so far is scaled by exp(m_old - m_new).
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/cuda/kernels/AttentionTiles.cuh"
 
 using namespace galvatron;

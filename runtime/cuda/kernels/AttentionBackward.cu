@@ -11,6 +11,7 @@
 // the queries of all heads that share it (dk, dv).
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/cuda/kernels/AttentionTiles.cuh"
 
 using namespace galvatron;

@@ -8,6 +8,7 @@
 //   any         an element at a time
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/cuda/kernels/Launch.h"
 #include "runtime/cuda/kernels/Loops.cuh"
 #include "runtime/cuda/kernels/Vector.cuh"

@@ -5,6 +5,7 @@
 // read from device memory, so that a captured launch draws new bits at every replay.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/api/CounterRandom.h"
 #include "runtime/cuda/kernels/Launch.h"
 #include "runtime/cuda/kernels/Positions.cuh"

@@ -13,6 +13,7 @@
 // Scratch, in the workspace: 8 bytes per row of the table, 8 per id, 4 more.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/cuda/kernels/Launch.h"
 #include "runtime/cuda/kernels/Positions.cuh"
 #include "runtime/cuda/kernels/Vector.cuh"

@@ -5,6 +5,7 @@
 // and never written in f32.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/cuda/kernels/Launch.h"
 #include "runtime/cuda/kernels/Positions.cuh"
 #include "runtime/cuda/kernels/Vector.cuh"

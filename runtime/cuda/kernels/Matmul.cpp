@@ -13,6 +13,7 @@
 // before takes the heuristic's first candidate. Candidates must fit the planned workspace.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/cuda/kernels/AlgorithmCache.h"
 #include "runtime/cuda/kernels/Launch.h"
 #include "runtime/cuda/kernels/PlainMatmul.h"

@@ -4,6 +4,7 @@
 // Weight gradients are sums over rows: Columns.cuh.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/cuda/kernels/Columns.cuh"
 #include "runtime/cuda/kernels/Launch.h"
 #include "runtime/cuda/kernels/Vector.cuh"

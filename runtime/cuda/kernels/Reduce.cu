@@ -10,6 +10,7 @@
 // through the workspace.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/cuda/kernels/Columns.cuh"
 #include "runtime/cuda/kernels/Loops.cuh"
 

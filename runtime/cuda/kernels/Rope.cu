@@ -5,6 +5,7 @@
 // as the frameworks do that models come from.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Functions.h"
 #include "runtime/cuda/kernels/Launch.h"
 #include "runtime/cuda/kernels/Positions.cuh"
 #include "runtime/cuda/kernels/Vector.cuh"

@@ -1,5 +1,6 @@
 // MPI's collectives over groups of 1, 2 and 4 ranks against a local model. Runs under mpirun with 1, 2 or 4 ranks.
 #include "CollectiveModel.h"
+#include "runtime/api/Functions.h"
 #include "runtime/comm/Communicators.h"
 
 #include <numeric>

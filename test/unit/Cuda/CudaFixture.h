@@ -2,6 +2,7 @@
 #ifndef GALVATRON_TEST_UNIT_CUDA_CUDAFIXTURE_H
 #define GALVATRON_TEST_UNIT_CUDA_CUDAFIXTURE_H
 
+#include "runtime/api/Functions.h"
 #include "runtime/core/Device.h"
 #include "runtime/core/Manifest.h"
 #include "runtime/core/Options.h"

@@ -4,6 +4,7 @@
 #include "../Reference/Program.h"
 
 #include "dialects/Dist/Dist.h"
+#include "dialects/Graph/GraphStructure.h"
 
 #include "mlir/AsmParser/AsmParser.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"

@@ -2,7 +2,7 @@
 // m (reduced by maximum); dimensions in brackets, "." for one without loop.
 #include "../Reference/Program.h"
 
-#include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphDialect.h"
 
 using namespace galvatron;
 using namespace galvatron::graph;

@@ -2,6 +2,7 @@
 #ifndef GALVATRON_TEST_UNIT_RUNTIME_RUNTIMEFIXTURE_H
 #define GALVATRON_TEST_UNIT_RUNTIME_RUNTIMEFIXTURE_H
 
+#include "runtime/api/Functions.h"
 #include "runtime/core/Context.h"
 
 #include <bit>
