@@ -37,6 +37,17 @@ LogicalResult FactorOp::verify() {
   return success();
 }
 
+LogicalResult ShareOp::verify() {
+  PlacementAttr from = getPlacement(getX().getType()), to = getPlacement(getResult().getType());
+  if (!from || !to || from.withPartials({}) != to.withPartials({}) ||
+      !llvm::all_of(from.getPartials(), [&](Partial partial) { return llvm::is_contained(to.getPartials(), partial); }))
+    return emitOpError("expects a result that differs from the operand by being partial on more owners, but got ")
+           << getX().getType() << " and " << getResult().getType();
+  if (int64_t(getParts()) < 1)
+    return emitOpError("expects at least one part, but got ") << int64_t(getParts());
+  return success();
+}
+
 //===----------------------------------------------------------------------===//
 // Collectives
 //===----------------------------------------------------------------------===//

@@ -44,6 +44,24 @@ def Dist_FactorOp : Dist_Op<"factor", [Pure]> {
   let hasVerifier = 1;
 }
 
+def Dist_ShareOp : Dist_Op<"share", [Pure]> {
+  let summary = "one of `parts` equal shares of a value: what is replicated becomes a partial sum";
+  let description = [{
+    A term of a sum that does not depend on the batch is known to every micro-batch and device, and counts once: each
+    adds a share of it. `parts` is the product of the extents of the owners on which the result is partial and the
+    operand is not. `split-tensors` makes it a product with 1 / parts.
+
+    Example, with 4 micro-batches:
+    ```mlir
+    %s = dist.share %x of 4 : tensor<f32, #dist.placement<[]>> -> tensor<f32, #dist.placement<[] partial [sum@t]>>
+    ```
+  }];
+  let arguments = (ins AnyRankedTensor:$x, I64Attr:$parts);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$x `of` $parts attr-dict `:` type($x) `->` type($result)";
+  let hasVerifier = 1;
+}
+
 /// A collective over the devices that differ only in `axes` (grid axes, major to minor; position in
 /// the group is the mixed radix of their coordinates). `dim` is cut at [outer][group][inner], `outer`
 /// being the product of the local digits more major than the exchanged one: for contiguous shards 1.

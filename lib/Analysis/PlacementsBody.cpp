@@ -2,7 +2,8 @@
 // and each owner (grid axis or time) which loop the owner takes. Operands follow the loop, results
 // come out sharded, partial or replicated. Exceptions, in this order:
 //
-//   1. A jointly linear op (sum) whose operands are all partial sums leaves its result one.
+//   1. A jointly linear op (sum) whose operands are all partial sums leaves its result one. Over time, and in gradients of
+//      parameters, one partial operand is enough: what the others hold alike is added in equal shares.
 //   2. An op linear in its one partial operand, of which the owner takes no loop, passes it on.
 //   3. Nothing that crosses a layer is partial, but the loss and parameters' gradients.
 //   4. Any other op reads its partial operands reduced.
@@ -60,6 +61,8 @@ private:
   LogicalResult checkTime(Operation *op, Value operand, const ValuePlace &need);
 
   bool isPartialSum(Value original, unsigned owner);
+  bool isReplicated(Value original, unsigned owner);
+  bool isShared(Value original, unsigned owner, const ValuePlace &need);
   FailureOr<Value> getOperand(Operation *op, Value original, const ValuePlace &need);
   Value makeProducer(Operation *producer, Value original, const ValuePlace &place);
   Value convert(Value original, const Copy &from, const ValuePlace &to);
@@ -113,6 +116,20 @@ bool BodyAssigner::isPartialSum(Value original, unsigned owner) {
   return !copies.empty() && llvm::all_of(copies, [&](const Copy &copy) { return copy.place[owner].isPartialSum(); });
 }
 
+/// Known to the owner in full, in some copy or before any is made.
+bool BodyAssigner::isReplicated(Value original, unsigned owner) {
+  SmallVector<Copy> copies = getCopies(original);
+  return copies.empty() || llvm::any_of(copies, [&](const Copy &copy) {
+           return copy.place[owner].kind == OwnerPlace::Replicated;
+         });
+}
+
+/// Whether a value that the owner knows in full is wanted as a sum over it. Zeros are one as they are.
+bool BodyAssigner::isShared(Value original, unsigned owner, const ValuePlace &need) {
+  return need[owner].isPartialSum() && !isPartialSum(original, owner) && isReplicated(original, owner) &&
+         !matchPattern(original, m_AnyZeroFloat());
+}
+
 /// An op without operands in one placement. Only what is equal everywhere or computed from the global
 /// index can be made in pieces; other constants are made whole.
 Value BodyAssigner::makeProducer(Operation *producer, Value original, const ValuePlace &place) {
@@ -156,6 +173,19 @@ Value BodyAssigner::convert(Value original, const Copy &from, const ValuePlace &
 }
 
 FailureOr<Value> BodyAssigner::getOperand(Operation *op, Value original, const ValuePlace &need) {
+  ValuePlace whole = need;
+  int64_t parts = 1;
+  for (unsigned owner = 0; owner < owners.size(); ++owner)
+    if (isShared(original, owner, need)) {
+      whole[owner] = OwnerPlace();
+      parts *= owners[owner].size;
+    }
+  if (whole != need) {
+    FailureOr<Value> value = getOperand(op, original, whole);
+    if (failed(value))
+      return failure();
+    return Value(ShareOp::create(builder, op->getLoc(), getType(original, need), *value, uint64_t(parts)));
+  }
   for (const Copy &copy : getCopies(original))
     if (copy.place == need)
       return copy.value;
@@ -256,14 +286,18 @@ bool BodyAssigner::takeLoop(Operation *op, unsigned owner, OpPlaces &places) {
 }
 
 bool BodyAssigner::waitInSum(Operation *op, unsigned owner, OpPlaces &places) {
-  bool any = false;
+  bool any = false, all = true;
   for (Value operand : op->getOperands())
     if (isFloatTensor(operand.getType())) {
-      if (!isPartialSum(operand, owner))
+      bool isPartial = isPartialSum(operand, owner);
+      if (!isPartial && !isReplicated(operand, owner))
         return false;
-      any = true;
+      any |= isPartial;
+      all &= isPartial;
     }
-  if (!any || !isJointlyLinear(op) || !isWorthPassing(op, owner))
+  bool mayShare = owners[owner].id == PlacementAttr::kTime ||
+                  (op->getNumResults() == 1 && inBackward && axes.isParameterLike(op->getResult(0)));
+  if (!any || !isJointlyLinear(op) || !(all ? isWorthPassing(op, owner) : mayShare))
     return false;
   for (auto [operand, place] : llvm::zip(op->getOperands(), places.operands))
     if (isFloatTensor(operand.getType()))
@@ -328,7 +362,9 @@ FailureOr<SmallVector<Value>> BodyAssigner::addPartialsFirst(Operation *op, cons
   std::vector<std::pair<ValuePlace, SmallVector<Value>>> groups;
   for (auto [operand, place] : llvm::zip(op->getOperands(), places.operands)) {
     SmallVector<Copy> copies = getCopies(operand);
-    bool waits = copies.size() == 1 && copies[0].place != need &&
+    bool isPartOfShares =
+        llvm::any_of(llvm::seq<unsigned>(owners.size()), [&](unsigned owner) { return isShared(operand, owner, need); });
+    bool waits = copies.size() == 1 && copies[0].place != need && !isPartOfShares &&
                  llvm::any_of(copies[0].place, [](const OwnerPlace &owner) { return owner.isPartialSum(); });
     if (!waits) {
       FailureOr<Value> value = getOperand(op, operand, place);
@@ -383,7 +419,7 @@ LogicalResult BodyAssigner::checkTime(Operation *op, Value operand, const ValueP
   if (owners.empty() || owners[0].id != PlacementAttr::kTime || isProducer(operand.getDefiningOp()))
     return success();
   for (const Copy &copy : getCopies(operand))
-    if (copy.place[0] != need[0])
+    if (copy.place[0] != need[0] && !isShared(operand, 0, need))
       return op->emitOpError("needs the whole batch at once: expects an op that can be cut into ")
              << owners[0].size << " micro-batches, but got one that reads "
              << (copy.place[0].isPartialSum() ? "a sum over them" : "all of them") << "; use one micro-batch";
@@ -459,8 +495,12 @@ LogicalResult BodyAssigner::placeResults() {
     return success();
   for (auto [index, value] : llvm::enumerate(terminator->getOperands())) {
     ValuePlace place = getBoundaryPlace(axes.getAxes(value), axes, digits);
-    if (request.isLoss[index] && !getCopies(value).empty())
+    if (request.isLoss[index] && !getCopies(value).empty()) {
       place = getCopies(value)[0].place;
+      // Micro-batches add up their losses: of one that does not depend on the batch, each has a share.
+      if (!owners.empty() && owners[0].id == PlacementAttr::kTime && place[0].kind == OwnerPlace::Replicated)
+        place[0] = OwnerPlace::partial(ReduceKind::Sum);
+    }
     else if (failed(checkTime(terminator, value, place)))
       return failure();
     FailureOr<Value> converted = getOperand(terminator, value, place);
@@ -508,9 +548,10 @@ LogicalResult BodyAssigner::finishBackward(graph::ReturnOp terminator) {
       for (unsigned owner = 0; owner < owners.size(); ++owner)
         if (place[owner].kind == OwnerPlace::Replicated && isPartialSum(gradient, owner))
           place[owner] = OwnerPlace::partial(ReduceKind::Sum);
-    if (isParameter && !owners.empty() && owners[0].id == PlacementAttr::kTime && !isMade && !isPartialSum(gradient, 0))
-      return terminator.emitOpError("expects the gradient of a parameter to be a sum over micro-batches, but got "
-                                    "one that does not depend on the batch; use one micro-batch");
+    // Gradients add up over micro-batches: of one that does not depend on the batch, each has a share.
+    if (isParameter && !owners.empty() && owners[0].id == PlacementAttr::kTime && !isMade &&
+        place[0].kind == OwnerPlace::Replicated)
+      place[0] = OwnerPlace::partial(ReduceKind::Sum);
     FailureOr<Value> converted = getOperand(terminator, gradient, place);
     if (failed(converted))
       return failure();

@@ -363,11 +363,19 @@ void TimetableBuilder::begin() {
     if (!completedBy[parameter])
       zeroGradient(parameter, /*microBatch=*/-1);
   for (auto loss : stage.getBody().front().getOps<dist::LossOp>()) {
-    table.lossSlot = addSlot("loss", 4, true);
-    table.lossPlacement = cast<dist::PlacementAttr>(cast<RankedTensorType>(loss.getX().getType()).getEncoding());
+    auto placement = cast<dist::PlacementAttr>(cast<RankedTensorType>(loss.getX().getType()).getEncoding());
+    auto known = llvm::find_if(table.losses, [&](const StageLoss &other) { return other.placement == placement; });
+    if (known != table.losses.end()) {
+      lossSlots[loss] = known->slot;
+      continue;
+    }
+    int slot = lossSlots[loss] = addSlot("loss", 4, true);
+    table.losses.push_back({slot, placement});
     TimetableEntry &zero = addEntry("gvrt_fill_zero", "zero loss");
-    use(zero, {table.lossSlot, 0});
+    use(zero, {slot, 0});
     zero.attributes = {4};
+    if (oneSlot >= 0)
+      continue;
     oneSlot = addSlot("gradient of the loss", 4, true);
     TimetableEntry &one = addEntry("loss_gradient", "gradient of the loss");
     use(one, {oneSlot, 0});
@@ -388,7 +396,7 @@ void TimetableBuilder::forward(size_t item) {
       send(inputReference(sendOp.getX(), microBatch), bytesOf(localType(sendOp.getX())), sendOp.getStage(),
            sendOp.getTag(), microBatch, "send activation");
     } else if (auto loss = dyn_cast<dist::LossOp>(op)) {
-      accumulate(label("add up", "loss", microBatch), loss.getX(), valueSlot(loss.getX(), microBatch), table.lossSlot,
+      accumulate(label("add up", "loss", microBatch), loss.getX(), valueSlot(loss.getX(), microBatch), lossSlots[loss],
                  microBatch, /*unit=*/-1);
     }
   }

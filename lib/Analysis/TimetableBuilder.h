@@ -142,6 +142,7 @@ private:
   std::vector<bool> written;                  // gradients, in this step
   int64_t numHandles = 0;
   int oneSlot = -1;
+  llvm::DenseMap<mlir::Operation *, int> lossSlots; // by dist.loss
   /// Micro-batch of the last backward, whose gradient may still be under way.
   int64_t lastBackward = -1;
 };

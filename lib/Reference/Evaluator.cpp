@@ -55,7 +55,8 @@ private:
   const Tensor *findParameter(Operation *op, StringRef name, std::optional<Shape> shape);
 
   const Machine &machine() const { return interpreter.machine; }
-  Value loss() { return step.getBody().front().getTerminator()->getOperand(0); }
+  /// Terms whose sum is the loss.
+  OperandRange losses() { return step.getBody().front().getTerminator()->getOperands(); }
   bool isDifferentiated() {
     return !records.empty() && llvm::any_of(records, [](auto &r) { return r.second.layer->hasBackward(); });
   }
@@ -186,13 +187,15 @@ LogicalResult StepRunner::runForward() {
       return failure();
   }
   // The loss of a micro-batch is its part of the global batch's.
-  dist::PlacementAttr placement = dist::getPlacement(loss().getType());
-  if (auto call = loss().getDefiningOp<graph::CallOp>())
-    placement = records[call].layer->outputPlacement(cast<OpResult>(loss()).getResultNumber());
-  Tensor total(ArrayRef<int64_t>{});
-  if (failed(machine().gather(step.getLoc(), values[loss()], placement, interpreter.microBatch, total)))
-    return failure();
-  result.loss += total[0];
+  for (Value loss : losses()) {
+    dist::PlacementAttr placement = dist::getPlacement(loss.getType());
+    if (auto call = loss.getDefiningOp<graph::CallOp>())
+      placement = records[call].layer->outputPlacement(cast<OpResult>(loss).getResultNumber());
+    Tensor total(ArrayRef<int64_t>{});
+    if (failed(machine().gather(step.getLoc(), values[loss], placement, interpreter.microBatch, total)))
+      return failure();
+    result.loss += total[0];
+  }
   return success();
 }
 
@@ -208,9 +211,11 @@ static void accumulate(DeviceTensors &sum, const DeviceTensors &term) {
 
 LogicalResult StepRunner::runBackward() {
   gradients.clear();
-  gradients[loss()] = values[loss()];
-  for (Tensor &one : gradients[loss()])
-    one[0] = 1;
+  for (Value loss : losses()) {
+    gradients[loss] = values[loss];
+    for (Tensor &one : gradients[loss])
+      one[0] = 1;
+  }
   for (auto &[op, record] : llvm::reverse(records)) {
     graph::CallOp call = record.op;
     std::vector<DeviceTensors> outputGradients;
@@ -274,7 +279,7 @@ FailureOr<StepResult> StepRunner::run() {
 
 static FailureOr<func::FuncOp> findStep(ModuleOp module) {
   auto step = module.lookupSymbol<func::FuncOp>("step");
-  if (step && step.getNumResults() == 1 && !step.isExternal())
+  if (step && step.getNumResults() > 0 && !step.isExternal())
     return step;
   return module.emitError("expects a function @step that returns the loss");
 }

@@ -59,6 +59,14 @@ LogicalResult Interpreter::runOp(Operation *op, Frame &frame) const {
     frame[op->getResult(0)] = frame[op->getOperand(0)];
     return success();
   }
+  if (auto share = dyn_cast<dist::ShareOp>(op)) {
+    DeviceTensors &pieces = frame[share.getResult()] = DeviceTensors(frame[share.getX()]);
+    for (Tensor &piece : pieces)
+      for (double &value : piece.data)
+        value /= double(share.getParts());
+    roundNarrow(share.getType(), pieces);
+    return success();
+  }
   if (op->hasAttr("axes")) {
     FailureOr<DeviceTensors> result = machine.runCollective(op, frame[op->getOperand(0)]);
     if (failed(result))

@@ -85,14 +85,16 @@ static Json inputsOf(const Timetable &timetable) {
   return inputs;
 }
 
-static Json lossOf(const Timetable &timetable) {
-  if (timetable.lossSlot < 0)
-    return nullptr;
-  Json axes = Json::array();
-  for (int64_t owner : timetable.lossPlacement.getPartialAxes())
-    if (owner != dist::PlacementAttr::kTime)
-      axes.push_back(owner);
-  return {{"offset", timetable.slots[timetable.lossSlot].offset}, {"partial_axes", axes}};
+static Json lossesOf(const Timetable &timetable) {
+  Json losses = Json::array();
+  for (const StageLoss &loss : timetable.losses) {
+    Json axes = Json::array();
+    for (int64_t owner : loss.placement.getPartialAxes())
+      if (owner != dist::PlacementAttr::kTime)
+        axes.push_back(owner);
+    losses.push_back({{"offset", timetable.slots[loss.slot].offset}, {"partial_axes", axes}});
+  }
+  return losses;
 }
 
 static Json totalsOf(const Timetable &timetable) {
@@ -150,7 +152,7 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"gradients", gradientsOf(timetable)},
                    {"parameters", parametersOf(timetable)},
                    {"inputs", inputsOf(timetable)},
-                   {"loss", lossOf(timetable)},
+                   {"losses", lossesOf(timetable)},
                    {"totals", totalsOf(timetable)},
                    {"groups", groups},
                    {"names", names},

@@ -223,7 +223,7 @@ LogicalResult galvatron::writeStageObject(ModuleOp module, dist::StageOp stage, 
   std::string manifest = writeManifest(module, *timetable, options.modelName, program);
   OwningOpRef<ModuleOp> code(module.clone());
   keepOnly(*code, *timetable);
-  if (timetable->lossSlot >= 0)
+  if (!timetable->losses.empty())
     addLossGradient(*code);
   std::string kernels;
   if (failed(convertToLLVM(*code, options, kernels)))

@@ -190,8 +190,13 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
       return signalPassFailure();
     }
     FreeOps freeOps(step);
+    std::vector<Unit> units = cutIntoUnits(step, freeOps);
+    if (spreadLoss(step, freeOps, units)) {
+      freeOps = FreeOps(step);
+      units = cutIntoUnits(step, freeOps);
+    }
     std::vector<Layer> layers;
-    for (Unit &unit : cutIntoUnits(step, freeOps))
+    for (Unit &unit : units)
       layers.push_back(Layer{std::move(unit), {}, {}, {}, {}, {}, {}});
     namePaths(layers);
     for (Layer &layer : layers)
@@ -343,6 +348,7 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
     Operation *terminator = block.getTerminator();
     for (OpOperand &operand : terminator->getOpOperands())
       operand.set(mapping.lookupOrDefault(operand.get()));
+    step.setFunctionType(builder.getFunctionType(step.getArgumentTypes(), terminator->getOperandTypes()));
     for (Operation &op : llvm::make_early_inc_range(llvm::reverse(block)))
       if (!isa<CallOp, TotalOp>(op) && &op != terminator)
         op.erase();

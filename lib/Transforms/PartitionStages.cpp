@@ -37,7 +37,7 @@ struct PartitionStagesPass : galvatron::impl::PartitionStagesPassBase<PartitionS
     for (Operation &op : step.getBody().front())
       if (auto call = dyn_cast<graph::CallOp>(op))
         moveCall(call);
-    placeLoss();
+    placeLosses();
     step.erase();
   }
 
@@ -45,7 +45,7 @@ private:
   LogicalResult readStages();
   void createStages();
   void moveCall(graph::CallOp call);
-  void placeLoss();
+  void placeLosses();
   Value valueIn(int64_t stage, Value value);
   Value inputIn(int64_t stage, BlockArgument argument, Type type);
   Value totalIn(int64_t stage, graph::TotalOp total);
@@ -78,8 +78,9 @@ LogicalResult PartitionStagesPass::readStages() {
       stageOf[output] = last;
   }
   auto result = cast<func::ReturnOp>(step.getBody().front().getTerminator());
-  if (result.getNumOperands() != 1 || !stageOf.contains(result.getOperand(0)))
-    return step.emitOpError("expects to return the loss of its last call");
+  if (result.getNumOperands() == 0 ||
+      !llvm::all_of(result.getOperands(), [&](Value term) { return stageOf.contains(term); }))
+    return step.emitOpError("expects to return terms of the loss that its calls compute");
   if (last != pipeline.getStages() - 1)
     return step.emitOpError("expects layers in every stage, but the last of ")
            << pipeline.getStages() << " stages has none";
@@ -161,9 +162,10 @@ void PartitionStagesPass::moveCall(graph::CallOp call) {
     local[{from, stage}] = to;
 }
 
-void PartitionStagesPass::placeLoss() {
-  Value loss = step.getBody().front().getTerminator()->getOperand(0);
-  int64_t stage = stageOf[loss];
-  OpBuilder builder = builderOf(stage);
-  dist::LossOp::create(builder, loss.getLoc(), local[{loss, stage}]);
+void PartitionStagesPass::placeLosses() {
+  for (Value loss : step.getBody().front().getTerminator()->getOperands()) {
+    int64_t stage = stageOf[loss];
+    OpBuilder builder = builderOf(stage);
+    dist::LossOp::create(builder, loss.getLoc(), local[{loss, stage}]);
+  }
 }

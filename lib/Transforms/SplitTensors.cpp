@@ -60,6 +60,12 @@ static void splitOps(Block &from, OpBuilder &builder, IRMapping &mapping) {
       mapping.map(factor.getResult(), mapping.lookup(factor.getX()));
       continue;
     }
+    if (auto share = dyn_cast<dist::ShareOp>(op)) {
+      Value x = mapping.lookup(share.getX());
+      Value part = graph::createSplat(builder, op.getLoc(), x.getType(), 1.0 / double(share.getParts()));
+      mapping.map(share.getResult(), arith::MulFOp::create(builder, op.getLoc(), x, part).getResult());
+      continue;
+    }
     Operation *clone = builder.clone(op, mapping);
     for (OpResult result : clone->getResults())
       result.setType(dist::getLocalType(result.getType()));

@@ -268,6 +268,25 @@ static LogicalResult verifyCollective(Operation *op) {
   return success();
 }
 
+/// Shares are as many as there are owners that add them up.
+static LogicalResult verifyShare(dist::ShareOp op, ArrayRef<int64_t> grid, int64_t microBatches) {
+  PlacementAttr from = dist::getPlacement(op.getX().getType()), to = dist::getPlacement(op.getResult().getType());
+  if (!from || !to)
+    return op.emitOpError("expects operand and result with placements");
+  int64_t parts = 1;
+  for (dist::Partial partial : to.getPartials()) {
+    if (llvm::is_contained(from.getPartials(), partial))
+      continue;
+    if (partial.kind != graph::ReduceKind::Sum || llvm::is_contained(from.getOwners(), partial.owner))
+      return op.emitOpError("expects to make shares of what is replicated on ")
+             << ownerName(partial.owner) << ", but got " << from << " and " << to;
+    parts *= partial.owner == PlacementAttr::kTime ? microBatches : grid[partial.owner];
+  }
+  if (parts != int64_t(op.getParts()))
+    return op.emitOpError("expects ") << parts << " shares, but got " << int64_t(op.getParts());
+  return success();
+}
+
 static LogicalResult verifyRedistribution(dist::RedistributeOp op, ArrayRef<int64_t> grid) {
   PlacementAttr from = dist::getPlacement(op.getX().getType()), to = dist::getPlacement(op.getResult().getType());
   if (planRedistribution(from, to, grid))
@@ -343,6 +362,7 @@ struct VerifyPlacementsPass : galvatron::impl::VerifyPlacementsPassBase<VerifyPl
     ModuleOp module = getOperation();
     auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
     SmallVector<int64_t> grid = plan::getGrid(pipeline ? pipeline.getDevices() : 1);
+    int64_t microBatches = pipeline ? pipeline.getMicroBatches() : 1;
     SymbolTable symbols(module);
     WalkResult result = module.walk([&](Operation *op) -> WalkResult {
       if (isa<graph::LayerOp, graph::BackwardOp, graph::ReturnOp, func::FuncOp, func::ReturnOp, ModuleOp,
@@ -358,6 +378,8 @@ struct VerifyPlacementsPass : galvatron::impl::VerifyPlacementsPassBase<VerifyPl
         return verifyTotal(total, symbols);
       if (auto redistribute = dyn_cast<dist::RedistributeOp>(op))
         return verifyRedistribution(redistribute, grid);
+      if (auto share = dyn_cast<dist::ShareOp>(op))
+        return verifyShare(share, grid, microBatches);
       if (isa<dist::DistDialect>(op->getDialect()))
         return verifyCollective(op);
       return verifyOp(op);

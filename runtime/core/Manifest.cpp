@@ -81,8 +81,8 @@ void read(const json &root, Manifest &m) {
   for (const json &entry : root.at("inputs"))
     m.inputs.push_back({entry.at("name"), entry.at("offset"), entry.at("bytes_per_micro_batch"), entry.at("shape"),
                         readPlacement(entry.at("placement"))});
-  if (auto loss = root.find("loss"); loss != root.end() && loss->is_object())
-    m.loss = LossInfo{loss->at("offset"), loss->at("partial_axes")};
+  for (const json &entry : root.at("losses"))
+    m.losses.push_back({entry.at("offset"), entry.at("partial_axes")});
   for (const json &entry : root.value("totals", json::array()))
     m.totals.push_back({entry.at("name"), entry.at("offset")});
   for (const json &entry : root.at("groups"))

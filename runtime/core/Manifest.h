@@ -66,7 +66,7 @@ struct Manifest {
   WorkspaceInfo workspace;
   std::vector<ParameterInfo> parameters;
   std::vector<InputInfo> inputs;
-  std::optional<LossInfo> loss;
+  std::vector<LossInfo> losses; // terms of the step's loss, their sum
   std::vector<TotalInfo> totals;
   std::vector<GroupInfo> groups;
   std::vector<std::string> names, units;

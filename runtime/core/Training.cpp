@@ -169,11 +169,13 @@ double Training::ownLabels() {
 }
 
 double Training::ownLoss() {
-  if (!manifest.loss)
-    return 0;
-  float value = 0;
-  device.hooks->copyToHost(&context, &value, arena + manifest.loss->offset, sizeof value);
-  return answersForLoss(context, *manifest.loss) || !std::isfinite(value) ? value : 0;
+  double sum = 0;
+  for (const LossInfo &loss : manifest.losses) {
+    float value = 0;
+    device.hooks->copyToHost(&context, &value, arena + loss.offset, sizeof value);
+    sum += answersForLoss(context, loss) || !std::isfinite(value) ? value : 0;
+  }
+  return sum;
 }
 
 void Training::runTimetable(double rate) {

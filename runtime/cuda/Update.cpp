@@ -25,6 +25,7 @@ template <typename Visit> static int64_t layOut(UpdatePlan &plan, const UpdateTa
   piece(plan.own, 1);
   piece(plan.all, ranks);
   piece(plan.partials, table.counted);
+  piece(plan.losses, plan.numLosses);
   piece(plan.totals, plan.numTotals);
   piece(plan.tensors, table.tensors.size());
   piece(plan.chunks, table.chunks.size());
@@ -44,10 +45,10 @@ void startUpdates(gvrt_context *context, const Manifest &manifest, const Options
   plan.rule = {options.optimizer == "adamw", options.beta1, options.beta2, options.eps, options.clipGrad};
   plan.numChunks = table.chunks.size();
   plan.numCounted = table.counted;
-  if (manifest.loss) {
-    plan.loss = reinterpret_cast<const float *>(arena + manifest.loss->offset);
-    plan.answersForLoss = answersForLoss(*context, *manifest.loss);
-  }
+  std::vector<LossTerm> losses;
+  for (const LossInfo &loss : manifest.losses)
+    losses.push_back({reinterpret_cast<const float *>(arena + loss.offset), answersForLoss(*context, loss)});
+  plan.numLosses = (int64_t)losses.size();
 
   std::vector<const float *> totals;
   for (const TotalInfo &total : manifest.totals)
@@ -61,12 +62,14 @@ void startUpdates(gvrt_context *context, const Manifest &manifest, const Options
     pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(plan.memory + offset);
   });
   auto upload = [&](void *to, const auto &list) {
+    if (list.empty())
+      return;
     GVRT_CUDA(context, cudaMemcpy(to, list.data(), list.size() * sizeof list[0], cudaMemcpyHostToDevice));
   };
   upload(plan.tensors, table.tensors);
   upload(plan.chunks, table.chunks);
-  if (!totals.empty())
-    upload(plan.totals, totals);
+  upload(plan.losses, losses);
+  upload(plan.totals, totals);
   GVRT_CUDA(context, cudaMallocHost(&plan.hostScalars, sizeof(StepScalars)));
   GVRT_CUDA(context, cudaMallocHost(&plan.hostAll, context->ranks * sizeof(RankSums)));
   state.scalars = plan.scalars;

@@ -30,6 +30,12 @@ struct Verdict {
   float other1, beta2, other2, eps, stepSize, unbias2;
 };
 
+/// A term of the loss, and whether this rank answers for it.
+struct LossTerm {
+  const float *value;
+  int64_t counted;
+};
+
 /// Constants of the optimizer.
 struct Rule {
   bool adamw;
@@ -39,9 +45,7 @@ struct Rule {
 struct UpdatePlan {
   Rule rule;
   int64_t numChunks = 0, numCounted = 0;
-  const float *loss = nullptr; // null on stages without one
-  bool answersForLoss = false;
-  int64_t numTotals = 0;
+  int64_t numLosses = 0, numTotals = 0;
 
   // Device memory, one piece from DeviceHooks::allocate.
   char *memory = nullptr;
@@ -50,6 +54,7 @@ struct UpdatePlan {
   Verdict *verdict = nullptr;
   RankSums *own = nullptr, *all = nullptr; // all: by rank
   double *partials = nullptr;              // by counted chunk
+  LossTerm *losses = nullptr;              // of this stage, numLosses of them
   const float **totals = nullptr;          // of the batch's labels, numTotals of them
   UpdateTensor *tensors = nullptr;
   UpdateChunk *chunks = nullptr;

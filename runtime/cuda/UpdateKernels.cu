@@ -66,19 +66,22 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 /// One block.
-__global__ void ownSums(const double *partials, int64_t numPartials, const float *loss, bool answersForLoss,
+__global__ void ownSums(const double *partials, int64_t numPartials, const LossTerm *losses, int64_t numLosses,
                         const float *const *totals, int64_t numTotals, double peakBytes, RankSums *own) {
   double sum = 0;
   for (int64_t i = threadIdx.x; i < numPartials; i += blockDim.x)
     sum += partials[i];
   sum = blockSum(sum);
   if (threadIdx.x == 0) {
-    float value = loss ? *loss : 0;
+    double loss = 0;
+    // What is not finite is told by whoever sees it.
+    for (int64_t i = 0; i < numLosses; ++i)
+      if (float value = *losses[i].value; losses[i].counted || !isfinite(value))
+        loss += value;
     double labels = numTotals > 0 ? 0 : -1;
     for (int64_t i = 0; i < numTotals; ++i)
       labels += fabsf(*totals[i]);
-    // A loss that is not finite is told by whoever sees it.
-    *own = {answersForLoss || !isfinite(value) ? (double)value : 0.0, sum, labels, peakBytes};
+    *own = {loss, sum, labels, peakBytes};
   }
 }
 
@@ -197,7 +200,7 @@ void launchSquares(cudaStream_t stream, const UpdatePlan &plan) {
 }
 
 void launchOwnSums(cudaStream_t stream, const UpdatePlan &plan, double peakBytes) {
-  ownSums<<<1, 1024, 0, stream>>>(plan.partials, plan.numCounted, plan.loss, plan.answersForLoss,
+  ownSums<<<1, 1024, 0, stream>>>(plan.partials, plan.numCounted, plan.losses, plan.numLosses,
                                     plan.totals, plan.numTotals, peakBytes, plan.own);
 }
 

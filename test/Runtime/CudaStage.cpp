@@ -138,12 +138,10 @@ private:
              << ", \"workspace\": {\"offset\": " << workspace << ", \"bytes\": " << (1 << 20) << "}, \"parameters\": ["
              << parameters.str() << "], \"inputs\": [{\"name\": \"input_ids\", \"offset\": " << ids
              << ", \"bytes_per_micro_batch\": " << bytesPerMicroBatch << ", \"shape\": [" << kBatch << ", " << kSequence
-             << "], \"placement\": [[" << rows << "], [[" << kSequence << ", -1]]]}], \"loss\": ";
+             << "], \"placement\": [[" << rows << "], [[" << kSequence << ", -1]]]}], \"losses\": [";
     if (stage == stages - 1)
       manifest << "{\"offset\": " << loss << ", \"partial_axes\": []}";
-    else
-      manifest << "null";
-    manifest << ", \"groups\": [{\"axes\": [" << axis << "]}], \"names\": [";
+    manifest << "], \"groups\": [{\"axes\": [" << axis << "]}], \"names\": [";
     for (size_t i = 0; i < names.size(); ++i)
       manifest << (i ? ", " : "") << "\"" << names[i] << "\"";
     manifest << "], \"units\": []}";

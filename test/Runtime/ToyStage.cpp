@@ -261,12 +261,10 @@ private:
     manifest << "], \"schedule\": \"gpipe\", \"global_batch\": " << kBatch
              << ", \"micro_batches\": " << plan.microBatches << ", \"sequence\": " << kSequence
              << ", \"vocabulary\": " << kVocabulary << ", \"model\": \"toy\", \"arena_bytes\": " << arena
-             << ", \"parameters\": [" << parameters.str() << "], \"inputs\": [" << inputs.str() << "], \"loss\": ";
+             << ", \"parameters\": [" << parameters.str() << "], \"inputs\": [" << inputs.str() << "], \"losses\": [";
     if (last)
       manifest << "{\"offset\": " << loss << ", \"partial_axes\": [" << (plan.dp > 1 ? "0" : "") << "]}";
-    else
-      manifest << "null";
-    manifest << ", \"groups\": [{\"axes\": [" << (plan.dp > 1 ? "0" : "") << "]}, {\"axes\": ["
+    manifest << "], \"groups\": [{\"axes\": [" << (plan.dp > 1 ? "0" : "") << "]}, {\"axes\": ["
              << (plan.tp > 1 ? std::to_string(tpAxis()) : "") << "]}], \"names\": [";
     for (size_t i = 0; i < names.size(); ++i)
       manifest << (i ? ", " : "") << "\"" << names[i] << "\"";

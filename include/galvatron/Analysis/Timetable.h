@@ -71,6 +71,12 @@ struct StageInput {
   dist::PlacementAttr placement;
 };
 
+/// Terms of the loss that are partial alike, added up over micro-batches: one f32.
+struct StageLoss {
+  int slot;
+  dist::PlacementAttr placement;
+};
+
 /// Ranks that a collective or a reduction joins: of one stage along grid axes, or of the same device
 /// index in several stages.
 struct RankGroup {
@@ -90,10 +96,9 @@ struct Timetable {
   std::vector<RankGroup> groups;
   std::vector<std::string> units;                        // paths, of the whole model
   int gradientRegionFirst = -1, gradientRegionLast = -1; // slots, contiguous in memory
-  int lossSlot = -1;
+  std::vector<StageLoss> losses;
   int workspaceSlot = -1; // of the device's products
   std::string device = "cpu";
-  dist::PlacementAttr lossPlacement;
   int64_t arenaBytes = 0; // after planArena
 };
 

@@ -64,7 +64,7 @@ protected:
     loss = rank->place(std::vector<float>{2.5f});
     rank->start([&](Manifest &manifest, Options &options) {
       manifest.parameters = parameters;
-      manifest.loss = LossInfo{offset(loss), {}};
+      manifest.losses = {LossInfo{offset(loss), {}}};
       options.optimizer = optimizer;
       options.weightDecay = 0.1;
       options.clipGrad = 1;
