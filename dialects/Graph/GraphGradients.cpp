@@ -153,12 +153,13 @@ LogicalResult EmbeddingOp::buildBackward(OpBuilder &builder, ValueRange resultGr
 
 Value CrossEntropyOp::buildShare(OpBuilder &builder) {
   Type type = getLoss().getType();
-  Value one = createSplat(builder, getLoc(), type, 1);
   if (!getCount())
     return createSplat(builder, getLoc(), type, 1.0 / getNumValidLabels());
+  Value one = createSplat(builder, getLoc(), type, 1);
   Value zero = createSplat(builder, getLoc(), type, 0);
   Value any = arith::CmpFOp::create(builder, getLoc(), arith::CmpFPredicate::OGT, getCount(), zero);
-  return arith::SelectOp::create(builder, getLoc(), any, arith::DivFOp::create(builder, getLoc(), one, getCount()), zero);
+  return arith::SelectOp::create(builder, getLoc(), any, arith::DivFOp::create(builder, getLoc(), one, getCount()),
+                                 zero);
 }
 
 /// Maximum and sum of exponentials of each row, in the result's type rather than the logits'. They stand in the
@@ -182,8 +183,7 @@ LogicalResult LogSumExpOp::buildBackward(OpBuilder &builder, ValueRange resultGr
   RankedTensorType type = tensorType(getX());
   auto wide = type.clone(rows.getElementType());
   auto perRow = [&](Value value) {
-    return BroadcastOp::create(builder, loc, wide, value,
-                               llvm::to_vector(llvm::seq<int64_t>(0, type.getRank() - 1)));
+    return BroadcastOp::create(builder, loc, wide, value, llvm::to_vector(llvm::seq<int64_t>(0, type.getRank() - 1)));
   };
   Value x = type == wide ? getX() : Value(arith::ExtFOp::create(builder, loc, wide, getX()));
   Value exponentials = math::ExpOp::create(builder, loc, arith::SubFOp::create(builder, loc, x, perRow(max)));
@@ -203,7 +203,8 @@ LogicalResult CrossEntropyOp::buildBackward(OpBuilder &builder, ValueRange resul
     Value share;
     {
       OpBuilder::InsertionGuard guard(builder);
-      builder.setInsertionPoint(*this);
+      if (getCount()) // the forward will want the same
+        builder.setInsertionPoint(*this);
       share = buildShare(builder);
     }
     Value dloss = arith::MulFOp::create(builder, getLoc(), drows, share);

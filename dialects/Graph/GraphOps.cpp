@@ -250,7 +250,8 @@ LogicalResult CrossEntropyOp::verify() {
       return emitOpError("expects no count where each label has its own loss, but got one");
     return expectShape(*this, "loss", getLoss(), shapeOf(getLabels()));
   }
-  if (failed(expectRank(*this, "loss", getLoss(), 0)) || (getCount() && failed(expectRank(*this, "count", getCount(), 0))))
+  if (failed(expectRank(*this, "loss", getLoss(), 0)) ||
+      (getCount() && failed(expectRank(*this, "count", getCount(), 0))))
     return failure();
   if (getNumValidLabels() == 0)
     return emitOpError("expects at least one label that counts, but got none");

@@ -2,7 +2,8 @@
 // and each owner (grid axis or time) which loop the owner takes. Operands follow the loop, results
 // come out sharded, partial or replicated. Exceptions, in this order:
 //
-//   1. A jointly linear op (sum) whose operands are all partial sums leaves its result one. Over time, and in gradients of
+//   1. A jointly linear op (sum) whose operands are all partial sums leaves its result one. Over time, and in gradients
+//   of
 //      parameters, one partial operand is enough: what the others hold alike is added in equal shares.
 //   2. An op linear in its one partial operand, of which the owner takes no loop, passes it on.
 //   3. Nothing that crosses a layer is partial, but the loss and parameters' gradients.
@@ -119,9 +120,8 @@ bool BodyAssigner::isPartialSum(Value original, unsigned owner) {
 /// Known to the owner in full, in some copy or before any is made.
 bool BodyAssigner::isReplicated(Value original, unsigned owner) {
   SmallVector<Copy> copies = getCopies(original);
-  return copies.empty() || llvm::any_of(copies, [&](const Copy &copy) {
-           return copy.place[owner].kind == OwnerPlace::Replicated;
-         });
+  return copies.empty() ||
+         llvm::any_of(copies, [&](const Copy &copy) { return copy.place[owner].kind == OwnerPlace::Replicated; });
 }
 
 /// Whether a value that the owner knows in full is wanted as a sum over it. Zeros are one as they are.
@@ -362,8 +362,8 @@ FailureOr<SmallVector<Value>> BodyAssigner::addPartialsFirst(Operation *op, cons
   std::vector<std::pair<ValuePlace, SmallVector<Value>>> groups;
   for (auto [operand, place] : llvm::zip(op->getOperands(), places.operands)) {
     SmallVector<Copy> copies = getCopies(operand);
-    bool isPartOfShares =
-        llvm::any_of(llvm::seq<unsigned>(owners.size()), [&](unsigned owner) { return isShared(operand, owner, need); });
+    bool isPartOfShares = llvm::any_of(llvm::seq<unsigned>(owners.size()),
+                                       [&](unsigned owner) { return isShared(operand, owner, need); });
     bool waits = copies.size() == 1 && copies[0].place != need && !isPartOfShares &&
                  llvm::any_of(copies[0].place, [](const OwnerPlace &owner) { return owner.isPartialSum(); });
     if (!waits) {
@@ -500,8 +500,7 @@ LogicalResult BodyAssigner::placeResults() {
       // Micro-batches add up their losses: of one that does not depend on the batch, each has a share.
       if (!owners.empty() && owners[0].id == PlacementAttr::kTime && place[0].kind == OwnerPlace::Replicated)
         place[0] = OwnerPlace::partial(ReduceKind::Sum);
-    }
-    else if (failed(checkTime(terminator, value, place)))
+    } else if (failed(checkTime(terminator, value, place)))
       return failure();
     FailureOr<Value> converted = getOperand(terminator, value, place);
     if (failed(converted))

@@ -145,6 +145,12 @@ ElementType galvatron::importer::promote(llvm::ArrayRef<Value> operands, const I
                   (a == ElementType::BFloat16 && b == ElementType::Float16);
     return halves ? ElementType::Float32 : std::max(a, b);
   };
+  // A Python number that meets a tensor without dimensions is written into a trace as a rank-0 tensor of type float64.
+  bool meetsData = llvm::any_of(
+      operands, [&](const Value &operand) { return operand.isTensor() && !importer.read(*operand.cell()).lazy; });
+  auto isNumber = [&](const Tensor &x) {
+    return meetsData && x.rank() == 0 && x.type == ElementType::Float64 && x.lazy && x.lazy->isSplat();
+  };
   // Tensors with dimensions, rank-0 tensors, numbers.
   std::optional<ElementType> levels[3];
   for (const Value &operand : operands) {
@@ -152,8 +158,8 @@ ElementType galvatron::importer::promote(llvm::ArrayRef<Value> operands, const I
     ElementType type = ElementType::Int64;
     if (operand.isTensor()) {
       const Tensor &tensor = importer.read(*operand.cell());
-      level = tensor.rank() == 0;
-      type = tensor.type;
+      level = isNumber(tensor) ? 2 : tensor.rank() == 0;
+      type = isNumber(tensor) ? ElementType::Float32 : tensor.type;
     } else if (operand.isDouble()) {
       type = ElementType::Float32;
     } else if (operand.isBool()) {

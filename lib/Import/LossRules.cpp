@@ -76,9 +76,9 @@ struct CrossEntropy {
     mlir::Value table = importer.force(importer.reshape(*classes, {classes->shape[0], 1}));
     Shape shape = labels.shape;
     shape.push_back(1);
-    mlir::Value found = graph::EmbeddingOp::create(call.emitter.builder, call.emitter.location,
-                                                   call.emitter.type(logits.type, shape), table, importer.force(safe),
-                                                   uint64_t(-1));
+    mlir::Value found =
+        graph::EmbeddingOp::create(call.emitter.builder, call.emitter.location, call.emitter.type(logits.type, shape),
+                                   table, importer.force(safe), uint64_t(-1));
     return f.multiply(importer.reshape(Tensor::of(found, logits.type), labels.shape), counted);
   }
 

@@ -267,9 +267,9 @@ FailureOr<Value> StepAssigner::getTotal(graph::CallOp call, graph::TotalOp total
     symbols.insert(clone);
   }
   auto type = cast<RankedTensorType>(total.getType());
-  auto placed = graph::TotalOp::create(builder, total.getLoc(),
-                                       dist::withPlacement(type, PlacementAttr::getReplicated(type)), clone.getSymName(),
-                                       total.getInputs());
+  auto placed =
+      graph::TotalOp::create(builder, total.getLoc(), dist::withPlacement(type, PlacementAttr::getReplicated(type)),
+                             clone.getSymName(), total.getInputs());
   return known = placed.getResult();
 }
 

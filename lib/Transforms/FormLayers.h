@@ -40,9 +40,9 @@ llvm::StringRef pathOf(mlir::Operation *op);
 /// the periods of a repeating structure.
 std::vector<Unit> cutIntoUnits(mlir::func::FuncOp step, const FreeOps &freeOps);
 
-/// Where several units add to the loss, makes `step` return one term of each, their sum being the loss: what a layer adds
-/// then crosses no other. Terms that no activation decides go to the last. Returns whether it did, and `units`, which
-/// the step was cut into, are outdated.
+/// Where several units add to the loss, makes `step` return one term of each, their sum being the loss: what a layer
+/// adds then crosses no other. Terms that no activation decides go to the last. Returns whether it did, and `units`,
+/// which the step was cut into, are outdated.
 bool spreadLoss(mlir::func::FuncOp step, const FreeOps &freeOps, llvm::ArrayRef<Unit> units);
 
 } // namespace galvatron::layers

@@ -12,6 +12,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/OperationSupport.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "llvm/ADT/SetVector.h"
 
 namespace galvatron {
@@ -66,8 +67,9 @@ void TotalsFormer::findSources() {
 /// The number of labels that differ from the ignored index, as arithmetic beside the loss.
 LogicalResult TotalsFormer::addCount(CrossEntropyOp loss) {
   if (sources.lookup(loss.getLabels()) & ~Data)
-    return loss.emitOpError("divides by the number of its labels, which depends on parameters, so it is not known before "
-                            "the first micro-batch; use reduction='sum' and divide by a number that labels decide");
+    return loss.emitOpError(
+        "divides by the number of its labels, which depends on parameters, so it is not known before "
+        "the first micro-batch; use reduction='sum' and divide by a number that labels decide");
   Location loc = loss.getLoc();
   builder.setInsertionPoint(loss);
   auto labels = cast<RankedTensorType>(loss.getLabels().getType());
@@ -89,8 +91,9 @@ LayerOp TotalsFormer::outline(ReduceOp sum, ArrayRef<Operation *> slice, ArrayRe
   builder.setInsertionPoint(step);
   Location loc = sum.getLoc();
   std::string name = "total" + std::to_string(layers.size());
-  auto layer = LayerOp::create(builder, loc, name, builder.getFunctionType(ValueRange(inputs).getTypes(), sum.getType()),
-                               StringAttr(), ArrayAttr(), ArrayAttr());
+  auto layer =
+      LayerOp::create(builder, loc, name, builder.getFunctionType(ValueRange(inputs).getTypes(), sum.getType()),
+                      StringAttr(), ArrayAttr(), ArrayAttr());
   SmallVector<Location> locations(inputs.size(), loc);
   Block *body = builder.createBlock(&layer.getBody(), {}, ValueRange(inputs).getTypes(), locations);
   IRMapping mapping;
@@ -174,6 +177,9 @@ LogicalResult TotalsFormer::run() {
     if (isTotal && failed(formTotal(sum)))
       return failure();
   }
+  for (Operation &op : llvm::make_early_inc_range(llvm::reverse(step.getBody().front())))
+    if (isOpTriviallyDead(&op))
+      op.erase();
   return success();
 }
 

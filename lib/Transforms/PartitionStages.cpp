@@ -113,8 +113,8 @@ Value PartitionStagesPass::inputIn(int64_t stage, BlockArgument argument, Type t
   if (!input) {
     static constexpr StringLiteral kNames[] = {"input_ids", "labels"};
     OpBuilder builder = builderOf(stage);
-    input = dist::InputOp::create(builder, argument.getLoc(), type,
-                                  kNames[std::min<unsigned>(argument.getArgNumber(), 1)]);
+    input =
+        dist::InputOp::create(builder, argument.getLoc(), type, kNames[std::min<unsigned>(argument.getArgNumber(), 1)]);
   }
   return input;
 }
@@ -123,7 +123,8 @@ Value PartitionStagesPass::inputIn(int64_t stage, BlockArgument argument, Type t
 Value PartitionStagesPass::totalIn(int64_t stage, graph::TotalOp total) {
   auto layer = SymbolTable::lookupNearestSymbolFrom<dist::LayerOp>(total, total.getCalleeAttr());
   SmallVector<Value> operands;
-  for (auto [operand, placement] : llvm::zip_equal(total.getInputs(), layer.getInputs().getAsRange<dist::PlacementAttr>()))
+  for (auto [operand, placement] :
+       llvm::zip_equal(total.getInputs(), layer.getInputs().getAsRange<dist::PlacementAttr>()))
     operands.push_back(inputIn(stage, cast<BlockArgument>(operand), dist::withPlacement(operand.getType(), placement)));
   OpBuilder builder = builderOf(stage);
   return graph::TotalOp::create(builder, total.getLoc(), total.getType(), total.getCallee(), operands);

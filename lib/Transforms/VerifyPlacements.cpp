@@ -345,12 +345,12 @@ static LogicalResult verifyTotal(graph::TotalOp total, SymbolTable &symbols) {
   if (!layer)
     return success();
   PlacementAttr left = dist::getPlacement(layer.getResultTypes().front());
-  bool isSum = left && left.withPartials({}) == placed &&
-               llvm::all_of(left.getPartials(),
-                            [](dist::Partial partial) { return partial.kind == graph::ReduceKind::Sum; });
+  bool isSum = left && left.withPartials({}) == placed && llvm::all_of(left.getPartials(), [](dist::Partial partial) {
+                 return partial.kind == graph::ReduceKind::Sum;
+               });
   if (!isSum)
     return total.emitOpError("expects a layer whose result is a sum over pieces of the batch, but ")
-           << total.getCallee() << " returns " << layer.getResultTypes().front();
+           << total.getCalleeAttr() << " returns " << layer.getResultTypes().front();
   return success();
 }
 

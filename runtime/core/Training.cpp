@@ -110,9 +110,10 @@ Status Training::prepareData() {
   firstStep = done.step + 1;
   lastStep = options.steps;
   if (lastStep < firstStep)
-    return Status::error("the checkpoint ", options.load, " is at step ", done.step, ", so nothing is left to train to ",
-                         "step ", options.steps, "; --steps counts from the model's first step: pass --steps ",
-                         done.step + options.steps, " for ", options.steps, " more");
+    return Status::error("the checkpoint ", options.load, " is at step ", done.step,
+                         ", so nothing is left to train to ", "step ", options.steps,
+                         "; --steps counts from the model's first step: pass --steps ", done.step + options.steps,
+                         " for ", options.steps, " more");
   std::optional<TokenFile> file;
   dataText = "random tokens";
   if (!options.data.empty()) {

@@ -200,8 +200,8 @@ void launchSquares(cudaStream_t stream, const UpdatePlan &plan) {
 }
 
 void launchOwnSums(cudaStream_t stream, const UpdatePlan &plan, double peakBytes) {
-  ownSums<<<1, 1024, 0, stream>>>(plan.partials, plan.numCounted, plan.losses, plan.numLosses,
-                                    plan.totals, plan.numTotals, peakBytes, plan.own);
+  ownSums<<<1, 1024, 0, stream>>>(plan.partials, plan.numCounted, plan.losses, plan.numLosses, plan.totals,
+                                  plan.numTotals, peakBytes, plan.own);
 }
 
 void launchVerdict(cudaStream_t stream, const UpdatePlan &plan, int ranks) {

@@ -100,19 +100,3 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
     return %y : tensor<f32>
   }
 }
-
-// -----
-
-module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 2, schedule = "gpipe">} {
-  graph.layer @decay(%x: tensor<8x4xf32>, %w: tensor<4xf32> {graph.parameter = "w"}) -> tensor<8x4xf32> {
-    graph.backward(%dx: tensor<8x4xf32>) {
-      // expected-error@+1 {{expects the gradient of a parameter to be a sum over micro-batches, but got one that does not depend on the batch; use one micro-batch}}
-      graph.return %dx, %w : tensor<8x4xf32>, tensor<4xf32>
-    }
-    graph.return %x : tensor<8x4xf32>
-  }
-  func.func @step(%x: tensor<8x4xf32>) -> tensor<8x4xf32> {
-    %y = graph.call @decay(%x) parameters ["w"] path "a" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 1>} : (tensor<8x4xf32>) -> tensor<8x4xf32>
-    return %y : tensor<8x4xf32>
-  }
-}

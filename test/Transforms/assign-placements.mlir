@@ -154,3 +154,68 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 2, micro
     return %y : tensor<f32>
   }
 }
+
+// -----
+
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 2, schedule = "gpipe">} {
+  graph.layer @decay(%x: tensor<8x4xf32>, %w: tensor<4xf32> {graph.parameter = "w"}) -> tensor<8x4xf32> {
+    graph.backward(%dx: tensor<8x4xf32>) {
+      // What does not depend on the batch counts once: each micro-batch adds a share.
+      // CHECK: %[[SHARE:.*]] = dist.share %{{.*}} of 2 : tensor<4xf32, #dist.placement<[4]>> -> tensor<4xf32, #dist.placement<[4] partial [sum@t]>>
+      // CHECK: graph.return %{{.*}}, %[[SHARE]]
+      graph.return %dx, %w : tensor<8x4xf32>, tensor<4xf32>
+    }
+    graph.return %x : tensor<8x4xf32>
+  }
+  func.func @step(%x: tensor<8x4xf32>) -> tensor<8x4xf32> {
+    %y = graph.call @decay(%x) parameters ["w"] path "a" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 1>} : (tensor<8x4xf32>) -> tensor<8x4xf32>
+    return %y : tensor<8x4xf32>
+  }
+}
+
+// -----
+
+// A penalty on weights beside a loss: a sum over micro-batches and shares of what they all know.
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 2, schedule = "gpipe">} {
+  // CHECK-LABEL: graph.layer @penalty
+  graph.layer @penalty(%x: tensor<8x4xf32>, %w: tensor<f32> {graph.parameter = "w"}) -> tensor<f32> {
+    // CHECK: %[[LOSS:.*]] = graph.reduce sum %{{.*}} -> tensor<f32, #dist.placement<[] partial [sum@t]>>
+    // CHECK: %[[PENALTY:.*]] = arith.mulf %{{.*}} : tensor<f32, #dist.placement<[]>>
+    // CHECK: %[[SHARE:.*]] = dist.share %[[PENALTY]] of 2
+    // CHECK: graph.sum %[[LOSS]], %[[SHARE]]
+    %loss = graph.reduce sum %x dims [0, 1] : tensor<8x4xf32> -> tensor<f32>
+    %penalty = arith.mulf %w, %w : tensor<f32>
+    %sum = graph.sum %loss, %penalty : (tensor<f32>, tensor<f32>) -> tensor<f32>
+    graph.return %sum : tensor<f32>
+  }
+  func.func @step(%x: tensor<8x4xf32>) -> tensor<f32> {
+    %y = graph.call @penalty(%x) parameters ["w"] path "a" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 1>} : (tensor<8x4xf32>) -> tensor<f32>
+    return %y : tensor<f32>
+  }
+}
+
+// -----
+
+// A sum over the batch is made of the pieces that its reader's strategy makes, and is whole everywhere.
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 2, schedule = "gpipe">} {
+  // CHECK: graph.layer @total0.dp2(%{{.*}}: tensor<8x4xi64, #dist.placement<[2@t * 2@g0 * 2, 4]>>) -> tensor<f32, #dist.placement<[] partial [sum@t, sum@g0]>>
+  graph.layer @total0(%labels: tensor<8x4xi64>) -> tensor<f32> {
+    %f = arith.sitofp %labels : tensor<8x4xi64> to tensor<8x4xf32>
+    %n = graph.reduce sum %f dims [0, 1] : tensor<8x4xf32> -> tensor<f32>
+    graph.return %n : tensor<f32>
+  }
+  graph.layer @head(%x: tensor<8x4xf32>, %labels: tensor<8x4xi64>, %n: tensor<f32>) -> tensor<f32> {
+    %weights = arith.sitofp %labels : tensor<8x4xi64> to tensor<8x4xf32>
+    %weighted = arith.mulf %x, %weights : tensor<8x4xf32>
+    %s = graph.reduce sum %weighted dims [0, 1] : tensor<8x4xf32> -> tensor<f32>
+    %y = arith.divf %s, %n : tensor<f32>
+    graph.return %y : tensor<f32>
+  }
+  func.func @step(%x: tensor<8x4xf32>, %labels: tensor<8x4xi64>) -> tensor<f32> {
+    // CHECK: %[[N:.*]] = graph.total @total0.dp2(%{{.*}}) : {{.*}} -> tensor<f32, #dist.placement<[]>>
+    // CHECK: graph.call @head.dp2(%{{.*}}, %{{.*}}, %[[N]])
+    %n = graph.total @total0(%labels) : (tensor<8x4xi64>) -> tensor<f32>
+    %y = graph.call @head(%x, %labels, %n) parameters [] path "a" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2>} : (tensor<8x4xf32>, tensor<8x4xi64>, tensor<f32>) -> tensor<f32>
+    return %y : tensor<f32>
+  }
+}

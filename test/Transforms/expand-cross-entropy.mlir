@@ -42,3 +42,37 @@ graph.layer @forward_and_backward_share_statistics(%x: tensor<2x16xf32>, %labels
   %loss = graph.cross_entropy %x, %labels : (tensor<2x16xf32>, tensor<2xi64>) -> tensor<f32>
   graph.return %loss : tensor<f32>
 }
+
+// Counted over the whole batch; 0 where nothing counts.
+// CHECK-LABEL: func.func @counted
+// CHECK-SAME: %[[N:[a-z0-9]+]]: tensor<f32>)
+func.func @counted(%logits: tensor<8x16xf32>, %labels: tensor<8xi64>, %n: tensor<f32>) -> tensor<f32> {
+  // CHECK: %[[TOTAL:.*]] = graph.reduce sum
+  // CHECK-DAG: %[[ONE:.*]] = arith.constant dense<1.000000e+00> : tensor<f32>
+  // CHECK-DAG: %[[ZERO:.*]] = arith.constant dense<0.000000e+00> : tensor<f32>
+  // CHECK: %[[ANY:.*]] = arith.cmpf ogt, %[[N]], %[[ZERO]]
+  // CHECK: %[[RECIPROCAL:.*]] = arith.divf %[[ONE]], %[[N]]
+  // CHECK: %[[SHARE:.*]] = arith.select %[[ANY]], %[[RECIPROCAL]], %[[ZERO]]
+  // CHECK: arith.mulf %[[TOTAL]], %[[SHARE]]
+  %loss = graph.cross_entropy %logits, %labels count %n : (tensor<8x16xf32>, tensor<8xi64>, tensor<f32>) -> tensor<f32>
+  return %loss : tensor<f32>
+}
+
+// CHECK-LABEL: func.func @of_each_label
+func.func @of_each_label(%logits: tensor<8x16xf32>, %labels: tensor<8xi64>) -> tensor<8xf32> {
+  // CHECK: %[[ROWS:.*]] = arith.subf
+  // CHECK-NEXT: return %[[ROWS]]
+  %loss = graph.cross_entropy %logits, %labels : (tensor<8x16xf32>, tensor<8xi64>) -> tensor<8xf32>
+  return %loss : tensor<8xf32>
+}
+
+// CHECK-LABEL: func.func @logsumexp
+func.func @logsumexp(%x: tensor<8x16xf32>) -> tensor<8xf32> {
+  // CHECK-NEXT: %[[MAX:.*]] = graph.reduce max
+  // CHECK-NEXT: %[[SUM:.*]] = graph.sum_exp %{{.*}}, %[[MAX]]
+  // CHECK-NEXT: %[[LOG:.*]] = math.log %[[SUM]]
+  // CHECK-NEXT: %[[LSE:.*]] = arith.addf %[[LOG]], %[[MAX]]
+  // CHECK-NEXT: return %[[LSE]]
+  %y = graph.logsumexp %x : tensor<8x16xf32> -> tensor<8xf32>
+  return %y : tensor<8xf32>
+}

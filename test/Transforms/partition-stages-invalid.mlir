@@ -54,7 +54,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro
 // -----
 
 module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
-  // expected-error @below {{expects to return the loss of its last call}}
+  // expected-error @below {{expects to return terms of the loss that its calls compute}}
   func.func @step(%ids: tensor<4xi64>) -> tensor<4xi64> {
     return %ids : tensor<4xi64>
   }

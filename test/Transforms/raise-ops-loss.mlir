@@ -41,3 +41,15 @@ func.func @labels_cut_by_more_than_the_shift(%logits: tensor<2x4x16xf32>, %label
   %2 = graph.cross_entropy %0, %1 : (tensor<2x2x16xf32>, tensor<2x2xi64>) -> tensor<f32>
   return %2 : tensor<f32>
 }
+
+// Each label's loss: those of the positions that were cut off are cut off again.
+// CHECK-LABEL: @loss_of_each_label
+func.func @loss_of_each_label(%logits: tensor<2x4x16xf32>, %labels: tensor<2x4xi64>) -> tensor<2x3xf32> {
+  // CHECK-NEXT: %[[SHIFTED:.*]] = graph.shift %{{.*}} {dim = 1 : i64, fill = -100 : i64, offset = 1 : i64}
+  // CHECK-NEXT: %[[ROWS:.*]] = graph.cross_entropy %{{.*}}, %[[SHIFTED]] : (tensor<2x4x16xf32>, tensor<2x4xi64>) -> tensor<2x4xf32>
+  // CHECK-NEXT: graph.slice %[[ROWS]] offsets [0, 0] : tensor<2x4xf32> -> tensor<2x3xf32>
+  %0 = graph.slice %logits offsets [0, 0, 0] : tensor<2x4x16xf32> -> tensor<2x3x16xf32>
+  %1 = graph.slice %labels offsets [0, 1] : tensor<2x4xi64> -> tensor<2x3xi64>
+  %2 = graph.cross_entropy %0, %1 : (tensor<2x3x16xf32>, tensor<2x3xi64>) -> tensor<2x3xf32>
+  return %2 : tensor<2x3xf32>
+}

@@ -24,6 +24,42 @@ graph.layer @contracted(%x: tensor<4x8xf32, #dist.placement<[4, 2@g0 * 4]>>, %w:
 
 // -----
 
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 4, schedule = "1f1b">} {
+  graph.layer @share(%x: tensor<f32, #dist.placement<[]>>) -> tensor<f32, #dist.placement<[] partial [sum@t]>> {
+    // expected-error@+1 {{expects 4 shares, but got 2}}
+    %y = dist.share %x of 2 : tensor<f32, #dist.placement<[]>> -> tensor<f32, #dist.placement<[] partial [sum@t]>>
+    graph.return %y : tensor<f32, #dist.placement<[] partial [sum@t]>>
+  }
+}
+
+// -----
+
+graph.layer @maximum(%x: tensor<8xi64, #dist.placement<[2@g0 * 4]>>) -> tensor<f32, #dist.placement<[] partial [max@g0]>> {
+  %f = arith.sitofp %x : tensor<8xi64, #dist.placement<[2@g0 * 4]>> to tensor<8xf32, #dist.placement<[2@g0 * 4]>>
+  %y = graph.reduce max %f dims [0] : tensor<8xf32, #dist.placement<[2@g0 * 4]>> -> tensor<f32, #dist.placement<[] partial [max@g0]>>
+  graph.return %y : tensor<f32, #dist.placement<[] partial [max@g0]>>
+}
+func.func @step(%x: tensor<8xi64, #dist.placement<[2@g0 * 4]>>) {
+  // expected-error@+1 {{expects a layer whose result is a sum over pieces of the batch, but @maximum returns}}
+  %0 = graph.total @maximum(%x) : (tensor<8xi64, #dist.placement<[2@g0 * 4]>>) -> tensor<f32, #dist.placement<[]>>
+  return
+}
+
+// -----
+
+graph.layer @sum(%x: tensor<8xi64, #dist.placement<[8]>>) -> tensor<f32, #dist.placement<[]>> {
+  %f = arith.sitofp %x : tensor<8xi64, #dist.placement<[8]>> to tensor<8xf32, #dist.placement<[8]>>
+  %y = graph.reduce sum %f dims [0] : tensor<8xf32, #dist.placement<[8]>> -> tensor<f32, #dist.placement<[]>>
+  graph.return %y : tensor<f32, #dist.placement<[]>>
+}
+func.func @step(%x: tensor<8xi64, #dist.placement<[8]>>) {
+  // expected-error@+1 {{expects a replicated result, but got}}
+  %0 = graph.total @sum(%x) : (tensor<8xi64, #dist.placement<[8]>>) -> tensor<f32, #dist.placement<[] partial [sum@g0]>>
+  return
+}
+
+// -----
+
 graph.layer @nonlinear(%x: tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>) -> tensor<8xf32, #dist.placement<[8] partial [sum@g0]>> {
   // expected-error@+1 {{reads a value that is a partial sum on grid axis 0, but is not linear in it}}
   %y = graph.activation relu %x : tensor<8xf32, #dist.placement<[8] partial [sum@g0]>> -> tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>

@@ -67,22 +67,23 @@ def FormTotalsPass : Pass<"galvatron-form-totals", "mlir::ModuleOp"> {
     **Example:**
 
     ```mlir
-    func.func @step(%x: tensor<2x4xi64>, %labels: tensor<2x4xi64>) -> tensor<f32> {
-      %w = graph.parameter ["w"] : tensor<8x8xf32>
-      %z = graph.embedding %w, %x : (tensor<8x8xf32>, tensor<2x4xi64>) -> tensor<2x4x8xf32>
-      %loss = graph.cross_entropy %z, %labels {ignore_index = 3 : i64} : (tensor<2x4x8xf32>, tensor<2x4xi64>) -> tensor<f32>
-      return %loss : tensor<f32>
+    func.func @step(%labels: tensor<2x4xi64>) -> tensor<f32> {
+      %0 = arith.sitofp %labels : tensor<2x4xi64> to tensor<2x4xf32>
+      %1 = graph.reduce sum %0 dims [0, 1] : tensor<2x4xf32> -> tensor<f32>
+      return %1 : tensor<f32>
     }
     ```
 
     ```mlir
-    func.func @step(%x: tensor<2x4xi64>, %labels: tensor<2x4xi64>) -> tensor<f32> {
-      %total = graph.total @total0(%labels) : (tensor<2x4xi64>) -> tensor<f32>
-      %n = graph.detach %total : tensor<f32>
-      %w = graph.parameter ["w"] : tensor<8x8xf32>
-      %z = graph.embedding %w, %x : (tensor<8x8xf32>, tensor<2x4xi64>) -> tensor<2x4x8xf32>
-      %loss = graph.cross_entropy %z, %labels count %n {ignore_index = 3 : i64} : (tensor<2x4x8xf32>, tensor<2x4xi64>, tensor<f32>) -> tensor<f32>
-      return %loss : tensor<f32>
+    graph.layer @total0(%labels: tensor<2x4xi64>) -> tensor<f32> {
+      %0 = arith.sitofp %labels : tensor<2x4xi64> to tensor<2x4xf32>
+      %1 = graph.reduce sum %0 dims [0, 1] : tensor<2x4xf32> -> tensor<f32>
+      graph.return %1 : tensor<f32>
+    }
+    func.func @step(%labels: tensor<2x4xi64>) -> tensor<f32> {
+      %0 = graph.total @total0(%labels) : (tensor<2x4xi64>) -> tensor<f32>
+      %1 = graph.detach %0 : tensor<f32>
+      return %1 : tensor<f32>
     }
     ```
 

@@ -54,6 +54,22 @@ func.func @factor(%x: tensor<8xf32, #dist.placement<[2@g0 * 4]>>) {
 
 // -----
 
+func.func @share(%x: tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>) {
+  // expected-error@+1 {{expects a result that differs from the operand by being partial on more owners, but got}}
+  %0 = dist.share %x of 2 : tensor<8xf32, #dist.placement<[8] partial [sum@g0]>> -> tensor<8xf32, #dist.placement<[8]>>
+  return
+}
+
+// -----
+
+func.func @share_of_nothing(%x: tensor<8xf32, #dist.placement<[8]>>) {
+  // expected-error@+1 {{expects at least one part, but got 0}}
+  %0 = dist.share %x of 0 : tensor<8xf32, #dist.placement<[8]>> -> tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>
+  return
+}
+
+// -----
+
 func.func @element_type(%x: tensor<8xf32>) {
   // expected-error@+1 {{expects operand and result of one element type and rank, but got 'tensor<8xf32>' and 'tensor<8xf64>'}}
   %0 = dist.all_reduce %x axes [0] {kind = 0 : i64} : tensor<8xf32> -> tensor<8xf64>

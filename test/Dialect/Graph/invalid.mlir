@@ -540,8 +540,71 @@ func.func @cross_entropy_of_a_scalar(%x: tensor<f32>, %l: tensor<i64>) {
 // -----
 
 func.func @cross_entropy_loss(%x: tensor<2x16xf32>, %l: tensor<2xi64>) {
-  // expected-error@+1 {{expects loss of 0 dimensions, but got 1}}
-  %0 = graph.cross_entropy %x, %l : (tensor<2x16xf32>, tensor<2xi64>) -> tensor<2xf32>
+  // expected-error@+1 {{expects loss of shape 2, but got 3}}
+  %0 = graph.cross_entropy %x, %l : (tensor<2x16xf32>, tensor<2xi64>) -> tensor<3xf32>
+  return
+}
+
+// -----
+
+func.func @cross_entropy_count_of_each(%x: tensor<2x16xf32>, %l: tensor<2xi64>, %n: tensor<f32>) {
+  // expected-error@+1 {{expects no count where each label has its own loss, but got one}}
+  %0 = graph.cross_entropy %x, %l count %n : (tensor<2x16xf32>, tensor<2xi64>, tensor<f32>) -> tensor<2xf32>
+  return
+}
+
+// -----
+
+func.func @cross_entropy_count(%x: tensor<2x16xf32>, %l: tensor<2xi64>, %n: tensor<2xf32>) {
+  // expected-error@+1 {{expects count of 0 dimensions, but got 1}}
+  %0 = graph.cross_entropy %x, %l count %n : (tensor<2x16xf32>, tensor<2xi64>, tensor<2xf32>) -> tensor<f32>
+  return
+}
+
+// -----
+
+func.func @logsumexp_result(%x: tensor<2x16xf32>) {
+  // expected-error@+1 {{expects result of shape 2, but got 16}}
+  %0 = graph.logsumexp %x : tensor<2x16xf32> -> tensor<16xf32>
+  return
+}
+
+// -----
+
+func.func @logsumexp_of_a_scalar(%x: tensor<f32>) {
+  // expected-error@+1 {{expects x to have a last dimension, but got a scalar}}
+  %0 = graph.logsumexp %x : tensor<f32> -> tensor<f32>
+  return
+}
+
+// -----
+
+func.func @total_of_nothing(%labels: tensor<2x4xi64>) {
+  // expected-error@+1 {{expects a layer named @count in the module}}
+  %0 = graph.total @count(%labels) : (tensor<2x4xi64>) -> tensor<f32>
+  return
+}
+
+// -----
+
+graph.layer @trained(%labels: tensor<2x4xi64>, %w: tensor<f32> {graph.parameter = "w"}) -> tensor<f32> {
+  graph.return %w : tensor<f32>
+}
+func.func @total_with_parameters(%labels: tensor<2x4xi64>) {
+  // expected-error@+1 {{expects a layer without parameters, but @trained has 1}}
+  %0 = graph.total @trained(%labels) : (tensor<2x4xi64>) -> tensor<f32>
+  return
+}
+
+// -----
+
+graph.layer @count(%labels: tensor<2x4xi64>) -> tensor<f32> {
+  %0 = arith.constant dense<8.0> : tensor<f32>
+  graph.return %0 : tensor<f32>
+}
+func.func @total_of_other_inputs(%labels: tensor<2x5xi64>) {
+  // expected-error@+1 {{expects inputs 0 to be 'tensor<2x4xi64>', but got 'tensor<2x5xi64>'}}
+  %0 = graph.total @count(%labels) : (tensor<2x5xi64>) -> tensor<f32>
   return
 }
 

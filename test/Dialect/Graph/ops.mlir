@@ -110,6 +110,12 @@ func.func @vocabulary(%table: tensor<16x8xf32>, %ids: tensor<2x3xi64>, %logits: 
   %2 = graph.shift %ids {dim = 1 : i64, offset = 1 : i64, fill = -100 : i64} : tensor<2x3xi64> -> tensor<2x3xi64>
   // CHECK: graph.cross_entropy %
   %3 = graph.cross_entropy %logits, %2 : (tensor<2x3x16xf32>, tensor<2x3xi64>) -> tensor<f32>
+  // CHECK: graph.cross_entropy %{{.*}}, %{{.*}} count %{{.*}} {ignore_index = 7 : i64}
+  %counted = graph.cross_entropy %logits, %2 count %3 {ignore_index = 7 : i64} : (tensor<2x3x16xf32>, tensor<2x3xi64>, tensor<f32>) -> tensor<f32>
+  // CHECK: graph.cross_entropy %{{.*}} -> tensor<2x3xf32>
+  %each = graph.cross_entropy %logits, %2 : (tensor<2x3x16xf32>, tensor<2x3xi64>) -> tensor<2x3xf32>
+  // CHECK: graph.logsumexp %{{.*}} : tensor<2x3x16xf32> -> tensor<2x3xf32>
+  %lse = graph.logsumexp %logits : tensor<2x3x16xf32> -> tensor<2x3xf32>
   // CHECK: graph.sum_exp
   %4 = graph.sum_exp %logits, %rows : (tensor<2x3x16xf32>, tensor<2x3xf32>) -> tensor<2x3xf32>
   // CHECK: graph.target_logit
@@ -138,4 +144,15 @@ func.func @shapes(%x: tensor<2x6x4xf32>) {
   // CHECK: graph.iota {dim = 0 : i64} : tensor<6xi64>
   %7 = graph.iota {dim = 0 : i64} : tensor<6xi64>
   return
+}
+
+graph.layer @count(%labels: tensor<2x3xi64>) -> tensor<f32> {
+  %six = arith.constant dense<6.0> : tensor<f32>
+  graph.return %six : tensor<f32>
+}
+// CHECK-LABEL: func.func @totals
+func.func @totals(%labels: tensor<2x3xi64>) -> tensor<f32> {
+  // CHECK: graph.total @count(%{{.*}}) : (tensor<2x3xi64>) -> tensor<f32>
+  %0 = graph.total @count(%labels) : (tensor<2x3xi64>) -> tensor<f32>
+  return %0 : tensor<f32>
 }
