@@ -105,7 +105,7 @@ def at_least_one(model, z, labels, hidden):
 
 def mean_of_rows(model, z, labels, hidden):
     w = (labels[:, 1:] != BLANK).float()
-    return ((shifted(z, labels, reduction="none").view_as(w) * w).sum(1) / w.sum(1)).mean()
+    return ((shifted(z, labels, reduction="none").view_as(w) * w).sum(1) / w.sum(1).clamp(min=1)).mean()
 
 
 def smoothed(model, z, labels, hidden):
