@@ -81,7 +81,7 @@ void read(const json &root, Manifest &m) {
   for (const json &entry : root.at("inputs"))
     m.inputs.push_back({entry.at("name"), entry.at("offset"), entry.at("bytes_per_micro_batch"), entry.at("shape"),
                         readPlacement(entry.at("placement"))});
-  for (const json &entry : root.at("losses"))
+  for (const json &entry : root.value("losses", json::array()))
     m.losses.push_back({entry.at("offset"), entry.at("partial_axes")});
   for (const json &entry : root.value("totals", json::array()))
     m.totals.push_back({entry.at("name"), entry.at("offset")});

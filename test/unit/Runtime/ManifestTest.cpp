@@ -45,6 +45,10 @@ TEST(Manifest, KeepsPiecesInsideTheArena) {
               HasSubstr("expects the workspace inside the arena of 4096 bytes, but got 3073 bytes at 1024"));
   EXPECT_THAT(Manifest::parse(manifestText("", R"(, "copy": 4084)").c_str(), manifest).message,
               HasSubstr("expects the copy of p inside the arena of 4096 bytes, but got offset 4084"));
+  Manifest totals;
+  std::string total = R"("totals": [{"name": "total0", "offset": 4093}], )";
+  EXPECT_THAT(Manifest::parse(manifestText(total, "").c_str(), totals).message,
+              HasSubstr("expects total0 inside the arena of 4096 bytes, but got offset 4093"));
 }
 
 } // namespace
