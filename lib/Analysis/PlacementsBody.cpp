@@ -377,6 +377,9 @@ static bool isUpstreamArithmetic(Operation *op) {
   return dialect == "arith" || dialect == "math";
 }
 
+static constexpr llvm::StringLiteral kUseOneMicroBatch =
+    "; use one micro-batch: --micro-batches 1 with --search, \"micro_batches\": 1 in a plan";
+
 /// Time cannot be converted: what belongs to one micro-batch is never whole inside a body, and a sum
 /// over micro-batches never known.
 LogicalResult BodyAssigner::checkTime(Operation *op, Value operand, const ValuePlace &need) {
@@ -386,7 +389,7 @@ LogicalResult BodyAssigner::checkTime(Operation *op, Value operand, const ValueP
     if (copy.place[0] != need[0])
       return op->emitOpError("needs the whole batch at once: expects an op that can be cut into ")
              << owners[0].size << " micro-batches, but got one that reads "
-             << (copy.place[0].isPartialSum() ? "a sum over them" : "all of them") << "; use one micro-batch";
+             << (copy.place[0].isPartialSum() ? "a sum over them" : "all of them") << kUseOneMicroBatch;
   return success();
 }
 
@@ -510,7 +513,8 @@ LogicalResult BodyAssigner::finishBackward(graph::ReturnOp terminator) {
           place[owner] = OwnerPlace::partial(ReduceKind::Sum);
     if (isParameter && !owners.empty() && owners[0].id == PlacementAttr::kTime && !isMade && !isPartialSum(gradient, 0))
       return terminator.emitOpError("expects the gradient of a parameter to be a sum over micro-batches, but got "
-                                    "one that does not depend on the batch; use one micro-batch");
+                                    "one that does not depend on the batch")
+             << kUseOneMicroBatch;
     FailureOr<Value> converted = getOperand(terminator, gradient, place);
     if (failed(converted))
       return failure();

@@ -1,4 +1,5 @@
-// The search as a pass whose answer the caller also gets whole: attributes hold the plan, not its reasons.
+// The search as a pass whose answer the caller also gets whole: attributes hold the plan, not its reasons. And its
+// space, for whoever searches on.
 #ifndef GALVATRON_TRANSFORMS_SEARCHPLAN_H
 #define GALVATRON_TRANSFORMS_SEARCHPLAN_H
 
@@ -8,6 +9,10 @@
 #include <memory>
 
 namespace galvatron {
+
+/// What may be chosen for a differentiated program: what the lowering supports, of `microBatches` micro-batches; 0: of
+/// all counts that the program can be cut into.
+search::SearchSpace getSearchSpace(mlir::ModuleOp module, int64_t microBatches);
 
 /// `searched` receives the plan with reasons and predicted memory, or why there is none: the pass then fails and leaves
 /// the message to the caller.
