@@ -113,17 +113,6 @@ static Value withoutRepetition(OpBuilder &builder, Value value, int64_t dim) {
   return nullptr;
 }
 
-/// The mask in `op`'s bias becomes its own.
-static void absorbMask(OpBuilder &builder, AttentionOp op, const Bias &bias) {
-  op.setCausal(op.getCausal() || bias.mask.causal);
-  if (int64_t window = bias.mask.window)
-    op.setWindow(op.getWindow() ? std::min<int64_t>(op.getWindow(), window) : window);
-  if (Value rest = bias.build(builder, op.getLoc()))
-    op.getBiasMutable().assign(rest);
-  else
-    op.getBiasMutable().clear();
-}
-
 /// Scale, heads and mask into an attention op's own terms; the op that has them, or `op` as it is.
 static AttentionOp absorbOperands(AttentionOp op, TableReader &reader) {
   Bias bias;
@@ -137,13 +126,12 @@ static AttentionOp absorbOperands(AttentionOp op, TableReader &reader) {
     if (fewerK && fewerV && shapeOf(fewerK)[1] == shapeOf(fewerV)[1])
       k = fewerK, v = fewerV;
     builder.setInsertionPoint(op);
-    own = cast<AttentionOp>(builder.clone(*op));
-    own.getQMutable().assign(q);
-    own.getKMutable().assign(k);
-    own.getVMutable().assign(v);
-    own.setScale(APFloat(scale));
-    if (bias.hasMask)
-      absorbMask(builder, own, bias);
+    Value rest = bias.hasMask ? bias.build(builder, op.getLoc()) : op.getBias();
+    int64_t window = op.getWindow(), other = bias.mask.window;
+    own = AttentionOp::create(builder, op.getLoc(), op.getResult().getType(), op.getLse().getType(), q, k, v, rest,
+                              APFloat(scale), op.getCausal() || bias.mask.causal,
+                              window && other ? std::min(window, other) : std::max(window, other), op.getSoftcap(),
+                              op.getDropout(), op.getId());
     return own.getResult();
   });
   return isReplaced ? own : op;
