@@ -11,8 +11,6 @@
 #include "galvatron/Search/Solver.h"
 #include "galvatron/Transforms/AssignPlacements.h"
 
-#include "mlir/IR/Diagnostics.h"
-
 namespace galvatron {
 #define GEN_PASS_DEF_SEARCHPLANPASS
 #include "galvatron/Transforms/Passes.h.inc"
@@ -21,9 +19,9 @@ namespace galvatron {
 using namespace mlir;
 using namespace galvatron;
 
-/// Why the step cannot be cut into micro-batches, or nothing. What is cut only over time shows it: a plan of one device
-/// on a copy. Layers of a kind are placed once, so this takes no longer for a deep model.
-static std::optional<Diagnostic> whyNotCut(ModuleOp module) {
+// What is cut only over time shows it: a plan of one device on a copy. Layers of a kind are placed once, so this takes
+// no longer for a deep model.
+std::optional<Diagnostic> galvatron::findWholeBatchOp(ModuleOp module) {
   FailureOr<ModelUnits> model = collectUnits(module);
   if (failed(model) || model->globalBatch < 2)
     return std::nullopt;
@@ -48,7 +46,7 @@ static std::optional<Diagnostic> whyNotCut(ModuleOp module) {
 search::SearchSpace galvatron::getSearchSpace(ModuleOp module, int64_t microBatches) {
   search::SearchSpace space = search::SearchSpace::supported();
   space.microBatches = int(microBatches);
-  if (!microBatches && whyNotCut(module))
+  if (!microBatches && findWholeBatchOp(module))
     space.microBatches = 1;
   return space;
 }
@@ -86,11 +84,17 @@ struct SearchPlanPass : galvatron::impl::SearchPlanPassBase<SearchPlanPass> {
     if (solution->plan)
       annotatePlan(*model, *solution->plan);
     else if (!searched)
-      module.emitError(solution->infeasible.message);
+      reportInfeasible(module, solution->infeasible);
     if (!solution->plan)
       signalPassFailure();
     if (searched)
       *searched = std::move(*solution);
+  }
+
+  void reportInfeasible(ModuleOp module, const search::Infeasible &infeasible) {
+    InFlightDiagnostic error = module.emitError(infeasible.message);
+    if (std::optional<Diagnostic> whole = microBatches ? std::nullopt : findWholeBatchOp(module))
+      error.attachNote(whole->getLocation()) << whole->str();
   }
 
   LogicalResult verifyDifferentiated(const ModelUnits &model) {

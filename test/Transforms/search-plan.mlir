@@ -8,7 +8,6 @@
 // RUN: galvatron-opt --compile-to=differentiate %inputs/gpt2.mlir -o %t.gpt2.mlir
 // RUN: galvatron-opt %t.gpt2.mlir --galvatron-search-plan="ranks=4 memory=80KiB" | FileCheck %s --check-prefix=TIED
 // RUN: galvatron-opt %t.mlir --galvatron-search-plan="ranks=2 memory=1GiB micro-batches=4" | FileCheck %s --check-prefix=FOUR
-// RUN: galvatron-opt %S/Inputs/whole-batch.mlir --galvatron-search-plan="ranks=1 memory=3KiB" | FileCheck %s --check-prefix=WHOLE
 
 module attributes {graph.batch = 1 : i64} {
   graph.layer @same(%x: tensor<1xf32>) -> tensor<1xf32> {
@@ -32,9 +31,6 @@ module attributes {graph.batch = 1 : i64} {
 // ROOMY: path "model.layers.0" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2>}
 
 // FOUR: micro_batches = 4
-
-// Two micro-batches would take less, but some op reads the whole batch.
-// WHOLE: micro_batches = 1
 
 // Less memory, or as much of it reserved: parameters and activations must be divided. The cluster file
 // says the same as the options.

@@ -6,9 +6,15 @@
 #include "galvatron/Search/Solver.h"
 #include "galvatron/Transforms/Passes.h"
 
+#include "mlir/IR/Diagnostics.h"
+
 #include <memory>
+#include <optional>
 
 namespace galvatron {
+
+/// Why a differentiated step cannot be cut into micro-batches, as the phase shard would say it; nothing where it can.
+std::optional<mlir::Diagnostic> findWholeBatchOp(mlir::ModuleOp module);
 
 /// What may be chosen for a differentiated program: what the lowering supports, of `microBatches` micro-batches; 0: of
 /// all counts that the program can be cut into.
