@@ -361,13 +361,13 @@ FailureOr<SmallVector<Value>> BodyAssigner::addPartialsFirst(Operation *op, cons
 }
 
 /// Upstream arithmetic wants one type for all operands, so a factor of a partial sum is given its type.
-/// Zeros are a partial sum of zeros as they are.
+/// Zeros that are added or chosen are a partial sum of zeros as they are.
 Value BodyAssigner::asFactor(Operation *op, Value operand, Type type) {
   if (getPlacement(operand.getType()) == getPlacement(type))
     return operand;
   auto placed = withPlacement(operand.getType(), getPlacement(type));
   DenseElementsAttr elements;
-  if (matchPattern(operand, m_AnyZeroFloat()) && matchPattern(operand, m_Constant(&elements)))
+  if (isJointlyLinear(op) && matchPattern(operand, m_AnyZeroFloat()) && matchPattern(operand, m_Constant(&elements)))
     return arith::ConstantOp::create(builder, op->getLoc(), placed, elements.resizeSplat(placed));
   return FactorOp::create(builder, op->getLoc(), placed, operand);
 }
