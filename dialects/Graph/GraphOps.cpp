@@ -165,10 +165,13 @@ LogicalResult AttentionBackwardOp::verify() {
   return expectShape(*this, "dv", getDv(), shapeOf(getV()));
 }
 
+/// As many as its kernels take.
+static constexpr int64_t kMostRopeDimensions = 4;
+
 LogicalResult RopeOp::verify() {
   int64_t rank = shapeOf(getX()).size(), rotated = 2 * getInverseFrequencies().size();
-  if (rank < 2)
-    return emitOpError("expects x of at least 2 dimensions, but got ") << rank;
+  if (rank < 2 || rank > kMostRopeDimensions)
+    return emitOpError("expects x of 2 to ") << kMostRopeDimensions << " dimensions, but got " << rank;
   if (failed(expectDimension(*this, getSeqDim(), rank - 1)))
     return failure();
   if (rotated > shapeOf(getX()).back())

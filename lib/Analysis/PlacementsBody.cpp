@@ -397,13 +397,13 @@ FailureOr<SmallVector<Value>> BodyAssigner::addPartialsFirst(Operation *op, cons
 }
 
 /// Upstream arithmetic wants one type for all operands, so a factor of a partial sum is given its type.
-/// Zeros are a partial sum of zeros as they are.
+/// Zeros that are added or chosen are a partial sum of zeros as they are.
 Value BodyAssigner::asFactor(Operation *op, Value operand, Type type) {
   if (getPlacement(operand.getType()) == getPlacement(type))
     return operand;
   auto placed = withPlacement(operand.getType(), getPlacement(type));
   DenseElementsAttr elements;
-  if (matchPattern(operand, m_AnyZeroFloat()) && matchPattern(operand, m_Constant(&elements)))
+  if (isJointlyLinear(op) && matchPattern(operand, m_AnyZeroFloat()) && matchPattern(operand, m_Constant(&elements)))
     return arith::ConstantOp::create(builder, op->getLoc(), placed, elements.resizeSplat(placed));
   return FactorOp::create(builder, op->getLoc(), placed, operand);
 }
@@ -412,6 +412,9 @@ static bool isUpstreamArithmetic(Operation *op) {
   StringRef dialect = op->getName().getDialectNamespace();
   return dialect == "arith" || dialect == "math";
 }
+
+static constexpr llvm::StringLiteral kUseOneMicroBatch =
+    "; use one micro-batch: --micro-batches 1 with --search, \"micro_batches\": 1 in a plan";
 
 /// Time cannot be converted: what belongs to one micro-batch is never whole inside a body, and a sum
 /// over micro-batches never known.
@@ -422,7 +425,7 @@ LogicalResult BodyAssigner::checkTime(Operation *op, Value operand, const ValueP
     if (copy.place[0] != need[0] && !isShared(operand, 0, need))
       return op->emitOpError("needs the whole batch at once: expects an op that can be cut into ")
              << owners[0].size << " micro-batches, but got one that reads "
-             << (copy.place[0].isPartialSum() ? "a sum over them" : "all of them") << "; use one micro-batch";
+             << (copy.place[0].isPartialSum() ? "a sum over them" : "all of them") << kUseOneMicroBatch;
   return success();
 }
 

@@ -123,8 +123,6 @@ static LogicalResult lowerAttentionBackward(BodyLowering &lowering, graph::Atten
 
 static LogicalResult lowerRope(BodyLowering &lowering, graph::RopeOp op) {
   ArrayRef<int64_t> shape = shapeOf(op.getX());
-  if (shape.size() > 4)
-    return op.emitOpError("expects at most 4 dimensions, but got ") << shape.size();
   Value x = lowering.bufferWithUnitStride(op.getX());
   SmallVector<int64_t> order = llvm::to_vector(llvm::seq<int64_t>(shape.size()));
   Strides xStrides = stridesOf(x);

@@ -115,8 +115,9 @@ LogicalResult NormBuilder::backward(graph::NormBackwardOp op) {
 /// Whether some generated kernel reads or makes `value` with the same loops, so that a sum of it comes for free.
 static bool isInGeneratedLoops(Value value, Operation *sum) {
   auto isGenerated = [&](Operation *op) {
-    return op && op != sum && shapeOf(op->getResult(0)) == shapeOf(value) &&
-           (isGeneratedNorm(op) || (isElementwise(op) && !isInlined(op->getResult(0))));
+    // A value may be the body's result too, whose reader has no result.
+    return op && op != sum && (isGeneratedNorm(op) || (isElementwise(op) && !isInlined(op->getResult(0)))) &&
+           shapeOf(op->getResult(0)) == shapeOf(value);
   };
   return isGenerated(value.getDefiningOp()) || llvm::any_of(value.getUsers(), isGenerated);
 }

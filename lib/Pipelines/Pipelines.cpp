@@ -45,8 +45,9 @@ void galvatron::buildDifferentiatePhase(mlir::OpPassManager &passes, const Diffe
 /// A plan by hand, or the search; both write the same attributes.
 static std::unique_ptr<mlir::Pass> createPlanningPass(const PlanPhaseOptions &options) {
   if (options.plan.empty())
-    return createSearchPlanPass({options.cluster, options.deviceKind, options.ranks, options.memory, options.reserve},
-                                options.searched);
+    return createSearchPlanPass(
+        {options.cluster, options.deviceKind, options.ranks, options.memory, options.reserve, options.microBatches},
+        options.searched);
   AnnotatePlanPassOptions annotate;
   annotate.planFile = options.plan;
   annotate.ranks = options.ranks;

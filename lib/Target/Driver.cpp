@@ -82,6 +82,9 @@ struct JobCommandLine {
                               cl::desc("Budget of one device: 2GiB, 512MiB, 24GB (default: a share of this host's)")};
   cl::opt<int64_t> globalBatch{"global-batch", cl::cat(category), cl::value_desc("N"),
                                cl::desc("Samples of a step (default: the plan's, or as imported)")};
+  cl::opt<int64_t> microBatches{"micro-batches", cl::cat(category), cl::value_desc("N"),
+                                cl::desc("Cut the batch of a searched plan into exactly so many pieces (default: the "
+                                         "fastest number that divides it)")};
   cl::opt<std::string> target{"target", cl::cat(category), cl::init("cpu"), cl::value_desc("DEVICE"),
                               cl::desc("Device that the binaries run on: cpu, or cuda (default cluster: h200)")};
   cl::opt<std::string> architecture{"arch", cl::cat(category), cl::init("sm_90a"), cl::value_desc("GPU"),
@@ -98,8 +101,9 @@ struct JobCommandLine {
     for (const cl::Option *option :
          {static_cast<const cl::Option *>(&ranks), static_cast<const cl::Option *>(&cluster),
           static_cast<const cl::Option *>(&memory), static_cast<const cl::Option *>(&globalBatch),
-          static_cast<const cl::Option *>(&target), static_cast<const cl::Option *>(&architecture),
-          static_cast<const cl::Option *>(&precision), static_cast<const cl::Option *>(&explain)})
+          static_cast<const cl::Option *>(&microBatches), static_cast<const cl::Option *>(&target),
+          static_cast<const cl::Option *>(&architecture), static_cast<const cl::Option *>(&precision),
+          static_cast<const cl::Option *>(&explain)})
       if (option->getNumOccurrences())
         return option->ArgStr;
     return "";
@@ -129,6 +133,8 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
   options.precision = line.precision;
   if (line.globalBatch.getNumOccurrences())
     options.globalBatch = line.globalBatch;
+  if (line.microBatches.getNumOccurrences())
+    options.microBatches = line.microBatches;
   if (line.ranks.getNumOccurrences() && line.ranks < 1)
     return reportUsage("expects --ranks of at least 1, but got " + llvm::Twine(line.ranks)), std::nullopt;
   if (line.plan.getNumOccurrences() && line.plan.empty())

@@ -49,6 +49,10 @@ LogicalResult MainJob::checkOptions(Phase start) {
                 llvm::Twine(getPhaseName(start)));
   if (options.globalBatch && *options.globalBatch < 1)
     return fail("expects --global-batch of at least 1, but got " + llvm::Twine(*options.globalBatch));
+  if (options.microBatches && *options.microBatches < 1)
+    return fail("expects --micro-batches of at least 1, but got " + llvm::Twine(*options.microBatches));
+  if (options.microBatches && !options.search)
+    return fail("expects --micro-batches with --search; a plan has them as its key micro_batches");
   stop = options.compileTo.value_or(options.lower ? Phase::Lower : Phase::Plan);
   bool hasPlan = options.search || !options.plan.empty();
   if (stop >= Phase::Plan && start < Phase::Plan && !hasPlan)
@@ -130,6 +134,7 @@ LogicalResult MainJob::planOnce(llvm::StringRef memory, int64_t reserve) {
   phase.deviceKind = options.cluster.device;
   phase.memory = memory.str();
   phase.reserve = reserve;
+  phase.microBatches = options.microBatches.value_or(0);
   phase.searched = searched;
   return runPhase(*module, Phase::Plan, [&](OpPassManager &passes) { buildPlanPhase(passes, phase); });
 }

@@ -7,6 +7,8 @@
 // When nothing fits, the same way finds the figure to name: the driver succeeds with it, and fails with a byte less.
 #include "MainJob.h"
 
+#include "galvatron/Transforms/SearchPlan.h"
+
 #include "mlir/IR/Diagnostics.h"
 #include "llvm/Support/Format.h"
 
@@ -162,7 +164,11 @@ LogicalResult MainJob::failTooSmall(const Trial &smallest) {
         << smallest.bytes << " bytes (stage " << stage << " of " << chosen.pipeline;
   if (largest)
     error << ", largest unit '" << largest->path << "' with " << search::describe(largest->strategy, largest->dp);
-  return error << ", " << chosen.microBatches
-               << " micro-batches); raise the budget to --memory=" << formatAtLeast(smallest.bytes)
-               << ", or use more ranks or a smaller batch";
+  error << ", " << chosen.microBatches
+        << " micro-batches); raise the budget to --memory=" << formatAtLeast(smallest.bytes)
+        << ", or use more ranks or a smaller batch";
+  if (!options.microBatches)
+    if (std::optional<Diagnostic> whole = findWholeBatchOp(*module))
+      error.attachNote(whole->getLocation()) << whole->str();
+  return error;
 }

@@ -13,6 +13,7 @@
 #include "galvatron/Analysis/ModelUnits.h"
 #include "galvatron/Analysis/ProgramCosts.h"
 #include "galvatron/Search/RankedPlans.h"
+#include "galvatron/Transforms/SearchPlan.h"
 
 #include "mlir/IR/Diagnostics.h"
 #include "llvm/Support/Format.h"
@@ -205,13 +206,13 @@ struct MainJob::Question {
   ProgramCosts costs;
   search::Problem problem;
 
-  Question(ModuleOp module, ModelUnits units, const search::Cluster &cluster)
+  Question(ModuleOp module, ModelUnits units, const search::Cluster &cluster, int64_t microBatches)
       : model(std::move(units)), costs(module, cluster, model.globalBatch),
         problem{.cluster = cluster,
                 .globalBatch = model.globalBatch,
                 .units = model.units,
                 .ties = model.ties,
-                .space = search::SearchSpace::supported(),
+                .space = getSearchSpace(module, microBatches),
                 .costs = &costs} {}
 };
 
@@ -220,7 +221,7 @@ FailureOr<std::unique_ptr<MainJob::Question>> MainJob::ask() {
   search::Result<search::Cluster> cluster = readCluster(options.cluster);
   if (failed(model) || !cluster)
     return failure();
-  return std::make_unique<Question>(*module, std::move(*model), *cluster);
+  return std::make_unique<Question>(*module, std::move(*model), *cluster, options.microBatches.value_or(0));
 }
 
 /// Looks for a plan that fits `memory` and is faster than the trial's, if that fits.

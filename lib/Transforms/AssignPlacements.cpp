@@ -2,6 +2,8 @@
 // redistributions between calls as layers of their own. The rules for one layer are in
 // lib/Analysis/PlacementsBody.cpp; this file deals with the step: which clones there are, where each
 // parameter lives, and what stands between two calls.
+#include "galvatron/Transforms/AssignPlacements.h"
+
 #include "dialects/Dist/Dist.h"
 #include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Analysis/PlacementsBody.h"
@@ -330,24 +332,28 @@ LogicalResult StepAssigner::run() {
   return success();
 }
 
+FailureOr<AssignedPlacements> galvatron::assignPlacements(ModuleOp module) {
+  auto step = module.lookupSymbol<func::FuncOp>("step");
+  auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
+  if (!step || !pipeline)
+    return module.emitOpError("expects a function @step and '")
+           << plan::kPipelineAttrName << "', but one is missing; run annotate-plan or search-plan";
+  StepAssigner assigner(module, step, pipeline);
+  if (failed(assigner.run()))
+    return failure();
+  return AssignedPlacements{assigner.getNumClones(), assigner.getNumRedistributions()};
+}
+
 namespace {
 struct AssignPlacementsPass : galvatron::impl::AssignPlacementsPassBase<AssignPlacementsPass> {
   using Base::Base;
 
   void runOnOperation() override {
-    ModuleOp module = getOperation();
-    auto step = module.lookupSymbol<func::FuncOp>("step");
-    auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
-    if (!step || !pipeline) {
-      module.emitOpError("expects a function @step and '")
-          << plan::kPipelineAttrName << "', but one is missing; run annotate-plan or search-plan";
+    FailureOr<AssignedPlacements> assigned = assignPlacements(getOperation());
+    if (failed(assigned))
       return signalPassFailure();
-    }
-    StepAssigner assigner(module, step, pipeline);
-    if (failed(assigner.run()))
-      return signalPassFailure();
-    numLayers += assigner.getNumClones();
-    numRedistributions += assigner.getNumRedistributions();
+    numLayers += assigned->numLayers;
+    numRedistributions += assigned->numRedistributions;
   }
 };
 } // namespace

@@ -113,10 +113,12 @@ unsigned raise::raiseActivations(func::FuncOp function) {
     std::optional<Match> found = match(op);
     if (!found || (isa<ActivationOp>(op) && found->ops.size() == 1))
       continue;
+    bool isRaised = replaceIfLegal(op, [&](OpBuilder &builder) {
+      return ActivationOp::create(builder, op->getLoc(), op->getResult(0).getType(), found->input, found->kind);
+    });
+    if (!isRaised)
+      continue;
     taken.insert(found->ops.begin(), found->ops.end());
-    OpBuilder builder(op);
-    Value raised = ActivationOp::create(builder, op->getLoc(), op->getResult(0).getType(), found->input, found->kind);
-    op->getResult(0).replaceAllUsesWith(raised);
     ++numRaised;
   }
   return numRaised;
@@ -139,12 +141,13 @@ unsigned raise::raiseGatedActivations(func::FuncOp function) {
       Operation *inner = gate.getX().getDefiningOp();
       if (inner && isElementwise(inner) && llvm::is_contained(inner->getOperands(), up))
         continue;
-      OpBuilder builder(multiply);
-      Value raised =
-          GatedActivationOp::create(builder, multiply.getLoc(), multiply.getType(), gate.getX(), up, gate.getKind());
-      multiply.getResult().replaceAllUsesWith(raised);
-      ++numRaised;
-      break;
+      bool isRaised = replaceIfLegal(multiply, [&](OpBuilder &builder) {
+        return GatedActivationOp::create(builder, multiply.getLoc(), multiply.getType(), gate.getX(), up,
+                                         gate.getKind());
+      });
+      numRaised += isRaised;
+      if (isRaised)
+        break;
     }
   }
   return numRaised;

@@ -233,29 +233,28 @@ static bool raiseEager(EinsumOp second, TableReader &reader) {
     if (!bias.terms.empty() && letters->batch.size() + letters->group.size() != 2)
       return false;
 
-    OpBuilder builder(second);
-    Location loc = softmax.getLoc();
-    EinsumOp first = scores.product;
-    Value q = toHeads(builder, loc, letters->swapped ? first.getRhs() : first.getLhs(), letters->q, *letters,
-                      letters->group, letters->query, letters->depth);
-    Value k = toHeads(builder, loc, letters->swapped ? first.getLhs() : first.getRhs(), letters->k, *letters, "",
-                      letters->key, letters->depth);
-    Value v = toHeads(builder, loc, values, letters->v, *letters, "", letters->key, letters->valueDepth);
-    SmallVector<int64_t> shape(shapeOf(q));
-    shape.back() = shapeOf(v).back();
-    auto attention = AttentionOp::create(builder, loc, reshaped(q, shape), reshaped(q, ArrayRef(shape).drop_back()), q,
-                                         k, v, bias.build(builder, loc), APFloat(scores.scale), bias.mask.causal,
-                                         bias.mask.window, APFloat(scores.softcap),
-                                         dropout ? dropout.getP() : APFloat(0.0), dropout ? dropout.getId() : 0);
+    return replaceIfLegal(second, [&](OpBuilder &builder) -> Value {
+      Location loc = softmax.getLoc();
+      EinsumOp first = scores.product;
+      Value q = toHeads(builder, loc, letters->swapped ? first.getRhs() : first.getLhs(), letters->q, *letters,
+                        letters->group, letters->query, letters->depth);
+      Value k = toHeads(builder, loc, letters->swapped ? first.getLhs() : first.getRhs(), letters->k, *letters, "",
+                        letters->key, letters->depth);
+      Value v = toHeads(builder, loc, values, letters->v, *letters, "", letters->key, letters->valueDepth);
+      SmallVector<int64_t> shape(shapeOf(q));
+      shape.back() = shapeOf(v).back();
+      auto attention = AttentionOp::create(builder, loc, reshaped(q, shape), reshaped(q, ArrayRef(shape).drop_back()),
+                                           q, k, v, bias.build(builder, loc), APFloat(scores.scale), bias.mask.causal,
+                                           bias.mask.window, APFloat(scores.softcap),
+                                           dropout ? dropout.getP() : APFloat(0.0), dropout ? dropout.getId() : 0);
 
-    std::string order = letters->batch + letters->group + letters->query + letters->valueDepth;
-    SmallVector<int64_t> unfolded;
-    for (char letter : order)
-      unfolded.push_back(shapeOf(second.getResult())[letters->result.find(letter)]);
-    Value result = reshapeTo(builder, loc, attention.getResult(), unfolded);
-    result = transposeBy(builder, loc, result, permutationTo(order, letters->result));
-    second.getResult().replaceAllUsesWith(result);
-    return true;
+      std::string order = letters->batch + letters->group + letters->query + letters->valueDepth;
+      SmallVector<int64_t> unfolded;
+      for (char letter : order)
+        unfolded.push_back(shapeOf(second.getResult())[letters->result.find(letter)]);
+      Value result = reshapeTo(builder, loc, attention.getResult(), unfolded);
+      return transposeBy(builder, loc, result, permutationTo(order, letters->result));
+    });
   }
   return false;
 }

@@ -113,34 +113,28 @@ static Value withoutRepetition(OpBuilder &builder, Value value, int64_t dim) {
   return nullptr;
 }
 
-/// Scale, heads and mask into an attention op's own terms.
-static void absorbOperands(AttentionOp op, TableReader &reader) {
-  OpBuilder builder(op);
-  double scale = op.getScale().convertToDouble();
-  for (OpOperand *operand : {&op.getQMutable(), &op.getKMutable()})
-    operand->set(withoutScale(builder, operand->get(), scale));
-  op.setScale(APFloat(scale));
-
-  Value k = withoutRepetition(builder, op.getK(), 1), v = withoutRepetition(builder, op.getV(), 1);
-  if (k && v && shapeOf(k)[1] == shapeOf(v)[1]) {
-    op.getKMutable().assign(k);
-    op.getVMutable().assign(v);
-  }
-
-  if (!op.getBias())
-    return;
+/// Scale, heads and mask into an attention op's own terms; the op that has them, or `op` as it is.
+static AttentionOp absorbOperands(AttentionOp op, TableReader &reader) {
   Bias bias;
-  bias.add(op.getBias(), 1, reader);
-  if (!bias.hasMask)
-    return;
-  builder.setInsertionPoint(op);
-  op.setCausal(op.getCausal() || bias.mask.causal);
-  if (int64_t window = bias.mask.window)
-    op.setWindow(op.getWindow() ? std::min<int64_t>(op.getWindow(), window) : window);
-  if (Value rest = bias.build(builder, op.getLoc()))
-    op.getBiasMutable().assign(rest);
-  else
-    op.getBiasMutable().clear();
+  if (op.getBias())
+    bias.add(op.getBias(), 1, reader);
+  AttentionOp own;
+  bool isReplaced = replaceIfLegal(op, [&](OpBuilder &builder) -> Value {
+    double scale = op.getScale().convertToDouble();
+    Value q = withoutScale(builder, op.getQ(), scale), k = withoutScale(builder, op.getK(), scale), v = op.getV();
+    Value fewerK = withoutRepetition(builder, k, 1), fewerV = withoutRepetition(builder, v, 1);
+    if (fewerK && fewerV && shapeOf(fewerK)[1] == shapeOf(fewerV)[1])
+      k = fewerK, v = fewerV;
+    builder.setInsertionPoint(op);
+    Value rest = bias.hasMask ? bias.build(builder, op.getLoc()) : op.getBias();
+    int64_t window = op.getWindow(), other = bias.mask.window;
+    own = AttentionOp::create(builder, op.getLoc(), op.getResult().getType(), op.getLse().getType(), q, k, v, rest,
+                              APFloat(scale), op.getCausal() || bias.mask.causal,
+                              window && other ? std::min(window, other) : std::max(window, other), op.getSoftcap(),
+                              op.getDropout(), op.getId());
+    return own.getResult();
+  });
+  return isReplaced ? own : op;
 }
 
 /// `bias` at the size of all scores.
@@ -174,8 +168,7 @@ static Value ownMask(OpBuilder &builder, AttentionOp op, int64_t queries, int64_
 }
 
 /// Writes attention with a learned bias out, since the op gives its bias no gradient.
-static void writeOut(AttentionOp op) {
-  OpBuilder builder(op);
+static Value writeOut(OpBuilder &builder, AttentionOp op) {
   Location loc = op.getLoc();
   SmallVector<int64_t> q(shapeOf(op.getQ())), k(shapeOf(op.getK())), result(shapeOf(op.getResult()));
   SmallVector<int64_t> shape = {q[0], q[1], q[2], k[2]}, grouped = {q[0], k[1], q[1] / k[1], q[2], k[2]};
@@ -199,13 +192,13 @@ static void writeOut(AttentionOp op) {
   probabilities = reshapeTo(builder, loc, probabilities, grouped);
   Value y = EinsumOp::create(builder, loc, reshaped(probabilities, {q[0], k[1], q[1] / k[1], q[2], result[3]}),
                              probabilities, op.getV(), "bkgst,bkte->bkgse");
-  op.getResult().replaceAllUsesWith(reshapeTo(builder, loc, y, result));
+  return reshapeTo(builder, loc, y, result);
 }
 
 void raise::absorbIntoAttention(func::FuncOp function, TableReader &reader) {
   for (auto attention : llvm::to_vector(function.getBody().front().getOps<AttentionOp>())) {
-    absorbOperands(attention, reader);
-    if (attention.getBias() && dependsOnParameter(attention.getBias()))
-      writeOut(attention);
+    AttentionOp own = absorbOperands(attention, reader);
+    if (own.getBias() && dependsOnParameter(own.getBias()))
+      replaceIfLegal(own, [&](OpBuilder &builder) { return writeOut(builder, own); });
   }
 }

@@ -38,8 +38,9 @@ struct RaiseShift : OpRewritePattern<SliceOp> {
       int64_t offset = op.getOffsets()[*dim] - (i == 0 ? 0 : shapeOf(concat.getInputs()[0])[*dim]);
       if (!fill || x.getType() != op.getType())
         continue;
-      rewriter.replaceOpWithNewOp<ShiftOp>(op, op.getType(), x, *dim, offset, int64_t(*fill));
-      return success();
+      return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+        return ShiftOp::create(builder, op.getLoc(), op.getType(), x, *dim, offset, int64_t(*fill));
+      });
     }
     return rewriter.notifyMatchFailure(op, "no piece of the result's size beside a constant");
   }
@@ -64,15 +65,16 @@ struct WidenLoss : OpRewritePattern<CrossEntropyOp> {
     int64_t extent = shapeOf(logits.getX())[*dim], kept = shapeOf(op.getLabels())[*dim];
     if (kept + std::abs(offset) != extent || (offset > 0 ? logits : labels).getOffsets()[*dim] != 0)
       return rewriter.notifyMatchFailure(op, "labels are cut by more than the shift");
-    Value shifted = ShiftOp::create(rewriter, labels.getLoc(), labels.getX().getType(), labels.getX(), *dim, offset,
-                                    op.getIgnoreIndex());
-    Type type = op.isMean() ? Type(op.getType()) : Type(reshaped(op.getLoss(), shapeOf(shifted)));
-    Value loss = CrossEntropyOp::create(rewriter, op.getLoc(), type, logits.getX(), shifted, /*count=*/Value(),
-                                        op.getIgnoreIndex());
-    if (type != op.getType())
-      loss = sliceOf(rewriter, op.getLoc(), loss, *dim, logits.getOffsets()[*dim], kept);
-    rewriter.replaceOp(op, loss);
-    return success();
+    return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+      Value shifted = ShiftOp::create(builder, labels.getLoc(), labels.getX().getType(), labels.getX(), *dim, offset,
+                                      op.getIgnoreIndex());
+      Type type = op.isMean() ? Type(op.getType()) : Type(reshaped(op.getLoss(), shapeOf(shifted)));
+      Value loss = CrossEntropyOp::create(builder, op.getLoc(), type, logits.getX(), shifted, /*count=*/Value(),
+                                          op.getIgnoreIndex());
+      return type == op.getType()
+                 ? loss
+                 : sliceOf(builder, op.getLoc(), loss, *dim, logits.getOffsets()[*dim], kept);
+    });
   }
 };
 
@@ -116,14 +118,12 @@ unsigned raise::raisePositions(func::FuncOp function, TableReader &reader) {
     }
     if (!isAffine || start < 0 || start + shape[*along] > shapeOf(op.getTable())[0])
       continue;
-    OpBuilder builder(op);
-    Value rows = sliceOf(builder, op.getLoc(), op.getTable(), 0, start, shape[*along]);
-    Value result = rows;
-    if (op.getType() != rows.getType())
-      result = BroadcastOp::create(builder, op.getLoc(), op.getType(), rows,
-                                   ArrayRef<int64_t>{*along, int64_t(shape.size())});
-    op.getResult().replaceAllUsesWith(result);
-    ++numRaised;
+    numRaised += replaceIfLegal(op, [&](OpBuilder &builder) {
+      Value rows = sliceOf(builder, op.getLoc(), op.getTable(), 0, start, shape[*along]);
+      return op.getType() == rows.getType() ? rows
+                                            : Value(BroadcastOp::create(builder, op.getLoc(), op.getType(), rows,
+                                                                        {*along, int64_t(shape.size())}));
+    });
   }
   return numRaised;
 }

@@ -8,7 +8,9 @@
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/Matchers.h"
+#include "mlir/IR/Verifier.h"
 #include "llvm/ADT/TypeSwitch.h"
 
 #include <cmath>
@@ -152,6 +154,59 @@ std::string raise::Equation::fresh(unsigned count) const {
       letters += c;
   assert(letters.size() == count && "tensors of more than 26 dimensions");
   return letters;
+}
+
+//===----------------------------------------------------------------------===//
+// Replacing
+//===----------------------------------------------------------------------===//
+
+namespace {
+/// Notes what a builder makes.
+struct Recorder : OpBuilder::Listener {
+  void notifyOperationInserted(Operation *op, OpBuilder::InsertPoint) override { made.push_back(op); }
+
+  SmallVector<Operation *> made;
+};
+} // namespace
+
+static bool areLegal(Operation *replaced, ArrayRef<Operation *> made) {
+  // What a verifier has to say is about our attempt, not about the user's program.
+  ScopedDiagnosticHandler silence(replaced->getContext(), [](Diagnostic &) {});
+  return llvm::all_of(made, [](Operation *op) { return succeeded(verify(op, /*verifyRecursively=*/false)); });
+}
+
+/// What `build` makes before `op`, noted in `recorder`; null if it is not legal, and then gone.
+static Value buildIfLegal(Operation *op, raise::BuildFunction build, Recorder &recorder) {
+  OpBuilder builder(op, &recorder);
+  Value result = build(builder);
+  bool fits = result && result.getType() == op->getResult(0).getType() &&
+              llvm::all_of(op->getResults().drop_front(), [](Value other) { return other.use_empty(); });
+  if (fits && areLegal(op, recorder.made))
+    return result;
+  for (Operation *attempt : llvm::reverse(recorder.made))
+    attempt->erase();
+  return nullptr;
+}
+
+LogicalResult raise::replaceIfLegal(PatternRewriter &rewriter, Operation *op, BuildFunction build) {
+  Recorder recorder;
+  Value result = buildIfLegal(op, build, recorder);
+  if (!result)
+    return rewriter.notifyMatchFailure(op, "what would replace it is not legal");
+  if (OpBuilder::Listener *listener = rewriter.getListener())
+    for (Operation *made : recorder.made)
+      listener->notifyOperationInserted(made, /*previous=*/{});
+  rewriter.replaceAllUsesWith(op->getResult(0), result);
+  rewriter.eraseOp(op);
+  return success();
+}
+
+bool raise::replaceIfLegal(Operation *op, BuildFunction build) {
+  Recorder recorder;
+  Value result = buildIfLegal(op, build, recorder);
+  if (result)
+    op->getResult(0).replaceAllUsesWith(result);
+  return result != nullptr;
 }
 
 //===----------------------------------------------------------------------===//

@@ -160,11 +160,12 @@ struct RaiseRms : RewritePattern {
     };
     if (!remove(found->x) || (!divisor && !remove(inverse)))
       return rewriter.notifyMatchFailure(op, "x is no factor");
-    Value result = buildNorm(rewriter, op->getLoc(), NormKind::Rms, found->x, nullptr, nullptr, found->epsilon, 0);
-    for (Value factor : factors)
-      result = arith::MulFOp::create(rewriter, op->getLoc(), result, factor);
-    rewriter.replaceOp(op, result);
-    return success();
+    return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+      Value result = buildNorm(builder, op->getLoc(), NormKind::Rms, found->x, nullptr, nullptr, found->epsilon, 0);
+      for (Value factor : factors)
+        result = arith::MulFOp::create(builder, op->getLoc(), result, factor);
+      return result;
+    });
   }
 };
 
@@ -178,11 +179,10 @@ struct RaiseLayerNorm : OpRewritePattern<NormOp> {
     Value x = centeredOf(op.getX());
     if (!x)
       return rewriter.notifyMatchFailure(op, "x is not centered");
-    Value result = buildNorm(rewriter, op.getLoc(), NormKind::Layer, x, op.getWeight(), op.getBias(),
-                             op.getEpsilon().convertToDouble(), op.getOffset().convertToDouble());
-    rewriter.replaceAllUsesWith(op.getResult(), result);
-    rewriter.eraseOp(op);
-    return success();
+    return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+      return buildNorm(builder, op.getLoc(), NormKind::Layer, x, op.getWeight(), op.getBias(),
+                       op.getEpsilon().convertToDouble(), op.getOffset().convertToDouble());
+    });
   }
 };
 
@@ -198,11 +198,10 @@ struct TakeOffset : OpRewritePattern<NormOp> {
       std::optional<double> constant = splatOf(left ? add.getLhs() : add.getRhs());
       if (!constant)
         continue;
-      rewriter.modifyOpInPlace(op, [&] {
-        op.getWeightMutable().assign(left ? add.getRhs() : add.getLhs());
-        op.setOffset(op.getOffset() + APFloat(*constant));
+      return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+        return buildNorm(builder, op.getLoc(), op.getKind(), op.getX(), left ? add.getRhs() : add.getLhs(),
+                         op.getBias(), op.getEpsilon().convertToDouble(), op.getOffset().convertToDouble() + *constant);
       });
-      return success();
     }
     return rewriter.notifyMatchFailure(op, "the weight is no sum with a constant");
   }
@@ -221,9 +220,10 @@ struct TakeWeight : OpRewritePattern<arith::MulFOp> {
       Value weight = rowVectorOf(swap ? op.getLhs() : op.getRhs());
       if (!weight)
         continue;
-      rewriter.replaceOp(op, buildNorm(rewriter, op.getLoc(), norm.getKind(), norm.getX(), weight, nullptr,
-                                       norm.getEpsilon().convertToDouble(), 0));
-      return success();
+      return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+        return buildNorm(builder, op.getLoc(), norm.getKind(), norm.getX(), weight, nullptr,
+                         norm.getEpsilon().convertToDouble(), 0);
+      });
     }
     return rewriter.notifyMatchFailure(op, "no norm and weight");
   }
@@ -241,9 +241,10 @@ struct TakeBias : OpRewritePattern<arith::AddFOp> {
       if (!norm || !bias || normalized != norm.getResult() || norm.getKind() != NormKind::Layer || norm.getBias() ||
           !normalized.hasOneUse())
         continue;
-      rewriter.replaceOp(op, buildNorm(rewriter, op.getLoc(), NormKind::Layer, norm.getX(), norm.getWeight(), bias,
-                                       norm.getEpsilon().convertToDouble(), norm.getOffset().convertToDouble()));
-      return success();
+      return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+        return buildNorm(builder, op.getLoc(), NormKind::Layer, norm.getX(), norm.getWeight(), bias,
+                         norm.getEpsilon().convertToDouble(), norm.getOffset().convertToDouble());
+      });
     }
     return rewriter.notifyMatchFailure(op, "no layer norm and bias");
   }
@@ -272,8 +273,8 @@ struct RaiseSoftmax : OpRewritePattern<arith::DivFOp> {
     if (auto subtract = x.getDefiningOp<arith::SubFOp>())
       if (ReduceOp max = reductionOf(subtract.getRhs(), ReduceKind::Max); max && max.getX() == subtract.getLhs())
         x = subtract.getLhs();
-    rewriter.replaceOpWithNewOp<SoftmaxOp>(op, op.getType(), x);
-    return success();
+    return replaceIfLegal(rewriter, op,
+                          [&](OpBuilder &builder) { return SoftmaxOp::create(builder, op.getLoc(), op.getType(), x); });
   }
 };
 

@@ -3,6 +3,7 @@
 //
 // Families are plain walks or sets of patterns over one function. None of them erases an op that
 // another value may still read: dead code goes once, at the end, so values can serve as cache keys.
+// All of them replace by `replaceIfLegal`, so a pattern need not know every limit of the op it raises to.
 #ifndef GALVATRON_LIB_TRANSFORMS_RAISEOPS_H
 #define GALVATRON_LIB_TRANSFORMS_RAISEOPS_H
 
@@ -78,6 +79,16 @@ struct Equation {
   /// `count` letters that occur nowhere in it.
   std::string fresh(unsigned count) const;
 };
+
+/// Makes what is to stand for an op's first result; null where it cannot.
+using BuildFunction = llvm::function_ref<Value(mlir::OpBuilder &)>;
+
+/// Puts what `build` makes in place of the first result of `op`, whose other results nobody reads. Every family
+/// replaces by these two alone: an op that its own verifier refuses never comes into being; then nothing has changed,
+/// and the arithmetic stays what it was.
+mlir::LogicalResult replaceIfLegal(mlir::PatternRewriter &rewriter, Operation *op, BuildFunction build);
+/// The same in a walk: `op` stays, dead, and the answer is whether it was replaced.
+bool replaceIfLegal(Operation *op, BuildFunction build);
 
 Value reshapeTo(mlir::OpBuilder &builder, mlir::Location loc, Value x, ArrayRef<int64_t> shape);
 Value transposeBy(mlir::OpBuilder &builder, mlir::Location loc, Value x, ArrayRef<int64_t> permutation);

@@ -204,15 +204,16 @@ unsigned raise::splitProjections(func::FuncOp function) {
   for (auto &[value, pieces] : selections) {
     if (!readOnlyBy(value, selected))
       continue;
-    for (Selection &selection : pieces) {
-      OpBuilder builder(selection.slice);
-      Value piece = projectPiece(builder, value, selection.dim, selection.piece);
-      piece = reshapeTo(builder, selection.slice.getLoc(), piece, selection.shape);
-      for (ArrayRef<int64_t> permutation : selection.permutations)
-        piece = transposeBy(builder, selection.slice.getLoc(), piece, permutation);
-      selection.slice.getResult().replaceAllUsesWith(piece);
-    }
-    ++numSplit;
+    bool isSplit = true;
+    for (Selection &selection : pieces)
+      isSplit &= replaceIfLegal(selection.slice, [&](OpBuilder &builder) {
+        Value piece = projectPiece(builder, value, selection.dim, selection.piece);
+        piece = reshapeTo(builder, selection.slice.getLoc(), piece, selection.shape);
+        for (ArrayRef<int64_t> permutation : selection.permutations)
+          piece = transposeBy(builder, selection.slice.getLoc(), piece, permutation);
+        return piece;
+      });
+    numSplit += isSplit;
   }
   return numSplit;
 }

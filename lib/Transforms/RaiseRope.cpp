@@ -7,7 +7,9 @@
 //
 // The tree from y down to x is evaluated as such a linear form at a few positions. Which i occur gives
 // the style and how many elements rotate, position 0 the scaling, and angles at positions 1, 2, 4, ..
-// the inverse frequencies, each doubling the precision; other positions must then agree.
+// the inverse frequencies, each doubling the precision; other positions must then agree, and along all
+// other dimensions coefficients must not differ. Where x has another shape than y, it is read as if it
+// had y's: the reshape to pairs may be one with the reshape to heads.
 #include "RaiseOps.h"
 
 #include "dialects/Graph/GraphAttention.h"
@@ -25,21 +27,35 @@ using namespace galvatron::raise;
 /// Ops between y and x; interleaved pairs by stacking have about 15.
 static constexpr unsigned kMaximumSpelling = 40;
 
+/// Positions that are compared with the formula: all of a short sequence, else that many spread over it.
+static constexpr int64_t kComparedPositions = 64;
+
 namespace {
 
 /// One element's sources: last index of x, coefficient.
 using Terms = SmallVector<std::pair<int64_t, double>, 2>;
 
-/// y as a linear form of x.
+/// The index in `to` of the element that has `index` in `from`, in row-major order of both.
+static SmallVector<int64_t> reindexed(ArrayRef<int64_t> index, ArrayRef<int64_t> from, ArrayRef<int64_t> to) {
+  int64_t linear = 0;
+  for (auto [i, extent] : llvm::zip_equal(index, from))
+    linear = linear * extent + i;
+  SmallVector<int64_t> result(to.size());
+  for (size_t d = to.size(); d-- > 0; linear /= to[d])
+    result[d] = linear % to[d];
+  return result;
+}
+
+/// y as a linear form of x, which is read as if it had `shape`.
 class LinearForm {
 public:
-  LinearForm(Value x, TableReader &reader) : x(x), reader(reader) {}
+  LinearForm(Value x, ArrayRef<int64_t> shape, TableReader &reader) : x(x), shape(shape), reader(reader) {}
 
   /// Adds `scale` · value[index] to `terms`; all of them must lie in x's row `index` but for the
   /// last index. False if the tree is not linear in x.
   bool add(Value value, ArrayRef<int64_t> index, double scale, ArrayRef<int64_t> row, Terms &terms) {
     if (value == x)
-      return addSource(index, scale, row, terms);
+      return addSource(reindexed(index, shapeOf(x), shape), scale, row, terms);
     Operation *op = value.getDefiningOp();
     if (!op)
       return false;
@@ -77,16 +93,8 @@ public:
         at[dim] = index[i];
       return next(transpose.getX(), at, 1);
     }
-    if (auto reshape = dyn_cast<ReshapeOp>(op)) {
-      int64_t linear = 0;
-      for (auto [i, extent] : llvm::zip_equal(index, shapeOf(value)))
-        linear = linear * extent + i;
-      ArrayRef<int64_t> shape = shapeOf(reshape.getX());
-      at.resize(shape.size());
-      for (size_t d = shape.size(); d-- > 0; linear /= shape[d])
-        at[d] = linear % shape[d];
-      return next(reshape.getX(), at, 1);
-    }
+    if (auto reshape = dyn_cast<ReshapeOp>(op))
+      return next(reshape.getX(), reindexed(index, shapeOf(value), shapeOf(reshape.getX())), 1);
     return false;
   }
 
@@ -102,6 +110,7 @@ private:
   }
 
   Value x;
+  ArrayRef<int64_t> shape;
   TableReader &reader;
 };
 
@@ -116,13 +125,13 @@ struct Rope {
 /// Checks whether `y` is a rotation of `x`, which every path from y ends in.
 class Recognizer {
 public:
-  Recognizer(Value y, Value x, TableReader &reader) : y(y), x(x), form(x, reader), shape(shapeOf(x)) {}
+  Recognizer(Value y, Value x, TableReader &reader) : y(y), x(x), form(x, shapeOf(y), reader), shape(shapeOf(y)) {}
 
   std::optional<Rope> recognize() {
     if (!readRow(SmallVector<int64_t>(shape.size() - 1, 0), start))
       return std::nullopt;
     std::optional<int64_t> dim = findSeqDim();
-    if (!dim || !findStyle() || !findAngles(*dim))
+    if (!dim || !isAlikeBeside(*dim) || !findStyle() || !findAngles(*dim))
       return std::nullopt;
     return Rope{x, *dim, style, frequencies, scaling};
   }
@@ -161,6 +170,27 @@ private:
       }
     }
     return found;
+  }
+
+  /// Whether coefficients differ along `seqDim` alone, also where position 0 hides it: there, all angles are 0.
+  bool isAlikeBeside(int64_t seqDim) {
+    for (int64_t position : {int64_t(1), shape[seqDim] - 1}) {
+      SmallVector<int64_t> row(shape.size() - 1, 0);
+      row[seqDim] = position;
+      SmallVector<Terms> first, other;
+      if (!readRow(row, first))
+        return false;
+      for (int64_t d = 0; d + 1 < int64_t(shape.size()); ++d)
+        for (int64_t i : {int64_t(1), shape[d] - 1}) {
+          if (d == seqDim || shape[d] == 1)
+            continue;
+          row[d] = i;
+          if (!readRow(row, other) || other != first)
+            return false;
+          row[d] = 0;
+        }
+    }
+    return true;
   }
 
   int64_t partner(int64_t j) const {
@@ -223,9 +253,12 @@ private:
     for (double &frequency : frequencies)
       if (std::abs(double(float(frequency)) - frequency) <= 1e-12 * std::abs(frequency))
         frequency = float(frequency);
-    for (int64_t position : {int64_t(0), int64_t(1), int64_t(2), int64_t(3), length / 3, length / 2, length - 1})
-      if (position < length && (!readPosition(position) || !agrees(position, terms)))
+    int64_t step = std::max<int64_t>(length / kComparedPositions, 1);
+    for (int64_t position = 0; position < length; position += position < kComparedPositions / 2 ? 1 : step)
+      if (!readPosition(position) || !agrees(position, terms))
         return false;
+    if (!readPosition(length - 1) || !agrees(length - 1, terms))
+      return false;
     return true;
   }
 
@@ -282,7 +315,8 @@ static std::optional<Rope> match(Operation *root, TableReader &reader, llvm::Sma
     }
     if (leaves.empty() || leaves.size() > 6)
       return std::nullopt;
-    if (hasTable && leaves.size() == 1 && leaves[0].getType() == root->getResult(0).getType())
+    if (hasTable && leaves.size() == 1 &&
+        typeOf(leaves[0]).getNumElements() == typeOf(root->getResult(0)).getNumElements())
       if (std::optional<Rope> rope = Recognizer(root->getResult(0), leaves[0], reader).recognize())
         return rope;
   }
@@ -305,13 +339,16 @@ unsigned raise::raiseRope(func::FuncOp function, TableReader &reader) {
     std::optional<Rope> rope = match(op, reader, tree);
     if (!rope)
       continue;
+    bool isRaised = replaceIfLegal(op, [&](OpBuilder &builder) {
+      Value x = reshapeTo(builder, op->getLoc(), rope->x, shapeOf(op->getResult(0)));
+      return RopeOp::create(builder, op->getLoc(), x.getType(), x, builder.getDenseF64ArrayAttr(rope->frequencies),
+                            builder.getI64IntegerAttr(rope->seqDim),
+                            RopeStyleAttr::get(builder.getContext(), rope->style),
+                            builder.getF64FloatAttr(rope->scaling));
+    });
+    if (!isRaised)
+      continue;
     taken.insert(tree.begin(), tree.end());
-    OpBuilder builder(op);
-    Value raised =
-        RopeOp::create(builder, op->getLoc(), op->getResult(0).getType(), rope->x,
-                       builder.getDenseF64ArrayAttr(rope->frequencies), builder.getI64IntegerAttr(rope->seqDim),
-                       RopeStyleAttr::get(builder.getContext(), rope->style), builder.getF64FloatAttr(rope->scaling));
-    op->getResult(0).replaceAllUsesWith(raised);
     ++numRaised;
   }
   return numRaised;

@@ -67,21 +67,15 @@ static std::optional<SmallVector<int64_t>> anyLeadingMerge(ValueRange operands) 
   return std::nullopt;
 }
 
-/// Rebuilds `op` with other operands and result types, and puts merged results in its place.
-static void replaceRebuilt(PatternRewriter &rewriter, Operation *op, ValueRange operands, ArrayRef<Type> types,
-                           ArrayRef<NamedAttribute> changed = {}) {
+/// `op` with other operands and result types; its first result as it was, merged again.
+static Value rebuild(OpBuilder &builder, Operation *op, ValueRange operands, ArrayRef<Type> types,
+                     ArrayRef<NamedAttribute> changed = {}) {
   OperationState state(op->getLoc(), op->getName(), operands, types, {});
   NamedAttrList attributes(op->getAttrDictionary());
   for (NamedAttribute attribute : changed)
     attributes.set(attribute.getName(), attribute.getValue());
   state.attributes = attributes;
-  Operation *rebuilt = rewriter.create(state);
-  SmallVector<Value> results;
-  for (auto [before, after] : llvm::zip_equal(op->getResults(), rebuilt->getResults()))
-    results.push_back(before.use_empty() && before.getType() != after.getType()
-                          ? Value(ReshapeOp::create(rewriter, op->getLoc(), before.getType(), after))
-                          : reshapeTo(rewriter, op->getLoc(), after, shapeOf(before)));
-  rewriter.replaceOp(op, results);
+  return reshapeTo(builder, op->getLoc(), builder.create(state)->getResult(0), shapeOf(op->getResult(0)));
 }
 
 namespace {
@@ -104,16 +98,17 @@ struct SinkThroughRows : RewritePattern {
     std::optional<SmallVector<int64_t>> extents = anyLeadingMerge(data);
     if (!extents)
       return rewriter.notifyMatchFailure(op, "no operand with merged leading dimensions");
-    SmallVector<Value> operands(op->getOperands());
-    for (Value &operand : operands)
-      if (llvm::is_contained(data, operand))
-        operand = unmerge(rewriter, operand, 0, *extents);
     SmallVector<Type> types;
     for (Value result : op->getResults())
       types.push_back(typeOf(result).getRank() == 0 ? result.getType()
                                                     : reshaped(result, unmerged(shapeOf(result), 0, *extents)));
-    replaceRebuilt(rewriter, op, operands, types);
-    return success();
+    return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+      SmallVector<Value> operands(op->getOperands());
+      for (Value &operand : operands)
+        if (llvm::is_contained(data, operand))
+          operand = unmerge(builder, operand, 0, *extents);
+      return rebuild(builder, op, operands, types);
+    });
   }
 };
 
@@ -135,8 +130,6 @@ struct SinkThroughEinsum : OpRewritePattern<EinsumOp> {
       if (!extents)
         continue;
       std::string split = equation.fresh(extents->size());
-      if (inOther != std::string::npos)
-        other = unmerge(rewriter, other, inOther, *extents);
       size_t inResult = equation.result.find(merged);
       Type type = op.getType();
       if (inResult != std::string::npos)
@@ -144,11 +137,14 @@ struct SinkThroughEinsum : OpRewritePattern<EinsumOp> {
       for (std::string *text : {&equation.lhs, &equation.rhs, &equation.result})
         if (size_t at = text->find(merged); at != std::string::npos)
           text->replace(at, 1, split);
-      operand = unmerge(rewriter, operand, 0, *extents);
-      Value lhs = left ? operand : other, rhs = left ? other : operand;
-      Value result = EinsumOp::create(rewriter, op.getLoc(), type, lhs, rhs, equation.str());
-      rewriter.replaceOp(op, reshapeTo(rewriter, op.getLoc(), result, shapeOf(op.getResult())));
-      return success();
+      return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+        if (inOther != std::string::npos)
+          other = unmerge(builder, other, inOther, *extents);
+        operand = unmerge(builder, operand, 0, *extents);
+        Value lhs = left ? operand : other, rhs = left ? other : operand;
+        Value result = EinsumOp::create(builder, op.getLoc(), type, lhs, rhs, equation.str());
+        return reshapeTo(builder, op.getLoc(), result, shapeOf(op.getResult()));
+      });
     }
     return rewriter.notifyMatchFailure(op, "no operand with merged leading dimensions");
   }
@@ -211,12 +207,12 @@ struct SinkThroughMovement : RewritePattern {
         dims.push_back(dim + added);
       set("dims", dims);
     }
-    SmallVector<Value> operands;
-    for (Value operand : op->getOperands())
-      operands.push_back(unmerge(rewriter, operand, 0, *extents));
-    replaceRebuilt(rewriter, op, operands, Type(reshaped(result, unmerged(shapeOf(result), resultDim, *extents))),
-                   changed);
-    return success();
+    Type type = reshaped(result, unmerged(shapeOf(result), resultDim, *extents));
+    return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+      auto operands =
+          llvm::map_to_vector(op->getOperands(), [&](Value operand) { return unmerge(builder, operand, 0, *extents); });
+      return rebuild(builder, op, operands, type, changed);
+    });
   }
 };
 
@@ -246,11 +242,11 @@ struct SinkUnitDimensions : RewritePattern {
       if (!splatOf(operand) && !(other && shapeOf(other.getX()) == shape))
         return rewriter.notifyMatchFailure(op, "an operand without the unit dimensions");
     }
-    SmallVector<Value> operands;
-    for (Value operand : op->getOperands())
-      operands.push_back(reshapeTo(rewriter, op->getLoc(), operand, shape));
-    replaceRebuilt(rewriter, op, operands, Type(reshaped(op->getResult(0), shape)));
-    return success();
+    return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+      auto operands = llvm::map_to_vector(
+          op->getOperands(), [&](Value operand) { return reshapeTo(builder, op->getLoc(), operand, shape); });
+      return rebuild(builder, op, operands, Type(reshaped(op->getResult(0), shape)));
+    });
   }
 };
 
@@ -274,17 +270,18 @@ struct SinkBroadcast : RewritePattern {
     if (!broadcast)
       return failure();
     ArrayRef<int64_t> shape = shapeOf(broadcast.getX());
-    SmallVector<Value> operands;
-    for (Value operand : op->getOperands()) {
-      std::optional<double> constant = splatOf(operand);
-      operands.push_back(constant ? splat(rewriter, op->getLoc(), reshaped(operand, shape), *constant)
-                                  : operand.getDefiningOp<BroadcastOp>().getX());
-    }
-    OperationState state(op->getLoc(), op->getName(), operands, Type(reshaped(op->getResult(0), shape)),
-                         op->getAttrs());
-    Value small = rewriter.create(state)->getResult(0);
-    rewriter.replaceOpWithNewOp<BroadcastOp>(op, op->getResult(0).getType(), small, broadcast.getDims());
-    return success();
+    return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+      SmallVector<Value> operands;
+      for (Value operand : op->getOperands()) {
+        std::optional<double> constant = splatOf(operand);
+        operands.push_back(constant ? splat(builder, op->getLoc(), reshaped(operand, shape), *constant)
+                                    : operand.getDefiningOp<BroadcastOp>().getX());
+      }
+      OperationState state(op->getLoc(), op->getName(), operands, Type(reshaped(op->getResult(0), shape)),
+                           op->getAttrs());
+      Value small = builder.create(state)->getResult(0);
+      return BroadcastOp::create(builder, op->getLoc(), op->getResult(0).getType(), small, broadcast.getDims());
+    });
   }
 };
 
@@ -302,8 +299,9 @@ struct FoldSplat : RewritePattern {
     std::optional<double> constant = splatOf(op->getResult(0));
     if (!constant)
       return failure();
-    rewriter.replaceOp(op, splat(rewriter, op->getLoc(), typeOf(op->getResult(0)), *constant));
-    return success();
+    return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+      return splat(builder, op->getLoc(), typeOf(op->getResult(0)), *constant);
+    });
   }
 };
 
@@ -311,14 +309,12 @@ struct FoldReshape : OpRewritePattern<ReshapeOp> {
   using OpRewritePattern::OpRewritePattern;
 
   LogicalResult matchAndRewrite(ReshapeOp op, PatternRewriter &rewriter) const override {
-    if (op.getX().getType() == op.getType()) {
-      rewriter.replaceOp(op, op.getX());
-      return success();
-    }
-    if (auto above = op.getX().getDefiningOp<ReshapeOp>()) {
-      rewriter.replaceOp(op, reshapeTo(rewriter, op.getLoc(), above.getX(), shapeOf(op.getResult())));
-      return success();
-    }
+    if (op.getX().getType() == op.getType())
+      return replaceIfLegal(rewriter, op, [&](OpBuilder &) { return op.getX(); });
+    if (auto above = op.getX().getDefiningOp<ReshapeOp>())
+      return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+        return reshapeTo(builder, op.getLoc(), above.getX(), shapeOf(op.getResult()));
+      });
     if (auto transpose = op.getX().getDefiningOp<TransposeOp>())
       return belowTranspose(op, transpose, rewriter);
     auto broadcast = op.getX().getDefiningOp<BroadcastOp>();
@@ -343,9 +339,10 @@ struct FoldReshape : OpRewritePattern<ReshapeOp> {
     }
     for (int64_t dim : transpose.getPermutation())
       llvm::append_range(permutation, llvm::seq<int64_t>(starts[dim], starts[dim] + groupOf[dim]->to.size()));
-    Value split = reshapeTo(rewriter, op.getLoc(), transpose.getX(), shape);
-    rewriter.replaceOp(op, transposeBy(rewriter, op.getLoc(), split, permutation));
-    return success();
+    return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+      Value split = reshapeTo(builder, op.getLoc(), transpose.getX(), shape);
+      return transposeBy(builder, op.getLoc(), split, permutation);
+    });
   }
 
   /// A reshape that keeps repeated dimensions and those of the source apart goes above.
@@ -373,9 +370,10 @@ struct FoldReshape : OpRewritePattern<ReshapeOp> {
         ++to;
       }
     }
-    Value x = reshapeTo(rewriter, op.getLoc(), broadcast.getX(), shape);
-    rewriter.replaceOpWithNewOp<BroadcastOp>(op, op.getType(), x, dims);
-    return success();
+    return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+      Value x = reshapeTo(builder, op.getLoc(), broadcast.getX(), shape);
+      return BroadcastOp::create(builder, op.getLoc(), op.getType(), x, dims);
+    });
   }
 };
 
@@ -383,16 +381,15 @@ struct FoldBroadcast : OpRewritePattern<BroadcastOp> {
   using OpRewritePattern::OpRewritePattern;
 
   LogicalResult matchAndRewrite(BroadcastOp op, PatternRewriter &rewriter) const override {
-    if (op.getX().getType() == op.getType()) {
-      rewriter.replaceOp(op, op.getX());
-      return success();
-    }
+    if (op.getX().getType() == op.getType())
+      return replaceIfLegal(rewriter, op, [&](OpBuilder &) { return op.getX(); });
     auto above = op.getX().getDefiningOp<BroadcastOp>();
     if (!above)
       return failure();
     auto dims = llvm::map_to_vector(above.getDims(), [&](int64_t dim) { return op.getDims()[dim]; });
-    rewriter.replaceOpWithNewOp<BroadcastOp>(op, op.getType(), above.getX(), dims);
-    return success();
+    return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+      return BroadcastOp::create(builder, op.getLoc(), op.getType(), above.getX(), dims);
+    });
   }
 };
 
@@ -403,15 +400,16 @@ struct FoldTranspose : OpRewritePattern<TransposeOp> {
     ArrayRef<int64_t> permutation = op.getPermutation();
     if (auto above = op.getX().getDefiningOp<TransposeOp>()) {
       auto composed = llvm::map_to_vector(permutation, [&](int64_t dim) { return above.getPermutation()[dim]; });
-      rewriter.replaceOp(op, transposeBy(rewriter, op.getLoc(), above.getX(), composed));
-      return success();
+      return replaceIfLegal(
+          rewriter, op, [&](OpBuilder &builder) { return transposeBy(builder, op.getLoc(), above.getX(), composed); });
     }
     // Moving only unit dimensions moves no element.
     auto wide = llvm::filter_to_vector(permutation, [&](int64_t dim) { return shapeOf(op.getX())[dim] != 1; });
     if (!llvm::is_sorted(wide))
       return failure();
-    rewriter.replaceOp(op, reshapeTo(rewriter, op.getLoc(), op.getX(), shapeOf(op.getResult())));
-    return success();
+    return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+      return reshapeTo(builder, op.getLoc(), op.getX(), shapeOf(op.getResult()));
+    });
   }
 };
 
@@ -421,10 +419,8 @@ struct FoldSlice : OpRewritePattern<SliceOp> {
   using OpRewritePattern::OpRewritePattern;
 
   LogicalResult matchAndRewrite(SliceOp op, PatternRewriter &rewriter) const override {
-    if (op.getX().getType() == op.getType()) {
-      rewriter.replaceOp(op, op.getX());
-      return success();
-    }
+    if (op.getX().getType() == op.getType())
+      return replaceIfLegal(rewriter, op, [&](OpBuilder &) { return op.getX(); });
     SmallVector<int64_t> offsets(op.getOffsets());
     auto concat = op.getX().getDefiningOp<ConcatOp>();
     if (!concat)
@@ -435,8 +431,9 @@ struct FoldSlice : OpRewritePattern<SliceOp> {
       if (offsets[dim] < available) {
         if (offsets[dim] + extent > available)
           return rewriter.notifyMatchFailure(op, "spans pieces of a concat");
-        rewriter.replaceOpWithNewOp<SliceOp>(op, op.getType(), input, offsets);
-        return success();
+        return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+          return SliceOp::create(builder, op.getLoc(), op.getType(), input, offsets);
+        });
       }
       offsets[dim] -= available;
     }
@@ -455,8 +452,9 @@ struct FoldIntoEinsum : OpRewritePattern<EinsumOp> {
     bool left = fold(lhs, equation.lhs, equation.rhs), right = fold(rhs, equation.rhs, equation.lhs);
     if (!left && !right)
       return failure();
-    rewriter.replaceOpWithNewOp<EinsumOp>(op, op.getType(), lhs, rhs, equation.str());
-    return success();
+    return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+      return EinsumOp::create(builder, op.getLoc(), op.getType(), lhs, rhs, equation.str());
+    });
   }
 
   static bool fold(Value &operand, std::string &letters, StringRef others) {
@@ -504,14 +502,12 @@ struct FoldArithmetic : RewritePattern {
       same = dropout.getP().isZero() ? dropout.getX() : Value();
     else if (auto concat = dyn_cast<ConcatOp>(op))
       same = concat.getInputs().size() == 1 ? concat.getInputs().front() : Value();
-    if (same && same.getType() == op->getResult(0).getType()) {
-      rewriter.replaceOp(op, same);
-      return success();
-    }
-    if (isa<math::PowFOp, math::FPowIOp>(op) && constant(1) == 2.0) {
-      rewriter.replaceOpWithNewOp<arith::MulFOp>(op, op->getOperand(0), op->getOperand(0));
-      return success();
-    }
+    if (same)
+      return replaceIfLegal(rewriter, op, [&](OpBuilder &) { return same; });
+    if (isa<math::PowFOp, math::FPowIOp>(op) && constant(1) == 2.0)
+      return replaceIfLegal(rewriter, op, [&](OpBuilder &builder) {
+        return arith::MulFOp::create(builder, op->getLoc(), op->getOperand(0), op->getOperand(0));
+      });
     return failure();
   }
 };

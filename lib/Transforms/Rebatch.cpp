@@ -36,7 +36,13 @@ struct RebatchPass : galvatron::impl::RebatchPassBase<RebatchPass> {
       if (const ValueAxes &dims = axes.getAxes(argument); !dims.empty() && dims[0].size() == 1)
         samples.insert(dims[0][0]);
     if (samples.empty()) {
-      module.emitOpError("expects a batch of more than one sample that no op splits, but got ") << old.getInt();
+      // Dimensions of extent one are no axes, so nothing says which of them are samples.
+      if (old.getInt() == 1)
+        module.emitOpError("expects a model imported with a batch of more than one to change it to ")
+            << batch.getValue() << ", but got 1; import with --batch " << std::max<int64_t>(batch, 2);
+      else
+        module.emitOpError("expects samples that no op splits or joins with others, to change their number from ")
+            << old.getInt() << " to " << batch.getValue() << "; import with --batch " << batch.getValue();
       return signalPassFailure();
     }
     if (failed(replaceTypes(axes, samples, old.getInt())))

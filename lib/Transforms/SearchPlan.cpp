@@ -2,12 +2,14 @@
 // answer comes back as attributes.
 #include "galvatron/Transforms/SearchPlan.h"
 
+#include "dialects/Dist/Dist.h"
 #include "dialects/Graph/GraphStructure.h"
 #include "dialects/Plan/Plan.h"
 #include "galvatron/Analysis/ClusterInput.h"
 #include "galvatron/Analysis/ModelUnits.h"
 #include "galvatron/Analysis/ProgramCosts.h"
 #include "galvatron/Search/Solver.h"
+#include "galvatron/Transforms/AssignPlacements.h"
 
 namespace galvatron {
 #define GEN_PASS_DEF_SEARCHPLANPASS
@@ -16,6 +18,38 @@ namespace galvatron {
 
 using namespace mlir;
 using namespace galvatron;
+
+// What is cut only over time shows it: a plan of one device on a copy. Layers of a kind are placed once, so this takes
+// no longer for a deep model.
+std::optional<Diagnostic> galvatron::findWholeBatchOp(ModuleOp module) {
+  FailureOr<ModelUnits> model = collectUnits(module);
+  if (failed(model) || model->globalBatch < 2)
+    return std::nullopt;
+  search::Plan plan;
+  plan.ranks = plan.pipeline = 1;
+  plan.globalBatch = model->globalBatch;
+  plan.microBatches = 2;
+  while (plan.globalBatch % plan.microBatches)
+    ++plan.microBatches;
+  for (const search::Unit &unit : model->units)
+    plan.units.push_back({unit.path, unit.layerType, unit.role, {}, /*dp=*/1, /*stage=*/0});
+  OwningOpRef<ModuleOp> copy = module.clone();
+  std::optional<Diagnostic> reason;
+  ScopedDiagnosticHandler handler(module.getContext(), [&](Diagnostic &diagnostic) {
+    if (!reason && diagnostic.getSeverity() == DiagnosticSeverity::Error)
+      reason = std::move(diagnostic);
+  });
+  annotatePlan(*collectUnits(*copy), plan);
+  return succeeded(assignPlacements(*copy)) ? std::nullopt : std::move(reason);
+}
+
+search::SearchSpace galvatron::getSearchSpace(ModuleOp module, int64_t microBatches) {
+  search::SearchSpace space = search::SearchSpace::supported();
+  space.microBatches = int(microBatches);
+  if (!microBatches && findWholeBatchOp(module))
+    space.microBatches = 1;
+  return space;
+}
 
 namespace {
 
@@ -38,7 +72,7 @@ struct SearchPlanPass : galvatron::impl::SearchPlanPassBase<SearchPlanPass> {
                             .globalBatch = model->globalBatch,
                             .units = model->units,
                             .ties = model->ties,
-                            .space = search::SearchSpace::supported(),
+                            .space = getSearchSpace(module, microBatches),
                             .costs = &costs};
     search::Result<search::Solution> solution = search::solve(problem);
     if (!solution) {
@@ -50,11 +84,17 @@ struct SearchPlanPass : galvatron::impl::SearchPlanPassBase<SearchPlanPass> {
     if (solution->plan)
       annotatePlan(*model, *solution->plan);
     else if (!searched)
-      module.emitError(solution->infeasible.message);
+      reportInfeasible(module, solution->infeasible);
     if (!solution->plan)
       signalPassFailure();
     if (searched)
       *searched = std::move(*solution);
+  }
+
+  void reportInfeasible(ModuleOp module, const search::Infeasible &infeasible) {
+    InFlightDiagnostic error = module.emitError(infeasible.message);
+    if (std::optional<Diagnostic> whole = microBatches ? std::nullopt : findWholeBatchOp(module))
+      error.attachNote(whole->getLocation()) << whole->str();
   }
 
   LogicalResult verifyDifferentiated(const ModelUnits &model) {

@@ -2,17 +2,6 @@
 // RUN: not galvatron-opt %s -split-input-file -galvatron-convert-dist-to-exec=device=abacus 2>&1 | FileCheck %s
 // CHECK: expects a device named cpu or cuda, but got abacus
 
-#x = #dist.placement<[2, 2, 2, 2, 4]>
-
-dist.body @rope(%x: tensor<2x2x2x2x4xf32>) -> tensor<2x2x2x2x4xf32> {
-  // expected-error @below {{expects at most 4 dimensions, but got 5}}
-  %y = graph.rope %x half {inverse_frequencies = array<f64: 1.0, 0.5>, seq_dim = 3 : i64} : tensor<2x2x2x2x4xf32> -> tensor<2x2x2x2x4xf32>
-  dist.return %y : tensor<2x2x2x2x4xf32>
-}
-dist.layer @layer {forward = @rope, inputs = [#x], outputs = [#x], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
-
-// -----
-
 #x = #dist.placement<[4]>
 
 dist.body @unknown(%x: tensor<4xf32>) -> tensor<2x2xf32> {

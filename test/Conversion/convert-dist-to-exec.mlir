@@ -102,3 +102,22 @@ dist.layer @one_sequence.layer {forward = @one_sequence, inputs = [#dist.placeme
 
 // CHECK-LABEL: exec.function @one_sequence
 // CHECK: exec.call "attention"({{.*}}, 48, 4, 8, 48, 4, 8, 48, 4, 8, 48, 24, 4,
+
+// -----
+
+// A gradient that leaves the body as it came is read by the return, which has no result: the bias's sum asks its
+// readers for loops.
+dist.body @passed.forward(%x: tensor<2x4xf32>, %b: tensor<4xf32>) -> tensor<2x4xf32> {
+  %0 = graph.broadcast %b dims [1] : tensor<4xf32> -> tensor<2x4xf32>
+  %1 = arith.addf %x, %0 : tensor<2x4xf32>
+  dist.return %1 : tensor<2x4xf32>
+}
+dist.body @passed.backward(%dy: tensor<2x4xf32>, %x: tensor<2x4xf32>, %b: tensor<4xf32>) -> (tensor<2x4xf32>, tensor<4xf32>) {
+  %0 = graph.reduce sum %dy dims [0] : tensor<2x4xf32> -> tensor<4xf32>
+  dist.return %dy, %0 : tensor<2x4xf32>, tensor<4xf32>
+}
+dist.layer @passed {forward = @passed.forward, backward = @passed.backward, inputs = [#dist.placement<[2, 4]>], outputs = [#dist.placement<[2, 4]>], input_gradients = [#dist.placement<[2, 4]>], output_gradients = [#dist.placement<[2, 4]>], homes = [#dist.placement<[4]>], gradients = [#dist.placement<[4]>], num_saved = 0 : i64}
+
+// CHECK-LABEL: exec.function @passed.backward
+// CHECK: exec.call "reduce"(%[[DY:.*]], %{{.*}})
+// CHECK: exec.call "copy"(%[[DY]], %{{.*}})

@@ -91,7 +91,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro
 module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 2, schedule = "gpipe">} {
   graph.layer @square(%x: tensor<8x4xf32>, %w: tensor<4xf32> {graph.parameter = "w"}) -> tensor<f32> {
     %s = graph.reduce sum %x dims [0, 1] : tensor<8x4xf32> -> tensor<f32>
-    // expected-error@+1 {{needs the whole batch at once: expects an op that can be cut into 2 micro-batches, but got one that reads a sum over them; use one micro-batch}}
+    // expected-error@+1 {{needs the whole batch at once: expects an op that can be cut into 2 micro-batches, but got one that reads a sum over them; use one micro-batch: --micro-batches 1 with --search, "micro_batches": 1 in a plan}}
     %y = math.exp %s : tensor<f32>
     graph.return %y : tensor<f32>
   }

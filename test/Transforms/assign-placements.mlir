@@ -219,3 +219,24 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro
     return %y : tensor<f32>
   }
 }
+
+// -----
+
+// A factor of zero is a factor: only zeros that are added are a partial sum.
+// CHECK-LABEL: graph.layer @nothing.tp2(
+// CHECK: %[[X:.*]] = graph.einsum {{.*}} -> tensor<8x16xf32, #dist.placement<[8, 16] partial [sum@g0]>>
+// CHECK: %[[ZERO:.*]] = dist.factor %{{.*}} partial [sum@g0]
+// CHECK: arith.mulf %[[X]], %[[ZERO]]
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "gpipe">} {
+  graph.layer @nothing(%x: tensor<8x64xf32>, %u: tensor<32x64xf32> {graph.parameter = "u"}, %d: tensor<16x32xf32> {graph.parameter = "d"}) -> tensor<8x16xf32> {
+    %zero = arith.constant dense<0.0> : tensor<8x16xf32>
+    %0 = graph.einsum %x, %u "bi,oi->bo" : (tensor<8x64xf32>, tensor<32x64xf32>) -> tensor<8x32xf32>
+    %1 = graph.einsum %0, %d "bi,oi->bo" : (tensor<8x32xf32>, tensor<16x32xf32>) -> tensor<8x16xf32>
+    %2 = arith.mulf %1, %zero : tensor<8x16xf32>
+    graph.return %2 : tensor<8x16xf32>
+  }
+  func.func @step(%x: tensor<8x64xf32>) -> tensor<8x16xf32> {
+    %y = graph.call @nothing(%x) parameters ["u", "d"] path "nothing" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<tp = 2>} : (tensor<8x64xf32>) -> tensor<8x16xf32>
+    return %y : tensor<8x16xf32>
+  }
+}

@@ -13,9 +13,20 @@ module attributes {graph.batch = 2 : i64} {
 
 // -----
 
-// expected-error@+1 {{expects a batch of more than one sample that no op splits, but got 1}}
+// expected-error@+1 {{expects a model imported with a batch of more than one to change it to 32, but got 1; import with --batch 32}}
 module attributes {graph.batch = 1 : i64} {
   func.func @step(%x: tensor<1x4xf32>) -> tensor<1x4xf32> {
     return %x : tensor<1x4xf32>
+  }
+}
+
+// -----
+
+// Two samples of four numbers, or four of two: whichever, an op makes one dimension of both.
+// expected-error@+1 {{expects samples that no op splits or joins with others, to change their number from 4 to 32; import with --batch 32}}
+module attributes {graph.batch = 4 : i64} {
+  func.func @step(%x: tensor<4x4xf32>) -> tensor<2x8xf32> {
+    %y = graph.reshape %x : tensor<4x4xf32> -> tensor<2x8xf32>
+    return %y : tensor<2x8xf32>
   }
 }

@@ -7,6 +7,7 @@
 // RUN: galvatron-opt %t.mlir --galvatron-search-plan="cluster=%t.json" | FileCheck %s --check-prefix=TIGHT
 // RUN: galvatron-opt --compile-to=differentiate %inputs/gpt2.mlir -o %t.gpt2.mlir
 // RUN: galvatron-opt %t.gpt2.mlir --galvatron-search-plan="ranks=4 memory=80KiB" | FileCheck %s --check-prefix=TIED
+// RUN: galvatron-opt %t.mlir --galvatron-search-plan="ranks=2 memory=1GiB micro-batches=4" | FileCheck %s --check-prefix=FOUR
 
 module attributes {graph.batch = 1 : i64} {
   graph.layer @same(%x: tensor<1xf32>) -> tensor<1xf32> {
@@ -28,6 +29,8 @@ module attributes {graph.batch = 1 : i64} {
 // ROOMY: plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1
 // ROOMY-SAME: plan.predicted_step_seconds
 // ROOMY: path "model.layers.0" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2>}
+
+// FOUR: micro_batches = 4
 
 // Less memory, or as much of it reserved: parameters and activations must be divided. The cluster file
 // says the same as the options.

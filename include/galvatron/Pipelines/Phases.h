@@ -47,6 +47,8 @@ struct PlanPhaseOptions : mlir::PassPipelineOptions<PlanPhaseOptions> {
   Option<int64_t> reserve{
       *this, "reserve", llvm::cl::init(0),
       llvm::cl::desc("Bytes of the budget to leave free: what a lowered plan took beyond its estimate")};
+  Option<int64_t> microBatches{*this, "micro-batches", llvm::cl::init(0),
+                               llvm::cl::desc("Micro-batches of the searched plan; 0: any number")};
   /// Where the search leaves its plan with reasons, which attributes do not hold, or why none fits; may be null.
   std::shared_ptr<search::Solution> searched;
 };

@@ -434,7 +434,8 @@ def SearchPlanPass : Pass<"galvatron-search-plan", "mlir::ModuleOp"> {
     Costs of each layer type under each strategy come from the program: operations and bytes of its ops,
     the axes that tensor parallelism may cut, all-reduces where partial sums are read, values that
     backward keeps. The search is exact for these costs; memory is an estimate until the plan is lowered,
-    so the driver measures and, with `reserve`, searches again.
+    so the driver measures and, with `reserve`, searches again. A step in which some op needs the whole
+    batch is offered one micro-batch only.
 
     **Before:** the contract of phase `differentiate`.
     **After:** `plan.pipeline` and `plan.predicted_step_seconds` on the module, `plan.strategy` and
@@ -480,10 +481,11 @@ def SearchPlanPass : Pass<"galvatron-search-plan", "mlir::ModuleOp"> {
     Option<"ranks", "ranks", "int64_t", /*default=*/"0", "Devices of this host; 0: as many as it has cores">,
     Option<"memory", "memory", "std::string", /*default=*/"", "Budget of one device, such as 2GiB; empty: the cluster's, or a share of this host's">,
     Option<"reserve", "reserve", "int64_t", /*default=*/"0", "Bytes of the budget to leave free">,
+    Option<"microBatches", "micro-batches", "int64_t", /*default=*/"0", "Exactly so many; 0: all counts that divide the batch and that the step can be cut into">,
   ];
   let statistics = [Statistic<"numCandidates", "num-candidates", "Pipelines and micro-batch counts in the space">,
                     Statistic<"numOpened", "num-opened", "Of these, searched to the end">];
-  let dependentDialects = ["::galvatron::plan::PlanDialect"];
+  let dependentDialects = ["::galvatron::dist::DistDialect", "::galvatron::plan::PlanDialect"];
 }
 
 def VerifyPlanPass : Pass<"galvatron-verify-plan", "mlir::ModuleOp"> {

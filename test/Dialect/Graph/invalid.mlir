@@ -340,8 +340,16 @@ func.func @attention_backward_dv(%dy: tensor<2x4x6x8xf32>, %q: tensor<2x4x6x8xf3
 // -----
 
 func.func @rope_rank(%x: tensor<8xf32>) {
-  // expected-error@+1 {{expects x of at least 2 dimensions, but got 1}}
+  // expected-error@+1 {{expects x of 2 to 4 dimensions, but got 1}}
   %0 = graph.rope %x half {inverse_frequencies = array<f64: 1.0>, seq_dim = 0 : i64} : tensor<8xf32> -> tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @rope_rank_of_kernels(%x: tensor<2x2x2x2x4xf32>) {
+  // expected-error@+1 {{expects x of 2 to 4 dimensions, but got 5}}
+  %0 = graph.rope %x half {inverse_frequencies = array<f64: 1.0, 0.5>, seq_dim = 3 : i64} : tensor<2x2x2x2x4xf32> -> tensor<2x2x2x2x4xf32>
   return
 }
 
