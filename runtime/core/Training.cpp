@@ -25,13 +25,19 @@ Status Training::prepare() {
   residentAtStart = highWaterBytes();
   using Part = Status (Training::*)();
   // What writes comes last, so that an error leaves nothing behind.
+  Status status;
   for (Part part : {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups,
                     &Training::prepareParameters, &Training::prepareData, &Training::prepareFiles})
-    if (Status status = world.agree((this->*part)()); !status.ok())
-      return status;
-  if (world.rank() == 0)
-    introduce();
-  return Status::success();
+    if (status.ok())
+      status = world.agree((this->*part)());
+  if (world.rank() == 0) {
+    // Also before an error, which they may explain.
+    for (const std::string &warning : warnings)
+      report.warn(warning);
+    if (status.ok())
+      introduce();
+  }
+  return status;
 }
 
 Status Training::prepareFiles() {
@@ -84,20 +90,27 @@ Status Training::prepareParameters() {
   return status.ok() ? fillCopies(context, device, manifest, arena) : status;
 }
 
+/// What a file of weights holds beyond the program's is no error, but seldom meant.
+void Training::warnOfUnknownWeights(const std::string &path) {
+  if (std::string text = world.rank() == 0 ? describeUnknownWeights(catalog, path) : ""; !text.empty())
+    warnings.push_back(text);
+}
+
 Status Training::loadParameters() {
   context.seed = options.seed.value_or(0);
   done.optimizer = options.optimizer;
   if (!options.load.empty()) {
+    warnOfUnknownWeights(weightsOfCheckpoint(options.load));
     Status status = loadCheckpoint(state(), options.load, options, done);
-    context.seed = done.seed;
+    context.seed = options.seed.value_or(done.seed);
     done.optimizer = options.optimizer;
     startText = "checkpoint " + options.load + ", step " + std::to_string(done.step);
     return status;
   }
-  done.seed = context.seed;
   std::string file = options.weights.empty() ? weightsBesideProgram(manifest) : options.weights;
   if (!options.weights.empty() || fs::exists(file)) {
     startText = "weights of " + file;
+    warnOfUnknownWeights(file);
     return readTensors(state(), file, {kWeight});
   }
   if (!manifest.weights.empty())
@@ -110,21 +123,51 @@ Status Training::prepareData() {
   firstStep = done.step + 1;
   lastStep = options.steps;
   if (lastStep < firstStep)
-    return Status::error("the checkpoint ", options.load, " is at step ", done.step, ", so nothing is left to train to ",
-                         "step ", options.steps, "; --steps counts from the model's first step: pass --steps ",
-                         done.step + options.steps, " for ", options.steps, " more");
+    return Status::error("the checkpoint ", options.load, " is at step ", done.step,
+                         ", so nothing is left to train to ", "step ", options.steps,
+                         "; --steps counts from the model's first step: pass --steps ", done.step + options.steps,
+                         " for ", options.steps, " more");
   std::optional<TokenFile> file;
+  DataOrder order;
+  order.sequence = manifest.sequence;
+  order.shuffle = options.shuffle;
+  order.seed = context.seed;
   dataText = "random tokens";
   if (!options.data.empty()) {
-    file.emplace();
-    if (Status status = TokenFile::open(options.data, options.dataDtype, manifest.vocabulary, *file); !status.ok())
+    std::string warning;
+    Status status = TokenFile::open(options.data, options.dataDtype, manifest.vocabulary, file.emplace(), warning);
+    if (!warning.empty())
+      warnings.push_back(warning);
+    if (!status.ok())
       return status;
-    dataText = options.data + ", " + std::to_string(file->numTokens()) + " tokens of type " + file->type() +
+    order.file = fs::path(options.data).filename();
+    order.bytes = file->numBytes();
+    order.tokens = file->numTokens();
+    dataText = options.data + ", " + std::to_string(order.tokens) + " tokens of type " + file->type() +
                (options.shuffle ? ", shuffled" : "");
   }
-  windows.emplace(manifest, std::move(file), options.shuffle, context.seed);
+  if (Status status = resumeData(order); !status.ok())
+    return status;
+  windows.emplace(manifest, std::move(file), order);
   int64_t count = (lastStep - firstStep + 1) * manifest.globalBatch;
   return windows->check(done.samples, count, world.rank(), world.size());
+}
+
+Status Training::resumeData(DataOrder &order) {
+  if (done.data) {
+    if (Status status = checkSameData(options.load, *done.data, order, options.overrides); !status.ok())
+      return status;
+    done.samples = goOn(*done.data, done.samples, order);
+  } else if (!options.load.empty()) {
+    warnings.push_back(options.load +
+                       " does not say in which order, in sequences of what length and on what data it was "
+                       "trained; none of them was checked, and the place is taken for the same window");
+  }
+  if (int64_t size = order.numWindows(); !options.load.empty() && size > 0 && !order.shuffle)
+    dataText += ", from token " + std::to_string(order.origin + done.samples % size * order.sequence) + " on";
+  done.seed = context.seed;
+  done.data = order;
+  return Status::success();
 }
 
 void Training::introduce() {

@@ -28,7 +28,10 @@ private:
   Status prepareGroups();
   Status prepareParameters();
   Status loadParameters();
+  void warnOfUnknownWeights(const std::string &path);
   Status prepareData();
+  /// Whether a checkpoint was trained on this data; moves on to where it stopped.
+  Status resumeData(DataOrder &order);
   Status prepareFiles();
   void introduce();
   Status step(int64_t number);
@@ -54,6 +57,7 @@ private:
   TrainingState done; // at start, then after each step
   int64_t firstStep = 1, lastStep = 0, residentAtStart = 0;
   std::string startText, dataText;
+  std::vector<std::string> warnings; // of the preparation
 };
 
 } // namespace galvatron
