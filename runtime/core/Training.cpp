@@ -1,5 +1,6 @@
 //===- Training.cpp - one run: start values, steps, checkpoint -------------------------------------===//
 #include "runtime/core/Training.h"
+#include "runtime/core/NotFinite.h"
 #include "runtime/core/Version.h"
 #include "runtime/optim/Schedule.h"
 #include "runtime/optim/Update.h"
@@ -104,11 +105,13 @@ Status Training::loadParameters() {
     Status status = loadCheckpoint(state(), options.load, options, done);
     context.seed = options.seed.value_or(done.seed);
     done.optimizer = options.optimizer;
+    startFile = weightsOfCheckpoint(options.load);
     startText = "checkpoint " + options.load + ", step " + std::to_string(done.step);
     return status;
   }
   std::string file = options.weights.empty() ? weightsBesideProgram(manifest) : options.weights;
   if (!options.weights.empty() || fs::exists(file)) {
+    startFile = file;
     startText = "weights of " + file;
     warnOfUnknownWeights(file);
     return readTensors(state(), file, {kWeight});
@@ -220,6 +223,45 @@ void Training::runTimetable(double rate) {
   device.hooks->synchronize(&context);
 }
 
+void Training::runTimetable(double rate, const EntryVisitor &visit) {
+  if (!device.hooks->run)
+    return timetable.run(context, arena, visit);
+  struct Walk {
+    Training &training;
+    const EntryVisitor &visit;
+  } walk{*this, visit};
+  auto run = [](void *argument) {
+    auto &[training, visit] = *static_cast<Walk *>(argument);
+    training.timetable.run(training.context, training.arena, visit);
+  };
+  device.hooks->runOneByOne(&context, rate, run, &walk);
+}
+
+Status Training::explainNotFinite(const Status &error, int64_t number, double rate) {
+  NotFiniteOrigin origin = findNotFinite(world, state(), [&](const EntryVisitor &visit) {
+    // What was read first may have been overwritten since.
+    if (Status status = windows->fill(context, device, arena, done.samples); !status.ok())
+      context.onFailure(&context, "rank " + std::to_string(context.rank) + ": " + status.message);
+    runTimetable(rate, visit);
+  });
+  std::string remedy = "; try a smaller --lr, a longer --warmup or --clip-grad";
+  std::string start = startFile.empty() ? "the initial values" : startFile;
+  bool isFresh = number == firstStep;
+  if (origin.kind == NotFiniteOrigin::Nowhere)
+    origin.text = "all parameters and gradients are finite";
+  else if (origin.kind != NotFiniteOrigin::Parameter)
+    origin.text += ", the first that is not finite; all parameters are, " + describeLargestParameter(world, state());
+  if (origin.kind != NotFiniteOrigin::Parameter)
+    remedy = isFresh ? "; nothing was updated yet, so look at what is computed there, and at " + start : remedy;
+  else if (isFresh)
+    remedy = ", as it was at the start; check " + start;
+  else if (origin.areMoments && !options.load.empty())
+    remedy = ", and so are its moments; check the optimizer.safetensors of " + options.load;
+  else
+    remedy = ", since the update of step " + std::to_string(number - 1) + remedy;
+  return Status::error(error.message, ": ", origin.text, remedy);
+}
+
 /// Adds in the order of ranks on every rank, so that all get the same bits.
 static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t number, StepSums &total) {
   for (const StepSums &rank : all) {
@@ -227,13 +269,13 @@ static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t n
     total.squares += rank.squares;
     total.peakBytes = std::max(total.peakBytes, rank.peakBytes);
   }
-  for (size_t r = 0; r < all.size(); ++r) {
-    bool lossGood = std::isfinite(all[r].loss);
-    if (!lossGood || !std::isfinite(all[r].squares))
-      return Status::error("step ", number, ": ", lossGood ? "the squared gradients are " : "the loss is ",
-                           lossGood ? all[r].squares : all[r].loss, " on rank ", r, " (stage ", r / devices,
-                           "); try a smaller --lr, --warmup or --clip-grad");
-  }
+  // The loss first: where it is not finite, no gradient is.
+  for (auto [value, what] :
+       {std::pair{&StepSums::loss, "the loss is "}, {&StepSums::squares, "the squared gradients are "}})
+    for (size_t r = 0; r < all.size(); ++r)
+      if (!std::isfinite(all[r].*value))
+        return Status::error("step ", number, ": ", what, numberText(all[r].*value), " on rank ", r, " (stage ",
+                             r / devices, ")");
   return Status::success();
 }
 
@@ -263,7 +305,7 @@ Status Training::step(int64_t number) {
   }
   StepSums sums;
   if (Status status = update(number, rate, sums); !status.ok())
-    return status;
+    return explainNotFinite(status, number, rate);
   done.step = number;
   done.samples += manifest.globalBatch;
   double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

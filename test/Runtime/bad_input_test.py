@@ -167,9 +167,9 @@ class BadInputTest(ProgramFixture):
                 file.write(text)
             self.option_fails("unread is not a checkpoint: .*training.json cannot be read", "--load", save)
 
-    def broken(self, word, message):
+    def broken(self, word, message, plan=(2, 2, 1, 2)):
         save = self.path("broken")
-        result = self.mpirun([self.program((2, 2, 1, 2), word) + "/launch", "--steps", "3", "--save", save])
+        result = self.mpirun([self.program(plan, word) + "/launch", "--steps", "3", "--save", save])
         self.assertNotEqual(result.returncode, 0)
         self.assertRegex(result.stderr, message)
         self.assertFalse(os.path.exists(save))
@@ -182,7 +182,13 @@ class BadInputTest(ProgramFixture):
         self.broken("mpi", message)
 
     def test_a_loss_that_is_not_a_number(self):
-        self.broken("nan", r"error: step 2: the loss is nan on rank 3 \(stage 1\)")
+        message = r"error: step 2: the loss is nan on rank 3 \(stage 1\): all parameters and gradients are finite; try"
+        self.broken("nan", message)
+
+    def test_a_gradient_that_is_not_a_number(self):
+        # Of the half of the vocabulary that the last rank holds. The program does not say what its entries compute.
+        message = r"error: step 2: .* nan on rank 3 \(stage 1\): the gradient of head.bias \(stage 1\) is nan at \[8\], the first .*; try"
+        self.broken("gradient", message, plan=(2, 1, 2, 2))
 
 
 if __name__ == "__main__":
