@@ -38,6 +38,7 @@ inline constexpr llvm::StringLiteral kBatchAttr = "graph.batch";
 inline constexpr llvm::StringLiteral kSeqAttr = "graph.seq";
 inline constexpr llvm::StringLiteral kWeightsAttr = "graph.weights";
 inline constexpr llvm::StringLiteral kVocabularyAttr = "graph.vocabulary";
+inline constexpr llvm::StringLiteral kTiedAttr = "graph.tied";
 
 /// Shape and element type of tensors: equal whatever their encodings.
 bool isSameTensor(mlir::Type a, mlir::Type b);

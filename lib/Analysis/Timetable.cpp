@@ -54,6 +54,12 @@ void TimetableBuilder::use(TimetableEntry &entry, SlotReference reference) {
   slot.last = now;
 }
 
+void TimetableBuilder::useResult(TimetableEntry &entry, SlotReference reference, Type type) {
+  if (isa<FloatType>(getElementTypeOrSelf(type)))
+    entry.results.push_back({(int64_t)entry.buffers.size(), typeOf(type), cast<ShapedType>(type).getNumElements()});
+  use(entry, reference);
+}
+
 int TimetableBuilder::groupIndex(RankGroup group) {
   auto found = llvm::find(table.groups, group);
   if (found == table.groups.end()) {
@@ -66,6 +72,16 @@ int TimetableBuilder::groupIndex(RankGroup group) {
 //===--------------------------------------------------------------------===//
 // What there is: parameters, inputs, layers
 //===--------------------------------------------------------------------===//
+
+/// The name by which calls know a parameter, then those that it is tied to.
+std::vector<std::string> TimetableBuilder::namesOf(StringRef canonical) {
+  std::vector<std::string> names = {canonical.str()};
+  if (auto tied = module->getAttrOfType<DictionaryAttr>(graph::kTiedAttr))
+    for (NamedAttribute other : tied)
+      if (cast<StringAttr>(other.getValue()) == canonical)
+        names.push_back(other.getName().str());
+  return names;
+}
 
 LogicalResult TimetableBuilder::addParameters(Call &call) {
   for (auto [position, name] : llvm::enumerate(call.op.getParameters().getAsValueRange<StringAttr>())) {
@@ -84,7 +100,7 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
       continue;
     }
     StageParameter parameter;
-    parameter.names = {name.str()};
+    parameter.names = namesOf(name);
     parameter.home = home;
     parameter.gradient = gradient;
     for (int64_t owner : gradient.getPartialAxes())
@@ -231,7 +247,7 @@ void TimetableBuilder::callForward(Call &call, int64_t microBatch) {
   for (unsigned position = 0; position < call.parameters.size(); ++position)
     use(entry, parameterReference(call, position));
   for (Value output : op.getOutputs())
-    use(entry, {valueSlot(output, microBatch), 0});
+    useResult(entry, {valueSlot(output, microBatch), 0}, localType(output));
   int64_t offset = 0;
   for (Type type : call.forward.getArgumentTypes().drop_back().take_back(call.layer.getNumSaved())) {
     use(entry, {savedSlot(call, microBatch), offset});
@@ -248,7 +264,7 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
   int scratchIndex = scratch ? addSlot("scratch", scratch) : -1;
   // A value read by several layers: the first contribution is written, later ones added.
   SmallVector<std::tuple<Value, int, int>> additions; // (value, contribution, sum)
-  SmallVector<SlotReference> inputGradients;
+  SmallVector<std::pair<SlotReference, Type>> inputGradients;
   for (Value input : op.getInputs()) {
     if (!isa<FloatType>(getElementTypeOrSelf(input.getType())))
       continue;
@@ -259,7 +275,7 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
       gradientSlots[key] = slot;
     else
       additions.push_back({input, slot, known->second});
-    inputGradients.push_back({slot, 0});
+    inputGradients.push_back({{slot, 0}, localType(input)});
   }
   std::vector<int64_t> flags = addOrWrite(call, microBatch);
   TimetableEntry &entry =
@@ -287,10 +303,13 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
     useIfRead({savedSlot(call, microBatch), offset});
     offset += llvm::alignTo(bytesOf(type), kSlotAlignment);
   }
-  for (SlotReference gradient : inputGradients)
-    use(entry, gradient);
-  for (int parameter : call.parameters)
-    use(entry, {table.parameters[parameter].gradientSlot, 0});
+  for (auto [gradient, type] : inputGradients)
+    useResult(entry, gradient, type);
+  for (int index : call.parameters) {
+    const StageParameter &parameter = table.parameters[index];
+    useResult(entry, {parameter.gradientSlot, 0},
+              MemRefType::get(parameter.count, Float32Type::get(module.getContext())));
+  }
   use(entry, {scratchIndex, 0});
   for (auto [value, contribution, sum] : additions)
     accumulate(label("sum gradient into", op.getPath(), microBatch), value, contribution, sum, microBatch, call.unit);
@@ -513,6 +532,15 @@ FailureOr<Timetable> TimetableBuilder::run() {
 
 FailureOr<Timetable> galvatron::buildTimetable(ModuleOp module, dist::StageOp stage) {
   return TimetableBuilder(module, stage).run();
+}
+
+std::vector<std::string> galvatron::functionsOf(const Timetable &timetable) {
+  std::vector<std::string> names;
+  llvm::StringSet<> seen;
+  for (const TimetableEntry &entry : timetable.entries)
+    if (seen.insert(entry.function).second)
+      names.push_back(entry.function);
+  return names;
 }
 
 Communicators galvatron::communicatorsOf(const Timetable &timetable, ArrayRef<int64_t> grid) {

@@ -72,12 +72,14 @@ public:
 private:
   mlir::LogicalResult collect();
   mlir::LogicalResult collectCall(graph::CallOp op);
+  std::vector<std::string> namesOf(llvm::StringRef canonical);
   mlir::LogicalResult addParameters(Call &call);
   mlir::FailureOr<std::vector<std::pair<unsigned, unsigned>>> collectAdjacent();
   mlir::LogicalResult addParameterSlots();
   int addSlot(std::string name, int64_t bytes, bool persistent = false);
   TimetableEntry &addEntry(std::string function, std::string name, int64_t microBatch = -1, int64_t unit = -1);
   void use(TimetableEntry &entry, SlotReference reference);
+  void useResult(TimetableEntry &entry, SlotReference reference, mlir::Type type);
   int valueSlot(mlir::Value value, int64_t microBatch);
   SlotReference inputReference(mlir::Value value, int64_t microBatch);
   SlotReference parameterReference(Call &call, unsigned position);

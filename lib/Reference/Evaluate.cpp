@@ -78,15 +78,20 @@ LogicalResult Trainer::loadTokens() {
       return success();
     return module.emitError("expects graph.vocabulary, to draw random tokens; name a file with --data");
   }
-  int64_t width = llvm::StringSwitch<int64_t>(options.dataType).Case("u8", 1).Case("u16", 2).Case("u32", 4).Default(0);
+  int64_t width = llvm::StringSwitch<int64_t>(options.dataType)
+                      .Case("u8", 1)
+                      .Case("u16", 2)
+                      .Cases({"u32", "i32"}, 4)
+                      .Case("i64", 8)
+                      .Default(0);
   if (width == 0)
-    return module.emitError("expects tokens of type u8, u16 or u32, but got ") << options.dataType;
+    return module.emitError("expects tokens of type u8, u16, u32, i32 or i64, but got ") << options.dataType;
   auto file = llvm::MemoryBuffer::getFile(options.data);
   if (!file)
     return module.emitError("cannot open ") << options.data << ": " << file.getError().message();
   const char *bytes = (*file)->getBufferStart();
   for (size_t at = 0; at + width <= (*file)->getBufferSize(); at += width) {
-    uint32_t token = 0;
+    uint64_t token = 0; // a negative one is large, and outside every vocabulary
     std::memcpy(&token, bytes + at, width);
     tokens.push_back(token);
   }

@@ -35,7 +35,7 @@ struct EvaluateCommandLine {
   cl::opt<std::string> weights{"weights", cl::cat(category), cl::value_desc("FILE"),
                                cl::desc("Start from this safetensors file (default: random values)")};
   cl::opt<std::string> data{"data", cl::cat(category), cl::value_desc("FILE"), cl::desc("Token ids (default: random)")};
-  cl::opt<std::string> dataType{"data-dtype", cl::cat(category), cl::init("u8"), cl::desc("u8, u16 or u32")};
+  cl::opt<std::string> dataType{"data-dtype", cl::cat(category), cl::init("u8"), cl::desc("u8, u16, u32, i32 or i64")};
   cl::opt<int64_t> steps{"steps", cl::cat(category), cl::init(1), cl::desc("Steps to train")};
   cl::opt<uint64_t> seed{"seed", cl::cat(category), cl::init(0), cl::desc("Seed of random values")};
   cl::opt<std::string> optimizer{"optimizer", cl::cat(category), cl::init("adamw"), cl::desc("adamw or sgd")};

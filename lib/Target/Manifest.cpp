@@ -112,6 +112,21 @@ static Json gradientsOf(const Timetable &timetable) {
   return {{"offset", first.offset}, {"bytes", last.offset + last.bytes - first.offset}};
 }
 
+/// By function, as its entries have them: [buffer, type, elements].
+static Json resultsOf(const Timetable &timetable) {
+  std::map<std::string, Json> byFunction;
+  for (const TimetableEntry &entry : timetable.entries) {
+    auto [list, isNew] = byFunction.try_emplace(entry.function, Json::array());
+    if (isNew)
+      for (const EntryResult &result : entry.results)
+        list->second.push_back({result.buffer, result.type, result.count});
+  }
+  Json results = Json::array();
+  for (const std::string &function : functionsOf(timetable))
+    results.push_back(byFunction.at(function));
+  return results;
+}
+
 std::string galvatron::hashProgram(ModuleOp module) {
   std::string text;
   llvm::raw_string_ostream stream(text);
@@ -155,6 +170,7 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"losses", lossesOf(timetable)},
                    {"totals", totalsOf(timetable)},
                    {"groups", groups},
+                   {"results", resultsOf(timetable)},
                    {"names", names},
                    {"units", timetable.units}};
   if (timetable.workspaceSlot >= 0)

@@ -56,7 +56,7 @@ private:
   llvm::Constant *constant(llvm::Constant *value, llvm::StringRef name) {
     return new llvm::GlobalVariable(module, value->getType(), true, llvm::GlobalValue::PrivateLinkage, value, name);
   }
-  int64_t functionIndex(const std::string &name);
+  void declareFunctions();
   std::vector<int64_t> words();
   void buildMain(llvm::Constant *program);
 
@@ -71,13 +71,12 @@ private:
 
 } // namespace
 
-int64_t ProgramBuilder::functionIndex(const std::string &name) {
-  auto [found, isNew] = indices.insert({name, static_cast<int64_t>(functions.size())});
-  if (isNew) {
-    auto *type = llvm::FunctionType::get(llvm::Type::getVoidTy(context), {pointer, pointer, pointer}, false);
+void ProgramBuilder::declareFunctions() {
+  auto *type = llvm::FunctionType::get(llvm::Type::getVoidTy(context), {pointer, pointer, pointer}, false);
+  for (const std::string &name : functionsOf(timetable)) {
+    indices[name] = functions.size();
     functions.push_back(llvm::cast<llvm::Constant>(module.getOrInsertFunction(name, type).getCallee()));
   }
-  return found->second;
 }
 
 /// [words in this entry, function, name, micro_batch, layer, num_buffers, offset…, attribute…]
@@ -85,7 +84,7 @@ std::vector<int64_t> ProgramBuilder::words() {
   std::vector<int64_t> table;
   for (auto [index, entry] : llvm::enumerate(timetable.entries)) {
     table.push_back(6 + entry.buffers.size() + entry.attributes.size());
-    table.push_back(functionIndex(entry.function));
+    table.push_back(indices.at(entry.function));
     table.push_back(index);
     table.push_back(entry.microBatch);
     table.push_back(entry.unit);
@@ -108,6 +107,7 @@ void ProgramBuilder::buildMain(llvm::Constant *program) {
 }
 
 void ProgramBuilder::build(const std::string &manifest, const std::string &kernels) {
+  declareFunctions();
   std::vector<int64_t> table = words();
   auto number = [&](int64_t value) { return llvm::ConstantInt::get(word, value); };
   llvm::Constant *manifestData = constant(llvm::ConstantDataArray::getString(context, manifest), "manifest");

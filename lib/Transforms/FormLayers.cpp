@@ -205,6 +205,7 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
       return signalPassFailure();
     SmallVector<LayerOp> types = formTypes(step, layers);
     setVocabulary(step);
+    setTied(step);
     replaceStep(step, layers, types);
     numCalls += layers.size();
   }
@@ -327,6 +328,16 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
       if (isa<ReshapeOp, TransposeOp, SliceOp>(op) && fromIds.contains(op.getOperand(0)))
         fromIds.insert(op.getResult(0));
     }
+  }
+
+  /// Calls name a parameter by its first name; files may have it under the others.
+  void setTied(func::FuncOp step) {
+    NamedAttrList tied;
+    for (auto parameter : step.getOps<ParameterOp>())
+      for (Attribute name : llvm::drop_begin(parameter.getNames()))
+        tied.set(cast<StringAttr>(name), parameter.getNames()[0]);
+    if (!tied.empty())
+      getOperation()->setAttr(kTiedAttr, tied.getDictionary(&getContext()));
   }
 
   void replaceStep(func::FuncOp step, ArrayRef<Layer> layers, ArrayRef<LayerOp> types) {

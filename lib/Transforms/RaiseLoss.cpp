@@ -71,9 +71,7 @@ struct WidenLoss : OpRewritePattern<CrossEntropyOp> {
       Type type = op.isMean() ? Type(op.getType()) : Type(reshaped(op.getLoss(), shapeOf(shifted)));
       Value loss = CrossEntropyOp::create(builder, op.getLoc(), type, logits.getX(), shifted, /*count=*/Value(),
                                           op.getIgnoreIndex());
-      return type == op.getType()
-                 ? loss
-                 : sliceOf(builder, op.getLoc(), loss, *dim, logits.getOffsets()[*dim], kept);
+      return type == op.getType() ? loss : sliceOf(builder, op.getLoc(), loss, *dim, logits.getOffsets()[*dim], kept);
     });
   }
 };

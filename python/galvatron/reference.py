@@ -251,7 +251,7 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("model", type=Path, help="model.pt of galvatron.export, or a transformers config.json")
     add("--data", type=Path, required=True, metavar="FILE", help="tokens, little-endian, no header")
-    add("--data-dtype", default="u8", choices=("u8", "u16", "u32"), help="default: u8")
+    add("--data-dtype", default="u8", choices=tuple(schedule.DATA_TYPES), help="default: u8")
     add(
         "--batch",
         type=int,

@@ -11,7 +11,8 @@ import numpy
 from galvatron.errors import GalvatronError
 
 SCHEDULES = ("constant", "linear", "cosine")
-DATA_TYPES = {"u8": numpy.uint8, "u16": numpy.dtype("<u2"), "u32": numpy.dtype("<u4")}
+# u8 to u64 and i8 to i64, little endian.
+DATA_TYPES = {f"{sign}{8 * size}": numpy.dtype(f"<{sign}{size}") for sign in "ui" for size in (1, 2, 4, 8)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +45,8 @@ class LearningRate:
 class Windows:
     """Rows of tokens: window w is tokens w*seq ... w*seq+seq-1; what is left at the end is unused.
 
-    path    little-endian unsigned integers, no header
-    kind    u8, u16 or u32
+    path    little-endian integers, no header
+    kind    one of DATA_TYPES
     """
 
     def __init__(self, path: Path, kind: str, batch: int, seq: int) -> None:

@@ -62,19 +62,66 @@ Status synchronize(const fs::path &path) {
   return status;
 }
 
-Status writeTraining(const fs::path &folder, const TrainingState &training) {
+json toJson(const TrainingState &training) {
   json text = {{"format", 1},
                {"step", training.step},
                {"updates", training.updates},
                {"optimizer", training.optimizer},
                {"seed", training.seed},
                {"samples", training.samples}};
+  if (const std::optional<DataOrder> &data = training.data) {
+    text["shuffle"] = data->shuffle;
+    text["sequence"] = data->sequence;
+    text["data"] = nullptr; // random tokens
+    if (!data->isRandom())
+      text["data"] = {{"file", data->file}, {"bytes", data->bytes}, {"tokens", data->tokens}, {"origin", data->origin}};
+  }
+  return text;
+}
+
+/// Throws where a key is missing that every checkpoint has, or a value is of another type.
+TrainingState fromJson(const json &text) {
+  TrainingState training{text.at("step"),
+                         text.at("optimizer"),
+                         text.value("seed", uint64_t(0)),
+                         text.value("samples", int64_t(0)),
+                         text.value("updates", int64_t(text["step"])),
+                         std::nullopt};
+  if (!text.contains("shuffle") || !text.contains("sequence") || !text.contains("data"))
+    return training;
+  DataOrder &data = training.data.emplace();
+  data.seed = training.seed;
+  data.shuffle = text.at("shuffle");
+  data.sequence = std::max<int64_t>(1, text.at("sequence"));
+  if (const json &file = text.at("data"); !file.is_null()) {
+    data.file = file.at("file");
+    data.bytes = file.at("bytes");
+    data.tokens = file.at("tokens");
+    data.origin = file.value("origin", int64_t(0));
+  }
+  return training;
+}
+
+Status writeTraining(const fs::path &folder, const TrainingState &training) {
   std::ofstream file(folder / kTraining);
-  file << text.dump(2) << "\n";
+  file << toJson(training).dump(2) << "\n";
   file.close();
   if (!file)
     return Status::error("cannot write ", (folder / kTraining).string());
   return synchronize(folder / kTraining);
+}
+
+Status readTraining(const fs::path &folder, const std::string &name, TrainingState &training) {
+  std::ifstream file(folder / kTraining);
+  if (!file)
+    return Status::error(name, " is not a checkpoint: ", (folder / kTraining).string(), " is missing");
+  try {
+    training = fromJson(json::parse(file));
+  } catch (const json::exception &error) {
+    return Status::error(name, " is not a checkpoint: ", (folder / kTraining).string(), " cannot be read (",
+                         error.what(), ")");
+  }
+  return Status::success();
 }
 
 /// The new folder takes the old one's name; files that are not a checkpoint's move over.
@@ -139,23 +186,18 @@ Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelSta
   return world.agree(status);
 }
 
+std::string weightsOfCheckpoint(const std::string &folder) { return normal(folder) / kModel; }
+
 Status loadCheckpoint(const ModelState &state, const std::string &name, const Options &options,
                       TrainingState &training) {
   fs::path folder = normal(name);
-  std::ifstream file(folder / kTraining);
-  json text = json::parse(file, nullptr, /*allow_exceptions=*/false);
-  if (!file.is_open() || !text.is_object() || !text.contains("step") || !text.contains("optimizer"))
-    return Status::error(name, " is not a checkpoint: ", (folder / kTraining).string(),
-                         file.is_open() ? " cannot be read" : " is missing");
-  training.step = text["step"];
-  training.optimizer = text["optimizer"];
-  training.seed = options.seed.value_or(text.value("seed", uint64_t(0)));
-  training.samples = text.value("samples", int64_t(0));
-  training.updates = text.value("updates", training.step);
+  Status status = readTraining(folder, name, training);
+  if (!status.ok())
+    return status;
   if (options.optimizer == "adamw" && training.optimizer != "adamw")
     return Status::error(name, " was written with --optimizer ", training.optimizer,
                          " and has no moments for adamw; pass the same optimizer");
-  Status status = readTensors(state, folder / kModel, {kWeight});
+  status = readTensors(state, folder / kModel, {kWeight});
   if (status.ok() && options.optimizer == "adamw")
     status = readTensors(state, folder / kOptimizer, {kFirstMoment, kSecondMoment});
   return status;

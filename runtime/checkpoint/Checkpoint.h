@@ -2,7 +2,7 @@
 //
 //   DIR/model.safetensors       weights: the exported module's names, shapes and layouts
 //   DIR/optimizer.safetensors   <name>.exp_avg and <name>.exp_avg_sq of every parameter (adamw only)
-//   DIR/training.json           step, updates, optimizer, seed, data position
+//   DIR/training.json           step, updates, optimizer, seed, the data and the place in it
 //
 // No file says how the model was divided. A new checkpoint is written beside the old one and takes its place at once,
 // so there is always a whole one; files of others in the folder stay.
@@ -13,6 +13,7 @@
 
 #include "runtime/checkpoint/Tensors.h"
 #include "runtime/core/Options.h"
+#include "runtime/data/DataOrder.h"
 
 namespace galvatron {
 
@@ -20,8 +21,9 @@ struct TrainingState {
   int64_t step = 0;
   std::string optimizer;
   uint64_t seed = 0;
-  int64_t samples = 0; // windows taken so far: the next step's first sample
-  int64_t updates = 0; // steps that moved parameters: those whose batch had labels
+  int64_t samples = 0;           // windows taken so far: the next step's first sample
+  int64_t updates = 0;           // steps that moved parameters: those whose batch had labels
+  std::optional<DataOrder> data; // absent only in a checkpoint that does not say
 };
 
 /// On one rank: whether a checkpoint can be written to `folder`, tried with an empty one.
@@ -31,7 +33,10 @@ Status checkSaveFolder(const std::string &folder);
 Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelState &state, const std::string &folder,
                       const TrainingState &training);
 
-/// Reads training.json and this rank's pieces. A seed among the options replaces the checkpoint's.
+/// Where a checkpoint has its weights.
+std::string weightsOfCheckpoint(const std::string &folder);
+
+/// Reads training.json and this rank's pieces.
 Status loadCheckpoint(const ModelState &state, const std::string &folder, const Options &options,
                       TrainingState &training);
 

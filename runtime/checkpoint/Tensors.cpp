@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <sched.h>
@@ -21,19 +22,25 @@ using nlohmann::json;
 namespace galvatron {
 
 Status Catalog::gather(const World &world, const Manifest &manifest, const gvrt_context &context, Catalog &catalog) {
-  json own = json::array();
+  json counted = json::array(), names = json::array();
   if (context.device == 0)
-    for (const ParameterInfo &parameter : manifest.parameters)
+    for (const ParameterInfo &parameter : manifest.parameters) {
+      names.push_back(parameter.names);
       if (parameter.counted)
-        own.push_back({parameter.name(), parameter.shape});
+        counted.push_back({parameter.name(), parameter.shape});
+    }
   std::set<std::string> seen;
-  for (const std::string &text : world.gatherText(own.dump()))
-    for (const json &entry : json::parse(text)) {
+  for (const std::string &text : world.gatherText(json{{"counted", counted}, {"names", names}}.dump())) {
+    json stage = json::parse(text);
+    for (const json &tied : stage["names"])
+      catalog.names.insert(tied.begin(), tied.end());
+    for (const json &entry : stage["counted"]) {
       catalog.list.push_back({entry[0], entry[1]});
       if (!seen.insert(catalog.list.back().name).second)
         return Status::error("parameter ", catalog.list.back().name,
                              " is counted by two stages; compile the program again");
     }
+  }
   return Status::success();
 }
 
@@ -103,19 +110,62 @@ Status writeOwn(const ModelState &state, safetensors::Writer &writer, const Tens
   return Status::success();
 }
 
-const safetensors::Tensor *findTensor(const safetensors::Reader &reader, const ParameterInfo &parameter,
-                                      const char *suffix, std::string &name) {
-  for (const std::string &candidate : parameter.names)
-    if (const safetensors::Tensor *tensor = reader.find(name = candidate + suffix))
-      return tensor;
-  return nullptr;
-}
-
 std::string shapeText(const std::vector<int64_t> &shape) {
   std::string text = "[";
   for (int64_t extent : shape)
     text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
   return text + "]";
+}
+
+/// The names that the file has of a tensor; more than one only of a tied parameter.
+Status findNames(const safetensors::Reader &reader, const std::string &path, const ParameterInfo &parameter,
+                 const TensorKind &kind, std::vector<std::string> &names) {
+  for (const std::string &candidate : parameter.names) {
+    std::string name = candidate + kind.suffix;
+    const safetensors::Tensor *tensor = reader.find(name);
+    if (!tensor)
+      continue;
+    if (tensor->shape != parameter.shape)
+      return Status::error(path, ": expects tensor ", name, " of shape ", shapeText(parameter.shape), ", but got ",
+                           shapeText(tensor->shape));
+    names.push_back(name);
+  }
+  return names.empty()
+             ? Status::error(path, " has no tensor ", parameter.name(), kind.suffix, ", which the model needs")
+             : Status::success();
+}
+
+Status readBatch(const safetensors::Reader &reader, const std::string &name, const Batch &batch,
+                 std::vector<float> &host) {
+  host.resize(batch.count);
+  Status status;
+  for (const Slice &slice : batch.slices)
+    if (!reader.readFloats(name, slice.global, slice.count, host.data() + (slice.local - batch.local), status.message))
+      break;
+  return status;
+}
+
+/// Reads this rank's piece of a tensor to its place, and compares what the file has under other names.
+Status readPiece(const ModelState &state, const safetensors::Reader &reader, const std::string &path,
+                 const ParameterInfo &parameter, const TensorKind &kind, std::vector<float> &host,
+                 std::vector<float> &other) {
+  std::vector<std::string> names;
+  if (Status status = findNames(reader, path, parameter, kind, names); !status.ok())
+    return status;
+  auto *piece = reinterpret_cast<float *>(state.arena + parameter.*kind.offset);
+  return forBatches(state, parameter, [&](const Batch &batch) {
+    Status status = readBatch(reader, names[0], batch, host);
+    for (size_t i = 1; i < names.size() && status.ok(); ++i) {
+      status = readBatch(reader, names[i], batch, other);
+      if (status.ok() && std::memcmp(host.data(), other.data(), batch.count * sizeof(float)) != 0)
+        return Status::error(path, ": ", names[0], " and ", names[i],
+                             " differ, but are one parameter of this program, which ties them; export the model with "
+                             "two (tie_word_embeddings=False), or take the one that is not meant out of the file");
+    }
+    if (status.ok())
+      state.device.hooks->copyToDevice(&state.context, piece + batch.local, host.data(), batch.count * sizeof(float));
+    return status;
+  });
 }
 
 /// Threads that draw: the cores this process may use, few enough to start quickly.
@@ -178,31 +228,27 @@ Status readTensors(const ModelState &state, const std::string &path, const std::
   std::optional<safetensors::Reader> reader = safetensors::Reader::open(path, status.message);
   if (!reader)
     return status;
-  std::vector<float> host;
+  std::vector<float> host, other;
   for (const ParameterInfo &parameter : state.manifest.parameters)
-    for (const TensorKind &kind : kinds) {
-      std::string name;
-      const safetensors::Tensor *tensor = findTensor(*reader, parameter, kind.suffix, name);
-      if (!tensor)
-        return Status::error(path, " has no tensor ", parameter.name(), kind.suffix, ", which the model needs");
-      if (tensor->shape != parameter.shape)
-        return Status::error(path, ": expects tensor ", name, " of shape ", shapeText(parameter.shape), ", but got ",
-                             shapeText(tensor->shape));
-      auto *piece = reinterpret_cast<float *>(state.arena + parameter.*kind.offset);
-      status = forBatches(state, parameter, [&](const Batch &batch) {
-        host.resize(batch.count);
-        Status result;
-        for (const Slice &slice : batch.slices)
-          if (!reader->readFloats(name, slice.global, slice.count, host.data() + (slice.local - batch.local),
-                                  result.message))
-            return result;
-        state.device.hooks->copyToDevice(&state.context, piece + batch.local, host.data(), batch.count * sizeof(float));
-        return result;
-      });
-      if (!status.ok())
+    for (const TensorKind &kind : kinds)
+      if (status = readPiece(state, *reader, path, parameter, kind, host, other); !status.ok())
         return status;
-    }
   return Status::success();
+}
+
+std::string describeUnknownWeights(const Catalog &catalog, const std::string &path) {
+  constexpr int64_t kNamed = 5;
+  std::string ignored, list;
+  std::optional<safetensors::Reader> reader = safetensors::Reader::open(path, ignored);
+  int64_t count = 0;
+  if (reader)
+    for (const auto &[name, tensor] : reader->tensors())
+      if (!catalog.knows(name) && count++ < kNamed)
+        list += (count > 1 ? ", " : "") + name;
+  if (count == 0)
+    return "";
+  return path + " has " + (count == 1 ? "a tensor" : std::to_string(count) + " tensors") +
+         " that the program does not know and does not read: " + list + (count > kNamed ? ", ..." : "");
 }
 
 Status drawInitialValues(const ModelState &state) {

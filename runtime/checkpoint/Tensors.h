@@ -7,6 +7,8 @@
 #include "runtime/core/Manifest.h"
 #include "runtime/core/World.h"
 
+#include <set>
+
 namespace galvatron {
 
 /// What files and norms see of a rank's arena.
@@ -40,9 +42,12 @@ public:
 
   const std::vector<Entry> &entries() const { return list; }
   int64_t numElements() const;
+  /// Whether a parameter of some stage has this name, tied ones under each of theirs.
+  bool knows(const std::string &name) const { return names.contains(name); }
 
 private:
   std::vector<Entry> list;
+  std::set<std::string> names;
 };
 
 /// Collective: writes the tensors of these kinds to `path`; the first rank lays the file out, every rank writes the
@@ -50,8 +55,13 @@ private:
 Status writeTensors(const World &world, const Catalog &catalog, const ModelState &state, const std::string &path,
                     const std::vector<TensorKind> &kinds);
 
-/// Reads this rank's pieces; a tied parameter is found under any of its names.
+/// Reads this rank's pieces; a tied parameter is found under any of its names, and where the file has several they must
+/// be equal.
 Status readTensors(const ModelState &state, const std::string &path, const std::vector<TensorKind> &kinds);
+
+/// A sentence that names weights in the file that no parameter of the program takes; empty where there are none, or no
+/// such file.
+std::string describeUnknownWeights(const Catalog &catalog, const std::string &path);
 
 /// Draws this rank's pieces of all parameters from their initial distributions.
 Status drawInitialValues(const ModelState &state);

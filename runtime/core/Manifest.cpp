@@ -87,6 +87,11 @@ void read(const json &root, Manifest &m) {
     m.totals.push_back({entry.at("name"), entry.at("offset")});
   for (const json &entry : root.at("groups"))
     m.groups.push_back({entry.value("axes", std::vector<int64_t>()), entry.value("stages", std::vector<int64_t>())});
+  for (const json &function : root.value("results", json::array())) {
+    std::vector<ResultInfo> &results = m.results.emplace_back();
+    for (const json &result : function)
+      results.push_back({result.at(0), result.at(1), result.at(2)});
+  }
   root.at("names").get_to(m.names);
   root.at("units").get_to(m.units);
 }

@@ -47,6 +47,11 @@ struct TotalInfo {
   int64_t offset;
 };
 
+/// Floats that an entry computes: in which of its buffers, of what type (api/ElementType.h), how many.
+struct ResultInfo {
+  int64_t buffer, type, count;
+};
+
 struct GroupInfo {
   std::vector<int64_t> axes, stages; // one of them is empty
 };
@@ -70,6 +75,7 @@ struct Manifest {
   std::vector<TotalInfo> totals;
   std::vector<GroupInfo> groups;
   std::vector<std::string> names, units;
+  std::vector<std::vector<ResultInfo>> results; // by function; empty where the program does not say
 
   static Status parse(const char *text, Manifest &manifest);
 

@@ -1,6 +1,8 @@
 //===- Options.cpp - reads and checks the command line -------------------------------------===//
 #include "runtime/core/Options.h"
+#include "runtime/data/TokenType.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstring>
@@ -50,17 +52,48 @@ Setter text(std::string &out) {
   };
 }
 
-Setter choice(std::string &out, std::vector<std::string> choices) {
+using Words = std::vector<std::string>;
+
+/// a, b or c
+std::string listText(const Words &words, const char *last) {
+  std::string list;
+  for (size_t i = 0; i < words.size(); ++i)
+    list += (i == 0 ? "" : i + 1 == words.size() ? std::string(" ") + last + " " : ", ") + words[i];
+  return list;
+}
+
+bool contains(const Words &words, const std::string &word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+Setter choice(std::string &out, Words choices) {
   return [&out, choices](const std::string &flag, const std::string &value) {
     out = value;
-    std::string list;
-    for (size_t i = 0; i < choices.size(); ++i) {
-      if (choices[i] == value)
-        return Status::success();
-      list += (i == 0 ? "" : i + 1 == choices.size() ? " or " : ", ") + choices[i];
-    }
-    return Status::error(flag, " expects ", list, ", but got '", value, "'");
+    return contains(choices, value)
+               ? Status::success()
+               : Status::error(flag, " expects ", listText(choices, "or"), ", but got '", value, "'");
   };
+}
+
+/// Any of the choices, with commas between them.
+Setter choices(std::set<std::string> &out, Words choices) {
+  return [&out, choices](const std::string &flag, const std::string &value) {
+    std::istringstream rest(value + ",");
+    for (std::string word; std::getline(rest, word, ',');) {
+      if (!contains(choices, word))
+        return Status::error(flag, " expects ", listText(choices, "or"), ", with commas between several, but got '",
+                             word, "'");
+      out.insert(word);
+    }
+    return Status::success();
+  };
+}
+
+Words tokenTypeNames() {
+  Words names;
+  for (const TokenType &type : kTokenTypes)
+    names.push_back(type.name);
+  return names;
 }
 
 Status parseBetas(Options &options, const std::string &flag, const std::string &text) {
@@ -94,10 +127,11 @@ std::map<std::string, Setter> setters(Options &o) {
                     : Status::error(flag, " expects a whole number from 0 on, but got '", text, "'");
        }},
       {"--data", text(o.data)},
-      {"--data-dtype", choice(o.dataDtype, {"u8", "u16", "u32"})},
+      {"--data-dtype", choice(o.dataDtype, tokenTypeNames())},
       {"--weights", text(o.weights)},
       {"--save", text(o.save)},
       {"--load", text(o.load)},
+      {"--override", choices(o.overrides, {"shuffle", "seq", "data", "all"})},
       {"--dump-gradients", text(o.dumpGradients)},
       {"--log", text(o.log)},
   };

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 
 namespace galvatron {
 
@@ -23,6 +24,7 @@ struct Options {
   std::string data, dataDtype;
   bool shuffle = false;
   std::string weights, save, load, dumpGradients, log;
+  std::set<std::string> overrides; // what a checkpoint may differ in: shuffle, seq, data, all
   bool quiet = false, help = false, version = false;
 
   /// Reads argv[1] …; on failure `options` is unspecified.

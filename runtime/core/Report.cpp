@@ -40,6 +40,11 @@ void Report::line(const std::string &text) {
   std::fflush(stdout);
 }
 
+void Report::warn(const std::string &text) {
+  std::fflush(stdout);
+  std::fprintf(stderr, "warning: %s\n", text.c_str());
+}
+
 Status Report::step(const StepReport &r) {
   if (log) {
     std::fprintf(log.get(), "%lld,%.9g,%.9g,%.9g,%.9g,%lld\n", (long long)r.step, r.loss, r.rate, r.gradientNorm,

@@ -25,6 +25,8 @@ public:
 
   /// Prints a line unless quiet.
   void line(const std::string &text);
+  /// Says on the error stream what may be wrong though the run goes on, quiet or not.
+  static void warn(const std::string &text);
   /// A row of the log; a line that overwrites the last one on a terminal, elsewhere a line for at most about fifty
   /// steps.
   Status step(const StepReport &report);

@@ -21,13 +21,17 @@ Status Timetable::check() const {
                 inside(entry[kNumBuffers], 0, entry[kWords] - kFirstBuffer + 1);
     for (int64_t i = 0; good && i < entry[kNumBuffers]; ++i)
       good = inside(entry[kFirstBuffer + i], -1, manifest.arenaBytes + 1);
+    if (good && entry[kFunction] < (int64_t)manifest.results.size())
+      for (const ResultInfo &result : manifest.results[entry[kFunction]])
+        good &= inside(result.buffer, 0, entry[kNumBuffers]) && inside(result.count, 0, manifest.arenaBytes + 1);
     if (!good)
       return Status::error("entry ", number, " of this program's timetable is not sound; compile it again");
   }
   return Status::success();
 }
 
-void Timetable::run(gvrt_context &context, char *arena) const {
+void Timetable::run(gvrt_context &context, char *arena, const EntryVisitor &visit) const {
+  static const std::string kNoName;
   std::vector<void *> buffers;
   const int64_t *entry = program.timetable, *end = entry + program.timetable_words;
   for (; entry < end; entry += entry[kWords]) {
@@ -43,6 +47,12 @@ void Timetable::run(gvrt_context &context, char *arena) const {
     program.functions[entry[kFunction]](&context, buffers.data(), entry + kFirstBuffer + numBuffers);
     if (context.afterEntry)
       context.afterEntry(&context);
+    if (visit) {
+      const std::vector<ResultInfo> *results =
+          entry[kFunction] < (int64_t)manifest.results.size() ? &manifest.results[entry[kFunction]] : nullptr;
+      visit({entry[kName] < 0 ? &kNoName : &manifest.names[entry[kName]], context.microBatch, entry[kLayer],
+             buffers.data(), results});
+    }
   }
   context.entry = nullptr;
 }

@@ -5,7 +5,18 @@
 #include "runtime/core/Context.h"
 #include "runtime/core/Manifest.h"
 
+#include <functional>
+
 namespace galvatron {
+
+/// One entry as it was called.
+struct TimetableEntry {
+  const std::string *name; // empty where it has none
+  int64_t microBatch, layer;
+  void *const *buffers;
+  const std::vector<ResultInfo> *results; // what of the buffers it computes; null where the manifest does not say
+};
+using EntryVisitor = std::function<void(const TimetableEntry &entry)>;
 
 class Timetable {
 public:
@@ -14,8 +25,8 @@ public:
 
   /// Whether every entry names an existing function, name and layer and stays inside the arena.
   Status check() const;
-  /// One step: calls every entry in order.
-  void run(gvrt_context &context, char *arena) const;
+  /// One step: calls every entry in order, and `visit` behind each.
+  void run(gvrt_context &context, char *arena, const EntryVisitor &visit = nullptr) const;
 
 private:
   const gvrt_program &program;

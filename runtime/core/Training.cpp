@@ -1,5 +1,6 @@
 //===- Training.cpp - one run: start values, steps, checkpoint -------------------------------------===//
 #include "runtime/core/Training.h"
+#include "runtime/core/NotFinite.h"
 #include "runtime/core/Version.h"
 #include "runtime/optim/Schedule.h"
 #include "runtime/optim/Update.h"
@@ -25,13 +26,19 @@ Status Training::prepare() {
   residentAtStart = highWaterBytes();
   using Part = Status (Training::*)();
   // What writes comes last, so that an error leaves nothing behind.
+  Status status;
   for (Part part : {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups,
                     &Training::prepareParameters, &Training::prepareData, &Training::prepareFiles})
-    if (Status status = world.agree((this->*part)()); !status.ok())
-      return status;
-  if (world.rank() == 0)
-    introduce();
-  return Status::success();
+    if (status.ok())
+      status = world.agree((this->*part)());
+  if (world.rank() == 0) {
+    // Also before an error, which they may explain.
+    for (const std::string &warning : warnings)
+      report.warn(warning);
+    if (status.ok())
+      introduce();
+  }
+  return status;
 }
 
 Status Training::prepareFiles() {
@@ -84,20 +91,29 @@ Status Training::prepareParameters() {
   return status.ok() ? fillCopies(context, device, manifest, arena) : status;
 }
 
+/// What a file of weights holds beyond the program's is no error, but seldom meant.
+void Training::warnOfUnknownWeights(const std::string &path) {
+  if (std::string text = world.rank() == 0 ? describeUnknownWeights(catalog, path) : ""; !text.empty())
+    warnings.push_back(text);
+}
+
 Status Training::loadParameters() {
   context.seed = options.seed.value_or(0);
   done.optimizer = options.optimizer;
   if (!options.load.empty()) {
+    warnOfUnknownWeights(weightsOfCheckpoint(options.load));
     Status status = loadCheckpoint(state(), options.load, options, done);
-    context.seed = done.seed;
+    context.seed = options.seed.value_or(done.seed);
     done.optimizer = options.optimizer;
+    startFile = weightsOfCheckpoint(options.load);
     startText = "checkpoint " + options.load + ", step " + std::to_string(done.step);
     return status;
   }
-  done.seed = context.seed;
   std::string file = options.weights.empty() ? weightsBesideProgram(manifest) : options.weights;
   if (!options.weights.empty() || fs::exists(file)) {
+    startFile = file;
     startText = "weights of " + file;
+    warnOfUnknownWeights(file);
     return readTensors(state(), file, {kWeight});
   }
   if (!manifest.weights.empty())
@@ -115,17 +131,46 @@ Status Training::prepareData() {
                          "; --steps counts from the model's first step: pass --steps ", done.step + options.steps,
                          " for ", options.steps, " more");
   std::optional<TokenFile> file;
+  DataOrder order;
+  order.sequence = manifest.sequence;
+  order.shuffle = options.shuffle;
+  order.seed = context.seed;
   dataText = "random tokens";
   if (!options.data.empty()) {
-    file.emplace();
-    if (Status status = TokenFile::open(options.data, options.dataDtype, manifest.vocabulary, *file); !status.ok())
+    std::string warning;
+    Status status = TokenFile::open(options.data, options.dataDtype, manifest.vocabulary, file.emplace(), warning);
+    if (!warning.empty())
+      warnings.push_back(warning);
+    if (!status.ok())
       return status;
-    dataText = options.data + ", " + std::to_string(file->numTokens()) + " tokens of type " + file->type() +
+    order.file = fs::path(options.data).filename();
+    order.bytes = file->numBytes();
+    order.tokens = file->numTokens();
+    dataText = options.data + ", " + std::to_string(order.tokens) + " tokens of type " + file->type() +
                (options.shuffle ? ", shuffled" : "");
   }
-  windows.emplace(manifest, std::move(file), options.shuffle, context.seed);
+  if (Status status = resumeData(order); !status.ok())
+    return status;
+  windows.emplace(manifest, std::move(file), order);
   int64_t count = (lastStep - firstStep + 1) * manifest.globalBatch;
   return windows->check(done.samples, count, world.rank(), world.size());
+}
+
+Status Training::resumeData(DataOrder &order) {
+  if (done.data) {
+    if (Status status = checkSameData(options.load, *done.data, order, options.overrides); !status.ok())
+      return status;
+    done.samples = goOn(*done.data, done.samples, order);
+  } else if (!options.load.empty()) {
+    warnings.push_back(options.load +
+                       " does not say in which order, in sequences of what length and on what data it was "
+                       "trained; none of them was checked, and the place is taken for the same window");
+  }
+  if (int64_t size = order.numWindows(); !options.load.empty() && size > 0 && !order.shuffle)
+    dataText += ", from token " + std::to_string(order.origin + done.samples % size * order.sequence) + " on";
+  done.seed = context.seed;
+  done.data = order;
+  return Status::success();
 }
 
 void Training::introduce() {
@@ -191,6 +236,45 @@ void Training::runTimetable(double rate) {
   device.hooks->synchronize(&context);
 }
 
+void Training::runTimetable(double rate, const EntryVisitor &visit) {
+  if (!device.hooks->run)
+    return timetable.run(context, arena, visit);
+  struct Walk {
+    Training &training;
+    const EntryVisitor &visit;
+  } walk{*this, visit};
+  auto run = [](void *argument) {
+    auto &[training, visit] = *static_cast<Walk *>(argument);
+    training.timetable.run(training.context, training.arena, visit);
+  };
+  device.hooks->runOneByOne(&context, rate, run, &walk);
+}
+
+Status Training::explainNotFinite(const Status &error, int64_t number, double rate) {
+  NotFiniteOrigin origin = findNotFinite(world, state(), [&](const EntryVisitor &visit) {
+    // What was read first may have been overwritten since.
+    if (Status status = windows->fill(context, device, arena, done.samples); !status.ok())
+      context.onFailure(&context, "rank " + std::to_string(context.rank) + ": " + status.message);
+    runTimetable(rate, visit);
+  });
+  std::string remedy = "; try a smaller --lr, a longer --warmup or --clip-grad";
+  std::string start = startFile.empty() ? "the initial values" : startFile;
+  bool isFresh = number == firstStep;
+  if (origin.kind == NotFiniteOrigin::Nowhere)
+    origin.text = "all parameters and gradients are finite";
+  else if (origin.kind != NotFiniteOrigin::Parameter)
+    origin.text += ", the first that is not finite; all parameters are, " + describeLargestParameter(world, state());
+  if (origin.kind != NotFiniteOrigin::Parameter)
+    remedy = isFresh ? "; nothing was updated yet, so look at what is computed there, and at " + start : remedy;
+  else if (isFresh)
+    remedy = ", as it was at the start; check " + start;
+  else if (origin.areMoments && !options.load.empty())
+    remedy = ", and so are its moments; check the optimizer.safetensors of " + options.load;
+  else
+    remedy = ", since the update of step " + std::to_string(number - 1) + remedy;
+  return Status::error(error.message, ": ", origin.text, remedy);
+}
+
 /// Adds in the order of ranks on every rank, so that all get the same bits.
 static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t number, StepSums &total) {
   for (const StepSums &rank : all) {
@@ -199,13 +283,13 @@ static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t n
     total.labels = std::max(total.labels, rank.labels);
     total.peakBytes = std::max(total.peakBytes, rank.peakBytes);
   }
-  for (size_t r = 0; r < all.size(); ++r) {
-    bool lossGood = std::isfinite(all[r].loss);
-    if (!lossGood || !std::isfinite(all[r].squares))
-      return Status::error("step ", number, ": ", lossGood ? "the squared gradients are " : "the loss is ",
-                           lossGood ? all[r].squares : all[r].loss, " on rank ", r, " (stage ", r / devices,
-                           "); try a smaller --lr, --warmup or --clip-grad");
-  }
+  // The loss first: where it is not finite, no gradient is.
+  for (auto [value, what] :
+       {std::pair{&StepSums::loss, "the loss is "}, {&StepSums::squares, "the squared gradients are "}})
+    for (size_t r = 0; r < all.size(); ++r)
+      if (!std::isfinite(all[r].*value))
+        return Status::error("step ", number, ": ", what, numberText(all[r].*value), " on rank ", r, " (stage ",
+                             r / devices, ")");
   return Status::success();
 }
 
@@ -238,7 +322,7 @@ Status Training::step(int64_t number) {
   }
   StepSums sums;
   if (Status status = update(number, rate, sums); !status.ok())
-    return status;
+    return explainNotFinite(status, number, rate);
   done.step = number;
   done.updates += sums.labels != 0;
   done.samples += manifest.globalBatch;

@@ -28,12 +28,19 @@ private:
   Status prepareGroups();
   Status prepareParameters();
   Status loadParameters();
+  void warnOfUnknownWeights(const std::string &path);
   Status prepareData();
+  /// Whether a checkpoint was trained on this data; moves on to where it stopped.
+  Status resumeData(DataOrder &order);
   Status prepareFiles();
   void introduce();
   Status step(int64_t number);
   /// Issues the entries of one timetable.
   void runTimetable(double rate);
+  /// The same for what looks behind each of them.
+  void runTimetable(double rate, const EntryVisitor &visit);
+  /// An error of a step whose loss or gradients are not finite: where that began, and what to do.
+  Status explainNotFinite(const Status &error, int64_t number, double rate);
   /// Every rank's sums, then the update if they are good; `total` is what all ranks know together.
   Status update(int64_t number, double rate, StepSums &total);
   double ownLoss();
@@ -54,7 +61,8 @@ private:
   Report report;
   TrainingState done; // at start, then after each step
   int64_t firstStep = 1, lastStep = 0, residentAtStart = 0;
-  std::string startText, dataText;
+  std::string startText, startFile, dataText; // startFile: where weights are from; empty if drawn
+  std::vector<std::string> warnings;          // of the preparation
 };
 
 } // namespace galvatron

@@ -196,6 +196,7 @@ constexpr DeviceHooks kHooks = {
     .prepare = prepare,
     .start = start,
     .run = run,
+    .runOneByOne = runOneByOne,
     .update = update,
     .bytesInUse = bytesInUse,
 };

@@ -59,6 +59,11 @@ void run(gvrt_context *context, double rate, void (*walk)(void *argument), void 
   GVRT_CUDA(context, cudaGraphLaunch(state.graph->executable, state.compute));
 }
 
+void runOneByOne(gvrt_context *context, double rate, void (*walk)(void *argument), void *argument) {
+  setScalars(context, rate);
+  tune(context, walk, argument);
+}
+
 void synchronize(gvrt_context *context) {
   if (stateOf(context).communication)
     joinAll(context);

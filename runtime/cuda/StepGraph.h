@@ -17,6 +17,9 @@ struct StepGraph {
 /// DeviceHooks::run: the first time a walk in tuning mode and a captured one, then and later a launch of the graph.
 void run(gvrt_context *context, double rate, void (*walk)(void *argument), void *argument);
 
+/// DeviceHooks::runOneByOne: a walk in tuning mode.
+void runOneByOne(gvrt_context *context, double rate, void (*walk)(void *argument), void *argument);
+
 /// Waits for everything issued to any stream.
 void synchronize(gvrt_context *context);
 

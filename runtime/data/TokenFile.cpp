@@ -1,5 +1,6 @@
 //===- TokenFile.cpp - token ids behind one another in a file -------------------------------===//
 #include "runtime/data/TokenFile.h"
+#include "runtime/data/ForeignFormat.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -13,52 +14,67 @@ namespace galvatron {
 
 constexpr int64_t kChunkTokens = 1 << 16;
 
-static int64_t decode(const unsigned char *bytes, int64_t width) {
-  int64_t value = 0;
-  for (int64_t i = width; i-- > 0;)
-    value = value << 8 | bytes[i];
-  return value;
+/// The smallest unsigned type that holds every token of the vocabulary.
+static const char *smallestType(int64_t vocabulary) {
+  return vocabulary <= 1 << 8 ? "u8" : vocabulary <= 1 << 16 ? "u16" : "u32";
 }
 
-Status TokenFile::open(const std::string &path, const std::string &dtype, int64_t vocabulary, TokenFile &file) {
+/// A name without Megatron's suffix, as its own options take it.
+static std::string hintAtSuffix(const std::string &path) {
+  return access((path + ".bin").c_str(), R_OK) == 0 ? "; there is " + path + ".bin" : "";
+}
+
+/// A type that was asked for is believed; else the file must look like the one that it would be read as.
+static Status checkFormat(const FileSample &sample, const TokenType &type, bool isExplicit, int64_t vocabulary,
+                          std::string &warning) {
+  ForeignFormat found = findForeignFormat(sample, type, vocabulary);
+  if (!found)
+    return Status::success();
+  if (!isExplicit)
+    return Status::error(found.finding, " (read as ", type.name, "); ", found.remedy);
+  warning =
+      found.finding + ", but is read as " + type.name + ", as --data-dtype says; if it should not be, " + found.remedy;
+  return Status::success();
+}
+
+Status TokenFile::open(const std::string &path, const std::string &dtype, int64_t vocabulary, TokenFile &file,
+                       std::string &warning) {
   file.path = path;
-  file.dtype = !dtype.empty() ? dtype : vocabulary <= 1 << 8 ? "u8" : vocabulary <= 1 << 16 ? "u16" : "u32";
-  file.width = file.dtype == "u8" ? 1 : file.dtype == "u16" ? 2 : 4;
+  file.tokenType = *findTokenType(dtype.empty() ? smallestType(vocabulary) : dtype);
   file.vocabulary = vocabulary;
   int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   struct stat info;
   if (descriptor < 0 || fstat(descriptor, &info) != 0)
-    return Status::error("cannot open ", path, ": ", std::strerror(errno));
+    return Status::error("cannot open ", path, ": ", std::strerror(errno), hintAtSuffix(path));
   file.descriptor = std::shared_ptr<int>(new int(descriptor), [](int *p) {
     ::close(*p);
     delete p;
   });
   if (!S_ISREG(info.st_mode))
     return Status::error(path, " is not a file of tokens");
-  if (info.st_size % file.width != 0)
-    return Status::error(path, " has ", (int64_t)info.st_size, " bytes, which is no whole number of ", file.dtype,
+  file.bytes = info.st_size;
+  FileSample sample;
+  Status status = FileSample::read(descriptor, path, file.bytes, sample);
+  if (status.ok())
+    status = checkFormat(sample, file.tokenType, !dtype.empty(), vocabulary, warning);
+  if (status.ok() && file.bytes % file.tokenType.bytes != 0)
+    return Status::error(path, " has ", file.bytes, " bytes, which is no whole number of ", file.tokenType.name,
                          " tokens; pass its type with --data-dtype");
-  file.tokens = info.st_size / file.width;
-  return Status::success();
+  return status;
 }
 
 Status TokenFile::read(int64_t first, int64_t count, int64_t *out) const {
+  int64_t width = tokenType.bytes;
   std::vector<unsigned char> buffer(std::min(count, kChunkTokens) * width);
   for (int64_t done = 0; done < count;) {
     int64_t now = std::min(kChunkTokens, count - done);
-    for (int64_t got = 0; got < now * width;) {
-      ssize_t bytes = pread(*descriptor, buffer.data() + got, now * width - got, (first + done) * width + got);
-      if (bytes < 0 && errno == EINTR)
-        continue;
-      if (bytes <= 0)
-        return Status::error("cannot read ", path, ": ", bytes ? std::strerror(errno) : "it became shorter");
-      got += bytes;
-    }
+    if (Status status = readBytes(*descriptor, path, (first + done) * width, now * width, buffer.data()); !status.ok())
+      return status;
     for (int64_t i = 0; i < now; ++i) {
-      int64_t token = decode(&buffer[i * width], width);
-      if (token >= vocabulary)
+      int64_t token = decodeInteger(&buffer[i * width], width, tokenType.isSigned);
+      if (token < 0 || token >= vocabulary)
         return Status::error(path, ": token ", first + done + i, " is ", token, ", outside the vocabulary of ",
-                             vocabulary, " (tokens count from 0, read as ", dtype,
+                             vocabulary, " (tokens count from 0, read as ", tokenType.name,
                              "); pass the file's type with --data-dtype, or another file");
       if (out)
         out[done + i] = token;
@@ -69,7 +85,7 @@ Status TokenFile::read(int64_t first, int64_t count, int64_t *out) const {
 }
 
 Status TokenFile::check(int64_t first, int64_t count) const {
-  if (vocabulary >= int64_t(1) << (8 * width))
+  if (!tokenType.isSigned && tokenType.bytes < 8 && vocabulary >= int64_t(1) << (8 * tokenType.bytes))
     return Status::success(); // no token can be outside
   return read(first, count, nullptr);
 }

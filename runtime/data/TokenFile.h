@@ -8,6 +8,7 @@
 #define GALVATRON_RUNTIME_DATA_TOKENFILE_H
 
 #include "runtime/core/Status.h"
+#include "runtime/data/TokenType.h"
 
 #include <cstdint>
 #include <memory>
@@ -16,11 +17,14 @@ namespace galvatron {
 
 class TokenFile {
 public:
-  /// `dtype` is u8, u16 or u32, little endian; empty: the smallest that holds `vocabulary`.
-  static Status open(const std::string &path, const std::string &dtype, int64_t vocabulary, TokenFile &file);
+  /// `dtype` is the name of a TokenType; empty: the smallest unsigned one that holds `vocabulary`, and a file that is
+  /// something else is refused. With a `dtype` this is only a `warning`, empty where there is none.
+  static Status open(const std::string &path, const std::string &dtype, int64_t vocabulary, TokenFile &file,
+                     std::string &warning);
 
-  int64_t numTokens() const { return tokens; }
-  const std::string &type() const { return dtype; }
+  int64_t numTokens() const { return bytes / tokenType.bytes; }
+  int64_t numBytes() const { return bytes; }
+  std::string type() const { return tokenType.name; }
 
   /// Tokens first … first + count - 1.
   Status read(int64_t first, int64_t count, int64_t *out) const;
@@ -30,9 +34,10 @@ public:
   const std::string &getPath() const { return path; }
 
 private:
-  std::string path, dtype;
+  std::string path;
+  TokenType tokenType = kTokenTypes[0];
   std::shared_ptr<int> descriptor;
-  int64_t tokens = 0, width = 0, vocabulary = 0;
+  int64_t bytes = 0, vocabulary = 0;
 };
 
 } // namespace galvatron

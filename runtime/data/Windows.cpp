@@ -20,24 +20,25 @@ int64_t permute(int64_t index, int64_t size, uint64_t key) {
   return value;
 }
 
-int64_t Windows::window(int64_t sample) const {
-  int64_t windows = numWindows(), round = sample / windows, place = sample % windows;
-  return shuffle ? permute(place, windows, random::mix(seed) ^ round) : place;
+int64_t Windows::firstToken(int64_t sample) const {
+  int64_t windows = order.numWindows(), round = sample / windows, place = sample % windows;
+  int64_t window = order.shuffle ? permute(place, windows, random::mix(order.seed) ^ round) : place;
+  return order.origin + window * order.sequence;
 }
 
 Status Windows::check(int64_t first, int64_t count, int rank, int size) const {
   if (!file)
     return Status::success();
-  int64_t windows = numWindows(), batch = manifest.globalBatch, sequence = manifest.sequence;
+  int64_t windows = order.numWindows(), batch = manifest.globalBatch, sequence = manifest.sequence;
   if (windows < batch)
     return Status::error(file->getPath(), " has ", file->numTokens(), " tokens, but one batch needs ", batch,
                          " windows of ", sequence, ", ", batch * sequence,
                          " tokens; use a longer file or a smaller --global-batch");
   // A file that is read in a second or so is checked to its end; of a longer one, what is trained on.
   constexpr int64_t kWholeFile = 1 << 28; // tokens
-  int64_t begin = first % windows * sequence;
+  int64_t begin = order.origin + first % windows * sequence;
   count *= sequence;
-  if (file->numTokens() <= kWholeFile || shuffle || begin + count > windows * sequence) {
+  if (file->numTokens() <= kWholeFile || order.shuffle || begin + count > order.origin + windows * sequence) {
     begin = 0;
     count = file->numTokens();
   }
@@ -48,8 +49,8 @@ Status Windows::check(int64_t first, int64_t count, int rank, int size) const {
 Status Windows::readSample(int64_t sample, int64_t *tokens) const {
   int64_t sequence = manifest.sequence;
   if (file)
-    return file->read(window(sample) * sequence, sequence, tokens);
-  random::Stream stream{random::mix(~random::mix(seed)), (uint64_t)sample};
+    return file->read(firstToken(sample), sequence, tokens);
+  random::Stream stream{random::mix(~random::mix(order.seed)), (uint64_t)sample};
   for (int64_t i = 0; i < sequence; ++i)
     tokens[i] = (uint64_t)stream.bits(i) * manifest.vocabulary >> 32;
   return Status::success();

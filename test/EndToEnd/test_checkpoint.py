@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
-from harness import BATCH, SEQ, call
+from harness import BATCH, SEQ, Compiled, Layout, call, succeed
 from plans import PLANS
 
 from galvatron import compare
@@ -108,6 +109,7 @@ def test_a_run_that_fails_keeps_the_old_checkpoint(models, tokens, tmp_path):
         9,
         "--data",
         tokens,
+        "--shuffle",
         "--optimizer",
         "sgd",
         "--lr",
@@ -117,5 +119,49 @@ def test_a_run_that_fails_keeps_the_old_checkpoint(models, tokens, tmp_path):
         "--save",
         tmp_path / "saved",
     )
-    assert result.returncode != 0
+    assert result.returncode != 0 and "error: step 8: " in result.stderr, result.stderr
     assert {file.name: file.read_bytes() for file in (tmp_path / "saved").iterdir()} == before
+
+
+def test_longer_sequences_go_on_at_the_same_token(models, tokens, tmp_path):
+    """As a run does that starts with these weights and what is left of the data."""
+    compiled = models("llama").compile("one", PLANS["one"])
+    compiled.train(tmp_path / "run", "--steps", 5, "--data", tokens, "--optimizer", "sgd", "--save", tmp_path / "saved")
+    place = 5 * BATCH * SEQ
+    program, plan = tmp_path / "longer.mlir", compiled.folder / "plan.json"
+    # 640 is no whole number of 48: windows then begin elsewhere than they would in a fresh run.
+    succeed("galvatron-import", models("llama").archive, "--batch", BATCH, "--seq", 3 * SEQ, "-o", program)
+    succeed("galvatron-opt", f"--plan={plan}", "--lower", program, "-o", tmp_path / "longer")
+    longer = Compiled(tmp_path / "longer")
+    options = ("--steps", 6, "--optimizer", "sgd")
+    result = longer.launch("--data", tokens, "--load", tmp_path / "saved", *options)
+    assert result.returncode == 1
+    assert "in sequences of 16, not 48 tokens; give it what it had, or pass --override seq" in result.stderr
+    rest = longer.train(
+        tmp_path / "rest", "--data", tokens, "--load", tmp_path / "saved", "--override", "seq", *options
+    )
+    assert f"from token {place} on" in rest.output
+    cut = tmp_path / "cut.bin"
+    cut.write_bytes(tokens.read_bytes()[place:])
+    fresh = longer.train(
+        tmp_path / "fresh", "--data", cut, "--weights", tmp_path / "saved" / "model.safetensors", *options
+    )
+    assert rest.losses == fresh.losses[:1]
+
+
+def test_tied_weights_that_differ(models, tokens, tmp_path):
+    """Both names, and no guess which is meant; equal ones are one."""
+    from safetensors.numpy import load_file, save_file
+
+    compiled = models("llama_tied").compile("pp2", Layout(ranks=2, stages=[0, 0, 0, 1, 1]))
+    tensors = load_file(compiled.folder / "model.safetensors")
+    table = tensors["model.embed_tokens.weight"]
+    file = tmp_path / "weights.safetensors"
+    save_file(tensors | {"lm_head.weight": table.copy()}, file)
+    equal = compiled.train(tmp_path / "equal", "--steps", 1, "--data", tokens, "--weights", file)
+    alone = compiled.train(tmp_path / "alone", "--steps", 1, "--data", tokens)
+    assert equal.losses == alone.losses
+    save_file(tensors | {"lm_head.weight": table + 1e-3}, file)
+    result = compiled.launch("--steps", 1, "--data", tokens, "--weights", file)
+    assert result.returncode == 1
+    assert re.search(r"model\.embed_tokens\.weight and lm_head\.weight differ", result.stderr), result.stderr

@@ -7,7 +7,8 @@
 //
 // under any plan of stages × (dp, tp), tp cutting w and b by rows (the vocabulary). The plan is read from plan.txt
 // beside the binary ("stages dp tp micro-batches [word]"), the stage's number from the end of the binary's name. A word
-// makes the program break in step 2: "segfault", "nan" or "mpi" on the last rank.
+// makes the program break in step 2: "segfault", "nan" (the loss), "gradient" (its first bias' is NaN) or "mpi" on the
+// last rank.
 //
 //===-----------------------------------------------------------------------------------------===//
 #include "runtime/api/Functions.h"
@@ -246,8 +247,12 @@ private:
     for (auto [name, p] : {std::pair{"table", &table}, {"w", &w}, {"b", &b}})
       if (p->count)
         reduceOverDp(name, *p);
+    bool isGradient = plan.word == "gradient", isNan = isGradient || plan.word == "nan";
     if (!plan.word.empty())
-      add(k_break, "break here", -1, {last ? loss : x}, {plan.word == "nan" ? 1 : plan.word == "mpi" ? 2 : 0});
+      add(k_break, "break here", -1, {last ? (isGradient ? b.gradient : loss) : x},
+          {isNan                ? 1
+           : plan.word == "mpi" ? 2
+                                : 0});
     writeManifest(last);
   }
 

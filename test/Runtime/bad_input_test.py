@@ -3,6 +3,7 @@
     python bad_input_test.py <toy-stage> <launch.in>
 """
 
+import array
 import os
 import shutil
 import sys
@@ -90,6 +91,15 @@ class BadInputTest(ProgramFixture):
             file.write(bytes(301))
         self.option_fails("which is no whole number of u16 tokens", "--data", bad, "--data-dtype", "u16")
         self.option_fails("is not a file of tokens", "--data", self.folder)
+        with open(bad, "wb") as file:
+            file.write(array.array("q", self.tokens).tobytes())
+        message = r"bad.bin looks like integers of 64 bits: .* \(read as u8\); pass --data-dtype i64"
+        self.option_fails(message, "--data", bad)
+        # A type that was asked for is believed, but the doubt is told with the error that follows.
+        with open(bad, "wb") as file:
+            file.write(b"\x93NUMPY\1\0v\0{'descr': '|u1'}" + bytes(self.tokens))
+        message = r"warning: .*bad.bin is a NumPy file(.|\n)*error: .*bad.bin: token 0 is 147, outside"
+        self.option_fails(message, "--data", bad, "--data-dtype", "u8")
         os.remove(bad)
 
     def test_weights(self):
@@ -106,6 +116,11 @@ class BadInputTest(ProgramFixture):
         os.truncate(bad, 500)
         self.option_fails("bad.safetensors.*truncated", "--weights", bad)
         self.option_fails("cannot open nowhere", "--weights", "nowhere")
+        # Two names of one parameter, and only the last element differs.
+        shape, values = self.weights["head.weight"]
+        write_tensors(bad, self.weights | {"head.weight.tied": (shape, values[:-1] + [values[-1] + 1])})
+        message = "bad.safetensors: head.weight and head.weight.tied differ, but are one parameter of this program"
+        self.option_fails(message, "--weights", bad)
         os.remove(bad)
 
     def test_places_that_cannot_be_written(self):
@@ -127,9 +142,34 @@ class BadInputTest(ProgramFixture):
         done = ["--optimizer", "sgd", "--load", self.path("sgd"), "--steps", 1, "--save", self.path("more")]
         self.option_fails("sgd is at step 1, so nothing is left to train to step 1; .* pass --steps 2 for 1 more", *done)
 
-    def broken(self, word, message):
+    def test_checkpoints_of_other_data(self):
+        self.program((2, 2, 1, 2))
+        data, save = self.path("tokens.bin"), self.path("shuffled")
+        self.train((1, 1, 1, 1), "--steps", 1, "--data", data, "--shuffle", "--seed", 3, "--save", save)
+        load = ["--load", save, "--steps", 2]
+        message = "shuffled with seed 3, not in the file's order; .* --override shuffle to"
+        self.option_fails(message, *load, "--data", data)
+        self.option_fails("seed 3, not shuffled with seed 4", *load, "--data", data, "--shuffle", "--seed", 4)
+        self.option_fails("163 tokens in 163 bytes, not random tokens", *load)
+        other = self.path("other.bin")
+        with open(other, "wb") as file:
+            file.write(bytes(self.tokens[:-2]))
+        message = "tokens.bin, 163 tokens in 163 bytes, not other.bin, 161 tokens in 161 bytes; shuffled .*data,shuffle"
+        self.option_fails(message, *load, "--data", other, "--override", "seq,shuffle")
+        self.option_fails("shuffle, seq, data or all, .* but got 'order'", *load, "--override", "order")
+        os.remove(other)
+
+    def test_a_checkpoint_that_cannot_be_read(self):
+        save = self.path("unread")
+        self.train((1, 1, 1, 1), "--steps", 1, "--save", save)
+        for text in ("{", '{"step": 1}', '{"step": "one", "optimizer": "sgd"}', "[]"):
+            with open(save + "/training.json", "w") as file:
+                file.write(text)
+            self.option_fails("unread is not a checkpoint: .*training.json cannot be read", "--load", save)
+
+    def broken(self, word, message, plan=(2, 2, 1, 2)):
         save = self.path("broken")
-        result = self.mpirun([self.program((2, 2, 1, 2), word) + "/launch", "--steps", "3", "--save", save])
+        result = self.mpirun([self.program(plan, word) + "/launch", "--steps", "3", "--save", save])
         self.assertNotEqual(result.returncode, 0)
         self.assertRegex(result.stderr, message)
         self.assertFalse(os.path.exists(save))
@@ -142,7 +182,13 @@ class BadInputTest(ProgramFixture):
         self.broken("mpi", message)
 
     def test_a_loss_that_is_not_a_number(self):
-        self.broken("nan", r"error: step 2: the loss is nan on rank 3 \(stage 1\)")
+        message = r"error: step 2: the loss is nan on rank 3 \(stage 1\): all parameters and gradients are finite; try"
+        self.broken("nan", message)
+
+    def test_a_gradient_that_is_not_a_number(self):
+        # Of the half of the vocabulary that the last rank holds. The program does not say what its entries compute.
+        message = r"error: step 2: .* nan on rank 3 \(stage 1\): the gradient of head.bias \(stage 1\) is nan at \[8\], the first .*; try"
+        self.broken("gradient", message, plan=(2, 1, 2, 2))
 
 
 if __name__ == "__main__":

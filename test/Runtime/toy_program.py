@@ -99,7 +99,7 @@ class ProgramFixture(FolderFixture):
         log = self.path("log.csv")
         result = self.mpirun([self.program(plan, word) + "/launch", *map(str, options), "--log", log])
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
-        self.output = result.stdout
+        self.output, self.errors = result.stdout, result.stderr
         with open(log) as file:
             lines = file.read().split()
         self.assertEqual(lines[0], "step,loss,lr,grad_norm,tokens_per_second,peak_bytes")

@@ -3,6 +3,7 @@
     python training_test.py <toy-stage> <launch.in>
 """
 
+import array
 import json
 import math
 import os
@@ -12,7 +13,7 @@ import sys
 import unittest
 
 from stage_programs import read_tensors, write_tensors
-from toy_program import PLANS, SHAPES, ProgramFixture, Reference
+from toy_program import PLANS, SEQ, SHAPES, ProgramFixture, Reference
 
 
 class TrainingTest(ProgramFixture):
@@ -84,6 +85,51 @@ class TrainingTest(ProgramFixture):
                 log = self.train(other, *options[:-3], "--shuffle", "--steps", 6, "--load", self.path("half"))
                 self.assertEqual([row[0] for row in log], ["4", "5", "6"])
                 self.assertNear([float(row[1]) for row in log], [float(row[1]) for row in whole[3:]])
+
+    def test_a_checkpoint_goes_on_with_other_data_where_that_is_meant(self):
+        data, save, other = self.path("tokens.bin"), self.path("other"), self.path("other.bin")
+        with open(other, "wb") as file:
+            file.write(bytes(self.tokens[: SEQ * 12]))
+        whole = self.train((1, 1, 1, 1), "--steps", 3, "--data", data, "--seed", 3)
+        self.train((1, 1, 1, 1), "--steps", 1, "--data", data, "--seed", 3, "--shuffle", "--save", save)
+        go_on = ["--steps", 2, "--load", save]
+        self.train((1, 2, 1, 2), *go_on, "--data", data, "--override", "shuffle")
+        self.assertIn("from token 64 on", self.output)
+        self.train((1, 1, 1, 1), *go_on, "--data", other, "--override", "all")
+        self.assertIn("other.bin, 96 tokens of type u8, from token 64 on", self.output)
+        # A checkpoint that does not say: taken, with a word.
+        self.train((1, 1, 1, 1), "--steps", 2, "--data", data, "--seed", 3, "--save", save)
+        with open(save + "/training.json") as file:
+            text = json.load(file)
+        for key in ("shuffle", "sequence", "data"):
+            del text[key]
+        with open(save + "/training.json", "w") as file:
+            json.dump(text, file)
+        log = self.train((1, 1, 1, 1), "--steps", 3, "--load", save, "--data", data)
+        self.assertEqual(log[0][:4], whole[2][:4])
+        self.assertRegex(self.errors, "warning: .*other does not say .* order, .* length .* data .*; none .* was checked")
+
+    def test_every_type_of_token_gives_the_same_run(self):
+        expected = self.train((1, 1, 1, 1), "--steps", 1, "--data", self.path("tokens.bin"))
+        for kind, code in (("u16", "H"), ("i32", "i"), ("i64", "q")):
+            with open(self.path("typed.bin"), "wb") as file:
+                file.write(array.array(code, self.tokens).tobytes())
+            log = self.train((1, 1, 1, 1), "--steps", 1, "--data", self.path("typed.bin"), "--data-dtype", kind)
+            self.assertEqual(log[0][:4], expected[0][:4])
+            self.assertEqual(self.errors, "")
+        log = self.train((1, 1, 1, 1), "--steps", 1, "--data", self.path("typed.bin"), "--data-dtype", "u8")
+        self.assertNotEqual(log[0][1], expected[0][1])
+        self.assertRegex(self.errors, "warning: .*typed.bin looks like integers of 64 bits.* but is read as u8")
+
+    def test_weights_that_the_program_does_not_know_are_named(self):
+        weights = self.path("more.safetensors")
+        expected = self.train((2, 1, 1, 4), "--steps", 1, "--weights", self.path("weights.safetensors"))
+        self.assertEqual(self.errors, "")
+        more = {f"more.{i}": ([1], [1.0]) for i in range(7)}
+        write_tensors(weights, self.weights | more | {"head.weight.tied": self.weights["head.weight"]})
+        log = self.train((2, 1, 1, 4), "--steps", 1, "--weights", weights, "--quiet")
+        self.assertEqual(log[0][:4], expected[0][:4])
+        self.assertRegex(self.errors, "^warning: .*more.safetensors has 7 tensors .*: more.0, .*, more.4, \\.\\.\\.\n$")
 
     def test_saving_replaces_a_checkpoint_and_keeps_other_files(self):
         save = self.path("kept")

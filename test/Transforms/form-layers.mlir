@@ -17,6 +17,7 @@ func.func @step(%x: tensor<4xf32>) -> tensor<4xf32> {
 
 // Embedding, blocks and head are layers; a tied table is one name in both calls.
 // CHECK: module attributes
+// CHECK-SAME: graph.tied = {lm_head.weight = "m.wte.weight"}
 // CHECK-SAME: graph.vocabulary = 16 : i64
 // CHECK: graph.layer @embedding(%{{.*}}: tensor<2x4xi64>, %{{.*}}: tensor<16x8xf32> {graph.init = {normal = [0.000000e+00, 2.000000e-02]}, graph.parameter = "weight"})
 // CHECK: graph.layer @layer(

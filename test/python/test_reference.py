@@ -45,7 +45,7 @@ def test_windows_go_in_order_and_wrap(tmp_path):
     assert windows.at(1)[0].tolist() == list(range(10)) and windows.at(1).dtype == numpy.int64
 
 
-@pytest.mark.parametrize("kind,size", [("u8", 1), ("u16", 2), ("u32", 4)])
+@pytest.mark.parametrize("kind,size", [("u8", 1), ("u16", 2), ("u32", 4), ("i32", 4), ("i64", 8)])
 def test_token_types(kind, size, tmp_path):
     path = tmp_path / "tokens.bin"
     value = 200 if size == 1 else 256 ** (size - 1) * 3 + 1

@@ -34,6 +34,14 @@ struct SlotReference {
   int64_t offset = 0; // bytes
 };
 
+/// Floats that a body computes and hands on.
+struct EntryResult {
+  int64_t buffer; // of the entry
+  int64_t type;   // by code, runtime/api/ElementType.h
+  int64_t count;
+  bool operator==(const EntryResult &) const = default;
+};
+
 struct TimetableEntry {
   /// A body (`exec.function`) or a runtime function (`gvrt_…`).
   std::string function;
@@ -44,6 +52,8 @@ struct TimetableEntry {
   int64_t unit = -1;
   std::vector<SlotReference> buffers;
   std::vector<int64_t> attributes;
+  /// Of a forward its outputs, of a backward the gradients of inputs and parameters; the same for every entry of a body.
+  std::vector<EntryResult> results;
 };
 
 /// A parameter as one stage holds it.
@@ -105,6 +115,9 @@ struct Timetable {
 /// Expands the stage `stage` of a module in which every `dist.stage` has its order and bodies are
 /// `exec.function`s. Fails with a message on the op at fault.
 mlir::FailureOr<Timetable> buildTimetable(mlir::ModuleOp module, dist::StageOp stage);
+
+/// The functions that entries name, each once, in the order in which an object lists them.
+std::vector<std::string> functionsOf(const Timetable &timetable);
 
 /// Gives every slot an offset: persistent ones first (gradients contiguous), then, largest first, the
 /// lowest place that is free over the slot's life. All offsets are multiples of 64 bytes.

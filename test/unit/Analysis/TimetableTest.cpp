@@ -134,6 +134,25 @@ TEST_F(TimetableTest, GradientsAreReducedBehindTheLastBackwardOfTheirLayer) {
   EXPECT_EQ(complaint(), "");
 }
 
+TEST_F(TimetableTest, BodiesSayWhichFloatsTheyGive) {
+  build(program(1, oneStage("head")));
+  auto is = [](int64_t buffer, int64_t count = 4) { return EntryResult{buffer, 0, count}; };
+  EXPECT_THAT(find(0, "forward block0 micro-batch 1").results, ElementsAre(is(3)));
+  EXPECT_THAT(find(0, "forward head micro-batch 0").results, ElementsAre(is(2, 1)));
+  // The gradients of the input and of both parameters; of token ids there is none.
+  EXPECT_THAT(find(0, "backward block0 micro-batch 1").results, ElementsAre(is(4), is(5), is(6)));
+  EXPECT_THAT(find(0, "backward embed micro-batch 0").results, ElementsAre(is(3)));
+  EXPECT_THAT(find(0, "zero loss").results, ElementsAre());
+}
+
+TEST_F(TimetableTest, TiedParametersKeepTheirOtherNames) {
+  std::string text = program(1, oneStage("table")), attribute = "module attributes {";
+  text.insert(text.find(attribute) + attribute.size(), "graph.tied = {head.weight = \"table\"}, ");
+  build(text);
+  EXPECT_THAT(timetables[0].parameters.front().names, ElementsAre("table", "head.weight"));
+  EXPECT_THAT(timetables[0].parameters.back().names, ElementsAre("w1"));
+}
+
 TEST_F(TimetableTest, NeighboursAreOneMessage) {
   build(program(1, oneStage("head")));
   // Two gradients of 16 bytes, each on a cache line: f32 elements of both with what lies between.

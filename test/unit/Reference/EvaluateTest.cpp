@@ -173,7 +173,7 @@ TEST(EvaluateErrors, AreClear) {
   options.data = "missing.bin";
   EXPECT_NE(errorOf(kTwoLogits, options).find("cannot open missing.bin"), std::string::npos);
   options.dataType = "f64";
-  EXPECT_EQ(errorOf(kTwoLogits, options), "expects tokens of type u8, u16 or u32, but got f64");
+  EXPECT_EQ(errorOf(kTwoLogits, options), "expects tokens of type u8, u16, u32, i32 or i64, but got f64");
 }
 
 TEST(EvaluateErrors, TokenOutsideTheVocabulary) {

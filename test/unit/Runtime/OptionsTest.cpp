@@ -39,6 +39,15 @@ TEST(Options, WrongWordsAreRefused) {
   EXPECT_THAT(parse({"--data="}, options).message, HasSubstr("--data expects a name, but got nothing"));
 }
 
+TEST(Options, OverrideTakesAListOfWords) {
+  Options options;
+  ASSERT_TRUE(parse({"--override", "shuffle,data", "--override=seq"}, options).ok());
+  EXPECT_EQ(options.overrides, (std::set<std::string>{"data", "seq", "shuffle"}));
+  EXPECT_EQ(parse({"--override", "seq,order"}, options).message,
+            "--override expects shuffle, seq, data or all, with commas between several, but got 'order'");
+  EXPECT_THAT(parse({"--override="}, options).message, HasSubstr("but got ''"));
+}
+
 TEST(Options, HelpNamesEveryOption) {
   std::string help = Options::helpText("stage0");
 #define OPTION(flag, value, text) EXPECT_THAT(help, HasSubstr("  " flag " " value));

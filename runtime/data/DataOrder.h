@@ -1,0 +1,43 @@
+//===- DataOrder.h - what decides which tokens a step reads, and the place in it ---------------===//
+//
+// A run that goes on from a checkpoint has to read what the first one would have read next. So a checkpoint says what
+// its data was, a difference is an error unless it is meant, and the place is then the same token, not the same window.
+//
+//===--------------------------------------------------------------------------------------------===//
+#ifndef GALVATRON_RUNTIME_DATA_DATAORDER_H
+#define GALVATRON_RUNTIME_DATA_DATAORDER_H
+
+#include "runtime/core/Status.h"
+
+#include <cstdint>
+#include <set>
+
+namespace galvatron {
+
+struct DataOrder {
+  std::string file; // without its folder, which may move; empty: random tokens
+  int64_t bytes = 0, tokens = 0;
+  int64_t sequence = 1;
+  /// Window 0 begins at this token: below `sequence`, and 0 but for a run that went on with longer sequences from a
+  /// place that is no whole number of them.
+  int64_t origin = 0;
+  bool shuffle = false;
+  uint64_t seed = 0;
+
+  bool isRandom() const { return file.empty(); }
+  int64_t numWindows() const { return tokens > origin ? (tokens - origin) / sequence : 0; }
+};
+
+/// What --override accepts: "shuffle" (order), "seq" (sequence), "data" (file and its size) and "all". Where another
+/// word would be needed, an error that lists the differences; `checkpoint` is how messages call where `saved` is from.
+Status checkSameData(const std::string &checkpoint, const DataOrder &saved, const DataOrder &now,
+                     const std::set<std::string> &overrides);
+
+/// Moves `now` to where `saved` stopped after `samples` windows: sets its origin, returns its next sample. In whole
+/// rounds and tokens of the round: after 48 windows of 64 tokens, window 24 of 128, which begins at token 3072 as well.
+/// Behind the end of a shorter file one goes round.
+int64_t goOn(const DataOrder &saved, int64_t samples, DataOrder &now);
+
+} // namespace galvatron
+
+#endif

@@ -1,0 +1,91 @@
+// Going on with a checkpoint's data: what must be equal, and where the place is then.
+#include "runtime/data/DataOrder.h"
+#include "runtime/core/Options.h"
+
+#include <gmock/gmock.h>
+
+using namespace galvatron;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+namespace {
+
+DataOrder order(int64_t sequence, int64_t tokens = 100000) {
+  DataOrder data;
+  data.file = "tokens.bin";
+  data.bytes = data.tokens = tokens;
+  data.sequence = sequence;
+  return data;
+}
+
+int64_t nextToken(const DataOrder &now, int64_t sample) {
+  return now.origin + sample % now.numWindows() * now.sequence;
+}
+
+TEST(DataOrder, WithoutADifferenceThePlaceStays) {
+  DataOrder saved = order(64, 1000), now = order(64, 1000);
+  saved.origin = 40;
+  for (int64_t samples : {0, 3, 14, 15, 16, 700}) {
+    EXPECT_EQ(goOn(saved, samples, now), samples);
+    EXPECT_EQ(now.origin, 40);
+  }
+  EXPECT_TRUE(checkSameData("saved", saved, now, {}).ok());
+}
+
+TEST(DataOrder, AnotherLengthGoesOnAtTheSameToken) {
+  for (int64_t sequence : {1, 32, 64, 96, 128, 1000, 4096}) {
+    DataOrder now = order(sequence);
+    int64_t sample = goOn(order(64), 48, now);
+    EXPECT_EQ(nextToken(now, sample), 3072) << sequence;
+    // And back again.
+    DataOrder back = order(64);
+    EXPECT_EQ(nextToken(back, goOn(now, sample, back)), 3072) << sequence;
+  }
+}
+
+TEST(DataOrder, RoundsAreKept) {
+  DataOrder saved = order(64, 1000), now = order(128, 1000); // 15 and 7 windows
+  EXPECT_EQ(goOn(saved, 2 * 15 + 4, now), 2 * 7 + 2);
+  EXPECT_EQ(goOn(saved, 3 * 15, now), 3 * 7);
+  // In the last window, where no longer one fits behind it: the next round.
+  EXPECT_EQ(goOn(saved, 14, now), 7);
+  EXPECT_EQ(now.origin, 0);
+}
+
+TEST(DataOrder, AGrownFileGoesOnAndAShorterOneGoesRound) {
+  DataOrder longer = order(64, 2000), shorter = order(64, 640);
+  EXPECT_EQ(nextToken(longer, goOn(order(64, 1000), 12, longer)), 768);
+  EXPECT_EQ(nextToken(shorter, goOn(order(64, 1000), 12, shorter)), 128);
+}
+
+TEST(DataOrder, RandomTokensCountAsWell) {
+  DataOrder saved = order(64), now = order(128);
+  saved.file = now.file = "";
+  EXPECT_EQ(goOn(saved, 48, now), 24);
+  EXPECT_EQ(goOn(saved, 47, now), 24); // none twice
+}
+
+TEST(DataOrder, DifferencesAreNamedWithTheWordThatAcceptsThem) {
+  DataOrder saved = order(64), now = order(128, 90000);
+  saved.shuffle = true;
+  saved.seed = 3;
+  std::string all = checkSameData("saved", saved, now, {}).message;
+  EXPECT_THAT(all, AllOf(HasSubstr("tokens.bin, 100000 tokens in 100000 bytes, not tokens.bin, 90000 tokens"),
+                         HasSubstr("shuffled with seed 3, not in the file's order"),
+                         HasSubstr("in sequences of 64, not 128 tokens"), HasSubstr("--override data,shuffle,seq")));
+  EXPECT_FALSE(checkSameData("saved", saved, now, {"data", "seq"}).ok());
+  EXPECT_TRUE(checkSameData("saved", saved, now, {"data", "seq", "shuffle"}).ok());
+  EXPECT_TRUE(checkSameData("saved", saved, now, {"all"}).ok());
+  now = saved;
+  now.seed = 4;
+  EXPECT_THAT(checkSameData("saved", saved, now, {}).message, HasSubstr("seed 3, not shuffled with seed 4"));
+  saved.shuffle = now.shuffle = false; // then the seed orders nothing
+  EXPECT_TRUE(checkSameData("saved", saved, now, {}).ok());
+  now.file = "other.bin";
+  EXPECT_THAT(checkSameData("saved", saved, now, {"seq"}).message, HasSubstr("--override data "));
+  saved.file = now.file = "";
+  EXPECT_THAT(checkSameData("saved", saved, now, {}).message,
+              HasSubstr("random tokens, seed 3, not random tokens, seed 4"));
+}
+
+} // namespace
