@@ -79,9 +79,11 @@ private:
   llvm::StringMap<Entry> rules;
 };
 
+void addActivationRules(RuleTable &table);
 void addAttentionRules(RuleTable &table);
 void addCreationRules(RuleTable &table);
 void addElementwiseRules(RuleTable &table);
+void addFunctionRules(RuleTable &table);
 void addIndexingRules(RuleTable &table);
 void addLossRules(RuleTable &table);
 void addNormalizationRules(RuleTable &table);
