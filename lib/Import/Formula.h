@@ -12,6 +12,9 @@ namespace galvatron::importer {
 
 inline ElementType floatOf(ElementType type) { return isFloat(type) ? type : ElementType::Float32; }
 
+/// The dimensions that a reduction's `dim` names, ascending; all of them where it names none.
+llvm::SmallVector<int64_t> reducedDims(Call &call, const Tensor &x);
+
 /// Computes in `type`; operands are broadcast and converted to it.
 struct Formula {
   Call &call;
@@ -41,6 +44,18 @@ struct Formula {
   }
   Tensor choose(const Tensor &condition, const Tensor &a, const Tensor &b) const {
     return (*this)(Operator::Select, {condition, a, b});
+  }
+
+  /// Over dimensions that stay, with extent 1.
+  Tensor sum(const Tensor &x, llvm::ArrayRef<int64_t> dims) const { return reduce(x, false, dims); }
+  Tensor maximum(const Tensor &x, llvm::ArrayRef<int64_t> dims) const { return reduce(x, true, dims); }
+  Tensor reduce(const Tensor &x, bool maximum, llvm::ArrayRef<int64_t> dims) const {
+    Shape shape = x.shape;
+    for (int64_t dim : dims)
+      shape[dim] = 1;
+    Tensor given = call.importer.convert(x, type);
+    return call.importer.reshape(Tensor::of(call.emitter.reduce(call.importer.force(given), maximum, dims), type),
+                                 shape);
   }
 
   /// √x with derivative 0 where x is 0, as torch's norms and deviations have it.

@@ -37,7 +37,7 @@ const RuleTable::Entry *RuleTable::find(StringRef op) const {
 
 Importer::Importer(mlir::MLIRContext &context, int64_t batch, int64_t seq)
     : context(context), builder(&context), batch(batch), seq(seq) {
-  addActivationRules(rules), addFunctionRules(rules);
+  addActivationRules(rules), addFunctionRules(rules), addScatterRules(rules), addStatisticsRules(rules);
   addAttentionRules(rules), addCreationRules(rules), addElementwiseRules(rules), addIndexingRules(rules);
   addLossRules(rules), addNormalizationRules(rules), addProductRules(rules), addReductionRules(rules);
   addJoiningRules(rules), addScalarRules(rules), addViewRules(rules);

@@ -91,6 +91,8 @@ void addProductRules(RuleTable &table);
 void addReductionRules(RuleTable &table);
 void addJoiningRules(RuleTable &table);
 void addScalarRules(RuleTable &table);
+void addScatterRules(RuleTable &table);
+void addStatisticsRules(RuleTable &table);
 void addViewRules(RuleTable &table);
 
 class Importer {

@@ -42,10 +42,48 @@ static std::optional<double> evaluate(ArrayRef<Operation *> ops, Value input, do
   return values[ops.back()->getResult(0)];
 }
 
+/// The derivative at 0 of the function that `ops` build on `input`, as those ops are differentiated; none where an
+/// op may not be part of a hinge.
+static std::optional<double> slopeAtZero(ArrayRef<Operation *> ops, Value input) {
+  llvm::SmallDenseMap<Value, std::pair<double, double>> values; // and derivatives
+  values[input] = {0, 1};
+  for (Operation *op : ops) {
+    SmallVector<double, 3> x, d;
+    for (Value operand : op->getOperands()) {
+      auto it = values.find(operand);
+      x.push_back(it != values.end() ? it->second.first : *raise::splatOf(operand));
+      d.push_back(it != values.end() ? it->second.second : 0);
+    }
+    double slope = 0; // of comparisons and what is made of them
+    if (isa<arith::SelectOp>(op))
+      slope = x[0] != 0 ? d[1] : d[2];
+    else if (isa<arith::MulFOp>(op))
+      slope = x[0] * d[1] + x[1] * d[0];
+    else if (isa<arith::MaximumFOp, arith::MaxNumFOp>(op))
+      slope = x[0] == x[1] ? (d[0] + d[1]) / 2 : x[0] > x[1] ? d[0] : d[1];
+    else if (isa<ActivationOp>(op))
+      slope = cast<ActivationOp>(op).getKind() == ActivationKind::Relu ? 0 : NAN;
+    else if (!isa<arith::CmpFOp, arith::UIToFPOp, arith::SIToFPOp>(op))
+      return std::nullopt;
+    values[op->getResult(0)] = {*raise::evaluateElement(op, x), slope};
+  }
+  return values[ops.back()->getResult(0)].second;
+}
+
+/// Where the function is looked at: the samples, and beyond each number in it, where a bound would show.
+static SmallVector<double> samplesOf(ArrayRef<Operation *> ops) {
+  SmallVector<double> samples(std::begin(kSamples), std::end(kSamples));
+  for (Operation *op : ops)
+    for (Value operand : op->getOperands())
+      if (std::optional<double> number = raise::splatOf(operand); number && std::abs(*number) > 5)
+        samples.append({-1.5 * std::abs(*number), 1.5 * std::abs(*number)});
+  return samples;
+}
+
 /// The nonlinearity that `ops` compute of `input`.
 static std::optional<ActivationKind> recognize(ArrayRef<Operation *> ops, Value input) {
-  SmallVector<double> results;
-  for (double x : kSamples) {
+  SmallVector<double> samples = samplesOf(ops), results;
+  for (double x : samples) {
     std::optional<double> y = evaluate(ops, input, x);
     if (!y || !std::isfinite(*y))
       return std::nullopt;
@@ -56,7 +94,9 @@ static std::optional<ActivationKind> recognize(ArrayRef<Operation *> ops, Value 
       double expected = raise::activate(*known, x);
       return std::abs(y - expected) <= 1e-6 + 1e-6 * std::abs(expected);
     };
-    if (llvm::all_of_zip(kSamples, results, matches))
+    // Of the known ones, only this has a derivative that jumps: 0 at 0, not 1 as clamp's, nor 1/2 as maximum's.
+    bool isAnotherHinge = *known == ActivationKind::Relu && slopeAtZero(ops, input) != 0;
+    if (llvm::all_of_zip(samples, results, matches) && !isAnotherHinge)
       return known;
   }
   return std::nullopt;
