@@ -21,7 +21,7 @@ using namespace galvatron::graph;
 static constexpr unsigned kMaximumSpelling = 16;
 
 /// Far enough out to tell erf from tanh (they differ by 4e-4 near 2), near enough not to overflow.
-static constexpr double kSamples[] = {-8,   -5,  -3.1, -2.2, -1.5, -1,  -0.7, -0.3, -0.1,
+static constexpr double kSamples[] = {-8,   -5,  -3.1, -2.2, -1.5, -1,  -0.7, -0.3, -0.1, 0,
                                       0.05, 0.2, 0.5,  0.9,  1.3,  2.1, 3.3,  4.7,  7.5};
 
 /// f(x) of the function that `ops` (in program order) build on `input`; none where an op is unknown.
@@ -70,13 +70,15 @@ static std::optional<double> slopeAtZero(ArrayRef<Operation *> ops, Value input)
   return values[ops.back()->getResult(0)].second;
 }
 
-/// Where the function is looked at: the samples, and beyond each number in it, where a bound would show.
+/// Where the function is looked at: the samples, and on both sides of each number in it that they do not reach, where a
+/// bound or a guard (max(x, 1e-12)) would show.
 static SmallVector<double> samplesOf(ArrayRef<Operation *> ops) {
   SmallVector<double> samples(std::begin(kSamples), std::end(kSamples));
   for (Operation *op : ops)
     for (Value operand : op->getOperands())
-      if (std::optional<double> number = raise::splatOf(operand); number && std::abs(*number) > 5)
-        samples.append({-1.5 * std::abs(*number), 1.5 * std::abs(*number)});
+      if (std::optional<double> number = raise::splatOf(operand))
+        if (double size = std::abs(*number); size > 5 || size < 0.05)
+          samples.append({-1.5 * size, -0.5 * size, 0.5 * size, 1.5 * size});
   return samples;
 }
 
@@ -92,7 +94,7 @@ static std::optional<ActivationKind> recognize(ArrayRef<Operation *> ops, Value 
   for (uint32_t kind = 0; std::optional<ActivationKind> known = symbolizeActivationKind(kind); ++kind) {
     auto matches = [&](double x, double y) {
       double expected = raise::activate(*known, x);
-      return std::abs(y - expected) <= 1e-6 + 1e-6 * std::abs(expected);
+      return std::abs(y - expected) <= 1e-6 * (std::min(std::abs(x), 1.0) + std::abs(expected));
     };
     // Of the known ones, only this has a derivative that jumps: 0 at 0, not 1 as clamp's, nor 1/2 as maximum's.
     bool isAnotherHinge = *known == ActivationKind::Relu && slopeAtZero(ops, input) != 0;

@@ -132,7 +132,9 @@ func.func @hinge_by_comparison(%x: tensor<8xf32>) -> tensor<8xf32> {
 // relu, but for its bound at 20.
 // CHECK-LABEL: @bounded_is_not_relu
 func.func @bounded_is_not_relu(%x: tensor<8xf32>) -> tensor<8xf32> {
-  // CHECK-NOT: graph.activation
+  // CHECK: %[[R:.*]] = graph.activation relu
+  // CHECK: %[[Y:.*]] = arith.select %{{.*}}, %{{.*}}, %[[R]]
+  // CHECK: return %[[Y]]
   %zero = arith.constant dense<0.0> : tensor<8xf32>
   %bound = arith.constant dense<20.0> : tensor<8xf32>
   %above = arith.cmpf olt, %zero, %x : tensor<8xf32>
@@ -140,4 +142,13 @@ func.func @bounded_is_not_relu(%x: tensor<8xf32>) -> tensor<8xf32> {
   %beyond = arith.cmpf olt, %bound, %x : tensor<8xf32>
   %1 = arith.select %beyond, %bound, %0 : tensor<8xi1>, tensor<8xf32>
   return %1 : tensor<8xf32>
+}
+
+// A divisor's guard is not relu, however small.
+// CHECK-LABEL: @guarded_is_not_relu
+func.func @guarded_is_not_relu(%x: tensor<8xf32>) -> tensor<8xf32> {
+  // CHECK-NOT: graph.activation
+  %least = arith.constant dense<1.0e-12> : tensor<8xf32>
+  %0 = arith.maximumf %x, %least : tensor<8xf32>
+  return %0 : tensor<8xf32>
 }
