@@ -104,9 +104,17 @@ void GraphDialect::attachArithmeticInterfaces() {
   RULE(math::ErfOp, d[0] = f.mul(f.mul(f.dy, f.splat(kTwoOverSqrtPi)), f.fn<math::ExpOp>(f.neg(f.square(f.x)))));
   RULE(math::AbsFOp,
        d[0] = f.pick(f.less(f.x, f.splat(0)), f.neg(f.dy), f.pick(f.equal(f.x, f.splat(0)), f.splat(0), f.dy)));
-  // The exponent's gradient is meant for a positive base, as in torch.
-  RULE(math::PowFOp, d[0] = f.mul(f.dy, f.mul(f.y, f.pow(f.x, f.sub(f.y, f.splat(1))))),
-       d[1] = f.mul(f.dy, f.mul(f.r, f.fn<math::LogOp>(f.x))));
+  // As torch: 0 where 0 · ∞ would stand. The exponent's gradient is meant for a base that is not negative.
+  RULE(math::PowFOp,
+       d[0] = f.mul(f.dy, f.pick(f.equal(f.y, f.splat(0)), f.splat(0), f.mul(f.y, f.pow(f.x, f.sub(f.y, f.splat(1)))))),
+       d[1] = f.mul(f.dy, f.pick(f.equal(f.x, f.splat(0)), f.splat(0), f.mul(f.r, f.fn<math::LogOp>(f.x)))));
+  RULE(math::AtanOp, d[0] = f.div(f.dy, f.add(f.splat(1), f.square(f.x))));
+  // d atan2(x, y) = (y dx - x dy) / (x² + y²), 0 at the origin.
+  RULE(math::Atan2Op, {
+    Value squares = f.add(f.square(f.x), f.square(f.y));
+    Value share = f.div(f.dy, f.pick(f.equal(squares, f.splat(0)), f.splat(1), squares));
+    d[0] = f.mul(share, f.y), d[1] = f.neg(f.mul(share, f.x));
+  });
   // Steps: the gradient is zero almost everywhere.
   RULE(math::FloorOp, d[0] = f.splat(0));
   RULE(math::CeilOp, d[0] = f.splat(0));
@@ -118,11 +126,12 @@ void GraphDialect::attachArithmeticInterfaces() {
   attachCosts<1, arith::AddFOp, arith::SubFOp, arith::MulFOp, arith::DivFOp, arith::NegFOp, arith::MaximumFOp,
               arith::MaxNumFOp, arith::MinimumFOp, arith::MinNumFOp, arith::SelectOp, arith::ExtFOp, arith::TruncFOp,
               arith::CmpFOp, arith::CmpIOp, arith::SIToFPOp, arith::FPToSIOp, arith::AddIOp, arith::SubIOp,
-              arith::MulIOp, arith::FloorDivSIOp, arith::MaxSIOp, arith::MinSIOp, arith::AndIOp, arith::OrIOp,
-              arith::XOrIOp, arith::ExtSIOp, arith::ExtUIOp, arith::TruncIOp, arith::UIToFPOp, math::AbsFOp,
-              math::FloorOp, math::CeilOp, math::RoundOp, math::RoundEvenOp, math::TruncOp, math::AbsIOp>(context);
+              arith::MulIOp, arith::FloorDivSIOp, arith::DivSIOp, arith::MaxSIOp, arith::MinSIOp, arith::AndIOp,
+              arith::OrIOp, arith::XOrIOp, arith::ExtSIOp, arith::ExtUIOp, arith::TruncIOp, arith::UIToFPOp,
+              math::AbsFOp, math::FloorOp, math::CeilOp, math::RoundOp, math::RoundEvenOp, math::TruncOp, math::AbsIOp>(
+      context);
   attachCosts<8, math::ExpOp, math::Exp2Op, math::ExpM1Op, math::LogOp, math::Log1pOp, math::SqrtOp, math::RsqrtOp,
-              math::TanhOp, math::SinOp, math::CosOp, math::ErfOp, math::PowFOp>(context);
+              math::TanhOp, math::SinOp, math::CosOp, math::ErfOp, math::PowFOp, math::AtanOp, math::Atan2Op>(context);
 }
 
 #undef RULE

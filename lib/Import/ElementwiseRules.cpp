@@ -1,10 +1,16 @@
-// Arithmetic, comparisons, logic, activations and conversions: one table of ATen names and operators.
-#include "Importer.h"
+// Arithmetic, comparisons, logic and conversions: one table of ATen names and operators.
+#include "Formula.h"
+
+#include <bit>
+#include <cmath>
 
 using namespace galvatron::importer;
 using Results = llvm::SmallVector<Value, 1>;
 
 namespace {
+
+/// Larger powers are left to `pow`.
+constexpr double kLargestProduct = 16;
 
 struct Entry {
   const char *name;
@@ -27,6 +33,10 @@ constexpr Entry kUnary[] = {
     {"aten::erf", Operator::Erf, true},
     {"aten::floor", Operator::Floor},
     {"aten::ceil", Operator::Ceiling},
+    {"aten::trunc", Operator::Truncate},
+    {"aten::fix", Operator::Truncate},
+    {"aten::atan", Operator::Arctangent, true},
+    {"aten::arctan", Operator::Arctangent, true},
     {"aten::relu", Operator::Relu},
     {"aten::silu", Operator::Silu, true},
     {"aten::sigmoid", Operator::Sigmoid, true},
@@ -67,15 +77,14 @@ const Entry &entryOf(llvm::ArrayRef<Entry> table, llvm::StringRef name) {
   return *llvm::find_if(table, [&](const Entry &entry) { return name == entry.name; });
 }
 
-ElementType floatOf(ElementType type) { return isFloat(type) ? type : ElementType::Float32; }
-
 Results unary(Call &call) {
   const Entry &entry = entryOf(kUnary, call.op);
   Tensor x = call.tensor("self");
   ElementType type = entry.toFloat ? floatOf(x.type) : x.type;
   if (call.op == "aten::logical_not")
     type = ElementType::Bool;
-  if (!isFloat(type) && (entry.op == Operator::Floor || entry.op == Operator::Ceiling))
+  bool rounds = entry.op == Operator::Floor || entry.op == Operator::Ceiling || entry.op == Operator::Truncate;
+  if (!isFloat(type) && rounds)
     return {Value(x)};
   return {Value(call.importer.elementwise(entry.op, {x}, type, type))};
 }
@@ -90,9 +99,7 @@ Results binary(Call &call) {
   double alpha = call.number("alpha", 1.0);
   Operator op = entry.op;
   if (const Value *mode = call.find("rounding_mode")) {
-    if (mode->string() != "floor")
-      throw ImportError("expects rounding_mode floor or none, but got " + mode->string());
-    op = Operator::FloorDivide;
+    op = mode->string() == "trunc" ? Operator::TruncateDivide : Operator::FloorDivide;
   } else if (entry.toFloat) {
     type = floatOf(type);
   }
@@ -108,7 +115,7 @@ Results binary(Call &call) {
   return {Value(importer.elementwise(op, {a, b}, type, isComparison(op) ? ElementType::Bool : type))};
 }
 
-/// x², x³ and roots as products and roots, whose derivatives are cheaper than a power's.
+/// Whole powers and roots as products and roots, whose derivatives are cheaper than a power's, and right at 0.
 Results power(Call &call) {
   Importer &importer = call.importer;
   Value base = call.arguments[0].value, exponent = call.arguments[1].value;
@@ -120,12 +127,24 @@ Results power(Call &call) {
   if (e.lazy && e.lazy->isSplat() && !x.lazy) {
     double value = e.lazy->constant;
     Tensor converted = importer.convert(x, type);
+    if (value == 0)
+      return {Value(Tensor::of(call.expressions.splat(type, x.shape, 1)))};
     if (value == 1)
       return {Value(converted)};
-    if (value == 2)
-      return {Value(product(converted, converted))};
-    if (value == 3)
-      return {Value(product(product(converted, converted), converted))};
+    if (value == std::trunc(value) && std::abs(value) <= kLargestProduct && (value > 0 || isFloat(type))) {
+      // x^(2n) = (x^n)², x^(2n+1) = x^(2n) · x
+      Tensor result = converted;
+      int64_t count = int64_t(std::abs(value));
+      for (int64_t bit = int64_t(std::bit_floor(uint64_t(count))) >> 1; bit > 0; bit >>= 1) {
+        result = product(result, result);
+        if (count & bit)
+          result = product(result, converted);
+      }
+      if (value < 0)
+        result = importer.elementwise(Operator::Divide, {Tensor::of(call.expressions.splat(type, {}, 1)), result}, type,
+                                      type);
+      return {Value(result)};
+    }
     if (value == 0.5 || value == -0.5)
       return {Value(
           importer.elementwise(value > 0 ? Operator::SquareRoot : Operator::ReciprocalSquareRoot, {x}, type, type))};
@@ -133,105 +152,18 @@ Results power(Call &call) {
   return {Value(importer.elementwise(Operator::Power, {x, e}, type, type))};
 }
 
-Results square(Call &call) {
-  Tensor x = call.tensor("self");
-  return {Value(call.importer.elementwise(Operator::Multiply, {x, x}, x.type, x.type))};
-}
-
-Results reciprocal(Call &call) {
-  Tensor x = call.tensor("self");
-  ElementType type = floatOf(x.type);
-  Tensor one = Tensor::of(call.expressions.splat(type, {}, 1));
-  return {Value(call.importer.elementwise(Operator::Divide, {one, x}, type, type))};
-}
-
-Results gelu(Call &call) {
-  const Value *form = call.find("approximate");
-  bool tanh = form && form->string() == "tanh";
-  Tensor x = call.tensor("self");
-  return {Value(call.importer.elementwise(tanh ? Operator::GeluTanh : Operator::Gelu, {x}, x.type, x.type))};
-}
-
-/// max(x, 0) + slope · min(x, 0)
-Results leakyRelu(Call &call) {
-  Importer &importer = call.importer;
-  Tensor x = call.tensor("self");
-  auto splat = [&](double value) { return Tensor::of(call.expressions.splat(x.type, {}, value)); };
-  Tensor scaled =
-      importer.elementwise(Operator::Multiply, {x, splat(call.number("negative_slope", 0.01))}, x.type, x.type);
-  Tensor positive = importer.elementwise(Operator::Less, {splat(0), x}, x.type, ElementType::Bool);
-  return {Value(importer.elementwise(Operator::Select, {positive, x, scaled}, x.type, x.type))};
-}
-
-/// Activations without an op of their own, from those that have one. `F` builds on x's type.
-struct Formula {
-  Call &call;
-  ElementType type;
-
-  Tensor number(double value) const { return Tensor::of(call.expressions.splat(type, {}, value)); }
-  Tensor operator()(Operator op, llvm::ArrayRef<Tensor> operands) const {
-    return call.importer.elementwise(op, operands, type, isComparison(op) ? ElementType::Bool : type);
-  }
-  Tensor add(const Tensor &a, const Tensor &b) const { return (*this)(Operator::Add, {a, b}); }
-  Tensor multiply(const Tensor &a, const Tensor &b) const { return (*this)(Operator::Multiply, {a, b}); }
-  Tensor exponential(const Tensor &a) const { return (*this)(Operator::Exponential, {a}); }
-  /// log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|))
-  Tensor softplus(const Tensor &x) const {
-    Tensor decay = exponential((*this)(Operator::Negate, {(*this)(Operator::Absolute, {x})}));
-    return add((*this)(Operator::Relu, {x}), (*this)(Operator::Logarithm, {add(number(1), decay)}));
-  }
-};
-
-Results softplus(Call &call) {
-  Tensor x = call.tensor("self");
-  Formula f{call, x.type};
-  double beta = call.number("beta", 1); // beyond `threshold` torch returns x, as this does but for rounding
-  Tensor result = f.softplus(f.multiply(x, f.number(beta)));
-  return {Value(f.multiply(result, f.number(1 / beta)))};
-}
-
-Results logSigmoid(Call &call) {
-  Tensor x = call.tensor("self");
-  Formula f{call, x.type};
-  return {Value(f(Operator::Negate, {f.softplus(f(Operator::Negate, {x}))}))};
-}
-
-Results mish(Call &call) {
-  Tensor x = call.tensor("self");
-  Formula f{call, x.type};
-  return {Value(f.multiply(x, f(Operator::Tanh, {f.softplus(x)})))};
-}
-
-/// scale · (x > 0 ? x : alpha · (exp(input_scale · min(x, 0)) - 1))
-Results elu(Call &call) {
-  Tensor x = call.tensor("self");
-  Formula f{call, x.type};
-  Tensor negative = f(Operator::Minimum, {x, f.number(0)});
-  Tensor grown = f(Operator::Subtract,
-                   {f.exponential(f.multiply(negative, f.number(call.number("input_scale", 1)))), f.number(1)});
-  Tensor chosen = f(Operator::Select,
-                    {f(Operator::Less, {f.number(0), x}), x, f.multiply(grown, f.number(call.number("alpha", 1)))});
-  return {Value(f.multiply(chosen, f.number(call.number("scale", 1))))};
-}
-
-Results exponentialLessOne(Call &call) {
-  Tensor x = call.tensor("self");
-  Formula f{call, floatOf(x.type)};
-  return {Value(f(Operator::Subtract, {f.exponential(x), f.number(1)}))};
-}
-
-Results logarithmOneMore(Call &call) {
-  Tensor x = call.tensor("self");
-  Formula f{call, floatOf(x.type)};
-  return {Value(f(Operator::Logarithm, {f.add(x, f.number(1))}))};
-}
-
+/// Bounds are numbers or tensors. At a bound the gradient is x's, beyond it the bound's.
 Results clamp(Call &call) {
-  Importer &importer = call.importer;
   Tensor x = call.tensor("self");
-  for (auto [name, op] : {std::pair("min", Operator::Maximum), std::pair("max", Operator::Minimum)})
-    if (const Value *bound = call.find(name))
-      x = importer.elementwise(op, {x, call.tensorOrNumber(*bound)}, x.type, x.type);
+  Formula f{call, x.type};
+  if (const Value *low = call.find("min")) {
+    Tensor bound = call.tensorOrNumber(*low);
+    x = f.choose(f.less(x, bound), bound, x);
+  }
+  if (const Value *high = call.find("max")) {
+    Tensor bound = call.tensorOrNumber(*high);
+    x = f.choose(f.less(bound, x), bound, x);
+  }
   return {Value(x)};
 }
 
@@ -262,11 +194,6 @@ template <ElementType type> Results convertToFixed(Call &call) {
   return {Value(call.importer.convert(call.tensor("self"), type))};
 }
 
-Results isNan(Call &call) {
-  Tensor x = call.tensor("self");
-  return {Value(call.importer.elementwise(Operator::NotEqual, {x, x}, x.type, ElementType::Bool))};
-}
-
 } // namespace
 
 void galvatron::importer::addElementwiseRules(RuleTable &table) {
@@ -275,22 +202,11 @@ void galvatron::importer::addElementwiseRules(RuleTable &table) {
   for (const Entry &entry : kBinary)
     table.add(entry.name, binary);
   table.add("aten::pow", power);
-  table.add("aten::square", square);
-  table.add("aten::reciprocal", reciprocal);
-  table.add("aten::gelu", gelu);
-  table.add("aten::leaky_relu", leakyRelu);
-  table.add("aten::softplus", softplus);
-  table.add("aten::log_sigmoid", logSigmoid);
-  table.add("aten::mish", mish);
-  table.add("aten::elu", elu);
-  table.add("aten::expm1", exponentialLessOne);
-  table.add("aten::log1p", logarithmOneMore);
   table.add("aten::clamp", clamp);
   table.add("aten::clamp_min", clamp);
   table.add("aten::clamp_max", clamp);
   table.add("aten::where", where);
   table.add("aten::masked_fill", maskedFill);
-  table.add("aten::isnan", isNan);
   table.add("aten::to", convertTo, RuleTable::View);
   table.add("aten::type_as", convertTo, RuleTable::View);
   table.add("aten::float", convertToFixed<ElementType::Float32>, RuleTable::View);

@@ -220,12 +220,16 @@ mlir::Value Emitter::floatElementwise(Operator op, ArrayRef<mlir::Value> v, Elem
     return BINARY(arith::DivFOp);
   case Operator::FloorDivide:
     return math::FloorOp::create(builder, location, BINARY(arith::DivFOp));
+  case Operator::TruncateDivide:
+    return math::TruncOp::create(builder, location, BINARY(arith::DivFOp));
   case Operator::Remainder: { // a - floor(a / b) · b, which has b's sign
     mlir::Value quotient = math::FloorOp::create(builder, location, BINARY(arith::DivFOp));
     return arith::SubFOp::create(builder, location, v[0], arith::MulFOp::create(builder, location, quotient, v[1]));
   }
   case Operator::Power:
     return BINARY(math::PowFOp);
+  case Operator::Arctangent2:
+    return BINARY(math::Atan2Op);
   case Operator::Maximum:
     return BINARY(arith::MaximumFOp);
   case Operator::Minimum:
@@ -246,6 +250,12 @@ mlir::Value Emitter::floatElementwise(Operator op, ArrayRef<mlir::Value> v, Elem
     return UNARY(math::CosOp);
   case Operator::Sine:
     return UNARY(math::SinOp);
+  case Operator::Arctangent:
+    return UNARY(math::AtanOp);
+  case Operator::Truncate:
+    return UNARY(math::TruncOp);
+  case Operator::Round:
+    return UNARY(math::RoundEvenOp);
   case Operator::Floor:
     return UNARY(math::FloorOp);
   case Operator::Ceiling:
@@ -282,6 +292,8 @@ mlir::Value Emitter::integerElementwise(Operator op, ArrayRef<mlir::Value> v, El
     return arith::MulIOp::create(builder, location, v[0], v[1]);
   case Operator::FloorDivide:
     return arith::FloorDivSIOp::create(builder, location, v[0], v[1]);
+  case Operator::TruncateDivide:
+    return arith::DivSIOp::create(builder, location, v[0], v[1]);
   case Operator::Remainder: {
     mlir::Value quotient = arith::FloorDivSIOp::create(builder, location, v[0], v[1]);
     return arith::SubIOp::create(builder, location, v[0], arith::MulIOp::create(builder, location, quotient, v[1]));

@@ -106,6 +106,16 @@ double galvatron::importer::evaluateOperator(Operator op, ArrayRef<double> v, El
     return a / b;
   case Operator::FloorDivide:
     return std::floor(a / b);
+  case Operator::TruncateDivide:
+    return std::trunc(a / b);
+  case Operator::Arctangent2:
+    return std::atan2(a, b);
+  case Operator::Arctangent:
+    return std::atan(a);
+  case Operator::Truncate:
+    return std::trunc(a);
+  case Operator::Round:
+    return std::nearbyint(a);
   case Operator::Remainder:
     return remainder();
   case Operator::Power:

@@ -37,6 +37,7 @@ const RuleTable::Entry *RuleTable::find(StringRef op) const {
 
 Importer::Importer(mlir::MLIRContext &context, int64_t batch, int64_t seq)
     : context(context), builder(&context), batch(batch), seq(seq) {
+  addActivationRules(rules), addFunctionRules(rules), addScatterRules(rules), addStatisticsRules(rules);
   addAttentionRules(rules), addCreationRules(rules), addElementwiseRules(rules), addIndexingRules(rules);
   addLossRules(rules), addNormalizationRules(rules), addProductRules(rules), addReductionRules(rules);
   addJoiningRules(rules), addScalarRules(rules), addViewRules(rules);
@@ -85,9 +86,15 @@ static bool hasDataDependentShape(StringRef op) {
 
 SmallVector<Value, 1> Importer::call(StringRef op, ArrayRef<Argument> arguments, const Source &source) {
   const RuleTable::Entry *entry = rules.find(op);
-  bool inPlace = !entry && op.ends_with("_") && !op.ends_with("__");
+  // `mul_` is `mul`, `__iand__` is `__and__`.
+  std::string written;
+  if (!entry && op.starts_with("aten::__i") && op.ends_with("__"))
+    written = "aten::__" + op.drop_front(StringRef("aten::__i").size()).str();
+  else if (!entry && op.ends_with("_") && !op.ends_with("__"))
+    written = op.drop_back().str();
+  bool inPlace = !written.empty();
   if (inPlace)
-    entry = rules.find(op.drop_back());
+    entry = rules.find(written);
   if (!entry && hasDataDependentShape(op))
     throw ImportError(
         "unsupported operator " + op.str() + " in " + source.describe() +
@@ -96,36 +103,118 @@ SmallVector<Value, 1> Importer::call(StringRef op, ArrayRef<Argument> arguments,
     throw ImportError("unsupported operator " + op.str() + " in " + source.describe() +
                       "; write it with supported ones, or add a rule for it to lib/Import");
   emitter.location = location(source);
-  Call call(*this, inPlace ? op.drop_back() : op, arguments, source);
+  Call call(*this, inPlace ? StringRef(written) : op, arguments, source);
   try {
     if (inPlace)
       return callInPlace(op, *entry, call);
     SmallVector<Value, 1> results = entry->rule(call);
-    if (entry->kind == RuleTable::View && !arguments.empty() && arguments[0].value.isTensor()) {
-      const Cell &base = *arguments[0].value.cell();
-      auto share = [&](auto &self, const Value &value) -> void {
-        if (value.isList()) {
-          for (const Value &element : value.list())
-            self(self, element);
-          return;
-        }
-        if (!value.isTensor() || value.cell()->tensor.type != base.tensor.type)
-          return;
-        value.cell()->storage = base.storage;
-        value.cell()->seen = base.seen;
-        value.cell()->isParameter = base.isParameter;
-      };
-      for (const Value &result : results)
-        share(share, result);
-    }
+    if (entry->kind == RuleTable::View && !arguments.empty() && arguments[0].value.isTensor())
+      makeView(*entry, call, results.size() == 1 ? results[0] : Value(List(results.begin(), results.end())));
     return results;
   } catch (const ImportError &error) {
     throw ImportError(op.str() + " in " + source.describe() + ": " + error.what());
   }
 }
 
-/// `x.op_(…)` computes x.op(…) and makes it the new content of x's cell. Other views of the memory are
-/// outdated from here on: reading one is an error (see `read`), as their new content is not tracked.
+/// What becomes of `base` when the part of it that a call of a view operator shows has new content; null where that is
+/// not known: of a reshape it may be a copy that is written, of an expansion several elements share memory.
+static std::function<Tensor(const Tensor &, const Tensor &)> putBackOf(Call &call, Importer &importer) {
+  StringRef op = call.op;
+  auto sameElements = [&importer](const Tensor &base, const Tensor &view) {
+    return importer.reshape(view, base.shape);
+  };
+  if (llvm::is_contained({"aten::view", "aten::unsqueeze", "aten::squeeze", "aten::alias", "aten::view_as"}, op))
+    return sameElements;
+  Shape base = call.tensor(call.arguments[0].name).shape;
+  int64_t rank = base.size();
+  if (op == "aten::transpose" || op == "aten::swapaxes" || op == "aten::permute" || op == "aten::t" ||
+      op == "aten::mT") {
+    SmallVector<int64_t> permutation = llvm::to_vector(llvm::seq<int64_t>(0, rank)), inverse(rank);
+    if (op == "aten::permute")
+      for (auto [to, from] : llvm::enumerate(call.integers("dims")))
+        permutation[to] = from < 0 ? from + rank : from;
+    else if (call.has("dim0"))
+      std::swap(permutation[call.dim("dim0", rank)], permutation[call.dim("dim1", rank)]);
+    else if (rank >= 2)
+      std::swap(permutation[rank - 1], permutation[rank - 2]);
+    for (auto [to, from] : llvm::enumerate(permutation))
+      inverse[from] = to;
+    return [&importer, inverse](const Tensor &, const Tensor &view) { return importer.transpose(view, inverse); };
+  }
+  if (op != "aten::select" && op != "aten::slice" && op != "aten::narrow")
+    return nullptr;
+  // A range of one dimension: what lies before and behind it stays.
+  int64_t dim = call.dim("dim", rank), extent = base[dim], begin = 0, step = call.integer("step", 1);
+  begin = op == "aten::select" ? call.integer("index") : call.integer("start", 0);
+  begin = std::clamp<int64_t>(begin < 0 ? begin + extent : begin, 0, extent);
+  if (step != 1 && (extent % step != 0 || begin >= step))
+    return nullptr;
+  return [&importer, base, dim, extent, begin, step](const Tensor &old, const Tensor &view) {
+    // With a step: runs of its length, of each of which one element is new.
+    Shape runs = base;
+    int64_t at = dim;
+    if (step != 1) {
+      runs[dim] = extent / step;
+      runs.insert(runs.begin() + dim + 1, step);
+      at = dim + 1;
+    }
+    Tensor whole = importer.reshape(old, runs);
+    Shape middle = runs;
+    middle[at] = numElements(view.shape) / std::max<int64_t>(numElements(runs) / runs[at], 1);
+    if (middle[at] == 0)
+      return old;
+    auto piece = [&](int64_t from, int64_t to) {
+      Shape shape = runs, offsets(runs.size(), 0);
+      shape[at] = to - from;
+      offsets[at] = from;
+      return importer.slice(whole, offsets, shape);
+    };
+    SmallVector<Tensor, 3> parts;
+    if (begin > 0)
+      parts.push_back(piece(0, begin));
+    parts.push_back(importer.reshape(view, middle));
+    if (int64_t end = begin + middle[at]; end < runs[at])
+      parts.push_back(piece(end, runs[at]));
+    return importer.reshape(importer.concat(parts, at), base);
+  };
+}
+
+/// The results of a view operator share their operand's memory.
+void Importer::makeView(const RuleTable::Entry &entry, Call &call, const Value &results) {
+  std::shared_ptr<Cell> base = call.arguments[0].value.cell();
+  // Torch does not allow writes to one of several views.
+  std::function<Tensor(const Tensor &, const Tensor &)> putBack = results.isTensor() ? putBackOf(call, *this) : nullptr;
+  bool isKnown = putBack || call.op == "aten::detach" || call.op == "aten::expand";
+  auto share = [&](auto &self, const Value &value) -> void {
+    if (value.isList()) {
+      for (const Value &element : value.list())
+        self(self, element);
+      return;
+    }
+    if (!value.isTensor() || value.cell()->tensor.type != base->tensor.type)
+      return;
+    Cell &view = *value.cell();
+    view.storage = base->storage;
+    view.seen = *base->storage;
+    view.isParameter = base->isParameter;
+    view.base = base;
+    view.putBack = putBack;
+  };
+  share(share, results);
+  if (!isKnown || !results.isTensor() || results.cell()->base != base)
+    return;
+  // The operator again, on what the base is by then.
+  std::vector<Argument> arguments(call.arguments.begin(), call.arguments.end());
+  std::string op = call.op.str();
+  Source source = call.source;
+  results.cell()->look = [this, rule = entry.rule, arguments, op, source](const Tensor &now) mutable {
+    arguments[0].value = Value(now);
+    Call again(*this, op, arguments, source);
+    return rule(again)[0].cell()->tensor;
+  };
+}
+
+/// `x.op_(…)` computes x.op(…) and makes it the new content of x's memory.
 SmallVector<Value, 1> Importer::callInPlace(StringRef op, const RuleTable::Entry &entry, Call &call) {
   if (call.arguments.empty() || !call.arguments[0].value.isTensor())
     throw ImportError("expects a tensor to write to");
@@ -133,17 +222,27 @@ SmallVector<Value, 1> Importer::callInPlace(StringRef op, const RuleTable::Entry
   if (cell->isParameter)
     throw ImportError("writes to a parameter in the forward pass; only the optimizer may");
   Value result = entry.rule(call)[0];
-  Tensor written = expand(convert(result.cell()->tensor, cell->tensor.type), cell->tensor.shape);
-  cell->tensor = written;
-  cell->seen = ++*cell->storage;
+  int time = *cell->storage + 1;
+  write(*cell, expand(convert(result.cell()->tensor, cell->tensor.type), cell->tensor.shape), time);
+  *cell->storage = time;
   return {Value(cell)};
 }
 
-const Tensor &Importer::read(const Cell &cell) const {
-  if (cell.seen != *cell.storage)
+/// Everything up to where it is not known how a view lies in its base is up to date afterwards.
+void Importer::write(Cell &cell, const Tensor &content, int time) {
+  if (cell.base && cell.putBack)
+    write(*cell.base, cell.putBack(read(*cell.base), content), time);
+  cell.tensor = content;
+  cell.seen = time;
+}
+
+Tensor Importer::read(const Cell &cell) const {
+  if (cell.seen == *cell.storage)
+    return cell.tensor;
+  if (!cell.base || !cell.look)
     throw ImportError("reads memory that an in-place operator changed through another view; use the "
                       "out-of-place form of that operator");
-  return cell.tensor;
+  return cell.look(read(*cell.base));
 }
 
 int64_t Importer::dropoutId(const Source &source) {

@@ -79,9 +79,11 @@ private:
   llvm::StringMap<Entry> rules;
 };
 
+void addActivationRules(RuleTable &table);
 void addAttentionRules(RuleTable &table);
 void addCreationRules(RuleTable &table);
 void addElementwiseRules(RuleTable &table);
+void addFunctionRules(RuleTable &table);
 void addIndexingRules(RuleTable &table);
 void addLossRules(RuleTable &table);
 void addNormalizationRules(RuleTable &table);
@@ -89,6 +91,8 @@ void addProductRules(RuleTable &table);
 void addReductionRules(RuleTable &table);
 void addJoiningRules(RuleTable &table);
 void addScalarRules(RuleTable &table);
+void addScatterRules(RuleTable &table);
+void addStatisticsRules(RuleTable &table);
 void addViewRules(RuleTable &table);
 
 class Importer {
@@ -120,8 +124,8 @@ public:
   Tensor concat(llvm::ArrayRef<Tensor> parts, int64_t dim);
   /// Broadcasts, converts operands to `operandType` (not Select's condition) and applies `op`.
   Tensor elementwise(Operator op, llvm::ArrayRef<Tensor> operands, ElementType operandType, ElementType type);
-  /// The current tensor of a cell; refuses one that a write through a view has outdated.
-  const Tensor &read(const Cell &cell) const;
+  /// The current tensor of a cell; refuses one that a write has outdated in ways that are not tracked.
+  Tensor read(const Cell &cell) const;
 
   /// Identifies a dropout: equal in equal layers (the first number of the path does not count).
   int64_t dropoutId(const Source &source);
@@ -133,6 +137,8 @@ public:
 
 private:
   llvm::SmallVector<Value, 1> callInPlace(llvm::StringRef op, const RuleTable::Entry &entry, Call &call);
+  void makeView(const RuleTable::Entry &entry, Call &call, const Value &results);
+  void write(Cell &cell, const Tensor &content, int time);
   mlir::Location location(const Source &source);
 
   mlir::OwningOpRef<mlir::ModuleOp> theModule;

@@ -1,5 +1,5 @@
 // Tables and indices: embedding, index, gather. An index that is a ramp makes a view or a slice.
-#include "Importer.h"
+#include "Indexing.h"
 
 #include "dialects/Graph/GraphIndexing.h"
 
@@ -20,8 +20,9 @@ void checkBounds(const Linear &index, ShapeRef shape, int64_t extent) {
                       " rows; use a shorter --seq or a model with more positions");
 }
 
-/// Rows of a table [V, H] by an index tensor of any shape; row `padding` gets no gradient.
-Tensor rows(Call &call, const Tensor &table, const Tensor &ids, int64_t padding = -1) {
+} // namespace
+
+Tensor galvatron::importer::rows(Call &call, const Tensor &table, const Tensor &ids, int64_t padding) {
   Importer &importer = call.importer;
   Shape shape = ids.shape;
   shape.append(table.shape.begin() + 1, table.shape.end());
@@ -59,13 +60,53 @@ Tensor rows(Call &call, const Tensor &table, const Tensor &ids, int64_t padding 
     aligned.append(table.shape.begin() + 1, table.shape.end());
     return importer.expand(importer.reshape(slice, aligned), shape);
   }
-  if (table.rank() != 2 || !isFloat(table.type))
-    throw ImportError("expects a table [rows, columns] of floating point, but got " + describe(table.shape));
+  if (!isFloat(table.type)) {
+    // Integers are looked up as numbers, exact up to 2^24.
+    Tensor numbers = importer.convert(table, ElementType::Float32);
+    return importer.convert(rows(call, numbers, ids), table.type);
+  }
+  int64_t columns = numElements(ShapeRef(table.shape).drop_front());
+  Tensor flat = importer.reshape(table, {table.shape[0], columns});
+  Shape wide = ids.shape;
+  wide.push_back(columns);
   mlir::Value result =
-      graph::EmbeddingOp::create(call.emitter.builder, call.emitter.location, call.emitter.type(table.type, shape),
-                                 importer.force(table), importer.force(ids), uint64_t(padding));
-  return Tensor::of(result, table.type);
+      graph::EmbeddingOp::create(call.emitter.builder, call.emitter.location, call.emitter.type(table.type, wide),
+                                 importer.force(flat), importer.force(ids), uint64_t(padding));
+  return importer.reshape(Tensor::of(result, table.type), shape);
 }
+
+Tensor galvatron::importer::pick(Call &call, const Tensor &x, int64_t dim, const Tensor &ids) {
+  // The dimension to the front, rows, then the dimensions of the index where it was.
+  SmallVector<int64_t> front{dim}, back;
+  for (int64_t d = 0; d < x.rank(); ++d)
+    if (d != dim)
+      front.push_back(d);
+  Tensor result = rows(call, call.importer.transpose(x, front), ids);
+  for (int64_t d = 0; d < dim; ++d)
+    back.push_back(ids.rank() + d);
+  for (int64_t d = 0; d < ids.rank(); ++d)
+    back.push_back(d);
+  for (int64_t d = dim; d < x.rank() - 1; ++d)
+    back.push_back(ids.rank() + d);
+  return call.importer.transpose(result, back);
+}
+
+Tensor galvatron::importer::ramp(Call &call, int64_t count, int64_t begin, int64_t step) {
+  Linear positions{double(begin), {step}, true};
+  return Tensor::of(call.expressions.linear(ElementType::Int64, {count}, positions));
+}
+
+Tensor galvatron::importer::isPosition(Call &call, const Tensor &ids, int64_t dim, int64_t count) {
+  Importer &importer = call.importer;
+  Shape shape = ids.shape, along(ids.rank() + 1, 1);
+  shape.insert(shape.begin() + dim, 1);
+  along[dim] = count;
+  Tensor positions = importer.reshape(ramp(call, count, 0, 1), along);
+  return importer.elementwise(Operator::Equal, {importer.reshape(ids, shape), positions}, ElementType::Int64,
+                              ElementType::Bool);
+}
+
+namespace {
 
 Results embedding(Call &call) {
   if (call.has("max_norm") || call.flag("sparse", false) || call.flag("scale_grad_by_freq", false))
@@ -125,6 +166,85 @@ ExpressionRef indexExpression(Call &call, ExpressionRef x, llvm::ArrayRef<std::o
   return context.view(x, view);
 }
 
+/// Negative positions count from the end. The step's own tokens are none.
+Tensor fromEnd(Call &call, const Tensor &ids, int64_t extent) {
+  if (ids.lazy || !ids.data.getDefiningOp())
+    return ids;
+  Formula f{call, ids.type};
+  return f.choose(f.less(ids, f.number(0)), f.add(ids, f.number(double(extent))), ids);
+}
+
+/// The dimension of an index along which it is 0, 1, … up to all of `extent`; none if it is no such index.
+std::optional<int64_t> alignedDim(const Tensor &ids, ShapeRef common, int64_t extent) {
+  std::optional<Linear> ramp = ids.lazy ? asLinear(ids.lazy) : std::nullopt;
+  if (!ramp || ramp->constant != 0)
+    return std::nullopt;
+  SmallVector<int64_t, 4> dims = ids.lazy->dependentDims();
+  if (dims.size() != 1 || ramp->factors[dims[0]] != 1 || ids.shape[dims[0]] != extent)
+    return std::nullopt;
+  return dims[0] + int64_t(common.size()) - ids.rank();
+}
+
+/// x[i, j, …] by indices of the first dimensions. Those that say "the same sample" (x[arange(B)[:, None], ids]) are no
+/// lookup, so that samples stay apart; the others are one lookup in the flattened dimensions.
+Tensor indexBySeveral(Call &call, Tensor x, llvm::ArrayRef<std::optional<Tensor>> indices) {
+  Importer &importer = call.importer;
+  SmallVector<ShapeRef> shapes;
+  for (const std::optional<Tensor> &index : indices) {
+    if (!index)
+      throw ImportError("expects indices of the first dimensions where several index data, but dimension " +
+                        std::to_string(&index - indices.data()) + " has none");
+    shapes.push_back(index->shape);
+  }
+  auto common = broadcastShapes(shapes);
+  if (!common)
+    throw ImportError("index tensors do not broadcast");
+  int64_t rank = common->size(), numIndices = indices.size();
+  Shape rest(x.shape.begin() + numIndices, x.shape.end());
+  // Aligned dimensions first, then those that are looked up, then the rest.
+  SmallVector<int64_t> aligned, order, looked;
+  for (int64_t d = 0; d < numIndices; ++d) {
+    auto dim = alignedDim(*indices[d], *common, x.shape[d]);
+    bool isFirst = dim && (aligned.empty() || *dim > aligned.back());
+    (isFirst ? order : looked).push_back(d);
+    if (isFirst)
+      aligned.push_back(*dim);
+  }
+  order.append(looked);
+  for (int64_t d = numIndices; d < x.rank(); ++d)
+    order.push_back(d);
+  x = importer.transpose(x, order);
+  Formula positions{call, ElementType::Int64};
+  Tensor flat = positions.number(0);
+  int64_t count = 1;
+  for (int64_t d : looked) {
+    int64_t extent = x.shape[llvm::find(order, d) - order.begin()];
+    flat = positions.add(positions.multiply(flat, double(extent)), fromEnd(call, *indices[d], extent));
+    count *= extent;
+  }
+  Shape table(x.shape.begin(), x.shape.begin() + aligned.size());
+  table.push_back(count);
+  table.append(rest);
+  x = importer.reshape(x, table);
+  flat = importer.expand(flat, *common);
+  if (aligned.empty())
+    return rows(call, x, flat);
+  // [index…, count, rest…], with extent 1 where the index does not differ for the table.
+  Shape wide(rank, 1);
+  for (auto [dim, extent] : llvm::zip(aligned, table))
+    wide[dim] = extent;
+  wide.push_back(count);
+  wide.append(rest);
+  Shape mask = *common, result = *common;
+  mask.push_back(count);
+  mask.append(rest.size(), 1);
+  result.append(rest);
+  Formula f{call, floatOf(x.type)};
+  Tensor isIt = importer.reshape(isPosition(call, flat, rank, count), mask);
+  Tensor found = f.sum(f.choose(isIt, importer.reshape(x, wide), f.number(0)), {rank});
+  return importer.convert(importer.reshape(found, result), x.type);
+}
+
 Results index(Call &call) {
   Tensor x = call.tensor("self");
   SmallVector<std::optional<Tensor>> indices;
@@ -141,38 +261,62 @@ Results index(Call &call) {
   if (x.lazy)
     if (ExpressionRef result = indexExpression(call, x.lazy, indices))
       return {Value(Tensor::of(result))};
-  if (used != 1)
-    throw ImportError("expects one index tensor where data is indexed, but got " + std::to_string(used));
-  SmallVector<int64_t> front{position}, back;
-  const Tensor &ids = *indices[position];
-  for (int64_t d = 0; d < x.rank(); ++d)
-    if (d != position)
-      front.push_back(d);
-  // The indexed dimension to the front, rows, then the index's dimensions where it was.
-  Tensor result = rows(call, call.importer.transpose(x, front), ids);
-  for (int64_t d = 0; d < position; ++d)
-    back.push_back(ids.rank() + d);
-  for (int64_t d = 0; d < ids.rank(); ++d)
-    back.push_back(d);
-  for (int64_t d = position; d < x.rank() - 1; ++d)
-    back.push_back(ids.rank() + d);
-  return {Value(call.importer.transpose(result, back))};
+  if (used == 1)
+    return {Value(pick(call, x, position, fromEnd(call, *indices[position], x.shape[position])))};
+  return {Value(indexBySeveral(call, x, indices))};
 }
 
 Results indexSelect(Call &call) {
-  Tensor x = call.tensor("self");
-  if (call.dim("dim", x.rank()) != 0)
-    throw ImportError("expects dim 0");
-  return {Value(rows(call, x, call.tensor("index")))};
+  Tensor x = call.tensor("self"), ids = call.tensor("index");
+  int64_t dim = call.dim("dim", x.rank());
+  return {Value(pick(call, x, dim, call.importer.reshape(ids, {numElements(ids.shape)})))};
 }
 
-/// Of expressions only: what a sinusoidal table or a relative bias is built with.
+/// Elements of the flattened tensor.
+Results take(Call &call) {
+  Tensor x = call.tensor("self"), ids = call.tensor("index");
+  int64_t count = numElements(x.shape);
+  return {Value(rows(call, call.importer.reshape(x, {count}), fromEnd(call, ids, count)))};
+}
+
+/// By data: of all positions, the sum of the one that is asked for.
+Tensor gatherData(Call &call, Tensor x, const Tensor &ids, int64_t dim) {
+  Importer &importer = call.importer;
+  Shape shape = ids.shape, offsets(x.rank(), 0);
+  shape[dim] = x.shape[dim];
+  x = importer.slice(x, offsets, shape);
+  shape.insert(shape.begin() + dim, 1);
+  ElementType type = floatOf(x.type);
+  Formula f{call, type};
+  Tensor chosen = f.choose(isPosition(call, ids, dim + 1, x.shape[dim]), importer.reshape(x, shape), f.number(0));
+  return importer.convert(importer.reshape(f.sum(chosen, {dim + 1}), ids.shape), x.type);
+}
+
+/// `take_along_dim` broadcasts the other dimensions first, and flattens where no dimension is named.
+Results takeAlongDim(Call &call) {
+  Importer &importer = call.importer;
+  Tensor x = call.tensor("self"), ids = call.tensor("indices");
+  if (!call.has("dim"))
+    return {Value(gatherData(call, importer.reshape(x, {numElements(x.shape)}),
+                             importer.reshape(ids, {numElements(ids.shape)}), 0))};
+  int64_t dim = call.dim("dim", x.rank());
+  Shape xOthers = x.shape, idOthers = ids.shape;
+  xOthers[dim] = idOthers[dim] = 1;
+  auto others = broadcastShapes({ShapeRef(xOthers), ShapeRef(idOthers)});
+  if (!others || x.rank() != ids.rank())
+    throw ImportError("operands do not broadcast: " + describe(x.shape) + " with " + describe(ids.shape));
+  Shape xShape = *others, idShape = *others;
+  xShape[dim] = x.shape[dim], idShape[dim] = ids.shape[dim];
+  return {Value(gatherData(call, importer.expand(x, xShape), importer.expand(ids, idShape), dim))};
+}
+
+/// Of expressions, what a sinusoidal table or a relative bias is built with, an expression again.
 Results gather(Call &call) {
   ExpressionContext &context = call.expressions;
   Tensor x = call.tensor("self"), ids = call.tensor("index");
   int64_t dim = call.dim("dim", x.rank());
   if (!x.lazy || !ids.lazy)
-    throw ImportError("gather from or by tensors that depend on data is unsupported; use embedding or index");
+    return {Value(gatherData(call, x, ids, dim))};
   if (auto ramp = asLinear(ids.lazy)) {
     checkBounds(*ramp, ids.shape, x.shape[dim]);
     View view;
@@ -215,4 +359,6 @@ void galvatron::importer::addIndexingRules(RuleTable &table) {
   table.add("aten::index", index);
   table.add("aten::index_select", indexSelect);
   table.add("aten::gather", gather);
+  table.add("aten::take", take);
+  table.add("aten::take_along_dim", takeAlongDim);
 }

@@ -1,5 +1,5 @@
 // Operators that put tensors together or repeat them: cat, stack, pad, repeat, roll.
-#include "Importer.h"
+#include "Indexing.h"
 
 using namespace galvatron::importer;
 using llvm::SmallVector;
@@ -40,12 +40,34 @@ Results stack(Call &call) {
   return {Value(call.importer.concat(parts, dim))};
 }
 
-/// Constant padding: a concatenation with the constant on either side.
+/// What pads a dimension by `count` before or behind x: a number, or elements of x.
+Tensor padding(Call &call, const Tensor &x, int64_t dim, int64_t count, bool before, const std::string &mode,
+               double value) {
+  Shape shape = x.shape, offsets(x.rank(), 0);
+  int64_t extent = x.shape[dim];
+  shape[dim] = count;
+  if (mode == "constant")
+    return Tensor::of(call.expressions.splat(x.type, shape, value));
+  if (mode == "replicate") {
+    Shape edge = x.shape;
+    edge[dim] = 1;
+    offsets[dim] = before ? 0 : extent - 1;
+    return call.importer.expand(call.importer.slice(x, offsets, edge), shape);
+  }
+  if (mode == "circular") {
+    offsets[dim] = before ? extent - count : 0;
+    return call.importer.slice(x, offsets, shape);
+  }
+  if (mode == "reflect") // the edge stands once
+    return pick(call, x, dim, ramp(call, count, before ? count : extent - 2, -1));
+  throw ImportError("expects padding mode constant, reflect, replicate or circular, but got " + mode);
+}
+
+/// A concatenation with what pads on either side.
 Results pad(Call &call) {
   Importer &importer = call.importer;
   Tensor x = call.tensor("self");
-  if (const Value *mode = call.find("mode"); mode && mode->string() != "constant")
-    throw ImportError("expects padding mode constant, but got " + mode->string());
+  std::string mode = call.has("mode") ? call.value("mode").string() : "constant";
   double value = call.number("value", 0);
   Shape amounts = call.integers("pad");
   for (size_t i = 0; i < amounts.size(); i += 2) {
@@ -54,17 +76,12 @@ Results pad(Call &call) {
     offsets[dim] = std::max<int64_t>(-before, 0);
     shape[dim] += std::min<int64_t>(before, 0) + std::min<int64_t>(after, 0);
     x = importer.slice(x, offsets, shape);
-    auto filler = [&](int64_t extent) {
-      Shape wide = x.shape;
-      wide[dim] = extent;
-      return Tensor::of(call.expressions.splat(x.type, wide, value));
-    };
     SmallVector<Tensor, 3> parts;
     if (before > 0)
-      parts.push_back(filler(before));
+      parts.push_back(padding(call, x, dim, before, true, mode, value));
     parts.push_back(x);
     if (after > 0)
-      parts.push_back(filler(after));
+      parts.push_back(padding(call, x, dim, after, false, mode, value));
     x = importer.concat(parts, dim);
   }
   return {Value(x)};
@@ -113,9 +130,13 @@ Results repeat(Call &call) {
 Results roll(Call &call) {
   Importer &importer = call.importer;
   Tensor x = call.tensor("self");
-  Shape shifts = call.integers("shifts"), dims = call.integers("dims");
-  for (auto [shift, given] : llvm::zip_equal(shifts, dims)) {
-    int64_t dim = given < 0 ? given + x.rank() : given, extent = x.shape[dim];
+  Shape given = x.shape, shifts = call.integers("shifts"), dims = call.integers("dims");
+  if (dims.empty()) { // of the flattened tensor
+    x = importer.reshape(x, {numElements(given)});
+    dims.push_back(0);
+  }
+  for (auto [shift, named] : llvm::zip_equal(shifts, dims)) {
+    int64_t dim = named < 0 ? named + x.rank() : named, extent = x.shape[dim];
     int64_t front = ((shift % extent) + extent) % extent; // elements that wrap to the front
     if (front == 0)
       continue;
@@ -125,7 +146,71 @@ Results roll(Call &call) {
     offsets[dim] = extent - front;
     x = importer.concat({importer.slice(x, offsets, tail), second}, dim);
   }
+  return {Value(importer.reshape(x, given))};
+}
+
+Tensor flipped(Call &call, const Tensor &x, int64_t dim) {
+  return x.shape[dim] == 1 ? x : pick(call, x, dim, ramp(call, x.shape[dim], x.shape[dim] - 1, -1));
+}
+
+Results flip(Call &call) {
+  Tensor x = call.tensor("self");
+  for (int64_t dim : call.integers("dims"))
+    x = flipped(call, x, dim < 0 ? dim + x.rank() : dim);
   return {Value(x)};
+}
+
+/// fliplr, flipud
+template <int64_t dim> Results flipDim(Call &call) { return {Value(flipped(call, call.tensor("self"), dim))}; }
+
+/// Quarter turns in the plane of two dimensions, from the first to the second.
+Results rotate(Call &call) {
+  Tensor x = call.tensor("self");
+  Shape dims = call.integers("dims");
+  for (int64_t &dim : dims)
+    dim += dim < 0 ? x.rank() : 0;
+  int64_t turns = ((call.integer("k", 1) % 4) + 4) % 4;
+  for (; turns > 0; --turns) {
+    x = flipped(call, x, dims[1]);
+    SmallVector<int64_t> permutation = llvm::to_vector(llvm::seq<int64_t>(0, x.rank()));
+    std::swap(permutation[dims[0]], permutation[dims[1]]);
+    x = call.importer.transpose(x, permutation);
+  }
+  return {Value(x)};
+}
+
+/// hstack, vstack, dstack, column_stack: concatenations of tensors of at least so many dimensions.
+template <int64_t minimalRank, int64_t dim> Results stackAlong(Call &call) {
+  std::vector<Tensor> parts = call.tensors("tensors");
+  bool areVectors = parts.at(0).rank() < 2;
+  for (Tensor &part : parts) {
+    // A vector is a row of vstack and dstack, a column of column_stack.
+    bool isColumn = call.op == "aten::column_stack" && part.rank() < 2;
+    if (isColumn)
+      part = call.importer.reshape(part, {numElements(part.shape), 1});
+    Shape shape = part.shape;
+    if (int64_t(shape.size()) < std::min<int64_t>(minimalRank, 2))
+      shape.insert(shape.begin(), 1);
+    if (int64_t(shape.size()) < minimalRank)
+      shape.push_back(1);
+    part = call.importer.reshape(part, shape);
+  }
+  int64_t along = call.op == "aten::hstack" && areVectors ? 0 : dim;
+  return {Value(call.importer.concat(parts, along))};
+}
+
+Results broadcastTensors(Call &call) {
+  std::vector<Tensor> parts = call.tensors("tensors");
+  SmallVector<ShapeRef> shapes;
+  for (const Tensor &part : parts)
+    shapes.push_back(part.shape);
+  auto shape = broadcastShapes(shapes);
+  if (!shape)
+    throw ImportError("operands do not broadcast");
+  List result;
+  for (const Tensor &part : parts)
+    result.push_back(call.importer.expand(part, *shape));
+  return {Value(result)};
 }
 
 } // namespace
@@ -141,4 +226,13 @@ void galvatron::importer::addJoiningRules(RuleTable &table) {
   table.add("aten::repeat", repeat);
   table.add("aten::tile", repeat);
   table.add("aten::roll", roll);
+  table.add("aten::flip", flip);
+  table.add("aten::fliplr", flipDim<1>);
+  table.add("aten::flipud", flipDim<0>);
+  table.add("aten::rot90", rotate);
+  table.add("aten::hstack", stackAlong<1, 1>);
+  table.add("aten::vstack", stackAlong<2, 0>);
+  table.add("aten::dstack", stackAlong<3, 2>);
+  table.add("aten::column_stack", stackAlong<2, 1>);
+  table.add("aten::broadcast_tensors", broadcastTensors);
 }

@@ -41,6 +41,43 @@ Results rmsNorm(Call &call) {
   return norm(call, graph::NormKind::Rms, call.number("eps", std::numeric_limits<float>::epsilon()));
 }
 
+/// The channels of x [N, C, …] in groups, each with all its positions normalised as one; then a weight and a bias a
+/// channel.
+Results normOfGroups(Call &call, const Tensor &x, int64_t groups) {
+  Importer &importer = call.importer;
+  mlir::OpBuilder &builder = call.emitter.builder;
+  if (x.rank() < 2 || groups <= 0 || x.shape[1] % groups != 0)
+    throw ImportError("expects [samples, channels, ...] with channels in " + std::to_string(groups) +
+                      " equal groups, but got " + describe(x.shape));
+  Shape flat{x.shape[0], groups, numElements(x.shape) / (x.shape[0] * groups)};
+  mlir::Value input = importer.force(importer.reshape(x, flat));
+  mlir::Type statistic = call.emitter.type(x.type, ShapeRef(flat).drop_back());
+  auto op = graph::NormOp::create(builder, call.emitter.location, input.getType(), statistic, statistic, input,
+                                  mlir::Value(), mlir::Value(), graph::NormKind::Layer,
+                                  llvm::APFloat(call.number("eps", 1e-5)), llvm::APFloat(0.0));
+  Tensor result = importer.reshape(Tensor::of(op.getResult(), x.type), x.shape);
+  Shape channels(x.rank(), 1);
+  channels[1] = x.shape[1];
+  for (auto [name, operation] : {std::pair("weight", Operator::Multiply), std::pair("bias", Operator::Add)})
+    if (call.has(name))
+      result = importer.elementwise(operation, {result, importer.reshape(call.tensor(name), channels)}, x.type, x.type);
+  return {Value(result)};
+}
+
+Results groupNorm(Call &call) { return normOfGroups(call, call.tensor("input"), call.integer("num_groups")); }
+
+Results instanceNorm(Call &call) {
+  Tensor x = call.tensor("input");
+  if (!call.flag("use_input_stats", true) || call.has("running_mean") || call.has("running_var"))
+    throw ImportError("keeps running statistics, which is unsupported; use track_running_stats=False");
+  return normOfGroups(call, x, x.rank() < 2 ? 1 : x.shape[1]);
+}
+
+Results batchNorm(Call &) {
+  throw ImportError("normalises over the samples of a micro-batch, so that the result depends on the plan; use "
+                    "layer_norm or group_norm");
+}
+
 SmallVector<int64_t> swapWithLast(int64_t dim, int64_t rank) {
   SmallVector<int64_t> permutation = llvm::to_vector(llvm::seq<int64_t>(0, rank));
   std::swap(permutation[dim], permutation.back());
@@ -92,6 +129,24 @@ Results dropout(Call &call) {
   return {Value(Tensor::of(y, x.type))};
 }
 
+/// dropout1d and its like: one number for each channel of each sample, repeated.
+Results featureDropout(Call &call) {
+  Importer &importer = call.importer;
+  Tensor x = call.tensor("input");
+  double p = call.number("p");
+  if (p == 0 || !call.flag("train", true))
+    return {Value(x)};
+  if (p < 0 || p >= 1)
+    throw ImportError("expects a dropout probability in [0, 1), but got " + std::to_string(p));
+  Shape channels = x.shape;
+  for (int64_t d = 2; d < x.rank(); ++d)
+    channels[d] = 1;
+  mlir::Value ones = call.emitter.splat(x.type, channels, 1);
+  mlir::Value kept = graph::DropoutOp::create(call.emitter.builder, call.emitter.location, ones.getType(), ones,
+                                              llvm::APFloat(p), uint64_t(importer.dropoutId(call.source)));
+  return {Value(importer.elementwise(Operator::Multiply, {x, Tensor::of(kept, x.type)}, x.type, x.type))};
+}
+
 } // namespace
 
 void galvatron::importer::addNormalizationRules(RuleTable &table) {
@@ -102,4 +157,8 @@ void galvatron::importer::addNormalizationRules(RuleTable &table) {
   for (const char *name : {"aten::log_softmax", "aten::_log_softmax"})
     table.add(name, logSoftmax);
   table.add("aten::dropout", dropout);
+  table.add("aten::feature_dropout", featureDropout);
+  table.add("aten::group_norm", groupNorm);
+  table.add("aten::instance_norm", instanceNorm);
+  table.add("aten::batch_norm", batchNorm);
 }

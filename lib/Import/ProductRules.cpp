@@ -86,7 +86,7 @@ void checkFloats(const Tensor &a, const Tensor &b) {
 
 /// A vector counts as one row on the left, one column on the right.
 Results matmul(Call &call) {
-  Tensor a = call.tensor("self"), b = call.tensor(call.has("other") ? "other" : call.has("mat2") ? "mat2" : "vec");
+  Tensor a = call.tensor("self"), b = call.tensor(call.arguments[1].name);
   checkFloats(a, b);
   bool rowVector = a.rank() == 1, columnVector = b.rank() == 1;
   if (rowVector)
@@ -122,14 +122,40 @@ Results linear(Call &call) {
   return {Value(call.has("bias") ? added(call, result, call.tensor("bias")) : result)};
 }
 
-/// beta · self + alpha · (a · b)
+/// beta · self + alpha · (a · b), with matrices, batches of them (addbmm adds those up), a matrix and a vector, or two
+/// vectors.
 Results addProduct(Call &call) {
-  bool batched = call.op == "aten::baddbmm";
-  Tensor a = call.tensor(batched ? "batch1" : "mat1"), b = call.tensor(batched ? "batch2" : "mat2");
+  Importer &importer = call.importer;
+  Tensor a = call.tensor(call.arguments[1].name), b = call.tensor(call.arguments[2].name);
   checkFloats(a, b);
-  double alpha = call.number("alpha", 1), beta = call.number("beta", 1);
-  Tensor result = scaled(call, product(call, a, b), alpha);
+  bool isVector = call.op == "aten::addmv";
+  if (isVector)
+    b = importer.reshape(b, {b.shape[0], 1});
+  if (call.op == "aten::addr") {
+    a = importer.reshape(a, {a.shape[0], 1});
+    b = importer.reshape(b, {1, b.shape[0]});
+  }
+  Tensor result = product(call, a, b);
+  if (call.op == "aten::addbmm")
+    result = Tensor::of(call.emitter.reduce(importer.force(result), false, {0}), result.type);
+  if (isVector)
+    result = importer.reshape(result, {result.shape[0]});
+  result = scaled(call, result, call.number("alpha", 1));
+  double beta = call.number("beta", 1);
   return {Value(beta == 0 ? result : added(call, result, scaled(call, call.tensor("self"), beta)))};
+}
+
+/// Over the last dimension of both: a product with the second one's transpose.
+Results inner(Call &call) {
+  Importer &importer = call.importer;
+  Tensor a = call.tensor("self"), b = call.tensor("other");
+  checkFloats(a, b);
+  Shape shape(a.shape.begin(), a.shape.end() - 1);
+  shape.append(b.shape.begin(), b.shape.end() - 1);
+  auto matrix = [&](const Tensor &x) {
+    return importer.reshape(x, {numElements(ShapeRef(x.shape).drop_back()), x.shape.back()});
+  };
+  return {Value(importer.reshape(product(call, matrix(a), matrix(b), true), shape))};
 }
 
 Results outer(Call &call) {
@@ -138,58 +164,146 @@ Results outer(Call &call) {
       call.importer.elementwise(Operator::Multiply, {call.importer.reshape(a, {a.shape[0], 1}), b}, a.type, a.type))};
 }
 
-/// torch.einsum of one or two operands without repeated letters in one operand.
-Results einsum(Call &call) {
+/// An operand of an einsum and its letters.
+struct Factor {
+  Tensor x;
+  std::string letters;
+};
+
+/// Letters that `result` does not want are summed over; the others are put in its order.
+Tensor reducedTo(Call &call, const Factor &factor, llvm::StringRef result) {
   Importer &importer = call.importer;
-  std::string equation = call.value("equation").string();
-  llvm::erase(equation, ' ');
-  std::vector<Tensor> operands = call.tensors("tensors");
-  auto [inputs, output] = llvm::StringRef(equation).split("->");
-  auto [left, right] = inputs.split(',');
-  if (equation.find('.') != std::string::npos || equation.find("->") == std::string::npos || operands.size() != 2 ||
-      right.contains(','))
-    throw ImportError("expects an equation of two operands with an explicit result and no ellipsis, but got " +
-                      equation);
-  llvm::DenseMap<char, int64_t> extents;
-  for (auto [letters, operand] : {std::pair(left, operands[0]), std::pair(right, operands[1])}) {
-    if (int64_t(letters.size()) != operand.rank())
-      throw ImportError("equation " + equation + " does not fit an operand " + describe(operand.shape));
-    for (auto [name, extent] : llvm::zip_equal(letters, operand.shape))
-      extents[name] = extent;
-  }
+  SmallVector<int64_t> dims, order;
+  std::string kept;
+  for (auto [dim, name] : llvm::enumerate(factor.letters))
+    if (result.contains(name))
+      kept += name;
+    else
+      dims.push_back(dim);
+  Tensor x = factor.x;
+  if (!dims.empty())
+    x = Tensor::of(call.emitter.reduce(importer.force(x), false, dims), x.type);
+  for (char name : result)
+    order.push_back(kept.find(name));
+  return importer.transpose(x, order);
+}
+
+/// The product of two factors, over the letters of `result`.
+Tensor contracted(Call &call, const Factor &a, const Factor &b, llvm::StringRef result) {
+  Importer &importer = call.importer;
   Shape shape;
-  for (char name : output)
-    shape.push_back(extents[name]);
-  bool contracts = llvm::any_of(left, [&](char name) { return !output.contains(name); }) ||
-                   llvm::any_of(right, [&](char name) { return !output.contains(name); });
-  if (operands[0].lazy && operands[1].lazy && !contracts) {
+  for (char name : result) {
+    size_t dim = a.letters.find(name);
+    shape.push_back(dim != std::string::npos ? a.x.shape[dim] : b.x.shape[b.letters.find(name)]);
+  }
+  bool contracts = llvm::any_of(a.letters + b.letters, [&](char name) { return !result.contains(name); });
+  if (a.x.lazy && b.x.lazy && !contracts) {
     SmallVector<Tensor, 2> aligned;
-    for (auto [letters, operand] : {std::pair(left, operands[0]), std::pair(right, operands[1])}) {
+    for (const Factor *factor : {&a, &b}) {
       View view;
       view.shape = shape;
-      for (char name : letters) {
+      for (char name : factor->letters) {
         View::Index index;
-        index.terms.push_back({unsigned(output.find(name)), 1});
+        index.terms.push_back({unsigned(result.find(name)), 1});
         view.indices.push_back(index);
       }
-      aligned.push_back(Tensor::of(call.expressions.view(operand.lazy, view)));
+      aligned.push_back(Tensor::of(call.expressions.view(factor->x.lazy, view)));
     }
-    return {Value(importer.elementwise(Operator::Multiply, aligned, operands[0].type, operands[0].type))};
+    return importer.elementwise(Operator::Multiply, aligned, a.x.type, a.x.type);
   }
-  checkFloats(operands[0], operands[1]);
-  return {Value(Tensor::of(
-      call.emitter.einsum(importer.force(operands[0]), importer.force(operands[1]), equation, shape, operands[0].type),
-      operands[0].type))};
+  checkFloats(a.x, b.x);
+  return Tensor::of(call.emitter.einsum(importer.force(a.x), importer.force(b.x),
+                                        a.letters + "," + b.letters + "->" + result.str(), shape, a.x.type),
+                    a.x.type);
+}
+
+/// The equation with letters for ellipses (dimensions that all have, aligned at the last) and with its result written
+/// out (letters that occur once, in alphabetical order).
+std::pair<SmallVector<std::string>, std::string> readEquation(std::string equation, llvm::ArrayRef<Tensor> operands) {
+  llvm::erase(equation, ' ');
+  auto [inputs, output] = llvm::StringRef(equation).split("->");
+  bool isExplicit = equation.find("->") != std::string::npos;
+  SmallVector<llvm::StringRef> terms;
+  inputs.split(terms, ',');
+  if (terms.size() != operands.size())
+    throw ImportError("equation " + equation + " has " + std::to_string(terms.size()) + " terms for " +
+                      std::to_string(operands.size()) + " operands");
+  std::string unused;
+  for (char name : llvm::StringRef("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"))
+    if (equation.find(name) == std::string::npos)
+      unused += name;
+  std::string longest; // what the ellipsis stands for
+  SmallVector<std::string> letters;
+  for (auto [term, operand] : llvm::zip_equal(terms, operands)) {
+    size_t dots = term.find("...");
+    int64_t missing = operand.rank() - int64_t(term.size()) + (dots == llvm::StringRef::npos ? 0 : 3);
+    if (missing < 0 || (dots == llvm::StringRef::npos && missing != 0))
+      throw ImportError("equation " + equation + " does not fit an operand " + describe(operand.shape));
+    std::string own = unused.substr(unused.size() - missing);
+    if (dots != llvm::StringRef::npos && own.size() >= longest.size())
+      longest = own;
+    letters.push_back(dots == llvm::StringRef::npos ? term.str()
+                                                    : (term.take_front(dots) + own + term.drop_front(dots + 3)).str());
+  }
+  std::string result;
+  if (isExplicit) {
+    size_t dots = output.find("...");
+    result = dots == llvm::StringRef::npos ? output.str()
+                                           : (output.take_front(dots) + longest + output.drop_front(dots + 3)).str();
+  } else {
+    std::string all, once;
+    for (llvm::StringRef term : terms)
+      for (char name : term)
+        if (name != '.')
+          all += name;
+    for (char name : all)
+      if (llvm::count(all, name) == 1)
+        once += name;
+    llvm::sort(once);
+    result = longest + once;
+  }
+  return {letters, result};
+}
+
+/// Two operands at a time, first to last; a letter goes with the last operand that has it.
+Results einsum(Call &call) {
+  std::string equation = call.value("equation").string();
+  std::vector<Tensor> operands = call.tensors("tensors");
+  auto [letters, result] = readEquation(equation, operands);
+  SmallVector<Factor> factors;
+  llvm::DenseMap<char, int64_t> extents;
+  for (auto [term, operand] : llvm::zip_equal(letters, operands)) {
+    for (auto [dim, name] : llvm::enumerate(term)) {
+      auto [it, isNew] = extents.try_emplace(name, operand.shape[dim]);
+      if (llvm::count(term, name) > 1 || it->second != operand.shape[dim])
+        throw ImportError("expects each letter once in an operand, and of one extent, but got " + equation + " for " +
+                          describe(operand.shape));
+    }
+    factors.push_back({operand, term});
+  }
+  Factor product = factors[0];
+  for (size_t i = 1; i < factors.size(); ++i) {
+    std::string wanted = result, kept;
+    for (size_t later = i + 1; later < factors.size(); ++later)
+      wanted += factors[later].letters;
+    for (char name : product.letters + factors[i].letters)
+      if (wanted.find(name) != std::string::npos && kept.find(name) == std::string::npos)
+        kept += name;
+    product = {contracted(call, product, factors[i], i + 1 == factors.size() ? result : kept),
+               i + 1 == factors.size() ? result : kept};
+  }
+  return {Value(factors.size() == 1 ? reducedTo(call, product, result) : product.x)};
 }
 
 } // namespace
 
 void galvatron::importer::addProductRules(RuleTable &table) {
-  for (const char *name : {"aten::matmul", "aten::mm", "aten::bmm", "aten::mv", "aten::dot"})
+  for (const char *name : {"aten::matmul", "aten::mm", "aten::bmm", "aten::mv", "aten::dot", "aten::vdot"})
     table.add(name, matmul);
   table.add("aten::linear", linear);
-  table.add("aten::addmm", addProduct);
-  table.add("aten::baddbmm", addProduct);
+  for (const char *name : {"aten::addmm", "aten::baddbmm", "aten::addbmm", "aten::addmv", "aten::addr"})
+    table.add(name, addProduct);
+  table.add("aten::inner", inner);
   table.add("aten::outer", outer);
   table.add("aten::ger", outer);
   table.add("aten::einsum", einsum);

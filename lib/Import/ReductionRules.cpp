@@ -1,18 +1,11 @@
 // Sums, means, extrema, and running sums of expressions.
-#include "Importer.h"
+#include "Indexing.h"
 
 using namespace galvatron::importer;
 using llvm::SmallVector;
 using Results = SmallVector<Value, 1>;
 
-namespace {
-
-/// Numbers that a reduction of an expression may visit.
-constexpr int64_t kVisitLimit = 1 << 22;
-
-enum class Kind { Sum, Mean, Maximum, Minimum };
-
-SmallVector<int64_t> reducedDims(Call &call, const Tensor &x) {
+SmallVector<int64_t> galvatron::importer::reducedDims(Call &call, const Tensor &x) {
   SmallVector<int64_t> dims;
   if (call.has("dim"))
     for (int64_t dim : call.integers("dim"))
@@ -22,6 +15,13 @@ SmallVector<int64_t> reducedDims(Call &call, const Tensor &x) {
   llvm::sort(dims);
   return dims;
 }
+
+namespace {
+
+/// Numbers that a reduction of an expression may visit.
+constexpr int64_t kVisitLimit = 1 << 22;
+
+enum class Kind { Sum, Mean, Maximum, Minimum };
 
 /// The reduction of numbers; null when too many would have to be visited.
 ExpressionRef reduceExpression(ExpressionContext &context, ExpressionRef x, Kind kind, llvm::ArrayRef<int64_t> dims,
@@ -86,10 +86,6 @@ ExpressionRef reduceExpression(ExpressionContext &context, ExpressionRef x, Kind
 
 template <Kind kind> Results reduce(Call &call) {
   Importer &importer = call.importer;
-  if (call.has("other")) // max(a, b)
-    return {Value(importer.elementwise(kind == Kind::Maximum ? Operator::Maximum : Operator::Minimum,
-                                       {call.tensor("self"), call.tensor("other")}, call.tensor("self").type,
-                                       call.tensor("self").type))};
   Tensor x = call.tensor("self");
   bool adds = kind == Kind::Sum || kind == Kind::Mean;
   ElementType type = call.elementType("dtype", adds && !isFloat(x.type) ? ElementType::Int64 : x.type);
@@ -101,12 +97,19 @@ template <Kind kind> Results reduce(Call &call) {
     count *= double(full[d]);
     full[d] = 1;
   }
+  for (int64_t d = 0; d < x.rank(); ++d)
+    if (!llvm::is_contained(dims, d))
+      shape.push_back(x.shape[d]);
   Tensor result;
   ExpressionRef lazy = x.lazy ? reduceExpression(call.expressions, x.lazy, kind, dims, type) : nullptr;
   if (lazy) {
     result = Tensor::of(lazy);
   } else if (!isFloat(type)) {
-    throw ImportError("reduces integers that depend on data, which is unsupported");
+    // Exact up to 2^24.
+    Formula f{call, ElementType::Float32};
+    Tensor sign = f.number(kind == Kind::Minimum ? -1 : 1);
+    Tensor reduced = f.multiply(sign, f.reduce(f.multiply(x, sign), kind != Kind::Sum, dims));
+    result = importer.convert(importer.reshape(reduced, shape), type);
   } else if (kind == Kind::Minimum) {
     Tensor negated = importer.elementwise(Operator::Negate, {x}, type, type);
     Tensor largest = Tensor::of(call.emitter.reduce(importer.force(negated), true, dims), type);
@@ -117,21 +120,127 @@ template <Kind kind> Results reduce(Call &call) {
       result = importer.elementwise(Operator::Divide, {result, Tensor::of(call.expressions.splat(type, {}, count))},
                                     type, type);
   }
-  bool keep = call.flag("keepdim", false);
-  Results results{Value(keep ? importer.reshape(result, full) : result)};
-  if (!adds && call.has("dim") && !call.find("dim")->isList() && call.op != "aten::amax" && call.op != "aten::amin")
-    results.push_back(Value()); // indices: None, refused where they are read
-  return results;
+  return {Value(call.flag("keepdim", false) ? importer.reshape(result, full) : result)};
+}
+
+/// The first position of the largest (smallest) element along a dimension, which stays with extent 1: the smallest of
+/// the positions where it is reached. In floating point, exact up to 2^24.
+Tensor positionOfExtremum(Call &call, const Tensor &x, int64_t dim, bool maximum) {
+  Formula f{call, floatOf(x.type)};
+  int64_t extent = x.shape[dim];
+  Tensor ordered = maximum ? call.importer.convert(x, f.type) : f.negate(x);
+  Tensor peak = f.equal(ordered, f.maximum(ordered, {dim}));
+  Shape along(x.rank(), 1);
+  along[dim] = extent;
+  Tensor position = call.importer.reshape(ramp(call, extent, 0, 1), along);
+  Formula positions{call, ElementType::Float32};
+  Tensor candidates = positions.choose(peak, positions.negate(position), positions.number(double(-extent)));
+  return positions.negate(positions.maximum(candidates, {dim}));
+}
+
+Tensor dropUnlessKept(Call &call, const Tensor &x, int64_t dim) {
+  if (call.flag("keepdim", false))
+    return x;
+  Shape shape = x.shape;
+  shape.erase(shape.begin() + dim);
+  return call.importer.reshape(x, shape);
+}
+
+template <bool maximum> Results argumentOfExtremum(Call &call) {
+  Importer &importer = call.importer;
+  Tensor x = call.tensor("self");
+  if (!call.has("dim")) {
+    Tensor flat = importer.reshape(x, {numElements(x.shape)});
+    Tensor position = importer.convert(positionOfExtremum(call, flat, 0, maximum), ElementType::Int64);
+    return {Value(importer.reshape(position, call.flag("keepdim", false) ? Shape(x.rank(), 1) : Shape()))};
+  }
+  int64_t dim = call.dim("dim", x.rank());
+  Tensor position = importer.convert(positionOfExtremum(call, x, dim, maximum), ElementType::Int64);
+  return {Value(dropUnlessKept(call, position, dim))};
+}
+
+/// max and min: of everything, of two tensors, or along a dimension. There the gradient is that of the element
+/// whose index is returned, while amax and amin share it among all that are equal.
+template <Kind kind> Results extremum(Call &call) {
+  Importer &importer = call.importer;
+  Tensor x = call.tensor("self");
+  if (const Value *other = call.find("other")) {
+    ElementType type = promote({call.value("self"), *other}, importer);
+    Operator op = kind == Kind::Maximum ? Operator::Maximum : Operator::Minimum;
+    return {Value(importer.elementwise(op, {x, call.tensor("other")}, type, type))};
+  }
+  if (!call.has("dim") || x.lazy || !isFloat(x.type))
+    return reduce<kind>(call);
+  int64_t dim = call.dim("dim", x.rank());
+  Formula f{call, x.type};
+  Shape along(x.rank(), 1);
+  along[dim] = x.shape[dim];
+  Tensor position = positionOfExtremum(call, x, dim, kind == Kind::Maximum);
+  Tensor isIt =
+      Formula{call, ElementType::Float32}.equal(importer.reshape(ramp(call, x.shape[dim], 0, 1), along), position);
+  Tensor value = f.sum(f.choose(isIt, x, f.number(0)), {dim});
+  return {Value(dropUnlessKept(call, value, dim)),
+          Value(dropUnlessKept(call, importer.convert(position, ElementType::Int64), dim))};
+}
+
+Results bothExtrema(Call &call) { return {reduce<Kind::Minimum>(call)[0], reduce<Kind::Maximum>(call)[0]}; }
+
+Results countNonzero(Call &call) {
+  Tensor x = call.tensor("self");
+  Tensor counted = call.importer.convert(call.importer.convert(x, ElementType::Bool), ElementType::Float32);
+  Formula f{call, ElementType::Float32};
+  SmallVector<int64_t> dims = reducedDims(call, x);
+  Shape shape;
+  for (int64_t d = 0; d < x.rank(); ++d)
+    if (!llvm::is_contained(dims, d))
+      shape.push_back(x.shape[d]);
+  return {Value(call.importer.convert(call.importer.reshape(f.sum(counted, dims), shape), ElementType::Int64))};
 }
 
 template <bool every> Results allOrAny(Call &call) {
-  Tensor x = call.importer.convert(call.tensor("self"), ElementType::Bool);
-  ExpressionRef result = x.lazy ? reduceExpression(call.expressions, x.lazy, every ? Kind::Minimum : Kind::Maximum,
-                                                   reducedDims(call, x), ElementType::Bool)
-                                : nullptr;
-  if (!result)
-    throw ImportError("depends on data; only data-independent conditions are supported");
-  return {Value(Tensor::of(result))};
+  Importer &importer = call.importer;
+  Tensor x = importer.convert(call.tensor("self"), ElementType::Bool);
+  SmallVector<int64_t> dims = reducedDims(call, x);
+  Shape dropped, kept = x.shape;
+  for (int64_t d = 0; d < x.rank(); ++d)
+    if (llvm::is_contained(dims, d))
+      kept[d] = 1;
+    else
+      dropped.push_back(x.shape[d]);
+  ExpressionRef lazy = x.lazy ? reduceExpression(call.expressions, x.lazy, every ? Kind::Minimum : Kind::Maximum, dims,
+                                                 ElementType::Bool)
+                              : nullptr;
+  Tensor result;
+  if (lazy) {
+    result = Tensor::of(lazy);
+  } else {
+    Formula f{call, ElementType::Float32};
+    Tensor sign = f.number(every ? -1 : 1);
+    result = importer.convert(f.multiply(f.maximum(f.multiply(x, sign), dims), sign), ElementType::Bool);
+  }
+  return {Value(importer.reshape(result, call.flag("keepdim", false) ? kept : dropped))};
+}
+
+/// Of data: a product with a triangle of ones.
+Tensor cumulativeSumOfData(Call &call, const Tensor &x, int64_t dim) {
+  Importer &importer = call.importer;
+  ElementType type = floatOf(x.type);
+  int64_t extent = x.shape[dim];
+  auto linear = [&](int64_t d) {
+    Shape factors{d == 0, d == 1};
+    return Tensor::of(call.expressions.linear(ElementType::Int64, {extent, extent}, {0, factors, true}));
+  };
+  Tensor earlier =
+      importer.elementwise(Operator::LessEqual, {linear(1), linear(0)}, ElementType::Int64, ElementType::Bool);
+  std::string operand, result;
+  for (int64_t d = 0; d < x.rank(); ++d) {
+    operand += char('a' + d);
+    result += d == dim ? 'z' : char('a' + d);
+  }
+  std::string equation = operand + ",z" + char('a' + dim) + "->" + result;
+  mlir::Value sums = call.emitter.einsum(importer.force(importer.convert(x, type)),
+                                         importer.force(importer.convert(earlier, type)), equation, x.shape, type);
+  return importer.convert(Tensor::of(sums, type), x.type);
 }
 
 Results cumulativeSum(Call &call) {
@@ -141,7 +250,7 @@ Results cumulativeSum(Call &call) {
   int64_t dim = call.dim("dim", x.rank()), extent = x.shape[dim];
   x = importer.convert(x, type);
   if (!x.lazy)
-    throw ImportError("running sums of tensors that depend on data are unsupported");
+    return {Value(cumulativeSumOfData(call, x, dim))};
   ExpressionRef lazy = x.lazy;
   if (lazy->isSplat()) {
     Linear ramp{lazy->constant, Shape(x.rank(), 0), true};
@@ -199,10 +308,14 @@ Results difference(Call &call) {
 void galvatron::importer::addReductionRules(RuleTable &table) {
   table.add("aten::sum", reduce<Kind::Sum>);
   table.add("aten::mean", reduce<Kind::Mean>);
-  table.add("aten::max", reduce<Kind::Maximum>);
+  table.add("aten::max", extremum<Kind::Maximum>);
   table.add("aten::amax", reduce<Kind::Maximum>);
-  table.add("aten::min", reduce<Kind::Minimum>);
+  table.add("aten::min", extremum<Kind::Minimum>);
   table.add("aten::amin", reduce<Kind::Minimum>);
+  table.add("aten::aminmax", bothExtrema);
+  table.add("aten::argmax", argumentOfExtremum<true>);
+  table.add("aten::argmin", argumentOfExtremum<false>);
+  table.add("aten::count_nonzero", countNonzero);
   table.add("aten::all", allOrAny<true>);
   table.add("aten::any", allOrAny<false>);
   table.add("aten::cumsum", cumulativeSum);

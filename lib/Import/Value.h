@@ -7,6 +7,7 @@
 
 #include "mlir/IR/Value.h"
 
+#include <functional>
 #include <stdexcept>
 #include <variant>
 
@@ -29,13 +30,19 @@ struct Tensor {
   int64_t rank() const { return int64_t(shape.size()); }
 };
 
-/// A tensor as PyTorch programs see it: a name for memory that in-place ops change. Views share
-/// `storage`; reading one after another was written is refused (see `Importer::call`).
+/// A tensor as PyTorch programs see it: a name for memory that in-place ops change. Views share `storage`. Where it
+/// is known what a view looks at, a write to it goes on to what it is a view of, and one that was outdated by a write
+/// is looked at again; else reading it is refused (see `Importer::read` and `write`).
 struct Cell {
   Tensor tensor;
   std::shared_ptr<int> storage = std::make_shared<int>(0); // number of in-place writes
   int seen = 0;                                            // *storage when `tensor` was current
   bool isParameter = false;
+  /// Of a view: what it looks at, the view of that in its present state, and what becomes of the base when the view
+  /// has new content. Null where there is no such function.
+  std::shared_ptr<Cell> base;
+  std::function<Tensor(const Tensor &base)> look;
+  std::function<Tensor(const Tensor &base, const Tensor &view)> putBack;
 };
 
 /// An integer; `fromShape` when it was computed from the shape of a tensor.

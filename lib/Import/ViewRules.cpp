@@ -1,5 +1,5 @@
 // Operators that only look at memory differently.
-#include "Importer.h"
+#include "Indexing.h"
 
 using namespace galvatron::importer;
 using llvm::SmallVector;
@@ -60,8 +60,8 @@ Results view(Call &call) {
 
 Results flatten(Call &call) {
   Tensor x = call.tensor("self");
-  if (x.rank() == 0)
-    return {Value(call.importer.reshape(x, {1}))};
+  if (x.rank() == 0 || call.op == "aten::ravel")
+    return {Value(call.importer.reshape(x, {numElements(x.shape)}))};
   int64_t begin = call.dim("start_dim", x.rank()), end = call.dim("end_dim", x.rank());
   Shape shape(x.shape.begin(), x.shape.begin() + begin);
   shape.push_back(numElements(ShapeRef(x.shape).slice(begin, end - begin + 1)));
@@ -122,6 +122,24 @@ Results transpose(Call &call) {
   return {Value(call.importer.transpose(x, permutation))};
 }
 
+/// Dimensions `source` become `destination`, the others keep their order.
+Results moveDim(Call &call) {
+  Tensor x = call.tensor("self");
+  Shape from = call.integers("source"), to = call.integers("destination");
+  SmallVector<int64_t> permutation(x.rank(), -1);
+  auto wrap = [&](int64_t dim) { return dim < 0 ? dim + x.rank() : dim; };
+  for (auto [source, destination] : llvm::zip(from, to))
+    permutation[wrap(destination)] = wrap(source);
+  int64_t next = 0;
+  for (int64_t &dim : permutation)
+    if (dim < 0) {
+      while (llvm::any_of(from, [&](int64_t source) { return wrap(source) == next; }))
+        ++next;
+      dim = next++;
+    }
+  return {Value(call.importer.transpose(x, permutation))};
+}
+
 Results transposeMatrix(Call &call) { // t, T, mT
   Tensor x = call.tensor(call.arguments[0].name);
   SmallVector<int64_t> permutation = llvm::to_vector(llvm::seq<int64_t>(0, x.rank()));
@@ -163,8 +181,7 @@ Tensor range(Call &call, const Tensor &x, int64_t dim, int64_t begin, int64_t en
   }
   // x[..., b::k] of extent n·k: [..., n, k], then the element b of each run.
   if (extent % step != 0 || begin >= step || count * step != extent)
-    throw ImportError("slices dimension " + std::to_string(dim) + " of " + describe(x.shape) + " with step " +
-                      std::to_string(step) + ", which does not divide it");
+    return pick(call, x, dim, ramp(call, count, begin, step));
   Shape runs = x.shape, offset(x.rank() + 1, 0);
   runs[dim] = count;
   runs.insert(runs.begin() + dim + 1, step);
@@ -236,6 +253,51 @@ Results chunk(Call &call) {
   return {Value(pieces(call, x, dim, sizes))};
 }
 
+/// Into equal pieces, the first ones longer by one where that is not possible; or before each of the given positions.
+Results splitAt(Call &call, int64_t dim, const Value *sections) {
+  Tensor x = call.tensor("self");
+  int64_t extent = x.shape[dim];
+  Shape sizes;
+  if (sections && !sections->isList()) {
+    int64_t count = asInteger(*sections, call.importer, "sections").value;
+    for (int64_t i = 0; i < count; ++i)
+      sizes.push_back(extent / count + (i < extent % count ? 1 : 0));
+    return {Value(pieces(call, x, dim, sizes))};
+  }
+  int64_t begin = 0;
+  Shape positions;
+  for (const Value &position : (sections ? *sections : call.value("indices")).list())
+    positions.push_back(asInteger(position, call.importer, "indices").value);
+  positions.push_back(extent);
+  for (int64_t position : positions) {
+    int64_t end = std::clamp(position < 0 ? position + extent : position, begin, extent);
+    sizes.push_back(end - begin);
+    begin = end;
+  }
+  return {Value(pieces(call, x, dim, sizes))};
+}
+
+Results tensorSplit(Call &call) {
+  int64_t dim = call.dim("dim", call.tensor("self").rank());
+  if (const Value *given = call.find("tensor_indices_or_sections")) {
+    Tensor numbers = call.tensorOrNumber(*given);
+    if (!numbers.lazy)
+      throw ImportError("splits at positions that depend on data; shapes must not");
+    List list;
+    for (double number : call.expressions.materialize(numbers.lazy))
+      list.push_back(Integer{int64_t(number)});
+    Value sections = numbers.rank() == 0 ? list[0] : Value(list);
+    return splitAt(call, dim, &sections);
+  }
+  return splitAt(call, dim, call.find("sections"));
+}
+
+/// hsplit, vsplit, dsplit
+template <int64_t where> Results splitDim(Call &call) {
+  int64_t rank = call.tensor("self").rank();
+  return splitAt(call, where == 1 && rank == 1 ? 0 : where, call.find("sections"));
+}
+
 Results unbind(Call &call) {
   Tensor x = call.tensor("self");
   int64_t dim = call.dim("dim", x.rank());
@@ -248,7 +310,7 @@ Results unbind(Call &call) {
 } // namespace
 
 void galvatron::importer::addViewRules(RuleTable &table) {
-  for (const char *name : {"aten::contiguous", "aten::alias", "aten::requires_grad_", "aten::cpu"})
+  for (const char *name : {"aten::contiguous", "aten::alias", "aten::positive", "aten::requires_grad_", "aten::cpu"})
     table.add(name, same, RuleTable::View);
   table.add("aten::detach", detach, RuleTable::View);
   for (const char *name : {"aten::clone", "aten::lift_fresh"})
@@ -258,6 +320,7 @@ void galvatron::importer::addViewRules(RuleTable &table) {
   for (const char *name : {"aten::t", "aten::numpy_T", "aten::mT"})
     table.add(name, transposeMatrix, RuleTable::View);
   table.add("aten::flatten", flatten, RuleTable::View);
+  table.add("aten::ravel", flatten, RuleTable::View);
   table.add("aten::unflatten", unflatten, RuleTable::View);
   table.add("aten::unsqueeze", unsqueeze, RuleTable::View);
   table.add("aten::squeeze", squeeze, RuleTable::View);
@@ -267,6 +330,12 @@ void galvatron::importer::addViewRules(RuleTable &table) {
   table.add("aten::transpose", transpose, RuleTable::View);
   table.add("aten::swapaxes", transpose, RuleTable::View);
   table.add("aten::permute", permute, RuleTable::View);
+  table.add("aten::movedim", moveDim, RuleTable::View);
+  table.add("aten::moveaxis", moveDim, RuleTable::View);
+  table.add("aten::tensor_split", tensorSplit, RuleTable::View);
+  table.add("aten::hsplit", splitDim<1>, RuleTable::View);
+  table.add("aten::vsplit", splitDim<0>, RuleTable::View);
+  table.add("aten::dsplit", splitDim<2>, RuleTable::View);
   table.add("aten::slice", slice, RuleTable::View);
   table.add("aten::narrow", narrow, RuleTable::View);
   table.add("aten::select", select, RuleTable::View);

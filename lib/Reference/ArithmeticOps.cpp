@@ -216,6 +216,8 @@ void addIntegerOps(OpTable &table) {
 
 void addFunctions(OpTable &table) {
   unary<math::AbsFOp>(table, [](double x) { return std::fabs(x); });
+  unary<math::AtanOp>(table, [](double x) { return std::atan(x); });
+  binary<math::Atan2Op>(table, [](double x, double y) { return std::atan2(x, y); });
   unary<math::CeilOp>(table, [](double x) { return std::ceil(x); });
   unary<math::CosOp>(table, [](double x) { return std::cos(x); });
   unary<math::ErfOp>(table, [](double x) { return std::erf(x); });

@@ -23,7 +23,9 @@ struct ApproximateMathPass : galvatron::impl::ApproximateMathPassBase<Approximat
 
   static int64_t count(ModuleOp module) {
     int64_t found = 0;
-    module.walk([&](Operation *op) { found += isa<math::ExpOp, math::TanhOp, math::ErfOp, math::LogOp>(op); });
+    module.walk([&](Operation *op) {
+      found += isa<math::ExpOp, math::TanhOp, math::ErfOp, math::LogOp, math::AtanOp, math::Atan2Op>(op);
+    });
     return found;
   }
 
@@ -32,7 +34,8 @@ struct ApproximateMathPass : galvatron::impl::ApproximateMathPassBase<Approximat
     RewritePatternSet patterns(&getContext());
     auto wanted = [](StringRef name) {
       return name == math::ExpOp::getOperationName() || name == math::TanhOp::getOperationName() ||
-             name == math::ErfOp::getOperationName() || name == math::LogOp::getOperationName();
+             name == math::ErfOp::getOperationName() || name == math::LogOp::getOperationName() ||
+             name == math::AtanOp::getOperationName() || name == math::Atan2Op::getOperationName();
     };
     populateMathPolynomialApproximationPatterns(patterns, wanted);
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))

@@ -21,7 +21,7 @@ using namespace galvatron::graph;
 static constexpr unsigned kMaximumSpelling = 16;
 
 /// Far enough out to tell erf from tanh (they differ by 4e-4 near 2), near enough not to overflow.
-static constexpr double kSamples[] = {-8,   -5,  -3.1, -2.2, -1.5, -1,  -0.7, -0.3, -0.1,
+static constexpr double kSamples[] = {-8,   -5,  -3.1, -2.2, -1.5, -1,  -0.7, -0.3, -0.1, 0,
                                       0.05, 0.2, 0.5,  0.9,  1.3,  2.1, 3.3,  4.7,  7.5};
 
 /// f(x) of the function that `ops` (in program order) build on `input`; none where an op is unknown.
@@ -42,10 +42,50 @@ static std::optional<double> evaluate(ArrayRef<Operation *> ops, Value input, do
   return values[ops.back()->getResult(0)];
 }
 
+/// The derivative at 0 of the function that `ops` build on `input`, as those ops are differentiated; none where an
+/// op may not be part of a hinge.
+static std::optional<double> slopeAtZero(ArrayRef<Operation *> ops, Value input) {
+  llvm::SmallDenseMap<Value, std::pair<double, double>> values; // and derivatives
+  values[input] = {0, 1};
+  for (Operation *op : ops) {
+    SmallVector<double, 3> x, d;
+    for (Value operand : op->getOperands()) {
+      auto it = values.find(operand);
+      x.push_back(it != values.end() ? it->second.first : *raise::splatOf(operand));
+      d.push_back(it != values.end() ? it->second.second : 0);
+    }
+    double slope = 0; // of comparisons and what is made of them
+    if (isa<arith::SelectOp>(op))
+      slope = x[0] != 0 ? d[1] : d[2];
+    else if (isa<arith::MulFOp>(op))
+      slope = x[0] * d[1] + x[1] * d[0];
+    else if (isa<arith::MaximumFOp, arith::MaxNumFOp>(op))
+      slope = x[0] == x[1] ? (d[0] + d[1]) / 2 : x[0] > x[1] ? d[0] : d[1];
+    else if (isa<ActivationOp>(op))
+      slope = cast<ActivationOp>(op).getKind() == ActivationKind::Relu ? 0 : NAN;
+    else if (!isa<arith::CmpFOp, arith::UIToFPOp, arith::SIToFPOp>(op))
+      return std::nullopt;
+    values[op->getResult(0)] = {*raise::evaluateElement(op, x), slope};
+  }
+  return values[ops.back()->getResult(0)].second;
+}
+
+/// Where the function is looked at: the samples, and on both sides of each number in it that they do not reach, where a
+/// bound or a guard (max(x, 1e-12)) would show.
+static SmallVector<double> samplesOf(ArrayRef<Operation *> ops) {
+  SmallVector<double> samples(std::begin(kSamples), std::end(kSamples));
+  for (Operation *op : ops)
+    for (Value operand : op->getOperands())
+      if (std::optional<double> number = raise::splatOf(operand))
+        if (double size = std::abs(*number); size > 5 || size < 0.05)
+          samples.append({-1.5 * size, -0.5 * size, 0.5 * size, 1.5 * size});
+  return samples;
+}
+
 /// The nonlinearity that `ops` compute of `input`.
 static std::optional<ActivationKind> recognize(ArrayRef<Operation *> ops, Value input) {
-  SmallVector<double> results;
-  for (double x : kSamples) {
+  SmallVector<double> samples = samplesOf(ops), results;
+  for (double x : samples) {
     std::optional<double> y = evaluate(ops, input, x);
     if (!y || !std::isfinite(*y))
       return std::nullopt;
@@ -54,9 +94,11 @@ static std::optional<ActivationKind> recognize(ArrayRef<Operation *> ops, Value 
   for (uint32_t kind = 0; std::optional<ActivationKind> known = symbolizeActivationKind(kind); ++kind) {
     auto matches = [&](double x, double y) {
       double expected = raise::activate(*known, x);
-      return std::abs(y - expected) <= 1e-6 + 1e-6 * std::abs(expected);
+      return std::abs(y - expected) <= 1e-6 * (std::min(std::abs(x), 1.0) + std::abs(expected));
     };
-    if (llvm::all_of_zip(kSamples, results, matches))
+    // Of the known ones, only this has a derivative that jumps: 0 at 0, not 1 as clamp's, nor 1/2 as maximum's.
+    bool isAnotherHinge = *known == ActivationKind::Relu && slopeAtZero(ops, input) != 0;
+    if (llvm::all_of_zip(samples, results, matches) && !isAnotherHinge)
       return known;
   }
   return std::nullopt;

@@ -108,3 +108,47 @@ func.func @activation_read_twice_is_not_gated(%gate: tensor<8xf32>, %up: tensor<
   %1 = arith.mulf %0, %up : tensor<8xf32>
   return %0, %1 : tensor<8xf32>, tensor<8xf32>
 }
+
+// At 0 the gradient of this one is 1, that of relu 0.
+// CHECK-LABEL: @clamped_is_not_relu
+func.func @clamped_is_not_relu(%x: tensor<8xf32>) -> tensor<8xf32> {
+  // CHECK: arith.select
+  // CHECK-NOT: graph.activation
+  %zero = arith.constant dense<0.0> : tensor<8xf32>
+  %below = arith.cmpf olt, %x, %zero : tensor<8xf32>
+  %0 = arith.select %below, %zero, %x : tensor<8xi1>, tensor<8xf32>
+  return %0 : tensor<8xf32>
+}
+
+// CHECK-LABEL: @hinge_by_comparison
+func.func @hinge_by_comparison(%x: tensor<8xf32>) -> tensor<8xf32> {
+  // CHECK: graph.activation relu
+  %zero = arith.constant dense<0.0> : tensor<8xf32>
+  %above = arith.cmpf olt, %zero, %x : tensor<8xf32>
+  %0 = arith.select %above, %x, %zero : tensor<8xi1>, tensor<8xf32>
+  return %0 : tensor<8xf32>
+}
+
+// relu, but for its bound at 20.
+// CHECK-LABEL: @bounded_is_not_relu
+func.func @bounded_is_not_relu(%x: tensor<8xf32>) -> tensor<8xf32> {
+  // CHECK: %[[R:.*]] = graph.activation relu
+  // CHECK: %[[Y:.*]] = arith.select %{{.*}}, %{{.*}}, %[[R]]
+  // CHECK: return %[[Y]]
+  %zero = arith.constant dense<0.0> : tensor<8xf32>
+  %bound = arith.constant dense<20.0> : tensor<8xf32>
+  %above = arith.cmpf olt, %zero, %x : tensor<8xf32>
+  %0 = arith.select %above, %x, %zero : tensor<8xi1>, tensor<8xf32>
+  %beyond = arith.cmpf olt, %bound, %x : tensor<8xf32>
+  %1 = arith.select %beyond, %bound, %0 : tensor<8xi1>, tensor<8xf32>
+  return %1 : tensor<8xf32>
+}
+
+// A divisor's guard is not relu, however small.
+// CHECK-LABEL: @guarded_is_not_relu
+func.func @guarded_is_not_relu(%x: tensor<8xf32>) -> tensor<8xf32> {
+  // CHECK-NOT: graph.activation
+  %least = arith.constant dense<1.0e-12> : tensor<8xf32>
+  %0 = arith.maximumf %x, %least : tensor<8xf32>
+  return %0 : tensor<8xf32>
+}
