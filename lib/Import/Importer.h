@@ -129,8 +129,8 @@ public:
 
   /// Identifies a dropout: equal in equal layers (the first number of the path does not count).
   int64_t dropoutId(const Source &source);
-  /// Logits behind a log_softmax, for nll_loss.
-  llvm::DenseMap<mlir::Value, mlir::Value> logSoftmaxSources;
+  /// Logits behind a log_softmax and its dimension, for losses that start from it.
+  llvm::DenseMap<mlir::Value, std::pair<mlir::Value, int64_t>> logSoftmaxSources;
   int64_t batch, seq;
   /// Of the trace, for messages; 0 when not known.
   int64_t exampleBatch = 0, exampleSeq = 0;

@@ -2,6 +2,7 @@
 #include "Indexing.h"
 
 #include "dialects/Graph/GraphIndexing.h"
+#include "dialects/Graph/GraphLoss.h"
 
 using namespace galvatron;
 using namespace galvatron::importer;
@@ -279,9 +280,29 @@ Results take(Call &call) {
   return {Value(rows(call, call.importer.reshape(x, {count}), fromEnd(call, ids, count)))};
 }
 
+/// One class of each row of a log_softmax: what a cross entropy computes, but for the sign.
+std::optional<Tensor> gatherLogProbability(Call &call, const Tensor &x, const Tensor &ids, int64_t dim) {
+  Importer &importer = call.importer;
+  auto source = importer.logSoftmaxSources.find(x.data);
+  if (x.lazy || source == importer.logSoftmaxSources.end())
+    return std::nullopt;
+  auto [logits, classes] = source->second;
+  bool isOfRows = dim == x.rank() - 1 && classes == dim && shapeOf(logits) == x.shape && ids.shape.back() == 1 &&
+                  ShapeRef(ids.shape).drop_back() == ShapeRef(x.shape).drop_back();
+  if (!isOfRows)
+    return std::nullopt;
+  ShapeRef rows = ShapeRef(x.shape).drop_back();
+  mlir::Value loss = graph::CrossEntropyOp::create(
+      call.emitter.builder, call.emitter.location, call.emitter.type(x.type, rows), logits,
+      importer.force(importer.reshape(ids, rows)), /*count=*/mlir::Value(), uint64_t(-100));
+  return Formula{call, x.type}.negate(importer.reshape(Tensor::of(loss, x.type), ids.shape));
+}
+
 /// By data: of all positions, the sum of the one that is asked for.
 Tensor gatherData(Call &call, Tensor x, const Tensor &ids, int64_t dim) {
   Importer &importer = call.importer;
+  if (std::optional<Tensor> logs = gatherLogProbability(call, x, ids, dim))
+    return *logs;
   Shape shape = ids.shape, offsets(x.rank(), 0);
   shape[dim] = x.shape[dim];
   x = importer.slice(x, offsets, shape);

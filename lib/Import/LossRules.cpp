@@ -1,9 +1,10 @@
 // Cross entropy. Logits keep the shape they have ([B·S, V] where the model flattens them). Whether a mean divides by a
 // number that labels decide is not asked here: `form-totals` finds such sums, however they are written.
-#include "Importer.h"
+#include "Formula.h"
 
 #include "dialects/Graph/GraphIndexing.h"
 #include "dialects/Graph/GraphLoss.h"
+#include "dialects/Graph/GraphShapes.h"
 
 using namespace galvatron;
 using namespace galvatron::importer;
@@ -14,39 +15,20 @@ namespace {
 // at::Reduction
 constexpr int64_t kNone = 0, kMean = 1, kSum = 2;
 
-/// Arithmetic on tensors of the logits' element type.
-struct Arithmetic {
-  Importer &importer;
-  ElementType type;
-
-  Tensor number(double value) const { return Tensor::of(importer.expressions.splat(type, {}, value)); }
-  Tensor operator()(Operator op, const Tensor &a, const Tensor &b) const {
-    return importer.elementwise(op, {a, b}, type, isComparison(op) ? ElementType::Bool : type);
-  }
-  Tensor add(const Tensor &a, const Tensor &b) const { return (*this)(Operator::Add, a, b); }
-  Tensor subtract(const Tensor &a, const Tensor &b) const { return (*this)(Operator::Subtract, a, b); }
-  Tensor multiply(const Tensor &a, const Tensor &b) const { return (*this)(Operator::Multiply, a, b); }
-  Tensor divide(const Tensor &a, const Tensor &b) const { return (*this)(Operator::Divide, a, b); }
-  Tensor sum(const Tensor &x, llvm::ArrayRef<int64_t> dims) const {
-    return Tensor::of(importer.emitter.reduce(importer.force(x), /*maximum=*/false, dims), type);
-  }
-  Tensor sumOfAll(const Tensor &x) const { return sum(x, llvm::to_vector(llvm::seq<int64_t>(0, x.rank()))); }
-  Tensor sumOfClasses(const Tensor &x) const { return sum(x, {x.rank() - 1}); }
-  /// With a dimension of extent 1 behind it.
-  Tensor column(const Tensor &x) const {
-    Shape shape = x.shape;
-    shape.push_back(1);
-    return importer.reshape(x, shape);
-  }
-};
-
 /// A loss as torch.nn.functional.cross_entropy defines it, with classes along the logits' last dimension.
 struct CrossEntropy {
   Call &call;
   Tensor logits, labels;
-  Arithmetic f{call.importer, logits.type};
+  Formula f{call, logits.type};
   int64_t ignored = call.integer("ignore_index", -100), reduction = call.integer("reduction", kMean);
   double smoothing = call.number("label_smoothing", 0);
+
+  Tensor sumOfAll(const Tensor &x) const {
+    return call.importer.reshape(f.sum(x, llvm::to_vector(llvm::seq<int64_t>(0, x.rank()))), {});
+  }
+  Tensor sumOfClasses(const Tensor &x) const {
+    return call.importer.reshape(f.sum(x, {x.rank() - 1}), ShapeRef(x.shape).drop_back());
+  }
 
   /// Each label's loss, or their mean where `shape` is that of a scalar.
   Tensor op(ShapeRef shape) const {
@@ -95,16 +77,16 @@ struct CrossEntropy {
       rows = f.multiply(rows, counted);
     if (smoothing != 0) {
       double number = double(logits.shape.back());
-      Tensor sum = classes ? f.sumOfAll(*classes) : f.number(number);
-      Tensor scores = f.sumOfClasses(classes ? f.multiply(logits, *classes) : logits);
+      Tensor sum = classes ? sumOfAll(*classes) : f.number(number);
+      Tensor scores = sumOfClasses(classes ? f.multiply(logits, *classes) : logits);
       Tensor even = f.subtract(f.multiply(logSumExp(), sum), scores);
       even = f.multiply(even, importer.convert(rightful, logits.type));
       rows = f.add(f.multiply(rows, f.number(1 - smoothing)), f.multiply(even, f.number(smoothing / number)));
     }
     if (reduction == kNone)
       return rows;
-    Tensor total = f.sumOfAll(rows);
-    return reduction == kSum ? total : f.divide(total, f.sumOfAll(counted));
+    Tensor total = sumOfAll(rows);
+    return reduction == kSum ? total : f.divide(total, sumOfAll(counted));
   }
 
   /// Labels that are probabilities: Σ p · -log p̂ of each row; their mean divides by the number of rows.
@@ -115,11 +97,13 @@ struct CrossEntropy {
     Tensor p = call.importer.convert(labels, logits.type);
     CrossEntropy rowsOnly = *this;
     rowsOnly.labels.shape.pop_back();
-    Tensor logs = f.subtract(f.column(rowsOnly.logSumExp()), logits);
-    Tensor rows = f.sumOfClasses(f.multiply(p, logs));
+    Shape column = rowsOnly.labels.shape;
+    column.push_back(1);
+    Tensor logs = f.subtract(call.importer.reshape(rowsOnly.logSumExp(), column), logits);
+    Tensor rows = sumOfClasses(f.multiply(p, logs));
     if (reduction == kNone)
       return rows;
-    Tensor total = f.sumOfAll(rows);
+    Tensor total = sumOfAll(rows);
     return reduction == kSum ? total : f.divide(total, f.number(double(numElements(rows.shape))));
   }
 
@@ -133,7 +117,7 @@ struct CrossEntropy {
     if (reduction == kMean)
       return op({});
     Tensor rows = op(labels.shape);
-    return reduction == kNone ? rows : f.sumOfAll(rows);
+    return reduction == kNone ? rows : sumOfAll(rows);
   }
 };
 
@@ -155,14 +139,26 @@ Value crossEntropyOf(Call &call, Tensor logits, Tensor labels) {
 
 Results crossEntropy(Call &call) { return {crossEntropyOf(call, call.tensor("self"), call.tensor("target"))}; }
 
-/// The class dimension of the log_softmax before it was checked by its shape alone: it must be the
-/// one nll_loss reads, which a mismatch of extents shows.
 Results negativeLogLikelihood(Call &call) {
   Tensor input = call.tensor("self");
+  // Rows that were flattened meanwhile are flattened logits.
+  auto view = input.lazy ? graph::ReshapeOp() : input.data.getDefiningOp<graph::ReshapeOp>();
+  if (auto whole = view ? call.importer.logSoftmaxSources.find(view.getX()) : call.importer.logSoftmaxSources.end();
+      whole != call.importer.logSoftmaxSources.end()) {
+    auto [logits, dim] = whole->second;
+    Shape shape = shapeOf(logits);
+    if (dim == int64_t(shape.size()) - 1 && input.rank() == 2 && input.shape[1] == shape.back())
+      return {crossEntropyOf(call, call.importer.reshape(Tensor::of(logits, input.type), input.shape),
+                             call.tensor("target"))};
+  }
   auto source = call.importer.logSoftmaxSources.find(input.data);
   if (input.lazy || source == call.importer.logSoftmaxSources.end())
     throw ImportError("expects the result of log_softmax; use cross_entropy on the logits");
-  return {crossEntropyOf(call, Tensor::of(source->second, input.type), call.tensor("target"))};
+  auto [logits, dim] = source->second;
+  if (dim != std::min<int64_t>(1, input.rank() - 1))
+    throw ImportError("expects the log_softmax of the classes, but got one over dimension " + std::to_string(dim) +
+                      " of " + describe(input.shape));
+  return {crossEntropyOf(call, Tensor::of(logits, input.type), call.tensor("target"))};
 }
 
 } // namespace

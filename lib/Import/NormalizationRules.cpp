@@ -112,7 +112,7 @@ Results logSoftmax(Call &call) {
   Tensor shifted = apply(Operator::Subtract, {Tensor::of(input, x.type), reduced(input, true)});
   Tensor sum = reduced(importer.force(apply(Operator::Exponential, {shifted})), false);
   Tensor result = apply(Operator::Subtract, {shifted, apply(Operator::Logarithm, {sum})});
-  importer.logSoftmaxSources[result.data] = input;
+  importer.logSoftmaxSources[result.data] = {input, dim};
   return {Value(result)};
 }
 

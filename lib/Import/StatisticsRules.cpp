@@ -1,6 +1,8 @@
 // Log-sum-exp, norms, variances, products and running sums over data, from sums and maxima.
 #include "Formula.h"
 
+#include "dialects/Graph/GraphLoss.h"
+
 #include "llvm/ADT/STLExtras.h"
 
 #include <cmath>
@@ -44,9 +46,18 @@ struct Reduction {
   }
 };
 
-/// max + log Σ exp(x - max); the maximum is there for its range alone, so no gradient flows through it.
+/// Over the last dimension an op of its own. Else max + log Σ exp(x - max); the maximum is there for its range alone,
+/// so no gradient flows through it.
 Results logSumExp(Call &call) {
   Reduction r(call);
+  if (r.dims.size() == 1 && r.dims[0] == r.x.rank() - 1 && !r.x.lazy) {
+    Shape kept = r.x.shape;
+    kept.back() = 1;
+    mlir::Type type = call.emitter.type(r.f.type, ShapeRef(kept).drop_back());
+    mlir::Value y = galvatron::graph::LogSumExpOp::create(call.emitter.builder, call.emitter.location, type,
+                                                          call.importer.force(call.importer.convert(r.x, r.f.type)));
+    return {r.result(call.importer.reshape(Tensor::of(y, r.f.type), kept))};
+  }
   Tensor max = r.f.maximum(r.x, r.dims);
   if (!max.lazy)
     max = Tensor::of(call.emitter.detach(max.data), max.type);

@@ -132,6 +132,21 @@ def negative_log_likelihood(model, z, labels, hidden):
     return F.nll_loss(F.log_softmax(z[:, :-1].flatten(0, 1), -1), labels[:, 1:].flatten(), ignore_index=BLANK)
 
 
+def flattened_log_probabilities(model, z, labels, hidden):
+    return F.nll_loss(F.log_softmax(z[:, :-1], -1).reshape(-1, VOCABULARY), labels[:, 1:].flatten(), ignore_index=BLANK)
+
+
+def gathered(model, z, labels, hidden):
+    target, w = labels[:, 1:], labels[:, 1:] != BLANK
+    chosen = F.log_softmax(z[:, :-1], -1).gather(-1, target[..., None])[..., 0]
+    return -(chosen * w).sum() / w.sum()
+
+
+def of_probabilities(model, z, labels, hidden):
+    target = F.one_hot(labels[:, 1:].flatten(), VOCABULARY).float() * 0.9 + 0.1 / VOCABULARY
+    return F.cross_entropy(z[:, :-1].flatten(0, 1), target)
+
+
 def two_counts(model, z, labels, hidden):
     return shifted(z, labels, ignore_index=BLANK) + 0.3 * flat(z[:, :-2], labels[:, 2:], ignore_index=101)
 
@@ -164,7 +179,7 @@ def scaled_by_count(model, z, labels, hidden):
 RUN = [masked, ignored, weighted_rows, smoothed_weighted, two_counts, penalty_of_all, of_several_layers, deep_supervision]
 EVALUATE = [
     by_pad, by_cat, by_where, sum_by_count, normalized_weights, at_least_one, mean_of_rows, smoothed, class_weights,
-    class_weights_sum, z_loss, negative_log_likelihood, penalty, constant, scaled_by_count,
+    class_weights_sum, z_loss, negative_log_likelihood, flattened_log_probabilities, gathered, of_probabilities, penalty, constant, scaled_by_count,
 ]  # fmt: skip
 
 
