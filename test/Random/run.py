@@ -30,8 +30,8 @@ def kind_of(result: Result) -> tuple[str, str]:
     where = re.sub(r"\d", "", result.where)
     if result.verdict == "wrong":
         return f"{result.verdict} {where}", result.detail.split()[0]
-    detail = result.detail
-    return f"{result.verdict} {where}", re.sub(r"'[\w.:]*\d[\w.:]*'|[\w/.]+\.py:\d+|\d+|\(.*?\)", "…", detail)
+    names = r"'[\w.:]*'|\S*/\S*|[\w.]+:\d+|(?<=error: )[\w.:]+|(?<= in )\S+|\(.*?\)|\d[\d, ]*"
+    return f"{result.verdict} {where}", re.sub(names, "…", result.detail)
 
 
 def shrink(seed: int, folder: Path, arguments, result: Result, used: list[str]) -> tuple[frozenset[str], Result]:
