@@ -64,7 +64,7 @@ def norm(draw: Draw, width: int) -> nn.Module:
         "unit": UnitNorm,
     }
     # A row of one element has no gradient through a norm but what rounding leaves of it.
-    return made[draw.pick("norm", list(made) if width > 1 else ["none", "unit"])]()
+    return made[draw.pick("norm", list(made) if width > 1 else ["none"])]()
 
 
 class Mlp(nn.Module):
