@@ -88,9 +88,9 @@ private:
     }
   }
 
-  /// The name below the unit's path, by whichever of its names lies there; else the whole name.
+  /// The name below the unit's module, by whichever of its names lies there; else the whole name.
   std::string relativeName(ParameterOp parameter) const {
-    std::string prefix = layer.unit.path + ".";
+    std::string prefix = layer.unit.module + ".";
     for (Attribute name : parameter.getNames())
       if (StringRef text = cast<StringAttr>(name); text.starts_with(prefix))
         return text.drop_front(prefix.size()).str();
@@ -201,8 +201,6 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
     namePaths(layers);
     for (Layer &layer : layers)
       Canonicalizer(layer, freeOps).run();
-    if (failed(verifyOrder(layers)))
-      return signalPassFailure();
     SmallVector<LayerOp> types = formTypes(step, layers);
     setVocabulary(step);
     setTied(step);
@@ -219,30 +217,10 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
         path = pathOfProducts(layer.unit.ops);
       if (path.empty())
         path = layer.unit.isPrologue ? "embedding" : layer.unit.isEpilogue ? "head" : "layer";
+      layer.unit.module = path;
       if (unsigned count = uses[path]++)
         path += ":" + std::to_string(count);
     }
-  }
-
-  /// Every input is the step's own or an earlier layer's output.
-  LogicalResult verifyOrder(ArrayRef<Layer> layers) {
-    llvm::DenseMap<Value, size_t> producers;
-    for (auto [i, layer] : llvm::enumerate(layers))
-      for (Value output : layer.outputs)
-        producers[output] = i;
-    for (auto [i, layer] : llvm::enumerate(layers))
-      for (Value input : layer.inputs) {
-        auto it = producers.find(input);
-        if (it == producers.end() || it->second < i)
-          continue;
-        InFlightDiagnostic diagnostic = emitError(input.getLoc())
-                                        << "expects layer '" << layer.unit.path
-                                        << "' to read earlier layers only, but it reads a value of '"
-                                        << layers[it->second].unit.path
-                                        << "'; do not call members of a module list in turns";
-        return diagnostic;
-      }
-    return success();
   }
 
   /// One `graph.layer` per signature; returns each layer's.

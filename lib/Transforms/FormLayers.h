@@ -24,8 +24,9 @@ private:
 
 /// What one `graph.call` will stand for.
 struct Unit {
-  /// Module path; relative names of parameters are below it.
-  std::string path;
+  /// Module path, of each unit another; relative names of parameters are below `module`, which several calls of one
+  /// module share.
+  std::string path, module;
   /// Its activations, in program order.
   llvm::SmallVector<mlir::Operation *> ops;
   /// First and last of the step: everything before and after the repeated blocks.

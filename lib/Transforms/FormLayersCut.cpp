@@ -15,7 +15,6 @@
 #include "dialects/Graph/GraphStructure.h"
 
 #include "llvm/ADT/Hashing.h"
-#include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSet.h"
 
@@ -127,54 +126,96 @@ static StringRef parentOf(StringRef path) {
   return dot == StringRef::npos ? StringRef() : path.take_front(dot);
 }
 
-static std::vector<Unit> cutByPaths(ArrayRef<Operation *> ops) {
-  ModuleLists lists(ops);
-  // Positions are doubled: unit r of n is 2r, what follows it 2r + 1; the prologue is 1.
-  llvm::MapVector<StringRef, int64_t> ranks;
-  llvm::DenseMap<Operation *, int64_t> positions;
-  for (Operation *op : ops)
-    if (StringRef unit = lists.unitOf(pathOf(op)); !unit.empty())
-      ranks.insert({unit, int64_t(ranks.size()) + 1});
-  for (Operation *op : ops) {
-    if (StringRef unit = lists.unitOf(pathOf(op)); !unit.empty()) {
-      positions[op] = 2 * ranks.lookup(unit);
-      continue;
+namespace {
+
+/// Positions of ops, doubled: unit r of n is 2r, what follows it 2r + 1; the prologue is 1.
+class Cut {
+public:
+  /// `splitsVisits`: a member that is called again after what it depends on by then begins another unit. Else a member
+  /// is one unit, whatever comes in between.
+  Cut(ArrayRef<Operation *> ops, bool splitsVisits) : ops(ops), lists(ops) {
+    for (Operation *op : ops)
+      placeAfterOperands(op, splitsVisits);
+    for (Operation *op : llvm::reverse(ops))
+      moveIntoUnit(op);
+  }
+
+  /// Whether each unit reads earlier ones only.
+  bool isInOrder() const {
+    return llvm::all_of(ops, [&](Operation *op) { return positions.lookup(op) >= positionOfOperands(op); });
+  }
+
+  std::vector<Unit> getUnits() const {
+    std::map<int64_t, Unit> ordered;
+    for (Operation *op : ops)
+      ordered[positions.lookup(op)].ops.push_back(op);
+    std::vector<Unit> result;
+    for (auto &[position, unit] : ordered) {
+      if (position % 2 == 0)
+        unit.path = units[position / 2 - 1].str();
+      unit.isPrologue = position == 1;
+      unit.isEpilogue = position == last();
+      result.push_back(std::move(unit));
     }
+    return result;
+  }
+
+private:
+  int64_t last() const { return 2 * int64_t(units.size()) + 1; }
+
+  int64_t positionOfOperands(Operation *op) const {
     int64_t position = 1;
     for (Value operand : op->getOperands())
       if (auto it = positions.find(operand.getDefiningOp()); it != positions.end())
-        position = std::max(position, it->second | 1);
-    positions[op] = position;
+        position = std::max(position, it->second);
+    return position;
   }
-  // What feeds back into the unit that it follows is part of it; what lies between two members of
-  // one list, of the first.
-  auto units = ranks.takeVector();
-  int64_t last = 2 * int64_t(units.size()) + 1;
-  for (Operation *op : llvm::reverse(ops)) {
+
+  void placeAfterOperands(Operation *op, bool splitsVisits) {
+    int64_t least = positionOfOperands(op);
+    StringRef path = lists.unitOf(pathOf(op));
+    if (path.empty()) {
+      positions[op] = least | 1;
+      return;
+    }
+    int64_t &rank = ranks[path];
+    if (!rank || (splitsVisits && rank < least / 2)) {
+      units.push_back(path);
+      rank = units.size();
+    }
+    positions[op] = 2 * rank;
+  }
+
+  /// What feeds back into the unit that it follows is part of it; what lies between two members of one list, of the
+  /// first.
+  void moveIntoUnit(Operation *op) {
     int64_t &position = positions[op];
     if (position % 2 == 0 || position == 1)
-      continue;
+      return;
     for (Operation *user : op->getUsers())
       if (auto it = positions.find(user); it != positions.end() && it->second < position)
         position = it->second;
-    if (position % 2 && position != last) {
+    if (position % 2 && position != 1 && position != last()) {
       int64_t rank = position / 2;
-      if (parentOf(units[rank - 1].first) == parentOf(units[rank].first))
+      if (parentOf(units[rank - 1]) == parentOf(units[rank]))
         position -= 1;
     }
   }
-  std::map<int64_t, Unit> ordered;
-  for (Operation *op : ops)
-    ordered[positions[op]].ops.push_back(op);
-  std::vector<Unit> result;
-  for (auto &[position, unit] : ordered) {
-    if (position % 2 == 0)
-      unit.path = units[position / 2 - 1].first.str();
-    unit.isPrologue = position == 1;
-    unit.isEpilogue = position == last;
-    result.push_back(std::move(unit));
-  }
-  return result;
+
+  ArrayRef<Operation *> ops;
+  ModuleLists lists;
+  /// Paths of units in order, and the latest with each path, from one.
+  SmallVector<StringRef> units;
+  llvm::StringMap<int64_t> ranks;
+  llvm::DenseMap<Operation *, int64_t> positions;
+};
+
+} // namespace
+
+static std::vector<Unit> cutByPaths(ArrayRef<Operation *> ops) {
+  Cut cut(ops, /*splitsVisits=*/false);
+  // Members that are called in turns.
+  return cut.isInOrder() ? cut.getUnits() : Cut(ops, /*splitsVisits=*/true).getUnits();
 }
 
 //===----------------------------------------------------------------------===//

@@ -29,14 +29,15 @@ class Sizes:
 class Block(nn.Module):
     """One layer: x and perhaps another value to x, by one or two branches."""
 
-    def __init__(self, draw: Draw, width: int, kind: str, groups: frozenset[str]):
+    def __init__(self, draw: Draw, sizes: Sizes, kind: str, groups: frozenset[str]):
         super().__init__()
+        width = sizes.width
         self.before, self.after = norm(draw.at("before"), width), norm(draw.at("after"), width)
-        self.mixer = MIXERS[kind](draw.at(kind), width)
+        self.mixer = MIXERS[kind](draw.at(kind), width, sizes.seq)
         self.other = None
         if draw.has("parallel", 0.2):
             second = draw.pick("parallel_kind", list(MIXERS))
-            self.other = MIXERS[second](draw.at("parallel"), width)
+            self.other = MIXERS[second](draw.at("parallel"), width, sizes.seq)
         self.residual = draw.pick("residual", ["add", "none", "scaled", "gate", "highway"])
         self.scalar = nn.Parameter(torch.tensor(0.5)) if self.residual == "scaled" else None
         self.gate = nn.Linear(width, width) if self.residual in ("gate", "highway") else None
@@ -111,7 +112,7 @@ class RandomModule(nn.Module):
             vocabulary=draw.pick("vocabulary", [16, 17, 31, 64]),
             width=draw.pick("width", [8, 12, 6, 16, 4, 1]),
             batch=draw.pick("batch", [4, 8, 6, 2, 1]),
-            seq=draw.pick("seq", [8, 5, 16, 3, 2]),
+            seq=draw.pick("seq", [8, 5, 16, 3, 2, 1]),
         )
         self.draw, self.groups = draw, groups
         count = draw.pick("layers", [2, 3, 4, 5, 1])
@@ -122,7 +123,7 @@ class RandomModule(nn.Module):
         blocks = []
         for i in range(count):
             part = draw.at(f"block{i}" if mixed else "block")
-            blocks.append(Block(part, sizes.width, part.pick("kind", kinds) if mixed else alike, groups))
+            blocks.append(Block(part, sizes, part.pick("kind", kinds) if mixed else alike, groups))
         self.order = list(range(count))
         if draw.has("shared", 0.2):
             self.order += [draw.pick("again", self.order)]
@@ -189,9 +190,9 @@ class RandomModule(nn.Module):
 
     def compute_loss(self, logits, labels, outputs):
         vocabulary = logits.shape[-1]
-        if self.loss == "slices":
+        if self.loss == "slices" and self.sizes.seq > 1:
             return functional.cross_entropy(logits[:, :-1].reshape(-1, vocabulary), labels[:, 1:].reshape(-1))
-        if self.loss == "same":
+        if self.loss in ("same", "slices"):
             return functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
         return LOSSES[self.loss](self, logits, labels, outputs)
 

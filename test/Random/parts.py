@@ -6,6 +6,7 @@ import math
 
 import torch
 from draw import Draw
+from mixers import UNUSUAL
 from torch import nn
 from torch.nn import functional
 
@@ -62,13 +63,14 @@ def norm(draw: Draw, width: int) -> nn.Module:
         "written_layer": lambda: WrittenLayerNorm(width),
         "unit": UnitNorm,
     }
-    return made[draw.pick("norm", list(made))]()
+    # A row of one element has no gradient through a norm but what rounding leaves of it.
+    return made[draw.pick("norm", list(made) if width > 1 else ["none"])]()
 
 
 class Mlp(nn.Module):
     """Channels of one position: gated or not, any width inside."""
 
-    def __init__(self, draw: Draw, width: int):
+    def __init__(self, draw: Draw, width: int, seq: int):
         super().__init__()
         inner = draw.pick("inner", [2 * width, width, 3, 7, 4 * width, 1])
         self.gated = draw.has("gated", 0.4)
@@ -103,7 +105,7 @@ def rotate_pairs(x, cos, sin):
 class Attention(nn.Module):
     """Softmax attention in several spellings, layouts and numbers of heads."""
 
-    def __init__(self, draw: Draw, width: int):
+    def __init__(self, draw: Draw, width: int, seq: int):
         super().__init__()
         self.heads = draw.pick("heads", [heads for heads in (2, 1, 4, 3) if width % heads == 0])
         self.size = width // self.heads
@@ -180,7 +182,7 @@ class Attention(nn.Module):
 class Shift(nn.Module):
     """Mixes each position with the one before it."""
 
-    def __init__(self, draw: Draw, width: int):
+    def __init__(self, draw: Draw, width: int, seq: int):
         super().__init__()
         self.amount = nn.Parameter(torch.full((width,), 0.3))
         self.padded = draw.has("shift_by_pad", 0.5)
@@ -197,7 +199,7 @@ class Shift(nn.Module):
 class Identity(nn.Module):
     """Returns what it is given."""
 
-    def __init__(self, draw: Draw, width: int):
+    def __init__(self, draw: Draw, width: int, seq: int):
         super().__init__()
 
     def forward(self, x):
@@ -207,7 +209,7 @@ class Identity(nn.Module):
 class Scale(nn.Module):
     """A gain for each channel, or one for all."""
 
-    def __init__(self, draw: Draw, width: int):
+    def __init__(self, draw: Draw, width: int, seq: int):
         super().__init__()
         self.gain = nn.Parameter(torch.full((draw.pick("gains", [width, 1]),), 0.7))
 
@@ -218,7 +220,7 @@ class Scale(nn.Module):
 class Single(nn.Module):
     """One matrix."""
 
-    def __init__(self, draw: Draw, width: int):
+    def __init__(self, draw: Draw, width: int, seq: int):
         super().__init__()
         self.matrix = nn.Linear(width, width, bias=draw.has("bias", 0.5))
 
@@ -227,3 +229,4 @@ class Single(nn.Module):
 
 
 MIXERS = {"mlp": Mlp, "attention": Attention, "shift": Shift, "single": Single, "scale": Scale, "identity": Identity}
+MIXERS |= UNUSUAL

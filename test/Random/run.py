@@ -30,8 +30,8 @@ def kind_of(result: Result) -> tuple[str, str]:
     where = re.sub(r"\d", "", result.where)
     if result.verdict == "wrong":
         return f"{result.verdict} {where}", result.detail.split()[0]
-    detail = result.detail
-    return f"{result.verdict} {where}", re.sub(r"'[\w.:]*\d[\w.:]*'|[\w/.]+\.py:\d+|\d+|\(.*?\)", "…", detail)
+    names = r"'[\w.:]*'|\S*/\S*|[\w.]+:\d+|(?<=error: )[\w.:]+|(?<= in )\S+|\(.*?\)|\d[\d, ]*"
+    return f"{result.verdict} {where}", re.sub(names, "…", result.detail)
 
 
 def shrink(seed: int, folder: Path, arguments, result: Result, used: list[str]) -> tuple[frozenset[str], Result]:
@@ -84,10 +84,10 @@ def main() -> int:
         kind = kind_of(result)
         is_new = kind not in kinds
         kinds.setdefault(kind, []).append(seed)
-        if not is_new:
+        if not is_new and result.verdict != "wrong":
             continue
         print(f"seed {seed}: {result.verdict} ({result.where}): {result.detail}", flush=True)
-        if result.is_finding and not arguments.no_shrink:
+        if is_new and result.is_finding and not arguments.no_shrink:
             without, shrunk = shrink(seed, base / f"{seed}-shrunk", arguments, result, used)
             left = [feature for feature in dict.fromkeys(used) if feature not in without]
             print(f"    with only {' '.join(left)}: {shrunk.detail}", flush=True)

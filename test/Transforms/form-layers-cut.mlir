@@ -83,3 +83,23 @@ func.func @step(%ids: tensor<2xi64>) -> tensor<2x8xf32> {
   %5 = arith.addf %4, %3 : tensor<2x8xf32> loc("decoder.1.p")
   return %5 : tensor<2x8xf32>
 }
+
+// -----
+
+// Members that are called in turns: a member's second call is a unit of its own, of the same parameters.
+// CHECK: graph.layer @layer(%{{.*}}: tensor<2x8xf32>, %{{.*}}: tensor<8x8xf32> {graph.parameter = "w"})
+// CHECK-NOT: graph.layer
+// CHECK: %[[A:.*]] = graph.call @layer(%{{.*}}) parameters ["h.0.w"] path "h.0"
+// CHECK-NEXT: %[[B:.*]] = graph.call @layer(%[[A]]) parameters ["h.1.w"] path "h.1"
+// CHECK-NEXT: %[[C:.*]] = graph.call @layer(%[[B]]) parameters ["h.0.w"] path "h.0:1"
+// CHECK-NEXT: %[[D:.*]] = graph.call @layer(%[[C]]) parameters ["h.1.w"] path "h.1:1"
+// CHECK-NEXT: return %[[D]]
+func.func @step(%x: tensor<2x8xf32>) -> tensor<2x8xf32> {
+  %w0 = graph.parameter ["h.0.w"] : tensor<8x8xf32>
+  %w1 = graph.parameter ["h.1.w"] : tensor<8x8xf32>
+  %0 = graph.einsum %x, %w0 "ab,cb->ac" : (tensor<2x8xf32>, tensor<8x8xf32>) -> tensor<2x8xf32> loc("h.0.p")
+  %1 = graph.einsum %0, %w1 "ab,cb->ac" : (tensor<2x8xf32>, tensor<8x8xf32>) -> tensor<2x8xf32> loc("h.1.p")
+  %2 = graph.einsum %1, %w0 "ab,cb->ac" : (tensor<2x8xf32>, tensor<8x8xf32>) -> tensor<2x8xf32> loc("h.0.p")
+  %3 = graph.einsum %2, %w1 "ab,cb->ac" : (tensor<2x8xf32>, tensor<8x8xf32>) -> tensor<2x8xf32> loc("h.1.p")
+  return %3 : tensor<2x8xf32>
+}
