@@ -59,11 +59,15 @@ struct TimetableEntry {
 /// A parameter as one stage holds it.
 struct StageParameter {
   std::vector<std::string> names; // canonical first
-  dist::PlacementAttr home, gradient;
+  dist::PlacementAttr home;
+  /// As bodies leave it; null where none in this stage does.
+  dist::PlacementAttr gradient;
+  /// Some body of the model leaves a gradient. Without one there are no moments either, and nothing changes it.
+  bool trained = false;
   /// Grid axes on which the gradient is partial, to be summed once per step.
   std::vector<int64_t> partialAxes;
   mlir::DictionaryAttr init;
-  int parameterSlot, gradientSlot, firstMomentSlot, secondMomentSlot;
+  int parameterSlot = -1, gradientSlot = -1, firstMomentSlot = -1, secondMomentSlot = -1;
   /// Bodies read a bf16 copy instead of the f32 master.
   bool hasCopy = false;
   int copySlot = -1;
