@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/cuda/Communication.h"
+#include "runtime/api/Functions.h"
 #include "runtime/cuda/Machine.h"
 #include "runtime/cuda/Memory.h"
 
