@@ -52,7 +52,8 @@ struct TimetableEntry {
   int64_t unit = -1;
   std::vector<SlotReference> buffers;
   std::vector<int64_t> attributes;
-  /// Of a forward its outputs, of a backward the gradients of inputs and parameters; the same for every entry of a body.
+  /// Of a forward its outputs, of a backward the gradients of inputs and parameters; the same for every entry of a
+  /// body.
   std::vector<EntryResult> results;
 };
 
