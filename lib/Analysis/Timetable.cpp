@@ -74,7 +74,7 @@ int TimetableBuilder::groupIndex(RankGroup group) {
 //===--------------------------------------------------------------------===//
 
 /// The name by which calls know a parameter, then those that it is tied to.
-std::vector<std::string> TimetableBuilder::namesOf(StringRef canonical) {
+std::vector<std::string> galvatron::namesOf(ModuleOp module, StringRef canonical) {
   std::vector<std::string> names = {canonical.str()};
   if (auto tied = module->getAttrOfType<DictionaryAttr>(graph::kTiedAttr))
     for (NamedAttribute other : tied)
@@ -108,7 +108,7 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
       continue;
     }
     StageParameter parameter;
-    parameter.names = namesOf(name);
+    parameter.names = namesOf(module, name);
     parameter.home = home;
     if (gradient)
       setGradient(parameter);

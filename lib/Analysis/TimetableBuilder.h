@@ -74,7 +74,6 @@ public:
 private:
   mlir::LogicalResult collect();
   mlir::LogicalResult collectCall(graph::CallOp op);
-  std::vector<std::string> namesOf(llvm::StringRef canonical);
   mlir::LogicalResult addParameters(Call &call);
   /// What all stages' calls say of the parameters: who holds them, whether they are trained.
   void collectHolders();

@@ -80,7 +80,7 @@ static Json carriedOf(ModuleOp module) {
   Json carried = Json::array();
   if (auto list = module->getAttrOfType<ArrayAttr>("graph.carried"))
     for (auto entry : list.getAsRange<DictionaryAttr>())
-      carried.push_back({{"name", entry.getAs<StringAttr>("name").str()},
+      carried.push_back({{"names", namesOf(module, entry.getAs<StringAttr>("name"))},
                          {"dtype", entry.getAs<StringAttr>("dtype").str()},
                          {"shape", toJson(entry.getAs<DenseI64ArrayAttr>("shape").asArrayRef())},
                          {"init", toJson(entry.getAs<DictionaryAttr>("init"))},

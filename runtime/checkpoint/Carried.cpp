@@ -34,7 +34,7 @@ Status checkForm(const std::string &path, const CarriedInfo &wanted, const safet
   bool fits = found.type == wanted.type || (isFloat(found.type) && wanted.type == ElementType::F32);
   if (fits && found.shape == wanted.shape)
     return Status::success();
-  return Status::error(path, ": expects tensor ", wanted.name, " of type ", safetensors::name(wanted.type),
+  return Status::error(path, ": expects tensor ", wanted.name(), " of type ", safetensors::name(wanted.type),
                        " and shape ", shapeText(wanted.shape), ", but got ", safetensors::name(found.type), " ",
                        shapeText(found.shape));
 }
@@ -42,21 +42,21 @@ Status checkForm(const std::string &path, const CarriedInfo &wanted, const safet
 /// Whether two files have the same values, but for rounding where one is of a narrower type.
 Status isSame(const CarriedInfo &tensor, const Reader &a, const Reader &b, bool &same) {
   same = true;
-  bool bytes = a.find(tensor.name)->type == b.find(tensor.name)->type;
+  bool bytes = a.find(tensor.name())->type == b.find(tensor.name())->type;
   constexpr float kRounding = 1.f / 128; // of bf16
   return forRuns(tensor, [&](int64_t first, int64_t count) {
     Status status;
     if (bytes) {
       int64_t width = safetensors::byteWidth(tensor.type);
       std::vector<char> x(count * width), y(count * width);
-      if (a.readBytes(tensor.name, first * width, x.size(), x.data(), status.message) &&
-          b.readBytes(tensor.name, first * width, y.size(), y.data(), status.message))
+      if (a.readBytes(tensor.name(), first * width, x.size(), x.data(), status.message) &&
+          b.readBytes(tensor.name(), first * width, y.size(), y.data(), status.message))
         same &= x == y;
       return status;
     }
     std::vector<float> x(count), y(count);
-    if (a.readFloats(tensor.name, first, count, x.data(), status.message) &&
-        b.readFloats(tensor.name, first, count, y.data(), status.message))
+    if (a.readFloats(tensor.name(), first, count, x.data(), status.message) &&
+        b.readFloats(tensor.name(), first, count, y.data(), status.message))
       for (int64_t i = 0; i < count; ++i)
         same &= x[i] == y[i] || std::fabs(x[i] - y[i]) <= kRounding * std::fabs(x[i]);
     return status;
@@ -85,12 +85,14 @@ Status Carried::open(const Manifest &manifest, const std::string &start, const s
     if (Status status = openFile(buffers, buffersFile); !status.ok())
       return status;
   for (const CarriedInfo &tensor : manifest.carried) {
-    Source source{tensor, tensor.isBuffer ? buffersFile : nullptr};
-    if (source.file && !source.file->find(tensor.name))
-      return Status::error(buffers, " has no tensor ", tensor.name, "; compile the program again");
-    const safetensors::Tensor *found = startFile ? startFile->find(tensor.name) : nullptr;
+    Source source{tensor, tensor.isBuffer ? buffersFile : nullptr, tensor.name()};
+    if (source.file && !source.file->find(tensor.name()))
+      return Status::error(buffers, " has no tensor ", tensor.name(), "; compile the program again");
+    const safetensors::Tensor *found = nullptr;
+    for (size_t i = 0; startFile && !found && i < tensor.names.size(); ++i)
+      found = startFile->find(source.name = tensor.names[i]);
     if (startFile && !found && !tensor.isBuffer)
-      return Status::error(start, " has no tensor ", tensor.name, ", which the model needs");
+      return Status::error(start, " has no tensor ", tensor.name(), ", which the model needs");
     if (found) {
       if (Status status = checkForm(start, tensor, *found); !status.ok())
         return status;
@@ -99,13 +101,13 @@ Status Carried::open(const Manifest &manifest, const std::string &start, const s
         if (Status status = isSame(tensor, *source.file, *startFile, same); !status.ok())
           return status;
       if (!same)
-        return Status::error(start, " has other values of the buffer ", tensor.name,
+        return Status::error(start, " has other values of the buffer ", tensor.name(),
                              " than the program was compiled with; export and import the model with them");
       if (!tensor.isRead)
         source.file = startFile;
     }
     if (!source.file && !tensor.init)
-      return Status::error("parameter ", tensor.name,
+      return Status::error("parameter ", tensor.name(),
                            " has no initial distribution, so weights are needed; pass them with --weights or --load");
     carried.sources.push_back(std::move(source));
   }
@@ -114,28 +116,28 @@ Status Carried::open(const Manifest &manifest, const std::string &start, const s
 
 void Carried::add(const Manifest &manifest, safetensors::Writer &writer) {
   for (const CarriedInfo &tensor : manifest.carried)
-    writer.add(tensor.name, tensor.type, tensor.shape);
+    writer.add(tensor.name(), tensor.type, tensor.shape);
 }
 
 Status Carried::writeOne(const Source &source, safetensors::Writer &writer) const {
   const CarriedInfo &tensor = source.tensor;
-  bool bytes = source.file && source.file->find(tensor.name)->type == tensor.type;
+  bool bytes = source.file && source.file->find(source.name)->type == tensor.type;
   int64_t width = safetensors::byteWidth(tensor.type);
-  random::Stream stream = random::initialStream(seed, random::hashName(tensor.name.data(), tensor.name.size()));
+  random::Stream stream = random::initialStream(seed, random::hashName(tensor.name().data(), tensor.name().size()));
   return forRuns(tensor, [&](int64_t first, int64_t count) {
     Status status;
     std::vector<char> values(count * (bytes ? width : sizeof(float)));
     auto *floats = reinterpret_cast<float *>(values.data());
     if (bytes) {
-      if (source.file->readBytes(tensor.name, first * width, values.size(), values.data(), status.message))
-        writer.writeBytes(tensor.name, first * width, values.size(), values.data(), status.message);
+      if (source.file->readBytes(source.name, first * width, values.size(), values.data(), status.message))
+        writer.writeBytes(tensor.name(), first * width, values.size(), values.data(), status.message);
       return status;
     }
     if (!source.file)
       random::initialValues(stream, first, count, *tensor.init, tensor.initA, tensor.initB, floats);
-    else if (!source.file->readFloats(tensor.name, first, count, floats, status.message))
+    else if (!source.file->readFloats(source.name, first, count, floats, status.message))
       return status;
-    writer.writeFloats(tensor.name, first, count, floats, status.message);
+    writer.writeFloats(tensor.name(), first, count, floats, status.message);
     return status;
   });
 }

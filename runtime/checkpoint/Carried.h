@@ -29,6 +29,7 @@ private:
   struct Source {
     CarriedInfo tensor;
     std::shared_ptr<const safetensors::Reader> file; // null: drawn
+    std::string name;                                // in the file
   };
   Status writeOne(const Source &source, safetensors::Writer &writer) const;
 

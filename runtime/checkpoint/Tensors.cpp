@@ -31,7 +31,7 @@ Status Catalog::gather(const World &world, const Manifest &manifest, const gvrt_
         counted.push_back({parameter.name(), parameter.shape, parameter.isTrained()});
     }
   for (const CarriedInfo &tensor : manifest.carried)
-    catalog.names.insert(tensor.name);
+    catalog.names.insert(tensor.names.begin(), tensor.names.end());
   std::set<std::string> seen;
   for (const std::string &text : world.gatherText(json{{"counted", counted}, {"names", names}}.dump())) {
     json stage = json::parse(text);

@@ -60,10 +60,10 @@ ParameterInfo readParameter(const json &entry) {
 
 CarriedInfo readCarried(const json &entry) {
   CarriedInfo tensor;
-  entry.at("name").get_to(tensor.name);
+  entry.at("names").get_to(tensor.names);
   std::optional<safetensors::ElementType> type = safetensors::parseElementType(entry.at("dtype"));
   if (!type)
-    throw std::invalid_argument("tensor " + tensor.name + " is of the unknown type " + std::string(entry.at("dtype")));
+    throw std::invalid_argument("tensor " + tensor.name() + " is of the unknown type " + std::string(entry.at("dtype")));
   tensor.type = *type;
   entry.at("shape").get_to(tensor.shape);
   if (auto init = entry.find("init"); init != entry.end())

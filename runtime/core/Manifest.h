@@ -34,13 +34,14 @@ struct ParameterInfo {
 
 /// A tensor that only files know (checkpoint/Carried.h).
 struct CarriedInfo {
-  std::string name;
+  std::vector<std::string> names; // canonical first
   safetensors::ElementType type;
   std::vector<int64_t> shape;
   std::optional<random::Distribution> init;
   double initA = 0, initB = 0;
   bool isBuffer, isRead; // read: the program has its values
 
+  const std::string &name() const { return names.front(); }
   int64_t numElements() const;
 };
 

@@ -117,6 +117,9 @@ struct Timetable {
   int64_t arenaBytes = 0; // after planArena
 };
 
+/// All names of a parameter, as files may have them; `canonical` first.
+std::vector<std::string> namesOf(mlir::ModuleOp module, llvm::StringRef canonical);
+
 /// Expands the stage `stage` of a module in which every `dist.stage` has its order and bodies are
 /// `exec.function`s. Fails with a message on the op at fault.
 mlir::FailureOr<Timetable> buildTimetable(mlir::ModuleOp module, dist::StageOp stage);

@@ -41,8 +41,8 @@ TEST(Manifest, NamesDeviceWorkspaceAndCopies) {
 TEST(Manifest, NamesWhatIsFrozenAndWhatIsCarried) {
   Manifest manifest, unknown;
   std::string carried = R"("buffers": "m.buffers.safetensors", "carried": [
-    {"name": "n", "dtype": "BOOL", "shape": [2, 3], "buffer": true, "read": true},
-    {"name": "u", "dtype": "F32", "shape": [], "init": {"constant": 2.0}}], )";
+    {"names": ["n", "m"], "dtype": "BOOL", "shape": [2, 3], "buffer": true, "read": true},
+    {"names": ["u"], "dtype": "F32", "shape": [], "init": {"constant": 2.0}}], )";
   std::string text = manifestText(carried, "");
   std::string gradient = R"("gradient": 64,)";
   text.erase(text.find(gradient), gradient.size());
