@@ -158,7 +158,25 @@ LogicalResult ReturnOp::verify() {
   return success();
 }
 
+SmallVector<unsigned> LayerOp::getTrained() {
+  SmallVector<unsigned> trained;
+  for (unsigned parameter = 0; parameter < getHomes().size(); ++parameter)
+    if (getGradient(parameter))
+      trained.push_back(parameter);
+  return trained;
+}
+
 LogicalResult LayerOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  for (auto [what, gradients, values] : {std::tuple("inputs", getInputGradients(), getInputs()),
+                                         {"outputs", getOutputGradients(), getOutputs()},
+                                         {"parameters", getGradients(), getHomes()}}) {
+    if (gradients.size() != (getBackwardAttr() ? values.size() : 0))
+      return emitOpError("expects a gradient or unit for each of ")
+             << values.size() << " " << what << " if there is a backward, none without, but got " << gradients.size();
+    for (Attribute gradient : gradients)
+      if (!isa<PlacementAttr, UnitAttr>(gradient))
+        return emitOpError("expects gradients of ") << what << " to be placements or unit, but got " << gradient;
+  }
   // After `convert-dist-to-exec` the bodies are functions on buffers, which check themselves.
   Operation *function = symbols.lookupNearestSymbolFrom(*this, getForwardAttr());
   if (function && !isa<BodyOp>(function) && isa<FunctionOpInterface>(function))
@@ -177,11 +195,20 @@ LogicalResult LayerOp::verifySymbolUses(SymbolTableCollection &symbols) {
   auto backward = symbols.lookupNearestSymbolFrom<BodyOp>(*this, getBackwardAttr());
   if (!backward)
     return emitOpError("expects backward body ") << getBackwardAttr() << ", but got no such body";
-  arguments += getOutputGradients().size() + getNumSaved();
-  results = getInputGradients().size() + getGradients().size();
+  auto numIn = [](ArrayAttr gradients) { return size_t(llvm::count_if(gradients, llvm::IsaPred<PlacementAttr>)); };
+  arguments += numIn(getOutputGradients()) + getNumSaved();
+  results = numIn(getInputGradients()) + numIn(getGradients());
   if (backward.getNumArguments() != arguments || backward.getNumResults() != results)
     return emitOpError("expects backward body with ")
            << arguments << " arguments and " << results << " results, but got " << backward.getNumArguments() << " and "
            << backward.getNumResults();
   return success();
 }
+
+//===----------------------------------------------------------------------===//
+// Between stages
+//===----------------------------------------------------------------------===//
+
+bool SendOp::hasGradient() { return !getFrozen() && galvatron::graph::isFloatTensor(getX().getType()); }
+
+bool ReceiveOp::hasGradient() { return !getFrozen() && galvatron::graph::isFloatTensor(getResult().getType()); }

@@ -104,8 +104,8 @@ def Dist_BodyOp : Dist_Op<"body", [FunctionOpInterface, IsolatedFromAbove, Symbo
     forward: (inputs…, parameters…) → (outputs…, saved…)
     backward: (output gradients…, inputs…, parameters…, saved…) → (input gradients…, parameter gradients…)
 
-    Input gradients exist for inputs of float type only, in order. Parameters of the forward body keep
-    `graph.parameter` and `graph.init`. Ops that read their global index
+    Only what has a gradient has one here, in order (`dist.layer` says which). Parameters of the forward body keep
+    `graph.parameter`, `graph.init` and `graph.frozen`. Ops that read their global index
     (`AxisOpInterface::getPositionTensor`) carry the attribute `dist.position = #dist.placement<...>`,
     the placement of the tensor whose index they read (see docs/IR.md); without it local and global
     index are the same.
@@ -134,10 +134,11 @@ def Dist_LayerOp : Dist_Op<"layer", [Symbol, DeclareOpInterfaceMethods<SymbolUse
   let summary = "the two bodies of a layer type under one strategy, and where its values live";
   let description = [{
     Callee of `graph.call` after `split-tensors`. Placements are of global tensors: `inputs`,
-    `outputs` (also of their gradients, unless `input_gradients`, `output_gradients` say otherwise),
-    `homes` (each parameter's home) and `gradients` (each parameter gradient as the backward body
-    leaves it, possibly partial). A redistribution between two layers is a `dist.layer` without
-    parameters. `backward` is absent where no gradient flows (token ids).
+    `outputs` and `homes` (each parameter's home). `input_gradients`, `output_gradients` and `gradients` have
+    an entry for each input, output and parameter: the placement of its gradient, a parameter's as the
+    backward body leaves it, possibly partial; or `unit` where it has none (token ids, what is frozen). A
+    redistribution between two layers is a `dist.layer` without parameters. `backward` is absent where no
+    gradient flows; the three lists are then empty.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, FlatSymbolRefAttr:$forward,
                        OptionalAttr<FlatSymbolRefAttr>:$backward,
@@ -145,6 +146,17 @@ def Dist_LayerOp : Dist_Op<"layer", [Symbol, DeclareOpInterfaceMethods<SymbolUse
                        ArrayAttr:$output_gradients, ArrayAttr:$homes, ArrayAttr:$gradients,
                        I64Attr:$num_saved);
   let assemblyFormat = "$sym_name attr-dict";
+  let extraClassDeclaration = [{
+    /// The placement of a gradient, or null where there is none.
+    PlacementAttr getInputGradient(unsigned input) { return getGradientIn(getInputGradients(), input); }
+    PlacementAttr getOutputGradient(unsigned output) { return getGradientIn(getOutputGradients(), output); }
+    PlacementAttr getGradient(unsigned parameter) { return getGradientIn(getGradients(), parameter); }
+    /// Parameters that have a gradient here, in the order of the backward body's results.
+    ::llvm::SmallVector<unsigned> getTrained();
+    static PlacementAttr getGradientIn(::mlir::ArrayAttr gradients, unsigned index) {
+      return index < gradients.size() ? ::llvm::dyn_cast<PlacementAttr>(gradients[index]) : PlacementAttr();
+    }
+  }];
 }
 
 //===----------------------------------------------------------------------===//
@@ -180,16 +192,21 @@ def Dist_InputOp : Dist_Op<"input", [HasParent<"StageOp">]> {
 
 def Dist_ReceiveOp : Dist_Op<"receive", [HasParent<"StageOp">]> {
   let summary = "an activation from an earlier stage; in backward its gradient goes back";
-  let description = [{ Every rank receives from the rank of the same device index. `tag` names the value. }];
-  let arguments = (ins I64Attr:$stage, I64Attr:$tag);
+  let description = [{
+    Every rank receives from the rank of the same device index. `tag` names the value. No gradient goes back
+    for integers and for what is `frozen`.
+  }];
+  let arguments = (ins I64Attr:$stage, I64Attr:$tag, UnitAttr:$frozen);
   let results = (outs AnyRankedTensor:$result);
-  let assemblyFormat = "`from` $stage `tag` $tag attr-dict `:` type($result)";
+  let assemblyFormat = "`from` $stage `tag` $tag (`frozen` $frozen^)? attr-dict `:` type($result)";
+  let extraClassDeclaration = [{ bool hasGradient(); }];
 }
 
 def Dist_SendOp : Dist_Op<"send", [HasParent<"StageOp">]> {
   let summary = "an activation to a later stage; in backward its gradient comes back";
-  let arguments = (ins AnyRankedTensor:$x, I64Attr:$stage, I64Attr:$tag);
-  let assemblyFormat = "$x `to` $stage `tag` $tag attr-dict `:` type($x)";
+  let arguments = (ins AnyRankedTensor:$x, I64Attr:$stage, I64Attr:$tag, UnitAttr:$frozen);
+  let assemblyFormat = "$x `to` $stage `tag` $tag (`frozen` $frozen^)? attr-dict `:` type($x)";
+  let extraClassDeclaration = [{ bool hasGradient(); }];
 }
 
 def Dist_LossOp : Dist_Op<"loss", [HasParent<"StageOp">]> {

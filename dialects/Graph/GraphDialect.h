@@ -33,12 +33,16 @@ class BackwardOp;
 /// Layer argument attributes: a parameter's name below the layer's path, and its initial distribution.
 inline constexpr llvm::StringLiteral kParameterAttr = "graph.parameter";
 inline constexpr llvm::StringLiteral kInitAttr = "graph.init";
+/// On arguments and results of layers: no gradient is computed for them.
+inline constexpr llvm::StringLiteral kFrozenAttr = "graph.frozen";
 /// Module attributes (docs/IR.md).
 inline constexpr llvm::StringLiteral kBatchAttr = "graph.batch";
 inline constexpr llvm::StringLiteral kSeqAttr = "graph.seq";
 inline constexpr llvm::StringLiteral kWeightsAttr = "graph.weights";
 inline constexpr llvm::StringLiteral kVocabularyAttr = "graph.vocabulary";
 inline constexpr llvm::StringLiteral kTiedAttr = "graph.tied";
+inline constexpr llvm::StringLiteral kCarriedAttr = "graph.carried";
+inline constexpr llvm::StringLiteral kBuffersAttr = "graph.buffers";
 
 /// Shape and element type of tensors: equal whatever their encodings.
 bool isSameTensor(mlir::Type a, mlir::Type b);

@@ -45,6 +45,8 @@ LogicalResult GraphDialect::verifyRegionArgAttribute(Operation *op, unsigned reg
     return verifyInit(attribute.getValue(), [&] { return op->emitOpError(); });
   if (attribute.getName() == kParameterAttr && !isa<StringAttr>(attribute.getValue()))
     return op->emitOpError("expects graph.parameter to be a name, but got ") << attribute.getValue();
+  if (attribute.getName() == kFrozenAttr && !isa<UnitAttr>(attribute.getValue()))
+    return op->emitOpError("expects graph.frozen to have no value, but got ") << attribute.getValue();
   return success();
 }
 
@@ -77,12 +79,40 @@ BackwardOp LayerOp::getBackward(BackwardKind kind) {
   return nullptr;
 }
 
+bool LayerOp::hasGradient(unsigned argument) {
+  return isFloatTensor(getArgumentTypes()[argument]) && !getArgAttr(argument, kFrozenAttr);
+}
+
+bool LayerOp::hasResultGradient(unsigned result) {
+  return isFloatTensor(getResultTypes()[result]) && !getResultAttr(result, kFrozenAttr);
+}
+
+unsigned LayerOp::getNumInputGradients() {
+  return llvm::count_if(llvm::seq(getNumInputs()), [&](unsigned input) { return hasGradient(input); });
+}
+
+SmallVector<BlockArgument> LayerOp::getDifferentiated() {
+  SmallVector<BlockArgument> arguments;
+  for (BlockArgument argument : getBody().getArguments())
+    if (hasGradient(argument.getArgNumber()))
+      arguments.push_back(argument);
+  return arguments;
+}
+
 SmallVector<Type> LayerOp::getGradientTypes() {
   SmallVector<Type> types;
   unsigned numInputs = getNumInputs();
   for (auto [index, type] : llvm::enumerate(getArgumentTypes()))
-    if (isFloatTensor(type))
+    if (hasGradient(index))
       types.push_back(index < numInputs ? type : getWidened(type));
+  return types;
+}
+
+SmallVector<Type> LayerOp::getResultGradientTypes() {
+  SmallVector<Type> types;
+  for (auto [index, type] : llvm::enumerate(getResultTypes()))
+    if (hasResultGradient(index))
+      types.push_back(type);
   return types;
 }
 
@@ -164,9 +194,9 @@ LogicalResult BackwardOp::verifyRegions() {
   if (!terminator)
     return emitOpError("expects to end in graph.return, but got ") << block.back().getName();
 
-  SmallVector<Type> arguments = llvm::to_vector(layer.getResultTypes());
+  SmallVector<Type> arguments = layer.getResultGradientTypes();
   SmallVector<Type> gradients = layer.getGradientTypes();
-  unsigned inputGradients = llvm::count_if(layer.getArgumentTypes().take_front(layer.getNumInputs()), isFloatTensor);
+  unsigned inputGradients = layer.getNumInputGradients();
   if (getKind() == BackwardKind::Input) {
     if (terminator.getNumOperands() < inputGradients)
       return emitOpError("expects at least ")

@@ -4,11 +4,14 @@
 
 include "GraphOpBase.td"
 
-def Graph_ParameterOp : Graph_Op<"parameter", [Pure]> {
-  let summary = "a trained tensor, by the exported module's own name";
+def Graph_ParameterOp : Graph_Op<"parameter"> {
+  let summary = "a tensor that is trained, or frozen, by the exported module's own name";
   let description = [{
-    Written by the importer in `@step`; `form-layers` turns each into an argument of its layer.
+    Written by the importer in `@step`; `form-layers` turns each into an argument of its layers, and what
+    no layer reads into an entry of the module attribute `graph.carried`: a checkpoint holds it all the
+    same, so it is not dropped as dead.
     `names` has several entries when parameters are tied: one tensor, first name canonical.
+    `frozen`: no gradient is computed and no optimizer changes it (`requires_grad` is false).
     `init` is one of `{normal = [mean, std]}`, `{uniform = [low, high]}`, `{constant = value}`.
 
     Example:
@@ -16,9 +19,9 @@ def Graph_ParameterOp : Graph_Op<"parameter", [Pure]> {
     %w = graph.parameter ["lm_head.weight"] init {normal = [0.0, 0.02]} : tensor<256x64xf32>
     ```
   }];
-  let arguments = (ins StrArrayAttr:$names, OptionalAttr<DictionaryAttr>:$init);
+  let arguments = (ins StrArrayAttr:$names, OptionalAttr<DictionaryAttr>:$init, UnitAttr:$frozen);
   let results = (outs FloatTensor:$result);
-  let assemblyFormat = "$names (`init` $init^)? attr-dict `:` type($result)";
+  let assemblyFormat = "$names (`frozen` $frozen^)? (`init` $init^)? attr-dict `:` type($result)";
   let hasVerifier = 1;
 }
 
@@ -27,6 +30,9 @@ def Graph_LayerOp : Graph_Op<"layer", [FunctionOpInterface, IsolatedFromAbove, S
   let description = [{
     Arguments are the layer's inputs, then its parameters: argument `i` is a parameter iff it has the
     argument attribute `graph.parameter = "<name below the layer's path>"` (with `graph.init`).
+    Every float argument and result has a gradient, unless it has the attribute `graph.frozen`: a parameter
+    that is not trained here, an input that depends on no trained parameter, a result that depends on none or
+    whose gradient nobody computes. A layer none of whose arguments has a gradient needs no backward.
     After `differentiate` the block ends in one `graph.backward`, whose region may read any forward
     value, before the `graph.return`; or in two, `input` and `weight`, where a schedule runs them apart.
 
@@ -56,17 +62,26 @@ def Graph_LayerOp : Graph_Op<"layer", [FunctionOpInterface, IsolatedFromAbove, S
     /// The `graph.backward` of this kind, or null.
     ::galvatron::graph::BackwardOp getBackward(
         ::galvatron::graph::BackwardKind kind = ::galvatron::graph::BackwardKind::Merged);
-    /// Types of the gradients that a merged backward yields: those of the arguments of float type, but f32
-    /// for every parameter, since gradients add up over micro-batches.
+    /// Whether an argument, a result has a gradient: of float type, and not `graph.frozen`.
+    bool hasGradient(unsigned argument);
+    bool hasResultGradient(unsigned result);
+    /// Inputs that have one.
+    unsigned getNumInputGradients();
+    /// Arguments that have one, in order: their gradients are what a merged backward yields.
+    ::llvm::SmallVector<::mlir::BlockArgument> getDifferentiated();
+    /// Types of the gradients that a merged backward yields: the arguments' own, but f32 for every parameter,
+    /// since gradients add up over micro-batches.
     ::llvm::SmallVector<::mlir::Type> getGradientTypes();
+    /// Types of the gradients that it takes.
+    ::llvm::SmallVector<::mlir::Type> getResultGradientTypes();
   }];
 }
 
 def Graph_BackwardOp : Graph_Op<"backward", [HasParent<"LayerOp">, SingleBlock]> {
   let summary = "a layer's backward: from its results' gradients to its arguments' gradients";
   let description = [{
-    Block arguments: the gradients of the layer's results, in order. Its `graph.return` yields one
-    gradient for each layer argument of float type, in order (inputs, then parameters); those of
+    Block arguments: the gradients of the layer's results that have one, in order. Its `graph.return` yields
+    the gradient of each layer argument that has one, in order (inputs, then parameters); those of
     parameters are f32, whatever the type in which the layer reads them. The region
     may use every value of the forward block; what is really saved is decided by
     `plan-recomputation`, after collectives are placed.

@@ -92,14 +92,14 @@ void AxesBuilder::uniteLayer(LayerOp layer) {
 
 void AxesBuilder::uniteBackward(LayerOp layer, BackwardOp backward, ValueRange results) {
   Block &block = backward.getBody().front();
-  for (auto [gradient, result] : llvm::zip(block.getArguments(), results))
-    unite(result, gradient);
+  auto gradientOf = block.args_begin();
+  for (auto [index, result] : llvm::enumerate(results))
+    if (layer.hasResultGradient(index))
+      unite(result, *gradientOf++);
   llvm::SmallVector<Value> targets;
-  for (BlockArgument argument : layer.getBody().front().getArguments()) {
+  for (BlockArgument argument : layer.getDifferentiated()) {
     bool parameter = parameters.contains(argument);
-    bool included =
-        backward.getKind() == BackwardKind::Merged || parameter == (backward.getKind() == BackwardKind::Weight);
-    if (included && isFloatTensor(argument.getType()))
+    if (backward.getKind() == BackwardKind::Merged || parameter == (backward.getKind() == BackwardKind::Weight))
       targets.push_back(argument);
   }
   for (auto [target, gradient] : llvm::zip(targets, block.getTerminator()->getOperands())) {

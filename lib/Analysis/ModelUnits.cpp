@@ -4,6 +4,8 @@
 #include "dialects/Graph/GraphStructure.h"
 #include "dialects/Plan/Plan.h"
 
+#include "llvm/ADT/StringSet.h"
+
 using namespace mlir;
 using namespace galvatron;
 
@@ -26,23 +28,38 @@ static search::UnitRole getRole(graph::CallOp call, func::FuncOp step) {
   return readsDataOnly(call) ? search::UnitRole::Embedding : search::UnitRole::Layer;
 }
 
-/// Bytes of the gradient of a parameter argument of the layer that `call` names: f32.
-static int64_t getParameterBytes(graph::CallOp call, unsigned index) {
-  auto layer = SymbolTable::lookupNearestSymbolFrom<graph::LayerOp>(call, call.getCalleeAttr());
-  if (!layer)
-    return 0;
-  auto type = cast<RankedTensorType>(layer.getArgumentTypes()[layer.getNumInputs() + index]);
-  return type.getNumElements() * 4;
+static graph::LayerOp layerOf(graph::CallOp call) {
+  return SymbolTable::lookupNearestSymbolFrom<graph::LayerOp>(call, call.getCalleeAttr());
 }
 
+/// Names of parameters that some layer gives a gradient.
+static llvm::StringSet<> findTrained(ArrayRef<graph::CallOp> calls) {
+  llvm::StringSet<> trained;
+  for (graph::CallOp call : calls)
+    if (graph::LayerOp layer = layerOf(call))
+      for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>()))
+        if (layer.hasGradient(layer.getNumInputs() + index))
+          trained.insert(name);
+  return trained;
+}
+
+/// Of parameters that are trained, as frozen ones have no gradient to be summed.
 static std::vector<search::TiedParameter> findTies(ArrayRef<graph::CallOp> calls) {
   std::vector<search::TiedParameter> ties;
+  llvm::StringSet<> trained = findTrained(calls);
   llvm::StringMap<int> firstUnit;
   for (int unit = 0; unit < int(calls.size()); ++unit) {
     graph::CallOp call = calls[unit];
-    for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>()))
-      if (auto [at, isNew] = firstUnit.try_emplace(name, unit); !isNew && at->second != unit)
-        ties.push_back({at->second, unit, getParameterBytes(call, unsigned(index))});
+    for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
+      if (!trained.contains(name))
+        continue;
+      auto [at, isNew] = firstUnit.try_emplace(name, unit);
+      graph::LayerOp layer = layerOf(call);
+      if (isNew || at->second == unit)
+        continue;
+      auto type = cast<RankedTensorType>(layer.getArgumentTypes()[layer.getNumInputs() + index]);
+      ties.push_back({at->second, unit, type.getNumElements() * 4}); // bytes of the gradient: f32
+    }
   }
   return ties;
 }

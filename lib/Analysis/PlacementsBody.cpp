@@ -531,16 +531,12 @@ LogicalResult BodyAssigner::assignBackward(BackwardOp backward) {
 /// Inputs' gradients leave as the inputs came. A parameter's gradient leaves at the parameter's home,
 /// except that what is partial may stay so where the home is replicated: the optimizer reduces once.
 LogicalResult BodyAssigner::finishBackward(graph::ReturnOp terminator) {
-  SmallVector<Value> targets, gradients;
-  for (BlockArgument argument : request.layer.getBody().front().getArguments())
-    if (isFloatTensor(argument.getType()))
-      targets.push_back(argument);
-  for (auto [target, gradient] : llvm::zip(targets, terminator.getOperands())) {
-    auto argument = cast<BlockArgument>(target);
+  SmallVector<Value> gradients;
+  for (auto [argument, gradient] : llvm::zip(request.layer.getDifferentiated(), terminator.getOperands())) {
     bool isParameter = argument.getArgNumber() >= request.layer.getNumInputs();
-    if (isParameter && forwardCopies[target].empty()) // read by nothing
-      (void)getOperand(terminator, target, getReplicated());
-    ValuePlace place = forwardCopies[target][0].place;
+    if (isParameter && forwardCopies[argument].empty()) // read by nothing
+      (void)getOperand(terminator, argument, getReplicated());
+    ValuePlace place = forwardCopies[argument][0].place;
     bool isMade = isProducer(gradient.getDefiningOp());
     PlacementAttr decided =
         isParameter ? request.gradients[argument.getArgNumber() - request.layer.getNumInputs()] : PlacementAttr();

@@ -207,13 +207,14 @@ LayerWork LayerReader::read() {
     work.backward = readWork(getBackwardOps(block), block);
   }
 
+  bool hasBackward = !forward.getOps<graph::BackwardOp>().empty();
   for (auto [index, argument] : llvm::enumerate(forward.getArguments())) {
     if (index >= layer.getNumInputs()) {
       double masterBytes = 4.0 * double(cast<RankedTensorType>(argument.getType()).getNumElements());
-      work.parameters.push_back({masterBytes, divide(argument), 0, 0});
+      (layer.hasGradient(index) ? work.parameters : work.frozen).push_back({masterBytes, divide(argument), 0, 0});
       if (getBytes(argument) != masterBytes)
         work.copies.push_back(describe(argument));
-    } else if (graph::isFloatTensor(argument.getType()))
+    } else if (hasBackward && graph::isFloatTensor(argument.getType()))
       work.inputs.push_back(describe(argument));
   }
   for (Value result : forward.getTerminator()->getOperands())
@@ -318,7 +319,7 @@ search::Result<search::UnitCost> ProgramCosts::cost(const search::CostQuery &que
 
   Share share{double(query.microBatchSamples) / globalBatch / query.dp, tp};
   search::UnitCost cost;
-  bool recompute = query.strategy.recompute;
+  bool recompute = query.strategy.recompute && !work.backward.empty();
   int end = work.forwardOps;
   for (const ValueLife &value : work.temporaries)
     end = std::max(end, value.last + 1);
@@ -337,7 +338,7 @@ search::Result<search::UnitCost> ProgramCosts::cost(const search::CostQuery &que
   // Reads all four copies, writes three, and the bf16 copy; the gradient norm reads the gradient once more.
   double copyBytes = share.bytes(work.copies);
   cost.updateSeconds = (parameterBytes * 8 + copyBytes) / device.memoryBytesPerSecond;
-  cost.stateBytes = int64_t(parameterBytes) * kStateCopies + int64_t(copyBytes);
+  cost.stateBytes = int64_t(parameterBytes) * kStateCopies + int64_t(share.bytes(work.frozen) + copyBytes);
   cost.savedBytes = int64_t(share.bytes(work.inputs) + (recompute ? 0 : share.bytes(work.saved)));
   int backwardFirst = recompute ? 0 : work.forwardOps;
   cost.scratchBytes = int64_t(std::max(getPeak(work.temporaries, 0, work.forwardOps, share),

@@ -74,7 +74,7 @@ int TimetableBuilder::groupIndex(RankGroup group) {
 //===--------------------------------------------------------------------===//
 
 /// The name by which calls know a parameter, then those that it is tied to.
-std::vector<std::string> TimetableBuilder::namesOf(StringRef canonical) {
+std::vector<std::string> galvatron::namesOf(ModuleOp module, StringRef canonical) {
   std::vector<std::string> names = {canonical.str()};
   if (auto tied = module->getAttrOfType<DictionaryAttr>(graph::kTiedAttr))
     for (NamedAttribute other : tied)
@@ -86,13 +86,21 @@ std::vector<std::string> TimetableBuilder::namesOf(StringRef canonical) {
 LogicalResult TimetableBuilder::addParameters(Call &call) {
   for (auto [position, name] : llvm::enumerate(call.op.getParameters().getAsValueRange<StringAttr>())) {
     auto home = cast<dist::PlacementAttr>(call.layer.getHomes()[position]);
-    auto gradient = cast<dist::PlacementAttr>(call.layer.getGradients()[position]);
+    dist::PlacementAttr gradient = call.layer.getGradient(position);
     auto known = llvm::find_if(table.parameters,
                                [&](const StageParameter &parameter) { return parameter.names.front() == name; });
     bool isBf16 = call.parameterType(position).getElementType().isBF16();
+    auto setGradient = [&](StageParameter &parameter) {
+      parameter.gradient = gradient;
+      for (int64_t owner : gradient.getPartialAxes())
+        if (owner != dist::PlacementAttr::kTime) // micro-batches add up in place
+          parameter.partialAxes.push_back(owner);
+    };
     if (known != table.parameters.end()) {
       known->hasCopy |= isBf16;
-      if (known->home != home || known->gradient != gradient)
+      if (gradient && !known->gradient)
+        setGradient(*known);
+      if (known->home != home || (gradient && known->gradient != gradient))
         return call.op.emitOpError("expects one placement of the tied parameter ")
                << name << ", but it is used as " << known->home << " and as " << home
                << "; give its layers the same strategy";
@@ -100,12 +108,10 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
       continue;
     }
     StageParameter parameter;
-    parameter.names = namesOf(name);
+    parameter.names = namesOf(module, name);
     parameter.home = home;
-    parameter.gradient = gradient;
-    for (int64_t owner : gradient.getPartialAxes())
-      if (owner != dist::PlacementAttr::kTime) // micro-batches add up in place
-        parameter.partialAxes.push_back(owner);
+    if (gradient)
+      setGradient(parameter);
     parameter.count = call.parameterType(position).getNumElements();
     parameter.init = call.forward.getArgAttrOfType<DictionaryAttr>(call.op.getInputs().size() + position, "graph.init");
     parameter.hasCopy = isBf16;
@@ -128,6 +134,7 @@ LogicalResult TimetableBuilder::collectCall(graph::CallOp op) {
     call.backward = symbols.lookup<exec::FunctionOp>(*call.layer.getBackward());
   if (auto unit = op->getAttrOfType<IntegerAttr>("dist.unit"))
     call.unit = unit.getInt();
+  call.trained = call.layer.getTrained();
   if (failed(addParameters(call)))
     return failure();
   calls[op] = std::move(call);
@@ -162,7 +169,31 @@ LogicalResult TimetableBuilder::collect() {
       table.inputs.push_back({input.getName().str(), slot, bytes, placement});
     }
   }
+  collectHolders();
   return addParameterSlots();
+}
+
+void TimetableBuilder::collectHolders() {
+  std::map<std::string, std::vector<int64_t>> holders;
+  llvm::StringSet<> trained;
+  for (auto other : module.getOps<dist::StageOp>())
+    for (auto call : other.getBody().front().getOps<graph::CallOp>()) {
+      auto layer = symbols.lookup<dist::LayerOp>(call.getCallee());
+      for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
+        std::vector<int64_t> &stages = holders[name.str()];
+        int64_t index = other.getIndex();
+        if (!llvm::is_contained(stages, index))
+          stages.push_back(index);
+        if (layer && layer.getGradient(position))
+          trained.insert(name);
+      }
+    }
+  for (StageParameter &parameter : table.parameters) {
+    parameter.stages = holders[parameter.names.front()];
+    llvm::sort(parameter.stages);
+    parameter.counted = parameter.stages.front() == table.stage;
+    parameter.trained = trained.contains(parameter.names.front());
+  }
 }
 
 //===--------------------------------------------------------------------===//
@@ -265,8 +296,8 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
   // A value read by several layers: the first contribution is written, later ones added.
   SmallVector<std::tuple<Value, int, int>> additions; // (value, contribution, sum)
   SmallVector<std::pair<SlotReference, Type>> inputGradients;
-  for (Value input : op.getInputs()) {
-    if (!isa<FloatType>(getElementTypeOrSelf(input.getType())))
+  for (auto [position, input] : llvm::enumerate(op.getInputs())) {
+    if (!call.layer.getInputGradient(position))
       continue;
     auto key = std::make_pair(input.getAsOpaquePointer(), microBatch);
     int slot = addSlot("gradient micro-batch " + std::to_string(microBatch), bytesOf(localType(input)));
@@ -281,7 +312,9 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
   TimetableEntry &entry =
       addEntry(call.backward.getSymName().str(), label("backward", op.getPath(), microBatch), microBatch, call.unit);
   entry.attributes = std::move(flags);
-  for (Value output : op.getOutputs()) {
+  for (auto [index, output] : llvm::enumerate(op.getOutputs())) {
+    if (!call.layer.getOutputGradient(index))
+      continue;
     auto gradient = gradientSlots.find({output.getAsOpaquePointer(), microBatch});
     if (gradient == gradientSlots.end())
       return op.emitOpError("expects every result to be read, but one has no gradient");
@@ -289,7 +322,7 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
   }
   exec::FunctionOp function = call.backward;
   Block &block = function.getBody().front();
-  unsigned position = op.getOutputs().size();
+  unsigned position = entry.buffers.size();
   // What the body does not read is not kept alive for it.
   auto useIfRead = [&](SlotReference reference) {
     use(entry, block.getArgument(position++).use_empty() ? SlotReference{} : reference);
@@ -305,8 +338,8 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
   }
   for (auto [gradient, type] : inputGradients)
     useResult(entry, gradient, type);
-  for (int index : call.parameters) {
-    const StageParameter &parameter = table.parameters[index];
+  for (unsigned trained : call.trained) {
+    const StageParameter &parameter = table.parameters[call.parameters[trained]];
     useResult(entry, {parameter.gradientSlot, 0},
               MemRefType::get(parameter.count, Float32Type::get(module.getContext())));
   }
@@ -379,7 +412,7 @@ LogicalResult TimetableBuilder::addTotal(graph::TotalOp op) {
 void TimetableBuilder::begin() {
   // The first backward of a step writes a gradient, unless there is none.
   for (unsigned parameter = 0; parameter < table.parameters.size(); ++parameter)
-    if (!completedBy[parameter])
+    if (table.parameters[parameter].trained && !completedBy[parameter])
       zeroGradient(parameter, /*microBatch=*/-1);
   for (auto loss : stage.getBody().front().getOps<dist::LossOp>()) {
     auto placement = cast<dist::PlacementAttr>(cast<RankedTensorType>(loss.getX().getType()).getEncoding());
@@ -424,9 +457,8 @@ void TimetableBuilder::forward(size_t item) {
 LogicalResult TimetableBuilder::backward(size_t item, bool isLast) {
   int64_t microBatch = order[item].microBatch;
   Block &block = stage.getBody().front();
-  bool sendsGradients = llvm::any_of(block.getOps<dist::ReceiveOp>(), [](dist::ReceiveOp receive) {
-    return isa<FloatType>(getElementTypeOrSelf(receive.getResult().getType()));
-  });
+  bool sendsGradients =
+      llvm::any_of(block.getOps<dist::ReceiveOp>(), [](dist::ReceiveOp receive) { return receive.hasGradient(); });
   for (Operation &op : llvm::reverse(block)) {
     if (auto call = dyn_cast<graph::CallOp>(op)) {
       if (&op == lastBackwardCall)
@@ -438,9 +470,9 @@ LogicalResult TimetableBuilder::backward(size_t item, bool isLast) {
     } else if (auto loss = dyn_cast<dist::LossOp>(op)) {
       gradientSlots[{loss.getX().getAsOpaquePointer(), microBatch}] = oneSlot;
     } else if (auto sendOp = dyn_cast<dist::SendOp>(op)) {
-      if (!isa<FloatType>(getElementTypeOrSelf(sendOp.getX().getType())))
-        continue;
       waitFor(("send activation" + Twine(sendOp.getTag()) + ":" + Twine(microBatch)).str());
+      if (!sendOp.hasGradient())
+        continue;
       int slot = receiveGradient(sendOp, microBatch, /*isEarly=*/false);
       auto [known, isNew] = gradientSlots.insert({{sendOp.getX().getAsOpaquePointer(), microBatch}, slot});
       if (!isNew)
@@ -448,7 +480,7 @@ LogicalResult TimetableBuilder::backward(size_t item, bool isLast) {
                    microBatch, /*unit=*/-1);
     } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
       auto gradient = gradientSlots.find({receive.getResult().getAsOpaquePointer(), microBatch});
-      if (gradient == gradientSlots.end())
+      if (!receive.hasGradient() || gradient == gradientSlots.end())
         continue;
       // At most one gradient is under way: its slot is free again before the next is sent.
       waitFor(("send gradient" + Twine(receive.getTag() + kGradientTag) + ":" + Twine(lastBackward)).str());
@@ -493,21 +525,6 @@ FailureOr<Timetable> TimetableBuilder::run() {
     return stage.emitOpError("expects an order; run galvatron-schedule-microbatches first");
   if (failed(collect()))
     return failure();
-  // Which stages hold each parameter: read off every stage's calls.
-  std::map<std::string, std::vector<int64_t>> holders;
-  for (auto other : module.getOps<dist::StageOp>())
-    for (auto call : other.getBody().front().getOps<graph::CallOp>())
-      for (StringRef name : call.getParameters().getAsValueRange<StringAttr>()) {
-        std::vector<int64_t> &stages = holders[name.str()];
-        int64_t index = other.getIndex();
-        if (!llvm::is_contained(stages, index))
-          stages.push_back(index);
-      }
-  for (StageParameter &parameter : table.parameters) {
-    parameter.stages = holders[parameter.names.front()];
-    llvm::sort(parameter.stages);
-    parameter.counted = parameter.stages.front() == table.stage;
-  }
   collectMessages();
   if (failed(collectEarly()))
     return failure();

@@ -35,6 +35,8 @@ struct Call {
   exec::FunctionOp forward, backward;
   int64_t unit = -1;
   llvm::SmallVector<int> parameters; // indices into Timetable::parameters
+  /// Positions of those that have a gradient here.
+  llvm::SmallVector<unsigned> trained;
   /// The type in which the layer reads a parameter.
   mlir::ShapedType parameterType(unsigned position) {
     return llvm::cast<mlir::ShapedType>(forward.getArgumentTypes()[op.getInputs().size() + position]);
@@ -72,8 +74,9 @@ public:
 private:
   mlir::LogicalResult collect();
   mlir::LogicalResult collectCall(graph::CallOp op);
-  std::vector<std::string> namesOf(llvm::StringRef canonical);
   mlir::LogicalResult addParameters(Call &call);
+  /// What all stages' calls say of the parameters: who holds them, whether they are trained.
+  void collectHolders();
   mlir::FailureOr<std::vector<std::pair<unsigned, unsigned>>> collectAdjacent();
   mlir::LogicalResult addParameterSlots();
   int addSlot(std::string name, int64_t bytes, bool persistent = false);
@@ -107,8 +110,8 @@ private:
   void send(SlotReference value, int64_t bytes, int64_t toStage, int64_t tag, int64_t microBatch, llvm::StringRef what);
   void waitFor(llvm::StringRef key);
   void addWait(const Transfer &transfer);
-  /// For each parameter of a call, whether its backward adds to the gradient (1) or writes it (0), which is then
-  /// written. Zeroes first what can only be added to.
+  /// For each parameter of a call with a gradient, whether its backward adds to the gradient (1) or writes it (0),
+  /// which is then written. Zeroes first what can only be added to.
   std::vector<int64_t> addOrWrite(Call &call, int64_t microBatch);
   void zeroGradient(int parameter, int64_t microBatch);
   /// Which gradients each call's last backward completes, as messages.

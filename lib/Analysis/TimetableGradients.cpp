@@ -54,7 +54,9 @@ LogicalResult TimetableBuilder::addParameterSlots() {
   auto addSlots = [&](llvm::StringRef what, int64_t bytes, int StageParameter::*slot, ArrayRef<unsigned> indices) {
     for (unsigned index : indices) {
       StageParameter &parameter = table.parameters[index];
-      if (slot != &StageParameter::copySlot || parameter.hasCopy)
+      bool isKept = slot == &StageParameter::parameterSlot ||
+                    (slot == &StageParameter::copySlot ? parameter.hasCopy : parameter.trained);
+      if (isKept)
         parameter.*slot = addSlot((what + parameter.names.front()).str(), parameter.count * bytes, true);
     }
   };
@@ -62,6 +64,7 @@ LogicalResult TimetableBuilder::addParameterSlots() {
   addSlots("first moment of ", 4, &StageParameter::firstMomentSlot, order);
   addSlots("second moment of ", 4, &StageParameter::secondMomentSlot, order);
   addSlots("copy of ", 2, &StageParameter::copySlot, order);
+  llvm::erase_if(order, [&](unsigned index) { return !table.parameters[index].trained; });
   // Contiguous regions, in the order in which gradients are reduced: by the axes they are partial on.
   llvm::stable_sort(
       order, [&](unsigned a, unsigned b) { return table.parameters[a].partialAxes < table.parameters[b].partialAxes; });
@@ -90,8 +93,8 @@ std::vector<int64_t> TimetableBuilder::addOrWrite(Call &call, int64_t microBatch
   written.resize(table.parameters.size());
   std::vector<bool> adds(call.parameters.size());
   if (auto only = call.backward->getAttrOfType<DenseI64ArrayAttr>(exec::kAdds))
-    for (int64_t position : only.asArrayRef())
-      adds[position] = true;
+    for (int64_t gradient : only.asArrayRef())
+      adds[call.trained[gradient]] = true;
   // One product writes the gradients of parameters that lie together: to all or to none.
   if (auto groups = call.layer->getAttrOfType<ArrayAttr>(dist::kAdjacentAttrName))
     for (auto group : groups.getAsRange<DenseI64ArrayAttr>())
@@ -99,7 +102,8 @@ std::vector<int64_t> TimetableBuilder::addOrWrite(Call &call, int64_t microBatch
         for (int64_t position : group.asArrayRef())
           adds[position] = true;
   std::vector<int64_t> flags;
-  for (auto [position, parameter] : llvm::enumerate(call.parameters)) {
+  for (unsigned position : call.trained) {
+    int parameter = call.parameters[position];
     bool isTwice = llvm::count(call.parameters, parameter) > 1;
     if ((adds[position] || isTwice) && !written[parameter]) {
       zeroGradient(parameter, microBatch);
@@ -107,8 +111,8 @@ std::vector<int64_t> TimetableBuilder::addOrWrite(Call &call, int64_t microBatch
     }
     flags.push_back(written[parameter]);
   }
-  for (int parameter : call.parameters)
-    written[parameter] = true;
+  for (unsigned position : call.trained)
+    written[call.parameters[position]] = true;
   return flags;
 }
 
@@ -121,10 +125,11 @@ void TimetableBuilder::collectMessages() {
   completedBy.assign(table.parameters.size(), nullptr);
   for (auto op : stage.getBody().front().getOps<graph::CallOp>())
     if (Call &call = calls[op]; call.backward)
-      for (int parameter : call.parameters)
-        if (!completedBy[parameter])
-          completedBy[parameter] = op;
+      for (unsigned position : call.trained)
+        if (Operation *&last = completedBy[call.parameters[position]]; !last)
+          last = op;
   llvm::SmallVector<unsigned> order = llvm::to_vector(llvm::seq<unsigned>(table.parameters.size()));
+  llvm::erase_if(order, [&](unsigned index) { return !table.parameters[index].trained; });
   llvm::sort(order, [&](unsigned a, unsigned b) {
     return table.parameters[a].gradientSlot < table.parameters[b].gradientSlot;
   });
@@ -164,7 +169,7 @@ void TimetableBuilder::finishReductions() {
   // Sums over the stages that share a parameter, in an order that they share, too.
   std::map<std::string, const StageParameter *> tied;
   for (const StageParameter &parameter : table.parameters)
-    if (parameter.stages.size() > 1)
+    if (parameter.trained && parameter.stages.size() > 1)
       tied[parameter.names.front()] = &parameter;
   for (auto &[name, parameter] : tied) {
     TimetableEntry &entry = addEntry("gvrt_all_reduce", "reduce gradient of tied " + name);

@@ -92,7 +92,7 @@ LogicalResult UnitTimes::run(ModuleOp module) {
     for (auto receive : op.getBody().front().getOps<dist::ReceiveOp>())
       stage.from.insert(receive.getStage());
     for (auto send : op.getBody().front().getOps<dist::SendOp>())
-      if (isa<FloatType>(getElementTypeOrSelf(send.getX().getType())))
+      if (send.hasGradient())
         stage.to.insert(send.getStage());
   }
   for (bool moved = true; moved;) {
@@ -141,7 +141,7 @@ void TimetableBuilder::receiveEarly(size_t next) {
   }
   for (Operation &op : llvm::reverse(stage.getBody().front())) {
     auto send = dyn_cast<dist::SendOp>(op);
-    if (send && !order[next].isForward && isa<FloatType>(getElementTypeOrSelf(send.getX().getType())))
+    if (send && !order[next].isForward && send.hasGradient())
       receiveGradient(send, order[next].microBatch, /*isEarly=*/true);
   }
 }

@@ -58,11 +58,12 @@ Value Importer::input(unsigned number) {
   return Tensor::of(builder.getInsertionBlock()->getArgument(number), ElementType::Int64);
 }
 
-Value Importer::parameter(ArrayRef<std::string> names, ShapeRef shape, ElementType type, mlir::DictionaryAttr init) {
+Value Importer::parameter(ArrayRef<std::string> names, ShapeRef shape, ElementType type, mlir::DictionaryAttr init,
+                          bool frozen) {
   SmallVector<StringRef> references(names.begin(), names.end());
   emitter.location = location({StringRef(names[0]).rsplit('.').first.str(), "", 0});
   mlir::Value value = graph::ParameterOp::create(builder, emitter.location, emitter.type(type, shape),
-                                                 builder.getStrArrayAttr(references), init);
+                                                 builder.getStrArrayAttr(references), init, frozen);
   auto cell = std::make_shared<Cell>();
   cell->tensor = Tensor::of(value, type);
   cell->isParameter = true;
@@ -258,11 +259,12 @@ int64_t Importer::dropoutId(const Source &source) {
   return int64_t(llvm::xxh3_64bits(name) & 0x7fffffff);
 }
 
-/// Detaching what depends on no parameter says nothing, and would hide masks and tables from `raise-ops`.
+/// Detaching what depends on no trained parameter says nothing, and would hide masks and tables from `raise-ops`.
 static void eraseDetachedData(mlir::Block &body) {
   llvm::DenseSet<mlir::Value> trained;
   for (mlir::Operation &op : llvm::make_early_inc_range(body)) {
-    bool isTrained = llvm::isa<graph::ParameterOp>(op) ||
+    auto parameter = llvm::dyn_cast<graph::ParameterOp>(op);
+    bool isTrained = (parameter && !parameter.getFrozen()) ||
                      llvm::any_of(op.getOperands(), [&](mlir::Value operand) { return trained.contains(operand); });
     if (auto detach = llvm::dyn_cast<graph::DetachOp>(op)) {
       if (isTrained)
@@ -292,6 +294,12 @@ mlir::OwningOpRef<mlir::ModuleOp> Importer::finish(const Value &loss) {
   for (mlir::Operation &op : llvm::make_early_inc_range(llvm::reverse(*body)))
     if (mlir::isOpTriviallyDead(&op))
       op.erase();
+  auto parameters = body->getOps<graph::ParameterOp>();
+  auto trains = [](graph::ParameterOp parameter) { return !parameter.getFrozen() && !parameter.use_empty(); };
+  if (!parameters.empty() && llvm::none_of(parameters, trains))
+    throw ImportError(
+        "there is nothing to train: the loss depends on no parameter with requires_grad; let at least one "
+        "of those that it reads have it");
   mlir::PassManager passes(&context);
   passes.addPass(mlir::createCSEPass()); // constants and iotas that several ops share
   std::string why;

@@ -102,7 +102,8 @@ public:
   /// The function's arguments input_ids and labels, [batch, seq].
   Value input(unsigned number);
   /// `names`: the canonical one first.
-  Value parameter(llvm::ArrayRef<std::string> names, ShapeRef shape, ElementType type, mlir::DictionaryAttr init);
+  Value parameter(llvm::ArrayRef<std::string> names, ShapeRef shape, ElementType type, mlir::DictionaryAttr init,
+                  bool frozen);
   llvm::SmallVector<Value, 1> call(llvm::StringRef op, llvm::ArrayRef<Argument> arguments, const Source &source);
   /// Ends the function with the loss and removes what it does not need.
   mlir::OwningOpRef<mlir::ModuleOp> finish(const Value &loss);

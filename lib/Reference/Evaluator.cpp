@@ -220,7 +220,9 @@ LogicalResult StepRunner::runBackward() {
     graph::CallOp call = record.op;
     std::vector<DeviceTensors> outputGradients;
     bool isReached = false;
-    for (Value output : call.getOutputs()) {
+    for (auto [index, output] : llvm::enumerate(call.getOutputs())) {
+      if (!record.layer->hasOutputGradient(index))
+        continue;
       DeviceTensors &gradient = gradients[output];
       isReached |= !gradient.empty();
       if (gradient.empty())
@@ -235,17 +237,20 @@ LogicalResult StepRunner::runBackward() {
     if (failed(results))
       return failure();
     auto next = results->begin();
-    for (Value input : call.getInputs())
-      if (graph::isFloatTensor(input.getType()))
+    for (auto [index, input] : llvm::enumerate(call.getInputs()))
+      if (record.layer->hasInputGradient(index))
         accumulate(gradients[input], *next++);
-    for (DeviceTensors &gradient : record.gradients)
-      accumulate(gradient, *next++);
+    for (auto [index, gradient] : llvm::enumerate(record.gradients))
+      if (record.layer->hasGradient(index))
+        accumulate(gradient, *next++);
   }
   return success();
 }
 
 LogicalResult StepRunner::gatherGradients(CallRecord &record) {
   for (auto [index, name] : llvm::enumerate(record.op.getParameters().getAsValueRange<StringAttr>())) {
+    if (!record.layer->hasGradient(index))
+      continue;
     const Tensor &parameter = inputs.parameters.find(name.str())->second;
     Tensor &sum = result.gradients.try_emplace(name.str(), Tensor(parameter.shape)).first->second;
     if (record.gradients[index].empty())

@@ -35,12 +35,16 @@ public:
   dist::PlacementAttr home(unsigned parameter) const override {
     return dist::getPlacement(op.getArgumentTypes()[op.getNumInputs() + parameter]);
   }
+  bool hasInputGradient(unsigned i) const override { return op.hasGradient(i); }
+  bool hasOutputGradient(unsigned i) const override { return op.hasResultGradient(i); }
+  bool hasGradient(unsigned parameter) const override { return op.hasGradient(op.getNumInputs() + parameter); }
   dist::PlacementAttr gradientPlacement(unsigned parameter) const override {
     graph::BackwardOp last = *llvm::to_vector(op.getBody().getOps<graph::BackwardOp>()).rbegin();
     Operation *terminator = last.getBody().front().getTerminator();
-    unsigned numParameters = op.getNumArguments() - op.getNumInputs();
-    unsigned first = terminator->getNumOperands() - numParameters;
-    return dist::getPlacement(terminator->getOperand(first + parameter).getType());
+    unsigned fromEnd = 0; // parameters' gradients come last
+    for (unsigned i = op.getNumInputs() + parameter; i < op.getNumArguments(); ++i)
+      fromEnd += op.hasGradient(i);
+    return dist::getPlacement(terminator->getOperand(terminator->getNumOperands() - fromEnd).getType());
   }
   std::optional<Shape> parameterShape(unsigned parameter) const override {
     auto type = cast<RankedTensorType>(op.getArgumentTypes()[op.getNumInputs() + parameter]);
@@ -65,7 +69,7 @@ public:
     auto results = run(interpreter, input.getBody().front(), gradients, frame);
     if (failed(results))
       return failure();
-    unsigned numInputs = llvm::count_if(op.getArgumentTypes().take_front(op.getNumInputs()), graph::isFloatTensor);
+    unsigned numInputs = op.getNumInputGradients();
     std::vector<DeviceTensors> arguments(gradients.begin(), gradients.end());
     arguments.insert(arguments.end(), results->begin() + numInputs, results->end());
     auto parameters = run(interpreter, weight.getBody().front(), arguments, frame);
@@ -98,7 +102,10 @@ public:
   dist::PlacementAttr inputPlacement(unsigned i) const override { return at(op.getInputs(), i); }
   dist::PlacementAttr outputPlacement(unsigned i) const override { return at(op.getOutputs(), i); }
   dist::PlacementAttr home(unsigned parameter) const override { return at(op.getHomes(), parameter); }
-  dist::PlacementAttr gradientPlacement(unsigned parameter) const override { return at(op.getGradients(), parameter); }
+  bool hasInputGradient(unsigned i) const override { return bool(op.getInputGradient(i)); }
+  bool hasOutputGradient(unsigned i) const override { return bool(op.getOutputGradient(i)); }
+  bool hasGradient(unsigned parameter) const override { return bool(op.getGradient(parameter)); }
+  dist::PlacementAttr gradientPlacement(unsigned parameter) const override { return op.getGradient(parameter); }
   std::optional<Shape> parameterShape(unsigned parameter) const override {
     return Shape(home(parameter).getGlobalShape());
   }

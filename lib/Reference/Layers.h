@@ -24,6 +24,10 @@ public:
   virtual dist::PlacementAttr inputPlacement(unsigned i) const = 0;
   virtual dist::PlacementAttr outputPlacement(unsigned i) const = 0;
   virtual dist::PlacementAttr home(unsigned parameter) const = 0;
+  /// What has a gradient; a parameter's may be partial.
+  virtual bool hasInputGradient(unsigned i) const = 0;
+  virtual bool hasOutputGradient(unsigned i) const = 0;
+  virtual bool hasGradient(unsigned parameter) const = 0;
   virtual dist::PlacementAttr gradientPlacement(unsigned parameter) const = 0;
   /// Global shape of a parameter, where the layer itself knows it.
   virtual std::optional<Shape> parameterShape(unsigned parameter) const = 0;
@@ -34,7 +38,8 @@ public:
   virtual mlir::FailureOr<std::vector<DeviceTensors>>
   forward(const Interpreter &interpreter, llvm::ArrayRef<DeviceTensors> arguments, Frame &frame) const = 0;
 
-  /// Runs the backward on the results' gradients: the gradients of float inputs, then of parameters.
+  /// Runs the backward on the gradients of those results that have one: the gradients of inputs, then of
+  /// parameters, likewise.
   virtual mlir::FailureOr<std::vector<DeviceTensors>>
   backward(const Interpreter &interpreter, llvm::ArrayRef<DeviceTensors> gradients, Frame &frame) const = 0;
 

@@ -22,11 +22,12 @@ struct TypeInfo {
   const char *name;
   int64_t bytes;
 };
-constexpr TypeInfo kTypes[] = {{ElementType::F64, "F64", 8}, {ElementType::F32, "F32", 4},
-                               {ElementType::F16, "F16", 2}, {ElementType::BF16, "BF16", 2},
-                               {ElementType::I64, "I64", 8}, {ElementType::I32, "I32", 4},
-                               {ElementType::I16, "I16", 2}, {ElementType::I8, "I8", 1},
-                               {ElementType::U8, "U8", 1},   {ElementType::Bool, "BOOL", 1}};
+constexpr TypeInfo kTypes[] = {
+    {ElementType::F64, "F64", 8},   {ElementType::F32, "F32", 4}, {ElementType::F16, "F16", 2},
+    {ElementType::BF16, "BF16", 2}, {ElementType::I64, "I64", 8}, {ElementType::I32, "I32", 4},
+    {ElementType::I16, "I16", 2},   {ElementType::I8, "I8", 1},   {ElementType::U64, "U64", 8},
+    {ElementType::U32, "U32", 4},   {ElementType::U16, "U16", 2}, {ElementType::U8, "U8", 1},
+    {ElementType::Bool, "BOOL", 1}, {ElementType::C64, "C64", 8}};
 
 /// Hugging Face's own limit; a longer one is a foreign file whose first bytes were taken for a length.
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
@@ -108,6 +109,12 @@ void convertToFloats(ElementType type, const char *raw, int64_t count, float *ou
     return convert<int16_t>(raw, count, out);
   case ElementType::I8:
     return convert<int8_t>(raw, count, out);
+  case ElementType::U64:
+    return convert<uint64_t>(raw, count, out);
+  case ElementType::U32:
+    return convert<uint32_t>(raw, count, out);
+  case ElementType::U16:
+    return convert<uint16_t>(raw, count, out);
   case ElementType::U8:
   case ElementType::Bool:
     return convert<uint8_t>(raw, count, out);
@@ -123,6 +130,8 @@ void convertToFloats(ElementType type, const char *raw, int64_t count, float *ou
         std::memcpy(out + i, &bits, 4);
     }
     return;
+  case ElementType::C64:
+    return; // refused before
   }
 }
 
@@ -163,6 +172,13 @@ std::string parseTensor(const json &entry, int64_t dataStart, int64_t fileBytes,
 
 int64_t byteWidth(ElementType type) { return kTypes[static_cast<int>(type)].bytes; }
 const char *name(ElementType type) { return kTypes[static_cast<int>(type)].name; }
+
+std::optional<ElementType> parseElementType(const std::string &name) {
+  for (const TypeInfo &info : kTypes)
+    if (info.name == name)
+      return info.type;
+  return std::nullopt;
+}
 
 int64_t Tensor::numElements() const {
   int64_t n = 1;
@@ -240,6 +256,10 @@ bool Reader::readBytes(const std::string &name, int64_t first, int64_t count, vo
 bool Reader::readFloats(const std::string &name, int64_t first, int64_t count, float *out, std::string &error) const {
   const Tensor *tensor = find(name);
   int64_t width = tensor ? byteWidth(tensor->type) : 1;
+  if (tensor && tensor->type == ElementType::C64) {
+    error = path + ": tensor " + name + " holds complex numbers, but real ones are needed";
+    return false;
+  }
   if (tensor && tensor->type == ElementType::F32)
     return readBytes(name, first * 4, count * 4, out, error);
   // A bounded buffer: tensors can be gigabytes.

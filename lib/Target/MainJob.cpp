@@ -74,14 +74,16 @@ LogicalResult MainJob::checkOptions(Phase start) {
   return success();
 }
 
-/// Beside the model, or empty where it has none.
-std::string MainJob::getWeightsPath() {
-  auto name = (*module)->getAttrOfType<StringAttr>(graph::kWeightsAttr);
-  if (!name)
-    return "";
-  llvm::SmallString<256> path(llvm::sys::path::parent_path(options.input));
-  llvm::sys::path::append(path, name.getValue());
-  return std::string(path);
+/// Beside the model: its weights and its buffers, if it has any.
+std::vector<std::string> MainJob::getFilesBeside() {
+  std::vector<std::string> files;
+  for (StringRef attribute : {graph::kWeightsAttr, graph::kBuffersAttr})
+    if (auto name = (*module)->getAttrOfType<StringAttr>(attribute)) {
+      llvm::SmallString<256> path(llvm::sys::path::parent_path(options.input));
+      llvm::sys::path::append(path, name.getValue());
+      files.push_back(std::string(path));
+    }
+  return files;
 }
 
 LogicalResult MainJob::runPhase(ModuleOp target, Phase phase, llvm::function_ref<void(OpPassManager &)> build) {
@@ -250,10 +252,10 @@ LogicalResult MainJob::run(OwningOpRef<ModuleOp> input, TimingScope &scope) {
   Phase start = detectPhase(*module);
   if (failed(checkOptions(start)))
     return failure();
-  std::string weights = getWeightsPath();
-  if (options.lower && !options.compileTo && !weights.empty() && !llvm::sys::fs::exists(weights))
-    return fail("expects the model's weights in '" + llvm::Twine(weights) +
-                "', but there is no such file; import the model again, or bring its weights along");
+  for (const std::string &file : getFilesBeside())
+    if (options.lower && !options.compileTo && !llvm::sys::fs::exists(file))
+      return fail("expects the model's weights in '" + llvm::Twine(file) +
+                  "', but there is no such file; import the model again, or bring its weights along");
   search::Result<search::Cluster> cluster = readCluster(options.cluster);
   if (!cluster)
     return fail(cluster.error().message);
@@ -317,8 +319,8 @@ LogicalResult MainJob::writeFolder() {
   stages.architecture = options.architecture;
   if (failed(emitStageBinaries(*module, stages)))
     return failure();
-  if (std::string weights = getWeightsPath(); !weights.empty())
-    if (failed(check(folder.addFile(llvm::sys::path::filename(weights), weights))))
+  for (const std::string &file : getFilesBeside())
+    if (failed(check(folder.addFile(llvm::sys::path::filename(file), file))))
       return failure();
   if (failed(check(folder.writeFile("plan.json", search::writePlan(chosen)))) || failed(check(folder.commit())))
     return failure();

@@ -86,7 +86,7 @@ private:
   mlir::LogicalResult fail(const llvm::Twine &message);
   /// A size that `--memory` reads back as at least `bytes`: search::formatBytes would round down as often as up.
   static std::string formatAtLeast(int64_t bytes);
-  std::string getWeightsPath();
+  std::vector<std::string> getFilesBeside();
   std::string getModelName() const;
   std::string getOutputFolder() const;
 

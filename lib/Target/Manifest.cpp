@@ -63,15 +63,30 @@ static Json parametersOf(const Timetable &timetable) {
                           {"placement", toJson(parameter.home)},
                           {"init", toJson(parameter.init)},
                           {"parameter", offset(parameter.parameterSlot)},
-                          {"gradient", offset(parameter.gradientSlot)},
-                          {"first_moment", offset(parameter.firstMomentSlot)},
-                          {"second_moment", offset(parameter.secondMomentSlot)},
                           {"count", parameter.count},
                           {"counted", parameter.counted}});
-    if (parameter.copySlot >= 0)
-      parameters.back()["copy"] = offset(parameter.copySlot);
+    for (auto [key, slot] : {std::pair("gradient", parameter.gradientSlot),
+                             {"first_moment", parameter.firstMomentSlot},
+                             {"second_moment", parameter.secondMomentSlot},
+                             {"copy", parameter.copySlot}})
+      if (slot >= 0)
+        parameters.back()[key] = offset(slot);
   }
   return parameters;
+}
+
+/// What checkpoints hold beside the parameters of any stage.
+static Json carriedOf(ModuleOp module) {
+  Json carried = Json::array();
+  if (auto list = module->getAttrOfType<ArrayAttr>("graph.carried"))
+    for (auto entry : list.getAsRange<DictionaryAttr>())
+      carried.push_back({{"names", namesOf(module, entry.getAs<StringAttr>("name"))},
+                         {"dtype", entry.getAs<StringAttr>("dtype").str()},
+                         {"shape", toJson(entry.getAs<DenseI64ArrayAttr>("shape").asArrayRef())},
+                         {"init", toJson(entry.getAs<DictionaryAttr>("init"))},
+                         {"buffer", entry.contains("buffer")},
+                         {"read", entry.contains("read")}});
+  return carried;
 }
 
 static Json inputsOf(const Timetable &timetable) {
@@ -143,7 +158,10 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
     auto attribute = module->getAttrOfType<IntegerAttr>(name);
     return attribute ? attribute.getInt() : 0;
   };
-  auto weights = module->getAttrOfType<StringAttr>("graph.weights");
+  auto text = [&](StringRef name) {
+    auto attribute = module->getAttrOfType<StringAttr>(name);
+    return attribute ? attribute.getValue().str() : "";
+  };
   Json groups = Json::array(), names = Json::array();
   for (const RankGroup &group : timetable.groups)
     groups.push_back(group.stages.empty() ? Json{{"axes", group.axes}} : Json{{"stages", group.stages}});
@@ -162,7 +180,9 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"model", modelName.str()},
                    {"device", timetable.device},
                    {"program", program.str()},
-                   {"weights", weights ? weights.getValue().str() : ""},
+                   {"weights", text("graph.weights")},
+                   {"buffers", text("graph.buffers")},
+                   {"carried", carriedOf(module)},
                    {"arena_bytes", timetable.arenaBytes},
                    {"gradients", gradientsOf(timetable)},
                    {"parameters", parametersOf(timetable)},

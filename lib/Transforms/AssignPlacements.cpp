@@ -38,9 +38,9 @@ private:
   LogicalResult assignCall(graph::CallOp call);
   FailureOr<graph::LayerOp> getClone(graph::CallOp call);
   FailureOr<const LayerDigits *> getDigits(graph::LayerOp layer, plan::StrategyAttr strategy, Location loc);
-  Value getInput(graph::CallOp call, Value original, Type type);
+  Value getInput(graph::CallOp call, Value original, Type type, bool hasGradient);
   FailureOr<Value> getTotal(graph::CallOp call, graph::TotalOp total);
-  graph::LayerOp getRedistribution(Type from, Type to);
+  graph::LayerOp getRedistribution(Type from, Type to, bool hasGradient);
   int64_t getStage(Operation *call) { return call->getAttrOfType<IntegerAttr>(plan::kStageAttrName).getInt(); }
 
   ModuleOp module;
@@ -58,7 +58,7 @@ private:
   llvm::StringMap<unsigned> uses;
   /// What stands for a value of the old step, by type.
   DenseMap<Value, SmallVector<Value, 2>> copies;
-  DenseMap<std::pair<Type, Type>, graph::LayerOp> redistributions;
+  DenseMap<std::tuple<Type, Type, unsigned>, graph::LayerOp> redistributions; // with a gradient or without
   /// A total as the calls of one strategy and stage read it.
   DenseMap<std::pair<Value, std::pair<Attribute, int64_t>>, Value> totals;
 };
@@ -130,14 +130,16 @@ FailureOr<graph::LayerOp> StepAssigner::getClone(graph::CallOp call) {
   return clone;
 }
 
-/// The gradient of each parameter, as the layer's backward leaves it; null without a backward.
+/// The gradient of a parameter, as the layer's backward leaves it; null where it has none.
 static PlacementAttr getGradient(graph::LayerOp layer, unsigned parameter) {
   graph::BackwardOp backward = layer.getBackward();
   if (!backward)
     return {};
-  unsigned inputs = llvm::count_if(layer.getArgumentTypes().take_front(layer.getNumInputs()), graph::isFloatTensor);
-  Operation *terminator = backward.getBody().front().getTerminator();
-  return dist::getPlacement(terminator->getOperand(inputs + parameter).getType());
+  ValueRange gradients = backward.getBody().front().getTerminator()->getOperands();
+  for (auto [argument, gradient] : llvm::zip(layer.getDifferentiated(), gradients))
+    if (argument.getArgNumber() == layer.getNumInputs() + parameter)
+      return dist::getPlacement(gradient.getType());
+  return {};
 }
 
 /// The first use decides where a tied parameter lives. Where another use cannot read it from there (a table
@@ -199,9 +201,9 @@ LogicalResult StepAssigner::agreeOnTiedGradients(ArrayRef<graph::CallOp> calls) 
   return success();
 }
 
-/// A layer that only redistributes: forward the value, backward its gradient.
-graph::LayerOp StepAssigner::getRedistribution(Type from, Type to) {
-  graph::LayerOp &layer = redistributions[{from, to}];
+/// A layer that only redistributes: forward the value, backward its gradient, if it has one.
+graph::LayerOp StepAssigner::getRedistribution(Type from, Type to, bool hasGradient) {
+  graph::LayerOp &layer = redistributions[{from, to, unsigned(hasGradient)}];
   if (layer)
     return layer;
   OpBuilder::InsertionGuard guard(builder);
@@ -211,7 +213,11 @@ graph::LayerOp StepAssigner::getRedistribution(Type from, Type to) {
                                  builder.getFunctionType(from, to), StringAttr(), ArrayAttr(), ArrayAttr());
   Block *block = builder.createBlock(&layer.getBody(), {}, {from}, {loc});
   Value forward = dist::RedistributeOp::create(builder, loc, to, block->getArgument(0));
-  if (graph::isFloatTensor(from)) {
+  if (graph::isFloatTensor(from) && !hasGradient) {
+    layer.setArgAttr(0, graph::kFrozenAttr, builder.getUnitAttr());
+    layer.setResultAttr(0, graph::kFrozenAttr, builder.getUnitAttr());
+  }
+  if (hasGradient) {
     auto backward = graph::BackwardOp::create(builder, loc);
     OpBuilder::InsertionGuard guard(builder);
     Block *region = builder.createBlock(&backward.getBody(), {}, {to}, {loc});
@@ -225,7 +231,7 @@ graph::LayerOp StepAssigner::getRedistribution(Type from, Type to) {
 
 /// The call's operand in the placement that its callee wants. Between stages the redistribution is
 /// done where a device holds less.
-Value StepAssigner::getInput(graph::CallOp call, Value original, Type type) {
+Value StepAssigner::getInput(graph::CallOp call, Value original, Type type, bool hasGradient) {
   if (auto argument = dyn_cast<BlockArgument>(original); argument && copies[original].empty()) {
     argument.setType(type); // the first reader of the step's input decides
     copies[original].push_back(argument);
@@ -234,7 +240,7 @@ Value StepAssigner::getInput(graph::CallOp call, Value original, Type type) {
     if (copy.getType() == type)
       return copy;
   Value from = copies[original].front();
-  graph::LayerOp layer = getRedistribution(from.getType(), type);
+  graph::LayerOp layer = getRedistribution(from.getType(), type, hasGradient);
   int64_t stage = getStage(call);
   if (Operation *producer = from.getDefiningOp())
     if (dist::getLocalBytes(type) <= dist::getLocalBytes(from.getType()))
@@ -282,7 +288,7 @@ LogicalResult StepAssigner::assignCall(graph::CallOp call) {
   ArrayRef<Type> types = clone->getArgumentTypes();
   builder.setInsertionPoint(call);
   SmallVector<Value> inputs;
-  for (auto [input, type] : llvm::zip(call.getInputs(), types)) {
+  for (auto [index, input] : llvm::enumerate(call.getInputs())) {
     if (auto total = input.getDefiningOp<graph::TotalOp>()) {
       FailureOr<Value> placed = getTotal(call, total);
       if (failed(placed))
@@ -290,7 +296,7 @@ LogicalResult StepAssigner::assignCall(graph::CallOp call) {
       inputs.push_back(*placed);
       continue;
     }
-    inputs.push_back(getInput(call, input, type));
+    inputs.push_back(getInput(call, input, types[index], clone->hasGradient(index)));
   }
   auto placed = graph::CallOp::create(builder, call.getLoc(), clone->getResultTypes(), clone->getSymName(), inputs,
                                       call.getParameters(), call.getPath());

@@ -2,9 +2,9 @@
 //
 // A layer's ops are visited last to first; each is asked for its operands' gradients, given its
 // results'. What a value's several users contribute is added in one n-ary sum, so that partial sums
-// can wait for one another. Only values that depend on a float argument take part: constants, masks and
-// position tables get no gradient, and need none. Nor do detached values, which afterwards are no other
-// than what they were detached from.
+// can wait for one another. Only values that depend on an argument with a gradient take part: constants, masks,
+// position tables and what is frozen get none, and a layer of which that is all gets no backward. Nor do detached
+// values, which afterwards are no other than what they were detached from.
 //
 // Gradients of parameters add up over micro-batches and devices, so they are f32 even where parameters
 // are bf16: the op that sums over the batch writes them so, nothing is rounded in between.
@@ -57,23 +57,17 @@ public:
       if (failed(differentiate(op)))
         return failure();
     SmallVector<Value> gradients;
-    for (BlockArgument argument : layer.getBody().getArguments())
-      if (graph::isFloatTensor(argument.getType()))
-        gradients.push_back(gradientOrZeros(argument));
+    for (BlockArgument argument : layer.getDifferentiated())
+      gradients.push_back(gradientOrZeros(argument));
     ReturnOp::create(builder, layer.getLoc(), gradients);
     eraseUnused(backward);
-    for (auto detach : llvm::make_early_inc_range(layer.getBody().getOps<graph::DetachOp>())) {
-      detach.replaceAllUsesWith(detach.getX());
-      detach.erase();
-    }
     return backward;
   }
 
 private:
   void findVaried(ArrayRef<Operation *> ops) {
-    for (Value argument : layer.getBody().getArguments())
-      if (graph::isFloatTensor(argument.getType()))
-        varied.insert(argument);
+    for (BlockArgument argument : layer.getDifferentiated())
+      varied.insert(argument);
     for (Operation *op : ops)
       if (!isa<graph::DetachOp>(op) &&
           llvm::any_of(op->getOperands(), [&](Value operand) { return varied.contains(operand); }))
@@ -106,10 +100,13 @@ private:
   BackwardOp createRegion() {
     builder.setInsertionPoint(terminator);
     auto backward = BackwardOp::create(builder, layer.getLoc());
-    SmallVector<Location> locations(layer.getResultTypes().size(), layer.getLoc());
-    Block *block = builder.createBlock(&backward.getBody(), {}, layer.getResultTypes(), locations);
-    for (auto [result, gradient] : llvm::zip(terminator.getOperands(), block->getArguments()))
-      contribute(result, gradient);
+    SmallVector<Type> types = layer.getResultGradientTypes();
+    SmallVector<Location> locations(types.size(), layer.getLoc());
+    Block *block = builder.createBlock(&backward.getBody(), {}, types, locations);
+    auto gradient = block->args_begin();
+    for (auto [index, result] : llvm::enumerate(terminator.getOperands()))
+      if (layer.hasResultGradient(index))
+        contribute(result, *gradient++);
     return backward;
   }
 
@@ -199,7 +196,7 @@ private:
 void split(LayerOp layer, BackwardOp merged) {
   Block &inputBlock = merged.getBody().front();
   auto inputReturn = cast<ReturnOp>(inputBlock.back());
-  unsigned numInputs = llvm::count_if(layer.getArgumentTypes().take_front(layer.getNumInputs()), graph::isFloatTensor);
+  unsigned numInputs = layer.getNumInputGradients();
   SmallVector<Value> weightGradients = llvm::to_vector(inputReturn.getOperands().drop_front(numInputs));
   inputReturn->eraseOperands(numInputs, weightGradients.size());
 
@@ -250,17 +247,25 @@ struct Differentiate : galvatron::impl::DifferentiatePassBase<Differentiate> {
         layer.emitOpError("expects a layer without backward, but got one that is differentiated");
         return signalPassFailure();
       }
-      if (layer.getGradientTypes().empty()) // of data alone
-        continue;
-      Differentiator differentiator(layer);
-      FailureOr<BackwardOp> backward = differentiator.run();
-      if (failed(backward))
+      if (!layer.getDifferentiated().empty() && failed(differentiate(layer)))
         return signalPassFailure();
-      if (splitBackward)
-        split(layer, *backward);
-      ++numLayers;
-      numOps += differentiator.numOps;
+      for (auto detach : llvm::make_early_inc_range(layer.getBody().getOps<graph::DetachOp>())) {
+        detach.replaceAllUsesWith(detach.getX());
+        detach.erase();
+      }
     }
+  }
+
+  LogicalResult differentiate(LayerOp layer) {
+    Differentiator differentiator(layer);
+    FailureOr<BackwardOp> backward = differentiator.run();
+    if (failed(backward))
+      return failure();
+    if (splitBackward)
+      split(layer, *backward);
+    ++numLayers;
+    numOps += differentiator.numOps;
+    return success();
   }
 };
 

@@ -34,6 +34,8 @@ struct Layer {
   SmallVector<Value> inputs, outputs;
   SmallVector<ParameterOp> parameters;
   SmallVector<std::string> relativeNames;
+  /// Of inputs, then parameters; and of outputs: those of float type without a gradient.
+  SmallVector<bool> frozenArguments, frozenOutputs;
   /// Equal for layers that can share a body.
   SmallVector<uint64_t> signature;
 };
@@ -41,7 +43,8 @@ struct Layer {
 /// Brings one unit into canonical order.
 class Canonicalizer {
 public:
-  Canonicalizer(Layer &layer, const FreeOps &freeOps) : layer(layer), freeOps(freeOps) {
+  Canonicalizer(Layer &layer, const FreeOps &freeOps, const GradientFlow &flow)
+      : layer(layer), freeOps(freeOps), flow(flow) {
     own.insert(layer.unit.ops.begin(), layer.unit.ops.end());
   }
 
@@ -54,6 +57,7 @@ public:
       visit(output.getDefiningOp());
     for (ParameterOp parameter : layer.parameters)
       layer.relativeNames.push_back(relativeName(parameter));
+    findFrozen();
     numberDropouts();
     writeSignature();
   }
@@ -97,6 +101,16 @@ private:
     return cast<StringAttr>(parameter.getNames()[0]).str();
   }
 
+  /// A parameter that another layer trains may be read here for its value alone.
+  void findFrozen() {
+    auto isFrozen = [&](Value value) { return isFloatTensor(value.getType()) && !flow.hasGradient(value); };
+    auto trains = [&](Operation *user) { return seen.contains(user) && flow.passes(user); };
+    layer.frozenArguments = llvm::map_to_vector(layer.inputs, isFrozen);
+    for (ParameterOp parameter : layer.parameters)
+      layer.frozenArguments.push_back(parameter.getFrozen() || llvm::none_of(parameter->getUsers(), trains));
+    layer.frozenOutputs = llvm::map_to_vector(layer.outputs, isFrozen);
+  }
+
   /// Random bits are keyed by layer and op, so ops count within their layer.
   void numberDropouts() {
     int64_t next = 0;
@@ -131,12 +145,15 @@ private:
     }
     for (Value output : layer.outputs)
       layer.signature.push_back(numbers.lookup(output));
+    llvm::append_range(layer.signature, layer.frozenArguments);
+    llvm::append_range(layer.signature, layer.frozenOutputs);
   }
 
   void add(const void *pointer) { layer.signature.push_back(reinterpret_cast<uintptr_t>(pointer)); }
 
   Layer &layer;
   const FreeOps &freeOps;
+  const GradientFlow &flow;
   llvm::DenseSet<Operation *> own, seen;
   llvm::DenseSet<Value> seenInputs;
 };
@@ -197,13 +214,17 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
     }
     std::vector<Layer> layers;
     for (Unit &unit : units)
-      layers.push_back(Layer{std::move(unit), {}, {}, {}, {}, {}, {}});
+      layers.push_back(Layer{std::move(unit), {}, {}, {}, {}, {}, {}, {}, {}});
     namePaths(layers);
+    GradientFlow flow(step);
     for (Layer &layer : layers)
-      Canonicalizer(layer, freeOps).run();
+      Canonicalizer(layer, freeOps, flow).run();
+    if (failed(verifyTrained(step, flow)))
+      return signalPassFailure();
     SmallVector<LayerOp> types = formTypes(step, layers);
     setVocabulary(step);
     setTied(step);
+    setCarried(step, layers);
     replaceStep(step, layers, types);
     numCalls += layers.size();
   }
@@ -221,6 +242,17 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
       if (unsigned count = uses[path]++)
         path += ":" + std::to_string(count);
     }
+  }
+
+  LogicalResult verifyTrained(func::FuncOp step, const GradientFlow &flow) {
+    auto parameters = step.getOps<ParameterOp>();
+    ValueRange results = step.getBody().front().getTerminator()->getOperands();
+    if (parameters.empty() || llvm::any_of(results, [&](Value result) { return flow.hasGradient(result); }))
+      return success();
+    return step.emitOpError("expects the loss to depend on a parameter that is trained, but ")
+           << llvm::count_if(parameters, [](ParameterOp parameter) { return parameter.getFrozen(); }) << " of "
+           << llvm::range_size(parameters)
+           << " are frozen and it depends on no other; let at least one have requires_grad";
   }
 
   /// One `graph.layer` per signature; returns each layer's.
@@ -259,8 +291,12 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
     SmallVector<Attribute> attributes(layer.inputs.size(), builder.getDictionaryAttr({}));
     SmallVector<Location> locations;
     IRMapping mapping;
-    for (Value input : layer.inputs)
+    auto frozen = builder.getNamedAttr(kFrozenAttr, builder.getUnitAttr());
+    for (auto [index, input] : llvm::enumerate(layer.inputs)) {
       inputs.push_back(input.getType()), locations.push_back(input.getLoc());
+      if (layer.frozenArguments[index])
+        attributes[index] = builder.getDictionaryAttr(frozen);
+    }
     for (auto [parameter, relativeName] : llvm::zip_equal(layer.parameters, layer.relativeNames)) {
       ParameterOp op = parameter;
       inputs.push_back(op.getType()), locations.push_back(op.getLoc());
@@ -268,13 +304,19 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
       list.append(kParameterAttr, builder.getStringAttr(relativeName));
       if (op.getInitAttr())
         list.append(kInitAttr, op.getInitAttr());
+      if (layer.frozenArguments[attributes.size()])
+        list.append(frozen);
       attributes.push_back(list.getDictionary(builder.getContext()));
     }
-    for (Value output : layer.outputs)
+    SmallVector<Attribute> outputAttributes;
+    for (auto [output, isFrozen] : llvm::zip_equal(layer.outputs, layer.frozenOutputs)) {
       outputs.push_back(output.getType());
+      outputAttributes.push_back(isFrozen ? builder.getDictionaryAttr(frozen) : builder.getDictionaryAttr({}));
+    }
     Location loc = NameLoc::get(builder.getStringAttr(layer.unit.path));
-    auto type = LayerOp::create(builder, loc, name, builder.getFunctionType(inputs, outputs), StringAttr(),
-                                builder.getArrayAttr(attributes), ArrayAttr());
+    auto type = LayerOp::create(
+        builder, loc, name, builder.getFunctionType(inputs, outputs), StringAttr(), builder.getArrayAttr(attributes),
+        llvm::is_contained(layer.frozenOutputs, true) ? builder.getArrayAttr(outputAttributes) : ArrayAttr());
     Block *body = builder.createBlock(&type.getBody(), {}, inputs, locations);
     auto arguments = body->getArguments();
     for (auto [input, argument] : llvm::zip(layer.inputs, arguments))
@@ -316,6 +358,31 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
         tied.set(cast<StringAttr>(name), parameter.getNames()[0]);
     if (!tied.empty())
       getOperation()->setAttr(kTiedAttr, tied.getDictionary(&getContext()));
+  }
+
+  /// Parameters that no layer reads: checkpoints hold them all the same.
+  void setCarried(func::FuncOp step, ArrayRef<Layer> layers) {
+    llvm::DenseSet<Operation *> read;
+    for (const Layer &layer : layers)
+      read.insert(layer.parameters.begin(), layer.parameters.end());
+    SmallVector<Attribute> carried;
+    if (auto known = getOperation()->getAttrOfType<ArrayAttr>(kCarriedAttr))
+      llvm::append_range(carried, known);
+    for (auto parameter : step.getOps<ParameterOp>()) {
+      if (read.contains(parameter))
+        continue;
+      Builder builder(&getContext());
+      NamedAttrList entry;
+      entry.append("name", parameter.getNames()[0]);
+      entry.append("dtype", builder.getStringAttr("F32"));
+      entry.append("shape", builder.getDenseI64ArrayAttr(cast<RankedTensorType>(parameter.getType()).getShape()));
+      if (parameter.getInitAttr())
+        entry.append("init", parameter.getInitAttr());
+      carried.push_back(entry.getDictionary(&getContext()));
+    }
+    if (!carried.empty())
+      getOperation()->setAttr(kCarriedAttr, ArrayAttr::get(&getContext(), carried));
+    numCarried += carried.size();
   }
 
   void replaceStep(func::FuncOp step, ArrayRef<Layer> layers, ArrayRef<LayerOp> types) {

@@ -22,6 +22,19 @@ private:
   llvm::DenseSet<mlir::Operation *> activations;
 };
 
+/// Which values of a step have a gradient.
+class GradientFlow {
+public:
+  explicit GradientFlow(mlir::func::FuncOp step);
+  /// It comes from the loss, and a trained parameter waits for it.
+  bool hasGradient(mlir::Value value) const { return required.contains(value) && reached.contains(value); }
+  /// Whether a gradient comes to this op and goes on to its operands.
+  bool passes(mlir::Operation *op) const;
+
+private:
+  llvm::DenseSet<mlir::Value> required, reached;
+};
+
 /// What one `graph.call` will stand for.
 struct Unit {
   /// Module path, of each unit another; relative names of parameters are below `module`, which several calls of one

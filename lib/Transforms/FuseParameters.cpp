@@ -56,8 +56,9 @@ public:
 
 private:
   BlockArgument parameter(dist::BodyOp body, int64_t position) {
-    int64_t before =
-        body == backward ? layer.getOutputGradients().size() + layer.getInputs().size() : layer.getInputs().size();
+    int64_t before = layer.getInputs().size();
+    if (body != forward) // the outputs' gradients, then what forward takes, then what it saved
+      before += backward.getNumArguments() - forward.getNumArguments() - layer.getNumSaved();
     return body.getBody().getArgument(before + position);
   }
   bool isFusible(int64_t position);
@@ -72,7 +73,7 @@ private:
   Value gradientConcat(ArrayRef<Value> gradients, int64_t dim);
 
   dist::LayerOp layer;
-  dist::BodyOp forward, backward;
+  dist::BodyOp forward, backward; // backward: null where nothing is differentiated
   OpBuilder builder;
   SmallVector<Group> groups;
   unsigned numFused = 0;
@@ -88,7 +89,7 @@ bool LayerFusion::isFusible(int64_t position) {
 
 /// Parameters that multiply one value in the same way, by forward.
 void LayerFusion::findGroups() {
-  llvm::MapVector<std::pair<Value, Attribute>, Group> candidates;
+  llvm::MapVector<std::tuple<Value, Attribute, unsigned>, Group> candidates; // frozen ones apart
   llvm::DenseSet<int64_t> taken;
   int64_t numInputs = layer.getInputs().size(), numParameters = layer.getHomes().size();
   forward.walk([&](EinsumOp op) {
@@ -103,18 +104,21 @@ void LayerFusion::findGroups() {
     if (lhs.contains(rhs.front()) || result.back() != rhs.front() || result.contains(rhs.back()))
       return;
     if (taken.insert(position).second)
-      candidates[{op.getLhs(), op.getEquationAttr()}].push_back(position);
+      candidates[{op.getLhs(), op.getEquationAttr(), layer.getGradient(position) ? 0u : 1u}].push_back(position);
   });
   for (auto &[key, group] : candidates) {
     llvm::sort(group);
     Group kept;
-    auto gradientOf = [&](int64_t position) { return cast<dist::PlacementAttr>(layer.getGradients()[position]); };
+    auto partialAxesOf = [&](int64_t position) {
+      dist::PlacementAttr gradient = layer.getGradient(position);
+      return gradient ? gradient.getPartialAxes() : SmallVector<int64_t>();
+    };
     for (int64_t position : group) {
       RankedTensorType first = tensorOf(parameter(forward, group.front()));
       RankedTensorType type = tensorOf(parameter(forward, position));
       // One all-reduce must serve them all, and one matrix hold them.
       if (first.getDimSize(1) == type.getDimSize(1) && first.getElementType() == type.getElementType() &&
-          gradientOf(group.front()).getPartialAxes() == gradientOf(position).getPartialAxes())
+          partialAxesOf(group.front()) == partialAxesOf(position))
         kept.push_back(position);
     }
     if (kept.size() > 1)
@@ -236,12 +240,17 @@ void LayerFusion::fuseInputGradient(const Group &group) {
 }
 
 void LayerFusion::fuseWeightGradient(const Group &group) {
+  if (!layer.getGradient(group.front()))
+    return;
   Operation *terminator = backward.getBody().front().getTerminator();
-  int64_t numInputGradients = layer.getInputGradients().size();
+  SmallVector<unsigned> trained = layer.getTrained();
+  auto gradientOf = [&](int64_t position) -> OpOperand & {
+    int64_t fromEnd = trained.end() - llvm::find(trained, position);
+    return terminator->getOpOperand(terminator->getNumOperands() - fromEnd);
+  };
   SmallVector<EinsumOp> products;
   for (int64_t position : group)
-    if (auto op = terminator->getOperand(numInputGradients + position).getDefiningOp<EinsumOp>();
-        op && op.getResult().hasOneUse())
+    if (auto op = gradientOf(position).get().getDefiningOp<EinsumOp>(); op && op.getResult().hasOneUse())
       products.push_back(op);
   if (products.size() != group.size())
     return;
@@ -262,7 +271,7 @@ void LayerFusion::fuseWeightGradient(const Group &group) {
   all.getDefiningOp()->setAttr(dist::kAdjacentAttrName, builder.getUnitAttr());
   SmallVector<Value> results = llvm::map_to_vector(products, [](EinsumOp op) -> Value { return op.getResult(); });
   for (auto [position, slice] : llvm::zip_equal(group, slicesOf(all, results, /*dim=*/0)))
-    terminator->setOperand(numInputGradients + position, slice);
+    gradientOf(position).set(slice);
   for (EinsumOp product : products)
     product.erase();
   numFused += products.size() - 1;
@@ -328,11 +337,14 @@ unsigned LayerFusion::run() {
   findGroups();
   for (const Group &group : groups) {
     fuseForward(forward, group);
+    if (!backward)
+      continue;
     fuseForward(backward, group);
     fuseInputGradient(group);
     fuseWeightGradient(group);
   }
-  saveWhole();
+  if (backward)
+    saveWhole();
   if (groups.empty())
     return numFused;
   SmallVector<Attribute> adjacent;
@@ -351,7 +363,7 @@ struct FuseParameters : galvatron::impl::FuseParametersPassBase<FuseParameters> 
     for (auto layer : getOperation().getOps<dist::LayerOp>()) {
       auto forward = symbols.lookup<dist::BodyOp>(layer.getForward());
       auto backward = layer.getBackward() ? symbols.lookup<dist::BodyOp>(*layer.getBackward()) : dist::BodyOp();
-      if (backward && !layer->hasAttr(dist::kAdjacentAttrName))
+      if (forward && !layer->hasAttr(dist::kAdjacentAttrName))
         numFused += LayerFusion(layer, forward, backward).run();
     }
   }

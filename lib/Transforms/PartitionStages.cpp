@@ -49,6 +49,7 @@ private:
   Value valueIn(int64_t stage, Value value);
   Value inputIn(int64_t stage, BlockArgument argument, Type type);
   Value totalIn(int64_t stage, graph::TotalOp total);
+  bool hasGradient(Value value);
   OpBuilder builderOf(int64_t stage) { return OpBuilder::atBlockEnd(&stages[stage].getBody().front()); }
 
   plan::PipelineAttr pipeline;
@@ -130,6 +131,14 @@ Value PartitionStagesPass::totalIn(int64_t stage, graph::TotalOp total) {
   return graph::TotalOp::create(builder, total.getLoc(), total.getType(), total.getCallee(), operands);
 }
 
+/// Whether a layer's result has a gradient, which then goes back the way that the value came.
+bool PartitionStagesPass::hasGradient(Value value) {
+  auto result = cast<OpResult>(value);
+  auto call = cast<graph::CallOp>(result.getOwner());
+  auto layer = getOperation().lookupSymbol<dist::LayerOp>(call.getCallee());
+  return !layer || layer.getOutputGradient(result.getResultNumber());
+}
+
 /// The value inside a stage; received from the stage before if it is not computed here.
 Value PartitionStagesPass::valueIn(int64_t stage, Value value) {
   if (auto argument = dyn_cast<BlockArgument>(value))
@@ -143,9 +152,11 @@ Value PartitionStagesPass::valueIn(int64_t stage, Value value) {
     Value before = valueIn(stage - 1, value);
     int64_t tag = numTags++;
     OpBuilder sender = builderOf(stage - 1), receiver = builderOf(stage);
-    dist::SendOp::create(sender, value.getLoc(), before, static_cast<uint64_t>(stage), static_cast<uint64_t>(tag));
+    bool frozen = graph::isFloatTensor(value.getType()) && !hasGradient(value);
+    dist::SendOp::create(sender, value.getLoc(), before, static_cast<uint64_t>(stage), static_cast<uint64_t>(tag),
+                         frozen);
     result = dist::ReceiveOp::create(receiver, value.getLoc(), value.getType(), static_cast<uint64_t>(stage - 1),
-                                     static_cast<uint64_t>(tag));
+                                     static_cast<uint64_t>(tag), frozen);
     ++numTransfers;
   }
   local[{value, stage}] = result;

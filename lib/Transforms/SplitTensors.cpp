@@ -153,23 +153,29 @@ dist::BodyOp LayerSplitter::splitBackward() {
   return body;
 }
 
-static ArrayAttr getPlacements(OpBuilder &builder, TypeRange types) {
+/// A null type is a gradient that there is not.
+static ArrayAttr getPlacements(OpBuilder &builder, ArrayRef<Type> types) {
   SmallVector<Attribute> placements;
   for (Type type : types)
-    placements.push_back(dist::getPlacement(type).withoutPartialTime());
+    placements.push_back(type ? Attribute(dist::getPlacement(type).withoutPartialTime()) : builder.getUnitAttr());
   return builder.getArrayAttr(placements);
 }
 
 void LayerSplitter::createLayer(dist::BodyOp forwardBody, dist::BodyOp backwardBody) {
   unsigned inputs = layer.getNumInputs();
   SmallVector<Type> arguments(block.getArgumentTypes()), outputGradients, gradients;
-  unsigned inputGradients = 0;
   if (backward) {
     Block &region = backward.getBody().front();
-    outputGradients.assign(region.getArgumentTypes().begin(), region.getArgumentTypes().end());
-    gradients.assign(region.getTerminator()->operand_type_begin(), region.getTerminator()->operand_type_end());
-    inputGradients = llvm::count_if(ArrayRef(arguments).take_front(inputs), graph::isFloatTensor);
+    outputGradients.resize(layer.getNumResults());
+    gradients.resize(arguments.size());
+    auto outputGradient = region.args_begin();
+    for (unsigned output = 0; output < outputGradients.size(); ++output)
+      if (layer.hasResultGradient(output))
+        outputGradients[output] = (*outputGradient++).getType();
+    for (auto [argument, gradient] : llvm::zip(layer.getDifferentiated(), region.getTerminator()->getOperands()))
+      gradients[argument.getArgNumber()] = gradient.getType();
   }
+  unsigned inputGradients = gradients.empty() ? 0 : inputs;
   std::string name = layer.getSymName().str();
   builder.setInsertionPointAfter(layer);
   SmallVector<Type> outputs(block.getTerminator()->getOperandTypes());

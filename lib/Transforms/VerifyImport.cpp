@@ -56,7 +56,7 @@ static LogicalResult verifyBodyOp(Operation *op) {
 
 /// Equal bodies have equal hashes; names and locations do not count.
 static llvm::hash_code hashOf(LayerOp layer) {
-  llvm::hash_code hash = llvm::hash_combine(layer.getFunctionType(), layer.getArgAttrsAttr());
+  llvm::hash_code hash = llvm::hash_combine(layer.getFunctionType(), layer.getArgAttrsAttr(), layer.getResAttrsAttr());
   layer.getBody().walk([&](Operation *op) {
     hash = llvm::hash_combine(hash, OperationEquivalence::computeHash(op, OperationEquivalence::ignoreHashValue,
                                                                       OperationEquivalence::ignoreHashValue,
@@ -67,6 +67,7 @@ static llvm::hash_code hashOf(LayerOp layer) {
 
 static bool isSameLayer(LayerOp a, LayerOp b) {
   return a.getFunctionType() == b.getFunctionType() && a.getArgAttrsAttr() == b.getArgAttrsAttr() &&
+         a.getResAttrsAttr() == b.getResAttrsAttr() &&
          OperationEquivalence::isRegionEquivalentTo(&a.getBody(), &b.getBody(), OperationEquivalence::IgnoreLocations);
 }
 
@@ -89,9 +90,28 @@ struct VerifyImportPass : galvatron::impl::VerifyImportPassBase<VerifyImportPass
     if (failed(verifyStatic(step, step.getArgumentTypes())))
       return failure();
     for (Operation &op : step.getBody().front().without_terminator()) {
-      if (!isa<CallOp, TotalOp>(op))
+      auto call = dyn_cast<CallOp>(op);
+      if (!call && !isa<TotalOp>(op))
         return op.emitOpError("expects only graph.call and graph.total in @step; run --galvatron-form-layers");
-      numCalls += isa<CallOp>(op);
+      if (call && failed(verifyGradients(call)))
+        return failure();
+      numCalls += bool(call);
+    }
+    return success();
+  }
+
+  /// A value between layers has a gradient for both of them, or for none.
+  LogicalResult verifyGradients(CallOp call) {
+    auto layerOf = [&](CallOp op) { return getOperation().lookupSymbol<LayerOp>(op.getCallee()); };
+    LayerOp reader = layerOf(call);
+    for (auto [index, input] : llvm::enumerate(call.getInputs())) {
+      auto producer = input.getDefiningOp<CallOp>();
+      LayerOp writer = producer ? layerOf(producer) : LayerOp();
+      unsigned result = producer ? cast<OpResult>(input).getResultNumber() : 0;
+      if (reader && writer && reader.hasGradient(index) != writer.hasResultGradient(result))
+        return call.emitOpError("expects input ")
+               << index << " to be frozen in @" << reader.getSymName() << " if it is as result " << result << " of @"
+               << writer.getSymName() << ", and not otherwise";
     }
     return success();
   }

@@ -300,12 +300,8 @@ static LogicalResult verifyRedistribution(dist::RedistributeOp op, ArrayRef<int6
 
 /// A parameter's gradient leaves at the parameter's home but for partial sums, an input's as the input.
 static LogicalResult verifyGradients(graph::LayerOp layer, graph::BackwardOp backward) {
-  SmallVector<BlockArgument> targets;
-  for (BlockArgument argument : layer.getBody().front().getArguments())
-    if (graph::isFloatTensor(argument.getType()))
-      targets.push_back(argument);
   Operation *terminator = backward.getBody().front().getTerminator();
-  for (auto [target, gradient] : llvm::zip(targets, terminator->getOperands())) {
+  for (auto [target, gradient] : llvm::zip(layer.getDifferentiated(), terminator->getOperands())) {
     PlacementAttr home = dist::getPlacement(target.getType()), placed = dist::getPlacement(gradient.getType());
     bool isParameter = target.getArgNumber() >= layer.getNumInputs();
     if (isParameter ? placed.withPartials({}) != home : placed != home)

@@ -21,11 +21,13 @@ static bool fits(Attribute placement, Type type) {
   return tensor && ArrayRef<int64_t>(cast<PlacementAttr>(placement).getLocalShape()) == tensor.getShape();
 }
 
+/// Gradients that there are not, and values without one, have no type.
 static LogicalResult verifyTypes(dist::LayerOp layer, StringRef what, ArrayAttr placements, TypeRange types) {
+  auto type = types.begin();
   for (auto [index, placement] : llvm::enumerate(placements))
-    if (!fits(placement, types[index]))
+    if (isa<PlacementAttr>(placement) && !fits(placement, *type++))
       return layer.emitOpError("expects ")
-             << what << " " << index << " to be held as " << placement << ", but got " << types[index];
+             << what << " " << index << " to be held as " << placement << ", but got " << *std::prev(type);
   return success();
 }
 
@@ -43,11 +45,10 @@ static LogicalResult verifyLayer(dist::LayerOp layer, SymbolTable &symbols) {
   results = backward.getResultTypes();
   if (failed(verifyTypes(layer, "output gradient", layer.getOutputGradients(), backward.getArgumentTypes())) ||
       failed(verifyTypes(layer, "input gradient", layer.getInputGradients(), results)) ||
-      failed(
-          verifyTypes(layer, "gradient", layer.getGradients(), results.drop_front(layer.getInputGradients().size()))))
+      failed(verifyTypes(layer, "gradient", layer.getGradients(), results.take_back(layer.getTrained().size()))))
     return failure();
-  for (auto [index, placements] : llvm::enumerate(llvm::zip(layer.getHomes(), layer.getGradients()))) {
-    auto home = cast<PlacementAttr>(std::get<0>(placements)), gradient = cast<PlacementAttr>(std::get<1>(placements));
+  for (unsigned index : layer.getTrained()) {
+    auto home = cast<PlacementAttr>(layer.getHomes()[index]), gradient = layer.getGradient(index);
     if (home != gradient.withPartials({}))
       return layer.emitOpError("expects gradient ")
              << index << " at its home " << home << " but for partial sums, but got " << gradient;

@@ -49,6 +49,13 @@ def unique_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     return result
 
 
+def frozen_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """By their first name, ties by storage."""
+    aliases = {name for group in archive.tied_names(module) for name in group[1:]}
+    every = module.named_parameters(remove_duplicate=False)
+    return {name: p for name, p in every if not p.requires_grad and name not in aliases}
+
+
 def make_optimizer(
     parameters: Iterable[nn.Parameter], arguments: argparse.Namespace
 ) -> torch.optim.Optimizer:
@@ -76,7 +83,8 @@ def global_norm(tensors: Iterable[torch.Tensor]) -> float:
 def accumulate(
     loss_of: Callable, rows: torch.Tensor, micro_batch: int, parameters: dict[str, nn.Parameter]
 ) -> float:
-    """Sets gradients of the mean loss over `rows`, int64 [batch, seq]; returns that loss.
+    """Sets gradients of the mean loss over `rows`, int64 [batch, seq]; returns that loss. What the
+    loss does not reach gets none, and no update.
 
     In pieces of `micro_batch` rows, weighted by their size: every row has as many labels.
     """
@@ -88,9 +96,6 @@ def accumulate(
         loss = loss_of(piece, piece)
         (loss * share).backward()
         total += float(loss.detach()) * share
-    for name, parameter in parameters.items():
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
     return total
 
 
@@ -114,7 +119,7 @@ def train(module: nn.Module, loss_of: Callable, arguments: argparse.Namespace) -
                 f"step {step} failed: {str(error).strip().splitlines()[-1]} (largest token"
                 f" {int(tokens.max())}); check --data, --data-dtype, --batch and --seq"
             ) from error
-        gradients = {name: parameter.grad for name, parameter in parameters.items()}
+        gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
         norm = global_norm(gradients.values())
         if arguments.dump_gradients and step <= (arguments.dump_steps or step):
             path = arguments.dump_gradients / GRADIENT_FILE.format(step)
@@ -134,7 +139,7 @@ def train(module: nn.Module, loss_of: Callable, arguments: argparse.Namespace) -
     if arguments.log:
         write_log(arguments.log, rows)
     if arguments.save:
-        values = {name: parameter.detach() for name, parameter in parameters.items()}
+        values = {**parameters, **frozen_parameters(module)}
         write_tensors(arguments.save, values, {"ties": json.dumps(ties), "format": "pt"})
     return rows
 
@@ -204,9 +209,8 @@ def materialise(module: nn.Module) -> None:
             if parameter.numel() > 1 and not any(parameter.stride()):
                 key = parameter.data_ptr()
                 if key not in real:
-                    real[key] = nn.Parameter(
-                        parameter.detach().clone(memory_format=torch.contiguous_format)
-                    )
+                    copy = parameter.detach().clone(memory_format=torch.contiguous_format)
+                    real[key] = nn.Parameter(copy, requires_grad=parameter.requires_grad)
                 setattr(owner, name, real[key])
 
 

@@ -167,14 +167,14 @@ Status checkSaveFolder(const std::string &name) {
   return removeOwnFiles(partial(folder));
 }
 
-Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelState &state, const std::string &name,
-                      const TrainingState &training) {
+Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelState &state, const Carried &carried,
+                      const std::string &name, const TrainingState &training) {
   fs::path folder = normal(name), fresh = partial(folder);
   bool first = world.rank() == 0;
   Status status = world.agree(first ? makeEmpty(fresh) : Status::success());
   if (!status.ok())
     return status;
-  status = writeTensors(world, catalog, state, fresh / kModel, {kWeight});
+  status = writeTensors(world, catalog, state, fresh / kModel, {kWeight}, &carried);
   if (status.ok() && training.optimizer == "adamw")
     status = writeTensors(world, catalog, state, fresh / kOptimizer, {kFirstMoment, kSecondMoment});
   if (first && status.ok())

@@ -1,7 +1,7 @@
 //===- Checkpoint.h - what --save writes and --load reads ------------------------------------===//
 //
-//   DIR/model.safetensors       weights: the exported module's names, shapes and layouts
-//   DIR/optimizer.safetensors   <name>.exp_avg and <name>.exp_avg_sq of every parameter (adamw only)
+//   DIR/model.safetensors       all of state_dict(): the exported module's names, shapes and layouts
+//   DIR/optimizer.safetensors   <name>.exp_avg and <name>.exp_avg_sq of every trained parameter (adamw only)
 //   DIR/training.json           step, updates, optimizer, seed, the data and the place in it
 //
 // No file says how the model was divided. A new checkpoint is written beside the old one and takes its place at once,
@@ -11,6 +11,7 @@
 #ifndef GALVATRON_RUNTIME_CHECKPOINT_CHECKPOINT_H
 #define GALVATRON_RUNTIME_CHECKPOINT_CHECKPOINT_H
 
+#include "runtime/checkpoint/Carried.h"
 #include "runtime/checkpoint/Tensors.h"
 #include "runtime/core/Options.h"
 #include "runtime/data/DataOrder.h"
@@ -30,8 +31,8 @@ struct TrainingState {
 Status checkSaveFolder(const std::string &folder);
 
 /// Collective.
-Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelState &state, const std::string &folder,
-                      const TrainingState &training);
+Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelState &state, const Carried &carried,
+                      const std::string &folder, const TrainingState &training);
 
 /// Where a checkpoint has its weights.
 std::string weightsOfCheckpoint(const std::string &folder);

@@ -5,6 +5,7 @@
 //
 //===-------------------------------------------------------------------------------------------===//
 #include "runtime/checkpoint/Tensors.h"
+#include "runtime/checkpoint/Carried.h"
 #include "runtime/checkpoint/Slices.h"
 #include "runtime/optim/Update.h"
 
@@ -27,15 +28,17 @@ Status Catalog::gather(const World &world, const Manifest &manifest, const gvrt_
     for (const ParameterInfo &parameter : manifest.parameters) {
       names.push_back(parameter.names);
       if (parameter.counted)
-        counted.push_back({parameter.name(), parameter.shape});
+        counted.push_back({parameter.name(), parameter.shape, parameter.isTrained()});
     }
+  for (const CarriedInfo &tensor : manifest.carried)
+    catalog.names.insert(tensor.names.begin(), tensor.names.end());
   std::set<std::string> seen;
   for (const std::string &text : world.gatherText(json{{"counted", counted}, {"names", names}}.dump())) {
     json stage = json::parse(text);
     for (const json &tied : stage["names"])
       catalog.names.insert(tied.begin(), tied.end());
     for (const json &entry : stage["counted"]) {
-      catalog.list.push_back({entry[0], entry[1]});
+      catalog.list.push_back({entry[0], entry[1], entry[2]});
       if (!seen.insert(catalog.list.back().name).second)
         return Status::error("parameter ", catalog.list.back().name,
                              " is counted by two stages; compile the program again");
@@ -44,11 +47,15 @@ Status Catalog::gather(const World &world, const Manifest &manifest, const gvrt_
   return Status::success();
 }
 
-int64_t Catalog::numElements() const {
-  int64_t total = 0;
-  for (const Entry &entry : list)
-    total += std::accumulate(entry.shape.begin(), entry.shape.end(), int64_t(1), std::multiplies<>());
-  return total;
+int64_t Catalog::Entry::numElements() const {
+  return std::accumulate(shape.begin(), shape.end(), int64_t(1), std::multiplies<>());
+}
+
+std::string shapeText(const std::vector<int64_t> &shape) {
+  std::string result = "[";
+  for (int64_t extent : shape)
+    result += (result.size() > 1 ? ", " : "") + std::to_string(extent);
+  return result + "]";
 }
 
 namespace {
@@ -91,7 +98,7 @@ Status forBatches(const ModelState &state, const ParameterInfo &parameter,
 Status writeOwn(const ModelState &state, safetensors::Writer &writer, const TensorKind &kind) {
   std::vector<float> host;
   for (const ParameterInfo &parameter : state.manifest.parameters) {
-    if (!answersFor(state.context, parameter))
+    if (parameter.*kind.offset < 0 || !answersFor(state.context, parameter))
       continue;
     auto *piece = reinterpret_cast<const float *>(state.arena + parameter.*kind.offset);
     Status status = forBatches(state, parameter, [&](const Batch &batch) {
@@ -110,13 +117,6 @@ Status writeOwn(const ModelState &state, safetensors::Writer &writer, const Tens
   return Status::success();
 }
 
-std::string shapeText(const std::vector<int64_t> &shape) {
-  std::string text = "[";
-  for (int64_t extent : shape)
-    text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
-  return text + "]";
-}
-
 /// The names that the file has of a tensor; more than one only of a tied parameter.
 Status findNames(const safetensors::Reader &reader, const std::string &path, const ParameterInfo &parameter,
                  const TensorKind &kind, std::vector<std::string> &names) {
@@ -130,9 +130,12 @@ Status findNames(const safetensors::Reader &reader, const std::string &path, con
                            shapeText(tensor->shape));
     names.push_back(name);
   }
-  return names.empty()
-             ? Status::error(path, " has no tensor ", parameter.name(), kind.suffix, ", which the model needs")
-             : Status::success();
+  if (names.empty() && kind.offset != kWeight.offset)
+    return Status::error(path, " has no moments of ", parameter.name(),
+                         ", which was frozen, or not there, when it was written; start from its weights alone with "
+                         "--weights");
+  return names.empty() ? Status::error(path, " has no tensor ", parameter.name(), ", which the model needs")
+                       : Status::success();
 }
 
 Status readBatch(const safetensors::Reader &reader, const std::string &name, const Batch &batch,
@@ -201,11 +204,14 @@ void drawBatch(const random::Stream &stream, const ParameterInfo &parameter, con
 } // namespace
 
 Status writeTensors(const World &world, const Catalog &catalog, const ModelState &state, const std::string &path,
-                    const std::vector<TensorKind> &kinds) {
+                    const std::vector<TensorKind> &kinds, const Carried *carried) {
   safetensors::Writer writer;
   for (const Catalog::Entry &entry : catalog.entries())
     for (const TensorKind &kind : kinds)
-      writer.add(entry.name + kind.suffix, safetensors::ElementType::F32, entry.shape);
+      if (entry.isTrained || kind.offset == kWeight.offset)
+        writer.add(entry.name + kind.suffix, safetensors::ElementType::F32, entry.shape);
+  if (carried)
+    Carried::add(state.manifest, writer);
   writer.setMetadata("format", "pt");
   Status status;
   if (world.rank() == 0)
@@ -218,6 +224,8 @@ Status writeTensors(const World &world, const Catalog &catalog, const ModelState
   for (const TensorKind &kind : kinds)
     if (status.ok())
       status = writeOwn(state, writer, kind);
+  if (status.ok() && carried && world.rank() == 0)
+    status = carried->write(writer);
   if (status.ok())
     writer.close(status.message);
   return world.agree(status);
@@ -230,9 +238,12 @@ Status readTensors(const ModelState &state, const std::string &path, const std::
     return status;
   std::vector<float> host, other;
   for (const ParameterInfo &parameter : state.manifest.parameters)
-    for (const TensorKind &kind : kinds)
+    for (const TensorKind &kind : kinds) {
+      if (parameter.*kind.offset < 0)
+        continue;
       if (status = readPiece(state, *reader, path, parameter, kind, host, other); !status.ok())
         return status;
+    }
   return Status::success();
 }
 

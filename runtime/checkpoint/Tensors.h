@@ -11,6 +11,8 @@
 
 namespace galvatron {
 
+class Carried;
+
 /// What files and norms see of a rank's arena.
 struct ModelState {
   gvrt_context &context;
@@ -19,7 +21,7 @@ struct ModelState {
   char *arena;
 };
 
-/// One of the tensors that exist for each parameter.
+/// One of the tensors that exist for each parameter; for a frozen one the weight alone.
 struct TensorKind {
   const char *suffix;             // behind the parameter's name in the file
   int64_t ParameterInfo::*offset; // where in the arena
@@ -35,14 +37,16 @@ public:
   struct Entry {
     std::string name;
     std::vector<int64_t> shape;
+    bool isTrained;
+
+    int64_t numElements() const;
   };
 
   /// Collective.
   static Status gather(const World &world, const Manifest &manifest, const gvrt_context &context, Catalog &catalog);
 
   const std::vector<Entry> &entries() const { return list; }
-  int64_t numElements() const;
-  /// Whether a parameter of some stage has this name, tied ones under each of theirs.
+  /// Whether a parameter of some stage has this name, tied ones under each of theirs, or what is carried.
   bool knows(const std::string &name) const { return names.contains(name); }
 
 private:
@@ -50,10 +54,13 @@ private:
   std::set<std::string> names;
 };
 
+/// "[2, 3]"
+std::string shapeText(const std::vector<int64_t> &shape);
+
 /// Collective: writes the tensors of these kinds to `path`; the first rank lays the file out, every rank writes the
-/// slices that it answers for.
+/// slices that it answers for, the first one also what is `carried`, if anything.
 Status writeTensors(const World &world, const Catalog &catalog, const ModelState &state, const std::string &path,
-                    const std::vector<TensorKind> &kinds);
+                    const std::vector<TensorKind> &kinds, const Carried *carried = nullptr);
 
 /// Reads this rank's pieces; a tied parameter is found under any of its names, and where the file has several they must
 /// be equal.

@@ -25,7 +25,7 @@ Placement readPlacement(const json &dimensions) {
   return words;
 }
 
-void readInit(const json &init, ParameterInfo &parameter) {
+template <typename Info> void readInit(const json &init, Info &parameter) {
   if (init.contains("normal")) {
     parameter.init = random::Distribution::Normal;
     parameter.initA = init["normal"].at(0);
@@ -49,13 +49,28 @@ ParameterInfo readParameter(const json &entry) {
   if (auto init = entry.find("init"); init != entry.end() && init->is_object())
     readInit(*init, parameter);
   entry.at("parameter").get_to(parameter.parameter);
-  entry.at("gradient").get_to(parameter.gradient);
+  parameter.gradient = entry.value("gradient", int64_t(-1));
   parameter.firstMoment = entry.value("first_moment", int64_t(-1));
   parameter.secondMoment = entry.value("second_moment", int64_t(-1));
   parameter.copy = entry.value("copy", int64_t(-1));
   entry.at("count").get_to(parameter.count);
   parameter.counted = entry.value("counted", true);
   return parameter;
+}
+
+CarriedInfo readCarried(const json &entry) {
+  CarriedInfo tensor;
+  entry.at("names").get_to(tensor.names);
+  std::optional<safetensors::ElementType> type = safetensors::parseElementType(entry.at("dtype"));
+  if (!type)
+    throw std::invalid_argument("tensor " + tensor.name() + " is of the unknown type " + std::string(entry.at("dtype")));
+  tensor.type = *type;
+  entry.at("shape").get_to(tensor.shape);
+  if (auto init = entry.find("init"); init != entry.end())
+    readInit(*init, tensor);
+  tensor.isBuffer = entry.value("buffer", false);
+  tensor.isRead = entry.value("read", false);
+  return tensor;
 }
 
 void read(const json &root, Manifest &m) {
@@ -68,6 +83,7 @@ void read(const json &root, Manifest &m) {
   m.model = root.value("model", "model");
   m.program = root.value("program", "");
   m.weights = root.value("weights", "");
+  m.buffers = root.value("buffers", "");
   m.summary = root.value("summary", "");
   m.globalBatch = root.at("global_batch");
   m.microBatches = root.at("micro_batches");
@@ -78,6 +94,8 @@ void read(const json &root, Manifest &m) {
     m.workspace = {workspace->at("offset"), workspace->at("bytes")};
   for (const json &entry : root.at("parameters"))
     m.parameters.push_back(readParameter(entry));
+  for (const json &entry : root.value("carried", json::array()))
+    m.carried.push_back(readCarried(entry));
   for (const json &entry : root.at("inputs"))
     m.inputs.push_back({entry.at("name"), entry.at("offset"), entry.at("bytes_per_micro_batch"), entry.at("shape"),
                         readPlacement(entry.at("placement"))});
@@ -132,11 +150,12 @@ Status check(const Manifest &m) {
 } // namespace
 
 int64_t ParameterInfo::numElements() const { return product(shape); }
+int64_t CarriedInfo::numElements() const { return product(shape); }
 
 Status Manifest::parse(const char *text, Manifest &manifest) {
   try {
     read(json::parse(text), manifest);
-  } catch (const json::exception &error) {
+  } catch (const std::exception &error) {
     return Status::error("this program's manifest cannot be read (", error.what(), "); compile it again");
   }
   Status status = check(manifest);

@@ -2,6 +2,7 @@
 #ifndef GALVATRON_RUNTIME_CORE_MANIFEST_H
 #define GALVATRON_RUNTIME_CORE_MANIFEST_H
 
+#include "galvatron/Support/Safetensors.h"
 #include "runtime/api/CounterRandom.h"
 #include "runtime/core/PositionMap.h"
 #include "runtime/core/Status.h"
@@ -20,10 +21,25 @@ struct ParameterInfo {
   Placement placement;
   std::optional<random::Distribution> init;
   double initA = 0, initB = 0;
-  int64_t parameter, gradient, firstMoment, secondMoment; // bytes from the start of the arena
-  int64_t copy = -1;                                      // likewise, the bf16 copy that bodies read; -1: none
-  int64_t count;                                          // local elements
+  int64_t parameter;                                          // bytes from the start of the arena
+  int64_t gradient = -1, firstMoment = -1, secondMoment = -1; // likewise; -1: none, as the parameter is frozen
+  int64_t copy = -1;                                          // likewise, the bf16 copy that bodies read; -1: none
+  int64_t count;                                              // local elements
   bool counted;
+
+  const std::string &name() const { return names.front(); }
+  bool isTrained() const { return gradient >= 0; }
+  int64_t numElements() const;
+};
+
+/// A tensor that only files know (checkpoint/Carried.h).
+struct CarriedInfo {
+  std::vector<std::string> names; // canonical first
+  safetensors::ElementType type;
+  std::vector<int64_t> shape;
+  std::optional<random::Distribution> init;
+  double initA = 0, initB = 0;
+  bool isBuffer, isRead; // read: the program has its values
 
   const std::string &name() const { return names.front(); }
   int64_t numElements() const;
@@ -65,11 +81,12 @@ struct Manifest {
   std::string device; // "cpu" or "cuda"
   int64_t stage, stages, devices;
   std::vector<int64_t> grid;
-  std::string schedule, model, program, weights, summary;
+  std::string schedule, model, program, weights, buffers, summary;
   int64_t globalBatch, microBatches, sequence, vocabulary;
   int64_t arenaBytes;
   WorkspaceInfo workspace;
   std::vector<ParameterInfo> parameters;
+  std::vector<CarriedInfo> carried;
   std::vector<InputInfo> inputs;
   std::vector<LossInfo> losses; // terms of the step's loss, their sum
   std::vector<TotalInfo> totals;

@@ -79,11 +79,20 @@ Status Training::prepareGroups() {
   return Catalog::gather(world, manifest, context, catalog);
 }
 
+static std::string besideProgram(const std::string &name) {
+  std::error_code ignored;
+  return fs::read_symlink("/proc/self/exe", ignored).parent_path() / name;
+}
+
 /// The file of start values that nobody named: beside the program.
 static std::string weightsBesideProgram(const Manifest &manifest) {
-  std::error_code ignored;
-  fs::path folder = fs::read_symlink("/proc/self/exe", ignored).parent_path();
-  return folder / (manifest.weights.empty() ? "model.safetensors" : manifest.weights);
+  return besideProgram(manifest.weights.empty() ? "model.safetensors" : manifest.weights);
+}
+
+Status Training::openCarried(const std::string &start) {
+  if (world.rank() != 0)
+    return Status::success();
+  return Carried::open(manifest, start, besideProgram(manifest.buffers), context.seed, carried);
 }
 
 Status Training::prepareParameters() {
@@ -107,19 +116,21 @@ Status Training::loadParameters() {
     done.optimizer = options.optimizer;
     startFile = weightsOfCheckpoint(options.load);
     startText = "checkpoint " + options.load + ", step " + std::to_string(done.step);
-    return status;
+    return status.ok() ? openCarried(weightsOfCheckpoint(options.load)) : status;
   }
   std::string file = options.weights.empty() ? weightsBesideProgram(manifest) : options.weights;
   if (!options.weights.empty() || fs::exists(file)) {
     startFile = file;
     startText = "weights of " + file;
     warnOfUnknownWeights(file);
-    return readTensors(state(), file, {kWeight});
+    Status status = readTensors(state(), file, {kWeight});
+    return status.ok() ? openCarried(file) : status;
   }
   if (!manifest.weights.empty())
     return Status::error("the model's weights ", file, " are missing; put them there or pass --weights");
   startText = "random values, seed " + std::to_string(context.seed);
-  return drawInitialValues(state());
+  Status status = drawInitialValues(state());
+  return status.ok() ? openCarried("") : status;
 }
 
 Status Training::prepareData() {
@@ -191,8 +202,16 @@ void Training::introduce() {
        << (manifest.microBatches == 1 ? " micro-batch" : " micro-batches") << "\n";
   if (!manifest.summary.empty())
     text << "plan        " << manifest.summary << "\n";
-  text << "parameters  " << number(catalog.numElements()) << " in " << catalog.entries().size() << " tensors; "
-       << "rank 0 allocates " << number(manifest.arenaBytes) << " bytes (" << bytesText(manifest.arenaBytes) << ")\n"
+  int64_t elements = 0, frozenElements = 0, frozenTensors = 0;
+  for (const Catalog::Entry &entry : catalog.entries()) {
+    elements += entry.numElements();
+    frozenElements += entry.isTrained ? 0 : entry.numElements();
+    frozenTensors += !entry.isTrained;
+  }
+  text << "parameters  " << number(elements) << " in " << catalog.entries().size() << " tensors";
+  if (frozenTensors)
+    text << ", of which " << number(frozenElements) << " in " << frozenTensors << " are frozen";
+  text << "; rank 0 allocates " << number(manifest.arenaBytes) << " bytes (" << bytesText(manifest.arenaBytes) << ")\n"
        << "start       " << startText << "\n"
        << "data        " << dataText << "\n"
        << "optimizer   " << options.optimizer << ", steps " << firstStep << " to " << lastStep;
@@ -342,7 +361,7 @@ Status Training::run() {
     if (Status status = step(number); !status.ok())
       return status;
   if (!options.save.empty()) {
-    if (Status status = saveCheckpoint(world, catalog, state(), options.save, done); !status.ok())
+    if (Status status = saveCheckpoint(world, catalog, state(), carried, options.save, done); !status.ok())
       return status;
     report.line("saved       " + options.save + ", step " + std::to_string(done.step));
   }

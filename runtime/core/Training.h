@@ -29,6 +29,7 @@ private:
   Status prepareParameters();
   Status loadParameters();
   void warnOfUnknownWeights(const std::string &path);
+  Status openCarried(const std::string &start);
   Status prepareData();
   /// Whether a checkpoint was trained on this data; moves on to where it stopped.
   Status resumeData(DataOrder &order);
@@ -57,6 +58,7 @@ private:
   Timetable timetable;
   char *arena = nullptr;
   Catalog catalog;
+  Carried carried; // on the first rank
   std::optional<Windows> windows;
   Report report;
   TrainingState done; // at start, then after each step

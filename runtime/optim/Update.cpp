@@ -34,7 +34,7 @@ bool answersForLoss(const gvrt_context &context, const LossInfo &loss) {
 double squareSum(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena) {
   double sum = 0;
   for (const ParameterInfo &parameter : manifest.parameters)
-    if (answersFor(context, parameter)) {
+    if (parameter.isTrained() && answersFor(context, parameter)) {
       void *buffers[] = {arena + parameter.gradient, &sum};
       device.squareSum(&context, buffers, &parameter.count);
     }
@@ -66,6 +66,8 @@ void updateParameters(gvrt_context &context, const Device &device, const Manifes
                       char *arena, double rate, double scale) {
   auto bits = [](double value) { return std::bit_cast<int64_t>(value); };
   for (const ParameterInfo &parameter : manifest.parameters) {
+    if (!parameter.isTrained())
+      continue;
     double decay = weightDecay(options, parameter);
     char *value = arena + parameter.parameter, *gradient = arena + parameter.gradient;
     char *copy = parameter.copy < 0 ? nullptr : arena + parameter.copy;

@@ -28,7 +28,7 @@ double weightDecay(const Options &options, const ParameterInfo &parameter);
 /// Rounds every parameter that has a bf16 copy into it.
 Status fillCopies(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena);
 
-/// One step of AdamW or SGD on every piece this rank holds.
+/// One step of AdamW or SGD on every piece of a trained parameter that this rank holds.
 void updateParameters(gvrt_context &context, const Device &device, const Manifest &manifest, const Options &options,
                       char *arena, double rate, double scale);
 

@@ -20,7 +20,7 @@ UpdateTable makeUpdateTable(const gvrt_context &context, const Manifest &manifes
   };
   for (bool counted : {true, false}) {
     for (const ParameterInfo &parameter : manifest.parameters)
-      if (answersFor(context, parameter) == counted)
+      if (parameter.isTrained() && answersFor(context, parameter) == counted)
         add(parameter);
     if (counted)
       table.counted = table.chunks.size();

@@ -36,6 +36,7 @@ struct UpdateTable {
   int64_t counted = 0;
 };
 
+/// Of the parameters that are trained.
 UpdateTable makeUpdateTable(const gvrt_context &context, const Manifest &manifest, const Options &options, char *arena);
 
 } // namespace galvatron

@@ -37,7 +37,7 @@ dist.body @residual.forward(%x: tensor<2x4x8xbf16>, %y: tensor<2x4x8xbf16>, %w: 
   %n, %mean, %rstd = graph.norm rms %sum weight %w {epsilon = 1.0e-5} : (tensor<2x4x8xbf16>, tensor<8xf32>) -> (tensor<2x4x8xbf16>, tensor<2x4xf32>, tensor<2x4xf32>)
   dist.return %sum, %n, %mean, %rstd : tensor<2x4x8xbf16>, tensor<2x4x8xbf16>, tensor<2x4xf32>, tensor<2x4xf32>
 }
-dist.layer @residual {forward = @residual.forward, inputs = [#dist.placement<[2, 4, 8]>, #dist.placement<[2, 4, 8]>], outputs = [#dist.placement<[2, 4, 8]>, #dist.placement<[2, 4, 8]>, #dist.placement<[2, 4]>, #dist.placement<[2, 4]>], input_gradients = [], output_gradients = [], homes = [#dist.placement<[8]>], gradients = [#dist.placement<[8]>], num_saved = 0 : i64}
+dist.layer @residual {forward = @residual.forward, inputs = [#dist.placement<[2, 4, 8]>, #dist.placement<[2, 4, 8]>], outputs = [#dist.placement<[2, 4, 8]>, #dist.placement<[2, 4, 8]>, #dist.placement<[2, 4]>, #dist.placement<[2, 4]>], input_gradients = [], output_gradients = [], homes = [#dist.placement<[8]>], gradients = [], num_saved = 0 : i64}
 
 // -----
 
@@ -57,7 +57,7 @@ dist.body @backward.forward(%dy: tensor<4x8xbf16>, %x: tensor<4x8xbf16>, %mean: 
   %sum = graph.sum %dy, %dx : (tensor<4x8xbf16>, tensor<4x8xbf16>) -> tensor<4x8xbf16>
   dist.return %dw, %sum : tensor<8xf32>, tensor<4x8xbf16>
 }
-dist.layer @backward {forward = @backward.forward, inputs = [#dist.placement<[4, 8]>, #dist.placement<[4, 8]>, #dist.placement<[4]>, #dist.placement<[4]>], outputs = [#dist.placement<[8]>, #dist.placement<[4, 8]>], input_gradients = [], output_gradients = [], homes = [#dist.placement<[8]>], gradients = [#dist.placement<[8]>], num_saved = 0 : i64}
+dist.layer @backward {forward = @backward.forward, inputs = [#dist.placement<[4, 8]>, #dist.placement<[4, 8]>, #dist.placement<[4]>, #dist.placement<[4]>], outputs = [#dist.placement<[8]>, #dist.placement<[4, 8]>], input_gradients = [], output_gradients = [], homes = [#dist.placement<[8]>], gradients = [], num_saved = 0 : i64}
 
 // -----
 

@@ -240,3 +240,24 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro
     return %y : tensor<8x16xf32>
   }
 }
+
+// -----
+
+// Between frozen layers no gradient is redistributed.
+// CHECK-LABEL: graph.layer @frozen.dp2(%{{.*}}: tensor<8x64xf32, {{.*}}> {graph.frozen}, %{{.*}}: tensor<32x64xf32, {{.*}}> {graph.frozen, graph.parameter = "u"}
+// CHECK-LABEL: graph.layer @redistribute.0(%{{.*}}: tensor<8x64xf32, {{.*}}> {graph.frozen}) -> (tensor<8x64xf32, {{.*}}> {graph.frozen})
+// CHECK: dist.redistribute
+// CHECK-NOT: graph.backward
+// CHECK-LABEL: func.func @step
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "gpipe">} {
+  graph.layer @frozen(%x: tensor<8x64xf32> {graph.frozen}, %u: tensor<32x64xf32> {graph.parameter = "u", graph.frozen}, %d: tensor<64x32xf32> {graph.parameter = "d", graph.frozen}) -> (tensor<8x64xf32> {graph.frozen}) {
+    %h = graph.einsum %x, %u "bi,oi->bo" : (tensor<8x64xf32>, tensor<32x64xf32>) -> tensor<8x32xf32>
+    %y = graph.einsum %h, %d "bo,io->bi" : (tensor<8x32xf32>, tensor<64x32xf32>) -> tensor<8x64xf32>
+    graph.return %y : tensor<8x64xf32>
+  }
+  func.func @step(%x: tensor<8x64xf32>) -> tensor<8x64xf32> {
+    %0 = graph.call @frozen(%x) parameters ["a.u", "a.d"] path "a" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2>} : (tensor<8x64xf32>) -> tensor<8x64xf32>
+    %1 = graph.call @frozen(%0) parameters ["b.u", "b.d"] path "b" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<tp = 2>} : (tensor<8x64xf32>) -> tensor<8x64xf32>
+    return %1 : tensor<8x64xf32>
+  }
+}

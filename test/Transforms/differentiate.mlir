@@ -157,3 +157,39 @@ graph.layer @steps_get_none(%x: tensor<4xf32>, %w: tensor<4xf32> {graph.paramete
   %y = math.floor %p : tensor<4xf32>
   graph.return %y : tensor<4xf32>
 }
+
+// What is frozen has no gradient, and nothing is computed for it; the gradient of x passes by.
+// CHECK-LABEL: graph.layer @frozen_parameters_get_none
+// CHECK-SAME: %[[X:.*]]: tensor<4xf32>, %[[V:.*]]: tensor<4xf32> {graph.frozen, graph.parameter = "v"}, %[[W:.*]]: tensor<4xf32>
+graph.layer @frozen_parameters_get_none(%x: tensor<4xf32>, %v: tensor<4xf32> {graph.parameter = "v", graph.frozen}, %w: tensor<4xf32> {graph.parameter = "w"}) -> tensor<4xf32> {
+  // CHECK: %[[P:.*]] = arith.mulf %[[X]], %[[V]]
+  // CHECK: graph.backward(%[[DY:.*]]: tensor<4xf32>) {
+  // CHECK-NEXT: %[[DP:.*]] = arith.mulf %[[DY]], %[[W]]
+  // CHECK-NEXT: %[[DW:.*]] = arith.mulf %[[DY]], %[[P]]
+  // CHECK-NEXT: %[[DX:.*]] = arith.mulf %[[DP]], %[[V]]
+  // CHECK-NEXT: graph.return %[[DX]], %[[DW]]
+  %p = arith.mulf %x, %v : tensor<4xf32>
+  %y = arith.mulf %p, %w : tensor<4xf32>
+  graph.return %y : tensor<4xf32>
+}
+
+// CHECK-LABEL: graph.layer @frozen_results_bring_none
+graph.layer @frozen_results_bring_none(%x: tensor<4xf32> {graph.frozen}, %w: tensor<4xf32> {graph.parameter = "w"}) -> (tensor<4xf32> {graph.frozen}, tensor<4xf32>) {
+  // CHECK: %[[E:.*]] = math.exp
+  // CHECK: graph.backward(%[[DY:.*]]: tensor<4xf32>) {
+  // CHECK-NEXT: %[[DW:.*]] = arith.mulf %[[DY]], %[[E]]
+  // CHECK-NEXT: graph.return %[[DW]]
+  %e = math.exp %x : tensor<4xf32>
+  %y = arith.mulf %w, %e : tensor<4xf32>
+  graph.return %e, %y : tensor<4xf32>, tensor<4xf32>
+}
+
+// CHECK-LABEL: graph.layer @frozen_layers_have_no_backward
+graph.layer @frozen_layers_have_no_backward(%x: tensor<4xf32> {graph.frozen}, %w: tensor<4xf32> {graph.parameter = "w", graph.frozen}) -> (tensor<4xf32> {graph.frozen}) {
+  // CHECK-NOT: graph.backward
+  // CHECK-NOT: graph.detach
+  // CHECK: graph.return
+  %d = graph.detach %x : tensor<4xf32>
+  %y = arith.mulf %d, %w : tensor<4xf32>
+  graph.return %y : tensor<4xf32>
+}

@@ -9,7 +9,7 @@ dist.body @l.backward(%dy: tensor<4x32xf32>, %x: tensor<4x32xf32>, %q: tensor<32
   %0 = graph.einsum %dy, %x "ad,ac->dc" : (tensor<4x32xf32>, tensor<4x32xf32>) -> tensor<32x32xf32>
   dist.return %0, %0 : tensor<32x32xf32>, tensor<32x32xf32>
 }
-dist.layer @l {forward = @l.forward, backward = @l.backward, inputs = [#dist.placement<[4, 32]>], outputs = [#dist.placement<[4, 32]>], input_gradients = [], output_gradients = [#dist.placement<[4, 32]>], homes = [#dist.placement<[32, 32]>, #dist.placement<[32, 32]>], gradients = [#dist.placement<[32, 32]>, #dist.placement<[32, 32]>], num_saved = 0 : i64}
+dist.layer @l {forward = @l.forward, backward = @l.backward, inputs = [#dist.placement<[4, 32]>], outputs = [#dist.placement<[4, 32]>], input_gradients = [unit], output_gradients = [#dist.placement<[4, 32]>], homes = [#dist.placement<[32, 32]>, #dist.placement<[32, 32]>], gradients = [#dist.placement<[32, 32]>, #dist.placement<[32, 32]>], num_saved = 0 : i64}
 
 // CHECK-LABEL: dist.body @l.forward
 // CHECK: graph.einsum {{.*}} -> tensor<4x64xf32>
@@ -82,3 +82,51 @@ dist.layer @apart {forward = @apart.forward, backward = @apart.backward, inputs 
 
 // CHECK-LABEL: dist.layer @apart
 // CHECK-NOT: dist.adjacent
+
+// -----
+
+// Of three parameters that multiply x the frozen one stays apart: the others are one product, and their gradients.
+dist.body @frozen.forward(%x: tensor<4x32xf32>, %q: tensor<32x32xf32>, %k: tensor<32x32xf32>, %v: tensor<32x32xf32>) -> tensor<4x32xf32> {
+  %0 = graph.einsum %x, %q "ac,dc->ad" : (tensor<4x32xf32>, tensor<32x32xf32>) -> tensor<4x32xf32>
+  %1 = graph.einsum %x, %k "ac,dc->ad" : (tensor<4x32xf32>, tensor<32x32xf32>) -> tensor<4x32xf32>
+  %2 = graph.einsum %x, %v "ac,dc->ad" : (tensor<4x32xf32>, tensor<32x32xf32>) -> tensor<4x32xf32>
+  %3 = graph.sum %0, %1, %2 : (tensor<4x32xf32>, tensor<4x32xf32>, tensor<4x32xf32>) -> tensor<4x32xf32>
+  dist.return %3 : tensor<4x32xf32>
+}
+dist.body @frozen.backward(%dy: tensor<4x32xf32>, %x: tensor<4x32xf32>, %q: tensor<32x32xf32>, %k: tensor<32x32xf32>, %v: tensor<32x32xf32>) -> (tensor<4x32xf32>, tensor<32x32xf32>, tensor<32x32xf32>) {
+  %0 = graph.einsum %dy, %q "ad,dc->ac" : (tensor<4x32xf32>, tensor<32x32xf32>) -> tensor<4x32xf32>
+  %1 = graph.einsum %dy, %k "ad,dc->ac" : (tensor<4x32xf32>, tensor<32x32xf32>) -> tensor<4x32xf32>
+  %2 = graph.einsum %dy, %v "ad,dc->ac" : (tensor<4x32xf32>, tensor<32x32xf32>) -> tensor<4x32xf32>
+  %3 = graph.sum %0, %1, %2 : (tensor<4x32xf32>, tensor<4x32xf32>, tensor<4x32xf32>) -> tensor<4x32xf32>
+  %4 = graph.einsum %dy, %x "ad,ac->dc" : (tensor<4x32xf32>, tensor<4x32xf32>) -> tensor<32x32xf32>
+  %5 = graph.einsum %dy, %x "ad,ac->dc" : (tensor<4x32xf32>, tensor<4x32xf32>) -> tensor<32x32xf32>
+  dist.return %3, %4, %5 : tensor<4x32xf32>, tensor<32x32xf32>, tensor<32x32xf32>
+}
+dist.layer @frozen {forward = @frozen.forward, backward = @frozen.backward, inputs = [#dist.placement<[4, 32]>], outputs = [#dist.placement<[4, 32]>], input_gradients = [#dist.placement<[4, 32]>], output_gradients = [#dist.placement<[4, 32]>], homes = [#dist.placement<[32, 32]>, #dist.placement<[32, 32]>, #dist.placement<[32, 32]>], gradients = [#dist.placement<[32, 32]>, unit, #dist.placement<[32, 32]>], num_saved = 0 : i64}
+
+// CHECK-LABEL: dist.body @frozen.forward
+// CHECK-DAG: graph.einsum {{.*}} -> tensor<4x64xf32>
+// CHECK-DAG: graph.einsum {{.*}} -> tensor<4x32xf32>
+// CHECK-LABEL: dist.body @frozen.backward
+// CHECK: %[[DW:.*]] = graph.einsum {{.*}} -> tensor<64x32xf32>
+// CHECK: %[[DQ:.*]] = graph.slice %[[DW]] offsets [0, 0]
+// CHECK: %[[DV:.*]] = graph.slice %[[DW]] offsets [32, 0]
+// CHECK: dist.return %{{.*}}, %[[DQ]], %[[DV]]
+// CHECK: dist.layer @frozen
+// CHECK-SAME: dist.adjacent = [array<i64: 0, 2>]
+
+// -----
+
+// A layer without a backward has one product, too.
+dist.body @no_backward.forward(%x: tensor<4x32xf32>, %q: tensor<32x32xf32>, %k: tensor<32x32xf32>) -> tensor<4x32xf32> {
+  %0 = graph.einsum %x, %q "ac,dc->ad" : (tensor<4x32xf32>, tensor<32x32xf32>) -> tensor<4x32xf32>
+  %1 = graph.einsum %x, %k "ac,dc->ad" : (tensor<4x32xf32>, tensor<32x32xf32>) -> tensor<4x32xf32>
+  %2 = arith.mulf %0, %1 : tensor<4x32xf32>
+  dist.return %2 : tensor<4x32xf32>
+}
+dist.layer @no_backward {forward = @no_backward.forward, inputs = [#dist.placement<[4, 32]>], outputs = [#dist.placement<[4, 32]>], input_gradients = [], output_gradients = [], homes = [#dist.placement<[32, 32]>, #dist.placement<[32, 32]>], gradients = [], num_saved = 0 : i64}
+
+// CHECK-LABEL: dist.body @no_backward.forward
+// CHECK: graph.einsum {{.*}} -> tensor<4x64xf32>
+// CHECK: dist.layer @no_backward
+// CHECK-SAME: dist.adjacent = [array<i64: 0, 1>]

@@ -69,3 +69,33 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 3, devices = 1, micro
 // CHECK-DAG: dist.receive from 1 tag [[$SECOND]]
 // CHECK-DAG: dist.input "labels"
 // CHECK: graph.call @head
+
+// -----
+
+#p = #dist.placement<[4]>
+
+// The gradient of a value goes back the way that it came, if it has one.
+// CHECK-LABEL: dist.stage @stage0
+// CHECK: dist.send %{{.*}} to 1 tag 0 frozen : tensor<4xf32
+// CHECK: dist.send %{{.*}} to 1 tag 1 : tensor<4xf32
+// CHECK-LABEL: dist.stage @stage1
+// CHECK: dist.receive from 0 tag 0 frozen : tensor<4xf32
+// CHECK: dist.receive from 0 tag 1 : tensor<4xf32
+module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro_batches = 2, schedule = "1f1b">} {
+  dist.body @first.forward(%ids: tensor<4xi64>, %w: tensor<4xf32>) -> (tensor<4xf32>, tensor<4xf32>) {
+    dist.return %w, %w : tensor<4xf32>, tensor<4xf32>
+  }
+  dist.body @first.backward(%dy: tensor<4xf32>, %ids: tensor<4xi64>, %w: tensor<4xf32>) -> tensor<4xf32> {
+    dist.return %dy : tensor<4xf32>
+  }
+  dist.layer @first {forward = @first.forward, backward = @first.backward, inputs = [#p], outputs = [#p, #p], input_gradients = [unit], output_gradients = [unit, #p], homes = [#p], gradients = [#p], num_saved = 0 : i64}
+  dist.body @second.forward(%x: tensor<4xf32>, %y: tensor<4xf32>) -> tensor<4xf32> {
+    dist.return %y : tensor<4xf32>
+  }
+  dist.layer @second {forward = @second.forward, inputs = [#p, #p], outputs = [#p], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+  func.func @step(%ids: tensor<4xi64, #p>, %labels: tensor<4xi64, #p>) -> tensor<4xf32, #p> {
+    %0:2 = graph.call @first(%ids) parameters ["w"] path "first" {plan.stage = 0 : i64} : (tensor<4xi64, #p>) -> (tensor<4xf32, #p>, tensor<4xf32, #p>)
+    %1 = graph.call @second(%0#0, %0#1) parameters [] path "second" {plan.stage = 1 : i64} : (tensor<4xf32, #p>, tensor<4xf32, #p>) -> tensor<4xf32, #p>
+    return %1 : tensor<4xf32, #p>
+  }
+}

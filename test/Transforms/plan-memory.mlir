@@ -21,7 +21,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
   exec.function @head.backward(%dy: memref<f32>, %labels: memref<4xi64>, %w: memref<4xf32>, %dw: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
     exec.return
   }
-  dist.layer @head {forward = @head.forward, backward = @head.backward, inputs = [#x], outputs = [#s], input_gradients = [], output_gradients = [#s], homes = [#x], gradients = [#x], num_saved = 0 : i64}
+  dist.layer @head {forward = @head.forward, backward = @head.backward, inputs = [#x], outputs = [#s], input_gradients = [unit], output_gradients = [#s], homes = [#x], gradients = [#x], num_saved = 0 : i64}
   dist.stage @stage0 index 0 order ["F0", "B0", "F1", "B1"] {
     %labels = dist.input "labels" : tensor<4xi64, #x>
     %loss = graph.call @head(%labels) parameters ["w"] path "head" {dist.unit = 0 : i64} : (tensor<4xi64, #x>) -> tensor<f32, #s>

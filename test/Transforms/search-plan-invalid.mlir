@@ -33,12 +33,12 @@ module attributes {graph.batch = 4 : i64} {
 
 module attributes {graph.batch = 4 : i64} {
   // expected-error @below {{expects a graph.backward to price; run the phase differentiate first}}
-  graph.layer @same(%ids: tensor<4xi64>) -> tensor<4xi64> {
-    graph.return %ids : tensor<4xi64>
+  graph.layer @same(%x: tensor<4xf32>) -> tensor<4xf32> {
+    graph.return %x : tensor<4xf32>
   }
-  func.func @step(%ids: tensor<4xi64>) -> tensor<4xi64> {
-    %0 = graph.call @same(%ids) parameters [] path "same" : (tensor<4xi64>) -> tensor<4xi64>
-    return %0 : tensor<4xi64>
+  func.func @step(%x: tensor<4xf32>) -> tensor<4xf32> {
+    %0 = graph.call @same(%x) parameters [] path "same" : (tensor<4xf32>) -> tensor<4xf32>
+    return %0 : tensor<4xf32>
   }
 }
 

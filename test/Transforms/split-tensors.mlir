@@ -50,3 +50,17 @@ func.func @step(%x: tensor<8xf32, #dist.placement<[2@t * 2@g0 * 2]>>) -> tensor<
   %s = graph.call @loss(%x) parameters [] path "loss" : (tensor<8xf32, #dist.placement<[2@t * 2@g0 * 2]>>) -> tensor<f32, #dist.placement<[] partial [sum@t, sum@g0]>>
   return %s : tensor<f32, #dist.placement<[] partial [sum@t, sum@g0]>>
 }
+
+// What has no gradient has none in the bodies, and `unit` in the lists.
+// CHECK-LABEL: dist.body @frozen.forward(%{{.*}}: tensor<4xf32>, %{{.*}}: tensor<4xi64>, %{{.*}}: tensor<4xf32> {graph.frozen, graph.parameter = "v"}, %{{.*}}: tensor<4xf32> {graph.parameter = "w"}) -> (tensor<4xf32>, tensor<4xf32>)
+// CHECK: dist.body @frozen.backward(%{{.*}}: tensor<4xf32>, %{{.*}}: tensor<4xf32>, %{{.*}}: tensor<4xi64>, %{{.*}}: tensor<4xf32>, %{{.*}}: tensor<4xf32>) -> (tensor<4xf32>, tensor<4xf32>)
+// CHECK: dist.layer @frozen {{.*}}gradients = [unit, #dist.placement<[4]>], {{.*}}input_gradients = [#dist.placement<[4]>, unit], {{.*}}output_gradients = [unit, #dist.placement<[4]>]
+graph.layer @frozen(%x: tensor<4xf32, #dist.placement<[4]>>, %i: tensor<4xi64, #dist.placement<[4]>>, %v: tensor<4xf32, #dist.placement<[4]>> {graph.parameter = "v", graph.frozen}, %w: tensor<4xf32, #dist.placement<[4]>> {graph.parameter = "w"}) -> (tensor<4xf32, #dist.placement<[4]>> {graph.frozen}, tensor<4xf32, #dist.placement<[4]>>) {
+  %y = arith.mulf %x, %w : tensor<4xf32, #dist.placement<[4]>>
+  graph.backward(%dy: tensor<4xf32, #dist.placement<[4]>>) {
+    %dx = arith.mulf %dy, %w : tensor<4xf32, #dist.placement<[4]>>
+    %dw = arith.mulf %dy, %x : tensor<4xf32, #dist.placement<[4]>>
+    graph.return %dx, %dw : tensor<4xf32, #dist.placement<[4]>>, tensor<4xf32, #dist.placement<[4]>>
+  }
+  graph.return %v, %y : tensor<4xf32, #dist.placement<[4]>>, tensor<4xf32, #dist.placement<[4]>>
+}

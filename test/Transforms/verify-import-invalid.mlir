@@ -74,3 +74,18 @@ graph.layer @b(%x: tensor<4xf32>) -> tensor<4xf32> {
 func.func @step(%x: tensor<4xf32>) -> tensor<4xf32> {
   return %x : tensor<4xf32>
 }
+
+// -----
+
+graph.layer @frozen(%x: tensor<4xf32> {graph.frozen}) -> (tensor<4xf32> {graph.frozen}) {
+  graph.return %x : tensor<4xf32>
+}
+graph.layer @trained(%x: tensor<4xf32>) -> tensor<4xf32> {
+  graph.return %x : tensor<4xf32>
+}
+func.func @step(%x: tensor<4xf32>) -> tensor<4xf32> {
+  %0 = graph.call @frozen(%x) parameters [] path "h.0" : (tensor<4xf32>) -> tensor<4xf32>
+  // expected-error @+1 {{expects input 0 to be frozen in @trained if it is as result 0 of @frozen, and not otherwise}}
+  %1 = graph.call @trained(%0) parameters [] path "h.1" : (tensor<4xf32>) -> tensor<4xf32>
+  return %1 : tensor<4xf32>
+}

@@ -130,6 +130,34 @@ def test_tied_parameters_are_written_once_under_the_first_name(tmp_path):
     assert "lm_head.weight" not in parameters
 
 
+def test_state_beside_what_is_trained(tmp_path):
+    """Frozen parameters are parameters, also those that nothing reads; persistent buffers have a file of their own."""
+
+    class Stateful(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.full((8,), 2.0), requires_grad=False)
+            self.unused = nn.Linear(3, 2)
+            self.register_buffer("shift", torch.arange(8.0))
+            self.register_buffer("count", torch.tensor(5))
+            self.register_buffer("scratch", torch.zeros(4), persistent=False)
+            self.middle = lambda x: x * self.scale + self.shift + self.scratch[0]
+
+    text, weights = imported(exported(tmp_path, Stateful()), 2, 16)
+    assert re.search(r'graph\.parameter \["scale"\] frozen ', text)
+    assert re.search(r'graph\.parameter \["unused\.weight"\] init ', text)
+    assert {"scale", "unused.weight", "unused.bias"} <= weights.keys() and "shift" not in weights
+    carried = text.split("graph.carried = [")[1].split("]")[0]
+    assert re.findall(r"\{([^{}]*)\}", carried) == [
+        'buffer, dtype = "F32", name = "shift", read, shape = array<i64: 8>',
+        'buffer, dtype = "I64", name = "count", shape = array<i64>',
+    ]
+    assert 'graph.buffers = "model.buffers.safetensors"' in text
+    buffers = load_file(tmp_path / "model.buffers.safetensors")
+    assert buffers.keys() == {"shift", "count"}
+    assert torch.equal(buffers["shift"], torch.arange(8.0)) and torch.equal(buffers["count"], torch.tensor(5))
+
+
 def test_weightless_parameters_carry_their_distribution_and_no_file(tmp_path):
     archive = tmp_path / "model.pt"
     arguments = ["--config", str(MODELS / "gpt2.json"), "--weightless", "-o", str(archive)]

@@ -118,6 +118,34 @@ def test_micro_batches_change_nothing(archives, tokens, tmp_path):
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)
 
 
+def test_what_has_no_gradient_stays(tokens, tmp_path):
+    """Frozen, or read for its value alone, or not at all: not even decayed."""
+
+    class Module(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.unused = torch.nn.Embedding(256, 256), torch.nn.Linear(2, 2)
+            self.frozen = torch.nn.Parameter(torch.ones(256), requires_grad=False)
+            self.stopped = torch.nn.Parameter(torch.ones(256))
+
+        def forward(self, input_ids, labels):
+            logits = self.table(input_ids) * self.frozen + self.stopped.detach()
+            return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+    module, ids = Module(), torch.arange(64).view(2, 32)
+    save_file(module.state_dict(), tmp_path / "start.st")
+    options = ("--steps", 2, "--weight-decay", 0.5, "--weight-decay-on", "all", "--dump-gradients", tmp_path / "g")
+    for name, weightless in (("real", False), ("weightless", True)):
+        export.save(module, (ids, ids), tmp_path / f"{name}.pt", weightless=weightless)
+        weights = ("--weights", tmp_path / "start.st", "--save", tmp_path / f"{name}.st")
+        assert run(tmp_path / f"{name}.pt", tokens, *options, *weights) == 0
+        assert load_file(tmp_path / "g" / "step-000001.safetensors").keys() == {"table.weight"}
+        saved = load_file(tmp_path / f"{name}.st")
+        assert saved.keys() == module.state_dict().keys()
+        changed = {key for key, value in module.state_dict().items() if not torch.equal(saved[key], value)}
+        assert changed == {"table.weight"}
+
+
 def test_learns(archives, tokens, tmp_path):
     log = tmp_path / "log.csv"
     assert run(archives / "llama.pt", tokens, "--steps", 25, "--lr", 0.01, "--log", log) == 0

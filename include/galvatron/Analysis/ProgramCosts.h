@@ -51,8 +51,8 @@ struct LayerWork {
   std::vector<OpWork> forward, backward;
   /// Values that are partial sums under tensor parallelism.
   std::vector<ValueLife> forwardReductions, backwardReductions;
-  /// In f32, as they are trained; and the bf16 copies of those that bodies read so.
-  std::vector<ValueLife> parameters, copies;
+  /// In f32: those that are trained, and those that are frozen; and the bf16 copies of those that bodies read so.
+  std::vector<ValueLife> parameters, frozen, copies;
   std::vector<ValueLife> inputs; ///< activations that backward needs in any case
   std::vector<ValueLife> saved;  ///< what else it keeps unless it recomputes
   std::vector<ValueLife> temporaries;

@@ -52,18 +52,23 @@ struct TimetableEntry {
   int64_t unit = -1;
   std::vector<SlotReference> buffers;
   std::vector<int64_t> attributes;
-  /// Of a forward its outputs, of a backward the gradients of inputs and parameters; the same for every entry of a body.
+  /// Of a forward its outputs, of a backward the gradients of inputs and parameters; the same for every entry of a
+  /// body.
   std::vector<EntryResult> results;
 };
 
 /// A parameter as one stage holds it.
 struct StageParameter {
   std::vector<std::string> names; // canonical first
-  dist::PlacementAttr home, gradient;
+  dist::PlacementAttr home;
+  /// As bodies leave it; null where none in this stage does.
+  dist::PlacementAttr gradient;
+  /// Some body of the model leaves a gradient. Without one there are no moments either, and nothing changes it.
+  bool trained = false;
   /// Grid axes on which the gradient is partial, to be summed once per step.
   std::vector<int64_t> partialAxes;
   mlir::DictionaryAttr init;
-  int parameterSlot, gradientSlot, firstMomentSlot, secondMomentSlot;
+  int parameterSlot = -1, gradientSlot = -1, firstMomentSlot = -1, secondMomentSlot = -1;
   /// Bodies read a bf16 copy instead of the f32 master.
   bool hasCopy = false;
   int copySlot = -1;
@@ -111,6 +116,9 @@ struct Timetable {
   std::string device = "cpu";
   int64_t arenaBytes = 0; // after planArena
 };
+
+/// All names of a parameter, as files may have them; `canonical` first.
+std::vector<std::string> namesOf(mlir::ModuleOp module, llvm::StringRef canonical);
 
 /// Expands the stage `stage` of a module in which every `dist.stage` has its order and bodies are
 /// `exec.function`s. Fails with a message on the op at fault.

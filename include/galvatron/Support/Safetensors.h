@@ -15,12 +15,13 @@
 
 namespace galvatron::safetensors {
 
-enum class ElementType { F64, F32, F16, BF16, I64, I32, I16, I8, U8, Bool };
+enum class ElementType { F64, F32, F16, BF16, I64, I32, I16, I8, U64, U32, U16, U8, Bool, C64 };
 
 /// Bytes of one element.
 int64_t byteWidth(ElementType type);
 /// The format's own word, e.g. "BF16".
 const char *name(ElementType type);
+std::optional<ElementType> parseElementType(const std::string &name);
 
 struct Tensor {
   ElementType type = ElementType::F32;
@@ -44,7 +45,7 @@ public:
   const std::map<std::string, Tensor> &tensors() const { return entries; }
   const Metadata &metadata() const { return fileMetadata; }
 
-  /// Reads `count` elements from row-major element `first` on, converted to float.
+  /// Reads `count` elements from row-major element `first` on, converted to float; complex ones are an error.
   bool readFloats(const std::string &name, int64_t first, int64_t count, float *out, std::string &error) const;
   /// Reads raw bytes of a tensor from byte `first` on.
   bool readBytes(const std::string &name, int64_t first, int64_t count, void *out, std::string &error) const;

@@ -102,10 +102,13 @@ def FormLayersPass : Pass<"galvatron-form-layers", "mlir::ModuleOp"> {
     Units are the members of module lists, what comes before, between and after them; without module
     paths, the periods of a repeating structure. Units of equal ops, shapes, distributions and relative
     parameter names share one body, found by hash. What is computed from constants, parameters or the
-    step's integers alone is cloned into each layer that reads it.
+    step's integers alone is cloned into each layer that reads it. What has no gradient in a layer is
+    `graph.frozen` there: equal units of which one is frozen, or has nothing to train before it, are of two
+    types.
 
     **Before:** everything inline in `@step`.
-    **After:** `@step` is `graph.call`s; only activations and the step's arguments cross layers.
+    **After:** `@step` is `graph.call`s; only activations and the step's arguments cross layers. Parameters
+    that no layer reads are in the module attribute `graph.carried`.
     **Example:**
 
     ```mlir
@@ -130,11 +133,13 @@ def FormLayersPass : Pass<"galvatron-form-layers", "mlir::ModuleOp"> {
     }
     ```
 
-    **Fails when:** there is no `@step`, or members of a list read each other's values in a cycle.
+    **Fails when:** there is no `@step`, members of a list read each other's values in a cycle, or every
+    parameter is frozen.
   }];
   let statistics = [
     Statistic<"numTypes", "num-types", "Layer types formed">,
-    Statistic<"numCalls", "num-calls", "Layers in the step">
+    Statistic<"numCalls", "num-calls", "Layers in the step">,
+    Statistic<"numCarried", "num-carried", "Tensors that no layer reads">
   ];
   let dependentDialects = ["::galvatron::graph::GraphDialect"];
 }
@@ -807,7 +812,7 @@ def FuseParametersPass : Pass<"galvatron-fuse-parameters", "mlir::ModuleOp"> {
       %0 = graph.einsum %dy, %x "ad,ac->dc" : (tensor<4x32xf32>, tensor<4x32xf32>) -> tensor<32x32xf32>
       dist.return %0, %0 : tensor<32x32xf32>, tensor<32x32xf32>
     }
-    dist.layer @l {forward = @l.forward, backward = @l.backward, inputs = [#dist.placement<[4, 32]>], outputs = [#dist.placement<[4, 32]>], input_gradients = [], output_gradients = [#dist.placement<[4, 32]>], homes = [#dist.placement<[32, 32]>, #dist.placement<[32, 32]>], gradients = [#dist.placement<[32, 32]>, #dist.placement<[32, 32]>], num_saved = 0 : i64}
+    dist.layer @l {forward = @l.forward, backward = @l.backward, inputs = [#dist.placement<[4, 32]>], outputs = [#dist.placement<[4, 32]>], input_gradients = [unit], output_gradients = [#dist.placement<[4, 32]>], homes = [#dist.placement<[32, 32]>, #dist.placement<[32, 32]>], gradients = [#dist.placement<[32, 32]>, #dist.placement<[32, 32]>], num_saved = 0 : i64}
     ```
 
     ```mlir
@@ -822,7 +827,7 @@ def FuseParametersPass : Pass<"galvatron-fuse-parameters", "mlir::ModuleOp"> {
       %0 = graph.einsum %arg0, %arg1 "ad,ac->dc" : (tensor<4x32xf32>, tensor<4x32xf32>) -> tensor<32x32xf32>
       dist.return %0, %0 : tensor<32x32xf32>, tensor<32x32xf32>
     }
-    dist.layer @l {backward = @l.backward, dist.adjacent = [array<i64: 0, 1>], forward = @l.forward, gradients = [#dist.placement<[32, 32]>, #dist.placement<[32, 32]>], homes = [#dist.placement<[32, 32]>, #dist.placement<[32, 32]>], input_gradients = [], inputs = [#dist.placement<[4, 32]>], num_saved = 0 : i64, output_gradients = [#dist.placement<[4, 32]>], outputs = [#dist.placement<[4, 32]>]}
+    dist.layer @l {backward = @l.backward, dist.adjacent = [array<i64: 0, 1>], forward = @l.forward, gradients = [#dist.placement<[32, 32]>, #dist.placement<[32, 32]>], homes = [#dist.placement<[32, 32]>, #dist.placement<[32, 32]>], input_gradients = [unit], inputs = [#dist.placement<[4, 32]>], num_saved = 0 : i64, output_gradients = [#dist.placement<[4, 32]>], outputs = [#dist.placement<[4, 32]>]}
     ```
 
     **Fails when:** never.

@@ -45,10 +45,16 @@ Description galvatron::importer::parseDescription(const std::string &text, mlir:
     result.prefix = root.value("prefix", "");
     result.exampleBatch = root.at("example").at("batch");
     result.exampleSeq = root.at("example").at("seq");
-    for (const json &parameter : root.at("parameters"))
+    for (const json &parameter : root.at("parameters")) {
       if (parameter.contains("distribution"))
         if (auto init = initOf(parameter.at("distribution"), builder))
           result.inits[parameter.at("name")] = init;
+      if (!parameter.value("requires_grad", true))
+        result.frozen.insert(parameter.at("name"));
+    }
+    for (const json &buffer : root.value("buffers", json::array()))
+      if (buffer.value("persistent", false))
+        result.persistentBuffers.push_back(buffer.at("name"));
     result.ties = root.value("ties", result.ties);
   } catch (const json::exception &error) {
     throw ImportError(std::string("galvatron.json in the archive is damaged (") + error.what() +

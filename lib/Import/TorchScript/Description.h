@@ -5,6 +5,7 @@
 #include "mlir/IR/BuiltinAttributes.h"
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,8 @@ struct Description {
   int64_t exampleBatch = 0, exampleSeq = 0;
   std::map<std::string, mlir::DictionaryAttr> inits; // by parameter name
   std::vector<std::vector<std::string>> ties;        // canonical name first
+  std::set<std::string> frozen;                      // parameters without gradient
+  std::vector<std::string> persistentBuffers;        // those that are in state_dict()
 };
 
 /// Reads the JSON text; throws ImportError naming what is wrong with it.

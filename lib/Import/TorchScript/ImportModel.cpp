@@ -46,6 +46,25 @@ static torch::jit::Module load(const std::string &path, std::string &description
   }
 }
 
+/// What a checkpoint holds and no layer has as a parameter; `read` where the program was made with the buffer's values.
+static void describeBuffers(mlir::ModuleOp program, const Reader &reader, llvm::ArrayRef<Buffer> buffers) {
+  mlir::Builder builder(program.getContext());
+  llvm::SmallVector<mlir::Attribute> entries;
+  for (const Buffer &buffer : buffers) {
+    mlir::NamedAttrList entry;
+    entry.append("name", builder.getStringAttr(buffer.name));
+    entry.append("dtype", builder.getStringAttr(safetensors::name(buffer.type())));
+    entry.append("shape", builder.getDenseI64ArrayAttr(
+                              llvm::ArrayRef<int64_t>(buffer.tensor.sizes().data(), buffer.tensor.dim())));
+    entry.append("buffer", builder.getUnitAttr());
+    if (reader.reads(buffer))
+      entry.append("read", builder.getUnitAttr());
+    entries.push_back(entry.getDictionary(program.getContext()));
+  }
+  if (!entries.empty())
+    program->setAttr(graph::kCarriedAttr, builder.getArrayAttr(entries));
+}
+
 static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const torch::jit::Module &module,
                                               const Parameters &parameters, const Description &description,
                                               const ImportOptions &options) {
@@ -56,37 +75,48 @@ static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const 
   Importer importer(context, batch, seq);
   importer.exampleBatch = description.exampleBatch;
   importer.exampleSeq = description.exampleSeq;
-  Value loss = Reader(importer, parameters).run(module);
-  return importer.finish(loss);
+  Reader reader(importer, parameters);
+  mlir::OwningOpRef<mlir::ModuleOp> program = importer.finish(reader.run(module));
+  describeBuffers(*program, reader, parameters.buffers());
+  return program;
 }
 
 static fs::path weightsBeside(const fs::path &output) { return fs::path(output).replace_extension(".safetensors"); }
+static fs::path buffersBeside(const fs::path &output) {
+  return fs::path(output).replace_extension(".buffers.safetensors");
+}
 
 /// Before any work. A rename would also replace a device or a link to one.
 static void checkOutputs(const fs::path &output) {
-  for (const fs::path &path : {output, weightsBeside(output)})
+  for (const fs::path &path : {output, weightsBeside(output), buffersBeside(output)})
     if (path == "-" || (fs::exists(path) && !fs::is_regular_file(path)))
       throw ImportError("expects the output to be a file, with its weights beside it, but '" + path.string() +
                         "' is none; name a file with -o");
 }
 
-/// Writes under temporary names first: both files appear, or none does.
+/// Writes under temporary names first: all files appear, or none does.
 static void write(mlir::ModuleOp module, const Parameters &parameters, const ImportOptions &options) {
-  fs::path output(options.output), weights = weightsBeside(output);
+  using WriteTensors = std::string (Parameters::*)(const std::string &) const;
+  fs::path output(options.output);
+  std::vector<std::pair<fs::path, WriteTensors>> beside;
+  auto add = [&](llvm::StringRef attribute, const fs::path &path, WriteTensors writeTensors) {
+    module->setAttr(attribute, mlir::StringAttr::get(module.getContext(), path.filename().string()));
+    beside.push_back({path, writeTensors});
+  };
+  if (!parameters.isWeightless())
+    add(graph::kWeightsAttr, weightsBeside(output), &Parameters::write);
+  if (!parameters.buffers().empty())
+    add(graph::kBuffersAttr, buffersBeside(output), &Parameters::writeBuffers);
+
   auto temporary = [](const fs::path &path) { return path.string() + ".partial"; };
-  auto discard = [&] {
+  auto refuse = [&](const fs::path &path, const std::string &why) {
     std::error_code ignored;
     fs::remove(temporary(output), ignored);
-    fs::remove(temporary(weights), ignored);
-  };
-  auto refuse = [&](const fs::path &path, const std::string &why) {
-    discard();
+    for (const auto &[file, writeTensors] : beside)
+      fs::remove(temporary(file), ignored);
     throw ImportError("cannot write " + path.string() + ": " + why + "; check the folder and its free space");
   };
   std::error_code error;
-  bool hasWeights = !parameters.isWeightless();
-  if (hasWeights)
-    module->setAttr(graph::kWeightsAttr, mlir::StringAttr::get(module.getContext(), weights.filename().string()));
   llvm::raw_fd_ostream stream(temporary(output), error);
   if (error)
     refuse(output, error.message());
@@ -98,16 +128,17 @@ static void write(mlir::ModuleOp module, const Parameters &parameters, const Imp
     stream.clear_error();
     refuse(output, why);
   }
-  if (hasWeights) {
-    if (std::string why = parameters.write(temporary(weights)); !why.empty())
-      refuse(weights, why);
-    fs::rename(temporary(weights), weights, error);
+  for (const auto &[path, writeTensors] : beside)
+    if (std::string why = (parameters.*writeTensors)(temporary(path)); !why.empty())
+      refuse(path, why);
+  auto rename = [&](const fs::path &path) {
+    fs::rename(temporary(path), path, error);
     if (error)
-      refuse(weights, error.message());
-  }
-  fs::rename(temporary(output), output, error);
-  if (error)
-    refuse(output, error.message());
+      refuse(path, error.message());
+  };
+  for (const auto &[path, writeTensors] : beside)
+    rename(path);
+  rename(output);
 }
 
 bool galvatron::importModel(const ImportOptions &options, std::string &error) {

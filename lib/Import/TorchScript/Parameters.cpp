@@ -1,17 +1,33 @@
-// Collecting parameters and writing them as safetensors.
+// Collecting parameters and buffers, and writing them as safetensors.
 #include "Parameters.h"
 
 #include "../Value.h"
 
-#include "galvatron/Support/Safetensors.h"
-
+using namespace galvatron;
 using namespace galvatron::importer;
+
+static const std::map<at::ScalarType, safetensors::ElementType> kFileTypes = {
+    {at::kDouble, safetensors::ElementType::F64}, {at::kFloat, safetensors::ElementType::F32},
+    {at::kHalf, safetensors::ElementType::F16},   {at::kBFloat16, safetensors::ElementType::BF16},
+    {at::kLong, safetensors::ElementType::I64},   {at::kInt, safetensors::ElementType::I32},
+    {at::kShort, safetensors::ElementType::I16},  {at::kChar, safetensors::ElementType::I8},
+    {at::kByte, safetensors::ElementType::U8},    {at::kBool, safetensors::ElementType::Bool},
+    {at::kUInt64, safetensors::ElementType::U64}, {at::kUInt32, safetensors::ElementType::U32},
+    {at::kUInt16, safetensors::ElementType::U16}, {at::kComplexFloat, safetensors::ElementType::C64}};
+
+safetensors::ElementType Buffer::type() const { return kFileTypes.at(tensor.scalar_type()); }
 
 /// One zero (or nothing) behind all elements.
 static bool hasNoMemory(const at::Tensor &tensor) {
   if (tensor.is_meta())
     return true;
   return tensor.numel() > 1 && llvm::all_of(tensor.strides(), [](int64_t stride) { return stride == 0; });
+}
+
+/// What the exported module calls the attribute.
+static std::string nameOf(const std::string &path, const Description &description) {
+  bool hasPrefix = !description.prefix.empty() && path.rfind(description.prefix, 0) == 0;
+  return hasPrefix ? path.substr(description.prefix.size()) : path;
 }
 
 Parameters::Parameters(const torch::jit::Module &module, const Description &description) {
@@ -23,14 +39,11 @@ Parameters::Parameters(const torch::jit::Module &module, const Description &desc
   std::unordered_map<std::string, Parameter *> byName;
   weightless = description.weightless;
   for (const auto &entry : module.named_parameters(/*recurse=*/true)) {
-    // A frozen parameter is a constant: buffers and it are treated alike.
-    if (!entry.value.requires_grad() && !hasNoMemory(entry.value))
+    std::string name = nameOf(entry.name, description);
+    if (!at::isFloatingType(entry.value.scalar_type())) {
+      allBuffers.push_back({name, entry.name, entry.value});
       continue;
-    std::string name = entry.name;
-    if (!description.prefix.empty() && name.rfind(description.prefix, 0) == 0)
-      name = name.substr(description.prefix.size());
-    if (!at::isFloatingType(entry.value.scalar_type()))
-      throw ImportError("parameter " + name + " is not floating point; make it a buffer");
+    }
     Parameter *known = nullptr;
     if (description.present) {
       if (auto first = canonical.find(name); first != canonical.end())
@@ -52,16 +65,31 @@ Parameters::Parameters(const torch::jit::Module &module, const Description &desc
       known->tensor = entry.value;
     }
     known->names.push_back(name);
+    known->frozen = description.present ? description.frozen.count(name) : !entry.value.requires_grad();
     byName[name] = byPath[entry.name] = known;
     weightless |= hasNoMemory(entry.value);
     if (auto init = description.inits.find(name); init != description.inits.end() && !known->init)
       known->init = init->second;
   }
+  addBuffers(module, description);
   for (const auto &parameter : all)
     if (weightless && !parameter->init)
       throw ImportError("parameter " + parameter->names[0] +
                         " has neither values nor a distribution to draw them from; export with weights, or "
                         "weightless with galvatron.export (--init-std for a module of your own)");
+}
+
+void Parameters::addBuffers(const torch::jit::Module &module, const Description &description) {
+  std::set<std::string> persistent(description.persistentBuffers.begin(), description.persistentBuffers.end());
+  for (const auto &entry : module.named_buffers(/*recurse=*/true))
+    if (std::string name = nameOf(entry.name, description); persistent.erase(name))
+      allBuffers.push_back({name, entry.name, entry.value});
+  if (!persistent.empty())
+    throw ImportError("the archive lacks the buffer " + *persistent.begin() + " that it describes; export it again");
+  for (const Buffer &buffer : allBuffers)
+    if (!kFileTypes.count(buffer.tensor.scalar_type()))
+      throw ImportError("buffer " + buffer.name + " is of type " + c10::toString(buffer.tensor.scalar_type()) +
+                        ", which a checkpoint cannot hold; register it with persistent=False");
 }
 
 const Parameter *Parameters::find(const std::string &path) const {
@@ -83,6 +111,22 @@ std::string Parameters::write(const std::string &file) const {
   for (const auto &parameter : all) {
     at::Tensor values = parameter->tensor.detach().to(at::kFloat).contiguous();
     if (!writer.writeFloats(parameter->names[0], 0, values.numel(), values.data_ptr<float>(), error))
+      return error;
+  }
+  return writer.close(error) ? "" : error;
+}
+
+std::string Parameters::writeBuffers(const std::string &file) const {
+  safetensors::Writer writer;
+  std::string error;
+  writer.setMetadata("format", "pt");
+  for (const Buffer &buffer : allBuffers)
+    writer.add(buffer.name, buffer.type(), buffer.tensor.sizes().vec());
+  if (!writer.create(file, error))
+    return error;
+  for (const Buffer &buffer : allBuffers) {
+    at::Tensor values = buffer.tensor.detach().contiguous();
+    if (!writer.writeBytes(buffer.name, 0, values.nbytes(), values.const_data_ptr(), error))
       return error;
   }
   return writer.close(error) ? "" : error;

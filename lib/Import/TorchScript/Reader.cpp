@@ -53,6 +53,8 @@ Value Reader::run(const jit::Module &module) {
   Value loss = results.at(0);
   if (loss.isList() && loss.list().size() == 1)
     loss = loss.list()[0];
+  for (const auto &parameter : parameters.list())
+    emit(*parameter);
   return loss;
 }
 
@@ -234,18 +236,21 @@ void Reader::getAttribute(const jit::Node *node, Frame &frame) {
 Value Reader::attribute(const c10::IValue &value, const std::string &path) {
   if (!value.isTensor())
     return constant(value);
-  if (const Parameter *parameter = parameters.find(path)) {
-    Value &slot = emittedParameters[parameter];
-    if (slot.isNone()) {
-      auto sizes = parameter->tensor.sizes();
-      slot = importer.parameter(parameter->names, ShapeRef(sizes.data(), sizes.size()), ElementType::Float32,
-                                parameter->init);
-    }
-    return slot;
-  }
+  if (const Parameter *parameter = parameters.find(path))
+    return emit(*parameter);
   Value &slot = buffers[path];
   if (slot.isNone())
     slot = tensorConstant(value.toTensor());
+  return slot;
+}
+
+const Value &Reader::emit(const Parameter &parameter) {
+  Value &slot = emittedParameters[&parameter];
+  if (slot.isNone()) {
+    auto sizes = parameter.tensor.sizes();
+    slot = importer.parameter(parameter.names, ShapeRef(sizes.data(), sizes.size()), ElementType::Float32,
+                              parameter.init, parameter.frozen);
+  }
   return slot;
 }
 

@@ -14,8 +14,11 @@ class Reader {
 public:
   Reader(Importer &importer, const Parameters &parameters) : importer(importer), parameters(parameters) {}
 
-  /// Runs `forward(input_ids, labels)` and returns its result, the loss.
+  /// Runs `forward(input_ids, labels)` and returns its result, the loss. Every parameter is in the program then,
+  /// whether something reads it or not.
   Value run(const torch::jit::Module &module);
+  /// Whether the program has the buffer's values.
+  bool reads(const Buffer &buffer) const { return buffers.count(buffer.path); }
 
 private:
   struct Submodule {
@@ -48,6 +51,7 @@ private:
   Value constant(const c10::IValue &value);
   Value tensorConstant(const at::Tensor &tensor);
   Value attribute(const c10::IValue &value, const std::string &path);
+  const Value &emit(const Parameter &parameter);
   Source sourceOf(const torch::jit::Node *node, const std::string &path) const;
 
   Importer &importer;

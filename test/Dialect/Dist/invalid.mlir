@@ -190,7 +190,7 @@ dist.body @f(%x: tensor<8xf32>) -> tensor<8xf32> {
   dist.return %x : tensor<8xf32>
 }
 // expected-error@+1 {{expects backward body @nowhere, but got no such body}}
-dist.layer @l {forward = @f, backward = @nowhere, gradients = [], homes = [], input_gradients = [], inputs = [#dist.placement<[8]>], num_saved = 0 : i64, output_gradients = [], outputs = [#dist.placement<[8]>]}
+dist.layer @l {forward = @f, backward = @nowhere, gradients = [], homes = [], input_gradients = [unit], inputs = [#dist.placement<[8]>], num_saved = 0 : i64, output_gradients = [#dist.placement<[8]>], outputs = [#dist.placement<[8]>]}
 
 // -----
 
@@ -199,3 +199,19 @@ dist.body @f(%x: tensor<8xf32>) -> tensor<8xf32> {
 }
 // expected-error@+1 {{expects backward body with 2 arguments and 1 results, but got 1 and 1}}
 dist.layer @l {forward = @f, backward = @f, gradients = [], homes = [], input_gradients = [#dist.placement<[8]>], inputs = [#dist.placement<[8]>], num_saved = 0 : i64, output_gradients = [#dist.placement<[8]>], outputs = [#dist.placement<[8]>]}
+
+// -----
+
+dist.body @f(%x: tensor<8xf32>) -> tensor<8xf32> {
+  dist.return %x : tensor<8xf32>
+}
+// expected-error@+1 {{expects a gradient or unit for each of 1 inputs if there is a backward, none without, but got 0}}
+dist.layer @l {forward = @f, backward = @f, gradients = [], homes = [], input_gradients = [], inputs = [#dist.placement<[8]>], num_saved = 0 : i64, output_gradients = [#dist.placement<[8]>], outputs = [#dist.placement<[8]>]}
+
+// -----
+
+dist.body @f(%x: tensor<8xf32>) -> tensor<8xf32> {
+  dist.return %x : tensor<8xf32>
+}
+// expected-error@+1 {{expects gradients of inputs to be placements or unit, but got 3 : i64}}
+dist.layer @l {forward = @f, backward = @f, gradients = [], homes = [], input_gradients = [3], inputs = [#dist.placement<[8]>], num_saved = 0 : i64, output_gradients = [#dist.placement<[8]>], outputs = [#dist.placement<[8]>]}

@@ -848,3 +848,23 @@ func.func @detach_is_of_floats(%x: tensor<4xi64>) {
   %0 = "graph.detach"(%x) : (tensor<4xi64>) -> tensor<4xi64>
   return
 }
+
+// -----
+
+// expected-error@+1 {{expects graph.frozen to have no value, but got "yes"}}
+graph.layer @frozen_has_no_value(%x: tensor<4xf32> {graph.frozen = "yes"}) -> tensor<4xf32> {
+  graph.return %x : tensor<4xf32>
+}
+
+// -----
+
+graph.layer @frozen_has_no_gradient(%x: tensor<4xf32>, %w: tensor<4xf32> {graph.frozen, graph.parameter = "w"}) -> tensor<4xf32> {
+  %y = arith.mulf %x, %w : tensor<4xf32>
+  graph.backward(%dy: tensor<4xf32>) {
+    %dx = arith.mulf %dy, %w : tensor<4xf32>
+    %dw = arith.mulf %dy, %x : tensor<4xf32>
+    // expected-error@+1 {{expects 1 gradients, but got 2}}
+    graph.return %dx, %dw : tensor<4xf32>, tensor<4xf32>
+  }
+  graph.return %y : tensor<4xf32>
+}

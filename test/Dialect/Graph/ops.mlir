@@ -7,6 +7,8 @@ func.func @parameter() -> tensor<4x8xf32> {
   %w = graph.parameter ["lm_head.weight", "embed.weight"] init {normal = [0.0, 0.02]} : tensor<4x8xf32>
   // CHECK: graph.parameter ["bias"] : tensor<8xf32>
   %b = graph.parameter ["bias"] : tensor<8xf32>
+  // CHECK: graph.parameter ["scale"] frozen init {constant = 1.000000e+00 : f64} : tensor<8xf32>
+  %s = graph.parameter ["scale"] frozen init {constant = 1.0} : tensor<8xf32>
   return %w : tensor<4x8xf32>
 }
 
@@ -26,6 +28,20 @@ graph.layer @merged_backward(%x: tensor<4x8xf32>,
   }
   // CHECK: graph.return %[[Y]] : tensor<4x8xf32>
   graph.return %y : tensor<4x8xf32>
+}
+
+// Gradients come and go for what is not frozen, and not for integers.
+// CHECK-LABEL: graph.layer @frozen(
+// CHECK-SAME: %{{.*}}: tensor<4xf32> {graph.frozen}, %{{.*}}: tensor<4xi64>, %{{.*}}: tensor<4xf32> {graph.frozen, graph.parameter = "v"}, %{{.*}}: tensor<4xf32> {graph.parameter = "w"}) -> (tensor<4xf32> {graph.frozen}, tensor<4xi64>, tensor<4xf32>) {
+graph.layer @frozen(%x: tensor<4xf32> {graph.frozen}, %i: tensor<4xi64>, %v: tensor<4xf32> {graph.parameter = "v", graph.frozen}, %w: tensor<4xf32> {graph.parameter = "w"}) -> (tensor<4xf32> {graph.frozen}, tensor<4xi64>, tensor<4xf32>) {
+  %a = arith.mulf %x, %v : tensor<4xf32>
+  %b = arith.mulf %a, %w : tensor<4xf32>
+  // CHECK: graph.backward(%{{.*}}: tensor<4xf32>) {
+  graph.backward(%db: tensor<4xf32>) {
+    %dw = arith.mulf %db, %a : tensor<4xf32>
+    graph.return %dw : tensor<4xf32>
+  }
+  graph.return %a, %i, %b : tensor<4xf32>, tensor<4xi64>, tensor<4xf32>
 }
 
 // CHECK-LABEL: graph.layer @backward_pair

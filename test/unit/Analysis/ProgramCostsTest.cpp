@@ -99,6 +99,37 @@ TEST(ProgramCosts, a_product_between_them_keeps_kernels_apart) {
   EXPECT_EQ(bytes(kApart).first, 2 * 128.0 + 320.0 + 3 * 128.0);
 }
 
+const std::string kFrozen = R"(
+  graph.layer @layer(%x: tensor<8x4xf32>, %v: tensor<4x4xf32> {graph.parameter = "v", graph.frozen}, %w: tensor<4x4xf32> {graph.parameter = "w"}) -> tensor<8x4xf32> {
+    %h = graph.einsum %x, %v "bi,oi->bo" : (tensor<8x4xf32>, tensor<4x4xf32>) -> tensor<8x4xf32>
+    %y = graph.einsum %h, %w "bi,oi->bo" : (tensor<8x4xf32>, tensor<4x4xf32>) -> tensor<8x4xf32>
+    graph.backward(%dy: tensor<8x4xf32>) {
+      %dh = graph.einsum %dy, %w "bo,oi->bi" : (tensor<8x4xf32>, tensor<4x4xf32>) -> tensor<8x4xf32>
+      %dw = graph.einsum %dy, %h "bo,bi->oi" : (tensor<8x4xf32>, tensor<8x4xf32>) -> tensor<4x4xf32>
+      %dx = graph.einsum %dh, %v "bo,oi->bi" : (tensor<8x4xf32>, tensor<4x4xf32>) -> tensor<8x4xf32>
+      graph.return %dx, %dw : tensor<8x4xf32>, tensor<4x4xf32>
+    }
+    graph.return %y : tensor<8x4xf32>
+  })";
+const std::string kAllFrozen = R"(
+  graph.layer @layer(%x: tensor<8x4xf32> {graph.frozen}, %v: tensor<4x4xf32> {graph.parameter = "v", graph.frozen}) -> (tensor<8x4xf32> {graph.frozen}) {
+    %y = graph.einsum %x, %v "bi,oi->bo" : (tensor<8x4xf32>, tensor<4x4xf32>) -> tensor<8x4xf32>
+    graph.return %y : tensor<8x4xf32>
+  })";
+
+TEST(ProgramCosts, a_frozen_parameter_is_kept_and_no_more) {
+  search::Cluster cluster = device();
+  cluster.device.memoryBytesPerSecond = 1;
+  search::UnitCost found = cost(kFrozen, cluster);
+  EXPECT_EQ(found.stateBytes, 64 + 4 * 64);
+  EXPECT_EQ(found.updateSeconds, 8 * 64);
+  found = cost(kAllFrozen, cluster);
+  EXPECT_EQ(found.stateBytes, 64);
+  EXPECT_EQ(found.updateSeconds, 0);
+  EXPECT_EQ(found.backwardSeconds, 0);
+  EXPECT_EQ(found.savedBytes, 0);
+}
+
 const std::string kAttention = R"(
   graph.layer @layer(%x: tensor<8x2x4x4xf32>) -> tensor<8x2x4x4xf32> {
     %y, %lse = graph.attention %x, %x, %x {causal, scale = 1.0 : f64} : (tensor<8x2x4x4xf32>, tensor<8x2x4x4xf32>, tensor<8x2x4x4xf32>) -> (tensor<8x2x4x4xf32>, tensor<8x2x4xf32>)

@@ -28,7 +28,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = )" +
   exec.function @embed.backward(%dy: memref<4xf32>, %ids: memref<4xi64>, %t: memref<4xf32>, %dt: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
     exec.return
   }
-  dist.layer @embed {forward = @embed.forward, backward = @embed.backward, inputs = [#x], outputs = [#x], input_gradients = [], output_gradients = [#x], homes = [#x], gradients = [#g], num_saved = 0 : i64}
+  dist.layer @embed {forward = @embed.forward, backward = @embed.backward, inputs = [#x], outputs = [#x], input_gradients = [unit], output_gradients = [#x], homes = [#x], gradients = [#g], num_saved = 0 : i64}
   exec.function @block.forward(%x: memref<4xf32>, %v: memref<4xf32>, %w: memref<4xf32>, %y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
     exec.return
   }
@@ -251,12 +251,77 @@ TEST_F(TimetableTest, AProductWritesAllGradientsThatLieTogetherOrNone) {
   EXPECT_THAT(find(0, "backward block micro-batch 0").attributes, ElementsAre(1, 1));
 }
 
-TEST_F(TimetableTest, AGradientThatNothingWritesIsZero) {
-  std::string text = program(1, oneStage("head"));
-  std::string backward = "backward = @embed.backward, ";
-  text.erase(text.find(backward), backward.size());
-  build(text);
+/// A frozen first stage, and behind it a layer the first of whose parameters is frozen. `head`: the head's parameter.
+std::string frozenStage(const std::string &head) {
+  return R"(
+  exec.function @frozen.forward(%ids: memref<4xi64>, %t: memref<4xf32>, %y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+    exec.return
+  }
+  dist.layer @frozen {forward = @frozen.forward, inputs = [#x], outputs = [#x], input_gradients = [], output_gradients = [], homes = [#x], gradients = [], num_saved = 0 : i64}
+  exec.function @half.forward(%x: memref<4xf32>, %v: memref<4xf32>, %w: memref<4xf32>, %y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+    exec.return
+  }
+  exec.function @half.backward(%dy: memref<4xf32>, %x: memref<4xf32>, %v: memref<4xf32>, %w: memref<4xf32>, %dw: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64, exec.adds = array<i64: 0>} {
+    exec.return
+  }
+  dist.layer @half {forward = @half.forward, backward = @half.backward, inputs = [#x], outputs = [#x], input_gradients = [unit], output_gradients = [#x], homes = [#x, #x], gradients = [unit, #g], num_saved = 0 : i64}
+  dist.stage @stage0 index 0 order ["F0", "F1", "B0", "B1"] {
+    %ids = dist.input "ids" : tensor<4xi64, #x>
+    %0 = graph.call @frozen(%ids) parameters ["table"] path "embed" : (tensor<4xi64, #x>) -> tensor<4xf32, #x>
+    dist.send %0 to 1 tag 0 frozen : tensor<4xf32, #x>
+  }
+  dist.stage @stage1 index 1 order ["F0", "B0", "F1", "B1"] {
+    %0 = dist.receive from 0 tag 0 frozen : tensor<4xf32, #x>
+    %1 = graph.call @half(%0) parameters ["v", "w"] path "block" : (tensor<4xf32, #x>) -> tensor<4xf32, #x>
+    %2 = graph.call @head(%1) parameters [")" +
+         head + R"("] path "head" : (tensor<4xf32, #x>) -> tensor<f32, #s>
+    dist.loss %2 : tensor<f32, #s>
+  }
+)";
+}
+
+TEST_F(TimetableTest, FrozenParametersHaveNoGradientAndNoMoments) {
+  build(program(2, frozenStage("head")));
+  for (const auto &[stage, index] : {std::pair(0, 0), {1, 0}}) {
+    const StageParameter &frozen = timetables[stage].parameters[index];
+    EXPECT_FALSE(frozen.trained);
+    EXPECT_GE(frozen.parameterSlot, 0);
+    EXPECT_EQ(std::vector({frozen.gradientSlot, frozen.firstMomentSlot, frozen.secondMomentSlot}), std::vector(3, -1));
+  }
+  EXPECT_EQ(timetables[0].gradientRegionFirst, -1);
+  EXPECT_TRUE(timetables[1].parameters[1].trained);
+  // Of two parameters one has a gradient: the only flag, and the last buffer but scratch.
+  const TimetableEntry &backward = find(1, "backward block micro-batch 0");
+  EXPECT_THAT(backward.attributes, ElementsAre(1));
+  EXPECT_EQ(backward.buffers[backward.buffers.size() - 2].slot, timetables[1].parameters[1].gradientSlot);
+  EXPECT_EQ(end(1, "zero gradient of w")[1], "backward block micro-batch 0");
+}
+
+TEST_F(TimetableTest, NoGradientGoesToWhatIsFrozen) {
+  build(program(2, frozenStage("head")));
+  std::vector<std::string> names;
+  for (const TimetableEntry &entry : timetables[0].entries)
+    names.push_back(entry.name);
+  // What was sent is free as soon as its micro-batch would go backward.
+  EXPECT_THAT(names, ElementsAre("forward embed micro-batch 0", "send activation to stage 1 micro-batch 0",
+                                 "forward embed micro-batch 1", "send activation to stage 1 micro-batch 1",
+                                 "end of send activation to stage 1 micro-batch 0",
+                                 "end of send activation to stage 1 micro-batch 1"));
+  // Nobody waits for a gradient, so reductions start where they can.
+  EXPECT_THAT(end(1, "backward head micro-batch 1"),
+              ElementsAre("backward head micro-batch 1", "reduce gradients of head", "backward block micro-batch 1",
+                          "reduce gradients of block", "end of reduce gradients of head",
+                          "end of reduce gradients of block"));
+  EXPECT_EQ(complaint(), "");
+}
+
+/// The first stage reads it for its value alone, but its copy is updated like the other stage's.
+TEST_F(TimetableTest, ATiedParameterIsTrainedWhereverItIsHeld) {
+  build(program(2, frozenStage("table")));
+  EXPECT_TRUE(timetables[0].parameters[0].trained);
   EXPECT_EQ(timetables[0].entries.front().name, "zero gradient of table");
+  EXPECT_EQ(timetables[0].entries.back().name, "reduce gradient of tied table");
+  EXPECT_EQ(complaint(), "");
 }
 
 TEST_F(TimetableTest, AValueThatIsThereIsReceivedDuringTheLastLayerBefore) {

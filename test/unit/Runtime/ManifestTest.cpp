@@ -38,6 +38,28 @@ TEST(Manifest, NamesDeviceWorkspaceAndCopies) {
   EXPECT_EQ(manifest.parameters[0].copy, 256);
 }
 
+TEST(Manifest, NamesWhatIsFrozenAndWhatIsCarried) {
+  Manifest manifest, unknown;
+  std::string carried = R"("buffers": "m.buffers.safetensors", "carried": [
+    {"names": ["n", "m"], "dtype": "BOOL", "shape": [2, 3], "buffer": true, "read": true},
+    {"names": ["u"], "dtype": "F32", "shape": [], "init": {"constant": 2.0}}], )";
+  std::string text = manifestText(carried, "");
+  std::string gradient = R"("gradient": 64,)";
+  text.erase(text.find(gradient), gradient.size());
+  Status status = Manifest::parse(text.c_str(), manifest);
+  ASSERT_TRUE(status.ok()) << status.message;
+  EXPECT_FALSE(manifest.parameters[0].isTrained());
+  ASSERT_EQ(manifest.carried.size(), 2u);
+  EXPECT_EQ(manifest.carried[0].type, safetensors::ElementType::Bool);
+  EXPECT_EQ(manifest.carried[0].numElements(), 6);
+  EXPECT_TRUE(manifest.carried[0].isBuffer && manifest.carried[0].isRead);
+  EXPECT_EQ(manifest.carried[1].numElements(), 1);
+  EXPECT_EQ(manifest.carried[1].initA, 2);
+  carried.replace(carried.find("BOOL"), 4, "C64");
+  EXPECT_THAT(Manifest::parse(manifestText(carried, "").c_str(), unknown).message,
+              HasSubstr("tensor n is of the unknown type C64"));
+}
+
 TEST(Manifest, KeepsPiecesInsideTheArena) {
   Manifest workspace, manifest;
   std::string device = R"("workspace": {"offset": 1024, "bytes": 3073}, )";

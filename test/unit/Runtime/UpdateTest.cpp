@@ -112,6 +112,22 @@ TEST_F(UpdateTest, ATableHasCountedChunksFirst) {
   EXPECT_EQ(table.tensors[0].decay, 0.5);
 }
 
+TEST_F(UpdateTest, FrozenParametersAreLeftAlone) {
+  ParameterInfo &frozen = manifest.parameters[0];
+  frozen.gradient = frozen.firstMoment = frozen.secondMoment = -1;
+  device.squareSum = record<'q', 1>;
+  squareSum(context, device, manifest, arena);
+  updateParameters(context, device, manifest, options, arena, 0.1, 1);
+  EXPECT_EQ(calls, (std::vector<std::vector<int64_t>>{{'q', 101}, {'a', 100, 101, 102, 103, -1}}));
+  UpdateTable table = makeUpdateTable(context, manifest, options, arena);
+  ASSERT_EQ(table.tensors.size(), 1u);
+  EXPECT_EQ(reinterpret_cast<char *>(table.tensors[0].parameter) - arena, 100);
+  // But bodies may read them in bf16.
+  calls.clear();
+  ASSERT_TRUE(fillCopies(context, device, manifest, arena).ok());
+  EXPECT_EQ(calls, (std::vector<std::vector<int64_t>>{{'c', 0, 512, GVRT_F32, GVRT_BF16, 32}}));
+}
+
 TEST_F(UpdateTest, ALossCountsOnceAmongEqualOnes) {
   context.coordinates = {1, 0};
   EXPECT_FALSE(answersForLoss(context, {0, {}}));

@@ -64,15 +64,36 @@ TEST(Safetensors, OtherTypesAreConverted) {
   writer.add("bf16", ElementType::BF16, {2});
   writer.add("f16", ElementType::F16, {2});
   writer.add("i64", ElementType::I64, {1});
+  writer.add("u16", ElementType::U16, {2});
   ASSERT_TRUE(writer.create(path, error) && writer.writeBytes("bf16", 0, 4, bfloat, error) &&
               writer.writeBytes("f16", 0, 4, half, error) && writer.writeBytes("i64", 0, 8, integer, error) &&
-              writer.close(error))
+              writer.writeBytes("u16", 0, 4, bfloat, error) && writer.close(error))
       << error;
   std::map<std::string, FloatTensor> read;
   ASSERT_TRUE(readAll(path, read, error)) << error;
   EXPECT_EQ(read.at("bf16").values, (std::vector<float>{1.5f, -2.0f}));
   EXPECT_EQ(read.at("f16").values, (std::vector<float>{1.5f, 0x1p-24f}));
   EXPECT_EQ(read.at("i64").values, std::vector<float>{-3});
+  EXPECT_EQ(read.at("u16").values, (std::vector<float>{0x3FC0, 0xC000}));
+}
+
+TEST(Safetensors, TypesHaveTheirNames) {
+  for (ElementType type : {ElementType::F64, ElementType::I8, ElementType::U64, ElementType::Bool, ElementType::C64})
+    EXPECT_EQ(parseElementType(name(type)), type);
+  EXPECT_EQ(parseElementType("F7"), std::nullopt);
+}
+
+TEST(Safetensors, ComplexNumbersAreNoFloats) {
+  std::string path = temporaryFile("complex.safetensors"), error;
+  float number[2] = {1, 2};
+  Writer writer;
+  writer.add("c", ElementType::C64, {1});
+  ASSERT_TRUE(writer.create(path, error) && writer.writeBytes("c", 0, 8, number, error) && writer.close(error))
+      << error;
+  std::optional<Reader> reader = Reader::open(path, error);
+  ASSERT_TRUE(reader) << error;
+  EXPECT_FALSE(reader->readFloats("c", 0, 1, number, error));
+  EXPECT_NE(error.find("tensor c holds complex numbers, but real ones are needed"), std::string::npos) << error;
 }
 
 TEST(Safetensors, ForeignAndBrokenFilesAreRefused) {

@@ -1,0 +1,38 @@
+// Where gradients flow in a step: from the loss backwards, as far as a trained parameter lies behind. What PyTorch
+// gives no gradient to (`None`, not zero) gets none here: such a parameter is neither decayed nor updated.
+#include "FormLayers.h"
+
+#include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphStructure.h"
+
+using namespace mlir;
+using namespace galvatron;
+using namespace galvatron::graph;
+using namespace galvatron::layers;
+
+GradientFlow::GradientFlow(func::FuncOp step) {
+  Block &body = step.getBody().front();
+  auto insertFloats = [](llvm::DenseSet<Value> &set, ValueRange values) {
+    for (Value value : values)
+      if (isFloatTensor(value.getType()))
+        set.insert(value);
+  };
+  insertFloats(required, step.getArguments());
+  for (Operation &op : body.without_terminator()) {
+    auto parameter = dyn_cast<ParameterOp>(op);
+    bool isRequired =
+        parameter ? !parameter.getFrozen() : !isa<DetachOp>(op) && llvm::any_of(op.getOperands(), [&](Value operand) {
+          return required.contains(operand);
+        });
+    if (isRequired)
+      insertFloats(required, op.getResults());
+  }
+  insertFloats(reached, body.getTerminator()->getOperands());
+  for (Operation &op : llvm::reverse(body.without_terminator()))
+    if (passes(&op))
+      insertFloats(reached, op.getOperands());
+}
+
+bool GradientFlow::passes(Operation *op) const {
+  return !isa<DetachOp>(op) && llvm::any_of(op->getResults(), [&](Value result) { return reached.contains(result); });
+}
