@@ -10,6 +10,7 @@ The archive holds the trace, parameters (real, or one zero expanded to each shap
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import warnings
@@ -57,7 +58,7 @@ def save(
 
     Returns the contents of `galvatron.json`. Raises GalvatronError; nothing is half-written.
     """
-    from galvatron import archive, tracing
+    from galvatron import archive, examples, tracing
 
     path = Path(path)
     archive.check_writable(path)
@@ -68,14 +69,13 @@ def save(
     input_ids, labels = _example(example_inputs)
     drawn = _initializations(module, dict(initializations or {}), weightless, init_std)
     facts = {"attention": attention, "loss": loss, "weightless": weightless, "seed": seed}
-    description = archive.describe(module, drawn, tuple(input_ids.shape), facts)
     try:
-        if weightless:
-            with tracing.expanded_parameters(module):
-                traced = tracing.trace(module, input_ids, labels, weightless=True)
-                archive.write(traced, path, description)
-        else:
-            archive.write(tracing.trace(module, input_ids, labels), path, description)
+        with tracing.expanded_parameters(module) if weightless else contextlib.nullcontext():
+            traced, bounds = examples.Examination(module, input_ids, labels, weightless).run()
+            facts = {"attention": attention, "loss": loss, "weightless": weightless, "seed": seed}
+            facts["bounds"] = [bound.to_json() for bound in bounds]
+            description = archive.describe(module, drawn, tuple(input_ids.shape), facts)
+            archive.write(traced, path, description)
     except GalvatronError:
         raise
     except Exception as error:  # the module's own forward may raise anything

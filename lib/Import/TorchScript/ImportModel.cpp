@@ -46,6 +46,18 @@ static torch::jit::Module load(const std::string &path, std::string &description
   }
 }
 
+/// Refuses sizes that the traced program is not for.
+static void checkBounds(const Description &description, int64_t batch, int64_t seq) {
+  for (const Bound &bound : description.bounds) {
+    int64_t asked = bound.dimension == "batch" ? batch : seq;
+    std::string option = "--" + bound.dimension + " ";
+    if (asked != bound.value)
+      throw ImportError("expects " + option + std::to_string(bound.value) + ", the example's, but got " + option +
+                        std::to_string(asked) + ": " + bound.place + " " + bound.reason + "; pass " + option +
+                        std::to_string(bound.value) + ", or export an example of the size to import");
+  }
+}
+
 static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const torch::jit::Module &module,
                                               const Parameters &parameters, const Description &description,
                                               const ImportOptions &options) {
@@ -53,6 +65,7 @@ static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const 
   int64_t seq = options.seq ? options.seq : description.exampleSeq;
   if (batch <= 0 || seq <= 0)
     throw ImportError("the archive has no galvatron.json that tells its example's sizes; pass --batch and --seq");
+  checkBounds(description, batch, seq);
   Importer importer(context, batch, seq);
   importer.exampleBatch = description.exampleBatch;
   importer.exampleSeq = description.exampleSeq;

@@ -4,8 +4,14 @@
 using namespace galvatron::importer;
 namespace jit = torch::jit;
 
+/// PyTorch's own code, and what of the galvatron package stands between it and a traced forward.
+static bool isLibrary(llvm::StringRef file) {
+  return file.contains("/torch/") || file.ends_with("/galvatron/watching.py") ||
+         file.ends_with("/galvatron/tracing.py") || file.ends_with("/galvatron/functions.py");
+}
+
 /// A traced node holds its Python stack, innermost first, a line `file(number): function` each. The
-/// first frame outside torch is the line that the module's author wrote.
+/// first frame outside libraries is the line that the module's author wrote.
 static bool readStack(const std::string &stack, Source &source) {
   for (llvm::StringRef rest = stack; !rest.empty();) {
     auto [frame, others] = rest.split('\n');
@@ -14,12 +20,12 @@ static bool readStack(const std::string &stack, Source &source) {
     unsigned line = 0;
     if (tail.consumeInteger(10, line) || !tail.starts_with("):"))
       return false;
-    bool inTorch = file.contains("/torch/");
-    if (source.file.empty() || !inTorch) {
+    bool inLibrary = isLibrary(file);
+    if (source.file.empty() || !inLibrary) {
       source.file = file.rsplit('/').second.empty() ? file.str() : file.rsplit('/').second.str();
       source.line = line;
     }
-    if (!inTorch)
+    if (!inLibrary)
       return true;
   }
   return !source.file.empty();
@@ -154,6 +160,8 @@ void Reader::runNode(const jit::Node *node, Frame &frame) {
     return;
   case c10::prim::If:
     return runIf(node, frame);
+  case c10::aten::_functional_assert_async:
+    return runCheck(inputs(), frame[node->output()]);
   case c10::prim::Loop:
     return runLoop(node, frame);
   case c10::aten::warn:
@@ -162,6 +170,24 @@ void Reader::runNode(const jit::Node *node, Frame &frame) {
   default:
     return runOperator(node, frame);
   }
+}
+
+/// The exporter's check that Python would have computed the same number, or taken the same branch, at these
+/// sizes. At the example's it holds by construction.
+void Reader::runCheck(const List &arguments, Value &result) {
+  result = arguments[2];
+  if (importer.batch == importer.exampleBatch && importer.seq == importer.exampleSeq)
+    return;
+  const Tensor &holds = importer.read(*arguments[0].cell());
+  if (holds.lazy && holds.lazy->isSplat() && holds.lazy->constant != 0)
+    return;
+  auto sizes = [](int64_t batch, int64_t seq) {
+    return "--batch " + std::to_string(batch) + " --seq " + std::to_string(seq);
+  };
+  throw ImportError(arguments[1].string() + " computes in Python with the sizes, and another number or branch at " +
+                    sizes(importer.batch, importer.seq) + " than at the example's " +
+                    sizes(importer.exampleBatch, importer.exampleSeq) +
+                    "; pass those, or export an example of the sizes to import");
 }
 
 /// Only the branch that is taken is read; its condition must be known.

@@ -43,6 +43,7 @@ private:
   void runOperator(const torch::jit::Node *node, Frame &frame);
   void getAttribute(const torch::jit::Node *node, Frame &frame);
   void runIf(const torch::jit::Node *node, Frame &frame);
+  void runCheck(const List &arguments, Value &result);
   void runLoop(const torch::jit::Node *node, Frame &frame);
   const Value &valueOf(const torch::jit::Value *value, const Frame &frame) const;
   Value constant(const c10::IValue &value);

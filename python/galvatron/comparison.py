@@ -1,0 +1,141 @@
+"""Compares two traces of one module, and a trace with its module.
+
+Traces are compared as programs, whatever the sizes of their examples: operators in order, what each
+reads, every constant, and the buffers that are read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from galvatron import places
+from galvatron.errors import GalvatronError
+from galvatron.watching import Watch
+
+# Rounding: the same operators on the same numbers, but a trace may have merged some.
+_RELATIVE, _OF_ALL = 1e-4, 1e-5
+
+
+@dataclasses.dataclass
+class Trace:
+    module: torch.jit.ScriptModule
+    watch: Watch
+    steps: list[tuple]  # an operator each
+    nodes: list[torch.Node]
+    buffers: dict[str, tuple[torch.Tensor, int]]  # with the version that the trace read
+
+    @staticmethod
+    def of(module: torch.jit.ScriptModule, watch: Watch) -> Trace:
+        graph = module.inlined_graph
+        nodes = list(_nodes(graph))
+        numbers = {value.unique(): i for i, value in enumerate(graph.inputs())}
+        steps = [_step(node, numbers) for node in nodes]
+        buffers = {name: (b, b._version) for name, b in module.named_buffers(remove_duplicate=False)}
+        trace = Trace(module, watch, steps, nodes, buffers)
+        trace._graph = graph  # owns the nodes
+        return trace
+
+    def checks(self) -> list[tuple[places.Place, object]]:
+        """What the forward took from sizes, in order."""
+        return [(check.place, check.value) for check in self.watch.checks]
+
+
+def _nodes(block: torch.Graph | torch.Block) -> Iterator[torch.Node]:
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes(inner)
+
+
+def _step(node: torch.Node, numbers: dict[int, int]) -> tuple:
+    inputs = tuple(numbers.get(value.unique(), -1) for value in node.inputs())
+    for block in node.blocks():
+        for value in block.inputs():
+            numbers[value.unique()] = len(numbers)
+    for value in node.outputs():
+        numbers[value.unique()] = len(numbers)
+    attributes = tuple((name, _constant(getattr(node, node.kindOf(name))(name))) for name in node.attributeNames())
+    return (node.kind(), attributes, inputs)
+
+
+def _constant(value: object) -> object:
+    if isinstance(value, torch.Tensor):
+        content = bytes(value.detach().contiguous().flatten().view(torch.uint8).numpy()) if value.numel() else b""
+        return (str(value.dtype), tuple(value.shape), content)
+    return str(value)
+
+
+def difference(one: Trace, other: Trace) -> places.Place | None:
+    """Where `one` first is another program than `other`, checks apart; None if they are the same."""
+    for node, a, b in zip(one.nodes, one.steps, other.steps):
+        if a != b:
+            return _author(one.nodes, one.nodes.index(node))
+    if len(one.steps) != len(other.steps):
+        longer = max(one, other, key=lambda trace: len(trace.steps))
+        return places.of_node(longer.nodes[min(len(one.steps), len(other.steps))])
+    for (a, b) in zip(one.watch.strides, other.watch.strides):
+        if a != b:
+            return a[0]
+    for name, (buffer, version) in one.buffers.items():
+        second, second_version = other.buffers.get(name, (None, 0))
+        if buffer is second and version == second_version:
+            continue
+        if second is None or buffer.shape != second.shape or not torch.equal(buffer, second):
+            return places.Place(f"buffer {name}", "", 0)
+    return None
+
+
+def _author(nodes: Sequence[torch.Node], index: int) -> places.Place:
+    """The place of the node, or of the next that has one: constants of a tracer's making have none."""
+    for node in nodes[index:]:
+        place = places.of_node(node)
+        if place.file:
+            return place
+    return places.of_node(nodes[index])
+
+
+class _SameDraws(TorchDispatchMode):
+    """Every random operator starts from one seed: its draws do not depend on those before."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if torch.Tag.nondeterministic_seeded in function.tags:
+            torch.manual_seed(0)
+        return function(*args, **(kwargs or {}))
+
+
+def loss_and_gradients(
+    compute: Callable, module: nn.Module, inputs: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    names, leaves = zip(*((n, p) for n, p in module.named_parameters() if p.requires_grad))
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]), _SameDraws():
+        loss = compute(*inputs)
+        gradients = torch.autograd.grad(loss.sum(), leaves, allow_unused=True)
+    zeros = (torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradients, leaves))
+    return loss.detach().reshape(()), dict(zip(names, zeros))
+
+
+def check_equal(trace: torch.jit.ScriptModule, module: nn.Module, compute: Callable, inputs: Sequence) -> None:
+    """Refuses a trace with another loss, or other gradients, than the module on these inputs."""
+    wanted_loss, wanted = loss_and_gradients(compute, module, inputs)
+    with torch.jit.optimized_execution(False):
+        loss, gradients = loss_and_gradients(trace, trace, inputs)
+    rows, tokens = inputs[0].shape
+    if not torch.allclose(loss, wanted_loss, rtol=1e-5, atol=1e-6, equal_nan=True):
+        raise GalvatronError(
+            f"the trace of {type(module).__name__} gives another loss on {rows} x {tokens} tokens than the module:"
+            f" {float(loss):.6g}, not {float(wanted_loss):.6g}; its forward does what a trace does not hold"
+        )
+    everything = torch.stack([g.double().square().sum() for g in wanted.values()]).sum().sqrt()
+    for name, expected in wanted.items():
+        error = (gradients.get(name, torch.zeros(())) - expected).double().norm()
+        if error > max(_RELATIVE * expected.double().norm(), _OF_ALL * everything):
+            raise GalvatronError(
+                f"the trace of {type(module).__name__} gives another gradient of {name} than the module: they"
+                f" differ by {float(error):.3g} of {float(expected.double().norm()):.3g}; the module's backward pass"
+                " is not its forward's derivative (a hook, a function of its own, gradients that are stopped)"
+            )
