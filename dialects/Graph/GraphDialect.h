@@ -35,6 +35,7 @@ inline constexpr llvm::StringLiteral kParameterAttr = "graph.parameter";
 inline constexpr llvm::StringLiteral kInitAttr = "graph.init";
 /// Module attributes (docs/IR.md).
 inline constexpr llvm::StringLiteral kBatchAttr = "graph.batch";
+inline constexpr llvm::StringLiteral kBatchHeldByAttr = "graph.batch_held_by";
 inline constexpr llvm::StringLiteral kSeqAttr = "graph.seq";
 inline constexpr llvm::StringLiteral kWeightsAttr = "graph.weights";
 inline constexpr llvm::StringLiteral kVocabularyAttr = "graph.vocabulary";

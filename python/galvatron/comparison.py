@@ -71,14 +71,14 @@ def _constant(value: object) -> object:
 
 
 def difference(one: Trace, other: Trace) -> places.Place | None:
-    """Where `one` first is another program than `other`, checks apart; None if they are the same."""
-    for node, a, b in zip(one.nodes, one.steps, other.steps):
+    """Where `one` first is another program than `other`; None if they are the same."""
+    for i, (a, b) in enumerate(zip(one.steps, other.steps)):
         if a != b:
-            return _author(one.nodes, one.nodes.index(node))
+            return _author(one.nodes, i)
     if len(one.steps) != len(other.steps):
         longer = max(one, other, key=lambda trace: len(trace.steps))
         return places.of_node(longer.nodes[min(len(one.steps), len(other.steps))])
-    for (a, b) in zip(one.watch.strides, other.watch.strides):
+    for a, b in zip(one.watch.strides, other.watch.strides):
         if a != b:
             return a[0]
     for name, (buffer, version) in one.buffers.items():

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from galvatron import comparison, places, states, tracing
+from galvatron import comparison, draws, places, states, tracing
 from galvatron.comparison import Trace
 from galvatron.errors import GalvatronError, first_line
 
@@ -40,6 +40,23 @@ class Bound:
         return dataclasses.asdict(self)
 
 
+@dataclasses.dataclass
+class Result:
+    trace: torch.jit.ScriptModule
+    checked: list[places.Place]  # by the trace itself, in order
+    bounds: list[Bound]
+    idle_for_batch_of_one: list[int]  # numbers of checks that are not needed there
+
+    def told(self) -> list[str]:
+        """What the user's own lines do that restricts the import."""
+        lines = [
+            f"{place} computes in Python with the sizes: an import where it would compute otherwise is refused"
+            for place in dict.fromkeys(self.checked)
+            if place.is_users()
+        ]
+        return lines + [f"an import takes --{b.dimension} {b.value} only: {b.place} {b.reason}" for b in self.bounds]
+
+
 class Examination:
     def __init__(self, module: nn.Module, input_ids: torch.Tensor, labels: torch.Tensor, weightless: bool) -> None:
         self.module = module
@@ -48,12 +65,13 @@ class Examination:
         self.generator = torch.Generator().manual_seed(0)
         self.names = {id(m): name for name, m in module.named_modules()}
 
-    def run(self) -> tuple[torch.jit.ScriptModule, list[Bound]]:
+    def run(self) -> Result:
         states.refuse_hooks(self.module)
         with states.kept(self.module):
             states.set_modes(self.module)
             before = states.Snapshot.of(self.module)
-            self.first = self._trace(*self.inputs)
+            with draws.refused(lambda: tracing.loss_function(self.module)(*self.inputs), self.names):
+                self.first = self._trace(*self.inputs)
             after = states.Snapshot.of(self.module)
             self._refuse_changes(before, after)
             self._vocabulary = self.first.watch.vocabulary or int(self.inputs[0].max()) + 1
@@ -66,18 +84,23 @@ class Examination:
             self._check_other_tokens()
             bounds = [bound for dimension in DIMENSIONS if (bound := self._bound(dimension))]
         self._check_values(agreeing or self.inputs)
-        return self.first.module, bounds
+        return Result(self.first.module, [check.place for check in self.first.watch.checks], bounds, self._idle())
 
-    def _trace(self, input_ids: torch.Tensor, labels: torch.Tensor) -> Trace:
-        return Trace.of(*tracing.trace(self.module, input_ids, labels, self.weightless))
+    def _trace(self, input_ids: torch.Tensor, labels: torch.Tensor, forced: list | None = None) -> Trace:
+        return Trace.of(*tracing.trace(self.module, input_ids, labels, self.weightless, forced))
 
-    def _fresh(self, *inputs: torch.Tensor) -> Trace:
+    def _fresh(self, *inputs: torch.Tensor, forced: list | None = None) -> Trace:
         """A trace of the first call."""
         with states.kept(self.module):
             states.set_modes(self.module)
-            return self._trace(*inputs)
+            return self._trace(*inputs, forced)
 
     def _refuse_changes(self, before: states.Snapshot, after: states.Snapshot) -> None:
+        if not self.first.watch.has_gradient and any(p.requires_grad for p in self.module.parameters()):
+            raise GalvatronError(
+                f"the loss of {type(self.module).__name__} has no gradient: its forward runs without grad mode, or"
+                " detaches everything"
+            )
         parameters = {name for name, _ in self.module.named_parameters(remove_duplicate=False)}
         for name in before.replaced(after):
             if name in parameters or name in self.first.watch.read:
@@ -176,6 +199,23 @@ class Examination:
         self._refuse_difference(
             self._fresh(*self._drawn(rows, tokens)), "computes something else for other tokens of the same sizes"
         )
+
+    def _idle(self) -> list[int]:
+        """Numbers of the checks that fail for a batch of one sample and may: the module does the same with data
+        where their values are forced to be the example's. Broadcasting is often spelt so: expand unless 1 == 1."""
+        rows, tokens = self.inputs[0].shape
+        if not self.first.checks() or rows == 1:
+            return []
+        inputs = self._drawn(1, tokens)
+        try:
+            natural = self._fresh(*inputs, forced=[])
+            if natural.checks() == self.first.checks():
+                return []
+            forced = self._fresh(*inputs, forced=[value for _, value in self.first.checks()])
+        except Exception:  # the module takes no such batch, or not in this way
+            return []
+        alike = forced.watch.transcript.calls == natural.watch.transcript.calls
+        return forced.watch.overruled if alike and self._same(forced) else []
 
     def _bound(self, dimension: str) -> Bound | None:
         with states.kept(self.module):

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import galvatron
-from galvatron.errors import GalvatronError, first_line
+from galvatron.errors import GalvatronError, GalvatronWarning, first_line
 
 if __name__ != "__main__":
     # A command line that only asks for help should not wait seconds for torch.
@@ -71,11 +71,12 @@ def save(
     facts = {"attention": attention, "loss": loss, "weightless": weightless, "seed": seed}
     try:
         with tracing.expanded_parameters(module) if weightless else contextlib.nullcontext():
-            traced, bounds = examples.Examination(module, input_ids, labels, weightless).run()
+            found = examples.Examination(module, input_ids, labels, weightless).run()
             facts = {"attention": attention, "loss": loss, "weightless": weightless, "seed": seed}
-            facts["bounds"] = [bound.to_json() for bound in bounds]
+            facts["bounds"] = [bound.to_json() for bound in found.bounds]
+            facts["idle_for_batch_of_one"] = found.idle_for_batch_of_one
             description = archive.describe(module, drawn, tuple(input_ids.shape), facts)
-            archive.write(traced, path, description)
+            archive.write(found.trace, path, description)
     except GalvatronError:
         raise
     except Exception as error:  # the module's own forward may raise anything
@@ -83,6 +84,8 @@ def save(
             f"cannot trace {type(module).__name__}: {first_line(error)}; check that it runs on"
             f" input_ids and labels of shape {list(input_ids.shape)}"
         ) from error
+    for line in found.told():
+        warnings.warn(line, GalvatronWarning, stacklevel=2)
     return description
 
 
@@ -280,11 +283,17 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise GalvatronError(f"expects --init-std to be at least 0, but got {arguments.init_std}")
 
 
+def _show_warning(message: Warning, *rest: object, **named: object) -> None:
+    print(f"galvatron.export: warning: {message}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         check_arguments(arguments)
         warnings.simplefilter("ignore")
+        warnings.simplefilter("always", GalvatronWarning)
+        warnings.showwarning = _show_warning
         from galvatron import huggingface
 
         with huggingface.quiet():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -23,14 +23,19 @@ from galvatron.watching import Watch
 
 
 def trace(
-    module: nn.Module, input_ids: torch.Tensor, labels: torch.Tensor, weightless: bool = False
+    module: nn.Module,
+    input_ids: torch.Tensor,
+    labels: torch.Tensor,
+    weightless: bool = False,
+    forced: Sequence[object] | None = None,
 ) -> tuple[torch.jit.ScriptModule, Watch]:
     """Traces one training step's forward. Both inputs are int64 [batch, seq]; the result is the
     mean loss, float []. Also returns what was seen of the forward meanwhile.
 
     weightless  parameters are those of `expanded_parameters`: nothing is computed with them.
+    forced      see `Watch`.
     """
-    watch = Watch(module)
+    watch = Watch(module, forced)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_loss_forward(module, watch))
         stack.enter_context(states.noting_assignments(watch.names, watch.assigned))
@@ -44,6 +49,8 @@ def trace(
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(lambda tensor: None, _no_backward))
         if weightless:
             stack.enter_context(_WithoutProducts())
+        if forced:
+            stack.enter_context(_WithoutChecks())
         stack.enter_context(watch)
         return torch.jit.trace(module, (input_ids, labels), check_trace=False), watch
 
@@ -152,6 +159,15 @@ class _WithoutProducts(TorchDispatchMode):
 
     def _is_weightless(self, value: object) -> bool:
         return isinstance(value, torch.Tensor) and value.numel() > self.THRESHOLD and not any(value.stride())
+
+
+class _WithoutChecks(TorchDispatchMode):
+    """Traces checks that do not hold: forced values are no truth."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._functional_assert_async.msg:
+            return args[2].clone()
+        return function(*args, **(kwargs or {}))
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -27,6 +27,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from galvatron import places, states
 from galvatron.errors import GalvatronError
+from galvatron.transcripts import Transcript
 
 
 class Origin(enum.IntFlag):
@@ -72,10 +73,17 @@ class Check:
 
 
 class Watch(TorchFunctionMode):
-    """Active between `begin` and the end of its context, on traced operators only."""
+    """Active within its context, on traced operators only.
 
-    def __init__(self, module: nn.Module) -> None:
+    forced  the values that the forward is given where it takes one from sizes, in order, instead of those that
+            it would compute; `overruled` has the numbers of those that differ. None: no transcript either.
+    """
+
+    def __init__(self, module: nn.Module, forced: Sequence[object] | None = None) -> None:
         super().__init__()
+        self.forced = forced
+        self.overruled: list[int] = []
+        self.transcript = Transcript()
         self.names = {id(m): name for name, m in module.named_modules()}
         self.origins = WeakTensorKeyDictionary()
         self.held: dict[int, str] = {}  # module state by the address of its memory
@@ -83,12 +91,14 @@ class Watch(TorchFunctionMode):
         self.strides: list[tuple[places.Place, object]] = []
         self.read: set[str] = set()  # names in `held`
         self.assigned: dict[str, places.Place] = {}  # attributes of modules
-        self.vocabulary: int | None = None
+        self.vocabulary: int | None = None  # rows of the smallest table that tokens are looked up in
+        self.has_gradient = False
         self._inputs: tuple[torch.Tensor, ...] = ()
         self._differentiable = 0
         self._parameters = {id(p) for p in module.parameters()}
         for name, parameter in module.named_parameters(remove_duplicate=False):
             self.origins[parameter] = Origin.VALUES
+            self.transcript.number(parameter)
             self._hold(name, parameter)
         for name, buffer in module.named_buffers(remove_duplicate=False):
             self._hold(name, buffer)
@@ -104,6 +114,7 @@ class Watch(TorchFunctionMode):
         self._inputs = inputs
         for tensor in inputs:
             self.origins[tensor] = Origin.VALUES
+            self.transcript.number(tensor)
 
     @contextlib.contextmanager
     def derived_backward(self) -> Iterator[None]:
@@ -116,6 +127,7 @@ class Watch(TorchFunctionMode):
 
     def checked(self, loss: torch.Tensor) -> torch.Tensor:
         """The loss, on condition that all checks hold."""
+        self.has_gradient = loss.requires_grad
         if not self.checks:
             return loss
         token = torch.zeros(())
@@ -160,8 +172,10 @@ class Watch(TorchFunctionMode):
             self._saw_table(*tensors[:2])
         if target is not None:
             self.origins[target] = self.origins.get(target, Origin.NOTHING) | origin
+        if origin & Origin.VALUES and self.forced is not None:
+            self.transcript.add(name, args, kwargs)
         if origin and _is_python_value(result):
-            self._took(name, tensors, result, origin)
+            result = self._took(name, tensors, result, origin)
         self._derive(result, origin)
         return result
 
@@ -186,6 +200,8 @@ class Watch(TorchFunctionMode):
     def _derive(self, result: object, origin: Origin) -> None:
         for tensor in _tensors(result):
             self.origins[tensor] = self.origins.get(tensor, Origin.NOTHING) | origin
+            if origin & Origin.VALUES:
+                self.transcript.number(tensor)
 
     def _refuse_backward(self, name: str, tensors: list[torch.Tensor]) -> None:
         if name in _HOOKS:
@@ -199,8 +215,8 @@ class Watch(TorchFunctionMode):
             " call eval() on a submodule that only counts or averages in training, or compute it outside"
         )
 
-    def _took(self, name: str, tensors: list[torch.Tensor], value: object, origin: Origin) -> None:
-        """The forward has `value`, a Python value, from these tensors."""
+    def _took(self, name: str, tensors: list[torch.Tensor], value: object, origin: Origin) -> object:
+        """The forward takes `value`, a Python value, from these tensors; returns what it is given."""
         place = places.here(self.names)
         if origin & Origin.DRAWN and not origin & Origin.VALUES:
             self.refuse("decides by a random number, which a trace would hold as drawn at export", place)
@@ -214,12 +230,18 @@ class Watch(TorchFunctionMode):
         if name in _STRIDES:
             self.strides.append((place, value))
         elif len(tensors) == 1 and tensors[0].numel() == 1:
-            value = value if isinstance(value, bool) else tensors[0].item()
-            self.checks.append(Check(place, value, _is_value(tensors[0], value)))
+            number = value if isinstance(value, bool) else tensors[0].item()
+            index = len(self.checks)
+            if self.forced and index < len(self.forced) and self.forced[index] != number:
+                self.overruled.append(index)
+                number = self.forced[index]
+                value = type(value)(number)
+            self.checks.append(Check(place, number, _is_value(tensors[0], number)))
         else:
             ids = self._inputs[0]
             for dim, extent in enumerate(int(e) for e in ids.shape):
                 self.checks.append(Check(place, extent, torch.eq(ids.shape[dim], extent)))
+        return value
 
     def _copied(self, function: Callable, name: str, args: tuple, kwargs: dict, origin: Origin) -> torch.Tensor:
         """torch.tensor(x): a constant to the tracer, but where x is a tensor, its copy."""

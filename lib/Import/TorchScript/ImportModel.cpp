@@ -58,6 +58,35 @@ static void checkBounds(const Description &description, int64_t batch, int64_t s
   }
 }
 
+/// The first check that fails at a batch; null if all hold.
+static const Reader::Check *findFailed(const Reader &reader, const Description &description, int64_t batch) {
+  for (auto [i, check] : llvm::enumerate(reader.checks))
+    if (!check.holds && !(batch == 1 && description.idleForBatchOfOne.count(i)))
+      return &check;
+  return nullptr;
+}
+
+/// The place that computes with the batch in Python, so that the program is for this batch alone; empty if
+/// there is none. Programs of other batches tell: the smallest, and a large one that nothing divides.
+static std::string findBatchHolder(mlir::MLIRContext &context, const torch::jit::Module &module,
+                                   const Parameters &parameters, const Description &description, int64_t seq) {
+  for (const Bound &bound : description.bounds)
+    if (bound.dimension == "batch")
+      return bound.place;
+  for (int64_t batch : {1, 2, 1000003}) {
+    Importer importer(context, batch, seq);
+    Reader reader(importer, parameters);
+    try {
+      reader.run(module);
+    } catch (const ImportError &) {
+      continue; // as an import for that batch would say
+    }
+    if (const Reader::Check *failed = findFailed(reader, description, batch))
+      return failed->place;
+  }
+  return "";
+}
+
 static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const torch::jit::Module &module,
                                               const Parameters &parameters, const Description &description,
                                               const ImportOptions &options) {
@@ -69,7 +98,22 @@ static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const 
   Importer importer(context, batch, seq);
   importer.exampleBatch = description.exampleBatch;
   importer.exampleSeq = description.exampleSeq;
-  Value loss = Reader(importer, parameters).run(module);
+  Reader reader(importer, parameters);
+  Value loss = reader.run(module);
+  auto sizes = [](int64_t batch, int64_t seq) {
+    return "--batch " + std::to_string(batch) + " --seq " + std::to_string(seq);
+  };
+  bool asTraced = batch == description.exampleBatch && seq == description.exampleSeq;
+  if (const Reader::Check *failed = findFailed(reader, description, batch); failed && !asTraced)
+    throw ImportError(failed->place + " computes in Python with the sizes, and another number or branch at " +
+                      sizes(batch, seq) + " than at the example's " +
+                      sizes(description.exampleBatch, description.exampleSeq) +
+                      "; pass those, or export an example of the sizes to import");
+  std::string holder;
+  if (!reader.checks.empty() || !description.bounds.empty())
+    holder = findBatchHolder(context, module, parameters, description, seq);
+  if (!holder.empty())
+    importer.module()->setAttr(graph::kBatchHeldByAttr, mlir::StringAttr::get(&context, holder));
   return importer.finish(loss);
 }
 
