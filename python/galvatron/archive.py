@@ -15,7 +15,6 @@ Schema, version 2:
     bounds         [{"dimension": "batch" | "seq", "value", "place", "reason"}]: sizes that an import must have.
                    Sizes at which Python would have computed another value or taken another branch are checked
                    in the trace itself: the loss is on condition of `aten::_functional_assert_async`
-    idle_for_batch_of_one  numbers of those checks, in order, that need not hold for a batch of one sample
     parameters     [{"name", "shape", "dtype", "requires_grad", "distribution", "tied_to"?}]
     ties           [[first name, other names…]] of parameters with one storage
     buffers        [{"name", "shape", "dtype", "persistent"}]

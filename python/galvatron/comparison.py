@@ -7,6 +7,8 @@ reads, every constant, and the buffers that are read.
 from __future__ import annotations
 
 import dataclasses
+import io
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -25,15 +27,16 @@ _RELATIVE, _OF_ALL = 1e-4, 1e-5
 class Trace:
     module: torch.jit.ScriptModule
     watch: Watch
-    steps: list[tuple]  # an operator each
+    steps: list[tuple]  # an operator each, as far as the loss or a check depends on it
     nodes: list[torch.Node]
     buffers: dict[str, tuple[torch.Tensor, int]]  # with the version that the trace read
 
     @staticmethod
     def of(module: torch.jit.ScriptModule, watch: Watch) -> Trace:
         graph = module.inlined_graph
-        nodes = list(_nodes(graph))
         numbers = {value.unique(): i for i, value in enumerate(graph.inputs())}
+        needed = _needed(graph, watch)
+        nodes = [n for n in _nodes(graph) if any(v.unique() in needed for v in n.outputs())]
         steps = [_step(node, numbers) for node in nodes]
         buffers = {name: (b, b._version) for name, b in module.named_buffers(remove_duplicate=False)}
         trace = Trace(module, watch, steps, nodes, buffers)
@@ -43,6 +46,30 @@ class Trace:
     def checks(self) -> list[tuple[places.Place, object]]:
         """What the forward took from sizes, in order."""
         return [(check.place, check.value) for check in self.watch.checks]
+
+
+def _needed(graph: torch.Graph, watch: Watch) -> set[int]:
+    """Values on which the loss or a checked truth depends; not what joins the two (see `Watch.checked`)."""
+    (loss,) = graph.outputs()
+    roots = [loss]
+    if watch.checks:
+        loss, token, *_ = loss.node().inputs()
+        roots = [loss]
+        for i in reversed(range(len(watch.checks))):
+            truth, _, token = list(token.node().inputs())
+            roots.append(next(truth.node().inputs()) if i in watch.relaxed else truth)
+    for node in _nodes(graph):
+        if node.kind().endswith("_") and not node.kind().endswith("__"):  # writes to what others read
+            roots += node.outputs()
+    found: set[int] = set()
+    while roots:
+        value = roots.pop()
+        if value.unique() not in found:
+            found.add(value.unique())
+            for node in (value.node(), *(n for block in value.node().blocks() for n in _nodes(block))):
+                roots += node.inputs()
+                found.update(output.unique() for output in node.outputs())
+    return found
 
 
 def _nodes(block: torch.Graph | torch.Block) -> Iterator[torch.Node]:
@@ -111,19 +138,39 @@ class _SameDraws(TorchDispatchMode):
 def loss_and_gradients(
     compute: Callable, module: nn.Module, inputs: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    names, leaves = zip(*((n, p) for n, p in module.named_parameters() if p.requires_grad))
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]), _SameDraws():
-        loss = compute(*inputs)
-        gradients = torch.autograd.grad(loss.sum(), leaves, allow_unused=True)
-    zeros = (torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradients, leaves))
-    return loss.detach().reshape(()), dict(zip(names, zeros))
+    """As a training step computes them; leaves the parameters' own gradients as they are."""
+    kept = {name: (parameter, parameter.grad) for name, parameter in module.named_parameters()}
+    gradients = {}
+    try:
+        for parameter, _ in kept.values():
+            parameter.grad = None
+        with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]), _SameDraws():
+            loss = compute(*inputs)
+            loss.sum().backward()
+        for name, (parameter, _) in kept.items():
+            if parameter.requires_grad:
+                gradients[name] = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    finally:
+        for parameter, gradient in kept.values():
+            parameter.grad = gradient
+    return loss.detach().reshape(()), gradients
+
+
+def _reloaded(trace: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    memory = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(trace, memory)
+        memory.seek(0)
+        return torch.jit.load(memory)
 
 
 def check_equal(trace: torch.jit.ScriptModule, module: nn.Module, compute: Callable, inputs: Sequence) -> None:
     """Refuses a trace with another loss, or other gradients, than the module on these inputs."""
     wanted_loss, wanted = loss_and_gradients(compute, module, inputs)
+    loaded = _reloaded(trace)  # with parameters of its own, on which no hook is
     with torch.jit.optimized_execution(False):
-        loss, gradients = loss_and_gradients(trace, trace, inputs)
+        loss, gradients = loss_and_gradients(loaded, loaded, inputs)
     rows, tokens = inputs[0].shape
     if not torch.allclose(loss, wanted_loss, rtol=1e-5, atol=1e-6, equal_nan=True):
         raise GalvatronError(

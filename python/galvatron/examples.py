@@ -45,7 +45,6 @@ class Result:
     trace: torch.jit.ScriptModule
     checked: list[places.Place]  # by the trace itself, in order
     bounds: list[Bound]
-    idle_for_batch_of_one: list[int]  # numbers of checks that are not needed there
 
     def told(self) -> list[str]:
         """What the user's own lines do that restricts the import."""
@@ -76,6 +75,7 @@ class Examination:
             self._refuse_changes(before, after)
             self._vocabulary = self.first.watch.vocabulary or int(self.inputs[0].max()) + 1
             settled = not before.replaced(after) and not before.renumbered(after)
+            self.relaxed = self._idle()
             agreeing = self._agreeing(*DIMENSIONS)
         if agreeing is None or not settled:
             self._check_repetition()
@@ -83,17 +83,20 @@ class Examination:
         if agreeing is None:
             self._check_other_tokens()
             bounds = [bound for dimension in DIMENSIONS if (bound := self._bound(dimension))]
-        self._check_values(agreeing or self.inputs)
-        return Result(self.first.module, [check.place for check in self.first.watch.checks], bounds, self._idle())
+        trace, inputs = agreeing or (self.first, self.inputs)
+        if agreeing is None and self.relaxed:
+            trace = self._fresh(*self.inputs, relaxed=self.relaxed)
+        self._check_values(trace, inputs)
+        return Result(trace.module, [check.place for check in trace.watch.checks], bounds)
 
-    def _trace(self, input_ids: torch.Tensor, labels: torch.Tensor, forced: list | None = None) -> Trace:
-        return Trace.of(*tracing.trace(self.module, input_ids, labels, self.weightless, forced))
+    def _trace(self, *inputs: torch.Tensor, **options: object) -> Trace:
+        return Trace.of(*tracing.trace(self.module, *inputs, self.weightless, **options))
 
-    def _fresh(self, *inputs: torch.Tensor, forced: list | None = None) -> Trace:
-        """A trace of the first call."""
+    def _fresh(self, *inputs: torch.Tensor, **options: object) -> Trace:
+        """A trace that leaves the module's state as it is."""
         with states.kept(self.module):
             states.set_modes(self.module)
-            return self._trace(*inputs, forced)
+            return self._trace(*inputs, **options)
 
     def _refuse_changes(self, before: states.Snapshot, after: states.Snapshot) -> None:
         if not self.first.watch.has_gradient and any(p.requires_grad for p in self.module.parameters()):
@@ -113,13 +116,13 @@ class Examination:
         place = self.first.watch.assigned.get(attribute)
         return f", in {place}" if place else ""
 
-    def _agreeing(self, *dimensions: str) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Inputs of other tokens, and other sizes in `dimensions`, whose trace is the same program; None if
-        none is. Sets `self.disagreement`, the reason for the last."""
+    def _agreeing(self, *dimensions: str) -> tuple[Trace, tuple[torch.Tensor, torch.Tensor]] | None:
+        """The same program, traced on inputs of other tokens and other sizes in `dimensions`, and these inputs;
+        None if all are others. Sets `self.disagreement`, the reason."""
         self.disagreement: tuple[places.Place, str] | None = None
         for inputs in self._others(*dimensions):
             try:
-                trace = self._trace(*inputs)
+                trace = self._trace(*inputs, relaxed=self.relaxed)
             except Exception as error:  # the module's own
                 place = places.of_traceback(error, self.names)
                 self.disagreement = self.disagreement or (place, f"takes no other size ({first_line(error)})")
@@ -131,7 +134,7 @@ class Examination:
                 continue
             place = comparison.difference(self.first, trace)
             if place is None:
-                return inputs
+                return trace, inputs
             self.disagreement = (place, "holds a number computed from it")
             return None
         return None
@@ -226,7 +229,7 @@ class Examination:
         place, reason = self.disagreement or (places.Place("", "", 0), "was tried at no other size")
         return Bound(dimension, value, str(place), reason)
 
-    def _check_values(self, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
+    def _check_values(self, trace: Trace, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
         """Loss and gradients on `inputs`, where there are weights and they are few."""
         count = sum(p.numel() for p in self.module.parameters())
         if self.weightless or count > COMPARED_PARAMETERS or not any(p.requires_grad for p in self.module.parameters()):
@@ -234,7 +237,7 @@ class Examination:
         with states.kept(self.module):
             states.set_modes(self.module)
             compute = tracing.loss_function(self.module)
-            comparison.check_equal(self.first.module, self.module, compute, inputs)
+            comparison.check_equal(trace.module, self.module, compute, inputs)
 
 
 def _prime(number: int, step: int) -> int:

@@ -74,7 +74,6 @@ def save(
             found = examples.Examination(module, input_ids, labels, weightless).run()
             facts = {"attention": attention, "loss": loss, "weightless": weightless, "seed": seed}
             facts["bounds"] = [bound.to_json() for bound in found.bounds]
-            facts["idle_for_batch_of_one"] = found.idle_for_batch_of_one
             description = archive.describe(module, drawn, tuple(input_ids.shape), facts)
             archive.write(found.trace, path, description)
     except GalvatronError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -28,14 +28,15 @@ def trace(
     labels: torch.Tensor,
     weightless: bool = False,
     forced: Sequence[object] | None = None,
+    relaxed: Collection[int] = (),
 ) -> tuple[torch.jit.ScriptModule, Watch]:
     """Traces one training step's forward. Both inputs are int64 [batch, seq]; the result is the
     mean loss, float []. Also returns what was seen of the forward meanwhile.
 
     weightless  parameters are those of `expanded_parameters`: nothing is computed with them.
-    forced      see `Watch`.
+    forced, relaxed  see `Watch`.
     """
-    watch = Watch(module, forced)
+    watch = Watch(module, forced, relaxed)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_loss_forward(module, watch))
         stack.enter_context(states.noting_assignments(watch.names, watch.assigned))

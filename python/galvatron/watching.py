@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -75,13 +75,17 @@ class Check:
 class Watch(TorchFunctionMode):
     """Active within its context, on traced operators only.
 
-    forced  the values that the forward is given where it takes one from sizes, in order, instead of those that
-            it would compute; `overruled` has the numbers of those that differ. None: no transcript either.
+    forced   the values that the forward is given where it takes one from sizes, in order, instead of those that
+             it would compute; `overruled` has the numbers of those that differ. None: no transcript either.
+    relaxed  numbers of checks that need not hold for a batch of one sample.
     """
 
-    def __init__(self, module: nn.Module, forced: Sequence[object] | None = None) -> None:
+    def __init__(
+        self, module: nn.Module, forced: Sequence[object] | None = None, relaxed: Collection[int] = ()
+    ) -> None:
         super().__init__()
         self.forced = forced
+        self.relaxed = relaxed
         self.overruled: list[int] = []
         self.transcript = Transcript()
         self.names = {id(m): name for name, m in module.named_modules()}
@@ -131,8 +135,11 @@ class Watch(TorchFunctionMode):
         if not self.checks:
             return loss
         token = torch.zeros(())
-        for check in self.checks:
-            token = torch._functional_assert_async(check.holds, str(check.place), token)
+        for i, check in enumerate(self.checks):
+            holds = check.holds
+            if i in self.relaxed:
+                holds = torch.logical_or(holds, torch.eq(self._inputs[0].shape[0], 1))
+            token = torch._functional_assert_async(holds, str(check.place), token)
         return loss + token
 
     def refuse(self, what: str, place: places.Place | None = None) -> None:

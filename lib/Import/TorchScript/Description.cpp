@@ -47,7 +47,6 @@ Description galvatron::importer::parseDescription(const std::string &text, mlir:
     result.exampleSeq = root.at("example").at("seq");
     for (const json &bound : root.at("bounds"))
       result.bounds.push_back({bound.at("dimension"), bound.at("value"), bound.at("place"), bound.at("reason")});
-    result.idleForBatchOfOne = root.at("idle_for_batch_of_one").get<std::set<size_t>>();
     for (const json &parameter : root.at("parameters"))
       if (parameter.contains("distribution"))
         if (auto init = initOf(parameter.at("distribution"), builder))

@@ -5,7 +5,6 @@
 #include "mlir/IR/BuiltinAttributes.h"
 
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -26,8 +25,6 @@ struct Description {
   std::string prefix;
   int64_t exampleBatch = 0, exampleSeq = 0;
   std::vector<Bound> bounds;
-  /// Numbers of the trace's checks that fail for a batch of one sample, where that changes nothing.
-  std::set<size_t> idleForBatchOfOne;
   std::map<std::string, mlir::DictionaryAttr> inits; // by parameter name
   std::vector<std::vector<std::string>> ties;        // canonical name first
 };

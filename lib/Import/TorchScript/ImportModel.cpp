@@ -58,12 +58,10 @@ static void checkBounds(const Description &description, int64_t batch, int64_t s
   }
 }
 
-/// The first check that fails at a batch; null if all hold.
-static const Reader::Check *findFailed(const Reader &reader, const Description &description, int64_t batch) {
-  for (auto [i, check] : llvm::enumerate(reader.checks))
-    if (!check.holds && !(batch == 1 && description.idleForBatchOfOne.count(i)))
-      return &check;
-  return nullptr;
+/// The first check that fails; null if all hold.
+static const Reader::Check *findFailed(const Reader &reader) {
+  auto found = llvm::find_if(reader.checks, [](const Reader::Check &check) { return !check.holds; });
+  return found == reader.checks.end() ? nullptr : &*found;
 }
 
 /// The place that computes with the batch in Python, so that the program is for this batch alone; empty if
@@ -81,7 +79,7 @@ static std::string findBatchHolder(mlir::MLIRContext &context, const torch::jit:
     } catch (const ImportError &) {
       continue; // as an import for that batch would say
     }
-    if (const Reader::Check *failed = findFailed(reader, description, batch))
+    if (const Reader::Check *failed = findFailed(reader))
       return failed->place;
   }
   return "";
@@ -104,7 +102,7 @@ static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const 
     return "--batch " + std::to_string(batch) + " --seq " + std::to_string(seq);
   };
   bool asTraced = batch == description.exampleBatch && seq == description.exampleSeq;
-  if (const Reader::Check *failed = findFailed(reader, description, batch); failed && !asTraced)
+  if (const Reader::Check *failed = findFailed(reader); failed && !asTraced)
     throw ImportError(failed->place + " computes in Python with the sizes, and another number or branch at " +
                       sizes(batch, seq) + " than at the example's " +
                       sizes(description.exampleBatch, description.exampleSeq) +
