@@ -170,4 +170,10 @@ def load(path: str | Path) -> tuple[torch.jit.ScriptModule, dict]:
         ) from None
     if not extra[EXTRA_FILE]:
         raise GalvatronError(f"{path} has no {EXTRA_FILE}; export it with galvatron.export")
-    return module, json.loads(extra[EXTRA_FILE])
+    description = json.loads(extra[EXTRA_FILE])
+    if description.get("format_version") != FORMAT_VERSION:
+        raise GalvatronError(
+            f"{path} has format version {description.get('format_version')}, but this package reads"
+            f" {FORMAT_VERSION}; export again"
+        )
+    return module, description

@@ -13,7 +13,7 @@ Where a forward takes no other size it is bound to that size as well.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
@@ -86,7 +86,7 @@ class Examination:
         trace, inputs = agreeing or (self.first, self.inputs)
         if agreeing is None and self.relaxed:
             trace = self._fresh(*self.inputs, relaxed=self.relaxed)
-        self._check_values(trace, inputs)
+        self._check_values(trace, {id(i): i for i in (self.inputs, inputs)}.values())
         return Result(trace.module, [check.place for check in trace.watch.checks], bounds)
 
     def _trace(self, *inputs: torch.Tensor, **options: object) -> Trace:
@@ -163,7 +163,10 @@ class Examination:
         with states.kept(self.module):
             states.set_modes(self.module)
             again = self._trace(*self.inputs)
-            self._refuse_difference(again, "computes something else each time it runs")
+            if not self._same(again):
+                if self.weightless or not self._has_one_loss():
+                    self._refuse_difference(again, "computes something else each time it runs, or keeps what it computed")
+                self.first = again  # with what some cache holds by now
             after = states.Snapshot.of(self.module)
             second = self._trace(*self.inputs)
             for name in after.renumbered(states.Snapshot.of(self.module)):
@@ -229,15 +232,17 @@ class Examination:
         place, reason = self.disagreement or (places.Place("", "", 0), "was tried at no other size")
         return Bound(dimension, value, str(place), reason)
 
-    def _check_values(self, trace: Trace, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
-        """Loss and gradients on `inputs`, where there are weights and they are few."""
-        count = sum(p.numel() for p in self.module.parameters())
-        if self.weightless or count > COMPARED_PARAMETERS or not any(p.requires_grad for p in self.module.parameters()):
+    def _check_values(self, trace: Trace, examples: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Loss and gradients on each example, where there are weights and they are few."""
+        parameters = list(self.module.parameters())
+        count = sum(p.numel() for p in parameters)
+        if self.weightless or count > COMPARED_PARAMETERS or not any(p.requires_grad for p in parameters):
             return
-        with states.kept(self.module):
-            states.set_modes(self.module)
-            compute = tracing.loss_function(self.module)
-            comparison.check_equal(trace.module, self.module, compute, inputs)
+        for inputs in examples:
+            with states.kept(self.module):
+                states.set_modes(self.module)
+                compute = tracing.loss_function(self.module)
+                comparison.check_equal(trace.module, self.module, compute, inputs)
 
 
 def _prime(number: int, step: int) -> int:

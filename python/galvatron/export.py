@@ -43,20 +43,22 @@ def save(
     seed: int | None = None,
     initializations: Mapping[str, object] | None = None,
 ) -> dict:
-    """Traces `module` in training mode and writes it to `path`.
+    """Traces `module` and writes it to `path`: in training mode, or each submodule in its own where one is.
 
     module          forward takes input_ids and labels and returns the mean loss (a float scalar, or
                     an object, dictionary or tuple with it). Parameters are fp32. A module built inside
                     `with galvatron.export.weightless():` has parameters without memory.
     example_inputs  (input_ids, labels), both int64 [batch, seq]; a dictionary with these keys will do.
-                    Only the trace uses them: shapes are chosen at import.
+                    Only the trace uses them: shapes are chosen at import, as far as the module does not
+                    compute with them in Python (docs/models.md).
     weightless      writes each parameter as one zero expanded to its shape, and how it is drawn.
     init_std        standard deviation of parameters that are not constant. Without it: what was
                     recorded inside `weightless()`, else 0.02.
     attention, loss, seed  recorded for the reader.
     initializations how parameters are drawn, by name, where the caller knows.
 
-    Returns the contents of `galvatron.json`. Raises GalvatronError; nothing is half-written.
+    Returns the contents of `galvatron.json`. Raises GalvatronError; nothing is half-written. Warns (GalvatronWarning) of
+    lines that restrict the import.
     """
     from galvatron import archive, examples, tracing
 
@@ -68,7 +70,6 @@ def save(
         )
     input_ids, labels = _example(example_inputs)
     drawn = _initializations(module, dict(initializations or {}), weightless, init_std)
-    facts = {"attention": attention, "loss": loss, "weightless": weightless, "seed": seed}
     try:
         with tracing.expanded_parameters(module) if weightless else contextlib.nullcontext():
             found = examples.Examination(module, input_ids, labels, weightless).run()
@@ -257,14 +258,14 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=2,
         metavar="N",
-        help="batch of the traced example (default: 2); does not bind the import",
+        help="batch of the traced example (default: 2); binds the import only where the model computes with it in Python",
     )
     add(
         "--seq",
         type=int,
         default=16,
         metavar="N",
-        help="tokens per row of the traced example (default: 16); does not bind the import",
+        help="tokens per row of the traced example (default: 16); binds the import as --batch does",
     )
     add("--version", action="version", version=f"galvatron.export {galvatron.__version__}")
     return result

@@ -108,6 +108,17 @@ def noting_assignments(names: dict[int, str], found: dict[str, places.Place]) ->
             setattr(nn.Module, name, original)
 
 
+def _numbers(name: str, value: object) -> Iterator[tuple[str, object]]:
+    """An attribute's number, or those of a list or dictionary."""
+    if isinstance(value, (bool, int, float)):
+        yield name, value
+    elif isinstance(value, (list, dict)) and not name.rpartition(".")[2].startswith("_"):
+        yield f"{name} (its length)", len(value)
+        for key, element in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(element, (bool, int, float)):
+                yield f"{name}[{key!r}]", element
+
+
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
     """Which tensors are a module's parameters, buffers and plain attributes, and its numbers."""
@@ -122,7 +133,7 @@ class Snapshot:
         tensors = [*registered, *(pair for pair in attributes if isinstance(pair[1], torch.Tensor))]
         return Snapshot(
             {name: (tensor, tensor.requires_grad) for name, tensor in tensors},
-            {name: value for name, value in attributes if isinstance(value, (bool, int, float))},
+            {name: value for pair in attributes for name, value in _numbers(*pair)},
         )
 
     def replaced(self, later: Snapshot) -> list[str]:

@@ -52,6 +52,7 @@ def trace(
             stack.enter_context(_WithoutProducts())
         if forced:
             stack.enter_context(_WithoutChecks())
+        stack.enter_context(watch.hashing())
         stack.enter_context(watch)
         return torch.jit.trace(module, (input_ids, labels), check_trace=False), watch
 

@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from galvatron import places, states
-from galvatron.errors import GalvatronError
+from galvatron.errors import GalvatronError, first_line
 from galvatron.transcripts import Transcript
 
 
@@ -99,6 +99,7 @@ class Watch(TorchFunctionMode):
         self.has_gradient = False
         self._inputs: tuple[torch.Tensor, ...] = ()
         self._differentiable = 0
+        self._failure: tuple[places.Place, Exception] | None = None
         self._parameters = {id(p) for p in module.parameters()}
         for name, parameter in module.named_parameters(remove_duplicate=False):
             self.origins[parameter] = Origin.VALUES
@@ -121,6 +122,23 @@ class Watch(TorchFunctionMode):
             self.transcript.number(tensor)
 
     @contextlib.contextmanager
+    def hashing(self) -> Iterator[None]:
+        """For its extent a size is a key of dictionaries and sets as its number is; that takes the number."""
+        original = torch.Tensor.__hash__
+
+        def key(tensor: torch.Tensor) -> int:
+            tracing = torch._C._get_tracing_state() is not None
+            if not tracing or tensor.dim() or self.origins.get(tensor) != Origin.SIZES:
+                return original(tensor)
+            return hash(self._took("hash", [tensor], tensor.item(), Origin.SIZES))
+
+        torch.Tensor.__hash__ = key
+        try:
+            yield
+        finally:
+            torch.Tensor.__hash__ = original
+
+    @contextlib.contextmanager
     def derived_backward(self) -> Iterator[None]:
         """Grad mode says nothing here: inside the forward of a function whose backward was tried."""
         self._differentiable += 1
@@ -131,6 +149,9 @@ class Watch(TorchFunctionMode):
 
     def checked(self, loss: torch.Tensor) -> torch.Tensor:
         """The loss, on condition that all checks hold."""
+        if self._failure:  # the tracer stops at an operator that fails
+            place, error = self._failure
+            self.refuse(f"catches an operator's failure, which a trace does not hold: {first_line(error)}", place)
         self.has_gradient = loss.requires_grad
         if not self.checks:
             return loss
@@ -171,7 +192,11 @@ class Watch(TorchFunctionMode):
         state = [t for t in tensors if _address(t) in self.held and not t.is_inference()]
         self.read.update(self.held[_address(t)] for t in state)
         versions = [t._version for t in state]
-        result = function(*args, **kwargs)
+        try:
+            result = function(*args, **kwargs)
+        except Exception as error:
+            self._failure = (places.here(self.names), error)
+            raise
         for tensor, version in zip(state, versions):
             if tensor._version != version:
                 self._refuse_state(tensor)
