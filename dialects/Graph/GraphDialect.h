@@ -37,6 +37,7 @@ inline constexpr llvm::StringLiteral kInitAttr = "graph.init";
 inline constexpr llvm::StringLiteral kFrozenAttr = "graph.frozen";
 /// Module attributes (docs/IR.md).
 inline constexpr llvm::StringLiteral kBatchAttr = "graph.batch";
+inline constexpr llvm::StringLiteral kBatchHeldByAttr = "graph.batch_held_by";
 inline constexpr llvm::StringLiteral kSeqAttr = "graph.seq";
 inline constexpr llvm::StringLiteral kWeightsAttr = "graph.weights";
 inline constexpr llvm::StringLiteral kVocabularyAttr = "graph.vocabulary";

@@ -1,8 +1,8 @@
 """`galvatron.json`, the extra file of an exported archive, and writing the archive atomically.
 
-Schema, version 1:
+Schema, version 2:
 
-    format_version 1; galvatron, torch, transformers (null when not used): versions
+    format_version 2; galvatron, torch, transformers (null when not used): versions
     module_class   for messages only
     attention      "sdpa" | "eager" | null
     loss           "causal-lm" | null (the module's own)
@@ -11,7 +11,10 @@ Schema, version 1:
     prefix         what stands before every exported parameter name in the trace; always ""
     training       true: dropout is in the trace with its probability
     inputs         names, in order: ["input_ids", "labels"]
-    example        {"batch", "seq"} of the trace; graphs do not depend on them
+    example        {"batch", "seq"} of the trace
+    bounds         [{"dimension": "batch" | "seq", "value", "place", "reason"}]: sizes that an import must have.
+                   Sizes at which Python would have computed another value or taken another branch are checked
+                   in the trace itself: the loss is on condition of `aten::_functional_assert_async`
     parameters     [{"name", "shape", "dtype", "requires_grad", "distribution", "tied_to"?}]
     ties           [[first name, other names…]] of parameters with one storage
     buffers        [{"name", "shape", "dtype", "persistent"}]
@@ -41,7 +44,7 @@ import galvatron
 from galvatron.errors import GalvatronError, first_line
 from galvatron.initialization import Initialization
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 EXTRA_FILE = "galvatron.json"
 
 
@@ -167,4 +170,10 @@ def load(path: str | Path) -> tuple[torch.jit.ScriptModule, dict]:
         ) from None
     if not extra[EXTRA_FILE]:
         raise GalvatronError(f"{path} has no {EXTRA_FILE}; export it with galvatron.export")
-    return module, json.loads(extra[EXTRA_FILE])
+    description = json.loads(extra[EXTRA_FILE])
+    if description.get("format_version") != FORMAT_VERSION:
+        raise GalvatronError(
+            f"{path} has format version {description.get('format_version')}, but this package reads"
+            f" {FORMAT_VERSION}; export again"
+        )
+    return module, description

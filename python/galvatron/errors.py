@@ -1,8 +1,12 @@
-"""The one exception of this package that a user is meant to read."""
+"""What this package says to its user: the one exception, and the one warning."""
 
 
 class GalvatronError(Exception):
     """A failure the user can act on: one line that names the thing and the remedy."""
+
+
+class GalvatronWarning(UserWarning):
+    """What the user should know of a result that is right: one line that names the thing."""
 
 
 def first_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ The archive holds the trace, parameters (real, or one zero expanded to each shap
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import warnings
@@ -17,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import galvatron
-from galvatron.errors import GalvatronError, first_line
+from galvatron.errors import GalvatronError, GalvatronWarning, first_line
 
 if __name__ != "__main__":
     # A command line that only asks for help should not wait seconds for torch.
@@ -42,22 +43,24 @@ def save(
     seed: int | None = None,
     initializations: Mapping[str, object] | None = None,
 ) -> dict:
-    """Traces `module` in training mode and writes it to `path`.
+    """Traces `module` and writes it to `path`: in training mode, or each submodule in its own where one is.
 
     module          forward takes input_ids and labels and returns the mean loss (a float scalar, or
                     an object, dictionary or tuple with it). Parameters are fp32. A module built inside
                     `with galvatron.export.weightless():` has parameters without memory.
     example_inputs  (input_ids, labels), both int64 [batch, seq]; a dictionary with these keys will do.
-                    Only the trace uses them: shapes are chosen at import.
+                    Only the trace uses them: shapes are chosen at import, as far as the module does not
+                    compute with them in Python (docs/models.md).
     weightless      writes each parameter as one zero expanded to its shape, and how it is drawn.
     init_std        standard deviation of parameters that are not constant. Without it: what was
                     recorded inside `weightless()`, else 0.02.
     attention, loss, seed  recorded for the reader.
     initializations how parameters are drawn, by name, where the caller knows.
 
-    Returns the contents of `galvatron.json`. Raises GalvatronError; nothing is half-written.
+    Returns the contents of `galvatron.json`. Raises GalvatronError; nothing is half-written. Warns (GalvatronWarning) of
+    lines that restrict the import.
     """
-    from galvatron import archive, tracing
+    from galvatron import archive, examples, tracing
 
     path = Path(path)
     archive.check_writable(path)
@@ -67,15 +70,13 @@ def save(
         )
     input_ids, labels = _example(example_inputs)
     drawn = _initializations(module, dict(initializations or {}), weightless, init_std)
-    facts = {"attention": attention, "loss": loss, "weightless": weightless, "seed": seed}
-    description = archive.describe(module, drawn, tuple(input_ids.shape), facts)
     try:
-        if weightless:
-            with tracing.expanded_parameters(module):
-                traced = tracing.trace(module, input_ids, labels, weightless=True)
-                archive.write(traced, path, description)
-        else:
-            archive.write(tracing.trace(module, input_ids, labels), path, description)
+        with tracing.expanded_parameters(module) if weightless else contextlib.nullcontext():
+            found = examples.Examination(module, input_ids, labels, weightless).run()
+            facts = {"attention": attention, "loss": loss, "weightless": weightless, "seed": seed}
+            facts["bounds"] = [bound.to_json() for bound in found.bounds]
+            description = archive.describe(module, drawn, tuple(input_ids.shape), facts)
+            archive.write(found.trace, path, description)
     except GalvatronError:
         raise
     except Exception as error:  # the module's own forward may raise anything
@@ -83,6 +84,8 @@ def save(
             f"cannot trace {type(module).__name__}: {first_line(error)}; check that it runs on"
             f" input_ids and labels of shape {list(input_ids.shape)}"
         ) from error
+    for line in found.told():
+        warnings.warn(line, GalvatronWarning, stacklevel=2)
     return description
 
 
@@ -255,14 +258,14 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=2,
         metavar="N",
-        help="batch of the traced example (default: 2); does not bind the import",
+        help="batch of the traced example (default: 2); binds the import only where the model computes with it in Python",
     )
     add(
         "--seq",
         type=int,
         default=16,
         metavar="N",
-        help="tokens per row of the traced example (default: 16); does not bind the import",
+        help="tokens per row of the traced example (default: 16); binds the import as --batch does",
     )
     add("--version", action="version", version=f"galvatron.export {galvatron.__version__}")
     return result
@@ -280,11 +283,17 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise GalvatronError(f"expects --init-std to be at least 0, but got {arguments.init_std}")
 
 
+def _show_warning(message: Warning, *rest: object, **named: object) -> None:
+    print(f"galvatron.export: warning: {message}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         check_arguments(arguments)
         warnings.simplefilter("ignore")
+        warnings.simplefilter("always", GalvatronWarning)
+        warnings.showwarning = _show_warning
         from galvatron import huggingface
 
         with huggingface.quiet():

@@ -214,6 +214,17 @@ def materialise(module: nn.Module) -> None:
                 setattr(owner, name, real[key])
 
 
+def check_bounds(description: dict, arguments: argparse.Namespace) -> None:
+    """Refuses sizes that the trace is not for."""
+    sizes = {"batch": arguments.micro_batch or arguments.batch, "seq": arguments.seq}
+    for bound in description["bounds"]:
+        if sizes[bound["dimension"]] != bound["value"]:
+            raise GalvatronError(
+                f"expects --{bound['dimension']} {bound['value']}, the example's, but got {sizes[bound['dimension']]}:"
+                f" {bound['place']} {bound['reason']}; pass it, or export another example"
+            )
+
+
 def load_model(arguments: argparse.Namespace) -> tuple[nn.Module, Callable]:
     """The module and its loss as a function of (input_ids, labels)."""
     from galvatron import tracing
@@ -228,6 +239,7 @@ def load_model(arguments: argparse.Namespace) -> tuple[nn.Module, Callable]:
         loss_of = tracing.loss_function(module)
     else:
         module, description = archive.load(arguments.model)
+        check_bounds(description, arguments)
         if description["weightless"]:
             if not arguments.weights:
                 raise GalvatronError(

@@ -8,42 +8,57 @@ module's own parameter names. For the time of the trace its class is a subclass 
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from galvatron import functions, states
 from galvatron.errors import GalvatronError
+from galvatron.watching import Watch
 
 
 def trace(
-    module: nn.Module, input_ids: torch.Tensor, labels: torch.Tensor, weightless: bool = False
-) -> torch.jit.ScriptModule:
+    module: nn.Module,
+    input_ids: torch.Tensor,
+    labels: torch.Tensor,
+    weightless: bool = False,
+    forced: Sequence[object] | None = None,
+    relaxed: Collection[int] = (),
+) -> tuple[torch.jit.ScriptModule, Watch]:
     """Traces one training step's forward. Both inputs are int64 [batch, seq]; the result is the
-    mean loss, float []. The module is left in training mode or not as it was.
+    mean loss, float []. Also returns what was seen of the forward meanwhile.
 
-    weightless  parameters are those of `expanded_parameters`: nothing is computed with them, and
-                nothing is kept for a backward pass (at 80 layers, that is gigabytes).
+    weightless  parameters are those of `expanded_parameters`: nothing is computed with them.
+    forced, relaxed  see `Watch`.
     """
-    was_training = module.training
-    module.train()
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(_loss_forward(module))
-            stack.enter_context(_functions_written_out())
-            stack.enter_context(warnings.catch_warnings())
-            warnings.simplefilter("ignore")
-            if weightless:
-                stack.enter_context(torch.no_grad())
-                stack.enter_context(_WithoutProducts())
-            return torch.jit.trace(module, (input_ids, labels), check_trace=False)
-    finally:
-        module.train(was_training)
+    watch = Watch(module, forced, relaxed)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_loss_forward(module, watch))
+        stack.enter_context(states.noting_assignments(watch.names, watch.assigned))
+        stack.enter_context(functions.written_out(within=watch.derived_backward))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")  # what the tracer warns of, `watch` judges
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        # What a backward pass would need is not kept: at 80 layers, that is gigabytes.
+        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(lambda tensor: None, _no_backward))
+        if weightless:
+            stack.enter_context(_WithoutProducts())
+        if forced:
+            stack.enter_context(_WithoutChecks())
+        stack.enter_context(watch.hashing())
+        stack.enter_context(watch)
+        return torch.jit.trace(module, (input_ids, labels), check_trace=False), watch
+
+
+def _no_backward(packed: None) -> torch.Tensor:
+    raise GalvatronError("the forward pass runs a backward pass, which a trace does not hold")
 
 
 def loss_function(module: nn.Module) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
@@ -100,7 +115,7 @@ def _loss_of(output: object, kind: str) -> torch.Tensor:
 
 
 @contextlib.contextmanager
-def _loss_forward(module: nn.Module) -> Iterator[None]:
+def _loss_forward(module: nn.Module, watch: Watch) -> Iterator[None]:
     """Makes `module.forward` take (input_ids, labels) and return the loss, keeping type names."""
     original = type(module)
     instance_forward = module.__dict__.pop("forward", None)
@@ -110,7 +125,8 @@ def _loss_forward(module: nn.Module) -> Iterator[None]:
     module.__dict__.pop("forward", None)
 
     def forward(self, input_ids, labels):
-        return compute(input_ids, labels)
+        watch.begin(input_ids, labels)
+        return watch.checked(compute(input_ids, labels))
 
     names = {"__module__": original.__module__, "__qualname__": original.__qualname__}
     module.__class__ = type(original.__name__, (original,), {**names, "forward": forward})
@@ -120,89 +136,6 @@ def _loss_forward(module: nn.Module) -> Iterator[None]:
         module.__class__ = original
         if instance_forward is not None:
             module.forward = instance_forward
-
-
-@contextlib.contextmanager
-def _functions_written_out() -> Iterator[None]:
-    """While tracing, `torch.autograd.Function`s appear as the operators of their forward.
-
-    A trace has no place for a backward pass written in Python, and the compiler derives its own: so
-    the two must agree, which is tried on random numbers for each call.
-    """
-    original = torch.autograd.Function.__dict__["apply"]
-
-    def apply(function, *arguments, **named):
-        call = original.__get__(None, function)
-        state = torch._C._get_tracing_state()
-        if state is None or named:
-            return call(*arguments, **named)
-        torch._C._set_tracing_state(None)
-        try:
-            agrees = _derives_its_forward(function, call, arguments)
-        finally:
-            torch._C._set_tracing_state(state)
-        if not agrees:
-            caller = inspect.currentframe().f_back
-            raise GalvatronError(
-                f"{function.__name__} at {caller.f_code.co_filename}:{caller.f_lineno} has a backward pass"
-                " of its own that is not its forward's derivative, so it cannot be exported; write it"
-                " with differentiable operators"
-            )
-        return _forward_of(function)(*arguments)
-
-    torch.autograd.Function.apply = classmethod(apply)
-    try:
-        yield
-    finally:
-        torch.autograd.Function.apply = original
-
-
-class _Notes:
-    """Takes what a forward leaves for its backward, and forgets it."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *arguments, **named: None
-
-
-def _forward_of(function: type[torch.autograd.Function]) -> Callable:
-    """Its forward as a function of the arguments of `apply`."""
-    if function.setup_context is not torch.autograd.Function.setup_context:
-        return function.forward
-    return functools.partial(function.forward, _Notes())
-
-
-def _derives_its_forward(function: type[torch.autograd.Function], call: Callable, arguments: Sequence) -> bool:
-    """Whether the written backward gives what PyTorch derives from the forward's operators."""
-    generator = torch.Generator().manual_seed(0)
-
-    def drawn(shape: Sequence[int]) -> torch.Tensor:
-        return torch.randn([int(extent) for extent in shape], generator=generator)
-
-    inputs = [drawn(a.shape) if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in arguments]
-    results = []
-    weights: list[torch.Tensor] = []
-    for run in (call, _forward_of(function)):
-        with torch.enable_grad():
-            copies = [
-                a.clone().requires_grad_() if isinstance(a, torch.Tensor) and a.is_floating_point() else a
-                for a in inputs
-            ]
-            outputs = run(*copies)
-            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-            floats = [o for o in outputs if isinstance(o, torch.Tensor) and o.is_floating_point()]
-            weights = weights or [drawn(o.shape) for o in floats]
-            total = sum(((o * w).sum() for o, w in zip(floats, weights)), torch.zeros(()))
-            leaves = [c for c in copies if isinstance(c, torch.Tensor) and c.requires_grad]
-            gradients = (
-                torch.autograd.grad(total, leaves, allow_unused=True) if total.requires_grad else [None] * len(leaves)
-            )
-        zeros = [g if g is not None else torch.zeros_like(x) for g, x in zip(gradients, leaves)]
-        results.append([*(o.detach() for o in floats), *zeros])
-    # Hand-written derivatives have rounded constants.
-    return len(results[0]) == len(results[1]) and all(
-        torch.allclose(a, b, rtol=1e-3, atol=1e-5 * max(1.0, float(b.abs().max()) if b.numel() else 1.0))
-        for a, b in zip(*results)
-    )
 
 
 class _WithoutProducts(TorchDispatchMode):
@@ -228,6 +161,15 @@ class _WithoutProducts(TorchDispatchMode):
 
     def _is_weightless(self, value: object) -> bool:
         return isinstance(value, torch.Tensor) and value.numel() > self.THRESHOLD and not any(value.stride())
+
+
+class _WithoutChecks(TorchDispatchMode):
+    """Traces checks that do not hold: forced values are no truth."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._functional_assert_async.msg:
+            return args[2].clone()
+        return function(*args, **(kwargs or {}))
 
 
 @contextlib.contextmanager

@@ -307,7 +307,7 @@ def test_the_extra_file_is_where_other_readers_look(tmp_path):
     path = tmp_path / "model.pt"
     assert run("--config", MODELS / "llama.json", "-o", path, "--weightless") == 0
     with zipfile.ZipFile(path) as file:
-        assert json.loads(file.read("model/extra/galvatron.json"))["format_version"] == 1
+        assert json.loads(file.read("model/extra/galvatron.json"))["format_version"] == archive.FORMAT_VERSION
 
 
 def test_version_and_help_are_quick_and_explained():

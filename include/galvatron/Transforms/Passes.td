@@ -593,7 +593,8 @@ def RebatchPass : Pass<"galvatron-rebatch", "mlir::ModuleOp"> {
     }
     ```
 
-    **Fails when:** a constant of unequal elements lies along the batch.
+    **Fails when:** a constant of unequal elements lies along the batch, or `graph.batch_held_by` names a
+    place in the module that computed with the batch in Python.
   }];
   let options = [Option<"batch", "batch", "int64_t", "0", "Samples in a step; 0 keeps what is there">];
   let statistics = [Statistic<"numTypes", "num-types", "Values that got another type">];

@@ -38,13 +38,15 @@ Description galvatron::importer::parseDescription(const std::string &text, mlir:
   result.present = true;
   try {
     json root = json::parse(text);
-    if (int64_t version = root.at("format_version"); version != 1)
+    if (int64_t version = root.at("format_version"); version != 2)
       throw ImportError("galvatron.json has format version " + std::to_string(version) +
-                        ", but this importer reads 1; export again with the matching galvatron package");
+                        ", but this importer reads 2; export again with the matching galvatron package");
     result.weightless = root.value("weightless", false);
     result.prefix = root.value("prefix", "");
     result.exampleBatch = root.at("example").at("batch");
     result.exampleSeq = root.at("example").at("seq");
+    for (const json &bound : root.at("bounds"))
+      result.bounds.push_back({bound.at("dimension"), bound.at("value"), bound.at("place"), bound.at("reason")});
     for (const json &parameter : root.at("parameters")) {
       if (parameter.contains("distribution"))
         if (auto init = initOf(parameter.at("distribution"), builder))

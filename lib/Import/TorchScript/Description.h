@@ -11,6 +11,13 @@
 
 namespace galvatron::importer {
 
+/// A size that an import must have, as the exporter found.
+struct Bound {
+  std::string dimension; // "batch" or "seq", as the options are called
+  int64_t value = 0;
+  std::string place, reason;
+};
+
 struct Description {
   /// False for a plain TorchScript file: names are then attribute paths, ties shared storage.
   bool present = false;
@@ -18,6 +25,7 @@ struct Description {
   /// Removed from the front of attribute paths.
   std::string prefix;
   int64_t exampleBatch = 0, exampleSeq = 0;
+  std::vector<Bound> bounds;
   std::map<std::string, mlir::DictionaryAttr> inits; // by parameter name
   std::vector<std::vector<std::string>> ties;        // canonical name first
   std::set<std::string> frozen;                      // parameters without gradient

@@ -65,6 +65,45 @@ static void describeBuffers(mlir::ModuleOp program, const Reader &reader, llvm::
     program->setAttr(graph::kCarriedAttr, builder.getArrayAttr(entries));
 }
 
+/// Refuses sizes that the traced program is not for.
+static void checkBounds(const Description &description, int64_t batch, int64_t seq) {
+  for (const Bound &bound : description.bounds) {
+    int64_t asked = bound.dimension == "batch" ? batch : seq;
+    std::string option = "--" + bound.dimension + " ";
+    if (asked != bound.value)
+      throw ImportError("expects " + option + std::to_string(bound.value) + ", the example's, but got " + option +
+                        std::to_string(asked) + ": " + bound.place + " " + bound.reason + "; pass " + option +
+                        std::to_string(bound.value) + ", or export an example of the size to import");
+  }
+}
+
+/// The first check that fails; null if all hold.
+static const Reader::Check *findFailed(const Reader &reader) {
+  auto found = llvm::find_if(reader.checks, [](const Reader::Check &check) { return !check.holds; });
+  return found == reader.checks.end() ? nullptr : &*found;
+}
+
+/// The place that computes with the batch in Python, so that the program is for this batch alone; empty if
+/// there is none. Programs of other batches tell: the smallest, and a large one that nothing divides.
+static std::string findBatchHolder(mlir::MLIRContext &context, const torch::jit::Module &module,
+                                   const Parameters &parameters, const Description &description, int64_t seq) {
+  for (const Bound &bound : description.bounds)
+    if (bound.dimension == "batch")
+      return bound.place;
+  for (int64_t batch : {1, 2, 1000003}) {
+    Importer importer(context, batch, seq);
+    Reader reader(importer, parameters);
+    try {
+      reader.run(module);
+    } catch (const ImportError &) {
+      continue; // as an import for that batch would say
+    }
+    if (const Reader::Check *failed = findFailed(reader))
+      return failed->place;
+  }
+  return "";
+}
+
 static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const torch::jit::Module &module,
                                               const Parameters &parameters, const Description &description,
                                               const ImportOptions &options) {
@@ -72,11 +111,27 @@ static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const 
   int64_t seq = options.seq ? options.seq : description.exampleSeq;
   if (batch <= 0 || seq <= 0)
     throw ImportError("the archive has no galvatron.json that tells its example's sizes; pass --batch and --seq");
+  checkBounds(description, batch, seq);
   Importer importer(context, batch, seq);
   importer.exampleBatch = description.exampleBatch;
   importer.exampleSeq = description.exampleSeq;
   Reader reader(importer, parameters);
-  mlir::OwningOpRef<mlir::ModuleOp> program = importer.finish(reader.run(module));
+  Value loss = reader.run(module);
+  auto sizes = [](int64_t batch, int64_t seq) {
+    return "--batch " + std::to_string(batch) + " --seq " + std::to_string(seq);
+  };
+  bool asTraced = batch == description.exampleBatch && seq == description.exampleSeq;
+  if (const Reader::Check *failed = findFailed(reader); failed && !asTraced)
+    throw ImportError(failed->place + " computes in Python with the sizes, and another number or branch at " +
+                      sizes(batch, seq) + " than at the example's " +
+                      sizes(description.exampleBatch, description.exampleSeq) +
+                      "; pass those, or export an example of the sizes to import");
+  std::string holder;
+  if (!reader.checks.empty() || !description.bounds.empty())
+    holder = findBatchHolder(context, module, parameters, description, seq);
+  if (!holder.empty())
+    importer.module()->setAttr(graph::kBatchHeldByAttr, mlir::StringAttr::get(&context, holder));
+  mlir::OwningOpRef<mlir::ModuleOp> program = importer.finish(loss);
   describeBuffers(*program, reader, parameters.buffers());
   return program;
 }

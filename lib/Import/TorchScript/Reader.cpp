@@ -4,8 +4,14 @@
 using namespace galvatron::importer;
 namespace jit = torch::jit;
 
+/// PyTorch's own code, and what of the galvatron package stands between it and a traced forward.
+static bool isLibrary(llvm::StringRef file) {
+  return file.contains("/torch/") || file.ends_with("/galvatron/watching.py") ||
+         file.ends_with("/galvatron/tracing.py") || file.ends_with("/galvatron/functions.py");
+}
+
 /// A traced node holds its Python stack, innermost first, a line `file(number): function` each. The
-/// first frame outside torch is the line that the module's author wrote.
+/// first frame outside libraries is the line that the module's author wrote.
 static bool readStack(const std::string &stack, Source &source) {
   for (llvm::StringRef rest = stack; !rest.empty();) {
     auto [frame, others] = rest.split('\n');
@@ -14,12 +20,12 @@ static bool readStack(const std::string &stack, Source &source) {
     unsigned line = 0;
     if (tail.consumeInteger(10, line) || !tail.starts_with("):"))
       return false;
-    bool inTorch = file.contains("/torch/");
-    if (source.file.empty() || !inTorch) {
+    bool inLibrary = isLibrary(file);
+    if (source.file.empty() || !inLibrary) {
       source.file = file.rsplit('/').second.empty() ? file.str() : file.rsplit('/').second.str();
       source.line = line;
     }
-    if (!inTorch)
+    if (!inLibrary)
       return true;
   }
   return !source.file.empty();
@@ -156,6 +162,9 @@ void Reader::runNode(const jit::Node *node, Frame &frame) {
     return;
   case c10::prim::If:
     return runIf(node, frame);
+  case c10::aten::_functional_assert_async:
+    frame[node->output()] = runCheck(inputs());
+    return;
   case c10::prim::Loop:
     return runLoop(node, frame);
   case c10::aten::warn:
@@ -164,6 +173,13 @@ void Reader::runNode(const jit::Node *node, Frame &frame) {
   default:
     return runOperator(node, frame);
   }
+}
+
+Value Reader::runCheck(const List &arguments) {
+  const Tensor &truth = importer.read(*arguments[0].cell());
+  bool holds = truth.lazy && truth.lazy->isSplat() && truth.lazy->constant != 0;
+  checks.push_back({arguments[1].string(), holds});
+  return arguments[2];
 }
 
 /// Only the branch that is taken is read; its condition must be known.

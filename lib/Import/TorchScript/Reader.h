@@ -20,6 +20,14 @@ public:
   /// Whether the program has the buffer's values.
   bool reads(const Buffer &buffer) const { return buffers.count(buffer.path); }
 
+  /// What the exporter asks of sizes: that Python would have computed the same number, or taken the same
+  /// branch, as for its example.
+  struct Check {
+    std::string place;
+    bool holds;
+  };
+  std::vector<Check> checks; // after `run`, in the trace's order
+
 private:
   struct Submodule {
     torch::jit::Object object;
@@ -46,6 +54,7 @@ private:
   void runOperator(const torch::jit::Node *node, Frame &frame);
   void getAttribute(const torch::jit::Node *node, Frame &frame);
   void runIf(const torch::jit::Node *node, Frame &frame);
+  Value runCheck(const List &arguments);
   void runLoop(const torch::jit::Node *node, Frame &frame);
   const Value &valueOf(const torch::jit::Value *value, const Frame &frame) const;
   Value constant(const c10::IValue &value);
