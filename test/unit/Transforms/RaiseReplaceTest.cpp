@@ -1,4 +1,5 @@
 // What `raise-ops` puts in place of arithmetic has passed its verifier; what has not never comes into being.
+#include "dialects/Graph/Graph.h"
 #include "lib/Transforms/RaiseOps.h"
 #include "../Reference/Program.h"
 
