@@ -20,8 +20,8 @@ using namespace mlir;
 
 namespace {
 
-/// atan2(y, x) by the arctangent of a quotient that is at most 1, in the right eighth of the circle. (Upstream's polynomial
-/// is wrong for a negative x.)
+/// atan2(y, x) by the arctangent of a quotient that is at most 1, in the right eighth of the circle. (Upstream's
+/// polynomial is wrong for a negative x.)
 struct ExpandArctangent2 : OpRewritePattern<math::Atan2Op> {
   using OpRewritePattern::OpRewritePattern;
 

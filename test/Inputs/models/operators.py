@@ -7,6 +7,7 @@ last dimension that lies behind, `m` for the module's own parameters. Results br
 from __future__ import annotations
 
 import math
+import re
 
 import torch
 from torch import nn
@@ -139,17 +140,28 @@ REFUSED = {
 }
 
 
+def keeps_samples_apart(text: str) -> bool:
+    """Whether the first sample's words index all samples: such a program needs the whole batch at once."""
+    return "ids[0" not in text
+
+
+def text_of(parameter: str, blocks: list[list[str]]) -> str:
+    """The operator that a parameter's name belongs to."""
+    found = re.match(r"layers\.(\d+)\.operators\.operator(\d+)\.", parameter)
+    return blocks[int(found[1])][int(found[2])] if found else "none"
+
+
 class Operator(nn.Module):
     """One expression or statement, of an embedding of its own."""
 
-    def __init__(self, text: str):
+    def __init__(self, text: str, words: int):
         super().__init__()
         self.writes = text in EXPRESSIONS["writes"]
         self.code = compile(text, __file__, "exec" if self.writes else "eval")
-        self.table = nn.Embedding(64, 8)
+        self.table = nn.Embedding(words, 8)
         with torch.no_grad():
             rows = self.table.weight[::2]
-            rows.copy_((2 * rows).round() / 2 * (1 + 2 * (torch.arange(32) % 3 == 0)[:, None]))
+            rows.copy_((2 * rows).round() / 2 * (1 + 2 * (torch.arange(words // 2) % 3 == 0)[:, None]))
         for name, shape in {"w": (8, 8), "v": (8,), "b": (8,), "slope": (1,)}.items():
             if f"m.{name}" in text:
                 setattr(self, name, nn.Parameter(0.5 * torch.randn(shape)))
@@ -173,9 +185,9 @@ class Operator(nn.Module):
 class Block(nn.Module):
     """Adds every operator's result to a stream; a product follows, so that a layer has something to split."""
 
-    def __init__(self, texts: list[str]):
+    def __init__(self, texts: list[str], words: int):
         super().__init__()
-        self.operators = nn.ModuleDict({f"operator{i}": Operator(text) for i, text in enumerate(texts)})
+        self.operators = nn.ModuleDict({f"operator{i}": Operator(text, words) for i, text in enumerate(texts)})
         self.mix = nn.Linear(8, 8)
 
     def forward(self, x: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -186,11 +198,11 @@ class Block(nn.Module):
 class Operators(nn.Module):
     """Blocks of operators in a row, a head and a loss."""
 
-    def __init__(self, blocks: list[list[str]]):
+    def __init__(self, blocks: list[list[str]], words: int = 64):
         super().__init__()
-        self.embedding = nn.Embedding(64, 8)
-        self.layers = nn.ModuleList(Block(texts) for texts in blocks)
-        self.head = nn.Linear(8, 64)
+        self.embedding = nn.Embedding(words, 8)
+        self.layers = nn.ModuleList(Block(texts, words) for texts in blocks)
+        self.head = nn.Linear(8, words)
 
     def forward(self, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         x = self.embedding(input_ids)
