@@ -42,6 +42,9 @@ struct Formula {
   Tensor either(const Tensor &a, const Tensor &b) const {
     return call.importer.elementwise(Operator::Or, {a, b}, ElementType::Bool, ElementType::Bool);
   }
+  Tensor both(const Tensor &a, const Tensor &b) const {
+    return call.importer.elementwise(Operator::And, {a, b}, ElementType::Bool, ElementType::Bool);
+  }
   Tensor choose(const Tensor &condition, const Tensor &a, const Tensor &b) const {
     return (*this)(Operator::Select, {condition, a, b});
   }

@@ -143,9 +143,9 @@ Tensor hypot(const Formula &f, const Tensor &a, const Tensor &b) {
 
 Tensor atan2(const Formula &f, const Tensor &a, const Tensor &b) { return f(Operator::Arctangent2, {a, b}); }
 
-/// x · log(y), and 0 where x is 0.
+/// x · log(y), and 0 where x is 0 and y has no logarithm.
 Tensor xlogy(const Formula &f, const Tensor &x, const Tensor &y) {
-  Tensor none = f.equal(x, f.number(0));
+  Tensor none = f.both(f.equal(x, f.number(0)), f.lessEqual(y, f.number(0)));
   return f.choose(none, f.number(0), f.multiply(x, f.logarithm(f.choose(none, f.number(1), y))));
 }
 

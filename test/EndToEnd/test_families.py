@@ -81,11 +81,14 @@ def test_functions_for_gpus(work):
     import torch
     from torch import nn
 
+    def rounded(x):
+        return torch.atan2(x, x.round() + 0.1) + torch.atan(x.trunc())
+
     class Functions(nn.Module):
         def forward(self, x):
             x = torch.exp(-x.abs()) + torch.log(x.abs() + 1) + torch.sqrt(x * x + 1) + torch.rsqrt(x * x + 1)
             x = x + torch.sin(x) + torch.cos(x) + torch.erf(x) + torch.tanh(x) + torch.floor(x) * torch.ceil(x)
-            return x + torch.pow(x.abs() + 1, 1.7) + torch.pow(x, 3) + torch.sigmoid(x) + torch.remainder(x, 0.7)
+            return x + torch.pow(x.abs() + 1, 1.7) + torch.pow(x, 3) + torch.sigmoid(x) + torch.remainder(x, 0.7) + rounded(x)
 
     class Root(nn.Module):
         def __init__(self):

@@ -38,3 +38,14 @@ graph.layer @cost(%x: tensor<4xf32>) -> tensor<4xf32> {
   }
   graph.return %x : tensor<4xf32>
 }
+
+// -----
+
+graph.layer @detached(%x: tensor<4xf32>) -> tensor<4xf32> {
+  // expected-error@+1 {{expects detached values to be those they came from; run --galvatron-differentiate}}
+  %y = graph.detach %x : tensor<4xf32>
+  graph.backward(%dy: tensor<4xf32>) {
+    graph.return %dy : tensor<4xf32>
+  }
+  graph.return %y : tensor<4xf32>
+}

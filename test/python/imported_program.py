@@ -38,6 +38,9 @@ _UNARY = {
     "math.tanh": torch.tanh,
     "math.erf": torch.erf,
     "math.floor": torch.floor,
+    "math.trunc": torch.trunc,
+    "math.roundeven": torch.round,
+    "math.atan": torch.atan,
     "math.ceil": torch.ceil,
 }
 _BINARY = {
@@ -45,6 +48,7 @@ _BINARY = {
     "sub": torch.sub,
     "mul": torch.mul,
     "divf": torch.div,
+    "divsi": lambda a, b: torch.div(a, b, rounding_mode="trunc"),
     "floordivsi": lambda a, b: torch.div(a, b, rounding_mode="floor"),
     "maximumf": torch.maximum,
     "minimumf": torch.minimum,
@@ -129,6 +133,8 @@ def _evaluate(name: str, rest: str, values: dict, parameters: dict):
         return _UNARY[name](x[0])
     if name in ("math.powf", "math.ipowi"):
         return torch.pow(x[0], x[1])
+    if name == "math.atan2":
+        return torch.atan2(x[0], x[1])
     if dialect == "arith" and op in ("cmpi", "cmpf"):
         predicate = rest.split(",")[0].strip().lstrip("sou")
         return _COMPARE[predicate](x[0], x[1])
@@ -149,6 +155,8 @@ def _graph(op: str, rest: str, head: str, x: list[torch.Tensor], shape: list[int
         return functional.embedding(x[1], x[0], padding_idx=padding if padding >= 0 else None)
     if op == "einsum":
         return torch.einsum(re.search(r'"([^"]+)"', rest)[1], x[0], x[1])
+    if op == "detach":
+        return x[0].detach()
     if op == "reshape":
         return x[0].reshape(shape)
     if op == "transpose":

@@ -1049,13 +1049,14 @@ def ExpandBfloat16Pass : Pass<"galvatron-expand-bfloat16", "mlir::ModuleOp"> {
 }
 
 def ApproximateMathPass : Pass<"galvatron-approximate-math", "mlir::ModuleOp"> {
-  let summary = "Replaces exp, tanh, erf and log by polynomials that vectorize";
+  let summary = "Replaces exp, tanh, erf, log and atan by polynomials that vectorize";
   let description = [{
     A call of libm in a loop keeps it scalar. Upstream's approximations (a few units in the last
     place in f32) are arithmetic, which LLVM vectorizes.
 
     **Before:** `math` ops on f32 scalars.
-    **After:** `arith` and bit operations instead of `math.exp`, `math.tanh`, `math.erf`, `math.log`.
+    **After:** `arith` and bit operations instead of `math.exp`, `math.tanh`, `math.erf`, `math.log`, `math.atan`
+    and `math.atan2`.
     **Example:**
 
     ```mlir

@@ -181,4 +181,14 @@ TEST_F(ExpressionTest, FloatsRoundAsTheirTypeDoes) {
   EXPECT_EQ(roundTo(ElementType::Int64, -1.5), -1);
 }
 
+TEST_F(ExpressionTest, QuotientsAreRoundedAsAsked) {
+  auto quotient = [&](Operator op, double a, double b) { return evaluateOperator(op, {a, b}, ElementType::Int64); };
+  EXPECT_EQ(quotient(Operator::FloorDivide, -7, 2), -4);
+  EXPECT_EQ(quotient(Operator::TruncateDivide, -7, 2), -3);
+  constexpr auto f32 = ElementType::Float32;
+  EXPECT_EQ(evaluateOperator(Operator::Truncate, {-1.7}, f32), -1);
+  EXPECT_EQ(evaluateOperator(Operator::Round, {2.5}, f32), 2); // to even, as torch
+  EXPECT_NEAR(evaluateOperator(Operator::Arctangent2, {1, -1}, f32), 2.35619449, 1e-7);
+}
+
 } // namespace

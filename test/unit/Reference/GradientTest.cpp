@@ -139,6 +139,8 @@ const Case kCases[] = {
     UNARY(math.sin),
     UNARY(math.cos),
     UNARY(math.erf),
+    UNARY(math.atan),
+    BINARY(math.atan2),
     UNARY(math.absf),
     UNARY(math.floor),
     UNARY(math.ceil),
@@ -263,5 +265,26 @@ INSTANTIATE_TEST_SUITE_P(Ops, Gradient, testing::ValuesIn(kCases), [](const auto
   std::replace(name.begin(), name.end(), '.', '_');
   return name;
 });
+
+// No finite difference shows this one: the value depends on what it is detached from.
+TEST(Detach, StopsTheGradient) {
+  Case c{"detach",
+         {{"a", "2x3"}, {"b", "2x3"}},
+         "2x3",
+         "%d = graph.detach %b : tensor<2x3xf32>\n%y = arith.mulf %a, %d : tensor<2x3xf32>"};
+  StepInputs inputs;
+  inputs.exact = true;
+  inputs.inputs = {tensor({2, 3}, {1, 0, 3, 2, 2, 4})};
+  for (const char *name : {"a", "b", "coefficients"})
+    inputs.parameters[name] = randomTensor({2, 3}, name);
+  Program program(programText(c));
+  ASSERT_TRUE(program.run("galvatron-differentiate,galvatron-verify-differentiate"));
+  auto result = evaluateStep(*program.module, inputs);
+  ASSERT_TRUE(succeeded(result));
+  for (int64_t i = 0; i < 6; ++i) {
+    EXPECT_EQ(result->gradients.at("b")[i], 0);
+    EXPECT_DOUBLE_EQ(result->gradients.at("a")[i], inputs.parameters["coefficients"][i] * inputs.parameters["b"][i]);
+  }
+}
 
 } // namespace

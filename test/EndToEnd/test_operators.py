@@ -1,0 +1,53 @@
+"""Single operators in stage binaries: the first step's loss and gradients under three plans, against PyTorch."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from harness import MODELS, VOCABULARY, Layout, Model
+
+from galvatron import compare
+
+sys.path.insert(0, str(MODELS))
+
+import operators  # noqa: E402  (the folder's path comes first)
+
+PLANS = {
+    "one": Layout(),
+    "dp2": Layout(ranks=2, micro_batches=2),
+    "tp2-pp2": Layout(ranks=4, tp=2, stages=[0, 0, 1, 1], micro_batches=2),
+}
+OPTIONS = ("--optimizer", "sgd", "--lr", "0.01", "--steps", "1")
+
+
+@pytest.fixture(scope="module")
+def blocks() -> list[list[str]]:
+    """A part of every kind, and of what has shown faults in one plan alone."""
+    texts = [text for kind in operators.EXPRESSIONS.values() for text in kind[::4] if operators.keeps_samples_apart(text)]
+    return [texts[::2], texts[1::2]]
+
+
+@pytest.fixture(scope="module")
+def model(blocks, work) -> Model:
+    torch.manual_seed(3)
+    return Model("operators", operators.Operators(blocks, VOCABULARY), work / "operators")
+
+
+@pytest.fixture(scope="module")
+def expected(model, pytorch):
+    return pytorch(model, model.folder / "pytorch", *OPTIONS)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_equals_pytorch(plan, model, blocks, expected, tokens):
+    folder = model.folder / f"run-{plan}"
+    compiled = model.compile(plan, PLANS[plan])
+    run = compiled.train(folder, "--data", tokens, "--dump-gradients", folder / "gradients", *OPTIONS)
+    [difference] = compare.compare_columns(run.log, expected.log, "loss", 1e-5)
+    assert difference.passed, difference.detail
+    [(_, found, wanted)] = compare.gradient_pairs(folder / "gradients", expected.folder / "gradients", 1)
+    wanted, ties = compare.read_gradients(wanted)
+    failed = [d for d in compare.compare_gradients(compare.read_gradients(found)[0], wanted, ties) if not d.passed]
+    assert not failed, "\n".join(f"{operators.text_of(d.name, blocks)}: {d.name} {d.detail}" for d in failed)
