@@ -13,7 +13,7 @@ Where a forward takes no other size it is bound to that size as well.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -83,10 +83,10 @@ class Examination:
         if agreeing is None:
             self._check_other_tokens()
             bounds = [bound for dimension in DIMENSIONS if (bound := self._bound(dimension))]
-        trace, inputs = agreeing or (self.first, self.inputs)
+        trace = agreeing or self.first
         if agreeing is None and self.relaxed:
             trace = self._fresh(*self.inputs, relaxed=self.relaxed)
-        self._check_values(trace, {id(i): i for i in (self.inputs, inputs)}.values())
+        self._check_values(trace)
         return Result(trace.module, [check.place for check in trace.watch.checks], bounds)
 
     def _trace(self, *inputs: torch.Tensor, **options: object) -> Trace:
@@ -116,9 +116,9 @@ class Examination:
         place = self.first.watch.assigned.get(attribute)
         return f", in {place}" if place else ""
 
-    def _agreeing(self, *dimensions: str) -> tuple[Trace, tuple[torch.Tensor, torch.Tensor]] | None:
-        """The same program, traced on inputs of other tokens and other sizes in `dimensions`, and these inputs;
-        None if all are others. Sets `self.disagreement`, the reason."""
+    def _agreeing(self, *dimensions: str) -> Trace | None:
+        """The same program, traced on inputs of other tokens and other sizes in `dimensions`; None if all are
+        others. Sets `self.disagreement`, the reason."""
         self.disagreement: tuple[places.Place, str] | None = None
         for inputs in self._others(*dimensions):
             try:
@@ -134,7 +134,7 @@ class Examination:
                 continue
             place = comparison.difference(self.first, trace)
             if place is None:
-                return trace, inputs
+                return trace
             self.disagreement = (place, "holds a number computed from it")
             return None
         return None
@@ -232,17 +232,16 @@ class Examination:
         place, reason = self.disagreement or (places.Place("", "", 0), "was tried at no other size")
         return Bound(dimension, value, str(place), reason)
 
-    def _check_values(self, trace: Trace, examples: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """Loss and gradients on each example, where there are weights and they are few."""
+    def _check_values(self, trace: Trace) -> None:
+        """Loss and gradients of the example, where there are weights and they are few."""
         parameters = list(self.module.parameters())
         count = sum(p.numel() for p in parameters)
         if self.weightless or count > COMPARED_PARAMETERS or not any(p.requires_grad for p in parameters):
             return
-        for inputs in examples:
-            with states.kept(self.module):
-                states.set_modes(self.module)
-                compute = tracing.loss_function(self.module)
-                comparison.check_equal(trace.module, self.module, compute, inputs)
+        with states.kept(self.module):
+            states.set_modes(self.module)
+            compute = tracing.loss_function(self.module)
+            comparison.check_equal(trace.module, self.module, compute, self.inputs)
 
 
 def _prime(number: int, step: int) -> int:

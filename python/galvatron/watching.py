@@ -19,6 +19,7 @@ import dataclasses
 import enum
 from collections.abc import Callable, Collection, Iterator, Sequence
 
+import numpy
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
@@ -54,7 +55,7 @@ _DRAWN = frozenset(
     "rand rand_like randn randn_like randint randint_like randperm normal bernoulli multinomial poisson"
     " normal_ uniform_ bernoulli_ random_ exponential_ geometric_ cauchy_ log_normal_".split()
 )
-_COPIES = frozenset("tensor as_tensor asarray".split())
+_COPIES = frozenset("tensor as_tensor asarray new_tensor".split())
 _HOOKS = frozenset("register_hook register_post_accumulate_grad_hook".split())
 _GRADIENTS = frozenset("grad grad_fn backward _grad _grad_fn".split())
 _ASSIGNMENTS = frozenset(
@@ -187,8 +188,13 @@ class Watch(TorchFunctionMode):
                 self.refuse(f"writes without grad mode ({name}) to a tensor that has a gradient; write it out of place")
             args, kwargs = tree_map_only(torch.Tensor, _detached, (args, kwargs))
         origin = self._origin(name, tensors)
-        if name in _COPIES and origin:
-            return self._copied(function, name, args, kwargs, origin)
+        if name in _COPIES:
+            return self._copied(function, name, args, kwargs)
+        if name == "__iter__":
+            rows = tensors[0].unbind(0)
+            self._took(name, [tensors[0].shape[0]], len(rows), Origin.SIZES)
+            self._derive(rows, origin)
+            return iter(rows)
         state = [t for t in tensors if _address(t) in self.held and not t.is_inference()]
         self.read.update(self.held[_address(t)] for t in state)
         versions = [t._version for t in state]
@@ -249,6 +255,8 @@ class Watch(TorchFunctionMode):
 
     def _took(self, name: str, tensors: list[torch.Tensor], value: object, origin: Origin) -> object:
         """The forward takes `value`, a Python value, from these tensors; returns what it is given."""
+        if not origin:
+            return value
         place = places.here(self.names)
         if origin & Origin.DRAWN and not origin & Origin.VALUES:
             self.refuse("decides by a random number, which a trace would hold as drawn at export", place)
@@ -275,16 +283,21 @@ class Watch(TorchFunctionMode):
                 self.checks.append(Check(place, extent, torch.eq(ids.shape[dim], extent)))
         return value
 
-    def _copied(self, function: Callable, name: str, args: tuple, kwargs: dict, origin: Origin) -> torch.Tensor:
+    def _copied(self, function: Callable, name: str, args: tuple, kwargs: dict) -> torch.Tensor:
         """torch.tensor(x): a constant to the tracer, but where x is a tensor, its copy."""
-        source = args[0] if args else None
+        data = args[1:] if name == "new_tensor" else args
+        tensors = list(_tensors((data, kwargs)))
+        origin = self._origin(name, tensors)
         options = {key: value for key, value in kwargs.items() if key in ("dtype", "device")}
-        if isinstance(source, torch.Tensor) and len(args) == 1 and len(options) == len(kwargs):
-            result = source.detach().clone() if name == "tensor" else source
+        if name == "new_tensor":
+            options = {"dtype": args[0].dtype, "device": args[0].device, **options}
+        plain = len(data) == 1 and isinstance(data[0], torch.Tensor) and kwargs.keys() <= {"dtype", "device"}
+        if origin and plain:
+            result = data[0] if name in ("as_tensor", "asarray") else data[0].detach().clone()
             result = result.to(**options) if options else result
         else:
-            for tensor in _tensors((args, kwargs)):
-                self._took(name, [tensor], tensor.item() if tensor.numel() == 1 else tensor.tolist(), origin)
+            for tensor in tensors if origin else ():
+                self._took(name, [tensor], tensor.tolist(), self.origins.get(tensor, Origin.NOTHING))
             result = function(*args, **kwargs)
         self._derive(result, origin)
         return result
@@ -331,12 +344,14 @@ def _detached(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _is_python_value(value: object) -> bool:
-    """Whether it holds more than tensors and text."""
-    if value is None or isinstance(value, (torch.Tensor, str, torch.dtype, torch.device, torch.layout)):
-        return False
+    """Whether numbers are in it, outside of tensors."""
     if isinstance(value, (tuple, list)):
         return any(_is_python_value(element) for element in value)
-    return True
+    return isinstance(value, (bool, int, float, complex, numpy.ndarray, numpy.generic)) or _is_memory(value)
+
+
+def _is_memory(value: object) -> bool:
+    return type(value).__name__ == "PyCapsule"  # what __dlpack__ gives
 
 
 def _is_value(tensor: torch.Tensor, value: bool | int | float) -> torch.Tensor:

@@ -55,12 +55,12 @@ def test_loaded_trace_is_the_model(family, attention, tmp_path, example):
 @pytest.mark.parametrize("family,attention", CASES)
 def test_trace_depends_on_no_size_and_no_weight(family, attention, tmp_path):
     texts = []
-    for batch, seq, weightless in ((2, 16, False), (3, 24, False), (2, 16, True)):
+    for batch, seq, weightless in ((2, 16, False), (3, 24, True)):
         arguments = ["--config", str(MODELS / f"{family}.json"), "--attn", attention]
         arguments += ["-o", str(tmp_path / "model.pt"), "--batch", str(batch), "--seq", str(seq)]
         assert export.main(arguments + ["--weightless"] * weightless) == 0
         texts.append(canonical(archive.load(tmp_path / "model.pt")[0].inlined_graph))
-    assert texts[0] == texts[1] == texts[2]
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize("family", ["gpt2_dropout", "llama_tied", "phi"])
