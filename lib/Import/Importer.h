@@ -101,6 +101,8 @@ public:
 
   /// The function's arguments input_ids and labels, [batch, seq].
   Value input(unsigned number);
+  /// Makes the label of a position the window's next token; before any call.
+  void moveLabels();
   /// `names`: the canonical one first.
   Value parameter(llvm::ArrayRef<std::string> names, ShapeRef shape, ElementType type, mlir::DictionaryAttr init);
   llvm::SmallVector<Value, 1> call(llvm::StringRef op, llvm::ArrayRef<Argument> arguments, const Source &source);
@@ -134,6 +136,8 @@ public:
   int64_t batch, seq;
   /// Of the trace, for messages; 0 when not known.
   int64_t exampleBatch = 0, exampleSeq = 0;
+  /// Of `finish`.
+  std::vector<std::string> warnings;
 
 private:
   llvm::SmallVector<Value, 1> callInPlace(llvm::StringRef op, const RuleTable::Entry &entry, Call &call);
@@ -145,6 +149,8 @@ private:
   RuleTable rules;
   llvm::StringMap<int64_t> dropouts; // per module path
   llvm::StringSet<> parameterNames;
+  /// What `moveLabels` made, or null.
+  mlir::Value movedLabels;
 };
 
 /// The element type that operators with these operands compute in: tensors with dimensions first, then

@@ -48,7 +48,7 @@ static torch::jit::Module load(const std::string &path, std::string &description
 
 static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const torch::jit::Module &module,
                                               const Parameters &parameters, const Description &description,
-                                              const ImportOptions &options) {
+                                              const ImportOptions &options, std::vector<std::string> &warnings) {
   int64_t batch = options.batch ? options.batch : description.exampleBatch;
   int64_t seq = options.seq ? options.seq : description.exampleSeq;
   if (batch <= 0 || seq <= 0)
@@ -56,8 +56,12 @@ static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const 
   Importer importer(context, batch, seq);
   importer.exampleBatch = description.exampleBatch;
   importer.exampleSeq = description.exampleSeq;
+  if (options.labelsAreNext)
+    importer.moveLabels();
   Value loss = Reader(importer, parameters).run(module);
-  return importer.finish(loss);
+  auto result = importer.finish(loss);
+  warnings = importer.warnings;
+  return result;
 }
 
 static fs::path weightsBeside(const fs::path &output) { return fs::path(output).replace_extension(".safetensors"); }
@@ -110,7 +114,7 @@ static void write(mlir::ModuleOp module, const Parameters &parameters, const Imp
     refuse(output, error.message());
 }
 
-bool galvatron::importModel(const ImportOptions &options, std::string &error) {
+bool galvatron::importModel(const ImportOptions &options, std::string &error, std::vector<std::string> &warnings) {
   try {
     mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
     context.loadDialect<graph::GraphDialect, mlir::arith::ArithDialect, mlir::math::MathDialect,
@@ -120,7 +124,7 @@ bool galvatron::importModel(const ImportOptions &options, std::string &error) {
     torch::jit::Module module = load(options.input, text);
     Description description = parseDescription(text, context);
     Parameters parameters(module, description);
-    auto result = read(context, module, parameters, description, options);
+    auto result = read(context, module, parameters, description, options, warnings);
     write(*result, parameters, options);
     return true;
   } catch (const ImportError &failure) {
