@@ -5,28 +5,31 @@
 include "GraphOpBase.td"
 include "GraphElementwiseAttributes.td"
 
-def Graph_ActivationOp : Graph_ForwardOp<"activation", [SameOperandsAndResultElementType, SameOperandsAndResultShape]> {
+// `Elementwise` says that lowering computes the op in loops that it generates (lib/Conversion/LowerElementwise.cpp writes
+// its scalars); without it the op is a call of the runtime, and no kernel takes it along.
+
+def Graph_ActivationOp : Graph_ForwardOp<"activation", [SameOperandsAndResultElementType, SameOperandsAndResultShape, Elementwise]> {
   let summary = "a pointwise nonlinearity";
   let arguments = (ins FloatTensor:$x, Graph_ActivationKindAttr:$kind);
   let results = (outs FloatTensor:$result);
   let assemblyFormat = "$kind $x attr-dict `:` type($x) `->` type($result)";
 }
 
-def Graph_ActivationBackwardOp : Graph_MathOp<"activation_backward", [SameOperandsAndResultElementType, SameOperandsAndResultShape], Linear> {
+def Graph_ActivationBackwardOp : Graph_MathOp<"activation_backward", [SameOperandsAndResultElementType, SameOperandsAndResultShape, Elementwise], Linear> {
   let summary = "dx = dy·f'(x)";
   let arguments = (ins FloatTensor:$dy, FloatTensor:$x, Graph_ActivationKindAttr:$kind);
   let results = (outs FloatTensor:$dx);
   let assemblyFormat = "$kind operands attr-dict `:` functional-type(operands, results)";
 }
 
-def Graph_GatedActivationOp : Graph_ForwardOp<"gated_activation", [SameOperandsAndResultElementType, SameOperandsAndResultShape]> {
+def Graph_GatedActivationOp : Graph_ForwardOp<"gated_activation", [SameOperandsAndResultElementType, SameOperandsAndResultShape, Elementwise]> {
   let summary = "f(gate)·up, the middle of a gated MLP (SwiGLU, GeGLU)";
   let arguments = (ins FloatTensor:$gate, FloatTensor:$up, Graph_ActivationKindAttr:$kind);
   let results = (outs FloatTensor:$result);
   let assemblyFormat = "$kind $gate `,` $up attr-dict `:` functional-type(operands, results)";
 }
 
-def Graph_GatedActivationBackwardOp : Graph_MathOp<"gated_activation_backward", [SameOperandsAndResultElementType, SameOperandsAndResultShape]> {
+def Graph_GatedActivationBackwardOp : Graph_MathOp<"gated_activation_backward", [SameOperandsAndResultElementType, SameOperandsAndResultShape, Elementwise]> {
   let summary = "dgate = dy·up·f'(gate), dup = dy·f(gate)";
   let arguments = (ins FloatTensor:$dy, FloatTensor:$gate, FloatTensor:$up, Graph_ActivationKindAttr:$kind);
   let results = (outs FloatTensor:$dgate, FloatTensor:$dup);
@@ -46,7 +49,7 @@ def Graph_DropoutOp : Graph_ForwardOp<"dropout", [SameOperandsAndResultElementTy
   let hasVerifier = 1;
 }
 
-def Graph_SumOp : Graph_ForwardOp<"sum", [SameOperandsAndResultElementType, SameOperandsAndResultShape], JointlyLinear> {
+def Graph_SumOp : Graph_ForwardOp<"sum", [SameOperandsAndResultElementType, SameOperandsAndResultShape, Elementwise], JointlyLinear> {
   let summary = "elementwise sum of n tensors of one type; partial sums wait in it";
   let arguments = (ins Variadic<FloatTensor>:$inputs);
   let results = (outs FloatTensor:$result);

@@ -2,6 +2,7 @@
 #include "galvatron/Analysis/DeviceTraits.h"
 
 #include "llvm/ADT/ArrayRef.h"
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/MathExtras.h"
 
 using namespace galvatron;
@@ -28,6 +29,15 @@ static int64_t cudaRowParts(int64_t columns) {
   if (columns < 512)
     return 0;
   return 132 * rowBlocks(llvm::alignTo(llvm::divideCeil(columns, 8), 32));
+}
+
+bool DeviceTraits::hasFunction(llvm::StringRef function) const {
+  static constexpr std::pair<llvm::StringRef, llvm::StringRef> kDefined[] = {
+#define GVRT_DEFINED(device, function) {device, function},
+#include "lib/Analysis/DeviceFunctions.def"
+#undef GVRT_DEFINED
+  };
+  return llvm::is_contained(kDefined, std::pair(name, function));
 }
 
 const DeviceTraits *DeviceTraits::find(llvm::StringRef name) {

@@ -7,6 +7,7 @@
 #include "dialects/Graph/GraphProducts.h"
 #include "dialects/Graph/GraphReductions.h"
 #include "dialects/Graph/GraphShapes.h"
+#include "galvatron/Analysis/ElementwiseOps.h"
 
 #include "llvm/ADT/BitVector.h"
 #include "llvm/ADT/DenseSet.h"
@@ -34,10 +35,6 @@ Value galvatron::getRoot(Value value) {
     value = op->getOperand(0);
   }
   return value;
-}
-
-bool galvatron::isElementwiseOp(Operation *op) {
-  return op->hasTrait<OpTrait::Elementwise>() || op->hasTrait<OpTrait::SameOperandsAndResultShape>();
 }
 
 namespace {
@@ -122,9 +119,7 @@ bool KernelReader::isAddedToProduct(Operation *op) const {
 }
 
 bool KernelReader::isFusible(Operation *op) const {
-  if (isa<graph::RopeOp>(op))
-    return false;
-  return isElementwiseOp(op) ||
+  return isComputedInLoops(op) ||
          isa<graph::NormOp, graph::NormBackwardOp, graph::NormWeightBackwardOp, graph::ReduceOp>(op);
 }
 

@@ -21,9 +21,6 @@ bool isView(mlir::Operation *op);
 /// What `value` is a view of.
 mlir::Value getRoot(mlir::Value value);
 
-/// One result element from one element of each operand.
-bool isElementwiseOp(mlir::Operation *op);
-
 /// Kernels of `ops`, which are in an order that computes operands first. `isRead`: whether others read a value, which
 /// must then be stored.
 std::vector<OpWork> readKernels(llvm::ArrayRef<mlir::Operation *> ops, llvm::function_ref<bool(mlir::Value)> isRead,

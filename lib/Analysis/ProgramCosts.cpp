@@ -2,6 +2,7 @@
 #include "KernelWork.h"
 
 #include "dialects/Graph/GraphStructure.h"
+#include "galvatron/Analysis/ElementwiseOps.h"
 
 #include "llvm/ADT/SetVector.h"
 
@@ -65,7 +66,7 @@ Divisibility LayerReader::divide(Value value) {
 /// An elementwise result that only the next elementwise op reads never reaches memory.
 bool LayerReader::isFused(Value value) {
   Operation *op = value.getDefiningOp();
-  return op && isElementwiseOp(op) && value.hasOneUse() && isElementwiseOp(*value.user_begin()) &&
+  return op && isComputedInLoops(op) && value.hasOneUse() && isComputedInLoops(*value.user_begin()) &&
          op->getBlock() == (*value.user_begin())->getBlock();
 }
 
@@ -182,7 +183,7 @@ void LayerReader::readSaved() {
     SmallVector<Value> candidates = llvm::to_vector(llvm::reverse(kept));
     for (Value value : candidates)
       if (Operation *op = value.getDefiningOp();
-          op && isElementwiseOp(op) && llvm::all_of(op->getOperands(), [&](Value v) { return isGivenOrKept(v); }))
+          op && mapsElements(op) && llvm::all_of(op->getOperands(), [&](Value v) { return isGivenOrKept(v); }))
         isChanged |= kept.remove(value);
   }
   for (Value value : kept)

@@ -112,9 +112,10 @@ static MemRefType memrefType(ShapedType tensor, ArrayRef<int64_t> strides) {
 }
 
 BodyLowering::BodyLowering(dist::BodyOp body, unsigned numAccumulated, unsigned numSaved,
-                           ArrayRef<Strides> argumentStrides, GroupTable &groups, const DeviceTraits &device)
+                           ArrayRef<Strides> argumentStrides, GroupTable &groups, const DeviceTraits &device,
+                           ArrayRef<std::string> lacking)
     : body(body), numAccumulated(numAccumulated), numSaved(numSaved), argumentStrides(argumentStrides), groups(groups),
-      device(device), builder(body.getContext()) {}
+      device(device), lacking(lacking), builder(body.getContext()) {}
 
 Value BodyLowering::bufferOf(Value value) {
   auto found = buffers.find(value);
@@ -122,7 +123,7 @@ Value BodyLowering::bufferOf(Value value) {
     return found->second;
   // An inlined elementwise value that a kernel wants after all (a constant, say).
   Operation *op = value.getDefiningOp();
-  assert(op && isElementwise(op) && "every value is lowered before its readers");
+  assert(op && isComputedInLoops(op) && "every value is lowered before its readers");
   if (failed(lowerElementwise(*this, op)))
     return {};
   return buffers.lookup(value);
@@ -301,7 +302,7 @@ static Value rootOf(Value value, bool throughTransposes) {
 static bool canAccumulate(Operation *op) {
   return isa<graph::EinsumOp, graph::NormWeightBackwardOp, graph::EmbeddingBackwardOp>(op) ||
          (isa<graph::ReduceOp>(op) && cast<graph::ReduceOp>(op).getKind() == graph::ReduceKind::Sum) ||
-         isElementwise(op);
+         isComputedInLoops(op);
 }
 
 /// Gradients of parameters that lie together are the rows of one product, which adds to all of them.
@@ -352,7 +353,7 @@ void BodyLowering::placePiece(graph::ConcatOp op, unsigned input, Value piece) {
   if (!producer || destinations.contains(value) || pieces.contains(value))
     return;
   bool takesStrides = isa<graph::EinsumOp, graph::RopeOp, graph::AttentionBackwardOp>(producer) ||
-                      (isElementwise(producer) && !isInlined(value) && !isa<arith::ConstantOp>(producer));
+                      (isComputedInLoops(producer) && !isInlined(value) && !isa<arith::ConstantOp>(producer));
   bool needsUnitStride = isa<graph::RopeOp, graph::AttentionBackwardOp>(producer);
   if (!takesStrides || (needsUnitStride && stridesOf(piece).back() != 1))
     return;
@@ -394,7 +395,7 @@ void BodyLowering::chooseDestinations() {
       continue;
     if (accumulate && (!canAccumulate(producer) || !root.hasOneUse() || !result.hasOneUse()))
       continue;
-    if (isElementwise(producer) && isInlined(root))
+    if (isComputedInLoops(producer) && isInlined(root))
       continue;
     Value buffer = function.getArgument(numArguments + i);
     auto type = cast<RankedTensorType>(root.getType());
@@ -438,7 +439,7 @@ LogicalResult BodyLowering::lower(Operation *op) {
     return failure();
   if (handled)
     return success();
-  if (isElementwise(op)) {
+  if (isComputedInLoops(op)) {
     if (llvm::all_of(op->getResults(), isInlined))
       return success();
     return lowerElementwise(*this, op);
@@ -454,6 +455,18 @@ LogicalResult BodyLowering::lower(Operation *op) {
       return success();
   }
   return op->emitOpError("has no runtime function on this device");
+}
+
+LogicalResult BodyLowering::checkCalls(Operation *op, Operation *last) {
+  Block &block = function.getBody().front();
+  for (Operation &made : llvm::make_range(last ? std::next(Block::iterator(last)) : block.begin(), block.end()))
+    if (auto call = dyn_cast<exec::CallOp>(made)) {
+      StringRef name = call.getFunction();
+      if (!device.hasFunction(name) || llvm::is_contained(lacking, name))
+        return op->emitOpError("needs the runtime's function gvrt_")
+               << name << ", which the " << device.name << " device lacks: define it there, or choose another --target";
+    }
+  return success();
 }
 
 FailureOr<exec::FunctionOp> BodyLowering::run() {
@@ -482,10 +495,15 @@ FailureOr<exec::FunctionOp> BodyLowering::run() {
   chooseDestinations();
   placeConcatenations();
   builder.setInsertionPointToEnd(block);
-  for (Operation &op : body.getBody().front().without_terminator())
-    if (failed(lower(&op)))
+  for (Operation &op : body.getBody().front().without_terminator()) {
+    Operation *last = block->empty() ? nullptr : &block->back();
+    if (failed(lower(&op)) || failed(checkCalls(&op, last)))
       return failure();
+  }
+  Operation *last = block->empty() ? nullptr : &block->back();
   finishResults();
+  if (failed(checkCalls(body.getBody().front().getTerminator(), last)))
+    return failure();
   exec::ReturnOp::create(builder, body.getLoc());
   numFused = fuseLoops(function, body.getNumArguments());
   SmallVector<int64_t> adds;

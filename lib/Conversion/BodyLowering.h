@@ -12,6 +12,7 @@
 #include "dialects/Graph/GraphProducts.h"
 #include "dialects/Graph/GraphShapes.h"
 #include "galvatron/Analysis/DeviceTraits.h"
+#include "galvatron/Analysis/ElementwiseOps.h"
 
 #include "mlir/IR/Builders.h"
 #include "llvm/ADT/DenseSet.h"
@@ -52,11 +53,11 @@ using EntryConstant = llvm::SmallVector<int64_t, 2>;
 
 class BodyLowering {
 public:
-  /// `numAccumulated`: that many last results are gradients of parameters, each added to what its buffer
-  /// holds or written, as the timetable's entry says. `savedStrides`: layouts of the last arguments, as the forward
-  /// body left them.
+  /// `lacking`: functions to take for missing, whatever the device's library defines. `numAccumulated`: that many last
+  /// results are gradients of parameters, each added to what its buffer holds or written, as the timetable's entry
+  /// says. `savedStrides`: layouts of the last arguments, as the forward body left them.
   BodyLowering(dist::BodyOp body, unsigned numAccumulated, unsigned numSaved, llvm::ArrayRef<Strides> argumentStrides,
-               GroupTable &groups, const DeviceTraits &device);
+               GroupTable &groups, const DeviceTraits &device, llvm::ArrayRef<std::string> lacking);
 
   /// Creates the function before the body, or reports what cannot be lowered.
   mlir::FailureOr<exec::FunctionOp> run();
@@ -114,6 +115,8 @@ public:
 
 private:
   mlir::LogicalResult lower(mlir::Operation *op);
+  /// Reports the first call since `last` of a function that the device lacks; a stage would not link.
+  mlir::LogicalResult checkCalls(mlir::Operation *op, mlir::Operation *last);
   void chooseDestinations();
   void placeGradientsTogether();
   void placeConcatenations();
@@ -125,6 +128,7 @@ private:
   llvm::ArrayRef<Strides> argumentStrides;
   GroupTable &groups;
   const DeviceTraits &device;
+  llvm::ArrayRef<std::string> lacking;
   mlir::OpBuilder builder;
   exec::FunctionOp function;
   mlir::Value scratch;
@@ -156,8 +160,6 @@ mlir::LogicalResult lowerProduct(BodyLowering &lowering, graph::EinsumOp op);
 /// A product to which a bias or another tensor is added, in one call where there is a function for it.
 mlir::LogicalResult lowerProductSum(BodyLowering &lowering, mlir::Operation *op, bool &handled);
 
-/// Whether an op is computed element by element in generated loops.
-bool isElementwise(mlir::Operation *op);
 /// Whether an elementwise value is computed again by each reader instead of being stored.
 bool isInlined(mlir::Value value);
 /// Generates the loops of an elementwise op whose results are stored.

@@ -44,7 +44,7 @@ struct ConvertDistToExecPass : galvatron::impl::ConvertDistToExecPassBase<Conver
     if (!forward)
       return layer.emitOpError("expects a dist.body named ") << layer.getForward();
     unsigned numSaved = layer.getNumSaved();
-    BodyLowering lowering(forward, 0, numSaved, {}, groups, *device);
+    BodyLowering lowering(forward, 0, numSaved, {}, groups, *device, lacking);
     FailureOr<exec::FunctionOp> function = lowering.run();
     if (failed(function))
       return failure();
@@ -60,7 +60,7 @@ struct ConvertDistToExecPass : galvatron::impl::ConvertDistToExecPassBase<Conver
       return layer.emitOpError("expects a dist.body named ") << *layer.getBackward();
     SmallVector<Strides> argumentStrides(backward.getNumArguments() - numSaved);
     llvm::append_range(argumentStrides, saved);
-    BodyLowering backwardLowering(backward, layer.getTrained().size(), 0, argumentStrides, groups, *device);
+    BodyLowering backwardLowering(backward, layer.getTrained().size(), 0, argumentStrides, groups, *device, lacking);
     function = backwardLowering.run();
     if (failed(function))
       return failure();

@@ -18,15 +18,6 @@
 using namespace mlir;
 using namespace galvatron;
 
-bool galvatron::isElementwise(Operation *op) {
-  if (isa<arith::ConstantOp>(op))
-    return cast<arith::ConstantOp>(op).getValue() && isa<SplatElementsAttr>(cast<arith::ConstantOp>(op).getValue());
-  if (isa<graph::BroadcastOp, graph::SumOp, graph::ActivationOp, graph::ActivationBackwardOp, graph::GatedActivationOp,
-          graph::GatedActivationBackwardOp>(op))
-    return true;
-  return op->hasTrait<OpTrait::Elementwise>() && op->getNumResults() == 1;
-}
-
 /// Costs nothing to compute again. A conversion does not, but what it converts may.
 static bool isFree(Operation *op) {
   if (isa<arith::ExtFOp, arith::TruncFOp>(op)) {
@@ -39,12 +30,12 @@ static bool isFree(Operation *op) {
 
 bool galvatron::isInlined(Value value) {
   Operation *op = value.getDefiningOp();
-  if (!op || !isElementwise(op) || op->getNumResults() != 1)
+  if (!op || !isComputedInLoops(op) || op->getNumResults() != 1)
     return false;
   if (value.use_empty())
     return true;
   for (Operation *user : value.getUsers())
-    if (!isElementwise(user))
+    if (!isComputedInLoops(user))
       return false;
   if (isFree(op))
     return true;
@@ -222,6 +213,8 @@ FailureOr<SmallVector<Value>> LoopsBuilder::scalarsOf(Operation *op, ArrayRef<in
             builder.create(loc, conversion->getName().getIdentifier(), operands, type)->getResult(0)};
       })
       .Default([&](Operation *arithmetic) -> FailureOr<SmallVector<Value>> {
+        if (isa<graph::GraphDialect>(arithmetic->getDialect()))
+          return arithmetic->emitOpError("is elementwise, but LowerElementwise.cpp does not say its scalars");
         SmallVector<Type> types;
         for (Type type : arithmetic->getResultTypes())
           types.push_back(computeType(getElementTypeOrSelf(type)));

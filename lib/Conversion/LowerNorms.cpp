@@ -116,7 +116,7 @@ LogicalResult NormBuilder::backward(graph::NormBackwardOp op) {
 static bool isInGeneratedLoops(Value value, Operation *sum) {
   auto isGenerated = [&](Operation *op) {
     // A value may be the body's result too, whose reader has no result.
-    return op && op != sum && (isGeneratedNorm(op) || (isElementwise(op) && !isInlined(op->getResult(0)))) &&
+    return op && op != sum && (isGeneratedNorm(op) || (isComputedInLoops(op) && !isInlined(op->getResult(0)))) &&
            shapeOf(op->getResult(0)) == shapeOf(value);
   };
   return isGenerated(value.getDefiningOp()) || llvm::any_of(value.getUsers(), isGenerated);

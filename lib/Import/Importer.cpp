@@ -2,6 +2,8 @@
 // the same to an expression and to an IR value.
 #include "Importer.h"
 
+#include "Labels.h"
+
 #include "dialects/Graph/GraphElementwise.h"
 #include "dialects/Graph/GraphIndexing.h"
 #include "dialects/Graph/GraphShapes.h"
@@ -55,7 +57,12 @@ Importer::Importer(mlir::MLIRContext &context, int64_t batch, int64_t seq)
 }
 
 Value Importer::input(unsigned number) {
-  return Tensor::of(builder.getInsertionBlock()->getArgument(number), ElementType::Int64);
+  mlir::Value argument = builder.getInsertionBlock()->getArgument(number);
+  return Tensor::of(number == 1 && movedLabels ? movedLabels : argument, ElementType::Int64);
+}
+
+void Importer::moveLabels() {
+  movedLabels = importer::moveLabels(builder, builder.getInsertionBlock()->getArgument(1));
 }
 
 Value Importer::parameter(ArrayRef<std::string> names, ShapeRef shape, ElementType type, mlir::DictionaryAttr init,
@@ -291,6 +298,7 @@ mlir::OwningOpRef<mlir::ModuleOp> Importer::finish(const Value &loss) {
   mlir::func::ReturnOp::create(builder, builder.getUnknownLoc(), value);
   mlir::Block *body = builder.getInsertionBlock();
   eraseDetachedData(*body);
+  warnings = checkLabels(llvm::cast<mlir::func::FuncOp>(body->getParentOp()), movedLabels);
   for (mlir::Operation &op : llvm::make_early_inc_range(llvm::reverse(*body)))
     if (mlir::isOpTriviallyDead(&op))
       op.erase();

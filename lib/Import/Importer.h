@@ -101,6 +101,8 @@ public:
 
   /// The function's arguments input_ids and labels, [batch, seq].
   Value input(unsigned number);
+  /// Makes the label of a position the window's next token; before any call.
+  void moveLabels();
   /// `names`: the canonical one first.
   Value parameter(llvm::ArrayRef<std::string> names, ShapeRef shape, ElementType type, mlir::DictionaryAttr init,
                   bool frozen);
@@ -135,6 +137,8 @@ public:
   int64_t batch, seq;
   /// Of the trace, for messages; 0 when not known.
   int64_t exampleBatch = 0, exampleSeq = 0;
+  /// Of `finish`.
+  std::vector<std::string> warnings;
 
 private:
   llvm::SmallVector<Value, 1> callInPlace(llvm::StringRef op, const RuleTable::Entry &entry, Call &call);
@@ -146,6 +150,8 @@ private:
   RuleTable rules;
   llvm::StringMap<int64_t> dropouts; // per module path
   llvm::StringSet<> parameterNames;
+  /// What `moveLabels` made, or null.
+  mlir::Value movedLabels;
 };
 
 /// The element type that operators with these operands compute in: tensors with dimensions first, then

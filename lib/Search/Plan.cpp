@@ -6,7 +6,10 @@
 #include "PlanFormats.h"
 
 #include <algorithm>
+#include <charconv>
 #include <map>
+#include <numeric>
+#include <utility>
 
 namespace galvatron::search {
 
@@ -251,14 +254,93 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
   return plan;
 }
 
-/// The plan's units in the order of the target's, taking types and roles from
-/// the target.
+/// Insertions, deletions and substitutions of letters that make one name the other (Levenshtein).
+int editDistance(std::string_view from, std::string_view to) {
+  std::vector<int> row(to.size() + 1);
+  std::iota(row.begin(), row.end(), 0);
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    int diagonal = std::exchange(row[0], int(i) + 1);
+    for (std::size_t j = 0; j < to.size(); ++j)
+      diagonal = std::exchange(row[j + 1], std::min({row[j] + 1, row[j + 1] + 1, diagonal + (from[i] != to[j])}));
+  }
+  return row.back();
+}
+
+/// "; did you mean 'a' or 'b'?", of the names that are near, or nothing.
+std::string suggestUnits(const std::string &path, const std::vector<Unit> &units) {
+  int nearest = int(path.size()) / 3 + 1;
+  std::vector<std::string> names;
+  for (const Unit &unit : units) {
+    int distance = editDistance(path, unit.path);
+    if (distance > nearest)
+      continue;
+    if (distance < nearest)
+      names.clear();
+    nearest = distance;
+    names.push_back("'" + unit.path + "'");
+  }
+  if (names.empty())
+    return "; the model's first unit is '" + units.front().path + "', its last '" + units.back().path + "'";
+  std::string text = "; did you mean " + names.front();
+  for (std::size_t i = 1; i < std::min<std::size_t>(names.size(), 3); ++i)
+    text += " or " + names[i];
+  return text + "?";
+}
+
+/// The model's units of a name that says role and number, as `galvatron-search` writes it for a model of which it
+/// knows sizes alone: "embedding", "layers.3", "head".
+Result<std::vector<const Unit *>> findByRole(const std::string &path, const std::vector<Unit> &units) {
+  constexpr std::string_view kLayers = "layers.";
+  bool isLayer = path.rfind(kLayers, 0) == 0;
+  std::string role = isLayer ? "layer" : path == "embedding" || path == "head" ? path : "";
+  std::int64_t wanted = -1;
+  if (isLayer) {
+    const char *first = path.data() + kLayers.size(), *end = path.data() + path.size();
+    auto [stop, code] = std::from_chars(first, end, wanted);
+    if (code != std::errc() || stop != end || wanted < 0)
+      role = "";
+  }
+  std::vector<const Unit *> found;
+  auto known = kRoles.find(role);
+  if (known == kRoles.end())
+    return found;
+  std::int64_t count = 0;
+  for (const Unit &unit : units)
+    if (unit.role == known->second && (count++ == wanted || !isLayer))
+      found.push_back(&unit);
+  if (found.empty())
+    return Error{"plan names a unit '" + path + "', but the model has " + number(count) + " units of the role " + role +
+                 (isLayer && count ? ", layers.0 to layers." + number(count - 1) : "") +
+                 "; was the plan made for another model?"};
+  return found;
+}
+
+/// The plan's units in the order of the target's, taking names, types and roles from the target.
 std::optional<Error> matchUnits(Plan &plan, const PlanTarget &target) {
   if (target.units.empty())
     return std::nullopt;
   std::map<std::string, const PlannedUnit *> byPath;
-  for (const PlannedUnit &unit : plan.units)
-    byPath[unit.path] = &unit;
+  for (const PlannedUnit &unit : plan.units) {
+    std::vector<const Unit *> found;
+    for (const Unit &known : target.units)
+      if (known.path == unit.path)
+        found = {&known};
+    if (found.empty()) {
+      Result<std::vector<const Unit *>> byRole = findByRole(unit.path, target.units);
+      if (!byRole)
+        return byRole.error();
+      found = *byRole;
+    } else if (!unit.layerType.empty() && unit.layerType != found.front()->layerType)
+      return Error{"plan unit '" + unit.path + "' expects layer_type '" + found.front()->layerType + "', but got '" +
+                   unit.layerType + "'; was the plan made for another model?"};
+    if (found.empty())
+      return Error{"plan names a unit '" + unit.path + "' that the model does not have" +
+                   suggestUnits(unit.path, target.units)};
+    for (const Unit *known : found)
+      if (auto [at, isNew] = byPath.emplace(known->path, &unit); !isNew)
+        return Error{"plan lists the unit '" + known->path + "' twice, as '" + at->second->path + "' and as '" +
+                     unit.path + "'; keep one"};
+  }
   std::vector<PlannedUnit> ordered;
   for (const Unit &unit : target.units) {
     auto at = byPath.find(unit.path);
@@ -266,17 +348,11 @@ std::optional<Error> matchUnits(Plan &plan, const PlanTarget &target) {
       return Error{"plan lacks a unit '" + unit.path + "' (the model has " + number(target.units.size()) +
                    " units, the plan " + number(plan.units.size()) + "); add it to 'units'"};
     PlannedUnit planned = *at->second;
-    if (!planned.layerType.empty() && planned.layerType != unit.layerType)
-      return Error{"plan unit '" + unit.path + "' expects layer_type '" + unit.layerType + "', but got '" +
-                   planned.layerType + "'; was the plan made for another model?"};
+    planned.path = unit.path;
     planned.layerType = unit.layerType;
     planned.role = unit.role;
     ordered.push_back(std::move(planned));
-    byPath.erase(at);
   }
-  if (!byPath.empty())
-    return Error{"plan names a unit '" + byPath.begin()->first +
-                 "' that the model does not have; remove it (the model has " + number(target.units.size()) + " units)"};
   plan.units = std::move(ordered);
   return std::nullopt;
 }

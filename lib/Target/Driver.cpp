@@ -4,6 +4,7 @@
 
 #include "MainJob.h"
 #include "ProgramDiagnostics.h"
+#include "galvatron/Pipelines/Phases.h"
 #include "galvatron/Reference/Evaluate.h"
 
 #include "mlir/IR/AsmState.h"
@@ -15,6 +16,8 @@
 #include "mlir/Support/Timing.h"
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "llvm/Support/CommandLine.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Process.h"
 #include "llvm/Support/SourceMgr.h"
 #include "llvm/Support/WithColor.h"
 
@@ -31,7 +34,8 @@ struct EvaluateCommandLine {
       "What the program computes, slowly and in one process: galvatron-opt --evaluate model.mlir"};
   cl::opt<bool> evaluate{
       "evaluate", cl::cat(category),
-      cl::desc("Train the program as it is, at any phase from import to shard, and print the losses")};
+      cl::desc("Train the program as it is, at any phase from differentiate to shard, and print the losses; one before "
+               "differentiate is taken there first, in fp32")};
   cl::opt<std::string> weights{"weights", cl::cat(category), cl::value_desc("FILE"),
                                cl::desc("Start from this safetensors file (default: random values)")};
   cl::opt<std::string> data{"data", cl::cat(category), cl::value_desc("FILE"), cl::desc("Token ids (default: random)")};
@@ -149,6 +153,17 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
   return options;
 }
 
+/// Whether nobody has sent a program to standard input: a terminal would wait for someone to type it. Without a word
+/// on the command line, only a pipe or a file says that a program comes.
+static bool isInteractive(bool isFilter) {
+  llvm::sys::fs::file_status status;
+  if (llvm::sys::Process::StandardInIsUserInput())
+    return true;
+  return !isFilter && (llvm::sys::fs::status(llvm::sys::fs::getStdinHandle(), status) ||
+                       (status.type() != llvm::sys::fs::file_type::regular_file &&
+                        status.type() != llvm::sys::fs::file_type::fifo_file));
+}
+
 /// Reads a program and hands it to `run`.
 static int withProgram(llvm::StringRef input, DialectRegistry &registry,
                        llvm::function_ref<LogicalResult(OwningOpRef<ModuleOp>, TimingScope &)> run) {
@@ -184,18 +199,39 @@ static int withProgram(llvm::StringRef input, DialectRegistry &registry,
   return asMainReturnCode(run(std::move(module), timing));
 }
 
+/// Gives a program that is before phase differentiate its gradients, so that it can be trained.
+static LogicalResult differentiate(ModuleOp module) {
+  Phase start = detectPhase(module);
+  PassManager passes(module.getContext());
+  if (failed(applyPassManagerCLOptions(passes)))
+    return failure();
+  if (start < Phase::Import)
+    buildImportPhase(passes, {});
+  if (start < Phase::Differentiate)
+    buildDifferentiatePhase(passes, {});
+  return passes.run(module);
+}
+
 int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
   JobCommandLine line;
   EvaluateCommandLine evaluator;
   cl::AddExtraVersionPrinter([](llvm::raw_ostream &out) { out << "galvatron-opt, of a training step's compiler\n"; });
   auto [input, output] = registerAndParseCLIOptions(
       argc, argv, "galvatron-opt: from a training step to stage binaries, or MLIR in and MLIR out\n", registry);
+  bool isStandardInput =
+      input == "-" && llvm::none_of(ArrayRef(argv, argc), [](StringRef word) { return word == "-"; });
+  if (isStandardInput && isInteractive(/*isFilter=*/argc > 1))
+    return reportUsage(
+        "expects a program: galvatron-opt --search --lower model.mlir, or MLIR on standard input; --help "
+        "tells the rest");
   if (evaluator.evaluate) {
     if (line.asksForJob())
       return reportUsage("expects --evaluate alone; first write the program of a phase with --compile-to");
     if (evaluator.optimizer != "adamw" && evaluator.optimizer != "sgd")
       return reportUsage("expects --optimizer adamw or sgd, but got '" + llvm::Twine(evaluator.optimizer) + "'");
     return withProgram(input, registry, [&](OwningOpRef<ModuleOp> module, TimingScope &) {
+      if (failed(differentiate(*module)))
+        return failure();
       return reference::runEvaluate(*module, evaluator.read(), llvm::outs());
     });
   }

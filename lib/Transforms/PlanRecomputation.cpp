@@ -8,6 +8,7 @@
 #include "dialects/Dist/Dist.h"
 #include "dialects/Graph/GraphShapes.h"
 #include "dialects/Graph/GraphStructure.h"
+#include "galvatron/Analysis/ElementwiseOps.h"
 #include "galvatron/Transforms/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -67,15 +68,7 @@ static Price getPrice(Operation *op) {
     return Price::Dear; // moves data between devices
   if (isa<graph::ReshapeOp, graph::TransposeOp, graph::BroadcastOp, graph::SliceOp>(op))
     return Price::View;
-  graph::OpAxes axes = graph::getOpAxes(op);
-  bool isFree = llvm::all_of(axes.loops, [](const graph::Loop &loop) { return loop.kind == graph::LoopKind::Free; });
-  auto hasAllLoops = [&](const graph::DimensionLoops &dims) {
-    size_t count = 0;
-    for (const auto &loops : dims)
-      count += loops.size();
-    return count == axes.loops.size();
-  };
-  if (isFree && llvm::all_of(axes.operands, hasAllLoops) && llvm::all_of(axes.results, hasAllLoops))
+  if (mapsElements(op))
     return Price::Elementwise;
   return Price::Dear;
 }

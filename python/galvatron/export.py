@@ -51,6 +51,9 @@ def save(
     example_inputs  (input_ids, labels), both int64 [batch, seq]; a dictionary with these keys will do.
                     Only the trace uses them: shapes are chosen at import, as far as the module does not
                     compute with them in Python (docs/models.md).
+                    In training, labels are a window's own tokens: forward shifts them, as models of
+                    transformers do, or `galvatron-import --labels next` does, for modules whose loader
+                    would.
     weightless      writes each parameter as one zero expanded to its shape, and how it is drawn.
     init_std        standard deviation of parameters that are not constant. Without it: what was
                     recorded inside `weightless()`, else 0.02.

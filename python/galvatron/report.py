@@ -77,9 +77,39 @@ def curve(values: list[float], width: int = CURVE_WIDTH, height: int = CURVE_HEI
     return lines
 
 
+def read_plan(path: str) -> dict:
+    """The plan, or a ValueError that names the file and what it should be."""
+    expected = "expects the plan.json of an output folder"
+    try:
+        with open(path) as file:
+            plan = json.load(file)
+    except ValueError as error:
+        raise ValueError(f"{path}: {expected}, but it is no JSON ({error})") from None
+    needed = ("ranks", "global_batch", "micro_batches", "units")
+    missing = [key for key in needed if key not in plan] if isinstance(plan, dict) else needed
+    if missing:
+        raise ValueError(f"{path}: {expected}, but it has no {', '.join(missing)}")
+    return plan
+
+
 def read_log(path: str) -> list[dict[str, float]]:
-    with open(path, newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    """The steps, or a ValueError that names the file and what it should be."""
+    expected = "expects what --log of a run wrote (step,loss,... and a line a step)"
+    try:
+        with open(path, newline="") as file:
+            rows = csv.DictReader(file)
+            missing = [key for key in ("step", "loss", "tokens_per_second") if key not in (rows.fieldnames or ())]
+            if missing:
+                raise ValueError(f"{path}: {expected}, but it has no column {', '.join(missing)}")
+            steps = []
+            for row in rows:
+                try:
+                    steps.append({key: float(value) for key, value in row.items()})
+                except (TypeError, ValueError):
+                    raise ValueError(f"{path}: {expected}, but line {rows.line_num} is not one number a column") from None
+            return steps
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: {expected}, but it is no text ({error})") from None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -88,14 +118,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("log", help="what --log of the run wrote")
     options = parser.parse_args(arguments)
     try:
-        with open(options.plan) as file:
-            plan = json.load(file)
+        plan = read_plan(options.plan)
         steps = read_log(options.log)
     except (OSError, ValueError) as error:
-        print(f"galvatron.report: {error}", file=sys.stderr)
+        print(f"galvatron.report: error: {error}", file=sys.stderr)
         return 1
     if not steps:
-        print(f"galvatron.report: {options.log} has no steps", file=sys.stderr)
+        print(f"galvatron.report: error: {options.log} has no steps yet", file=sys.stderr)
         return 1
 
     print("\n".join(describe_plan(plan)))

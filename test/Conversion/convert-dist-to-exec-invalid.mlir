@@ -1,6 +1,8 @@
 // RUN: galvatron-opt %s -split-input-file -verify-diagnostics -galvatron-convert-dist-to-exec
 // RUN: not galvatron-opt %s -split-input-file -galvatron-convert-dist-to-exec=device=abacus 2>&1 | FileCheck %s
 // CHECK: expects a device named cpu or cuda, but got abacus
+// RUN: not galvatron-opt %s -split-input-file '-galvatron-convert-dist-to-exec=device=cuda lacking=matmul,softmax' 2>&1 | FileCheck %s --check-prefix=LACKING
+// LACKING: error: 'graph.softmax' op needs the runtime's function gvrt_softmax, which the cuda device lacks: define it there, or choose another --target
 
 #x = #dist.placement<[4]>
 
@@ -10,3 +12,14 @@ dist.body @unknown(%x: tensor<4xf32>) -> tensor<2x2xf32> {
   dist.return %y : tensor<2x2xf32>
 }
 dist.layer @layer {forward = @unknown, inputs = [#x], outputs = [#dist.placement<[2, 2]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+
+// -----
+
+// Has a function on every device; the third line above takes it for missing.
+#x = #dist.placement<[2, 4]>
+
+dist.body @softmax(%x: tensor<2x4xf32>) -> tensor<2x4xf32> {
+  %y = graph.softmax %x : tensor<2x4xf32> -> tensor<2x4xf32>
+  dist.return %y : tensor<2x4xf32>
+}
+dist.layer @layer {forward = @softmax, inputs = [#x], outputs = [#x], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}

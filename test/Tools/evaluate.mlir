@@ -5,6 +5,10 @@
 // RUN: galvatron-opt %t.mlir --galvatron-annotate-plan="dp=2 tp=2 micro-batches=2" --galvatron-phase-shard -o %t.shard.mlir
 // RUN: galvatron-opt --evaluate %t.shard.mlir --optimizer sgd --lr 0.1 --steps 2 > %t.shard.csv
 // RUN: cut -c1-8 %t.csv > %t.short && cut -c1-8 %t.shard.csv > %t.shard.short && diff %t.short %t.shard.short
+// A program that has no gradients yet gets them: the same losses, and they fall.
+// RUN: galvatron-opt --evaluate %S/../Inputs/llama.mlir --optimizer sgd --lr 0.1 --steps 2 | diff %t.csv -
+// RUN: not galvatron-opt < /dev/null 2>&1 | FileCheck --check-prefix=NOTHING %s
+// RUN: galvatron-opt < %S/../Inputs/llama.mlir | FileCheck --check-prefix=FILTER %s
 // RUN: not galvatron-opt --evaluate %t.mlir --optimizer adam 2>&1 | FileCheck --check-prefix=OPTIMIZER %s
 // RUN: not galvatron-opt --evaluate --search %t.mlir 2>&1 | FileCheck --check-prefix=ALONE %s
 
@@ -13,3 +17,5 @@
 // CHECK: {{^}}2,
 // OPTIMIZER: expects --optimizer adamw or sgd, but got 'adam'
 // ALONE: expects --evaluate alone; first write the program of a phase with --compile-to
+// NOTHING: error: expects a program: galvatron-opt --search --lower model.mlir, or MLIR on standard input; --help tells the rest
+// FILTER: func.func @step

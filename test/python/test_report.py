@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from galvatron import report
 
 
@@ -47,6 +49,28 @@ def test_last_line_is_the_last_loss(tmp_path, capsys):
 
 
 def test_missing_log_is_an_error(tmp_path, capsys):
-    (tmp_path / "plan.json").write_text("{}")
+    good = {"ranks": 1, "global_batch": 8, "micro_batches": 2, "units": []}
+    (tmp_path / "plan.json").write_text(json.dumps(good))
     assert report.main([str(tmp_path / "plan.json"), str(tmp_path / "none.csv")]) == 1
     assert "none.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "plan, log, complaint",
+    [
+        ("", "", "plan.json: expects the plan.json of an output folder, but it is no JSON (Expecting value"),
+        ("[1]", "", "plan.json: expects the plan.json of an output folder, but it has no ranks"),
+        ('{"pp_deg": 1}', "", "plan.json: expects the plan.json of an output folder, but it has no ranks"),
+        ("PLAN", "a,b\n1,2\n", "log.csv: expects what --log of a run wrote (step,loss,... and a line a step), but it has no column step"),
+        ("PLAN", "step,loss,tokens_per_second\n1,x,3\n", "log.csv: expects what --log of a run wrote (step,loss,... and a line a step), but line 2"),
+        ("PLAN", "\xff", "log.csv: expects what --log of a run wrote"),
+        ("PLAN", "step,loss,tokens_per_second\n", "log.csv has no steps yet"),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_is_named(plan, log, complaint, tmp_path, capsys):
+    good = json.dumps({"ranks": 1, "global_batch": 8, "micro_batches": 2, "units": []})
+    (tmp_path / "plan.json").write_text(good if plan == "PLAN" else plan)
+    (tmp_path / "log.csv").write_bytes(log.encode("latin-1"))
+    assert report.main([str(tmp_path / "plan.json"), str(tmp_path / "log.csv")]) == 1
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.count("\n") == 1 and complaint in told.err

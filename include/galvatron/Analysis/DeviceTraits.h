@@ -31,6 +31,9 @@ struct DeviceTraits {
   /// Scratch of one call, 0 for none.
   int64_t (*attentionWorkspaceBytes)(const AttentionExtents &extents, bool isBackward);
 
+  /// Whether the device's library defines this function of Functions.def.
+  bool hasFunction(llvm::StringRef function) const;
+
   /// By the name that `--target` takes, or null.
   static const DeviceTraits *find(llvm::StringRef name);
 };

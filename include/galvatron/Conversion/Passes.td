@@ -40,9 +40,10 @@ def ConvertDistToExecPass : Pass<"galvatron-convert-dist-to-exec", "mlir::Module
     }
     ```
 
-    **Fails when:** an op has no runtime function; a rope has more than 4 dimensions; a layer names a body that is not there.
+    **Fails when:** an op has no runtime function, or one that the device's library lacks; a rope has more than 4 dimensions; a layer names a body that is not there.
   }];
-  let options = [Option<"deviceName", "device", "std::string", [{"cpu"}], "Device that will run the functions: cpu or cuda">];
+  let options = [Option<"deviceName", "device", "std::string", [{"cpu"}], "Device that will run the functions: cpu or cuda">,
+                 ListOption<"lacking", "lacking", "std::string", "Functions of the runtime that the device lacks beside those that its sources do not define">];
   let statistics = [Statistic<"numBodies", "num-bodies", "Bodies that were converted">,
                     Statistic<"numFused", "num-fused", "Generated kernels that became part of another">];
   let dependentDialects = ["::galvatron::exec::ExecDialect", "::mlir::arith::ArithDialect", "::mlir::math::MathDialect"];

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace galvatron {
 
@@ -14,10 +15,16 @@ struct ImportOptions {
   std::string output;
   /// Extents of the inputs [batch, seq]; 0 takes those of the trace's example.
   int64_t batch = 0, seq = 0;
+  /// The label of a position is the window's next token, instead of its own: for models that do not shift.
+  bool labelsAreNext = false;
 };
 
-/// Imports a model. Returns false and one sentence in `error` that names what is wrong and what to do.
-bool importModel(const ImportOptions &options, std::string &error);
+/// Imports a model. Returns false and one sentence in `error` that names what is wrong and what to do; what is
+/// suspicious, but no error, goes to `warnings`.
+bool importModel(const ImportOptions &options, std::string &error, std::vector<std::string> &warnings);
+
+/// The whole of galvatron-import, `main`'s result included.
+int runImportTool(int argc, char **argv);
 
 } // namespace galvatron
 

@@ -106,7 +106,7 @@ static std::string findBatchHolder(mlir::MLIRContext &context, const torch::jit:
 
 static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const torch::jit::Module &module,
                                               const Parameters &parameters, const Description &description,
-                                              const ImportOptions &options) {
+                                              const ImportOptions &options, std::vector<std::string> &warnings) {
   int64_t batch = options.batch ? options.batch : description.exampleBatch;
   int64_t seq = options.seq ? options.seq : description.exampleSeq;
   if (batch <= 0 || seq <= 0)
@@ -115,6 +115,8 @@ static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const 
   Importer importer(context, batch, seq);
   importer.exampleBatch = description.exampleBatch;
   importer.exampleSeq = description.exampleSeq;
+  if (options.labelsAreNext)
+    importer.moveLabels();
   Reader reader(importer, parameters);
   Value loss = reader.run(module);
   auto sizes = [](int64_t batch, int64_t seq) {
@@ -133,6 +135,7 @@ static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const 
     importer.module()->setAttr(graph::kBatchHeldByAttr, mlir::StringAttr::get(&context, holder));
   mlir::OwningOpRef<mlir::ModuleOp> program = importer.finish(loss);
   describeBuffers(*program, reader, parameters.buffers());
+  warnings = importer.warnings;
   return program;
 }
 
@@ -196,7 +199,7 @@ static void write(mlir::ModuleOp module, const Parameters &parameters, const Imp
   rename(output);
 }
 
-bool galvatron::importModel(const ImportOptions &options, std::string &error) {
+bool galvatron::importModel(const ImportOptions &options, std::string &error, std::vector<std::string> &warnings) {
   try {
     mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
     context.loadDialect<graph::GraphDialect, mlir::arith::ArithDialect, mlir::math::MathDialect,
@@ -206,7 +209,7 @@ bool galvatron::importModel(const ImportOptions &options, std::string &error) {
     torch::jit::Module module = load(options.input, text);
     Description description = parseDescription(text, context);
     Parameters parameters(module, description);
-    auto result = read(context, module, parameters, description, options);
+    auto result = read(context, module, parameters, description, options, warnings);
     write(*result, parameters, options);
     return true;
   } catch (const ImportError &failure) {

@@ -2,6 +2,7 @@
 // one unit a second.
 #include "galvatron/Analysis/ProgramCosts.h"
 #include "../Reference/Program.h"
+#include "galvatron/Analysis/ElementwiseOps.h"
 
 using namespace galvatron;
 
@@ -128,6 +129,33 @@ TEST(ProgramCosts, a_frozen_parameter_is_kept_and_no_more) {
   EXPECT_EQ(found.updateSeconds, 0);
   EXPECT_EQ(found.backwardSeconds, 0);
   EXPECT_EQ(found.savedBytes, 0);
+}
+
+const std::string kCalls = R"(
+  graph.layer @layer(%x: tensor<8x4xf32>) -> tensor<8x4xf32> {
+    %a = graph.activation silu %x : tensor<8x4xf32> -> tensor<8x4xf32>
+    %d = graph.dropout %a {p = 0.5 : f64, id = 0 : i64} : tensor<8x4xf32> -> tensor<8x4xf32>
+    %y = graph.softmax %d : tensor<8x4xf32> -> tensor<8x4xf32>
+    %z = arith.addf %y, %y : tensor<8x4xf32>
+    graph.return %z : tensor<8x4xf32>
+  })";
+
+TEST(ProgramCosts, calls_of_the_runtime_join_no_kernel) {
+  // Operands and results of one shape, but functions of the runtime compute them.
+  EXPECT_EQ(kernels(kCalls).first, 4.0);
+  EXPECT_EQ(bytes(kCalls).first, 4 * 2 * 128.0);
+}
+
+/// Loops and links that `convert-dist-to-exec` makes: what is computed in them is what the costs take for fusible.
+TEST(ProgramCosts, fusible_is_what_lowering_computes_in_loops) {
+  reference::Program program("module attributes {graph.batch = 8 : i64} {\n" + kCalls + "\n}");
+  std::vector<std::string> inLoops, calls;
+  program.module->walk([&](mlir::Operation *op) {
+    if (op->getNumOperands() && op->getNumResults())
+      (isComputedInLoops(op) ? inLoops : calls).push_back(op->getName().getStringRef().str());
+  });
+  EXPECT_EQ(inLoops, (std::vector<std::string>{"graph.activation", "arith.addf"}));
+  EXPECT_EQ(calls, (std::vector<std::string>{"graph.dropout", "graph.softmax"}));
 }
 
 const std::string kAttention = R"(

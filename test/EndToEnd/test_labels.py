@@ -1,0 +1,126 @@
+"""Which token each position is to predict: the module shifts its labels, or `galvatron-import --labels next` does."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from harness import Compiled, call, succeed
+from torch import nn
+from torch.nn import functional
+
+from galvatron import export
+
+BATCH, SEQ, WORDS, STEPS, RATE = 8, 16, 64, 5, 0.5
+COPIES = "compares the logits of each position with the token at the same position"
+
+
+class Decoder(nn.Module):
+    """As nanoGPT: a loader hands over targets that are shifted already, and -1 is no target."""
+
+    def __init__(self, hidden: int = 16, is_causal: bool = True, shifts: bool = False, attends: bool = True):
+        super().__init__()
+        self.embedding = nn.Embedding(WORDS, hidden)
+        self.qkv = nn.Linear(hidden, 3 * hidden)
+        self.head = nn.Linear(hidden, WORDS)
+        self.is_causal, self.shifts, self.attends = is_causal, shifts, attends
+
+    def forward(self, idx, targets):
+        x = self.embedding(idx)
+        if self.attends:
+            q, k, v = (part.unsqueeze(1) for part in self.qkv(x).chunk(3, -1))
+            x = x + functional.scaled_dot_product_attention(q, k, v, is_causal=self.is_causal).squeeze(1)
+        logits = self.head(x)
+        if self.shifts:
+            logits, targets = logits[:, :-1], targets[:, 1:]
+        return functional.cross_entropy(logits.reshape(-1, WORDS), targets.reshape(-1), ignore_index=-1)
+
+
+@pytest.fixture
+def export_to(tmp_path):
+    def run(module, *options):
+        torch.manual_seed(0)
+        ids = torch.zeros(2, 8, dtype=torch.int64)
+        export.save(module, (ids, ids), tmp_path / "model.pt")
+        program = tmp_path / "model.mlir"
+        words = [tmp_path / "model.pt", "--batch", BATCH, "--seq", SEQ, "-o", program, *options]
+        return program, call("galvatron-import", *words)
+
+    return run
+
+
+def test_next_equals_a_loader_that_shifts(export_to, tmp_path):
+    torch.manual_seed(1)
+    module = Decoder()
+    program, done = export_to(module, "--labels", "next")
+    assert done.returncode == 0 and done.stderr == ""
+    data = torch.randint(0, WORDS, (STEPS * BATCH, SEQ), generator=torch.Generator().manual_seed(2))
+    (tmp_path / "tokens.bin").write_bytes(data.to(torch.uint8).numpy().tobytes())
+
+    expected = []
+    optimizer = torch.optim.SGD(module.parameters(), lr=RATE)
+    for idx in data.split(BATCH):
+        targets = torch.cat([idx[:, 1:], torch.full((BATCH, 1), -1)], 1)
+        loss = module(idx, targets)
+        expected.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    training = ["--optimizer", "sgd", "--lr", RATE, "--steps", STEPS, "--data", tmp_path / "tokens.bin"]
+    weights = ["--weights", program.with_suffix(".safetensors")]
+    rows = succeed("galvatron-opt", "--evaluate", program, *weights, *training).stdout.split()[1:]
+    assert [float(row.split(",")[1]) for row in rows] == pytest.approx(expected, rel=1e-5)
+    for name, options in {"one": ["--ranks=1"], "many": ["--ranks=4", f"--plan={tmp_path / 'plan.json'}"]}.items():
+        if name == "many":
+            write_plan(tmp_path, Compiled(tmp_path / "one").units)
+        else:
+            options = ["--search", *options]
+        succeed("galvatron-opt", *options, "--lower", program, "-o", tmp_path / name)
+        run = Compiled(tmp_path / name).train(tmp_path / f"run-{name}", *training, "--data-dtype", "u8")
+        assert run.column("loss") == pytest.approx(expected, rel=1e-5)
+
+
+def write_plan(folder, units: list[str]):
+    """Two stages of two ranks that share the samples, two micro-batches."""
+    stages = [int(number >= len(units) / 2) for number in range(len(units))]
+    listed = [{"path": path, "stage": stage} for path, stage in zip(units, stages)]
+    (folder / "plan.json").write_text(json.dumps({"ranks": 4, "micro_batches": 2, "units": listed}))
+
+
+@pytest.mark.parametrize(
+    "options, labels, warning",
+    [
+        ({}, "same", COPIES),
+        ({"attends": False}, "same", COPIES),
+        ({"shifts": True}, "same", None),
+        ({"is_causal": False}, "same", None),
+        ({"is_causal": False}, "next", None),
+        ({"shifts": True}, "next", "moves its labels itself, so that --labels next moves them twice"),
+    ],
+)
+def test_warnings(options, labels, warning, export_to):
+    _, done = export_to(Decoder(**options), "--labels", labels)
+    assert done.returncode == 0
+    if warning:
+        assert done.stderr.count("\n") == 1 and "the loss (test_labels.py:" in done.stderr
+        assert "galvatron-import: warning: " in done.stderr and warning in done.stderr
+    else:
+        assert done.stderr == ""
+
+
+class WrittenOut(Decoder):
+    def forward(self, idx, targets):
+        return (self.head(self.embedding(idx)).mean(-1) - targets.float()).pow(2).mean()
+
+
+def test_next_needs_a_loss_that_ignores_labels(export_to):
+    program, done = export_to(WrittenOut(), "--labels", "next")
+    assert done.returncode == 1 and "no cross_entropy reads the labels that --labels next moves" in done.stderr
+    assert not program.exists()
+
+
+def test_another_word_is_refused(export_to):
+    _, done = export_to(Decoder(), "--labels", "shifted")
+    assert done.returncode == 1 and "expects --labels same or next, but got 'shifted'" in done.stderr

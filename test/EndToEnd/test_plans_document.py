@@ -1,0 +1,63 @@
+"""docs/plans.md: its plans compile, and no key that is read is missing there."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from harness import ROOT, call, succeed
+
+PROGRAM = ROOT / "test" / "Inputs" / "llama.mlir"
+DOCUMENT = (ROOT / "docs" / "plans.md").read_text()
+PLANS = re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(PLANS)))
+def test_plan_compiles(number, tmp_path):
+    file = tmp_path / "plan.json"
+    file.write_text(PLANS[number])
+    plan = json.loads(PLANS[number])
+    program = succeed("galvatron-opt", f"--plan={file}", "--compile-to=plan", PROGRAM).stdout
+    stages = plan.get("pp_deg", 1 + max(unit.get("stage", 0) for unit in plan.get("units", [{}])))
+    ranks = plan.get("ranks", plan.get("world_size"))
+    micro_batches = plan.get("micro_batches", plan.get("chunks", 1))
+    shape = re.search(r"#plan\.pipeline<stages = (\d+), devices = (\d+), micro_batches = (\d+)", program)
+    assert [int(number) for number in shape.groups()] == [stages, ranks // stages, micro_batches]
+
+
+def test_every_key_is_told():
+    sources = [(ROOT / "lib" / "Search" / name).read_text() for name in ("Plan.cpp", "ReferencePlan.cpp")]
+    reading = r'(?:reader\.(?:integer|text|flag|number|member|toggle|has)|(?:degree|readList|readBytesPerRank)\(reader|degreeOf)[(,]\s*"(\w+)"'
+    keys = {key for source in sources for key in re.findall(reading, source)}
+    assert len(keys) > 30
+    assert sorted(key for key in keys if f"`{key}`" not in DOCUMENT) == []
+
+
+def test_units_of_a_searched_plan_are_taken_by_role_and_number(tmp_path):
+    config = {"vocab_size": 256, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    model, file = tmp_path / "config.json", tmp_path / "plan.json"
+    model.write_text(json.dumps(config | {"model_type": "llama", "intermediate_size": 128}))
+    succeed("galvatron-search", "--model", model, "--seq", 16, "--global-batch", 8, "--ranks", 4, "--memory", "1GiB",
+            "--space", "supported", "--quiet", "-o", file)  # fmt: skip
+    units = [unit["path"] for unit in json.loads(file.read_text())["units"]]
+    assert units == ["embedding", "layers.0", "layers.1", "head"]
+    program = succeed("galvatron-opt", f"--plan={file}", "--compile-to=plan", PROGRAM).stdout
+    assert program.count("plan.strategy = ") == 4
+
+
+@pytest.mark.parametrize(
+    "path, complaint",
+    [
+        ("model.layer.1", "a unit 'model.layer.1' that the model does not have; did you mean 'model.layers.1'"),
+        ("layers.2", "a unit 'layers.2', but the model has 2 units of the role layer, layers.0 to layers.1"),
+        ("layers.0", "lists the unit 'model.layers.0' twice, as 'model.layers.0' and as 'layers.0'"),
+        ("backbone", "a unit 'backbone' that the model does not have; the model's first unit is 'model.embed_tokens'"),
+    ],
+)
+def test_a_wrong_unit_is_named(path, complaint, tmp_path):
+    units = ["model.embed_tokens", "model.layers.0", path, "lm_head"]
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps({"ranks": 1, "units": [{"path": unit} for unit in units]}))
+    done = call("galvatron-opt", f"--plan={file}", "--compile-to=plan", PROGRAM)
+    assert done.returncode == 1 and done.stdout == "" and complaint in done.stderr
