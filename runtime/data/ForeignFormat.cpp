@@ -83,6 +83,12 @@ bool isZip(const FileSample &s) {
          std::find(kMethods.begin(), kMethods.end(), s.byte(8)) != kMethods.end();
 }
 
+/// A continuation mark, then the length of the schema in whole words.
+bool isArrowStream(const FileSample &s) {
+  return s.beginsWith("\xff\xff\xff\xff") && s.byte(7) == 0 && s.byte(6) == 0 && s.byte(4) % 8 == 0 &&
+         s.byte(4) + s.byte(5) > 0 && s.byte(8) == 16 && s.byte(9) == 0;
+}
+
 /// llm.c's and what descends from it: 256 words of header, of which the first three are magic, version and number of
 /// tokens; then u16 tokens (magic 20240520) or u32.
 std::optional<TokenType> findLlmC(const FileSample &s) {
@@ -121,7 +127,9 @@ ForeignFormat findHeader(const FileSample &s) {
     return {path + " is a zip archive, as .npz and torch.save's files are", alone};
   if (s.beginsWith("PAR1") && s.endsWith("PAR1"))
     return {path + " is a Parquet file", alone};
-  if (s.beginsWith("ARROW1\0\0"s))
+  if (s.beginsWith("\xff\xfe") && s.byte(3) == 0)
+    return {path + " is text in UTF-16", "turn it into UTF-8: iconv -f utf-16 -t utf-8 " + path + " > tokens.txt"};
+  if (s.beginsWith("ARROW1\0\0"s) || isArrowStream(s))
     return {path + " is an Arrow file", alone};
   if (s.beginsWith("\x89HDF\r\n\x1a\n"))
     return {path + " is an HDF5 file", alone};
@@ -178,24 +186,20 @@ bool isUtf8(const FileSample::Bytes &piece) {
 }
 
 bool isText(const FileSample &sample) {
-  constexpr int64_t kDifferent = 16;
+  constexpr int64_t kDifferent = 16, kControlIsRare = 256;
   std::array<int64_t, 256> count = {};
-  for (const FileSample::Bytes &piece : sample.pieces) {
+  for (const FileSample::Bytes &piece : sample.pieces)
     for (unsigned char byte : piece)
       ++count[byte];
-    for (int byte = 0; byte < 32; ++byte)
-      if (count[byte] && !(byte >= '\t' && byte <= '\r'))
-        return false;
-    if (count[127])
-      return false;
-  }
-  int64_t all = 0, ascii = 0, different = 0;
+  int64_t all = 0, ascii = 0, control = 0, different = 0;
   for (int byte = 0; byte < 256; ++byte) {
+    bool isControl = (byte < ' ' && !(byte >= '\t' && byte <= '\r')) || byte == 127;
     all += count[byte];
-    ascii += byte < 128 ? count[byte] : 0;
+    control += isControl ? count[byte] : 0;
+    ascii += byte < 128 && !isControl ? count[byte] : 0;
     different += count[byte] > 0;
   }
-  return all >= kEnough && different >= kDifferent &&
+  return all >= kEnough && different >= kDifferent && control * kControlIsRare <= all &&
          (4 * ascii >= 3 * all || std::all_of(sample.pieces.begin(), sample.pieces.end(), isUtf8));
 }
 

@@ -22,8 +22,8 @@ struct ForeignFormat {
 /// Whether the file is something else than tokens of `type` behind one another, by, in this order: the header of a
 /// known format; the index of a Megatron data set beside it; what its bytes are like. Of the last kind:
 ///
-///   text            where a token is wider than a byte: no control characters in the sample, and at least 16 different
-///                   bytes, most of them ASCII or all of them UTF-8
+///   text            where a token is wider than a byte: hardly any control characters (one byte in 256), at least 16
+///                   different bytes, most of them ASCII or all of them UTF-8. Tokens below 8192 hold a control character.
 ///   wider integers  the upper half of every 2, 4 or 8 bytes is zero (or the sign of the lower) all over the sample,
 ///   and
 ///                   at least 32 times two neighbours are not 0. Narrow tokens look like this only if every second one

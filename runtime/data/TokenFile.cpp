@@ -31,7 +31,8 @@ static Status checkFormat(const FileSample &sample, const TokenType &type, bool 
   if (!found)
     return Status::success();
   if (!isExplicit)
-    return Status::error(found.finding, " (read as ", type.name, "); ", found.remedy);
+    return Status::error(found.finding, " (read as ", type.name, "); ", found.remedy, "; if it is ", type.name,
+                         " after all, say so with --data-dtype ", type.name);
   warning =
       found.finding + ", but is read as " + type.name + ", as --data-dtype says; if it should not be, " + found.remedy;
   return Status::success();

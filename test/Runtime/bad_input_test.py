@@ -156,13 +156,12 @@ class BadInputTest(ProgramFixture):
             file.write(bytes(self.tokens[:-2]))
         message = "tokens.bin, 163 tokens in 163 bytes, not other.bin, 161 tokens in 161 bytes; shuffled .*data,shuffle"
         self.option_fails(message, *load, "--data", other, "--override", "seq,shuffle")
-        self.option_fails("shuffle, seq, data or all, .* but got 'order'", *load, "--override", "order")
         os.remove(other)
 
     def test_a_checkpoint_that_cannot_be_read(self):
         save = self.path("unread")
         self.train((1, 1, 1, 1), "--steps", 1, "--save", save)
-        for text in ("{", '{"step": 1}', '{"step": "one", "optimizer": "sgd"}', "[]"):
+        for text in ("{", '{"step": "one", "optimizer": "sgd"}'):
             with open(save + "/training.json", "w") as file:
                 file.write(text)
             self.option_fails("unread is not a checkpoint: .*training.json cannot be read", "--load", save)

@@ -151,6 +151,8 @@ TEST_F(TokenFileTest, TextIsRefusedWhereATokenIsWiderThanAByte) {
   EXPECT_THAT(messageOf("a.txt", text, 50257),
               AllOf(HasSubstr("a.txt is text, not token ids (read as u16)"), HasSubstr("--data-dtype u8")));
   EXPECT_THAT(messageOf("a.txt", text, 256), IsEmpty());
+  text[70] = 0, text[3000] = 0x1b; // a stray one does not make tokens of it
+  EXPECT_THAT(messageOf("a.txt", text, 50257), HasSubstr("is text"));
   EXPECT_THAT(messageOf("a.txt", text, 50257, "u8"), IsEmpty());
   EXPECT_THAT(warning, IsEmpty());
   EXPECT_THAT(messageOf("a.json", R"({"tokens": [12, 50256, 7, 21, 8, 90, 1345]})", 50257), HasSubstr("is JSON"));
@@ -182,6 +184,9 @@ TEST_F(TokenFileTest, HeadersAreRefusedWithTheWayOut) {
   EXPECT_THAT(messageOf("a.gz", std::string("\x1f\x8b\x08\0\0\0\0\0\0\x03", 10) + data, 256), HasSubstr("gzip -dc"));
   EXPECT_THAT(messageOf("a.npz", std::string("PK\x03\x04\x14\0\0\0\x08\0", 10) + data, 256), HasSubstr("zip archive"));
   EXPECT_THAT(messageOf("a", "PAR1" + data + "PAR1", 256), HasSubstr("Parquet"));
+  EXPECT_THAT(messageOf("a", std::string("\xff\xff\xff\xff\x98\x01\0\0\x10\0\0\0\0\0\x0a\0", 16) + data, 256),
+              HasSubstr("Arrow"));
+  EXPECT_THAT(messageOf("a", std::string("\xff\xfeT\0e\0x\0t\0", 10) + data, 256), HasSubstr("UTF-16"));
   std::vector<int64_t> words(256);
   words[0] = 20240520, words[1] = 1, words[2] = 500;
   EXPECT_THAT(messageOf("a", raw<int32_t>(words) + raw<uint16_t>(tokens(500, 50257)), 50257),
