@@ -42,6 +42,8 @@ PARTS = ("equality", "twice", "text", "memory", "faults")
 TOLERANCE = {"fp32": 1e-4, "bf16": 1e-2}
 # In bf16 a gradient far smaller than the others is made of the rounding errors of these.
 FLOOR = {"fp32": gradients.FLOOR, "bf16": 1e-2}
+# Losses are compared relatively down to this.
+LEAST_LOSS = 1e-6
 TEXT_TOLERANCE = 1e-2
 MEMORY_TOLERANCE = 1e-2
 END_SECONDS = 30
@@ -62,14 +64,18 @@ class Verdict:
 
 
 class Checker:
-    def __init__(self, arguments: argparse.Namespace):
+    PARTS, RESULT = PARTS, "check"
+
+    def __init__(self, arguments: argparse.Namespace, at_once: int = 1):
+        """`at_once`: programs that share a device."""
         self.arguments, self.folder = arguments, arguments.folder.resolve()
         self.index = programs.read_index(self.folder)
         self.devices = running.Devices()
         self.on_gpu = self.index["device"] == "cuda"
         self.gpus = arguments.gpus or (self.devices.count if self.on_gpu else 4)
         self.work = Path(tempfile.mkdtemp(prefix="galvatron-check-"))
-        self.runner = running.Runner(self.gpus, arguments.out / "check-logs", self.devices)
+        self.threads = self.gpus * at_once + 2
+        self.runner = running.Runner(self.gpus, arguments.out / f"{self.RESULT}-logs", self.devices, at_once)
         self.env = running.environment(self.folder / "lib")
         self.began = time.monotonic()
         self.verdicts: list[Verdict] = []
@@ -150,11 +156,14 @@ class Checker:
         file = self.folder / "references" / f"{program['model']}.npz"
         recorded = numpy.load(file)
         wanted: dict[int, dict] = {}
+        rounding: dict[str, float] = {}
         for entry in recorded.files:
-            if "/" in entry:
-                step, _, parameter = entry.partition("/")
+            step, _, parameter = entry.partition("/")
+            if step == "rounding":
+                rounding[parameter] = float(recorded[entry])
+            elif parameter:
                 wanted.setdefault(int(step), {})[parameter] = recorded[entry]
-        self.judge(name, "fp32", folder, recorded["losses"], wanted, seconds, gradients.Sketcher())
+        self.judge(name, "fp32", folder, recorded["losses"], wanted, seconds, gradients.Sketcher(), rounding)
 
     def against_one(self, name: str, program: dict, folder: Path, seconds: float) -> None:
         key = (program["model"], program["precision"])
@@ -166,26 +175,27 @@ class Checker:
         wanted = dict(gradients.steps_of(one["folder"] / "gradients"))
         self.judge(name, program["precision"], folder, numpy.array(one["losses"], float), wanted, seconds)
 
-    def judge(self, name, precision, folder, losses, wanted, seconds, sketches=None) -> None:
+    def judge(self, name, precision, folder, losses, wanted, seconds, sketches=None, rounding=None) -> None:
         """Losses of all steps; gradients of all in fp32. In bf16 those of the first: later ones differ by the weights too."""
-        tolerance, worst, notes = TOLERANCE[precision], gradients.Worst(), []
+        part, tolerance, worst, notes = self.PARTS[0], TOLERANCE[precision], gradients.Worst(), []
         found = numpy.array(self.losses(folder), float)
         if len(found) != len(losses):
-            self.tell("equality", name, False, detail=f"{len(found)} losses, expected {len(losses)}", seconds=seconds)
+            self.tell(part, name, False, detail=f"{len(found)} losses, expected {len(losses)}", seconds=seconds)
             return
-        off = float(numpy.max(numpy.abs(found - losses) / numpy.abs(losses)))
+        # A batch without a label has the loss 0.
+        off = float(numpy.max(numpy.abs(found - losses) / numpy.maximum(numpy.abs(losses), LEAST_LOSS)))
         worst.see(off / tolerance, off, "loss")
         steps = dict(gradients.steps_of(folder / "gradients"))
         for step, expected in wanted.items():
             if step not in steps:
                 worst.see(float("inf"), float("inf"), f"no gradients of step {step}")
                 continue
-            one, whole = gradients.compare(steps[step], expected, tolerance, FLOOR[precision], sketches)
+            one, whole = gradients.compare(steps[step], expected, tolerance, FLOOR[precision], sketches, rounding)
             notes.append(f"{whole:.1e}")
             if precision == "fp32" or step == 1:
                 worst.see(one.ratio, one.error, f"{one.where} step {step}")
         detail = f"worst: {worst.where}; losses {off:.1e}; all gradients as one {' '.join(notes)}"
-        self.tell("equality", name, worst.ratio <= 1, worst.error, tolerance, detail, seconds)
+        self.tell(part, name, worst.ratio <= 1, worst.error, tolerance, detail, seconds)
 
     def memory(self, name: str, program: dict, result: running.Result) -> None:
         """Arena and reserve of each rank against what its device had in use beyond what it had before."""
@@ -361,7 +371,7 @@ class Checker:
     def all(self) -> bool:
         running.make_executable(self.folder)
         try:
-            running.in_parallel([task for *_, task in self.tasks()], self.gpus + 2)
+            running.in_parallel([task for *_, task in self.tasks()], self.threads)
         finally:
             shutil.rmtree(self.work, ignore_errors=True)
         failed = [verdict for verdict in self.verdicts if verdict.passed is False]
@@ -370,8 +380,8 @@ class Checker:
         result |= {"program": {key: self.index[key] for key in ("date", "device", "size")}}
         result |= {"tolerance": TOLERANCE, "floor": FLOOR, "seconds": round(time.monotonic() - self.began, 1)}
         result["verdicts"] = [dataclasses.asdict(verdict) for verdict in self.verdicts]
-        (self.arguments.out / "check.json").write_text(json.dumps(result, indent=1) + "\n")
-        for part in PARTS:
+        (self.arguments.out / f"{self.RESULT}.json").write_text(json.dumps(result, indent=1) + "\n")
+        for part in self.PARTS:
             of_part = [verdict for verdict in self.verdicts if verdict.part == part]
             good = sum(verdict.passed is True for verdict in of_part)
             print(f"{part:10} {good} of {len(of_part)} passed")

@@ -1,7 +1,8 @@
 """Gradients of two runs compared: whole, or against a recorded sketch.
 
 Rule, for each parameter: |g - g*| <= tolerance * max(|g*|, floor * global norm of g*). The floor is for gradients that are
-zero in exact arithmetic, such as a key's bias.
+zero in exact arithmetic, such as a key's bias. Where it is known what rounding alone makes of a gradient, 30 times that is
+allowed as well: one that is a difference of large terms is not known better.
 
 A sketch of a gradient of n elements is 4096 sums of n / 4096 elements each, with signs drawn by the element's index. It is
 linear, and the expected square of the norm of a difference of two sketches is the square of the norm of the difference
@@ -20,6 +21,7 @@ import numpy
 
 BUCKETS = 4096
 FLOOR = 1e-5
+ROUNDING = 30
 
 
 def read_tensors(path: Path) -> dict[str, numpy.ndarray]:
@@ -90,10 +92,11 @@ def compare(
     tolerance: float,
     floor: float = FLOOR,
     sketches: Sketcher | None = None,
+    rounding: Mapping[str, float] | None = None,
 ) -> tuple[Worst, float]:
     """The worst parameter; and the error of all gradients as one vector, relatively. With `sketches`, `wanted` holds
-    sketches. A tied parameter stands in both under its canonical name."""
-    worst = Worst()
+    sketches. A tied parameter stands in both under its canonical name. `rounding`: by parameter, the norm of its error."""
+    worst, rounding = Worst(), rounding or {}
     norms = {name: norm(tensor) for name, tensor in wanted.items()}
     total = math.sqrt(sum(value**2 for value in norms.values()))
     squares = 0.0
@@ -107,8 +110,9 @@ def compare(
             continue
         error = norm(numpy.asarray(other, numpy.float64) - numpy.asarray(tensor, numpy.float64))
         squares += error**2
-        relative = error / max(norms[name], floor * total, 1e-300)
-        worst.see(relative / tolerance, relative, name)
+        size = max(norms[name], floor * total, 1e-300)
+        allowed = max(tolerance * size, ROUNDING * rounding.get(name, 0))
+        worst.see(error / allowed, error / size, name)
     for name in found.keys() - wanted.keys():
         worst.see(math.inf, math.inf, f"{name} is not a parameter of the reference")
     return worst, math.sqrt(squares) / max(total, 1e-300)

@@ -52,11 +52,16 @@ def succeed(*command, **options) -> str:
     return result.stdout
 
 
-def write_data(folder: Path) -> None:
-    """Real text, at most 1 MB. Pairs of bytes hashed to 1003 values give a vocabulary that is odd and all used."""
-    folder.mkdir(parents=True, exist_ok=True)
+def licence_text() -> bytes:
+    """Real text that comes with the system."""
     files = [file for file in sorted(LICENCES.iterdir()) if file.is_file() and not file.is_symlink()]
-    text = numpy.frombuffer(b"".join(file.read_bytes() for file in files), numpy.uint8)[: 300 * 1024]
+    return b"".join(file.read_bytes() for file in files)
+
+
+def write_data(folder: Path) -> None:
+    """At most 1 MB. Pairs of bytes hashed to 1003 values give a vocabulary that is odd and all used."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = numpy.frombuffer(licence_text(), numpy.uint8)[: 300 * 1024]
     (folder / "text.u8").write_bytes(text.tobytes())
     pairs = (text[:-1].astype(numpy.uint32) * 257 + text[1:]) % 1003
     (folder / "text.u16").write_bytes(pairs.astype("<u2").tobytes())
@@ -150,26 +155,34 @@ def pack_faults(output: Path) -> None:
 
 
 def record_reference(builder: Builder, model: programs.Model, program: Path) -> None:
-    """Runs the CPU program in fp32 and keeps losses and sketches."""
+    """Compiles and runs the CPU program in fp32 and keeps losses and sketches."""
     output = builder.work / f"reference-{model.name}"
     layout = programs.PLANS["one"].plan(programs.units(model.config), model.batch)
     builder.compiled(program, layout, "cpu", "fp32", output)
+    record(builder, model.name, output, "--data", builder.output / "data" / model.data, "--data-dtype", model.data_type)
+
+
+def record(
+    builder: Builder, name: str, output: Path, *options, judged_steps: int = programs.EQUALITY_STEPS, rounding=()
+) -> None:
+    """Runs a compiled CPU program and keeps its losses, and sketches of the gradients of the first steps. `rounding`: pairs of
+    a parameter and what rounding makes of its gradient."""
     libraries = builder.work / "lib" if builder.target != "cpu" else builder.output / "lib"
     environment = os.environ | {"LD_LIBRARY_PATH": str(libraries.resolve())}
-    data = ["--data", builder.output / "data" / model.data, "--data-dtype", model.data_type]
     told = ["--log", output / "log.csv", "--dump-gradients", output / "gradients", "--quiet"]
     steps = ["--steps", programs.EQUALITY_STEPS]
-    succeed(output / "launch", *steps, *programs.EQUALITY, *data, *told, env=environment)
+    succeed(output / "launch", *steps, *programs.EQUALITY, *options, *told, env=environment)
     sketch = gradients.Sketcher()
     kept = {"losses": numpy.array([float(row["loss"]) for row in running.read_log(output / "log.csv")])}
     for step, tensors in gradients.steps_of(output / "gradients"):
-        for name, tensor in tensors.items():
+        for parameter, tensor in tensors.items() if step <= judged_steps else ():
             # In f32: the rounding of a sum is far below what is compared.
-            kept[f"{step}/{name}"] = sketch(tensor).astype(numpy.float32)
+            kept[f"{step}/{parameter}"] = sketch(tensor).astype(numpy.float32)
+    kept |= {f"rounding/{parameter}": numpy.array(error) for parameter, error in rounding}
     folder = builder.output / "references"
     folder.mkdir(exist_ok=True)
-    numpy.savez_compressed(folder / f"{model.name}.npz", **kept)
-    print(f"{model.name:36} reference recorded, losses {kept['losses']}", flush=True)
+    numpy.savez_compressed(folder / f"{name}.npz", **kept)
+    print(f"{name:36} reference recorded, losses {kept['losses']}", flush=True)
 
 
 def size_of(folder: Path) -> int:

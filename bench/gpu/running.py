@@ -193,10 +193,12 @@ def _end(process: subprocess.Popen, mark: str) -> None:
 
 
 class Runner:
-    """Hands out devices (`gpus` of them, or as many places on a machine without) and runs programs on them."""
+    """Hands out devices (`gpus` of them, or as many places on a machine without) and runs programs on them. `at_once`: so many
+    programs share a device, where neither memory nor time is measured."""
 
-    def __init__(self, gpus: int, folder: Path, devices: Devices):
-        self.free, self.folder, self.devices = list(range(gpus)), folder, devices
+    def __init__(self, gpus: int, folder: Path, devices: Devices, at_once: int = 1):
+        self.at_once, self.free = at_once, [at_once] * gpus
+        self.folder, self.devices = folder, devices
         self.changed = threading.Condition()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -209,18 +211,29 @@ class Runner:
         env: dict[str, str],
         kill_at: float = 0,
         see: int = -1,
+        alone: bool = False,
     ) -> Result:
         """Waits for `ranks` devices, then runs; output goes to a file as it comes. `kill_at`: kills one rank after so many
-        seconds; `see`: shows the program only so many of its devices."""
+        seconds; `see`: shows the program only so many of its devices; `alone`: shares them with no other program."""
+        places = self.at_once if alone else 1
         with self.changed:
-            self.changed.wait_for(lambda: len(self.free) >= ranks)
-            held, self.free = self.free[:ranks], self.free[ranks:]
+            self.changed.wait_for(lambda: len(self._with_room(places)) >= ranks)
+            held = sorted(self._with_room(places)[:ranks])
+            self._take(held, places)
         try:
             return self._run(name, [str(word) for word in command], held, timeout, env, kill_at, see)
         finally:
             with self.changed:
-                self.free = sorted(self.free + held)
+                self._take(held, -places)
                 self.changed.notify_all()
+
+    def _with_room(self, places: int) -> list[int]:
+        """Devices for so many programs more, the emptiest first."""
+        return sorted((i for i, free in enumerate(self.free) if free >= places), key=lambda i: -self.free[i])
+
+    def _take(self, held: list[int], places: int) -> None:
+        for device in held:
+            self.free[device] -= places
 
     def _run(self, name, command, held: list[int], timeout: float, env, kill_at: float, see: int) -> Result:
         mark = f"{os.getpid()}-{name}"
