@@ -1,7 +1,10 @@
 // What `raise-ops` puts in place of arithmetic has passed its verifier; what has not never comes into being.
-#include "dialects/Graph/Graph.h"
-#include "lib/Transforms/RaiseOps.h"
 #include "../Reference/Program.h"
+#include "dialects/Graph/GraphAttention.h"
+#include "dialects/Graph/GraphElementwise.h"
+#include "lib/Transforms/RaiseOps.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
 
 using namespace galvatron;
 
@@ -18,6 +21,7 @@ func.func @step(%x: tensor<2x4xf32>) -> (tensor<2x4xf32>, tensor<2x4xf32>) {
 class RaiseReplace : public ::testing::Test {
 protected:
   RaiseReplace() : program(kStep) {
+    program.context->loadAllAvailableDialects(); // ops that the text does not mention
     body = &program.module->lookupSymbol<mlir::func::FuncOp>("step").getBody().front();
     sine = &body->front();
   }
