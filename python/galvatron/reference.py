@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import galvatron
+from galvatron import schedule
 from galvatron.errors import GalvatronError, first_line
 
 if __name__ != "__main__":
@@ -26,7 +27,7 @@ if __name__ != "__main__":
     import torch
     from torch import nn
 
-    from galvatron import archive, schedule
+    from galvatron import archive
 
 LOG_COLUMNS = ("step", "loss", "lr", "grad_norm", "tokens_per_second", "peak_bytes")
 GRADIENT_FILE = "step-{:06d}.safetensors"
