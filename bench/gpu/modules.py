@@ -209,13 +209,10 @@ class Checker(check.Checker):
         if not self.arguments.only:
             running.in_parallel([lambda test=test: self.test(test) for test in self.index["tests"]], self.gpus)
         passed = super().all()
-        lines = [f"{mark(v.passed)} {v.part} {v.name} {v.value:.2e} {v.seconds:.1f} s {v.detail}" for v in self.verdicts]
-        (self.arguments.out / "modules.txt").write_text("\n".join(lines) + "\n")
+        with (self.arguments.out / "modules.txt").open("w") as file:
+            for v in self.verdicts:
+                print(check.MARKS[v.passed], v.part, v.name, f"{v.value:.2e} {v.seconds:.1f} s", v.detail, file=file)
         return passed
-
-
-def mark(passed: bool | None) -> str:
-    return {True: "ok  ", False: "FAIL", None: "--  "}[passed]
 
 
 def main() -> int:
