@@ -49,6 +49,7 @@ MEMORY_TOLERANCE = 1e-2
 END_SECONDS = 30
 # More than a context of CUDA takes before it has allocated anything, less than that and the smallest arena of a check.
 CONTEXT_BYTES = 640 << 20
+MARKS = {True: "ok  ", False: "FAIL", None: "--  "}
 TWICE = ("one", "tp2", "dp2-tp2", "tp2-pp2")
 
 
@@ -88,12 +89,11 @@ class Checker:
     def tell(self, part: str, name: str, passed: bool | None, value=0.0, allowed=0.0, detail="", seconds=0.0) -> None:
         passed = None if passed is None else bool(passed)
         verdict = Verdict(part, name, passed, float(value), float(allowed), detail, round(seconds, 1))
-        mark = {True: "ok  ", False: "FAIL", None: "--  "}[passed]
         numbers = f"{value:.2e} of {allowed:.0e}" if allowed else ""
         at = time.monotonic() - self.began
         with self.lock:
             self.verdicts.append(verdict)
-            print(f"{at:6.1f} s {mark} {part:8} {name:28} {numbers:20} {seconds:5.1f} s  {detail}"[:240], flush=True)
+            print(f"{at:6.1f} s {MARKS[passed]} {part:8} {name:28} {numbers:20} {seconds:5.1f} s  {detail}"[:240], flush=True)
 
     def wanted(self, part: str) -> bool:
         return part in self.arguments.parts

@@ -20,6 +20,7 @@ for folder in (TREE / "test" / "EndToEnd", TREE / "test" / "Inputs" / "models", 
     sys.path.append(str(folder))
 
 import operators  # noqa: E402
+import test_frozen  # noqa: E402
 import test_losses  # noqa: E402
 import test_wiring  # noqa: E402
 
@@ -35,8 +36,8 @@ SEEDS = range(15)
 @dataclasses.dataclass(frozen=True)
 class Case:
     """`make` draws from PyTorch's generator. `judged_steps`: gradients of so many steps are judged; of the first alone where
-    a later tie or kink would be one of rounding. `whole_batch`: no plan can divide it. `may_be_refused`: by the compiler, for
-    every device; then it is passed over."""
+    a later tie or kink would be one of rounding. `whole_batch`: no plan can divide it. `drawn`: at random, so that it may be
+    refused by the compiler for every device, and then is passed over; and gradients may be differences of large terms."""
 
     name: str
     make: Callable[[], nn.Module]
@@ -45,7 +46,7 @@ class Case:
     data: str = TEXT
     judged_steps: int = 3
     whole_batch: bool = False
-    may_be_refused: bool = False
+    drawn: bool = False
 
 
 def losses() -> Iterator[Case]:
@@ -58,6 +59,12 @@ def losses() -> Iterator[Case]:
 def wirings() -> Iterator[Case]:
     for name, make in test_wiring.MODULES.items():
         yield Case(f"wiring-{name}", make)
+
+
+def frozen_modules() -> Iterator[Case]:
+    for name in test_frozen.FROZEN:
+        yield Case(f"frozen-{name}", lambda name=name: test_frozen.frozen_module(name))
+    yield Case("frozen-state", test_frozen.Stateful)
 
 
 def cut(texts: list, size: int) -> list[list]:
@@ -88,18 +95,18 @@ def random_modules() -> Iterator[Case]:
     for seed in SEEDS:
 
         def make(seed=seed):
-            module = library.RandomModule(library.Draw(seed), frozenset(("detach", "losses")))
+            module = library.RandomModule(library.Draw(seed), frozenset(library.GROUPS))
             for parameter in module.parameters():
                 if parameter.dim() < 2:  # ones and zeros hide what is forgotten
                     parameter.data += 0.2 * torch.randn_like(parameter)
             return module
 
         sizes = make().sizes
-        yield Case(f"random-{seed}", make, sizes.vocabulary, sizes.seq, may_be_refused=True)
+        yield Case(f"random-{seed}", make, sizes.vocabulary, sizes.seq, drawn=True)
 
 
 # Whoever has modules to add adds a function.
-SOURCES = [losses, wirings, operator_groups, random_modules]
+SOURCES = [losses, wirings, frozen_modules, operator_groups, random_modules]
 
 
 def cases() -> Iterator[Case]:

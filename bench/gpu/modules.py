@@ -23,6 +23,7 @@ import re
 import shutil
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -85,7 +86,7 @@ class Preparation:
         return file.name
 
     def imported(self, case) -> tuple[Path, list[tuple[str, float]]]:
-        """The program, and what rounding makes of each gradient of the first step."""
+        """The program; of a module drawn at random also what rounding makes of the first step's gradients."""
         import torch
 
         from galvatron import export
@@ -98,7 +99,7 @@ class Preparation:
             export.save(module, (example, example), archive)
             self.models[case.name] = {"data": self.data(case), "data_type": "u8"}
             tokens = (self.output / "data" / self.models[case.name]["data"]).read_bytes()[: BATCH * case.seq]
-            rounding = rounding_of(module, torch.tensor(list(tokens)).view(BATCH, case.seq))
+            rounding = rounding_of(module, torch.tensor(list(tokens)).view(BATCH, case.seq)) if case.drawn else []
         self.tools.succeed("galvatron-import", archive, "--batch", BATCH, "--seq", case.seq, "-o", program)
         shutil.copy(archive.with_suffix(".safetensors"), self.weights(case.name))
         return program, rounding
@@ -118,9 +119,9 @@ class Preparation:
             judged = {"judged_steps": case.judged_steps, "rounding": rounding}
             self.tools.record(self.builder, case.name, reference, *options, **judged)
         except Exception as error:  # of any tool or module: the others go on
-            told = str(error).strip().splitlines()[-1] if case.may_be_refused else ""
-            print(f"{case.name:36} {'refused' if case.may_be_refused else 'FAILED'} {told}", flush=True)
-            if not case.may_be_refused:
+            told = str(error).strip().splitlines()[-1] if case.drawn else ""
+            print(f"{case.name:36} {'refused' if case.drawn else 'FAILED'} {told}", flush=True)
+            if not case.drawn:
                 self.builder.failures.append(f"{case.name}: {error}")
             return
         units = [unit["path"] for unit in json.loads((reference / "plan.json").read_text())["units"]]
@@ -151,6 +152,7 @@ class Preparation:
     def all(self) -> int:
         import module_cases
 
+        warnings.simplefilter("ignore")  # of modules that take one size only: they are imported at no other
         wanted = [case for case in module_cases.cases() if self.only.search(case.name)]
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
             list(pool.map(self.add, wanted))
@@ -207,20 +209,17 @@ class Checker(check.Checker):
         if not self.arguments.only:
             running.in_parallel([lambda test=test: self.test(test) for test in self.index["tests"]], self.gpus)
         passed = super().all()
-        lines = [f"{mark(v.passed)} {v.part} {v.name} {v.value:.2e} {v.seconds:.1f} s {v.detail}" for v in self.verdicts]
-        (self.arguments.out / "modules.txt").write_text("\n".join(lines) + "\n")
+        with (self.arguments.out / "modules.txt").open("w") as file:
+            for v in self.verdicts:
+                print(check.MARKS[v.passed], v.part, v.name, f"{v.value:.2e} {v.seconds:.1f} s", v.detail, file=file)
         return passed
-
-
-def mark(passed: bool | None) -> str:
-    return {True: "ok  ", False: "FAIL", None: "--  "}[passed]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="action", required=True)
     add = commands.add_parser("prepare", help="builds everything into one folder").add_argument
-    add("-o", "--output", type=Path, default=Path("build/gpu-modules"), help="folder to write (default: build/gpu-modules)")
+    add("-o", "--output", type=Path, default=Path("build/gpu-modules"), help="default: build/gpu-modules")
     add("--target", choices=("cuda", "cpu"), default="cuda", help="device of the programs (default: cuda)")
     add("--only", default="", help="regular expression on the modules' names")
     add("--jobs", type=int, default=2, help="compile so many modules at once (default: 2)")
@@ -231,7 +230,7 @@ def main() -> int:
     add("--at-once", type=int, default=4, help="programs that share a GPU (default: 4)")
     add("--only", default="", help="regular expression on MODULE-PLAN; without the unit tests")
     add("--timeout", type=float, default=60, help="seconds of one program (default: 60)")
-    add("--deadline", type=float, default=340, help="seconds after which nothing runs any more (default: 340)")
+    add("--deadline", type=float, default=340, help="seconds after which nothing starts (default: 340)")
     arguments = parser.parse_args()
     if arguments.action == "prepare":
         arguments.output = arguments.output.resolve()
