@@ -266,7 +266,7 @@ int editDistance(std::string_view from, std::string_view to) {
   return row.back();
 }
 
-/// "; did you mean 'a' or 'b'?", of the names that are near, or nothing.
+/// What to do about a name that the model does not have: names that are near, or the model's first and last.
 std::string suggestUnits(const std::string &path, const std::vector<Unit> &units) {
   int nearest = int(path.size()) / 3 + 1;
   std::vector<std::string> names;
@@ -280,8 +280,8 @@ std::string suggestUnits(const std::string &path, const std::vector<Unit> &units
     names.push_back("'" + unit.path + "'");
   }
   if (names.empty())
-    return "; the model's first unit is '" + units.front().path + "', its last '" + units.back().path + "'";
-  std::string text = "; did you mean " + names.front();
+    return "; remove it: the model's first unit is '" + units.front().path + "', its last '" + units.back().path + "'";
+  std::string text = "; remove it, or did you mean " + names.front();
   for (std::size_t i = 1; i < std::min<std::size_t>(names.size(), 3); ++i)
     text += " or " + names[i];
   return text + "?";

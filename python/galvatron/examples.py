@@ -101,8 +101,8 @@ class Examination:
     def _refuse_changes(self, before: states.Snapshot, after: states.Snapshot) -> None:
         if not self.first.watch.has_gradient and any(p.requires_grad for p in self.module.parameters()):
             raise GalvatronError(
-                f"the loss of {type(self.module).__name__} has no gradient: its forward runs without grad mode, or"
-                " detaches everything"
+                f"the loss of {type(self.module).__name__} has no gradient: its forward runs without grad mode,"
+                " detaches everything, or reads no parameter with requires_grad"
             )
         parameters = {name for name, _ in self.module.named_parameters(remove_duplicate=False)}
         for name in before.replaced(after):
@@ -146,7 +146,7 @@ class Examination:
         lengths = [_prime(seq, -1), _prime(seq, 1), 2 * seq, seq // 2] if "seq" in dimensions else [seq]
         for i in range(max(len(batches), len(lengths))):
             rows, tokens = batches[min(i, len(batches) - 1)], lengths[min(i, len(lengths) - 1)]
-            if tokens >= 2:
+            if tokens >= min(2, seq):  # a shift leaves nothing of one token
                 yield self._drawn(rows, tokens)
 
     def _drawn(self, rows: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from galvatron import compare, export
+from galvatron.errors import GalvatronError
 
 PLANS = {
     "one": Layout(),
@@ -208,12 +209,14 @@ def test_weights_replace_what_is_frozen(tokens, tmp_path):
 
 
 def test_nothing_to_train_is_an_error(tmp_path):
-    module = Stateful()
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad_("unused" in name)
+    module = Stateful().requires_grad_(False)
     ids = torch.arange(2 * SEQ).view(2, SEQ)
     export.save(module, (ids, ids), tmp_path / "m.pt")
     refused = call("galvatron-import", tmp_path / "m.pt", "-o", tmp_path / "m.mlir")
     assert refused.returncode == 1
     assert "there is nothing to train: the loss depends on no parameter with requires_grad" in refused.stderr
     assert not (tmp_path / "m.mlir").exists()
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_("unused" in name)
+    with pytest.raises(GalvatronError, match="has no gradient.*reads no parameter with requires_grad"):
+        export.save(module, (ids, ids), tmp_path / "m.pt")

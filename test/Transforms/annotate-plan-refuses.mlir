@@ -17,7 +17,7 @@
 // LACKS: error: plan lacks a unit 'head' (the model has 5 units, the plan 4); add it to 'units'
 // RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0"},{"path":"h.1"},{"path":"h.2"},{"path":"head"},{"path":"h.3"}]}' > %t.json
 // RUN: not galvatron-opt %S/Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=EXTRA
-// EXTRA: error: plan names a unit 'h.3' that the model does not have; did you mean 'h.0' or 'h.1' or 'h.2'?
+// EXTRA: error: plan names a unit 'h.3' that the model does not have; remove it, or did you mean 'h.0' or 'h.1' or 'h.2'?
 // RUN: echo '{"ranks":4,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"tp":3}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=DEGREE
 // DEGREE: error: plan unit 'h.0' (stage 0) expects tp x ulysses x cp to divide the stage's 4 ranks, but got 3 x 1 x 1
