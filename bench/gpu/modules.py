@@ -131,9 +131,8 @@ class Preparation:
             folder = f"programs/{case.name}-{plan}"
             entry = {"model": case.name, "precision": "fp32", "plan": plan, "folder": folder, "program": program}
             self.builder.add(self.programs, layout=layout(units).plan(units, BATCH), **entry)
-            # One copy for all plans.
-            for copied in (self.output / folder).glob("*.safetensors"):
-                copied.unlink()
+            # One copy for all plans; that of buffers stays.
+            (self.output / folder / self.weights(case.name).name).unlink(missing_ok=True)
 
     def add_tests(self) -> list[dict]:
         built = Path(shutil.which("galvatron-opt")).resolve().parent
