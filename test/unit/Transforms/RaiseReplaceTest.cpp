@@ -1,7 +1,10 @@
 // What `raise-ops` puts in place of arithmetic has passed its verifier; what has not never comes into being.
-#include "dialects/Graph/Graph.h"
-#include "lib/Transforms/RaiseOps.h"
 #include "../Reference/Program.h"
+#include "dialects/Graph/GraphAttention.h"
+#include "dialects/Graph/GraphElementwise.h"
+#include "lib/Transforms/RaiseOps.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
 
 using namespace galvatron;
 
