@@ -21,6 +21,7 @@ func.func @step(%x: tensor<2x4xf32>) -> (tensor<2x4xf32>, tensor<2x4xf32>) {
 class RaiseReplace : public ::testing::Test {
 protected:
   RaiseReplace() : program(kStep) {
+    program.context->loadAllAvailableDialects(); // ops that the text does not mention
     body = &program.module->lookupSymbol<mlir::func::FuncOp>("step").getBody().front();
     sine = &body->front();
   }
