@@ -33,6 +33,7 @@ REFUSALS = (
     r"needs the whole batch at once",
     r"expects the gradient of a parameter to be a sum over micro-batches",
     r"aten::\w+ in \S+ \(.*:\d+\)",  # the importer, with operator, module and line
+    r"expects --(batch|seq) \d+, the example's",
     r"cannot use tp = \d+: expects it to divide",
 )
 # How much more than PyTorch's own error in single precision is rounding, where a gradient is a difference of large terms.
