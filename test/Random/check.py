@@ -145,7 +145,8 @@ class Check:
         self.judge(where, float(compare.read_log(log)[0]["loss"]), gradients)
 
     def judge(self, where: str, loss: float, folder: Path):
-        if not abs(loss - self.loss) <= LOSS_TOLERANCE * max(abs(self.loss), 1e-3):
+        # A loss near zero is a difference of larger numbers.
+        if not abs(loss - self.loss) <= LOSS_TOLERANCE * max(abs(self.loss), 0.2):
             raise Stopped(Result("wrong", where, f"loss {loss:.9g}, expected {self.loss:.9g}"))
         [file] = folder.glob("*.safetensors")
         actual, _ = compare.read_gradients(file)
