@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -96,6 +97,8 @@ class Check:
         """In double precision, so that differences are the compiler's; once more in single, to know what rounding is."""
         double, single = copy.deepcopy(self.module).double(), copy.deepcopy(self.module)
         self.loss, self.gradients = self.run_module(double)
+        if not math.isfinite(self.loss):  # such as the mean over no label
+            raise Stopped(Result("refused", "pytorch", "the loss is not a number"))
         _, rounded = self.run_module(single)
         self.rounding = {name: float(numpy.linalg.norm(g - rounded[name])) for name, g in self.gradients.items()}
         self.unreached = {name for name, parameter in double.named_parameters() if parameter.grad is None}
