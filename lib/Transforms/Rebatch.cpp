@@ -29,10 +29,10 @@ struct RebatchPass : galvatron::impl::RebatchPassBase<RebatchPass> {
       module.emitOpError("expects a positive global batch, but got ") << batch.getValue();
       return signalPassFailure();
     }
-    if (auto place = module->getAttrOfType<StringAttr>(graph::kBatchHeldByAttr)) {
+    if (auto holder = module->getAttrOfType<StringAttr>(graph::kBatchHeldByAttr)) {
       module.emitOpError("expects its own batch, ")
-          << old.getInt() << ", but got " << batch.getValue() << ": " << place.getValue()
-          << " computes with it in Python; import again with --batch " << batch.getValue();
+          << old.getInt() << ", but got " << batch.getValue() << ": " << holder.getValue()
+          << "; import again with --batch " << batch.getValue();
       return signalPassFailure();
     }
     Axes axes(module);

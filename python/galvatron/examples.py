@@ -214,13 +214,15 @@ class Examination:
             return []
         inputs = self._drawn(1, tokens)
         try:
-            natural = self._fresh(*inputs, forced=[])
-            if natural.checks() == self.first.checks():
+            with states.kept(self.module):
+                states.set_modes(self.module)
+                _, natural = tracing.trace(self.module, *inputs, self.weightless, forced=[])
+            if [(check.place, check.value) for check in natural.checks] == self.first.checks():
                 return []
             forced = self._fresh(*inputs, forced=[value for _, value in self.first.checks()])
         except Exception:  # the module takes no such batch, or not in this way
             return []
-        alike = forced.watch.transcript.calls == natural.watch.transcript.calls
+        alike = forced.watch.transcript.calls == natural.transcript.calls
         return forced.watch.overruled if alike and self._same(forced) else []
 
     def _bound(self, dimension: str) -> Bound | None:

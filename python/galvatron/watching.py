@@ -161,7 +161,8 @@ class Watch(TorchFunctionMode):
             holds = check.holds
             if i in self.relaxed:
                 holds = torch.logical_or(holds, torch.eq(self._inputs[0].shape[0], 1))
-            token = torch._functional_assert_async(holds, str(check.place), token)
+            message = f"{check.place} computes in Python with the sizes, and otherwise for these than for the example's"
+            token = torch._functional_assert_async(holds, message, token)
         return loss + token
 
     def refuse(self, what: str, place: places.Place | None = None) -> None:

@@ -33,8 +33,8 @@ module attributes {graph.batch = 4 : i64} {
 
 // -----
 
-// expected-error@+1 {{expects its own batch, 2, but got 32: blocks.0 (train.py:12) computes with it in Python; import again with --batch 32}}
-module attributes {graph.batch = 2 : i64, graph.batch_held_by = "blocks.0 (train.py:12)"} {
+// expected-error@+1 {{expects its own batch, 2, but got 32: blocks.0 (train.py:12) computes in Python with it; import again with --batch 32}}
+module attributes {graph.batch = 2 : i64, graph.batch_held_by = "blocks.0 (train.py:12) computes in Python with it"} {
   func.func @step(%x: tensor<2x4xf32>) -> tensor<2x4xf32> {
     return %x : tensor<2x4xf32>
   }

@@ -83,13 +83,13 @@ static const Reader::Check *findFailed(const Reader &reader) {
   return found == reader.checks.end() ? nullptr : &*found;
 }
 
-/// The place that computes with the batch in Python, so that the program is for this batch alone; empty if
-/// there is none. Programs of other batches tell: the smallest, and a large one that nothing divides.
+/// What computes with the batch in Python, so that the program is for this batch alone; empty if nothing does.
+/// Programs of other batches tell: the smallest, and a large one that nothing divides.
 static std::string findBatchHolder(mlir::MLIRContext &context, const torch::jit::Module &module,
                                    const Parameters &parameters, const Description &description, int64_t seq) {
   for (const Bound &bound : description.bounds)
     if (bound.dimension == "batch")
-      return bound.place;
+      return bound.place + " " + bound.reason;
   for (int64_t batch : {1, 2, 1000003}) {
     Importer importer(context, batch, seq);
     Reader reader(importer, parameters);
@@ -99,7 +99,7 @@ static std::string findBatchHolder(mlir::MLIRContext &context, const torch::jit:
       continue; // as an import for that batch would say
     }
     if (const Reader::Check *failed = findFailed(reader))
-      return failed->place;
+      return failed->otherwise;
   }
   return "";
 }
@@ -124,10 +124,9 @@ static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const 
   };
   bool asTraced = batch == description.exampleBatch && seq == description.exampleSeq;
   if (const Reader::Check *failed = findFailed(reader); failed && !asTraced)
-    throw ImportError(failed->place + " computes in Python with the sizes, and another number or branch at " +
-                      sizes(batch, seq) + " than at the example's " +
+    throw ImportError(failed->otherwise + " (" + sizes(batch, seq) + ", not " +
                       sizes(description.exampleBatch, description.exampleSeq) +
-                      "; pass those, or export an example of the sizes to import");
+                      "); pass those, or export an example of the sizes to import");
   std::string holder;
   if (!reader.checks.empty() || !description.bounds.empty())
     holder = findBatchHolder(context, module, parameters, description, seq);

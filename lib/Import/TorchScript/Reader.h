@@ -23,7 +23,7 @@ public:
   /// What the exporter asks of sizes: that Python would have computed the same number, or taken the same
   /// branch, as for its example.
   struct Check {
-    std::string place;
+    std::string otherwise; // the message where it does not hold
     bool holds;
   };
   std::vector<Check> checks; // after `run`, in the trace's order
