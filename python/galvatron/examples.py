@@ -165,7 +165,7 @@ class Examination:
             again = self._trace(*self.inputs)
             if not self._same(again):
                 if self.weightless or not self._has_one_loss():
-                    self._refuse_difference(again, "computes something else each time it runs, or keeps what it computed")
+                    self._refuse_difference(again, "computes something else at each call, or keeps what it computed")
                 self.first = again  # with what some cache holds by now
             after = states.Snapshot.of(self.module)
             second = self._trace(*self.inputs)

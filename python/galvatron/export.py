@@ -60,8 +60,8 @@ def save(
     attention, loss, seed  recorded for the reader.
     initializations how parameters are drawn, by name, where the caller knows.
 
-    Returns the contents of `galvatron.json`. Raises GalvatronError; nothing is half-written. Warns (GalvatronWarning) of
-    lines that restrict the import.
+    Returns the contents of `galvatron.json`. Raises GalvatronError; nothing is half-written. Warns
+    (GalvatronWarning) of lines that restrict the import.
     """
     from galvatron import archive, examples, tracing
 
@@ -261,7 +261,8 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=2,
         metavar="N",
-        help="batch of the traced example (default: 2); binds the import only where the model computes with it in Python",
+        help="batch of the traced example (default: 2); binds the import only where the model computes"
+        " with it in Python",
     )
     add(
         "--seq",

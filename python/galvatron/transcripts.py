@@ -31,7 +31,8 @@ class Transcript:
             shape = tuple(value.shape)
             if value in self._numbers:
                 return ("data", self._numbers[value], shape)
-            content = value.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes() if value.numel() else b""
+            flat = value.detach().contiguous().flatten()
+            content = flat.view(torch.uint8).numpy().tobytes() if value.numel() else b""
             return ("number", str(value.dtype), shape, hash(content))
         if isinstance(value, (tuple, list)):
             return tuple(self._described(element) for element in value)

@@ -19,14 +19,13 @@ import dataclasses
 import enum
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-import numpy
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from galvatron import places, states
+from galvatron import calls, places, states
 from galvatron.errors import GalvatronError, first_line
 from galvatron.transcripts import Transcript
 
@@ -36,32 +35,6 @@ class Origin(enum.IntFlag):
     SIZES = 1  # of tensors
     VALUES = 2  # tokens, labels and parameters
     DRAWN = 4  # random numbers
-
-
-# What a function of these names tells is the same for all examples, or of no consequence.
-_METADATA = frozenset(
-    "dim ndimension ndim dtype device layout itemsize element_size names get_device type type_as_string"
-    " requires_grad requires_grad_ is_leaf retain_grad retains_grad output_nr name result_type can_cast"
-    " promote_types has_names data_ptr untyped_storage storage storage_type _typed_storage volatile"
-    " __hash__ __repr__ __format__ __str__ __dir__ __reduce_ex__ __dlpack_device__ _version _is_view _base"
-    " is_contiguous is_floating_point is_complex is_signed is_inference is_neg is_conj is_same_size is_set_to"
-    " is_pinned is_shared is_coalesced is_distributed is_sparse is_quantized is_nested is_meta is_cpu is_cuda"
-    " is_mkldnn is_mps is_mtia is_xla is_xpu is_ipu is_hpu is_maia is_vulkan is_sparse_csr is_tensor".split()
-)
-_SIZES = frozenset("shape size numel nelement nbytes __len__".split())
-_STRIDES = frozenset("stride storage_offset".split())
-_LIKE = frozenset("zeros_like ones_like empty_like new_zeros new_ones new_empty full_like new_full".split())
-_DRAWN = frozenset(
-    "rand rand_like randn randn_like randint randint_like randperm normal bernoulli multinomial poisson"
-    " normal_ uniform_ bernoulli_ random_ exponential_ geometric_ cauchy_ log_normal_".split()
-)
-_COPIES = frozenset("tensor as_tensor asarray new_tensor".split())
-_HOOKS = frozenset("register_hook register_post_accumulate_grad_hook".split())
-_GRADIENTS = frozenset("grad grad_fn backward _grad _grad_fn".split())
-_ASSIGNMENTS = frozenset(
-    "__setitem__ __iadd__ __isub__ __imul__ __itruediv__ __ifloordiv__ __idiv__ __imod__ __ipow__ __iand__ __ior__"
-    " __ixor__ __ilshift__ __irshift__".split()
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +86,7 @@ class Watch(TorchFunctionMode):
                 self._hold(name, value)
 
     def _hold(self, name: str, tensor: torch.Tensor) -> None:
-        if address := _address(tensor):
+        if address := calls.address(tensor):
             self.held.setdefault(address, name)
 
     def begin(self, *inputs: torch.Tensor) -> None:
@@ -150,7 +123,7 @@ class Watch(TorchFunctionMode):
 
     def checked(self, loss: torch.Tensor) -> torch.Tensor:
         """The loss, on condition that all checks hold."""
-        if self._failure:  # the tracer stops at an operator that fails
+        if self._failure:
             place, error = self._failure
             self.refuse(f"catches an operator's failure, which a trace does not hold: {first_line(error)}", place)
         self.has_gradient = loss.requires_grad
@@ -172,37 +145,38 @@ class Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         if torch._C._get_tracing_state() is None:
             return function(*args, **kwargs)
-        name = _name(function)
-        tensors = list(_tensors((args, kwargs)))
+        name = calls.name_of(function)
+        tensors = list(calls.tensors_in((args, kwargs)))
         if name == "data":
             function, name = torch.Tensor.detach, "detach"
-        if name in _METADATA or not tensors:
+        if name in calls.METADATA or not tensors:
             result = function(*args, **kwargs)
-            self._derive(result, Origin.DRAWN if name in _DRAWN else Origin.NOTHING)
+            self._derive(result, Origin.DRAWN if name in calls.DRAWN else Origin.NOTHING)
             return result
         self._refuse_backward(name, tensors)
-        target = _target(name, args, kwargs)
-        if target is not None and _address(target) in self.held:
+        target = calls.target_of(name, args, kwargs)
+        if target is not None and calls.address(target) in self.held:
             self._refuse_state(target)
         if self._runs_without_gradient(name) and any(t.requires_grad for t in tensors):
             if target is not None and target.requires_grad:
                 self.refuse(f"writes without grad mode ({name}) to a tensor that has a gradient; write it out of place")
             args, kwargs = tree_map_only(torch.Tensor, _detached, (args, kwargs))
         origin = self._origin(name, tensors)
-        if name in _COPIES:
+        if name in calls.COPIES:
             return self._copied(function, name, args, kwargs)
         if name == "__iter__":
             rows = tensors[0].unbind(0)
             self._took(name, [tensors[0].shape[0]], len(rows), Origin.SIZES)
             self._derive(rows, origin)
             return iter(rows)
-        state = [t for t in tensors if _address(t) in self.held and not t.is_inference()]
-        self.read.update(self.held[_address(t)] for t in state)
+        state = [t for t in tensors if calls.address(t) in self.held and not t.is_inference()]
+        self.read.update(self.held[calls.address(t)] for t in state)
         versions = [t._version for t in state]
         try:
             result = function(*args, **kwargs)
         except Exception as error:
-            self._failure = (places.here(self.names), error)
+            if torch._C._get_tracing_state() is None:  # the tracer stops at an operator that fails
+                self._failure = (places.here(self.names), error)
             raise
         for tensor, version in zip(state, versions):
             if tensor._version != version:
@@ -213,22 +187,22 @@ class Watch(TorchFunctionMode):
             self.origins[target] = self.origins.get(target, Origin.NOTHING) | origin
         if origin & Origin.VALUES and self.forced is not None:
             self.transcript.add(name, args, kwargs)
-        if origin and _is_python_value(result):
+        if origin and calls.is_python_value(result):
             result = self._took(name, tensors, result, origin)
         self._derive(result, origin)
         return result
 
     def _runs_without_gradient(self, name: str) -> bool:
-        return not torch.is_grad_enabled() and not self._differentiable and name not in _SIZES | _STRIDES
+        return not torch.is_grad_enabled() and not self._differentiable and name not in calls.SIZES | calls.STRIDES
 
     def _origin(self, name: str, tensors: list[torch.Tensor]) -> Origin:
-        if name in _SIZES or name in _STRIDES:
+        if name in calls.SIZES or name in calls.STRIDES:
             of_data = id(tensors[0]) not in self._parameters and self.origins.get(tensors[0], Origin.NOTHING)
             return Origin.SIZES if of_data else Origin.NOTHING
-        result = Origin.DRAWN if name in _DRAWN else Origin.NOTHING
+        result = Origin.DRAWN if name in calls.DRAWN else Origin.NOTHING
         for i, tensor in enumerate(tensors):
             origin = self.origins.get(tensor, Origin.NOTHING)
-            result |= Origin.SIZES if origin and i == 0 and name in _LIKE else origin
+            result |= Origin.SIZES if origin and i == 0 and name in calls.LIKE else origin
         return result
 
     def _saw_table(self, indices: torch.Tensor, table: torch.Tensor) -> None:
@@ -237,20 +211,22 @@ class Watch(TorchFunctionMode):
             self.vocabulary = min(self.vocabulary or rows, rows)
 
     def _derive(self, result: object, origin: Origin) -> None:
-        for tensor in _tensors(result):
+        for tensor in calls.tensors_in(result):
             self.origins[tensor] = self.origins.get(tensor, Origin.NOTHING) | origin
             if origin & Origin.VALUES:
                 self.transcript.number(tensor)
 
     def _refuse_backward(self, name: str, tensors: list[torch.Tensor]) -> None:
-        if name in _HOOKS:
+        if name in calls.HOOKS:
             self.refuse(f"registers a hook on a gradient ({name}), which the compiled backward pass would not run")
-        if name in _GRADIENTS and any(t.requires_grad for t in tensors):
+        if name == "data=":
+            self.refuse("assigns to .data, which a trace does not hold; compute a tensor of its own")
+        if name in calls.GRADIENTS and any(t.requires_grad for t in tensors):
             self.refuse(f"uses gradients in the forward pass ({name}), which a trace does not hold")
 
     def _refuse_state(self, tensor: torch.Tensor) -> None:
         self.refuse(
-            f"changes {self.held[_address(tensor)]} in the forward pass, which a compiled step does not;"
+            f"changes {self.held[calls.address(tensor)]} in the forward pass, which a compiled step does not;"
             " call eval() on a submodule that only counts or averages in training, or compute it outside"
         )
 
@@ -268,7 +244,7 @@ class Watch(TorchFunctionMode):
                 " torch.jit.is_tracing()",
                 place,
             )
-        if name in _STRIDES:
+        if name in calls.STRIDES:
             self.strides.append((place, value))
         elif len(tensors) == 1 and tensors[0].numel() == 1:
             number = value if isinstance(value, bool) else tensors[0].item()
@@ -287,7 +263,7 @@ class Watch(TorchFunctionMode):
     def _copied(self, function: Callable, name: str, args: tuple, kwargs: dict) -> torch.Tensor:
         """torch.tensor(x): a constant to the tracer, but where x is a tensor, its copy."""
         data = args[1:] if name == "new_tensor" else args
-        tensors = list(_tensors((data, kwargs)))
+        tensors = list(calls.tensors_in((data, kwargs)))
         origin = self._origin(name, tensors)
         options = {key: value for key, value in kwargs.items() if key in ("dtype", "device")}
         if name == "new_tensor":
@@ -304,55 +280,8 @@ class Watch(TorchFunctionMode):
         return result
 
 
-def _name(function: Callable) -> str:
-    """`add` for Tensor.add, `shape` for the getter of Tensor.shape."""
-    name = getattr(function, "__name__", "")
-    if name in ("__get__", "__set__"):
-        owner = function.__self__
-        inner = getattr(owner, "__name__", None) or getattr(getattr(owner, "fget", None), "__name__", "")
-        return inner if name == "__get__" else f"{inner}="
-    return name
-
-
-def _tensors(value: object) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for element in value:
-            yield from _tensors(element)
-    elif isinstance(value, dict):
-        yield from _tensors(tuple(value.values()))
-    elif isinstance(value, slice):
-        yield from _tensors((value.start, value.stop, value.step))
-
-
-def _target(name: str, args: tuple, kwargs: dict) -> torch.Tensor | None:
-    """The tensor that a function writes to."""
-    if isinstance(kwargs.get("out"), torch.Tensor):
-        return kwargs["out"]
-    in_place = name in _ASSIGNMENTS or (name.endswith("_") and not name.endswith("__")) or name == "data="
-    if (in_place or kwargs.get("inplace")) and args and isinstance(args[0], torch.Tensor):
-        return args[0]
-    return None
-
-
-def _address(tensor: torch.Tensor) -> int:
-    return 0 if tensor.is_meta else tensor.untyped_storage().data_ptr()
-
-
 def _detached(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach() if tensor.requires_grad else tensor
-
-
-def _is_python_value(value: object) -> bool:
-    """Whether numbers are in it, outside of tensors."""
-    if isinstance(value, (tuple, list)):
-        return any(_is_python_value(element) for element in value)
-    return isinstance(value, (bool, int, float, complex, numpy.ndarray, numpy.generic)) or _is_memory(value)
-
-
-def _is_memory(value: object) -> bool:
-    return type(value).__name__ == "PyCapsule"  # what __dlpack__ gives
 
 
 def _is_value(tensor: torch.Tensor, value: bool | int | float) -> torch.Tensor:

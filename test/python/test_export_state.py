@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from galvatron import archive, comparison, export
+from galvatron import archive, export
 from galvatron.errors import GalvatronError
 
 
@@ -44,10 +43,6 @@ def written_without_gradient(module, x, ids):
     return x + y
 
 
-def in_eval(module, x, ids):
-    return module.drop(x)
-
-
 RIGHT = [
     lambda m, x, ids: m.linear(x).detach() * x,
     without_gradient,
@@ -76,7 +71,7 @@ def test_stopped_gradients(middle, weightless, tmp_path):
 
 
 class Scaled(nn.Module):
-    """Another module's result with a changed gradient."""
+    """A layer with what `register` hangs on it."""
 
     def __init__(self, register):
         super().__init__()
@@ -161,10 +156,6 @@ def top_hook():
     return module
 
 
-def all_detached(module, x, ids):
-    return module.everything(x)
-
-
 class WithoutGradient(Small):
     @torch.no_grad()
     def forward(self, input_ids, labels):
@@ -192,7 +183,7 @@ REFUSED = [
     (lambda: with_state(counts_by_replacing, n=torch.zeros(1)), rf"n is replaced in the forward pass, in .*{HERE}"),
     (lambda: with_state(averages, average=torch.zeros(())), rf"average is replaced in the forward pass, in .*{HERE}"),
     (lambda: with_state(counted, calls=0), rf"calls is another number after each forward pass, in .*{HERE}"),
-    (lambda: Small(counts_elsewhere), rf"{HERE} computes something else each time it runs"),
+    (lambda: Small(counts_elsewhere), rf"{HERE} computes something else at each call"),
     (lambda: with_state(second_call, seen=[]), "something else at its second call"),
     (lambda: Small(changes_a_parameter), rf"{HERE} changes linear.weight in the forward pass"),
     (lambda: normed(nn.BatchNorm1d), rf"norm {HERE} changes norm\.\w+ in the forward pass.*call eval\(\)"),
@@ -218,7 +209,7 @@ def test_what_a_trace_does_not_hold(make, message, tmp_path):
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
-def test_what_only_values_show(tmp_path, monkeypatch):
+def test_what_only_values_show(tmp_path):
     """A hook on a node of autograd's graph, put there from outside, is seen in the gradient."""
     module = Small()
     node = module.linear.weight.view_as(module.linear.weight).grad_fn.next_functions[0][0]
