@@ -101,8 +101,8 @@ class Examination:
     def _refuse_changes(self, before: states.Snapshot, after: states.Snapshot) -> None:
         if not self.first.watch.has_gradient and any(p.requires_grad for p in self.module.parameters()):
             raise GalvatronError(
-                f"the loss of {type(self.module).__name__} has no gradient: its forward runs without grad mode, or"
-                " detaches everything"
+                f"the loss of {type(self.module).__name__} has no gradient: its forward runs without grad mode,"
+                " detaches everything, or reads no parameter but frozen ones"
             )
         parameters = {name for name, _ in self.module.named_parameters(remove_duplicate=False)}
         for name in before.replaced(after):

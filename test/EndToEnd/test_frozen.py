@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from galvatron import compare, export
+from galvatron.errors import GalvatronError
 
 PLANS = {
     "one": Layout(),
@@ -209,9 +210,12 @@ def test_weights_replace_what_is_frozen(tokens, tmp_path):
 
 def test_nothing_to_train_is_an_error(tmp_path):
     module = Stateful()
+    ids = torch.arange(2 * SEQ).view(2, SEQ)
     for name, parameter in module.named_parameters():
         parameter.requires_grad_("unused" in name)
-    ids = torch.arange(2 * SEQ).view(2, SEQ)
+    with pytest.raises(GalvatronError, match="reads no parameter but frozen ones"):
+        export.save(module, (ids, ids), tmp_path / "m.pt")
+    module.requires_grad_(False)
     export.save(module, (ids, ids), tmp_path / "m.pt")
     refused = call("galvatron-import", tmp_path / "m.pt", "-o", tmp_path / "m.mlir")
     assert refused.returncode == 1
