@@ -102,7 +102,7 @@ class Examination:
         if not self.first.watch.has_gradient and any(p.requires_grad for p in self.module.parameters()):
             raise GalvatronError(
                 f"the loss of {type(self.module).__name__} has no gradient: its forward runs without grad mode,"
-                " detaches everything, or reads no parameter with requires_grad"
+                " detaches everything, or reads no parameter but frozen ones"
             )
         parameters = {name for name, _ in self.module.named_parameters(remove_duplicate=False)}
         for name in before.replaced(after):
@@ -165,7 +165,7 @@ class Examination:
             again = self._trace(*self.inputs)
             if not self._same(again):
                 if self.weightless or not self._has_one_loss():
-                    self._refuse_difference(again, "computes something else at each call, or keeps what it computed")
+                    self._refuse_difference(again, "computes something else each time it runs, or keeps what it computed")
                 self.first = again  # with what some cache holds by now
             after = states.Snapshot.of(self.module)
             second = self._trace(*self.inputs)
@@ -214,15 +214,13 @@ class Examination:
             return []
         inputs = self._drawn(1, tokens)
         try:
-            with states.kept(self.module):
-                states.set_modes(self.module)
-                _, natural = tracing.trace(self.module, *inputs, self.weightless, forced=[])
-            if [(check.place, check.value) for check in natural.checks] == self.first.checks():
+            natural = self._fresh(*inputs, forced=[])
+            if natural.checks() == self.first.checks():
                 return []
             forced = self._fresh(*inputs, forced=[value for _, value in self.first.checks()])
         except Exception:  # the module takes no such batch, or not in this way
             return []
-        alike = forced.watch.transcript.calls == natural.transcript.calls
+        alike = forced.watch.transcript.calls == natural.watch.transcript.calls
         return forced.watch.overruled if alike and self._same(forced) else []
 
     def _bound(self, dimension: str) -> Bound | None:

@@ -145,9 +145,8 @@ def _initializations(
             )
     for name, parameter in module.named_parameters(remove_duplicate=False):
         if parameter.dtype != torch.float32:
-            raise GalvatronError(
-                f"expects parameter {name} to be float32, but got {parameter.dtype}; call module.float()"
-            )
+            remedy = "call module.float()" if parameter.is_floating_point() else "register it as a buffer"
+            raise GalvatronError(f"expects parameter {name} to be float32, but got {parameter.dtype}; {remedy}")
         if parameter.is_meta and not for_weightless:
             raise GalvatronError(
                 f"parameter {name} has no values; export it weightless, or build the module with weights"
