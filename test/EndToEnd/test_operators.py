@@ -26,7 +26,7 @@ OPTIONS = ("--optimizer", "sgd", "--lr", "0.01", "--steps", "1")
 def blocks() -> list[list[str]]:
     """A part of every kind, on either stage."""
     kinds = operators.EXPRESSIONS.values()
-    texts = [text for kind in kinds for text in kind[::4] if operators.keeps_samples_apart(text)]
+    texts = [text for kind in kinds for text in kind[::6] if operators.keeps_samples_apart(text)]
     return [texts[::2], texts[1::2]]
 
 
