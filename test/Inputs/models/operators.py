@@ -171,7 +171,8 @@ class Operator(nn.Module):
         with torch.no_grad():
             self.table.weight.clamp_(-2.5, 2.5)
             rows = self.table.weight[::2]
-            rows.copy_((2 * rows).round() / 2 * (1 + 2 * (torch.arange(words // 2) % 3 == 0)[:, None]))
+            wide = 1 + 2 * (torch.arange(words // 2) % 3 == 0)[:, None]
+            rows.copy_((2 * rows).round() / 2 * wide + 0.0)  # not -0, of which atan2 would make -π
         for name, shape in {"w": (8, 8), "v": (8,), "b": (8,), "slope": (1,)}.items():
             if f"m.{name}" in text:
                 setattr(self, name, nn.Parameter(0.5 * torch.randn(shape)))
