@@ -2,6 +2,7 @@
 #include "Indexing.h"
 
 #include "dialects/Graph/GraphIndexing.h"
+#include "dialects/Graph/GraphLoss.h"
 #include "dialects/Graph/GraphShapes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
