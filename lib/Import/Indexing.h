@@ -9,6 +9,10 @@ namespace galvatron::importer {
 /// Rows of a table [V, …] by an index tensor of any shape: [index…, …]. Row `padding` gets no gradient.
 Tensor rows(Call &call, const Tensor &table, const Tensor &ids, int64_t padding = -1);
 
+/// Integers as single-precision numbers, in which data is looked up and added: exact below 2^24, so tokens, counts and
+/// positions, and what only moves them or chooses among them; others are refused. Of a `sum`, only counts.
+Tensor exactAsFloat(Call &call, const Tensor &x, bool sum = false);
+
 /// x with dimension `dim` replaced by those of `ids`, whose elements are positions along it.
 Tensor pick(Call &call, const Tensor &x, int64_t dim, const Tensor &ids);
 

@@ -3,6 +3,10 @@
 
 #include "dialects/Graph/GraphIndexing.h"
 #include "dialects/Graph/GraphLoss.h"
+#include "dialects/Graph/GraphShapes.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/IR/TypeUtilities.h"
 
 using namespace galvatron;
 using namespace galvatron::importer;
@@ -62,9 +66,7 @@ Tensor galvatron::importer::rows(Call &call, const Tensor &table, const Tensor &
     return importer.expand(importer.reshape(slice, aligned), shape);
   }
   if (!isFloat(table.type)) {
-    // Integers are looked up as numbers, exact up to 2^24.
-    Tensor numbers = importer.convert(table, ElementType::Float32);
-    return importer.convert(rows(call, numbers, ids), table.type);
+    return importer.convert(rows(call, exactAsFloat(call, table), ids), table.type);
   }
   int64_t columns = numElements(ShapeRef(table.shape).drop_front());
   Tensor flat = importer.reshape(table, {table.shape[0], columns});
@@ -74,6 +76,47 @@ Tensor galvatron::importer::rows(Call &call, const Tensor &table, const Tensor &
       graph::EmbeddingOp::create(call.emitter.builder, call.emitter.location, call.emitter.type(table.type, wide),
                                  importer.force(flat), importer.force(ids), uint64_t(padding));
   return importer.reshape(Tensor::of(result, table.type), shape);
+}
+
+/// Whether integers stay below 2^24: the step's tokens, truth values, positions, and what is made of them without
+/// arithmetic.
+static bool fitsFloat(mlir::Value x) {
+  mlir::Operation *op = x.getDefiningOp();
+  if (!op)
+    return true;
+  if (llvm::isa<mlir::arith::ExtSIOp>(op))
+    return fitsFloat(op->getOperand(0));
+  if (llvm::isa<mlir::arith::ExtUIOp>(op))
+    return mlir::getElementTypeOrSelf(op->getOperand(0).getType()).isInteger(1);
+  if (auto constant = llvm::dyn_cast<mlir::arith::ConstantOp>(op)) {
+    auto elements = llvm::dyn_cast<mlir::DenseElementsAttr>(constant.getValue());
+    return elements && llvm::all_of(elements.getValues<llvm::APInt>(),
+                                    [](const llvm::APInt &value) { return value.abs().getActiveBits() <= 24; });
+  }
+  using namespace galvatron::graph;
+  if (llvm::isa<IotaOp>(op))
+    return true;
+  bool moves = llvm::isa<ReshapeOp, TransposeOp, SliceOp, ConcatOp, ShiftOp, BroadcastOp, mlir::arith::SelectOp,
+                         mlir::arith::MaxSIOp, mlir::arith::MinSIOp>(op);
+  return moves && llvm::all_of(op->getOperands(), [](mlir::Value operand) {
+           return mlir::getElementTypeOrSelf(operand.getType()).isInteger(1) || fitsFloat(operand);
+         });
+}
+
+Tensor galvatron::importer::exactAsFloat(Call &call, const Tensor &x, bool sum) {
+  if (isFloat(x.type))
+    return x;
+  mlir::Operation *op = x.lazy ? nullptr : x.data.getDefiningOp();
+  while (llvm::isa_and_nonnull<mlir::arith::ExtSIOp>(op))
+    op = op->getOperand(0).getDefiningOp();
+  bool isCount = x.type == ElementType::Bool || llvm::isa_and_nonnull<mlir::arith::ExtUIOp>(op);
+  bool isExact = x.lazy || isCount || (!sum && fitsFloat(x.data));
+  if (!isExact)
+    throw ImportError(sum ? "adds integers that depend on data, which is supported for truth values alone (counts); "
+                            "convert to floating point first"
+                          : "picks among integers that were computed from data, which is supported for the tokens "
+                            "themselves alone; convert to floating point first");
+  return call.importer.convert(x, ElementType::Float32);
 }
 
 Tensor galvatron::importer::pick(Call &call, const Tensor &x, int64_t dim, const Tensor &ids) {
@@ -240,10 +283,12 @@ Tensor indexBySeveral(Call &call, Tensor x, llvm::ArrayRef<std::optional<Tensor>
   mask.push_back(count);
   mask.append(rest.size(), 1);
   result.append(rest);
-  Formula f{call, floatOf(x.type)};
+  ElementType type = x.type;
+  x = exactAsFloat(call, x);
+  Formula f{call, x.type};
   Tensor isIt = importer.reshape(isPosition(call, flat, rank, count), mask);
   Tensor found = f.sum(f.choose(isIt, importer.reshape(x, wide), f.number(0)), {rank});
-  return importer.convert(importer.reshape(found, result), x.type);
+  return importer.convert(importer.reshape(found, result), type);
 }
 
 Results index(Call &call) {
@@ -307,10 +352,11 @@ Tensor gatherData(Call &call, Tensor x, const Tensor &ids, int64_t dim) {
   shape[dim] = x.shape[dim];
   x = importer.slice(x, offsets, shape);
   shape.insert(shape.begin() + dim, 1);
-  ElementType type = floatOf(x.type);
-  Formula f{call, type};
+  ElementType type = x.type;
+  x = exactAsFloat(call, x);
+  Formula f{call, x.type};
   Tensor chosen = f.choose(isPosition(call, ids, dim + 1, x.shape[dim]), importer.reshape(x, shape), f.number(0));
-  return importer.convert(importer.reshape(f.sum(chosen, {dim + 1}), ids.shape), x.type);
+  return importer.convert(importer.reshape(f.sum(chosen, {dim + 1}), ids.shape), type);
 }
 
 /// `take_along_dim` broadcasts the other dimensions first, and flattens where no dimension is named.

@@ -105,8 +105,8 @@ template <Kind kind> Results reduce(Call &call) {
   if (lazy) {
     result = Tensor::of(lazy);
   } else if (!isFloat(type)) {
-    // Exact up to 2^24.
-    Formula f{call, ElementType::Float32};
+    x = exactAsFloat(call, x, kind == Kind::Sum);
+    Formula f{call, x.type};
     Tensor sign = f.number(kind == Kind::Minimum ? -1 : 1);
     Tensor reduced = f.multiply(sign, f.reduce(f.multiply(x, sign), kind != Kind::Sum, dims));
     result = importer.convert(importer.reshape(reduced, shape), type);
@@ -224,7 +224,8 @@ template <bool every> Results allOrAny(Call &call) {
 /// Of data: a product with a triangle of ones.
 Tensor cumulativeSumOfData(Call &call, const Tensor &x, int64_t dim) {
   Importer &importer = call.importer;
-  ElementType type = floatOf(x.type);
+  Tensor numbers = exactAsFloat(call, x, /*sum=*/true);
+  ElementType type = numbers.type;
   int64_t extent = x.shape[dim];
   auto linear = [&](int64_t d) {
     Shape factors{d == 0, d == 1};
@@ -238,8 +239,8 @@ Tensor cumulativeSumOfData(Call &call, const Tensor &x, int64_t dim) {
     result += d == dim ? 'z' : char('a' + d);
   }
   std::string equation = operand + ",z" + char('a' + dim) + "->" + result;
-  mlir::Value sums = call.emitter.einsum(importer.force(importer.convert(x, type)),
-                                         importer.force(importer.convert(earlier, type)), equation, x.shape, type);
+  mlir::Value sums = call.emitter.einsum(importer.force(numbers), importer.force(importer.convert(earlier, type)),
+                                         equation, x.shape, type);
   return importer.convert(Tensor::of(sums, type), x.type);
 }
 

@@ -164,7 +164,8 @@ private:
 static std::string roleOf(const Layer &layer) {
   bool readsWords = false, hasAttention = false, isCausal = false;
   for (Operation *op : layer.ops) {
-    readsWords |= isa<EmbeddingOp>(op);
+    auto embedding = dyn_cast<EmbeddingOp>(op);
+    readsWords |= embedding && embedding.getTable().getDefiningOp<ParameterOp>();
     auto attention = dyn_cast<AttentionOp>(op);
     hasAttention |= attention || isa<SoftmaxOp>(op);
     isCausal |= attention && attention.getCausal();

@@ -69,7 +69,7 @@ class Layout:
     micro_batches: int = 1
     recompute: bool | list[bool] = False
 
-    def plan(self, units: list[str]) -> dict:
+    def plan(self, units: list[str], batch: int = BATCH) -> dict:
         def each(value):
             assert not isinstance(value, list) or len(value) == len(units), "one entry for each unit"
             return value if isinstance(value, list) else [value] * len(units)
@@ -81,7 +81,7 @@ class Layout:
         ]
         return {
             "ranks": self.ranks,
-            "global_batch": BATCH,
+            "global_batch": batch,
             "micro_batches": self.micro_batches,
             "schedule": self.schedule,
             "units": listed,
@@ -142,11 +142,11 @@ class Compiled:
 class Model:
     """A module exported and imported once, compiled for any number of plans."""
 
-    def __init__(self, name: str, config, folder: Path, *export_options):
+    def __init__(self, name: str, config, folder: Path, *export_options, batch: int = BATCH):
         """`config`: of a transformers model, or a module."""
         from galvatron import export
 
-        self.name, self.folder = name, folder
+        self.name, self.folder, self.batch = name, folder, batch
         self.archive, self.program = folder / "model.pt", folder / "model.mlir"
         folder.mkdir(parents=True)
         # In this process, which has torch loaded already.
@@ -159,7 +159,7 @@ class Model:
 
             ids = torch.arange(2 * SEQ).view(2, SEQ)
             export.save(config, (ids, ids), self.archive)
-        succeed("galvatron-import", self.archive, "--batch", BATCH, "--seq", SEQ, "-o", self.program)
+        succeed("galvatron-import", self.archive, "--batch", batch, "--seq", SEQ, "-o", self.program)
         self._compiled: dict[str, Compiled] = {}
         self._units: list[str] | None = None
 
@@ -172,7 +172,7 @@ class Model:
         return self._units
 
     def compile(self, name: str, layout: Layout) -> Compiled:
-        return self.compile_plan(name, layout.plan(self.units))
+        return self.compile_plan(name, layout.plan(self.units, self.batch))
 
     def compile_plan(self, name: str, plan: dict) -> Compiled:
         if name not in self._compiled:

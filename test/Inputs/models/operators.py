@@ -100,8 +100,8 @@ x.gather(-1, ids[..., None].expand_as(x) % 8) * x | x.gather(1, ids[..., None].e
 x * x.gather(-1, ids[..., None] % 8) | x.take_along_dim(ids[..., None] % 8, -1) * x
 x[..., [7, 1, 1, 3, 0, 2, 5, 5]] * x | x[..., ids[0, :8] % 8] * x | x * x[torch.arange(x.shape[0])[:, None], ids % 16]
 x * m.v[ids % 8][..., None] | x * m.w[ids % 8] | x * x[torch.arange(x.shape[0]), ids[:, 0] % 16][:, None]
-x * m.w[ids % 8, ids % 3][..., None] | x * torch.zeros_like(x).scatter(-1, ids[..., None] % 8, 1.0)
-x.scatter(-1, ids[..., None] % 8, y[..., :1]) * x
+x * m.w[ids % 8, ids % 3][..., None] | x * ids.gather(1, ids % 16)[..., None] / 64
+x * torch.zeros_like(x).scatter(-1, ids[..., None] % 8, 1.0) | x.scatter(-1, ids[..., None] % 8, y[..., :1]) * x
 x + torch.zeros_like(x).scatter_add(1, ids[..., None].expand_as(x) % 16, y)
 x.index_add(-1, torch.tensor([0, 3]), y[..., :2]) | x.index_copy(-1, torch.tensor([0, 3]), y[..., :2])
 x.index_fill(-1, torch.tensor([0, 3]), 0.5) | F.embedding((3 * x[..., 0].abs()).long().clamp(max=7), m.w) * x
@@ -141,6 +141,8 @@ REFUSED = {
     "F.batch_norm(x.mT, None, None, training=True).mT": ("aten::batch_norm", "samples of a micro-batch"),
     "F.rrelu(x, training=True)": ("aten::rrelu", "random slopes"),
     "torch.zeros_like(x).scatter(-1, ids[..., None].expand_as(x) % 8, x)": ("aten::scatter", "left to chance"),
+    "x * ids.sum(1, True)[..., None]": ("aten::sum", "for truth values alone"),
+    "x * (ids * 1000003).gather(1, ids % 16)[..., None]": ("aten::gather", "for the tokens themselves alone"),
     "x.cumprod(-1)": ("aten::cumprod", ""),
     "x.sort(-1).values": ("aten::sort", ""),
     "torch.einsum('bii->b', x[:, :8])[:, None, None] * x": ("aten::einsum", "each letter once"),
@@ -167,8 +169,10 @@ class Operator(nn.Module):
         self.code = compile(text, __file__, "exec" if self.writes else "eval")
         self.table = nn.Embedding(words, 8)
         with torch.no_grad():
+            self.table.weight.clamp_(-2.5, 2.5)
             rows = self.table.weight[::2]
-            rows.copy_((2 * rows).round() / 2 * (1 + 2 * (torch.arange(words // 2) % 3 == 0)[:, None]))
+            wide = 1 + 2 * (torch.arange(words // 2) % 3 == 0)[:, None]
+            rows.copy_((2 * rows).round() / 2 * wide + 0.0)  # not -0, of which atan2 would make -π
         for name, shape in {"w": (8, 8), "v": (8,), "b": (8,), "slope": (1,)}.items():
             if f"m.{name}" in text:
                 setattr(self, name, nn.Parameter(0.5 * torch.randn(shape)))
