@@ -160,12 +160,19 @@ private:
 
 } // namespace
 
+/// A table of words is a parameter in whatever shape; rows of activations are picked, too (a flip).
+static bool isCutFromParameter(Value value) {
+  while (isa_and_nonnull<ReshapeOp, TransposeOp, SliceOp>(value.getDefiningOp()))
+    value = value.getDefiningOp()->getOperand(0);
+  return value.getDefiningOp<ParameterOp>() != nullptr;
+}
+
 /// The name of a layer's type, from what it does.
 static std::string roleOf(const Layer &layer) {
   bool readsWords = false, hasAttention = false, isCausal = false;
   for (Operation *op : layer.ops) {
-    auto embedding = dyn_cast<EmbeddingOp>(op);
-    readsWords |= embedding && embedding.getTable().getDefiningOp<ParameterOp>();
+    if (auto embedding = dyn_cast<EmbeddingOp>(op))
+      readsWords |= isCutFromParameter(embedding.getTable());
     auto attention = dyn_cast<AttentionOp>(op);
     hasAttention |= attention || isa<SoftmaxOp>(op);
     isCausal |= attention && attention.getCausal();
