@@ -90,7 +90,7 @@ void galvatron::buildStagePhase(mlir::OpPassManager &passes, const StagePhaseOpt
 
 void galvatron::buildLowerPhase(mlir::OpPassManager &passes, const LowerPhaseOptions &options) {
   // Bodies first: their scratch is part of the memory to plan.
-  passes.addPass(createConvertDistToExecPass({options.device}));
+  passes.addPass(createConvertDistToExecPass({options.device, /*lacking=*/{}}));
   // Last, since it also proves that transfers end, on the very timetable that is emitted.
   passes.addPass(createPlanMemoryPass());
 }

@@ -10,9 +10,8 @@
 // CHECK: graph.call @layer1
 // CHECK-COUNT-2: graph.call @layer2
 func.func @step(%ids: tensor<4xi64>) -> tensor<4xf32> {
-  %table = graph.parameter ["table"] frozen : tensor<16xf32>
-  %column = graph.reshape %table : tensor<16xf32> -> tensor<16x1xf32> loc("e")
-  %rows = graph.embedding %column, %ids : (tensor<16x1xf32>, tensor<4xi64>) -> tensor<4x1xf32> loc("e")
+  %table = graph.parameter ["table"] frozen : tensor<16x1xf32>
+  %rows = graph.embedding %table, %ids : (tensor<16x1xf32>, tensor<4xi64>) -> tensor<4x1xf32> loc("e")
   %0 = graph.reshape %rows : tensor<4x1xf32> -> tensor<4xf32> loc("e")
   %w0 = graph.parameter ["h.0.w"] frozen : tensor<4xf32>
   %1 = arith.mulf %0, %w0 : tensor<4xf32> loc("h.0")
