@@ -55,9 +55,9 @@ TEST(Manifest, NamesWhatIsFrozenAndWhatIsCarried) {
   EXPECT_TRUE(manifest.carried[0].isBuffer && manifest.carried[0].isRead);
   EXPECT_EQ(manifest.carried[1].numElements(), 1);
   EXPECT_EQ(manifest.carried[1].initA, 2);
-  carried.replace(carried.find("BOOL"), 4, "C64");
+  carried.replace(carried.find("BOOL"), 4, "F7");
   EXPECT_THAT(Manifest::parse(manifestText(carried, "").c_str(), unknown).message,
-              HasSubstr("tensor n is of the unknown type C64"));
+              HasSubstr("tensor n is of the unknown type F7"));
 }
 
 TEST(Manifest, KeepsPiecesInsideTheArena) {
