@@ -36,7 +36,7 @@ def kind_of(result: Result) -> tuple[str, str]:
 
 def shrink(seed: int, folder: Path, arguments, result: Result, used: list[str]) -> tuple[frozenset[str], Result]:
     """Features that can be taken away, one after the other, without the finding going away."""
-    without: frozenset[str] = frozenset()
+    without = frozenset(arguments.without)
     for number, feature in enumerate(dict.fromkeys(used)):
         attempt, _ = one(seed, folder / str(number), arguments, without | {feature}, binary="binary" in result.where)
         if kind_of(attempt) == kind_of(result):
@@ -66,38 +66,55 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+class Survey:
+    """What became of the modules so far."""
+
+    def __init__(self, arguments, base: Path):
+        self.arguments, self.base, self.start = arguments, base, time.monotonic()
+        self.verdicts: collections.Counter[str] = collections.Counter()
+        self.kinds: dict[tuple[str, str], list[int]] = {}
+
+    def add(self, seed: int):
+        without = frozenset(self.arguments.without)
+        binary = seed % self.arguments.binary_every == 0
+        result, used = one(seed, self.base / str(seed), self.arguments, without, binary)
+        self.verdicts[result.verdict] += 1
+        if result.verdict == "equal":
+            return
+        kind = kind_of(result)
+        is_new = kind not in self.kinds
+        self.kinds.setdefault(kind, []).append(seed)
+        if is_new or result.verdict == "wrong":
+            print(f"seed {seed}: {result.verdict} ({result.where}): {result.detail}", flush=True)
+        if is_new and result.is_finding and not self.arguments.no_shrink:
+            taken, shrunk = shrink(seed, self.base / f"{seed}-shrunk", self.arguments, result, used)
+            left = [feature for feature in dict.fromkeys(used) if feature not in taken]
+            print(f"    with only {' '.join(left)}: {shrunk.detail}", flush=True)
+            print(f"    again: --first {seed} --count 1 --without {' '.join(sorted(taken))}", flush=True)
+
+    def report(self):
+        seconds = time.monotonic() - self.start
+        print(f"\n{self.verdicts.total()} modules, {seconds:.0f} s: {dict(self.verdicts)}")
+        for (verdict, detail), seeds in sorted(self.kinds.items()):
+            print(f"{len(seeds):5} {verdict}, first {seeds[0]}: {detail}")
+
+
 def main() -> int:
     arguments = parser().parse_args()
     warnings.simplefilter("ignore")
     os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     os.environ.update(OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_mpi_yield_when_idle="1")
-    verdicts: collections.Counter[str] = collections.Counter()
-    kinds: dict[tuple[str, str], list[int]] = {}
-    start = time.monotonic()
     base = arguments.keep or Path(tempfile.mkdtemp(prefix="galvatron-random-"))
-    for seed in range(arguments.first, arguments.first + arguments.count):
-        binary = seed % arguments.binary_every == 0
-        result, used = one(seed, base / str(seed), arguments, frozenset(arguments.without), binary)
-        verdicts[result.verdict] += 1
-        if result.verdict == "equal":
-            continue
-        kind = kind_of(result)
-        is_new = kind not in kinds
-        kinds.setdefault(kind, []).append(seed)
-        if not is_new and result.verdict != "wrong":
-            continue
-        print(f"seed {seed}: {result.verdict} ({result.where}): {result.detail}", flush=True)
-        if is_new and result.is_finding and not arguments.no_shrink:
-            without, shrunk = shrink(seed, base / f"{seed}-shrunk", arguments, result, used)
-            left = [feature for feature in dict.fromkeys(used) if feature not in without]
-            print(f"    with only {' '.join(left)}: {shrunk.detail}", flush=True)
-            print(f"    again: --first {seed} --count 1 --without {' '.join(sorted(without))}", flush=True)
+    survey = Survey(arguments, base)
+    try:
+        for seed in range(arguments.first, arguments.first + arguments.count):
+            survey.add(seed)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
     if not arguments.keep:
         shutil.rmtree(base, ignore_errors=True)
-    print(f"\n{arguments.count} modules, {time.monotonic() - start:.0f} s: {dict(verdicts)}")
-    for (verdict, detail), seeds in sorted(kinds.items()):
-        print(f"{len(seeds):5} {verdict}, first {seeds[0]}: {detail}")
-    return 1 if verdicts["wrong"] or verdicts["crash"] else 0
+    survey.report()
+    return 1 if survey.verdicts["wrong"] or survey.verdicts["crash"] else 0
 
 
 if __name__ == "__main__":
