@@ -28,6 +28,8 @@ def Graph_CrossEntropyOp : Graph_ForwardOp<"cross_entropy"> {
                          `:` functional-type(operands, results)}];
   let hasVerifier = 1;
   let extraClassDeclaration = [{
+    /// The `ignore_index` of what takes every label for a class, such as a log probability that is gathered.
+    static constexpr int64_t kIgnoresNothing = INT64_MIN;
     /// Whether the result is a mean over the labels that count, not each label's loss.
     bool isMean();
     /// Labels of the global batch that count, by their positions alone.

@@ -107,9 +107,12 @@ FailureOr<LayerDigits> LayerDigits::get(const Axes &axes, graph::LayerOp layer, 
   if (int64_t count = pipeline.getMicroBatches(); count > 1) {
     Owner time{PlacementAttr::kTime, count, "micro-batches", {}};
     std::optional<AxisId> batch = axes.getBatch();
-    if (!batch || !result.deal(axes, *batch, When::Always, time))
+    if (!batch)
+      return emitError(loc) << "expects an op for each sample, to cut the batch into " << count
+                            << " micro-batches, but some op reads all samples together" << kUseOneMicroBatch;
+    if (!result.deal(axes, *batch, When::Always, time))
       return emitError(loc) << "expects " << count << " micro-batches to divide the global batch, but got "
-                            << (batch ? axes.getAxis(*batch).extent : 1) << " samples";
+                            << axes.getAxis(*batch).extent << " samples";
     result.owners.push_back(time);
   }
 

@@ -413,9 +413,6 @@ static bool isUpstreamArithmetic(Operation *op) {
   return dialect == "arith" || dialect == "math";
 }
 
-static constexpr llvm::StringLiteral kUseOneMicroBatch =
-    "; use one micro-batch: --micro-batches 1 with --search, \"micro_batches\": 1 in a plan";
-
 /// Time cannot be converted: what belongs to one micro-batch is never whole inside a body, and a sum
 /// over micro-batches never known.
 LogicalResult BodyAssigner::checkTime(Operation *op, Value operand, const ValuePlace &need) {

@@ -145,11 +145,12 @@ ElementType galvatron::importer::promote(llvm::ArrayRef<Value> operands, const I
                   (a == ElementType::BFloat16 && b == ElementType::Float16);
     return halves ? ElementType::Float32 : std::max(a, b);
   };
-  // A Python number that meets a tensor without dimensions is written into a trace as a rank-0 tensor of type float64.
-  bool meetsData = llvm::any_of(
-      operands, [&](const Value &operand) { return operand.isTensor() && !importer.read(*operand.cell()).lazy; });
+  // A Python number that meets a tensor is written into a trace as a rank-0 tensor of type float64.
+  bool meetsTensor = llvm::any_of(operands, [&](const Value &operand) {
+    return operand.isTensor() && (!importer.read(*operand.cell()).lazy || importer.read(*operand.cell()).rank() > 0);
+  });
   auto isNumber = [&](const Tensor &x) {
-    return meetsData && x.rank() == 0 && x.type == ElementType::Float64 && x.lazy && x.lazy->isSplat();
+    return meetsTensor && x.rank() == 0 && x.type == ElementType::Float64 && x.lazy && x.lazy->isSplat();
   };
   // Tensors with dimensions, rank-0 tensors, numbers.
   std::optional<ElementType> levels[3];

@@ -5,6 +5,7 @@
 
 #include "dialects/Graph/GraphAttention.h"
 #include "dialects/Graph/GraphIndexing.h"
+#include "dialects/Graph/GraphLoss.h"
 #include "dialects/Graph/GraphReductions.h"
 #include "dialects/Graph/GraphShapes.h"
 
@@ -109,6 +110,10 @@ std::vector<std::string> galvatron::importer::checkLabels(mlir::func::FuncOp ste
     LabelPath path;
     follow(labels, moved, path);
     isRead |= path.isMovedByImport;
+    if (path.isMovedByImport && ignoredIndex == graph::CrossEntropyOp::kIgnoresNothing)
+      throw ImportError(describeLoss(loss) + " counts every label, so nothing would leave out the last position, which "
+                                             "--labels next leaves without one; use cross_entropy, or shift in forward "
+                                             "and import with --labels same");
     if (path.isMovedByImport)
       ignored.insert(ignoredIndex);
     if (path.isMovedByImport && path.isMoved)

@@ -1,5 +1,6 @@
-// Cross entropy. Logits keep the shape they have ([B·S, V] where the model flattens them). Whether a mean divides by a
-// number that labels decide is not asked here: `form-totals` finds such sums, however they are written.
+// Cross entropy, and losses of each element by their formulas. Logits keep the shape they have ([B·S, V] where the
+// model flattens them). Whether a mean divides by a number that labels decide is not asked here: `form-totals` finds
+// such sums, however they are written.
 #include "Formula.h"
 
 #include "dialects/Graph/GraphIndexing.h"
@@ -161,10 +162,92 @@ Results negativeLogLikelihood(Call &call) {
   return {crossEntropyOf(call, Tensor::of(logits, input.type), call.tensor("target"))};
 }
 
+//===----------------------------------------------------------------------===//
+// Losses of each element
+//===----------------------------------------------------------------------===//
+
+/// Operands of one shape and floating type, and the reduction of what is computed of them.
+struct Elements {
+  Call &call;
+  Tensor x, y;
+  Formula f;
+
+  explicit Elements(Call &call)
+      : call(call), x(call.tensor("self")), y(call.tensor("target")), f{call, isFloat(x.type) ? x.type : y.type} {}
+
+  Results reduced(const Tensor &elements) const {
+    int64_t reduction = call.integer("reduction", kMean);
+    if (reduction == kNone)
+      return {Value(elements)};
+    auto all = llvm::to_vector(llvm::seq<int64_t>(0, elements.rank()));
+    Tensor sum = call.importer.reshape(f.sum(elements, all), {});
+    return {Value(reduction == kSum ? sum : f.multiply(sum, 1 / double(numElements(elements.shape))))};
+  }
+};
+
+Results squaredError(Call &call) {
+  Elements e(call);
+  Tensor d = e.f.subtract(e.x, e.y);
+  return e.reduced(e.f.multiply(d, d));
+}
+
+Results absoluteError(Call &call) {
+  Elements e(call);
+  return e.reduced(e.f.absolute(e.f.subtract(e.x, e.y)));
+}
+
+/// Squares up to a distance, and from there the tangent: both losses differ by the factor `scale`.
+Results squareThenLine(const Elements &e, double distance, double scale) {
+  const Formula &f = e.f;
+  Tensor d = f.subtract(e.x, e.y), size = f.absolute(d);
+  Tensor square = f.multiply(f.multiply(d, d), 0.5 * scale);
+  Tensor line = f.multiply(f.subtract(size, f.number(0.5 * distance)), distance * scale);
+  return e.reduced(f.choose(f.less(size, f.number(distance)), square, line));
+}
+
+Results smoothAbsoluteError(Call &call) {
+  double beta = call.number("beta", 1);
+  return beta == 0 ? absoluteError(call) : squareThenLine(Elements(call), beta, 1 / beta);
+}
+
+Results huber(Call &call) { return squareThenLine(Elements(call), call.number("delta", 1), 1); }
+
+/// (1 - t) x + (1 + (weight - 1) t) log(1 + exp(-x)), where the weight is that of positive examples.
+Results binaryCrossEntropyWithLogits(Call &call) {
+  Elements e(call);
+  const Formula &f = e.f;
+  Tensor softplus = f.add(f.softplus(f.negate(f.absolute(e.x)), 20), f(Operator::Relu, {f.negate(e.x)}));
+  if (call.has("pos_weight")) {
+    Tensor extra = f.subtract(call.tensor("pos_weight"), f.number(1));
+    softplus = f.multiply(softplus, f.add(f.multiply(extra, e.y), f.number(1)));
+  }
+  Tensor loss = f.add(f.multiply(f.subtract(f.number(1), e.y), e.x), softplus);
+  if (call.has("weight"))
+    loss = f.multiply(loss, call.tensor("weight"));
+  return e.reduced(loss);
+}
+
+/// t (log t - x), 0 where t is; or of logarithms, exp(t) (t - x).
+Results divergence(Call &call) {
+  Elements e(call);
+  const Formula &f = e.f;
+  if (call.flag("log_target", false))
+    return e.reduced(f.multiply(f.exponential(e.y), f.subtract(e.y, e.x)));
+  Tensor none = f.equal(e.y, f.number(0));
+  Tensor logs = f.logarithm(f.choose(none, f.number(1), e.y));
+  return e.reduced(f.multiply(e.y, f.subtract(logs, e.x)));
+}
+
 } // namespace
 
 void galvatron::importer::addLossRules(RuleTable &table) {
   table.add("aten::cross_entropy_loss", crossEntropy);
+  table.add("aten::mse_loss", squaredError);
+  table.add("aten::l1_loss", absoluteError);
+  table.add("aten::smooth_l1_loss", smoothAbsoluteError);
+  table.add("aten::huber_loss", huber);
+  table.add("aten::binary_cross_entropy_with_logits", binaryCrossEntropyWithLogits);
+  table.add("aten::kl_div", divergence);
   table.add("aten::nll_loss", negativeLogLikelihood);
   table.add("aten::nll_loss_nd", negativeLogLikelihood);
 }

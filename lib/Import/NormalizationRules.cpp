@@ -1,5 +1,5 @@
 // Norms, softmax and dropout.
-#include "Importer.h"
+#include "Formula.h"
 
 #include "dialects/Graph/GraphElementwise.h"
 #include "dialects/Graph/GraphNorms.h"
@@ -73,9 +73,22 @@ Results instanceNorm(Call &call) {
   return normOfGroups(call, x, x.rank() < 2 ? 1 : x.shape[1]);
 }
 
-Results batchNorm(Call &) {
-  throw ImportError("normalises over the samples of a micro-batch, so that the result depends on the plan; use "
-                    "layer_norm or group_norm");
+/// By the statistics that the module has kept, each channel is scaled and shifted.
+Results batchNorm(Call &call) {
+  if (call.flag("training", true) || !call.has("running_mean") || !call.has("running_var"))
+    throw ImportError("normalises over the samples of a micro-batch, so that the result depends on the plan; use "
+                      "layer_norm or group_norm, or call eval() on the submodule");
+  Tensor x = call.tensor("input");
+  Formula f{call, x.type};
+  int64_t dim = std::min<int64_t>(1, x.rank() - 1);
+  Shape channels(x.rank(), 1);
+  channels[dim] = x.shape[dim];
+  auto perChannel = [&](llvm::StringRef name) { return call.importer.reshape(call.tensor(name), channels); };
+  Tensor deviation = f.squareRoot(f.add(perChannel("running_var"), f.number(call.number("eps", 1e-5))));
+  Tensor y = f.divide(f.subtract(x, perChannel("running_mean")), deviation);
+  if (call.has("weight"))
+    y = f.multiply(y, perChannel("weight"));
+  return {Value(call.has("bias") ? f.add(y, perChannel("bias")) : y)};
 }
 
 SmallVector<int64_t> swapWithLast(int64_t dim, int64_t rank) {

@@ -23,9 +23,9 @@ ProgramDiagnostics::ProgramDiagnostics(llvm::SourceMgr &sources, MLIRContext *co
 
 /// "model.layers.0.mlp (modeling_llama.py:123): ", or nothing where no module is known.
 static std::string describePlace(NameLoc module) {
-  if (!module)
+  if (!module || (module.getName().empty() && !module.getChildLoc()->findInstanceOf<FileLineColLoc>()))
     return "";
-  std::string place = module.getName().str();
+  std::string place = module.getName().empty() ? "the top module" : module.getName().str();
   if (auto line = module.getChildLoc()->findInstanceOf<FileLineColLoc>())
     place += " (" + llvm::sys::path::filename(line.getFilename().getValue()).str() + ":" +
              std::to_string(line.getLine()) + ")";

@@ -39,7 +39,7 @@ public:
 private:
   void findSources();
   LogicalResult addCount(CrossEntropyOp loss);
-  LogicalResult formTotal(ReduceOp sum);
+  void formTotal(ReduceOp sum);
   LayerOp outline(ReduceOp sum, ArrayRef<Operation *> slice, ArrayRef<Value> inputs);
   void keepFromZero(Value total);
 
@@ -133,7 +133,7 @@ void TotalsFormer::keepFromZero(Value total) {
   }
 }
 
-LogicalResult TotalsFormer::formTotal(ReduceOp sum) {
+void TotalsFormer::formTotal(ReduceOp sum) {
   llvm::SetVector<Operation *> wanted;
   SmallVector<Value> inputs;
   wanted.insert(sum);
@@ -144,8 +144,7 @@ LogicalResult TotalsFormer::formTotal(ReduceOp sum) {
         if (!llvm::is_contained(inputs, operand))
           inputs.push_back(operand);
       } else if (isa<TotalOp>(producer)) {
-        return sum.emitOpError("sums over the batch what depends on another sum over the batch; only sums of what each "
-                               "sample's own labels say are known before the first micro-batch");
+        return; // not known before the first micro-batch: a layer adds it up, where it sees the whole batch
       } else {
         wanted.insert(producer);
       }
@@ -163,7 +162,6 @@ LogicalResult TotalsFormer::formTotal(ReduceOp sum) {
   sum.erase();
   keepFromZero(known);
   ++numTotals;
-  return success();
 }
 
 LogicalResult TotalsFormer::run() {
@@ -174,8 +172,8 @@ LogicalResult TotalsFormer::run() {
   for (auto sum : llvm::to_vector(step.getOps<ReduceOp>())) {
     bool isTotal = sum.getKind() == ReduceKind::Sum && cast<RankedTensorType>(sum.getType()).getRank() == 0 &&
                    sources.lookup(sum.getX()) == Data;
-    if (isTotal && failed(formTotal(sum)))
-      return failure();
+    if (isTotal)
+      formTotal(sum);
   }
   for (Operation &op : llvm::make_early_inc_range(llvm::reverse(step.getBody().front())))
     if (isOpTriviallyDead(&op))

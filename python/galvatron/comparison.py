@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from galvatron import places
-from galvatron.errors import GalvatronError
+from galvatron.errors import GalvatronError, last_line
 from galvatron.watching import Watch
 
 # Rounding: the same operators on the same numbers, but a trace may have merged some.
@@ -162,15 +162,36 @@ def _reloaded(trace: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.jit.save(trace, memory)
         memory.seek(0)
-        return torch.jit.load(memory)
+        loaded = torch.jit.load(memory)
+    for module in loaded.modules():
+        _narrow_numbers(module)
+    return loaded
+
+
+def _narrow_numbers(module: torch.jit.ScriptModule) -> None:
+    """A Python number that met a tensor is a float64 tensor in a trace, and would make float64 of integers; in the
+    module it makes the default type."""
+    if not hasattr(module, "forward"):
+        return
+    for node in module.graph.findAllNodes("prim::Constant", True):
+        if node.hasAttribute("value") and node.kindOf("value") == "t":
+            number = node.t("value")
+            if number.dtype == torch.float64 and number.dim() == 0:
+                node.t_("value", number.to(torch.get_default_dtype()))
 
 
 def check_equal(trace: torch.jit.ScriptModule, module: nn.Module, compute: Callable, inputs: Sequence) -> None:
     """Refuses a trace with another loss, or other gradients, than the module on these inputs."""
     wanted_loss, wanted = loss_and_gradients(compute, module, inputs)
     loaded = _reloaded(trace)  # with parameters of its own, on which no hook is
-    with torch.jit.optimized_execution(False):
-        loss, gradients = loss_and_gradients(loaded, loaded, inputs)
+    try:
+        with torch.jit.optimized_execution(False):
+            loss, gradients = loss_and_gradients(loaded, loaded, inputs)
+    except RuntimeError as error:
+        raise GalvatronError(
+            f"the trace of {type(module).__name__} does not run, though the module does: {last_line(error)}; write what"
+            " it names with tensors of one type, or with operators that a trace holds"
+        ) from error
     rows, tokens = inputs[0].shape
     # A number that meets a tensor without dimensions is a float64 tensor in a trace.
     if not torch.allclose(loss.double(), wanted_loss.double(), rtol=1e-5, atol=1e-6, equal_nan=True):

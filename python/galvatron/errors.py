@@ -13,3 +13,9 @@ def first_line(error: BaseException) -> str:
     """The first non-empty line of an exception's text, or its class name when it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def last_line(error: BaseException) -> str:
+    """The last non-empty line: where TorchScript says what went wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

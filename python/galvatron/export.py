@@ -63,7 +63,7 @@ def save(
     Returns the contents of `galvatron.json`. Raises GalvatronError; nothing is half-written. Warns
     (GalvatronWarning) of lines that restrict the import.
     """
-    from galvatron import archive, examples, tracing
+    from galvatron import archive, examples, places, tracing
 
     path = Path(path)
     archive.check_writable(path)
@@ -83,9 +83,12 @@ def save(
     except GalvatronError:
         raise
     except Exception as error:  # the module's own forward may raise anything
+        names = {id(part): name for name, part in module.named_modules()}
+        remedy = f"check that it runs on input_ids and labels of shape {list(input_ids.shape)}"
+        if isinstance(error, TypeError) and "Tensor" in str(error):
+            remedy += "; while a module is traced its sizes are tensors: int(x.shape[1]) is a number"
         raise GalvatronError(
-            f"cannot trace {type(module).__name__}: {first_line(error)}; check that it runs on"
-            f" input_ids and labels of shape {list(input_ids.shape)}"
+            f"cannot trace {type(module).__name__}: {places.of_traceback(error, names)}: {first_line(error)}; {remedy}"
         ) from error
     for line in found.told():
         warnings.warn(line, GalvatronWarning, stacklevel=2)

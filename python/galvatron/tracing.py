@@ -66,15 +66,17 @@ def loss_function(module: nn.Module) -> Callable[[torch.Tensor, torch.Tensor], t
 
     Named arguments where it has those names, else the two positional ones. A model that could
     return a cache is told not to. Accepts a tensor, an object or dictionary with `loss`, or a tuple
-    that begins with it.
+    that begins with it or has it as its only scalar.
     """
     forward = module.forward
     parameters = inspect.signature(forward).parameters
     named = {"input_ids", "labels"} <= parameters.keys()
     extra = {"use_cache": False} if named and "use_cache" in parameters else {}
     kind = type(module).__name__
-    required = [p for p in parameters.values() if p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD]
-    if not named and len(required) != 2:
+    positional = [p for p in parameters.values() if p.kind <= p.POSITIONAL_OR_KEYWORD]
+    required = [p for p in positional if p.default is p.empty]
+    # nanoGPT's forward(idx, targets=None), too.
+    if not named and len(required) != 2 and not (len(positional) == 2 and len(required) < 2):
         raise GalvatronError(
             f"expects {kind}.forward to take input_ids and labels, but it takes"
             f" ({', '.join(parameters)}); wrap the module so that it does"
@@ -92,7 +94,8 @@ def loss_function(module: nn.Module) -> Callable[[torch.Tensor, torch.Tensor], t
 
 def _loss_of(output: object, kind: str) -> torch.Tensor:
     if isinstance(output, (tuple, list)) and output and not hasattr(output, "loss"):
-        output = output[0]
+        losses = [o for o in output if isinstance(o, torch.Tensor) and _is_loss(o)]
+        output = losses[0] if len(losses) == 1 else output[0]
     elif isinstance(output, dict):
         output = output.get("loss")
     elif not isinstance(output, torch.Tensor):
@@ -106,12 +109,16 @@ def _loss_of(output: object, kind: str) -> torch.Tensor:
             f"expects {kind}.forward to return a loss tensor, but got {type(output).__name__};" " return the mean loss"
         )
     shape = [int(extent) for extent in output.shape]  # while tracing, extents are tensors
-    if shape not in ([], [1]) or not output.is_floating_point():
+    if not _is_loss(output):
         raise GalvatronError(
             f"expects {kind}.forward to return a scalar mean loss, but got shape {shape}"
             f" of {output.dtype}; average it over the tokens"
         )
     return output
+
+
+def _is_loss(output: torch.Tensor) -> bool:
+    return output.is_floating_point() and [int(extent) for extent in output.shape] in ([], [1])
 
 
 @contextlib.contextmanager

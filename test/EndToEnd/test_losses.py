@@ -147,6 +147,23 @@ def of_probabilities(model, z, labels, hidden):
     return F.cross_entropy(z[:, :-1].flatten(0, 1), target)
 
 
+def of_elements(model, z, labels, hidden):
+    """Each with a target between, at and beyond the kinks, and a gradient to both sides."""
+    a, b = hidden[0], hidden[-1]
+    wanted = F.one_hot(labels, VOCABULARY).float()
+    logs = F.log_softmax(z, -1)
+    return (
+        F.mse_loss(a, b)
+        + F.l1_loss(a, b)
+        + F.smooth_l1_loss(a, b, beta=0.3)
+        + F.huber_loss(a, b, delta=0.2)
+        + F.binary_cross_entropy_with_logits(z, wanted, pos_weight=model.class_weights)
+        + F.kl_div(logs, F.softmax(z / 2, -1), reduction="batchmean") / z.shape[1]
+        + F.kl_div(logs, F.log_softmax(z / 2, -1).detach(), log_target=True, reduction="sum") / 100
+        + F.kl_div(logs, wanted, reduction="none").mean()
+    )
+
+
 def two_counts(model, z, labels, hidden):
     return shifted(z, labels, ignore_index=BLANK) + 0.3 * flat(z[:, :-2], labels[:, 2:], ignore_index=101)
 
@@ -179,7 +196,7 @@ def scaled_by_count(model, z, labels, hidden):
 RUN = [masked, ignored, weighted_rows, smoothed_weighted, two_counts, penalty_of_all, of_several_layers, deep_supervision]
 EVALUATE = [
     by_pad, by_cat, by_where, sum_by_count, normalized_weights, at_least_one, mean_of_rows, smoothed, class_weights,
-    class_weights_sum, z_loss, negative_log_likelihood, flattened_log_probabilities, gathered, of_probabilities, penalty, constant, scaled_by_count,
+    class_weights_sum, z_loss, negative_log_likelihood, flattened_log_probabilities, gathered, of_probabilities, of_elements, penalty, constant, scaled_by_count,
 ]  # fmt: skip
 
 

@@ -15,16 +15,3 @@ func.func @step(%x: tensor<2x4xi64>, %labels: tensor<2x4xi64>) -> tensor<f32> {
   %loss = graph.cross_entropy %z, %guess : (tensor<2x4x8xf32>, tensor<2x4xi64>) -> tensor<f32>
   return %loss : tensor<f32>
 }
-
-// -----
-
-func.func @step(%x: tensor<2x4xi64>, %labels: tensor<2x4xi64>) -> tensor<f32> {
-  %weights = arith.sitofp %labels : tensor<2x4xi64> to tensor<2x4xf32>
-  %n = graph.reduce sum %weights dims [0, 1] : tensor<2x4xf32> -> tensor<f32>
-  %each = graph.broadcast %n dims [] : tensor<f32> -> tensor<2x4xf32>
-  %centred = arith.subf %weights, %each : tensor<2x4xf32>
-  %square = arith.mulf %centred, %centred : tensor<2x4xf32>
-  // expected-error@+1 {{sums over the batch what depends on another sum over the batch}}
-  %sum = graph.reduce sum %square dims [0, 1] : tensor<2x4xf32> -> tensor<f32>
-  return %sum : tensor<f32>
-}

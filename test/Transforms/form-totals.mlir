@@ -93,3 +93,23 @@ func.func @step(%x: tensor<2x4xi64>, %labels: tensor<2x4xi64>) -> tensor<f32> {
   %4 = arith.addf %3, %2 : tensor<f32>
   return %4 : tensor<f32>
 }
+
+// -----
+
+// A deviation from the batch's mean: its sum needs the mean first, so it stays where it is.
+// CHECK: graph.layer @total0
+// CHECK-NOT: graph.layer @total1
+// CHECK: func.func @step
+// CHECK: %[[N:.*]] = graph.detach
+// CHECK: %[[EACH:.*]] = graph.broadcast %[[N]]
+// CHECK: arith.subf %{{.*}}, %[[EACH]]
+// CHECK: graph.reduce sum
+func.func @step(%x: tensor<2x4xi64>, %labels: tensor<2x4xi64>) -> tensor<f32> {
+  %weights = arith.sitofp %labels : tensor<2x4xi64> to tensor<2x4xf32>
+  %n = graph.reduce sum %weights dims [0, 1] : tensor<2x4xf32> -> tensor<f32>
+  %each = graph.broadcast %n dims [] : tensor<f32> -> tensor<2x4xf32>
+  %centred = arith.subf %weights, %each : tensor<2x4xf32>
+  %square = arith.mulf %centred, %centred : tensor<2x4xf32>
+  %sum = graph.reduce sum %square dims [0, 1] : tensor<2x4xf32> -> tensor<f32>
+  return %sum : tensor<f32>
+}

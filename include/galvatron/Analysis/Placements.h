@@ -14,6 +14,10 @@
 
 namespace galvatron {
 
+/// What to do where micro-batches are refused.
+inline constexpr llvm::StringLiteral kUseOneMicroBatch =
+    "; use one micro-batch: --micro-batches 1 with --search, \"micro_batches\": 1 in a plan";
+
 /// In which ops a preference holds.
 enum class When {
   Always,

@@ -87,7 +87,7 @@ def FormTotalsPass : Pass<"galvatron-form-totals", "mlir::ModuleOp"> {
     }
     ```
 
-    **Fails when:** labels whose number divides a mean depend on parameters, or a sum over the batch depends on another.
+    **Fails when:** labels whose number divides a mean depend on parameters.
   }];
   let statistics = [
     Statistic<"numTotals", "num-totals", "Sums over the batch that became totals">,

@@ -126,7 +126,9 @@ void Reader::runNode(const jit::Node *node, Frame &frame) {
   auto unpack = [&](const List &values) {
     if (values.size() != node->outputs().size())
       throw ImportError("unpacks " + std::to_string(values.size()) + " values into " +
-                        std::to_string(node->outputs().size()) + " in " + frame.path);
+                        std::to_string(node->outputs().size()) + " in " + sourceOf(node, frame.path).describe() +
+                        ": the trace holds as many as the example's sizes gave; import with the example's --batch and "
+                        "--seq, or export an example of the sizes to import");
     for (auto [output, value] : llvm::zip(node->outputs(), values))
       frame[output] = value;
   };

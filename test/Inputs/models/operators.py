@@ -70,6 +70,9 @@ x.cumsum(-1) | x * (x > 0).cumsum(1) / 9 | torch.cat([x[:, :1], x.diff(dim=1)], 
 x * F.cosine_similarity(x, y, dim=-1)[..., None] | F.layer_norm(x, (8,), m.v, m.b) | F.rms_norm(x, (8,), m.v)
 m.v * (x - x.mean(-1, True)) / (x.std(-1, keepdim=True) + 1e-6) + m.b | F.group_norm(x.mT, 2, m.v, m.b).mT
 F.group_norm(x.mT, 1).mT | F.instance_norm(x.mT, weight=m.v, bias=m.b).mT
+F.batch_norm(x.mT, torch.arange(8) / 9.0, torch.arange(1, 9) * 0.5, m.v, m.b).mT
+x + torch.arange(x.shape[1])[:, None] * 0.1 | x + torch.arange(8) / 4.0 | x * ((x > 0) * 0.5) | x + (x > 0).cumsum(1) * 0.1
+F.layer_norm(x + torch.exp(torch.arange(0, 8) * (-math.log(10000.0) / 8)), (8,), m.v, m.b)
 """
 
 SHAPES = """
