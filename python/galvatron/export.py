@@ -87,8 +87,10 @@ def save(
         remedy = f"check that it runs on input_ids and labels of shape {list(input_ids.shape)}"
         if isinstance(error, TypeError) and "Tensor" in str(error):
             remedy += "; while a module is traced its sizes are tensors: int(x.shape[1]) is a number"
+        place = places.of_traceback(error, names)
+        where = f", in {place}" if place.file else ""
         raise GalvatronError(
-            f"cannot trace {type(module).__name__}: {places.of_traceback(error, names)}: {first_line(error)}; {remedy}"
+            f"cannot trace {type(module).__name__}: {first_line(error)}{where}; {remedy}"
         ) from error
     for line in found.told():
         warnings.warn(line, GalvatronWarning, stacklevel=2)

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <optional>
+#include <string_view>
 
 namespace fs = std::filesystem;
 using namespace std::string_literals;
@@ -186,12 +187,16 @@ bool isUtf8(const FileSample::Bytes &piece) {
 }
 
 bool isText(const FileSample &sample) {
-  constexpr int64_t kDifferent = 16, kControlIsRare = 256;
+  constexpr int64_t kDifferent = 16, kDifferentOfNumbers = 6, kControlIsRare = 256;
+  // Lists of numbers need few characters; tokens made of these alone are improbable.
+  constexpr std::string_view kOfNumbers = "0123456789+-.,;:[]() \t\r\n";
   std::array<int64_t, 256> count = {};
   for (const FileSample::Bytes &piece : sample.pieces)
     for (unsigned char byte : piece)
       ++count[byte];
-  int64_t all = 0, ascii = 0, control = 0, different = 0;
+  int64_t all = 0, ascii = 0, control = 0, different = 0, ofNumbers = 0;
+  for (char c : kOfNumbers)
+    ofNumbers += count[(unsigned char)c];
   for (int byte = 0; byte < 256; ++byte) {
     bool isControl = (byte < ' ' && !(byte >= '\t' && byte <= '\r')) || byte == 127;
     all += count[byte];
@@ -199,6 +204,8 @@ bool isText(const FileSample &sample) {
     ascii += byte < 128 && !isControl ? count[byte] : 0;
     different += count[byte] > 0;
   }
+  if (all >= kEnough && ofNumbers == all && different >= kDifferentOfNumbers)
+    return true;
   return all >= kEnough && different >= kDifferent && control * kControlIsRare <= all &&
          (4 * ascii >= 3 * all || std::all_of(sample.pieces.begin(), sample.pieces.end(), isUtf8));
 }
@@ -252,7 +259,8 @@ ForeignFormat findOtherIntegers(const FileSample &sample, const TokenType &type,
     if (isWide(sample, width, /*isBigEndian=*/true))
       return bigEndian(width);
   }
-  if (type.bytes > 1 && fitsBetter(sample, type, vocabulary, type.bytes, /*isBigEndian=*/true))
+  if (type.bytes > 1 && (isWide(sample, type.bytes, /*isBigEndian=*/true) ||
+                         fitsBetter(sample, type, vocabulary, type.bytes, /*isBigEndian=*/true)))
     return bigEndian(type.bytes);
   if (type.bytes == 4 && fitsBetter(sample, type, vocabulary, 2, /*isBigEndian=*/false))
     return {sample.path + " looks like integers of 16 bits: so read, all are in the vocabulary",

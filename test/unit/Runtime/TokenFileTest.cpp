@@ -115,6 +115,7 @@ TEST_F(TokenFileTest, BigEndianAndNarrowIntegersAreRefused) {
               AllOf(HasSubstr("big-endian integers of 32 bits"), HasSubstr("astype('<i4')")));
   EXPECT_THAT(messageOf("a.bin", raw<int64_t>(tokens(500, 200), true), 256), HasSubstr("big-endian integers of 64"));
   EXPECT_THAT(messageOf("a.bin", raw<uint16_t>(tokens(500, 1000), true), 1000), HasSubstr("big-endian integers of 16"));
+  EXPECT_THAT(messageOf("a.bin", raw<uint16_t>(tokens(500, 150), true), 50257), HasSubstr("big-endian integers of 16"));
   EXPECT_THAT(messageOf("a.bin", raw<uint32_t>(tokens(500, 90000), true), 90000),
               HasSubstr("big-endian integers of 32"));
   EXPECT_THAT(messageOf("a.bin", raw<uint16_t>(tokens(500, 60000)), 90000), HasSubstr("pass --data-dtype u16"));
@@ -155,6 +156,10 @@ TEST_F(TokenFileTest, TextIsRefusedWhereATokenIsWiderThanAByte) {
   EXPECT_THAT(messageOf("a.txt", text, 50257), HasSubstr("is text"));
   EXPECT_THAT(messageOf("a.txt", text, 50257, "u8"), IsEmpty());
   EXPECT_THAT(warning, IsEmpty());
+  std::string numbers;
+  for (int64_t token : tokens(200, 50257))
+    numbers += std::to_string(token) + ",";
+  EXPECT_THAT(messageOf("a.csv", numbers, 50257), HasSubstr("is text"));
   EXPECT_THAT(messageOf("a.json", R"({"tokens": [12, 50256, 7, 21, 8, 90, 1345]})", 50257), HasSubstr("is JSON"));
   std::string greek;
   while (greek.size() < 3000)
