@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <optional>
-#include <string_view>
 
 namespace fs = std::filesystem;
 using namespace std::string_literals;
@@ -187,16 +187,13 @@ bool isUtf8(const FileSample::Bytes &piece) {
 }
 
 bool isText(const FileSample &sample) {
-  constexpr int64_t kDifferent = 16, kDifferentOfNumbers = 6, kControlIsRare = 256;
-  // Lists of numbers need few characters; tokens made of these alone are improbable.
-  constexpr std::string_view kOfNumbers = "0123456789+-.,;:[]() \t\r\n";
+  // Where all can be printed, few characters will do: lists of numbers, sequences of letters.
+  constexpr int64_t kDifferent = 16, kDifferentPrintable = 4, kControlIsRare = 256;
   std::array<int64_t, 256> count = {};
   for (const FileSample::Bytes &piece : sample.pieces)
     for (unsigned char byte : piece)
       ++count[byte];
-  int64_t all = 0, ascii = 0, control = 0, different = 0, ofNumbers = 0;
-  for (char c : kOfNumbers)
-    ofNumbers += count[(unsigned char)c];
+  int64_t all = 0, ascii = 0, control = 0, different = 0;
   for (int byte = 0; byte < 256; ++byte) {
     bool isControl = (byte < ' ' && !(byte >= '\t' && byte <= '\r')) || byte == 127;
     all += count[byte];
@@ -204,7 +201,7 @@ bool isText(const FileSample &sample) {
     ascii += byte < 128 && !isControl ? count[byte] : 0;
     different += count[byte] > 0;
   }
-  if (all >= kEnough && ofNumbers == all && different >= kDifferentOfNumbers)
+  if (all >= kEnough && ascii == all && different >= kDifferentPrintable)
     return true;
   return all >= kEnough && different >= kDifferent && control * kControlIsRare <= all &&
          (4 * ascii >= 3 * all || std::all_of(sample.pieces.begin(), sample.pieces.end(), isUtf8));
@@ -220,6 +217,22 @@ bool isWide(const FileSample &sample, int64_t width, bool isBigEndian) {
         return false;
       neighbours += value > 0 && before > 0;
       before = value;
+    }
+  return neighbours >= kEnough;
+}
+
+/// Whether the sample is whole numbers, as floating point of 32 bits.
+bool isFloats(const FileSample &sample) {
+  int64_t neighbours = 0;
+  bool before = false;
+  for (const FileSample::Bytes &piece : sample.pieces)
+    for (size_t at = 0; at + sizeof(float) <= piece.size(); at += sizeof(float)) {
+      float value;
+      std::memcpy(&value, &piece[at], sizeof value);
+      if (!(value >= 0 && value < (1 << 24)) || value != std::trunc(value))
+        return false;
+      neighbours += value > 0 && before;
+      before = value > 0;
     }
   return neighbours >= kEnough;
 }
@@ -250,6 +263,11 @@ ForeignFormat findOtherIntegers(const FileSample &sample, const TokenType &type,
                              "').tofile('" + raw + "') in Python, and pass --data " + raw + " --data-dtype i" +
                              bits(width)};
   };
+  if (isFloats(sample))
+    return {sample.path + " looks like floating point of 32 bits",
+            "write integers, numpy.fromfile('" + sample.path + "', '<f4').astype('<u4').tofile('" +
+                rawName(sample.path + ".u4") + "') in Python, and pass --data " + rawName(sample.path + ".u4") +
+                " --data-dtype u32"};
   for (int64_t width = 8; width > type.bytes; width /= 2) {
     if (isWide(sample, width, /*isBigEndian=*/false)) {
       std::string name = width == 2 ? "u16" : "i" + bits(width);

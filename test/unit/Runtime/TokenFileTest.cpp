@@ -115,6 +115,7 @@ TEST_F(TokenFileTest, BigEndianAndNarrowIntegersAreRefused) {
               AllOf(HasSubstr("big-endian integers of 32 bits"), HasSubstr("astype('<i4')")));
   EXPECT_THAT(messageOf("a.bin", raw<int64_t>(tokens(500, 200), true), 256), HasSubstr("big-endian integers of 64"));
   EXPECT_THAT(messageOf("a.bin", raw<uint16_t>(tokens(500, 1000), true), 1000), HasSubstr("big-endian integers of 16"));
+  EXPECT_THAT(messageOf("a.bin", raw<float>(tokens(500, 1000)), 50257), HasSubstr("floating point of 32 bits"));
   EXPECT_THAT(messageOf("a.bin", raw<uint16_t>(tokens(500, 150), true), 50257), HasSubstr("big-endian integers of 16"));
   EXPECT_THAT(messageOf("a.bin", raw<uint32_t>(tokens(500, 90000), true), 90000),
               HasSubstr("big-endian integers of 32"));
@@ -160,6 +161,10 @@ TEST_F(TokenFileTest, TextIsRefusedWhereATokenIsWiderThanAByte) {
   for (int64_t token : tokens(200, 50257))
     numbers += std::to_string(token) + ",";
   EXPECT_THAT(messageOf("a.csv", numbers, 50257), HasSubstr("is text"));
+  std::string letters;
+  for (int64_t token : tokens(4000, 4))
+    letters += "ACGT"[token];
+  EXPECT_THAT(messageOf("a.txt", letters, 50257), HasSubstr("is text"));
   EXPECT_THAT(messageOf("a.json", R"({"tokens": [12, 50256, 7, 21, 8, 90, 1345]})", 50257), HasSubstr("is JSON"));
   std::string greek;
   while (greek.size() < 3000)
