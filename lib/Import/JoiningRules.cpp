@@ -11,11 +11,16 @@ Results cat(Call &call) {
   std::vector<Tensor> parts = call.tensors("tensors");
   if (parts.empty())
     throw ImportError("expects at least one tensor");
-  int64_t dim = call.dim("dim", parts[0].rank());
   List values;
   for (const Tensor &part : parts)
     values.push_back(part);
   ElementType type = promote(SmallVector<Value>(values.begin(), values.end()), call.importer);
+  // PyTorch leaves out tensors of shape [0], whatever the others' rank: a cache begins as one.
+  std::vector<Tensor> filled;
+  llvm::copy_if(parts, std::back_inserter(filled), [](const Tensor &part) { return part.shape != Shape{0}; });
+  if (!filled.empty())
+    parts = filled;
+  int64_t dim = call.dim("dim", parts[0].rank());
   for (Tensor &part : parts) {
     Shape other = part.shape;
     if (other.size() != parts[0].shape.size())

@@ -183,7 +183,7 @@ REFUSED = [
     (lambda: with_state(counts_by_replacing, n=torch.zeros(1)), rf"n is replaced in the forward pass, in .*{HERE}"),
     (lambda: with_state(averages, average=torch.zeros(())), rf"average is replaced in the forward pass, in .*{HERE}"),
     (lambda: with_state(counted, calls=0), rf"calls is another number after each forward pass, in .*{HERE}"),
-    (lambda: Small(counts_elsewhere), rf"{HERE} computes something else at each call"),
+    (lambda: Small(counts_elsewhere), rf"{HERE} computes something else each time it runs"),
     (lambda: with_state(second_call, seen=[]), "something else at its second call"),
     (lambda: Small(changes_a_parameter), rf"{HERE} changes linear.weight in the forward pass"),
     (lambda: normed(nn.BatchNorm1d), rf"norm {HERE} changes norm\.\w+ in the forward pass.*call eval\(\)"),

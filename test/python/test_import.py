@@ -97,6 +97,23 @@ def test_handwritten_module(fused, tmp_path, handwritten):
     assert ("arith.cmpi sle" in text) == (not fused)
 
 
+def test_model_that_keeps_keys_and_values(tmp_path):
+    """As in a user's own module around one of transformers: the cache of each layer begins as a tensor of shape [0]."""
+
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = huggingface.build_random(huggingface.read_config(MODELS / "llama.json"), "sdpa", seed=5)
+
+        def forward(self, input_ids, labels):
+            logits = self.model(input_ids).logits
+            return functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+
+    module = Wrapped()
+    export.save(module, (tokens(2, 16), tokens(2, 16)), tmp_path / "model.pt")
+    assert "graph.attention" in check_equal(module, tmp_path / "model.pt", 3, 40)
+
+
 def test_dropout_ids_are_equal_in_equal_layers_and_unequal_within_one(tmp_path):
     archive = tmp_path / "model.pt"
     arguments = ["--config", str(MODELS / "gpt2_dropout.json"), "--attn", "sdpa", "-o", str(archive)]
