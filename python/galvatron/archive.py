@@ -159,7 +159,7 @@ def _no_advice() -> Iterator[None]:
 
 
 def load(path: str | Path) -> tuple[torch.jit.ScriptModule, dict]:
-    """Reads an archive written by `galvatron.export`: the traced module and `galvatron.json`."""
+    """Reads an archive written by `galvatron.export`: the traced module, its numbers narrowed, and `galvatron.json`."""
     extra = {EXTRA_FILE: ""}
     try:
         with _no_advice():
@@ -176,4 +176,18 @@ def load(path: str | Path) -> tuple[torch.jit.ScriptModule, dict]:
             f"{path} has format version {description.get('format_version')}, but this package reads"
             f" {FORMAT_VERSION}; export again"
         )
+    narrow_numbers(module)
     return module, description
+
+
+def narrow_numbers(module: torch.jit.ScriptModule) -> None:
+    """A Python number that met a tensor is a float64 tensor in a trace, and would make float64 of integers; in the
+    module it makes the default type."""
+    for owner in module.modules():
+        if not hasattr(owner, "forward"):
+            continue
+        for node in owner.graph.findAllNodes("prim::Constant", True):
+            if node.hasAttribute("value") and node.kindOf("value") == "t":
+                number = node.t("value")
+                if number.dtype == torch.float64 and number.dim() == 0:
+                    node.t_("value", number.to(torch.get_default_dtype()))

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from galvatron import places
+from galvatron import archive, places
 from galvatron.errors import GalvatronError, last_line
 from galvatron.watching import Watch
 
@@ -163,21 +163,8 @@ def _reloaded(trace: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
         torch.jit.save(trace, memory)
         memory.seek(0)
         loaded = torch.jit.load(memory)
-    for module in loaded.modules():
-        _narrow_numbers(module)
+    archive.narrow_numbers(loaded)
     return loaded
-
-
-def _narrow_numbers(module: torch.jit.ScriptModule) -> None:
-    """A Python number that met a tensor is a float64 tensor in a trace, and would make float64 of integers; in the
-    module it makes the default type."""
-    if not hasattr(module, "forward"):
-        return
-    for node in module.graph.findAllNodes("prim::Constant", True):
-        if node.hasAttribute("value") and node.kindOf("value") == "t":
-            number = node.t("value")
-            if number.dtype == torch.float64 and number.dim() == 0:
-                node.t_("value", number.to(torch.get_default_dtype()))
 
 
 def check_equal(trace: torch.jit.ScriptModule, module: nn.Module, compute: Callable, inputs: Sequence) -> None:
