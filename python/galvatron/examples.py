@@ -13,6 +13,7 @@ Where a forward takes no other size it is bound to that size as well.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 
 import torch
@@ -74,7 +75,7 @@ class Examination:
             after = states.Snapshot.of(self.module)
             self._refuse_changes(before, after)
             self._vocabulary = self.first.watch.vocabulary or int(self.inputs[0].max()) + 1
-            settled = not before.replaced(after) and not before.renumbered(after)
+            settled = not before.replaced(after) and before.numbers == after.numbers
             self.relaxed = self._idle()
             agreeing = self._agreeing(*DIMENSIONS)
         if agreeing is None or not settled:
@@ -113,7 +114,7 @@ class Examination:
                 )
 
     def _line_of(self, attribute: str) -> str:
-        place = self.first.watch.assigned.get(attribute)
+        place = self.first.watch.assigned.get(re.split(r"[\[ ]", attribute)[0])  # of its numbers, too
         return f", in {place}" if place else ""
 
     def _agreeing(self, *dimensions: str) -> Trace | None:

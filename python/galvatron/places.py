@@ -10,6 +10,7 @@ import dataclasses
 import re
 import sys
 import sysconfig
+import types
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,6 +40,11 @@ class Place:
 def _is_library(file: str) -> bool:
     inside_python = file.startswith(_PYTHON) and not _INSTALLED.search(file)
     return file.startswith((_PACKAGE, _TORCH, "<")) or inside_python
+
+
+def is_of_library(function: types.FunctionType) -> bool:
+    """Whether PyTorch, Python's own library or this package has it."""
+    return _is_library(function.__code__.co_filename)
 
 
 def here(names: dict[int, str]) -> Place:

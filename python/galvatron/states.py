@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
+import types
 from collections.abc import Iterator
 
 import torch
@@ -109,9 +111,11 @@ def noting_assignments(names: dict[int, str], found: dict[str, places.Place]) ->
 
 
 def _numbers(name: str, value: object) -> Iterator[tuple[str, object]]:
-    """An attribute's number, or those of a list or dictionary."""
+    """The number that an attribute or variable is, or those of a list or dictionary; where a counter stands."""
     if isinstance(value, (bool, int, float)):
         yield name, value
+    elif isinstance(value, itertools.count):
+        yield name, repr(value)
     elif isinstance(value, (list, dict)) and not name.rpartition(".")[2].startswith("_"):
         yield f"{name} (its length)", len(value)
         for key, element in value.items() if isinstance(value, dict) else enumerate(value):
@@ -119,9 +123,44 @@ def _numbers(name: str, value: object) -> Iterator[tuple[str, object]]:
                 yield f"{name}[{key!r}]", element
 
 
+def _outer_numbers(module: nn.Module) -> Iterator[tuple[str, object]]:
+    """Of global and closed-over variables that the code of the module's classes names, and that of functions which
+    it names in turn; not of libraries of PyTorch and Python."""
+    waiting = [
+        value for owner in module.modules() for kind in type(owner).__mro__ for value in vars(kind).values()
+    ] + [value for _, value in plain_attributes(module)]
+    seen = set()
+    while waiting:
+        function = waiting.pop()
+        if isinstance(function, property):
+            function = function.fget
+        elif isinstance(function, (classmethod, staticmethod, types.MethodType)):
+            function = function.__func__
+        if not isinstance(function, types.FunctionType) or function in seen or places.is_of_library(function):
+            continue
+        seen.add(function)
+        for name, value in _outer_variables(function):
+            waiting.append(value)
+            for path, number in _numbers(name, value):
+                yield f"{path} of {places.of_function(function)}", number
+
+
+def _outer_variables(function: types.FunctionType) -> Iterator[tuple[str, object]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+        with contextlib.suppress(ValueError):  # not assigned yet
+            yield name, cell.cell_contents
+    codes = [function.__code__]
+    while codes:
+        code = codes.pop()
+        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+        for name in code.co_names:
+            if name in function.__globals__:
+                yield name, function.__globals__[name]
+
+
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """Which tensors are a module's parameters, buffers and plain attributes, and its numbers."""
+    """Which tensors are a module's parameters, buffers and plain attributes, and the numbers that it keeps."""
 
     tensors: dict[str, tuple[torch.Tensor, bool]]
     numbers: dict[str, object]
@@ -133,7 +172,7 @@ class Snapshot:
         tensors = [*registered, *(pair for pair in attributes if isinstance(pair[1], torch.Tensor))]
         return Snapshot(
             {name: (tensor, tensor.requires_grad) for name, tensor in tensors},
-            {name: value for pair in attributes for name, value in _numbers(*pair)},
+            dict(itertools.chain(_outer_numbers(module), *(_numbers(*pair) for pair in attributes))),
         )
 
     def replaced(self, later: Snapshot) -> list[str]:

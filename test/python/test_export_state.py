@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -128,6 +129,66 @@ def counts_elsewhere(module, x, ids):
     return x * CALLS[0]
 
 
+def created(module, x, ids):
+    module.calls = getattr(module, "calls", 0) + 1
+    return x if module.calls < 100 else 2 * x
+
+
+def created_in_a_dictionary(module, x, ids):
+    if not hasattr(module, "state"):
+        module.state = {"calls": 0}
+    module.state["calls"] += 1
+    return x if module.state["calls"] < 100 else 2 * x
+
+
+def created_in_a_list(module, x, ids):
+    module.seen = [*getattr(module, "seen", []), None]
+    return x if len(module.seen) < 100 else 2 * x
+
+
+def counted_from_none(module, x, ids):
+    module.calls = (module.calls or 0) + 1
+    return x if module.calls < 100 else 2 * x
+
+
+def iterated(module, x, ids):
+    return x if next(module.iterator) < 100 else 2 * x
+
+
+ITERATOR, PASSES = itertools.count(), 0
+
+
+def iterated_globally(module, x, ids):
+    return x if next(ITERATOR) < 1000 else 2 * x
+
+
+def passes():
+    global PASSES
+    PASSES += 1
+    return PASSES
+
+
+def counts_globally(module, x, ids):
+    return x if passes() < 1000 else 2 * x
+
+
+def counts_in_a_closure():
+    calls = 0
+
+    def middle(module, x, ids):
+        nonlocal calls
+        calls += 1
+        return x if calls < 1000 else 2 * x
+
+    return Small(middle)
+
+
+class Iterated(Small):
+    def forward(self, input_ids, labels):
+        loss = super().forward(input_ids, labels)
+        return loss if next(ITERATOR) < 1000 else 2 * loss
+
+
 def second_call(module, x, ids):
     first, module.seen = not module.seen, [1]
     return x if first else 2 * x
@@ -183,6 +244,15 @@ REFUSED = [
     (lambda: with_state(counts_by_replacing, n=torch.zeros(1)), rf"n is replaced in the forward pass, in .*{HERE}"),
     (lambda: with_state(averages, average=torch.zeros(())), rf"average is replaced in the forward pass, in .*{HERE}"),
     (lambda: with_state(counted, calls=0), rf"calls is another number after each forward pass, in .*{HERE}"),
+    (lambda: Small(created), rf"calls is another number after each forward pass, in .*{HERE}"),
+    (lambda: Small(created_in_a_dictionary), r"state\['calls'\] is another number after each forward pass, in "),
+    (lambda: Small(created_in_a_list), r"seen \(its length\) is another number after each forward pass, in "),
+    (lambda: with_state(counted_from_none, calls=None), rf"calls is another number after each .*, in .*{HERE}"),
+    (lambda: with_state(iterated, iterator=itertools.count()), "iterator is another number after each forward pass"),
+    (lambda: Small(iterated_globally), rf"ITERATOR of iterated_globally {HERE} is another number after each"),
+    (lambda: Small(counts_globally), rf"PASSES of passes {HERE} is another number after each forward pass"),
+    (counts_in_a_closure, rf"calls of \S*middle {HERE} is another number after each forward pass"),
+    (lambda: Iterated(), rf"ITERATOR of Iterated.forward {HERE} is another number after each forward pass"),
     (lambda: Small(counts_elsewhere), rf"{HERE} computes something else each time it runs"),
     (lambda: with_state(second_call, seen=[]), "something else at its second call"),
     (lambda: Small(changes_a_parameter), rf"{HERE} changes linear.weight in the forward pass"),
@@ -268,6 +338,19 @@ def test_state_written_before_it_is_read(tmp_path):
     module = with_state(noted, auxiliary=torch.zeros(()), length=0)
     loaded = save(module, tmp_path)
     assert module.length == 0 and not isinstance(module.length, torch.Tensor)
+    assert losses(loaded, loaded) == pytest.approx(losses(module, module), rel=1e-6)
+
+
+def test_numbers_created_in_the_forward_that_stay(tmp_path):
+    def noted(module, x, ids):
+        module.scale = 0.5
+        if not hasattr(module, "widths"):
+            module.widths = {"linear": WIDTH}
+        return x * module.scale + module.widths["linear"]
+
+    module = Small(noted)
+    loaded = save(module, tmp_path)
+    assert not hasattr(module, "scale") and not hasattr(module, "widths")
     assert losses(loaded, loaded) == pytest.approx(losses(module, module), rel=1e-6)
 
 
