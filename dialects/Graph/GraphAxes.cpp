@@ -103,7 +103,12 @@ OpAxes galvatron::graph::getOpAxes(Operation *op) {
 bool galvatron::graph::isLinear(Operation *op, unsigned operand, unsigned result) {
   if (auto axes = dyn_cast<AxisOpInterface>(op))
     return axes.isLinear(operand, result);
-  if (isa<arith::NegFOp, arith::MulFOp, arith::ExtFOp, arith::TruncFOp>(op))
+  // Collectives add up f32 and bf16.
+  if (isa<arith::ExtFOp, arith::TruncFOp>(op))
+    return llvm::none_of(std::array{op->getOperand(0).getType(), op->getResult(0).getType()}, [](Type type) {
+      return getElementTypeOrSelf(type).isF64() || getElementTypeOrSelf(type).isF16();
+    });
+  if (isa<arith::NegFOp, arith::MulFOp>(op))
     return true;
   if (isa<arith::DivFOp>(op))
     return operand == 0;

@@ -40,6 +40,8 @@ inline constexpr llvm::StringLiteral kBatchAttr = "graph.batch";
 inline constexpr llvm::StringLiteral kBatchHeldByAttr = "graph.batch_held_by";
 inline constexpr llvm::StringLiteral kSeqAttr = "graph.seq";
 inline constexpr llvm::StringLiteral kWeightsAttr = "graph.weights";
+/// On a module in fp32 that casts to bf16 itself: each such result is rounded, not only what is stored.
+inline constexpr llvm::StringLiteral kRoundsAttr = "graph.rounds";
 inline constexpr llvm::StringLiteral kVocabularyAttr = "graph.vocabulary";
 inline constexpr llvm::StringLiteral kTiedAttr = "graph.tied";
 inline constexpr llvm::StringLiteral kCarriedAttr = "graph.carried";

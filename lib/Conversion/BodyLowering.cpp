@@ -465,6 +465,13 @@ LogicalResult BodyLowering::checkCalls(Operation *op, Operation *last) {
       if (!device.hasFunction(name) || llvm::is_contained(lacking, name))
         return op->emitOpError("needs the runtime's function gvrt_")
                << name << ", which the " << device.name << " device lacks: define it there, or choose another --target";
+      // A function would take what it reads for another type.
+      if (name != "copy" && name != "shard")
+        for (Value buffer : call.getBuffers())
+          if (Type type = getElementTypeOrSelf(buffer.getType());
+              type.isF64() || type.isF16() || type.isInteger(16) || type.isInteger(32))
+            return op->emitOpError("is of ") << type << ", which gvrt_" << name
+                                             << " does not compute with; convert it to float32 or int64 in the model";
     }
   return success();
 }

@@ -41,6 +41,8 @@ int64_t numElements(ShapeRef shape);
 Shape contiguousStrides(ShapeRef shape);
 /// The value as an element of `type` would hold it.
 double roundTo(ElementType type, double value);
+/// Throws ImportError where a double does not hold the integer.
+double exactDouble(int64_t value);
 
 enum class Operator : uint8_t {
 #define GALVATRON_OPERATOR(name, operands) name,

@@ -2,12 +2,16 @@
 // type after each operator, as PyTorch's kernels do.
 #include "Expression.h"
 
+#include "Value.h"
+
 #include <cmath>
 #include <cstring>
 
 using namespace galvatron::importer;
 using llvm::ArrayRef;
 using llvm::SmallVector;
+
+constexpr double kLargestExact = 0x1p53;
 
 static float fromBits(uint32_t bits) {
   float value;
@@ -54,6 +58,15 @@ double galvatron::importer::roundTo(ElementType type, double value) {
   return value;
 }
 
+/// Constants of a program are computed in double precision, which holds integers up to 2^53 and no others surely.
+double galvatron::importer::exactDouble(int64_t value) {
+  double result = double(value);
+  if (std::abs(result) > kLargestExact && (result >= 0x1p63 || int64_t(result) != value))
+    throw ImportError("holds the integer " + std::to_string(value) +
+                      ", but constants are exact up to 2^53 only; use smaller ones");
+  return result;
+}
+
 static double halfToDouble(uint16_t half) {
   int exponent = half >> 10 & 31, mantissa = half & 1023;
   double sign = half & 0x8000 ? -1 : 1;
@@ -72,7 +85,7 @@ double DenseData::at(int64_t index) const {
   case ElementType::Int32:
     return static_cast<const int32_t *>(raw)[index];
   case ElementType::Int64:
-    return double(static_cast<const int64_t *>(raw)[index]);
+    return exactDouble(static_cast<const int64_t *>(raw)[index]);
   case ElementType::Float16:
     return halfToDouble(static_cast<const uint16_t *>(raw)[index]);
   case ElementType::BFloat16:
@@ -89,7 +102,7 @@ bool galvatron::importer::isComparison(Operator op) {
   return op == Operator::Equal || op == Operator::NotEqual || op == Operator::Less || op == Operator::LessEqual;
 }
 
-double galvatron::importer::evaluateOperator(Operator op, ArrayRef<double> v, ElementType type) {
+static double evaluate(Operator op, ArrayRef<double> v, ElementType type) {
   double a = v[0], b = v.size() > 1 ? v[1] : 0;
   auto remainder = [&] {
     double r = std::fmod(a, b);
@@ -180,6 +193,16 @@ double galvatron::importer::evaluateOperator(Operator op, ArrayRef<double> v, El
     return a;
   }
   return 0;
+}
+
+double galvatron::importer::evaluateOperator(Operator op, ArrayRef<double> operands, ElementType type) {
+  double result = ::evaluate(op, operands, type);
+  bool grows = op == Operator::Add || op == Operator::Subtract || op == Operator::Multiply || op == Operator::Power;
+  double largest = type == ElementType::Int64 ? kLargestExact : type == ElementType::Int32 ? 0x1p31 - 1 : HUGE_VAL;
+  if (grows && std::abs(result) > largest)
+    throw ImportError("computes an integer of about " + std::to_string(result) + " from constants, which are exact up to " +
+                      (type == ElementType::Int32 ? "2^31" : "2^53") + " only; use smaller ones");
+  return result;
 }
 
 double ExpressionContext::evaluate(ExpressionRef x, ShapeRef index) const {

@@ -70,11 +70,12 @@ Tensor galvatron::importer::rows(Call &call, const Tensor &table, const Tensor &
   }
   int64_t columns = numElements(ShapeRef(table.shape).drop_front());
   Tensor flat = importer.reshape(table, {table.shape[0], columns});
+  Tensor positions = importer.convert(ids, ElementType::Int64);
   Shape wide = ids.shape;
   wide.push_back(columns);
   mlir::Value result =
       graph::EmbeddingOp::create(call.emitter.builder, call.emitter.location, call.emitter.type(table.type, wide),
-                                 importer.force(flat), importer.force(ids), uint64_t(padding));
+                                 importer.force(flat), importer.force(positions), uint64_t(padding));
   return importer.reshape(Tensor::of(result, table.type), shape);
 }
 
@@ -103,6 +104,15 @@ static bool fitsFloat(mlir::Value x) {
          });
 }
 
+/// The same of constants.
+static bool lazyFitsFloat(Call &call, const Tensor &x) {
+  if (std::optional<Linear> linear = asLinear(x.lazy)) {
+    auto [low, high] = linear->range(x.shape);
+    return low >= -0x1p24 && high <= 0x1p24;
+  }
+  return llvm::all_of(call.expressions.materialize(x.lazy), [](double value) { return std::abs(value) <= 0x1p24; });
+}
+
 Tensor galvatron::importer::exactAsFloat(Call &call, const Tensor &x, bool sum) {
   if (isFloat(x.type))
     return x;
@@ -110,7 +120,7 @@ Tensor galvatron::importer::exactAsFloat(Call &call, const Tensor &x, bool sum) 
   while (llvm::isa_and_nonnull<mlir::arith::ExtSIOp>(op))
     op = op->getOperand(0).getDefiningOp();
   bool isCount = x.type == ElementType::Bool || llvm::isa_and_nonnull<mlir::arith::ExtUIOp>(op);
-  bool isExact = x.lazy || isCount || (!sum && fitsFloat(x.data));
+  bool isExact = x.lazy ? lazyFitsFloat(call, x) : isCount || (!sum && fitsFloat(x.data));
   if (!isExact)
     throw ImportError(sum ? "adds integers that depend on data, which is supported for truth values alone (counts); "
                             "convert to floating point first"

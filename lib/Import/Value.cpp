@@ -18,7 +18,7 @@ Value::Value(Tensor x) {
 
 double Value::number() const {
   if (isInteger())
-    return double(integer().value);
+    return exactDouble(integer().value);
   return isDouble() ? std::get<double>(content) : double(std::get<bool>(content));
 }
 

@@ -37,6 +37,8 @@ void galvatron::buildDifferentiatePhase(mlir::OpPassManager &passes, const Diffe
   passes.addPass(createDifferentiatePass());
   // A sharded vocabulary is then no special case.
   passes.addPass(createExpandCrossEntropyPass());
+  // Whatever types a model casts to: the runtime's functions have three.
+  passes.addPass(createAssignKernelTypesPass());
   // Statistics that forward and backward both computed become one value, saved between them.
   passes.addPass(mlir::createCSEPass());
   passes.addPass(createVerifyDifferentiatePass());

@@ -177,13 +177,22 @@ namespace {
 struct AssignPrecision : galvatron::impl::AssignPrecisionPassBase<AssignPrecision> {
   using Base::Base;
 
+  /// What is bf16 in a step of fp32, the model made so.
+  void markCasts() {
+    WalkResult found = getOperation()->walk([](Operation *op) {
+      return llvm::any_of(op->getResults(), isNarrow) ? WalkResult::interrupt() : WalkResult::advance();
+    });
+    if (found.wasInterrupted())
+      getOperation()->setAttr(graph::kRoundsAttr, UnitAttr::get(&getContext()));
+  }
+
   void runOnOperation() override {
     if (precision != "fp32" && precision != "bf16") {
       getOperation().emitOpError("expects a precision of fp32 or bf16, but got ") << precision;
       return signalPassFailure();
     }
     if (precision == "fp32")
-      return;
+      return markCasts();
     for (auto layer : getOperation().getOps<graph::LayerOp>()) {
       if (!layer.getBody().getOps<graph::BackwardOp>().empty()) {
         layer.emitOpError("expects a layer without backward, but got one that is differentiated");

@@ -336,6 +336,39 @@ def ExpandCrossEntropyPass : Pass<"galvatron-expand-cross-entropy"> {
   let dependentDialects = ["::galvatron::graph::GraphDialect"];
 }
 
+def AssignKernelTypesPass : Pass<"galvatron-assign-kernel-types"> {
+  let summary = "Converts what a model cast to float64, float16 or a small integer where a function of the runtime reads it";
+  let description = [{
+    Functions of the runtime and collectives read f32, bf16 and i64. An operand of another type is converted before
+    such an op, its result back behind it: float16 is computed in float32 and rounded, float64 in float32 alone.
+    Elementwise ops compute in the model's own type, and what moves elements keeps it.
+
+    **Before:** any program; `differentiate` has run if there are gradients, which are of their values' types.
+    **After:** ops that a function of the runtime computes have operands and results of f32, bf16, i64 and i1.
+    **Example:**
+
+    ```mlir
+    func.func @example(%x: tensor<8xf64>) -> tensor<f64> {
+      %0 = graph.reduce sum %x dims [0] : tensor<8xf64> -> tensor<f64>
+      return %0 : tensor<f64>
+    }
+    ```
+
+    ```mlir
+    func.func @example(%x: tensor<8xf64>) -> tensor<f64> {
+      %0 = arith.truncf %x : tensor<8xf64> to tensor<8xf32>
+      %1 = graph.reduce sum %0 dims [0] : tensor<8xf32> -> tensor<f32>
+      %2 = arith.extf %1 : tensor<f32> to tensor<f64>
+      return %2 : tensor<f64>
+    }
+    ```
+
+    **Fails when:** never.
+  }];
+  let statistics = [Statistic<"numConverted", "num-converted", "Operands and results that are converted">];
+  let dependentDialects = ["::mlir::arith::ArithDialect"];
+}
+
 def VerifyDifferentiatePass : Pass<"galvatron-verify-differentiate", "mlir::ModuleOp"> {
   let summary = "Checks what phase differentiate promises: each layer has its backward, each op its loops and cost";
   let description = [{
