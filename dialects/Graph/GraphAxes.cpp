@@ -103,11 +103,14 @@ OpAxes galvatron::graph::getOpAxes(Operation *op) {
 bool galvatron::graph::isLinear(Operation *op, unsigned operand, unsigned result) {
   if (auto axes = dyn_cast<AxisOpInterface>(op))
     return axes.isLinear(operand, result);
-  // Collectives add up f32 and bf16.
-  if (isa<arith::ExtFOp, arith::TruncFOp>(op))
-    return llvm::none_of(std::array{op->getOperand(0).getType(), op->getResult(0).getType()}, [](Type type) {
-      return getElementTypeOrSelf(type).isF64() || getElementTypeOrSelf(type).isF16();
-    });
+  // What a model itself casts to 16 bits is rounded once it is whole. Where bf16 is the step's precision, parts are sent so.
+  if (isa<arith::TruncFOp>(op)) {
+    Type type = getElementTypeOrSelf(op->getResult(0).getType());
+    auto module = op->getParentOfType<ModuleOp>();
+    return !type.isF16() && !(type.isBF16() && module && module->hasAttr(kRoundsAttr));
+  }
+  if (isa<arith::ExtFOp>(op))
+    return true;
   if (isa<arith::NegFOp, arith::MulFOp>(op))
     return true;
   if (isa<arith::DivFOp>(op))

@@ -61,7 +61,7 @@ double galvatron::importer::roundTo(ElementType type, double value) {
 /// Constants of a program are computed in double precision, which holds integers up to 2^53 and no others surely.
 double galvatron::importer::exactDouble(int64_t value) {
   double result = double(value);
-  if (std::abs(result) > kLargestExact && (result >= 0x1p63 || int64_t(result) != value))
+  if (result >= 0x1p63 || int64_t(result) != value)
     throw ImportError("holds the integer " + std::to_string(value) +
                       ", but constants are exact up to 2^53 only; use smaller ones");
   return result;

@@ -89,7 +89,13 @@ template <Kind kind> Results reduce(Call &call) {
   Tensor x = call.tensor("self");
   bool adds = kind == Kind::Sum || kind == Kind::Mean;
   ElementType type = call.elementType("dtype", adds && !isFloat(x.type) ? ElementType::Int64 : x.type);
+  ElementType asked = type;
   x = importer.convert(x, type);
+  // Rounded once, as PyTorch does: neither sum nor quotient is of 16 bits.
+  if (kind == Kind::Mean && (type == ElementType::BFloat16 || type == ElementType::Float16)) {
+    type = ElementType::Float32;
+    x = importer.convert(x, type);
+  }
   SmallVector<int64_t> dims = reducedDims(call, x);
   Shape shape, full = x.shape;
   double count = 1;
@@ -120,6 +126,7 @@ template <Kind kind> Results reduce(Call &call) {
       result = importer.elementwise(Operator::Divide, {result, Tensor::of(call.expressions.splat(type, {}, count))},
                                     type, type);
   }
+  result = importer.convert(result, asked);
   return {Value(call.flag("keepdim", false) ? importer.reshape(result, full) : result)};
 }
 

@@ -7,6 +7,7 @@
 #include "galvatron/Analysis/ElementwiseOps.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/IR/Iterators.h"
 
 namespace galvatron {
 #define GEN_PASS_DEF_ASSIGNKERNELTYPESPASS
@@ -83,6 +84,16 @@ struct AssignKernelTypesPass : galvatron::impl::AssignKernelTypesPassBase<Assign
     });
     for (Operation *op : calls)
       numConverted += assignTypes(op);
+    // What was widened and is narrowed again was not changed: a gradient in float64 between float32 ones.
+    getOperation()->walk([](arith::TruncFOp narrowed) {
+      auto widened = narrowed.getIn().getDefiningOp<arith::ExtFOp>();
+      if (widened && widened.getIn().getType() == narrowed.getType())
+        narrowed.replaceAllUsesWith(widened.getIn());
+    });
+    getOperation()->walk<WalkOrder::PostOrder, ReverseIterator>([](Operation *op) {
+      if (isa<arith::TruncFOp, arith::ExtFOp>(op) && op->use_empty())
+        op->erase();
+    });
   }
 };
 

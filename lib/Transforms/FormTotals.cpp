@@ -39,6 +39,7 @@ public:
 private:
   void findSources();
   LogicalResult addCount(CrossEntropyOp loss);
+  ReduceOp inSinglePrecision(ReduceOp sum);
   void formTotal(ReduceOp sum);
   LayerOp outline(ReduceOp sum, ArrayRef<Operation *> slice, ArrayRef<Value> inputs);
   void keepFromZero(Value total);
@@ -119,7 +120,7 @@ void TotalsFormer::keepFromZero(Value total) {
   SmallVector<Value> same{total};
   while (!same.empty())
     for (OpOperand &use : same.pop_back_val().getUses())
-      if (isa<BroadcastOp, ReshapeOp, DetachOp>(use.getOwner()))
+      if (isa<BroadcastOp, ReshapeOp, DetachOp, arith::ExtFOp, arith::TruncFOp>(use.getOwner()))
         same.push_back(use.getOwner()->getResult(0));
       else if (isa<arith::DivFOp>(use.getOwner()) && use.getOperandNumber() == 1)
         divisors.push_back(&use);
@@ -131,6 +132,29 @@ void TotalsFormer::keepFromZero(Value total) {
     Value isZero = arith::CmpFOp::create(builder, loc, arith::CmpFPredicate::OEQ, value, zero);
     use->set(arith::SelectOp::create(builder, loc, isZero, one, value));
   }
+}
+
+/// The runtime adds totals up in f32; another type's is converted when it is whole.
+ReduceOp TotalsFormer::inSinglePrecision(ReduceOp sum) {
+  Type f32 = builder.getF32Type();
+  auto convert = [&](Value value, Type element) -> Value {
+    auto type = cast<RankedTensorType>(value.getType());
+    bool widens = type.getElementTypeBitWidth() < element.getIntOrFloatBitWidth();
+    Value converted = widens ? Value(arith::ExtFOp::create(builder, sum.getLoc(), type.clone(element), value))
+                             : Value(arith::TruncFOp::create(builder, sum.getLoc(), type.clone(element), value));
+    sources[converted] = Data;
+    return converted;
+  };
+  Type element = getElementTypeOrSelf(sum.getType());
+  if (element == f32)
+    return sum;
+  builder.setInsertionPoint(sum);
+  auto single = ReduceOp::create(builder, sum.getLoc(), cast<RankedTensorType>(sum.getType()).clone(f32),
+                                 convert(sum.getX(), f32), ReduceKind::Sum, sum.getDims());
+  sources[single] = Data;
+  sum.replaceAllUsesWith(convert(single, element));
+  sum.erase();
+  return single;
 }
 
 void TotalsFormer::formTotal(ReduceOp sum) {
@@ -173,7 +197,7 @@ LogicalResult TotalsFormer::run() {
     bool isTotal = sum.getKind() == ReduceKind::Sum && cast<RankedTensorType>(sum.getType()).getRank() == 0 &&
                    sources.lookup(sum.getX()) == Data;
     if (isTotal)
-      formTotal(sum);
+      formTotal(inSinglePrecision(sum));
   }
   for (Operation &op : llvm::make_early_inc_range(llvm::reverse(step.getBody().front())))
     if (isOpTriviallyDead(&op))

@@ -108,6 +108,13 @@ def mean_of_rows(model, z, labels, hidden):
     return ((shifted(z, labels, reduction="none").view_as(w) * w).sum(1) / w.sum(1).clamp(min=1)).mean()
 
 
+def in_other_types(model, z, labels, hidden):
+    """Casts: logits, weights and a mean in float64, and labels in int32."""
+    w = (labels[:, 1:] != BLANK).double()
+    rows = shifted(z.double(), labels.int().long(), reduction="none").view_as(w)
+    return ((rows * w).sum() / w.sum() + 0.1 * shifted(z, labels, reduction="none").mean(dtype=torch.float64)).float()
+
+
 def smoothed(model, z, labels, hidden):
     return shifted(z, labels, label_smoothing=0.1)
 
@@ -193,7 +200,10 @@ def scaled_by_count(model, z, labels, hidden):
 
 
 # Through binaries under every plan; the others through the evaluator after the phase shard.
-RUN = [masked, ignored, weighted_rows, smoothed_weighted, two_counts, penalty_of_all, of_several_layers, deep_supervision]
+RUN = [
+    masked, ignored, weighted_rows, in_other_types, smoothed_weighted, two_counts, penalty_of_all, of_several_layers,
+    deep_supervision,
+]  # fmt: skip
 EVALUATE = [
     by_pad, by_cat, by_where, sum_by_count, normalized_weights, at_least_one, mean_of_rows, smoothed, class_weights,
     class_weights_sum, z_loss, negative_log_likelihood, flattened_log_probabilities, gathered, of_probabilities, of_elements, penalty, constant, scaled_by_count,

@@ -36,3 +36,15 @@ func.func @supported(%x: tensor<8x4xbf16>, %y: tensor<8x4xf32>) -> (tensor<8xbf1
   %1 = graph.reduce sum %y dims [1] : tensor<8x4xf32> -> tensor<8xf32>
   return %0, %1 : tensor<8xbf16>, tensor<8xf32>
 }
+
+// -----
+
+// CHECK-LABEL: func.func @there_and_back
+// CHECK-NEXT: %[[Y:.*]] = graph.softmax %arg0 : tensor<2x8xf32> -> tensor<2x8xf32>
+// CHECK-NEXT: return %[[Y]]
+func.func @there_and_back(%x: tensor<2x8xf32>) -> tensor<2x8xf32> {
+  %0 = arith.extf %x : tensor<2x8xf32> to tensor<2x8xf64>
+  %1 = graph.softmax %0 : tensor<2x8xf64> -> tensor<2x8xf64>
+  %2 = arith.truncf %1 : tensor<2x8xf64> to tensor<2x8xf32>
+  return %2 : tensor<2x8xf32>
+}
