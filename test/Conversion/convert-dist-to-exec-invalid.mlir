@@ -23,3 +23,16 @@ dist.body @softmax(%x: tensor<2x4xf32>) -> tensor<2x4xf32> {
   dist.return %y : tensor<2x4xf32>
 }
 dist.layer @layer {forward = @softmax, inputs = [#x], outputs = [#x], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+
+// -----
+
+// The function would read doubles as floats.
+#x = #dist.placement<[2, 4]>
+#y = #dist.placement<[2]>
+
+dist.body @sum(%x: tensor<2x4xf64>) -> tensor<2xf64> {
+  // expected-error @below {{is of 'f64', which gvrt_reduce does not compute with; convert it to float32 or int64 in the model}}
+  %y = graph.reduce sum %x dims [1] : tensor<2x4xf64> -> tensor<2xf64>
+  dist.return %y : tensor<2xf64>
+}
+dist.layer @layer {forward = @sum, inputs = [#x], outputs = [#y], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}

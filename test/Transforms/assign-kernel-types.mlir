@@ -1,5 +1,16 @@
 // RUN: galvatron-opt --galvatron-assign-kernel-types -split-input-file %s | FileCheck %s
 
+// CHECK-LABEL: func.func @example
+// CHECK: %[[SINGLE:.*]] = arith.truncf %{{.*}} : tensor<8xf64> to tensor<8xf32>
+// CHECK: %[[TOTAL:.*]] = graph.reduce sum %[[SINGLE]] dims [0] : tensor<8xf32> -> tensor<f32>
+// CHECK: arith.extf %[[TOTAL]] : tensor<f32> to tensor<f64>
+func.func @example(%x: tensor<8xf64>) -> tensor<f64> {
+  %0 = graph.reduce sum %x dims [0] : tensor<8xf64> -> tensor<f64>
+  return %0 : tensor<f64>
+}
+
+// -----
+
 // float64 is computed in float32, and a factor of its own type beside it.
 // CHECK-LABEL: func.func @sum
 func.func @sum(%x: tensor<8xf64>, %w: tensor<8xf64>) -> tensor<f64> {

@@ -262,6 +262,7 @@ def write_to_what_may_be_a_copy(x):
             r"unsupported operator aten::nonzero in the top module .*shape that depends on data",
         ),
         (lambda x: x * (x[x > 0].sum() + 1), "indexing by a mask has a shape that depends on data"),
+        (lambda x: x * (x.argmax(-1, keepdim=True) * 6364136223846793005 % 7), r"6364136223846793005.*exact up to 2\^53"),
         (write_to_what_may_be_a_copy, "reads memory that an in-place operator changed through another view"),
     ],
 )

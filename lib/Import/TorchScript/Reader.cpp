@@ -134,8 +134,13 @@ void Reader::runNode(const jit::Node *node, Frame &frame) {
   };
   switch (node->kind()) {
   case c10::prim::Constant:
-    if (auto value = jit::toIValue(node->output()))
-      frame[node->output()] = constant(*value);
+    if (auto value = jit::toIValue(node->output())) {
+      try {
+        frame[node->output()] = constant(*value);
+      } catch (const ImportError &error) {
+        throw ImportError("a constant in " + sourceOf(node, frame.path).describe() + ": " + error.what());
+      }
+    }
     return;
   case c10::prim::GetAttr:
     return getAttribute(node, frame);
