@@ -220,14 +220,19 @@ LogicalResult BackwardOp::verifyRegions() {
 // Calls
 //===----------------------------------------------------------------------===//
 
-/// A callee of another dialect (a layer cut into local bodies) checks its own calls.
-LogicalResult CallOp::verifySymbolUses(SymbolTableCollection &symbols) {
-  Operation *callee = symbols.lookupNearestSymbolFrom(*this, getCalleeAttr());
+/// Null where it is of another dialect: a layer cut into local bodies checks its own calls.
+template <typename Op> static FailureOr<LayerOp> findCallee(Op op, SymbolTableCollection &symbols) {
+  Operation *callee = symbols.lookupNearestSymbolFrom(op, op.getCalleeAttr());
   if (!callee)
-    return emitOpError("expects a layer named ") << getCalleeAttr() << " in the module";
-  auto layer = dyn_cast<LayerOp>(callee);
-  if (!layer)
-    return success();
+    return op.emitOpError("expects a layer named ") << op.getCalleeAttr() << " in the module";
+  return dyn_cast<LayerOp>(callee);
+}
+
+LogicalResult CallOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  FailureOr<LayerOp> found = findCallee(*this, symbols);
+  if (failed(found) || !*found)
+    return found;
+  LayerOp layer = *found;
   unsigned numInputs = layer.getNumInputs();
   TypeRange inputs = TypeRange(layer.getArgumentTypes()).take_front(numInputs);
   if (failed(expectTypes(*this, "inputs", getInputs(), inputs)) ||
@@ -244,12 +249,10 @@ LogicalResult CallOp::verifySymbolUses(SymbolTableCollection &symbols) {
 //===----------------------------------------------------------------------===//
 
 LogicalResult TotalOp::verifySymbolUses(SymbolTableCollection &symbols) {
-  Operation *callee = symbols.lookupNearestSymbolFrom(*this, getCalleeAttr());
-  if (!callee)
-    return emitOpError("expects a layer named ") << getCalleeAttr() << " in the module";
-  auto layer = dyn_cast<LayerOp>(callee);
-  if (!layer)
-    return success();
+  FailureOr<LayerOp> found = findCallee(*this, symbols);
+  if (failed(found) || !*found)
+    return found;
+  LayerOp layer = *found;
   if (layer.getNumInputs() != layer.getNumArguments())
     return emitOpError("expects a layer without parameters, but ")
            << getCalleeAttr() << " has " << layer.getNumArguments() - layer.getNumInputs();
