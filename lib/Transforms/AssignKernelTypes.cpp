@@ -1,6 +1,7 @@
 // Functions of the runtime read f32, bf16 and i64 (runtime/api/Functions.def); a model may cast to others. Such
 // operands are converted on the way in, results on the way back. Loops that are generated compute in any type, and
 // what only moves elements moves those of any.
+#include "FloatTypes.h"
 #include "galvatron/Transforms/Passes.h"
 
 #include "dialects/Graph/Graph.h"
@@ -35,11 +36,9 @@ static Type kernelType(Type element) {
 
 static Value convert(OpBuilder &builder, Location loc, Value value, Type type) {
   Type from = getElementTypeOrSelf(value.getType()), to = getElementTypeOrSelf(type);
-  bool widens = from.getIntOrFloatBitWidth() < to.getIntOrFloatBitWidth();
   if (isa<FloatType>(from))
-    return widens ? Value(arith::ExtFOp::create(builder, loc, type, value))
-                  : Value(arith::TruncFOp::create(builder, loc, type, value));
-  if (!widens)
+    return convertFloat(builder, loc, value, to);
+  if (from.getIntOrFloatBitWidth() > to.getIntOrFloatBitWidth())
     return arith::TruncIOp::create(builder, loc, type, value);
   // Bytes are unsigned, as torch.uint8 is.
   return from.isInteger(8) ? Value(arith::ExtUIOp::create(builder, loc, type, value))

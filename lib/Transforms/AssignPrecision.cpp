@@ -4,6 +4,7 @@
 // What is stored or sent is bf16; what adds up over many elements or steps is f32: statistics of norms
 // and softmax, losses, and (in `differentiate`) gradients of parameters. Arithmetic is f32 throughout: an
 // `arith` or `math` op on bf16 operands is widened, and its result rounded again.
+#include "FloatTypes.h"
 #include "galvatron/Transforms/Passes.h"
 
 #include "dialects/Graph/GraphAttention.h"
@@ -108,14 +109,12 @@ void LayerPrecision::setResults() {
 Value LayerPrecision::convert(Value value, Type element) {
   if (getElementTypeOrSelf(value.getType()) == element)
     return value;
-  Type type = graph::withElementType(value.getType(), element);
   // A constant is written in the type that is read.
   SplatElementsAttr splat;
   if (element.isBF16() && matchPattern(value, m_Constant(&splat)))
-    return graph::createSplat(builder, value.getLoc(), type, splat.getSplatValue<APFloat>().convertToDouble());
-  if (element.getIntOrFloatBitWidth() < getElementTypeOrSelf(value.getType()).getIntOrFloatBitWidth())
-    return arith::TruncFOp::create(builder, value.getLoc(), type, value);
-  return arith::ExtFOp::create(builder, value.getLoc(), type, value);
+    return graph::createSplat(builder, value.getLoc(), graph::withElementType(value.getType(), element),
+                              splat.getSplatValue<APFloat>().convertToDouble());
+  return convertFloat(builder, value.getLoc(), value, element);
 }
 
 void LayerPrecision::convertOperands(Operation *op, Type element, unsigned first) {

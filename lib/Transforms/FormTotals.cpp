@@ -4,6 +4,7 @@
 //
 // Only the step's integers decide it, so it is summed ahead of everything else: the arithmetic that leads to a
 // sum over all of them becomes a layer of its own, and a `graph.total` stands for its sum over the batch.
+#include "FloatTypes.h"
 #include "galvatron/Transforms/Passes.h"
 
 #include "dialects/Graph/Graph.h"
@@ -138,10 +139,7 @@ void TotalsFormer::keepFromZero(Value total) {
 ReduceOp TotalsFormer::inSinglePrecision(ReduceOp sum) {
   Type f32 = builder.getF32Type();
   auto convert = [&](Value value, Type element) -> Value {
-    auto type = cast<RankedTensorType>(value.getType());
-    bool widens = type.getElementTypeBitWidth() < element.getIntOrFloatBitWidth();
-    Value converted = widens ? Value(arith::ExtFOp::create(builder, sum.getLoc(), type.clone(element), value))
-                             : Value(arith::TruncFOp::create(builder, sum.getLoc(), type.clone(element), value));
+    Value converted = convertFloat(builder, sum.getLoc(), value, element);
     sources[converted] = Data;
     return converted;
   };
