@@ -39,11 +39,15 @@ function(galvatron_finish_tablegen target)
   add_dependencies(galvatron-tablegen ${target})
 endfunction()
 
-# galvatron_add_library(<Name> [NO_MLIR] [NO_PCH] [LINK <targets>...]): static library Galvatron<Name>
-# of this folder's *.cpp.
+# galvatron_add_library(<Name> [NO_MLIR] [NO_PCH] [FOLDERS <folders>...] [LINK <targets>...]): static library
+# Galvatron<Name> of the *.cpp of this folder and of those below it that FOLDERS lists, lowest first.
 function(galvatron_add_library name)
-  cmake_parse_arguments(ARG "NO_MLIR;NO_PCH" "" "LINK" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  cmake_parse_arguments(ARG "NO_MLIR;NO_PCH" "" "FOLDERS;LINK" ${ARGN})
+  set(globs ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  foreach(folder ${ARG_FOLDERS})
+    list(APPEND globs ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cpp)
+  endforeach()
+  file(GLOB sources CONFIGURE_DEPENDS ${globs})
   if(NOT sources)
     add_library(Galvatron${name} INTERFACE)
     target_link_libraries(Galvatron${name} INTERFACE ${ARG_LINK})

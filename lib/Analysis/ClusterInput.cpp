@@ -1,6 +1,8 @@
 // Cluster file, ranks and budget into the search library's terms.
 #include "galvatron/Analysis/ClusterInput.h"
 
+#include "galvatron/Search/Formats/ClusterFile.h"
+
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Threading.h"

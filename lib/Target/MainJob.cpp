@@ -11,7 +11,8 @@
 #include "dialects/Plan/Plan.h"
 #include "galvatron/Analysis/ModelUnits.h"
 #include "galvatron/Analysis/ProgramCosts.h"
-#include "galvatron/Search/Solver.h"
+#include "galvatron/Search/Formats/PlanFile.h"
+#include "galvatron/Search/Solver/Solver.h"
 #include "galvatron/Target/StageBinaries.h"
 
 #include "mlir/Pass/PassManager.h"

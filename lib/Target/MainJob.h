@@ -4,7 +4,7 @@
 
 #include "galvatron/Analysis/ClusterInput.h"
 #include "galvatron/Pipelines/Phases.h"
-#include "galvatron/Search/Solver.h"
+#include "galvatron/Search/Solver/Solver.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Support/Timing.h"

@@ -12,7 +12,7 @@
 
 #include "galvatron/Analysis/ModelUnits.h"
 #include "galvatron/Analysis/ProgramCosts.h"
-#include "galvatron/Search/RankedPlans.h"
+#include "galvatron/Search/Solver/RankedPlans.h"
 #include "galvatron/Transforms/SearchPlan.h"
 
 #include "mlir/IR/Diagnostics.h"

@@ -2,7 +2,7 @@
 #ifndef GALVATRON_LIB_TARGET_PLANSUMMARY_H
 #define GALVATRON_LIB_TARGET_PLANSUMMARY_H
 
-#include "galvatron/Search/Plan.h"
+#include "galvatron/Search/Model/Plan.h"
 
 #include "llvm/Support/raw_ostream.h"
 

@@ -5,6 +5,7 @@
 
 #include "dialects/Plan/Plan.h"
 #include "galvatron/Analysis/ModelUnits.h"
+#include "galvatron/Search/Formats/PlanFile.h"
 
 #include "llvm/Support/MemoryBuffer.h"
 

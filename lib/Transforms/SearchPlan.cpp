@@ -8,7 +8,7 @@
 #include "galvatron/Analysis/ClusterInput.h"
 #include "galvatron/Analysis/ModelUnits.h"
 #include "galvatron/Analysis/ProgramCosts.h"
-#include "galvatron/Search/Solver.h"
+#include "galvatron/Search/Solver/Solver.h"
 #include "galvatron/Transforms/AssignPlacements.h"
 
 namespace galvatron {

@@ -96,26 +96,36 @@ def test_this_tree_follows_the_conventions():
 
 
 def test_search_may_include_standard_library_json_and_itself(findings):
-    own = '#include <vector>\n#include <unistd.h>\n#include <nlohmann/json.hpp>\n#include "galvatron/Search/Plan.h"\n'
-    files = {"lib/Search/Plan.cpp": own, "include/galvatron/Search/Plan.h": "#include <string>\n"}
+    own = '#include <vector>\n#include <unistd.h>\n#include <nlohmann/json.hpp>\n#include "galvatron/Search/Model/Plan.h"\n'
+    files = {"lib/Search/Model/Plan.cpp": own, "include/galvatron/Search/Model/Plan.h": "#include <string>\n"}
     assert findings(rules_includes.check, files) == []
 
 
 def test_search_may_not_include_mlir(findings):
-    found = findings(rules_includes.check, {"lib/Search/Plan.cpp": '#include <vector>\n#include "mlir/IR/Value.h"\n'})
-    only(found, "lib/Search/Plan.cpp:2:", "includes mlir/IR/Value.h")
+    found = findings(rules_includes.check, {"lib/Search/Model/Plan.cpp": '#include <vector>\n#include "mlir/IR/Value.h"\n'})
+    only(found, "lib/Search/Model/Plan.cpp:2:", "includes mlir/IR/Value.h")
 
 
 def test_search_may_not_reach_llvm_through_a_header(findings):
     files = {
-        "lib/Search/Plan.cpp": '#include "galvatron/Support/Text.h"\n',
+        "lib/Search/Model/Plan.cpp": '#include "galvatron/Support/Text.h"\n',
         "include/galvatron/Support/Text.h": '#include "llvm/ADT/StringRef.h"\n',
     }
     only(
         findings(rules_includes.check, files),
-        "lib/Search/Plan.cpp:1:",
+        "lib/Search/Model/Plan.cpp:1:",
         "llvm/ADT/StringRef.h through galvatron/Support",
     )
+
+
+def test_a_room_of_search_may_include_those_below_alone(findings):
+    files = {
+        "lib/Search/Model/Plan.cpp": '#include "lib/Search/Formats/JsonReader.h"\n',
+        "lib/Search/Formats/JsonReader.h": '#include "galvatron/Search/Model/Result.h"\n',
+        "include/galvatron/Search/Model/Result.h": "#include <string>\n",
+    }
+    found = findings(rules_includes.check, files)
+    only(found, "lib/Search/Model/Plan.cpp:1:", "room Model of lib/Search", "includes lib/Search/Formats/JsonReader.h")
 
 
 def test_runtime_may_include_mpi_but_not_mlir(findings):

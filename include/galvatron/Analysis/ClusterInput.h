@@ -2,7 +2,7 @@
 #ifndef GALVATRON_ANALYSIS_CLUSTERINPUT_H
 #define GALVATRON_ANALYSIS_CLUSTERINPUT_H
 
-#include "galvatron/Search/Cluster.h"
+#include "galvatron/Search/Model/Cluster.h"
 
 namespace galvatron {
 

@@ -7,7 +7,7 @@
 #define GALVATRON_ANALYSIS_MODELUNITS_H
 
 #include "dialects/Graph/GraphStructure.h"
-#include "galvatron/Search/Plan.h"
+#include "galvatron/Search/Model/Plan.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinOps.h"

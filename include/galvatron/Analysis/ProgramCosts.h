@@ -11,7 +11,7 @@
 #define GALVATRON_ANALYSIS_PROGRAMCOSTS_H
 
 #include "galvatron/Analysis/Axes.h"
-#include "galvatron/Search/Problem.h"
+#include "galvatron/Search/Model/Problem.h"
 
 #include "llvm/ADT/StringMap.h"
 

@@ -6,7 +6,7 @@
 #ifndef GALVATRON_PIPELINES_PHASES_H
 #define GALVATRON_PIPELINES_PHASES_H
 
-#include "galvatron/Search/Solver.h"
+#include "galvatron/Search/Solver/Solver.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/PassManager.h"

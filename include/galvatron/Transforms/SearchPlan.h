@@ -3,7 +3,7 @@
 #ifndef GALVATRON_TRANSFORMS_SEARCHPLAN_H
 #define GALVATRON_TRANSFORMS_SEARCHPLAN_H
 
-#include "galvatron/Search/Solver.h"
+#include "galvatron/Search/Solver/Solver.h"
 #include "galvatron/Transforms/Passes.h"
 
 #include "mlir/IR/Diagnostics.h"

@@ -3,7 +3,7 @@
 #ifndef GALVATRON_TEST_UNIT_SEARCH_ALLPLANS_H
 #define GALVATRON_TEST_UNIT_SEARCH_ALLPLANS_H
 
-#include "galvatron/Search/Solver.h"
+#include "galvatron/Search/Solver/Solver.h"
 
 #include <gtest/gtest.h>
 

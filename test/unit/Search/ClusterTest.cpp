@@ -1,5 +1,7 @@
 // What a rank's device has in use beside its plan, as cluster files say it.
-#include "galvatron/Search/Cluster.h"
+#include "galvatron/Search/Model/Cluster.h"
+
+#include "galvatron/Search/Formats/ClusterFile.h"
 
 #include <gtest/gtest.h>
 

@@ -5,7 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "../../../lib/Search/LeastSquares.h"
+#include "lib/Search/Reference/LeastSquares.h"
 
 #include <gtest/gtest.h>
 

@@ -1,8 +1,9 @@
 //===- LinkModelTest.cpp - Times on links ---------------------------------===//
 
-#include "galvatron/Search/LinkModel.h"
+#include "galvatron/Search/Model/LinkModel.h"
 #include "RandomPlan.h"
-#include "galvatron/Search/Solver.h"
+#include "galvatron/Search/Formats/ClusterFile.h"
+#include "galvatron/Search/Solver/Solver.h"
 
 #include <gtest/gtest.h>
 

@@ -1,8 +1,9 @@
 //===- PlanTest.cpp - What is said of a wrong plan ------------------------===//
 
-#include "galvatron/Search/Plan.h"
+#include "galvatron/Search/Model/Plan.h"
 #include "TestInputs.h"
-#include "galvatron/Search/TransformerModel.h"
+#include "galvatron/Search/Formats/PlanFile.h"
+#include "galvatron/Search/Model/TransformerModel.h"
 
 using namespace galvatron::search;
 using namespace galvatron::search::testing;

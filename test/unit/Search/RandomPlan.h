@@ -9,9 +9,9 @@
 #ifndef GALVATRON_TEST_UNIT_SEARCH_RANDOMPLAN_H
 #define GALVATRON_TEST_UNIT_SEARCH_RANDOMPLAN_H
 
-#include "../../../lib/Search/StageCosts.h"
-#include "galvatron/Search/Plan.h"
-#include "galvatron/Search/TransformerModel.h"
+#include "galvatron/Search/Model/Plan.h"
+#include "galvatron/Search/Model/TransformerModel.h"
+#include "lib/Search/Solver/StageCosts.h"
 
 #include <algorithm>
 #include <memory>

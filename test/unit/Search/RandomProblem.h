@@ -9,7 +9,7 @@
 #ifndef GALVATRON_TEST_UNIT_SEARCH_RANDOMPROBLEM_H
 #define GALVATRON_TEST_UNIT_SEARCH_RANDOMPROBLEM_H
 
-#include "galvatron/Search/Problem.h"
+#include "galvatron/Search/Model/Problem.h"
 
 #include <functional>
 #include <random>

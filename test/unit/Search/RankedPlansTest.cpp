@@ -1,9 +1,10 @@
 //===- RankedPlansTest.cpp - The list misses nothing that may be better ---===//
 
-#include "galvatron/Search/RankedPlans.h"
+#include "galvatron/Search/Solver/RankedPlans.h"
 #include "AllPlans.h"
 #include "RandomProblem.h"
-#include "galvatron/Search/CheckPlan.h"
+#include "galvatron/Search/Check/CheckPlan.h"
+#include "galvatron/Search/Formats/PlanFile.h"
 
 #include <gtest/gtest.h>
 

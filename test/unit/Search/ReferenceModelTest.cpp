@@ -6,8 +6,9 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "galvatron/Search/ReferenceModel.h"
+#include "galvatron/Search/Reference/ReferenceModel.h"
 #include "TestInputs.h"
+#include "galvatron/Search/Formats/PlanFile.h"
 
 #include <gtest/gtest.h>
 

@@ -6,9 +6,10 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "galvatron/Search/ReferenceSearch.h"
+#include "galvatron/Search/Reference/ReferenceSearch.h"
 #include "TestInputs.h"
-#include "galvatron/Search/TransformerModel.h"
+#include "galvatron/Search/Formats/PlanFile.h"
+#include "galvatron/Search/Model/TransformerModel.h"
 
 #include <gtest/gtest.h>
 

@@ -1,11 +1,12 @@
 //===- SolverTest.cpp - The search is exact, monotone and explains itself -===//
 
-#include "galvatron/Search/Solver.h"
+#include "galvatron/Search/Solver/Solver.h"
 #include "AllPlans.h"
 #include "RandomProblem.h"
-#include "galvatron/Search/CheckPlan.h"
-#include "galvatron/Search/LinkModel.h"
-#include "galvatron/Search/Timetable.h"
+#include "galvatron/Search/Check/CheckPlan.h"
+#include "galvatron/Search/Formats/PlanFile.h"
+#include "galvatron/Search/Model/LinkModel.h"
+#include "galvatron/Search/Model/Timetable.h"
 
 #include <gtest/gtest.h>
 

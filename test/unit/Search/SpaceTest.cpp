@@ -1,10 +1,11 @@
 //===- SpaceTest.cpp - The whole space: exact, monotone, any threads ------===//
 
-#include "../../../lib/Search/PlanPrice.h"
 #include "RandomPlan.h"
 #include "RandomProblem.h"
-#include "galvatron/Search/CheckPlan.h"
-#include "galvatron/Search/Solver.h"
+#include "galvatron/Search/Check/CheckPlan.h"
+#include "galvatron/Search/Formats/PlanFile.h"
+#include "galvatron/Search/Solver/Solver.h"
+#include "lib/Search/Solver/PlanPrice.h"
 
 #include <gtest/gtest.h>
 

@@ -3,7 +3,7 @@
 #ifndef GALVATRON_TEST_UNIT_SEARCH_TESTINPUTS_H
 #define GALVATRON_TEST_UNIT_SEARCH_TESTINPUTS_H
 
-#include "galvatron/Search/ReferenceModel.h"
+#include "galvatron/Search/Reference/ReferenceModel.h"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>

@@ -6,11 +6,11 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "galvatron/Search/Timetable.h"
+#include "galvatron/Search/Model/Timetable.h"
 #include "RandomPlan.h"
-#include "galvatron/Search/CheckPlan.h"
-#include "galvatron/Search/Simulator.h"
-#include "galvatron/Search/Solver.h"
+#include "galvatron/Search/Check/CheckPlan.h"
+#include "galvatron/Search/Check/Simulator.h"
+#include "galvatron/Search/Solver/Solver.h"
 
 #include <gtest/gtest.h>
 

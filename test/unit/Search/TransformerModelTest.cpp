@@ -1,11 +1,13 @@
 //===- TransformerModelTest.cpp - Costs by shape and by profile -----------===//
 
-#include "galvatron/Search/TransformerModel.h"
+#include "galvatron/Search/Model/TransformerModel.h"
 #include "RandomPlan.h"
 #include "TestInputs.h"
-#include "galvatron/Search/CheckPlan.h"
-#include "galvatron/Search/ReferenceSearch.h"
-#include "galvatron/Search/Solver.h"
+#include "galvatron/Search/Check/CheckPlan.h"
+#include "galvatron/Search/Formats/ModelFile.h"
+#include "galvatron/Search/Formats/PlanFile.h"
+#include "galvatron/Search/Reference/ReferenceSearch.h"
+#include "galvatron/Search/Solver/Solver.h"
 
 #include <gtest/gtest.h>
 

@@ -1,0 +1,63 @@
+//===- PlanFile.h - The two file formats of a plan --------------*- C++ -*-===//
+//
+// A plan is read and written in two formats:
+//
+// * this project's `plan.json`: `ranks`, `global_batch`, `micro_batches`,
+//   `pipeline`, `schedule`, `units` (`path`, `layer_type`, `stage`,
+//   `strategy`), `peak_bytes_per_rank`,
+//   `reserved_bytes_per_rank`, `predicted_step_seconds`, `reasons`;
+// * Hetu-Galvatron's flat object: `pp_deg`, `tp_sizes_enc`, `use_sp`, …, which
+//   numbers layers and gives both ends one strategy. It cannot say everything;
+//   writing tells what would be lost.
+//
+// Reading is strict: an unknown key, a wrong type, a wrong number of layers or
+// a degree that does not divide is an error that names key, value, layer and
+// remedy.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef GALVATRON_SEARCH_FORMATS_PLANFILE_H
+#define GALVATRON_SEARCH_FORMATS_PLANFILE_H
+
+#include "galvatron/Search/Model/Plan.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace galvatron::search {
+
+/// What a plan is read against. `ranks` or `globalBatch` 0: take the plan's.
+struct PlanTarget {
+  std::vector<Unit> units;
+  std::int64_t ranks = 0;
+  std::int64_t globalBatch = 0;
+  /// Refuse what the lowering lacks, naming layer and key.
+  bool supportedOnly = false;
+  /// Accept degrees dp that do not divide the micro-batch. Hetu-Galvatron's
+  /// search writes such plans (and prices them with samples missing), so
+  /// pricing them needs to read them; nothing else should.
+  bool unevenBatch = false;
+  /// With `default_dp_type` zero3, take a 0 of `dp_types_enc` for ZeRO-2, which is
+  /// what Hetu-Galvatron's search means by it; its runtime takes ZeRO-3.
+  bool asSearched = false;
+};
+
+/// Reads either format (recognised by `units` or `pp_deg`).
+Result<Plan> parsePlan(std::string_view json, const PlanTarget &target);
+
+/// Reads this project's format without a model to compare with: units are the
+/// plan's own.
+Result<Plan> parseOwnPlan(std::string_view json);
+
+/// This project's format, two-space indented, one unit a line.
+std::string writePlan(const Plan &plan);
+
+/// The reference's format. Error: what it cannot express (cp and ep written as
+/// its runtime reads them; stages that cut an end off, ends that differ).
+Result<std::string> writeReferencePlan(const Plan &plan);
+
+} // namespace galvatron::search
+
+#endif // GALVATRON_SEARCH_FORMATS_PLANFILE_H

@@ -1,0 +1,110 @@
+//===- Plan.h - The search's answer ------------------------------*- C++ -*-===//
+//
+// A plan says for every unit of a model which stage runs it and how the
+// stage's ranks divide it. Formats/PlanFile.h reads and writes it.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef GALVATRON_SEARCH_MODEL_PLAN_H
+#define GALVATRON_SEARCH_MODEL_PLAN_H
+
+#include "galvatron/Search/Model/Problem.h"
+#include "galvatron/Search/Model/Timetable.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace galvatron::search {
+
+struct PlannedUnit {
+  std::string path;
+  std::string layerType;
+  UnitRole role = UnitRole::Layer;
+  Strategy strategy;
+  int dp = 1;
+  int stage = 0;
+  /// Without `strategy.recompute`: values that backward makes again, by name
+  /// (`strategy.values` numbers them; in a plan the names count).
+  std::vector<std::string> recomputeValues = {};
+};
+
+/// Where a rank's predicted memory goes, per stage (all ranks of a stage need
+/// the same).
+struct StageMemory {
+  std::int64_t stateBytes = 0, activationBytes = 0, scratchBytes = 0, reservedBytes = 0;
+  std::int64_t total() const { return stateBytes + activationBytes + scratchBytes + reservedBytes; }
+};
+
+/// A unit's share of the prediction, and the choices that lost.
+struct UnitReason {
+  double forwardSeconds = 0, backwardSeconds = 0, recomputeSeconds = 0, communicationSeconds = 0,
+         redistributionSeconds = 0, stepSeconds = 0;
+  std::int64_t stateBytes = 0, activationBytes = 0, scratchBytes = 0;
+  struct Alternative {
+    Strategy strategy;
+    int dp = 1;
+    double extraSeconds = 0;     ///< of the step, against the choice
+    std::int64_t extraBytes = 0; ///< of the stage's peak, may be negative
+    std::string lostBy;          ///< "does not fit by 1.2 GiB", "0.4 ms"
+  };
+  std::vector<Alternative> alternatives; ///< best first
+};
+
+/// A plan that a compiler lowered to know its memory.
+struct LoweredPlan {
+  std::string plan;                ///< in words
+  double seconds = 0;              ///< of a step, predicted
+  std::int64_t estimatedBytes = 0; ///< of the fullest rank
+  std::int64_t bytes = 0;          ///< the same, exact; 0: it could not be lowered
+  std::string lostBy;              ///< "takes 1.2 GiB too much", "0.4 ms a step"; empty: it is the choice
+};
+
+/// Why this plan: filled by the search, empty for plans read from a file.
+struct Reasons {
+  std::vector<UnitReason> units;
+  int slowestStage = 0, fullestStage = 0;
+  double bubble = 0;          ///< idle share of the timetable
+  std::int64_t freeBytes = 0; ///< on the fullest stage
+  /// A unit that would be faster if more memory were there; empty: none.
+  std::string memoryBindsAt;
+  /// Share of the step that 10 % more would save; negative: not asked.
+  double moreMemoryBuys = -1, moreBandwidthBuys = -1;
+  /// By rising seconds; empty where nothing was lowered.
+  std::vector<LoweredPlan> lowered;
+  /// Lines for people: which constraint binds, what lost, what more would buy.
+  std::vector<std::string> notes;
+};
+
+struct Plan {
+  std::int64_t ranks = 1;
+  int pipeline = 1;
+  int virtualStages = 1; ///< parts a stage; more than 1 when interleaved
+  Schedule schedule = Schedule::OneFOneB;
+  std::int64_t globalBatch = 1;
+  int microBatches = 1;
+  std::vector<PlannedUnit> units;
+
+  /// Of what a rank plans itself; predicted, or after lowering exact. Empty when unknown.
+  std::vector<std::int64_t> peakBytesPerRank;
+  /// What the rank's device has in use beside that (ReservedBytes). Empty when unknown.
+  std::vector<std::int64_t> reservedBytesPerRank;
+  double predictedStepSeconds = 0;
+  std::vector<StageMemory> stageMemory;
+  Reasons reasons;
+
+  std::int64_t ranksPerStage() const { return ranks / pipeline; }
+  PipelineShape shape() const { return {schedule, pipeline, virtualStages, microBatches}; }
+  /// Part of every unit: stage numbers rise one by one from 0 to pipeline - 1,
+  /// and begin again with each virtual stage.
+  std::vector<int> partOfUnits() const;
+  std::vector<int> unitsPerStage() const;
+};
+
+/// Degrees divide ranks and batch, stages are contiguous, numbers positive.
+/// Every plan that is read or that the search returns satisfies it.
+Result<bool> validatePlan(const Plan &plan, bool supportedOnly = false, bool unevenBatch = false);
+
+} // namespace galvatron::search
+
+#endif // GALVATRON_SEARCH_MODEL_PLAN_H

@@ -1,0 +1,184 @@
+//===- Problem.h - What the search is asked ---------------------*- C++ -*-===//
+//
+// A problem is a cluster, a global batch, the units of a model in execution
+// order, and a source of costs. The source is what differs between callers:
+// the compiler answers from the IR, `AnalyticModel` from layer shapes,
+// `ProfileModel` from measured profiles. The search asks per (layer type,
+// strategy, micro-batch), never per layer: layers of a type are alike.
+//
+//   units    embedding │ layer 0 │ layer 1 │ … │ norm + head + loss
+//   stages   ├──── stage 0 ────────┤├──── stage 1 ────────────────┤
+//
+// Units of measure: seconds, bytes, samples. "Per device" throughout.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef GALVATRON_SEARCH_MODEL_PROBLEM_H
+#define GALVATRON_SEARCH_MODEL_PROBLEM_H
+
+#include "galvatron/Search/Model/Cluster.h"
+#include "galvatron/Search/Model/Strategy.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace galvatron::search {
+
+/// Which part of a model a unit is. The reference's plan format gives one
+/// strategy to all layers by number and one to both ends (`vtp`, `vsp`).
+enum class UnitRole { Embedding, Layer, Head };
+
+struct Unit {
+  std::string path;      ///< module path, unique: "model.layers.3"
+  std::string layerType; ///< units of one type are equal
+  UnitRole role = UnitRole::Layer;
+};
+
+/// A parameter used by two units (tied embeddings). When the units are on
+/// different stages both hold it, and its gradient is summed over both once.
+struct TiedParameter {
+  int firstUnit = 0, secondUnit = 0;
+  std::int64_t bytes = 0; ///< whole, in the reduction type, before tp
+};
+
+enum class CollectiveKind { AllReduce, AllGather, ReduceScatter, AllToAll, SendReceive };
+
+/// The ranks that take part, by what divides them.
+enum class Group {
+  Tensor,      ///< tp consecutive ranks (times ulysses inside)
+  Ulysses,     ///< ulysses consecutive ranks
+  Context,     ///< cp ranks, strided by tp · ulysses
+  Expert,      ///< ep ranks of the dp group
+  Data,        ///< dp ranks, strided by tp · ulysses · cp
+  Shard,       ///< dp × cp × ulysses ranks: gradients and ZeRO
+  ExpertShard, ///< of those, the 1 / ep that hold the same experts
+};
+
+/// A collective as the body of a unit issues it.
+struct Collective {
+  CollectiveKind kind = CollectiveKind::AllReduce;
+  Group group = Group::Tensor;
+  /// Bytes of the whole (unsharded) value on one rank: an all-gather's result,
+  /// a reduce-scatter's operand, an all-to-all's local operand.
+  std::int64_t bytes = 0;
+  int count = 1;
+  /// May run beside the unit's compute (on hardware that overlaps).
+  bool overlappable = false;
+};
+
+/// What one unit costs one device under one strategy.
+struct UnitCost {
+  /// Compute of one micro-batch. `recompute` is what backward does again, 0
+  /// unless the strategy recomputes.
+  double forwardSeconds = 0, backwardSeconds = 0, recomputeSeconds = 0;
+  /// Of `backwardSeconds`, what only the weights' gradients need: a zero-bubble
+  /// schedule may put it off. 0: backward cannot be cut in two.
+  double weightSeconds = 0;
+  /// Communication of one micro-batch (recomputed collectives in backward).
+  std::vector<Collective> forwardCollectives, backwardCollectives;
+  /// Communication once a step: gradient sums, parameter gathers.
+  std::vector<Collective> stepCollectives;
+  /// Optimizer update and gradient norm, once a step.
+  double updateSeconds = 0;
+
+  std::int64_t stateBytes = 0; ///< parameters, gradients, optimizer state
+  /// Of `stateBytes`, what belongs to a parameter tied to an earlier unit; it
+  /// is counted only when that unit is on another stage.
+  std::int64_t tiedStateBytes = 0;
+  /// Kept from forward to backward, for each micro-batch in flight.
+  std::int64_t savedBytes = 0;
+  /// Working memory beyond that, while the unit runs.
+  std::int64_t scratchBytes = 0;
+  /// Bytes of the value passed to the next unit, of one micro-batch, over all
+  /// ranks of the stage (a rank holds 1 / (dp · sequenceCut()) of it).
+  std::int64_t boundaryBytes = 0;
+};
+
+/// How a cost is asked for.
+struct CostQuery {
+  const Unit *unit = nullptr;
+  Strategy strategy;
+  int dp = 1;
+  /// Samples of one micro-batch over all ranks; dp divides it.
+  std::int64_t microBatchSamples = 1;
+  int microBatches = 1;
+};
+
+/// Answers the cost of a unit type under a strategy.
+class CostSource {
+public:
+  virtual ~CostSource();
+  /// The cost, or an error that says why this strategy cannot be had (a degree
+  /// that does not divide the heads, a missing measurement). Called once per
+  /// (layer type, strategy, dp, micro-batch); must not depend on anything else
+  /// of the unit but its type. Thread-safe.
+  virtual Result<UnitCost> cost(const CostQuery &query) const = 0;
+  /// Names of the values of a unit that backward can make again one by one
+  /// (`Strategy::values`), at most 32. Default: none, all or nothing.
+  virtual std::vector<std::string> recomputableValues(const Unit &unit) const;
+};
+
+/// Seconds of communication on a cluster. Separate from CostSource so that one
+/// link model serves all sources.
+class CommunicationModel {
+public:
+  virtual ~CommunicationModel();
+  /// A collective of `groupSize` ranks whose numbers differ by `stride`, while
+  /// the neighbouring groups do the same. `bytes` as in Collective.
+  virtual double seconds(CollectiveKind kind, double bytes, int groupSize, int stride) const = 0;
+  /// One message from each rank of a stage to its peer in the next one, which
+  /// is `distance` ranks away, while all ranks of the stage send.
+  virtual double sendSeconds(double bytesPerRank, int distance) const = 0;
+  /// The same for the stage of ranks [first, first + count), where links differ
+  /// from place to place. Default: they do not.
+  virtual double sendSecondsFrom(std::int64_t first, std::int64_t count, double bytesPerRank, int distance) const;
+};
+
+/// What may be chosen. Every field narrows; the default is everything.
+struct SearchSpace {
+  bool pipeline = true, tensor = true, data = true, ulysses = true, context = true, expert = true, recompute = true;
+  /// Megatron-SP: offer tp with it, without it, or both.
+  bool sequenceParallel = true, plainTensor = true;
+  /// Also in embedding and head.
+  bool tensorInEnds = true, ulyssesInEnds = true;
+  /// ZeRO levels on offer, bit k = level k.
+  unsigned zeroLevels = 0b1111;
+  int maxPipeline = 1 << 20, maxTensor = 1 << 20, maxUlysses = 1 << 20, maxContext = 1 << 20, maxExpert = 1 << 20;
+  std::vector<Schedule> schedules = {Schedule::OneFOneB, Schedule::GPipe, Schedule::Interleaved, Schedule::ZeroBubble};
+  int maxVirtualStages = 8; ///< parts a stage when interleaved
+  /// Tensor groups of far ranks beside those of neighbours.
+  bool strided = true;
+  /// Recomputation value by value beside all or nothing.
+  bool recomputeValues = true;
+  /// 0: all counts that divide the batch; else exactly this one.
+  int microBatches = 0;
+  /// 0: all; else exactly this many stages.
+  int stages = 0;
+  /// One strategy for all layers (the reference's fine_grained_mode 0); ends
+  /// take the same degrees, without recomputation.
+  bool uniform = false;
+  /// Stages may hold different numbers of units.
+  bool unevenStages = true;
+
+  /// Only what `whyUnsupported` lets through.
+  static SearchSpace supported();
+};
+
+struct Problem {
+  Cluster cluster;
+  std::int64_t globalBatch = 1; ///< samples
+  std::vector<Unit> units;      ///< in execution order
+  std::vector<TiedParameter> ties;
+  SearchSpace space;
+  /// Bytes that each stage takes beyond what its units' costs say, or fewer: known of
+  /// plans like those asked for. Empty, or one for each of `space.stages`.
+  std::vector<std::int64_t> extraBytesOfStage = {};
+  const CostSource *costs = nullptr;                 ///< not owned
+  const CommunicationModel *communication = nullptr; ///< not owned; null: LinkModel
+  std::int64_t ranks() const { return cluster.ranks(); }
+};
+
+} // namespace galvatron::search
+
+#endif // GALVATRON_SEARCH_MODEL_PROBLEM_H

@@ -1,0 +1,90 @@
+//===- Solver.h - Problem in, best plan out ---------------------*- C++ -*-===//
+//
+// The search over pipeline degree × schedule × virtual stages × micro-batches ×
+// stage borders × a strategy per unit. Objective: the timetable of the schedule
+// (Timetable.h) with the plan's own, uneven times, then the longest tail of a
+// stage: gradient sums, clipping (which waits for all), update.
+//
+// GPipe, 1F1B and zero bubble are searched exactly: dynamic programming over
+// (unit, layout of its boundary) with sets of labels that no other label beats in
+// (forward, backward, step tail, memory), candidates visited by lower bound, so
+// that most are never opened. Interleaved plans are searched among regular ones
+// (lib/Search/RegularPlans.cpp).
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef GALVATRON_SEARCH_SOLVER_SOLVER_H
+#define GALVATRON_SEARCH_SOLVER_SOLVER_H
+
+#include "galvatron/Search/Model/Plan.h"
+#include "galvatron/Search/Model/Problem.h"
+
+#include <atomic>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace galvatron::search {
+
+struct Progress {
+  double seconds = 0; ///< since the search began
+  std::int64_t candidatesDone = 0, candidatesTotal = 0;
+  double bestStepSeconds = 0; ///< 0: none yet
+  std::string best;           ///< "pp=2 mb=8 …"
+};
+
+struct SolveOptions {
+  /// Called when a better plan is found, and about every 0.2 s.
+  std::function<void(const Progress &)> progress;
+  /// Set from a signal handler: stop and return the best plan so far.
+  const std::atomic<bool> *stop = nullptr;
+  /// Give up improving after this many seconds; 0: never.
+  double timeLimitSeconds = 0;
+  /// Fill Plan::reasons (alternatives of every unit).
+  bool explain = true;
+  /// Threads of the search, the caller's included. The answer is the same for any
+  /// number. More than one asks the cost source and the communication model from
+  /// several threads.
+  int threads = 1;
+  /// Labels that one pass over a candidate may take. Its plans are looked for near
+  /// its bound first, then further off; beyond the budget it is left at what the
+  /// pass before has proven (see Solution::provenWithin).
+  std::int64_t labelBudget = 300000;
+};
+
+/// Why nothing fits.
+struct Infeasible {
+  /// Smallest memory per device with which some plan exists; 0 if none does
+  /// at any size (then `message` says why).
+  std::int64_t smallestBudgetBytes = 0;
+  int stage = 0;        ///< of the plan that needs the least
+  std::string unit;     ///< path of the unit that needs the most on it
+  std::string strategy; ///< its strategy there
+  std::string message;  ///< one sentence with remedy
+};
+
+struct Solution {
+  std::optional<Plan> plan;
+  Infeasible infeasible; ///< meaningful without a plan
+  bool interrupted = false;
+  /// No plan is better by more than this share of the step: 0 when the search
+  /// was exact to the end. Larger only where exactness would have needed more
+  /// labels than `SolveOptions::labelBudget`.
+  double provenWithin = 0;
+  double searchSeconds = 0;
+  std::int64_t candidates = 0, candidatesOpened = 0, labels = 0;
+};
+
+/// Best plan of the problem. Error: an inconsistent problem (no units, a cost
+/// source that refuses every strategy of a unit, a batch of 0).
+Result<Solution> solve(const Problem &problem, const SolveOptions &options = {});
+
+/// Prices a given plan with the problem's costs: fills predicted time, memory
+/// and reasons. Error: a strategy the cost source refuses, a plan of other
+/// units. A plan over the budget is priced, not refused.
+Result<Plan> evaluatePlan(const Problem &problem, const Plan &plan);
+
+} // namespace galvatron::search
+
+#endif // GALVATRON_SEARCH_SOLVER_SOLVER_H

@@ -1,0 +1,282 @@
+//===- CheckPlan.cpp - An independent judge of plans ----------------------===//
+//
+// Written against the interfaces alone: no header of the solver's is included
+// here, and nothing is added up the way the solver does.
+//
+//===----------------------------------------------------------------------===//
+
+#include "galvatron/Search/Check/CheckPlan.h"
+
+#include "galvatron/Search/Model/LinkModel.h"
+#include "galvatron/Search/Model/Timetable.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <numeric>
+#include <optional>
+
+namespace galvatron::search {
+
+namespace {
+/// A unit under its strategy, as the source prices it.
+struct Priced {
+  UnitCost cost;
+  double forward = 0, backward = 0, tail = 0;
+};
+
+class Judge {
+public:
+  Judge(const Problem &problem, const Plan &plan) : problem(problem), plan(plan) {}
+
+  CheckReport run() {
+    if (structure() && price()) {
+      memory();
+      time();
+    }
+    return std::move(report);
+  }
+
+private:
+  void complain(std::string text) { report.complaints.push_back(std::move(text)); }
+
+  bool structure();
+  bool price();
+  void memory();
+  void time();
+  double wait(const std::vector<Collective> &list, const PlannedUnit &unit, double compute) const;
+  double relayout(const PlannedUnit &from, const PlannedUnit &to, double bytes) const;
+
+  const Problem &problem;
+  const Plan &plan;
+  /// The links as a stage sees them.
+  const CommunicationModel &network(int stage) const {
+    return problem.communication ? *problem.communication : *links[stage];
+  }
+  std::vector<std::unique_ptr<LinkModel>> links;
+  std::vector<int> parts; ///< by unit
+  std::vector<Priced> priced;
+  CheckReport report;
+};
+
+bool Judge::structure() {
+  Result<bool> valid = validatePlan(plan);
+  if (!valid) {
+    complain(valid.error().message);
+    return false;
+  }
+  parts = plan.partOfUnits();
+  std::int64_t ranks = plan.ranks / plan.pipeline;
+  for (std::int64_t stage = 0; stage < plan.pipeline; ++stage) {
+    // A stage that shares its node's links with others sees the cluster's.
+    bool shares = problem.cluster.devicesPerNode % ranks == 0;
+    Link inter = shares ? problem.cluster.inter : problem.cluster.interOfRanks(stage * ranks, ranks);
+    links.push_back(std::make_unique<LinkModel>(problem.cluster, inter));
+  }
+  for (const TiedParameter &tie : problem.ties)
+    if (tie.secondUnit < int(plan.units.size()) &&
+        plan.units[tie.firstUnit].strategy.tp != plan.units[tie.secondUnit].strategy.tp)
+      complain("units '" + plan.units[tie.firstUnit].path + "' and '" + plan.units[tie.secondUnit].path +
+               "' share a parameter but have different tp");
+  if (plan.ranks != problem.cluster.nodes * problem.cluster.devicesPerNode)
+    complain("plan is for " + std::to_string(plan.ranks) + " ranks, the cluster has " +
+             std::to_string(problem.cluster.nodes * problem.cluster.devicesPerNode));
+  if (plan.globalBatch != problem.globalBatch)
+    complain("plan is for another global batch");
+  if (plan.units.size() != problem.units.size())
+    complain("plan has " + std::to_string(plan.units.size()) + " units, the model " +
+             std::to_string(problem.units.size()));
+  else
+    for (std::size_t i = 0; i < plan.units.size(); ++i)
+      if (plan.units[i].path != problem.units[i].path)
+        complain("unit " + std::to_string(i) + " is '" + problem.units[i].path + "' in the model and '" +
+                 plan.units[i].path + "' in the plan");
+  const SearchSpace &space = problem.space;
+  for (const PlannedUnit &unit : plan.units) {
+    const Strategy &s = unit.strategy;
+    bool end = unit.role != UnitRole::Layer;
+    if ((end && s.tp > 1 && !space.tensorInEnds) || (end && s.ulysses > 1 && !space.ulyssesInEnds) ||
+        (s.tp > 1 && !space.tensor) || s.tp > space.maxTensor || (s.ulysses > 1 && !space.ulysses) ||
+        s.ulysses > space.maxUlysses || (s.cp > 1 && !space.context) || s.cp > space.maxContext ||
+        (s.ep > 1 && !space.expert) || (s.recompute && !space.recompute) || (s.strided && !space.strided) ||
+        (!unit.recomputeValues.empty() && !space.recomputeValues) || (s.sequenceParallel && !space.sequenceParallel) ||
+        (unit.dp > 1 && !space.data) || (unit.dp * s.cp * s.ulysses > 1 && !(space.zeroLevels & (1u << s.zero))))
+      complain("unit '" + unit.path + "' takes " + describe(s, unit.dp) + ", which the space does not offer");
+  }
+  return report.complaints.empty();
+}
+
+double Judge::wait(const std::vector<Collective> &list, const PlannedUnit &unit, double compute) const {
+  const Strategy &s = unit.strategy;
+  double alone = 0, beside = 0;
+  for (const Collective &c : list) {
+    int size = 1, stride = 1;
+    int tp = s.strided ? 1 : s.tp; // between the ranks of other groups
+    if (c.group == Group::Tensor)
+      size = s.tp, stride = s.strided ? unit.dp * s.cp * s.ulysses : s.ulysses;
+    else if (c.group == Group::Ulysses)
+      size = s.ulysses;
+    else if (c.group == Group::Context)
+      size = s.cp, stride = tp * s.ulysses;
+    else if (c.group == Group::Expert)
+      size = s.ep, stride = tp * s.ulysses * s.cp;
+    else if (c.group == Group::ExpertShard)
+      size = unit.dp * s.cp * s.ulysses / s.ep, stride = tp * s.ep;
+    else if (c.group == Group::Data)
+      size = unit.dp, stride = tp * s.ulysses * s.cp;
+    else
+      size = unit.dp * s.cp * s.ulysses, stride = tp;
+    for (int i = 0; i < c.count; ++i) {
+      double one = network(unit.stage).seconds(c.kind, double(c.bytes), size, stride);
+      if (c.overlappable && problem.cluster.device.overlapsCommunication)
+        beside += one;
+      else
+        alone += one;
+    }
+  }
+  double together = std::min(beside, compute) * (problem.cluster.device.overlapSlowdown - 1);
+  return alone + (beside > compute ? beside : compute) + together;
+}
+
+double Judge::relayout(const PlannedUnit &from, const PlannedUnit &to, double bytes) const {
+  auto sequence = [](const PlannedUnit &u) {
+    return (u.strategy.sequenceParallel ? u.strategy.tp : 1) * u.strategy.ulysses;
+  };
+  int b0 = from.dp, c0 = from.strategy.cp, s0 = sequence(from);
+  int b1 = to.dp, c1 = to.strategy.cp, s1 = sequence(to);
+  bool far0 = from.strategy.strided && b0 * c0 > 1, far1 = to.strategy.strided && b1 * c1 > 1;
+  if (b0 == b1 && c0 == c1 && s0 == s1 && far0 == far1)
+    return 0;
+  double p0 = double(b0) * c0 * s0, p1 = double(b1) * c1 * s1;
+  double few = std::min(p0, p1), many = std::max(p0, p1);
+  int group = int((many + few - 1) / few);
+  double seconds = group > 1 ? network(to.stage).seconds(CollectiveKind::AllGather, bytes / few, group, 1) : 0;
+  bool nested = c0 == c1 && far0 == far1 && ((b1 % b0 == 0 && s1 % s0 == 0) || (b0 % b1 == 0 && s0 % s1 == 0));
+  if (!nested) {
+    int reach = std::max({std::lcm(b0, b1) / std::gcd(b0, b1), std::lcm(s0, s1) / std::gcd(s0, s1), c0, c1, 2});
+    reach = int(std::min<std::int64_t>(reach, plan.ranks / plan.pipeline));
+    if (far0 != far1)
+      reach = int(plan.ranks / plan.pipeline);
+    seconds += 2 * network(to.stage).seconds(CollectiveKind::AllToAll, bytes / many, reach, 1);
+  }
+  return seconds;
+}
+
+bool Judge::price() {
+  for (std::size_t i = 0; i < plan.units.size(); ++i) {
+    const PlannedUnit &unit = plan.units[i];
+    CostQuery query{&problem.units[i], unit.strategy, unit.dp, plan.globalBatch / plan.microBatches, plan.microBatches};
+    query.strategy.values = 0;
+    std::vector<std::string> names = problem.costs->recomputableValues(problem.units[i]);
+    for (std::size_t k = 0; k < names.size(); ++k)
+      for (const std::string &name : unit.recomputeValues)
+        if (name == names[k])
+          query.strategy.values |= 1u << k;
+    Result<UnitCost> cost = problem.costs->cost(query);
+    if (!cost) {
+      complain("unit '" + unit.path + "': " + cost.error().message);
+      return false;
+    }
+    Priced p{*cost};
+    double backward = cost->backwardSeconds + cost->recomputeSeconds;
+    p.forward = wait(cost->forwardCollectives, unit, cost->forwardSeconds);
+    p.backward = wait(cost->backwardCollectives, unit, backward);
+    double sums = wait(cost->stepCollectives, unit, 0);
+    if (problem.cluster.device.overlapsCommunication)
+      sums = sums > backward ? sums - backward : 0;
+    p.tail = sums + cost->updateSeconds;
+    for (const TiedParameter &tie : problem.ties) {
+      bool here = tie.firstUnit == int(i) || tie.secondUnit == int(i);
+      if (here && plan.pipeline > 1)
+        p.tail += network(unit.stage)
+                      .seconds(CollectiveKind::AllReduce, double(tie.bytes) / unit.strategy.tp, 2,
+                               int(plan.ranks / plan.pipeline * (plan.pipeline - 1)));
+      if (tie.secondUnit == int(i) && plan.pipeline == 1)
+        p.cost.stateBytes -= cost->tiedStateBytes;
+    }
+    priced.push_back(std::move(p));
+  }
+  return true;
+}
+
+void Judge::memory() {
+  // Walk each stage's timetable, unit by unit, with everything that is alive.
+  Phase last = plan.schedule == Schedule::ZeroBubble ? Phase::Weight : Phase::Backward;
+  for (int stage = 0; stage < plan.pipeline; ++stage) {
+    std::vector<std::vector<std::size_t>> mine(plan.virtualStages);
+    std::int64_t alive = problem.cluster.device.reservedBytes;
+    if (int(problem.extraBytesOfStage.size()) == plan.pipeline)
+      alive += problem.extraBytesOfStage[stage];
+    for (std::size_t i = 0; i < plan.units.size(); ++i)
+      if (plan.units[i].stage == stage) {
+        mine[parts[i] / plan.pipeline].push_back(i);
+        alive += priced[i].cost.stateBytes;
+      }
+    std::int64_t peak = alive;
+    for (TimetableEntry entry : stageTimetable(plan.shape(), stage)) {
+      const std::vector<std::size_t> &units = mine[entry.chunk];
+      bool forward = entry.phase == Phase::Forward;
+      for (std::size_t k = 0; k < units.size(); ++k) {
+        const UnitCost &cost = priced[forward ? units[k] : units[units.size() - 1 - k]].cost;
+        if (forward)
+          alive += cost.savedBytes;
+        peak = std::max(peak, alive + cost.scratchBytes);
+        if (entry.phase == last)
+          alive -= cost.savedBytes;
+      }
+    }
+    report.peakBytesPerStage.push_back(peak);
+    if (peak > problem.cluster.memoryBytesPerDevice)
+      complain("stage " + std::to_string(stage) + " needs " + std::to_string(peak) + " bytes, the budget is " +
+               std::to_string(problem.cluster.memoryBytesPerDevice));
+    std::size_t rank = std::size_t(stage) * (plan.ranks / plan.pipeline);
+    if (rank >= plan.peakBytesPerRank.size() || rank >= plan.reservedBytesPerRank.size())
+      continue;
+    std::int64_t claimed = plan.peakBytesPerRank[rank] + plan.reservedBytesPerRank[rank];
+    if (claimed < peak)
+      complain("stage " + std::to_string(stage) + " needs " + std::to_string(peak) + " bytes, the plan claims " +
+               std::to_string(claimed));
+  }
+}
+
+void Judge::time() {
+  std::vector<PartTimes> times(plan.shape().parts());
+  std::vector<double> tails(plan.pipeline, 0);
+  std::int64_t ranks = plan.ranks / plan.pipeline;
+  for (std::size_t i = 0; i < plan.units.size(); ++i) {
+    const PlannedUnit &unit = plan.units[i];
+    PartTimes &part = times[parts[i]];
+    part.forward += priced[i].forward;
+    part.backward += priced[i].backward;
+    part.weight += std::min(priced[i].cost.weightSeconds, priced[i].cost.backwardSeconds);
+    tails[unit.stage] += priced[i].tail;
+    if (i == 0)
+      continue;
+    const PlannedUnit &before = plan.units[i - 1];
+    double bytes = double(priced[i - 1].cost.boundaryBytes);
+    double moved = relayout(before, unit, bytes);
+    part.forward += moved / 2;
+    part.backward += moved / 2;
+    if (parts[i - 1] != parts[i])
+      times[parts[i - 1]].transfer =
+          network(before.stage)
+              .sendSecondsFrom(before.stage * ranks, ranks, bytes / (double(before.dp) * before.strategy.sequenceCut()),
+                               int(ranks * (unit.stage - before.stage)));
+  }
+  // Clipping waits for all stages: tails are not hidden behind one another.
+  double tail = *std::max_element(tails.begin(), tails.end());
+  report.timetableSeconds = Timetable(plan.shape()).seconds(times) + tail;
+  double claimed = plan.predictedStepSeconds;
+  if (std::abs(claimed - report.timetableSeconds) > 1e-9 * report.timetableSeconds) {
+    char text[200];
+    std::snprintf(text, sizeof text, "the timetable takes %.9g s, the plan promises %.9g s", report.timetableSeconds,
+                  claimed);
+    complain(text);
+  }
+}
+} // namespace
+
+CheckReport checkPlan(const Problem &problem, const Plan &plan) { return Judge(problem, plan).run(); }
+
+} // namespace galvatron::search

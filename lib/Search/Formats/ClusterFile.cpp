@@ -1,0 +1,113 @@
+//===- ClusterFile.cpp - The file that describes a cluster ----------------===//
+
+#include "galvatron/Search/Formats/ClusterFile.h"
+
+#include "JsonReader.h"
+
+#include <algorithm>
+
+namespace galvatron::search {
+
+namespace {
+Link readLink(const Json &value, const std::string &where, const Link &fallback, std::optional<Error> &error) {
+  JsonReader reader(value, where);
+  Link link;
+  link.bytesPerSecond = reader.positive("GB_per_s", fallback.bytesPerSecond / 1e9) * 1e9;
+  link.latencySeconds = reader.number("us", fallback.latencySeconds * 1e6) * 1e-6;
+  if (const Json *sends = reader.member("sends")) {
+    if (!sends->is_array() || sends->empty())
+      reader.fail("key 'sends' expects a list of {\"MB\", \"GB_per_s\"}, but got " + describeJson(*sends));
+    else
+      for (const Json &entry : *sends) {
+        JsonReader point(entry, where + " 'sends'");
+        double bytes = point.positive("MB", {}) * 1e6, rate = point.positive("GB_per_s", {}) * 1e9;
+        if (auto complaint = point.finish(); complaint && !error)
+          error = complaint;
+        if (!link.sends.empty() && bytes <= link.sends.back().first)
+          reader.fail("key 'sends' expects rising sizes, but " + std::to_string(bytes / 1e6) + " MB follows " +
+                      std::to_string(link.sends.back().first / 1e6));
+        link.sends.emplace_back(bytes, rate);
+      }
+  }
+  if (link.latencySeconds < 0)
+    reader.fail("key 'us' expects a latency of at least 0, but got " + std::to_string(link.latencySeconds * 1e6));
+  if (auto complaint = reader.finish(); complaint && !error)
+    error = complaint;
+  return link;
+}
+
+ReservedBytes readReserved(const Json &value, const ReservedBytes &fallback, std::optional<Error> &error) {
+  if (value.is_number_integer() && value.get<std::int64_t>() >= 0)
+    return {.context = value.get<std::int64_t>()};
+  JsonReader reader(value, "cluster key 'reserved_bytes_per_device'");
+  ReservedBytes reserved;
+  reserved.context = reader.integer("context", fallback.context, 0);
+  reserved.library = reader.integer("library", fallback.library, 0);
+  reserved.group = reader.integer("group", fallback.group, 0);
+  reserved.direction = reader.integer("direction", fallback.direction, 0);
+  reserved.sums = reader.integer("sums", fallback.sums, 0);
+  reserved.mapping = reader.integer("mapping", fallback.mapping, 0);
+  error = reader.finish();
+  return reserved;
+}
+
+void readLinks(const Json &value, Cluster &cluster, std::optional<Error> &error) {
+  JsonReader reader(value, "cluster links");
+  if (const Json *intra = reader.member("intra"))
+    cluster.intra = readLink(*intra, "cluster link 'intra'", cluster.intra, error);
+  if (const Json *inter = reader.member("inter")) {
+    if (inter->is_array()) {
+      for (const Json &entry : *inter)
+        cluster.interOfNode.push_back(readLink(
+            entry, "cluster link 'inter' of node " + std::to_string(cluster.interOfNode.size()), cluster.inter, error));
+      if (std::int64_t(cluster.interOfNode.size()) != cluster.nodes)
+        reader.fail("key 'inter' expects one entry for each of " + std::to_string(cluster.nodes) + " nodes, but got " +
+                    std::to_string(cluster.interOfNode.size()));
+      else if (!error)
+        cluster.inter = cluster.interOfRanks(0, cluster.ranks());
+    } else {
+      cluster.inter = readLink(*inter, "cluster link 'inter'", cluster.inter, error);
+    }
+  }
+  if (auto complaint = reader.finish(); complaint && !error)
+    error = complaint;
+}
+} // namespace
+
+Result<Cluster> parseCluster(std::string_view text) {
+  Result<Json> json = parseJson(text, "cluster file");
+  if (!json)
+    return json.error();
+  JsonReader reader(*json, "cluster");
+  Cluster cluster;
+  cluster.nodes = reader.integer("nodes", {}, 1, kMostOfAnything);
+  cluster.devicesPerNode = reader.integer("devices_per_node", {}, 1, kMostOfAnything);
+  if (!reader.failed() && cluster.nodes > (1 << 24) / cluster.devicesPerNode)
+    reader.fail("expects at most 16777216 devices, but got " + std::to_string(cluster.nodes) + " x " +
+                std::to_string(cluster.devicesPerNode));
+  // Of one node, from which the cluster takes all that the file does not say.
+  Result<Cluster> host =
+      hostCluster(std::max<std::int64_t>(1, cluster.devicesPerNode), 0, reader.text("device", "cpu"));
+  if (!host && !reader.failed())
+    reader.fail("key 'device' " + host.error().message);
+  if (host) {
+    std::int64_t nodes = cluster.nodes, devices = cluster.devicesPerNode;
+    cluster = *host;
+    cluster.nodes = nodes;
+    cluster.devicesPerNode = devices;
+  }
+  cluster.memoryBytesPerDevice = reader.integer("memory_bytes_per_device", cluster.memoryBytesPerDevice, 1);
+  std::optional<Error> partError;
+  if (const Json *reserved = reader.member("reserved_bytes_per_device"); reserved && !reader.failed())
+    cluster.device.reserved = readReserved(*reserved, cluster.device.reserved, partError);
+  cluster.device.reservedBytes = cluster.device.reserved.least(cluster.ranks());
+  if (const Json *links = reader.member("links"); links && !reader.failed())
+    readLinks(*links, cluster, partError);
+  if (auto error = reader.finish())
+    return *error;
+  if (partError)
+    return *partError;
+  return cluster;
+}
+
+} // namespace galvatron::search

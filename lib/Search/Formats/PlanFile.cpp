@@ -1,0 +1,422 @@
+//===- PlanFile.cpp - This project's plan.json ----------------------------===//
+
+#include "PlanFormats.h"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <numeric>
+#include <utility>
+
+namespace galvatron::search {
+
+//===----------------------------------------------------------------------===//
+// This project's format, reading
+//===----------------------------------------------------------------------===//
+
+namespace {
+std::string number(std::int64_t value) { return std::to_string(value); }
+
+const std::map<std::string, UnitRole> kRoles = {
+    {"embedding", UnitRole::Embedding}, {"layer", UnitRole::Layer}, {"head", UnitRole::Head}};
+
+std::string roleName(UnitRole role) {
+  for (const auto &[name, value] : kRoles)
+    if (value == role)
+      return name;
+  return "layer";
+}
+
+int degree(JsonReader &reader, const char *key, std::int64_t fallback = 1) {
+  return int(reader.integer(key, fallback, 1, kMostOfAnything));
+}
+
+std::optional<Error> readStrategy(const Json &value, const std::string &where, PlannedUnit &unit) {
+  JsonReader reader(value, where);
+  Strategy &s = unit.strategy;
+  s.tp = degree(reader, "tp");
+  s.ulysses = degree(reader, "ulysses");
+  s.cp = degree(reader, "cp");
+  s.ep = degree(reader, "ep");
+  s.sequenceParallel = reader.flag("sequence_parallel", false);
+  std::int64_t zero = reader.integer("zero", 0);
+  if (zero > 3)
+    reader.fail("key 'zero' expects 0, 1, 2 or 3, but got " + number(zero));
+  s.zero = int(std::min<std::int64_t>(zero, 3));
+  s.recompute = reader.flag("recompute", false);
+  s.strided = reader.flag("strided", false);
+  if (const Json *values = reader.member("recompute_values")) {
+    bool names = values->is_array();
+    for (std::size_t i = 0; names && i < values->size(); ++i)
+      names = (*values)[i].is_string();
+    if (names)
+      unit.recomputeValues = values->get<std::vector<std::string>>();
+    else
+      reader.fail("key 'recompute_values' expects a list of names, but got " + describeJson(*values));
+  }
+  unit.dp = reader.has("dp") ? degree(reader, "dp") : 0; // 0: implied
+  return reader.finish();
+}
+
+std::optional<Error> readUnit(const Json &value, std::size_t index, const PlanTarget &target, PlannedUnit &unit) {
+  JsonReader reader(value, "plan unit " + number(index));
+  unit.path = reader.text("path");
+  unit.layerType = reader.text("layer_type", "");
+  std::string role = reader.text("role", "layer");
+  if (auto at = kRoles.find(role); at != kRoles.end())
+    unit.role = at->second;
+  else
+    reader.fail("key 'role' expects embedding, layer or head, but got " + describeJson(*reader.member("role")));
+  for (const Unit &known : target.units)
+    if (known.path == unit.path && reader.has("role") && known.role != unit.role)
+      reader.fail("key 'role' expects " + roleName(known.role) + ", which the model's '" + unit.path +
+                  "' is, but got " + describeJson(*reader.member("role")) + "; was the plan made for another model?");
+  unit.stage = int(reader.integer("stage", 0, 0, kMostOfAnything));
+  static const Json empty = Json::object();
+  const Json *strategy = reader.member("strategy");
+  if (auto error = reader.finish())
+    return error;
+  return readStrategy(strategy ? *strategy : empty, "plan unit '" + unit.path + "' strategy", unit);
+}
+
+std::vector<std::int64_t> readBytesPerRank(JsonReader &reader, const char *key, std::int64_t ranks) {
+  std::vector<std::int64_t> result;
+  const Json *list = reader.member(key);
+  if (!list)
+    return result;
+  if (!list->is_array() || (!list->empty() && std::int64_t(list->size()) != ranks)) {
+    reader.fail("key '" + std::string(key) + "' expects a list with one entry for each of " + number(ranks) +
+                " ranks, but got " + describeJson(*list));
+    return result;
+  }
+  for (const Json &bytes : *list) {
+    if (!bytes.is_number_integer() || bytes.get<std::int64_t>() < 0)
+      reader.fail("key '" + std::string(key) + "' expects integers of at least 0, but got " + describeJson(bytes));
+    else
+      result.push_back(bytes.get<std::int64_t>());
+  }
+  return result;
+}
+
+Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
+  JsonReader reader(json, "plan");
+  Plan plan;
+  if (std::string format = reader.text("format", "galvatron-plan"); format != "galvatron-plan")
+    reader.fail("key 'format' expects 'galvatron-plan', but got '" + format + "'");
+  if (std::int64_t version = reader.integer("version", 1, 1); version != 1)
+    reader.fail("key 'version' expects 1, but got " + number(version));
+  auto orTarget = [](std::int64_t value) { return value ? std::optional<std::int64_t>(value) : std::nullopt; };
+  plan.ranks = reader.integer("ranks", orTarget(target.ranks), 1, kMostOfAnything);
+  expectTargetRanks(reader, "ranks", plan.ranks, target);
+  plan.globalBatch = reader.integer("global_batch", orTarget(target.globalBatch), 1, kMostOfAnything);
+  expectTargetBatch(reader, "global_batch", plan.globalBatch, target);
+  plan.microBatches = degree(reader, "micro_batches");
+  std::string schedule = reader.text("schedule", "1f1b");
+  if (auto known = parseSchedule(schedule))
+    plan.schedule = *known;
+  else
+    reader.fail("key 'schedule' expects gpipe, 1f1b, interleaved or zb, but got '" + schedule + "'");
+  plan.virtualStages = degree(reader, "virtual_stages");
+  plan.predictedStepSeconds = reader.number("predicted_step_seconds", 0.0);
+  if (plan.predictedStepSeconds < 0)
+    reader.fail("key 'predicted_step_seconds' expects at least 0, but got " +
+                describeJson(*reader.member("predicted_step_seconds")));
+  plan.peakBytesPerRank = readBytesPerRank(reader, "peak_bytes_per_rank", plan.ranks);
+  plan.reservedBytesPerRank = readBytesPerRank(reader, "reserved_bytes_per_rank", plan.ranks);
+  reader.member("memory_per_stage"); // written for people, derived
+  reader.member("reasons");
+  const Json *units = reader.member("units");
+  if (!units || !units->is_array() || units->empty())
+    reader.fail("key 'units' expects a list of at least one unit");
+  else
+    for (const Json &value : *units) {
+      plan.units.emplace_back();
+      if (auto error = readUnit(value, plan.units.size() - 1, target, plan.units.back()))
+        return *error;
+    }
+  int last = plan.units.empty() ? 0 : plan.units.back().stage;
+  plan.pipeline = degree(reader, "pipeline", last + 1);
+  if (auto error = reader.finish())
+    return *error;
+  for (PlannedUnit &unit : plan.units)
+    if (!unit.dp) // implied; validatePlan complains if this does not come out even
+      unit.dp = int(std::max<std::int64_t>(1, plan.ranksPerStage() / unit.strategy.modelRanks()));
+  return plan;
+}
+
+/// Insertions, deletions and substitutions of letters that make one name the other (Levenshtein).
+int editDistance(std::string_view from, std::string_view to) {
+  std::vector<int> row(to.size() + 1);
+  std::iota(row.begin(), row.end(), 0);
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    int diagonal = std::exchange(row[0], int(i) + 1);
+    for (std::size_t j = 0; j < to.size(); ++j)
+      diagonal = std::exchange(row[j + 1], std::min({row[j] + 1, row[j + 1] + 1, diagonal + (from[i] != to[j])}));
+  }
+  return row.back();
+}
+
+/// What to do about a name that the model does not have: names that are near, or the model's first and last.
+std::string suggestUnits(const std::string &path, const std::vector<Unit> &units) {
+  int nearest = int(path.size()) / 3 + 1;
+  std::vector<std::string> names;
+  for (const Unit &unit : units) {
+    int distance = editDistance(path, unit.path);
+    if (distance > nearest)
+      continue;
+    if (distance < nearest)
+      names.clear();
+    nearest = distance;
+    names.push_back("'" + unit.path + "'");
+  }
+  if (names.empty())
+    return "; remove it: the model's first unit is '" + units.front().path + "', its last '" + units.back().path + "'";
+  std::string text = "; remove it, or did you mean " + names.front();
+  for (std::size_t i = 1; i < std::min<std::size_t>(names.size(), 3); ++i)
+    text += " or " + names[i];
+  return text + "?";
+}
+
+/// The model's units of a name that says role and number, as `galvatron-search` writes it for a model of which it
+/// knows sizes alone: "embedding", "layers.3", "head".
+Result<std::vector<const Unit *>> findByRole(const std::string &path, const std::vector<Unit> &units) {
+  constexpr std::string_view kLayers = "layers.";
+  bool isLayer = path.rfind(kLayers, 0) == 0;
+  std::string role = isLayer ? "layer" : path == "embedding" || path == "head" ? path : "";
+  std::int64_t wanted = -1;
+  if (isLayer) {
+    const char *first = path.data() + kLayers.size(), *end = path.data() + path.size();
+    auto [stop, code] = std::from_chars(first, end, wanted);
+    if (code != std::errc() || stop != end || wanted < 0)
+      role = "";
+  }
+  std::vector<const Unit *> found;
+  auto known = kRoles.find(role);
+  if (known == kRoles.end())
+    return found;
+  std::int64_t count = 0;
+  for (const Unit &unit : units)
+    if (unit.role == known->second && (count++ == wanted || !isLayer))
+      found.push_back(&unit);
+  if (found.empty())
+    return Error{"plan names a unit '" + path + "', but the model has " + number(count) + " units of the role " + role +
+                 (isLayer && count ? ", layers.0 to layers." + number(count - 1) : "") +
+                 "; was the plan made for another model?"};
+  return found;
+}
+
+/// The plan's units in the order of the target's, taking names, types and roles from the target.
+std::optional<Error> matchUnits(Plan &plan, const PlanTarget &target) {
+  if (target.units.empty())
+    return std::nullopt;
+  std::map<std::string, const PlannedUnit *> byPath;
+  for (const PlannedUnit &unit : plan.units) {
+    std::vector<const Unit *> found;
+    for (const Unit &known : target.units)
+      if (known.path == unit.path)
+        found = {&known};
+    if (found.empty()) {
+      Result<std::vector<const Unit *>> byRole = findByRole(unit.path, target.units);
+      if (!byRole)
+        return byRole.error();
+      found = *byRole;
+    } else if (!unit.layerType.empty() && unit.layerType != found.front()->layerType)
+      return Error{"plan unit '" + unit.path + "' expects layer_type '" + found.front()->layerType + "', but got '" +
+                   unit.layerType + "'; was the plan made for another model?"};
+    if (found.empty())
+      return Error{"plan names a unit '" + unit.path + "' that the model does not have" +
+                   suggestUnits(unit.path, target.units)};
+    for (const Unit *known : found)
+      if (auto [at, isNew] = byPath.emplace(known->path, &unit); !isNew)
+        return Error{"plan lists the unit '" + known->path + "' twice, as '" + at->second->path + "' and as '" +
+                     unit.path + "'; keep one"};
+  }
+  std::vector<PlannedUnit> ordered;
+  for (const Unit &unit : target.units) {
+    auto at = byPath.find(unit.path);
+    if (at == byPath.end())
+      return Error{"plan lacks a unit '" + unit.path + "' (the model has " + number(target.units.size()) +
+                   " units, the plan " + number(plan.units.size()) + "); add it to 'units'"};
+    PlannedUnit planned = *at->second;
+    planned.path = unit.path;
+    planned.layerType = unit.layerType;
+    planned.role = unit.role;
+    ordered.push_back(std::move(planned));
+  }
+  plan.units = std::move(ordered);
+  return std::nullopt;
+}
+} // namespace
+
+void expectTargetRanks(JsonReader &reader, const char *key, std::int64_t ranks, const PlanTarget &target) {
+  if (target.ranks && ranks != target.ranks)
+    reader.fail("key '" + std::string(key) + "' expects the cluster's " + number(target.ranks) + " ranks, but got " +
+                number(ranks));
+}
+
+void expectTargetBatch(JsonReader &reader, const char *key, std::int64_t batch, const PlanTarget &target) {
+  if (target.globalBatch && batch != target.globalBatch)
+    reader.fail("key '" + std::string(key) + "' expects the global batch " + number(target.globalBatch) +
+                " that was asked for, but got " + number(batch));
+}
+
+Result<Plan> parsePlan(std::string_view text, const PlanTarget &target) {
+  Result<Json> json = parseJson(text, "plan");
+  if (!json)
+    return json.error();
+  bool reference = json->is_object() && json->contains("pp_deg");
+  if (!reference && !(json->is_object() && json->contains("units")))
+    return Error{"plan expects an object with 'units' (this project's format) or 'pp_deg' "
+                 "(Hetu-Galvatron's), but has neither"};
+  Result<Plan> plan = reference ? readReferencePlan(*json, target) : readOwn(*json, target);
+  if (!plan)
+    return plan;
+  if (!reference) {
+    // Duplicates would vanish in the match below.
+    std::map<std::string, int> paths;
+    for (const PlannedUnit &unit : plan->units)
+      if (!paths.emplace(unit.path, 0).second)
+        return Error{"plan lists the unit '" + unit.path + "' twice; keep one"};
+    if (auto error = matchUnits(*plan, target))
+      return *error;
+  }
+  if (Result<bool> valid = validatePlan(*plan, target.supportedOnly, target.unevenBatch); !valid)
+    return valid.error();
+  return plan;
+}
+
+Result<Plan> parseOwnPlan(std::string_view text) {
+  Result<Json> json = parseJson(text, "plan");
+  if (!json)
+    return json.error();
+  if (!json->is_object() || !json->contains("units"))
+    return Error{"plan expects an object with 'units', but has none; a plan in the reference's "
+                 "format needs its model beside it"};
+  return parsePlan(text, PlanTarget{});
+}
+
+//===----------------------------------------------------------------------===//
+// This project's format, writing
+//===----------------------------------------------------------------------===//
+
+namespace {
+using OrderedJson = nlohmann::ordered_json;
+
+OrderedJson writeStrategy(const Strategy &s, int dp) {
+  OrderedJson json = {{"dp", dp},
+                      {"tp", s.tp},
+                      {"sequence_parallel", s.sequenceParallel},
+                      {"ulysses", s.ulysses},
+                      {"cp", s.cp},
+                      {"ep", s.ep},
+                      {"zero", s.zero},
+                      {"recompute", s.recompute}};
+  if (s.strided)
+    json["strided"] = true;
+  return json;
+}
+
+OrderedJson writeReason(const PlannedUnit &unit, const UnitReason &reason) {
+  OrderedJson alternatives = OrderedJson::array();
+  for (const UnitReason::Alternative &other : reason.alternatives)
+    alternatives.push_back({{"strategy", writeStrategy(other.strategy, other.dp)},
+                            {"text", describe(other.strategy, other.dp)},
+                            {"extra_seconds", other.extraSeconds},
+                            {"extra_bytes", other.extraBytes},
+                            {"lost_by", other.lostBy}});
+  return {{"path", unit.path},
+          {"seconds",
+           {{"forward", reason.forwardSeconds},
+            {"backward", reason.backwardSeconds},
+            {"recompute", reason.recomputeSeconds},
+            {"communication", reason.communicationSeconds},
+            {"redistribution", reason.redistributionSeconds},
+            {"step", reason.stepSeconds}}},
+          {"bytes",
+           {{"state", reason.stateBytes}, {"activation", reason.activationBytes}, {"scratch", reason.scratchBytes}}},
+          {"alternatives", alternatives}};
+}
+/// What binds, and what more would buy.
+OrderedJson writeSummary(const Plan &plan) {
+  const Reasons &reasons = plan.reasons;
+  OrderedJson json = {
+      {"notes", reasons.notes},
+      {"slowest_stage", reasons.slowestStage},
+      {"bubble", reasons.bubble},
+      {"fullest_stage", reasons.fullestStage},
+      {"free_bytes", reasons.freeBytes},
+      {"memory_binds_at", reasons.memoryBindsAt.empty() ? OrderedJson() : OrderedJson(reasons.memoryBindsAt)}};
+  for (auto [key, share] : {std::pair{"ten_percent_more_memory_saves", reasons.moreMemoryBuys},
+                            {"ten_percent_more_bandwidth_saves", reasons.moreBandwidthBuys}})
+    if (share >= 0)
+      json[key] = share;
+  for (const LoweredPlan &each : reasons.lowered)
+    json["lowered"].push_back({{"plan", each.plan},
+                               {"seconds", each.seconds},
+                               {"estimated_bytes", each.estimatedBytes},
+                               {"bytes", each.bytes ? OrderedJson(each.bytes) : OrderedJson()},
+                               {"lost_by", each.lostBy.empty() ? OrderedJson() : OrderedJson(each.lostBy)}});
+  return json;
+}
+} // namespace
+
+std::string writePlan(const Plan &plan) {
+  // Written by hand at the top level so that a unit is one line to read.
+  OrderedJson head = {{"format", "galvatron-plan"},
+                      {"version", 1},
+                      {"ranks", plan.ranks},
+                      {"pipeline", plan.pipeline},
+                      {"schedule", std::string(scheduleName(plan.schedule))},
+                      {"global_batch", plan.globalBatch},
+                      {"micro_batches", plan.microBatches},
+                      {"predicted_step_seconds", plan.predictedStepSeconds},
+                      {"peak_bytes_per_rank", plan.peakBytesPerRank},
+                      {"reserved_bytes_per_rank", plan.reservedBytesPerRank}};
+  if (plan.virtualStages > 1)
+    head["virtual_stages"] = plan.virtualStages;
+  std::string text = "{\n";
+  for (const auto &item : head.items())
+    text += "  \"" + item.key() + "\": " + item.value().dump() + ",\n";
+  text += "  \"units\": [";
+  for (std::size_t index = 0; index < plan.units.size(); ++index) {
+    const PlannedUnit &unit = plan.units[index];
+    OrderedJson line = {{"path", unit.path},
+                        {"layer_type", unit.layerType},
+                        {"role", roleName(unit.role)},
+                        {"stage", unit.stage},
+                        {"strategy", writeStrategy(unit.strategy, unit.dp)}};
+    if (!unit.recomputeValues.empty())
+      line["strategy"]["recompute_values"] = unit.recomputeValues;
+    text += (index ? ",\n    " : "\n    ") + line.dump();
+  }
+  text += "\n  ]";
+  if (!plan.stageMemory.empty()) {
+    text += ",\n  \"memory_per_stage\": [";
+    for (std::size_t stage = 0; stage < plan.stageMemory.size(); ++stage) {
+      const StageMemory &memory = plan.stageMemory[stage];
+      OrderedJson line = {{"state", memory.stateBytes},
+                          {"activation", memory.activationBytes},
+                          {"scratch", memory.scratchBytes},
+                          {"reserved", memory.reservedBytes}};
+      text += (stage ? ",\n    " : "\n    ") + line.dump();
+    }
+    text += "\n  ]";
+  }
+  if (!plan.reasons.units.empty() || !plan.reasons.notes.empty()) {
+    OrderedJson units = OrderedJson::array();
+    for (std::size_t index = 0; index < plan.reasons.units.size(); ++index)
+      units.push_back(writeReason(plan.units[index], plan.reasons.units[index]));
+    OrderedJson reasons = writeSummary(plan);
+    reasons["units"] = units;
+    std::string dumped = reasons.dump(1);
+    text += ",\n  \"reasons\": ";
+    for (char c : dumped) {
+      text += c;
+      if (c == '\n')
+        text += "  ";
+    }
+  }
+  return text + "\n}\n";
+}
+
+} // namespace galvatron::search

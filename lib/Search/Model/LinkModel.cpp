@@ -1,0 +1,79 @@
+//===- LinkModel.cpp - Collectives on a cluster's links -------------------===//
+
+#include "galvatron/Search/Model/LinkModel.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace galvatron::search {
+
+namespace {
+/// All-gather or reduce-scatter of n bytes among g ranks of one level.
+double halfReduce(const Link &link, double bytes, double g) {
+  double transfer = (g - 1) / g * bytes / link.bytesPerSecond;
+  return std::ceil(std::log2(g)) * link.latencySeconds + transfer;
+}
+
+double allReduce(const Link &link, double bytes, double g) {
+  double tree = 2 * std::ceil(std::log2(g)) * link.latencySeconds + 2 * bytes / link.bytesPerSecond;
+  return std::min(tree, 2 * halfReduce(link, bytes, g));
+}
+
+/// One message: along the measured sizes where the cluster file gives some.
+double messageSeconds(const Link &link, double bytes) {
+  return link.latencySeconds + bytes / link.sendBytesPerSecond(bytes);
+}
+
+double allToAll(const Link &link, double bytes, double g) {
+  return (g - 1) * link.latencySeconds + (g - 1) / g * bytes / link.bytesPerSecond;
+}
+} // namespace
+
+double LinkModel::seconds(CollectiveKind kind, double bytes, int groupSize, int stride) const {
+  if (groupSize <= 1 || bytes <= 0)
+    return 0;
+  double perNode = double(cluster.devicesPerNode);
+  // How many members of one group share a node.
+  double within = std::clamp(std::floor(perNode / stride), 1.0, double(groupSize));
+  if (double(groupSize) * stride <= perNode)
+    within = groupSize;
+  double nodes = std::ceil(groupSize / within);
+  const Link &intra = cluster.intra;
+  if (kind == CollectiveKind::SendReceive)
+    return sendSeconds(bytes, stride);
+  if (nodes <= 1) {
+    if (kind == CollectiveKind::AllReduce)
+      return allReduce(intra, bytes, groupSize);
+    return kind == CollectiveKind::AllToAll ? allToAll(intra, bytes, groupSize) : halfReduce(intra, bytes, groupSize);
+  }
+  if (kind == CollectiveKind::AllToAll) {
+    double remote = (groupSize - within) / groupSize * bytes;
+    double local = (within - 1) / groupSize * bytes;
+    return (within - 1) * intra.latencySeconds + local / intra.bytesPerSecond + (nodes - 1) * inter.latencySeconds +
+           remote / inter.bytesPerSecond;
+  }
+  double across = allReduce(inter, bytes / within, nodes);
+  double inside = within > 1 ? halfReduce(intra, bytes, within) : 0;
+  double twice = 2 * inside + across;
+  return kind == CollectiveKind::AllReduce ? twice : inside + halfReduce(inter, bytes / within, nodes);
+}
+
+double LinkModel::sendSeconds(double bytesPerRank, int distance) const {
+  if (bytesPerRank <= 0)
+    return 0;
+  return messageSeconds(distance < cluster.devicesPerNode ? cluster.intra : inter, bytesPerRank);
+}
+
+double LinkModel::sendSecondsFrom(std::int64_t first, std::int64_t count, double bytesPerRank, int distance) const {
+  if (bytesPerRank <= 0)
+    return 0;
+  // Sender and receiver are ranges as wide and as far apart as `distance` at
+  // least: if both lie in one node, no pair crosses.
+  std::int64_t low = std::min(first, first + distance), high = std::max(first, first + distance) + count - 1;
+  if (low / cluster.devicesPerNode == high / cluster.devicesPerNode)
+    return messageSeconds(cluster.intra, bytesPerRank);
+  return std::max(messageSeconds(cluster.interOfRanks(first, count), bytesPerRank),
+                  messageSeconds(cluster.interOfRanks(first + distance, count), bytesPerRank));
+}
+
+} // namespace galvatron::search

@@ -1,0 +1,188 @@
+//===- Timetable.cpp - What every stage does, in order --------------------===//
+
+#include "galvatron/Search/Model/Timetable.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace galvatron::search {
+
+std::optional<std::string> whyImpossible(const PipelineShape &shape) {
+  bool interleaved = shape.schedule == Schedule::Interleaved;
+  if (!interleaved && shape.virtualStages != 1)
+    return "the schedule " + std::string(scheduleName(shape.schedule)) + " has one part a stage, but got " +
+           std::to_string(shape.virtualStages) + " virtual stages; use interleaved";
+  if (!interleaved)
+    return std::nullopt;
+  if (shape.virtualStages < 2 || shape.stages < 2)
+    return "the schedule interleaved needs at least 2 stages and 2 virtual stages, but got " +
+           std::to_string(shape.stages) + " and " + std::to_string(shape.virtualStages) + "; use 1f1b";
+  if (shape.microBatches % shape.stages)
+    return "the schedule interleaved needs micro-batches in multiples of its " + std::to_string(shape.stages) +
+           " stages, but got " + std::to_string(shape.microBatches) + "; change either, or use 1f1b";
+  return std::nullopt;
+}
+
+namespace {
+/// The k-th forward or backward of a stage under interleaving: groups of p
+/// micro-batches pass chunk after chunk.
+TimetableEntry interleavedEntry(const PipelineShape &shape, int k, Phase phase) {
+  int round = shape.stages * shape.virtualStages, inRound = k % round;
+  int chunk = inRound / shape.stages;
+  if (phase == Phase::Backward)
+    chunk = shape.virtualStages - 1 - chunk;
+  return {phase, chunk, k / round * shape.stages + inRound % shape.stages};
+}
+
+std::vector<TimetableEntry> interleaved(const PipelineShape &shape, int stage) {
+  int total = shape.microBatches * shape.virtualStages;
+  int warmUp = std::min((shape.stages - stage - 1) * 2 + (shape.virtualStages - 1) * shape.stages, total);
+  std::vector<TimetableEntry> entries;
+  for (int k = 0; k < total; ++k) {
+    entries.push_back(interleavedEntry(shape, k, Phase::Forward));
+    if (k >= warmUp)
+      entries.push_back(interleavedEntry(shape, k - warmUp, Phase::Backward));
+  }
+  for (int k = total - warmUp; k < total; ++k)
+    entries.push_back(interleavedEntry(shape, k, Phase::Backward));
+  return entries;
+}
+} // namespace
+
+std::vector<TimetableEntry> stageTimetable(const PipelineShape &shape, int stage) {
+  if (shape.schedule == Schedule::Interleaved)
+    return interleaved(shape, stage);
+  int count = shape.microBatches;
+  int warmUp = shape.schedule == Schedule::GPipe ? count : std::min(shape.stages - 1 - stage, count);
+  std::vector<TimetableEntry> entries;
+  auto backward = [&](int m) {
+    entries.push_back({Phase::Backward, 0, m});
+    if (shape.schedule == Schedule::ZeroBubble && m >= stage)
+      entries.push_back({Phase::Weight, 0, m - stage});
+  };
+  for (int m = 0; m < count; ++m) {
+    entries.push_back({Phase::Forward, 0, m});
+    if (m >= warmUp)
+      backward(m - warmUp);
+  }
+  for (int m = count - warmUp; m < count; ++m)
+    backward(m);
+  if (shape.schedule == Schedule::ZeroBubble)
+    for (int m = std::max(0, count - stage); m < count; ++m)
+      entries.push_back({Phase::Weight, 0, m});
+  return entries;
+}
+
+namespace {
+/// Counts of live micro-batches by chunk, at the moments that matter.
+std::vector<std::vector<int>> liveCounts(const PipelineShape &shape, const std::vector<TimetableEntry> &entries) {
+  Phase last = shape.schedule == Schedule::ZeroBubble ? Phase::Weight : Phase::Backward;
+  std::vector<int> now(shape.virtualStages, 0);
+  std::vector<std::vector<int>> most;
+  auto exceeds = [](const std::vector<int> &a, const std::vector<int> &b) {
+    for (std::size_t i = 0; i < a.size(); ++i)
+      if (a[i] < b[i])
+        return false;
+    return true;
+  };
+  for (const TimetableEntry &entry : entries) {
+    if (entry.phase == Phase::Forward) {
+      ++now[entry.chunk];
+      if (std::any_of(most.begin(), most.end(), [&](const auto &other) { return exceeds(other, now); }))
+        continue;
+      std::erase_if(most, [&](const auto &other) { return exceeds(now, other); });
+      most.push_back(now);
+    } else if (entry.phase == last) {
+      --now[entry.chunk];
+    }
+  }
+  return most;
+}
+} // namespace
+
+Timetable::Timetable(const PipelineShape &shape) : form(shape) {
+  assert(!whyImpossible(shape));
+  for (int stage = 0; stage < shape.stages; ++stage) {
+    lists.push_back(stageTimetable(shape, stage));
+    kept.push_back(liveCounts(shape, lists.back()));
+  }
+  // Which values are there; each sweep carries forwards down and backwards up.
+  std::vector<std::vector<char>> done[2];
+  for (auto &list : done)
+    list.assign(shape.parts(), std::vector<char>(shape.microBatches, 0));
+  std::vector<std::size_t> next(shape.stages, 0);
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (int sweep = 0; sweep < 2 * shape.stages; ++sweep) {
+      int stage = sweep < shape.stages ? sweep : 2 * shape.stages - 1 - sweep;
+      for (; next[stage] < lists[stage].size(); ++next[stage], moved = true) {
+        const TimetableEntry &entry = lists[stage][next[stage]];
+        int part = entry.chunk * shape.stages + stage, from = part;
+        if (entry.phase != Phase::Weight)
+          from += entry.phase == Phase::Backward ? 1 : -1;
+        bool backward = entry.phase != Phase::Forward;
+        if (from != part && from >= 0 && from < shape.parts() && !done[backward][from][entry.microBatch])
+          break;
+        if (entry.phase != Phase::Weight)
+          done[backward][part][entry.microBatch] = 1;
+        order.push_back({stage, part, entry.microBatch, entry.phase});
+      }
+    }
+  }
+  assert(std::all_of(next.begin(), next.end(), [&](const std::size_t &at) {
+    return at == lists[&at - next.data()].size(); // no cycle of waits
+  }));
+}
+
+double Timetable::run(const std::vector<PartTimes> &times, double limit, TimetableResult *result) const {
+  int parts = form.parts();
+  bool split = form.schedule == Schedule::ZeroBubble;
+  std::size_t m = std::size_t(form.microBatches);
+  // When a value arrives at its consumer.
+  std::vector<double> forwardAt((parts + 1) * m, 0), backwardAt((parts + 1) * m, 0);
+  std::vector<double> clock(form.stages, 0), downFree(form.stages, 0), upFree(form.stages, 0);
+  // What each stage takes at least: its work, and the waits so far.
+  std::vector<double> least(form.stages, 0);
+  for (int part = 0; part < parts; ++part)
+    least[part % form.stages] += form.microBatches * (times[part].forward + times[part].backward);
+  limit *= 1 + 1e-12; // sums in another order
+  for (const Node &node : order) {
+    const PartTimes &part = times[node.part];
+    double &now = clock[node.stage], begin = now, before = now;
+    if (node.phase == Phase::Forward) {
+      begin = std::max(now, forwardAt[node.part * m + node.microBatch]);
+      now = begin + part.forward;
+      if (node.part + 1 < parts) {
+        double &free = downFree[node.stage];
+        free = std::max(free, now) + part.transfer;
+        forwardAt[(node.part + 1) * m + node.microBatch] = free;
+      }
+    } else if (node.phase == Phase::Backward) {
+      begin = std::max(now, backwardAt[node.part * m + node.microBatch]);
+      now = begin + part.backward - (split ? part.weight : 0);
+      if (node.part > 0) {
+        double &free = upFree[node.stage];
+        free = std::max(free, now) + times[node.part - 1].transfer;
+        backwardAt[(node.part - 1) * m + node.microBatch] = free;
+      }
+    } else {
+      now = begin + part.weight;
+    }
+    if ((least[node.stage] += begin - before) > limit)
+      return kForever;
+    if (result) {
+      result->start[node.stage].push_back(begin);
+      result->busySeconds += now - begin;
+    }
+  }
+  return *std::max_element(clock.begin(), clock.end());
+}
+
+TimetableResult Timetable::result(const std::vector<PartTimes> &times) const {
+  TimetableResult made;
+  made.start.resize(form.stages);
+  made.seconds = run(times, kForever, &made);
+  return made;
+}
+
+} // namespace galvatron::search

@@ -1,0 +1,64 @@
+//===- PlanPrice.h - The objective of one complete plan ---------*- C++ -*-===//
+//
+// Private to lib/Search. Adds up a plan whose units have their options: what
+// the dynamic programming adds up label by label, once more from the front.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef GALVATRON_LIB_SEARCH_SOLVER_PLANPRICE_H
+#define GALVATRON_LIB_SEARCH_SOLVER_PLANPRICE_H
+
+#include "StageCosts.h"
+#include "galvatron/Search/Model/Plan.h"
+#include "galvatron/Search/Model/Timetable.h"
+
+#include <limits>
+#include <vector>
+
+namespace galvatron::search {
+
+struct PlanPrice {
+  double seconds = 0;                            ///< the objective: timetable, then the longest tail
+  double pipeline = 0;                           ///< of these, the timetable
+  std::vector<PartTimes> times;                  ///< by part
+  std::vector<double> stageSeconds, tailSeconds; ///< by stage, all its parts
+  std::vector<StageMemory> memory;               ///< by stage
+  std::vector<double> redistribution;            ///< by unit, on entering it
+  std::int64_t peak() const;
+};
+
+/// The units' options and the parts that they are on (part k runs on stage
+/// k % stages).
+struct Choice {
+  std::vector<const Option *> options;
+  std::vector<int> partOf;
+};
+
+/// `timetable` fits the setting. A plan that takes more than `limit` may come out
+/// as infinitely slow.
+PlanPrice pricePlan(const Setting &setting, const Timetable &timetable, const Choice &choice,
+                    double limit = std::numeric_limits<double>::infinity());
+
+/// The plan in words and numbers, reasons not yet filled.
+Plan assemblePlan(const Setting &setting, const Timetable &timetable, const Choice &choice, const PlanPrice &price);
+
+/// Fills reasons: causes and alternatives per unit, and notes.
+void explainPlan(Plan &plan, const Setting &setting, const Timetable &timetable, const Choice &choice,
+                 const PlanPrice &price);
+
+/// A given plan in the search's terms. Owns its options, which may lie outside
+/// of the space.
+struct GivenPlan {
+  Setting setting;
+  Timetable timetable;
+  std::vector<std::unique_ptr<Option>> owned;
+  Choice choice;
+};
+
+/// Error: a plan that is not valid or of other units, a strategy that the cost
+/// source refuses. `alternatives`: price the whole space beside it.
+Result<GivenPlan> readGivenPlan(const Problem &problem, const Plan &plan, bool alternatives);
+
+} // namespace galvatron::search
+
+#endif // GALVATRON_LIB_SEARCH_SOLVER_PLANPRICE_H

@@ -1,0 +1,415 @@
+//===- Solver.cpp - Problem in, best plan out -----------------------------===//
+//
+// Order of work: price every setting (pipeline degree, micro-batches) and bound
+// its candidates (one a schedule) from below; look for regular plans, so that an
+// interrupted search has an answer; then open candidates by rising bound until
+// the bound reaches the best plan.
+//
+// Threads take candidates in waves of a fixed size. A wave starts from the best
+// plan before it and is merged in order, so the answer does not depend on how
+// many threads there are.
+//
+//===----------------------------------------------------------------------===//
+
+#include "galvatron/Search/Solver/Solver.h"
+
+#include "Candidate.h"
+#include "LeastMemory.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <tuple>
+
+namespace galvatron::search {
+
+namespace {
+/// Sums of the same numbers in another order differ by less.
+constexpr double kRounding = 1e-12;
+/// Candidates that start from the same best plan.
+constexpr std::size_t kWave = 4, kRegularWave = 16;
+/// Work of the plans on the hull, of all candidates.
+constexpr std::int64_t kMostHullWork = 10 * kHullWork;
+/// Label budgets that all candidates together may take.
+constexpr double kMostBudgets = 5;
+
+class Search {
+public:
+  Search(const Problem &problem, const SolveOptions &options)
+      : problem(problem), options(options), begin(std::chrono::steady_clock::now()) {}
+
+  Result<Solution> run();
+
+private:
+  std::optional<Error> check() const;
+  void makeCandidates();
+  void addShapes(const std::shared_ptr<const Setting> &setting);
+  void addCandidate(const std::shared_ptr<const Setting> &setting, const PipelineShape &shape);
+  void regularPlans(bool glance);
+  void smallestPlans();
+  void hullPlans();
+  void anyPlan();
+  void exactPlans();
+  void accept(const Candidate &candidate, Found found);
+  void finishPlan();
+  void explainInfeasible();
+  void report(bool force);
+  /// Calls `work` for 0 … count - 1 on the threads allowed.
+  void inParallel(std::size_t count, const std::function<void(std::size_t)> &work);
+  bool stopped() const {
+    return (options.stop && options.stop->load()) ||
+           (options.timeLimitSeconds > 0 && seconds() > options.timeLimitSeconds);
+  }
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); }
+
+  const Problem &problem;
+  const SolveOptions &options;
+  std::chrono::steady_clock::time_point begin;
+  double lastReport = 0;
+  std::vector<std::unique_ptr<Candidate>> candidates;
+  const Candidate *winner = nullptr;
+  Found best;
+  double floor = kInfinity; ///< of the candidates opened so far
+  Solution solution;
+  std::string refusal;
+};
+
+void Search::inParallel(std::size_t count, const std::function<void(std::size_t)> &work) {
+  std::atomic<std::size_t> next = 0;
+  auto loop = [&] {
+    for (std::size_t i; (i = next++) < count;)
+      work(i);
+  };
+  std::vector<std::thread> others;
+  for (std::size_t i = 1; i < std::min<std::size_t>(count, std::size_t(std::max(1, options.threads))); ++i)
+    others.emplace_back(loop);
+  loop();
+  for (std::thread &thread : others)
+    thread.join();
+}
+
+std::optional<Error> Search::check() const {
+  const SearchSpace &space = problem.space;
+  if (problem.units.empty())
+    return Error{"the problem has no units to plan"};
+  if (!problem.costs)
+    return Error{"the problem has no cost source"};
+  if (problem.globalBatch < 1)
+    return Error{"expects a global batch of at least 1, but got " + std::to_string(problem.globalBatch)};
+  const Cluster &cluster = problem.cluster;
+  if (cluster.nodes < 1 || cluster.devicesPerNode < 1)
+    return Error{"expects a cluster of at least 1 x 1 devices, but got " + std::to_string(cluster.nodes) + " x " +
+                 std::to_string(cluster.devicesPerNode)};
+  if (!cluster.interOfNode.empty() && std::int64_t(cluster.interOfNode.size()) != cluster.nodes)
+    return Error{"expects one link for each of " + std::to_string(cluster.nodes) + " nodes, but got " +
+                 std::to_string(cluster.interOfNode.size())};
+  if (space.schedules.empty())
+    return Error{"the space offers no schedule; allow gpipe or 1f1b"};
+  if (space.microBatches > 0 && problem.globalBatch % space.microBatches)
+    return Error{"expects a number of micro-batches that divides the global batch of " +
+                 std::to_string(problem.globalBatch) + ", but got " + std::to_string(space.microBatches)};
+  if (space.stages > 0 && problem.ranks() % space.stages)
+    return Error{"expects a number of stages that divides " + std::to_string(problem.ranks()) + " ranks, but got " +
+                 std::to_string(space.stages)};
+  return std::nullopt;
+}
+
+void Search::makeCandidates() {
+  const SearchSpace &space = problem.space;
+  std::vector<std::pair<int, int>> wanted;
+  std::int64_t units = std::int64_t(problem.units.size());
+  for (std::int64_t stages = 1; stages <= std::min({problem.ranks(), units, std::int64_t(space.maxPipeline)});
+       ++stages) {
+    if (problem.ranks() % stages || (stages > 1 && !space.pipeline) || (space.stages > 0 && stages != space.stages))
+      continue;
+    for (std::int64_t count = 1; count <= problem.globalBatch; ++count)
+      if (problem.globalBatch % count == 0 && (space.microBatches <= 0 || count == space.microBatches))
+        wanted.emplace_back(int(stages), int(count));
+  }
+  std::vector<std::optional<Result<Setting>>> made(wanted.size());
+  std::atomic<bool> late = false;
+  inParallel(wanted.size(), [&](std::size_t i) {
+    if (late || (late = stopped()))
+      return;
+    made[i] = Setting::make(problem, wanted[i].first, wanted[i].second);
+  });
+  for (auto &result : made) {
+    if (!result)
+      continue;
+    if (!*result)
+      refusal = result->error().message;
+    else
+      addShapes(std::make_shared<const Setting>(std::move(**result)));
+  }
+  std::sort(candidates.begin(), candidates.end(),
+            [&](const auto &a, const auto &b) { return a->order() < b->order(); });
+  solution.candidates = std::int64_t(candidates.size());
+}
+
+void Search::addShapes(const std::shared_ptr<const Setting> &setting) {
+  std::vector<Schedule> schedules = problem.space.schedules;
+  // One stage is no pipeline: the one order worth anything is that which keeps least.
+  if (setting->stages == 1)
+    schedules = {Schedule::OneFOneB};
+  for (Schedule schedule : schedules) {
+    PipelineShape shape{schedule, setting->stages, 1, setting->microBatches};
+    if (schedule != Schedule::Interleaved) {
+      addCandidate(setting, shape);
+      continue;
+    }
+    int layers = 0;
+    for (const Unit &unit : problem.units)
+      layers += unit.role == UnitRole::Layer;
+    for (shape.virtualStages = 2; shape.virtualStages <= problem.space.maxVirtualStages; ++shape.virtualStages)
+      if (shape.parts() <= layers && !whyImpossible(shape))
+        addCandidate(setting, shape);
+  }
+}
+
+void Search::addCandidate(const std::shared_ptr<const Setting> &setting, const PipelineShape &shape) {
+  // Tied units take one tp, as their parameter has one placement.
+  std::set<int> degrees = {0};
+  if (!problem.ties.empty()) {
+    degrees.clear();
+    for (std::size_t type = 0; type < setting->tied.size(); ++type)
+      if (setting->tied[type])
+        for (const Option &option : setting->options[0][type])
+          degrees.insert(option.strategy.tp);
+  }
+  for (int tp : degrees) {
+    auto candidate = std::make_unique<Candidate>(setting, shape, tp);
+    if (std::none_of(candidate->options()[0].begin(), candidate->options()[0].end(),
+                     [](const std::vector<Option> &list) { return list.empty(); }))
+      candidates.push_back(std::move(candidate));
+  }
+}
+
+void Search::report(bool force) {
+  if (!options.progress || (!force && seconds() - lastReport < 0.2))
+    return;
+  lastReport = seconds();
+  Progress progress{seconds(), solution.candidatesOpened, std::int64_t(candidates.size()), winner ? best.seconds : 0,
+                    ""};
+  if (winner)
+    progress.best = "pipeline " + std::to_string(winner->shape().stages) + " (" +
+                    std::string(scheduleName(winner->shape().schedule)) + "), " +
+                    std::to_string(winner->shape().microBatches) + " micro-batches";
+  options.progress(progress);
+}
+
+void Search::accept(const Candidate &candidate, Found found) {
+  if (!(found.seconds < best.seconds))
+    return;
+  best = std::move(found);
+  winner = &candidate;
+  report(true);
+}
+
+void Search::regularPlans(bool glance) {
+  std::function<bool()> stop = [this] { return stopped(); };
+  std::vector<const Candidate *> order;
+  for (const auto &candidate : candidates)
+    order.push_back(candidate.get());
+  if (glance) {
+    // The bound of interleaved and zero-bubble plans lacks the bubble; with it
+    // the likely ones come first.
+    std::vector<std::pair<double, const Candidate *>> likely;
+    for (const Candidate *candidate : order) {
+      const PipelineShape &s = candidate->shape();
+      bool bounded = s.schedule == Schedule::GPipe || s.schedule == Schedule::OneFOneB;
+      double bubble = bounded ? 0 : double(s.stages - 1) / s.virtualStages / s.microBatches;
+      likely.emplace_back(candidate->bound() * (1 + bubble), candidate);
+    }
+    std::sort(likely.begin(), likely.end(), [](const auto &a, const auto &b) {
+      return std::pair{a.first, a.second->order()} < std::pair{b.first, b.second->order()};
+    });
+    std::transform(likely.begin(), likely.end(), order.begin(), [](const auto &each) { return each.second; });
+  }
+  for (std::size_t from = 0; from < order.size() && !stopped(); from += kRegularWave) {
+    std::size_t count = std::min(kRegularWave, order.size() - from);
+    std::vector<Found> found(count);
+    double limit = best.seconds;
+    inParallel(count, [&](std::size_t i) {
+      if (order[from + i]->bound() < limit)
+        found[i] = order[from + i]->tryRegular(limit, glance, stop);
+    });
+    for (std::size_t i = 0; i < count; ++i)
+      accept(*order[from + i], std::move(found[i]));
+    report(false);
+  }
+}
+
+/// Where memory is so short that no regular plan fits: the plan that needs the
+/// least, for a limit to the exact search.
+void Search::smallestPlans() {
+  for (const auto &candidate : candidates) {
+    if (!candidate->hasExactSearch() || !(candidate->bound() < best.seconds) || stopped())
+      continue;
+    LeastMemory least = findLeastMemory(*candidate);
+    if (least.bytes > candidate->setting().memoryBudget())
+      continue;
+    PlanPrice price = pricePlan(candidate->setting(), Timetable(candidate->shape()), least.choice);
+    accept(*candidate, {price.seconds, least.choice.options, least.choice.partOf, {candidate->sharedOptions()}});
+  }
+}
+
+/// Near to the best where memory is short: a limit that spares the exact search
+/// most of its labels.
+void Search::hullPlans() {
+  std::function<bool()> stop = [this] { return stopped(); };
+  std::int64_t spent = 0;
+  for (std::size_t from = 0; from < candidates.size() && !stopped() && spent < kMostHullWork; from += kWave) {
+    std::size_t count = std::min(kWave, candidates.size() - from);
+    std::vector<Found> found(count);
+    std::vector<std::int64_t> work(count, 0);
+    double limit = best.seconds;
+    inParallel(count, [&](std::size_t i) {
+      const Candidate &candidate = *candidates[from + i];
+      if (candidate.hasExactSearch() && candidate.bound() < limit)
+        found[i] = candidate.tryHull(limit, work[i], stop);
+    });
+    for (std::size_t i = 0; i < count; ++i) {
+      spent += work[i];
+      accept(*candidates[from + i], std::move(found[i]));
+    }
+    report(false);
+  }
+}
+
+/// Interrupted before the first plan: a quick one out of what is priced so far.
+void Search::anyPlan() {
+  double begin = seconds();
+  std::function<bool()> late = [&] { return seconds() - begin > 5; };
+  for (std::size_t i = 0; i < candidates.size() && !winner && !late(); ++i)
+    accept(*candidates[i], candidates[i]->tryRegular(kInfinity, true, late));
+}
+
+void Search::exactPlans() {
+  std::function<bool()> stop = [this] { return stopped(); };
+  std::vector<const Candidate *> exact;
+  for (const auto &candidate : candidates)
+    if (candidate->hasExactSearch())
+      exact.push_back(candidate.get());
+  for (std::size_t from = 0; from < exact.size(); from += kWave) {
+    double limit = best.seconds * (1 - kRounding);
+    if (exact[from]->bound() >= limit) // sorted: no later one is better
+      return;
+    if (stopped()) {
+      floor = std::min(floor, exact[from]->bound());
+      return;
+    }
+    // A search that has grown long ends sooner, and says how exact it was.
+    double budgets = double(solution.labels) / double(options.labelBudget);
+    double reach = budgets < 2 ? 1 : budgets < 3 ? 0.5 : budgets < 4 ? 0.25 : 0.0625;
+    if (budgets > kMostBudgets) {
+      floor = std::min(floor, exact[from]->bound());
+      return;
+    }
+    std::size_t count = std::min(kWave, exact.size() - from);
+    std::vector<std::optional<Opened>> opened(count);
+    limit = best.seconds * (1 - kRounding);
+    inParallel(count, [&](std::size_t i) {
+      if (exact[from + i]->bound() < limit)
+        opened[i] = exact[from + i]->open(limit, reach, options.labelBudget, stop);
+    });
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!opened[i])
+        continue;
+      ++solution.candidatesOpened;
+      solution.labels += opened[i]->labels;
+      floor = std::min(floor, opened[i]->floor);
+      accept(*exact[from + i], std::move(opened[i]->found));
+    }
+    report(false);
+  }
+}
+
+void Search::explainInfeasible() {
+  Infeasible &out = solution.infeasible;
+  LeastMemory least;
+  const Candidate *where = nullptr;
+  for (const auto &candidate : candidates) {
+    if (!candidate->hasExactSearch())
+      continue;
+    LeastMemory other = findLeastMemory(*candidate);
+    if (other.bytes < least.bytes) {
+      least = other;
+      where = candidate.get();
+    }
+  }
+  if (!where) {
+    out.message = "no strategy is left for " + std::to_string(problem.ranks()) + " ranks and a global batch of " +
+                  std::to_string(problem.globalBatch) +
+                  (refusal.empty() ? "; choose a batch that the ranks divide, or widen the space" : ": " + refusal);
+    return;
+  }
+  out.smallestBudgetBytes = least.bytes + problem.cluster.device.reservedBytes;
+  out.stage = least.stage;
+  out.unit = problem.units[least.unit].path;
+  out.strategy = describe(least.option->strategy, least.option->dp);
+  out.message = "no strategy fits " + formatBytes(double(problem.cluster.memoryBytesPerDevice)) +
+                " per device; the smallest plan needs " + formatBytes(double(out.smallestBudgetBytes)) + " (" +
+                std::to_string(out.smallestBudgetBytes) + " bytes: stage " + std::to_string(out.stage) + " of " +
+                std::to_string(where->shape().stages) + ", largest unit '" + out.unit + "' with " + out.strategy +
+                ", " + std::to_string(where->shape().microBatches) +
+                " micro-batches); raise the budget, use more ranks or a smaller batch, or widen "
+                "the space";
+}
+
+void Search::finishPlan() {
+  Timetable timetable(winner->shape());
+  Choice choice{best.options, best.partOf};
+  PlanPrice price = pricePlan(winner->setting(), timetable, choice);
+  Plan plan = assemblePlan(winner->setting(), timetable, choice, price);
+  if (options.explain)
+    explainPlan(plan, winner->setting(), timetable, choice, price);
+  solution.plan = std::move(plan);
+  solution.provenWithin = std::max(0.0, 1 - floor / best.seconds);
+  if (solution.provenWithin < 2 * kRounding)
+    solution.provenWithin = 0;
+}
+
+Result<Solution> Search::run() {
+  if (auto error = check())
+    return *error;
+  makeCandidates();
+  // A glance at all of them gives a limit that spares most of the second look.
+  regularPlans(true);
+  regularPlans(false);
+  if (!problem.space.uniform) {
+    if (!winner && problem.space.unevenStages)
+      smallestPlans();
+    hullPlans();
+    exactPlans();
+  }
+  solution.interrupted = stopped();
+  if (solution.interrupted && !winner)
+    anyPlan();
+  if (solution.interrupted && !candidates.empty()) // nothing is below the least bound
+    floor = std::min(floor, candidates.front()->bound());
+  if (winner)
+    finishPlan();
+  else if (!solution.interrupted)
+    explainInfeasible();
+  report(true);
+  solution.searchSeconds = seconds();
+  return std::move(solution);
+}
+} // namespace
+
+Result<Solution> solve(const Problem &problem, const SolveOptions &options) { return Search(problem, options).run(); }
+
+Result<Plan> evaluatePlan(const Problem &problem, const Plan &plan) {
+  Result<GivenPlan> given = readGivenPlan(problem, plan, true);
+  if (!given)
+    return given.error();
+  PlanPrice price = pricePlan(given->setting, given->timetable, given->choice);
+  Plan result = assemblePlan(given->setting, given->timetable, given->choice, price);
+  explainPlan(result, given->setting, given->timetable, given->choice, price);
+  return result;
+}
+
+} // namespace galvatron::search

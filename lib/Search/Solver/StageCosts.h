@@ -1,0 +1,143 @@
+//===- StageCosts.h - What units cost on a stage ----------------*- C++ -*-===//
+//
+// Private to lib/Search. Turns the answers of a cost source into the few
+// numbers that the search adds up, for one setting (pipeline degree,
+// micro-batches): time of a micro-batch, tail of a step, memory, and the layout
+// of the boundary value, whose change between neighbours costs time.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef GALVATRON_LIB_SEARCH_SOLVER_STAGECOSTS_H
+#define GALVATRON_LIB_SEARCH_SOLVER_STAGECOSTS_H
+
+#include "galvatron/Search/Model/LinkModel.h"
+#include "galvatron/Search/Model/Problem.h"
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace galvatron::search {
+
+/// How the ranks of a stage share a boundary value [batch, sequence, hidden].
+struct Layout {
+  int batch = 1;        ///< parts of the batch: dp
+  int context = 1;      ///< parts of the sequence that cp deals (permuted when > 1)
+  int sequence = 1;     ///< further parts of the sequence: ulysses, Megatron-SP
+  bool strided = false; ///< the parts of the batch lie on neighbours
+  auto operator<=>(const Layout &) const = default;
+  int parts() const { return batch * context * sequence; }
+};
+
+Layout layoutOf(const Strategy &strategy, int dp);
+
+/// A strategy for a unit type in a setting, priced.
+struct Option {
+  Strategy strategy;
+  int dp = 1;
+  int layout = 0; ///< index into Setting::layouts
+  // One micro-batch, communication included: what is hidden is subtracted.
+  double forward = 0, backward = 0;
+  double weight = 0; ///< of `backward`, what may be put off
+  double computeForward = 0, computeBackward = 0, recompute = 0, communication = 0;
+  double tail = 0; ///< once a step
+  std::int64_t state = 0, saved = 0, scratch = 0, boundary = 0;
+  double time() const { return forward + backward; }
+};
+
+/// By unit type.
+using OptionLists = std::vector<std::vector<Option>>;
+
+/// One (pipeline degree, micro-batch count) with everything priced.
+class Setting {
+public:
+  /// Nothing priced yet.
+  static Setting bare(const Problem &problem, int stages, int microBatches);
+  /// Prices all strategies the space offers and drops those that others beat.
+  /// Error: a unit type without any.
+  static Result<Setting> make(const Problem &problem, int stages, int microBatches);
+
+  /// Prices one strategy of one unit on stages of one class; error from the cost
+  /// source.
+  Result<Option> price(int unit, const Strategy &strategy, int dp, int stageClass = 0);
+
+  const Problem *problem = nullptr;
+  int stages = 1, microBatches = 1;
+  std::int64_t stageRanks = 1, microBatchSamples = 1;
+  std::vector<int> typeOf;    ///< by unit
+  std::vector<int> exampleOf; ///< by type: its first unit
+  std::vector<bool> tied;     ///< by type: shares a parameter with another unit
+  /// By class of stage (stages whose links are alike), then type. An index means
+  /// the same strategy in every class.
+  std::vector<OptionLists> options;
+  std::vector<int> classOf; ///< by stage
+  std::vector<Layout> layouts;
+  std::string refusal; ///< last reason why a strategy was refused
+
+  /// Redistribution is priced as asked for from here on: for plans that bring
+  /// layouts of their own.
+  void forgetTables() {
+    tables.clear();
+    handOvers.clear();
+  }
+
+  int units() const { return int(typeOf.size()); }
+  const OptionLists &optionsOf(int stage) const { return options[classOf[stage]]; }
+  std::int64_t memoryBudget() const {
+    return problem->cluster.memoryBytesPerDevice - problem->cluster.device.reservedBytes;
+  }
+  std::int64_t extraBytes(int stage) const {
+    const std::vector<std::int64_t> &extra = problem->extraBytesOfStage;
+    return int(extra.size()) == stages ? extra[stage] : 0;
+  }
+  /// For the units of all stages together.
+  double memoryOfAllStages() const {
+    double bytes = double(memoryBudget()) * stages;
+    for (int stage = 0; stage < stages; ++stage)
+      bytes -= double(extraBytes(stage));
+    return bytes;
+  }
+
+  /// Seconds (forward and backward) to change `boundary` bytes between layouts.
+  double redistribution(int stageClass, int from, int to, std::int64_t boundary) const;
+  /// Seconds (one direction) to hand a micro-batch from a stage to the next, or
+  /// from the last to the first.
+  double handOver(int stage, int layout, std::int64_t boundary) const;
+
+private:
+  void makeClasses();
+  void dropDominated();
+  void dropWithinLayouts();
+  void dropAcrossLayouts();
+  void keepOnly(int type, const std::vector<int> &kept);
+  int layoutIndex(const Layout &layout);
+  double collectives(const std::vector<Collective> &list, const Option &option, double compute, int stageClass) const;
+  double redistributionOf(int stageClass, const Layout &from, const Layout &to, double bytes) const;
+  /// All pairs of layouts, for one size of the boundary value.
+  const std::vector<double> &redistributionTable(int stageClass, std::int64_t boundary) const;
+  std::vector<std::map<std::int64_t, std::vector<double>>> tables; ///< by class
+
+  /// By class of stage; one model for all where the problem brings its own.
+  std::vector<std::shared_ptr<const CommunicationModel>> links;
+  double handOverOf(int stage, const Layout &layout, double boundary) const;
+  std::vector<int> handOverKind;     ///< by stage
+  std::vector<int> handOverExamples; ///< by kind: a stage
+  /// By kind and size of the boundary value, then layout.
+  std::map<std::pair<int, std::int64_t>, std::vector<double>> handOvers;
+  const CommunicationModel &communication(int stageClass) const {
+    return problem->communication ? *problem->communication : *links[stageClass];
+  }
+};
+
+/// Strategies the space offers on `stageRanks` ranks for micro-batches of
+/// `samples` samples. Without `values` and `strided`, which depend on the unit
+/// and the cluster.
+std::vector<std::pair<Strategy, int>> offeredStrategies(const SearchSpace &space, std::int64_t stageRanks,
+                                                        std::int64_t samples);
+
+} // namespace galvatron::search
+
+#endif // GALVATRON_LIB_SEARCH_SOLVER_STAGECOSTS_H

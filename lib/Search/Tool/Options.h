@@ -1,0 +1,42 @@
+//===- Options.h - Command line of galvatron-search -------------*- C++ -*-===//
+//
+// Private to lib/Search.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef GALVATRON_LIB_SEARCH_TOOL_OPTIONS_H
+#define GALVATRON_LIB_SEARCH_TOOL_OPTIONS_H
+
+#include "lib/Search/Formats/JsonReader.h"
+
+#include <optional>
+#include <string>
+
+namespace galvatron::search {
+
+struct ToolOptions {
+  bool help = false, version = false;
+  std::string configFile, root;
+  std::string modelFile, clusterFile, device;
+  std::int64_t ranks = 0, memoryBytes = 0, sequence = 0, globalBatch = 0, microBatches = 0;
+  std::string costModel = "native"; ///< native or galvatron
+  bool supportedOnly = false;       ///< --space=supported
+  bool onlySharded = false;         ///< --space=sdp
+  bool configured = false;          ///< --space=configured
+  std::string evaluateFile, outputFile, format = "auto", traceFile;
+  std::string precision; ///< empty: bf16
+  bool explain = false, quiet = false, simulate = false, referenceDivision = false;
+  double timeLimitSeconds = 0;
+  int threads = 0; ///< 0: as many as the machine has
+  /// The reference's arguments given as options, by group.
+  Json overrides = Json::object();
+};
+
+/// Error: an unknown option, a missing or malformed value, a conflict.
+Result<ToolOptions> parseOptions(int argc, char **argv);
+
+std::string helpText();
+
+} // namespace galvatron::search
+
+#endif // GALVATRON_LIB_SEARCH_TOOL_OPTIONS_H
