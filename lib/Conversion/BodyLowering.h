@@ -4,15 +4,15 @@
 // A tensor value becomes a memref whose layout is static strides. Reshapes, transposes and slices
 // become views wherever strides can express them, so that most move nothing; kernels that take
 // strides write their result in the order in which it will be read.
-#ifndef GALVATRON_LIB_CONVERSION_BODYLOWERING_H
-#define GALVATRON_LIB_CONVERSION_BODYLOWERING_H
+#ifndef GALVATRON_CONVERSION_BODYLOWERING_H
+#define GALVATRON_CONVERSION_BODYLOWERING_H
 
 #include "dialects/Dist/Dist.h"
 #include "dialects/Exec/Exec.h"
 #include "dialects/Graph/GraphProducts.h"
 #include "dialects/Graph/GraphShapes.h"
-#include "galvatron/Analysis/DeviceTraits.h"
-#include "galvatron/Analysis/ElementwiseOps.h"
+#include "galvatron/Kernels/DeviceTraits.h"
+#include "galvatron/Kernels/ElementwiseOps.h"
 
 #include "mlir/IR/Builders.h"
 #include "llvm/ADT/DenseSet.h"

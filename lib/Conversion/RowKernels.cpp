@@ -14,7 +14,7 @@
 // sum in registers until the end.
 #include "GpuKernels.h"
 #include "KernelBuilder.h"
-#include "galvatron/Analysis/DeviceTraits.h"
+#include "galvatron/Kernels/DeviceTraits.h"
 
 using namespace mlir;
 using namespace galvatron;

@@ -1,7 +1,7 @@
 // The inner interface of the importer: a program arrives as calls of ATen operators on `Value`s, by
 // whatever door (TorchScript today), and leaves as one function of the graph dialect.
-#ifndef GALVATRON_LIB_IMPORT_IMPORTER_H
-#define GALVATRON_LIB_IMPORT_IMPORTER_H
+#ifndef GALVATRON_IMPORT_IMPORTER_H
+#define GALVATRON_IMPORT_IMPORTER_H
 
 #include "Emitter.h"
 #include "Value.h"
@@ -163,4 +163,4 @@ Integer asInteger(const Value &value, const Importer &importer, llvm::StringRef 
 
 } // namespace galvatron::importer
 
-#endif // GALVATRON_LIB_IMPORT_IMPORTER_H
+#endif // GALVATRON_IMPORT_IMPORTER_H

@@ -1,6 +1,6 @@
 // Runs straight-line code on all devices of a machine.
-#ifndef GALVATRON_LIB_REFERENCE_INTERPRETER_H
-#define GALVATRON_LIB_REFERENCE_INTERPRETER_H
+#ifndef GALVATRON_REFERENCE_INTERPRETER_H
+#define GALVATRON_REFERENCE_INTERPRETER_H
 
 #include "Machine.h"
 
@@ -38,4 +38,4 @@ private:
 
 } // namespace galvatron::reference
 
-#endif // GALVATRON_LIB_REFERENCE_INTERPRETER_H
+#endif // GALVATRON_REFERENCE_INTERPRETER_H

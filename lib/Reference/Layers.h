@@ -1,7 +1,7 @@
 // The callees of `graph.call`, seen alike whether they are on global shapes, with placements, or cut
 // into bodies for one device.
-#ifndef GALVATRON_LIB_REFERENCE_LAYERS_H
-#define GALVATRON_LIB_REFERENCE_LAYERS_H
+#ifndef GALVATRON_REFERENCE_LAYERS_H
+#define GALVATRON_REFERENCE_LAYERS_H
 
 #include "Interpreter.h"
 
@@ -49,4 +49,4 @@ private:
 
 } // namespace galvatron::reference
 
-#endif // GALVATRON_LIB_REFERENCE_LAYERS_H
+#endif // GALVATRON_REFERENCE_LAYERS_H

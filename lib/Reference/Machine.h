@@ -1,7 +1,7 @@
 // The devices of a stage and the micro-batches that they see, one after another: where the pieces of a
 // global tensor are, and what the collectives do with them.
-#ifndef GALVATRON_LIB_REFERENCE_MACHINE_H
-#define GALVATRON_LIB_REFERENCE_MACHINE_H
+#ifndef GALVATRON_REFERENCE_MACHINE_H
+#define GALVATRON_REFERENCE_MACHINE_H
 
 #include "OpTable.h"
 
@@ -39,4 +39,4 @@ struct Machine {
 
 } // namespace galvatron::reference
 
-#endif // GALVATRON_LIB_REFERENCE_MACHINE_H
+#endif // GALVATRON_REFERENCE_MACHINE_H

@@ -1,6 +1,6 @@
 // What the evaluator knows of single ops: one function per op name, on one device's tensors.
-#ifndef GALVATRON_LIB_REFERENCE_OPTABLE_H
-#define GALVATRON_LIB_REFERENCE_OPTABLE_H
+#ifndef GALVATRON_REFERENCE_OPTABLE_H
+#define GALVATRON_REFERENCE_OPTABLE_H
 
 #include "galvatron/Reference/Tensor.h"
 #include "runtime/api/CounterRandom.h"
@@ -63,4 +63,4 @@ template <typename Op> void define(OpTable &table, void (*function)(Op, OpCall &
 
 } // namespace galvatron::reference
 
-#endif // GALVATRON_LIB_REFERENCE_OPTABLE_H
+#endif // GALVATRON_REFERENCE_OPTABLE_H

@@ -1,5 +1,5 @@
 // See DeviceCode.h.
-#include "DeviceCode.h"
+#include "galvatron/Target/DeviceCode.h"
 
 #include "galvatron/Transforms/Passes.h"
 

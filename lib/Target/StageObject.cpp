@@ -1,6 +1,6 @@
 // One stage → one native object. Only the bodies that the stage's timetable names go in; the timetable
 // itself is a constant table of 64-bit words, so that code size grows with neither layers nor micro-batches.
-#include "DeviceCode.h"
+#include "galvatron/Target/DeviceCode.h"
 #include "galvatron/Target/StageBinaries.h"
 
 #include "dialects/Exec/Exec.h"

@@ -14,6 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import rules_filecheck
 import rules_includes
+import rules_layers
 import rules_messages
 import rules_passes
 import rules_paths
@@ -22,6 +23,7 @@ from tree import Tree
 
 RULES = {
     "includes": rules_includes.check,
+    "layers": rules_layers.check,
     "pass-names": rules_passes.check_names,
     "pass-tests": rules_passes.check_tests,
     "pass-documentation": rules_passes.check_documentation,

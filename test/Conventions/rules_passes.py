@@ -20,6 +20,21 @@ class Pass:
     def __init__(self, area, path, name, flag, line, body, body_line):
         self.area, self.path, self.name, self.flag, self.line = area, path, name, flag, line
         self.body, self.body_line = body, body_line
+        # The file of the record names the folder of its source and its test: Shard.td, lib/Transforms/Shard, …
+        room = path.rpartition("/")[2].removesuffix(".td")
+        self.folder = area if room == "Passes" else f"{area}/{room}"
+
+    @property
+    def source(self):
+        return f"lib/{self.folder}/{self.camel}.cpp"
+
+    @property
+    def test(self):
+        return f"test/{self.folder}/{self.stem}.mlir"
+
+    @property
+    def invalid_test(self):
+        return f"test/{self.folder}/{self.stem}-invalid.mlir"
 
     @property
     def stem(self):
@@ -56,27 +71,20 @@ class Pass:
 
 def passes(tree):
     for area in AREAS:
-        path = f"include/galvatron/{area}/Passes.td"
-        text = tree.text(path) if path in tree.files else ""
-        definitions = list(DEFINITION.finditer(text))
-        for match, following in zip(definitions, [*definitions[1:], None]):
-            end = following.start() if following else len(text)
-            yield Pass(
-                area,
-                path,
-                match.group(1),
-                match.group(2),
-                line_of(text, match.start()),
-                text[match.start() : end],
-                line_of(text, match.start()),
-            )
+        for path in tree.below(f"include/galvatron/{area}", suffixes=(".td",)):
+            text = tree.text(path)
+            definitions = list(DEFINITION.finditer(text))
+            for match, following in zip(definitions, [*definitions[1:], None]):
+                body = text[match.start() : following.start() if following else len(text)]
+                line = line_of(text, match.start())
+                yield Pass(area, path, match.group(1), match.group(2), line, body, line)
 
 
 def check_names(tree):
-    """Flag, record and file have one name, and the file is in the folder that the flag says."""
-    known = {area: {} for area in AREAS}
+    """Flag, record and file have one name, and the file is in the folder that the record's file says."""
+    known = set()
     for item in passes(tree):
-        known[item.area][item.camel.lower()] = item
+        known.add(item.source.lower())
         if not re.fullmatch(r"galvatron(-[a-z0-9]+)+", item.flag):
             yield item.finding(f"has the flag {item.flag}", "name it galvatron-verb-noun in kebab-case")
         if item.name.lower() != f"{item.camel}Pass".lower():
@@ -84,23 +92,19 @@ def check_names(tree):
         area = "Conversion" if item.stem.startswith("convert-") else "Transforms"
         if area != item.area:
             yield item.finding(f"is in {item.area}", f"move it to {area} (convert-… is Conversion, others Transforms)")
-        sources = {path.lower(): path for path in tree.below(f"lib/{item.area}", suffixes=(".cpp",))}
-        if f"lib/{item.area}/{item.camel}.cpp".lower() not in sources:
-            yield item.finding("has no source of its name", f"put it into lib/{item.area}/{item.camel}.cpp")
+        if item.source.lower() not in {path.lower() for path in tree.files}:
+            yield item.finding("has no source of its name", f"put it into {item.source}")
     for area in AREAS:
         sources = tree.below(f"lib/{area}", suffixes=(".cpp",))
-        stems = {path: path.removeprefix(f"lib/{area}/").removesuffix(".cpp") for path in sources}
-        shared = {header for path in sources if stems[path].lower() in known[area] for header in beside(tree, path)}
+        shared = {header for path in sources if path.lower() in known for header in beside(tree, path)}
         for path in sources:
-            if "/" in stems[path]:
-                yield Finding(path, 1, f"lies in a folder below lib/{area}", "passes lie flat: move it up")
-            elif stems[path].lower() not in known[area] and not shared.intersection(beside(tree, path)):
+            if path.lower() not in known and not shared.intersection(beside(tree, path)):
                 yield Finding(
                     path,
                     1,
-                    f"is neither a pass of include/galvatron/{area}/Passes.td nor a part of one",
-                    f"name it as its pass; a part of a pass shares a header in lib/{area} with it; what several passes "
-                    "need belongs in lib/Analysis or lib/Support",
+                    f"is neither a pass of include/galvatron/{area} nor a part of one",
+                    "name it as its pass, in the folder of its record's file; a part of a pass shares a header beside "
+                    "it; what several passes need belongs in a room below lib/Transforms",
                 )
 
 
@@ -112,27 +116,25 @@ def beside(tree, path):
 
 def check_tests(tree):
     """Every pass has a test of its name that runs it, an invalid one where it reports errors; every test has a pass."""
+    known = list(passes(tree))
+    for item in known:
+        if item.test not in tree.files:
+            yield item.finding("has no test", f"write {item.test}")
+        elif not runs_pass(tree, item.test, item):
+            yield Finding(item.test, 1, f"does not run --{item.flag}", "add a RUN line that does")
+        source = next((path for path in tree.files if path.lower() == item.source.lower()), None)
+        reports = source and re.search(r"\bemit(Op)?Error\s*\(", tree.text(source) or "")
+        if reports and item.invalid_test not in tree.files:
+            yield item.finding("reports errors, but no test sees them", f"write {item.invalid_test}")
+        elif item.invalid_test in tree.files and not runs_pass(tree, item.invalid_test, item):
+            yield Finding(item.invalid_test, 1, f"does not run --{item.flag}", "add a RUN line that does")
     for area in AREAS:
-        stems = set()
-        for item in [item for item in passes(tree) if item.area == area]:
-            stems.add(item.stem)
-            test = f"test/{area}/{item.stem}.mlir"
-            if test not in tree.files:
-                yield item.finding("has no test", f"write {test}")
-            elif not runs_pass(tree, test, item):
-                yield Finding(test, 1, f"does not run --{item.flag}", "add a RUN line that does")
-            source = next((path for path in tree.files if path.lower() == f"lib/{area}/{item.camel}.cpp".lower()), None)
-            invalid = f"test/{area}/{item.stem}-invalid.mlir"
-            reports = source and re.search(r"\bemit(Op)?Error\s*\(", tree.text(source) or "")
-            if reports and invalid not in tree.files:
-                yield item.finding("reports errors, but no test sees them", f"write {invalid}")
-            elif invalid in tree.files and not runs_pass(tree, invalid, item):
-                yield Finding(invalid, 1, f"does not run --{item.flag}", "add a RUN line that does")
         for path in tree.below(f"test/{area}", suffixes=(".mlir",)):
-            name = path.removeprefix(f"test/{area}/").removesuffix(".mlir")
-            if "Inputs/" not in name and not any(name == stem or name.startswith(f"{stem}-") for stem in stems):
+            name = path.removeprefix("test/").removesuffix(".mlir")
+            names = [f"{item.folder}/{item.stem}" for item in known]
+            if "Inputs/" not in name and not any(name == stem or name.startswith(f"{stem}-") for stem in names):
                 yield Finding(
-                    path, 1, "is named after no pass", f"name it PASS.mlir or PASS-FACT.mlir of a pass in {area}"
+                    path, 1, "is named after no pass", "name it PASS.mlir or PASS-FACT.mlir, in the folder of the pass"
                 )
 
 
@@ -195,7 +197,7 @@ def check_examples(tree):
                 yield item.finding(
                     f"has an example of {len(text.splitlines())} lines", f"use at most {LONGEST_BLOCK}", offset
                 )
-        test = f"test/{item.area}/{item.stem}.mlir"
+        test = item.test
         if test not in tree.files:
             continue  # reported by check_tests
         (before, before_offset), (after, after_offset) = examples

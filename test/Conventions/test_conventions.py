@@ -14,6 +14,7 @@ sys.path.insert(0, str(HERE))
 
 import rules_filecheck
 import rules_includes
+import rules_layers
 import rules_messages
 import rules_passes
 import rules_paths
@@ -56,9 +57,9 @@ func.func @a()
 def good_pass():
     """Files of one pass that break no rule."""
     return {
-        "include/galvatron/Transforms/Passes.td": PASSES_TD,
-        "lib/Transforms/SplitTensors.cpp": "// Why.\n",
-        "test/Transforms/split-tensors.mlir": TEST_MLIR,
+        "include/galvatron/Transforms/Shard.td": PASSES_TD,
+        "lib/Transforms/Shard/SplitTensors.cpp": "// Why.\n",
+        "test/Transforms/Shard/split-tensors.mlir": TEST_MLIR,
     }
 
 
@@ -251,6 +252,47 @@ def test_file_without_run_line(findings):
     only(findings(rules_filecheck.check, {"test/Dialect/a.mlir": "// CHECK: a\n"}), "a.mlir:1:", "no RUN line")
 
 
+# --- layers ------------------------------------------------------------------------------------------------------------
+
+README = """\
+**Rooms.** Of lib.
+
+```
+Driver            the main job
+Solver/A, Axes    two that do not know each other
+Support           what all use
+```
+"""
+
+
+def rooms(**extra):
+    files = {"README.md": README, "include/galvatron/Support/S.h": "", "include/galvatron/Axes/Axes.h": ""}
+    files |= {"lib/Driver/D.cpp": '#include "galvatron/Axes/Axes.h"\n', "lib/Solver/A/A.cpp": ""}
+    return files | {path.replace("__", "/") + ".cpp": text for path, text in extra.items()}
+
+
+def test_rooms_include_rooms_below(findings):
+    assert findings(rules_layers.check, rooms(lib__Axes__Axes='#include "galvatron/Support/S.h"\n')) == []
+
+
+def test_rooms_may_not_include_rooms_above_or_beside(findings):
+    found = findings(rules_layers.check, rooms(lib__Support__S='\n#include "galvatron/Axes/Axes.h"\n'))
+    only(found, "lib/Support/S.cpp:2:", "does not stand below")
+    found = findings(rules_layers.check, rooms(lib__Support__S="", lib__Solver__A__A='#include "galvatron/Axes/Axes.h"\n'))
+    only(found, "lib/Solver/A/A.cpp:1:", "does not stand below")
+
+
+def test_picture_and_folders_are_the_same(findings):
+    files = rooms(lib__New__N="") | {"README.md": README.replace("Driver ", "Driver, Gone ")}
+    new, gone = findings(rules_layers.check, files)
+    only([new], "lib/New/N.cpp:1:", "does not have")
+    only([gone], "README.md:1:", "Gone")
+
+
+def test_no_picture(findings):
+    only(findings(rules_layers.check, {"README.md": "# x\n"}), "has no picture")
+
+
 # --- passes -----------------------------------------------------------------------------------------------------------
 
 
@@ -271,12 +313,12 @@ def changed(path, old, new):
     return files
 
 
-TD = "include/galvatron/Transforms/Passes.td"
+TD = "include/galvatron/Transforms/Shard.td"
 
 
 def test_record_is_named_after_the_flag(findings):
     files = changed(TD, "SplitTensorsPass", "TensorSplitterPass")
-    only(findings(rules_passes.check_names, files), "Passes.td:1:", "name the record SplitTensorsPass")
+    only(findings(rules_passes.check_names, files), "Shard.td:1:", "name the record SplitTensorsPass")
 
 
 def test_flag_is_kebab_case_and_begins_with_the_project(findings):
@@ -286,8 +328,8 @@ def test_flag_is_kebab_case_and_begins_with_the_project(findings):
 
 def test_pass_has_a_source_of_its_name(findings):
     files = good_pass()
-    del files["lib/Transforms/SplitTensors.cpp"]
-    only(findings(rules_passes.check_names, files), "lib/Transforms/SplitTensors.cpp")
+    del files["lib/Transforms/Shard/SplitTensors.cpp"]
+    only(findings(rules_passes.check_names, files), "lib/Transforms/Shard/SplitTensors.cpp")
 
 
 def test_conversions_are_in_conversion(findings):
@@ -300,42 +342,42 @@ def test_conversions_are_in_conversion(findings):
 
 def test_source_is_a_pass_or_a_part_of_one(findings):
     files = good_pass() | {
-        "lib/Transforms/SplitTensors.cpp": '#include "Splitting.h"\n',
-        "lib/Transforms/Splitting.h": "",
-        "lib/Transforms/SplitNorms.cpp": '#include "Splitting.h"\n',
-        "lib/Transforms/Other.cpp": "",
+        "lib/Transforms/Shard/SplitTensors.cpp": '#include "Splitting.h"\n',
+        "lib/Transforms/Shard/Splitting.h": "",
+        "lib/Transforms/Shard/SplitNorms.cpp": '#include "Splitting.h"\n',
+        "lib/Transforms/Shard/Other.cpp": "",
     }
-    only(findings(rules_passes.check_names, files), "lib/Transforms/Other.cpp:1:", "nor a part of one")
+    only(findings(rules_passes.check_names, files), "lib/Transforms/Shard/Other.cpp:1:", "nor a part of one")
 
 
 def test_pass_has_a_test(findings):
     files = good_pass()
-    del files["test/Transforms/split-tensors.mlir"]
-    only(findings(rules_passes.check_tests, files), "has no test; write test/Transforms/split-tensors.mlir")
+    del files["test/Transforms/Shard/split-tensors.mlir"]
+    only(findings(rules_passes.check_tests, files), "has no test; write test/Transforms/Shard/split-tensors.mlir")
 
 
 def test_test_runs_its_pass(findings):
-    files = changed("test/Transforms/split-tensors.mlir", "--galvatron-split-tensors", "--galvatron-split-tensors-more")
+    files = changed("test/Transforms/Shard/split-tensors.mlir", "--galvatron-split-tensors", "--galvatron-split-tensors-more")
     only(findings(rules_passes.check_tests, files), "does not run --galvatron-split-tensors")
 
 
 def test_errors_have_an_invalid_test(findings):
-    files = good_pass() | {"lib/Transforms/SplitTensors.cpp": 'op.emitOpError("expects X");\n'}
+    files = good_pass() | {"lib/Transforms/Shard/SplitTensors.cpp": 'op.emitOpError("expects X");\n'}
     only(findings(rules_passes.check_tests, files), "split-tensors-invalid.mlir")
 
 
 def test_test_is_named_after_a_pass(findings):
     files = good_pass() | {
-        "test/Transforms/split-tensors-uneven.mlir": TEST_MLIR,
-        "test/Transforms/unsplit.mlir": TEST_MLIR,
+        "test/Transforms/Shard/split-tensors-uneven.mlir": TEST_MLIR,
+        "test/Transforms/Shard/unsplit.mlir": TEST_MLIR,
     }
-    only(findings(rules_passes.check_tests, files), "test/Transforms/unsplit.mlir:1:")
+    only(findings(rules_passes.check_tests, files), "test/Transforms/Shard/unsplit.mlir:1:")
 
 
 def test_fields_are_in_order(findings):
     statistics = '  let statistics = [Statistic<"numSplit", "num-split", "Values split">];\n'
     files = changed(TD, "  let options = [];\n" + statistics, statistics + "  let options = [];\n")
-    only(findings(rules_passes.check_documentation, files), "Passes.td:20:", "has statistics where options belongs")
+    only(findings(rules_passes.check_documentation, files), "Shard.td:20:", "has statistics where options belongs")
 
 
 @pytest.mark.parametrize("field", ["summary", "description", "statistics"])
@@ -378,13 +420,13 @@ def test_two_examples(findings):
 def test_examples_are_short(findings):
     lines = [f"func.func @a{index}()" for index in range(13)]
     files = changed(TD, "    func.func @a()\n", "".join(f"    {line}\n" for line in lines))
-    files["test/Transforms/split-tensors.mlir"] = TEST_MLIR.replace("func.func @a()\n", "\n".join(lines) + "\n")
+    files["test/Transforms/Shard/split-tensors.mlir"] = TEST_MLIR.replace("func.func @a()\n", "\n".join(lines) + "\n")
     only(findings(rules_passes.check_examples, files), "example of 13 lines")
 
 
 def test_example_stands_first_in_the_test(findings):
-    files = changed("test/Transforms/split-tensors.mlir", "func.func @a()", "func.func @c()\nfunc.func @a()")
-    only(findings(rules_passes.check_examples, files), "Passes.td:10:", "differs at `func.func @c()`")
+    files = changed("test/Transforms/Shard/split-tensors.mlir", "func.func @a()", "func.func @c()\nfunc.func @a()")
+    only(findings(rules_passes.check_examples, files), "Shard.td:10:", "differs at `func.func @c()`")
 
 
 def fake_opt(tmp_path, body):

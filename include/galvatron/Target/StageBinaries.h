@@ -3,7 +3,7 @@
 #ifndef GALVATRON_TARGET_STAGEBINARIES_H
 #define GALVATRON_TARGET_STAGEBINARIES_H
 
-#include "galvatron/Analysis/Timetable.h"
+#include "galvatron/Schedule/Timetable.h"
 
 #include "mlir/IR/BuiltinOps.h"
 

@@ -1,6 +1,6 @@
 // `galvatron.json` inside an exported archive: what a trace cannot hold (see galvatron/archive.py).
-#ifndef GALVATRON_LIB_IMPORT_TORCHSCRIPT_DESCRIPTION_H
-#define GALVATRON_LIB_IMPORT_TORCHSCRIPT_DESCRIPTION_H
+#ifndef GALVATRON_IMPORT_TORCHSCRIPT_DESCRIPTION_H
+#define GALVATRON_IMPORT_TORCHSCRIPT_DESCRIPTION_H
 
 #include "mlir/IR/BuiltinAttributes.h"
 
@@ -37,4 +37,4 @@ Description parseDescription(const std::string &text, mlir::MLIRContext &context
 
 } // namespace galvatron::importer
 
-#endif // GALVATRON_LIB_IMPORT_TORCHSCRIPT_DESCRIPTION_H
+#endif // GALVATRON_IMPORT_TORCHSCRIPT_DESCRIPTION_H

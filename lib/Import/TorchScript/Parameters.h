@@ -1,6 +1,6 @@
 // What a loaded module holds: its parameters with names, ties and numbers, and the buffers of its state_dict().
-#ifndef GALVATRON_LIB_IMPORT_TORCHSCRIPT_PARAMETERS_H
-#define GALVATRON_LIB_IMPORT_TORCHSCRIPT_PARAMETERS_H
+#ifndef GALVATRON_IMPORT_TORCHSCRIPT_PARAMETERS_H
+#define GALVATRON_IMPORT_TORCHSCRIPT_PARAMETERS_H
 
 #include "Description.h"
 
@@ -56,4 +56,4 @@ private:
 
 } // namespace galvatron::importer
 
-#endif // GALVATRON_LIB_IMPORT_TORCHSCRIPT_PARAMETERS_H
+#endif // GALVATRON_IMPORT_TORCHSCRIPT_PARAMETERS_H

@@ -1,6 +1,6 @@
 // Walks a TorchScript module and feeds its operators to an Importer.
-#ifndef GALVATRON_LIB_IMPORT_TORCHSCRIPT_READER_H
-#define GALVATRON_LIB_IMPORT_TORCHSCRIPT_READER_H
+#ifndef GALVATRON_IMPORT_TORCHSCRIPT_READER_H
+#define GALVATRON_IMPORT_TORCHSCRIPT_READER_H
 
 #include "Parameters.h"
 
@@ -71,4 +71,4 @@ private:
 
 } // namespace galvatron::importer
 
-#endif // GALVATRON_LIB_IMPORT_TORCHSCRIPT_READER_H
+#endif // GALVATRON_IMPORT_TORCHSCRIPT_READER_H

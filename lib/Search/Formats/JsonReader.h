@@ -7,8 +7,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef GALVATRON_LIB_SEARCH_FORMATS_JSONREADER_H
-#define GALVATRON_LIB_SEARCH_FORMATS_JSONREADER_H
+#ifndef GALVATRON_SEARCH_FORMATS_JSONREADER_H
+#define GALVATRON_SEARCH_FORMATS_JSONREADER_H
 
 #include "galvatron/Search/Model/Result.h"
 
@@ -71,4 +71,4 @@ std::string describeJson(const Json &value);
 
 } // namespace galvatron::search
 
-#endif // GALVATRON_LIB_SEARCH_FORMATS_JSONREADER_H
+#endif // GALVATRON_SEARCH_FORMATS_JSONREADER_H

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef GALVATRON_LIB_SEARCH_FORMATS_PLANFORMATS_H
-#define GALVATRON_LIB_SEARCH_FORMATS_PLANFORMATS_H
+#ifndef GALVATRON_SEARCH_FORMATS_PLANFORMATS_H
+#define GALVATRON_SEARCH_FORMATS_PLANFORMATS_H
 
 #include "JsonReader.h"
 #include "galvatron/Search/Formats/PlanFile.h"
@@ -24,4 +24,4 @@ void expectTargetBatch(JsonReader &reader, const char *key, std::int64_t batch, 
 
 } // namespace galvatron::search
 
-#endif // GALVATRON_LIB_SEARCH_FORMATS_PLANFORMATS_H
+#endif // GALVATRON_SEARCH_FORMATS_PLANFORMATS_H

@@ -8,8 +8,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef GALVATRON_LIB_SEARCH_FORMATS_YAMLREADER_H
-#define GALVATRON_LIB_SEARCH_FORMATS_YAMLREADER_H
+#ifndef GALVATRON_SEARCH_FORMATS_YAMLREADER_H
+#define GALVATRON_SEARCH_FORMATS_YAMLREADER_H
 
 #include "JsonReader.h"
 
@@ -19,4 +19,4 @@ Result<Json> parseYaml(std::string_view text, std::string_view what);
 
 } // namespace galvatron::search
 
-#endif // GALVATRON_LIB_SEARCH_FORMATS_YAMLREADER_H
+#endif // GALVATRON_SEARCH_FORMATS_YAMLREADER_H

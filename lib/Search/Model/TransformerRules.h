@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef GALVATRON_LIB_SEARCH_MODEL_TRANSFORMERRULES_H
-#define GALVATRON_LIB_SEARCH_MODEL_TRANSFORMERRULES_H
+#ifndef GALVATRON_SEARCH_MODEL_TRANSFORMERRULES_H
+#define GALVATRON_SEARCH_MODEL_TRANSFORMERRULES_H
 
 #include "galvatron/Search/Model/Problem.h"
 
@@ -50,4 +50,4 @@ void repeatForward(UnitCost &cost);
 
 } // namespace galvatron::search
 
-#endif // GALVATRON_LIB_SEARCH_MODEL_TRANSFORMERRULES_H
+#endif // GALVATRON_SEARCH_MODEL_TRANSFORMERRULES_H

@@ -12,8 +12,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef GALVATRON_LIB_SEARCH_REFERENCE_LEASTSQUARES_H
-#define GALVATRON_LIB_SEARCH_REFERENCE_LEASTSQUARES_H
+#ifndef GALVATRON_SEARCH_REFERENCE_LEASTSQUARES_H
+#define GALVATRON_SEARCH_REFERENCE_LEASTSQUARES_H
 
 #include <utility>
 #include <vector>
@@ -29,4 +29,4 @@ double evaluateCurve(const std::vector<double> &coefficients, double x);
 
 } // namespace galvatron::search
 
-#endif // GALVATRON_LIB_SEARCH_REFERENCE_LEASTSQUARES_H
+#endif // GALVATRON_SEARCH_REFERENCE_LEASTSQUARES_H

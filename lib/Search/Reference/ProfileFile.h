@@ -6,8 +6,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef GALVATRON_LIB_SEARCH_REFERENCE_PROFILEFILE_H
-#define GALVATRON_LIB_SEARCH_REFERENCE_PROFILEFILE_H
+#ifndef GALVATRON_SEARCH_REFERENCE_PROFILEFILE_H
+#define GALVATRON_SEARCH_REFERENCE_PROFILEFILE_H
 
 #include "galvatron/Search/Model/Result.h"
 
@@ -47,4 +47,4 @@ bool takePrefix(std::string_view &text, std::string_view prefix);
 
 } // namespace galvatron::search
 
-#endif // GALVATRON_LIB_SEARCH_REFERENCE_PROFILEFILE_H
+#endif // GALVATRON_SEARCH_REFERENCE_PROFILEFILE_H

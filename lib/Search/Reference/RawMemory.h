@@ -11,8 +11,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef GALVATRON_LIB_SEARCH_REFERENCE_RAWMEMORY_H
-#define GALVATRON_LIB_SEARCH_REFERENCE_RAWMEMORY_H
+#ifndef GALVATRON_SEARCH_REFERENCE_RAWMEMORY_H
+#define GALVATRON_SEARCH_REFERENCE_RAWMEMORY_H
 
 #include "ProfileFile.h"
 #include "galvatron/Search/Reference/ReferenceProfile.h"
@@ -26,4 +26,4 @@ std::optional<Error> deriveMissingMemory(const ReferenceArguments &arguments, Pr
 
 } // namespace galvatron::search
 
-#endif // GALVATRON_LIB_SEARCH_REFERENCE_RAWMEMORY_H
+#endif // GALVATRON_SEARCH_REFERENCE_RAWMEMORY_H

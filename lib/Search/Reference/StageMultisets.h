@@ -6,8 +6,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef GALVATRON_LIB_SEARCH_REFERENCE_STAGEMULTISETS_H
-#define GALVATRON_LIB_SEARCH_REFERENCE_STAGEMULTISETS_H
+#ifndef GALVATRON_SEARCH_REFERENCE_STAGEMULTISETS_H
+#define GALVATRON_SEARCH_REFERENCE_STAGEMULTISETS_H
 
 #include <cstddef>
 #include <vector>
@@ -66,4 +66,4 @@ private:
 
 } // namespace galvatron::search
 
-#endif // GALVATRON_LIB_SEARCH_REFERENCE_STAGEMULTISETS_H
+#endif // GALVATRON_SEARCH_REFERENCE_STAGEMULTISETS_H

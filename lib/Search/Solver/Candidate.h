@@ -11,8 +11,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef GALVATRON_LIB_SEARCH_SOLVER_CANDIDATE_H
-#define GALVATRON_LIB_SEARCH_SOLVER_CANDIDATE_H
+#ifndef GALVATRON_SEARCH_SOLVER_CANDIDATE_H
+#define GALVATRON_SEARCH_SOLVER_CANDIDATE_H
 
 #include "PlanPrice.h"
 #include "StageTrie.h"
@@ -105,4 +105,4 @@ private:
 
 } // namespace galvatron::search
 
-#endif // GALVATRON_LIB_SEARCH_SOLVER_CANDIDATE_H
+#endif // GALVATRON_SEARCH_SOLVER_CANDIDATE_H

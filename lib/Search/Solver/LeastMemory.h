@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef GALVATRON_LIB_SEARCH_SOLVER_LEASTMEMORY_H
-#define GALVATRON_LIB_SEARCH_SOLVER_LEASTMEMORY_H
+#ifndef GALVATRON_SEARCH_SOLVER_LEASTMEMORY_H
+#define GALVATRON_SEARCH_SOLVER_LEASTMEMORY_H
 
 #include "Candidate.h"
 
@@ -27,4 +27,4 @@ LeastMemory findLeastMemory(const Candidate &candidate);
 
 } // namespace galvatron::search
 
-#endif // GALVATRON_LIB_SEARCH_SOLVER_LEASTMEMORY_H
+#endif // GALVATRON_SEARCH_SOLVER_LEASTMEMORY_H

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef GALVATRON_LIB_SEARCH_SOLVER_PLANPRICE_H
-#define GALVATRON_LIB_SEARCH_SOLVER_PLANPRICE_H
+#ifndef GALVATRON_SEARCH_SOLVER_PLANPRICE_H
+#define GALVATRON_SEARCH_SOLVER_PLANPRICE_H
 
 #include "StageCosts.h"
 #include "galvatron/Search/Model/Plan.h"
@@ -61,4 +61,4 @@ Result<GivenPlan> readGivenPlan(const Problem &problem, const Plan &plan, bool a
 
 } // namespace galvatron::search
 
-#endif // GALVATRON_LIB_SEARCH_SOLVER_PLANPRICE_H
+#endif // GALVATRON_SEARCH_SOLVER_PLANPRICE_H

@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef GALVATRON_LIB_SEARCH_SOLVER_RESTBOUND_H
-#define GALVATRON_LIB_SEARCH_SOLVER_RESTBOUND_H
+#ifndef GALVATRON_SEARCH_SOLVER_RESTBOUND_H
+#define GALVATRON_SEARCH_SOLVER_RESTBOUND_H
 
 #include <utility>
 #include <vector>
@@ -33,4 +33,4 @@ private:
 
 } // namespace galvatron::search
 
-#endif // GALVATRON_LIB_SEARCH_SOLVER_RESTBOUND_H
+#endif // GALVATRON_SEARCH_SOLVER_RESTBOUND_H

@@ -7,8 +7,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef GALVATRON_LIB_SEARCH_SOLVER_STAGECOSTS_H
-#define GALVATRON_LIB_SEARCH_SOLVER_STAGECOSTS_H
+#ifndef GALVATRON_SEARCH_SOLVER_STAGECOSTS_H
+#define GALVATRON_SEARCH_SOLVER_STAGECOSTS_H
 
 #include "galvatron/Search/Model/LinkModel.h"
 #include "galvatron/Search/Model/Problem.h"
@@ -140,4 +140,4 @@ std::vector<std::pair<Strategy, int>> offeredStrategies(const SearchSpace &space
 
 } // namespace galvatron::search
 
-#endif // GALVATRON_LIB_SEARCH_SOLVER_STAGECOSTS_H
+#endif // GALVATRON_SEARCH_SOLVER_STAGECOSTS_H

@@ -8,8 +8,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef GALVATRON_LIB_SEARCH_SOLVER_STAGETRIE_H
-#define GALVATRON_LIB_SEARCH_SOLVER_STAGETRIE_H
+#ifndef GALVATRON_SEARCH_SOLVER_STAGETRIE_H
+#define GALVATRON_SEARCH_SOLVER_STAGETRIE_H
 
 #include "RestBound.h"
 #include "StageCosts.h"
@@ -95,4 +95,4 @@ private:
 
 } // namespace galvatron::search
 
-#endif // GALVATRON_LIB_SEARCH_SOLVER_STAGETRIE_H
+#endif // GALVATRON_SEARCH_SOLVER_STAGETRIE_H

@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef GALVATRON_LIB_SEARCH_TOOL_EXPLAIN_H
-#define GALVATRON_LIB_SEARCH_TOOL_EXPLAIN_H
+#ifndef GALVATRON_SEARCH_TOOL_EXPLAIN_H
+#define GALVATRON_SEARCH_TOOL_EXPLAIN_H
 
 #include "galvatron/Search/Reference/ReferenceSearch.h"
 #include "galvatron/Search/Solver/Solver.h"
@@ -25,4 +25,4 @@ void addWhatMoreBuys(const Problem &problem, Plan &plan, double spent, const Sol
 
 } // namespace galvatron::search
 
-#endif // GALVATRON_LIB_SEARCH_TOOL_EXPLAIN_H
+#endif // GALVATRON_SEARCH_TOOL_EXPLAIN_H

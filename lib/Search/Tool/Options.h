@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef GALVATRON_LIB_SEARCH_TOOL_OPTIONS_H
-#define GALVATRON_LIB_SEARCH_TOOL_OPTIONS_H
+#ifndef GALVATRON_SEARCH_TOOL_OPTIONS_H
+#define GALVATRON_SEARCH_TOOL_OPTIONS_H
 
 #include "lib/Search/Formats/JsonReader.h"
 
@@ -39,4 +39,4 @@ std::string helpText();
 
 } // namespace galvatron::search
 
-#endif // GALVATRON_LIB_SEARCH_TOOL_OPTIONS_H
+#endif // GALVATRON_SEARCH_TOOL_OPTIONS_H

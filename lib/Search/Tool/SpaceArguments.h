@@ -6,8 +6,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef GALVATRON_LIB_SEARCH_TOOL_SPACEARGUMENTS_H
-#define GALVATRON_LIB_SEARCH_TOOL_SPACEARGUMENTS_H
+#ifndef GALVATRON_SEARCH_TOOL_SPACEARGUMENTS_H
+#define GALVATRON_SEARCH_TOOL_SPACEARGUMENTS_H
 
 #include "Options.h"
 #include "galvatron/Search/Model/Problem.h"
@@ -32,4 +32,4 @@ std::optional<Error> restrictParallelism(const Json &group, SearchSpace &space);
 
 } // namespace galvatron::search
 
-#endif // GALVATRON_LIB_SEARCH_TOOL_SPACEARGUMENTS_H
+#endif // GALVATRON_SEARCH_TOOL_SPACEARGUMENTS_H

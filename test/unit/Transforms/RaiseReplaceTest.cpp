@@ -2,7 +2,7 @@
 #include "../Reference/Program.h"
 #include "dialects/Graph/GraphAttention.h"
 #include "dialects/Graph/GraphElementwise.h"
-#include "lib/Transforms/RaiseOps.h"
+#include "lib/Transforms/Raise/RaiseOps.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 

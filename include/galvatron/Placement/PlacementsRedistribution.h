@@ -1,0 +1,52 @@
+//===- PlacementsRedistribution.h - from one placement to another ---------===//
+//
+// Redistribution is algebra per grid axis. An axis owns a digit, owes a reduction or does neither:
+//
+//     nothing -> digit   shard           moves nothing
+//     partial -> digit   reduce-scatter
+//     digit   -> digit   all-to-all
+//     partial -> nothing all-reduce
+//     digit   -> nothing all-gather
+//
+// What is left is the order (a digit must be free before another axis takes it, and steps that make
+// the local tensor smaller should come first), found by a shortest path over the few states.
+//
+//===----------------------------------------------------------------------===//
+#ifndef GALVATRON_PLACEMENT_PLACEMENTSREDISTRIBUTION_H
+#define GALVATRON_PLACEMENT_PLACEMENTSREDISTRIBUTION_H
+
+#include "dialects/Dist/Dist.h"
+
+#include "mlir/IR/Builders.h"
+
+namespace galvatron {
+
+enum class RedistributionKind { Shard, ReduceScatter, AllToAll, AllReduce, AllGather };
+
+/// One collective along grid axes. `dim` and `outer` are as in the op of that name; an all-to-all cuts
+/// `dim` and joins along `joinDim`.
+struct RedistributionStep {
+  RedistributionKind kind;
+  llvm::SmallVector<int64_t> axes;
+  int64_t dim = 0, outer = 1, joinDim = 0, joinOuter = 1;
+  graph::ReduceKind reduction = graph::ReduceKind(0);
+  /// The placement after the step.
+  dist::PlacementAttr result;
+  /// Elements that each device sends, on average.
+  double traffic = 0;
+};
+
+/// The steps from one placement of a tensor to another on a grid of these axis sizes; empty if they
+/// are equal. Null where there are none: nothing becomes partial, and no step moves a digit of time.
+std::optional<llvm::SmallVector<RedistributionStep>>
+planRedistribution(dist::PlacementAttr from, dist::PlacementAttr to, llvm::ArrayRef<int64_t> grid);
+
+/// Sum of the steps' traffic, and a little for each step.
+double getTraffic(llvm::ArrayRef<RedistributionStep> steps);
+
+/// Builds the collective op of a step.
+mlir::Value buildStep(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value value, const RedistributionStep &step);
+
+} // namespace galvatron
+
+#endif // GALVATRON_PLACEMENT_PLACEMENTSREDISTRIBUTION_H

@@ -1,0 +1,22 @@
+// Conversions between floating-point types, whichever is wider.
+#ifndef GALVATRON_SUPPORT_FLOATTYPES_H
+#define GALVATRON_SUPPORT_FLOATTYPES_H
+
+#include "dialects/Graph/GraphDialect.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/IR/TypeUtilities.h"
+
+namespace galvatron {
+
+/// `value` with elements of another floating-point type.
+inline mlir::Value convertFloat(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value value, mlir::Type element) {
+  mlir::Type type = graph::withElementType(value.getType(), element);
+  if (element.getIntOrFloatBitWidth() < mlir::getElementTypeOrSelf(value.getType()).getIntOrFloatBitWidth())
+    return mlir::arith::TruncFOp::create(builder, loc, type, value);
+  return mlir::arith::ExtFOp::create(builder, loc, type, value);
+}
+
+} // namespace galvatron
+
+#endif // GALVATRON_SUPPORT_FLOATTYPES_H

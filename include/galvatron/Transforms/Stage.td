@@ -1,0 +1,83 @@
+// Passes of the phase stage; each is lib/Transforms/Stage/<Name>.cpp.
+#ifndef GALVATRON_TRANSFORMS_STAGE
+#define GALVATRON_TRANSFORMS_STAGE
+
+include "mlir/Pass/PassBase.td"
+
+def PartitionStagesPass : Pass<"galvatron-partition-stages", "mlir::ModuleOp"> {
+  let summary = "Cuts the step into one list of layers per pipeline stage";
+  let description = [{
+    A value that a later stage reads is sent from neighbour to neighbour; every rank sends to the rank
+    of the same device index. Layers are numbered over the whole model (`dist.unit`), so that random
+    bits do not depend on the stages.
+
+    **Before:** `@step` of calls of `dist.layer`s, each with `plan.stage`, not falling.
+    **After:** a `dist.stage` per stage; no `@step`.
+    **Example:**
+
+    ```mlir
+    module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+      graph.layer @all(%ids: tensor<4xi64, #dist.placement<[4]>>, %labels: tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>> {
+        %loss = arith.constant dense<0.0> : tensor<f32, #dist.placement<[]>>
+        graph.return %loss : tensor<f32, #dist.placement<[]>>
+      }
+      func.func @step(%ids: tensor<4xi64, #dist.placement<[4]>>, %labels: tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>> {
+        %0 = graph.call @all(%ids, %labels) parameters [] path "all" {plan.stage = 0 : i64} : (tensor<4xi64, #dist.placement<[4]>>, tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>>
+        return %0 : tensor<f32, #dist.placement<[]>>
+      }
+    }
+    ```
+
+    ```mlir
+    module attributes {dist.units = [], plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+      graph.layer @all(%arg0: tensor<4xi64, #dist.placement<[4]>>, %arg1: tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>> {
+        %cst = arith.constant dense<0.000000e+00> : tensor<f32, #dist.placement<[]>>
+        graph.return %cst : tensor<f32, #dist.placement<[]>>
+      }
+      dist.stage @stage0 index 0 {
+        %0 = dist.input "input_ids" : tensor<4xi64, #dist.placement<[4]>>
+        %1 = dist.input "labels" : tensor<4xi64, #dist.placement<[4]>>
+        %2 = graph.call @all(%0, %1) parameters [] path "all" {plan.stage = 0 : i64} : (tensor<4xi64, #dist.placement<[4]>>, tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>>
+        dist.loss %2 : tensor<f32, #dist.placement<[]>>
+      }
+    }
+    ```
+
+    **Fails when:** a call has no stage, or stages fall along the model; a stage has no layer; the step does not return a loss.
+  }];
+  let statistics = [Statistic<"numStages", "num-stages", "Stages that were made">,
+                    Statistic<"numTransfers", "num-transfers", "Values sent from one stage to the next">];
+  let dependentDialects = ["::galvatron::dist::DistDialect"];
+}
+
+def ScheduleMicrobatchesPass : Pass<"galvatron-schedule-microbatches", "mlir::ModuleOp"> {
+  let summary = "Gives every stage the order of its micro-batches";
+  let description = [{
+    GPipe (Huang et al. 2019): all forwards, then all backwards. 1F1B (Narayanan et al. 2021): as many
+    forwards ahead as there are later stages, then one forward and one backward in turn, so that a
+    stage holds the activations of at most `stages - index` micro-batches.
+
+    **Before:** `dist.stage`s without an order; `plan.pipeline` on the module.
+    **After:** each has its order.
+    **Example:**
+
+    ```mlir
+    module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 2, schedule = "1f1b">} {
+      dist.stage @stage0 index 0 {
+      }
+    }
+    ```
+
+    ```mlir
+    module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 2, schedule = "1f1b">} {
+      dist.stage @stage0 index 0 order ["F0", "B0", "F1", "B1"] {
+      }
+    }
+    ```
+
+    **Fails when:** the module has no `plan.pipeline`.
+  }];
+  let statistics = [Statistic<"numEntries", "num-entries", "Forwards and backwards that were ordered">];
+}
+
+#endif // GALVATRON_TRANSFORMS_STAGE

@@ -1,0 +1,45 @@
+// Cluster file, ranks and budget into the search library's terms.
+#include "galvatron/Costs/ClusterInput.h"
+
+#include "galvatron/Search/Formats/ClusterFile.h"
+
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Threading.h"
+
+using namespace galvatron;
+
+static search::Result<search::Cluster> readClusterFile(const std::string &path) {
+  auto file = llvm::MemoryBuffer::getFile(path);
+  if (!file)
+    return search::Error{"cannot read the cluster '" + path + "': " + file.getError().message()};
+  llvm::StringRef text = (*file)->getBuffer();
+  search::Result<search::Cluster> cluster = search::parseCluster({text.data(), text.size()});
+  if (!cluster)
+    return search::Error{path + ": " + cluster.error().message};
+  return cluster;
+}
+
+search::Result<search::Cluster> galvatron::readCluster(const ClusterInput &input) {
+  // A kind of device stands for one host of as many as asked for.
+  bool isNamed = !input.file.empty() && !llvm::sys::fs::exists(input.file) && search::findDeviceKind(input.file);
+  bool isFile = !input.file.empty() && !isNamed;
+  if (isFile && input.ranks)
+    return search::Error{"expects a cluster file or a number of ranks, but got both; the file says how many"};
+  int64_t memory = 0;
+  if (!input.memory.empty()) {
+    search::Result<std::int64_t> bytes = search::parseBytes(input.memory);
+    if (!bytes)
+      return search::Error{"memory budget " + bytes.error().message};
+    memory = *bytes;
+  }
+  std::string device = isNamed ? input.file : input.device;
+  int64_t ranks = input.ranks;
+  if (!ranks) // nobody knows how many GPUs there will be
+    ranks = device == "cpu" ? int64_t(llvm::hardware_concurrency().compute_thread_count()) : 1;
+  search::Result<search::Cluster> cluster =
+      isFile ? readClusterFile(input.file) : search::hostCluster(ranks, memory, device);
+  if (cluster && memory)
+    cluster->memoryBytesPerDevice = memory;
+  return cluster;
+}

@@ -1,0 +1,154 @@
+// Units of a model from the calls of `@step`, and plans to and from attributes.
+#include "galvatron/Costs/ModelUnits.h"
+
+#include "dialects/Graph/GraphStructure.h"
+#include "dialects/Plan/Plan.h"
+
+#include "llvm/ADT/StringSet.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+/// On the module, in seconds: kept so that a plan that went through text is still complete.
+static constexpr llvm::StringLiteral kPredictedSecondsAttr = "plan.predicted_step_seconds";
+
+static bool readsDataOnly(graph::CallOp call) {
+  return llvm::none_of(call.getInputs().getTypes(), graph::isFloatTensor);
+}
+
+/// The last call ends in the loss; other layers may add terms to it.
+static bool computesResult(graph::CallOp call, func::FuncOp step) {
+  Operation *terminator = step.getBody().front().getTerminator();
+  return terminator->getPrevNode() == call.getOperation();
+}
+
+static search::UnitRole getRole(graph::CallOp call, func::FuncOp step) {
+  if (computesResult(call, step))
+    return search::UnitRole::Head;
+  return readsDataOnly(call) ? search::UnitRole::Embedding : search::UnitRole::Layer;
+}
+
+static graph::LayerOp layerOf(graph::CallOp call) {
+  return SymbolTable::lookupNearestSymbolFrom<graph::LayerOp>(call, call.getCalleeAttr());
+}
+
+/// Names of parameters that some layer gives a gradient.
+static llvm::StringSet<> findTrained(ArrayRef<graph::CallOp> calls) {
+  llvm::StringSet<> trained;
+  for (graph::CallOp call : calls)
+    if (graph::LayerOp layer = layerOf(call))
+      for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>()))
+        if (layer.hasGradient(layer.getNumInputs() + index))
+          trained.insert(name);
+  return trained;
+}
+
+/// Of parameters that are trained, as frozen ones have no gradient to be summed.
+static std::vector<search::TiedParameter> findTies(ArrayRef<graph::CallOp> calls) {
+  std::vector<search::TiedParameter> ties;
+  llvm::StringSet<> trained = findTrained(calls);
+  llvm::StringMap<int> firstUnit;
+  for (int unit = 0; unit < int(calls.size()); ++unit) {
+    graph::CallOp call = calls[unit];
+    for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
+      if (!trained.contains(name))
+        continue;
+      auto [at, isNew] = firstUnit.try_emplace(name, unit);
+      graph::LayerOp layer = layerOf(call);
+      if (isNew || at->second == unit)
+        continue;
+      auto type = cast<RankedTensorType>(layer.getArgumentTypes()[layer.getNumInputs() + index]);
+      ties.push_back({at->second, unit, type.getNumElements() * 4}); // bytes of the gradient: f32
+    }
+  }
+  return ties;
+}
+
+FailureOr<ModelUnits> galvatron::collectUnits(ModuleOp module) {
+  ModelUnits model;
+  model.step = module.lookupSymbol<func::FuncOp>("step");
+  if (!model.step || model.step.isExternal())
+    return module.emitError("expects a function @step with the model's layers; run the phase import first"), failure();
+  auto batch = module->getAttrOfType<IntegerAttr>(graph::kBatchAttr);
+  if (!batch || batch.getInt() < 1)
+    return module.emitError("expects the module attribute graph.batch, the samples of a step"), failure();
+  model.globalBatch = batch.getInt();
+
+  llvm::StringMap<graph::CallOp> byPath;
+  for (auto call : model.step.getOps<graph::CallOp>()) {
+    if (auto [at, isNew] = byPath.try_emplace(call.getPath(), call); !isNew) {
+      InFlightDiagnostic error = call.emitOpError("expects a path of its own, but got '")
+                                 << call.getPath() << "' a second time";
+      error.attachNote(at->second.getLoc()) << "first used here";
+      return failure();
+    }
+    model.calls.push_back(call);
+    model.units.push_back({call.getPath().str(), call.getCallee().str(), getRole(call, model.step)});
+  }
+  if (model.calls.empty())
+    return model.step.emitOpError("expects at least one graph.call to plan, but has none; run the phase import first"),
+           failure();
+  model.ties = findTies(model.calls);
+  return model;
+}
+
+void galvatron::annotatePlan(const ModelUnits &model, const search::Plan &plan) {
+  func::FuncOp step = model.step;
+  MLIRContext *context = step.getContext();
+  Builder builder(context);
+  auto module = step->getParentOfType<ModuleOp>();
+  module->setAttr(plan::kPipelineAttrName,
+                  plan::PipelineAttr::get(context, plan.pipeline, plan.ranksPerStage(), plan.microBatches,
+                                          llvm::StringRef(search::scheduleName(plan.schedule))));
+  if (plan.predictedStepSeconds > 0)
+    module->setAttr(kPredictedSecondsAttr, builder.getF64FloatAttr(plan.predictedStepSeconds));
+  else
+    module->removeAttr(kPredictedSecondsAttr);
+  for (auto [planned, unit] : llvm::zip_equal(model.calls, plan.units)) {
+    graph::CallOp call = planned;
+    const search::Strategy &s = unit.strategy;
+    call->setAttr(plan::kStageAttrName, builder.getI64IntegerAttr(unit.stage));
+    call->setAttr(plan::kStrategyAttrName, plan::StrategyAttr::get(context, unit.dp, s.tp, s.sequenceParallel,
+                                                                   s.ulysses, s.cp, s.ep, s.zero, s.recompute));
+  }
+}
+
+static search::PlannedUnit readUnit(const search::Unit &unit, plan::StrategyAttr strategy, int64_t stage) {
+  search::PlannedUnit planned{unit.path, unit.layerType, unit.role, {}, int(strategy.getDp()), int(stage)};
+  planned.strategy = {.tp = int(strategy.getTp()),
+                      .ulysses = int(strategy.getUlysses()),
+                      .cp = int(strategy.getCp()),
+                      .ep = int(strategy.getEp()),
+                      .sequenceParallel = strategy.getMegatronSp(),
+                      .zero = int(strategy.getZero()),
+                      .recompute = strategy.getRecompute()};
+  return planned;
+}
+
+FailureOr<search::Plan> galvatron::readAnnotatedPlan(const ModelUnits &model) {
+  func::FuncOp step = model.step;
+  auto module = step->getParentOfType<ModuleOp>();
+  auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
+  if (!pipeline)
+    return module.emitError("expects the module attribute plan.pipeline; run the phase plan first"), failure();
+  search::Plan plan;
+  plan.pipeline = int(pipeline.getStages());
+  plan.ranks = pipeline.getStages() * pipeline.getDevices();
+  plan.microBatches = int(pipeline.getMicroBatches());
+  plan.globalBatch = model.globalBatch;
+  std::string_view schedule(pipeline.getSchedule().data(), pipeline.getSchedule().size());
+  plan.schedule = search::parseSchedule(schedule).value_or(search::Schedule::OneFOneB);
+  if (auto seconds = module->getAttrOfType<FloatAttr>(kPredictedSecondsAttr))
+    plan.predictedStepSeconds = seconds.getValueAsDouble();
+  for (auto [planned, unit] : llvm::zip_equal(model.calls, model.units)) {
+    graph::CallOp call = planned;
+    auto strategy = call->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
+    auto stage = call->getAttrOfType<IntegerAttr>(plan::kStageAttrName);
+    if (!strategy || !stage)
+      return call.emitOpError("expects plan.strategy and plan.stage for '")
+                 << unit.path << "', but lacks " << (strategy ? "plan.stage" : "plan.strategy"),
+             failure();
+    plan.units.push_back(readUnit(unit, strategy, stage.getInt()));
+  }
+  return plan;
+}

@@ -1,0 +1,249 @@
+// Decides between MlirOptMain and the main job (--search, --lower, --plan, --compile-to), which share
+// one command line and all of mlir-opt's options.
+#include "galvatron/Driver/Driver.h"
+
+#include "MainJob.h"
+#include "ProgramDiagnostics.h"
+#include "galvatron/Pipelines/Phases.h"
+#include "galvatron/Reference/Evaluate.h"
+
+#include "mlir/IR/AsmState.h"
+#include "mlir/IR/MLIRContext.h"
+#include "mlir/Parser/Parser.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Support/FileUtilities.h"
+#include "mlir/Support/LogicalResult.h"
+#include "mlir/Support/Timing.h"
+#include "mlir/Tools/mlir-opt/MlirOptMain.h"
+#include "llvm/Support/CommandLine.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Process.h"
+#include "llvm/Support/SourceMgr.h"
+#include "llvm/Support/WithColor.h"
+
+using namespace mlir;
+using namespace galvatron;
+namespace cl = llvm::cl;
+
+namespace {
+
+/// Options of `--evaluate`, named as a stage binary names them.
+struct EvaluateCommandLine {
+  cl::OptionCategory category{
+      "The reference evaluator",
+      "What the program computes, slowly and in one process: galvatron-opt --evaluate model.mlir"};
+  cl::opt<bool> evaluate{
+      "evaluate", cl::cat(category),
+      cl::desc("Train the program as it is, at any phase from differentiate to shard, and print the losses; one before "
+               "differentiate is taken there first, in fp32")};
+  cl::opt<std::string> weights{"weights", cl::cat(category), cl::value_desc("FILE"),
+                               cl::desc("Start from this safetensors file (default: random values)")};
+  cl::opt<std::string> data{"data", cl::cat(category), cl::value_desc("FILE"), cl::desc("Token ids (default: random)")};
+  cl::opt<std::string> dataType{"data-dtype", cl::cat(category), cl::init("u8"), cl::desc("u8, u16, u32, i32 or i64")};
+  cl::opt<int64_t> steps{"steps", cl::cat(category), cl::init(1), cl::desc("Steps to train")};
+  cl::opt<uint64_t> seed{"seed", cl::cat(category), cl::init(0), cl::desc("Seed of random values")};
+  cl::opt<std::string> optimizer{"optimizer", cl::cat(category), cl::init("adamw"), cl::desc("adamw or sgd")};
+  cl::opt<double> lr{"lr", cl::cat(category), cl::init(1e-3), cl::desc("Learning rate")};
+  cl::opt<double> clipGrad{"clip-grad", cl::cat(category), cl::init(0), cl::desc("Largest gradient norm; 0: off")};
+  cl::opt<std::string> dumpGradients{"dump-gradients", cl::cat(category), cl::value_desc("DIR"),
+                                     cl::desc("Write each step's gradients here")};
+
+  reference::EvaluateOptions read() const {
+    reference::EvaluateOptions options;
+    options.weights = weights;
+    options.data = data;
+    options.dataType = dataType;
+    options.steps = steps;
+    options.seed = seed;
+    options.sgd = optimizer == "sgd";
+    options.lr = lr;
+    options.clipGrad = clipGrad;
+    options.dumpGradients = dumpGradients;
+    return options;
+  }
+};
+
+/// The main job's own options. Made before the command line is parsed and destroyed after the run: no
+/// global state.
+struct JobCommandLine {
+  cl::OptionCategory category{"The main job",
+                              "From a model to stage binaries: galvatron-opt --search --lower model.mlir"};
+  cl::opt<bool> search{"search", cl::cat(category),
+                       cl::desc("Search the fastest plan that fits the budget (phases import to plan)")};
+  cl::opt<bool> lower{"lower", cl::cat(category),
+                      cl::desc("Turn the planned step into stage binaries (the other phases)")};
+  cl::opt<std::string> plan{"plan", cl::cat(category), cl::value_desc("FILE"),
+                            cl::desc("Take this plan instead of searching: plan.json, or Hetu-Galvatron's format")};
+  cl::opt<std::string> compileTo{"compile-to", cl::cat(category), cl::value_desc("PHASE"),
+                                 cl::desc("Stop after a phase and print the program: import, differentiate, plan, "
+                                          "shard, stage or lower")};
+  cl::opt<int64_t> ranks{"ranks", cl::cat(category), cl::init(0), cl::value_desc("N"),
+                         cl::desc("Devices of this host (default: its cores)")};
+  cl::opt<std::string> cluster{"cluster", cl::cat(category), cl::value_desc("FILE"),
+                               cl::desc("Devices and links as cluster.json, instead of --ranks; or the "
+                                        "name of a kind of device: h200, h100, a100")};
+  cl::opt<std::string> memory{"memory", cl::cat(category), cl::value_desc("SIZE"),
+                              cl::desc("Budget of one device: 2GiB, 512MiB, 24GB (default: a share of this host's)")};
+  cl::opt<int64_t> globalBatch{"global-batch", cl::cat(category), cl::value_desc("N"),
+                               cl::desc("Samples of a step (default: the plan's, or as imported)")};
+  cl::opt<int64_t> microBatches{"micro-batches", cl::cat(category), cl::value_desc("N"),
+                                cl::desc("Cut the batch of a searched plan into exactly so many pieces (default: the "
+                                         "fastest number that divides it)")};
+  cl::opt<std::string> target{"target", cl::cat(category), cl::init("cpu"), cl::value_desc("DEVICE"),
+                              cl::desc("Device that the binaries run on: cpu, or cuda (default cluster: h200)")};
+  cl::opt<std::string> architecture{"arch", cl::cat(category), cl::init("sm_90a"), cl::value_desc("GPU"),
+                                    cl::desc("GPU that kernels are generated for, as nvcc names it")};
+  cl::opt<std::string> precision{"precision", cl::cat(category), cl::value_desc("TYPE"),
+                                 cl::desc("Of activations and products: fp32 or bf16, with fp32 masters (default: "
+                                          "fp32 on cpu, bf16 on cuda)")};
+  cl::opt<bool> explain{"explain", cl::cat(category), cl::desc("Print why this plan was chosen")};
+
+  bool asksForJob() const { return search || lower || plan.getNumOccurrences() || compileTo.getNumOccurrences(); }
+
+  /// The first of the job's options that means nothing without it, or empty.
+  llvm::StringRef findOrphan() const {
+    for (const cl::Option *option :
+         {static_cast<const cl::Option *>(&ranks), static_cast<const cl::Option *>(&cluster),
+          static_cast<const cl::Option *>(&memory), static_cast<const cl::Option *>(&globalBatch),
+          static_cast<const cl::Option *>(&microBatches), static_cast<const cl::Option *>(&target),
+          static_cast<const cl::Option *>(&architecture), static_cast<const cl::Option *>(&precision),
+          static_cast<const cl::Option *>(&explain)})
+      if (option->getNumOccurrences())
+        return option->ArgStr;
+    return "";
+  }
+};
+
+} // namespace
+
+static int reportUsage(const llvm::Twine &message) {
+  llvm::WithColor::error(llvm::errs(), "galvatron-opt") << message << "\n";
+  return EXIT_FAILURE;
+}
+
+/// The options as the job takes them; prints what is wrong and returns nothing.
+static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llvm::StringRef input,
+                                                 llvm::StringRef output) {
+  MainJobOptions options;
+  options.input = input.str();
+  options.output = output == "-" ? "" : output.str();
+  options.search = line.search;
+  options.lower = line.lower;
+  options.explain = line.explain;
+  options.plan = line.plan;
+  options.cluster = {line.cluster, line.ranks, line.memory, line.target == "cuda" ? "h200" : "cpu"};
+  options.target = line.target;
+  options.architecture = line.architecture;
+  options.precision = line.precision;
+  if (line.globalBatch.getNumOccurrences())
+    options.globalBatch = line.globalBatch;
+  if (line.microBatches.getNumOccurrences())
+    options.microBatches = line.microBatches;
+  if (line.ranks.getNumOccurrences() && line.ranks < 1)
+    return reportUsage("expects --ranks of at least 1, but got " + llvm::Twine(line.ranks)), std::nullopt;
+  if (line.plan.getNumOccurrences() && line.plan.empty())
+    return reportUsage("expects a file behind --plan="), std::nullopt;
+  if (line.compileTo.getNumOccurrences()) {
+    options.compileTo = parsePhase(line.compileTo);
+    if (!options.compileTo)
+      return reportUsage("expects --compile-to import, differentiate, plan, shard, stage or lower, but got '" +
+                         llvm::Twine(line.compileTo) + "'"),
+             std::nullopt;
+  }
+  return options;
+}
+
+/// Whether nobody has sent a program to standard input: a terminal would wait for someone to type it. Without a word
+/// on the command line, only a pipe or a file says that a program comes.
+static bool isInteractive(bool isFilter) {
+  llvm::sys::fs::file_status status;
+  if (llvm::sys::Process::StandardInIsUserInput())
+    return true;
+  return !isFilter && (llvm::sys::fs::status(llvm::sys::fs::getStdinHandle(), status) ||
+                       (status.type() != llvm::sys::fs::file_type::regular_file &&
+                        status.type() != llvm::sys::fs::file_type::fifo_file));
+}
+
+/// Reads a program and hands it to `run`.
+static int withProgram(llvm::StringRef input, DialectRegistry &registry,
+                       llvm::function_ref<LogicalResult(OwningOpRef<ModuleOp>, TimingScope &)> run) {
+  std::string error;
+  auto buffer = openInputFile(input, &error);
+  if (!buffer)
+    return reportUsage(error);
+  if (std::string foreign = findForeignFormat(input, buffer->getBuffer()); !foreign.empty())
+    return reportUsage(foreign);
+  auto sources = std::make_shared<llvm::SourceMgr>();
+  sources->AddNewSourceBuffer(std::move(buffer), llvm::SMLoc());
+
+  DefaultTimingManager manager;
+  applyDefaultTimingManagerCLOptions(manager);
+  TimingScope timing = manager.getRootScope();
+  MLIRContext context(registry);
+  ProgramDiagnostics diagnostics(*sources, &context);
+  // One message is enough: an error about the whole model would print all of it.
+  context.printOpOnDiagnostic(cl::getRegisteredOptions().lookup("mlir-print-op-on-diagnostic")->getNumOccurrences() >
+                              0);
+  // Passes of later phases build ops of dialects that the model does not mention.
+  context.loadAllAvailableDialects();
+  TimingScope parsing = timing.nest("parse");
+  OwningOpRef<ModuleOp> module = parseSourceFile<ModuleOp>(sources, &context);
+  parsing.stop();
+  if (!module) {
+    llvm::WithColor::note(llvm::errs(), "galvatron-opt")
+        << "'" << input << "' is not a whole program; write it again with galvatron-import\n";
+    return EXIT_FAILURE;
+  }
+  // Messages about the whole model name its file; a line of it would say nothing.
+  (*module)->setLoc(NameLoc::get(StringAttr::get(&context, input)));
+  return asMainReturnCode(run(std::move(module), timing));
+}
+
+/// Gives a program that is before phase differentiate its gradients, so that it can be trained.
+static LogicalResult differentiate(ModuleOp module) {
+  Phase start = detectPhase(module);
+  PassManager passes(module.getContext());
+  if (failed(applyPassManagerCLOptions(passes)))
+    return failure();
+  if (start < Phase::Import)
+    buildImportPhase(passes, {});
+  if (start < Phase::Differentiate)
+    buildDifferentiatePhase(passes, {});
+  return passes.run(module);
+}
+
+int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
+  JobCommandLine line;
+  EvaluateCommandLine evaluator;
+  cl::AddExtraVersionPrinter([](llvm::raw_ostream &out) { out << "galvatron-opt, of a training step's compiler\n"; });
+  auto [input, output] = registerAndParseCLIOptions(
+      argc, argv, "galvatron-opt: from a training step to stage binaries, or MLIR in and MLIR out\n", registry);
+  bool isStandardInput =
+      input == "-" && llvm::none_of(ArrayRef(argv, argc), [](StringRef word) { return word == "-"; });
+  if (isStandardInput && isInteractive(/*isFilter=*/argc > 1))
+    return reportUsage(
+        "expects a program: galvatron-opt --search --lower model.mlir, or MLIR on standard input; --help "
+        "tells the rest");
+  if (evaluator.evaluate) {
+    if (line.asksForJob())
+      return reportUsage("expects --evaluate alone; first write the program of a phase with --compile-to");
+    if (evaluator.optimizer != "adamw" && evaluator.optimizer != "sgd")
+      return reportUsage("expects --optimizer adamw or sgd, but got '" + llvm::Twine(evaluator.optimizer) + "'");
+    return withProgram(input, registry, [&](OwningOpRef<ModuleOp> module, TimingScope &) {
+      if (failed(differentiate(*module)))
+        return failure();
+      return reference::runEvaluate(*module, evaluator.read(), llvm::outs());
+    });
+  }
+  if (!line.asksForJob()) {
+    if (llvm::StringRef orphan = line.findOrphan(); !orphan.empty())
+      return reportUsage("expects --search, --lower, --plan or --compile-to beside --" + orphan);
+    return asMainReturnCode(MlirOptMain(argc, argv, input, output, registry));
+  }
+  std::optional<MainJobOptions> options = readOptions(line, input, output);
+  if (!options)
+    return EXIT_FAILURE;
+  return withProgram(options->input, registry, [&](OwningOpRef<ModuleOp> module, TimingScope &timing) {
+    return MainJob(module->getContext(), *options).run(std::move(module), timing);
+  });
+}

@@ -1,0 +1,27 @@
+// Messages about a program, in the words of the model's author.
+#ifndef GALVATRON_DRIVER_PROGRAMDIAGNOSTICS_H
+#define GALVATRON_DRIVER_PROGRAMDIAGNOSTICS_H
+
+#include "mlir/IR/Diagnostics.h"
+#include "llvm/ADT/StringSet.h"
+
+namespace galvatron {
+
+/// Ops of an imported model are located by module path and Python line: messages begin with these. Messages that
+/// point into the program's text show its line, as mlir-opt's do.
+class ProgramDiagnostics : public mlir::SourceMgrDiagnosticHandler {
+public:
+  ProgramDiagnostics(llvm::SourceMgr &sources, mlir::MLIRContext *context);
+
+private:
+  void print(mlir::Location loc, const llvm::Twine &message, mlir::DiagnosticSeverity severity);
+
+  llvm::StringSet<> remarks; ///< printed: a search may lower several plans of which the same is true
+};
+
+/// What is wrong with a file that cannot be a program, with a remedy; empty if it may be one.
+std::string findForeignFormat(llvm::StringRef name, llvm::StringRef contents);
+
+} // namespace galvatron
+
+#endif // GALVATRON_DRIVER_PROGRAMDIAGNOSTICS_H

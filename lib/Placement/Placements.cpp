@@ -1,0 +1,257 @@
+// Deals digits of logical axes to grid axes, and decides for one op which of its loops a grid axis
+// takes. Nothing here knows a parallelism by name.
+#include "galvatron/Placement/Placements.h"
+
+#include "dialects/Graph/GraphStructure.h"
+
+using namespace mlir;
+using namespace galvatron;
+using namespace galvatron::dist;
+using namespace galvatron::graph;
+
+//===----------------------------------------------------------------------===//
+// Digits
+//===----------------------------------------------------------------------===//
+
+ArrayRef<Digit> LayerDigits::getDigits(AxisId axis) const {
+  auto found = digits.find(axis);
+  return found == digits.end() ? ArrayRef<Digit>() : ArrayRef<Digit>(found->second);
+}
+
+/// What is left of an axis after the digits already dealt.
+static int64_t getRest(int64_t extent, ArrayRef<Digit> digits) {
+  for (Digit digit : digits)
+    extent /= digit.extent;
+  return extent;
+}
+
+/// Gives the owner a digit of the outermost axis of the group that still divides.
+bool LayerDigits::deal(const Axes &axes, ArrayRef<AxisId> group, When when, Owner &owner) {
+  for (AxisId axis : group) {
+    SmallVector<Digit> &dealt = digits[axis];
+    if (llvm::any_of(dealt, [&](Digit digit) { return digit.owner == owner.id; }))
+      return true; // wanted twice, under two conditions
+    if (getRest(axes.getAxis(axis).extent, dealt) % owner.size != 0)
+      continue;
+    dealt.push_back({owner.size, owner.id});
+    owner.choices.push_back({axis, when});
+    return true;
+  }
+  return false;
+}
+
+/// What the axes of a role are to the model's author.
+static StringRef describe(AxisRole role) {
+  switch (role) {
+  case AxisRole::Batch:
+    return "samples";
+  case AxisRole::Seq:
+    return "positions";
+  case AxisRole::Hidden:
+    return "hidden width";
+  case AxisRole::Internal:
+    return "heads, feed-forward width or vocabulary";
+  case AxisRole::Expert:
+    return "experts";
+  case AxisRole::Fixed:
+    break;
+  }
+  return "an axis that is never divided";
+}
+
+/// "63 (dimension 0 of mlp.up_proj.weight)": by the first of the layer's parameters that has the axis.
+static std::string describe(const Axes &axes, graph::LayerOp layer, AxisId axis) {
+  std::string extent = std::to_string(axes.getAxis(axis).extent);
+  Block &body = layer.getBody().front();
+  for (BlockArgument argument : body.getArguments().drop_front(layer.getNumInputs()))
+    for (auto [dim, list] : llvm::enumerate(axes.getAxes(argument)))
+      if (llvm::is_contained(list, axis))
+        return extent + (list.size() > 1 ? " (a factor of dimension " : " (dimension ") + std::to_string(dim) + " of " +
+               layer.getParameterName(argument.getArgNumber()).str() + ")";
+  return extent + " (" + axes.getName(axis) + ")";
+}
+
+/// "2 x 2, 96": the extents of each group, for messages.
+static std::string describe(const Axes &axes, ArrayRef<SmallVector<AxisId>> groups) {
+  std::string text;
+  for (ArrayRef<AxisId> group : groups) {
+    if (!text.empty())
+      text += ", ";
+    for (auto [index, axis] : llvm::enumerate(group))
+      text += (index ? " x " : "") + std::to_string(axes.getAxis(axis).extent);
+  }
+  return text;
+}
+
+/// Takes the grid axes of one row, major first, of those that are free.
+static FailureOr<SmallVector<int64_t>> takeGridAxes(ArrayRef<int64_t> grid, SmallVectorImpl<bool> &taken,
+                                                    int64_t degree) {
+  SmallVector<int64_t> mine;
+  for (auto [axis, size] : llvm::enumerate(grid))
+    if (!taken[axis] && degree % size == 0 && degree > 1) {
+      taken[axis] = true;
+      mine.push_back(axis);
+      degree /= size;
+    }
+  if (degree != 1)
+    return failure();
+  return mine;
+}
+
+FailureOr<LayerDigits> LayerDigits::get(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
+                                        plan::PipelineAttr pipeline, Location loc) {
+  LayerDigits result;
+  result.grid = plan::getGrid(pipeline.getDevices());
+  StringRef name = layer.getSymName();
+
+  if (int64_t count = pipeline.getMicroBatches(); count > 1) {
+    Owner time{PlacementAttr::kTime, count, "micro-batches", {}};
+    std::optional<AxisId> batch = axes.getBatch();
+    if (!batch)
+      return emitError(loc) << "expects an op for each sample, to cut the batch into " << count
+                            << " micro-batches, but some op reads all samples together" << kUseOneMicroBatch;
+    if (!result.deal(axes, *batch, When::Always, time))
+      return emitError(loc) << "expects " << count << " micro-batches to divide the global batch, but got "
+                            << axes.getAxis(*batch).extent << " samples";
+    result.owners.push_back(time);
+  }
+
+  SmallVector<bool> taken(result.grid.size(), false);
+  SmallVector<Owner> gridOwners(result.grid.size());
+  for (const Parallelism &row : getParallelisms(strategy)) {
+    int64_t degree = row.getDegree(strategy);
+    FailureOr<SmallVector<int64_t>> mine = takeGridAxes(result.grid, taken, degree);
+    if (failed(mine))
+      return emitError(loc) << "expects the degrees of layer '" << name << "' to factor the " << pipeline.getDevices()
+                            << " devices of a stage, but got " << row.name << " = " << degree;
+    SmallVector<AxisId> unserved;
+    for (int64_t axis : *mine) {
+      Owner &owner = gridOwners[axis] = {axis, result.grid[axis], row.name, {}};
+      for (Preference preference : row.wants)
+        for (ArrayRef<AxisId> group : axes.getGroups(layer, preference.role))
+          if (!result.deal(axes, group, preference.when, owner) && !llvm::is_contained(unserved, group[0]))
+            unserved.push_back(group[0]);
+      // A vocabulary's size is whatever it is; any other axis was the author's choice of strategy.
+      SmallVector<SmallVector<AxisId>> groups = axes.getGroups(layer, row.wants[0].role);
+      bool mandatory = llvm::any_of(groups, [&](ArrayRef<AxisId> group) { return !axes.getAxis(group[0]).routed; });
+      if (owner.choices.empty() && mandatory)
+        return emitError(loc) << "layer '" << name << "' cannot use " << row.name << " = " << degree
+                              << ": expects it to divide its " << describe(row.wants[0].role) << ", but got "
+                              << describe(axes, groups);
+    }
+    for (AxisId axis : unserved)
+      emitRemark(loc) << "layer '" << name << "': " << row.name << " = " << degree << " does not divide "
+                      << describe(axes, layer, axis) << ", which is replicated";
+  }
+  if (llvm::is_contained(taken, false))
+    return emitError(loc) << "expects the degrees of layer '" << name << "' to use all " << pipeline.getDevices()
+                          << " devices of a stage, but got " << strategy;
+  result.owners.append(gridOwners);
+  return result;
+}
+
+//===----------------------------------------------------------------------===//
+// Placements
+//===----------------------------------------------------------------------===//
+
+PlacementAttr galvatron::getPlacementAttr(RankedTensorType type, const ValueAxes &valueAxes, const ValuePlace &place,
+                                          const Axes &axes, const LayerDigits &digits) {
+  ArrayRef<LayerDigits::Owner> owners = digits.getOwners();
+  SmallVector<DimDigits> dims;
+  for (auto [dim, list] : llvm::enumerate(valueAxes)) {
+    DimDigits &result = dims.emplace_back();
+    for (auto [position, axis] : llvm::enumerate(list)) {
+      int64_t rest = axes.getAxis(axis).extent;
+      for (Digit digit : digits.getDigits(axis)) {
+        auto owner = llvm::find_if(owners, [&](const auto &owner) { return owner.id == digit.owner; });
+        bool mine = place[owner - owners.begin()] == OwnerPlace::sharded(dim, position);
+        result.push_back({digit.extent, mine ? digit.owner : PlacementAttr::kLocal});
+        rest /= digit.extent;
+      }
+      result.push_back({rest, PlacementAttr::kLocal});
+    }
+  }
+  SmallVector<dist::Partial> partials;
+  for (auto [owner, where] : llvm::zip(owners, place))
+    if (where.kind == OwnerPlace::Partial)
+      partials.push_back({owner.id, where.reduction});
+  return PlacementAttr::getCanonical(type.getContext(), dims, partials);
+}
+
+/// Whether every result has the loop.
+static bool isParallel(const OpFactors &loops, unsigned loop) {
+  return llvm::all_of(loops.results, [&](const DimensionLoops &dims) {
+    return llvm::any_of(dims, [&](const auto &dim) { return llvm::is_contained(dim, loop); });
+  });
+}
+
+/// A routed loop may be cut on a table or its gradient, and along a vocabulary; not along experts,
+/// where devices would have to look for each other's tokens.
+static bool mayCutRouted(Operation *op, const OpFactors &loops, unsigned loop, const Axes &axes) {
+  if (axes.getAxis(loops.loops[loop].axis).role == AxisRole::Internal)
+    return true;
+  auto indexes = [&](Value value, const DimensionLoops &dims) {
+    return axes.isParameterLike(value) &&
+           llvm::any_of(dims, [&](const auto &dim) { return llvm::is_contained(dim, loop); });
+  };
+  for (auto [value, dims] : llvm::zip(op->getOperands(), loops.operands))
+    if (indexes(value, dims))
+      return true;
+  for (auto [value, dims] : llvm::zip(op->getResults(), loops.results))
+    if (indexes(value, dims))
+      return true;
+  return false;
+}
+
+static bool holds(When when, Operation *op, const OpFactors &loops, const Axes &axes) {
+  switch (when) {
+  case When::Always:
+    return true;
+  case When::NotMixing:
+    return !axes.isMixing(op);
+  case When::NoInternalLoop:
+    return llvm::none_of(loops.loops,
+                         [&](const FactorLoop &loop) { return axes.getAxis(loop.axis).role == AxisRole::Internal; });
+  }
+  llvm_unreachable("unknown condition");
+}
+
+std::optional<unsigned> galvatron::chooseLoop(Operation *op, const LayerDigits::Owner &owner, const Axes &axes) {
+  const OpFactors &loops = axes.getFactors(op);
+  for (const Choice &choice : owner.choices) {
+    std::optional<unsigned> found;
+    for (auto [index, loop] : llvm::enumerate(loops.loops)) {
+      if (loop.axis != choice.axis || loop.kind == LoopKind::Whole)
+        continue;
+      if (loop.kind == LoopKind::Routed && !mayCutRouted(op, loops, index, axes))
+        continue;
+      if (!found || (!isParallel(loops, *found) && isParallel(loops, index)))
+        found = index;
+    }
+    if (found && holds(choice.when, op, loops, axes))
+      return found;
+  }
+  return std::nullopt;
+}
+
+ValuePlace galvatron::getBoundaryPlace(const ValueAxes &valueAxes, const Axes &axes, const LayerDigits &digits) {
+  bool internal = llvm::any_of(valueAxes, [&](const auto &dim) {
+    return llvm::any_of(dim, [&](AxisId axis) { return axes.getAxis(axis).role == AxisRole::Internal; });
+  });
+  ValuePlace place;
+  for (const LayerDigits::Owner &owner : digits.getOwners()) {
+    OwnerPlace &where = place.emplace_back();
+    for (const Choice &choice : owner.choices) {
+      if (choice.when == When::NoInternalLoop && internal)
+        continue;
+      for (auto [dim, list] : llvm::enumerate(valueAxes)) {
+        auto found = llvm::find(list, choice.axis);
+        if (where.kind == OwnerPlace::Replicated && found != list.end())
+          where = OwnerPlace::sharded(dim, found - list.begin());
+      }
+      if (where.kind != OwnerPlace::Replicated)
+        break;
+    }
+  }
+  return place;
+}

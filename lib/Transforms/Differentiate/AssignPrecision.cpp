@@ -1,0 +1,213 @@
+// The element type of every float tensor, decided once, on global shapes and before differentiation, so
+// that backward, placements and memory follow from types alone.
+//
+// What is stored or sent is bf16; what adds up over many elements or steps is f32: statistics of norms
+// and softmax, losses, and (in `differentiate`) gradients of parameters. Arithmetic is f32 throughout: an
+// `arith` or `math` op on bf16 operands is widened, and its result rounded again.
+#include "galvatron/Support/FloatTypes.h"
+#include "galvatron/Transforms/Passes.h"
+
+#include "dialects/Graph/GraphAttention.h"
+#include "dialects/Graph/GraphLoss.h"
+#include "dialects/Graph/GraphNorms.h"
+#include "dialects/Graph/GraphStructure.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/Matchers.h"
+
+namespace galvatron {
+#define GEN_PASS_DEF_ASSIGNPRECISIONPASS
+#include "galvatron/Transforms/Passes.h.inc"
+} // namespace galvatron
+
+using namespace mlir;
+using namespace galvatron;
+
+namespace {
+
+bool isF32Tensor(Type type) { return graph::isFloatTensor(type) && getElementTypeOrSelf(type).isF32(); }
+bool isNarrow(Value value) { return getElementTypeOrSelf(value.getType()).isBF16(); }
+
+/// Activations between layers; a scalar is a loss.
+Type crossingType(Type type) {
+  bool isActivation = isF32Tensor(type) && cast<RankedTensorType>(type).getRank() > 0;
+  return isActivation ? graph::withElementType(type, BFloat16Type::get(type.getContext())) : type;
+}
+
+/// Gives one layer its types, first op to last.
+class LayerPrecision {
+public:
+  explicit LayerPrecision(graph::LayerOp layer) : layer(layer), builder(layer.getContext()) {}
+
+  /// Tensors that became bf16, and parameters that stayed f32.
+  unsigned numNarrowed = 0, numWide = 0;
+
+  void run() {
+    setArguments();
+    for (Operation &op : llvm::make_early_inc_range(layer.getBody().front().without_terminator()))
+      visit(&op);
+    setResults();
+  }
+
+private:
+  void setArguments();
+  void setResults();
+  void visit(Operation *op);
+  void computeWide(Operation *op);
+  void computeNarrow(Operation *op);
+  Value convert(Value value, Type element);
+  /// Every float operand, from the `first` on, in this element type.
+  void convertOperands(Operation *op, Type element, unsigned first = 0);
+  void setNarrow(Value value) {
+    value.setType(graph::withElementType(value.getType(), builder.getBF16Type()));
+    ++numNarrowed;
+  }
+
+  graph::LayerOp layer;
+  OpBuilder builder;
+};
+
+} // namespace
+
+/// Whether a parameter only scales or shifts normalized values: there it stays f32.
+static bool isReadByNormsOnly(Value parameter) {
+  return !parameter.use_empty() && llvm::all_of(parameter.getUses(), [](OpOperand &use) {
+    return isa<graph::NormOp>(use.getOwner()) && use.getOperandNumber() > 0;
+  });
+}
+
+void LayerPrecision::setArguments() {
+  unsigned numInputs = layer.getNumInputs();
+  for (BlockArgument argument : layer.getBody().getArguments()) {
+    bool isParameter = argument.getArgNumber() >= numInputs;
+    if (isParameter && isReadByNormsOnly(argument)) {
+      ++numWide;
+      continue;
+    }
+    Type type = argument.getType();
+    argument.setType(isParameter && isF32Tensor(type) ? graph::withElementType(type, builder.getBF16Type())
+                                                      : crossingType(type));
+    numNarrowed += argument.getType() != type;
+  }
+}
+
+void LayerPrecision::setResults() {
+  Operation *terminator = layer.getBody().front().getTerminator();
+  builder.setInsertionPoint(terminator);
+  SmallVector<Type> results;
+  for (auto [operand, type] : llvm::zip_equal(terminator->getOpOperands(), layer.getResultTypes())) {
+    results.push_back(crossingType(type));
+    if (graph::isFloatTensor(type))
+      operand.set(convert(operand.get(), getElementTypeOrSelf(results.back())));
+  }
+  auto arguments = llvm::to_vector(layer.getBody().getArgumentTypes());
+  layer.setFunctionType(FunctionType::get(layer.getContext(), arguments, results));
+}
+
+Value LayerPrecision::convert(Value value, Type element) {
+  if (getElementTypeOrSelf(value.getType()) == element)
+    return value;
+  // A constant is written in the type that is read.
+  SplatElementsAttr splat;
+  if (element.isBF16() && matchPattern(value, m_Constant(&splat)))
+    return graph::createSplat(builder, value.getLoc(), graph::withElementType(value.getType(), element),
+                              splat.getSplatValue<APFloat>().convertToDouble());
+  return convertFloat(builder, value.getLoc(), value, element);
+}
+
+void LayerPrecision::convertOperands(Operation *op, Type element, unsigned first) {
+  builder.setInsertionPoint(op);
+  for (OpOperand &operand : op->getOpOperands())
+    if (operand.getOperandNumber() >= first && graph::isFloatTensor(operand.get().getType()))
+      operand.set(convert(operand.get(), element));
+}
+
+/// Arithmetic in f32 on values that are stored in bf16, where a model casts by itself, too: to bf16 or f64.
+void LayerPrecision::computeWide(Operation *op) {
+  if (isa<arith::ExtFOp, arith::TruncFOp>(op)) {
+    op->getResult(0).replaceAllUsesWith(op->getOperand(0));
+    op->erase();
+    return;
+  }
+  convertOperands(op, builder.getF32Type());
+  builder.setInsertionPointAfter(op);
+  for (Value result : op->getResults()) {
+    if (graph::isFloatTensor(result.getType()))
+      result.setType(graph::withElementType(result.getType(), builder.getF32Type()));
+    if (isF32Tensor(result.getType())) {
+      Value rounded = convert(result, builder.getBF16Type());
+      result.replaceAllUsesExcept(rounded, rounded.getDefiningOp());
+      ++numNarrowed;
+    }
+  }
+}
+
+/// An op of mathematics: everything in bf16 but its statistics.
+void LayerPrecision::computeNarrow(Operation *op) {
+  if (auto norm = dyn_cast<graph::NormOp>(op)) {
+    convertOperands(op, builder.getF32Type(), /*first=*/1);
+    return setNarrow(norm.getResult());
+  }
+  if (isa<graph::CrossEntropyOp, graph::LogSumExpOp>(op))
+    return;
+  convertOperands(op, builder.getBF16Type());
+  if (auto attention = dyn_cast<graph::AttentionOp>(op))
+    return setNarrow(attention.getResult());
+  for (Value result : op->getResults())
+    if (isF32Tensor(result.getType()))
+      setNarrow(result);
+}
+
+/// What depends on bf16 alone or beside f32 becomes bf16; positions, masks and what follows a loss depend
+/// on neither and keep their types.
+void LayerPrecision::visit(Operation *op) {
+  if (llvm::none_of(op->getOperands(), isNarrow))
+    return;
+  if (isa<graph::GraphDialect>(op->getDialect()))
+    computeNarrow(op);
+  else
+    computeWide(op);
+}
+
+namespace {
+
+struct AssignPrecision : galvatron::impl::AssignPrecisionPassBase<AssignPrecision> {
+  using Base::Base;
+
+  /// What is bf16 in a step of fp32, the model made so.
+  void markCasts() {
+    WalkResult found = getOperation()->walk([](Operation *op) {
+      return llvm::any_of(op->getResults(), isNarrow) ? WalkResult::interrupt() : WalkResult::advance();
+    });
+    if (found.wasInterrupted())
+      getOperation()->setAttr(graph::kRoundsAttr, UnitAttr::get(&getContext()));
+  }
+
+  void runOnOperation() override {
+    if (precision != "fp32" && precision != "bf16") {
+      getOperation().emitOpError("expects a precision of fp32 or bf16, but got ") << precision;
+      return signalPassFailure();
+    }
+    if (precision == "fp32")
+      return markCasts();
+    for (auto layer : getOperation().getOps<graph::LayerOp>()) {
+      if (!layer.getBody().getOps<graph::BackwardOp>().empty()) {
+        layer.emitOpError("expects a layer without backward, but got one that is differentiated");
+        return signalPassFailure();
+      }
+      LayerPrecision types(layer);
+      types.run();
+      numNarrowed += types.numNarrowed;
+      numWideParameters += types.numWide;
+    }
+    // Between layers.
+    getOperation()->walk([](graph::CallOp call) {
+      for (Value output : call.getOutputs())
+        output.setType(crossingType(output.getType()));
+    });
+  }
+};
+
+} // namespace

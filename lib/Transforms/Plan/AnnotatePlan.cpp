@@ -1,0 +1,88 @@
+// A plan by hand: from a file, or one strategy for all units. Everything that can be wrong with a plan
+// is found by lib/Search, which other tools share; this pass gives it the model's units and turns its
+// answer into attributes.
+#include "galvatron/Transforms/Passes.h"
+
+#include "dialects/Plan/Plan.h"
+#include "galvatron/Costs/ModelUnits.h"
+#include "galvatron/Search/Formats/PlanFile.h"
+
+#include "llvm/Support/MemoryBuffer.h"
+
+namespace galvatron {
+#define GEN_PASS_DEF_ANNOTATEPLANPASS
+#include "galvatron/Transforms/Passes.h.inc"
+} // namespace galvatron
+
+using namespace mlir;
+using namespace galvatron;
+
+namespace {
+
+/// Units of either end go to the first or last stage, layers in equal numbers to all.
+void spreadOverStages(search::Plan &plan) {
+  int64_t layers =
+      llvm::count_if(plan.units, [](const search::PlannedUnit &unit) { return unit.role == search::UnitRole::Layer; });
+  int64_t perStage = std::max<int64_t>(1, layers / plan.pipeline), layer = 0;
+  for (search::PlannedUnit &unit : plan.units) {
+    if (unit.role == search::UnitRole::Head)
+      unit.stage = plan.pipeline - 1;
+    else if (unit.role == search::UnitRole::Layer)
+      unit.stage = int(std::min<int64_t>(layer++ / perStage, plan.pipeline - 1));
+  }
+}
+
+struct AnnotatePlanPass : galvatron::impl::AnnotatePlanPassBase<AnnotatePlanPass> {
+  using Base::Base;
+
+  void runOnOperation() override {
+    FailureOr<ModelUnits> model = collectUnits(getOperation());
+    if (failed(model))
+      return signalPassFailure();
+    search::Result<search::Plan> planned = planFile.empty() ? makeUniformPlan(*model) : readPlanFile(*model);
+    if (!planned) {
+      getOperation().emitError(planned.error().message);
+      return signalPassFailure();
+    }
+    annotatePlan(*model, *planned);
+    numUnits += model->units.size();
+  }
+
+  search::Result<search::Plan> readPlanFile(const ModelUnits &model) {
+    auto file = llvm::MemoryBuffer::getFile(planFile);
+    if (!file)
+      return search::Error{"cannot read the plan '" + planFile + "': " + file.getError().message()};
+    search::PlanTarget target{model.units, ranks, model.globalBatch, /*supportedOnly=*/true};
+    StringRef text = (*file)->getBuffer();
+    return search::parsePlan({text.data(), text.size()}, target);
+  }
+
+  search::Result<search::Plan> makeUniformPlan(const ModelUnits &model) {
+    if (pp < 1 || tp < 1 || dp < 1)
+      return search::Error{"expects degrees of at least 1, but got pp " + std::to_string(pp) + ", tp " +
+                           std::to_string(tp) + ", dp " + std::to_string(dp)};
+    search::Plan uniform;
+    auto known = search::parseSchedule(schedule.getValue());
+    if (!known)
+      return search::Error{"expects schedule gpipe or 1f1b, but got '" + schedule + "'"};
+    uniform.schedule = *known;
+    uniform.pipeline = int(pp);
+    uniform.ranks = pp * tp * dp;
+    if (ranks && ranks != uniform.ranks)
+      return search::Error{"expects pp x tp x dp to be the " + std::to_string(ranks) + " ranks, but got " +
+                           std::to_string(uniform.ranks)};
+    uniform.globalBatch = model.globalBatch;
+    uniform.microBatches = int(microBatches);
+    for (const search::Unit &unit : model.units) {
+      bool isLayer = unit.role == search::UnitRole::Layer;
+      search::Strategy strategy{.tp = int(tp), .recompute = recompute && isLayer};
+      uniform.units.push_back({unit.path, unit.layerType, unit.role, strategy, int(dp), 0});
+    }
+    spreadOverStages(uniform);
+    if (search::Result<bool> valid = search::validatePlan(uniform, /*supportedOnly=*/true); !valid)
+      return valid.error();
+    return uniform;
+  }
+};
+
+} // namespace
