@@ -27,7 +27,7 @@ def test_plan_compiles(number, tmp_path):
 
 
 def test_every_key_is_told():
-    sources = [(ROOT / "lib" / "Search" / name).read_text() for name in ("Plan.cpp", "ReferencePlan.cpp")]
+    sources = [(ROOT / "lib" / "Search" / "Formats" / name).read_text() for name in ("PlanFile.cpp", "ReferencePlan.cpp")]
     reading = r'(?:reader\.(?:integer|text|flag|number|member|toggle|has)|(?:degree|readList|readBytesPerRank)\(reader|degreeOf)[(,]\s*"(\w+)"'
     keys = {key for source in sources for key in re.findall(reading, source)}
     assert len(keys) > 30

@@ -1,7 +1,7 @@
 // Reading `galvatron.json`.
 #include "Description.h"
 
-#include "../Value.h"
+#include "lib/Import/Expression/Value.h"
 
 #include "mlir/IR/Builders.h"
 

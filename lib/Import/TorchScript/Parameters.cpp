@@ -1,7 +1,7 @@
 // Collecting parameters and buffers, and writing them as safetensors.
 #include "Parameters.h"
 
-#include "../Value.h"
+#include "lib/Import/Expression/Value.h"
 
 using namespace galvatron;
 using namespace galvatron::importer;

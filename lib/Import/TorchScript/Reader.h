@@ -4,7 +4,7 @@
 
 #include "Parameters.h"
 
-#include "../Importer.h"
+#include "lib/Import/Program/Importer.h"
 
 namespace galvatron::importer {
 

@@ -1,5 +1,5 @@
 // Expressions: what simplifies, what stays symbolic, and that views and folding never change a number.
-#include "lib/Import/Expression.h"
+#include "lib/Import/Expression/Expression.h"
 
 #include <gmock/gmock.h>
 

@@ -1,5 +1,5 @@
 // Masks: every spelling of the two that attention has as attributes, and nothing else.
-#include "lib/Import/Mask.h"
+#include "lib/Import/Expression/Mask.h"
 
 #include <gmock/gmock.h>
 

@@ -1,7 +1,7 @@
 // The ops that the importer writes, each with one builder here.
 #include "Emitter.h"
 
-#include "Value.h"
+#include "lib/Import/Expression/Value.h"
 
 #include "dialects/Graph/GraphElementwise.h"
 #include "dialects/Graph/GraphIndexing.h"

@@ -1,7 +1,7 @@
 // Which token each position is to predict. The runtime feeds a window's own tokens as labels, so somebody must move
 // them: the model, as those of transformers do, or the import.
-#ifndef GALVATRON_IMPORT_LABELS_H
-#define GALVATRON_IMPORT_LABELS_H
+#ifndef GALVATRON_IMPORT_PROGRAM_LABELS_H
+#define GALVATRON_IMPORT_PROGRAM_LABELS_H
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
@@ -20,4 +20,4 @@ std::vector<std::string> checkLabels(mlir::func::FuncOp step, mlir::Value moved)
 
 } // namespace galvatron::importer
 
-#endif // GALVATRON_IMPORT_LABELS_H
+#endif // GALVATRON_IMPORT_PROGRAM_LABELS_H

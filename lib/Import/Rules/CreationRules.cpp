@@ -1,5 +1,5 @@
 // Tensors made from nothing; all of them are expressions.
-#include "Importer.h"
+#include "lib/Import/Program/Importer.h"
 
 #include <cmath>
 

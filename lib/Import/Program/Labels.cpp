@@ -1,7 +1,7 @@
 // Follows labels from each cross-entropy back to the step's inputs.
 #include "Labels.h"
 
-#include "Value.h"
+#include "lib/Import/Expression/Value.h"
 
 #include "dialects/Graph/GraphAttention.h"
 #include "dialects/Graph/GraphIndexing.h"

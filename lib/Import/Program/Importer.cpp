@@ -334,9 +334,9 @@ Tensor Importer::convert(const Tensor &x, ElementType type) {
   if (x.lazy)
     return Tensor::of(expressions.convert(x.lazy, type));
   // Tokens and labels fit int32 whatever a module casts them to.
-  if (auto narrowed = x.data.getDefiningOp<mlir::arith::TruncIOp>();
-      narrowed && x.type == ElementType::Int32 && type == ElementType::Int64 &&
-      llvm::isa<mlir::BlockArgument>(narrowed.getIn()))
+  if (auto narrowed = x.data.getDefiningOp<mlir::arith::TruncIOp>(); narrowed && x.type == ElementType::Int32 &&
+                                                                     type == ElementType::Int64 &&
+                                                                     llvm::isa<mlir::BlockArgument>(narrowed.getIn()))
     return Tensor::of(narrowed.getIn(), type);
   return Tensor::of(emitter.convert(x.data, x.type, type), type);
 }

@@ -1,6 +1,6 @@
 // Picking elements by position: what indexing, gathers and flips share.
-#ifndef GALVATRON_IMPORT_INDEXING_H
-#define GALVATRON_IMPORT_INDEXING_H
+#ifndef GALVATRON_IMPORT_RULES_INDEXING_H
+#define GALVATRON_IMPORT_RULES_INDEXING_H
 
 #include "Formula.h"
 
@@ -25,4 +25,4 @@ Tensor isPosition(Call &call, const Tensor &ids, int64_t dim, int64_t count);
 
 } // namespace galvatron::importer
 
-#endif // GALVATRON_IMPORT_INDEXING_H
+#endif // GALVATRON_IMPORT_RULES_INDEXING_H

@@ -1,7 +1,7 @@
 // scaled_dot_product_attention. Eager attention arrives as products, mask arithmetic and softmax, and
 // is left to `raise-ops` in the forms that Emitter.h draws.
-#include "Importer.h"
-#include "Mask.h"
+#include "lib/Import/Expression/Mask.h"
+#include "lib/Import/Program/Importer.h"
 
 #include "dialects/Graph/GraphAttention.h"
 

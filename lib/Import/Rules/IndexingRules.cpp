@@ -347,9 +347,10 @@ std::optional<Tensor> gatherLogProbability(Call &call, const Tensor &x, const Te
   if (!isOfRows)
     return std::nullopt;
   ShapeRef rows = ShapeRef(x.shape).drop_back();
-  mlir::Value loss = graph::CrossEntropyOp::create(
-      call.emitter.builder, call.emitter.location, call.emitter.type(x.type, rows), logits,
-      importer.force(importer.reshape(ids, rows)), /*count=*/mlir::Value(), uint64_t(graph::CrossEntropyOp::kIgnoresNothing));
+  mlir::Value loss =
+      graph::CrossEntropyOp::create(call.emitter.builder, call.emitter.location, call.emitter.type(x.type, rows),
+                                    logits, importer.force(importer.reshape(ids, rows)), /*count=*/mlir::Value(),
+                                    uint64_t(graph::CrossEntropyOp::kIgnoresNothing));
   return Formula{call, x.type}.negate(importer.reshape(Tensor::of(loss, x.type), ids.shape));
 }
 

@@ -1,5 +1,5 @@
 // Matrix products, all as `graph.einsum`.
-#include "Importer.h"
+#include "lib/Import/Program/Importer.h"
 
 using namespace galvatron::importer;
 using llvm::SmallVector;

@@ -13,8 +13,8 @@
 //
 // *Positional* expressions contain an arange whose extent comes from an input's shape; they stay
 // symbolic at any size. All others fold to numbers when at most `kFoldLimit` of them differ.
-#ifndef GALVATRON_IMPORT_EXPRESSION_H
-#define GALVATRON_IMPORT_EXPRESSION_H
+#ifndef GALVATRON_IMPORT_EXPRESSION_EXPRESSION_H
+#define GALVATRON_IMPORT_EXPRESSION_EXPRESSION_H
 
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/DenseMap.h"
@@ -184,4 +184,4 @@ bool isComparison(Operator op);
 
 } // namespace galvatron::importer
 
-#endif // GALVATRON_IMPORT_EXPRESSION_H
+#endif // GALVATRON_IMPORT_EXPRESSION_EXPRESSION_H

@@ -1,5 +1,5 @@
 // Sizes and plain numbers: what a trace computes its shapes with.
-#include "Importer.h"
+#include "lib/Import/Program/Importer.h"
 
 #include <cmath>
 

@@ -1,10 +1,10 @@
 // The inner interface of the importer: a program arrives as calls of ATen operators on `Value`s, by
 // whatever door (TorchScript today), and leaves as one function of the graph dialect.
-#ifndef GALVATRON_IMPORT_IMPORTER_H
-#define GALVATRON_IMPORT_IMPORTER_H
+#ifndef GALVATRON_IMPORT_PROGRAM_IMPORTER_H
+#define GALVATRON_IMPORT_PROGRAM_IMPORTER_H
 
 #include "Emitter.h"
-#include "Value.h"
+#include "lib/Import/Expression/Value.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "llvm/ADT/StringMap.h"
@@ -163,4 +163,4 @@ Integer asInteger(const Value &value, const Importer &importer, llvm::StringRef 
 
 } // namespace galvatron::importer
 
-#endif // GALVATRON_IMPORT_IMPORTER_H
+#endif // GALVATRON_IMPORT_PROGRAM_IMPORTER_H

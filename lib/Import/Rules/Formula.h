@@ -3,10 +3,10 @@
 // Where torch's derivative jumps (clamp at its bounds, a hinge at zero) a choice by comparison takes the side
 // that torch takes: `choose` gives the whole gradient to the value chosen, `Maximum` would share a tie. A value that
 // is not chosen must stay finite, or its gradient is 0 · ∞: `at(x, where)` puts a harmless number there.
-#ifndef GALVATRON_IMPORT_FORMULA_H
-#define GALVATRON_IMPORT_FORMULA_H
+#ifndef GALVATRON_IMPORT_RULES_FORMULA_H
+#define GALVATRON_IMPORT_RULES_FORMULA_H
 
-#include "Importer.h"
+#include "lib/Import/Program/Importer.h"
 
 namespace galvatron::importer {
 
@@ -75,4 +75,4 @@ struct Formula {
 
 } // namespace galvatron::importer
 
-#endif // GALVATRON_IMPORT_FORMULA_H
+#endif // GALVATRON_IMPORT_RULES_FORMULA_H

@@ -1,6 +1,6 @@
 // Which attention mask an expression is.
-#ifndef GALVATRON_IMPORT_MASK_H
-#define GALVATRON_IMPORT_MASK_H
+#ifndef GALVATRON_IMPORT_EXPRESSION_MASK_H
+#define GALVATRON_IMPORT_EXPRESSION_MASK_H
 
 #include "Expression.h"
 
@@ -19,4 +19,4 @@ std::optional<Mask> recognizeMask(const ExpressionContext &context, ExpressionRe
 
 } // namespace galvatron::importer
 
-#endif // GALVATRON_IMPORT_MASK_H
+#endif // GALVATRON_IMPORT_EXPRESSION_MASK_H

@@ -18,10 +18,10 @@
 //     %c  = math.cos %a;  scaled by arith.mulf with a splat when the model scales
 //
 // Nothing of size S×S is stored here: these are types, and `raise-ops` turns them into attributes.
-#ifndef GALVATRON_IMPORT_EMITTER_H
-#define GALVATRON_IMPORT_EMITTER_H
+#ifndef GALVATRON_IMPORT_PROGRAM_EMITTER_H
+#define GALVATRON_IMPORT_PROGRAM_EMITTER_H
 
-#include "Expression.h"
+#include "lib/Import/Expression/Expression.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinTypes.h"
@@ -76,4 +76,4 @@ Shape shapeOf(mlir::Value x);
 
 } // namespace galvatron::importer
 
-#endif // GALVATRON_IMPORT_EMITTER_H
+#endif // GALVATRON_IMPORT_PROGRAM_EMITTER_H

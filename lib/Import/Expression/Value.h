@@ -1,7 +1,7 @@
 // What flows between the ops of a traced program: numbers, strings, lists and tensors. Nothing here
 // knows TorchScript, so that another exported form can feed the same rules.
-#ifndef GALVATRON_IMPORT_VALUE_H
-#define GALVATRON_IMPORT_VALUE_H
+#ifndef GALVATRON_IMPORT_EXPRESSION_VALUE_H
+#define GALVATRON_IMPORT_EXPRESSION_VALUE_H
 
 #include "Expression.h"
 
@@ -89,4 +89,4 @@ const char *describe(ElementType type);
 
 } // namespace galvatron::importer
 
-#endif // GALVATRON_IMPORT_VALUE_H
+#endif // GALVATRON_IMPORT_EXPRESSION_VALUE_H
