@@ -1,10 +1,12 @@
 //===- CheckPlan.h - An independent judge of plans --------------*- C++ -*-===//
 //
 // Recomputes from the cost source and first principles what a plan takes, and
-// compares with what the plan claims. It shares no arithmetic with the solver:
-// memory is replayed micro-batch by micro-batch over the schedule's timetable
-// instead of with an in-flight formula, and time is the longest path through
-// the timetable.
+// compares with what the plan claims. What it shares with the solver is what a
+// plan means, not what it takes: the rules of a valid plan (`validatePlan`), the
+// order of a schedule (`stageTimetable`), the cost source's numbers, the times of
+// single collectives (`LinkModel`). Whatever is added up from these is added up
+// here: overlap, redistribution, memory entry by entry (no in-flight formula),
+// and the longest path, from the arrival of every value (not `Timetable`).
 //
 //===----------------------------------------------------------------------===//
 
