@@ -351,6 +351,21 @@ void Judge::time() {
 }
 } // namespace
 
+std::optional<Error> CheckReport::error() const {
+  if (ok())
+    return std::nullopt;
+  std::string more =
+      complaints.size() > 1 ? " (and " + std::to_string(complaints.size() - 1) + " more complaints)" : "";
+  return Error{"the plan does not hold what it says: " + complaints.front() + more +
+               "; this is an error of the search, please report it with the command"};
+}
+
 CheckReport checkPlan(const Problem &problem, const Plan &plan) { return Judge(problem, plan).run(); }
+
+CheckReport checkGivenPlan(Problem problem, const Plan &plan) {
+  problem.space = {};
+  problem.cluster.memoryBytesPerDevice = std::numeric_limits<std::int64_t>::max();
+  return checkPlan(problem, plan);
+}
 
 } // namespace galvatron::search

@@ -16,6 +16,8 @@
 #include "galvatron/Search/Model/Plan.h"
 #include "galvatron/Search/Model/Problem.h"
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,11 +28,17 @@ struct CheckReport {
   double timetableSeconds = 0;         ///< longest path, tails included
   std::vector<std::int64_t> peakBytesPerStage;
   bool ok() const { return complaints.empty(); }
+  /// The complaints in one message; nothing when the plan holds.
+  std::optional<Error> error() const;
 };
 
 /// Judges structure (units, divisibility, contiguous stages), space, memory
 /// against the budget and against the claim, and the predicted time.
 CheckReport checkPlan(const Problem &problem, const Plan &plan);
+
+/// The same of a plan that is not the search's to answer for, by hand or beyond the
+/// budget by estimate: neither space nor budget is held against it.
+CheckReport checkGivenPlan(Problem problem, const Plan &plan);
 
 } // namespace galvatron::search
 
