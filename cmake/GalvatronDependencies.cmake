@@ -1,4 +1,4 @@
-# Everything that comes from outside: MLIR/LLVM, LibTorch (importer only), MPI, oneDNN, JSON, GoogleTest.
+# Everything that comes from outside: MLIR/LLVM, LibTorch (importer only), MPI, oneDNN, JSON, YAML, GoogleTest.
 
 # `lit` must be known before LLVM's configuration looks for `llvm-lit`.
 set(LLVM_EXTERNAL_LIT lit CACHE STRING "unused here, but LLVM asks")
@@ -14,6 +14,7 @@ include(AddLLVM)
 include(AddMLIR)
 
 find_package(nlohmann_json REQUIRED)
+find_package(yaml-cpp REQUIRED)
 find_package(Threads REQUIRED)
 # oneDNN by hand: the package's CMake configuration wants OpenCL's headers, which it does not depend on.
 find_path(GALVATRON_DNNL_INCLUDE dnnl.hpp REQUIRED)

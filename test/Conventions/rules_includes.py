@@ -1,4 +1,4 @@
-"""lib/Search and runtime build without MLIR, LibTorch stays in the importer, and lib/Search's rooms stand in order.
+"""lib/Search and runtime build without MLIR, and LibTorch stays in the importer.
 
 Restrictions hold for what is included directly and for what headers of this tree pull in.
 """
@@ -15,9 +15,6 @@ SEARCH_PATH = ("", "include")
 
 MLIR = ("mlir/", "mlir-c/", "llvm/", "llvm-c/")
 TORCH = ("torch/", "ATen/", "c10/", "caffe2/")
-# The rooms of lib/Search, lowest first: each may include those before it.
-SEARCH_ROOMS = ("Model", "Formats", "Solver", "Check", "Reference", "Tool")
-SEARCH_ROOM = re.compile(r"^(?:lib|include/galvatron)/Search/(\w+)/")
 
 
 def included(tree, path):
@@ -66,28 +63,17 @@ def check_area(tree, files, allowed, message, remedy):
                     break
 
 
-def check_search_rooms(tree):
-    """No circle between the rooms of lib/Search."""
-    for place, room in enumerate(SEARCH_ROOMS):
-        allowed = SEARCH_ROOMS[: place + 1]
-        message = f"the room {room} of lib/Search may include {', '.join(allowed)}"
-        remedy = "move what both need to the lower room"
-        for path in tree.below(f"lib/Search/{room}", f"include/galvatron/Search/{room}", suffixes=SOURCES):
-            for number, name, own in included(tree, path):
-                other = SEARCH_ROOM.match(own or "")
-                if other and other.group(1) not in allowed:
-                    yield Finding(path, number, f"{message}, but includes {name}", remedy)
-
-
 def check(tree):
-    yield from check_search_rooms(tree)
-    yield from check_area(
-        tree,
-        tree.below("lib/Search", "include/galvatron/Search", "tools/galvatron-search", suffixes=SOURCES),
-        lambda name, direct: is_standard(name) or name.startswith("nlohmann/") or name.startswith("galvatron/Search/"),
-        "lib/Search may include only the standard library, JSON and its own headers",
-        "move what needs it to another library, or pass its result in",
-    )
+    search = tree.below("lib/Search", "include/galvatron/Search", "tools/galvatron-search", suffixes=SOURCES)
+    for readers in (False, True):  # YAML is read in one room
+        foreign = ("nlohmann/", "galvatron/Search/") + (("yaml-cpp/",) if readers else ())
+        yield from check_area(
+            tree,
+            [path for path in search if path.startswith("lib/Search/Formats/") == readers],
+            lambda name, direct: is_standard(name) or name.startswith(foreign),
+            "lib/Search may include only the standard library, JSON, in Formats YAML, and its own headers",
+            "move what needs it to another library, or pass its result in",
+        )
     generated = ("dialects/", "galvatron/")  # .h.inc files exist only in the build folder
     yield from check_area(
         tree,

@@ -1,6 +1,6 @@
 //===- CheckPlan.cpp - An independent judge of plans ----------------------===//
 //
-// Written against the interfaces alone: no header of the solver's is included
+// Written against the room Model alone: no header of the solver's is included
 // here, and nothing is added up the way the solver does.
 //
 //===----------------------------------------------------------------------===//
@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -24,6 +25,78 @@ namespace {
 struct Priced {
   UnitCost cost;
   double forward = 0, backward = 0, tail = 0;
+};
+
+/// Seconds from the first forward until every stage has done its entries; `times` by part. An entry starts when the one
+/// before it on its stage has ended and its value has arrived; each of a stage's two links carries one value at a time.
+class LongestPath {
+public:
+  LongestPath(const PipelineShape &shape, const std::vector<PartTimes> &times)
+      : shape(shape), times(times), walks(shape.stages) {
+    for (int stage = 0; stage < shape.stages; ++stage)
+      walks[stage].entries = stageTimetable(shape, stage);
+    std::size_t values = std::size_t(shape.parts()) * shape.microBatches;
+    forwards.assign(values, kUnknown);
+    backwards.assign(values, kUnknown);
+    std::fill_n(forwards.begin(), shape.microBatches, 0);                     // the data
+    std::fill_n(backwards.end() - shape.microBatches, shape.microBatches, 0); // the loss
+  }
+
+  double seconds() {
+    double last = 0;
+    for (bool moved = true; moved;) {
+      moved = false;
+      for (int stage = 0; stage < shape.stages; ++stage)
+        for (Walk &walk = walks[stage]; walk.next < walk.entries.size() && step(stage, walk); ++walk.next)
+          moved = true;
+    }
+    for (const Walk &walk : walks)
+      last = std::max(last, walk.next == walk.entries.size() ? walk.now : std::numeric_limits<double>::infinity());
+    return last;
+  }
+
+private:
+  static constexpr double kUnknown = -1;
+  struct Walk {
+    std::vector<TimetableEntry> entries;
+    std::size_t next = 0;
+    double now = 0, sentDown = 0, sentUp = 0;
+  };
+
+  /// False: the entry's value is still on its way.
+  bool step(int stage, Walk &walk) {
+    const TimetableEntry &entry = walk.entries[walk.next];
+    int part = entry.chunk * shape.stages + stage;
+    std::size_t value = std::size_t(part) * shape.microBatches + entry.microBatch;
+    bool splits = shape.schedule == Schedule::ZeroBubble;
+    switch (entry.phase) {
+    case Phase::Forward:
+      if (forwards[value] == kUnknown)
+        return false;
+      walk.now = std::max(walk.now, forwards[value]) + times[part].forward;
+      if (part + 1 < shape.parts())
+        walk.sentDown = forwards[value + shape.microBatches] = std::max(walk.sentDown, walk.now) + times[part].transfer;
+      return true;
+    case Phase::Backward:
+      if (backwards[value] == kUnknown)
+        return false;
+      walk.now = std::max(walk.now, backwards[value]) + times[part].backward - (splits ? times[part].weight : 0);
+      if (part > 0)
+        walk.sentUp = backwards[value - shape.microBatches] =
+            std::max(walk.sentUp, walk.now) + times[part - 1].transfer;
+      return true;
+    case Phase::Weight:
+      walk.now += times[part].weight;
+      return true;
+    }
+    return true;
+  }
+
+  const PipelineShape &shape;
+  const std::vector<PartTimes> &times;
+  std::vector<Walk> walks;
+  /// By part and micro-batch: when what its forward or backward waits for has arrived.
+  std::vector<double> forwards, backwards;
 };
 
 class Judge {
@@ -266,7 +339,8 @@ void Judge::time() {
   }
   // Clipping waits for all stages: tails are not hidden behind one another.
   double tail = *std::max_element(tails.begin(), tails.end());
-  report.timetableSeconds = Timetable(plan.shape()).seconds(times) + tail;
+  PipelineShape shape = plan.shape();
+  report.timetableSeconds = LongestPath(shape, times).seconds() + tail;
   double claimed = plan.predictedStepSeconds;
   if (std::abs(claimed - report.timetableSeconds) > 1e-9 * report.timetableSeconds) {
     char text[200];
@@ -277,6 +351,21 @@ void Judge::time() {
 }
 } // namespace
 
+std::optional<Error> CheckReport::error() const {
+  if (ok())
+    return std::nullopt;
+  std::string more =
+      complaints.size() > 1 ? " (and " + std::to_string(complaints.size() - 1) + " more complaints)" : "";
+  return Error{"the plan does not hold what it says: " + complaints.front() + more +
+               "; this is an error of the search, please report it with the command"};
+}
+
 CheckReport checkPlan(const Problem &problem, const Plan &plan) { return Judge(problem, plan).run(); }
+
+CheckReport checkGivenPlan(Problem problem, const Plan &plan) {
+  problem.space = {};
+  problem.cluster.memoryBytesPerDevice = std::numeric_limits<std::int64_t>::max();
+  return checkPlan(problem, plan);
+}
 
 } // namespace galvatron::search

@@ -1,10 +1,7 @@
-//===- YamlReader.h - The YAML that configurations use ----------*- C++ -*-===//
+//===- YamlReader.h - YAML as JSON ------------------------------*- C++ -*-===//
 //
-// Private to lib/Search, which depends on the standard library and JSON only.
-// Reads the subset that configuration files are written in: nested mappings
-// and lists by indentation, flow lists and mappings on one line, plain and
-// quoted scalars, comments. Anchors, tags, multi-line scalars and several
-// documents are errors that name the line.
+// Private to lib/Search. Configurations come in YAML or in JSON; one strict reader
+// (JsonReader.h) serves both.
 //
 //===----------------------------------------------------------------------===//
 
@@ -15,6 +12,8 @@
 
 namespace galvatron::search {
 
+/// The one document of a text; an empty text is an empty object. Error: names the line; a key that occurs twice,
+/// several documents, and nesting without end (aliases) are errors too.
 Result<Json> parseYaml(std::string_view text, std::string_view what);
 
 } // namespace galvatron::search

@@ -25,67 +25,41 @@ StageMultisets::StageMultisets(std::vector<LayerOption> all, int layers) : layer
     if (!beaten)
       options.push_back(option);
   }
-  hulls = suffixHulls(1, 0);
+  bounds = suffixBounds(1, 0);
   leastSync.assign(options.size() + 1, kInfinity);
   for (std::size_t i = options.size(); i-- > 0;)
     leastSync[i] = std::min(leastSync[i + 1], options[i].sync);
 }
 
-std::vector<StageMultisets::Hull> StageMultisets::suffixHulls(double slope, double weight) const {
-  std::vector<Hull> result(options.size() + 1);
-  for (std::size_t first = options.size(); first-- > 0;) {
-    std::vector<Vertex> points;
+std::vector<KnapsackBound> StageMultisets::suffixBounds(double slope, double weight) const {
+  std::vector<KnapsackBound> result;
+  for (std::size_t first = 0; first < options.size(); ++first) {
+    std::vector<std::pair<double, double>> points;
     for (std::size_t i = first; i < options.size(); ++i)
-      points.push_back({double(options[i].megabytes), slope * options[i].compute + weight * options[i].sync});
-    std::sort(points.begin(), points.end(), [](const Vertex &a, const Vertex &b) {
-      return std::tie(a.megabytes, a.cost) < std::tie(b.megabytes, b.cost);
-    });
-    Hull &hull = result[first];
-    for (const Vertex &point : points) {
-      if (!hull.empty() && point.cost >= hull.back().cost)
-        continue; // more memory for nothing
-      while (hull.size() > 1) {
-        const Vertex &a = hull[hull.size() - 2], &b = hull.back();
-        double cross =
-            (b.megabytes - a.megabytes) * (point.cost - a.cost) - (b.cost - a.cost) * (point.megabytes - a.megabytes);
-        if (cross > 0)
-          break;
-        hull.pop_back();
-      }
-      hull.push_back(point);
-    }
+      points.emplace_back(options[i].megabytes, slope * options[i].compute + weight * options[i].sync);
+    result.push_back(KnapsackBound::add({}, std::move(points)));
   }
   return result;
-}
-
-double StageMultisets::hullAt(const Hull &hull, double megabytes) {
-  if (hull.empty() || megabytes < hull.front().megabytes)
-    return kInfinity;
-  std::size_t i = 1;
-  while (i < hull.size() && hull[i].megabytes <= megabytes)
-    ++i;
-  if (i == hull.size())
-    return hull.back().cost;
-  const Vertex &a = hull[i - 1], &b = hull[i];
-  double share = (megabytes - a.megabytes) / (b.megabytes - a.megabytes);
-  return a.cost + share * (b.cost - a.cost);
 }
 
 double StageMultisets::computeBound(int budget) const {
   if (layers == 0)
     return budget >= 0 ? 0 : kInfinity;
-  return layers * hullAt(hulls[0], double(budget) / layers);
+  return options.empty() ? kInfinity : layers * bounds[0].at(double(budget) / layers);
 }
 
 long StageMultisets::smallestMegabytes() const {
   if (layers == 0)
     return 0;
-  return hulls[0].empty() ? std::numeric_limits<long>::max() : long(hulls[0].front().megabytes) * layers;
+  long least = std::numeric_limits<int>::max();
+  for (const LayerOption &option : options)
+    least = std::min<long>(least, option.megabytes);
+  return options.empty() ? std::numeric_limits<long>::max() : least * layers;
 }
 
 struct StageMultisets::Walk {
   Limits limits;
-  std::vector<Hull> sums; ///< of slope · compute + sync
+  std::vector<KnapsackBound> sums; ///< of slope · compute + sync
   std::size_t &nodes;
   std::vector<StagePoint> points;
   std::vector<int> counts;
@@ -110,11 +84,11 @@ void StageMultisets::visit(Walk &walk, std::size_t option, int left, int budget,
     walk.points.push_back(std::move(point));
     return;
   }
-  double computeLeast = compute + left * hullAt(hulls[option], double(budget) / left);
+  double computeLeast = compute + left * bounds[option].at(double(budget) / left);
   double syncLeast = sync + left * leastSync[option];
   if (!(computeLeast <= walk.limits.compute) || walk.dominated(computeLeast, syncLeast))
     return;
-  double sumLeast = walk.limits.slope * compute + sync + left * hullAt(walk.sums[option], double(budget) / left);
+  double sumLeast = walk.limits.slope * compute + sync + left * walk.sums[option].at(double(budget) / left);
   if (!(sumLeast <= walk.limits.sum))
     return;
   const LayerOption &taken = options[option];
@@ -130,7 +104,7 @@ void StageMultisets::visit(Walk &walk, std::size_t option, int left, int budget,
 }
 
 std::vector<StagePoint> StageMultisets::frontier(int budget, const Limits &limits, std::size_t &nodes) const {
-  Walk walk{limits, suffixHulls(limits.slope, 1), nodes, {}, std::vector<int>(options.size(), 0)};
+  Walk walk{limits, suffixBounds(limits.slope, 1), nodes, {}, std::vector<int>(options.size(), 0)};
   if (budget >= 0)
     visit(walk, 0, layers, budget, 0, 0);
   std::sort(walk.points.begin(), walk.points.end(),

@@ -9,6 +9,8 @@
 #ifndef GALVATRON_SEARCH_REFERENCE_STAGEMULTISETS_H
 #define GALVATRON_SEARCH_REFERENCE_STAGEMULTISETS_H
 
+#include "lib/Search/Solver/KnapsackBound.h"
+
 #include <cstddef>
 #include <vector>
 
@@ -47,20 +49,15 @@ public:
   std::vector<StagePoint> frontier(int budget, const Limits &limits, std::size_t &nodes) const;
 
 private:
-  struct Vertex {
-    double megabytes, cost;
-  };
-  using Hull = std::vector<Vertex>;
-  static double hullAt(const Hull &hull, double megabytes);
-  /// Lower convex hulls of (MB, slope · compute + weight · sync) of options[i..].
-  std::vector<Hull> suffixHulls(double slope, double weight) const;
+  /// Of one layer out of options[i..]: seconds · slope of compute and weight · sync, against MB.
+  std::vector<KnapsackBound> suffixBounds(double slope, double weight) const;
 
   struct Walk;
   void visit(Walk &walk, std::size_t option, int left, int budget, double compute, double sync) const;
 
-  std::vector<LayerOption> options; ///< by rising compute
-  std::vector<Hull> hulls;          ///< of compute
-  std::vector<double> leastSync;    ///< of options[i..]
+  std::vector<LayerOption> options;  ///< by rising compute
+  std::vector<KnapsackBound> bounds; ///< of compute
+  std::vector<double> leastSync;     ///< of options[i..]
   int layers;
 };
 

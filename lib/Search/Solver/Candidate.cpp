@@ -1,42 +1,13 @@
-//===- Candidate.cpp - Bounds of a candidate ------------------------------===//
+//===- Candidate.cpp - The candidates of a problem, and their bounds ------===//
 
 #include "Candidate.h"
 
-#include "RestBound.h"
+#include "KnapsackBound.h"
 
 #include <algorithm>
+#include <set>
 
 namespace galvatron::search {
-
-double leastPipelineSeconds(const PipelineShape &shape, double sum, double largest, double forwardShare,
-                            double weightShare) {
-  double m = shape.microBatches, p = shape.stages;
-  if (shape.schedule == Schedule::GPipe || p == 1)
-    return sum + (m - 1) * std::max(sum / p, largest);
-  if (shape.schedule != Schedule::OneFOneB)
-    return std::max(m * std::max(sum / p, largest), sum * (1 - weightShare));
-  auto warmUp = [&](int stage) { return double(std::min(shape.stages - 1 - stage, shape.microBatches - 1)); };
-  // Whether the stages can hold the whole sum within `seconds`.
-  auto holds = [&](double seconds) {
-    double held = 0;
-    for (int stage = 0; stage < shape.stages && held < sum; ++stage) {
-      double room = (seconds - held) / m, rate = m - 1 - warmUp(stage) * forwardShare;
-      if (rate > 0)
-        room = std::min(room, (seconds - sum) / rate);
-      held += room;
-    }
-    return held >= sum;
-  };
-  double low = std::max({sum, m * largest, sum + largest * (m - 1 - warmUp(0) * forwardShare)});
-  double high = std::max(low, sum + (m - 1) * std::max(sum / p, largest));
-  if (holds(low))
-    return low;
-  for (int step = 0; step < 40; ++step) {
-    double middle = (low + high) / 2;
-    (holds(middle) ? high : low) = middle;
-  }
-  return low;
-}
 
 namespace {
 /// Options of tied units limited to one tp.
@@ -53,9 +24,8 @@ std::shared_ptr<const std::vector<OptionLists>> withTiedTensor(const std::shared
 } // namespace
 
 Candidate::Candidate(std::shared_ptr<const Setting> setting, const PipelineShape &shape, int tiedTensor)
-    : base(std::move(setting)), form(shape), lists(withTiedTensor(base, tiedTensor)), tied(tiedTensor) {
-  least = lowerBound();
-}
+    : base(std::move(setting)), form(shape), lists(withTiedTensor(base, tiedTensor)), tied(tiedTensor),
+      timetableBound(makePipelineBound()), least(lowerBound()) {}
 
 int Candidate::leastInFlight() const {
   switch (form.schedule) {
@@ -68,34 +38,105 @@ int Candidate::leastInFlight() const {
   }
 }
 
-double Candidate::lowerBound() const {
-  double largest = 0, tails = 0, forwardShare = 0, weightShare = 0;
-  // All stages together hold every unit with the micro-batches of the least.
-  RestBound relaxed;
-  for (std::size_t type = 0; type < base->tied.size(); ++type) {
-    int count = int(std::count(base->typeOf.begin(), base->typeOf.end(), int(type)));
-    double fastest = kInfinity, tail = kInfinity;
-    std::vector<std::pair<double, double>> points;
-    for (const OptionLists &byType : *lists)
-      for (const Option &option : byType[type]) {
-        points.emplace_back(double(option.state + option.saved * leastInFlight()), option.time());
-        fastest = std::min(fastest, option.time());
-        tail = std::min(tail, option.tail);
+std::vector<std::pair<double, double>> Candidate::pointsOf(int type) const {
+  std::vector<std::pair<double, double>> points;
+  for (const OptionLists &byType : *lists)
+    for (const Option &option : byType[type])
+      points.emplace_back(double(option.state + option.saved * leastInFlight()), option.time());
+  return points;
+}
+
+PipelineBound Candidate::makePipelineBound() const {
+  double forwardShare = 0, weightShare = 0;
+  for (const OptionLists &byType : *lists)
+    for (const std::vector<Option> &list : byType)
+      for (const Option &option : list)
         if (option.time() > 0) {
           forwardShare = std::max(forwardShare, option.forward / option.time());
           weightShare = std::max(weightShare, option.weight / option.time());
         }
+  return PipelineBound(form, forwardShare, weightShare);
+}
+
+double Candidate::lowerBound() const {
+  double largest = 0, tails = 0;
+  // All stages together hold every unit with the micro-batches of the least.
+  KnapsackBound relaxed;
+  for (std::size_t type = 0; type < base->tied.size(); ++type) {
+    int count = int(std::count(base->typeOf.begin(), base->typeOf.end(), int(type)));
+    double fastest = kInfinity, tail = kInfinity;
+    for (const OptionLists &byType : *lists)
+      for (const Option &option : byType[type]) {
+        fastest = std::min(fastest, option.time());
+        tail = std::min(tail, option.tail);
       }
-    if (points.empty())
+    if (fastest == kInfinity)
       return kInfinity;
     largest = std::max(largest, fastest);
     tails += count * tail;
-    relaxed = RestBound::add(relaxed, std::move(points), count);
+    relaxed = KnapsackBound::add(relaxed, pointsOf(int(type)), count);
   }
   double sum = relaxed.at(base->memoryOfAllStages());
-  if (sum == kInfinity)
-    return kInfinity;
-  return leastPipelineSeconds(form, sum, largest, forwardShare, weightShare) + tails / base->stages;
+  return sum == kInfinity ? kInfinity : timetableBound.seconds(sum, largest) + tails / base->stages;
+}
+
+std::vector<std::pair<int, int>> offeredSettings(const Problem &problem) {
+  const SearchSpace &space = problem.space;
+  std::vector<std::pair<int, int>> offered;
+  std::int64_t most = std::min({problem.ranks(), std::int64_t(problem.units.size()), std::int64_t(space.maxPipeline)});
+  for (std::int64_t stages = 1; stages <= most; ++stages) {
+    if (problem.ranks() % stages || (stages > 1 && !space.pipeline) || (space.stages > 0 && stages != space.stages))
+      continue;
+    for (std::int64_t count = 1; count <= problem.globalBatch; ++count)
+      if (problem.globalBatch % count == 0 && (space.microBatches <= 0 || count == space.microBatches))
+        offered.emplace_back(int(stages), int(count));
+  }
+  return offered;
+}
+
+namespace {
+std::vector<PipelineShape> shapesOf(const Setting &setting) {
+  const Problem &problem = *setting.problem;
+  std::vector<PipelineShape> shapes;
+  // One stage is no pipeline: the one order worth anything is that which keeps least.
+  std::vector<Schedule> schedules = {Schedule::OneFOneB};
+  if (setting.stages > 1)
+    schedules = problem.space.schedules;
+  auto layers = std::count_if(problem.units.begin(), problem.units.end(),
+                              [](const Unit &unit) { return unit.role == UnitRole::Layer; });
+  for (Schedule schedule : schedules) {
+    PipelineShape shape{schedule, setting.stages, 1, setting.microBatches};
+    if (schedule != Schedule::Interleaved) {
+      shapes.push_back(shape);
+      continue;
+    }
+    for (shape.virtualStages = 2; shape.virtualStages <= problem.space.maxVirtualStages; ++shape.virtualStages)
+      if (shape.parts() <= layers && !whyImpossible(shape))
+        shapes.push_back(shape);
+  }
+  return shapes;
+}
+} // namespace
+
+std::vector<Candidate> candidatesOf(const std::shared_ptr<const Setting> &setting) {
+  // Tied units take one tp, as their parameter has one placement.
+  std::set<int> degrees = {0};
+  if (!setting->problem->ties.empty()) {
+    degrees.clear();
+    for (std::size_t type = 0; type < setting->tied.size(); ++type)
+      if (setting->tied[type])
+        for (const Option &option : setting->options[0][type])
+          degrees.insert(option.strategy.tp);
+  }
+  std::vector<Candidate> candidates;
+  for (const PipelineShape &shape : shapesOf(*setting))
+    for (int tp : degrees) {
+      Candidate candidate(setting, shape, tp);
+      const OptionLists &lists = candidate.options()[0];
+      if (std::none_of(lists.begin(), lists.end(), [](const std::vector<Option> &list) { return list.empty(); }))
+        candidates.push_back(std::move(candidate));
+    }
+  return candidates;
 }
 
 } // namespace galvatron::search

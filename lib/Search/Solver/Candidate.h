@@ -6,14 +6,14 @@
 // * regular plans, for every schedule: parts of equal length, one kind of layer,
 //   and a second, smaller one for as many layers of a stage as memory asks for;
 // * exact search, for all but interleaved ones: stage borders and the strategy of every
-//   unit. Its lower bound of a timetable is below, its steps in
-//   CandidateSearch.cpp.
+//   unit, in CandidateSearch.cpp.
 //
 //===----------------------------------------------------------------------===//
 
 #ifndef GALVATRON_SEARCH_SOLVER_CANDIDATE_H
 #define GALVATRON_SEARCH_SOLVER_CANDIDATE_H
 
+#include "PipelineBound.h"
 #include "PlanPrice.h"
 #include "StageTrie.h"
 
@@ -51,19 +51,6 @@ inline constexpr std::int64_t kHullWork = 4000000;
 /// part of the gap to the best plan.
 inline constexpr double kReaches[] = {1.0 / 16, 1.0 / 4, 1.0 / 2, 1};
 
-/// Lower bounds of a step for a pipeline whose stages take, for one micro-batch,
-/// `sum` seconds together and whose largest unit takes `largest`; without tails.
-///
-/// Two paths through a 1F1B timetable, for every stage j (w_j warm-up forwards
-/// before its first backward, T_j = f_j + b_j):
-///
-///   to stage j, then all its micro-batches:      Σ_{i<j} T_i + m T_j
-///   down and back up once, then the rest of j:   Σ_i T_i + (m - 1) T_j - w_j f_j
-///
-/// `forwardShare` is the most that f_j / T_j can be. For GPipe, w_j counts as 0.
-double leastPipelineSeconds(const PipelineShape &shape, double sum, double largest, double forwardShare,
-                            double weightShare);
-
 class Candidate {
 public:
   /// `tiedTensor`: the tp that units with a tied parameter share; 0: none are.
@@ -78,6 +65,10 @@ public:
   auto order() const {
     return std::tuple{least, form.stages, form.microBatches, form.schedule, form.virtualStages, tied};
   }
+  /// Bounds of its timetable, whatever its options.
+  const PipelineBound &pipeline() const { return timetableBound; }
+  /// (bytes, seconds) of a type's options on any stage, as if it kept `leastInFlight` micro-batches.
+  std::vector<std::pair<double, double>> pointsOf(int type) const;
   bool hasExactSearch() const { return form.schedule != Schedule::Interleaved; }
   /// Micro-batches that every stage keeps at least.
   int leastInFlight() const;
@@ -94,14 +85,23 @@ public:
   Opened open(double best, double reach, std::int64_t labelBudget, const std::function<bool()> &stopped) const;
 
 private:
+  PipelineBound makePipelineBound() const;
   double lowerBound() const;
 
   std::shared_ptr<const Setting> base;
   PipelineShape form;
   std::shared_ptr<const std::vector<OptionLists>> lists; ///< with equal tp where tied
   int tied = 0;
+  PipelineBound timetableBound;
   double least = 0;
 };
+
+/// The pipeline degrees and numbers of micro-batches that a problem's space offers.
+std::vector<std::pair<int, int>> offeredSettings(const Problem &problem);
+
+/// The shapes of a setting under the space's schedules, a candidate for each, and for each tp that tied units may
+/// share.
+std::vector<Candidate> candidatesOf(const std::shared_ptr<const Setting> &setting);
 
 } // namespace galvatron::search
 

@@ -3,7 +3,7 @@
 // Stages are joined from the first to the last. Two passes over the joins:
 //
 // * relaxed: of two joins at the same place the one that is no worse in four
-//   numbers stays. They bound the timetable from below (Candidate.h), so that the
+//   numbers stays. They bound the timetable from below (PipelineBound.h), so that the
 //   least complete one proves a floor; complete ones are timed exactly on the way;
 // * exact: a join goes only when another one is no worse stage by stage, which no
 //   timetable can turn around. What the relaxed bound cannot beat is not opened,
@@ -27,10 +27,7 @@ constexpr std::int64_t kJoinsOfALabel = 64;
 
 /// Stages joined so far.
 struct Join {
-  double sum = 0;   ///< of all stages and transfers; zero bubble: on the way down
-  double pace = 0;  ///< max of (m - 1) T_j - w_j f_j
-  double floor = 0; ///< max of Σ_{i<j} (T_i + transfers) + m T_j
-  double tail = 0;
+  PipelineBound::Done done;
   double forward = 0, backward = 0, weight = 0, transfer = 0; ///< of the last stage
   int layout = -1;
   std::int64_t boundary = 0;
@@ -46,7 +43,7 @@ struct Join {
 /// joins name them.
 struct Place {
   struct Numbers {
-    double sum, pace, floor, tail;
+    PipelineBound::Done done;
     int index; ///< in `joins`
   };
   std::vector<Join> joins;
@@ -57,7 +54,8 @@ struct Place {
 class ExactSearch {
 public:
   ExactSearch(const Candidate &candidate, const std::function<bool()> &stopped)
-      : candidate(candidate), setting(candidate.setting()), timetable(candidate.shape()), stopped(stopped) {}
+      : candidate(candidate), setting(candidate.setting()), pipeline(candidate.pipeline()),
+        timetable(candidate.shape()), stopped(stopped) {}
 
   Opened run(double best, double reach, std::int64_t labelBudget);
 
@@ -79,24 +77,18 @@ private:
   StageTrie &trieOf(int stage, int incoming, std::int64_t boundary);
   bool zeroBubble() const { return candidate.shape().schedule == Schedule::ZeroBubble; }
   int inFlight(int stage) const { return timetable.inFlight(stage)[0][0]; }
-  /// Forwards before the first backward, where the bound may count them.
-  int warmUp(int stage) const {
-    if (candidate.shape().schedule != Schedule::OneFOneB)
-      return 0;
-    return std::min(stages() - 1 - stage, setting.microBatches - 1);
-  }
 
   const Candidate &candidate;
   const Setting &setting;
+  const PipelineBound &pipeline;
   Timetable timetable;
   const std::function<bool()> &stopped;
 
   std::shared_ptr<std::vector<OptionLists>> live; ///< options that may be in a better plan
-  double forwardShare = 0, weightShare = 0;       ///< most that they are of an option's time
   std::vector<double> leastTimeOfType;
   std::vector<double> leastAfter; ///< Σ least times of units from here on
   StageLimits limits;
-  std::vector<RestBound> rest;
+  std::vector<KnapsackBound> rest;
   std::int64_t made = 0; ///< labels of this attempt
   std::map<TrieKey, std::unique_ptr<StageTrie>> tries;
   std::vector<std::vector<Place>> places; ///< [stages done][units done]
@@ -112,33 +104,17 @@ bool ExactSearch::keepLive(double best) {
   const std::vector<OptionLists> &all = candidate.options();
   double memory = setting.memoryOfAllStages();
   int types = int(all[0].size()), kept = candidate.leastInFlight();
-  auto pointsOf = [&](int type) {
-    std::vector<std::pair<double, double>> points;
-    for (const OptionLists &lists : all)
-      for (const Option &option : lists[type])
-        points.emplace_back(double(option.state + option.saved * kept), option.time());
-    return points;
-  };
   live = std::make_shared<std::vector<OptionLists>>(all.size(), OptionLists(types));
-  forwardShare = weightShare = 0;
-  for (const OptionLists &lists : all)
-    for (const std::vector<Option> &list : lists)
-      for (const Option &option : list)
-        if (option.time() > 0) {
-          forwardShare = std::max(forwardShare, option.forward / option.time());
-          weightShare = std::max(weightShare, option.weight / option.time());
-        }
   for (int type = 0; type < types; ++type) {
-    RestBound others; // all units but one of this type
+    KnapsackBound others; // all units but one of this type
     for (int each = 0; each < types; ++each) {
       int count = int(std::count(setting.typeOf.begin(), setting.typeOf.end(), each)) - (each == type);
-      others = RestBound::add(others, pointsOf(each), count);
+      others = KnapsackBound::add(others, candidate.pointsOf(each), count);
     }
     for (std::size_t each = 0; each < all.size(); ++each)
       for (const Option &option : all[each][type]) {
         double sum = option.time() + others.at(memory - double(option.state + option.saved * kept));
-        if (sum < kInfinity &&
-            leastPipelineSeconds(candidate.shape(), sum, option.time(), forwardShare, weightShare) + option.tail < best)
+        if (sum < kInfinity && pipeline.seconds(sum, option.time()) + option.tail < best)
           (*live)[each][type].push_back(option);
       }
     for (const OptionLists &lists : *live)
@@ -158,9 +134,15 @@ bool ExactSearch::keepLive(double best) {
 
 StageTrie &ExactSearch::trieOf(int stage, int incoming, std::int64_t boundary) {
   // On the last stage of 1F1B, and without a pipeline, only their sum matters.
-  bool split = stages() > 1 && (warmUp(stage) > 0 || candidate.shape().schedule != Schedule::OneFOneB);
-  TrieKey key{inFlight(stage), warmUp(stage), setting.extraBytes(stage), setting.classOf[stage], incoming, split,
-              zeroBubble(),    boundary};
+  bool split = stages() > 1 && (pipeline.warmUp(stage) > 0 || candidate.shape().schedule != Schedule::OneFOneB);
+  TrieKey key{inFlight(stage),
+              pipeline.warmUp(stage),
+              setting.extraBytes(stage),
+              setting.classOf[stage],
+              incoming,
+              split,
+              zeroBubble(),
+              boundary};
   std::unique_ptr<StageTrie> &trie = tries[key];
   if (!trie)
     trie = std::make_unique<StageTrie>(setting, (*live)[key.stageClass], leastTimeOfType, key);
@@ -169,32 +151,15 @@ StageTrie &ExactSearch::trieOf(int stage, int incoming, std::int64_t boundary) {
 
 /// What a step takes at least when these stages come first.
 double ExactSearch::boundOf(const Join &join, int stage, int done) const {
-  double sum = join.sum + leastAfter[done];
-  double seconds = std::max(sum + join.pace, join.floor);
-  int left = stages() - 1 - stage;
-  if (zeroBubble())
-    return std::max(join.floor, left > 0 ? join.sum + micro() * leastAfter[done] / left : 0) + join.tail;
-  // Some stage left takes its share.
-  if (left > 0) {
-    double share = leastAfter[done] / left;
-    seconds =
-        std::max({seconds, join.sum + micro() * share, sum + (micro() - 1 - warmUp(stage + 1) * forwardShare) * share});
-  }
-  return seconds + join.tail;
+  return pipeline.seconds(join.done, stage + 1, {}, leastAfter[done]);
 }
 
 /// Whether the stages left can hold the units left within the best time.
 bool ExactSearch::hasRoom(const Join &join, int stage, int done) const {
   if (zeroBubble())
     return true; // in the bound
-  double limit = limits.best - join.tail, held = join.sum, all = join.sum + leastAfter[done];
-  for (int next = stage + 1; next < stages() && held < all; ++next) {
-    double room = (limit - held) / micro(), rate = micro() - 1 - warmUp(next) * forwardShare;
-    if (rate > 0)
-      room = std::min(room, (limit - all) / rate);
-    held += room;
-  }
-  return held >= all * (1 - 1e-12);
+  double all = join.done.sum + leastAfter[done];
+  return pipeline.heldWithin(limits.best - join.done.tail, stage + 1, join.done.sum, all) >= all * (1 - 1e-12);
 }
 
 /// Whether no time of the stages behind `a` is worse than behind `b`.
@@ -220,12 +185,10 @@ bool ExactSearch::beaten(int stage, Place &place, const Join &join) {
   std::vector<Place::Numbers> &others = place.alive[{join.layout, join.boundary}];
   made += std::int64_t(others.size()) / kJoinsOfALabel;
   for (const Place::Numbers &other : others)
-    if (other.sum <= join.sum && other.pace <= join.pace && other.floor <= join.floor && other.tail <= join.tail &&
-        (!exact || noWorseStageByStage(place.joins[other.index], join, stage)))
+    if (other.done.noWorse(join.done) && (!exact || noWorseStageByStage(place.joins[other.index], join, stage)))
       return true;
   std::erase_if(others, [&](const Place::Numbers &other) {
-    return join.sum <= other.sum && join.pace <= other.pace && join.floor <= other.floor && join.tail <= other.tail &&
-           (!exact || noWorseStageByStage(join, place.joins[other.index], stage)) &&
+    return join.done.noWorse(other.done) && (!exact || noWorseStageByStage(join, place.joins[other.index], stage)) &&
            (place.joins[other.index].dropped = true);
   });
   return false;
@@ -237,8 +200,7 @@ void ExactSearch::addJoin(int stage, int done, const Join &join) {
   if (!(bound < limits.best) || !hasRoom(join, stage, done) || beaten(stage, place, join))
     return;
   ++joinsMade;
-  place.alive[{join.layout, join.boundary}].push_back(
-      {join.sum, join.pace, join.floor, join.tail, int(place.joins.size())});
+  place.alive[{join.layout, join.boundary}].push_back({join.done, int(place.joins.size())});
   place.joins.push_back(join);
   if (stage + 1 == stages()) {
     leastRelaxed = std::min(leastRelaxed, bound);
@@ -254,7 +216,7 @@ void ExactSearch::complete(const Join &last) {
     times[stage] = {join->forward, join->backward, join->weight, join->transfer};
     join = &places[stage][join->parentEnd].joins[join->parent];
   }
-  double seconds = timetable.secondsWithin(limits.best - last.tail, times) + last.tail;
+  double seconds = timetable.secondsWithin(limits.best - last.done.tail, times) + last.done.tail;
   if (!(seconds < limits.best))
     return;
   limits.best = found.seconds = seconds;
@@ -304,17 +266,12 @@ void ExactSearch::extendJoin(int stage, int done, int index) {
       join.forward = ending.forward;
       join.backward = ending.backward;
       join.weight = ending.weight;
-      double time = ending.time();
-      join.floor = std::max(from.floor, from.sum + micro() * time);
-      join.pace = zeroBubble() ? 0 : std::max(from.pace, (micro() - 1) * time - warmUp(stage) * ending.forward);
-      join.sum = from.sum + (zeroBubble() ? ending.forward : time);
-      join.tail = std::max(from.tail, ending.tail);
       if (!last) {
         join.transfer = setting.handOver(stage, option.layout, option.boundary);
-        join.sum += (zeroBubble() ? 1 : 2) * join.transfer;
         join.layout = option.layout;
         join.boundary = option.boundary;
       }
+      join.done = pipeline.add(from.done, stage, {ending.forward, ending.backward, ending.tail}, join.transfer);
       join.parent = index;
       join.parentEnd = done;
       join.trie = &trie;
@@ -336,7 +293,7 @@ void ExactSearch::prepare(double best, std::int64_t labelBudget) {
     std::vector<std::pair<double, double>> points;
     for (const Option &option : (*live)[0][setting.typeOf[unit]])
       points.emplace_back(double(option.state + option.saved * inFlight(0)), micro() * option.time() + option.tail);
-    rest[unit] = RestBound::add(rest[unit + 1], std::move(points));
+    rest[unit] = KnapsackBound::add(rest[unit + 1], std::move(points));
   }
   limits.rest = &rest;
 }

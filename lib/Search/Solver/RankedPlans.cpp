@@ -9,11 +9,10 @@
 #include "galvatron/Search/Solver/RankedPlans.h"
 
 #include "Candidate.h"
+#include "KnapsackBound.h"
 #include "LeastMemory.h"
-#include "RestBound.h"
 
 #include <algorithm>
-#include <set>
 #include <tuple>
 
 namespace galvatron::search {
@@ -24,14 +23,10 @@ constexpr double kRounding = 1e-12;
 
 /// Units placed so far: stages done, then the one at hand.
 struct Prefix {
-  double sum = 0;   ///< of stages done and their transfers
-  double pace = 0;  ///< max of (m - 1) T_j - w_j f_j
-  double floor = 0; ///< max of Σ_{i<j} (T_i + transfers) + m T_j
-  double tail = 0;
+  PipelineBound::Done done = {};
   int stage = 0;
-  double forward = 0, backward = 0, stageTail = 0;
-  std::int64_t memory = 0, scratch = 0;
-  double time() const { return forward + backward; }
+  PipelineBound::Stage open = {};
+  std::int64_t memory = 0, scratch = 0; ///< of the one at hand
 };
 
 /// The plans of one candidate.
@@ -45,15 +40,10 @@ public:
   bool run();
 
 private:
-  double micro() const { return setting.microBatches; }
   int stages() const { return setting.stages; }
-  int warmUp(int stage) const {
-    bool counts = candidate.shape().schedule != Schedule::GPipe;
-    return counts ? std::min(stages() - 1 - stage, setting.microBatches - 1) : 0;
-  }
   void makeRest();
   bool isWithinLimit(const Prefix &prefix, int done) const;
-  Prefix closeStage(Prefix prefix) const;
+  Prefix closeStage(const Prefix &prefix) const;
   bool place(int unit, const Prefix &before);
   bool placeOn(int unit, const Prefix &before, bool isFirst);
   bool complete();
@@ -64,24 +54,14 @@ private:
   const RankOptions &options;
   std::int64_t &work;
   std::vector<Plan> &plans;
-  std::vector<RestBound> rest; ///< time of the units from each on, against memory
-  double forwardShare = 0;
+  std::vector<KnapsackBound> rest; ///< time of the units from each on, against memory
   Choice choice;
 };
 
 void Filling::makeRest() {
-  int units = setting.units(), kept = candidate.leastInFlight();
-  rest.assign(units + 1, {});
-  for (int unit = units - 1; unit >= 0; --unit) {
-    std::vector<std::pair<double, double>> points;
-    for (const OptionLists &lists : candidate.options())
-      for (const Option &option : lists[setting.typeOf[unit]]) {
-        points.emplace_back(double(option.state + option.saved * kept), option.time());
-        if (option.time() > 0)
-          forwardShare = std::max(forwardShare, option.forward / option.time());
-      }
-    rest[unit] = RestBound::add(rest[unit + 1], std::move(points));
-  }
+  rest.assign(setting.units() + 1, {});
+  for (int unit = setting.units() - 1; unit >= 0; --unit)
+    rest[unit] = KnapsackBound::add(rest[unit + 1], candidate.pointsOf(setting.typeOf[unit]));
 }
 
 bool Filling::isWithinLimit(const Prefix &p, int done) const {
@@ -91,22 +71,14 @@ bool Filling::isWithinLimit(const Prefix &p, int done) const {
   double roomAfter = 0;
   for (int stage = p.stage + 1; stage < stages(); ++stage)
     roomAfter += double(setting.memoryBudget() - setting.extraBytes(stage));
-  int left = stages() - p.stage; // the one at hand included
   double after = rest[done].at(double(room) + roomAfter);
-  double total = p.sum + p.time() + after, share = (p.time() + after) / left;
-  double pace = std::max({p.pace, (micro() - 1) * p.time() - warmUp(p.stage) * p.forward,
-                          (micro() - 1 - warmUp(p.stage) * forwardShare) * share});
-  double seconds = std::max({total + pace, p.floor, p.sum + micro() * std::max(p.time(), share)});
-  return seconds + std::max(p.tail, p.stageTail) < options.limitSeconds * (1 - kRounding);
+  return candidate.pipeline().seconds(p.done, p.stage, p.open, after) < options.limitSeconds * (1 - kRounding);
 }
 
-Prefix Filling::closeStage(Prefix p) const {
+Prefix Filling::closeStage(const Prefix &p) const {
   const Option &last = *choice.options.back();
-  p.floor = std::max(p.floor, p.sum + micro() * p.time());
-  p.pace = std::max(p.pace, (micro() - 1) * p.time() - warmUp(p.stage) * p.forward);
-  p.sum += p.time() + 2 * setting.handOver(p.stage, last.layout, last.boundary);
-  p.tail = std::max(p.tail, p.stageTail);
-  Prefix next{p.sum, p.pace, p.floor, p.tail, p.stage + 1};
+  double transfer = setting.handOver(p.stage, last.layout, last.boundary);
+  Prefix next{.done = candidate.pipeline().add(p.done, p.stage, p.open, transfer), .stage = p.stage + 1};
   next.memory = setting.extraBytes(next.stage);
   return next;
 }
@@ -133,9 +105,9 @@ bool Filling::placeOn(int unit, const Prefix &before, bool isFirst) {
       return false;
     double moved = last ? setting.redistribution(stageClass, last->layout, option.layout, last->boundary) : 0;
     Prefix next = before;
-    next.forward += option.forward + moved / 2;
-    next.backward += option.backward + moved / 2;
-    next.stageTail += option.tail;
+    next.open.forward += option.forward + moved / 2;
+    next.open.backward += option.backward + moved / 2;
+    next.open.tail += option.tail;
     next.memory += option.state + option.saved * inFlight;
     next.scratch = std::max(next.scratch, option.scratch);
     if (!isWithinLimit(next, unit + 1))
@@ -201,39 +173,23 @@ private:
 };
 
 void Ranking::makeSettings() {
-  const SearchSpace &space = problem.space;
-  std::int64_t most = std::min({problem.ranks(), std::int64_t(problem.units.size()), std::int64_t(space.maxPipeline)});
-  for (std::int64_t stages = 1; stages <= (space.pipeline ? most : 1); ++stages)
-    for (std::int64_t count = 1; count <= problem.globalBatch; ++count) {
-      bool isOffered =
-          (!space.stages || stages == space.stages) && (!space.microBatches || count == space.microBatches);
-      if (problem.ranks() % stages || problem.globalBatch % count || !isOffered)
-        continue;
-      if (Result<Setting> setting = Setting::make(problem, int(stages), int(count)))
-        settings.push_back(std::make_shared<const Setting>(std::move(*setting)));
-    }
+  for (auto [stages, microBatches] : offeredSettings(problem))
+    if (Result<Setting> setting = Setting::make(problem, stages, microBatches))
+      settings.push_back(std::make_shared<const Setting>(std::move(*setting)));
 }
 
 std::vector<Candidate> Ranking::makeCandidates() const {
+  const std::vector<Schedule> &schedules = problem.space.schedules;
+  bool hasFlush = std::count(schedules.begin(), schedules.end(), Schedule::OneFOneB);
   std::vector<Candidate> candidates;
-  for (const auto &setting : settings) {
-    std::set<int> degrees; // of tied units, which share one tp
-    for (std::size_t type = 0; type < setting->tied.size(); ++type)
-      if (setting->tied[type])
-        for (const Option &option : setting->options[0][type])
-          degrees.insert(option.strategy.tp);
-    if (degrees.empty())
-      degrees.insert(0);
-    bool hasFlush = std::count(problem.space.schedules.begin(), problem.space.schedules.end(), Schedule::OneFOneB);
-    for (Schedule schedule : problem.space.schedules) {
-      // One stage or one micro-batch: both are the same program.
-      bool isSame = setting->stages == 1 || setting->microBatches == 1;
-      if (schedule != Schedule::OneFOneB && (schedule != Schedule::GPipe || (isSame && hasFlush)))
-        continue;
-      for (int tp : degrees)
-        candidates.emplace_back(setting, PipelineShape{schedule, setting->stages, 1, setting->microBatches}, tp);
+  for (const auto &setting : settings)
+    for (Candidate &candidate : candidatesOf(setting)) {
+      Schedule schedule = candidate.shape().schedule;
+      // Of one micro-batch both are the same program.
+      bool isSame = schedule == Schedule::GPipe && setting->microBatches == 1 && hasFlush;
+      if (!isSame && (schedule == Schedule::GPipe || schedule == Schedule::OneFOneB))
+        candidates.push_back(std::move(candidate));
     }
-  }
   return candidates;
 }
 

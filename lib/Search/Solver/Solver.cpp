@@ -20,7 +20,6 @@
 #include <chrono>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <thread>
 #include <tuple>
 
@@ -46,8 +45,6 @@ public:
 private:
   std::optional<Error> check() const;
   void makeCandidates();
-  void addShapes(const std::shared_ptr<const Setting> &setting);
-  void addCandidate(const std::shared_ptr<const Setting> &setting, const PipelineShape &shape);
   void regularPlans(bool glance);
   void smallestPlans();
   void hullPlans();
@@ -118,73 +115,25 @@ std::optional<Error> Search::check() const {
 }
 
 void Search::makeCandidates() {
-  const SearchSpace &space = problem.space;
-  std::vector<std::pair<int, int>> wanted;
-  std::int64_t units = std::int64_t(problem.units.size());
-  for (std::int64_t stages = 1; stages <= std::min({problem.ranks(), units, std::int64_t(space.maxPipeline)});
-       ++stages) {
-    if (problem.ranks() % stages || (stages > 1 && !space.pipeline) || (space.stages > 0 && stages != space.stages))
-      continue;
-    for (std::int64_t count = 1; count <= problem.globalBatch; ++count)
-      if (problem.globalBatch % count == 0 && (space.microBatches <= 0 || count == space.microBatches))
-        wanted.emplace_back(int(stages), int(count));
-  }
-  std::vector<std::optional<Result<Setting>>> made(wanted.size());
+  std::vector<std::pair<int, int>> offered = offeredSettings(problem);
+  std::vector<std::optional<Result<Setting>>> made(offered.size());
   std::atomic<bool> late = false;
-  inParallel(wanted.size(), [&](std::size_t i) {
+  inParallel(offered.size(), [&](std::size_t i) {
     if (late || (late = stopped()))
       return;
-    made[i] = Setting::make(problem, wanted[i].first, wanted[i].second);
+    made[i] = Setting::make(problem, offered[i].first, offered[i].second);
   });
   for (auto &result : made) {
-    if (!result)
-      continue;
-    if (!*result)
+    if (result && !*result)
       refusal = result->error().message;
-    else
-      addShapes(std::make_shared<const Setting>(std::move(**result)));
+    if (!result || !*result)
+      continue;
+    for (Candidate &candidate : candidatesOf(std::make_shared<const Setting>(std::move(**result))))
+      candidates.push_back(std::make_unique<Candidate>(std::move(candidate)));
   }
   std::sort(candidates.begin(), candidates.end(),
             [&](const auto &a, const auto &b) { return a->order() < b->order(); });
   solution.candidates = std::int64_t(candidates.size());
-}
-
-void Search::addShapes(const std::shared_ptr<const Setting> &setting) {
-  std::vector<Schedule> schedules = problem.space.schedules;
-  // One stage is no pipeline: the one order worth anything is that which keeps least.
-  if (setting->stages == 1)
-    schedules = {Schedule::OneFOneB};
-  for (Schedule schedule : schedules) {
-    PipelineShape shape{schedule, setting->stages, 1, setting->microBatches};
-    if (schedule != Schedule::Interleaved) {
-      addCandidate(setting, shape);
-      continue;
-    }
-    int layers = 0;
-    for (const Unit &unit : problem.units)
-      layers += unit.role == UnitRole::Layer;
-    for (shape.virtualStages = 2; shape.virtualStages <= problem.space.maxVirtualStages; ++shape.virtualStages)
-      if (shape.parts() <= layers && !whyImpossible(shape))
-        addCandidate(setting, shape);
-  }
-}
-
-void Search::addCandidate(const std::shared_ptr<const Setting> &setting, const PipelineShape &shape) {
-  // Tied units take one tp, as their parameter has one placement.
-  std::set<int> degrees = {0};
-  if (!problem.ties.empty()) {
-    degrees.clear();
-    for (std::size_t type = 0; type < setting->tied.size(); ++type)
-      if (setting->tied[type])
-        for (const Option &option : setting->options[0][type])
-          degrees.insert(option.strategy.tp);
-  }
-  for (int tp : degrees) {
-    auto candidate = std::make_unique<Candidate>(setting, shape, tp);
-    if (std::none_of(candidate->options()[0].begin(), candidate->options()[0].end(),
-                     [](const std::vector<Option> &list) { return list.empty(); }))
-      candidates.push_back(std::move(candidate));
-  }
 }
 
 void Search::report(bool force) {

@@ -108,14 +108,14 @@ void StageTrie::solve(TrieNode &node, const StageLimits &limits, int unitsDone) 
   const std::vector<Option> &list = options[node.type];
   for (int i = 0; i < int(list.size()); ++i)
     choices[list[i].layout].push_back(i);
-  const RestBound *rest = limits.rest ? &(*limits.rest)[unitsDone] : nullptr;
+  const KnapsackBound *rest = limits.rest ? &(*limits.rest)[unitsDone] : nullptr;
   for (int layout = 0; layout < int(choices.size()) && !limits.exhausted(); ++layout)
     if (!choices[layout].empty())
       solveLayout(node, layout, choices[layout], limits, rest);
 }
 
 void StageTrie::solveLayout(TrieNode &node, int layout, const std::vector<int> &choices, const StageLimits &limits,
-                            const RestBound *rest) {
+                            const KnapsackBound *rest) {
   const TrieNode &before = *node.before;
   // Arrive in this layout first, whatever the option will be.
   std::vector<Label> arrived;

@@ -11,7 +11,7 @@
 #ifndef GALVATRON_SEARCH_SOLVER_STAGETRIE_H
 #define GALVATRON_SEARCH_SOLVER_STAGETRIE_H
 
-#include "RestBound.h"
+#include "KnapsackBound.h"
 #include "StageCosts.h"
 
 #include <map>
@@ -53,7 +53,7 @@ struct StageLimits {
   bool exhausted() const { return *labelsMade > labelBudget; }
   /// For a single stage: what the units after each prefix need at least, as
   /// m · time + tail against memory. Indexed by units done.
-  const std::vector<RestBound> *rest = nullptr;
+  const std::vector<KnapsackBound> *rest = nullptr;
 };
 
 /// What tries differ in.
@@ -82,7 +82,7 @@ public:
 private:
   void solve(TrieNode &node, const StageLimits &limits, int unitsDone);
   void solveLayout(TrieNode &node, int layout, const std::vector<int> &choices, const StageLimits &limits,
-                   const RestBound *rest);
+                   const KnapsackBound *rest);
   /// Returns the work, in labels.
   std::int64_t keepUndominated(std::vector<Label> &labels) const;
 

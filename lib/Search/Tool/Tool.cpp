@@ -10,6 +10,7 @@
 #include "Explain.h"
 #include "Options.h"
 #include "SpaceArguments.h"
+#include "galvatron/Search/Check/CheckPlan.h"
 #include "galvatron/Search/Check/Simulator.h"
 #include "galvatron/Search/Formats/ClusterFile.h"
 #include "galvatron/Search/Formats/ModelFile.h"
@@ -21,6 +22,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -222,6 +224,24 @@ std::optional<Error> Tool::evaluateReference(const ReferenceModel &model) {
   return std::nullopt;
 }
 
+/// The plan as it is written has the price and the room that the search says.
+std::optional<Error> checkReference(const ReferenceModel &model, const ReferenceSolution &solution, const Plan &plan) {
+  CheckReport report;
+  Result<bool> valid = validatePlan(plan, /*supportedOnly=*/false, /*unevenBatch=*/true);
+  Result<ReferencePlan> inTerms = model.fromPlan(plan);
+  Result<ReferencePrice> price = inTerms ? model.price(*inTerms) : inTerms.error();
+  if (!valid)
+    report.complaints.push_back(valid.error().message);
+  else if (!price)
+    report.complaints.push_back(price.error().message);
+  else if (!price->fits)
+    report.complaints.push_back("some stage needs more memory than there is");
+  else if (std::abs(price->iterationSeconds / solution.price.iterationSeconds - 1) > 1e-9)
+    report.complaints.push_back("an iteration takes " + std::to_string(price->iterationSeconds) +
+                                " s, the search promises " + std::to_string(solution.price.iterationSeconds) + " s");
+  return report.error();
+}
+
 std::optional<Error> Tool::workReference(const ReferenceModel &model) {
   ReferenceSearchOptions searchOptions;
   searchOptions.stop = &interrupted;
@@ -246,6 +266,8 @@ std::optional<Error> Tool::workReference(const ReferenceModel &model) {
     return std::nullopt;
   }
   Plan plan = model.toPlan(*solution->plan);
+  if (std::optional<Error> error = checkReference(model, *solution, plan))
+    return error;
   Result<std::string> text = writeReferencePlan(plan);
   output["status"] = solution->interrupted ? "interrupted" : "ok";
   if (text) {
@@ -420,6 +442,9 @@ Plan Tool::inReferenceWords(Plan plan) const {
 }
 
 std::optional<Error> Tool::finishNative(const Problem &problem, Plan plan, const Solution *solution) {
+  CheckReport report = solution ? checkPlan(problem, plan) : checkGivenPlan(problem, plan);
+  if (std::optional<Error> error = report.error())
+    return error;
   output["status"] = solution && solution->interrupted ? "interrupted" : "ok";
   output["plan"] = OrderedJson::parse(writePlan(plan));
   if (!options.explain)

@@ -8,6 +8,7 @@
 #include "galvatron/Search/Model/LinkModel.h"
 #include "galvatron/Search/Model/Timetable.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 using namespace galvatron::search;
@@ -164,6 +165,27 @@ TEST(Solver, plans_satisfy_the_independent_check) {
         EXPECT_FALSE(checkPlan(problem, *solution->plan).ok());
       }
   EXPECT_GT(plans, 60);
+}
+
+/// A plan by hand may take more than there is and what the space does not offer, but not other bytes or seconds than it
+/// says.
+TEST(CheckPlan, a_given_plan_is_held_to_its_claims_alone) {
+  RandomCosts costs(2);
+  Problem problem = randomProblem(costs, 8, 9, 24, 20000000, 2);
+  auto solution = solve(problem);
+  ASSERT_TRUE(solution && solution->plan);
+  Plan plan = *solution->plan;
+  EXPECT_FALSE(checkPlan(problem, plan).error());
+  problem.cluster.memoryBytesPerDevice = 1000;
+  problem.space.data = problem.space.tensor = problem.space.context = problem.space.ulysses = false;
+  EXPECT_TRUE(checkPlan(problem, plan).error());
+  EXPECT_FALSE(checkGivenPlan(problem, plan).error());
+  plan.predictedStepSeconds *= 2;
+  plan.peakBytesPerRank.assign(8, 1000);
+  std::optional<Error> error = checkGivenPlan(problem, plan).error();
+  ASSERT_TRUE(error);
+  EXPECT_THAT(error->message, ::testing::HasSubstr("the plan does not hold what it says: stage 0 needs"));
+  EXPECT_THAT(error->message, ::testing::HasSubstr("more complaints); this is an error of the search"));
 }
 
 TEST(Solver, explains_every_unit) {

@@ -2,8 +2,8 @@
 //
 // A problem is a cluster, a global batch, the units of a model in execution
 // order, and a source of costs. The source is what differs between callers:
-// the compiler answers from the IR, `AnalyticModel` from layer shapes,
-// `ProfileModel` from measured profiles. The search asks per (layer type,
+// the compiler answers from the IR (`ProgramCosts`), `ShapeCosts` from layer
+// shapes, `ProfiledCosts` from measured profiles. The search asks per (layer type,
 // strategy, micro-batch), never per layer: layers of a type are alike.
 //
 //   units    embedding │ layer 0 │ layer 1 │ … │ norm + head + loss

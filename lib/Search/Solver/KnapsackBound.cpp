@@ -1,14 +1,14 @@
-//===- RestBound.cpp - Least cost of many choices in a budget -------------===//
+//===- KnapsackBound.cpp - Least cost of many choices in a budget ---------===//
 
-#include "RestBound.h"
+#include "KnapsackBound.h"
 
 #include <algorithm>
 #include <limits>
 
 namespace galvatron::search {
 
-RestBound RestBound::add(const RestBound &after, std::vector<std::pair<double, double>> points, int count) {
-  RestBound result = after;
+KnapsackBound KnapsackBound::add(const KnapsackBound &after, std::vector<std::pair<double, double>> points, int count) {
+  KnapsackBound result = after;
   if (count < 1)
     return result;
   std::sort(points.begin(), points.end());
@@ -44,7 +44,7 @@ RestBound RestBound::add(const RestBound &after, std::vector<std::pair<double, d
   return result;
 }
 
-double RestBound::at(double memory) const {
+double KnapsackBound::at(double memory) const {
   double room = memory - baseMemory;
   if (room < 0)
     return std::numeric_limits<double>::infinity();
