@@ -1,4 +1,5 @@
-"""lib/Search and runtime build without MLIR, and LibTorch stays in the importer.
+"""lib/Search and runtime build without MLIR, LibTorch stays in the importer, and the verifier of placements shares nothing
+with what assigns them.
 
 Restrictions hold for what is included directly and for what headers of this tree pull in.
 """
@@ -63,7 +64,34 @@ def check_area(tree, files, allowed, message, remedy):
                     break
 
 
+def own_headers(tree, path, seen):
+    """A chain of files for each header of this tree that a file pulls in, that header last."""
+    for _, _, own in included(tree, path):
+        if own and own not in seen:
+            seen.add(own)
+            yield [own]
+            for chain in own_headers(tree, own, seen):
+                yield [own, *chain]
+
+
+def check_verifier(tree):
+    """verify-placements would prove nothing with the assigner's rules or the planner of redistributions."""
+    assigner = re.compile(r"galvatron/(Placement|Axes)/")
+    for path in tree.below("lib/Transforms", suffixes=SOURCES):
+        if not posixpath.basename(path).startswith("VerifyPlacements"):
+            continue
+        for chain in own_headers(tree, path, set()):
+            if assigner.search(chain[-1]):
+                yield Finding(
+                    path,
+                    1,
+                    f"verifies placements, but includes what assigns them: {' -> '.join(chain)}",
+                    "check against what the ops of dialects/ declare",
+                )
+
+
 def check(tree):
+    yield from check_verifier(tree)
     search = tree.below("lib/Search", "include/galvatron/Search", "tools/galvatron-search", suffixes=SOURCES)
     for readers in (False, True):  # YAML is read in one room
         foreign = ("nlohmann/", "galvatron/Search/") + (("yaml-cpp/",) if readers else ())

@@ -12,6 +12,7 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 
+import rules_errors
 import rules_filecheck
 import rules_includes
 import rules_layers
@@ -141,6 +142,19 @@ def test_libtorch_is_for_the_importer(findings):
     only(findings(rules_includes.check, files), "lib/Transforms/Load.cpp:1:", "importer")
 
 
+def test_verifier_shares_nothing_with_the_assigner(findings):
+    files = {
+        "lib/Transforms/Shard/VerifyPlacements.cpp": '#include "VerifyPlacements.h"\n',
+        "lib/Transforms/Shard/VerifyPlacements.h": '#include "galvatron/Transforms/Passes.h"\n',
+        "include/galvatron/Transforms/Passes.h": '#include "galvatron/Placement/Redistribution.h"\n',
+        "include/galvatron/Placement/Redistribution.h": "",
+        "lib/Transforms/Shard/AssignPlacements.cpp": '#include "galvatron/Placement/Redistribution.h"\n',
+    }
+    found = findings(rules_includes.check, files)
+    assert [finding.split(":")[0] for finding in found] == list(files)[:2]
+    assert "galvatron/Transforms/Passes.h -> include/galvatron/Placement/Redistribution.h" in found[0]
+
+
 # --- tools, messages, paths -------------------------------------------------------------------------------------------
 
 
@@ -195,6 +209,48 @@ def test_no_registry_options(findings):
     only(findings(rules_paths.check, {"a.sh": "pip install --index-url $X torch\n"}), "a.sh:1:", "registry")
 
 
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+ERROR = 'return op.emitOpError("expects a rank of at least ") << rank << ", but got " << x;\n'
+
+
+@pytest.mark.parametrize(
+    "path, text",
+    [
+        ("test/a.mlir", "// expected-error @below {{expects a rank of at least 2}}\n"),
+        ("test/a.test", "MESSAGE: error: {{.*}}a rank of at{{.*}}\n"),
+        ("test/a.mlir", "// CHECK-SAME: expects a rank of\n"),
+        ("test/unit/A.cpp", 'EXPECT_EQ(error, "expects a "\n          "rank of at least 2");\n'),
+        ("test/python/a.py", 'match="expects a rank of at least 2"\n'),
+    ],
+)
+def test_errors_that_tests_expect(findings, path, text):
+    assert findings(rules_errors.check, {"lib/A.cpp": ERROR, path: text}) == []
+
+
+@pytest.mark.parametrize(
+    "path, text",
+    [
+        ("test/a.mlir", "// It expects a rank of at least 2.\n"),
+        ("test/a.mlir", "// RUN: grep 'expects a rank of at least'\n"),
+        ("test/a.mlir", "// expected-error @below {{a rank}}\n"),
+        ("test/a.mlir", "// expected-error @below {{expects a list of at least 2, but got 1}}\n"),
+        ("test/unit/A.cpp", '// says "expects a rank of at least 2"\n'),
+    ],
+)
+def test_errors_that_no_test_expects(findings, path, text):
+    other = ERROR.replace("rank of", "list of")
+    found = findings(rules_errors.check, {"lib/A.cpp": ERROR, "lib/B.cpp": other, path: text})
+    only([finding for finding in found if finding.startswith("lib/A.cpp")], "lib/A.cpp:1:", "expects a rank of at least")
+
+
+def test_short_errors_occur_whole(findings):
+    files = {"lib/A.cpp": 'fail("no name");\nfail("no name twice");\n', "test/a.test": "A: no name twice\n"}
+    assert findings(rules_errors.check, files) == []
+    files["test/a.test"] = "A: no file\n"
+    assert len(findings(rules_errors.check, files)) == 2
+
+
 # --- FileCheck --------------------------------------------------------------------------------------------------------
 
 
@@ -246,6 +302,30 @@ def test_invalid_files_split_and_verify(findings):
 
 def test_file_without_run_line(findings):
     only(findings(rules_filecheck.check, {"test/Dialect/a.mlir": "// CHECK: a\n"}), "a.mlir:1:", "no RUN line")
+
+
+def test_every_folder_that_lit_runs_is_looked_at(findings):
+    text = "// RUN: galvatron-opt %s | FileCheck %s\n// CHECK foo\n"
+    paths = ("test/New/a.mlir", "test/Search/b.test", "test/Tools/c.test", "test/Transforms/Shard/d.mlir")
+    found = findings(rules_filecheck.check, {path: text for path in (*paths, "test/New/Inputs/e.mlir")})
+    assert [finding.split(":")[0] for finding in found] == list(paths)
+
+
+@pytest.mark.parametrize(
+    "line, dead",
+    [
+        ("ONE: a", False),
+        ("ONE-NEXT: a", False),
+        ("One: a", False),
+        ("ONE : a", True),
+        ("TWO: a", True),
+        ("ONE-NXT: a", True),
+    ],
+)
+def test_lines_of_test_files_need_no_comment_sign(findings, line, dead):
+    text = f"RUN: galvatron-opt --help | FileCheck %s --check-prefix=ONE\n{line}\n"
+    found = findings(rules_filecheck.check, {"test/Tools/a.test": text})
+    assert (len(found) == 1 and "a.test:2:" in found[0]) if dead else found == []
 
 
 # --- layers ------------------------------------------------------------------------------------------------------------
