@@ -1,13 +1,13 @@
 // Ops that lowering makes one kernel, by the bytes that this saves.
 #include "KernelWork.h"
 
+#include "dialects/Dist/Dist.h"
 #include "dialects/Graph/GraphAttention.h"
 #include "dialects/Graph/GraphElementwise.h"
 #include "dialects/Graph/GraphNorms.h"
 #include "dialects/Graph/GraphProducts.h"
 #include "dialects/Graph/GraphReductions.h"
 #include "dialects/Graph/GraphShapes.h"
-#include "dialects/Dist/Dist.h"
 #include "galvatron/Kernels/ElementwiseOps.h"
 #include "galvatron/Kernels/FusionRule.h"
 #include "galvatron/Search/Model/Cluster.h"

@@ -1,8 +1,9 @@
-// The kernels that a layer's ops become on one device, and what each of them computes and moves.
+// The kernels that a layer's ops become on one device, and what each of them computes and moves: what lib/Conversion
+// will do, foretold from placed values, before there are buffers.
 //
-// As lowering makes them, without its offsets: a product takes along a bias and one tensor that are added to it; ops over
-// the same elements become one kernel where that pays (galvatron/Kernels/FusionRule.h); views, pieces of parameters'
-// gradients and their sums are no kernel at all.
+//   a product     takes a bias and one more tensor that are added to its result into its own kernel
+//   elementwise   ops over the same elements become one kernel where that pays (galvatron/Kernels/FusionRule.h)
+//   no kernel     views; pieces of parameters' gradients and sums of such pieces, which products write in place
 #ifndef GALVATRON_LIB_COSTS_KERNELWORK_H
 #define GALVATRON_LIB_COSTS_KERNELWORK_H
 
@@ -26,7 +27,8 @@ struct Amount {
   }
 };
 
-/// Reads amounts off placements. Time owns a digit of whatever depends on samples, or, with one micro-batch, nothing does.
+/// Reads amounts off placements. Time owns a digit of whatever depends on samples, or, with one micro-batch, nothing
+/// does.
 class PlacedAmounts {
 public:
   /// `parts`: micro-batches of the placements.
@@ -34,8 +36,8 @@ public:
 
   /// Of all elements that a device holds; nothing of what is no tensor.
   Amount getBytes(mlir::Value value) const;
-  /// A device's part of `whole`, an amount of the op's global shapes: its loops are cut by whatever cuts an operand or a
-  /// result.
+  /// A device's part of `whole`, an amount of the op's global shapes: its loops are cut by whatever cuts an operand or
+  /// a result.
   Amount getShare(mlir::Operation *op, double whole) const;
   /// For comparisons: with all samples in one micro-batch.
   double atOnce(const Amount &amount) const { return amount.of(globalBatch); }

@@ -3,8 +3,8 @@
 
 #include "dialects/Dist/Dist.h"
 #include "dialects/Graph/GraphStructure.h"
-#include "galvatron/Kernels/ElementwiseOps.h"
 #include "galvatron/Costs/ModelUnits.h"
+#include "galvatron/Kernels/ElementwiseOps.h"
 #include "galvatron/Placement/PlacementsBody.h"
 #include "galvatron/Placement/PlacementsRedistribution.h"
 #include "galvatron/Placement/Recomputation.h"
@@ -39,7 +39,8 @@ static std::optional<search::Group> findGroup(const std::set<StringRef> &rows, c
       return group;
   std::set<StringRef> withTensor = rows;
   withTensor.insert("tp");
-  return !rows.contains("tp") && (all == rows || all == withTensor) ? std::optional(search::Group::Shard) : std::nullopt;
+  return !rows.contains("tp") && (all == rows || all == withTensor) ? std::optional(search::Group::Shard)
+                                                                    : std::nullopt;
 }
 
 /// A collective along grid axes: by the search's word where there is one, else so many ranks so far apart.

@@ -16,10 +16,10 @@
 
 namespace galvatron {
 
-/// A collective of one micro-batch or of a step: `group`'s fields but bytes, and these.
+/// A collective of a micro-batch or of a step.
 struct MovedValue {
-  search::Collective group;
-  Amount bytes; ///< as in `search::Collective`
+  search::Collective group; ///< its kind and ranks
+  Amount bytes;             ///< in the place of `group.bytes`, and counted as there
 };
 
 /// A value that needs memory of its own from op `first` to op `last`, numbered over forward and then backward.
@@ -44,7 +44,8 @@ struct LayerWork {
   BodyWork forward, backward;
   /// Bytes kept for backward: the layer's inputs, and what else it reads of forward.
   Amount inputs, saved;
-  /// Bytes: of parameters that are trained and of frozen ones, both in f32; of the bf16 copies of those that bodies read so.
+  /// Bytes: of parameters that are trained and of frozen ones, both in f32; of the bf16 copies of those that bodies
+  /// read so.
   double parameters = 0, frozen = 0, copies = 0;
   /// Sums of the gradients in f32, once a step, one for each group of ranks.
   std::vector<MovedValue> gradientSums;
@@ -66,8 +67,9 @@ public:
   bool hasLayer(llvm::StringRef layerType) const { return layers.contains(layerType); }
 
 private:
-  /// How the last digit of time is chosen: the whole batch at once, or in parts, which shows what depends on samples.
-  mlir::FailureOr<LayerWork> tryPlace(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices, int64_t parts);
+  /// `parts`: micro-batches that the batch is cut into. With several, time owns a digit of whatever depends on samples.
+  mlir::FailureOr<LayerWork> tryPlace(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,
+                                      int64_t parts);
 
   mlir::OwningOpRef<mlir::ModuleOp> module;
   Axes axes;

@@ -1,4 +1,5 @@
-// What backward keeps of forward, and what it recomputes: asked by the pass that does it and by the prices of the search.
+// What backward keeps of forward, and what it recomputes: asked by the pass that does it and by the prices of the
+// search.
 #include "galvatron/Placement/Recomputation.h"
 
 #include "dialects/Dist/Dist.h"

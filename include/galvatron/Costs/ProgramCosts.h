@@ -1,12 +1,12 @@
 // What a layer costs under a strategy, from the program itself.
 //
-// The search's cost source inside the compiler. Each layer type is placed once for each strategy that is asked for, by the
-// rules of phase `shard` and on a copy of the module, after `differentiate`: operations and bytes of the kernels that one
-// device is left with, the collectives that redistributions become, what backward keeps of forward, and the sums of
-// gradients are counted off that. Whatever has placements has a price.
+// The search's cost source inside the compiler. Each layer type is placed once for each strategy that is asked for, by
+// the rules of phase `shard` and on a copy of the module, after `differentiate`: operations and bytes of the kernels
+// that one device is left with, the collectives that redistributions become, what backward keeps of forward, and the
+// sums of gradients are counted off that. Whatever has placements has a price.
 //
-// An estimate: fused parameters, padding and reuse of scratch are seen only when a plan is lowered. The driver lowers what
-// may be best and goes by its bytes.
+// An estimate: fused parameters, padding and reuse of scratch are seen only when a plan is lowered. The driver lowers
+// what may be best and goes by its bytes.
 #ifndef GALVATRON_COSTS_PROGRAMCOSTS_H
 #define GALVATRON_COSTS_PROGRAMCOSTS_H
 
@@ -20,7 +20,8 @@ namespace galvatron {
 
 /// Which strategies are priced.
 enum class Priced {
-  /// Those that the lowering supports and that cut something of the layer: without the degree the same work costs no more.
+  /// Those that the lowering supports and that cut something of the layer: without the degree the same work costs no
+  /// more.
   WhatCutsSomething,
   /// All that the lowering supports: a plan by hand may have them.
   All,

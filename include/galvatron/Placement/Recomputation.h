@@ -1,9 +1,9 @@
-// What backward keeps of forward. Afterwards the forward values that the `graph.backward` region reads (arguments of the
-// layer excepted) are exactly what is saved.
+// What backward keeps of forward. Afterwards the forward values that the `graph.backward` region reads (arguments of
+// the layer excepted) are exactly what is saved.
 //
 // Without recomputation every value that backward reads is kept, except where it costs next to nothing to recompute it:
-// views, pieces, constants, and elementwise results of what is kept or given anyway. With recomputation nothing is kept:
-// the forward ops that backward needs, collectives included, are run again from the layer's arguments.
+// views, pieces, constants, and elementwise results of what is kept or given anyway. With recomputation nothing is
+// kept: the forward ops that backward needs, collectives included, are run again from the layer's arguments.
 #ifndef GALVATRON_PLACEMENT_RECOMPUTATION_H
 #define GALVATRON_PLACEMENT_RECOMPUTATION_H
 
