@@ -4,7 +4,6 @@
 
 #include <fstream>
 #include <sstream>
-#include <thread>
 
 using namespace galvatron;
 using search::Strategy;
@@ -200,24 +199,6 @@ TEST(StrategyCosts, what_has_no_price) {
             "tp 3 divides neither heads nor widths of layer type 'embedding'");
   EXPECT_EQ(why(price(byHand, "embedding", {.tp = 3})), "");
   EXPECT_EQ(why(price(placed, "nothing", {})), "unknown layer type 'nothing'");
-}
-
-TEST(StrategyCosts, several_threads_may_ask) {
-  reference::Program llama = makeLlama();
-  ProgramCosts costs(*llama.module, search::Cluster(), 8, Priced::WhatIsPlaced);
-  ProgramCosts alone(*llama.module, search::Cluster(), 8, Priced::WhatIsPlaced);
-  std::vector<std::thread> threads;
-  std::vector<std::vector<int64_t>> saved(4);
-  for (auto &own : saved)
-    threads.emplace_back([&] {
-      for (const Row &row : kRows)
-        own.push_back(price(costs, row.layer, row.strategy, row.dp)->savedBytes);
-    });
-  for (std::thread &thread : threads)
-    thread.join();
-  for (size_t row = 0; row < std::size(kRows); ++row)
-    for (const auto &own : saved)
-      EXPECT_EQ(own[row], price(alone, kRows[row].layer, kRows[row].strategy, kRows[row].dp)->savedBytes);
 }
 
 } // namespace
