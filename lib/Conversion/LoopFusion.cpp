@@ -1,13 +1,13 @@
 // Generated kernels of one function that share memory become one kernel of several outputs.
 //
-// Cost rule: two kernels over the same indices become one if that saves at least an eighth of the bytes that both
-// move. Saved are the inputs that both read, what the second reads of the first's outputs, and those outputs
-// themselves where nobody else reads them.
+// What pays is said in galvatron/Kernels/FusionRule.h.
 //
 // Legality: the second moves up to the first, or the first down to the second, over operations that touch none of
 // what the moved one writes and write nothing that it reads; and where both touch one buffer, they do so at the same
 // index. A value that passes from the first to the second is rounded as if it had been stored: fusion changes no bits.
 #include "BodyLowering.h"
+
+#include "galvatron/Kernels/FusionRule.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/IRMapping.h"
@@ -15,11 +15,6 @@
 
 using namespace mlir;
 using namespace galvatron;
-
-/// Beyond so many buffers a thread holds too much at once.
-static constexpr size_t kMostBuffers = 12;
-/// The share of bytes that must be saved is one in this many.
-static constexpr int64_t kShare = 8;
 
 namespace {
 
@@ -233,7 +228,7 @@ bool Fusion::tryFuse(exec::LoopsOp first, exec::LoopsOp second) {
       saved += bytesMoved(first, first.getInputs().size() + i);
       ++shared;
     }
-  if (saved == 0 || saved * kShare < moved || a.size() + b.size() - shared > kMostBuffers)
+  if (!isFusionWorthwhile(double(saved), double(moved), a.size() + b.size() - shared))
     return false;
   auto passes = [&](exec::LoopsOp op) {
     for (Operation *between = first->getNextNode(); between != second; between = between->getNextNode())

@@ -1,6 +1,7 @@
 // Ops that lowering makes one kernel, by the bytes that this saves.
 #include "KernelWork.h"
 
+#include "dialects/Dist/Dist.h"
 #include "dialects/Graph/GraphAttention.h"
 #include "dialects/Graph/GraphElementwise.h"
 #include "dialects/Graph/GraphNorms.h"
@@ -8,6 +9,8 @@
 #include "dialects/Graph/GraphReductions.h"
 #include "dialects/Graph/GraphShapes.h"
 #include "galvatron/Kernels/ElementwiseOps.h"
+#include "galvatron/Kernels/FusionRule.h"
+#include "galvatron/Search/Model/Cluster.h"
 
 #include "llvm/ADT/BitVector.h"
 #include "llvm/ADT/DenseSet.h"
@@ -16,16 +19,36 @@
 using namespace mlir;
 using namespace galvatron;
 
-/// Two kernels become one if that saves so large a part of their bytes: one in this many.
-static constexpr double kShare = 8;
+/// Whether a micro-batch has only a part of the value.
+static bool isOwnedByTime(dist::PlacementAttr placement) {
+  return llvm::is_contained(placement.getOwners(), dist::PlacementAttr::kTime);
+}
 
-double galvatron::getBytes(Value value) {
+Amount PlacedAmounts::getBytes(Value value) const {
   auto type = dyn_cast<RankedTensorType>(value.getType());
-  return type ? double(type.getNumElements()) * std::max(8u, type.getElementTypeBitWidth()) / 8 : 0;
+  if (!type)
+    return {};
+  double bytes = double(dist::getLocalType(type).getNumElements()) * std::max(8u, type.getElementTypeBitWidth()) / 8;
+  bool isPart = isOwnedByTime(dist::getPlacement(type));
+  return isPart ? Amount{0, bytes * parts / globalBatch} : Amount{bytes, 0};
+}
+
+Amount PlacedAmounts::getShare(Operation *op, double whole) const {
+  llvm::SmallDenseMap<int64_t, int64_t> cuts; // extent by owner
+  for (Value value : llvm::concat<Value>(op->getOperands(), op->getResults()))
+    if (dist::PlacementAttr placement = dist::getPlacement(value.getType()))
+      for (auto [extent, owner] : llvm::zip(placement.getExtents(), placement.getOwners()))
+        if (owner != dist::PlacementAttr::kLocal)
+          cuts[owner] = extent;
+  for (auto [owner, extent] : cuts)
+    if (owner != dist::PlacementAttr::kTime)
+      whole /= double(extent);
+  return cuts.contains(dist::PlacementAttr::kTime) ? Amount{0, whole / globalBatch} : Amount{whole, 0};
 }
 
 bool galvatron::isView(Operation *op) {
-  return op->getNumOperands() == 0 || isa<graph::ReshapeOp, graph::TransposeOp, graph::BroadcastOp, graph::SliceOp>(op);
+  return op->getNumOperands() == 0 ||
+         isa<graph::ReshapeOp, graph::TransposeOp, graph::BroadcastOp, graph::SliceOp, dist::FactorOp>(op);
 }
 
 Value galvatron::getRoot(Value value) {
@@ -39,41 +62,37 @@ Value galvatron::getRoot(Value value) {
 
 namespace {
 
-/// Bytes that a reader of `value` takes from memory: of a repeated tensor only what is repeated.
-double getTouchedBytes(Value value) {
-  double bytes = getBytes(value);
-  while (Operation *op = value.getDefiningOp()) {
-    if (!isView(op) || op->getNumOperands() == 0)
-      break;
-    value = op->getOperand(0);
-    bytes = std::min(bytes, getBytes(value));
-  }
-  return bytes;
-}
+/// What a kernel reads from and writes to memory.
+struct Traffic {
+  Amount bytes;
+  size_t buffers = 0;
+};
 
 class KernelReader {
 public:
-  KernelReader(ArrayRef<Operation *> ops, function_ref<bool(Value)> isRead, const Axes &axes)
-      : ops(ops), isRead(isRead), axes(axes) {}
-  std::vector<OpWork> read();
+  KernelReader(ArrayRef<Operation *> ops, function_ref<bool(Value)> isRead, function_ref<bool(Value)> isGradient,
+               const PlacedAmounts &amounts)
+      : ops(ops), isRead(isRead), isGradient(isGradient), amounts(amounts) {}
+  std::vector<KernelWork> read();
 
 private:
   using Kernel = SmallVector<unsigned>; // numbers of its ops
 
   void readUses();
   bool isFree(Operation *op) const;
+  bool isRepeated(Value value) const;
   bool isAddedToProduct(Operation *op) const;
   bool isFusible(Operation *op) const;
   int64_t getExtent(Operation *op) const;
-  double getTraffic(ArrayRef<unsigned> kernel) const;
+  Amount getTouchedBytes(Value value) const;
+  Traffic getTraffic(ArrayRef<unsigned> kernel) const;
   bool canJoin(ArrayRef<unsigned> kernel, unsigned op) const;
   void place(unsigned op);
-  Divisibility divide(Operation *op) const;
-  OpWork describe(ArrayRef<unsigned> kernel) const;
+  KernelWork describe(ArrayRef<unsigned> kernel) const;
 
   ArrayRef<Operation *> ops;
-  function_ref<bool(Value)> isRead;
-  const Axes &axes;
+  function_ref<bool(Value)> isRead, isGradient;
+  const PlacedAmounts &amounts;
   DenseMap<Operation *, unsigned> numbers;
   DenseMap<Value, SmallVector<unsigned>> readers; // of roots
   std::vector<llvm::BitVector> needs;             // [op] the ops that it depends on
@@ -99,7 +118,12 @@ void KernelReader::readUses() {
 
 /// Nothing runs for it: products write their parts of a parameter's gradient where these belong.
 bool KernelReader::isFree(Operation *op) const {
-  return isView(op) || (isa<graph::PadOp, graph::SumOp>(op) && axes.isParameterLike(op->getResult(0)));
+  return isView(op) || (isa<graph::PadOp, graph::SumOp>(op) && isGradient(op->getResult(0)));
+}
+
+/// Whether a reader finds the same elements several times.
+bool KernelReader::isRepeated(Value value) const {
+  return amounts.atOnce(getTouchedBytes(value)) < amounts.atOnce(amounts.getBytes(value));
 }
 
 /// A sum of products that nobody else reads, a bias and one more tensor.
@@ -112,7 +136,7 @@ bool KernelReader::isAddedToProduct(Operation *op) const {
     Value root = getRoot(input);
     auto uses = readers.find(root);
     bool isProduct = input.getDefiningOp<graph::EinsumOp>() && uses != readers.end() && uses->second.size() == 1;
-    bool isBias = input.getDefiningOp<graph::BroadcastOp>() && getTouchedBytes(input) < getBytes(input);
+    bool isBias = input.getDefiningOp<graph::BroadcastOp>() && isRepeated(input);
     (isProduct ? products : isBias ? biases : others) += 1;
   }
   return products > 0 && biases <= 1 && others <= 1;
@@ -128,35 +152,55 @@ int64_t KernelReader::getExtent(Operation *op) const {
   int64_t extent = 0;
   auto see = [&](Value value) {
     if (auto type = dyn_cast<RankedTensorType>(value.getType()))
-      extent = std::max(extent, type.getNumElements());
+      extent = std::max(extent, dist::getLocalType(type).getNumElements());
   };
   llvm::for_each(op->getOperands(), see);
   llvm::for_each(op->getResults(), see);
   return extent;
 }
 
-double KernelReader::getTraffic(ArrayRef<unsigned> kernel) const {
+/// Bytes that a reader of `value` takes from memory: of a repeated tensor only what is repeated.
+Amount KernelReader::getTouchedBytes(Value value) const {
+  Amount bytes = amounts.getBytes(value);
+  while (Operation *op = value.getDefiningOp()) {
+    if (!isView(op) || op->getNumOperands() == 0)
+      break;
+    value = op->getOperand(0);
+    if (Amount viewed = amounts.getBytes(value); amounts.atOnce(viewed) < amounts.atOnce(bytes))
+      bytes = viewed;
+  }
+  return bytes;
+}
+
+Traffic KernelReader::getTraffic(ArrayRef<unsigned> kernel) const {
   llvm::SmallDenseSet<unsigned> members(kernel.begin(), kernel.end());
-  llvm::MapVector<Value, double> reads;
-  double bytes = 0;
+  llvm::MapVector<Value, Amount> reads;
+  Traffic traffic;
   for (unsigned number : kernel) {
     for (Value operand : ops[number]->getOperands()) {
       Value root = getRoot(operand);
       auto at = root.getDefiningOp() ? numbers.find(root.getDefiningOp()) : numbers.end();
-      if (at == numbers.end() || !members.contains(at->second))
-        reads[root] = std::max(reads[root], getTouchedBytes(operand));
+      if (at != numbers.end() && members.contains(at->second))
+        continue;
+      Amount touched = getTouchedBytes(operand), &most = reads[root];
+      if (amounts.atOnce(touched) > amounts.atOnce(most))
+        most = touched;
     }
     for (Value result : ops[number]->getResults()) {
       auto users = readers.find(result);
       bool isStored = isRead(result) || (users != readers.end() && llvm::any_of(users->second, [&](unsigned user) {
                                            return !members.contains(user);
                                          }));
-      bytes += isStored ? getBytes(result) : 0;
+      if (!isStored)
+        continue;
+      traffic.bytes += amounts.getBytes(result);
+      ++traffic.buffers;
     }
   }
   for (auto &[root, read] : reads)
-    bytes += read;
-  return bytes;
+    traffic.bytes += read;
+  traffic.buffers += reads.size();
+  return traffic;
 }
 
 /// Nothing between them needs the kernel and is needed by `op`.
@@ -173,15 +217,16 @@ bool KernelReader::canJoin(ArrayRef<unsigned> kernel, unsigned op) const {
 /// Into the kernel that saves most, or one of its own.
 void KernelReader::place(unsigned op) {
   Kernel *best = nullptr;
-  double most = 0, alone = getTraffic(op);
+  double most = 0, alone = amounts.atOnce(getTraffic(op).bytes);
   if (isFusible(ops[op]))
     for (Kernel &kernel : kernels) {
       if (!isFusible(ops[kernel.front()]) || !canJoin(kernel, op))
         continue;
       Kernel both = kernel;
       both.push_back(op);
-      double apart = getTraffic(kernel) + alone, saved = apart - getTraffic(both);
-      if (saved > most && saved * kShare >= apart) {
+      Traffic together = getTraffic(both);
+      double apart = amounts.atOnce(getTraffic(kernel).bytes) + alone, saved = apart - amounts.atOnce(together.bytes);
+      if (saved > most && isFusionWorthwhile(saved, apart, together.buffers)) {
         best = &kernel;
         most = saved;
       }
@@ -192,43 +237,41 @@ void KernelReader::place(unsigned op) {
     kernels.push_back({op});
 }
 
-Divisibility KernelReader::divide(Operation *op) const {
-  Divisibility result;
-  for (const FactorLoop &loop : axes.getFactors(op).loops) {
-    const Axis &axis = axes.getAxis(loop.axis);
-    result.byBatch |= axes.getBatch() == loop.axis;
-    if (axis.role == AxisRole::Internal && loop.kind != graph::LoopKind::Whole)
-      result.internal.push_back(axis.extent);
-  }
-  return result;
+/// Each operand and result once.
+static Amount getMovedBytes(Operation *op, const PlacedAmounts &amounts) {
+  Amount bytes;
+  for (Value value : llvm::concat<Value>(op->getOperands(), op->getResults()))
+    bytes += amounts.getBytes(value);
+  return bytes;
 }
 
-OpWork KernelReader::describe(ArrayRef<unsigned> kernel) const {
+KernelWork KernelReader::describe(ArrayRef<unsigned> kernel) const {
   Operation *first = ops[kernel.front()];
-  OpWork work;
+  KernelWork work;
   for (unsigned number : kernel)
-    work.flops += double(cast<graph::CostOpInterface>(ops[number]).getFlops());
-  work.bytes = isFusible(first) ? getTraffic(kernel) : double(cast<graph::CostOpInterface>(first).getBytesMoved());
+    if (auto costs = dyn_cast<graph::CostOpInterface>(ops[number]))
+      work.flops += amounts.getShare(costs, double(costs.getFlops()));
+  work.bytes = isFusible(first) ? getTraffic(kernel).bytes : getMovedBytes(first, amounts);
   work.isProduct = isa<graph::EinsumOp, graph::AttentionOp, graph::AttentionBackwardOp>(first);
-  work.pairs = double(graph::getAttentionPairs(first));
+  double pairs = double(graph::getAttentionPairs(first));
   if (isa<graph::AttentionBackwardOp>(first))
-    work.pairs *= search::kBackwardAttention;
-  work.divisible = divide(first);
+    pairs *= search::kBackwardAttention;
+  work.pairs = amounts.getShare(first, pairs);
   return work;
 }
 
-std::vector<OpWork> KernelReader::read() {
+std::vector<KernelWork> KernelReader::read() {
   readUses();
   for (auto [number, op] : llvm::enumerate(ops))
-    if (isa<graph::CostOpInterface>(op) && !isFree(op) && !isAddedToProduct(op))
+    if (isa<graph::CostOpInterface, dist::ShardOp, dist::ShareOp>(op) && !isFree(op) && !isAddedToProduct(op))
       place(number);
-  std::vector<OpWork> works;
+  std::vector<KernelWork> works;
   for (const Kernel &kernel : kernels)
     works.push_back(describe(kernel));
   return works;
 }
 
-std::vector<OpWork> galvatron::readKernels(ArrayRef<Operation *> ops, function_ref<bool(Value)> isRead,
-                                           const Axes &axes) {
-  return KernelReader(ops, isRead, axes).read();
+std::vector<KernelWork> galvatron::readKernels(ArrayRef<Operation *> ops, function_ref<bool(Value)> isRead,
+                                               function_ref<bool(Value)> isGradient, const PlacedAmounts &amounts) {
+  return KernelReader(ops, isRead, isGradient, amounts).read();
 }

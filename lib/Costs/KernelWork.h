@@ -1,19 +1,59 @@
-// The kernels that a layer's ops become, and what each of them computes and moves.
+// The kernels that a layer's ops become on one device, and what each of them computes and moves: what lib/Conversion
+// will do, foretold from placed values, before there are buffers.
 //
-// As lowering makes them, without its offsets: a product takes along a bias and one tensor that are added to it; ops
-// over the same elements become one kernel where that saves an eighth of the bytes (lib/Conversion/LoopFusion.cpp);
-// views, pieces of parameters' gradients and their sums are no kernel at all.
-#ifndef GALVATRON_COSTS_KERNELWORK_H
-#define GALVATRON_COSTS_KERNELWORK_H
+//   a product     takes a bias and one more tensor that are added to its result into its own kernel
+//   elementwise   ops over the same elements become one kernel where that pays (galvatron/Kernels/FusionRule.h)
+//   no kernel     views; pieces of parameters' gradients and sums of such pieces, which products write in place
+#ifndef GALVATRON_LIB_COSTS_KERNELWORK_H
+#define GALVATRON_LIB_COSTS_KERNELWORK_H
 
-#include "galvatron/Costs/ProgramCosts.h"
-
+#include "mlir/IR/Operation.h"
 #include "llvm/ADT/STLFunctionalExtras.h"
+
+#include <cstdint>
+#include <vector>
 
 namespace galvatron {
 
-/// Bytes of all elements, 0 of what is no tensor.
-double getBytes(mlir::Value value);
+/// What one device has of something in one micro-batch of n samples (counted over all ranks): fixed + n · perSample.
+struct Amount {
+  double fixed = 0, perSample = 0;
+
+  double of(double samples) const { return fixed + samples * perSample; }
+  Amount &operator+=(const Amount &other) {
+    fixed += other.fixed;
+    perSample += other.perSample;
+    return *this;
+  }
+};
+
+/// Reads amounts off placements. Time owns a digit of whatever depends on samples, or, with one micro-batch, nothing
+/// does.
+class PlacedAmounts {
+public:
+  /// `parts`: micro-batches of the placements.
+  PlacedAmounts(int64_t globalBatch, int64_t parts) : globalBatch(double(globalBatch)), parts(double(parts)) {}
+
+  /// Of all elements that a device holds; nothing of what is no tensor.
+  Amount getBytes(mlir::Value value) const;
+  /// A device's part of `whole`, an amount of the op's global shapes: its loops are cut by whatever cuts an operand or
+  /// a result.
+  Amount getShare(mlir::Operation *op, double whole) const;
+  /// For comparisons: with all samples in one micro-batch.
+  double atOnce(const Amount &amount) const { return amount.of(globalBatch); }
+
+private:
+  double globalBatch, parts;
+};
+
+/// One kernel on one device.
+struct KernelWork {
+  Amount flops, bytes;
+  bool isProduct = false; ///< runs at the rate of matrix products
+  /// Of attention: queries and keys that the mask lets meet, over samples and heads, as many as forward would take the
+  /// time of.
+  Amount pairs;
+};
 
 /// Rearranges or repeats an operand, or is given: nothing is computed.
 bool isView(mlir::Operation *op);
@@ -22,10 +62,10 @@ bool isView(mlir::Operation *op);
 mlir::Value getRoot(mlir::Value value);
 
 /// Kernels of `ops`, which are in an order that computes operands first. `isRead`: whether others read a value, which
-/// must then be stored.
-std::vector<OpWork> readKernels(llvm::ArrayRef<mlir::Operation *> ops, llvm::function_ref<bool(mlir::Value)> isRead,
-                                const Axes &axes);
+/// must then be stored. `isGradient`: whether it is a gradient of a parameter as backward leaves it.
+std::vector<KernelWork> readKernels(llvm::ArrayRef<mlir::Operation *> ops, llvm::function_ref<bool(mlir::Value)> isRead,
+                                    llvm::function_ref<bool(mlir::Value)> isGradient, const PlacedAmounts &amounts);
 
 } // namespace galvatron
 
-#endif // GALVATRON_COSTS_KERNELWORK_H
+#endif // GALVATRON_LIB_COSTS_KERNELWORK_H

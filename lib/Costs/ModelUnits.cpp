@@ -92,6 +92,10 @@ FailureOr<ModelUnits> galvatron::collectUnits(ModuleOp module) {
   return model;
 }
 
+plan::StrategyAttr galvatron::getStrategyAttr(MLIRContext *context, const search::Strategy &s, int dp) {
+  return plan::StrategyAttr::get(context, dp, s.tp, s.sequenceParallel, s.ulysses, s.cp, s.ep, s.zero, s.recompute);
+}
+
 void galvatron::annotatePlan(const ModelUnits &model, const search::Plan &plan) {
   func::FuncOp step = model.step;
   MLIRContext *context = step.getContext();
@@ -106,10 +110,8 @@ void galvatron::annotatePlan(const ModelUnits &model, const search::Plan &plan) 
     module->removeAttr(kPredictedSecondsAttr);
   for (auto [planned, unit] : llvm::zip_equal(model.calls, plan.units)) {
     graph::CallOp call = planned;
-    const search::Strategy &s = unit.strategy;
     call->setAttr(plan::kStageAttrName, builder.getI64IntegerAttr(unit.stage));
-    call->setAttr(plan::kStrategyAttrName, plan::StrategyAttr::get(context, unit.dp, s.tp, s.sequenceParallel,
-                                                                   s.ulysses, s.cp, s.ep, s.zero, s.recompute));
+    call->setAttr(plan::kStrategyAttrName, getStrategyAttr(context, unit.strategy, unit.dp));
   }
 }
 

@@ -425,3 +425,26 @@ Value galvatron::buildStep(OpBuilder &builder, Location loc, Value value, const 
   }
   llvm_unreachable("unknown kind of redistribution");
 }
+
+static LogicalResult expand(RedistributeOp op, ArrayRef<int64_t> grid) {
+  PlacementAttr from = getPlacement(op.getX().getType()), to = getPlacement(op.getResult().getType());
+  auto steps = planRedistribution(from, to, grid);
+  if (!steps)
+    return op.emitOpError("expects a target that collectives can reach, but got ") << from << " to " << to;
+  OpBuilder builder(op);
+  Value value = op.getX();
+  for (const RedistributionStep &step : *steps)
+    value = buildStep(builder, op.getLoc(), value, step);
+  op.getResult().replaceAllUsesWith(value);
+  op.erase();
+  return success();
+}
+
+FailureOr<unsigned> galvatron::insertCollectives(Operation *root, ArrayRef<int64_t> grid) {
+  SmallVector<RedistributeOp> ops;
+  root->walk([&](RedistributeOp op) { ops.push_back(op); });
+  for (RedistributeOp op : ops)
+    if (failed(expand(op, grid)))
+      return failure();
+  return unsigned(ops.size());
+}

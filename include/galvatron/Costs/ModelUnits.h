@@ -7,6 +7,7 @@
 #define GALVATRON_COSTS_MODELUNITS_H
 
 #include "dialects/Graph/GraphStructure.h"
+#include "dialects/Plan/Plan.h"
 #include "galvatron/Search/Model/Plan.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -29,6 +30,9 @@ struct ModelUnits {
 /// computes the step's result the head, any other a layer. Fails with a message where the module has
 /// no `@step`, no `graph.batch`, no call, or two calls of one path.
 mlir::FailureOr<ModelUnits> collectUnits(mlir::ModuleOp module);
+
+/// A unit's strategy as an attribute.
+plan::StrategyAttr getStrategyAttr(mlir::MLIRContext *context, const search::Strategy &strategy, int dp);
 
 /// Writes the plan on the program, replacing any that was there. The plan's units are the model's, in
 /// the same order, as `search::parsePlan` and `search::solve` return them.

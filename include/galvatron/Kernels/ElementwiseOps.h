@@ -10,8 +10,8 @@ namespace galvatron {
 /// (lib/Conversion/LowerElementwise.cpp), rather than by a call of the runtime.
 bool isComputedInLoops(mlir::Operation *op);
 
-/// Whether the loops that the op declares take one element of each operand to one of each result: having a result
-/// again costs one read of each operand. Whatever computes it: dropout is a call.
+/// Whether the loops that the op declares take one element of each operand to one of each result: recomputing a result
+/// costs one read of each operand. Whatever computes it: dropout is a call.
 bool mapsElements(mlir::Operation *op);
 
 } // namespace galvatron

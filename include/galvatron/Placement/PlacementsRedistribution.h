@@ -47,6 +47,10 @@ double getTraffic(llvm::ArrayRef<RedistributionStep> steps);
 /// Builds the collective op of a step.
 mlir::Value buildStep(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value value, const RedistributionStep &step);
 
+/// Expands every `dist.redistribute` below `root` into collectives along the axes of a grid of these sizes. How many
+/// there were; an error where collectives do not reach a target.
+mlir::FailureOr<unsigned> insertCollectives(mlir::Operation *root, llvm::ArrayRef<int64_t> grid);
+
 } // namespace galvatron
 
 #endif // GALVATRON_PLACEMENT_PLACEMENTSREDISTRIBUTION_H

@@ -186,7 +186,9 @@ double Judge::wait(const std::vector<Collective> &list, const PlannedUnit &unit,
   for (const Collective &c : list) {
     int size = 1, stride = 1;
     int tp = s.strided ? 1 : s.tp; // between the ranks of other groups
-    if (c.group == Group::Tensor)
+    if (c.ranks)
+      size = c.ranks, stride = c.stride;
+    else if (c.group == Group::Tensor)
       size = s.tp, stride = s.strided ? unit.dp * s.cp * s.ulysses : s.ulysses;
     else if (c.group == Group::Ulysses)
       size = s.ulysses;

@@ -90,7 +90,8 @@ double Setting::collectives(const std::vector<Collective> &list, const Option &o
                             int stageClass) const {
   double exposed = 0, hidden = 0;
   for (const Collective &collective : list) {
-    auto [size, stride] = groupOf(collective.group, option.strategy, option.dp);
+    auto [size, stride] = collective.ranks ? std::pair(collective.ranks, collective.stride)
+                                           : groupOf(collective.group, option.strategy, option.dp);
     double seconds =
         collective.count * communication(stageClass).seconds(collective.kind, double(collective.bytes), size, stride);
     bool overlaps = collective.overlappable && problem->cluster.device.overlapsCommunication;

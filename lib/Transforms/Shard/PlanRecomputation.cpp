@@ -1,19 +1,7 @@
-// Decides what backward keeps of forward. Afterwards the forward values that the `graph.backward`
-// region reads (arguments of the layer excepted) are exactly what is saved.
-//
-// Without recomputation every value that backward reads is kept, except where it costs next to nothing
-// to have it again: views, pieces, constants, and elementwise results of what is kept or given anyway.
-// With recomputation nothing is kept: the forward ops that backward needs, collectives included, are
-// run again from the layer's arguments.
+// Decides what backward keeps of forward, by each layer's strategy; the rules are in lib/Placement/Recomputation.cpp.
 #include "dialects/Dist/Dist.h"
-#include "dialects/Graph/GraphShapes.h"
-#include "dialects/Graph/GraphStructure.h"
-#include "galvatron/Kernels/ElementwiseOps.h"
+#include "galvatron/Placement/Recomputation.h"
 #include "galvatron/Transforms/Passes.h"
-
-#include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/IR/IRMapping.h"
-#include "llvm/ADT/SetVector.h"
 
 namespace galvatron {
 #define GEN_PASS_DEF_PLANRECOMPUTATIONPASS
@@ -24,142 +12,6 @@ using namespace mlir;
 using namespace galvatron;
 
 namespace {
-
-/// How an op's result may be had again.
-enum class Price {
-  /// Kept or recomputed as a whole.
-  Dear,
-  /// One read of each operand: worth it if that saves keeping the result.
-  Elementwise,
-  /// Index arithmetic only.
-  View,
-};
-
-class LayerRecomputation {
-public:
-  LayerRecomputation(graph::LayerOp layer, graph::BackwardOp backward)
-      : forward(layer.getBody().front()), backward(backward.getBody().front()) {}
-
-  void keepLittle();
-  void keepNothing();
-  unsigned countKept();
-
-private:
-  llvm::SetVector<Value> getReads();
-  bool isForward(Value value) { return value.getDefiningOp() && value.getDefiningOp()->getBlock() == &forward; }
-  bool isAvailable(Value value, const llvm::SetVector<Value> &kept) {
-    return !isForward(value) || kept.contains(value) || value.getDefiningOp()->getNumOperands() == 0;
-  }
-  bool dropKept(llvm::SetVector<Value> &kept, Value value);
-  void recompute(const llvm::SetVector<Value> &kept);
-
-  Block &forward, &backward;
-};
-
-} // namespace
-
-/// From the loops that the op declares: which only rearrange, which map elements one to one.
-static Price getPrice(Operation *op) {
-  if (!isMemoryEffectFree(op) || op->getNumRegions())
-    return Price::Dear;
-  if (op->getNumOperands() == 0 || isa<dist::ShardOp, dist::FactorOp, dist::ShareOp>(op))
-    return Price::View;
-  if (isa<dist::DistDialect>(op->getDialect()))
-    return Price::Dear; // moves data between devices
-  if (isa<graph::ReshapeOp, graph::TransposeOp, graph::BroadcastOp, graph::SliceOp>(op))
-    return Price::View;
-  if (mapsElements(op))
-    return Price::Elementwise;
-  return Price::Dear;
-}
-
-/// Forward values that backward reads, in forward order.
-llvm::SetVector<Value> LayerRecomputation::getReads() {
-  SmallVector<Value> reads;
-  backward.walk([&](Operation *op) {
-    for (Value operand : op->getOperands())
-      if (isForward(operand))
-        reads.push_back(operand);
-  });
-  llvm::sort(reads, [](Value a, Value b) {
-    Operation *x = a.getDefiningOp(), *y = b.getDefiningOp();
-    if (x != y)
-      return x->isBeforeInBlock(y);
-    return cast<OpResult>(a).getResultNumber() < cast<OpResult>(b).getResultNumber();
-  });
-  return llvm::SetVector<Value>(reads.begin(), reads.end());
-}
-
-/// Takes `value` out of what is kept if it can be had from the rest, perhaps with its own operand kept
-/// instead where that is no larger.
-bool LayerRecomputation::dropKept(llvm::SetVector<Value> &kept, Value value) {
-  Operation *op = value.getDefiningOp();
-  Price price = getPrice(op);
-  if (price == Price::Dear)
-    return false;
-  SmallVector<Value> missing;
-  for (Value operand : op->getOperands())
-    if (!isAvailable(operand, kept) && !llvm::is_contained(missing, operand))
-      missing.push_back(operand);
-  if (price == Price::Elementwise && !missing.empty())
-    return false;
-  int64_t more = 0;
-  for (Value operand : missing)
-    more += dist::getLocalBytes(operand.getType());
-  if (more > dist::getLocalBytes(value.getType()))
-    return false;
-  kept.remove(value);
-  kept.insert(missing.begin(), missing.end());
-  return true;
-}
-
-/// Clones into backward what its reads need beyond what is kept, each just before its first use.
-void LayerRecomputation::recompute(const llvm::SetVector<Value> &kept) {
-  DenseMap<Value, Value> made;
-  std::function<Value(Value, Operation *)> get = [&](Value value, Operation *user) -> Value {
-    if (!isForward(value) || kept.contains(value))
-      return value;
-    if (Value done = made.lookup(value))
-      return done;
-    Operation *op = value.getDefiningOp();
-    IRMapping mapping;
-    for (Value operand : op->getOperands())
-      mapping.map(operand, get(operand, user));
-    OpBuilder builder(user);
-    Operation *clone = builder.clone(*op, mapping);
-    for (auto [result, copy] : llvm::zip(op->getResults(), clone->getResults()))
-      made[result] = copy;
-    return made[value];
-  };
-  SmallVector<Operation *> ops;
-  for (Operation &op : backward)
-    ops.push_back(&op);
-  for (Operation *op : ops)
-    for (OpOperand &operand : op->getOpOperands())
-      operand.set(get(operand.get(), op));
-}
-
-void LayerRecomputation::keepLittle() {
-  llvm::SetVector<Value> kept = getReads();
-  // Last first: what a value is replaced by comes before it, and is looked at later. A value may be in
-  // reach only once another one is kept, so until nothing changes.
-  for (bool changed = true; changed;) {
-    changed = false;
-    SmallVector<Value> candidates(kept.begin(), kept.end());
-    llvm::sort(candidates, [](Value a, Value b) {
-      return b.getDefiningOp() != a.getDefiningOp() && b.getDefiningOp()->isBeforeInBlock(a.getDefiningOp());
-    });
-    for (Value value : candidates)
-      changed |= kept.contains(value) && dropKept(kept, value);
-  }
-  recompute(kept);
-}
-
-void LayerRecomputation::keepNothing() { recompute({}); }
-
-unsigned LayerRecomputation::countKept() { return getReads().size(); }
-
-namespace {
 struct PlanRecomputationPass : galvatron::impl::PlanRecomputationPassBase<PlanRecomputationPass> {
   using Base::Base;
 
@@ -167,12 +19,11 @@ struct PlanRecomputationPass : galvatron::impl::PlanRecomputationPassBase<PlanRe
     for (auto layer : getOperation().getOps<graph::LayerOp>())
       for (auto backward : layer.getBody().front().getOps<graph::BackwardOp>()) {
         auto strategy = layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
-        LayerRecomputation recomputation(layer, backward);
         if (strategy && strategy.getRecompute())
-          recomputation.keepNothing();
+          recomputeFully(layer, backward);
         else
-          recomputation.keepLittle();
-        numKept += recomputation.countKept();
+          recomputeSelectively(layer, backward);
+        numKept += getSavedValues(layer, backward).size();
       }
   }
 };

@@ -65,6 +65,8 @@ struct Collective {
   int count = 1;
   /// May run beside the unit's compute (on hardware that overlaps).
   bool overlappable = false;
+  /// Where no `group` has a name for them: so many ranks whose numbers differ by `stride`. 0: those of `group`.
+  int ranks = 0, stride = 1;
 };
 
 /// What one unit costs one device under one strategy.

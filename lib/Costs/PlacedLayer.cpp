@@ -1,0 +1,343 @@
+// Places one layer on a copy of the module and counts what came out.
+#include "PlacedLayer.h"
+
+#include "dialects/Dist/Dist.h"
+#include "dialects/Graph/GraphStructure.h"
+#include "galvatron/Costs/ModelUnits.h"
+#include "galvatron/Kernels/ElementwiseOps.h"
+#include "galvatron/Placement/PlacementsBody.h"
+#include "galvatron/Placement/PlacementsRedistribution.h"
+#include "galvatron/Placement/Recomputation.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Diagnostics.h"
+
+#include <set>
+
+using namespace mlir;
+using namespace galvatron;
+
+/// The parts of the batch that show what depends on it: as few as divide the samples of a device.
+static int64_t getParts(int64_t samples) {
+  int64_t parts = 2;
+  while (samples > 1 && samples % parts)
+    ++parts;
+  return samples > 1 ? parts : 1;
+}
+
+//===----------------------------------------------------------------------===//
+// Groups of ranks
+//===----------------------------------------------------------------------===//
+
+/// The search's word for ranks along all grid axes of these rows of the table, if it has one.
+static std::optional<search::Group> findGroup(const std::set<StringRef> &rows, const std::set<StringRef> &all) {
+  static const std::pair<std::set<StringRef>, search::Group> kGroups[] = {
+      {{"tp"}, search::Group::Tensor}, {{"ulysses"}, search::Group::Ulysses}, {{"cp"}, search::Group::Context},
+      {{"ep"}, search::Group::Expert}, {{"dp"}, search::Group::Data},         {{"dp", "ep"}, search::Group::Data}};
+  for (const auto &[names, group] : kGroups)
+    if (names == rows)
+      return group;
+  std::set<StringRef> withTensor = rows;
+  withTensor.insert("tp");
+  return !rows.contains("tp") && (all == rows || all == withTensor) ? std::optional(search::Group::Shard)
+                                                                    : std::nullopt;
+}
+
+/// A collective along grid axes: by the search's word where there is one, else so many ranks so far apart.
+static search::Collective describeGroup(search::CollectiveKind kind, ArrayRef<int64_t> axes,
+                                        const LayerDigits &digits) {
+  search::Collective collective{.kind = kind};
+  std::set<StringRef> rows, all, cut; // cut: rows of which only some axes take part
+  for (const LayerDigits::Owner &owner : digits.getOwners())
+    if (owner.id >= 0) {
+      all.insert(owner.parallelism);
+      if (llvm::is_contained(axes, owner.id))
+        rows.insert(owner.parallelism);
+      else
+        cut.insert(owner.parallelism);
+    }
+  bool isWhole = llvm::none_of(rows, [&](StringRef row) { return cut.contains(row); });
+  if (std::optional<search::Group> group = isWhole ? findGroup(rows, all) : std::nullopt) {
+    collective.group = *group;
+    return collective;
+  }
+  collective.ranks = 1;
+  for (auto [axis, size] : llvm::enumerate(digits.getGrid())) {
+    if (llvm::is_contained(axes, int64_t(axis)))
+      collective.ranks *= int(size), collective.stride = 1;
+    else
+      collective.stride *= int(size);
+  }
+  return collective;
+}
+
+//===----------------------------------------------------------------------===//
+// Counting
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// Counts a placed layer whose redistributions are collectives and whose backward recomputes what it does not keep.
+class PlacedReader {
+public:
+  PlacedReader(graph::LayerOp layer, const LayerDigits &digits, const PlacedAmounts &amounts)
+      : layer(layer), backward(layer.getBackward()), digits(digits), amounts(amounts) {}
+  LayerWork read();
+
+private:
+  void findGradients();
+  void number();
+  void readSaved();
+  void readArguments();
+  void readGradientSums();
+  BodyWork readBody(Block &block);
+  std::vector<MovedValue> readCollectives(Block &block);
+  std::vector<ValueLife> readValues(Block &block);
+  bool isFused(Value value);
+  bool isCutByTensor(Operation *op);
+  MovedValue move(search::CollectiveKind kind, ArrayRef<int64_t> axes, Amount bytes) {
+    return {describeGroup(kind, axes, digits), bytes};
+  }
+
+  graph::LayerOp layer;
+  graph::BackwardOp backward;
+  const LayerDigits &digits;
+  const PlacedAmounts &amounts;
+  LayerWork work;
+  DenseMap<Operation *, int> numbers;
+  llvm::SetVector<Value> saved; // what they are views of
+  DenseSet<Value> gradients;    // of parameters, from where they are whole
+};
+
+} // namespace
+
+/// What moves a value between devices leaves it the same value.
+static bool isCollective(Operation *op) {
+  return isa<dist::AllReduceOp, dist::AllGatherOp, dist::ReduceScatterOp, dist::AllToAllOp>(op);
+}
+
+void PlacedReader::findGradients() {
+  if (!backward)
+    return;
+  ValueRange returned = backward.getBody().front().getTerminator()->getOperands();
+  for (auto [argument, gradient] : llvm::zip(layer.getDifferentiated(), returned))
+    if (argument.getArgNumber() >= layer.getNumInputs())
+      for (Value value = gradient; value;) {
+        gradients.insert(value);
+        Operation *op = value.getDefiningOp();
+        value = op && (isCollective(op) || isa<dist::ShardOp>(op)) ? op->getOperand(0) : Value();
+      }
+}
+
+void PlacedReader::number() {
+  auto add = [&](Block &block) {
+    for (Operation &op : block)
+      if (!isa<graph::BackwardOp>(op))
+        numbers.try_emplace(&op, int(numbers.size()));
+  };
+  add(layer.getBody().front());
+  if (backward)
+    add(backward.getBody().front());
+}
+
+void PlacedReader::readSaved() {
+  if (!backward)
+    return;
+  for (Value value : getSavedValues(layer, backward))
+    if (value.getDefiningOp()->getNumOperands()) {
+      saved.insert(getRoot(value));
+      work.saved += amounts.getBytes(value);
+    }
+}
+
+/// An elementwise result that only the next elementwise op reads never reaches memory.
+bool PlacedReader::isFused(Value value) {
+  Operation *op = value.getDefiningOp();
+  return isComputedInLoops(op) && value.hasOneUse() && isComputedInLoops(*value.user_begin()) &&
+         op->getBlock() == (*value.user_begin())->getBlock();
+}
+
+std::vector<ValueLife> PlacedReader::readValues(Block &block) {
+  std::vector<ValueLife> values;
+  for (Operation &op : block.without_terminator())
+    for (Value result : op.getResults()) {
+      if (isView(&op) || isFused(result) || gradients.contains(result))
+        continue;
+      ValueLife life{amounts.getBytes(result), numbers.lookup(&op), numbers.lookup(&op)};
+      for (Operation *user : result.getUsers())
+        life.last = std::max(life.last, numbers.lookup(user));
+      values.push_back(life);
+    }
+  return values;
+}
+
+std::vector<MovedValue> PlacedReader::readCollectives(Block &block) {
+  using search::CollectiveKind;
+  std::vector<MovedValue> moved;
+  for (Operation &op : block) {
+    Value from = op.getNumOperands() ? op.getOperand(0) : Value();
+    if (auto reduce = dyn_cast<dist::AllReduceOp>(op))
+      moved.push_back(move(CollectiveKind::AllReduce, reduce.getAxes(), amounts.getBytes(from)));
+    else if (auto gather = dyn_cast<dist::AllGatherOp>(op))
+      moved.push_back(move(CollectiveKind::AllGather, gather.getAxes(), amounts.getBytes(gather.getResult())));
+    else if (auto scatter = dyn_cast<dist::ReduceScatterOp>(op))
+      moved.push_back(move(CollectiveKind::ReduceScatter, scatter.getAxes(), amounts.getBytes(from)));
+    else if (auto exchange = dyn_cast<dist::AllToAllOp>(op))
+      moved.push_back(move(CollectiveKind::AllToAll, exchange.getAxes(), amounts.getBytes(from)));
+  }
+  return moved;
+}
+
+BodyWork PlacedReader::readBody(Block &block) {
+  BodyWork body;
+  std::vector<Operation *> ops;
+  for (Operation &op : block.without_terminator())
+    if (!isa<graph::BackwardOp>(op))
+      ops.push_back(&op);
+  body.begin = numbers.lookup(ops.empty() ? block.getTerminator() : ops.front());
+  body.end = numbers.lookup(block.getTerminator()) + 1;
+  DenseSet<Value> returned;
+  for (Value result : block.getTerminator()->getOperands())
+    returned.insert(getRoot(result));
+  body.kernels = readKernels(
+      ops, [&](Value value) { return returned.contains(value) || saved.contains(value); },
+      [&](Value value) { return gradients.contains(value); }, amounts);
+  body.collectives = readCollectives(block);
+  body.values = readValues(block);
+  return body;
+}
+
+bool PlacedReader::isCutByTensor(Operation *op) {
+  auto isTensor = [&](int64_t id) {
+    return llvm::any_of(digits.getOwners(),
+                        [&](const LayerDigits::Owner &owner) { return owner.id == id && owner.parallelism == "tp"; });
+  };
+  return llvm::any_of(llvm::concat<Value>(op->getOperands(), op->getResults()), [&](Value value) {
+    dist::PlacementAttr placement = dist::getPlacement(value.getType());
+    return placement && llvm::any_of(placement.getOwners(), isTensor);
+  });
+}
+
+void PlacedReader::readArguments() {
+  for (BlockArgument argument : layer.getBody().front().getArguments()) {
+    auto type = dyn_cast<RankedTensorType>(argument.getType());
+    if (argument.getArgNumber() < layer.getNumInputs()) {
+      if (backward && graph::isFloatTensor(type))
+        work.inputs += amounts.getBytes(argument);
+      continue;
+    }
+    double masterBytes = 4.0 * double(dist::getLocalType(type).getNumElements());
+    (layer.hasGradient(argument.getArgNumber()) ? work.parameters : work.frozen) += masterBytes;
+    if (double bytes = amounts.atOnce(amounts.getBytes(argument)); bytes != masterBytes)
+      work.copies += bytes;
+  }
+}
+
+/// Gradients are summed in f32 over the grid axes on which backward leaves them partial.
+void PlacedReader::readGradientSums() {
+  if (!backward)
+    return;
+  llvm::MapVector<ArrayRef<int64_t>, double> bytesOfAxes;
+  ValueRange returned = backward.getBody().front().getTerminator()->getOperands();
+  for (auto [argument, gradient] : llvm::zip(layer.getDifferentiated(), returned)) {
+    dist::PlacementAttr placement = dist::getPlacement(gradient.getType());
+    ArrayRef<int64_t> axes = placement ? placement.withoutPartialTime().getPartialAxes() : ArrayRef<int64_t>();
+    if (argument.getArgNumber() >= layer.getNumInputs() && !axes.empty())
+      bytesOfAxes[axes] += 4.0 * double(dist::getLocalType(gradient.getType()).getNumElements());
+  }
+  for (auto [axes, bytes] : bytesOfAxes)
+    work.gradientSums.push_back(move(search::CollectiveKind::AllReduce, axes, {bytes, 0}));
+}
+
+LayerWork PlacedReader::read() {
+  Block &forward = layer.getBody().front();
+  work.hasBackward = bool(backward);
+  findGradients();
+  number();
+  readSaved();
+  work.forward = readBody(forward);
+  if (backward)
+    work.backward = readBody(backward.getBody().front());
+  readArguments();
+  readGradientSums();
+  work.isCutByTensor = llvm::any_of(forward, [&](Operation &op) { return isCutByTensor(&op); });
+  return std::move(work);
+}
+
+double BodyWork::getPeak(double samples) const {
+  std::vector<double> changes(end - begin + 1, 0);
+  for (const ValueLife &value : values) {
+    double bytes = value.bytes.of(samples);
+    changes[value.first - begin] += bytes;
+    changes[std::min(value.last, end - 1) - begin + 1] -= bytes;
+  }
+  double there = 0, peak = 0;
+  for (double change : changes)
+    peak = std::max(peak, there += change);
+  return peak;
+}
+
+//===----------------------------------------------------------------------===//
+// Placing
+//===----------------------------------------------------------------------===//
+
+LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch)
+    : module(original.clone()), axes(*module), globalBatch(globalBatch) {
+  module->getContext()->loadDialect<plan::PlanDialect, dist::DistDialect>();
+  for (auto layer : module->getOps<graph::LayerOp>())
+    layers[layer.getSymName()] = layer;
+  module->walk([&](graph::CallOp call) {
+    SmallVector<bool> &losses = isLoss[call.getCallee()];
+    losses.resize(call.getNumResults());
+    for (auto [loss, output] : llvm::zip(losses, call.getOutputs()))
+      loss |= llvm::any_of(output.getUsers(), llvm::IsaPred<func::ReturnOp>);
+  });
+}
+
+FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,
+                                           int64_t parts) {
+  auto pipeline = plan::PipelineAttr::get(layer.getContext(), /*stages=*/1, devices, parts, "1f1b");
+  FailureOr<LayerDigits> digits = LayerDigits::get(axes, layer, strategy, pipeline, layer.getLoc());
+  if (failed(digits))
+    return failure();
+  BodyRequest request{layer, "placed", {}, {}, isLoss.lookup(layer.getSymName())};
+  size_t numParameters = layer.getBody().getNumArguments() - layer.getNumInputs();
+  request.homes.resize(numParameters);
+  request.gradients.resize(numParameters);
+  request.isLoss.resize(layer.getBody().front().getTerminator()->getNumOperands());
+  FailureOr<graph::LayerOp> placed = assignBody(request, axes, *digits);
+  if (failed(placed))
+    return failure();
+  FailureOr<LayerWork> work = failure();
+  if (succeeded(insertCollectives(*placed, digits->getGrid()))) {
+    if (graph::BackwardOp backward = placed->getBackward())
+      strategy.getRecompute() ? recomputeFully(*placed, backward) : recomputeSelectively(*placed, backward);
+    PlacedAmounts amounts(globalBatch, parts);
+    work = PlacedReader(*placed, *digits, amounts).read();
+  }
+  placed->erase();
+  return work;
+}
+
+search::Result<LayerWork> LayerPlacer::place(StringRef layerType, const search::Strategy &strategy, int dp) {
+  graph::LayerOp layer = layers.lookup(layerType);
+  std::string reason;
+  ScopedDiagnosticHandler handler(module->getContext(), [&](Diagnostic &diagnostic) {
+    if (diagnostic.getSeverity() == DiagnosticSeverity::Error)
+      reason = diagnostic.str();
+  });
+  plan::StrategyAttr attribute = getStrategyAttr(module->getContext(), strategy, dp);
+  int64_t devices = int64_t(dp) * strategy.modelRanks(), parts = getParts(globalBatch / dp);
+  FailureOr<LayerWork> work = tryPlace(layer, attribute, devices, parts);
+  // What some op reads all at once is not for several micro-batches, but for one.
+  if (failed(work) && parts > 1)
+    work = tryPlace(layer, attribute, devices, 1);
+  if (failed(work))
+    return search::Error{reason};
+  double boundary = 0;
+  for (Type type : layer.getResultTypes())
+    if (graph::isFloatTensor(type))
+      boundary += double(dist::getLocalBytes(type));
+  work->boundary = {0, boundary / double(globalBatch)};
+  return std::move(*work);
+}

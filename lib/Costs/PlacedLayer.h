@@ -1,0 +1,84 @@
+// One layer type under one strategy, counted: its body is placed as phase `shard` places it, and what one device then
+// computes, moves, keeps and exchanges is read off.
+//
+//   graph.layer ──assignBody──▶ placed clone ──insertCollectives──▶ ──recompute…──▶ counted, and erased
+//
+// Nothing here knows a parallelism: a new row of the table of strategies has a price by having placements.
+#ifndef GALVATRON_LIB_COSTS_PLACEDLAYER_H
+#define GALVATRON_LIB_COSTS_PLACEDLAYER_H
+
+#include "KernelWork.h"
+
+#include "galvatron/Placement/Placements.h"
+#include "galvatron/Search/Model/Problem.h"
+
+#include "llvm/ADT/StringMap.h"
+
+namespace galvatron {
+
+/// A collective of a micro-batch or of a step.
+struct MovedValue {
+  search::Collective group; ///< its kind and ranks
+  Amount bytes;             ///< in the place of `group.bytes`, and counted as there
+};
+
+/// A value that needs memory of its own from op `first` to op `last`, numbered over forward and then backward.
+struct ValueLife {
+  Amount bytes;
+  int first = 0, last = 0;
+};
+
+/// Forward or backward of a layer. `kernels` and `collectives` in the order of the body.
+struct BodyWork {
+  std::vector<KernelWork> kernels;
+  std::vector<MovedValue> collectives;
+  std::vector<ValueLife> values;
+  int begin = 0, end = 0; ///< numbers of its ops
+
+  /// Most bytes of its values that are there at once.
+  double getPeak(double samples) const;
+};
+
+/// What a layer leaves one device to do.
+struct LayerWork {
+  BodyWork forward, backward;
+  /// Bytes kept for backward: the layer's inputs, and what else it reads of forward.
+  Amount inputs, saved;
+  /// Bytes: of parameters that are trained and of frozen ones, both in f32; of the bf16 copies of those that bodies
+  /// read so.
+  double parameters = 0, frozen = 0, copies = 0;
+  /// Sums of the gradients in f32, once a step, one for each group of ranks.
+  std::vector<MovedValue> gradientSums;
+  /// Bytes of the float results over all devices.
+  Amount boundary;
+  /// Whether tensor parallelism cuts the work of some op of forward.
+  bool isCutByTensor = false;
+  bool hasBackward = false;
+};
+
+/// Places and counts layers of a module after phase `differentiate`, on a copy of it. Not thread-safe.
+class LayerPlacer {
+public:
+  LayerPlacer(mlir::ModuleOp module, int64_t globalBatch);
+
+  /// With what backward keeps without recomputation, or with `strategy.recompute`. The error is that of phase `shard`:
+  /// a degree that does not divide the layer's heads or widths.
+  search::Result<LayerWork> place(llvm::StringRef layerType, const search::Strategy &strategy, int dp);
+  bool hasLayer(llvm::StringRef layerType) const { return layers.contains(layerType); }
+
+private:
+  /// `parts`: micro-batches that the batch is cut into. With several, time owns a digit of whatever depends on samples.
+  mlir::FailureOr<LayerWork> tryPlace(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,
+                                      int64_t parts);
+
+  mlir::OwningOpRef<mlir::ModuleOp> module;
+  Axes axes;
+  int64_t globalBatch;
+  llvm::StringMap<graph::LayerOp> layers;
+  /// By layer: which of its results are the step's losses.
+  llvm::StringMap<llvm::SmallVector<bool>> isLoss;
+};
+
+} // namespace galvatron
+
+#endif // GALVATRON_LIB_COSTS_PLACEDLAYER_H

@@ -1,0 +1,204 @@
+// Collectives and bytes that every row of the table of strategies is priced at, by layer type of the reference model.
+#include "../Reference/Program.h"
+#include "galvatron/Costs/ProgramCosts.h"
+
+#include <fstream>
+#include <sstream>
+
+using namespace galvatron;
+using search::Strategy;
+
+namespace {
+
+/// [8 samples, 16 positions, hidden 24], 4 heads of 4 on 2 of keys and values, feed-forward 40, vocabulary 32.
+reference::Program makeLlama() {
+  std::ifstream file("test/Inputs/llama.mlir"); // tests run from the source tree
+  std::stringstream text;
+  text << file.rdbuf();
+  reference::Program program(text.str());
+  EXPECT_TRUE(
+      program.run("galvatron-flatten-sums,galvatron-differentiate,galvatron-expand-cross-entropy,cse,canonicalize"));
+  return program;
+}
+
+search::Result<search::UnitCost> price(const ProgramCosts &costs, const std::string &layer, const Strategy &strategy,
+                                       int dp = 1, int samples = 8) {
+  search::Unit unit{layer, layer};
+  return costs.cost({&unit, strategy, dp, samples, 8 / samples});
+}
+
+std::string describe(const search::Collective &collective) {
+  static const char *const kKinds[] = {"AR", "AG", "RS", "A2A", "P2P"};
+  static const char *const kGroups[] = {"tp", "ulysses", "cp", "ep", "dp", "shard", "expert shard"};
+  std::string group = collective.ranks
+                          ? std::to_string(collective.ranks) + " ranks by " + std::to_string(collective.stride)
+                          : kGroups[int(collective.group)];
+  return kKinds[int(collective.kind)] + (" " + group + " " + std::to_string(collective.bytes));
+}
+
+/// "2 x AR tp 12288, AG cp 96": alike ones counted, in order of their first.
+std::string describe(const std::vector<search::Collective> &collectives) {
+  std::vector<std::pair<std::string, int>> counts;
+  for (const search::Collective &collective : collectives) {
+    std::string text = describe(collective);
+    auto at = llvm::find_if(counts, [&](const auto &count) { return count.first == text; });
+    at == counts.end() ? void(counts.emplace_back(text, 1)) : void(++at->second);
+  }
+  std::string line;
+  for (const auto &[text, count] : counts)
+    line += (line.empty() ? "" : ", ") + (count > 1 ? std::to_string(count) + " x " : "") + text;
+  return line;
+}
+
+struct Row {
+  const char *layer;
+  Strategy strategy;
+  int dp;
+  const char *forward, *backward, *step;
+};
+
+// 128 tokens of 24 floats are 12288 bytes, a decoder's parameters in f32 16320. As published: Megatron's two
+// all-reduces each way, the gathers and scatters of its sequence parallelism, Ulysses' four exchanges, all-gather
+// context parallelism.
+const Row kRows[] = {
+    {"decoder", {}, 8, "", "", "AR dp 16320"},
+    {"decoder", {.tp = 2}, 1, "2 x AR tp 12288", "2 x AR tp 12288", ""},
+    {"decoder", {.tp = 2}, 2, "2 x AR tp 6144", "2 x AR tp 6144", "AR dp 8256"},
+    // Two ranks share a head of keys and values, so gradients of their weights are sums over them.
+    {"decoder", {.tp = 4}, 1, "2 x AR tp 12288", "2 x AR tp 12288", "AR 2 ranks by 1 768"},
+    {"decoder", {.tp = 4}, 2, "2 x AR tp 6144", "2 x AR tp 6144", "AR dp 3840, AR 4 ranks by 1 768"},
+    // Backward needs the first all-reduce of forward again, not the second, whose sum only leaves the layer.
+    {"decoder", {.tp = 2, .recompute = true}, 1, "2 x AR tp 12288", "3 x AR tp 12288", ""},
+    {"decoder",
+     {.tp = 2, .sequenceParallel = true},
+     1,
+     "2 x AG tp 12288, 2 x RS tp 12288",
+     "4 x AG tp 12288, 2 x RS tp 12288",
+     "AR tp 192"},
+    {"decoder",
+     {.tp = 2, .sequenceParallel = true},
+     2,
+     "2 x AG tp 6144, 2 x RS tp 6144",
+     "4 x AG tp 6144, 2 x RS tp 6144",
+     "AR dp 8064, AR 4 ranks by 1 192"},
+    {"decoder",
+     {.ulysses = 2},
+     1,
+     "2 x A2A ulysses 4096, 2 x A2A ulysses 2048",
+     "2 x A2A ulysses 4096, 2 x A2A ulysses 2048",
+     "AR ulysses 16320"},
+    // Keys and values have two heads for four ranks: exchanged by pairs, gathered by neighbours.
+    {"decoder",
+     {.ulysses = 4},
+     2,
+     "2 x A2A ulysses 1024, 2 x A2A 2 ranks by 2 512, 2 x AG 2 ranks by 1 1024",
+     "2 x A2A ulysses 1024, 2 x AG 2 ranks by 1 1024, 2 x A2A 2 ranks by 2 1024, 2 x RS 2 ranks by 1 1024",
+     "AR shard 16320"},
+    {"decoder", {.cp = 2}, 1, "2 x AG cp 4096", "2 x AG cp 4096, 2 x RS cp 4096", "AR cp 16320"},
+    {"decoder", {.cp = 2}, 2, "2 x AG cp 2048", "2 x AG cp 2048, 2 x RS cp 2048", "AR shard 16320"},
+    {"decoder",
+     {.tp = 2, .cp = 2, .sequenceParallel = true},
+     2,
+     "2 x AG tp 3072, 2 x AG cp 1024, 2 x RS tp 3072",
+     "4 x AG tp 3072, 2 x RS tp 3072, 2 x AG cp 1024, 2 x RS cp 1024",
+     "AR shard 8064, AR 8 ranks by 1 192"},
+    {"embedding", {.tp = 2}, 1, "AR tp 12288", "", ""},
+    // Token ids, 8 bytes each, arrive cut and are gathered for the table.
+    {"embedding", {.tp = 2, .sequenceParallel = true}, 1, "AG tp 1024, RS tp 12288", "AG tp 12288, AG tp 1024", ""},
+    {"embedding", {.ulysses = 2}, 1, "", "", "AR ulysses 3072"},
+    // Of the loss: largest logit, sum of exponentials and the label's logit of each position.
+    {"head", {.tp = 2}, 1, "3 x AR tp 512", "AR tp 12288", ""},
+    {"head",
+     {.tp = 2, .sequenceParallel = true},
+     1,
+     "AG tp 12288, AG tp 1024, AR tp 512, 2 x RS tp 512",
+     "2 x AG tp 512, AG tp 12288, RS tp 12288",
+     "AR tp 96"},
+    // Labels move by one position.
+    {"head", {.cp = 2}, 2, "AG cp 512", "", "AR shard 3168"},
+};
+
+TEST(StrategyCosts, collectives_of_each_row) {
+  reference::Program llama = makeLlama();
+  ProgramCosts costs(*llama.module, search::Cluster(), 8, Priced::WhatIsPlaced);
+  for (const Row &row : kRows) {
+    SCOPED_TRACE(std::string(row.layer) + " " + search::describe(row.strategy, row.dp));
+    auto cost = price(costs, row.layer, row.strategy, row.dp);
+    ASSERT_TRUE(cost) << cost.error().message;
+    EXPECT_EQ(describe(cost->forwardCollectives), row.forward);
+    EXPECT_EQ(describe(cost->backwardCollectives), row.backward);
+    EXPECT_EQ(describe(cost->stepCollectives), row.step);
+  }
+}
+
+TEST(StrategyCosts, saved_and_state_bytes_are_local) {
+  reference::Program llama = makeLlama();
+  ProgramCosts costs(*llama.module, search::Cluster(), 8, Priced::WhatIsPlaced);
+  // Input, both norms' results and the middle residual; both norms' mean and rstd; q, attention's result, k, v and
+  // log-sum-exp; gate and up.
+  const int64_t tokens = 128, hidden = 24, heads = 4, width = 4, kvWidth = 8, ffn = 40;
+  auto saved = [&](int64_t cut, int64_t tp) {
+    return 4 * (tokens * (4 * hidden + 4) / cut + tokens * (2 * heads * width + 2 * kvWidth + heads + 2 * ffn) / tp);
+  };
+  EXPECT_EQ(price(costs, "decoder", {})->savedBytes, saved(1, 1));
+  EXPECT_EQ(price(costs, "decoder", {.tp = 2})->savedBytes, saved(1, 2));
+  EXPECT_EQ(price(costs, "decoder", {.tp = 2, .sequenceParallel = true})->savedBytes, saved(2, 2));
+  // Attention's result twice: by heads for its own backward, by positions for the product's.
+  EXPECT_EQ(price(costs, "decoder", {.ulysses = 2})->savedBytes, saved(2, 2) + 4 * tokens * heads * width / 2);
+  EXPECT_EQ(price(costs, "decoder", {.recompute = true})->savedBytes, 4 * tokens * hidden);
+  // Norm weights are whole everywhere; parameter, gradient and two moments.
+  EXPECT_EQ(price(costs, "decoder", {.tp = 2})->stateBytes, 16 * (2 * hidden + (4080 - 2 * hidden) / 2));
+  EXPECT_EQ(price(costs, "decoder", {.ulysses = 2})->stateBytes, 16 * 4080);
+}
+
+TEST(StrategyCosts, a_smaller_micro_batch_moves_less_but_for_parameters) {
+  reference::Program llama = makeLlama();
+  search::Cluster cluster;
+  cluster.device.launchSeconds = 0;
+  cluster.device.matmulFlopsPerSecond = 1e30;
+  cluster.device.memoryBytesPerSecond = 1;
+  ProgramCosts costs(*llama.module, cluster, 8, Priced::WhatIsPlaced);
+  auto whole = price(costs, "decoder", {.tp = 2}), half = price(costs, "decoder", {.tp = 2}, 1, 4);
+  EXPECT_EQ(describe(half->forwardCollectives), "2 x AR tp 6144");
+  EXPECT_EQ(half->savedBytes * 2, whole->savedBytes);
+  EXPECT_EQ(half->boundaryBytes * 2, whole->boundaryBytes);
+  EXPECT_EQ(half->stateBytes, whole->stateBytes);
+  // Both read the parameters once, 8256 bytes of them.
+  EXPECT_DOUBLE_EQ(whole->forwardSeconds, 2 * half->forwardSeconds - 8256);
+}
+
+TEST(StrategyCosts, recomputation_takes_what_backward_needs) {
+  reference::Program llama = makeLlama();
+  search::Cluster cluster;
+  cluster.device.launchSeconds = 1;
+  cluster.device.matmulFlopsPerSecond = cluster.device.memoryBytesPerSecond = 1e30;
+  cluster.device.attentionPairsPerSecond = 0;
+  ProgramCosts costs(*llama.module, cluster, 8);
+  auto kept = price(costs, "decoder", {}), again = price(costs, "decoder", {.recompute = true});
+  EXPECT_EQ(again->forwardSeconds, kept->forwardSeconds);
+  EXPECT_EQ(again->backwardSeconds, kept->backwardSeconds);
+  // Not the last product with its residual, nor the gated activation, which backward makes in either case.
+  EXPECT_NEAR(again->recomputeSeconds, kept->forwardSeconds - 2, 1e-9);
+}
+
+TEST(StrategyCosts, what_has_no_price) {
+  reference::Program llama = makeLlama();
+  search::Cluster cluster;
+  ProgramCosts searched(*llama.module, cluster, 8), byHand(*llama.module, cluster, 8, Priced::All),
+      placed(*llama.module, cluster, 8, Priced::WhatIsPlaced);
+  auto why = [](const search::Result<search::UnitCost> &cost) { return cost ? "" : cost.error().message; };
+  EXPECT_NE(why(price(byHand, "decoder", {.tp = 2, .sequenceParallel = true})).find("'sequence_parallel'"),
+            std::string::npos);
+  EXPECT_NE(why(price(placed, "decoder", {.zero = 1}, 2)).find("no placements yet"), std::string::npos);
+  EXPECT_NE(why(price(placed, "decoder", {.values = 1})).find("no placements yet"), std::string::npos);
+  // As phase shard says it, and neither samples nor heads for seven.
+  EXPECT_NE(why(price(placed, "decoder", {.tp = 7})).find("cannot use tp = 7"), std::string::npos);
+  EXPECT_NE(why(price(placed, "decoder", {}, 7)).find("cannot use dp = 7"), std::string::npos);
+  // A vocabulary that does not divide is whole: worth nothing to the search, possible by hand.
+  EXPECT_EQ(why(price(searched, "embedding", {.tp = 3})),
+            "tp 3 divides neither heads nor widths of layer type 'embedding'");
+  EXPECT_EQ(why(price(byHand, "embedding", {.tp = 3})), "");
+  EXPECT_EQ(why(price(placed, "nothing", {})), "unknown layer type 'nothing'");
+}
+
+} // namespace
