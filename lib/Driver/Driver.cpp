@@ -117,7 +117,7 @@ struct JobCommandLine {
 } // namespace
 
 static int reportUsage(const llvm::Twine &message) {
-  llvm::WithColor::error(llvm::errs(), "galvatron-opt") << message << "\n";
+  (void)reportError(message);
   return EXIT_FAILURE;
 }
 
@@ -244,6 +244,6 @@ int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
   if (!options)
     return EXIT_FAILURE;
   return withProgram(options->input, registry, [&](OwningOpRef<ModuleOp> module, TimingScope &timing) {
-    return MainJob(module->getContext(), *options).run(std::move(module), timing);
+    return runMainJob(*module, *options, timing);
   });
 }

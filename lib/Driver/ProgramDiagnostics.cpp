@@ -54,6 +54,11 @@ void ProgramDiagnostics::print(Location loc, const llvm::Twine &message, Diagnos
     start() << text << "\n";
 }
 
+LogicalResult galvatron::reportError(const llvm::Twine &message) {
+  llvm::WithColor::error(llvm::errs(), kTool) << message << "\n";
+  return failure();
+}
+
 std::string galvatron::findForeignFormat(llvm::StringRef name, llvm::StringRef contents) {
   if (contents.starts_with("PK\x03\x04"))
     return "expects a program, but '" + name.str() +

@@ -19,6 +19,9 @@ private:
   llvm::StringSet<> remarks; ///< printed: a search may lower several plans of which the same is true
 };
 
+/// An error of options or files, which no place of a program is to blame for, on standard error.
+mlir::LogicalResult reportError(const llvm::Twine &message);
+
 /// What is wrong with a file that cannot be a program, with a remedy; empty if it may be one.
 std::string findForeignFormat(llvm::StringRef name, llvm::StringRef contents);
 

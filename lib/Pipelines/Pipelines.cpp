@@ -49,7 +49,7 @@ static std::unique_ptr<mlir::Pass> createPlanningPass(const PlanPhaseOptions &op
   if (options.plan.empty())
     return createSearchPlanPass(
         {options.cluster, options.deviceKind, options.ranks, options.memory, options.reserve, options.microBatches},
-        options.searched);
+        options.solver);
   AnnotatePlanPassOptions annotate;
   annotate.planFile = options.plan;
   annotate.ranks = options.ranks;

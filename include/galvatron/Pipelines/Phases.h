@@ -6,13 +6,12 @@
 #ifndef GALVATRON_PIPELINES_PHASES_H
 #define GALVATRON_PIPELINES_PHASES_H
 
-#include "galvatron/Search/Solver/Solver.h"
+#include "galvatron/Transforms/SearchPlan.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassOptions.h"
 
-#include <memory>
 #include <optional>
 
 namespace galvatron {
@@ -49,8 +48,8 @@ struct PlanPhaseOptions : mlir::PassPipelineOptions<PlanPhaseOptions> {
       llvm::cl::desc("Bytes of the budget to leave free: what a lowered plan took beyond its estimate")};
   Option<int64_t> microBatches{*this, "micro-batches", llvm::cl::init(0),
                                llvm::cl::desc("Micro-batches of the searched plan; 0: any number")};
-  /// Where the search leaves its plan with reasons, which attributes do not hold, or why none fits; may be null.
-  std::shared_ptr<search::Solution> searched;
+  /// Who answers the search's question; null: search::solve.
+  PlanSolver solver;
 };
 
 struct ShardPhaseOptions : mlir::PassPipelineOptions<ShardPhaseOptions> {};

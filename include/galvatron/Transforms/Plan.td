@@ -64,8 +64,8 @@ def SearchPlanPass : Pass<"galvatron-search-plan", "mlir::ModuleOp"> {
     Costs of each layer type under each strategy come from the program: operations and bytes of its ops,
     the axes that tensor parallelism may cut, all-reduces where partial sums are read, values that
     backward keeps. The search is exact for these costs; memory is an estimate until the plan is lowered,
-    so the driver measures and, with `reserve`, searches again. A step in which some op needs the whole
-    batch is offered one micro-batch only.
+    so the driver gives the pass a solver of its own, which lowers plans to copies of the program and goes by
+    their bytes. A step in which some op needs the whole batch is offered one micro-batch only.
 
     **Before:** the contract of phase `differentiate`.
     **After:** `plan.pipeline` and `plan.predicted_step_seconds` on the module, `plan.strategy` and

@@ -1,29 +1,23 @@
-// The search as a pass whose answer the caller also gets whole: attributes hold the plan, not its reasons. And its
-// space, for whoever searches on.
+// The search as a pass whose question somebody else may answer: whoever knows more of a plan than its estimates.
 #ifndef GALVATRON_TRANSFORMS_SEARCHPLAN_H
 #define GALVATRON_TRANSFORMS_SEARCHPLAN_H
 
 #include "galvatron/Search/Solver/Solver.h"
 #include "galvatron/Transforms/Passes.h"
 
-#include "mlir/IR/Diagnostics.h"
+#include "mlir/IR/BuiltinOps.h"
 
+#include <functional>
 #include <memory>
-#include <optional>
 
 namespace galvatron {
 
-/// Why a differentiated step cannot be cut into micro-batches, as the phase shard would say it; nothing where it can.
-std::optional<mlir::Diagnostic> findWholeBatchOp(mlir::ModuleOp module);
+/// Chooses the plan of a differentiated module, or says in the solution why there is none. Fails with a message.
+using PlanSolver =
+    std::function<mlir::FailureOr<search::Solution>(mlir::ModuleOp module, const search::Problem &problem)>;
 
-/// What may be chosen for a differentiated program: what the lowering supports, of `microBatches` micro-batches; 0: of
-/// all counts that the program can be cut into.
-search::SearchSpace getSearchSpace(mlir::ModuleOp module, int64_t microBatches);
-
-/// `searched` receives the plan with reasons and predicted memory, or why there is none: the pass then fails and leaves
-/// the message to the caller.
-std::unique_ptr<mlir::Pass> createSearchPlanPass(const SearchPlanPassOptions &options,
-                                                 std::shared_ptr<search::Solution> searched);
+/// A null `solver` is search::solve, which goes by estimates.
+std::unique_ptr<mlir::Pass> createSearchPlanPass(const SearchPlanPassOptions &options, PlanSolver solver);
 
 } // namespace galvatron
 

@@ -84,8 +84,8 @@ const Json *JsonReader::find(const char *key, bool required) {
   auto at = value.find(key);
   if (at != value.end())
     return &*at;
-  if (required)
-    fail(std::string("lacks the key '") + key + "'");
+  if (required && !complaint)
+    complaint = Error{where + " lacks the key '" + key + "'", key};
   return nullptr;
 }
 

@@ -105,10 +105,9 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
     reader.fail("key 'format' expects 'galvatron-plan', but got '" + format + "'");
   if (std::int64_t version = reader.integer("version", 1, 1); version != 1)
     reader.fail("key 'version' expects 1, but got " + number(version));
-  auto orTarget = [](std::int64_t value) { return value ? std::optional<std::int64_t>(value) : std::nullopt; };
-  plan.ranks = reader.integer("ranks", orTarget(target.ranks), 1, kMostOfAnything);
+  plan.ranks = reader.integer("ranks", target.impliedRanks(), 1, kMostOfAnything);
   expectTargetRanks(reader, "ranks", plan.ranks, target);
-  plan.globalBatch = reader.integer("global_batch", orTarget(target.globalBatch), 1, kMostOfAnything);
+  plan.globalBatch = reader.integer("global_batch", target.impliedGlobalBatch(), 1, kMostOfAnything);
   expectTargetBatch(reader, "global_batch", plan.globalBatch, target);
   plan.microBatches = degree(reader, "micro_batches");
   std::string schedule = reader.text("schedule", "1f1b");

@@ -133,14 +133,9 @@ Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
   auto degreeOf = [&](const char *key) { return int(reader.integer(key, 1, 1, kMost)); };
   plan.pipeline = int(reader.integer("pp_deg", {}, 1, kMost));
   std::vector<int> stages = layerStages(reader, layers, std::max(1, plan.pipeline));
-  std::optional<std::int64_t> ranks, batch;
-  if (target.ranks)
-    ranks = target.ranks;
-  if (target.globalBatch)
-    batch = target.globalBatch;
-  plan.ranks = reader.integer("world_size", ranks, 1, kMost);
+  plan.ranks = reader.integer("world_size", target.impliedRanks(), 1, kMost);
   expectTargetRanks(reader, "world_size", plan.ranks, target);
-  plan.globalBatch = reader.integer("global_bsz", batch, 1, kMost);
+  plan.globalBatch = reader.integer("global_bsz", target.impliedGlobalBatch(), 1, kMost);
   expectTargetBatch(reader, "global_bsz", plan.globalBatch, target);
   plan.microBatches = degreeOf("chunks");
   std::string type = reader.text("pipeline_type", "gpipe");

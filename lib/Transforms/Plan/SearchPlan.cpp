@@ -19,9 +19,10 @@ namespace galvatron {
 using namespace mlir;
 using namespace galvatron;
 
-// What is cut only over time shows it: a plan of one device on a copy. Layers of a kind are placed once, so this takes
-// no longer for a deep model.
-std::optional<Diagnostic> galvatron::findWholeBatchOp(ModuleOp module) {
+/// Why a differentiated step cannot be cut into micro-batches, as the phase shard would say it; nothing where it can.
+/// What is cut only over time shows it: a plan of one device on a copy. Layers of a kind are placed once, so this takes
+/// no longer for a deep model.
+static std::optional<Diagnostic> findWholeBatchOp(ModuleOp module) {
   FailureOr<ModelUnits> model = collectUnits(module);
   if (failed(model) || model->globalBatch < 2)
     return std::nullopt;
@@ -43,7 +44,9 @@ std::optional<Diagnostic> galvatron::findWholeBatchOp(ModuleOp module) {
   return succeeded(assignPlacements(*copy)) ? std::nullopt : std::move(reason);
 }
 
-search::SearchSpace galvatron::getSearchSpace(ModuleOp module, int64_t microBatches) {
+/// What may be chosen for a differentiated program: what the lowering supports, of `microBatches` micro-batches; 0: of
+/// all counts that the program can be cut into.
+static search::SearchSpace getSearchSpace(ModuleOp module, int64_t microBatches) {
   search::SearchSpace space = search::SearchSpace::supported();
   space.microBatches = int(microBatches);
   if (!microBatches && findWholeBatchOp(module))
@@ -74,21 +77,23 @@ struct SearchPlanPass : galvatron::impl::SearchPlanPassBase<SearchPlanPass> {
                             .ties = model->ties,
                             .space = getSearchSpace(module, microBatches),
                             .costs = &costs};
-    search::Result<search::Solution> solution = search::solve(problem);
-    if (!solution) {
-      module.emitError(solution.error().message);
+    FailureOr<search::Solution> solution = solver ? solver(module, problem) : solveByEstimate(module, problem);
+    if (failed(solution))
       return signalPassFailure();
-    }
     numCandidates += solution->candidates;
     numOpened += solution->candidatesOpened;
-    if (solution->plan)
-      annotatePlan(*model, *solution->plan);
-    else if (!searched)
+    if (!solution->plan) {
       reportInfeasible(module, solution->infeasible);
-    if (!solution->plan)
-      signalPassFailure();
-    if (searched)
-      *searched = std::move(*solution);
+      return signalPassFailure();
+    }
+    annotatePlan(*model, *solution->plan);
+  }
+
+  static FailureOr<search::Solution> solveByEstimate(ModuleOp module, const search::Problem &problem) {
+    search::Result<search::Solution> solution = search::solve(problem);
+    if (!solution)
+      return module.emitError(solution.error().message), failure();
+    return std::move(*solution);
   }
 
   void reportInfeasible(ModuleOp module, const search::Infeasible &infeasible) {
@@ -108,14 +113,13 @@ struct SearchPlanPass : galvatron::impl::SearchPlanPassBase<SearchPlanPass> {
     return success();
   }
 
-  std::shared_ptr<search::Solution> searched;
+  PlanSolver solver; ///< null: search::solve
 };
 
 } // namespace
 
-std::unique_ptr<Pass> galvatron::createSearchPlanPass(const SearchPlanPassOptions &options,
-                                                      std::shared_ptr<search::Solution> searched) {
+std::unique_ptr<Pass> galvatron::createSearchPlanPass(const SearchPlanPassOptions &options, PlanSolver solver) {
   auto pass = std::make_unique<SearchPlanPass>(options);
-  pass->searched = std::move(searched);
+  pass->solver = std::move(solver);
   return pass;
 }

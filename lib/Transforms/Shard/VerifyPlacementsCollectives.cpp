@@ -25,7 +25,7 @@ public:
   friend bool operator==(const Holding &a, const Holding &b) = default;
 
   /// Every one of `axes` has a reduction of this kind outstanding, and no longer after it.
-  bool reduce(ArrayRef<int64_t> axes, int64_t kind);
+  bool reduce(ArrayRef<int64_t> axes, graph::ReduceKind kind);
   /// Cuts local dimension `dim` at [outer][extents…][inner] and deals the pieces to `axes`.
   bool cut(ArrayRef<int64_t> axes, ArrayRef<int64_t> extents, int64_t dim, int64_t outer);
   /// Takes what `axes` have of `dim` from them.
@@ -103,10 +103,10 @@ std::optional<size_t> Holding::split(LocalDim &dim, int64_t outer) {
   return std::nullopt;
 }
 
-bool Holding::reduce(ArrayRef<int64_t> axes, int64_t kind) {
+bool Holding::reduce(ArrayRef<int64_t> axes, graph::ReduceKind kind) {
   for (int64_t axis : axes) {
     auto found = partial.find(axis);
-    if (found == partial.end() || int64_t(found->second) != kind)
+    if (found == partial.end() || found->second != kind)
       return false;
     partial.erase(found);
   }

@@ -22,6 +22,7 @@
 #include "galvatron/Search/Model/Plan.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -42,6 +43,15 @@ struct PlanTarget {
   /// With `default_dp_type` zero3, take a 0 of `dp_types_enc` for ZeRO-2, which is
   /// what Hetu-Galvatron's search means by it; its runtime takes ZeRO-3.
   bool asSearched = false;
+  /// Of a plan that says none, where none is asked for; 0: such a plan is refused.
+  std::int64_t defaultGlobalBatch = 0;
+
+  /// What a plan means that does not say it; nothing: it has to.
+  std::optional<std::int64_t> impliedRanks() const { return ranks ? std::optional(ranks) : std::nullopt; }
+  std::optional<std::int64_t> impliedGlobalBatch() const {
+    std::int64_t implied = globalBatch ? globalBatch : defaultGlobalBatch;
+    return implied ? std::optional(implied) : std::nullopt;
+  }
 };
 
 /// Reads either format (recognised by `units` or `pp_deg`).

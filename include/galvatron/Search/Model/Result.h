@@ -21,6 +21,9 @@ namespace galvatron::search {
 /// "expects X, but got Y; remedy".
 struct Error {
   std::string message;
+  /// The key that a file lacks, if that is what is wrong: a caller may know
+  /// another way to say it.
+  std::string missingKey = {};
 };
 
 /// A `Value`, or the Error that prevented it. Test it before use.

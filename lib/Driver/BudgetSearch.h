@@ -1,0 +1,51 @@
+// The search for the fastest plan that fits a budget by the exact bytes of its lowered program.
+//
+// Asked: a problem (units, costs that estimate, cluster and its memory) and a function that lowers a plan. Answered:
+// the fastest plan found whose ranks all take at most the memory of a device, with the plans that were lowered to know;
+// or, where none fits, why, and the least budget that is enough. Knows nothing of programs: MLIR stays with the caller.
+#ifndef GALVATRON_DRIVER_BUDGETSEARCH_H
+#define GALVATRON_DRIVER_BUDGETSEARCH_H
+
+#include "OneBudgetSearch.h"
+
+namespace galvatron {
+
+struct BudgetAnswer {
+  /// The fastest plan found that fits, with exact bytes of every rank and its reasons, among them all that was lowered.
+  std::optional<search::Plan> plan;
+  /// Without a plan: why, with remedy. Empty if there is a plan that the lowering refuses, which knows why.
+  std::string message;
+  std::optional<search::Plan> refused;
+  /// Without a plan: a budget with which the search succeeds, though not with a byte less; 0: none is known.
+  int64_t smallestBudget = 0;
+  /// Pipelines and micro-batch counts in the space, and of these, searched to the end; over all searches.
+  int64_t candidates = 0, candidatesOpened = 0;
+};
+
+class BudgetSearch {
+public:
+  /// Both outlive the search.
+  BudgetSearch(const search::Problem &problem, LowerFunction lower, const search::SolveOptions &options = {})
+      : problem(problem), options(options), lowered(std::move(lower)), budget(problem.cluster.memoryBytesPerDevice) {}
+
+  /// Error: an inconsistent problem.
+  search::Result<BudgetAnswer> run();
+
+private:
+  search::Result<FoundPlan> searchFor(int64_t memory);
+  search::Result<BudgetAnswer> accept(search::Plan plan);
+  search::Result<BudgetAnswer> refuse(search::Plan smallest, int64_t bytes);
+  BudgetAnswer giveUp(FoundPlan nothing);
+  search::Result<FoundPlan> findSmallest();
+  std::optional<search::Error> addReasons(search::Plan &plan) const;
+
+  const search::Problem &problem;
+  search::SolveOptions options;
+  LoweredPlans lowered;
+  int64_t budget; ///< bytes of a device that a rank may take
+  BudgetAnswer answer;
+};
+
+} // namespace galvatron
+
+#endif // GALVATRON_DRIVER_BUDGETSEARCH_H

@@ -1,0 +1,91 @@
+// Names of outputs follow from the model's file.
+#include "JobOutput.h"
+
+#include "OutputFolder.h"
+#include "PlanSummary.h"
+#include "ProgramDiagnostics.h"
+
+#include "dialects/Graph/GraphStructure.h"
+#include "galvatron/Search/Formats/PlanFile.h"
+#include "galvatron/Target/StageBinaries.h"
+
+#include "mlir/Support/FileUtilities.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/ToolOutputFile.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+static std::string getModelName(const MainJobOptions &options) { return llvm::sys::path::stem(options.input).str(); }
+
+static std::string getOutputFolder(const MainJobOptions &options) {
+  return options.output.empty() ? "./" + getModelName(options) : options.output;
+}
+
+/// Beside the model: its weights and its buffers, if it has any.
+static std::vector<std::string> getFilesBeside(ModuleOp module, const MainJobOptions &options) {
+  std::vector<std::string> files;
+  for (StringRef attribute : {graph::kWeightsAttr, graph::kBuffersAttr})
+    if (auto name = module->getAttrOfType<StringAttr>(attribute)) {
+      llvm::SmallString<256> path(llvm::sys::path::parent_path(options.input));
+      llvm::sys::path::append(path, name.getValue());
+      files.push_back(std::string(path));
+    }
+  return files;
+}
+
+LogicalResult galvatron::checkFilesBeside(ModuleOp module, const MainJobOptions &options) {
+  for (const std::string &file : getFilesBeside(module, options))
+    if (!llvm::sys::fs::exists(file))
+      return reportError("expects the model's weights in '" + llvm::Twine(file) +
+                         "', but there is no such file; import the model again, or bring its weights along");
+  return success();
+}
+
+LogicalResult galvatron::printProgram(ModuleOp module, const search::Plan &plan, const MainJobOptions &options) {
+  std::string error;
+  auto file = openOutputFile(options.output.empty() ? "-" : options.output, &error);
+  if (!file)
+    return reportError(error);
+  module.print(file->os());
+  file->os() << "\n";
+  file->keep();
+  if (options.explain && !plan.units.empty()) {
+    printPlanSummary(plan, llvm::errs());
+    printPlanReasons(plan, llvm::errs());
+  }
+  return success();
+}
+
+/// Everything but the folder's appearance under its own name.
+static LogicalResult fillFolder(OutputFolder &folder, ModuleOp lowered, const search::Plan &plan,
+                                const MainJobOptions &options) {
+  StageOutputOptions stages;
+  stages.directory = folder.getTemporaryPath();
+  stages.modelName = getModelName(options);
+  stages.device = options.target;
+  stages.architecture = options.architecture;
+  if (failed(emitStageBinaries(lowered, stages)))
+    return failure();
+  for (const std::string &file : getFilesBeside(lowered, options))
+    if (std::string error = folder.addFile(llvm::sys::path::filename(file), file); !error.empty())
+      return reportError(error);
+  std::string error = folder.writeFile("plan.json", search::writePlan(plan));
+  return error.empty() ? success() : reportError(error);
+}
+
+LogicalResult galvatron::writeStageFolder(ModuleOp lowered, const search::Plan &plan, const MainJobOptions &options) {
+  OutputFolder folder(getOutputFolder(options));
+  if (std::string error = folder.create(); !error.empty())
+    return reportError(error);
+  if (failed(fillFolder(folder, lowered, plan, options)))
+    return failure();
+  if (std::string error = folder.commit(); !error.empty())
+    return reportError(error);
+  printPlanSummary(plan, llvm::outs());
+  if (options.explain)
+    printPlanReasons(plan, llvm::outs());
+  llvm::outs() << "wrote " << folder.getPath() << "; train with " << getOutputFolder(options) << "/launch --help\n";
+  return success();
+}

@@ -1,0 +1,24 @@
+// What the main job writes: the program as text, or a folder of stage binaries; and the plan in words.
+#ifndef GALVATRON_DRIVER_JOBOUTPUT_H
+#define GALVATRON_DRIVER_JOBOUTPUT_H
+
+#include "MainJobOptions.h"
+
+#include "galvatron/Search/Formats/PlanFile.h"
+
+#include "mlir/IR/BuiltinOps.h"
+
+namespace galvatron {
+
+/// Fails with a message unless the files that a folder takes along, weights and buffers next to the model, are there.
+mlir::LogicalResult checkFilesBeside(mlir::ModuleOp module, const MainJobOptions &options);
+
+/// The program, to a file or standard output; with `explain` the plan, if it has one, to standard error.
+mlir::LogicalResult printProgram(mlir::ModuleOp module, const search::Plan &plan, const MainJobOptions &options);
+
+/// The folder of a module after phase `lower`, and the plan to standard output. No folder is left where it fails.
+mlir::LogicalResult writeStageFolder(mlir::ModuleOp lowered, const search::Plan &plan, const MainJobOptions &options);
+
+} // namespace galvatron
+
+#endif // GALVATRON_DRIVER_JOBOUTPUT_H

@@ -1,0 +1,152 @@
+// A plan by hand goes through the phase plan as the file says; a searched one is what BudgetSearch answers there.
+#include "JobPlan.h"
+
+#include "BudgetSearch.h"
+#include "ProgramDiagnostics.h"
+
+#include "galvatron/Costs/ModelUnits.h"
+#include "galvatron/Costs/ProgramCosts.h"
+#include "galvatron/Search/Formats/PlanFile.h"
+
+#include "llvm/Support/MemoryBuffer.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+FailureOr<search::Cluster> galvatron::readJobCluster(const MainJobOptions &options, const ClusterInput &input) {
+  search::Result<search::Cluster> cluster = readCluster(input);
+  if (!cluster)
+    return reportError(cluster.error().message);
+  bool isProcessor = cluster->device.name == "cpu";
+  if (isProcessor != (options.target == "cpu"))
+    return reportError("expects a cluster of devices that --target " + llvm::Twine(options.target) +
+                       " runs on, but got devices of kind " + cluster->device.name);
+  return std::move(*cluster);
+}
+
+/// Ranks that were asked for; 0: any.
+static int64_t getAskedRanks(const MainJobOptions &options, const search::Cluster &cluster) {
+  return options.cluster.file.empty() ? options.cluster.ranks : cluster.ranks();
+}
+
+/// The plan file, against the model's units and what was asked for; `globalBatch` 0: the plan's, or else the model's.
+static FailureOr<search::Plan> readPlanFile(const ModelUnits &model, const MainJobOptions &options, int64_t ranks,
+                                            int64_t globalBatch) {
+  auto file = llvm::MemoryBuffer::getFile(options.plan);
+  if (!file)
+    return reportError("cannot read the plan '" + llvm::Twine(options.plan) + "': " + file.getError().message());
+  search::PlanTarget target{.units = model.units,
+                            .ranks = ranks,
+                            .globalBatch = globalBatch,
+                            .supportedOnly = true,
+                            .defaultGlobalBatch = model.globalBatch};
+  llvm::StringRef text = (*file)->getBuffer();
+  search::Result<search::Plan> plan = search::parsePlan({text.data(), text.size()}, target);
+  if (!plan)
+    return reportError(options.plan + ": " + plan.error().message +
+                       (plan.error().missingKey == "world_size" ? "; add it, or pass --ranks" : ""));
+  return std::move(*plan);
+}
+
+FailureOr<int64_t> galvatron::readGlobalBatch(ModuleOp module, const MainJobOptions &options,
+                                              const search::Cluster &cluster) {
+  int64_t asked = options.globalBatch.value_or(0);
+  if (options.plan.empty())
+    return asked;
+  FailureOr<ModelUnits> model = collectUnits(module);
+  if (failed(model))
+    return failure();
+  FailureOr<search::Plan> plan = readPlanFile(*model, options, getAskedRanks(options, cluster), asked);
+  return failed(plan) ? FailureOr<int64_t>() : plan->globalBatch;
+}
+
+FailureOr<JobPlan> galvatron::readJobPlan(ModuleOp module, const MainJobOptions &options) {
+  FailureOr<ModelUnits> model = collectUnits(module);
+  if (failed(model))
+    return failure();
+  FailureOr<search::Plan> plan = readAnnotatedPlan(*model);
+  if (failed(plan))
+    return failure();
+  ClusterInput input = options.cluster;
+  if (input.file.empty() && !input.ranks)
+    input.ranks = plan->ranks;
+  FailureOr<search::Cluster> cluster = readJobCluster(options, input);
+  if (failed(cluster))
+    return failure();
+  if (cluster->ranks() != plan->ranks)
+    return reportError("expects a plan for the " + llvm::Twine(cluster->ranks()) +
+                       " ranks asked for, but got one for " + llvm::Twine(plan->ranks));
+  ProgramCosts costs(module, *cluster, model->globalBatch, Priced::All);
+  search::Problem problem{.cluster = *cluster,
+                          .globalBatch = model->globalBatch,
+                          .units = model->units,
+                          .ties = model->ties,
+                          .space = search::SearchSpace::supported(),
+                          .costs = &costs};
+  // A plan that the model cannot price may still run: phase shard has the last word on what divides.
+  search::Result<search::Plan> priced = search::evaluatePlan(problem, *plan);
+  return JobPlan{priced ? std::move(*priced) : std::move(*plan), std::move(*cluster)};
+}
+
+/// A copy of `module` with `plan` on it.
+static OwningOpRef<ModuleOp> copyUnder(const search::Plan &plan, ModuleOp module) {
+  OwningOpRef<ModuleOp> copy = module.clone();
+  annotatePlan(*collectUnits(*copy), plan);
+  return copy;
+}
+
+/// The phase's solver: the fastest plan that fits by exact bytes.
+static FailureOr<search::Solution> solveWithinBudget(ModuleOp module, const search::Problem &problem,
+                                                     PhaseRunner &phases) {
+  auto lower = [&](const search::Plan &plan) -> std::optional<std::vector<RankBytes>> {
+    OwningOpRef<ModuleOp> copy = copyUnder(plan, module);
+    if (failed(phases.tryLower(*copy)))
+      return std::nullopt;
+    FailureOr<std::vector<RankBytes>> bytes = measureStages(*copy, plan.ranks, problem.cluster.device.reserved);
+    return failed(bytes) ? std::nullopt : std::optional(std::move(*bytes));
+  };
+  search::Result<BudgetAnswer> answer = BudgetSearch(problem, lower).run();
+  if (!answer)
+    return module.emitError(answer.error().message);
+  if (answer->refused) {
+    // Once more, to say why.
+    (void)phases.lower(*copyUnder(*answer->refused, module), Phase::Lower);
+    return failure();
+  }
+  search::Solution solution;
+  solution.plan = std::move(answer->plan);
+  solution.infeasible.smallestBudgetBytes = answer->smallestBudget;
+  solution.infeasible.message = std::move(answer->message);
+  solution.candidates = answer->candidates;
+  solution.candidatesOpened = answer->candidatesOpened;
+  return solution;
+}
+
+FailureOr<JobPlan> galvatron::makeJobPlan(ModuleOp module, const MainJobOptions &options,
+                                          const search::Cluster &cluster, PhaseRunner &phases) {
+  PlanPhaseOptions phase;
+  phase.plan = options.plan;
+  phase.ranks = options.search ? options.cluster.ranks : getAskedRanks(options, cluster);
+  phase.cluster = options.cluster.file;
+  phase.deviceKind = options.cluster.device;
+  phase.memory = options.cluster.memory;
+  phase.microBatches = options.microBatches.value_or(0);
+  search::Plan searched;
+  phase.solver = [&](ModuleOp differentiated, const search::Problem &problem) {
+    FailureOr<search::Solution> solution = solveWithinBudget(differentiated, problem, phases);
+    if (succeeded(solution) && solution->plan)
+      searched = *solution->plan;
+    return solution;
+  };
+  if (!options.search) {
+    // With the file's name in what is wrong with it.
+    FailureOr<ModelUnits> model = collectUnits(module);
+    if (failed(model) || failed(readPlanFile(*model, options, getAskedRanks(options, cluster), model->globalBatch)))
+      return failure();
+  }
+  if (failed(phases.run(module, Phase::Plan, [&](OpPassManager &passes) { buildPlanPhase(passes, phase); })))
+    return failure();
+  if (!options.search)
+    return readJobPlan(module, options);
+  return JobPlan{std::move(searched), cluster};
+}

@@ -1,0 +1,36 @@
+// Where the main job's plan comes from: a file, the search, or the program itself, which may have one.
+#ifndef GALVATRON_DRIVER_JOBPLAN_H
+#define GALVATRON_DRIVER_JOBPLAN_H
+
+#include "MainJobOptions.h"
+#include "PhaseRunner.h"
+
+#include "galvatron/Search/Formats/PlanFile.h"
+#include "galvatron/Search/Model/Cluster.h"
+
+namespace galvatron {
+
+/// A plan and what its devices have room for.
+struct JobPlan {
+  search::Plan plan;       ///< no units: there is none
+  search::Cluster cluster; ///< that it runs on
+};
+
+/// The cluster that the options mean, which has to fit the target. Fails with a message.
+mlir::FailureOr<search::Cluster> readJobCluster(const MainJobOptions &options, const ClusterInput &input);
+
+/// Samples of a step: those asked for, else the plan file's, which the model follows, else 0: the model's.
+mlir::FailureOr<int64_t> readGlobalBatch(mlir::ModuleOp module, const MainJobOptions &options,
+                                         const search::Cluster &cluster);
+
+/// Takes `module` through the phase plan and returns the plan with its reasons. A search goes by exact bytes
+/// (BudgetSearch.h) of plans that `phases` lowers.
+mlir::FailureOr<JobPlan> makeJobPlan(mlir::ModuleOp module, const MainJobOptions &options,
+                                     const search::Cluster &cluster, PhaseRunner &phases);
+
+/// The plan that is on the program, priced, so that plan.json has a prediction for a plan by hand too.
+mlir::FailureOr<JobPlan> readJobPlan(mlir::ModuleOp module, const MainJobOptions &options);
+
+} // namespace galvatron
+
+#endif // GALVATRON_DRIVER_JOBPLAN_H

@@ -1,0 +1,61 @@
+// Options that contradict each other, or the module: by themselves, then with the phase that the module is after.
+#include "MainJobOptions.h"
+
+#include "galvatron/Target/DeviceCode.h"
+
+using namespace galvatron;
+
+static std::string findWrongValue(const MainJobOptions &options) {
+  if (options.search && !options.plan.empty())
+    return "expects --search or --plan, but got both";
+  if (options.target != "cpu" && options.target != "cuda")
+    return "expects --target cpu or cuda, but got '" + options.target + "'";
+  if (options.target == "cuda" && !isKnownGpuArchitecture(options.architecture))
+    return "expects --arch to name a GPU that LLVM generates code for, such as sm_90a, but got '" +
+           options.architecture + "'";
+  if (!options.precision.empty() && options.precision != "fp32" && options.precision != "bf16")
+    return "expects --precision fp32 or bf16, but got '" + options.precision + "'";
+  return "";
+}
+
+static std::string findWrongNumber(const MainJobOptions &options) {
+  if (options.globalBatch && *options.globalBatch < 1)
+    return "expects --global-batch of at least 1, but got " + std::to_string(*options.globalBatch);
+  if (options.microBatches && *options.microBatches < 1)
+    return "expects --micro-batches of at least 1, but got " + std::to_string(*options.microBatches);
+  if (options.microBatches && !options.search)
+    return "expects --micro-batches with --search; a plan has them as its key micro_batches";
+  return "";
+}
+
+/// What comes too late, or too early, for a module after phase `start`.
+static std::string findWrongPhase(const MainJobOptions &options, Phase start) {
+  std::string after = getPhaseName(start).str();
+  if (!options.precision.empty() && start >= Phase::Differentiate)
+    return "expects --precision before phase differentiate, but the module is after phase " + after;
+  if (options.getLastPhase() >= Phase::Plan && start < Phase::Plan && !options.hasPlan())
+    return "expects --search or --plan=FILE, since the module has no plan yet";
+  if (options.hasPlan() && start > Phase::Plan)
+    return "expects a module before phase shard to plan, but it is after phase " + after;
+  if (options.compileTo && *options.compileTo < start)
+    return "expects a phase after " + after +
+           ", where the module is already, but got --compile-to=" + getPhaseName(*options.compileTo).str();
+  if (options.globalBatch && start >= Phase::Differentiate)
+    return "expects --global-batch before phase differentiate, but the module is after phase " + after;
+  if (options.writesFolder() && start > Phase::Plan)
+    return "expects a module before phase shard for stage binaries and their plan.json, but it is after phase " +
+           after + "; start from an earlier phase, or print it with --compile-to";
+  return "";
+}
+
+std::string galvatron::findWrongOption(const MainJobOptions &options, Phase start) {
+  if (std::string wrong = findWrongValue(options); !wrong.empty())
+    return wrong;
+  if (std::string wrong = findWrongNumber(options); !wrong.empty())
+    return wrong;
+  if (std::string wrong = findWrongPhase(options, start); !wrong.empty())
+    return wrong;
+  if (options.writesFolder() && options.output.empty() && options.input == "-")
+    return "expects -o DIR, since a model read from standard input has no name";
+  return "";
+}

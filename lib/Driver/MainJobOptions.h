@@ -1,0 +1,38 @@
+// What the main job is asked, and what it refuses.
+#ifndef GALVATRON_DRIVER_MAINJOBOPTIONS_H
+#define GALVATRON_DRIVER_MAINJOBOPTIONS_H
+
+#include "galvatron/Costs/ClusterInput.h"
+#include "galvatron/Pipelines/Phases.h"
+
+#include <optional>
+#include <string>
+
+namespace galvatron {
+
+struct MainJobOptions {
+  std::string input = "-"; ///< model.mlir, after any phase
+  std::string output;      ///< folder, or with `compileTo` or without `lower` a file; empty: by default
+  bool search = false, lower = false, explain = false;
+  std::optional<Phase> compileTo;
+  std::string plan; ///< plan file, instead of a search
+  ClusterInput cluster;
+  std::optional<int64_t> globalBatch, microBatches;
+  std::string target = "cpu";          ///< device library: "cpu" or "cuda"
+  std::string architecture = "sm_90a"; ///< of the GPUs
+  std::string precision;               ///< fp32 or bf16; empty: as the target has it
+
+  bool hasPlan() const { return search || !plan.empty(); }
+  /// Whether the job ends in a folder of stage binaries; else it prints a program.
+  bool writesFolder() const { return lower && !compileTo; }
+  /// The last phase to run.
+  Phase getLastPhase() const { return compileTo.value_or(lower ? Phase::Lower : Phase::Plan); }
+  std::string getPrecision() const { return !precision.empty() ? precision : target == "cpu" ? "fp32" : "bf16"; }
+};
+
+/// What is wrong with the options for a module that is after phase `start`, with remedy; empty: nothing.
+std::string findWrongOption(const MainJobOptions &options, Phase start);
+
+} // namespace galvatron
+
+#endif // GALVATRON_DRIVER_MAINJOBOPTIONS_H

@@ -1,0 +1,197 @@
+// Makes search and lowered program agree about memory: the search knows estimates, a lowered plan its bytes.
+#include "OneBudgetSearch.h"
+
+#include "ListedPlans.h"
+
+#include "galvatron/Search/Solver/RankedPlans.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+using namespace galvatron;
+
+/// Each round leaves free what the last one took beyond its estimate, so two are usual; a bound, since an
+/// estimate may be wrong in other ways.
+static constexpr int kMaxRounds = 8;
+/// How far estimates are tried over the budget, in hundredths of it. The list for the last one may be long: then the
+/// one before it counts.
+static constexpr int kOverHundredths[] = {1, 2, 5, 10, 20, 30};
+/// Plans of the lists that are lowered at most: bounds how long the driver takes.
+static constexpr int kMostLowered = 48;
+/// Searches of a shape where plans are too many for a list, and the share of a step that is worth another.
+static constexpr int kMostNarrowed = 4;
+static constexpr double kLeastGain = 1e-4;
+
+/// Lowers `plan` and keeps what it says of others.
+bool OneBudgetSearch::lower(search::Plan &plan) {
+  if (!lowered.lower(plan))
+    return false;
+  for (int stage = 0; stage < plan.pipeline; ++stage)
+    bytesOfStages[describeStage(plan, stage)] = getBytes(plan, stage).total();
+  std::vector<int64_t> &extra = extraBytesOfShapes[{plan.pipeline, plan.microBatches}];
+  extra.clear();
+  for (auto [stage, estimate] : llvm::enumerate(plan.stageMemory))
+    extra.push_back(getBytes(plan, int(stage)).total() - estimate.total());
+  return true;
+}
+
+bool OneBudgetSearch::isKnownTooLarge(const search::Plan &plan) const {
+  for (int stage = 0; stage < plan.pipeline; ++stage) {
+    auto known = bytesOfStages.find(describeStage(plan, stage));
+    if (known != bytesOfStages.end() && known->second > memory)
+      return true;
+  }
+  return false;
+}
+
+void OneBudgetSearch::takeIfFits(search::Plan plan) {
+  if (getMostBytes(plan) <= memory)
+    found.plan = std::move(plan);
+}
+
+/// Searches the best by estimate in `within` bytes less `reserve`, and lowers it.
+search::Result<FoundPlan> OneBudgetSearch::searchOnce(int64_t within, int64_t reserve) {
+  search::Problem asked = problem;
+  asked.cluster.memoryBytesPerDevice = within;
+  asked.cluster.device.reservedBytes += reserve;
+  search::Result<search::Solution> solution = search::solve(asked, options);
+  if (!solution)
+    return solution.error();
+  candidates += solution->candidates;
+  candidatesOpened += solution->candidatesOpened;
+  FoundPlan best;
+  if (!solution->plan) {
+    best.smallestEstimate = std::max<int64_t>(solution->infeasible.smallestBudgetBytes - reserve, 0);
+    best.message = solution->infeasible.message;
+    return best;
+  }
+  search::Plan &plan = *solution->plan;
+  for (search::StageMemory &estimate : plan.stageMemory)
+    estimate.reservedBytes -= reserve;
+  bool isLowered = lower(plan);
+  (isLowered ? best.plan : best.refused) = std::move(plan);
+  return best;
+}
+
+/// The best plan by estimate that takes at most `memory` bytes; without one, that of the least estimate, if there is
+/// any plan.
+search::Result<FoundPlan> OneBudgetSearch::searchByEstimate() {
+  int64_t reserve = 0;
+  for (int round = 0;; ++round) {
+    // In the last round nothing is left, so that the search says what it needs.
+    search::Result<FoundPlan> best = searchOnce(memory, round < kMaxRounds ? reserve : memory);
+    if (!best || best->refused || best->fits(memory))
+      return best;
+    if (!best->plan) {
+      if (!best->smallestEstimate)
+        return best;
+      std::string message = best->message;
+      best = searchOnce(best->smallestEstimate, /*reserve=*/0);
+      if (best && !best->plan)
+        best->message = message;
+      return best;
+    }
+    int64_t missing = 0;
+    for (auto [stage, estimate] : llvm::enumerate(best->plan->stageMemory)) {
+      int64_t bytes = getBytes(*best->plan, int(stage)).total();
+      if (bytes > memory)
+        missing = std::max(missing, bytes - std::min(estimate.total() + reserve, memory));
+    }
+    reserve += std::max<int64_t>(missing, 1);
+  }
+}
+
+search::Result<FoundPlan> OneBudgetSearch::run() {
+  search::Result<FoundPlan> best = searchByEstimate();
+  if (!best || !best->plan)
+    return best;
+  found = std::move(*best);
+  if (std::optional<search::Error> error = improve())
+    return *error;
+  return found;
+}
+
+/// Where nothing fits by then: the plans of the least estimates.
+std::optional<search::Error> OneBudgetSearch::lowerSmallest() {
+  search::Result<std::vector<search::Plan>> plans = search::listSmallestPlans(problem);
+  if (!plans)
+    return plans.error();
+  lowerListed(std::move(*plans));
+  return std::nullopt;
+}
+
+/// Looks for a plan that fits and is faster than the one found, if that fits.
+std::optional<search::Error> OneBudgetSearch::improve() {
+  left = kMostLowered;
+  if (!found.fits(memory))
+    if (std::optional<search::Error> error = lowerSmallest())
+      return error;
+  search::RankOptions rank;
+  // What any plan reserves is no estimate.
+  int64_t estimated = std::max<int64_t>(memory - problem.cluster.device.reservedBytes, 0);
+  for (int over : kOverHundredths)
+    rank.budgets.push_back(memory + estimated / 100 * over);
+  int64_t wholeFor = 0;
+  while (left > 0) {
+    bool isFirst = !found.fits(memory);
+    if (!isFirst)
+      rank.limitSeconds = found.plan->predictedStepSeconds;
+    search::Result<search::RankedPlans> ranked = search::rankPlans(problem, rank);
+    if (!ranked)
+      return ranked.error();
+    wholeFor = ranked->budget;
+    lowerListed(std::move(ranked->plans));
+    // Below a faster plan the list may be whole further up.
+    bool isFaster = found.fits(memory) && (isFirst || found.plan->predictedStepSeconds < rank.limitSeconds);
+    if (wholeFor == rank.budgets.back() || !isFaster)
+      break;
+  }
+  if (!wholeFor && found.fits(memory))
+    narrow();
+  return std::nullopt;
+}
+
+/// Lowers plans of the list while any may be lowered, and takes the fastest that fits.
+void OneBudgetSearch::lowerListed(std::vector<search::Plan> plans) {
+  ListedPlans listed(std::move(plans));
+  listed.learn(*found.plan);
+  auto isOver = [&](const search::Plan &plan) { return isKnownTooLarge(plan); };
+  for (; left > 0; --left) {
+    double limit = found.fits(memory) ? found.plan->predictedStepSeconds : std::numeric_limits<double>::infinity();
+    std::optional<search::Plan> next = listed.take(limit, memory, isOver);
+    if (!next)
+      break;
+    // The search's space may hold a plan that a later phase refuses.
+    if (!lower(*next))
+      continue;
+    listed.learn(*next);
+    takeIfFits(std::move(*next));
+  }
+}
+
+/// Where faster plans are too many to list: searches each shape that was lowered again, with what the stages of its
+/// last plan took beyond their estimates, or less. Within a shape estimates are wrong by about the same.
+void OneBudgetSearch::narrow() {
+  for (const auto &[shape, extraBytes] : std::map(extraBytesOfShapes))
+    narrowShape(shape.first, shape.second);
+}
+
+void OneBudgetSearch::narrowShape(int stages, int microBatches) {
+  search::SolveOptions quickly = options;
+  quickly.explain = false;
+  search::Problem asked = problem;
+  asked.cluster.memoryBytesPerDevice = memory;
+  asked.space.stages = stages;
+  asked.space.microBatches = microBatches;
+  for (int round = 0; round < kMostNarrowed; ++round) {
+    asked.extraBytesOfStage = extraBytesOfShapes[{stages, microBatches}];
+    search::Result<search::Solution> solution = search::solve(asked, quickly);
+    if (!solution || !solution->plan ||
+        solution->plan->predictedStepSeconds >= found.plan->predictedStepSeconds * (1 - kLeastGain))
+      break;
+    for (auto [stage, extra] : llvm::zip(solution->plan->stageMemory, asked.extraBytesOfStage))
+      stage.reservedBytes -= extra;
+    if (!lower(*solution->plan))
+      break;
+    takeIfFits(std::move(*solution->plan));
+  }
+}

@@ -1,0 +1,36 @@
+// Phases on a program, with the user's options of the pass manager and its timing.
+#ifndef GALVATRON_DRIVER_PHASERUNNER_H
+#define GALVATRON_DRIVER_PHASERUNNER_H
+
+#include "galvatron/Pipelines/Phases.h"
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Support/Timing.h"
+
+#include <string>
+
+namespace galvatron {
+
+class PhaseRunner {
+public:
+  /// `device`: the library that stages link, as in LowerPhaseOptions.
+  PhaseRunner(mlir::TimingScope &timing, std::string device) : timing(&timing), device(std::move(device)) {}
+
+  mlir::LogicalResult run(mlir::ModuleOp module, Phase phase, llvm::function_ref<void(mlir::OpPassManager &)> build);
+
+  /// A planned program from the phase that it is after to `last`.
+  mlir::LogicalResult lower(mlir::ModuleOp planned, Phase last);
+
+  /// To the end and in silence, for its bytes alone: what later phases remark on, and options that print programs, are
+  /// for the plan that is kept. May be called while another program is in a phase.
+  mlir::LogicalResult tryLower(mlir::ModuleOp planned);
+
+private:
+  mlir::TimingScope *timing; ///< of the phase at hand, or of all
+  std::string device;
+  bool isTrial = false;
+};
+
+} // namespace galvatron
+
+#endif // GALVATRON_DRIVER_PHASERUNNER_H

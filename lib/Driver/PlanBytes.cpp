@@ -1,0 +1,73 @@
+// Bytes of the stages of a lowered program, and of the plan that they are noted in rank by rank.
+#include "PlanBytes.h"
+
+#include "dialects/Dist/Dist.h"
+
+#include "llvm/Support/Format.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace galvatron;
+
+static ArrayRef<int64_t> getGroupSizes(dist::StageOp stage) {
+  auto sizes = stage->getAttrOfType<DenseI64ArrayAttr>(dist::kGroupSizesAttrName);
+  return sizes ? sizes.asArrayRef() : ArrayRef<int64_t>();
+}
+
+FailureOr<std::vector<RankBytes>> galvatron::measureStages(ModuleOp lowered, int64_t ranks,
+                                                           const search::ReservedBytes &reserved) {
+  bool worldIsGroup = llvm::any_of(lowered.getOps<dist::StageOp>(), [&](dist::StageOp stage) {
+    return llvm::is_contained(getGroupSizes(stage), ranks);
+  });
+  std::vector<RankBytes> ofStages;
+  for (auto stage : lowered.getOps<dist::StageOp>()) {
+    auto bytes = stage->getAttrOfType<IntegerAttr>(dist::kArenaBytesAttrName);
+    if (!bytes)
+      return stage.emitOpError("expects ") << dist::kArenaBytesAttrName << " after phase lower", failure();
+    search::RankCommunicators communicators;
+    communicators.groups.assign(getGroupSizes(stage).begin(), getGroupSizes(stage).end());
+    if (auto directions = stage->getAttrOfType<IntegerAttr>(dist::kDirectionsAttrName))
+      communicators.directions = directions.getInt();
+    communicators.isForSums = ranks > 1 && !worldIsGroup;
+    ofStages.push_back({bytes.getInt(), reserved.of(communicators, bytes.getInt())});
+  }
+  return ofStages;
+}
+
+void galvatron::setBytes(search::Plan &plan, ArrayRef<RankBytes> ofStages) {
+  plan.peakBytesPerRank.clear();
+  plan.reservedBytesPerRank.clear();
+  for (const RankBytes &bytes : ofStages) {
+    plan.peakBytesPerRank.insert(plan.peakBytesPerRank.end(), plan.ranksPerStage(), bytes.arena);
+    plan.reservedBytesPerRank.insert(plan.reservedBytesPerRank.end(), plan.ranksPerStage(), bytes.reserved);
+  }
+}
+
+RankBytes galvatron::getBytes(const search::Plan &plan, int stage) {
+  size_t rank = size_t(stage * plan.ranksPerStage());
+  if (rank >= plan.peakBytesPerRank.size() || rank >= plan.reservedBytesPerRank.size())
+    return {};
+  return {plan.peakBytesPerRank[rank], plan.reservedBytesPerRank[rank]};
+}
+
+int galvatron::getFullestStage(const search::Plan &plan) {
+  int fullest = 0;
+  for (int stage = 1; stage < plan.pipeline; ++stage)
+    if (getBytes(plan, stage).total() > getBytes(plan, fullest).total())
+      fullest = stage;
+  return fullest;
+}
+
+int64_t galvatron::getMostBytes(const search::Plan &plan) { return getBytes(plan, getFullestStage(plan)).total(); }
+
+std::string galvatron::formatAtLeast(int64_t bytes) {
+  static constexpr const char *kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  int unit = 0;
+  double value = double(bytes);
+  for (; value >= 1024 && unit < 4; ++unit)
+    value /= 1024;
+  std::string text;
+  llvm::raw_string_ostream(text) << llvm::format(unit ? "%.2f" : "%.0f", std::ceil(value * 100) / 100) << kUnits[unit];
+  return text;
+}
