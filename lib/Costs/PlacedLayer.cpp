@@ -296,7 +296,7 @@ LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch)
 
 FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,
                                            int64_t parts) {
-  auto pipeline = plan::PipelineAttr::get(layer.getContext(), /*stages=*/1, devices, parts, "1f1b");
+  auto pipeline = plan::PipelineAttr::get(layer.getContext(), /*stages=*/1, devices, parts, plan::Schedule::OneFOneB);
   FailureOr<LayerDigits> digits = LayerDigits::get(axes, layer, strategy, pipeline, layer.getLoc());
   if (failed(digits))
     return failure();

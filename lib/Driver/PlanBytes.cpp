@@ -23,8 +23,7 @@ FailureOr<std::vector<RankBytes>> galvatron::measureStages(ModuleOp lowered, int
   std::vector<RankBytes> ofStages;
   for (auto stage : lowered.getOps<dist::StageOp>()) {
     auto bytes = stage->getAttrOfType<IntegerAttr>(dist::kArenaBytesAttrName);
-    if (!bytes)
-      return stage.emitOpError("expects ") << dist::kArenaBytesAttrName << " after phase lower", failure();
+    assert(bytes && "set by plan-memory");
     search::RankCommunicators communicators;
     communicators.groups.assign(getGroupSizes(stage).begin(), getGroupSizes(stage).end());
     if (auto directions = stage->getAttrOfType<IntegerAttr>(dist::kDirectionsAttrName))
