@@ -2,35 +2,18 @@
 // cut and run on all devices of a grid by the reference evaluator, in doubles, so that what differs
 // is the order of additions only.
 #include "../Reference/Program.h"
+#include "PlannedModel.h"
 
 #include "dialects/Dist/Dist.h"
-#include "dialects/Graph/GraphStructure.h"
 
-#include "mlir/AsmParser/AsmParser.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
-#include <fstream>
 #include <random>
-#include <sstream>
 
 using namespace galvatron;
 using namespace galvatron::reference;
 
 namespace {
-
-constexpr const char *kTrain = "galvatron-flatten-sums,galvatron-differentiate,"
-                               "galvatron-expand-cross-entropy,cse,canonicalize";
-constexpr const char *kPlace = "galvatron-assign-placements,galvatron-verify-placements";
-constexpr const char *kCollect = "galvatron-insert-collectives,galvatron-verify-placements";
-constexpr const char *kSplit = "galvatron-plan-recomputation,galvatron-verify-placements,"
-                               "galvatron-split-tensors,galvatron-verify-shard";
-
-std::string readInput(const std::string &name) {
-  std::ifstream file("test/Inputs/" + name); // tests run from the source tree
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 /// Token ids and normal weights, the same for every plan.
 StepInputs makeInputs(mlir::ModuleOp module) {
@@ -53,34 +36,6 @@ StepInputs makeInputs(mlir::ModuleOp module) {
     inputs.inputs.push_back(ids);
   }
   return inputs;
-}
-
-struct Plan {
-  // Printed by GoogleTest where a test fails.
-  friend void PrintTo(const Plan &plan, std::ostream *os) {
-    *os << plan.model << ", " << plan.devices << " devices, " << plan.microBatches << " micro-batches:";
-    for (const std::string &strategy : plan.strategies)
-      *os << " <" << strategy << ">";
-  }
-
-  std::string model;
-  int64_t devices, microBatches;
-  /// For each unit its degrees; the last one for all that follow.
-  std::vector<std::string> strategies;
-};
-
-void annotate(mlir::ModuleOp module, const Plan &plan) {
-  mlir::Builder builder(module.getContext());
-  auto parse = [&](const std::string &text) { return mlir::parseAttribute(text, module.getContext()); };
-  module->setAttr(plan::kPipelineAttrName,
-                  parse("#plan.pipeline<stages = 1, devices = " + std::to_string(plan.devices) +
-                        ", micro_batches = " + std::to_string(plan.microBatches) + ", schedule = \"gpipe\">"));
-  size_t unit = 0;
-  module.walk([&](graph::CallOp call) {
-    const std::string &strategy = plan.strategies[std::min(unit++, plan.strategies.size() - 1)];
-    call->setAttr(plan::kStrategyAttrName, parse("#plan.strategy<" + strategy + ">"));
-    call->setAttr(plan::kStageAttrName, builder.getI64IntegerAttr(0));
-  });
 }
 
 /// A parameter's gradient may be zero in exact arithmetic (a key's bias): compared on the scale of all.
