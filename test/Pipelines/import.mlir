@@ -32,6 +32,7 @@
 // LLAMA: graph.call @embedding({{.*}}) parameters ["model.embed_tokens.weight"] path "model.embed_tokens"
 // LLAMA-NEXT: graph.call @decoder({{.*}} path "model.layers.0"
 // LLAMA-NEXT: graph.call @decoder({{.*}} path "model.layers.1"
+// LLAMA-NEXT: graph.call @decoder({{.*}} path "model.layers.2"
 // LLAMA-NEXT: graph.call @head({{.*}}) parameters ["model.norm.weight", "lm_head.weight"] path "lm_head"
 // LLAMA-NEXT: return
 
@@ -47,6 +48,7 @@
 // GPT2: graph.call @embedding({{.*}}) parameters ["transformer.wte.weight", "transformer.wpe.weight"] path "transformer.wte"
 // GPT2: graph.call @decoder({{.*}} path "transformer.h.0"
 // GPT2: graph.call @decoder({{.*}} path "transformer.h.1"
+// GPT2: graph.call @decoder({{.*}} path "transformer.h.2"
 // GPT2: graph.call @head({{.*}}) parameters ["transformer.ln_f.weight", "transformer.ln_f.bias", "transformer.wte.weight"] path "lm_head"
 
 // Sliding and global layers alternate.
