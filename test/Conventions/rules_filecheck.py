@@ -6,6 +6,8 @@ import re
 from tree import Finding
 
 COMMENT = re.compile(r"^\s*(?://|#|;)\s*([A-Z][A-Z0-9_]*)(.*)$")
+# A .test file is not a program: its lines need no comment sign.
+BARE = re.compile(r"^([A-Z][A-Z0-9_]*)(-[\w-]*|\{LITERAL\})?(\s*:.*)$")
 # What may follow a prefix, up to the colon that makes the line a directive.
 DIRECTIVE = re.compile(r"^(-(NEXT|SAME|NOT|DAG|LABEL|EMPTY|COUNT-\d+))?(\{LITERAL\})?:")
 # Comments in capitals that are lit's own.
@@ -44,9 +46,10 @@ def check_file(tree, path):
                 path, number, "expected-… is read only under -verify-diagnostics", "add the option to the RUN line"
             )
         match = COMMENT.match(line)
-        if not match:
+        bare = BARE.match(line) if path.endswith(".test") else None
+        if not match and not bare:
             continue
-        word, rest = match.groups()
+        word, rest = match.groups() if match else (bare.group(1), (bare.group(2) or "") + bare.group(3))
         if word in LIT and re.match(r"^[-\w]*:", rest):
             continue
         if word in prefixes and DIRECTIVE.match(rest):
@@ -57,7 +60,7 @@ def check_file(tree, path):
             if word.startswith(prefix) or difflib.SequenceMatcher(None, word, prefix).ratio() > 0.75
         ]
         is_directive = re.match(r"^-?[A-Z]*-?\w*\s*:", rest)
-        if looks_like or (prefixes and is_directive and rest.startswith("-")):
+        if looks_like or bare or (prefixes and is_directive and rest.startswith("-")):
             known = ", ".join(dict.fromkeys(prefixes)) or "no prefix, since no RUN line has FileCheck"
             yield Finding(
                 path,
@@ -68,7 +71,7 @@ def check_file(tree, path):
 
 
 def check(tree):
-    folders = ("test/Dialect", "test/Transforms", "test/Conversion", "test/Pipelines", "test/Target", "test/Import")
-    for path in tree.below(*folders, suffixes=(".mlir", ".test")):
+    """What lit runs: every .mlir and .test below test/ but inputs, as test/lit.cfg.py has it."""
+    for path in tree.below("test", suffixes=(".mlir", ".test")):
         if "/Inputs/" not in path:
             yield from check_file(tree, path)

@@ -252,6 +252,30 @@ def test_file_without_run_line(findings):
     only(findings(rules_filecheck.check, {"test/Dialect/a.mlir": "// CHECK: a\n"}), "a.mlir:1:", "no RUN line")
 
 
+def test_every_folder_that_lit_runs_is_looked_at(findings):
+    text = "// RUN: galvatron-opt %s | FileCheck %s\n// CHECK foo\n"
+    paths = ("test/New/a.mlir", "test/Search/b.test", "test/Tools/c.test", "test/Transforms/Shard/d.mlir")
+    found = findings(rules_filecheck.check, {path: text for path in (*paths, "test/New/Inputs/e.mlir")})
+    assert [finding.split(":")[0] for finding in found] == list(paths)
+
+
+@pytest.mark.parametrize(
+    "line, dead",
+    [
+        ("ONE: a", False),
+        ("ONE-NEXT: a", False),
+        ("One: a", False),
+        ("ONE : a", True),
+        ("TWO: a", True),
+        ("ONE-NXT: a", True),
+    ],
+)
+def test_lines_of_test_files_need_no_comment_sign(findings, line, dead):
+    text = f"RUN: galvatron-opt --help | FileCheck %s --check-prefix=ONE\n{line}\n"
+    found = findings(rules_filecheck.check, {"test/Tools/a.test": text})
+    assert (len(found) == 1 and "a.test:2:" in found[0]) if dead else found == []
+
+
 # --- layers ------------------------------------------------------------------------------------------------------------
 
 README = """\
