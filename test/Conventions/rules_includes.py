@@ -1,4 +1,5 @@
-"""lib/Search and runtime build without MLIR, LibTorch stays in the importer, and lib/Search's rooms stand in order.
+"""lib/Search and runtime build without MLIR, LibTorch stays in the importer, lib/Search's rooms stand in order, and the
+verifier of placements shares nothing with what assigns them.
 
 Restrictions hold for what is included directly and for what headers of this tree pull in.
 """
@@ -79,8 +80,35 @@ def check_search_rooms(tree):
                     yield Finding(path, number, f"{message}, but includes {name}", remedy)
 
 
+def own_headers(tree, path, seen):
+    """A chain of files for each header of this tree that a file pulls in, that header last."""
+    for _, _, own in included(tree, path):
+        if own and own not in seen:
+            seen.add(own)
+            yield [own]
+            for chain in own_headers(tree, own, seen):
+                yield [own, *chain]
+
+
+def check_verifier(tree):
+    """verify-placements would prove nothing with the assigner's rules or the planner of redistributions."""
+    assigner = re.compile(r"galvatron/(Analysis/)?(Placement|Axes)")
+    for path in tree.below("lib/Transforms", suffixes=SOURCES):
+        if not posixpath.basename(path).startswith("VerifyPlacements"):
+            continue
+        for chain in own_headers(tree, path, set()):
+            if assigner.search(chain[-1]):
+                yield Finding(
+                    path,
+                    1,
+                    f"verifies placements, but includes what assigns them: {' -> '.join(chain)}",
+                    "check against what the ops of dialects/ declare",
+                )
+
+
 def check(tree):
     yield from check_search_rooms(tree)
+    yield from check_verifier(tree)
     yield from check_area(
         tree,
         tree.below("lib/Search", "include/galvatron/Search", "tools/galvatron-search", suffixes=SOURCES),

@@ -145,6 +145,19 @@ def test_libtorch_is_for_the_importer(findings):
     only(findings(rules_includes.check, files), "lib/Transforms/Load.cpp:1:", "importer")
 
 
+def test_verifier_shares_nothing_with_the_assigner(findings):
+    files = {
+        "lib/Transforms/Shard/VerifyPlacements.cpp": '#include "VerifyPlacements.h"\n',
+        "lib/Transforms/Shard/VerifyPlacements.h": '#include "galvatron/Transforms/Passes.h"\n',
+        "include/galvatron/Transforms/Passes.h": '#include "galvatron/Placement/Redistribution.h"\n',
+        "include/galvatron/Placement/Redistribution.h": "",
+        "lib/Transforms/Shard/AssignPlacements.cpp": '#include "galvatron/Placement/Redistribution.h"\n',
+    }
+    found = findings(rules_includes.check, files)
+    assert [finding.split(":")[0] for finding in found] == list(files)[:2]
+    assert "galvatron/Transforms/Passes.h -> include/galvatron/Placement/Redistribution.h" in found[0]
+
+
 # --- tools, messages, paths -------------------------------------------------------------------------------------------
 
 

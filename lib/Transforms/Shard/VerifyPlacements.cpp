@@ -1,11 +1,12 @@
 // Checks placements from what ops declare and from nothing else: neither the analysis of axes nor the
-// rules by which placements were assigned. For every op and every owner (grid axis or time), at most
-// one loop may be cut, all operands and results that have it must be cut there and alike, and what
+// rules by which placements were assigned nor the planner of redistributions. For every op and every owner (grid axis
+// or time), at most one loop may be cut, all operands and results that have it must be cut there and alike, and what
 // lacks it must be whole (operands) or partial (results). A wrong gradient from composing
 // parallelisms would have to break one of these.
+#include "VerifyPlacements.h"
+
 #include "dialects/Dist/Dist.h"
 #include "dialects/Graph/GraphStructure.h"
-#include "galvatron/Placement/PlacementsRedistribution.h"
 #include "galvatron/Transforms/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -20,7 +21,6 @@ namespace galvatron {
 using namespace mlir;
 using namespace galvatron;
 using dist::Digit;
-using dist::DimDigits;
 using dist::PlacementAttr;
 using graph::DimensionLoops;
 using graph::LoopKind;
@@ -200,70 +200,12 @@ static LogicalResult verifyOp(Operation *op) {
 // Collectives
 //===----------------------------------------------------------------------===//
 
-/// The placement with the group's axes held locally and no longer partial.
-static PlacementAttr without(PlacementAttr placement, ArrayRef<int64_t> axes) {
-  SmallVector<DimDigits> dims = placement.getDims();
-  for (DimDigits &dim : dims)
-    for (Digit &digit : dim)
-      if (llvm::is_contained(axes, digit.owner))
-        digit.owner = PlacementAttr::kLocal;
-  SmallVector<dist::Partial> partials = placement.getPartials();
-  llvm::erase_if(partials, [&](dist::Partial partial) { return llvm::is_contained(axes, partial.owner); });
-  return PlacementAttr::getCanonical(placement.getContext(), dims, partials);
-}
-
-/// Whether the group's digits stand in `dim`, as neighbours, after `outer` local positions.
-static bool ownsDigits(PlacementAttr placement, ArrayRef<int64_t> axes, int64_t dim, int64_t outer) {
-  size_t next = 0;
-  int64_t local = 1;
-  DimDigits digits = placement.getDims()[dim];
-  for (Digit digit : digits) {
-    if (next < axes.size() && digit.owner == axes[next]) {
-      if (next == 0 && local != outer)
-        return false;
-      ++next;
-      continue;
-    }
-    if (digit.owner != PlacementAttr::kLocal)
-      continue;
-    if (next > 0 && next < axes.size())
-      return false;
-    local *= digit.extent;
-  }
-  return next == axes.size();
-}
-
-static bool isPartialOn(PlacementAttr placement, ArrayRef<int64_t> axes, int64_t kind) {
-  return llvm::all_of(axes, [&](int64_t axis) {
-    return llvm::is_contained(placement.getPartials(), dist::Partial{axis, graph::ReduceKind(kind)});
-  });
-}
-
-static bool isReplicatedOn(PlacementAttr placement, ArrayRef<int64_t> axes) {
-  return without(placement, axes) == placement;
-}
-
 static LogicalResult verifyCollective(Operation *op) {
   PlacementAttr from = dist::getPlacement(op->getOperand(0).getType());
   PlacementAttr to = dist::getPlacement(op->getResult(0).getType());
   if (!from || !to)
     return op->emitOpError("expects operand and result with placements");
-  ArrayRef<int64_t> axes = op->getAttrOfType<DenseI64ArrayAttr>("axes").asArrayRef();
-  bool fits = without(from, axes) == without(to, axes);
-  if (auto reduce = dyn_cast<dist::AllReduceOp>(op))
-    fits &= isPartialOn(from, axes, reduce.getKind()) && isReplicatedOn(to, axes);
-  else if (auto gather = dyn_cast<dist::AllGatherOp>(op))
-    fits &= ownsDigits(from, axes, gather.getDim(), gather.getOuter()) && isReplicatedOn(to, axes);
-  else if (auto shard = dyn_cast<dist::ShardOp>(op))
-    fits &= isReplicatedOn(from, axes) && ownsDigits(to, axes, shard.getDim(), shard.getOuter());
-  else if (auto scatter = dyn_cast<dist::ReduceScatterOp>(op))
-    fits &= isPartialOn(from, axes, scatter.getKind()) && ownsDigits(to, axes, scatter.getDim(), scatter.getOuter());
-  else if (auto exchange = dyn_cast<dist::AllToAllOp>(op))
-    // Within one dimension the two outer extents are of different layouts.
-    fits &= exchange.getSplitDim() == exchange.getConcatDim() ||
-            (ownsDigits(from, axes, exchange.getConcatDim(), exchange.getConcatOuter()) &&
-             ownsDigits(to, axes, exchange.getSplitDim(), exchange.getSplitOuter()));
-  if (!fits)
+  if (!leadsTo(op, from, to))
     return op->emitOpError("does not lead from ") << from << " to " << to;
   return success();
 }
@@ -289,7 +231,7 @@ static LogicalResult verifyShare(dist::ShareOp op, ArrayRef<int64_t> grid, int64
 
 static LogicalResult verifyRedistribution(dist::RedistributeOp op, ArrayRef<int64_t> grid) {
   PlacementAttr from = dist::getPlacement(op.getX().getType()), to = dist::getPlacement(op.getResult().getType());
-  if (planRedistribution(from, to, grid))
+  if (isReachable(from, to, grid))
     return success();
   return op.emitOpError("expects a target that collectives can reach, but got ") << from << " to " << to;
 }

@@ -132,6 +132,15 @@ graph.layer @collective(%x: tensor<8xf32, #dist.placement<[2@g0 * 4]>>) -> tenso
 
 // -----
 
+// Within one dimension: the digit that was taken is put behind the one that stays.
+graph.layer @exchange(%x: tensor<8xf32, #dist.placement<[2@g0 * 4]>>) -> tensor<8xf32, #dist.placement<[2 * 2@g0 * 2]>> {
+  // expected-error@+1 {{does not lead from #dist.placement<[2@g0 * 4]> to #dist.placement<[2 * 2@g0 * 2]>}}
+  %y = dist.all_to_all %x axes [0] {split_dim = 0 : i64, split_outer = 1 : i64, concat_dim = 0 : i64, concat_outer = 2 : i64} : tensor<8xf32, #dist.placement<[2@g0 * 4]>> -> tensor<8xf32, #dist.placement<[2 * 2@g0 * 2]>>
+  graph.return %y : tensor<8xf32, #dist.placement<[2 * 2@g0 * 2]>>
+}
+
+// -----
+
 graph.layer @collective_of_nothing(%x: tensor<8xf32>) -> tensor<8xf32> {
   // expected-error@+1 {{expects operand and result with placements}}
   %y = dist.all_reduce %x axes [0] {kind = 0 : i64} : tensor<8xf32> -> tensor<8xf32>

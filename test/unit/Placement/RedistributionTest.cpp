@@ -2,10 +2,14 @@
 // planner are applied as their ops define them, and what each device ends up with is compared with
 // what the target placement says it should hold.
 #include "galvatron/Placement/PlacementsRedistribution.h"
+#include "lib/Transforms/Shard/VerifyPlacements.h"
 
+#include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/MLIRContext.h"
 
 #include <gtest/gtest.h>
+#include <numeric>
+#include <set>
 
 using namespace mlir;
 using namespace galvatron;
@@ -204,16 +208,17 @@ void enumerate(MLIRContext *context, ArrayRef<int64_t> digitsPerDim, int axis, S
   enumerate(context, digitsPerDim, axis + 1, owners, partials, result);
 }
 
-class RedistributionTest : public testing::TestWithParam<std::vector<int64_t>> {};
+/// Parameter: how many digits each dimension has.
+class RedistributionTest : public testing::TestWithParam<std::vector<int64_t>> {
+protected:
+  int64_t getNumDigits() { return std::accumulate(GetParam().begin(), GetParam().end(), int64_t(0)); }
+};
 
 TEST_P(RedistributionTest, EveryPairOfPlacements) {
   MLIRContext context;
   context.loadDialect<DistDialect>();
   std::vector<PlacementAttr> placements;
-  int64_t digits = 0;
-  for (int64_t count : GetParam())
-    digits += count;
-  enumerate(&context, GetParam(), 0, SmallVector<int64_t>(digits, PlacementAttr::kLocal), {}, placements);
+  enumerate(&context, GetParam(), 0, SmallVector<int64_t>(getNumDigits(), PlacementAttr::kLocal), {}, placements);
   for (PlacementAttr from : placements) {
     Machine start = hold(from);
     for (PlacementAttr to : placements) {
@@ -242,6 +247,45 @@ TEST_P(RedistributionTest, EveryPairOfPlacements) {
       }
     }
   }
+}
+
+std::string print(Operation &op, PlacementAttr after) {
+  std::string text;
+  llvm::raw_string_ostream(text) << op << " to " << after;
+  return text;
+}
+
+/// The verifier, which shares nothing with the planner: it accepts each step with the result that the step has, and
+/// with no other placement.
+TEST_P(RedistributionTest, VerifierKnowsWhatEachStepDoes) {
+  MLIRContext context;
+  context.loadDialect<DistDialect>();
+  OpBuilder builder(&context);
+  OwningOpRef<ModuleOp> module = ModuleOp::create(builder.getUnknownLoc());
+  Block &block = module->getBodyRegion().front();
+  std::vector<PlacementAttr> placements;
+  enumerate(&context, GetParam(), 0, SmallVector<int64_t>(getNumDigits(), PlacementAttr::kLocal), {}, placements);
+  std::set<std::pair<const void *, const void *>> seen;
+  for (PlacementAttr from : placements)
+    for (PlacementAttr to : placements) {
+      auto steps = planRedistribution(from, to, kGrid);
+      ASSERT_EQ(isReachable(from, to, kGrid), steps.has_value());
+      builder.setInsertionPointToEnd(&block);
+      PlacementAttr before = from;
+      for (const RedistributionStep &step : steps.value_or(SmallVector<RedistributionStep>())) {
+        auto type = RankedTensorType::get(before.getGlobalShape(), builder.getF32Type(), before);
+        bool isNew = seen.insert({before.getAsOpaquePointer(), step.result.getAsOpaquePointer()}).second;
+        before = step.result;
+        if (!isNew)
+          continue;
+        Value x = block.addArgument(type, builder.getUnknownLoc());
+        Operation *op = buildStep(builder, builder.getUnknownLoc(), x, step).getDefiningOp();
+        for (PlacementAttr after : placements)
+          ASSERT_EQ(leadsTo(op, getPlacement(type), after), after == step.result) << print(*op, after);
+        op->erase();
+        block.eraseArgument(0);
+      }
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, RedistributionTest,

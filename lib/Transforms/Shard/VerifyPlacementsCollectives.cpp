@@ -1,0 +1,215 @@
+// Collectives executed on the index, for verify-placements: which elements a device holds before and after.
+#include "VerifyPlacements.h"
+
+#include <map>
+
+using namespace mlir;
+using namespace galvatron;
+using dist::Digit;
+using dist::PlacementAttr;
+
+namespace {
+
+/// A factor of a dimension's index: `index / stride % extent`.
+struct SubAxis {
+  int64_t extent, stride;
+  friend bool operator==(const SubAxis &a, const SubAxis &b) = default;
+};
+/// The sub-axes that a local dimension runs over, major first.
+using LocalDim = SmallVector<SubAxis, 4>;
+
+/// What the devices hold of one tensor.
+class Holding {
+public:
+  explicit Holding(PlacementAttr placement);
+  friend bool operator==(const Holding &a, const Holding &b) = default;
+
+  /// Every one of `axes` has a reduction of this kind outstanding, and no longer after it.
+  bool reduce(ArrayRef<int64_t> axes, int64_t kind);
+  /// Cuts local dimension `dim` at [outer][extents…][inner] and deals the pieces to `axes`.
+  bool cut(ArrayRef<int64_t> axes, ArrayRef<int64_t> extents, int64_t dim, int64_t outer);
+  /// Takes what `axes` have of `dim` from them.
+  std::optional<LocalDim> take(ArrayRef<int64_t> axes, int64_t dim);
+  /// Puts sub-axes that were taken into local dimension `dim`, after `outer` positions.
+  bool join(const LocalDim &taken, int64_t dim, int64_t outer);
+
+  /// What lies in time: of pieces and of outstanding sums.
+  std::pair<std::optional<std::pair<int64_t, SubAxis>>, SmallVector<dist::Partial>> getTime() const;
+
+private:
+  /// Index of the sub-axis that begins after `outer` local positions, one cut in two if need be. None where it cannot
+  /// be.
+  std::optional<size_t> split(LocalDim &dim, int64_t outer);
+  /// Neighbours that count through are one.
+  void merge(LocalDim &dim);
+
+  SmallVector<LocalDim> local;
+  /// Dimension and sub-axis of each owner that has one.
+  std::map<int64_t, std::pair<int64_t, SubAxis>> dealt;
+  std::map<int64_t, graph::ReduceKind> partial;
+};
+
+} // namespace
+
+Holding::Holding(PlacementAttr placement) {
+  for (auto [index, digits] : llvm::enumerate(placement.getDims())) {
+    LocalDim dim;
+    int64_t stride = 1;
+    for (Digit digit : llvm::reverse(digits)) {
+      SubAxis piece{digit.extent, stride};
+      if (digit.owner == PlacementAttr::kLocal)
+        dim.insert(dim.begin(), piece);
+      else
+        dealt[digit.owner] = {int64_t(index), piece};
+      stride *= digit.extent;
+    }
+    merge(dim);
+    local.push_back(dim);
+  }
+  for (dist::Partial sum : placement.getPartials())
+    partial[sum.owner] = sum.kind;
+}
+
+void Holding::merge(LocalDim &dim) {
+  LocalDim merged;
+  for (SubAxis piece : dim) {
+    if (piece.extent == 1)
+      continue;
+    if (!merged.empty() && merged.back().stride == piece.stride * piece.extent)
+      merged.back() = {merged.back().extent * piece.extent, piece.stride};
+    else
+      merged.push_back(piece);
+  }
+  dim = merged;
+}
+
+std::optional<size_t> Holding::split(LocalDim &dim, int64_t outer) {
+  for (size_t i = 0; i <= dim.size(); ++i) {
+    if (outer == 1)
+      return i;
+    if (i == dim.size())
+      break;
+    if (outer % dim[i].extent == 0) {
+      outer /= dim[i].extent;
+      continue;
+    }
+    if (dim[i].extent % outer != 0)
+      break;
+    SubAxis whole = dim[i];
+    dim[i] = {whole.extent / outer, whole.stride};
+    dim.insert(dim.begin() + i, SubAxis{outer, whole.stride * dim[i].extent});
+    return i + 1;
+  }
+  return std::nullopt;
+}
+
+bool Holding::reduce(ArrayRef<int64_t> axes, int64_t kind) {
+  for (int64_t axis : axes) {
+    auto found = partial.find(axis);
+    if (found == partial.end() || int64_t(found->second) != kind)
+      return false;
+    partial.erase(found);
+  }
+  return true;
+}
+
+bool Holding::cut(ArrayRef<int64_t> axes, ArrayRef<int64_t> extents, int64_t dim, int64_t outer) {
+  LocalDim &pieces = local[dim];
+  std::optional<size_t> at = split(pieces, outer);
+  if (!at)
+    return false;
+  for (auto [axis, extent] : llvm::zip(axes, extents)) {
+    if (dealt.count(axis) || partial.count(axis) || *at == pieces.size() || pieces[*at].extent % extent != 0)
+      return false;
+    SubAxis &whole = pieces[*at];
+    whole.extent /= extent;
+    dealt[axis] = {dim, {extent, whole.stride * whole.extent}};
+    if (whole.extent == 1)
+      pieces.erase(pieces.begin() + *at);
+  }
+  merge(pieces);
+  return true;
+}
+
+std::optional<LocalDim> Holding::take(ArrayRef<int64_t> axes, int64_t dim) {
+  LocalDim taken;
+  for (int64_t axis : axes) {
+    auto found = dealt.find(axis);
+    if (found == dealt.end() || found->second.first != dim)
+      return std::nullopt;
+    taken.push_back(found->second.second);
+    dealt.erase(found);
+  }
+  return taken;
+}
+
+bool Holding::join(const LocalDim &taken, int64_t dim, int64_t outer) {
+  std::optional<size_t> at = split(local[dim], outer);
+  if (!at)
+    return false;
+  local[dim].insert(local[dim].begin() + *at, taken.begin(), taken.end());
+  merge(local[dim]);
+  return true;
+}
+
+std::pair<std::optional<std::pair<int64_t, SubAxis>>, SmallVector<dist::Partial>> Holding::getTime() const {
+  std::optional<std::pair<int64_t, SubAxis>> piece;
+  SmallVector<dist::Partial> sums;
+  if (auto found = dealt.find(PlacementAttr::kTime); found != dealt.end())
+    piece = found->second;
+  if (auto found = partial.find(PlacementAttr::kTime); found != partial.end())
+    sums.push_back({found->first, found->second});
+  return {piece, sums};
+}
+
+//===----------------------------------------------------------------------===//
+// Collectives
+//===----------------------------------------------------------------------===//
+
+/// Extents of the sub-axes that the axes have in a placement; none for an axis that has none.
+static SmallVector<int64_t> getExtents(PlacementAttr placement, ArrayRef<int64_t> axes) {
+  SmallVector<int64_t> extents;
+  for (int64_t axis : axes)
+    for (auto [owner, extent] : llvm::zip(placement.getOwners(), placement.getExtents()))
+      if (owner == axis)
+        extents.push_back(extent);
+  return extents;
+}
+
+bool galvatron::leadsTo(Operation *collective, PlacementAttr from, PlacementAttr to) {
+  ArrayRef<int64_t> axes = collective->getAttrOfType<DenseI64ArrayAttr>("axes").asArrayRef();
+  SmallVector<int64_t> extents = getExtents(to, axes);
+  Holding held(from);
+  auto cut = [&](int64_t dim, int64_t outer) {
+    return extents.size() == axes.size() && held.cut(axes, extents, dim, outer);
+  };
+  bool runs = false;
+  if (auto reduce = dyn_cast<dist::AllReduceOp>(collective)) {
+    runs = held.reduce(axes, reduce.getKind());
+  } else if (auto scatter = dyn_cast<dist::ReduceScatterOp>(collective)) {
+    runs = held.reduce(axes, scatter.getKind()) && cut(scatter.getDim(), scatter.getOuter());
+  } else if (auto shard = dyn_cast<dist::ShardOp>(collective)) {
+    runs = cut(shard.getDim(), shard.getOuter());
+  } else if (auto gather = dyn_cast<dist::AllGatherOp>(collective)) {
+    std::optional<LocalDim> taken = held.take(axes, gather.getDim());
+    runs = taken && held.join(*taken, gather.getDim(), gather.getOuter());
+  } else if (auto exchange = dyn_cast<dist::AllToAllOp>(collective)) {
+    std::optional<LocalDim> taken = held.take(axes, exchange.getConcatDim());
+    runs = taken && cut(exchange.getSplitDim(), exchange.getSplitOuter()) &&
+           held.join(*taken, exchange.getConcatDim(), exchange.getConcatOuter());
+  }
+  return runs && held == Holding(to);
+}
+
+bool galvatron::isReachable(PlacementAttr from, PlacementAttr to, ArrayRef<int64_t> grid) {
+  auto isOnGrid = [&](PlacementAttr placement) {
+    for (auto [owner, extent] : llvm::zip(placement.getOwners(), placement.getExtents()))
+      if (owner >= 0 && (size_t(owner) >= grid.size() || extent != grid[owner]))
+        return false;
+    return llvm::all_of(placement.getPartialAxes(), [&](int64_t axis) { return axis < int64_t(grid.size()); });
+  };
+  bool onlyReduces = llvm::all_of(
+      to.getPartials(), [&](dist::Partial partial) { return llvm::is_contained(from.getPartials(), partial); });
+  return onlyReduces && isOnGrid(from) && isOnGrid(to) && from.getGlobalShape() == to.getGlobalShape() &&
+         Holding(from).getTime() == Holding(to).getTime();
+}
