@@ -90,15 +90,19 @@ SmallVector<ProductLoop> ProductLowering::loopsOf(std::array<bool, 3> present, S
 }
 
 LogicalResult ProductLowering::run() {
+  for (StringRef operand : ArrayRef(letters).take_front(2))
+    for (char letter : operand)
+      if (llvm::count_if(letters, [&](StringRef l) { return l.contains(letter); }) < 2)
+        return op.emitOpError("expects letter ") << Twine(letter) << " in two tensors; sum it away first";
   Value a = lowering.bufferOf(op.getLhs()), b = lowering.bufferOf(op.getRhs());
   Value c = lowering.createResult(op.getResult(), lowering.preferredOrder(op.getResult()));
   if (succeeded(emit(a, b, c)))
     return success();
   // Several letters are summed over and do not lie behind one another: bring them together, in the
   // same order in both operands.
-  if (failed(emit(gathered(a, letters[0]), gathered(b, letters[1]), c)))
-    return op.emitOpError("expects summed letters that merge into one loop, but got ") << op.getEquation();
-  return success();
+  LogicalResult emitted = emit(gathered(a, letters[0]), gathered(b, letters[1]), c);
+  assert(succeeded(emitted) && "letters in one order merge");
+  return emitted;
 }
 
 Value ProductLowering::gathered(Value buffer, StringRef own) {
@@ -129,10 +133,6 @@ LogicalResult ProductLowering::emit(Value a, Value b, Value c) {
   SmallVector<ProductLoop> n = loopsOf({false, true, true}, letters[2]);
   SmallVector<ProductLoop> k = loopsOf({true, true, false}, letters[0]);
   SmallVector<ProductLoop> batch = loopsOf({true, true, true}, letters[2]);
-  for (StringRef operand : ArrayRef(letters).take_front(2))
-    for (char letter : operand)
-      if (llvm::count_if(letters, [&](StringRef l) { return l.contains(letter); }) < 2)
-        return op.emitOpError("expects letter ") << Twine(letter) << " in two tensors; sum it away first";
   // Loops beyond one row, column and sum loop become batch loops (a sum loop cannot).
   auto takeMinor = [&](SmallVector<ProductLoop> &loops) {
     ProductLoop minor = loops.empty() ? ProductLoop{1, {1, 1, 1}} : loops.pop_back_val();

@@ -36,3 +36,56 @@ dist.body @sum(%x: tensor<2x4xf64>) -> tensor<2xf64> {
   dist.return %y : tensor<2xf64>
 }
 dist.layer @layer {forward = @sum, inputs = [#x], outputs = [#y], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+
+// -----
+
+// The first layer's body is gone when the second one's turn comes.
+#x = #dist.placement<[4]>
+
+dist.body @both(%x: tensor<4xf32>) -> tensor<4xf32> {
+  dist.return %x : tensor<4xf32>
+}
+dist.layer @first {forward = @both, inputs = [#x], outputs = [#x], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+// expected-error @below {{expects a dist.body named both}}
+dist.layer @second {forward = @both, inputs = [#x], outputs = [#x], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+
+// -----
+
+#x = #dist.placement<[4]>
+
+dist.body @first.forward(%x: tensor<4xf32>) -> tensor<4xf32> {
+  dist.return %x : tensor<4xf32>
+}
+dist.body @second.forward(%x: tensor<4xf32>) -> tensor<4xf32> {
+  dist.return %x : tensor<4xf32>
+}
+dist.body @backward(%dy: tensor<4xf32>, %x: tensor<4xf32>) -> tensor<4xf32> {
+  dist.return %dy : tensor<4xf32>
+}
+dist.layer @first {forward = @first.forward, backward = @backward, inputs = [#x], outputs = [#x], input_gradients = [#x], output_gradients = [#x], homes = [], gradients = [], num_saved = 0 : i64}
+// expected-error @below {{expects a dist.body named backward}}
+dist.layer @second {forward = @second.forward, backward = @backward, inputs = [#x], outputs = [#x], input_gradients = [#x], output_gradients = [#x], homes = [], gradients = [], num_saved = 0 : i64}
+
+// -----
+
+#x = #dist.placement<[4]>
+#y = #dist.placement<[2@g0 * 2]>
+
+dist.body @redistributed(%x: tensor<4xf32, #x>) -> tensor<4xf32, #y> {
+  // expected-error @below {{is not a collective that a device executes; run galvatron-insert-collectives first}}
+  %y = dist.redistribute %x : tensor<4xf32, #x> -> tensor<4xf32, #y>
+  dist.return %y : tensor<4xf32, #y>
+}
+dist.layer @layer {forward = @redistributed, inputs = [#x], outputs = [#y], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+
+// -----
+
+#x = #dist.placement<[4, 4]>
+#y = #dist.placement<[4]>
+
+dist.body @letters(%x: tensor<4x4xf32>, %w: tensor<4x4xf32>) -> tensor<4xf32> {
+  // expected-error @below {{expects letter a in two tensors; sum it away first}}
+  %y = graph.einsum %x, %w "ab,bc->c" : (tensor<4x4xf32>, tensor<4x4xf32>) -> tensor<4xf32>
+  dist.return %y : tensor<4xf32>
+}
+dist.layer @layer {forward = @letters, inputs = [#x, #x], outputs = [#y], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}

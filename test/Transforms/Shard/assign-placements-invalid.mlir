@@ -100,3 +100,21 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
     return %y : tensor<f32>
   }
 }
+
+// -----
+
+// A softmax over the samples.
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 2, schedule = "gpipe">} {
+  graph.layer @a(%x: tensor<8x16xf32>, %w: tensor<16x16xf32> {graph.parameter = "w"}) -> tensor<8x16xf32> {
+    %h = graph.einsum %x, %w "bi,oi->bo" : (tensor<8x16xf32>, tensor<16x16xf32>) -> tensor<8x16xf32>
+    %t = graph.transpose %h [1, 0] : tensor<8x16xf32> -> tensor<16x8xf32>
+    %y = graph.softmax %t : tensor<16x8xf32> -> tensor<16x8xf32>
+    %u = graph.transpose %y [1, 0] : tensor<16x8xf32> -> tensor<8x16xf32>
+    graph.return %u : tensor<8x16xf32>
+  }
+  func.func @step(%x: tensor<8x16xf32>) -> tensor<8x16xf32> {
+    // expected-error @below {{expects an op for each sample, to cut the batch into 2 micro-batches, but some op reads all samples together; use one micro-batch}}
+    %y = graph.call @a(%x) parameters ["w"] path "a" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 1>} : (tensor<8x16xf32>) -> tensor<8x16xf32>
+    return %y : tensor<8x16xf32>
+  }
+}
