@@ -169,8 +169,7 @@ LogicalResult MainJob::measure(ModuleOp lowered) {
   });
   for (auto stage : lowered.getOps<dist::StageOp>()) {
     auto bytes = stage->getAttrOfType<IntegerAttr>(dist::kArenaBytesAttrName);
-    if (!bytes)
-      return stage.emitOpError("expects ") << dist::kArenaBytesAttrName << " after phase lower";
+    assert(bytes && "set by plan-memory");
     chosen.peakBytesPerRank.insert(chosen.peakBytesPerRank.end(), chosen.ranksPerStage(), bytes.getInt());
     search::RankCommunicators communicators;
     communicators.groups.assign(groupsOf(stage).begin(), groupsOf(stage).end());

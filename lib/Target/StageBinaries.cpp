@@ -78,11 +78,11 @@ static LogicalResult writeLaunchScript(ModuleOp module, const StageOutputOptions
     if (!error)
       out << text;
   }
+  if (!error)
+    error = llvm::sys::fs::setPermissions(target, llvm::sys::fs::all_read | llvm::sys::fs::owner_write |
+                                                      llvm::sys::fs::all_exe);
   if (error)
     return emitError(module.getLoc()) << "could not write " << target << ": " << error.message();
-  auto permissions = llvm::sys::fs::all_read | llvm::sys::fs::owner_write | llvm::sys::fs::all_exe;
-  if (std::error_code failure = llvm::sys::fs::setPermissions(target, permissions))
-    return emitError(module.getLoc()) << "could not make " << target << " executable: " << failure.message();
   return success();
 }
 
