@@ -12,6 +12,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
+import rules_errors
 import rules_filecheck
 import rules_includes
 import rules_layers
@@ -29,6 +30,7 @@ RULES = {
     "pass-documentation": rules_passes.check_documentation,
     "pass-examples": rules_passes.check_examples,
     "messages": rules_messages.check,
+    "errors": rules_errors.check,
     "filecheck": rules_filecheck.check,
     "paths": rules_paths.check,
     "tools": rules_tools.check,

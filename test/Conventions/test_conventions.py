@@ -12,6 +12,7 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 
+import rules_errors
 import rules_filecheck
 import rules_includes
 import rules_layers
@@ -210,6 +211,48 @@ def test_no_hosts_but_documentation(findings):
 
 def test_no_registry_options(findings):
     only(findings(rules_paths.check, {"a.sh": "pip install --index-url $X torch\n"}), "a.sh:1:", "registry")
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+ERROR = 'return op.emitOpError("expects a rank of at least ") << rank << ", but got " << x;\n'
+
+
+@pytest.mark.parametrize(
+    "path, text",
+    [
+        ("test/a.mlir", "// expected-error @below {{expects a rank of at least 2}}\n"),
+        ("test/a.test", "MESSAGE: error: {{.*}}a rank of at{{.*}}\n"),
+        ("test/a.mlir", "// CHECK-SAME: expects a rank of\n"),
+        ("test/unit/A.cpp", 'EXPECT_EQ(error, "expects a "\n          "rank of at least 2");\n'),
+        ("test/python/a.py", 'match="expects a rank of at least 2"\n'),
+    ],
+)
+def test_errors_that_tests_expect(findings, path, text):
+    assert findings(rules_errors.check, {"lib/A.cpp": ERROR, path: text}) == []
+
+
+@pytest.mark.parametrize(
+    "path, text",
+    [
+        ("test/a.mlir", "// It expects a rank of at least 2.\n"),
+        ("test/a.mlir", "// RUN: grep 'expects a rank of at least'\n"),
+        ("test/a.mlir", "// expected-error @below {{a rank}}\n"),
+        ("test/a.mlir", "// expected-error @below {{expects a list of at least 2, but got 1}}\n"),
+        ("test/unit/A.cpp", '// says "expects a rank of at least 2"\n'),
+    ],
+)
+def test_errors_that_no_test_expects(findings, path, text):
+    other = ERROR.replace("rank of", "list of")
+    found = findings(rules_errors.check, {"lib/A.cpp": ERROR, "lib/B.cpp": other, path: text})
+    only([finding for finding in found if finding.startswith("lib/A.cpp")], "lib/A.cpp:1:", "expects a rank of at least")
+
+
+def test_short_errors_occur_whole(findings):
+    files = {"lib/A.cpp": 'fail("no name");\nfail("no name twice");\n', "test/a.test": "A: no name twice\n"}
+    assert findings(rules_errors.check, files) == []
+    files["test/a.test"] = "A: no file\n"
+    assert len(findings(rules_errors.check, files)) == 2
 
 
 # --- FileCheck --------------------------------------------------------------------------------------------------------

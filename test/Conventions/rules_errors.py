@@ -1,0 +1,78 @@
+"""Every error text of the compiler occurs in a test: what no test has seen may be wrong, or never be said.
+
+An error's text is what a statement that reports one has in quotes; values stand between. A test knows the text where
+what it expects (not its comments, nor its input) has three consecutive words of it that no other error of the compiler
+has. A text without such words must occur with the longest of its parts.
+"""
+
+import collections
+import re
+
+from rules_messages import LITERAL, statement
+from tree import Finding, line_of
+
+REPORT = re.compile(r"\b(?:emitOpError|emitError|emitOptionalError|emitWarning|emitRemark|fail)\s*\(")
+FOLDERS = ("lib", "dialects", "include")
+# Their errors are no diagnostics, but exceptions and results, of which many have no test yet.
+OTHERS = ("lib/Import/", "lib/Search/", "include/galvatron/Import/", "include/galvatron/Search/")
+WORDS = 3
+EXPECTATION = re.compile(r"expected-(?:error|warning|remark)|^\s*(?://|#|;)?\s*[A-Z][A-Z0-9_]*(?:-[A-Z]+)?:(?!//)")
+
+
+def error_texts(tree):
+    """(path, line, parts of the text) of each statement that reports an error in words of its own."""
+    for path in tree.below(*FOLDERS, suffixes=(".cpp", ".h", ".td")):
+        text = "" if path.startswith(OTHERS) else tree.text(path) or ""
+        for match in REPORT.finditer(text):
+            if text[text.rfind("\n", 0, match.start()) + 1 : match.start()].lstrip().startswith("//"):
+                continue
+            body = re.sub(r'"\s*\n\s*"', "", statement(text, match.end()))
+            parts = tuple(plain(literal.group(1)) for literal in LITERAL.finditer(body))
+            parts = tuple(part for part in parts if re.search(r"[a-z]{2}", part))
+            if parts:
+                yield path, line_of(text, match.start()), parts
+
+
+def plain(text):
+    """A text without escapes, its spaces single."""
+    return re.sub(r"\s+", " ", re.sub(r"\\(.)", r"\1", text.replace("\\n", " ")))
+
+
+def phrases(parts):
+    """All runs of WORDS words."""
+    for part in parts:
+        words = part.split()
+        for start in range(len(words) - WORDS + 1):
+            yield " ".join(words[start : start + WORDS])
+
+
+def expectations(tree):
+    """Everything that tests expect, as one text: lines that lit's tools read, strings of programs."""
+    found = []
+    for path in tree.below("test", suffixes=(".mlir", ".test", ".py", ".cpp", ".h")):
+        if path.startswith("test/Conventions/"):
+            continue
+        text = tree.text(path) or ""
+        if path.endswith((".mlir", ".test")):
+            lines = [line for line in text.splitlines() if "RUN:" not in line and EXPECTATION.search(line)]
+            text = "\n".join(re.sub(r"\{\{|\}\}", " ", line) for line in lines)
+        else:
+            text = re.sub(r'"\s*\n\s*[fr]{0,2}"', "", text)
+            text = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(("#", "//")))
+        found.append("\n".join(plain(line) for line in text.splitlines()))
+    return "\n".join(found)
+
+
+def check(tree):
+    sites = list(error_texts(tree))
+    count = collections.Counter(phrase for parts in {parts for *_, parts in sites} for phrase in set(phrases(parts)))
+    expected = expectations(tree)
+    for path, line, parts in sites:
+        own = [phrase for phrase in phrases(parts) if count[phrase] == 1] or [max(parts, key=len).strip()]
+        if not any(phrase in expected for phrase in own):
+            yield Finding(
+                path,
+                line,
+                f'no test expects the error "{" … ".join(part.strip() for part in parts)[:80]}"',
+                "write one that does; where no input can cause it, make it an assert",
+            )
