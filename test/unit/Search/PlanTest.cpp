@@ -44,7 +44,24 @@ TEST(Plan, says_which_key_is_wrong) {
            {"/ranks", Json("4"), "key 'ranks' expects an integer of at least 1, but got the string \"4\""},
            {"/global_batch", Json(9), "key 'global_batch' expects the global batch 8 that was asked for, but got 9"},
            {"/micro_batches", Json(3), "micro-batches that divides the global batch of 8, but got 3"},
-           {"/peak_bytes_per_rank", Json({1, 2}), "one entry for each of 4 ranks, but got a list of 2"},
+           {"/format", Json("x"), "key 'format' expects 'galvatron-plan', but got 'x'"},
+           {"/version", Json(2), "key 'version' expects 1, but got 2"},
+           {"/schedule", Json("2f2b"), "key 'schedule' expects gpipe, 1f1b, interleaved or zb, but got '2f2b'"},
+           {"/pipeline", Json(3), "plan expects a pipeline degree that divides its 4 ranks, but got 3"},
+           {"/virtual_stages", Json(2), "plan cannot run: "},
+           {"/units", Json::array(), "key 'units' expects a list of at least one unit"},
+           {"/units/1", Json(1), "plan unit 1 expects an object, but got 1"},
+           {"/units/1/path", Json(1), "key 'path' expects a string, but got 1"},
+           {"/units/2/path", Json("layers.0"), "plan lists the unit 'layers.0' twice; keep one"},
+           {"/units/1/strategy/recompute", Json("yes"), "key 'recompute' expects true or false, but got the string"},
+           {"/units/1/strategy/recompute_values", Json("y"), "'recompute_values' expects a list of names, but got the"},
+           {"/units/1/strategy", Json({{"tp", 2}, {"recompute", true}, {"recompute_values", {"y"}}}),
+            "has both 'recompute' and 'recompute_values'; give one"},
+           {"/units/1/strategy", Json({{"sequence_parallel", true}}),
+            "key 'sequence_parallel' expects tp above 1, but got tp 1"},
+           {"/units/1/strategy", Json({{"tp", 2}, {"ep", 2}}), "key 'ep' expects a divisor of dp 1, but got 2"},
+           {"/peak_bytes_per_rank", Json({1, 2}),
+            "expects a list with one entry for each of 4 ranks, but got a list of 2"},
            {"/peak_bytes_per_rank", Json({1, 2, 3, -4}), "expects integers of at least 0, but got -4"},
            {"/predicted_step_seconds", Json(-1), "key 'predicted_step_seconds' expects at least 0, but got -1"},
            {"/units/1/role", Json("Layer"),
@@ -70,6 +87,12 @@ TEST(Plan, says_which_key_of_the_reference_is_wrong) {
            std::tuple{"world_size", Json(8), "key 'world_size' expects the cluster's 4 ranks, but got 8"},
            {"global_bsz", Json(9), "key 'global_bsz' expects the global batch 8 that was asked for, but got 9"},
            {"chunks", Json(1 << 30), "key 'chunks' expects at most 16777216, but got 1073741824"},
+           {"pp_deg", Json(3), "plan key 'pp_deg' expects a divisor of the 4 ranks, but got 3"},
+           {"tp_sizes_enc", Json(2), "key 'tp_sizes_enc' expects a string of comma-separated integers, but got 2"},
+           {"tp_sizes_enc", Json("2,x"), "expects comma-separated integers, but entry 1 is 'x'"},
+           {"use_sp", Json("0,2"), "key 'use_sp' expects values from 0 to 1, but layer 1 has 2"},
+           {"tp_of_ep_sizes_enc", Json("3,1"),
+            "key 'tp_of_ep_sizes_enc' expects 1 or the layer's tp 2, but layer 0 has 3"},
            {"vsp", Json(2), "key 'vsp' expects 0 or 1, but got 2"},
            {"embed_sdp", Json("1"), "key 'embed_sdp' expects 0 or 1, but got the string \"1\""},
        }) {
@@ -79,5 +102,57 @@ TEST(Plan, says_which_key_of_the_reference_is_wrong) {
     ASSERT_FALSE(read) << key;
     EXPECT_NE(read.error().message.find(complaint), std::string::npos) << read.error().message;
   }
+}
+
+TEST(Plan, says_which_format_it_expects) {
+  EXPECT_EQ(parsePlan("{}", target()).error().message,
+            "plan expects an object with 'units' (this project's format) or 'pp_deg' (Hetu-Galvatron's), but has "
+            "neither");
+  EXPECT_EQ(parsePlan(R"({"pp_deg": 2})", target()).error().message, "plan lacks the key 'tp_sizes_enc'");
+}
+
+/// Of a plan that a program made.
+TEST(Plan, is_valid_however_it_came_about) {
+  auto complaint = [](auto change) {
+    Plan wrong = *parsePlan(plan().dump(), target());
+    change(wrong);
+    Result<bool> valid = validatePlan(wrong);
+    return valid ? "" : valid.error().message;
+  };
+  EXPECT_EQ(complaint([](Plan &) {}), "");
+  EXPECT_EQ(complaint([](Plan &wrong) { wrong.units[1].strategy.tp = 0; }),
+            "plan unit 'layers.0' (stage 0) key 'tp' expects a degree of at least 1, but got 0");
+  EXPECT_EQ(complaint([](Plan &wrong) { wrong.virtualStages = 0; }),
+            "plan key 'virtual_stages' expects at least 1, but got 0");
+  EXPECT_EQ(complaint([](Plan &wrong) { wrong.units[2].path = wrong.units[1].path; }),
+            "plan lists the unit 'layers.0' twice; keep one");
+  EXPECT_EQ(complaint([](Plan &wrong) {
+              wrong.schedule = Schedule::Interleaved;
+              wrong.virtualStages = 2;
+            }),
+            "plan expects units on each of its 4 parts (pipeline x virtual_stages), but the last unit is on part 1; "
+            "lower 'virtual_stages' or spread the units");
+}
+
+/// What the reference's format cannot say.
+TEST(Plan, is_not_written_as_another) {
+  auto complaint = [](auto change) {
+    Plan given = *parsePlan(plan().dump(), target());
+    change(given);
+    Result<std::string> text = writeReferencePlan(given);
+    return text ? "" : text.error().message;
+  };
+  EXPECT_EQ(complaint([](Plan &) {}), "");
+  EXPECT_EQ(complaint([](Plan &given) { given.schedule = Schedule::ZeroBubble; }),
+            "the reference's format has no schedule 'zb'; write this project's format");
+  EXPECT_EQ(
+      complaint([](Plan &given) { given.units[1].strategy.ulysses = 2; }),
+      "the reference's format has tp or ulysses in a layer, but 'layers.0' has both; write this project's format");
+  EXPECT_EQ(complaint([](Plan &given) { given.units[3].stage = 0; }),
+            "the reference's format puts 'head' on stage 1, but the plan on 0; write this project's format");
+  EXPECT_NE(complaint([](Plan &given) {
+              given.units[3].strategy.cp = 2;
+            }).find("the reference's format has one strategy for embedding and head, but 'embedding' has "),
+            std::string::npos);
 }
 } // namespace
