@@ -35,6 +35,8 @@ struct Copy {
   bool gathered;
 };
 
+/// In which places an op reads its operands and leaves its results: one for each, in the op's order, integers
+/// included. It follows from the loop that each owner takes of the op, and is decided owner by owner.
 struct OpPlaces {
   SmallVector<ValuePlace> operands, results;
 };

@@ -21,26 +21,32 @@ constexpr double kStepCost = 256;
 /// The digits of a tensor, refined so that source and target are both made of them.
 struct Layout {
   struct Slot {
-    int64_t dim, extent;
+    int64_t dim;    // of the tensor
+    int64_t extent; // positions
   };
-  SmallVector<Slot> slots;
-  int64_t rank = 0;
+  SmallVector<Slot> slots; // dimension after dimension, major first
+  int64_t rank = 0;        // dimensions of the tensor
+  /// Sums over micro-batches that are outstanding, in source and target alike.
   SmallVector<Partial> timePartials;
 };
 
-/// Where each grid axis is. `time` owns its digit throughout.
+/// For each axis of the grid where it is: the index of a slot, kNowhere or kPartial. `time` owns its digit throughout.
 using State = SmallVector<int>;
 
+/// How to get from one placement of a tensor to another, moving one axis of the grid at a time. A state is reached when
+/// each axis is where the placement has it; a slot has at most one axis.
 struct Problem {
   MLIRContext *context;
-  ArrayRef<int64_t> grid;
+  ArrayRef<int64_t> grid; // devices along each axis
   Layout layout;
   State from, to;
-  SmallVector<bool> timeOwned; // slots owned by time
-  SmallVector<graph::ReduceKind> kinds;
+  SmallVector<bool> timeOwned;          // of each slot, whether it is time's
+  SmallVector<graph::ReduceKind> kinds; // of each axis that is partial in the source
 
+  /// The owner of each slot: an axis, kTime or kLocal.
   SmallVector<int64_t> getOwners(const State &state) const;
   PlacementAttr getPlacement(const State &state) const;
+  /// Elements that one device holds.
   int64_t getLocalElements(const State &state) const;
   int64_t getOuter(const SmallVector<int64_t> &owners, int slot) const;
 };

@@ -81,12 +81,15 @@ private:
   llvm::DenseMap<AxisId, llvm::SmallVector<dist::Digit>> digits;
 };
 
-/// Where one owner stands with one value.
+/// Which part of a value of a layer each device of one owner holds (or, of time, each micro-batch has).
 struct OwnerPlace {
+  /// Replicated: each holds the value. Sharded: each holds the part at its digit of one of the value's axes. Partial:
+  /// each holds a tensor of the value's shape, and the value is what they combine to.
   enum Kind { Replicated, Sharded, Partial } kind = Replicated;
-  /// Sharded: the dimension, and which of its axes.
+  /// Sharded: the dimension of the tensor, and the index of the axis in the dimension's list (`ValueAxes`), from 0,
+  /// major first: dimension 2 of [batch, seq, heads x size] cut by heads is dim 2, position 0. Else both 0.
   unsigned dim = 0, position = 0;
-  /// Partial: how the pieces combine.
+  /// Partial: how the tensors combine.
   graph::ReduceKind reduction = graph::ReduceKind(0);
 
   static OwnerPlace sharded(unsigned dim, unsigned position) { return {Sharded, dim, position}; }
@@ -95,7 +98,10 @@ struct OwnerPlace {
   friend bool operator==(const OwnerPlace &a, const OwnerPlace &b) = default;
 };
 
-/// One entry for each of `LayerDigits::getOwners()`.
+/// Where a value of a layer is: one entry for each of `LayerDigits::getOwners()`, in their order. It says nothing by
+/// itself of extents: those are the owners', and the digits that the layer's axes are cut into. x [batch, seq, hidden]
+/// under dp 2 and tp 2 with several micro-batches, so owners time, axis 0, axis 1, is
+/// {sharded(0, 0), sharded(0, 0), replicated}, the attribute [4@t * 2@g0 * 2, 16, 64].
 using ValuePlace = llvm::SmallVector<OwnerPlace, 4>;
 
 /// The attribute that says the same.

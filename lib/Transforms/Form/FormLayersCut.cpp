@@ -128,7 +128,8 @@ static StringRef parentOf(StringRef path) {
 
 namespace {
 
-/// Positions of ops, doubled: unit r of n is 2r, what follows it 2r + 1; the prologue is 1.
+/// To which unit each op of a step belongs, as a position in the order of units: unit r of n (from 1) is 2r, what
+/// follows it and is in none 2r + 1; so the prologue is 1 and the epilogue 2n + 1.
 class Cut {
 public:
   /// `splitsVisits`: a member that is called again after what it depends on by then begins another unit. Else a member

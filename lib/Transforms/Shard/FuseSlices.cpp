@@ -35,8 +35,9 @@ namespace {
 
 /// How a tensor is cut along one dimension into pieces that lie behind one another and are all of it.
 struct Cut {
-  int64_t dim;
-  SmallVector<int64_t> offsets; // ascending
+  int64_t dim; // of the tensor
+  /// Where each piece begins along `dim`, in elements, ascending from 0; it ends where the next begins.
+  SmallVector<int64_t> offsets;
 
   bool operator==(const Cut &other) const { return dim == other.dim && offsets == other.offsets; }
 };

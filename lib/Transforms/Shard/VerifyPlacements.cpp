@@ -28,10 +28,12 @@ using graph::OpAxes;
 
 namespace {
 
-/// A digit of a loop: what it is cut into.
+/// How an owner cuts a loop of an op: its device (or micro-batch) c runs the iterations i with
+/// i / stride % extent = c.
 struct Cut {
-  unsigned loop;
-  int64_t stride, extent; // of the digit within the loop, from its minor end
+  unsigned loop;  // index in OpAxes::loops
+  int64_t stride; // iterations
+  int64_t extent; // devices or micro-batches of the owner
   friend bool operator==(const Cut &a, const Cut &b) = default;
 };
 

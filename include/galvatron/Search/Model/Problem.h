@@ -165,6 +165,8 @@ struct SearchSpace {
   static SearchSpace supported();
 };
 
+/// All that is asked of a search: the plan of a step of `globalBatch` samples of this model on this cluster, out of a
+/// space, that takes the least time by these costs and whose ranks stay within the cluster's memory.
 struct Problem {
   Cluster cluster;
   std::int64_t globalBatch = 1; ///< samples
