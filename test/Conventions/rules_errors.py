@@ -11,10 +11,17 @@ import re
 from rules_messages import LITERAL, statement
 from tree import Finding, line_of
 
-REPORT = re.compile(r"\b(?:emitOpError|emitError|emitOptionalError|emitWarning|emitRemark|fail)\s*\(")
+REPORT = re.compile(r"\b(?:emitOpError|emitError|emitOptionalError|emitWarning|emitRemark|fail)\s*\(|\bError\s*\{")
 FOLDERS = ("lib", "dialects", "include")
-# Their errors are no diagnostics, but exceptions and results, of which many have no test yet.
-OTHERS = ("lib/Import/", "lib/Search/", "include/galvatron/Import/", "include/galvatron/Search/")
+# What the importer throws: its exceptions are no diagnostics, and many have no test yet.
+OTHERS = ("lib/Import/", "include/galvatron/Import/")
+# Texts that no test can wait for: what happens before Ctrl-C is a matter of time; a value that is always replaced; what
+# the fit of a line would say of points that differ.
+UNTESTED = (
+    "interrupted before any plan was found",
+    "no cluster",
+    " do not determine a line; measure different batch sizes",
+)
 WORDS = 3
 EXPECTATION = re.compile(r"expected-(?:error|warning|remark)|^\s*(?://|#|;)?\s*[A-Z][A-Z0-9_]*(?:-[A-Z]+)?:(?!//)")
 
@@ -29,7 +36,7 @@ def error_texts(tree):
             body = re.sub(r'"\s*\n\s*"', "", statement(text, match.end()))
             parts = tuple(plain(literal.group(1)) for literal in LITERAL.finditer(body))
             parts = tuple(part for part in parts if re.search(r"[a-z]{2}", part))
-            if parts:
+            if parts and not set(parts) & set(UNTESTED):
                 yield path, line_of(text, match.start()), parts
 
 

@@ -180,4 +180,22 @@ TEST(ProgramCosts, attention_takes_its_pairs) {
   EXPECT_LT(cost(kAttention, cluster).forwardSeconds, 1e-20);
 }
 
+TEST(ProgramCosts, says_why_a_layer_has_no_price) {
+  reference::Program program(R"(module attributes {graph.batch = 8 : i64} {
+  graph.layer @layer(%x: tensor<8x3xf32>) -> tensor<8x3xf32> {
+    %y = graph.activation relu %x : tensor<8x3xf32> -> tensor<8x3xf32>
+    graph.return %y : tensor<8x3xf32>
+  }
+})");
+  ProgramCosts costs(*program.module, device(), 8);
+  search::Unit unit{"layer", "layer"}, other{"other", "other"};
+  search::CostQuery query;
+  query.microBatchSamples = 8;
+  query.unit = &other;
+  EXPECT_EQ(costs.cost(query).error().message, "unknown layer type 'other'");
+  query.unit = &unit;
+  query.strategy.tp = 2;
+  EXPECT_EQ(costs.cost(query).error().message, "tp 2 divides neither heads nor widths of layer type 'layer'");
+}
+
 } // namespace

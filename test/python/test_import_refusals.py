@@ -1,0 +1,140 @@
+"""What galvatron-import refuses of operators that it knows: in one line that names the operator and says what to do.
+
+Programs are traced without galvatron.export: it would find some of these first.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from test_import import IMPORTER, Small, check_refused
+from torch import nn
+from torch.nn import functional
+
+pytestmark = pytest.mark.skipif(not IMPORTER.exists(), reason=f"{IMPORTER} is not built")
+
+
+class Loss(nn.Module):
+    """`loss(x, labels)` of x, float [batch, seq, 8], and labels, integers [batch, seq]."""
+
+    def __init__(self, loss) -> None:
+        super().__init__()
+        self.table = nn.Embedding(32, 8)
+        self.loss = loss
+
+    def forward(self, input_ids, labels):
+        return self.loss(self.table(input_ids), labels)
+
+
+def traced(tmp_path, module):
+    ids = torch.arange(32).reshape(2, 16)
+    path = tmp_path / "model.pt"
+    torch.jit.trace(module, (ids, ids), check_trace=False).save(str(path))
+    return path
+
+
+@torch.jit.script
+def doubled(x):
+    return x * 2.0
+
+
+class Branching(nn.Module):
+    """Control flow is in the archive of a scripted module alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.ones(32, 8))
+
+    def forward(self, input_ids, labels):
+        x = torch.embedding(self.table, input_ids)
+        if bool(x.sum() > 0):
+            x = x * 2.0
+        return x.mean()
+
+
+def written(value, *index, accumulate=False):
+    """Writes a value to positions of x."""
+
+    def middle(x):
+        positions = tuple(each(x) for each in index)
+        return (x * 1).index_put(positions, torch.full_like((x * 1)[positions], value), accumulate=accumulate)
+
+    return middle
+
+
+def largest(x):
+    return x[0].argmax(-1)  # [seq], depends on data
+
+
+@pytest.mark.parametrize(
+    "middle,message",
+    [
+        (lambda x: functional.rrelu(x, training=True), "draws random slopes in training, which is unsupported"),
+        (
+            lambda x: functional.scaled_dot_product_attention(
+                x[:, None], x[:, None, :8], x[:, None, :8], is_causal=True
+            ).squeeze(1),
+            "expects as many queries as keys with is_causal, but got ",
+        ),
+        (lambda x: x + functional.one_hot(x.argmax(-1)), "expects num_classes, as the shape must not depend on data"),
+        (lambda x: x + torch.where(x > 0)[0].sum(), "the form that returns indices has a shape that depends on data"),
+        (
+            nn.InstanceNorm1d(16, track_running_stats=True),
+            "keeps running statistics, which is unsupported; use track_running_stats=False",
+        ),
+        (
+            lambda x: x.scatter(1, x.argmax(-1, keepdim=True), x),
+            "expects an index of the shape of [2, 16, 8] but for dimension 1, but got [2, 16, 1]",
+        ),
+        (lambda x: x.scatter(1, (x > 0).long(), x, reduce="add"), "expects no reduce; use scatter_add, which adds"),
+        (
+            lambda x: x.scatter(1, (x > 0).long(), x),
+            "writes several elements to positions that may be the same, where the last one is left to chance",
+        ),
+        (lambda x: x.index_copy(1, largest(x), x), "writes to positions that depend on data or repeat"),
+        (written(1.0, lambda x: largest(x) % 2, accumulate=True), "expects accumulate to be false; use index_add"),
+        (
+            written(1.0, lambda x: largest(x) % 2, largest),
+            "expects one index or mask where data is written, but got several; use where",
+        ),
+        (lambda x: x + torch.linalg.vector_norm(x, 0.5), "expects a norm of order 0, 1 or more, but got 0.5"),
+        (lambda x: x.to(torch.int16).float(), "unsupported element type (torch scalar type 2); use float32"),
+        (doubled, "is a module, or of a kind of value that is unsupported"),
+    ],
+)
+def test_middles(middle, message, tmp_path):
+    check_refused(tmp_path, re.escape(message), traced(tmp_path, Small(middle)), "--batch", 2, "--seq", 16)
+
+
+def test_control_flow(tmp_path):
+    torch.jit.script(Branching()).save(str(tmp_path / "model.pt"))
+    message = "turns a tensor that depends on data into a number; the program must not depend on it"
+    check_refused(tmp_path, message, tmp_path / "model.pt", "--batch", 2, "--seq", 16)
+
+
+@pytest.mark.parametrize(
+    "loss,message",
+    [
+        (
+            lambda x, y: functional.cross_entropy(x.flatten(0, 1), x.flatten(0, 1).softmax(1), weight=torch.ones(8)),
+            "labels that are probabilities with class weights or smoothing are unsupported",
+        ),
+        (
+            lambda x, y: functional.nll_loss(x.flatten(0, 1), y.flatten() % 8),
+            "expects the result of log_softmax; use cross_entropy on the logits",
+        ),
+        (
+            lambda x, y: functional.nll_loss(x.flatten(0, 1).log_softmax(0), y.flatten() % 8),
+            "expects the log_softmax of the classes, but got one over dimension 0 of ",
+        ),
+        (lambda x, y: torch.tensor(1.0), "the loss depends on neither inputs nor parameters; check the module's"),
+        (
+            lambda x, y: functional.embedding(y % 16, x[0], scale_grad_by_freq=True).mean(),
+            "embedding options max_norm, sparse and scale_grad_by_freq are unsupported; leave them off",
+        ),
+    ],
+)
+def test_losses(loss, message, tmp_path):
+    check_refused(tmp_path, re.escape(message), traced(tmp_path, Loss(loss)), "--batch", 2, "--seq", 16)
