@@ -13,6 +13,8 @@
 #include "mlir/Interfaces/FunctionInterfaces.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 
+#include "dialects/Exec/RuntimeFunctions.h"
+
 #include "dialects/Exec/ExecDialect.h.inc"
 
 #define GET_OP_CLASSES
@@ -34,9 +36,6 @@ inline constexpr llvm::StringLiteral kDevice = "exec.device";
 inline constexpr llvm::StringLiteral kWorkspaceBytes = "exec.workspace_bytes";
 /// On an argument of a `dist.body` that holds a saved value: its strides, when not row-major.
 inline constexpr llvm::StringLiteral kStrides = "exec.strides";
-
-/// Number of buffers that a runtime function takes, or -1 if there is none of that name.
-int64_t getNumRuntimeBuffers(llvm::StringRef function);
 
 } // namespace galvatron::exec
 

@@ -3,9 +3,30 @@
 
 #include "dialects/FunctionSyntax.h"
 
-#include "llvm/ADT/StringSwitch.h"
+#include "mlir/IR/Builders.h"
 
 #include "dialects/Exec/ExecDialect.cpp.inc"
+
+/// `{M = 6, …}`, in any order.
+static mlir::ParseResult parseConstants(mlir::OpAsmParser &parser, mlir::DictionaryAttr &constants, mlir::StringAttr) {
+  mlir::NamedAttrList parsed;
+  if (parser.parseOptionalAttrDict(parsed))
+    return mlir::failure();
+  constants = parsed.getDictionary(parser.getContext());
+  return mlir::success();
+}
+
+/// In the order of Functions.def, without types, which that says.
+static void printConstants(mlir::OpAsmPrinter &printer, mlir::Operation *, mlir::DictionaryAttr constants,
+                           mlir::StringAttr function) {
+  printer << "{";
+  llvm::interleaveComma(galvatron::exec::RuntimeFunction::find(function)->constants, printer,
+                        [&](const galvatron::exec::RuntimeConstant &constant) {
+                          printer << constant.name << " = ";
+                          printer.printAttributeWithoutType(constants.get(constant.name));
+                        });
+  printer << "}";
+}
 
 #define GET_OP_CLASSES
 #include "dialects/Exec/ExecOps.cpp.inc"
@@ -18,16 +39,6 @@ void ExecDialect::initialize() {
 #define GET_OP_LIST
 #include "dialects/Exec/ExecOps.cpp.inc"
       >();
-}
-
-int64_t galvatron::exec::getNumRuntimeBuffers(StringRef function) {
-  // A buffer list such as "q, k, bias?" has one entry more than it has commas.
-  StringRef buffers = llvm::StringSwitch<StringRef>(function)
-#define GVRT_FUNCTION(name, buffers, attributes) .Case(#name, buffers)
-#include "runtime/api/Functions.def"
-#undef GVRT_FUNCTION
-                          .Default("");
-  return buffers.empty() ? -1 : static_cast<int64_t>(buffers.count(',')) + 1;
 }
 
 ParseResult FunctionOp::parse(OpAsmParser &parser, OperationState &result) {
@@ -53,11 +64,69 @@ LogicalResult BufferOp::verify() {
   return success();
 }
 
+void CallOp::build(OpBuilder &builder, OperationState &state, StringRef function, ValueRange buffers,
+                   ArrayRef<CallConstant> constants, DenseI64ArrayAttr present, DictionaryAttr entry) {
+  NamedAttrList attributes;
+  for (const CallConstant &constant : constants)
+    attributes.append(constant.toAttribute(builder));
+  build(builder, state, TypeRange(), function, buffers, attributes.getDictionary(builder.getContext()), present, entry);
+}
+
+SmallVector<int64_t> CallOp::getWords() {
+  SmallVector<int64_t> words;
+  for (const RuntimeConstant &constant : RuntimeFunction::find(getFunction())->constants)
+    llvm::append_range(words, *constant.wordsOf(getConstants().get(constant.name)));
+  return words;
+}
+
+int64_t CallOp::getWordIndex(StringRef name) {
+  int64_t index = 0;
+  for (const RuntimeConstant &constant : RuntimeFunction::find(getFunction())->constants) {
+    if (constant.name == name)
+      break;
+    index += constant.wordsOf(getConstants().get(constant.name))->size();
+  }
+  return index;
+}
+
+std::optional<int64_t> CallOp::getGroup() {
+  auto group = getConstants().getAs<IntegerAttr>("group");
+  return group ? std::optional(group.getInt()) : std::nullopt;
+}
+
+/// Each constant of Functions.def once, of its kind and length, and no other.
+static LogicalResult verifyConstants(CallOp op, const RuntimeFunction &function) {
+  DictionaryAttr constants = op.getConstants();
+  auto of = [&](StringRef name) { return (name + " of \"" + op.getFunction() + "\"").str(); };
+  for (NamedAttribute given : constants)
+    if (!function.findConstant(given.getName())) {
+      InFlightDiagnostic error = op.emitOpError("expects constants ");
+      llvm::interleaveComma(function.constants, error, [&](const RuntimeConstant &known) { error << known.name; });
+      return error << " of \"" << op.getFunction() << "\", but got " << given.getName().getValue();
+    }
+  for (const RuntimeConstant &constant : function.constants) {
+    Attribute value = constants.get(constant.name);
+    if (!value)
+      return op.emitOpError("expects constant ") << of(constant.name) << ", but got none";
+    std::optional<SmallVector<int64_t>> words = constant.wordsOf(value);
+    if (!words)
+      return op.emitOpError("expects constant ")
+             << of(constant.name) << " to be " << (constant.isList() ? "an array of " : "")
+             << (constant.kind == RuntimeConstant::Kind::Bits ? "f64" : "i64") << ", but got " << value;
+    if (!constant.isWhole(*words, constants))
+      return op.emitOpError("expects constant ")
+             << of(constant.name) << " to be a " << (constant.kind == RuntimeConstant::Kind::Map ? "map" : "list")
+             << " of length " << constant.count
+             << (constant.wordsOfEach > 1 ? " x " + std::to_string(constant.wordsOfEach) : "") << ", but got " << value;
+  }
+  return success();
+}
+
 LogicalResult CallOp::verify() {
-  int64_t expected = getNumRuntimeBuffers(getFunction());
-  if (expected < 0)
+  const RuntimeFunction *function = RuntimeFunction::find(getFunction());
+  if (!function)
     return emitOpError("expects a function of runtime/api/Functions.def, but got \"") << getFunction() << "\"";
-  int64_t given = getBuffers().size();
+  int64_t given = getBuffers().size(), expected = function->numBuffers;
   if (auto present = getPresent()) {
     if (static_cast<int64_t>(present->size()) != expected)
       return emitOpError("expects ") << expected << " entries in present, but got " << present->size();
@@ -65,10 +134,13 @@ LogicalResult CallOp::verify() {
   }
   if (given != expected)
     return emitOpError("expects ") << expected << " buffers for \"" << getFunction() << "\", but got " << given;
-  if (auto entry = getEntry()) {
-    int64_t count = getConstants().size();
-    if (entry->size() != 2 || (*entry)[0] < 0 || (*entry)[0] >= count || (*entry)[1] < 0)
-      return emitOpError("expects entry [constant below ") << count << ", word], but got [" << *entry << "]";
+  if (failed(verifyConstants(*this, *function)))
+    return failure();
+  for (NamedAttribute constant : getEntry().value_or(DictionaryAttr::get(getContext()))) {
+    auto word = dyn_cast<IntegerAttr>(constant.getValue());
+    if (!word || word.getInt() < 0 || !isa_and_nonnull<IntegerAttr>(getConstants().get(constant.getName())))
+      return emitOpError("expects entry {number among the constants = word}, but got ")
+             << constant.getName().getValue() << " = " << constant.getValue();
   }
   return success();
 }

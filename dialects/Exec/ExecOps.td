@@ -21,8 +21,8 @@ def Exec_FunctionOp : Exec_Op<"function", [FunctionOpInterface, IsolatedFromAbov
 
     Example:
     ```mlir
-    exec.function @copy(%x: memref<4xf32>, %y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
-      exec.call "copy"(%x, %y) [4, 1, 4, 1, 1] : memref<4xf32>, memref<4xf32>
+    exec.function @clear(%y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+      exec.call "fill_zero"(%y) {bytes = 16} : memref<4xf32>
       exec.return
     }
     ```
@@ -63,16 +63,34 @@ def Exec_ConstantOp : Exec_Op<"constant", [Pure]> {
 def Exec_CallOp : Exec_Op<"call"> {
   let summary = "calls a function of the runtime's C ABI on buffers, with constants";
   let description = [{
-    `function` is a name of `runtime/api/Functions.def`, which also says the order of buffers and
-    attributes. `present` has one entry for each buffer there: 0 where an optional one is absent.
-    `entry [c, w]`: constant c is not fixed, but word w of the attributes with which the timetable calls
-    the function (in a backward body, whether to add to the gradient of parameter w).
+    `function` is a name of `runtime/api/Functions.def`, which also says the order of buffers and the names of the
+    constants: numbers, f64 where it says `bits`, and lists of numbers. `present` has one entry for each buffer there:
+    0 where an optional one is absent. `entry {c = w}`: constant c is not fixed, but word w of the attributes with which
+    the timetable calls the function (in a backward body, whether to add to the gradient of parameter w).
+
+    Example:
+    ```mlir
+    exec.call "copy"(%x, %y) {element_bytes = 4, rank = 1, extents = [4], x_strides = [1], y_strides = [1]} : memref<4xf32>, memref<4xf32>
+    exec.call "norm_weight_backward"(%dy, %x, %m, %r, %dw) {type = 0, rows = 1, columns = 4, accumulate = 1} entry {accumulate = 2 : i64}
+      : memref<1x4xf32>, memref<1x4xf32>, memref<1xf32>, memref<1xf32>, memref<4xf32>
+    ```
   }];
-  let arguments = (ins StrAttr:$function, Variadic<AnyMemRef>:$buffers,
-                       DenseI64ArrayAttr:$constants, OptionalAttr<DenseI64ArrayAttr>:$present,
-                       OptionalAttr<DenseI64ArrayAttr>:$entry);
-  let assemblyFormat = [{$function `(` $buffers `)` $constants (`present` $present^)? (`entry` $entry^)? attr-dict
-                         (`:` type($buffers)^)?}];
+  let arguments = (ins StrAttr:$function, Variadic<AnyMemRef>:$buffers, DictionaryAttr:$constants,
+                       OptionalAttr<DenseI64ArrayAttr>:$present, OptionalAttr<DictionaryAttr>:$entry);
+  let assemblyFormat = [{$function `(` $buffers `)` custom<Constants>($constants, ref($function))
+                         (`present` $present^)? (`entry` $entry^)? attr-dict (`:` type($buffers)^)?}];
+  let builders = [OpBuilder<(ins "::llvm::StringRef":$function, "::mlir::ValueRange":$buffers,
+                                 "::llvm::ArrayRef<CallConstant>":$constants,
+                                 CArg<"::mlir::DenseI64ArrayAttr", "{}">:$present,
+                                 CArg<"::mlir::DictionaryAttr", "{}">:$entry)>];
+  let extraClassDeclaration = [{
+    /// All constants as the runtime reads them: words of 64 bits in the order of Functions.def.
+    ::llvm::SmallVector<int64_t> getWords();
+    /// Where the words of a constant begin.
+    int64_t getWordIndex(::llvm::StringRef constant);
+    /// The group whose ranks join the call, of a collective.
+    std::optional<int64_t> getGroup();
+  }];
   let hasVerifier = 1;
 }
 

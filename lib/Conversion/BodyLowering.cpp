@@ -14,7 +14,6 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 
 #include "llvm/ADT/STLExtras.h"
-#include "llvm/ADT/bit.h"
 
 using namespace mlir;
 using namespace galvatron;
@@ -88,8 +87,6 @@ int64_t galvatron::elementTypeCode(Type type) {
   Type element = getElementTypeOrSelf(type);
   return element.isBF16() ? GVRT_BF16 : isa<FloatType>(element) ? GVRT_F32 : GVRT_I64;
 }
-
-int64_t galvatron::bitsOf(double value) { return llvm::bit_cast<int64_t>(value); }
 
 int64_t GroupTable::indexOf(ArrayRef<int64_t> axes) {
   for (auto [index, group] : llvm::enumerate(groups))
@@ -209,25 +206,24 @@ int64_t BodyLowering::kernelType(Value value) const {
   return type == GVRT_BF16 && !device.takesBf16 ? int64_t(GVRT_F32) : type;
 }
 
-EntryConstant BodyLowering::accumulateBy(Value value, int64_t constant) {
+DictionaryAttr BodyLowering::accumulateByEntry(Value value) {
   auto found = accumulated.find(value);
   if (found == accumulated.end())
     return {};
   writable.insert_range(found->second);
-  return {constant, found->second.front()};
+  return builder.getDictionaryAttr(
+      builder.getNamedAttr("accumulate", builder.getI64IntegerAttr(found->second.front())));
 }
 
-void BodyLowering::call(Location loc, StringRef name, ValueRange operands, ArrayRef<int64_t> constants,
-                        ArrayRef<int64_t> present, EntryConstant entry) {
-  auto arrayOrNone = [&](ArrayRef<int64_t> values) {
-    return values.empty() ? DenseI64ArrayAttr() : builder.getDenseI64ArrayAttr(values);
-  };
+void BodyLowering::call(Location loc, StringRef name, ValueRange operands, ArrayRef<exec::CallConstant> constants,
+                        ArrayRef<int64_t> present, DictionaryAttr entry) {
   SmallVector<Value> buffers(operands);
   if (device.hasConstantsInKernels)
     for (Value &buffer : buffers)
       if (getConstantSource(buffer))
         buffer = copyByKernel(loc, buffer);
-  exec::CallOp::create(builder, loc, name, buffers, constants, arrayOrNone(present), arrayOrNone(entry));
+  exec::CallOp::create(builder, loc, name, buffers, constants,
+                       present.empty() ? DenseI64ArrayAttr() : builder.getDenseI64ArrayAttr(present), entry);
 }
 
 /// In scratch, with the same strides; every element once.
@@ -244,14 +240,14 @@ Value BodyLowering::copyByKernel(Location loc, Value buffer) {
   return view(loc, flat, 0, shapeOf(buffer), strides);
 }
 
-void BodyLowering::callAtEnd(Location loc, StringRef name, ValueRange operands, ArrayRef<int64_t> constants,
-                             EntryConstant entry) {
+void BodyLowering::callAtEnd(Location loc, StringRef name, ValueRange operands, ArrayRef<exec::CallConstant> constants,
+                             DictionaryAttr entry) {
   call(loc, name, operands, constants, {}, entry);
   lastCalls.push_back(cast<exec::CallOp>(*std::prev(builder.getInsertionPoint())));
 }
 
 void BodyLowering::callKernel(Location loc, StringRef name, ValueRange operands, unsigned firstOutput,
-                              ArrayRef<int64_t> constants, ArrayRef<int64_t> present, EntryConstant entry) {
+                              ArrayRef<exec::CallConstant> constants, ArrayRef<int64_t> present, DictionaryAttr entry) {
   if (device.takesBf16)
     return call(loc, name, operands, constants, present, entry);
   SmallVector<Value> widened(operands);
@@ -279,11 +275,12 @@ void BodyLowering::callKernel(Location loc, StringRef name, ValueRange operands,
 
 void BodyLowering::copy(Location loc, Value from, Value to) {
   auto type = cast<MemRefType>(from.getType());
-  SmallVector<int64_t> constants = {elementBytes(type), type.getRank()};
-  llvm::append_range(constants, type.getShape());
-  llvm::append_range(constants, stridesOf(from));
-  llvm::append_range(constants, stridesOf(to));
-  call(loc, "copy", {from, to}, constants);
+  call(loc, "copy", {from, to},
+       {{"element_bytes", elementBytes(type)},
+        {"rank", type.getRank()},
+        {"extents", type.getShape()},
+        {"x_strides", stridesOf(from)},
+        {"y_strides", stridesOf(to)}});
 }
 
 /// The value whose buffer holds all of `value`, elements in the same places up to order: through
@@ -425,8 +422,9 @@ void BodyLowering::finishResults() {
     if (i >= numResults - numAccumulated) {
       Value buffer = rowMajorBufferOf(result);
       call(loc, "accumulate", {buffer, target},
-           {elementTypeCode(buffer.getType()), elementTypeCode(target.getType()),
-            cast<ShapedType>(result.getType()).getNumElements()});
+           {{"type", elementTypeCode(buffer.getType())},
+            {"y_type", elementTypeCode(target.getType())},
+            {"count", cast<ShapedType>(result.getType()).getNumElements()}});
     } else {
       copy(loc, bufferOf(result), target);
     }
@@ -523,20 +521,21 @@ FailureOr<exec::FunctionOp> BodyLowering::run() {
   return function;
 }
 
-void galvatron::appendPositionMap(SmallVectorImpl<int64_t> &constants, Operation *op, ArrayRef<int64_t> shape,
-                                  ArrayRef<int64_t> dims) {
+SmallVector<int64_t> galvatron::positionMap(Operation *op, ArrayRef<int64_t> shape, ArrayRef<int64_t> dims) {
+  SmallVector<int64_t> map;
   auto placement = op->getAttrOfType<dist::PlacementAttr>("dist.position");
   for (int64_t dim : dims) {
     if (!placement || dim < 0) {
-      llvm::append_values(constants, int64_t(1), dim < 0 ? int64_t(1) : shape[dim], int64_t(-1));
+      llvm::append_values(map, int64_t(1), dim < 0 ? int64_t(1) : shape[dim], int64_t(-1));
       continue;
     }
     int64_t first = 0;
     for (int64_t before = 0; before < dim; ++before)
       first += placement.getDigitsPerDim()[before];
     int64_t count = placement.getDigitsPerDim()[dim];
-    constants.push_back(count);
+    map.push_back(count);
     for (int64_t digit = first; digit < first + count; ++digit)
-      llvm::append_values(constants, placement.getExtents()[digit], placement.getOwners()[digit]);
+      llvm::append_values(map, placement.getExtents()[digit], placement.getOwners()[digit]);
   }
+  return map;
 }

@@ -35,8 +35,6 @@ std::optional<Strides> reshapedStrides(llvm::ArrayRef<int64_t> from, llvm::Array
 int64_t elementBytes(mlir::Type type);
 /// Code of an element type in a runtime function's attributes (runtime/api/ElementType.h).
 int64_t elementTypeCode(mlir::Type type);
-/// The bit pattern in which a double travels through a runtime function's attributes.
-int64_t bitsOf(double value);
 
 /// The groups of one module that collectives name by index.
 class GroupTable {
@@ -48,8 +46,8 @@ private:
   llvm::SmallVector<llvm::SmallVector<int64_t>> groups;
 };
 
-/// [constant, word]: a constant of a call that is a word of the timetable's entry (`exec.call`); or empty.
-using EntryConstant = llvm::SmallVector<int64_t, 2>;
+/// The constants of a call, by name.
+using Constants = llvm::SmallVector<exec::CallConstant>;
 
 class BodyLowering {
 public:
@@ -88,23 +86,25 @@ public:
   llvm::SmallVector<int64_t> preferredOrder(mlir::Value value);
   /// Whether the result goes straight into a gradient that the kernel must add to.
   bool isAccumulated(mlir::Value value) { return accumulated.contains(value); }
-  /// The same where the kernel's constant number `constant` says whether it adds: the `entry` of its call.
-  EntryConstant accumulateBy(mlir::Value value, int64_t constant);
+  /// The same where the kernel's constant `accumulate` says whether it adds: the `entry` of its call, or null.
+  mlir::DictionaryAttr accumulateByEntry(mlir::Value value);
   mlir::Value createScratch(mlir::MemRefType type, mlir::Location loc);
   /// The buffer of a concatenation whose pieces are written in place, or null; and whether piece `input` is.
   mlir::Value concatenationOf(graph::ConcatOp op) { return concatenations.lookup(op); }
   bool isInPlace(graph::ConcatOp op, unsigned input) { return piecesInPlace.contains({op, input}); }
   void setBuffer(mlir::Value value, mlir::Value buffer) { buffers[value] = buffer; }
-  void call(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers, llvm::ArrayRef<int64_t> constants,
-            llvm::ArrayRef<int64_t> present = {}, EntryConstant entry = {});
+  void call(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers,
+            llvm::ArrayRef<exec::CallConstant> constants, llvm::ArrayRef<int64_t> present = {},
+            mlir::DictionaryAttr entry = {});
   /// The same behind everything else: what it writes, nobody reads before.
   void callAtEnd(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers,
-                 llvm::ArrayRef<int64_t> constants, EntryConstant entry = {});
+                 llvm::ArrayRef<exec::CallConstant> constants, mlir::DictionaryAttr entry = {});
   /// The same for a function of which every buffer from the `firstOutput`-th given one on is written. Where the
   /// device's kernels take no bf16, such buffers are converted before and after, through scratch of the same
   /// layout.
   void callKernel(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers, unsigned firstOutput,
-                  llvm::ArrayRef<int64_t> constants, llvm::ArrayRef<int64_t> present = {}, EntryConstant entry = {});
+                  llvm::ArrayRef<exec::CallConstant> constants, llvm::ArrayRef<int64_t> present = {},
+                  mlir::DictionaryAttr entry = {});
   /// y = x between f32 and bf16, element by element.
   void convert(mlir::Location loc, mlir::Value from, mlir::Value to);
   mlir::Value copyByKernel(mlir::Location loc, mlir::Value buffer);
@@ -181,10 +181,9 @@ unsigned fuseLoops(exec::FunctionOp function, unsigned numInputs);
 /// not overlap; sets `exec.scratch_bytes`.
 void planScratch(exec::FunctionOp function);
 
-/// `dist.position` (or none: everything local) as the position map of Functions.def, of `dims` of
-/// the placement.
-void appendPositionMap(llvm::SmallVectorImpl<int64_t> &constants, mlir::Operation *op, llvm::ArrayRef<int64_t> shape,
-                       llvm::ArrayRef<int64_t> dims);
+/// `dist.position` (or none: everything local) as a position map of Functions.def, of `dims` of the placement.
+llvm::SmallVector<int64_t> positionMap(mlir::Operation *op, llvm::ArrayRef<int64_t> shape,
+                                       llvm::ArrayRef<int64_t> dims);
 
 } // namespace galvatron
 

@@ -39,12 +39,13 @@ struct ConvertExecToLLVMPass : galvatron::impl::ConvertExecToLLVMPassBase<Conver
 private:
   LogicalResult convertFunction(exec::FunctionOp function);
   LogicalResult convertCall(exec::CallOp op);
-  /// Calls a function of the runtime's C ABI on pointers.
+  /// Calls a function of the runtime's C ABI on pointers. `entry`: (constant, word) of the entry's attributes in its
+  /// place.
   void callRuntime(Location loc, StringRef function, ArrayRef<Value> buffers, ArrayRef<int64_t> constants,
-                   std::optional<ArrayRef<int64_t>> entry = {});
+                   ArrayRef<std::pair<int64_t, int64_t>> entry = {});
   Value createStackSlot(Location loc, Type element, int64_t count);
-  /// The constants with one of them taken from the attributes of the function's own call.
-  Value createAttributes(Location loc, Value constants, int64_t count, ArrayRef<int64_t> entry);
+  /// The constants with some of them taken from the attributes of the function's own call.
+  Value createAttributes(Location loc, Value constants, int64_t count, ArrayRef<std::pair<int64_t, int64_t>> entry);
   void convertLoops(exec::LoopsOp op);
   func::FuncOp createKernel(exec::LoopsOp op, ArrayRef<unsigned> pointerOf, unsigned numPointers);
   /// An internal constant of the object, as a pointer.
@@ -124,7 +125,7 @@ LogicalResult ConvertExecToLLVMPass::convertFunction(exec::FunctionOp function) 
 }
 
 LogicalResult ConvertExecToLLVMPass::convertCall(exec::CallOp op) {
-  int64_t count = exec::getNumRuntimeBuffers(op.getFunction());
+  int64_t count = exec::RuntimeFunction::find(op.getFunction())->numBuffers;
   SmallVector<Value> buffers;
   unsigned next = 0;
   for (int64_t i = 0; i < count; ++i) {
@@ -135,7 +136,11 @@ LogicalResult ConvertExecToLLVMPass::convertCall(exec::CallOp op) {
              << op.getFunction();
     buffers.push_back(buffer ? pointers.lookup(buffer) : LLVM::ZeroOp::create(*builder, op.getLoc(), pointer));
   }
-  callRuntime(op.getLoc(), op.getFunction(), buffers, op.getConstants(), op.getEntry());
+  SmallVector<std::pair<int64_t, int64_t>> entry;
+  if (DictionaryAttr words = op.getEntryAttr())
+    for (NamedAttribute word : words)
+      entry.push_back({op.getWordIndex(word.getName()), cast<IntegerAttr>(word.getValue()).getInt()});
+  callRuntime(op.getLoc(), op.getFunction(), buffers, op.getWords(), entry);
   return success();
 }
 
@@ -147,7 +152,8 @@ Value ConvertExecToLLVMPass::createStackSlot(Location loc, Type element, int64_t
   return LLVM::AllocaOp::create(*builder, loc, pointer, element, size);
 }
 
-Value ConvertExecToLLVMPass::createAttributes(Location loc, Value constants, int64_t count, ArrayRef<int64_t> entry) {
+Value ConvertExecToLLVMPass::createAttributes(Location loc, Value constants, int64_t count,
+                                              ArrayRef<std::pair<int64_t, int64_t>> entry) {
   Type word = builder->getI64Type();
   Value attributes = createStackSlot(loc, word, count);
   Value bytes = LLVM::ConstantOp::create(*builder, loc, builder->getI64IntegerAttr(count * 8));
@@ -155,13 +161,15 @@ Value ConvertExecToLLVMPass::createAttributes(Location loc, Value constants, int
   auto wordAt = [&](Value base, int64_t index) -> Value {
     return LLVM::GEPOp::create(*builder, loc, pointer, word, base, ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(index)});
   };
-  Value value = LLVM::LoadOp::create(*builder, loc, word, wordAt(entryAttributes, entry[1]));
-  LLVM::StoreOp::create(*builder, loc, value, wordAt(attributes, entry[0]));
+  for (auto [constant, source] : entry) {
+    Value value = LLVM::LoadOp::create(*builder, loc, word, wordAt(entryAttributes, source));
+    LLVM::StoreOp::create(*builder, loc, value, wordAt(attributes, constant));
+  }
   return attributes;
 }
 
 void ConvertExecToLLVMPass::callRuntime(Location loc, StringRef function, ArrayRef<Value> buffers,
-                                        ArrayRef<int64_t> constants, std::optional<ArrayRef<int64_t>> entry) {
+                                        ArrayRef<int64_t> constants, ArrayRef<std::pair<int64_t, int64_t>> entry) {
   Value table = createStackSlot(loc, pointer, buffers.size());
   for (auto [i, buffer] : llvm::enumerate(buffers)) {
     Value slot =
@@ -173,8 +181,8 @@ void ConvertExecToLLVMPass::callRuntime(Location loc, StringRef function, ArrayR
                          ? LLVM::ZeroOp::create(*builder, loc, pointer).getResult()
                          : createConstant(loc, "constants_", DenseElementsAttr::get(type, constants),
                                           LLVM::LLVMArrayType::get(builder->getI64Type(), constants.size()));
-  if (entry)
-    attributes = createAttributes(loc, attributes, constants.size(), *entry);
+  if (!entry.empty())
+    attributes = createAttributes(loc, attributes, constants.size(), entry);
   auto signature = builder->getFunctionType({pointer, pointer, pointer}, {});
   func::FuncOp callee = declare(("gvrt_" + function).str(), signature);
   func::CallOp::create(*builder, loc, callee, ValueRange{context, table, attributes});

@@ -21,8 +21,8 @@ LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, 
     return success();
   Value from = lowering.rowMajorBufferOf(op->getOperand(0));
   Value to = lowering.createResult(op->getResult(0));
-  auto call = [&](StringRef function, ArrayRef<int64_t> axes, ArrayRef<int64_t> more) {
-    SmallVector<int64_t> constants = {lowering.getGroups().indexOf(axes)};
+  auto call = [&](StringRef function, ArrayRef<int64_t> axes, ArrayRef<exec::CallConstant> more) {
+    Constants constants = {{"group", lowering.getGroups().indexOf(axes)}};
     llvm::append_range(constants, more);
     lowering.call(op->getLoc(), function, {from, to}, constants);
     return success();
@@ -31,28 +31,35 @@ LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, 
   // Bodies run in order: whoever overlaps a collective gives it a number and places its end.
   constexpr int64_t kAtOnce = -1;
   if (auto reduce = dyn_cast<dist::AllReduceOp>(op))
-    return call(
-        "all_reduce", reduce.getAxes(),
-        {type, static_cast<int64_t>(reduce.getKind()), cast<MemRefType>(from.getType()).getNumElements(), kAtOnce});
+    return call("all_reduce", reduce.getAxes(),
+                {{"type", type},
+                 {"kind", reduce.getKind()},
+                 {"count", cast<MemRefType>(from.getType()).getNumElements()},
+                 {"handle", kAtOnce}});
   if (auto gather = dyn_cast<dist::AllGatherOp>(op)) {
     auto [outer, inner] = cutOf(shapeOf(from), gather.getDim(), gather.getOuter());
-    return call("all_gather", gather.getAxes(), {type, outer, inner, kAtOnce});
+    return call("all_gather", gather.getAxes(),
+                {{"type", type}, {"outer", outer}, {"inner", inner}, {"handle", kAtOnce}});
   }
   if (auto scatter = dyn_cast<dist::ReduceScatterOp>(op)) {
     auto [outer, inner] = cutOf(shapeOf(to), scatter.getDim(), scatter.getOuter());
     return call("reduce_scatter", scatter.getAxes(),
-                {type, static_cast<int64_t>(scatter.getKind()), outer, inner, kAtOnce});
+                {{"type", type}, {"kind", scatter.getKind()}, {"outer", outer}, {"inner", inner}, {"handle", kAtOnce}});
   }
   if (auto shard = dyn_cast<dist::ShardOp>(op)) {
     auto [outer, inner] = cutOf(shapeOf(to), shard.getDim(), shard.getOuter());
-    return call("shard", shard.getAxes(), {elementBytes(from.getType()), outer, inner});
+    return call("shard", shard.getAxes(),
+                {{"element_bytes", elementBytes(from.getType())}, {"outer", outer}, {"inner", inner}});
   }
   if (auto exchange = dyn_cast<dist::AllToAllOp>(op)) {
-    SmallVector<int64_t> more = {type, static_cast<int64_t>(shapeOf(from).size())};
-    llvm::append_range(more, shapeOf(from));
-    llvm::append_values(more, int64_t(exchange.getSplitDim()), int64_t(exchange.getSplitOuter()),
-                        int64_t(exchange.getConcatDim()), int64_t(exchange.getConcatOuter()));
-    return call("all_to_all", exchange.getAxes(), more);
+    return call("all_to_all", exchange.getAxes(),
+                {{"type", type},
+                 {"rank", shapeOf(from).size()},
+                 {"extents", shapeOf(from)},
+                 {"split_dim", exchange.getSplitDim()},
+                 {"split_outer", exchange.getSplitOuter()},
+                 {"concat_dim", exchange.getConcatDim()},
+                 {"concat_outer", exchange.getConcatOuter()}});
   }
   return op->emitOpError("is not a collective that a device executes; run galvatron-insert-collectives first");
 }

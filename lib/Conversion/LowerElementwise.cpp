@@ -160,7 +160,8 @@ Value LoopsBuilder::activationDerivative(graph::ActivationKind kind, Value x) {
   llvm_unreachable("all kinds are handled");
 }
 
-/// Under --precision bf16 what is not stored stays wide. In fp32 the model itself asks for bf16: every result is rounded.
+/// Under --precision bf16 what is not stored stays wide. In fp32 the model itself asks for bf16: every result is
+/// rounded.
 static bool rounds(Operation *op) {
   auto module = op->getParentOfType<ModuleOp>();
   return module && module->hasAttr(graph::kRoundsAttr);
@@ -171,7 +172,8 @@ FailureOr<SmallVector<Value>> LoopsBuilder::scalarsOf(Operation *op, ArrayRef<in
   if (failed(scalars) || !rounds(op))
     return scalars;
   for (auto [scalar, result] : llvm::zip(*scalars, op->getResults()))
-    if (Type type = getElementTypeOrSelf(result.getType()); type.isBF16() && !isa<arith::ConstantOp, graph::BroadcastOp>(op))
+    if (Type type = getElementTypeOrSelf(result.getType());
+        type.isBF16() && !isa<arith::ConstantOp, graph::BroadcastOp>(op))
       scalar = widen(arith::TruncFOp::create(builder, loc, type, scalar));
   return scalars;
 }

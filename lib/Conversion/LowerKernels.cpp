@@ -16,10 +16,13 @@ using namespace mlir;
 using namespace galvatron;
 
 static int64_t numElements(Value value) { return cast<ShapedType>(value.getType()).getNumElements(); }
-/// Rows and columns of a tensor whose last dimension is the row.
-static std::pair<int64_t, int64_t> rowsOf(Value value) {
+/// Type, rows and columns of a tensor whose last dimension is the row, and what else a function on rows is told.
+static Constants rowConstants(BodyLowering &lowering, Value value, ArrayRef<exec::CallConstant> more = {}) {
   int64_t columns = shapeOf(value).back();
-  return {numElements(value) / columns, columns};
+  Constants constants = {
+      {"type", lowering.kernelType(value)}, {"rows", numElements(value) / columns}, {"columns", columns}};
+  llvm::append_range(constants, more);
+  return constants;
 }
 
 //===--------------------------------------------------------------------===//
@@ -38,42 +41,55 @@ static Value createAttentionWorkspace(BodyLowering &lowering, Operation *op, Val
   return lowering.createScratch(MemRefType::get({bytes}, lowering.getBuilder().getI8Type()), op->getLoc());
 }
 
-/// What forward and backward attention say alike: shapes, attributes, strides of q, k, v, y and bias.
-template <typename AttentionOp>
-static SmallVector<int64_t> attentionConstants(BodyLowering &lowering, AttentionOp op, Value q, Value k, Value v,
-                                               Value y, Value bias, Value workspace) {
-  ArrayRef<int64_t> qShape = shapeOf(q), kShape = shapeOf(k), vShape = shapeOf(v);
-  SmallVector<int64_t> constants = {lowering.kernelType(q),
-                                    workspace ? cast<MemRefType>(workspace.getType()).getNumElements() : 0,
-                                    qShape[0],
-                                    qShape[1],
-                                    kShape[1],
-                                    qShape[2],
-                                    kShape[2],
-                                    qShape[3],
-                                    vShape[3],
-                                    bitsOf(op.getScale().convertToDouble()),
-                                    op.getCausal(),
-                                    static_cast<int64_t>(op.getWindow()),
-                                    bitsOf(op.getSoftcap().convertToDouble()),
-                                    bitsOf(op.getDropout().convertToDouble()),
-                                    static_cast<int64_t>(op.getId())};
-  for (Value buffer : {q, k, v, y})
-    llvm::append_range(constants, ArrayRef(stridesOf(buffer)).take_front(3));
-  SmallVector<int64_t, 4> biasStrides(4, 0);
-  if (bias) {
-    int64_t missing = 4 - shapeOf(bias).size();
-    for (auto [dim, stride] : llvm::enumerate(stridesOf(bias)))
-      biasStrides[dim + missing] = shapeOf(bias)[dim] == 1 ? 0 : stride;
-  }
-  llvm::append_range(constants, biasStrides);
-  return constants;
+/// The strides of all dimensions but the last, whose stride is 1.
+static SmallVector<int64_t> outerStrides(Value buffer) {
+  return llvm::to_vector(ArrayRef(stridesOf(buffer)).drop_back());
+}
+
+/// Of [B,N,Sq,Sk], 0 where the bias is broadcast.
+static SmallVector<int64_t> biasStrides(Value bias) {
+  SmallVector<int64_t> strides(4, 0);
+  if (!bias)
+    return strides;
+  int64_t missing = 4 - shapeOf(bias).size();
+  for (auto [dim, stride] : llvm::enumerate(stridesOf(bias)))
+    strides[dim + missing] = shapeOf(bias)[dim] == 1 ? 0 : stride;
+  return strides;
 }
 
 /// Positions of [B,N,Sq,Sk]: q's placement, keys whole.
-static void appendAttentionPositions(SmallVectorImpl<int64_t> &constants, Operation *op, Value q, Value k) {
-  appendPositionMap(constants, op, shapeOf(q), {0, 1, 2});
-  llvm::append_values(constants, int64_t(1), shapeOf(k)[2], int64_t(-1));
+static SmallVector<int64_t> attentionPositions(Operation *op, Value q, Value k) {
+  SmallVector<int64_t> map = positionMap(op, shapeOf(q), {0, 1, 2});
+  llvm::append_values(map, int64_t(1), shapeOf(k)[2], int64_t(-1));
+  return map;
+}
+
+/// What forward and backward attention are told alike: shapes, attributes, strides of q, k, v, y and bias.
+template <typename AttentionOp>
+static Constants attentionConstants(BodyLowering &lowering, AttentionOp op, Value q, Value k, Value v, Value y,
+                                    Value bias, Value workspace) {
+  ArrayRef<int64_t> qShape = shapeOf(q), kShape = shapeOf(k);
+  return {{"type", lowering.kernelType(q)},
+          {"workspace_bytes", workspace ? cast<MemRefType>(workspace.getType()).getNumElements() : 0},
+          {"B", qShape[0]},
+          {"N", qShape[1]},
+          {"K", kShape[1]},
+          {"Sq", qShape[2]},
+          {"Sk", kShape[2]},
+          {"D", qShape[3]},
+          {"Dv", shapeOf(v)[3]},
+          {"scale", op.getScale().convertToDouble()},
+          {"causal", op.getCausal()},
+          {"window", op.getWindow()},
+          {"softcap", op.getSoftcap().convertToDouble()},
+          {"dropout", op.getDropout().convertToDouble()},
+          {"id", op.getId()},
+          {"q_strides", outerStrides(q)},
+          {"k_strides", outerStrides(k)},
+          {"v_strides", outerStrides(v)},
+          {"y_strides", outerStrides(y)},
+          {"bias_strides", biasStrides(bias)},
+          {"positions", attentionPositions(op, q, k)}};
 }
 
 static LogicalResult lowerAttention(BodyLowering &lowering, graph::AttentionOp op) {
@@ -82,15 +98,14 @@ static LogicalResult lowerAttention(BodyLowering &lowering, graph::AttentionOp o
   Value y = lowering.createResult(op.getResult(), lowering.preferredOrder(op.getResult()));
   Value lse = lowering.createResult(op.getLse());
   Value workspace = createAttentionWorkspace(lowering, op, q, k, v, /*isBackward=*/false);
-  SmallVector<int64_t> constants = attentionConstants(lowering, op, q, k, v, y, bias, workspace);
-  appendAttentionPositions(constants, op, q, k);
   SmallVector<Value> buffers = {q, k, v};
   if (bias)
     buffers.push_back(bias);
   llvm::append_values(buffers, y, lse);
   if (workspace)
     buffers.push_back(workspace);
-  lowering.callKernel(op.getLoc(), "attention", buffers, /*firstOutput=*/bias ? 4 : 3, constants,
+  lowering.callKernel(op.getLoc(), "attention", buffers, /*firstOutput=*/bias ? 4 : 3,
+                      attentionConstants(lowering, op, q, k, v, y, bias, workspace),
                       {1, 1, 1, bias != nullptr, 1, 1, workspace != nullptr});
   return success();
 }
@@ -105,11 +120,11 @@ static LogicalResult lowerAttentionBackward(BodyLowering &lowering, graph::Atten
   for (Value result : op.getResults())
     gradients.push_back(lowering.createResult(result, lowering.preferredOrder(result)));
   Value workspace = createAttentionWorkspace(lowering, op, q, k, v, /*isBackward=*/true);
-  SmallVector<int64_t> constants = attentionConstants(lowering, op, q, k, v, y, bias, workspace);
-  llvm::append_range(constants, ArrayRef(stridesOf(dy)).take_front(3));
-  for (Value gradient : gradients)
-    llvm::append_range(constants, ArrayRef(stridesOf(gradient)).take_front(3));
-  appendAttentionPositions(constants, op, q, k);
+  Constants constants = attentionConstants(lowering, op, q, k, v, y, bias, workspace);
+  constants.append({{"dy_strides", outerStrides(dy)},
+                    {"dq_strides", outerStrides(gradients[0])},
+                    {"dk_strides", outerStrides(gradients[1])},
+                    {"dv_strides", outerStrides(gradients[2])}});
   SmallVector<Value> buffers = {dy, q, k, v, y, lse};
   if (bias)
     buffers.push_back(bias);
@@ -131,22 +146,24 @@ static LogicalResult lowerRope(BodyLowering &lowering, graph::RopeOp op) {
     order = preferred;
   Value y = lowering.createResult(
       op.getResult(), order.back() + 1 == static_cast<int64_t>(shape.size()) ? order : SmallVector<int64_t>());
-  int64_t missing = 4 - shape.size();
-  SmallVector<int64_t> constants = {lowering.kernelType(x)};
-  constants.append(missing, 1);
-  llvm::append_range(constants, shape);
-  for (Value buffer : {x, y}) {
-    constants.append(missing, 0);
-    llvm::append_range(constants, ArrayRef(stridesOf(buffer)).drop_back());
-  }
-  ArrayRef<double> frequencies = op.getInverseFrequencies();
-  llvm::append_values(constants, static_cast<int64_t>(op.getSeqDim()) + missing, static_cast<int64_t>(op.getStyle()),
-                      static_cast<int64_t>(op.getInverse()), bitsOf(op.getScaling().convertToDouble()),
-                      static_cast<int64_t>(frequencies.size()));
-  for (double frequency : frequencies)
-    constants.push_back(bitsOf(frequency));
-  appendPositionMap(constants, op, shape, {static_cast<int64_t>(op.getSeqDim())});
-  lowering.callKernel(op.getLoc(), "rope", {x, y}, 1, constants);
+  int64_t missing = 4 - shape.size(), seqDim = op.getSeqDim();
+  auto padded = [&](ArrayRef<int64_t> values, int64_t filler) {
+    SmallVector<int64_t> all(missing, filler);
+    llvm::append_range(all, values);
+    return all;
+  };
+  lowering.callKernel(op.getLoc(), "rope", {x, y}, 1,
+                      {{"type", lowering.kernelType(x)},
+                       {"extents", padded(shape, 1)},
+                       {"x_strides", padded(outerStrides(x), 0)},
+                       {"y_strides", padded(outerStrides(y), 0)},
+                       {"seq_dim", seqDim + missing},
+                       {"style", op.getStyle()},
+                       {"inverse", op.getInverse()},
+                       {"scaling", op.getScaling().convertToDouble()},
+                       {"num_frequencies", op.getInverseFrequencies().size()},
+                       {"frequencies", op.getInverseFrequencies()},
+                       {"positions", positionMap(op, shape, seqDim)}});
   return success();
 }
 
@@ -155,7 +172,6 @@ static LogicalResult lowerRope(BodyLowering &lowering, graph::RopeOp op) {
 //===--------------------------------------------------------------------===//
 
 static LogicalResult lowerNorm(BodyLowering &lowering, graph::NormOp op) {
-  auto [rows, columns] = rowsOf(op.getX());
   SmallVector<Value> buffers = {lowering.rowMajorBufferOf(op.getX())};
   for (Value optional : {op.getWeight(), op.getBias()})
     if (optional)
@@ -165,29 +181,30 @@ static LogicalResult lowerNorm(BodyLowering &lowering, graph::NormOp op) {
     buffers.push_back(lowering.createResult(result));
   // Saved results may lie in any order; rows must not.
   lowering.callKernel(op.getLoc(), "norm", buffers, numInputs,
-                      {lowering.kernelType(op.getX()), rows, columns, static_cast<int64_t>(op.getKind()),
-                       bitsOf(op.getEpsilon().convertToDouble()), bitsOf(op.getOffset().convertToDouble())},
+                      rowConstants(lowering, op.getX(),
+                                   {{"kind", op.getKind()},
+                                    {"epsilon", op.getEpsilon().convertToDouble()},
+                                    {"offset", op.getOffset().convertToDouble()}}),
                       {1, op.getWeight() != nullptr, op.getBias() != nullptr, 1, 1, 1});
   return success();
 }
 
 static LogicalResult lowerNormBackward(BodyLowering &lowering, graph::NormBackwardOp op) {
-  auto [rows, columns] = rowsOf(op.getX());
   SmallVector<Value> buffers = {lowering.rowMajorBufferOf(op.getDy()), lowering.rowMajorBufferOf(op.getX())};
   if (op.getWeight())
     buffers.push_back(lowering.rowMajorBufferOf(op.getWeight()));
   llvm::append_values(buffers, lowering.rowMajorBufferOf(op.getMean()), lowering.rowMajorBufferOf(op.getRstd()),
                       lowering.createResult(op.getDx()));
-  lowering.callKernel(op.getLoc(), "norm_backward", buffers, buffers.size() - 1,
-                      {lowering.kernelType(op.getX()), rows, columns, static_cast<int64_t>(op.getKind()),
-                       bitsOf(op.getOffset().convertToDouble())},
-                      {1, 1, op.getWeight() != nullptr, 1, 1, 1});
+  lowering.callKernel(
+      op.getLoc(), "norm_backward", buffers, buffers.size() - 1,
+      rowConstants(lowering, op.getX(), {{"kind", op.getKind()}, {"offset", op.getOffset().convertToDouble()}}),
+      {1, 1, op.getWeight() != nullptr, 1, 1, 1});
   return success();
 }
 
 /// Functions on row-major operands: operands, then results.
-static LogicalResult lowerDense(BodyLowering &lowering, Operation *op, StringRef function, ArrayRef<int64_t> constants,
-                                EntryConstant entry = {}) {
+static LogicalResult lowerDense(BodyLowering &lowering, Operation *op, StringRef function,
+                                ArrayRef<exec::CallConstant> constants, DictionaryAttr entry = {}) {
   SmallVector<Value> buffers;
   for (Value operand : op->getOperands())
     buffers.push_back(lowering.rowMajorBufferOf(operand));
@@ -200,46 +217,60 @@ static LogicalResult lowerDense(BodyLowering &lowering, Operation *op, StringRef
 static LogicalResult lowerReduce(BodyLowering &lowering, graph::ReduceOp op) {
   Value x = lowering.bufferOf(op.getX()), y = lowering.createResult(op.getResult());
   ArrayRef<int64_t> shape = shapeOf(op.getX());
-  SmallVector<int64_t> constants = {lowering.kernelType(x), lowering.kernelType(y), static_cast<int64_t>(op.getKind()),
-                                    lowering.isAccumulated(op.getResult()), static_cast<int64_t>(shape.size())};
-  llvm::append_range(constants, shape);
-  llvm::append_range(constants, stridesOf(x));
-  Strides kept = stridesOf(y);
+  Strides kept = stridesOf(y), yStrides;
   unsigned next = 0;
   for (int64_t dim = 0, rank = shape.size(); dim < rank; ++dim)
-    constants.push_back(llvm::is_contained(op.getDims(), dim) ? 0 : kept[next++]);
-  lowering.callKernel(op.getLoc(), "reduce", {x, y}, 1, constants, {},
-                      lowering.accumulateBy(op.getResult(), /*constant=*/3));
+    yStrides.push_back(llvm::is_contained(op.getDims(), dim) ? 0 : kept[next++]);
+  lowering.callKernel(op.getLoc(), "reduce", {x, y}, 1,
+                      {{"type", lowering.kernelType(x)},
+                       {"y_type", lowering.kernelType(y)},
+                       {"kind", op.getKind()},
+                       {"accumulate", lowering.isAccumulated(op.getResult())},
+                       {"rank", shape.size()},
+                       {"extents", shape},
+                       {"x_strides", stridesOf(x)},
+                       {"y_strides", yStrides}},
+                      {}, lowering.accumulateByEntry(op.getResult()));
   return success();
 }
 
-/// The position map of the last dimension of operand `tensor` at the end of the constants.
-static SmallVector<int64_t> withLastPosition(Operation *op, Value tensor, ArrayRef<int64_t> constants) {
-  SmallVector<int64_t> all(constants);
-  appendPositionMap(all, op, shapeOf(tensor), {static_cast<int64_t>(shapeOf(tensor).size()) - 1});
-  return all;
+/// Of rows, whose type `rows` has: the gradient of the table is f32 whatever theirs.
+static Constants embeddingConstants(BodyLowering &lowering, Operation *op, Value table, Value rows, Value ids) {
+  return {{"type", lowering.kernelType(rows)},
+          {"rows_of_table", shapeOf(table)[0]},
+          {"columns", shapeOf(table)[1]},
+          {"num_ids", numElements(ids)},
+          {"positions", positionMap(op, shapeOf(table), int64_t(0))}};
 }
 
-static LogicalResult lowerEmbedding(BodyLowering &lowering, Operation *op, Value table, Value ids,
-                                    std::optional<int64_t> accumulate) {
-  // Rows are of one type; the gradient of the table is f32 whatever theirs.
-  Value rows = accumulate ? op->getOperand(0) : table;
-  SmallVector<int64_t> constants = {lowering.kernelType(rows), shapeOf(table)[0], shapeOf(table)[1], numElements(ids)};
-  if (accumulate)
-    constants.push_back(*accumulate);
-  appendPositionMap(constants, op, shapeOf(table), {0});
-  return lowerDense(lowering, op, accumulate ? "embedding_backward" : "embedding", constants,
-                    lowering.accumulateBy(op->getResult(0), /*constant=*/4));
+static LogicalResult lowerEmbedding(BodyLowering &lowering, graph::EmbeddingOp op) {
+  return lowerDense(lowering, op, "embedding",
+                    embeddingConstants(lowering, op, op.getTable(), op.getTable(), op.getIds()));
+}
+
+static LogicalResult lowerEmbeddingBackward(BodyLowering &lowering, graph::EmbeddingBackwardOp op) {
+  Value table = op.getDtable();
+  Constants constants = embeddingConstants(lowering, op, table, op->getOperand(0), op.getIds());
+  constants.push_back({"accumulate", lowering.isAccumulated(table)});
+  return lowerDense(lowering, op, "embedding_backward", constants, lowering.accumulateByEntry(table));
+}
+
+/// Functions on rows of logits, of which each device may hold a part.
+static LogicalResult lowerLabelled(BodyLowering &lowering, Operation *op, StringRef function, Value logits,
+                                   int64_t ignored) {
+  ArrayRef<int64_t> shape = shapeOf(logits);
+  return lowerDense(lowering, op, function,
+                    rowConstants(lowering, logits,
+                                 {{"ignore_index", ignored},
+                                  {"positions", positionMap(op, shape, static_cast<int64_t>(shape.size()) - 1)}}));
 }
 
 /// Functions that read every global position of their result.
-static LogicalResult lowerPositional(BodyLowering &lowering, Operation *op, StringRef function,
-                                     ArrayRef<int64_t> leading) {
+static LogicalResult lowerPositional(BodyLowering &lowering, Operation *op, StringRef function, Constants constants) {
   ArrayRef<int64_t> shape = shapeOf(op->getResult(0));
-  SmallVector<int64_t> constants(leading);
-  constants.push_back(shape.size());
-  llvm::append_range(constants, shape);
-  appendPositionMap(constants, op, shape, llvm::to_vector(llvm::seq<int64_t>(shape.size())));
+  constants.append({{"rank", shape.size()},
+                    {"extents", shape},
+                    {"positions", positionMap(op, shape, llvm::to_vector(llvm::seq<int64_t>(shape.size())))}});
   return lowerDense(lowering, op, function, constants);
 }
 
@@ -252,20 +283,12 @@ static LogicalResult lowerShift(BodyLowering &lowering, graph::ShiftOp op) {
     inner *= extent;
   return lowerDense(
       lowering, op, "shift",
-      {outer, shape[dim], inner, static_cast<int64_t>(op.getOffset()), static_cast<int64_t>(op.getFill())});
+      {{"outer", outer}, {"extent", shape[dim]}, {"inner", inner}, {"offset", op.getOffset()}, {"fill", op.getFill()}});
 }
 
 LogicalResult galvatron::lowerKernel(BodyLowering &lowering, Operation *op, bool &handled) {
   handled = true;
-  auto rows = [&](Value value) {
-    auto [numRows, columns] = rowsOf(value);
-    return SmallVector<int64_t>{lowering.kernelType(value), numRows, columns};
-  };
-  auto labelled = [&](Value logits, int64_t ignored) {
-    SmallVector<int64_t> constants = rows(logits);
-    constants.push_back(ignored);
-    return withLastPosition(op, logits, constants);
-  };
+  auto rows = [&](Value value) { return rowConstants(lowering, value); };
   return TypeSwitch<Operation *, LogicalResult>(op)
       .Case([&](graph::EinsumOp einsum) { return lowerProduct(lowering, einsum); })
       .Case([&](graph::AttentionOp attention) { return lowerAttention(lowering, attention); })
@@ -274,38 +297,33 @@ LogicalResult galvatron::lowerKernel(BodyLowering &lowering, Operation *op, bool
       .Case([&](graph::NormOp norm) { return lowerNorm(lowering, norm); })
       .Case([&](graph::NormBackwardOp norm) { return lowerNormBackward(lowering, norm); })
       .Case([&](graph::NormWeightBackwardOp norm) {
-        SmallVector<int64_t> constants = rows(norm.getX());
-        constants.push_back(lowering.isAccumulated(norm.getDw()));
-        return lowerDense(lowering, op, "norm_weight_backward", constants,
-                          lowering.accumulateBy(norm.getDw(), /*constant=*/3));
+        return lowerDense(lowering, op, "norm_weight_backward",
+                          rowConstants(lowering, norm.getX(), {{"accumulate", lowering.isAccumulated(norm.getDw())}}),
+                          lowering.accumulateByEntry(norm.getDw()));
       })
       .Case([&](graph::SoftmaxOp softmax) { return lowerDense(lowering, op, "softmax", rows(softmax.getX())); })
       .Case([&](graph::SoftmaxBackwardOp softmax) {
         return lowerDense(lowering, op, "softmax_backward", rows(softmax.getY()));
       })
       .Case([&](graph::ReduceOp reduce) { return lowerReduce(lowering, reduce); })
-      .Case([&](graph::EmbeddingOp embedding) {
-        return lowerEmbedding(lowering, op, embedding.getTable(), embedding.getIds(), std::nullopt);
-      })
-      .Case([&](graph::EmbeddingBackwardOp embedding) {
-        return lowerEmbedding(lowering, op, embedding.getDtable(), embedding.getIds(),
-                              lowering.isAccumulated(embedding.getDtable()));
-      })
+      .Case([&](graph::EmbeddingOp embedding) { return lowerEmbedding(lowering, embedding); })
+      .Case([&](graph::EmbeddingBackwardOp embedding) { return lowerEmbeddingBackward(lowering, embedding); })
       .Case([&](graph::SumExpOp sumExp) { return lowerDense(lowering, op, "sum_exp", rows(sumExp.getX())); })
       .Case([&](graph::TargetLogitOp target) {
-        return lowerDense(lowering, op, "target_logit", labelled(target.getLogits(), target.getIgnoreIndex()));
+        return lowerLabelled(lowering, op, "target_logit", target.getLogits(), target.getIgnoreIndex());
       })
       .Case([&](graph::CrossEntropyBackwardOp loss) {
-        return lowerDense(lowering, op, "cross_entropy_backward", labelled(loss.getLogits(), loss.getIgnoreIndex()));
+        return lowerLabelled(lowering, op, "cross_entropy_backward", loss.getLogits(), loss.getIgnoreIndex());
       })
       .Case([&](graph::IotaOp iota) {
         return lowerPositional(lowering, op, "iota",
-                               {lowering.kernelType(iota.getResult()), static_cast<int64_t>(iota.getDim())});
+                               {{"type", lowering.kernelType(iota.getResult())}, {"dim", iota.getDim()}});
       })
       .Case([&](graph::DropoutOp dropout) {
         return lowerPositional(lowering, op, "dropout",
-                               {lowering.kernelType(dropout.getX()), bitsOf(dropout.getP().convertToDouble()),
-                                static_cast<int64_t>(dropout.getId())});
+                               {{"type", lowering.kernelType(dropout.getX())},
+                                {"p", dropout.getP().convertToDouble()},
+                                {"id", dropout.getId()}});
       })
       .Case([&](graph::ShiftOp shift) { return lowerShift(lowering, shift); })
       .Default([&](Operation *) {

@@ -168,9 +168,15 @@ LogicalResult galvatron::lowerGeneratedColumnSum(BodyLowering &lowering, Operati
     return failure();
   int64_t type = elementTypeCode(f32);
   lowering.callAtEnd(loc, "reduce", {partial, result},
-                     {type, type, static_cast<int64_t>(graph::ReduceKind::Sum), /*accumulate=*/1, 2, parts, columns,
-                      columns, 1, 0, stridesOf(result).front()},
-                     lowering.accumulateBy(op->getResult(0), /*constant=*/3));
+                     {{"type", type},
+                      {"y_type", type},
+                      {"kind", graph::ReduceKind::Sum},
+                      {"accumulate", 1},
+                      {"rank", 2},
+                      {"extents", ArrayRef{parts, columns}},
+                      {"x_strides", ArrayRef{columns, int64_t(1)}},
+                      {"y_strides", ArrayRef{int64_t(0), stridesOf(result).front()}}},
+                     lowering.accumulateByEntry(op->getResult(0)));
   return success();
 }
 

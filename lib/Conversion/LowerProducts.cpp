@@ -36,6 +36,15 @@ void mergeLoops(SmallVectorImpl<ProductLoop> &loops) {
   }
 }
 
+/// What both functions of products are told.
+Constants productConstants(int64_t type, int64_t resultType, const ProductLoop &row, const ProductLoop &column,
+                           const ProductLoop &sum) {
+  return {{"type", type},          {"c_type", resultType},  {"M", row.extent},
+          {"N", column.extent},    {"K", sum.extent},       {"a_m", row.strides[0]},
+          {"a_k", sum.strides[0]}, {"b_k", sum.strides[1]}, {"b_n", column.strides[1]},
+          {"c_m", row.strides[2]}};
+}
+
 int64_t indexIn(StringRef letters, char letter) {
   size_t found = letters.find(letter);
   return found == StringRef::npos ? -1 : static_cast<int64_t>(found);
@@ -142,23 +151,15 @@ LogicalResult ProductLowering::emit(Value a, Value b, Value c) {
   if (k.size() > 1)
     return failure();
   ProductLoop row = takeMinor(m), column = takeMinor(n), sum = k.empty() ? ProductLoop{1, {1, 1, 1}} : k.front();
-  SmallVector<int64_t> constants = {lowering.kernelType(a),
-                                    lowering.kernelType(c),
-                                    row.extent,
-                                    column.extent,
-                                    sum.extent,
-                                    row.strides[0],
-                                    sum.strides[0],
-                                    sum.strides[1],
-                                    column.strides[1],
-                                    row.strides[2],
-                                    column.strides[2],
-                                    lowering.isAccumulated(op.getResult()),
-                                    static_cast<int64_t>(batch.size())};
+  SmallVector<int64_t> batchWords;
   for (const ProductLoop &loop : batch)
-    llvm::append_values(constants, loop.extent, loop.strides[0], loop.strides[1], loop.strides[2]);
-  lowering.callKernel(op.getLoc(), "matmul", {a, b, c}, 2, constants, {},
-                      lowering.accumulateBy(op.getResult(), /*constant=*/11));
+    llvm::append_values(batchWords, loop.extent, loop.strides[0], loop.strides[1], loop.strides[2]);
+  Constants constants = productConstants(lowering.kernelType(a), lowering.kernelType(c), row, column, sum);
+  constants.append({{"c_n", column.strides[2]},
+                    {"accumulate", lowering.isAccumulated(op.getResult())},
+                    {"num_batch", batch.size()},
+                    {"batch", batchWords}});
+  lowering.callKernel(op.getLoc(), "matmul", {a, b, c}, 2, constants, {}, lowering.accumulateByEntry(op.getResult()));
   return success();
 }
 
@@ -185,9 +186,7 @@ bool ProductLowering::runWithSum(graph::SumOp sum, Value bias, Value addend) {
   Value c = lowering.createResult(sum.getResult());
   operands.push_back(c);
   lowering.callKernel(op.getLoc(), "matmul_add", operands, operands.size() - 1,
-                      {lowering.kernelType(a), lowering.kernelType(c), m.front().extent, n.front().extent,
-                       k.front().extent, m.front().strides[0], k.front().strides[0], k.front().strides[1],
-                       n.front().strides[1], m.front().strides[2]},
+                      productConstants(lowering.kernelType(a), lowering.kernelType(c), m.front(), n.front(), k.front()),
                       {1, 1, bias != nullptr, addend != nullptr, 1});
   return true;
 }

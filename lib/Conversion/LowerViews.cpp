@@ -63,7 +63,7 @@ static void lowerPad(BodyLowering &lowering, graph::PadOp op) {
   Value to = lowering.createResult(op.getResult());
   auto type = cast<MemRefType>(to.getType());
   int64_t bytes = type.getNumElements() * elementBytes(type);
-  lowering.call(op.getLoc(), "fill_zero", {to}, {bytes});
+  lowering.call(op.getLoc(), "fill_zero", {to}, {{"bytes", bytes}});
   Value piece = pieceOf(lowering, op.getLoc(), to, shapeOf(op.getX()), op.getOffsets());
   lowering.copy(op.getLoc(), lowering.bufferOf(op.getX()), piece);
 }

@@ -509,8 +509,8 @@ void TimetableBuilder::forgetUnusedGroups() {
     } else if (auto function = symbols.lookup<exec::FunctionOp>(entry.function);
                function && seen.insert(entry.function).second) {
       for (auto call : function.getBody().getOps<exec::CallOp>())
-        if (joins(call.getFunction()))
-          used.insert(call.getConstants()[0]);
+        if (std::optional<int64_t> group = call.getGroup())
+          used.insert(*group);
     }
   }
   for (auto [index, group] : llvm::enumerate(table.groups))

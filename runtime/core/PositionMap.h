@@ -7,7 +7,7 @@
 //
 //   local 0 1  ->  global (0·2 + 1)·2 + {0, 1}  =  2 3
 //
-// The same words travel as attributes of functions (Functions.def, `P`) and as placements in the manifest.
+// The same words travel as attributes of functions (Functions.def, `map`) and as placements in the manifest.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #ifndef GALVATRON_RUNTIME_CORE_POSITIONMAP_H

@@ -24,10 +24,10 @@ dist.layer @chain {forward = @chain.forward, inputs = [#dist.placement<[8]>, #di
 // CHECK-LABEL: exec.function @product.forward
 // CHECK-SAME: %[[A:.*]]: memref<8x4xbf16>, %[[B:[a-z0-9]+]]: memref<6x4xbf16>, %{{.*}}: memref<8x6xbf16>
 dist.body @product.forward(%x: tensor<8x4xbf16>, %w: tensor<6x4xbf16>) -> tensor<8x6xbf16> {
-  // CUDA: exec.call "matmul"(%[[A]], %[[B]], %{{.*}}) [2, 2, 8, 6, 4,
+  // CUDA: exec.call "matmul"(%[[A]], %[[B]], %{{.*}}) {type = 2, c_type = 2, M = 8, N = 6, K = 4,
   // CPU: exec.loops [8, 4] inputs(%[[A]] : memref<8x4xbf16>) outputs(%[[WIDE_A:.*]] : memref<8x4xf32>)
   // CPU: exec.loops [6, 4] inputs(%[[B]] : memref<6x4xbf16>) outputs(%[[WIDE_B:.*]] : memref<6x4xf32>)
-  // CPU: exec.call "matmul"(%[[WIDE_A]], %[[WIDE_B]], %[[WIDE_C:.*]]) [0, 0, 8, 6, 4,
+  // CPU: exec.call "matmul"(%[[WIDE_A]], %[[WIDE_B]], %[[WIDE_C:.*]]) {type = 0, c_type = 0, M = 8, N = 6, K = 4,
   // CPU: exec.loops [8, 6] inputs(%[[WIDE_C]] : memref<8x6xf32>) outputs(%{{.*}} : memref<8x6xbf16>)
   %y = graph.einsum %x, %w "bi,oi->bo" : (tensor<8x4xbf16>, tensor<6x4xbf16>) -> tensor<8x6xbf16>
   dist.return %y : tensor<8x6xbf16>
@@ -37,8 +37,8 @@ dist.layer @product {forward = @product.forward, inputs = [#dist.placement<[8, 4
 // A gradient of a parameter is f32.
 // CHECK-LABEL: exec.function @gradient.forward
 dist.body @gradient.forward(%dy: tensor<8x6xbf16>, %x: tensor<8x4xbf16>) -> tensor<6x4xf32> {
-  // CUDA: exec.call "matmul"({{.*}}) [2, 0, 6, 4, 8,
-  // CPU: exec.call "matmul"({{.*}}) [0, 0, 6, 4, 8,
+  // CUDA: exec.call "matmul"({{.*}}) {type = 2, c_type = 0, M = 6, N = 4, K = 8,
+  // CPU: exec.call "matmul"({{.*}}) {type = 0, c_type = 0, M = 6, N = 4, K = 8,
   // CHECK-NOT: exec.loops
   // CHECK: exec.return
   %dw = graph.einsum %dy, %x "bo,bi->oi" : (tensor<8x6xbf16>, tensor<8x4xbf16>) -> tensor<6x4xf32>
@@ -49,9 +49,9 @@ dist.layer @gradient {forward = @gradient.forward, inputs = [#dist.placement<[8,
 // The GPU's attention gets a planned piece of scratch; the processor's none.
 // CHECK-LABEL: exec.function @attention.forward
 dist.body @attention.forward(%q: tensor<1x2x4x8xbf16>) -> (tensor<1x2x4x8xbf16>, tensor<1x2x4xf32>) {
-  // CUDA: exec.call "attention"({{.*}}) [2, [[BYTES:[0-9]+]], 1, 2, 2, 4, 4, 8, 8,
+  // CUDA: exec.call "attention"({{.*}}) {type = 2, workspace_bytes = [[BYTES:[0-9]+]], B = 1, N = 2, K = 2, Sq = 4, Sk = 4, D = 8, Dv = 8,
   // CUDA-SAME: present [1, 1, 1, 0, 1, 1, 1] {{.*}}memref<[[BYTES]]xi8>
-  // CPU: exec.call "attention"({{.*}}) [0, 0, 1, 2, 2, 4, 4, 8, 8,
+  // CPU: exec.call "attention"({{.*}}) {type = 0, workspace_bytes = 0, B = 1, N = 2, K = 2, Sq = 4, Sk = 4, D = 8, Dv = 8,
   // CPU-SAME: present [1, 1, 1, 0, 1, 1, 0]
   %y, %lse = graph.attention %q, %q, %q {scale = 1.0, causal} : (tensor<1x2x4x8xbf16>, tensor<1x2x4x8xbf16>, tensor<1x2x4x8xbf16>) -> (tensor<1x2x4x8xbf16>, tensor<1x2x4xf32>)
   dist.return %y, %lse : tensor<1x2x4x8xbf16>, tensor<1x2x4xf32>
@@ -60,7 +60,7 @@ dist.layer @attention {forward = @attention.forward, inputs = [#dist.placement<[
 
 // CHECK-LABEL: exec.function @reduced.forward
 dist.body @reduced.forward(%x: tensor<8xbf16>) -> tensor<8xbf16> {
-  // CHECK: exec.call "all_reduce"({{.*}}) [0, 2, 0, 8, -1] : memref<8xbf16>, memref<8xbf16>
+  // CHECK: exec.call "all_reduce"({{.*}}) {group = 0, type = 2, kind = 0, count = 8, handle = -1} : memref<8xbf16>, memref<8xbf16>
   %y = dist.all_reduce %x axes [0] {kind = 0 : i64} : tensor<8xbf16> -> tensor<8xbf16>
   dist.return %y : tensor<8xbf16>
 }

@@ -95,9 +95,9 @@ dist.layer @apart {forward = @apart.forward, inputs = [#dist.placement<[4, 4]>, 
 // A bias and a residual go into the product. The other product of a sum is what is added; a broadcast along rows is not a bias.
 // CHECK-LABEL: exec.function @product.forward
 // CHECK-SAME: (%[[X:[a-z0-9]+]]: memref<2x4x8xbf16>, %[[W:[a-z0-9]+]]: memref<6x8xbf16>, %[[B:[a-z0-9]+]]: memref<6xbf16>, %[[R:[a-z0-9]+]]: memref<2x4x6xbf16>, %[[C:[a-z0-9]+]]: memref<4xbf16>,
-// CHECK: exec.call "matmul_add"(%[[X]], %[[W]], %[[B]], %[[R]], %{{.*}}) [2, 2, 8, 6, 8, 8, 1, 1, 8, 6] present [1, 1, 1, 1, 1]
-// CHECK: exec.call "matmul"(%[[X]], %[[W]], %[[SECOND:.*]]) [
-// CHECK: exec.call "matmul_add"(%[[X]], %[[W]], %[[SECOND]], %{{.*}}) [2, 2, 8, 6, 8, 8, 1, 1, 8, 6] present [1, 1, 0, 1, 1]
+// CHECK: exec.call "matmul_add"(%[[X]], %[[W]], %[[B]], %[[R]], %{{.*}}) {type = 2, c_type = 2, M = 8, N = 6, K = 8, a_m = 8, a_k = 1, b_k = 1, b_n = 8, c_m = 6} present [1, 1, 1, 1, 1]
+// CHECK: exec.call "matmul"(%[[X]], %[[W]], %[[SECOND:.*]]) {
+// CHECK: exec.call "matmul_add"(%[[X]], %[[W]], %[[SECOND]], %{{.*}}) {type = 2, c_type = 2, M = 8, N = 6, K = 8, a_m = 8, a_k = 1, b_k = 1, b_n = 8, c_m = 6} present [1, 1, 0, 1, 1]
 // CHECK: exec.call "matmul"
 // CHECK: exec.loops
 // CHECK: exec.return
@@ -124,9 +124,9 @@ dist.layer @product {forward = @product.forward, inputs = [#dist.placement<[2, 4
 // CHECK: exec.loops [4, 512] {{.*}} outputs(%{{.*}}, %[[W:.*]], %[[B:.*]], %[[C:.*]] : memref<4x512xbf16>, memref<4x512xf32>, memref<4x512xf32>, memref<4x512xf32>) {{.*}} attributes {column_sums = 3 : i64}
 // CHECK-NOT: exec.loops
 // CHECK-NOT: norm_weight_backward
-// CHECK-DAG: exec.call "reduce"(%[[W]], %{{.*}}) [0, 0, 0, 1, 2, 4, 512, 512, 1, 0, 1]
-// CHECK-DAG: exec.call "reduce"(%[[B]], %{{.*}}) [0, 0, 0, 1, 2, 4, 512, 512, 1, 0, 1]
-// CHECK-DAG: exec.call "reduce"(%[[C]], %{{.*}}) [0, 0, 0, 1, 2, 4, 512, 512, 1, 0, 1]
+// CHECK-DAG: exec.call "reduce"(%[[W]], %{{.*}}) {type = 0, y_type = 0, kind = 0, accumulate = 1, rank = 2, extents = [4, 512], x_strides = [512, 1], y_strides = [0, 1]}
+// CHECK-DAG: exec.call "reduce"(%[[B]], %{{.*}}) {type = 0, y_type = 0, kind = 0, accumulate = 1, rank = 2, extents = [4, 512], x_strides = [512, 1], y_strides = [0, 1]}
+// CHECK-DAG: exec.call "reduce"(%[[C]], %{{.*}}) {type = 0, y_type = 0, kind = 0, accumulate = 1, rank = 2, extents = [4, 512], x_strides = [512, 1], y_strides = [0, 1]}
 // CHECK: exec.return
 dist.body @sums.forward(%x: tensor<4x512xbf16>, %w: tensor<512xf32>, %b: tensor<512xf32>, %c: tensor<512xf32>) -> tensor<4x512xbf16> {
   dist.return %x : tensor<4x512xbf16>

@@ -41,10 +41,9 @@ dist.body @product_writes_for_its_reader(%x: tensor<2x3x8xf32>, %w: tensor<6x8xf
 }
 dist.layer @product {forward = @product_writes_for_its_reader, inputs = [#dist.placement<[2, 3, 8]>, #dist.placement<[6, 8]>], outputs = [#dist.placement<[2, 2, 3, 3]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
 
-// M 6, N 6, K 8; a rows 8, a 1; b (8) as columns; c rows 6.
 // CHECK-LABEL: exec.function @product_writes_for_its_reader
-// CHECK: exec.call "matmul"({{.*}}) [0, 0, 6, 6, 8, 8, 1, 1, 8, 6, 1, 0, 0]
-// CHECK: exec.call "copy"({{.*}}) [4, 4, 2, 2, 3, 3, 18, 3, 6, 1, 18, 9, 3, 1]
+// CHECK: exec.call "matmul"({{.*}}) {type = 0, c_type = 0, M = 6, N = 6, K = 8, a_m = 8, a_k = 1, b_k = 1, b_n = 8, c_m = 6, c_n = 1, accumulate = 0, num_batch = 0, batch = []}
+// CHECK: exec.call "copy"({{.*}}) {element_bytes = 4, rank = 4, extents = [2, 2, 3, 3], x_strides = [18, 3, 6, 1], y_strides = [18, 9, 3, 1]}
 
 // -----
 
@@ -67,8 +66,8 @@ dist.layer @saved {forward = @saved.forward, backward = @saved.backward, inputs 
 // CHECK-LABEL: exec.function @saved.backward
 // CHECK-SAME: memref<4x2xf32
 // The last product is the gradient of parameter 0: whether it adds to its buffer stands in the entry.
-// CHECK: exec.call "matmul"({{.*}}) [0, 0, 2, 4, 4, 4, 1, 4, 1, 4, 1, 0, 0]
-// CHECK: exec.call "matmul"({{.*}}) [0, 0, 4, 4, 2, 1, 4, 4, 1, 4, 1, 1, 0] entry [11, 0]
+// CHECK: exec.call "matmul"({{.*}}) {{.*}}M = 2, N = 4, K = 4, {{.*}}accumulate = 0, num_batch = 0, batch = []} :
+// CHECK: exec.call "matmul"({{.*}}) {{.*}}M = 4, N = 4, K = 2, {{.*}}accumulate = 1, num_batch = 0, batch = []} entry {accumulate = 0 : i64}
 
 // -----
 
@@ -87,7 +86,7 @@ dist.layer @gradients {forward = @gradients.forward, backward = @gradients.backw
 
 // CHECK-LABEL: exec.function @gradients.backward
 // CHECK-SAME: exec.adds = array<i64: 1>
-// CHECK: exec.call "reduce"({{.*}}) [0, 0, 0, 1, 2, 1, 4, 4, 1, 0, 1] entry [3, 0]
+// CHECK: exec.call "reduce"({{.*}}) {type = 0, y_type = 0, kind = 0, accumulate = 1, rank = 2, extents = [1, 4], x_strides = [4, 1], y_strides = [0, 1]} entry {accumulate = 0 : i64}
 
 // -----
 
@@ -101,7 +100,7 @@ dist.body @one_sequence(%x: tensor<1x6x8xf32>) -> tensor<1x2x6x4xf32> {
 dist.layer @one_sequence.layer {forward = @one_sequence, inputs = [#dist.placement<[1, 6, 8]>], outputs = [#dist.placement<[1, 2, 6, 4]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
 
 // CHECK-LABEL: exec.function @one_sequence
-// CHECK: exec.call "attention"({{.*}}, 48, 4, 8, 48, 4, 8, 48, 4, 8, 48, 24, 4,
+// CHECK: exec.call "attention"({{.*}}) {{.*}}q_strides = [48, 4, 8], k_strides = [48, 4, 8], v_strides = [48, 4, 8], y_strides = [48, 24, 4],
 
 // -----
 

@@ -9,7 +9,7 @@ exec.function @nothing(%scratch: memref<?xi8>) attributes {exec.scratch_bytes = 
 // -----
 
 exec.function @zero(%y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
-  exec.call "fill_zero"(%y) [16] : memref<4xf32>
+  exec.call "fill_zero"(%y) {bytes = 16} : memref<4xf32>
   exec.return
 }
 
@@ -25,7 +25,7 @@ exec.function @zero(%y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.
 
 // A constant that the entry gives: word 2 of this function's attributes becomes attribute 3 of the call.
 exec.function @entry(%x: memref<4xf32>, %y: memref<f32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
-  exec.call "reduce"(%x, %y) [0, 0, 0, 1, 1, 4, 1, 0] entry [3, 2] : memref<4xf32>, memref<f32>
+  exec.call "reduce"(%x, %y) {type = 0, y_type = 0, kind = 0, accumulate = 1, rank = 1, extents = [4], x_strides = [1], y_strides = [0]} entry {accumulate = 2} : memref<4xf32>, memref<f32>
   exec.return
 }
 

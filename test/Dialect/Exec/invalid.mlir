@@ -31,7 +31,7 @@ exec.function @offset(%scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0
 
 exec.function @unknown(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
   // expected-error @below {{expects a function of runtime/api/Functions.def, but got "levitate"}}
-  exec.call "levitate"(%x) [1] : memref<4xf32>
+  exec.call "levitate"(%x) {bytes = 1} : memref<4xf32>
   exec.return
 }
 
@@ -39,7 +39,7 @@ exec.function @unknown(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {ex
 
 exec.function @buffers(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
   // expected-error @below {{expects 2 buffers for "copy", but got 1}}
-  exec.call "copy"(%x) [4, 1, 4, 1, 1] : memref<4xf32>
+  exec.call "copy"(%x) {element_bytes = 4, rank = 1, extents = [4], x_strides = [1], y_strides = [1]} : memref<4xf32>
   exec.return
 }
 
@@ -47,15 +47,87 @@ exec.function @buffers(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {ex
 
 exec.function @present(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
   // expected-error @below {{expects 2 entries in present, but got 1}}
-  exec.call "copy"(%x, %x) [4, 1, 4, 1, 1] present [1] : memref<4xf32>, memref<4xf32>
+  exec.call "copy"(%x, %x) {element_bytes = 4, rank = 1, extents = [4], x_strides = [1], y_strides = [1]} present [1] : memref<4xf32>, memref<4xf32>
+  exec.return
+}
+
+// -----
+
+exec.function @missing_constant(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  // expected-error @below {{expects constant columns of "softmax", but got none}}
+  exec.call "softmax"(%x, %x) {type = 0, rows = 1} : memref<4xf32>, memref<4xf32>
+  exec.return
+}
+
+// -----
+
+exec.function @unknown_constant(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  // expected-error @below {{expects constants type, rows, columns of "softmax", but got column}}
+  exec.call "softmax"(%x, %x) {type = 0, rows = 1, columns = 4, column = 4} : memref<4xf32>, memref<4xf32>
+  exec.return
+}
+
+// -----
+
+exec.function @number_for_a_list(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  // expected-error @below {{expects constant extents of "copy" to be an array of i64, but got 4 : i64}}
+  exec.call "copy"(%x, %x) {element_bytes = 4, rank = 1, extents = 4, x_strides = [1], y_strides = [1]} : memref<4xf32>, memref<4xf32>
+  exec.return
+}
+
+// -----
+
+exec.function @integer_for_a_double(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  // expected-error @below {{expects constant epsilon of "norm" to be f64, but got 0 : i64}}
+  exec.call "norm"(%x, %x, %x, %x) {type = 0, rows = 1, columns = 4, kind = 0, epsilon = 0, offset = 0.0} present [1, 0, 0, 1, 1, 1] : memref<4xf32>, memref<4xf32>, memref<4xf32>, memref<4xf32>
+  exec.return
+}
+
+// -----
+
+exec.function @surplus_stride(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  // expected-error @below {{expects constant y_strides of "copy" to be a list of length rank, but got [4, 1]}}
+  exec.call "copy"(%x, %x) {element_bytes = 4, rank = 1, extents = [4], x_strides = [1], y_strides = [4, 1]} : memref<4xf32>, memref<4xf32>
+  exec.return
+}
+
+// -----
+
+exec.function @incomplete_batch_loop(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  // expected-error @below {{expects constant batch of "matmul" to be a list of length num_batch x 4, but got [2, 1, 1]}}
+  exec.call "matmul"(%x, %x, %x) {type = 0, c_type = 0, M = 1, N = 1, K = 1, a_m = 1, a_k = 1, b_k = 1, b_n = 1, c_m = 1, c_n = 1, accumulate = 0, num_batch = 1, batch = [2, 1, 1]} : memref<4xf32>, memref<4xf32>, memref<4xf32>
+  exec.return
+}
+
+// -----
+
+exec.function @map_of_too_few_dimensions(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  // expected-error @below {{expects constant positions of "iota" to be a map of length rank, but got [1, 4, -1]}}
+  exec.call "iota"(%x) {type = 0, dim = 0, rank = 2, extents = [2, 2], positions = [1, 4, -1]} : memref<4xf32>
+  exec.return
+}
+
+// -----
+
+exec.function @map_that_ends_early(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  // expected-error @below {{expects constant positions of "iota" to be a map of length rank, but got [2, 4, -1]}}
+  exec.call "iota"(%x) {type = 0, dim = 0, rank = 1, extents = [4], positions = [2, 4, -1]} : memref<4xf32>
   exec.return
 }
 
 // -----
 
 exec.function @entry(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
-  // expected-error @below {{expects entry [constant below 3, word], but got [3, 0]}}
-  exec.call "accumulate"(%x, %x) [0, 0, 4] entry [3, 0] : memref<4xf32>, memref<4xf32>
+  // expected-error @below {{expects entry {number among the constants = word}, but got stride = 0 : i64}}
+  exec.call "accumulate"(%x, %x) {type = 0, y_type = 0, count = 4} entry {stride = 0} : memref<4xf32>, memref<4xf32>
+  exec.return
+}
+
+// -----
+
+exec.function @entry_word(%x: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+  // expected-error @below {{expects entry {number among the constants = word}, but got count = -1 : i64}}
+  exec.call "accumulate"(%x, %x) {type = 0, y_type = 0, count = 4} entry {count = -1} : memref<4xf32>, memref<4xf32>
   exec.return
 }
 

@@ -8,12 +8,15 @@ exec.function @call(%x: memref<4xf32>, %y: memref<4xf32>, %scratch: memref<?xi8>
   %0 = exec.buffer %scratch[16] : memref<?xi8> -> memref<2x2xf32, strided<[1, 2]>>
   // CHECK: exec.constant dense<{{.*}}> : tensor<2xf32> : memref<2xf32>
   %1 = exec.constant dense<[1.0, 2.0]> : tensor<2xf32> : memref<2xf32>
-  // CHECK: exec.call "copy"(%{{.*}}, %{{.*}}) [4, 1, 4, 1, 1] : memref<4xf32>, memref<4xf32>
-  exec.call "copy"(%x, %y) [4, 1, 4, 1, 1] : memref<4xf32>, memref<4xf32>
-  // CHECK: exec.call "norm"({{.*}}) [1, 4, 0, 0, 0] present [1, 0, 0, 1, 1, 1]
-  exec.call "norm"(%x, %y, %x, %x) [1, 4, 0, 0, 0] present [1, 0, 0, 1, 1, 1] : memref<4xf32>, memref<4xf32>, memref<4xf32>, memref<4xf32>
-  // CHECK: exec.call "reduce"({{.*}}) [0, 0, 0, 1, 1, 4, 1, 0] entry [3, 2]
-  exec.call "reduce"(%x, %y) [0, 0, 0, 1, 1, 4, 1, 0] entry [3, 2] : memref<4xf32>, memref<4xf32>
+  // CHECK: exec.call "copy"(%{{.*}}, %{{.*}}) {element_bytes = 4, rank = 1, extents = [4], x_strides = [1], y_strides = [1]} : memref<4xf32>, memref<4xf32>
+  exec.call "copy"(%x, %y) {x_strides = [1], y_strides = [1], element_bytes = 4, rank = 1, extents = [4]} : memref<4xf32>, memref<4xf32>
+  // CHECK: exec.call "norm"({{.*}}) {type = 0, rows = 1, columns = 4, kind = 0, epsilon = 5.000000e-01, offset = 0.000000e+00} present [1, 0, 0, 1, 1, 1]
+  exec.call "norm"(%x, %y, %x, %x) {type = 0, rows = 1, columns = 4, kind = 0, epsilon = 0.5, offset = 0.0} present [1, 0, 0, 1, 1, 1] : memref<4xf32>, memref<4xf32>, memref<4xf32>, memref<4xf32>
+  // CHECK: exec.call "norm_weight_backward"({{.*}}) {type = 0, rows = 1, columns = 4, accumulate = 1} entry {accumulate = 2 : i64}
+  exec.call "norm_weight_backward"(%x, %x, %x, %x, %y) {type = 0, rows = 1, columns = 4, accumulate = 1} entry {accumulate = 2 : i64} : memref<4xf32>, memref<4xf32>, memref<4xf32>, memref<4xf32>, memref<4xf32>
+  // Two digits of dimension 0, one of dimension 1.
+  // CHECK: exec.call "iota"({{.*}}) {type = 1, dim = 0, rank = 2, extents = [4, 2], positions = [2, 2, 0, 2, -1, 1, 2, -1]}
+  exec.call "iota"(%x) {type = 1, dim = 0, rank = 2, extents = [4, 2], positions = [2, 2, 0, 2, -1, 1, 2, -1]} : memref<4xf32>
   exec.return
 }
 
