@@ -91,14 +91,8 @@ static LogicalResult verifyCollective(Operation *op, ArrayRef<int64_t> axes) {
   return success();
 }
 
-static LogicalResult verifyKind(Operation *op, int64_t kind) {
-  if (galvatron::graph::symbolizeReduceKind(uint32_t(kind)))
-    return success();
-  return op->emitOpError("expects reduction 0 (sum) or 1 (max), but got ") << kind;
-}
-
 LogicalResult AllReduceOp::verify() {
-  if (failed(verifyCollective(*this, getAxes())) || failed(verifyKind(*this, getKind())))
+  if (failed(verifyCollective(*this, getAxes())))
     return failure();
   if (getLocalType(getX().getType()) != getLocalType(getResult().getType()))
     return emitOpError("expects operand and result of one local shape, but got ")
@@ -113,7 +107,7 @@ LogicalResult AllGatherOp::verify() {
 }
 
 LogicalResult ReduceScatterOp::verify() {
-  if (failed(verifyCollective(*this, getAxes())) || failed(verifyKind(*this, getKind())))
+  if (failed(verifyCollective(*this, getAxes())))
     return failure();
   return verifyCut(*this, getX().getType(), getResult().getType(), getDim(), getOuter());
 }

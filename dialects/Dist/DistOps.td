@@ -4,6 +4,7 @@
 
 include "DistDialect.td"
 include "DistAttributes.td"
+include "dialects/Graph/GraphAttributes.td"
 include "mlir/IR/SymbolInterfaces.td"
 include "mlir/IR/BuiltinAttributeInterfaces.td"
 include "mlir/Interfaces/FunctionInterfaces.td"
@@ -65,24 +66,35 @@ def Dist_ShareOp : Dist_Op<"share", [Pure]> {
 /// A collective over the devices that differ only in `axes` (grid axes, major to minor; position in
 /// the group is the mixed radix of their coordinates). `dim` is cut at [outer][group][inner], `outer`
 /// being the product of the local digits more major than the exchanged one: for contiguous shards 1.
-class Dist_CollectiveOp<string mnemonic, dag more, list<Trait> traits = []>
-    : Dist_Op<mnemonic, !listconcat([Pure], traits)> {
+class Dist_CollectiveOp<string mnemonic, dag more> : Dist_Op<mnemonic, [Pure]> {
   let arguments = !con((ins AnyRankedTensor:$x, DenseI64ArrayAttr:$axes), more);
   let results = (outs AnyRankedTensor:$result);
   let assemblyFormat = "$x `axes` $axes attr-dict `:` type($x) `->` type($result)";
   let hasVerifier = 1;
 }
 
-def Dist_AllReduceOp : Dist_CollectiveOp<"all_reduce", (ins I64Attr:$kind)> {
+/// One that adds values of the group up, or takes the largest.
+class Dist_ReducingOp<string mnemonic, dag more>
+    : Dist_CollectiveOp<mnemonic, !con(more, (ins Graph_ReduceKindAttr:$kind))> {
+  let assemblyFormat = "$kind $x `axes` $axes attr-dict `:` type($x) `->` type($result)";
+}
+
+def Dist_AllReduceOp : Dist_ReducingOp<"all_reduce", (ins)> {
   let summary = "every device gets the reduction over the group";
-  let description = [{ kind: graph::ReduceKind (0 sum, 1 max).
-    Ranks before [a] [b], after [a+b] [a+b]. }];
+  let description = [{
+    Ranks before [a] [b], after [a+b] [a+b].
+
+    Example:
+    ```mlir
+    %1 = dist.all_reduce sum %0 axes [0] : tensor<8xf32> -> tensor<8xf32>
+    ```
+  }];
 }
 def Dist_AllGatherOp : Dist_CollectiveOp<"all_gather", (ins I64Attr:$dim, I64Attr:$outer)> {
   let summary = "every device gets all pieces of the group along `dim`";
   let description = [{ Ranks before [a] [b], after [a b] [a b]. }];
 }
-def Dist_ReduceScatterOp : Dist_CollectiveOp<"reduce_scatter", (ins I64Attr:$dim, I64Attr:$outer, I64Attr:$kind)> {
+def Dist_ReduceScatterOp : Dist_ReducingOp<"reduce_scatter", (ins I64Attr:$dim, I64Attr:$outer)> {
   let summary = "every device gets its piece, along `dim`, of the reduction";
   let description = [{ Ranks before [a b] [c d], after [a+c] [b+d]. }];
 }

@@ -2,7 +2,7 @@
 #ifndef GALVATRON_DIALECTS_GRAPH_ATTRIBUTES
 #define GALVATRON_DIALECTS_GRAPH_ATTRIBUTES
 
-include "GraphDialect.td"
+include "dialects/Graph/GraphDialect.td"
 include "mlir/IR/AttrTypeBase.td"
 include "mlir/IR/EnumAttr.td"
 

@@ -11,6 +11,11 @@ def Plan_Schedule : I32EnumAttr<"Schedule", "the order of a pipeline's micro-bat
   let cppNamespace = "::galvatron::plan";
   let genSpecializedAttr = 0;
 }
+/// In quotes: 1f1b is not a keyword.
+def Plan_ScheduleParameter : EnumParameter<Plan_Schedule> {
+  let parser = "parseSchedule($_parser)";
+  let printer = "$_printer << '\"' << stringifySchedule($_self) << '\"'";
+}
 
 def Plan_StrategyAttr : AttrDef<Plan_Dialect, "Strategy"> {
   let mnemonic = "strategy";
@@ -43,7 +48,7 @@ def Plan_PipelineAttr : AttrDef<Plan_Dialect, "Pipeline"> {
     Example: `#plan.pipeline<stages = 2, devices = 2, micro_batches = 4, schedule = "1f1b">`
   }];
   let parameters = (ins "int64_t":$stages, "int64_t":$devices, "int64_t":$micro_batches,
-                        StringRefParameter<"gpipe or 1f1b">:$schedule);
+                        Plan_ScheduleParameter:$schedule);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
 }

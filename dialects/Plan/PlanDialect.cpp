@@ -8,6 +8,16 @@
 #include "dialects/Plan/PlanDialect.cpp.inc"
 #include "dialects/Plan/PlanEnums.cpp.inc"
 
+static mlir::FailureOr<galvatron::plan::Schedule> parseSchedule(mlir::AsmParser &parser) {
+  std::string name;
+  llvm::SMLoc loc = parser.getCurrentLocation();
+  if (parser.parseString(&name))
+    return mlir::failure();
+  if (std::optional<galvatron::plan::Schedule> schedule = galvatron::plan::symbolizeSchedule(name))
+    return *schedule;
+  return parser.emitError(loc) << "expects schedule gpipe or 1f1b, but got '" << name << "'";
+}
+
 #define GET_ATTRDEF_CLASSES
 #include "dialects/Plan/PlanAttributes.cpp.inc"
 
@@ -43,11 +53,9 @@ LogicalResult StrategyAttr::verify(function_ref<InFlightDiagnostic()> emitError,
 }
 
 LogicalResult PipelineAttr::verify(function_ref<InFlightDiagnostic()> emitError, int64_t stages, int64_t devices,
-                                   int64_t microBatches, StringRef schedule) {
+                                   int64_t microBatches, Schedule) {
   for (auto [name, count] : {std::pair("stages", stages), {"devices", devices}, {"micro_batches", microBatches}})
     if (count < 1)
       return emitError() << "expects '" << name << "' to be at least 1, but got " << count;
-  if (!symbolizeSchedule(schedule))
-    return emitError() << "expects schedule gpipe or 1f1b, but got '" << schedule << "'";
   return success();
 }

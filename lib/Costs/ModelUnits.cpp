@@ -99,7 +99,7 @@ void galvatron::annotatePlan(const ModelUnits &model, const search::Plan &plan) 
   auto module = step->getParentOfType<ModuleOp>();
   module->setAttr(plan::kPipelineAttrName,
                   plan::PipelineAttr::get(context, plan.pipeline, plan.ranksPerStage(), plan.microBatches,
-                                          llvm::StringRef(search::scheduleName(plan.schedule))));
+                                          *plan::symbolizeSchedule(search::scheduleName(plan.schedule))));
   if (plan.predictedStepSeconds > 0)
     module->setAttr(kPredictedSecondsAttr, builder.getF64FloatAttr(plan.predictedStepSeconds));
   else
@@ -136,8 +136,7 @@ FailureOr<search::Plan> galvatron::readAnnotatedPlan(const ModelUnits &model) {
   plan.ranks = pipeline.getStages() * pipeline.getDevices();
   plan.microBatches = int(pipeline.getMicroBatches());
   plan.globalBatch = model.globalBatch;
-  std::string_view schedule(pipeline.getSchedule().data(), pipeline.getSchedule().size());
-  plan.schedule = search::parseSchedule(schedule).value_or(search::Schedule::OneFOneB);
+  plan.schedule = *search::parseSchedule(plan::stringifySchedule(pipeline.getSchedule()));
   if (auto seconds = module->getAttrOfType<FloatAttr>(kPredictedSecondsAttr))
     plan.predictedStepSeconds = seconds.getValueAsDouble();
   for (auto [planned, unit] : llvm::zip_equal(model.calls, model.units)) {

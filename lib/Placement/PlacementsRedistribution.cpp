@@ -402,7 +402,8 @@ Value galvatron::buildStep(OpBuilder &builder, Location loc, Value value, const 
   Type type = withPlacement(value.getType(), step.result);
   auto axes = builder.getDenseI64ArrayAttr(step.axes);
   auto number = [&](int64_t value) { return builder.getI64IntegerAttr(value); };
-  auto kind = number(int64_t(step.reduction)), dim = number(step.dim), outer = number(step.outer);
+  auto kind = graph::ReduceKindAttr::get(builder.getContext(), step.reduction);
+  auto dim = number(step.dim), outer = number(step.outer);
   switch (step.kind) {
   case RedistributionKind::Shard:
     return ShardOp::create(builder, loc, type, value, axes, dim, outer);

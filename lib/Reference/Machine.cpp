@@ -190,11 +190,11 @@ static Tensor join(ArrayRef<Tensor> pieces, int64_t dim, int64_t outer) {
   return x;
 }
 
-static Tensor reduce(const DeviceTensors &x, ArrayRef<int64_t> members, int64_t kind) {
+static Tensor reduce(const DeviceTensors &x, ArrayRef<int64_t> members, graph::ReduceKind kind) {
   Tensor result = x[members[0]];
   for (int64_t member : members.drop_front())
     for (auto [a, b] : llvm::zip_equal(result.data, x[member].data))
-      a = kind == int64_t(graph::ReduceKind::Max) ? std::max(a, b) : a + b;
+      a = kind == graph::ReduceKind::Max ? std::max(a, b) : a + b;
   return result;
 }
 

@@ -172,7 +172,7 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"stages", pipeline.getStages()},
                    {"devices", pipeline.getDevices()},
                    {"grid", gridOf(pipeline.getDevices())},
-                   {"schedule", pipeline.getSchedule().str()},
+                   {"schedule", plan::stringifySchedule(pipeline.getSchedule()).str()},
                    {"global_batch", integer("graph.batch")},
                    {"micro_batches", pipeline.getMicroBatches()},
                    {"sequence", integer("graph.seq")},

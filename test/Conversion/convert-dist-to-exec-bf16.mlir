@@ -61,7 +61,7 @@ dist.layer @attention {forward = @attention.forward, inputs = [#dist.placement<[
 // CHECK-LABEL: exec.function @reduced.forward
 dist.body @reduced.forward(%x: tensor<8xbf16>) -> tensor<8xbf16> {
   // CHECK: exec.call "all_reduce"({{.*}}) {group = 0, type = 2, kind = 0, count = 8, handle = -1} : memref<8xbf16>, memref<8xbf16>
-  %y = dist.all_reduce %x axes [0] {kind = 0 : i64} : tensor<8xbf16> -> tensor<8xbf16>
+  %y = dist.all_reduce sum %x axes [0] : tensor<8xbf16> -> tensor<8xbf16>
   dist.return %y : tensor<8xbf16>
 }
 dist.layer @reduced {forward = @reduced.forward, inputs = [#dist.placement<[8]>], outputs = [#dist.placement<[8]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}

@@ -135,7 +135,7 @@ def InsertCollectivesPass : Pass<"galvatron-insert-collectives", "mlir::ModuleOp
     ```mlir
     module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "gpipe">} {
       graph.layer @reduce(%x: tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>) -> tensor<8xf32, #dist.placement<[2@g0 * 4]>> {
-        %y = dist.reduce_scatter %x axes [0] {dim = 0 : i64, kind = 0 : i64, outer = 1 : i64} : tensor<8xf32, #dist.placement<[8] partial [sum@g0]>> -> tensor<8xf32, #dist.placement<[2@g0 * 4]>>
+        %y = dist.reduce_scatter sum %x axes [0] {dim = 0 : i64, outer = 1 : i64} : tensor<8xf32, #dist.placement<[8] partial [sum@g0]>> -> tensor<8xf32, #dist.placement<[2@g0 * 4]>>
         graph.return %y : tensor<8xf32, #dist.placement<[2@g0 * 4]>>
       }
     }

@@ -233,9 +233,9 @@ static bool ownsDigits(PlacementAttr placement, ArrayRef<int64_t> axes, int64_t 
   return next == axes.size();
 }
 
-static bool isPartialOn(PlacementAttr placement, ArrayRef<int64_t> axes, int64_t kind) {
+static bool isPartialOn(PlacementAttr placement, ArrayRef<int64_t> axes, graph::ReduceKind kind) {
   return llvm::all_of(axes, [&](int64_t axis) {
-    return llvm::is_contained(placement.getPartials(), dist::Partial{axis, graph::ReduceKind(kind)});
+    return llvm::is_contained(placement.getPartials(), dist::Partial{axis, kind});
   });
 }
 

@@ -51,11 +51,14 @@ struct ScheduleMicrobatchesPass : galvatron::impl::ScheduleMicrobatchesPassBase<
     Builder builder(&getContext());
     for (auto stage : getOperation().getOps<dist::StageOp>()) {
       SmallVector<std::string> order;
-      // The attribute knows only these two.
-      if (pipeline.getSchedule() == "gpipe")
+      switch (pipeline.getSchedule()) {
+      case plan::Schedule::GPipe:
         order = scheduleGPipe(pipeline.getMicroBatches());
-      else
+        break;
+      case plan::Schedule::OneFOneB:
         order = schedule1F1B(stage.getIndex(), pipeline.getStages(), pipeline.getMicroBatches());
+        break;
+      }
       SmallVector<StringRef> words(order.begin(), order.end());
       stage.setOrderAttr(builder.getStrArrayAttr(words));
       numEntries += order.size();

@@ -72,7 +72,7 @@ func.func @share_of_nothing(%x: tensor<8xf32, #dist.placement<[8]>>) {
 
 func.func @element_type(%x: tensor<8xf32>) {
   // expected-error@+1 {{expects operand and result of one element type and rank, but got 'tensor<8xf32>' and 'tensor<8xf64>'}}
-  %0 = dist.all_reduce %x axes [0] {kind = 0 : i64} : tensor<8xf32> -> tensor<8xf64>
+  %0 = dist.all_reduce sum %x axes [0] : tensor<8xf32> -> tensor<8xf64>
   return
 }
 
@@ -80,7 +80,7 @@ func.func @element_type(%x: tensor<8xf32>) {
 
 func.func @no_axes(%x: tensor<8xf32>) {
   // expected-error@+1 {{expects at least one grid axis, but got none}}
-  %0 = dist.all_reduce %x axes [] {kind = 0 : i64} : tensor<8xf32> -> tensor<8xf32>
+  %0 = dist.all_reduce sum %x axes [] : tensor<8xf32> -> tensor<8xf32>
   return
 }
 
@@ -88,15 +88,16 @@ func.func @no_axes(%x: tensor<8xf32>) {
 
 func.func @axes_order(%x: tensor<8xf32>) {
   // expected-error@+1 {{expects grid axes ascending, but got [1, 0]}}
-  %0 = dist.all_reduce %x axes [1, 0] {kind = 0 : i64} : tensor<8xf32> -> tensor<8xf32>
+  %0 = dist.all_reduce sum %x axes [1, 0] : tensor<8xf32> -> tensor<8xf32>
   return
 }
 
 // -----
 
 func.func @kind(%x: tensor<8xf32>) {
-  // expected-error@+1 {{expects reduction 0 (sum) or 1 (max), but got 2}}
-  %0 = dist.all_reduce %x axes [0] {kind = 2 : i64} : tensor<8xf32> -> tensor<8xf32>
+  // expected-error@+2 {{to be one of: sum, max}}
+  // expected-error@+1 {{failed to parse Graph_ReduceKindAttr parameter 'value'}}
+  %0 = dist.all_reduce mean %x axes [0] : tensor<8xf32> -> tensor<8xf32>
   return
 }
 
@@ -104,7 +105,7 @@ func.func @kind(%x: tensor<8xf32>) {
 
 func.func @all_reduce_shape(%x: tensor<8xf32>) {
   // expected-error@+1 {{expects operand and result of one local shape, but got 'tensor<8xf32>' and 'tensor<4xf32>'}}
-  %0 = dist.all_reduce %x axes [0] {kind = 0 : i64} : tensor<8xf32> -> tensor<4xf32>
+  %0 = dist.all_reduce sum %x axes [0] : tensor<8xf32> -> tensor<4xf32>
   return
 }
 

@@ -23,14 +23,14 @@ func.func @redistribution(%x: tensor<8xf32, #dist.placement<[2@g0 * 4]>>, %c: te
 
 // CHECK-LABEL: dist.body @collectives
 dist.body @collectives(%x: tensor<8x6xf32>) -> tensor<8x6xf32> {
-  // CHECK: dist.all_reduce %{{.*}} axes [0, 2] {kind = 1 : i64} : tensor<8x6xf32> -> tensor<8x6xf32>
-  %0 = dist.all_reduce %x axes [0, 2] {kind = 1 : i64} : tensor<8x6xf32> -> tensor<8x6xf32>
+  // CHECK: dist.all_reduce max %{{.*}} axes [0, 2] : tensor<8x6xf32> -> tensor<8x6xf32>
+  %0 = dist.all_reduce max %x axes [0, 2] : tensor<8x6xf32> -> tensor<8x6xf32>
   // CHECK: dist.shard %{{.*}} axes [1] {dim = 1 : i64, outer = 3 : i64} : tensor<8x6xf32> -> tensor<8x3xf32>
   %1 = dist.shard %0 axes [1] {dim = 1 : i64, outer = 3 : i64} : tensor<8x6xf32> -> tensor<8x3xf32>
   // CHECK: dist.all_gather %{{.*}} axes [1] {dim = 1 : i64, outer = 3 : i64} : tensor<8x3xf32> -> tensor<8x6xf32>
   %2 = dist.all_gather %1 axes [1] {dim = 1 : i64, outer = 3 : i64} : tensor<8x3xf32> -> tensor<8x6xf32>
-  // CHECK: dist.reduce_scatter %{{.*}} axes [1] {dim = 0 : i64, kind = 0 : i64, outer = 1 : i64} : tensor<8x6xf32> -> tensor<4x6xf32>
-  %3 = dist.reduce_scatter %2 axes [1] {dim = 0 : i64, kind = 0 : i64, outer = 1 : i64} : tensor<8x6xf32> -> tensor<4x6xf32>
+  // CHECK: dist.reduce_scatter sum %{{.*}} axes [1] {dim = 0 : i64, outer = 1 : i64} : tensor<8x6xf32> -> tensor<4x6xf32>
+  %3 = dist.reduce_scatter sum %2 axes [1] {dim = 0 : i64, outer = 1 : i64} : tensor<8x6xf32> -> tensor<4x6xf32>
   // CHECK: dist.all_to_all %{{.*}} axes [1] {concat_dim = 0 : i64, concat_outer = 1 : i64, split_dim = 1 : i64, split_outer = 1 : i64} : tensor<4x6xf32> -> tensor<8x3xf32>
   %4 = dist.all_to_all %3 axes [1] {split_dim = 1 : i64, split_outer = 1 : i64, concat_dim = 0 : i64, concat_outer = 1 : i64} : tensor<4x6xf32> -> tensor<8x3xf32>
   // CHECK: dist.return %{{.*}} : tensor<8x6xf32>

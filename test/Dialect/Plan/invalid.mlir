@@ -15,5 +15,6 @@ func.func private @no_empty_stage() attributes {p = #plan.pipeline<stages = 1, d
 
 // -----
 
-// expected-error@+1 {{expects schedule gpipe or 1f1b, but got 'zigzag'}}
+// expected-error@+2 {{expects schedule gpipe or 1f1b, but got 'zigzag'}}
+// expected-error@+1 {{failed to parse Plan_PipelineAttr parameter 'schedule'}}
 func.func private @no_unknown_schedule() attributes {p = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "zigzag">}

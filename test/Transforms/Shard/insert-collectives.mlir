@@ -1,7 +1,7 @@
 // RUN: galvatron-opt %s -split-input-file --galvatron-insert-collectives --galvatron-verify-placements | FileCheck %s
 
 // CHECK-LABEL: graph.layer @reduce
-// CHECK: dist.reduce_scatter %{{.*}} axes [0] {dim = 0 : i64, kind = 0 : i64, outer = 1 : i64}
+// CHECK: dist.reduce_scatter sum %{{.*}} axes [0] {dim = 0 : i64, outer = 1 : i64}
 module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "gpipe">} {
   graph.layer @reduce(%x: tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>) -> tensor<8xf32, #dist.placement<[2@g0 * 4]>> {
     %y = dist.redistribute %x : tensor<8xf32, #dist.placement<[8] partial [sum@g0]>> -> tensor<8xf32, #dist.placement<[2@g0 * 4]>>
@@ -21,7 +21,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 8, micro
   }
 
   // CHECK-LABEL: graph.layer @partial_axes_are_one_group
-  // CHECK: dist.all_reduce %{{.*}} axes [0, 2] {kind = 0 : i64}
+  // CHECK: dist.all_reduce sum %{{.*}} axes [0, 2]
   // CHECK-NEXT: graph.return
   graph.layer @partial_axes_are_one_group(%x: tensor<16xf32, #dist.placement<[16] partial [sum@g0, sum@g2]>>) -> tensor<16xf32, #dist.placement<[16]>> {
     %y = dist.redistribute %x : tensor<16xf32, #dist.placement<[16] partial [sum@g0, sum@g2]>> -> tensor<16xf32, #dist.placement<[16]>>
@@ -39,7 +39,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 8, micro
   // What makes the tensor smaller comes first.
   // CHECK-LABEL: graph.layer @shards_before_reducing
   // CHECK: dist.shard %{{.*}} axes [1] {dim = 0 : i64, outer = 1 : i64}
-  // CHECK-NEXT: dist.all_reduce %{{.*}} axes [0] {kind = 1 : i64}
+  // CHECK-NEXT: dist.all_reduce max %{{.*}} axes [0]
   graph.layer @shards_before_reducing(%x: tensor<16xf32, #dist.placement<[16] partial [max@g0]>>) -> tensor<16xf32, #dist.placement<[2@g1 * 8]>> {
     %y = dist.redistribute %x : tensor<16xf32, #dist.placement<[16] partial [max@g0]>> -> tensor<16xf32, #dist.placement<[2@g1 * 8]>>
     graph.return %y : tensor<16xf32, #dist.placement<[2@g1 * 8]>>

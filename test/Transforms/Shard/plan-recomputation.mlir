@@ -53,11 +53,11 @@ graph.layer @statistics_are_kept(%x: tensor<8x4xf32>) -> tensor<8x4xf32> {
 // CHECK-LABEL: graph.layer @recompute_runs_forward_again
 // CHECK: graph.backward
 // CHECK-NEXT: %[[P:.*]] = graph.einsum
-// CHECK-NEXT: %[[R:.*]] = dist.all_reduce %[[P]]
+// CHECK-NEXT: %[[R:.*]] = dist.all_reduce sum %[[P]]
 // CHECK-NEXT: arith.mulf %{{.*}}, %[[R]]
 graph.layer @recompute_runs_forward_again(%x: tensor<8x4xf32, #dist.placement<[8, 2@g0 * 2]>>, %w: tensor<4x4xf32, #dist.placement<[4, 2@g0 * 2]>> {graph.parameter = "w"}) -> tensor<8x4xf32, #dist.placement<[8, 4]>> attributes {plan.strategy = #plan.strategy<tp = 2, recompute = true>} {
   %p = graph.einsum %x, %w "bi,oi->bo" : (tensor<8x4xf32, #dist.placement<[8, 2@g0 * 2]>>, tensor<4x4xf32, #dist.placement<[4, 2@g0 * 2]>>) -> tensor<8x4xf32, #dist.placement<[8, 4] partial [sum@g0]>>
-  %y = dist.all_reduce %p axes [0] {kind = 0 : i64} : tensor<8x4xf32, #dist.placement<[8, 4] partial [sum@g0]>> -> tensor<8x4xf32, #dist.placement<[8, 4]>>
+  %y = dist.all_reduce sum %p axes [0] : tensor<8x4xf32, #dist.placement<[8, 4] partial [sum@g0]>> -> tensor<8x4xf32, #dist.placement<[8, 4]>>
   graph.backward(%dy: tensor<8x4xf32, #dist.placement<[8, 4]>>) {
     %d = arith.mulf %dy, %y : tensor<8x4xf32, #dist.placement<[8, 4]>>
     %dx = graph.einsum %d, %w "bo,oi->bi" : (tensor<8x4xf32, #dist.placement<[8, 4]>>, tensor<4x4xf32, #dist.placement<[4, 2@g0 * 2]>>) -> tensor<8x4xf32, #dist.placement<[8, 2@g0 * 2]>>

@@ -126,7 +126,7 @@ graph.layer @constant() -> tensor<2xf32, #dist.placement<[2@g0]>> {
 
 graph.layer @collective(%x: tensor<8xf32, #dist.placement<[2@g0 * 4]>>) -> tensor<8xf32, #dist.placement<[2@g0 * 4]>> {
   // expected-error@+1 {{does not lead from #dist.placement<[2@g0 * 4]> to #dist.placement<[2@g0 * 4]>}}
-  %y = dist.all_reduce %x axes [0] {kind = 0 : i64} : tensor<8xf32, #dist.placement<[2@g0 * 4]>> -> tensor<8xf32, #dist.placement<[2@g0 * 4]>>
+  %y = dist.all_reduce sum %x axes [0] : tensor<8xf32, #dist.placement<[2@g0 * 4]>> -> tensor<8xf32, #dist.placement<[2@g0 * 4]>>
   graph.return %y : tensor<8xf32, #dist.placement<[2@g0 * 4]>>
 }
 
@@ -134,7 +134,7 @@ graph.layer @collective(%x: tensor<8xf32, #dist.placement<[2@g0 * 4]>>) -> tenso
 
 graph.layer @collective_of_nothing(%x: tensor<8xf32>) -> tensor<8xf32> {
   // expected-error@+1 {{expects operand and result with placements}}
-  %y = dist.all_reduce %x axes [0] {kind = 0 : i64} : tensor<8xf32> -> tensor<8xf32>
+  %y = dist.all_reduce sum %x axes [0] : tensor<8xf32> -> tensor<8xf32>
   graph.return %y : tensor<8xf32>
 }
 
