@@ -1,7 +1,7 @@
 // The kernels that a layer's ops become, and what each of them computes and moves.
 //
 // As lowering makes them, without its offsets: a product takes along a bias and one tensor that are added to it; ops
-// over the same elements become one kernel where that saves an eighth of the bytes (lib/Conversion/LoopFusion.cpp);
+// over the same elements become one kernel where that saves an eighth of the bytes (lib/Conversion/DistToExec/LoopFusion.cpp);
 // views, pieces of parameters' gradients and their sums are no kernel at all.
 #ifndef GALVATRON_COSTS_KERNELWORK_H
 #define GALVATRON_COSTS_KERNELWORK_H

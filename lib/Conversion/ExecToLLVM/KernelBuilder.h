@@ -1,6 +1,6 @@
-// Builds one kernel of a GPU: what kernels over runs and over rows share. Internal to lib/Conversion.
-#ifndef GALVATRON_CONVERSION_KERNELBUILDER_H
-#define GALVATRON_CONVERSION_KERNELBUILDER_H
+// Builds one kernel of a GPU: what kernels over runs and over rows share. Internal to lib/Conversion/ExecToLLVM.
+#ifndef GALVATRON_CONVERSION_EXECTOLLVM_KERNELBUILDER_H
+#define GALVATRON_CONVERSION_EXECTOLLVM_KERNELBUILDER_H
 
 #include "GpuKernels.h"
 
@@ -93,4 +93,4 @@ private:
 
 } // namespace galvatron
 
-#endif // GALVATRON_CONVERSION_KERNELBUILDER_H
+#endif // GALVATRON_CONVERSION_EXECTOLLVM_KERNELBUILDER_H
