@@ -37,6 +37,9 @@ inline constexpr llvm::StringLiteral kWorkspaceBytes = "exec.workspace_bytes";
 /// On an argument of a `dist.body` that holds a saved value: its strides, when not row-major.
 inline constexpr llvm::StringLiteral kStrides = "exec.strides";
 
+/// The constant that a buffer is, or a view of; null for memory.
+ConstantOp getConstantSource(mlir::Value buffer);
+
 } // namespace galvatron::exec
 
 #endif // GALVATRON_DIALECTS_EXEC_EXEC_H

@@ -64,6 +64,12 @@ LogicalResult BufferOp::verify() {
   return success();
 }
 
+ConstantOp galvatron::exec::getConstantSource(Value buffer) {
+  while (auto view = buffer.getDefiningOp<BufferOp>())
+    buffer = view.getBase();
+  return buffer.getDefiningOp<ConstantOp>();
+}
+
 void CallOp::build(OpBuilder &builder, OperationState &state, StringRef function, ValueRange buffers,
                    ArrayRef<CallConstant> constants, DenseI64ArrayAttr present, DictionaryAttr entry) {
   NamedAttrList attributes;

@@ -5,7 +5,7 @@
 include "GraphOpBase.td"
 include "GraphElementwiseAttributes.td"
 
-// `Elementwise` says that lowering computes the op in loops that it generates (lib/Conversion/LowerElementwise.cpp writes
+// `Elementwise` says that lowering computes the op in loops that it generates (lib/Conversion/DistToExec/LowerElementwise.cpp writes
 // its scalars); without it the op is a call of the runtime, and no kernel takes it along.
 
 def Graph_ActivationOp : Graph_ForwardOp<"activation", [SameOperandsAndResultElementType, SameOperandsAndResultShape, Elementwise]> {

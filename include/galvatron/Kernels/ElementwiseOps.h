@@ -7,7 +7,7 @@
 namespace galvatron {
 
 /// Whether lowering computes the op in loops that it generates, alone or as part of what reads it
-/// (lib/Conversion/LowerElementwise.cpp), rather than by a call of the runtime.
+/// (lib/Conversion/DistToExec/LowerElementwise.cpp), rather than by a call of the runtime.
 bool isComputedInLoops(mlir::Operation *op);
 
 /// Whether the loops that the op declares take one element of each operand to one of each result: recomputing a result

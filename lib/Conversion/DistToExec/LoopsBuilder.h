@@ -1,6 +1,6 @@
 // The scalar code of one `exec.loops` under construction.
-#ifndef GALVATRON_CONVERSION_LOOPSBUILDER_H
-#define GALVATRON_CONVERSION_LOOPSBUILDER_H
+#ifndef GALVATRON_CONVERSION_DISTTOEXEC_LOOPSBUILDER_H
+#define GALVATRON_CONVERSION_DISTTOEXEC_LOOPSBUILDER_H
 
 #include "BodyLowering.h"
 
@@ -57,4 +57,4 @@ private:
 
 } // namespace galvatron
 
-#endif // GALVATRON_CONVERSION_LOOPSBUILDER_H
+#endif // GALVATRON_CONVERSION_DISTTOEXEC_LOOPSBUILDER_H

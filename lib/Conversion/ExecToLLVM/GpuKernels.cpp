@@ -19,12 +19,6 @@ static constexpr int64_t kManyRuns = int64_t(132) * 2048 * kRunsPerThread;
 static constexpr int64_t kSlotAlignment = 64;
 static constexpr unsigned kGlobalMemory = 1; // NVPTX address space
 
-exec::ConstantOp galvatron::getConstantSource(Value buffer) {
-  while (auto view = buffer.getDefiningOp<exec::BufferOp>())
-    buffer = view.getBase();
-  return buffer.getDefiningOp<exec::ConstantOp>();
-}
-
 /// Bytes that the buffer's address is surely a multiple of.
 static int64_t alignmentOf(Value buffer) {
   int64_t offset = 0;
@@ -67,7 +61,7 @@ void KernelBuilder::createFunction(StringRef name) {
   auto global = LLVM::LLVMPointerType::get(builder.getContext(), kGlobalMemory);
   SmallVector<Type> types;
   for (Value buffer : pointers.distinct)
-    if (!getConstantSource(buffer))
+    if (!exec::getConstantSource(buffer))
       types.push_back(global);
   builder.setInsertionPointToEnd(kernels.getBody());
   function = LLVM::LLVMFuncOp::create(builder, loc, name,
@@ -77,7 +71,7 @@ void KernelBuilder::createFunction(StringRef name) {
   builder.setInsertionPointToStart(entry);
   unsigned next = 0, numOutputs = op.getOutputs().size();
   for (auto [index, buffer] : llvm::enumerate(pointers.distinct)) {
-    if (exec::ConstantOp source = getConstantSource(buffer)) {
+    if (exec::ConstantOp source = exec::getConstantSource(buffer)) {
       auto elements = cast<DenseElementsAttr>(source.getValue());
       int64_t count = elements.getNumElements();
       std::string symbol = (name + "_data_" + Twine(index)).str();

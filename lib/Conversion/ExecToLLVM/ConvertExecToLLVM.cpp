@@ -131,7 +131,7 @@ LogicalResult ConvertExecToLLVMPass::convertCall(exec::CallOp op) {
   for (int64_t i = 0; i < count; ++i) {
     bool present = !op.getPresent() || (*op.getPresent())[i] == 1;
     Value buffer = present ? op.getBuffers()[next++] : Value();
-    if (kernels && buffer && getConstantSource(buffer))
+    if (kernels && buffer && exec::getConstantSource(buffer))
       return op.emitOpError("expects a constant to be read by generated kernels alone, but it is an operand of ")
              << op.getFunction();
     buffers.push_back(buffer ? pointers.lookup(buffer) : LLVM::ZeroOp::create(*builder, op.getLoc(), pointer));
@@ -194,7 +194,7 @@ void ConvertExecToLLVMPass::convertLoops(exec::LoopsOp op) {
     LaunchShape shape = createGpuKernel(op, shared, ("kernel_" + Twine(numFunctions)).str(), kernels);
     SmallVector<Value> operands;
     for (Value buffer : shared.distinct)
-      if (!getConstantSource(buffer))
+      if (!exec::getConstantSource(buffer))
         operands.push_back(pointers.lookup(buffer));
     int64_t count = operands.size();
     callRuntime(op.getLoc(), "launch", operands, {int64_t(numFunctions), shape.blocks, shape.threads, count});

@@ -29,12 +29,20 @@ static Constants rowConstants(BodyLowering &lowering, Value value, ArrayRef<exec
 // Attention, rope
 //===--------------------------------------------------------------------===//
 
+namespace {
+/// What forward and backward attention read or write alike; bias and workspace may be null.
+struct AttentionBuffers {
+  Value q, k, v;
+  Value y = {}, bias = {}, workspace = {};
+};
+} // namespace
+
 /// Scratch that the device wants for this call, or null.
-static Value createAttentionWorkspace(BodyLowering &lowering, Operation *op, Value q, Value k, Value v,
+static Value createAttentionWorkspace(BodyLowering &lowering, Operation *op, const AttentionBuffers &of,
                                       bool isBackward) {
-  ArrayRef<int64_t> qShape = shapeOf(q), kShape = shapeOf(k);
-  AttentionExtents extents = {qShape[0], qShape[1], kShape[1],         qShape[2],
-                              kShape[2], qShape[3], shapeOf(v).back(), getElementTypeOrSelf(q.getType()).isBF16()};
+  ArrayRef<int64_t> q = shapeOf(of.q), k = shapeOf(of.k);
+  AttentionExtents extents = {
+      q[0], q[1], k[1], q[2], k[2], q[3], shapeOf(of.v).back(), getElementTypeOrSelf(of.q.getType()).isBF16()};
   int64_t bytes = lowering.getDevice().attentionWorkspaceBytes(extents, isBackward);
   if (bytes == 0)
     return {};
@@ -64,75 +72,74 @@ static SmallVector<int64_t> attentionPositions(Operation *op, Value q, Value k) 
   return map;
 }
 
-/// What forward and backward attention are told alike: shapes, attributes, strides of q, k, v, y and bias.
 template <typename AttentionOp>
-static Constants attentionConstants(BodyLowering &lowering, AttentionOp op, Value q, Value k, Value v, Value y,
-                                    Value bias, Value workspace) {
-  ArrayRef<int64_t> qShape = shapeOf(q), kShape = shapeOf(k);
-  return {{"type", lowering.kernelType(q)},
-          {"workspace_bytes", workspace ? cast<MemRefType>(workspace.getType()).getNumElements() : 0},
-          {"B", qShape[0]},
-          {"N", qShape[1]},
-          {"K", kShape[1]},
-          {"Sq", qShape[2]},
-          {"Sk", kShape[2]},
-          {"D", qShape[3]},
-          {"Dv", shapeOf(v)[3]},
+static Constants attentionConstants(BodyLowering &lowering, AttentionOp op, const AttentionBuffers &of) {
+  ArrayRef<int64_t> q = shapeOf(of.q), k = shapeOf(of.k);
+  return {{"type", lowering.kernelType(of.q)},
+          {"workspace_bytes", of.workspace ? cast<MemRefType>(of.workspace.getType()).getNumElements() : 0},
+          {"B", q[0]},
+          {"N", q[1]},
+          {"K", k[1]},
+          {"Sq", q[2]},
+          {"Sk", k[2]},
+          {"D", q[3]},
+          {"Dv", shapeOf(of.v)[3]},
           {"scale", op.getScale().convertToDouble()},
           {"causal", op.getCausal()},
           {"window", op.getWindow()},
           {"softcap", op.getSoftcap().convertToDouble()},
           {"dropout", op.getDropout().convertToDouble()},
           {"id", op.getId()},
-          {"q_strides", outerStrides(q)},
-          {"k_strides", outerStrides(k)},
-          {"v_strides", outerStrides(v)},
-          {"y_strides", outerStrides(y)},
-          {"bias_strides", biasStrides(bias)},
-          {"positions", attentionPositions(op, q, k)}};
+          {"q_strides", outerStrides(of.q)},
+          {"k_strides", outerStrides(of.k)},
+          {"v_strides", outerStrides(of.v)},
+          {"y_strides", outerStrides(of.y)},
+          {"bias_strides", biasStrides(of.bias)},
+          {"positions", attentionPositions(op, of.q, of.k)}};
 }
 
 static LogicalResult lowerAttention(BodyLowering &lowering, graph::AttentionOp op) {
-  Value q = lowering.bufferWithUnitStride(op.getQ()), k = lowering.bufferWithUnitStride(op.getK());
-  Value v = lowering.bufferWithUnitStride(op.getV()), bias = op.getBias() ? lowering.bufferOf(op.getBias()) : Value();
-  Value y = lowering.createResult(op.getResult(), lowering.preferredOrder(op.getResult()));
+  AttentionBuffers of = {lowering.bufferWithUnitStride(op.getQ()), lowering.bufferWithUnitStride(op.getK()),
+                         lowering.bufferWithUnitStride(op.getV())};
+  of.bias = op.getBias() ? lowering.bufferOf(op.getBias()) : Value();
+  of.y = lowering.createResult(op.getResult(), lowering.preferredOrder(op.getResult()));
   Value lse = lowering.createResult(op.getLse());
-  Value workspace = createAttentionWorkspace(lowering, op, q, k, v, /*isBackward=*/false);
-  SmallVector<Value> buffers = {q, k, v};
-  if (bias)
-    buffers.push_back(bias);
-  llvm::append_values(buffers, y, lse);
-  if (workspace)
-    buffers.push_back(workspace);
-  lowering.callKernel(op.getLoc(), "attention", buffers, /*firstOutput=*/bias ? 4 : 3,
-                      attentionConstants(lowering, op, q, k, v, y, bias, workspace),
-                      {1, 1, 1, bias != nullptr, 1, 1, workspace != nullptr});
+  of.workspace = createAttentionWorkspace(lowering, op, of, /*isBackward=*/false);
+  SmallVector<Value> buffers = {of.q, of.k, of.v};
+  if (of.bias)
+    buffers.push_back(of.bias);
+  llvm::append_values(buffers, of.y, lse);
+  if (of.workspace)
+    buffers.push_back(of.workspace);
+  lowering.callKernel(op.getLoc(), "attention", buffers, /*firstOutput=*/of.bias ? 4 : 3,
+                      attentionConstants(lowering, op, of),
+                      {1, 1, 1, of.bias != nullptr, 1, 1, of.workspace != nullptr});
   return success();
 }
 
 static LogicalResult lowerAttentionBackward(BodyLowering &lowering, graph::AttentionBackwardOp op) {
   Value dy = lowering.bufferWithUnitStride(op.getDy());
-  Value q = lowering.bufferWithUnitStride(op.getQ()), k = lowering.bufferWithUnitStride(op.getK());
-  Value v = lowering.bufferWithUnitStride(op.getV()), y = lowering.bufferWithUnitStride(op.getY());
+  AttentionBuffers of = {lowering.bufferWithUnitStride(op.getQ()), lowering.bufferWithUnitStride(op.getK()),
+                         lowering.bufferWithUnitStride(op.getV()), lowering.bufferWithUnitStride(op.getY())};
   Value lse = lowering.rowMajorBufferOf(op.getLse());
-  Value bias = op.getBias() ? lowering.bufferOf(op.getBias()) : Value();
+  of.bias = op.getBias() ? lowering.bufferOf(op.getBias()) : Value();
   SmallVector<Value> gradients;
   for (Value result : op.getResults())
     gradients.push_back(lowering.createResult(result, lowering.preferredOrder(result)));
-  Value workspace = createAttentionWorkspace(lowering, op, q, k, v, /*isBackward=*/true);
-  Constants constants = attentionConstants(lowering, op, q, k, v, y, bias, workspace);
+  of.workspace = createAttentionWorkspace(lowering, op, of, /*isBackward=*/true);
+  Constants constants = attentionConstants(lowering, op, of);
   constants.append({{"dy_strides", outerStrides(dy)},
                     {"dq_strides", outerStrides(gradients[0])},
                     {"dk_strides", outerStrides(gradients[1])},
                     {"dv_strides", outerStrides(gradients[2])}});
-  SmallVector<Value> buffers = {dy, q, k, v, y, lse};
-  if (bias)
-    buffers.push_back(bias);
+  SmallVector<Value> buffers = {dy, of.q, of.k, of.v, of.y, lse};
+  if (of.bias)
+    buffers.push_back(of.bias);
   llvm::append_range(buffers, gradients);
-  if (workspace)
-    buffers.push_back(workspace);
-  lowering.callKernel(op.getLoc(), "attention_backward", buffers, /*firstOutput=*/bias ? 7 : 6, constants,
-                      {1, 1, 1, 1, 1, 1, bias != nullptr, 1, 1, 1, workspace != nullptr});
+  if (of.workspace)
+    buffers.push_back(of.workspace);
+  lowering.callKernel(op.getLoc(), "attention_backward", buffers, /*firstOutput=*/of.bias ? 7 : 6, constants,
+                      {1, 1, 1, 1, 1, 1, of.bias != nullptr, 1, 1, 1, of.workspace != nullptr});
   return success();
 }
 

@@ -1,11 +1,13 @@
-// Turns one `dist.body` into an `exec.function`: the state that the lowering of kernels, of generated
-// loops and of collectives share. Internal to lib/Conversion.
+// Turns one `dist.body` into an `exec.function`: what the lowering of kernels, of generated loops and of collectives
+// share. Internal to lib/Conversion/DistToExec.
 //
-// A tensor value becomes a memref whose layout is static strides. Reshapes, transposes and slices
-// become views wherever strides can express them, so that most move nothing; kernels that take
-// strides write their result in the order in which it will be read.
-#ifndef GALVATRON_CONVERSION_BODYLOWERING_H
-#define GALVATRON_CONVERSION_BODYLOWERING_H
+// Ops are lowered in their order. Each leaves the buffer of each of its results: a view of an operand's buffer where
+// strides can express it, else a place that ResultPlaces names or scratch, which one or more `exec` ops fill. Kernels
+// that take strides write their result in the order in which it will be read.
+#ifndef GALVATRON_CONVERSION_DISTTOEXEC_BODYLOWERING_H
+#define GALVATRON_CONVERSION_DISTTOEXEC_BODYLOWERING_H
+
+#include "ResultPlaces.h"
 
 #include "dialects/Dist/Dist.h"
 #include "dialects/Exec/Exec.h"
@@ -19,22 +21,6 @@
 #include "llvm/ADT/MapVector.h"
 
 namespace galvatron {
-
-using Strides = llvm::SmallVector<int64_t, 6>;
-
-/// Strides, in elements, of a row-major tensor.
-Strides rowMajorStrides(llvm::ArrayRef<int64_t> shape);
-Strides stridesOf(mlir::Value memref);
-llvm::ArrayRef<int64_t> shapeOf(mlir::Value value);
-/// Whether the elements lie behind one another in row-major order (dimensions of extent 1 aside).
-bool isRowMajor(llvm::ArrayRef<int64_t> shape, llvm::ArrayRef<int64_t> strides);
-/// Strides of `to` on the elements of `from`, in row-major order of both, or none where no strides do.
-std::optional<Strides> reshapedStrides(llvm::ArrayRef<int64_t> from, llvm::ArrayRef<int64_t> strides,
-                                       llvm::ArrayRef<int64_t> to);
-/// Bytes of one element as it lies in memory.
-int64_t elementBytes(mlir::Type type);
-/// Code of an element type in a runtime function's attributes (runtime/api/ElementType.h).
-int64_t elementTypeCode(mlir::Type type);
 
 /// The groups of one module that collectives name by index.
 class GroupTable {
@@ -51,9 +37,10 @@ using Constants = llvm::SmallVector<exec::CallConstant>;
 
 class BodyLowering {
 public:
-  /// `lacking`: functions to take for missing, whatever the device's library defines. `numAccumulated`: that many last
-  /// results are gradients of parameters, each added to what its buffer holds or written, as the timetable's entry
-  /// says. `savedStrides`: layouts of the last arguments, as the forward body left them.
+  /// `numAccumulated`, `numSaved`: how many of the last results are gradients of parameters, and saved values
+  /// (ResultPlaces). `argumentStrides`: of each argument, empty where row-major; saved values lie as the forward body
+  /// left them. `groups`: collects those of the module's collectives. `lacking`: functions to take for missing,
+  /// whatever the device's library defines.
   BodyLowering(dist::BodyOp body, unsigned numAccumulated, unsigned numSaved, llvm::ArrayRef<Strides> argumentStrides,
                GroupTable &groups, const DeviceTraits &device, llvm::ArrayRef<std::string> lacking);
 
@@ -85,14 +72,12 @@ public:
   /// The order of dimensions in which a value's readers want it: that of the transpose that reads it.
   llvm::SmallVector<int64_t> preferredOrder(mlir::Value value);
   /// Whether the result goes straight into a gradient that the kernel must add to.
-  bool isAccumulated(mlir::Value value) { return accumulated.contains(value); }
+  bool isAccumulated(mlir::Value value) { return !places->getParameters(value).empty(); }
   /// The same where the kernel's constant `accumulate` says whether it adds: the `entry` of its call, or null.
   mlir::DictionaryAttr accumulateByEntry(mlir::Value value);
-  mlir::Value createScratch(mlir::MemRefType type, mlir::Location loc);
-  /// The buffer of a concatenation whose pieces are written in place, or null; and whether piece `input` is.
-  mlir::Value concatenationOf(graph::ConcatOp op) { return concatenations.lookup(op); }
-  bool isInPlace(graph::ConcatOp op, unsigned input) { return piecesInPlace.contains({op, input}); }
-  void setBuffer(mlir::Value value, mlir::Value buffer) { buffers[value] = buffer; }
+  mlir::Value createScratch(mlir::MemRefType type, mlir::Location loc) { return buffers.createScratch(type, loc); }
+  const ResultPlaces &getPlaces() { return *places; }
+  void setBuffer(mlir::Value value, mlir::Value buffer) { bufferOfValue[value] = buffer; }
   void call(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers,
             llvm::ArrayRef<exec::CallConstant> constants, llvm::ArrayRef<int64_t> present = {},
             mlir::DictionaryAttr entry = {});
@@ -111,16 +96,15 @@ public:
   /// y = x, element by element.
   void copy(mlir::Location loc, mlir::Value from, mlir::Value to);
   mlir::Value view(mlir::Location loc, mlir::Value base, int64_t elementOffset, llvm::ArrayRef<int64_t> shape,
-                   llvm::ArrayRef<int64_t> strides);
+                   llvm::ArrayRef<int64_t> strides) {
+    return buffers.view(loc, base, elementOffset, shape, strides);
+  }
 
 private:
   mlir::LogicalResult lower(mlir::Operation *op);
   /// Reports the first call since `last` of a function that the device lacks; a stage would not link.
   mlir::LogicalResult checkCalls(mlir::Operation *op, mlir::Operation *last);
-  void chooseDestinations();
-  void placeGradientsTogether();
-  void placeConcatenations();
-  void placePiece(graph::ConcatOp op, unsigned input, mlir::Value piece);
+  /// Copies or adds what is not computed where it belongs, and ends with the calls of `callAtEnd`.
   void finishResults();
 
   dist::BodyOp body;
@@ -130,24 +114,16 @@ private:
   const DeviceTraits &device;
   llvm::ArrayRef<std::string> lacking;
   mlir::OpBuilder builder;
-  exec::FunctionOp function;
-  mlir::Value scratch;
-  llvm::DenseMap<mlir::Value, mlir::Value> buffers;
-  /// Values computed straight into a result buffer: value → (buffer, may choose its own layout).
-  llvm::DenseMap<mlir::Value, std::pair<mlir::Value, bool>> destinations;
-  /// Values added to gradients, with the positions of their parameters; and of those that are written, not added
-  /// to, where the entry says so.
-  llvm::DenseMap<mlir::Value, llvm::SmallVector<unsigned, 4>> accumulated;
-  llvm::DenseSet<unsigned> writable;
-  /// Values computed straight into a piece of a concatenation: value → its view there.
-  llvm::DenseMap<mlir::Value, mlir::Value> pieces;
-  llvm::DenseMap<mlir::Operation *, mlir::Value> concatenations;
-  llvm::DenseSet<std::pair<mlir::Operation *, unsigned>> piecesInPlace;
-  /// Results already in place.
-  llvm::SmallVector<bool> placed;
+  exec::FunctionOp function; ///< Under construction, as are all below.
+  BufferBuilder buffers;
+  std::optional<ResultPlaces> places;
+  /// Of every argument and of every result of an op lowered so far; inlined ones have none.
+  llvm::DenseMap<mlir::Value, mlir::Value> bufferOfValue;
+  /// Parameters whose gradients are written or added to, as the entry says; all others can only be added to.
+  llvm::DenseSet<unsigned> written;
   llvm::SmallVector<Strides> resultStrides;
+  llvm::SmallVector<exec::CallOp> lastCalls; ///< Of `callAtEnd`.
   unsigned numFused = 0;
-  llvm::SmallVector<exec::CallOp> lastCalls;
 };
 
 /// Whether an op has a runtime function or a view; lowers it if so (success), fails with a message

@@ -1,6 +1,6 @@
 // The loops of an `exec.loops` as they are generated: sorted, merged, without extents of 1.
-#ifndef GALVATRON_CONVERSION_LOOPNEST_H
-#define GALVATRON_CONVERSION_LOOPNEST_H
+#ifndef GALVATRON_CONVERSION_EXECTOLLVM_LOOPNEST_H
+#define GALVATRON_CONVERSION_EXECTOLLVM_LOOPNEST_H
 
 #include "dialects/Exec/Exec.h"
 
@@ -30,4 +30,4 @@ llvm::SmallVector<exec::RowSumOp> takeRowSums(mlir::Block::iterator &it);
 
 } // namespace galvatron
 
-#endif // GALVATRON_CONVERSION_LOOPNEST_H
+#endif // GALVATRON_CONVERSION_EXECTOLLVM_LOOPNEST_H

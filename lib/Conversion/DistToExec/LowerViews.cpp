@@ -44,14 +44,14 @@ static void lowerConcat(BodyLowering &lowering, graph::ConcatOp op) {
     lowering.setBuffer(op.getResult(), lowering.view(op.getLoc(), first, 0, shape, rowMajorStrides(shape)));
     return;
   }
-  Value to = lowering.concatenationOf(op);
+  Value to = lowering.getPlaces().getConcatenation(op);
   if (to)
     lowering.setBuffer(op.getResult(), to);
   else
     to = lowering.createResult(op.getResult());
   SmallVector<int64_t> offsets(shapeOf(to).size(), 0);
   for (auto [index, input] : llvm::enumerate(op.getInputs())) {
-    if (!lowering.isInPlace(op, index)) {
+    if (!lowering.getPlaces().isInPlace(op, index)) {
       Value piece = pieceOf(lowering, op.getLoc(), to, shapeOf(input), offsets);
       lowering.copy(op.getLoc(), lowering.bufferOf(input), piece);
     }

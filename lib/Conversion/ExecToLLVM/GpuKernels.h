@@ -3,8 +3,8 @@
 // One thread computes a few runs of neighbouring elements; a run is as many elements as 16 bytes hold of the
 // narrowest buffer, so that memory is read and written in 16-byte accesses wherever strides and offsets allow.
 // Everything about a kernel but its pointers is constant.
-#ifndef GALVATRON_CONVERSION_GPUKERNELS_H
-#define GALVATRON_CONVERSION_GPUKERNELS_H
+#ifndef GALVATRON_CONVERSION_EXECTOLLVM_GPUKERNELS_H
+#define GALVATRON_CONVERSION_EXECTOLLVM_GPUKERNELS_H
 
 #include "LoopNest.h"
 
@@ -22,9 +22,6 @@ struct LaunchShape {
 LaunchShape createGpuKernel(exec::LoopsOp op, const KernelPointers &pointers, llvm::StringRef name,
                             mlir::ModuleOp kernels);
 
-/// The constant that a buffer is, or a view of; null for memory.
-exec::ConstantOp getConstantSource(mlir::Value buffer);
-
 } // namespace galvatron
 
-#endif // GALVATRON_CONVERSION_GPUKERNELS_H
+#endif // GALVATRON_CONVERSION_EXECTOLLVM_GPUKERNELS_H

@@ -1,6 +1,6 @@
-// Builds one kernel of a GPU: what kernels over runs and over rows share. Internal to lib/Conversion.
-#ifndef GALVATRON_CONVERSION_KERNELBUILDER_H
-#define GALVATRON_CONVERSION_KERNELBUILDER_H
+// Builds one kernel of a GPU: what kernels over runs and over rows share. Internal to lib/Conversion/ExecToLLVM.
+#ifndef GALVATRON_CONVERSION_EXECTOLLVM_KERNELBUILDER_H
+#define GALVATRON_CONVERSION_EXECTOLLVM_KERNELBUILDER_H
 
 #include "GpuKernels.h"
 
@@ -14,6 +14,8 @@ inline constexpr int64_t kThreads = 256;
 /// Bytes of the widest load and store of a thread.
 inline constexpr int64_t kAccessBytes = 16;
 
+/// Builds the kernel of one `exec.loops`, in one of two forms. Its work is cut into runs: neighbouring elements along
+/// the innermost loop that every buffer reads or writes in one access.
 class KernelBuilder {
 public:
   KernelBuilder(exec::LoopsOp op, const KernelPointers &pointers, mlir::ModuleOp kernels)
@@ -76,7 +78,7 @@ private:
   exec::LoopsOp op;
   const KernelPointers &pointers;
   mlir::ModuleOp kernels;
-  LoopNest nest;
+  LoopNest nest; // of `op`
   mlir::Location loc;
   mlir::OpBuilder builder;
   llvm::SmallVector<mlir::Value> buffers; // inputs, then outputs
@@ -85,12 +87,12 @@ private:
   int64_t rowRuns = 1, threadRuns = 1, rowThreads = 1, blockRows = 1;
   mlir::LLVM::GlobalOp shared; // floats, one for each warp and sum
   int64_t numShared = 0;
-  mlir::Value threadNumber;
-  mlir::IntegerType indexType;
+  mlir::Value threadNumber;    // in its block
+  mlir::IntegerType indexType; // of element offsets: 32 bits where they are wide enough
   mlir::LLVM::LLVMFuncOp function;
   llvm::SmallVector<mlir::Value> bases; // of `pointers.distinct`
 };
 
 } // namespace galvatron
 
-#endif // GALVATRON_CONVERSION_KERNELBUILDER_H
+#endif // GALVATRON_CONVERSION_EXECTOLLVM_KERNELBUILDER_H

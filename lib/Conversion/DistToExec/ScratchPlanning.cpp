@@ -8,9 +8,12 @@ using namespace mlir;
 using namespace galvatron;
 
 namespace {
+/// A piece of scratch and when it is in use: from op number `first` to `last` of the function, both included.
 struct Life {
   exec::BufferOp op;
-  int64_t bytes, first, last, offset = 0;
+  int64_t bytes; ///< Rounded up to the alignment.
+  int64_t first, last;
+  int64_t offset = 0; ///< In the scratch, bytes.
 };
 } // namespace
 

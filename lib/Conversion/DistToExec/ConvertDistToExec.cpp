@@ -1,6 +1,7 @@
 // Bodies on tensors → functions on buffers at fixed places. The work is in BodyLowering; this pass
 // walks the layers, forward before backward, since a saved value lies as the forward left it.
 #include "BodyLowering.h"
+#include "Layouts.h"
 #include "galvatron/Conversion/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
