@@ -157,6 +157,21 @@ TEST(StrategyCosts, a_smaller_micro_batch_moves_less_but_for_parameters) {
   EXPECT_DOUBLE_EQ(whole->forwardSeconds, 2 * half->forwardSeconds - 8256);
 }
 
+TEST(StrategyCosts, the_last_queries_see_the_most_keys) {
+  reference::Program llama = makeLlama();
+  search::Cluster cluster;
+  cluster.device.launchSeconds = 0;
+  cluster.device.matmulFlopsPerSecond = cluster.device.memoryBytesPerSecond = 1e30;
+  cluster.device.attentionPairsPerSecond = 1;
+  ProgramCosts costs(*llama.module, cluster, 8, Priced::WhatIsPlaced);
+  // 8 samples, 4 heads, 16 · 17 / 2 pairs under the diagonal: half of them each, but 3/4 where queries are cut.
+  const double pairs = 8 * 4 * 136;
+  EXPECT_DOUBLE_EQ(price(costs, "decoder", {})->forwardSeconds, pairs);
+  EXPECT_DOUBLE_EQ(price(costs, "decoder", {}, 2)->forwardSeconds, pairs / 2);
+  EXPECT_DOUBLE_EQ(price(costs, "decoder", {.ulysses = 2})->forwardSeconds, pairs / 2);
+  EXPECT_DOUBLE_EQ(price(costs, "decoder", {.cp = 2})->forwardSeconds, pairs * 3 / 4);
+}
+
 TEST(StrategyCosts, recomputation_takes_what_backward_needs) {
   reference::Program llama = makeLlama();
   search::Cluster cluster;
