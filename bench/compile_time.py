@@ -163,6 +163,7 @@ def write_markdown(result: dict, path: Path) -> None:
         for case in result["cases"]
     ]
     text = f"# Compile time\n\n{result['date']}, {result['hardware']}; medians of {result['repeats']} runs.\n"
+    text += f"{result['note']}\n" if result["note"] else ""
     text += f"Resident memory must stay below {RESIDENT_LIMIT_MB} MB.\n\n"
     header = ["model", "export", "import", "resident", "search and lower", "of one core", "resident", "stage binaries"]
     text += report.table(header, rows)
@@ -195,8 +196,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, default=Path("compile_time"), help="result files, without suffix")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each command (default: 5)")
+    parser.add_argument("--note", default="", help="a line for the report, such as what ran beside")
     arguments = parser.parse_args()
     result = {"date": str(datetime.date.today()), "hardware": report.hardware(), "repeats": arguments.repeats}
+    result["note"] = arguments.note
     with tempfile.TemporaryDirectory() as folder:
         result["cases"] = [measure_case(case, Path(folder), arguments.repeats) for case in CASES]
         result["layers"] = {str(layers): count_layers(layers, Path(folder)) for layers in (8, 80)}

@@ -245,6 +245,18 @@ static Amount getMovedBytes(Operation *op, const PlacedAmounts &amounts) {
   return bytes;
 }
 
+/// Of causal attention whose queries are cut in contiguous parts: how much more than an even share the last part has,
+/// whose queries see the most keys. (2c - 1) / c for c parts: 1 - ((c - 1) / c)² of all pairs, against 1 / c.
+template <typename Op> static double getImbalance(Op op) {
+  if (!op.getCausal() || op.getWindow() > 0)
+    return 1;
+  double parts = 1;
+  if (dist::PlacementAttr placement = dist::getPlacement(op.getQ().getType()))
+    for (dist::Digit digit : placement.getDims()[2]) // [batch, heads, positions, width]
+      parts *= digit.owner == dist::PlacementAttr::kLocal ? 1 : double(digit.extent);
+  return (2 * parts - 1) / parts;
+}
+
 KernelWork KernelReader::describe(ArrayRef<unsigned> kernel) const {
   Operation *first = ops[kernel.front()];
   KernelWork work;
@@ -253,10 +265,15 @@ KernelWork KernelReader::describe(ArrayRef<unsigned> kernel) const {
       work.flops += amounts.getShare(costs, double(costs.getFlops()));
   work.bytes = isFusible(first) ? getTraffic(kernel).bytes : getMovedBytes(first, amounts);
   work.isProduct = isa<graph::EinsumOp, graph::AttentionOp, graph::AttentionBackwardOp>(first);
-  double pairs = double(graph::getAttentionPairs(first));
-  if (isa<graph::AttentionBackwardOp>(first))
+  double pairs = double(graph::getAttentionPairs(first)), imbalance = 1;
+  if (auto attention = dyn_cast<graph::AttentionOp>(first))
+    imbalance = getImbalance(attention);
+  if (auto attention = dyn_cast<graph::AttentionBackwardOp>(first)) {
+    imbalance = getImbalance(attention);
     pairs *= search::kBackwardAttention;
-  work.pairs = amounts.getShare(first, pairs);
+  }
+  work.pairs = amounts.getShare(first, pairs * imbalance);
+  work.flops = {work.flops.fixed * imbalance, work.flops.perSample * imbalance};
   return work;
 }
 

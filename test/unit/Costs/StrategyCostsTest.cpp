@@ -50,6 +50,12 @@ std::string describe(const std::vector<search::Collective> &collectives) {
   return line;
 }
 
+/// With Megatron's sequence parallelism.
+Strategy withSequence(Strategy strategy) {
+  strategy.sequenceParallel = true;
+  return strategy;
+}
+
 struct Row {
   const char *layer;
   Strategy strategy;
@@ -69,17 +75,9 @@ const Row kRows[] = {
     {"decoder", {.tp = 4}, 2, "2 x AR tp 6144", "2 x AR tp 6144", "AR dp 3840, AR 4 ranks by 1 768"},
     // Backward needs the first all-reduce of forward again, not the second, whose sum only leaves the layer.
     {"decoder", {.tp = 2, .recompute = true}, 1, "2 x AR tp 12288", "3 x AR tp 12288", ""},
-    {"decoder",
-     {.tp = 2, .sequenceParallel = true},
-     1,
-     "2 x AG tp 12288, 2 x RS tp 12288",
-     "4 x AG tp 12288, 2 x RS tp 12288",
+    {"decoder", withSequence({.tp = 2}), 1, "2 x AG tp 12288, 2 x RS tp 12288", "4 x AG tp 12288, 2 x RS tp 12288",
      "AR tp 192"},
-    {"decoder",
-     {.tp = 2, .sequenceParallel = true},
-     2,
-     "2 x AG tp 6144, 2 x RS tp 6144",
-     "4 x AG tp 6144, 2 x RS tp 6144",
+    {"decoder", withSequence({.tp = 2}), 2, "2 x AG tp 6144, 2 x RS tp 6144", "4 x AG tp 6144, 2 x RS tp 6144",
      "AR dp 8064, AR 4 ranks by 1 192"},
     {"decoder",
      {.ulysses = 2},
@@ -96,24 +94,16 @@ const Row kRows[] = {
      "AR shard 16320"},
     {"decoder", {.cp = 2}, 1, "2 x AG cp 4096", "2 x AG cp 4096, 2 x RS cp 4096", "AR cp 16320"},
     {"decoder", {.cp = 2}, 2, "2 x AG cp 2048", "2 x AG cp 2048, 2 x RS cp 2048", "AR shard 16320"},
-    {"decoder",
-     {.tp = 2, .cp = 2, .sequenceParallel = true},
-     2,
-     "2 x AG tp 3072, 2 x AG cp 1024, 2 x RS tp 3072",
-     "4 x AG tp 3072, 2 x RS tp 3072, 2 x AG cp 1024, 2 x RS cp 1024",
-     "AR shard 8064, AR 8 ranks by 1 192"},
+    {"decoder", withSequence({.tp = 2, .cp = 2}), 2, "2 x AG tp 3072, 2 x AG cp 1024, 2 x RS tp 3072",
+     "4 x AG tp 3072, 2 x RS tp 3072, 2 x AG cp 1024, 2 x RS cp 1024", "AR shard 8064, AR 8 ranks by 1 192"},
     {"embedding", {.tp = 2}, 1, "AR tp 12288", "", ""},
     // Token ids, 8 bytes each, arrive cut and are gathered for the table.
-    {"embedding", {.tp = 2, .sequenceParallel = true}, 1, "AG tp 1024, RS tp 12288", "AG tp 12288, AG tp 1024", ""},
+    {"embedding", withSequence({.tp = 2}), 1, "AG tp 1024, RS tp 12288", "AG tp 12288, AG tp 1024", ""},
     {"embedding", {.ulysses = 2}, 1, "", "", "AR ulysses 3072"},
     // Of the loss: largest logit, sum of exponentials and the label's logit of each position.
     {"head", {.tp = 2}, 1, "3 x AR tp 512", "AR tp 12288", ""},
-    {"head",
-     {.tp = 2, .sequenceParallel = true},
-     1,
-     "AG tp 12288, AG tp 1024, AR tp 512, 2 x RS tp 512",
-     "2 x AG tp 512, AG tp 12288, RS tp 12288",
-     "AR tp 96"},
+    {"head", withSequence({.tp = 2}), 1, "AG tp 12288, AG tp 1024, AR tp 512, 2 x RS tp 512",
+     "2 x AG tp 512, AG tp 12288, RS tp 12288", "AR tp 96"},
     // Labels move by one position.
     {"head", {.cp = 2}, 2, "AG cp 512", "", "AR shard 3168"},
 };
@@ -142,7 +132,7 @@ TEST(StrategyCosts, saved_and_state_bytes_are_local) {
   };
   EXPECT_EQ(price(costs, "decoder", {})->savedBytes, saved(1, 1));
   EXPECT_EQ(price(costs, "decoder", {.tp = 2})->savedBytes, saved(1, 2));
-  EXPECT_EQ(price(costs, "decoder", {.tp = 2, .sequenceParallel = true})->savedBytes, saved(2, 2));
+  EXPECT_EQ(price(costs, "decoder", withSequence({.tp = 2}))->savedBytes, saved(2, 2));
   // Attention's result twice: by heads for its own backward, by positions for the product's.
   EXPECT_EQ(price(costs, "decoder", {.ulysses = 2})->savedBytes, saved(2, 2) + 4 * tokens * heads * width / 2);
   EXPECT_EQ(price(costs, "decoder", {.recompute = true})->savedBytes, 4 * tokens * hidden);
@@ -167,6 +157,21 @@ TEST(StrategyCosts, a_smaller_micro_batch_moves_less_but_for_parameters) {
   EXPECT_DOUBLE_EQ(whole->forwardSeconds, 2 * half->forwardSeconds - 8256);
 }
 
+TEST(StrategyCosts, the_last_queries_see_the_most_keys) {
+  reference::Program llama = makeLlama();
+  search::Cluster cluster;
+  cluster.device.launchSeconds = 0;
+  cluster.device.matmulFlopsPerSecond = cluster.device.memoryBytesPerSecond = 1e30;
+  cluster.device.attentionPairsPerSecond = 1;
+  ProgramCosts costs(*llama.module, cluster, 8, Priced::WhatIsPlaced);
+  // 8 samples, 4 heads, 16 · 17 / 2 pairs under the diagonal: half of them each, but 3/4 where queries are cut.
+  const double pairs = 8 * 4 * 136;
+  EXPECT_DOUBLE_EQ(price(costs, "decoder", {})->forwardSeconds, pairs);
+  EXPECT_DOUBLE_EQ(price(costs, "decoder", {}, 2)->forwardSeconds, pairs / 2);
+  EXPECT_DOUBLE_EQ(price(costs, "decoder", {.ulysses = 2})->forwardSeconds, pairs / 2);
+  EXPECT_DOUBLE_EQ(price(costs, "decoder", {.cp = 2})->forwardSeconds, pairs * 3 / 4);
+}
+
 TEST(StrategyCosts, recomputation_takes_what_backward_needs) {
   reference::Program llama = makeLlama();
   search::Cluster cluster;
@@ -187,8 +192,7 @@ TEST(StrategyCosts, what_has_no_price) {
   ProgramCosts searched(*llama.module, cluster, 8), byHand(*llama.module, cluster, 8, Priced::All),
       placed(*llama.module, cluster, 8, Priced::WhatIsPlaced);
   auto why = [](const search::Result<search::UnitCost> &cost) { return cost ? "" : cost.error().message; };
-  EXPECT_NE(why(price(byHand, "decoder", {.tp = 2, .sequenceParallel = true})).find("'sequence_parallel'"),
-            std::string::npos);
+  EXPECT_NE(why(price(byHand, "decoder", withSequence({.tp = 2}))).find("'sequence_parallel'"), std::string::npos);
   EXPECT_NE(why(price(placed, "decoder", {.zero = 1}, 2)).find("no placements yet"), std::string::npos);
   EXPECT_NE(why(price(placed, "decoder", {.values = 1})).find("no placements yet"), std::string::npos);
   // As phase shard says it, and neither samples nor heads for seven.
