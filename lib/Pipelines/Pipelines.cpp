@@ -14,8 +14,29 @@
 using namespace galvatron;
 
 void galvatron::buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseOptions &options) {
-  // Named ops carry what decomposed arithmetic only implies: which loops there are, which library has it.
-  passes.addPass(createRaiseOpsPass());
+  // Named ops carry what decomposed arithmetic only implies: which loops there are, which library has it. Norms first, and
+  // with them the normal form of shapes, in which other spellings are few.
+  passes.addPass(createRaiseNormsPass());
+  // Its labels and logits are then neither flattened nor cut: the sequence is one axis from here on.
+  passes.addPass(createRaiseLossPass());
+  // Rows of a table need no data, and are no lookup to shard.
+  passes.addPass(createRaisePositionsPass());
+  // Before attention, whose scores may go through a tanh.
+  passes.addPass(createRaiseActivationsPass());
+  // Before attention, which looks through it for scales and repeated heads.
+  passes.addPass(createRaiseRopePass());
+  // Scores and masks of S x S elements are gone with it.
+  passes.addPass(createRaiseAttentionPass());
+  // The reshapes that attention has put around itself meet those that were there, and slices of slices.
+  passes.addPass(createRaiseShapesPass());
+  // When nothing reads a fused product but slices.
+  passes.addPass(createSplitProjectionsPass());
+  // A gate and what it multiplies often come out of one fused product.
+  passes.addPass(createRaiseGatedActivationsPass());
+  // Slices and reshapes of split parameters.
+  passes.addPass(createRaiseShapesPass());
+  // Patterns have renamed letters; equal layers are to be equal.
+  passes.addPass(createNormalizeEquationsPass());
   // What raising left behind.
   passes.addPass(mlir::createCSEPass());
   passes.addPass(mlir::createCanonicalizerPass());

@@ -266,7 +266,7 @@ int64_t Importer::dropoutId(const Source &source) {
   return int64_t(llvm::xxh3_64bits(name) & 0x7fffffff);
 }
 
-/// Detaching what depends on no trained parameter says nothing, and would hide masks and tables from `raise-ops`.
+/// Detaching what depends on no trained parameter says nothing, and would hide masks and tables from the raising passes.
 static void eraseDetachedData(mlir::Block &body) {
   llvm::DenseSet<mlir::Value> trained;
   for (mlir::Operation &op : llvm::make_early_inc_range(body)) {
@@ -464,7 +464,7 @@ Tensor Importer::elementwise(Operator op, ArrayRef<Tensor> given, ElementType op
   if (op == Operator::Select && operands[0].lazy) {
     if (operands[0].lazy->isSplat())
       return expand(operands[operands[0].lazy->constant != 0 ? 1 : 2], *shape);
-    // Masked elements take the number, so the number stands second: one form for raise-ops.
+    // Masked elements take the number, so the number stands second: one form for raise-attention.
     if (operands[1].lazy && !operands[2].lazy) {
       operands[0] = Tensor::of(expressions.logicalNot(operands[0].lazy));
       std::swap(operands[1], operands[2]);

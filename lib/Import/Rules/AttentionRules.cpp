@@ -1,5 +1,5 @@
 // scaled_dot_product_attention. Eager attention arrives as products, mask arithmetic and softmax, and
-// is left to `raise-ops` in the forms that Emitter.h draws.
+// is left to `raise-attention` in the forms that Emitter.h draws.
 #include "lib/Import/Expression/Mask.h"
 #include "lib/Import/Program/Importer.h"
 

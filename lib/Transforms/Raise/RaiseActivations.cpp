@@ -3,19 +3,26 @@
 // Any tree of elementwise arithmetic over one tensor and constants is a function of one number. It
 // is evaluated at a few points and compared with every known nonlinearity, so that associations,
 // commutations and spellings (x / (1 + exp(-x)), x * sigmoid(x)) need no pattern each.
-#include "RaiseOps.h"
+#include "Raise.h"
 
 #include "dialects/Graph/GraphElementwise.h"
 #include "dialects/Graph/GraphShapes.h"
+#include "galvatron/Transforms/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 
 #include <cmath>
 
+namespace galvatron {
+#define GEN_PASS_DEF_RAISEACTIVATIONSPASS
+#include "galvatron/Transforms/Passes.h.inc"
+} // namespace galvatron
+
 using namespace mlir;
 using namespace galvatron;
 using namespace galvatron::graph;
+using namespace galvatron::raise;
 
 /// Ops that one spelling may have: GPT-2's tanh has 8.
 static constexpr unsigned kMaximumSpelling = 16;
@@ -32,9 +39,9 @@ static std::optional<double> evaluate(ArrayRef<Operation *> ops, Value input, do
     SmallVector<double, 3> operands;
     for (Value operand : op->getOperands()) {
       auto it = values.find(operand);
-      operands.push_back(it != values.end() ? it->second : *raise::splatOf(operand));
+      operands.push_back(it != values.end() ? it->second : *splatOf(operand));
     }
-    std::optional<double> value = raise::evaluateElement(op, operands);
+    std::optional<double> value = evaluateElement(op, operands);
     if (!value)
       return std::nullopt;
     values[op->getResult(0)] = *value;
@@ -51,7 +58,7 @@ static std::optional<double> slopeAtZero(ArrayRef<Operation *> ops, Value input)
     SmallVector<double, 3> x, d;
     for (Value operand : op->getOperands()) {
       auto it = values.find(operand);
-      x.push_back(it != values.end() ? it->second.first : *raise::splatOf(operand));
+      x.push_back(it != values.end() ? it->second.first : *splatOf(operand));
       d.push_back(it != values.end() ? it->second.second : 0);
     }
     double slope = 0; // of comparisons and what is made of them
@@ -65,7 +72,7 @@ static std::optional<double> slopeAtZero(ArrayRef<Operation *> ops, Value input)
       slope = cast<ActivationOp>(op).getKind() == ActivationKind::Relu ? 0 : NAN;
     else if (!isa<arith::CmpFOp, arith::UIToFPOp, arith::SIToFPOp>(op))
       return std::nullopt;
-    values[op->getResult(0)] = {*raise::evaluateElement(op, x), slope};
+    values[op->getResult(0)] = {*evaluateElement(op, x), slope};
   }
   return values[ops.back()->getResult(0)].second;
 }
@@ -76,7 +83,7 @@ static SmallVector<double> samplesOf(ArrayRef<Operation *> ops) {
   SmallVector<double> samples(std::begin(kSamples), std::end(kSamples));
   for (Operation *op : ops)
     for (Value operand : op->getOperands())
-      if (std::optional<double> number = raise::splatOf(operand))
+      if (std::optional<double> number = splatOf(operand))
         if (double size = std::abs(*number); size > 5 || size < 0.05)
           samples.append({-1.5 * size, -0.5 * size, 0.5 * size, 1.5 * size});
   return samples;
@@ -93,7 +100,7 @@ static std::optional<ActivationKind> recognize(ArrayRef<Operation *> ops, Value 
   }
   for (uint32_t kind = 0; std::optional<ActivationKind> known = symbolizeActivationKind(kind); ++kind) {
     auto matches = [&](double x, double y) {
-      double expected = raise::activate(*known, x);
+      double expected = activate(*known, x);
       return std::abs(y - expected) <= 1e-6 * (std::min(std::abs(x), 1.0) + std::abs(expected));
     };
     // Of the known ones, only this has a derivative that jumps: 0 at 0, not 1 as clamp's, nor 1/2 as maximum's.
@@ -123,12 +130,12 @@ static std::optional<Match> match(Operation *root) {
     for (Value leaf : leaves)
       if (Operation *op = leaf.getDefiningOp(); op && (!last || last->isBeforeInBlock(op)))
         last = op;
-    if (!last || !raise::isElementwise(last) || isa<DropoutOp>(last))
+    if (!last || !isElementwise(last) || isa<DropoutOp>(last))
       return std::nullopt;
     tree.insert(last);
     leaves.remove(last->getResult(0));
     for (Value operand : last->getOperands())
-      if (!raise::splatOf(operand))
+      if (!splatOf(operand))
         leaves.insert(operand);
     if (leaves.size() > 3)
       return std::nullopt;
@@ -141,7 +148,7 @@ static std::optional<Match> match(Operation *root) {
   return std::nullopt;
 }
 
-unsigned raise::raiseActivations(func::FuncOp function) {
+static unsigned raiseActivations(func::FuncOp function) {
   unsigned numRaised = 0;
   llvm::DenseSet<Operation *> taken;
   SmallVector<Operation *> ops;
@@ -166,31 +173,17 @@ unsigned raise::raiseActivations(func::FuncOp function) {
   return numRaised;
 }
 
-unsigned raise::raiseGatedActivations(func::FuncOp function) {
-  unsigned numRaised = 0;
-  for (auto multiply : llvm::make_early_inc_range(function.getBody().front().getOps<arith::MulFOp>())) {
-    auto gateOf = [](Value value) {
-      auto gate = value.getDefiningOp<ActivationOp>();
-      return gate && value.hasOneUse() ? gate : nullptr;
-    };
-    for (auto [gateSide, up] :
-         {std::pair(multiply.getLhs(), multiply.getRhs()), std::pair(multiply.getRhs(), multiply.getLhs())}) {
-      ActivationOp gate = gateOf(gateSide);
-      // A factor that is no activation's equal (a constant, a repeated vector) is a scale.
-      if (!gate || splatOf(up) || up.getDefiningOp<BroadcastOp>())
-        continue;
-      // x · f(a·x) is a nonlinearity of x alone, and none that has a name.
-      Operation *inner = gate.getX().getDefiningOp();
-      if (inner && isElementwise(inner) && llvm::is_contained(inner->getOperands(), up))
-        continue;
-      bool isRaised = replaceIfLegal(multiply, [&](OpBuilder &builder) {
-        return GatedActivationOp::create(builder, multiply.getLoc(), multiply.getType(), gate.getX(), up,
-                                         gate.getKind());
-      });
-      numRaised += isRaised;
-      if (isRaised)
-        break;
+namespace {
+
+struct RaiseActivationsPass : galvatron::impl::RaiseActivationsPassBase<RaiseActivationsPass> {
+  using Base::Base;
+
+  void runOnOperation() override {
+    for (func::FuncOp function : getBodies(getOperation())) {
+      numActivations += raiseActivations(function);
+      eraseDead(function);
     }
   }
-  return numRaised;
-}
+};
+
+} // namespace

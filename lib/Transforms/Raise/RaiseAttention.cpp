@@ -4,18 +4,24 @@
 //
 //     scores = einsum q, k : [batch.., group.., s, t]      letters of both; of q only; s of q; t of k
 //     y      = einsum softmax(scores), v : batch.., group.., s, e in any order
-#include "RaiseOps.h"
+#include "Raise.h"
 
 #include "dialects/Graph/GraphAttention.h"
 #include "dialects/Graph/GraphElementwise.h"
 #include "dialects/Graph/GraphProducts.h"
 #include "dialects/Graph/GraphReductions.h"
 #include "dialects/Graph/GraphShapes.h"
+#include "galvatron/Transforms/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 
 #include <cmath>
+
+namespace galvatron {
+#define GEN_PASS_DEF_RAISEATTENTIONPASS
+#include "galvatron/Transforms/Passes.h.inc"
+} // namespace galvatron
 
 using namespace mlir;
 using namespace galvatron;
@@ -259,9 +265,27 @@ static bool raiseEager(EinsumOp second, TableReader &reader) {
   return false;
 }
 
-unsigned raise::raiseAttention(func::FuncOp function, TableReader &reader) {
-  unsigned numRaised = 0;
-  for (auto einsum : llvm::to_vector(function.getBody().front().getOps<EinsumOp>()))
-    numRaised += raiseEager(einsum, reader);
-  return numRaised;
-}
+namespace {
+
+struct RaiseAttentionPass : galvatron::impl::RaiseAttentionPassBase<RaiseAttentionPass> {
+  using Base::Base;
+
+  void runOnOperation() override {
+    for (func::FuncOp function : getBodies(getOperation())) {
+      raiseAll(function);
+      eraseDead(function);
+      TableReader reader;
+      absorbIntoAttention(function, reader);
+      eraseDead(function);
+    }
+  }
+
+  /// A reader remembers values, so it lives only while none is erased.
+  void raiseAll(func::FuncOp function) {
+    TableReader reader;
+    for (auto einsum : llvm::to_vector(function.getBody().front().getOps<EinsumOp>()))
+      numAttentions += raiseEager(einsum, reader);
+  }
+};
+
+} // namespace

@@ -5,7 +5,7 @@
 //     mask      position arithmetic becomes `causal` and `window`; masks that let all through go
 //
 // A learned bias moves the other way: the op gives it no gradient, so it is written out.
-#include "RaiseOps.h"
+#include "Raise.h"
 
 #include "dialects/Graph/GraphAttention.h"
 #include "dialects/Graph/GraphElementwise.h"

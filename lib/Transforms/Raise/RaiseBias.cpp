@@ -1,5 +1,5 @@
 // What is added to attention's scores: masks, which attention has words for, and the rest.
-#include "RaiseOps.h"
+#include "Raise.h"
 
 #include "dialects/Graph/GraphShapes.h"
 #include "dialects/Graph/GraphStructure.h"

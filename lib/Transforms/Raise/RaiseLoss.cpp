@@ -3,16 +3,19 @@
 //
 //     cross_entropy(logits[:, :-1], labels[:, 1:])  →  cross_entropy(logits, shift labels by 1)
 //     slice of (labels ++ [-100])                   →  shift labels by 1, filled with -100
-#include "RaiseOps.h"
+#include "Raise.h"
 
 #include "dialects/Graph/GraphIndexing.h"
 #include "dialects/Graph/GraphLoss.h"
 #include "dialects/Graph/GraphShapes.h"
-
-#include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/Dialect/Math/IR/Math.h"
+#include "galvatron/Transforms/Passes.h"
 
 #include <cmath>
+
+namespace galvatron {
+#define GEN_PASS_DEF_RAISELOSSPASS
+#include "galvatron/Transforms/Passes.h.inc"
+} // namespace galvatron
 
 using namespace mlir;
 using namespace galvatron;
@@ -76,52 +79,27 @@ struct WidenLoss : OpRewritePattern<CrossEntropyOp> {
   }
 };
 
-} // namespace
+struct RaiseLossPass : galvatron::impl::RaiseLossPassBase<RaiseLossPass> {
+  using Base::Base;
 
-void raise::populateLossPatterns(RewritePatternSet &patterns) {
-  patterns.add<RaiseShift, WidenLoss>(patterns.getContext());
-}
-
-//===----------------------------------------------------------------------===//
-// Positions
-//===----------------------------------------------------------------------===//
-
-unsigned raise::raisePositions(func::FuncOp function, TableReader &reader) {
-  unsigned numRaised = 0;
-  for (auto op : llvm::to_vector(function.getBody().front().getOps<EmbeddingOp>())) {
-    Value ids = op.getIds();
-    if (!reader.isTable(ids) || typeOf(ids).getRank() == 0)
-      continue;
-    // ids = start + index along one dimension, the same along all others.
-    ArrayRef<int64_t> shape = shapeOf(ids);
-    SmallVector<int64_t> index(shape.size(), 0);
-    int64_t start = reader.read(ids, index);
-    std::optional<int64_t> along;
-    bool isAffine = true;
-    for (int64_t dim = 0; dim < int64_t(shape.size()); ++dim) {
-      bool varies = shape[dim] > 1 && (index[dim] = 1, reader.read(ids, index) != start);
-      isAffine &= !varies || !along;
-      if (varies)
-        along = dim;
-      index[dim] = 0;
-    }
-    if (!isAffine || !along)
-      continue;
-    int64_t total = llvm::product_of(shape);
-    for (int64_t linear = 0; linear < total && isAffine; ++linear) {
-      int64_t rest = linear;
-      for (size_t dim = shape.size(); dim-- > 0; rest /= shape[dim])
-        index[dim] = rest % shape[dim];
-      isAffine = reader.read(ids, index) == start + index[*along];
-    }
-    if (!isAffine || start < 0 || start + shape[*along] > shapeOf(op.getTable())[0])
-      continue;
-    numRaised += replaceIfLegal(op, [&](OpBuilder &builder) {
-      Value rows = sliceOf(builder, op.getLoc(), op.getTable(), 0, start, shape[*along]);
-      return op.getType() == rows.getType() ? rows
-                                            : Value(BroadcastOp::create(builder, op.getLoc(), op.getType(), rows,
-                                                                        {*along, int64_t(shape.size())}));
-    });
+  LogicalResult initialize(MLIRContext *context) override {
+    RewritePatternSet set(context);
+    set.add<RaiseShift, WidenLoss>(context);
+    patterns = std::move(set);
+    return success();
   }
-  return numRaised;
-}
+
+  void runOnOperation() override {
+    for (func::FuncOp function : getBodies(getOperation())) {
+      auto shifts = [&] { return llvm::range_size(function.getOps<ShiftOp>()); };
+      size_t before = shifts();
+      if (failed(settle(function, patterns, getArgument(), maxSweeps)))
+        return signalPassFailure();
+      numShifts += shifts() - before;
+    }
+  }
+
+  FrozenRewritePatternSet patterns;
+};
+
+} // namespace

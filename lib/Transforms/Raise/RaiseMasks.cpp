@@ -4,7 +4,7 @@
 // `Σ factor · index + constant ≥ 0`, and half-spaces that hold everywhere in the tensor's box drop
 // out. What is left of a causal mask is `q - k + (Sk - Sq) ≥ 0`. Where arithmetic is not affine
 // (packed sequences by cumulative sums, stored masks), by reading elements.
-#include "RaiseOps.h"
+#include "Raise.h"
 
 #include "dialects/Graph/GraphIndexing.h"
 #include "dialects/Graph/GraphShapes.h"

@@ -1,6 +1,6 @@
-// Small matchers and builders of `raise-ops`: constants, repetitions, einsum letters, and the
+// Small matchers and builders of the raising passes: constants, repetitions, einsum letters, and the
 // meaning of one scalar operation.
-#include "RaiseOps.h"
+#include "Raise.h"
 
 #include "dialects/Graph/GraphElementwise.h"
 #include "dialects/Graph/GraphShapes.h"

@@ -3,15 +3,21 @@
 // The core x · 1/sqrt(mean(x²) + eps) becomes `norm rms`; then x = z - mean(z) makes it `norm layer`
 // of z, and a product or sum with a repeated vector is taken in as weight or bias. Each step is a
 // pattern, so the order in which a model writes them does not matter.
-#include "RaiseOps.h"
+#include "Raise.h"
 
 #include "dialects/Graph/GraphNorms.h"
 #include "dialects/Graph/GraphReductions.h"
+#include "galvatron/Transforms/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 
 #include <cmath>
+
+namespace galvatron {
+#define GEN_PASS_DEF_RAISENORMSPASS
+#include "galvatron/Transforms/Passes.h.inc"
+} // namespace galvatron
 
 using namespace mlir;
 using namespace galvatron;
@@ -278,8 +284,30 @@ struct RaiseSoftmax : OpRewritePattern<arith::DivFOp> {
   }
 };
 
-} // namespace
+struct RaiseNormsPass : galvatron::impl::RaiseNormsPassBase<RaiseNormsPass> {
+  using Base::Base;
 
-void raise::populateNormPatterns(RewritePatternSet &patterns) {
-  patterns.add<RaiseRms, RaiseLayerNorm, TakeOffset, TakeWeight, TakeBias, RaiseSoftmax>(patterns.getContext());
-}
+  LogicalResult initialize(MLIRContext *context) override {
+    RewritePatternSet set(context);
+    populateShapePatterns(set);
+    set.add<RaiseRms, RaiseLayerNorm, TakeOffset, TakeWeight, TakeBias, RaiseSoftmax>(context);
+    patterns = std::move(set);
+    return success();
+  }
+
+  void runOnOperation() override {
+    for (func::FuncOp function : getBodies(getOperation())) {
+      auto norms = [&] { return llvm::range_size(function.getOps<NormOp>()); };
+      auto softmaxes = [&] { return llvm::range_size(function.getOps<SoftmaxOp>()); };
+      size_t normsBefore = norms(), softmaxesBefore = softmaxes();
+      if (failed(settle(function, patterns, getArgument(), maxSweeps)))
+        return signalPassFailure();
+      numNorms += norms() - normsBefore;
+      numSoftmaxes += softmaxes() - softmaxesBefore;
+    }
+  }
+
+  FrozenRewritePatternSet patterns;
+};
+
+} // namespace

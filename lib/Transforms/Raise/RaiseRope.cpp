@@ -10,14 +10,20 @@
 // the inverse frequencies, each doubling the precision; other positions must then agree, and along all
 // other dimensions coefficients must not differ. Where x has another shape than y, it is read as if it
 // had y's: the reshape to pairs may be one with the reshape to heads.
-#include "RaiseOps.h"
+#include "Raise.h"
 
 #include "dialects/Graph/GraphAttention.h"
 #include "dialects/Graph/GraphShapes.h"
+#include "galvatron/Transforms/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 
 #include <cmath>
+
+namespace galvatron {
+#define GEN_PASS_DEF_RAISEROPEPASS
+#include "galvatron/Transforms/Passes.h.inc"
+} // namespace galvatron
 
 using namespace mlir;
 using namespace galvatron;
@@ -323,7 +329,7 @@ static std::optional<Rope> match(Operation *root, TableReader &reader, llvm::Sma
   return std::nullopt;
 }
 
-unsigned raise::raiseRope(func::FuncOp function, TableReader &reader) {
+static unsigned raiseRope(func::FuncOp function, TableReader &reader) {
   unsigned numRaised = 0;
   llvm::DenseSet<Operation *> taken;
   SmallVector<Operation *> candidates;
@@ -353,3 +359,19 @@ unsigned raise::raiseRope(func::FuncOp function, TableReader &reader) {
   }
   return numRaised;
 }
+
+namespace {
+
+struct RaiseRopePass : galvatron::impl::RaiseRopePassBase<RaiseRopePass> {
+  using Base::Base;
+
+  void runOnOperation() override {
+    for (func::FuncOp function : getBodies(getOperation())) {
+      TableReader reader; // remembers values, so it lives only while none is erased
+      numRopes += raiseRope(function, reader);
+      eraseDead(function);
+    }
+  }
+};
+
+} // namespace

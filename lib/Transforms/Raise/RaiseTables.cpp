@@ -1,6 +1,6 @@
 // Reads single elements of data-independent tensors: what is known of a mask or a position table
 // without building it.
-#include "RaiseOps.h"
+#include "Raise.h"
 
 #include "dialects/Graph/GraphElementwise.h"
 #include "dialects/Graph/GraphIndexing.h"

@@ -5,7 +5,7 @@
 //   dW  = Σ pad(xᵀ · dy_i)             →  dW = xᵀ · [dy_0 dy_1 …]
 //   db  = Σ pad(Σ over rows of dy_i)   →  db = Σ over rows of [dy_0 dy_1 …]
 //
-// A model that keeps q, k and v in one matrix has been cut into its pieces by raise-ops, since only a piece has a
+// A model that keeps q, k and v in one matrix has been cut into its pieces by split-projections, since only a piece has a
 // dimension of heads to shard. On local shapes the pieces lie together again, in any degree of sharding.
 #include "galvatron/Transforms/Passes.h"
 

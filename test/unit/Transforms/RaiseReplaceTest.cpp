@@ -1,8 +1,8 @@
-// What `raise-ops` puts in place of arithmetic has passed its verifier; what has not never comes into being.
+// What the raising passes put in place of arithmetic has passed its verifier; what has not never comes into being.
 #include "../Reference/Program.h"
 #include "dialects/Graph/GraphAttention.h"
 #include "dialects/Graph/GraphElementwise.h"
-#include "lib/Transforms/Raise/RaiseOps.h"
+#include "lib/Transforms/Raise/Raise.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 

@@ -1,4 +1,21 @@
-// RUN: galvatron-opt --galvatron-raise-ops %s | FileCheck %s
+// RUN: galvatron-opt %s --galvatron-raise-rope --galvatron-raise-shapes | FileCheck %s
+
+func.func @step(%x: tensor<2x2xf32>) -> tensor<2x2xf32> {
+  %cos = arith.constant dense<[[1.0, 1.0], [0.0, 0.0]]> : tensor<2x2xf32>
+  %sin = arith.constant dense<[[0.0, 0.0], [1.0, 1.0]]> : tensor<2x2xf32>
+  %0 = graph.slice %x offsets [0, 0] : tensor<2x2xf32> -> tensor<2x1xf32>
+  %1 = graph.slice %x offsets [0, 1] : tensor<2x2xf32> -> tensor<2x1xf32>
+  %2 = arith.negf %1 : tensor<2x1xf32>
+  %3 = graph.concat %2, %0 {dim = 1 : i64} : (tensor<2x1xf32>, tensor<2x1xf32>) -> tensor<2x2xf32>
+  %4 = arith.mulf %x, %cos : tensor<2x2xf32>
+  %5 = arith.mulf %3, %sin : tensor<2x2xf32>
+  %6 = arith.addf %4, %5 : tensor<2x2xf32>
+  return %6 : tensor<2x2xf32>
+}
+
+// CHECK-LABEL: @step
+// CHECK-NEXT: graph.rope %{{.*}} half {inverse_frequencies = array<f64: 1.57
+// CHECK-NEXT: return
 
 // x · cos + rotate_half(x) · sin, tables from f32 frequencies, as Llama has it.
 // CHECK-LABEL: @half

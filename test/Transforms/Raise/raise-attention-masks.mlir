@@ -1,4 +1,4 @@
-// RUN: galvatron-opt --galvatron-raise-ops %s | FileCheck %s
+// RUN: galvatron-opt %s --galvatron-raise-attention --galvatron-raise-shapes | FileCheck %s
 
 // CHECK-LABEL: @causal
 func.func @causal(%q: tensor<2x4x6x8xf32>) -> tensor<2x4x6x8xf32> {

@@ -1,4 +1,15 @@
-// RUN: galvatron-opt --galvatron-raise-ops %s | FileCheck %s
+// RUN: galvatron-opt %s --galvatron-raise-shapes --galvatron-normalize-equations | FileCheck %s
+
+func.func @step(%x: tensor<2x4x8xf32>, %w: tensor<16x8xf32>) -> tensor<2x4x16xf32> {
+  %0 = graph.reshape %x : tensor<2x4x8xf32> -> tensor<8x8xf32>
+  %1 = graph.einsum %0, %w "bi,oi->bo" : (tensor<8x8xf32>, tensor<16x8xf32>) -> tensor<8x16xf32>
+  %2 = graph.reshape %1 : tensor<8x16xf32> -> tensor<2x4x16xf32>
+  return %2 : tensor<2x4x16xf32>
+}
+
+// CHECK-LABEL: @step
+// CHECK-NEXT: graph.einsum %{{.*}}, %{{.*}} "abc,dc->abd" : (tensor<2x4x8xf32>, tensor<16x8xf32>) -> tensor<2x4x16xf32>
+// CHECK-NEXT: return
 
 // GPT-2's Conv1D: x.view(-1, H) @ W + b, viewed back.
 // CHECK-LABEL: @flattened_linear
@@ -135,4 +146,24 @@ func.func @slice_of_one_piece(%x: tensor<4xf32>, %y: tensor<4xf32>) -> tensor<2x
   %0 = graph.concat %x, %y {dim = 0 : i64} : (tensor<4xf32>, tensor<4xf32>) -> tensor<8xf32>
   %1 = graph.slice %0 offsets [5] : tensor<8xf32> -> tensor<2xf32>
   return %1 : tensor<2xf32>
+}
+
+// CHECK-LABEL: @arithmetic_that_does_nothing_goes
+func.func @arithmetic_that_does_nothing_goes(%x: tensor<4xf32>) -> tensor<4xf32> {
+  // CHECK-NEXT: return %{{.*}}
+  %zero = arith.constant dense<0.0> : tensor<4xf32>
+  %one = arith.constant dense<1.0> : tensor<4xf32>
+  %0 = arith.addf %zero, %x : tensor<4xf32>
+  %1 = arith.mulf %0, %one : tensor<4xf32>
+  %2 = arith.divf %1, %one : tensor<4xf32>
+  %3 = arith.subf %2, %zero : tensor<4xf32>
+  %4 = graph.dropout %3 {p = 0.0 : f64, id = 0 : i64} : tensor<4xf32> -> tensor<4xf32>
+  return %4 : tensor<4xf32>
+}
+
+// CHECK-LABEL: @unused_ops_are_erased
+func.func @unused_ops_are_erased(%x: tensor<4xf32>) -> tensor<4xf32> {
+  // CHECK-NEXT: return
+  %0 = math.exp %x : tensor<4xf32>
+  return %x : tensor<4xf32>
 }

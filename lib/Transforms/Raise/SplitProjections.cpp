@@ -6,13 +6,19 @@
 // Fused q|k|v of unequal widths is a concatenation, along which no axis can be cut; the pieces can.
 // The parameter keeps its name: what is sliced is the `graph.parameter`. For interleaved layouts,
 // [heads, 3·D] of one head after the other, the slice is taken of the parameter reshaped likewise.
-#include "RaiseOps.h"
+#include "Raise.h"
 
 #include "dialects/Graph/GraphElementwise.h"
 #include "dialects/Graph/GraphProducts.h"
 #include "dialects/Graph/GraphShapes.h"
+#include "galvatron/Transforms/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
+
+namespace galvatron {
+#define GEN_PASS_DEF_SPLITPROJECTIONSPASS
+#include "galvatron/Transforms/Passes.h.inc"
+} // namespace galvatron
 
 using namespace mlir;
 using namespace galvatron;
@@ -178,21 +184,7 @@ static bool readOnlyBy(Value value, const llvm::DenseSet<Operation *> &selected)
   });
 }
 
-void raise::normalizeEquations(func::FuncOp function) {
-  for (auto einsum : function.getBody().front().getOps<EinsumOp>()) {
-    Equation equation = Equation::parse(einsum.getEquation());
-    std::string seen;
-    for (char letter : equation.lhs + equation.rhs)
-      if (seen.find(letter) == std::string::npos)
-        seen += letter;
-    for (std::string *text : {&equation.lhs, &equation.rhs, &equation.result})
-      for (char &letter : *text)
-        letter = StringRef("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")[seen.find(letter)];
-    einsum.setEquation(equation.str());
-  }
-}
-
-unsigned raise::splitProjections(func::FuncOp function) {
+static unsigned splitProjections(func::FuncOp function) {
   llvm::MapVector<Value, SmallVector<Selection>> selections;
   llvm::DenseSet<Operation *> selected;
   for (auto slice : function.getBody().front().getOps<SliceOp>())
@@ -217,3 +209,18 @@ unsigned raise::splitProjections(func::FuncOp function) {
   }
   return numSplit;
 }
+
+namespace {
+
+struct SplitProjectionsPass : galvatron::impl::SplitProjectionsPassBase<SplitProjectionsPass> {
+  using Base::Base;
+
+  void runOnOperation() override {
+    for (func::FuncOp function : getBodies(getOperation())) {
+      numProjections += splitProjections(function);
+      eraseDead(function);
+    }
+  }
+};
+
+} // namespace

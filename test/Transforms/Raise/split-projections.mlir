@@ -1,4 +1,20 @@
-// RUN: galvatron-opt --galvatron-raise-ops %s | FileCheck %s
+// RUN: galvatron-opt %s --galvatron-split-projections --galvatron-raise-gated-activations --galvatron-raise-shapes \
+// RUN:   --galvatron-normalize-equations | FileCheck %s
+
+func.func @step(%x: tensor<2x4x8xf32>) -> (tensor<2x4x8xf32>, tensor<2x4x4xf32>) {
+  %w = graph.parameter ["w"] : tensor<12x8xf32>
+  %0 = graph.einsum %x, %w "bsi,oi->bso" : (tensor<2x4x8xf32>, tensor<12x8xf32>) -> tensor<2x4x12xf32>
+  %1 = graph.slice %0 offsets [0, 0, 0] : tensor<2x4x12xf32> -> tensor<2x4x8xf32>
+  %2 = graph.slice %0 offsets [0, 0, 8] : tensor<2x4x12xf32> -> tensor<2x4x4xf32>
+  return %1, %2 : tensor<2x4x8xf32>, tensor<2x4x4xf32>
+}
+
+// CHECK-LABEL: @step
+// CHECK: %[[W:.*]] = graph.parameter ["w"]
+// CHECK: %[[WQ:.*]] = graph.slice %[[W]] offsets [0, 0] : tensor<12x8xf32> -> tensor<8x8xf32>
+// CHECK: graph.einsum %{{.*}}, %[[WQ]]
+// CHECK: %[[WK:.*]] = graph.slice %[[W]] offsets [8, 0] : tensor<12x8xf32> -> tensor<4x8xf32>
+// CHECK: graph.einsum %{{.*}}, %[[WK]]
 
 // Unequal widths, with a bias: no axis can be cut along the whole.
 // CHECK-LABEL: @fused_query_and_key

@@ -1,4 +1,16 @@
-// RUN: galvatron-opt --galvatron-raise-ops %s | FileCheck %s
+// RUN: galvatron-opt %s --galvatron-raise-shapes --galvatron-raise-loss | FileCheck %s
+
+func.func @step(%logits: tensor<2x4x16xf32>, %labels: tensor<2x4xi64>) -> tensor<f32> {
+  %0 = graph.slice %logits offsets [0, 0, 0] : tensor<2x4x16xf32> -> tensor<2x3x16xf32>
+  %1 = graph.slice %labels offsets [0, 1] : tensor<2x4xi64> -> tensor<2x3xi64>
+  %2 = graph.cross_entropy %0, %1 : (tensor<2x3x16xf32>, tensor<2x3xi64>) -> tensor<f32>
+  return %2 : tensor<f32>
+}
+
+// CHECK-LABEL: @step
+// CHECK-SAME: (%[[LOGITS:.*]]: tensor<2x4x16xf32>, %[[LABELS:.*]]: tensor<2x4xi64>)
+// CHECK-NEXT: %[[SHIFTED:.*]] = graph.shift %[[LABELS]]
+// CHECK-NEXT: graph.cross_entropy %[[LOGITS]], %[[SHIFTED]]
 
 // As transformers writes it: labels padded by one, cut at the front, everything flattened.
 // CHECK-LABEL: @padded_labels

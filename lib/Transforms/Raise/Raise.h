@@ -1,16 +1,18 @@
-// What the families of `raise-ops` share: small matchers, the reader of data-independent tensors,
-// and each family's entry point. A family is one file, Raise<Family>.cpp.
+// What the passes of this folder share: small matchers, the reader of data-independent tensors, and how patterns are
+// run. A pass is one file of its name; what several need has a file of its own.
 //
-// Families are plain walks or sets of patterns over one function. None of them erases an op that
-// another value may still read: dead code goes once, at the end, so values can serve as cache keys.
-// All of them replace by `replaceIfLegal`, so a pattern need not know every limit of the op it raises to.
-#ifndef GALVATRON_TRANSFORMS_RAISE_RAISEOPS_H
-#define GALVATRON_TRANSFORMS_RAISE_RAISEOPS_H
+// Passes are plain walks or sets of patterns over one function. None of them erases an op that another value may still
+// read: dead code goes once, at the end of each, so values can serve as cache keys. All of them replace by
+// `replaceIfLegal`, so a pattern need not know every limit of the op it raises to.
+#ifndef GALVATRON_TRANSFORMS_RAISE_RAISE_H
+#define GALVATRON_TRANSFORMS_RAISE_RAISE_H
 
 #include "dialects/Graph/GraphDialect.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/PatternMatch.h"
+#include "mlir/Rewrite/FrozenRewritePatternSet.h"
 
 #include <optional>
 #include <string>
@@ -157,35 +159,30 @@ public:
   SmallVector<std::pair<Value, double>, 2> terms;
 };
 
-//===----------------------------------------------------------------------===//
-// Families, in the order in which they run
-//===----------------------------------------------------------------------===//
-
-/// Shape ops in normal form: merged batch dimensions move down until they meet their split,
-/// transposes go into equations, repetitions and unit dimensions out of the way.
-void populateShapePatterns(mlir::RewritePatternSet &patterns);
-
-void populateNormPatterns(mlir::RewritePatternSet &patterns);
-
-/// Tables looked up at `start + position` become slices.
-unsigned raisePositions(mlir::func::FuncOp function, TableReader &reader);
-
-unsigned raiseActivations(mlir::func::FuncOp function);
-unsigned raiseRope(mlir::func::FuncOp function, TableReader &reader);
-unsigned raiseAttention(mlir::func::FuncOp function, TableReader &reader);
-/// Scale, repeated heads and masks become attention's own terms. Needs dead code gone.
+/// Scale, repeated heads and masks become attention's own terms (RaiseAttentionOperands.cpp). Needs dead code gone.
 void absorbIntoAttention(mlir::func::FuncOp function, TableReader &reader);
-unsigned raiseGatedActivations(mlir::func::FuncOp function);
 
-/// Fused projections: products that are read only through slices become products with slices of
-/// the parameter.
-unsigned splitProjections(mlir::func::FuncOp function);
+//===----------------------------------------------------------------------===//
+// Running patterns (RaiseDriver.cpp)
+//===----------------------------------------------------------------------===//
 
-void populateLossPatterns(mlir::RewritePatternSet &patterns);
+/// Shape ops in normal form: what `raise-shapes` does. Other passes take it into their sets where their own patterns
+/// and these uncover each other.
+void populateShapePatterns(mlir::RewritePatternSet &patterns);
+/// Of these, shape ops among themselves and arithmetic that does nothing (RaiseShapesFolds.cpp).
+void populateShapeFolds(mlir::RewritePatternSet &patterns);
 
-/// Letters in the order in which they occur, so that equal products have equal equations.
-void normalizeEquations(mlir::func::FuncOp function);
+/// Applies `patterns` until none applies, then erases what nothing reads. Returns how often one did; fails with an
+/// error that names `pass` where some still do after `maxSweeps` sweeps over the function.
+mlir::FailureOr<unsigned> settle(mlir::func::FuncOp function, const mlir::FrozenRewritePatternSet &patterns,
+                                 llvm::StringRef pass, int64_t maxSweeps);
+
+/// Erases what nothing reads.
+void eraseDead(mlir::func::FuncOp function);
+
+/// The module's functions that have bodies.
+SmallVector<mlir::func::FuncOp> getBodies(mlir::ModuleOp module);
 
 } // namespace galvatron::raise
 
-#endif // GALVATRON_TRANSFORMS_RAISE_RAISEOPS_H
+#endif // GALVATRON_TRANSFORMS_RAISE_RAISE_H
