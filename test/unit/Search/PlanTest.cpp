@@ -80,6 +80,27 @@ TEST(Plan, says_which_key_is_wrong) {
   }
 }
 
+/// Both formats: a batch that the file does not say is the default one, but no default goes before what it says.
+TEST(Plan, what_a_file_does_not_say_is_implied_or_named) {
+  Json own = plan(), reference = {{"pp_deg", 2}, {"tp_sizes_enc", "2,2"}, {"world_size", 4}, {"global_bsz", 8}};
+  for (auto [json, ranks, batch] :
+       {std::tuple{own, "ranks", "global_batch"}, {reference, "world_size", "global_bsz"}}) {
+    PlanTarget free = target();
+    free.ranks = free.globalBatch = 0;
+    free.defaultGlobalBatch = 16;
+    EXPECT_EQ(parsePlan(json.dump(), free)->globalBatch, 8);
+    json.erase(batch);
+    EXPECT_EQ(parsePlan(json.dump(), free)->globalBatch, 16);
+    free.defaultGlobalBatch = 0;
+    EXPECT_EQ(parsePlan(json.dump(), free).error().missingKey, batch);
+    EXPECT_EQ(parsePlan(json.dump(), target())->globalBatch, 8);
+    json.erase(ranks);
+    EXPECT_EQ(parsePlan(json.dump(), free).error().missingKey, ranks);
+    json[ranks] = "four";
+    EXPECT_EQ(parsePlan(json.dump(), free).error().missingKey, "");
+  }
+}
+
 TEST(Plan, says_which_key_of_the_reference_is_wrong) {
   Json json = {{"pp_deg", 2}, {"tp_sizes_enc", "2,2"}, {"world_size", 4}, {"global_bsz", 8}, {"chunks", 2}};
   ASSERT_TRUE(parsePlan(json.dump(), target())) << parsePlan(json.dump(), target()).error().message;
