@@ -22,6 +22,9 @@
 
 namespace galvatron::exec {
 
+/// A cache line, in bytes: every buffer of the arena begins at a multiple of it, and so does every value in scratch and
+/// in what a layer saves. Kernels rely on it.
+inline constexpr int64_t kBufferAlignment = 64;
 /// On an `exec.function`: bytes its scratch must have.
 inline constexpr llvm::StringLiteral kScratchBytes = "exec.scratch_bytes";
 /// On a backward `exec.function`: positions of parameters to whose gradients it adds, whatever the entry says.

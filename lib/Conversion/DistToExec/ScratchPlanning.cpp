@@ -17,9 +17,6 @@ struct Life {
 };
 } // namespace
 
-/// Bytes are rounded up so that every buffer starts on a cache line.
-static constexpr int64_t kAlignment = 64;
-
 static int64_t lastUse(Value buffer, const DenseMap<Operation *, int64_t> &order) {
   int64_t last = 0;
   for (Operation *user : buffer.getUsers()) {
@@ -49,7 +46,7 @@ void galvatron::planScratch(exec::FunctionOp function) {
     auto buffer = cast<exec::BufferOp>(user);
     auto type = cast<MemRefType>(buffer.getType());
     int64_t bytes = type.getNumElements() * elementBytes(type);
-    lives.push_back({buffer, static_cast<int64_t>(llvm::alignTo(bytes, kAlignment)), firstUse(buffer, order),
+    lives.push_back({buffer, static_cast<int64_t>(llvm::alignTo(bytes, exec::kBufferAlignment)), firstUse(buffer, order),
                      lastUse(buffer, order)});
   }
   // Users come in no promised order: ties are broken by position, so that plans repeat exactly.

@@ -15,11 +15,9 @@ using namespace galvatron;
 static constexpr int64_t kRunsPerThread = 4;
 /// From so many runs on a GPU is full with one thread for every `kRunsPerThread` (132 multiprocessors of 2048).
 static constexpr int64_t kManyRuns = int64_t(132) * 2048 * kRunsPerThread;
-/// What the arena's slots, and so all arguments but data, are aligned to; see Timetable.h.
-static constexpr int64_t kSlotAlignment = 64;
 static constexpr unsigned kGlobalMemory = 1; // NVPTX address space
 
-/// Bytes that the buffer's address is surely a multiple of.
+/// Bytes that the buffer's address is surely a multiple of: arguments but data are buffers of the arena.
 static int64_t alignmentOf(Value buffer) {
   int64_t offset = 0;
   while (auto view = buffer.getDefiningOp<exec::BufferOp>()) {
@@ -28,7 +26,7 @@ static int64_t alignmentOf(Value buffer) {
   }
   // Integers are data: micro-batches lie behind one another without padding.
   bool isData = isa<BlockArgument>(buffer) && getElementTypeOrSelf(buffer.getType()).isInteger(64);
-  return std::gcd(isData ? int64_t(8) : kSlotAlignment, offset);
+  return std::gcd(isData ? int64_t(8) : exec::kBufferAlignment, offset);
 }
 
 static int64_t bytesOf(Type element) { return llvm::divideCeil(element.getIntOrFloatBitWidth(), 8); }
@@ -81,7 +79,7 @@ void KernelBuilder::createFunction(StringRef name) {
         LLVM::GlobalOp::create(builder, loc, LLVM::LLVMArrayType::get(elements.getElementType(), count),
                                /*isConstant=*/true, LLVM::Linkage::Internal, symbol,
                                elements.reshape(RankedTensorType::get({count}, elements.getElementType())),
-                               /*alignment=*/kSlotAlignment, kGlobalMemory);
+                               /*alignment=*/exec::kBufferAlignment, kGlobalMemory);
       }
       Value base = LLVM::AddressOfOp::create(builder, loc, global, symbol);
       int64_t offset = 0;

@@ -9,6 +9,7 @@
 #include "galvatron/Transforms/Passes.h"
 
 #include "dialects/Dist/Dist.h"
+#include "dialects/Exec/Exec.h"
 #include "dialects/Graph/GraphElementwise.h"
 #include "dialects/Graph/GraphProducts.h"
 #include "dialects/Graph/GraphShapes.h"
@@ -34,9 +35,6 @@ namespace {
 
 /// Positions of parameters of one layer, ascending.
 using Group = SmallVector<int64_t>;
-
-/// Slots are aligned to this many bytes (Timetable.h): only tensors of whole multiples lie gaplessly.
-constexpr int64_t kSlotAlignment = 64;
 
 RankedTensorType tensorOf(Value value) { return cast<RankedTensorType>(value.getType()); }
 
@@ -84,7 +82,7 @@ private:
 /// Whole rows on whole cache lines, in every type that it is kept in (bf16 is the narrowest).
 bool LayerFusion::isFusible(int64_t position) {
   RankedTensorType type = tensorOf(parameter(forward, position));
-  return type.getRank() == 2 && type.getNumElements() * 2 % kSlotAlignment == 0;
+  return type.getRank() == 2 && type.getNumElements() * 2 % exec::kBufferAlignment == 0;
 }
 
 /// Parameters that multiply one value in the same way, by forward.
