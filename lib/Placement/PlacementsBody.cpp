@@ -27,11 +27,13 @@ using namespace galvatron::graph;
 
 namespace {
 
-/// A value of the clone that holds an original value in one placement.
+/// A value of the layer's clone that holds a value of the original layer in one placement. There are several of one
+/// original value: as it was computed, and one for each other placement in which an op reads it.
 struct Copy {
-  Value value;
-  ValuePlace place;
-  /// Ends in an all-gather: not read by backward.
+  Value value;      // in the clone
+  ValuePlace place; // where its elements are
+  /// Came out of an all-gather, or of an op without operands. Backward does not read it, but gathers or makes it again:
+  /// kept, it would be whole on every device.
   bool gathered;
 };
 
