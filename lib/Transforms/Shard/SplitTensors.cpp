@@ -82,11 +82,7 @@ namespace {
 class LayerSplitter {
 public:
   LayerSplitter(graph::LayerOp layer, SymbolTable &symbols)
-      : layer(layer), symbols(symbols), block(layer.getBody().front()), builder(layer) {
-    auto backwards = block.getOps<graph::BackwardOp>();
-    if (!backwards.empty())
-      backward = *backwards.begin();
-  }
+      : layer(layer), symbols(symbols), block(layer.getBody().front()), builder(layer), backward(layer.getBackward()) {}
 
   void run();
   unsigned getNumSaved() const { return saved.size(); }
@@ -102,7 +98,7 @@ private:
   SymbolTable &symbols;
   Block &block;
   OpBuilder builder;
-  graph::BackwardOp backward;
+  graph::BackwardOp backward; // null where nothing is differentiated
   llvm::SetVector<Value> saved;
 };
 
@@ -215,17 +211,25 @@ struct SplitTensorsPass : galvatron::impl::SplitTensorsPassBase<SplitTensorsPass
     SymbolTable symbols(module);
     SmallVector<graph::LayerOp> layers(module.getOps<graph::LayerOp>());
     for (graph::LayerOp layer : layers) {
-      for (Type type : layer.getArgumentTypes())
-        if (!dist::getPlacement(type)) {
-          layer.emitOpError("expects arguments with placements, but got ") << type << "; run assign-placements";
-          return signalPassFailure();
-        }
+      if (failed(check(layer)))
+        return signalPassFailure();
       LayerSplitter splitter(layer, symbols);
       splitter.run();
       numBodies += 1;
       numSaved += splitter.getNumSaved();
     }
     dropPartialTime();
+  }
+
+  LogicalResult check(graph::LayerOp layer) {
+    for (Type type : layer.getArgumentTypes())
+      if (!dist::getPlacement(type))
+        return layer.emitOpError("expects arguments with placements, but got ") << type << "; run assign-placements";
+    for (auto backward : layer.getBody().getOps<graph::BackwardOp>())
+      if (backward.getKind() != graph::BackwardKind::Merged)
+        return backward.emitOpError("expects one backward for inputs and weights together, but got one of kind ")
+               << graph::stringifyBackwardKind(backward.getKind()) << "; no schedule that is lowered runs them apart";
+    return success();
   }
 
   /// A value of the step belongs to one micro-batch; that the loss is to be added up over them is
