@@ -34,6 +34,24 @@ struct Partial {
   friend bool operator==(const Partial &a, const Partial &b) = default;
 };
 
+/// What a stage does with a micro-batch in one go, named by the letter that orders are written with.
+enum class Computation : char {
+  Forward = 'F',
+  Backward = 'B', ///< all of it, or where weights have a backward of their own what earlier stages wait for
+  Weight = 'W',   ///< gradients of weights alone (zero bubble)
+};
+
+/// One instruction of a stage's order: `F3` is the forward of micro-batch 3, `F3.1` that of the stage's part 1.
+struct Instruction {
+  Computation computation = Computation::Forward;
+  int64_t chunk = 0; ///< which of the stage's parts (interleaved schedules)
+  int64_t microBatch = 0;
+  friend auto operator<=>(const Instruction &a, const Instruction &b) = default;
+};
+/// For attributes, which are found by their content.
+llvm::hash_code hash_value(const Instruction &instruction);
+llvm::raw_ostream &operator<<(llvm::raw_ostream &out, const Instruction &instruction);
+
 /// On an op of a `dist.body` that reads its position: the `#dist.placement` of the tensor it reads.
 inline constexpr llvm::StringLiteral kPositionAttrName = "dist.position";
 /// On a `dist.layer`: groups of parameters (positions) that lie behind one another in memory, gradients too;
@@ -44,6 +62,10 @@ inline constexpr llvm::StringLiteral kAdjacentAttrName = "dist.adjacent";
 inline constexpr llvm::StringLiteral kArenaBytesAttrName = "dist.arena_bytes";
 inline constexpr llvm::StringLiteral kGroupSizesAttrName = "dist.group_sizes";
 inline constexpr llvm::StringLiteral kDirectionsAttrName = "dist.directions";
+/// Set by `partition-stages`: on the module the paths of all layers in the model's order; on a `graph.call` the index
+/// of its layer there, which random bits are keyed by.
+inline constexpr llvm::StringLiteral kUnitsAttrName = "dist.units";
+inline constexpr llvm::StringLiteral kUnitAttrName = "dist.unit";
 
 } // namespace galvatron::dist
 

@@ -4,6 +4,7 @@
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
 #include "llvm/ADT/SmallSet.h"
+#include "llvm/ADT/StringSwitch.h"
 #include "llvm/ADT/TypeSwitch.h"
 
 #define GET_ATTRDEF_CLASSES
@@ -243,4 +244,57 @@ void PlacementAttr::print(AsmPrinter &printer) const {
     os << "]";
   }
   os << ">";
+}
+
+//===----------------------------------------------------------------------===//
+// Text of an order: <F0, F1.1, B0>
+//===----------------------------------------------------------------------===//
+
+llvm::hash_code galvatron::dist::hash_value(const Instruction &instruction) {
+  return llvm::hash_combine(char(instruction.computation), instruction.chunk, instruction.microBatch);
+}
+
+raw_ostream &galvatron::dist::operator<<(raw_ostream &out, const Instruction &instruction) {
+  out << char(instruction.computation) << instruction.microBatch;
+  return instruction.chunk ? out << "." << instruction.chunk : out;
+}
+
+static std::optional<Instruction> readInstruction(StringRef word) {
+  Instruction instruction;
+  std::optional<Computation> computation = llvm::StringSwitch<std::optional<Computation>>(word.take_front())
+                                               .Case("F", Computation::Forward)
+                                               .Case("B", Computation::Backward)
+                                               .Case("W", Computation::Weight)
+                                               .Default(std::nullopt);
+  auto [microBatch, chunk] = word.drop_front().split('.');
+  auto isNumber = [](StringRef digits, int64_t &number) { return !digits.getAsInteger(10, number) && number >= 0; };
+  if (!computation || !isNumber(microBatch, instruction.microBatch) ||
+      (word.contains('.') && !isNumber(chunk, instruction.chunk)))
+    return std::nullopt;
+  instruction.computation = *computation;
+  return instruction;
+}
+
+Attribute OrderAttr::parse(AsmParser &parser, Type) {
+  SmallVector<Instruction> instructions;
+  auto parseInstruction = [&]() -> ParseResult {
+    SMLoc loc = parser.getCurrentLocation();
+    StringRef word;
+    if (parser.parseKeyword(&word))
+      return failure();
+    std::optional<Instruction> instruction = readInstruction(word);
+    if (!instruction)
+      return parser.emitError(loc, "expects F, B or W with a micro-batch, and a part behind a dot, but got ") << word;
+    instructions.push_back(*instruction);
+    return success();
+  };
+  if (parser.parseCommaSeparatedList(AsmParser::Delimiter::LessGreater, parseInstruction))
+    return {};
+  return get(parser.getContext(), instructions);
+}
+
+void OrderAttr::print(AsmPrinter &printer) const {
+  printer << "<";
+  llvm::interleaveComma(getInstructions(), printer.getStream());
+  printer << ">";
 }

@@ -181,7 +181,7 @@ def Dist_StageOp : Dist_Op<"stage", [Symbol, IsolatedFromAbove, NoTerminator, Si
     The body is one micro-batch's forward as a straight list of `dist.input`, `dist.receive`,
     `graph.call`, `dist.send` and `dist.loss`; the backward is the same list in reverse (a send
     receives a gradient, a receive sends one). `order` names the forwards and backwards of
-    micro-batches, such as ["F0", "F1", "B0", "B1"]; set by `schedule-microbatches`. Types are global,
+    micro-batches, such as <F0, F1, B0, B1>; set by `schedule-microbatches`. Types are global,
     with their placement.
 
     1F1B, 2 stages, 4 micro-batches (time to the right):
@@ -190,7 +190,7 @@ def Dist_StageOp : Dist_Op<"stage", [Symbol, IsolatedFromAbove, NoTerminator, Si
     stage 1     F0 B0 F1 B1 F2 B2 F3 B3
     ```
   }];
-  let arguments = (ins SymbolNameAttr:$sym_name, I64Attr:$index, OptionalAttr<StrArrayAttr>:$order);
+  let arguments = (ins SymbolNameAttr:$sym_name, I64Attr:$index, OptionalAttr<Dist_OrderAttr>:$order);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = "$sym_name `index` $index (`order` $order^)? attr-dict-with-keyword $body";
 }

@@ -96,9 +96,14 @@ struct JobCommandLine {
   cl::opt<std::string> precision{"precision", cl::cat(category), cl::value_desc("TYPE"),
                                  cl::desc("Of activations and products: fp32 or bf16, with fp32 masters (default: "
                                           "fp32 on cpu, bf16 on cuda)")};
+  cl::opt<bool> printTimetable{"print-timetable", cl::cat(category),
+                               cl::desc("Lower the program and print what every stage does in a step, one line an "
+                                        "entry, with the buffers it touches")};
   cl::opt<bool> explain{"explain", cl::cat(category), cl::desc("Print why this plan was chosen")};
 
-  bool asksForJob() const { return search || lower || plan.getNumOccurrences() || compileTo.getNumOccurrences(); }
+  bool asksForJob() const {
+    return search || lower || printTimetable || plan.getNumOccurrences() || compileTo.getNumOccurrences();
+  }
 
   /// The first of the job's options that means nothing without it, or empty.
   llvm::StringRef findOrphan() const {
@@ -130,6 +135,7 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
   options.search = line.search;
   options.lower = line.lower;
   options.explain = line.explain;
+  options.printTimetable = line.printTimetable;
   options.plan = line.plan;
   options.cluster = {line.cluster, line.ranks, line.memory, line.target == "cuda" ? "h200" : "cpu"};
   options.target = line.target;

@@ -43,14 +43,24 @@ LogicalResult galvatron::checkFilesBeside(ModuleOp module, const MainJobOptions 
   return success();
 }
 
-LogicalResult galvatron::printProgram(ModuleOp module, const search::Plan &plan, const MainJobOptions &options) {
+/// Text to the file of the options, or standard output.
+static LogicalResult writeText(const MainJobOptions &options, llvm::function_ref<void(llvm::raw_ostream &)> write) {
   std::string error;
   auto file = openOutputFile(options.output.empty() ? "-" : options.output, &error);
   if (!file)
     return reportError(error);
-  module.print(file->os());
-  file->os() << "\n";
+  write(file->os());
   file->keep();
+  return success();
+}
+
+LogicalResult galvatron::printProgram(ModuleOp module, const search::Plan &plan, const MainJobOptions &options) {
+  auto write = [&](llvm::raw_ostream &out) {
+    module.print(out);
+    out << "\n";
+  };
+  if (failed(writeText(options, write)))
+    return failure();
   if (options.explain && !plan.units.empty()) {
     printPlanSummary(plan, llvm::errs());
     printPlanReasons(plan, llvm::errs());
@@ -58,15 +68,20 @@ LogicalResult galvatron::printProgram(ModuleOp module, const search::Plan &plan,
   return success();
 }
 
+LogicalResult galvatron::printTimetable(ModuleOp lowered, ArrayRef<Timetable> timetables,
+                                        const MainJobOptions &options) {
+  return writeText(options, [&](llvm::raw_ostream &out) { printTimetables(lowered, timetables, out); });
+}
+
 /// Everything but the folder's appearance under its own name.
-static LogicalResult fillFolder(OutputFolder &folder, ModuleOp lowered, const search::Plan &plan,
-                                const MainJobOptions &options) {
+static LogicalResult fillFolder(OutputFolder &folder, ModuleOp lowered, ArrayRef<Timetable> timetables,
+                                const search::Plan &plan, const MainJobOptions &options) {
   StageOutputOptions stages;
   stages.directory = folder.getTemporaryPath();
   stages.modelName = getModelName(options);
   stages.device = options.target;
   stages.architecture = options.architecture;
-  if (failed(emitStageBinaries(lowered, stages)))
+  if (failed(emitStageBinaries(lowered, timetables, stages)))
     return failure();
   for (const std::string &file : getFilesBeside(lowered, options))
     if (std::string error = folder.addFile(llvm::sys::path::filename(file), file); !error.empty())
@@ -75,11 +90,12 @@ static LogicalResult fillFolder(OutputFolder &folder, ModuleOp lowered, const se
   return error.empty() ? success() : reportError(error);
 }
 
-LogicalResult galvatron::writeStageFolder(ModuleOp lowered, const search::Plan &plan, const MainJobOptions &options) {
+LogicalResult galvatron::writeStageFolder(ModuleOp lowered, ArrayRef<Timetable> timetables, const search::Plan &plan,
+                                          const MainJobOptions &options) {
   OutputFolder folder(getOutputFolder(options));
   if (std::string error = folder.create(); !error.empty())
     return reportError(error);
-  if (failed(fillFolder(folder, lowered, plan, options)))
+  if (failed(fillFolder(folder, lowered, timetables, plan, options)))
     return failure();
   if (std::string error = folder.commit(); !error.empty())
     return reportError(error);

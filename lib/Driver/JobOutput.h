@@ -4,6 +4,7 @@
 
 #include "MainJobOptions.h"
 
+#include "galvatron/Schedule/Timetable.h"
 #include "galvatron/Search/Formats/PlanFile.h"
 
 #include "mlir/IR/BuiltinOps.h"
@@ -16,8 +17,14 @@ mlir::LogicalResult checkFilesBeside(mlir::ModuleOp module, const MainJobOptions
 /// The program, to a file or standard output; with `explain` the plan, if it has one, to standard error.
 mlir::LogicalResult printProgram(mlir::ModuleOp module, const search::Plan &plan, const MainJobOptions &options);
 
-/// The folder of a module after phase `lower`, and the plan to standard output. No folder is left where it fails.
-mlir::LogicalResult writeStageFolder(mlir::ModuleOp lowered, const search::Plan &plan, const MainJobOptions &options);
+/// What the stages of a module after phase `lower` do in a step, to a file or standard output.
+mlir::LogicalResult printTimetable(mlir::ModuleOp lowered, llvm::ArrayRef<Timetable> timetables,
+                                   const MainJobOptions &options);
+
+/// The folder of a module after phase `lower` with its stages' timetables, and the plan to standard output. No folder
+/// is left where it fails.
+mlir::LogicalResult writeStageFolder(mlir::ModuleOp lowered, llvm::ArrayRef<Timetable> timetables,
+                                     const search::Plan &plan, const MainJobOptions &options);
 
 } // namespace galvatron
 

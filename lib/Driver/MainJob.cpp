@@ -8,6 +8,8 @@
 #include "PlanBytes.h"
 #include "ProgramDiagnostics.h"
 
+#include "galvatron/Transforms/PlanMemory.h"
+
 using namespace mlir;
 using namespace galvatron;
 
@@ -56,6 +58,19 @@ static LogicalResult takeBytes(JobPlan &job, ModuleOp lowered) {
   return success();
 }
 
+/// From the phase that `module` is after to the last; the timetables of its stages, if that is phase lower.
+static FailureOr<std::vector<Timetable>> lowerModule(ModuleOp module, const MainJobOptions &options,
+                                                     PhaseRunner &phases) {
+  auto timetables = std::make_shared<std::vector<Timetable>>();
+  // A program that was lowered before holds all that its timetables are made of.
+  auto plan = [&](OpPassManager &passes) { passes.addPass(createPlanMemoryPass(timetables)); };
+  bool isLowered = detectPhase(module) == Phase::Lower;
+  if (failed(isLowered && options.printTimetable ? phases.run(module, Phase::Lower, plan)
+                                                 : phases.lower(module, options.getLastPhase(), timetables)))
+    return failure();
+  return std::move(*timetables);
+}
+
 LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &options, TimingScope &timing) {
   Phase start = detectPhase(module);
   if (std::string wrong = findWrongOption(options, start); !wrong.empty())
@@ -69,11 +84,16 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   if (failed(differentiate(module, start, options, *cluster, phases)))
     return failure();
   FailureOr<JobPlan> job = planModule(module, options, *cluster, phases);
-  if (failed(job) || failed(phases.lower(module, options.getLastPhase())))
+  if (failed(job))
     return failure();
+  FailureOr<std::vector<Timetable>> timetables = lowerModule(module, options, phases);
+  if (failed(timetables))
+    return failure();
+  if (options.printTimetable)
+    return printTimetable(module, *timetables, options);
   if (!options.writesFolder())
     return printProgram(module, job->plan, options);
   if (failed(takeBytes(*job, module)))
     return failure();
-  return writeStageFolder(module, job->plan, options);
+  return writeStageFolder(module, *timetables, job->plan, options);
 }

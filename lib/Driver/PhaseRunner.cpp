@@ -19,13 +19,14 @@ LogicalResult PhaseRunner::run(ModuleOp module, Phase phase, llvm::function_ref<
   return passes.run(module);
 }
 
-LogicalResult PhaseRunner::lower(ModuleOp planned, Phase last) {
+LogicalResult PhaseRunner::lower(ModuleOp planned, Phase last, std::shared_ptr<std::vector<Timetable>> timetables) {
   Phase start = detectPhase(planned);
   auto runIfDue = [&](Phase phase, auto build) {
     return phase <= start || phase > last ? success() : run(planned, phase, build);
   };
   LowerPhaseOptions lower;
   lower.device = device;
+  lower.timetables = std::move(timetables);
   if (failed(runIfDue(Phase::Shard, [](OpPassManager &passes) { buildShardPhase(passes, {}); })) ||
       failed(runIfDue(Phase::Stage, [](OpPassManager &passes) { buildStagePhase(passes, {}); })))
     return failure();

@@ -7,7 +7,9 @@
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Support/Timing.h"
 
+#include <memory>
 #include <string>
+#include <vector>
 
 namespace galvatron {
 
@@ -18,8 +20,10 @@ public:
 
   mlir::LogicalResult run(mlir::ModuleOp module, Phase phase, llvm::function_ref<void(mlir::OpPassManager &)> build);
 
-  /// A planned program from the phase that it is after to `last`.
-  mlir::LogicalResult lower(mlir::ModuleOp planned, Phase last);
+  /// A planned program from the phase that it is after to `last`. `timetables`, if not null, receives those of its
+  /// stages where phase lower is among them.
+  mlir::LogicalResult lower(mlir::ModuleOp planned, Phase last,
+                            std::shared_ptr<std::vector<Timetable>> timetables = nullptr);
 
   /// To the end and in silence, for its bytes alone: what later phases remark on, and options that print programs, are
   /// for the plan that is kept. May be called while another program is in a phase.

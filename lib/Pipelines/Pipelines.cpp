@@ -5,6 +5,7 @@
 #include "galvatron/Conversion/Passes.h"
 #include "galvatron/Pipelines/Phases.h"
 #include "galvatron/Transforms/Passes.h"
+#include "galvatron/Transforms/PlanMemory.h"
 #include "galvatron/Transforms/SearchPlan.h"
 
 #include "mlir/Pass/PassManager.h"
@@ -109,13 +110,15 @@ void galvatron::buildStagePhase(mlir::OpPassManager &passes, const StagePhaseOpt
   passes.addPass(createPartitionStagesPass());
   // Only the order of micro-batches: entries are expanded where memory is planned.
   passes.addPass(createScheduleMicrobatchesPass());
+  passes.addPass(createVerifyStagePass());
 }
 
 void galvatron::buildLowerPhase(mlir::OpPassManager &passes, const LowerPhaseOptions &options) {
   // Bodies first: their scratch is part of the memory to plan.
   passes.addPass(createConvertDistToExecPass({options.device, /*lacking=*/{}}));
-  // Last, since it also proves that transfers end, on the very timetable that is emitted.
-  passes.addPass(createPlanMemoryPass());
+  // Then only the timetable is left to make: planned and proved here, it is the very one that is emitted.
+  passes.addPass(createPlanMemoryPass(options.timetables));
+  passes.addPass(createVerifyLowerPass());
 }
 
 void galvatron::registerPasses() {

@@ -1,14 +1,9 @@
-// Expansion of a stage into entries. See Timetable.h.
+// Expansion of a stage into entries: calls of layers, and the memory that they touch. See Timetable.h.
 #include "TimetableBuilder.h"
 
 #include "dialects/Graph/GraphStructure.h"
 
-#include "runtime/api/ElementType.h"
-
 #include "llvm/ADT/STLExtras.h"
-#include "llvm/ADT/StringSet.h"
-
-#include <set>
 
 using namespace mlir;
 using namespace galvatron;
@@ -18,182 +13,31 @@ int64_t galvatron::bytesOf(Type type) {
   return shaped.getNumElements() * llvm::divideCeil(shaped.getElementTypeBitWidth(), 8);
 }
 
-/// Code of an element type in a runtime function's attributes.
-static int64_t typeOf(Type type) {
+static gvrt_type typeOf(Type type) {
   Type element = getElementTypeOrSelf(type);
   return element.isBF16() ? GVRT_BF16 : isa<FloatType>(element) ? GVRT_F32 : GVRT_I64;
 }
 
-int TimetableBuilder::addSlot(std::string name, int64_t bytes, bool persistent) {
-  Slot slot;
-  slot.name = std::move(name);
-  slot.bytes = bytes;
-  slot.persistent = persistent;
-  table.slots.push_back(std::move(slot));
-  return table.slots.size() - 1;
+int TimetableBuilder::addBuffer(std::string name, int64_t bytes, bool persistent) {
+  Buffer buffer;
+  buffer.name = std::move(name);
+  buffer.bytes = bytes;
+  buffer.persistent = persistent;
+  table.buffers.push_back(std::move(buffer));
+  return table.buffers.size() - 1;
 }
 
-TimetableEntry &TimetableBuilder::addEntry(std::string function, std::string name, int64_t microBatch, int64_t unit) {
-  TimetableEntry entry;
-  entry.function = std::move(function);
-  entry.name = std::move(name);
-  entry.microBatch = microBatch;
-  entry.unit = unit;
-  table.entries.push_back(std::move(entry));
-  return table.entries.back();
-}
-
-void TimetableBuilder::use(TimetableEntry &entry, SlotReference reference) {
-  entry.buffers.push_back(reference);
-  if (reference.slot < 0)
-    return;
-  Slot &slot = table.slots[reference.slot];
-  int64_t now = table.entries.size() - 1;
-  if (slot.first < 0)
-    slot.first = now;
-  slot.last = now;
-}
-
-void TimetableBuilder::useResult(TimetableEntry &entry, SlotReference reference, Type type) {
-  if (isa<FloatType>(getElementTypeOrSelf(type)))
-    entry.results.push_back({(int64_t)entry.buffers.size(), typeOf(type), cast<ShapedType>(type).getNumElements()});
-  use(entry, reference);
-}
-
-int TimetableBuilder::groupIndex(RankGroup group) {
-  auto found = llvm::find(table.groups, group);
-  if (found == table.groups.end()) {
-    table.groups.push_back(std::move(group));
-    return table.groups.size() - 1;
-  }
-  return found - table.groups.begin();
-}
-
-//===--------------------------------------------------------------------===//
-// What there is: parameters, inputs, layers
-//===--------------------------------------------------------------------===//
-
-/// The name by which calls know a parameter, then those that it is tied to.
-std::vector<std::string> galvatron::namesOf(ModuleOp module, StringRef canonical) {
-  std::vector<std::string> names = {canonical.str()};
-  if (auto tied = module->getAttrOfType<DictionaryAttr>(graph::kTiedAttr))
-    for (NamedAttribute other : tied)
-      if (cast<StringAttr>(other.getValue()) == canonical)
-        names.push_back(other.getName().str());
-  return names;
-}
-
-LogicalResult TimetableBuilder::addParameters(Call &call) {
-  for (auto [position, name] : llvm::enumerate(call.op.getParameters().getAsValueRange<StringAttr>())) {
-    auto home = cast<dist::PlacementAttr>(call.layer.getHomes()[position]);
-    dist::PlacementAttr gradient = call.layer.getGradient(position);
-    auto known = llvm::find_if(table.parameters,
-                               [&](const StageParameter &parameter) { return parameter.names.front() == name; });
-    bool isBf16 = call.parameterType(position).getElementType().isBF16();
-    auto setGradient = [&](StageParameter &parameter) {
-      parameter.gradient = gradient;
-      for (int64_t owner : gradient.getPartialAxes())
-        if (owner != dist::PlacementAttr::kTime) // micro-batches add up in place
-          parameter.partialAxes.push_back(owner);
-    };
-    if (known != table.parameters.end()) {
-      known->hasCopy |= isBf16;
-      if (gradient && !known->gradient)
-        setGradient(*known);
-      if (known->home != home || (gradient && known->gradient != gradient))
-        return call.op.emitOpError("expects one placement of the tied parameter ")
-               << name << ", but it is used as " << known->home << " and as " << home
-               << "; give its layers the same strategy";
-      call.parameters.push_back(known - table.parameters.begin());
+void TimetableBuilder::addEntry(Action action, std::string name, int64_t microBatch, int64_t unit) {
+  int64_t now = table.entries.size();
+  for (BufferReference reference : buffersOf(action)) {
+    if (!reference)
       continue;
-    }
-    StageParameter parameter;
-    parameter.names = namesOf(module, name);
-    parameter.home = home;
-    if (gradient)
-      setGradient(parameter);
-    parameter.count = call.parameterType(position).getNumElements();
-    parameter.init = call.forward.getArgAttrOfType<DictionaryAttr>(call.op.getInputs().size() + position, "graph.init");
-    parameter.hasCopy = isBf16;
-    call.parameters.push_back(table.parameters.size());
-    table.parameters.push_back(std::move(parameter));
+    Buffer &buffer = table.buffers[reference.buffer];
+    if (buffer.first < 0)
+      buffer.first = now;
+    buffer.last = now;
   }
-  return success();
-}
-
-LogicalResult TimetableBuilder::collectCall(graph::CallOp op) {
-  Call call;
-  call.op = op;
-  call.layer = symbols.lookup<dist::LayerOp>(op.getCallee());
-  if (!call.layer)
-    return op.emitOpError("expects a dist.layer named ") << op.getCallee();
-  call.forward = symbols.lookup<exec::FunctionOp>(call.layer.getForward());
-  if (!call.forward)
-    return op.emitOpError("expects an exec.function named ") << call.layer.getForward();
-  if (call.layer.getBackward())
-    call.backward = symbols.lookup<exec::FunctionOp>(*call.layer.getBackward());
-  if (auto unit = op->getAttrOfType<IntegerAttr>("dist.unit"))
-    call.unit = unit.getInt();
-  call.trained = call.layer.getTrained();
-  if (failed(addParameters(call)))
-    return failure();
-  calls[op] = std::move(call);
-  return success();
-}
-
-LogicalResult TimetableBuilder::collect() {
-  table.stage = stage.getIndex();
-  if (auto device = module->getAttrOfType<StringAttr>(exec::kDevice))
-    table.device = device.str();
-  // First, so that it is aligned as the arena is.
-  if (auto bytes = module->getAttrOfType<IntegerAttr>(exec::kWorkspaceBytes))
-    table.workspaceSlot = addSlot("workspace", bytes.getInt(), true);
-  if (auto groups = module->getAttrOfType<ArrayAttr>(exec::kGroups))
-    for (Attribute group : groups) {
-      ArrayRef<int64_t> axes = cast<DenseI64ArrayAttr>(group).asArrayRef();
-      table.groups.push_back({std::vector<int64_t>(axes.begin(), axes.end()), {}});
-    }
-  if (auto units = module->getAttrOfType<ArrayAttr>("dist.units"))
-    for (StringRef path : units.getAsValueRange<StringAttr>())
-      table.units.push_back(path.str());
-  for (Operation &op : stage.getBody().front()) {
-    if (auto call = dyn_cast<graph::CallOp>(op)) {
-      if (failed(collectCall(call)))
-        return failure();
-    } else if (auto input = dyn_cast<dist::InputOp>(op)) {
-      auto type = cast<RankedTensorType>(input.getResult().getType());
-      auto placement = cast<dist::PlacementAttr>(type.getEncoding());
-      int64_t bytes = bytesOf(RankedTensorType::get(placement.getLocalShape(), type.getElementType()));
-      inputs[input.getResult()] = table.inputs.size();
-      int slot = addSlot(input.getName().str(), bytes * pipeline.getMicroBatches(), true);
-      table.inputs.push_back({input.getName().str(), slot, bytes, placement});
-    }
-  }
-  collectHolders();
-  return addParameterSlots();
-}
-
-void TimetableBuilder::collectHolders() {
-  std::map<std::string, std::vector<int64_t>> holders;
-  llvm::StringSet<> trained;
-  for (auto other : module.getOps<dist::StageOp>())
-    for (auto call : other.getBody().front().getOps<graph::CallOp>()) {
-      auto layer = symbols.lookup<dist::LayerOp>(call.getCallee());
-      for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
-        std::vector<int64_t> &stages = holders[name.str()];
-        int64_t index = other.getIndex();
-        if (!llvm::is_contained(stages, index))
-          stages.push_back(index);
-        if (layer && layer.getGradient(position))
-          trained.insert(name);
-      }
-    }
-  for (StageParameter &parameter : table.parameters) {
-    parameter.stages = holders[parameter.names.front()];
-    llvm::sort(parameter.stages);
-    parameter.counted = parameter.stages.front() == table.stage;
-    parameter.trained = trained.contains(parameter.names.front());
-  }
+  table.entries.push_back({std::move(action), std::move(name), microBatch, unit});
 }
 
 //===--------------------------------------------------------------------===//
@@ -207,170 +51,153 @@ RankedTensorType galvatron::localType(Value value) {
   return type;
 }
 
-int TimetableBuilder::valueSlot(Value value, int64_t microBatch) {
-  auto key = std::make_pair(value.getAsOpaquePointer(), microBatch);
-  auto found = valueSlots.find(key);
-  if (found != valueSlots.end())
-    return found->second;
-  return valueSlots[key] = addSlot("activation micro-batch " + std::to_string(microBatch), bytesOf(localType(value)));
+/// Named after the layer that computes it, or the stage that it comes from.
+static std::string nameOf(Value value) {
+  if (auto call = value.getDefiningOp<graph::CallOp>())
+    return "output of " + call.getPath().str();
+  if (auto receive = value.getDefiningOp<dist::ReceiveOp>())
+    return "value from stage " + std::to_string(receive.getStage());
+  return "value";
 }
 
-SlotReference TimetableBuilder::inputReference(Value value, int64_t microBatch) {
-  if (auto total = totals.find(value); total != totals.end())
+int TimetableBuilder::valueBuffer(Value value, int64_t microBatch) {
+  auto [known, isNew] = places.values.try_emplace({value.getAsOpaquePointer(), microBatch}, -1);
+  if (isNew)
+    known->second = addBuffer(nameOf(value) + " micro-batch " + std::to_string(microBatch), bytesOf(localType(value)));
+  return known->second;
+}
+
+BufferReference TimetableBuilder::inputReference(Value value, int64_t microBatch) {
+  if (auto total = contents.totals.find(value); total != contents.totals.end())
     return {total->second, 0};
-  auto input = inputs.find(value);
-  if (input == inputs.end())
-    return {valueSlot(value, microBatch), 0};
+  auto input = contents.inputs.find(value);
+  if (input == contents.inputs.end())
+    return {valueBuffer(value, microBatch), 0};
   const StageInput &data = table.inputs[input->second];
-  return {data.slot, data.bytesPerMicroBatch * microBatch};
+  return {data.buffer, data.bytesPerMicroBatch * microBatch};
 }
 
 /// Layers that read a parameter in bf16 get its copy; a tied one may be read in both types.
-SlotReference TimetableBuilder::parameterReference(Call &call, unsigned position) {
+BufferReference TimetableBuilder::parameterReference(Call &call, unsigned position) {
   const StageParameter &parameter = table.parameters[call.parameters[position]];
   bool isCopy = call.parameterType(position).getElementType().isBF16();
-  return {isCopy ? parameter.copySlot : parameter.parameterSlot, 0};
+  return {isCopy ? parameter.copyBuffer : parameter.parameterBuffer, 0};
 }
 
-void TimetableBuilder::accumulate(std::string name, Value value, int contribution, int sum, int64_t microBatch,
-                                  int64_t unit) {
-  TimetableEntry &entry = addEntry("gvrt_accumulate", std::move(name), microBatch, unit);
-  use(entry, {contribution, 0});
-  use(entry, {sum, 0});
-  ShapedType type = localType(value);
-  entry.attributes = {typeOf(type), typeOf(type), type.getNumElements()};
+/// Saved values of one layer and micro-batch live and die together: one buffer, each value on a cache line.
+std::vector<BufferReference> TimetableBuilder::savedReferences(Call &call, int64_t microBatch) {
+  std::vector<BufferReference> references;
+  int64_t bytes = 0;
+  for (Type type : call.forward.getArgumentTypes().drop_back().take_back(call.layer.getNumSaved())) {
+    references.push_back({-1, bytes});
+    bytes += llvm::alignTo(bytesOf(type), exec::kBufferAlignment);
+  }
+  if (references.empty())
+    return references;
+  auto [known, isNew] = places.saved.try_emplace({call.op.getOperation(), microBatch}, -1);
+  if (isNew)
+    known->second = addBuffer(label("saved by", call.op.getPath(), microBatch), bytes);
+  for (BufferReference &reference : references)
+    reference.buffer = known->second;
+  return references;
 }
 
-/// Saved values of one layer and micro-batch live and die together: one slot, each on a cache line.
-int64_t TimetableBuilder::savedBytes(Call &call) {
-  int64_t bytes = 0, numSaved = call.layer.getNumSaved();
-  for (Type type : call.forward.getArgumentTypes().drop_back().take_back(numSaved))
-    bytes += llvm::alignTo(bytesOf(type), kSlotAlignment);
-  return bytes;
-}
-
-int TimetableBuilder::savedSlot(Call &call, int64_t microBatch) {
-  auto key = std::make_pair(call.op.getOperation(), microBatch);
-  auto found = savedSlots.find({key.first, key.second});
-  if (found != savedSlots.end())
-    return found->second;
-  int slot =
-      addSlot("saved by " + call.op.getPath().str() + " micro-batch " + std::to_string(microBatch), savedBytes(call));
-  return savedSlots[{key.first, key.second}] = slot;
+BufferReference TimetableBuilder::addScratch(exec::FunctionOp function) {
+  int64_t bytes = function->getAttrOfType<IntegerAttr>(exec::kScratchBytes).getInt();
+  return {bytes ? addBuffer("scratch", bytes) : -1, 0};
 }
 
 //===--------------------------------------------------------------------===//
 // Entries
 //===--------------------------------------------------------------------===//
 
-static int64_t scratchBytes(exec::FunctionOp function) {
-  return function->getAttrOfType<IntegerAttr>(exec::kScratchBytes).getInt();
+void TimetableBuilder::accumulate(std::string name, Value value, int addend, int sum, int64_t microBatch,
+                                  int64_t unit) {
+  ShapedType type = localType(value);
+  addEntry(Accumulate{{addend, 0}, {sum, 0}, typeOf(type), type.getNumElements()}, std::move(name), microBatch, unit);
+}
+
+/// Appends what a body writes, of which floats are results.
+static void addWrite(Compute &compute, BufferReference reference, Type type) {
+  if (isa<FloatType>(getElementTypeOrSelf(type)))
+    compute.results.push_back(
+        {int64_t(compute.reads.size() + compute.writes.size()), typeOf(type), cast<ShapedType>(type).getNumElements()});
+  compute.writes.push_back(reference);
 }
 
 void TimetableBuilder::callForward(Call &call, int64_t microBatch) {
   graph::CallOp op = call.op;
-  int64_t scratch = scratchBytes(call.forward);
-  int scratchIndex = scratch ? addSlot("scratch", scratch) : -1;
-  TimetableEntry &entry =
-      addEntry(call.forward.getSymName().str(), label("forward", op.getPath(), microBatch), microBatch, call.unit);
+  Compute compute{.kind = Compute::Kind::Forward, .function = call.forward.getSymName().str()};
+  compute.scratch = addScratch(call.forward);
   for (Value input : op.getInputs())
-    use(entry, inputReference(input, microBatch));
+    compute.reads.push_back(inputReference(input, microBatch));
   for (unsigned position = 0; position < call.parameters.size(); ++position)
-    use(entry, parameterReference(call, position));
+    compute.reads.push_back(parameterReference(call, position));
   for (Value output : op.getOutputs())
-    useResult(entry, {valueSlot(output, microBatch), 0}, localType(output));
-  int64_t offset = 0;
-  for (Type type : call.forward.getArgumentTypes().drop_back().take_back(call.layer.getNumSaved())) {
-    use(entry, {savedSlot(call, microBatch), offset});
-    offset += llvm::alignTo(bytesOf(type), kSlotAlignment);
+    addWrite(compute, {valueBuffer(output, microBatch), 0}, localType(output));
+  llvm::append_range(compute.writes, savedReferences(call, microBatch));
+  addEntry(std::move(compute), label("forward", op.getPath(), microBatch), microBatch, call.unit);
+}
+
+FailureOr<std::vector<BufferReference>> TimetableBuilder::outputGradients(Call &call, int64_t microBatch) {
+  std::vector<BufferReference> references;
+  for (auto [index, output] : llvm::enumerate(call.op.getOutputs())) {
+    if (!call.layer.getOutputGradient(index))
+      continue;
+    auto gradient = places.gradients.find({output.getAsOpaquePointer(), microBatch});
+    if (gradient == places.gradients.end())
+      return call.op.emitOpError("expects every result to be read, but one has no gradient");
+    references.push_back({gradient->second, 0});
   }
-  use(entry, {scratchIndex, 0});
+  return references;
 }
 
 LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
   graph::CallOp op = call.op;
   if (!call.backward)
     return success();
-  int64_t scratch = scratchBytes(call.backward);
-  int scratchIndex = scratch ? addSlot("scratch", scratch) : -1;
+  Compute compute{.kind = Compute::Kind::Backward, .function = call.backward.getSymName().str()};
+  compute.scratch = addScratch(call.backward);
   // A value read by several layers: the first contribution is written, later ones added.
-  SmallVector<std::tuple<Value, int, int>> additions; // (value, contribution, sum)
-  SmallVector<std::pair<SlotReference, Type>> inputGradients;
+  SmallVector<std::tuple<Value, int, int>> additions; // (value, addend, sum)
+  SmallVector<std::pair<BufferReference, Type>> inputGradients;
   for (auto [position, input] : llvm::enumerate(op.getInputs())) {
     if (!call.layer.getInputGradient(position))
       continue;
-    auto key = std::make_pair(input.getAsOpaquePointer(), microBatch);
-    int slot = addSlot("gradient micro-batch " + std::to_string(microBatch), bytesOf(localType(input)));
-    auto known = gradientSlots.find(key);
-    if (known == gradientSlots.end())
-      gradientSlots[key] = slot;
-    else
-      additions.push_back({input, slot, known->second});
-    inputGradients.push_back({{slot, 0}, localType(input)});
+    int buffer = addBuffer("gradient of " + nameOf(input) + " micro-batch " + std::to_string(microBatch),
+                           bytesOf(localType(input)));
+    auto [known, isNew] = places.gradients.insert({{input.getAsOpaquePointer(), microBatch}, buffer});
+    if (!isNew)
+      additions.push_back({input, buffer, known->second});
+    inputGradients.push_back({{buffer, 0}, localType(input)});
   }
-  std::vector<int64_t> flags = addOrWrite(call, microBatch);
-  TimetableEntry &entry =
-      addEntry(call.backward.getSymName().str(), label("backward", op.getPath(), microBatch), microBatch, call.unit);
-  entry.attributes = std::move(flags);
-  for (auto [index, output] : llvm::enumerate(op.getOutputs())) {
-    if (!call.layer.getOutputGradient(index))
-      continue;
-    auto gradient = gradientSlots.find({output.getAsOpaquePointer(), microBatch});
-    if (gradient == gradientSlots.end())
-      return op.emitOpError("expects every result to be read, but one has no gradient");
-    use(entry, {gradient->second, 0});
-  }
-  exec::FunctionOp function = call.backward;
-  Block &block = function.getBody().front();
-  unsigned position = entry.buffers.size();
+  compute.adds = addOrWrite(call, microBatch);
+  FailureOr<std::vector<BufferReference>> outputs = outputGradients(call, microBatch);
+  if (failed(outputs))
+    return failure();
+  compute.reads = std::move(*outputs);
   // What the body does not read is not kept alive for it.
-  auto useIfRead = [&](SlotReference reference) {
-    use(entry, block.getArgument(position++).use_empty() ? SlotReference{} : reference);
+  Block &block = call.backward.getBody().front();
+  auto addIfRead = [&](BufferReference reference) {
+    bool isRead = !block.getArgument(compute.reads.size()).use_empty();
+    compute.reads.push_back(isRead ? reference : BufferReference{});
   };
   for (Value input : op.getInputs())
-    useIfRead(inputReference(input, microBatch));
+    addIfRead(inputReference(input, microBatch));
   for (unsigned parameter = 0; parameter < call.parameters.size(); ++parameter)
-    useIfRead(parameterReference(call, parameter));
-  int64_t offset = 0;
-  for (Type type : call.forward.getFunctionType().getInputs().drop_back().take_back(call.layer.getNumSaved())) {
-    useIfRead({savedSlot(call, microBatch), offset});
-    offset += llvm::alignTo(bytesOf(type), kSlotAlignment);
-  }
+    addIfRead(parameterReference(call, parameter));
+  llvm::for_each(savedReferences(call, microBatch), addIfRead);
   for (auto [gradient, type] : inputGradients)
-    useResult(entry, gradient, type);
+    addWrite(compute, gradient, type);
   for (unsigned trained : call.trained) {
     const StageParameter &parameter = table.parameters[call.parameters[trained]];
-    useResult(entry, {parameter.gradientSlot, 0},
-              MemRefType::get(parameter.count, Float32Type::get(module.getContext())));
+    addWrite(compute, {parameter.gradientBuffer, 0},
+             MemRefType::get(parameter.count, Float32Type::get(module.getContext())));
   }
-  use(entry, {scratchIndex, 0});
-  for (auto [value, contribution, sum] : additions)
-    accumulate(label("sum gradient into", op.getPath(), microBatch), value, contribution, sum, microBatch, call.unit);
+  addEntry(std::move(compute), label("backward", op.getPath(), microBatch), microBatch, call.unit);
+  for (auto [value, addend, sum] : additions)
+    accumulate(label("sum gradient into", op.getPath(), microBatch), value, addend, sum, microBatch, call.unit);
   return success();
-}
-
-void TimetableBuilder::send(SlotReference value, int64_t bytes, int64_t toStage, int64_t tag, int64_t microBatch,
-                            StringRef what) {
-  std::string name = (what + " to stage " + Twine(toStage) + " micro-batch " + Twine(microBatch)).str();
-  TimetableEntry &entry = addEntry("gvrt_send", name, microBatch);
-  use(entry, value);
-  int64_t handle = numHandles++;
-  entry.attributes = {toStage, tag, bytes, handle};
-  transfers[(what + Twine(tag) + ":" + Twine(microBatch)).str()] = {handle, value, name};
-}
-
-void TimetableBuilder::waitFor(StringRef key) {
-  auto found = transfers.find(key.str());
-  if (found == transfers.end())
-    return;
-  addWait(found->second);
-  transfers.erase(found);
-}
-
-void TimetableBuilder::addWait(const Transfer &transfer) {
-  TimetableEntry &entry = addEntry("gvrt_wait", "end of " + transfer.name);
-  use(entry, transfer.value); // the slot lives until here
-  entry.attributes = {transfer.handle};
 }
 
 LogicalResult TimetableBuilder::addTotal(graph::TotalOp op) {
@@ -379,206 +206,148 @@ LogicalResult TimetableBuilder::addTotal(graph::TotalOp op) {
   if (!function)
     return op.emitOpError("expects a dist.layer with an exec.function named ") << op.getCallee();
   std::string name = op.getCallee().str();
-  int slot = totals[op.getResult()] = addSlot(name, bytesOf(localType(op.getResult())), /*persistent=*/true);
-  table.totals.push_back(slot);
-  TimetableEntry &zero = addEntry("gvrt_fill_zero", "zero " + name);
-  use(zero, {slot, 0});
-  zero.attributes = {table.slots[slot].bytes};
-  int64_t scratch = function->getAttrOfType<IntegerAttr>(exec::kScratchBytes).getInt();
+  int64_t bytes = bytesOf(localType(op.getResult()));
+  int total = contents.totals[op.getResult()] = addBuffer(name, bytes, /*persistent=*/true);
+  table.totals.push_back(total);
+  addEntry(FillZero{{total, 0}, bytes}, "zero " + name);
   for (int64_t microBatch = 0; microBatch < pipeline.getMicroBatches(); ++microBatch) {
-    int part = addSlot("part of " + name, table.slots[slot].bytes);
-    int scratchIndex = scratch ? addSlot("scratch", scratch) : -1;
-    TimetableEntry &entry = addEntry(function.getSymName().str(), label("sum", name, microBatch), microBatch);
+    int part = addBuffer("part of " + name, bytes);
+    Compute compute{.kind = Compute::Kind::Total, .function = function.getSymName().str(), .writes = {{part, 0}}};
+    compute.scratch = addScratch(function);
     for (Value input : op.getInputs())
-      use(entry, inputReference(input, microBatch));
-    use(entry, {part, 0});
-    use(entry, {scratchIndex, 0});
-    accumulate(label("add up", name, microBatch), op.getResult(), part, slot, microBatch, /*unit=*/-1);
+      compute.reads.push_back(inputReference(input, microBatch));
+    addEntry(std::move(compute), label("sum", name, microBatch), microBatch);
+    accumulate(label("add up", name, microBatch), op.getResult(), part, total, microBatch, /*unit=*/-1);
   }
-  llvm::SmallVector<int64_t> axes;
-  for (int64_t owner : cast<dist::PlacementAttr>(layer.getOutputs()[0]).getPartialAxes())
-    if (owner != dist::PlacementAttr::kTime)
-      axes.push_back(owner);
-  if (axes.empty())
-    return success();
-  TimetableEntry &reduce = addEntry("gvrt_all_reduce", "add up " + name + " over devices");
-  use(reduce, {slot, 0});
-  use(reduce, {slot, 0});
-  reduce.attributes = {groupIndex({std::vector<int64_t>(axes.begin(), axes.end()), {}}), GVRT_F32, kSum,
-                       table.slots[slot].bytes / 4, kAtOnce};
+  std::vector<int64_t> axes = partialAxesOf(cast<dist::PlacementAttr>(layer.getOutputs()[0]));
+  if (!axes.empty())
+    addEntry(AllReduce{{total, 0}, groupIndex({axes, {}}), bytes / 4, std::nullopt},
+             "add up " + name + " over devices");
   return success();
 }
 
 void TimetableBuilder::begin() {
   // The first backward of a step writes a gradient, unless there is none.
   for (unsigned parameter = 0; parameter < table.parameters.size(); ++parameter)
-    if (table.parameters[parameter].trained && !completedBy[parameter])
+    if (table.parameters[parameter].trained && !gradients.completedBy[parameter])
       zeroGradient(parameter, /*microBatch=*/-1);
   for (auto loss : stage.getBody().front().getOps<dist::LossOp>()) {
     auto placement = cast<dist::PlacementAttr>(cast<RankedTensorType>(loss.getX().getType()).getEncoding());
     auto known = llvm::find_if(table.losses, [&](const StageLoss &other) { return other.placement == placement; });
     if (known != table.losses.end()) {
-      lossSlots[loss] = known->slot;
+      contents.lossOfOps[loss] = known->buffer;
       continue;
     }
-    int slot = lossSlots[loss] = addSlot("loss", 4, true);
-    table.losses.push_back({slot, placement});
-    TimetableEntry &zero = addEntry("gvrt_fill_zero", "zero loss");
-    use(zero, {slot, 0});
-    zero.attributes = {4};
-    if (oneSlot >= 0)
+    int buffer = contents.lossOfOps[loss] = addBuffer("loss", 4, true);
+    table.losses.push_back({buffer, placement});
+    addEntry(FillZero{{buffer, 0}, 4}, "zero loss");
+    if (contents.lossGradient >= 0)
       continue;
-    oneSlot = addSlot("gradient of the loss", 4, true);
-    TimetableEntry &one = addEntry("loss_gradient", "gradient of the loss");
-    use(one, {oneSlot, 0});
-    use(one, {});
+    contents.lossGradient = addBuffer("gradient of the loss", 4, true);
+    addEntry(StartBackward{{contents.lossGradient, 0}}, "gradient of the loss");
   }
 }
 
-void TimetableBuilder::forward(size_t item) {
-  int64_t microBatch = order[item].microBatch;
+void TimetableBuilder::forward(size_t index) {
+  int64_t microBatch = order[index].microBatch;
   for (Operation &op : stage.getBody().front()) {
     if (auto call = dyn_cast<graph::CallOp>(op)) {
-      if (&op == lastForward)
-        receiveEarly(item + 1);
-      callForward(calls[call], microBatch);
+      if (&op == early.beforeForward)
+        receiveEarly(index + 1);
+      callForward(contents.calls[call], microBatch);
     } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
       receiveActivation(receive, microBatch, /*isEarly=*/false);
     } else if (auto sendOp = dyn_cast<dist::SendOp>(op)) {
-      send(inputReference(sendOp.getX(), microBatch), bytesOf(localType(sendOp.getX())), sendOp.getStage(),
-           sendOp.getTag(), microBatch, "send activation");
+      send(inputReference(sendOp.getX(), microBatch),
+           {int64_t(sendOp.getStage()), Lane::Activation, int64_t(sendOp.getTag()), bytesOf(localType(sendOp.getX()))},
+           microBatch);
     } else if (auto loss = dyn_cast<dist::LossOp>(op)) {
-      accumulate(label("add up", "loss", microBatch), loss.getX(), valueSlot(loss.getX(), microBatch), lossSlots[loss],
-                 microBatch, /*unit=*/-1);
+      accumulate(label("add up", "loss", microBatch), loss.getX(), valueBuffer(loss.getX(), microBatch),
+                 contents.lossOfOps[loss], microBatch, /*unit=*/-1);
     }
   }
 }
 
-LogicalResult TimetableBuilder::backward(size_t item, bool isLast) {
-  int64_t microBatch = order[item].microBatch;
+/// The backward of a forward's op other than a call.
+LogicalResult TimetableBuilder::backwardOp(Operation &op, int64_t microBatch) {
+  if (auto loss = dyn_cast<dist::LossOp>(op)) {
+    places.gradients[{loss.getX().getAsOpaquePointer(), microBatch}] = contents.lossGradient;
+  } else if (auto sendOp = dyn_cast<dist::SendOp>(op)) {
+    waitForSend(Lane::Activation, sendOp.getTag(), microBatch);
+    if (!sendOp.hasGradient())
+      return success();
+    int buffer = receiveGradient(sendOp, microBatch, /*isEarly=*/false);
+    auto [known, isNew] = places.gradients.insert({{sendOp.getX().getAsOpaquePointer(), microBatch}, buffer});
+    if (!isNew)
+      accumulate(label("sum gradient of", "a sent activation", microBatch), sendOp.getX(), buffer, known->second,
+                 microBatch, /*unit=*/-1);
+  } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
+    auto gradient = places.gradients.find({receive.getResult().getAsOpaquePointer(), microBatch});
+    if (!receive.hasGradient() || gradient == places.gradients.end())
+      return success();
+    // At most one gradient is under way: its buffer is free again before the next is sent.
+    int64_t value = receive.getTag();
+    waitForSend(Lane::Gradient, value, lastBackward);
+    send({gradient->second, 0},
+         {int64_t(receive.getStage()), Lane::Gradient, value, bytesOf(localType(receive.getResult()))}, microBatch);
+  }
+  return success();
+}
+
+LogicalResult TimetableBuilder::backward(size_t index, bool isLast) {
+  int64_t microBatch = order[index].microBatch;
   Block &block = stage.getBody().front();
   bool sendsGradients =
       llvm::any_of(block.getOps<dist::ReceiveOp>(), [](dist::ReceiveOp receive) { return receive.hasGradient(); });
   for (Operation &op : llvm::reverse(block)) {
-    if (auto call = dyn_cast<graph::CallOp>(op)) {
-      if (&op == lastBackwardCall)
-        receiveEarly(item + 1);
-      if (failed(callBackward(calls[call], microBatch)))
+    auto call = dyn_cast<graph::CallOp>(op);
+    if (!call) {
+      if (failed(backwardOp(op, microBatch)))
         return failure();
-      if (isLast && !sendsGradients)
-        startReductions(calls[call]);
-    } else if (auto loss = dyn_cast<dist::LossOp>(op)) {
-      gradientSlots[{loss.getX().getAsOpaquePointer(), microBatch}] = oneSlot;
-    } else if (auto sendOp = dyn_cast<dist::SendOp>(op)) {
-      waitFor(("send activation" + Twine(sendOp.getTag()) + ":" + Twine(microBatch)).str());
-      if (!sendOp.hasGradient())
-        continue;
-      int slot = receiveGradient(sendOp, microBatch, /*isEarly=*/false);
-      auto [known, isNew] = gradientSlots.insert({{sendOp.getX().getAsOpaquePointer(), microBatch}, slot});
-      if (!isNew)
-        accumulate(label("sum gradient of", "a sent activation", microBatch), sendOp.getX(), slot, known->second,
-                   microBatch, /*unit=*/-1);
-    } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
-      auto gradient = gradientSlots.find({receive.getResult().getAsOpaquePointer(), microBatch});
-      if (!receive.hasGradient() || gradient == gradientSlots.end())
-        continue;
-      // At most one gradient is under way: its slot is free again before the next is sent.
-      waitFor(("send gradient" + Twine(receive.getTag() + kGradientTag) + ":" + Twine(lastBackward)).str());
-      send({gradient->second, 0}, bytesOf(localType(receive.getResult())), receive.getStage(),
-           receive.getTag() + kGradientTag, microBatch, "send gradient");
+      continue;
     }
+    if (&op == early.beforeBackward)
+      receiveEarly(index + 1);
+    if (failed(callBackward(contents.calls[call], microBatch)))
+      return failure();
+    if (isLast && !sendsGradients)
+      startReductions(contents.calls[call]);
   }
   // Earlier stages wait for the last gradient: what would slow it down waits, and runs while they do theirs.
   if (isLast && sendsGradients)
     for (Operation &op : llvm::reverse(block))
       if (auto call = dyn_cast<graph::CallOp>(op))
-        startReductions(calls[call]);
+        startReductions(contents.calls[call]);
   return success();
-}
-
-void TimetableBuilder::forgetUnusedGroups() {
-  llvm::DenseSet<int64_t> used;
-  auto joins = [](StringRef function) {
-    return llvm::is_contained({"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "shard"}, function);
-  };
-  llvm::StringSet<> seen;
-  for (const TimetableEntry &entry : table.entries) {
-    if (StringRef(entry.function).starts_with("gvrt_")) {
-      if (joins(StringRef(entry.function).drop_front(StringRef("gvrt_").size())))
-        used.insert(entry.attributes[0]);
-    } else if (auto function = symbols.lookup<exec::FunctionOp>(entry.function);
-               function && seen.insert(entry.function).second) {
-      for (auto call : function.getBody().getOps<exec::CallOp>())
-        if (std::optional<int64_t> group = call.getGroup())
-          used.insert(*group);
-    }
-  }
-  for (auto [index, group] : llvm::enumerate(table.groups))
-    if (!used.contains(index))
-      group = {};
 }
 
 FailureOr<Timetable> TimetableBuilder::run() {
   if (!pipeline)
-    return module.emitOpError("expects the attribute plan.pipeline");
-  if (!stage.getOrder())
-    return stage.emitOpError("expects an order; run galvatron-schedule-microbatches first");
-  if (failed(collect()))
+    return module.emitOpError("expects the attribute ") << plan::kPipelineAttrName;
+  if (failed(readOrder()) || failed(collect()))
     return failure();
-  collectMessages();
-  if (failed(collectEarly()))
-    return failure();
+  collectBuckets();
+  collectEarly();
   for (auto total : stage.getBody().front().getOps<graph::TotalOp>())
     if (failed(addTotal(total)))
       return failure();
   begin();
-  int64_t backwards = llvm::count_if(order, [](const StageItem &item) { return !item.isForward; });
-  for (size_t item = 0; item < order.size(); ++item) {
-    if (order[item].isForward) {
-      forward(item);
+  auto isForward = [&](size_t index) { return order[index].computation == dist::Computation::Forward; };
+  int64_t backwards = order.size() - llvm::count_if(llvm::seq(order.size()), isForward);
+  for (size_t index = 0; index < order.size(); ++index) {
+    if (isForward(index)) {
+      forward(index);
       continue;
     }
-    if (failed(backward(item, /*isLast=*/--backwards == 0)))
+    if (failed(backward(index, /*isLast=*/--backwards == 0)))
       return failure();
-    lastBackward = order[item].microBatch;
+    lastBackward = order[index].microBatch;
   }
-  finishReductions();
+  finish();
   forgetUnusedGroups();
   return std::move(table);
 }
 
 FailureOr<Timetable> galvatron::buildTimetable(ModuleOp module, dist::StageOp stage) {
   return TimetableBuilder(module, stage).run();
-}
-
-std::vector<std::string> galvatron::functionsOf(const Timetable &timetable) {
-  std::vector<std::string> names;
-  llvm::StringSet<> seen;
-  for (const TimetableEntry &entry : timetable.entries)
-    if (seen.insert(entry.function).second)
-      names.push_back(entry.function);
-  return names;
-}
-
-Communicators galvatron::communicatorsOf(const Timetable &timetable, ArrayRef<int64_t> grid) {
-  Communicators communicators;
-  std::set<std::pair<std::vector<int64_t>, std::vector<int64_t>>> sets; // axes, stages
-  for (const RankGroup &group : timetable.groups) {
-    std::vector<int64_t> axes = group.axes;
-    llvm::sort(axes);
-    int64_t size = std::max<int64_t>(group.stages.size(), 1);
-    for (int64_t axis : axes)
-      size *= grid[axis];
-    if (size > 1 && sets.insert({axes, group.stages}).second)
-      communicators.groupSizes.push_back(size);
-  }
-  std::set<int64_t> to, from;
-  for (const TimetableEntry &entry : timetable.entries) {
-    if (entry.function == "gvrt_send")
-      to.insert(entry.attributes[0]);
-    if (entry.function == "gvrt_receive")
-      from.insert(entry.attributes[0]);
-  }
-  communicators.directions = to.size() + from.size();
-  return communicators;
 }

@@ -1,4 +1,4 @@
-// Gradients of parameters in a timetable: neighbours that are complete together are reduced as one message, which is
+// Gradients of parameters in a timetable: neighbours that are complete together are reduced as one bucket, which is
 // under way while earlier layers still run backwards.
 //
 //   compute      … │ backward 3 │ backward 2 │ backward 1 │ wait, wait, wait │ update
@@ -7,8 +7,6 @@
 #include "TimetableBuilder.h"
 
 #include "dialects/Graph/GraphStructure.h"
-
-#include "runtime/api/ElementType.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -26,7 +24,7 @@ FailureOr<std::vector<std::pair<unsigned, unsigned>>> TimetableBuilder::collectA
     places.push_back({index, 0});
   llvm::DenseSet<unsigned> grouped;
   for (auto op : stage.getBody().front().getOps<graph::CallOp>()) {
-    Call &call = calls[op];
+    Call &call = contents.calls[op];
     auto groups = call.layer->getAttrOfType<ArrayAttr>(dist::kAdjacentAttrName);
     for (Attribute group : groups ? groups.getValue() : ArrayRef<Attribute>()) {
       ArrayRef<int64_t> positions = cast<DenseI64ArrayAttr>(group).asArrayRef();
@@ -45,35 +43,36 @@ FailureOr<std::vector<std::pair<unsigned, unsigned>>> TimetableBuilder::collectA
   return places;
 }
 
-LogicalResult TimetableBuilder::addParameterSlots() {
+LogicalResult TimetableBuilder::addParameterBuffers() {
   FailureOr<std::vector<std::pair<unsigned, unsigned>>> places = collectAdjacent();
   if (failed(places))
     return failure();
   llvm::SmallVector<unsigned> order = llvm::to_vector(llvm::seq<unsigned>(table.parameters.size()));
   llvm::sort(order, [&](unsigned a, unsigned b) { return (*places)[a] < (*places)[b]; });
-  auto addSlots = [&](llvm::StringRef what, int64_t bytes, int StageParameter::*slot, ArrayRef<unsigned> indices) {
-    for (unsigned index : indices) {
+  auto addBuffers = [&](llvm::StringRef what, int64_t bytes, int StageParameter::*buffer) {
+    for (unsigned index : order) {
       StageParameter &parameter = table.parameters[index];
-      bool isKept = slot == &StageParameter::parameterSlot ||
-                    (slot == &StageParameter::copySlot ? parameter.hasCopy : parameter.trained);
+      bool isKept = buffer == &StageParameter::parameterBuffer ||
+                    (buffer == &StageParameter::copyBuffer ? parameter.hasCopy : parameter.trained);
       if (isKept)
-        parameter.*slot = addSlot((what + parameter.names.front()).str(), parameter.count * bytes, true);
+        parameter.*buffer = addBuffer((what + parameter.names.front()).str(), parameter.count * bytes, true);
     }
   };
-  addSlots("", 4, &StageParameter::parameterSlot, order);
-  addSlots("first moment of ", 4, &StageParameter::firstMomentSlot, order);
-  addSlots("second moment of ", 4, &StageParameter::secondMomentSlot, order);
-  addSlots("copy of ", 2, &StageParameter::copySlot, order);
-  llvm::erase_if(order, [&](unsigned index) { return !table.parameters[index].trained; });
+  addBuffers("", 4, &StageParameter::parameterBuffer);
+  addBuffers("first moment of ", 4, &StageParameter::firstMomentBuffer);
+  addBuffers("second moment of ", 4, &StageParameter::secondMomentBuffer);
+  addBuffers("copy of ", 2, &StageParameter::copyBuffer);
   // Contiguous regions, in the order in which gradients are reduced: by the axes they are partial on.
   llvm::stable_sort(
       order, [&](unsigned a, unsigned b) { return table.parameters[a].partialAxes < table.parameters[b].partialAxes; });
+  addBuffers("gradient of ", 4, &StageParameter::gradientBuffer);
   for (unsigned index : order) {
-    StageParameter &parameter = table.parameters[index];
-    parameter.gradientSlot = addSlot("gradient of " + parameter.names.front(), parameter.count * 4, true);
+    int buffer = table.parameters[index].gradientBuffer;
+    if (buffer < 0)
+      continue;
     if (table.gradientRegionFirst < 0)
-      table.gradientRegionFirst = parameter.gradientSlot;
-    table.gradientRegionLast = parameter.gradientSlot;
+      table.gradientRegionFirst = buffer;
+    table.gradientRegionLast = buffer;
   }
   return success();
 }
@@ -84,97 +83,94 @@ LogicalResult TimetableBuilder::addParameterSlots() {
 
 void TimetableBuilder::zeroGradient(int parameter, int64_t microBatch) {
   const StageParameter &zeroed = table.parameters[parameter];
-  TimetableEntry &entry = addEntry("gvrt_fill_zero", "zero gradient of " + zeroed.names.front(), microBatch);
-  use(entry, {zeroed.gradientSlot, 0});
-  entry.attributes = {zeroed.count * 4};
+  addEntry(FillZero{{zeroed.gradientBuffer, 0}, zeroed.count * 4}, "zero gradient of " + zeroed.names.front(),
+           microBatch);
 }
 
-std::vector<int64_t> TimetableBuilder::addOrWrite(Call &call, int64_t microBatch) {
+std::vector<bool> TimetableBuilder::addOrWrite(Call &call, int64_t microBatch) {
+  std::vector<bool> &written = gradients.written;
   written.resize(table.parameters.size());
-  std::vector<bool> adds(call.parameters.size());
+  std::vector<bool> onlyAdds(call.parameters.size());
   if (auto only = call.backward->getAttrOfType<DenseI64ArrayAttr>(exec::kAdds))
     for (int64_t gradient : only.asArrayRef())
-      adds[call.trained[gradient]] = true;
+      onlyAdds[call.trained[gradient]] = true;
   // One product writes the gradients of parameters that lie together: to all or to none.
   if (auto groups = call.layer->getAttrOfType<ArrayAttr>(dist::kAdjacentAttrName))
     for (auto group : groups.getAsRange<DenseI64ArrayAttr>())
       if (llvm::any_of(group.asArrayRef(), [&](int64_t position) { return written[call.parameters[position]]; }))
         for (int64_t position : group.asArrayRef())
-          adds[position] = true;
-  std::vector<int64_t> flags;
+          onlyAdds[position] = true;
+  std::vector<bool> adds;
   for (unsigned position : call.trained) {
     int parameter = call.parameters[position];
     bool isTwice = llvm::count(call.parameters, parameter) > 1;
-    if ((adds[position] || isTwice) && !written[parameter]) {
+    if ((onlyAdds[position] || isTwice) && !written[parameter]) {
       zeroGradient(parameter, microBatch);
       written[parameter] = true;
     }
-    flags.push_back(written[parameter]);
+    adds.push_back(written[parameter]);
   }
   for (unsigned position : call.trained)
     written[call.parameters[position]] = true;
-  return flags;
+  return adds;
 }
 
 //===--------------------------------------------------------------------===//
 // When they are reduced
 //===--------------------------------------------------------------------===//
 
-void TimetableBuilder::collectMessages() {
+void TimetableBuilder::collectBuckets() {
   // Backward walks the calls in reverse: the first call that reads a parameter is the last to add to its gradient.
+  std::vector<Operation *> &completedBy = gradients.completedBy;
   completedBy.assign(table.parameters.size(), nullptr);
   for (auto op : stage.getBody().front().getOps<graph::CallOp>())
-    if (Call &call = calls[op]; call.backward)
+    if (Call &call = contents.calls[op]; call.backward)
       for (unsigned position : call.trained)
         if (Operation *&last = completedBy[call.parameters[position]]; !last)
           last = op;
   llvm::SmallVector<unsigned> order = llvm::to_vector(llvm::seq<unsigned>(table.parameters.size()));
   llvm::erase_if(order, [&](unsigned index) { return !table.parameters[index].trained; });
   llvm::sort(order, [&](unsigned a, unsigned b) {
-    return table.parameters[a].gradientSlot < table.parameters[b].gradientSlot;
+    return table.parameters[a].gradientBuffer < table.parameters[b].gradientBuffer;
   });
   // Gradients lie on cache lines; the padding between them travels along and is read by nobody.
   for (size_t i = 0; i < order.size();) {
     const StageParameter &first = table.parameters[order[i]];
     Operation *completes = completedBy[order[i]];
-    Message message = {first.gradientSlot, 0, first.partialAxes};
+    Bucket bucket = {first.gradientBuffer, 0, first.partialAxes};
     for (; i < order.size() && completedBy[order[i]] == completes &&
            table.parameters[order[i]].partialAxes == first.partialAxes;
          ++i)
-      message.bytes += llvm::alignTo(table.slots[table.parameters[order[i]].gradientSlot].bytes, kSlotAlignment);
+      bucket.bytes +=
+          llvm::alignTo(table.buffers[table.parameters[order[i]].gradientBuffer].bytes, exec::kBufferAlignment);
     if (completes && !first.partialAxes.empty())
-      messages[completes].push_back(message);
+      gradients.buckets[completes].push_back(bucket);
   }
 }
 
 void TimetableBuilder::startReductions(Call &call) {
-  for (const Message &message : messages.lookup(call.op)) {
+  for (const Bucket &bucket : gradients.buckets.lookup(call.op)) {
     std::string name = "reduce gradients of " + call.op.getPath().str();
-    TimetableEntry &entry = addEntry("gvrt_all_reduce", name, /*microBatch=*/-1, call.unit);
-    use(entry, {message.slot, 0});
-    use(entry, {message.slot, 0});
-    int64_t handle = numHandles++;
-    entry.attributes = {groupIndex({message.axes, {}}), GVRT_F32, kSum, message.bytes / 4, handle};
-    reductions.push_back({handle, {message.slot, 0}, name});
+    int64_t handle = pending.numHandles++;
+    BufferReference buffer = {bucket.buffer, 0};
+    addEntry(AllReduce{buffer, groupIndex({bucket.axes, {}}), bucket.bytes / 4, handle}, name, /*microBatch=*/-1,
+             call.unit);
+    pending.reductions.push_back({handle, buffer, name});
   }
 }
 
-void TimetableBuilder::finishReductions() {
-  while (!transfers.empty()) {
-    std::string key = transfers.begin()->first;
-    waitFor(key);
-  }
-  for (const Transfer &reduction : reductions)
+void TimetableBuilder::finish() {
+  for (auto &[key, started] : pending.sends)
+    addWait(started);
+  for (const UnderWay &reduction : pending.reductions)
     addWait(reduction);
   // Sums over the stages that share a parameter, in an order that they share, too.
   std::map<std::string, const StageParameter *> tied;
   for (const StageParameter &parameter : table.parameters)
     if (parameter.trained && parameter.stages.size() > 1)
       tied[parameter.names.front()] = &parameter;
-  for (auto &[name, parameter] : tied) {
-    TimetableEntry &entry = addEntry("gvrt_all_reduce", "reduce gradient of tied " + name);
-    use(entry, {parameter->gradientSlot, 0});
-    use(entry, {parameter->gradientSlot, 0});
-    entry.attributes = {groupIndex({{}, parameter->stages}), GVRT_F32, kSum, parameter->count, kAtOnce};
-  }
+  for (auto &[name, parameter] : tied)
+    addEntry(
+        AllReduce{{parameter->gradientBuffer, 0}, groupIndex({{}, parameter->stages}), parameter->count, std::nullopt},
+        "reduce gradient of tied " + name);
 }

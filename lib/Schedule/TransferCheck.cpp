@@ -13,36 +13,8 @@
 using namespace mlir;
 using namespace galvatron;
 
-namespace {
-
-/// From one stage to another; values are received in the order they are sent.
-using Direction = std::pair<int64_t, int64_t>;
-
-struct Sent {
-  int64_t tag, bytes;
-};
-
-struct Progress {
-  size_t next = 0;
-  std::map<Direction, std::vector<Sent>> sent;
-  std::map<Direction, size_t> received;                  // how many
-  std::map<int64_t, std::pair<Direction, size_t>> sends; // by handle: the how-manieth of its direction
-  /// Collectives that joined stages so far, by these stages; and whether the one at `next` is counted.
-  std::map<std::vector<int64_t>, int64_t> joined;
-  bool isCounted = false;
-};
-
-struct ByteRange {
-  int64_t begin, end; // bytes of the arena
-};
-
-} // namespace
-
-/// The timetable's only collective: [group, type, kind, count, handle].
-static bool isAllReduce(const TimetableEntry &entry) { return entry.function == "gvrt_all_reduce"; }
-
-static const std::vector<int64_t> &stagesOf(const Timetable &timetable, const TimetableEntry &entry) {
-  return timetable.groups[entry.attributes[0]].stages;
+static const std::vector<int64_t> &stagesOf(const Timetable &timetable, const AllReduce &reduce) {
+  return timetable.groups[reduce.group].stages;
 }
 
 /// Stages that share a communicator issue the same operations on it, in the same order.
@@ -51,10 +23,10 @@ static LogicalResult verifyOrders(ModuleOp module, ArrayRef<Timetable> timetable
   std::map<std::vector<int64_t>, std::map<int64_t, Operations>> byGroup; // stages joined → stage → in order
   for (const Timetable &timetable : timetables)
     for (const TimetableEntry &entry : timetable.entries)
-      if (isAllReduce(entry) && !stagesOf(timetable, entry).empty())
-        byGroup[stagesOf(timetable, entry)][timetable.stage].push_back(&entry);
+      if (auto *reduce = entry.getIf<AllReduce>(); reduce && !stagesOf(timetable, *reduce).empty())
+        byGroup[stagesOf(timetable, *reduce)][timetable.stage].push_back(&entry);
   auto sameOperation = [](const TimetableEntry *a, const TimetableEntry *b) {
-    return a->name == b->name && ArrayRef(a->attributes).slice(1, 3) == ArrayRef(b->attributes).slice(1, 3);
+    return a->name == b->name && a->getIf<AllReduce>()->count == b->getIf<AllReduce>()->count;
   };
   for (auto &[stages, operations] : byGroup) {
     const Operations &first = operations[stages.front()];
@@ -73,37 +45,56 @@ static LogicalResult verifyOrders(ModuleOp module, ArrayRef<Timetable> timetable
   return success();
 }
 
-static ByteRange rangeOf(const Timetable &timetable, SlotReference reference, int64_t bytes = 0) {
-  const Slot &slot = timetable.slots[reference.slot];
-  int64_t begin = slot.offset + reference.offset;
-  return {begin, std::max(begin + bytes, slot.offset + slot.bytes)};
+namespace {
+
+/// Bytes of the arena.
+struct ByteRange {
+  int64_t begin, end;
+  bool overlaps(const ByteRange &other) const { return begin < other.end && other.begin < end; }
+};
+
+/// What is written from an entry until the wait of its handle.
+struct Writing {
+  int64_t handle;
+  ByteRange range;
+};
+
+} // namespace
+
+/// From the place that is referred to until the end of its buffer, or for `bytes` if that is longer: a bucket reaches
+/// over several buffers.
+static ByteRange rangeOf(const Timetable &timetable, BufferReference reference, int64_t bytes = 0) {
+  const Buffer &buffer = timetable.buffers[reference.buffer];
+  int64_t begin = buffer.offset + reference.offset;
+  return {begin, std::max(begin + bytes, buffer.offset + buffer.bytes)};
 }
 
-/// The handle of what is written until its wait; -1 for all else.
-static int64_t handleOf(const TimetableEntry &entry) {
-  return isAllReduce(entry) ? entry.attributes[4] : entry.function == "gvrt_receive" ? entry.attributes[3] : -1;
+/// A send only reads: until its wait its buffer may be read by others.
+static std::optional<Writing> startedWriting(const Timetable &timetable, const TimetableEntry &entry) {
+  if (auto *reduce = entry.getIf<AllReduce>(); reduce && reduce->handle)
+    return Writing{*reduce->handle, rangeOf(timetable, reduce->buffer, reduce->count * 4)};
+  if (auto *receive = entry.getIf<Receive>(); receive && receive->handle)
+    return Writing{*receive->handle, rangeOf(timetable, receive->buffer)};
+  return std::nullopt;
 }
 
 /// What is being reduced or received is left alone until its wait, and every start has one.
 static LogicalResult verifyLeftAlone(ModuleOp module, const Timetable &timetable) {
   std::map<int64_t, std::pair<const TimetableEntry *, ByteRange>> underWay; // by handle
   for (const TimetableEntry &entry : timetable.entries) {
-    if (entry.function == "gvrt_wait")
-      underWay.erase(entry.attributes[0]);
-    for (SlotReference buffer : entry.buffers) {
-      if (buffer.slot < 0)
+    if (auto *wait = entry.getIf<Wait>())
+      underWay.erase(wait->handle);
+    for (BufferReference buffer : buffersOf(entry.action)) {
+      if (!buffer)
         continue;
       ByteRange touched = rangeOf(timetable, buffer);
       for (auto &[handle, started] : underWay)
-        if (touched.begin < started.second.end && started.second.begin < touched.end)
+        if (touched.overlaps(started.second))
           return module.emitOpError("expects nothing to touch what \"")
                  << started.first->name << "\" writes before its wait, but \"" << entry.name << "\" does";
     }
-    int64_t handle = handleOf(entry);
-    if (handle < 0)
-      continue;
-    ByteRange range = rangeOf(timetable, entry.buffers.back(), isAllReduce(entry) ? entry.attributes[3] * 4 : 0);
-    if (!underWay.insert({handle, {&entry, range}}).second)
+    std::optional<Writing> writing = startedWriting(timetable, entry);
+    if (writing && !underWay.insert({writing->handle, {&entry, writing->range}}).second)
       return module.emitOpError("expects a handle of its own for \"") << entry.name << "\"";
   }
   if (!underWay.empty())
@@ -113,24 +104,49 @@ static LogicalResult verifyLeftAlone(ModuleOp module, const Timetable &timetable
 
 /// Every send has its receive: counted, without regard to order.
 static LogicalResult verifyMatches(ModuleOp module, ArrayRef<Timetable> timetables) {
-  using Channel = std::tuple<int64_t, int64_t, int64_t>; // from, to, tag
-  std::map<Channel, std::pair<int64_t, int64_t>> counts; // sent, received
+  using Key = std::tuple<int64_t, int64_t, int64_t>; // from, to, tag
+  std::map<Key, std::pair<int64_t, int64_t>> counts; // sent, received
   for (const Timetable &timetable : timetables)
     for (const TimetableEntry &entry : timetable.entries) {
-      if (entry.function == "gvrt_send")
-        ++counts[{timetable.stage, entry.attributes[0], entry.attributes[1]}].first;
-      if (entry.function == "gvrt_receive")
-        ++counts[{entry.attributes[0], timetable.stage, entry.attributes[1]}].second;
+      if (auto *send = entry.getIf<Send>())
+        ++counts[{timetable.stage, send->channel.stage, send->channel.tag()}].first;
+      if (auto *receive = entry.getIf<Receive>())
+        ++counts[{receive->channel.stage, timetable.stage, receive->channel.tag()}].second;
     }
-  for (auto [channel, count] : counts)
+  for (auto [key, count] : counts)
     if (count.first != count.second)
       return module.emitOpError("expects every send to be received, but stage ")
-             << std::get<1>(channel) << " receives " << count.second << " of " << count.first << " from stage "
-             << std::get<0>(channel) << " with tag " << std::get<2>(channel);
+             << std::get<1>(key) << " receives " << count.second << " of " << count.first << " from stage "
+             << std::get<0>(key) << " with tag " << std::get<2>(key);
   return success();
 }
 
 namespace {
+
+/// A way that values take in one order: from a stage, to a stage.
+using Route = std::pair<int64_t, int64_t>;
+
+/// A send that is under way or done: `number` others were sent before it on its route.
+struct SendPlace {
+  Route route;
+  size_t number;
+};
+
+/// How far a stage has come in the execution of all timetables together.
+struct Progress {
+  /// The entry that it stands at: all before are done.
+  size_t next = 0;
+  /// All that it has sent so far, by route, in order; how much it has received by route.
+  std::map<Route, std::vector<Channel>> sent;
+  std::map<Route, size_t> received;
+  /// Where its sends stand on their routes, by handle: a wait is over when so many are received there.
+  std::map<int64_t, SendPlace> sends;
+  /// How many collectives over several stages it has started, by the stages that they join. One ends when all of them
+  /// have started as many.
+  std::map<std::vector<int64_t>, int64_t> joined;
+  /// Whether the collective at `next`, where it waits for other stages, is counted in `joined` already.
+  bool isCounted = false;
+};
 
 /// Runs all timetables together, each as far as it gets.
 class Execution {
@@ -145,7 +161,7 @@ private:
   FailureOr<bool> advance(int64_t stage);
   /// Whether the stage gets beyond this entry now.
   FailureOr<bool> passes(int64_t stage, const TimetableEntry &entry);
-  FailureOr<bool> receives(int64_t stage, const TimetableEntry &entry);
+  FailureOr<bool> receives(int64_t stage, const TimetableEntry &entry, const Channel &expected);
   bool joins(int64_t stage, const std::vector<int64_t> &joined);
 
   ModuleOp module;
@@ -155,21 +171,21 @@ private:
 
 } // namespace
 
-FailureOr<bool> Execution::receives(int64_t stage, const TimetableEntry &entry) {
-  Direction direction = {entry.attributes[0], stage};
-  size_t &count = stages[stage].received[direction];
-  const std::vector<Sent> &sent = stages[entry.attributes[0]].sent[direction];
+FailureOr<bool> Execution::receives(int64_t stage, const TimetableEntry &entry, const Channel &expected) {
+  Route route = {expected.stage, stage};
+  size_t &count = stages[stage].received[route];
+  const std::vector<Channel> &sent = stages[expected.stage].sent[route];
   if (sent.size() <= count)
     return false;
-  auto [tag, bytes] = sent[count];
-  if (tag != entry.attributes[1])
+  const Channel &channel = sent[count];
+  if (channel.tag() != expected.tag())
     return module.emitOpError("expects stage ")
-           << stage << " to receive values in the order they are sent, but stage " << entry.attributes[0]
-           << " sends value " << tag << " where value " << entry.attributes[1] << " is expected (" << entry.name << ")";
-  if (bytes != entry.attributes[2])
+           << stage << " to receive values in the order they are sent, but stage " << expected.stage << " sends value "
+           << channel.tag() << " where value " << expected.tag() << " is expected (" << entry.name << ")";
+  if (channel.bytes != expected.bytes)
     return module.emitOpError("expects stage ")
-           << stage << " to receive the " << bytes << " bytes that stage " << entry.attributes[0]
-           << " sends, but it expects " << entry.attributes[2] << " (" << entry.name << ")";
+           << stage << " to receive the " << channel.bytes << " bytes that stage " << expected.stage
+           << " sends, but it expects " << expected.bytes << " (" << entry.name << ")";
   ++count;
   return true;
 }
@@ -184,20 +200,20 @@ bool Execution::joins(int64_t stage, const std::vector<int64_t> &joined) {
 
 FailureOr<bool> Execution::passes(int64_t stage, const TimetableEntry &entry) {
   Progress &own = stages[stage];
-  if (entry.function == "gvrt_send") {
-    std::vector<Sent> &sent = own.sent[{stage, entry.attributes[0]}];
-    own.sends[entry.attributes[3]] = {{stage, entry.attributes[0]}, sent.size()};
-    sent.push_back({entry.attributes[1], entry.attributes[2]});
-  } else if (entry.function == "gvrt_wait") {
-    auto send = own.sends.find(entry.attributes[0]);
+  if (auto *send = entry.getIf<Send>()) {
+    Route route = {stage, send->channel.stage};
+    own.sends[send->handle] = {route, own.sent[route].size()};
+    own.sent[route].push_back(send->channel);
+  } else if (auto *wait = entry.getIf<Wait>()) {
+    auto send = own.sends.find(wait->handle);
     if (send == own.sends.end()) // of what ended where it started
       return true;
-    auto [direction, number] = send->second;
-    return stages[direction.second].received[direction] > number;
-  } else if (entry.function == "gvrt_receive") {
-    return receives(stage, entry);
-  } else if (isAllReduce(entry) && !stagesOf(timetables[stage], entry).empty()) {
-    return joins(stage, stagesOf(timetables[stage], entry));
+    auto [route, number] = send->second;
+    return stages[route.second].received[route] > number;
+  } else if (auto *receive = entry.getIf<Receive>()) {
+    return receives(stage, entry, receive->channel);
+  } else if (auto *reduce = entry.getIf<AllReduce>(); reduce && !stagesOf(timetables[stage], *reduce).empty()) {
+    return joins(stage, stagesOf(timetables[stage], *reduce));
   }
   return true;
 }

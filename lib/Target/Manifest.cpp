@@ -45,32 +45,23 @@ static Json toJson(DictionaryAttr init) {
   return json;
 }
 
-/// Prime factors, smallest first: the grid of a stage's devices.
-static Json gridOf(int64_t devices) {
-  Json grid = Json::array();
-  for (int64_t prime = 2; devices > 1; ++prime)
-    for (; devices % prime == 0; devices /= prime)
-      grid.push_back(prime);
-  return grid;
-}
-
 static Json parametersOf(const Timetable &timetable) {
-  auto offset = [&](int slot) { return timetable.slots[slot].offset; };
+  auto offset = [&](int buffer) { return timetable.buffers[buffer].offset; };
   Json parameters = Json::array();
   for (const StageParameter &parameter : timetable.parameters) {
     parameters.push_back({{"names", parameter.names},
                           {"shape", toJson(parameter.home.getGlobalShape())},
                           {"placement", toJson(parameter.home)},
                           {"init", toJson(parameter.init)},
-                          {"parameter", offset(parameter.parameterSlot)},
+                          {"parameter", offset(parameter.parameterBuffer)},
                           {"count", parameter.count},
                           {"counted", parameter.counted}});
-    for (auto [key, slot] : {std::pair("gradient", parameter.gradientSlot),
-                             {"first_moment", parameter.firstMomentSlot},
-                             {"second_moment", parameter.secondMomentSlot},
-                             {"copy", parameter.copySlot}})
-      if (slot >= 0)
-        parameters.back()[key] = offset(slot);
+    for (auto [key, buffer] : {std::pair("gradient", parameter.gradientBuffer),
+                               {"first_moment", parameter.firstMomentBuffer},
+                               {"second_moment", parameter.secondMomentBuffer},
+                               {"copy", parameter.copyBuffer}})
+      if (buffer >= 0)
+        parameters.back()[key] = offset(buffer);
   }
   return parameters;
 }
@@ -93,7 +84,7 @@ static Json inputsOf(const Timetable &timetable) {
   Json inputs = Json::array();
   for (const StageInput &input : timetable.inputs)
     inputs.push_back({{"name", input.name},
-                      {"offset", timetable.slots[input.slot].offset},
+                      {"offset", timetable.buffers[input.buffer].offset},
                       {"bytes_per_micro_batch", input.bytesPerMicroBatch},
                       {"shape", toJson(input.placement.getGlobalShape())},
                       {"placement", toJson(input.placement)}});
@@ -107,38 +98,40 @@ static Json lossesOf(const Timetable &timetable) {
     for (int64_t owner : loss.placement.getPartialAxes())
       if (owner != dist::PlacementAttr::kTime)
         axes.push_back(owner);
-    losses.push_back({{"offset", timetable.slots[loss.slot].offset}, {"partial_axes", axes}});
+    losses.push_back({{"offset", timetable.buffers[loss.buffer].offset}, {"partial_axes", axes}});
   }
   return losses;
 }
 
 static Json totalsOf(const Timetable &timetable) {
   Json totals = Json::array();
-  for (int slot : timetable.totals)
-    totals.push_back({{"name", timetable.slots[slot].name}, {"offset", timetable.slots[slot].offset}});
+  for (int buffer : timetable.totals)
+    totals.push_back({{"name", timetable.buffers[buffer].name}, {"offset", timetable.buffers[buffer].offset}});
   return totals;
 }
 
 static Json gradientsOf(const Timetable &timetable) {
   if (timetable.gradientRegionFirst < 0)
     return {{"offset", 0}, {"bytes", 0}};
-  const Slot &first = timetable.slots[timetable.gradientRegionFirst],
-             &last = timetable.slots[timetable.gradientRegionLast];
+  const Buffer &first = timetable.buffers[timetable.gradientRegionFirst],
+               &last = timetable.buffers[timetable.gradientRegionLast];
   return {{"offset", first.offset}, {"bytes", last.offset + last.bytes - first.offset}};
 }
 
 /// By function, as its entries have them: [buffer, type, elements].
 static Json resultsOf(const Timetable &timetable) {
-  std::map<std::string, Json> byFunction;
-  for (const TimetableEntry &entry : timetable.entries) {
-    auto [list, isNew] = byFunction.try_emplace(entry.function, Json::array());
-    if (isNew)
-      for (const EntryResult &result : entry.results)
-        list->second.push_back({result.buffer, result.type, result.count});
-  }
+  std::map<std::string, const Compute *> bodies;
+  for (const TimetableEntry &entry : timetable.entries)
+    if (auto *compute = entry.getIf<Compute>())
+      bodies.try_emplace(compute->function, compute);
   Json results = Json::array();
-  for (const std::string &function : functionsOf(timetable))
-    results.push_back(byFunction.at(function));
+  for (const std::string &function : functionsOf(timetable)) {
+    Json list = Json::array();
+    if (auto body = bodies.find(function); body != bodies.end())
+      for (const BodyResult &result : body->second->results)
+        list.push_back({result.argument, int64_t(result.type), result.count});
+    results.push_back(list);
+  }
   return results;
 }
 
@@ -153,7 +146,7 @@ std::string galvatron::hashProgram(ModuleOp module) {
 
 std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable, StringRef modelName,
                                      StringRef program) {
-  auto pipeline = module->getAttrOfType<plan::PipelineAttr>("plan.pipeline");
+  auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
   auto integer = [&](StringRef name) {
     auto attribute = module->getAttrOfType<IntegerAttr>(name);
     return attribute ? attribute.getInt() : 0;
@@ -171,7 +164,7 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"stage", timetable.stage},
                    {"stages", pipeline.getStages()},
                    {"devices", pipeline.getDevices()},
-                   {"grid", gridOf(pipeline.getDevices())},
+                   {"grid", toJson(plan::getGrid(pipeline.getDevices()))},
                    {"schedule", plan::stringifySchedule(pipeline.getSchedule()).str()},
                    {"global_batch", integer("graph.batch")},
                    {"micro_batches", pipeline.getMicroBatches()},
@@ -193,8 +186,8 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"results", resultsOf(timetable)},
                    {"names", names},
                    {"units", timetable.units}};
-  if (timetable.workspaceSlot >= 0)
-    manifest["workspace"] = {{"offset", timetable.slots[timetable.workspaceSlot].offset},
-                             {"bytes", timetable.slots[timetable.workspaceSlot].bytes}};
+  if (timetable.workspaceBuffer >= 0)
+    manifest["workspace"] = {{"offset", timetable.buffers[timetable.workspaceBuffer].offset},
+                             {"bytes", timetable.buffers[timetable.workspaceBuffer].bytes}};
   return manifest.dump();
 }

@@ -64,7 +64,7 @@ static LogicalResult writeLaunchScript(ModuleOp module, const StageOutputOptions
   auto file = llvm::MemoryBuffer::getFile(source);
   if (!file)
     return emitError(module.getLoc()) << "could not read " << source << ": " << file.getError().message();
-  auto pipeline = module->getAttrOfType<plan::PipelineAttr>("plan.pipeline");
+  auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
   std::string text = (*file)->getBuffer().str();
   auto replace = [&](StringRef word, int64_t value) {
     for (size_t at; (at = text.find(word)) != std::string::npos;)
@@ -86,13 +86,14 @@ static LogicalResult writeLaunchScript(ModuleOp module, const StageOutputOptions
   return success();
 }
 
-LogicalResult galvatron::emitStageBinaries(ModuleOp module, const StageOutputOptions &options) {
+LogicalResult galvatron::emitStageBinaries(ModuleOp module, ArrayRef<Timetable> timetables,
+                                           const StageOutputOptions &options) {
   std::string runtime = options.runtimeDirectory.empty() ? defaultRuntimeDirectory() : options.runtimeDirectory;
   std::string program = hashProgram(module);
-  for (auto stage : module.getOps<dist::StageOp>()) {
+  for (auto [stage, timetable] : llvm::zip_equal(module.getOps<dist::StageOp>(), timetables)) {
     std::string executable = inFolder(options.directory, stage.getSymName()), object = executable + ".o";
     LogicalResult linked = failure();
-    if (succeeded(writeStageObject(module, stage, program, options, object)))
+    if (succeeded(writeStageObject(module, timetable, program, options, object)))
       linked = link(module, options, runtime, object, executable);
     llvm::sys::fs::remove(object);
     if (failed(linked))

@@ -6,6 +6,7 @@
 #include "dialects/Exec/Exec.h"
 #include "galvatron/Conversion/Passes.h"
 #include "galvatron/Transforms/Passes.h"
+#include "runtime/api/GalvatronRuntime.h"
 
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
@@ -37,9 +38,6 @@
 
 using namespace mlir;
 using namespace galvatron;
-
-/// Keep in step with GVRT_ABI_VERSION of runtime/api/GalvatronRuntime.h.
-static constexpr int64_t kAbiVersion = 3;
 
 namespace {
 
@@ -79,19 +77,21 @@ void ProgramBuilder::declareFunctions() {
   }
 }
 
-/// [words in this entry, function, name, micro_batch, layer, num_buffers, offset…, attribute…]
 std::vector<int64_t> ProgramBuilder::words() {
   std::vector<int64_t> table;
   for (auto [index, entry] : llvm::enumerate(timetable.entries)) {
-    table.push_back(6 + entry.buffers.size() + entry.attributes.size());
-    table.push_back(indices.at(entry.function));
-    table.push_back(index);
-    table.push_back(entry.microBatch);
-    table.push_back(entry.unit);
-    table.push_back(entry.buffers.size());
-    for (SlotReference buffer : entry.buffers)
-      table.push_back(buffer.slot < 0 ? -1 : timetable.slots[buffer.slot].offset + buffer.offset);
-    table.insert(table.end(), entry.attributes.begin(), entry.attributes.end());
+    RuntimeCall call = getRuntimeCall(entry.action);
+    int64_t words[GVRT_ENTRY_FIRST_BUFFER];
+    words[GVRT_ENTRY_WORDS] = GVRT_ENTRY_FIRST_BUFFER + call.buffers.size() + call.constants.size();
+    words[GVRT_ENTRY_FUNCTION] = indices.at(call.function);
+    words[GVRT_ENTRY_NAME] = index;
+    words[GVRT_ENTRY_MICRO_BATCH] = entry.microBatch;
+    words[GVRT_ENTRY_LAYER] = entry.unit;
+    words[GVRT_ENTRY_NUM_BUFFERS] = call.buffers.size();
+    llvm::append_range(table, words);
+    for (BufferReference buffer : call.buffers)
+      table.push_back(buffer ? timetable.buffers[buffer.buffer].offset + buffer.offset : -1);
+    llvm::append_range(table, call.constants);
   }
   return table;
 }
@@ -122,7 +122,7 @@ void ProgramBuilder::build(const std::string &manifest, const std::string &kerne
     kernelsData = constant(llvm::ConstantDataArray::getString(context, kernels), "kernels");
   int64_t kernelsBytes = kernels.empty() ? 0 : kernels.size() + 1;
   llvm::Constant *program =
-      llvm::ConstantStruct::getAnon({number(kAbiVersion), manifestData, functionsData, number(functions.size()),
+      llvm::ConstantStruct::getAnon({number(GVRT_ABI_VERSION), manifestData, functionsData, number(functions.size()),
                                      tableData, number(table.size()), kernelsData, number(kernelsBytes)});
   buildMain(constant(program, "program"));
 }
@@ -130,8 +130,7 @@ void ProgramBuilder::build(const std::string &manifest, const std::string &kerne
 /// Bodies that a stage does not execute, and all that is not code, leave the module.
 static void keepOnly(ModuleOp module, const Timetable &timetable) {
   llvm::StringSet<> used;
-  for (const TimetableEntry &entry : timetable.entries)
-    used.insert(entry.function);
+  used.insert_range(functionsOf(timetable));
   for (Operation &op : llvm::make_early_inc_range(*module.getBody())) {
     auto function = dyn_cast<exec::FunctionOp>(op);
     if (!function || !used.contains(function.getSymName()))
@@ -139,14 +138,14 @@ static void keepOnly(ModuleOp module, const Timetable &timetable) {
   }
 }
 
-/// The body that starts the backward: the loss' gradient is one.
-static void addLossGradient(ModuleOp module) {
+/// The body behind `StartBackward`: the loss' gradient is one.
+static void addStartBackward(ModuleOp module) {
   OpBuilder builder = OpBuilder::atBlockEnd(module.getBody());
   Location loc = module.getLoc();
   auto scalar = MemRefType::get({}, builder.getF32Type());
   auto scratch = MemRefType::get({ShapedType::kDynamic}, builder.getI8Type());
   auto function =
-      exec::FunctionOp::create(builder, loc, "loss_gradient", builder.getFunctionType({scalar, scratch}, {}),
+      exec::FunctionOp::create(builder, loc, kStartBackwardFunction, builder.getFunctionType({scalar, scratch}, {}),
                                StringAttr(), ArrayAttr(), ArrayAttr());
   function->setAttr(exec::kScratchBytes, builder.getI64IntegerAttr(0));
   Block *block = builder.createBlock(&function.getBody(), {}, {scalar, scratch}, {loc, loc});
@@ -214,17 +213,13 @@ static void setProcessor(llvm::Module &module, const llvm::TargetMachine &machin
   }
 }
 
-LogicalResult galvatron::writeStageObject(ModuleOp module, dist::StageOp stage, StringRef program,
+LogicalResult galvatron::writeStageObject(ModuleOp module, const Timetable &timetable, StringRef program,
                                           const StageOutputOptions &options, StringRef path) {
-  FailureOr<Timetable> timetable = buildTimetable(module, stage);
-  if (failed(timetable))
-    return failure();
-  planArena(*timetable);
-  std::string manifest = writeManifest(module, *timetable, options.modelName, program);
+  std::string manifest = writeManifest(module, timetable, options.modelName, program);
   OwningOpRef<ModuleOp> code(module.clone());
-  keepOnly(*code, *timetable);
-  if (!timetable->losses.empty())
-    addLossGradient(*code);
+  keepOnly(*code, timetable);
+  if (!timetable.losses.empty())
+    addStartBackward(*code);
   std::string kernels;
   if (failed(convertToLLVM(*code, options, kernels)))
     return failure();
@@ -237,7 +232,7 @@ LogicalResult galvatron::writeStageObject(ModuleOp module, dist::StageOp stage, 
   std::unique_ptr<llvm::TargetMachine> machine = createMachine(options.processor);
   native->setTargetTriple(machine->getTargetTriple());
   native->setDataLayout(machine->createDataLayout());
-  ProgramBuilder(*native, *timetable).build(manifest, kernels);
+  ProgramBuilder(*native, timetable).build(manifest, kernels);
   setProcessor(*native, *machine);
   optimize(*native, *machine);
   std::error_code code_;

@@ -29,6 +29,17 @@ typedef struct gvrt_context gvrt_context;
 /// by returning.
 typedef void (*gvrt_function)(gvrt_context *context, void *const *buffers, const int64_t *attributes);
 
+/// The words of an entry of the timetable, in order; buffers' offsets follow, then attributes.
+enum gvrt_entry_word {
+  GVRT_ENTRY_WORDS, /* of the whole entry */
+  GVRT_ENTRY_FUNCTION,
+  GVRT_ENTRY_NAME,
+  GVRT_ENTRY_MICRO_BATCH,
+  GVRT_ENTRY_LAYER,
+  GVRT_ENTRY_NUM_BUFFERS,
+  GVRT_ENTRY_FIRST_BUFFER
+};
+
 /// What one stage executes. Everything is constant and position independent.
 typedef struct {
   int64_t abi_version;
@@ -37,8 +48,8 @@ typedef struct {
   /// Called by index from the timetable.
   const gvrt_function *functions;
   int64_t num_functions;
-  /// One step up to the reduced gradients, as a flat list of entries, each
-  ///   [words in this entry, function, name, micro_batch, layer, num_buffers, offset…, attribute…]
+  /// One step up to the reduced gradients, as a flat list of entries, each the words of `gvrt_entry_word`, then
+  ///   offset…, attribute…
   /// `offset` is in bytes from the start of the arena, -1 for null; `name` indexes the manifest's "names" and `layer`
   /// its "units" (-1: none).
   const int64_t *timetable;

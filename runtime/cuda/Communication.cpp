@@ -19,21 +19,17 @@
 namespace galvatron::cuda {
 namespace {
 
-/// Words of a timetable's entry (core/Timetable.cpp): [words, function, name, micro-batch, layer, buffers, offset…,
-/// attribute…].
-enum EntryWord { kWords, kFunction, kNumBuffers = 5, kFirstBuffer };
-
 /// [stage] -> 1 where this rank's timetable sends to it, 2 where it receives from it, 3 both.
 std::vector<int> partners(gvrt_context *context) {
   const gvrt_program &program = *context->program;
   std::vector<int> result(context->stages, 0);
   const int64_t *entry = program.timetable, *end = entry + program.timetable_words;
-  for (; entry < end; entry += entry[kWords]) {
-    gvrt_function function = program.functions[entry[kFunction]];
+  for (; entry < end; entry += entry[GVRT_ENTRY_WORDS]) {
+    gvrt_function function = program.functions[entry[GVRT_ENTRY_FUNCTION]];
     int way = function == gvrt_send ? 1 : function == gvrt_receive ? 2 : 0;
     if (way == 0)
       continue;
-    int64_t stage = entry[kFirstBuffer + entry[kNumBuffers]];
+    int64_t stage = entry[GVRT_ENTRY_FIRST_BUFFER + entry[GVRT_ENTRY_NUM_BUFFERS]];
     GVRT_CHECK(context, stage >= 0 && stage < context->stages && stage != context->stage,
                "expects another stage below " << context->stages << " to exchange with, but got " << stage);
     result[stage] |= way;

@@ -16,6 +16,8 @@
 
 namespace galvatron {
 
+struct Timetable;
+
 enum class Phase { None, Import, Differentiate, Plan, Shard, Stage, Lower };
 
 llvm::StringRef getPhaseName(Phase phase);
@@ -58,6 +60,8 @@ struct StagePhaseOptions : mlir::PassPipelineOptions<StagePhaseOptions> {};
 struct LowerPhaseOptions : mlir::PassPipelineOptions<LowerPhaseOptions> {
   Option<std::string> device{*this, "device", llvm::cl::init("cpu"),
                              llvm::cl::desc("Device library that the stages link: cpu or cuda")};
+  /// Where the phase leaves the stages' timetables, which binaries are made of; may be null.
+  std::shared_ptr<std::vector<Timetable>> timetables;
 };
 
 void buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseOptions &options);

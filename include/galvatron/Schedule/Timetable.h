@@ -1,61 +1,24 @@
 // The timetable of one pipeline stage: a step as a straight list of entries with the memory they touch.
 //
 // The IR keeps a line a layer (`dist.stage`) and an order of micro-batches; what a device walks is their
-// product, expanded here, once for memory planning, for the proof that no wait is circular and for the
-// object file, so that the three cannot disagree.
+// product, expanded once, by `plan-memory`: the timetable whose memory is planned and whose transfers are
+// proved to end is the one that the object file holds and that `--print-timetable` prints.
+//
+// A step ends with whole gradients: parameters are updated by the runtime, which walks no list for it.
 #ifndef GALVATRON_SCHEDULE_TIMETABLE_H
 #define GALVATRON_SCHEDULE_TIMETABLE_H
+
+#include "galvatron/Schedule/TimetableEntry.h"
 
 #include "dialects/Dist/Dist.h"
 #include "dialects/Graph/GraphDialect.h"
 
 #include "mlir/IR/BuiltinOps.h"
-#include "llvm/ADT/MapVector.h"
 
 #include <string>
 #include <vector>
 
 namespace galvatron {
-
-/// A piece of memory with one owner and one life.
-struct Slot {
-  std::string name;
-  int64_t bytes = 0;
-  /// Entries of first and last use; the whole step for what lives between steps.
-  int64_t first = -1, last = -1;
-  bool persistent = false;
-  /// In bytes from the start of the arena; set by `planArena`.
-  int64_t offset = -1;
-};
-
-/// A place in a slot, or nothing (`slot` < 0: an optional buffer that is absent).
-struct SlotReference {
-  int slot = -1;
-  int64_t offset = 0; // bytes
-};
-
-/// Floats that a body computes and hands on.
-struct EntryResult {
-  int64_t buffer; // of the entry
-  int64_t type;   // by code, runtime/api/ElementType.h
-  int64_t count;
-  bool operator==(const EntryResult &) const = default;
-};
-
-struct TimetableEntry {
-  /// A body (`exec.function`) or a runtime function (`gvrt_…`).
-  std::string function;
-  /// For messages: "forward model.layers.3 micro-batch 1".
-  std::string name;
-  int64_t microBatch = -1;
-  /// Index of the layer in the whole model, or -1.
-  int64_t unit = -1;
-  std::vector<SlotReference> buffers;
-  std::vector<int64_t> attributes;
-  /// Of a forward its outputs, of a backward the gradients of inputs and parameters; the same for every entry of a
-  /// body.
-  std::vector<EntryResult> results;
-};
 
 /// A parameter as one stage holds it.
 struct StageParameter {
@@ -68,10 +31,11 @@ struct StageParameter {
   /// Grid axes on which the gradient is partial, to be summed once per step.
   std::vector<int64_t> partialAxes;
   mlir::DictionaryAttr init;
-  int parameterSlot = -1, gradientSlot = -1, firstMomentSlot = -1, secondMomentSlot = -1;
+  /// Indices into Timetable::buffers; -1: there is none.
+  int parameterBuffer = -1, gradientBuffer = -1, firstMomentBuffer = -1, secondMomentBuffer = -1;
   /// Bodies read a bf16 copy instead of the f32 master.
   bool hasCopy = false;
-  int copySlot = -1;
+  int copyBuffer = -1;
   int64_t count; // local elements
   /// False for a tied copy whose first stage is another one.
   bool counted = true;
@@ -79,16 +43,17 @@ struct StageParameter {
   std::vector<int64_t> stages;
 };
 
+/// Data of all micro-batches, one behind another.
 struct StageInput {
   std::string name;
-  int slot;
+  int buffer;
   int64_t bytesPerMicroBatch;
   dist::PlacementAttr placement;
 };
 
 /// Terms of the loss that are partial alike, added up over micro-batches: one f32.
 struct StageLoss {
-  int slot;
+  int buffer;
   dist::PlacementAttr placement;
 };
 
@@ -101,18 +66,18 @@ struct RankGroup {
 
 struct Timetable {
   int64_t stage = 0;
-  std::vector<Slot> slots;
+  std::vector<Buffer> buffers;
   std::vector<TimetableEntry> entries;
   std::vector<StageParameter> parameters;
   std::vector<StageInput> inputs;
-  /// Slots of sums over the whole batch that labels decide, f32 each.
+  /// Buffers of sums over the whole batch that labels decide, f32 each.
   std::vector<int> totals;
   /// By index, as collectives name them; those that nothing in this stage joins are of one rank alone.
   std::vector<RankGroup> groups;
   std::vector<std::string> units;                        // paths, of the whole model
-  int gradientRegionFirst = -1, gradientRegionLast = -1; // slots, contiguous in memory
+  int gradientRegionFirst = -1, gradientRegionLast = -1; // buffers, contiguous in memory
   std::vector<StageLoss> losses;
-  int workspaceSlot = -1; // of the device's products
+  int workspaceBuffer = -1; // of the device's products
   std::string device = "cpu";
   int64_t arenaBytes = 0; // after planArena
 };
@@ -124,11 +89,11 @@ std::vector<std::string> namesOf(mlir::ModuleOp module, llvm::StringRef canonica
 /// `exec.function`s. Fails with a message on the op at fault.
 mlir::FailureOr<Timetable> buildTimetable(mlir::ModuleOp module, dist::StageOp stage);
 
-/// The functions that entries name, each once, in the order in which an object lists them.
+/// The functions that entries call, each once, in the order in which an object lists them.
 std::vector<std::string> functionsOf(const Timetable &timetable);
 
-/// Gives every slot an offset: persistent ones first (gradients contiguous), then, largest first, the
-/// lowest place that is free over the slot's life. All offsets are multiples of 64 bytes.
+/// Gives every buffer an offset: persistent ones first (gradients contiguous), then, largest first, the
+/// lowest place that is free over the buffer's life. All offsets are multiples of `exec::kBufferAlignment`.
 void planArena(Timetable &timetable);
 
 /// What a rank of a stage exchanges values with.
@@ -149,6 +114,16 @@ Communicators communicatorsOf(const Timetable &timetable, llvm::ArrayRef<int64_t
 /// they share in one order, that values are received in the order they are sent, and that nothing touches what
 /// is being reduced or received. After `planArena`.
 mlir::LogicalResult verifyTransfers(mlir::ModuleOp module, llvm::ArrayRef<Timetable> timetables);
+
+/// Prints the timetables of all stages of the module for people and tests. First a drawing of the orders, a column a
+/// unit of time, backward taking two:
+///
+///   stage 0  F0 F1 .  B0 B0 B1 B1
+///   stage 1  .  F0 B0 B0 F1 B1 B1
+///
+/// then each stage's entries, one a line: its number, a bar for each transfer or collective under way (`┌` begins, `└`
+/// ends), the kind of entry, its name, and its buffers as name@offset. After `planArena`.
+void printTimetables(mlir::ModuleOp module, llvm::ArrayRef<Timetable> timetables, llvm::raw_ostream &out);
 
 } // namespace galvatron
 

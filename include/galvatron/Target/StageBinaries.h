@@ -35,11 +35,13 @@ std::string hashProgram(mlir::ModuleOp module);
 
 /// One native object for a stage: its bodies, generated kernels, the timetable as a constant table, the
 /// manifest and `main`. Fails with a message.
-mlir::LogicalResult writeStageObject(mlir::ModuleOp module, dist::StageOp stage, llvm::StringRef program,
+mlir::LogicalResult writeStageObject(mlir::ModuleOp module, const Timetable &timetable, llvm::StringRef program,
                                      const StageOutputOptions &options, llvm::StringRef path);
 
-/// Everything: `stage0` … , `launch`, the shared libraries. Fails with a message that names the file.
-mlir::LogicalResult emitStageBinaries(mlir::ModuleOp module, const StageOutputOptions &options);
+/// Everything: `stage0` … , `launch`, the shared libraries. `timetables`: of the module's stages, in their order, as
+/// `plan-memory` made them. Fails with a message that names the file.
+mlir::LogicalResult emitStageBinaries(mlir::ModuleOp module, llvm::ArrayRef<Timetable> timetables,
+                                      const StageOutputOptions &options);
 
 } // namespace galvatron
 

@@ -7,7 +7,7 @@ include "mlir/Pass/PassBase.td"
 def PlanMemoryPass : Pass<"galvatron-plan-memory", "mlir::ModuleOp"> {
   let summary = "Counts every stage's memory to the byte and proves that its transfers end";
   let description = [{
-    Expands each stage's timetable, gives every slot (parameters, gradients, moments, activations of
+    Expands each stage's timetable, gives every buffer (parameters, gradients, moments, activations of
     micro-batches in flight, scratch) its offset, and writes the size of the arena,
     `dist.arena_bytes`: the one allocation that a rank makes. Then executes all timetables together
     with unbuffered transfers: each rank's list is straight, so one execution that ends proves that
@@ -19,21 +19,55 @@ def PlanMemoryPass : Pass<"galvatron-plan-memory", "mlir::ModuleOp"> {
 
     ```mlir
     module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
-      dist.stage @stage0 index 0 order ["F0", "B0"] {
+      dist.stage @stage0 index 0 order <F0, B0> {
       }
     }
     ```
 
     ```mlir
     module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
-      dist.stage @stage0 index 0 order ["F0", "B0"] attributes {dist.arena_bytes = 0 : i64} {
+      dist.stage @stage0 index 0 order <F0, B0> attributes {dist.arena_bytes = 0 : i64} {
       }
     }
     ```
 
     **Fails when:** a stage has no order; a call names a layer or body that is not there; a tied parameter has two placements; a send has no receive; stages wait for one another.
   }];
-  let statistics = [Statistic<"numSlots", "num-slots", "Slots that were placed">];
+  let statistics = [Statistic<"numBuffers", "num-buffers", "Buffers that were placed">];
+}
+
+def VerifyLowerPass : Pass<"galvatron-verify-lower", "mlir::ModuleOp"> {
+  let summary = "Checks that bodies are calls and loops on the buffers that their layers name";
+  let description = [{
+    The timetable hands a body its buffers by position: what a layer says of its values and what its functions take
+    must agree in number and shape, or a step would read one value for another.
+
+    **Before:** `convert-dist-to-exec` and `plan-memory` have run.
+    **After:** the same module.
+    **Example:**
+
+    ```mlir
+    exec.function @double.forward(%arg0: memref<4xf32>, %arg1: memref<4xf32>, %arg2: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+      exec.return
+    }
+    dist.layer @double {forward = @double.forward, gradients = [], homes = [], input_gradients = [], inputs = [#dist.placement<[2@g0 * 4]>], num_saved = 0 : i64, output_gradients = [], outputs = [#dist.placement<[2@g0 * 4]>]}
+    dist.stage @stage0 index 0 order <F0, B0> attributes {dist.arena_bytes = 0 : i64} {
+    }
+    ```
+
+    ```mlir
+    exec.function @double.forward(%arg0: memref<4xf32>, %arg1: memref<4xf32>, %arg2: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+      exec.return
+    }
+    dist.layer @double {forward = @double.forward, gradients = [], homes = [], input_gradients = [], inputs = [#dist.placement<[2@g0 * 4]>], num_saved = 0 : i64, output_gradients = [], outputs = [#dist.placement<[2@g0 * 4]>]}
+    dist.stage @stage0 index 0 order <F0, B0> attributes {dist.arena_bytes = 0 : i64} {
+    }
+    ```
+
+    **Fails when:** an op of an earlier phase is left; a function's arguments do not fit its layer; a collective names
+    no group of the module; a stage has no `dist.arena_bytes`.
+  }];
+  let statistics = [Statistic<"numFunctions", "num-functions", "Functions that were checked">];
 }
 
 def ExpandBfloat16Pass : Pass<"galvatron-expand-bfloat16", "mlir::ModuleOp"> {

@@ -55,7 +55,8 @@ def ScheduleMicrobatchesPass : Pass<"galvatron-schedule-microbatches", "mlir::Mo
   let description = [{
     GPipe (Huang et al. 2019): all forwards, then all backwards. 1F1B (Narayanan et al. 2021): as many
     forwards ahead as there are later stages, then one forward and one backward in turn, so that a
-    stage holds the activations of at most `stages - index` micro-batches.
+    stage holds the activations of at most `stages - index` micro-batches. The search makes the list
+    (`lib/Search/Model/Timetable.cpp`): what it prices is what runs.
 
     **Before:** `dist.stage`s without an order; `plan.pipeline` on the module.
     **After:** each has its order.
@@ -70,14 +71,50 @@ def ScheduleMicrobatchesPass : Pass<"galvatron-schedule-microbatches", "mlir::Mo
 
     ```mlir
     module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 2, schedule = "1f1b">} {
-      dist.stage @stage0 index 0 order ["F0", "B0", "F1", "B1"] {
+      dist.stage @stage0 index 0 order <F0, B0, F1, B1> {
       }
     }
     ```
 
     **Fails when:** the module has no `plan.pipeline`.
   }];
-  let statistics = [Statistic<"numEntries", "num-entries", "Forwards and backwards that were ordered">];
+  let statistics = [Statistic<"numInstructions", "num-instructions", "Forwards and backwards that were ordered">];
+}
+
+def VerifyStagePass : Pass<"galvatron-verify-stage", "mlir::ModuleOp"> {
+  let summary = "Checks that stages know their order, and that the orders end";
+  let description = [{
+    What one stage sends another receives, once and with the same type. All orders together are executed: a forward
+    waits for the stages that it receives from, a backward for those that it sends to.
+
+    **Before:** `schedule-microbatches` has run.
+    **After:** the same module.
+    **Example:**
+
+    ```mlir
+    module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 2, schedule = "1f1b">} {
+      dist.stage @stage0 index 0 order <F0, B0, F1, B1> {
+        %0 = dist.input "labels" : tensor<f32, #dist.placement<[]>>
+        dist.loss %0 : tensor<f32, #dist.placement<[]>>
+      }
+    }
+    ```
+
+    ```mlir
+    module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 2, schedule = "1f1b">} {
+      dist.stage @stage0 index 0 order <F0, B0, F1, B1> {
+        %0 = dist.input "labels" : tensor<f32, #dist.placement<[]>>
+        dist.loss %0 : tensor<f32, #dist.placement<[]>>
+      }
+    }
+    ```
+
+    **Fails when:** the step is not in stages, or not in as many as planned; an order is missing, names an instruction
+    twice or too early, or lacks one; a value is sent and not received, or received otherwise than it is sent; stages
+    wait for one another.
+  }];
+  let statistics = [Statistic<"numStages", "num-stages", "Stages that were checked">,
+                    Statistic<"numTransfers", "num-transfers", "Values sent from one stage to the next">];
 }
 
 #endif // GALVATRON_TRANSFORMS_STAGE

@@ -1,9 +1,8 @@
 // Memory of every stage, to the byte, and the proof that its transfers end: both on the timetable that
-// the object file will hold.
-#include "galvatron/Transforms/Passes.h"
+// the object file will hold, which is built here and nowhere else.
+#include "galvatron/Transforms/PlanMemory.h"
 
 #include "dialects/Plan/Plan.h"
-#include "galvatron/Schedule/Timetable.h"
 
 namespace galvatron {
 #define GEN_PASS_DEF_PLANMEMORYPASS
@@ -19,28 +18,40 @@ struct PlanMemoryPass : galvatron::impl::PlanMemoryPassBase<PlanMemoryPass> {
   using Base::Base;
 
   void runOnOperation() override {
-    SmallVector<Timetable> timetables;
-    Builder builder(&getContext());
-    SmallVector<int64_t> grid;
-    if (auto pipeline = getOperation()->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName))
-      grid = plan::getGrid(pipeline.getDevices());
+    timetables->clear();
     for (auto stage : getOperation().getOps<dist::StageOp>()) {
       FailureOr<Timetable> timetable = buildTimetable(getOperation(), stage);
       if (failed(timetable))
         return signalPassFailure();
       planArena(*timetable);
-      stage->setAttr(dist::kArenaBytesAttrName, builder.getI64IntegerAttr(timetable->arenaBytes));
-      Communicators communicators = communicatorsOf(*timetable, grid);
-      if (!communicators.groupSizes.empty())
-        stage->setAttr(dist::kGroupSizesAttrName, builder.getDenseI64ArrayAttr(communicators.groupSizes));
-      if (communicators.directions)
-        stage->setAttr(dist::kDirectionsAttrName, builder.getI64IntegerAttr(communicators.directions));
-      numSlots += timetable->slots.size();
-      timetables.push_back(std::move(*timetable));
+      describe(*timetable, stage);
+      numBuffers += timetable->buffers.size();
+      timetables->push_back(std::move(*timetable));
     }
-    if (failed(verifyTransfers(getOperation(), timetables)))
+    if (failed(verifyTransfers(getOperation(), *timetables)))
       signalPassFailure();
   }
+
+  /// What a rank takes of its device, as attributes.
+  void describe(const Timetable &timetable, dist::StageOp stage) {
+    Builder builder(&getContext());
+    auto pipeline = getOperation()->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
+    Communicators communicators = communicatorsOf(timetable, plan::getGrid(pipeline.getDevices()));
+    stage->setAttr(dist::kArenaBytesAttrName, builder.getI64IntegerAttr(timetable.arenaBytes));
+    if (!communicators.groupSizes.empty())
+      stage->setAttr(dist::kGroupSizesAttrName, builder.getDenseI64ArrayAttr(communicators.groupSizes));
+    if (communicators.directions)
+      stage->setAttr(dist::kDirectionsAttrName, builder.getI64IntegerAttr(communicators.directions));
+  }
+
+  std::shared_ptr<std::vector<Timetable>> timetables = std::make_shared<std::vector<Timetable>>();
 };
 
 } // namespace
+
+std::unique_ptr<Pass> galvatron::createPlanMemoryPass(std::shared_ptr<std::vector<Timetable>> timetables) {
+  auto pass = std::make_unique<PlanMemoryPass>();
+  if (timetables)
+    pass->timetables = std::move(timetables);
+  return pass;
+}

@@ -24,7 +24,7 @@ struct PartitionStagesPass : galvatron::impl::PartitionStagesPassBase<PartitionS
   using Base::Base;
 
   void runOnOperation() override {
-    pipeline = getOperation()->getAttrOfType<plan::PipelineAttr>("plan.pipeline");
+    pipeline = getOperation()->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
     step = getOperation().lookupSymbol<func::FuncOp>("step");
     if (!pipeline || !step) {
       getOperation().emitOpError(
@@ -68,7 +68,7 @@ private:
 LogicalResult PartitionStagesPass::readStages() {
   int64_t last = 0;
   for (auto call : step.getBody().front().getOps<graph::CallOp>()) {
-    auto stage = call->getAttrOfType<IntegerAttr>("plan.stage");
+    auto stage = call->getAttrOfType<IntegerAttr>(plan::kStageAttrName);
     if (!stage || stage.getInt() < 0 || stage.getInt() >= pipeline.getStages())
       return call.emitOpError("expects an attribute plan.stage below ") << pipeline.getStages();
     if (stage.getInt() < last)
@@ -93,15 +93,15 @@ void PartitionStagesPass::createStages() {
   // Random bits of a layer are keyed by its place in the whole model; redistributions are no layers.
   SmallVector<Attribute> units;
   for (auto call : step.getBody().front().getOps<graph::CallOp>()) {
-    if (!call->hasAttr("plan.strategy"))
+    if (!call->hasAttr(plan::kStrategyAttrName))
       continue;
-    call->setAttr("dist.unit", builder.getI64IntegerAttr(units.size()));
+    call->setAttr(dist::kUnitAttrName, builder.getI64IntegerAttr(units.size()));
     units.push_back(builder.getStringAttr(call.getPath()));
   }
-  getOperation()->setAttr("dist.units", builder.getArrayAttr(units));
+  getOperation()->setAttr(dist::kUnitsAttrName, builder.getArrayAttr(units));
   for (int64_t index = 0; index < pipeline.getStages(); ++index) {
     auto stage = dist::StageOp::create(builder, step.getLoc(), ("stage" + Twine(index)).str(),
-                                       static_cast<uint64_t>(index), ArrayAttr());
+                                       static_cast<uint64_t>(index), dist::OrderAttr());
     stage.getBody().emplaceBlock();
     stages.push_back(stage);
     ++numStages;
@@ -164,7 +164,7 @@ Value PartitionStagesPass::valueIn(int64_t stage, Value value) {
 }
 
 void PartitionStagesPass::moveCall(graph::CallOp call) {
-  int64_t stage = call->getAttrOfType<IntegerAttr>("plan.stage").getInt();
+  int64_t stage = call->getAttrOfType<IntegerAttr>(plan::kStageAttrName).getInt();
   IRMapping mapping;
   for (Value input : call.getInputs())
     mapping.map(input, valueIn(stage, input));

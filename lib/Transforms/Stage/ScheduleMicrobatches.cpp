@@ -1,8 +1,9 @@
-// The order in which a stage runs its micro-batches' forwards and backwards.
+// The order in which a stage runs its micro-batches' forwards and backwards: the list that the search prices.
 #include "galvatron/Transforms/Passes.h"
 
 #include "dialects/Dist/Dist.h"
 #include "dialects/Plan/Plan.h"
+#include "galvatron/Search/Model/Timetable.h"
 
 namespace galvatron {
 #define GEN_PASS_DEF_SCHEDULEMICROBATCHESPASS
@@ -12,28 +13,27 @@ namespace galvatron {
 using namespace mlir;
 using namespace galvatron;
 
-/// All forwards, then all backwards, first in, first out. Huang et al., GPipe (2019).
-static SmallVector<std::string> scheduleGPipe(int64_t microBatches) {
-  SmallVector<std::string> order;
-  for (char direction : {'F', 'B'})
-    for (int64_t k = 0; k < microBatches; ++k)
-      order.push_back(direction + std::to_string(k));
-  return order;
+/// As the search calls it. The attribute knows only what is lowered.
+static search::Schedule scheduleOf(plan::Schedule schedule) {
+  switch (schedule) {
+  case plan::Schedule::GPipe:
+    return search::Schedule::GPipe;
+  case plan::Schedule::OneFOneB:
+    return search::Schedule::OneFOneB;
+  }
+  llvm_unreachable("a schedule of the plan dialect");
 }
 
-/// As many forwards ahead as there are stages behind, then one forward, one backward. Narayanan et al.,
-/// PipeDream-Flush (2021).
-static SmallVector<std::string> schedule1F1B(int64_t stage, int64_t stages, int64_t microBatches) {
-  SmallVector<std::string> order;
-  int64_t ahead = std::min(stages - 1 - stage, microBatches);
-  for (int64_t k = 0; k < ahead; ++k)
-    order.push_back("F" + std::to_string(k));
-  for (int64_t k = 0; k < microBatches; ++k) {
-    if (k + ahead < microBatches)
-      order.push_back("F" + std::to_string(k + ahead));
-    order.push_back("B" + std::to_string(k));
+static dist::Computation computationOf(search::Phase phase) {
+  switch (phase) {
+  case search::Phase::Forward:
+    return dist::Computation::Forward;
+  case search::Phase::Backward:
+    return dist::Computation::Backward;
+  case search::Phase::Weight:
+    return dist::Computation::Weight;
   }
-  return order;
+  llvm_unreachable("a phase of the search");
 }
 
 namespace {
@@ -42,26 +42,22 @@ struct ScheduleMicrobatchesPass : galvatron::impl::ScheduleMicrobatchesPassBase<
   using Base::Base;
 
   void runOnOperation() override {
-    auto pipeline = getOperation()->getAttrOfType<plan::PipelineAttr>("plan.pipeline");
+    auto pipeline = getOperation()->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
     if (!pipeline) {
       getOperation().emitOpError(
           "expects the attribute plan.pipeline; run galvatron-annotate-plan or galvatron-search-plan first");
       return signalPassFailure();
     }
-    Builder builder(&getContext());
+    search::PipelineShape shape;
+    shape.schedule = scheduleOf(pipeline.getSchedule());
+    shape.stages = pipeline.getStages();
+    shape.microBatches = pipeline.getMicroBatches();
     for (auto stage : getOperation().getOps<dist::StageOp>()) {
-      SmallVector<std::string> order;
-      switch (pipeline.getSchedule()) {
-      case plan::Schedule::GPipe:
-        order = scheduleGPipe(pipeline.getMicroBatches());
-        break;
-      case plan::Schedule::OneFOneB:
-        order = schedule1F1B(stage.getIndex(), pipeline.getStages(), pipeline.getMicroBatches());
-        break;
-      }
-      SmallVector<StringRef> words(order.begin(), order.end());
-      stage.setOrderAttr(builder.getStrArrayAttr(words));
-      numEntries += order.size();
+      SmallVector<dist::Instruction> order;
+      for (const search::TimetableEntry &entry : search::stageTimetable(shape, stage.getIndex()))
+        order.push_back({computationOf(entry.phase), entry.chunk, entry.microBatch});
+      stage.setOrderAttr(dist::OrderAttr::get(&getContext(), order));
+      numInstructions += order.size();
     }
   }
 };

@@ -216,3 +216,21 @@ dist.body @f(%x: tensor<8xf32>) -> tensor<8xf32> {
 }
 // expected-error@+1 {{expects gradients of inputs to be placements or unit, but got 3 : i64}}
 dist.layer @l {forward = @f, backward = @f, gradients = [], homes = [], input_gradients = [3], inputs = [#dist.placement<[8]>], num_saved = 0 : i64, output_gradients = [#dist.placement<[8]>], outputs = [#dist.placement<[8]>]}
+
+// -----
+
+// expected-error@+1 {{expects F, B or W with a micro-batch, and a part behind a dot, but got X1}}
+dist.stage @letter index 0 order <F0, X1> {
+}
+
+// -----
+
+// expected-error@+1 {{expects F, B or W with a micro-batch, and a part behind a dot, but got F}}
+dist.stage @number index 0 order <F> {
+}
+
+// -----
+
+// expected-error@+1 {{expects F, B or W with a micro-batch, and a part behind a dot, but got B0.x}}
+dist.stage @part index 0 order <B0.x> {
+}

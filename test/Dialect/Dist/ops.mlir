@@ -45,3 +45,10 @@ dist.body @backward(%dy: tensor<8x6xf32>, %x: tensor<8x6xf32>) -> tensor<8x6xf32
 // CHECK: dist.layer @layer {backward = @backward, forward = @collectives
 dist.layer @layer {forward = @collectives, backward = @backward, inputs = [#dist.placement<[8, 6]>], outputs = [#dist.placement<[8, 6]>],
   input_gradients = [#dist.placement<[8, 6]>], output_gradients = [#dist.placement<[8, 6]>], homes = [], gradients = [], num_saved = 0 : i64}
+
+// CHECK: dist.stage @unordered index 0 {
+dist.stage @unordered index 0 {
+}
+// CHECK: dist.stage @ordered index 1 order <F0, F0.1, B0.1, W0.1, F10, B0> attributes {dist.arena_bytes = 64 : i64} {
+dist.stage @ordered index 1 order <F0, F0.1, B0.1, W0.1, F10, B0.0> attributes {dist.arena_bytes = 64 : i64} {
+}

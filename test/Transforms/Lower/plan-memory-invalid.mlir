@@ -9,8 +9,16 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
 // -----
 
 module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
-  // expected-error @below {{expects an order of F<k> and B<k>, but got X1}}
-  dist.stage @stage0 index 0 order ["X1"] {
+  // expected-error @below {{expects forwards and whole backwards of one part a stage, but got F0.1; neither interleaved nor zero-bubble schedules are lowered yet}}
+  dist.stage @stage0 index 0 order <F0, F0.1, B0.1, B0> {
+  }
+}
+
+// -----
+
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+  // expected-error @below {{expects forwards and whole backwards of one part a stage, but got W0; neither interleaved nor zero-bubble schedules are lowered yet}}
+  dist.stage @stage0 index 0 order <F0, B0, W0> {
   }
 }
 
@@ -18,7 +26,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
 
 // expected-error @below {{expects the attribute plan.pipeline}}
 module {
-  dist.stage @stage0 index 0 order ["F0"] {
+  dist.stage @stage0 index 0 order <F0> {
   }
 }
 
@@ -28,11 +36,11 @@ module {
 
 // expected-error @below {{expects every send to be received, but stage 1 receives 0 of 1 from stage 0 with tag 0}}
 module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro_batches = 1, schedule = "gpipe">} {
-  dist.stage @stage0 index 0 order ["F0"] {
+  dist.stage @stage0 index 0 order <F0> {
     %0 = dist.input "input_ids" : tensor<4xi64, #x>
     dist.send %0 to 1 tag 0 : tensor<4xi64, #x>
   }
-  dist.stage @stage1 index 1 order ["F0"] {
+  dist.stage @stage1 index 1 order <F0> {
   }
 }
 
@@ -45,11 +53,11 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro
 // expected-note @below {{stage 0 waits in "receive from stage 1 micro-batch 0"}}
 // expected-note @below {{stage 1 waits in "receive from stage 0 micro-batch 0"}}
 module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro_batches = 1, schedule = "gpipe">} {
-  dist.stage @stage0 index 0 order ["F0"] {
+  dist.stage @stage0 index 0 order <F0> {
     %0 = dist.receive from 1 tag 1 : tensor<4xi64, #x>
     dist.send %0 to 1 tag 0 : tensor<4xi64, #x>
   }
-  dist.stage @stage1 index 1 order ["F0"] {
+  dist.stage @stage1 index 1 order <F0> {
     %0 = dist.receive from 0 tag 0 : tensor<4xi64, #x>
     dist.send %0 to 0 tag 1 : tensor<4xi64, #x>
   }
@@ -62,11 +70,11 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro
 
 // expected-error @below {{expects stage 1 to receive the 32 bytes that stage 0 sends, but it expects 16 (receive from stage 0 micro-batch 0)}}
 module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro_batches = 1, schedule = "gpipe">} {
-  dist.stage @stage0 index 0 order ["F0"] {
+  dist.stage @stage0 index 0 order <F0> {
     %0 = dist.input "input_ids" : tensor<4xi64, #x>
     dist.send %0 to 1 tag 0 : tensor<4xi64, #x>
   }
-  dist.stage @stage1 index 1 order ["F0"] {
+  dist.stage @stage1 index 1 order <F0> {
     %0 = dist.receive from 0 tag 0 : tensor<2xi64, #y>
   }
 }
@@ -79,7 +87,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
   graph.layer @a(%x: tensor<4xi64>) -> tensor<4xi64> {
     graph.return %x : tensor<4xi64>
   }
-  dist.stage @stage0 index 0 order ["F0"] {
+  dist.stage @stage0 index 0 order <F0> {
     %0 = dist.input "input_ids" : tensor<4xi64, #x>
     // expected-error @below {{expects a dist.layer named a}}
     %1 = graph.call @a(%0) parameters [] path "a" : (tensor<4xi64, #x>) -> tensor<4xi64, #x>
@@ -95,7 +103,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
     dist.return %x : tensor<4xi64>
   }
   dist.layer @a {forward = @a.forward, inputs = [#x], outputs = [#x], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
-  dist.stage @stage0 index 0 order ["F0"] {
+  dist.stage @stage0 index 0 order <F0> {
     %0 = dist.input "input_ids" : tensor<4xi64, #x>
     // expected-error @below {{expects an exec.function named a.forward}}
     %1 = graph.call @a(%0) parameters [] path "a" : (tensor<4xi64, #x>) -> tensor<4xi64, #x>
@@ -113,7 +121,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
     dist.return %y : tensor<f32>
   }
   dist.layer @a {forward = @a.forward, inputs = [#x], outputs = [#s], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
-  dist.stage @stage0 index 0 order ["F0"] {
+  dist.stage @stage0 index 0 order <F0> {
     %0 = dist.input "input_ids" : tensor<4xi64, #x>
     // expected-error @below {{expects a dist.layer with an exec.function named a}}
     %1 = graph.total @a(%0) : (tensor<4xi64, #x>) -> tensor<f32, #s>
@@ -130,7 +138,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
     exec.return
   }
   dist.layer @a {dist.adjacent = [array<i64: 0, 1>], forward = @a.forward, inputs = [#x], outputs = [#x], input_gradients = [], output_gradients = [], homes = [#x, #x], gradients = [], num_saved = 0 : i64}
-  dist.stage @stage0 index 0 order ["F0"] {
+  dist.stage @stage0 index 0 order <F0> {
     %0 = dist.input "x" : tensor<4xf32, #x>
     %1 = graph.call @a(%0) parameters ["v", "w"] path "a" : (tensor<4xf32, #x>) -> tensor<4xf32, #x>
     // expected-error @below {{expects the shared parameter w to lie beside the same parameters in all its layers; run without galvatron-fuse-parameters}}

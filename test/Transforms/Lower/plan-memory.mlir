@@ -1,11 +1,11 @@
 // RUN: galvatron-opt %s -split-input-file -galvatron-plan-memory | FileCheck %s
 
 module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
-  dist.stage @stage0 index 0 order ["F0", "B0"] {
+  dist.stage @stage0 index 0 order <F0, B0> {
   }
 }
 
-// CHECK: dist.stage @stage0 index 0 order ["F0", "B0"] attributes {dist.arena_bytes = 0 : i64}
+// CHECK: dist.stage @stage0 index 0 order <F0, B0> attributes {dist.arena_bytes = 0 : i64}
 
 // -----
 
@@ -22,7 +22,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
     exec.return
   }
   dist.layer @head {forward = @head.forward, backward = @head.backward, inputs = [#x], outputs = [#s], input_gradients = [unit], output_gradients = [#s], homes = [#x], gradients = [#x], num_saved = 0 : i64}
-  dist.stage @stage0 index 0 order ["F0", "B0", "F1", "B1"] {
+  dist.stage @stage0 index 0 order <F0, B0, F1, B1> {
     %labels = dist.input "labels" : tensor<4xi64, #x>
     %loss = graph.call @head(%labels) parameters ["w"] path "head" {dist.unit = 0 : i64} : (tensor<4xi64, #x>) -> tensor<f32, #s>
     dist.loss %loss : tensor<f32, #s>

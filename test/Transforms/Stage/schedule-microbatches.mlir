@@ -5,7 +5,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
   }
 }
 
-// CHECK: dist.stage @stage0 index 0 order ["F0", "B0", "F1", "B1"]
+// CHECK: dist.stage @stage0 index 0 order <F0, B0, F1, B1>
 
 // -----
 
@@ -17,8 +17,8 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 3, devices = 1, micro
   }
 }
 
-// CHECK: dist.stage @first index 0 order ["F0", "F1", "F2", "B0", "F3", "B1", "B2", "B3"]
-// CHECK: dist.stage @last index 2 order ["F0", "B0", "F1", "B1", "F2", "B2", "F3", "B3"]
+// CHECK: dist.stage @first index 0 order <F0, F1, F2, B0, F3, B1, B2, B3>
+// CHECK: dist.stage @last index 2 order <F0, B0, F1, B1, F2, B2, F3, B3>
 
 // -----
 
@@ -28,7 +28,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 4, devices = 1, micro
   }
 }
 
-// CHECK: dist.stage @few index 0 order ["F0", "F1", "B0", "B1"]
+// CHECK: dist.stage @few index 0 order <F0, F1, B0, B1>
 
 // -----
 
@@ -37,4 +37,4 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro
   }
 }
 
-// CHECK: dist.stage @gpipe index 0 order ["F0", "F1", "F2", "B0", "B1", "B2"]
+// CHECK: dist.stage @gpipe index 0 order <F0, F1, F2, B0, B1, B2>

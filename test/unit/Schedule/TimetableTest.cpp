@@ -51,7 +51,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = )" +
 /// One stage: an embedding, two blocks and a head, whose parameter is named `head`.
 std::string oneStage(const std::string &head) {
   return R"(
-  dist.stage @stage0 index 0 order ["F0", "F1", "B0", "B1"] {
+  dist.stage @stage0 index 0 order <F0, F1, B0, B1> {
     %ids = dist.input "ids" : tensor<4xi64, #x>
     %0 = graph.call @embed(%ids) parameters ["table"] path "embed" : (tensor<4xi64, #x>) -> tensor<4xf32, #x>
     %1 = graph.call @block(%0) parameters ["v0", "w0"] path "block0" : (tensor<4xf32, #x>) -> tensor<4xf32, #x>
@@ -65,12 +65,12 @@ std::string oneStage(const std::string &head) {
 
 /// The same on two stages, with one parameter shared by the first and the last layer.
 const char *const kTwoStages = R"(
-  dist.stage @stage0 index 0 order ["F0", "F1", "B0", "B1"] {
+  dist.stage @stage0 index 0 order <F0, F1, B0, B1> {
     %ids = dist.input "ids" : tensor<4xi64, #x>
     %0 = graph.call @embed(%ids) parameters ["table"] path "embed" : (tensor<4xi64, #x>) -> tensor<4xf32, #x>
     dist.send %0 to 1 tag 0 : tensor<4xf32, #x>
   }
-  dist.stage @stage1 index 1 order ["F0", "B0", "F1", "B1"] {
+  dist.stage @stage1 index 1 order <F0, B0, F1, B1> {
     %0 = dist.receive from 0 tag 0 : tensor<4xf32, #x>
     %1 = graph.call @block(%0) parameters ["v", "w"] path "block" : (tensor<4xf32, #x>) -> tensor<4xf32, #x>
     %2 = graph.call @head(%1) parameters ["table"] path "head" : (tensor<4xf32, #x>) -> tensor<f32, #s>
@@ -108,6 +108,11 @@ protected:
     return timetables[stage].entries.front();
   }
 
+  /// The action of an entry that is of this kind.
+  template <typename Kind> Kind &find(size_t stage, const std::string &name) {
+    return std::get<Kind>(find(stage, name).action);
+  }
+
   /// The proof's first complaint with its notes, or nothing.
   std::string complaint() {
     std::string text;
@@ -136,13 +141,12 @@ TEST_F(TimetableTest, GradientsAreReducedBehindTheLastBackwardOfTheirLayer) {
 
 TEST_F(TimetableTest, BodiesSayWhichFloatsTheyGive) {
   build(program(1, oneStage("head")));
-  auto is = [](int64_t buffer, int64_t count = 4) { return EntryResult{buffer, 0, count}; };
-  EXPECT_THAT(find(0, "forward block0 micro-batch 1").results, ElementsAre(is(3)));
-  EXPECT_THAT(find(0, "forward head micro-batch 0").results, ElementsAre(is(2, 1)));
+  auto is = [](int64_t buffer, int64_t count = 4) { return BodyResult{buffer, GVRT_F32, count}; };
+  EXPECT_THAT(find<Compute>(0, "forward block0 micro-batch 1").results, ElementsAre(is(3)));
+  EXPECT_THAT(find<Compute>(0, "forward head micro-batch 0").results, ElementsAre(is(2, 1)));
   // The gradients of the input and of both parameters; of token ids there is none.
-  EXPECT_THAT(find(0, "backward block0 micro-batch 1").results, ElementsAre(is(4), is(5), is(6)));
-  EXPECT_THAT(find(0, "backward embed micro-batch 0").results, ElementsAre(is(3)));
-  EXPECT_THAT(find(0, "zero loss").results, ElementsAre());
+  EXPECT_THAT(find<Compute>(0, "backward block0 micro-batch 1").results, ElementsAre(is(4), is(5), is(6)));
+  EXPECT_THAT(find<Compute>(0, "backward embed micro-batch 0").results, ElementsAre(is(3)));
 }
 
 TEST_F(TimetableTest, TiedParametersKeepTheirOtherNames) {
@@ -153,20 +157,22 @@ TEST_F(TimetableTest, TiedParametersKeepTheirOtherNames) {
   EXPECT_THAT(timetables[0].parameters.back().names, ElementsAre("w1"));
 }
 
-TEST_F(TimetableTest, NeighboursAreOneMessage) {
+TEST_F(TimetableTest, NeighboursAreOneBucket) {
   build(program(1, oneStage("head")));
   // Two gradients of 16 bytes, each on a cache line: f32 elements of both with what lies between.
-  EXPECT_THAT(find(0, "reduce gradients of block0").attributes, ElementsAre(0, 0, 0, 32, 2));
-  EXPECT_THAT(find(0, "reduce gradients of head").attributes, ElementsAre(0, 0, 0, 16, 0));
+  EXPECT_EQ(find<AllReduce>(0, "reduce gradients of block0").count, 32);
+  EXPECT_EQ(find<AllReduce>(0, "reduce gradients of block0").handle, 2);
+  EXPECT_EQ(find<AllReduce>(0, "reduce gradients of head").count, 16);
+  EXPECT_EQ(find<AllReduce>(0, "reduce gradients of head").handle, 0);
 }
 
-TEST_F(TimetableTest, OtherAxesAreAnotherMessage) {
+TEST_F(TimetableTest, OtherAxesAreAnotherBucket) {
   build(program(1, oneStage("head"), /*apart=*/true));
-  std::vector<std::vector<int64_t>> messages;
+  std::vector<std::pair<int64_t, int64_t>> buckets; // group, elements
   for (const TimetableEntry &entry : timetables[0].entries)
     if (entry.name == "reduce gradients of block1")
-      messages.push_back(entry.attributes);
-  EXPECT_THAT(messages, ElementsAre(ElementsAre(0, 0, 0, 16, 1), ElementsAre(1, 0, 0, 16, 2)));
+      buckets.push_back({entry.getIf<AllReduce>()->group, entry.getIf<AllReduce>()->count});
+  EXPECT_THAT(buckets, ElementsAre(std::pair(0, 16), std::pair(1, 16)));
 }
 
 TEST_F(TimetableTest, SharedParameterIsReducedBehindItsLastUse) {
@@ -175,7 +181,7 @@ TEST_F(TimetableTest, SharedParameterIsReducedBehindItsLastUse) {
   EXPECT_THAT(
       std::vector(names.begin(), names.begin() + 3),
       ElementsAre("backward head micro-batch 1", "backward block1 micro-batch 1", "reduce gradients of block1"));
-  EXPECT_EQ(find(0, "reduce gradients of embed").attributes[3], 16);
+  EXPECT_EQ(find<AllReduce>(0, "reduce gradients of embed").count, 16);
   EXPECT_EQ(complaint(), "");
 }
 
@@ -209,16 +215,16 @@ TEST_F(TimetableTest, CommunicatorsAreOfWhatIsJoined) {
 
 TEST_F(TimetableTest, TheFirstMicroBatchWritesGradients) {
   build(program(1, oneStage("head")));
-  EXPECT_THAT(find(0, "backward block0 micro-batch 0").attributes, ElementsAre(0, 0));
-  EXPECT_THAT(find(0, "backward block0 micro-batch 1").attributes, ElementsAre(1, 1));
+  EXPECT_THAT(find<Compute>(0, "backward block0 micro-batch 0").adds, ElementsAre(false, false));
+  EXPECT_THAT(find<Compute>(0, "backward block0 micro-batch 1").adds, ElementsAre(true, true));
   for (const TimetableEntry &entry : timetables[0].entries)
-    EXPECT_TRUE(entry.function != "gvrt_fill_zero" || entry.name == "zero loss") << entry.name;
+    EXPECT_TRUE(!entry.getIf<FillZero>() || entry.name == "zero loss") << entry.name;
 }
 
 TEST_F(TimetableTest, TheSecondUseOfASharedParameterAdds) {
   build(program(1, oneStage("table")));
-  EXPECT_THAT(find(0, "backward head micro-batch 0").attributes, ElementsAre(0));
-  EXPECT_THAT(find(0, "backward embed micro-batch 0").attributes, ElementsAre(1));
+  EXPECT_THAT(find<Compute>(0, "backward head micro-batch 0").adds, ElementsAre(false));
+  EXPECT_THAT(find<Compute>(0, "backward embed micro-batch 0").adds, ElementsAre(true));
 }
 
 TEST_F(TimetableTest, WhatCanOnlyBeAddedToIsZeroedFirst) {
@@ -226,16 +232,16 @@ TEST_F(TimetableTest, WhatCanOnlyBeAddedToIsZeroedFirst) {
   std::string function = "%dw: memref<4xf32>, %scratch: memref<?xi8>) attributes {";
   text.insert(text.find(function) + function.size(), "exec.adds = array<i64: 1>, ");
   build(text);
-  EXPECT_THAT(find(0, "backward block1 micro-batch 0").attributes, ElementsAre(0, 1));
+  EXPECT_THAT(find<Compute>(0, "backward block1 micro-batch 0").adds, ElementsAre(false, true));
   std::vector<std::string> names = end(0, "zero gradient of w1");
   EXPECT_EQ(names[1], "backward block1 micro-batch 0");
   EXPECT_EQ(std::count(names.begin(), names.end(), "zero gradient of w1"), 1);
-  EXPECT_EQ(find(0, "zero gradient of w1").attributes, std::vector<int64_t>{16});
+  EXPECT_EQ(find<FillZero>(0, "zero gradient of w1").bytes, 16);
 }
 
 TEST_F(TimetableTest, AProductWritesAllGradientsThatLieTogetherOrNone) {
   std::string text = program(1, R"(
-  dist.stage @stage0 index 0 order ["F0", "F1", "B0", "B1"] {
+  dist.stage @stage0 index 0 order <F0, F1, B0, B1> {
     %ids = dist.input "ids" : tensor<4xi64, #x>
     %0 = graph.call @embed(%ids) parameters ["table"] path "embed" : (tensor<4xi64, #x>) -> tensor<4xf32, #x>
     %1 = graph.call @block(%0) parameters ["v", "w"] path "block" : (tensor<4xf32, #x>) -> tensor<4xf32, #x>
@@ -246,9 +252,9 @@ TEST_F(TimetableTest, AProductWritesAllGradientsThatLieTogetherOrNone) {
   std::string layer = "dist.layer @block {";
   text.insert(text.find(layer) + layer.size(), "dist.adjacent = [array<i64: 0, 1>], ");
   build(text);
-  EXPECT_THAT(find(0, "backward head micro-batch 0").attributes, ElementsAre(0));
+  EXPECT_THAT(find<Compute>(0, "backward head micro-batch 0").adds, ElementsAre(false));
   EXPECT_EQ(end(0, "zero gradient of v")[1], "backward block micro-batch 0");
-  EXPECT_THAT(find(0, "backward block micro-batch 0").attributes, ElementsAre(1, 1));
+  EXPECT_THAT(find<Compute>(0, "backward block micro-batch 0").adds, ElementsAre(true, true));
 }
 
 /// A frozen first stage, and behind it a layer the first of whose parameters is frozen. `head`: the head's parameter.
@@ -265,12 +271,12 @@ std::string frozenStage(const std::string &head) {
     exec.return
   }
   dist.layer @half {forward = @half.forward, backward = @half.backward, inputs = [#x], outputs = [#x], input_gradients = [unit], output_gradients = [#x], homes = [#x, #x], gradients = [unit, #g], num_saved = 0 : i64}
-  dist.stage @stage0 index 0 order ["F0", "F1", "B0", "B1"] {
+  dist.stage @stage0 index 0 order <F0, F1, B0, B1> {
     %ids = dist.input "ids" : tensor<4xi64, #x>
     %0 = graph.call @frozen(%ids) parameters ["table"] path "embed" : (tensor<4xi64, #x>) -> tensor<4xf32, #x>
     dist.send %0 to 1 tag 0 frozen : tensor<4xf32, #x>
   }
-  dist.stage @stage1 index 1 order ["F0", "B0", "F1", "B1"] {
+  dist.stage @stage1 index 1 order <F0, B0, F1, B1> {
     %0 = dist.receive from 0 tag 0 frozen : tensor<4xf32, #x>
     %1 = graph.call @half(%0) parameters ["v", "w"] path "block" : (tensor<4xf32, #x>) -> tensor<4xf32, #x>
     %2 = graph.call @head(%1) parameters [")" +
@@ -285,15 +291,16 @@ TEST_F(TimetableTest, FrozenParametersHaveNoGradientAndNoMoments) {
   for (const auto &[stage, index] : {std::pair(0, 0), {1, 0}}) {
     const StageParameter &frozen = timetables[stage].parameters[index];
     EXPECT_FALSE(frozen.trained);
-    EXPECT_GE(frozen.parameterSlot, 0);
-    EXPECT_EQ(std::vector({frozen.gradientSlot, frozen.firstMomentSlot, frozen.secondMomentSlot}), std::vector(3, -1));
+    EXPECT_GE(frozen.parameterBuffer, 0);
+    EXPECT_EQ(std::vector({frozen.gradientBuffer, frozen.firstMomentBuffer, frozen.secondMomentBuffer}),
+              std::vector(3, -1));
   }
   EXPECT_EQ(timetables[0].gradientRegionFirst, -1);
   EXPECT_TRUE(timetables[1].parameters[1].trained);
-  // Of two parameters one has a gradient: the only flag, and the last buffer but scratch.
-  const TimetableEntry &backward = find(1, "backward block micro-batch 0");
-  EXPECT_THAT(backward.attributes, ElementsAre(1));
-  EXPECT_EQ(backward.buffers[backward.buffers.size() - 2].slot, timetables[1].parameters[1].gradientSlot);
+  // Of two parameters one has a gradient.
+  const Compute &backward = find<Compute>(1, "backward block micro-batch 0");
+  EXPECT_THAT(backward.adds, ElementsAre(true));
+  EXPECT_EQ(backward.writes.back().buffer, timetables[1].parameters[1].gradientBuffer);
   EXPECT_EQ(end(1, "zero gradient of w")[1], "backward block micro-batch 0");
 }
 
@@ -331,13 +338,13 @@ TEST_F(TimetableTest, AValueThatIsThereIsReceivedDuringTheLastLayerBefore) {
   EXPECT_THAT(names, ElementsAre("backward head micro-batch 0", "receive from stage 0 micro-batch 1",
                                  "backward block micro-batch 0", "send gradient to stage 0 micro-batch 0",
                                  "end of receive from stage 0 micro-batch 1", "forward block micro-batch 1"));
-  int64_t handle = find(1, "receive from stage 0 micro-batch 1").attributes[3];
-  EXPECT_GE(handle, 0);
-  EXPECT_THAT(find(1, "end of receive from stage 0 micro-batch 1").attributes, ElementsAre(handle));
+  std::optional<int64_t> handle = find<Receive>(1, "receive from stage 0 micro-batch 1").handle;
+  EXPECT_TRUE(handle);
+  EXPECT_EQ(find<Wait>(1, "end of receive from stage 0 micro-batch 1").handle, handle);
   // Nothing is sent early enough for the others.
-  EXPECT_EQ(find(1, "receive from stage 0 micro-batch 0").attributes[3], -1);
-  EXPECT_EQ(find(0, "receive gradient from stage 1 micro-batch 0").attributes[3], -1);
-  EXPECT_EQ(find(0, "receive gradient from stage 1 micro-batch 1").attributes[3], -1);
+  EXPECT_EQ(find<Receive>(1, "receive from stage 0 micro-batch 0").handle, std::nullopt);
+  EXPECT_EQ(find<Receive>(0, "receive gradient from stage 1 micro-batch 0").handle, std::nullopt);
+  EXPECT_EQ(find<Receive>(0, "receive gradient from stage 1 micro-batch 1").handle, std::nullopt);
 }
 
 /// Five forwards of the first stage end at 5, the second stage's first backward at 4.
@@ -347,34 +354,36 @@ TEST_F(TimetableTest, AGradientIsReceivedEarlyOnlyIfItWasThereBefore) {
     text.replace(text.find(from), from.size(), to);
   };
   replace("micro_batches = 2", "micro_batches = 5");
-  replace(R"(["F0", "F1", "B0", "B1"])", R"(["F0", "F1", "F2", "F3", "F4", "B0", "B1", "B2", "B3", "B4"])");
-  replace(R"(["F0", "B0", "F1", "B1"])", R"(["F0", "B0", "F1", "B1", "F2", "B2", "F3", "B3", "F4", "B4"])");
+  replace("<F0, F1, B0, B1>", "<F0, F1, F2, F3, F4, B0, B1, B2, B3, B4>");
+  replace("<F0, B0, F1, B1>", "<F0, B0, F1, B1, F2, B2, F3, B3, F4, B4>");
   build(text);
   std::vector<std::string> names = end(0, "receive gradient from stage 1 micro-batch 0");
   names.resize(4);
   EXPECT_THAT(names, ElementsAre("receive gradient from stage 1 micro-batch 0", "forward embed micro-batch 4",
                                  "send activation to stage 1 micro-batch 4",
                                  "end of send activation to stage 1 micro-batch 0"));
-  EXPECT_GE(find(0, names[0]).attributes[3], 0);
-  EXPECT_EQ(find(0, "receive gradient from stage 1 micro-batch 1").attributes[3], -1); // there at 7, as B0 ends
+  EXPECT_TRUE(find<Receive>(0, names[0]).handle);
+  EXPECT_EQ(find<Receive>(0, "receive gradient from stage 1 micro-batch 1").handle,
+            std::nullopt); // there at 7, as B0 ends
   EXPECT_EQ(complaint(), "");
 }
 
 TEST_F(TimetableTest, WhatIsReceivedIsLeftAloneUntilItsWait) {
   build(program(2, kTwoStages));
-  find(1, "backward block micro-batch 0").buffers[1] = find(1, "receive from stage 0 micro-batch 1").buffers[0];
+  find<Compute>(1, "backward block micro-batch 0").reads[1] =
+      find<Receive>(1, "receive from stage 0 micro-batch 1").buffer;
   EXPECT_THAT(complaint(), HasSubstr("expects nothing to touch what \"receive from stage 0 micro-batch 1\" writes "
                                      "before its wait, but \"backward block micro-batch 0\" does"));
 }
 
 TEST_F(TimetableTest, ValuesAreReceivedInTheOrderTheyAreSent) {
   build(program(2, R"(
-  dist.stage @stage0 index 0 order ["F0"] {
+  dist.stage @stage0 index 0 order <F0> {
     %0 = dist.input "a" : tensor<4xi64, #x>
     dist.send %0 to 1 tag 0 : tensor<4xi64, #x>
     dist.send %0 to 1 tag 1 : tensor<4xi64, #x>
   }
-  dist.stage @stage1 index 1 order ["F0"] {
+  dist.stage @stage1 index 1 order <F0> {
     %1 = dist.receive from 0 tag 1 : tensor<4xi64, #x>
     %0 = dist.receive from 0 tag 0 : tensor<4xi64, #x>
   }
@@ -385,7 +394,7 @@ TEST_F(TimetableTest, ValuesAreReceivedInTheOrderTheyAreSent) {
 
 TEST_F(TimetableTest, WhatIsReducedIsLeftAloneUntilItsWait) {
   build(program(1, oneStage("head")));
-  find(0, "backward embed micro-batch 1").buffers[3] = find(0, "reduce gradients of block1").buffers[0];
+  find<Compute>(0, "backward embed micro-batch 1").writes[0] = find<AllReduce>(0, "reduce gradients of block1").buffer;
   EXPECT_THAT(complaint(), HasSubstr("expects nothing to touch what \"reduce gradients of block1\" writes before its "
                                      "wait, but \"backward embed micro-batch 1\" does"));
 }
@@ -394,13 +403,13 @@ TEST_F(TimetableTest, EveryReductionHasItsWait) {
   build(program(1, oneStage("head")));
   timetables[0].entries.pop_back();
   EXPECT_THAT(complaint(), HasSubstr("expects a wait for \"reduce gradients of embed\""));
-  find(0, "reduce gradients of block0").attributes[4] = 0;
+  find<AllReduce>(0, "reduce gradients of block0").handle = 0;
   EXPECT_THAT(complaint(), HasSubstr("expects a handle of its own for \"reduce gradients of block0\""));
 }
 
 TEST_F(TimetableTest, StagesShareOneOrder) {
   build(program(2, kTwoStages));
-  find(1, "reduce gradient of tied table").attributes[3] = 8;
+  find<AllReduce>(1, "reduce gradient of tied table").count = 8;
   EXPECT_THAT(complaint(), HasSubstr("issue the same collectives in one order, but number 0 is \"reduce gradient of "
                                      "tied table\" on stage 0 and \"reduce gradient of tied table\" on stage 1"));
   timetables[1].entries.pop_back();
@@ -414,6 +423,23 @@ TEST_F(TimetableTest, SumOverStagesMayCloseACircle) {
   std::rotate(entries.begin(), entries.end() - 1, entries.end());
   EXPECT_THAT(complaint(), HasSubstr("the stages wait for one another; stage 0 waits in \"reduce gradient of tied "
                                      "table\"; stage 1 waits in \"receive from stage 0 micro-batch 0\""));
+}
+
+/// Buffers and constants as runtime/api/Functions.def lists them.
+TEST(TimetableEntryTest, EveryKindGivesItsFunctionWhatItTakes) {
+  std::map<std::string, std::pair<size_t, size_t>> functions;
+  auto countOf = [](llvm::StringRef list) { return list.count(',') + 1; };
+#define GVRT_FUNCTION(name, buffers, attributes) functions["gvrt_" #name] = {countOf(buffers), countOf(attributes)};
+#include "runtime/api/Functions.def"
+#undef GVRT_FUNCTION
+  for (const Action &action : {Action(FillZero()), Action(Accumulate()), Action(AllReduce()), Action(Send()),
+                               Action(Receive()), Action(Wait())}) {
+    RuntimeCall call = getRuntimeCall(action);
+    ASSERT_TRUE(functions.contains(call.function)) << call.function;
+    EXPECT_EQ(std::pair(call.buffers.size(), call.constants.size()), functions[call.function]) << call.function;
+  }
+  EXPECT_THAT(getRuntimeCall(Receive{{}, {3, Lane::Gradient, 2, 64}, std::nullopt}).constants,
+              ElementsAre(3, (1 << 20) + 2, 64, -1));
 }
 
 } // namespace

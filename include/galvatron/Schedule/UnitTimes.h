@@ -1,0 +1,45 @@
+// When each instruction of every stage runs if a forward takes one unit of time, a backward two and a transfer none: by
+// it a stage judges which values are there early, and orders are drawn.
+#ifndef GALVATRON_SCHEDULE_UNITTIMES_H
+#define GALVATRON_SCHEDULE_UNITTIMES_H
+
+#include "dialects/Dist/Dist.h"
+
+#include "mlir/IR/BuiltinOps.h"
+
+#include <map>
+#include <optional>
+#include <set>
+#include <vector>
+
+namespace galvatron {
+
+class UnitTimes {
+public:
+  /// All stages have their order.
+  explicit UnitTimes(mlir::ModuleOp module);
+
+  static int64_t durationOf(const dist::Instruction &instruction) {
+    return instruction.computation == dist::Computation::Backward ? 2 : 1;
+  }
+  /// End of a stage's instruction, by its index in the order; none where the orders never let it begin.
+  std::optional<int64_t> endOf(int64_t stage, size_t index) const;
+  /// When all that an instruction waits for has been sent: the same instruction of the stages that this one receives
+  /// activations from (forward) or gradients (backward). None where it never is.
+  std::optional<int64_t> sentBy(int64_t stage, const dist::Instruction &instruction) const;
+
+private:
+  struct Stage {
+    llvm::ArrayRef<dist::Instruction> order;
+    std::vector<int64_t> ends;           // of the first instructions of the order, as many as are known
+    std::set<int64_t> forward, backward; // stages that it receives activations, gradients from
+  };
+  bool advance(int64_t index, Stage &stage);
+
+  std::map<int64_t, Stage> stages;
+  std::map<std::pair<int64_t, dist::Instruction>, int64_t> ends; // by stage
+};
+
+} // namespace galvatron
+
+#endif // GALVATRON_SCHEDULE_UNITTIMES_H

@@ -1,0 +1,190 @@
+// What a stage consists of: its order, layers, data and parameters, and the groups that its collectives join. See
+// Timetable.h.
+#include "TimetableBuilder.h"
+
+#include "dialects/Graph/GraphStructure.h"
+
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringSet.h"
+#include "llvm/Support/FormatVariadic.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+/// Orders may say more than entries are made for yet.
+LogicalResult TimetableBuilder::readOrder() {
+  if (!stage.getOrder())
+    return stage.emitOpError("expects an order; run galvatron-schedule-microbatches first");
+  order = stage.getOrder()->getInstructions();
+  for (const dist::Instruction &instruction : order)
+    if (instruction.computation == dist::Computation::Weight || instruction.chunk != 0)
+      return stage.emitOpError("expects forwards and whole backwards of one part a stage, but got ")
+             << llvm::formatv("{0}", instruction).str()
+             << "; neither interleaved nor zero-bubble schedules are lowered yet";
+  return success();
+}
+
+//===--------------------------------------------------------------------===//
+// Parameters and layers
+//===--------------------------------------------------------------------===//
+
+/// The name by which calls know a parameter, then those that it is tied to.
+std::vector<std::string> galvatron::namesOf(ModuleOp module, StringRef canonical) {
+  std::vector<std::string> names = {canonical.str()};
+  if (auto tied = module->getAttrOfType<DictionaryAttr>(graph::kTiedAttr))
+    for (NamedAttribute other : tied)
+      if (cast<StringAttr>(other.getValue()) == canonical)
+        names.push_back(other.getName().str());
+  return names;
+}
+
+LogicalResult TimetableBuilder::addParameters(Call &call) {
+  for (auto [position, name] : llvm::enumerate(call.op.getParameters().getAsValueRange<StringAttr>())) {
+    auto home = cast<dist::PlacementAttr>(call.layer.getHomes()[position]);
+    dist::PlacementAttr gradient = call.layer.getGradient(position);
+    auto known = llvm::find_if(table.parameters,
+                               [&](const StageParameter &parameter) { return parameter.names.front() == name; });
+    bool isBf16 = call.parameterType(position).getElementType().isBF16();
+    auto setGradient = [&](StageParameter &parameter) {
+      parameter.gradient = gradient;
+      parameter.partialAxes = partialAxesOf(gradient);
+    };
+    if (known != table.parameters.end()) {
+      known->hasCopy |= isBf16;
+      if (gradient && !known->gradient)
+        setGradient(*known);
+      if (known->home != home || (gradient && known->gradient != gradient))
+        return call.op.emitOpError("expects one placement of the tied parameter ")
+               << name << ", but it is used as " << known->home << " and as " << home
+               << "; give its layers the same strategy";
+      call.parameters.push_back(known - table.parameters.begin());
+      continue;
+    }
+    StageParameter parameter;
+    parameter.names = namesOf(module, name);
+    parameter.home = home;
+    if (gradient)
+      setGradient(parameter);
+    parameter.count = call.parameterType(position).getNumElements();
+    parameter.init = call.forward.getArgAttrOfType<DictionaryAttr>(call.op.getInputs().size() + position, "graph.init");
+    parameter.hasCopy = isBf16;
+    call.parameters.push_back(table.parameters.size());
+    table.parameters.push_back(std::move(parameter));
+  }
+  return success();
+}
+
+LogicalResult TimetableBuilder::collectCall(graph::CallOp op) {
+  Call call;
+  call.op = op;
+  call.layer = symbols.lookup<dist::LayerOp>(op.getCallee());
+  if (!call.layer)
+    return op.emitOpError("expects a dist.layer named ") << op.getCallee();
+  call.forward = symbols.lookup<exec::FunctionOp>(call.layer.getForward());
+  if (!call.forward)
+    return op.emitOpError("expects an exec.function named ") << call.layer.getForward();
+  if (call.layer.getBackward())
+    call.backward = symbols.lookup<exec::FunctionOp>(*call.layer.getBackward());
+  if (auto unit = op->getAttrOfType<IntegerAttr>(dist::kUnitAttrName))
+    call.unit = unit.getInt();
+  call.trained = call.layer.getTrained();
+  if (failed(addParameters(call)))
+    return failure();
+  contents.calls[op] = std::move(call);
+  return success();
+}
+
+LogicalResult TimetableBuilder::collect() {
+  table.stage = stage.getIndex();
+  if (auto device = module->getAttrOfType<StringAttr>(exec::kDevice))
+    table.device = device.str();
+  // First, so that it is aligned as the arena is.
+  if (auto bytes = module->getAttrOfType<IntegerAttr>(exec::kWorkspaceBytes))
+    table.workspaceBuffer = addBuffer("workspace", bytes.getInt(), true);
+  if (auto groups = module->getAttrOfType<ArrayAttr>(exec::kGroups))
+    for (Attribute group : groups) {
+      ArrayRef<int64_t> axes = cast<DenseI64ArrayAttr>(group).asArrayRef();
+      table.groups.push_back({std::vector<int64_t>(axes.begin(), axes.end()), {}});
+    }
+  if (auto units = module->getAttrOfType<ArrayAttr>(dist::kUnitsAttrName))
+    for (StringRef path : units.getAsValueRange<StringAttr>())
+      table.units.push_back(path.str());
+  for (Operation &op : stage.getBody().front()) {
+    if (auto call = dyn_cast<graph::CallOp>(op)) {
+      if (failed(collectCall(call)))
+        return failure();
+    } else if (auto input = dyn_cast<dist::InputOp>(op)) {
+      auto type = cast<RankedTensorType>(input.getResult().getType());
+      auto placement = cast<dist::PlacementAttr>(type.getEncoding());
+      int64_t bytes = bytesOf(RankedTensorType::get(placement.getLocalShape(), type.getElementType()));
+      contents.inputs[input.getResult()] = table.inputs.size();
+      int buffer = addBuffer(input.getName().str(), bytes * pipeline.getMicroBatches(), true);
+      table.inputs.push_back({input.getName().str(), buffer, bytes, placement});
+    }
+  }
+  collectHolders();
+  return addParameterBuffers();
+}
+
+void TimetableBuilder::collectHolders() {
+  std::map<std::string, std::vector<int64_t>> holders;
+  llvm::StringSet<> trained;
+  for (auto other : module.getOps<dist::StageOp>())
+    for (auto call : other.getBody().front().getOps<graph::CallOp>()) {
+      auto layer = symbols.lookup<dist::LayerOp>(call.getCallee());
+      for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
+        std::vector<int64_t> &stages = holders[name.str()];
+        int64_t index = other.getIndex();
+        if (!llvm::is_contained(stages, index))
+          stages.push_back(index);
+        if (layer && layer.getGradient(position))
+          trained.insert(name);
+      }
+    }
+  for (StageParameter &parameter : table.parameters) {
+    parameter.stages = holders[parameter.names.front()];
+    llvm::sort(parameter.stages);
+    parameter.counted = parameter.stages.front() == table.stage;
+    parameter.trained = trained.contains(parameter.names.front());
+  }
+}
+
+//===--------------------------------------------------------------------===//
+// Groups
+//===--------------------------------------------------------------------===//
+
+std::vector<int64_t> galvatron::partialAxesOf(dist::PlacementAttr placement) {
+  std::vector<int64_t> axes;
+  for (int64_t owner : placement.getPartialAxes())
+    if (owner != dist::PlacementAttr::kTime)
+      axes.push_back(owner);
+  return axes;
+}
+
+int TimetableBuilder::groupIndex(RankGroup group) {
+  auto found = llvm::find(table.groups, group);
+  if (found == table.groups.end()) {
+    table.groups.push_back(std::move(group));
+    return table.groups.size() - 1;
+  }
+  return found - table.groups.begin();
+}
+
+void TimetableBuilder::forgetUnusedGroups() {
+  llvm::DenseSet<int64_t> used;
+  llvm::StringSet<> seen;
+  for (const TimetableEntry &entry : table.entries) {
+    if (auto *reduce = entry.getIf<AllReduce>())
+      used.insert(reduce->group);
+    auto *compute = entry.getIf<Compute>();
+    if (!compute || !seen.insert(compute->function).second)
+      continue;
+    if (auto function = symbols.lookup<exec::FunctionOp>(compute->function))
+      for (auto call : function.getBody().getOps<exec::CallOp>())
+        if (std::optional<int64_t> group = call.getGroup())
+          used.insert(*group);
+  }
+  for (auto [index, group] : llvm::enumerate(table.groups))
+    if (!used.contains(index))
+      group = {};
+}

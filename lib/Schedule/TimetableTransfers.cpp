@@ -1,0 +1,117 @@
+// Sends and receives of a timetable. On a GPU what waits for a value holds multiprocessors, so a receive starts no
+// earlier than in the last layer of the instruction before, and only if the value is there by then:
+//
+//   stage 0   … │ F2 │ send ─┐           │ B1 …
+//   stage 1   … │ B1: … │ receive │ last │ F2 …
+//
+// What is there is judged with unit times, backward twice forward. They only say where a receive stands: that no wait
+// is circular is proved on the whole timetables (TransferCheck.cpp).
+#include "TimetableBuilder.h"
+#include "galvatron/Schedule/UnitTimes.h"
+
+#include "dialects/Graph/GraphStructure.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+//===--------------------------------------------------------------------===//
+// Sends and waits
+//===--------------------------------------------------------------------===//
+
+void TimetableBuilder::send(BufferReference buffer, const Channel &channel, int64_t microBatch) {
+  StringRef what = channel.lane == Lane::Activation ? "send activation" : "send gradient";
+  std::string name = label((what + " to stage").str(), std::to_string(channel.stage), microBatch);
+  int64_t handle = pending.numHandles++;
+  addEntry(Send{buffer, channel, handle}, name, microBatch);
+  pending.sends[{channel.lane, channel.value, microBatch}] = {handle, buffer, name};
+}
+
+void TimetableBuilder::waitForSend(Lane lane, int64_t value, int64_t microBatch) {
+  auto found = pending.sends.find({lane, value, microBatch});
+  if (found == pending.sends.end())
+    return;
+  addWait(found->second);
+  pending.sends.erase(found);
+}
+
+void TimetableBuilder::addWait(const UnderWay &started) {
+  addEntry(Wait{started.buffer, started.handle}, "end of " + started.name);
+}
+
+//===--------------------------------------------------------------------===//
+// Receives
+//===--------------------------------------------------------------------===//
+
+void TimetableBuilder::collectEarly() {
+  UnitTimes times(module);
+  early.instructions.assign(order.size(), false);
+  for (size_t index = 1; index < order.size(); ++index) {
+    std::optional<int64_t> sent = times.sentBy(table.stage, order[index]);
+    std::optional<int64_t> before = times.endOf(table.stage, index - 1);
+    // Of values that are sent as the instruction before ends only activations count: if gradients did, too, two
+    // neighbours could wait for one another.
+    bool isForward = order[index].computation == dist::Computation::Forward;
+    early.instructions[index] = sent && before && (isForward ? *sent <= *before : *sent < *before);
+  }
+  // Values are received in the order they are sent, so one that an instruction needs after its last call forbids it.
+  Block &block = stage.getBody().front();
+  for (auto call : block.getOps<graph::CallOp>()) {
+    early.beforeForward = call;
+    if (!early.beforeBackward && contents.calls[call].backward)
+      early.beforeBackward = call;
+  }
+  for (Operation &op : block) {
+    if (isa<dist::ReceiveOp>(op) && early.beforeForward && early.beforeForward->isBeforeInBlock(&op))
+      early.beforeForward = nullptr;
+    if (isa<dist::SendOp>(op) && early.beforeBackward && op.isBeforeInBlock(early.beforeBackward))
+      early.beforeBackward = nullptr;
+  }
+}
+
+void TimetableBuilder::receiveEarly(size_t next) {
+  if (next >= order.size() || !early.instructions[next])
+    return;
+  auto [computation, chunk, microBatch] = order[next];
+  if (computation == dist::Computation::Forward) {
+    for (auto receive : stage.getBody().front().getOps<dist::ReceiveOp>())
+      receiveActivation(receive, microBatch, /*isEarly=*/true);
+    return;
+  }
+  for (Operation &op : llvm::reverse(stage.getBody().front()))
+    if (auto send = dyn_cast<dist::SendOp>(op); send && send.hasGradient())
+      receiveGradient(send, microBatch, /*isEarly=*/true);
+}
+
+void TimetableBuilder::receive(std::string name, Receive receive, int64_t microBatch, bool isEarly) {
+  int buffer = receive.buffer.buffer;
+  if (auto started = pending.receives.find(buffer); started != pending.receives.end()) {
+    addWait(started->second);
+    pending.receives.erase(started);
+    return;
+  }
+  if (isEarly) {
+    receive.handle = pending.numHandles++;
+    pending.receives[buffer] = {*receive.handle, receive.buffer, name};
+  }
+  addEntry(receive, std::move(name), microBatch);
+}
+
+void TimetableBuilder::receiveActivation(dist::ReceiveOp op, int64_t microBatch, bool isEarly) {
+  int64_t stage = op.getStage(), value = op.getTag(), bytes = bytesOf(localType(op.getResult()));
+  receive(label("receive from stage", std::to_string(stage), microBatch),
+          {{valueBuffer(op.getResult(), microBatch), 0}, {stage, Lane::Activation, value, bytes}, std::nullopt},
+          microBatch, isEarly);
+}
+
+int TimetableBuilder::receiveGradient(dist::SendOp send, int64_t microBatch, bool isEarly) {
+  int64_t stage = send.getStage(), value = send.getTag(), bytes = bytesOf(localType(send.getX()));
+  auto [known, isNew] = places.receivedGradients.insert({{send.getOperation(), microBatch}, -1});
+  if (isNew)
+    known->second =
+        addBuffer("gradient from stage " + std::to_string(stage) + " micro-batch " + std::to_string(microBatch), bytes);
+  receive(label("receive gradient from stage", std::to_string(stage), microBatch),
+          {{known->second, 0}, {stage, Lane::Gradient, value, bytes}, std::nullopt}, microBatch, isEarly);
+  return known->second;
+}

@@ -1,0 +1,58 @@
+// Stages side by side, each as far as the others let it. See UnitTimes.h.
+#include "galvatron/Schedule/UnitTimes.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+UnitTimes::UnitTimes(ModuleOp module) {
+  for (auto op : module.getOps<dist::StageOp>()) {
+    Stage &stage = stages[op.getIndex()];
+    if (op.getOrder())
+      stage.order = op.getOrder()->getInstructions();
+    for (auto receive : op.getBody().front().getOps<dist::ReceiveOp>())
+      stage.forward.insert(receive.getStage());
+    for (auto send : op.getBody().front().getOps<dist::SendOp>())
+      if (send.hasGradient())
+        stage.backward.insert(send.getStage());
+  }
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (auto &[index, stage] : stages)
+      moved |= advance(index, stage);
+  }
+}
+
+std::optional<int64_t> UnitTimes::endOf(int64_t stage, size_t index) const {
+  const std::vector<int64_t> &known = stages.at(stage).ends;
+  return index < known.size() ? std::optional(known[index]) : std::nullopt;
+}
+
+std::optional<int64_t> UnitTimes::sentBy(int64_t stage, const dist::Instruction &instruction) const {
+  const Stage &own = stages.at(stage);
+  int64_t latest = 0;
+  if (instruction.computation == dist::Computation::Weight)
+    return latest;
+  for (int64_t other : instruction.computation == dist::Computation::Forward ? own.forward : own.backward) {
+    auto end = ends.find({other, instruction});
+    if (end == ends.end())
+      return std::nullopt;
+    latest = std::max(latest, end->second);
+  }
+  return latest;
+}
+
+/// Moves one stage as far as it gets; whether it moved.
+bool UnitTimes::advance(int64_t index, Stage &stage) {
+  bool moved = false;
+  while (stage.ends.size() < stage.order.size()) {
+    const dist::Instruction &instruction = stage.order[stage.ends.size()];
+    std::optional<int64_t> sent = sentBy(index, instruction);
+    if (!sent)
+      break;
+    int64_t free = stage.ends.empty() ? 0 : stage.ends.back();
+    stage.ends.push_back(std::max(*sent, free) + durationOf(instruction));
+    ends[{index, instruction}] = stage.ends.back();
+    moved = true;
+  }
+  return moved;
+}

@@ -1,0 +1,134 @@
+// The contract after phase `lower`: bodies are runtime calls and loops on buffers, as many and as large as their layers
+// say, and every stage knows how much memory a rank takes.
+#include "dialects/Dist/Dist.h"
+#include "dialects/Exec/Exec.h"
+#include "galvatron/Transforms/Passes.h"
+
+namespace galvatron {
+#define GEN_PASS_DEF_VERIFYLOWERPASS
+#include "galvatron/Transforms/Passes.h.inc"
+} // namespace galvatron
+
+using namespace mlir;
+using namespace galvatron;
+using dist::PlacementAttr;
+
+/// A body holds nothing but the exec dialect, and scalar arithmetic inside its loops.
+static LogicalResult verifyBody(exec::FunctionOp function, int64_t groups) {
+  WalkResult result = function.getBody().walk([&](Operation *op) -> WalkResult {
+    if (auto call = dyn_cast<exec::CallOp>(op))
+      if (std::optional<int64_t> group = call.getGroup(); group && (*group < 0 || *group >= groups))
+        return call.emitOpError("expects a group below ") << groups << ", but got " << *group;
+    if (!isa<exec::ExecDialect>(op->getDialect()) && !op->getParentOfType<exec::LoopsOp>())
+      return op->emitOpError("expects to be gone after convert-dist-to-exec");
+    return success();
+  });
+  return failure(result.wasInterrupted());
+}
+
+namespace {
+
+/// A function's arguments, read one list of values after another.
+class Arguments {
+public:
+  Arguments(dist::LayerOp layer, exec::FunctionOp function)
+      : layer(layer), function(function), left(function.getArgumentTypes()) {}
+
+  /// The next are buffers of what a device holds under these placements; a unit has none.
+  LogicalResult take(StringRef what, ArrayAttr placements) {
+    for (auto [index, attribute] : llvm::enumerate(placements)) {
+      auto placement = dyn_cast<PlacementAttr>(attribute);
+      if (!placement)
+        continue;
+      auto type = left.empty() ? MemRefType() : dyn_cast<MemRefType>(left.front());
+      if (!type || type.getShape() != ArrayRef<int64_t>(placement.getLocalShape())) {
+        InFlightDiagnostic error = layer.emitOpError("expects ")
+                                   << what << " " << index << " of @" << function.getSymName() << " to be held as "
+                                   << placement << ", but got ";
+        return left.empty() ? error << "nothing" : error << left.front();
+      }
+      left = left.drop_front();
+    }
+    return success();
+  }
+  void takeSaved() { left = left.drop_front(std::min<size_t>(left.size(), layer.getNumSaved())); }
+  /// Scratch comes last.
+  LogicalResult finish() {
+    if (left.size() == 1)
+      return success();
+    return layer.emitOpError("expects one argument of @")
+           << function.getSymName() << " after its values, its scratch, but got " << left.size();
+  }
+
+private:
+  dist::LayerOp layer;
+  exec::FunctionOp function;
+  ArrayRef<Type> left;
+};
+
+} // namespace
+
+static LogicalResult verifyLayer(dist::LayerOp layer, SymbolTable &symbols) {
+  auto forward = symbols.lookup<exec::FunctionOp>(layer.getForward());
+  if (!forward)
+    return layer.emitOpError("expects an exec.function named ") << layer.getForward();
+  Arguments arguments(layer, forward);
+  if (failed(arguments.take("input", layer.getInputs())) || failed(arguments.take("parameter", layer.getHomes())) ||
+      failed(arguments.take("output", layer.getOutputs())))
+    return failure();
+  arguments.takeSaved();
+  if (failed(arguments.finish()))
+    return failure();
+  if (!layer.getBackward())
+    return success();
+  auto backward = symbols.lookup<exec::FunctionOp>(*layer.getBackward());
+  if (!backward)
+    return layer.emitOpError("expects an exec.function named ") << *layer.getBackward();
+  Arguments reversed(layer, backward);
+  if (failed(reversed.take("output gradient", layer.getOutputGradients())) ||
+      failed(reversed.take("input", layer.getInputs())) || failed(reversed.take("parameter", layer.getHomes())))
+    return failure();
+  reversed.takeSaved();
+  if (failed(reversed.take("input gradient", layer.getInputGradients())) ||
+      failed(reversed.take("gradient", layer.getGradients())))
+    return failure();
+  return reversed.finish();
+}
+
+static LogicalResult verifyStage(dist::StageOp stage) {
+  auto bytes = stage->getAttrOfType<IntegerAttr>(dist::kArenaBytesAttrName);
+  if (!bytes)
+    return stage.emitOpError("expects the attribute ") << dist::kArenaBytesAttrName << "; run galvatron-plan-memory";
+  if (bytes.getInt() < 0 || bytes.getInt() % exec::kBufferAlignment)
+    return stage.emitOpError("expects an arena of whole cache lines of ")
+           << exec::kBufferAlignment << " bytes, but got " << bytes.getInt();
+  return success();
+}
+
+namespace {
+struct VerifyLowerPass : galvatron::impl::VerifyLowerPassBase<VerifyLowerPass> {
+  using Base::Base;
+
+  void runOnOperation() override {
+    SymbolTable symbols(getOperation());
+    auto groups = getOperation()->getAttrOfType<ArrayAttr>(exec::kGroups);
+    for (Operation &op : *getOperation().getBody())
+      if (failed(verify(op, symbols, groups ? groups.size() : 0)))
+        return signalPassFailure();
+    markAllAnalysesPreserved();
+  }
+
+private:
+  LogicalResult verify(Operation &op, SymbolTable &symbols, int64_t groups) {
+    if (auto function = dyn_cast<exec::FunctionOp>(op)) {
+      ++numFunctions;
+      return verifyBody(function, groups);
+    }
+    if (auto layer = dyn_cast<dist::LayerOp>(op))
+      return verifyLayer(layer, symbols);
+    if (auto stage = dyn_cast<dist::StageOp>(op))
+      return verifyStage(stage);
+    return op.emitOpError("expects functions, layers and stages alone after phase lower");
+  }
+};
+} // namespace
