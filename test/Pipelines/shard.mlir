@@ -8,7 +8,7 @@
 // The table's rows are cut: each device adds what it has of a row.
 // CHECK-LABEL: dist.body @embedding.tp2.forward(
 // CHECK-SAME: tensor<2x16xi64>, %{{.*}}: tensor<16x24xf32> {{{.*}}graph.parameter = "weight"}) -> tensor<2x16x24xf32>
-// CHECK: dist.all_reduce %{{.*}} axes [0]
+// CHECK: dist.all_reduce sum %{{.*}} axes [0]
 // CHECK: dist.layer @embedding.tp2
 // CHECK-SAME: gradients = [#dist.placement<[2@g0 * 16, 24]>], homes = [#dist.placement<[2@g0 * 16, 24]>]
 
