@@ -66,6 +66,14 @@ struct EvaluateCommandLine {
 /// The main job's own options. Made before the command line is parsed and destroyed after the run: no
 /// global state.
 struct JobCommandLine {
+  /// LLVM's libraries register an option of this name, which nothing here reads.
+  struct Freed {
+    explicit Freed(llvm::StringRef name) {
+      if (cl::Option *other = cl::getRegisteredOptions().lookup(name))
+        other->removeArgument();
+    }
+  };
+  Freed freed{"threads"};
   cl::OptionCategory category{"The main job",
                               "From a model to stage binaries: galvatron-opt --search --lower model.mlir"};
   cl::opt<bool> search{"search", cl::cat(category),
@@ -89,6 +97,9 @@ struct JobCommandLine {
   cl::opt<int64_t> microBatches{"micro-batches", cl::cat(category), cl::value_desc("N"),
                                 cl::desc("Cut the batch of a searched plan into exactly so many pieces (default: the "
                                          "fastest number that divides it)")};
+  cl::opt<int64_t> threads{"threads", cl::cat(category), cl::value_desc("N"),
+                           cl::desc("Threads of the search (default: all cores); the plan is the same whatever their "
+                                    "number")};
   cl::opt<std::string> target{"target", cl::cat(category), cl::init("cpu"), cl::value_desc("DEVICE"),
                               cl::desc("Device that the binaries run on: cpu, or cuda (default cluster: h200)")};
   cl::opt<std::string> architecture{"arch", cl::cat(category), cl::init("sm_90a"), cl::value_desc("GPU"),
@@ -110,9 +121,9 @@ struct JobCommandLine {
     for (const cl::Option *option :
          {static_cast<const cl::Option *>(&ranks), static_cast<const cl::Option *>(&cluster),
           static_cast<const cl::Option *>(&memory), static_cast<const cl::Option *>(&globalBatch),
-          static_cast<const cl::Option *>(&microBatches), static_cast<const cl::Option *>(&target),
-          static_cast<const cl::Option *>(&architecture), static_cast<const cl::Option *>(&precision),
-          static_cast<const cl::Option *>(&explain)})
+          static_cast<const cl::Option *>(&microBatches), static_cast<const cl::Option *>(&threads),
+          static_cast<const cl::Option *>(&target), static_cast<const cl::Option *>(&architecture),
+          static_cast<const cl::Option *>(&precision), static_cast<const cl::Option *>(&explain)})
       if (option->getNumOccurrences())
         return option->ArgStr;
     return "";
@@ -145,6 +156,8 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
     options.globalBatch = line.globalBatch;
   if (line.microBatches.getNumOccurrences())
     options.microBatches = line.microBatches;
+  if (line.threads.getNumOccurrences())
+    options.threads = line.threads;
   if (line.ranks.getNumOccurrences() && line.ranks < 1)
     return reportUsage("expects --ranks of at least 1, but got " + llvm::Twine(line.ranks)), std::nullopt;
   if (line.plan.getNumOccurrences() && line.plan.empty())

@@ -6,6 +6,7 @@
 
 #include "galvatron/Costs/ModelUnits.h"
 #include "galvatron/Costs/ProgramCosts.h"
+#include "galvatron/Search/Check/CheckPlan.h"
 #include "galvatron/Search/Formats/PlanFile.h"
 
 #include "llvm/Support/MemoryBuffer.h"
@@ -85,7 +86,11 @@ FailureOr<JobPlan> galvatron::readJobPlan(ModuleOp module, const MainJobOptions 
                           .costs = &costs};
   // A plan that the model cannot price may still run: phase shard has the last word on what divides.
   search::Result<search::Plan> priced = search::evaluatePlan(problem, *plan);
-  return JobPlan{priced ? std::move(*priced) : std::move(*plan), std::move(*cluster)};
+  if (!priced)
+    return JobPlan{std::move(*plan), std::move(*cluster)};
+  if (std::optional<search::Error> error = search::checkGivenPlan(problem, *priced).error())
+    return reportError(error->message);
+  return JobPlan{std::move(*priced), std::move(*cluster)};
 }
 
 /// A copy of `module` with `plan` on it.
@@ -97,7 +102,7 @@ static OwningOpRef<ModuleOp> copyUnder(const search::Plan &plan, ModuleOp module
 
 /// The phase's solver: the fastest plan that fits by exact bytes.
 static FailureOr<search::Solution> solveWithinBudget(ModuleOp module, const search::Problem &problem,
-                                                     PhaseRunner &phases) {
+                                                     PhaseRunner &phases, int64_t threads) {
   auto lower = [&](const search::Plan &plan) -> std::optional<std::vector<RankBytes>> {
     OwningOpRef<ModuleOp> copy = copyUnder(plan, module);
     if (failed(phases.tryLower(*copy)))
@@ -105,7 +110,9 @@ static FailureOr<search::Solution> solveWithinBudget(ModuleOp module, const sear
     FailureOr<std::vector<RankBytes>> bytes = measureStages(*copy, plan.ranks, problem.cluster.device.reserved);
     return failed(bytes) ? std::nullopt : std::optional(std::move(*bytes));
   };
-  search::Result<BudgetAnswer> answer = BudgetSearch(problem, lower).run();
+  search::SolveOptions solve;
+  solve.threads = int(threads);
+  search::Result<BudgetAnswer> answer = BudgetSearch(problem, lower, solve).run();
   if (!answer)
     return module.emitError(answer.error().message);
   if (answer->refused) {
@@ -133,7 +140,8 @@ FailureOr<JobPlan> galvatron::makeJobPlan(ModuleOp module, const MainJobOptions 
   phase.microBatches = options.microBatches.value_or(0);
   search::Plan searched;
   phase.solver = [&](ModuleOp differentiated, const search::Problem &problem) {
-    FailureOr<search::Solution> solution = solveWithinBudget(differentiated, problem, phases);
+    int64_t threads = options.threads.value_or(differentiated.getContext()->getNumThreads());
+    FailureOr<search::Solution> solution = solveWithinBudget(differentiated, problem, phases, threads);
     if (succeeded(solution) && solution->plan)
       searched = *solution->plan;
     return solution;

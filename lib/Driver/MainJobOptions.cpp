@@ -31,6 +31,10 @@ static std::string findWrongNumber(const MainJobOptions &options) {
     return "expects --micro-batches of at least 1, but got " + std::to_string(*options.microBatches);
   if (options.microBatches && !options.search)
     return "expects --micro-batches with --search; a plan has them as its key micro_batches";
+  if (options.threads && *options.threads < 1)
+    return "expects --threads of at least 1, but got " + std::to_string(*options.threads);
+  if (options.threads && !options.search)
+    return "expects --threads with --search, whose threads they are";
   return "";
 }
 

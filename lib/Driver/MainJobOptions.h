@@ -18,6 +18,7 @@ struct MainJobOptions {
   std::string plan; ///< plan file, instead of a search
   ClusterInput cluster;
   std::optional<int64_t> globalBatch, microBatches;
+  std::optional<int64_t> threads;      ///< of the search; default: the context's
   std::string target = "cpu";          ///< device library: "cpu" or "cuda"
   std::string architecture = "sm_90a"; ///< of the GPUs
   std::string precision;               ///< fp32 or bf16; empty: as the target has it

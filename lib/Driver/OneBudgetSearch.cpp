@@ -3,6 +3,7 @@
 
 #include "ListedPlans.h"
 
+#include "galvatron/Search/Check/CheckPlan.h"
 #include "galvatron/Search/Solver/RankedPlans.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -65,6 +66,8 @@ search::Result<FoundPlan> OneBudgetSearch::searchOnce(int64_t within, int64_t re
     return best;
   }
   search::Plan &plan = *solution->plan;
+  if (std::optional<search::Error> error = search::checkPlan(asked, plan).error())
+    return *error;
   for (search::StageMemory &estimate : plan.stageMemory)
     estimate.reservedBytes -= reserve;
   bool isLowered = lower(plan);
@@ -115,8 +118,7 @@ std::optional<search::Error> OneBudgetSearch::lowerSmallest() {
   search::Result<std::vector<search::Plan>> plans = search::listSmallestPlans(problem);
   if (!plans)
     return plans.error();
-  lowerListed(std::move(*plans));
-  return std::nullopt;
+  return lowerListed(std::move(*plans));
 }
 
 /// Looks for a plan that fits and is faster than the one found, if that fits.
@@ -139,19 +141,18 @@ std::optional<search::Error> OneBudgetSearch::improve() {
     if (!ranked)
       return ranked.error();
     wholeFor = ranked->budget;
-    lowerListed(std::move(ranked->plans));
+    if (std::optional<search::Error> error = lowerListed(std::move(ranked->plans)))
+      return error;
     // Below a faster plan the list may be whole further up.
     bool isFaster = found.fits(memory) && (isFirst || found.plan->predictedStepSeconds < rank.limitSeconds);
     if (wholeFor == rank.budgets.back() || !isFaster)
       break;
   }
-  if (!wholeFor && found.fits(memory))
-    narrow();
-  return std::nullopt;
+  return wholeFor || !found.fits(memory) ? std::nullopt : narrow();
 }
 
 /// Lowers plans of the list while any may be lowered, and takes the fastest that fits.
-void OneBudgetSearch::lowerListed(std::vector<search::Plan> plans) {
+std::optional<search::Error> OneBudgetSearch::lowerListed(std::vector<search::Plan> plans) {
   ListedPlans listed(std::move(plans));
   listed.learn(*found.plan);
   auto isOver = [&](const search::Plan &plan) { return isKnownTooLarge(plan); };
@@ -160,22 +161,27 @@ void OneBudgetSearch::lowerListed(std::vector<search::Plan> plans) {
     std::optional<search::Plan> next = listed.take(limit, memory, isOver);
     if (!next)
       break;
+    if (std::optional<search::Error> error = search::checkGivenPlan(problem, *next).error())
+      return error;
     // The search's space may hold a plan that a later phase refuses.
     if (!lower(*next))
       continue;
     listed.learn(*next);
     takeIfFits(std::move(*next));
   }
+  return std::nullopt;
 }
 
 /// Where faster plans are too many to list: searches each shape that was lowered again, with what the stages of its
 /// last plan took beyond their estimates, or less. Within a shape estimates are wrong by about the same.
-void OneBudgetSearch::narrow() {
+std::optional<search::Error> OneBudgetSearch::narrow() {
   for (const auto &[shape, extraBytes] : std::map(extraBytesOfShapes))
-    narrowShape(shape.first, shape.second);
+    if (std::optional<search::Error> error = narrowShape(shape.first, shape.second))
+      return error;
+  return std::nullopt;
 }
 
-void OneBudgetSearch::narrowShape(int stages, int microBatches) {
+std::optional<search::Error> OneBudgetSearch::narrowShape(int stages, int microBatches) {
   search::SolveOptions quickly = options;
   quickly.explain = false;
   search::Problem asked = problem;
@@ -188,10 +194,13 @@ void OneBudgetSearch::narrowShape(int stages, int microBatches) {
     if (!solution || !solution->plan ||
         solution->plan->predictedStepSeconds >= found.plan->predictedStepSeconds * (1 - kLeastGain))
       break;
+    if (std::optional<search::Error> error = search::checkPlan(asked, *solution->plan).error())
+      return error;
     for (auto [stage, extra] : llvm::zip(solution->plan->stageMemory, asked.extraBytesOfStage))
       stage.reservedBytes -= extra;
     if (!lower(*solution->plan))
       break;
     takeIfFits(std::move(*solution->plan));
   }
+  return std::nullopt;
 }

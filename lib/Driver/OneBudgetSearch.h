@@ -49,9 +49,9 @@ private:
   search::Result<FoundPlan> searchByEstimate();
   std::optional<search::Error> improve();
   std::optional<search::Error> lowerSmallest();
-  void lowerListed(std::vector<search::Plan> plans);
-  void narrow();
-  void narrowShape(int stages, int microBatches);
+  std::optional<search::Error> lowerListed(std::vector<search::Plan> plans);
+  std::optional<search::Error> narrow();
+  std::optional<search::Error> narrowShape(int stages, int microBatches);
   bool lower(search::Plan &plan);
   void takeIfFits(search::Plan plan);
   bool isKnownTooLarge(const search::Plan &plan) const;

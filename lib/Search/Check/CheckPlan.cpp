@@ -101,7 +101,8 @@ private:
 
 class Judge {
 public:
-  Judge(const Problem &problem, const Plan &plan) : problem(problem), plan(plan) {}
+  /// `isGiven`: not the search's to answer for.
+  Judge(const Problem &problem, const Plan &plan, bool isGiven) : problem(problem), plan(plan), isGiven(isGiven) {}
 
   CheckReport run() {
     if (structure() && price()) {
@@ -123,6 +124,7 @@ private:
 
   const Problem &problem;
   const Plan &plan;
+  bool isGiven;
   /// The links as a stage sees them.
   const CommunicationModel &network(int stage) const {
     return problem.communication ? *problem.communication : *links[stage];
@@ -148,7 +150,7 @@ bool Judge::structure() {
     links.push_back(std::make_unique<LinkModel>(problem.cluster, inter));
   }
   for (const TiedParameter &tie : problem.ties)
-    if (tie.secondUnit < int(plan.units.size()) &&
+    if (!isGiven && tie.secondUnit < int(plan.units.size()) &&
         plan.units[tie.firstUnit].strategy.tp != plan.units[tie.secondUnit].strategy.tp)
       complain("units '" + plan.units[tie.firstUnit].path + "' and '" + plan.units[tie.secondUnit].path +
                "' share a parameter but have different tp");
@@ -362,12 +364,14 @@ std::optional<Error> CheckReport::error() const {
                "; this is an error of the search, please report it with the command"};
 }
 
-CheckReport checkPlan(const Problem &problem, const Plan &plan) { return Judge(problem, plan).run(); }
+CheckReport checkPlan(const Problem &problem, const Plan &plan) {
+  return Judge(problem, plan, /*isGiven=*/false).run();
+}
 
 CheckReport checkGivenPlan(Problem problem, const Plan &plan) {
   problem.space = {};
   problem.cluster.memoryBytesPerDevice = std::numeric_limits<std::int64_t>::max();
-  return checkPlan(problem, plan);
+  return Judge(problem, plan, /*isGiven=*/true).run();
 }
 
 } // namespace galvatron::search

@@ -8,6 +8,7 @@
 #include "galvatron/Costs/ClusterInput.h"
 #include "galvatron/Costs/ModelUnits.h"
 #include "galvatron/Costs/ProgramCosts.h"
+#include "galvatron/Search/Check/CheckPlan.h"
 #include "galvatron/Search/Solver/Solver.h"
 #include "galvatron/Transforms/AssignPlacements.h"
 
@@ -90,9 +91,15 @@ struct SearchPlanPass : galvatron::impl::SearchPlanPassBase<SearchPlanPass> {
   }
 
   static FailureOr<search::Solution> solveByEstimate(ModuleOp module, const search::Problem &problem) {
-    search::Result<search::Solution> solution = search::solve(problem);
+    search::SolveOptions options;
+    options.threads = int(module.getContext()->getNumThreads());
+    search::Result<search::Solution> solution = search::solve(problem, options);
     if (!solution)
       return module.emitError(solution.error().message), failure();
+    if (!solution->plan)
+      return std::move(*solution);
+    if (std::optional<search::Error> error = search::checkPlan(problem, *solution->plan).error())
+      return module.emitError(error->message), failure();
     return std::move(*solution);
   }
 

@@ -175,6 +175,34 @@ TEST(BudgetSearch, without_any_plan_the_message_is_the_search_s) {
   EXPECT_EQ(answer.message, search::solve(problem)->infeasible.message);
 }
 
+/// Costs that rise each time they are asked for: a search whose plans do not hold what they say.
+class RisingCosts : public search::CostSource {
+public:
+  explicit RisingCosts(const RandomCosts &costs) : costs(costs) {}
+  search::Result<search::UnitCost> cost(const search::CostQuery &query) const override {
+    search::Result<search::UnitCost> cost = costs.cost(query);
+    if (cost)
+      cost->forwardSeconds *= 1 + 1e-3 * ++calls;
+    return cost;
+  }
+
+private:
+  const RandomCosts &costs;
+  mutable int calls = 0;
+};
+
+TEST(BudgetSearch, a_plan_that_does_not_hold_what_it_says_is_an_error_and_not_lowered) {
+  RandomCosts costs(1);
+  RisingCosts rising(costs);
+  Problem problem = problemOf(costs, kPlenty);
+  problem.costs = &rising;
+  std::vector<Plan> trace;
+  search::Result<BudgetAnswer> answer = BudgetSearch(problem, FakeLowering{.trace = &trace}).run();
+  ASSERT_FALSE(answer);
+  EXPECT_THAT(answer.error().message, HasSubstr("the plan does not hold what it says: the timetable takes"));
+  EXPECT_THAT(trace, IsEmpty());
+}
+
 TEST(BudgetSearch, an_inconsistent_problem_is_an_error) {
   RandomCosts costs(1);
   Problem problem = problemOf(costs, kPlenty);
