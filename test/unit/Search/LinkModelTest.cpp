@@ -33,6 +33,11 @@ TEST(LinkModel, collectives_take_latency_and_bandwidth) {
   // Both nodes: the slow link sees a quarter of the value from each rank.
   double inside = 2 * (2e-6 + 0.75 * 1e9 / 1e11), across = 2 * (1e-5 + 0.5 * 0.25e9 / 1e10);
   EXPECT_NEAR(links.seconds(Kind::AllReduce, 1e9, {8, 1}), inside + across, 1e-9);
+  // 0 1 4 5: two of each node, which are neighbours.
+  galvatron::plan::GroupShape pairs;
+  pairs.loops = {{2, 1}, {2, 4}};
+  inside = 2 * (1e-6 + 0.5 * 1e9 / 1e11), across = 2 * (1e-5 + 0.5 * 0.5e9 / 1e10);
+  EXPECT_NEAR(links.seconds(Kind::AllReduce, 1e9, pairs), inside + across, 1e-9);
 }
 
 TEST(LinkModel, messages_dip_at_middle_sizes) {
