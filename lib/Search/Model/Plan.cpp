@@ -67,6 +67,8 @@ std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supp
     std::int64_t value = values.*row.value;
     if (row.isDegree() && value < 1)
       return Error{at + "key '" + std::string(row.key) + "' expects a degree of at least 1, but got " + number(value)};
+    if (row.kind == plan::DimensionKind::Level && (value < 0 || value > row.most))
+      return Error{at + "key '" + std::string(row.key) + "' expects 0, 1, 2 or 3, but got " + number(value)};
     if (row.kind != plan::DimensionKind::Degree)
       continue;
     product = std::min(product * value, stageRanks + 1); // no product of large numbers
@@ -88,8 +90,6 @@ std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supp
     return Error{at + "key 'ep' expects a divisor of dp " + number(unit.dp) + ", but got " + number(s.ep)};
   if (s.recompute && !unit.recomputeValues.empty())
     return Error{at + "has both 'recompute' and 'recompute_values'; give one"};
-  if (s.zero < 0 || s.zero > 3)
-    return Error{at + "key 'zero' expects 0, 1, 2 or 3, but got " + number(s.zero)};
   if (s.sequenceParallel && s.tp == 1)
     return Error{at + "key 'sequence_parallel' expects tp above 1, but got tp 1"};
   if (supportedOnly)

@@ -30,22 +30,22 @@ module attributes {graph.batch = 24 : i64} {
 // Tensor groups are 0 1 2 3, 4 5 6 7 and 8 9 10 11.
 // TWELVE: plan.pipeline = #plan.pipeline<stages = 1, devices = 12, {{.*}}, grid = [3, 2, 2]>
 // TWELVE: graph.layer @mlp.dp3tp4
-// TWELVE: dist.all_reduce %{{.*}} axes [1, 2]
+// TWELVE: dist.all_reduce sum %{{.*}} axes [1, 2]
 
 // tp 3 moves twice what tp 2 does and is of neighbours, 0 1 2 and 3 4 5; tp 2 has the groups 0 3, 1 4 and 2 5. Ascending
 // sizes go without saying.
 // LESS: plan.pipeline = #plan.pipeline<stages = 1, devices = 6, micro_batches = 1, schedule = "1f1b">
 // LESS: graph.layer @mlp.dp3tp2
-// LESS: dist.all_reduce %{{.*}} axes [0]
+// LESS: dist.all_reduce sum %{{.*}} axes [0]
 // LESS: graph.layer @mlp.dp2tp3
-// LESS: dist.all_reduce %{{.*}} axes [1]
+// LESS: dist.all_reduce sum %{{.*}} axes [1]
 
 // The plan has the last word: tp 2 has its neighbours.
 // SAID: devices = 6, {{.*}}, grid = [3, 2]>
 // SAID: graph.layer @mlp.dp3tp2
-// SAID: dist.all_reduce %{{.*}} axes [1]
+// SAID: dist.all_reduce sum %{{.*}} axes [1]
 // SAID: graph.layer @mlp.dp2tp3
-// SAID: dist.all_reduce %{{.*}} axes [0]
+// SAID: dist.all_reduce sum %{{.*}} axes [0]
 
 // One order may serve all: dp 3 x tp 8, dp 6 x tp 4, dp 12 x tp 2.
 // ALL: devices = 24, {{.*}}, grid = [3, 2, 2, 2]>

@@ -215,7 +215,7 @@ TEST_P(CollectiveCountsTest, AreThoseOfTheTable) {
   annotate(*program.module, {"llama.mlir", row.devices, 1, {row.strategy}});
   for (const char *pipeline : {kPlace, kCollect, kSplit})
     ASSERT_TRUE(program.run(pipeline));
-  llvm::SmallVector<int64_t> grid = plan::getGrid(row.devices);
+  plan::Grid grid = plan::getPrimeFactors(row.devices);
   int layers = 0;
   for (auto layer : program.module->getOps<dist::LayerOp>()) {
     auto body = [&](llvm::StringRef name) { return program.module->lookupSymbol<dist::BodyOp>(name); };
