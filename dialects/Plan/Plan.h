@@ -2,9 +2,16 @@
 #ifndef GALVATRON_DIALECTS_PLAN_PLAN_H
 #define GALVATRON_DIALECTS_PLAN_PLAN_H
 
+#include "dialects/Plan/Ranks.h"
+#include "dialects/Plan/Strategy.h"
+
 #include "mlir/IR/Attributes.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Dialect.h"
+
+namespace galvatron::plan {
+llvm::hash_code hash_value(const StrategyValues &values);
+} // namespace galvatron::plan
 
 #include "dialects/Plan/PlanDialect.h.inc"
 #include "dialects/Plan/PlanEnums.h.inc"
@@ -20,9 +27,8 @@ inline constexpr llvm::StringLiteral kPipelineAttrName = "plan.pipeline";
 inline constexpr llvm::StringLiteral kStrategyAttrName = "plan.strategy";
 inline constexpr llvm::StringLiteral kStageAttrName = "plan.stage";
 
-/// Sizes of the axes of a stage's device grid: the prime factors of `devices`, ascending, major to
-/// minor. 12 is [2, 2, 3].
-llvm::SmallVector<int64_t> getGrid(int64_t devices);
+/// Sizes of the axes of a stage's device grid, major to minor. Null: one device, without axes.
+llvm::SmallVector<int64_t> getGrid(PipelineAttr pipeline);
 
 } // namespace galvatron::plan
 

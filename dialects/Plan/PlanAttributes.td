@@ -21,34 +21,40 @@ def Plan_StrategyAttr : AttrDef<Plan_Dialect, "Strategy"> {
   let mnemonic = "strategy";
   let summary = "how one layer uses the devices of its stage";
   let description = [{
-    Degrees; their product (dp × cp × ulysses × tp) is the number of devices of a stage. `zero` is the
-    ZeRO level (0 to 3). `recompute`: keep only the layer's inputs and compute the rest again in
-    backward. Devices of a stage are numbered with dp slowest, then cp, ulysses, tp fastest.
+    One key for each row of dialects/Plan/Strategy.def, which says what each means; what is not in use is left out. The
+    product of the degrees (dp × cp × ulysses × tp) is the number of devices of a stage. `zero` is the ZeRO level (0 to
+    3). `recompute`: keep only the layer's inputs and compute the rest again in backward. Devices of a stage are
+    numbered with dp slowest, then cp, ulysses, tp fastest (dialects/Plan/Ranks.h).
 
-    Example: `#plan.strategy<dp = 2, tp = 2>`, `#plan.strategy<dp = 1, tp = 4, recompute = true>`
+    Example: `#plan.strategy<dp = 2, tp = 2>`, `#plan.strategy<tp = 4, recompute = true>`
   }];
-  let parameters = (ins
-    DefaultValuedParameter<"int64_t", "1">:$dp, DefaultValuedParameter<"int64_t", "1">:$tp,
-    DefaultValuedParameter<"bool", "false">:$megatronSp,
-    DefaultValuedParameter<"int64_t", "1">:$ulysses, DefaultValuedParameter<"int64_t", "1">:$cp,
-    DefaultValuedParameter<"int64_t", "1">:$ep, DefaultValuedParameter<"int64_t", "0">:$zero,
-    DefaultValuedParameter<"bool", "false">:$recompute);
-  let assemblyFormat = "`<` struct(params) `>`";
+  let parameters = (ins "::galvatron::plan::StrategyValues":$values);
+  let hasCustomAssemblyFormat = 1;
   let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+#define STRATEGY_REST(FIELD, NAME, ...) int64_t get##NAME() const { return getValues().FIELD; }
+#define STRATEGY_DEGREE(FIELD, NAME, ...) int64_t get##NAME() const { return getValues().FIELD; }
+#define STRATEGY_PART(FIELD, NAME, ...) int64_t get##NAME() const { return getValues().FIELD; }
+#define STRATEGY_FLAG(FIELD, NAME, ...) bool get##NAME() const { return getValues().FIELD; }
+#define STRATEGY_LEVEL(FIELD, NAME, ...) int64_t get##NAME() const { return getValues().FIELD; }
+#include "dialects/Plan/Strategy.def"
+  }];
 }
 
 def Plan_PipelineAttr : AttrDef<Plan_Dialect, "Pipeline"> {
   let mnemonic = "pipeline";
   let summary = "stages, devices of each, micro-batches and their order";
   let description = [{
-    `devices` is the number of devices of one stage; ranks = stages × devices, stage slowest. A stage's
-    device grid has one axis for each prime factor of `devices`, largest primes last, major to minor:
-    8 is 2×2×2, 6 is 2×3.
+    `devices` is the number of devices of one stage; ranks = stages × devices, stage slowest. The device grid, which all
+    stages share, has one axis for each prime factor of `devices`, major to minor. `grid` is their order, which follows
+    from the layers' strategies (dialects/Plan/Ranks.h); without it they ascend: 8 is 2×2×2, 6 is 2×3.
 
-    Example: `#plan.pipeline<stages = 2, devices = 2, micro_batches = 4, schedule = "1f1b">`
+    Example: `#plan.pipeline<stages = 2, devices = 2, micro_batches = 4, schedule = "1f1b">`,
+    `#plan.pipeline<stages = 1, devices = 12, micro_batches = 1, schedule = "gpipe", grid = [3, 2, 2]>`
   }];
   let parameters = (ins "int64_t":$stages, "int64_t":$devices, "int64_t":$micro_batches,
-                        Plan_ScheduleParameter:$schedule);
+                        Plan_ScheduleParameter:$schedule,
+                        OptionalParameter<"::mlir::DenseI64ArrayAttr">:$grid);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
 }

@@ -31,31 +31,91 @@ void PlanDialect::initialize() {
       >();
 }
 
-llvm::SmallVector<int64_t> galvatron::plan::getGrid(int64_t devices) {
-  llvm::SmallVector<int64_t> axes;
-  for (int64_t prime = 2; prime * prime <= devices; ++prime)
-    for (; devices % prime == 0; devices /= prime)
-      axes.push_back(prime);
-  if (devices > 1)
-    axes.push_back(devices);
-  return axes;
+llvm::SmallVector<int64_t> galvatron::plan::getGrid(PipelineAttr pipeline) {
+  if (!pipeline)
+    return {};
+  if (DenseI64ArrayAttr grid = pipeline.getGrid())
+    return llvm::to_vector(grid.asArrayRef());
+  Grid primes = getPrimeFactors(pipeline.getDevices());
+  return {primes.begin(), primes.end()};
 }
 
-LogicalResult StrategyAttr::verify(function_ref<InFlightDiagnostic()> emitError, int64_t dp, int64_t tp,
-                                   bool megatronSp, int64_t ulysses, int64_t cp, int64_t ep, int64_t zero,
-                                   bool recompute) {
-  for (auto [name, degree] : {std::pair("dp", dp), {"tp", tp}, {"ulysses", ulysses}, {"cp", cp}, {"ep", ep}})
-    if (degree < 1)
-      return emitError() << "expects degree '" << name << "' to be at least 1, but got " << degree;
-  if (zero < 0 || zero > 3)
-    return emitError() << "expects ZeRO level from 0 to 3, but got " << zero;
+llvm::hash_code galvatron::plan::hash_value(const StrategyValues &values) {
+  llvm::hash_code hash = 0;
+  for (const Dimension &row : kDimensions)
+    hash = llvm::hash_combine(hash, values.*row.value);
+  return hash;
+}
+
+/// Names of values are known to plans alone.
+static bool isKey(const Dimension &row) { return row.kind != DimensionKind::Set; }
+
+/// `key = value`, a flag's value being true or false.
+static ParseResult parseEntry(AsmParser &parser, StrategyValues &values, llvm::SmallDenseSet<StringRef> &seen) {
+  SMLoc loc = parser.getCurrentLocation();
+  StringRef key;
+  if (parser.parseKeyword(&key) || parser.parseEqual())
+    return failure();
+  const Dimension *row =
+      llvm::find_if(kDimensions, [&](const Dimension &row) { return isKey(row) && key == StringRef(row.key); });
+  if (row == std::end(kDimensions))
+    return parser.emitError(loc) << "unknown key '" << key << "' of a strategy";
+  if (!seen.insert(key).second)
+    return parser.emitError(loc) << "key '" << key << "' of a strategy is given twice";
+  if (row->kind != DimensionKind::Flag)
+    return parser.parseInteger(values.*row->value);
+  bool on = succeeded(parser.parseOptionalKeyword("true"));
+  values.*row->value = on;
+  return failure(!on && failed(parser.parseKeyword("false", " or true")));
+}
+
+Attribute StrategyAttr::parse(AsmParser &parser, Type) {
+  SMLoc loc = parser.getCurrentLocation();
+  StrategyValues values;
+  llvm::SmallDenseSet<StringRef> seen;
+  auto parseOne = [&] { return parseEntry(parser, values, seen); };
+  if (parser.parseCommaSeparatedList(AsmParser::Delimiter::LessGreater, parseOne, " in a strategy"))
+    return {};
+  return getChecked([&] { return parser.emitError(loc); }, parser.getContext(), values);
+}
+
+void StrategyAttr::print(AsmPrinter &printer) const {
+  printer << '<';
+  StringRef separator;
+  for (const Dimension &row : kDimensions) {
+    int64_t value = getValues().*row.value;
+    if (!isKey(row) || !row.isUsed(getValues()))
+      continue;
+    printer << separator << StringRef(row.key) << " = ";
+    if (row.kind == DimensionKind::Flag)
+      printer << "true";
+    else
+      printer << value;
+    separator = ", ";
+  }
+  printer << '>';
+}
+
+LogicalResult StrategyAttr::verify(function_ref<InFlightDiagnostic()> emitError, StrategyValues values) {
+  for (const Dimension &row : kDimensions)
+    if (row.isDegree() && values.*row.value < 1)
+      return emitError() << "expects degree '" << StringRef(row.key) << "' to be at least 1, but got "
+                         << values.*row.value;
+  if (values.zero < 0 || values.zero > 3)
+    return emitError() << "expects ZeRO level from 0 to 3, but got " << values.zero;
   return success();
 }
 
 LogicalResult PipelineAttr::verify(function_ref<InFlightDiagnostic()> emitError, int64_t stages, int64_t devices,
-                                   int64_t microBatches, Schedule) {
+                                   int64_t microBatches, Schedule, DenseI64ArrayAttr grid) {
   for (auto [name, count] : {std::pair("stages", stages), {"devices", devices}, {"micro_batches", microBatches}})
     if (count < 1)
       return emitError() << "expects '" << name << "' to be at least 1, but got " << count;
+  if (!grid)
+    return success();
+  Grid sizes(grid.asArrayRef().begin(), grid.asArrayRef().end());
+  std::sort(sizes.begin(), sizes.end());
+  if (sizes != getPrimeFactors(devices))
+    return emitError() << "expects 'grid' to hold the prime factors of " << devices << " devices, but got " << grid;
   return success();
 }

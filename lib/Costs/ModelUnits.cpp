@@ -92,8 +92,10 @@ FailureOr<ModelUnits> galvatron::collectUnits(ModuleOp module) {
   return model;
 }
 
-plan::StrategyAttr galvatron::getStrategyAttr(MLIRContext *context, const search::Strategy &s, int dp) {
-  return plan::StrategyAttr::get(context, dp, s.tp, s.sequenceParallel, s.ulysses, s.cp, s.ep, s.zero, s.recompute);
+plan::StrategyAttr galvatron::getStrategyAttr(MLIRContext *context, const search::Strategy &strategy, int dp) {
+  plan::StrategyValues values = search::valuesOf(strategy, dp);
+  values.values = 0; // names, which attributes do not hold
+  return plan::StrategyAttr::get(context, values);
 }
 
 void galvatron::annotatePlan(const ModelUnits &model, const search::Plan &plan) {
@@ -101,9 +103,13 @@ void galvatron::annotatePlan(const ModelUnits &model, const search::Plan &plan) 
   MLIRContext *context = step.getContext();
   Builder builder(context);
   auto module = step->getParentOfType<ModuleOp>();
+  // Ascending sizes go without saying.
+  plan::Grid grid = plan.rankGrid();
+  bool isSaid = grid != plan::getPrimeFactors(plan.ranksPerStage());
   module->setAttr(plan::kPipelineAttrName,
                   plan::PipelineAttr::get(context, plan.pipeline, plan.ranksPerStage(), plan.microBatches,
-                                          *plan::symbolizeSchedule(search::scheduleName(plan.schedule))));
+                                          *plan::symbolizeSchedule(search::scheduleName(plan.schedule)),
+                                          isSaid ? builder.getDenseI64ArrayAttr(grid) : DenseI64ArrayAttr()));
   if (plan.predictedStepSeconds > 0)
     module->setAttr(kPredictedSecondsAttr, builder.getF64FloatAttr(plan.predictedStepSeconds));
   else
@@ -116,15 +122,9 @@ void galvatron::annotatePlan(const ModelUnits &model, const search::Plan &plan) 
 }
 
 static search::PlannedUnit readUnit(const search::Unit &unit, plan::StrategyAttr strategy, int64_t stage) {
-  search::PlannedUnit planned{unit.path, unit.layerType, unit.role, {}, int(strategy.getDp()), int(stage)};
-  planned.strategy = {.tp = int(strategy.getTp()),
-                      .ulysses = int(strategy.getUlysses()),
-                      .cp = int(strategy.getCp()),
-                      .ep = int(strategy.getEp()),
-                      .sequenceParallel = strategy.getMegatronSp(),
-                      .zero = int(strategy.getZero()),
-                      .recompute = strategy.getRecompute()};
-  return planned;
+  return {
+      unit.path, unit.layerType, unit.role, search::strategyOf(strategy.getValues()), int(strategy.getDp()), int(stage),
+      {}};
 }
 
 FailureOr<search::Plan> galvatron::readAnnotatedPlan(const ModelUnits &model) {
@@ -151,5 +151,8 @@ FailureOr<search::Plan> galvatron::readAnnotatedPlan(const ModelUnits &model) {
              failure();
     plan.units.push_back(readUnit(unit, strategy, stage.getInt()));
   }
+  SmallVector<int64_t> grid = plan::getGrid(pipeline);
+  if (plan::Grid order(grid.begin(), grid.end()); order != plan.rankGrid())
+    plan.grid = order;
   return plan;
 }

@@ -43,7 +43,7 @@ static std::optional<search::Group> findGroup(const std::set<StringRef> &rows, c
                                                                     : std::nullopt;
 }
 
-/// A collective along grid axes: by the search's word where there is one, else so many ranks so far apart.
+/// A collective along grid axes: by the search's word where there is one, else by the axes.
 static search::Collective describeGroup(search::CollectiveKind kind, ArrayRef<int64_t> axes,
                                         const LayerDigits &digits) {
   search::Collective collective{.kind = kind};
@@ -61,13 +61,7 @@ static search::Collective describeGroup(search::CollectiveKind kind, ArrayRef<in
     collective.group = *group;
     return collective;
   }
-  collective.ranks = 1;
-  for (auto [axis, size] : llvm::enumerate(digits.getGrid())) {
-    if (llvm::is_contained(axes, int64_t(axis)))
-      collective.ranks *= int(size), collective.stride = 1;
-    else
-      collective.stride *= int(size);
-  }
+  collective.axes.assign(axes.begin(), axes.end());
   return collective;
 }
 
@@ -296,7 +290,8 @@ LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch)
 
 FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,
                                            int64_t parts) {
-  auto pipeline = plan::PipelineAttr::get(layer.getContext(), /*stages=*/1, devices, parts, plan::Schedule::OneFOneB);
+  auto pipeline = plan::PipelineAttr::get(layer.getContext(), /*stages=*/1, devices, parts, plan::Schedule::OneFOneB,
+                                          DenseI64ArrayAttr());
   FailureOr<LayerDigits> digits = LayerDigits::get(axes, layer, strategy, pipeline, layer.getLoc());
   if (failed(digits))
     return failure();

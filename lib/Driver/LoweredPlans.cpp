@@ -11,6 +11,8 @@ using namespace galvatron;
 std::string galvatron::describeStage(const search::Plan &plan, int stage) {
   std::string text = std::to_string(stage) + " of " + std::to_string(plan.pipeline) + ", " +
                      std::to_string(plan.microBatches) + " " + std::string(search::scheduleName(plan.schedule));
+  for (int64_t axis : plan.rankGrid())
+    text += " " + std::to_string(axis);
   for (auto [index, unit] : llvm::enumerate(plan.units)) {
     bool isHere = unit.stage == stage;
     bool isNext = (index > 0 && plan.units[index - 1].stage == stage) ||

@@ -83,25 +83,10 @@ static std::string describe(const Axes &axes, ArrayRef<SmallVector<AxisId>> grou
   return text;
 }
 
-/// Takes the grid axes of one row, major first, of those that are free.
-static FailureOr<SmallVector<int64_t>> takeGridAxes(ArrayRef<int64_t> grid, SmallVectorImpl<bool> &taken,
-                                                    int64_t degree) {
-  SmallVector<int64_t> mine;
-  for (auto [axis, size] : llvm::enumerate(grid))
-    if (!taken[axis] && degree % size == 0 && degree > 1) {
-      taken[axis] = true;
-      mine.push_back(axis);
-      degree /= size;
-    }
-  if (degree != 1)
-    return failure();
-  return mine;
-}
-
 FailureOr<LayerDigits> LayerDigits::get(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
                                         plan::PipelineAttr pipeline, Location loc) {
   LayerDigits result;
-  result.grid = plan::getGrid(pipeline.getDevices());
+  result.grid = plan::getGrid(pipeline);
   StringRef name = layer.getSymName();
 
   if (int64_t count = pipeline.getMicroBatches(); count > 1) {
@@ -116,16 +101,16 @@ FailureOr<LayerDigits> LayerDigits::get(const Axes &axes, graph::LayerOp layer, 
     result.owners.push_back(time);
   }
 
-  SmallVector<bool> taken(result.grid.size(), false);
   SmallVector<Owner> gridOwners(result.grid.size());
-  for (const Parallelism &row : getParallelisms(strategy)) {
-    int64_t degree = row.getDegree(strategy);
-    FailureOr<SmallVector<int64_t>> mine = takeGridAxes(result.grid, taken, degree);
-    if (failed(mine))
-      return emitError(loc) << "expects the degrees of layer '" << name << "' to factor the " << pipeline.getDevices()
-                            << " devices of a stage, but got " << row.name << " = " << degree;
+  plan::GridAxes gridAxes = plan::dealGridAxes({result.grid.begin(), result.grid.end()}, strategy.getValues());
+  if (gridAxes.failed)
+    return emitError(loc) << "expects the degrees of layer '" << name << "' to factor the " << pipeline.getDevices()
+                          << " devices of a stage, but got " << StringRef(gridAxes.failed->key) << " = "
+                          << strategy.getValues().*gridAxes.failed->value;
+  for (const Parallelism &row : getParallelisms(strategy, gridAxes)) {
+    int64_t degree = row.degree;
     SmallVector<AxisId> unserved;
-    for (int64_t axis : *mine) {
+    for (int64_t axis : row.gridAxes) {
       Owner &owner = gridOwners[axis] = {axis, result.grid[axis], row.name, {}};
       for (Preference preference : row.wants)
         for (ArrayRef<AxisId> group : axes.getGroups(layer, preference.role))
@@ -143,7 +128,7 @@ FailureOr<LayerDigits> LayerDigits::get(const Axes &axes, graph::LayerOp layer, 
       emitRemark(loc) << "layer '" << name << "': " << row.name << " = " << degree << " does not divide "
                       << describe(axes, layer, axis) << ", which is replicated";
   }
-  if (llvm::is_contained(taken, false))
+  if (!gridAxes.usesAll)
     return emitError(loc) << "expects the degrees of layer '" << name << "' to use all " << pipeline.getDevices()
                           << " devices of a stage, but got " << strategy;
   result.owners.append(gridOwners);
@@ -185,10 +170,12 @@ static bool isParallel(const OpFactors &loops, unsigned loop) {
   });
 }
 
+static bool isInternal(const Axes &axes, AxisId axis) { return axes.getAxis(axis).role == AxisRole::Internal; }
+
 /// A routed loop may be cut on a table or its gradient, and along a vocabulary; not along experts,
 /// where devices would have to look for each other's tokens.
 static bool mayCutRouted(Operation *op, const OpFactors &loops, unsigned loop, const Axes &axes) {
-  if (axes.getAxis(loops.loops[loop].axis).role == AxisRole::Internal)
+  if (isInternal(axes, loops.loops[loop].axis))
     return true;
   auto indexes = [&](Value value, const DimensionLoops &dims) {
     return axes.isParameterLike(value) &&
@@ -203,22 +190,32 @@ static bool mayCutRouted(Operation *op, const OpFactors &loops, unsigned loop, c
   return false;
 }
 
-static bool holds(When when, Operation *op, const OpFactors &loops, const Axes &axes) {
+namespace {
+/// What the condition of a preference is asked of: an op, or the elementwise op that a value at a boundary stands for.
+struct Surroundings {
+  bool mixesPositions = false, hasInternalLoop = false;
+};
+} // namespace
+
+static bool holds(When when, Surroundings around) {
   switch (when) {
   case When::Always:
     return true;
   case When::NotMixing:
-    return !axes.isMixing(op);
+    return !around.mixesPositions;
   case When::NoInternalLoop:
-    return llvm::none_of(loops.loops,
-                         [&](const FactorLoop &loop) { return axes.getAxis(loop.axis).role == AxisRole::Internal; });
+    return !around.hasInternalLoop;
   }
   llvm_unreachable("unknown condition");
 }
 
 std::optional<unsigned> galvatron::chooseLoop(Operation *op, const LayerDigits::Owner &owner, const Axes &axes) {
   const OpFactors &loops = axes.getFactors(op);
+  Surroundings around{axes.isMixing(op),
+                      llvm::any_of(loops.loops, [&](const FactorLoop &loop) { return isInternal(axes, loop.axis); })};
   for (const Choice &choice : owner.choices) {
+    if (!holds(choice.when, around))
+      continue;
     std::optional<unsigned> found;
     for (auto [index, loop] : llvm::enumerate(loops.loops)) {
       if (loop.axis != choice.axis || loop.kind == LoopKind::Whole)
@@ -228,21 +225,22 @@ std::optional<unsigned> galvatron::chooseLoop(Operation *op, const LayerDigits::
       if (!found || (!isParallel(loops, *found) && isParallel(loops, index)))
         found = index;
     }
-    if (found && holds(choice.when, op, loops, axes))
+    if (found)
       return found;
   }
   return std::nullopt;
 }
 
 ValuePlace galvatron::getBoundaryPlace(const ValueAxes &valueAxes, const Axes &axes, const LayerDigits &digits) {
-  bool internal = llvm::any_of(valueAxes, [&](const auto &dim) {
-    return llvm::any_of(dim, [&](AxisId axis) { return axes.getAxis(axis).role == AxisRole::Internal; });
+  Surroundings around;
+  around.hasInternalLoop = llvm::any_of(valueAxes, [&](const auto &dim) {
+    return llvm::any_of(dim, [&](AxisId axis) { return isInternal(axes, axis); });
   });
   ValuePlace place;
   for (const LayerDigits::Owner &owner : digits.getOwners()) {
     OwnerPlace &where = place.emplace_back();
     for (const Choice &choice : owner.choices) {
-      if (choice.when == When::NoInternalLoop && internal)
+      if (!holds(choice.when, around))
         continue;
       for (auto [dim, list] : llvm::enumerate(valueAxes)) {
         auto found = llvm::find(list, choice.axis);

@@ -1,24 +1,41 @@
-// The table of parallelisms. A new kind of parallelism is a row here (and a degree in
-// `#plan.strategy`); no pass knows any of them.
+// The wants of each kind of parallelism, out of the table of strategies. No pass knows any of them.
 #include "galvatron/Placement/Placements.h"
 
 using namespace galvatron;
+using plan::DimensionId;
 
-llvm::SmallVector<Parallelism> galvatron::getParallelisms(plan::StrategyAttr strategy) {
-  using Strategy = plan::StrategyAttr;
-  using Wants = llvm::SmallVector<Preference>;
+/// Of one dimension; of a flag: what it adds to the wants of another.
+static llvm::SmallVector<Preference> getWants(DimensionId id) {
+#define WANT(ROLE, WHEN) {AxisRole::ROLE, When::WHEN},
+#define STRATEGY_WANTS(NAME, ...)                                                                                      \
+  case DimensionId::NAME:                                                                                              \
+    return {__VA_ARGS__};
+#define STRATEGY_REST(FIELD, NAME, KEY, ORDER, WANTS, ...) STRATEGY_WANTS(NAME, WANTS)
+#define STRATEGY_DEGREE(FIELD, NAME, KEY, ORDER, WANTS, ...) STRATEGY_WANTS(NAME, WANTS)
+#define STRATEGY_PART(FIELD, NAME, KEY, ORDER, OF, WANTS, ...) STRATEGY_WANTS(NAME, WANTS)
+#define STRATEGY_FLAG(FIELD, NAME, KEY, WORD, CLONE, OF, WANTS, ...) STRATEGY_WANTS(NAME, WANTS)
+  switch (id) {
+#include "dialects/Plan/Strategy.def"
+  default:
+    return {};
+  }
+#undef STRATEGY_WANTS
+#undef WANT
+}
 
-  // Experts are spread over devices that dp would otherwise give samples alone: `ep` of the `dp`.
-  Parallelism dp{"dp", [](Strategy s) { return s.getDp() / s.getEp(); }, Wants{{AxisRole::Batch}}};
-  Parallelism ep{"ep", [](Strategy s) { return s.getEp(); }, Wants{{AxisRole::Expert}, {AxisRole::Batch}}};
-  // Ops that mix positions keep their queries cut; their keys are gathered.
-  Parallelism cp{"cp", [](Strategy s) { return s.getCp(); }, Wants{{AxisRole::Seq}}};
-  // Positions where ops do not mix them, heads where they do: the borders become all-to-alls.
-  Parallelism ulysses{"ulysses", [](Strategy s) { return s.getUlysses(); },
-                      Wants{{AxisRole::Seq, When::NotMixing}, {AxisRole::Internal}}};
-  Parallelism tp{"tp", [](Strategy s) { return s.getTp(); }, Wants{{AxisRole::Internal}}};
-  if (strategy.getMegatronSp())
-    tp.wants.push_back({AxisRole::Seq, When::NoInternalLoop});
-
-  return {dp, ep, cp, ulysses, tp};
+llvm::SmallVector<Parallelism> galvatron::getParallelisms(plan::StrategyAttr strategy, const plan::GridAxes &axes) {
+  plan::StrategyValues values = strategy.getValues();
+  llvm::SmallVector<Parallelism> rows;
+  for (DimensionId id : plan::getRankOrder(/*strided=*/false)) {
+    Parallelism &row = rows.emplace_back();
+    row.name = plan::kDimensions[int(id)].key;
+    row.degree = plan::getOwnDegree(id, values);
+    row.gridAxes.assign(axes.of[int(id)].begin(), axes.of[int(id)].end());
+    row.wants = getWants(id);
+#define STRATEGY_FLAG(FIELD, NAME, KEY, WORD, CLONE, OF, ...)                                                          \
+  if (values.FIELD && id == DimensionId::OF)                                                                           \
+    row.wants.append(getWants(DimensionId::NAME));
+#include "dialects/Plan/Strategy.def"
+  }
+  return rows;
 }

@@ -19,7 +19,7 @@ static Machine machineOf(ModuleOp module) {
   Machine machine;
   if (auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName)) {
     machine.microBatches = pipeline.getMicroBatches();
-    machine.grid = plan::getGrid(pipeline.getDevices());
+    machine.grid = plan::getGrid(pipeline);
   }
   return machine;
 }

@@ -164,7 +164,7 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"stage", timetable.stage},
                    {"stages", pipeline.getStages()},
                    {"devices", pipeline.getDevices()},
-                   {"grid", toJson(plan::getGrid(pipeline.getDevices()))},
+                   {"grid", toJson(plan::getGrid(pipeline))},
                    {"schedule", plan::stringifySchedule(pipeline.getSchedule()).str()},
                    {"global_batch", integer("graph.batch")},
                    {"micro_batches", pipeline.getMicroBatches()},

@@ -30,6 +30,8 @@ def test_every_key_is_told():
     sources = [(ROOT / "lib" / "Search" / "Formats" / name).read_text() for name in ("PlanFile.cpp", "ReferencePlan.cpp")]
     reading = r'(?:reader\.(?:integer|text|flag|number|member|toggle|has)|(?:degree|readList|readBytesPerRank)\(reader|degreeOf)[(,]\s*"(\w+)"'
     keys = {key for source in sources for key in re.findall(reading, source)}
+    table = (ROOT / "dialects/Plan/Strategy.def").read_text()
+    keys.update(re.findall(r'^STRATEGY_[A-Z]+\(\w+, \w+, "(\w+)"', table, re.MULTILINE))
     assert len(keys) > 30
     assert sorted(key for key in keys if f"`{key}`" not in DOCUMENT) == []
 

@@ -2,7 +2,7 @@
 //
 // A strategy is, for each axis of the device grid, a short list of logical axes in order of
 // preference, each under a condition. The list of each parallelism is one row of a table
-// (PlacementsTable.cpp); everything after it, down to the collectives, follows from the ops' loops.
+// (dialects/Plan/Strategy.def); everything after it, down to the collectives, follows from the ops' loops.
 //
 //===----------------------------------------------------------------------===//
 #ifndef GALVATRON_PLACEMENT_PLACEMENTS_H
@@ -32,15 +32,18 @@ struct Preference {
   When when = When::Always;
 };
 
-/// One kind of parallelism: how many devices it uses and what these want, in order.
+/// One kind of parallelism under a strategy: its key, its devices, the axes of the device grid that these are, major to
+/// minor, and what they want, in order.
 struct Parallelism {
-  llvm::StringLiteral name;
-  int64_t (*getDegree)(plan::StrategyAttr);
+  llvm::StringRef name;
+  int64_t degree;
+  llvm::SmallVector<int64_t> gridAxes;
   llvm::SmallVector<Preference> wants;
 };
 
-/// The rows that apply to a strategy, major to minor in the device grid.
-llvm::SmallVector<Parallelism> getParallelisms(plan::StrategyAttr strategy);
+/// The kinds of parallelism, in the order in which they cut axes: what stays cut longest first. Those that a strategy
+/// does not use have no grid axes.
+llvm::SmallVector<Parallelism> getParallelisms(plan::StrategyAttr strategy, const plan::GridAxes &axes);
 
 /// A preference of one owner (a grid axis or time), settled for one layer: the logical axis, one digit
 /// of which the owner has.

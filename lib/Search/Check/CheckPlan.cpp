@@ -14,9 +14,14 @@
 #include <cmath>
 #include <cstdio>
 #include <limits>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <set>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 namespace galvatron::search {
 
@@ -120,6 +125,7 @@ private:
   void memory();
   void time();
   double wait(const std::vector<Collective> &list, const PlannedUnit &unit, double compute) const;
+  plan::GroupShape group(const Collective &collective, const PlannedUnit &unit) const;
   double relayout(const PlannedUnit &from, const PlannedUnit &to, double bytes) const;
 
   const Problem &problem;
@@ -130,6 +136,7 @@ private:
     return problem.communication ? *problem.communication : *links[stage];
   }
   std::vector<std::unique_ptr<LinkModel>> links;
+  plan::Grid grid;        ///< of a stage's ranks
   std::vector<int> parts; ///< by unit
   std::vector<Priced> priced;
   CheckReport report;
@@ -142,6 +149,7 @@ bool Judge::structure() {
     return false;
   }
   parts = plan.partOfUnits();
+  grid = plan.rankGrid();
   std::int64_t ranks = plan.ranks / plan.pipeline;
   for (std::int64_t stage = 0; stage < plan.pipeline; ++stage) {
     // A stage that shares its node's links with others sees the cluster's.
@@ -182,30 +190,90 @@ bool Judge::structure() {
   return report.complaints.empty();
 }
 
-double Judge::wait(const std::vector<Collective> &list, const PlannedUnit &unit, double compute) const {
+/// What an axis of the grid is to a strategy: the place of its dimension, and how many axes of that size the dimension
+/// has before.
+using AxisUse = std::tuple<std::size_t, std::int64_t, int>;
+
+/// An axis belongs to the first dimension, slowest first, whose degree still wants it.
+std::vector<AxisUse> useAxes(const plan::Grid &grid, const PlannedUnit &unit, bool strided) {
   const Strategy &s = unit.strategy;
+  std::int64_t degrees[] = {unit.dp / s.ep, s.ep, s.cp, s.ulysses, s.tp};
+  std::map<std::pair<std::size_t, std::int64_t>, int> before;
+  std::vector<AxisUse> uses;
+  for (std::int64_t axis : grid)
+    for (std::size_t place = 0; place < 5; ++place) {
+      std::size_t dimension = strided ? (place + 4) % 5 : place;
+      if (degrees[dimension] % axis)
+        continue;
+      degrees[dimension] /= axis;
+      uses.emplace_back(dimension, axis, before[{dimension, axis}]++);
+      break;
+    }
+  return uses;
+}
+
+/// By the places in `useAxes`.
+std::vector<std::size_t> dimensionsOf(Group group) {
+  switch (group) {
+  case Group::Tensor:
+    return {4};
+  case Group::Ulysses:
+    return {3};
+  case Group::Context:
+    return {2};
+  case Group::Expert:
+    return {1};
+  case Group::Data:
+    return {0, 1};
+  case Group::Shard:
+    return {0, 1, 2, 3};
+  case Group::ExpertShard:
+    return {0, 2, 3};
+  }
+  return {};
+}
+
+/// The ranks of a stage at which all axes stand at 0 but those of the group.
+plan::GroupShape Judge::group(const Collective &collective, const PlannedUnit &unit) const {
+  std::vector<AxisUse> uses = useAxes(grid, unit, unit.strategy.strided);
+  std::vector<AxisUse> near = useAxes(plan::getPrimeFactors(plan.ranksPerStage()), unit, false);
+  std::set<AxisUse> joined;
+  for (int axis : collective.axes)
+    joined.insert(near.at(axis));
+  if (collective.axes.empty())
+    for (const AxisUse &use : uses)
+      for (std::size_t dimension : dimensionsOf(collective.group))
+        if (std::get<0>(use) == dimension)
+          joined.insert(use);
+  std::vector<std::int64_t> members = {0};
+  std::int64_t apart = plan.ranksPerStage();
+  for (std::size_t axis = 0; axis < uses.size(); ++axis) {
+    apart /= grid[axis];
+    if (!joined.count(uses[axis]))
+      continue;
+    std::vector<std::int64_t> before = std::exchange(members, {});
+    for (std::int64_t member : before)
+      for (std::int64_t k = 0; k < grid[axis]; ++k)
+        members.push_back(member + k * apart);
+  }
+  // Runs of equal distance, each a loop over those before.
+  plan::GroupShape shape;
+  for (std::size_t inner = 1; inner < members.size();) {
+    std::int64_t stride = members[inner];
+    std::size_t count = 1;
+    while (count * inner < members.size() && members[count * inner] == std::int64_t(count) * stride)
+      ++count;
+    shape.loops.push_back({std::int64_t(count), stride});
+    inner *= count;
+  }
+  return shape;
+}
+
+double Judge::wait(const std::vector<Collective> &list, const PlannedUnit &unit, double compute) const {
   double alone = 0, beside = 0;
   for (const Collective &c : list) {
-    int size = 1, stride = 1;
-    int tp = s.strided ? 1 : s.tp; // between the ranks of other groups
-    if (c.ranks)
-      size = c.ranks, stride = c.stride;
-    else if (c.group == Group::Tensor)
-      size = s.tp, stride = s.strided ? unit.dp * s.cp * s.ulysses : s.ulysses;
-    else if (c.group == Group::Ulysses)
-      size = s.ulysses;
-    else if (c.group == Group::Context)
-      size = s.cp, stride = tp * s.ulysses;
-    else if (c.group == Group::Expert)
-      size = s.ep, stride = tp * s.ulysses * s.cp;
-    else if (c.group == Group::ExpertShard)
-      size = unit.dp * s.cp * s.ulysses / s.ep, stride = tp * s.ep;
-    else if (c.group == Group::Data)
-      size = unit.dp, stride = tp * s.ulysses * s.cp;
-    else
-      size = unit.dp * s.cp * s.ulysses, stride = tp;
     for (int i = 0; i < c.count; ++i) {
-      double one = network(unit.stage).seconds(c.kind, double(c.bytes), size, stride);
+      double one = network(unit.stage).seconds(c.kind, double(c.bytes), group(c, unit));
       if (c.overlappable && problem.cluster.device.overlapsCommunication)
         beside += one;
       else
@@ -228,14 +296,14 @@ double Judge::relayout(const PlannedUnit &from, const PlannedUnit &to, double by
   double p0 = double(b0) * c0 * s0, p1 = double(b1) * c1 * s1;
   double few = std::min(p0, p1), many = std::max(p0, p1);
   int group = int((many + few - 1) / few);
-  double seconds = group > 1 ? network(to.stage).seconds(CollectiveKind::AllGather, bytes / few, group, 1) : 0;
+  double seconds = group > 1 ? network(to.stage).seconds(CollectiveKind::AllGather, bytes / few, {group, 1}) : 0;
   bool nested = c0 == c1 && far0 == far1 && ((b1 % b0 == 0 && s1 % s0 == 0) || (b0 % b1 == 0 && s0 % s1 == 0));
   if (!nested) {
     int reach = std::max({std::lcm(b0, b1) / std::gcd(b0, b1), std::lcm(s0, s1) / std::gcd(s0, s1), c0, c1, 2});
     reach = int(std::min<std::int64_t>(reach, plan.ranks / plan.pipeline));
     if (far0 != far1)
       reach = int(plan.ranks / plan.pipeline);
-    seconds += 2 * network(to.stage).seconds(CollectiveKind::AllToAll, bytes / many, reach, 1);
+    seconds += 2 * network(to.stage).seconds(CollectiveKind::AllToAll, bytes / many, {reach, 1});
   }
   return seconds;
 }
@@ -267,8 +335,8 @@ bool Judge::price() {
       bool here = tie.firstUnit == int(i) || tie.secondUnit == int(i);
       if (here && plan.pipeline > 1)
         p.tail += network(unit.stage)
-                      .seconds(CollectiveKind::AllReduce, double(tie.bytes) / unit.strategy.tp, 2,
-                               int(plan.ranks / plan.pipeline * (plan.pipeline - 1)));
+                      .seconds(CollectiveKind::AllReduce, double(tie.bytes) / unit.strategy.tp,
+                               {2, plan.ranks / plan.pipeline * (plan.pipeline - 1)});
       if (tie.secondUnit == int(i) && plan.pipeline == 1)
         p.cost.stateBytes -= cost->tiedStateBytes;
     }

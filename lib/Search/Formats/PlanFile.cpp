@@ -31,30 +31,49 @@ int degree(JsonReader &reader, const char *key, std::int64_t fallback = 1) {
   return int(reader.integer(key, fallback, 1, kMostOfAnything));
 }
 
+std::vector<std::string> readNames(JsonReader &reader, const std::string &key) {
+  const Json *values = reader.member(key.c_str());
+  if (!values)
+    return {};
+  bool names = values->is_array();
+  for (std::size_t i = 0; names && i < values->size(); ++i)
+    names = (*values)[i].is_string();
+  if (names)
+    return values->get<std::vector<std::string>>();
+  reader.fail("key '" + key + "' expects a list of names, but got " + describeJson(*values));
+  return {};
+}
+
 std::optional<Error> readStrategy(const Json &value, const std::string &where, PlannedUnit &unit) {
   JsonReader reader(value, where);
-  Strategy &s = unit.strategy;
-  s.tp = degree(reader, "tp");
-  s.ulysses = degree(reader, "ulysses");
-  s.cp = degree(reader, "cp");
-  s.ep = degree(reader, "ep");
-  s.sequenceParallel = reader.flag("sequence_parallel", false);
-  std::int64_t zero = reader.integer("zero", 0);
-  if (zero > 3)
-    reader.fail("key 'zero' expects 0, 1, 2 or 3, but got " + number(zero));
-  s.zero = int(std::min<std::int64_t>(zero, 3));
-  s.recompute = reader.flag("recompute", false);
-  s.strided = reader.flag("strided", false);
-  if (const Json *values = reader.member("recompute_values")) {
-    bool names = values->is_array();
-    for (std::size_t i = 0; names && i < values->size(); ++i)
-      names = (*values)[i].is_string();
-    if (names)
-      unit.recomputeValues = values->get<std::vector<std::string>>();
-    else
-      reader.fail("key 'recompute_values' expects a list of names, but got " + describeJson(*values));
+  plan::StrategyValues values;
+  for (const plan::Dimension &row : plan::kDimensions) {
+    std::string key(row.key);
+    std::int64_t &into = values.*row.value;
+    switch (row.kind) {
+    case plan::DimensionKind::Rest:
+      into = reader.has(key.c_str()) ? degree(reader, key.c_str()) : 0; // 0: implied
+      break;
+    case plan::DimensionKind::Degree:
+    case plan::DimensionKind::Part:
+      into = degree(reader, key.c_str());
+      break;
+    case plan::DimensionKind::Flag:
+      into = reader.flag(key.c_str(), false);
+      break;
+    case plan::DimensionKind::Level:
+      into = reader.integer(key.c_str(), 0);
+      if (into > row.most)
+        reader.fail("key '" + key + "' expects 0, 1, 2 or 3, but got " + number(into));
+      into = std::min(into, row.most);
+      break;
+    case plan::DimensionKind::Set:
+      unit.recomputeValues = readNames(reader, key);
+      break;
+    }
   }
-  unit.dp = reader.has("dp") ? degree(reader, "dp") : 0; // 0: implied
+  unit.strategy = strategyOf(values);
+  unit.dp = int(values.dp);
   return reader.finish();
 }
 
@@ -98,6 +117,20 @@ std::vector<std::int64_t> readBytesPerRank(JsonReader &reader, const char *key, 
   return result;
 }
 
+/// Whether it fits the ranks is for `validatePlan` to say.
+plan::Grid readGrid(JsonReader &reader) {
+  const Json *list = reader.member("grid");
+  if (!list)
+    return {};
+  bool integers = list->is_array();
+  for (std::size_t i = 0; integers && i < list->size(); ++i)
+    integers = (*list)[i].is_number_integer();
+  if (integers)
+    return list->get<plan::Grid>();
+  reader.fail("key 'grid' expects a list of integers, but got " + describeJson(*list));
+  return {};
+}
+
 Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
   JsonReader reader(json, "plan");
   Plan plan;
@@ -116,6 +149,7 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
   else
     reader.fail("key 'schedule' expects gpipe, 1f1b, interleaved or zb, but got '" + schedule + "'");
   plan.virtualStages = degree(reader, "virtual_stages");
+  plan.grid = readGrid(reader);
   plan.predictedStepSeconds = reader.number("predicted_step_seconds", 0.0);
   if (plan.predictedStepSeconds < 0)
     reader.fail("key 'predicted_step_seconds' expects at least 0, but got " +
@@ -301,17 +335,19 @@ Result<Plan> parseOwnPlan(std::string_view text) {
 namespace {
 using OrderedJson = nlohmann::ordered_json;
 
-OrderedJson writeStrategy(const Strategy &s, int dp) {
-  OrderedJson json = {{"dp", dp},
-                      {"tp", s.tp},
-                      {"sequence_parallel", s.sequenceParallel},
-                      {"ulysses", s.ulysses},
-                      {"cp", s.cp},
-                      {"ep", s.ep},
-                      {"zero", s.zero},
-                      {"recompute", s.recompute}};
-  if (s.strided)
-    json["strided"] = true;
+OrderedJson writeStrategy(const Strategy &strategy, int dp) {
+  plan::StrategyValues values = valuesOf(strategy, dp);
+  OrderedJson json;
+  for (const plan::Dimension &row : plan::kDimensions) {
+    bool isRare = &row == &plan::kDimensions[int(plan::DimensionId::Strided)];
+    if (row.kind == plan::DimensionKind::Set || (isRare && !row.isUsed(values)))
+      continue;
+    std::string key(row.key);
+    if (row.kind == plan::DimensionKind::Flag)
+      json[key] = row.isUsed(values);
+    else
+      json[key] = values.*row.value;
+  }
   return json;
 }
 
@@ -373,6 +409,8 @@ std::string writePlan(const Plan &plan) {
                       {"reserved_bytes_per_rank", plan.reservedBytesPerRank}};
   if (plan.virtualStages > 1)
     head["virtual_stages"] = plan.virtualStages;
+  if (!plan.grid.empty())
+    head["grid"] = plan.grid;
   std::string text = "{\n";
   for (const auto &item : head.items())
     text += "  \"" + item.key() + "\": " + item.value().dump() + ",\n";

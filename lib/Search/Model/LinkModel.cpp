@@ -29,18 +29,26 @@ double allToAll(const Link &link, double bytes, double g) {
 }
 } // namespace
 
-double LinkModel::seconds(CollectiveKind kind, double bytes, int groupSize, int stride) const {
+std::int64_t membersWithin(const plan::GroupShape &group, std::int64_t devicesPerNode) {
+  std::int64_t within = 1;
+  for (const plan::GroupShape::Loop &loop : group.loops) {
+    std::int64_t fit = std::clamp<std::int64_t>(devicesPerNode / loop.stride, 1, loop.size);
+    within *= fit;
+    if (fit < loop.size)
+      break;
+  }
+  return within;
+}
+
+double LinkModel::seconds(CollectiveKind kind, double bytes, const plan::GroupShape &group) const {
+  double groupSize = double(group.size());
   if (groupSize <= 1 || bytes <= 0)
     return 0;
-  double perNode = double(cluster.devicesPerNode);
-  // How many members of one group share a node.
-  double within = std::clamp(std::floor(perNode / stride), 1.0, double(groupSize));
-  if (double(groupSize) * stride <= perNode)
-    within = groupSize;
+  double within = double(membersWithin(group, cluster.devicesPerNode));
   double nodes = std::ceil(groupSize / within);
   const Link &intra = cluster.intra;
   if (kind == CollectiveKind::SendReceive)
-    return sendSeconds(bytes, stride);
+    return sendSeconds(bytes, int(group.stride()));
   if (nodes <= 1) {
     if (kind == CollectiveKind::AllReduce)
       return allReduce(intra, bytes, groupSize);

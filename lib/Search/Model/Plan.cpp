@@ -2,6 +2,7 @@
 
 #include "galvatron/Search/Model/Plan.h"
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -13,6 +14,15 @@ std::vector<int> Plan::unitsPerStage() const {
     if (unit.stage >= 0 && unit.stage < pipeline)
       ++counts[unit.stage];
   return counts;
+}
+
+plan::Grid Plan::rankGrid() const {
+  if (!grid.empty())
+    return grid;
+  std::map<plan::StrategyValues, std::int64_t> layers;
+  for (const PlannedUnit &unit : units)
+    ++layers[valuesOf(unit.strategy, unit.dp)];
+  return plan::chooseGrid(ranksPerStage(), layers);
 }
 
 std::vector<int> Plan::partOfUnits() const {
@@ -50,18 +60,27 @@ std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supp
                  "expects stages to rise one by one from 0 in execution order, but the "
                  "unit before is on stage " +
                  number(before) + "; give neighbouring units the same or the next stage"};
-  for (auto [key, value] : {std::pair{"tp", s.tp}, {"ulysses", s.ulysses}, {"cp", s.cp}, {"ep", s.ep}, {"dp", unit.dp}})
-    if (value < 1)
-      return Error{at + "key '" + key + "' expects a degree of at least 1, but got " + number(value)};
-  std::int64_t stageRanks = plan.ranksPerStage();
-  std::int64_t product = std::int64_t(s.tp) * s.ulysses * s.cp;
+  plan::StrategyValues values = valuesOf(s, unit.dp);
+  std::int64_t stageRanks = plan.ranksPerStage(), product = 1;
+  std::string degrees;
+  for (const plan::Dimension &row : plan::kDimensions) {
+    std::int64_t value = values.*row.value;
+    if (row.isDegree() && value < 1)
+      return Error{at + "key '" + std::string(row.key) + "' expects a degree of at least 1, but got " + number(value)};
+    if (row.kind == plan::DimensionKind::Level && (value < 0 || value > row.most))
+      return Error{at + "key '" + std::string(row.key) + "' expects 0, 1, 2 or 3, but got " + number(value)};
+    if (row.kind != plan::DimensionKind::Degree)
+      continue;
+    product = std::min(product * value, stageRanks + 1); // no product of large numbers
+    degrees += (degrees.empty() ? "" : " x ") + number(value);
+  }
   if (product > stageRanks || stageRanks % product)
-    return Error{at + "expects tp x ulysses x cp to divide the stage's " + number(stageRanks) + " ranks, but got " +
-                 number(s.tp) + " x " + number(s.ulysses) + " x " + number(s.cp) +
-                 "; lower a degree or the pipeline degree"};
+    return Error{at + "expects " + plan::joinDegrees(" x ") + " to divide the stage's " + number(stageRanks) +
+                 " ranks, but got " + degrees + "; lower a degree or the pipeline degree"};
   if (product * unit.dp != stageRanks)
     return Error{at + "key 'dp' expects " + number(stageRanks / product) + " (ranks " + number(plan.ranks) +
-                 " / pipeline " + number(plan.pipeline) + " / tp / ulysses / cp), but got " + number(unit.dp)};
+                 " / pipeline " + number(plan.pipeline) + " / " + plan::joinDegrees(" / ") + "), but got " +
+                 number(unit.dp)};
   std::int64_t microBatch = plan.globalBatch / plan.microBatches;
   if (microBatch % unit.dp && !unevenBatch)
     return Error{at + "expects dp to divide the micro-batch of " + number(microBatch) + " samples (global batch " +
@@ -71,8 +90,6 @@ std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supp
     return Error{at + "key 'ep' expects a divisor of dp " + number(unit.dp) + ", but got " + number(s.ep)};
   if (s.recompute && !unit.recomputeValues.empty())
     return Error{at + "has both 'recompute' and 'recompute_values'; give one"};
-  if (s.zero < 0 || s.zero > 3)
-    return Error{at + "key 'zero' expects 0, 1, 2 or 3, but got " + number(s.zero)};
   if (s.sequenceParallel && s.tp == 1)
     return Error{at + "key 'sequence_parallel' expects tp above 1, but got tp 1"};
   if (supportedOnly)
@@ -96,6 +113,11 @@ Result<bool> validatePlan(const Plan &plan, bool supportedOnly, bool unevenBatch
   if (supportedOnly)
     if (auto reason = whyUnsupported(plan.schedule))
       return Error{"plan key " + *reason};
+  plan::Grid primes = plan.grid;
+  std::sort(primes.begin(), primes.end());
+  if (!plan.grid.empty() && primes != plan::getPrimeFactors(plan.ranksPerStage()))
+    return Error{"plan key 'grid' expects the prime factors of a stage's " + number(plan.ranksPerStage()) +
+                 " ranks, slowest first; drop it to have them in the order that the strategies ask for"};
   if (auto reason = whyImpossible(plan.shape()))
     return Error{"plan cannot run: " + *reason};
   std::map<std::string, int> paths;

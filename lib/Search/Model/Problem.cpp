@@ -17,15 +17,13 @@ SearchSpace SearchSpace::supported() {
   // Derived from the one table: a kind of parallelism is on offer when a
   // strategy that uses only it is supported.
   SearchSpace space;
-  auto runs = [](Strategy strategy) { return !whyUnsupported(strategy); };
-  space.tensor = space.plainTensor = runs({.tp = 2});
-  space.ulysses = runs({.ulysses = 2});
-  space.context = runs({.cp = 2});
-  space.expert = runs({.ep = 2});
-  space.sequenceParallel = runs({.tp = 2, .sequenceParallel = true});
-  space.recompute = runs({.recompute = true});
-  space.strided = runs({.tp = 2, .strided = true});
-  space.recomputeValues = runs({.values = 1});
+  auto runs = [](plan::StrategyValues values) { return plan::whyUnsupported(values).empty(); };
+#define STRATEGY_DEGREE(FIELD, NAME, KEY, ORDER, WANTS, SPACE, ...) space.SPACE = runs({.FIELD = 2});
+#define STRATEGY_PART(FIELD, NAME, KEY, ORDER, OF, WANTS, SPACE, ...) space.SPACE = runs({.FIELD = 2});
+#define STRATEGY_FLAG(FIELD, NAME, KEY, WORD, CLONE, OF, WANTS, SPACE, ...) space.SPACE = runs({.FIELD = 1});
+#define STRATEGY_SET(FIELD, NAME, KEY, SPACE, ...) space.SPACE = runs({.FIELD = 1});
+#include "dialects/Plan/Strategy.def"
+  space.plainTensor = space.tensor;
   space.zeroLevels = 1;
   for (int level = 1; level <= 3; ++level)
     if (runs({.zero = level}))

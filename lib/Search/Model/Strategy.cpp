@@ -1,8 +1,6 @@
-//===- Strategy.cpp - Names of strategies; what the lowering runs ---------===//
+//===- Strategy.cpp - Strategies as rows of the table; schedules ---------===//
 
 #include "galvatron/Search/Model/Strategy.h"
-
-#include <bit>
 
 namespace galvatron::search {
 
@@ -29,58 +27,34 @@ std::optional<Schedule> parseSchedule(std::string_view name) {
   return std::nullopt;
 }
 
-std::string describe(const Strategy &strategy, int dp) {
-  std::string text;
-  auto add = [&](const std::string &word) { text += (text.empty() ? "" : " ") + word; };
-  auto degree = [&](const char *name, int value) {
-    if (value > 1)
-      add(name + ("=" + std::to_string(value)));
-  };
-  degree("dp", dp);
-  degree("cp", strategy.cp);
-  degree("tp", strategy.tp);
-  degree("ulysses", strategy.ulysses);
-  degree("ep", strategy.ep);
-  if (strategy.sequenceParallel)
-    add("sp");
-  if (strategy.zero)
-    add("zero" + std::to_string(strategy.zero));
-  if (strategy.recompute)
-    add("recompute");
-  if (strategy.strided)
-    add("strided");
-  if (strategy.values)
-    add("recompute-" + std::to_string(std::popcount(strategy.values)) + "-values");
-  return text.empty() ? "one device" : text;
+plan::StrategyValues valuesOf(const Strategy &strategy, int dp) {
+  plan::StrategyValues values;
+  values.dp = dp;
+#define STRATEGY_DEGREE(FIELD, ...) values.FIELD = strategy.FIELD;
+#define STRATEGY_PART(FIELD, ...) values.FIELD = strategy.FIELD;
+#define STRATEGY_FLAG(FIELD, ...) values.FIELD = strategy.FIELD;
+#define STRATEGY_LEVEL(FIELD, ...) values.FIELD = strategy.FIELD;
+#define STRATEGY_SET(FIELD, ...) values.FIELD = strategy.FIELD;
+#include "dialects/Plan/Strategy.def"
+  return values;
 }
 
-namespace {
-/// One row per key of a plan's strategy that the lowering cannot run yet. When
-/// a pass learns one, its row goes.
-struct Unsupported {
-  const char *key;
-  bool (*asked)(const Strategy &);
-  const char *remedy;
-};
+Strategy strategyOf(const plan::StrategyValues &values) {
+  Strategy strategy;
+#define STRATEGY_DEGREE(FIELD, ...) strategy.FIELD = int(values.FIELD);
+#define STRATEGY_PART(FIELD, ...) strategy.FIELD = int(values.FIELD);
+#define STRATEGY_FLAG(FIELD, ...) strategy.FIELD = values.FIELD != 0;
+#define STRATEGY_LEVEL(FIELD, ...) strategy.FIELD = int(values.FIELD);
+#define STRATEGY_SET(FIELD, ...) strategy.FIELD = std::uint32_t(values.FIELD);
+#include "dialects/Plan/Strategy.def"
+  return strategy;
+}
 
-const Unsupported kUnsupported[] = {
-    {"ulysses", [](const Strategy &s) { return s.ulysses > 1; }, "use tp, or ulysses 1"},
-    {"cp", [](const Strategy &s) { return s.cp > 1; }, "use tp or dp, and cp 1"},
-    {"ep", [](const Strategy &s) { return s.ep > 1; }, "use ep 1"},
-    {"sequence_parallel", [](const Strategy &s) { return s.sequenceParallel; },
-     "use plain tp (sequence_parallel false)"},
-    {"strided", [](const Strategy &s) { return s.strided; }, "use consecutive tensor groups (strided false)"},
-    {"recompute_values", [](const Strategy &s) { return s.values != 0; }, "use recompute true or false"},
-    {"zero", [](const Strategy &s) { return s.zero > 0; },
-     "use zero 0 (the reference's default_dp_type ddp and dp_types_enc 0)"},
-};
-} // namespace
+std::string describe(const Strategy &strategy, int dp) { return plan::describe(valuesOf(strategy, dp)); }
 
 std::optional<std::string> whyUnsupported(const Strategy &strategy) {
-  for (const Unsupported &row : kUnsupported)
-    if (row.asked(strategy))
-      return std::string("'") + row.key + "' is not supported by the lowering yet; " + row.remedy;
-  return std::nullopt;
+  std::string reason = plan::whyUnsupported(valuesOf(strategy, 1));
+  return reason.empty() ? std::nullopt : std::optional(reason);
 }
 
 std::optional<std::string> whyUnsupported(Schedule schedule) {

@@ -124,21 +124,22 @@ double interpolate(const MessageTable &table, double megabytes) {
 }
 } // namespace
 
-double ProfiledCommunication::seconds(CollectiveKind kind, double bytes, int groupSize, int stride) const {
+double ProfiledCommunication::seconds(CollectiveKind kind, double bytes, const plan::GroupShape &group) const {
+  int groupSize = int(group.size());
   if (groupSize <= 1 || bytes <= 0)
     return 0;
   if (kind == CollectiveKind::SendReceive)
-    return sendSeconds(bytes, stride);
+    return sendSeconds(bytes, int(group.stride()));
   double megabytes = bytes / kMB / speedUp, n = groupSize;
   bool exchange = kind == CollectiveKind::AllToAll;
   bool half = kind == CollectiveKind::AllGather || kind == CollectiveKind::ReduceScatter;
   const auto &tables = exchange ? profile.allToAll : profile.allReduce;
   auto measured = tables.find(groupSize);
-  bool within = groupSize * stride <= arguments.devicesPerNode;
+  bool within = group.span() <= arguments.devicesPerNode;
   if (measured != tables.end() && within)
     return interpolate(measured->second, megabytes) * (half ? 0.5 : 1) * 1e-3;
   // Bus bandwidth of this arrangement; latency of the nearest measured group.
-  auto beta = profile.allReduceMsPerMB(groupSize, stride == 1, arguments.world());
+  auto beta = profile.allReduceMsPerMB(groupSize, group.isAdjacent(), arguments.world());
   if (!beta) // a group no candidate was allowed to form
     return 1e3;
   double latency = 0;

@@ -83,12 +83,19 @@ Prefix Filling::closeStage(const Prefix &p) const {
   return next;
 }
 
+/// Several orders of ranks may cost the same; one of them lists the plan.
+bool isListedBy(const Setting &setting, const Plan &plan) {
+  return setting.grid.empty() || plan.rankGrid() == setting.grid;
+}
+
 bool Filling::complete() {
   PlanPrice price = pricePlan(setting, timetable, choice, options.limitSeconds);
   if (price.peak() > setting.problem->cluster.memoryBytesPerDevice ||
       !(price.seconds < options.limitSeconds * (1 - kRounding)))
     return true;
-  plans.push_back(assemblePlan(setting, timetable, choice, price));
+  Plan plan = assemblePlan(setting, timetable, choice, price);
+  if (isListedBy(setting, plan))
+    plans.push_back(std::move(plan));
   return plans.size() <= options.mostPlans;
 }
 
@@ -173,8 +180,8 @@ private:
 };
 
 void Ranking::makeSettings() {
-  for (auto [stages, microBatches] : offeredSettings(problem))
-    if (Result<Setting> setting = Setting::make(problem, stages, microBatches))
+  for (auto [stages, microBatches, grid] : offeredSettings(problem))
+    if (Result<Setting> setting = Setting::make(problem, stages, microBatches, grid))
       settings.push_back(std::make_shared<const Setting>(std::move(*setting)));
 }
 
@@ -213,7 +220,9 @@ std::vector<Plan> Ranking::listSmallest() {
       continue;
     Timetable timetable(candidate.shape());
     PlanPrice price = pricePlan(candidate.setting(), timetable, least.choice);
-    plans.push_back(assemblePlan(candidate.setting(), timetable, least.choice, price));
+    Plan plan = assemblePlan(candidate.setting(), timetable, least.choice, price);
+    if (isListedBy(candidate.setting(), plan))
+      plans.push_back(std::move(plan));
   }
   std::sort(plans.begin(), plans.end(), [](const Plan &a, const Plan &b) {
     return std::tuple{mostBytes(a), a.predictedStepSeconds} < std::tuple{mostBytes(b), b.predictedStepSeconds};

@@ -115,13 +115,14 @@ std::optional<Error> Search::check() const {
 }
 
 void Search::makeCandidates() {
-  std::vector<std::pair<int, int>> offered = offeredSettings(problem);
+  std::vector<std::tuple<int, int, plan::Grid>> offered = offeredSettings(problem);
   std::vector<std::optional<Result<Setting>>> made(offered.size());
   std::atomic<bool> late = false;
   inParallel(offered.size(), [&](std::size_t i) {
     if (late || (late = stopped()))
       return;
-    made[i] = Setting::make(problem, offered[i].first, offered[i].second);
+    auto [stages, microBatches, grid] = offered[i];
+    made[i] = Setting::make(problem, stages, microBatches, grid);
   });
   for (auto &result : made) {
     if (result && !*result)
@@ -357,6 +358,7 @@ Result<Plan> evaluatePlan(const Problem &problem, const Plan &plan) {
     return given.error();
   PlanPrice price = pricePlan(given->setting, given->timetable, given->choice);
   Plan result = assemblePlan(given->setting, given->timetable, given->choice, price);
+  result.grid = plan.grid; // in its own words
   explainPlan(result, given->setting, given->timetable, given->choice, price);
   return result;
 }

@@ -25,30 +25,39 @@ std::vector<int> divisors(std::int64_t n, std::int64_t most) {
   return list;
 }
 
-/// Size and stride of a group; ranks of a stage in the order dp, cp, tp,
-/// ulysses, or tp, dp, cp, ulysses when strided, the last ones neighbours.
-std::pair<int, int> groupOf(Group group, const Strategy &s, int dp) {
-  int inner = s.strided ? 1 : s.tp; // what tp puts between ranks of the others
-  switch (group) {
-  case Group::Ulysses:
-    return {s.ulysses, 1};
-  case Group::Tensor:
-    return {s.tp, s.strided ? s.ulysses * s.cp * dp : s.ulysses};
-  case Group::Context:
-    return {s.cp, inner * s.ulysses};
-  case Group::Expert:
-    return {s.ep, inner * s.ulysses * s.cp};
-  case Group::Data:
-    return {dp, inner * s.ulysses * s.cp};
-  case Group::Shard:
-    // dp x cp x ulysses around tp: the ulysses part is adjacent without tp.
-    return {s.shardRanks(dp), inner};
-  case Group::ExpertShard:
-    return {s.shardRanks(dp) / s.ep, inner * s.ep};
-  }
-  return {1, 1};
-}
 } // namespace
+
+GroupShapes groupsOf(const Strategy &strategy, int dp, const plan::Grid &grid) {
+  using plan::DimensionId;
+  plan::GridAxes axes = plan::dealGridAxes(grid, valuesOf(strategy, dp));
+  auto along = [&](std::initializer_list<DimensionId> dimensions) {
+    std::vector<int> all;
+    for (DimensionId id : dimensions)
+      all.insert(all.end(), axes.of[int(id)].begin(), axes.of[int(id)].end());
+    return plan::getGroup(grid, std::move(all));
+  };
+  GroupShapes groups;
+  groups[int(Group::Tensor)] = along({DimensionId::Tp});
+  groups[int(Group::Ulysses)] = along({DimensionId::Ulysses});
+  groups[int(Group::Context)] = along({DimensionId::Cp});
+  groups[int(Group::Expert)] = along({DimensionId::Ep});
+  groups[int(Group::Data)] = along({DimensionId::Dp, DimensionId::Ep});
+  groups[int(Group::Shard)] = along({DimensionId::Dp, DimensionId::Ep, DimensionId::Cp, DimensionId::Ulysses});
+  groups[int(Group::ExpertShard)] = along({DimensionId::Dp, DimensionId::Cp, DimensionId::Ulysses});
+  return groups;
+}
+
+std::vector<plan::Grid> offeredGrids(const Problem &problem, std::int64_t stageRanks) {
+  plan::Grid grid = plan::getPrimeFactors(stageRanks);
+  bool isOne = grid.empty() || grid.front() == grid.back();
+  if (isOne || (!problem.communication && stageRanks <= problem.cluster.devicesPerNode))
+    return {{}};
+  std::vector<plan::Grid> grids;
+  do
+    grids.push_back(grid);
+  while (std::next_permutation(grid.begin(), grid.end()));
+  return grids;
+}
 
 std::vector<std::pair<Strategy, int>> offeredStrategies(const SearchSpace &space, std::int64_t stageRanks,
                                                         std::int64_t samples) {
@@ -63,7 +72,13 @@ std::vector<std::pair<Strategy, int>> offeredStrategies(const SearchSpace &space
           for (int level = 0; level <= 3; ++level)
             for (bool sp : {false, true})
               for (bool recompute : {false, true}) {
-                Strategy s{tp, ulysses, cp, ep, sp, level, recompute};
+                Strategy s{.tp = tp,
+                           .sequenceParallel = sp,
+                           .ulysses = ulysses,
+                           .cp = cp,
+                           .ep = ep,
+                           .zero = level,
+                           .recompute = recompute};
                 bool shards = s.shardRanks(dp) > 1;
                 if (!(space.zeroLevels >> level & 1) && shards)
                   continue;
@@ -83,17 +98,31 @@ int Setting::layoutIndex(const Layout &layout) {
   return int(at - layouts.begin());
 }
 
+const GroupShapes &Setting::groupsOf(const Strategy &s, int dp) {
+  auto [at, isNew] = groups.try_emplace({s.tp, s.ulysses, s.cp, s.ep, dp, int(s.strided)});
+  if (isNew)
+    at->second = search::groupsOf(s, dp, grid.empty() ? plan::getPrimeFactors(stageRanks) : grid);
+  return at->second;
+}
+
+plan::GroupShape Setting::groupAlong(const std::vector<int> &axes, const Option &option) const {
+  plan::Grid ascending = plan::getPrimeFactors(stageRanks), here = grid.empty() ? ascending : grid;
+  plan::StrategyValues values = valuesOf(option.strategy, option.dp), near = values;
+  near.strided = 0;
+  return plan::getGroup(here, plan::translateAxes(axes, ascending, near, here, values));
+}
+
 /// Seconds that a body takes with its collectives: those that may overlap hide
 /// behind compute where the device does that, and behind each other never (one
 /// communication stream).
-double Setting::collectives(const std::vector<Collective> &list, const Option &option, double compute,
-                            int stageClass) const {
+double Setting::collectives(const std::vector<Collective> &list, const GroupShapes &groups, const Option &option,
+                            double compute, int stageClass) const {
   double exposed = 0, hidden = 0;
   for (const Collective &collective : list) {
-    auto [size, stride] = collective.ranks ? std::pair(collective.ranks, collective.stride)
-                                           : groupOf(collective.group, option.strategy, option.dp);
-    double seconds =
-        collective.count * communication(stageClass).seconds(collective.kind, double(collective.bytes), size, stride);
+    double seconds = collective.count * communication(stageClass)
+                                            .seconds(collective.kind, double(collective.bytes),
+                                                     collective.axes.empty() ? groups[int(collective.group)]
+                                                                             : groupAlong(collective.axes, option));
     bool overlaps = collective.overlappable && problem->cluster.device.overlapsCommunication;
     (overlaps ? hidden : exposed) += seconds;
   }
@@ -114,12 +143,13 @@ Result<Option> Setting::price(int unit, const Strategy &strategy, int dp, int st
   option.computeBackward = cost->backwardSeconds;
   option.recompute = cost->recomputeSeconds;
   double backward = cost->backwardSeconds + cost->recomputeSeconds;
-  option.forward = collectives(cost->forwardCollectives, option, cost->forwardSeconds, stageClass);
-  option.backward = collectives(cost->backwardCollectives, option, backward, stageClass);
+  const GroupShapes &groups = groupsOf(strategy, dp);
+  option.forward = collectives(cost->forwardCollectives, groups, option, cost->forwardSeconds, stageClass);
+  option.backward = collectives(cost->backwardCollectives, groups, option, backward, stageClass);
   option.weight = std::min(cost->weightSeconds, cost->backwardSeconds);
   option.communication = std::max(0.0, option.forward + option.backward - cost->forwardSeconds - backward);
   // The last micro-batch's backward may hide what comes once a step.
-  option.tail = collectives(cost->stepCollectives, option, 0, stageClass);
+  option.tail = collectives(cost->stepCollectives, groups, option, 0, stageClass);
   if (problem->cluster.device.overlapsCommunication)
     option.tail = std::max(0.0, option.tail - backward);
   option.tail += cost->updateSeconds;
@@ -134,7 +164,7 @@ Result<Option> Setting::price(int unit, const Strategy &strategy, int dp, int st
     if (stages > 1)
       option.tail +=
           communication(stageClass)
-              .seconds(CollectiveKind::AllReduce, double(tie.bytes) / strategy.tp, 2, int(stageRanks * (stages - 1)));
+              .seconds(CollectiveKind::AllReduce, double(tie.bytes) / strategy.tp, {2, stageRanks * (stages - 1)});
     else if (tie.secondUnit == unit)
       option.state -= cost->tiedStateBytes;
   }
@@ -156,7 +186,7 @@ double Setting::redistributionOf(int stageClass, const Layout &from, const Layou
   bool coarsens = finer(to.batch, from.batch) && finer(to.sequence, from.sequence);
   int least = std::min(a, b), most = std::max(a, b);
   int ratio = std::max(1, (most + least - 1) / least);
-  double gather = ratio > 1 ? network.seconds(CollectiveKind::AllGather, bytes / least, ratio, 1) : 0;
+  double gather = ratio > 1 ? network.seconds(CollectiveKind::AllGather, bytes / least, {ratio, 1}) : 0;
   if (sameOrder && (refines || coarsens))
     return gather;
   int group = int(std::min<std::int64_t>(
@@ -165,7 +195,7 @@ double Setting::redistributionOf(int stageClass, const Layout &from, const Layou
                             std::max(from.context, to.context), 2})));
   if (from.strided != to.strided)
     group = int(stageRanks);
-  return gather + 2 * network.seconds(CollectiveKind::AllToAll, bytes / most, group, 1);
+  return gather + 2 * network.seconds(CollectiveKind::AllToAll, bytes / most, {group, 1});
 }
 
 const std::vector<double> &Setting::redistributionTable(int stageClass, std::int64_t boundary) const {
@@ -230,8 +260,9 @@ void Setting::makeClasses() {
   }
 }
 
-Setting Setting::bare(const Problem &problem, int stages, int microBatches) {
+Setting Setting::bare(const Problem &problem, int stages, int microBatches, plan::Grid grid) {
   Setting setting;
+  setting.grid = std::move(grid);
   setting.problem = &problem;
   setting.stages = stages;
   setting.microBatches = microBatches;
@@ -281,17 +312,18 @@ std::vector<std::uint32_t> valueSets(const Option &none, const std::vector<std::
 }
 } // namespace
 
-Result<Setting> Setting::make(const Problem &problem, int stages, int microBatches) {
-  Setting setting = bare(problem, stages, microBatches);
+Result<Setting> Setting::make(const Problem &problem, int stages, int microBatches, plan::Grid grid) {
+  Setting setting = bare(problem, stages, microBatches, std::move(grid));
   const SearchSpace &space = problem.space;
   auto offered = offeredStrategies(space, setting.stageRanks, setting.microBatchSamples);
   // Within a node all ranks are equally far.
   if (space.strided && (problem.communication || setting.stageRanks > problem.cluster.devicesPerNode)) {
     auto all = offered;
     for (auto [strategy, dp] : offered)
-      if (strategy.tp > 1 && dp * strategy.cp > 1) {
-        strategy.strided = true;
-        all.emplace_back(strategy, dp);
+      if (Strategy far = strategy; strategy.tp > 1 && dp * strategy.cp > 1) {
+        far.strided = true;
+        if (setting.groupsOf(far, dp) != setting.groupsOf(strategy, dp))
+          all.emplace_back(far, dp);
       }
     offered = std::move(all);
   }

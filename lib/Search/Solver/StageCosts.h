@@ -13,6 +13,7 @@
 #include "galvatron/Search/Model/LinkModel.h"
 #include "galvatron/Search/Model/Problem.h"
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -51,14 +52,23 @@ struct Option {
 /// By unit type.
 using OptionLists = std::vector<std::vector<Option>>;
 
-/// One (pipeline degree, micro-batch count) with everything priced.
+/// The ranks of each kind of group under a strategy, by `Group`.
+using GroupShapes = std::array<plan::GroupShape, 7>;
+GroupShapes groupsOf(const Strategy &strategy, int dp, const plan::Grid &grid);
+
+/// The orders of a stage's ranks to search. Within a node all ranks are equally far, and ranks of one prime have one
+/// order: one grid, empty.
+std::vector<plan::Grid> offeredGrids(const Problem &problem, std::int64_t stageRanks);
+
+/// One (pipeline degree, micro-batch count, order of ranks) with everything priced.
 class Setting {
 public:
-  /// Nothing priced yet.
-  static Setting bare(const Problem &problem, int stages, int microBatches);
+  /// Nothing priced yet. `grid`: the order of a stage's ranks; empty: any, as links
+  /// do not tell them apart.
+  static Setting bare(const Problem &problem, int stages, int microBatches, plan::Grid grid);
   /// Prices all strategies the space offers and drops those that others beat.
   /// Error: a unit type without any.
-  static Result<Setting> make(const Problem &problem, int stages, int microBatches);
+  static Result<Setting> make(const Problem &problem, int stages, int microBatches, plan::Grid grid);
 
   /// Prices one strategy of one unit on stages of one class; error from the cost
   /// source.
@@ -67,6 +77,7 @@ public:
   const Problem *problem = nullptr;
   int stages = 1, microBatches = 1;
   std::int64_t stageRanks = 1, microBatchSamples = 1;
+  plan::Grid grid;
   std::vector<int> typeOf;    ///< by unit
   std::vector<int> exampleOf; ///< by type: its first unit
   std::vector<bool> tied;     ///< by type: shares a parameter with another unit
@@ -114,12 +125,16 @@ private:
   void dropAcrossLayouts();
   void keepOnly(int type, const std::vector<int> &kept);
   int layoutIndex(const Layout &layout);
-  double collectives(const std::vector<Collective> &list, const Option &option, double compute, int stageClass) const;
+  const GroupShapes &groupsOf(const Strategy &strategy, int dp);
+  double collectives(const std::vector<Collective> &list, const GroupShapes &groups, const Option &option,
+                     double compute, int stageClass) const;
+  plan::GroupShape groupAlong(const std::vector<int> &axes, const Option &option) const;
   double redistributionOf(int stageClass, const Layout &from, const Layout &to, double bytes) const;
   /// All pairs of layouts, for one size of the boundary value.
   const std::vector<double> &redistributionTable(int stageClass, std::int64_t boundary) const;
   std::vector<std::map<std::int64_t, std::vector<double>>> tables; ///< by class
 
+  std::map<std::array<int, 6>, GroupShapes> groups; ///< by degrees
   /// By class of stage; one model for all where the problem brings its own.
   std::vector<std::shared_ptr<const CommunicationModel>> links;
   double handOverOf(int stage, const Layout &layout, double boundary) const;

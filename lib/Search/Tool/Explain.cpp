@@ -27,8 +27,8 @@ bool sameChoice(const PlannedUnit &a, const PlannedUnit &b) {
 class FasterLinks : public CommunicationModel {
 public:
   FasterLinks(const CommunicationModel &model, double factor) : model(model), factor(factor) {}
-  double seconds(CollectiveKind kind, double bytes, int groupSize, int stride) const override {
-    return model.seconds(kind, bytes / factor, groupSize, stride);
+  double seconds(CollectiveKind kind, double bytes, const plan::GroupShape &group) const override {
+    return model.seconds(kind, bytes / factor, group);
   }
   double sendSeconds(double bytes, int distance) const override { return model.sendSeconds(bytes / factor, distance); }
   double sendSecondsFrom(std::int64_t first, std::int64_t count, double bytes, int distance) const override {

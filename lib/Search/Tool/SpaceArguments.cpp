@@ -16,16 +16,13 @@ std::vector<std::int64_t> batchRange(std::int64_t low, std::int64_t high, std::i
 void restrictSpace(const ToolOptions &options, SearchSpace &space) {
   if (options.supportedOnly) {
     SearchSpace supported = SearchSpace::supported();
-    space.tensor &= supported.tensor;
-    space.ulysses &= supported.ulysses;
-    space.context &= supported.context;
-    space.expert &= supported.expert;
-    space.recompute &= supported.recompute;
-    space.sequenceParallel &= supported.sequenceParallel;
+#define STRATEGY_DEGREE(FIELD, NAME, KEY, ORDER, WANTS, SPACE, ...) space.SPACE &= supported.SPACE;
+#define STRATEGY_PART(FIELD, NAME, KEY, ORDER, OF, WANTS, SPACE, ...) space.SPACE &= supported.SPACE;
+#define STRATEGY_FLAG(FIELD, NAME, KEY, WORD, CLONE, OF, WANTS, SPACE, ...) space.SPACE &= supported.SPACE;
+#define STRATEGY_SET(FIELD, NAME, KEY, SPACE, ...) space.SPACE &= supported.SPACE;
+#include "dialects/Plan/Strategy.def"
     space.plainTensor = true;
     space.zeroLevels &= supported.zeroLevels;
-    space.strided &= supported.strided;
-    space.recomputeValues &= supported.recomputeValues;
     space.schedules = supported.schedules;
   }
   if (options.onlySharded)
@@ -43,12 +40,24 @@ std::optional<Error> applyArguments(const ToolOptions &options, SearchSpace &spa
   };
   JsonReader spaces = group("search_space_info");
   auto off = [&](const char *key) { return spaces.toggle(key, false); };
-  space.data = !off("disable_dp");
-  space.tensor = !off("disable_tp");
   space.pipeline = !off("disable_pp");
-  space.ulysses = !off("disable_sp");
-  space.context = !off("disable_cp");
-  space.recompute = !off("disable_ckpt");
+  auto offer = [&](std::string_view option, bool &offered) {
+    if (!option.empty())
+      offered = !off(("disable_" + std::string(option)).c_str());
+  };
+  auto limit = [&](std::string_view option, int &most) {
+    if (!option.empty())
+      most = int(spaces.integer(("max_" + std::string(option) + "_deg").c_str(), most, 1, kMostOfAnything));
+  };
+#define STRATEGY_REST(FIELD, NAME, KEY, ORDER, WANTS, SPACE, OPTION) offer(OPTION, space.SPACE);
+#define STRATEGY_DEGREE(FIELD, NAME, KEY, ORDER, WANTS, SPACE, MOST, OPTION, REMEDY)                                   \
+  offer(OPTION, space.SPACE);                                                                                          \
+  limit(OPTION, space.MOST);
+#define STRATEGY_PART(FIELD, NAME, KEY, ORDER, OF, WANTS, SPACE, MOST, OPTION, REMEDY)                                 \
+  offer(OPTION, space.SPACE);                                                                                          \
+  limit(OPTION, space.MOST);
+#define STRATEGY_FLAG(FIELD, NAME, KEY, WORD, CLONE, OF, WANTS, SPACE, OPTION, REMEDY) offer(OPTION, space.SPACE);
+#include "dialects/Plan/Strategy.def"
   bool fsdpOff = off("disable_fsdp"), sdpOff = off("disable_sdp");
   if (fsdpOff || sdpOff)
     space.zeroLevels &= ~(1u << 3);
@@ -56,10 +65,7 @@ std::optional<Error> applyArguments(const ToolOptions &options, SearchSpace &spa
   space.tensorInEnds = !tpOff && !endsTpOff;
   bool spOff = off("disable_vsp"), endsSpOff = off("disable_embedding_lmhead_sp");
   space.ulyssesInEnds = !spOff && !endsSpOff;
-  space.maxTensor = int(spaces.integer("max_tp_deg", space.maxTensor, 1, kMostOfAnything));
   space.maxPipeline = int(spaces.integer("max_pp_deg", space.maxPipeline, 1, kMostOfAnything));
-  space.maxUlysses = int(spaces.integer("max_sp_deg", space.maxUlysses, 1, kMostOfAnything));
-  space.maxContext = int(spaces.integer("max_cp_deg", space.maxContext, 1, kMostOfAnything));
 
   JsonReader choices = group("options_info"), train = group("common_train_info");
   space.uniform = !choices.toggle("fine_grained_mode", true);

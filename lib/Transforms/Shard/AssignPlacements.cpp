@@ -65,24 +65,9 @@ private:
 
 } // namespace
 
-/// decoder.dp2tp2: the layer and the degrees that differ from one.
+/// decoder.dp2tp2: the layer and what its strategy uses.
 static std::string getCloneName(StringRef layer, plan::StrategyAttr strategy) {
-  std::string name = layer.str() + ".";
-  size_t bare = name.size();
-  for (auto [key, degree] : {std::pair("dp", strategy.getDp()),
-                             {"cp", strategy.getCp()},
-                             {"ulysses", strategy.getUlysses()},
-                             {"tp", strategy.getTp()},
-                             {"ep", strategy.getEp()}})
-    if (degree > 1)
-      name += key + std::to_string(degree);
-  if (strategy.getMegatronSp())
-    name += "sp";
-  if (strategy.getZero())
-    name += "zero" + std::to_string(strategy.getZero());
-  if (name.size() == bare)
-    name += "dp1";
-  return strategy.getRecompute() ? name + ".recompute" : name;
+  return layer.str() + "." + plan::getCloneSuffix(strategy.getValues());
 }
 
 FailureOr<const LayerDigits *> StepAssigner::getDigits(graph::LayerOp layer, plan::StrategyAttr strategy,

@@ -22,7 +22,7 @@ struct InsertCollectivesPass : galvatron::impl::InsertCollectivesPassBase<Insert
       getOperation().emitOpError("expects '") << plan::kPipelineAttrName << "', but got none";
       return signalPassFailure();
     }
-    FailureOr<unsigned> expanded = insertCollectives(getOperation(), plan::getGrid(pipeline.getDevices()));
+    FailureOr<unsigned> expanded = insertCollectives(getOperation(), plan::getGrid(pipeline));
     if (failed(expanded))
       return signalPassFailure();
     numRedistributions += *expanded;

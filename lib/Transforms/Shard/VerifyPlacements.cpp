@@ -301,7 +301,7 @@ struct VerifyPlacementsPass : galvatron::impl::VerifyPlacementsPassBase<VerifyPl
   void runOnOperation() override {
     ModuleOp module = getOperation();
     auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
-    SmallVector<int64_t> grid = plan::getGrid(pipeline ? pipeline.getDevices() : 1);
+    SmallVector<int64_t> grid = plan::getGrid(pipeline);
     int64_t microBatches = pipeline ? pipeline.getMicroBatches() : 1;
     SymbolTable symbols(module);
     WalkResult result = module.walk([&](Operation *op) -> WalkResult {

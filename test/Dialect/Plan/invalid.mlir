@@ -18,3 +18,18 @@ func.func private @no_empty_stage() attributes {p = #plan.pipeline<stages = 1, d
 // expected-error@+2 {{expects schedule gpipe or 1f1b, but got 'zigzag'}}
 // expected-error@+1 {{failed to parse Plan_PipelineAttr parameter 'schedule'}}
 func.func private @no_unknown_schedule() attributes {p = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "zigzag">}
+
+// -----
+
+// expected-error@+1 {{unknown key 'tensor' of a strategy}}
+func.func private @no_unknown_key() attributes {s = #plan.strategy<tensor = 2>}
+
+// -----
+
+// expected-error@+1 {{key 'tp' of a strategy is given twice}}
+func.func private @no_key_twice() attributes {s = #plan.strategy<tp = 2, tp = 2>}
+
+// -----
+
+// expected-error@+1 {{expects 'grid' to hold the prime factors of 12 devices, but got array<i64: 4, 3>}}
+func.func private @no_grid_but_of_primes() attributes {p = #plan.pipeline<stages = 1, devices = 12, micro_batches = 1, schedule = "gpipe", grid = [4, 3]>}

@@ -5,8 +5,8 @@
 module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 4, micro_batches = 2, schedule = "1f1b">} {
   // CHECK-LABEL: @strategies_round_trip
   // CHECK-SAME: default = #plan.strategy<{{>?}}
-  // CHECK-SAME: mixed = #plan.strategy<dp = 2, tp = 2, megatronSp = true, recompute = true>
+  // CHECK-SAME: mixed = #plan.strategy<dp = 2, tp = 2, sequence_parallel = true, recompute = true>
   func.func private @strategies_round_trip() attributes {
     default = #plan.strategy<dp = 1>,
-    mixed = #plan.strategy<tp = 2, dp = 2, megatronSp = true, recompute = true>}
+    mixed = #plan.strategy<tp = 2, dp = 2, sequence_parallel = true, recompute = true>}
 }

@@ -20,7 +20,7 @@
 // EXTRA: error: plan names a unit 'h.3' that the model does not have; remove it, or did you mean 'h.0' or 'h.1' or 'h.2'?
 // RUN: echo '{"ranks":4,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"tp":3}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=DEGREE
-// DEGREE: error: plan unit 'h.0' (stage 0) expects tp x ulysses x cp to divide the stage's 4 ranks, but got 3 x 1 x 1
+// DEGREE: error: plan unit 'h.0' (stage 0) expects tp x ulysses x cp to divide the stage's 4 ranks, but got 3 x 1 x 1; lower a degree or the pipeline degree
 // RUN: echo '{"ranks":4,"micro_batches":4,"units":[{"path":"embed"},{"path":"h.0"},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=BATCH
 // BATCH: error: plan unit 'embed' (stage 0) expects dp to divide the micro-batch of 2 samples (global batch 8 / micro-batches 4), but got dp 4; use fewer micro-batches or a smaller dp

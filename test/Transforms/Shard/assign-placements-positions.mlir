@@ -35,7 +35,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro
     graph.return %r : tensor<8x16x24xf32>
   }
   func.func @step(%x: tensor<8x16x24xf32>) -> tensor<8x16x24xf32> {
-    %y = graph.call @mlp(%x) parameters ["n", "u", "d"] path "mlp" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<tp = 2, megatronSp = true>} : (tensor<8x16x24xf32>) -> tensor<8x16x24xf32>
+    %y = graph.call @mlp(%x) parameters ["n", "u", "d"] path "mlp" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<tp = 2, sequence_parallel = true>} : (tensor<8x16x24xf32>) -> tensor<8x16x24xf32>
     return %y : tensor<8x16x24xf32>
   }
 }

@@ -30,9 +30,9 @@ search::Result<search::UnitCost> price(const ProgramCosts &costs, const std::str
 std::string describe(const search::Collective &collective) {
   static const char *const kKinds[] = {"AR", "AG", "RS", "A2A", "P2P"};
   static const char *const kGroups[] = {"tp", "ulysses", "cp", "ep", "dp", "shard", "expert shard"};
-  std::string group = collective.ranks
-                          ? std::to_string(collective.ranks) + " ranks by " + std::to_string(collective.stride)
-                          : kGroups[int(collective.group)];
+  std::string group = collective.axes.empty() ? kGroups[int(collective.group)] : "axes";
+  for (int axis : collective.axes)
+    group += " " + std::to_string(axis);
   return kKinds[int(collective.kind)] + (" " + group + " " + std::to_string(collective.bytes));
 }
 
@@ -71,14 +71,14 @@ const Row kRows[] = {
     {"decoder", {.tp = 2}, 1, "2 x AR tp 12288", "2 x AR tp 12288", ""},
     {"decoder", {.tp = 2}, 2, "2 x AR tp 6144", "2 x AR tp 6144", "AR dp 8256"},
     // Two ranks share a head of keys and values, so gradients of their weights are sums over them.
-    {"decoder", {.tp = 4}, 1, "2 x AR tp 12288", "2 x AR tp 12288", "AR 2 ranks by 1 768"},
-    {"decoder", {.tp = 4}, 2, "2 x AR tp 6144", "2 x AR tp 6144", "AR dp 3840, AR 4 ranks by 1 768"},
+    {"decoder", {.tp = 4}, 1, "2 x AR tp 12288", "2 x AR tp 12288", "AR axes 1 768"},
+    {"decoder", {.tp = 4}, 2, "2 x AR tp 6144", "2 x AR tp 6144", "AR dp 3840, AR axes 0 2 768"},
     // Backward needs the first all-reduce of forward again, not the second, whose sum only leaves the layer.
     {"decoder", {.tp = 2, .recompute = true}, 1, "2 x AR tp 12288", "3 x AR tp 12288", ""},
     {"decoder", withSequence({.tp = 2}), 1, "2 x AG tp 12288, 2 x RS tp 12288", "4 x AG tp 12288, 2 x RS tp 12288",
      "AR tp 192"},
     {"decoder", withSequence({.tp = 2}), 2, "2 x AG tp 6144, 2 x RS tp 6144", "4 x AG tp 6144, 2 x RS tp 6144",
-     "AR dp 8064, AR 4 ranks by 1 192"},
+     "AR dp 8064, AR axes 0 1 192"},
     {"decoder",
      {.ulysses = 2},
      1,
@@ -89,13 +89,13 @@ const Row kRows[] = {
     {"decoder",
      {.ulysses = 4},
      2,
-     "2 x A2A ulysses 1024, 2 x A2A 2 ranks by 2 512, 2 x AG 2 ranks by 1 1024",
-     "2 x A2A ulysses 1024, 2 x AG 2 ranks by 1 1024, 2 x A2A 2 ranks by 2 1024, 2 x RS 2 ranks by 1 1024",
+     "2 x A2A ulysses 1024, 2 x A2A axes 1 512, 2 x AG axes 2 1024",
+     "2 x A2A ulysses 1024, 2 x AG axes 2 1024, 2 x A2A axes 1 1024, 2 x RS axes 2 1024",
      "AR shard 16320"},
     {"decoder", {.cp = 2}, 1, "2 x AG cp 4096", "2 x AG cp 4096, 2 x RS cp 4096", "AR cp 16320"},
     {"decoder", {.cp = 2}, 2, "2 x AG cp 2048", "2 x AG cp 2048, 2 x RS cp 2048", "AR shard 16320"},
     {"decoder", withSequence({.tp = 2, .cp = 2}), 2, "2 x AG tp 3072, 2 x AG cp 1024, 2 x RS tp 3072",
-     "4 x AG tp 3072, 2 x RS tp 3072, 2 x AG cp 1024, 2 x RS cp 1024", "AR shard 8064, AR 8 ranks by 1 192"},
+     "4 x AG tp 3072, 2 x RS tp 3072, 2 x AG cp 1024, 2 x RS cp 1024", "AR shard 8064, AR axes 0 1 2 192"},
     {"embedding", {.tp = 2}, 1, "AR tp 12288", "", ""},
     // Token ids, 8 bytes each, arrive cut and are gathered for the table.
     {"embedding", withSequence({.tp = 2}), 1, "AG tp 1024, RS tp 12288", "AG tp 12288, AG tp 1024", ""},

@@ -80,7 +80,7 @@ std::vector<Row> getRows() {
        {{allReduce(4, 1, x)}, {}, {}},
        {{allReduce(4, 2, 2 * x)}, {allReduce(4, 2, 2 * x)}, {allReduce(2, 2, 2 * kKeyWeight / 2)}},
        {{allReduce(4, 3, 3 * stat)}, {allReduce(4, 1, x)}, {}}},
-      {"tp = 2, megatronSp = true",
+      {"tp = 2, sequence_parallel = true",
        2,
        // More than Megatron's: token ids come cut and are gathered in both directions.
        {{allGather(2, 1, ids), reduceScatter(2, 1, x)}, {allGather(2, 2, x + ids)}, {}},
@@ -119,7 +119,7 @@ std::vector<Row> getRows() {
        // More: labels, as above.
        {{allGather(2, 1, ids)}, {}, {allReduce(2, 2, kTable + n)}}},
       // The union of the rows, each on its share of samples (dp), positions (cp) and heads (tp).
-      {"dp = 2, cp = 2, tp = 2, megatronSp = true",
+      {"dp = 2, cp = 2, tp = 2, sequence_parallel = true",
        8,
        {{allGather(2, 1, ids / 4), reduceScatter(2, 1, x / 4)},
         {allGather(2, 2, (x + ids) / 4)},
@@ -215,7 +215,7 @@ TEST_P(CollectiveCountsTest, AreThoseOfTheTable) {
   annotate(*program.module, {"llama.mlir", row.devices, 1, {row.strategy}});
   for (const char *pipeline : {kPlace, kCollect, kSplit})
     ASSERT_TRUE(program.run(pipeline));
-  llvm::SmallVector<int64_t> grid = plan::getGrid(row.devices);
+  plan::Grid grid = plan::getPrimeFactors(row.devices);
   int layers = 0;
   for (auto layer : program.module->getOps<dist::LayerOp>()) {
     auto body = [&](llvm::StringRef name) { return program.module->lookupSymbol<dist::BodyOp>(name); };

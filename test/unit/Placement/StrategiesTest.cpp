@@ -94,7 +94,7 @@ std::vector<Plan> getRandomPlans(const std::string &model, int count) {
       }
       plan.strategies.push_back("dp = " + std::to_string(degrees[0]) + ", cp = " + std::to_string(degrees[1]) +
                                 ", ulysses = " + std::to_string(degrees[2]) + ", tp = " + std::to_string(degrees[3]) +
-                                draw({"", ", megatronSp = true"}) + draw({"", ", recompute = true"}));
+                                draw({"", ", sequence_parallel = true"}) + draw({"", ", recompute = true"}));
     }
   }
   return plans;
@@ -115,12 +115,12 @@ std::vector<Plan> getPlans() {
     plans.push_back({model, 4, 1, {"dp = 2, tp = 2", "dp = 2, tp = 2, recompute = true", "tp = 4"}});
     plans.push_back({model, 8, 1, {"tp = 8"}});
     // What the lowering does not offer yet follows from the same rules.
-    plans.push_back({model, 2, 1, {"tp = 2, megatronSp = true"}});
-    plans.push_back({model, 4, 2, {"dp = 2, tp = 2, megatronSp = true"}});
+    plans.push_back({model, 2, 1, {"tp = 2, sequence_parallel = true"}});
+    plans.push_back({model, 4, 2, {"dp = 2, tp = 2, sequence_parallel = true"}});
     plans.push_back({model, 2, 1, {"ulysses = 2"}});
     plans.push_back({model, 4, 1, {"ulysses = 4"}});
     plans.push_back({model, 4, 1, {"dp = 2, cp = 2"}});
-    plans.push_back({model, 8, 1, {"dp = 2, cp = 2, tp = 2, megatronSp = true", "cp = 2, ulysses = 2, tp = 2"}});
+    plans.push_back({model, 8, 1, {"dp = 2, cp = 2, tp = 2, sequence_parallel = true", "cp = 2, ulysses = 2, tp = 2"}});
   }
   return plans;
 }

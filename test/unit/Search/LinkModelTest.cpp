@@ -24,15 +24,20 @@ TEST(LinkModel, collectives_take_latency_and_bandwidth) {
   LinkModel links(twoNodes());
   using Kind = CollectiveKind;
   // Ring of 4: each rank passes on 3/4 of the value; gathers double in 2 rounds.
-  EXPECT_NEAR(links.seconds(Kind::AllGather, 1e9, 4, 1), 2e-6 + 0.75 * 1e9 / 1e11, 1e-12);
-  EXPECT_NEAR(links.seconds(Kind::AllReduce, 1e9, 4, 1), 2 * (2e-6 + 0.75 * 1e9 / 1e11), 1e-12);
-  EXPECT_NEAR(links.seconds(Kind::AllToAll, 1e9, 4, 1), 3e-6 + 0.75 * 1e9 / 1e11, 1e-12);
-  EXPECT_EQ(links.seconds(Kind::AllReduce, 1e9, 1, 1), 0);
+  EXPECT_NEAR(links.seconds(Kind::AllGather, 1e9, {4, 1}), 2e-6 + 0.75 * 1e9 / 1e11, 1e-12);
+  EXPECT_NEAR(links.seconds(Kind::AllReduce, 1e9, {4, 1}), 2 * (2e-6 + 0.75 * 1e9 / 1e11), 1e-12);
+  EXPECT_NEAR(links.seconds(Kind::AllToAll, 1e9, {4, 1}), 3e-6 + 0.75 * 1e9 / 1e11, 1e-12);
+  EXPECT_EQ(links.seconds(Kind::AllReduce, 1e9, {1, 1}), 0);
   // Neighbours stay within the node, far ones do not.
-  EXPECT_GT(links.seconds(Kind::AllReduce, 1e8, 2, 4), 5 * links.seconds(Kind::AllReduce, 1e8, 2, 1));
+  EXPECT_GT(links.seconds(Kind::AllReduce, 1e8, {2, 4}), 5 * links.seconds(Kind::AllReduce, 1e8, {2, 1}));
   // Both nodes: the slow link sees a quarter of the value from each rank.
   double inside = 2 * (2e-6 + 0.75 * 1e9 / 1e11), across = 2 * (1e-5 + 0.5 * 0.25e9 / 1e10);
-  EXPECT_NEAR(links.seconds(Kind::AllReduce, 1e9, 8, 1), inside + across, 1e-9);
+  EXPECT_NEAR(links.seconds(Kind::AllReduce, 1e9, {8, 1}), inside + across, 1e-9);
+  // 0 1 4 5: two of each node, which are neighbours.
+  galvatron::plan::GroupShape pairs;
+  pairs.loops = {{2, 1}, {2, 4}};
+  inside = 2 * (1e-6 + 0.5 * 1e9 / 1e11), across = 2 * (1e-5 + 0.5 * 0.5e9 / 1e10);
+  EXPECT_NEAR(links.seconds(Kind::AllReduce, 1e9, pairs), inside + across, 1e-9);
 }
 
 TEST(LinkModel, messages_dip_at_middle_sizes) {
@@ -48,7 +53,7 @@ TEST(LinkModel, messages_dip_at_middle_sizes) {
   EXPECT_NEAR(links.sendSeconds(4e6, 1), 1e-5 + 4e6 / 12e9, 1e-12);
   EXPECT_NEAR(links.sendSeconds(64e6, 1), 1e-5 + 64e6 / 38e9, 1e-12);
   // Collectives cut their messages and keep to the link's rate.
-  EXPECT_NEAR(links.seconds(CollectiveKind::AllGather, 8e6, 2, 1), 1e-5 + 4e6 / 40e9, 1e-12);
+  EXPECT_NEAR(links.seconds(CollectiveKind::AllGather, 8e6, {2, 1}), 1e-5 + 4e6 / 40e9, 1e-12);
 }
 
 TEST(LinkModel, a_group_is_as_fast_as_its_slowest_node) {

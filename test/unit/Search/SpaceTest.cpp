@@ -59,7 +59,11 @@ public:
 
 private:
   void all(int stages, int count, Schedule schedule) {
-    Setting setting = Setting::bare(problem, stages, count);
+    for (const galvatron::plan::Grid &grid : offeredGrids(problem, problem.ranks() / stages))
+      all(Setting::bare(problem, stages, count, grid), schedule);
+  }
+
+  void all(Setting setting, Schedule schedule) {
     std::vector<std::vector<Option>> options(problem.units.size());
     for (int unit = 0; unit < int(problem.units.size()); ++unit) {
       bool layer = problem.units[unit].role == UnitRole::Layer;
@@ -78,7 +82,7 @@ private:
             options[unit].push_back(*option);
           }
     }
-    Timetable timetable({schedule, stages, 1, count});
+    Timetable timetable({schedule, setting.stages, 1, setting.microBatches});
     Choice choice{std::vector<const Option *>(options.size()), std::vector<int>(options.size(), 0)};
     fill(setting, timetable, options, choice, 0);
   }
@@ -112,7 +116,7 @@ TEST(Space, search_equals_enumeration) {
   int feasible = 0, infeasible = 0;
   long plans = 0;
   std::set<std::string> seen;
-  for (unsigned seed = 0; seed < 4; ++seed)
+  for (unsigned seed : {0, 1, 2, 3, 10})
     for (auto [nodes, devices, units] : {std::tuple{1, 2, 4}, {2, 2, 3}, {3, 1, 3}}) {
       RandomCosts costs(seed);
       Problem problem = randomProblem(costs, devices, units, 4, 0);

@@ -197,6 +197,45 @@ TEST(StridedGroups, move_the_slow_link_from_tensors_to_gradients) {
   EXPECT_NE(whyUnsupported(Strategy{.tp = 2, .strided = true})->find("'strided'"), std::string::npos);
 }
 
+/// Three nodes of four: dp 3 x tp 4, in the order of ranks that it asks for and in another.
+TEST(RankOrder, is_priced_by_the_groups_that_come_out) {
+  TransformerShape shape = mixtral();
+  ShapeCosts costs(shape, *findDeviceKind("h100"));
+  Problem problem;
+  problem.cluster = *hostCluster(4, 0, "h100");
+  problem.cluster.nodes = 3;
+  problem.globalBatch = 12;
+  problem.units = transformerUnits(shape.layers);
+  problem.costs = &costs;
+  auto priced = [&](const galvatron::plan::Grid &grid) {
+    Plan wanted;
+    wanted.ranks = 12;
+    wanted.globalBatch = 12;
+    wanted.grid = grid;
+    for (const Unit &unit : problem.units)
+      wanted.units.push_back({unit.path, unit.layerType, unit.role, Strategy{.tp = 4}, 3, 0});
+    Result<Plan> result = evaluatePlan(problem, wanted);
+    EXPECT_TRUE(result) << result.error().message;
+    EXPECT_TRUE(checkPlan(problem, *result).ok()) << checkPlan(problem, *result).complaints.front();
+    Result<Plan> again = parseOwnPlan(writePlan(*result));
+    EXPECT_TRUE(again && again->grid == grid);
+    return *result;
+  };
+  Plan near = priced({}), far = priced({2, 2, 3});
+  EXPECT_EQ(near.rankGrid(), galvatron::plan::Grid({3, 2, 2})); // tensor groups in a node each
+  UnitReason nearLayer = near.reasons.units[1], farLayer = far.reasons.units[1];
+  EXPECT_GT(farLayer.communicationSeconds, 2 * nearLayer.communicationSeconds);
+  EXPECT_LT(farLayer.stepSeconds, nearLayer.stepSeconds);
+}
+
+/// In the order of ranks.
+TEST(Strategy, is_told_slowest_first) {
+  Strategy strategy{.tp = 2, .sequenceParallel = true, .ulysses = 4, .cp = 8, .ep = 2, .zero = 3, .recompute = true};
+  EXPECT_EQ(describe(strategy, 6), "dp=6 cp=8 ulysses=4 tp=2 ep=2 sp zero3 recompute");
+  EXPECT_EQ(describe(Strategy{.strided = true, .values = 5}, 2), "dp=2 strided recompute-2-values");
+  EXPECT_EQ(describe(Strategy(), 1), "one device");
+}
+
 TEST(TiedUnits, take_one_tp) {
   int plans = 0;
   SolveOptions options;

@@ -23,13 +23,16 @@
 
 namespace galvatron::search {
 
+/// How many members of a group share a node, at least: all that a LinkModel asks of a group but its size.
+std::int64_t membersWithin(const plan::GroupShape &group, std::int64_t devicesPerNode);
+
 class LinkModel : public CommunicationModel {
 public:
   explicit LinkModel(const Cluster &cluster) : LinkModel(cluster, cluster.inter) {}
   /// For groups inside of nodes whose slowest link is `inter`.
   LinkModel(const Cluster &cluster, const Link &inter) : cluster(cluster), inter(inter) {}
 
-  double seconds(CollectiveKind kind, double bytes, int groupSize, int stride) const override;
+  double seconds(CollectiveKind kind, double bytes, const plan::GroupShape &group) const override;
   double sendSeconds(double bytesPerRank, int distance) const override;
   double sendSecondsFrom(std::int64_t first, std::int64_t count, double bytesPerRank, int distance) const override;
 

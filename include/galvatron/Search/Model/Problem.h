@@ -44,13 +44,14 @@ struct TiedParameter {
 
 enum class CollectiveKind { AllReduce, AllGather, ReduceScatter, AllToAll, SendReceive };
 
-/// The ranks that take part, by what divides them.
+/// The ranks that take part, by what divides them. Which those are is in
+/// dialects/Plan/Ranks.h.
 enum class Group {
-  Tensor,      ///< tp consecutive ranks (times ulysses inside)
-  Ulysses,     ///< ulysses consecutive ranks
-  Context,     ///< cp ranks, strided by tp · ulysses
+  Tensor,      ///< tp ranks
+  Ulysses,     ///< ulysses ranks
+  Context,     ///< cp ranks
   Expert,      ///< ep ranks of the dp group
-  Data,        ///< dp ranks, strided by tp · ulysses · cp
+  Data,        ///< dp ranks
   Shard,       ///< dp × cp × ulysses ranks: gradients and ZeRO
   ExpertShard, ///< of those, the 1 / ep that hold the same experts
 };
@@ -65,8 +66,9 @@ struct Collective {
   int count = 1;
   /// May run beside the unit's compute (on hardware that overlaps).
   bool overlappable = false;
-  /// Where no `group` has a name for them: so many ranks whose numbers differ by `stride`. 0: those of `group`.
-  int ranks = 0, stride = 1;
+  /// Where no `group` has a name for them: the ranks along these axes of the grid of ascending sizes, as the strategy
+  /// takes them when it is not strided. Empty: those of `group`.
+  std::vector<int> axes = {};
 };
 
 /// What one unit costs one device under one strategy.
@@ -126,9 +128,9 @@ public:
 class CommunicationModel {
 public:
   virtual ~CommunicationModel();
-  /// A collective of `groupSize` ranks whose numbers differ by `stride`, while
-  /// the neighbouring groups do the same. `bytes` as in Collective.
-  virtual double seconds(CollectiveKind kind, double bytes, int groupSize, int stride) const = 0;
+  /// A collective of the ranks of a group, while the neighbouring groups do the
+  /// same. `bytes` as in Collective.
+  virtual double seconds(CollectiveKind kind, double bytes, const plan::GroupShape &group) const = 0;
   /// One message from each rank of a stage to its peer in the next one, which
   /// is `distance` ranks away, while all ranks of the stage send.
   virtual double sendSeconds(double bytesPerRank, int distance) const = 0;
@@ -139,20 +141,28 @@ public:
 
 /// What may be chosen. Every field narrows; the default is everything.
 struct SearchSpace {
-  bool pipeline = true, tensor = true, data = true, ulysses = true, context = true, expert = true, recompute = true;
-  /// Megatron-SP: offer tp with it, without it, or both.
-  bool sequenceParallel = true, plainTensor = true;
+  bool pipeline = true;
+  /// By row of dialects/Plan/Strategy.def: whether it is offered, and its largest
+  /// degree. `recomputeValues`: recomputation value by value beside all or nothing.
+#define STRATEGY_REST(FIELD, NAME, KEY, ORDER, WANTS, SPACE, ...) bool SPACE = true;
+#define STRATEGY_DEGREE(FIELD, NAME, KEY, ORDER, WANTS, SPACE, MOST, ...)                                              \
+  bool SPACE = true;                                                                                                   \
+  int MOST = 1 << 20;
+#define STRATEGY_PART(FIELD, NAME, KEY, ORDER, OF, WANTS, SPACE, MOST, ...)                                            \
+  bool SPACE = true;                                                                                                   \
+  int MOST = 1 << 20;
+#define STRATEGY_FLAG(FIELD, NAME, KEY, WORD, CLONE, OF, WANTS, SPACE, ...) bool SPACE = true;
+#define STRATEGY_SET(FIELD, NAME, KEY, SPACE, ...) bool SPACE = true;
+#include "dialects/Plan/Strategy.def"
+  /// tp without Megatron-SP.
+  bool plainTensor = true;
   /// Also in embedding and head.
   bool tensorInEnds = true, ulyssesInEnds = true;
   /// ZeRO levels on offer, bit k = level k.
   unsigned zeroLevels = 0b1111;
-  int maxPipeline = 1 << 20, maxTensor = 1 << 20, maxUlysses = 1 << 20, maxContext = 1 << 20, maxExpert = 1 << 20;
+  int maxPipeline = 1 << 20;
   std::vector<Schedule> schedules = {Schedule::OneFOneB, Schedule::GPipe, Schedule::Interleaved, Schedule::ZeroBubble};
   int maxVirtualStages = 8; ///< parts a stage when interleaved
-  /// Tensor groups of far ranks beside those of neighbours.
-  bool strided = true;
-  /// Recomputation value by value beside all or nothing.
-  bool recomputeValues = true;
   /// 0: all counts that divide the batch; else exactly this one.
   int microBatches = 0;
   /// 0: all; else exactly this many stages.

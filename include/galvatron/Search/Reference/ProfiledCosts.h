@@ -36,7 +36,7 @@ class ProfiledCommunication : public CommunicationModel {
 public:
   ProfiledCommunication(ReferenceArguments arguments, ReferenceProfile profile, double speedUp = 1)
       : arguments(std::move(arguments)), profile(std::move(profile)), speedUp(speedUp) {}
-  double seconds(CollectiveKind kind, double bytes, int groupSize, int stride) const override;
+  double seconds(CollectiveKind kind, double bytes, const plan::GroupShape &group) const override;
   double sendSeconds(double bytesPerRank, int distance) const override;
 
 private:
