@@ -1,8 +1,10 @@
 // What is said when a folder of stage binaries cannot be written: each file, and the linker.
 #include "galvatron/Target/StageBinaries.h"
 #include "../Reference/Program.h"
+#include "galvatron/Transforms/PlanMemory.h"
 
 #include "mlir/IR/Diagnostics.h"
+#include "mlir/Pass/PassManager.h"
 
 #include <filesystem>
 #include <fstream>
@@ -43,6 +45,9 @@ protected:
   StageBinariesTest() : program(readInput("llama.mlir")), folder(fs::path(testing::TempDir()) / getTestName()) {
     EXPECT_TRUE(program.run("galvatron-phase-differentiate,galvatron-annotate-plan,"
                             "galvatron-phase-shard,galvatron-phase-stage,galvatron-phase-lower"));
+    mlir::PassManager passes(program.context.get());
+    passes.addPass(createPlanMemoryPass(timetables));
+    EXPECT_TRUE(succeeded(passes.run(*program.module)));
     fs::remove_all(folder);
     for (const char *name : {"out", "runtime", "bin"})
       fs::create_directories(folder / name);
@@ -73,12 +78,13 @@ protected:
         error = diagnostic.str();
     });
     Environment path("PATH", folder / "bin");
-    mlir::LogicalResult result = emitStageBinaries(*program.module, options);
+    mlir::LogicalResult result = emitStageBinaries(*program.module, *timetables, options);
     EXPECT_EQ(failed(result), !error.empty());
     return error;
   }
 
   Program program;
+  std::shared_ptr<std::vector<Timetable>> timetables = std::make_shared<std::vector<Timetable>>();
   fs::path folder;
   StageOutputOptions options;
 };
