@@ -228,6 +228,12 @@ def test_errors_that_tests_expect(findings, path, text):
     assert findings(rules_errors.check, {"lib/A.cpp": ERROR, path: text}) == []
 
 
+@pytest.mark.parametrize("report", ["throw ImportError", "return fail", "emitWarning"])
+def test_errors_of_every_kind(findings, report):
+    found = findings(rules_errors.check, {"lib/Import/A.cpp": f'{report}("expects one model or none");\n'})
+    only(found, "lib/Import/A.cpp:1:", "expects one model or none")
+
+
 @pytest.mark.parametrize(
     "path, text",
     [

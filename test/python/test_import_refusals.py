@@ -1,15 +1,18 @@
-"""What galvatron-import refuses of operators that it knows: in one line that names the operator and says what to do.
+"""What galvatron-import refuses of operators that it knows, and of archives: in one line that names what is refused and
+says what to do.
 
 Programs are traced without galvatron.export: it would find some of these first.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import zipfile
 
 import pytest
 import torch
-from test_import import IMPORTER, Small, check_refused
+from test_import import IMPORTER, Small, check_refused, exported
 from torch import nn
 from torch.nn import functional
 
@@ -33,6 +36,9 @@ def traced(tmp_path, module):
     path = tmp_path / "model.pt"
     torch.jit.trace(module, (ids, ids), check_trace=False).save(str(path))
     return path
+
+
+NUMBERS = torch.linspace(0, 1, 1 << 15).sin()  # too many for a program
 
 
 @torch.jit.script
@@ -100,12 +106,47 @@ def largest(x):
             "expects one index or mask where data is written, but got several; use where",
         ),
         (lambda x: x + torch.linalg.vector_norm(x, 0.5), "expects a norm of order 0, 1 or more, but got 0.5"),
+        (lambda x: x + torch.linalg.norm(x[0], "nuc"), "expects the norm of a vector, or 'fro', but got 'nuc'"),
+        (
+            lambda x: x + torch.linalg.norm(x[0], 1),
+            "expects the norm of a vector; the norms of matrices are unsupported but for 'fro'",
+        ),
+        (
+            lambda x: x * (x.sum() * NUMBERS).sum(),
+            "needs a constant tensor of shape [32768] (128 KiB) as data; constants above 64 KiB are supported only",
+        ),
+        (lambda x: x + torch.arange(x.argmax()).sum(), "turns a tensor that depends on data into a number; the"),
         (lambda x: x.to(torch.int16).float(), "unsupported element type (torch scalar type 2); use float32"),
         (doubled, "is a module, or of a kind of value that is unsupported"),
     ],
 )
 def test_middles(middle, message, tmp_path):
     check_refused(tmp_path, re.escape(message), traced(tmp_path, Small(middle)), "--batch", 2, "--seq", 16)
+
+
+def test_writes_to_parameters(tmp_path):
+    module = Small(lambda x: x + module.head.weight.detach().mul_(2.0)[0])
+    message = "aten::mul_ .*: writes to a parameter in the forward pass; only the optimizer may"
+    check_refused(tmp_path, message, traced(tmp_path, module), "--batch", 2, "--seq", 16)
+
+
+class ShortNumbers(Small):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.ones(8, dtype=torch.int16))
+        self.middle = lambda x: x + self.shift
+
+
+def test_buffers_of_other_types(tmp_path):
+    message = "attribute shift: unsupported constant tensor of type Short; expects dense numbers with values"
+    check_refused(tmp_path, message, traced(tmp_path, ShortNumbers()), "--batch", 2, "--seq", 16)
+
+
+def test_buffers_that_no_checkpoint_holds(tmp_path):
+    module = Small()
+    module.register_buffer("phase", torch.ones(2, dtype=torch.complex128))
+    message = "buffer phase is of type ComplexDouble, which a checkpoint cannot hold; register it with persistent=False"
+    check_refused(tmp_path, message, exported(tmp_path, module))
 
 
 def test_control_flow(tmp_path):
@@ -138,3 +179,50 @@ def test_control_flow(tmp_path):
 )
 def test_losses(loss, message, tmp_path):
     check_refused(tmp_path, re.escape(message), traced(tmp_path, Loss(loss)), "--batch", 2, "--seq", 16)
+
+
+def test_labels_of_several_losses(tmp_path):
+    def loss(x, y):
+        rows, labels = x.flatten(0, 1), y.flatten()
+        return functional.cross_entropy(rows, labels % 8) + functional.cross_entropy(rows, labels % 8, ignore_index=0)
+
+    message = "losses with different ignore_index read the labels that --labels next moves; give them one"
+    path = traced(tmp_path, Loss(loss))
+    check_refused(tmp_path, message, path, "--labels", "next", "--batch", 2, "--seq", 16)
+
+
+def test_rows_that_are_no_longer_as_many_as_labels(tmp_path):
+    ids = torch.arange(32).reshape(2, 16) % 8
+
+    class Fixed(Loss):
+        def forward(self, input_ids, labels):
+            return functional.cross_entropy(self.table(input_ids).flatten(0, 1), ids.flatten())
+
+    message = re.escape("logits [48, 8] do not fit labels [32]")
+    check_refused(tmp_path, message, traced(tmp_path, Fixed(None)), "--batch", 3, "--seq", 16)
+
+
+def test_parameters_without_values(tmp_path):
+    module = Small()
+    module.table.weight = nn.Parameter(torch.zeros(1).expand(32, 8))
+    message = "parameter table.weight has neither values nor a distribution to draw them from; export with weights"
+    check_refused(tmp_path, message, traced(tmp_path, module), "--batch", 2, "--seq", 16)
+
+
+def test_buffers_that_are_not_there(tmp_path):
+    extra = {"galvatron.json": ""}
+    path = exported(tmp_path, Small())
+    module = torch.jit.load(str(path), _extra_files=extra)
+    description = json.loads(extra["galvatron.json"])
+    description["buffers"] = [{"name": "shift", "persistent": True}]
+    torch.jit.save(module, str(path), _extra_files={"galvatron.json": json.dumps(description)})
+    check_refused(tmp_path, "the archive lacks the buffer shift that it describes; export it again", path)
+
+
+def test_damaged_programs(tmp_path):
+    path, damaged = traced(tmp_path, Small()), tmp_path / "damaged.pt"
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(damaged, "w") as copy:
+        for name in archive.namelist():
+            copy.writestr(name, "class (" if name.endswith(".py") else archive.read(name))
+    message = r"cannot be read as TorchScript \(.*\): it is damaged or of another format; write it with"
+    check_refused(tmp_path, message, damaged)

@@ -4,6 +4,8 @@
 
 #include "Value.h"
 
+#include "llvm/Support/FormatVariadic.h"
+
 #include <cmath>
 #include <cstring>
 
@@ -200,7 +202,7 @@ double galvatron::importer::evaluateOperator(Operator op, ArrayRef<double> opera
   bool grows = op == Operator::Add || op == Operator::Subtract || op == Operator::Multiply || op == Operator::Power;
   double largest = type == ElementType::Int64 ? kLargestExact : type == ElementType::Int32 ? 0x1p31 - 1 : HUGE_VAL;
   if (grows && std::abs(result) > largest)
-    throw ImportError("computes an integer of about " + std::to_string(result) +
+    throw ImportError("computes an integer of about " + llvm::formatv("{0:e2}", result).str() +
                       " from constants, which are exact up to " + (type == ElementType::Int32 ? "2^31" : "2^53") +
                       " only; use smaller ones");
   return result;

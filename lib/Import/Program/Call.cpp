@@ -18,13 +18,13 @@ const Value *Call::find(StringRef name) const {
 const Value &Call::value(StringRef name) const {
   if (const Value *found = find(name))
     return *found;
-  throw ImportError("expects an argument " + name.str());
+  throw ImportError("expects an argument " + name.str() + ", which this form of the operator lacks; use another form");
 }
 
 Tensor Call::tensor(StringRef name) const {
   const Value &found = value(name);
   if (!found.isTensor())
-    throw ImportError("expects a tensor as argument " + name.str());
+    throw ImportError("expects a tensor as argument " + name.str() + ", but got a number or a list; make it a tensor");
   return importer.read(*found.cell());
 }
 
@@ -32,7 +32,7 @@ Tensor Call::tensorOrNumber(const Value &value) const {
   if (value.isTensor())
     return importer.read(*value.cell());
   if (!value.isNumber())
-    throw ImportError("expects a tensor or a number");
+    throw ImportError("expects tensors or numbers, but got a list or a text");
   ElementType type = value.isDouble()    ? ElementType::Float64
                      : value.isInteger() ? ElementType::Int64
                                          : ElementType::Bool;
@@ -41,15 +41,11 @@ Tensor Call::tensorOrNumber(const Value &value) const {
 }
 
 std::vector<Tensor> Call::tensors(StringRef name) const {
-  const Value &found = value(name);
-  if (!found.isList())
-    throw ImportError("expects a list of tensors as argument " + name.str());
   std::vector<Tensor> result;
-  for (const Value &element : found.list()) {
-    if (!element.isTensor())
-      throw ImportError("expects a list of tensors as argument " + name.str());
+  for (const Value &element : value(name).list())
     result.push_back(importer.read(*element.cell()));
-  }
+  if (result.empty())
+    throw ImportError("expects at least one tensor as argument " + name.str());
   return result;
 }
 
@@ -66,7 +62,7 @@ Integer galvatron::importer::asInteger(const Value &value, const Importer &impor
                       " is an integer that depends on data; shapes and sizes must not "
                       "(dynamic shapes are unsupported)");
   }
-  throw ImportError("expects an integer as argument " + name.str());
+  throw ImportError("expects an integer as argument " + name.str() + "; convert with int()");
 }
 
 int64_t Call::integer(StringRef name) const { return asInteger(value(name), importer, name).value; }
@@ -75,23 +71,20 @@ int64_t Call::integer(StringRef name, int64_t fallback) const { return has(name)
 
 double Call::number(StringRef name) const {
   const Value &found = value(name);
-  if (found.isNumber())
+  if (!found.isTensor())
     return found.number();
-  if (found.isTensor()) {
-    const Tensor &tensor = importer.read(*found.cell());
-    if (tensor.lazy && tensor.lazy->isSplat())
-      return tensor.lazy->constant;
-    throw ImportError("argument " + name.str() + " is a number that depends on data, which is unsupported");
-  }
-  throw ImportError("expects a number as argument " + name.str());
+  Tensor tensor = importer.read(*found.cell());
+  if (!tensor.lazy || !tensor.lazy->isSplat())
+    throw ImportError("argument " + name.str() +
+                      " is a number that depends on data, which is unsupported; "
+                      "use operators between tensors instead");
+  return tensor.lazy->constant;
 }
 
 double Call::number(StringRef name, double fallback) const { return has(name) ? number(name) : fallback; }
 
 bool Call::flag(StringRef name, bool fallback) const {
   const Value *found = find(name);
-  if (found && !found->isNumber())
-    throw ImportError("expects a bool as argument " + name.str());
   return found ? found->number() != 0 : fallback;
 }
 
@@ -105,12 +98,22 @@ Shape Call::integers(StringRef name) const {
   return result;
 }
 
-int64_t Call::dim(StringRef name, int64_t rank) const {
-  int64_t dim = integer(name), limit = std::max<int64_t>(rank, 1);
+/// The dimension counted from the front.
+static int64_t fromFront(int64_t dim, StringRef name, int64_t rank) {
+  int64_t limit = std::max<int64_t>(rank, 1);
   if (dim < -limit || dim >= limit)
     throw ImportError("expects " + name.str() + " within a tensor of rank " + std::to_string(rank) + ", but got " +
                       std::to_string(dim));
   return dim < 0 ? dim + limit : dim;
+}
+
+int64_t Call::dim(StringRef name, int64_t rank) const { return fromFront(integer(name), name, rank); }
+
+Shape Call::dims(StringRef name, int64_t rank) const {
+  Shape result = integers(name);
+  for (int64_t &dim : result)
+    dim = fromFront(dim, name, rank);
+  return result;
 }
 
 ElementType Call::elementType(StringRef name, ElementType fallback) const {

@@ -275,7 +275,7 @@ mlir::Value Emitter::floatElementwise(Operator op, ArrayRef<mlir::Value> v, Elem
   case Operator::Tanh:
     return activation(graph::ActivationKind::Tanh);
   default:
-    throw ImportError("expects integers, but got floating point");
+    throw ImportError("expects integers, but got floating point; convert with .long()");
   }
 #undef UNARY
 #undef BINARY
@@ -319,7 +319,7 @@ mlir::Value Emitter::integerElementwise(Operator op, ArrayRef<mlir::Value> v, El
   case Operator::Relu:
     return arith::MaxSIOp::create(builder, location, v[0], constant(0));
   default:
-    throw ImportError("expects floating point, but got integers");
+    throw ImportError("expects floating point, but got integers; convert with .float()");
   }
 }
 

@@ -121,6 +121,9 @@ SmallVector<Value, 1> Importer::call(StringRef op, ArrayRef<Argument> arguments,
     return results;
   } catch (const ImportError &error) {
     throw ImportError(op.str() + " in " + source.describe() + ": " + error.what());
+  } catch (const std::bad_variant_access &) {
+    throw ImportError(op.str() + " in " + source.describe() +
+                      ": got an argument of a kind that is unsupported (such as a text, or a list)");
   }
 }
 
@@ -139,8 +142,7 @@ static std::function<Tensor(const Tensor &, const Tensor &)> putBackOf(Call &cal
       op == "aten::mT") {
     SmallVector<int64_t> permutation = llvm::to_vector(llvm::seq<int64_t>(0, rank)), inverse(rank);
     if (op == "aten::permute")
-      for (auto [to, from] : llvm::enumerate(call.integers("dims")))
-        permutation[to] = from < 0 ? from + rank : from;
+      permutation = call.dims("dims", rank);
     else if (call.has("dim0"))
       std::swap(permutation[call.dim("dim0", rank)], permutation[call.dim("dim1", rank)]);
     else if (rank >= 2)
@@ -225,7 +227,7 @@ void Importer::makeView(const RuleTable::Entry &entry, Call &call, const Value &
 /// `x.op_(…)` computes x.op(…) and makes it the new content of x's memory.
 SmallVector<Value, 1> Importer::callInPlace(StringRef op, const RuleTable::Entry &entry, Call &call) {
   if (call.arguments.empty() || !call.arguments[0].value.isTensor())
-    throw ImportError("expects a tensor to write to");
+    throw ImportError("expects a tensor to write to, but got a list or a number; make a new one instead");
   std::shared_ptr<Cell> cell = call.arguments[0].value.cell();
   if (cell->isParameter)
     throw ImportError("writes to a parameter in the forward pass; only the optimizer may");
@@ -341,6 +343,13 @@ Tensor Importer::convert(const Tensor &x, ElementType type) {
   return Tensor::of(emitter.convert(x.data, x.type, type), type);
 }
 
+Shape galvatron::importer::commonShape(ArrayRef<ShapeRef> shapes) {
+  if (std::optional<Shape> shape = broadcastShapes(shapes))
+    return *shape;
+  auto texts = llvm::map_range(shapes, [](ShapeRef shape) { return importer::describe(shape); });
+  throw ImportError("operands do not broadcast: " + llvm::join(texts, " with "));
+}
+
 Tensor Importer::expand(const Tensor &x, ShapeRef shape) {
   if (ShapeRef(x.shape) == shape)
     return x;
@@ -432,15 +441,9 @@ Tensor Importer::elementwise(Operator op, ArrayRef<Tensor> given, ElementType op
   SmallVector<ShapeRef> shapes;
   for (const Tensor &operand : given)
     shapes.push_back(operand.shape);
-  auto shape = broadcastShapes(shapes);
-  if (!shape) {
-    std::string text = "operands do not broadcast: ";
-    for (ShapeRef each : shapes)
-      text += (each.data() == shapes[0].data() ? "" : " with ") + describe(each);
-    throw ImportError(text);
-  }
-  if (numElements(*shape) == 0)
-    return Tensor::of(expressions.splat(type, *shape, 0));
+  Shape shape = commonShape(shapes);
+  if (numElements(shape) == 0)
+    return Tensor::of(expressions.splat(type, shape, 0));
   SmallVector<Tensor, 3> operands;
   for (auto [i, operand] : llvm::enumerate(given))
     operands.push_back(convert(operand, op == Operator::Convert            ? operand.type
@@ -457,13 +460,13 @@ Tensor Importer::elementwise(Operator op, ArrayRef<Tensor> given, ElementType op
     bool addition = op == Operator::Add || op == Operator::Subtract;
     bool product = op == Operator::Multiply || (op == Operator::Divide);
     if ((addition && isNumber(1, 0)) || (product && isNumber(1, 1)))
-      return expand(operands[0], *shape);
+      return expand(operands[0], shape);
     if ((op == Operator::Add && isNumber(0, 0)) || (op == Operator::Multiply && isNumber(0, 1)))
-      return expand(operands[1], *shape);
+      return expand(operands[1], shape);
   }
   if (op == Operator::Select && operands[0].lazy) {
     if (operands[0].lazy->isSplat())
-      return expand(operands[operands[0].lazy->constant != 0 ? 1 : 2], *shape);
+      return expand(operands[operands[0].lazy->constant != 0 ? 1 : 2], shape);
     // Masked elements take the number, so the number stands second: one form for raise-attention.
     if (operands[1].lazy && !operands[2].lazy) {
       operands[0] = Tensor::of(expressions.logicalNot(operands[0].lazy));
@@ -472,6 +475,6 @@ Tensor Importer::elementwise(Operator op, ArrayRef<Tensor> given, ElementType op
   }
   SmallVector<mlir::Value, 3> values;
   for (const Tensor &operand : operands)
-    values.push_back(force(expand(operand, *shape)));
+    values.push_back(force(expand(operand, shape)));
   return Tensor::of(emitter.elementwise(op, values, operandType, type), type);
 }

@@ -58,6 +58,8 @@ public:
   Shape integers(llvm::StringRef name) const;
   /// A dimension of a tensor of that rank, counted from the front.
   int64_t dim(llvm::StringRef name, int64_t rank) const;
+  /// A list of them, or one.
+  Shape dims(llvm::StringRef name, int64_t rank) const;
   /// The element type named by a ScalarType argument.
   ElementType elementType(llvm::StringRef name, ElementType fallback) const;
 };
@@ -157,6 +159,9 @@ private:
 /// The element type that operators with these operands compute in: tensors with dimensions first, then
 /// rank-0 tensors and numbers where they are of a higher kind.
 ElementType promote(llvm::ArrayRef<Value> operands, const Importer &importer);
+
+/// The shape that operands broadcast to. Throws ImportError if they do not.
+Shape commonShape(llvm::ArrayRef<ShapeRef> shapes);
 
 /// An integer argument, also where it arrives as a rank-0 tensor.
 Integer asInteger(const Value &value, const Importer &importer, llvm::StringRef name);

@@ -16,8 +16,7 @@ Results arange(Call &call) {
     if (!value)
       return fallback;
     Tensor x = call.tensorOrNumber(*value);
-    if (!x.lazy || !x.lazy->isSplat())
-      throw ImportError("expects bounds that do not depend on data (dynamic shapes are unsupported)");
+    assert(x.lazy && x.lazy->isSplat() && "aten::ScalarImplicit refuses what depends on data");
     integral &= !isFloat(x.type);
     fromShape |= x.lazy->fromShape;
     return x.lazy->constant;

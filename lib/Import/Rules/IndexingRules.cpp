@@ -250,15 +250,13 @@ Tensor indexBySeveral(Call &call, Tensor x, llvm::ArrayRef<std::optional<Tensor>
                         std::to_string(&index - indices.data()) + " has none");
     shapes.push_back(index->shape);
   }
-  auto common = broadcastShapes(shapes);
-  if (!common)
-    throw ImportError("index tensors do not broadcast");
-  int64_t rank = common->size(), numIndices = indices.size();
+  Shape common = commonShape(shapes);
+  int64_t rank = common.size(), numIndices = indices.size();
   Shape rest(x.shape.begin() + numIndices, x.shape.end());
   // Aligned dimensions first, then those that are looked up, then the rest.
   SmallVector<int64_t> aligned, order, looked;
   for (int64_t d = 0; d < numIndices; ++d) {
-    auto dim = alignedDim(*indices[d], *common, x.shape[d]);
+    auto dim = alignedDim(*indices[d], common, x.shape[d]);
     bool isFirst = dim && (aligned.empty() || *dim > aligned.back());
     (isFirst ? order : looked).push_back(d);
     if (isFirst)
@@ -280,7 +278,7 @@ Tensor indexBySeveral(Call &call, Tensor x, llvm::ArrayRef<std::optional<Tensor>
   table.push_back(count);
   table.append(rest);
   x = importer.reshape(x, table);
-  flat = importer.expand(flat, *common);
+  flat = importer.expand(flat, common);
   if (aligned.empty())
     return rows(call, x, flat);
   // [index…, count, rest…], with extent 1 where the index does not differ for the table.
@@ -289,7 +287,7 @@ Tensor indexBySeveral(Call &call, Tensor x, llvm::ArrayRef<std::optional<Tensor>
     wide[dim] = extent;
   wide.push_back(count);
   wide.append(rest);
-  Shape mask = *common, result = *common;
+  Shape mask = common, result = common;
   mask.push_back(count);
   mask.append(rest.size(), 1);
   result.append(rest);
@@ -378,12 +376,12 @@ Results takeAlongDim(Call &call) {
     return {Value(gatherData(call, importer.reshape(x, {numElements(x.shape)}),
                              importer.reshape(ids, {numElements(ids.shape)}), 0))};
   int64_t dim = call.dim("dim", x.rank());
+  if (x.rank() != ids.rank())
+    throw ImportError("expects indices of rank " + std::to_string(x.rank()) + ", the operand's, but got " +
+                      describe(ids.shape));
   Shape xOthers = x.shape, idOthers = ids.shape;
   xOthers[dim] = idOthers[dim] = 1;
-  auto others = broadcastShapes({ShapeRef(xOthers), ShapeRef(idOthers)});
-  if (!others || x.rank() != ids.rank())
-    throw ImportError("operands do not broadcast: " + describe(x.shape) + " with " + describe(ids.shape));
-  Shape xShape = *others, idShape = *others;
+  Shape xShape = commonShape({ShapeRef(xOthers), ShapeRef(idOthers)}), idShape = xShape;
   xShape[dim] = x.shape[dim], idShape[dim] = ids.shape[dim];
   return {Value(gatherData(call, importer.expand(x, xShape), importer.expand(ids, idShape), dim))};
 }
@@ -414,7 +412,9 @@ Results gather(Call &call) {
     return {Value(Tensor::of(context.view(x.lazy, view)))};
   }
   if (numElements(ids.shape) > kGatherLimit)
-    throw ImportError("gathers more than 1 M elements by computed positions, which is unsupported");
+    throw ImportError(
+        "gathers more than 1 M elements by computed positions, which is unsupported; compute the elements "
+        "from the positions");
   std::vector<double> positions = context.materialize(ids.lazy), values;
   Shape at(ids.rank(), 0);
   for (double position : positions) {

@@ -7,20 +7,12 @@ using Results = SmallVector<Value, 1>;
 
 namespace {
 
-Results cat(Call &call) {
-  std::vector<Tensor> parts = call.tensors("tensors");
-  if (parts.empty())
-    throw ImportError("expects at least one tensor");
-  List values;
-  for (const Tensor &part : parts)
-    values.push_back(part);
-  ElementType type = promote(SmallVector<Value>(values.begin(), values.end()), call.importer);
-  // PyTorch leaves out tensors of shape [0], whatever the others' rank: a cache begins as one.
-  std::vector<Tensor> filled;
-  llvm::copy_if(parts, std::back_inserter(filled), [](const Tensor &part) { return part.shape != Shape{0}; });
-  if (!filled.empty())
-    parts = filled;
-  int64_t dim = call.dim("dim", parts[0].rank());
+ElementType commonType(Call &call, llvm::ArrayRef<Tensor> parts) {
+  return promote(SmallVector<Value>(parts.begin(), parts.end()), call.importer);
+}
+
+/// The concatenation of tensors of one shape but for `dim`, in one type.
+Tensor joined(Call &call, std::vector<Tensor> parts, int64_t dim, ElementType type) {
   for (Tensor &part : parts) {
     Shape other = part.shape;
     if (other.size() != parts[0].shape.size())
@@ -31,18 +23,32 @@ Results cat(Call &call) {
                         describe(parts[0].shape) + " and " + describe(part.shape));
     part = call.importer.convert(part, type);
   }
-  return {Value(call.importer.concat(parts, dim))};
+  return call.importer.concat(parts, dim);
+}
+
+Results cat(Call &call) {
+  std::vector<Tensor> parts = call.tensors("tensors");
+  ElementType type = commonType(call, parts);
+  // PyTorch leaves out tensors of shape [0], whatever the others' rank: a cache begins as one.
+  std::vector<Tensor> filled;
+  llvm::copy_if(parts, std::back_inserter(filled), [](const Tensor &part) { return part.shape != Shape{0}; });
+  if (!filled.empty())
+    parts = filled;
+  return {Value(joined(call, parts, call.dim("dim", parts[0].rank()), type))};
 }
 
 Results stack(Call &call) {
   std::vector<Tensor> parts = call.tensors("tensors");
-  int64_t dim = call.dim("dim", parts.at(0).rank() + 1);
+  ElementType type = commonType(call, parts);
+  Shape given = parts[0].shape, shape = given;
+  int64_t dim = call.dim("dim", given.size() + 1);
+  shape.insert(shape.begin() + dim, 1);
   for (Tensor &part : parts) {
-    Shape shape = part.shape;
-    shape.insert(shape.begin() + dim, 1);
+    if (part.shape != given)
+      throw ImportError("expects tensors of one shape, but got " + describe(given) + " and " + describe(part.shape));
     part = call.importer.reshape(part, shape);
   }
-  return {Value(call.importer.concat(parts, dim))};
+  return {Value(joined(call, parts, dim, type))};
 }
 
 /// What pads a dimension by `count` before or behind x: a number, or elements of x.
@@ -59,6 +65,10 @@ Tensor padding(Call &call, const Tensor &x, int64_t dim, int64_t count, bool bef
     offsets[dim] = before ? 0 : extent - 1;
     return call.importer.expand(call.importer.slice(x, offsets, edge), shape);
   }
+  if (int64_t most = mode == "reflect" ? extent - 1 : extent; count > most && (mode == "reflect" || mode == "circular"))
+    throw ImportError("expects at most " + std::to_string(most) + " elements of padding along dimension " +
+                      std::to_string(dim) + " of " + describe(x.shape) + " in mode " + mode + ", but got " +
+                      std::to_string(count));
   if (mode == "circular") {
     offsets[dim] = before ? extent - count : 0;
     return call.importer.slice(x, offsets, shape);
@@ -135,13 +145,13 @@ Results repeat(Call &call) {
 Results roll(Call &call) {
   Importer &importer = call.importer;
   Tensor x = call.tensor("self");
-  Shape given = x.shape, shifts = call.integers("shifts"), dims = call.integers("dims");
+  Shape given = x.shape, shifts = call.integers("shifts"), dims = call.dims("dims", x.rank());
   if (dims.empty()) { // of the flattened tensor
     x = importer.reshape(x, {numElements(given)});
     dims.push_back(0);
   }
-  for (auto [shift, named] : llvm::zip_equal(shifts, dims)) {
-    int64_t dim = named < 0 ? named + x.rank() : named, extent = x.shape[dim];
+  for (auto [shift, dim] : llvm::zip_equal(shifts, dims)) {
+    int64_t extent = x.shape[dim];
     int64_t front = ((shift % extent) + extent) % extent; // elements that wrap to the front
     if (front == 0)
       continue;
@@ -160,8 +170,8 @@ Tensor flipped(Call &call, const Tensor &x, int64_t dim) {
 
 Results flip(Call &call) {
   Tensor x = call.tensor("self");
-  for (int64_t dim : call.integers("dims"))
-    x = flipped(call, x, dim < 0 ? dim + x.rank() : dim);
+  for (int64_t dim : call.dims("dims", x.rank()))
+    x = flipped(call, x, dim);
   return {Value(x)};
 }
 
@@ -171,9 +181,7 @@ template <int64_t dim> Results flipDim(Call &call) { return {Value(flipped(call,
 /// Quarter turns in the plane of two dimensions, from the first to the second.
 Results rotate(Call &call) {
   Tensor x = call.tensor("self");
-  Shape dims = call.integers("dims");
-  for (int64_t &dim : dims)
-    dim += dim < 0 ? x.rank() : 0;
+  Shape dims = call.dims("dims", x.rank());
   int64_t turns = ((call.integer("k", 1) % 4) + 4) % 4;
   for (; turns > 0; --turns) {
     x = flipped(call, x, dims[1]);
@@ -187,7 +195,8 @@ Results rotate(Call &call) {
 /// hstack, vstack, dstack, column_stack: concatenations of tensors of at least so many dimensions.
 template <int64_t minimalRank, int64_t dim> Results stackAlong(Call &call) {
   std::vector<Tensor> parts = call.tensors("tensors");
-  bool areVectors = parts.at(0).rank() < 2;
+  ElementType type = commonType(call, parts);
+  bool areVectors = parts[0].rank() < 2;
   for (Tensor &part : parts) {
     // A vector is a row of vstack and dstack, a column of column_stack.
     bool isColumn = call.op == "aten::column_stack" && part.rank() < 2;
@@ -201,7 +210,7 @@ template <int64_t minimalRank, int64_t dim> Results stackAlong(Call &call) {
     part = call.importer.reshape(part, shape);
   }
   int64_t along = call.op == "aten::hstack" && areVectors ? 0 : dim;
-  return {Value(call.importer.concat(parts, along))};
+  return {Value(joined(call, parts, along, type))};
 }
 
 Results broadcastTensors(Call &call) {
@@ -209,12 +218,10 @@ Results broadcastTensors(Call &call) {
   SmallVector<ShapeRef> shapes;
   for (const Tensor &part : parts)
     shapes.push_back(part.shape);
-  auto shape = broadcastShapes(shapes);
-  if (!shape)
-    throw ImportError("operands do not broadcast");
+  Shape shape = commonShape(shapes);
   List result;
   for (const Tensor &part : parts)
-    result.push_back(call.importer.expand(part, *shape));
+    result.push_back(call.importer.expand(part, shape));
   return {Value(result)};
 }
 

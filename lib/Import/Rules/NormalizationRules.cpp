@@ -129,13 +129,19 @@ Results logSoftmax(Call &call) {
   return {Value(result)};
 }
 
-Results dropout(Call &call) {
-  Tensor x = call.tensor(call.has("input") ? "input" : "self");
-  double p = call.number("p");
-  if (p == 0 || !call.flag("train", true))
-    return {Value(x)};
+/// Of an element to be dropped: 0 in evaluation.
+double probability(Call &call) {
+  double p = call.flag("train", true) ? call.number("p") : 0;
   if (p < 0 || p >= 1)
     throw ImportError("expects a dropout probability in [0, 1), but got " + std::to_string(p));
+  return p;
+}
+
+Results dropout(Call &call) {
+  Tensor x = call.tensor(call.has("input") ? "input" : "self");
+  double p = probability(call);
+  if (p == 0)
+    return {Value(x)};
   mlir::Value input = call.importer.force(x);
   mlir::Value y = graph::DropoutOp::create(call.emitter.builder, call.emitter.location, input.getType(), input,
                                            llvm::APFloat(p), uint64_t(call.importer.dropoutId(call.source)));
@@ -146,11 +152,9 @@ Results dropout(Call &call) {
 Results featureDropout(Call &call) {
   Importer &importer = call.importer;
   Tensor x = call.tensor("input");
-  double p = call.number("p");
-  if (p == 0 || !call.flag("train", true))
+  double p = probability(call);
+  if (p == 0)
     return {Value(x)};
-  if (p < 0 || p >= 1)
-    throw ImportError("expects a dropout probability in [0, 1), but got " + std::to_string(p));
   Shape channels = x.shape;
   for (int64_t d = 2; d < x.rank(); ++d)
     channels[d] = 1;

@@ -81,7 +81,7 @@ Tensor product(Call &call, Tensor a, Tensor b, bool rightTransposed = false) {
 void checkFloats(const Tensor &a, const Tensor &b) {
   if (!isFloat(a.type) || a.type != b.type)
     throw ImportError(std::string("expects floating-point operands of one type, but got ") + describe(a.type) +
-                      " and " + describe(b.type));
+                      " and " + describe(b.type) + "; convert with .to()");
 }
 
 /// A vector counts as one row on the left, one column on the right.
@@ -262,6 +262,9 @@ std::pair<SmallVector<std::string>, std::string> readEquation(std::string equati
     llvm::sort(once);
     result = longest + once;
   }
+  for (char name : result)
+    if (llvm::none_of(letters, [&](const std::string &own) { return llvm::is_contained(own, name); }))
+      throw ImportError("equation " + equation + " has a letter " + name + " in its result that no operand has");
   return {letters, result};
 }
 

@@ -7,9 +7,8 @@ using Results = SmallVector<Value, 1>;
 
 SmallVector<int64_t> galvatron::importer::reducedDims(Call &call, const Tensor &x) {
   SmallVector<int64_t> dims;
-  if (call.has("dim"))
-    for (int64_t dim : call.integers("dim"))
-      dims.push_back(dim < 0 ? dim + x.rank() : dim);
+  if (call.has("dim") && x.rank() > 0)
+    dims = call.dims("dim", x.rank());
   if (dims.empty())
     dims = llvm::to_vector(llvm::seq<int64_t>(0, x.rank()));
   llvm::sort(dims);
@@ -267,7 +266,8 @@ Results cumulativeSum(Call &call) {
       return {Value(Tensor::of(call.expressions.linear(type, x.shape, ramp)))};
   }
   if (lazy->numDifferent() * (lazy->dependsOn(dim) ? 1 : extent) > kVisitLimit)
-    throw ImportError("running sum over more than 4 M different numbers is unsupported");
+    throw ImportError("running sum over more than 4 M different numbers is unsupported; make it a "
+                      "parameter, or compute it from positions");
   // Over the dependent dimensions and `dim`.
   View narrow, wide;
   narrow.indices.resize(x.rank());
@@ -294,7 +294,7 @@ Results difference(Call &call) {
   Importer &importer = call.importer;
   Tensor x = call.tensor("self");
   if (call.integer("n", 1) != 1)
-    throw ImportError("expects n = 1");
+    throw ImportError("expects n = 1; take differences of differences");
   int64_t dim = call.dim("dim", x.rank());
   SmallVector<Tensor, 3> parts;
   if (call.has("prepend"))

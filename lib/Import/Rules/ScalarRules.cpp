@@ -62,13 +62,13 @@ Results toBool(Call &call) { return {Value(toNumber(call)[0].number() != 0)}; }
 
 Results item(Call &call) {
   const Value &list = call.arguments[0].value;
-  int64_t index = asInteger(call.arguments[1].value, call.importer, "index").value;
+  int64_t asked = asInteger(call.arguments[1].value, call.importer, "index").value;
   if (!list.isList())
-    throw ImportError("expects a list");
-  int64_t length = list.list().size();
-  index += index < 0 ? length : 0;
+    throw ImportError("expects a list to take an element of, but got a text or a number");
+  int64_t length = list.list().size(), index = asked < 0 ? asked + length : asked;
   if (index < 0 || index >= length)
-    throw ImportError("list index out of range");
+    throw ImportError("expects an index within a list of length " + std::to_string(length) + ", but got " +
+                      std::to_string(asked));
   return {list.list()[index]};
 }
 

@@ -147,11 +147,9 @@ Results cosineSimilarity(Call &call) {
   Importer &importer = call.importer;
   Tensor a = call.tensor("x1"), b = call.tensor("x2");
   Formula f{call, floatOf(a.type)};
-  auto shape = broadcastShapes({ShapeRef(a.shape), ShapeRef(b.shape)});
-  if (!shape)
-    throw ImportError("operands do not broadcast: " + describe(a.shape) + " with " + describe(b.shape));
-  int64_t dim = call.dim("dim", shape->size());
-  a = importer.expand(a, *shape), b = importer.expand(b, *shape);
+  Shape shape = commonShape({ShapeRef(a.shape), ShapeRef(b.shape)});
+  int64_t dim = call.dim("dim", shape.size());
+  a = importer.expand(a, shape), b = importer.expand(b, shape);
   Tensor epsilon = f.number(call.number("eps", 1e-8));
   auto length = [&](const Tensor &x) {
     Tensor root = f.rootOfSquares(dot(f, x, x, dim));

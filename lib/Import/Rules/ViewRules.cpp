@@ -50,8 +50,6 @@ Shape completeShape(const Call &call, const Tensor &x, Shape shape) {
 
 Results view(Call &call) {
   Tensor x = call.tensor("self");
-  if (call.has("dtype"))
-    throw ImportError("views of memory as another element type are unsupported; convert with .to()");
   if (const Value *other = call.find("other"))
     return {Value(call.importer.reshape(x, call.importer.read(*other->cell()).shape))};
   Shape shape = call.integers(call.has("size") ? "size" : "shape");
@@ -91,9 +89,9 @@ Results unsqueeze(Call &call) {
 Results squeeze(Call &call) {
   Tensor x = call.tensor("self");
   SmallVector<bool> removed(x.rank(), !call.has("dim"));
-  if (call.has("dim"))
-    for (int64_t dim : call.integers("dim"))
-      removed[dim < 0 ? dim + x.rank() : dim] = true;
+  if (call.has("dim") && x.rank() > 0)
+    for (int64_t dim : call.dims("dim", x.rank()))
+      removed[dim] = true;
   Shape shape;
   for (int64_t d = 0; d < x.rank(); ++d)
     if (x.shape[d] != 1 || !removed[d])
@@ -125,15 +123,14 @@ Results transpose(Call &call) {
 /// Dimensions `source` become `destination`, the others keep their order.
 Results moveDim(Call &call) {
   Tensor x = call.tensor("self");
-  Shape from = call.integers("source"), to = call.integers("destination");
+  Shape from = call.dims("source", x.rank()), to = call.dims("destination", x.rank());
   SmallVector<int64_t> permutation(x.rank(), -1);
-  auto wrap = [&](int64_t dim) { return dim < 0 ? dim + x.rank() : dim; };
   for (auto [source, destination] : llvm::zip(from, to))
-    permutation[wrap(destination)] = wrap(source);
+    permutation[destination] = source;
   int64_t next = 0;
   for (int64_t &dim : permutation)
     if (dim < 0) {
-      while (llvm::any_of(from, [&](int64_t source) { return wrap(source) == next; }))
+      while (llvm::is_contained(from, next))
         ++next;
       dim = next++;
     }
@@ -150,10 +147,7 @@ Results transposeMatrix(Call &call) { // t, T, mT
 
 Results permute(Call &call) {
   Tensor x = call.tensor("self");
-  SmallVector<int64_t> permutation;
-  for (int64_t dim : call.integers("dims"))
-    permutation.push_back(dim < 0 ? dim + x.rank() : dim);
-  return {Value(call.importer.transpose(x, permutation))};
+  return {Value(call.importer.transpose(x, call.dims("dims", x.rank())))};
 }
 
 /// [begin, end) along one dimension; steps above one go through a reshape.
@@ -197,10 +191,19 @@ Results slice(Call &call) {
   return {Value(range(call, x, dim, call.integer("start", 0), call.integer("end", extent), call.integer("step", 1)))};
 }
 
+/// As `range`, of elements that must all be there.
+Tensor rangeWithin(Call &call, const Tensor &x, int64_t dim, int64_t begin, int64_t length) {
+  int64_t extent = x.shape[dim], from = begin < 0 ? begin + extent : begin;
+  if (from < 0 || length < 0 || from + length > extent)
+    throw ImportError("expects elements of dimension " + std::to_string(dim) + " of " + describe(x.shape) +
+                      ", but got " + std::to_string(length) + " from " + std::to_string(begin) +
+                      " on; pass a --seq or --batch that they fit");
+  return range(call, x, dim, from, from + length);
+}
+
 Results narrow(Call &call) {
   Tensor x = call.tensor("self");
-  int64_t start = call.integer("start");
-  return {Value(range(call, x, call.dim("dim", x.rank()), start, start + call.integer("length")))};
+  return {Value(rangeWithin(call, x, call.dim("dim", x.rank()), call.integer("start"), call.integer("length")))};
 }
 
 Tensor dropDim(Call &call, const Tensor &x, int64_t dim) {
@@ -211,9 +214,8 @@ Tensor dropDim(Call &call, const Tensor &x, int64_t dim) {
 
 Results select(Call &call) {
   Tensor x = call.tensor("self");
-  int64_t dim = call.dim("dim", x.rank()), index = call.integer("index");
-  index += index < 0 ? x.shape[dim] : 0;
-  return {Value(dropDim(call, range(call, x, dim, index, index + 1), dim))};
+  int64_t dim = call.dim("dim", x.rank());
+  return {Value(dropDim(call, rangeWithin(call, x, dim, call.integer("index"), 1), dim))};
 }
 
 List pieces(Call &call, const Tensor &x, int64_t dim, ShapeRef sizes) {

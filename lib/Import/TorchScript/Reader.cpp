@@ -36,6 +36,8 @@ Source Reader::sourceOf(const jit::Node *node, const std::string &path) const {
   jit::SourceRange range = node->sourceRange();
   if (auto original = range.findSourceRangeThatGenerated())
     range = *original;
+  if (!range.source()) // as of constants that TorchScript has computed
+    return source;
   if (readStack(range.text().str(), source))
     return source;
   source = {path, "", 0};
@@ -66,17 +68,11 @@ Value Reader::run(const jit::Module &module) {
 
 std::vector<Value> Reader::callMethod(const Submodule &target, const std::string &method,
                                       llvm::ArrayRef<Slot> arguments, const std::string &place) {
-  torch::jit::Function *function = target.object.type()->findMethod(method);
-  if (!function || !function->isGraphFunction())
-    throw ImportError("method " + method + " of " + target.path + " has no graph");
-  std::shared_ptr<jit::Graph> graph = jit::toGraphFunction(*function).graph();
+  std::shared_ptr<jit::Graph> graph = jit::toGraphFunction(target.object.type()->getMethod(method)).graph();
+  assert(graph->inputs().size() == arguments.size() + 1 && "TorchScript calls a method with all of its arguments");
   Frame frame;
   frame.path = place;
   frame.slots[graph->inputs()[0]] = target;
-  if (graph->inputs().size() != arguments.size() + 1)
-    throw ImportError("method " + method + " of " + target.path + " takes " +
-                      std::to_string(graph->inputs().size() - 1) + " arguments, but got " +
-                      std::to_string(arguments.size()));
   for (auto [value, argument] : llvm::zip(graph->inputs().slice(1), arguments))
     frame.slots[value] = argument;
   runBlock(graph->block(), frame);
@@ -96,12 +92,8 @@ const Value &Reader::valueOf(const jit::Value *value, const Frame &frame) const 
 }
 
 const Reader::Submodule &Reader::moduleOf(const jit::Value *value, const Frame &frame) const {
-  auto it = frame.slots.find(value);
-  const Submodule *found = it == frame.slots.end() ? nullptr : std::get_if<Submodule>(&it->second);
-  if (!found)
-    throw ImportError("%" + value->debugName() + " in " + (frame.path.empty() ? "the top module" : frame.path) +
-                      " is not a module, but one is called");
-  return *found;
+  // What modules come out of: attributes and arguments. Other values of their kind are refused where they are made.
+  return std::get<Submodule>(frame.slots.at(value));
 }
 
 /// The module's own path where the caller contains it, else its name below the caller.
@@ -189,13 +181,18 @@ Value Reader::runCheck(const List &arguments) {
   return arguments[2];
 }
 
+/// A condition: a truth value, or the tensor of one that comparing sizes makes. Data is refused where it is made one.
+static bool isTrue(const Value &condition, const Importer &importer) {
+  if (!condition.isTensor())
+    return condition.number() != 0;
+  ExpressionRef known = importer.read(*condition.cell()).lazy;
+  assert(known && known->isSplat() && "aten::Bool refuses what depends on data");
+  return known->constant != 0;
+}
+
 /// Only the branch that is taken is read; its condition must be known.
 void Reader::runIf(const jit::Node *node, Frame &frame) {
-  const Value &condition = valueOf(node->input(), frame);
-  if (!condition.isNumber())
-    throw ImportError("a branch in " + sourceOf(node, frame.path).describe() +
-                      " depends on data; control flow must not (dynamic shapes are unsupported)");
-  const jit::Block *block = node->blocks()[condition.number() != 0 ? 0 : 1];
+  const jit::Block *block = node->blocks()[isTrue(valueOf(node->input(), frame), importer) ? 0 : 1];
   runBlock(block, frame);
   for (auto [output, value] : llvm::zip(node->outputs(), block->outputs()))
     frame[output] = valueOf(value, frame);
@@ -207,13 +204,12 @@ void Reader::runLoop(const jit::Node *node, Frame &frame) {
   List carried;
   for (const jit::Value *input : node->inputs().slice(2))
     carried.push_back(valueOf(input, frame));
-  Value count = valueOf(node->inputs()[0], frame), condition = valueOf(node->inputs()[1], frame);
-  for (int64_t i = 0; i < std::min(count.integer().value, kMostIterations); ++i) {
-    if (!condition.isNumber())
-      throw ImportError("a loop in " + sourceOf(node, frame.path).describe() +
-                        " depends on data, which is unsupported");
-    if (condition.number() == 0)
-      break;
+  int64_t count = asInteger(valueOf(node->inputs()[0], frame), importer, "count").value;
+  Value condition = valueOf(node->inputs()[1], frame);
+  for (int64_t i = 0; i < count && isTrue(condition, importer); ++i) {
+    if (i == kMostIterations)
+      throw ImportError("a loop in " + sourceOf(node, frame.path).describe() + " runs more than " +
+                        std::to_string(kMostIterations) + " times, which is unsupported; compute with tensors instead");
     frame[body->inputs()[0]] = Integer{i};
     for (auto [input, value] : llvm::zip(body->inputs().slice(1), carried))
       frame[input] = value;
@@ -250,10 +246,15 @@ void Reader::getAttribute(const jit::Node *node, Frame &frame) {
   const std::string &name = node->s(c10::attr::name);
   std::string path = owner.path.empty() ? name : owner.path + "." + name;
   c10::IValue value = owner.object.attr(name);
-  if (value.isObject())
+  if (value.isObject()) {
     frame.slots[node->output()] = Submodule{jit::Object(value.toObject()), path};
-  else
+    return;
+  }
+  try {
     frame[node->output()] = attribute(value, path);
+  } catch (const ImportError &error) {
+    throw ImportError("attribute " + path + ": " + error.what());
+  }
 }
 
 Value Reader::attribute(const c10::IValue &value, const std::string &path) {
@@ -300,7 +301,8 @@ Value Reader::constant(const c10::IValue &value) {
     for (const c10::IValue &element : value.toTupleRef().elements())
       list.push_back(constant(element));
   else
-    throw ImportError("unsupported constant of type " + value.tagKind());
+    throw ImportError("unsupported constant of type " + value.tagKind() +
+                      "; expects numbers, texts, tensors and lists of them");
   return list;
 }
 
