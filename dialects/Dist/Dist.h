@@ -19,13 +19,13 @@
 namespace galvatron::dist {
 
 /// A part of a dimension: `extent` positions, dealt to grid axis `owner`, to time or held locally.
-struct Digit {
+struct SubAxis {
   int64_t extent;
   int64_t owner;
-  friend bool operator==(const Digit &a, const Digit &b) = default;
+  friend bool operator==(const SubAxis &a, const SubAxis &b) = default;
 };
 /// One dimension, major first.
-using DimDigits = llvm::SmallVector<Digit, 4>;
+using DimSubAxes = llvm::SmallVector<SubAxis, 4>;
 
 /// A reduction still due over the devices of a grid axis, or over micro-batches.
 struct Partial {

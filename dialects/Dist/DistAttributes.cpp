@@ -25,30 +25,30 @@ void DistDialect::registerAttributes() {
 // Canonical form
 //===----------------------------------------------------------------------===//
 
-static DimDigits canonicalize(ArrayRef<Digit> digits) {
-  DimDigits merged;
-  for (Digit digit : digits) {
-    bool local = digit.owner == PlacementAttr::kLocal;
-    if (local && digit.extent == 1)
+static DimSubAxes canonicalize(ArrayRef<SubAxis> subAxes) {
+  DimSubAxes merged;
+  for (SubAxis subAxis : subAxes) {
+    bool local = subAxis.owner == PlacementAttr::kLocal;
+    if (local && subAxis.extent == 1)
       continue;
     if (local && !merged.empty() && merged.back().owner == PlacementAttr::kLocal)
-      merged.back().extent *= digit.extent;
+      merged.back().extent *= subAxis.extent;
     else
-      merged.push_back(digit);
+      merged.push_back(subAxis);
   }
   if (merged.empty())
     merged.push_back({1, PlacementAttr::kLocal});
   return merged;
 }
 
-PlacementAttr PlacementAttr::getCanonical(MLIRContext *context, ArrayRef<DimDigits> dims, ArrayRef<Partial> partials) {
-  SmallVector<int64_t> extents, owners, digitsPerDim, partialAxes, partialKinds;
-  for (const DimDigits &dim : dims) {
-    DimDigits digits = canonicalize(dim);
-    digitsPerDim.push_back(digits.size());
-    for (Digit digit : digits) {
-      extents.push_back(digit.extent);
-      owners.push_back(digit.owner);
+PlacementAttr PlacementAttr::getCanonical(MLIRContext *context, ArrayRef<DimSubAxes> dims, ArrayRef<Partial> partials) {
+  SmallVector<int64_t> extents, owners, subAxesPerDim, partialAxes, partialKinds;
+  for (const DimSubAxes &dim : dims) {
+    DimSubAxes subAxes = canonicalize(dim);
+    subAxesPerDim.push_back(subAxes.size());
+    for (SubAxis subAxis : subAxes) {
+      extents.push_back(subAxis.extent);
+      owners.push_back(subAxis.owner);
     }
   }
   SmallVector<Partial> sorted(partials);
@@ -57,21 +57,21 @@ PlacementAttr PlacementAttr::getCanonical(MLIRContext *context, ArrayRef<DimDigi
     partialAxes.push_back(partial.owner);
     partialKinds.push_back(int64_t(partial.kind));
   }
-  return get(context, extents, owners, digitsPerDim, partialAxes, partialKinds);
+  return get(context, extents, owners, subAxesPerDim, partialAxes, partialKinds);
 }
 
 PlacementAttr PlacementAttr::getReplicated(RankedTensorType type) {
-  SmallVector<DimDigits> dims;
+  SmallVector<DimSubAxes> dims;
   for (int64_t extent : type.getShape())
     dims.push_back({{extent, kLocal}});
   return getCanonical(type.getContext(), dims);
 }
 
-SmallVector<DimDigits> PlacementAttr::getDims() const {
-  SmallVector<DimDigits> dims;
+SmallVector<DimSubAxes> PlacementAttr::getDims() const {
+  SmallVector<DimSubAxes> dims;
   size_t next = 0;
-  for (int64_t count : getDigitsPerDim()) {
-    DimDigits &dim = dims.emplace_back();
+  for (int64_t count : getSubAxesPerDim()) {
+    DimSubAxes &dim = dims.emplace_back();
     for (int64_t i = 0; i < count; ++i, ++next)
       dim.push_back({getExtents()[next], getOwners()[next]});
   }
@@ -97,11 +97,11 @@ PlacementAttr PlacementAttr::withoutPartialTime() const {
 
 static SmallVector<int64_t> getShape(const PlacementAttr &placement, bool onlyLocal) {
   SmallVector<int64_t> shape;
-  for (const DimDigits &dim : placement.getDims()) {
+  for (const DimSubAxes &dim : placement.getDims()) {
     int64_t extent = 1;
-    for (Digit digit : dim)
-      if (!onlyLocal || digit.owner == PlacementAttr::kLocal)
-        extent *= digit.extent;
+    for (SubAxis subAxis : dim)
+      if (!onlyLocal || subAxis.owner == PlacementAttr::kLocal)
+        extent *= subAxis.extent;
     shape.push_back(extent);
   }
   return shape;
@@ -119,13 +119,13 @@ static std::string printOwner(int64_t owner) {
 }
 
 LogicalResult PlacementAttr::verify(function_ref<InFlightDiagnostic()> emitError, ArrayRef<int64_t> extents,
-                                    ArrayRef<int64_t> owners, ArrayRef<int64_t> digitsPerDim,
+                                    ArrayRef<int64_t> owners, ArrayRef<int64_t> subAxesPerDim,
                                     ArrayRef<int64_t> partialAxes, ArrayRef<int64_t> partialKinds) {
   assert(extents.size() == owners.size() && partialAxes.size() == partialKinds.size());
   llvm::SmallSet<int64_t, 8> seen;
   for (auto [extent, owner] : llvm::zip(extents, owners)) {
     if (extent < 1)
-      return emitError() << "expects digits of extent at least 1, but got " << extent;
+      return emitError() << "expects sub-axes of extent at least 1, but got " << extent;
     if (owner != kLocal && !seen.insert(owner).second)
       return emitError() << "expects each owner at most once, but got " << printOwner(owner) << " twice";
   }
@@ -157,10 +157,10 @@ static FailureOr<int64_t> readOwner(AsmParser &parser, SMLoc loc, StringAttr nam
   return parser.emitError(loc, "expects owner @t or @g<axis>, but got @") << name.getValue();
 }
 
-static ParseResult parseDim(AsmParser &parser, DimDigits &dim) {
+static ParseResult parseDim(AsmParser &parser, DimSubAxes &dim) {
   do {
-    Digit &digit = dim.emplace_back(Digit{1, PlacementAttr::kLocal});
-    if (parser.parseInteger(digit.extent))
+    SubAxis &subAxis = dim.emplace_back(SubAxis{1, PlacementAttr::kLocal});
+    if (parser.parseInteger(subAxis.extent))
       return failure();
     StringAttr name;
     SMLoc loc = parser.getCurrentLocation();
@@ -169,7 +169,7 @@ static ParseResult parseDim(AsmParser &parser, DimDigits &dim) {
     FailureOr<int64_t> owner = readOwner(parser, loc, name);
     if (failed(owner))
       return failure();
-    digit.owner = *owner;
+    subAxis.owner = *owner;
   } while (succeeded(parser.parseOptionalStar()));
   return success();
 }
@@ -194,7 +194,7 @@ static ParseResult parsePartial(AsmParser &parser, Partial &partial) {
 }
 
 Attribute PlacementAttr::parse(AsmParser &parser, Type) {
-  SmallVector<DimDigits> dims;
+  SmallVector<DimSubAxes> dims;
   SmallVector<Partial> partials;
   SMLoc loc = parser.getCurrentLocation();
   auto square = AsmParser::Delimiter::Square;
@@ -208,10 +208,10 @@ Attribute PlacementAttr::parse(AsmParser &parser, Type) {
     return {};
   // `get` asserts what text may get wrong, so check first.
   SmallVector<int64_t> extents, owners, count, partialOwners, kinds;
-  for (const DimDigits &dim : dims)
-    for (Digit digit : dim) {
-      extents.push_back(digit.extent);
-      owners.push_back(digit.owner);
+  for (const DimSubAxes &dim : dims)
+    for (SubAxis subAxis : dim) {
+      extents.push_back(subAxis.extent);
+      owners.push_back(subAxis.owner);
     }
   for (Partial partial : partials) {
     partialOwners.push_back(partial.owner);
@@ -225,13 +225,13 @@ Attribute PlacementAttr::parse(AsmParser &parser, Type) {
 void PlacementAttr::print(AsmPrinter &printer) const {
   raw_ostream &os = printer.getStream();
   os << "<[";
-  llvm::interleaveComma(getDims(), os, [&](const DimDigits &dim) {
+  llvm::interleaveComma(getDims(), os, [&](const DimSubAxes &dim) {
     llvm::interleave(
         dim, os,
-        [&](Digit digit) {
-          os << digit.extent;
-          if (digit.owner != kLocal)
-            os << printOwner(digit.owner);
+        [&](SubAxis subAxis) {
+          os << subAxis.extent;
+          if (subAxis.owner != kLocal)
+            os << printOwner(subAxis.owner);
         },
         " * ");
   });
@@ -267,7 +267,7 @@ static std::optional<Instruction> readInstruction(StringRef word) {
                                                .Case("W", Computation::Weight)
                                                .Default(std::nullopt);
   auto [microBatch, chunk] = word.drop_front().split('.');
-  auto isNumber = [](StringRef digits, int64_t &number) { return !digits.getAsInteger(10, number) && number >= 0; };
+  auto isNumber = [](StringRef subAxes, int64_t &number) { return !subAxes.getAsInteger(10, number) && number >= 0; };
   if (!computation || !isNumber(microBatch, instruction.microBatch) ||
       (word.contains('.') && !isNumber(chunk, instruction.chunk)))
     return std::nullopt;

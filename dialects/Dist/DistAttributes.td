@@ -11,13 +11,13 @@ def Dist_PlacementAttr : AttrDef<Dist_Dialect, "Placement",
   let mnemonic = "placement";
   let summary = "which part of a tensor each device of a stage's grid holds";
   let description = [{
-    For each dimension a list of digits, major first; a digit is an extent and an owner: `@gK`, grid
+    For each dimension a list of sub-axes, major first; a sub-axis is an extent and an owner: `@gK`, grid
     axis K (the extent is the axis' size); `@t`, time (the micro-batch); none, held locally. The
-    product of a dimension's digits is its global extent, of its local digits its local extent. After
+    product of a dimension's sub-axes is its global extent, of its local sub-axes its local extent. After
     a bar: the owners over which the value is a partial reduction: grid axes, or time (the value is to
     be accumulated over micro-batches). Axes not named hold replicas. Each owner occurs at most once.
 
-    One placement has one form: no two neighbouring local digits, and none of extent 1 beside others
+    One placement has one form: no two neighbouring local sub-axes, and none of extent 1 beside others
     (`getCanonical`; the parser does this).
 
     Example: `#dist.placement<[4@t * 2@g0, 16, 64] partial [sum@g1]>`: global 8x16x64, local 1x16x64.
@@ -26,23 +26,23 @@ def Dist_PlacementAttr : AttrDef<Dist_Dialect, "Placement",
     `assign-placements` and `split-tensors`; afterwards types are local and carry no encoding.
   }];
   let parameters = (ins
-    ArrayRefParameter<"int64_t", "extents of all digits, dimension after dimension">:$extents,
-    ArrayRefParameter<"int64_t", "owner of each digit: grid axis, or kLocal, kTime">:$owners,
-    ArrayRefParameter<"int64_t", "number of digits of each dimension">:$digitsPerDim,
+    ArrayRefParameter<"int64_t", "extents of all sub-axes, dimension after dimension">:$extents,
+    ArrayRefParameter<"int64_t", "owner of each sub-axis: grid axis, or kLocal, kTime">:$owners,
+    ArrayRefParameter<"int64_t", "number of sub-axes of each dimension">:$subAxesPerDim,
     ArrayRefParameter<"int64_t", "owners over which the value is partial, ascending">:$partialAxes,
     ArrayRefParameter<"int64_t", "graph::ReduceKind of each partial axis">:$partialKinds);
   let hasCustomAssemblyFormat = 1;
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
     static constexpr int64_t kLocal = -1, kTime = -2;
-    /// Merges neighbouring local digits and drops superfluous ones of extent 1.
-    static PlacementAttr getCanonical(::mlir::MLIRContext *context, ::llvm::ArrayRef<DimDigits> dims,
+    /// Merges neighbouring local sub-axes and drops superfluous ones of extent 1.
+    static PlacementAttr getCanonical(::mlir::MLIRContext *context, ::llvm::ArrayRef<DimSubAxes> dims,
                                       ::llvm::ArrayRef<Partial> partials = {});
     /// Everything local: the placement of a value that each device holds whole.
     static PlacementAttr getReplicated(::mlir::RankedTensorType type);
-    int64_t getRank() const { return getDigitsPerDim().size(); }
-    /// The digits of each dimension, major first.
-    ::llvm::SmallVector<DimDigits> getDims() const;
+    int64_t getRank() const { return getSubAxesPerDim().size(); }
+    /// The sub-axes of each dimension, major first.
+    ::llvm::SmallVector<DimSubAxes> getDims() const;
     ::llvm::SmallVector<Partial> getPartials() const;
     bool isPartial() const { return !getPartialAxes().empty(); }
     /// The same placement with other partial reductions.

@@ -10,7 +10,7 @@ def Dist_Dialect : Dialect {
   let summary = "What each device computes, on local shapes: placements, collectives, stages";
   let description = [{
     The ranks of a pipeline stage form a grid whose axes have prime size, major to minor. A tensor's
-    *placement* maps each grid axis to a digit of one dimension, to nothing (replicated) or to a
+    *placement* maps each grid axis to a sub-axis of one dimension, to nothing (replicated) or to a
     partial reduction. Redistribution is algebra per axis.
   }];
   let dependentDialects = ["::galvatron::graph::GraphDialect", "::galvatron::plan::PlanDialect"];

@@ -65,7 +65,7 @@ def Dist_ShareOp : Dist_Op<"share", [Pure]> {
 
 /// A collective over the devices that differ only in `axes` (grid axes, major to minor; position in
 /// the group is the mixed radix of their coordinates). `dim` is cut at [outer][group][inner], `outer`
-/// being the product of the local digits more major than the exchanged one: for contiguous shards 1.
+/// being the product of the local sub-axes more major than the exchanged one: for contiguous shards 1.
 class Dist_CollectiveOp<string mnemonic, dag more> : Dist_Op<mnemonic, [Pure]> {
   let arguments = !con((ins AnyRankedTensor:$x, DenseI64ArrayAttr:$axes), more);
   let results = (outs AnyRankedTensor:$result);

@@ -23,7 +23,7 @@ struct RuntimeConstant {
   bool isList() const { return !count.empty(); }
   /// The words that the runtime reads, or none if `value` is not of this constant's kind: an i64 or f64, or an array.
   std::optional<llvm::SmallVector<int64_t>> wordsOf(mlir::Attribute value) const;
-  /// Whether a list of words is as long as `constants` say; of a map, as its own counts of digits say.
+  /// Whether a list of words is as long as `constants` say; of a map, as its own counts of sub-axes say.
   bool isWhole(llvm::ArrayRef<int64_t> words, mlir::DictionaryAttr constants) const;
 };
 

@@ -252,8 +252,8 @@ template <typename Op> static double getImbalance(Op op) {
     return 1;
   double parts = 1;
   if (dist::PlacementAttr placement = dist::getPlacement(op.getQ().getType()))
-    for (dist::Digit digit : placement.getDims()[2]) // [batch, heads, positions, width]
-      parts *= digit.owner == dist::PlacementAttr::kLocal ? 1 : double(digit.extent);
+    for (dist::SubAxis subAxis : placement.getDims()[2]) // [batch, heads, positions, width]
+      parts *= subAxis.owner == dist::PlacementAttr::kLocal ? 1 : double(subAxis.extent);
   return (2 * parts - 1) / parts;
 }
 

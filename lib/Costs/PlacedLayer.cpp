@@ -45,10 +45,10 @@ static std::optional<search::Group> findGroup(const std::set<StringRef> &rows, c
 
 /// A collective along grid axes: by the search's word where there is one, else by the axes.
 static search::Collective describeGroup(search::CollectiveKind kind, ArrayRef<int64_t> axes,
-                                        const LayerDigits &digits) {
+                                        const LayerSubAxes &subAxes) {
   search::Collective collective{.kind = kind};
   std::set<StringRef> rows, all, cut; // cut: rows of which only some axes take part
-  for (const LayerDigits::Owner &owner : digits.getOwners())
+  for (const LayerSubAxes::Owner &owner : subAxes.getOwners())
     if (owner.id >= 0) {
       all.insert(owner.parallelism);
       if (llvm::is_contained(axes, owner.id))
@@ -74,8 +74,8 @@ namespace {
 /// Counts a placed layer whose redistributions are collectives and whose backward recomputes what it does not keep.
 class PlacedReader {
 public:
-  PlacedReader(graph::LayerOp layer, const LayerDigits &digits, const PlacedAmounts &amounts)
-      : layer(layer), backward(layer.getBackward()), digits(digits), amounts(amounts) {}
+  PlacedReader(graph::LayerOp layer, const LayerSubAxes &subAxes, const PlacedAmounts &amounts)
+      : layer(layer), backward(layer.getBackward()), subAxes(subAxes), amounts(amounts) {}
   LayerWork read();
 
 private:
@@ -90,12 +90,12 @@ private:
   bool isFused(Value value);
   bool isCutByTensor(Operation *op);
   MovedValue move(search::CollectiveKind kind, ArrayRef<int64_t> axes, Amount bytes) {
-    return {describeGroup(kind, axes, digits), bytes};
+    return {describeGroup(kind, axes, subAxes), bytes};
   }
 
   graph::LayerOp layer;
   graph::BackwardOp backward;
-  const LayerDigits &digits;
+  const LayerSubAxes &subAxes;
   const PlacedAmounts &amounts;
   LayerWork work;
   DenseMap<Operation *, int> numbers;
@@ -203,8 +203,8 @@ BodyWork PlacedReader::readBody(Block &block) {
 
 bool PlacedReader::isCutByTensor(Operation *op) {
   auto isTensor = [&](int64_t id) {
-    return llvm::any_of(digits.getOwners(),
-                        [&](const LayerDigits::Owner &owner) { return owner.id == id && owner.parallelism == "tp"; });
+    return llvm::any_of(subAxes.getOwners(),
+                        [&](const LayerSubAxes::Owner &owner) { return owner.id == id && owner.parallelism == "tp"; });
   };
   return llvm::any_of(llvm::concat<Value>(op->getOperands(), op->getResults()), [&](Value value) {
     dist::PlacementAttr placement = dist::getPlacement(value.getType());
@@ -292,23 +292,23 @@ FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyA
                                            int64_t parts) {
   auto pipeline = plan::PipelineAttr::get(layer.getContext(), /*stages=*/1, devices, parts, plan::Schedule::OneFOneB,
                                           DenseI64ArrayAttr());
-  FailureOr<LayerDigits> digits = LayerDigits::get(axes, layer, strategy, pipeline, layer.getLoc());
-  if (failed(digits))
+  FailureOr<LayerSubAxes> subAxes = LayerSubAxes::get(axes, layer, strategy, pipeline, layer.getLoc());
+  if (failed(subAxes))
     return failure();
   BodyRequest request{layer, "placed", {}, {}, isLoss.lookup(layer.getSymName())};
   size_t numParameters = layer.getBody().getNumArguments() - layer.getNumInputs();
   request.homes.resize(numParameters);
   request.gradients.resize(numParameters);
   request.isLoss.resize(layer.getBody().front().getTerminator()->getNumOperands());
-  FailureOr<graph::LayerOp> placed = assignBody(request, axes, *digits);
+  FailureOr<graph::LayerOp> placed = assignBody(request, axes, *subAxes);
   if (failed(placed))
     return failure();
   FailureOr<LayerWork> work = failure();
-  if (succeeded(insertCollectives(*placed, digits->getGrid()))) {
+  if (succeeded(insertCollectives(*placed, subAxes->getGrid()))) {
     if (graph::BackwardOp backward = placed->getBackward())
       strategy.getRecompute() ? recomputeFully(*placed, backward) : recomputeSelectively(*placed, backward);
     PlacedAmounts amounts(globalBatch, parts);
-    work = PlacedReader(*placed, *digits, amounts).read();
+    work = PlacedReader(*placed, *subAxes, amounts).read();
   }
   placed->erase();
   return work;

@@ -68,7 +68,7 @@ public:
   bool hasLayer(llvm::StringRef layerType) const { return layers.contains(layerType); }
 
 private:
-  /// `parts`: micro-batches that the batch is cut into. With several, time owns a digit of whatever depends on samples.
+  /// `parts`: micro-batches that the batch is cut into. With several, time owns a sub-axis of whatever depends on samples.
   mlir::FailureOr<LayerWork> tryPlace(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,
                                       int64_t parts);
 

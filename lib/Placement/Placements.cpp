@@ -1,4 +1,4 @@
-// Deals digits of logical axes to grid axes, and decides for one op which of its loops a grid axis
+// Deals sub-axes of logical axes to grid axes, and decides for one op which of its loops a grid axis
 // takes. Nothing here knows a parallelism by name.
 #include "galvatron/Placement/Placements.h"
 
@@ -10,26 +10,26 @@ using namespace galvatron::dist;
 using namespace galvatron::graph;
 
 //===----------------------------------------------------------------------===//
-// Digits
+// Sub-axes
 //===----------------------------------------------------------------------===//
 
-ArrayRef<Digit> LayerDigits::getDigits(AxisId axis) const {
-  auto found = digits.find(axis);
-  return found == digits.end() ? ArrayRef<Digit>() : ArrayRef<Digit>(found->second);
+ArrayRef<SubAxis> LayerSubAxes::getSubAxes(AxisId axis) const {
+  auto found = subAxes.find(axis);
+  return found == subAxes.end() ? ArrayRef<SubAxis>() : ArrayRef<SubAxis>(found->second);
 }
 
-/// What is left of an axis after the digits already dealt.
-static int64_t getRest(int64_t extent, ArrayRef<Digit> digits) {
-  for (Digit digit : digits)
-    extent /= digit.extent;
+/// What is left of an axis after the sub-axes already dealt.
+static int64_t getRest(int64_t extent, ArrayRef<SubAxis> subAxes) {
+  for (SubAxis subAxis : subAxes)
+    extent /= subAxis.extent;
   return extent;
 }
 
-/// Gives the owner a digit of the outermost axis of the group that still divides.
-bool LayerDigits::deal(const Axes &axes, ArrayRef<AxisId> group, When when, Owner &owner) {
+/// Gives the owner a sub-axis of the outermost axis of the group that still divides.
+bool LayerSubAxes::deal(const Axes &axes, ArrayRef<AxisId> group, When when, Owner &owner) {
   for (AxisId axis : group) {
-    SmallVector<Digit> &dealt = digits[axis];
-    if (llvm::any_of(dealt, [&](Digit digit) { return digit.owner == owner.id; }))
+    SmallVector<SubAxis> &dealt = subAxes[axis];
+    if (llvm::any_of(dealt, [&](SubAxis subAxis) { return subAxis.owner == owner.id; }))
       return true; // wanted twice, under two conditions
     if (getRest(axes.getAxis(axis).extent, dealt) % owner.size != 0)
       continue;
@@ -83,9 +83,9 @@ static std::string describe(const Axes &axes, ArrayRef<SmallVector<AxisId>> grou
   return text;
 }
 
-FailureOr<LayerDigits> LayerDigits::get(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
+FailureOr<LayerSubAxes> LayerSubAxes::get(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
                                         plan::PipelineAttr pipeline, Location loc) {
-  LayerDigits result;
+  LayerSubAxes result;
   result.grid = plan::getGrid(pipeline);
   StringRef name = layer.getSymName();
 
@@ -140,18 +140,18 @@ FailureOr<LayerDigits> LayerDigits::get(const Axes &axes, graph::LayerOp layer, 
 //===----------------------------------------------------------------------===//
 
 PlacementAttr galvatron::getPlacementAttr(RankedTensorType type, const ValueAxes &valueAxes, const ValuePlace &place,
-                                          const Axes &axes, const LayerDigits &digits) {
-  ArrayRef<LayerDigits::Owner> owners = digits.getOwners();
-  SmallVector<DimDigits> dims;
+                                          const Axes &axes, const LayerSubAxes &subAxes) {
+  ArrayRef<LayerSubAxes::Owner> owners = subAxes.getOwners();
+  SmallVector<DimSubAxes> dims;
   for (auto [dim, list] : llvm::enumerate(valueAxes)) {
-    DimDigits &result = dims.emplace_back();
+    DimSubAxes &result = dims.emplace_back();
     for (auto [position, axis] : llvm::enumerate(list)) {
       int64_t rest = axes.getAxis(axis).extent;
-      for (Digit digit : digits.getDigits(axis)) {
-        auto owner = llvm::find_if(owners, [&](const auto &owner) { return owner.id == digit.owner; });
+      for (SubAxis subAxis : subAxes.getSubAxes(axis)) {
+        auto owner = llvm::find_if(owners, [&](const auto &owner) { return owner.id == subAxis.owner; });
         bool mine = place[owner - owners.begin()] == OwnerPlace::sharded(dim, position);
-        result.push_back({digit.extent, mine ? digit.owner : PlacementAttr::kLocal});
-        rest /= digit.extent;
+        result.push_back({subAxis.extent, mine ? subAxis.owner : PlacementAttr::kLocal});
+        rest /= subAxis.extent;
       }
       result.push_back({rest, PlacementAttr::kLocal});
     }
@@ -209,7 +209,7 @@ static bool holds(When when, Surroundings around) {
   llvm_unreachable("unknown condition");
 }
 
-std::optional<unsigned> galvatron::chooseLoop(Operation *op, const LayerDigits::Owner &owner, const Axes &axes) {
+std::optional<unsigned> galvatron::chooseLoop(Operation *op, const LayerSubAxes::Owner &owner, const Axes &axes) {
   const OpFactors &loops = axes.getFactors(op);
   Surroundings around{axes.isMixing(op),
                       llvm::any_of(loops.loops, [&](const FactorLoop &loop) { return isInternal(axes, loop.axis); })};
@@ -231,13 +231,13 @@ std::optional<unsigned> galvatron::chooseLoop(Operation *op, const LayerDigits::
   return std::nullopt;
 }
 
-ValuePlace galvatron::getBoundaryPlace(const ValueAxes &valueAxes, const Axes &axes, const LayerDigits &digits) {
+ValuePlace galvatron::getBoundaryPlace(const ValueAxes &valueAxes, const Axes &axes, const LayerSubAxes &subAxes) {
   Surroundings around;
   around.hasInternalLoop = llvm::any_of(valueAxes, [&](const auto &dim) {
     return llvm::any_of(dim, [&](AxisId axis) { return isInternal(axes, axis); });
   });
   ValuePlace place;
-  for (const LayerDigits::Owner &owner : digits.getOwners()) {
+  for (const LayerSubAxes::Owner &owner : subAxes.getOwners()) {
     OwnerPlace &where = place.emplace_back();
     for (const Choice &choice : owner.choices) {
       if (!holds(choice.when, around))

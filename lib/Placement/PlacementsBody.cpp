@@ -45,8 +45,8 @@ struct OpPlaces {
 
 class BodyAssigner {
 public:
-  BodyAssigner(const BodyRequest &given, const Axes &axes, const LayerDigits &digits)
-      : request(given), axes(axes), digits(digits), owners(digits.getOwners()), builder(request.layer.getContext()) {}
+  BodyAssigner(const BodyRequest &given, const Axes &axes, const LayerSubAxes &subAxes)
+      : request(given), axes(axes), subAxes(subAxes), owners(subAxes.getOwners()), builder(request.layer.getContext()) {}
 
   FailureOr<graph::LayerOp> run();
 
@@ -75,7 +75,7 @@ private:
   Value asFactor(Operation *op, Value operand, Type type);
 
   PlacementAttr getAttr(Value original, const ValuePlace &place) {
-    return getPlacementAttr(cast<RankedTensorType>(original.getType()), axes.getAxes(original), place, axes, digits);
+    return getPlacementAttr(cast<RankedTensorType>(original.getType()), axes.getAxes(original), place, axes, subAxes);
   }
   ValuePlace getPlace(Value original, PlacementAttr placement);
   ValuePlace getReplicated() { return ValuePlace(owners.size()); }
@@ -89,8 +89,8 @@ private:
 
   BodyRequest request;
   const Axes &axes;
-  const LayerDigits &digits;
-  ArrayRef<LayerDigits::Owner> owners;
+  const LayerSubAxes &subAxes;
+  ArrayRef<LayerSubAxes::Owner> owners;
   OpBuilder builder;
   graph::LayerOp clone;
   bool inBackward = false;
@@ -160,7 +160,7 @@ static bool canMakeInPieces(Operation *producer) {
 /// own, which backward may read.
 Value BodyAssigner::convert(Value original, const Copy &from, const ValuePlace &to) {
   PlacementAttr source = getPlacement(from.value.getType()), target = getAttr(original, to);
-  auto steps = planRedistribution(source, target, digits.getGrid());
+  auto steps = planRedistribution(source, target, subAxes.getGrid());
   size_t prefix = steps->size();
   while (prefix > 0 && (*steps)[prefix - 1].kind == RedistributionKind::AllGather)
     --prefix;
@@ -213,7 +213,7 @@ FailureOr<Value> BodyAssigner::getOperand(Operation *op, Value original, const V
   std::optional<Copy> best;
   double bestTraffic = 0;
   for (const Copy &copy : getCopies(original)) {
-    auto steps = planRedistribution(getPlacement(copy.value.getType()), target, digits.getGrid());
+    auto steps = planRedistribution(getPlacement(copy.value.getType()), target, subAxes.getGrid());
     if (!steps || (best && getTraffic(*steps) >= bestTraffic))
       continue;
     best = copy;
@@ -225,7 +225,7 @@ FailureOr<Value> BodyAssigner::getOperand(Operation *op, Value original, const V
   return convert(original, *best, need);
 }
 
-/// The inverse of `getPlacementAttr`, for placements made of this layer's digits.
+/// The inverse of `getPlacementAttr`, for placements made of this layer's sub-axes.
 ValuePlace BodyAssigner::getPlace(Value original, PlacementAttr placement) {
   const ValueAxes &valueAxes = axes.getAxes(original);
   ValuePlace place = getReplicated();
@@ -236,21 +236,21 @@ ValuePlace BodyAssigner::getPlace(Value original, PlacementAttr placement) {
     for (auto [dim, list] : llvm::enumerate(valueAxes))
       for (size_t position = 0; position < list.size(); ++position) {
         bool dealt =
-            llvm::any_of(digits.getDigits(list[position]), [&](Digit digit) { return digit.owner == owner.id; });
+            llvm::any_of(subAxes.getSubAxes(list[position]), [&](SubAxis subAxis) { return subAxis.owner == owner.id; });
         if (!dealt || place[index].kind != OwnerPlace::Replicated)
           continue;
-        DimDigits dims = placement.getDims()[dim];
-        if (llvm::none_of(dims, [&](Digit digit) { return digit.owner == owner.id; }))
+        DimSubAxes dims = placement.getDims()[dim];
+        if (llvm::none_of(dims, [&](SubAxis subAxis) { return subAxis.owner == owner.id; }))
           continue;
-        // The dimension may have the axis twice: the digit's stride tells which.
+        // The dimension may have the axis twice: the sub-axis's stride tells which.
         ValuePlace alone = getReplicated();
         alone[index] = OwnerPlace::sharded(dim, position);
-        auto strideOf = [&](const DimDigits &digits) {
+        auto strideOf = [&](const DimSubAxes &subAxes) {
           int64_t stride = 1;
-          for (Digit digit : llvm::reverse(digits)) {
-            if (digit.owner == owner.id)
+          for (SubAxis subAxis : llvm::reverse(subAxes)) {
+            if (subAxis.owner == owner.id)
               break;
-            stride *= digit.extent;
+            stride *= subAxis.extent;
           }
           return stride;
         };
@@ -498,7 +498,7 @@ LogicalResult BodyAssigner::placeResults() {
   if (results.size() == terminator->getNumOperands())
     return success();
   for (auto [index, value] : llvm::enumerate(terminator->getOperands())) {
-    ValuePlace place = getBoundaryPlace(axes.getAxes(value), axes, digits);
+    ValuePlace place = getBoundaryPlace(axes.getAxes(value), axes, subAxes);
     if (request.isLoss[index] && !getCopies(value).empty()) {
       place = getCopies(value)[0].place;
       // Micro-batches add up their losses: of one that does not depend on the batch, each has a share.
@@ -521,7 +521,7 @@ LogicalResult BodyAssigner::assignBackward(BackwardOp backward) {
   inBackward = true;
   Block &original = backward.getBody().front();
   for (BlockArgument argument : original.getArguments()) {
-    ValuePlace place = getBoundaryPlace(axes.getAxes(argument), axes, digits);
+    ValuePlace place = getBoundaryPlace(axes.getAxes(argument), axes, subAxes);
     addCopy(argument, block->addArgument(getType(argument, place), argument.getLoc()), place);
   }
   LogicalResult result = assignBlock(original);
@@ -571,7 +571,7 @@ FailureOr<graph::LayerOp> BodyAssigner::run() {
     unsigned number = argument.getArgNumber();
     ValuePlace place;
     if (number < layer.getNumInputs())
-      place = getBoundaryPlace(axes.getAxes(argument), axes, digits);
+      place = getBoundaryPlace(axes.getAxes(argument), axes, subAxes);
     else if (PlacementAttr home = request.homes[number - layer.getNumInputs()])
       place = getPlace(argument, home);
     else
@@ -596,6 +596,6 @@ FailureOr<graph::LayerOp> BodyAssigner::run() {
 }
 
 FailureOr<graph::LayerOp> galvatron::assignBody(const BodyRequest &request, const Axes &axes,
-                                                const LayerDigits &digits) {
-  return BodyAssigner(request, axes, digits).run();
+                                                const LayerSubAxes &subAxes) {
+  return BodyAssigner(request, axes, subAxes).run();
 }

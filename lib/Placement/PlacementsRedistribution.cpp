@@ -12,13 +12,13 @@ using namespace galvatron::dist;
 namespace {
 
 constexpr int64_t kLocal = PlacementAttr::kLocal, kTime = PlacementAttr::kTime;
-/// Where a grid axis is: a digit's index, or one of these.
+/// Where a grid axis is: a sub-axis's index, or one of these.
 constexpr int kNowhere = -1, kPartial = -2;
 
 /// A collective costs about as much as sending this many elements more.
 constexpr double kStepCost = 256;
 
-/// The digits of a tensor, refined so that source and target are both made of them.
+/// The sub-axes of a tensor, refined so that source and target are both made of them.
 struct Layout {
   struct Slot {
     int64_t dim;    // of the tensor
@@ -30,7 +30,7 @@ struct Layout {
   SmallVector<Partial> timePartials;
 };
 
-/// For each axis of the grid where it is: the index of a slot, kNowhere or kPartial. `time` owns its digit throughout.
+/// For each axis of the grid where it is: the index of a slot, kNowhere or kPartial. `time` owns its sub-axis throughout.
 using State = SmallVector<int>;
 
 /// How to get from one placement of a tensor to another, moving one axis of the grid at a time. A state is reached when
@@ -69,7 +69,7 @@ SmallVector<int64_t> Problem::getOwners(const State &state) const {
 }
 
 PlacementAttr Problem::getPlacement(const State &state) const {
-  SmallVector<DimDigits> dims(layout.rank);
+  SmallVector<DimSubAxes> dims(layout.rank);
   for (auto [slot, owner] : llvm::zip(layout.slots, getOwners(state)))
     dims[slot.dim].push_back({slot.extent, owner});
   SmallVector<Partial> partials(layout.timePartials);
@@ -87,7 +87,7 @@ int64_t Problem::getLocalElements(const State &state) const {
   return elements;
 }
 
-/// Product of the local digits of the slot's dimension that are more major than it.
+/// Product of the local sub-axes of the slot's dimension that are more major than it.
 int64_t Problem::getOuter(const SmallVector<int64_t> &owners, int slot) const {
   int64_t outer = 1;
   for (int i = slot - 1; i >= 0 && layout.slots[i].dim == layout.slots[slot].dim; --i)
@@ -100,16 +100,16 @@ int64_t Problem::getOuter(const SmallVector<int64_t> &owners, int slot) const {
 // Refinement
 //===----------------------------------------------------------------------===//
 
-/// Cuts two lists of digits of one dimension at each other's borders; false where they do not fit.
-static bool refineDim(DimDigits &a, DimDigits &b) {
-  DimDigits left, right;
+/// Cuts two lists of sub-axes of one dimension at each other's borders; false where they do not fit.
+static bool refineDim(DimSubAxes &a, DimSubAxes &b) {
+  DimSubAxes left, right;
   size_t i = 0, j = 0;
   while (i < a.size() && j < b.size()) {
     int64_t x = a[i].extent, y = b[j].extent, common = std::min(x, y);
     if (std::max(x, y) % common != 0)
       return false;
     if ((x > common && a[i].owner != kLocal) || (y > common && b[j].owner != kLocal))
-      return false; // an owned digit stays in one piece
+      return false; // an owned sub-axis stays in one piece
     left.push_back({common, a[i].owner});
     right.push_back({common, b[j].owner});
     if ((a[i].extent /= common) == 1)
@@ -126,27 +126,27 @@ static bool refineDim(DimDigits &a, DimDigits &b) {
   return left.size() == right.size();
 }
 
-/// `from` without owners (time excepted) in the dimensions where its digits do not fit `to`'s.
+/// `from` without owners (time excepted) in the dimensions where its sub-axes do not fit `to`'s.
 static PlacementAttr getCommonMiddle(PlacementAttr from, PlacementAttr to) {
-  SmallVector<DimDigits> dims = from.getDims(), target = to.getDims();
+  SmallVector<DimSubAxes> dims = from.getDims(), target = to.getDims();
   for (auto [dim, other] : llvm::zip(dims, target)) {
-    DimDigits a = dim, b = other;
+    DimSubAxes a = dim, b = other;
     if (!refineDim(a, b))
-      for (Digit &digit : dim)
-        digit.owner = digit.owner == kTime ? kTime : kLocal;
+      for (SubAxis &subAxis : dim)
+        subAxis.owner = subAxis.owner == kTime ? kTime : kLocal;
   }
   return PlacementAttr::getCanonical(from.getContext(), dims, from.getPartials());
 }
 
-static bool fillState(ArrayRef<DimDigits> dims, ArrayRef<Partial> partials, Problem &problem, State &state) {
+static bool fillState(ArrayRef<DimSubAxes> dims, ArrayRef<Partial> partials, Problem &problem, State &state) {
   state.assign(problem.grid.size(), kNowhere);
   int slot = 0;
-  for (const DimDigits &dim : dims)
-    for (Digit digit : dim) {
-      if (digit.owner >= 0 && (size_t(digit.owner) >= problem.grid.size() || digit.extent != problem.grid[digit.owner]))
+  for (const DimSubAxes &dim : dims)
+    for (SubAxis subAxis : dim) {
+      if (subAxis.owner >= 0 && (size_t(subAxis.owner) >= problem.grid.size() || subAxis.extent != problem.grid[subAxis.owner]))
         return false;
-      if (digit.owner >= 0)
-        state[digit.owner] = slot;
+      if (subAxis.owner >= 0)
+        state[subAxis.owner] = slot;
       ++slot;
     }
   for (Partial partial : partials) {
@@ -173,16 +173,16 @@ static std::optional<Problem> getProblem(PlacementAttr from, PlacementAttr to, A
   problem.layout.timePartials = getTimePartials(from);
   if (problem.layout.timePartials != getTimePartials(to))
     return std::nullopt;
-  SmallVector<DimDigits> a = from.getDims(), b = to.getDims();
+  SmallVector<DimSubAxes> a = from.getDims(), b = to.getDims();
   for (auto [index, dims] : llvm::enumerate(llvm::zip(a, b))) {
     auto &[x, y] = dims;
     if (!refineDim(x, y))
       return std::nullopt;
-    for (auto [digit, other] : llvm::zip(x, y)) {
-      if ((digit.owner == kTime) != (other.owner == kTime))
+    for (auto [subAxis, other] : llvm::zip(x, y)) {
+      if ((subAxis.owner == kTime) != (other.owner == kTime))
         return std::nullopt;
-      problem.layout.slots.push_back({int64_t(index), digit.extent});
-      problem.timeOwned.push_back(digit.owner == kTime);
+      problem.layout.slots.push_back({int64_t(index), subAxis.extent});
+      problem.timeOwned.push_back(subAxis.owner == kTime);
     }
   }
   if (!fillState(a, from.getPartials(), problem, problem.from) || !fillState(b, to.getPartials(), problem, problem.to))
@@ -330,7 +330,7 @@ static bool canFuse(const Problem &problem, const State &before, const State &af
     return false;
   SmallVector<int64_t> owners = problem.getOwners(before), ownersAfter = problem.getOwners(after);
   if (after[next] >= 0 && owners[after[next]] != kLocal)
-    return false; // takes the digit that another one of the group leaves
+    return false; // takes the sub-axis that another one of the group leaves
   return areAdjacent(problem, ownersAfter, before[last], before[next]) &&
          areAdjacent(problem, owners, after[last], after[next]);
 }

@@ -17,14 +17,14 @@ using namespace mlir;
 int64_t Position::globalIndex(unsigned dim, int64_t local) const {
   if (dim >= dims.size() || dims[dim].empty())
     return local;
-  // Minor to major: local digits take their part of `local`.
+  // Minor to major: local sub-axes take their part of `local`.
   int64_t global = 0, scale = 1;
-  for (const Digit &digit : llvm::reverse(dims[dim])) {
-    int64_t index = digit.index ? *digit.index : local % digit.extent;
-    if (!digit.index)
-      local /= digit.extent;
+  for (const SubAxis &subAxis : llvm::reverse(dims[dim])) {
+    int64_t index = subAxis.index ? *subAxis.index : local % subAxis.extent;
+    if (!subAxis.index)
+      local /= subAxis.extent;
     global += index * scale;
-    scale *= digit.extent;
+    scale *= subAxis.extent;
   }
   return global;
 }
@@ -33,8 +33,8 @@ int64_t Position::globalExtent(unsigned dim, int64_t localExtent) const {
   if (dim >= dims.size() || dims[dim].empty())
     return localExtent;
   int64_t extent = 1;
-  for (const Digit &digit : dims[dim])
-    extent *= digit.extent;
+  for (const SubAxis &subAxis : dims[dim])
+    extent *= subAxis.extent;
   return extent;
 }
 
@@ -78,15 +78,15 @@ Position Machine::position(dist::PlacementAttr placement, int64_t device, int64_
   if (!placement)
     return position;
   SmallVector<int64_t> at = coordinates(device);
-  for (const dist::DimDigits &digits : placement.getDims()) {
+  for (const dist::DimSubAxes &subAxes : placement.getDims()) {
     auto &dim = position.dims.emplace_back();
-    for (const dist::Digit &digit : digits) {
+    for (const dist::SubAxis &subAxis : subAxes) {
       std::optional<int64_t> index;
-      if (digit.owner == dist::PlacementAttr::kTime)
+      if (subAxis.owner == dist::PlacementAttr::kTime)
         index = microBatch;
-      else if (digit.owner != dist::PlacementAttr::kLocal)
-        index = at[digit.owner];
-      dim.push_back({digit.extent, index});
+      else if (subAxis.owner != dist::PlacementAttr::kLocal)
+        index = at[subAxis.owner];
+      dim.push_back({subAxis.extent, index});
     }
   }
   return position;

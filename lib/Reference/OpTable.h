@@ -15,15 +15,15 @@ namespace galvatron::reference {
 
 /// A part of a dimension: its extent, and the index that this device and micro-batch has of it; nothing
 /// if the device has all of it.
-struct Digit {
+struct SubAxis {
   int64_t extent;
   std::optional<int64_t> index;
 };
 
-/// Where an op's tensor lies in the global one. Without digits local and global are the same.
+/// Where an op's tensor lies in the global one. Without sub-axes local and global are the same.
 struct Position {
-  /// For each dimension its digits, major first; empty: everything is local.
-  llvm::SmallVector<llvm::SmallVector<Digit, 2>, 4> dims;
+  /// For each dimension its sub-axes, major first; empty: everything is local.
+  llvm::SmallVector<llvm::SmallVector<SubAxis, 2>, 4> dims;
 
   int64_t globalIndex(unsigned dim, int64_t local) const;
   /// `localExtent` where everything is local.

@@ -15,12 +15,12 @@ using Json = nlohmann::ordered_json;
 
 static Json toJson(dist::PlacementAttr placement) {
   Json dims = Json::array();
-  size_t digit = 0;
-  for (int64_t count : placement.getDigitsPerDim()) {
-    Json digits = Json::array();
-    for (int64_t i = 0; i < count; ++i, ++digit)
-      digits.push_back({placement.getExtents()[digit], placement.getOwners()[digit]});
-    dims.push_back(digits);
+  size_t subAxis = 0;
+  for (int64_t count : placement.getSubAxesPerDim()) {
+    Json subAxes = Json::array();
+    for (int64_t i = 0; i < count; ++i, ++subAxis)
+      subAxes.push_back({placement.getExtents()[subAxis], placement.getOwners()[subAxis]});
+    dims.push_back(subAxes);
   }
   return dims;
 }

@@ -15,11 +15,11 @@ int64_t product(const std::vector<int64_t> &values) {
 
 Placement readPlacement(const json &dimensions) {
   Placement words;
-  for (const json &digits : dimensions) {
-    words.push_back(digits.size());
-    for (const json &digit : digits) {
-      words.push_back(digit.at(0));
-      words.push_back(digit.at(1));
+  for (const json &subAxes : dimensions) {
+    words.push_back(subAxes.size());
+    for (const json &subAxis : subAxes) {
+      words.push_back(subAxis.at(0));
+      words.push_back(subAxis.at(1));
     }
   }
   return words;

@@ -1,6 +1,6 @@
 //===- PositionMap.h - where a local element stands in the global tensor ---===//
 //
-// A dimension of a global tensor is a list of digits, major first; each digit is held locally (all its values, in
+// A dimension of a global tensor is a list of sub-axes, major first; each sub-axis is held locally (all its values, in
 // order), fixed by a grid axis (one value: the device's coordinate) or by time (one value: the micro-batch). Example,
 // batch 8 as
 // [(2 micro-batch) (2 axis 0) (2 local)] on the device with coordinate 1 in micro-batch 0:
@@ -22,15 +22,15 @@ class PositionMap {
 public:
   static constexpr int64_t kLocal = -1, kTime = -2;
 
-  /// Reads `rank` dimensions of [number of digits, (extent, owner)…] from `words`.
+  /// Reads `rank` dimensions of [number of sub-axes, (extent, owner)…] from `words`.
   PositionMap(const std::vector<int64_t> &coordinates, int64_t microBatch, const int64_t *words, int64_t rank) {
     dimensions.resize(rank);
     for (Dimension &dimension : dimensions) {
-      int64_t digits = *words++;
-      for (int64_t i = 0; i < digits; ++i, words += 2) {
+      int64_t subAxes = *words++;
+      for (int64_t i = 0; i < subAxes; ++i, words += 2) {
         int64_t extent = words[0], owner = words[1];
         int64_t value = owner == kLocal ? kLocal : owner == kTime ? microBatch : coordinates[owner];
-        dimension.digits.push_back({extent, value});
+        dimension.subAxes.push_back({extent, value});
         dimension.global *= extent;
         if (owner == kLocal)
           dimension.local *= extent;
@@ -44,14 +44,14 @@ public:
   /// Global index of local index `local`.
   int64_t toGlobal(int64_t dim, int64_t local) const {
     int64_t global = 0, below = dimensions[dim].local;
-    for (const Digit &digit : dimensions[dim].digits) {
-      int64_t value = digit.value;
+    for (const SubAxis &subAxis : dimensions[dim].subAxes) {
+      int64_t value = subAxis.value;
       if (value == kLocal) {
-        below /= digit.extent;
+        below /= subAxis.extent;
         value = local / below;
         local %= below;
       }
-      global = global * digit.extent + value;
+      global = global * subAxis.extent + value;
     }
     return global;
   }
@@ -59,13 +59,13 @@ public:
   /// Local index of global index `global` (0 <= global < globalExtent), or -1 where another device holds it.
   int64_t toLocal(int64_t dim, int64_t global) const {
     int64_t local = 0, below = dimensions[dim].global;
-    for (const Digit &digit : dimensions[dim].digits) {
-      below /= digit.extent;
+    for (const SubAxis &subAxis : dimensions[dim].subAxes) {
+      below /= subAxis.extent;
       int64_t value = global / below;
       global %= below;
-      if (digit.value == kLocal)
-        local = local * digit.extent + value;
-      else if (digit.value != value)
+      if (subAxis.value == kLocal)
+        local = local * subAxis.extent + value;
+      else if (subAxis.value != value)
         return -1;
     }
     return local;
@@ -83,11 +83,11 @@ public:
   bool isIdentity(int64_t dim) const { return dimensions[dim].local == dimensions[dim].global; }
 
 private:
-  struct Digit {
+  struct SubAxis {
     int64_t extent, value; // value kLocal: all values
   };
   struct Dimension {
-    std::vector<Digit> digits;
+    std::vector<SubAxis> subAxes;
     int64_t global = 1, local = 1;
   };
   std::vector<Dimension> dimensions;

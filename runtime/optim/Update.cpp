@@ -12,7 +12,7 @@ bool answersFor(const gvrt_context &context, const ParameterInfo &parameter) {
   std::vector<bool> used(context.coordinates.size(), false);
   const int64_t *word = parameter.placement.data();
   for (size_t d = 0; d < parameter.shape.size(); ++d)
-    for (int64_t digits = *word++; digits > 0; --digits, word += 2)
+    for (int64_t subAxes = *word++; subAxes > 0; --subAxes, word += 2)
       if (word[1] >= 0)
         used[word[1]] = true;
   for (size_t axis = 0; axis < used.size(); ++axis)

@@ -107,12 +107,12 @@ private:
   // Grid axis 0 is dp, axis 1 tp, each only if larger than one.
   int64_t dpAxis() const { return 0; }
   int64_t tpAxis() const { return plan.dp > 1; }
-  std::string digit(int64_t extent, int64_t owner) const {
+  std::string subAxis(int64_t extent, int64_t owner) const {
     return "[" + std::to_string(extent) + ", " + std::to_string(owner) + "]";
   }
-  std::string localDimension(int64_t extent) const { return "[" + digit(extent, -1) + "]"; }
+  std::string localDimension(int64_t extent) const { return "[" + subAxis(extent, -1) + "]"; }
   std::string vocabularyDimension() const {
-    return plan.tp > 1 ? "[" + digit(plan.tp, tpAxis()) + ", " + digit(columns, -1) + "]" : localDimension(kVocabulary);
+    return plan.tp > 1 ? "[" + subAxis(plan.tp, tpAxis()) + ", " + subAxis(columns, -1) + "]" : localDimension(kVocabulary);
   }
   /// P of the vocabulary.
   std::vector<int64_t> vocabularyWords() const {
@@ -144,10 +144,10 @@ private:
     int64_t bytes = tokens * 8, offset = allocate(bytes * plan.microBatches);
     inputs << (inputs.str().empty() ? "" : ", ") << "{\"name\": \"" << name << "\", \"offset\": " << offset
            << ", \"bytes_per_micro_batch\": " << bytes << ", \"shape\": [" << kBatch << ", " << kSequence
-           << "], \"placement\": [[" << digit(plan.microBatches, -2) << ", ";
+           << "], \"placement\": [[" << subAxis(plan.microBatches, -2) << ", ";
     if (plan.dp > 1)
-      inputs << digit(plan.dp, dpAxis()) << ", ";
-    inputs << digit(rows, -1) << "], " << localDimension(kSequence) << "]}";
+      inputs << subAxis(plan.dp, dpAxis()) << ", ";
+    inputs << subAxis(rows, -1) << "], " << localDimension(kSequence) << "]}";
     return offset;
   }
 

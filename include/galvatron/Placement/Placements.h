@@ -45,15 +45,15 @@ struct Parallelism {
 /// does not use have no grid axes.
 llvm::SmallVector<Parallelism> getParallelisms(plan::StrategyAttr strategy, const plan::GridAxes &axes);
 
-/// A preference of one owner (a grid axis or time), settled for one layer: the logical axis, one digit
+/// A preference of one owner (a grid axis or time), settled for one layer: the logical axis, one sub-axis
 /// of which the owner has.
 struct Choice {
   AxisId axis;
   When when;
 };
 
-/// The digits that the axes of one layer are cut into under one strategy, and who wants them.
-class LayerDigits {
+/// The sub-axes that the axes of one layer are cut into under one strategy, and who wants them.
+class LayerSubAxes {
 public:
   struct Owner {
     /// Grid axis, or `PlacementAttr::kTime`.
@@ -63,30 +63,30 @@ public:
     llvm::SmallVector<Choice> choices;
   };
 
-  /// Deals digits. An error where the layer cannot use a degree at all; a remark where one of its axes
+  /// Deals sub-axes. An error where the layer cannot use a degree at all; a remark where one of its axes
   /// cannot, which then stays whole.
-  static mlir::FailureOr<LayerDigits> get(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
+  static mlir::FailureOr<LayerSubAxes> get(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
                                           plan::PipelineAttr pipeline, mlir::Location loc);
 
   /// Time first, if there are several micro-batches, then every grid axis.
   llvm::ArrayRef<Owner> getOwners() const { return owners; }
   /// Sizes of the grid's axes.
   llvm::ArrayRef<int64_t> getGrid() const { return grid; }
-  /// An axis' digits, major first, each with the owner that may have it; their product divides the
+  /// An axis' sub-axes, major first, each with the owner that may have it; their product divides the
   /// axis' extent, and the rest is local.
-  llvm::ArrayRef<dist::Digit> getDigits(AxisId axis) const;
+  llvm::ArrayRef<dist::SubAxis> getSubAxes(AxisId axis) const;
 
 private:
   bool deal(const Axes &axes, llvm::ArrayRef<AxisId> group, When when, Owner &owner);
 
   llvm::SmallVector<int64_t> grid;
   llvm::SmallVector<Owner> owners;
-  llvm::DenseMap<AxisId, llvm::SmallVector<dist::Digit>> digits;
+  llvm::DenseMap<AxisId, llvm::SmallVector<dist::SubAxis>> subAxes;
 };
 
 /// Which part of a value of a layer each device of one owner holds (or, of time, each micro-batch has).
 struct OwnerPlace {
-  /// Replicated: each holds the value. Sharded: each holds the part at its digit of one of the value's axes. Partial:
+  /// Replicated: each holds the value. Sharded: each holds the part at its sub-axis of one of the value's axes. Partial:
   /// each holds a tensor of the value's shape, and the value is what they combine to.
   enum Kind { Replicated, Sharded, Partial } kind = Replicated;
   /// Sharded: the dimension of the tensor, and the index of the axis in the dimension's list (`ValueAxes`), from 0,
@@ -101,22 +101,22 @@ struct OwnerPlace {
   friend bool operator==(const OwnerPlace &a, const OwnerPlace &b) = default;
 };
 
-/// Where a value of a layer is: one entry for each of `LayerDigits::getOwners()`, in their order. It says nothing by
-/// itself of extents: those are the owners', and the digits that the layer's axes are cut into. x [batch, seq, hidden]
+/// Where a value of a layer is: one entry for each of `LayerSubAxes::getOwners()`, in their order. It says nothing by
+/// itself of extents: those are the owners', and the sub-axes that the layer's axes are cut into. x [batch, seq, hidden]
 /// under dp 2 and tp 2 with several micro-batches, so owners time, axis 0, axis 1, is
 /// {sharded(0, 0), sharded(0, 0), replicated}, the attribute [4@t * 2@g0 * 2, 16, 64].
 using ValuePlace = llvm::SmallVector<OwnerPlace, 4>;
 
 /// The attribute that says the same.
 dist::PlacementAttr getPlacementAttr(mlir::RankedTensorType type, const ValueAxes &valueAxes, const ValuePlace &place,
-                                     const Axes &axes, const LayerDigits &digits);
+                                     const Axes &axes, const LayerSubAxes &subAxes);
 
 /// The loop of an op that an owner takes: of the first choice that is present and allowed, the first
 /// loop, parallel ones before contracted ones. None if no choice is.
-std::optional<unsigned> chooseLoop(mlir::Operation *op, const LayerDigits::Owner &owner, const Axes &axes);
+std::optional<unsigned> chooseLoop(mlir::Operation *op, const LayerSubAxes::Owner &owner, const Axes &axes);
 
 /// Where a value stands when it crosses a layer: as an elementwise op would have it.
-ValuePlace getBoundaryPlace(const ValueAxes &valueAxes, const Axes &axes, const LayerDigits &digits);
+ValuePlace getBoundaryPlace(const ValueAxes &valueAxes, const Axes &axes, const LayerSubAxes &subAxes);
 
 } // namespace galvatron
 

@@ -24,7 +24,7 @@ struct BodyRequest {
 
 /// Clones the layer, with a placement as every tensor's encoding and a `dist.redistribute` wherever
 /// a needed placement differs from the one at hand. The clone is inserted before the layer.
-mlir::FailureOr<graph::LayerOp> assignBody(const BodyRequest &request, const Axes &axes, const LayerDigits &digits);
+mlir::FailureOr<graph::LayerOp> assignBody(const BodyRequest &request, const Axes &axes, const LayerSubAxes &subAxes);
 
 } // namespace galvatron
 

@@ -1,14 +1,14 @@
 //===- PlacementsRedistribution.h - from one placement to another ---------===//
 //
-// Redistribution is algebra per grid axis. An axis owns a digit, owes a reduction or does neither:
+// Redistribution is algebra per grid axis. An axis owns a sub-axis, owes a reduction or does neither:
 //
-//     nothing -> digit   shard           moves nothing
-//     partial -> digit   reduce-scatter
-//     digit   -> digit   all-to-all
+//     nothing -> sub-axis   shard           moves nothing
+//     partial -> sub-axis   reduce-scatter
+//     sub-axis   -> sub-axis   all-to-all
 //     partial -> nothing all-reduce
-//     digit   -> nothing all-gather
+//     sub-axis   -> nothing all-gather
 //
-// What is left is the order (a digit must be free before another axis takes it, and steps that make
+// What is left is the order (a sub-axis must be free before another axis takes it, and steps that make
 // the local tensor smaller should come first), found by a shortest path over the few states.
 //
 //===----------------------------------------------------------------------===//
@@ -37,7 +37,7 @@ struct RedistributionStep {
 };
 
 /// The steps from one placement of a tensor to another on a grid of these axis sizes; empty if they
-/// are equal. Null where there are none: nothing becomes partial, and no step moves a digit of time.
+/// are equal. Null where there are none: nothing becomes partial, and no step moves a sub-axis of time.
 std::optional<llvm::SmallVector<RedistributionStep>>
 planRedistribution(dist::PlacementAttr from, dist::PlacementAttr to, llvm::ArrayRef<int64_t> grid);
 

@@ -115,9 +115,9 @@ def VerifyPlacementsPass : Pass<"galvatron-verify-placements", "mlir::ModuleOp">
 def InsertCollectivesPass : Pass<"galvatron-insert-collectives", "mlir::ModuleOp"> {
   let summary = "Expands redistributions into collectives along grid axes";
   let description = [{
-    Per grid axis: nothing to digit is a shard, partial to digit a reduce-scatter, digit to digit an
-    all-to-all, partial to nothing an all-reduce, digit to nothing an all-gather. The cheapest order is
-    searched; axes that do the same to neighbouring digits are one group.
+    Per grid axis: nothing to sub-axis is a shard, partial to sub-axis a reduce-scatter, sub-axis to sub-axis an
+    all-to-all, partial to nothing an all-reduce, sub-axis to nothing an all-gather. The cheapest order is
+    searched; axes that do the same to neighbouring sub-axes are one group.
 
     **Before:** `assign-placements` has run.
     **After:** no `dist.redistribute` is left.

@@ -300,11 +300,11 @@ SmallVector<int64_t> galvatron::positionMap(Operation *op, ArrayRef<int64_t> sha
     }
     int64_t first = 0;
     for (int64_t before = 0; before < dim; ++before)
-      first += placement.getDigitsPerDim()[before];
-    int64_t count = placement.getDigitsPerDim()[dim];
+      first += placement.getSubAxesPerDim()[before];
+    int64_t count = placement.getSubAxesPerDim()[dim];
     map.push_back(count);
-    for (int64_t digit = first; digit < first + count; ++digit)
-      llvm::append_values(map, placement.getExtents()[digit], placement.getOwners()[digit]);
+    for (int64_t subAxis = first; subAxis < first + count; ++subAxis)
+      llvm::append_values(map, placement.getExtents()[subAxis], placement.getOwners()[subAxis]);
   }
   return map;
 }

@@ -37,7 +37,7 @@ private:
   void forgetClones();
   LogicalResult assignCall(graph::CallOp call);
   FailureOr<graph::LayerOp> getClone(graph::CallOp call);
-  FailureOr<const LayerDigits *> getDigits(graph::LayerOp layer, plan::StrategyAttr strategy, Location loc);
+  FailureOr<const LayerSubAxes *> getSubAxes(graph::LayerOp layer, plan::StrategyAttr strategy, Location loc);
   Value getInput(graph::CallOp call, Value original, Type type, bool hasGradient);
   FailureOr<Value> getTotal(graph::CallOp call, graph::TotalOp total);
   graph::LayerOp getRedistribution(Type from, Type to, bool hasGradient);
@@ -52,7 +52,7 @@ private:
   /// (layer type, strategy, decided homes and gradients) → clone.
   using CloneKey = std::pair<std::pair<Operation *, Attribute>, ArrayAttr>;
   DenseMap<CloneKey, graph::LayerOp> clones;
-  std::map<std::pair<Operation *, const void *>, std::unique_ptr<LayerDigits>> digits;
+  std::map<std::pair<Operation *, const void *>, std::unique_ptr<LayerSubAxes>> subAxes;
   /// Of parameters that several calls use.
   llvm::StringMap<PlacementAttr> homes, gradients;
   llvm::StringMap<unsigned> uses;
@@ -70,14 +70,14 @@ static std::string getCloneName(StringRef layer, plan::StrategyAttr strategy) {
   return layer.str() + "." + plan::getCloneSuffix(strategy.getValues());
 }
 
-FailureOr<const LayerDigits *> StepAssigner::getDigits(graph::LayerOp layer, plan::StrategyAttr strategy,
+FailureOr<const LayerSubAxes *> StepAssigner::getSubAxes(graph::LayerOp layer, plan::StrategyAttr strategy,
                                                        Location loc) {
-  std::unique_ptr<LayerDigits> &entry = digits[{layer, strategy.getAsOpaquePointer()}];
+  std::unique_ptr<LayerSubAxes> &entry = subAxes[{layer, strategy.getAsOpaquePointer()}];
   if (!entry) {
-    FailureOr<LayerDigits> dealt = LayerDigits::get(axes, layer, strategy, pipeline, loc);
+    FailureOr<LayerSubAxes> dealt = LayerSubAxes::get(axes, layer, strategy, pipeline, loc);
     if (failed(dealt))
       return failure();
-    entry = std::make_unique<LayerDigits>(std::move(*dealt));
+    entry = std::make_unique<LayerSubAxes>(std::move(*dealt));
   }
   return entry.get();
 }
@@ -103,7 +103,7 @@ FailureOr<graph::LayerOp> StepAssigner::getClone(graph::CallOp call) {
     return clone;
   for (Value output : call.getOutputs())
     request.isLoss.push_back(llvm::any_of(output.getUsers(), llvm::IsaPred<func::ReturnOp>));
-  FailureOr<const LayerDigits *> dealt = getDigits(layer, strategy, call.getLoc());
+  FailureOr<const LayerSubAxes *> dealt = getSubAxes(layer, strategy, call.getLoc());
   if (failed(dealt))
     return failure();
   FailureOr<graph::LayerOp> assigned = assignBody(request, axes, **dealt);
@@ -248,7 +248,7 @@ FailureOr<Value> StepAssigner::getTotal(graph::CallOp call, graph::TotalOp total
   auto layer = symbols.lookup<graph::LayerOp>(total.getCallee());
   graph::LayerOp &clone = clones[{{layer, strategy}, builder.getArrayAttr({})}];
   if (!clone) {
-    FailureOr<const LayerDigits *> dealt = getDigits(layer, strategy, total.getLoc());
+    FailureOr<const LayerSubAxes *> dealt = getSubAxes(layer, strategy, total.getLoc());
     if (failed(dealt))
       return failure();
     BodyRequest request{layer, getCloneName(layer.getSymName(), strategy), {}, {}, {true}};

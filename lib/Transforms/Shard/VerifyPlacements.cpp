@@ -20,7 +20,7 @@ namespace galvatron {
 
 using namespace mlir;
 using namespace galvatron;
-using dist::Digit;
+using dist::SubAxis;
 using dist::PlacementAttr;
 using graph::DimensionLoops;
 using graph::LoopKind;
@@ -41,7 +41,7 @@ struct Cut {
 struct Stand {
   std::optional<Cut> cut;
   std::optional<graph::ReduceKind> partial;
-  /// The owner's digit lies across loops, or in a dimension of none.
+  /// The owner's sub-axis lies across loops, or in a dimension of none.
   bool misplaced = false;
 
   bool isReplicated() const { return !cut && !partial && !misplaced; }
@@ -62,11 +62,11 @@ static Stand getStand(PlacementAttr placement, int64_t owner, const DimensionLoo
   for (dist::Partial partial : placement.getPartials())
     if (partial.owner == owner)
       stand.partial = partial.kind;
-  for (auto [digits, loops] : llvm::zip(placement.getDims(), dims)) {
+  for (auto [subAxes, loops] : llvm::zip(placement.getDims(), dims)) {
     int64_t stride = 1;
-    for (Digit digit : llvm::reverse(digits)) {
-      if (digit.owner != owner) {
-        stride *= digit.extent;
+    for (SubAxis subAxis : llvm::reverse(subAxes)) {
+      if (subAxis.owner != owner) {
+        stride *= subAxis.extent;
         continue;
       }
       stand.misplaced = true;
@@ -74,8 +74,8 @@ static Stand getStand(PlacementAttr placement, int64_t owner, const DimensionLoo
       for (unsigned loop : llvm::reverse(loops)) {
         int64_t extent = axes.loops[loop].extent;
         if (stride % loopStride == 0 && stride < loopStride * extent &&
-            (loopStride * extent) % (stride * digit.extent) == 0) {
-          stand.cut = Cut{loop, stride / loopStride, digit.extent};
+            (loopStride * extent) % (stride * subAxis.extent) == 0) {
+          stand.cut = Cut{loop, stride / loopStride, subAxis.extent};
           stand.misplaced = false;
         }
         loopStride *= extent;

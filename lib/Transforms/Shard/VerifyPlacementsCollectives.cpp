@@ -5,7 +5,7 @@
 
 using namespace mlir;
 using namespace galvatron;
-using dist::Digit;
+using dist::SubAxis;
 using dist::PlacementAttr;
 
 namespace {
@@ -52,16 +52,16 @@ private:
 } // namespace
 
 Holding::Holding(PlacementAttr placement) {
-  for (auto [index, digits] : llvm::enumerate(placement.getDims())) {
+  for (auto [index, subAxes] : llvm::enumerate(placement.getDims())) {
     LocalDim dim;
     int64_t stride = 1;
-    for (Digit digit : llvm::reverse(digits)) {
-      SubAxis piece{digit.extent, stride};
-      if (digit.owner == PlacementAttr::kLocal)
+    for (SubAxis subAxis : llvm::reverse(subAxes)) {
+      SubAxis piece{subAxis.extent, stride};
+      if (subAxis.owner == PlacementAttr::kLocal)
         dim.insert(dim.begin(), piece);
       else
-        dealt[digit.owner] = {int64_t(index), piece};
-      stride *= digit.extent;
+        dealt[subAxis.owner] = {int64_t(index), piece};
+      stride *= subAxis.extent;
     }
     merge(dim);
     local.push_back(dim);

@@ -1,7 +1,7 @@
 //===- Positions.cuh - position maps in kernels --------------------------------------===//
 //
 // The device's form of core/PositionMap.h: the coordinates and the micro-batch are filled in on the host, neighbouring
-// digits of one kind are merged, and what is left travels as a kernel's parameter.
+// sub-axes of one kind are merged, and what is left travels as a kernel's parameter.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #ifndef GALVATRON_RUNTIME_CUDA_KERNELS_POSITIONS_CUH
@@ -14,35 +14,35 @@
 
 namespace galvatron::cuda {
 
-/// One dimension. Digits alternate between local (value -1) and fixed ones.
+/// One dimension. Sub-axes alternate between local (value -1) and fixed ones.
 struct Positions {
-  static constexpr int kMaxDigits = 8;
-  struct Digit {
+  static constexpr int kMaxSubAxes = 8;
+  struct SubAxis {
     int64_t extent, value;
   };
-  Digit digit[kMaxDigits];
-  int digits = 0;
+  SubAxis subAxis[kMaxSubAxes];
+  int subAxes = 0;
   int64_t global = 1, local = 1;
 
   __host__ __device__ bool isIdentity() const { return local == global; }
 
-  /// Extent of the innermost digit where it is local: so many indices follow one another globally.
+  /// Extent of the innermost sub-axis where it is local: so many indices follow one another globally.
   __host__ __device__ int64_t run() const {
-    return digits == 0 ? 1 : digit[digits - 1].value < 0 ? digit[digits - 1].extent : 1;
+    return subAxes == 0 ? 1 : subAxis[subAxes - 1].value < 0 ? subAxis[subAxes - 1].extent : 1;
   }
 
   __host__ __device__ int64_t toGlobal(int64_t index) const {
     if (isIdentity())
       return index;
     int64_t result = 0, below = local;
-    for (int i = 0; i < digits; ++i) {
-      int64_t value = digit[i].value;
+    for (int i = 0; i < subAxes; ++i) {
+      int64_t value = subAxis[i].value;
       if (value < 0) {
-        below /= digit[i].extent;
+        below /= subAxis[i].extent;
         value = index / below;
         index %= below;
       }
-      result = result * digit[i].extent + value;
+      result = result * subAxis[i].extent + value;
     }
     return result;
   }
@@ -54,13 +54,13 @@ struct Positions {
     if (isIdentity())
       return index;
     int64_t result = 0, below = global;
-    for (int i = 0; i < digits; ++i) {
-      below /= digit[i].extent;
+    for (int i = 0; i < subAxes; ++i) {
+      below /= subAxis[i].extent;
       int64_t value = index / below;
       index %= below;
-      if (digit[i].value < 0)
-        result = result * digit[i].extent + value;
-      else if (digit[i].value != value)
+      if (subAxis[i].value < 0)
+        result = result * subAxis[i].extent + value;
+      else if (subAxis[i].value != value)
         return -1;
     }
     return result;
@@ -70,8 +70,8 @@ struct Positions {
 /// Reads one dimension's words and moves behind them.
 inline Positions readPositions(gvrt_context *context, const int64_t *&words) {
   Positions result;
-  int64_t digits = *words++;
-  for (int64_t i = 0; i < digits; ++i, words += 2) {
+  int64_t subAxes = *words++;
+  for (int64_t i = 0; i < subAxes; ++i, words += 2) {
     int64_t extent = words[0], owner = words[1];
     bool isLocal = owner == PositionMap::kLocal;
     int64_t value = isLocal ? -1 : owner == PositionMap::kTime ? context->microBatch : context->coordinates[owner];
@@ -80,15 +80,15 @@ inline Positions readPositions(gvrt_context *context, const int64_t *&words) {
       result.local *= extent;
     if (extent == 1)
       continue;
-    Positions::Digit *last = result.digits ? &result.digit[result.digits - 1] : nullptr;
+    Positions::SubAxis *last = result.subAxes ? &result.subAxis[result.subAxes - 1] : nullptr;
     if (last && (last->value < 0) == isLocal) {
       last->value = isLocal ? -1 : last->value * extent + value;
       last->extent *= extent;
       continue;
     }
-    GVRT_CHECK(context, result.digits < Positions::kMaxDigits,
-               "expects a dimension cut into at most " << Positions::kMaxDigits << " alternating digits");
-    result.digit[result.digits++] = {extent, value};
+    GVRT_CHECK(context, result.subAxes < Positions::kMaxSubAxes,
+               "expects a dimension cut into at most " << Positions::kMaxSubAxes << " alternating sub-axes");
+    result.subAxis[result.subAxes++] = {extent, value};
   }
   return result;
 }

@@ -10,7 +10,7 @@ func.func private @time_twice(tensor<8xf32, #dist.placement<[2@t * 4] partial [s
 
 // -----
 
-// expected-error@+1 {{expects digits of extent at least 1, but got 0}}
+// expected-error@+1 {{expects sub-axes of extent at least 1, but got 0}}
 func.func private @empty(tensor<8xf32, #dist.placement<[0@g0 * 4]>>)
 
 // -----

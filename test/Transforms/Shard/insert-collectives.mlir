@@ -45,10 +45,10 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 8, micro
     graph.return %y : tensor<16xf32, #dist.placement<[2@g1 * 8]>>
   }
 
-  // A digit in the middle of a dimension is cut at [outer][group][inner].
-  // CHECK-LABEL: graph.layer @middle_digit
+  // A sub-axis in the middle of a dimension is cut at [outer][group][inner].
+  // CHECK-LABEL: graph.layer @middle_sub_axis
   // CHECK: dist.shard %{{.*}} axes [0] {dim = 0 : i64, outer = 3 : i64}
-  graph.layer @middle_digit(%x: tensor<24xf32, #dist.placement<[24]>>) -> tensor<24xf32, #dist.placement<[3 * 2@g0 * 4]>> {
+  graph.layer @middle_sub_axis(%x: tensor<24xf32, #dist.placement<[24]>>) -> tensor<24xf32, #dist.placement<[3 * 2@g0 * 4]>> {
     %y = dist.redistribute %x : tensor<24xf32, #dist.placement<[24]>> -> tensor<24xf32, #dist.placement<[3 * 2@g0 * 4]>>
     graph.return %y : tensor<24xf32, #dist.placement<[3 * 2@g0 * 4]>>
   }

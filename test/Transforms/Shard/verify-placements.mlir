@@ -15,8 +15,8 @@ graph.layer @partial_sums_wait_in_sums_and_pass_linear_ops(%x: tensor<8xf32, #di
   graph.return %r : tensor<8xf32, #dist.placement<[8]>>
 }
 
-// CHECK-LABEL: graph.layer @digits_of_a_reshape
-graph.layer @digits_of_a_reshape(%x: tensor<4x8xf32, #dist.placement<[4, 2 * 2@g0 * 2]>>) -> tensor<4x2x4xf32, #dist.placement<[4, 2, 2@g0 * 2]>> {
+// CHECK-LABEL: graph.layer @sub_axes_of_a_reshape
+graph.layer @sub_axes_of_a_reshape(%x: tensor<4x8xf32, #dist.placement<[4, 2 * 2@g0 * 2]>>) -> tensor<4x2x4xf32, #dist.placement<[4, 2, 2@g0 * 2]>> {
   %y = graph.reshape %x : tensor<4x8xf32, #dist.placement<[4, 2 * 2@g0 * 2]>> -> tensor<4x2x4xf32, #dist.placement<[4, 2, 2@g0 * 2]>>
   graph.return %y : tensor<4x2x4xf32, #dist.placement<[4, 2, 2@g0 * 2]>>
 }

@@ -41,17 +41,17 @@ int64_t globalPosition(PlacementAttr placement, int device, int64_t local) {
     local /= shape[dim];
   }
   int64_t position = 0;
-  for (auto [dim, digits] : llvm::enumerate(placement.getDims())) {
+  for (auto [dim, subAxes] : llvm::enumerate(placement.getDims())) {
     int64_t rest = shape[dim], within = 0;
-    for (Digit digit : digits) {
+    for (SubAxis subAxis : subAxes) {
       int64_t value = 0;
-      if (digit.owner == PlacementAttr::kLocal) {
-        rest /= digit.extent;
-        value = index[dim] / rest % digit.extent;
+      if (subAxis.owner == PlacementAttr::kLocal) {
+        rest /= subAxis.extent;
+        value = index[dim] / rest % subAxis.extent;
       } else {
-        value = coordinate(device, digit.owner);
+        value = coordinate(device, subAxis.owner);
       }
-      within = within * digit.extent + value;
+      within = within * subAxis.extent + value;
     }
     position = position * global[dim] + within;
   }
@@ -183,42 +183,42 @@ Machine runStep(const Machine &before, const RedistributionStep &step) {
 // All placements
 //===----------------------------------------------------------------------===//
 
-/// Every way in which the axes own one of the digits (all of extent 2), are partial or do neither.
-void enumerate(MLIRContext *context, ArrayRef<int64_t> digitsPerDim, int axis, SmallVector<int64_t> owners,
+/// Every way in which the axes own one of the sub-axes (all of extent 2), are partial or do neither.
+void enumerate(MLIRContext *context, ArrayRef<int64_t> subAxesPerDim, int axis, SmallVector<int64_t> owners,
                SmallVector<Partial> partials, std::vector<PlacementAttr> &result) {
   if (axis == kAxes) {
-    SmallVector<DimDigits> dims;
+    SmallVector<DimSubAxes> dims;
     size_t next = 0;
-    for (int64_t count : digitsPerDim) {
-      DimDigits &dim = dims.emplace_back();
+    for (int64_t count : subAxesPerDim) {
+      DimSubAxes &dim = dims.emplace_back();
       for (int64_t i = 0; i < count; ++i)
         dim.push_back({2, owners[next++]});
     }
     result.push_back(PlacementAttr::getCanonical(context, dims, partials));
     return;
   }
-  enumerate(context, digitsPerDim, axis + 1, owners, partials, result);
+  enumerate(context, subAxesPerDim, axis + 1, owners, partials, result);
   for (int64_t &owner : owners)
     if (owner == PlacementAttr::kLocal) {
       owner = axis;
-      enumerate(context, digitsPerDim, axis + 1, owners, partials, result);
+      enumerate(context, subAxesPerDim, axis + 1, owners, partials, result);
       owner = PlacementAttr::kLocal;
     }
   partials.push_back({axis, graph::ReduceKind::Sum});
-  enumerate(context, digitsPerDim, axis + 1, owners, partials, result);
+  enumerate(context, subAxesPerDim, axis + 1, owners, partials, result);
 }
 
-/// Parameter: how many digits each dimension has.
+/// Parameter: how many sub-axes each dimension has.
 class RedistributionTest : public testing::TestWithParam<std::vector<int64_t>> {
 protected:
-  int64_t getNumDigits() { return std::accumulate(GetParam().begin(), GetParam().end(), int64_t(0)); }
+  int64_t getNumSubAxes() { return std::accumulate(GetParam().begin(), GetParam().end(), int64_t(0)); }
 };
 
 TEST_P(RedistributionTest, EveryPairOfPlacements) {
   MLIRContext context;
   context.loadDialect<DistDialect>();
   std::vector<PlacementAttr> placements;
-  enumerate(&context, GetParam(), 0, SmallVector<int64_t>(getNumDigits(), PlacementAttr::kLocal), {}, placements);
+  enumerate(&context, GetParam(), 0, SmallVector<int64_t>(getNumSubAxes(), PlacementAttr::kLocal), {}, placements);
   for (PlacementAttr from : placements) {
     Machine start = hold(from);
     for (PlacementAttr to : placements) {
@@ -264,7 +264,7 @@ TEST_P(RedistributionTest, VerifierKnowsWhatEachStepDoes) {
   OwningOpRef<ModuleOp> module = ModuleOp::create(builder.getUnknownLoc());
   Block &block = module->getBodyRegion().front();
   std::vector<PlacementAttr> placements;
-  enumerate(&context, GetParam(), 0, SmallVector<int64_t>(getNumDigits(), PlacementAttr::kLocal), {}, placements);
+  enumerate(&context, GetParam(), 0, SmallVector<int64_t>(getNumSubAxes(), PlacementAttr::kLocal), {}, placements);
   std::set<std::pair<const void *, const void *>> seen;
   for (PlacementAttr from : placements)
     for (PlacementAttr to : placements) {
@@ -299,7 +299,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, RedistributionTest,
 class StepsTest : public testing::Test {
 protected:
   StepsTest() { context.loadDialect<DistDialect>(); }
-  PlacementAttr place(ArrayRef<DimDigits> dims, ArrayRef<Partial> partials = {}) {
+  PlacementAttr place(ArrayRef<DimSubAxes> dims, ArrayRef<Partial> partials = {}) {
     return PlacementAttr::getCanonical(&context, dims, partials);
   }
   MLIRContext context;
@@ -327,7 +327,7 @@ TEST_F(StepsTest, ShardsBeforeReducing) {
   EXPECT_EQ((*steps)[1].kind, RedistributionKind::AllReduce);
 }
 
-TEST_F(StepsTest, DigitsThatDoNotFitAreGathered) {
+TEST_F(StepsTest, SubAxesThatDoNotFitAreGathered) {
   auto steps = planRedistribution(place({{{2, 0}, {3, -1}}}), place({{{3, 1}, {2, -1}}}), {2, 3});
   ASSERT_EQ(steps->size(), 2u);
   EXPECT_EQ((*steps)[0].kind, RedistributionKind::AllGather);
