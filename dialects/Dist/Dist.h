@@ -18,18 +18,18 @@
 
 namespace galvatron::dist {
 
-/// A part of a dimension: `extent` positions, dealt to grid axis `owner`, to time or held locally.
+/// A part of a dimension: `extent` positions, dealt to mesh axis `meshAxis`, to time or held locally.
 struct SubAxis {
   int64_t extent;
-  int64_t owner;
+  int64_t meshAxis;
   friend bool operator==(const SubAxis &a, const SubAxis &b) = default;
 };
 /// One dimension, major first.
 using DimSubAxes = llvm::SmallVector<SubAxis, 4>;
 
-/// A reduction still due over the devices of a grid axis, or over micro-batches.
+/// A reduction still due over the devices of a mesh axis, or over micro-batches.
 struct Partial {
-  int64_t owner;
+  int64_t meshAxis;
   graph::ReduceKind kind;
   friend bool operator==(const Partial &a, const Partial &b) = default;
 };

@@ -28,10 +28,10 @@ void DistDialect::registerAttributes() {
 static DimSubAxes canonicalize(ArrayRef<SubAxis> subAxes) {
   DimSubAxes merged;
   for (SubAxis subAxis : subAxes) {
-    bool local = subAxis.owner == PlacementAttr::kLocal;
+    bool local = subAxis.meshAxis == PlacementAttr::kLocal;
     if (local && subAxis.extent == 1)
       continue;
-    if (local && !merged.empty() && merged.back().owner == PlacementAttr::kLocal)
+    if (local && !merged.empty() && merged.back().meshAxis == PlacementAttr::kLocal)
       merged.back().extent *= subAxis.extent;
     else
       merged.push_back(subAxis);
@@ -42,22 +42,22 @@ static DimSubAxes canonicalize(ArrayRef<SubAxis> subAxes) {
 }
 
 PlacementAttr PlacementAttr::getCanonical(MLIRContext *context, ArrayRef<DimSubAxes> dims, ArrayRef<Partial> partials) {
-  SmallVector<int64_t> extents, owners, subAxesPerDim, partialAxes, partialKinds;
+  SmallVector<int64_t> extents, meshAxes, subAxesPerDim, partialAxes, partialKinds;
   for (const DimSubAxes &dim : dims) {
     DimSubAxes subAxes = canonicalize(dim);
     subAxesPerDim.push_back(subAxes.size());
     for (SubAxis subAxis : subAxes) {
       extents.push_back(subAxis.extent);
-      owners.push_back(subAxis.owner);
+      meshAxes.push_back(subAxis.meshAxis);
     }
   }
   SmallVector<Partial> sorted(partials);
-  llvm::sort(sorted, [](const Partial &a, const Partial &b) { return a.owner < b.owner; });
+  llvm::sort(sorted, [](const Partial &a, const Partial &b) { return a.meshAxis < b.meshAxis; });
   for (Partial partial : sorted) {
-    partialAxes.push_back(partial.owner);
+    partialAxes.push_back(partial.meshAxis);
     partialKinds.push_back(int64_t(partial.kind));
   }
-  return get(context, extents, owners, subAxesPerDim, partialAxes, partialKinds);
+  return get(context, extents, meshAxes, subAxesPerDim, partialAxes, partialKinds);
 }
 
 PlacementAttr PlacementAttr::getReplicated(RankedTensorType type) {
@@ -73,15 +73,15 @@ SmallVector<DimSubAxes> PlacementAttr::getDims() const {
   for (int64_t count : getSubAxesPerDim()) {
     DimSubAxes &dim = dims.emplace_back();
     for (int64_t i = 0; i < count; ++i, ++next)
-      dim.push_back({getExtents()[next], getOwners()[next]});
+      dim.push_back({getExtents()[next], getMeshAxes()[next]});
   }
   return dims;
 }
 
 SmallVector<Partial> PlacementAttr::getPartials() const {
   SmallVector<Partial> partials;
-  for (auto [owner, kind] : llvm::zip(getPartialAxes(), getPartialKinds()))
-    partials.push_back({owner, graph::ReduceKind(kind)});
+  for (auto [meshAxis, kind] : llvm::zip(getPartialAxes(), getPartialKinds()))
+    partials.push_back({meshAxis, graph::ReduceKind(kind)});
   return partials;
 }
 
@@ -91,7 +91,7 @@ PlacementAttr PlacementAttr::withPartials(ArrayRef<Partial> partials) const {
 
 PlacementAttr PlacementAttr::withoutPartialTime() const {
   SmallVector<Partial> partials = getPartials();
-  llvm::erase_if(partials, [](const Partial &partial) { return partial.owner == kTime; });
+  llvm::erase_if(partials, [](const Partial &partial) { return partial.meshAxis == kTime; });
   return withPartials(partials);
 }
 
@@ -100,7 +100,7 @@ static SmallVector<int64_t> getShape(const PlacementAttr &placement, bool onlyLo
   for (const DimSubAxes &dim : placement.getDims()) {
     int64_t extent = 1;
     for (SubAxis subAxis : dim)
-      if (!onlyLocal || subAxis.owner == PlacementAttr::kLocal)
+      if (!onlyLocal || subAxis.meshAxis == PlacementAttr::kLocal)
         extent *= subAxis.extent;
     shape.push_back(extent);
   }
@@ -114,24 +114,24 @@ SmallVector<int64_t> PlacementAttr::getGlobalShape() const { return getShape(*th
 // Checks
 //===----------------------------------------------------------------------===//
 
-static std::string printOwner(int64_t owner) {
-  return owner == PlacementAttr::kTime ? "@t" : "@g" + std::to_string(owner);
+static std::string printMeshAxis(int64_t meshAxis) {
+  return meshAxis == PlacementAttr::kTime ? "@t" : "@g" + std::to_string(meshAxis);
 }
 
 LogicalResult PlacementAttr::verify(function_ref<InFlightDiagnostic()> emitError, ArrayRef<int64_t> extents,
-                                    ArrayRef<int64_t> owners, ArrayRef<int64_t> subAxesPerDim,
+                                    ArrayRef<int64_t> meshAxes, ArrayRef<int64_t> subAxesPerDim,
                                     ArrayRef<int64_t> partialAxes, ArrayRef<int64_t> partialKinds) {
-  assert(extents.size() == owners.size() && partialAxes.size() == partialKinds.size());
+  assert(extents.size() == meshAxes.size() && partialAxes.size() == partialKinds.size());
   llvm::SmallSet<int64_t, 8> seen;
-  for (auto [extent, owner] : llvm::zip(extents, owners)) {
+  for (auto [extent, meshAxis] : llvm::zip(extents, meshAxes)) {
     if (extent < 1)
       return emitError() << "expects sub-axes of extent at least 1, but got " << extent;
-    if (owner != kLocal && !seen.insert(owner).second)
-      return emitError() << "expects each owner at most once, but got " << printOwner(owner) << " twice";
+    if (meshAxis != kLocal && !seen.insert(meshAxis).second)
+      return emitError() << "expects each mesh axis at most once, but got " << printMeshAxis(meshAxis) << " twice";
   }
-  for (int64_t owner : partialAxes)
-    if (!seen.insert(owner).second)
-      return emitError() << "expects each owner at most once, but got " << printOwner(owner) << " twice";
+  for (int64_t meshAxis : partialAxes)
+    if (!seen.insert(meshAxis).second)
+      return emitError() << "expects each mesh axis at most once, but got " << printMeshAxis(meshAxis) << " twice";
   return success();
 }
 
@@ -147,14 +147,14 @@ LogicalResult PlacementAttr::verifyEncoding(ArrayRef<int64_t> shape, Type,
 // Text: <[4@t * 2@g0, 16, 64] partial [sum@g1]>
 //===----------------------------------------------------------------------===//
 
-static FailureOr<int64_t> readOwner(AsmParser &parser, SMLoc loc, StringAttr name) {
+static FailureOr<int64_t> readMeshAxis(AsmParser &parser, SMLoc loc, StringAttr name) {
   int64_t axis;
   StringRef text = name.getValue();
   if (text == "t")
     return PlacementAttr::kTime;
   if (text.consume_front("g") && !text.getAsInteger(10, axis) && axis >= 0)
     return axis;
-  return parser.emitError(loc, "expects owner @t or @g<axis>, but got @") << name.getValue();
+  return parser.emitError(loc, "expects mesh axis @t or @g<axis>, but got @") << name.getValue();
 }
 
 static ParseResult parseDim(AsmParser &parser, DimSubAxes &dim) {
@@ -166,10 +166,10 @@ static ParseResult parseDim(AsmParser &parser, DimSubAxes &dim) {
     SMLoc loc = parser.getCurrentLocation();
     if (failed(parser.parseOptionalSymbolName(name)))
       continue;
-    FailureOr<int64_t> owner = readOwner(parser, loc, name);
-    if (failed(owner))
+    FailureOr<int64_t> meshAxis = readMeshAxis(parser, loc, name);
+    if (failed(meshAxis))
       return failure();
-    subAxis.owner = *owner;
+    subAxis.meshAxis = *meshAxis;
   } while (succeeded(parser.parseOptionalStar()));
   return success();
 }
@@ -186,10 +186,10 @@ static ParseResult parsePartial(AsmParser &parser, Partial &partial) {
   loc = parser.getCurrentLocation();
   if (parser.parseSymbolName(name))
     return failure();
-  FailureOr<int64_t> owner = readOwner(parser, loc, name);
-  if (failed(owner))
+  FailureOr<int64_t> meshAxis = readMeshAxis(parser, loc, name);
+  if (failed(meshAxis))
     return failure();
-  partial = {*owner, *parsed};
+  partial = {*meshAxis, *parsed};
   return success();
 }
 
@@ -207,17 +207,17 @@ Attribute PlacementAttr::parse(AsmParser &parser, Type) {
   if (parser.parseGreater())
     return {};
   // `get` asserts what text may get wrong, so check first.
-  SmallVector<int64_t> extents, owners, count, partialOwners, kinds;
+  SmallVector<int64_t> extents, meshAxes, count, partialMeshAxes, kinds;
   for (const DimSubAxes &dim : dims)
     for (SubAxis subAxis : dim) {
       extents.push_back(subAxis.extent);
-      owners.push_back(subAxis.owner);
+      meshAxes.push_back(subAxis.meshAxis);
     }
   for (Partial partial : partials) {
-    partialOwners.push_back(partial.owner);
+    partialMeshAxes.push_back(partial.meshAxis);
     kinds.push_back(int64_t(partial.kind));
   }
-  if (failed(verify([&] { return parser.emitError(loc); }, extents, owners, count, partialOwners, kinds)))
+  if (failed(verify([&] { return parser.emitError(loc); }, extents, meshAxes, count, partialMeshAxes, kinds)))
     return {};
   return getCanonical(parser.getContext(), dims, partials);
 }
@@ -230,8 +230,8 @@ void PlacementAttr::print(AsmPrinter &printer) const {
         dim, os,
         [&](SubAxis subAxis) {
           os << subAxis.extent;
-          if (subAxis.owner != kLocal)
-            os << printOwner(subAxis.owner);
+          if (subAxis.meshAxis != kLocal)
+            os << printMeshAxis(subAxis.meshAxis);
         },
         " * ");
   });
@@ -239,7 +239,7 @@ void PlacementAttr::print(AsmPrinter &printer) const {
   if (isPartial()) {
     os << " partial [";
     llvm::interleaveComma(getPartials(), os, [&](Partial partial) {
-      os << graph::stringifyReduceKind(partial.kind) << printOwner(partial.owner);
+      os << graph::stringifyReduceKind(partial.kind) << printMeshAxis(partial.meshAxis);
     });
     os << "]";
   }

@@ -9,13 +9,13 @@ include "mlir/IR/TensorEncoding.td"
 def Dist_PlacementAttr : AttrDef<Dist_Dialect, "Placement",
     [DeclareAttrInterfaceMethods<VerifiableTensorEncoding>]> {
   let mnemonic = "placement";
-  let summary = "which part of a tensor each device of a stage's grid holds";
+  let summary = "which part of a tensor each device of a stage's mesh holds";
   let description = [{
-    For each dimension a list of sub-axes, major first; a sub-axis is an extent and an owner: `@gK`, grid
-    axis K (the extent is the axis' size); `@t`, time (the micro-batch); none, held locally. The
+    For each dimension a list of sub-axes, major first; a sub-axis is an extent and an mesh axis: `@gK`, the K-th,
+     (the extent is the axis' size); `@t`, time (the micro-batch); none, held locally. The
     product of a dimension's sub-axes is its global extent, of its local sub-axes its local extent. After
-    a bar: the owners over which the value is a partial reduction: grid axes, or time (the value is to
-    be accumulated over micro-batches). Axes not named hold replicas. Each owner occurs at most once.
+    a bar: the mesh axes over which the value is a partial reduction: mesh axes, or time (the value is to
+    be accumulated over micro-batches). Axes not named hold replicas. Each mesh axis occurs at most once.
 
     One placement has one form: no two neighbouring local sub-axes, and none of extent 1 beside others
     (`getCanonical`; the parser does this).
@@ -27,9 +27,9 @@ def Dist_PlacementAttr : AttrDef<Dist_Dialect, "Placement",
   }];
   let parameters = (ins
     ArrayRefParameter<"int64_t", "extents of all sub-axes, dimension after dimension">:$extents,
-    ArrayRefParameter<"int64_t", "owner of each sub-axis: grid axis, or kLocal, kTime">:$owners,
+    ArrayRefParameter<"int64_t", "mesh axis of each sub-axis, or kLocal, kTime">:$meshAxes,
     ArrayRefParameter<"int64_t", "number of sub-axes of each dimension">:$subAxesPerDim,
-    ArrayRefParameter<"int64_t", "owners over which the value is partial, ascending">:$partialAxes,
+    ArrayRefParameter<"int64_t", "mesh axes over which the value is partial, ascending">:$partialAxes,
     ArrayRefParameter<"int64_t", "graph::ReduceKind of each partial axis">:$partialKinds);
   let hasCustomAssemblyFormat = 1;
   let genVerifyDecl = 1;
@@ -47,7 +47,7 @@ def Dist_PlacementAttr : AttrDef<Dist_Dialect, "Placement",
     bool isPartial() const { return !getPartialAxes().empty(); }
     /// The same placement with other partial reductions.
     PlacementAttr withPartials(::llvm::ArrayRef<Partial> partials) const;
-    /// The same placement without time among its partial owners.
+    /// The same placement without time among its partial mesh axes.
     PlacementAttr withoutPartialTime() const;
     /// The shape held by one device at one time.
     ::llvm::SmallVector<int64_t> getLocalShape() const;

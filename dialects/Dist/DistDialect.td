@@ -9,8 +9,8 @@ def Dist_Dialect : Dialect {
   let cppNamespace = "::galvatron::dist";
   let summary = "What each device computes, on local shapes: placements, collectives, stages";
   let description = [{
-    The ranks of a pipeline stage form a grid whose axes have prime size, major to minor. A tensor's
-    *placement* maps each grid axis to a sub-axis of one dimension, to nothing (replicated) or to a
+    The ranks of a pipeline stage form a mesh whose axes have prime size, major to minor. A tensor's
+    *placement* maps each mesh axis to a sub-axis of one dimension, to nothing (replicated) or to a
     partial reduction. Redistribution is algebra per axis.
   }];
   let dependentDialects = ["::galvatron::graph::GraphDialect", "::galvatron::plan::PlanDialect"];

@@ -41,7 +41,7 @@ LogicalResult ShareOp::verify() {
   PlacementAttr from = getPlacement(getX().getType()), to = getPlacement(getResult().getType());
   if (!from || !to || from.withPartials({}) != to.withPartials({}) ||
       !llvm::all_of(from.getPartials(), [&](Partial partial) { return llvm::is_contained(to.getPartials(), partial); }))
-    return emitOpError("expects a result that differs from the operand by being partial on more owners, but got ")
+    return emitOpError("expects a result that differs from the operand by being partial on more mesh axes, but got ")
            << getX().getType() << " and " << getResult().getType();
   if (int64_t(getParts()) < 1)
     return emitOpError("expects at least one part, but got ") << int64_t(getParts());
@@ -84,10 +84,10 @@ static LogicalResult verifyCollective(Operation *op, ArrayRef<int64_t> axes) {
     return op->emitOpError("expects operand and result of one element type and rank, but got ")
            << from << " and " << to;
   if (axes.empty())
-    return op->emitOpError("expects at least one grid axis, but got none");
+    return op->emitOpError("expects at least one mesh axis, but got none");
   for (size_t i = 0; i < axes.size(); ++i)
     if (axes[i] < 0 || (i && axes[i] <= axes[i - 1]))
-      return op->emitOpError("expects grid axes ascending, but got [") << axes << "]";
+      return op->emitOpError("expects mesh axes ascending, but got [") << axes << "]";
   return success();
 }
 

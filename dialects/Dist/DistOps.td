@@ -17,7 +17,7 @@ def Dist_RedistributeOp : Dist_Op<"redistribute", [Pure]> {
   let summary = "same global tensor, other placement";
   let description = [{
     Operand and result have the same global shape and element type, and a `#dist.placement` encoding
-    each. Expanded by `insert-collectives` into collectives along grid axes.
+    each. Expanded by `insert-collectives` into collectives along mesh axes.
   }];
   let arguments = (ins AnyRankedTensor:$x);
   let results = (outs AnyRankedTensor:$result);
@@ -49,7 +49,7 @@ def Dist_ShareOp : Dist_Op<"share", [Pure]> {
   let summary = "one of `parts` equal shares of a value: what is replicated becomes a partial sum";
   let description = [{
     A term of a sum that does not depend on the batch is known to every micro-batch and device, and counts once: each
-    adds a share of it. `parts` is the product of the extents of the owners on which the result is partial and the
+    adds a share of it. `parts` is the product of the extents of the mesh axes on which the result is partial and the
     operand is not. `split-tensors` makes it a product with 1 / parts.
 
     Example, with 4 micro-batches:
@@ -63,7 +63,7 @@ def Dist_ShareOp : Dist_Op<"share", [Pure]> {
   let hasVerifier = 1;
 }
 
-/// A collective over the devices that differ only in `axes` (grid axes, major to minor; position in
+/// A collective over the devices that differ only in `axes` (mesh axes, major to minor; position in
 /// the group is the mixed radix of their coordinates). `dim` is cut at [outer][group][inner], `outer`
 /// being the product of the local sub-axes more major than the exchanged one: for contiguous shards 1.
 class Dist_CollectiveOp<string mnemonic, dag more> : Dist_Op<mnemonic, [Pure]> {

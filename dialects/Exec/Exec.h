@@ -29,7 +29,7 @@ inline constexpr int64_t kBufferAlignment = 64;
 inline constexpr llvm::StringLiteral kScratchBytes = "exec.scratch_bytes";
 /// On a backward `exec.function`: positions of parameters to whose gradients it adds, whatever the entry says.
 inline constexpr llvm::StringLiteral kAdds = "exec.adds";
-/// On a module: the groups that collectives name by index, each a list of grid axes.
+/// On a module: the groups that collectives name by index, each a list of mesh axes.
 inline constexpr llvm::StringLiteral kGroups = "exec.groups";
 /// Nested module of generated GPU kernels, on the way to device code.
 inline constexpr llvm::StringLiteral kKernels = "kernels";

@@ -27,8 +27,8 @@ inline constexpr llvm::StringLiteral kPipelineAttrName = "plan.pipeline";
 inline constexpr llvm::StringLiteral kStrategyAttrName = "plan.strategy";
 inline constexpr llvm::StringLiteral kStageAttrName = "plan.stage";
 
-/// Sizes of the axes of a stage's device grid, major to minor. Null: one device, without axes.
-llvm::SmallVector<int64_t> getGrid(PipelineAttr pipeline);
+/// Sizes of the axes of a stage's device mesh, major to minor. Null: one device, without axes.
+llvm::SmallVector<int64_t> getMesh(PipelineAttr pipeline);
 
 } // namespace galvatron::plan
 

@@ -45,16 +45,16 @@ def Plan_PipelineAttr : AttrDef<Plan_Dialect, "Pipeline"> {
   let mnemonic = "pipeline";
   let summary = "stages, devices of each, micro-batches and their order";
   let description = [{
-    `devices` is the number of devices of one stage; ranks = stages × devices, stage slowest. The device grid, which all
-    stages share, has one axis for each prime factor of `devices`, major to minor. `grid` is their order, which follows
+    `devices` is the number of devices of one stage; ranks = stages × devices, stage slowest. The device mesh, which all
+    stages share, has one axis for each prime factor of `devices`, major to minor. `mesh` is their order, which follows
     from the layers' strategies (dialects/Plan/Ranks.h); without it they ascend: 8 is 2×2×2, 6 is 2×3.
 
     Example: `#plan.pipeline<stages = 2, devices = 2, micro_batches = 4, schedule = "1f1b">`,
-    `#plan.pipeline<stages = 1, devices = 12, micro_batches = 1, schedule = "gpipe", grid = [3, 2, 2]>`
+    `#plan.pipeline<stages = 1, devices = 12, micro_batches = 1, schedule = "gpipe", mesh = [3, 2, 2]>`
   }];
   let parameters = (ins "int64_t":$stages, "int64_t":$devices, "int64_t":$micro_batches,
                         Plan_ScheduleParameter:$schedule,
-                        OptionalParameter<"::mlir::DenseI64ArrayAttr">:$grid);
+                        OptionalParameter<"::mlir::DenseI64ArrayAttr">:$mesh);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
 }

@@ -31,12 +31,12 @@ void PlanDialect::initialize() {
       >();
 }
 
-llvm::SmallVector<int64_t> galvatron::plan::getGrid(PipelineAttr pipeline) {
+llvm::SmallVector<int64_t> galvatron::plan::getMesh(PipelineAttr pipeline) {
   if (!pipeline)
     return {};
-  if (DenseI64ArrayAttr grid = pipeline.getGrid())
-    return llvm::to_vector(grid.asArrayRef());
-  Grid primes = getPrimeFactors(pipeline.getDevices());
+  if (DenseI64ArrayAttr mesh = pipeline.getMesh())
+    return llvm::to_vector(mesh.asArrayRef());
+  Mesh primes = getPrimeFactors(pipeline.getDevices());
   return {primes.begin(), primes.end()};
 }
 
@@ -107,15 +107,15 @@ LogicalResult StrategyAttr::verify(function_ref<InFlightDiagnostic()> emitError,
 }
 
 LogicalResult PipelineAttr::verify(function_ref<InFlightDiagnostic()> emitError, int64_t stages, int64_t devices,
-                                   int64_t microBatches, Schedule, DenseI64ArrayAttr grid) {
+                                   int64_t microBatches, Schedule, DenseI64ArrayAttr mesh) {
   for (auto [name, count] : {std::pair("stages", stages), {"devices", devices}, {"micro_batches", microBatches}})
     if (count < 1)
       return emitError() << "expects '" << name << "' to be at least 1, but got " << count;
-  if (!grid)
+  if (!mesh)
     return success();
-  Grid sizes(grid.asArrayRef().begin(), grid.asArrayRef().end());
+  Mesh sizes(mesh.asArrayRef().begin(), mesh.asArrayRef().end());
   std::sort(sizes.begin(), sizes.end());
   if (sizes != getPrimeFactors(devices))
-    return emitError() << "expects 'grid' to hold the prime factors of " << devices << " devices, but got " << grid;
+    return emitError() << "expects 'mesh' to hold the prime factors of " << devices << " devices, but got " << mesh;
   return success();
 }

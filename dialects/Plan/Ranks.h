@@ -1,18 +1,18 @@
 //===- Ranks.h - the order of ranks in a stage ----------------------------===//
 //
-// A stage's ranks form a grid of axes of prime size, slowest first. A strategy's degrees take axes of it, and the ranks
+// A stage's ranks form a mesh of axes of prime size, slowest first. A strategy's degrees take axes of it, and the ranks
 // that differ along the axes of one degree are a group. Slowest first the degrees come in the order of Strategy.def:
 //
 //   dp, ep, cp, ulysses, tp        strided: tp, dp, ep, cp, ulysses
 //
 // Of each prime a degree takes the slowest axes that are free. So the groups of a strategy are as this order says where
-// the grid is, for 12 ranks:
+// the mesh is, for 12 ranks:
 //
 //   dp 3 x tp 4   [3, 2, 2]   tp {0 1 2 3} {4 5 6 7} {8 9 10 11}    dp {0 4 8} {1 5 9} {2 6 10} {3 7 11}
 //   dp 4 x tp 3   [2, 2, 3]   tp {0 1 2} {3 4 5} {6 7 8} {9 10 11}  dp {0 3 6 9} {1 4 7 10} {2 5 8 11}
 //
-// A pipeline's stages have one grid, as values go from a rank to that of the same number in the next stage. Where not
-// every layer can have its own order, the one that moves less is laid out with a stride: dp 3 x tp 4 in the second grid
+// A pipeline's stages have one mesh, as values go from a rank to that of the same number in the next stage. Where not
+// every layer can have its own order, the one that moves less is laid out with a stride: dp 3 x tp 4 in the second mesh
 // has tp {0 3 6 9} {1 4 7 10} {2 5 8 11}.
 //
 // Without MLIR: placements and prices have their groups from here.
@@ -30,12 +30,12 @@
 
 namespace galvatron::plan {
 
-/// Sizes of a grid's axes, slowest first.
-using Grid = std::vector<std::int64_t>;
+/// Sizes of a mesh's axes, slowest first.
+using Mesh = std::vector<std::int64_t>;
 
 /// 12 is 2, 2, 3.
-inline Grid getPrimeFactors(std::int64_t number) {
-  Grid primes;
+inline Mesh getPrimeFactors(std::int64_t number) {
+  Mesh primes;
   for (std::int64_t prime = 2; prime * prime <= number; ++prime)
     for (; number % prime == 0; number /= prime)
       primes.push_back(prime);
@@ -65,8 +65,8 @@ inline std::vector<DimensionId> getRankOrder(bool strided) {
   return order;
 }
 
-/// The axes of a grid that a strategy's dimensions take.
-struct GridAxes {
+/// The axes of a mesh that a strategy's dimensions take.
+struct MeshAxes {
   /// By `DimensionId`; empty for one that has no ranks.
   std::vector<std::vector<int>> of = std::vector<std::vector<int>>(std::size(kDimensions));
   /// A dimension whose own degree the free axes do not give, if there is one.
@@ -75,16 +75,16 @@ struct GridAxes {
   bool usesAll = false;
 };
 
-inline GridAxes dealGridAxes(const Grid &grid, const StrategyValues &values) {
-  GridAxes result;
-  std::vector<bool> taken(grid.size(), false);
+inline MeshAxes dealMeshAxes(const Mesh &mesh, const StrategyValues &values) {
+  MeshAxes result;
+  std::vector<bool> taken(mesh.size(), false);
   for (DimensionId id : getRankOrder(values.strided)) {
     std::int64_t degree = getOwnDegree(id, values);
-    for (std::size_t axis = 0; axis < grid.size() && degree > 1; ++axis)
-      if (!taken[axis] && degree % grid[axis] == 0) {
+    for (std::size_t axis = 0; axis < mesh.size() && degree > 1; ++axis)
+      if (!taken[axis] && degree % mesh[axis] == 0) {
         taken[axis] = true;
         result.of[int(id)].push_back(int(axis));
-        degree /= grid[axis];
+        degree /= mesh[axis];
       }
     if (degree != 1 && !result.failed)
       result.failed = &kDimensions[int(id)];
@@ -95,9 +95,9 @@ inline GridAxes dealGridAxes(const Grid &grid, const StrategyValues &values) {
 
 /// The axes of `to` that a strategy uses for what it uses `axes` of `from` for: of the same dimension and prime, the
 /// same in order. The strategies differ in the order of ranks at most.
-inline std::vector<int> translateAxes(const std::vector<int> &axes, const Grid &from, const StrategyValues &ofFrom,
-                                      const Grid &to, const StrategyValues &ofTo) {
-  GridAxes there = dealGridAxes(from, ofFrom), here = dealGridAxes(to, ofTo);
+inline std::vector<int> translateAxes(const std::vector<int> &axes, const Mesh &from, const StrategyValues &ofFrom,
+                                      const Mesh &to, const StrategyValues &ofTo) {
+  MeshAxes there = dealMeshAxes(from, ofFrom), here = dealMeshAxes(to, ofTo);
   std::vector<int> result;
   for (std::size_t id = 0; id < there.of.size(); ++id) {
     std::map<std::int64_t, std::size_t> before; // of the same prime
@@ -155,28 +155,28 @@ struct GroupShape {
   }
 };
 
-/// The ranks that differ along some of a grid's axes.
-inline GroupShape getGroup(const Grid &grid, std::vector<int> axes) {
+/// The ranks that differ along some of a mesh's axes.
+inline GroupShape getGroup(const Mesh &mesh, std::vector<int> axes) {
   std::sort(axes.begin(), axes.end());
   GroupShape group;
   std::int64_t stride = 1;
-  for (int axis = int(grid.size()) - 1; axis >= 0; stride *= grid[axis--]) {
+  for (int axis = int(mesh.size()) - 1; axis >= 0; stride *= mesh[axis--]) {
     if (axes.empty() || axes.back() != axis)
       continue;
     axes.pop_back();
     if (!group.loops.empty() && group.span() == stride)
-      group.loops.back().size *= grid[axis]; // goes on where the last loop ends
+      group.loops.back().size *= mesh[axis]; // goes on where the last loop ends
     else
-      group.loops.push_back({grid[axis], stride});
+      group.loops.push_back({mesh[axis], stride});
   }
   return group;
 }
 
-/// How many ranks of a strategy lie in groups that the grid does not lay out in the strategy's own order, each counted
+/// How many ranks of a strategy lie in groups that the mesh does not lay out in the strategy's own order, each counted
 /// less one: a stage of N ranks moves (g - 1) / N of a layer's value through every rank of a group of g that gathers or
 /// reduces it. The slowest dimension does not count: it is meant to be far.
-inline std::int64_t getDisorder(const Grid &grid, const StrategyValues &values) {
-  GridAxes axes = dealGridAxes(grid, values);
+inline std::int64_t getDisorder(const Mesh &mesh, const StrategyValues &values) {
+  MeshAxes axes = dealMeshAxes(mesh, values);
   std::int64_t disorder = 0, stride = 1;
   for (const Dimension &row : kDimensions)
     stride *= row.kind <= DimensionKind::Degree ? values.*row.value : 1;
@@ -186,27 +186,27 @@ inline std::int64_t getDisorder(const Grid &grid, const StrategyValues &values) 
     if (degree == 1)
       continue;
     stride /= degree;
-    if (!slowest && getGroup(grid, axes.of[int(id)]) != GroupShape(degree, stride))
+    if (!slowest && getGroup(mesh, axes.of[int(id)]) != GroupShape(degree, stride))
       disorder += degree - 1;
     slowest = false;
   }
   return disorder;
 }
 
-/// The order of a grid's axes that follows from the strategies on it: that of least disorder, of several the first in
+/// The order of a mesh's axes that follows from the strategies on it: that of least disorder, of several the first in
 /// the order of the sizes. `strategies`: each with the number of layers that have it.
-inline Grid chooseGrid(std::int64_t ranks, const std::map<StrategyValues, std::int64_t> &strategies) {
-  Grid grid = getPrimeFactors(ranks), best = grid;
+inline Mesh chooseMesh(std::int64_t ranks, const std::map<StrategyValues, std::int64_t> &strategies) {
+  Mesh mesh = getPrimeFactors(ranks), best = mesh;
   std::int64_t least = -1;
   do {
     std::int64_t disorder = 0;
     for (const auto &[values, layers] : strategies)
-      disorder += layers * getDisorder(grid, values);
+      disorder += layers * getDisorder(mesh, values);
     if (least < 0 || disorder < least) {
       least = disorder;
-      best = grid;
+      best = mesh;
     }
-  } while (least > 0 && std::next_permutation(grid.begin(), grid.end()));
+  } while (least > 0 && std::next_permutation(mesh.begin(), mesh.end()));
   return best;
 }
 

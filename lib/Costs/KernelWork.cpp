@@ -21,7 +21,7 @@ using namespace galvatron;
 
 /// Whether a micro-batch has only a part of the value.
 static bool isOwnedByTime(dist::PlacementAttr placement) {
-  return llvm::is_contained(placement.getOwners(), dist::PlacementAttr::kTime);
+  return llvm::is_contained(placement.getMeshAxes(), dist::PlacementAttr::kTime);
 }
 
 Amount PlacedAmounts::getBytes(Value value) const {
@@ -34,14 +34,14 @@ Amount PlacedAmounts::getBytes(Value value) const {
 }
 
 Amount PlacedAmounts::getShare(Operation *op, double whole) const {
-  llvm::SmallDenseMap<int64_t, int64_t> cuts; // extent by owner
+  llvm::SmallDenseMap<int64_t, int64_t> cuts; // extent by mesh axis
   for (Value value : llvm::concat<Value>(op->getOperands(), op->getResults()))
     if (dist::PlacementAttr placement = dist::getPlacement(value.getType()))
-      for (auto [extent, owner] : llvm::zip(placement.getExtents(), placement.getOwners()))
-        if (owner != dist::PlacementAttr::kLocal)
-          cuts[owner] = extent;
-  for (auto [owner, extent] : cuts)
-    if (owner != dist::PlacementAttr::kTime)
+      for (auto [extent, meshAxis] : llvm::zip(placement.getExtents(), placement.getMeshAxes()))
+        if (meshAxis != dist::PlacementAttr::kLocal)
+          cuts[meshAxis] = extent;
+  for (auto [meshAxis, extent] : cuts)
+    if (meshAxis != dist::PlacementAttr::kTime)
       whole /= double(extent);
   return cuts.contains(dist::PlacementAttr::kTime) ? Amount{0, whole / globalBatch} : Amount{whole, 0};
 }
@@ -253,7 +253,7 @@ template <typename Op> static double getImbalance(Op op) {
   double parts = 1;
   if (dist::PlacementAttr placement = dist::getPlacement(op.getQ().getType()))
     for (dist::SubAxis subAxis : placement.getDims()[2]) // [batch, heads, positions, width]
-      parts *= subAxis.owner == dist::PlacementAttr::kLocal ? 1 : double(subAxis.extent);
+      parts *= subAxis.meshAxis == dist::PlacementAttr::kLocal ? 1 : double(subAxis.extent);
   return (2 * parts - 1) / parts;
 }
 

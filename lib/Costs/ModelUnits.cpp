@@ -104,12 +104,12 @@ void galvatron::annotatePlan(const ModelUnits &model, const search::Plan &plan) 
   Builder builder(context);
   auto module = step->getParentOfType<ModuleOp>();
   // Ascending sizes go without saying.
-  plan::Grid grid = plan.rankGrid();
-  bool isSaid = grid != plan::getPrimeFactors(plan.ranksPerStage());
+  plan::Mesh mesh = plan.rankMesh();
+  bool isSaid = mesh != plan::getPrimeFactors(plan.ranksPerStage());
   module->setAttr(plan::kPipelineAttrName,
                   plan::PipelineAttr::get(context, plan.pipeline, plan.ranksPerStage(), plan.microBatches,
                                           *plan::symbolizeSchedule(search::scheduleName(plan.schedule)),
-                                          isSaid ? builder.getDenseI64ArrayAttr(grid) : DenseI64ArrayAttr()));
+                                          isSaid ? builder.getDenseI64ArrayAttr(mesh) : DenseI64ArrayAttr()));
   if (plan.predictedStepSeconds > 0)
     module->setAttr(kPredictedSecondsAttr, builder.getF64FloatAttr(plan.predictedStepSeconds));
   else
@@ -151,8 +151,8 @@ FailureOr<search::Plan> galvatron::readAnnotatedPlan(const ModelUnits &model) {
              failure();
     plan.units.push_back(readUnit(unit, strategy, stage.getInt()));
   }
-  SmallVector<int64_t> grid = plan::getGrid(pipeline);
-  if (plan::Grid order(grid.begin(), grid.end()); order != plan.rankGrid())
-    plan.grid = order;
+  SmallVector<int64_t> mesh = plan::getMesh(pipeline);
+  if (plan::Mesh order(mesh.begin(), mesh.end()); order != plan.rankMesh())
+    plan.mesh = order;
   return plan;
 }

@@ -29,7 +29,7 @@ static int64_t getParts(int64_t samples) {
 // Groups of ranks
 //===----------------------------------------------------------------------===//
 
-/// The search's word for ranks along all grid axes of these rows of the table, if it has one.
+/// The search's word for ranks along all mesh axes of these rows of the table, if it has one.
 static std::optional<search::Group> findGroup(const std::set<StringRef> &rows, const std::set<StringRef> &all) {
   static const std::pair<std::set<StringRef>, search::Group> kGroups[] = {
       {{"tp"}, search::Group::Tensor}, {{"ulysses"}, search::Group::Ulysses}, {{"cp"}, search::Group::Context},
@@ -43,18 +43,18 @@ static std::optional<search::Group> findGroup(const std::set<StringRef> &rows, c
                                                                     : std::nullopt;
 }
 
-/// A collective along grid axes: by the search's word where there is one, else by the axes.
+/// A collective along mesh axes: by the search's word where there is one, else by the axes.
 static search::Collective describeGroup(search::CollectiveKind kind, ArrayRef<int64_t> axes,
                                         const LayerSubAxes &subAxes) {
   search::Collective collective{.kind = kind};
   std::set<StringRef> rows, all, cut; // cut: rows of which only some axes take part
-  for (const LayerSubAxes::Owner &owner : subAxes.getOwners())
-    if (owner.id >= 0) {
-      all.insert(owner.parallelism);
-      if (llvm::is_contained(axes, owner.id))
-        rows.insert(owner.parallelism);
+  for (const LayerSubAxes::MeshAxis &meshAxis : subAxes.getMeshAxes())
+    if (meshAxis.id >= 0) {
+      all.insert(meshAxis.parallelism);
+      if (llvm::is_contained(axes, meshAxis.id))
+        rows.insert(meshAxis.parallelism);
       else
-        cut.insert(owner.parallelism);
+        cut.insert(meshAxis.parallelism);
     }
   bool isWhole = llvm::none_of(rows, [&](StringRef row) { return cut.contains(row); });
   if (std::optional<search::Group> group = isWhole ? findGroup(rows, all) : std::nullopt) {
@@ -203,12 +203,12 @@ BodyWork PlacedReader::readBody(Block &block) {
 
 bool PlacedReader::isCutByTensor(Operation *op) {
   auto isTensor = [&](int64_t id) {
-    return llvm::any_of(subAxes.getOwners(),
-                        [&](const LayerSubAxes::Owner &owner) { return owner.id == id && owner.parallelism == "tp"; });
+    return llvm::any_of(subAxes.getMeshAxes(),
+                        [&](const LayerSubAxes::MeshAxis &meshAxis) { return meshAxis.id == id && meshAxis.parallelism == "tp"; });
   };
   return llvm::any_of(llvm::concat<Value>(op->getOperands(), op->getResults()), [&](Value value) {
     dist::PlacementAttr placement = dist::getPlacement(value.getType());
-    return placement && llvm::any_of(placement.getOwners(), isTensor);
+    return placement && llvm::any_of(placement.getMeshAxes(), isTensor);
   });
 }
 
@@ -227,7 +227,7 @@ void PlacedReader::readArguments() {
   }
 }
 
-/// Gradients are summed in f32 over the grid axes on which backward leaves them partial.
+/// Gradients are summed in f32 over the mesh axes on which backward leaves them partial.
 void PlacedReader::readGradientSums() {
   if (!backward)
     return;
@@ -304,7 +304,7 @@ FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyA
   if (failed(placed))
     return failure();
   FailureOr<LayerWork> work = failure();
-  if (succeeded(insertCollectives(*placed, subAxes->getGrid()))) {
+  if (succeeded(insertCollectives(*placed, subAxes->getMesh()))) {
     if (graph::BackwardOp backward = placed->getBackward())
       strategy.getRecompute() ? recomputeFully(*placed, backward) : recomputeSelectively(*placed, backward);
     PlacedAmounts amounts(globalBatch, parts);

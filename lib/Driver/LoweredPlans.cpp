@@ -11,7 +11,7 @@ using namespace galvatron;
 std::string galvatron::describeStage(const search::Plan &plan, int stage) {
   std::string text = std::to_string(stage) + " of " + std::to_string(plan.pipeline) + ", " +
                      std::to_string(plan.microBatches) + " " + std::string(search::scheduleName(plan.schedule));
-  for (int64_t axis : plan.rankGrid())
+  for (int64_t axis : plan.rankMesh())
     text += " " + std::to_string(axis);
   for (auto [index, unit] : llvm::enumerate(plan.units)) {
     bool isHere = unit.stage == stage;

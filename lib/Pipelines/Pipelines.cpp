@@ -90,7 +90,7 @@ void galvatron::buildShardPhase(mlir::OpPassManager &passes, const ShardPhaseOpt
   passes.addPass(createAssignPlacementsPass());
   // Shares no code with the assigner: what passes here is right, or nothing is built.
   passes.addPass(createVerifyPlacementsPass());
-  // Redistributions become collectives along grid axes.
+  // Redistributions become collectives along mesh axes.
   passes.addPass(createInsertCollectivesPass());
   // Only now is it known in which placement a value would be kept.
   passes.addPass(createPlanRecomputationPass());

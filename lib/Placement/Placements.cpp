@@ -1,4 +1,4 @@
-// Deals sub-axes of logical axes to grid axes, and decides for one op which of its loops a grid axis
+// Deals sub-axes of logical axes to mesh axes, and decides for one op which of its loops a mesh axis
 // takes. Nothing here knows a parallelism by name.
 #include "galvatron/Placement/Placements.h"
 
@@ -25,16 +25,16 @@ static int64_t getRest(int64_t extent, ArrayRef<SubAxis> subAxes) {
   return extent;
 }
 
-/// Gives the owner a sub-axis of the outermost axis of the group that still divides.
-bool LayerSubAxes::deal(const Axes &axes, ArrayRef<AxisId> group, When when, Owner &owner) {
+/// Gives the mesh axis a sub-axis of the outermost axis of the group that still divides.
+bool LayerSubAxes::deal(const Axes &axes, ArrayRef<AxisId> group, When when, MeshAxis &meshAxis) {
   for (AxisId axis : group) {
     SmallVector<SubAxis> &dealt = subAxes[axis];
-    if (llvm::any_of(dealt, [&](SubAxis subAxis) { return subAxis.owner == owner.id; }))
+    if (llvm::any_of(dealt, [&](SubAxis subAxis) { return subAxis.meshAxis == meshAxis.id; }))
       return true; // wanted twice, under two conditions
-    if (getRest(axes.getAxis(axis).extent, dealt) % owner.size != 0)
+    if (getRest(axes.getAxis(axis).extent, dealt) % meshAxis.size != 0)
       continue;
-    dealt.push_back({owner.size, owner.id});
-    owner.choices.push_back({axis, when});
+    dealt.push_back({meshAxis.size, meshAxis.id});
+    meshAxis.choices.push_back({axis, when});
     return true;
   }
   return false;
@@ -86,11 +86,11 @@ static std::string describe(const Axes &axes, ArrayRef<SmallVector<AxisId>> grou
 FailureOr<LayerSubAxes> LayerSubAxes::get(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
                                         plan::PipelineAttr pipeline, Location loc) {
   LayerSubAxes result;
-  result.grid = plan::getGrid(pipeline);
+  result.mesh = plan::getMesh(pipeline);
   StringRef name = layer.getSymName();
 
   if (int64_t count = pipeline.getMicroBatches(); count > 1) {
-    Owner time{PlacementAttr::kTime, count, "micro-batches", {}};
+    MeshAxis time{PlacementAttr::kTime, count, "micro-batches", {}};
     std::optional<AxisId> batch = axes.getBatch();
     if (!batch)
       return emitError(loc) << "expects an op for each sample, to cut the batch into " << count
@@ -98,28 +98,28 @@ FailureOr<LayerSubAxes> LayerSubAxes::get(const Axes &axes, graph::LayerOp layer
     if (!result.deal(axes, *batch, When::Always, time))
       return emitError(loc) << "expects " << count << " micro-batches to divide the global batch, but got "
                             << axes.getAxis(*batch).extent << " samples";
-    result.owners.push_back(time);
+    result.meshAxes.push_back(time);
   }
 
-  SmallVector<Owner> gridOwners(result.grid.size());
-  plan::GridAxes gridAxes = plan::dealGridAxes({result.grid.begin(), result.grid.end()}, strategy.getValues());
-  if (gridAxes.failed)
+  SmallVector<MeshAxis> dealtMeshAxes(result.mesh.size());
+  plan::MeshAxes meshAxes = plan::dealMeshAxes({result.mesh.begin(), result.mesh.end()}, strategy.getValues());
+  if (meshAxes.failed)
     return emitError(loc) << "expects the degrees of layer '" << name << "' to factor the " << pipeline.getDevices()
-                          << " devices of a stage, but got " << StringRef(gridAxes.failed->key) << " = "
-                          << strategy.getValues().*gridAxes.failed->value;
-  for (const Parallelism &row : getParallelisms(strategy, gridAxes)) {
+                          << " devices of a stage, but got " << StringRef(meshAxes.failed->key) << " = "
+                          << strategy.getValues().*meshAxes.failed->value;
+  for (const Parallelism &row : getParallelisms(strategy, meshAxes)) {
     int64_t degree = row.degree;
     SmallVector<AxisId> unserved;
-    for (int64_t axis : row.gridAxes) {
-      Owner &owner = gridOwners[axis] = {axis, result.grid[axis], row.name, {}};
+    for (int64_t axis : row.meshAxes) {
+      MeshAxis &meshAxis = dealtMeshAxes[axis] = {axis, result.mesh[axis], row.name, {}};
       for (Preference preference : row.wants)
         for (ArrayRef<AxisId> group : axes.getGroups(layer, preference.role))
-          if (!result.deal(axes, group, preference.when, owner) && !llvm::is_contained(unserved, group[0]))
+          if (!result.deal(axes, group, preference.when, meshAxis) && !llvm::is_contained(unserved, group[0]))
             unserved.push_back(group[0]);
       // A vocabulary's size is whatever it is; any other axis was the author's choice of strategy.
       SmallVector<SmallVector<AxisId>> groups = axes.getGroups(layer, row.wants[0].role);
       bool mandatory = llvm::any_of(groups, [&](ArrayRef<AxisId> group) { return !axes.getAxis(group[0]).routed; });
-      if (owner.choices.empty() && mandatory)
+      if (meshAxis.choices.empty() && mandatory)
         return emitError(loc) << "layer '" << name << "' cannot use " << row.name << " = " << degree
                               << ": expects it to divide its " << describe(row.wants[0].role) << ", but got "
                               << describe(axes, groups);
@@ -128,10 +128,10 @@ FailureOr<LayerSubAxes> LayerSubAxes::get(const Axes &axes, graph::LayerOp layer
       emitRemark(loc) << "layer '" << name << "': " << row.name << " = " << degree << " does not divide "
                       << describe(axes, layer, axis) << ", which is replicated";
   }
-  if (!gridAxes.usesAll)
+  if (!meshAxes.usesAll)
     return emitError(loc) << "expects the degrees of layer '" << name << "' to use all " << pipeline.getDevices()
                           << " devices of a stage, but got " << strategy;
-  result.owners.append(gridOwners);
+  result.meshAxes.append(dealtMeshAxes);
   return result;
 }
 
@@ -141,25 +141,25 @@ FailureOr<LayerSubAxes> LayerSubAxes::get(const Axes &axes, graph::LayerOp layer
 
 PlacementAttr galvatron::getPlacementAttr(RankedTensorType type, const ValueAxes &valueAxes, const ValuePlace &place,
                                           const Axes &axes, const LayerSubAxes &subAxes) {
-  ArrayRef<LayerSubAxes::Owner> owners = subAxes.getOwners();
+  ArrayRef<LayerSubAxes::MeshAxis> meshAxes = subAxes.getMeshAxes();
   SmallVector<DimSubAxes> dims;
   for (auto [dim, list] : llvm::enumerate(valueAxes)) {
     DimSubAxes &result = dims.emplace_back();
     for (auto [position, axis] : llvm::enumerate(list)) {
       int64_t rest = axes.getAxis(axis).extent;
       for (SubAxis subAxis : subAxes.getSubAxes(axis)) {
-        auto owner = llvm::find_if(owners, [&](const auto &owner) { return owner.id == subAxis.owner; });
-        bool mine = place[owner - owners.begin()] == OwnerPlace::sharded(dim, position);
-        result.push_back({subAxis.extent, mine ? subAxis.owner : PlacementAttr::kLocal});
+        auto meshAxis = llvm::find_if(meshAxes, [&](const auto &meshAxis) { return meshAxis.id == subAxis.meshAxis; });
+        bool mine = place[meshAxis - meshAxes.begin()] == MeshAxisPlace::sharded(dim, position);
+        result.push_back({subAxis.extent, mine ? subAxis.meshAxis : PlacementAttr::kLocal});
         rest /= subAxis.extent;
       }
       result.push_back({rest, PlacementAttr::kLocal});
     }
   }
   SmallVector<dist::Partial> partials;
-  for (auto [owner, where] : llvm::zip(owners, place))
-    if (where.kind == OwnerPlace::Partial)
-      partials.push_back({owner.id, where.reduction});
+  for (auto [meshAxis, where] : llvm::zip(meshAxes, place))
+    if (where.kind == MeshAxisPlace::Partial)
+      partials.push_back({meshAxis.id, where.reduction});
   return PlacementAttr::getCanonical(type.getContext(), dims, partials);
 }
 
@@ -209,11 +209,11 @@ static bool holds(When when, Surroundings around) {
   llvm_unreachable("unknown condition");
 }
 
-std::optional<unsigned> galvatron::chooseLoop(Operation *op, const LayerSubAxes::Owner &owner, const Axes &axes) {
+std::optional<unsigned> galvatron::chooseLoop(Operation *op, const LayerSubAxes::MeshAxis &meshAxis, const Axes &axes) {
   const OpFactors &loops = axes.getFactors(op);
   Surroundings around{axes.isMixing(op),
                       llvm::any_of(loops.loops, [&](const FactorLoop &loop) { return isInternal(axes, loop.axis); })};
-  for (const Choice &choice : owner.choices) {
+  for (const Choice &choice : meshAxis.choices) {
     if (!holds(choice.when, around))
       continue;
     std::optional<unsigned> found;
@@ -237,17 +237,17 @@ ValuePlace galvatron::getBoundaryPlace(const ValueAxes &valueAxes, const Axes &a
     return llvm::any_of(dim, [&](AxisId axis) { return isInternal(axes, axis); });
   });
   ValuePlace place;
-  for (const LayerSubAxes::Owner &owner : subAxes.getOwners()) {
-    OwnerPlace &where = place.emplace_back();
-    for (const Choice &choice : owner.choices) {
+  for (const LayerSubAxes::MeshAxis &meshAxis : subAxes.getMeshAxes()) {
+    MeshAxisPlace &where = place.emplace_back();
+    for (const Choice &choice : meshAxis.choices) {
       if (!holds(choice.when, around))
         continue;
       for (auto [dim, list] : llvm::enumerate(valueAxes)) {
         auto found = llvm::find(list, choice.axis);
-        if (where.kind == OwnerPlace::Replicated && found != list.end())
-          where = OwnerPlace::sharded(dim, found - list.begin());
+        if (where.kind == MeshAxisPlace::Replicated && found != list.end())
+          where = MeshAxisPlace::sharded(dim, found - list.begin());
       }
-      if (where.kind != OwnerPlace::Replicated)
+      if (where.kind != MeshAxisPlace::Replicated)
         break;
     }
   }

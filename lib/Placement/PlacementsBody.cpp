@@ -1,11 +1,11 @@
 // Places the values of one layer: walks its ops once, forward then backward, and decides for each op
-// and each owner (grid axis or time) which loop the owner takes. Operands follow the loop, results
+// and each mesh axis (or time) which loop the mesh axis takes. Operands follow the loop, results
 // come out sharded, partial or replicated. Exceptions, in this order:
 //
 //   1. A jointly linear op (sum) whose operands are all partial sums leaves its result one. Over time, and in gradients
 //   of
 //      parameters, one partial operand is enough: what the others hold alike is added in equal shares.
-//   2. An op linear in its one partial operand, of which the owner takes no loop, passes it on.
+//   2. An op linear in its one partial operand, of which the mesh axis takes no loop, passes it on.
 //   3. Nothing that crosses a layer is partial, but the loss and parameters' gradients.
 //   4. Any other op reads its partial operands reduced.
 //   5. Ops without operands are made in the placement asked for.
@@ -38,7 +38,7 @@ struct Copy {
 };
 
 /// In which places an op reads its operands and leaves its results: one for each, in the op's order, integers
-/// included. It follows from the loop that each owner takes of the op, and is decided owner by owner.
+/// included. It follows from the loop that each mesh axis takes of the op, and is decided mesh axis by mesh axis.
 struct OpPlaces {
   SmallVector<ValuePlace> operands, results;
 };
@@ -46,7 +46,7 @@ struct OpPlaces {
 class BodyAssigner {
 public:
   BodyAssigner(const BodyRequest &given, const Axes &axes, const LayerSubAxes &subAxes)
-      : request(given), axes(axes), subAxes(subAxes), owners(subAxes.getOwners()), builder(request.layer.getContext()) {}
+      : request(given), axes(axes), subAxes(subAxes), meshAxes(subAxes.getMeshAxes()), builder(request.layer.getContext()) {}
 
   FailureOr<graph::LayerOp> run();
 
@@ -58,16 +58,16 @@ private:
   LogicalResult finishBackward(graph::ReturnOp terminator);
 
   OpPlaces choosePlaces(Operation *op);
-  OwnerPlace chooseOwner(Operation *op, unsigned owner, OpPlaces &places);
-  bool takeLoop(Operation *op, unsigned owner, OpPlaces &places);
-  bool waitInSum(Operation *op, unsigned owner, OpPlaces &places);
-  bool passThrough(Operation *op, unsigned owner, OpPlaces &places);
-  bool isWorthPassing(Operation *op, unsigned owner);
+  MeshAxisPlace chooseMeshAxis(Operation *op, unsigned meshAxis, OpPlaces &places);
+  bool takeLoop(Operation *op, unsigned meshAxis, OpPlaces &places);
+  bool waitInSum(Operation *op, unsigned meshAxis, OpPlaces &places);
+  bool passThrough(Operation *op, unsigned meshAxis, OpPlaces &places);
+  bool isWorthPassing(Operation *op, unsigned meshAxis);
   LogicalResult checkTime(Operation *op, Value operand, const ValuePlace &need);
 
-  bool isPartialSum(Value original, unsigned owner);
-  bool isReplicated(Value original, unsigned owner);
-  bool isShared(Value original, unsigned owner, const ValuePlace &need);
+  bool isPartialSum(Value original, unsigned meshAxis);
+  bool isReplicated(Value original, unsigned meshAxis);
+  bool isShared(Value original, unsigned meshAxis, const ValuePlace &need);
   FailureOr<Value> getOperand(Operation *op, Value original, const ValuePlace &need);
   Value makeProducer(Operation *producer, Value original, const ValuePlace &place);
   Value convert(Value original, const Copy &from, const ValuePlace &to);
@@ -78,7 +78,7 @@ private:
     return getPlacementAttr(cast<RankedTensorType>(original.getType()), axes.getAxes(original), place, axes, subAxes);
   }
   ValuePlace getPlace(Value original, PlacementAttr placement);
-  ValuePlace getReplicated() { return ValuePlace(owners.size()); }
+  ValuePlace getReplicated() { return ValuePlace(meshAxes.size()); }
   Type getType(Value original, const ValuePlace &place) {
     return withPlacement(original.getType(), getAttr(original, place));
   }
@@ -90,7 +90,7 @@ private:
   BodyRequest request;
   const Axes &axes;
   const LayerSubAxes &subAxes;
-  ArrayRef<LayerSubAxes::Owner> owners;
+  ArrayRef<LayerSubAxes::MeshAxis> meshAxes;
   OpBuilder builder;
   graph::LayerOp clone;
   bool inBackward = false;
@@ -116,21 +116,21 @@ SmallVector<Copy> BodyAssigner::getCopies(Value original) {
 }
 
 /// Partial in every copy: once one reader has had it reduced, it is no longer.
-bool BodyAssigner::isPartialSum(Value original, unsigned owner) {
+bool BodyAssigner::isPartialSum(Value original, unsigned meshAxis) {
   SmallVector<Copy> copies = getCopies(original);
-  return !copies.empty() && llvm::all_of(copies, [&](const Copy &copy) { return copy.place[owner].isPartialSum(); });
+  return !copies.empty() && llvm::all_of(copies, [&](const Copy &copy) { return copy.place[meshAxis].isPartialSum(); });
 }
 
-/// Known to the owner in full, in some copy or before any is made.
-bool BodyAssigner::isReplicated(Value original, unsigned owner) {
+/// Known to the mesh axis in full, in some copy or before any is made.
+bool BodyAssigner::isReplicated(Value original, unsigned meshAxis) {
   SmallVector<Copy> copies = getCopies(original);
   return copies.empty() ||
-         llvm::any_of(copies, [&](const Copy &copy) { return copy.place[owner].kind == OwnerPlace::Replicated; });
+         llvm::any_of(copies, [&](const Copy &copy) { return copy.place[meshAxis].kind == MeshAxisPlace::Replicated; });
 }
 
-/// Whether a value that the owner knows in full is wanted as a sum over it. Zeros are one as they are.
-bool BodyAssigner::isShared(Value original, unsigned owner, const ValuePlace &need) {
-  return need[owner].isPartialSum() && !isPartialSum(original, owner) && isReplicated(original, owner) &&
+/// Whether a value that the mesh axis knows in full is wanted as a sum over it. Zeros are one as they are.
+bool BodyAssigner::isShared(Value original, unsigned meshAxis, const ValuePlace &need) {
+  return need[meshAxis].isPartialSum() && !isPartialSum(original, meshAxis) && isReplicated(original, meshAxis) &&
          !matchPattern(original, m_AnyZeroFloat());
 }
 
@@ -160,7 +160,7 @@ static bool canMakeInPieces(Operation *producer) {
 /// own, which backward may read.
 Value BodyAssigner::convert(Value original, const Copy &from, const ValuePlace &to) {
   PlacementAttr source = getPlacement(from.value.getType()), target = getAttr(original, to);
-  auto steps = planRedistribution(source, target, subAxes.getGrid());
+  auto steps = planRedistribution(source, target, subAxes.getMesh());
   size_t prefix = steps->size();
   while (prefix > 0 && (*steps)[prefix - 1].kind == RedistributionKind::AllGather)
     --prefix;
@@ -179,10 +179,10 @@ Value BodyAssigner::convert(Value original, const Copy &from, const ValuePlace &
 FailureOr<Value> BodyAssigner::getOperand(Operation *op, Value original, const ValuePlace &need) {
   ValuePlace whole = need;
   int64_t parts = 1;
-  for (unsigned owner = 0; owner < owners.size(); ++owner)
-    if (isShared(original, owner, need)) {
-      whole[owner] = OwnerPlace();
-      parts *= owners[owner].size;
+  for (unsigned meshAxis = 0; meshAxis < meshAxes.size(); ++meshAxis)
+    if (isShared(original, meshAxis, need)) {
+      whole[meshAxis] = MeshAxisPlace();
+      parts *= meshAxes[meshAxis].size;
     }
   if (whole != need) {
     FailureOr<Value> value = getOperand(op, original, whole);
@@ -213,7 +213,7 @@ FailureOr<Value> BodyAssigner::getOperand(Operation *op, Value original, const V
   std::optional<Copy> best;
   double bestTraffic = 0;
   for (const Copy &copy : getCopies(original)) {
-    auto steps = planRedistribution(getPlacement(copy.value.getType()), target, subAxes.getGrid());
+    auto steps = planRedistribution(getPlacement(copy.value.getType()), target, subAxes.getMesh());
     if (!steps || (best && getTraffic(*steps) >= bestTraffic))
       continue;
     best = copy;
@@ -229,33 +229,33 @@ FailureOr<Value> BodyAssigner::getOperand(Operation *op, Value original, const V
 ValuePlace BodyAssigner::getPlace(Value original, PlacementAttr placement) {
   const ValueAxes &valueAxes = axes.getAxes(original);
   ValuePlace place = getReplicated();
-  for (auto [index, owner] : llvm::enumerate(owners)) {
+  for (auto [index, meshAxis] : llvm::enumerate(meshAxes)) {
     for (dist::Partial partial : placement.getPartials())
-      if (partial.owner == owner.id)
-        place[index] = OwnerPlace::partial(partial.kind);
+      if (partial.meshAxis == meshAxis.id)
+        place[index] = MeshAxisPlace::partial(partial.kind);
     for (auto [dim, list] : llvm::enumerate(valueAxes))
       for (size_t position = 0; position < list.size(); ++position) {
         bool dealt =
-            llvm::any_of(subAxes.getSubAxes(list[position]), [&](SubAxis subAxis) { return subAxis.owner == owner.id; });
-        if (!dealt || place[index].kind != OwnerPlace::Replicated)
+            llvm::any_of(subAxes.getSubAxes(list[position]), [&](SubAxis subAxis) { return subAxis.meshAxis == meshAxis.id; });
+        if (!dealt || place[index].kind != MeshAxisPlace::Replicated)
           continue;
         DimSubAxes dims = placement.getDims()[dim];
-        if (llvm::none_of(dims, [&](SubAxis subAxis) { return subAxis.owner == owner.id; }))
+        if (llvm::none_of(dims, [&](SubAxis subAxis) { return subAxis.meshAxis == meshAxis.id; }))
           continue;
         // The dimension may have the axis twice: the sub-axis's stride tells which.
         ValuePlace alone = getReplicated();
-        alone[index] = OwnerPlace::sharded(dim, position);
+        alone[index] = MeshAxisPlace::sharded(dim, position);
         auto strideOf = [&](const DimSubAxes &subAxes) {
           int64_t stride = 1;
           for (SubAxis subAxis : llvm::reverse(subAxes)) {
-            if (subAxis.owner == owner.id)
+            if (subAxis.meshAxis == meshAxis.id)
               break;
             stride *= subAxis.extent;
           }
           return stride;
         };
         if (strideOf(getAttr(original, alone).getDims()[dim]) == strideOf(dims))
-          place[index] = OwnerPlace::sharded(dim, position);
+          place[index] = MeshAxisPlace::sharded(dim, position);
       }
   }
   return place;
@@ -266,69 +266,69 @@ ValuePlace BodyAssigner::getPlace(Value original, PlacementAttr placement) {
 //===----------------------------------------------------------------------===//
 
 /// Where a tensor has the loop, if it does.
-static OwnerPlace findLoop(const DimensionLoops &dims, unsigned loop) {
+static MeshAxisPlace findLoop(const DimensionLoops &dims, unsigned loop) {
   for (auto [dim, loops] : llvm::enumerate(dims))
     for (auto [position, index] : llvm::enumerate(loops))
       if (index == loop)
-        return OwnerPlace::sharded(dim, position);
+        return MeshAxisPlace::sharded(dim, position);
   return {};
 }
 
-bool BodyAssigner::takeLoop(Operation *op, unsigned owner, OpPlaces &places) {
-  std::optional<unsigned> loop = chooseLoop(op, owners[owner], axes);
+bool BodyAssigner::takeLoop(Operation *op, unsigned meshAxis, OpPlaces &places) {
+  std::optional<unsigned> loop = chooseLoop(op, meshAxes[meshAxis], axes);
   if (!loop)
     return false;
   const OpFactors &loops = axes.getFactors(op);
   for (auto [dims, place] : llvm::zip(loops.operands, places.operands))
-    place[owner] = findLoop(dims, *loop);
+    place[meshAxis] = findLoop(dims, *loop);
   for (auto [dims, place] : llvm::zip(loops.results, places.results)) {
-    place[owner] = findLoop(dims, *loop);
-    if (place[owner].kind == OwnerPlace::Replicated)
-      place[owner] = OwnerPlace::partial(loops.loops[*loop].reduction);
+    place[meshAxis] = findLoop(dims, *loop);
+    if (place[meshAxis].kind == MeshAxisPlace::Replicated)
+      place[meshAxis] = MeshAxisPlace::partial(loops.loops[*loop].reduction);
   }
   return true;
 }
 
-bool BodyAssigner::waitInSum(Operation *op, unsigned owner, OpPlaces &places) {
+bool BodyAssigner::waitInSum(Operation *op, unsigned meshAxis, OpPlaces &places) {
   bool any = false, all = true;
   for (Value operand : op->getOperands())
     if (isFloatTensor(operand.getType())) {
-      bool isPartial = isPartialSum(operand, owner);
-      if (!isPartial && !isReplicated(operand, owner))
+      bool isPartial = isPartialSum(operand, meshAxis);
+      if (!isPartial && !isReplicated(operand, meshAxis))
         return false;
       any |= isPartial;
       all &= isPartial;
     }
-  bool mayShare = owners[owner].id == PlacementAttr::kTime ||
+  bool mayShare = meshAxes[meshAxis].id == PlacementAttr::kTime ||
                   (op->getNumResults() == 1 && inBackward && axes.isParameterLike(op->getResult(0)));
-  if (!any || !isJointlyLinear(op) || !(all ? isWorthPassing(op, owner) : mayShare))
+  if (!any || !isJointlyLinear(op) || !(all ? isWorthPassing(op, meshAxis) : mayShare))
     return false;
   for (auto [operand, place] : llvm::zip(op->getOperands(), places.operands))
     if (isFloatTensor(operand.getType()))
-      place[owner] = OwnerPlace::partial(ReduceKind::Sum);
+      place[meshAxis] = MeshAxisPlace::partial(ReduceKind::Sum);
   for (ValuePlace &place : places.results)
-    place[owner] = OwnerPlace::partial(ReduceKind::Sum);
+    place[meshAxis] = MeshAxisPlace::partial(ReduceKind::Sum);
   return true;
 }
 
 /// Going forward a partial sum is passed on only if it does not grow: it will be reduced soon, and
 /// might be saved. In backward the sums of gradients are ahead.
-bool BodyAssigner::isWorthPassing(Operation *op, unsigned owner) {
-  if (inBackward || owners[owner].id == PlacementAttr::kTime)
+bool BodyAssigner::isWorthPassing(Operation *op, unsigned meshAxis) {
+  if (inBackward || meshAxes[meshAxis].id == PlacementAttr::kTime)
     return true;
   int64_t before = 0, after = 0;
   for (Value operand : op->getOperands())
-    if (isPartialSum(operand, owner))
+    if (isPartialSum(operand, meshAxis))
       before += getLocalBytes(operand.getType());
   for (Type type : op->getResultTypes())
     after += getLocalBytes(type);
   return after <= before;
 }
 
-bool BodyAssigner::passThrough(Operation *op, unsigned owner, OpPlaces &places) {
+bool BodyAssigner::passThrough(Operation *op, unsigned meshAxis, OpPlaces &places) {
   std::optional<unsigned> partial;
   for (auto [index, operand] : llvm::enumerate(op->getOperands()))
-    if (isPartialSum(operand, owner)) {
+    if (isPartialSum(operand, meshAxis)) {
       if (partial)
         return false;
       partial = index;
@@ -338,11 +338,11 @@ bool BodyAssigner::passThrough(Operation *op, unsigned owner, OpPlaces &places) 
   for (unsigned result = 0; result < op->getNumResults(); ++result)
     if (!isLinear(op, *partial, result))
       return false;
-  if (!isWorthPassing(op, owner))
+  if (!isWorthPassing(op, meshAxis))
     return false;
-  places.operands[*partial][owner] = OwnerPlace::partial(ReduceKind::Sum);
+  places.operands[*partial][meshAxis] = MeshAxisPlace::partial(ReduceKind::Sum);
   for (ValuePlace &place : places.results)
-    place[owner] = OwnerPlace::partial(ReduceKind::Sum);
+    place[meshAxis] = MeshAxisPlace::partial(ReduceKind::Sum);
   return true;
 }
 
@@ -350,10 +350,10 @@ OpPlaces BodyAssigner::choosePlaces(Operation *op) {
   OpPlaces places;
   places.operands.assign(op->getNumOperands(), getReplicated());
   places.results.assign(op->getNumResults(), getReplicated());
-  for (unsigned owner = 0; owner < owners.size(); ++owner) {
-    if (waitInSum(op, owner, places) || takeLoop(op, owner, places))
+  for (unsigned meshAxis = 0; meshAxis < meshAxes.size(); ++meshAxis) {
+    if (waitInSum(op, meshAxis, places) || takeLoop(op, meshAxis, places))
       continue;
-    passThrough(op, owner, places);
+    passThrough(op, meshAxis, places);
   }
   return places;
 }
@@ -366,10 +366,10 @@ FailureOr<SmallVector<Value>> BodyAssigner::addPartialsFirst(Operation *op, cons
   std::vector<std::pair<ValuePlace, SmallVector<Value>>> groups;
   for (auto [operand, place] : llvm::zip(op->getOperands(), places.operands)) {
     SmallVector<Copy> copies = getCopies(operand);
-    bool isPartOfShares = llvm::any_of(llvm::seq<unsigned>(owners.size()),
-                                       [&](unsigned owner) { return isShared(operand, owner, need); });
+    bool isPartOfShares = llvm::any_of(llvm::seq<unsigned>(meshAxes.size()),
+                                       [&](unsigned meshAxis) { return isShared(operand, meshAxis, need); });
     bool waits = copies.size() == 1 && copies[0].place != need && !isPartOfShares &&
-                 llvm::any_of(copies[0].place, [](const OwnerPlace &owner) { return owner.isPartialSum(); });
+                 llvm::any_of(copies[0].place, [](const MeshAxisPlace &meshAxis) { return meshAxis.isPartialSum(); });
     if (!waits) {
       FailureOr<Value> value = getOperand(op, operand, place);
       if (failed(value))
@@ -420,12 +420,12 @@ static bool isUpstreamArithmetic(Operation *op) {
 /// Time cannot be converted: what belongs to one micro-batch is never whole inside a body, and a sum
 /// over micro-batches never known.
 LogicalResult BodyAssigner::checkTime(Operation *op, Value operand, const ValuePlace &need) {
-  if (owners.empty() || owners[0].id != PlacementAttr::kTime || isProducer(operand.getDefiningOp()))
+  if (meshAxes.empty() || meshAxes[0].id != PlacementAttr::kTime || isProducer(operand.getDefiningOp()))
     return success();
   for (const Copy &copy : getCopies(operand))
     if (copy.place[0] != need[0] && !isShared(operand, 0, need))
       return op->emitOpError("needs the whole batch at once: expects an op that can be cut into ")
-             << owners[0].size << " micro-batches, but got one that reads "
+             << meshAxes[0].size << " micro-batches, but got one that reads "
              << (copy.place[0].isPartialSum() ? "a sum over them" : "all of them") << kUseOneMicroBatch;
   return success();
 }
@@ -502,8 +502,8 @@ LogicalResult BodyAssigner::placeResults() {
     if (request.isLoss[index] && !getCopies(value).empty()) {
       place = getCopies(value)[0].place;
       // Micro-batches add up their losses: of one that does not depend on the batch, each has a share.
-      if (!owners.empty() && owners[0].id == PlacementAttr::kTime && place[0].kind == OwnerPlace::Replicated)
-        place[0] = OwnerPlace::partial(ReduceKind::Sum);
+      if (!meshAxes.empty() && meshAxes[0].id == PlacementAttr::kTime && place[0].kind == MeshAxisPlace::Replicated)
+        place[0] = MeshAxisPlace::partial(ReduceKind::Sum);
     } else if (failed(checkTime(terminator, value, place)))
       return failure();
     FailureOr<Value> converted = getOperand(terminator, value, place);
@@ -544,13 +544,13 @@ LogicalResult BodyAssigner::finishBackward(graph::ReturnOp terminator) {
     if (decided)
       place = getPlace(gradient, decided);
     else if (isParameter && !isMade)
-      for (unsigned owner = 0; owner < owners.size(); ++owner)
-        if (place[owner].kind == OwnerPlace::Replicated && isPartialSum(gradient, owner))
-          place[owner] = OwnerPlace::partial(ReduceKind::Sum);
+      for (unsigned meshAxis = 0; meshAxis < meshAxes.size(); ++meshAxis)
+        if (place[meshAxis].kind == MeshAxisPlace::Replicated && isPartialSum(gradient, meshAxis))
+          place[meshAxis] = MeshAxisPlace::partial(ReduceKind::Sum);
     // Gradients add up over micro-batches: of one that does not depend on the batch, each has a share.
-    if (isParameter && !owners.empty() && owners[0].id == PlacementAttr::kTime && !isMade &&
-        place[0].kind == OwnerPlace::Replicated)
-      place[0] = OwnerPlace::partial(ReduceKind::Sum);
+    if (isParameter && !meshAxes.empty() && meshAxes[0].id == PlacementAttr::kTime && !isMade &&
+        place[0].kind == MeshAxisPlace::Replicated)
+      place[0] = MeshAxisPlace::partial(ReduceKind::Sum);
     FailureOr<Value> converted = getOperand(terminator, gradient, place);
     if (failed(converted))
       return failure();

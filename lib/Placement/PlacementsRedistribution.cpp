@@ -1,4 +1,4 @@
-// The redistribution planner: a shortest path over states in which each grid axis is where it was,
+// The redistribution planner: a shortest path over states in which each mesh axis is where it was,
 // where it should be, or owns nothing.
 #include "galvatron/Placement/PlacementsRedistribution.h"
 
@@ -12,7 +12,7 @@ using namespace galvatron::dist;
 namespace {
 
 constexpr int64_t kLocal = PlacementAttr::kLocal, kTime = PlacementAttr::kTime;
-/// Where a grid axis is: a sub-axis's index, or one of these.
+/// Where a mesh axis is: a sub-axis's index, or one of these.
 constexpr int kNowhere = -1, kPartial = -2;
 
 /// A collective costs about as much as sending this many elements more.
@@ -30,25 +30,25 @@ struct Layout {
   SmallVector<Partial> timePartials;
 };
 
-/// For each axis of the grid where it is: the index of a slot, kNowhere or kPartial. `time` owns its sub-axis throughout.
+/// For each axis of the mesh where it is: the index of a slot, kNowhere or kPartial. `time` owns its sub-axis throughout.
 using State = SmallVector<int>;
 
-/// How to get from one placement of a tensor to another, moving one axis of the grid at a time. A state is reached when
+/// How to get from one placement of a tensor to another, moving one axis of the mesh at a time. A state is reached when
 /// each axis is where the placement has it; a slot has at most one axis.
 struct Problem {
   MLIRContext *context;
-  ArrayRef<int64_t> grid; // devices along each axis
+  ArrayRef<int64_t> mesh; // devices along each axis
   Layout layout;
   State from, to;
   SmallVector<bool> timeOwned;          // of each slot, whether it is time's
   SmallVector<graph::ReduceKind> kinds; // of each axis that is partial in the source
 
-  /// The owner of each slot: an axis, kTime or kLocal.
-  SmallVector<int64_t> getOwners(const State &state) const;
+  /// The mesh axis of each slot: an axis, kTime or kLocal.
+  SmallVector<int64_t> getMeshAxes(const State &state) const;
   PlacementAttr getPlacement(const State &state) const;
   /// Elements that one device holds.
   int64_t getLocalElements(const State &state) const;
-  int64_t getOuter(const SmallVector<int64_t> &owners, int slot) const;
+  int64_t getOuter(const SmallVector<int64_t> &meshAxes, int slot) const;
 };
 
 } // namespace
@@ -57,21 +57,21 @@ struct Problem {
 // States
 //===----------------------------------------------------------------------===//
 
-SmallVector<int64_t> Problem::getOwners(const State &state) const {
-  SmallVector<int64_t> owners(layout.slots.size(), kLocal);
-  for (size_t i = 0; i < owners.size(); ++i)
+SmallVector<int64_t> Problem::getMeshAxes(const State &state) const {
+  SmallVector<int64_t> meshAxes(layout.slots.size(), kLocal);
+  for (size_t i = 0; i < meshAxes.size(); ++i)
     if (timeOwned[i])
-      owners[i] = kTime;
+      meshAxes[i] = kTime;
   for (auto [axis, where] : llvm::enumerate(state))
     if (where >= 0)
-      owners[where] = axis;
-  return owners;
+      meshAxes[where] = axis;
+  return meshAxes;
 }
 
 PlacementAttr Problem::getPlacement(const State &state) const {
   SmallVector<DimSubAxes> dims(layout.rank);
-  for (auto [slot, owner] : llvm::zip(layout.slots, getOwners(state)))
-    dims[slot.dim].push_back({slot.extent, owner});
+  for (auto [slot, meshAxis] : llvm::zip(layout.slots, getMeshAxes(state)))
+    dims[slot.dim].push_back({slot.extent, meshAxis});
   SmallVector<Partial> partials(layout.timePartials);
   for (auto [axis, where] : llvm::enumerate(state))
     if (where == kPartial)
@@ -81,17 +81,17 @@ PlacementAttr Problem::getPlacement(const State &state) const {
 
 int64_t Problem::getLocalElements(const State &state) const {
   int64_t elements = 1;
-  for (auto [slot, owner] : llvm::zip(layout.slots, getOwners(state)))
-    if (owner == kLocal)
+  for (auto [slot, meshAxis] : llvm::zip(layout.slots, getMeshAxes(state)))
+    if (meshAxis == kLocal)
       elements *= slot.extent;
   return elements;
 }
 
 /// Product of the local sub-axes of the slot's dimension that are more major than it.
-int64_t Problem::getOuter(const SmallVector<int64_t> &owners, int slot) const {
+int64_t Problem::getOuter(const SmallVector<int64_t> &meshAxes, int slot) const {
   int64_t outer = 1;
   for (int i = slot - 1; i >= 0 && layout.slots[i].dim == layout.slots[slot].dim; --i)
-    if (owners[i] == kLocal)
+    if (meshAxes[i] == kLocal)
       outer *= layout.slots[i].extent;
   return outer;
 }
@@ -108,10 +108,10 @@ static bool refineDim(DimSubAxes &a, DimSubAxes &b) {
     int64_t x = a[i].extent, y = b[j].extent, common = std::min(x, y);
     if (std::max(x, y) % common != 0)
       return false;
-    if ((x > common && a[i].owner != kLocal) || (y > common && b[j].owner != kLocal))
+    if ((x > common && a[i].meshAxis != kLocal) || (y > common && b[j].meshAxis != kLocal))
       return false; // an owned sub-axis stays in one piece
-    left.push_back({common, a[i].owner});
-    right.push_back({common, b[j].owner});
+    left.push_back({common, a[i].meshAxis});
+    right.push_back({common, b[j].meshAxis});
     if ((a[i].extent /= common) == 1)
       ++i;
     if ((b[j].extent /= common) == 1)
@@ -126,49 +126,49 @@ static bool refineDim(DimSubAxes &a, DimSubAxes &b) {
   return left.size() == right.size();
 }
 
-/// `from` without owners (time excepted) in the dimensions where its sub-axes do not fit `to`'s.
+/// `from` without mesh axes (time excepted) in the dimensions where its sub-axes do not fit `to`'s.
 static PlacementAttr getCommonMiddle(PlacementAttr from, PlacementAttr to) {
   SmallVector<DimSubAxes> dims = from.getDims(), target = to.getDims();
   for (auto [dim, other] : llvm::zip(dims, target)) {
     DimSubAxes a = dim, b = other;
     if (!refineDim(a, b))
       for (SubAxis &subAxis : dim)
-        subAxis.owner = subAxis.owner == kTime ? kTime : kLocal;
+        subAxis.meshAxis = subAxis.meshAxis == kTime ? kTime : kLocal;
   }
   return PlacementAttr::getCanonical(from.getContext(), dims, from.getPartials());
 }
 
 static bool fillState(ArrayRef<DimSubAxes> dims, ArrayRef<Partial> partials, Problem &problem, State &state) {
-  state.assign(problem.grid.size(), kNowhere);
+  state.assign(problem.mesh.size(), kNowhere);
   int slot = 0;
   for (const DimSubAxes &dim : dims)
     for (SubAxis subAxis : dim) {
-      if (subAxis.owner >= 0 && (size_t(subAxis.owner) >= problem.grid.size() || subAxis.extent != problem.grid[subAxis.owner]))
+      if (subAxis.meshAxis >= 0 && (size_t(subAxis.meshAxis) >= problem.mesh.size() || subAxis.extent != problem.mesh[subAxis.meshAxis]))
         return false;
-      if (subAxis.owner >= 0)
-        state[subAxis.owner] = slot;
+      if (subAxis.meshAxis >= 0)
+        state[subAxis.meshAxis] = slot;
       ++slot;
     }
   for (Partial partial : partials) {
-    if (partial.owner == kTime)
+    if (partial.meshAxis == kTime)
       continue;
-    if (size_t(partial.owner) >= problem.grid.size())
+    if (size_t(partial.meshAxis) >= problem.mesh.size())
       return false;
-    state[partial.owner] = kPartial;
-    problem.kinds[partial.owner] = partial.kind;
+    state[partial.meshAxis] = kPartial;
+    problem.kinds[partial.meshAxis] = partial.kind;
   }
   return true;
 }
 
 static SmallVector<Partial> getTimePartials(PlacementAttr placement) {
   SmallVector<Partial> partials = placement.getPartials();
-  llvm::erase_if(partials, [](const Partial &partial) { return partial.owner != kTime; });
+  llvm::erase_if(partials, [](const Partial &partial) { return partial.meshAxis != kTime; });
   return partials;
 }
 
-static std::optional<Problem> getProblem(PlacementAttr from, PlacementAttr to, ArrayRef<int64_t> grid) {
-  Problem problem{from.getContext(), grid, {}, {}, {}, {}, {}};
-  problem.kinds.assign(grid.size(), graph::ReduceKind::Sum);
+static std::optional<Problem> getProblem(PlacementAttr from, PlacementAttr to, ArrayRef<int64_t> mesh) {
+  Problem problem{from.getContext(), mesh, {}, {}, {}, {}, {}};
+  problem.kinds.assign(mesh.size(), graph::ReduceKind::Sum);
   problem.layout.rank = from.getRank();
   problem.layout.timePartials = getTimePartials(from);
   if (problem.layout.timePartials != getTimePartials(to))
@@ -179,10 +179,10 @@ static std::optional<Problem> getProblem(PlacementAttr from, PlacementAttr to, A
     if (!refineDim(x, y))
       return std::nullopt;
     for (auto [subAxis, other] : llvm::zip(x, y)) {
-      if ((subAxis.owner == kTime) != (other.owner == kTime))
+      if ((subAxis.meshAxis == kTime) != (other.meshAxis == kTime))
         return std::nullopt;
       problem.layout.slots.push_back({int64_t(index), subAxis.extent});
-      problem.timeOwned.push_back(subAxis.owner == kTime);
+      problem.timeOwned.push_back(subAxis.meshAxis == kTime);
     }
   }
   if (!fillState(a, from.getPartials(), problem, problem.from) || !fillState(b, to.getPartials(), problem, problem.to))
@@ -230,9 +230,9 @@ static RedistributionStep makeStep(const Problem &problem, const State &state, c
   step.result = problem.getPlacement(next);
   int64_t groupSize = 1;
   for (int64_t axis : axes)
-    groupSize *= problem.grid[axis];
+    groupSize *= problem.mesh[axis];
   step.traffic = getStepTraffic(step.kind, problem.getLocalElements(state), groupSize);
-  SmallVector<int64_t> before = problem.getOwners(state), after = problem.getOwners(next);
+  SmallVector<int64_t> before = problem.getMeshAxes(state), after = problem.getMeshAxes(next);
   if (to >= 0) {
     step.dim = problem.layout.slots[to].dim;
     step.outer = problem.getOuter(before, to);
@@ -273,19 +273,19 @@ static std::optional<SmallVector<std::pair<int64_t, State>>> findPath(const Prob
       continue;
     if (state == problem.to)
       break;
-    SmallVector<int64_t> owners = problem.getOwners(state);
+    SmallVector<int64_t> meshAxes = problem.getMeshAxes(state);
     for (size_t axis = 0; axis < state.size(); ++axis) {
       int target = problem.to[axis];
       if (state[axis] == target)
         continue;
       for (int where : {target, kNowhere}) {
-        if (where == kPartial || where == state[axis] || (where >= 0 && owners[where] != kLocal))
+        if (where == kPartial || where == state[axis] || (where >= 0 && meshAxes[where] != kLocal))
           continue;
         State next = state;
         next[axis] = where;
         double nextCost =
             cost + kStepCost +
-            getStepTraffic(getKind(state[axis], where), problem.getLocalElements(state), problem.grid[axis]);
+            getStepTraffic(getKind(state[axis], where), problem.getLocalElements(state), problem.mesh[axis]);
         auto [found, isNew] = seen.try_emplace(next);
         if (isNew || (!found->second.done && nextCost < found->second.cost)) {
           found->second = {nextCost, state, int64_t(axis)};
@@ -311,13 +311,13 @@ static std::optional<SmallVector<std::pair<int64_t, State>>> findPath(const Prob
 //===----------------------------------------------------------------------===//
 
 /// Whether two slots are neighbours, `major` first, once both are held locally.
-static bool areAdjacent(const Problem &problem, SmallVector<int64_t> owners, int major, int minor) {
+static bool areAdjacent(const Problem &problem, SmallVector<int64_t> meshAxes, int major, int minor) {
   if (major < 0 || minor < 0)
     return major == minor;
   if (problem.layout.slots[major].dim != problem.layout.slots[minor].dim || major >= minor)
     return false;
   for (int slot = major + 1; slot < minor; ++slot)
-    if (owners[slot] == kLocal)
+    if (meshAxes[slot] == kLocal)
       return false;
   return true;
 }
@@ -328,11 +328,11 @@ static bool canFuse(const Problem &problem, const State &before, const State &af
     return false;
   if (before[last] == kPartial && problem.kinds[last] != problem.kinds[next])
     return false;
-  SmallVector<int64_t> owners = problem.getOwners(before), ownersAfter = problem.getOwners(after);
-  if (after[next] >= 0 && owners[after[next]] != kLocal)
+  SmallVector<int64_t> meshAxes = problem.getMeshAxes(before), meshAxesAfter = problem.getMeshAxes(after);
+  if (after[next] >= 0 && meshAxes[after[next]] != kLocal)
     return false; // takes the sub-axis that another one of the group leaves
-  return areAdjacent(problem, ownersAfter, before[last], before[next]) &&
-         areAdjacent(problem, owners, after[last], after[next]);
+  return areAdjacent(problem, meshAxesAfter, before[last], before[next]) &&
+         areAdjacent(problem, meshAxes, after[last], after[next]);
 }
 
 static SmallVector<RedistributionStep> fuse(const Problem &problem, SmallVector<std::pair<int64_t, State>> path) {
@@ -350,8 +350,8 @@ static SmallVector<RedistributionStep> fuse(const Problem &problem, SmallVector<
     SmallVector<std::pair<int64_t, int>> moves;
     for (size_t i = begin; i < end; ++i)
       moves.push_back({path[i].first, path[i].second[path[i].first]});
-    SmallVector<int64_t> owners = problem.getOwners(state);
-    if (llvm::all_of(moves, [&](auto &move) { return move.second < 0 || owners[move.second] == kLocal; }))
+    SmallVector<int64_t> meshAxes = problem.getMeshAxes(state);
+    if (llvm::all_of(moves, [&](auto &move) { return move.second < 0 || meshAxes[move.second] == kLocal; }))
       llvm::sort(moves);
     for (size_t i = 0; i < moves.size();) {
       SmallVector<int64_t> axes{moves[i].first};
@@ -378,7 +378,7 @@ static SmallVector<RedistributionStep> fuse(const Problem &problem, SmallVector<
 //===----------------------------------------------------------------------===//
 
 std::optional<SmallVector<RedistributionStep>> galvatron::planRedistribution(PlacementAttr from, PlacementAttr to,
-                                                                             ArrayRef<int64_t> grid) {
+                                                                             ArrayRef<int64_t> mesh) {
   if (from == to)
     return SmallVector<RedistributionStep>();
   PlacementAttr middle = getCommonMiddle(from, to);
@@ -386,7 +386,7 @@ std::optional<SmallVector<RedistributionStep>> galvatron::planRedistribution(Pla
   for (auto [a, b] : {std::pair(from, middle), std::pair(middle, to)}) {
     if (a == b)
       continue;
-    std::optional<Problem> problem = getProblem(a, b, grid);
+    std::optional<Problem> problem = getProblem(a, b, mesh);
     if (!problem)
       return std::nullopt;
     auto path = findPath(*problem);
@@ -426,9 +426,9 @@ Value galvatron::buildStep(OpBuilder &builder, Location loc, Value value, const 
   llvm_unreachable("unknown kind of redistribution");
 }
 
-static LogicalResult expand(RedistributeOp op, ArrayRef<int64_t> grid) {
+static LogicalResult expand(RedistributeOp op, ArrayRef<int64_t> mesh) {
   PlacementAttr from = getPlacement(op.getX().getType()), to = getPlacement(op.getResult().getType());
-  auto steps = planRedistribution(from, to, grid);
+  auto steps = planRedistribution(from, to, mesh);
   if (!steps)
     return op.emitOpError("expects a target that collectives can reach, but got ") << from << " to " << to;
   OpBuilder builder(op);
@@ -440,11 +440,11 @@ static LogicalResult expand(RedistributeOp op, ArrayRef<int64_t> grid) {
   return success();
 }
 
-FailureOr<unsigned> galvatron::insertCollectives(Operation *root, ArrayRef<int64_t> grid) {
+FailureOr<unsigned> galvatron::insertCollectives(Operation *root, ArrayRef<int64_t> mesh) {
   SmallVector<RedistributeOp> ops;
   root->walk([&](RedistributeOp op) { ops.push_back(op); });
   for (RedistributeOp op : ops)
-    if (failed(expand(op, grid)))
+    if (failed(expand(op, mesh)))
       return failure();
   return unsigned(ops.size());
 }

@@ -23,14 +23,14 @@ static llvm::SmallVector<Preference> getWants(DimensionId id) {
 #undef WANT
 }
 
-llvm::SmallVector<Parallelism> galvatron::getParallelisms(plan::StrategyAttr strategy, const plan::GridAxes &axes) {
+llvm::SmallVector<Parallelism> galvatron::getParallelisms(plan::StrategyAttr strategy, const plan::MeshAxes &axes) {
   plan::StrategyValues values = strategy.getValues();
   llvm::SmallVector<Parallelism> rows;
   for (DimensionId id : plan::getRankOrder(/*strided=*/false)) {
     Parallelism &row = rows.emplace_back();
     row.name = plan::kDimensions[int(id)].key;
     row.degree = plan::getOwnDegree(id, values);
-    row.gridAxes.assign(axes.of[int(id)].begin(), axes.of[int(id)].end());
+    row.meshAxes.assign(axes.of[int(id)].begin(), axes.of[int(id)].end());
     row.wants = getWants(id);
 #define STRATEGY_FLAG(FIELD, NAME, KEY, WORD, CLONE, OF, ...)                                                          \
   if (values.FIELD && id == DimensionId::OF)                                                                           \

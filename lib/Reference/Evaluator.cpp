@@ -1,6 +1,6 @@
 // Runs `@step`: calls forward, then backward in reverse, once for each micro-batch.
 //
-// The stages of a pipeline share one device grid and hand values to the device of the same number, so
+// The stages of a pipeline share one device mesh and hand values to the device of the same number, so
 // all of them run on one machine: a schedule changes when things happen, never what they are.
 #include "galvatron/Reference/Evaluator.h"
 
@@ -19,7 +19,7 @@ static Machine machineOf(ModuleOp module) {
   Machine machine;
   if (auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName)) {
     machine.microBatches = pipeline.getMicroBatches();
-    machine.grid = plan::getGrid(pipeline);
+    machine.mesh = plan::getMesh(pipeline);
   }
   return machine;
 }
@@ -301,9 +301,9 @@ FailureOr<StepResult> galvatron::reference::evaluateStep(ModuleOp module, const 
 //===----------------------------------------------------------------------===//
 
 FailureOr<std::vector<Tensor>> galvatron::reference::evaluateFunction(func::FuncOp function, ArrayRef<Tensor> inputs,
-                                                                      ArrayRef<int64_t> grid) {
+                                                                      ArrayRef<int64_t> mesh) {
   Machine machine;
-  machine.grid.assign(grid.begin(), grid.end());
+  machine.mesh.assign(mesh.begin(), mesh.end());
   Interpreter interpreter(machine, 0, 1, /*exact=*/true);
   Frame frame;
   for (auto [argument, input] : llvm::zip_equal(function.getArguments(), inputs))

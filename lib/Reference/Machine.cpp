@@ -46,10 +46,10 @@ uint64_t Position::globalElement(ArrayRef<int64_t> index, ArrayRef<int64_t> loca
 }
 
 SmallVector<int64_t> Machine::coordinates(int64_t device) const {
-  SmallVector<int64_t> coordinates(grid.size());
-  for (int64_t axis = int64_t(grid.size()) - 1; axis >= 0; --axis) {
-    coordinates[axis] = device % grid[axis];
-    device /= grid[axis];
+  SmallVector<int64_t> coordinates(mesh.size());
+  for (int64_t axis = int64_t(mesh.size()) - 1; axis >= 0; --axis) {
+    coordinates[axis] = device % mesh[axis];
+    device /= mesh[axis];
   }
   return coordinates;
 }
@@ -57,14 +57,14 @@ SmallVector<int64_t> Machine::coordinates(int64_t device) const {
 int64_t Machine::device(ArrayRef<int64_t> coordinates) const {
   int64_t device = 0;
   for (auto [axis, coordinate] : llvm::enumerate(coordinates))
-    device = device * grid[axis] + coordinate;
+    device = device * mesh[axis] + coordinate;
   return device;
 }
 
 SmallVector<int64_t> Machine::group(int64_t member, ArrayRef<int64_t> axes) const {
   SmallVector<int64_t> at = coordinates(member), sizes, members;
   for (int64_t axis : axes)
-    sizes.push_back(grid[axis]);
+    sizes.push_back(mesh[axis]);
   forEachIndex(sizes, [&](ArrayRef<int64_t> index, int64_t) {
     for (auto [axis, coordinate] : llvm::zip(axes, index))
       at[axis] = coordinate;
@@ -82,10 +82,10 @@ Position Machine::position(dist::PlacementAttr placement, int64_t device, int64_
     auto &dim = position.dims.emplace_back();
     for (const dist::SubAxis &subAxis : subAxes) {
       std::optional<int64_t> index;
-      if (subAxis.owner == dist::PlacementAttr::kTime)
+      if (subAxis.meshAxis == dist::PlacementAttr::kTime)
         index = microBatch;
-      else if (subAxis.owner != dist::PlacementAttr::kLocal)
-        index = at[subAxis.owner];
+      else if (subAxis.meshAxis != dist::PlacementAttr::kLocal)
+        index = at[subAxis.meshAxis];
       dim.push_back({subAxis.extent, index});
     }
   }
@@ -108,7 +108,7 @@ static void forEachOfPiece(ArrayRef<int64_t> localShape, const Position &positio
 static int64_t firstReplica(const Machine &machine, dist::PlacementAttr placement, int64_t device) {
   SmallVector<int64_t> at = machine.coordinates(device);
   for (auto [axis, coordinate] : llvm::enumerate(at))
-    if (!placement || (!llvm::is_contained(placement.getOwners(), int64_t(axis)) &&
+    if (!placement || (!llvm::is_contained(placement.getMeshAxes(), int64_t(axis)) &&
                        !llvm::is_contained(placement.getPartialAxes(), int64_t(axis))))
       coordinate = 0;
   return machine.device(at);
@@ -201,8 +201,8 @@ static Tensor reduce(const DeviceTensors &x, ArrayRef<int64_t> members, graph::R
 FailureOr<DeviceTensors> Machine::runCollective(Operation *op, const DeviceTensors &x) const {
   auto axes = op->getAttrOfType<DenseI64ArrayAttr>("axes").asArrayRef();
   for (int64_t axis : axes)
-    if (axis < 0 || axis >= int64_t(grid.size()))
-      return op->emitOpError("expects axes of a grid of ") << grid.size() << ", but got axis " << axis;
+    if (axis < 0 || axis >= int64_t(mesh.size()))
+      return op->emitOpError("expects axes of a mesh of ") << mesh.size() << ", but got axis " << axis;
   DeviceTensors results;
   for (int64_t device = 0; device < numDevices(); ++device) {
     SmallVector<int64_t> members = group(device, axes);

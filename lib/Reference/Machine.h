@@ -13,11 +13,11 @@ namespace galvatron::reference {
 using DeviceTensors = std::vector<Tensor>;
 
 struct Machine {
-  /// Sizes of the device grid's axes, major to minor; a single device has none.
-  llvm::SmallVector<int64_t> grid;
+  /// Sizes of the device mesh's axes, major to minor; a single device has none.
+  llvm::SmallVector<int64_t> mesh;
   int64_t microBatches = 1;
 
-  int64_t numDevices() const { return numElements(grid); }
+  int64_t numDevices() const { return numElements(mesh); }
   llvm::SmallVector<int64_t> coordinates(int64_t device) const;
   int64_t device(llvm::ArrayRef<int64_t> coordinates) const;
   /// The devices that differ from this one only in `axes`, in the order of their positions.

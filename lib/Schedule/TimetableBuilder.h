@@ -19,7 +19,7 @@ namespace galvatron {
 int64_t bytesOf(mlir::Type type);
 /// The tensor that one device holds.
 mlir::RankedTensorType localType(mlir::Value value);
-/// Grid axes on which a value is partial. Not time: sums over micro-batches add up in place.
+/// Mesh axes on which a value is partial. Not time: sums over micro-batches add up in place.
 std::vector<int64_t> partialAxesOf(dist::PlacementAttr placement);
 
 /// One call of a layer in a stage.

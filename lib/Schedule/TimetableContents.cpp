@@ -155,9 +155,9 @@ void TimetableBuilder::collectHolders() {
 
 std::vector<int64_t> galvatron::partialAxesOf(dist::PlacementAttr placement) {
   std::vector<int64_t> axes;
-  for (int64_t owner : placement.getPartialAxes())
-    if (owner != dist::PlacementAttr::kTime)
-      axes.push_back(owner);
+  for (int64_t meshAxis : placement.getPartialAxes())
+    if (meshAxis != dist::PlacementAttr::kTime)
+      axes.push_back(meshAxis);
   return axes;
 }
 

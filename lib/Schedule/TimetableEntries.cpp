@@ -97,7 +97,7 @@ std::vector<std::string> galvatron::functionsOf(const Timetable &timetable) {
   return names;
 }
 
-Communicators galvatron::communicatorsOf(const Timetable &timetable, ArrayRef<int64_t> grid) {
+Communicators galvatron::communicatorsOf(const Timetable &timetable, ArrayRef<int64_t> mesh) {
   Communicators communicators;
   std::set<std::pair<std::vector<int64_t>, std::vector<int64_t>>> sets; // axes, stages
   for (const RankGroup &group : timetable.groups) {
@@ -105,7 +105,7 @@ Communicators galvatron::communicatorsOf(const Timetable &timetable, ArrayRef<in
     llvm::sort(axes);
     int64_t size = std::max<int64_t>(group.stages.size(), 1);
     for (int64_t axis : axes)
-      size *= grid[axis];
+      size *= mesh[axis];
     if (size > 1 && sets.insert({axes, group.stages}).second)
       communicators.groupSizes.push_back(size);
   }

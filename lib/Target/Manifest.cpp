@@ -19,7 +19,7 @@ static Json toJson(dist::PlacementAttr placement) {
   for (int64_t count : placement.getSubAxesPerDim()) {
     Json subAxes = Json::array();
     for (int64_t i = 0; i < count; ++i, ++subAxis)
-      subAxes.push_back({placement.getExtents()[subAxis], placement.getOwners()[subAxis]});
+      subAxes.push_back({placement.getExtents()[subAxis], placement.getMeshAxes()[subAxis]});
     dims.push_back(subAxes);
   }
   return dims;
@@ -95,9 +95,9 @@ static Json lossesOf(const Timetable &timetable) {
   Json losses = Json::array();
   for (const StageLoss &loss : timetable.losses) {
     Json axes = Json::array();
-    for (int64_t owner : loss.placement.getPartialAxes())
-      if (owner != dist::PlacementAttr::kTime)
-        axes.push_back(owner);
+    for (int64_t meshAxis : loss.placement.getPartialAxes())
+      if (meshAxis != dist::PlacementAttr::kTime)
+        axes.push_back(meshAxis);
     losses.push_back({{"offset", timetable.buffers[loss.buffer].offset}, {"partial_axes", axes}});
   }
   return losses;
@@ -164,7 +164,7 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"stage", timetable.stage},
                    {"stages", pipeline.getStages()},
                    {"devices", pipeline.getDevices()},
-                   {"grid", toJson(plan::getGrid(pipeline))},
+                   {"mesh", toJson(plan::getMesh(pipeline))},
                    {"schedule", plan::stringifySchedule(pipeline.getSchedule()).str()},
                    {"global_batch", integer("graph.batch")},
                    {"micro_batches", pipeline.getMicroBatches()},

@@ -19,7 +19,7 @@ extern "C" {
 
 #define GVRT_ABI_VERSION 3
 
-/// Of one rank: its place in the grid, communicators, step counters, device state. Opaque to compiled code.
+/// Of one rank: its place in the mesh, communicators, step counters, device state. Opaque to compiled code.
 typedef struct gvrt_context gvrt_context;
 
 /// `buffers`: device addresses, in the order that Functions.def (or the body's signature) gives; null where an optional

@@ -56,7 +56,7 @@ struct gvrt_context {
   /// What this rank executes; outlives the context.
   const gvrt_program *program = nullptr;
 
-  // Place. World rank = stage · devices + device; coordinates per grid axis, major first.
+  // Place. World rank = stage · devices + device; coordinates per mesh axis, major first.
   int rank = 0, ranks = 1, stage = 0, stages = 1, device = 0, devices = 1;
   std::vector<int64_t> coordinates;
 

@@ -78,7 +78,7 @@ void read(const json &root, Manifest &m) {
   m.stage = root.at("stage");
   m.stages = root.at("stages");
   m.devices = root.at("devices");
-  root.at("grid").get_to(m.grid);
+  root.at("mesh").get_to(m.mesh);
   m.schedule = root.value("schedule", "");
   m.model = root.value("model", "model");
   m.program = root.value("program", "");
@@ -117,8 +117,8 @@ void read(const json &root, Manifest &m) {
 Status check(const Manifest &m) {
   if (m.stage < 0 || m.stage >= m.stages)
     return Status::error("expects a stage below ", m.stages, ", but got ", m.stage);
-  if (product(m.grid) != m.devices)
-    return Status::error("expects a grid of ", m.devices, " devices, but its axes give ", product(m.grid));
+  if (product(m.mesh) != m.devices)
+    return Status::error("expects a mesh of ", m.devices, " devices, but its axes give ", product(m.mesh));
   auto inArena = [&](int64_t offset, int64_t bytes) {
     return offset >= 0 && bytes >= 0 && offset <= m.arenaBytes - bytes;
   };
@@ -133,7 +133,7 @@ Status check(const Manifest &m) {
     if (p.copy >= 0 && !inArena(p.copy, p.count * 2))
       return Status::error("expects the copy of ", p.name(), " inside the arena of ", m.arenaBytes,
                            " bytes, but got offset ", p.copy);
-    PositionMap map(std::vector<int64_t>(m.grid.size(), 0), 0, p.placement.data(), p.shape.size());
+    PositionMap map(std::vector<int64_t>(m.mesh.size(), 0), 0, p.placement.data(), p.shape.size());
     int64_t local = 1;
     for (size_t d = 0; d < p.shape.size(); ++d) {
       local *= map.localExtent(d);

@@ -80,7 +80,7 @@ struct WorkspaceInfo {
 struct Manifest {
   std::string device; // "cpu" or "cuda"
   int64_t stage, stages, devices;
-  std::vector<int64_t> grid;
+  std::vector<int64_t> mesh;
   std::string schedule, model, program, weights, buffers, summary;
   int64_t globalBatch, microBatches, sequence, vocabulary;
   int64_t arenaBytes;

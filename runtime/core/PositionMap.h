@@ -1,7 +1,7 @@
 //===- PositionMap.h - where a local element stands in the global tensor ---===//
 //
 // A dimension of a global tensor is a list of sub-axes, major first; each sub-axis is held locally (all its values, in
-// order), fixed by a grid axis (one value: the device's coordinate) or by time (one value: the micro-batch). Example,
+// order), fixed by a mesh axis (one value: the device's coordinate) or by time (one value: the micro-batch). Example,
 // batch 8 as
 // [(2 micro-batch) (2 axis 0) (2 local)] on the device with coordinate 1 in micro-batch 0:
 //
@@ -22,17 +22,17 @@ class PositionMap {
 public:
   static constexpr int64_t kLocal = -1, kTime = -2;
 
-  /// Reads `rank` dimensions of [number of sub-axes, (extent, owner)…] from `words`.
+  /// Reads `rank` dimensions of [number of sub-axes, (extent, mesh axis)…] from `words`.
   PositionMap(const std::vector<int64_t> &coordinates, int64_t microBatch, const int64_t *words, int64_t rank) {
     dimensions.resize(rank);
     for (Dimension &dimension : dimensions) {
       int64_t subAxes = *words++;
       for (int64_t i = 0; i < subAxes; ++i, words += 2) {
-        int64_t extent = words[0], owner = words[1];
-        int64_t value = owner == kLocal ? kLocal : owner == kTime ? microBatch : coordinates[owner];
+        int64_t extent = words[0], meshAxis = words[1];
+        int64_t value = meshAxis == kLocal ? kLocal : meshAxis == kTime ? microBatch : coordinates[meshAxis];
         dimension.subAxes.push_back({extent, value});
         dimension.global *= extent;
-        if (owner == kLocal)
+        if (meshAxis == kLocal)
           dimension.local *= extent;
       }
     }

@@ -95,17 +95,17 @@ static Group makeGroup(const Manifest &manifest, const GroupInfo &info, const gv
     // Every coordinate on the group's axes, the last axis fastest.
     int64_t size = 1;
     for (int64_t axis : info.axes)
-      size *= manifest.grid[axis];
+      size *= manifest.mesh[axis];
     for (int64_t member = 0; member < size; ++member) {
       std::vector<int64_t> coordinates = context.coordinates;
       int64_t rest = member;
       for (auto axis = info.axes.rbegin(); axis != info.axes.rend(); ++axis) {
-        coordinates[*axis] = rest % manifest.grid[*axis];
-        rest /= manifest.grid[*axis];
+        coordinates[*axis] = rest % manifest.mesh[*axis];
+        rest /= manifest.mesh[*axis];
       }
       int64_t device = 0;
-      for (size_t axis = 0; axis < manifest.grid.size(); ++axis)
-        device = device * manifest.grid[axis] + coordinates[axis];
+      for (size_t axis = 0; axis < manifest.mesh.size(); ++axis)
+        device = device * manifest.mesh[axis] + coordinates[axis];
       group.ranks.push_back(context.stage * context.devices + device);
     }
   }
@@ -123,10 +123,10 @@ void fillPlaces(const Manifest &manifest, int rank, gvrt_context &context) {
   context.stages = manifest.stages;
   context.devices = manifest.devices;
   context.device = rank % manifest.devices;
-  context.coordinates.assign(manifest.grid.size(), 0);
+  context.coordinates.assign(manifest.mesh.size(), 0);
   int64_t rest = context.device;
-  for (size_t axis = manifest.grid.size(); axis-- > 0; rest /= manifest.grid[axis])
-    context.coordinates[axis] = rest % manifest.grid[axis];
+  for (size_t axis = manifest.mesh.size(); axis-- > 0; rest /= manifest.mesh[axis])
+    context.coordinates[axis] = rest % manifest.mesh[axis];
   for (const GroupInfo &info : manifest.groups)
     context.groups.push_back(makeGroup(manifest, info, context));
 }

@@ -125,13 +125,13 @@ private:
   }
 
   void writeManifest() {
-    std::string grid = devices > 1 ? std::to_string(devices) : "", axis = devices > 1 ? "0" : "";
+    std::string mesh = devices > 1 ? std::to_string(devices) : "", axis = devices > 1 ? "0" : "";
     std::string rows = "[" + std::to_string(kMicroBatches) + ", -2], ";
     if (devices > 1)
-      rows += "[" + grid + ", 0], ";
+      rows += "[" + mesh + ", 0], ";
     rows += "[" + std::to_string(kBatch / kMicroBatches / devices) + ", -1]";
     manifest << "{\"format\": 1, \"device\": \"cuda\", \"stage\": " << stage << ", \"stages\": " << stages
-             << ", \"devices\": " << devices << ", \"grid\": [" << grid
+             << ", \"devices\": " << devices << ", \"mesh\": [" << mesh
              << "], \"schedule\": \"gpipe\", \"global_batch\": " << kBatch << ", \"micro_batches\": " << kMicroBatches
              << ", \"sequence\": " << kSequence << ", \"vocabulary\": " << kVocabulary
              << ", \"model\": \"toy\", \"arena_bytes\": " << (word == "huge" ? int64_t(1) << 50 : arena)

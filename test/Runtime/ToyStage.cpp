@@ -104,11 +104,11 @@ private:
     timetable.insert(timetable.end(), attributes.begin(), attributes.end());
   }
 
-  // Grid axis 0 is dp, axis 1 tp, each only if larger than one.
+  // Mesh axis 0 is dp, axis 1 tp, each only if larger than one.
   int64_t dpAxis() const { return 0; }
   int64_t tpAxis() const { return plan.dp > 1; }
-  std::string subAxis(int64_t extent, int64_t owner) const {
-    return "[" + std::to_string(extent) + ", " + std::to_string(owner) + "]";
+  std::string subAxis(int64_t extent, int64_t meshAxis) const {
+    return "[" + std::to_string(extent) + ", " + std::to_string(meshAxis) + "]";
   }
   std::string localDimension(int64_t extent) const { return "[" + subAxis(extent, -1) + "]"; }
   std::string vocabularyDimension() const {
@@ -258,7 +258,7 @@ private:
 
   void writeManifest(bool last) {
     manifest << "{\"format\": 1, \"stage\": " << stage << ", \"stages\": " << plan.stages
-             << ", \"devices\": " << plan.dp * plan.tp << ", \"grid\": [";
+             << ", \"devices\": " << plan.dp * plan.tp << ", \"mesh\": [";
     if (plan.dp > 1)
       manifest << plan.dp << (plan.tp > 1 ? ", " : "");
     if (plan.tp > 1)

@@ -1,6 +1,6 @@
-//===- Placements.h - what a strategy asks of each grid axis --------------===//
+//===- Placements.h - what a strategy asks of each mesh axis --------------===//
 //
-// A strategy is, for each axis of the device grid, a short list of logical axes in order of
+// A strategy is, for each axis of the device mesh, a short list of logical axes in order of
 // preference, each under a condition. The list of each parallelism is one row of a table
 // (dialects/Plan/Strategy.def); everything after it, down to the collectives, follows from the ops' loops.
 //
@@ -32,21 +32,21 @@ struct Preference {
   When when = When::Always;
 };
 
-/// One kind of parallelism under a strategy: its key, its devices, the axes of the device grid that these are, major to
+/// One kind of parallelism under a strategy: its key, its devices, the axes of the device mesh that these are, major to
 /// minor, and what they want, in order.
 struct Parallelism {
   llvm::StringRef name;
   int64_t degree;
-  llvm::SmallVector<int64_t> gridAxes;
+  llvm::SmallVector<int64_t> meshAxes;
   llvm::SmallVector<Preference> wants;
 };
 
 /// The kinds of parallelism, in the order in which they cut axes: what stays cut longest first. Those that a strategy
-/// does not use have no grid axes.
-llvm::SmallVector<Parallelism> getParallelisms(plan::StrategyAttr strategy, const plan::GridAxes &axes);
+/// does not use have no mesh axes.
+llvm::SmallVector<Parallelism> getParallelisms(plan::StrategyAttr strategy, const plan::MeshAxes &axes);
 
-/// A preference of one owner (a grid axis or time), settled for one layer: the logical axis, one sub-axis
-/// of which the owner has.
+/// A preference of one mesh axis (or time), settled for one layer: the logical axis, one sub-axis
+/// of which the mesh axis has.
 struct Choice {
   AxisId axis;
   When when;
@@ -55,8 +55,8 @@ struct Choice {
 /// The sub-axes that the axes of one layer are cut into under one strategy, and who wants them.
 class LayerSubAxes {
 public:
-  struct Owner {
-    /// Grid axis, or `PlacementAttr::kTime`.
+  struct MeshAxis {
+    /// Mesh axis, or `PlacementAttr::kTime`.
     int64_t id;
     int64_t size;
     llvm::StringRef parallelism;
@@ -68,24 +68,24 @@ public:
   static mlir::FailureOr<LayerSubAxes> get(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
                                           plan::PipelineAttr pipeline, mlir::Location loc);
 
-  /// Time first, if there are several micro-batches, then every grid axis.
-  llvm::ArrayRef<Owner> getOwners() const { return owners; }
-  /// Sizes of the grid's axes.
-  llvm::ArrayRef<int64_t> getGrid() const { return grid; }
-  /// An axis' sub-axes, major first, each with the owner that may have it; their product divides the
+  /// Time first, if there are several micro-batches, then every mesh axis.
+  llvm::ArrayRef<MeshAxis> getMeshAxes() const { return meshAxes; }
+  /// Sizes of the mesh's axes.
+  llvm::ArrayRef<int64_t> getMesh() const { return mesh; }
+  /// An axis' sub-axes, major first, each with the mesh axis that may have it; their product divides the
   /// axis' extent, and the rest is local.
   llvm::ArrayRef<dist::SubAxis> getSubAxes(AxisId axis) const;
 
 private:
-  bool deal(const Axes &axes, llvm::ArrayRef<AxisId> group, When when, Owner &owner);
+  bool deal(const Axes &axes, llvm::ArrayRef<AxisId> group, When when, MeshAxis &meshAxis);
 
-  llvm::SmallVector<int64_t> grid;
-  llvm::SmallVector<Owner> owners;
+  llvm::SmallVector<int64_t> mesh;
+  llvm::SmallVector<MeshAxis> meshAxes;
   llvm::DenseMap<AxisId, llvm::SmallVector<dist::SubAxis>> subAxes;
 };
 
-/// Which part of a value of a layer each device of one owner holds (or, of time, each micro-batch has).
-struct OwnerPlace {
+/// Which part of a value of a layer each device of one mesh axis holds (or, of time, each micro-batch has).
+struct MeshAxisPlace {
   /// Replicated: each holds the value. Sharded: each holds the part at its sub-axis of one of the value's axes. Partial:
   /// each holds a tensor of the value's shape, and the value is what they combine to.
   enum Kind { Replicated, Sharded, Partial } kind = Replicated;
@@ -95,25 +95,25 @@ struct OwnerPlace {
   /// Partial: how the tensors combine.
   graph::ReduceKind reduction = graph::ReduceKind(0);
 
-  static OwnerPlace sharded(unsigned dim, unsigned position) { return {Sharded, dim, position}; }
-  static OwnerPlace partial(graph::ReduceKind kind) { return {Partial, 0, 0, kind}; }
+  static MeshAxisPlace sharded(unsigned dim, unsigned position) { return {Sharded, dim, position}; }
+  static MeshAxisPlace partial(graph::ReduceKind kind) { return {Partial, 0, 0, kind}; }
   bool isPartialSum() const { return kind == Partial && reduction == graph::ReduceKind::Sum; }
-  friend bool operator==(const OwnerPlace &a, const OwnerPlace &b) = default;
+  friend bool operator==(const MeshAxisPlace &a, const MeshAxisPlace &b) = default;
 };
 
-/// Where a value of a layer is: one entry for each of `LayerSubAxes::getOwners()`, in their order. It says nothing by
-/// itself of extents: those are the owners', and the sub-axes that the layer's axes are cut into. x [batch, seq, hidden]
-/// under dp 2 and tp 2 with several micro-batches, so owners time, axis 0, axis 1, is
+/// Where a value of a layer is: one entry for each of `LayerSubAxes::getMeshAxes()`, in their order. It says nothing by
+/// itself of extents: those are the mesh axes', and the sub-axes that the layer's axes are cut into. x [batch, seq, hidden]
+/// under dp 2 and tp 2 with several micro-batches, so mesh axes time, axis 0, axis 1, is
 /// {sharded(0, 0), sharded(0, 0), replicated}, the attribute [4@t * 2@g0 * 2, 16, 64].
-using ValuePlace = llvm::SmallVector<OwnerPlace, 4>;
+using ValuePlace = llvm::SmallVector<MeshAxisPlace, 4>;
 
 /// The attribute that says the same.
 dist::PlacementAttr getPlacementAttr(mlir::RankedTensorType type, const ValueAxes &valueAxes, const ValuePlace &place,
                                      const Axes &axes, const LayerSubAxes &subAxes);
 
-/// The loop of an op that an owner takes: of the first choice that is present and allowed, the first
+/// The loop of an op that a mesh axis takes: of the first choice that is present and allowed, the first
 /// loop, parallel ones before contracted ones. None if no choice is.
-std::optional<unsigned> chooseLoop(mlir::Operation *op, const LayerSubAxes::Owner &owner, const Axes &axes);
+std::optional<unsigned> chooseLoop(mlir::Operation *op, const LayerSubAxes::MeshAxis &meshAxis, const Axes &axes);
 
 /// Where a value stands when it crosses a layer: as an elementwise op would have it.
 ValuePlace getBoundaryPlace(const ValueAxes &valueAxes, const Axes &axes, const LayerSubAxes &subAxes);

@@ -1,6 +1,6 @@
 //===- PlacementsRedistribution.h - from one placement to another ---------===//
 //
-// Redistribution is algebra per grid axis. An axis owns a sub-axis, owes a reduction or does neither:
+// Redistribution is algebra per mesh axis. An axis owns a sub-axis, owes a reduction or does neither:
 //
 //     nothing -> sub-axis   shard           moves nothing
 //     partial -> sub-axis   reduce-scatter
@@ -23,7 +23,7 @@ namespace galvatron {
 
 enum class RedistributionKind { Shard, ReduceScatter, AllToAll, AllReduce, AllGather };
 
-/// One collective along grid axes. `dim` and `outer` are as in the op of that name; an all-to-all cuts
+/// One collective along mesh axes. `dim` and `outer` are as in the op of that name; an all-to-all cuts
 /// `dim` and joins along `joinDim`.
 struct RedistributionStep {
   RedistributionKind kind;
@@ -36,10 +36,10 @@ struct RedistributionStep {
   double traffic = 0;
 };
 
-/// The steps from one placement of a tensor to another on a grid of these axis sizes; empty if they
+/// The steps from one placement of a tensor to another on a mesh of these axis sizes; empty if they
 /// are equal. Null where there are none: nothing becomes partial, and no step moves a sub-axis of time.
 std::optional<llvm::SmallVector<RedistributionStep>>
-planRedistribution(dist::PlacementAttr from, dist::PlacementAttr to, llvm::ArrayRef<int64_t> grid);
+planRedistribution(dist::PlacementAttr from, dist::PlacementAttr to, llvm::ArrayRef<int64_t> mesh);
 
 /// Sum of the steps' traffic, and a little for each step.
 double getTraffic(llvm::ArrayRef<RedistributionStep> steps);
@@ -47,9 +47,9 @@ double getTraffic(llvm::ArrayRef<RedistributionStep> steps);
 /// Builds the collective op of a step.
 mlir::Value buildStep(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value value, const RedistributionStep &step);
 
-/// Expands every `dist.redistribute` below `root` into collectives along the axes of a grid of these sizes. How many
+/// Expands every `dist.redistribute` below `root` into collectives along the axes of a mesh of these sizes. How many
 /// there were; an error where collectives do not reach a target.
-mlir::FailureOr<unsigned> insertCollectives(mlir::Operation *root, llvm::ArrayRef<int64_t> grid);
+mlir::FailureOr<unsigned> insertCollectives(mlir::Operation *root, llvm::ArrayRef<int64_t> mesh);
 
 } // namespace galvatron
 

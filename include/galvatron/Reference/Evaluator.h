@@ -42,10 +42,10 @@ struct StepResult {
 /// a missing input or parameter, or an op without meaning here.
 mlir::FailureOr<StepResult> evaluateStep(mlir::ModuleOp module, const StepInputs &inputs);
 
-/// Runs one function whose types may carry placements, on a grid of devices: arguments and results are
+/// Runs one function whose types may carry placements, on a mesh of devices: arguments and results are
 /// global tensors, the pieces in between are checked to agree. Keeps doubles between ops.
 mlir::FailureOr<std::vector<Tensor>> evaluateFunction(mlir::func::FuncOp function, llvm::ArrayRef<Tensor> inputs,
-                                                      llvm::ArrayRef<int64_t> grid);
+                                                      llvm::ArrayRef<int64_t> mesh);
 
 /// Shapes of all parameters that `@step` names, and their initial values drawn by counter from `seed`
 /// where the program gives a distribution (`graph.init`); zeros elsewhere.

@@ -28,7 +28,7 @@ struct StageParameter {
   dist::PlacementAttr gradient;
   /// Some body of the model leaves a gradient. Without one there are no moments either, and nothing changes it.
   bool trained = false;
-  /// Grid axes on which the gradient is partial, to be summed once per step.
+  /// Mesh axes on which the gradient is partial, to be summed once per step.
   std::vector<int64_t> partialAxes;
   mlir::DictionaryAttr init;
   /// Indices into Timetable::buffers; -1: there is none.
@@ -57,7 +57,7 @@ struct StageLoss {
   dist::PlacementAttr placement;
 };
 
-/// Ranks that a collective or a reduction joins: of one stage along grid axes, or of the same device
+/// Ranks that a collective or a reduction joins: of one stage along mesh axes, or of the same device
 /// index in several stages.
 struct RankGroup {
   std::vector<int64_t> axes, stages;
@@ -104,8 +104,8 @@ struct Communicators {
   int64_t directions = 0;
 };
 
-/// `grid`: the axes of a stage's devices.
-Communicators communicatorsOf(const Timetable &timetable, llvm::ArrayRef<int64_t> grid);
+/// `mesh`: the axes of a stage's devices.
+Communicators communicatorsOf(const Timetable &timetable, llvm::ArrayRef<int64_t> mesh);
 
 /// Proves that the stages' timetables end: executes them together with unbuffered transfers (a send
 /// starts without blocking and completes when received; a receive blocks; a collective over stages ends

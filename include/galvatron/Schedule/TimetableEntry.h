@@ -18,7 +18,7 @@ namespace galvatron {
 // Memory
 //===----------------------------------------------------------------------===//
 
-/// A piece of memory with one owner and one life.
+/// A piece of memory with one use and one life.
 struct Buffer {
   std::string name;
   int64_t bytes = 0;

@@ -37,7 +37,7 @@ def InferAxesPass : Pass<"galvatron-infer-axes", "mlir::ModuleOp"> {
 def AssignPlacementsPass : Pass<"galvatron-assign-placements", "mlir::ModuleOp"> {
   let summary = "Gives every tensor a placement, by the strategy of its layer";
   let description = [{
-    Clones each layer type for each strategy in use. In every op each grid axis, and time, takes the
+    Clones each layer type for each strategy in use. In every op each mesh axis, and time, takes the
     first logical axis of its strategy's list that the op has and allows; operands must follow, and
     results come out sharded, partial or replicated. Where an operand is placed otherwise, a
     `dist.redistribute` converts it, once for all readers.
@@ -73,7 +73,7 @@ def AssignPlacementsPass : Pass<"galvatron-assign-placements", "mlir::ModuleOp">
     }
     ```
 
-    **Fails when:** a degree does not factor the grid or divides no axis of a layer; an op needs the
+    **Fails when:** a degree does not factor the mesh or divides no axis of a layer; an op needs the
     whole batch at once and there are several micro-batches.
   }];
   let statistics = [Statistic<"numLayers", "num-layers", "Clones of layer types">,
@@ -84,7 +84,7 @@ def AssignPlacementsPass : Pass<"galvatron-assign-placements", "mlir::ModuleOp">
 def VerifyPlacementsPass : Pass<"galvatron-verify-placements", "mlir::ModuleOp"> {
   let summary = "Checks every placement against the loops that ops declare";
   let description = [{
-    Independent of how placements were assigned: for each op and each grid axis at most one loop is
+    Independent of how placements were assigned: for each op and each mesh axis at most one loop is
     cut, every operand and result that has the loop is cut alike, operands that lack it are whole and
     results that lack it partial; partial sums are read only by what is linear in them; a collective
     leads from its operand's placement to its result's; gradients leave where parameters live.
@@ -107,15 +107,15 @@ def VerifyPlacementsPass : Pass<"galvatron-verify-placements", "mlir::ModuleOp">
     }
     ```
 
-    **Fails when:** a placement is wrong; the error names op, grid axis and operand or result.
+    **Fails when:** a placement is wrong; the error names op, mesh axis and operand or result.
   }];
   let statistics = [Statistic<"numOps", "num-ops", "Ops that were checked">];
 }
 
 def InsertCollectivesPass : Pass<"galvatron-insert-collectives", "mlir::ModuleOp"> {
-  let summary = "Expands redistributions into collectives along grid axes";
+  let summary = "Expands redistributions into collectives along mesh axes";
   let description = [{
-    Per grid axis: nothing to sub-axis is a shard, partial to sub-axis a reduce-scatter, sub-axis to sub-axis an
+    Per mesh axis: nothing to sub-axis is a shard, partial to sub-axis a reduce-scatter, sub-axis to sub-axis an
     all-to-all, partial to nothing an all-reduce, sub-axis to nothing an all-gather. The cheapest order is
     searched; axes that do the same to neighbouring sub-axes are one group.
 

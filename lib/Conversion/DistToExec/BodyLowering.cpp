@@ -304,7 +304,7 @@ SmallVector<int64_t> galvatron::positionMap(Operation *op, ArrayRef<int64_t> sha
     int64_t count = placement.getSubAxesPerDim()[dim];
     map.push_back(count);
     for (int64_t subAxis = first; subAxis < first + count; ++subAxis)
-      llvm::append_values(map, placement.getExtents()[subAxis], placement.getOwners()[subAxis]);
+      llvm::append_values(map, placement.getExtents()[subAxis], placement.getMeshAxes()[subAxis]);
   }
   return map;
 }

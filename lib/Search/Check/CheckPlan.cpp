@@ -136,7 +136,7 @@ private:
     return problem.communication ? *problem.communication : *links[stage];
   }
   std::vector<std::unique_ptr<LinkModel>> links;
-  plan::Grid grid;        ///< of a stage's ranks
+  plan::Mesh mesh;        ///< of a stage's ranks
   std::vector<int> parts; ///< by unit
   std::vector<Priced> priced;
   CheckReport report;
@@ -149,7 +149,7 @@ bool Judge::structure() {
     return false;
   }
   parts = plan.partOfUnits();
-  grid = plan.rankGrid();
+  mesh = plan.rankMesh();
   std::int64_t ranks = plan.ranks / plan.pipeline;
   for (std::int64_t stage = 0; stage < plan.pipeline; ++stage) {
     // A stage that shares its node's links with others sees the cluster's.
@@ -190,17 +190,17 @@ bool Judge::structure() {
   return report.complaints.empty();
 }
 
-/// What an axis of the grid is to a strategy: the place of its dimension, and how many axes of that size the dimension
+/// What an axis of the mesh is to a strategy: the place of its dimension, and how many axes of that size the dimension
 /// has before.
 using AxisUse = std::tuple<std::size_t, std::int64_t, int>;
 
 /// An axis belongs to the first dimension, slowest first, whose degree still wants it.
-std::vector<AxisUse> useAxes(const plan::Grid &grid, const PlannedUnit &unit, bool strided) {
+std::vector<AxisUse> useAxes(const plan::Mesh &mesh, const PlannedUnit &unit, bool strided) {
   const Strategy &s = unit.strategy;
   std::int64_t degrees[] = {unit.dp / s.ep, s.ep, s.cp, s.ulysses, s.tp};
   std::map<std::pair<std::size_t, std::int64_t>, int> before;
   std::vector<AxisUse> uses;
-  for (std::int64_t axis : grid)
+  for (std::int64_t axis : mesh)
     for (std::size_t place = 0; place < 5; ++place) {
       std::size_t dimension = strided ? (place + 4) % 5 : place;
       if (degrees[dimension] % axis)
@@ -235,7 +235,7 @@ std::vector<std::size_t> dimensionsOf(Group group) {
 
 /// The ranks of a stage at which all axes stand at 0 but those of the group.
 plan::GroupShape Judge::group(const Collective &collective, const PlannedUnit &unit) const {
-  std::vector<AxisUse> uses = useAxes(grid, unit, unit.strategy.strided);
+  std::vector<AxisUse> uses = useAxes(mesh, unit, unit.strategy.strided);
   std::vector<AxisUse> near = useAxes(plan::getPrimeFactors(plan.ranksPerStage()), unit, false);
   std::set<AxisUse> joined;
   for (int axis : collective.axes)
@@ -248,12 +248,12 @@ plan::GroupShape Judge::group(const Collective &collective, const PlannedUnit &u
   std::vector<std::int64_t> members = {0};
   std::int64_t apart = plan.ranksPerStage();
   for (std::size_t axis = 0; axis < uses.size(); ++axis) {
-    apart /= grid[axis];
+    apart /= mesh[axis];
     if (!joined.count(uses[axis]))
       continue;
     std::vector<std::int64_t> before = std::exchange(members, {});
     for (std::int64_t member : before)
-      for (std::int64_t k = 0; k < grid[axis]; ++k)
+      for (std::int64_t k = 0; k < mesh[axis]; ++k)
         members.push_back(member + k * apart);
   }
   // Runs of equal distance, each a loop over those before.

@@ -118,16 +118,16 @@ std::vector<std::int64_t> readBytesPerRank(JsonReader &reader, const char *key, 
 }
 
 /// Whether it fits the ranks is for `validatePlan` to say.
-plan::Grid readGrid(JsonReader &reader) {
-  const Json *list = reader.member("grid");
+plan::Mesh readMesh(JsonReader &reader) {
+  const Json *list = reader.member("mesh");
   if (!list)
     return {};
   bool integers = list->is_array();
   for (std::size_t i = 0; integers && i < list->size(); ++i)
     integers = (*list)[i].is_number_integer();
   if (integers)
-    return list->get<plan::Grid>();
-  reader.fail("key 'grid' expects a list of integers, but got " + describeJson(*list));
+    return list->get<plan::Mesh>();
+  reader.fail("key 'mesh' expects a list of integers, but got " + describeJson(*list));
   return {};
 }
 
@@ -149,7 +149,7 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
   else
     reader.fail("key 'schedule' expects gpipe, 1f1b, interleaved or zb, but got '" + schedule + "'");
   plan.virtualStages = degree(reader, "virtual_stages");
-  plan.grid = readGrid(reader);
+  plan.mesh = readMesh(reader);
   plan.predictedStepSeconds = reader.number("predicted_step_seconds", 0.0);
   if (plan.predictedStepSeconds < 0)
     reader.fail("key 'predicted_step_seconds' expects at least 0, but got " +
@@ -409,8 +409,8 @@ std::string writePlan(const Plan &plan) {
                       {"reserved_bytes_per_rank", plan.reservedBytesPerRank}};
   if (plan.virtualStages > 1)
     head["virtual_stages"] = plan.virtualStages;
-  if (!plan.grid.empty())
-    head["grid"] = plan.grid;
+  if (!plan.mesh.empty())
+    head["mesh"] = plan.mesh;
   std::string text = "{\n";
   for (const auto &item : head.items())
     text += "  \"" + item.key() + "\": " + item.value().dump() + ",\n";

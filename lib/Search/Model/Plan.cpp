@@ -16,13 +16,13 @@ std::vector<int> Plan::unitsPerStage() const {
   return counts;
 }
 
-plan::Grid Plan::rankGrid() const {
-  if (!grid.empty())
-    return grid;
+plan::Mesh Plan::rankMesh() const {
+  if (!mesh.empty())
+    return mesh;
   std::map<plan::StrategyValues, std::int64_t> layers;
   for (const PlannedUnit &unit : units)
     ++layers[valuesOf(unit.strategy, unit.dp)];
-  return plan::chooseGrid(ranksPerStage(), layers);
+  return plan::chooseMesh(ranksPerStage(), layers);
 }
 
 std::vector<int> Plan::partOfUnits() const {
@@ -113,10 +113,10 @@ Result<bool> validatePlan(const Plan &plan, bool supportedOnly, bool unevenBatch
   if (supportedOnly)
     if (auto reason = whyUnsupported(plan.schedule))
       return Error{"plan key " + *reason};
-  plan::Grid primes = plan.grid;
+  plan::Mesh primes = plan.mesh;
   std::sort(primes.begin(), primes.end());
-  if (!plan.grid.empty() && primes != plan::getPrimeFactors(plan.ranksPerStage()))
-    return Error{"plan key 'grid' expects the prime factors of a stage's " + number(plan.ranksPerStage()) +
+  if (!plan.mesh.empty() && primes != plan::getPrimeFactors(plan.ranksPerStage()))
+    return Error{"plan key 'mesh' expects the prime factors of a stage's " + number(plan.ranksPerStage()) +
                  " ranks, slowest first; drop it to have them in the order that the strategies ask for"};
   if (auto reason = whyImpossible(plan.shape()))
     return Error{"plan cannot run: " + *reason};

@@ -80,17 +80,17 @@ double Candidate::lowerBound() const {
   return sum == kInfinity ? kInfinity : timetableBound.seconds(sum, largest) + tails / base->stages;
 }
 
-std::vector<std::tuple<int, int, plan::Grid>> offeredSettings(const Problem &problem) {
+std::vector<std::tuple<int, int, plan::Mesh>> offeredSettings(const Problem &problem) {
   const SearchSpace &space = problem.space;
-  std::vector<std::tuple<int, int, plan::Grid>> offered;
+  std::vector<std::tuple<int, int, plan::Mesh>> offered;
   std::int64_t most = std::min({problem.ranks(), std::int64_t(problem.units.size()), std::int64_t(space.maxPipeline)});
   for (std::int64_t stages = 1; stages <= most; ++stages) {
     if (problem.ranks() % stages || (stages > 1 && !space.pipeline) || (space.stages > 0 && stages != space.stages))
       continue;
     for (std::int64_t count = 1; count <= problem.globalBatch; ++count)
       if (problem.globalBatch % count == 0 && (space.microBatches <= 0 || count == space.microBatches))
-        for (plan::Grid &grid : offeredGrids(problem, problem.ranks() / stages))
-          offered.emplace_back(int(stages), int(count), std::move(grid));
+        for (plan::Mesh &mesh : offeredMeshes(problem, problem.ranks() / stages))
+          offered.emplace_back(int(stages), int(count), std::move(mesh));
   }
   return offered;
 }

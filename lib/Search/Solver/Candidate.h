@@ -63,7 +63,7 @@ public:
   double bound() const { return least; }
   /// By bound, and no two alike.
   auto order() const {
-    return std::tuple{least, form.stages, form.microBatches, form.schedule, form.virtualStages, tied, base->grid};
+    return std::tuple{least, form.stages, form.microBatches, form.schedule, form.virtualStages, tied, base->mesh};
   }
   /// Bounds of its timetable, whatever its options.
   const PipelineBound &pipeline() const { return timetableBound; }
@@ -97,7 +97,7 @@ private:
 };
 
 /// The pipeline degrees and numbers of micro-batches that a problem's space offers.
-std::vector<std::tuple<int, int, plan::Grid>> offeredSettings(const Problem &problem);
+std::vector<std::tuple<int, int, plan::Mesh>> offeredSettings(const Problem &problem);
 
 /// The shapes of a setting under the space's schedules, a candidate for each, and for each tp that tied units may
 /// share.

@@ -65,24 +65,24 @@ PlanPrice pricePlan(const Setting &setting, const Timetable &timetable, const Ch
 
 /// Of the orders of ranks that cost what the setting's does: none, where the one that follows from the strategies is
 /// among them, else the first.
-static plan::Grid gridToSay(const Setting &setting, const Plan &plan) {
-  if (setting.grid.empty())
+static plan::Mesh meshToSay(const Setting &setting, const Plan &plan) {
+  if (setting.mesh.empty())
     return {};
   const Problem &problem = *setting.problem;
   auto costsSame = [&](const plan::GroupShape &a, const plan::GroupShape &b) {
     std::int64_t perNode = problem.cluster.devicesPerNode;
     return problem.communication ? a == b : membersWithin(a, perNode) == membersWithin(b, perNode);
   };
-  auto isSame = [&](const plan::Grid &grid) {
+  auto isSame = [&](const plan::Mesh &mesh) {
     return std::all_of(plan.units.begin(), plan.units.end(), [&](const PlannedUnit &unit) {
-      GroupShapes here = groupsOf(unit.strategy, unit.dp, setting.grid), there = groupsOf(unit.strategy, unit.dp, grid);
+      GroupShapes here = groupsOf(unit.strategy, unit.dp, setting.mesh), there = groupsOf(unit.strategy, unit.dp, mesh);
       return std::equal(here.begin(), here.end(), there.begin(), costsSame);
     });
   };
-  if (isSame(plan.rankGrid()))
+  if (isSame(plan.rankMesh()))
     return {};
-  std::vector<plan::Grid> grids = offeredGrids(problem, setting.stageRanks);
-  return *std::find_if(grids.begin(), grids.end(), isSame);
+  std::vector<plan::Mesh> meshes = offeredMeshes(problem, setting.stageRanks);
+  return *std::find_if(meshes.begin(), meshes.end(), isSame);
 }
 
 Plan assemblePlan(const Setting &setting, const Timetable &timetable, const Choice &choice, const PlanPrice &price) {
@@ -105,7 +105,7 @@ Plan assemblePlan(const Setting &setting, const Timetable &timetable, const Choi
       if (option.strategy.values >> k & 1)
         plan.units.back().recomputeValues.push_back(names[k]);
   }
-  plan.grid = gridToSay(setting, plan);
+  plan.mesh = meshToSay(setting, plan);
   plan.predictedStepSeconds = price.seconds;
   plan.stageMemory = price.memory;
   for (const StageMemory &memory : price.memory) {
@@ -146,9 +146,9 @@ Result<GivenPlan> readGivenPlan(const Problem &problem, const Plan &plan, bool a
                  ", but got one of " + std::to_string(plan.units.size()) + " units for " + std::to_string(plan.ranks) +
                  " ranks and batch " + std::to_string(plan.globalBatch)};
   // Alternatives come from the whole space; the plan itself may lie outside.
-  Setting setting = Setting::bare(problem, plan.pipeline, plan.microBatches, plan.rankGrid());
+  Setting setting = Setting::bare(problem, plan.pipeline, plan.microBatches, plan.rankMesh());
   if (alternatives)
-    if (Result<Setting> made = Setting::make(problem, plan.pipeline, plan.microBatches, plan.rankGrid()))
+    if (Result<Setting> made = Setting::make(problem, plan.pipeline, plan.microBatches, plan.rankMesh()))
       setting = std::move(*made);
   setting.forgetTables(); // the plan may bring layouts of its own
   GivenPlan given{std::move(setting), Timetable(plan.shape()), {}, {}};

@@ -85,7 +85,7 @@ Prefix Filling::closeStage(const Prefix &p) const {
 
 /// Several orders of ranks may cost the same; one of them lists the plan.
 bool isListedBy(const Setting &setting, const Plan &plan) {
-  return setting.grid.empty() || plan.rankGrid() == setting.grid;
+  return setting.mesh.empty() || plan.rankMesh() == setting.mesh;
 }
 
 bool Filling::complete() {
@@ -180,8 +180,8 @@ private:
 };
 
 void Ranking::makeSettings() {
-  for (auto [stages, microBatches, grid] : offeredSettings(problem))
-    if (Result<Setting> setting = Setting::make(problem, stages, microBatches, grid))
+  for (auto [stages, microBatches, mesh] : offeredSettings(problem))
+    if (Result<Setting> setting = Setting::make(problem, stages, microBatches, mesh))
       settings.push_back(std::make_shared<const Setting>(std::move(*setting)));
 }
 

@@ -115,14 +115,14 @@ std::optional<Error> Search::check() const {
 }
 
 void Search::makeCandidates() {
-  std::vector<std::tuple<int, int, plan::Grid>> offered = offeredSettings(problem);
+  std::vector<std::tuple<int, int, plan::Mesh>> offered = offeredSettings(problem);
   std::vector<std::optional<Result<Setting>>> made(offered.size());
   std::atomic<bool> late = false;
   inParallel(offered.size(), [&](std::size_t i) {
     if (late || (late = stopped()))
       return;
-    auto [stages, microBatches, grid] = offered[i];
-    made[i] = Setting::make(problem, stages, microBatches, grid);
+    auto [stages, microBatches, mesh] = offered[i];
+    made[i] = Setting::make(problem, stages, microBatches, mesh);
   });
   for (auto &result : made) {
     if (result && !*result)
@@ -358,7 +358,7 @@ Result<Plan> evaluatePlan(const Problem &problem, const Plan &plan) {
     return given.error();
   PlanPrice price = pricePlan(given->setting, given->timetable, given->choice);
   Plan result = assemblePlan(given->setting, given->timetable, given->choice, price);
-  result.grid = plan.grid; // in its own words
+  result.mesh = plan.mesh; // in its own words
   explainPlan(result, given->setting, given->timetable, given->choice, price);
   return result;
 }

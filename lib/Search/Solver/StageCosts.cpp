@@ -27,14 +27,14 @@ std::vector<int> divisors(std::int64_t n, std::int64_t most) {
 
 } // namespace
 
-GroupShapes groupsOf(const Strategy &strategy, int dp, const plan::Grid &grid) {
+GroupShapes groupsOf(const Strategy &strategy, int dp, const plan::Mesh &mesh) {
   using plan::DimensionId;
-  plan::GridAxes axes = plan::dealGridAxes(grid, valuesOf(strategy, dp));
+  plan::MeshAxes axes = plan::dealMeshAxes(mesh, valuesOf(strategy, dp));
   auto along = [&](std::initializer_list<DimensionId> dimensions) {
     std::vector<int> all;
     for (DimensionId id : dimensions)
       all.insert(all.end(), axes.of[int(id)].begin(), axes.of[int(id)].end());
-    return plan::getGroup(grid, std::move(all));
+    return plan::getGroup(mesh, std::move(all));
   };
   GroupShapes groups;
   groups[int(Group::Tensor)] = along({DimensionId::Tp});
@@ -47,16 +47,16 @@ GroupShapes groupsOf(const Strategy &strategy, int dp, const plan::Grid &grid) {
   return groups;
 }
 
-std::vector<plan::Grid> offeredGrids(const Problem &problem, std::int64_t stageRanks) {
-  plan::Grid grid = plan::getPrimeFactors(stageRanks);
-  bool isOne = grid.empty() || grid.front() == grid.back();
+std::vector<plan::Mesh> offeredMeshes(const Problem &problem, std::int64_t stageRanks) {
+  plan::Mesh mesh = plan::getPrimeFactors(stageRanks);
+  bool isOne = mesh.empty() || mesh.front() == mesh.back();
   if (isOne || (!problem.communication && stageRanks <= problem.cluster.devicesPerNode))
     return {{}};
-  std::vector<plan::Grid> grids;
+  std::vector<plan::Mesh> meshes;
   do
-    grids.push_back(grid);
-  while (std::next_permutation(grid.begin(), grid.end()));
-  return grids;
+    meshes.push_back(mesh);
+  while (std::next_permutation(mesh.begin(), mesh.end()));
+  return meshes;
 }
 
 std::vector<std::pair<Strategy, int>> offeredStrategies(const SearchSpace &space, std::int64_t stageRanks,
@@ -101,12 +101,12 @@ int Setting::layoutIndex(const Layout &layout) {
 const GroupShapes &Setting::groupsOf(const Strategy &s, int dp) {
   auto [at, isNew] = groups.try_emplace({s.tp, s.ulysses, s.cp, s.ep, dp, int(s.strided)});
   if (isNew)
-    at->second = search::groupsOf(s, dp, grid.empty() ? plan::getPrimeFactors(stageRanks) : grid);
+    at->second = search::groupsOf(s, dp, mesh.empty() ? plan::getPrimeFactors(stageRanks) : mesh);
   return at->second;
 }
 
 plan::GroupShape Setting::groupAlong(const std::vector<int> &axes, const Option &option) const {
-  plan::Grid ascending = plan::getPrimeFactors(stageRanks), here = grid.empty() ? ascending : grid;
+  plan::Mesh ascending = plan::getPrimeFactors(stageRanks), here = mesh.empty() ? ascending : mesh;
   plan::StrategyValues values = valuesOf(option.strategy, option.dp), near = values;
   near.strided = 0;
   return plan::getGroup(here, plan::translateAxes(axes, ascending, near, here, values));
@@ -260,9 +260,9 @@ void Setting::makeClasses() {
   }
 }
 
-Setting Setting::bare(const Problem &problem, int stages, int microBatches, plan::Grid grid) {
+Setting Setting::bare(const Problem &problem, int stages, int microBatches, plan::Mesh mesh) {
   Setting setting;
-  setting.grid = std::move(grid);
+  setting.mesh = std::move(mesh);
   setting.problem = &problem;
   setting.stages = stages;
   setting.microBatches = microBatches;
@@ -312,8 +312,8 @@ std::vector<std::uint32_t> valueSets(const Option &none, const std::vector<std::
 }
 } // namespace
 
-Result<Setting> Setting::make(const Problem &problem, int stages, int microBatches, plan::Grid grid) {
-  Setting setting = bare(problem, stages, microBatches, std::move(grid));
+Result<Setting> Setting::make(const Problem &problem, int stages, int microBatches, plan::Mesh mesh) {
+  Setting setting = bare(problem, stages, microBatches, std::move(mesh));
   const SearchSpace &space = problem.space;
   auto offered = offeredStrategies(space, setting.stageRanks, setting.microBatchSamples);
   // Within a node all ranks are equally far.

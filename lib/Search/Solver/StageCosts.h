@@ -54,21 +54,21 @@ using OptionLists = std::vector<std::vector<Option>>;
 
 /// The ranks of each kind of group under a strategy, by `Group`.
 using GroupShapes = std::array<plan::GroupShape, 7>;
-GroupShapes groupsOf(const Strategy &strategy, int dp, const plan::Grid &grid);
+GroupShapes groupsOf(const Strategy &strategy, int dp, const plan::Mesh &mesh);
 
 /// The orders of a stage's ranks to search. Within a node all ranks are equally far, and ranks of one prime have one
-/// order: one grid, empty.
-std::vector<plan::Grid> offeredGrids(const Problem &problem, std::int64_t stageRanks);
+/// order: one mesh, empty.
+std::vector<plan::Mesh> offeredMeshes(const Problem &problem, std::int64_t stageRanks);
 
 /// One (pipeline degree, micro-batch count, order of ranks) with everything priced.
 class Setting {
 public:
-  /// Nothing priced yet. `grid`: the order of a stage's ranks; empty: any, as links
+  /// Nothing priced yet. `mesh`: the order of a stage's ranks; empty: any, as links
   /// do not tell them apart.
-  static Setting bare(const Problem &problem, int stages, int microBatches, plan::Grid grid);
+  static Setting bare(const Problem &problem, int stages, int microBatches, plan::Mesh mesh);
   /// Prices all strategies the space offers and drops those that others beat.
   /// Error: a unit type without any.
-  static Result<Setting> make(const Problem &problem, int stages, int microBatches, plan::Grid grid);
+  static Result<Setting> make(const Problem &problem, int stages, int microBatches, plan::Mesh mesh);
 
   /// Prices one strategy of one unit on stages of one class; error from the cost
   /// source.
@@ -77,7 +77,7 @@ public:
   const Problem *problem = nullptr;
   int stages = 1, microBatches = 1;
   std::int64_t stageRanks = 1, microBatchSamples = 1;
-  plan::Grid grid;
+  plan::Mesh mesh;
   std::vector<int> typeOf;    ///< by unit
   std::vector<int> exampleOf; ///< by type: its first unit
   std::vector<bool> tied;     ///< by type: shares a parameter with another unit

@@ -36,7 +36,7 @@ struct PlanMemoryPass : galvatron::impl::PlanMemoryPassBase<PlanMemoryPass> {
   void describe(const Timetable &timetable, dist::StageOp stage) {
     Builder builder(&getContext());
     auto pipeline = getOperation()->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
-    Communicators communicators = communicatorsOf(timetable, plan::getGrid(pipeline));
+    Communicators communicators = communicatorsOf(timetable, plan::getMesh(pipeline));
     stage->setAttr(dist::kArenaBytesAttrName, builder.getI64IntegerAttr(timetable.arenaBytes));
     if (!communicators.groupSizes.empty())
       stage->setAttr(dist::kGroupSizesAttrName, builder.getDenseI64ArrayAttr(communicators.groupSizes));

@@ -1,4 +1,4 @@
-// Expands each redistribution into collectives along grid axes; which, in which order and which axes
+// Expands each redistribution into collectives along mesh axes; which, in which order and which axes
 // together is decided by the planner of lib/Placement/PlacementsRedistribution.cpp.
 #include "dialects/Dist/Dist.h"
 #include "galvatron/Placement/PlacementsRedistribution.h"
@@ -22,7 +22,7 @@ struct InsertCollectivesPass : galvatron::impl::InsertCollectivesPassBase<Insert
       getOperation().emitOpError("expects '") << plan::kPipelineAttrName << "', but got none";
       return signalPassFailure();
     }
-    FailureOr<unsigned> expanded = insertCollectives(getOperation(), plan::getGrid(pipeline));
+    FailureOr<unsigned> expanded = insertCollectives(getOperation(), plan::getMesh(pipeline));
     if (failed(expanded))
       return signalPassFailure();
     numRedistributions += *expanded;

@@ -1,6 +1,6 @@
 // Checks placements from what ops declare and from nothing else: neither the analysis of axes nor the
-// rules by which placements were assigned nor the planner of redistributions. For every op and every owner (grid axis
-// or time), at most one loop may be cut, all operands and results that have it must be cut there and alike, and what
+// rules by which placements were assigned nor the planner of redistributions. For every op and every mesh axis (or
+// time), at most one loop may be cut, all operands and results that have it must be cut there and alike, and what
 // lacks it must be whole (operands) or partial (results). A wrong gradient from composing
 // parallelisms would have to break one of these.
 #include "VerifyPlacements.h"
@@ -28,27 +28,27 @@ using graph::OpAxes;
 
 namespace {
 
-/// How an owner cuts a loop of an op: its device (or micro-batch) c runs the iterations i with
+/// How a mesh axis cuts a loop of an op: its device (or micro-batch) c runs the iterations i with
 /// i / stride % extent = c.
 struct Cut {
   unsigned loop;  // index in OpAxes::loops
   int64_t stride; // iterations
-  int64_t extent; // devices or micro-batches of the owner
+  int64_t extent; // devices or micro-batches of the mesh axis
   friend bool operator==(const Cut &a, const Cut &b) = default;
 };
 
-/// Where one owner stands with one operand or result.
+/// Where one mesh axis stands with one operand or result.
 struct Stand {
   std::optional<Cut> cut;
   std::optional<graph::ReduceKind> partial;
-  /// The owner's sub-axis lies across loops, or in a dimension of none.
+  /// The mesh axis's sub-axis lies across loops, or in a dimension of none.
   bool misplaced = false;
 
   bool isReplicated() const { return !cut && !partial && !misplaced; }
 };
 
-std::string ownerName(int64_t owner) {
-  return owner == PlacementAttr::kTime ? "time" : "grid axis " + std::to_string(owner);
+std::string meshAxisName(int64_t meshAxis) {
+  return meshAxis == PlacementAttr::kTime ? "time" : "mesh axis " + std::to_string(meshAxis);
 }
 
 } // namespace
@@ -57,15 +57,15 @@ std::string ownerName(int64_t owner) {
 // One op
 //===----------------------------------------------------------------------===//
 
-static Stand getStand(PlacementAttr placement, int64_t owner, const DimensionLoops &dims, const OpAxes &axes) {
+static Stand getStand(PlacementAttr placement, int64_t meshAxis, const DimensionLoops &dims, const OpAxes &axes) {
   Stand stand;
   for (dist::Partial partial : placement.getPartials())
-    if (partial.owner == owner)
+    if (partial.meshAxis == meshAxis)
       stand.partial = partial.kind;
   for (auto [subAxes, loops] : llvm::zip(placement.getDims(), dims)) {
     int64_t stride = 1;
     for (SubAxis subAxis : llvm::reverse(subAxes)) {
-      if (subAxis.owner != owner) {
+      if (subAxis.meshAxis != meshAxis) {
         stride *= subAxis.extent;
         continue;
       }
@@ -96,17 +96,17 @@ static PlacementAttr getOperandPlacement(Value operand) {
   return dist::getPlacement(operand.getType());
 }
 
-/// The owner cuts a loop.
-static LogicalResult verifyCut(Operation *op, int64_t owner, Cut cut, const OpAxes &axes, ArrayRef<Stand> operands,
+/// The mesh axis cuts a loop.
+static LogicalResult verifyCut(Operation *op, int64_t meshAxis, Cut cut, const OpAxes &axes, ArrayRef<Stand> operands,
                                ArrayRef<Stand> results) {
   if (axes.loops[cut.loop].kind == LoopKind::Whole)
-    return op->emitOpError("cannot be cut by ") << ownerName(owner) << " along a loop of extent "
+    return op->emitOpError("cannot be cut by ") << meshAxisName(meshAxis) << " along a loop of extent "
                                                 << axes.loops[cut.loop].extent << " that it declares whole";
   for (auto [index, stand] : llvm::enumerate(operands)) {
     bool fits = hasLoop(axes.operands[index], cut.loop) ? stand.cut == cut : stand.isReplicated();
     if (!fits)
       return op->emitOpError("is cut by ")
-             << ownerName(owner) << " along a loop of extent " << axes.loops[cut.loop].extent << ", but operand "
+             << meshAxisName(meshAxis) << " along a loop of extent " << axes.loops[cut.loop].extent << ", but operand "
              << index << " is placed as " << getOperandPlacement(op->getOperand(index));
   }
   for (auto [index, stand] : llvm::enumerate(results)) {
@@ -114,14 +114,14 @@ static LogicalResult verifyCut(Operation *op, int64_t owner, Cut cut, const OpAx
                                                        : !stand.cut && stand.partial == axes.loops[cut.loop].reduction;
     if (!fits)
       return op->emitOpError("is cut by ")
-             << ownerName(owner) << " along a loop of extent " << axes.loops[cut.loop].extent << ", but result "
+             << meshAxisName(meshAxis) << " along a loop of extent " << axes.loops[cut.loop].extent << ", but result "
              << index << " is placed as " << dist::getPlacement(op->getResult(index).getType());
   }
   return success();
 }
 
-/// The owner cuts nothing: results are replicated, or partial sums where linearity allows.
-static LogicalResult verifyUncut(Operation *op, int64_t owner, ArrayRef<Stand> operands, ArrayRef<Stand> results) {
+/// The mesh axis cuts nothing: results are replicated, or partial sums where linearity allows.
+static LogicalResult verifyUncut(Operation *op, int64_t meshAxis, ArrayRef<Stand> operands, ArrayRef<Stand> results) {
   unsigned floats = 0, partials = 0, partial = 0;
   for (auto [index, stand] : llvm::enumerate(operands)) {
     floats += graph::isFloatTensor(op->getOperand(index).getType());
@@ -130,7 +130,7 @@ static LogicalResult verifyUncut(Operation *op, int64_t owner, ArrayRef<Stand> o
     ++partials;
     partial = index;
     if (*stand.partial != graph::ReduceKind::Sum)
-      return op->emitOpError("reads a value that is a partial maximum on ") << ownerName(owner);
+      return op->emitOpError("reads a value that is a partial maximum on ") << meshAxisName(meshAxis);
   }
   // Zeros are a partial sum of zeros.
   bool passes = matchPattern(op, m_AnyZeroFloat()) && !results.empty() && results[0].partial;
@@ -140,24 +140,24 @@ static LogicalResult verifyUncut(Operation *op, int64_t owner, ArrayRef<Stand> o
     passes = alone || (partials == floats && graph::isJointlyLinear(op));
     if (!passes)
       return op->emitOpError("reads a value that is a partial sum on ")
-             << ownerName(owner) << ", but is not linear in it";
+             << meshAxisName(meshAxis) << ", but is not linear in it";
   }
   for (auto [index, stand] : llvm::enumerate(results))
     if (stand.partial.has_value() != passes || (passes && *stand.partial != graph::ReduceKind::Sum))
       return op->emitOpError("expects result ")
-             << index << " to be " << (passes ? "a partial sum" : "replicated") << " on " << ownerName(owner)
+             << index << " to be " << (passes ? "a partial sum" : "replicated") << " on " << meshAxisName(meshAxis)
              << ", but got " << dist::getPlacement(op->getResult(index).getType());
   return success();
 }
 
 static LogicalResult verifyOp(Operation *op) {
   OpAxes axes = graph::getOpAxes(op);
-  llvm::SmallSetVector<int64_t, 8> owners;
+  llvm::SmallSetVector<int64_t, 8> meshAxes;
   auto collect = [&](PlacementAttr placement) {
-    for (int64_t owner : placement.getOwners())
-      if (owner != PlacementAttr::kLocal)
-        owners.insert(owner);
-    owners.insert(placement.getPartialAxes().begin(), placement.getPartialAxes().end());
+    for (int64_t meshAxis : placement.getMeshAxes())
+      if (meshAxis != PlacementAttr::kLocal)
+        meshAxes.insert(meshAxis);
+    meshAxes.insert(placement.getPartialAxes().begin(), placement.getPartialAxes().end());
   };
   for (Value operand : op->getOperands()) {
     if (!getOperandPlacement(operand))
@@ -169,11 +169,11 @@ static LogicalResult verifyOp(Operation *op) {
       return op->emitOpError("expects results with placements, but got ") << result.getType();
     collect(dist::getPlacement(result.getType()));
   }
-  for (int64_t owner : owners) {
+  for (int64_t meshAxis : meshAxes) {
     SmallVector<Stand> operands, results;
     std::optional<Cut> cut;
     auto add = [&](SmallVector<Stand> &list, PlacementAttr placement, const DimensionLoops &dims) {
-      Stand stand = getStand(placement, owner, dims, axes);
+      Stand stand = getStand(placement, meshAxis, dims, axes);
       if (stand.cut && !cut)
         cut = stand.cut;
       list.push_back(stand);
@@ -185,14 +185,14 @@ static LogicalResult verifyOp(Operation *op) {
     for (auto [result, dims] : llvm::zip(op->getResults(), axes.results))
       misplaced |= add(results, dist::getPlacement(result.getType()), dims);
     if (misplaced)
-      return op->emitOpError("is cut by ") << ownerName(owner) << " across the border of two of its loops";
+      return op->emitOpError("is cut by ") << meshAxisName(meshAxis) << " across the border of two of its loops";
     LogicalResult result =
-        cut ? verifyCut(op, owner, *cut, axes, operands, results) : verifyUncut(op, owner, operands, results);
+        cut ? verifyCut(op, meshAxis, *cut, axes, operands, results) : verifyUncut(op, meshAxis, operands, results);
     if (failed(result))
       return failure();
   }
   auto constant = dyn_cast<arith::ConstantOp>(op);
-  if (constant && !owners.empty() && !cast<ElementsAttr>(constant.getValue()).isSplat())
+  if (constant && !meshAxes.empty() && !cast<ElementsAttr>(constant.getValue()).isSplat())
     return op->emitOpError("expects a constant of unequal elements to be replicated, but got ")
            << dist::getPlacement(constant.getType());
   return success();
@@ -212,8 +212,8 @@ static LogicalResult verifyCollective(Operation *op) {
   return success();
 }
 
-/// Shares are as many as there are owners that add them up.
-static LogicalResult verifyShare(dist::ShareOp op, ArrayRef<int64_t> grid, int64_t microBatches) {
+/// Shares are as many as there are mesh axes that add them up.
+static LogicalResult verifyShare(dist::ShareOp op, ArrayRef<int64_t> mesh, int64_t microBatches) {
   PlacementAttr from = dist::getPlacement(op.getX().getType()), to = dist::getPlacement(op.getResult().getType());
   if (!from || !to)
     return op.emitOpError("expects operand and result with placements");
@@ -221,19 +221,19 @@ static LogicalResult verifyShare(dist::ShareOp op, ArrayRef<int64_t> grid, int64
   for (dist::Partial partial : to.getPartials()) {
     if (llvm::is_contained(from.getPartials(), partial))
       continue;
-    if (partial.kind != graph::ReduceKind::Sum || llvm::is_contained(from.getOwners(), partial.owner))
+    if (partial.kind != graph::ReduceKind::Sum || llvm::is_contained(from.getMeshAxes(), partial.meshAxis))
       return op.emitOpError("expects to make shares of what is replicated on ")
-             << ownerName(partial.owner) << ", but got " << from << " and " << to;
-    parts *= partial.owner == PlacementAttr::kTime ? microBatches : grid[partial.owner];
+             << meshAxisName(partial.meshAxis) << ", but got " << from << " and " << to;
+    parts *= partial.meshAxis == PlacementAttr::kTime ? microBatches : mesh[partial.meshAxis];
   }
   if (parts != int64_t(op.getParts()))
     return op.emitOpError("expects ") << parts << " shares, but got " << int64_t(op.getParts());
   return success();
 }
 
-static LogicalResult verifyRedistribution(dist::RedistributeOp op, ArrayRef<int64_t> grid) {
+static LogicalResult verifyRedistribution(dist::RedistributeOp op, ArrayRef<int64_t> mesh) {
   PlacementAttr from = dist::getPlacement(op.getX().getType()), to = dist::getPlacement(op.getResult().getType());
-  if (isReachable(from, to, grid))
+  if (isReachable(from, to, mesh))
     return success();
   return op.emitOpError("expects a target that collectives can reach, but got ") << from << " to " << to;
 }
@@ -301,7 +301,7 @@ struct VerifyPlacementsPass : galvatron::impl::VerifyPlacementsPassBase<VerifyPl
   void runOnOperation() override {
     ModuleOp module = getOperation();
     auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
-    SmallVector<int64_t> grid = plan::getGrid(pipeline);
+    SmallVector<int64_t> mesh = plan::getMesh(pipeline);
     int64_t microBatches = pipeline ? pipeline.getMicroBatches() : 1;
     SymbolTable symbols(module);
     WalkResult result = module.walk([&](Operation *op) -> WalkResult {
@@ -317,9 +317,9 @@ struct VerifyPlacementsPass : galvatron::impl::VerifyPlacementsPassBase<VerifyPl
       if (auto total = dyn_cast<graph::TotalOp>(op))
         return verifyTotal(total, symbols);
       if (auto redistribute = dyn_cast<dist::RedistributeOp>(op))
-        return verifyRedistribution(redistribute, grid);
+        return verifyRedistribution(redistribute, mesh);
       if (auto share = dyn_cast<dist::ShareOp>(op))
-        return verifyShare(share, grid, microBatches);
+        return verifyShare(share, mesh, microBatches);
       if (isa<dist::DistDialect>(op->getDialect()))
         return verifyCollective(op);
       return verifyOp(op);

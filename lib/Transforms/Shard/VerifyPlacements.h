@@ -15,9 +15,9 @@ namespace galvatron {
 /// Whether a collective of the dist dialect makes a value placed as `to` of one placed as `from`.
 bool leadsTo(mlir::Operation *collective, dist::PlacementAttr from, dist::PlacementAttr to);
 
-/// Whether collectives along the axes of a grid of these sizes can make a value placed as `to` of one placed as `from`,
+/// Whether collectives along the axes of a mesh of these sizes can make a value placed as `to` of one placed as `from`,
 /// of one global shape: reductions may only be done, not undone, and nothing moves between micro-batches.
-bool isReachable(dist::PlacementAttr from, dist::PlacementAttr to, llvm::ArrayRef<int64_t> grid);
+bool isReachable(dist::PlacementAttr from, dist::PlacementAttr to, llvm::ArrayRef<int64_t> mesh);
 
 } // namespace galvatron
 

@@ -44,7 +44,7 @@ private:
   void merge(LocalDim &dim);
 
   SmallVector<LocalDim> local;
-  /// Dimension and sub-axis of each owner that has one.
+  /// Dimension and sub-axis of each mesh axis that has one.
   std::map<int64_t, std::pair<int64_t, SubAxis>> dealt;
   std::map<int64_t, graph::ReduceKind> partial;
 };
@@ -57,17 +57,17 @@ Holding::Holding(PlacementAttr placement) {
     int64_t stride = 1;
     for (SubAxis subAxis : llvm::reverse(subAxes)) {
       SubAxis piece{subAxis.extent, stride};
-      if (subAxis.owner == PlacementAttr::kLocal)
+      if (subAxis.meshAxis == PlacementAttr::kLocal)
         dim.insert(dim.begin(), piece);
       else
-        dealt[subAxis.owner] = {int64_t(index), piece};
+        dealt[subAxis.meshAxis] = {int64_t(index), piece};
       stride *= subAxis.extent;
     }
     merge(dim);
     local.push_back(dim);
   }
   for (dist::Partial sum : placement.getPartials())
-    partial[sum.owner] = sum.kind;
+    partial[sum.meshAxis] = sum.kind;
 }
 
 void Holding::merge(LocalDim &dim) {
@@ -170,8 +170,8 @@ std::pair<std::optional<std::pair<int64_t, SubAxis>>, SmallVector<dist::Partial>
 static SmallVector<int64_t> getExtents(PlacementAttr placement, ArrayRef<int64_t> axes) {
   SmallVector<int64_t> extents;
   for (int64_t axis : axes)
-    for (auto [owner, extent] : llvm::zip(placement.getOwners(), placement.getExtents()))
-      if (owner == axis)
+    for (auto [meshAxis, extent] : llvm::zip(placement.getMeshAxes(), placement.getExtents()))
+      if (meshAxis == axis)
         extents.push_back(extent);
   return extents;
 }
@@ -201,15 +201,15 @@ bool galvatron::leadsTo(Operation *collective, PlacementAttr from, PlacementAttr
   return runs && held == Holding(to);
 }
 
-bool galvatron::isReachable(PlacementAttr from, PlacementAttr to, ArrayRef<int64_t> grid) {
-  auto isOnGrid = [&](PlacementAttr placement) {
-    for (auto [owner, extent] : llvm::zip(placement.getOwners(), placement.getExtents()))
-      if (owner >= 0 && (size_t(owner) >= grid.size() || extent != grid[owner]))
+bool galvatron::isReachable(PlacementAttr from, PlacementAttr to, ArrayRef<int64_t> mesh) {
+  auto isOnMesh = [&](PlacementAttr placement) {
+    for (auto [meshAxis, extent] : llvm::zip(placement.getMeshAxes(), placement.getExtents()))
+      if (meshAxis >= 0 && (size_t(meshAxis) >= mesh.size() || extent != mesh[meshAxis]))
         return false;
-    return llvm::all_of(placement.getPartialAxes(), [&](int64_t axis) { return axis < int64_t(grid.size()); });
+    return llvm::all_of(placement.getPartialAxes(), [&](int64_t axis) { return axis < int64_t(mesh.size()); });
   };
   bool onlyReduces = llvm::all_of(
       to.getPartials(), [&](dist::Partial partial) { return llvm::is_contained(from.getPartials(), partial); });
-  return onlyReduces && isOnGrid(from) && isOnGrid(to) && from.getGlobalShape() == to.getGlobalShape() &&
+  return onlyReduces && isOnMesh(from) && isOnMesh(to) && from.getGlobalShape() == to.getGlobalShape() &&
          Holding(from).getTime() == Holding(to).getTime();
 }

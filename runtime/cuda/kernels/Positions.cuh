@@ -72,9 +72,9 @@ inline Positions readPositions(gvrt_context *context, const int64_t *&words) {
   Positions result;
   int64_t subAxes = *words++;
   for (int64_t i = 0; i < subAxes; ++i, words += 2) {
-    int64_t extent = words[0], owner = words[1];
-    bool isLocal = owner == PositionMap::kLocal;
-    int64_t value = isLocal ? -1 : owner == PositionMap::kTime ? context->microBatch : context->coordinates[owner];
+    int64_t extent = words[0], meshAxis = words[1];
+    bool isLocal = meshAxis == PositionMap::kLocal;
+    int64_t value = isLocal ? -1 : meshAxis == PositionMap::kTime ? context->microBatch : context->coordinates[meshAxis];
     result.global *= extent;
     if (isLocal)
       result.local *= extent;

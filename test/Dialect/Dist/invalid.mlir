@@ -1,11 +1,11 @@
 // RUN: galvatron-opt %s -split-input-file -verify-diagnostics
 
-// expected-error@+1 {{expects each owner at most once, but got @g0 twice}}
+// expected-error@+1 {{expects each mesh axis at most once, but got @g0 twice}}
 func.func private @twice(tensor<8x8xf32, #dist.placement<[2@g0 * 4, 2@g0 * 4]>>)
 
 // -----
 
-// expected-error@+1 {{expects each owner at most once, but got @t twice}}
+// expected-error@+1 {{expects each mesh axis at most once, but got @t twice}}
 func.func private @time_twice(tensor<8xf32, #dist.placement<[2@t * 4] partial [sum@t]>>)
 
 // -----
@@ -15,8 +15,8 @@ func.func private @empty(tensor<8xf32, #dist.placement<[0@g0 * 4]>>)
 
 // -----
 
-// expected-error@+1 {{expects owner @t or @g<axis>, but got @x}}
-func.func private @owner(tensor<8xf32, #dist.placement<[2@x * 4]>>)
+// expected-error@+1 {{expects mesh axis @t or @g<axis>, but got @x}}
+func.func private @mesh axis(tensor<8xf32, #dist.placement<[2@x * 4]>>)
 
 // -----
 
@@ -55,7 +55,7 @@ func.func @factor(%x: tensor<8xf32, #dist.placement<[2@g0 * 4]>>) {
 // -----
 
 func.func @share(%x: tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>) {
-  // expected-error@+1 {{expects a result that differs from the operand by being partial on more owners, but got}}
+  // expected-error@+1 {{expects a result that differs from the operand by being partial on more mesh axes, but got}}
   %0 = dist.share %x of 2 : tensor<8xf32, #dist.placement<[8] partial [sum@g0]>> -> tensor<8xf32, #dist.placement<[8]>>
   return
 }
@@ -79,7 +79,7 @@ func.func @element_type(%x: tensor<8xf32>) {
 // -----
 
 func.func @no_axes(%x: tensor<8xf32>) {
-  // expected-error@+1 {{expects at least one grid axis, but got none}}
+  // expected-error@+1 {{expects at least one mesh axis, but got none}}
   %0 = dist.all_reduce sum %x axes [] : tensor<8xf32> -> tensor<8xf32>
   return
 }
@@ -87,7 +87,7 @@ func.func @no_axes(%x: tensor<8xf32>) {
 // -----
 
 func.func @axes_order(%x: tensor<8xf32>) {
-  // expected-error@+1 {{expects grid axes ascending, but got [1, 0]}}
+  // expected-error@+1 {{expects mesh axes ascending, but got [1, 0]}}
   %0 = dist.all_reduce sum %x axes [1, 0] : tensor<8xf32> -> tensor<8xf32>
   return
 }

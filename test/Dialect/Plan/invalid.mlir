@@ -31,5 +31,5 @@ func.func private @no_key_twice() attributes {s = #plan.strategy<tp = 2, tp = 2>
 
 // -----
 
-// expected-error@+1 {{expects 'grid' to hold the prime factors of 12 devices, but got array<i64: 4, 3>}}
-func.func private @no_grid_but_of_primes() attributes {p = #plan.pipeline<stages = 1, devices = 12, micro_batches = 1, schedule = "gpipe", grid = [4, 3]>}
+// expected-error@+1 {{expects 'mesh' to hold the prime factors of 12 devices, but got array<i64: 4, 3>}}
+func.func private @no_mesh_but_of_primes() attributes {p = #plan.pipeline<stages = 1, devices = 12, micro_batches = 1, schedule = "gpipe", mesh = [4, 3]>}

@@ -1,16 +1,16 @@
 // The order of a stage's ranks follows from the strategies on it: dp slowest, tp fastest, whatever the primes. Axis 0 of
-// the grid is the slowest.
+// the mesh is the slowest.
 // RUN: echo '{"ranks":12,"units":[{"path":"a","strategy":{"tp":4}},{"path":"b","strategy":{"tp":4}},{"path":"c","strategy":{"tp":4}}]}' > %t.json
 // RUN: galvatron-opt %s --galvatron-annotate-plan=plan=%t.json --galvatron-assign-placements --galvatron-insert-collectives | FileCheck %s --check-prefix=TWELVE
 // RUN: echo '{"ranks":6,"units":[{"path":"a","strategy":{"tp":2}},{"path":"b","strategy":{"tp":3}},{"path":"c","strategy":{"tp":6}}]}' > %t.json
 // RUN: galvatron-opt %s --galvatron-annotate-plan=plan=%t.json --galvatron-assign-placements --galvatron-insert-collectives | FileCheck %s --check-prefix=LESS
-// RUN: echo '{"ranks":6,"grid":[3,2],"units":[{"path":"a","strategy":{"tp":2}},{"path":"b","strategy":{"tp":3}},{"path":"c","strategy":{"tp":6}}]}' > %t.json
+// RUN: echo '{"ranks":6,"mesh":[3,2],"units":[{"path":"a","strategy":{"tp":2}},{"path":"b","strategy":{"tp":3}},{"path":"c","strategy":{"tp":6}}]}' > %t.json
 // RUN: galvatron-opt %s --galvatron-annotate-plan=plan=%t.json --galvatron-assign-placements --galvatron-insert-collectives | FileCheck %s --check-prefix=SAID
 // RUN: echo '{"ranks":24,"units":[{"path":"a","strategy":{"tp":8}},{"path":"b","strategy":{"tp":4}},{"path":"c","strategy":{"tp":2}}]}' > %t.json
 // RUN: galvatron-opt %s --galvatron-annotate-plan=plan=%t.json | FileCheck %s --check-prefix=ALL
-// RUN: echo '{"ranks":6,"grid":[2,2],"units":[{"path":"a"},{"path":"b"},{"path":"c"}]}' > %t.json
+// RUN: echo '{"ranks":6,"mesh":[2,2],"units":[{"path":"a"},{"path":"b"},{"path":"c"}]}' > %t.json
 // RUN: not galvatron-opt %s --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=PRIMES
-// RUN: echo '{"ranks":6,"grid":"3x2","units":[{"path":"a"},{"path":"b"},{"path":"c"}]}' > %t.json
+// RUN: echo '{"ranks":6,"mesh":"3x2","units":[{"path":"a"},{"path":"b"},{"path":"c"}]}' > %t.json
 // RUN: not galvatron-opt %s --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=LIST
 
 module attributes {graph.batch = 24 : i64} {
@@ -28,7 +28,7 @@ module attributes {graph.batch = 24 : i64} {
 }
 
 // Tensor groups are 0 1 2 3, 4 5 6 7 and 8 9 10 11.
-// TWELVE: plan.pipeline = #plan.pipeline<stages = 1, devices = 12, {{.*}}, grid = [3, 2, 2]>
+// TWELVE: plan.pipeline = #plan.pipeline<stages = 1, devices = 12, {{.*}}, mesh = [3, 2, 2]>
 // TWELVE: graph.layer @mlp.dp3tp4
 // TWELVE: dist.all_reduce sum %{{.*}} axes [1, 2]
 
@@ -41,14 +41,14 @@ module attributes {graph.batch = 24 : i64} {
 // LESS: dist.all_reduce sum %{{.*}} axes [1]
 
 // The plan has the last word: tp 2 has its neighbours.
-// SAID: devices = 6, {{.*}}, grid = [3, 2]>
+// SAID: devices = 6, {{.*}}, mesh = [3, 2]>
 // SAID: graph.layer @mlp.dp3tp2
 // SAID: dist.all_reduce sum %{{.*}} axes [1]
 // SAID: graph.layer @mlp.dp2tp3
 // SAID: dist.all_reduce sum %{{.*}} axes [0]
 
 // One order may serve all: dp 3 x tp 8, dp 6 x tp 4, dp 12 x tp 2.
-// ALL: devices = 24, {{.*}}, grid = [3, 2, 2, 2]>
+// ALL: devices = 24, {{.*}}, mesh = [3, 2, 2, 2]>
 
-// PRIMES: error: plan key 'grid' expects the prime factors of a stage's 6 ranks, slowest first; drop it to have them in the order that the strategies ask for
-// LIST: error: plan key 'grid' expects a list of integers, but got the string "3x2"
+// PRIMES: error: plan key 'mesh' expects the prime factors of a stage's 6 ranks, slowest first; drop it to have them in the order that the strategies ask for
+// LIST: error: plan key 'mesh' expects a list of integers, but got the string "3x2"

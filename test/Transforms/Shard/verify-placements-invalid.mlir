@@ -1,7 +1,7 @@
 // RUN: galvatron-opt %s -split-input-file -verify-diagnostics --galvatron-verify-placements
 
 graph.layer @whole(%x: tensor<4x8xf32, #dist.placement<[4, 2@g0 * 4]>>) -> tensor<4x8xf32, #dist.placement<[4, 2@g0 * 4]>> {
-  // expected-error@+1 {{cannot be cut by grid axis 0 along a loop of extent 8 that it declares whole}}
+  // expected-error@+1 {{cannot be cut by mesh axis 0 along a loop of extent 8 that it declares whole}}
   %y = graph.softmax %x : tensor<4x8xf32, #dist.placement<[4, 2@g0 * 4]>> -> tensor<4x8xf32, #dist.placement<[4, 2@g0 * 4]>>
   graph.return %y : tensor<4x8xf32, #dist.placement<[4, 2@g0 * 4]>>
 }
@@ -9,7 +9,7 @@ graph.layer @whole(%x: tensor<4x8xf32, #dist.placement<[4, 2@g0 * 4]>>) -> tenso
 // -----
 
 graph.layer @operand(%x: tensor<4x8xf32, #dist.placement<[2@g0 * 2, 8]>>, %w: tensor<6x8xf32, #dist.placement<[2@g0 * 3, 8]>>) -> tensor<4x6xf32, #dist.placement<[2@g0 * 2, 6]>> {
-  // expected-error@+1 {{is cut by grid axis 0 along a loop of extent 4, but operand 1 is placed as #dist.placement<[2@g0 * 3, 8]>}}
+  // expected-error@+1 {{is cut by mesh axis 0 along a loop of extent 4, but operand 1 is placed as #dist.placement<[2@g0 * 3, 8]>}}
   %y = graph.einsum %x, %w "bi,oi->bo" : (tensor<4x8xf32, #dist.placement<[2@g0 * 2, 8]>>, tensor<6x8xf32, #dist.placement<[2@g0 * 3, 8]>>) -> tensor<4x6xf32, #dist.placement<[2@g0 * 2, 6]>>
   graph.return %y : tensor<4x6xf32, #dist.placement<[2@g0 * 2, 6]>>
 }
@@ -17,7 +17,7 @@ graph.layer @operand(%x: tensor<4x8xf32, #dist.placement<[2@g0 * 2, 8]>>, %w: te
 // -----
 
 graph.layer @contracted(%x: tensor<4x8xf32, #dist.placement<[4, 2@g0 * 4]>>, %w: tensor<6x8xf32, #dist.placement<[6, 2@g0 * 4]>>) -> tensor<4x6xf32, #dist.placement<[4, 6]>> {
-  // expected-error@+1 {{is cut by grid axis 0 along a loop of extent 8, but result 0 is placed as #dist.placement<[4, 6]>}}
+  // expected-error@+1 {{is cut by mesh axis 0 along a loop of extent 8, but result 0 is placed as #dist.placement<[4, 6]>}}
   %y = graph.einsum %x, %w "bi,oi->bo" : (tensor<4x8xf32, #dist.placement<[4, 2@g0 * 4]>>, tensor<6x8xf32, #dist.placement<[6, 2@g0 * 4]>>) -> tensor<4x6xf32, #dist.placement<[4, 6]>>
   graph.return %y : tensor<4x6xf32, #dist.placement<[4, 6]>>
 }
@@ -61,7 +61,7 @@ func.func @step(%x: tensor<8xi64, #dist.placement<[8]>>) {
 // -----
 
 graph.layer @nonlinear(%x: tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>) -> tensor<8xf32, #dist.placement<[8] partial [sum@g0]>> {
-  // expected-error@+1 {{reads a value that is a partial sum on grid axis 0, but is not linear in it}}
+  // expected-error@+1 {{reads a value that is a partial sum on mesh axis 0, but is not linear in it}}
   %y = graph.activation relu %x : tensor<8xf32, #dist.placement<[8] partial [sum@g0]>> -> tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>
   graph.return %y : tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>
 }
@@ -77,7 +77,7 @@ graph.layer @square(%x: tensor<8xf32, #dist.placement<[8] partial [sum@t]>>) -> 
 // -----
 
 graph.layer @maximum(%x: tensor<8xf32, #dist.placement<[8] partial [max@g0]>>) -> tensor<8xf32, #dist.placement<[8] partial [max@g0]>> {
-  // expected-error@+1 {{reads a value that is a partial maximum on grid axis 0}}
+  // expected-error@+1 {{reads a value that is a partial maximum on mesh axis 0}}
   %y = graph.sum %x, %x : (tensor<8xf32, #dist.placement<[8] partial [max@g0]>>, tensor<8xf32, #dist.placement<[8] partial [max@g0]>>) -> tensor<8xf32, #dist.placement<[8] partial [max@g0]>>
   graph.return %y : tensor<8xf32, #dist.placement<[8] partial [max@g0]>>
 }
@@ -85,7 +85,7 @@ graph.layer @maximum(%x: tensor<8xf32, #dist.placement<[8] partial [max@g0]>>) -
 // -----
 
 graph.layer @forgotten(%x: tensor<4x8xf32, #dist.placement<[4, 8] partial [sum@g0]>>) -> tensor<8x4xf32, #dist.placement<[8, 4]>> {
-  // expected-error@+1 {{expects result 0 to be a partial sum on grid axis 0, but got #dist.placement<[8, 4]>}}
+  // expected-error@+1 {{expects result 0 to be a partial sum on mesh axis 0, but got #dist.placement<[8, 4]>}}
   %y = graph.transpose %x [1, 0] : tensor<4x8xf32, #dist.placement<[4, 8] partial [sum@g0]>> -> tensor<8x4xf32, #dist.placement<[8, 4]>>
   graph.return %y : tensor<8x4xf32, #dist.placement<[8, 4]>>
 }
@@ -93,7 +93,7 @@ graph.layer @forgotten(%x: tensor<4x8xf32, #dist.placement<[4, 8] partial [sum@g
 // -----
 
 graph.layer @border(%x: tensor<4x6xf32, #dist.placement<[4, 2@g0 * 3]>>) -> tensor<4x3x2xf32, #dist.placement<[4, 3, 2]>> {
-  // expected-error@+1 {{is cut by grid axis 0 across the border of two of its loops}}
+  // expected-error@+1 {{is cut by mesh axis 0 across the border of two of its loops}}
   %y = graph.reshape %x : tensor<4x6xf32, #dist.placement<[4, 2@g0 * 3]>> -> tensor<4x3x2xf32, #dist.placement<[4, 3, 2]>>
   graph.return %y : tensor<4x3x2xf32, #dist.placement<[4, 3, 2]>>
 }

@@ -20,7 +20,7 @@ protected:
     MPI_Comm_size(MPI_COMM_WORLD, &context.ranks);
     context.devices = context.ranks;
     context.device = context.rank;
-    // Group 0: all; group 1: alone; groups 2, 3: halves and their transposes, as grid axes make them.
+    // Group 0: all; group 1: alone; groups 2, 3: halves and their transposes, as mesh axes make them.
     std::vector<int> all(context.ranks);
     std::iota(all.begin(), all.end(), 0);
     addGroup(all);

@@ -162,19 +162,19 @@ Report report(const LayerCollectives &layer) {
   return lines;
 }
 
-int64_t getGroupSize(llvm::ArrayRef<int64_t> axes, llvm::ArrayRef<int64_t> grid) {
+int64_t getGroupSize(llvm::ArrayRef<int64_t> axes, llvm::ArrayRef<int64_t> mesh) {
   int64_t size = 1;
   for (int64_t axis : axes)
-    size *= grid[axis];
+    size *= mesh[axis];
   return size;
 }
 
-std::vector<Collectives> countInBody(dist::BodyOp body, llvm::ArrayRef<int64_t> grid) {
+std::vector<Collectives> countInBody(dist::BodyOp body, llvm::ArrayRef<int64_t> mesh) {
   std::vector<Collectives> all;
   body.walk([&](mlir::Operation *op) {
     if (!llvm::isa<dist::DistDialect>(op->getDialect()) || !op->hasAttr("axes") || llvm::isa<dist::ShardOp>(op))
       return;
-    int64_t group = getGroupSize(op->getAttrOfType<mlir::DenseI64ArrayAttr>("axes").asArrayRef(), grid);
+    int64_t group = getGroupSize(op->getAttrOfType<mlir::DenseI64ArrayAttr>("axes").asArrayRef(), mesh);
     int64_t before = dist::getLocalBytes(op->getOperand(0).getType());
     int64_t after = dist::getLocalBytes(op->getResult(0).getType());
     if (llvm::isa<dist::AllReduceOp>(op))
@@ -192,7 +192,7 @@ std::vector<Collectives> countInBody(dist::BodyOp body, llvm::ArrayRef<int64_t> 
 }
 
 /// Gradients of parameters, of float32, that the backward body leaves partial.
-std::vector<Collectives> countGradients(dist::LayerOp layer, llvm::ArrayRef<int64_t> grid) {
+std::vector<Collectives> countGradients(dist::LayerOp layer, llvm::ArrayRef<int64_t> mesh) {
   std::vector<Collectives> all;
   for (auto [home, gradient] : llvm::zip(layer.getHomes().getAsRange<dist::PlacementAttr>(),
                                          layer.getGradients().getAsRange<dist::PlacementAttr>())) {
@@ -201,7 +201,7 @@ std::vector<Collectives> countGradients(dist::LayerOp layer, llvm::ArrayRef<int6
     for (int64_t extent : gradient.getLocalShape())
       bytes *= extent;
     if (gradient.isPartial())
-      all.push_back(allReduce(getGroupSize(gradient.getPartialAxes(), grid), 1, bytes));
+      all.push_back(allReduce(getGroupSize(gradient.getPartialAxes(), mesh), 1, bytes));
   }
   return all;
 }
@@ -215,12 +215,12 @@ TEST_P(CollectiveCountsTest, AreThoseOfTheTable) {
   annotate(*program.module, {"llama.mlir", row.devices, 1, {row.strategy}});
   for (const char *pipeline : {kPlace, kCollect, kSplit})
     ASSERT_TRUE(program.run(pipeline));
-  plan::Grid grid = plan::getPrimeFactors(row.devices);
+  plan::Mesh mesh = plan::getPrimeFactors(row.devices);
   int layers = 0;
   for (auto layer : program.module->getOps<dist::LayerOp>()) {
     auto body = [&](llvm::StringRef name) { return program.module->lookupSymbol<dist::BodyOp>(name); };
-    LayerCollectives made{countInBody(body(layer.getForward()), grid), countInBody(body(*layer.getBackward()), grid),
-                          countGradients(layer, grid)};
+    LayerCollectives made{countInBody(body(layer.getForward()), mesh), countInBody(body(*layer.getBackward()), mesh),
+                          countGradients(layer, mesh)};
     llvm::StringRef type = layer.getSymName().split('.').first;
     const LayerCollectives &expected = type == "embedding" ? row.embedding : type == "head" ? row.head : row.decoder;
     EXPECT_THAT(report(made), testing::ElementsAreArray(report(expected))) << type.str();

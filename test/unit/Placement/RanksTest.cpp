@@ -70,14 +70,14 @@ std::vector<Ranks> allGroups(const plan::GroupShape &shape, int64_t devices) {
 }
 
 /// The groups of devices that differ in these axes only, by their coordinates.
-std::vector<Ranks> allGroups(llvm::ArrayRef<int64_t> grid, llvm::ArrayRef<int64_t> axes, int64_t devices) {
+std::vector<Ranks> allGroups(llvm::ArrayRef<int64_t> mesh, llvm::ArrayRef<int64_t> axes, int64_t devices) {
   std::map<Ranks, Ranks> byOthers;
   for (int64_t device = 0; device < devices; ++device) {
     Ranks others;
     int64_t rest = device;
-    for (int64_t axis = int64_t(grid.size()) - 1; axis >= 0; rest /= grid[axis--])
+    for (int64_t axis = int64_t(mesh.size()) - 1; axis >= 0; rest /= mesh[axis--])
       if (!llvm::is_contained(axes, axis))
-        others.insert(others.begin(), rest % grid[axis]);
+        others.insert(others.begin(), rest % mesh[axis]);
     byOthers[others].push_back(device);
   }
   std::vector<Ranks> groups;
@@ -95,7 +95,7 @@ search::Strategy strategy(int cp, int ulysses, int tp, bool strided = false) {
 struct Placed {
   search::Plan plan;
   Program program{kAttention};
-  llvm::SmallVector<int64_t> grid;
+  llvm::SmallVector<int64_t> mesh;
 
   Placed(int64_t devices, const search::Strategy &first, const search::Strategy &second) {
     plan.ranks = devices;
@@ -106,9 +106,9 @@ struct Placed {
     EXPECT_TRUE(program.run("galvatron-flatten-sums,galvatron-differentiate,canonicalize"));
     mlir::Builder builder(program.context.get());
     auto pipeline = plan::PipelineAttr::get(program.context.get(), 1, devices, 1, plan::Schedule::GPipe,
-                                            builder.getDenseI64ArrayAttr(plan.rankGrid()));
+                                            builder.getDenseI64ArrayAttr(plan.rankMesh()));
     (*program.module)->setAttr(plan::kPipelineAttrName, pipeline);
-    grid = plan::getGrid(pipeline);
+    mesh = plan::getMesh(pipeline);
     size_t unit = 0;
     program.module->walk([&](graph::CallOp call) {
       const search::PlannedUnit &planned = plan.units[unit++];
@@ -123,7 +123,7 @@ struct Placed {
   /// As the search prices them.
   std::vector<Ranks> priced(unsigned unit, Group group) const {
     const search::PlannedUnit &planned = plan.units[unit];
-    return allGroups(search::groupsOf(planned.strategy, planned.dp, plan.rankGrid())[int(group)], plan.ranks);
+    return allGroups(search::groupsOf(planned.strategy, planned.dp, plan.rankMesh())[int(group)], plan.ranks);
   }
 
   graph::LayerOp layerOf(llvm::StringRef path) {
@@ -138,7 +138,7 @@ struct Placed {
   /// Of the collectives of one kind in a layer.
   template <typename Op> std::set<std::vector<Ranks>> joined(llvm::StringRef path) {
     std::set<std::vector<Ranks>> found;
-    layerOf(path)->walk([&](Op op) { found.insert(allGroups(grid, op.getAxes(), plan.ranks)); });
+    layerOf(path)->walk([&](Op op) { found.insert(allGroups(mesh, op.getAxes(), plan.ranks)); });
     return found;
   }
 
@@ -152,8 +152,8 @@ struct Placed {
         continue;
       llvm::SmallVector<int64_t> axes;
       for (dist::Partial partial : dist::getPlacement(gradient.getType()).getPartials())
-        axes.push_back(partial.owner);
-      found.insert(allGroups(grid, axes, plan.ranks));
+        axes.push_back(partial.meshAxis);
+      found.insert(allGroups(mesh, axes, plan.ranks));
     }
     return found;
   }
@@ -202,7 +202,7 @@ TEST(Ranks, groups_of_one_strategy_are_its_own_on_6_12_and_24_ranks) {
 
 TEST(Ranks, tensor_groups_of_four_are_neighbours_beside_three_replicas) {
   Placed placed(12, strategy(1, 1, 4), strategy(1, 1, 4));
-  EXPECT_THAT(placed.grid, ElementsAre(3, 2, 2));
+  EXPECT_THAT(placed.mesh, ElementsAre(3, 2, 2));
   EXPECT_THAT(placed.joined<dist::AllReduceOp>("first"),
               ElementsAre(std::vector<Ranks>{{0, 1, 2, 3}, {4, 5, 6, 7}, {8, 9, 10, 11}}));
   EXPECT_THAT(placed.summed("first"), ElementsAre(std::vector<Ranks>{{0, 4, 8}, {1, 5, 9}, {2, 6, 10}, {3, 7, 11}}));

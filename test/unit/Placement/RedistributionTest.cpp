@@ -1,4 +1,4 @@
-// Every pair of placements of small tensors over a 2x2x2 grid, run on all devices: the steps of the
+// Every pair of placements of small tensors over a 2x2x2 mesh, run on all devices: the steps of the
 // planner are applied as their ops define them, and what each device ends up with is compared with
 // what the target placement says it should hold.
 #include "galvatron/Placement/PlacementsRedistribution.h"
@@ -18,7 +18,7 @@ using namespace galvatron::dist;
 namespace {
 
 constexpr int kAxes = 3, kDevices = 8;
-const SmallVector<int64_t> kGrid = {2, 2, 2};
+const SmallVector<int64_t> kMesh = {2, 2, 2};
 
 int64_t coordinate(int device, int64_t axis) { return (device >> (kAxes - 1 - axis)) & 1; }
 
@@ -45,11 +45,11 @@ int64_t globalPosition(PlacementAttr placement, int device, int64_t local) {
     int64_t rest = shape[dim], within = 0;
     for (SubAxis subAxis : subAxes) {
       int64_t value = 0;
-      if (subAxis.owner == PlacementAttr::kLocal) {
+      if (subAxis.meshAxis == PlacementAttr::kLocal) {
         rest /= subAxis.extent;
         value = index[dim] / rest % subAxis.extent;
       } else {
-        value = coordinate(device, subAxis.owner);
+        value = coordinate(device, subAxis.meshAxis);
       }
       within = within * subAxis.extent + value;
     }
@@ -184,7 +184,7 @@ Machine runStep(const Machine &before, const RedistributionStep &step) {
 //===----------------------------------------------------------------------===//
 
 /// Every way in which the axes own one of the sub-axes (all of extent 2), are partial or do neither.
-void enumerate(MLIRContext *context, ArrayRef<int64_t> subAxesPerDim, int axis, SmallVector<int64_t> owners,
+void enumerate(MLIRContext *context, ArrayRef<int64_t> subAxesPerDim, int axis, SmallVector<int64_t> meshAxes,
                SmallVector<Partial> partials, std::vector<PlacementAttr> &result) {
   if (axis == kAxes) {
     SmallVector<DimSubAxes> dims;
@@ -192,20 +192,20 @@ void enumerate(MLIRContext *context, ArrayRef<int64_t> subAxesPerDim, int axis, 
     for (int64_t count : subAxesPerDim) {
       DimSubAxes &dim = dims.emplace_back();
       for (int64_t i = 0; i < count; ++i)
-        dim.push_back({2, owners[next++]});
+        dim.push_back({2, meshAxes[next++]});
     }
     result.push_back(PlacementAttr::getCanonical(context, dims, partials));
     return;
   }
-  enumerate(context, subAxesPerDim, axis + 1, owners, partials, result);
-  for (int64_t &owner : owners)
-    if (owner == PlacementAttr::kLocal) {
-      owner = axis;
-      enumerate(context, subAxesPerDim, axis + 1, owners, partials, result);
-      owner = PlacementAttr::kLocal;
+  enumerate(context, subAxesPerDim, axis + 1, meshAxes, partials, result);
+  for (int64_t &meshAxis : meshAxes)
+    if (meshAxis == PlacementAttr::kLocal) {
+      meshAxis = axis;
+      enumerate(context, subAxesPerDim, axis + 1, meshAxes, partials, result);
+      meshAxis = PlacementAttr::kLocal;
     }
   partials.push_back({axis, graph::ReduceKind::Sum});
-  enumerate(context, subAxesPerDim, axis + 1, owners, partials, result);
+  enumerate(context, subAxesPerDim, axis + 1, meshAxes, partials, result);
 }
 
 /// Parameter: how many sub-axes each dimension has.
@@ -224,7 +224,7 @@ TEST_P(RedistributionTest, EveryPairOfPlacements) {
     for (PlacementAttr to : placements) {
       bool reachable = llvm::all_of(to.getPartials(),
                                     [&](Partial partial) { return llvm::is_contained(from.getPartials(), partial); });
-      auto steps = planRedistribution(from, to, kGrid);
+      auto steps = planRedistribution(from, to, kMesh);
       ASSERT_EQ(steps.has_value(), reachable);
       if (!reachable)
         continue;
@@ -268,8 +268,8 @@ TEST_P(RedistributionTest, VerifierKnowsWhatEachStepDoes) {
   std::set<std::pair<const void *, const void *>> seen;
   for (PlacementAttr from : placements)
     for (PlacementAttr to : placements) {
-      auto steps = planRedistribution(from, to, kGrid);
-      ASSERT_EQ(isReachable(from, to, kGrid), steps.has_value());
+      auto steps = planRedistribution(from, to, kMesh);
+      ASSERT_EQ(isReachable(from, to, kMesh), steps.has_value());
       builder.setInsertionPointToEnd(&block);
       PlacementAttr before = from;
       for (const RedistributionStep &step : steps.value_or(SmallVector<RedistributionStep>())) {

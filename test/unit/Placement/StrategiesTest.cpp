@@ -1,5 +1,5 @@
 // Every strategy gives the loss and gradients of the single-device program: small models are placed,
-// cut and run on all devices of a grid by the reference evaluator, in doubles, so that what differs
+// cut and run on all devices of a mesh by the reference evaluator, in doubles, so that what differs
 // is the order of additions only.
 #include "../Reference/Program.h"
 #include "PlannedModel.h"
@@ -75,7 +75,7 @@ TEST_P(StrategiesTest, GradientsEqualSingleDevice) {
   EXPECT_FALSE(program.module->getOps<dist::LayerOp>().empty());
 }
 
-/// Every unit with a strategy of its own, drawn from all that use the grid.
+/// Every unit with a strategy of its own, drawn from all that use the mesh.
 std::vector<Plan> getRandomPlans(const std::string &model, int count) {
   std::mt19937 generator(11);
   auto draw = [&](std::vector<std::string> choices) { return choices[generator() % choices.size()]; };

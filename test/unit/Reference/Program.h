@@ -38,8 +38,8 @@ struct Program {
     return succeeded(mlir::parsePassPipeline(pipeline, manager)) && succeeded(manager.run(*module));
   }
 
-  std::vector<Tensor> call(llvm::StringRef name, llvm::ArrayRef<Tensor> inputs, llvm::ArrayRef<int64_t> grid = {}) {
-    auto result = evaluateFunction(module->lookupSymbol<mlir::func::FuncOp>(name), inputs, grid);
+  std::vector<Tensor> call(llvm::StringRef name, llvm::ArrayRef<Tensor> inputs, llvm::ArrayRef<int64_t> mesh = {}) {
+    auto result = evaluateFunction(module->lookupSymbol<mlir::func::FuncOp>(name), inputs, mesh);
     EXPECT_TRUE(succeeded(result));
     return succeeded(result) ? *result : std::vector<Tensor>();
   }

@@ -10,7 +10,7 @@ using ::testing::HasSubstr;
 namespace {
 
 std::string manifestText(const std::string &device, const std::string &parameter) {
-  return R"({"format": 1, "stage": 0, "stages": 1, "devices": 1, "grid": [], "global_batch": 1, "micro_batches": 1,
+  return R"({"format": 1, "stage": 0, "stages": 1, "devices": 1, "mesh": [], "global_batch": 1, "micro_batches": 1,
     "sequence": 4, "vocabulary": 4, "arena_bytes": 4096, "inputs": [], "groups": [], "names": [], "units": [], )" +
          device +
          R"("parameters": [{"names": ["p"], "shape": [8], "placement": [[[8, -1]]], "parameter": 0, "gradient": 64,

@@ -84,7 +84,7 @@ TEST(AnswersFor, OneOfEqualPieces) {
   ParameterInfo cut, whole;
   cut.counted = whole.counted = true;
   cut.shape = whole.shape = {8};
-  cut.placement = {2, 2, 1, 4, -1}; // cut on grid axis 1, equal along axis 0
+  cut.placement = {2, 2, 1, 4, -1}; // cut on mesh axis 1, equal along axis 0
   whole.placement = {1, 8, -1};
   int cutCount = 0, wholeCount = 0;
   for (int64_t a : {0, 1})

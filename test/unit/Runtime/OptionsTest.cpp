@@ -57,7 +57,7 @@ TEST(Options, HelpNamesEveryOption) {
 
 std::string manifestText(const std::string &placement, int64_t count, int64_t devices = 2) {
   return R"({"stage": 0, "stages": 1, "devices": )" + std::to_string(devices) +
-         R"(, "grid": [2], "global_batch": 2, "micro_batches": 1,
+         R"(, "mesh": [2], "global_batch": 2, "micro_batches": 1,
     "sequence": 4, "vocabulary": 8, "arena_bytes": 64, "inputs": [], "groups": [], "names": [], "units": [],
     "parameters": [{"names": ["w"], "shape": [4, 3], "parameter": 0, "gradient": 0, "count": )" +
          std::to_string(count) + R"(, "placement": )" + placement + "}]}";
@@ -72,7 +72,7 @@ TEST(Manifest, PlacementAndShapeMustAgree) {
   EXPECT_THAT(message(manifestText(good, 12)), HasSubstr("expects 6 local elements of w, but got 12"));
   EXPECT_THAT(message(manifestText("[[[2, 0], [4, -1]], [[3, -1]]]", 12)),
               HasSubstr("to cover 4 elements of dimension 0, but got 8"));
-  EXPECT_THAT(message(manifestText(good, 6, 4)), HasSubstr("expects a grid of 4 devices, but its axes give 2"));
+  EXPECT_THAT(message(manifestText(good, 6, 4)), HasSubstr("expects a mesh of 4 devices, but its axes give 2"));
   EXPECT_THAT(message("{}"), HasSubstr("this program's manifest cannot be read"));
 }
 

@@ -59,8 +59,8 @@ public:
 
 private:
   void all(int stages, int count, Schedule schedule) {
-    for (const galvatron::plan::Grid &grid : offeredGrids(problem, problem.ranks() / stages))
-      all(Setting::bare(problem, stages, count, grid), schedule);
+    for (const galvatron::plan::Mesh &mesh : offeredMeshes(problem, problem.ranks() / stages))
+      all(Setting::bare(problem, stages, count, mesh), schedule);
   }
 
   void all(Setting setting, Schedule schedule) {

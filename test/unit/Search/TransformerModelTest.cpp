@@ -207,22 +207,22 @@ TEST(RankOrder, is_priced_by_the_groups_that_come_out) {
   problem.globalBatch = 12;
   problem.units = transformerUnits(shape.layers);
   problem.costs = &costs;
-  auto priced = [&](const galvatron::plan::Grid &grid) {
+  auto priced = [&](const galvatron::plan::Mesh &mesh) {
     Plan wanted;
     wanted.ranks = 12;
     wanted.globalBatch = 12;
-    wanted.grid = grid;
+    wanted.mesh = mesh;
     for (const Unit &unit : problem.units)
       wanted.units.push_back({unit.path, unit.layerType, unit.role, Strategy{.tp = 4}, 3, 0});
     Result<Plan> result = evaluatePlan(problem, wanted);
     EXPECT_TRUE(result) << result.error().message;
     EXPECT_TRUE(checkPlan(problem, *result).ok()) << checkPlan(problem, *result).complaints.front();
     Result<Plan> again = parseOwnPlan(writePlan(*result));
-    EXPECT_TRUE(again && again->grid == grid);
+    EXPECT_TRUE(again && again->mesh == mesh);
     return *result;
   };
   Plan near = priced({}), far = priced({2, 2, 3});
-  EXPECT_EQ(near.rankGrid(), galvatron::plan::Grid({3, 2, 2})); // tensor groups in a node each
+  EXPECT_EQ(near.rankMesh(), galvatron::plan::Mesh({3, 2, 2})); // tensor groups in a node each
   UnitReason nearLayer = near.reasons.units[1], farLayer = far.reasons.units[1];
   EXPECT_GT(farLayer.communicationSeconds, 2 * nearLayer.communicationSeconds);
   EXPECT_LT(farLayer.stepSeconds, nearLayer.stepSeconds);

@@ -85,7 +85,7 @@ struct Plan {
   int microBatches = 1;
   /// Axes of a stage's ranks, slowest first; empty: as follows from the strategies
   /// (dialects/Plan/Ranks.h).
-  plan::Grid grid = {};
+  plan::Mesh mesh = {};
   std::vector<PlannedUnit> units;
 
   /// Of what a rank plans itself; predicted, or after lowering exact. Empty when unknown.
@@ -97,8 +97,8 @@ struct Plan {
   Reasons reasons;
 
   std::int64_t ranksPerStage() const { return ranks / pipeline; }
-  /// `grid`, or what follows.
-  plan::Grid rankGrid() const;
+  /// `mesh`, or what follows.
+  plan::Mesh rankMesh() const;
   PipelineShape shape() const { return {schedule, pipeline, virtualStages, microBatches}; }
   /// Part of every unit: stage numbers rise one by one from 0 to pipeline - 1,
   /// and begin again with each virtual stage.

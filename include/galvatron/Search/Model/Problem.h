@@ -66,7 +66,7 @@ struct Collective {
   int count = 1;
   /// May run beside the unit's compute (on hardware that overlaps).
   bool overlappable = false;
-  /// Where no `group` has a name for them: the ranks along these axes of the grid of ascending sizes, as the strategy
+  /// Where no `group` has a name for them: the ranks along these axes of the mesh of ascending sizes, as the strategy
   /// takes them when it is not strided. Empty: those of `group`.
   std::vector<int> axes = {};
 };
