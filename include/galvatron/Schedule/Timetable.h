@@ -86,7 +86,7 @@ struct Timetable {
 std::vector<std::string> namesOf(mlir::ModuleOp module, llvm::StringRef canonical);
 
 /// Expands the stage `stage` of a module in which every `dist.stage` has its order and bodies are
-/// `exec.function`s. Fails with a message on the op at fault.
+/// `exec.function`s. Fails with a bucket on the op at fault.
 mlir::FailureOr<Timetable> buildTimetable(mlir::ModuleOp module, dist::StageOp stage);
 
 /// The functions that entries call, each once, in the order in which an object lists them.

@@ -128,7 +128,7 @@ using Action = std::variant<Compute, FillZero, StartBackward, Accumulate, AllRed
 
 struct TimetableEntry {
   Action action;
-  /// For messages: "forward model.layers.3 micro-batch 1".
+  /// For buckets: "forward model.layers.3 micro-batch 1".
   std::string name;
   int64_t microBatch = -1;
   /// Index of the layer in the whole model, or -1.
