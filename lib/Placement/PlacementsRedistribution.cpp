@@ -20,35 +20,35 @@ constexpr double kStepCost = 256;
 
 /// The sub-axes of a tensor, refined so that source and target are both made of them.
 struct Layout {
-  struct Slot {
+  struct Piece {
     int64_t dim;    // of the tensor
     int64_t extent; // positions
   };
-  SmallVector<Slot> slots; // dimension after dimension, major first
+  SmallVector<Piece> pieces; // dimension after dimension, major first
   int64_t rank = 0;        // dimensions of the tensor
   /// Sums over micro-batches that are outstanding, in source and target alike.
   SmallVector<Partial> timePartials;
 };
 
-/// For each axis of the mesh where it is: the index of a slot, kNowhere or kPartial. `time` owns its sub-axis throughout.
+/// For each axis of the mesh where it is: the index of a piece, kNowhere or kPartial. `time` owns its sub-axis throughout.
 using State = SmallVector<int>;
 
 /// How to get from one placement of a tensor to another, moving one axis of the mesh at a time. A state is reached when
-/// each axis is where the placement has it; a slot has at most one axis.
+/// each axis is where the placement has it; a piece has at most one axis.
 struct Problem {
   MLIRContext *context;
   ArrayRef<int64_t> mesh; // devices along each axis
   Layout layout;
   State from, to;
-  SmallVector<bool> timeOwned;          // of each slot, whether it is time's
+  SmallVector<bool> timeOwned;          // of each piece, whether it is time's
   SmallVector<graph::ReduceKind> kinds; // of each axis that is partial in the source
 
-  /// The mesh axis of each slot: an axis, kTime or kLocal.
+  /// The mesh axis of each piece: an axis, kTime or kLocal.
   SmallVector<int64_t> getMeshAxes(const State &state) const;
   PlacementAttr getPlacement(const State &state) const;
   /// Elements that one device holds.
   int64_t getLocalElements(const State &state) const;
-  int64_t getOuter(const SmallVector<int64_t> &meshAxes, int slot) const;
+  int64_t getOuter(const SmallVector<int64_t> &meshAxes, int piece) const;
 };
 
 } // namespace
@@ -58,7 +58,7 @@ struct Problem {
 //===----------------------------------------------------------------------===//
 
 SmallVector<int64_t> Problem::getMeshAxes(const State &state) const {
-  SmallVector<int64_t> meshAxes(layout.slots.size(), kLocal);
+  SmallVector<int64_t> meshAxes(layout.pieces.size(), kLocal);
   for (size_t i = 0; i < meshAxes.size(); ++i)
     if (timeOwned[i])
       meshAxes[i] = kTime;
@@ -70,8 +70,8 @@ SmallVector<int64_t> Problem::getMeshAxes(const State &state) const {
 
 PlacementAttr Problem::getPlacement(const State &state) const {
   SmallVector<DimSubAxes> dims(layout.rank);
-  for (auto [slot, meshAxis] : llvm::zip(layout.slots, getMeshAxes(state)))
-    dims[slot.dim].push_back({slot.extent, meshAxis});
+  for (auto [piece, meshAxis] : llvm::zip(layout.pieces, getMeshAxes(state)))
+    dims[piece.dim].push_back({piece.extent, meshAxis});
   SmallVector<Partial> partials(layout.timePartials);
   for (auto [axis, where] : llvm::enumerate(state))
     if (where == kPartial)
@@ -81,18 +81,18 @@ PlacementAttr Problem::getPlacement(const State &state) const {
 
 int64_t Problem::getLocalElements(const State &state) const {
   int64_t elements = 1;
-  for (auto [slot, meshAxis] : llvm::zip(layout.slots, getMeshAxes(state)))
+  for (auto [piece, meshAxis] : llvm::zip(layout.pieces, getMeshAxes(state)))
     if (meshAxis == kLocal)
-      elements *= slot.extent;
+      elements *= piece.extent;
   return elements;
 }
 
-/// Product of the local sub-axes of the slot's dimension that are more major than it.
-int64_t Problem::getOuter(const SmallVector<int64_t> &meshAxes, int slot) const {
+/// Product of the local sub-axes of the piece's dimension that are more major than it.
+int64_t Problem::getOuter(const SmallVector<int64_t> &meshAxes, int piece) const {
   int64_t outer = 1;
-  for (int i = slot - 1; i >= 0 && layout.slots[i].dim == layout.slots[slot].dim; --i)
+  for (int i = piece - 1; i >= 0 && layout.pieces[i].dim == layout.pieces[piece].dim; --i)
     if (meshAxes[i] == kLocal)
-      outer *= layout.slots[i].extent;
+      outer *= layout.pieces[i].extent;
   return outer;
 }
 
@@ -140,14 +140,14 @@ static PlacementAttr getCommonMiddle(PlacementAttr from, PlacementAttr to) {
 
 static bool fillState(ArrayRef<DimSubAxes> dims, ArrayRef<Partial> partials, Problem &problem, State &state) {
   state.assign(problem.mesh.size(), kNowhere);
-  int slot = 0;
+  int piece = 0;
   for (const DimSubAxes &dim : dims)
     for (SubAxis subAxis : dim) {
       if (subAxis.meshAxis >= 0 && (size_t(subAxis.meshAxis) >= problem.mesh.size() || subAxis.extent != problem.mesh[subAxis.meshAxis]))
         return false;
       if (subAxis.meshAxis >= 0)
-        state[subAxis.meshAxis] = slot;
-      ++slot;
+        state[subAxis.meshAxis] = piece;
+      ++piece;
     }
   for (Partial partial : partials) {
     if (partial.meshAxis == kTime)
@@ -181,7 +181,7 @@ static std::optional<Problem> getProblem(PlacementAttr from, PlacementAttr to, A
     for (auto [subAxis, other] : llvm::zip(x, y)) {
       if ((subAxis.meshAxis == kTime) != (other.meshAxis == kTime))
         return std::nullopt;
-      problem.layout.slots.push_back({int64_t(index), subAxis.extent});
+      problem.layout.pieces.push_back({int64_t(index), subAxis.extent});
       problem.timeOwned.push_back(subAxis.meshAxis == kTime);
     }
   }
@@ -234,11 +234,11 @@ static RedistributionStep makeStep(const Problem &problem, const State &state, c
   step.traffic = getStepTraffic(step.kind, problem.getLocalElements(state), groupSize);
   SmallVector<int64_t> before = problem.getMeshAxes(state), after = problem.getMeshAxes(next);
   if (to >= 0) {
-    step.dim = problem.layout.slots[to].dim;
+    step.dim = problem.layout.pieces[to].dim;
     step.outer = problem.getOuter(before, to);
   }
   if (from >= 0) {
-    step.joinDim = problem.layout.slots[from].dim;
+    step.joinDim = problem.layout.pieces[from].dim;
     step.joinOuter = problem.getOuter(after, from);
   }
   if (step.kind == RedistributionKind::AllGather)
@@ -310,14 +310,14 @@ static std::optional<SmallVector<std::pair<int64_t, State>>> findPath(const Prob
 // Fusion of neighbouring steps
 //===----------------------------------------------------------------------===//
 
-/// Whether two slots are neighbours, `major` first, once both are held locally.
+/// Whether two pieces are neighbours, `major` first, once both are held locally.
 static bool areAdjacent(const Problem &problem, SmallVector<int64_t> meshAxes, int major, int minor) {
   if (major < 0 || minor < 0)
     return major == minor;
-  if (problem.layout.slots[major].dim != problem.layout.slots[minor].dim || major >= minor)
+  if (problem.layout.pieces[major].dim != problem.layout.pieces[minor].dim || major >= minor)
     return false;
-  for (int slot = major + 1; slot < minor; ++slot)
-    if (meshAxes[slot] == kLocal)
+  for (int piece = major + 1; piece < minor; ++piece)
+    if (meshAxes[piece] == kLocal)
       return false;
   return true;
 }

@@ -224,12 +224,12 @@ private:
                     columns * kHidden, normal);
       b = parameter("head.bias", {kVocabulary}, {vocabularyDimension()}, columns, "{\"constant\": 0.0}");
     }
-    for (int64_t *slot : {&x, &dx})
-      *slot = allocate(tokens * kHidden * 4);
-    for (int64_t *slot : {&logits, &dlogits})
-      *slot = allocate(tokens * columns * 4);
-    for (int64_t *slot : {&max, &sum, &target, &dy})
-      *slot = allocate(tokens * 4);
+    for (int64_t *buffer : {&x, &dx})
+      *buffer = allocate(tokens * kHidden * 4);
+    for (int64_t *buffer : {&logits, &dlogits})
+      *buffer = allocate(tokens * columns * 4);
+    for (int64_t *buffer : {&max, &sum, &target, &dy})
+      *buffer = allocate(tokens * 4);
     shifted = allocate(tokens * 8);
     loss = allocate(4);
     add(k_fill_zero, "zero loss", -1, {loss}, {4});
