@@ -61,7 +61,7 @@ inline constexpr llvm::StringLiteral kAdjacentAttrName = "dist.adjacent";
 /// each group has that a rank's collectives join; to how many stages it sends plus from how many it receives.
 inline constexpr llvm::StringLiteral kArenaBytesAttrName = "dist.arena_bytes";
 inline constexpr llvm::StringLiteral kGroupSizesAttrName = "dist.group_sizes";
-inline constexpr llvm::StringLiteral kDirectionsAttrName = "dist.directions";
+inline constexpr llvm::StringLiteral kChannelsAttrName = "dist.channels";
 /// Set by `partition-stages`: on the module the paths of all layers in the model's order; on a `graph.call` the index
 /// of its layer there, which random bits are keyed by.
 inline constexpr llvm::StringLiteral kUnitsAttrName = "dist.units";

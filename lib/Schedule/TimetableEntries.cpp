@@ -116,6 +116,6 @@ Communicators galvatron::communicatorsOf(const Timetable &timetable, ArrayRef<in
     if (auto *receive = entry.getIf<Receive>())
       from.insert(receive->channel.stage);
   }
-  communicators.directions = to.size() + from.size();
+  communicators.channels = to.size() + from.size();
   return communicators;
 }

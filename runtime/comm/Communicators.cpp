@@ -32,9 +32,9 @@ void connect(gvrt_context *context) {
       communicator = create(context, ranks, /*tag=*/ranks[0]);
   for (Group &group : context->groups)
     group.communicator = made[group.ranks];
-  for (MPI_Comm *direction : {&context->towardsLaterStages, &context->towardsEarlierStages}) {
-    GVRT_MPI(context, MPI_Comm_dup(MPI_COMM_WORLD, direction));
-    MPI_Comm_set_errhandler(*direction, MPI_ERRORS_RETURN);
+  for (MPI_Comm *channel : {&context->towardsLaterStages, &context->towardsEarlierStages}) {
+    GVRT_MPI(context, MPI_Comm_dup(MPI_COMM_WORLD, channel));
+    MPI_Comm_set_errhandler(*channel, MPI_ERRORS_RETURN);
   }
 }
 
@@ -46,9 +46,9 @@ void disconnect(gvrt_context *context) {
       MPI_Comm_free(&communicator);
     group.communicator = MPI_COMM_NULL;
   }
-  for (MPI_Comm *direction : {&context->towardsLaterStages, &context->towardsEarlierStages})
-    if (*direction != MPI_COMM_NULL)
-      MPI_Comm_free(direction);
+  for (MPI_Comm *channel : {&context->towardsLaterStages, &context->towardsEarlierStages})
+    if (*channel != MPI_COMM_NULL)
+      MPI_Comm_free(channel);
 }
 
 } // namespace galvatron

@@ -1,6 +1,6 @@
 //===- PointToPoint.cpp - activations and gradients between stages -----------------------------------===//
 //
-// Messages between two ranks in one direction arrive in the order they were sent, so a receive takes the next one and
+// Messages between two ranks in one channel arrive in the order they were sent, so a receive takes the next one and
 // checks its tag and size: a disagreement of two stages is a message, not a hang.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
@@ -31,7 +31,7 @@ void checkPiece(gvrt_context *context, const MPI_Status &status, int sender, int
 void gvrt_send(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
   int64_t stage = read.integer(), tag = read.integer(), bytes = read.integer(), handle = read.integer();
-  MPI_Comm direction = stage > context->stage ? context->towardsLaterStages : context->towardsEarlierStages;
+  MPI_Comm channel = stage > context->stage ? context->towardsLaterStages : context->towardsEarlierStages;
   int peer = stage * context->devices + context->device;
   Operation operation(context, "send to", peer);
   auto *x = static_cast<const char *>(buffer[0]);
@@ -39,7 +39,7 @@ void gvrt_send(gvrt_context *context, void *const *buffer, const int64_t *attrib
   for (int64_t done = 0; done < bytes; done += kPiece) {
     requests.emplace_back();
     GVRT_MPI(context,
-             MPI_Isend(x + done, std::min(kPiece, bytes - done), MPI_BYTE, peer, tag, direction, &requests.back()));
+             MPI_Isend(x + done, std::min(kPiece, bytes - done), MPI_BYTE, peer, tag, channel, &requests.back()));
   }
 }
 
@@ -62,7 +62,7 @@ void gvrt_wait(gvrt_context *context, void *const *buffer, const int64_t *attrib
 void gvrt_receive(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
   int64_t stage = read.integer(), tag = read.integer(), bytes = read.integer(), handle = read.integer();
-  MPI_Comm direction = stage < context->stage ? context->towardsLaterStages : context->towardsEarlierStages;
+  MPI_Comm channel = stage < context->stage ? context->towardsLaterStages : context->towardsEarlierStages;
   int peer = stage * context->devices + context->device;
   Operation operation(context, "receive from", peer);
   auto *y = static_cast<char *>(buffer[0]);
@@ -74,11 +74,11 @@ void gvrt_receive(gvrt_context *context, void *const *buffer, const int64_t *att
     if (started) {
       started->requests.emplace_back();
       GVRT_MPI(context,
-               MPI_Irecv(y + done, expected, MPI_BYTE, peer, MPI_ANY_TAG, direction, &started->requests.back()));
+               MPI_Irecv(y + done, expected, MPI_BYTE, peer, MPI_ANY_TAG, channel, &started->requests.back()));
       continue;
     }
     MPI_Status status;
-    GVRT_MPI(context, MPI_Recv(y + done, expected, MPI_BYTE, peer, MPI_ANY_TAG, direction, &status));
+    GVRT_MPI(context, MPI_Recv(y + done, expected, MPI_BYTE, peer, MPI_ANY_TAG, channel, &status));
     checkPiece(context, status, peer, tag, expected);
   }
 }

@@ -66,7 +66,7 @@ struct gvrt_context {
   /// Number of this step's update, from 1: batches without a label have none.
   int64_t update = 0;
 
-  // Communication. Opposite directions between two stages never share a communicator, so that neither waits for the
+  // Communication. Opposite channels between two stages never share a communicator, so that neither waits for the
   // other's order.
   std::vector<galvatron::Group> groups;
   MPI_Comm towardsLaterStages = MPI_COMM_NULL, towardsEarlierStages = MPI_COMM_NULL;

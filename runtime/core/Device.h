@@ -33,7 +33,7 @@ struct DeviceHooks {
   void (*copyToHost)(gvrt_context *context, void *to, const void *from, int64_t bytes);
   /// Waits for everything issued.
   void (*synchronize)(gvrt_context *context);
-  /// Makes and frees the communicators of context->groups and the two pipeline directions. Collective.
+  /// Makes and frees the communicators of context->groups and the two pipeline channels. Collective.
   void (*connect)(gvrt_context *context);
   void (*disconnect)(gvrt_context *context);
 

@@ -80,7 +80,7 @@ ncclComm_t create(gvrt_context *context, const std::vector<int> &ranks, int bloc
 }
 
 /// NCCL sets up a connection at the first value that goes through it, and its call then waits for the other side's: two
-/// stages that each begin with a send would wait for one another. So one value goes through every direction at once, in
+/// stages that each begin with a send would wait for one another. So one value goes through every channel at once, in
 /// the order in which communicators are made.
 void warmUp(gvrt_context *context, ncclComm_t communicator, bool sends) {
   constexpr int64_t kBytes = 256;
@@ -159,15 +159,15 @@ void connect(gvrt_context *context) {
     if (edges[other * context->stages + context->stage])
       communication.communicators[{true, {own(other), context->rank}}] = nullptr;
   }
-  int directions = 0;
+  int channels = 0;
   for (auto &[members, communicator] : communication.communicators)
-    directions += members.first;
+    channels += members.first;
   // Both sides must ask for the same number.
-  GVRT_MPI(context, MPI_Allreduce(MPI_IN_PLACE, &directions, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD));
-  CommunicatorBlocks blocks = communicatorBlocks(state.multiprocessors, directions);
+  GVRT_MPI(context, MPI_Allreduce(MPI_IN_PLACE, &channels, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD));
+  CommunicatorBlocks blocks = communicatorBlocks(state.multiprocessors, channels);
   for (auto &[members, communicator] : communication.communicators) {
     bool onlySums = !members.first && members.second == world && !worldIsGroup;
-    communicator = create(context, members.second, members.first ? blocks.direction : onlySums ? 1 : blocks.group);
+    communicator = create(context, members.second, members.first ? blocks.channel : onlySums ? 1 : blocks.group);
   }
   for (auto &[members, communicator] : communication.communicators)
     if (members.first)

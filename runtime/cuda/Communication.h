@@ -1,7 +1,7 @@
 //===- Communication.h - NCCL communicators and their streams --------------------===//
 //
 // Collectives go one behind the other on a stream of their own, those with a handle on another: what a layer needs now
-// does not wait behind the gradients of the layer before. Each direction between two stages has a communicator and a
+// does not wait behind the gradients of the layer before. Each channel between two stages has a communicator and a
 // stream of its own, so no value waits behind one for somebody else. Side streams join the compute stream by events,
 // which also makes them part of a captured graph:
 //
@@ -29,15 +29,15 @@ struct SideStream {
   bool used = false; // since everything was joined last
 };
 
-/// One direction between this rank and the rank of the same device index in another stage.
+/// One channel between this rank and the rank of the same device index in another stage.
 struct Channel {
   ncclComm_t communicator = nullptr; // rank 0 sends, rank 1 receives
   SideStream side;
 };
 
 struct Communication {
-  /// What a communicator is for: the ranks of a group, or one direction (sender first).
-  using Members = std::pair<bool /*is a direction*/, std::vector<int>>;
+  /// What a communicator is for: the ranks of a group, or one channel (sender first).
+  using Members = std::pair<bool /*is a channel*/, std::vector<int>>;
   std::map<Members, ncclComm_t> communicators;
   SideStream collectives, later;    // without a handle, and with one
   std::map<int, Channel> to, from;  // by the other stage

@@ -31,15 +31,15 @@ int64_t bytesToCome(int64_t arena, int64_t reserved, int64_t taken);
 Status checkMemory(const std::string &place, int gpu, const std::string &name, int64_t planned, int64_t free,
                    int64_t total);
 
-/// How many thread blocks the kernels of a communicator may have: of a group, of a direction between two stages. What
+/// How many thread blocks the kernels of a communicator may have: of a group, of a channel between two stages. What
 /// is under way holds a multiprocessor with each, also while it waits for the other side, and the communicator's
 /// buffers grow with their number.
 struct CommunicatorBlocks {
-  int group, direction;
+  int group, channel;
 };
 
-/// So that all that may be under way at once, two collectives and every direction, finds room on the multiprocessors.
-CommunicatorBlocks communicatorBlocks(int multiprocessors, int directions);
+/// So that all that may be under way at once, two collectives and every channel, finds room on the multiprocessors.
+CommunicatorBlocks communicatorBlocks(int multiprocessors, int channels);
 
 } // namespace galvatron::cuda
 

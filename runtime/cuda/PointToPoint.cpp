@@ -1,6 +1,6 @@
 //===- PointToPoint.cpp - activations and gradients between stages over NCCL ------------------===//
 //
-// Values between two ranks in one direction arrive in the order they were sent; the timetables of both stages agree on
+// Values between two ranks in one channel arrive in the order they were sent; the timetables of both stages agree on
 // it, which is checked over MPI while tuning, because NCCL would only hang.
 //
 //===----------------------------------------------------------------------------------------------------------------===//

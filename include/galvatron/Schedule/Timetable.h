@@ -101,7 +101,7 @@ struct Communicators {
   /// Ranks of each group of several that its collectives join, each set of ranks once.
   std::vector<int64_t> groupSizes;
   /// Stages it sends to, and stages it receives from.
-  int64_t directions = 0;
+  int64_t channels = 0;
 };
 
 /// `mesh`: the axes of a stage's devices.

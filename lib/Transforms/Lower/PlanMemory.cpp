@@ -40,8 +40,8 @@ struct PlanMemoryPass : galvatron::impl::PlanMemoryPassBase<PlanMemoryPass> {
     stage->setAttr(dist::kArenaBytesAttrName, builder.getI64IntegerAttr(timetable.arenaBytes));
     if (!communicators.groupSizes.empty())
       stage->setAttr(dist::kGroupSizesAttrName, builder.getDenseI64ArrayAttr(communicators.groupSizes));
-    if (communicators.directions)
-      stage->setAttr(dist::kDirectionsAttrName, builder.getI64IntegerAttr(communicators.directions));
+    if (communicators.channels)
+      stage->setAttr(dist::kChannelsAttrName, builder.getI64IntegerAttr(communicators.channels));
   }
 
   std::shared_ptr<std::vector<Timetable>> timetables = std::make_shared<std::vector<Timetable>>();

@@ -56,13 +56,13 @@ TEST(CudaMachine, TheReserveIsReadFromThePlan) {
 // Kernels that wait for other ranks hold their multiprocessors: all that may wait at once must find room.
 TEST(CudaMachine, EveryCommunicatorFindsRoom) {
   for (int multiprocessors : {16, 108, 132})
-    for (int directions : {0, 1, 4, 8}) {
-      CommunicatorBlocks blocks = communicatorBlocks(multiprocessors, directions);
-      EXPECT_LE(2 * blocks.group + directions * blocks.direction, multiprocessors) << directions;
-      EXPECT_GE(blocks.direction, 1);
+    for (int channels : {0, 1, 4, 8}) {
+      CommunicatorBlocks blocks = communicatorBlocks(multiprocessors, channels);
+      EXPECT_LE(2 * blocks.group + channels * blocks.channel, multiprocessors) << channels;
+      EXPECT_GE(blocks.channel, 1);
     }
   EXPECT_EQ(communicatorBlocks(132, 4).group, 32);
-  EXPECT_EQ(communicatorBlocks(132, 4).direction, 8);
+  EXPECT_EQ(communicatorBlocks(132, 4).channel, 8);
 }
 
 } // namespace

@@ -208,7 +208,7 @@ TEST_F(TimetableTest, CommunicatorsAreOfWhatIsJoined) {
   for (const Timetable &timetable : timetables) {
     Communicators communicators = communicatorsOf(timetable, {2, 3});
     EXPECT_THAT(communicators.groupSizes, ElementsAre(2, 2)); // along axis 0, and both stages
-    EXPECT_EQ(communicators.directions, 2);
+    EXPECT_EQ(communicators.channels, 2);
     EXPECT_EQ(timetable.groups[0], RankGroup());
   }
 }
