@@ -34,7 +34,7 @@ struct Partial {
   friend bool operator==(const Partial &a, const Partial &b) = default;
 };
 
-/// What a stage does with a micro-batch in one go, named by the letter that orders are written with.
+/// What a stage does with a micro-batch in one go, named by the subscript that orders are written with.
 enum class Computation : char {
   Forward = 'F',
   Backward = 'B', ///< all of it, or where weights have a backward of their own what earlier stages wait for

@@ -138,13 +138,13 @@ bool galvatron::graph::isJointlyLinear(Operation *op) {
 //===----------------------------------------------------------------------===//
 
 OpAxes EinsumOp::getAxes() {
-  auto [lhs, rhs, result] = getLetters();
+  auto [lhs, rhs, result] = getSubscripts();
   AxesBuilder axes;
   llvm::SmallDenseMap<char, LoopList> loops;
-  auto dims = [&](StringRef letters, Value value) {
+  auto dims = [&](StringRef subscripts, Value value) {
     DimensionLoops dims;
-    for (auto [letter, extent] : llvm::zip(letters, shapeOf(value))) {
-      auto [it, isNew] = loops.try_emplace(letter);
+    for (auto [subscript, extent] : llvm::zip(subscripts, shapeOf(value))) {
+      auto [it, isNew] = loops.try_emplace(subscript);
       if (isNew)
         it->second = axes.loop(extent);
       dims.push_back(it->second);

@@ -23,28 +23,28 @@ static LogicalResult expectNoGradient(Operation *op, ValueRange resultGradients,
 // Products and attention
 //===----------------------------------------------------------------------===//
 
-/// d lhs of "lhs,rhs->out" is "out,rhs->lhs"; letters of lhs alone were summed over: repeat.
+/// d lhs of "lhs,rhs->out" is "out,rhs->lhs"; subscripts of lhs alone were summed over: repeat.
 static Value einsumGradient(OpBuilder &builder, EinsumOp op, Value dy, StringRef out, Value other,
-                            StringRef otherLetters, Value self, StringRef selfLetters) {
+                            StringRef otherSubscripts, Value self, StringRef selfSubscripts) {
   std::string present;
   SmallVector<int64_t> shape, dims;
-  for (auto [dim, letter] : llvm::enumerate(selfLetters))
-    if (out.contains(letter) || otherLetters.contains(letter)) {
-      present += letter;
+  for (auto [dim, subscript] : llvm::enumerate(selfSubscripts))
+    if (out.contains(subscript) || otherSubscripts.contains(subscript)) {
+      present += subscript;
       shape.push_back(tensorType(self).getDimSize(dim));
       dims.push_back(dim);
     }
   auto type = RankedTensorType::get(shape, tensorType(self).getElementType());
   Value gradient = EinsumOp::create(builder, op.getLoc(), type, dy, other,
-                                    builder.getStringAttr(out + "," + otherLetters + "->" + present));
-  if (present.size() == selfLetters.size())
+                                    builder.getStringAttr(out + "," + otherSubscripts + "->" + present));
+  if (present.size() == selfSubscripts.size())
     return gradient;
   return BroadcastOp::create(builder, op.getLoc(), self.getType(), gradient, dims);
 }
 
 LogicalResult EinsumOp::buildBackward(OpBuilder &builder, ValueRange resultGradients,
                                       MutableArrayRef<Value> operandGradients) {
-  auto [lhs, rhs, out] = getLetters();
+  auto [lhs, rhs, out] = getSubscripts();
   Value dy = resultGradients[0];
   operandGradients[0] = einsumGradient(builder, *this, dy, out, getRhs(), rhs, getLhs(), lhs);
   operandGradients[1] = einsumGradient(builder, *this, dy, out, getLhs(), lhs, getRhs(), rhs);

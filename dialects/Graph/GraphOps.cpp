@@ -80,7 +80,7 @@ static LogicalResult expectProbability(Operation *op, double p) {
 // Products
 //===----------------------------------------------------------------------===//
 
-std::array<StringRef, 3> EinsumOp::getLetters() {
+std::array<StringRef, 3> EinsumOp::getSubscripts() {
   auto [operands, result] = getEquation().split("->");
   auto [lhs, rhs] = operands.split(",");
   return {lhs, rhs, result};
@@ -92,21 +92,21 @@ LogicalResult EinsumOp::verify() {
   if (!getEquation().contains("->") || !operands.contains(","))
     return emitOpError("expects an equation such as \"bsi,oi->bso\", but got \"") << getEquation() << "\"";
   llvm::SmallDenseMap<char, int64_t> extents;
-  auto bind = [&](StringRef what, StringRef letters, Value value, bool isResult) -> LogicalResult {
-    if (failed(expectRank(*this, what, value, letters.size())))
+  auto bind = [&](StringRef what, StringRef subscripts, Value value, bool isResult) -> LogicalResult {
+    if (failed(expectRank(*this, what, value, subscripts.size())))
       return failure();
     llvm::SmallSet<char, 8> seen;
-    for (auto [letter, extent] : llvm::zip(letters, shapeOf(value))) {
-      if (!llvm::isAlpha(letter))
-        return emitOpError("expects letters in the equation, but got '") << letter << "'";
-      if (!seen.insert(letter).second)
-        return emitOpError("expects each letter once in ") << what << ", but got '" << letter << "' twice";
-      auto [it, isNew] = extents.try_emplace(letter, extent);
+    for (auto [subscript, extent] : llvm::zip(subscripts, shapeOf(value))) {
+      if (!llvm::isAlpha(subscript))
+        return emitOpError("expects subscripts in the equation, but got '") << subscript << "'";
+      if (!seen.insert(subscript).second)
+        return emitOpError("expects each subscript once in ") << what << ", but got '" << subscript << "' twice";
+      auto [it, isNew] = extents.try_emplace(subscript, extent);
       if (isResult && isNew)
-        return emitOpError("expects letter '") << letter << "' of the result to occur in an operand";
+        return emitOpError("expects subscript '") << subscript << "' of the result to occur in an operand";
       if (it->second != extent)
         return emitOpError("expects extent ")
-               << it->second << " for letter '" << letter << "' in " << what << ", but got " << extent;
+               << it->second << " for subscript '" << subscript << "' in " << what << ", but got " << extent;
     }
     return success();
   };

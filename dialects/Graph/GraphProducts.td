@@ -7,8 +7,8 @@ include "GraphOpBase.td"
 def Graph_EinsumOp : Graph_ForwardOp<"einsum", [], Linear> {
   let summary = "matrix product of two tensors, by named dimensions";
   let description = [{
-    A letter is a loop. A letter absent from the result is summed over. No letter occurs twice in one
-    operand; every letter of the result occurs in an operand; letters are a-z, A-Z. Operands are of
+    A subscript is a loop. A subscript absent from the result is summed over. No subscript occurs twice in one
+    operand; every subscript of the result occurs in an operand; subscripts are a-z, A-Z. Operands are of
     one element type; the result is of the same or a wider one (gradients of parameters are f32).
 
     Example: a torch Linear and its weight's gradient.
@@ -22,8 +22,8 @@ def Graph_EinsumOp : Graph_ForwardOp<"einsum", [], Linear> {
   let assemblyFormat = "$lhs `,` $rhs $equation attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;
   let extraClassDeclaration = [{
-    /// Letters of the left operand, the right one and the result.
-    std::array<llvm::StringRef, 3> getLetters();
+    /// Subscripts of the left operand, the right one and the result.
+    std::array<llvm::StringRef, 3> getSubscripts();
   }];
 }
 

@@ -36,7 +36,7 @@ void galvatron::buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseO
   passes.addPass(createRaiseGatedActivationsPass());
   // Slices and reshapes of split parameters.
   passes.addPass(createRaiseShapesPass());
-  // Patterns have renamed letters; equal layers are to be equal.
+  // Patterns have renamed subscripts; equal layers are to be equal.
   passes.addPass(createNormalizeEquationsPass());
   // What raising left behind.
   passes.addPass(mlir::createCSEPass());

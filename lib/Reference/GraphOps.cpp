@@ -17,11 +17,11 @@ using namespace mlir;
 // Products
 //===----------------------------------------------------------------------===//
 
-/// Strides of each letter in an operand, 0 for letters that it lacks.
-static Shape letterStrides(StringRef letters, StringRef operand, const Tensor &tensor) {
+/// Strides of each subscript in an operand, 0 for subscripts that it lacks.
+static Shape subscriptStrides(StringRef subscripts, StringRef operand, const Tensor &tensor) {
   Shape strides, own = stridesOf(tensor.shape);
-  for (char letter : letters) {
-    size_t dim = operand.find(letter);
+  for (char subscript : subscripts) {
+    size_t dim = operand.find(subscript);
     strides.push_back(dim == StringRef::npos ? 0 : own[dim]);
   }
   return strides;
@@ -35,25 +35,25 @@ static int64_t dot(ArrayRef<int64_t> a, ArrayRef<int64_t> b) {
 }
 
 static void einsum(graph::EinsumOp op, OpCall &call) {
-  auto [lhs, rhs, out] = op.getLetters();
-  // Letters of the result outside, contracted ones inside.
+  auto [lhs, rhs, out] = op.getSubscripts();
+  // Subscripts of the result outside, contracted ones inside.
   std::string outer = out.str(), inner;
-  for (char letter : lhs.str() + rhs.str())
-    if (!StringRef(outer + inner).contains(letter))
-      inner += letter;
+  for (char subscript : lhs.str() + rhs.str())
+    if (!StringRef(outer + inner).contains(subscript))
+      inner += subscript;
   const Tensor &a = call.operand(0), &b = call.operand(1);
   Tensor &c = call.results[0];
-  auto extents = [&](StringRef letters) {
+  auto extents = [&](StringRef subscripts) {
     Shape shape;
-    for (char letter : letters) {
-      size_t dim = lhs.find(letter);
-      shape.push_back(dim != StringRef::npos ? a.shape[dim] : b.shape[rhs.find(letter)]);
+    for (char subscript : subscripts) {
+      size_t dim = lhs.find(subscript);
+      shape.push_back(dim != StringRef::npos ? a.shape[dim] : b.shape[rhs.find(subscript)]);
     }
     return shape;
   };
   Shape innerShape = extents(inner);
-  Shape aOuter = letterStrides(outer, lhs, a), aInner = letterStrides(inner, lhs, a);
-  Shape bOuter = letterStrides(outer, rhs, b), bInner = letterStrides(inner, rhs, b);
+  Shape aOuter = subscriptStrides(outer, lhs, a), aInner = subscriptStrides(inner, lhs, a);
+  Shape bOuter = subscriptStrides(outer, rhs, b), bInner = subscriptStrides(inner, rhs, b);
   // The offsets of the contracted loops are the same for every element of the result.
   std::vector<std::pair<int64_t, int64_t>> offsets;
   forEachIndex(innerShape,

@@ -195,7 +195,7 @@ def RaiseRopePass : Pass<"galvatron-raise-rope", "mlir::ModuleOp"> {
 def RaiseAttentionPass : Pass<"galvatron-raise-attention", "mlir::ModuleOp"> {
   let summary = "Recognizes attention in products and softmax, and what its operands say";
   let description = [{
-    The products' letters say which dimension is what, so the layout of heads does not matter. Constants multiplied to the
+    The products' subscripts say which dimension is what, so the layout of heads does not matter. Constants multiplied to the
     scores become the scale, repeated keys and values are read as they were, and masks that follow from position arithmetic
     become `causal` and `window`; what else is added is the bias. A learned bias is written out instead: the op gives it no
     gradient.
@@ -232,7 +232,7 @@ def RaiseShapesPass : Pass<"galvatron-raise-shapes", "mlir::ModuleOp"> {
   let summary = "Brings shape ops into normal form";
   let description = [{
     Merged batch and sequence dimensions are kept apart: a reshape that merges them sinks through the ops that treat rows
-    alike until it meets the one that splits them again. Transposes become letters of products, repetitions and unit dimensions
+    alike until it meets the one that splits them again. Transposes become subscripts of products, repetitions and unit dimensions
     sink through arithmetic, and what does nothing goes.
 
     **Before:** functions as the importer writes them, or after other passes of this file.
@@ -336,7 +336,7 @@ def NormalizeEquationsPass : Pass<"galvatron-normalize-equations", "mlir::Module
     Layers are compared by their attributes: equal products then have equal equations, whatever other passes have made of them.
 
     **Before:** any functions.
-    **After:** the letters of every `graph.einsum` are a, b, c, … in the order of its operands' dimensions.
+    **After:** the subscripts of every `graph.einsum` are a, b, c, … in the order of its operands' dimensions.
     **Example:**
 
     ```mlir
@@ -355,7 +355,7 @@ def NormalizeEquationsPass : Pass<"galvatron-normalize-equations", "mlir::Module
 
     **Fails when:** never.
   }];
-  let statistics = [Statistic<"numChanged", "num-changed", "Equations that had other letters">];
+  let statistics = [Statistic<"numChanged", "num-changed", "Equations that had other subscripts">];
   let dependentDialects = ["::galvatron::graph::GraphDialect"];
 }
 

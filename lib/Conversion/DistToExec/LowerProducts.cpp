@@ -1,4 +1,4 @@
-// Products: letters of an equation to the loops of a matrix product, one row, column and sum loop each and batch loops;
+// Products: subscripts of an equation to the loops of a matrix product, one row, column and sum loop each and batch loops;
 // a bias and another tensor that are added to a product go along with it.
 #include "BodyLowering.h"
 
@@ -45,33 +45,33 @@ Constants productConstants(int64_t type, int64_t resultType, const ProductLoop &
           {"c_m", row.strides[2]}};
 }
 
-int64_t indexIn(StringRef letters, char letter) {
-  size_t found = letters.find(letter);
+int64_t indexIn(StringRef subscripts, char subscript) {
+  size_t found = subscripts.find(subscript);
   return found == StringRef::npos ? -1 : static_cast<int64_t>(found);
 }
 
 class ProductLowering {
 public:
-  ProductLowering(BodyLowering &lowering, graph::EinsumOp op) : lowering(lowering), op(op), letters(op.getLetters()) {}
+  ProductLowering(BodyLowering &lowering, graph::EinsumOp op) : lowering(lowering), op(op), subscripts(op.getSubscripts()) {}
   LogicalResult run();
   /// With a bias and another tensor, either null, added to it, into the result of `sum`; false where no function does
   /// it.
   bool runWithSum(graph::SumOp sum, Value bias, Value addend);
 
 private:
-  /// Loops over letters that are in exactly the tensors of `present`, in the order of `by`.
+  /// Loops over subscripts that are in exactly the tensors of `present`, in the order of `by`.
   SmallVector<ProductLoop> loopsOf(std::array<bool, 3> present, StringRef by) const;
   void setTensor(int tensor, ArrayRef<int64_t> shape, Strides layout) {
     shapes[tensor] = llvm::to_vector(shape);
     strides[tensor] = std::move(layout);
   }
   LogicalResult emit(Value a, Value b, Value c);
-  /// A copy of an operand in which the summed letters are minor, in the order of the first operand.
+  /// A copy of an operand in which the summed subscripts are minor, in the order of the first operand.
   Value gathered(Value buffer, StringRef own);
 
   BodyLowering &lowering;
   graph::EinsumOp op;
-  std::array<StringRef, 3> letters;
+  std::array<StringRef, 3> subscripts;
   std::array<SmallVector<int64_t>, 3> shapes;
   std::array<Strides, 3> strides;
 };
@@ -80,11 +80,11 @@ private:
 
 SmallVector<ProductLoop> ProductLowering::loopsOf(std::array<bool, 3> present, StringRef by) const {
   SmallVector<ProductLoop> loops;
-  for (char letter : by) {
+  for (char subscript : by) {
     ProductLoop loop = {1, {0, 0, 0}};
     bool matches = true;
     for (int tensor = 0; tensor < 3; ++tensor) {
-      int64_t dim = indexIn(letters[tensor], letter);
+      int64_t dim = indexIn(subscripts[tensor], subscript);
       matches &= (dim >= 0) == present[tensor];
       if (dim < 0)
         continue;
@@ -99,34 +99,34 @@ SmallVector<ProductLoop> ProductLowering::loopsOf(std::array<bool, 3> present, S
 }
 
 LogicalResult ProductLowering::run() {
-  for (StringRef operand : ArrayRef(letters).take_front(2))
-    for (char letter : operand)
-      if (llvm::count_if(letters, [&](StringRef l) { return l.contains(letter); }) < 2)
-        return op.emitOpError("expects letter ") << Twine(letter) << " in two tensors; sum it away first";
+  for (StringRef operand : ArrayRef(subscripts).take_front(2))
+    for (char subscript : operand)
+      if (llvm::count_if(subscripts, [&](StringRef l) { return l.contains(subscript); }) < 2)
+        return op.emitOpError("expects subscript ") << Twine(subscript) << " in two tensors; sum it away first";
   Value a = lowering.bufferOf(op.getLhs()), b = lowering.bufferOf(op.getRhs());
   Value c = lowering.createResult(op.getResult(), lowering.preferredOrder(op.getResult()));
   if (succeeded(emit(a, b, c)))
     return success();
-  // Several letters are summed over and do not lie behind one another: bring them together, in the
+  // Several subscripts are summed over and do not lie behind one another: bring them together, in the
   // same order in both operands.
-  LogicalResult emitted = emit(gathered(a, letters[0]), gathered(b, letters[1]), c);
-  assert(succeeded(emitted) && "letters in one order merge");
+  LogicalResult emitted = emit(gathered(a, subscripts[0]), gathered(b, subscripts[1]), c);
+  assert(succeeded(emitted) && "subscripts in one order merge");
   return emitted;
 }
 
 Value ProductLowering::gathered(Value buffer, StringRef own) {
   std::string order;
-  for (char letter : own)
-    if (!(letters[0].contains(letter) && letters[1].contains(letter)) || letters[2].contains(letter))
-      order += letter;
-  for (char letter : letters[0])
-    if (letters[1].contains(letter) && !letters[2].contains(letter))
-      order += letter;
+  for (char subscript : own)
+    if (!(subscripts[0].contains(subscript) && subscripts[1].contains(subscript)) || subscripts[2].contains(subscript))
+      order += subscript;
+  for (char subscript : subscripts[0])
+    if (subscripts[1].contains(subscript) && !subscripts[2].contains(subscript))
+      order += subscript;
   Strides strides(own.size(), 1);
   int64_t stride = 1;
-  for (char letter : llvm::reverse(order)) {
-    strides[own.find(letter)] = stride;
-    stride *= shapeOf(buffer)[own.find(letter)];
+  for (char subscript : llvm::reverse(order)) {
+    strides[own.find(subscript)] = stride;
+    stride *= shapeOf(buffer)[own.find(subscript)];
   }
   Type element = cast<MemRefType>(buffer.getType()).getElementType();
   Value flat = lowering.createScratch(MemRefType::get({stride}, element), op.getLoc());
@@ -138,10 +138,10 @@ Value ProductLowering::gathered(Value buffer, StringRef own) {
 LogicalResult ProductLowering::emit(Value a, Value b, Value c) {
   for (auto [tensor, buffer] : llvm::enumerate(std::array<Value, 3>{a, b, c}))
     setTensor(static_cast<int>(tensor), shapeOf(buffer), stridesOf(buffer));
-  SmallVector<ProductLoop> m = loopsOf({true, false, true}, letters[2]);
-  SmallVector<ProductLoop> n = loopsOf({false, true, true}, letters[2]);
-  SmallVector<ProductLoop> k = loopsOf({true, true, false}, letters[0]);
-  SmallVector<ProductLoop> batch = loopsOf({true, true, true}, letters[2]);
+  SmallVector<ProductLoop> m = loopsOf({true, false, true}, subscripts[2]);
+  SmallVector<ProductLoop> n = loopsOf({false, true, true}, subscripts[2]);
+  SmallVector<ProductLoop> k = loopsOf({true, true, false}, subscripts[0]);
+  SmallVector<ProductLoop> batch = loopsOf({true, true, true}, subscripts[2]);
   // Loops beyond one row, column and sum loop become batch loops (a sum loop cannot).
   auto takeMinor = [&](SmallVector<ProductLoop> &loops) {
     ProductLoop minor = loops.empty() ? ProductLoop{1, {1, 1, 1}} : loops.pop_back_val();
@@ -168,10 +168,10 @@ bool ProductLowering::runWithSum(graph::SumOp sum, Value bias, Value addend) {
   setTensor(0, shapeOf(a), stridesOf(a));
   setTensor(1, shapeOf(b), stridesOf(b));
   setTensor(2, shapeOf(sum.getResult()), lowering.resultStridesOf(sum.getResult()));
-  SmallVector<ProductLoop> m = loopsOf({true, false, true}, letters[2]);
-  SmallVector<ProductLoop> n = loopsOf({false, true, true}, letters[2]);
-  SmallVector<ProductLoop> k = loopsOf({true, true, false}, letters[0]);
-  if (m.size() != 1 || n.size() != 1 || k.size() != 1 || !loopsOf({true, true, true}, letters[2]).empty() ||
+  SmallVector<ProductLoop> m = loopsOf({true, false, true}, subscripts[2]);
+  SmallVector<ProductLoop> n = loopsOf({false, true, true}, subscripts[2]);
+  SmallVector<ProductLoop> k = loopsOf({true, true, false}, subscripts[0]);
+  if (m.size() != 1 || n.size() != 1 || k.size() != 1 || !loopsOf({true, true, true}, subscripts[2]).empty() ||
       n.front().strides[2] != 1)
     return false;
   SmallVector<Value> operands = {a, b};

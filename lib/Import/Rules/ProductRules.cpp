@@ -7,7 +7,7 @@ using Results = SmallVector<Value, 1>;
 
 namespace {
 
-char letter(int64_t i) { return char(i < 26 ? 'a' + i : 'A' + i - 26); }
+char subscript(int64_t i) { return char(i < 26 ? 'a' + i : 'A' + i - 26); }
 
 Tensor scaled(Call &call, const Tensor &x, double factor) {
   if (factor == 1)
@@ -52,14 +52,14 @@ Tensor product(Call &call, Tensor a, Tensor b, bool rightTransposed = false) {
   if (!batch)
     throw ImportError("batch dimensions do not broadcast: " + describe(a.shape) + " with " + describe(b.shape));
   int64_t rank = batch->size();
-  char row = letter(rank), column = letter(rank + 1), sum = letter(rank + 2);
+  char row = subscript(rank), column = subscript(rank + 1), sum = subscript(rank + 2);
   auto operand = [&](const Tensor &x, std::string tail) {
     std::string text;
     Shape kept;
     int64_t lead = rank - (x.rank() - 2);
     for (int64_t d = 0; d < x.rank() - 2; ++d)
       if (x.shape[d] == (*batch)[lead + d]) {
-        text += letter(lead + d);
+        text += subscript(lead + d);
         kept.push_back(x.shape[d]);
       }
     kept.append(x.shape.end() - 2, x.shape.end());
@@ -70,7 +70,7 @@ Tensor product(Call &call, Tensor a, Tensor b, bool rightTransposed = false) {
   Shape shape = *batch;
   std::string result;
   for (int64_t d = 0; d < rank; ++d)
-    result += letter(d);
+    result += subscript(d);
   shape.push_back(a.shape[a.rank() - 2]);
   shape.push_back(b.shape[b.rank() - (rightTransposed ? 2 : 1)]);
   return Tensor::of(
@@ -111,8 +111,8 @@ Results linear(Call &call) {
                       describe(x.shape));
   std::string lead;
   for (int64_t d = 0; d < x.rank() - 1; ++d)
-    lead += letter(d);
-  char in = letter(x.rank() - 1), out = letter(x.rank());
+    lead += subscript(d);
+  char in = subscript(x.rank() - 1), out = subscript(x.rank());
   Shape shape = x.shape;
   shape.back() = w.shape[0];
   Importer &importer = call.importer;
@@ -164,18 +164,18 @@ Results outer(Call &call) {
       call.importer.elementwise(Operator::Multiply, {call.importer.reshape(a, {a.shape[0], 1}), b}, a.type, a.type))};
 }
 
-/// An operand of an einsum and its letters.
+/// An operand of an einsum and its subscripts.
 struct Factor {
   Tensor x;
-  std::string letters;
+  std::string subscripts;
 };
 
-/// Letters that `result` does not want are summed over; the others are put in its order.
+/// Subscripts that `result` does not want are summed over; the others are put in its order.
 Tensor reducedTo(Call &call, const Factor &factor, llvm::StringRef result) {
   Importer &importer = call.importer;
   SmallVector<int64_t> dims, order;
   std::string kept;
-  for (auto [dim, name] : llvm::enumerate(factor.letters))
+  for (auto [dim, name] : llvm::enumerate(factor.subscripts))
     if (result.contains(name))
       kept += name;
     else
@@ -188,21 +188,21 @@ Tensor reducedTo(Call &call, const Factor &factor, llvm::StringRef result) {
   return importer.transpose(x, order);
 }
 
-/// The product of two factors, over the letters of `result`.
+/// The product of two factors, over the subscripts of `result`.
 Tensor contracted(Call &call, const Factor &a, const Factor &b, llvm::StringRef result) {
   Importer &importer = call.importer;
   Shape shape;
   for (char name : result) {
-    size_t dim = a.letters.find(name);
-    shape.push_back(dim != std::string::npos ? a.x.shape[dim] : b.x.shape[b.letters.find(name)]);
+    size_t dim = a.subscripts.find(name);
+    shape.push_back(dim != std::string::npos ? a.x.shape[dim] : b.x.shape[b.subscripts.find(name)]);
   }
-  bool contracts = llvm::any_of(a.letters + b.letters, [&](char name) { return !result.contains(name); });
+  bool contracts = llvm::any_of(a.subscripts + b.subscripts, [&](char name) { return !result.contains(name); });
   if (a.x.lazy && b.x.lazy && !contracts) {
     SmallVector<Tensor, 2> aligned;
     for (const Factor *factor : {&a, &b}) {
       View view;
       view.shape = shape;
-      for (char name : factor->letters) {
+      for (char name : factor->subscripts) {
         View::Index index;
         index.terms.push_back({unsigned(result.find(name)), 1});
         view.indices.push_back(index);
@@ -213,12 +213,12 @@ Tensor contracted(Call &call, const Factor &a, const Factor &b, llvm::StringRef 
   }
   checkFloats(a.x, b.x);
   return Tensor::of(call.emitter.einsum(importer.force(a.x), importer.force(b.x),
-                                        a.letters + "," + b.letters + "->" + result.str(), shape, a.x.type),
+                                        a.subscripts + "," + b.subscripts + "->" + result.str(), shape, a.x.type),
                     a.x.type);
 }
 
-/// The equation with letters for ellipses (dimensions that all have, aligned at the last) and with its result written
-/// out (letters that occur once, in alphabetical order).
+/// The equation with subscripts for ellipses (dimensions that all have, aligned at the last) and with its result written
+/// out (subscripts that occur once, in alphabetical order).
 std::pair<SmallVector<std::string>, std::string> readEquation(std::string equation, llvm::ArrayRef<Tensor> operands) {
   llvm::erase(equation, ' ');
   auto [inputs, output] = llvm::StringRef(equation).split("->");
@@ -233,7 +233,7 @@ std::pair<SmallVector<std::string>, std::string> readEquation(std::string equati
     if (equation.find(name) == std::string::npos)
       unused += name;
   std::string longest; // what the ellipsis stands for
-  SmallVector<std::string> letters;
+  SmallVector<std::string> subscripts;
   for (auto [term, operand] : llvm::zip_equal(terms, operands)) {
     size_t dots = term.find("...");
     int64_t missing = operand.rank() - int64_t(term.size()) + (dots == llvm::StringRef::npos ? 0 : 3);
@@ -242,7 +242,7 @@ std::pair<SmallVector<std::string>, std::string> readEquation(std::string equati
     std::string own = unused.substr(unused.size() - missing);
     if (dots != llvm::StringRef::npos && own.size() >= longest.size())
       longest = own;
-    letters.push_back(dots == llvm::StringRef::npos ? term.str()
+    subscripts.push_back(dots == llvm::StringRef::npos ? term.str()
                                                     : (term.take_front(dots) + own + term.drop_front(dots + 3)).str());
   }
   std::string result;
@@ -263,23 +263,23 @@ std::pair<SmallVector<std::string>, std::string> readEquation(std::string equati
     result = longest + once;
   }
   for (char name : result)
-    if (llvm::none_of(letters, [&](const std::string &own) { return llvm::is_contained(own, name); }))
-      throw ImportError("equation " + equation + " has a letter " + name + " in its result that no operand has");
-  return {letters, result};
+    if (llvm::none_of(subscripts, [&](const std::string &own) { return llvm::is_contained(own, name); }))
+      throw ImportError("equation " + equation + " has a subscript " + name + " in its result that no operand has");
+  return {subscripts, result};
 }
 
-/// Two operands at a time, first to last; a letter goes with the last operand that has it.
+/// Two operands at a time, first to last; a subscript goes with the last operand that has it.
 Results einsum(Call &call) {
   std::string equation = call.value("equation").string();
   std::vector<Tensor> operands = call.tensors("tensors");
-  auto [letters, result] = readEquation(equation, operands);
+  auto [subscripts, result] = readEquation(equation, operands);
   SmallVector<Factor> factors;
   llvm::DenseMap<char, int64_t> extents;
-  for (auto [term, operand] : llvm::zip_equal(letters, operands)) {
+  for (auto [term, operand] : llvm::zip_equal(subscripts, operands)) {
     for (auto [dim, name] : llvm::enumerate(term)) {
       auto [it, isNew] = extents.try_emplace(name, operand.shape[dim]);
       if (llvm::count(term, name) > 1 || it->second != operand.shape[dim])
-        throw ImportError("expects each letter once in an operand, and of one extent, but got " + equation + " for " +
+        throw ImportError("expects each subscript once in an operand, and of one extent, but got " + equation + " for " +
                           describe(operand.shape));
     }
     factors.push_back({operand, term});
@@ -288,8 +288,8 @@ Results einsum(Call &call) {
   for (size_t i = 1; i < factors.size(); ++i) {
     std::string wanted = result, kept;
     for (size_t later = i + 1; later < factors.size(); ++later)
-      wanted += factors[later].letters;
-    for (char name : product.letters + factors[i].letters)
+      wanted += factors[later].subscripts;
+    for (char name : product.subscripts + factors[i].subscripts)
       if (wanted.find(name) != std::string::npos && kept.find(name) == std::string::npos)
         kept += name;
     product = {contracted(call, product, factors[i], i + 1 == factors.size() ? result : kept),

@@ -1,4 +1,4 @@
-// Letters of products in the order in which they occur, so that equal products have equal equations whatever patterns
+// Subscripts of products in the order in which they occur, so that equal products have equal equations whatever patterns
 // have made of them: layers are compared by their attributes.
 #include "Raise.h"
 
@@ -19,12 +19,12 @@ using namespace galvatron::raise;
 static std::string normalize(StringRef text) {
   Equation equation = Equation::parse(text);
   std::string seen;
-  for (char letter : equation.lhs + equation.rhs)
-    if (seen.find(letter) == std::string::npos)
-      seen += letter;
+  for (char subscript : equation.lhs + equation.rhs)
+    if (seen.find(subscript) == std::string::npos)
+      seen += subscript;
   for (std::string *part : {&equation.lhs, &equation.rhs, &equation.result})
-    for (char &letter : *part)
-      letter = StringRef("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")[seen.find(letter)];
+    for (char &subscript : *part)
+      subscript = StringRef("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")[seen.find(subscript)];
   return equation.str();
 }
 

@@ -72,13 +72,13 @@ bool groupDimensions(ArrayRef<int64_t> from, ArrayRef<int64_t> to, SmallVectorIm
 /// The only dimension along which `slice` is shorter than its operand; none if there are several.
 std::optional<int64_t> cutDim(graph::SliceOp slice);
 
-/// The letters of an einsum.
+/// The subscripts of an einsum.
 struct Equation {
   std::string lhs, rhs, result;
 
   static Equation parse(llvm::StringRef text);
   std::string str() const { return lhs + "," + rhs + "->" + result; }
-  /// `count` letters that occur nowhere in it.
+  /// `count` subscripts that occur nowhere in it.
   std::string fresh(unsigned count) const;
 };
 

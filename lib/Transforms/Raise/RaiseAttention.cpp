@@ -1,8 +1,8 @@
 // Attention written out as products and a softmax becomes `graph.attention`.
 //
-// The products' letters say which dimension is what, so the layout of heads does not matter:
+// The products' subscripts say which dimension is what, so the layout of heads does not matter:
 //
-//     scores = einsum q, k : [batch.., group.., s, t]      letters of both; of q only; s of q; t of k
+//     scores = einsum q, k : [batch.., group.., s, t]      subscripts of both; of q only; s of q; t of k
 //     y      = einsum softmax(scores), v : batch.., group.., s, e in any order
 #include "Raise.h"
 
@@ -129,13 +129,13 @@ static bool readScores(Value value, double multiplier, TableReader &reader, Scor
 }
 
 //===----------------------------------------------------------------------===//
-// From letters to [B, N, S, D]
+// From subscripts to [B, N, S, D]
 //===----------------------------------------------------------------------===//
 
 namespace {
 
-/// Letters of one attention, all in the first product's names.
-struct Letters {
+/// Subscripts of one attention, all in the first product's names.
+struct Subscripts {
   std::string batch, group;
   char query, key, depth, valueDepth;
   std::string q, k, v, result;
@@ -144,69 +144,69 @@ struct Letters {
 
 } // namespace
 
-static bool contains(StringRef letters, char letter) { return letters.contains(letter); }
+static bool contains(StringRef subscripts, char subscript) { return subscripts.contains(subscript); }
 
 /// `probabilitiesAreLhs`: which operand of the second product they are.
-static std::optional<Letters> readLetters(EinsumOp first, EinsumOp second, bool probabilitiesAreLhs) {
+static std::optional<Subscripts> readSubscripts(EinsumOp first, EinsumOp second, bool probabilitiesAreLhs) {
   Equation inner = Equation::parse(first.getEquation()), outer = Equation::parse(second.getEquation());
   std::string probabilities = probabilitiesAreLhs ? outer.lhs : outer.rhs;
   size_t rank = inner.result.size();
   if (rank < 2 || probabilities.size() != rank)
     return std::nullopt;
 
-  Letters letters;
-  letters.query = inner.result[rank - 2], letters.key = inner.result[rank - 1];
-  letters.swapped = contains(inner.rhs, letters.query);
-  letters.q = letters.swapped ? inner.rhs : inner.lhs, letters.k = letters.swapped ? inner.lhs : inner.rhs;
-  if (!contains(letters.q, letters.query) || contains(letters.q, letters.key) || !contains(letters.k, letters.key) ||
-      contains(letters.k, letters.query))
+  Subscripts subscripts;
+  subscripts.query = inner.result[rank - 2], subscripts.key = inner.result[rank - 1];
+  subscripts.swapped = contains(inner.rhs, subscripts.query);
+  subscripts.q = subscripts.swapped ? inner.rhs : inner.lhs, subscripts.k = subscripts.swapped ? inner.lhs : inner.rhs;
+  if (!contains(subscripts.q, subscripts.query) || contains(subscripts.q, subscripts.key) || !contains(subscripts.k, subscripts.key) ||
+      contains(subscripts.k, subscripts.query))
     return std::nullopt;
-  for (char letter : StringRef(inner.result).drop_back(2)) {
-    if (!contains(letters.q, letter))
+  for (char subscript : StringRef(inner.result).drop_back(2)) {
+    if (!contains(subscripts.q, subscript))
       return std::nullopt;
-    bool shared = contains(letters.k, letter);
-    if (shared && !letters.group.empty())
+    bool shared = contains(subscripts.k, subscript);
+    if (shared && !subscripts.group.empty())
       return std::nullopt; // Groups vary fastest.
-    (shared ? letters.batch : letters.group) += letter;
+    (shared ? subscripts.batch : subscripts.group) += subscript;
   }
-  if (letters.q.size() != letters.batch.size() + letters.group.size() + 2 ||
-      letters.k.size() != letters.batch.size() + 2)
+  if (subscripts.q.size() != subscripts.batch.size() + subscripts.group.size() + 2 ||
+      subscripts.k.size() != subscripts.batch.size() + 2)
     return std::nullopt;
-  for (char letter : letters.q)
-    if (!contains(inner.result, letter))
-      letters.depth = letter;
+  for (char subscript : subscripts.q)
+    if (!contains(inner.result, subscript))
+      subscripts.depth = subscript;
 
-  // The second product in the first one's letters; its own new letter is the values' depth.
-  letters.valueDepth = Equation{inner.lhs, inner.rhs, inner.result}.fresh(1)[0];
+  // The second product in the first one's subscripts; its own new subscript is the values' depth.
+  subscripts.valueDepth = Equation{inner.lhs, inner.rhs, inner.result}.fresh(1)[0];
   auto renamed = [&](std::string text) {
-    for (char &letter : text) {
-      size_t at = probabilities.find(letter);
-      letter = at == std::string::npos ? letters.valueDepth : inner.result[at];
+    for (char &subscript : text) {
+      size_t at = probabilities.find(subscript);
+      subscript = at == std::string::npos ? subscripts.valueDepth : inner.result[at];
     }
     return text;
   };
-  letters.v = renamed(probabilitiesAreLhs ? outer.rhs : outer.lhs);
-  letters.result = renamed(outer.result);
+  subscripts.v = renamed(probabilitiesAreLhs ? outer.rhs : outer.lhs);
+  subscripts.result = renamed(outer.result);
   auto sorted = [](std::string text) {
     llvm::sort(text);
     return text;
   };
-  if (sorted(letters.v) != sorted(letters.batch + letters.key + letters.valueDepth) ||
-      sorted(letters.result) != sorted(letters.batch + letters.group + letters.query + letters.valueDepth))
+  if (sorted(subscripts.v) != sorted(subscripts.batch + subscripts.key + subscripts.valueDepth) ||
+      sorted(subscripts.result) != sorted(subscripts.batch + subscripts.group + subscripts.query + subscripts.valueDepth))
     return std::nullopt;
-  return letters;
+  return subscripts;
 }
 
 static SmallVector<int64_t> permutationTo(StringRef from, StringRef to) {
-  return llvm::map_to_vector(to, [&](char letter) { return int64_t(from.find(letter)); });
+  return llvm::map_to_vector(to, [&](char subscript) { return int64_t(from.find(subscript)); });
 }
 
-/// `value` with `letters` as [B, heads, row, column]: all batch letters but the last are B, the last
+/// `value` with `subscripts` as [B, heads, row, column]: all batch subscripts but the last are B, the last
 /// one and the group's are heads.
-static Value toHeads(OpBuilder &builder, Location loc, Value value, StringRef letters, const Letters &roles,
+static Value toHeads(OpBuilder &builder, Location loc, Value value, StringRef subscripts, const Subscripts &roles,
                      StringRef group, char row, char column) {
   std::string order = roles.batch + group.str() + row + column;
-  value = transposeBy(builder, loc, value, permutationTo(letters, order));
+  value = transposeBy(builder, loc, value, permutationTo(subscripts, order));
   ArrayRef<int64_t> shape = shapeOf(value);
   size_t numBatch = roles.batch.size() > 1 ? roles.batch.size() - 1 : roles.batch.size();
   ArrayRef<int64_t> batch = shape.take_front(numBatch), heads = shape.drop_front(numBatch).drop_back(2);
@@ -228,25 +228,25 @@ static bool raiseEager(EinsumOp second, TableReader &reader) {
     Scores scores;
     if (!softmax || !readScores(softmax.getX(), 1, reader, scores))
       continue;
-    std::optional<Letters> letters = readLetters(scores.product, second, probabilitiesAreLhs);
+    std::optional<Subscripts> subscripts = readSubscripts(scores.product, second, probabilitiesAreLhs);
     auto isLearned = [](const auto &term) { return dependsOnParameter(term.first); };
-    if (!letters || llvm::any_of(scores.added, isLearned))
+    if (!subscripts || llvm::any_of(scores.added, isLearned))
       return false;
     Bias bias;
     for (auto [term, factor] : scores.added)
       bias.add(term, factor, reader);
     // A term added to scores [batch.., group.., s, t] is a bias [B, N, S, T] only if that is the layout.
-    if (!bias.terms.empty() && letters->batch.size() + letters->group.size() != 2)
+    if (!bias.terms.empty() && subscripts->batch.size() + subscripts->group.size() != 2)
       return false;
 
     return replaceIfLegal(second, [&](OpBuilder &builder) -> Value {
       Location loc = softmax.getLoc();
       EinsumOp first = scores.product;
-      Value q = toHeads(builder, loc, letters->swapped ? first.getRhs() : first.getLhs(), letters->q, *letters,
-                        letters->group, letters->query, letters->depth);
-      Value k = toHeads(builder, loc, letters->swapped ? first.getLhs() : first.getRhs(), letters->k, *letters, "",
-                        letters->key, letters->depth);
-      Value v = toHeads(builder, loc, values, letters->v, *letters, "", letters->key, letters->valueDepth);
+      Value q = toHeads(builder, loc, subscripts->swapped ? first.getRhs() : first.getLhs(), subscripts->q, *subscripts,
+                        subscripts->group, subscripts->query, subscripts->depth);
+      Value k = toHeads(builder, loc, subscripts->swapped ? first.getLhs() : first.getRhs(), subscripts->k, *subscripts, "",
+                        subscripts->key, subscripts->depth);
+      Value v = toHeads(builder, loc, values, subscripts->v, *subscripts, "", subscripts->key, subscripts->valueDepth);
       SmallVector<int64_t> shape(shapeOf(q));
       shape.back() = shapeOf(v).back();
       auto attention = AttentionOp::create(builder, loc, reshaped(q, shape), reshaped(q, ArrayRef(shape).drop_back()),
@@ -254,12 +254,12 @@ static bool raiseEager(EinsumOp second, TableReader &reader) {
                                            bias.mask.window, APFloat(scores.softcap),
                                            dropout ? dropout.getP() : APFloat(0.0), dropout ? dropout.getId() : 0);
 
-      std::string order = letters->batch + letters->group + letters->query + letters->valueDepth;
+      std::string order = subscripts->batch + subscripts->group + subscripts->query + subscripts->valueDepth;
       SmallVector<int64_t> unfolded;
-      for (char letter : order)
-        unfolded.push_back(shapeOf(second.getResult())[letters->result.find(letter)]);
+      for (char subscript : order)
+        unfolded.push_back(shapeOf(second.getResult())[subscripts->result.find(subscript)]);
       Value result = reshapeTo(builder, loc, attention.getResult(), unfolded);
-      return transposeBy(builder, loc, result, permutationTo(order, letters->result));
+      return transposeBy(builder, loc, result, permutationTo(order, subscripts->result));
     });
   }
   return false;

@@ -1,4 +1,4 @@
-// Small matchers and builders of the raising passes: constants, repetitions, einsum letters, and the
+// Small matchers and builders of the raising passes: constants, repetitions, einsum subscripts, and the
 // meaning of one scalar operation.
 #include "Raise.h"
 
@@ -148,12 +148,12 @@ raise::Equation raise::Equation::parse(StringRef text) {
 }
 
 std::string raise::Equation::fresh(unsigned count) const {
-  std::string all = lhs + rhs + result, letters;
+  std::string all = lhs + rhs + result, subscripts;
   for (char c : StringRef("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"))
-    if (letters.size() < count && all.find(c) == std::string::npos)
-      letters += c;
-  assert(letters.size() == count && "tensors of more than 26 dimensions");
-  return letters;
+    if (subscripts.size() < count && all.find(c) == std::string::npos)
+      subscripts += c;
+  assert(subscripts.size() == count && "tensors of more than 26 dimensions");
+  return subscripts;
 }
 
 //===----------------------------------------------------------------------===//

@@ -125,11 +125,11 @@ struct SinkThroughEinsum : OpRewritePattern<EinsumOp> {
     Equation equation = Equation::parse(op.getEquation());
     for (bool left : {true, false}) {
       Value operand = left ? op.getLhs() : op.getRhs(), other = left ? op.getRhs() : op.getLhs();
-      std::string &letters = left ? equation.lhs : equation.rhs, &otherLetters = left ? equation.rhs : equation.lhs;
-      if (letters.empty() || isParameter(operand))
+      std::string &subscripts = left ? equation.lhs : equation.rhs, &otherSubscripts = left ? equation.rhs : equation.lhs;
+      if (subscripts.empty() || isParameter(operand))
         continue;
-      char merged = letters.front();
-      size_t inOther = otherLetters.find(merged);
+      char merged = subscripts.front();
+      size_t inOther = otherSubscripts.find(merged);
       if (inOther != std::string::npos && isParameter(other))
         continue;
       std::optional<SmallVector<int64_t>> extents = leadingMerge(operand);

@@ -176,8 +176,8 @@ struct FoldSlice : OpRewritePattern<SliceOp> {
   }
 };
 
-/// Transposes of an einsum's operands are other letters; dimensions along which an operand is
-/// repeated need no letter there, if the other operand has it.
+/// Transposes of an einsum's operands are other subscripts; dimensions along which an operand is
+/// repeated need no subscript there, if the other operand has it.
 struct FoldIntoEinsum : OpRewritePattern<EinsumOp> {
   using OpRewritePattern::OpRewritePattern;
 
@@ -192,25 +192,25 @@ struct FoldIntoEinsum : OpRewritePattern<EinsumOp> {
     });
   }
 
-  static bool fold(Value &operand, std::string &letters, StringRef others) {
+  static bool fold(Value &operand, std::string &subscripts, StringRef others) {
     if (auto transpose = operand.getDefiningOp<TransposeOp>()) {
-      std::string before(letters.size(), ' ');
+      std::string before(subscripts.size(), ' ');
       for (auto [i, dim] : llvm::enumerate(transpose.getPermutation()))
-        before[dim] = letters[i];
-      letters = before, operand = transpose.getX();
+        before[dim] = subscripts[i];
+      subscripts = before, operand = transpose.getX();
       return true;
     }
     auto broadcast = operand.getDefiningOp<BroadcastOp>();
     if (!broadcast)
       return false;
     std::string kept;
-    for (auto [i, letter] : llvm::enumerate(letters)) {
+    for (auto [i, subscript] : llvm::enumerate(subscripts)) {
       if (llvm::is_contained(broadcast.getDims(), int64_t(i)))
-        kept += letter;
-      else if (!others.contains(letter))
+        kept += subscript;
+      else if (!others.contains(subscript))
         return false;
     }
-    letters = kept, operand = broadcast.getX();
+    subscripts = kept, operand = broadcast.getX();
     return true;
   }
 };

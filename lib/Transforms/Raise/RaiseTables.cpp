@@ -147,21 +147,21 @@ double raise::TableReader::compute(Operation *op, Value value, ArrayRef<int64_t>
   if (auto einsum = dyn_cast<EinsumOp>(op)) {
     Equation equation = Equation::parse(einsum.getEquation());
     llvm::DenseMap<char, int64_t> at;
-    for (auto [letter, i] : llvm::zip_equal(equation.result, index))
-      at[letter] = i;
+    for (auto [subscript, i] : llvm::zip_equal(equation.result, index))
+      at[subscript] = i;
     std::string contracted;
     SmallVector<int64_t> extents;
-    for (auto [letter, extent] :
+    for (auto [subscript, extent] :
          llvm::zip_equal(equation.lhs + equation.rhs,
                          llvm::concat<const int64_t>(shapeOf(einsum.getLhs()), shapeOf(einsum.getRhs()))))
-      if (!at.contains(letter) && contracted.find(letter) == std::string::npos)
-        contracted += letter, extents.push_back(extent);
+      if (!at.contains(subscript) && contracted.find(subscript) == std::string::npos)
+        contracted += subscript, extents.push_back(extent);
     double total = 0;
     forEachIndex(extents, [&](ArrayRef<int64_t> inner) {
-      for (auto [letter, i] : llvm::zip_equal(contracted, inner))
-        at[letter] = i;
-      auto factor = [&](Value operand, const std::string &letters) {
-        return read(operand, llvm::map_to_vector(letters, [&](char letter) { return at[letter]; }));
+      for (auto [subscript, i] : llvm::zip_equal(contracted, inner))
+        at[subscript] = i;
+      auto factor = [&](Value operand, const std::string &subscripts) {
+        return read(operand, llvm::map_to_vector(subscripts, [&](char subscript) { return at[subscript]; }));
       };
       total += factor(einsum.getLhs(), equation.lhs) * factor(einsum.getRhs(), equation.rhs);
     });

@@ -65,8 +65,8 @@ static Value onlyVariable(Operation *op) {
 static EinsumOp projectionOf(Value value, int64_t dim) {
   if (auto einsum = value.getDefiningOp<EinsumOp>()) {
     Equation equation = Equation::parse(einsum.getEquation());
-    char letter = equation.result[dim];
-    bool left = equation.lhs.find(letter) != std::string::npos, right = equation.rhs.find(letter) != std::string::npos;
+    char subscript = equation.result[dim];
+    bool left = equation.lhs.find(subscript) != std::string::npos, right = equation.rhs.find(subscript) != std::string::npos;
     return left != right && isParameter(left ? einsum.getLhs() : einsum.getRhs()) ? einsum : EinsumOp();
   }
   // Arithmetic with constants, such as a clamp.
@@ -94,12 +94,12 @@ static Value projectPiece(OpBuilder &builder, Value value, int64_t dim, const Pi
   Operation *op = value.getDefiningOp();
   if (auto einsum = dyn_cast<EinsumOp>(op)) {
     Equation equation = Equation::parse(einsum.getEquation());
-    char letter = equation.result[dim];
+    char subscript = equation.result[dim];
     Value lhs = einsum.getLhs(), rhs = einsum.getRhs();
-    if (size_t at = equation.lhs.find(letter); at != std::string::npos)
+    if (size_t at = equation.lhs.find(subscript); at != std::string::npos)
       lhs = takePiece(builder, lhs, at, piece);
     else
-      rhs = takePiece(builder, rhs, equation.rhs.find(letter), piece);
+      rhs = takePiece(builder, rhs, equation.rhs.find(subscript), piece);
     return EinsumOp::create(builder, op->getLoc(), reshaped(value, shape), lhs, rhs, einsum.getEquation());
   }
   if (auto broadcast = dyn_cast<BroadcastOp>(op)) {

@@ -97,7 +97,7 @@ void LayerFusion::findGroups() {
     int64_t position = static_cast<int64_t>(argument.getArgNumber()) - numInputs;
     if (position < 0 || position >= numParameters || !isFusible(position) || !argument.hasOneUse())
       return;
-    auto [lhs, rhs, result] = op.getLetters();
+    auto [lhs, rhs, result] = op.getSubscripts();
     // Rows of the parameter must be the result's last dimension, so that slices of it are strided views.
     if (lhs.contains(rhs.front()) || result.back() != rhs.front() || result.contains(rhs.back()))
       return;
@@ -158,7 +158,7 @@ void LayerFusion::fuseForward(dist::BodyOp body, const Group &group) {
   for (int64_t position : group)
     for (Operation *user : parameter(body, position).getUsers())
       if (auto op = dyn_cast<EinsumOp>(user))
-        if (op.getRhs() == parameter(body, position) && op.getLetters()[2].contains(op.getLetters()[1].front()))
+        if (op.getRhs() == parameter(body, position) && op.getSubscripts()[2].contains(op.getSubscripts()[1].front()))
           byOperand[{op.getLhs(), op.getEquationAttr()}].push_back(op);
   for (auto &[key, products] : byOperand) {
     if (products.size() != group.size())
@@ -206,7 +206,7 @@ void LayerFusion::fuseInputGradient(const Group &group) {
       auto op = dyn_cast<EinsumOp>(user);
       if (!op || op.getRhs() != parameter(backward, position) || !op.getResult().hasOneUse())
         continue;
-      auto [lhs, rhs, result] = op.getLetters();
+      auto [lhs, rhs, result] = op.getSubscripts();
       auto total = dyn_cast<graph::SumOp>(*op.getResult().user_begin());
       bool contractsRows = lhs.back() == rhs.front() && !result.contains(rhs.front());
       if (!total || !contractsRows || (sum && total != sum))
@@ -253,7 +253,7 @@ void LayerFusion::fuseWeightGradient(const Group &group) {
   if (products.size() != group.size())
     return;
   EinsumOp first = products.front();
-  auto [lhs, rhs, result] = first.getLetters();
+  auto [lhs, rhs, result] = first.getSubscripts();
   bool isOuter = result.front() == lhs.back() && !rhs.contains(lhs.back());
   if (!isOuter || llvm::any_of(products, [&](EinsumOp op) {
         return op.getEquation() != first.getEquation() || op.getRhs() != first.getRhs();

@@ -170,7 +170,7 @@ void BodyFusion::fuseForward(BlockArgument parameter) {
   for (auto &[key, parts] : byOperand) {
     std::optional<Cut> cut = cutOf(parts, tensorOf(parameter));
     EinsumOp first = parts.front().op;
-    auto [lhs, rhs, result] = first.getLetters();
+    auto [lhs, rhs, result] = first.getSubscripts();
     if (!cut || result.back() != rhs[cut->dim] || lhs.contains(rhs[cut->dim]))
       continue;
     insertBeforeAll(llvm::map_to_vector(parts, [](Part<EinsumOp> part) { return part.op.getOperation(); }));
@@ -241,7 +241,7 @@ void BodyFusion::fuseInputGradient(BlockArgument parameter) {
   for (auto &[key, parts] : bySum) {
     std::optional<Cut> cut = cutOf(parts, tensorOf(parameter));
     EinsumOp first = parts.front().op;
-    auto [lhs, rhs, result] = first.getLetters();
+    auto [lhs, rhs, result] = first.getSubscripts();
     if (!cut || lhs.back() != rhs[cut->dim] || result.contains(rhs[cut->dim]))
       continue;
     Value whole = concat(llvm::map_to_vector(parts, [](Part<EinsumOp> part) -> Value { return part.op.getLhs(); }));
@@ -271,7 +271,7 @@ void BodyFusion::fuseParameterGradient(SumOp sum) {
   Value gradient;
   Location loc = sum.getLoc();
   if (auto first = dyn_cast_or_null<EinsumOp>(makers.front())) {
-    auto [lhs, rhs, result] = first.getLetters();
+    auto [lhs, rhs, result] = first.getSubscripts();
     bool fits = lhs.back() == result[cut->dim] && !rhs.contains(result[cut->dim]);
     if (!fits || llvm::any_of(makers, [&](Operation *maker) {
           auto product = dyn_cast_or_null<EinsumOp>(maker);

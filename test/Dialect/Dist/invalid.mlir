@@ -220,7 +220,7 @@ dist.layer @l {forward = @f, backward = @f, gradients = [], homes = [], input_gr
 // -----
 
 // expected-error@+1 {{expects F, B or W with a micro-batch, and a part behind a dot, but got X1}}
-dist.stage @letter index 0 order <F0, X1> {
+dist.stage @subscript index 0 order <F0, X1> {
 }
 
 // -----

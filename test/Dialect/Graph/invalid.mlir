@@ -203,24 +203,24 @@ func.func @einsum_operand_rank(%a: tensor<4x8xf32>, %b: tensor<8x6xf32>) {
 
 // -----
 
-func.func @einsum_letters(%a: tensor<4x8xf32>, %b: tensor<8x6xf32>) {
-  // expected-error@+1 {{expects letters in the equation, but got '1'}}
+func.func @einsum_subscripts(%a: tensor<4x8xf32>, %b: tensor<8x6xf32>) {
+  // expected-error@+1 {{expects subscripts in the equation, but got '1'}}
   %0 = graph.einsum %a, %b "i1,1k->ik" : (tensor<4x8xf32>, tensor<8x6xf32>) -> tensor<4x6xf32>
   return
 }
 
 // -----
 
-func.func @einsum_letter_once_per_operand(%a: tensor<4x8xf32>, %b: tensor<8x6xf32>) {
-  // expected-error@+1 {{expects each letter once in lhs, but got 'i' twice}}
+func.func @einsum_subscript_once_per_operand(%a: tensor<4x8xf32>, %b: tensor<8x6xf32>) {
+  // expected-error@+1 {{expects each subscript once in lhs, but got 'i' twice}}
   %0 = graph.einsum %a, %b "ii,ij->ij" : (tensor<4x8xf32>, tensor<8x6xf32>) -> tensor<4x6xf32>
   return
 }
 
 // -----
 
-func.func @einsum_result_letters_occur(%a: tensor<4x8xf32>, %b: tensor<8x6xf32>) {
-  // expected-error@+1 {{expects letter 'z' of the result to occur in an operand}}
+func.func @einsum_result_subscripts_occur(%a: tensor<4x8xf32>, %b: tensor<8x6xf32>) {
+  // expected-error@+1 {{expects subscript 'z' of the result to occur in an operand}}
   %0 = graph.einsum %a, %b "ij,jk->iz" : (tensor<4x8xf32>, tensor<8x6xf32>) -> tensor<4x6xf32>
   return
 }
@@ -228,7 +228,7 @@ func.func @einsum_result_letters_occur(%a: tensor<4x8xf32>, %b: tensor<8x6xf32>)
 // -----
 
 func.func @einsum_extents_agree(%a: tensor<4x8xf32>, %b: tensor<8x6xf32>) {
-  // expected-error@+1 {{expects extent 4 for letter 'i' in rhs, but got 8}}
+  // expected-error@+1 {{expects extent 4 for subscript 'i' in rhs, but got 8}}
   %0 = graph.einsum %a, %b "ij,ik->jk" : (tensor<4x8xf32>, tensor<8x6xf32>) -> tensor<4x6xf32>
   return
 }

@@ -73,8 +73,8 @@ func.func @repeated_before_rotation(%q: tensor<2x4x6x8xf32>, %k: tensor<2x2x6x8x
 }
 
 // Groups as a dimension of their own: heads are key/value heads × group.
-// CHECK-LABEL: @grouped_letters
-func.func @grouped_letters(%q: tensor<2x2x3x6x8xf32>, %k: tensor<2x2x6x8xf32>, %v: tensor<2x2x6x8xf32>) -> tensor<2x2x3x6x8xf32> {
+// CHECK-LABEL: @grouped_subscripts
+func.func @grouped_subscripts(%q: tensor<2x2x3x6x8xf32>, %k: tensor<2x2x6x8xf32>, %v: tensor<2x2x6x8xf32>) -> tensor<2x2x3x6x8xf32> {
   // CHECK: %[[Q:.*]] = graph.reshape %{{.*}} : tensor<2x2x3x6x8xf32> -> tensor<2x6x6x8xf32>
   // CHECK: graph.attention %[[Q]], %{{.*}} : (tensor<2x6x6x8xf32>, tensor<2x2x6x8xf32>, tensor<2x2x6x8xf32>)
   %0 = graph.einsum %q, %k "bkgsd,bktd->bkgst" : (tensor<2x2x3x6x8xf32>, tensor<2x2x6x8xf32>) -> tensor<2x2x3x6x6xf32>

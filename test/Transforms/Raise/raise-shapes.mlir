@@ -122,8 +122,8 @@ func.func @transposes_go_into_equations(%x: tensor<2x4x8xf32>, %w: tensor<16x8xf
   return %1 : tensor<2x4x16xf32>
 }
 
-// CHECK-LABEL: @repetition_needs_no_letter
-func.func @repetition_needs_no_letter(%x: tensor<2x4x8xf32>, %w: tensor<8x16xf32>) -> tensor<2x4x16xf32> {
+// CHECK-LABEL: @repetition_needs_no_subscript
+func.func @repetition_needs_no_subscript(%x: tensor<2x4x8xf32>, %w: tensor<8x16xf32>) -> tensor<2x4x16xf32> {
   // CHECK-NEXT: graph.einsum %{{.*}} "abc,cd->abd" : (tensor<2x4x8xf32>, tensor<8x16xf32>)
   %0 = graph.broadcast %w dims [1, 2] : tensor<8x16xf32> -> tensor<2x8x16xf32>
   %1 = graph.einsum %x, %0 "bsi,bio->bso" : (tensor<2x4x8xf32>, tensor<2x8x16xf32>) -> tensor<2x4x16xf32>

@@ -59,7 +59,7 @@ TEST(Axes, ReshapeIsABarrierOnlyWhereFactorsDoNotDivide) {
   EXPECT_EQ(reshapeLoops("8x6x4x5", "8x4x6x5"), "[0,1w,2w,5]->[0,3w,4w,5]");
 }
 
-TEST(Axes, EinsumLoopsAreLetters) {
+TEST(Axes, EinsumLoopsAreSubscripts) {
   EXPECT_EQ(loopsOf("%x: tensor<2x3x4xf32>, %w: tensor<5x4xf32>",
                     "%y = graph.einsum %x, %w \"bsi,oi->bso\" : (tensor<2x3x4xf32>, tensor<5x4xf32>) -> "
                     "tensor<2x3x5xf32>"),

@@ -171,7 +171,7 @@ const Case kCases[] = {
      {{"a", "2"}, {"b", "3"}},
      "3x2",
      "%y = graph.einsum %a, %b \"i,j->ji\" : (tensor<2xf32>, tensor<3xf32>) -> tensor<3x2xf32>"},
-    {"einsum_letter_of_one_operand",
+    {"einsum_subscript_of_one_operand",
      {{"a", "2x3"}, {"b", "3x4"}},
      "4",
      "%y = graph.einsum %a, %b \"ij,jk->k\" : (tensor<2x3xf32>, tensor<3x4xf32>) -> tensor<4xf32>"},
