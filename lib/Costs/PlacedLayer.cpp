@@ -3,7 +3,7 @@
 
 #include "dialects/Dist/Dist.h"
 #include "dialects/Graph/GraphStructure.h"
-#include "galvatron/Costs/ModelUnits.h"
+#include "galvatron/Costs/ModelLayers.h"
 #include "galvatron/Kernels/ElementwiseOps.h"
 #include "galvatron/Placement/PlacementsBody.h"
 #include "galvatron/Placement/PlacementsRedistribution.h"

@@ -73,8 +73,8 @@ static std::optional<search::Error> refuse(const search::Strategy &strategy, Pri
   return std::nullopt;
 }
 
-search::Result<search::UnitCost> ProgramCosts::cost(const search::CostQuery &query) const {
-  const std::string &layerType = query.unit->layerType;
+search::Result<search::LayerCost> ProgramCosts::cost(const search::CostQuery &query) const {
+  const std::string &layerType = query.layer->layerType;
   if (!placed->placer.hasLayer(layerType))
     return search::Error{"unknown layer type '" + layerType + "'"};
   search::Strategy strategy = query.strategy;
@@ -89,7 +89,7 @@ search::Result<search::UnitCost> ProgramCosts::cost(const search::CostQuery &que
                          layerType + "'"};
 
   double samples = double(query.microBatchSamples);
-  search::UnitCost cost;
+  search::LayerCost cost;
   cost.forwardSeconds = getSeconds(work.forward.kernels, samples, device);
   cost.backwardSeconds = getSeconds(work.backward.kernels, samples, device);
   if (strategy.recompute && work.hasBackward) {

@@ -21,7 +21,7 @@ search::Result<FoundPlan> BudgetSearch::searchFor(int64_t memory) {
 
 /// Gives a plan of a list the search's reasons.
 std::optional<search::Error> BudgetSearch::addReasons(search::Plan &plan) const {
-  if (!plan.reasons.units.empty())
+  if (!plan.reasons.layers.empty())
     return std::nullopt;
   search::Result<search::Plan> priced = search::evaluatePlan(problem, plan);
   if (!priced)
@@ -62,19 +62,19 @@ search::Result<FoundPlan> BudgetSearch::findSmallest() {
   return smallest;
 }
 
-/// The unit of a stage that takes the most, by the plan's reasons; null: there are none.
-static const search::PlannedUnit *findLargestUnit(const search::Plan &plan, int stage) {
-  const search::PlannedUnit *largest = nullptr;
+/// The layer of a stage that takes the most, by the plan's reasons; null: there are none.
+static const search::PlannedLayer *findLargestLayer(const search::Plan &plan, int stage) {
+  const search::PlannedLayer *largest = nullptr;
   int64_t most = -1;
-  for (auto [unit, why] : llvm::zip(plan.units, plan.reasons.units))
-    if (unit.stage == stage && why.stateBytes + why.activationBytes > most) {
+  for (auto [layer, why] : llvm::zip(plan.layers, plan.reasons.layers))
+    if (layer.stage == stage && why.stateBytes + why.activationBytes > most) {
       most = why.stateBytes + why.activationBytes;
-      largest = &unit;
+      largest = &layer;
     }
   return largest;
 }
 
-/// Names the plan that needs the least: its fullest stage, and on that the unit that takes the most.
+/// Names the plan that needs the least: its fullest stage, and on that the layer that takes the most.
 search::Result<BudgetAnswer> BudgetSearch::refuse(search::Plan smallest, int64_t bytes) {
   if (std::optional<search::Error> error = addReasons(smallest))
     return *error;
@@ -82,8 +82,8 @@ search::Result<BudgetAnswer> BudgetSearch::refuse(search::Plan smallest, int64_t
   llvm::raw_string_ostream text(answer.message);
   text << "no strategy fits " << search::formatBytes(double(budget)) << " per device; the smallest plan needs " << bytes
        << " bytes (stage " << stage << " of " << smallest.pipeline;
-  if (const search::PlannedUnit *largest = findLargestUnit(smallest, stage))
-    text << ", largest unit '" << largest->path << "' with " << search::describe(largest->strategy, largest->dp);
+  if (const search::PlannedLayer *largest = findLargestLayer(smallest, stage))
+    text << ", largest layer '" << largest->path << "' with " << search::describe(largest->strategy, largest->dp);
   text << ", " << smallest.microBatches << " micro-batches); raise the budget to --memory=" << formatAtLeast(bytes)
        << ", or use more ranks or a smaller batch";
   return std::move(answer);

@@ -1,6 +1,6 @@
 // The search for the fastest plan that fits a budget by the exact bytes of its lowered program.
 //
-// Asked: a problem (units, costs that estimate, cluster and its memory) and a function that lowers a plan. Answered:
+// Asked: a problem (layers, costs that estimate, cluster and its memory) and a function that lowers a plan. Answered:
 // the fastest plan found whose ranks all take at most the memory of a device, with the plans that were lowered to know;
 // or, where none fits, why, and the least budget that is enough. Knows nothing of programs: MLIR stays with the caller.
 #ifndef GALVATRON_DRIVER_BUDGETSEARCH_H

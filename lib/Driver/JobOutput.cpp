@@ -61,7 +61,7 @@ LogicalResult galvatron::printProgram(ModuleOp module, const search::Plan &plan,
   };
   if (failed(writeText(options, write)))
     return failure();
-  if (options.explain && !plan.units.empty()) {
+  if (options.explain && !plan.layers.empty()) {
     printPlanSummary(plan, llvm::errs());
     printPlanReasons(plan, llvm::errs());
   }

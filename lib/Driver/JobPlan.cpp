@@ -4,7 +4,7 @@
 #include "BudgetSearch.h"
 #include "ProgramDiagnostics.h"
 
-#include "galvatron/Costs/ModelUnits.h"
+#include "galvatron/Costs/ModelLayers.h"
 #include "galvatron/Costs/ProgramCosts.h"
 #include "galvatron/Search/Check/CheckPlan.h"
 #include "galvatron/Search/Formats/PlanFile.h"
@@ -30,13 +30,13 @@ static int64_t getAskedRanks(const MainJobOptions &options, const search::Cluste
   return options.cluster.file.empty() ? options.cluster.ranks : cluster.ranks();
 }
 
-/// The plan file, against the model's units and what was asked for; `globalBatch` 0: the plan's, or else the model's.
-static FailureOr<search::Plan> readPlanFile(const ModelUnits &model, const MainJobOptions &options, int64_t ranks,
+/// The plan file, against the model's layers and what was asked for; `globalBatch` 0: the plan's, or else the model's.
+static FailureOr<search::Plan> readPlanFile(const ModelLayers &model, const MainJobOptions &options, int64_t ranks,
                                             int64_t globalBatch) {
   auto file = llvm::MemoryBuffer::getFile(options.plan);
   if (!file)
     return reportError("cannot read the plan '" + llvm::Twine(options.plan) + "': " + file.getError().message());
-  search::PlanTarget target{.units = model.units,
+  search::PlanTarget target{.layers = model.layers,
                             .ranks = ranks,
                             .globalBatch = globalBatch,
                             .supportedOnly = true,
@@ -54,7 +54,7 @@ FailureOr<int64_t> galvatron::readGlobalBatch(ModuleOp module, const MainJobOpti
   int64_t asked = options.globalBatch.value_or(0);
   if (options.plan.empty())
     return asked;
-  FailureOr<ModelUnits> model = collectUnits(module);
+  FailureOr<ModelLayers> model = collectLayers(module);
   if (failed(model))
     return failure();
   FailureOr<search::Plan> plan = readPlanFile(*model, options, getAskedRanks(options, cluster), asked);
@@ -62,7 +62,7 @@ FailureOr<int64_t> galvatron::readGlobalBatch(ModuleOp module, const MainJobOpti
 }
 
 FailureOr<JobPlan> galvatron::readJobPlan(ModuleOp module, const MainJobOptions &options) {
-  FailureOr<ModelUnits> model = collectUnits(module);
+  FailureOr<ModelLayers> model = collectLayers(module);
   if (failed(model))
     return failure();
   FailureOr<search::Plan> plan = readAnnotatedPlan(*model);
@@ -80,7 +80,7 @@ FailureOr<JobPlan> galvatron::readJobPlan(ModuleOp module, const MainJobOptions 
   ProgramCosts costs(module, *cluster, model->globalBatch, Priced::All);
   search::Problem problem{.cluster = *cluster,
                           .globalBatch = model->globalBatch,
-                          .units = model->units,
+                          .layers = model->layers,
                           .ties = model->ties,
                           .space = search::SearchSpace::supported(),
                           .costs = &costs};
@@ -96,7 +96,7 @@ FailureOr<JobPlan> galvatron::readJobPlan(ModuleOp module, const MainJobOptions 
 /// A copy of `module` with `plan` on it.
 static OwningOpRef<ModuleOp> copyUnder(const search::Plan &plan, ModuleOp module) {
   OwningOpRef<ModuleOp> copy = module.clone();
-  annotatePlan(*collectUnits(*copy), plan);
+  annotatePlan(*collectLayers(*copy), plan);
   return copy;
 }
 
@@ -148,7 +148,7 @@ FailureOr<JobPlan> galvatron::makeJobPlan(ModuleOp module, const MainJobOptions 
   };
   if (!options.search) {
     // With the file's name in what is wrong with it.
-    FailureOr<ModelUnits> model = collectUnits(module);
+    FailureOr<ModelLayers> model = collectLayers(module);
     if (failed(model) || failed(readPlanFile(*model, options, getAskedRanks(options, cluster), model->globalBatch)))
       return failure();
   }

@@ -12,7 +12,7 @@ namespace galvatron {
 
 /// A plan and what its devices have room for.
 struct JobPlan {
-  search::Plan plan;       ///< no units: there is none
+  search::Plan plan;       ///< no layers: there is none
   search::Cluster cluster; ///< that it runs on
 };
 

@@ -10,7 +10,7 @@
 
 using namespace galvatron;
 
-/// Share of a stage's units that are as on a lowered one for its bytes to be as good as known, and by what share they
+/// Share of a stage's layers that are as on a lowered one for its bytes to be as good as known, and by what share they
 /// may be wrong beside twice the largest error so far. Plans that are further over the budget are left.
 static constexpr double kAlikeWhenSure = 0.85, kLeastError = 0.01;
 
@@ -27,7 +27,7 @@ double ListedPlans::guessBytes(size_t index) const {
 }
 
 bool ListedPlans::isSure(size_t index) const {
-  return llvm::all_of(llvm::zip(stages[index], plans[index].unitsPerStage()),
+  return llvm::all_of(llvm::zip(stages[index], plans[index].layersPerStage()),
                       [](auto each) { return std::get<0>(each).alike >= kAlikeWhenSure * std::get<1>(each); });
 }
 
@@ -38,8 +38,8 @@ void ListedPlans::learn(const search::Plan &lowered) {
     if (!(plan.shape() == lowered.shape()))
       continue;
     std::vector<int> alike(plan.pipeline, 0);
-    for (auto [unit, other] : llvm::zip(plan.units, lowered.units))
-      alike[unit.stage] += unit.stage == other.stage && unit.strategy == other.strategy;
+    for (auto [layer, other] : llvm::zip(plan.layers, lowered.layers))
+      alike[layer.stage] += layer.stage == other.stage && layer.strategy == other.strategy;
     for (int stage = 0; stage < plan.pipeline; ++stage)
       if (alike[stage] > guess[stage].alike)
         guess[stage] = {alike[stage],

@@ -11,7 +11,7 @@
 
 namespace galvatron {
 
-/// A stage of a listed plan takes as many times its estimate as a lowered stage most of whose units are the same:
+/// A stage of a listed plan takes as many times its estimate as a lowered stage most of whose layers are the same:
 ///
 ///   lowered   stage 0: dp=2, dp=2, tp=2, dp=2    estimate 10 GiB, takes 9 GiB
 ///   listed    stage 0: dp=2, dp=2, tp=2, tp=2    estimate 12 GiB, guess 12 * 9/10 = 10.8 GiB
@@ -30,7 +30,7 @@ public:
 
 private:
   struct Stage {
-    int alike = -1;   ///< units as on the lowered stage; -1: none of this shape was lowered
+    int alike = -1;   ///< layers as on the lowered stage; -1: none of this shape was lowered
     double ratio = 1; ///< of bytes to the estimate there
   };
   /// Of the rank that should need the most.

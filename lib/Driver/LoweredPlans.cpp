@@ -13,12 +13,12 @@ std::string galvatron::describeStage(const search::Plan &plan, int stage) {
                      std::to_string(plan.microBatches) + " " + std::string(search::scheduleName(plan.schedule));
   for (int64_t axis : plan.rankMesh())
     text += " " + std::to_string(axis);
-  for (auto [index, unit] : llvm::enumerate(plan.units)) {
-    bool isHere = unit.stage == stage;
-    bool isNext = (index > 0 && plan.units[index - 1].stage == stage) ||
-                  (index + 1 < plan.units.size() && plan.units[index + 1].stage == stage);
+  for (auto [index, layer] : llvm::enumerate(plan.layers)) {
+    bool isHere = layer.stage == stage;
+    bool isNext = (index > 0 && plan.layers[index - 1].stage == stage) ||
+                  (index + 1 < plan.layers.size() && plan.layers[index + 1].stage == stage);
     if (isHere || isNext)
-      text += "; " + std::to_string(index) + (isHere ? " " : " beside ") + search::describe(unit.strategy, unit.dp);
+      text += "; " + std::to_string(index) + (isHere ? " " : " beside ") + search::describe(layer.strategy, layer.dp);
   }
   return text;
 }

@@ -1,4 +1,4 @@
-// Runs of equal units are one line: a model of 80 layers is read at a glance.
+// Runs of equal layers are one line: a model of 80 layers is read at a glance.
 #include "PlanSummary.h"
 
 #include "llvm/Support/Format.h"
@@ -6,16 +6,16 @@
 
 using namespace galvatron;
 using search::Plan;
-using search::PlannedUnit;
+using search::PlannedLayer;
 
-/// Last unit of the run that begins at `first`.
+/// Last layer of the run that begins at `first`.
 static size_t findRunEnd(const Plan &plan, size_t first, bool sameType = true) {
   size_t last = first;
-  const PlannedUnit &unit = plan.units[first];
-  while (last + 1 < plan.units.size()) {
-    const PlannedUnit &next = plan.units[last + 1];
-    if ((sameType && next.layerType != unit.layerType) || next.strategy != unit.strategy || next.dp != unit.dp ||
-        next.stage != unit.stage)
+  const PlannedLayer &layer = plan.layers[first];
+  while (last + 1 < plan.layers.size()) {
+    const PlannedLayer &next = plan.layers[last + 1];
+    if ((sameType && next.layerType != layer.layerType) || next.strategy != layer.strategy || next.dp != layer.dp ||
+        next.stage != layer.stage)
       break;
     ++last;
   }
@@ -24,8 +24,8 @@ static size_t findRunEnd(const Plan &plan, size_t first, bool sameType = true) {
 
 static std::string describeRun(const Plan &plan, size_t first, size_t last) {
   if (first == last)
-    return plan.units[first].path;
-  return plan.units[first].path + " - " + plan.units[last].path + " (" + std::to_string(last - first + 1) + ")";
+    return plan.layers[first].path;
+  return plan.layers[first].path + " - " + plan.layers[last].path + " (" + std::to_string(last - first + 1) + ")";
 }
 
 static std::string describeBytes(const Plan &plan, int stage) {
@@ -48,12 +48,12 @@ static std::string describeShape(const Plan &plan) {
 
 std::string galvatron::describePlan(const Plan &plan) {
   std::string text = describeShape(plan) + ":";
-  for (size_t first = 0; first < plan.units.size();) {
+  for (size_t first = 0; first < plan.layers.size();) {
     size_t last = findRunEnd(plan, first, /*sameType=*/false);
-    const PlannedUnit &unit = plan.units[first];
+    const PlannedLayer &layer = plan.layers[first];
     if (first > 0)
-      text += plan.units[first - 1].stage == unit.stage ? "," : " |";
-    text += " " + search::describe(unit.strategy, unit.dp);
+      text += plan.layers[first - 1].stage == layer.stage ? "," : " |";
+    text += " " + search::describe(layer.strategy, layer.dp);
     if (last > first)
       text += " (" + std::to_string(last - first + 1) + ")";
     first = last + 1;
@@ -67,23 +67,23 @@ void galvatron::printPlanSummary(const Plan &plan, llvm::raw_ostream &out) {
     out << llvm::format("; %.3g s a step predicted", plan.predictedStepSeconds);
   out << "\n" << llvm::formatv("{0,-5}  {1,-44}  {2,-24}  {3}\n", "stage", "units", "strategy", "bytes of a rank");
   int shownStage = -1;
-  for (size_t first = 0; first < plan.units.size();) {
+  for (size_t first = 0; first < plan.layers.size();) {
     size_t last = findRunEnd(plan, first);
-    const PlannedUnit &unit = plan.units[first];
-    std::string bytes = unit.stage == shownStage ? "" : describeBytes(plan, unit.stage);
-    std::string line = llvm::formatv("{0,-5}  {1,-44}  {2,-24}  {3}", unit.stage, describeRun(plan, first, last),
-                                     search::describe(unit.strategy, unit.dp), bytes);
+    const PlannedLayer &layer = plan.layers[first];
+    std::string bytes = layer.stage == shownStage ? "" : describeBytes(plan, layer.stage);
+    std::string line = llvm::formatv("{0,-5}  {1,-44}  {2,-24}  {3}", layer.stage, describeRun(plan, first, last),
+                                     search::describe(layer.strategy, layer.dp), bytes);
     out << llvm::StringRef(line).rtrim() << "\n";
-    shownStage = unit.stage;
+    shownStage = layer.stage;
     first = last + 1;
   }
 }
 
 void galvatron::printPlanReasons(const Plan &plan, llvm::raw_ostream &out) {
-  const auto &units = plan.reasons.units;
-  for (size_t first = 0; first < plan.units.size() && units.size() == plan.units.size();) {
+  const auto &layers = plan.reasons.layers;
+  for (size_t first = 0; first < plan.layers.size() && layers.size() == plan.layers.size();) {
     size_t last = findRunEnd(plan, first);
-    const search::UnitReason &why = units[first];
+    const search::LayerReason &why = layers[first];
     out << describeRun(plan, first, last)
         << llvm::formatv(": forward {0:f3} ms, backward {1:f3} ms, recompute {2:f3} ms, communication {3:f3} ms a "
                          "micro-batch; state {4}, activations {5}\n",

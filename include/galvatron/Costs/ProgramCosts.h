@@ -35,7 +35,7 @@ public:
                Priced priced = Priced::WhatCutsSomething);
   ~ProgramCosts() override;
 
-  search::Result<search::UnitCost> cost(const search::CostQuery &query) const override;
+  search::Result<search::LayerCost> cost(const search::CostQuery &query) const override;
 
 private:
   struct Placed;

@@ -8,7 +8,7 @@ def AnnotatePlanPass : Pass<"galvatron-annotate-plan", "mlir::ModuleOp"> {
   let summary = "Writes a plan that the user gives on the model's layers";
   let description = [{
     The plan is a file, in this project's format or in Hetu-Galvatron's, or, without `plan`, one
-    strategy for all units, made from the degrees given as options; then stages get equal numbers of
+    strategy for all layers, made from the degrees given as options; then stages get equal numbers of
     layers (the remainder goes to the last), the first stage what reads data and the last the loss.
 
     **Before:** the contract of phase `import` or `differentiate`; `graph.batch` is the plan's.
@@ -54,7 +54,7 @@ def AnnotatePlanPass : Pass<"galvatron-annotate-plan", "mlir::ModuleOp"> {
     Option<"schedule", "schedule", "std::string", /*default=*/"\"1f1b\"", "Schedule of the uniform plan: gpipe or 1f1b">,
     Option<"recompute", "recompute", "bool", /*default=*/"false", "Whether layers of the uniform plan recompute">,
   ];
-  let statistics = [Statistic<"numUnits", "num-units", "Units that were given a strategy">];
+  let statistics = [Statistic<"numLayers", "num-layers", "Layers that were given a strategy">];
   let dependentDialects = ["::galvatron::plan::PlanDialect"];
 }
 
@@ -156,7 +156,7 @@ def VerifyPlanPass : Pass<"galvatron-verify-plan", "mlir::ModuleOp"> {
 
     **Fails when:** an attribute is missing, a degree does not divide, or a strategy is not supported.
   }];
-  let statistics = [Statistic<"numUnits", "num-units", "Units that were verified">];
+  let statistics = [Statistic<"numLayers", "num-layers", "Layers that were verified">];
 }
 
 #endif // GALVATRON_TRANSFORMS_PLAN

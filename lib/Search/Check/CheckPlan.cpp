@@ -26,9 +26,9 @@
 namespace galvatron::search {
 
 namespace {
-/// A unit under its strategy, as the source prices it.
+/// A layer under its strategy, as the source prices it.
 struct Priced {
-  UnitCost cost;
+  LayerCost cost;
   double forward = 0, backward = 0, tail = 0;
 };
 
@@ -124,9 +124,9 @@ private:
   bool price();
   void memory();
   void time();
-  double wait(const std::vector<Collective> &list, const PlannedUnit &unit, double compute) const;
-  plan::GroupShape group(const Collective &collective, const PlannedUnit &unit) const;
-  double relayout(const PlannedUnit &from, const PlannedUnit &to, double bytes) const;
+  double wait(const std::vector<Collective> &list, const PlannedLayer &layer, double compute) const;
+  plan::GroupShape group(const Collective &collective, const PlannedLayer &layer) const;
+  double relayout(const PlannedLayer &from, const PlannedLayer &to, double bytes) const;
 
   const Problem &problem;
   const Plan &plan;
@@ -137,7 +137,7 @@ private:
   }
   std::vector<std::unique_ptr<LinkModel>> links;
   plan::Mesh mesh;        ///< of a stage's ranks
-  std::vector<int> parts; ///< by unit
+  std::vector<int> parts; ///< by layer
   std::vector<Priced> priced;
   CheckReport report;
 };
@@ -148,7 +148,7 @@ bool Judge::structure() {
     complain(valid.error().message);
     return false;
   }
-  parts = plan.partOfUnits();
+  parts = plan.partOfLayers();
   mesh = plan.rankMesh();
   std::int64_t ranks = plan.ranks / plan.pipeline;
   for (std::int64_t stage = 0; stage < plan.pipeline; ++stage) {
@@ -158,34 +158,34 @@ bool Judge::structure() {
     links.push_back(std::make_unique<LinkModel>(problem.cluster, inter));
   }
   for (const TiedParameter &tie : problem.ties)
-    if (!isGiven && tie.secondUnit < int(plan.units.size()) &&
-        plan.units[tie.firstUnit].strategy.tp != plan.units[tie.secondUnit].strategy.tp)
-      complain("units '" + plan.units[tie.firstUnit].path + "' and '" + plan.units[tie.secondUnit].path +
+    if (!isGiven && tie.secondLayer < int(plan.layers.size()) &&
+        plan.layers[tie.firstLayer].strategy.tp != plan.layers[tie.secondLayer].strategy.tp)
+      complain("layers '" + plan.layers[tie.firstLayer].path + "' and '" + plan.layers[tie.secondLayer].path +
                "' share a parameter but have different tp");
   if (plan.ranks != problem.cluster.nodes * problem.cluster.devicesPerNode)
     complain("plan is for " + std::to_string(plan.ranks) + " ranks, the cluster has " +
              std::to_string(problem.cluster.nodes * problem.cluster.devicesPerNode));
   if (plan.globalBatch != problem.globalBatch)
     complain("plan is for another global batch");
-  if (plan.units.size() != problem.units.size())
-    complain("plan has " + std::to_string(plan.units.size()) + " units, the model " +
-             std::to_string(problem.units.size()));
+  if (plan.layers.size() != problem.layers.size())
+    complain("plan has " + std::to_string(plan.layers.size()) + " layers, the model " +
+             std::to_string(problem.layers.size()));
   else
-    for (std::size_t i = 0; i < plan.units.size(); ++i)
-      if (plan.units[i].path != problem.units[i].path)
-        complain("unit " + std::to_string(i) + " is '" + problem.units[i].path + "' in the model and '" +
-                 plan.units[i].path + "' in the plan");
+    for (std::size_t i = 0; i < plan.layers.size(); ++i)
+      if (plan.layers[i].path != problem.layers[i].path)
+        complain("layer " + std::to_string(i) + " is '" + problem.layers[i].path + "' in the model and '" +
+                 plan.layers[i].path + "' in the plan");
   const SearchSpace &space = problem.space;
-  for (const PlannedUnit &unit : plan.units) {
-    const Strategy &s = unit.strategy;
-    bool end = unit.role != UnitRole::Layer;
+  for (const PlannedLayer &layer : plan.layers) {
+    const Strategy &s = layer.strategy;
+    bool end = layer.role != LayerRole::Block;
     if ((end && s.tp > 1 && !space.tensorInEnds) || (end && s.ulysses > 1 && !space.ulyssesInEnds) ||
         (s.tp > 1 && !space.tensor) || s.tp > space.maxTensor || (s.ulysses > 1 && !space.ulysses) ||
         s.ulysses > space.maxUlysses || (s.cp > 1 && !space.context) || s.cp > space.maxContext ||
         (s.ep > 1 && !space.expert) || (s.recompute && !space.recompute) || (s.strided && !space.strided) ||
-        (!unit.recomputeValues.empty() && !space.recomputeValues) || (s.sequenceParallel && !space.sequenceParallel) ||
-        (unit.dp > 1 && !space.data) || (unit.dp * s.cp * s.ulysses > 1 && !(space.zeroLevels & (1u << s.zero))))
-      complain("unit '" + unit.path + "' takes " + describe(s, unit.dp) + ", which the space does not offer");
+        (!layer.recomputeValues.empty() && !space.recomputeValues) || (s.sequenceParallel && !space.sequenceParallel) ||
+        (layer.dp > 1 && !space.data) || (layer.dp * s.cp * s.ulysses > 1 && !(space.zeroLevels & (1u << s.zero))))
+      complain("layer '" + layer.path + "' takes " + describe(s, layer.dp) + ", which the space does not offer");
   }
   return report.complaints.empty();
 }
@@ -195,9 +195,9 @@ bool Judge::structure() {
 using AxisUse = std::tuple<std::size_t, std::int64_t, int>;
 
 /// An axis belongs to the first dimension, slowest first, whose degree still wants it.
-std::vector<AxisUse> useAxes(const plan::Mesh &mesh, const PlannedUnit &unit, bool strided) {
-  const Strategy &s = unit.strategy;
-  std::int64_t degrees[] = {unit.dp / s.ep, s.ep, s.cp, s.ulysses, s.tp};
+std::vector<AxisUse> useAxes(const plan::Mesh &mesh, const PlannedLayer &layer, bool strided) {
+  const Strategy &s = layer.strategy;
+  std::int64_t degrees[] = {layer.dp / s.ep, s.ep, s.cp, s.ulysses, s.tp};
   std::map<std::pair<std::size_t, std::int64_t>, int> before;
   std::vector<AxisUse> uses;
   for (std::int64_t axis : mesh)
@@ -234,9 +234,9 @@ std::vector<std::size_t> dimensionsOf(Group group) {
 }
 
 /// The ranks of a stage at which all axes stand at 0 but those of the group.
-plan::GroupShape Judge::group(const Collective &collective, const PlannedUnit &unit) const {
-  std::vector<AxisUse> uses = useAxes(mesh, unit, unit.strategy.strided);
-  std::vector<AxisUse> near = useAxes(plan::getPrimeFactors(plan.ranksPerStage()), unit, false);
+plan::GroupShape Judge::group(const Collective &collective, const PlannedLayer &layer) const {
+  std::vector<AxisUse> uses = useAxes(mesh, layer, layer.strategy.strided);
+  std::vector<AxisUse> near = useAxes(plan::getPrimeFactors(plan.ranksPerStage()), layer, false);
   std::set<AxisUse> joined;
   for (int axis : collective.axes)
     joined.insert(near.at(axis));
@@ -269,11 +269,11 @@ plan::GroupShape Judge::group(const Collective &collective, const PlannedUnit &u
   return shape;
 }
 
-double Judge::wait(const std::vector<Collective> &list, const PlannedUnit &unit, double compute) const {
+double Judge::wait(const std::vector<Collective> &list, const PlannedLayer &layer, double compute) const {
   double alone = 0, beside = 0;
   for (const Collective &c : list) {
     for (int i = 0; i < c.count; ++i) {
-      double one = network(unit.stage).seconds(c.kind, double(c.bytes), group(c, unit));
+      double one = network(layer.stage).seconds(c.kind, double(c.bytes), group(c, layer));
       if (c.overlappable && problem.cluster.device.overlapsCommunication)
         beside += one;
       else
@@ -284,8 +284,8 @@ double Judge::wait(const std::vector<Collective> &list, const PlannedUnit &unit,
   return alone + (beside > compute ? beside : compute) + together;
 }
 
-double Judge::relayout(const PlannedUnit &from, const PlannedUnit &to, double bytes) const {
-  auto sequence = [](const PlannedUnit &u) {
+double Judge::relayout(const PlannedLayer &from, const PlannedLayer &to, double bytes) const {
+  auto sequence = [](const PlannedLayer &u) {
     return (u.strategy.sequenceParallel ? u.strategy.tp : 1) * u.strategy.ulysses;
   };
   int b0 = from.dp, c0 = from.strategy.cp, s0 = sequence(from);
@@ -309,35 +309,35 @@ double Judge::relayout(const PlannedUnit &from, const PlannedUnit &to, double by
 }
 
 bool Judge::price() {
-  for (std::size_t i = 0; i < plan.units.size(); ++i) {
-    const PlannedUnit &unit = plan.units[i];
-    CostQuery query{&problem.units[i], unit.strategy, unit.dp, plan.globalBatch / plan.microBatches, plan.microBatches};
+  for (std::size_t i = 0; i < plan.layers.size(); ++i) {
+    const PlannedLayer &layer = plan.layers[i];
+    CostQuery query{&problem.layers[i], layer.strategy, layer.dp, plan.globalBatch / plan.microBatches, plan.microBatches};
     query.strategy.values = 0;
-    std::vector<std::string> names = problem.costs->recomputableValues(problem.units[i]);
+    std::vector<std::string> names = problem.costs->recomputableValues(problem.layers[i]);
     for (std::size_t k = 0; k < names.size(); ++k)
-      for (const std::string &name : unit.recomputeValues)
+      for (const std::string &name : layer.recomputeValues)
         if (name == names[k])
           query.strategy.values |= 1u << k;
-    Result<UnitCost> cost = problem.costs->cost(query);
+    Result<LayerCost> cost = problem.costs->cost(query);
     if (!cost) {
-      complain("unit '" + unit.path + "': " + cost.error().message);
+      complain("layer '" + layer.path + "': " + cost.error().message);
       return false;
     }
     Priced p{*cost};
     double backward = cost->backwardSeconds + cost->recomputeSeconds;
-    p.forward = wait(cost->forwardCollectives, unit, cost->forwardSeconds);
-    p.backward = wait(cost->backwardCollectives, unit, backward);
-    double sums = wait(cost->stepCollectives, unit, 0);
+    p.forward = wait(cost->forwardCollectives, layer, cost->forwardSeconds);
+    p.backward = wait(cost->backwardCollectives, layer, backward);
+    double sums = wait(cost->stepCollectives, layer, 0);
     if (problem.cluster.device.overlapsCommunication)
       sums = sums > backward ? sums - backward : 0;
     p.tail = sums + cost->updateSeconds;
     for (const TiedParameter &tie : problem.ties) {
-      bool here = tie.firstUnit == int(i) || tie.secondUnit == int(i);
+      bool here = tie.firstLayer == int(i) || tie.secondLayer == int(i);
       if (here && plan.pipeline > 1)
-        p.tail += network(unit.stage)
-                      .seconds(CollectiveKind::AllReduce, double(tie.bytes) / unit.strategy.tp,
+        p.tail += network(layer.stage)
+                      .seconds(CollectiveKind::AllReduce, double(tie.bytes) / layer.strategy.tp,
                                {2, plan.ranks / plan.pipeline * (plan.pipeline - 1)});
-      if (tie.secondUnit == int(i) && plan.pipeline == 1)
+      if (tie.secondLayer == int(i) && plan.pipeline == 1)
         p.cost.stateBytes -= cost->tiedStateBytes;
     }
     priced.push_back(std::move(p));
@@ -346,24 +346,24 @@ bool Judge::price() {
 }
 
 void Judge::memory() {
-  // Walk each stage's timetable, unit by unit, with everything that is alive.
+  // Walk each stage's timetable, layer by layer, with everything that is alive.
   Phase last = plan.schedule == Schedule::ZeroBubble ? Phase::Weight : Phase::Backward;
   for (int stage = 0; stage < plan.pipeline; ++stage) {
     std::vector<std::vector<std::size_t>> mine(plan.virtualStages);
     std::int64_t alive = problem.cluster.device.reservedBytes;
     if (int(problem.extraBytesOfStage.size()) == plan.pipeline)
       alive += problem.extraBytesOfStage[stage];
-    for (std::size_t i = 0; i < plan.units.size(); ++i)
-      if (plan.units[i].stage == stage) {
+    for (std::size_t i = 0; i < plan.layers.size(); ++i)
+      if (plan.layers[i].stage == stage) {
         mine[parts[i] / plan.pipeline].push_back(i);
         alive += priced[i].cost.stateBytes;
       }
     std::int64_t peak = alive;
     for (TimetableEntry entry : stageTimetable(plan.shape(), stage)) {
-      const std::vector<std::size_t> &units = mine[entry.chunk];
+      const std::vector<std::size_t> &layers = mine[entry.chunk];
       bool forward = entry.phase == Phase::Forward;
-      for (std::size_t k = 0; k < units.size(); ++k) {
-        const UnitCost &cost = priced[forward ? units[k] : units[units.size() - 1 - k]].cost;
+      for (std::size_t k = 0; k < layers.size(); ++k) {
+        const LayerCost &cost = priced[forward ? layers[k] : layers[layers.size() - 1 - k]].cost;
         if (forward)
           alive += cost.savedBytes;
         peak = std::max(peak, alive + cost.scratchBytes);
@@ -389,25 +389,25 @@ void Judge::time() {
   std::vector<PartTimes> times(plan.shape().parts());
   std::vector<double> tails(plan.pipeline, 0);
   std::int64_t ranks = plan.ranks / plan.pipeline;
-  for (std::size_t i = 0; i < plan.units.size(); ++i) {
-    const PlannedUnit &unit = plan.units[i];
+  for (std::size_t i = 0; i < plan.layers.size(); ++i) {
+    const PlannedLayer &layer = plan.layers[i];
     PartTimes &part = times[parts[i]];
     part.forward += priced[i].forward;
     part.backward += priced[i].backward;
     part.weight += std::min(priced[i].cost.weightSeconds, priced[i].cost.backwardSeconds);
-    tails[unit.stage] += priced[i].tail;
+    tails[layer.stage] += priced[i].tail;
     if (i == 0)
       continue;
-    const PlannedUnit &before = plan.units[i - 1];
+    const PlannedLayer &before = plan.layers[i - 1];
     double bytes = double(priced[i - 1].cost.boundaryBytes);
-    double moved = relayout(before, unit, bytes);
+    double moved = relayout(before, layer, bytes);
     part.forward += moved / 2;
     part.backward += moved / 2;
     if (parts[i - 1] != parts[i])
       times[parts[i - 1]].transfer =
           network(before.stage)
               .sendSecondsFrom(before.stage * ranks, ranks, bytes / (double(before.dp) * before.strategy.sequenceCut()),
-                               int(ranks * (unit.stage - before.stage)));
+                               int(ranks * (layer.stage - before.stage)));
   }
   // Clipping waits for all stages: tails are not hidden behind one another.
   double tail = *std::max_element(tails.begin(), tails.end());

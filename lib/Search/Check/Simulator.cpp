@@ -150,8 +150,8 @@ private:
 void followMemory(Simulation &out, const Choice &choice, const Timetable &timetable, const PlanPrice &price) {
   const PipelineShape &shape = timetable.shape();
   std::vector<std::int64_t> saved(shape.parts(), 0), now;
-  for (std::size_t unit = 0; unit < choice.options.size(); ++unit)
-    saved[choice.partOf[unit]] += choice.options[unit]->saved;
+  for (std::size_t layer = 0; layer < choice.options.size(); ++layer)
+    saved[choice.partOf[layer]] += choice.options[layer]->saved;
   for (int stage = 0; stage < shape.stages; ++stage) {
     now.push_back(price.memory[stage].stateBytes + price.memory[stage].reservedBytes);
     out.peakBytesPerStage.push_back(now[stage]);
@@ -191,7 +191,7 @@ Result<Simulation> simulate(const Problem &problem, const Plan &plan) {
 }
 
 std::string writeTrace(const Simulation &simulation, const Plan &plan) {
-  std::string text = "{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n";
+  std::string text = "{\"displayTimeLayer\": \"ms\", \"traceEvents\": [\n";
   char line[256];
   for (int stage = 0; stage < plan.pipeline; ++stage) {
     std::snprintf(line, sizeof line,

@@ -36,7 +36,7 @@ inline constexpr std::int64_t kMostOfAnything = 1 << 24;
 
 class JsonReader {
 public:
-  /// `where` begins every message: "cluster", "plan unit 3 strategy".
+  /// `where` begins every message: "cluster", "plan layer 3 strategy".
   JsonReader(const Json &value, std::string where);
 
   bool has(const char *key);

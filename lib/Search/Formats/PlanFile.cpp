@@ -17,10 +17,10 @@ namespace galvatron::search {
 namespace {
 std::string number(std::int64_t value) { return std::to_string(value); }
 
-const std::map<std::string, UnitRole> kRoles = {
-    {"embedding", UnitRole::Embedding}, {"layer", UnitRole::Layer}, {"head", UnitRole::Head}};
+const std::map<std::string, LayerRole> kRoles = {
+    {"embedding", LayerRole::Embedding}, {"layer", LayerRole::Block}, {"head", LayerRole::Head}};
 
-std::string roleName(UnitRole role) {
+std::string roleName(LayerRole role) {
   for (const auto &[name, value] : kRoles)
     if (value == role)
       return name;
@@ -44,7 +44,7 @@ std::vector<std::string> readNames(JsonReader &reader, const std::string &key) {
   return {};
 }
 
-std::optional<Error> readStrategy(const Json &value, const std::string &where, PlannedUnit &unit) {
+std::optional<Error> readStrategy(const Json &value, const std::string &where, PlannedLayer &layer) {
   JsonReader reader(value, where);
   plan::StrategyValues values;
   for (const plan::Dimension &row : plan::kDimensions) {
@@ -68,34 +68,34 @@ std::optional<Error> readStrategy(const Json &value, const std::string &where, P
       into = std::min(into, row.most);
       break;
     case plan::DimensionKind::Set:
-      unit.recomputeValues = readNames(reader, key);
+      layer.recomputeValues = readNames(reader, key);
       break;
     }
   }
-  unit.strategy = strategyOf(values);
-  unit.dp = int(values.dp);
+  layer.strategy = strategyOf(values);
+  layer.dp = int(values.dp);
   return reader.finish();
 }
 
-std::optional<Error> readUnit(const Json &value, std::size_t index, const PlanTarget &target, PlannedUnit &unit) {
-  JsonReader reader(value, "plan unit " + number(index));
-  unit.path = reader.text("path");
-  unit.layerType = reader.text("layer_type", "");
+std::optional<Error> readLayer(const Json &value, std::size_t index, const PlanTarget &target, PlannedLayer &layer) {
+  JsonReader reader(value, "plan layer " + number(index));
+  layer.path = reader.text("path");
+  layer.layerType = reader.text("layer_type", "");
   std::string role = reader.text("role", "layer");
   if (auto at = kRoles.find(role); at != kRoles.end())
-    unit.role = at->second;
+    layer.role = at->second;
   else
     reader.fail("key 'role' expects embedding, layer or head, but got " + describeJson(*reader.member("role")));
-  for (const Unit &known : target.units)
-    if (known.path == unit.path && reader.has("role") && known.role != unit.role)
-      reader.fail("key 'role' expects " + roleName(known.role) + ", which the model's '" + unit.path +
+  for (const Layer &known : target.layers)
+    if (known.path == layer.path && reader.has("role") && known.role != layer.role)
+      reader.fail("key 'role' expects " + roleName(known.role) + ", which the model's '" + layer.path +
                   "' is, but got " + describeJson(*reader.member("role")) + "; was the plan made for another model?");
-  unit.stage = int(reader.integer("stage", 0, 0, kMostOfAnything));
+  layer.stage = int(reader.integer("stage", 0, 0, kMostOfAnything));
   static const Json empty = Json::object();
   const Json *strategy = reader.member("strategy");
   if (auto error = reader.finish())
     return error;
-  return readStrategy(strategy ? *strategy : empty, "plan unit '" + unit.path + "' strategy", unit);
+  return readStrategy(strategy ? *strategy : empty, "plan layer '" + layer.path + "' strategy", layer);
 }
 
 std::vector<std::int64_t> readBytesPerRank(JsonReader &reader, const char *key, std::int64_t ranks) {
@@ -158,22 +158,22 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
   plan.reservedBytesPerRank = readBytesPerRank(reader, "reserved_bytes_per_rank", plan.ranks);
   reader.member("memory_per_stage"); // written for people, derived
   reader.member("reasons");
-  const Json *units = reader.member("units");
-  if (!units || !units->is_array() || units->empty())
-    reader.fail("key 'units' expects a list of at least one unit");
+  const Json *layers = reader.member("units");
+  if (!layers || !layers->is_array() || layers->empty())
+    reader.fail("key 'layers' expects a list of at least one layer");
   else
-    for (const Json &value : *units) {
-      plan.units.emplace_back();
-      if (auto error = readUnit(value, plan.units.size() - 1, target, plan.units.back()))
+    for (const Json &value : *layers) {
+      plan.layers.emplace_back();
+      if (auto error = readLayer(value, plan.layers.size() - 1, target, plan.layers.back()))
         return *error;
     }
-  int last = plan.units.empty() ? 0 : plan.units.back().stage;
+  int last = plan.layers.empty() ? 0 : plan.layers.back().stage;
   plan.pipeline = degree(reader, "pipeline", last + 1);
   if (auto error = reader.finish())
     return *error;
-  for (PlannedUnit &unit : plan.units)
-    if (!unit.dp) // implied; validatePlan complains if this does not come out even
-      unit.dp = int(std::max<std::int64_t>(1, plan.ranksPerStage() / unit.strategy.modelRanks()));
+  for (PlannedLayer &layer : plan.layers)
+    if (!layer.dp) // implied; validatePlan complains if this does not come out even
+      layer.dp = int(std::max<std::int64_t>(1, plan.ranksPerStage() / layer.strategy.modelRanks()));
   return plan;
 }
 
@@ -190,29 +190,29 @@ int editDistance(std::string_view from, std::string_view to) {
 }
 
 /// What to do about a name that the model does not have: names that are near, or the model's first and last.
-std::string suggestUnits(const std::string &path, const std::vector<Unit> &units) {
+std::string suggestLayers(const std::string &path, const std::vector<Layer> &layers) {
   int nearest = int(path.size()) / 3 + 1;
   std::vector<std::string> names;
-  for (const Unit &unit : units) {
-    int distance = editDistance(path, unit.path);
+  for (const Layer &layer : layers) {
+    int distance = editDistance(path, layer.path);
     if (distance > nearest)
       continue;
     if (distance < nearest)
       names.clear();
     nearest = distance;
-    names.push_back("'" + unit.path + "'");
+    names.push_back("'" + layer.path + "'");
   }
   if (names.empty())
-    return "; remove it: the model's first unit is '" + units.front().path + "', its last '" + units.back().path + "'";
+    return "; remove it: the model's first layer is '" + layers.front().path + "', its last '" + layers.back().path + "'";
   std::string text = "; remove it, or did you mean " + names.front();
   for (std::size_t i = 1; i < std::min<std::size_t>(names.size(), 3); ++i)
     text += " or " + names[i];
   return text + "?";
 }
 
-/// The model's units of a name that says role and number, as `galvatron-search` writes it for a model of which it
+/// The model's layers of a name that says role and number, as `galvatron-search` writes it for a model of which it
 /// knows sizes alone: "embedding", "layers.3", "head".
-Result<std::vector<const Unit *>> findByRole(const std::string &path, const std::vector<Unit> &units) {
+Result<std::vector<const Layer *>> findByRole(const std::string &path, const std::vector<Layer> &layers) {
   constexpr std::string_view kLayers = "layers.";
   bool isLayer = path.rfind(kLayers, 0) == 0;
   std::string role = isLayer ? "layer" : path == "embedding" || path == "head" ? path : "";
@@ -223,60 +223,60 @@ Result<std::vector<const Unit *>> findByRole(const std::string &path, const std:
     if (code != std::errc() || stop != end || wanted < 0)
       role = "";
   }
-  std::vector<const Unit *> found;
+  std::vector<const Layer *> found;
   auto known = kRoles.find(role);
   if (known == kRoles.end())
     return found;
   std::int64_t count = 0;
-  for (const Unit &unit : units)
-    if (unit.role == known->second && (count++ == wanted || !isLayer))
-      found.push_back(&unit);
+  for (const Layer &layer : layers)
+    if (layer.role == known->second && (count++ == wanted || !isLayer))
+      found.push_back(&layer);
   if (found.empty())
-    return Error{"plan names a unit '" + path + "', but the model has " + number(count) + " units of the role " + role +
+    return Error{"plan names a layer '" + path + "', but the model has " + number(count) + " layers of the role " + role +
                  (isLayer && count ? ", layers.0 to layers." + number(count - 1) : "") +
                  "; was the plan made for another model?"};
   return found;
 }
 
-/// The plan's units in the order of the target's, taking names, types and roles from the target.
-std::optional<Error> matchUnits(Plan &plan, const PlanTarget &target) {
-  if (target.units.empty())
+/// The plan's layers in the order of the target's, taking names, types and roles from the target.
+std::optional<Error> matchLayers(Plan &plan, const PlanTarget &target) {
+  if (target.layers.empty())
     return std::nullopt;
-  std::map<std::string, const PlannedUnit *> byPath;
-  for (const PlannedUnit &unit : plan.units) {
-    std::vector<const Unit *> found;
-    for (const Unit &known : target.units)
-      if (known.path == unit.path)
+  std::map<std::string, const PlannedLayer *> byPath;
+  for (const PlannedLayer &layer : plan.layers) {
+    std::vector<const Layer *> found;
+    for (const Layer &known : target.layers)
+      if (known.path == layer.path)
         found = {&known};
     if (found.empty()) {
-      Result<std::vector<const Unit *>> byRole = findByRole(unit.path, target.units);
+      Result<std::vector<const Layer *>> byRole = findByRole(layer.path, target.layers);
       if (!byRole)
         return byRole.error();
       found = *byRole;
-    } else if (!unit.layerType.empty() && unit.layerType != found.front()->layerType)
-      return Error{"plan unit '" + unit.path + "' expects layer_type '" + found.front()->layerType + "', but got '" +
-                   unit.layerType + "'; was the plan made for another model?"};
+    } else if (!layer.layerType.empty() && layer.layerType != found.front()->layerType)
+      return Error{"plan layer '" + layer.path + "' expects layer_type '" + found.front()->layerType + "', but got '" +
+                   layer.layerType + "'; was the plan made for another model?"};
     if (found.empty())
-      return Error{"plan names a unit '" + unit.path + "' that the model does not have" +
-                   suggestUnits(unit.path, target.units)};
-    for (const Unit *known : found)
-      if (auto [at, isNew] = byPath.emplace(known->path, &unit); !isNew)
-        return Error{"plan lists the unit '" + known->path + "' twice, as '" + at->second->path + "' and as '" +
-                     unit.path + "'; keep one"};
+      return Error{"plan names a layer '" + layer.path + "' that the model does not have" +
+                   suggestLayers(layer.path, target.layers)};
+    for (const Layer *known : found)
+      if (auto [at, isNew] = byPath.emplace(known->path, &layer); !isNew)
+        return Error{"plan lists the layer '" + known->path + "' twice, as '" + at->second->path + "' and as '" +
+                     layer.path + "'; keep one"};
   }
-  std::vector<PlannedUnit> ordered;
-  for (const Unit &unit : target.units) {
-    auto at = byPath.find(unit.path);
+  std::vector<PlannedLayer> ordered;
+  for (const Layer &layer : target.layers) {
+    auto at = byPath.find(layer.path);
     if (at == byPath.end())
-      return Error{"plan lacks a unit '" + unit.path + "' (the model has " + number(target.units.size()) +
-                   " units, the plan " + number(plan.units.size()) + "); add it to 'units'"};
-    PlannedUnit planned = *at->second;
-    planned.path = unit.path;
-    planned.layerType = unit.layerType;
-    planned.role = unit.role;
+      return Error{"plan lacks a layer '" + layer.path + "' (the model has " + number(target.layers.size()) +
+                   " layers, the plan " + number(plan.layers.size()) + "); add it to 'layers'"};
+    PlannedLayer planned = *at->second;
+    planned.path = layer.path;
+    planned.layerType = layer.layerType;
+    planned.role = layer.role;
     ordered.push_back(std::move(planned));
   }
-  plan.units = std::move(ordered);
+  plan.layers = std::move(ordered);
   return std::nullopt;
 }
 } // namespace
@@ -299,7 +299,7 @@ Result<Plan> parsePlan(std::string_view text, const PlanTarget &target) {
     return json.error();
   bool reference = json->is_object() && json->contains("pp_deg");
   if (!reference && !(json->is_object() && json->contains("units")))
-    return Error{"plan expects an object with 'units' (this project's format) or 'pp_deg' "
+    return Error{"plan expects an object with 'layers' (this project's format) or 'pp_deg' "
                  "(Hetu-Galvatron's), but has neither"};
   Result<Plan> plan = reference ? readReferencePlan(*json, target) : readOwn(*json, target);
   if (!plan)
@@ -307,10 +307,10 @@ Result<Plan> parsePlan(std::string_view text, const PlanTarget &target) {
   if (!reference) {
     // Duplicates would vanish in the match below.
     std::map<std::string, int> paths;
-    for (const PlannedUnit &unit : plan->units)
-      if (!paths.emplace(unit.path, 0).second)
-        return Error{"plan lists the unit '" + unit.path + "' twice; keep one"};
-    if (auto error = matchUnits(*plan, target))
+    for (const PlannedLayer &layer : plan->layers)
+      if (!paths.emplace(layer.path, 0).second)
+        return Error{"plan lists the layer '" + layer.path + "' twice; keep one"};
+    if (auto error = matchLayers(*plan, target))
       return *error;
   }
   if (Result<bool> valid = validatePlan(*plan, target.supportedOnly, target.unevenBatch); !valid)
@@ -323,7 +323,7 @@ Result<Plan> parseOwnPlan(std::string_view text) {
   if (!json)
     return json.error();
   if (!json->is_object() || !json->contains("units"))
-    return Error{"plan expects an object with 'units', but has none; a plan in the reference's "
+    return Error{"plan expects an object with 'layers', but has none; a plan in the reference's "
                  "format needs its model beside it"};
   return parsePlan(text, PlanTarget{});
 }
@@ -351,15 +351,15 @@ OrderedJson writeStrategy(const Strategy &strategy, int dp) {
   return json;
 }
 
-OrderedJson writeReason(const PlannedUnit &unit, const UnitReason &reason) {
+OrderedJson writeReason(const PlannedLayer &layer, const LayerReason &reason) {
   OrderedJson alternatives = OrderedJson::array();
-  for (const UnitReason::Alternative &other : reason.alternatives)
+  for (const LayerReason::Alternative &other : reason.alternatives)
     alternatives.push_back({{"strategy", writeStrategy(other.strategy, other.dp)},
                             {"text", describe(other.strategy, other.dp)},
                             {"extra_seconds", other.extraSeconds},
                             {"extra_bytes", other.extraBytes},
                             {"lost_by", other.lostBy}});
-  return {{"path", unit.path},
+  return {{"path", layer.path},
           {"seconds",
            {{"forward", reason.forwardSeconds},
             {"backward", reason.backwardSeconds},
@@ -396,7 +396,7 @@ OrderedJson writeSummary(const Plan &plan) {
 } // namespace
 
 std::string writePlan(const Plan &plan) {
-  // Written by hand at the top level so that a unit is one line to read.
+  // Written by hand at the top level so that a layer is one line to read.
   OrderedJson head = {{"format", "galvatron-plan"},
                       {"version", 1},
                       {"ranks", plan.ranks},
@@ -414,16 +414,16 @@ std::string writePlan(const Plan &plan) {
   std::string text = "{\n";
   for (const auto &item : head.items())
     text += "  \"" + item.key() + "\": " + item.value().dump() + ",\n";
-  text += "  \"units\": [";
-  for (std::size_t index = 0; index < plan.units.size(); ++index) {
-    const PlannedUnit &unit = plan.units[index];
-    OrderedJson line = {{"path", unit.path},
-                        {"layer_type", unit.layerType},
-                        {"role", roleName(unit.role)},
-                        {"stage", unit.stage},
-                        {"strategy", writeStrategy(unit.strategy, unit.dp)}};
-    if (!unit.recomputeValues.empty())
-      line["strategy"]["recompute_values"] = unit.recomputeValues;
+  text += "  \"layers\": [";
+  for (std::size_t index = 0; index < plan.layers.size(); ++index) {
+    const PlannedLayer &layer = plan.layers[index];
+    OrderedJson line = {{"path", layer.path},
+                        {"layer_type", layer.layerType},
+                        {"role", roleName(layer.role)},
+                        {"stage", layer.stage},
+                        {"strategy", writeStrategy(layer.strategy, layer.dp)}};
+    if (!layer.recomputeValues.empty())
+      line["strategy"]["recompute_values"] = layer.recomputeValues;
     text += (index ? ",\n    " : "\n    ") + line.dump();
   }
   text += "\n  ]";
@@ -439,12 +439,12 @@ std::string writePlan(const Plan &plan) {
     }
     text += "\n  ]";
   }
-  if (!plan.reasons.units.empty() || !plan.reasons.notes.empty()) {
-    OrderedJson units = OrderedJson::array();
-    for (std::size_t index = 0; index < plan.reasons.units.size(); ++index)
-      units.push_back(writeReason(plan.units[index], plan.reasons.units[index]));
+  if (!plan.reasons.layers.empty() || !plan.reasons.notes.empty()) {
+    OrderedJson layers = OrderedJson::array();
+    for (std::size_t index = 0; index < plan.reasons.layers.size(); ++index)
+      layers.push_back(writeReason(plan.layers[index], plan.reasons.layers[index]));
     OrderedJson reasons = writeSummary(plan);
-    reasons["units"] = units;
+    reasons["units"] = layers;
     std::string dumped = reasons.dump(1);
     text += ",\n  \"reasons\": ";
     for (char c : dumped) {

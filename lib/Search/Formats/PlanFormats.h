@@ -13,7 +13,7 @@
 
 namespace galvatron::search {
 
-/// Hetu-Galvatron's flat object against the target's units. Without units in
+/// Hetu-Galvatron's flat object against the target's layers. Without layers in
 /// the target: embedding, the layers that the lists count, head.
 Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target);
 

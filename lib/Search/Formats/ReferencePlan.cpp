@@ -66,14 +66,14 @@ struct Lists {
   std::vector<int> degree, sp, zero3, recompute, cp, ep, etp;
 };
 
-std::vector<Unit> unitsOf(const PlanTarget &target, std::size_t layers) {
-  if (!target.units.empty())
-    return target.units;
-  std::vector<Unit> units = {{"embedding", "embedding", UnitRole::Embedding}};
-  for (std::size_t layer = 0; layer < layers; ++layer)
-    units.push_back({"layers." + number(std::int64_t(layer)), "layer", UnitRole::Layer});
-  units.push_back({"head", "head", UnitRole::Head});
-  return units;
+std::vector<Layer> layersOf(const PlanTarget &target, std::size_t blocks) {
+  if (!target.layers.empty())
+    return target.layers;
+  std::vector<Layer> layers = {{"embedding", "embedding", LayerRole::Embedding}};
+  for (std::size_t block = 0; block < blocks; ++block)
+    layers.push_back({"layers." + number(std::int64_t(block)), "layer", LayerRole::Block});
+  layers.push_back({"head", "head", LayerRole::Head});
+  return layers;
 }
 
 /// Stage of every layer.
@@ -101,9 +101,9 @@ std::vector<int> layerStages(JsonReader &reader, std::size_t layers, int stages)
   return stageOf;
 }
 
-int zeroLevel(int defaultLevel, bool zero3, const PlannedUnit &unit) {
+int zeroLevel(int defaultLevel, bool zero3, const PlannedLayer &layer) {
   // One shard is no sharding; its search calls that ddp.
-  if (unit.strategy.shardRanks(unit.dp) == 1)
+  if (layer.strategy.shardRanks(layer.dp) == 1)
     return 0;
   return zero3 ? 3 : defaultLevel;
 }
@@ -113,8 +113,8 @@ Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
   JsonReader reader(json, "plan");
   Plan plan;
   std::size_t layers = 0;
-  for (const Unit &unit : target.units)
-    layers += unit.role == UnitRole::Layer;
+  for (const Layer &layer : target.layers)
+    layers += layer.role == LayerRole::Block;
   Lists lists;
   const int kMost = kMostOfAnything;
   if (!reader.has("tp_sizes_enc"))
@@ -160,54 +160,54 @@ Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
     return Error{"plan key 'pp_deg' expects a divisor of the " + number(plan.ranks) + " ranks, but got " +
                  number(plan.pipeline)};
 
-  std::size_t layer = 0;
-  for (const Unit &unit : unitsOf(target, layers)) {
-    PlannedUnit planned{unit.path, unit.layerType, unit.role, {}, 1, 0};
+  std::size_t block = 0;
+  for (const Layer &layer : layersOf(target, layers)) {
+    PlannedLayer planned{layer.path, layer.layerType, layer.role, {}, 1, 0};
     Strategy &s = planned.strategy;
-    bool isLayer = unit.role == UnitRole::Layer;
-    int size = isLayer ? lists.degree[layer] : vtp;
-    (isLayer ? lists.sp[layer] : int(vsp)) ? s.ulysses = size : s.tp = size;
-    s.cp = isLayer ? lists.cp[layer] : vcp;
-    s.ep = isLayer ? lists.ep[layer] : 1;
-    s.recompute = isLayer && lists.recompute[layer];
-    if (isLayer && lists.etp[layer] != 1 && lists.etp[layer] != s.tp)
+    bool isBlock = layer.role == LayerRole::Block;
+    int size = isBlock ? lists.degree[block] : vtp;
+    (isBlock ? lists.sp[block] : int(vsp)) ? s.ulysses = size : s.tp = size;
+    s.cp = isBlock ? lists.cp[block] : vcp;
+    s.ep = isBlock ? lists.ep[block] : 1;
+    s.recompute = isBlock && lists.recompute[block];
+    if (isBlock && lists.etp[block] != 1 && lists.etp[block] != s.tp)
       return Error{"plan key 'tp_of_ep_sizes_enc' expects 1 or the layer's tp " + number(s.tp) + ", but layer " +
-                   number(std::int64_t(layer)) + " has " + number(lists.etp[layer])};
+                   number(std::int64_t(block)) + " has " + number(lists.etp[block])};
     std::int64_t stageRanks = plan.ranksPerStage(), model = s.modelRanks();
     if (model > stageRanks || stageRanks % model)
       return Error{"plan key '" +
-                   std::string(!isLayer   ? "vtp"
+                   std::string(!isBlock   ? "vtp"
                                : s.cp > 1 ? "cp_sizes_enc"
                                           : "tp_sizes_enc") +
                    "' expects degrees that divide the stage's " + number(stageRanks) +
                    " ranks (world_size / pp_deg), but " +
-                   (isLayer ? "layer " + number(std::int64_t(layer)) : "'" + unit.path + "'") + " has " +
+                   (isBlock ? "layer " + number(std::int64_t(block)) : "'" + layer.path + "'") + " has " +
                    number(model) + "; lower the degree or pp_deg"};
     planned.dp = int(stageRanks / model);
-    s.zero = zeroLevel(level, isLayer ? lists.zero3[layer] : endsZero3, planned);
-    planned.stage = unit.role == UnitRole::Embedding ? 0
-                    : unit.role == UnitRole::Head    ? plan.pipeline - 1
-                                                     : stages[layer];
-    layer += isLayer;
-    plan.units.push_back(std::move(planned));
+    s.zero = zeroLevel(level, isBlock ? lists.zero3[block] : endsZero3, planned);
+    planned.stage = layer.role == LayerRole::Embedding ? 0
+                    : layer.role == LayerRole::Head    ? plan.pipeline - 1
+                                                     : stages[block];
+    block += isBlock;
+    plan.layers.push_back(std::move(planned));
   }
   return plan;
 }
 
 namespace {
 /// The ends of a plan agree on one strategy, which the format can say once.
-Result<const PlannedUnit *> onlyEnd(const Plan &plan) {
-  const PlannedUnit *end = nullptr;
-  for (const PlannedUnit &unit : plan.units) {
-    if (unit.role == UnitRole::Layer)
+Result<const PlannedLayer *> onlyEnd(const Plan &plan) {
+  const PlannedLayer *end = nullptr;
+  for (const PlannedLayer &layer : plan.layers) {
+    if (layer.role == LayerRole::Block)
       continue;
     if (end &&
-        (end->strategy.modelRanks() != unit.strategy.modelRanks() || end->strategy.ulysses != unit.strategy.ulysses ||
-         end->strategy.cp != unit.strategy.cp || (end->strategy.zero == 3) != (unit.strategy.zero == 3)))
+        (end->strategy.modelRanks() != layer.strategy.modelRanks() || end->strategy.ulysses != layer.strategy.ulysses ||
+         end->strategy.cp != layer.strategy.cp || (end->strategy.zero == 3) != (layer.strategy.zero == 3)))
       return Error{"the reference's format has one strategy for embedding and head, but '" + end->path + "' has " +
-                   describe(end->strategy, end->dp) + " and '" + unit.path + "' has " +
-                   describe(unit.strategy, unit.dp) + "; write this project's format"};
-    end = &unit;
+                   describe(end->strategy, end->dp) + " and '" + layer.path + "' has " +
+                   describe(layer.strategy, layer.dp) + "; write this project's format"};
+    end = &layer;
   }
   return end;
 }
@@ -217,7 +217,7 @@ Result<std::string> writeReferencePlan(const Plan &plan) {
   if (plan.schedule != Schedule::GPipe && plan.schedule != Schedule::OneFOneB)
     return Error{"the reference's format has no schedule '" + std::string(scheduleName(plan.schedule)) +
                  "'; write this project's format"};
-  Result<const PlannedUnit *> end = onlyEnd(plan);
+  Result<const PlannedLayer *> end = onlyEnd(plan);
   if (!end)
     return end.error();
   std::string degree, consecutive, zero3, sp, checkpoint, cp, ep, division;
@@ -225,24 +225,24 @@ Result<std::string> writeReferencePlan(const Plan &plan) {
   std::vector<int> layersOf(plan.pipeline, 0);
   int level = 0;
   bool anyCp = false, anyEp = false, mixed = false;
-  for (const PlannedUnit &unit : plan.units) {
-    const Strategy &s = unit.strategy;
-    bool sharded = s.shardRanks(unit.dp) > 1;
+  for (const PlannedLayer &layer : plan.layers) {
+    const Strategy &s = layer.strategy;
+    bool sharded = s.shardRanks(layer.dp) > 1;
     if (sharded && s.zero != 3) {
       mixed |= level && s.zero != level;
       level = std::max(level, s.zero);
     }
     if (s.tp > 1 && s.ulysses > 1)
-      return Error{"the reference's format has tp or ulysses in a layer, but '" + unit.path +
+      return Error{"the reference's format has tp or ulysses in a layer, but '" + layer.path +
                    "' has both; write this project's format"};
-    bool end = unit.role != UnitRole::Layer;
-    int wanted = unit.role == UnitRole::Embedding ? 0 : plan.pipeline - 1;
-    if (end && unit.stage != wanted)
-      return Error{"the reference's format puts '" + unit.path + "' on stage " + number(wanted) + ", but the plan on " +
-                   number(unit.stage) + "; write this project's format"};
+    bool end = layer.role != LayerRole::Block;
+    int wanted = layer.role == LayerRole::Embedding ? 0 : plan.pipeline - 1;
+    if (end && layer.stage != wanted)
+      return Error{"the reference's format puts '" + layer.path + "' on stage " + number(wanted) + ", but the plan on " +
+                   number(layer.stage) + "; write this project's format"};
     if (end)
       continue;
-    ++layersOf[unit.stage];
+    ++layersOf[layer.stage];
     add(degree, std::max(s.tp, s.ulysses));
     add(consecutive, 1);
     add(zero3, sharded && s.zero == 3);
@@ -270,7 +270,7 @@ Result<std::string> writeReferencePlan(const Plan &plan) {
                                  {"pp_division", division},
                                  {"pipeline_type", plan.schedule == Schedule::GPipe ? "gpipe" : "pipedream_flush"},
                                  {"default_dp_type", level ? "zero2" : "ddp"}};
-  const PlannedUnit *ends = *end;
+  const PlannedLayer *ends = *end;
   json["vtp"] = ends ? std::max(ends->strategy.tp, ends->strategy.ulysses) : 1;
   json["vsp"] = ends && ends->strategy.ulysses > 1 ? 1 : 0;
   json["embed_sdp"] = ends && ends->strategy.zero == 3 ? 1 : 0;

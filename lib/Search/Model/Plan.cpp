@@ -8,11 +8,11 @@
 
 namespace galvatron::search {
 
-std::vector<int> Plan::unitsPerStage() const {
+std::vector<int> Plan::layersPerStage() const {
   std::vector<int> counts(pipeline, 0);
-  for (const PlannedUnit &unit : units)
-    if (unit.stage >= 0 && unit.stage < pipeline)
-      ++counts[unit.stage];
+  for (const PlannedLayer &layer : layers)
+    if (layer.stage >= 0 && layer.stage < pipeline)
+      ++counts[layer.stage];
   return counts;
 }
 
@@ -20,16 +20,16 @@ plan::Mesh Plan::rankMesh() const {
   if (!mesh.empty())
     return mesh;
   std::map<plan::StrategyValues, std::int64_t> layers;
-  for (const PlannedUnit &unit : units)
-    ++layers[valuesOf(unit.strategy, unit.dp)];
+  for (const PlannedLayer &layer : layers)
+    ++layers[valuesOf(layer.strategy, layer.dp)];
   return plan::chooseMesh(ranksPerStage(), layers);
 }
 
-std::vector<int> Plan::partOfUnits() const {
+std::vector<int> Plan::partOfLayers() const {
   std::vector<int> parts;
   int part = 0;
-  for (const PlannedUnit &unit : units) {
-    if (!parts.empty() && unit.stage != part % pipeline)
+  for (const PlannedLayer &layer : layers) {
+    if (!parts.empty() && layer.stage != part % pipeline)
       ++part;
     parts.push_back(part);
   }
@@ -40,27 +40,27 @@ namespace {
 std::string number(std::int64_t value) { return std::to_string(value); }
 
 /// With values by name as values by number, for the table of what is supported.
-Strategy named(const PlannedUnit &unit) {
-  Strategy strategy = unit.strategy;
-  strategy.values |= !unit.recomputeValues.empty();
+Strategy named(const PlannedLayer &layer) {
+  Strategy strategy = layer.strategy;
+  strategy.values |= !layer.recomputeValues.empty();
   return strategy;
 }
 
-std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supportedOnly, bool unevenBatch) {
-  const PlannedUnit &unit = plan.units[index];
-  const Strategy &s = unit.strategy;
-  std::string at = "plan unit '" + unit.path + "' (stage " + number(unit.stage) + ") ";
-  if (unit.stage < 0 || unit.stage >= plan.pipeline)
+std::optional<Error> validateLayer(const Plan &plan, std::size_t index, bool supportedOnly, bool unevenBatch) {
+  const PlannedLayer &layer = plan.layers[index];
+  const Strategy &s = layer.strategy;
+  std::string at = "plan layer '" + layer.path + "' (stage " + number(layer.stage) + ") ";
+  if (layer.stage < 0 || layer.stage >= plan.pipeline)
     return Error{at + "key 'stage' expects 0 to " + number(plan.pipeline - 1) + " (pipeline " + number(plan.pipeline) +
-                 "), but got " + number(unit.stage)};
-  int before = index ? plan.units[index - 1].stage : 0;
+                 "), but got " + number(layer.stage)};
+  int before = index ? plan.layers[index - 1].stage : 0;
   int after = plan.virtualStages > 1 ? (before + 1) % plan.pipeline : before + 1;
-  if (index == 0 ? unit.stage != 0 : (unit.stage != before && unit.stage != after))
+  if (index == 0 ? layer.stage != 0 : (layer.stage != before && layer.stage != after))
     return Error{at +
                  "expects stages to rise one by one from 0 in execution order, but the "
-                 "unit before is on stage " +
-                 number(before) + "; give neighbouring units the same or the next stage"};
-  plan::StrategyValues values = valuesOf(s, unit.dp);
+                 "layer before is on stage " +
+                 number(before) + "; give neighbouring layers the same or the next stage"};
+  plan::StrategyValues values = valuesOf(s, layer.dp);
   std::int64_t stageRanks = plan.ranksPerStage(), product = 1;
   std::string degrees;
   for (const plan::Dimension &row : plan::kDimensions) {
@@ -77,23 +77,23 @@ std::optional<Error> validateUnit(const Plan &plan, std::size_t index, bool supp
   if (product > stageRanks || stageRanks % product)
     return Error{at + "expects " + plan::joinDegrees(" x ") + " to divide the stage's " + number(stageRanks) +
                  " ranks, but got " + degrees + "; lower a degree or the pipeline degree"};
-  if (product * unit.dp != stageRanks)
+  if (product * layer.dp != stageRanks)
     return Error{at + "key 'dp' expects " + number(stageRanks / product) + " (ranks " + number(plan.ranks) +
                  " / pipeline " + number(plan.pipeline) + " / " + plan::joinDegrees(" / ") + "), but got " +
-                 number(unit.dp)};
+                 number(layer.dp)};
   std::int64_t microBatch = plan.globalBatch / plan.microBatches;
-  if (microBatch % unit.dp && !unevenBatch)
+  if (microBatch % layer.dp && !unevenBatch)
     return Error{at + "expects dp to divide the micro-batch of " + number(microBatch) + " samples (global batch " +
                  number(plan.globalBatch) + " / micro-batches " + number(plan.microBatches) + "), but got dp " +
-                 number(unit.dp) + "; use fewer micro-batches or a smaller dp"};
-  if (unit.dp % s.ep)
-    return Error{at + "key 'ep' expects a divisor of dp " + number(unit.dp) + ", but got " + number(s.ep)};
-  if (s.recompute && !unit.recomputeValues.empty())
+                 number(layer.dp) + "; use fewer micro-batches or a smaller dp"};
+  if (layer.dp % s.ep)
+    return Error{at + "key 'ep' expects a divisor of dp " + number(layer.dp) + ", but got " + number(s.ep)};
+  if (s.recompute && !layer.recomputeValues.empty())
     return Error{at + "has both 'recompute' and 'recompute_values'; give one"};
   if (s.sequenceParallel && s.tp == 1)
     return Error{at + "key 'sequence_parallel' expects tp above 1, but got tp 1"};
   if (supportedOnly)
-    if (auto reason = whyUnsupported(named(unit)))
+    if (auto reason = whyUnsupported(named(layer)))
       return Error{at + "key " + *reason};
   return std::nullopt;
 }
@@ -108,8 +108,8 @@ Result<bool> validatePlan(const Plan &plan, bool supportedOnly, bool unevenBatch
   if (plan.globalBatch < 1 || plan.microBatches < 1 || plan.globalBatch % plan.microBatches)
     return Error{"plan expects a number of micro-batches that divides the global batch of " + number(plan.globalBatch) +
                  ", but got " + number(plan.microBatches)};
-  if (plan.units.empty())
-    return Error{"plan expects at least one unit, but has none"};
+  if (plan.layers.empty())
+    return Error{"plan expects at least one layer, but has none"};
   if (supportedOnly)
     if (auto reason = whyUnsupported(plan.schedule))
       return Error{"plan key " + *reason};
@@ -121,20 +121,20 @@ Result<bool> validatePlan(const Plan &plan, bool supportedOnly, bool unevenBatch
   if (auto reason = whyImpossible(plan.shape()))
     return Error{"plan cannot run: " + *reason};
   std::map<std::string, int> paths;
-  for (std::size_t index = 0; index < plan.units.size(); ++index) {
-    if (auto error = validateUnit(plan, index, supportedOnly, unevenBatch))
+  for (std::size_t index = 0; index < plan.layers.size(); ++index) {
+    if (auto error = validateLayer(plan, index, supportedOnly, unevenBatch))
       return *error;
-    if (!paths.emplace(plan.units[index].path, 0).second)
-      return Error{"plan lists the unit '" + plan.units[index].path + "' twice; keep one"};
+    if (!paths.emplace(plan.layers[index].path, 0).second)
+      return Error{"plan lists the layer '" + plan.layers[index].path + "' twice; keep one"};
   }
-  if (plan.virtualStages > 1 && plan.partOfUnits().back() != plan.shape().parts() - 1)
-    return Error{"plan expects units on each of its " + number(plan.shape().parts()) +
-                 " parts (pipeline x virtual_stages), but the last unit is on part " +
-                 number(plan.partOfUnits().back()) + "; lower 'virtual_stages' or spread the units"};
-  if (plan.units.back().stage != plan.pipeline - 1)
-    return Error{"plan expects units on each of its " + number(plan.pipeline) +
-                 " stages, but the last unit is on stage " + number(plan.units.back().stage) +
-                 "; lower 'pipeline' or move units to later stages"};
+  if (plan.virtualStages > 1 && plan.partOfLayers().back() != plan.shape().parts() - 1)
+    return Error{"plan expects layers on each of its " + number(plan.shape().parts()) +
+                 " parts (pipeline x virtual_stages), but the last layer is on part " +
+                 number(plan.partOfLayers().back()) + "; lower 'virtual_stages' or spread the layers"};
+  if (plan.layers.back().stage != plan.pipeline - 1)
+    return Error{"plan expects layers on each of its " + number(plan.pipeline) +
+                 " stages, but the last layer is on stage " + number(plan.layers.back().stage) +
+                 "; lower 'pipeline' or move layers to later stages"};
   return true;
 }
 

@@ -15,19 +15,19 @@ enum Value { kNormValues, kProjections, kAttention, kInner, kActivation, kValues
 const char *const kValueNames[kValues] = {"norms", "qkv", "attention", "mlp_inner", "mlp_activation"};
 } // namespace
 
-std::vector<Unit> transformerUnits(std::int64_t layers) {
-  std::vector<Unit> units = {{"embedding", "embedding", UnitRole::Embedding}};
-  for (std::int64_t layer = 0; layer < layers; ++layer)
-    units.push_back({"layers." + std::to_string(layer), "layer", UnitRole::Layer});
-  units.push_back({"head", "head", UnitRole::Head});
-  return units;
+std::vector<Layer> transformerLayers(std::int64_t blocks) {
+  std::vector<Layer> layers = {{"embedding", "embedding", LayerRole::Embedding}};
+  for (std::int64_t block = 0; block < blocks; ++block)
+    layers.push_back({"layers." + std::to_string(block), "layer", LayerRole::Block});
+  layers.push_back({"head", "head", LayerRole::Head});
+  return layers;
 }
 
-Result<UnitCost> ShapeCosts::cost(const CostQuery &query) const {
+Result<LayerCost> ShapeCosts::cost(const CostQuery &query) const {
   const Strategy &s = query.strategy;
   if (s.ep > 1 && !shape.experts)
     return Error{"ep " + std::to_string(s.ep) + " needs a model with experts"};
-  UnitRole role = query.unit->role;
+  LayerRole role = query.layer->role;
   double h = double(shape.hidden), e = shape.bytesPerElement, v = double(shape.vocab);
   double width = shape.heads ? h / double(shape.heads) * double(shape.kvHeads) : h;
   double f = double(shape.ffn), mlp = shape.gatedMlp ? 3 : 2;
@@ -37,7 +37,7 @@ Result<UnitCost> ShapeCosts::cost(const CostQuery &query) const {
     return std::nullopt;
   };
   std::optional<Error> refusal;
-  if (role == UnitRole::Layer) {
+  if (role == LayerRole::Block) {
     refusal = divides(shape.heads, s.tp * s.ulysses, "heads");
     if (!refusal)
       refusal = divides(shape.ffn, s.tp, "columns of the feed-forward layer");
@@ -56,15 +56,15 @@ Result<UnitCost> ShapeCosts::cost(const CostQuery &query) const {
   double here = tokens / (double(s.ulysses) * s.cp); // outside of tensor regions
   double inside = here / s.tp;                       // times width, in them
   double cut = s.sequenceParallel ? inside : here;   // under Megatron-SP
-  UnitCost cost;
+  LayerCost cost;
   Body body{.boundary = tokens * h * e,
             .keysValues = 2 * tokens * width * e,
-            .attention = role == UnitRole::Layer,
+            .attention = role == LayerRole::Block,
             .bytesPerElement = shape.bytesPerElement};
   double flops = 0, traffic = 0, saved = 0, scratch = 0, weightFlops = 0, attention = 0;
   int kernels = 0;
   double again = 0, dropped = 0; // seconds and bytes of values made again
-  if (role == UnitRole::Layer) {
+  if (role == LayerRole::Block) {
     // A token passes `top` of the experts; without experts, the one MLP.
     double top = shape.experts ? double(shape.expertsPerToken) : 1, experts = std::max(1.0, double(shape.experts));
     double router = shape.experts ? h * experts : 0;
@@ -104,7 +104,7 @@ Result<UnitCost> ShapeCosts::cost(const CostQuery &query) const {
     double columns = shape.gatedMlp ? 2 : 1; // gate and up, or up alone
     drop(kInner, e * inside * top * columns * f, 2 * inside * top * columns * h * f, 0);
     drop(kActivation, e * inside * top * f, 0, e * inside * top * f * (columns + 1));
-  } else if (role == UnitRole::Embedding) {
+  } else if (role == LayerRole::Embedding) {
     body.parameters = v * h;
     body.tensorForward = 1;
     traffic = e * here * h * 3;
@@ -143,15 +143,15 @@ Result<UnitCost> ShapeCosts::cost(const CostQuery &query) const {
   }
   addStates(cost, query, body, device.memoryBytesPerSecond);
   cost.boundaryBytes = wholeBytes(double(query.microBatchSamples) * double(shape.sequence) * h * e);
-  if (role == UnitRole::Head && shape.tiedEmbedding) {
+  if (role == LayerRole::Head && shape.tiedEmbedding) {
     // The matrix is the embedding's; it is held twice only on two stages.
     cost.tiedStateBytes = std::int64_t(double(cost.stateBytes) * (v * h) / (v * h + h));
   }
   return cost;
 }
 
-std::vector<std::string> ShapeCosts::recomputableValues(const Unit &unit) const {
-  if (unit.role != UnitRole::Layer)
+std::vector<std::string> ShapeCosts::recomputableValues(const Layer &layer) const {
+  if (layer.role != LayerRole::Block)
     return {};
   return {std::begin(kValueNames), std::end(kValueNames)};
 }

@@ -1,4 +1,4 @@
-//===- TransformerRules.cpp - What a strategy adds to a unit --------------===//
+//===- TransformerRules.cpp - What a strategy adds to a layer --------------===//
 
 #include "TransformerRules.h"
 
@@ -18,7 +18,7 @@ void add(std::vector<Collective> &list, Kind kind, Group group, double bytes, in
 }
 } // namespace
 
-void addTensor(UnitCost &cost, const Strategy &s, const Body &body, double local) {
+void addTensor(LayerCost &cost, const Strategy &s, const Body &body, double local) {
   if (s.tp == 1)
     return;
   if (!s.sequenceParallel) {
@@ -34,7 +34,7 @@ void addTensor(UnitCost &cost, const Strategy &s, const Body &body, double local
   add(cost.backwardCollectives, Kind::AllGather, Group::Tensor, local, body.tensorBackward, true);
 }
 
-void addSequence(UnitCost &cost, const Strategy &s, const Body &body, double local) {
+void addSequence(LayerCost &cost, const Strategy &s, const Body &body, double local) {
   if (!body.attention)
     return;
   double keysValues = body.keysValues / (double(s.ulysses) * s.cp * s.tp);
@@ -53,7 +53,7 @@ void addSequence(UnitCost &cost, const Strategy &s, const Body &body, double loc
   }
 }
 
-void addExperts(UnitCost &cost, const Strategy &s, const Body &body) {
+void addExperts(LayerCost &cost, const Strategy &s, const Body &body) {
   if (s.ep > 1)
     for (auto *list : {&cost.forwardCollectives, &cost.backwardCollectives})
       add(*list, Kind::AllToAll, Group::Expert, body.routed, 2);
@@ -62,7 +62,7 @@ void addExperts(UnitCost &cost, const Strategy &s, const Body &body) {
 namespace {
 /// Gradients and sharded states of `own` parameters of a rank, summed over the
 /// ranks of `group`: collectives, bytes, and the optimizer's time.
-void addStatesOf(UnitCost &cost, const Strategy &s, const Body &body, double own, Group group, double shards,
+void addStatesOf(LayerCost &cost, const Strategy &s, const Body &body, double own, Group group, double shards,
                  double memoryBytesPerSecond) {
   double e = body.bytesPerElement;
   // AdamW: two fp32 moments, and an fp32 master copy beside 16-bit parameters.
@@ -95,7 +95,7 @@ void addStatesOf(UnitCost &cost, const Strategy &s, const Body &body, double own
 }
 } // namespace
 
-void addStates(UnitCost &cost, const CostQuery &query, const Body &body, double memoryBytesPerSecond) {
+void addStates(LayerCost &cost, const CostQuery &query, const Body &body, double memoryBytesPerSecond) {
   const Strategy &s = query.strategy;
   double shards = s.shardRanks(query.dp), dense = body.parameters - body.expertParameters;
   addStatesOf(cost, s, body, dense / s.tp, Group::Shard, shards, memoryBytesPerSecond);
@@ -104,7 +104,7 @@ void addStates(UnitCost &cost, const CostQuery &query, const Body &body, double 
                 memoryBytesPerSecond);
 }
 
-void repeatForward(UnitCost &cost) {
+void repeatForward(LayerCost &cost) {
   cost.recomputeSeconds = cost.forwardSeconds;
   for (const Collective &collective : cost.forwardCollectives)
     if (collective.group != Group::Shard && collective.group != Group::ExpertShard) // gathered once for both

@@ -1,7 +1,7 @@
-//===- TransformerRules.h - What a strategy adds to a unit ------*- C++ -*-===//
+//===- TransformerRules.h - What a strategy adds to a layer ------*- C++ -*-===//
 //
 // Private to lib/Search: collectives and states that follow from a strategy,
-// whatever the times of the unit come from.
+// whatever the times of the layer come from.
 //
 //===----------------------------------------------------------------------===//
 
@@ -14,7 +14,7 @@
 
 namespace galvatron::search {
 
-/// What the parallel rules need to know of a unit; everything else follows.
+/// What the parallel rules need to know of a layer; everything else follows.
 struct Body {
   double parameters = 0; ///< elements, whole
   /// Boundary value [b, s, h] of one data-parallel rank, whole sequence, bytes.
@@ -33,20 +33,20 @@ struct Body {
 std::int64_t wholeBytes(double bytes);
 
 /// Of tp. `local`: bytes of the boundary value before tp cuts it.
-void addTensor(UnitCost &cost, const Strategy &strategy, const Body &body, double local);
+void addTensor(LayerCost &cost, const Strategy &strategy, const Body &body, double local);
 
 /// Of Ulysses and cp, in attention. `local`: bytes of the boundary value, whole sequence.
-void addSequence(UnitCost &cost, const Strategy &strategy, const Body &body, double local);
+void addSequence(LayerCost &cost, const Strategy &strategy, const Body &body, double local);
 
 /// Tokens go to the ranks of their experts and come back: dispatch and combine,
 /// forward and backward. Routing is taken to be even.
-void addExperts(UnitCost &cost, const Strategy &strategy, const Body &body);
+void addExperts(LayerCost &cost, const Strategy &strategy, const Body &body);
 
 /// Gradients and sharded states: collectives, bytes, and the optimizer's time.
-void addStates(UnitCost &cost, const CostQuery &query, const Body &body, double memoryBytesPerSecond);
+void addStates(LayerCost &cost, const CostQuery &query, const Body &body, double memoryBytesPerSecond);
 
 /// Backward does again what forward does.
-void repeatForward(UnitCost &cost);
+void repeatForward(LayerCost &cost);
 
 } // namespace galvatron::search
 

@@ -39,25 +39,25 @@ Result<bool> ProfiledCosts::measured(const CostQuery &query) const {
   return true;
 }
 
-Result<UnitCost> ProfiledCosts::cost(const CostQuery &query) const {
+Result<LayerCost> ProfiledCosts::cost(const CostQuery &query) const {
   if (query.strategy.ep > 1 || query.strategy.values)
     return Error{"the profiles have neither experts nor single values of a layer"};
   if (Result<bool> there = measured(query); !there)
     return there.error();
   const Strategy &s = query.strategy;
-  UnitRole role = query.unit->role;
+  LayerRole role = query.layer->role;
   double samples = double(query.microBatchSamples) / query.dp;
   double e = arguments.bytesPerElement();
   double boundary = samples * double(arguments.sequenceLength) * double(arguments.hiddenSize) * e;
   int degree = std::max(s.tp, s.ulysses);
-  UnitCost cost;
+  LayerCost cost;
   Body body{.boundary = boundary,
             .keysValues = 2 * boundary, // the profile does not tell heads apart
-            .attention = role == UnitRole::Layer,
+            .attention = role == LayerRole::Block,
             .bytesPerElement = arguments.bytesPerElement()};
   Result<double> saved = 0.0;
   double scratch = 0;
-  if (role == UnitRole::Layer) {
+  if (role == LayerRole::Block) {
     body.parameters = profile.layerParameterMB * kMB / 4;
     body.tensorForward = body.tensorBackward = 2;
     cost.forwardSeconds = profile.layerForward.at(samples / degree) / s.cp * 1e-3;
@@ -66,7 +66,7 @@ Result<UnitCost> ProfiledCosts::cost(const CostQuery &query) const {
       return Error{"'" + profile.memoryFile + "' lacks the key '" + profile.layerActivation.key +
                    "/checkpoint'; run the memory profiler with checkpointing"};
   } else {
-    bool first = role == UnitRole::Embedding;
+    bool first = role == LayerRole::Embedding;
     body.tensorForward = first;
     body.tensorBackward = !first;
     // Both ends were measured together: half of the time each. With p > 1
@@ -83,7 +83,7 @@ Result<UnitCost> ProfiledCosts::cost(const CostQuery &query) const {
   cost.backwardSeconds = 2 * cost.forwardSeconds; // GALVATRON.md 3.1
   // Half of the products with parameters are for their gradients; causal
   // attention, sequence x hidden a token beside the parameters, has none.
-  double attention = role == UnitRole::Layer ? double(arguments.sequenceLength) * double(arguments.hiddenSize) : 0;
+  double attention = role == LayerRole::Block ? double(arguments.sequenceLength) * double(arguments.hiddenSize) : 0;
   if (body.parameters > 0)
     cost.weightSeconds = cost.forwardSeconds * body.parameters / (body.parameters + attention);
   double savedBytes = *saved * samples / s.cp * kMB;
@@ -173,7 +173,7 @@ Result<ProfiledProblem> makeProfiledProblem(const ReferenceArguments &arguments,
   problem.cluster.intra = problem.cluster.device.intra;
   problem.cluster.inter = problem.cluster.device.inter;
   problem.globalBatch = batch;
-  problem.units = transformerUnits(arguments.layers);
+  problem.layers = transformerLayers(arguments.layers);
   problem.costs = made.costs.get();
   problem.communication = made.communication.get();
   SearchSpace &space = problem.space;

@@ -317,18 +317,18 @@ Result<ReferencePrice> ReferenceModel::price(const ReferencePlan &plan) const {
 }
 
 namespace {
-Result<ReferenceStrategy> toReference(const PlannedUnit &unit, const Plan &plan, DpType defaultType) {
-  const Strategy &s = unit.strategy;
+Result<ReferenceStrategy> toReference(const PlannedLayer &layer, const Plan &plan, DpType defaultType) {
+  const Strategy &s = layer.strategy;
   if (s.ep > 1)
-    return Error{"the reference's cost model has no expert parallelism, but unit '" + unit.path + "' has ep " +
+    return Error{"the reference's cost model has no expert parallelism, but layer '" + layer.path + "' has ep " +
                  std::to_string(s.ep) + "; use --cost-model=native"};
   if (s.tp > 1 && s.ulysses > 1)
-    return Error{"the reference's cost model has tp or ulysses in a layer, but unit '" + unit.path +
+    return Error{"the reference's cost model has tp or ulysses in a layer, but layer '" + layer.path +
                  "' has both; use --cost-model=native"};
-  ReferenceStrategy out{plan.pipeline, s.tp, s.ulysses, s.cp, unit.dp, defaultType, s.recompute};
+  ReferenceStrategy out{plan.pipeline, s.tp, s.ulysses, s.cp, layer.dp, defaultType, s.recompute};
   if (s.zero >= 2)
     out.type = s.zero == 3 ? DpType::Zero3 : DpType::Zero2;
-  if (unit.dp == 1) // its enumeration has no other type there
+  if (layer.dp == 1) // its enumeration has no other type there
     out.type = DpType::Ddp;
   return out;
 }
@@ -347,16 +347,16 @@ Result<ReferencePlan> ReferenceModel::fromPlan(const Plan &plan) const {
                  " devices (nodes x devices per node), but got one for " + std::to_string(out.world)};
   bool anyTp = false, anySp = false;
   int degree = 1;
-  for (const PlannedUnit &unit : plan.units) {
-    Result<ReferenceStrategy> s = toReference(unit, plan, defaultType());
+  for (const PlannedLayer &layer : plan.layers) {
+    Result<ReferenceStrategy> s = toReference(layer, plan, defaultType());
     if (!s)
       return s.error();
     anyTp |= s->tp > 1;
     anySp |= s->sp > 1;
     degree = std::max(degree, s->degree());
-    if (unit.role == UnitRole::Layer) {
+    if (layer.role == LayerRole::Block) {
       out.layers.push_back(*s);
-      ++out.layersOfStage[unit.stage];
+      ++out.layersOfStage[layer.stage];
     } else {
       out.ends = *s;
       out.ends.checkpoint = false;
@@ -379,8 +379,8 @@ Plan ReferenceModel::toPlan(const ReferencePlan &plan) const {
   out.schedule = arguments.pipelineType == "gpipe" ? Schedule::GPipe : Schedule::OneFOneB;
   out.globalBatch = plan.batch;
   out.microBatches = plan.chunks;
-  auto unit = [&](std::string path, std::string type, UnitRole role, const ReferenceStrategy &s, int stage) {
-    PlannedUnit planned{std::move(path), std::move(type), role, {}, s.dp, stage};
+  auto addLayer = [&](std::string path, std::string type, LayerRole role, const ReferenceStrategy &s, int stage) {
+    PlannedLayer planned{std::move(path), std::move(type), role, {}, s.dp, stage};
     // With dp 1 the reference has no type but ddp, whatever else shares the
     // parameters; a plan says the model-wide type there.
     DpType dpType = s.dp == 1 && s.shardRanks() > 1 ? defaultType() : s.type;
@@ -392,14 +392,14 @@ Plan ReferenceModel::toPlan(const ReferencePlan &plan) const {
                                 : dpType == DpType::Zero2 ? 2
                                                           : 0,
                         .recompute = s.checkpoint};
-    out.units.push_back(std::move(planned));
+    out.layers.push_back(std::move(planned));
   };
-  unit("embedding", "embedding", UnitRole::Embedding, plan.ends, 0);
+  addLayer("embedding", "embedding", LayerRole::Embedding, plan.ends, 0);
   std::size_t layer = 0;
   for (int stage = 0; stage < plan.stages; ++stage)
     for (int i = 0; i < plan.layersOfStage[stage]; ++i, ++layer)
-      unit("layers." + std::to_string(layer), "layer", UnitRole::Layer, plan.layers[layer], stage);
-  unit("head", "head", UnitRole::Head, plan.ends, plan.stages - 1);
+      addLayer("layers." + std::to_string(layer), "layer", LayerRole::Block, plan.layers[layer], stage);
+  addLayer("head", "head", LayerRole::Head, plan.ends, plan.stages - 1);
   return out;
 }
 

@@ -10,7 +10,7 @@
 namespace galvatron::search {
 
 namespace {
-/// Options of tied units limited to one tp.
+/// Options of tied layers limited to one tp.
 std::shared_ptr<const std::vector<OptionLists>> withTiedTensor(const std::shared_ptr<const Setting> &setting, int tp) {
   if (!tp)
     return {setting, &setting->options};
@@ -60,7 +60,7 @@ PipelineBound Candidate::makePipelineBound() const {
 
 double Candidate::lowerBound() const {
   double largest = 0, tails = 0;
-  // All stages together hold every unit with the micro-batches of the least.
+  // All stages together hold every layer with the micro-batches of the least.
   KnapsackBound relaxed;
   for (std::size_t type = 0; type < base->tied.size(); ++type) {
     int count = int(std::count(base->typeOf.begin(), base->typeOf.end(), int(type)));
@@ -83,7 +83,7 @@ double Candidate::lowerBound() const {
 std::vector<std::tuple<int, int, plan::Mesh>> offeredSettings(const Problem &problem) {
   const SearchSpace &space = problem.space;
   std::vector<std::tuple<int, int, plan::Mesh>> offered;
-  std::int64_t most = std::min({problem.ranks(), std::int64_t(problem.units.size()), std::int64_t(space.maxPipeline)});
+  std::int64_t most = std::min({problem.ranks(), std::int64_t(problem.layers.size()), std::int64_t(space.maxPipeline)});
   for (std::int64_t stages = 1; stages <= most; ++stages) {
     if (problem.ranks() % stages || (stages > 1 && !space.pipeline) || (space.stages > 0 && stages != space.stages))
       continue;
@@ -103,8 +103,8 @@ std::vector<PipelineShape> shapesOf(const Setting &setting) {
   std::vector<Schedule> schedules = {Schedule::OneFOneB};
   if (setting.stages > 1)
     schedules = problem.space.schedules;
-  auto layers = std::count_if(problem.units.begin(), problem.units.end(),
-                              [](const Unit &unit) { return unit.role == UnitRole::Layer; });
+  auto layers = std::count_if(problem.layers.begin(), problem.layers.end(),
+                              [](const Layer &layer) { return layer.role == LayerRole::Block; });
   for (Schedule schedule : schedules) {
     PipelineShape shape{schedule, setting.stages, 1, setting.microBatches};
     if (schedule != Schedule::Interleaved) {
@@ -120,7 +120,7 @@ std::vector<PipelineShape> shapesOf(const Setting &setting) {
 } // namespace
 
 std::vector<Candidate> candidatesOf(const std::shared_ptr<const Setting> &setting) {
-  // Tied units take one tp, as their parameter has one placement.
+  // Tied layers take one tp, as their parameter has one placement.
   std::set<int> degrees = {0};
   if (!setting->problem->ties.empty()) {
     degrees.clear();

@@ -6,7 +6,7 @@
 // * regular plans, for every schedule: parts of equal length, one kind of layer,
 //   and a second, smaller one for as many layers of a stage as memory asks for;
 // * exact search, for all but interleaved ones: stage borders and the strategy of every
-//   unit, in CandidateSearch.cpp.
+//   layer, in CandidateSearch.cpp.
 //
 //===----------------------------------------------------------------------===//
 
@@ -53,7 +53,7 @@ inline constexpr double kReaches[] = {1.0 / 16, 1.0 / 4, 1.0 / 2, 1};
 
 class Candidate {
 public:
-  /// `tiedTensor`: the tp that units with a tied parameter share; 0: none are.
+  /// `tiedTensor`: the tp that layers with a tied parameter share; 0: none are.
   Candidate(std::shared_ptr<const Setting> setting, const PipelineShape &shape, int tiedTensor);
 
   const Setting &setting() const { return *base; }
@@ -99,7 +99,7 @@ private:
 /// The pipeline degrees and numbers of micro-batches that a problem's space offers.
 std::vector<std::tuple<int, int, plan::Mesh>> offeredSettings(const Problem &problem);
 
-/// The shapes of a setting under the space's schedules, a candidate for each, and for each tp that tied units may
+/// The shapes of a setting under the space's schedules, a candidate for each, and for each tp that tied layers may
 /// share.
 std::vector<Candidate> candidatesOf(const std::shared_ptr<const Setting> &setting);
 

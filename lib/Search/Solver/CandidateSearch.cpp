@@ -32,14 +32,14 @@ struct Join {
   int layout = -1;
   std::int64_t boundary = 0;
   int parent = -1;   ///< join of the stage before
-  int parentEnd = 0; ///< units done there
+  int parentEnd = 0; ///< layers done there
   const StageTrie *trie = nullptr;
   const TrieNode *node = nullptr;
   int label = -1;
   bool dropped = false; ///< beaten by a later one
 };
 
-/// The joins with the same units done. They keep their numbers, by which later
+/// The joins with the same layers done. They keep their numbers, by which later
 /// joins name them.
 struct Place {
   struct Numbers {
@@ -60,7 +60,7 @@ public:
   Opened run(double best, double reach, std::int64_t labelBudget);
 
 private:
-  int units() const { return setting.units(); }
+  int layers() const { return setting.layers(); }
   int stages() const { return setting.stages; }
   double micro() const { return setting.microBatches; }
 
@@ -86,19 +86,19 @@ private:
 
   std::shared_ptr<std::vector<OptionLists>> live; ///< options that may be in a better plan
   std::vector<double> leastTimeOfType;
-  std::vector<double> leastAfter; ///< Σ least times of units from here on
+  std::vector<double> leastAfter; ///< Σ least times of layers from here on
   StageLimits limits;
   std::vector<KnapsackBound> rest;
   std::int64_t made = 0; ///< labels of this attempt
   std::map<TrieKey, std::unique_ptr<StageTrie>> tries;
-  std::vector<std::vector<Place>> places; ///< [stages done][units done]
+  std::vector<std::vector<Place>> places; ///< [stages done][layers done]
   bool exact = false;
   std::int64_t joinsMade = 0;
   double leastRelaxed = kInfinity; ///< of the complete joins of a relaxed pass
   Found found;
 };
 
-/// Drops options that no plan below `best` can contain: forcing one on a unit
+/// Drops options that no plan below `best` can contain: forcing one on a layer
 /// and relaxing everything else is already too slow. False: nothing is left.
 bool ExactSearch::keepLive(double best) {
   const std::vector<OptionLists> &all = candidate.options();
@@ -106,7 +106,7 @@ bool ExactSearch::keepLive(double best) {
   int types = int(all[0].size()), kept = candidate.leastInFlight();
   live = std::make_shared<std::vector<OptionLists>>(all.size(), OptionLists(types));
   for (int type = 0; type < types; ++type) {
-    KnapsackBound others; // all units but one of this type
+    KnapsackBound others; // all layers but one of this type
     for (int each = 0; each < types; ++each) {
       int count = int(std::count(setting.typeOf.begin(), setting.typeOf.end(), each)) - (each == type);
       others = KnapsackBound::add(others, candidate.pointsOf(each), count);
@@ -126,9 +126,9 @@ bool ExactSearch::keepLive(double best) {
     for (int type = 0; type < types; ++type)
       for (const Option &option : lists[type])
         leastTimeOfType[type] = std::min(leastTimeOfType[type], option.time());
-  leastAfter.assign(units() + 1, 0);
-  for (int unit = units() - 1; unit >= 0; --unit)
-    leastAfter[unit] = leastAfter[unit + 1] + leastTimeOfType[setting.typeOf[unit]];
+  leastAfter.assign(layers() + 1, 0);
+  for (int layer = layers() - 1; layer >= 0; --layer)
+    leastAfter[layer] = leastAfter[layer + 1] + leastTimeOfType[setting.typeOf[layer]];
   return true;
 }
 
@@ -154,7 +154,7 @@ double ExactSearch::boundOf(const Join &join, int stage, int done) const {
   return pipeline.seconds(join.done, stage + 1, {}, leastAfter[done]);
 }
 
-/// Whether the stages left can hold the units left within the best time.
+/// Whether the stages left can hold the layers left within the best time.
 bool ExactSearch::hasRoom(const Join &join, int stage, int done) const {
   if (zeroBubble())
     return true; // in the bound
@@ -220,17 +220,17 @@ void ExactSearch::complete(const Join &last) {
   if (!(seconds < limits.best))
     return;
   limits.best = found.seconds = seconds;
-  found.options.assign(units(), nullptr);
-  found.partOf.assign(units(), 0);
+  found.options.assign(layers(), nullptr);
+  found.partOf.assign(layers(), 0);
   found.lists = live;
   join = &last;
-  int end = units();
+  int end = layers();
   for (int stage = stages() - 1; stage >= 0; --stage) {
     const TrieNode *node = join->node;
     int label = join->label;
-    for (int unit = end - 1; unit >= join->parentEnd; --unit) {
-      found.options[unit] = &join->trie->option(*node, label);
-      found.partOf[unit] = stage;
+    for (int layer = end - 1; layer >= join->parentEnd; --layer) {
+      found.options[layer] = &join->trie->option(*node, label);
+      found.partOf[layer] = stage;
       label = node->labels[label].parent;
       node = node->before;
     }
@@ -248,8 +248,8 @@ void ExactSearch::extendJoin(int stage, int done, int index) {
   StageTrie &trie = trieOf(stage, from.layout, from.boundary);
   const TrieNode *node = trie.root();
   bool last = stage + 1 == stages();
-  int most = units() - (stages() - 1 - stage);
-  int even = (units() + stages() - 1) / stages();
+  int most = layers() - (stages() - 1 - stage);
+  int even = (layers() + stages() - 1) / stages();
   bool uneven = setting.problem->space.unevenStages;
   if (!uneven)
     most = std::min(most, done + even);
@@ -257,7 +257,7 @@ void ExactSearch::extendJoin(int stage, int done, int index) {
     node = trie.extend(node, setting.typeOf[end - 1], limits, end);
     if (node->labels.empty())
       break;
-    if ((last && end != units()) || (!uneven && end != most))
+    if ((last && end != layers()) || (!uneven && end != most))
       continue;
     for (int label : node->ends) {
       const Label &ending = node->labels[label];
@@ -288,12 +288,12 @@ void ExactSearch::prepare(double best, std::int64_t labelBudget) {
   limits = {best, leastAfter[0], setting.microBatches, setting.memoryBudget(), labelBudget, &made, nullptr};
   if (stages() > 1)
     return;
-  rest.assign(units() + 1, {});
-  for (int unit = units() - 1; unit >= 0; --unit) {
+  rest.assign(layers() + 1, {});
+  for (int layer = layers() - 1; layer >= 0; --layer) {
     std::vector<std::pair<double, double>> points;
-    for (const Option &option : (*live)[0][setting.typeOf[unit]])
+    for (const Option &option : (*live)[0][setting.typeOf[layer]])
       points.emplace_back(double(option.state + option.saved * inFlight(0)), micro() * option.time() + option.tail);
-    rest[unit] = KnapsackBound::add(rest[unit + 1], std::move(points));
+    rest[layer] = KnapsackBound::add(rest[layer + 1], std::move(points));
   }
   limits.rest = &rest;
 }
@@ -306,10 +306,10 @@ bool ExactSearch::attempt(double best, std::int64_t labelBudget, bool exactly) {
     prepare(best, labelBudget);
     leastRelaxed = kInfinity;
   }
-  places.assign(stages() + 1, std::vector<Place>(units() + 1));
+  places.assign(stages() + 1, std::vector<Place>(layers() + 1));
   places[0][0].joins.emplace_back();
   for (int stage = 0; stage < stages(); ++stage)
-    for (int done = stage; done < units(); ++done)
+    for (int done = stage; done < layers(); ++done)
       for (int index = 0; index < int(places[stage][done].joins.size()); ++index) {
         if (limits.exhausted() || (exact && joinsMade > kExactJoins) || stopped())
           return false;

@@ -3,7 +3,7 @@
 // A good plan before the exact search, which then prunes with it. Borders are given; a stage takes the plan that is
 // fastest when a byte costs a price: the fastest of all for free, the smallest for a fortune. Between a plan that does
 // not fit and one that does the price is raised or lowered, until nothing lies between them on the lower hull of time
-// against memory; then single units take what is left.
+// against memory; then single layers take what is left.
 //
 // Scratch memory is a maximum, not a sum: it is limited to some of the sizes that
 // occur, one after another.
@@ -24,7 +24,7 @@ constexpr int kScratchLimits = 6;
 /// Steps along the hull; it is reached long before.
 constexpr int kHullSteps = 40;
 
-/// How a stage's units run.
+/// How a stage's layers run.
 struct StagePlan {
   std::vector<const Option *> options;
   double seconds = kInfinity; ///< of a step: all micro-batches and the tails
@@ -61,7 +61,7 @@ private:
   Timetable timetable;
   // Of the stage at hand.
   int stageClass = 0, kept = 1;
-  std::int64_t extra = 0;           ///< bytes that it takes whatever its units
+  std::int64_t extra = 0;           ///< bytes that it takes whatever its layers
   const Option *incoming = nullptr; ///< what the stage before ends with
   Choice choice;
   Found found;
@@ -69,38 +69,38 @@ private:
   std::int64_t &work; ///< changes of layout looked at
 };
 
-/// Ways to cut the units near to equally, by the part of each.
+/// Ways to cut the layers near to equally, by the part of each.
 std::vector<std::vector<int>> HullPlans::borders() const {
-  int units = setting.units(), stages = setting.stages;
+  int layers = setting.layers(), stages = setting.stages;
   std::vector<std::vector<int>> ways;
   auto cut = [&](auto sizeOf) {
     std::vector<int> partOf;
     for (int stage = 0; stage < stages; ++stage) {
-      int left = units - int(partOf.size()) - (stages - 1 - stage);
+      int left = layers - int(partOf.size()) - (stages - 1 - stage);
       partOf.insert(partOf.end(), stage + 1 == stages ? left : std::min(left, sizeOf(stage)), stage);
     }
     if (std::find(ways.begin(), ways.end(), partOf) == ways.end())
       ways.push_back(partOf);
   };
-  int even = (units + stages - 1) / stages;
+  int even = (layers + stages - 1) / stages;
   cut([&](int) { return even; });
   if (stages == 1 || !setting.problem->space.unevenStages)
     return ways;
-  int longer = units % stages; // stages of one unit more
-  cut([&](int stage) { return units / stages + (stage < longer); });
-  cut([&](int stage) { return units / stages + (stage >= stages - longer); });
+  int longer = layers % stages; // stages of one layer more
+  cut([&](int stage) { return layers / stages + (stage < longer); });
+  cut([&](int stage) { return layers / stages + (stage >= stages - longer); });
   return ways;
 }
 
-/// The sizes between the largest scratch that some unit cannot do without and the
+/// The sizes between the largest scratch that some layer cannot do without and the
 /// largest of all.
 std::vector<std::int64_t> HullPlans::scratchLimits(int begin, int end) const {
   const OptionLists &lists = candidate.options()[stageClass];
   std::int64_t needed = 0;
   std::vector<std::int64_t> sizes;
   std::vector<bool> seen(lists.size(), false);
-  for (int unit = begin; unit < end; ++unit) {
-    int type = setting.typeOf[unit];
+  for (int layer = begin; layer < end; ++layer) {
+    int type = setting.typeOf[layer];
     if (seen[type])
       continue;
     seen[type] = true;
@@ -135,20 +135,20 @@ void HullPlans::measure(StagePlan &plan) const {
 }
 
 /// The least of perSecond · seconds + perByte · bytes: dynamic programming over
-/// (unit, layout). Without options when some unit has none.
+/// (layer, layout). Without options when some layer has none.
 StagePlan HullPlans::cheapest(int begin, int end, std::int64_t scratch, double perSecond, double perByte) const {
   const OptionLists &lists = candidate.options()[stageClass];
   struct State {
     double cost = kInfinity;
     const Option *option = nullptr;
-    int before = -1; ///< layout of the unit before
+    int before = -1; ///< layout of the layer before
   };
   std::map<int, std::vector<State>> cheapestOf; // by type: the best option of each layout
-  for (int unit = begin; unit < end; ++unit) {
-    auto [at, isNew] = cheapestOf.try_emplace(setting.typeOf[unit], setting.layouts.size());
+  for (int layer = begin; layer < end; ++layer) {
+    auto [at, isNew] = cheapestOf.try_emplace(setting.typeOf[layer], setting.layouts.size());
     if (!isNew)
       continue;
-    for (const Option &option : lists[setting.typeOf[unit]]) {
+    for (const Option &option : lists[setting.typeOf[layer]]) {
       double cost = perSecond * (setting.microBatches * option.time() + option.tail) + perByte * double(bytes(option));
       if (option.scratch <= scratch && cost < at->second[option.layout].cost)
         at->second[option.layout] = {cost, &option, -1};
@@ -156,18 +156,18 @@ StagePlan HullPlans::cheapest(int begin, int end, std::int64_t scratch, double p
   }
   std::vector<std::vector<State>> states(end - begin);
   work += std::int64_t(end - begin) * std::int64_t(setting.layouts.size() * setting.layouts.size());
-  for (int unit = begin; unit < end; ++unit) {
-    std::vector<State> &here = states[unit - begin];
-    here = cheapestOf[setting.typeOf[unit]];
+  for (int layer = begin; layer < end; ++layer) {
+    std::vector<State> &here = states[layer - begin];
+    here = cheapestOf[setting.typeOf[layer]];
     for (State &state : here) {
       if (!state.option)
         continue;
       double least = kInfinity;
-      if (unit == begin)
+      if (layer == begin)
         least = perSecond * setting.microBatches * moved(incoming, state.option);
       else
         for (int layout = 0; layout < int(setting.layouts.size()); ++layout) {
-          const State &before = states[unit - begin - 1][layout];
+          const State &before = states[layer - begin - 1][layout];
           double cost = before.option
                             ? before.cost + perSecond * setting.microBatches * moved(before.option, state.option)
                             : kInfinity;
@@ -186,16 +186,16 @@ StagePlan HullPlans::cheapest(int begin, int end, std::int64_t scratch, double p
     return plan;
   plan.options.resize(end - begin);
   const State *state = &*last;
-  for (int unit = end - 1; unit >= begin; --unit) {
-    plan.options[unit - begin] = state->option;
-    if (unit > begin)
-      state = &states[unit - begin - 1][state->before];
+  for (int layer = end - 1; layer >= begin; --layer) {
+    plan.options[layer - begin] = state->option;
+    if (layer > begin)
+      state = &states[layer - begin - 1][state->before];
   }
   measure(plan);
   return plan;
 }
 
-/// Single units take the memory that is left, the largest gain first.
+/// Single layers take the memory that is left, the largest gain first.
 void HullPlans::fill(StagePlan &plan, int begin) const {
   const OptionLists &lists = candidate.options()[stageClass];
   int count = int(plan.options.size());
@@ -268,9 +268,9 @@ bool HullPlans::planStage(int stage, int begin, int end) {
 
 double HullPlans::tryBorders(const std::vector<int> &partOf, int *slowest) {
   choice.partOf = partOf;
-  choice.options.assign(setting.units(), nullptr);
-  for (int begin = 0, end = 0; begin < setting.units(); begin = end) {
-    while (end < setting.units() && partOf[end] == partOf[begin])
+  choice.options.assign(setting.layers(), nullptr);
+  for (int begin = 0, end = 0; begin < setting.layers(); begin = end) {
+    while (end < setting.layers() && partOf[end] == partOf[begin])
       ++end;
     if (!planStage(partOf[begin], begin, end))
       return kInfinity;
@@ -284,9 +284,9 @@ double HullPlans::tryBorders(const std::vector<int> &partOf, int *slowest) {
   return price.seconds;
 }
 
-/// The slowest stage gives units to its neighbours, as long as that helps.
+/// The slowest stage gives layers to its neighbours, as long as that helps.
 void HullPlans::climb(std::vector<int> partOf) {
-  int slowest = 0, units = setting.units();
+  int slowest = 0, layers = setting.layers();
   double now = tryBorders(partOf, &slowest);
   anyFits = anyFits || now < kInfinity;
   if (now == kInfinity || setting.stages == 1 || !setting.problem->space.unevenStages)
@@ -300,7 +300,7 @@ void HullPlans::climb(std::vector<int> partOf) {
         continue;
       std::vector<int> next = partOf;
       int first = int(std::find(partOf.begin(), partOf.end(), from) - partOf.begin()), last = first;
-      while (last + 1 < units && partOf[last + 1] == from)
+      while (last + 1 < layers && partOf[last + 1] == from)
         ++last;
       next[side < 0 ? first : last] = other;
       int then = 0;

@@ -25,7 +25,7 @@ KnapsackBound KnapsackBound::add(const KnapsackBound &after, std::vector<std::pa
     }
     hull.push_back(point);
   }
-  // Equal units trade alike, so that their segments are one.
+  // Equal layers trade alike, so that their segments are one.
   result.baseMemory += count * hull.front().first;
   result.baseCost += count * hull.front().second;
   for (std::size_t i = 1; i < hull.size(); ++i) {

@@ -1,9 +1,9 @@
 //===- KnapsackBound.h - Least cost of many choices in a budget -*- C++ -*-===//
 //
-// Private to lib/Search. The multiple-choice knapsack: each unit takes one of its
+// Private to lib/Search. The multiple-choice knapsack: each layer takes one of its
 // options, which cost seconds and bytes, and the bytes have a budget. Its LP
-// relaxation lets a unit take shares of options, and is solved by greed: of a
-// unit's options those on the lower convex hull of seconds against bytes count,
+// relaxation lets a layer take shares of options, and is solved by greed: of a
+// layer's options those on the lower convex hull of seconds against bytes count,
 // and their segments are bought by falling gain per byte (Sinha and Zoltners 1979,
 // "The Multiple-Choice Knapsack Problem").
 //
@@ -23,16 +23,16 @@
 
 namespace galvatron::search {
 
-/// Lower bound of Σ cost of some units against the memory they may take.
+/// Lower bound of Σ cost of some layers against the memory they may take.
 class KnapsackBound {
 public:
-  /// From the bound of the units after, adding `count` equal units with their
+  /// From the bound of the layers after, adding `count` equal layers with their
   /// (memory, cost) points.
   static KnapsackBound add(const KnapsackBound &after, std::vector<std::pair<double, double>> points, int count = 1);
   double at(double memory) const; ///< infinite when the smallest do not fit
 
 private:
-  double baseMemory = 0, baseCost = 0; ///< all units at their smallest
+  double baseMemory = 0, baseCost = 0; ///< all layers at their smallest
   struct Segment {
     double memory, cost; ///< more memory, less cost
     double slope() const { return cost / memory; }

@@ -24,18 +24,18 @@ public:
   }
 
   LeastMemory run() {
-    int units = int(setting.typeOf.size()), stages = setting.stages;
+    int layers = int(setting.typeOf.size()), stages = setting.stages;
     const std::int64_t kNone = std::numeric_limits<std::int64_t>::max();
-    std::vector<std::vector<std::int64_t>> least(stages + 1, std::vector<std::int64_t>(units + 1, kNone));
-    auto from = std::vector<std::vector<int>>(stages + 1, std::vector<int>(units + 1, 0));
+    std::vector<std::vector<std::int64_t>> least(stages + 1, std::vector<std::int64_t>(layers + 1, kNone));
+    auto from = std::vector<std::vector<int>>(stages + 1, std::vector<int>(layers + 1, 0));
     least[0][0] = 0;
     for (int stage = 0; stage < stages; ++stage)
-      for (int begin = stage; begin < units; ++begin) {
+      for (int begin = stage; begin < layers; ++begin) {
         if (least[stage][begin] == kNone)
           continue;
         start(stage);
-        for (int end = begin + 1; end <= units - (stages - 1 - stage); ++end) {
-          std::int64_t need = addUnit(end - 1);
+        for (int end = begin + 1; end <= layers - (stages - 1 - stage); ++end) {
+          std::int64_t need = addLayer(end - 1);
           if (need != kNone)
             need = std::max(least[stage][begin], need + setting.extraBytes(stage));
           if (need < least[stage + 1][end]) {
@@ -45,31 +45,31 @@ public:
         }
       }
     LeastMemory result;
-    result.bytes = least[stages][units];
+    result.bytes = least[stages][layers];
     if (result.bytes == kNone)
       return result;
-    result.choice.options.resize(units);
-    result.choice.partOf.resize(units);
+    result.choice.options.resize(layers);
+    result.choice.partOf.resize(layers);
     std::int64_t most = -1;
-    for (int stage = stages - 1, end = units; stage >= 0; --stage) {
+    for (int stage = stages - 1, end = layers; stage >= 0; --stage) {
       int begin = from[stage + 1][end];
       start(stage);
       std::int64_t need = 0, largest = -1;
-      for (int unit = begin; unit < end; ++unit)
-        need = addUnit(unit);
+      for (int layer = begin; layer < end; ++layer)
+        need = addLayer(layer);
       std::size_t cap = 0; // its place among the caps
       for (std::size_t i = 0; i < caps.size(); ++i)
         if (sums[i] != kNone && sums[i] + caps[i] == need)
           cap = i;
-      for (int unit = begin; unit < end; ++unit) {
-        const Option *option = smallestOf[setting.typeOf[unit]][cap];
-        result.choice.options[unit] = option;
-        result.choice.partOf[unit] = stage;
-        // Of the stage that needs the most, the largest unit.
+      for (int layer = begin; layer < end; ++layer) {
+        const Option *option = smallestOf[setting.typeOf[layer]][cap];
+        result.choice.options[layer] = option;
+        result.choice.partOf[layer] = stage;
+        // Of the stage that needs the most, the largest layer.
         if (need >= most && size(*option) > largest) {
           largest = size(*option);
           result.stage = stage;
-          result.unit = unit;
+          result.layer = layer;
           result.option = option;
         }
       }
@@ -98,14 +98,14 @@ private:
         }
   }
   std::int64_t size(const Option &option) const { return option.state + option.saved * kept; }
-  /// The stage's need after one more unit.
-  std::int64_t addUnit(int unit) {
+  /// The stage's need after one more layer.
+  std::int64_t addLayer(int layer) {
     const std::int64_t kNone = std::numeric_limits<std::int64_t>::max();
     std::int64_t need = kNone;
     for (std::size_t i = 0; i < caps.size(); ++i) {
       if (sums[i] == kNone)
         continue;
-      const Option *option = smallestOf[setting.typeOf[unit]][i];
+      const Option *option = smallestOf[setting.typeOf[layer]][i];
       sums[i] = option ? sums[i] + size(*option) : kNone;
       if (option)
         need = std::min(need, sums[i] + caps[i]);

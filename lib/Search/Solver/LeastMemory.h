@@ -17,7 +17,7 @@ namespace galvatron::search {
 /// The least memory with which some plan of a candidate exists.
 struct LeastMemory {
   std::int64_t bytes = std::numeric_limits<std::int64_t>::max();
-  int stage = 0, unit = 0;
+  int stage = 0, layer = 0;
   const Option *option = nullptr;
   Choice choice; ///< the plan
 };

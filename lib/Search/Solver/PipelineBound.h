@@ -23,7 +23,7 @@ namespace galvatron::search {
 class PipelineBound {
 public:
   PipelineBound() = default;
-  /// The most that forward is of a unit's time, and what zero bubble puts off.
+  /// The most that forward is of a layer's time, and what zero bubble puts off.
   PipelineBound(const PipelineShape &shape, double forwardShare, double weightShare)
       : shape(shape), forwardShare(forwardShare), weightShare(weightShare) {}
 
@@ -45,7 +45,7 @@ public:
   /// One more. `transfer`: to the next, one direction.
   Done add(const Done &done, int number, const Stage &stage, double transfer) const;
 
-  /// Seconds of a step at least, with `after` seconds of units to come in stage `number`, begun as `open`, and in those
+  /// Seconds of a step at least, with `after` seconds of layers to come in stage `number`, begun as `open`, and in those
   /// after it. With all stages done (`number` is their count) `open` and `after` are nothing.
   double seconds(const Done &done, int number, const Stage &open, double after) const;
 
@@ -53,7 +53,7 @@ public:
   /// than `all`, the sum of all stages.
   double heldWithin(double limit, int from, double held, double all) const;
 
-  /// Seconds of a step without tails whose stages take `sum` together and whose largest unit takes `largest`.
+  /// Seconds of a step without tails whose stages take `sum` together and whose largest layer takes `largest`.
   double seconds(double sum, double largest) const;
 
   /// Forwards before the first backward, where the bound may count them.

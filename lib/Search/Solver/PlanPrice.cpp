@@ -28,14 +28,14 @@ PlanPrice pricePlan(const Setting &setting, const Timetable &timetable, const Ch
   price.times.resize(parts);
   price.redistribution.reserve(choice.options.size());
   std::vector<std::int64_t> saved(parts, 0);
-  for (std::size_t unit = 0; unit < choice.options.size(); ++unit) {
-    const Option &option = *choice.options[unit];
-    const Option *before = unit ? choice.options[unit - 1] : nullptr;
-    int part = choice.partOf[unit], stage = part % stages;
+  for (std::size_t layer = 0; layer < choice.options.size(); ++layer) {
+    const Option &option = *choice.options[layer];
+    const Option *before = layer ? choice.options[layer - 1] : nullptr;
+    int part = choice.partOf[layer], stage = part % stages;
     double moved = 0;
     if (before)
       moved = setting.redistribution(setting.classOf[stage], before->layout, option.layout, before->boundary);
-    if (before && choice.partOf[unit - 1] != part)
+    if (before && choice.partOf[layer - 1] != part)
       price.times[part - 1].transfer = setting.handOver((part - 1) % stages, before->layout, before->boundary);
     price.redistribution.push_back(moved);
     price.stageSeconds[stage] += option.time() + moved;
@@ -74,8 +74,8 @@ static plan::Mesh meshToSay(const Setting &setting, const Plan &plan) {
     return problem.communication ? a == b : membersWithin(a, perNode) == membersWithin(b, perNode);
   };
   auto isSame = [&](const plan::Mesh &mesh) {
-    return std::all_of(plan.units.begin(), plan.units.end(), [&](const PlannedUnit &unit) {
-      GroupShapes here = groupsOf(unit.strategy, unit.dp, setting.mesh), there = groupsOf(unit.strategy, unit.dp, mesh);
+    return std::all_of(plan.layers.begin(), plan.layers.end(), [&](const PlannedLayer &layer) {
+      GroupShapes here = groupsOf(layer.strategy, layer.dp, setting.mesh), there = groupsOf(layer.strategy, layer.dp, mesh);
       return std::equal(here.begin(), here.end(), there.begin(), costsSame);
     });
   };
@@ -94,16 +94,16 @@ Plan assemblePlan(const Setting &setting, const Timetable &timetable, const Choi
   plan.schedule = timetable.shape().schedule;
   plan.globalBatch = problem.globalBatch;
   plan.microBatches = setting.microBatches;
-  for (std::size_t unit = 0; unit < choice.options.size(); ++unit) {
-    const Option &option = *choice.options[unit];
-    plan.units.push_back({problem.units[unit].path, problem.units[unit].layerType, problem.units[unit].role,
-                          option.strategy, option.dp, choice.partOf[unit] % setting.stages});
+  for (std::size_t layer = 0; layer < choice.options.size(); ++layer) {
+    const Option &option = *choice.options[layer];
+    plan.layers.push_back({problem.layers[layer].path, problem.layers[layer].layerType, problem.layers[layer].role,
+                          option.strategy, option.dp, choice.partOf[layer] % setting.stages});
     if (!option.strategy.values)
       continue;
-    std::vector<std::string> names = problem.costs->recomputableValues(problem.units[unit]);
+    std::vector<std::string> names = problem.costs->recomputableValues(problem.layers[layer]);
     for (std::size_t k = 0; k < names.size(); ++k)
       if (option.strategy.values >> k & 1)
-        plan.units.back().recomputeValues.push_back(names[k]);
+        plan.layers.back().recomputeValues.push_back(names[k]);
   }
   plan.mesh = meshToSay(setting, plan);
   plan.predictedStepSeconds = price.seconds;
@@ -118,16 +118,16 @@ Plan assemblePlan(const Setting &setting, const Timetable &timetable, const Choi
 
 namespace {
 /// Bits of the named values.
-Result<std::uint32_t> valueBits(const Problem &problem, const Unit &unit, const PlannedUnit &planned) {
+Result<std::uint32_t> valueBits(const Problem &problem, const Layer &layer, const PlannedLayer &planned) {
   std::uint32_t bits = 0;
-  std::vector<std::string> names = problem.costs->recomputableValues(unit);
+  std::vector<std::string> names = problem.costs->recomputableValues(layer);
   for (const std::string &name : planned.recomputeValues) {
     auto at = std::find(names.begin(), names.end(), name);
     if (at == names.end()) {
       std::string known;
       for (const std::string &each : names)
         known += (known.empty() ? "" : ", ") + each;
-      return Error{"unit '" + unit.path + "' expects key 'recompute_values' to name values out of " +
+      return Error{"layer '" + layer.path + "' expects key 'recompute_values' to name values out of " +
                    (known.empty() ? "none" : known) + ", but got '" + name + "'"};
     }
     bits |= 1u << (at - names.begin());
@@ -139,11 +139,11 @@ Result<std::uint32_t> valueBits(const Problem &problem, const Unit &unit, const 
 Result<GivenPlan> readGivenPlan(const Problem &problem, const Plan &plan, bool alternatives) {
   if (Result<bool> valid = validatePlan(plan); !valid)
     return valid.error();
-  if (plan.units.size() != problem.units.size() || plan.ranks != problem.ranks() ||
+  if (plan.layers.size() != problem.layers.size() || plan.ranks != problem.ranks() ||
       plan.globalBatch != problem.globalBatch)
-    return Error{"expects a plan of " + std::to_string(problem.units.size()) + " units for " +
+    return Error{"expects a plan of " + std::to_string(problem.layers.size()) + " layers for " +
                  std::to_string(problem.ranks()) + " ranks and batch " + std::to_string(problem.globalBatch) +
-                 ", but got one of " + std::to_string(plan.units.size()) + " units for " + std::to_string(plan.ranks) +
+                 ", but got one of " + std::to_string(plan.layers.size()) + " layers for " + std::to_string(plan.ranks) +
                  " ranks and batch " + std::to_string(plan.globalBatch)};
   // Alternatives come from the whole space; the plan itself may lie outside.
   Setting setting = Setting::bare(problem, plan.pipeline, plan.microBatches, plan.rankMesh());
@@ -153,26 +153,26 @@ Result<GivenPlan> readGivenPlan(const Problem &problem, const Plan &plan, bool a
   setting.forgetTables(); // the plan may bring layouts of its own
   GivenPlan given{std::move(setting), Timetable(plan.shape()), {}, {}};
   std::map<std::tuple<int, int, Strategy, int>, const Option *> priced;
-  std::vector<int> parts = plan.partOfUnits();
-  for (std::size_t unit = 0; unit < plan.units.size(); ++unit) {
-    const PlannedUnit &planned = plan.units[unit];
-    Result<std::uint32_t> values = valueBits(problem, problem.units[unit], planned);
+  std::vector<int> parts = plan.partOfLayers();
+  for (std::size_t layer = 0; layer < plan.layers.size(); ++layer) {
+    const PlannedLayer &planned = plan.layers[layer];
+    Result<std::uint32_t> values = valueBits(problem, problem.layers[layer], planned);
     if (!values)
       return values.error();
     Strategy strategy = planned.strategy;
     strategy.values = *values;
     int stageClass = given.setting.classOf[planned.stage];
-    const Option *&option = priced[{given.setting.typeOf[unit], stageClass, strategy, planned.dp}];
+    const Option *&option = priced[{given.setting.typeOf[layer], stageClass, strategy, planned.dp}];
     if (!option) {
-      Result<Option> cost = given.setting.price(int(unit), strategy, planned.dp, stageClass);
+      Result<Option> cost = given.setting.price(int(layer), strategy, planned.dp, stageClass);
       if (!cost)
-        return Error{"unit '" + planned.path + "' cannot take " + describe(strategy, planned.dp) + ": " +
+        return Error{"layer '" + planned.path + "' cannot take " + describe(strategy, planned.dp) + ": " +
                      cost.error().message};
       given.owned.push_back(std::make_unique<Option>(std::move(*cost)));
       option = given.owned.back().get();
     }
     given.choice.options.push_back(option);
-    given.choice.partOf.push_back(parts[unit]);
+    given.choice.partOf.push_back(parts[layer]);
   }
   return given;
 }
@@ -184,14 +184,14 @@ std::string milliseconds(double seconds) {
   return text;
 }
 
-/// What would become of the plan if one unit took another option.
-UnitReason::Alternative tryInstead(const Setting &setting, const Timetable &timetable, Choice &choice,
-                                   const PlanPrice &price, std::size_t unit, const Option &option) {
-  const Option *chosen = std::exchange(choice.options[unit], &option);
+/// What would become of the plan if one layer took another option.
+LayerReason::Alternative tryInstead(const Setting &setting, const Timetable &timetable, Choice &choice,
+                                   const PlanPrice &price, std::size_t layer, const Option &option) {
+  const Option *chosen = std::exchange(choice.options[layer], &option);
   PlanPrice other = pricePlan(setting, timetable, choice);
-  choice.options[unit] = chosen;
-  int stage = choice.partOf[unit] % setting.stages;
-  UnitReason::Alternative result{option.strategy, option.dp, other.seconds - price.seconds,
+  choice.options[layer] = chosen;
+  int stage = choice.partOf[layer] % setting.stages;
+  LayerReason::Alternative result{option.strategy, option.dp, other.seconds - price.seconds,
                                  other.memory[stage].total() - price.memory[stage].total(), ""};
   std::int64_t over = other.memory[stage].total() - setting.problem->cluster.memoryBytesPerDevice;
   if (over > 0)
@@ -201,32 +201,32 @@ UnitReason::Alternative tryInstead(const Setting &setting, const Timetable &time
   return result;
 }
 
-/// Seconds of a step that a unit takes under an option, with the change of layout
+/// Seconds of a step that a layer takes under an option, with the change of layout
 /// towards its neighbours.
-double aroundUnit(const Setting &setting, const Choice &choice, std::size_t unit, const Option &option) {
-  int stage = choice.partOf[unit] % setting.stages;
+double aroundLayer(const Setting &setting, const Choice &choice, std::size_t layer, const Option &option) {
+  int stage = choice.partOf[layer] % setting.stages;
   double moved = 0;
-  if (unit > 0)
-    moved += setting.redistribution(setting.classOf[stage], choice.options[unit - 1]->layout, option.layout,
-                                    choice.options[unit - 1]->boundary);
-  if (unit + 1 < choice.options.size())
-    moved += setting.redistribution(setting.classOf[choice.partOf[unit + 1] % setting.stages], option.layout,
-                                    choice.options[unit + 1]->layout, option.boundary);
+  if (layer > 0)
+    moved += setting.redistribution(setting.classOf[stage], choice.options[layer - 1]->layout, option.layout,
+                                    choice.options[layer - 1]->boundary);
+  if (layer + 1 < choice.options.size())
+    moved += setting.redistribution(setting.classOf[choice.partOf[layer + 1] % setting.stages], option.layout,
+                                    choice.options[layer + 1]->layout, option.boundary);
   return setting.microBatches * (option.time() + moved) + option.tail;
 }
 
-std::vector<UnitReason::Alternative> alternativesOf(const Setting &setting, const Timetable &timetable, Choice &choice,
-                                                    const PlanPrice &price, std::size_t unit) {
-  std::vector<UnitReason::Alternative> fits, tooBig;
+std::vector<LayerReason::Alternative> alternativesOf(const Setting &setting, const Timetable &timetable, Choice &choice,
+                                                    const PlanPrice &price, std::size_t layer) {
+  std::vector<LayerReason::Alternative> fits, tooBig;
   std::int64_t budget = setting.problem->cluster.memoryBytesPerDevice;
-  int stage = choice.partOf[unit] % setting.stages;
-  const Option &chosen = *choice.options[unit];
+  int stage = choice.partOf[layer] % setting.stages;
+  const Option &chosen = *choice.options[layer];
   // Timing each in the whole plan is dear: of those that fit, the likeliest few.
   constexpr std::size_t kTimed = 12;
   std::vector<std::pair<double, const Option *>> likely;
-  for (const Option &option : setting.optionsOf(stage)[setting.typeOf[unit]])
+  for (const Option &option : setting.optionsOf(stage)[setting.typeOf[layer]])
     if (option.strategy != chosen.strategy || option.dp != chosen.dp)
-      likely.emplace_back(aroundUnit(setting, choice, unit, option), &option);
+      likely.emplace_back(aroundLayer(setting, choice, layer, option), &option);
   std::sort(likely.begin(), likely.end(), [](const auto &a, const auto &b) {
     return std::tuple{a.first, a.second->strategy, a.second->dp} <
            std::tuple{b.first, b.second->strategy, b.second->dp};
@@ -234,7 +234,7 @@ std::vector<UnitReason::Alternative> alternativesOf(const Setting &setting, cons
   for (auto [seconds, option] : likely) {
     if (fits.size() == kTimed)
       break;
-    auto other = tryInstead(setting, timetable, choice, price, unit, *option);
+    auto other = tryInstead(setting, timetable, choice, price, layer, *option);
     bool fitting = price.memory[stage].total() + other.extraBytes <= budget;
     (fitting ? fits : tooBig).push_back(std::move(other));
   }
@@ -251,20 +251,20 @@ std::vector<UnitReason::Alternative> alternativesOf(const Setting &setting, cons
   return fits;
 }
 
-void explainUnits(Plan &plan, const Setting &setting, const Timetable &timetable, Choice choice,
+void explainLayers(Plan &plan, const Setting &setting, const Timetable &timetable, Choice choice,
                   const PlanPrice &price) {
-  // Equal units in equal surroundings have equal alternatives.
-  std::map<std::array<const void *, 4>, std::vector<UnitReason::Alternative>> known;
-  plan.reasons.units.clear();
-  for (std::size_t unit = 0; unit < choice.options.size(); ++unit) {
-    const Option &option = *choice.options[unit];
-    int part = choice.partOf[unit], stage = part % setting.stages;
-    UnitReason reason;
+  // Equal layers in equal surroundings have equal alternatives.
+  std::map<std::array<const void *, 4>, std::vector<LayerReason::Alternative>> known;
+  plan.reasons.layers.clear();
+  for (std::size_t layer = 0; layer < choice.options.size(); ++layer) {
+    const Option &option = *choice.options[layer];
+    int part = choice.partOf[layer], stage = part % setting.stages;
+    LayerReason reason;
     reason.forwardSeconds = option.computeForward;
     reason.backwardSeconds = option.computeBackward;
     reason.recomputeSeconds = option.recompute;
     reason.communicationSeconds = option.communication;
-    reason.redistributionSeconds = price.redistribution[unit];
+    reason.redistributionSeconds = price.redistribution[layer];
     reason.stepSeconds = option.tail;
     reason.stateBytes = option.state;
     int kept = 0;
@@ -276,18 +276,18 @@ void explainUnits(Plan &plan, const Setting &setting, const Timetable &timetable
       bool there = other < choice.options.size();
       return there ? reinterpret_cast<const char *>(choice.options[other]) + (choice.partOf[other] != part) : nullptr;
     };
-    auto [at, isNew] = known.try_emplace({&option, neighbour(unit - 1), neighbour(unit + 1), &price.times[part]});
+    auto [at, isNew] = known.try_emplace({&option, neighbour(layer - 1), neighbour(layer + 1), &price.times[part]});
     if (isNew)
-      at->second = alternativesOf(setting, timetable, choice, price, unit);
+      at->second = alternativesOf(setting, timetable, choice, price, layer);
     reason.alternatives = at->second;
-    plan.reasons.units.push_back(std::move(reason));
+    plan.reasons.layers.push_back(std::move(reason));
   }
 }
 } // namespace
 
 void explainPlan(Plan &plan, const Setting &setting, const Timetable &timetable, const Choice &choice,
                  const PlanPrice &price) {
-  explainUnits(plan, setting, timetable, choice, price);
+  explainLayers(plan, setting, timetable, choice, price);
   plan.reasons.notes.clear();
   std::int64_t budget = setting.problem->cluster.memoryBytesPerDevice;
   auto slowest = std::max_element(price.stageSeconds.begin(), price.stageSeconds.end());
@@ -298,10 +298,10 @@ void explainPlan(Plan &plan, const Setting &setting, const Timetable &timetable,
   plan.reasons.fullestStage = int(fullest - price.memory.begin());
   plan.reasons.freeBytes = budget - fullest->total();
   // Memory binds where something faster would need more of it.
-  for (std::size_t unit = 0; unit < plan.units.size() && plan.reasons.memoryBindsAt.empty(); ++unit)
-    for (const auto &other : plan.reasons.units[unit].alternatives)
+  for (std::size_t layer = 0; layer < plan.layers.size() && plan.reasons.memoryBindsAt.empty(); ++layer)
+    for (const auto &other : plan.reasons.layers[layer].alternatives)
       if (other.extraSeconds < 0 && other.lostBy.starts_with("does not fit"))
-        plan.reasons.memoryBindsAt = plan.units[unit].path;
+        plan.reasons.memoryBindsAt = plan.layers[layer].path;
   char text[256];
   std::snprintf(text, sizeof text,
                 "slowest stage %d takes %.3f ms of %.3f ms a step for each of %d micro-batches; "
@@ -310,7 +310,7 @@ void explainPlan(Plan &plan, const Setting &setting, const Timetable &timetable,
                 plan.reasons.bubble * 100);
   plan.reasons.notes.push_back(text);
   plan.reasons.notes.push_back(plan.reasons.memoryBindsAt.empty()
-                                   ? "memory does not bind: no single unit would be faster with more of it"
+                                   ? "memory does not bind: no single layer would be faster with more of it"
                                    : "memory binds: '" + plan.reasons.memoryBindsAt + "' would be faster with more");
   for (std::size_t each = 0; each < price.memory.size(); ++each) {
     const StageMemory &memory = price.memory[each];

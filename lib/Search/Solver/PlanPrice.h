@@ -1,6 +1,6 @@
 //===- PlanPrice.h - The objective of one complete plan ---------*- C++ -*-===//
 //
-// Private to lib/Search. Adds up a plan whose units have their options: what
+// Private to lib/Search. Adds up a plan whose layers have their options: what
 // the dynamic programming adds up label by label, once more from the front.
 //
 //===----------------------------------------------------------------------===//
@@ -23,11 +23,11 @@ struct PlanPrice {
   std::vector<PartTimes> times;                  ///< by part
   std::vector<double> stageSeconds, tailSeconds; ///< by stage, all its parts
   std::vector<StageMemory> memory;               ///< by stage
-  std::vector<double> redistribution;            ///< by unit, on entering it
+  std::vector<double> redistribution;            ///< by layer, on entering it
   std::int64_t peak() const;
 };
 
-/// The units' options and the parts that they are on (part k runs on stage
+/// The layers' options and the parts that they are on (part k runs on stage
 /// k % stages).
 struct Choice {
   std::vector<const Option *> options;
@@ -42,7 +42,7 @@ PlanPrice pricePlan(const Setting &setting, const Timetable &timetable, const Ch
 /// The plan in words and numbers, reasons not yet filled.
 Plan assemblePlan(const Setting &setting, const Timetable &timetable, const Choice &choice, const PlanPrice &price);
 
-/// Fills reasons: causes and alternatives per unit, and notes.
+/// Fills reasons: causes and alternatives per layer, and notes.
 void explainPlan(Plan &plan, const Setting &setting, const Timetable &timetable, const Choice &choice,
                  const PlanPrice &price);
 
@@ -55,7 +55,7 @@ struct GivenPlan {
   Choice choice;
 };
 
-/// Error: a plan that is not valid or of other units, a strategy that the cost
+/// Error: a plan that is not valid or of other layers, a strategy that the cost
 /// source refuses. `alternatives`: price the whole space beside it.
 Result<GivenPlan> readGivenPlan(const Problem &problem, const Plan &plan, bool alternatives);
 

@@ -1,8 +1,8 @@
 //===- RankedPlans.cpp - All plans below a limit --------------------------===//
 //
-// Depth first, unit by unit, under the bounds of the exact search: what stages
+// Depth first, layer by layer, under the bounds of the exact search: what stages
 // done and the one at hand make of the timetable, with the least time of the
-// units left in the memory left.
+// layers left in the memory left.
 //
 //===----------------------------------------------------------------------===//
 
@@ -21,7 +21,7 @@ namespace {
 /// Sums of the same numbers in another order differ by less.
 constexpr double kRounding = 1e-12;
 
-/// Units placed so far: stages done, then the one at hand.
+/// Layers placed so far: stages done, then the one at hand.
 struct Prefix {
   PipelineBound::Done done = {};
   int stage = 0;
@@ -44,8 +44,8 @@ private:
   void makeRest();
   bool isWithinLimit(const Prefix &prefix, int done) const;
   Prefix closeStage(const Prefix &prefix) const;
-  bool place(int unit, const Prefix &before);
-  bool placeOn(int unit, const Prefix &before, bool isFirst);
+  bool place(int layer, const Prefix &before);
+  bool placeOn(int layer, const Prefix &before, bool isFirst);
   bool complete();
 
   const Candidate &candidate;
@@ -54,14 +54,14 @@ private:
   const RankOptions &options;
   std::int64_t &work;
   std::vector<Plan> &plans;
-  std::vector<KnapsackBound> rest; ///< time of the units from each on, against memory
+  std::vector<KnapsackBound> rest; ///< time of the layers from each on, against memory
   Choice choice;
 };
 
 void Filling::makeRest() {
-  rest.assign(setting.units() + 1, {});
-  for (int unit = setting.units() - 1; unit >= 0; --unit)
-    rest[unit] = KnapsackBound::add(rest[unit + 1], candidate.pointsOf(setting.typeOf[unit]));
+  rest.assign(setting.layers() + 1, {});
+  for (int layer = setting.layers() - 1; layer >= 0; --layer)
+    rest[layer] = KnapsackBound::add(rest[layer + 1], candidate.pointsOf(setting.typeOf[layer]));
 }
 
 bool Filling::isWithinLimit(const Prefix &p, int done) const {
@@ -100,11 +100,11 @@ bool Filling::complete() {
 }
 
 /// `isFirst`: of the stage.
-bool Filling::placeOn(int unit, const Prefix &before, bool isFirst) {
-  int type = setting.typeOf[unit], stageClass = setting.classOf[before.stage];
+bool Filling::placeOn(int layer, const Prefix &before, bool isFirst) {
+  int type = setting.typeOf[layer], stageClass = setting.classOf[before.stage];
   int inFlight = timetable.inFlight(before.stage)[0][0];
-  const Option *last = unit ? choice.options.back() : nullptr;
-  bool isOrdered = !isFirst && setting.typeOf[unit - 1] == type;
+  const Option *last = layer ? choice.options.back() : nullptr;
+  bool isOrdered = !isFirst && setting.typeOf[layer - 1] == type;
   for (const Option &option : candidate.options()[stageClass][type]) {
     if (isOrdered && std::pair{option.saved, &option} < std::pair{last->saved, last})
       continue;
@@ -117,11 +117,11 @@ bool Filling::placeOn(int unit, const Prefix &before, bool isFirst) {
     next.open.tail += option.tail;
     next.memory += option.state + option.saved * inFlight;
     next.scratch = std::max(next.scratch, option.scratch);
-    if (!isWithinLimit(next, unit + 1))
+    if (!isWithinLimit(next, layer + 1))
       continue;
     choice.options.push_back(&option);
     choice.partOf.push_back(next.stage);
-    bool goesOn = place(unit + 1, next);
+    bool goesOn = place(layer + 1, next);
     choice.options.pop_back();
     choice.partOf.pop_back();
     if (!goesOn)
@@ -130,14 +130,14 @@ bool Filling::placeOn(int unit, const Prefix &before, bool isFirst) {
   return true;
 }
 
-bool Filling::place(int unit, const Prefix &before) {
-  int left = setting.units() - unit;
+bool Filling::place(int layer, const Prefix &before) {
+  int left = setting.layers() - layer;
   if (left == 0)
     return complete();
   int stagesAfter = stages() - 1 - before.stage;
-  if (left > stagesAfter && !placeOn(unit, before, unit == 0))
+  if (left > stagesAfter && !placeOn(layer, before, layer == 0))
     return false;
-  return !unit || !stagesAfter || placeOn(unit, closeStage(before), true);
+  return !layer || !stagesAfter || placeOn(layer, closeStage(before), true);
 }
 
 bool Filling::run() {
@@ -148,10 +148,10 @@ bool Filling::run() {
 }
 
 std::optional<Error> check(const Problem &problem) {
-  if (problem.units.empty() || !problem.costs || problem.globalBatch < 1)
-    return Error{"expects a problem with units, a cost source and a batch"};
+  if (problem.layers.empty() || !problem.costs || problem.globalBatch < 1)
+    return Error{"expects a problem with layers, a cost source and a batch"};
   if (problem.space.uniform || !problem.space.unevenStages)
-    return Error{"expects a space of uneven stages and a strategy for every unit"};
+    return Error{"expects a space of uneven stages and a strategy for every layer"};
   return std::nullopt;
 }
 

@@ -27,21 +27,21 @@ public:
       : candidate(candidate), setting(candidate.setting()), timetable(candidate.shape()), stopped(stopped) {
     found.seconds = best;
     first = 0;
-    last = setting.units();
-    while (first + 1 < last && role(first) != UnitRole::Layer)
+    last = setting.layers();
+    while (first + 1 < last && role(first) != LayerRole::Block)
       ++first;
-    while (last - 1 > first && role(last - 1) != UnitRole::Layer)
+    while (last - 1 > first && role(last - 1) != LayerRole::Block)
       --last;
   }
 
   Found run(bool glance);
 
 private:
-  UnitRole role(int unit) const { return setting.problem->units[unit].role; }
+  LayerRole role(int layer) const { return setting.problem->layers[layer].role; }
   int parts() const { return candidate.shape().parts(); }
   int layerType() const { return setting.typeOf[(first + last) / 2]; }
   const std::vector<Option> &kinds() const { return candidate.options()[0][layerType()]; }
-  bool isLayer(int unit) const { return unit >= first && unit < last && setting.typeOf[unit] == layerType(); }
+  bool isLayer(int layer) const { return layer >= first && layer < last && setting.typeOf[layer] == layerType(); }
 
   /// What a stage keeps and takes.
   struct Load {
@@ -56,7 +56,7 @@ private:
   void setParting(const std::vector<int> &partOf);
   void tryKind(int kind, bool smallEnds, bool mix);
   bool mayBeBetter(const Load &load, double onTheWay, double tail) const;
-  const Option *nearest(int unit, int stageClass, const Option &kind, bool small) const;
+  const Option *nearest(int layer, int stageClass, const Option &kind, bool small) const;
   bool fill(int kind, bool smallEnds);
   void measure();
   std::optional<int> change(int stage, const Option &plain, const Option &smaller, Load &load) const;
@@ -67,16 +67,16 @@ private:
   const Setting &setting;
   Timetable timetable;
   const std::function<bool()> &stopped;
-  int first, last;                                 ///< the units between the ends
-  std::vector<std::vector<int>> unitsOf, layersOf; ///< by stage
+  int first, last;                                 ///< the layers between the ends
+  std::vector<std::vector<int>> layersOf, blocksOf; ///< by stage
   std::vector<Load> loads;                         ///< by stage
   std::vector<int> changes;                        ///< by stage
   Choice choice;
   Found found;
 };
 
-/// Ways to cut the units: what does not divide goes to the front, the middle or
-/// the end, and the ends of the model may be worth a unit.
+/// Ways to cut the layers: what does not divide goes to the front, the middle or
+/// the end, and the ends of the model may be worth a layer.
 std::vector<std::vector<int>> RegularPlans::partings() const {
   int count = last - first;
   std::set<std::vector<int>> ways;
@@ -101,13 +101,13 @@ std::vector<std::vector<int>> RegularPlans::partings() const {
     std::vector<int> partOf(first, 0);
     for (int part = 0; part < parts(); ++part)
       partOf.insert(partOf.end(), size[part], part);
-    partOf.resize(setting.units(), parts() - 1);
+    partOf.resize(setting.layers(), parts() - 1);
     result.push_back(std::move(partOf));
   }
   return result;
 }
 
-const Option *RegularPlans::nearest(int unit, int stageClass, const Option &kind, bool small) const {
+const Option *RegularPlans::nearest(int layer, int stageClass, const Option &kind, bool small) const {
   const Option *match = nullptr;
   auto distance = [&](const Option &option) {
     bool other = option.layout != kind.layout;
@@ -115,29 +115,29 @@ const Option *RegularPlans::nearest(int unit, int stageClass, const Option &kind
     return std::tuple{other, size, option.strategy != kind.strategy,
                       option.strategy.recompute != kind.strategy.recompute, option.time()};
   };
-  for (const Option &option : candidate.options()[stageClass][setting.typeOf[unit]])
+  for (const Option &option : candidate.options()[stageClass][setting.typeOf[layer]])
     if (!match || distance(option) < distance(*match))
       match = &option;
   return match;
 }
 
-/// Everything of one kind. False: some unit has no option.
+/// Everything of one kind. False: some layer has no option.
 bool RegularPlans::fill(int kind, bool smallEnds) {
   int type = layerType();
-  // By unit type and class: whole models repeat a few questions.
+  // By layer type and class: whole models repeat a few questions.
   std::vector<std::vector<const Option *>> known(candidate.options().size(),
                                                  std::vector<const Option *>(setting.tied.size(), nullptr));
-  choice.options.resize(setting.units());
-  for (int unit = 0; unit < setting.units(); ++unit) {
-    int stageClass = setting.classOf[choice.partOf[unit] % setting.stages];
-    const Option *&option = known[stageClass][setting.typeOf[unit]];
+  choice.options.resize(setting.layers());
+  for (int layer = 0; layer < setting.layers(); ++layer) {
+    int stageClass = setting.classOf[choice.partOf[layer] % setting.stages];
+    const Option *&option = known[stageClass][setting.typeOf[layer]];
     if (!option)
-      option = setting.typeOf[unit] == type
+      option = setting.typeOf[layer] == type
                    ? &candidate.options()[stageClass][type][kind]
-                   : nearest(unit, stageClass, kinds()[kind], smallEnds && role(unit) != UnitRole::Layer);
+                   : nearest(layer, stageClass, kinds()[kind], smallEnds && role(layer) != LayerRole::Block);
     if (!option)
       return false;
-    choice.options[unit] = option;
+    choice.options[layer] = option;
   }
   return true;
 }
@@ -160,12 +160,12 @@ void RegularPlans::measure() {
   for (int stage = 0; stage < setting.stages; ++stage) {
     Load &load = loads[stage];
     load.saved.assign(candidate.shape().virtualStages, 0);
-    for (int unit : unitsOf[stage]) {
-      const Option &option = *choice.options[unit];
-      int chunk = choice.partOf[unit] / setting.stages;
+    for (int layer : layersOf[stage]) {
+      const Option &option = *choice.options[layer];
+      int chunk = choice.partOf[layer] / setting.stages;
       load.state += option.state;
       load.saved[chunk] += option.saved;
-      std::int64_t &scratch = isLayer(unit) ? load.layerScratch : load.scratch;
+      std::int64_t &scratch = isLayer(layer) ? load.layerScratch : load.scratch;
       scratch = std::max(scratch, option.scratch);
       load.seconds += option.time();
       load.tail += option.tail;
@@ -178,7 +178,7 @@ void RegularPlans::measure() {
 /// How many of a stage's layers have to be `smaller` instead of `plain` for it to
 /// fit, with the stage's load then; nothing when all are not enough.
 std::optional<int> RegularPlans::change(int stage, const Option &plain, const Option &smaller, Load &load) const {
-  const std::vector<int> &layers = layersOf[stage];
+  const std::vector<int> &layers = blocksOf[stage];
   std::int64_t budget = setting.memoryBudget();
   if (bytes(load, stage) <= budget)
     return 0;
@@ -224,7 +224,7 @@ bool RegularPlans::shrink(int kind, int smaller) {
   }
   for (int stage = 0; stage < setting.stages; ++stage)
     for (int i = 0; i < changes[stage]; ++i)
-      choice.options[layersOf[stage][i]] = &candidate.options()[setting.classOf[stage]][type][smaller];
+      choice.options[blocksOf[stage][i]] = &candidate.options()[setting.classOf[stage]][type][smaller];
   return true;
 }
 
@@ -237,12 +237,12 @@ void RegularPlans::consider() {
 
 void RegularPlans::setParting(const std::vector<int> &partOf) {
   choice.partOf = partOf;
-  unitsOf.assign(setting.stages, {});
   layersOf.assign(setting.stages, {});
-  for (int unit = 0; unit < setting.units(); ++unit) {
-    unitsOf[partOf[unit] % setting.stages].push_back(unit);
-    if (isLayer(unit))
-      layersOf[partOf[unit] % setting.stages].push_back(unit);
+  blocksOf.assign(setting.stages, {});
+  for (int layer = 0; layer < setting.layers(); ++layer) {
+    layersOf[partOf[layer] % setting.stages].push_back(layer);
+    if (isLayer(layer))
+      blocksOf[partOf[layer] % setting.stages].push_back(layer);
   }
 }
 

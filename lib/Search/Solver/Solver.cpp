@@ -90,8 +90,8 @@ void Search::inParallel(std::size_t count, const std::function<void(std::size_t)
 
 std::optional<Error> Search::check() const {
   const SearchSpace &space = problem.space;
-  if (problem.units.empty())
-    return Error{"the problem has no units to plan"};
+  if (problem.layers.empty())
+    return Error{"the problem has no layers to plan"};
   if (!problem.costs)
     return Error{"the problem has no cost source"};
   if (problem.globalBatch < 1)
@@ -298,12 +298,12 @@ void Search::explainInfeasible() {
   }
   out.smallestBudgetBytes = least.bytes + problem.cluster.device.reservedBytes;
   out.stage = least.stage;
-  out.unit = problem.units[least.unit].path;
+  out.layer = problem.layers[least.layer].path;
   out.strategy = describe(least.option->strategy, least.option->dp);
   out.message = "no strategy fits " + formatBytes(double(problem.cluster.memoryBytesPerDevice)) +
                 " per device; the smallest plan needs " + formatBytes(double(out.smallestBudgetBytes)) + " (" +
                 std::to_string(out.smallestBudgetBytes) + " bytes: stage " + std::to_string(out.stage) + " of " +
-                std::to_string(where->shape().stages) + ", largest unit '" + out.unit + "' with " + out.strategy +
+                std::to_string(where->shape().stages) + ", largest layer '" + out.layer + "' with " + out.strategy +
                 ", " + std::to_string(where->shape().microBatches) +
                 " micro-batches); raise the budget, use more ranks or a smaller batch, or widen "
                 "the space";

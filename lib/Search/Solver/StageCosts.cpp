@@ -1,4 +1,4 @@
-//===- StageCosts.cpp - What units cost on a stage ------------------------===//
+//===- StageCosts.cpp - What layers cost on a stage ------------------------===//
 
 #include "StageCosts.h"
 
@@ -130,9 +130,9 @@ double Setting::collectives(const std::vector<Collective> &list, const GroupShap
   return std::max(compute, hidden) + slower * std::min(compute, hidden) + exposed;
 }
 
-Result<Option> Setting::price(int unit, const Strategy &strategy, int dp, int stageClass) {
-  CostQuery query{&problem->units[unit], strategy, dp, microBatchSamples, microBatches};
-  Result<UnitCost> cost = problem->costs->cost(query);
+Result<Option> Setting::price(int layer, const Strategy &strategy, int dp, int stageClass) {
+  CostQuery query{&problem->layers[layer], strategy, dp, microBatchSamples, microBatches};
+  Result<LayerCost> cost = problem->costs->cost(query);
   if (!cost)
     return cost.error();
   Option option;
@@ -158,14 +158,14 @@ Result<Option> Setting::price(int unit, const Strategy &strategy, int dp, int st
   option.scratch = cost->scratchBytes;
   option.boundary = cost->boundaryBytes;
   for (const TiedParameter &tie : problem->ties) {
-    if (tie.firstUnit != unit && tie.secondUnit != unit)
+    if (tie.firstLayer != layer && tie.secondLayer != layer)
       continue;
     // The ends of the model: on two stages as soon as there are two.
     if (stages > 1)
       option.tail +=
           communication(stageClass)
               .seconds(CollectiveKind::AllReduce, double(tie.bytes) / strategy.tp, {2, stageRanks * (stages - 1)});
-    else if (tie.secondUnit == unit)
+    else if (tie.secondLayer == layer)
       option.state -= cost->tiedStateBytes;
   }
   return option;
@@ -269,16 +269,16 @@ Setting Setting::bare(const Problem &problem, int stages, int microBatches, plan
   setting.stageRanks = problem.ranks() / stages;
   setting.microBatchSamples = problem.globalBatch / microBatches;
   setting.makeClasses();
-  // Units of one layer type are equal, tied ones apart.
+  // Layers of one layer type are equal, tied ones apart.
   std::map<std::pair<std::string, int>, int> types;
-  for (int unit = 0; unit < int(problem.units.size()); ++unit) {
+  for (int layer = 0; layer < int(problem.layers.size()); ++layer) {
     int tied = -1;
     for (const TiedParameter &tie : problem.ties)
-      if (tie.firstUnit == unit || tie.secondUnit == unit)
-        tied = unit;
-    auto [at, isNew] = types.emplace(std::pair{problem.units[unit].layerType, tied}, int(types.size()));
+      if (tie.firstLayer == layer || tie.secondLayer == layer)
+        tied = layer;
+    auto [at, isNew] = types.emplace(std::pair{problem.layers[layer].layerType, tied}, int(types.size()));
     if (isNew) {
-      setting.exampleOf.push_back(unit);
+      setting.exampleOf.push_back(layer);
       setting.tied.push_back(tied >= 0);
     }
     setting.typeOf.push_back(at->second);
@@ -329,12 +329,12 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
   }
   int classes = int(setting.options.size());
   for (std::size_t type = 0; type < setting.options[0].size(); ++type) {
-    int unit = setting.exampleOf[type];
-    bool layer = problem.units[unit].role == UnitRole::Layer;
+    int layer = setting.exampleOf[type];
+    bool isBlock = problem.layers[layer].role == LayerRole::Block;
     auto offer = [&](const Strategy &strategy, int dp) -> std::optional<Option> {
       std::vector<Option> made;
       for (int each = 0; each < classes; ++each) {
-        Result<Option> option = setting.price(unit, strategy, dp, each);
+        Result<Option> option = setting.price(layer, strategy, dp, each);
         if (!option) {
           setting.refusal = option.error().message;
           return std::nullopt;
@@ -345,13 +345,13 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
         setting.options[each][type].push_back(made[each]);
       return made[0];
     };
-    std::size_t names = space.recomputeValues && space.recompute && layer
-                            ? problem.costs->recomputableValues(problem.units[unit]).size()
+    std::size_t names = space.recomputeValues && space.recompute && isBlock
+                            ? problem.costs->recomputableValues(problem.layers[layer]).size()
                             : 0;
     for (const auto &[strategy, dp] : offered) {
-      if (!layer && (strategy.recompute || strategy.ep > 1))
+      if (!isBlock && (strategy.recompute || strategy.ep > 1))
         continue; // nothing to recompute or no experts in the ends
-      if (!layer && ((strategy.tp > 1 && !space.tensorInEnds) || (strategy.ulysses > 1 && !space.ulyssesInEnds)))
+      if (!isBlock && ((strategy.tp > 1 && !space.tensorInEnds) || (strategy.ulysses > 1 && !space.ulyssesInEnds)))
         continue;
       std::optional<Option> made = offer(strategy, dp);
       if (!made || strategy.recompute || !names)
@@ -360,7 +360,7 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
       Strategy partly = strategy;
       for (std::size_t k = 0; k < names; ++k) {
         partly.values = 1u << k;
-        if (Result<Option> option = setting.price(unit, partly, dp))
+        if (Result<Option> option = setting.price(layer, partly, dp))
           alone[k] = std::move(*option);
       }
       for (std::uint32_t set : valueSets(*made, alone)) {
@@ -369,7 +369,7 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
       }
     }
     if (setting.options[0][type].empty())
-      return Error{"no strategy is left for unit '" + problem.units[unit].path + "' on " +
+      return Error{"no strategy is left for layer '" + problem.layers[layer].path + "' on " +
                    std::to_string(setting.stageRanks) + " ranks a stage" +
                    (setting.refusal.empty() ? "" : ": " + setting.refusal)};
   }

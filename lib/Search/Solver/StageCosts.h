@@ -1,4 +1,4 @@
-//===- StageCosts.h - What units cost on a stage ----------------*- C++ -*-===//
+//===- StageCosts.h - What layers cost on a stage ----------------*- C++ -*-===//
 //
 // Private to lib/Search. Turns the answers of a cost source into the few
 // numbers that the search adds up, for one setting (pipeline degree,
@@ -35,7 +35,7 @@ struct Layout {
 
 Layout layoutOf(const Strategy &strategy, int dp);
 
-/// A strategy for a unit type in a setting, priced.
+/// A strategy for a layer type in a setting, priced.
 struct Option {
   Strategy strategy;
   int dp = 1;
@@ -49,7 +49,7 @@ struct Option {
   double time() const { return forward + backward; }
 };
 
-/// By unit type.
+/// By layer type.
 using OptionLists = std::vector<std::vector<Option>>;
 
 /// The ranks of each kind of group under a strategy, by `Group`.
@@ -67,20 +67,20 @@ public:
   /// do not tell them apart.
   static Setting bare(const Problem &problem, int stages, int microBatches, plan::Mesh mesh);
   /// Prices all strategies the space offers and drops those that others beat.
-  /// Error: a unit type without any.
+  /// Error: a layer type without any.
   static Result<Setting> make(const Problem &problem, int stages, int microBatches, plan::Mesh mesh);
 
-  /// Prices one strategy of one unit on stages of one class; error from the cost
+  /// Prices one strategy of one layer on stages of one class; error from the cost
   /// source.
-  Result<Option> price(int unit, const Strategy &strategy, int dp, int stageClass = 0);
+  Result<Option> price(int layer, const Strategy &strategy, int dp, int stageClass = 0);
 
   const Problem *problem = nullptr;
   int stages = 1, microBatches = 1;
   std::int64_t stageRanks = 1, microBatchSamples = 1;
   plan::Mesh mesh;
-  std::vector<int> typeOf;    ///< by unit
-  std::vector<int> exampleOf; ///< by type: its first unit
-  std::vector<bool> tied;     ///< by type: shares a parameter with another unit
+  std::vector<int> typeOf;    ///< by layer
+  std::vector<int> exampleOf; ///< by type: its first layer
+  std::vector<bool> tied;     ///< by type: shares a parameter with another layer
   /// By class of stage (stages whose links are alike), then type. An index means
   /// the same strategy in every class.
   std::vector<OptionLists> options;
@@ -95,7 +95,7 @@ public:
     handOvers.clear();
   }
 
-  int units() const { return int(typeOf.size()); }
+  int layers() const { return int(typeOf.size()); }
   const OptionLists &optionsOf(int stage) const { return options[classOf[stage]]; }
   std::int64_t memoryBudget() const {
     return problem->cluster.memoryBytesPerDevice - problem->cluster.device.reservedBytes;
@@ -104,7 +104,7 @@ public:
     const std::vector<std::int64_t> &extra = problem->extraBytesOfStage;
     return int(extra.size()) == stages ? extra[stage] : 0;
   }
-  /// For the units of all stages together.
+  /// For the layers of all stages together.
   double memoryOfAllStages() const {
     double bytes = double(memoryBudget()) * stages;
     for (int stage = 0; stage < stages; ++stage)
@@ -148,7 +148,7 @@ private:
 };
 
 /// Strategies the space offers on `stageRanks` ranks for micro-batches of
-/// `samples` samples. Without `values` and `strided`, which depend on the unit
+/// `samples` samples. Without `values` and `strided`, which depend on the layer
 /// and the cluster.
 std::vector<std::pair<Strategy, int>> offeredStrategies(const SearchSpace &space, std::int64_t stageRanks,
                                                         std::int64_t samples);

@@ -1,4 +1,4 @@
-//===- StageTrie.cpp - Best ways to run a run of units on a stage ---------===//
+//===- StageTrie.cpp - Best ways to run a run of layers on a stage ---------===//
 
 #include "StageTrie.h"
 
@@ -13,7 +13,7 @@ StageTrie::StageTrie(const Setting &setting, const OptionLists &options, const s
   start.labels.emplace_back().memory = key.extraBytes;
 }
 
-const TrieNode *StageTrie::extend(const TrieNode *node, int type, const StageLimits &limits, int unitsDone) {
+const TrieNode *StageTrie::extend(const TrieNode *node, int type, const StageLimits &limits, int layersDone) {
   // Nodes are handed out as const; this class owns them.
   auto &child = const_cast<TrieNode *>(node)->children[type];
   if (!child) {
@@ -21,7 +21,7 @@ const TrieNode *StageTrie::extend(const TrieNode *node, int type, const StageLim
     child->before = node;
     child->type = type;
     child->leastTime = node->leastTime + leastTimeOfType[type];
-    solve(*child, limits, unitsDone);
+    solve(*child, limits, layersDone);
   }
   return child.get();
 }
@@ -103,12 +103,12 @@ std::int64_t StageTrie::keepUndominated(std::vector<Label> &labels) const {
   return front.work();
 }
 
-void StageTrie::solve(TrieNode &node, const StageLimits &limits, int unitsDone) {
+void StageTrie::solve(TrieNode &node, const StageLimits &limits, int layersDone) {
   std::vector<std::vector<int>> choices(setting.layouts.size());
   const std::vector<Option> &list = options[node.type];
   for (int i = 0; i < int(list.size()); ++i)
     choices[list[i].layout].push_back(i);
-  const KnapsackBound *rest = limits.rest ? &(*limits.rest)[unitsDone] : nullptr;
+  const KnapsackBound *rest = limits.rest ? &(*limits.rest)[layersDone] : nullptr;
   for (int layout = 0; layout < int(choices.size()) && !limits.exhausted(); ++layout)
     if (!choices[layout].empty())
       solveLayout(node, layout, choices[layout], limits, rest);

@@ -1,8 +1,8 @@
-//===- StageTrie.h - Best ways to run a run of units on a stage -*- C++ -*-===//
+//===- StageTrie.h - Best ways to run a run of layers on a stage -*- C++ -*-===//
 //
-// Private to lib/Search. What a stage costs depends on the types of its units,
-// not on where they stand in the model, so runs of units are paths of a trie
-// and equal runs are solved once. A node holds, per layout of the last unit's
+// Private to lib/Search. What a stage costs depends on the types of its layers,
+// not on where they stand in the model, so runs of layers are paths of a trie
+// and equal runs are solved once. A node holds, per layout of the last layer's
 // boundary, the labels that no other label beats in forward, backward, tail,
 // memory and scratch.
 //
@@ -25,7 +25,7 @@ struct Label {
   double weight = 0;        ///< of `backward`, what zero bubble puts off
   std::int64_t memory = 0;  ///< states and saved activations
   std::int64_t scratch = 0; ///< largest so far
-  int option = -1;          ///< of the last unit, in its type's list
+  int option = -1;          ///< of the last layer, in its type's list
   int parent = -1;          ///< label in the node before
   double time() const { return forward + backward; }
 };
@@ -33,7 +33,7 @@ struct Label {
 struct TrieNode {
   const TrieNode *before = nullptr;
   int type = -1;
-  double leastTime = 0; ///< sum of the units' least times
+  double leastTime = 0; ///< sum of the layers' least times
   std::vector<Label> labels;
   /// Per layout, those undominated in times and tail alone.
   std::vector<int> ends;
@@ -51,8 +51,8 @@ struct StageLimits {
   std::int64_t labelBudget = 0;
   std::int64_t *labelsMade = nullptr;
   bool exhausted() const { return *labelsMade > labelBudget; }
-  /// For a single stage: what the units after each prefix need at least, as
-  /// m · time + tail against memory. Indexed by units done.
+  /// For a single stage: what the layers after each prefix need at least, as
+  /// m · time + tail against memory. Indexed by layers done.
   const std::vector<KnapsackBound> *rest = nullptr;
 };
 
@@ -60,7 +60,7 @@ struct StageLimits {
 struct TrieKey {
   int inFlight = 1;                  ///< micro-batches kept
   int warmUp = 0;                    ///< forwards before the first backward
-  std::int64_t extraBytes = 0;       ///< taken whatever the units
+  std::int64_t extraBytes = 0;       ///< taken whatever the layers
   int stageClass = 0;                ///< of Setting::options
   int incoming = -1;                 ///< layout of the stage's input; -1 for the first stage
   bool split = false;                ///< forward and backward count apart
@@ -75,12 +75,12 @@ public:
             const TrieKey &key);
 
   const TrieNode *root() const { return &start; }
-  /// The node one unit further. Solved on first use.
-  const TrieNode *extend(const TrieNode *node, int type, const StageLimits &limits, int unitsDone);
+  /// The node one layer further. Solved on first use.
+  const TrieNode *extend(const TrieNode *node, int type, const StageLimits &limits, int layersDone);
   const Option &option(const TrieNode &node, int label) const { return options[node.type][node.labels[label].option]; }
 
 private:
-  void solve(TrieNode &node, const StageLimits &limits, int unitsDone);
+  void solve(TrieNode &node, const StageLimits &limits, int layersDone);
   void solveLayout(TrieNode &node, int layout, const std::vector<int> &choices, const StageLimits &limits,
                    const KnapsackBound *rest);
   /// Returns the work, in labels.

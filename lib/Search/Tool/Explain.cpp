@@ -19,7 +19,7 @@ namespace {
   return text;
 }
 
-bool sameChoice(const PlannedUnit &a, const PlannedUnit &b) {
+bool sameChoice(const PlannedLayer &a, const PlannedLayer &b) {
   return a.layerType == b.layerType && a.strategy == b.strategy && a.dp == b.dp && a.stage == b.stage;
 }
 
@@ -60,19 +60,19 @@ std::string explainText(const Plan &plan) {
                             (long long)plan.ranks, plan.pipeline, std::string(scheduleName(plan.schedule)).c_str(),
                             (long long)plan.globalBatch, plan.microBatches, plan.predictedStepSeconds,
                             double(plan.globalBatch) / plan.predictedStepSeconds);
-  text += "stage  units                        strategy                     ms per micro-batch: "
+  text += "stage  layers                        strategy                     ms per micro-batch: "
           "fwd    bwd  again   comm  move | step ms | MiB: state  saved scratch\n";
-  for (std::size_t first = 0; first < plan.units.size();) {
+  for (std::size_t first = 0; first < plan.layers.size();) {
     std::size_t end = first + 1;
-    while (end < plan.units.size() && sameChoice(plan.units[first], plan.units[end]))
+    while (end < plan.layers.size() && sameChoice(plan.layers[first], plan.layers[end]))
       ++end;
-    const PlannedUnit &unit = plan.units[first];
-    std::string name = unit.path;
+    const PlannedLayer &layer = plan.layers[first];
+    std::string name = layer.path;
     if (end - first > 1)
-      name = format("%zu x %s … %s", end - first, unit.path.c_str(), plan.units[end - 1].path.c_str());
-    text += format("%5d  %-28s %-28s", unit.stage, name.c_str(), describe(unit.strategy, unit.dp).c_str());
-    if (first < plan.reasons.units.size()) {
-      const UnitReason &why = plan.reasons.units[first];
+      name = format("%zu x %s … %s", end - first, layer.path.c_str(), plan.layers[end - 1].path.c_str());
+    text += format("%5d  %-28s %-28s", layer.stage, name.c_str(), describe(layer.strategy, layer.dp).c_str());
+    if (first < plan.reasons.layers.size()) {
+      const LayerReason &why = plan.reasons.layers[first];
       const double mib = 1 << 20;
       text += format(" %21.3f %6.3f %6.3f %6.3f %5.3f | %7.3f | %10.1f %6.1f %7.1f", why.forwardSeconds * 1e3,
                      why.backwardSeconds * 1e3, why.recomputeSeconds * 1e3, why.communicationSeconds * 1e3,
@@ -80,8 +80,8 @@ std::string explainText(const Plan &plan) {
                      double(why.activationBytes) / mib, double(why.scratchBytes) / mib);
     }
     text += "\n";
-    if (first < plan.reasons.units.size())
-      for (const UnitReason::Alternative &other : plan.reasons.units[first].alternatives)
+    if (first < plan.reasons.layers.size())
+      for (const LayerReason::Alternative &other : plan.reasons.layers[first].alternatives)
         text += format("         instead %-28s: %s (%+.3g ms, %+.1f MiB)\n", describe(other.strategy, other.dp).c_str(),
                        other.lostBy.c_str(), other.extraSeconds * 1e3, double(other.extraBytes) / (1 << 20));
     first = end;

@@ -14,7 +14,7 @@
 
 namespace galvatron::search {
 
-/// A table of runs of equal units with causes, runners-up and the notes.
+/// A table of runs of equal layers with causes, runners-up and the notes.
 std::string explainText(const Plan &plan);
 
 std::string explainReference(const ReferenceModel &model, const ReferenceSolution &solution);

@@ -206,7 +206,7 @@ std::optional<Error> Tool::evaluateReference(const ReferenceModel &model) {
   if (!text)
     return text.error();
   PlanTarget target;
-  target.units = transformerUnits(model.args().layers);
+  target.layers = transformerLayers(model.args().layers);
   target.ranks = model.args().world();
   target.unevenBatch = target.asSearched = true; // as the reference prices them
   Result<Plan> plan = parsePlan(*text, target);
@@ -334,7 +334,7 @@ std::optional<Error> Tool::fromShape() {
   if (options.memoryBytes)
     problem.cluster.memoryBytesPerDevice = options.memoryBytes;
   problem.globalBatch = options.globalBatch ? options.globalBatch : 1;
-  problem.units = transformerUnits(shape->layers);
+  problem.layers = transformerLayers(shape->layers);
   if (shape->tiedEmbedding)
     problem.ties = {{0, int(shape->layers) + 1, shape->vocab * shape->hidden * shape->bytesPerElement}};
   ShapeCosts costs(*shape, problem.cluster.device);
@@ -356,7 +356,7 @@ std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::i
     if (!text)
       return text.error();
     PlanTarget target;
-    target.units = problem.units;
+    target.layers = problem.layers;
     target.ranks = problem.ranks();
     Result<Plan> plan = parsePlan(*text, target);
     if (!plan)
@@ -364,8 +364,8 @@ std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::i
     problem.globalBatch = plan->globalBatch;
     // The flat format does not say Megatron-SP: it is the model's switch.
     if (text->find("\"pp_deg\"") != std::string::npos && !problem.space.plainTensor)
-      for (PlannedUnit &unit : plan->units)
-        unit.strategy.sequenceParallel = unit.strategy.tp > 1;
+      for (PlannedLayer &layer : plan->layers)
+        layer.strategy.sequenceParallel = layer.strategy.tp > 1;
     Result<Plan> priced = evaluatePlan(problem, *plan);
     if (!priced)
       return priced.error();
@@ -433,11 +433,11 @@ std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::i
 /// Where gradients are summed once a step, what the reference calls ZeRO-2 shards
 /// the optimizer's state alone.
 Plan Tool::inReferenceWords(Plan plan) const {
-  bool sharded = std::any_of(plan.units.begin(), plan.units.end(),
-                             [](const PlannedUnit &unit) { return unit.strategy.zero == 2; });
+  bool sharded = std::any_of(plan.layers.begin(), plan.layers.end(),
+                             [](const PlannedLayer &layer) { return layer.strategy.zero == 2; });
   if (sumsOnce && !sharded)
-    for (PlannedUnit &unit : plan.units)
-      unit.strategy.zero += unit.strategy.zero == 1;
+    for (PlannedLayer &layer : plan.layers)
+      layer.strategy.zero += layer.strategy.zero == 1;
   return plan;
 }
 

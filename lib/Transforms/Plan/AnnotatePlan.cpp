@@ -1,10 +1,10 @@
-// A plan by hand: from a file, or one strategy for all units. Everything that can be wrong with a plan
-// is found by lib/Search, which other tools share; this pass gives it the model's units and turns its
+// A plan by hand: from a file, or one strategy for all layers. Everything that can be wrong with a plan
+// is found by lib/Search, which other tools share; this pass gives it the model's layers and turns its
 // answer into attributes.
 #include "galvatron/Transforms/Passes.h"
 
 #include "dialects/Plan/Plan.h"
-#include "galvatron/Costs/ModelUnits.h"
+#include "galvatron/Costs/ModelLayers.h"
 #include "galvatron/Search/Formats/PlanFile.h"
 
 #include "llvm/Support/MemoryBuffer.h"
@@ -19,16 +19,16 @@ using namespace galvatron;
 
 namespace {
 
-/// Units of either end go to the first or last stage, layers in equal numbers to all.
+/// Layers of either end go to the first or last stage, layers in equal numbers to all.
 void spreadOverStages(search::Plan &plan) {
   int64_t layers =
-      llvm::count_if(plan.units, [](const search::PlannedUnit &unit) { return unit.role == search::UnitRole::Layer; });
+      llvm::count_if(plan.layers, [](const search::PlannedLayer &layer) { return layer.role == search::LayerRole::Block; });
   int64_t perStage = std::max<int64_t>(1, layers / plan.pipeline), layer = 0;
-  for (search::PlannedUnit &unit : plan.units) {
-    if (unit.role == search::UnitRole::Head)
-      unit.stage = plan.pipeline - 1;
-    else if (unit.role == search::UnitRole::Layer)
-      unit.stage = int(std::min<int64_t>(layer++ / perStage, plan.pipeline - 1));
+  for (search::PlannedLayer &layer : plan.layers) {
+    if (layer.role == search::LayerRole::Head)
+      layer.stage = plan.pipeline - 1;
+    else if (layer.role == search::LayerRole::Block)
+      layer.stage = int(std::min<int64_t>(layer++ / perStage, plan.pipeline - 1));
   }
 }
 
@@ -36,7 +36,7 @@ struct AnnotatePlanPass : galvatron::impl::AnnotatePlanPassBase<AnnotatePlanPass
   using Base::Base;
 
   void runOnOperation() override {
-    FailureOr<ModelUnits> model = collectUnits(getOperation());
+    FailureOr<ModelLayers> model = collectLayers(getOperation());
     if (failed(model))
       return signalPassFailure();
     search::Result<search::Plan> planned = planFile.empty() ? makeUniformPlan(*model) : readPlanFile(*model);
@@ -45,19 +45,19 @@ struct AnnotatePlanPass : galvatron::impl::AnnotatePlanPassBase<AnnotatePlanPass
       return signalPassFailure();
     }
     annotatePlan(*model, *planned);
-    numUnits += model->units.size();
+    numLayers += model->layers.size();
   }
 
-  search::Result<search::Plan> readPlanFile(const ModelUnits &model) {
+  search::Result<search::Plan> readPlanFile(const ModelLayers &model) {
     auto file = llvm::MemoryBuffer::getFile(planFile);
     if (!file)
       return search::Error{"cannot read the plan '" + planFile + "': " + file.getError().message()};
-    search::PlanTarget target{model.units, ranks, model.globalBatch, /*supportedOnly=*/true};
+    search::PlanTarget target{model.layers, ranks, model.globalBatch, /*supportedOnly=*/true};
     StringRef text = (*file)->getBuffer();
     return search::parsePlan({text.data(), text.size()}, target);
   }
 
-  search::Result<search::Plan> makeUniformPlan(const ModelUnits &model) {
+  search::Result<search::Plan> makeUniformPlan(const ModelLayers &model) {
     if (pp < 1 || tp < 1 || dp < 1)
       return search::Error{"expects degrees of at least 1, but got pp " + std::to_string(pp) + ", tp " +
                            std::to_string(tp) + ", dp " + std::to_string(dp)};
@@ -73,10 +73,10 @@ struct AnnotatePlanPass : galvatron::impl::AnnotatePlanPassBase<AnnotatePlanPass
                            std::to_string(uniform.ranks)};
     uniform.globalBatch = model.globalBatch;
     uniform.microBatches = int(microBatches);
-    for (const search::Unit &unit : model.units) {
-      bool isLayer = unit.role == search::UnitRole::Layer;
+    for (const search::Layer &layer : model.layers) {
+      bool isLayer = layer.role == search::LayerRole::Block;
       search::Strategy strategy{.tp = int(tp), .recompute = recompute && isLayer};
-      uniform.units.push_back({unit.path, unit.layerType, unit.role, strategy, int(dp), 0});
+      uniform.layers.push_back({layer.path, layer.layerType, layer.role, strategy, int(dp), 0});
     }
     spreadOverStages(uniform);
     if (search::Result<bool> valid = search::validatePlan(uniform, /*supportedOnly=*/true); !valid)

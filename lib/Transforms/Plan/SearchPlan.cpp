@@ -1,4 +1,4 @@
-// Chooses the plan: the model's units, costs read from the program and the cluster go to lib/Search; its
+// Chooses the plan: the model's layers, costs read from the program and the cluster go to lib/Search; its
 // answer comes back as attributes.
 #include "galvatron/Transforms/SearchPlan.h"
 
@@ -6,7 +6,7 @@
 #include "dialects/Graph/GraphStructure.h"
 #include "dialects/Plan/Plan.h"
 #include "galvatron/Costs/ClusterInput.h"
-#include "galvatron/Costs/ModelUnits.h"
+#include "galvatron/Costs/ModelLayers.h"
 #include "galvatron/Costs/ProgramCosts.h"
 #include "galvatron/Search/Check/CheckPlan.h"
 #include "galvatron/Search/Solver/Solver.h"
@@ -24,7 +24,7 @@ using namespace galvatron;
 /// What is cut only over time shows it: a plan of one device on a copy. Layers of a kind are placed once, so this takes
 /// no longer for a deep model.
 static std::optional<Diagnostic> findWholeBatchOp(ModuleOp module) {
-  FailureOr<ModelUnits> model = collectUnits(module);
+  FailureOr<ModelLayers> model = collectLayers(module);
   if (failed(model) || model->globalBatch < 2)
     return std::nullopt;
   search::Plan plan;
@@ -33,15 +33,15 @@ static std::optional<Diagnostic> findWholeBatchOp(ModuleOp module) {
   plan.microBatches = 2;
   while (plan.globalBatch % plan.microBatches)
     ++plan.microBatches;
-  for (const search::Unit &unit : model->units)
-    plan.units.push_back({unit.path, unit.layerType, unit.role, {}, /*dp=*/1, /*stage=*/0});
+  for (const search::Layer &layer : model->layers)
+    plan.layers.push_back({layer.path, layer.layerType, layer.role, {}, /*dp=*/1, /*stage=*/0});
   OwningOpRef<ModuleOp> copy = module.clone();
   std::optional<Diagnostic> reason;
   ScopedDiagnosticHandler handler(module.getContext(), [&](Diagnostic &diagnostic) {
     if (!reason && diagnostic.getSeverity() == DiagnosticSeverity::Error)
       reason = std::move(diagnostic);
   });
-  annotatePlan(*collectUnits(*copy), plan);
+  annotatePlan(*collectLayers(*copy), plan);
   return succeeded(assignPlacements(*copy)) ? std::nullopt : std::move(reason);
 }
 
@@ -62,7 +62,7 @@ struct SearchPlanPass : galvatron::impl::SearchPlanPassBase<SearchPlanPass> {
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    FailureOr<ModelUnits> model = collectUnits(module);
+    FailureOr<ModelLayers> model = collectLayers(module);
     if (failed(model) || failed(verifyDifferentiated(*model)))
       return signalPassFailure();
     search::Result<search::Cluster> cluster = readCluster({clusterFile, ranks, memory, deviceKind});
@@ -74,7 +74,7 @@ struct SearchPlanPass : galvatron::impl::SearchPlanPassBase<SearchPlanPass> {
     ProgramCosts costs(module, *cluster, model->globalBatch);
     search::Problem problem{.cluster = *cluster,
                             .globalBatch = model->globalBatch,
-                            .units = model->units,
+                            .layers = model->layers,
                             .ties = model->ties,
                             .space = getSearchSpace(module, microBatches),
                             .costs = &costs};
@@ -109,7 +109,7 @@ struct SearchPlanPass : galvatron::impl::SearchPlanPassBase<SearchPlanPass> {
       error.attachNote(whole->getLocation()) << whole->str();
   }
 
-  LogicalResult verifyDifferentiated(const ModelUnits &model) {
+  LogicalResult verifyDifferentiated(const ModelLayers &model) {
     for (graph::CallOp call : model.calls) {
       auto layer = SymbolTable::lookupNearestSymbolFrom<graph::LayerOp>(call, call.getCalleeAttr());
       if (!layer)

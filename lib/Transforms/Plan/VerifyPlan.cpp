@@ -2,7 +2,7 @@
 // file is held to.
 #include "galvatron/Transforms/Passes.h"
 
-#include "galvatron/Costs/ModelUnits.h"
+#include "galvatron/Costs/ModelLayers.h"
 
 namespace galvatron {
 #define GEN_PASS_DEF_VERIFYPLANPASS
@@ -18,7 +18,7 @@ struct VerifyPlanPass : galvatron::impl::VerifyPlanPassBase<VerifyPlanPass> {
   using Base::Base;
 
   void runOnOperation() override {
-    FailureOr<ModelUnits> model = collectUnits(getOperation());
+    FailureOr<ModelLayers> model = collectLayers(getOperation());
     if (failed(model))
       return signalPassFailure();
     FailureOr<search::Plan> plan = readAnnotatedPlan(*model);
@@ -28,7 +28,7 @@ struct VerifyPlanPass : galvatron::impl::VerifyPlanPassBase<VerifyPlanPass> {
       model->step.emitOpError(valid.error().message);
       return signalPassFailure();
     }
-    numUnits += model->units.size();
+    numLayers += model->layers.size();
     markAllAnalysesPreserved();
   }
 };

@@ -1,5 +1,5 @@
 // What a layer's kernels move and how many there are, counted by hand: a device that does nothing but one of them at
-// one unit a second.
+// one layer a second.
 #include "galvatron/Costs/ProgramCosts.h"
 #include "../Reference/Program.h"
 #include "galvatron/Kernels/ElementwiseOps.h"
@@ -19,30 +19,30 @@ search::Cluster device() {
   return cluster;
 }
 
-search::UnitCost cost(const std::string &layer, const search::Cluster &cluster) {
+search::LayerCost cost(const std::string &layer, const search::Cluster &cluster) {
   reference::Program program("module attributes {graph.batch = 8 : i64} {\n" + layer + "\n}");
   ProgramCosts costs(*program.module, cluster, 8);
-  search::Unit unit{"layer", "layer"};
+  search::Layer layer{"layer", "layer"};
   search::CostQuery query;
-  query.unit = &unit;
+  query.layer = &layer;
   query.microBatchSamples = 8;
   auto found = costs.cost(query);
   EXPECT_TRUE(found) << found.error().message;
-  return found ? *found : search::UnitCost();
+  return found ? *found : search::LayerCost();
 }
 
 /// Forward's and backward's bytes beyond those of products.
 std::pair<double, double> bytes(const std::string &layer) {
   search::Cluster cluster = device();
   cluster.device.memoryBytesPerSecond = 1;
-  search::UnitCost found = cost(layer, cluster);
+  search::LayerCost found = cost(layer, cluster);
   return {found.forwardSeconds, found.backwardSeconds};
 }
 
 std::pair<double, double> kernels(const std::string &layer) {
   search::Cluster cluster = device();
   cluster.device.launchSeconds = 1;
-  search::UnitCost found = cost(layer, cluster);
+  search::LayerCost found = cost(layer, cluster);
   return {std::round(found.forwardSeconds), std::round(found.backwardSeconds)};
 }
 
@@ -121,7 +121,7 @@ const std::string kAllFrozen = R"(
 TEST(ProgramCosts, a_frozen_parameter_is_kept_and_no_more) {
   search::Cluster cluster = device();
   cluster.device.memoryBytesPerSecond = 1;
-  search::UnitCost found = cost(kFrozen, cluster);
+  search::LayerCost found = cost(kFrozen, cluster);
   EXPECT_EQ(found.stateBytes, 64 + 4 * 64);
   EXPECT_EQ(found.updateSeconds, 8 * 64);
   found = cost(kAllFrozen, cluster);
@@ -172,7 +172,7 @@ const std::string kAttention = R"(
 TEST(ProgramCosts, attention_takes_its_pairs) {
   search::Cluster cluster = device();
   cluster.device.attentionPairsPerSecond = 1;
-  search::UnitCost found = cost(kAttention, cluster);
+  search::LayerCost found = cost(kAttention, cluster);
   // 8 samples, 2 heads, 4 · 5 / 2 pairs under the diagonal.
   EXPECT_DOUBLE_EQ(found.forwardSeconds, 160);
   EXPECT_NEAR(found.backwardSeconds, 160 * search::kBackwardAttention, 1e-9);
@@ -188,12 +188,12 @@ TEST(ProgramCosts, says_why_a_layer_has_no_price) {
   }
 })");
   ProgramCosts costs(*program.module, device(), 8);
-  search::Unit unit{"layer", "layer"}, other{"other", "other"};
+  search::Layer layer{"layer", "layer"}, other{"other", "other"};
   search::CostQuery query;
   query.microBatchSamples = 8;
-  query.unit = &other;
+  query.layer = &other;
   EXPECT_EQ(costs.cost(query).error().message, "unknown layer type 'other'");
-  query.unit = &unit;
+  query.layer = &layer;
   query.strategy.tp = 2;
   EXPECT_EQ(costs.cost(query).error().message, "tp 2 divides neither heads nor widths of layer type 'layer'");
 }

@@ -21,10 +21,10 @@ reference::Program makeLlama() {
   return program;
 }
 
-search::Result<search::UnitCost> price(const ProgramCosts &costs, const std::string &layer, const Strategy &strategy,
+search::Result<search::LayerCost> price(const ProgramCosts &costs, const std::string &layer, const Strategy &strategy,
                                        int dp = 1, int samples = 8) {
-  search::Unit unit{layer, layer};
-  return costs.cost({&unit, strategy, dp, samples, 8 / samples});
+  search::Layer layer{layer, layer};
+  return costs.cost({&layer, strategy, dp, samples, 8 / samples});
 }
 
 std::string describe(const search::Collective &collective) {
@@ -191,7 +191,7 @@ TEST(StrategyCosts, what_has_no_price) {
   search::Cluster cluster;
   ProgramCosts searched(*llama.module, cluster, 8), byHand(*llama.module, cluster, 8, Priced::All),
       placed(*llama.module, cluster, 8, Priced::WhatIsPlaced);
-  auto why = [](const search::Result<search::UnitCost> &cost) { return cost ? "" : cost.error().message; };
+  auto why = [](const search::Result<search::LayerCost> &cost) { return cost ? "" : cost.error().message; };
   EXPECT_NE(why(price(byHand, "decoder", withSequence({.tp = 2}))).find("'sequence_parallel'"), std::string::npos);
   EXPECT_NE(why(price(placed, "decoder", {.zero = 1}, 2)).find("no placements yet"), std::string::npos);
   EXPECT_NE(why(price(placed, "decoder", {.values = 1})).find("no placements yet"), std::string::npos);

@@ -101,7 +101,7 @@ struct Placed {
     plan.ranks = devices;
     plan.globalBatch = 24;
     for (auto [path, s] : {std::pair("first", first), {"second", second}, {"loss", second}})
-      plan.units.push_back({path, path, search::UnitRole::Layer, s, int(devices / s.modelRanks()), 0});
+      plan.units.push_back({path, path, search::UnitRole::Block, s, int(devices / s.modelRanks()), 0});
     program.context->loadDialect<plan::PlanDialect>();
     EXPECT_TRUE(program.run("galvatron-flatten-sums,galvatron-differentiate,canonicalize"));
     mlir::Builder builder(program.context.get());

@@ -14,7 +14,7 @@ namespace galvatron::search::testing {
 /// Calls `visit` with every plan of one schedule over tp, dp and recomputation of
 /// layers, whatever it takes, priced by evaluatePlan alone.
 inline void forEachPlan(const Problem &problem, Schedule schedule, const std::function<void(const Plan &)> &visit) {
-  for (int stages = 1; stages <= problem.ranks() && stages <= int(problem.units.size()); ++stages)
+  for (int stages = 1; stages <= problem.ranks() && stages <= int(problem.layers.size()); ++stages)
     for (int count = 1; count <= problem.globalBatch; ++count) {
       if (problem.ranks() % stages || problem.globalBatch % count)
         continue;
@@ -30,24 +30,24 @@ inline void forEachPlan(const Problem &problem, Schedule schedule, const std::fu
       plan.globalBatch = problem.globalBatch;
       plan.microBatches = count;
       plan.schedule = schedule;
-      for (const Unit &unit : problem.units)
-        plan.units.push_back({unit.path, unit.layerType, unit.role, {}, 1, 0});
+      for (const Layer &layer : problem.layers)
+        plan.layers.push_back({layer.path, layer.layerType, layer.role, {}, 1, 0});
       std::function<void(std::size_t)> fill = [&](std::size_t at) {
-        if (at == plan.units.size()) {
-          if (plan.units.back().stage != stages - 1)
+        if (at == plan.layers.size()) {
+          if (plan.layers.back().stage != stages - 1)
             return;
           Result<Plan> priced = evaluatePlan(problem, plan);
           ASSERT_TRUE(priced) << priced.error().message;
           return visit(*priced);
         }
-        int before = at ? plan.units[at - 1].stage : 0;
+        int before = at ? plan.layers[at - 1].stage : 0;
         for (int stage = before; stage <= (at ? std::min(before + 1, stages - 1) : 0); ++stage)
           for (const auto &[strategy, dp] : offered) {
-            if (plan.units[at].role != UnitRole::Layer && strategy.recompute)
+            if (plan.layers[at].role != LayerRole::Block && strategy.recompute)
               continue;
-            plan.units[at].stage = stage;
-            plan.units[at].strategy = strategy;
-            plan.units[at].dp = dp;
+            plan.layers[at].stage = stage;
+            plan.layers[at].strategy = strategy;
+            plan.layers[at].dp = dp;
             fill(at + 1);
           }
       };

@@ -29,7 +29,7 @@ TEST(Messages, of_a_problem) {
     return messageOf(solve(problem, {}));
   };
   EXPECT_EQ(complaint([](Problem &) {}), "");
-  EXPECT_EQ(complaint([](Problem &problem) { problem.units.clear(); }), "the problem has no units to plan");
+  EXPECT_EQ(complaint([](Problem &problem) { problem.layers.clear(); }), "the problem has no layers to plan");
   EXPECT_EQ(complaint([](Problem &problem) { problem.cluster.interOfNode.resize(problem.cluster.nodes + 1); }),
             "expects one link for each of 1 nodes, but got 2");
   EXPECT_EQ(complaint([](Problem &problem) { problem.space.stages = 3; }),
@@ -42,7 +42,7 @@ TEST(Messages, of_a_plan_of_another_problem) {
   Result<Solution> solution = solve(problem, {});
   ASSERT_TRUE(solution && solution->plan);
   EXPECT_EQ(messageOf(evaluatePlan(other, *solution->plan)),
-            "expects a plan of 3 units for 4 ranks and batch 6, but got one of 4 units for 4 ranks and batch 6");
+            "expects a plan of 3 layers for 4 ranks and batch 6, but got one of 4 layers for 4 ranks and batch 6");
 }
 
 TEST(Messages, of_the_reference) {

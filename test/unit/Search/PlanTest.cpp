@@ -22,7 +22,7 @@ Json plan() {
 
 PlanTarget target() {
   PlanTarget target;
-  target.units = transformerUnits(2);
+  target.layers = transformerLayers(2);
   target.ranks = 4;
   target.globalBatch = 8;
   return target;
@@ -32,8 +32,8 @@ PlanTarget target() {
 TEST(Plan, says_which_key_is_wrong) {
   ASSERT_TRUE(parsePlan(plan().dump(), target())) << parsePlan(plan().dump(), target()).error().message;
   Json roles = plan();
-  for (Json &unit : roles["units"])
-    unit.erase("role"); // need not be said
+  for (Json &layer : roles["units"])
+    layer.erase("role"); // need not be said
   EXPECT_TRUE(parsePlan(roles.dump(), target()));
   for (auto [at, value, complaint] : {
            std::tuple{"/ranks", Json(8), "key 'ranks' expects the cluster's 4 ranks, but got 8"},
@@ -49,28 +49,28 @@ TEST(Plan, says_which_key_is_wrong) {
            {"/schedule", Json("2f2b"), "key 'schedule' expects gpipe, 1f1b, interleaved or zb, but got '2f2b'"},
            {"/pipeline", Json(3), "plan expects a pipeline degree that divides its 4 ranks, but got 3"},
            {"/virtual_stages", Json(2), "plan cannot run: "},
-           {"/units", Json::array(), "key 'units' expects a list of at least one unit"},
-           {"/units/1", Json(1), "plan unit 1 expects an object, but got 1"},
-           {"/units/1/path", Json(1), "key 'path' expects a string, but got 1"},
-           {"/units/2/path", Json("layers.0"), "plan lists the unit 'layers.0' twice; keep one"},
-           {"/units/1/strategy/recompute", Json("yes"), "key 'recompute' expects true or false, but got the string"},
-           {"/units/1/strategy/recompute_values", Json("y"), "'recompute_values' expects a list of names, but got the"},
-           {"/units/1/strategy", Json({{"tp", 2}, {"recompute", true}, {"recompute_values", {"y"}}}),
+           {"/layers", Json::array(), "key 'layers' expects a list of at least one layer"},
+           {"/layers/1", Json(1), "plan layer 1 expects an object, but got 1"},
+           {"/layers/1/path", Json(1), "key 'path' expects a string, but got 1"},
+           {"/layers/2/path", Json("layers.0"), "plan lists the layer 'layers.0' twice; keep one"},
+           {"/layers/1/strategy/recompute", Json("yes"), "key 'recompute' expects true or false, but got the string"},
+           {"/layers/1/strategy/recompute_values", Json("y"), "'recompute_values' expects a list of names, but got the"},
+           {"/layers/1/strategy", Json({{"tp", 2}, {"recompute", true}, {"recompute_values", {"y"}}}),
             "has both 'recompute' and 'recompute_values'; give one"},
-           {"/units/1/strategy", Json({{"sequence_parallel", true}}),
+           {"/layers/1/strategy", Json({{"sequence_parallel", true}}),
             "key 'sequence_parallel' expects tp above 1, but got tp 1"},
-           {"/units/1/strategy", Json({{"tp", 2}, {"ep", 2}}), "key 'ep' expects a divisor of dp 1, but got 2"},
+           {"/layers/1/strategy", Json({{"tp", 2}, {"ep", 2}}), "key 'ep' expects a divisor of dp 1, but got 2"},
            {"/peak_bytes_per_rank", Json({1, 2}),
             "expects a list with one entry for each of 4 ranks, but got a list of 2"},
            {"/peak_bytes_per_rank", Json({1, 2, 3, -4}), "expects integers of at least 0, but got -4"},
            {"/predicted_step_seconds", Json(-1), "key 'predicted_step_seconds' expects at least 0, but got -1"},
-           {"/units/1/role", Json("Layer"),
-            "unit 1 key 'role' expects embedding, layer or head, but got the string \"Layer\""},
-           {"/units/1/role", Json("head"),
-            "unit 1 key 'role' expects layer, which the model's 'layers.0' is, but got the string \"head\""},
-           {"/units/0/role", Json("layer"), "unit 0 key 'role' expects embedding, which the model's 'embedding' is"},
-           {"/units/3/stage", Json(2), "'head' (stage 2) key 'stage' expects 0 to 1 (pipeline 2), but got 2"},
-           {"/units/1/strategy/tp", Json(1 << 30), "strategy key 'tp' expects at most 16777216, but got 1073741824"},
+           {"/layers/1/role", Json("Layer"),
+            "layer 1 key 'role' expects embedding, layer or head, but got the string \"Layer\""},
+           {"/layers/1/role", Json("head"),
+            "layer 1 key 'role' expects layer, which the model's 'layers.0' is, but got the string \"head\""},
+           {"/layers/0/role", Json("layer"), "layer 0 key 'role' expects embedding, which the model's 'embedding' is"},
+           {"/layers/3/stage", Json(2), "'head' (stage 2) key 'stage' expects 0 to 1 (pipeline 2), but got 2"},
+           {"/layers/1/strategy/tp", Json(1 << 30), "strategy key 'tp' expects at most 16777216, but got 1073741824"},
        }) {
     Json wrong = plan();
     wrong[Json::json_pointer(at)] = value;
@@ -127,7 +127,7 @@ TEST(Plan, says_which_key_of_the_reference_is_wrong) {
 
 TEST(Plan, says_which_format_it_expects) {
   EXPECT_EQ(parsePlan("{}", target()).error().message,
-            "plan expects an object with 'units' (this project's format) or 'pp_deg' (Hetu-Galvatron's), but has "
+            "plan expects an object with 'layers' (this project's format) or 'pp_deg' (Hetu-Galvatron's), but has "
             "neither");
   EXPECT_EQ(parsePlan(R"({"pp_deg": 2})", target()).error().message, "plan lacks the key 'tp_sizes_enc'");
 }
@@ -141,18 +141,18 @@ TEST(Plan, is_valid_however_it_came_about) {
     return valid ? "" : valid.error().message;
   };
   EXPECT_EQ(complaint([](Plan &) {}), "");
-  EXPECT_EQ(complaint([](Plan &wrong) { wrong.units[1].strategy.tp = 0; }),
-            "plan unit 'layers.0' (stage 0) key 'tp' expects a degree of at least 1, but got 0");
+  EXPECT_EQ(complaint([](Plan &wrong) { wrong.layers[1].strategy.tp = 0; }),
+            "plan layer 'layers.0' (stage 0) key 'tp' expects a degree of at least 1, but got 0");
   EXPECT_EQ(complaint([](Plan &wrong) { wrong.virtualStages = 0; }),
             "plan key 'virtual_stages' expects at least 1, but got 0");
-  EXPECT_EQ(complaint([](Plan &wrong) { wrong.units[2].path = wrong.units[1].path; }),
-            "plan lists the unit 'layers.0' twice; keep one");
+  EXPECT_EQ(complaint([](Plan &wrong) { wrong.layers[2].path = wrong.layers[1].path; }),
+            "plan lists the layer 'layers.0' twice; keep one");
   EXPECT_EQ(complaint([](Plan &wrong) {
               wrong.schedule = Schedule::Interleaved;
               wrong.virtualStages = 2;
             }),
-            "plan expects units on each of its 4 parts (pipeline x virtual_stages), but the last unit is on part 1; "
-            "lower 'virtual_stages' or spread the units");
+            "plan expects layers on each of its 4 parts (pipeline x virtual_stages), but the last layer is on part 1; "
+            "lower 'virtual_stages' or spread the layers");
 }
 
 /// What the reference's format cannot say.
@@ -167,12 +167,12 @@ TEST(Plan, is_not_written_as_another) {
   EXPECT_EQ(complaint([](Plan &given) { given.schedule = Schedule::ZeroBubble; }),
             "the reference's format has no schedule 'zb'; write this project's format");
   EXPECT_EQ(
-      complaint([](Plan &given) { given.units[1].strategy.ulysses = 2; }),
+      complaint([](Plan &given) { given.layers[1].strategy.ulysses = 2; }),
       "the reference's format has tp or ulysses in a layer, but 'layers.0' has both; write this project's format");
-  EXPECT_EQ(complaint([](Plan &given) { given.units[3].stage = 0; }),
+  EXPECT_EQ(complaint([](Plan &given) { given.layers[3].stage = 0; }),
             "the reference's format puts 'head' on stage 1, but the plan on 0; write this project's format");
   EXPECT_NE(complaint([](Plan &given) {
-              given.units[3].strategy.cp = 2;
+              given.layers[3].strategy.cp = 2;
             }).find("the reference's format has one strategy for embedding and head, but 'embedding' has "),
             std::string::npos);
 }

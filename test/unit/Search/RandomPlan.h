@@ -67,7 +67,7 @@ inline RandomCase randomCase(unsigned seed) {
   cluster.memoryBytesPerDevice = 1ll << 50;
   made.problem.cluster = cluster;
   made.problem.globalBatch = draw.of({6, 8, 12, 15});
-  made.problem.units = transformerUnits(shape.layers);
+  made.problem.layers = transformerLayers(shape.layers);
   if (shape.tiedEmbedding)
     made.problem.ties = {{0, int(shape.layers) + 1, shape.vocab * shape.hidden * 2}};
   made.costs = std::make_unique<ShapeCosts>(shape, cluster.device);
@@ -75,7 +75,7 @@ inline RandomCase randomCase(unsigned seed) {
   return made;
 }
 
-/// A valid plan: any schedule, uneven stages, a strategy a unit.
+/// A valid plan: any schedule, uneven stages, a strategy a layer.
 inline std::optional<Plan> randomPlan(const Problem &problem, Draw &draw) {
   Plan plan;
   plan.ranks = problem.ranks();
@@ -91,41 +91,41 @@ inline std::optional<Plan> randomPlan(const Problem &problem, Draw &draw) {
   plan.microBatches = divisor(plan.globalBatch);
   plan.schedule = draw.of({Schedule::GPipe, Schedule::OneFOneB, Schedule::Interleaved, Schedule::ZeroBubble});
   plan.virtualStages = plan.schedule == Schedule::Interleaved ? draw.of({2, 3}) : 1;
-  int units = int(problem.units.size()), parts = plan.shape().parts();
-  if (whyImpossible(plan.shape()) || parts > units)
+  int layers = int(problem.layers.size()), parts = plan.shape().parts();
+  if (whyImpossible(plan.shape()) || parts > layers)
     return std::nullopt;
-  std::vector<int> partOf(units);
-  for (int unit = 0; unit < units; ++unit)
-    partOf[unit] = unit < parts ? unit : draw.below(parts);
+  std::vector<int> partOf(layers);
+  for (int layer = 0; layer < layers; ++layer)
+    partOf[layer] = layer < parts ? layer : draw.below(parts);
   std::sort(partOf.begin(), partOf.end());
   auto offered =
       offeredStrategies(problem.space, plan.ranksPerStage(), problem.globalBatch / std::int64_t(plan.microBatches));
   int tied = 0;
-  for (int unit = 0; unit < units; ++unit) {
-    bool layer = problem.units[unit].role == UnitRole::Layer;
-    PlannedUnit planned{problem.units[unit].path,    problem.units[unit].layerType, problem.units[unit].role, {}, 1,
-                        partOf[unit] % plan.pipeline};
+  for (int layer = 0; layer < layers; ++layer) {
+    bool isBlock = problem.layers[layer].role == LayerRole::Block;
+    PlannedLayer planned{problem.layers[layer].path,    problem.layers[layer].layerType, problem.layers[layer].role, {}, 1,
+                        partOf[layer] % plan.pipeline};
     for (int attempt = 0; attempt < 200; ++attempt) {
       if (offered.empty())
         return std::nullopt;
       auto [strategy, dp] = offered[draw.below(int(offered.size()))];
       strategy.strided = strategy.tp > 1 && dp * strategy.cp > 1 && draw.below(4) == 0;
-      if (!layer && (strategy.recompute || strategy.ep > 1 || (tied && !problem.ties.empty() && strategy.tp != tied)))
+      if (!isBlock && (strategy.recompute || strategy.ep > 1 || (tied && !problem.ties.empty() && strategy.tp != tied)))
         continue;
-      CostQuery query{&problem.units[unit], strategy, dp, problem.globalBatch / plan.microBatches, plan.microBatches};
+      CostQuery query{&problem.layers[layer], strategy, dp, problem.globalBatch / plan.microBatches, plan.microBatches};
       if (!problem.costs->cost(query))
         continue;
       planned.strategy = strategy;
       planned.dp = dp;
       if (layer && !strategy.recompute && draw.below(3) == 0)
         planned.recomputeValues = {draw.of({"norms", "attention", "mlp_activation"})};
-      plan.units.push_back(planned);
+      plan.layers.push_back(planned);
       break;
     }
-    if (int(plan.units.size()) != unit + 1)
+    if (int(plan.layers.size()) != layer + 1)
       return std::nullopt;
     if (!layer)
-      tied = plan.units.back().strategy.tp;
+      tied = plan.layers.back().strategy.tp;
   }
   return plan;
 }

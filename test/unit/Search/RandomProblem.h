@@ -20,14 +20,14 @@ class RandomCosts : public CostSource {
 public:
   explicit RandomCosts(unsigned seed) : seed(seed) {}
 
-  Result<UnitCost> cost(const CostQuery &query) const override {
+  Result<LayerCost> cost(const CostQuery &query) const override {
     const Strategy &s = query.strategy;
-    std::string key = query.unit->layerType + describe(s, query.dp);
+    std::string key = query.layer->layerType + describe(s, query.dp);
     std::mt19937 random(seed ^ unsigned(std::hash<std::string>()(key)));
     std::uniform_real_distribution<double> uniform(0.5, 1.5);
     auto draw = [&] { return uniform(random); };
     double share = double(query.microBatchSamples) / query.dp / s.modelRanks();
-    UnitCost cost;
+    LayerCost cost;
     cost.forwardSeconds = 1e-3 * share * draw() * (1 + 0.05 * s.tp);
     cost.backwardSeconds = 2e-3 * share * draw();
     cost.recomputeSeconds = s.recompute ? 1e-3 * share * draw() : 0;
@@ -52,8 +52,8 @@ public:
     return cost;
   }
   /// One: with more, the search tries only some of the sets.
-  std::vector<std::string> recomputableValues(const Unit &unit) const override {
-    return unit.role == UnitRole::Layer ? std::vector<std::string>{"inner"} : std::vector<std::string>{};
+  std::vector<std::string> recomputableValues(const Layer &layer) const override {
+    return layer.role == LayerRole::Block ? std::vector<std::string>{"inner"} : std::vector<std::string>{};
   }
 
 private:
@@ -61,20 +61,20 @@ private:
 };
 
 /// `units`: embedding, layers of one or two types, head.
-inline Problem randomProblem(const CostSource &costs, int ranks, int units, std::int64_t batch, std::int64_t memory,
+inline Problem randomProblem(const CostSource &costs, int ranks, int layers, std::int64_t batch, std::int64_t memory,
                              int types = 1) {
   Problem problem;
   problem.cluster = *hostCluster(ranks, memory);
   problem.globalBatch = batch;
   problem.costs = &costs;
   problem.space = SearchSpace::supported();
-  for (int unit = 0; unit < units; ++unit) {
-    bool first = unit == 0, last = unit == units - 1;
-    std::string type = first ? "embedding" : last ? "head" : "layer" + std::to_string(types > 1 ? unit % types : 0);
-    problem.units.push_back({"unit." + std::to_string(unit), type,
-                             first  ? UnitRole::Embedding
-                             : last ? UnitRole::Head
-                                    : UnitRole::Layer});
+  for (int layer = 0; layer < layers; ++layer) {
+    bool first = layer == 0, last = layer == layers - 1;
+    std::string type = first ? "embedding" : last ? "head" : "layer" + std::to_string(types > 1 ? layer % types : 0);
+    problem.layers.push_back({"layer." + std::to_string(layer), type,
+                             first  ? LayerRole::Embedding
+                             : last ? LayerRole::Head
+                                    : LayerRole::Block});
   }
   return problem;
 }

@@ -33,16 +33,16 @@ bool noWorse(const Plan &a, const Plan &b) {
 }
 
 /// All layers of types of their own, so that their order matters.
-Problem problemOf(const CostSource &costs, int ranks, int units) {
-  return randomProblem(costs, ranks, units, 6, kPlenty, units);
+Problem problemOf(const CostSource &costs, int ranks, int layers) {
+  return randomProblem(costs, ranks, layers, 6, kPlenty, layers);
 }
 
 TEST(RankedPlans, list_has_a_match_for_every_plan_below_limit_and_budget) {
   std::size_t compared = 0;
   for (unsigned seed = 0; seed < 4; ++seed)
-    for (auto [ranks, units] : {std::pair{1, 5}, {2, 4}, {4, 4}}) {
+    for (auto [ranks, layers] : {std::pair{1, 5}, {2, 4}, {4, 4}}) {
       RandomCosts costs(seed);
-      Problem problem = problemOf(costs, ranks, units);
+      Problem problem = problemOf(costs, ranks, layers);
       std::vector<double> seconds;
       std::vector<Plan> all;
       for (Schedule schedule : {Schedule::OneFOneB, Schedule::GPipe})
@@ -163,8 +163,8 @@ TEST(RankedPlans, refuses_what_it_does_not_list) {
   RandomCosts costs(0);
   Problem problem = problemOf(costs, 2, 4);
   problem.space.uniform = true;
-  EXPECT_EQ(rankPlans(problem, {}).error().message, "expects a space of uneven stages and a strategy for every unit");
-  problem.units.clear();
-  EXPECT_EQ(listSmallestPlans(problem).error().message, "expects a problem with units, a cost source and a batch");
+  EXPECT_EQ(rankPlans(problem, {}).error().message, "expects a space of uneven stages and a strategy for every layer");
+  problem.layers.clear();
+  EXPECT_EQ(listSmallestPlans(problem).error().message, "expects a problem with layers, a cost source and a batch");
 }
 } // namespace

@@ -181,13 +181,13 @@ TEST(ReferenceSearch, offers_zero2_beside_a_default_of_zero3) {
     ASSERT_TRUE(solution && solution->plan);
     throughput[type] = solution->price.throughput;
     Plan plan = model->toPlan(*solution->plan);
-    EXPECT_TRUE(std::any_of(plan.units.begin(), plan.units.end(),
-                            [](const PlannedUnit &unit) { return unit.strategy.zero == 2; }));
+    EXPECT_TRUE(std::any_of(plan.layers.begin(), plan.layers.end(),
+                            [](const PlannedLayer &layer) { return layer.strategy.zero == 2; }));
     // Its own plan says zero3 and means zero2 by a 0 of dp_types_enc.
     Json written = Json::parse(*writeReferencePlan(plan));
     written["default_dp_type"] = type;
     PlanTarget target;
-    target.units = transformerUnits(model->args().layers);
+    target.layers = transformerLayers(model->args().layers);
     target.asSearched = true;
     auto read = parsePlan(written.dump(), target);
     ASSERT_TRUE(read) << read.error().message;

@@ -45,9 +45,9 @@ TEST(Solver, equals_exhaustive_search) {
   int feasible = 0, infeasible = 0;
   for (unsigned seed = 0; seed < 6; ++seed) {
     RandomCosts costs(seed);
-    for (auto [ranks, units] : {std::pair{1, 5}, {2, 4}, {3, 4}, {4, 4}})
+    for (auto [ranks, layers] : {std::pair{1, 5}, {2, 4}, {3, 4}, {4, 4}})
       for (std::int64_t memory : {900000, 1600000, 2600000, 4000000, 8000000}) {
-        Problem problem = randomProblem(costs, ranks, units, 6, memory, 1 + seed % 2);
+        Problem problem = randomProblem(costs, ranks, layers, 6, memory, 1 + seed % 2);
         double wanted = exhaustive(problem), got = solved(problem);
         EXPECT_NEAR(got, wanted, 1e-9 * wanted) << "seed " << seed << " ranks " << ranks << " memory " << memory;
         (wanted > 0 ? feasible : infeasible)++;
@@ -188,19 +188,19 @@ TEST(CheckPlan, a_given_plan_is_held_to_its_claims_alone) {
   EXPECT_THAT(error->message, ::testing::HasSubstr("more complaints); this is an error of the search"));
 }
 
-TEST(Solver, explains_every_unit) {
+TEST(Solver, explains_every_layer) {
   RandomCosts costs(3);
   Problem problem = randomProblem(costs, 4, 8, 8, 2500000);
   auto solution = solve(problem);
   ASSERT_TRUE(solution && solution->plan);
   const Plan &plan = *solution->plan;
-  ASSERT_EQ(plan.reasons.units.size(), plan.units.size());
-  for (const UnitReason &reason : plan.reasons.units)
+  ASSERT_EQ(plan.reasons.layers.size(), plan.layers.size());
+  for (const LayerReason &reason : plan.reasons.layers)
     for (const auto &other : reason.alternatives)
       EXPECT_FALSE(other.lostBy.empty());
   // Optimal: no alternative that fits is better.
-  for (std::size_t unit = 0; unit < plan.units.size(); ++unit)
-    for (const auto &other : plan.reasons.units[unit].alternatives)
+  for (std::size_t layer = 0; layer < plan.layers.size(); ++layer)
+    for (const auto &other : plan.reasons.layers[layer].alternatives)
       if (other.lostBy.find("fit") == std::string::npos)
         EXPECT_GE(other.extraSeconds, -1e-12);
   std::string text = writePlan(plan);

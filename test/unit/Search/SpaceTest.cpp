@@ -47,7 +47,7 @@ public:
   Enumeration(const Problem &problem, std::vector<std::int64_t> budgets) : problem(problem) {
     for (std::int64_t budget : budgets)
       best[budget] = 0;
-    for (int stages = 1; stages <= problem.ranks() && stages <= int(problem.units.size()); ++stages)
+    for (int stages = 1; stages <= problem.ranks() && stages <= int(problem.layers.size()); ++stages)
       for (int count = 1; count <= problem.globalBatch; ++count)
         if (problem.ranks() % stages == 0 && problem.globalBatch % count == 0 &&
             (!problem.space.stages || stages == problem.space.stages))
@@ -64,22 +64,22 @@ private:
   }
 
   void all(Setting setting, Schedule schedule) {
-    std::vector<std::vector<Option>> options(problem.units.size());
-    for (int unit = 0; unit < int(problem.units.size()); ++unit) {
-      bool layer = problem.units[unit].role == UnitRole::Layer;
+    std::vector<std::vector<Option>> options(problem.layers.size());
+    for (int layer = 0; layer < int(problem.layers.size()); ++layer) {
+      bool isBlock = problem.layers[layer].role == LayerRole::Block;
       for (auto [strategy, dp] : offeredStrategies(problem.space, setting.stageRanks, setting.microBatchSamples))
         for (bool strided : {false, true})
           for (std::uint32_t values : {0u, 1u}) {
             if ((values && !(problem.space.recompute && problem.space.recomputeValues)) ||
                 (strided && (strategy.tp == 1 || dp * strategy.cp == 1)) ||
                 (strided && setting.stageRanks <= problem.cluster.devicesPerNode) ||
-                (values && (strategy.recompute || !layer)) || (!layer && (strategy.recompute || strategy.ep > 1)))
+                (values && (strategy.recompute || !isBlock)) || (!isBlock && (strategy.recompute || strategy.ep > 1)))
               continue;
             strategy.strided = strided;
             strategy.values = values;
-            Result<Option> option = setting.price(unit, strategy, dp);
+            Result<Option> option = setting.price(layer, strategy, dp);
             ASSERT_TRUE(option) << option.error().message;
-            options[unit].push_back(*option);
+            options[layer].push_back(*option);
           }
     }
     Timetable timetable({schedule, setting.stages, 1, setting.microBatches});
@@ -117,9 +117,9 @@ TEST(Space, search_equals_enumeration) {
   long plans = 0;
   std::set<std::string> seen;
   for (unsigned seed : {0, 1, 2, 3, 10})
-    for (auto [nodes, devices, units] : {std::tuple{1, 2, 4}, {2, 2, 3}, {3, 1, 3}}) {
+    for (auto [nodes, devices, layers] : {std::tuple{1, 2, 4}, {2, 2, 3}, {3, 1, 3}}) {
       RandomCosts costs(seed);
-      Problem problem = randomProblem(costs, devices, units, 4, 0);
+      Problem problem = randomProblem(costs, devices, layers, 4, 0);
       problem.cluster.nodes = nodes;
       problem.space = SearchSpace();
       problem.space.schedules = kExact;
@@ -139,8 +139,8 @@ TEST(Space, search_equals_enumeration) {
         EXPECT_EQ(solution.provenWithin, 0);
         (wanted > 0 ? feasible : infeasible)++;
         if (solution.plan)
-          for (const PlannedUnit &unit : solution.plan->units)
-            seen.insert(describe(unit.strategy, unit.dp));
+          for (const PlannedLayer &layer : solution.plan->layers)
+            seen.insert(describe(layer.strategy, layer.dp));
       }
     }
   EXPECT_GT(feasible, 35);
@@ -156,9 +156,9 @@ TEST(Space, search_equals_enumeration) {
 TEST(Space, zero_bubble_equals_enumeration) {
   int feasible = 0;
   for (unsigned seed = 0; seed < 6; ++seed)
-    for (auto [devices, units] : {std::pair{2, 5}, {3, 4}, {4, 4}}) {
+    for (auto [devices, layers] : {std::pair{2, 5}, {3, 4}, {4, 4}}) {
       RandomCosts costs(seed);
-      Problem problem = randomProblem(costs, devices, units, 2 * devices, 0, 2);
+      Problem problem = randomProblem(costs, devices, layers, 2 * devices, 0, 2);
       problem.space = SearchSpace();
       problem.space.schedules = {Schedule::ZeroBubble};
       problem.space.stages = devices == 4 ? 2 : devices;
@@ -243,7 +243,7 @@ TEST(Space, more_memory_faster_links_and_a_wider_space_never_hurt) {
       SolveOptions options;
       options.explain = false;
       options.labelBudget = kBudget;
-      Result<Solution> narrow = solve(problem, options); // an error where a unit has no strategy left
+      Result<Solution> narrow = solve(problem, options); // an error where a layer has no strategy left
       if (!narrow || !narrow->plan)
         continue;
       expectNoWorse(best, *narrow, name + "space");
@@ -266,7 +266,7 @@ TEST(Space, more_never_hurts_any_schedule) {
       SearchSpace wide;
       wide.schedules = {schedule};
       for (int stages = 2; stages <= 4 && !wide.stages; ++stages)
-        if (problem.ranks() % stages == 0 && stages < int(problem.units.size()) - 1)
+        if (problem.ranks() % stages == 0 && stages < int(problem.layers.size()) - 1)
           wide.stages = stages;
       if (!wide.stages)
         continue;
@@ -347,11 +347,11 @@ TEST(Space, awkward_numbers_of_devices_and_samples_have_plans) {
           continue;
         CheckReport report = checkPlan(problem, *solution.plan);
         EXPECT_TRUE(report.ok()) << report.complaints.front();
-        std::vector<int> counts = solution.plan->unitsPerStage();
+        std::vector<int> counts = solution.plan->layersPerStage();
         uneven += *std::max_element(counts.begin(), counts.end()) > *std::min_element(counts.begin(), counts.end());
         oddMicroBatches += (solution.plan->microBatches & (solution.plan->microBatches - 1)) != 0;
-        for (const PlannedUnit &unit : solution.plan->units)
-          odd += (unit.dp * unit.strategy.modelRanks()) % 2;
+        for (const PlannedLayer &layer : solution.plan->layers)
+          odd += (layer.dp * layer.strategy.modelRanks()) % 2;
       }
     }
   EXPECT_GT(uneven, 5);
@@ -363,9 +363,9 @@ TEST(Space, stages_are_balanced_by_memory) {
   // A large embedding: with equal stages the first does not fit.
   class LargeEmbedding : public CostSource {
   public:
-    Result<UnitCost> cost(const CostQuery &query) const override {
-      UnitCost cost;
-      bool embedding = query.unit->role == UnitRole::Embedding;
+    Result<LayerCost> cost(const CostQuery &query) const override {
+      LayerCost cost;
+      bool embedding = query.layer->role == LayerRole::Embedding;
       cost.forwardSeconds = (embedding ? 1e-5 : 1e-3) * double(query.microBatchSamples);
       cost.backwardSeconds = 2 * cost.forwardSeconds;
       cost.stateBytes = embedding ? 6000000 : 1000000;
@@ -377,7 +377,7 @@ TEST(Space, stages_are_balanced_by_memory) {
   problem.space.tensor = problem.space.data = false;
   Solution solution = solved(problem);
   ASSERT_TRUE(solution.plan);
-  EXPECT_EQ(solution.plan->unitsPerStage(), (std::vector<int>{3, 7}));
+  EXPECT_EQ(solution.plan->layersPerStage(), (std::vector<int>{3, 7}));
   EXPECT_TRUE(checkPlan(problem, *solution.plan).ok());
   problem.space.unevenStages = false;
   problem.space.schedules = {Schedule::OneFOneB};
@@ -398,12 +398,12 @@ TEST(Space, uniform_plans_have_one_strategy_for_all_layers) {
       continue;
     ++plans;
     EXPECT_GE(secondsOf(solution), free * (1 - provenWithin) * (1 - 1e-9)) << seed;
-    const PlannedUnit *first = nullptr;
-    for (const PlannedUnit &unit : solution.plan->units) {
-      if (unit.role != UnitRole::Layer)
+    const PlannedLayer *first = nullptr;
+    for (const PlannedLayer &layer : solution.plan->layers) {
+      if (layer.role != LayerRole::Block)
         continue;
-      first = first ? first : &unit;
-      EXPECT_EQ(unit.strategy, first->strategy);
+      first = first ? first : &layer;
+      EXPECT_EQ(layer.strategy, first->strategy);
     }
     EXPECT_TRUE(checkPlan(problem, *solution.plan).ok());
   }

@@ -15,7 +15,7 @@
 #include <vector>
 
 #ifndef SEARCH_INPUTS
-// Unit tests run in the source tree; the inputs lie beside the lit tests.
+// Layer tests run in the source tree; the inputs lie beside the lit tests.
 #define SEARCH_INPUTS std::string("test/Search/Inputs")
 #endif
 

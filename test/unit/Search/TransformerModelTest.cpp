@@ -25,12 +25,12 @@ TransformerShape mixtral() {
   return *shape;
 }
 
-UnitCost costOf(const TransformerShape &shape, const Strategy &strategy, int dp, int unit = 1) {
+LayerCost costOf(const TransformerShape &shape, const Strategy &strategy, int dp, int layer = 1) {
   ShapeCosts costs(shape, *findDeviceKind("h100"));
-  auto units = transformerUnits(shape.layers);
-  Result<UnitCost> cost = costs.cost({&units[unit], strategy, dp, 8, 1});
+  auto layers = transformerLayers(shape.layers);
+  Result<LayerCost> cost = costs.cost({&layers[layer], strategy, dp, 8, 1});
   EXPECT_TRUE(cost) << cost.error().message;
-  return cost ? *cost : UnitCost();
+  return cost ? *cost : LayerCost();
 }
 
 TEST(ShapeCosts, experts_are_divided_by_ep_and_the_rest_is_not) {
@@ -41,7 +41,7 @@ TEST(ShapeCosts, experts_are_divided_by_ep_and_the_rest_is_not) {
   EXPECT_EQ(costOf(shape, {.ep = 4}, 8).stateBytes, std::int64_t(16 * (experts / 4 + dense)));
   // ZeRO-3 shards experts over the two ranks that hold the same, all else over 8.
   EXPECT_NEAR(double(costOf(shape, {.ep = 4, .zero = 3}, 8).stateBytes), 16 * (experts / 8 + dense / 8), 32);
-  UnitCost cost = costOf(shape, {.ep = 4}, 8);
+  LayerCost cost = costOf(shape, {.ep = 4}, 8);
   auto exchanges = [](const std::vector<Collective> &list) {
     int count = 0;
     for (const Collective &c : list)
@@ -60,11 +60,11 @@ TEST(ShapeCosts, experts_are_divided_by_ep_and_the_rest_is_not) {
 
 TEST(ShapeCosts, attention_takes_its_pairs) {
   TransformerShape shape = mixtral();
-  auto units = transformerUnits(shape.layers);
+  auto layers = transformerLayers(shape.layers);
   DeviceKind fast = *findDeviceKind("h100"), slow = fast;
   fast.attentionPairsPerSecond = 1e30; // bound by its products
   slow.attentionPairsPerSecond = 1e9;
-  CostQuery query{&units[1], {.tp = 2}, 4, 8, 1};
+  CostQuery query{&layers[1], {.tp = 2}, 4, 8, 1};
   auto before = ShapeCosts(shape, fast).cost(query), after = ShapeCosts(shape, slow).cost(query);
   ASSERT_TRUE(before && after);
   // 2 samples of a replica, half of 8 heads, half of 2048 x 2048 pairs; two products with heads of 128.
@@ -76,9 +76,9 @@ TEST(ShapeCosts, attention_takes_its_pairs) {
 TEST(ShapeCosts, refuses_what_does_not_divide) {
   TransformerShape shape = mixtral();
   ShapeCosts costs(shape, *findDeviceKind("h100"));
-  auto units = transformerUnits(shape.layers);
-  auto refusal = [&](const Strategy &strategy, int unit) {
-    Result<UnitCost> cost = costs.cost({&units[unit], strategy, 3, 6, 1});
+  auto layers = transformerLayers(shape.layers);
+  auto refusal = [&](const Strategy &strategy, int layer) {
+    Result<LayerCost> cost = costs.cost({&layers[layer], strategy, 3, 6, 1});
     return cost ? "" : cost.error().message;
   };
   EXPECT_NE(refusal({.tp = 3}, 1).find("does not divide the 8 heads"), std::string::npos);
@@ -87,7 +87,7 @@ TEST(ShapeCosts, refuses_what_does_not_divide) {
   EXPECT_NE(refusal({.cp = 3}, 1).find("positions"), std::string::npos);
   shape.experts = 0;
   ShapeCosts dense(shape, *findDeviceKind("h100"));
-  EXPECT_NE(dense.cost({&units[1], {.ep = 2}, 4, 8, 1}).error().message.find("needs a model with experts"),
+  EXPECT_NE(dense.cost({&layers[1], {.ep = 2}, 4, 8, 1}).error().message.find("needs a model with experts"),
             std::string::npos);
   auto parsed = [](const char *more) {
     return parseTransformerShape(std::string(R"({"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,
@@ -105,15 +105,15 @@ TEST(ShapeCosts, refuses_what_does_not_divide) {
 TEST(ShapeCosts, single_values_trade_bytes_for_time) {
   TransformerShape shape = mixtral();
   ShapeCosts costs(shape, *findDeviceKind("h100"));
-  auto units = transformerUnits(shape.layers);
-  std::vector<std::string> names = costs.recomputableValues(units[1]);
+  auto layers = transformerLayers(shape.layers);
+  std::vector<std::string> names = costs.recomputableValues(layers[1]);
   ASSERT_EQ(names.size(), 5u);
-  EXPECT_TRUE(costs.recomputableValues(units[0]).empty());
-  UnitCost none = costOf(shape, {}, 8), all = costOf(shape, {.values = 0b11111}, 8);
-  UnitCost whole = costOf(shape, {.recompute = true}, 8);
+  EXPECT_TRUE(costs.recomputableValues(layers[0]).empty());
+  LayerCost none = costOf(shape, {}, 8), all = costOf(shape, {.values = 0b11111}, 8);
+  LayerCost whole = costOf(shape, {.recompute = true}, 8);
   std::int64_t saved = 0;
   for (std::uint32_t bit = 0; bit < 5; ++bit) {
-    UnitCost one = costOf(shape, {.values = 1u << bit}, 8);
+    LayerCost one = costOf(shape, {.values = 1u << bit}, 8);
     EXPECT_LT(one.savedBytes, none.savedBytes) << names[bit];
     EXPECT_GT(one.recomputeSeconds, 0) << names[bit];
     EXPECT_EQ(one.stateBytes, none.stateBytes);
@@ -135,7 +135,7 @@ TEST(ShapeCosts, values_are_made_again_where_memory_is_short) {
   problem.cluster = *hostCluster(2, 0, "h100");
   problem.cluster.device.reservedBytes = 0;
   problem.globalBatch = 8;
-  problem.units = transformerUnits(shape.layers);
+  problem.layers = transformerLayers(shape.layers);
   problem.costs = &costs;
   int single = 0;
   double before = 0;
@@ -151,13 +151,13 @@ TEST(ShapeCosts, values_are_made_again_where_memory_is_short) {
     if (before > 0)
       EXPECT_LE(now, before * (1 + 1e-9));
     before = now;
-    for (const PlannedUnit &unit : solution->plan->units)
-      single += !unit.recomputeValues.empty();
+    for (const PlannedLayer &layer : solution->plan->layers)
+      single += !layer.recomputeValues.empty();
     // By name, there and back.
     auto again = parseOwnPlan(writePlan(*solution->plan));
     ASSERT_TRUE(again) << again.error().message;
-    for (std::size_t i = 0; i < again->units.size(); ++i)
-      EXPECT_EQ(again->units[i].recomputeValues, solution->plan->units[i].recomputeValues);
+    for (std::size_t i = 0; i < again->layers.size(); ++i)
+      EXPECT_EQ(again->layers[i].recomputeValues, solution->plan->layers[i].recomputeValues);
     problem.space.recomputeValues = false;
     auto whole = solve(problem);
     if (whole->plan)
@@ -175,22 +175,22 @@ TEST(StridedGroups, move_the_slow_link_from_tensors_to_gradients) {
   problem.cluster = *hostCluster(2, 0, "h100");
   problem.cluster.nodes = 2;
   problem.globalBatch = 8;
-  problem.units = transformerUnits(shape.layers);
+  problem.layers = transformerLayers(shape.layers);
   problem.costs = &costs;
   Plan plan;
   plan.ranks = 4;
   plan.globalBatch = 8;
-  plan.units.clear();
+  plan.layers.clear();
   auto priced = [&](bool strided) {
-    plan.units.clear();
-    for (const Unit &unit : problem.units)
-      plan.units.push_back({unit.path, unit.layerType, unit.role, Strategy{.tp = 2, .strided = strided}, 2, 0});
+    plan.layers.clear();
+    for (const Layer &layer : problem.layers)
+      plan.layers.push_back({layer.path, layer.layerType, layer.role, Strategy{.tp = 2, .strided = strided}, 2, 0});
     Result<Plan> result = evaluatePlan(problem, plan);
     EXPECT_TRUE(result) << result.error().message;
     EXPECT_TRUE(checkPlan(problem, *result).ok()) << checkPlan(problem, *result).complaints.front();
     return *result;
   };
-  UnitReason near = priced(false).reasons.units[1], far = priced(true).reasons.units[1];
+  LayerReason near = priced(false).reasons.layers[1], far = priced(true).reasons.layers[1];
   EXPECT_GT(far.communicationSeconds, 2 * near.communicationSeconds);
   EXPECT_LT(far.stepSeconds, near.stepSeconds);
   // Offered only where ranks are not equally far from each other.
@@ -205,15 +205,15 @@ TEST(RankOrder, is_priced_by_the_groups_that_come_out) {
   problem.cluster = *hostCluster(4, 0, "h100");
   problem.cluster.nodes = 3;
   problem.globalBatch = 12;
-  problem.units = transformerUnits(shape.layers);
+  problem.layers = transformerLayers(shape.layers);
   problem.costs = &costs;
   auto priced = [&](const galvatron::plan::Mesh &mesh) {
     Plan wanted;
     wanted.ranks = 12;
     wanted.globalBatch = 12;
     wanted.mesh = mesh;
-    for (const Unit &unit : problem.units)
-      wanted.units.push_back({unit.path, unit.layerType, unit.role, Strategy{.tp = 4}, 3, 0});
+    for (const Layer &layer : problem.layers)
+      wanted.layers.push_back({layer.path, layer.layerType, layer.role, Strategy{.tp = 4}, 3, 0});
     Result<Plan> result = evaluatePlan(problem, wanted);
     EXPECT_TRUE(result) << result.error().message;
     EXPECT_TRUE(checkPlan(problem, *result).ok()) << checkPlan(problem, *result).complaints.front();
@@ -223,7 +223,7 @@ TEST(RankOrder, is_priced_by_the_groups_that_come_out) {
   };
   Plan near = priced({}), far = priced({2, 2, 3});
   EXPECT_EQ(near.rankMesh(), galvatron::plan::Mesh({3, 2, 2})); // tensor groups in a node each
-  UnitReason nearLayer = near.reasons.units[1], farLayer = far.reasons.units[1];
+  LayerReason nearLayer = near.reasons.layers[1], farLayer = far.reasons.layers[1];
   EXPECT_GT(farLayer.communicationSeconds, 2 * nearLayer.communicationSeconds);
   EXPECT_LT(farLayer.stepSeconds, nearLayer.stepSeconds);
 }
@@ -236,7 +236,7 @@ TEST(Strategy, is_told_slowest_first) {
   EXPECT_EQ(describe(Strategy(), 1), "one device");
 }
 
-TEST(TiedUnits, take_one_tp) {
+TEST(TiedLayers, take_one_tp) {
   int plans = 0;
   SolveOptions options;
   options.labelBudget = 30000;
@@ -253,7 +253,7 @@ TEST(TiedUnits, take_one_tp) {
       auto solution = solve(problem, options);
       ASSERT_TRUE(solution && solution->plan) << seed;
       ++plans;
-      EXPECT_EQ(solution->plan->units.front().strategy.tp, solution->plan->units.back().strategy.tp);
+      EXPECT_EQ(solution->plan->layers.front().strategy.tp, solution->plan->layers.back().strategy.tp);
       EXPECT_TRUE(checkPlan(problem, *solution->plan).ok());
     }
   }

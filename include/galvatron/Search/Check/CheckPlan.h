@@ -32,7 +32,7 @@ struct CheckReport {
   std::optional<Error> error() const;
 };
 
-/// Judges structure (units, divisibility, contiguous stages), space, memory
+/// Judges structure (layers, divisibility, contiguous stages), space, memory
 /// against the budget and against the claim, and the predicted time.
 CheckReport checkPlan(const Problem &problem, const Plan &plan);
 

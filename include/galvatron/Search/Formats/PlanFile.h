@@ -31,7 +31,7 @@ namespace galvatron::search {
 
 /// What a plan is read against. `ranks` or `globalBatch` 0: take the plan's.
 struct PlanTarget {
-  std::vector<Unit> units;
+  std::vector<Layer> layers;
   std::int64_t ranks = 0;
   std::int64_t globalBatch = 0;
   /// Refuse what the lowering lacks, naming layer and key.
@@ -57,11 +57,11 @@ struct PlanTarget {
 /// Reads either format (recognised by `units` or `pp_deg`).
 Result<Plan> parsePlan(std::string_view json, const PlanTarget &target);
 
-/// Reads this project's format without a model to compare with: units are the
+/// Reads this project's format without a model to compare with: layers are the
 /// plan's own.
 Result<Plan> parseOwnPlan(std::string_view json);
 
-/// This project's format, two-space indented, one unit a line.
+/// This project's format, two-space indented, one layer a line.
 std::string writePlan(const Plan &plan);
 
 /// The reference's format. Error: what it cannot express (cp and ep written as

@@ -1,6 +1,6 @@
 //===- Plan.h - The search's answer ------------------------------*- C++ -*-===//
 //
-// A plan says for every unit of a model which stage runs it and how the
+// A plan says for every layer of a model which stage runs it and how the
 // stage's ranks divide it. Formats/PlanFile.h reads and writes it.
 //
 //===----------------------------------------------------------------------===//
@@ -17,10 +17,10 @@
 
 namespace galvatron::search {
 
-struct PlannedUnit {
+struct PlannedLayer {
   std::string path;
   std::string layerType;
-  UnitRole role = UnitRole::Layer;
+  LayerRole role = LayerRole::Block;
   Strategy strategy;
   int dp = 1;
   int stage = 0;
@@ -36,8 +36,8 @@ struct StageMemory {
   std::int64_t total() const { return stateBytes + activationBytes + scratchBytes + reservedBytes; }
 };
 
-/// A unit's share of the prediction, and the choices that lost.
-struct UnitReason {
+/// A layer's share of the prediction, and the choices that lost.
+struct LayerReason {
   double forwardSeconds = 0, backwardSeconds = 0, recomputeSeconds = 0, communicationSeconds = 0,
          redistributionSeconds = 0, stepSeconds = 0;
   std::int64_t stateBytes = 0, activationBytes = 0, scratchBytes = 0;
@@ -62,11 +62,11 @@ struct LoweredPlan {
 
 /// Why this plan: filled by the search, empty for plans read from a file.
 struct Reasons {
-  std::vector<UnitReason> units;
+  std::vector<LayerReason> layers;
   int slowestStage = 0, fullestStage = 0;
   double bubble = 0;          ///< idle share of the timetable
   std::int64_t freeBytes = 0; ///< on the fullest stage
-  /// A unit that would be faster if more memory were there; empty: none.
+  /// A layer that would be faster if more memory were there; empty: none.
   std::string memoryBindsAt;
   /// Share of the step that 10 % more would save; negative: not asked.
   double moreMemoryBuys = -1, moreBandwidthBuys = -1;
@@ -86,7 +86,7 @@ struct Plan {
   /// Axes of a stage's ranks, slowest first; empty: as follows from the strategies
   /// (dialects/Plan/Ranks.h).
   plan::Mesh mesh = {};
-  std::vector<PlannedUnit> units;
+  std::vector<PlannedLayer> layers;
 
   /// Of what a rank plans itself; predicted, or after lowering exact. Empty when unknown.
   std::vector<std::int64_t> peakBytesPerRank;
@@ -100,10 +100,10 @@ struct Plan {
   /// `mesh`, or what follows.
   plan::Mesh rankMesh() const;
   PipelineShape shape() const { return {schedule, pipeline, virtualStages, microBatches}; }
-  /// Part of every unit: stage numbers rise one by one from 0 to pipeline - 1,
+  /// Part of every layer: stage numbers rise one by one from 0 to pipeline - 1,
   /// and begin again with each virtual stage.
-  std::vector<int> partOfUnits() const;
-  std::vector<int> unitsPerStage() const;
+  std::vector<int> partOfLayers() const;
+  std::vector<int> layersPerStage() const;
 };
 
 /// Degrees divide ranks and batch, stages are contiguous, numbers positive.

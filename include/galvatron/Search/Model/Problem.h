@@ -1,12 +1,12 @@
 //===- Problem.h - What the search is asked ---------------------*- C++ -*-===//
 //
-// A problem is a cluster, a global batch, the units of a model in execution
+// A problem is a cluster, a global batch, the layers of a model in execution
 // order, and a source of costs. The source is what differs between callers:
 // the compiler answers from the IR (`ProgramCosts`), `ShapeCosts` from layer
 // shapes, `ProfiledCosts` from measured profiles. The search asks per (layer type,
 // strategy, micro-batch), never per layer: layers of a type are alike.
 //
-//   units    embedding │ layer 0 │ layer 1 │ … │ norm + head + loss
+//   layers    embedding │ layer 0 │ layer 1 │ … │ norm + head + loss
 //   stages   ├──── stage 0 ────────┤├──── stage 1 ────────────────┤
 //
 // Units of measure: seconds, bytes, samples. "Per device" throughout.
@@ -25,20 +25,20 @@
 
 namespace galvatron::search {
 
-/// Which part of a model a unit is. The reference's plan format gives one
+/// Which part of a model a layer is. The reference's plan format gives one
 /// strategy to all layers by number and one to both ends (`vtp`, `vsp`).
-enum class UnitRole { Embedding, Layer, Head };
+enum class LayerRole { Embedding, Block, Head };
 
-struct Unit {
+struct Layer {
   std::string path;      ///< module path, unique: "model.layers.3"
-  std::string layerType; ///< units of one type are equal
-  UnitRole role = UnitRole::Layer;
+  std::string layerType; ///< layers of one type are equal
+  LayerRole role = LayerRole::Block;
 };
 
-/// A parameter used by two units (tied embeddings). When the units are on
+/// A parameter used by two layers (tied embeddings). When the layers are on
 /// different stages both hold it, and its gradient is summed over both once.
 struct TiedParameter {
-  int firstUnit = 0, secondUnit = 0;
+  int firstLayer = 0, secondLayer = 0;
   std::int64_t bytes = 0; ///< whole, in the reduction type, before tp
 };
 
@@ -56,7 +56,7 @@ enum class Group {
   ExpertShard, ///< of those, the 1 / ep that hold the same experts
 };
 
-/// A collective as the body of a unit issues it.
+/// A collective as the body of a layer issues it.
 struct Collective {
   CollectiveKind kind = CollectiveKind::AllReduce;
   Group group = Group::Tensor;
@@ -64,15 +64,15 @@ struct Collective {
   /// a reduce-scatter's operand, an all-to-all's local operand.
   std::int64_t bytes = 0;
   int count = 1;
-  /// May run beside the unit's compute (on hardware that overlaps).
+  /// May run beside the layer's compute (on hardware that overlaps).
   bool overlappable = false;
   /// Where no `group` has a name for them: the ranks along these axes of the mesh of ascending sizes, as the strategy
   /// takes them when it is not strided. Empty: those of `group`.
   std::vector<int> axes = {};
 };
 
-/// What one unit costs one device under one strategy.
-struct UnitCost {
+/// What one layer costs one device under one strategy.
+struct LayerCost {
   /// Compute of one micro-batch. `recompute` is what backward does again, 0
   /// unless the strategy recomputes.
   double forwardSeconds = 0, backwardSeconds = 0, recomputeSeconds = 0;
@@ -87,21 +87,21 @@ struct UnitCost {
   double updateSeconds = 0;
 
   std::int64_t stateBytes = 0; ///< parameters, gradients, optimizer state
-  /// Of `stateBytes`, what belongs to a parameter tied to an earlier unit; it
-  /// is counted only when that unit is on another stage.
+  /// Of `stateBytes`, what belongs to a parameter tied to an earlier layer; it
+  /// is counted only when that layer is on another stage.
   std::int64_t tiedStateBytes = 0;
   /// Kept from forward to backward, for each micro-batch in flight.
   std::int64_t savedBytes = 0;
-  /// Working memory beyond that, while the unit runs.
+  /// Working memory beyond that, while the layer runs.
   std::int64_t scratchBytes = 0;
-  /// Bytes of the value passed to the next unit, of one micro-batch, over all
+  /// Bytes of the value passed to the next layer, of one micro-batch, over all
   /// ranks of the stage (a rank holds 1 / (dp · sequenceCut()) of it).
   std::int64_t boundaryBytes = 0;
 };
 
 /// How a cost is asked for.
 struct CostQuery {
-  const Unit *unit = nullptr;
+  const Layer *layer = nullptr;
   Strategy strategy;
   int dp = 1;
   /// Samples of one micro-batch over all ranks; dp divides it.
@@ -109,18 +109,18 @@ struct CostQuery {
   int microBatches = 1;
 };
 
-/// Answers the cost of a unit type under a strategy.
+/// Answers the cost of a layer type under a strategy.
 class CostSource {
 public:
   virtual ~CostSource();
   /// The cost, or an error that says why this strategy cannot be had (a degree
   /// that does not divide the heads, a missing measurement). Called once per
   /// (layer type, strategy, dp, micro-batch); must not depend on anything else
-  /// of the unit but its type. Thread-safe.
-  virtual Result<UnitCost> cost(const CostQuery &query) const = 0;
-  /// Names of the values of a unit that backward can make again one by one
+  /// of the layer but its type. Thread-safe.
+  virtual Result<LayerCost> cost(const CostQuery &query) const = 0;
+  /// Names of the values of a layer that backward can make again one by one
   /// (`Strategy::values`), at most 32. Default: none, all or nothing.
-  virtual std::vector<std::string> recomputableValues(const Unit &unit) const;
+  virtual std::vector<std::string> recomputableValues(const Layer &layer) const;
 };
 
 /// Seconds of communication on a cluster. Separate from CostSource so that one
@@ -170,7 +170,7 @@ struct SearchSpace {
   /// One strategy for all layers (the reference's fine_grained_mode 0); ends
   /// take the same degrees, without recomputation.
   bool uniform = false;
-  /// Stages may hold different numbers of units.
+  /// Stages may hold different numbers of layers.
   bool unevenStages = true;
 
   /// Only what `whyUnsupported` lets through.
@@ -182,10 +182,10 @@ struct SearchSpace {
 struct Problem {
   Cluster cluster;
   std::int64_t globalBatch = 1; ///< samples
-  std::vector<Unit> units;      ///< in execution order
+  std::vector<Layer> layers;      ///< in execution order
   std::vector<TiedParameter> ties;
   SearchSpace space;
-  /// Bytes that each stage takes beyond what its units' costs say, or fewer: known of
+  /// Bytes that each stage takes beyond what its layers' costs say, or fewer: known of
   /// plans like those asked for. Empty, or one for each of `space.stages`.
   std::vector<std::int64_t> extraBytesOfStage = {};
   const CostSource *costs = nullptr;                 ///< not owned

@@ -1,7 +1,7 @@
-//===- Strategy.h - How one unit of a model is divided ----------*- C++ -*-===//
+//===- Strategy.h - How one layer of a model is divided ----------*- C++ -*-===//
 //
 // The alphabet of the search: the table of dialects/Plan/Strategy.def. A strategy
-// belongs to one unit (embedding, a layer, the head) on the ranks of one pipeline
+// belongs to one layer (embedding, a block, the head) on the ranks of one pipeline
 // stage; its data-parallel degree is what is left over.
 //
 //===----------------------------------------------------------------------===//

@@ -42,15 +42,15 @@ struct TransformerShape {
 };
 
 /// "embedding", "layers.0" …, "head".
-std::vector<Unit> transformerUnits(std::int64_t layers);
+std::vector<Layer> transformerLayers(std::int64_t blocks);
 
 /// Costs from shape and device rates.
 class ShapeCosts : public CostSource {
 public:
   ShapeCosts(TransformerShape shape, DeviceKind device) : shape(std::move(shape)), device(std::move(device)) {}
-  Result<UnitCost> cost(const CostQuery &query) const override;
+  Result<LayerCost> cost(const CostQuery &query) const override;
   /// norms, qkv, attention, mlp_inner, mlp_activation.
-  std::vector<std::string> recomputableValues(const Unit &unit) const override;
+  std::vector<std::string> recomputableValues(const Layer &layer) const override;
 
 private:
   TransformerShape shape;

@@ -21,7 +21,7 @@ class ProfiledCosts : public CostSource {
 public:
   ProfiledCosts(ReferenceArguments arguments, ReferenceProfile profile)
       : arguments(std::move(arguments)), profile(std::move(profile)) {}
-  Result<UnitCost> cost(const CostQuery &query) const override;
+  Result<LayerCost> cost(const CostQuery &query) const override;
 
 private:
   Result<bool> measured(const CostQuery &query) const;

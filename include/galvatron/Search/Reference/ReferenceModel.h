@@ -100,7 +100,7 @@ public:
   /// From the general plan (reference or own format); error: what the model
   /// has no words for.
   Result<ReferencePlan> fromPlan(const Plan &plan) const;
-  /// To the general plan, with units "embedding", "layers.N", "head".
+  /// To the general plan, with layers "embedding", "layers.N", "head".
   Plan toPlan(const ReferencePlan &plan) const;
 
   DpType defaultType() const;

@@ -25,7 +25,7 @@ struct RankOptions {
   /// of the last budget for which it is whole.
   std::vector<std::int64_t> budgets;
   std::size_t mostPlans = 2048;
-  /// Placements of one unit that the list of one budget may take.
+  /// Placements of one layer that the list of one budget may take.
   std::int64_t mostWork = 2000000;
 };
 

@@ -1,12 +1,12 @@
 //===- Solver.h - Problem in, best plan out ---------------------*- C++ -*-===//
 //
 // The search over pipeline degree × schedule × virtual stages × micro-batches ×
-// stage borders × a strategy per unit. Objective: the timetable of the schedule
+// stage borders × a strategy per layer. Objective: the timetable of the schedule
 // (Timetable.h) with the plan's own, uneven times, then the longest tail of a
 // stage: gradient sums, clipping (which waits for all), update.
 //
 // GPipe, 1F1B and zero bubble are searched exactly: dynamic programming over
-// (unit, layout of its boundary) with sets of labels that no other label beats in
+// (layer, layout of its boundary) with sets of labels that no other label beats in
 // (forward, backward, step tail, memory), candidates visited by lower bound, so
 // that most are never opened. Interleaved plans are searched among regular ones
 // (lib/Search/RegularPlans.cpp).
@@ -41,7 +41,7 @@ struct SolveOptions {
   const std::atomic<bool> *stop = nullptr;
   /// Give up improving after this many seconds; 0: never.
   double timeLimitSeconds = 0;
-  /// Fill Plan::reasons (alternatives of every unit).
+  /// Fill Plan::reasons (alternatives of every layer).
   bool explain = true;
   /// Threads of the search, the caller's included. The answer is the same for any
   /// number. More than one asks the cost source and the communication model from
@@ -59,7 +59,7 @@ struct Infeasible {
   /// at any size (then `message` says why).
   std::int64_t smallestBudgetBytes = 0;
   int stage = 0;        ///< of the plan that needs the least
-  std::string unit;     ///< path of the unit that needs the most on it
+  std::string layer;     ///< path of the layer that needs the most on it
   std::string strategy; ///< its strategy there
   std::string message;  ///< one sentence with remedy
 };
@@ -76,13 +76,13 @@ struct Solution {
   std::int64_t candidates = 0, candidatesOpened = 0, labels = 0;
 };
 
-/// Best plan of the problem. Error: an inconsistent problem (no units, a cost
-/// source that refuses every strategy of a unit, a batch of 0).
+/// Best plan of the problem. Error: an inconsistent problem (no layers, a cost
+/// source that refuses every strategy of a layer, a batch of 0).
 Result<Solution> solve(const Problem &problem, const SolveOptions &options = {});
 
 /// Prices a given plan with the problem's costs: fills predicted time, memory
 /// and reasons. Error: a strategy the cost source refuses, a plan of other
-/// units. A plan over the budget is priced, not refused.
+/// layers. A plan over the budget is priced, not refused.
 Result<Plan> evaluatePlan(const Problem &problem, const Plan &plan);
 
 } // namespace galvatron::search

@@ -1,10 +1,10 @@
-// The units of a model, as a plan names them, and the plan on the program.
+// The layers of a model, as a plan names them, and the plan on the program.
 //
-// A unit is one `graph.call` of `@step`. lib/Search knows units by path and layer type and nothing of
+// A layer is one `graph.call` of `@step`. lib/Search knows layers by path and layer type and nothing of
 // MLIR; here is the only place that goes between its structs and the attributes `plan.pipeline`,
 // `plan.strategy` and `plan.stage`.
-#ifndef GALVATRON_COSTS_MODELUNITS_H
-#define GALVATRON_COSTS_MODELUNITS_H
+#ifndef GALVATRON_COSTS_MODELLAYERS_H
+#define GALVATRON_COSTS_MODELLAYERS_H
 
 #include "dialects/Graph/GraphStructure.h"
 #include "dialects/Plan/Plan.h"
@@ -17,30 +17,30 @@
 
 namespace galvatron {
 
-struct ModelUnits {
+struct ModelLayers {
   mlir::func::FuncOp step;
   int64_t globalBatch = 0; ///< samples of a step
   /// Calls in execution order; `units` has the same indices.
   llvm::SmallVector<graph::CallOp> calls;
-  std::vector<search::Unit> units;
+  std::vector<search::Layer> layers;
   std::vector<search::TiedParameter> ties;
 };
 
-/// Units of a module after phase `import`. A unit that reads data only is an embedding, the one that
+/// Layers of a module after phase `import`. A layer that reads data only is an embedding, the one that
 /// computes the step's result the head, any other a layer. Fails with a message where the module has
 /// no `@step`, no `graph.batch`, no call, or two calls of one path.
-mlir::FailureOr<ModelUnits> collectUnits(mlir::ModuleOp module);
+mlir::FailureOr<ModelLayers> collectLayers(mlir::ModuleOp module);
 
-/// A unit's strategy as an attribute.
+/// A layer's strategy as an attribute.
 plan::StrategyAttr getStrategyAttr(mlir::MLIRContext *context, const search::Strategy &strategy, int dp);
 
-/// Writes the plan on the program, replacing any that was there. The plan's units are the model's, in
+/// Writes the plan on the program, replacing any that was there. The plan's layers are the model's, in
 /// the same order, as `search::parsePlan` and `search::solve` return them.
-void annotatePlan(const ModelUnits &model, const search::Plan &plan);
+void annotatePlan(const ModelLayers &model, const search::Plan &plan);
 
-/// The plan that is on the program. Fails with a message naming the unit that lacks its part.
-mlir::FailureOr<search::Plan> readAnnotatedPlan(const ModelUnits &model);
+/// The plan that is on the program. Fails with a message naming the layer that lacks its part.
+mlir::FailureOr<search::Plan> readAnnotatedPlan(const ModelLayers &model);
 
 } // namespace galvatron
 
-#endif // GALVATRON_COSTS_MODELUNITS_H
+#endif // GALVATRON_COSTS_MODELLAYERS_H

@@ -1,5 +1,5 @@
-// Units of a model from the calls of `@step`, and plans to and from attributes.
-#include "galvatron/Costs/ModelUnits.h"
+// Layers of a model from the calls of `@step`, and plans to and from attributes.
+#include "galvatron/Costs/ModelLayers.h"
 
 #include "dialects/Graph/GraphStructure.h"
 #include "dialects/Plan/Plan.h"
@@ -22,10 +22,10 @@ static bool computesResult(graph::CallOp call, func::FuncOp step) {
   return terminator->getPrevNode() == call.getOperation();
 }
 
-static search::UnitRole getRole(graph::CallOp call, func::FuncOp step) {
+static search::LayerRole getRole(graph::CallOp call, func::FuncOp step) {
   if (computesResult(call, step))
-    return search::UnitRole::Head;
-  return readsDataOnly(call) ? search::UnitRole::Embedding : search::UnitRole::Layer;
+    return search::LayerRole::Head;
+  return readsDataOnly(call) ? search::LayerRole::Embedding : search::LayerRole::Block;
 }
 
 static graph::LayerOp layerOf(graph::CallOp call) {
@@ -47,25 +47,25 @@ static llvm::StringSet<> findTrained(ArrayRef<graph::CallOp> calls) {
 static std::vector<search::TiedParameter> findTies(ArrayRef<graph::CallOp> calls) {
   std::vector<search::TiedParameter> ties;
   llvm::StringSet<> trained = findTrained(calls);
-  llvm::StringMap<int> firstUnit;
-  for (int unit = 0; unit < int(calls.size()); ++unit) {
-    graph::CallOp call = calls[unit];
+  llvm::StringMap<int> firstLayer;
+  for (int layer = 0; layer < int(calls.size()); ++layer) {
+    graph::CallOp call = calls[layer];
     for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
       if (!trained.contains(name))
         continue;
-      auto [at, isNew] = firstUnit.try_emplace(name, unit);
+      auto [at, isNew] = firstLayer.try_emplace(name, layer);
       graph::LayerOp layer = layerOf(call);
-      if (isNew || at->second == unit)
+      if (isNew || at->second == layer)
         continue;
       auto type = cast<RankedTensorType>(layer.getArgumentTypes()[layer.getNumInputs() + index]);
-      ties.push_back({at->second, unit, type.getNumElements() * 4}); // bytes of the gradient: f32
+      ties.push_back({at->second, layer, type.getNumElements() * 4}); // bytes of the gradient: f32
     }
   }
   return ties;
 }
 
-FailureOr<ModelUnits> galvatron::collectUnits(ModuleOp module) {
-  ModelUnits model;
+FailureOr<ModelLayers> galvatron::collectLayers(ModuleOp module) {
+  ModelLayers model;
   model.step = module.lookupSymbol<func::FuncOp>("step");
   if (!model.step || model.step.isExternal())
     return module.emitError("expects a function @step with the model's layers; run the phase import first"), failure();
@@ -83,7 +83,7 @@ FailureOr<ModelUnits> galvatron::collectUnits(ModuleOp module) {
       return failure();
     }
     model.calls.push_back(call);
-    model.units.push_back({call.getPath().str(), call.getCallee().str(), getRole(call, model.step)});
+    model.layers.push_back({call.getPath().str(), call.getCallee().str(), getRole(call, model.step)});
   }
   if (model.calls.empty())
     return model.step.emitOpError("expects at least one graph.call to plan, but has none; run the phase import first"),
@@ -98,7 +98,7 @@ plan::StrategyAttr galvatron::getStrategyAttr(MLIRContext *context, const search
   return plan::StrategyAttr::get(context, values);
 }
 
-void galvatron::annotatePlan(const ModelUnits &model, const search::Plan &plan) {
+void galvatron::annotatePlan(const ModelLayers &model, const search::Plan &plan) {
   func::FuncOp step = model.step;
   MLIRContext *context = step.getContext();
   Builder builder(context);
@@ -114,20 +114,20 @@ void galvatron::annotatePlan(const ModelUnits &model, const search::Plan &plan) 
     module->setAttr(kPredictedSecondsAttr, builder.getF64FloatAttr(plan.predictedStepSeconds));
   else
     module->removeAttr(kPredictedSecondsAttr);
-  for (auto [planned, unit] : llvm::zip_equal(model.calls, plan.units)) {
+  for (auto [planned, layer] : llvm::zip_equal(model.calls, plan.layers)) {
     graph::CallOp call = planned;
-    call->setAttr(plan::kStageAttrName, builder.getI64IntegerAttr(unit.stage));
-    call->setAttr(plan::kStrategyAttrName, getStrategyAttr(context, unit.strategy, unit.dp));
+    call->setAttr(plan::kStageAttrName, builder.getI64IntegerAttr(layer.stage));
+    call->setAttr(plan::kStrategyAttrName, getStrategyAttr(context, layer.strategy, layer.dp));
   }
 }
 
-static search::PlannedUnit readUnit(const search::Unit &unit, plan::StrategyAttr strategy, int64_t stage) {
+static search::PlannedLayer readLayer(const search::Layer &layer, plan::StrategyAttr strategy, int64_t stage) {
   return {
-      unit.path, unit.layerType, unit.role, search::strategyOf(strategy.getValues()), int(strategy.getDp()), int(stage),
+      layer.path, layer.layerType, layer.role, search::strategyOf(strategy.getValues()), int(strategy.getDp()), int(stage),
       {}};
 }
 
-FailureOr<search::Plan> galvatron::readAnnotatedPlan(const ModelUnits &model) {
+FailureOr<search::Plan> galvatron::readAnnotatedPlan(const ModelLayers &model) {
   func::FuncOp step = model.step;
   auto module = step->getParentOfType<ModuleOp>();
   auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
@@ -141,15 +141,15 @@ FailureOr<search::Plan> galvatron::readAnnotatedPlan(const ModelUnits &model) {
   plan.schedule = *search::parseSchedule(plan::stringifySchedule(pipeline.getSchedule()));
   if (auto seconds = module->getAttrOfType<FloatAttr>(kPredictedSecondsAttr))
     plan.predictedStepSeconds = seconds.getValueAsDouble();
-  for (auto [planned, unit] : llvm::zip_equal(model.calls, model.units)) {
+  for (auto [planned, layer] : llvm::zip_equal(model.calls, model.layers)) {
     graph::CallOp call = planned;
     auto strategy = call->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
     auto stage = call->getAttrOfType<IntegerAttr>(plan::kStageAttrName);
     if (!strategy || !stage)
       return call.emitOpError("expects plan.strategy and plan.stage for '")
-                 << unit.path << "', but lacks " << (strategy ? "plan.stage" : "plan.strategy"),
+                 << layer.path << "', but lacks " << (strategy ? "plan.stage" : "plan.strategy"),
              failure();
-    plan.units.push_back(readUnit(unit, strategy, stage.getInt()));
+    plan.layers.push_back(readLayer(layer, strategy, stage.getInt()));
   }
   SmallVector<int64_t> mesh = plan::getMesh(pipeline);
   if (plan::Mesh order(mesh.begin(), mesh.end()); order != plan.rankMesh())
