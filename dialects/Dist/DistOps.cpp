@@ -29,7 +29,7 @@ LogicalResult RedistributeOp::verify() {
 
 OpFoldResult RedistributeOp::fold(FoldAdaptor) { return getX().getType() == getResult().getType() ? getX() : Value(); }
 
-LogicalResult FactorOp::verify() {
+LogicalResult MultiplierOp::verify() {
   PlacementAttr from = getPlacement(getX().getType()), to = getPlacement(getResult().getType());
   if (!from || !to || from.isPartial() || from != to.withPartials({}))
     return emitOpError("expects a result that differs from the operand by being partial, but got ")

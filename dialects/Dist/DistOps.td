@@ -26,7 +26,7 @@ def Dist_RedistributeOp : Dist_Op<"redistribute", [Pure]> {
   let hasFolder = 1;
 }
 
-def Dist_FactorOp : Dist_Op<"factor", [Pure]> {
+def Dist_MultiplierOp : Dist_Op<"multiplier", [Pure]> {
   let summary = "a factor that a partial sum is multiplied by, under the partial sum's type";
   let description = [{
     Upstream arithmetic wants one type for all operands. Where a partial sum is scaled by a value that
@@ -35,7 +35,7 @@ def Dist_FactorOp : Dist_Op<"factor", [Pure]> {
 
     Example:
     ```mlir
-    %f = dist.factor %c : tensor<f32, #dist.placement<[]>> -> tensor<f32, #dist.placement<[] partial [sum@g0]>>
+    %f = dist.multiplier %c : tensor<f32, #dist.placement<[]>> -> tensor<f32, #dist.placement<[] partial [sum@g0]>>
     %y = arith.mulf %x, %f : tensor<f32, #dist.placement<[] partial [sum@g0]>>
     ```
   }];

@@ -18,7 +18,7 @@ ArrayRef<int64_t> shapeOf(Value value) {
 }
 
 /// Builds `OpAxes` dimension by dimension.
-class AxesBuilder {
+class OpAxesBuilder {
 public:
   /// A new loop, as the list that indexes one dimension: empty for extent 1.
   LoopList loop(int64_t extent, LoopKind kind = LoopKind::Free, ReduceKind reduction = ReduceKind::Sum) {
@@ -50,7 +50,7 @@ DimensionLoops append(DimensionLoops dims, const LoopList &last) {
 
 /// Every operand and result has the same dimensions; operands of fewer (none) are scalars.
 OpAxes elementwise(Operation *op, ArrayRef<int64_t> shape) {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   DimensionLoops dims = axes.loops(shape);
   for (Value operand : op->getOperands())
     axes.operand(shapeOf(operand).empty() ? DimensionLoops() : dims);
@@ -61,7 +61,7 @@ OpAxes elementwise(Operation *op, ArrayRef<int64_t> shape) {
 
 /// Nothing is known: every dimension is whole and on its own.
 OpAxes barrier(Operation *op) {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   for (Value operand : op->getOperands())
     axes.operand(axes.loops(shapeOf(operand), LoopKind::Whole));
   for (Value result : op->getResults())
@@ -74,7 +74,7 @@ struct Rows {
   DimensionLoops rows, all;
   LoopList last;
 
-  Rows(AxesBuilder &axes, ArrayRef<int64_t> shape, LoopKind lastKind, ReduceKind reduction = ReduceKind::Sum)
+  Rows(OpAxesBuilder &axes, ArrayRef<int64_t> shape, LoopKind lastKind, ReduceKind reduction = ReduceKind::Sum)
       : rows(axes.loops(shape.drop_back())), last(axes.loop(shape.back(), lastKind, reduction)) {
     all = append(rows, last);
   }
@@ -139,7 +139,7 @@ bool galvatron::graph::isJointlyLinear(Operation *op) {
 
 OpAxes EinsumOp::getAxes() {
   auto [lhs, rhs, result] = getSubscripts();
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   llvm::SmallDenseMap<char, LoopList> loops;
   auto dims = [&](StringRef subscripts, Value value) {
     DimensionLoops dims;
@@ -166,7 +166,7 @@ namespace {
 struct AttentionLoops {
   DimensionLoops q, k, v, y, lse, bias;
 
-  template <typename Op> AttentionLoops(AxesBuilder &axes, Op op) {
+  template <typename Op> AttentionLoops(OpAxesBuilder &axes, Op op) {
     ArrayRef<int64_t> qs = shapeOf(op.getQ()), ks = shapeOf(op.getK()), vs = shapeOf(op.getV());
     LoopList batch = axes.loop(qs[0]), kvHeads = axes.loop(ks[1]), group = axes.loop(qs[1] / ks[1]);
     LoopList queries = axes.loop(qs[2]), keys = axes.loop(ks[2], LoopKind::Whole);
@@ -190,7 +190,7 @@ struct AttentionLoops {
 } // namespace
 
 OpAxes AttentionOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   AttentionLoops loops(axes, *this);
   for (DimensionLoops *dims : {&loops.q, &loops.k, &loops.v})
     axes.operand(*dims);
@@ -202,7 +202,7 @@ OpAxes AttentionOp::getAxes() {
 }
 
 OpAxes AttentionBackwardOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   AttentionLoops loops(axes, *this);
   for (DimensionLoops *dims : {&loops.y, &loops.q, &loops.k, &loops.v, &loops.y, &loops.lse})
     axes.operand(*dims);
@@ -214,7 +214,7 @@ OpAxes AttentionBackwardOp::getAxes() {
 }
 
 OpAxes RopeOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   Rows x(axes, shapeOf(getX()), LoopKind::Whole);
   axes.operand(x.all);
   axes.result(x.all);
@@ -228,7 +228,7 @@ bool RopeOp::isLinear(unsigned, unsigned) { return true; }
 //===----------------------------------------------------------------------===//
 
 OpAxes NormOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   Rows x(axes, shapeOf(getX()), LoopKind::Whole);
   axes.operand(x.all);
   for (unsigned i = 1; i < getNumOperands(); ++i) // weight, bias
@@ -240,7 +240,7 @@ OpAxes NormOp::getAxes() {
 }
 
 OpAxes NormBackwardOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   Rows x(axes, shapeOf(getX()), LoopKind::Whole);
   axes.operand(x.all); // dy
   axes.operand(x.all);
@@ -254,7 +254,7 @@ OpAxes NormBackwardOp::getAxes() {
 
 /// With mean and rstd given, columns are independent.
 OpAxes NormWeightBackwardOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   Rows x(axes, shapeOf(getX()), LoopKind::Free);
   axes.operand(x.all);
   axes.operand(x.all);
@@ -267,7 +267,7 @@ OpAxes NormWeightBackwardOp::getAxes() {
 bool NormWeightBackwardOp::isLinear(unsigned operand, unsigned) { return operand == 0; }
 
 static OpAxes rowwise(Operation *op) {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   Rows x(axes, shapeOf(op->getResult(0)), LoopKind::Whole);
   for (unsigned i = 0; i < op->getNumOperands(); ++i)
     axes.operand(x.all);
@@ -300,7 +300,7 @@ bool DetachOp::isLinear(unsigned, unsigned) { return true; }
 //===----------------------------------------------------------------------===//
 
 OpAxes EmbeddingOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   LoopList rows = axes.loop(shapeOf(getTable())[0], LoopKind::Routed);
   LoopList columns = axes.loop(shapeOf(getTable())[1]);
   DimensionLoops ids = axes.loops(shapeOf(getIds()));
@@ -313,7 +313,7 @@ OpAxes EmbeddingOp::getAxes() {
 bool EmbeddingOp::isLinear(unsigned operand, unsigned) { return operand == 0; }
 
 OpAxes EmbeddingBackwardOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   LoopList rows = axes.loop(shapeOf(getDtable())[0], LoopKind::Routed);
   LoopList columns = axes.loop(shapeOf(getDtable())[1]);
   DimensionLoops ids = axes.loops(shapeOf(getIds()));
@@ -326,7 +326,7 @@ OpAxes EmbeddingBackwardOp::getAxes() {
 bool EmbeddingBackwardOp::isLinear(unsigned operand, unsigned) { return operand == 0; }
 
 OpAxes ShiftOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   DimensionLoops dims;
   for (auto [dim, extent] : llvm::enumerate(shapeOf(getX())))
     dims.push_back(axes.loop(extent, dim == getDim() ? LoopKind::Whole : LoopKind::Free));
@@ -336,7 +336,7 @@ OpAxes ShiftOp::getAxes() {
 }
 
 OpAxes CrossEntropyOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   Rows logits(axes, shapeOf(getLogits()), LoopKind::Routed);
   axes.operand(logits.all);
   axes.operand(logits.rows);
@@ -347,7 +347,7 @@ OpAxes CrossEntropyOp::getAxes() {
 }
 
 OpAxes LogSumExpOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   Rows x(axes, shapeOf(getX()), LoopKind::Routed);
   axes.operand(x.all);
   axes.result(x.rows);
@@ -355,7 +355,7 @@ OpAxes LogSumExpOp::getAxes() {
 }
 
 OpAxes SumExpOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   Rows x(axes, shapeOf(getX()), LoopKind::Free);
   axes.operand(x.all);
   axes.operand(x.rows);
@@ -364,7 +364,7 @@ OpAxes SumExpOp::getAxes() {
 }
 
 OpAxes TargetLogitOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   Rows logits(axes, shapeOf(getLogits()), LoopKind::Routed);
   axes.operand(logits.all);
   axes.operand(logits.rows);
@@ -373,7 +373,7 @@ OpAxes TargetLogitOp::getAxes() {
 }
 
 OpAxes CrossEntropyBackwardOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   Rows logits(axes, shapeOf(getLogits()), LoopKind::Routed);
   axes.operand(logits.rows); // dy
   axes.operand(logits.all);
@@ -390,7 +390,7 @@ bool CrossEntropyBackwardOp::isLinear(unsigned operand, unsigned) { return opera
 //===----------------------------------------------------------------------===//
 
 OpAxes ReduceOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   DimensionLoops x, result;
   for (auto [dim, extent] : llvm::enumerate(shapeOf(getX()))) {
     x.push_back(axes.loop(extent, LoopKind::Free, getKind()));
@@ -405,7 +405,7 @@ OpAxes ReduceOp::getAxes() {
 bool ReduceOp::isLinear(unsigned, unsigned) { return getKind() == ReduceKind::Sum; }
 
 OpAxes BroadcastOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   DimensionLoops x, result = axes.loops(shapeOf(getResult()));
   for (int64_t dim : getDims())
     x.push_back(result[dim]);
@@ -423,7 +423,7 @@ bool BroadcastOp::isLinear(unsigned, unsigned) { return true; }
 ///   [8,16,64] → [128,4,16]   loops 8 16 4 16:  [[0],[1],[2,3]] → [[0,1],[2],[3]]
 ///   [8,6,4]   → [8,4,6]      loops 8, whole 6 4 4 6
 OpAxes ReshapeOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   ArrayRef<int64_t> from = shapeOf(getX()), to = shapeOf(getResult());
   DimensionLoops x(from.size()), result(to.size());
   if (llvm::is_contained(from, 0))
@@ -475,7 +475,7 @@ OpAxes ReshapeOp::getAxes() {
 bool ReshapeOp::isLinear(unsigned, unsigned) { return true; }
 
 OpAxes TransposeOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   DimensionLoops result, x = axes.loops(shapeOf(getX()));
   for (int64_t dim : getPermutation())
     result.push_back(x[dim]);
@@ -492,7 +492,7 @@ bool TransposeOp::isLinear(unsigned, unsigned) { return true; }
 struct PieceLoops {
   DimensionLoops all, piece;
 
-  PieceLoops(AxesBuilder &axes, Value whole, Value part, ArrayRef<int64_t> offsets) {
+  PieceLoops(OpAxesBuilder &axes, Value whole, Value part, ArrayRef<int64_t> offsets) {
     for (auto [extent, partExtent, offset] : llvm::zip(shapeOf(whole), shapeOf(part), offsets)) {
       if (extent % partExtent == 0 && offset % partExtent == 0) {
         LoopList select = axes.loop(extent / partExtent, LoopKind::Whole), inside = axes.loop(partExtent);
@@ -508,7 +508,7 @@ struct PieceLoops {
 };
 
 OpAxes SliceOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   PieceLoops loops(axes, getX(), getResult(), getOffsets());
   axes.operand(loops.all);
   axes.result(loops.piece);
@@ -516,7 +516,7 @@ OpAxes SliceOp::getAxes() {
 }
 
 OpAxes PadOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   PieceLoops loops(axes, getResult(), getX(), getOffsets());
   axes.operand(loops.piece);
   axes.result(loops.all);
@@ -527,7 +527,7 @@ bool SliceOp::isLinear(unsigned, unsigned) { return true; }
 bool PadOp::isLinear(unsigned, unsigned) { return true; }
 
 OpAxes ConcatOp::getAxes() {
-  AxesBuilder axes;
+  OpAxesBuilder axes;
   DimensionLoops result;
   for (auto [dim, extent] : llvm::enumerate(shapeOf(getResult())))
     result.push_back(axes.loop(extent, dim == getDim() ? LoopKind::Whole : LoopKind::Free));

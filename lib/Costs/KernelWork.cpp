@@ -48,7 +48,7 @@ Amount PlacedAmounts::getShare(Operation *op, double whole) const {
 
 bool galvatron::isView(Operation *op) {
   return op->getNumOperands() == 0 ||
-         isa<graph::ReshapeOp, graph::TransposeOp, graph::BroadcastOp, graph::SliceOp, dist::FactorOp>(op);
+         isa<graph::ReshapeOp, graph::TransposeOp, graph::BroadcastOp, graph::SliceOp, dist::MultiplierOp>(op);
 }
 
 Value galvatron::getRoot(Value value) {

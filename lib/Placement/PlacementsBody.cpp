@@ -409,7 +409,7 @@ Value BodyAssigner::asFactor(Operation *op, Value operand, Type type) {
   DenseElementsAttr elements;
   if (isJointlyLinear(op) && matchPattern(operand, m_AnyZeroFloat()) && matchPattern(operand, m_Constant(&elements)))
     return arith::ConstantOp::create(builder, op->getLoc(), placed, elements.resizeSplat(placed));
-  return FactorOp::create(builder, op->getLoc(), placed, operand);
+  return MultiplierOp::create(builder, op->getLoc(), placed, operand);
 }
 
 static bool isUpstreamArithmetic(Operation *op) {

@@ -48,7 +48,7 @@ private:
 static Price getPrice(Operation *op) {
   if (!isMemoryEffectFree(op) || op->getNumRegions())
     return Price::Dear;
-  if (op->getNumOperands() == 0 || isa<dist::ShardOp, dist::FactorOp, dist::ShareOp>(op))
+  if (op->getNumOperands() == 0 || isa<dist::ShardOp, dist::MultiplierOp, dist::ShareOp>(op))
     return Price::View;
   if (isa<dist::DistDialect>(op->getDialect()))
     return Price::Dear; // moves data between devices

@@ -55,7 +55,7 @@ LogicalResult Interpreter::runOp(Operation *op, Frame &frame) const {
     roundNarrow(result.getType(), frame[result]);
     return success();
   }
-  if (isa<dist::FactorOp>(op)) {
+  if (isa<dist::MultiplierOp>(op)) {
     frame[op->getResult(0)] = frame[op->getOperand(0)];
     return success();
   }

@@ -49,11 +49,11 @@ def FormTotalsPass : Pass<"galvatron-form-totals", "mlir::ModuleOp"> {
 def FormLayersPass : Pass<"galvatron-form-layers", "mlir::ModuleOp"> {
   let summary = "Forms layer types from repeated structure and makes the step a list of calls";
   let description = [{
-    Units are the members of module lists, what comes before, between and after them; without module
-    paths, the periods of a repeating structure. Units of equal ops, shapes, distributions and relative
+    Segments are the members of module lists, what comes before, between and after them; without module
+    paths, the periods of a repeating structure. Segments of equal ops, shapes, distributions and relative
     parameter names share one body, found by hash. What is computed from constants, parameters or the
     step's integers alone is cloned into each layer that reads it. What has no gradient in a layer is
-    `graph.frozen` there: equal units of which one is frozen, or has nothing to train before it, are of two
+    `graph.frozen` there: equal segments of which one is frozen, or has nothing to train before it, are of two
     types.
 
     **Before:** everything inline in `@step`.

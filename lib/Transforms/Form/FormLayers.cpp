@@ -1,8 +1,8 @@
 // Turns one flat step into a list of layer calls and one body per kind of layer.
 //
-// A unit is written down in an order that depends on its structure alone (depth first from its
+// A segment is written down in an order that depends on its structure alone (depth first from its
 // results), as a list of numbers: op, attributes, types, which earlier values it reads, relative
-// names of parameters. Units with equal lists share a body. Work is linear in the step.
+// names of parameters. Segments with equal lists share a body. Work is linear in the step.
 #include "FormLayers.h"
 
 #include "dialects/Graph/Graph.h"
@@ -27,9 +27,9 @@ using namespace galvatron::layers;
 
 namespace {
 
-/// A unit in canonical order, with all that it reads and yields.
+/// A segment in canonical order, with all that it reads and yields.
 struct Layer {
-  Unit unit;
+  Segment segment;
   SmallVector<Operation *> ops;
   SmallVector<Value> inputs, outputs;
   SmallVector<ParameterOp> parameters;
@@ -40,16 +40,16 @@ struct Layer {
   SmallVector<uint64_t> signature;
 };
 
-/// Brings one unit into canonical order.
+/// Brings one segment into canonical order.
 class Canonicalizer {
 public:
   Canonicalizer(Layer &layer, const FreeOps &freeOps, const GradientFlow &flow)
       : layer(layer), freeOps(freeOps), flow(flow) {
-    own.insert(layer.unit.ops.begin(), layer.unit.ops.end());
+    own.insert(layer.segment.ops.begin(), layer.segment.ops.end());
   }
 
   void run() {
-    for (Operation *op : layer.unit.ops)
+    for (Operation *op : layer.segment.ops)
       for (Value result : op->getResults())
         if (llvm::any_of(result.getUsers(), [&](Operation *user) { return isElsewhere(user); }))
           layer.outputs.push_back(result);
@@ -63,7 +63,7 @@ public:
   }
 
 private:
-  /// An activation of another unit, or the step's return.
+  /// An activation of another segment, or the step's return.
   bool isElsewhere(Operation *user) const { return !own.contains(user) && !freeOps.isFree(user); }
 
   /// Operands first, without recursion: bodies without repeated blocks can be deep.
@@ -92,9 +92,9 @@ private:
     }
   }
 
-  /// The name below the unit's module, by whichever of its names lies there; else the whole name.
+  /// The name below the segment's module, by whichever of its names lies there; else the whole name.
   std::string relativeName(ParameterOp parameter) const {
-    std::string prefix = layer.unit.module + ".";
+    std::string prefix = layer.segment.module + ".";
     for (Attribute name : parameter.getNames())
       if (StringRef text = cast<StringAttr>(name); text.starts_with(prefix))
         return text.drop_front(prefix.size()).str();
@@ -177,16 +177,16 @@ static std::string roleOf(const Layer &layer) {
     hasAttention |= attention || isa<SoftmaxOp>(op);
     isCausal |= attention && attention.getCausal();
     if (isa<CrossEntropyOp>(op))
-      return layer.unit.isPrologue ? "model" : "head";
+      return layer.segment.isPrologue ? "model" : "head";
   }
-  if (layer.unit.isEpilogue)
+  if (layer.segment.isEpilogue)
     return "head";
   if (isCausal)
     return "decoder";
   return hasAttention ? "encoder" : readsWords ? "embedding" : "layer";
 }
 
-/// A path for units outside of lists: where the words are looked up, else where the last product is.
+/// A path for segments outside of lists: where the words are looked up, else where the last product is.
 static std::string pathOfProducts(ArrayRef<Operation *> ops) {
   auto isParameter = [](Value value) { return value.getDefiningOp<ParameterOp>() != nullptr; };
   StringRef path;
@@ -215,14 +215,14 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
       return signalPassFailure();
     }
     FreeOps freeOps(step);
-    std::vector<Unit> units = cutIntoUnits(step, freeOps);
-    if (spreadLoss(step, freeOps, units)) {
+    std::vector<Segment> segments = cutIntoSegments(step, freeOps);
+    if (spreadLoss(step, freeOps, segments)) {
       freeOps = FreeOps(step);
-      units = cutIntoUnits(step, freeOps);
+      segments = cutIntoSegments(step, freeOps);
     }
     std::vector<Layer> layers;
-    for (Unit &unit : units)
-      layers.push_back(Layer{std::move(unit), {}, {}, {}, {}, {}, {}, {}, {}});
+    for (Segment &segment : segments)
+      layers.push_back(Layer{std::move(segment), {}, {}, {}, {}, {}, {}, {}, {}});
     namePaths(layers);
     GradientFlow flow(step);
     for (Layer &layer : layers)
@@ -237,16 +237,16 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
     numCalls += layers.size();
   }
 
-  /// Gives units outside of lists a path, and each path once.
+  /// Gives segments outside of lists a path, and each path once.
   void namePaths(MutableArrayRef<Layer> layers) {
     llvm::StringMap<unsigned> uses;
     for (Layer &layer : layers) {
-      std::string &path = layer.unit.path;
+      std::string &path = layer.segment.path;
       if (path.empty())
-        path = pathOfProducts(layer.unit.ops);
+        path = pathOfProducts(layer.segment.ops);
       if (path.empty())
-        path = layer.unit.isPrologue ? "embedding" : layer.unit.isEpilogue ? "head" : "layer";
-      layer.unit.module = path;
+        path = layer.segment.isPrologue ? "embedding" : layer.segment.isEpilogue ? "head" : "layer";
+      layer.segment.module = path;
       if (unsigned count = uses[path]++)
         path += ":" + std::to_string(count);
     }
@@ -321,7 +321,7 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
       outputs.push_back(output.getType());
       outputAttributes.push_back(isFrozen ? builder.getDictionaryAttr(frozen) : builder.getDictionaryAttr({}));
     }
-    Location loc = NameLoc::get(builder.getStringAttr(layer.unit.path));
+    Location loc = NameLoc::get(builder.getStringAttr(layer.segment.path));
     auto type = LayerOp::create(
         builder, loc, name, builder.getFunctionType(inputs, outputs), StringAttr(), builder.getArrayAttr(attributes),
         llvm::is_contained(layer.frozenOutputs, true) ? builder.getArrayAttr(outputAttributes) : ArrayAttr());
@@ -405,8 +405,8 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
       for (ParameterOp parameter : layer.parameters)
         parameters.push_back(parameter.getNames()[0]);
       LayerOp callee = type;
-      auto call = CallOp::create(builder, NameLoc::get(builder.getStringAttr(layer.unit.path)), callee.getResultTypes(),
-                                 callee.getSymName(), inputs, builder.getArrayAttr(parameters), layer.unit.path);
+      auto call = CallOp::create(builder, NameLoc::get(builder.getStringAttr(layer.segment.path)), callee.getResultTypes(),
+                                 callee.getSymName(), inputs, builder.getArrayAttr(parameters), layer.segment.path);
       mapping.map(layer.outputs, call.getOutputs());
     }
     Operation *terminator = block.getTerminator();

@@ -1,4 +1,4 @@
-// Between the two halves of `form-layers`: cutting a step into units, and forming layers from them.
+// Between the two halves of `form-layers`: cutting a step into segments, and forming layers from them.
 #ifndef GALVATRON_TRANSFORMS_FORM_FORMLAYERS_H
 #define GALVATRON_TRANSFORMS_FORM_FORMLAYERS_H
 
@@ -36,8 +36,8 @@ private:
 };
 
 /// What one `graph.call` will stand for.
-struct Unit {
-  /// Module path, of each unit another; relative names of parameters are below `module`, which several calls of one
+struct Segment {
+  /// Module path, of each segment another; relative names of parameters are below `module`, which several calls of one
   /// module share.
   std::string path, module;
   /// Its activations, in program order.
@@ -49,15 +49,15 @@ struct Unit {
 /// The module path of `op`, which the importer wrote as its location; empty if there is none.
 llvm::StringRef pathOf(mlir::Operation *op);
 
-/// Cuts `step` into units, in an order in which each reads only earlier ones: the members of module
+/// Cuts `step` into segments, in an order in which each reads only earlier ones: the members of module
 /// lists, what comes before the first, between two lists and after the last. Without module paths,
 /// the periods of a repeating structure.
-std::vector<Unit> cutIntoUnits(mlir::func::FuncOp step, const FreeOps &freeOps);
+std::vector<Segment> cutIntoSegments(mlir::func::FuncOp step, const FreeOps &freeOps);
 
-/// Where several units add to the loss, makes `step` return one term of each, their sum being the loss: what a layer
-/// adds then crosses no other. Terms that no activation decides go to the last. Returns whether it did, and `units`,
+/// Where several segments add to the loss, makes `step` return one term of each, their sum being the loss: what a layer
+/// adds then crosses no other. Terms that no activation decides go to the last. Returns whether it did, and `segments`,
 /// which the step was cut into, are outdated.
-bool spreadLoss(mlir::func::FuncOp step, const FreeOps &freeOps, llvm::ArrayRef<Unit> units);
+bool spreadLoss(mlir::func::FuncOp step, const FreeOps &freeOps, llvm::ArrayRef<Segment> segments);
 
 } // namespace galvatron::layers
 

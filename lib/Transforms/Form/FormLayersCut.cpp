@@ -1,13 +1,13 @@
 // Where one layer ends and the next begins.
 //
 // Module paths cut best: `model.layers.3.mlp.up_proj` lies in member 3 of the list `model.layers`.
-// A member is a unit; ops outside of every list come where their operands allow:
+// A member is a segment; ops outside of every list come where their operands allow:
 //
 //     embedding            | model.layers.0 | model.layers.1 | … | norm, head, loss
 //     position ½: prologue | 1              | 2              | … | n + ½: epilogue
 //
 // Without paths, the step is cut wherever a single activation is alive (before and after each
-// residual block), and the longest run of pieces that repeats with some period gives the units.
+// residual block), and the longest run of pieces that repeats with some period gives the segments.
 #include "FormLayers.h"
 
 #include "dialects/Graph/GraphElementwise.h"
@@ -88,9 +88,9 @@ public:
       });
   }
 
-  /// The path of the unit, empty if `path` lies in no list: the outermost member of a list of
+  /// The path of the segment, empty if `path` lies in no list: the outermost member of a list of
   /// several, else of a list of one.
-  StringRef unitOf(StringRef path) const {
+  StringRef segmentOf(StringRef path) const {
     StringRef single, several;
     forEachMember(path, [&](StringRef list, StringRef member, StringRef) {
       const ModuleList &entry = lists.find(list)->second;
@@ -128,41 +128,41 @@ static StringRef parentOf(StringRef path) {
 
 namespace {
 
-/// To which unit each op of a step belongs, as a position in the order of units: unit r of n (from 1) is 2r, what
+/// To which segment each op of a step belongs, as a position in the order of segments: segment r of n (from 1) is 2r, what
 /// follows it and is in none 2r + 1; so the prologue is 1 and the epilogue 2n + 1.
-class Cut {
+class StepCut {
 public:
-  /// `splitsVisits`: a member that is called again after what it depends on by then begins another unit. Else a member
-  /// is one unit, whatever comes in between.
-  Cut(ArrayRef<Operation *> ops, bool splitsVisits) : ops(ops), lists(ops) {
+  /// `splitsVisits`: a member that is called again after what it depends on by then begins another segment. Else a member
+  /// is one segment, whatever comes in between.
+  StepCut(ArrayRef<Operation *> ops, bool splitsVisits) : ops(ops), lists(ops) {
     for (Operation *op : ops)
       placeAfterOperands(op, splitsVisits);
     for (Operation *op : llvm::reverse(ops))
-      moveIntoUnit(op);
+      moveIntoSegment(op);
   }
 
-  /// Whether each unit reads earlier ones only.
+  /// Whether each segment reads earlier ones only.
   bool isInOrder() const {
     return llvm::all_of(ops, [&](Operation *op) { return positions.lookup(op) >= positionOfOperands(op); });
   }
 
-  std::vector<Unit> getUnits() const {
-    std::map<int64_t, Unit> ordered;
+  std::vector<Segment> getSegments() const {
+    std::map<int64_t, Segment> ordered;
     for (Operation *op : ops)
       ordered[positions.lookup(op)].ops.push_back(op);
-    std::vector<Unit> result;
-    for (auto &[position, unit] : ordered) {
+    std::vector<Segment> result;
+    for (auto &[position, segment] : ordered) {
       if (position % 2 == 0)
-        unit.path = units[position / 2 - 1].str();
-      unit.isPrologue = position == 1;
-      unit.isEpilogue = position == last();
-      result.push_back(std::move(unit));
+        segment.path = segments[position / 2 - 1].str();
+      segment.isPrologue = position == 1;
+      segment.isEpilogue = position == last();
+      result.push_back(std::move(segment));
     }
     return result;
   }
 
 private:
-  int64_t last() const { return 2 * int64_t(units.size()) + 1; }
+  int64_t last() const { return 2 * int64_t(segments.size()) + 1; }
 
   int64_t positionOfOperands(Operation *op) const {
     int64_t position = 1;
@@ -174,22 +174,22 @@ private:
 
   void placeAfterOperands(Operation *op, bool splitsVisits) {
     int64_t least = positionOfOperands(op);
-    StringRef path = lists.unitOf(pathOf(op));
+    StringRef path = lists.segmentOf(pathOf(op));
     if (path.empty()) {
       positions[op] = least | 1;
       return;
     }
     int64_t &rank = ranks[path];
     if (!rank || (splitsVisits && rank < least / 2)) {
-      units.push_back(path);
-      rank = units.size();
+      segments.push_back(path);
+      rank = segments.size();
     }
     positions[op] = 2 * rank;
   }
 
-  /// What feeds back into the unit that it follows is part of it; what lies between two members of one list, of the
+  /// What feeds back into the segment that it follows is part of it; what lies between two members of one list, of the
   /// first.
-  void moveIntoUnit(Operation *op) {
+  void moveIntoSegment(Operation *op) {
     int64_t &position = positions[op];
     if (position % 2 == 0 || position == 1)
       return;
@@ -198,25 +198,25 @@ private:
         position = it->second;
     if (position % 2 && position != 1 && position != last()) {
       int64_t rank = position / 2;
-      if (parentOf(units[rank - 1]) == parentOf(units[rank]))
+      if (parentOf(segments[rank - 1]) == parentOf(segments[rank]))
         position -= 1;
     }
   }
 
   ArrayRef<Operation *> ops;
   ModuleLists lists;
-  /// Paths of units in order, and the latest with each path, from one.
-  SmallVector<StringRef> units;
+  /// Paths of segments in order, and the latest with each path, from one.
+  SmallVector<StringRef> segments;
   llvm::StringMap<int64_t> ranks;
   llvm::DenseMap<Operation *, int64_t> positions;
 };
 
 } // namespace
 
-static std::vector<Unit> cutByPaths(ArrayRef<Operation *> ops) {
-  Cut cut(ops, /*splitsVisits=*/false);
+static std::vector<Segment> cutByPaths(ArrayRef<Operation *> ops) {
+  StepCut cut(ops, /*splitsVisits=*/false);
   // Members that are called in turns.
-  return cut.isInOrder() ? cut.getUnits() : Cut(ops, /*splitsVisits=*/true).getUnits();
+  return cut.isInOrder() ? cut.getSegments() : StepCut(ops, /*splitsVisits=*/true).getSegments();
 }
 
 //===----------------------------------------------------------------------===//
@@ -265,7 +265,7 @@ static llvm::hash_code hashOf(ArrayRef<Operation *> piece) {
   return hash;
 }
 
-/// What a unit's parameters have in common: `layers.3` of `layers.3.q` and `layers.3.up`.
+/// What a segment's parameters have in common: `layers.3` of `layers.3.q` and `layers.3.up`.
 static std::string commonPath(ArrayRef<Operation *> ops) {
   std::optional<std::string> common;
   SmallVector<Value> worklist;
@@ -286,7 +286,7 @@ static std::string commonPath(ArrayRef<Operation *> ops) {
   return common.value_or("");
 }
 
-static std::vector<Unit> cutByPeriod(ArrayRef<Operation *> ops) {
+static std::vector<Segment> cutByPeriod(ArrayRef<Operation *> ops) {
   SmallVector<ArrayRef<Operation *>> pieces = cutWhereNarrow(ops);
   auto hashes = llvm::map_to_vector(pieces, hashOf);
   // The period with the longest run of equal pieces; the shortest of several.
@@ -302,29 +302,29 @@ static std::vector<Unit> cutByPeriod(ArrayRef<Operation *> ops) {
         bestLength = length, bestBegin = begin, bestPeriod = period, bestRepeats = repeats;
       begin = i + 1;
     }
-  std::vector<Unit> units;
+  std::vector<Segment> segments;
   auto append = [&](size_t begin, size_t end) {
     if (begin == end)
       return;
-    Unit &unit = units.emplace_back();
+    Segment &segment = segments.emplace_back();
     for (size_t piece = begin; piece < end; ++piece)
-      llvm::append_range(unit.ops, pieces[piece]);
-    unit.path = commonPath(unit.ops);
-    unit.isPrologue = begin == 0 && end == bestBegin;
-    unit.isEpilogue = end == pieces.size() && begin == bestBegin + bestRepeats * bestPeriod;
+      llvm::append_range(segment.ops, pieces[piece]);
+    segment.path = commonPath(segment.ops);
+    segment.isPrologue = begin == 0 && end == bestBegin;
+    segment.isEpilogue = end == pieces.size() && begin == bestBegin + bestRepeats * bestPeriod;
   };
   append(0, bestBegin);
   for (size_t repeat = 0; repeat < bestRepeats; ++repeat)
     append(bestBegin + repeat * bestPeriod, bestBegin + (repeat + 1) * bestPeriod);
   append(bestBegin + bestRepeats * bestPeriod, pieces.size());
-  return units;
+  return segments;
 }
 
-std::vector<Unit> layers::cutIntoUnits(func::FuncOp step, const FreeOps &freeOps) {
+std::vector<Segment> layers::cutIntoSegments(func::FuncOp step, const FreeOps &freeOps) {
   SmallVector<Operation *> ops;
   for (Operation &op : step.getBody().front().without_terminator())
     if (!freeOps.isFree(&op) && !isa<ParameterOp>(op))
       ops.push_back(&op);
-  std::vector<Unit> units = cutByPaths(ops);
-  return units.size() > 1 ? units : cutByPeriod(ops);
+  std::vector<Segment> segments = cutByPaths(ops);
+  return segments.size() > 1 ? segments : cutByPeriod(ops);
 }

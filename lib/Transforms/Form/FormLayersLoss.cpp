@@ -67,7 +67,7 @@ static SmallVector<Term> termsOf(Value loss) {
   return terms;
 }
 
-bool layers::spreadLoss(func::FuncOp step, const FreeOps &freeOps, ArrayRef<Unit> units) {
+bool layers::spreadLoss(func::FuncOp step, const FreeOps &freeOps, ArrayRef<Segment> segments) {
   Operation *terminator = step.getBody().front().getTerminator();
   if (terminator->getNumOperands() != 1)
     return false;
@@ -75,27 +75,27 @@ bool layers::spreadLoss(func::FuncOp step, const FreeOps &freeOps, ArrayRef<Unit
   auto type = dyn_cast<RankedTensorType>(loss.getType());
   if (!type || type.getRank() != 0)
     return false;
-  llvm::DenseMap<Operation *, size_t> unitOf;
-  for (auto [index, unit] : llvm::enumerate(units))
-    for (Operation *op : unit.ops)
-      unitOf[op] = index;
-  std::map<size_t, SmallVector<Term>> byUnit;
+  llvm::DenseMap<Operation *, size_t> segmentOf;
+  for (auto [index, segment] : llvm::enumerate(segments))
+    for (Operation *op : segment.ops)
+      segmentOf[op] = index;
+  std::map<size_t, SmallVector<Term>> bySegment;
   SmallVector<Term> free;
   for (Term term : termsOf(loss)) {
     Operation *op = term.value.getDefiningOp();
-    auto unit = op && !freeOps.isFree(op) ? unitOf.find(op) : unitOf.end();
-    if (unit == unitOf.end())
+    auto segment = op && !freeOps.isFree(op) ? segmentOf.find(op) : segmentOf.end();
+    if (segment == segmentOf.end())
       free.push_back(term);
     else
-      byUnit[unit->second].push_back(term);
+      bySegment[segment->second].push_back(term);
   }
-  if (byUnit.size() < 2)
+  if (bySegment.size() < 2)
     return false;
-  llvm::append_range(byUnit.rbegin()->second, free);
+  llvm::append_range(bySegment.rbegin()->second, free);
   OpBuilder builder(terminator);
   SmallVector<Value> results;
-  for (auto &[unit, terms] : byUnit) {
-    // By the place of its first term, the sum belongs to the term's unit.
+  for (auto &[segment, terms] : bySegment) {
+    // By the place of its first term, the sum belongs to the term's segment.
     Location loc = terms.front().value.getLoc();
     Value sum;
     for (Term term : terms) {

@@ -34,12 +34,12 @@ using graph::SumOp;
 namespace {
 
 /// How a tensor is cut along one dimension into pieces that lie behind one another and are all of it.
-struct Cut {
+struct Partition {
   int64_t dim; // of the tensor
   /// Where each piece begins along `dim`, in elements, ascending from 0; it ends where the next begins.
   SmallVector<int64_t> offsets;
 
-  bool operator==(const Cut &other) const { return dim == other.dim && offsets == other.offsets; }
+  bool operator==(const Partition &other) const { return dim == other.dim && offsets == other.offsets; }
 };
 
 /// An operation on a piece, and which piece it is.
@@ -50,30 +50,30 @@ template <typename Op> struct Part {
 };
 
 /// Pieces of one tensor of `type`, sorted; none where they overlap, leave a gap or are only one.
-template <typename Op> std::optional<Cut> cutOf(SmallVectorImpl<Part<Op>> &parts, RankedTensorType type) {
+template <typename Op> std::optional<Partition> partitionOf(SmallVectorImpl<Part<Op>> &parts, RankedTensorType type) {
   if (parts.size() < 2)
     return std::nullopt;
   llvm::sort(parts, [](const Part<Op> &a, const Part<Op> &b) { return a.offsets < b.offsets; });
-  Cut cut{-1, {}};
+  Partition partition{-1, {}};
   for (int64_t dim = 0; dim < type.getRank(); ++dim)
     if (parts.front().pieceType.getDimSize(dim) != type.getDimSize(dim)) {
-      if (cut.dim >= 0)
+      if (partition.dim >= 0)
         return std::nullopt;
-      cut.dim = dim;
+      partition.dim = dim;
     }
-  if (cut.dim < 0)
+  if (partition.dim < 0)
     return std::nullopt;
   int64_t next = 0;
   for (const Part<Op> &part : parts) {
     for (int64_t dim = 0; dim < type.getRank(); ++dim)
-      if (dim != cut.dim && part.pieceType.getDimSize(dim) != type.getDimSize(dim))
+      if (dim != partition.dim && part.pieceType.getDimSize(dim) != type.getDimSize(dim))
         return std::nullopt;
-    if (part.offsets[cut.dim] != next)
+    if (part.offsets[partition.dim] != next)
       return std::nullopt;
-    cut.offsets.push_back(next);
-    next += part.pieceType.getDimSize(cut.dim);
+    partition.offsets.push_back(next);
+    next += part.pieceType.getDimSize(partition.dim);
   }
-  return next == type.getDimSize(cut.dim) ? std::optional(cut) : std::nullopt;
+  return next == type.getDimSize(partition.dim) ? std::optional(partition) : std::nullopt;
 }
 
 RankedTensorType tensorOf(Value value) { return cast<RankedTensorType>(value.getType()); }
@@ -93,7 +93,7 @@ public:
 
 private:
   void fuseForward(BlockArgument parameter);
-  void fuseBiases(Value whole, const Cut &cut);
+  void fuseBiases(Value whole, const Partition &partition);
   void fuseInputGradient(BlockArgument parameter);
   void fuseParameterGradient(SumOp sum);
   SmallVector<Part<EinsumOp>> productsOf(BlockArgument parameter);
@@ -168,19 +168,19 @@ void BodyFusion::fuseForward(BlockArgument parameter) {
   for (Part<EinsumOp> part : productsOf(parameter))
     byOperand[{part.op.getLhs(), part.op.getEquationAttr()}].push_back(part);
   for (auto &[key, parts] : byOperand) {
-    std::optional<Cut> cut = cutOf(parts, tensorOf(parameter));
+    std::optional<Partition> partition = partitionOf(parts, tensorOf(parameter));
     EinsumOp first = parts.front().op;
     auto [lhs, rhs, result] = first.getSubscripts();
-    if (!cut || result.back() != rhs[cut->dim] || lhs.contains(rhs[cut->dim]))
+    if (!partition || result.back() != rhs[partition->dim] || lhs.contains(rhs[partition->dim]))
       continue;
     insertBeforeAll(llvm::map_to_vector(parts, [](Part<EinsumOp> part) { return part.op.getOperation(); }));
-    auto type = withLastDim(first.getResult(), tensorOf(parameter).getDimSize(cut->dim));
+    auto type = withLastDim(first.getResult(), tensorOf(parameter).getDimSize(partition->dim));
     Value whole = EinsumOp::create(builder, first.getLoc(), type, key.first, parameter, first.getEquation());
     builder.setInsertionPointAfter(whole.getDefiningOp());
     SmallVector<int64_t> offsets(type.getRank(), 0);
-    Cut cutOfResult{type.getRank() - 1, cut->offsets};
+    Partition partitionOfResult{type.getRank() - 1, partition->offsets};
     for (const Part<EinsumOp> &part : parts) {
-      offsets.back() = part.offsets[cut->dim];
+      offsets.back() = part.offsets[partition->dim];
       EinsumOp product = part.op;
       Value slice = SliceOp::create(builder, product.getLoc(), product.getType(), whole, offsets);
       product.getResult().replaceAllUsesWith(slice);
@@ -188,16 +188,16 @@ void BodyFusion::fuseForward(BlockArgument parameter) {
     for (const Part<EinsumOp> &part : parts)
       EinsumOp(part.op).erase();
     numFused += parts.size() - 1;
-    fuseBiases(whole, cutOfResult);
+    fuseBiases(whole, partitionOfResult);
   }
 }
 
 /// Where each piece of `whole` only gets the same piece of a bias added, the whole gets the bias.
-void BodyFusion::fuseBiases(Value whole, const Cut &cut) {
+void BodyFusion::fuseBiases(Value whole, const Partition &partition) {
   SmallVector<SliceOp> slices;
   for (Operation *user : whole.getUsers())
     slices.push_back(cast<SliceOp>(user));
-  llvm::sort(slices, [&](SliceOp a, SliceOp b) { return a.getOffsets()[cut.dim] < b.getOffsets()[cut.dim]; });
+  llvm::sort(slices, [&](SliceOp a, SliceOp b) { return a.getOffsets()[partition.dim] < b.getOffsets()[partition.dim]; });
   SmallVector<Part<SumOp>> parts;
   Value bias;
   for (SliceOp slice : slices) {
@@ -207,19 +207,19 @@ void BodyFusion::fuseBiases(Value whole, const Cut &cut) {
     Value other = sum.getInputs()[sum.getInputs()[0] == slice.getResult() ? 1 : 0];
     auto broadcast = other.getDefiningOp<graph::BroadcastOp>();
     auto piece = broadcast ? broadcast.getX().getDefiningOp<SliceOp>() : SliceOp();
-    if (!piece || broadcast.getDims() != ArrayRef<int64_t>(cut.dim) || (bias && piece.getX() != bias))
+    if (!piece || broadcast.getDims() != ArrayRef<int64_t>(partition.dim) || (bias && piece.getX() != bias))
       return;
     bias = piece.getX();
     parts.push_back({sum, tensorOf(piece.getResult()), llvm::to_vector(piece.getOffsets())});
   }
   if (!isa_and_nonnull<BlockArgument>(bias))
     return;
-  std::optional<Cut> biasCut = cutOf(parts, tensorOf(bias));
-  if (!biasCut || biasCut->offsets != cut.offsets)
+  std::optional<Partition> biasPartition = partitionOf(parts, tensorOf(bias));
+  if (!biasPartition || biasPartition->offsets != partition.offsets)
     return;
   builder.setInsertionPointAfter(whole.getDefiningOp());
   Location loc = parts.front().op.getLoc();
-  Value everywhere = graph::BroadcastOp::create(builder, loc, whole.getType(), bias, cut.dim);
+  Value everywhere = graph::BroadcastOp::create(builder, loc, whole.getType(), bias, partition.dim);
   Value total = SumOp::create(builder, loc, whole.getType(), ValueRange{whole, everywhere});
   for (auto [slice, part] : llvm::zip_equal(slices, parts)) {
     Value piece = SliceOp::create(builder, slice.getLoc(), slice.getType(), total, slice.getOffsets());
@@ -239,10 +239,10 @@ void BodyFusion::fuseInputGradient(BlockArgument parameter) {
       bySum[{*product.getResult().user_begin(), product.getEquationAttr()}].push_back(part);
   }
   for (auto &[key, parts] : bySum) {
-    std::optional<Cut> cut = cutOf(parts, tensorOf(parameter));
+    std::optional<Partition> partition = partitionOf(parts, tensorOf(parameter));
     EinsumOp first = parts.front().op;
     auto [lhs, rhs, result] = first.getSubscripts();
-    if (!cut || lhs.back() != rhs[cut->dim] || result.contains(rhs[cut->dim]))
+    if (!partition || lhs.back() != rhs[partition->dim] || result.contains(rhs[partition->dim]))
       continue;
     Value whole = concat(llvm::map_to_vector(parts, [](Part<EinsumOp> part) -> Value { return part.op.getLhs(); }));
     auto products = llvm::map_to_vector(parts, [](Part<EinsumOp> part) -> Value { return part.op.getResult(); });
@@ -261,8 +261,8 @@ void BodyFusion::fuseParameterGradient(SumOp sum) {
   for (Value term : sum.getInputs())
     if (auto pad = term.getDefiningOp<PadOp>(); pad && term.hasOneUse() && pad.getX().hasOneUse())
       parts.push_back({pad, tensorOf(pad.getX()), llvm::to_vector(pad.getOffsets())});
-  std::optional<Cut> cut = cutOf(parts, tensorOf(sum.getResult()));
-  if (!cut)
+  std::optional<Partition> partition = partitionOf(parts, tensorOf(sum.getResult()));
+  if (!partition)
     return;
   SmallVector<Value> pads = llvm::map_to_vector(parts, [](Part<PadOp> part) -> Value { return part.op.getResult(); });
   SmallVector<Operation *> makers =
@@ -272,7 +272,7 @@ void BodyFusion::fuseParameterGradient(SumOp sum) {
   Location loc = sum.getLoc();
   if (auto first = dyn_cast_or_null<EinsumOp>(makers.front())) {
     auto [lhs, rhs, result] = first.getSubscripts();
-    bool fits = lhs.back() == result[cut->dim] && !rhs.contains(result[cut->dim]);
+    bool fits = lhs.back() == result[partition->dim] && !rhs.contains(result[partition->dim]);
     if (!fits || llvm::any_of(makers, [&](Operation *maker) {
           auto product = dyn_cast_or_null<EinsumOp>(maker);
           return !product || product.getEquation() != first.getEquation() || product.getRhs() != first.getRhs();

@@ -56,7 +56,7 @@ static void splitOps(Block &from, OpBuilder &builder, IRMapping &mapping) {
   for (Operation &op : from) {
     if (isa<graph::BackwardOp, graph::ReturnOp>(op))
       continue;
-    if (auto factor = dyn_cast<dist::FactorOp>(op)) {
+    if (auto factor = dyn_cast<dist::MultiplierOp>(op)) {
       mapping.map(factor.getResult(), mapping.lookup(factor.getX()));
       continue;
     }

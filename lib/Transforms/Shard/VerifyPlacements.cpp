@@ -30,16 +30,16 @@ namespace {
 
 /// How a mesh axis cuts a loop of an op: its device (or micro-batch) c runs the iterations i with
 /// i / stride % extent = c.
-struct Cut {
+struct LoopCut {
   unsigned loop;  // index in OpAxes::loops
   int64_t stride; // iterations
   int64_t extent; // devices or micro-batches of the mesh axis
-  friend bool operator==(const Cut &a, const Cut &b) = default;
+  friend bool operator==(const LoopCut &a, const LoopCut &b) = default;
 };
 
 /// Where one mesh axis stands with one operand or result.
 struct Stand {
-  std::optional<Cut> cut;
+  std::optional<LoopCut> cut;
   std::optional<graph::ReduceKind> partial;
   /// The mesh axis's sub-axis lies across loops, or in a dimension of none.
   bool misplaced = false;
@@ -75,7 +75,7 @@ static Stand getStand(PlacementAttr placement, int64_t meshAxis, const Dimension
         int64_t extent = axes.loops[loop].extent;
         if (stride % loopStride == 0 && stride < loopStride * extent &&
             (loopStride * extent) % (stride * subAxis.extent) == 0) {
-          stand.cut = Cut{loop, stride / loopStride, subAxis.extent};
+          stand.cut = LoopCut{loop, stride / loopStride, subAxis.extent};
           stand.misplaced = false;
         }
         loopStride *= extent;
@@ -91,13 +91,13 @@ static bool hasLoop(const DimensionLoops &dims, unsigned loop) {
 }
 
 static PlacementAttr getOperandPlacement(Value operand) {
-  if (auto factor = operand.getDefiningOp<dist::FactorOp>())
+  if (auto factor = operand.getDefiningOp<dist::MultiplierOp>())
     operand = factor.getX();
   return dist::getPlacement(operand.getType());
 }
 
 /// The mesh axis cuts a loop.
-static LogicalResult verifyCut(Operation *op, int64_t meshAxis, Cut cut, const OpAxes &axes, ArrayRef<Stand> operands,
+static LogicalResult verifyCut(Operation *op, int64_t meshAxis, LoopCut cut, const OpAxes &axes, ArrayRef<Stand> operands,
                                ArrayRef<Stand> results) {
   if (axes.loops[cut.loop].kind == LoopKind::Whole)
     return op->emitOpError("cannot be cut by ") << meshAxisName(meshAxis) << " along a loop of extent "
@@ -171,7 +171,7 @@ static LogicalResult verifyOp(Operation *op) {
   }
   for (int64_t meshAxis : meshAxes) {
     SmallVector<Stand> operands, results;
-    std::optional<Cut> cut;
+    std::optional<LoopCut> cut;
     auto add = [&](SmallVector<Stand> &list, PlacementAttr placement, const DimensionLoops &dims) {
       Stand stand = getStand(placement, meshAxis, dims, axes);
       if (stand.cut && !cut)
@@ -306,7 +306,7 @@ struct VerifyPlacementsPass : galvatron::impl::VerifyPlacementsPassBase<VerifyPl
     SymbolTable symbols(module);
     WalkResult result = module.walk([&](Operation *op) -> WalkResult {
       if (isa<graph::LayerOp, graph::BackwardOp, graph::ReturnOp, func::FuncOp, func::ReturnOp, ModuleOp,
-              dist::FactorOp>(op)) {
+              dist::MultiplierOp>(op)) {
         if (auto backward = dyn_cast<graph::BackwardOp>(op))
           return verifyGradients(cast<graph::LayerOp>(backward->getParentOp()), backward);
         return success();

@@ -63,7 +63,7 @@ struct VerifyShardPass : galvatron::impl::VerifyShardPassBase<VerifyShardPass> {
   void runOnOperation() override {
     SymbolTable symbols(getOperation());
     WalkResult result = getOperation().walk([&](Operation *op) -> WalkResult {
-      if (isa<graph::LayerOp, dist::RedistributeOp, dist::FactorOp, dist::ShareOp>(op))
+      if (isa<graph::LayerOp, dist::RedistributeOp, dist::MultiplierOp, dist::ShareOp>(op))
         return op->emitOpError("expects to be gone after split-tensors");
       if (auto layer = dyn_cast<dist::LayerOp>(op)) {
         ++numLayers;

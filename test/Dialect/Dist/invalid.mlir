@@ -48,7 +48,7 @@ func.func @unplaced(%x: tensor<8xf32>) {
 
 func.func @factor(%x: tensor<8xf32, #dist.placement<[2@g0 * 4]>>) {
   // expected-error@+1 {{expects a result that differs from the operand by being partial, but got}}
-  %0 = dist.factor %x : tensor<8xf32, #dist.placement<[2@g0 * 4]>> -> tensor<8xf32, #dist.placement<[8]>>
+  %0 = dist.multiplier %x : tensor<8xf32, #dist.placement<[2@g0 * 4]>> -> tensor<8xf32, #dist.placement<[8]>>
   return
 }
 

@@ -14,8 +14,8 @@ func.func private @placements(tensor<8x16x64xf32, #dist.placement<[4@t * 2@g0 * 
 func.func @redistribution(%x: tensor<8xf32, #dist.placement<[2@g0 * 4]>>, %c: tensor<f32, #dist.placement<[]>>) {
   // CHECK: dist.redistribute %{{.*}} : tensor<8xf32, #dist.placement<[2@g0 * 4]>> -> tensor<8xf32, #dist.placement<[8]>>
   %0 = dist.redistribute %x : tensor<8xf32, #dist.placement<[2@g0 * 4]>> -> tensor<8xf32, #dist.placement<[8]>>
-  // CHECK: dist.factor %{{.*}} : tensor<f32, #dist.placement<[]>> -> tensor<f32, #dist.placement<[] partial [sum@g0]>>
-  %1 = dist.factor %c : tensor<f32, #dist.placement<[]>> -> tensor<f32, #dist.placement<[] partial [sum@g0]>>
+  // CHECK: dist.multiplier %{{.*}} : tensor<f32, #dist.placement<[]>> -> tensor<f32, #dist.placement<[] partial [sum@g0]>>
+  %1 = dist.multiplier %c : tensor<f32, #dist.placement<[]>> -> tensor<f32, #dist.placement<[] partial [sum@g0]>>
   // CHECK: dist.share %{{.*}} of 4 : tensor<f32, #dist.placement<[]>> -> tensor<f32, #dist.placement<[] partial [sum@t]>>
   %2 = dist.share %c of 4 : tensor<f32, #dist.placement<[]>> -> tensor<f32, #dist.placement<[] partial [sum@t]>>
   return

@@ -225,7 +225,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro
 // A factor of zero is a factor: only zeros that are added are a partial sum.
 // CHECK-LABEL: graph.layer @nothing.tp2(
 // CHECK: %[[X:.*]] = graph.einsum {{.*}} -> tensor<8x16xf32, #dist.placement<[8, 16] partial [sum@g0]>>
-// CHECK: %[[ZERO:.*]] = dist.factor %{{.*}} partial [sum@g0]
+// CHECK: %[[ZERO:.*]] = dist.multiplier %{{.*}} partial [sum@g0]
 // CHECK: arith.mulf %[[X]], %[[ZERO]]
 module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "gpipe">} {
   graph.layer @nothing(%x: tensor<8x64xf32>, %u: tensor<32x64xf32> {graph.parameter = "u"}, %d: tensor<16x32xf32> {graph.parameter = "d"}) -> tensor<8x16xf32> {

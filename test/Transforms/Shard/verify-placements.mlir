@@ -9,7 +9,7 @@ graph.layer @double(%x: tensor<8xf32, #dist.placement<[2@g0 * 4]>>) -> tensor<8x
 // CHECK-LABEL: graph.layer @partial_sums_wait_in_sums_and_pass_linear_ops
 graph.layer @partial_sums_wait_in_sums_and_pass_linear_ops(%x: tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>, %c: tensor<8xf32, #dist.placement<[8]>>) -> tensor<8xf32, #dist.placement<[8]>> {
   %y = graph.sum %x, %x : (tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>, tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>) -> tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>
-  %f = dist.factor %c : tensor<8xf32, #dist.placement<[8]>> -> tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>
+  %f = dist.multiplier %c : tensor<8xf32, #dist.placement<[8]>> -> tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>
   %z = arith.mulf %y, %f : tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>
   %r = dist.all_reduce sum %z axes [0] : tensor<8xf32, #dist.placement<[8] partial [sum@g0]>> -> tensor<8xf32, #dist.placement<[8]>>
   graph.return %r : tensor<8xf32, #dist.placement<[8]>>
