@@ -284,7 +284,7 @@ Attribute OrderAttr::parse(AsmParser &parser, Type) {
       return failure();
     std::optional<Instruction> instruction = readInstruction(word);
     if (!instruction)
-      return parser.emitError(loc, "expects F, B or W with a micro-batch, and a part behind a dot, but got ") << word;
+      return parser.emitError(loc, "expects F, B or W with a micro-batch, and a part after a dot, but got ") << word;
     instructions.push_back(*instruction);
     return success();
   };

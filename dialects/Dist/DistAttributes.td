@@ -60,7 +60,7 @@ def Dist_OrderAttr : AttrDef<Dist_Dialect, "Order"> {
   let summary = "what a pipeline stage does with its micro-batches, one instruction after another";
   let description = [{
     An instruction is a subscript and a micro-batch: `F` forward, `B` backward, `W` gradients of weights where they have a
-    backward of their own; behind a dot the stage's part, where it is not the first.
+    backward of their own; after a dot the stage's part, where it is not the first.
 
     Example: `#dist.order<F0, F1, B0, B1>`; interleaved: `#dist.order<F0, F0.1, B0.1, B0>`
   }];

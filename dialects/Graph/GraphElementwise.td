@@ -61,7 +61,7 @@ def Graph_DetachOp : Graph_MathOp<"detach", [SameOperandsAndResultType], Linear>
   let summary = "its operand, through which no gradient flows";
   let description = [{
     torch's `detach`: stopped gradients and straight-through estimators. `differentiate` reads it and
-    drops it: behind that phase a value and its detached copy are one.
+    drops it: after that phase a value and its detached copy are one.
 
     Example: `round` with the gradient of the identity.
     ```mlir

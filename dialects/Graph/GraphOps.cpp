@@ -263,7 +263,7 @@ LogicalResult CrossEntropyOp::verify() {
 
 bool CrossEntropyOp::isMean() { return shapeOf(getLoss()).empty() || shapeOf(getLabels()).empty(); }
 
-/// Behind what only renames positions.
+/// After what only renames positions.
 static Value withoutViews(Value value) {
   while (isa_and_nonnull<ReshapeOp, TransposeOp>(value.getDefiningOp()))
     value = value.getDefiningOp()->getOperand(0);

@@ -161,7 +161,7 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
   if (line.ranks.getNumOccurrences() && line.ranks < 1)
     return reportUsage("expects --ranks of at least 1, but got " + llvm::Twine(line.ranks)), std::nullopt;
   if (line.plan.getNumOccurrences() && line.plan.empty())
-    return reportUsage("expects a file behind --plan="), std::nullopt;
+    return reportUsage("expects a file after --plan="), std::nullopt;
   if (line.compileTo.getNumOccurrences()) {
     options.compileTo = parsePhase(line.compileTo);
     if (!options.compileTo)

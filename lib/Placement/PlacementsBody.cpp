@@ -197,7 +197,7 @@ FailureOr<Value> BodyAssigner::getOperand(Operation *op, Value original, const V
     bool pieces = canMakeInPieces(producer);
     ValuePlace place = pieces ? need : getReplicated();
     Value made = makeProducer(producer, original, place);
-    addCopy(original, made, place, /*gathered=*/true); // cheaper to make again than to keep
+    addCopy(original, made, place, /*gathered=*/true); // cheaper to recompute than to keep
     if (pieces)
       return made;
     return place == need ? made : convert(original, {made, place, true}, need);

@@ -17,7 +17,7 @@ using namespace galvatron;
 // Where they lie
 //===--------------------------------------------------------------------===//
 
-/// Where each parameter stands: those that lie together behind one another, at the place of their first.
+/// Where each parameter stands: those that lie together one after another, at the place of their first.
 FailureOr<std::vector<std::pair<unsigned, unsigned>>> TimetableBuilder::collectAdjacent() {
   std::vector<std::pair<unsigned, unsigned>> places; // (first of its group, position in the group)
   for (unsigned index = 0; index < table.parameters.size(); ++index)

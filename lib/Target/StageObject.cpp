@@ -138,7 +138,7 @@ static void keepOnly(ModuleOp module, const Timetable &timetable) {
   }
 }
 
-/// The body behind `StartBackward`: the loss' gradient is one.
+/// The body after `StartBackward`: the loss' gradient is one.
 static void addStartBackward(ModuleOp module) {
   OpBuilder builder = OpBuilder::atBlockEnd(module.getBody());
   Location loc = module.getLoc();

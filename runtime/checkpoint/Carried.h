@@ -21,7 +21,7 @@ public:
   static Status open(const Manifest &manifest, const std::string &start, const std::string &buffers, uint64_t seed,
                      Carried &carried);
 
-  /// Lays out a file, behind what is there.
+  /// Lays out a file, after what is there.
   static void add(const Manifest &manifest, safetensors::Writer &writer);
   Status write(safetensors::Writer &writer) const;
 

@@ -23,7 +23,7 @@ struct ModelState {
 
 /// One of the tensors that exist for each parameter; for a frozen one the weight alone.
 struct TensorKind {
-  const char *suffix;             // behind the parameter's name in the file
+  const char *suffix;             // after the parameter's name in the file
   int64_t ParameterInfo::*offset; // where in the arena
 };
 inline constexpr TensorKind kWeight = {"", &ParameterInfo::parameter};

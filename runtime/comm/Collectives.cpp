@@ -80,7 +80,7 @@ void combineHalves(int64_t kind, Bfloat16 *contributions, int64_t count, int64_t
   }
 }
 
-/// Reduces `size` contributions that lie behind one another, into the first.
+/// Reduces `size` contributions that lie one after another, into the first.
 void combineAll(int64_t element, int64_t kind, char *contributions, int64_t count, int64_t size) {
   if (element == GVRT_BF16)
     return combineHalves(kind, reinterpret_cast<Bfloat16 *>(contributions), count, size);

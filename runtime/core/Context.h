@@ -86,7 +86,7 @@ struct gvrt_context {
   const galvatron::Group *operationGroup = nullptr;
   int operationPeer = -1;
   galvatron::FailureHandler onFailure = nullptr;
-  /// Called behind every entry unless null: a device that finds errors late looks for them there.
+  /// Called after every entry unless null: a device that finds errors late looks for them there.
   void (*afterEntry)(gvrt_context *context) = nullptr;
 };
 

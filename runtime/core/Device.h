@@ -48,7 +48,7 @@ struct DeviceHooks {
   void (*run)(gvrt_context *context, double rate, void (*walk)(void *argument), void *argument) = nullptr;
   /// Likewise, but entry by entry from the host, and what an entry computes is there when the next one is called.
   void (*runOneByOne)(gvrt_context *context, double rate, void (*walk)(void *argument), void *argument) = nullptr;
-  /// Sums, clipping and the update of all parameters, behind `run`; waits for every rank's sums and gives them, while
+  /// Sums, clipping and the update of all parameters, after `run`; waits for every rank's sums and gives them, while
   /// the update may still run. Where one of them is not finite, or no rank knows of a label, nothing is updated.
   /// Collective.
   std::vector<StepSums> (*update)(gvrt_context *context) = nullptr;

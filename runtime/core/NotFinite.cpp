@@ -155,7 +155,7 @@ private:
     text << *entry.name << stageText(state) << " gives " << numberText(scan.bad);
     Finding finding{{scan.isOnlyMinusInfinity, isBackward, entry.microBatch, direction * layer, number},
                     {isBackward ? NotFiniteOrigin::Backward : NotFiniteOrigin::Forward, text.str(), false}};
-    // At most one of each sort: a step has many entries, and most are not finite behind the first.
+    // At most one of each sort: a step has many entries, and most are not finite after the first.
     for (Finding &known : findings)
       if (known.order[0] == finding.order[0] && known.order[1] == finding.order[1]) {
         if (finding.order < known.order)

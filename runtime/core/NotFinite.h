@@ -22,7 +22,7 @@ struct NotFiniteOrigin {
   bool areMoments = false;
 };
 
-/// Collective; the same on every rank. `repeat` does the step's timetable again and calls what it is given behind every
+/// Collective; the same on every rank. `repeat` does the step's timetable again and calls what it is given after every
 /// entry, once all it computes is there.
 NotFiniteOrigin findNotFinite(const World &world, const ModelState &state,
                               const std::function<void(const EntryVisitor &)> &repeat);

@@ -164,7 +164,7 @@ Status Options::parse(int argc, const char *const *argv, Options &options) {
       return Status::error("there is no option '", argv[i], "'; --help lists them");
     if (!attached) {
       if (i + 1 == argc)
-        return Status::error(flag, " expects a value behind it");
+        return Status::error(flag, " expects a value after it");
       value = argv[++i];
       // Two numbers may also stand apart, as they do in Python's argparse.
       if (flag == "--betas" && value.find(',') == std::string::npos && i + 1 < argc)

@@ -25,7 +25,7 @@ public:
 
   /// Whether every entry names an existing function, name and layer and stays inside the arena.
   Status check() const;
-  /// One step: calls every entry in order, and `visit` behind each.
+  /// One step: calls every entry in order, and `visit` after each.
   void run(gvrt_context &context, char *arena, const EntryVisitor &visit = nullptr) const;
 
 private:

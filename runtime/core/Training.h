@@ -38,7 +38,7 @@ private:
   Status step(int64_t number);
   /// Issues the entries of one timetable.
   void runTimetable(double rate);
-  /// The same for what looks behind each of them.
+  /// The same for what looks after each of them.
   void runTimetable(double rate, const EntryVisitor &visit);
   /// An error of a step whose loss or gradients are not finite: where that began, and what to do.
   Status explainNotFinite(const Status &error, int64_t number, double rate);

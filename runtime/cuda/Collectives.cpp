@@ -1,6 +1,6 @@
 //===- Collectives.cpp - collectives over NCCL ------------------------------------------------------------===//
 //
-// NCCL moves whole buffers. Where pieces lie behind one another that is all; else
+// NCCL moves whole buffers. Where pieces lie one after another that is all; else
 //
 //   few outer indices      one call for each, as one group
 //   many                   packed through the arena's workspace in parts: pack -> NCCL -> unpack

@@ -1,8 +1,8 @@
 //===- Communication.h - NCCL communicators and their streams --------------------===//
 //
-// Collectives go one behind the other on a stream of their own, those with a handle on another: what a layer needs now
-// does not wait behind the gradients of the layer before. Each channel between two stages has a communicator and a
-// stream of its own, so no value waits behind one for somebody else. Side streams join the compute stream by events,
+// Collectives go one after the other on a stream of their own, those with a handle on another: what a layer needs now
+// does not wait for the gradients of the layer before. Each channel between two stages has a communicator and a
+// stream of its own, so no value waits for one of somebody else. Side streams join the compute stream by events,
 // which also makes them part of a captured graph:
 //
 //   compute      ──A──┬──B──┬─────┬──D──┬──E──      A makes x, B and D do not need y, D needs z, E needs y
@@ -42,7 +42,7 @@ struct Communication {
   SideStream collectives, later;    // without a handle, and with one
   std::map<int, Channel> to, from;  // by the other stage
   ncclComm_t world = nullptr;       // null where there is one rank
-  std::vector<cudaEvent_t> handles; // by handle: recorded behind what is under way
+  std::vector<cudaEvent_t> handles; // by handle: recorded after what is under way
   std::vector<bool> underWay;
 };
 

@@ -72,7 +72,7 @@ void broadcastInStage(gvrt_context *context, void *data, int64_t bytes);
       ::galvatron::cuda::report(context, gvrtCode, #call, __FILE__, __LINE__);                                         \
   } while (false)
 
-/// GVRT_CUDA(context, cudaMemcpyAsync(…)): a failure ends the run, naming rank, stage, entry and place. Behind a kernel
+/// GVRT_CUDA(context, cudaMemcpyAsync(…)): a failure ends the run, naming rank, stage, entry and place. After a kernel
 /// launch: GVRT_CUDA(context, cudaGetLastError()).
 #define GVRT_CUDA(context, call) GVRT_CUDA_RESULT(context, cudaError_t, cudaSuccess, failCuda, call)
 #define GVRT_CUBLAS(context, call) GVRT_CUDA_RESULT(context, cublasStatus_t, CUBLAS_STATUS_SUCCESS, failCublas, call)

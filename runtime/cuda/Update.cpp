@@ -104,7 +104,7 @@ std::vector<StepSums> update(gvrt_context *context) {
   GVRT_CUDA(context, cudaEventRecord(state.idle, state.compute));
   launchUpdate(state.compute, plan);
   GVRT_CUDA(context, cudaGetLastError());
-  // While the update runs the next step's tokens are read and its graph is launched behind it.
+  // While the update runs the next step's tokens are read and its graph is launched after it.
   waitFor(context, state.idle);
   context->entry = nullptr;
   std::vector<StepSums> sums;

@@ -2,7 +2,7 @@
 //
 //   squares of chunks -> own sums -> every rank's sums (NCCL) -> scale, or nothing if a sum is not finite -> update
 //
-// All of it is issued behind the step's graph; the host waits once, for the sums, and not for the update: what it does
+// All of it is issued after the step's graph; the host waits once, for the sums, and not for the update: what it does
 // next, up to the launch of the next step's graph, takes less time than the update of a large model.
 //
 //===----------------------------------------------------------------------------------------------------------------===//

@@ -35,7 +35,7 @@ Status checkSameData(const std::string &checkpoint, const DataOrder &saved, cons
 
 /// Moves `now` to where `saved` stopped after `samples` windows: sets its origin, returns its next sample. In whole
 /// rounds and tokens of the round: after 48 windows of 64 tokens, window 24 of 128, which begins at token 3072 as well.
-/// Behind the end of a shorter file one goes round.
+/// After the end of a shorter file one goes round.
 int64_t goOn(const DataOrder &saved, int64_t samples, DataOrder &now);
 
 } // namespace galvatron

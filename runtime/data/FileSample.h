@@ -24,7 +24,7 @@ struct FileSample {
 
   bool beginsWith(const std::string &bytes, size_t at = 0) const;
   bool endsWith(const std::string &bytes) const;
-  /// Byte `at` of the file's beginning; 0 behind its end.
+  /// Byte `at` of the file's beginning; 0 after its end.
   unsigned char byte(size_t at) const { return at < pieces.front().size() ? pieces.front()[at] : 0; }
 };
 

@@ -19,7 +19,7 @@ struct ForeignFormat {
   explicit operator bool() const { return !finding.empty(); }
 };
 
-/// Whether the file is something else than tokens of `type` behind one another, by, in this order: the header of a
+/// Whether the file is something else than tokens of `type` one after another, by, in this order: the header of a
 /// known format; the index of a Megatron data set beside it; what its bytes are like. Of the last kind:
 ///
 ///   text            where a token is wider than a byte: hardly any control characters (one byte in 256), at least 16

@@ -1,4 +1,4 @@
-//===- TokenFile.cpp - token ids behind one another in a file -------------------------------===//
+//===- TokenFile.cpp - token ids one after another in a file -------------------------------===//
 #include "runtime/data/TokenFile.h"
 #include "runtime/data/ForeignFormat.h"
 

@@ -1,4 +1,4 @@
-//===- TokenFile.h - token ids behind one another in a file -------------------------------===//
+//===- TokenFile.h - token ids one after another in a file -------------------------------===//
 //
 // Read by range, not mapped: pages of a mapped file count as this process' memory for as long as they stay in the
 // cache.

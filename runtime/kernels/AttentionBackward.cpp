@@ -1,6 +1,6 @@
 //===- AttentionBackward.cpp - gradients of q, k and v in blocks ----------------------------------===//
 //
-// Probabilities are computed again, block by block, from q, k and the saved lse. With D = rowsum(dy ∘ y), K the factors
+// Probabilities are recomputed, block by block, from q, k and the saved lse. With D = rowsum(dy ∘ y), K the factors
 // of dropout and t the tanh of softcap, per block:
 //
 //   P = exp(scores - lse)        dv += (P ∘ K)ᵀ dy

@@ -64,8 +64,8 @@ void *allocate(gvrt_context *context, int64_t bytes) {
   int64_t kept = mappedBytes(bytes) - kHugePage;
   if (aligned > mapped)
     munmap(mapped, aligned - mapped);
-  if (int64_t behind = mapped + kHugePage - aligned; behind > 0)
-    munmap(aligned + kept, behind);
+  if (int64_t after = mapped + kHugePage - aligned; after > 0)
+    munmap(aligned + kept, after);
   madvise(aligned, kept, MADV_HUGEPAGE);
   context->allocatedBytes += bytes;
   context->peakBytes = std::max(context->peakBytes, context->allocatedBytes);

@@ -55,7 +55,7 @@ struct Loops {
   void (*multiply)(const float *x, const float *w, float *y, int64_t count);
 
   /// Rotates one row: pairs (x[i·step], x[i·step + distance]) for i < frequencies; half has step 1, distance
-  /// frequencies; interleaved step 2, distance 1. Elements behind the rotated ones are copied.
+  /// frequencies; interleaved step 2, distance 1. Elements after the rotated ones are copied.
   void (*rotate)(const float *x, float *y, const float *cosine, const float *sine, int64_t frequencies, int64_t columns,
                  int style);
 

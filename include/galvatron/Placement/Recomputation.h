@@ -3,7 +3,7 @@
 //
 // Without recomputation every value that backward reads is kept, except where it costs next to nothing to recompute it:
 // views, pieces, constants, and elementwise results of what is kept or given anyway. With recomputation nothing is
-// kept: the forward ops that backward needs, collectives included, are run again from the layer's arguments.
+// kept: the forward ops that backward needs, collectives included, are recomputed from the layer's arguments.
 #ifndef GALVATRON_PLACEMENT_RECOMPUTATION_H
 #define GALVATRON_PLACEMENT_RECOMPUTATION_H
 

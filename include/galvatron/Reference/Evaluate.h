@@ -13,7 +13,7 @@ namespace galvatron::reference {
 struct EvaluateOptions {
   /// Safetensors to start from; empty: values drawn from `seed` by the program's distributions.
   std::string weights;
-  /// Token ids behind one another, little endian, of `dataType` u8, u16, u32, i32 or i64; empty: random tokens.
+  /// Token ids one after another, little endian, of `dataType` u8, u16, u32, i32 or i64; empty: random tokens.
   std::string data, dataType = "u8";
   int64_t steps = 1;
   uint64_t seed = 0;

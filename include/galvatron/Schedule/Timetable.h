@@ -43,7 +43,7 @@ struct StageParameter {
   std::vector<int64_t> stages;
 };
 
-/// Data of all micro-batches, one behind another.
+/// Data of all micro-batches, one after another.
 struct StageInput {
   std::string name;
   int buffer;

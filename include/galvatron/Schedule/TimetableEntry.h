@@ -152,7 +152,7 @@ struct RuntimeCall {
 };
 RuntimeCall getRuntimeCall(const Action &action);
 
-/// The body behind `StartBackward`, which no layer of the program has: whoever emits an object adds it.
+/// The body after `StartBackward`, which no layer of the program has: whoever emits an object adds it.
 inline constexpr llvm::StringLiteral kStartBackwardFunction = "loss_gradient";
 
 } // namespace galvatron

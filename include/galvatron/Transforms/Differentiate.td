@@ -191,7 +191,7 @@ def AssignKernelTypesPass : Pass<"galvatron-assign-kernel-types"> {
   let summary = "Converts what a model cast to float64, float16 or a small integer where a function of the runtime reads it";
   let description = [{
     Functions of the runtime and collectives read f32, bf16 and i64. An operand of another type is converted before
-    such an op, its result back behind it: float16 is computed in float32 and rounded, float64 in float32 alone.
+    such an op, its result back after it: float16 is computed in float32 and rounded, float64 in float32 alone.
     Elementwise ops compute in the model's own type, and what moves elements keeps it.
 
     **Before:** any program; `differentiate` has run if there are gradients, which are of their values' types.

@@ -148,9 +148,9 @@ def InsertCollectivesPass : Pass<"galvatron-insert-collectives", "mlir::ModuleOp
 }
 
 def PlanRecomputationPass : Pass<"galvatron-plan-recomputation", "mlir::ModuleOp"> {
-  let summary = "Decides which forward values backward keeps and which it computes again";
+  let summary = "Decides which forward values backward keeps and which it recomputes";
   let description = [{
-    Under a strategy without recomputation, what backward reads is kept, except what can be had again
+    Under a strategy without recomputation, what backward reads is kept, except what can be recomputed
     for next to nothing from the rest: views, constants, pieces, and elementwise results of values that
     are kept anyway. With recomputation only the layer's arguments are kept.
 
@@ -258,7 +258,7 @@ def FuseSlicesPass : Pass<"galvatron-fuse-slices", "mlir::ModuleOp"> {
 def FuseParametersPass : Pass<"galvatron-fuse-parameters", "mlir::ModuleOp"> {
   let summary = "Makes one product of those that share an operand, over parameters that lie together";
   let description = [{
-    Where parameters multiply the same value in the same way (q, k, v; gate, up), they are laid out behind one
+    Where parameters multiply the same value in the same way (q, k, v; gate, up), they are laid out one after
     another, and one product computes all results, one the input's gradient, one all their gradients: larger
     products run at a higher rate, and no sum of gradients is left. Results that are all kept for backward
     are kept as one. It changes where parameters lie and nothing else: names, shapes and checkpoints stay.

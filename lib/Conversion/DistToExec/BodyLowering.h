@@ -81,7 +81,7 @@ public:
   void call(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers,
             llvm::ArrayRef<exec::CallConstant> constants, llvm::ArrayRef<int64_t> present = {},
             mlir::DictionaryAttr entry = {});
-  /// The same behind everything else: what it writes, nobody reads before.
+  /// The same after everything else: what it writes, nobody reads before.
   void callAtEnd(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers,
                  llvm::ArrayRef<exec::CallConstant> constants, mlir::DictionaryAttr entry = {});
   /// The same for a function of which every buffer from the `firstOutput`-th given one on is written. Where the
@@ -136,7 +136,7 @@ mlir::LogicalResult lowerProduct(BodyLowering &lowering, graph::EinsumOp op);
 /// A product to which a bias or another tensor is added, in one call where there is a function for it.
 mlir::LogicalResult lowerProductSum(BodyLowering &lowering, mlir::Operation *op, bool &handled);
 
-/// Whether an elementwise value is computed again by each reader instead of being stored.
+/// Whether an elementwise value is recomputed by each reader instead of being stored.
 bool isInlined(mlir::Value value);
 /// Generates the loops of an elementwise op whose results are stored.
 mlir::LogicalResult lowerElementwise(BodyLowering &lowering, mlir::Operation *op);

@@ -39,7 +39,7 @@ bool galvatron::isRowMajor(ArrayRef<int64_t> shape, ArrayRef<int64_t> strides) {
 
 std::optional<Strides> galvatron::reshapedStrides(ArrayRef<int64_t> from, ArrayRef<int64_t> strides,
                                                   ArrayRef<int64_t> to) {
-  // Walk both shapes from the minor end; `from` dimensions that lie behind one another merge.
+  // Walk both shapes from the minor end; `from` dimensions that lie one after another merge.
   Strides result(to.size(), 0);
   int64_t i = from.size() - 1, j = to.size() - 1;
   while (i >= 0 || j >= 0) {

@@ -16,7 +16,7 @@ using Strides = llvm::SmallVector<int64_t, 6>;
 Strides rowMajorStrides(llvm::ArrayRef<int64_t> shape);
 Strides stridesOf(mlir::Value memref);
 llvm::ArrayRef<int64_t> shapeOf(mlir::Value value);
-/// Whether the elements lie behind one another in row-major order (dimensions of extent 1 aside).
+/// Whether the elements lie one after another in row-major order (dimensions of extent 1 aside).
 bool isRowMajor(llvm::ArrayRef<int64_t> shape, llvm::ArrayRef<int64_t> strides);
 /// Strides of `to` on the elements of `from`, in row-major order of both, or none where no strides do.
 std::optional<Strides> reshapedStrides(llvm::ArrayRef<int64_t> from, llvm::ArrayRef<int64_t> strides,

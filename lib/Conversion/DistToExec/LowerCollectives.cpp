@@ -4,15 +4,15 @@
 using namespace mlir;
 using namespace galvatron;
 
-/// Elements before one piece along `dim`, cut at [outer][group][inner], and behind it; of the tensor
+/// Elements before one piece along `dim`, cut at [outer][group][inner], and after it; of the tensor
 /// that holds one device's part.
 static std::pair<int64_t, int64_t> cutOf(ArrayRef<int64_t> part, int64_t dim, int64_t outer) {
-  int64_t before = outer, behind = part[dim] / outer;
+  int64_t before = outer, after = part[dim] / outer;
   for (int64_t extent : part.take_front(dim))
     before *= extent;
   for (int64_t extent : part.drop_front(dim + 1))
-    behind *= extent;
-  return {before, behind};
+    after *= extent;
+  return {before, after};
 }
 
 LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, bool &handled) {

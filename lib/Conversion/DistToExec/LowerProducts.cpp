@@ -19,7 +19,7 @@ struct ProductLoop {
   std::array<int64_t, 3> strides; // a, b, c
 };
 
-/// Merges neighbours that lie behind one another in every tensor that has them: (b, s) becomes one
+/// Merges neighbours that lie one after another in every tensor that has them: (b, s) becomes one
 /// loop of rows.
 void mergeLoops(SmallVectorImpl<ProductLoop> &loops) {
   for (size_t i = 0; i + 1 < loops.size();) {
@@ -107,7 +107,7 @@ LogicalResult ProductLowering::run() {
   Value c = lowering.createResult(op.getResult(), lowering.preferredOrder(op.getResult()));
   if (succeeded(emit(a, b, c)))
     return success();
-  // Several subscripts are summed over and do not lie behind one another: bring them together, in the
+  // Several subscripts are summed over and do not lie one after another: bring them together, in the
   // same order in both operands.
   LogicalResult emitted = emit(gathered(a, subscripts[0]), gathered(b, subscripts[1]), c);
   assert(succeeded(emitted) && "subscripts in one order merge");

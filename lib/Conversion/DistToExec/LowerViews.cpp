@@ -38,7 +38,7 @@ static Value pieceOf(BodyLowering &lowering, Location loc, Value whole, ArrayRef
 
 static void lowerConcat(BodyLowering &lowering, graph::ConcatOp op) {
   if (op->hasAttr(dist::kAdjacentAttrName)) {
-    // Parameters that the timetable lays out behind one another.
+    // Parameters that the timetable lays out one after another.
     Value first = lowering.bufferOf(op.getInputs().front());
     ArrayRef<int64_t> shape = shapeOf(op.getResult());
     lowering.setBuffer(op.getResult(), lowering.view(op.getLoc(), first, 0, shape, rowMajorStrides(shape)));

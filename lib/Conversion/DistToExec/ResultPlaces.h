@@ -32,7 +32,7 @@ public:
   const Destination *findDestination(mlir::Value value) const;
   /// The view of a concatenation into which a value is computed, or null.
   mlir::Value getPiece(mlir::Value value) const { return pieces.lookup(value); }
-  /// Positions of the parameters to whose gradients the value is added; several lie behind one another.
+  /// Positions of the parameters to whose gradients the value is added; several lie one after another.
   llvm::ArrayRef<unsigned> getParameters(mlir::Value value) const;
   /// Whether result number `index` is computed where it belongs; else it is still to be copied or added there.
   bool isInPlace(unsigned index) const { return inPlace[index]; }

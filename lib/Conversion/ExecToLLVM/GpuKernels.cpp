@@ -24,7 +24,7 @@ static int64_t alignmentOf(Value buffer) {
     offset += view.getOffset();
     buffer = view.getBase();
   }
-  // Integers are data: micro-batches lie behind one another without padding.
+  // Integers are data: micro-batches lie one after another without padding.
   bool isData = isa<BlockArgument>(buffer) && getElementTypeOrSelf(buffer.getType()).isInteger(64);
   return std::gcd(isData ? int64_t(8) : exec::kBufferAlignment, offset);
 }

@@ -12,7 +12,7 @@ struct LoopNest {
   llvm::SmallVector<llvm::SmallVector<int64_t>> strides; // [buffer][loop]
 };
 
-/// Loops of extent 1 vanish; the last output's smallest stride comes innermost; neighbours that lie behind
+/// Loops of extent 1 vanish; the last output's smallest stride comes innermost; neighbours that lie after
 /// one another in every buffer merge. Where there are sums over or along rows, the innermost
 /// loop stays what it is.
 LoopNest simplifyLoops(exec::LoopsOp op);
@@ -25,7 +25,7 @@ struct KernelPointers {
 };
 KernelPointers collectPointers(exec::LoopsOp op);
 
-/// The row sums from `it` on that can be made in one walk over the row; `it` then stands behind them.
+/// The row sums from `it` on that can be made in one walk over the row; `it` then stands after them.
 llvm::SmallVector<exec::RowSumOp> takeRowSums(mlir::Block::iterator &it);
 
 } // namespace galvatron

@@ -52,7 +52,7 @@ enum class Operator : uint8_t {
 /// Elements that a non-positional expression may have and still be folded to numbers.
 constexpr int64_t kFoldLimit = 1 << 16;
 
-/// Numbers behind Dense leaves: computed ones, or a module's buffer read where it lies.
+/// Numbers of Dense leaves: computed ones, or a module's buffer read where it lies.
 struct DenseData {
   std::vector<double> values;
   ElementType rawType = ElementType::Float32;

@@ -153,7 +153,7 @@ static std::function<Tensor(const Tensor &, const Tensor &)> putBackOf(Call &cal
   }
   if (op != "aten::select" && op != "aten::slice" && op != "aten::narrow")
     return nullptr;
-  // A range of one dimension: what lies before and behind it stays.
+  // A range of one dimension: what lies before and after it stays.
   int64_t dim = call.dim("dim", rank), extent = base[dim], begin = 0, step = call.integer("step", 1);
   begin = op == "aten::select" ? call.integer("index") : call.integer("start", 0);
   begin = std::clamp<int64_t>(begin < 0 ? begin + extent : begin, 0, extent);

@@ -51,7 +51,7 @@ Results stack(Call &call) {
   return {Value(joined(call, parts, dim, type))};
 }
 
-/// What pads a dimension by `count` before or behind x: a number, or elements of x.
+/// What pads a dimension by `count` before or after x: a number, or elements of x.
 Tensor padding(Call &call, const Tensor &x, int64_t dim, int64_t count, bool before, const std::string &mode,
                double value) {
   Shape shape = x.shape, offsets(x.rank(), 0);

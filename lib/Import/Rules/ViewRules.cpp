@@ -159,7 +159,7 @@ Tensor range(Call &call, const Tensor &x, int64_t dim, int64_t begin, int64_t en
   offsets[dim] = begin;
   int64_t count = (end - begin + step - 1) / step;
   shape[dim] = count;
-  if (count == 0) // the rest behind a rotary part that is everything
+  if (count == 0) // the rest after a rotary part that is everything
     return Tensor::of(call.expressions.splat(x.type, shape, 0));
   if (step == 1)
     return call.importer.slice(x, offsets, shape);

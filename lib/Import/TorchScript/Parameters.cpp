@@ -17,7 +17,7 @@ static const std::map<at::ScalarType, safetensors::ElementType> kFileTypes = {
 
 safetensors::ElementType Buffer::type() const { return kFileTypes.at(tensor.scalar_type()); }
 
-/// One zero (or nothing) behind all elements.
+/// One zero (or nothing) after all elements.
 static bool hasNoMemory(const at::Tensor &tensor) {
   if (tensor.is_meta())
     return true;

@@ -270,7 +270,7 @@ plan::GroupShape Judge::group(const Collective &collective, const PlannedLayer &
 }
 
 double Judge::wait(const std::vector<Collective> &list, const PlannedLayer &layer, double compute) const {
-  double alone = 0, beside = 0;
+  double alone = 0, overlapped = 0;
   for (const Collective &c : list) {
     for (int i = 0; i < c.count; ++i) {
       double one = network(layer.stage).seconds(c.kind, double(c.bytes), group(c, layer));
@@ -280,8 +280,8 @@ double Judge::wait(const std::vector<Collective> &list, const PlannedLayer &laye
         alone += one;
     }
   }
-  double together = std::min(beside, compute) * (problem.cluster.device.overlapSlowdown - 1);
-  return alone + (beside > compute ? beside : compute) + together;
+  double together = std::min(overlapped, compute) * (problem.cluster.device.overlapSlowdown - 1);
+  return alone + (overlapped > compute ? overlapped : compute) + together;
 }
 
 double Judge::relayout(const PlannedLayer &from, const PlannedLayer &to, double bytes) const {
@@ -409,7 +409,7 @@ void Judge::time() {
               .sendSecondsFrom(before.stage * ranks, ranks, bytes / (double(before.dp) * before.strategy.sequenceCut()),
                                int(ranks * (layer.stage - before.stage)));
   }
-  // Clipping waits for all stages: tails are not hidden behind one another.
+  // Clipping waits for all stages: tails are not overlapped with one another.
   double tail = *std::max_element(tails.begin(), tails.end());
   PipelineShape shape = plan.shape();
   report.timetableSeconds = LongestPath(shape, times).seconds() + tail;

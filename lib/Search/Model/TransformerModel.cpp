@@ -63,7 +63,7 @@ Result<LayerCost> ShapeCosts::cost(const CostQuery &query) const {
             .bytesPerElement = shape.bytesPerElement};
   double flops = 0, traffic = 0, saved = 0, scratch = 0, weightFlops = 0, attention = 0;
   int kernels = 0;
-  double again = 0, dropped = 0; // seconds and bytes of values made again
+  double again = 0, dropped = 0; // seconds and bytes of values recomputed
   if (role == LayerRole::Block) {
     // A token passes `top` of the experts; without experts, the one MLP.
     double top = shape.experts ? double(shape.expertsPerToken) : 1, experts = std::max(1.0, double(shape.experts));

@@ -30,7 +30,7 @@ void addTensor(LayerCost &cost, const Strategy &s, const Body &body, double loca
   add(cost.forwardCollectives, Kind::ReduceScatter, Group::Tensor, local, body.tensorForward);
   add(cost.backwardCollectives, Kind::AllGather, Group::Tensor, local, body.tensorBackward);
   add(cost.backwardCollectives, Kind::ReduceScatter, Group::Tensor, local, body.tensorBackward);
-  // The input is gathered again for the weight's gradient, beside compute.
+  // The input is gathered again for the weight's gradient, overlapped with compute.
   add(cost.backwardCollectives, Kind::AllGather, Group::Tensor, local, body.tensorBackward, true);
 }
 

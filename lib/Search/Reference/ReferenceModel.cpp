@@ -45,7 +45,7 @@ Result<double> ReferenceModel::gradientMsPerMB(const ReferenceStrategy &s) const
 }
 
 namespace {
-/// Backward beside the gradient sync of `megabytes`: GALVATRON.md 3.1's
+/// Backward overlapped with the gradient sync of `megabytes`: GALVATRON.md 3.1's
 /// max + (kappa - 1) min, in the reference's order of operations.
 double overlapped(double backward, double megabytes, double msPerMB, double kappa) {
   double slowMsPerMB = msPerMB * kappa, sync = megabytes * slowMsPerMB, compute = backward * kappa;
@@ -99,7 +99,7 @@ Result<SecondsPair> ReferenceModel::layerSeconds(const ReferenceStrategy &s, int
 }
 
 namespace {
-/// 3.2: communication hides behind compute, which it slows by kappa.
+/// 3.2: communication is overlapped with compute, which it slows by kappa.
 double hidden(double compute, double communication, double kappa) {
   if (compute >= communication / kappa)
     return communication + (kappa * compute - communication) / kappa;

@@ -392,7 +392,7 @@ void Searcher::look(const Candidate &candidate, double slack) {
     }
     // score >= total(least) + slope (c - least) + sync - ends - prefix. A
     // single stage is passed `chunks` times, the first of several once at
-    // least; a later one may be hidden behind the first, so count it as free.
+    // least; a later one may be overlapped with the first, so count it as free.
     double ends = candidate.ends->compute[stage];
     double slope = setting.stages == 1 ? setting.chunks : stage == 0 ? 1 : 0;
     double sum = limit - total(least[stage]) + slope * (least[stage] - ends) + ends + prefix;

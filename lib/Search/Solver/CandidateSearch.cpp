@@ -162,7 +162,7 @@ bool ExactSearch::hasRoom(const Join &join, int stage, int done) const {
   return pipeline.heldWithin(limits.best - join.done.tail, stage + 1, join.done.sum, all) >= all * (1 - 1e-12);
 }
 
-/// Whether no time of the stages behind `a` is worse than behind `b`.
+/// Whether no time of the stages after `a` is worse than after `b`.
 bool ExactSearch::noWorseStageByStage(const Join &a, const Join &b, int stage) const {
   const Join *x = &a, *y = &b;
   for (;; --stage) {

@@ -113,7 +113,7 @@ plan::GroupShape Setting::groupAlong(const std::vector<int> &axes, const Option 
 }
 
 /// Seconds that a body takes with its collectives: those that may overlap hide
-/// behind compute where the device does that, and behind each other never (one
+/// overlapped with compute where the device does that, and after each other never (one
 /// communication stream).
 double Setting::collectives(const std::vector<Collective> &list, const GroupShapes &groups, const Option &option,
                             double compute, int stageClass) const {
@@ -288,7 +288,7 @@ Setting Setting::bare(const Problem &problem, int stages, int microBatches, plan
 }
 
 namespace {
-/// Sets of values worth making again: those on the lower convex hull of bytes
+/// Sets of values worth recomputing: those on the lower convex hull of bytes
 /// kept against compute, from nothing to everything. `alone[k]` makes only value k
 /// again. Between two of the hull, layers mix. The sets are the same whatever links
 /// take, so that faster ones lose none.

@@ -1,4 +1,4 @@
-// Products that share an operand → one product over parameters that lie behind one another.
+// Products that share an operand → one product over parameters that lie one after another.
 //
 //   y_i = x · W_iᵀ        →  y  = x · [W_0 W_1 …]ᵀ, y_i = slices of y
 //   dx  = Σ dy_i · W_i    →  dx = [dy_0 dy_1 …] · [W_0 W_1 …]
@@ -152,7 +152,7 @@ SmallVector<Value> LayerFusion::slicesOf(Value whole, ArrayRef<Value> parts, int
   return slices;
 }
 
-/// Also what backward computes again.
+/// Also what backward recomputes.
 void LayerFusion::fuseForward(dist::BodyOp body, const Group &group) {
   llvm::MapVector<std::pair<Value, Attribute>, SmallVector<EinsumOp>> byOperand;
   for (int64_t position : group)

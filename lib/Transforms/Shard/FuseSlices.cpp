@@ -33,7 +33,7 @@ using graph::SumOp;
 
 namespace {
 
-/// How a tensor is cut along one dimension into pieces that lie behind one another and are all of it.
+/// How a tensor is cut along one dimension into pieces that lie one after another and are all of it.
 struct Partition {
   int64_t dim; // of the tensor
   /// Where each piece begins along `dim`, in elements, ascending from 0; it ends where the next begins.

@@ -73,7 +73,7 @@ LogicalResult PartitionStagesPass::readStages() {
       return call.emitOpError("expects an attribute plan.stage below ") << pipeline.getStages();
     if (stage.getInt() < last)
       return call.emitOpError("expects stages that do not fall along the model, but got stage ")
-             << stage.getInt() << " behind stage " << last;
+             << stage.getInt() << " after stage " << last;
     last = stage.getInt();
     for (Value output : call.getOutputs())
       stageOf[output] = last;

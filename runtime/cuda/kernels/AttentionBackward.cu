@@ -1,6 +1,6 @@
 //===- AttentionBackward.cu - gradients of q, k and v in tiles --------------------------------===//
 //
-// Probabilities are computed again, tile by tile, from q, k and the saved lse. With D = rowsum(dy ∘ y), K the factors
+// Probabilities are recomputed, tile by tile, from q, k and the saved lse. With D = rowsum(dy ∘ y), K the factors
 // of dropout and t the tanh of softcap, per tile:
 //
 //   P = exp(scores - lse)        dv += (P ∘ K)ᵀ dy

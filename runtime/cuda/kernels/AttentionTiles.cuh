@@ -31,7 +31,7 @@ __host__ __device__ inline int paddedSize(int64_t size) { return (int)((size + 3
 /// Floats between rows of a tile.
 __host__ __device__ inline int tileStride(int64_t size) { return paddedSize(size) + 4; }
 
-/// Rows first … first + 31 of a head; zeros behind `rows` and behind `size`.
+/// Rows first … first + 31 of a head; zeros after `rows` and after `size`.
 template <typename T>
 __device__ void loadTile(float *tile, const T *head, int64_t stride, int64_t first, int64_t rows, int64_t size) {
   int padded = paddedSize(size), ld = tileStride(size);

@@ -67,7 +67,7 @@ struct Positions {
   }
 };
 
-/// Reads one dimension's words and moves behind them.
+/// Reads one dimension's words and moves after them.
 inline Positions readPositions(gvrt_context *context, const int64_t *&words) {
   Positions result;
   int64_t subAxes = *words++;

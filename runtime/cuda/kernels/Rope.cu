@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kThreads) rope(const T *x, T *y, Strides xStri
     int64_t row = w / items, outer = row / shape.inner, inner = row - outer * shape.inner;
     const T *from = x + outer * xStride.outer + inner * xStride.inner;
     T *to = y + outer * yStride.outer + inner * yStride.inner;
-    if (item >= pairs) { // behind the rotated columns
+    if (item >= pairs) { // after the rotated columns
       int column = 2 * shape.frequencies + (item - pairs) * W;
       float v[W];
       load<W>(from + column, v);

@@ -36,7 +36,7 @@ GALVATRON_INLINE Floats load(const float *p) {
 
 GALVATRON_INLINE void store(float *p, Floats v) { __builtin_memcpy(p, &v, sizeof v); }
 
-/// The first n < kLanes elements; `fill` behind them.
+/// The first n < kLanes elements; `fill` after them.
 GALVATRON_INLINE Floats loadSome(const float *p, int64_t n, float fill) {
   float lanes[kLanes];
   for (int i = 0; i < kLanes; ++i)
@@ -79,7 +79,7 @@ template <typename Body> GALVATRON_INLINE void forLanes(int64_t count, Body body
 }
 
 /// Σ over i of term(i), term yielding a vector: four accumulators hide the latency of addition. `tail(i, n)` yields the
-/// last n lanes, zero behind them.
+/// last n lanes, zero after them.
 template <typename Term, typename Tail> GALVATRON_INLINE float sumOver(int64_t count, Term term, Tail tail) {
   Floats s0 = {}, s1 = {}, s2 = {}, s3 = {};
   int64_t i = 0;

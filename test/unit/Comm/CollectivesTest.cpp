@@ -71,7 +71,7 @@ TEST_F(CollectivesTest, HalvesAreAddedInFullPrecision) {
     for (int64_t count : {3, 9001}) {
       const Group &members = context.groups[group];
       int64_t size = members.ranks.size();
-      Bfloat16 mine(members.position == 0 ? 1.0f : 0.00390625f); // 2⁻⁸, half a place behind 1
+      Bfloat16 mine(members.position == 0 ? 1.0f : 0.00390625f); // 2⁻⁸, half a place after 1
       std::vector<Bfloat16> x(count, mine), y(count);
       Bfloat16 sum(1.0f + (size - 1) * 0.00390625f);
       call(gvrt_all_reduce, x.data(), y.data(), {(int64_t)group, GVRT_BF16, 0, count, -1});

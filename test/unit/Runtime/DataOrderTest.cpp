@@ -47,7 +47,7 @@ TEST(DataOrder, RoundsAreKept) {
   DataOrder saved = order(64, 1000), now = order(128, 1000); // 15 and 7 windows
   EXPECT_EQ(goOn(saved, 2 * 15 + 4, now), 2 * 7 + 2);
   EXPECT_EQ(goOn(saved, 3 * 15, now), 3 * 7);
-  // In the last window, where no longer one fits behind it: the next round.
+  // In the last window, where no longer one fits after it: the next round.
   EXPECT_EQ(goOn(saved, 14, now), 7);
   EXPECT_EQ(now.origin, 0);
 }

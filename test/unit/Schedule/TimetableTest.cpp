@@ -257,7 +257,7 @@ TEST_F(TimetableTest, AProductWritesAllGradientsThatLieTogetherOrNone) {
   EXPECT_THAT(find<Compute>(0, "backward block micro-batch 0").adds, ElementsAre(true, true));
 }
 
-/// A frozen first stage, and behind it a layer the first of whose parameters is frozen. `head`: the head's parameter.
+/// A frozen first stage, and after it a layer the first of whose parameters is frozen. `head`: the head's parameter.
 std::string frozenStage(const std::string &head) {
   return R"(
   exec.function @frozen.forward(%ids: memref<4xi64>, %t: memref<4xf32>, %y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {

@@ -31,7 +31,7 @@ TEST(Timetable, of_equal_stages_has_the_known_length) {
       for (Schedule schedule : {Schedule::GPipe, Schedule::OneFOneB})
         EXPECT_DOUBLE_EQ(Timetable({schedule, stages, 1, count}).seconds(equalParts(stages, times)),
                          3 * (count + fill));
-      if (count >= 2 * stages) // enough to hide the put-off gradients behind: ZB-H1 waits a third
+      if (count >= 2 * stages) // enough to overlap the put-off gradients with: ZB-H1 waits a third
         EXPECT_DOUBLE_EQ(Timetable({Schedule::ZeroBubble, stages, 1, count}).seconds(equalParts(stages, times)),
                          3 * count + fill);
     }

@@ -2,7 +2,7 @@
 //
 // Discrete events for every device of a plan: its compute stream walks the
 // stage's timetable, its two links (to the next and to the previous stage) send
-// one message after another beside compute, the devices of a stage meet for the
+// one message after another, overlapped with compute, the devices of a stage meet for the
 // gradient sums, and all meet for the update (clipping needs the global norm).
 // Memory is followed entry by entry.
 //

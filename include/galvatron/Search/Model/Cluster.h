@@ -89,7 +89,7 @@ struct DeviceKind {
   Link intra, inter;
   /// Whether collectives proceed while kernels run.
   bool overlapsCommunication = false;
-  /// Compute and communication that run beside each other slow each other
+  /// Compute and communication that overlap slow each other
   /// down: together they take max + (overlapSlowdown - 1) · min of both.
   double overlapSlowdown = 1;
   /// Bytes that a search leaves free in every rank; `parseCluster` and `hostCluster` give it what any plan reserves.

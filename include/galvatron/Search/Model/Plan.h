@@ -24,7 +24,7 @@ struct PlannedLayer {
   Strategy strategy;
   int dp = 1;
   int stage = 0;
-  /// Without `strategy.recompute`: values that backward makes again, by name
+  /// Without `strategy.recompute`: values that backward recomputes, by name
   /// (`strategy.values` numbers them; in a plan the names count).
   std::vector<std::string> recomputeValues = {};
 };

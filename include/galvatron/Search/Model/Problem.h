@@ -64,7 +64,7 @@ struct Collective {
   /// a reduce-scatter's operand, an all-to-all's local operand.
   std::int64_t bytes = 0;
   int count = 1;
-  /// May run beside the layer's compute (on hardware that overlaps).
+  /// May be overlapped with the layer's compute (on hardware that overlaps).
   bool overlappable = false;
   /// Where no `group` has a name for them: the ranks along these axes of the mesh of ascending sizes, as the strategy
   /// takes them when it is not strided. Empty: those of `group`.
@@ -118,7 +118,7 @@ public:
   /// (layer type, strategy, dp, micro-batch); must not depend on anything else
   /// of the layer but its type. Thread-safe.
   virtual Result<LayerCost> cost(const CostQuery &query) const = 0;
-  /// Names of the values of a layer that backward can make again one by one
+  /// Names of the values of a layer that backward can recompute one by one
   /// (`Strategy::values`), at most 32. Default: none, all or nothing.
   virtual std::vector<std::string> recomputableValues(const Layer &layer) const;
 };

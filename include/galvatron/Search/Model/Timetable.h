@@ -4,7 +4,7 @@
 // them. A stage runs its entries one after another; a forward waits for the
 // same micro-batch's forward on the part before, a backward for the one after,
 // each plus the time of the transfer. A stage has one link in each direction,
-// which carries one message at a time beside its compute.
+// which carries one message at a time, overlapped with its compute.
 //
 //   1F1B, 3 stages, 4 micro-batches (capital: backward)
 //   stage 0   0 1 2 A . 3 B . . C . D

@@ -39,7 +39,7 @@ struct RankedPlans {
 /// GPipe and 1F1B plans of the space. Of plans that differ only in the order of
 /// equal layers within a stage, the one whose first layers keep least for backward
 /// stands for all: they run backwards last, when the others have let go of theirs,
-/// and have the most room to make values again. Error: an inconsistent problem.
+/// and have the most room to recompute values. Error: an inconsistent problem.
 Result<RankedPlans> rankPlans(const Problem &problem, const RankOptions &options);
 
 /// Of every pipeline degree, number of micro-batches and GPipe or 1F1B, the plan
