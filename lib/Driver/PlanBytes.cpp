@@ -26,7 +26,7 @@ FailureOr<std::vector<RankBytes>> galvatron::measureStages(ModuleOp lowered, int
     assert(bytes && "set by plan-memory");
     search::RankCommunicators communicators;
     communicators.groups.assign(getGroupSizes(stage).begin(), getGroupSizes(stage).end());
-    if (auto directions = stage->getAttrOfType<IntegerAttr>(dist::kDirectionsAttrName))
+    if (auto directions = stage->getAttrOfType<IntegerAttr>(dist::kChannelsAttrName))
       communicators.directions = directions.getInt();
     communicators.isForSums = ranks > 1 && !worldIsGroup;
     ofStages.push_back({bytes.getInt(), reserved.of(communicators, bytes.getInt())});

@@ -275,7 +275,7 @@ double Judge::wait(const std::vector<Collective> &list, const PlannedLayer &laye
     for (int i = 0; i < c.count; ++i) {
       double one = network(layer.stage).seconds(c.kind, double(c.bytes), group(c, layer));
       if (c.overlappable && problem.cluster.device.overlapsCommunication)
-        beside += one;
+        overlapped += one;
       else
         alone += one;
     }

@@ -19,10 +19,10 @@ std::vector<int> Plan::layersPerStage() const {
 plan::Mesh Plan::rankMesh() const {
   if (!mesh.empty())
     return mesh;
-  std::map<plan::StrategyValues, std::int64_t> layers;
+  std::map<plan::StrategyValues, std::int64_t> counts;
   for (const PlannedLayer &layer : layers)
-    ++layers[valuesOf(layer.strategy, layer.dp)];
-  return plan::chooseMesh(ranksPerStage(), layers);
+    ++counts[valuesOf(layer.strategy, layer.dp)];
+  return plan::chooseMesh(ranksPerStage(), counts);
 }
 
 std::vector<int> Plan::partOfLayers() const {

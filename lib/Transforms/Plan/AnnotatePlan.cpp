@@ -19,16 +19,16 @@ using namespace galvatron;
 
 namespace {
 
-/// Layers of either end go to the first or last stage, layers in equal numbers to all.
+/// Either end goes to the first or last stage, blocks in equal numbers to all.
 void spreadOverStages(search::Plan &plan) {
-  int64_t layers =
+  int64_t blocks =
       llvm::count_if(plan.layers, [](const search::PlannedLayer &layer) { return layer.role == search::LayerRole::Block; });
-  int64_t perStage = std::max<int64_t>(1, layers / plan.pipeline), layer = 0;
+  int64_t perStage = std::max<int64_t>(1, blocks / plan.pipeline), block = 0;
   for (search::PlannedLayer &layer : plan.layers) {
     if (layer.role == search::LayerRole::Head)
       layer.stage = plan.pipeline - 1;
     else if (layer.role == search::LayerRole::Block)
-      layer.stage = int(std::min<int64_t>(layer++ / perStage, plan.pipeline - 1));
+      layer.stage = int(std::min<int64_t>(block++ / perStage, plan.pipeline - 1));
   }
 }
 

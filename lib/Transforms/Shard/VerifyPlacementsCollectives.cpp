@@ -11,12 +11,12 @@ using dist::PlacementAttr;
 namespace {
 
 /// A factor of a dimension's index: `index / stride % extent`.
-struct SubAxis {
+struct StridedPart {
   int64_t extent, stride;
-  friend bool operator==(const SubAxis &a, const SubAxis &b) = default;
+  friend bool operator==(const StridedPart &a, const StridedPart &b) = default;
 };
 /// The sub-axes that a local dimension runs over, major first.
-using LocalDim = SmallVector<SubAxis, 4>;
+using LocalDim = SmallVector<StridedPart, 4>;
 
 /// What the devices hold of one tensor.
 class Holding {
@@ -34,7 +34,7 @@ public:
   bool join(const LocalDim &taken, int64_t dim, int64_t outer);
 
   /// What lies in time: of pieces and of outstanding sums.
-  std::pair<std::optional<std::pair<int64_t, SubAxis>>, SmallVector<dist::Partial>> getTime() const;
+  std::pair<std::optional<std::pair<int64_t, StridedPart>>, SmallVector<dist::Partial>> getTime() const;
 
 private:
   /// Index of the sub-axis that begins after `outer` local positions, one cut in two if need be. None where it cannot
@@ -45,7 +45,7 @@ private:
 
   SmallVector<LocalDim> local;
   /// Dimension and sub-axis of each mesh axis that has one.
-  std::map<int64_t, std::pair<int64_t, SubAxis>> dealt;
+  std::map<int64_t, std::pair<int64_t, StridedPart>> dealt;
   std::map<int64_t, graph::ReduceKind> partial;
 };
 
@@ -56,7 +56,7 @@ Holding::Holding(PlacementAttr placement) {
     LocalDim dim;
     int64_t stride = 1;
     for (SubAxis subAxis : llvm::reverse(subAxes)) {
-      SubAxis piece{subAxis.extent, stride};
+      StridedPart piece{subAxis.extent, stride};
       if (subAxis.meshAxis == PlacementAttr::kLocal)
         dim.insert(dim.begin(), piece);
       else
@@ -72,7 +72,7 @@ Holding::Holding(PlacementAttr placement) {
 
 void Holding::merge(LocalDim &dim) {
   LocalDim merged;
-  for (SubAxis piece : dim) {
+  for (StridedPart piece : dim) {
     if (piece.extent == 1)
       continue;
     if (!merged.empty() && merged.back().stride == piece.stride * piece.extent)
@@ -95,9 +95,9 @@ std::optional<size_t> Holding::split(LocalDim &dim, int64_t outer) {
     }
     if (dim[i].extent % outer != 0)
       break;
-    SubAxis whole = dim[i];
+    StridedPart whole = dim[i];
     dim[i] = {whole.extent / outer, whole.stride};
-    dim.insert(dim.begin() + i, SubAxis{outer, whole.stride * dim[i].extent});
+    dim.insert(dim.begin() + i, StridedPart{outer, whole.stride * dim[i].extent});
     return i + 1;
   }
   return std::nullopt;
@@ -121,7 +121,7 @@ bool Holding::cut(ArrayRef<int64_t> axes, ArrayRef<int64_t> extents, int64_t dim
   for (auto [axis, extent] : llvm::zip(axes, extents)) {
     if (dealt.count(axis) || partial.count(axis) || *at == pieces.size() || pieces[*at].extent % extent != 0)
       return false;
-    SubAxis &whole = pieces[*at];
+    StridedPart &whole = pieces[*at];
     whole.extent /= extent;
     dealt[axis] = {dim, {extent, whole.stride * whole.extent}};
     if (whole.extent == 1)
@@ -152,8 +152,8 @@ bool Holding::join(const LocalDim &taken, int64_t dim, int64_t outer) {
   return true;
 }
 
-std::pair<std::optional<std::pair<int64_t, SubAxis>>, SmallVector<dist::Partial>> Holding::getTime() const {
-  std::optional<std::pair<int64_t, SubAxis>> piece;
+std::pair<std::optional<std::pair<int64_t, StridedPart>>, SmallVector<dist::Partial>> Holding::getTime() const {
+  std::optional<std::pair<int64_t, StridedPart>> piece;
   SmallVector<dist::Partial> sums;
   if (auto found = dealt.find(PlacementAttr::kTime); found != dealt.end())
     piece = found->second;

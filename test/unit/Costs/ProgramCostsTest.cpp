@@ -19,8 +19,8 @@ search::Cluster device() {
   return cluster;
 }
 
-search::LayerCost cost(const std::string &layer, const search::Cluster &cluster) {
-  reference::Program program("module attributes {graph.batch = 8 : i64} {\n" + layer + "\n}");
+search::LayerCost cost(const std::string &text, const search::Cluster &cluster) {
+  reference::Program program("module attributes {graph.batch = 8 : i64} {\n" + text + "\n}");
   ProgramCosts costs(*program.module, cluster, 8);
   search::Layer layer{"layer", "layer"};
   search::CostQuery query;

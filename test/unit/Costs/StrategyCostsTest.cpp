@@ -21,9 +21,9 @@ reference::Program makeLlama() {
   return program;
 }
 
-search::Result<search::LayerCost> price(const ProgramCosts &costs, const std::string &layer, const Strategy &strategy,
+search::Result<search::LayerCost> price(const ProgramCosts &costs, const std::string &type, const Strategy &strategy,
                                        int dp = 1, int samples = 8) {
-  search::Layer layer{layer, layer};
+  search::Layer layer{type, type};
   return costs.cost({&layer, strategy, dp, samples, 8 / samples});
 }
 

@@ -68,7 +68,7 @@ TEST(BudgetSearch, exact_estimates_give_the_plan_of_the_search) {
   EXPECT_DOUBLE_EQ(answer.plan->predictedStepSeconds, search::solve(problem)->plan->predictedStepSeconds);
   EXPECT_LE(getMostBytes(*answer.plan), problem.cluster.memoryBytesPerDevice);
   EXPECT_EQ(int64_t(answer.plan->peakBytesPerRank.size()), answer.plan->ranks);
-  EXPECT_FALSE(answer.plan->reasons.units.empty());
+  EXPECT_FALSE(answer.plan->reasons.layers.empty());
 }
 
 TEST(BudgetSearch, estimates_too_high_leave_room_for_a_faster_plan) {
@@ -151,7 +151,7 @@ TEST(BudgetSearch, a_plan_that_cannot_be_lowered_is_handed_back) {
   EXPECT_FALSE(answer.plan);
   EXPECT_THAT(answer.message, IsEmpty());
   ASSERT_TRUE(answer.refused);
-  EXPECT_EQ(answer.refused->units.size(), 5u);
+  EXPECT_EQ(answer.refused->layers.size(), 5u);
 }
 
 TEST(BudgetSearch, of_a_list_what_cannot_be_lowered_is_passed_over) {
@@ -179,8 +179,8 @@ TEST(BudgetSearch, without_any_plan_the_message_is_the_search_s) {
 class RisingCosts : public search::CostSource {
 public:
   explicit RisingCosts(const RandomCosts &costs) : costs(costs) {}
-  search::Result<search::UnitCost> cost(const search::CostQuery &query) const override {
-    search::Result<search::UnitCost> cost = costs.cost(query);
+  search::Result<search::LayerCost> cost(const search::CostQuery &query) const override {
+    search::Result<search::LayerCost> cost = costs.cost(query);
     if (cost)
       cost->forwardSeconds *= 1 + 1e-3 * ++calls;
     return cost;
@@ -206,7 +206,7 @@ TEST(BudgetSearch, a_plan_that_does_not_hold_what_it_says_is_an_error_and_not_lo
 TEST(BudgetSearch, an_inconsistent_problem_is_an_error) {
   RandomCosts costs(1);
   Problem problem = problemOf(costs, kPlenty);
-  problem.units.clear();
+  problem.layers.clear();
   EXPECT_FALSE(BudgetSearch(problem, FakeLowering{}).run());
 }
 

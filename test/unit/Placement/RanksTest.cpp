@@ -101,7 +101,7 @@ struct Placed {
     plan.ranks = devices;
     plan.globalBatch = 24;
     for (auto [path, s] : {std::pair("first", first), {"second", second}, {"loss", second}})
-      plan.units.push_back({path, path, search::UnitRole::Block, s, int(devices / s.modelRanks()), 0});
+      plan.layers.push_back({path, path, search::LayerRole::Block, s, int(devices / s.modelRanks()), 0});
     program.context->loadDialect<plan::PlanDialect>();
     EXPECT_TRUE(program.run("galvatron-flatten-sums,galvatron-differentiate,canonicalize"));
     mlir::Builder builder(program.context.get());
@@ -109,9 +109,9 @@ struct Placed {
                                             builder.getDenseI64ArrayAttr(plan.rankMesh()));
     (*program.module)->setAttr(plan::kPipelineAttrName, pipeline);
     mesh = plan::getMesh(pipeline);
-    size_t unit = 0;
+    size_t layer = 0;
     program.module->walk([&](graph::CallOp call) {
-      const search::PlannedUnit &planned = plan.units[unit++];
+      const search::PlannedLayer &planned = plan.layers[layer++];
       call->setAttr(plan::kStrategyAttrName,
                     plan::StrategyAttr::get(program.context.get(), search::valuesOf(planned.strategy, planned.dp)));
       call->setAttr(plan::kStageAttrName, builder.getI64IntegerAttr(0));
@@ -121,8 +121,8 @@ struct Placed {
   }
 
   /// As the search prices them.
-  std::vector<Ranks> priced(unsigned unit, Group group) const {
-    const search::PlannedUnit &planned = plan.units[unit];
+  std::vector<Ranks> priced(unsigned layer, Group group) const {
+    const search::PlannedLayer &planned = plan.layers[layer];
     return allGroups(search::groupsOf(planned.strategy, planned.dp, plan.rankMesh())[int(group)], plan.ranks);
   }
 
@@ -159,15 +159,15 @@ struct Placed {
   }
 
   /// Every collective of a layer against its price.
-  void expectPriced(llvm::StringRef path, unsigned unit) {
-    const search::Strategy &s = plan.units[unit].strategy;
+  void expectPriced(llvm::StringRef path, unsigned layer) {
+    const search::Strategy &s = plan.layers[layer].strategy;
     using Groups = std::set<std::vector<Ranks>>;
-    auto only = [&](Group group, bool isThere) { return isThere ? Groups{priced(unit, group)} : Groups(); };
+    auto only = [&](Group group, bool isThere) { return isThere ? Groups{priced(layer, group)} : Groups(); };
     EXPECT_EQ(joined<dist::AllReduceOp>(path), only(Group::Tensor, s.tp > 1));
     EXPECT_EQ(joined<dist::AllToAllOp>(path), only(Group::Ulysses, s.ulysses > 1));
     EXPECT_EQ(joined<dist::AllGatherOp>(path), only(Group::Context, s.cp > 1));
     EXPECT_EQ(joined<dist::ReduceScatterOp>(path), only(Group::Context, s.cp > 1));
-    EXPECT_EQ(summed(path), Groups{priced(unit, Group::Shard)});
+    EXPECT_EQ(summed(path), Groups{priced(layer, Group::Shard)});
   }
 };
 
@@ -232,9 +232,9 @@ TEST(Ranks, groups_of_mixed_strategies_are_priced_as_they_come_out) {
           Placed placed(devices, strategy(cp, 1, tp), strategy(1, 1, otherTp));
           placed.expectPriced("first", 0);
           placed.expectPriced("second", 1);
-          for (unsigned unit : {0, 1})
-            apart += placed.priced(unit, Group::Tensor).front().back() !=
-                     placed.plan.units[unit].strategy.tp - 1; // not neighbours
+          for (unsigned layer : {0, 1})
+            apart += placed.priced(layer, Group::Tensor).front().back() !=
+                     placed.plan.layers[layer].strategy.tp - 1; // not neighbours
         }
   EXPECT_GT(apart, 10);
 }
