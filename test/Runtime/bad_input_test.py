@@ -62,7 +62,7 @@ class BadInputTest(ProgramFixture):
             (["--stepz", "3"], "there is no option '--stepz'; --help lists them"),
             (["--steps", "0"], "--steps expects a whole number from 1 on, but got '0'"),
             (["--steps", "3.5"], "--steps expects a whole number"),
-            (["--steps"], "--steps expects a value behind it"),
+            (["--steps"], "--steps expects a value after it"),
             (["--lr", "fast"], "--lr expects a number from 0 on, but got 'fast'"),
             (["--betas", "0.9,1"], "--betas expects a number from 0 to below 1, but got '1'"),
             (["--optimizer", "adam"], "--optimizer expects adamw or sgd, but got 'adam'"),

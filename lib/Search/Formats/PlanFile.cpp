@@ -160,7 +160,7 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
   reader.member("reasons");
   const Json *layers = reader.member("units");
   if (!layers || !layers->is_array() || layers->empty())
-    reader.fail("key 'layers' expects a list of at least one layer");
+    reader.fail("key 'units' expects a list of at least one layer");
   else
     for (const Json &value : *layers) {
       plan.layers.emplace_back();
@@ -269,7 +269,7 @@ std::optional<Error> matchLayers(Plan &plan, const PlanTarget &target) {
     auto at = byPath.find(layer.path);
     if (at == byPath.end())
       return Error{"plan lacks a layer '" + layer.path + "' (the model has " + number(target.layers.size()) +
-                   " layers, the plan " + number(plan.layers.size()) + "); add it to 'layers'"};
+                   " layers, the plan " + number(plan.layers.size()) + "); add it to 'units'"};
     PlannedLayer planned = *at->second;
     planned.path = layer.path;
     planned.layerType = layer.layerType;
@@ -299,7 +299,7 @@ Result<Plan> parsePlan(std::string_view text, const PlanTarget &target) {
     return json.error();
   bool reference = json->is_object() && json->contains("pp_deg");
   if (!reference && !(json->is_object() && json->contains("units")))
-    return Error{"plan expects an object with 'layers' (this project's format) or 'pp_deg' "
+    return Error{"plan expects an object with 'units' (this project's format) or 'pp_deg' "
                  "(Hetu-Galvatron's), but has neither"};
   Result<Plan> plan = reference ? readReferencePlan(*json, target) : readOwn(*json, target);
   if (!plan)
@@ -323,7 +323,7 @@ Result<Plan> parseOwnPlan(std::string_view text) {
   if (!json)
     return json.error();
   if (!json->is_object() || !json->contains("units"))
-    return Error{"plan expects an object with 'layers', but has none; a plan in the reference's "
+    return Error{"plan expects an object with 'units', but has none; a plan in the reference's "
                  "format needs its model beside it"};
   return parsePlan(text, PlanTarget{});
 }
@@ -414,7 +414,7 @@ std::string writePlan(const Plan &plan) {
   std::string text = "{\n";
   for (const auto &item : head.items())
     text += "  \"" + item.key() + "\": " + item.value().dump() + ",\n";
-  text += "  \"layers\": [";
+  text += "  \"units\": [";
   for (std::size_t index = 0; index < plan.layers.size(); ++index) {
     const PlannedLayer &layer = plan.layers[index];
     OrderedJson line = {{"path", layer.path},

@@ -84,7 +84,7 @@ dist.layer @layer {forward = @redistributed, inputs = [#x], outputs = [#y], inpu
 #y = #dist.placement<[4]>
 
 dist.body @letters(%x: tensor<4x4xf32>, %w: tensor<4x4xf32>) -> tensor<4xf32> {
-  // expected-error @below {{expects letter a in two tensors; sum it away first}}
+  // expected-error @below {{expects subscript a in two tensors; sum it away first}}
   %y = graph.einsum %x, %w "ab,bc->c" : (tensor<4x4xf32>, tensor<4x4xf32>) -> tensor<4xf32>
   dist.return %y : tensor<4xf32>
 }

@@ -16,7 +16,7 @@ func.func private @empty(tensor<8xf32, #dist.placement<[0@g0 * 4]>>)
 // -----
 
 // expected-error@+1 {{expects mesh axis @t or @g<axis>, but got @x}}
-func.func private @mesh axis(tensor<8xf32, #dist.placement<[2@x * 4]>>)
+func.func private @mesh_axis(tensor<8xf32, #dist.placement<[2@x * 4]>>)
 
 // -----
 
@@ -219,18 +219,18 @@ dist.layer @l {forward = @f, backward = @f, gradients = [], homes = [], input_gr
 
 // -----
 
-// expected-error@+1 {{expects F, B or W with a micro-batch, and a part behind a dot, but got X1}}
+// expected-error@+1 {{expects F, B or W with a micro-batch, and a part after a dot, but got X1}}
 dist.stage @subscript index 0 order <F0, X1> {
 }
 
 // -----
 
-// expected-error@+1 {{expects F, B or W with a micro-batch, and a part behind a dot, but got F}}
+// expected-error@+1 {{expects F, B or W with a micro-batch, and a part after a dot, but got F}}
 dist.stage @number index 0 order <F> {
 }
 
 // -----
 
-// expected-error@+1 {{expects F, B or W with a micro-batch, and a part behind a dot, but got B0.x}}
+// expected-error@+1 {{expects F, B or W with a micro-batch, and a part after a dot, but got B0.x}}
 dist.stage @part index 0 order <B0.x> {
 }

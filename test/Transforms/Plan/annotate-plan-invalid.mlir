@@ -46,7 +46,7 @@ module attributes {graph.batch = 4 : i64} {
 // -----
 
 // One unit cannot make two stages.
-// expected-error @below {{plan unit 'same' (stage 1) expects stages to rise one by one from 0}}
+// expected-error @below {{plan layer 'same' (stage 1) expects stages to rise one by one from 0}}
 module attributes {graph.batch = 4 : i64} {
   graph.layer @same(%ids: tensor<4xi64>) -> tensor<4xi64> {
     graph.return %ids : tensor<4xi64>

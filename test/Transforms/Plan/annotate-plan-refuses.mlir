@@ -11,19 +11,19 @@
 // KEY: error: plan has an unknown key 'zeor' with value 1; known keys are
 // RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"tensor":2}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=STRATEGYKEY
-// STRATEGYKEY: error: plan unit 'h.0' strategy has an unknown key 'tensor'
+// STRATEGYKEY: error: plan layer 'h.0' strategy has an unknown key 'tensor'
 // RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0"},{"path":"h.1"},{"path":"h.2"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=LACKS
-// LACKS: error: plan lacks a unit 'head' (the model has 5 units, the plan 4); add it to 'units'
+// LACKS: error: plan lacks a layer 'head' (the model has 5 layers, the plan 4); add it to 'units'
 // RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0"},{"path":"h.1"},{"path":"h.2"},{"path":"head"},{"path":"h.3"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=EXTRA
-// EXTRA: error: plan names a unit 'h.3' that the model does not have; remove it, or did you mean 'h.0' or 'h.1' or 'h.2'?
+// EXTRA: error: plan names a layer 'h.3' that the model does not have; remove it, or did you mean 'h.0' or 'h.1' or 'h.2'?
 // RUN: echo '{"ranks":4,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"tp":3}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=DEGREE
-// DEGREE: error: plan unit 'h.0' (stage 0) expects tp x ulysses x cp to divide the stage's 4 ranks, but got 3 x 1 x 1; lower a degree or the pipeline degree
+// DEGREE: error: plan layer 'h.0' (stage 0) expects tp x ulysses x cp to divide the stage's 4 ranks, but got 3 x 1 x 1; lower a degree or the pipeline degree
 // RUN: echo '{"ranks":4,"micro_batches":4,"units":[{"path":"embed"},{"path":"h.0"},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=BATCH
-// BATCH: error: plan unit 'embed' (stage 0) expects dp to divide the micro-batch of 2 samples (global batch 8 / micro-batches 4), but got dp 4; use fewer micro-batches or a smaller dp
+// BATCH: error: plan layer 'embed' (stage 0) expects dp to divide the micro-batch of 2 samples (global batch 8 / micro-batches 4), but got dp 4; use fewer micro-batches or a smaller dp
 // RUN: echo '{"ranks":2,"micro_batches":3,"units":[{"path":"embed"},{"path":"h.0"},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=MICRO
 // MICRO: error: plan expects a number of micro-batches that divides the global batch of 8, but got 3
@@ -32,19 +32,19 @@
 // GLOBAL: error: plan key 'global_batch' expects the global batch 8 that was asked for, but got 16
 // RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"zero":3}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=ZERO
-// ZERO: error: plan unit 'h.0' (stage 0) key 'zero' is not supported by the lowering yet; use zero 0
+// ZERO: error: plan layer 'h.0' (stage 0) key 'zero' is not supported by the lowering yet; use zero 0
 // RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"ulysses":2}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=ULYSSES
-// ULYSSES: error: plan unit 'h.0' (stage 0) key 'ulysses' is not supported by the lowering yet; use tp, or ulysses 1
+// ULYSSES: error: plan layer 'h.0' (stage 0) key 'ulysses' is not supported by the lowering yet; use tp, or ulysses 1
 // RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"cp":2}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=CONTEXT
-// CONTEXT: error: plan unit 'h.0' (stage 0) key 'cp' is not supported by the lowering yet
+// CONTEXT: error: plan layer 'h.0' (stage 0) key 'cp' is not supported by the lowering yet
 // RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"ep":2}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=EXPERT
-// EXPERT: error: plan unit 'h.0' (stage 0) key 'ep' is not supported by the lowering yet
+// EXPERT: error: plan layer 'h.0' (stage 0) key 'ep' is not supported by the lowering yet
 // RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"tp":2,"sequence_parallel":true}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=MEGATRON
-// MEGATRON: error: plan unit 'h.0' (stage 0) key 'sequence_parallel' is not supported by the lowering yet
+// MEGATRON: error: plan layer 'h.0' (stage 0) key 'sequence_parallel' is not supported by the lowering yet
 // RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0"},{"path":"h.1"},{"path":"h.2"},{"path":"head"}],"schedule":"zb"}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=SCHEDULE
 // SCHEDULE: error: plan key 'schedule' zb is not supported by the lowering yet; use gpipe or 1f1b

@@ -4,13 +4,13 @@
 // RUN: galvatron-opt %S/../Inputs/three-layers.mlir --compile-to=differentiate | not galvatron-opt - --galvatron-search-plan="cluster=%t.none ranks=2" 2>&1 | FileCheck %s --check-prefix=BOTH
 // RUN: not galvatron-opt %S/../Inputs/whole-batch.mlir --galvatron-search-plan="ranks=1 memory=1536B" 2>&1 | FileCheck %s --check-prefix=WHOLE
 // Two micro-batches would fit, but some op reads the whole batch.
-// WHOLE: error: no strategy fits 1.5 KiB per device; the smallest plan needs 2.0 KiB (2048 bytes: stage 0 of 1, largest unit 'centre' with one device, 1 micro-batches)
+// WHOLE: error: no strategy fits 1.5 KiB per device; the smallest plan needs 2.0 KiB (2048 bytes: stage 0 of 1, largest layer 'centre' with one device, 1 micro-batches)
 // WHOLE: note: 'arith.subf' op needs the whole batch at once
 // MEMORY: error: memory budget expects a size such as 2GiB, 512MiB, 24GB or 1048576, but got 'plenty'
 // CLUSTER: error: cannot read the cluster '{{.*}}.none': No such file or directory
 // BOTH: error: expects a cluster file or a number of ranks, but got both; the file says how many
 
-// expected-error @below {{no strategy fits 64 B per device; the smallest plan needs 1.8 KiB (1792 bytes: stage 0 of 1, largest unit 'scale' with dp=2, 2 micro-batches); raise the budget}}
+// expected-error @below {{no strategy fits 64 B per device; the smallest plan needs 1.8 KiB (1792 bytes: stage 0 of 1, largest layer 'scale' with dp=2, 2 micro-batches); raise the budget}}
 module attributes {graph.batch = 4 : i64} {
   graph.layer @scale(%x: tensor<4x64xf32>, %w: tensor<64xf32> {graph.parameter = "w"}) -> tensor<4x64xf32> {
     %0 = graph.broadcast %w dims [1] : tensor<64xf32> -> tensor<4x64xf32>

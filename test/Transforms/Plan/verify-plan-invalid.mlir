@@ -43,7 +43,7 @@ module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages 
   graph.layer @same(%ids: tensor<4xi64>) -> tensor<4xi64> {
     graph.return %ids : tensor<4xi64>
   }
-  // expected-error @below {{plan unit 'same' (stage 0) key 'dp' expects 2 (ranks 2 / pipeline 1 / tp / ulysses / cp), but got 4}}
+  // expected-error @below {{plan layer 'same' (stage 0) key 'dp' expects 2 (ranks 2 / pipeline 1 / tp / ulysses / cp), but got 4}}
   func.func @step(%ids: tensor<4xi64>) -> tensor<4xi64> {
     %0 = graph.call @same(%ids) parameters [] path "same" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 4>} : (tensor<4xi64>) -> tensor<4xi64>
     return %0 : tensor<4xi64>
@@ -56,7 +56,7 @@ module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages 
   graph.layer @same(%ids: tensor<4xi64>) -> tensor<4xi64> {
     graph.return %ids : tensor<4xi64>
   }
-  // expected-error @below {{plan unit 'same' (stage 0) key 'zero' is not supported by the lowering yet}}
+  // expected-error @below {{plan layer 'same' (stage 0) key 'zero' is not supported by the lowering yet}}
   func.func @step(%ids: tensor<4xi64>) -> tensor<4xi64> {
     %0 = graph.call @same(%ids) parameters [] path "same" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2, zero = 1>} : (tensor<4xi64>) -> tensor<4xi64>
     return %0 : tensor<4xi64>
@@ -69,7 +69,7 @@ module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages 
   graph.layer @same(%ids: tensor<4xi64>) -> tensor<4xi64> {
     graph.return %ids : tensor<4xi64>
   }
-  // expected-error @below {{plan unit 'same' (stage 0) expects dp to divide the micro-batch of 1 samples}}
+  // expected-error @below {{plan layer 'same' (stage 0) expects dp to divide the micro-batch of 1 samples}}
   func.func @step(%ids: tensor<4xi64>) -> tensor<4xi64> {
     %0 = graph.call @same(%ids) parameters [] path "same" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2>} : (tensor<4xi64>) -> tensor<4xi64>
     return %0 : tensor<4xi64>
@@ -82,7 +82,7 @@ module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages 
   graph.layer @same(%ids: tensor<4xi64>) -> tensor<4xi64> {
     graph.return %ids : tensor<4xi64>
   }
-  // expected-error @below {{plan expects units on each of its 2 stages, but the last unit is on stage 0}}
+  // expected-error @below {{plan expects layers on each of its 2 stages, but the last layer is on stage 0}}
   func.func @step(%ids: tensor<4xi64>) -> tensor<4xi64> {
     %0 = graph.call @same(%ids) parameters [] path "same" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2>} : (tensor<4xi64>) -> tensor<4xi64>
     return %0 : tensor<4xi64>

@@ -31,7 +31,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro
   }
   func.func @step(%ids: tensor<4xi64>) -> tensor<f32> {
     %0 = graph.call @first(%ids) parameters [] path "first" {plan.stage = 1 : i64} : (tensor<4xi64>) -> tensor<4xf32>
-    // expected-error @below {{expects stages that do not fall along the model, but got stage 0 behind stage 1}}
+    // expected-error @below {{expects stages that do not fall along the model, but got stage 0 after stage 1}}
     %1 = graph.call @second(%0) parameters [] path "second" {plan.stage = 0 : i64} : (tensor<4xf32>) -> tensor<f32>
     return %1 : tensor<f32>
   }

@@ -49,28 +49,28 @@ TEST(Plan, says_which_key_is_wrong) {
            {"/schedule", Json("2f2b"), "key 'schedule' expects gpipe, 1f1b, interleaved or zb, but got '2f2b'"},
            {"/pipeline", Json(3), "plan expects a pipeline degree that divides its 4 ranks, but got 3"},
            {"/virtual_stages", Json(2), "plan cannot run: "},
-           {"/layers", Json::array(), "key 'layers' expects a list of at least one layer"},
-           {"/layers/1", Json(1), "plan layer 1 expects an object, but got 1"},
-           {"/layers/1/path", Json(1), "key 'path' expects a string, but got 1"},
-           {"/layers/2/path", Json("layers.0"), "plan lists the layer 'layers.0' twice; keep one"},
-           {"/layers/1/strategy/recompute", Json("yes"), "key 'recompute' expects true or false, but got the string"},
-           {"/layers/1/strategy/recompute_values", Json("y"), "'recompute_values' expects a list of names, but got the"},
-           {"/layers/1/strategy", Json({{"tp", 2}, {"recompute", true}, {"recompute_values", {"y"}}}),
+           {"/units", Json::array(), "key 'units' expects a list of at least one layer"},
+           {"/units/1", Json(1), "plan layer 1 expects an object, but got 1"},
+           {"/units/1/path", Json(1), "key 'path' expects a string, but got 1"},
+           {"/units/2/path", Json("layers.0"), "plan lists the layer 'layers.0' twice; keep one"},
+           {"/units/1/strategy/recompute", Json("yes"), "key 'recompute' expects true or false, but got the string"},
+           {"/units/1/strategy/recompute_values", Json("y"), "'recompute_values' expects a list of names, but got the"},
+           {"/units/1/strategy", Json({{"tp", 2}, {"recompute", true}, {"recompute_values", {"y"}}}),
             "has both 'recompute' and 'recompute_values'; give one"},
-           {"/layers/1/strategy", Json({{"sequence_parallel", true}}),
+           {"/units/1/strategy", Json({{"sequence_parallel", true}}),
             "key 'sequence_parallel' expects tp above 1, but got tp 1"},
-           {"/layers/1/strategy", Json({{"tp", 2}, {"ep", 2}}), "key 'ep' expects a divisor of dp 1, but got 2"},
+           {"/units/1/strategy", Json({{"tp", 2}, {"ep", 2}}), "key 'ep' expects a divisor of dp 1, but got 2"},
            {"/peak_bytes_per_rank", Json({1, 2}),
             "expects a list with one entry for each of 4 ranks, but got a list of 2"},
            {"/peak_bytes_per_rank", Json({1, 2, 3, -4}), "expects integers of at least 0, but got -4"},
            {"/predicted_step_seconds", Json(-1), "key 'predicted_step_seconds' expects at least 0, but got -1"},
-           {"/layers/1/role", Json("Layer"),
+           {"/units/1/role", Json("Layer"),
             "layer 1 key 'role' expects embedding, layer or head, but got the string \"Layer\""},
-           {"/layers/1/role", Json("head"),
+           {"/units/1/role", Json("head"),
             "layer 1 key 'role' expects layer, which the model's 'layers.0' is, but got the string \"head\""},
-           {"/layers/0/role", Json("layer"), "layer 0 key 'role' expects embedding, which the model's 'embedding' is"},
-           {"/layers/3/stage", Json(2), "'head' (stage 2) key 'stage' expects 0 to 1 (pipeline 2), but got 2"},
-           {"/layers/1/strategy/tp", Json(1 << 30), "strategy key 'tp' expects at most 16777216, but got 1073741824"},
+           {"/units/0/role", Json("layer"), "layer 0 key 'role' expects embedding, which the model's 'embedding' is"},
+           {"/units/3/stage", Json(2), "'head' (stage 2) key 'stage' expects 0 to 1 (pipeline 2), but got 2"},
+           {"/units/1/strategy/tp", Json(1 << 30), "strategy key 'tp' expects at most 16777216, but got 1073741824"},
        }) {
     Json wrong = plan();
     wrong[Json::json_pointer(at)] = value;
@@ -127,7 +127,7 @@ TEST(Plan, says_which_key_of_the_reference_is_wrong) {
 
 TEST(Plan, says_which_format_it_expects) {
   EXPECT_EQ(parsePlan("{}", target()).error().message,
-            "plan expects an object with 'layers' (this project's format) or 'pp_deg' (Hetu-Galvatron's), but has "
+            "plan expects an object with 'units' (this project's format) or 'pp_deg' (Hetu-Galvatron's), but has "
             "neither");
   EXPECT_EQ(parsePlan(R"({"pp_deg": 2})", target()).error().message, "plan lacks the key 'tp_sizes_enc'");
 }

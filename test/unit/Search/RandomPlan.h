@@ -117,7 +117,7 @@ inline std::optional<Plan> randomPlan(const Problem &problem, Draw &draw) {
         continue;
       planned.strategy = strategy;
       planned.dp = dp;
-      if (layer && !strategy.recompute && draw.below(3) == 0)
+      if (isBlock && !strategy.recompute && draw.below(3) == 0)
         planned.recomputeValues = {draw.of({"norms", "attention", "mlp_activation"})};
       plan.layers.push_back(planned);
       break;
