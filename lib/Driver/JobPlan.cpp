@@ -107,7 +107,7 @@ static FailureOr<search::Solution> solveWithinBudget(ModuleOp module, const sear
     OwningOpRef<ModuleOp> copy = copyUnder(plan, module);
     if (failed(phases.tryLower(*copy)))
       return std::nullopt;
-    FailureOr<std::vector<RankBytes>> bytes = measureStages(*copy, plan.ranks, problem.cluster.device.reserved);
+    FailureOr<std::vector<RankBytes>> bytes = measureStages(*copy, plan.ranks, problem.cluster.device.overhead);
     return failed(bytes) ? std::nullopt : std::optional(std::move(*bytes));
   };
   search::SolveOptions solve;

@@ -44,7 +44,7 @@ static FailureOr<JobPlan> planModule(ModuleOp module, const MainJobOptions &opti
 /// Notes the exact bytes of every rank, which have to fit: a plan by hand need not.
 static LogicalResult takeBytes(JobPlan &job, ModuleOp lowered) {
   search::Plan &plan = job.plan;
-  FailureOr<std::vector<RankBytes>> ofStages = measureStages(lowered, plan.ranks, job.cluster.device.reserved);
+  FailureOr<std::vector<RankBytes>> ofStages = measureStages(lowered, plan.ranks, job.cluster.device.overhead);
   if (failed(ofStages))
     return failure();
   setBytes(plan, *ofStages);

@@ -49,11 +49,11 @@ void OneBudgetSearch::takeIfFits(search::Plan plan) {
     found.plan = std::move(plan);
 }
 
-/// Searches the best by estimate in `within` bytes less `reserve`, and lowers it.
-search::Result<FoundPlan> OneBudgetSearch::searchOnce(int64_t within, int64_t reserve) {
+/// Searches the best by estimate in `within` bytes less `overhead`, and lowers it.
+search::Result<FoundPlan> OneBudgetSearch::searchOnce(int64_t within, int64_t overhead) {
   search::Problem asked = problem;
   asked.cluster.memoryBytesPerDevice = within;
-  asked.cluster.device.reservedBytes += reserve;
+  asked.cluster.device.overheadBytes += overhead;
   search::Result<search::Solution> solution = search::solve(asked, options);
   if (!solution)
     return solution.error();
@@ -61,7 +61,7 @@ search::Result<FoundPlan> OneBudgetSearch::searchOnce(int64_t within, int64_t re
   candidatesOpened += solution->candidatesOpened;
   FoundPlan best;
   if (!solution->plan) {
-    best.smallestEstimate = std::max<int64_t>(solution->infeasible.smallestBudgetBytes - reserve, 0);
+    best.smallestEstimate = std::max<int64_t>(solution->infeasible.smallestBudgetBytes - overhead, 0);
     best.message = solution->infeasible.message;
     return best;
   }
@@ -69,7 +69,7 @@ search::Result<FoundPlan> OneBudgetSearch::searchOnce(int64_t within, int64_t re
   if (std::optional<search::Error> error = search::checkPlan(asked, plan).error())
     return *error;
   for (search::StageMemory &estimate : plan.stageMemory)
-    estimate.reservedBytes -= reserve;
+    estimate.overheadBytes -= overhead;
   bool isLowered = lower(plan);
   (isLowered ? best.plan : best.refused) = std::move(plan);
   return best;
@@ -78,17 +78,17 @@ search::Result<FoundPlan> OneBudgetSearch::searchOnce(int64_t within, int64_t re
 /// The best plan by estimate that takes at most `memory` bytes; without one, that of the least estimate, if there is
 /// any plan.
 search::Result<FoundPlan> OneBudgetSearch::searchByEstimate() {
-  int64_t reserve = 0;
+  int64_t overhead = 0;
   for (int round = 0;; ++round) {
     // In the last round nothing is left, so that the search says what it needs.
-    search::Result<FoundPlan> best = searchOnce(memory, round < kMaxRounds ? reserve : memory);
+    search::Result<FoundPlan> best = searchOnce(memory, round < kMaxRounds ? overhead : memory);
     if (!best || best->refused || best->fits(memory))
       return best;
     if (!best->plan) {
       if (!best->smallestEstimate)
         return best;
       std::string message = best->message;
-      best = searchOnce(best->smallestEstimate, /*reserve=*/0);
+      best = searchOnce(best->smallestEstimate, /*overhead=*/0);
       if (best && !best->plan)
         best->message = message;
       return best;
@@ -97,9 +97,9 @@ search::Result<FoundPlan> OneBudgetSearch::searchByEstimate() {
     for (auto [stage, estimate] : llvm::enumerate(best->plan->stageMemory)) {
       int64_t bytes = getBytes(*best->plan, int(stage)).total();
       if (bytes > memory)
-        missing = std::max(missing, bytes - std::min(estimate.total() + reserve, memory));
+        missing = std::max(missing, bytes - std::min(estimate.total() + overhead, memory));
     }
-    reserve += std::max<int64_t>(missing, 1);
+    overhead += std::max<int64_t>(missing, 1);
   }
 }
 
@@ -128,8 +128,8 @@ std::optional<search::Error> OneBudgetSearch::improve() {
     if (std::optional<search::Error> error = lowerSmallest())
       return error;
   search::RankOptions rank;
-  // What any plan reserves is no estimate.
-  int64_t estimated = std::max<int64_t>(memory - problem.cluster.device.reservedBytes, 0);
+  // The overhead of any plan is no estimate.
+  int64_t estimated = std::max<int64_t>(memory - problem.cluster.device.overheadBytes, 0);
   for (int over : kOverHundredths)
     rank.budgets.push_back(memory + estimated / 100 * over);
   int64_t wholeFor = 0;
@@ -197,7 +197,7 @@ std::optional<search::Error> OneBudgetSearch::narrowShape(int stages, int microB
     if (std::optional<search::Error> error = search::checkPlan(asked, *solution->plan).error())
       return error;
     for (auto [stage, extra] : llvm::zip(solution->plan->stageMemory, asked.extraBytesOfStage))
-      stage.reservedBytes -= extra;
+      stage.overheadBytes -= extra;
     if (!lower(*solution->plan))
       break;
     takeIfFits(std::move(*solution->plan));

@@ -45,7 +45,7 @@ public:
   int64_t getNumOpened() const { return candidatesOpened; }
 
 private:
-  search::Result<FoundPlan> searchOnce(int64_t within, int64_t reserve);
+  search::Result<FoundPlan> searchOnce(int64_t within, int64_t overhead);
   search::Result<FoundPlan> searchByEstimate();
   std::optional<search::Error> improve();
   std::optional<search::Error> lowerSmallest();

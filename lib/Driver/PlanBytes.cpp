@@ -16,7 +16,7 @@ static ArrayRef<int64_t> getGroupSizes(dist::StageOp stage) {
 }
 
 FailureOr<std::vector<RankBytes>> galvatron::measureStages(ModuleOp lowered, int64_t ranks,
-                                                           const search::ReservedBytes &reserved) {
+                                                           const search::OverheadBytes &overhead) {
   bool worldIsGroup = llvm::any_of(lowered.getOps<dist::StageOp>(), [&](dist::StageOp stage) {
     return llvm::is_contained(getGroupSizes(stage), ranks);
   });
@@ -27,27 +27,27 @@ FailureOr<std::vector<RankBytes>> galvatron::measureStages(ModuleOp lowered, int
     search::RankCommunicators communicators;
     communicators.groups.assign(getGroupSizes(stage).begin(), getGroupSizes(stage).end());
     if (auto directions = stage->getAttrOfType<IntegerAttr>(dist::kChannelsAttrName))
-      communicators.directions = directions.getInt();
+      communicators.channels = directions.getInt();
     communicators.isForSums = ranks > 1 && !worldIsGroup;
-    ofStages.push_back({bytes.getInt(), reserved.of(communicators, bytes.getInt())});
+    ofStages.push_back({bytes.getInt(), overhead.of(communicators, bytes.getInt())});
   }
   return ofStages;
 }
 
 void galvatron::setBytes(search::Plan &plan, ArrayRef<RankBytes> ofStages) {
   plan.peakBytesPerRank.clear();
-  plan.reservedBytesPerRank.clear();
+  plan.overheadBytesPerRank.clear();
   for (const RankBytes &bytes : ofStages) {
     plan.peakBytesPerRank.insert(plan.peakBytesPerRank.end(), plan.ranksPerStage(), bytes.arena);
-    plan.reservedBytesPerRank.insert(plan.reservedBytesPerRank.end(), plan.ranksPerStage(), bytes.reserved);
+    plan.overheadBytesPerRank.insert(plan.overheadBytesPerRank.end(), plan.ranksPerStage(), bytes.overhead);
   }
 }
 
 RankBytes galvatron::getBytes(const search::Plan &plan, int stage) {
   size_t rank = size_t(stage * plan.ranksPerStage());
-  if (rank >= plan.peakBytesPerRank.size() || rank >= plan.reservedBytesPerRank.size())
+  if (rank >= plan.peakBytesPerRank.size() || rank >= plan.overheadBytesPerRank.size())
     return {};
-  return {plan.peakBytesPerRank[rank], plan.reservedBytesPerRank[rank]};
+  return {plan.peakBytesPerRank[rank], plan.overheadBytesPerRank[rank]};
 }
 
 int galvatron::getFullestStage(const search::Plan &plan) {

@@ -15,13 +15,13 @@ namespace galvatron {
 /// Bytes of the device of one rank. All ranks of a stage take the same.
 struct RankBytes {
   int64_t arena = 0;    ///< what the rank plans itself
-  int64_t reserved = 0; ///< what its device has in use beside that
-  int64_t total() const { return arena + reserved; }
+  int64_t overhead = 0; ///< what its device has in use beside that
+  int64_t total() const { return arena + overhead; }
 };
 
 /// Of a rank of each stage of a module after phase `lower`, on `ranks` ranks in all.
 mlir::FailureOr<std::vector<RankBytes>> measureStages(mlir::ModuleOp lowered, int64_t ranks,
-                                                      const search::ReservedBytes &reserved);
+                                                      const search::OverheadBytes &overhead);
 
 /// Notes in `plan` what a rank of each stage takes.
 void setBytes(search::Plan &plan, llvm::ArrayRef<RankBytes> ofStages);

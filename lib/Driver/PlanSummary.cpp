@@ -33,8 +33,8 @@ static std::string describeBytes(const Plan &plan, int stage) {
   if (rank >= plan.peakBytesPerRank.size())
     return "";
   std::string text = search::formatBytes(double(plan.peakBytesPerRank[rank]));
-  bool isReserved = rank < plan.reservedBytesPerRank.size() && plan.reservedBytesPerRank[rank];
-  return isReserved ? text + " + " + search::formatBytes(double(plan.reservedBytesPerRank[rank])) + " reserved" : text;
+  bool hasOverhead = rank < plan.overheadBytesPerRank.size() && plan.overheadBytesPerRank[rank];
+  return hasOverhead ? text + " + " + search::formatBytes(double(plan.overheadBytesPerRank[rank])) + " overhead" : text;
 }
 
 static std::string count(int64_t n, llvm::StringRef noun) {

@@ -70,7 +70,7 @@ void galvatron::buildDifferentiatePhase(mlir::OpPassManager &passes, const Diffe
 static std::unique_ptr<mlir::Pass> createPlanningPass(const PlanPhaseOptions &options) {
   if (options.plan.empty())
     return createSearchPlanPass(
-        {options.cluster, options.deviceKind, options.ranks, options.memory, options.reserve, options.microBatches},
+        {options.cluster, options.deviceKind, options.ranks, options.memory, options.overhead, options.microBatches},
         options.solver);
   AnnotatePlanPassOptions annotate;
   annotate.planFile = options.plan;

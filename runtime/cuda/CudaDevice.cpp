@@ -65,8 +65,8 @@ Status checkGpu(gvrt_context *context, const Manifest &manifest) {
   int64_t used = usedBytes(state.gpu), taken = used < 0 || state.usedBefore < 0 ? -1 : used - state.usedBefore;
   std::error_code ignored;
   std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
-  int64_t reserved = reservedBytes(program.replace_filename("plan.json"), context->rank);
-  return checkMemory(place(context), state.gpu, properties.name, bytesToCome(manifest.arenaBytes, reserved, taken),
+  int64_t overhead = overheadBytes(program.replace_filename("plan.json"), context->rank);
+  return checkMemory(place(context), state.gpu, properties.name, bytesToCome(manifest.arenaBytes, overhead, taken),
                      free, total);
 }
 

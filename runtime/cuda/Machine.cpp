@@ -35,7 +35,7 @@ Status checkMachine(const std::string &place, const Machine &machine) {
   return Status::success();
 }
 
-int64_t reservedBytes(const std::string &planFile, int rank) {
+int64_t overheadBytes(const std::string &planFile, int rank) {
   std::ifstream file(planFile);
   auto plan = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
   auto list = plan.is_object() ? plan.find("reserved_bytes_per_rank") : plan.end();
@@ -44,8 +44,8 @@ int64_t reservedBytes(const std::string &planFile, int rank) {
   return (*list)[rank].get<int64_t>();
 }
 
-int64_t bytesToCome(int64_t arena, int64_t reserved, int64_t taken) {
-  return taken < 0 ? arena : arena + std::max<int64_t>(reserved - taken, 0);
+int64_t bytesToCome(int64_t arena, int64_t overhead, int64_t taken) {
+  return taken < 0 ? arena : arena + std::max<int64_t>(overhead - taken, 0);
 }
 
 Status checkMemory(const std::string &place, int gpu, const std::string &name, int64_t planned, int64_t free,

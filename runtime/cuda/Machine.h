@@ -21,11 +21,11 @@ Status checkMachine(const std::string &place, const Machine &machine);
 
 /// What the plan says that rank `rank` takes beside its arena (context, libraries, NCCL), in bytes: the file plan.json
 /// that the compiler wrote beside the program. 0 where it does not say.
-int64_t reservedBytes(const std::string &planFile, int rank);
+int64_t overheadBytes(const std::string &planFile, int rank);
 
-/// What must still be free for the arena and the rest of the reserve, once `taken` of it is in use; -1: unknown how
+/// What must still be free for the arena and the rest of the overhead, once `taken` of it is in use; -1: unknown how
 /// much is, and only the arena counts. All in bytes.
-int64_t bytesToCome(int64_t arena, int64_t reserved, int64_t taken);
+int64_t bytesToCome(int64_t arena, int64_t overhead, int64_t taken);
 
 /// As much free memory on GPU `gpu` as is planned; all in bytes.
 Status checkMemory(const std::string &place, int gpu, const std::string &name, int64_t planned, int64_t free,

@@ -45,7 +45,7 @@ struct PlanPhaseOptions : mlir::PassPipelineOptions<PlanPhaseOptions> {
   Option<std::string> deviceKind{*this, "device-kind", llvm::cl::init("cpu"),
                                  llvm::cl::desc("Kind of the devices where no cluster file says it")};
   Option<std::string> memory{*this, "memory", llvm::cl::desc("Budget of one device, such as 2GiB")};
-  Option<int64_t> reserve{
+  Option<int64_t> overhead{
       *this, "reserve", llvm::cl::init(0),
       llvm::cl::desc("Bytes of the budget to leave free: what a lowered plan took beyond its estimate")};
   Option<int64_t> microBatches{*this, "micro-batches", llvm::cl::init(0),

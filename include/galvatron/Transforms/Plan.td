@@ -110,7 +110,7 @@ def SearchPlanPass : Pass<"galvatron-search-plan", "mlir::ModuleOp"> {
     Option<"deviceKind", "device-kind", "std::string", /*default=*/"\"cpu\"", "Kind of the devices where no cluster file says it">,
     Option<"ranks", "ranks", "int64_t", /*default=*/"0", "Devices of this host; 0: as many as it has cores">,
     Option<"memory", "memory", "std::string", /*default=*/"", "Budget of one device, such as 2GiB; empty: the cluster's, or a share of this host's">,
-    Option<"reserve", "reserve", "int64_t", /*default=*/"0", "Bytes of the budget to leave free">,
+    Option<"overhead", "reserve", "int64_t", /*default=*/"0", "Bytes of the budget to leave free">,
     Option<"microBatches", "micro-batches", "int64_t", /*default=*/"0", "Exactly so many; 0: all counts that divide the batch and that the step can be cut into">,
   ];
   let statistics = [Statistic<"numCandidates", "num-candidates", "Pipelines and micro-batch counts in the space">,

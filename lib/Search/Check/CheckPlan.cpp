@@ -350,7 +350,7 @@ void Judge::memory() {
   Phase last = plan.schedule == Schedule::ZeroBubble ? Phase::Weight : Phase::Backward;
   for (int stage = 0; stage < plan.pipeline; ++stage) {
     std::vector<std::vector<std::size_t>> mine(plan.virtualStages);
-    std::int64_t alive = problem.cluster.device.reservedBytes;
+    std::int64_t alive = problem.cluster.device.overheadBytes;
     if (int(problem.extraBytesOfStage.size()) == plan.pipeline)
       alive += problem.extraBytesOfStage[stage];
     for (std::size_t i = 0; i < plan.layers.size(); ++i)
@@ -376,9 +376,9 @@ void Judge::memory() {
       complain("stage " + std::to_string(stage) + " needs " + std::to_string(peak) + " bytes, the budget is " +
                std::to_string(problem.cluster.memoryBytesPerDevice));
     std::size_t rank = std::size_t(stage) * (plan.ranks / plan.pipeline);
-    if (rank >= plan.peakBytesPerRank.size() || rank >= plan.reservedBytesPerRank.size())
+    if (rank >= plan.peakBytesPerRank.size() || rank >= plan.overheadBytesPerRank.size())
       continue;
-    std::int64_t claimed = plan.peakBytesPerRank[rank] + plan.reservedBytesPerRank[rank];
+    std::int64_t claimed = plan.peakBytesPerRank[rank] + plan.overheadBytesPerRank[rank];
     if (claimed < peak)
       complain("stage " + std::to_string(stage) + " needs " + std::to_string(peak) + " bytes, the plan claims " +
                std::to_string(claimed));

@@ -153,7 +153,7 @@ void followMemory(Simulation &out, const Choice &choice, const Timetable &timeta
   for (std::size_t layer = 0; layer < choice.options.size(); ++layer)
     saved[choice.partOf[layer]] += choice.options[layer]->saved;
   for (int stage = 0; stage < shape.stages; ++stage) {
-    now.push_back(price.memory[stage].stateBytes + price.memory[stage].reservedBytes);
+    now.push_back(price.memory[stage].stateBytes + price.memory[stage].overheadBytes);
     out.peakBytesPerStage.push_back(now[stage]);
     out.memory.push_back({stage, 0, now[stage]});
   }

@@ -36,19 +36,19 @@ Link readLink(const Json &value, const std::string &where, const Link &fallback,
   return link;
 }
 
-ReservedBytes readReserved(const Json &value, const ReservedBytes &fallback, std::optional<Error> &error) {
+OverheadBytes readOverhead(const Json &value, const OverheadBytes &fallback, std::optional<Error> &error) {
   if (value.is_number_integer() && value.get<std::int64_t>() >= 0)
     return {.context = value.get<std::int64_t>()};
   JsonReader reader(value, "cluster key 'reserved_bytes_per_device'");
-  ReservedBytes reserved;
-  reserved.context = reader.integer("context", fallback.context, 0);
-  reserved.library = reader.integer("library", fallback.library, 0);
-  reserved.group = reader.integer("group", fallback.group, 0);
-  reserved.direction = reader.integer("direction", fallback.direction, 0);
-  reserved.sums = reader.integer("sums", fallback.sums, 0);
-  reserved.mapping = reader.integer("mapping", fallback.mapping, 0);
+  OverheadBytes overhead;
+  overhead.context = reader.integer("context", fallback.context, 0);
+  overhead.library = reader.integer("library", fallback.library, 0);
+  overhead.group = reader.integer("group", fallback.group, 0);
+  overhead.channel = reader.integer("direction", fallback.channel, 0);
+  overhead.sums = reader.integer("sums", fallback.sums, 0);
+  overhead.mapping = reader.integer("mapping", fallback.mapping, 0);
   error = reader.finish();
-  return reserved;
+  return overhead;
 }
 
 void readLinks(const Json &value, Cluster &cluster, std::optional<Error> &error) {
@@ -98,9 +98,9 @@ Result<Cluster> parseCluster(std::string_view text) {
   }
   cluster.memoryBytesPerDevice = reader.integer("memory_bytes_per_device", cluster.memoryBytesPerDevice, 1);
   std::optional<Error> partError;
-  if (const Json *reserved = reader.member("reserved_bytes_per_device"); reserved && !reader.failed())
-    cluster.device.reserved = readReserved(*reserved, cluster.device.reserved, partError);
-  cluster.device.reservedBytes = cluster.device.reserved.least(cluster.ranks());
+  if (const Json *overhead = reader.member("reserved_bytes_per_device"); overhead && !reader.failed())
+    cluster.device.overhead = readOverhead(*overhead, cluster.device.overhead, partError);
+  cluster.device.overheadBytes = cluster.device.overhead.least(cluster.ranks());
   if (const Json *links = reader.member("links"); links && !reader.failed())
     readLinks(*links, cluster, partError);
   if (auto error = reader.finish())

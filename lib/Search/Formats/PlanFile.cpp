@@ -155,7 +155,7 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
     reader.fail("key 'predicted_step_seconds' expects at least 0, but got " +
                 describeJson(*reader.member("predicted_step_seconds")));
   plan.peakBytesPerRank = readBytesPerRank(reader, "peak_bytes_per_rank", plan.ranks);
-  plan.reservedBytesPerRank = readBytesPerRank(reader, "reserved_bytes_per_rank", plan.ranks);
+  plan.overheadBytesPerRank = readBytesPerRank(reader, "reserved_bytes_per_rank", plan.ranks);
   reader.member("memory_per_stage"); // written for people, derived
   reader.member("reasons");
   const Json *layers = reader.member("units");
@@ -406,7 +406,7 @@ std::string writePlan(const Plan &plan) {
                       {"micro_batches", plan.microBatches},
                       {"predicted_step_seconds", plan.predictedStepSeconds},
                       {"peak_bytes_per_rank", plan.peakBytesPerRank},
-                      {"reserved_bytes_per_rank", plan.reservedBytesPerRank}};
+                      {"reserved_bytes_per_rank", plan.overheadBytesPerRank}};
   if (plan.virtualStages > 1)
     head["virtual_stages"] = plan.virtualStages;
   if (!plan.mesh.empty())
@@ -434,7 +434,7 @@ std::string writePlan(const Plan &plan) {
       OrderedJson line = {{"state", memory.stateBytes},
                           {"activation", memory.activationBytes},
                           {"scratch", memory.scratchBytes},
-                          {"reserved", memory.reservedBytes}};
+                          {"reserved", memory.overheadBytes}};
       text += (stage ? ",\n    " : "\n    ") + line.dump();
     }
     text += "\n  ]";

@@ -35,7 +35,7 @@ constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 ///       results); HBM3 3.35 TB/s (data sheet) at 0.9.
 /// a100  312 TFLOP/s bf16 (data sheet) at 0.7, HBM2e 2.0 TB/s at 0.85, NVLink 3
 ///       300 GB/s a direction at 0.8, 200 Gb/s per GPU.
-/// Reserved on h200 and h100, CUDA 13.0, NCCL 2.28.9: least squares over 206
+/// Overhead on h200 and h100, CUDA 13.0, NCCL 2.28.9: least squares over 206
 ///       ranks of 85 programs on 1, 2 and 4 GPUs, raised until none was under
 ///       (bench/gpu/reserve.py bench/results/gpu_memory.json), and 1 MB. A group
 ///       of four takes what a group of two takes. Taken for the other kinds, too.
@@ -43,7 +43,7 @@ constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 ///       h100 (measured), on a100 with 80 GB as on h100.
 /// GPUs: kernels and collectives side by side, slow-down 1.13 (measured by
 /// Hetu-Galvatron's authors on A100s, its shipped overlap_coefficient.json).
-constexpr ReservedBytes kCuda = {646'000'000, 332'000'000, 511'000'000, 141'000'000, 26'000'000, 250'000};
+constexpr OverheadBytes kCuda = {646'000'000, 332'000'000, 511'000'000, 141'000'000, 26'000'000, 250'000};
 
 const DeviceKind kKinds[] = {
     {"cpu", 1.2e11, 0, 8e9, 1e-6, {}, 2ll << 30, {4e9, 5e-6}, {1.1e9, 3e-5}, false, 1},
@@ -105,11 +105,11 @@ Link Cluster::interOfRanks(std::int64_t first, std::int64_t count) const {
   return slowest;
 }
 
-std::int64_t ReservedBytes::of(const RankCommunicators &communicators, std::int64_t arenaBytes) const {
-  bool isAlone = communicators.groups.empty() && !communicators.directions && !communicators.isForSums;
+std::int64_t OverheadBytes::of(const RankCommunicators &communicators, std::int64_t arenaBytes) const {
+  bool isAlone = communicators.groups.empty() && !communicators.channels && !communicators.isForSums;
   if (isAlone)
     return context;
-  return context + library + std::int64_t(communicators.groups.size()) * group + communicators.directions * direction +
+  return context + library + std::int64_t(communicators.groups.size()) * group + communicators.channels * channel +
          (communicators.isForSums ? sums : 0) + std::int64_t(std::ceil(double(arenaBytes) / kGiB * double(mapping)));
 }
 
@@ -136,7 +136,7 @@ Result<Cluster> hostCluster(std::int64_t ranks, std::int64_t memoryBytesPerDevic
   cluster.device = *kind;
   cluster.intra = kind->intra;
   cluster.inter = kind->inter;
-  cluster.device.reservedBytes = kind->reserved.least(ranks);
+  cluster.device.overheadBytes = kind->overhead.least(ranks);
   cluster.memoryBytesPerDevice = memoryBytesPerDevice;
   if (!memoryBytesPerDevice)
     cluster.memoryBytesPerDevice = kind->name == "cpu" ? hostMemoryShare(ranks) : kind->memoryBytes;

@@ -235,13 +235,13 @@ double ReferenceModel::bufferMB(int batch, int chunks, int stages, int bufferTp)
   return samples * double(arguments.sequenceLength) * double(arguments.hiddenSize) * 4 / 2 / kMB;
 }
 
-int ReferenceModel::reserveMB() const {
+int ReferenceModel::overheadMB() const {
   if (arguments.memoryGB <= 20)
     return 0;
   return int(arguments.memoryGB * 1024 * 0.2);
 }
 
-int ReferenceModel::budgetMB() const { return arguments.memoryGB * 1024 - reserveMB(); }
+int ReferenceModel::budgetMB() const { return arguments.memoryGB * 1024 - overheadMB(); }
 
 namespace {
 /// numpy's sum of a contiguous array (its pairwise summation up to 128 terms).
@@ -309,7 +309,7 @@ Result<ReferencePrice> ReferenceModel::price(const ReferencePlan &plan) const {
     sync.push_back(pairwiseSum(with));
     used += std::ceil((*endsMB)[stage].states + (*endsMB)[stage].activation + kContextMB) + std::floor(buffer);
     result.fits &= used <= budgetMB();
-    result.memoryUsedMB.push_back(used + reserveMB());
+    result.memoryUsedMB.push_back(used + overheadMB());
   }
   result.iterationSeconds = iterationSeconds(noSync, sync, plan.chunks);
   result.throughput = plan.batch / result.iterationSeconds;

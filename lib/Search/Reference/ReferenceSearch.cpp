@@ -463,7 +463,7 @@ void Searcher::explainInfeasible() {
   }
   solution.smallestMemoryGB = arguments.memoryGB;
   solution.reason = "no strategy fits " + std::to_string(model.args().memoryGB) + " GB per device (" +
-                    std::to_string(model.budgetMB()) + " MB after the reserve); the smallest plan needs " +
+                    std::to_string(model.budgetMB()) + " MB after the overhead); the smallest plan needs " +
                     std::to_string(smallestNeed) + " MB (" + smallestText + "); set memory_constraint to at least " +
                     std::to_string(arguments.memoryGB) + ", or widen the space";
 }

@@ -48,7 +48,7 @@ PlanPrice pricePlan(const Setting &setting, const Timetable &timetable, const Ch
     memory.stateBytes += option.state;
     saved[part] += option.saved;
     memory.scratchBytes = std::max(memory.scratchBytes, option.scratch);
-    memory.reservedBytes = setting.problem->cluster.device.reservedBytes + setting.extraBytes(stage);
+    memory.overheadBytes = setting.problem->cluster.device.overheadBytes + setting.extraBytes(stage);
   }
   for (int stage = 0; stage < stages; ++stage)
     for (const std::vector<int> &counts : timetable.inFlight(stage)) {
@@ -110,8 +110,8 @@ Plan assemblePlan(const Setting &setting, const Timetable &timetable, const Choi
   plan.stageMemory = price.memory;
   for (const StageMemory &memory : price.memory) {
     plan.peakBytesPerRank.insert(plan.peakBytesPerRank.end(), setting.stageRanks,
-                                 memory.total() - memory.reservedBytes);
-    plan.reservedBytesPerRank.insert(plan.reservedBytesPerRank.end(), setting.stageRanks, memory.reservedBytes);
+                                 memory.total() - memory.overheadBytes);
+    plan.overheadBytesPerRank.insert(plan.overheadBytesPerRank.end(), setting.stageRanks, memory.overheadBytes);
   }
   return plan;
 }

@@ -296,7 +296,7 @@ void Search::explainInfeasible() {
                   (refusal.empty() ? "; choose a batch that the ranks divide, or widen the space" : ": " + refusal);
     return;
   }
-  out.smallestBudgetBytes = least.bytes + problem.cluster.device.reservedBytes;
+  out.smallestBudgetBytes = least.bytes + problem.cluster.device.overheadBytes;
   out.stage = least.stage;
   out.layer = problem.layers[least.layer].path;
   out.strategy = describe(least.option->strategy, least.option->dp);

@@ -98,7 +98,7 @@ public:
   int layers() const { return int(typeOf.size()); }
   const OptionLists &optionsOf(int stage) const { return options[classOf[stage]]; }
   std::int64_t memoryBudget() const {
-    return problem->cluster.memoryBytesPerDevice - problem->cluster.device.reservedBytes;
+    return problem->cluster.memoryBytesPerDevice - problem->cluster.device.overheadBytes;
   }
   std::int64_t extraBytes(int stage) const {
     const std::vector<std::int64_t> &extra = problem->extraBytesOfStage;

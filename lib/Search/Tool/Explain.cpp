@@ -114,7 +114,7 @@ std::string explainReference(const ReferenceModel &model, const ReferenceSolutio
                      (seconds.withSync - seconds.noSync) * 1e3, memory.states, memory.activation);
       layer = run;
     }
-    text += format("stage %d uses %.0f MB of %d MB (reserve included)\n", stage, solution.price.memoryUsedMB[stage],
+    text += format("stage %d uses %.0f MB of %d MB (overhead included)\n", stage, solution.price.memoryUsedMB[stage],
                    model.args().memoryGB * 1024);
   }
   text += format("opened %zu of %zu candidates, the rest cannot be better; %zu nodes, %.3g s\n", solution.opened,

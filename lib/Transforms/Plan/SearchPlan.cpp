@@ -70,7 +70,7 @@ struct SearchPlanPass : galvatron::impl::SearchPlanPassBase<SearchPlanPass> {
       module.emitError(cluster.error().message);
       return signalPassFailure();
     }
-    cluster->device.reservedBytes += reserve;
+    cluster->device.overheadBytes += overhead;
     ProgramCosts costs(module, *cluster, model->globalBatch);
     search::Problem problem{.cluster = *cluster,
                             .globalBatch = model->globalBatch,

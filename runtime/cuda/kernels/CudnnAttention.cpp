@@ -5,7 +5,7 @@
 // to a shape and its strides; addresses come with each call. cuDNN's statistics are the natural log-sum-exp of the
 // scaled scores, our lse.
 //
-// Of the engines that the heuristic offers, the first is taken whose workspace fits the bytes that the plan reserved
+// Of the engines that the heuristic offers, the first is taken whose workspace fits the bytes that the plan has for it
 // (AttentionWorkspace.h). The gradient of q is summed by atomics in the fast engines, so its last bits may differ from
 // run to run; with GALVATRON_DETERMINISTIC=1 in the environment only engines without them are taken, about 10 % slower,
 // on as many heads at a time as fit.
@@ -134,7 +134,7 @@ void chooseEngine(gvrt_context *context, const AttentionProblem &p, Plan &plan) 
     smallest = smallest < 0 ? bytes : std::min(smallest, bytes);
   }
   GVRT_CHECK(context, smallest < 0,
-             "cuDNN's attention needs a workspace of " << smallest << " bytes, but the plan reserves "
+             "cuDNN's attention needs a workspace of " << smallest << " bytes, but the plan has "
                                                        << p.workspaceBytes);
   GVRT_FAIL(context, "cuDNN has no attention kernel for heads " << p.heads << "/" << p.keyHeads << ", positions "
                                                                 << p.queries << "/" << p.keys << ", sizes " << p.keySize

@@ -31,26 +31,26 @@ TEST(CudaMachine, Memory) {
             "free; end what else uses it, or compile with a smaller --memory");
 }
 
-TEST(CudaMachine, WhatIsToComeIsTheArenaAndWhatIsLeftOfTheReserve) {
-  EXPECT_EQ(bytesToCome(/*arena=*/1000, /*reserved=*/300, /*taken=*/200), 1100);
+TEST(CudaMachine, WhatIsToComeIsTheArenaAndWhatIsLeftOfTheOverhead) {
+  EXPECT_EQ(bytesToCome(/*arena=*/1000, /*overhead=*/300, /*taken=*/200), 1100);
   EXPECT_EQ(bytesToCome(1000, 300, 400), 1000);
   EXPECT_EQ(bytesToCome(1000, 300, -1), 1000);
   EXPECT_EQ(bytesToCome(1000, 0, 200), 1000);
 }
 
-TEST(CudaMachine, TheReserveIsReadFromThePlan) {
+TEST(CudaMachine, TheOverheadIsReadFromThePlan) {
   std::string file = ::testing::TempDir() + "galvatron-plan-" + std::to_string(getpid()) + ".json";
   auto written = [&](const char *text) {
     std::ofstream(file) << text;
     return file;
   };
-  EXPECT_EQ(reservedBytes(written(R"({"reserved_bytes_per_rank": [5, 700]})"), 1), 700);
-  EXPECT_EQ(reservedBytes(written(R"({"reserved_bytes_per_rank": [5, 700]})"), 2), 0);
-  EXPECT_EQ(reservedBytes(written(R"({"reserved_bytes_per_rank": ["much"]})"), 0), 0);
-  EXPECT_EQ(reservedBytes(written(R"({"ranks": 1})"), 0), 0);
-  EXPECT_EQ(reservedBytes(written("2 2 huge"), 0), 0);
+  EXPECT_EQ(overheadBytes(written(R"({"reserved_bytes_per_rank": [5, 700]})"), 1), 700);
+  EXPECT_EQ(overheadBytes(written(R"({"reserved_bytes_per_rank": [5, 700]})"), 2), 0);
+  EXPECT_EQ(overheadBytes(written(R"({"reserved_bytes_per_rank": ["much"]})"), 0), 0);
+  EXPECT_EQ(overheadBytes(written(R"({"ranks": 1})"), 0), 0);
+  EXPECT_EQ(overheadBytes(written("2 2 huge"), 0), 0);
   std::remove(file.c_str());
-  EXPECT_EQ(reservedBytes(file, 0), 0);
+  EXPECT_EQ(overheadBytes(file, 0), 0);
 }
 
 // Kernels that wait for other ranks hold their multiprocessors: all that may wait at once must find room.

@@ -54,7 +54,7 @@ inline RandomCase randomCase(unsigned seed) {
   RandomCase made;
   Cluster cluster;
   cluster.device = *findDeviceKind(draw.of({"a100", "h100", "cpu"}));
-  cluster.device.reservedBytes = 1 << 20;
+  cluster.device.overheadBytes = 1 << 20;
   cluster.nodes = draw.of({1, 2, 3});
   cluster.devicesPerNode = draw.of({1, 2, 3, 4});
   cluster.intra = cluster.device.intra;

@@ -69,12 +69,12 @@ TEST(Solver, counts_bytes_beyond_the_estimates_on_their_stage) {
       double wanted = 0;
       for (Schedule schedule : {Schedule::OneFOneB, Schedule::GPipe})
         forEachPlan(problem, schedule, [&](const Plan &plan) {
-          // Priced with its extra bytes, as reserved ones.
+          // Priced with its extra bytes, as overhead.
           for (const StageMemory &stage : plan.stageMemory)
             if (plan.pipeline != 2 || stage.total() > memory)
               return;
-          EXPECT_EQ(plan.stageMemory[0].reservedBytes, 400000);
-          EXPECT_EQ(plan.stageMemory[1].reservedBytes, -300000);
+          EXPECT_EQ(plan.stageMemory[0].overheadBytes, 400000);
+          EXPECT_EQ(plan.stageMemory[1].overheadBytes, -300000);
           if (wanted == 0 || plan.predictedStepSeconds < wanted)
             wanted = plan.predictedStepSeconds;
         });
@@ -144,7 +144,7 @@ TEST(Solver, plans_satisfy_the_independent_check) {
         Problem problem = randomProblem(costs, ranks, 9, 24, memory, 2);
         if (seed % 2)
           problem.cluster.device = *findDeviceKind("h200");
-        problem.cluster.device.reservedBytes = 1000 * seed;
+        problem.cluster.device.overheadBytes = 1000 * seed;
         if (seed % 3 == 0)
           problem.ties = {{0, 8, 300000}};
         auto solution = solve(problem);

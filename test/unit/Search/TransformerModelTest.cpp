@@ -133,7 +133,7 @@ TEST(ShapeCosts, values_are_made_again_where_memory_is_short) {
   ShapeCosts costs(shape, *findDeviceKind("h100"));
   Problem problem;
   problem.cluster = *hostCluster(2, 0, "h100");
-  problem.cluster.device.reservedBytes = 0;
+  problem.cluster.device.overheadBytes = 0;
   problem.globalBatch = 8;
   problem.layers = transformerLayers(shape.layers);
   problem.costs = &costs;

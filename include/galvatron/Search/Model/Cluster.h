@@ -41,20 +41,20 @@ struct RankCommunicators {
   /// Ranks of each group that does collectives; this rank alone is none.
   std::vector<std::int64_t> groups;
   /// Values to another stage, or from one.
-  std::int64_t directions = 0;
+  std::int64_t channels = 0;
   /// Of all ranks, for a few sums a step only.
   bool isForSums = false;
 };
 
 /// Bytes of a device's memory that a rank takes beside what is planned: all of it measured.
-struct ReservedBytes {
+struct OverheadBytes {
   /// Of every rank: the runtime's context, kernels, libraries' handles.
   std::int64_t context = 0;
   /// Where there is more than one rank, once: the communication library's kernels.
   std::int64_t library = 0;
   /// For each group that does collectives, whatever its size.
   std::int64_t group = 0;
-  std::int64_t direction = 0;
+  std::int64_t channel = 0;
   std::int64_t sums = 0;
   /// For each GiB of the arena, where there is more than one rank: others map it.
   std::int64_t mapping = 0;
@@ -82,7 +82,7 @@ struct DeviceKind {
   /// Fixed cost of starting one kernel or library call.
   double launchSeconds = 0;
   /// What a rank takes beside its plan.
-  ReservedBytes reserved;
+  OverheadBytes overhead;
   /// Default memory of one device.
   std::int64_t memoryBytes = 0;
   /// Default links, used where the cluster file names none.
@@ -92,8 +92,8 @@ struct DeviceKind {
   /// Compute and communication that overlap slow each other
   /// down: together they take max + (overlapSlowdown - 1) · min of both.
   double overlapSlowdown = 1;
-  /// Bytes that a search leaves free in every rank; `parseCluster` and `hostCluster` give it what any plan reserves.
-  std::int64_t reservedBytes = 0;
+  /// Bytes that a search leaves free in every rank; `parseCluster` and `hostCluster` give it the overhead of any plan.
+  std::int64_t overheadBytes = 0;
 };
 
 struct Cluster {

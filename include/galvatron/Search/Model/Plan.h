@@ -32,8 +32,8 @@ struct PlannedLayer {
 /// Where a rank's predicted memory goes, per stage (all ranks of a stage need
 /// the same).
 struct StageMemory {
-  std::int64_t stateBytes = 0, activationBytes = 0, scratchBytes = 0, reservedBytes = 0;
-  std::int64_t total() const { return stateBytes + activationBytes + scratchBytes + reservedBytes; }
+  std::int64_t stateBytes = 0, activationBytes = 0, scratchBytes = 0, overheadBytes = 0;
+  std::int64_t total() const { return stateBytes + activationBytes + scratchBytes + overheadBytes; }
 };
 
 /// A layer's share of the prediction, and the choices that lost.
@@ -90,8 +90,8 @@ struct Plan {
 
   /// Of what a rank plans itself; predicted, or after lowering exact. Empty when unknown.
   std::vector<std::int64_t> peakBytesPerRank;
-  /// What the rank's device has in use beside that (ReservedBytes). Empty when unknown.
-  std::vector<std::int64_t> reservedBytesPerRank;
+  /// What the rank's device has in use beside that (OverheadBytes). Empty when unknown.
+  std::vector<std::int64_t> overheadBytesPerRank;
   double predictedStepSeconds = 0;
   std::vector<StageMemory> stageMemory;
   Reasons reasons;

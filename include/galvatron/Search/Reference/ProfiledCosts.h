@@ -46,7 +46,7 @@ private:
 };
 
 /// The native problem for a reference configuration. Device: overlaps
-/// communication with compute; memory as configured, whole (no 20 % reserve).
+/// communication with compute; memory as configured, whole (no 20 % overhead).
 struct ProfiledProblem {
   std::unique_ptr<ProfiledCosts> costs;
   std::unique_ptr<ProfiledCommunication> communication;

@@ -53,7 +53,7 @@ struct ReferencePlan {
 struct ReferencePrice {
   double iterationSeconds = 0;
   double throughput = 0;            ///< samples per second
-  std::vector<double> memoryUsedMB; ///< a stage, allocator reserve included
+  std::vector<double> memoryUsedMB; ///< a stage, allocator overhead included
   bool fits = false;
 };
 
@@ -90,7 +90,7 @@ public:
   /// Whole MB that a stage's layers, ends and buffer may take; and how many
   /// were set aside above 20 GB (3.4).
   int budgetMB() const;
-  int reserveMB() const;
+  int overheadMB() const;
 
   /// Iteration from stage times (3.3): `noSync` with ends, `sync` without.
   static double iterationSeconds(const std::vector<double> &noSync, const std::vector<double> &sync, int chunks);
