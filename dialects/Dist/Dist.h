@@ -34,7 +34,7 @@ struct Partial {
   friend bool operator==(const Partial &a, const Partial &b) = default;
 };
 
-/// What a stage does with a micro-batch in one go, named by the subscript that orders are written with.
+/// What a stage does with a micro-batch in one go, named by the letter that orders are written with.
 enum class Computation : char {
   Forward = 'F',
   Backward = 'B', ///< all of it, or where weights have a backward of their own what earlier stages wait for
@@ -64,8 +64,8 @@ inline constexpr llvm::StringLiteral kGroupSizesAttrName = "dist.group_sizes";
 inline constexpr llvm::StringLiteral kChannelsAttrName = "dist.channels";
 /// Set by `partition-stages`: on the module the paths of all layers in the model's order; on a `graph.call` the index
 /// of its layer there, which random bits are keyed by.
-inline constexpr llvm::StringLiteral kUnitsAttrName = "dist.units";
-inline constexpr llvm::StringLiteral kUnitAttrName = "dist.unit";
+inline constexpr llvm::StringLiteral kLayerPathsAttrName = "dist.layer_paths";
+inline constexpr llvm::StringLiteral kLayerIndexAttrName = "dist.layer_index";
 
 } // namespace galvatron::dist
 

@@ -11,11 +11,11 @@ def Dist_PlacementAttr : AttrDef<Dist_Dialect, "Placement",
   let mnemonic = "placement";
   let summary = "which part of a tensor each device of a stage's mesh holds";
   let description = [{
-    For each dimension a list of sub-axes, major first; a sub-axis is an extent and an mesh axis: `@gK`, the K-th,
-     (the extent is the axis' size); `@t`, time (the micro-batch); none, held locally. The
+    For each dimension a list of sub-axes, major first; a sub-axis is an extent and who has it: `@gK`, mesh axis
+    K (the extent is the axis' size); `@t`, time (the micro-batch); none, held locally. The
     product of a dimension's sub-axes is its global extent, of its local sub-axes its local extent. After
-    a bar: the mesh axes over which the value is a partial reduction: mesh axes, or time (the value is to
-    be accumulated over micro-batches). Axes not named hold replicas. Each mesh axis occurs at most once.
+    a bar: the mesh axes, or time, over which the value is a partial reduction (over time: still to be
+    accumulated over micro-batches). Axes not named hold replicas. Each mesh axis occurs at most once.
 
     One placement has one form: no two neighbouring local sub-axes, and none of extent 1 beside others
     (`getCanonical`; the parser does this).
@@ -59,7 +59,7 @@ def Dist_OrderAttr : AttrDef<Dist_Dialect, "Order"> {
   let mnemonic = "order";
   let summary = "what a pipeline stage does with its micro-batches, one instruction after another";
   let description = [{
-    An instruction is a subscript and a micro-batch: `F` forward, `B` backward, `W` gradients of weights where they have a
+    An instruction is a letter and a micro-batch: `F` forward, `B` backward, `W` gradients of weights where they have a
     backward of their own; after a dot the stage's part, where it is not the first.
 
     Example: `#dist.order<F0, F1, B0, B1>`; interleaved: `#dist.order<F0, F0.1, B0.1, B0>`

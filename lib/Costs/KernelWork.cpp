@@ -20,7 +20,7 @@ using namespace mlir;
 using namespace galvatron;
 
 /// Whether a micro-batch has only a part of the value.
-static bool isOwnedByTime(dist::PlacementAttr placement) {
+static bool isPartOfTime(dist::PlacementAttr placement) {
   return llvm::is_contained(placement.getMeshAxes(), dist::PlacementAttr::kTime);
 }
 
@@ -29,7 +29,7 @@ Amount PlacedAmounts::getBytes(Value value) const {
   if (!type)
     return {};
   double bytes = double(dist::getLocalType(type).getNumElements()) * std::max(8u, type.getElementTypeBitWidth()) / 8;
-  bool isPart = isOwnedByTime(dist::getPlacement(type));
+  bool isPart = isPartOfTime(dist::getPlacement(type));
   return isPart ? Amount{0, bytes * parts / globalBatch} : Amount{bytes, 0};
 }
 

@@ -27,7 +27,7 @@ struct Amount {
   }
 };
 
-/// Reads amounts off placements. Time owns a sub-axis of whatever depends on samples, or, with one micro-batch, nothing
+/// Reads amounts off placements. Time has a sub-axis of whatever depends on samples, or, with one micro-batch, nothing
 /// does.
 class PlacedAmounts {
 public:

@@ -122,9 +122,13 @@ void galvatron::annotatePlan(const ModelLayers &model, const search::Plan &plan)
 }
 
 static search::PlannedLayer readLayer(const search::Layer &layer, plan::StrategyAttr strategy, int64_t stage) {
-  return {
-      layer.path, layer.layerType, layer.role, search::strategyOf(strategy.getValues()), int(strategy.getDp()), int(stage),
-      {}};
+  return {layer.path,
+          layer.layerType,
+          layer.role,
+          search::strategyOf(strategy.getValues()),
+          int(strategy.getDp()),
+          int(stage),
+          {}};
 }
 
 FailureOr<search::Plan> galvatron::readAnnotatedPlan(const ModelLayers &model) {

@@ -203,8 +203,9 @@ BodyWork PlacedReader::readBody(Block &block) {
 
 bool PlacedReader::isCutByTensor(Operation *op) {
   auto isTensor = [&](int64_t id) {
-    return llvm::any_of(subAxes.getMeshAxes(),
-                        [&](const LayerSubAxes::MeshAxis &meshAxis) { return meshAxis.id == id && meshAxis.parallelism == "tp"; });
+    return llvm::any_of(subAxes.getMeshAxes(), [&](const LayerSubAxes::MeshAxis &meshAxis) {
+      return meshAxis.id == id && meshAxis.parallelism == "tp";
+    });
   };
   return llvm::any_of(llvm::concat<Value>(op->getOperands(), op->getResults()), [&](Value value) {
     dist::PlacementAttr placement = dist::getPlacement(value.getType());

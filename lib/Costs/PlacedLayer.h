@@ -3,8 +3,8 @@
 //
 //   graph.layer ──assignBody──▶ placed clone ──insertCollectives──▶ ──recompute…──▶ counted, and erased
 //
-// Nothing here knows a parallelism but the names of the search's groups: a new row of the table of strategies has a price by
-// having placements.
+// Nothing here knows a parallelism but the names of the search's groups: a new row of the table of strategies has a
+// price by having placements.
 #ifndef GALVATRON_LIB_COSTS_PLACEDLAYER_H
 #define GALVATRON_LIB_COSTS_PLACEDLAYER_H
 
@@ -68,7 +68,8 @@ public:
   bool hasLayer(llvm::StringRef layerType) const { return layers.contains(layerType); }
 
 private:
-  /// `parts`: micro-batches that the batch is cut into. With several, time owns a sub-axis of whatever depends on samples.
+  /// `parts`: micro-batches that the batch is cut into. With several, time has a sub-axis of whatever depends on
+  /// samples.
   mlir::FailureOr<LayerWork> tryPlace(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,
                                       int64_t parts);
 

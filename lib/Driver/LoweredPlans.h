@@ -1,7 +1,7 @@
 // Plans that were lowered to know their bytes.
 //
-// What a rank takes depends on its stage alone: its layers, their strategies, the schedule and the layers next to it. So
-// a stage that several plans have in common is lowered once.
+// What a rank takes depends on its stage alone: its layers, their strategies, the schedule and the layers next to it.
+// So a stage that several plans have in common is lowered once.
 #ifndef GALVATRON_DRIVER_LOWEREDPLANS_H
 #define GALVATRON_DRIVER_LOWEREDPLANS_H
 

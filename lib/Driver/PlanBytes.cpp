@@ -62,11 +62,11 @@ int64_t galvatron::getMostBytes(const search::Plan &plan) { return getBytes(plan
 
 std::string galvatron::formatAtLeast(int64_t bytes) {
   static constexpr const char *kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  int layer = 0;
+  int unit = 0;
   double value = double(bytes);
-  for (; value >= 1024 && layer < 4; ++layer)
+  for (; value >= 1024 && unit < 4; ++unit)
     value /= 1024;
   std::string text;
-  llvm::raw_string_ostream(text) << llvm::format(layer ? "%.2f" : "%.0f", std::ceil(value * 100) / 100) << kUnits[layer];
+  llvm::raw_string_ostream(text) << llvm::format(unit ? "%.2f" : "%.0f", std::ceil(value * 100) / 100) << kUnits[unit];
   return text;
 }

@@ -65,7 +65,7 @@ void galvatron::printPlanSummary(const Plan &plan, llvm::raw_ostream &out) {
   out << describeShape(plan) << " of " << count(plan.globalBatch / plan.microBatches, "sample");
   if (plan.predictedStepSeconds > 0)
     out << llvm::format("; %.3g s a step predicted", plan.predictedStepSeconds);
-  out << "\n" << llvm::formatv("{0,-5}  {1,-44}  {2,-24}  {3}\n", "stage", "units", "strategy", "bytes of a rank");
+  out << "\n" << llvm::formatv("{0,-5}  {1,-44}  {2,-24}  {3}\n", "stage", "layers", "strategy", "bytes of a rank");
   int shownStage = -1;
   for (size_t first = 0; first < plan.layers.size();) {
     size_t last = findRunEnd(plan, first);

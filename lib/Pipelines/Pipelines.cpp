@@ -15,8 +15,8 @@
 using namespace galvatron;
 
 void galvatron::buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseOptions &options) {
-  // Named ops carry what decomposed arithmetic only implies: which loops there are, which library has it. Norms first, and
-  // with them the normal form of shapes, in which other spellings are few.
+  // Named ops carry what decomposed arithmetic only implies: which loops there are, which library has it. Norms first,
+  // and with them the normal form of shapes, in which other spellings are few.
   passes.addPass(createRaiseNormsPass());
   // Its labels and logits are then neither flattened nor cut: the sequence is one axis from here on.
   passes.addPass(createRaiseLossPass());

@@ -84,7 +84,7 @@ static std::string describe(const Axes &axes, ArrayRef<SmallVector<AxisId>> grou
 }
 
 FailureOr<LayerSubAxes> LayerSubAxes::get(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
-                                        plan::PipelineAttr pipeline, Location loc) {
+                                          plan::PipelineAttr pipeline, Location loc) {
   LayerSubAxes result;
   result.mesh = plan::getMesh(pipeline);
   StringRef name = layer.getSymName();

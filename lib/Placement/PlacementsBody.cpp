@@ -2,9 +2,8 @@
 // and each mesh axis (or time) which loop the mesh axis takes. Operands follow the loop, results
 // come out sharded, partial or replicated. Exceptions, in this order:
 //
-//   1. A jointly linear op (sum) whose operands are all partial sums leaves its result one. Over time, and in gradients
-//   of
-//      parameters, one partial operand is enough: what the others hold alike is added in equal shares.
+//   1. A jointly linear op (sum) whose operands are all partial sums leaves its result one. Over time, and in
+//      gradients of parameters, one partial operand is enough: what the others hold alike is added in equal shares.
 //   2. An op linear in its one partial operand, of which the mesh axis takes no loop, passes it on.
 //   3. Nothing that crosses a layer is partial, but the loss and parameters' gradients.
 //   4. Any other op reads its partial operands reduced.
@@ -32,7 +31,7 @@ namespace {
 struct Copy {
   Value value;      // in the clone
   ValuePlace place; // where its elements are
-  /// Came out of an all-gather, or of an op without operands. Backward does not read it, but gathers or makes it again:
+  /// Came out of an all-gather, or of an op without operands. Backward does not read it, but gathers or recomputes it:
   /// kept, it would be whole on every device.
   bool gathered;
 };
@@ -46,7 +45,8 @@ struct OpPlaces {
 class BodyAssigner {
 public:
   BodyAssigner(const BodyRequest &given, const Axes &axes, const LayerSubAxes &subAxes)
-      : request(given), axes(axes), subAxes(subAxes), meshAxes(subAxes.getMeshAxes()), builder(request.layer.getContext()) {}
+      : request(given), axes(axes), subAxes(subAxes), meshAxes(subAxes.getMeshAxes()),
+        builder(request.layer.getContext()) {}
 
   FailureOr<graph::LayerOp> run();
 
@@ -235,8 +235,8 @@ ValuePlace BodyAssigner::getPlace(Value original, PlacementAttr placement) {
         place[index] = MeshAxisPlace::partial(partial.kind);
     for (auto [dim, list] : llvm::enumerate(valueAxes))
       for (size_t position = 0; position < list.size(); ++position) {
-        bool dealt =
-            llvm::any_of(subAxes.getSubAxes(list[position]), [&](SubAxis subAxis) { return subAxis.meshAxis == meshAxis.id; });
+        bool dealt = llvm::any_of(subAxes.getSubAxes(list[position]),
+                                  [&](SubAxis subAxis) { return subAxis.meshAxis == meshAxis.id; });
         if (!dealt || place[index].kind != MeshAxisPlace::Replicated)
           continue;
         DimSubAxes dims = placement.getDims()[dim];

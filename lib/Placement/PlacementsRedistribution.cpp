@@ -1,5 +1,5 @@
 // The redistribution planner: a shortest path over states in which each mesh axis is where it was,
-// where it should be, or owns nothing.
+// where it should be, or has nothing.
 #include "galvatron/Placement/PlacementsRedistribution.h"
 
 #include <map>
@@ -25,22 +25,23 @@ struct Layout {
     int64_t extent; // positions
   };
   SmallVector<Piece> pieces; // dimension after dimension, major first
-  int64_t rank = 0;        // dimensions of the tensor
+  int64_t rank = 0;          // dimensions of the tensor
   /// Sums over micro-batches that are outstanding, in source and target alike.
   SmallVector<Partial> timePartials;
 };
 
-/// For each axis of the mesh where it is: the index of a piece, kNowhere or kPartial. `time` owns its sub-axis throughout.
+/// For each axis of the mesh where it is: the index of a piece, kNowhere or kPartial. `time` has its sub-axis
+/// throughout.
 using State = SmallVector<int>;
 
 /// How to get from one placement of a tensor to another, moving one axis of the mesh at a time. A state is reached when
 /// each axis is where the placement has it; a piece has at most one axis.
-struct Problem {
+struct Redistribution {
   MLIRContext *context;
   ArrayRef<int64_t> mesh; // devices along each axis
   Layout layout;
   State from, to;
-  SmallVector<bool> timeOwned;          // of each piece, whether it is time's
+  SmallVector<bool> hasTime;            // of each piece, whether it is time's
   SmallVector<graph::ReduceKind> kinds; // of each axis that is partial in the source
 
   /// The mesh axis of each piece: an axis, kTime or kLocal.
@@ -57,10 +58,10 @@ struct Problem {
 // States
 //===----------------------------------------------------------------------===//
 
-SmallVector<int64_t> Problem::getMeshAxes(const State &state) const {
+SmallVector<int64_t> Redistribution::getMeshAxes(const State &state) const {
   SmallVector<int64_t> meshAxes(layout.pieces.size(), kLocal);
   for (size_t i = 0; i < meshAxes.size(); ++i)
-    if (timeOwned[i])
+    if (hasTime[i])
       meshAxes[i] = kTime;
   for (auto [axis, where] : llvm::enumerate(state))
     if (where >= 0)
@@ -68,7 +69,7 @@ SmallVector<int64_t> Problem::getMeshAxes(const State &state) const {
   return meshAxes;
 }
 
-PlacementAttr Problem::getPlacement(const State &state) const {
+PlacementAttr Redistribution::getPlacement(const State &state) const {
   SmallVector<DimSubAxes> dims(layout.rank);
   for (auto [piece, meshAxis] : llvm::zip(layout.pieces, getMeshAxes(state)))
     dims[piece.dim].push_back({piece.extent, meshAxis});
@@ -79,7 +80,7 @@ PlacementAttr Problem::getPlacement(const State &state) const {
   return PlacementAttr::getCanonical(context, dims, partials);
 }
 
-int64_t Problem::getLocalElements(const State &state) const {
+int64_t Redistribution::getLocalElements(const State &state) const {
   int64_t elements = 1;
   for (auto [piece, meshAxis] : llvm::zip(layout.pieces, getMeshAxes(state)))
     if (meshAxis == kLocal)
@@ -88,7 +89,7 @@ int64_t Problem::getLocalElements(const State &state) const {
 }
 
 /// Product of the local sub-axes of the piece's dimension that are more major than it.
-int64_t Problem::getOuter(const SmallVector<int64_t> &meshAxes, int piece) const {
+int64_t Redistribution::getOuter(const SmallVector<int64_t> &meshAxes, int piece) const {
   int64_t outer = 1;
   for (int i = piece - 1; i >= 0 && layout.pieces[i].dim == layout.pieces[piece].dim; --i)
     if (meshAxes[i] == kLocal)
@@ -138,12 +139,13 @@ static PlacementAttr getCommonMiddle(PlacementAttr from, PlacementAttr to) {
   return PlacementAttr::getCanonical(from.getContext(), dims, from.getPartials());
 }
 
-static bool fillState(ArrayRef<DimSubAxes> dims, ArrayRef<Partial> partials, Problem &problem, State &state) {
+static bool fillState(ArrayRef<DimSubAxes> dims, ArrayRef<Partial> partials, Redistribution &problem, State &state) {
   state.assign(problem.mesh.size(), kNowhere);
   int piece = 0;
   for (const DimSubAxes &dim : dims)
     for (SubAxis subAxis : dim) {
-      if (subAxis.meshAxis >= 0 && (size_t(subAxis.meshAxis) >= problem.mesh.size() || subAxis.extent != problem.mesh[subAxis.meshAxis]))
+      if (subAxis.meshAxis >= 0 &&
+          (size_t(subAxis.meshAxis) >= problem.mesh.size() || subAxis.extent != problem.mesh[subAxis.meshAxis]))
         return false;
       if (subAxis.meshAxis >= 0)
         state[subAxis.meshAxis] = piece;
@@ -166,8 +168,8 @@ static SmallVector<Partial> getTimePartials(PlacementAttr placement) {
   return partials;
 }
 
-static std::optional<Problem> getProblem(PlacementAttr from, PlacementAttr to, ArrayRef<int64_t> mesh) {
-  Problem problem{from.getContext(), mesh, {}, {}, {}, {}, {}};
+static std::optional<Redistribution> getProblem(PlacementAttr from, PlacementAttr to, ArrayRef<int64_t> mesh) {
+  Redistribution problem{from.getContext(), mesh, {}, {}, {}, {}, {}};
   problem.kinds.assign(mesh.size(), graph::ReduceKind::Sum);
   problem.layout.rank = from.getRank();
   problem.layout.timePartials = getTimePartials(from);
@@ -182,7 +184,7 @@ static std::optional<Problem> getProblem(PlacementAttr from, PlacementAttr to, A
       if ((subAxis.meshAxis == kTime) != (other.meshAxis == kTime))
         return std::nullopt;
       problem.layout.pieces.push_back({int64_t(index), subAxis.extent});
-      problem.timeOwned.push_back(subAxis.meshAxis == kTime);
+      problem.hasTime.push_back(subAxis.meshAxis == kTime);
     }
   }
   if (!fillState(a, from.getPartials(), problem, problem.from) || !fillState(b, to.getPartials(), problem, problem.to))
@@ -220,7 +222,7 @@ static double getStepTraffic(RedistributionKind kind, int64_t localElements, int
 }
 
 /// The step that moves `axes` (ascending) from `state` to where they are in `next`.
-static RedistributionStep makeStep(const Problem &problem, const State &state, const State &next,
+static RedistributionStep makeStep(const Redistribution &problem, const State &state, const State &next,
                                    ArrayRef<int64_t> axes) {
   int from = state[axes[0]], to = next[axes[0]];
   RedistributionStep step;
@@ -247,7 +249,7 @@ static RedistributionStep makeStep(const Problem &problem, const State &state, c
 }
 
 /// Moves of single axes, cheapest path first (Dijkstra).
-static std::optional<SmallVector<std::pair<int64_t, State>>> findPath(const Problem &problem) {
+static std::optional<SmallVector<std::pair<int64_t, State>>> findPath(const Redistribution &problem) {
   struct Entry {
     double cost = 0;
     State previous;
@@ -311,7 +313,7 @@ static std::optional<SmallVector<std::pair<int64_t, State>>> findPath(const Prob
 //===----------------------------------------------------------------------===//
 
 /// Whether two pieces are neighbours, `major` first, once both are held locally.
-static bool areAdjacent(const Problem &problem, SmallVector<int64_t> meshAxes, int major, int minor) {
+static bool areAdjacent(const Redistribution &problem, SmallVector<int64_t> meshAxes, int major, int minor) {
   if (major < 0 || minor < 0)
     return major == minor;
   if (problem.layout.pieces[major].dim != problem.layout.pieces[minor].dim || major >= minor)
@@ -323,7 +325,8 @@ static bool areAdjacent(const Problem &problem, SmallVector<int64_t> meshAxes, i
 }
 
 /// Whether moving `next` may join the group that `last` is the most minor axis of.
-static bool canFuse(const Problem &problem, const State &before, const State &after, int64_t last, int64_t next) {
+static bool canFuse(const Redistribution &problem, const State &before, const State &after, int64_t last,
+                    int64_t next) {
   if (last > next || getKind(before[last], after[last]) != getKind(before[next], after[next]))
     return false;
   if (before[last] == kPartial && problem.kinds[last] != problem.kinds[next])
@@ -335,7 +338,8 @@ static bool canFuse(const Problem &problem, const State &before, const State &af
          areAdjacent(problem, meshAxes, after[last], after[next]);
 }
 
-static SmallVector<RedistributionStep> fuse(const Problem &problem, SmallVector<std::pair<int64_t, State>> path) {
+static SmallVector<RedistributionStep> fuse(const Redistribution &problem,
+                                            SmallVector<std::pair<int64_t, State>> path) {
   // Runs of one kind commute unless one takes what another leaves: sort them by axis.
   State state = problem.from;
   SmallVector<RedistributionStep> steps;
@@ -386,7 +390,7 @@ std::optional<SmallVector<RedistributionStep>> galvatron::planRedistribution(Pla
   for (auto [a, b] : {std::pair(from, middle), std::pair(middle, to)}) {
     if (a == b)
       continue;
-    std::optional<Problem> problem = getProblem(a, b, mesh);
+    std::optional<Redistribution> problem = getProblem(a, b, mesh);
     if (!problem)
       return std::nullopt;
     auto path = findPath(*problem);

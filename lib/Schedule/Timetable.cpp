@@ -27,7 +27,7 @@ int TimetableBuilder::addBuffer(std::string name, int64_t bytes, bool persistent
   return table.buffers.size() - 1;
 }
 
-void TimetableBuilder::addEntry(Action action, std::string name, int64_t microBatch, int64_t unit) {
+void TimetableBuilder::addEntry(Action action, std::string name, int64_t microBatch, int64_t layerIndex) {
   int64_t now = table.entries.size();
   for (BufferReference reference : buffersOf(action)) {
     if (!reference)
@@ -37,7 +37,7 @@ void TimetableBuilder::addEntry(Action action, std::string name, int64_t microBa
       buffer.first = now;
     buffer.last = now;
   }
-  table.entries.push_back({std::move(action), std::move(name), microBatch, unit});
+  table.entries.push_back({std::move(action), std::move(name), microBatch, layerIndex});
 }
 
 //===--------------------------------------------------------------------===//
@@ -112,9 +112,10 @@ BufferReference TimetableBuilder::addScratch(exec::FunctionOp function) {
 //===--------------------------------------------------------------------===//
 
 void TimetableBuilder::accumulate(std::string name, Value value, int addend, int sum, int64_t microBatch,
-                                  int64_t unit) {
+                                  int64_t layerIndex) {
   ShapedType type = localType(value);
-  addEntry(Accumulate{{addend, 0}, {sum, 0}, typeOf(type), type.getNumElements()}, std::move(name), microBatch, unit);
+  addEntry(Accumulate{{addend, 0}, {sum, 0}, typeOf(type), type.getNumElements()}, std::move(name), microBatch,
+           layerIndex);
 }
 
 /// Appends what a body writes, of which floats are results.
@@ -136,7 +137,7 @@ void TimetableBuilder::callForward(Call &call, int64_t microBatch) {
   for (Value output : op.getOutputs())
     addWrite(compute, {valueBuffer(output, microBatch), 0}, localType(output));
   llvm::append_range(compute.writes, savedReferences(call, microBatch));
-  addEntry(std::move(compute), label("forward", op.getPath(), microBatch), microBatch, call.unit);
+  addEntry(std::move(compute), label("forward", op.getPath(), microBatch), microBatch, call.layerIndex);
 }
 
 FailureOr<std::vector<BufferReference>> TimetableBuilder::outputGradients(Call &call, int64_t microBatch) {
@@ -194,9 +195,9 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
     addWrite(compute, {parameter.gradientBuffer, 0},
              MemRefType::get(parameter.count, Float32Type::get(module.getContext())));
   }
-  addEntry(std::move(compute), label("backward", op.getPath(), microBatch), microBatch, call.unit);
+  addEntry(std::move(compute), label("backward", op.getPath(), microBatch), microBatch, call.layerIndex);
   for (auto [value, addend, sum] : additions)
-    accumulate(label("sum gradient into", op.getPath(), microBatch), value, addend, sum, microBatch, call.unit);
+    accumulate(label("sum gradient into", op.getPath(), microBatch), value, addend, sum, microBatch, call.layerIndex);
   return success();
 }
 
@@ -217,7 +218,7 @@ LogicalResult TimetableBuilder::addTotal(graph::TotalOp op) {
     for (Value input : op.getInputs())
       compute.reads.push_back(inputReference(input, microBatch));
     addEntry(std::move(compute), label("sum", name, microBatch), microBatch);
-    accumulate(label("add up", name, microBatch), op.getResult(), part, total, microBatch, /*unit=*/-1);
+    accumulate(label("add up", name, microBatch), op.getResult(), part, total, microBatch, /*layerIndex=*/-1);
   }
   std::vector<int64_t> axes = partialAxesOf(cast<dist::PlacementAttr>(layer.getOutputs()[0]));
   if (!axes.empty())
@@ -263,7 +264,7 @@ void TimetableBuilder::forward(size_t index) {
            microBatch);
     } else if (auto loss = dyn_cast<dist::LossOp>(op)) {
       accumulate(label("add up", "loss", microBatch), loss.getX(), valueBuffer(loss.getX(), microBatch),
-                 contents.lossOfOps[loss], microBatch, /*unit=*/-1);
+                 contents.lossOfOps[loss], microBatch, /*layerIndex=*/-1);
     }
   }
 }
@@ -280,7 +281,7 @@ LogicalResult TimetableBuilder::backwardOp(Operation &op, int64_t microBatch) {
     auto [known, isNew] = places.gradients.insert({{sendOp.getX().getAsOpaquePointer(), microBatch}, buffer});
     if (!isNew)
       accumulate(label("sum gradient of", "a sent activation", microBatch), sendOp.getX(), buffer, known->second,
-                 microBatch, /*unit=*/-1);
+                 microBatch, /*layerIndex=*/-1);
   } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
     auto gradient = places.gradients.find({receive.getResult().getAsOpaquePointer(), microBatch});
     if (!receive.hasGradient() || gradient == places.gradients.end())

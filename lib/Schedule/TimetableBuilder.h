@@ -27,7 +27,7 @@ struct Call {
   graph::CallOp op;
   dist::LayerOp layer;
   exec::FunctionOp forward, backward; // backward: null where nothing is differentiated
-  int64_t unit = -1;                  // of the whole model's layers; -1: a redistribution
+  int64_t layerIndex = -1;            // of the whole model's layers; -1: a redistribution
   llvm::SmallVector<int> parameters;  // indices into Timetable::parameters
   /// Positions of those that have a gradient here.
   llvm::SmallVector<unsigned> trained;
@@ -64,7 +64,7 @@ private:
 
   int addBuffer(std::string name, int64_t bytes, bool persistent = false);
   /// Appends an entry; the buffers that it touches live until it at least.
-  void addEntry(Action action, std::string name, int64_t microBatch = -1, int64_t unit = -1);
+  void addEntry(Action action, std::string name, int64_t microBatch = -1, int64_t layerIndex = -1);
   /// "forward model.layers.0 micro-batch 1".
   static std::string label(llvm::StringRef what, llvm::StringRef path, int64_t microBatch) {
     return (what + " " + path + " micro-batch " + llvm::Twine(microBatch)).str();
@@ -91,7 +91,7 @@ private:
   /// The gradients that a call's backward takes, in order.
   mlir::FailureOr<std::vector<BufferReference>> outputGradients(Call &call, int64_t microBatch);
   /// sum += addend, of gradients of `value`.
-  void accumulate(std::string name, mlir::Value value, int addend, int sum, int64_t microBatch, int64_t unit);
+  void accumulate(std::string name, mlir::Value value, int addend, int sum, int64_t microBatch, int64_t layerIndex);
 
   //===--- Transfers -----------------------------------------------------===//
 

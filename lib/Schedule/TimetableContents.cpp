@@ -85,8 +85,8 @@ LogicalResult TimetableBuilder::collectCall(graph::CallOp op) {
     return op.emitOpError("expects an exec.function named ") << call.layer.getForward();
   if (call.layer.getBackward())
     call.backward = symbols.lookup<exec::FunctionOp>(*call.layer.getBackward());
-  if (auto unit = op->getAttrOfType<IntegerAttr>(dist::kUnitAttrName))
-    call.unit = unit.getInt();
+  if (auto index = op->getAttrOfType<IntegerAttr>(dist::kLayerIndexAttrName))
+    call.layerIndex = index.getInt();
   call.trained = call.layer.getTrained();
   if (failed(addParameters(call)))
     return failure();
@@ -106,9 +106,9 @@ LogicalResult TimetableBuilder::collect() {
       ArrayRef<int64_t> axes = cast<DenseI64ArrayAttr>(group).asArrayRef();
       table.groups.push_back({std::vector<int64_t>(axes.begin(), axes.end()), {}});
     }
-  if (auto units = module->getAttrOfType<ArrayAttr>(dist::kUnitsAttrName))
-    for (StringRef path : units.getAsValueRange<StringAttr>())
-      table.units.push_back(path.str());
+  if (auto paths = module->getAttrOfType<ArrayAttr>(dist::kLayerPathsAttrName))
+    for (StringRef path : paths.getAsValueRange<StringAttr>())
+      table.layerPaths.push_back(path.str());
   for (Operation &op : stage.getBody().front()) {
     if (auto call = dyn_cast<graph::CallOp>(op)) {
       if (failed(collectCall(call)))

@@ -154,7 +154,7 @@ void TimetableBuilder::startReductions(Call &call) {
     int64_t handle = pending.numHandles++;
     BufferReference buffer = {bucket.buffer, 0};
     addEntry(AllReduce{buffer, groupIndex({bucket.axes, {}}), bucket.bytes / 4, handle}, name, /*microBatch=*/-1,
-             call.unit);
+             call.layerIndex);
     pending.reductions.push_back({handle, buffer, name});
   }
 }

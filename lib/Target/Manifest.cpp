@@ -185,7 +185,7 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"groups", groups},
                    {"results", resultsOf(timetable)},
                    {"names", names},
-                   {"units", timetable.units}};
+                   {"units", timetable.layerPaths}};
   if (timetable.workspaceBuffer >= 0)
     manifest["workspace"] = {{"offset", timetable.buffers[timetable.workspaceBuffer].offset},
                              {"bytes", timetable.buffers[timetable.workspaceBuffer].bytes}};

@@ -86,7 +86,7 @@ std::vector<int64_t> ProgramBuilder::words() {
     words[GVRT_ENTRY_FUNCTION] = indices.at(call.function);
     words[GVRT_ENTRY_NAME] = index;
     words[GVRT_ENTRY_MICRO_BATCH] = entry.microBatch;
-    words[GVRT_ENTRY_LAYER] = entry.unit;
+    words[GVRT_ENTRY_LAYER] = entry.layerIndex;
     words[GVRT_ENTRY_NUM_BUFFERS] = call.buffers.size();
     llvm::append_range(table, words);
     for (BufferReference buffer : call.buffers)

@@ -100,7 +100,7 @@ private:
 };
 
 /// The stream of dropout op `id` in the layer with this path's hash (`hashName(path)`; a path names a
-/// unit under every plan, a number would not) at training step `step`, counted from 1.
+/// layer under every plan, a number would not) at training step `step`, counted from 1.
 GALVATRON_HOST_DEVICE inline Stream dropoutStream(uint64_t seed, uint64_t step, uint64_t layer, uint64_t id) {
   return {mix(mix(seed) ^ step), mix(mix(layer) ^ id)};
 }

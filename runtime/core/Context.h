@@ -60,7 +60,7 @@ struct gvrt_context {
   int rank = 0, ranks = 1, stage = 0, stages = 1, device = 0, devices = 1;
   std::vector<int64_t> coordinates;
 
-  // What random bits and positions depend on. `layer` is the hash of the unit's path (api/CounterRandom.h).
+  // What random bits and positions depend on. `layer` is the hash of the layer's path (api/CounterRandom.h).
   uint64_t seed = 0, layer = 0;
   int64_t step = 0, microBatch = 0;
   /// Number of this step's update, from 1: batches without a label have none.

@@ -63,7 +63,8 @@ CarriedInfo readCarried(const json &entry) {
   entry.at("names").get_to(tensor.names);
   std::optional<safetensors::ElementType> type = safetensors::parseElementType(entry.at("dtype"));
   if (!type)
-    throw std::invalid_argument("tensor " + tensor.name() + " is of the unknown type " + std::string(entry.at("dtype")));
+    throw std::invalid_argument("tensor " + tensor.name() + " is of the unknown type " +
+                                std::string(entry.at("dtype")));
   tensor.type = *type;
   entry.at("shape").get_to(tensor.shape);
   if (auto init = entry.find("init"); init != entry.end())
@@ -168,8 +169,8 @@ uint64_t Manifest::programHash() const {
   std::ostringstream shared;
   shared << model << '/' << program << '/' << schedule << '/' << stages << '/' << devices << '/' << globalBatch << '/'
          << microBatches << '/' << sequence << '/' << vocabulary;
-  for (const std::string &unit : units)
-    shared << '/' << unit;
+  for (const std::string &path : units)
+    shared << '/' << path;
   std::string text = shared.str();
   return random::hashName(text.data(), text.size());
 }

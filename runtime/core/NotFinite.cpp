@@ -131,7 +131,7 @@ class EntryScan {
 public:
   explicit EntryScan(const ModelState &state) : state(state) {}
 
-  void visit(const TimetableEntry &entry) {
+  void visit(const EntryCall &entry) {
     if (entry.layer >= 0)
       layer = entry.layer; // what changes hands between layers has none of its own
     ++number;
@@ -148,7 +148,7 @@ public:
   std::vector<Finding> findings;
 
 private:
-  void add(const TimetableEntry &entry, const Scan &scan) {
+  void add(const EntryCall &entry, const Scan &scan) {
     bool isBackward = entry.name->starts_with("backward");
     int64_t direction = isBackward ? -1 : 1;
     std::ostringstream text;
@@ -183,7 +183,7 @@ NotFiniteOrigin findNotFinite(const World &world, const ModelState &state,
   if (origin.kind != NotFiniteOrigin::Nowhere)
     return origin;
   EntryScan scan(state);
-  repeat([&](const TimetableEntry &entry) { scan.visit(entry); });
+  repeat([&](const EntryCall &entry) { scan.visit(entry); });
   origin = leastOf(world, scan.findings);
   return origin.kind != NotFiniteOrigin::Nowhere ? origin
                                                  : leastOf(world, scanParameters(state, NotFiniteOrigin::Gradient));

@@ -4,8 +4,8 @@
 namespace galvatron {
 
 Timetable::Timetable(const gvrt_program &program, const Manifest &manifest) : program(program), manifest(manifest) {
-  for (const std::string &unit : manifest.units)
-    layers.push_back(random::hashName(unit.data(), unit.size()));
+  for (const std::string &path : manifest.units)
+    layers.push_back(random::hashName(path.data(), path.size()));
 }
 
 Status Timetable::check() const {

@@ -10,13 +10,13 @@
 namespace galvatron {
 
 /// One entry as it was called.
-struct TimetableEntry {
+struct EntryCall {
   const std::string *name; // empty where it has none
   int64_t microBatch, layer;
   void *const *buffers;
   const std::vector<ResultInfo> *results; // what of the buffers it computes; null where the manifest does not say
 };
-using EntryVisitor = std::function<void(const TimetableEntry &entry)>;
+using EntryVisitor = std::function<void(const EntryCall &entry)>;
 
 class Timetable {
 public:
@@ -31,7 +31,7 @@ public:
 private:
   const gvrt_program &program;
   const Manifest &manifest;
-  std::vector<uint64_t> layers; // hash of each unit's path: random bits are keyed by it
+  std::vector<uint64_t> layers; // hash of each layer's path: random bits are keyed by it
 };
 
 } // namespace galvatron

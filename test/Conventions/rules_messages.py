@@ -1,4 +1,4 @@
-"""Diagnostics start in lower case and do not end in a full stop, so that they read well behind `error:`."""
+"""Diagnostics start in lower case and do not end in a full stop, so that they read well after `error:`."""
 
 import re
 
@@ -36,7 +36,7 @@ def check(tree):
                 continue
             first, last = literals[0], literals[-1]
             word = first.group(1).split(" ")[0]
-            # A literal behind a value that is printed first, as in `emitError() << name << " is …"`, starts with a space.
+            # A literal after a value that is printed first, as in `emitError() << name << " is …"`, starts with a space.
             if word[:1].isupper() and not ACRONYM.match(word):
                 yield Finding(
                     path,

@@ -339,7 +339,7 @@ def test_stages_in_the_wrong_order(models, tmp_path):
 
 
 def test_stages_of_two_programs(models, tmp_path):
-    """Same model, grid and schedule: only the plan tells them apart. Compiling again makes the same program."""
+    """Same model, mesh and schedule: only the plan tells them apart. Compiling again makes the same program."""
     layout = PLANS["tp2-pp2"]
     stages = [
         models("llama").compile(name, plan).folder / f"stage{index}"

@@ -52,7 +52,7 @@ def test_units_of_a_searched_plan_are_taken_by_role_and_number(tmp_path):
     "path, complaint",
     [
         ("model.layer.1", "a layer 'model.layer.1' that the model does not have; remove it, or did you mean 'model.layers.1'"),
-        ("layers.2", "a layer 'layers.2', but the model has 2 units of the role layer, layers.0 to layers.1"),
+        ("layers.2", "a layer 'layers.2', but the model has 2 layers of role 'layer', layers.0 to layers.1"),
         ("layers.0", "lists the layer 'model.layers.0' twice, as 'model.layers.0' and as 'layers.0'"),
         ("backbone", "a layer 'backbone' that the model does not have; remove it: the model's first layer is 'model.embed_tokens'"),
     ],

@@ -98,8 +98,8 @@ CASES = [
     ("linear(x, x[0, :, :7])", "linear", "expects weight [out, in] to fit the input, but got [16, 7] for"),
     ("torch.einsum('ab,bc->ac', [x])", "einsum", "equation ab,bc->ac has 2 terms for 1 operands"),
     ("torch.einsum('ab->a', [x])", "einsum", "equation ab->a does not fit an operand [2, 16, 8]"),
-    ("torch.einsum('aab->b', [x])", "einsum", "expects each letter once in an operand, and of one extent, but got aab"),
-    ("torch.einsum('abc->ad', [x])", "einsum", "equation abc->ad has a letter d in its result that no operand has"),
+    ("torch.einsum('aab->b', [x])", "einsum", "expects each subscript once in an operand, and of one extent, but got aab"),
+    ("torch.einsum('abc->ad', [x])", "einsum", "equation abc->ad has a subscript d in its result that no operand has"),
     # Joining and padding.
     ("torch.cat(torch.jit.annotate(List[Tensor], []), 0)", "cat", "expects at least one tensor as argument tensors"),
     ("torch.cat([x, labels], 1)", "cat", "expects tensors of one rank, but got [2, 16, 8] and [2, 16]"),

@@ -1,6 +1,6 @@
 // galvatron-opt: reads MLIR, runs passes or the whole main job, writes MLIR or stage binaries.
-#include "galvatron/Pipelines/Pipelines.h"
 #include "galvatron/Driver/Driver.h"
+#include "galvatron/Pipelines/Pipelines.h"
 
 #include "mlir/IR/DialectRegistry.h"
 

@@ -7,9 +7,9 @@
 namespace galvatron {
 
 struct ClusterInput {
-  std::string file;   ///< cluster.json, or the name of a kind of device ("h200"); empty: this host
-  int64_t ranks = 0;  ///< 0: this machine's cores; only without a file
-  std::string memory; ///< budget of one device, such as "2GiB"; empty: the file's, or a share of this host's
+  std::string file;           ///< cluster.json, or the name of a kind of device ("h200"); empty: this host
+  int64_t ranks = 0;          ///< 0: this machine's cores; only without a file
+  std::string memory;         ///< budget of one device, such as "2GiB"; empty: the file's, or a share of this host's
   std::string device = "cpu"; ///< kind of the devices where there is no file
 };
 

@@ -20,14 +20,14 @@ namespace galvatron {
 struct ModelLayers {
   mlir::func::FuncOp step;
   int64_t globalBatch = 0; ///< samples of a step
-  /// Calls in execution order; `units` has the same indices.
+  /// Calls in execution order; `layers` has the same indices.
   llvm::SmallVector<graph::CallOp> calls;
   std::vector<search::Layer> layers;
   std::vector<search::TiedParameter> ties;
 };
 
 /// Layers of a module after phase `import`. A layer that reads data only is an embedding, the one that
-/// computes the step's result the head, any other a layer. Fails with a message where the module has
+/// computes the step's result the head, any other a block. Fails with a message where the module has
 /// no `@step`, no `graph.batch`, no call, or two calls of one path.
 mlir::FailureOr<ModelLayers> collectLayers(mlir::ModuleOp module);
 

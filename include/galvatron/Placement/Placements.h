@@ -66,7 +66,7 @@ public:
   /// Deals sub-axes. An error where the layer cannot use a degree at all; a remark where one of its axes
   /// cannot, which then stays whole.
   static mlir::FailureOr<LayerSubAxes> get(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
-                                          plan::PipelineAttr pipeline, mlir::Location loc);
+                                           plan::PipelineAttr pipeline, mlir::Location loc);
 
   /// Time first, if there are several micro-batches, then every mesh axis.
   llvm::ArrayRef<MeshAxis> getMeshAxes() const { return meshAxes; }
@@ -86,8 +86,8 @@ private:
 
 /// Which part of a value of a layer each device of one mesh axis holds (or, of time, each micro-batch has).
 struct MeshAxisPlace {
-  /// Replicated: each holds the value. Sharded: each holds the part at its sub-axis of one of the value's axes. Partial:
-  /// each holds a tensor of the value's shape, and the value is what they combine to.
+  /// Replicated: each holds the value. Sharded: each holds the part at its sub-axis of one of the value's axes.
+  /// Partial: each holds a tensor of the value's shape, and the value is what they combine to.
   enum Kind { Replicated, Sharded, Partial } kind = Replicated;
   /// Sharded: the dimension of the tensor, and the index of the axis in the dimension's list (`ValueAxes`), from 0,
   /// major first: dimension 2 of [batch, seq, heads x size] cut by heads is dim 2, position 0. Else both 0.
@@ -102,9 +102,9 @@ struct MeshAxisPlace {
 };
 
 /// Where a value of a layer is: one entry for each of `LayerSubAxes::getMeshAxes()`, in their order. It says nothing by
-/// itself of extents: those are the mesh axes', and the sub-axes that the layer's axes are cut into. x [batch, seq, hidden]
-/// under dp 2 and tp 2 with several micro-batches, so mesh axes time, axis 0, axis 1, is
-/// {sharded(0, 0), sharded(0, 0), replicated}, the attribute [4@t * 2@g0 * 2, 16, 64].
+/// itself of extents: those are the mesh axes', and the sub-axes that the layer's axes are cut into. x [batch, seq,
+/// hidden] under dp 2 and tp 2 with several micro-batches, so mesh axes time, axis 0, axis 1, is {sharded(0, 0),
+/// sharded(0, 0), replicated}, the attribute [4@t * 2@g0 * 2, 16, 64].
 using ValuePlace = llvm::SmallVector<MeshAxisPlace, 4>;
 
 /// The attribute that says the same.

@@ -1,12 +1,12 @@
 //===- PlacementsRedistribution.h - from one placement to another ---------===//
 //
-// Redistribution is algebra per mesh axis. An axis owns a sub-axis, owes a reduction or does neither:
+// Redistribution is algebra per mesh axis. An axis has a sub-axis, has a reduction due, or neither:
 //
-//     nothing -> sub-axis   shard           moves nothing
-//     partial -> sub-axis   reduce-scatter
-//     sub-axis   -> sub-axis   all-to-all
-//     partial -> nothing all-reduce
-//     sub-axis   -> nothing all-gather
+//     nothing  -> sub-axis   shard (moves nothing)
+//     partial  -> sub-axis   reduce-scatter
+//     sub-axis -> sub-axis   all-to-all
+//     partial  -> nothing    all-reduce
+//     sub-axis -> nothing    all-gather
 //
 // What is left is the order (a sub-axis must be free before another axis takes it, and steps that make
 // the local tensor smaller should come first), found by a shortest path over the few states.

@@ -1,5 +1,6 @@
 // `galvatron-opt --evaluate`: trains a program with the reference evaluator, as its stage binaries would
-// with the options of the same names, at any phase from import to shard. (The driver differentiates one that is not yet.)
+// with the options of the same names, at any phase from import to shard. (The driver differentiates one that is not
+// yet.)
 #ifndef GALVATRON_REFERENCE_EVALUATE_H
 #define GALVATRON_REFERENCE_EVALUATE_H
 

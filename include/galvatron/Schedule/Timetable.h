@@ -74,7 +74,7 @@ struct Timetable {
   std::vector<int> totals;
   /// By index, as collectives name them; those that nothing in this stage joins are of one rank alone.
   std::vector<RankGroup> groups;
-  std::vector<std::string> units;                        // paths, of the whole model
+  std::vector<std::string> layerPaths;                   // paths, of the whole model
   int gradientRegionFirst = -1, gradientRegionLast = -1; // buffers, contiguous in memory
   std::vector<StageLoss> losses;
   int workspaceBuffer = -1; // of the device's products
@@ -86,7 +86,7 @@ struct Timetable {
 std::vector<std::string> namesOf(mlir::ModuleOp module, llvm::StringRef canonical);
 
 /// Expands the stage `stage` of a module in which every `dist.stage` has its order and bodies are
-/// `exec.function`s. Fails with a bucket on the op at fault.
+/// `exec.function`s. Fails with a message on the op at fault.
 mlir::FailureOr<Timetable> buildTimetable(mlir::ModuleOp module, dist::StageOp stage);
 
 /// The functions that entries call, each once, in the order in which an object lists them.

@@ -128,11 +128,11 @@ using Action = std::variant<Compute, FillZero, StartBackward, Accumulate, AllRed
 
 struct TimetableEntry {
   Action action;
-  /// For buckets: "forward model.layers.3 micro-batch 1".
+  /// For messages: "forward model.layers.3 micro-batch 1".
   std::string name;
   int64_t microBatch = -1;
   /// Index of the layer in the whole model, or -1.
-  int64_t unit = -1;
+  int64_t layerIndex = -1;
 
   template <typename Kind> Kind *getIf() { return std::get_if<Kind>(&action); }
   template <typename Kind> const Kind *getIf() const { return std::get_if<Kind>(&action); }

@@ -18,7 +18,7 @@
 using namespace mlir;
 using namespace galvatron;
 
-/// Costs nothing to compute again. A conversion does not, but what it converts may.
+/// Costs nothing to recompute. A conversion does not, but what it converts may.
 static bool isFree(Operation *op) {
   if (isa<arith::ExtFOp, arith::TruncFOp>(op)) {
     Operation *converted = op->getOperand(0).getDefiningOp();

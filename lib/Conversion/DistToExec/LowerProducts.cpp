@@ -1,5 +1,5 @@
-// Products: subscripts of an equation to the loops of a matrix product, one row, column and sum loop each and batch loops;
-// a bias and another tensor that are added to a product go along with it.
+// Products: subscripts of an equation to the loops of a matrix product, one row, column and sum loop each and batch
+// loops; a bias and another tensor that are added to a product go along with it.
 #include "BodyLowering.h"
 
 #include "dialects/Graph/GraphElementwise.h"
@@ -52,7 +52,8 @@ int64_t indexIn(StringRef subscripts, char subscript) {
 
 class ProductLowering {
 public:
-  ProductLowering(BodyLowering &lowering, graph::EinsumOp op) : lowering(lowering), op(op), subscripts(op.getSubscripts()) {}
+  ProductLowering(BodyLowering &lowering, graph::EinsumOp op)
+      : lowering(lowering), op(op), subscripts(op.getSubscripts()) {}
   LogicalResult run();
   /// With a bias and another tensor, either null, added to it, into the result of `sum`; false where no function does
   /// it.

@@ -46,8 +46,8 @@ void galvatron::planScratch(exec::FunctionOp function) {
     auto buffer = cast<exec::BufferOp>(user);
     auto type = cast<MemRefType>(buffer.getType());
     int64_t bytes = type.getNumElements() * elementBytes(type);
-    lives.push_back({buffer, static_cast<int64_t>(llvm::alignTo(bytes, exec::kBufferAlignment)), firstUse(buffer, order),
-                     lastUse(buffer, order)});
+    lives.push_back({buffer, static_cast<int64_t>(llvm::alignTo(bytes, exec::kBufferAlignment)),
+                     firstUse(buffer, order), lastUse(buffer, order)});
   }
   // Users come in no promised order: ties are broken by position, so that plans repeat exactly.
   llvm::sort(lives, [](const Life &a, const Life &b) {

@@ -12,8 +12,8 @@ struct LoopNest {
   llvm::SmallVector<llvm::SmallVector<int64_t>> strides; // [buffer][loop]
 };
 
-/// Loops of extent 1 vanish; the last output's smallest stride comes innermost; neighbours that lie after
-/// one another in every buffer merge. Where there are sums over or along rows, the innermost
+/// Loops of extent 1 vanish; the last output's smallest stride comes innermost; neighbours that lie one
+/// after another in every buffer merge. Where there are sums over or along rows, the innermost
 /// loop stays what it is.
 LoopNest simplifyLoops(exec::LoopsOp op);
 

@@ -17,7 +17,8 @@
 //     %a  = arith.mulf (graph.broadcast %p dims [0]), (graph.broadcast dense<[…]> dims [1]) : tensor<SxDxf32>
 //     %c  = math.cos %a;  scaled by arith.mulf with a splat when the model scales
 //
-// Nothing of size S×S is stored here: these are types, and `raise-attention` and `raise-rope` turn them into attributes.
+// Nothing of size S×S is stored here: these are types, and `raise-attention` and `raise-rope` turn them into
+// attributes.
 #ifndef GALVATRON_IMPORT_PROGRAM_EMITTER_H
 #define GALVATRON_IMPORT_PROGRAM_EMITTER_H
 

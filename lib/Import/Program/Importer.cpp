@@ -268,7 +268,8 @@ int64_t Importer::dropoutId(const Source &source) {
   return int64_t(llvm::xxh3_64bits(name) & 0x7fffffff);
 }
 
-/// Detaching what depends on no trained parameter says nothing, and would hide masks and tables from the raising passes.
+/// Detaching what depends on no trained parameter says nothing, and would hide masks and tables from the raising
+/// passes.
 static void eraseDetachedData(mlir::Block &body) {
   llvm::DenseSet<mlir::Value> trained;
   for (mlir::Operation &op : llvm::make_early_inc_range(body)) {

@@ -134,7 +134,7 @@ public:
 
   /// Identifies a dropout: equal in equal layers (the first number of the path does not count).
   int64_t dropoutId(const Source &source);
-  /// Logits after a log_softmax and its dimension, for losses that start from it.
+  /// What a log_softmax was taken of, and its dimension, for losses that start from it.
   llvm::DenseMap<mlir::Value, std::pair<mlir::Value, int64_t>> logSoftmaxSources;
   int64_t batch, seq;
   /// Of the trace, for messages; 0 when not known.

@@ -217,8 +217,8 @@ Tensor contracted(Call &call, const Factor &a, const Factor &b, llvm::StringRef 
                     a.x.type);
 }
 
-/// The equation with subscripts for ellipses (dimensions that all have, aligned at the last) and with its result written
-/// out (subscripts that occur once, in alphabetical order).
+/// The equation with subscripts for ellipses (dimensions that all have, aligned at the last) and with its result
+/// written out (subscripts that occur once, in alphabetical order).
 std::pair<SmallVector<std::string>, std::string> readEquation(std::string equation, llvm::ArrayRef<Tensor> operands) {
   llvm::erase(equation, ' ');
   auto [inputs, output] = llvm::StringRef(equation).split("->");
@@ -242,8 +242,8 @@ std::pair<SmallVector<std::string>, std::string> readEquation(std::string equati
     std::string own = unused.substr(unused.size() - missing);
     if (dots != llvm::StringRef::npos && own.size() >= longest.size())
       longest = own;
-    subscripts.push_back(dots == llvm::StringRef::npos ? term.str()
-                                                    : (term.take_front(dots) + own + term.drop_front(dots + 3)).str());
+    subscripts.push_back(
+        dots == llvm::StringRef::npos ? term.str() : (term.take_front(dots) + own + term.drop_front(dots + 3)).str());
   }
   std::string result;
   if (isExplicit) {
@@ -279,8 +279,8 @@ Results einsum(Call &call) {
     for (auto [dim, name] : llvm::enumerate(term)) {
       auto [it, isNew] = extents.try_emplace(name, operand.shape[dim]);
       if (llvm::count(term, name) > 1 || it->second != operand.shape[dim])
-        throw ImportError("expects each subscript once in an operand, and of one extent, but got " + equation + " for " +
-                          describe(operand.shape));
+        throw ImportError("expects each subscript once in an operand, and of one extent, but got " + equation +
+                          " for " + describe(operand.shape));
     }
     factors.push_back({operand, term});
   }

@@ -63,26 +63,26 @@ public:
 private:
   static constexpr double kUnknown = -1;
   struct Walk {
-    std::vector<TimetableEntry> entries;
+    std::vector<Instruction> entries;
     std::size_t next = 0;
     double now = 0, sentDown = 0, sentUp = 0;
   };
 
   /// False: the entry's value is still on its way.
   bool step(int stage, Walk &walk) {
-    const TimetableEntry &entry = walk.entries[walk.next];
+    const Instruction &entry = walk.entries[walk.next];
     int part = entry.chunk * shape.stages + stage;
     std::size_t value = std::size_t(part) * shape.microBatches + entry.microBatch;
     bool splits = shape.schedule == Schedule::ZeroBubble;
     switch (entry.phase) {
-    case Phase::Forward:
+    case Computation::Forward:
       if (forwards[value] == kUnknown)
         return false;
       walk.now = std::max(walk.now, forwards[value]) + times[part].forward;
       if (part + 1 < shape.parts())
         walk.sentDown = forwards[value + shape.microBatches] = std::max(walk.sentDown, walk.now) + times[part].transfer;
       return true;
-    case Phase::Backward:
+    case Computation::Backward:
       if (backwards[value] == kUnknown)
         return false;
       walk.now = std::max(walk.now, backwards[value]) + times[part].backward - (splits ? times[part].weight : 0);
@@ -90,7 +90,7 @@ private:
         walk.sentUp = backwards[value - shape.microBatches] =
             std::max(walk.sentUp, walk.now) + times[part - 1].transfer;
       return true;
-    case Phase::Weight:
+    case Computation::Weight:
       walk.now += times[part].weight;
       return true;
     }
@@ -311,7 +311,8 @@ double Judge::relayout(const PlannedLayer &from, const PlannedLayer &to, double 
 bool Judge::price() {
   for (std::size_t i = 0; i < plan.layers.size(); ++i) {
     const PlannedLayer &layer = plan.layers[i];
-    CostQuery query{&problem.layers[i], layer.strategy, layer.dp, plan.globalBatch / plan.microBatches, plan.microBatches};
+    CostQuery query{&problem.layers[i], layer.strategy, layer.dp, plan.globalBatch / plan.microBatches,
+                    plan.microBatches};
     query.strategy.values = 0;
     std::vector<std::string> names = problem.costs->recomputableValues(problem.layers[i]);
     for (std::size_t k = 0; k < names.size(); ++k)
@@ -347,7 +348,7 @@ bool Judge::price() {
 
 void Judge::memory() {
   // Walk each stage's timetable, layer by layer, with everything that is alive.
-  Phase last = plan.schedule == Schedule::ZeroBubble ? Phase::Weight : Phase::Backward;
+  Computation last = plan.schedule == Schedule::ZeroBubble ? Computation::Weight : Computation::Backward;
   for (int stage = 0; stage < plan.pipeline; ++stage) {
     std::vector<std::vector<std::size_t>> mine(plan.virtualStages);
     std::int64_t alive = problem.cluster.device.overheadBytes;
@@ -359,9 +360,9 @@ void Judge::memory() {
         alive += priced[i].cost.stateBytes;
       }
     std::int64_t peak = alive;
-    for (TimetableEntry entry : stageTimetable(plan.shape(), stage)) {
+    for (Instruction entry : stageTimetable(plan.shape(), stage)) {
       const std::vector<std::size_t> &layers = mine[entry.chunk];
-      bool forward = entry.phase == Phase::Forward;
+      bool forward = entry.phase == Computation::Forward;
       for (std::size_t k = 0; k < layers.size(); ++k) {
         const LayerCost &cost = priced[forward ? layers[k] : layers[layers.size() - 1 - k]].cost;
         if (forward)

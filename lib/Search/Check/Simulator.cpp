@@ -38,10 +38,10 @@ public:
     for (auto &list : entryOf)
       list.assign(shape.parts(), std::vector<std::int32_t>(shape.microBatches, -1));
     for (int stage = 0; stage < stages; ++stage) {
-      const std::vector<TimetableEntry> &entries = timetable.entries(stage);
+      const std::vector<Instruction> &entries = timetable.entries(stage);
       for (std::size_t i = 0; i < entries.size(); ++i)
-        if (entries[i].phase != Phase::Weight)
-          entryOf[entries[i].phase == Phase::Backward][part(stage, entries[i])][entries[i].microBatch] =
+        if (entries[i].phase != Computation::Weight)
+          entryOf[entries[i].phase == Computation::Backward][part(stage, entries[i])][entries[i].microBatch] =
               std::int32_t(i);
       for (int local = 0; local < stageRanks; ++local)
         arrived[stage * stageRanks + local].assign(entries.size(), false);
@@ -75,7 +75,7 @@ public:
     for (int stage = 0; stage < stages; ++stage) {
       tail = std::max(tail, price.tailSeconds[stage]);
       busy += price.tailSeconds[stage];
-      out.spans.push_back({stage, 0, end, price.tailSeconds[stage], Phase::Backward, true, 0, 0});
+      out.spans.push_back({stage, 0, end, price.tailSeconds[stage], Computation::Backward, true, 0, 0});
     }
     out.stepSeconds = end + tail;
     out.bubble = out.stepSeconds > 0 ? 1 - busy / (out.stepSeconds * stages) : 0;
@@ -83,16 +83,16 @@ public:
 
 private:
   int stageOf(int device) const { return device / stageRanks; }
-  int part(int stage, const TimetableEntry &entry) const { return entry.chunk * stages + stage; }
+  int part(int stage, const Instruction &entry) const { return entry.chunk * stages + stage; }
 
-  double secondsOf(const PartTimes &times, Phase phase) const {
+  double secondsOf(const PartTimes &times, Computation phase) const {
     bool split = timetable.shape().schedule == Schedule::ZeroBubble;
     switch (phase) {
-    case Phase::Forward:
+    case Computation::Forward:
       return times.forward;
-    case Phase::Backward:
+    case Computation::Backward:
       return times.backward - (split ? times.weight : 0);
-    case Phase::Weight:
+    case Computation::Weight:
       return times.weight;
     }
     return 0;
@@ -101,13 +101,13 @@ private:
   void tryStart(int number, double now, Simulation &out) {
     Device &device = devices[number];
     int stage = stageOf(number);
-    const std::vector<TimetableEntry> &entries = timetable.entries(stage);
+    const std::vector<Instruction> &entries = timetable.entries(stage);
     if (device.busy || device.next >= int(entries.size()))
       return;
-    const TimetableEntry &entry = entries[device.next];
+    const Instruction &entry = entries[device.next];
     int here = part(stage, entry);
-    bool first = entry.phase == Phase::Forward ? here == 0 : here + 1 == timetable.shape().parts();
-    if (entry.phase != Phase::Weight && !first && !arrived[number][device.next])
+    bool first = entry.phase == Computation::Forward ? here == 0 : here + 1 == timetable.shape().parts();
+    if (entry.phase != Computation::Weight && !first && !arrived[number][device.next])
       return;
     double start = std::max(now, device.clock), seconds = secondsOf(price.times[here], entry.phase);
     device.busy = true;
@@ -122,10 +122,10 @@ private:
   /// Sends the result of an entry on.
   void finish(const Event &event, Simulation &out) {
     int stage = stageOf(event.device);
-    const TimetableEntry &entry = timetable.entries(stage)[event.entry];
-    bool backward = entry.phase == Phase::Backward;
+    const Instruction &entry = timetable.entries(stage)[event.entry];
+    bool backward = entry.phase == Computation::Backward;
     int here = part(stage, entry), to = here + (backward ? -1 : 1);
-    if (entry.phase == Phase::Weight || to < 0 || to >= timetable.shape().parts())
+    if (entry.phase == Computation::Weight || to < 0 || to >= timetable.shape().parts())
       return;
     double seconds = price.times[std::min(here, to)].transfer;
     double &free = devices[event.device].linkFree[backward];
@@ -157,13 +157,13 @@ void followMemory(Simulation &out, const Choice &choice, const Timetable &timeta
     out.peakBytesPerStage.push_back(now[stage]);
     out.memory.push_back({stage, 0, now[stage]});
   }
-  Phase last = shape.schedule == Schedule::ZeroBubble ? Phase::Weight : Phase::Backward;
+  Computation last = shape.schedule == Schedule::ZeroBubble ? Computation::Weight : Computation::Backward;
   for (const Span &span : out.spans) {
     if (span.stream || span.update)
       continue;
     std::int64_t scratch = price.memory[span.stage].scratchBytes, part = span.chunk * shape.stages + span.stage;
     std::int64_t &bytes = now[span.stage];
-    if (span.phase == Phase::Forward)
+    if (span.phase == Computation::Forward)
       bytes += saved[part];
     out.peakBytesPerStage[span.stage] = std::max(out.peakBytesPerStage[span.stage], bytes + scratch);
     out.memory.push_back({span.stage, span.start, bytes + scratch});

@@ -203,7 +203,8 @@ std::string suggestLayers(const std::string &path, const std::vector<Layer> &lay
     names.push_back("'" + layer.path + "'");
   }
   if (names.empty())
-    return "; remove it: the model's first layer is '" + layers.front().path + "', its last '" + layers.back().path + "'";
+    return "; remove it: the model's first layer is '" + layers.front().path + "', its last '" + layers.back().path +
+           "'";
   std::string text = "; remove it, or did you mean " + names.front();
   for (std::size_t i = 1; i < std::min<std::size_t>(names.size(), 3); ++i)
     text += " or " + names[i];
@@ -232,8 +233,8 @@ Result<std::vector<const Layer *>> findByRole(const std::string &path, const std
     if (layer.role == known->second && (count++ == wanted || !isLayer))
       found.push_back(&layer);
   if (found.empty())
-    return Error{"plan names a layer '" + path + "', but the model has " + number(count) + " layers of the role " + role +
-                 (isLayer && count ? ", layers.0 to layers." + number(count - 1) : "") +
+    return Error{"plan names a layer '" + path + "', but the model has " + number(count) + " layers of role '" + role +
+                 "'" + (isLayer && count ? ", layers.0 to layers." + number(count - 1) : "") +
                  "; was the plan made for another model?"};
   return found;
 }

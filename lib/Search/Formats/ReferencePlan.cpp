@@ -187,7 +187,7 @@ Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
     s.zero = zeroLevel(level, isBlock ? lists.zero3[block] : endsZero3, planned);
     planned.stage = layer.role == LayerRole::Embedding ? 0
                     : layer.role == LayerRole::Head    ? plan.pipeline - 1
-                                                     : stages[block];
+                                                       : stages[block];
     block += isBlock;
     plan.layers.push_back(std::move(planned));
   }
@@ -238,8 +238,8 @@ Result<std::string> writeReferencePlan(const Plan &plan) {
     bool end = layer.role != LayerRole::Block;
     int wanted = layer.role == LayerRole::Embedding ? 0 : plan.pipeline - 1;
     if (end && layer.stage != wanted)
-      return Error{"the reference's format puts '" + layer.path + "' on stage " + number(wanted) + ", but the plan on " +
-                   number(layer.stage) + "; write this project's format"};
+      return Error{"the reference's format puts '" + layer.path + "' on stage " + number(wanted) +
+                   ", but the plan on " + number(layer.stage) + "; write this project's format"};
     if (end)
       continue;
     ++layersOf[layer.stage];

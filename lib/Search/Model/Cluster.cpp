@@ -164,12 +164,12 @@ Result<std::int64_t> parseBytes(std::string_view text) {
 
 std::string formatBytes(double bytes) {
   static const char *kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  int layer = 0;
+  int unit = 0;
   double value = bytes;
-  for (; std::fabs(value) >= 1024 && layer < 4; ++layer)
+  for (; std::fabs(value) >= 1024 && unit < 4; ++unit)
     value /= 1024;
   char text[48];
-  std::snprintf(text, sizeof text, layer ? "%.1f %s" : "%.0f %s", value, kUnits[layer]);
+  std::snprintf(text, sizeof text, unit ? "%.1f %s" : "%.0f %s", value, kUnits[unit]);
   return text;
 }
 

@@ -26,42 +26,42 @@ std::optional<std::string> whyImpossible(const PipelineShape &shape) {
 namespace {
 /// The k-th forward or backward of a stage under interleaving: groups of p
 /// micro-batches pass chunk after chunk.
-TimetableEntry interleavedEntry(const PipelineShape &shape, int k, Phase phase) {
+Instruction interleavedEntry(const PipelineShape &shape, int k, Computation phase) {
   int round = shape.stages * shape.virtualStages, inRound = k % round;
   int chunk = inRound / shape.stages;
-  if (phase == Phase::Backward)
+  if (phase == Computation::Backward)
     chunk = shape.virtualStages - 1 - chunk;
   return {phase, chunk, k / round * shape.stages + inRound % shape.stages};
 }
 
-std::vector<TimetableEntry> interleaved(const PipelineShape &shape, int stage) {
+std::vector<Instruction> interleaved(const PipelineShape &shape, int stage) {
   int total = shape.microBatches * shape.virtualStages;
   int warmUp = std::min((shape.stages - stage - 1) * 2 + (shape.virtualStages - 1) * shape.stages, total);
-  std::vector<TimetableEntry> entries;
+  std::vector<Instruction> entries;
   for (int k = 0; k < total; ++k) {
-    entries.push_back(interleavedEntry(shape, k, Phase::Forward));
+    entries.push_back(interleavedEntry(shape, k, Computation::Forward));
     if (k >= warmUp)
-      entries.push_back(interleavedEntry(shape, k - warmUp, Phase::Backward));
+      entries.push_back(interleavedEntry(shape, k - warmUp, Computation::Backward));
   }
   for (int k = total - warmUp; k < total; ++k)
-    entries.push_back(interleavedEntry(shape, k, Phase::Backward));
+    entries.push_back(interleavedEntry(shape, k, Computation::Backward));
   return entries;
 }
 } // namespace
 
-std::vector<TimetableEntry> stageTimetable(const PipelineShape &shape, int stage) {
+std::vector<Instruction> stageTimetable(const PipelineShape &shape, int stage) {
   if (shape.schedule == Schedule::Interleaved)
     return interleaved(shape, stage);
   int count = shape.microBatches;
   int warmUp = shape.schedule == Schedule::GPipe ? count : std::min(shape.stages - 1 - stage, count);
-  std::vector<TimetableEntry> entries;
+  std::vector<Instruction> entries;
   auto backward = [&](int m) {
-    entries.push_back({Phase::Backward, 0, m});
+    entries.push_back({Computation::Backward, 0, m});
     if (shape.schedule == Schedule::ZeroBubble && m >= stage)
-      entries.push_back({Phase::Weight, 0, m - stage});
+      entries.push_back({Computation::Weight, 0, m - stage});
   };
   for (int m = 0; m < count; ++m) {
-    entries.push_back({Phase::Forward, 0, m});
+    entries.push_back({Computation::Forward, 0, m});
     if (m >= warmUp)
       backward(m - warmUp);
   }
@@ -69,14 +69,14 @@ std::vector<TimetableEntry> stageTimetable(const PipelineShape &shape, int stage
     backward(m);
   if (shape.schedule == Schedule::ZeroBubble)
     for (int m = std::max(0, count - stage); m < count; ++m)
-      entries.push_back({Phase::Weight, 0, m});
+      entries.push_back({Computation::Weight, 0, m});
   return entries;
 }
 
 namespace {
 /// Counts of live micro-batches by chunk, at the moments that matter.
-std::vector<std::vector<int>> liveCounts(const PipelineShape &shape, const std::vector<TimetableEntry> &entries) {
-  Phase last = shape.schedule == Schedule::ZeroBubble ? Phase::Weight : Phase::Backward;
+std::vector<std::vector<int>> liveCounts(const PipelineShape &shape, const std::vector<Instruction> &entries) {
+  Computation last = shape.schedule == Schedule::ZeroBubble ? Computation::Weight : Computation::Backward;
   std::vector<int> now(shape.virtualStages, 0);
   std::vector<std::vector<int>> most;
   auto exceeds = [](const std::vector<int> &a, const std::vector<int> &b) {
@@ -85,8 +85,8 @@ std::vector<std::vector<int>> liveCounts(const PipelineShape &shape, const std::
         return false;
     return true;
   };
-  for (const TimetableEntry &entry : entries) {
-    if (entry.phase == Phase::Forward) {
+  for (const Instruction &entry : entries) {
+    if (entry.phase == Computation::Forward) {
       ++now[entry.chunk];
       if (std::any_of(most.begin(), most.end(), [&](const auto &other) { return exceeds(other, now); }))
         continue;
@@ -116,14 +116,14 @@ Timetable::Timetable(const PipelineShape &shape) : form(shape) {
     for (int sweep = 0; sweep < 2 * shape.stages; ++sweep) {
       int stage = sweep < shape.stages ? sweep : 2 * shape.stages - 1 - sweep;
       for (; next[stage] < lists[stage].size(); ++next[stage], moved = true) {
-        const TimetableEntry &entry = lists[stage][next[stage]];
+        const Instruction &entry = lists[stage][next[stage]];
         int part = entry.chunk * shape.stages + stage, from = part;
-        if (entry.phase != Phase::Weight)
-          from += entry.phase == Phase::Backward ? 1 : -1;
-        bool backward = entry.phase != Phase::Forward;
+        if (entry.phase != Computation::Weight)
+          from += entry.phase == Computation::Backward ? 1 : -1;
+        bool backward = entry.phase != Computation::Forward;
         if (from != part && from >= 0 && from < shape.parts() && !done[backward][from][entry.microBatch])
           break;
-        if (entry.phase != Phase::Weight)
+        if (entry.phase != Computation::Weight)
           done[backward][part][entry.microBatch] = 1;
         order.push_back({stage, part, entry.microBatch, entry.phase});
       }
@@ -149,7 +149,7 @@ double Timetable::run(const std::vector<PartTimes> &times, double limit, Timetab
   for (const Node &node : order) {
     const PartTimes &part = times[node.part];
     double &now = clock[node.stage], begin = now, before = now;
-    if (node.phase == Phase::Forward) {
+    if (node.phase == Computation::Forward) {
       begin = std::max(now, forwardAt[node.part * m + node.microBatch]);
       now = begin + part.forward;
       if (node.part + 1 < parts) {
@@ -157,7 +157,7 @@ double Timetable::run(const std::vector<PartTimes> &times, double limit, Timetab
         free = std::max(free, now) + part.transfer;
         forwardAt[(node.part + 1) * m + node.microBatch] = free;
       }
-    } else if (node.phase == Phase::Backward) {
+    } else if (node.phase == Computation::Backward) {
       begin = std::max(now, backwardAt[node.part * m + node.microBatch]);
       now = begin + part.backward - (split ? part.weight : 0);
       if (node.part > 0) {

@@ -45,8 +45,8 @@ public:
   /// One more. `transfer`: to the next, one direction.
   Done add(const Done &done, int number, const Stage &stage, double transfer) const;
 
-  /// Seconds of a step at least, with `after` seconds of layers to come in stage `number`, begun as `open`, and in those
-  /// after it. With all stages done (`number` is their count) `open` and `after` are nothing.
+  /// Seconds of a step at least, with `after` seconds of layers to come in stage `number`, begun as `open`, and in
+  /// those after it. With all stages done (`number` is their count) `open` and `after` are nothing.
   double seconds(const Done &done, int number, const Stage &open, double after) const;
 
   /// Σ T_j that fits in `limit` seconds when stages 0 to `from` - 1 and what is passed on take `held` of it; not more

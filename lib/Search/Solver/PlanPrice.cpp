@@ -75,7 +75,8 @@ static plan::Mesh meshToSay(const Setting &setting, const Plan &plan) {
   };
   auto isSame = [&](const plan::Mesh &mesh) {
     return std::all_of(plan.layers.begin(), plan.layers.end(), [&](const PlannedLayer &layer) {
-      GroupShapes here = groupsOf(layer.strategy, layer.dp, setting.mesh), there = groupsOf(layer.strategy, layer.dp, mesh);
+      GroupShapes here = groupsOf(layer.strategy, layer.dp, setting.mesh),
+                  there = groupsOf(layer.strategy, layer.dp, mesh);
       return std::equal(here.begin(), here.end(), there.begin(), costsSame);
     });
   };
@@ -97,7 +98,7 @@ Plan assemblePlan(const Setting &setting, const Timetable &timetable, const Choi
   for (std::size_t layer = 0; layer < choice.options.size(); ++layer) {
     const Option &option = *choice.options[layer];
     plan.layers.push_back({problem.layers[layer].path, problem.layers[layer].layerType, problem.layers[layer].role,
-                          option.strategy, option.dp, choice.partOf[layer] % setting.stages});
+                           option.strategy, option.dp, choice.partOf[layer] % setting.stages});
     if (!option.strategy.values)
       continue;
     std::vector<std::string> names = problem.costs->recomputableValues(problem.layers[layer]);
@@ -143,8 +144,8 @@ Result<GivenPlan> readGivenPlan(const Problem &problem, const Plan &plan, bool a
       plan.globalBatch != problem.globalBatch)
     return Error{"expects a plan of " + std::to_string(problem.layers.size()) + " layers for " +
                  std::to_string(problem.ranks()) + " ranks and batch " + std::to_string(problem.globalBatch) +
-                 ", but got one of " + std::to_string(plan.layers.size()) + " layers for " + std::to_string(plan.ranks) +
-                 " ranks and batch " + std::to_string(plan.globalBatch)};
+                 ", but got one of " + std::to_string(plan.layers.size()) + " layers for " +
+                 std::to_string(plan.ranks) + " ranks and batch " + std::to_string(plan.globalBatch)};
   // Alternatives come from the whole space; the plan itself may lie outside.
   Setting setting = Setting::bare(problem, plan.pipeline, plan.microBatches, plan.rankMesh());
   if (alternatives)
@@ -186,13 +187,13 @@ std::string milliseconds(double seconds) {
 
 /// What would become of the plan if one layer took another option.
 LayerReason::Alternative tryInstead(const Setting &setting, const Timetable &timetable, Choice &choice,
-                                   const PlanPrice &price, std::size_t layer, const Option &option) {
+                                    const PlanPrice &price, std::size_t layer, const Option &option) {
   const Option *chosen = std::exchange(choice.options[layer], &option);
   PlanPrice other = pricePlan(setting, timetable, choice);
   choice.options[layer] = chosen;
   int stage = choice.partOf[layer] % setting.stages;
   LayerReason::Alternative result{option.strategy, option.dp, other.seconds - price.seconds,
-                                 other.memory[stage].total() - price.memory[stage].total(), ""};
+                                  other.memory[stage].total() - price.memory[stage].total(), ""};
   std::int64_t over = other.memory[stage].total() - setting.problem->cluster.memoryBytesPerDevice;
   if (over > 0)
     result.lostBy = "does not fit by " + formatBytes(double(over));
@@ -216,7 +217,7 @@ double aroundLayer(const Setting &setting, const Choice &choice, std::size_t lay
 }
 
 std::vector<LayerReason::Alternative> alternativesOf(const Setting &setting, const Timetable &timetable, Choice &choice,
-                                                    const PlanPrice &price, std::size_t layer) {
+                                                     const PlanPrice &price, std::size_t layer) {
   std::vector<LayerReason::Alternative> fits, tooBig;
   std::int64_t budget = setting.problem->cluster.memoryBytesPerDevice;
   int stage = choice.partOf[layer] % setting.stages;
@@ -252,7 +253,7 @@ std::vector<LayerReason::Alternative> alternativesOf(const Setting &setting, con
 }
 
 void explainLayers(Plan &plan, const Setting &setting, const Timetable &timetable, Choice choice,
-                  const PlanPrice &price) {
+                   const PlanPrice &price) {
   // Equal layers in equal surroundings have equal alternatives.
   std::map<std::array<const void *, 4>, std::vector<LayerReason::Alternative>> known;
   plan.reasons.layers.clear();

@@ -67,10 +67,10 @@ private:
   const Setting &setting;
   Timetable timetable;
   const std::function<bool()> &stopped;
-  int first, last;                                 ///< the layers between the ends
+  int first, last;                                  ///< the layers between the ends
   std::vector<std::vector<int>> layersOf, blocksOf; ///< by stage
-  std::vector<Load> loads;                         ///< by stage
-  std::vector<int> changes;                        ///< by stage
+  std::vector<Load> loads;                          ///< by stage
+  std::vector<int> changes;                         ///< by stage
   Choice choice;
   Found found;
 };

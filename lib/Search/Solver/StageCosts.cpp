@@ -112,8 +112,8 @@ plan::GroupShape Setting::groupAlong(const std::vector<int> &axes, const Option 
   return plan::getGroup(here, plan::translateAxes(axes, ascending, near, here, values));
 }
 
-/// Seconds that a body takes with its collectives: those that may overlap hide
-/// overlapped with compute where the device does that, and after each other never (one
+/// Seconds that a body takes with its collectives: those that may overlap run
+/// during compute where the device does that, but never at the same time as each other (one
 /// communication stream).
 double Setting::collectives(const std::vector<Collective> &list, const GroupShapes &groups, const Option &option,
                             double compute, int stageClass) const {

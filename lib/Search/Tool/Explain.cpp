@@ -61,7 +61,7 @@ std::string explainText(const Plan &plan) {
                             (long long)plan.globalBatch, plan.microBatches, plan.predictedStepSeconds,
                             double(plan.globalBatch) / plan.predictedStepSeconds);
   text += "stage  layers                        strategy                     ms per micro-batch: "
-          "fwd    bwd  again   comm  move | step ms | MiB: state  saved scratch\n";
+          "fwd    bwd recomp   comm  move | step ms | MiB: state  saved scratch\n";
   for (std::size_t first = 0; first < plan.layers.size();) {
     std::size_t end = first + 1;
     while (end < plan.layers.size() && sameChoice(plan.layers[first], plan.layers[end]))

@@ -405,8 +405,9 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
       for (ParameterOp parameter : layer.parameters)
         parameters.push_back(parameter.getNames()[0]);
       LayerOp callee = type;
-      auto call = CallOp::create(builder, NameLoc::get(builder.getStringAttr(layer.segment.path)), callee.getResultTypes(),
-                                 callee.getSymName(), inputs, builder.getArrayAttr(parameters), layer.segment.path);
+      auto call =
+          CallOp::create(builder, NameLoc::get(builder.getStringAttr(layer.segment.path)), callee.getResultTypes(),
+                         callee.getSymName(), inputs, builder.getArrayAttr(parameters), layer.segment.path);
       mapping.map(layer.outputs, call.getOutputs());
     }
     Operation *terminator = block.getTerminator();

@@ -128,12 +128,12 @@ static StringRef parentOf(StringRef path) {
 
 namespace {
 
-/// To which segment each op of a step belongs, as a position in the order of segments: segment r of n (from 1) is 2r, what
-/// follows it and is in none 2r + 1; so the prologue is 1 and the epilogue 2n + 1.
+/// To which segment each op of a step belongs, as a position in the order of segments: segment r of n (from 1) is 2r,
+/// what follows it and is in none 2r + 1; so the prologue is 1 and the epilogue 2n + 1.
 class StepCut {
 public:
-  /// `splitsVisits`: a member that is called again after what it depends on by then begins another segment. Else a member
-  /// is one segment, whatever comes in between.
+  /// `splitsVisits`: a member that is called again after what it depends on by then begins another segment. Else a
+  /// member is one segment, whatever comes in between.
   StepCut(ArrayRef<Operation *> ops, bool splitsVisits) : ops(ops), lists(ops) {
     for (Operation *op : ops)
       placeAfterOperands(op, splitsVisits);

@@ -1,4 +1,4 @@
-// Where gradients flow in a step: from the loss backwards, as far as a trained parameter lies before. What PyTorch
+// Where gradients flow in a step: from the loss backwards, as far back as there is a trained parameter. What PyTorch
 // gives no gradient to (`None`, not zero) gets none here: such a parameter is neither decayed nor updated.
 #include "FormLayers.h"
 

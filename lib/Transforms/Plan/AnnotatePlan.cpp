@@ -21,8 +21,8 @@ namespace {
 
 /// Either end goes to the first or last stage, blocks in equal numbers to all.
 void spreadOverStages(search::Plan &plan) {
-  int64_t blocks =
-      llvm::count_if(plan.layers, [](const search::PlannedLayer &layer) { return layer.role == search::LayerRole::Block; });
+  int64_t blocks = llvm::count_if(
+      plan.layers, [](const search::PlannedLayer &layer) { return layer.role == search::LayerRole::Block; });
   int64_t perStage = std::max<int64_t>(1, blocks / plan.pipeline), block = 0;
   for (search::PlannedLayer &layer : plan.layers) {
     if (layer.role == search::LayerRole::Head)

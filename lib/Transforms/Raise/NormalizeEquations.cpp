@@ -1,5 +1,5 @@
-// Subscripts of products in the order in which they occur, so that equal products have equal equations whatever patterns
-// have made of them: layers are compared by their attributes.
+// Subscripts of products in the order in which they occur, so that equal products have equal equations whatever
+// patterns have made of them: layers are compared by their attributes.
 #include "Raise.h"
 
 #include "dialects/Graph/GraphProducts.h"

@@ -158,8 +158,8 @@ static std::optional<Subscripts> readSubscripts(EinsumOp first, EinsumOp second,
   subscripts.query = inner.result[rank - 2], subscripts.key = inner.result[rank - 1];
   subscripts.swapped = contains(inner.rhs, subscripts.query);
   subscripts.q = subscripts.swapped ? inner.rhs : inner.lhs, subscripts.k = subscripts.swapped ? inner.lhs : inner.rhs;
-  if (!contains(subscripts.q, subscripts.query) || contains(subscripts.q, subscripts.key) || !contains(subscripts.k, subscripts.key) ||
-      contains(subscripts.k, subscripts.query))
+  if (!contains(subscripts.q, subscripts.query) || contains(subscripts.q, subscripts.key) ||
+      !contains(subscripts.k, subscripts.key) || contains(subscripts.k, subscripts.query))
     return std::nullopt;
   for (char subscript : StringRef(inner.result).drop_back(2)) {
     if (!contains(subscripts.q, subscript))
@@ -192,7 +192,8 @@ static std::optional<Subscripts> readSubscripts(EinsumOp first, EinsumOp second,
     return text;
   };
   if (sorted(subscripts.v) != sorted(subscripts.batch + subscripts.key + subscripts.valueDepth) ||
-      sorted(subscripts.result) != sorted(subscripts.batch + subscripts.group + subscripts.query + subscripts.valueDepth))
+      sorted(subscripts.result) !=
+          sorted(subscripts.batch + subscripts.group + subscripts.query + subscripts.valueDepth))
     return std::nullopt;
   return subscripts;
 }
@@ -244,8 +245,8 @@ static bool raiseEager(EinsumOp second, TableReader &reader) {
       EinsumOp first = scores.product;
       Value q = toHeads(builder, loc, subscripts->swapped ? first.getRhs() : first.getLhs(), subscripts->q, *subscripts,
                         subscripts->group, subscripts->query, subscripts->depth);
-      Value k = toHeads(builder, loc, subscripts->swapped ? first.getLhs() : first.getRhs(), subscripts->k, *subscripts, "",
-                        subscripts->key, subscripts->depth);
+      Value k = toHeads(builder, loc, subscripts->swapped ? first.getLhs() : first.getRhs(), subscripts->k, *subscripts,
+                        "", subscripts->key, subscripts->depth);
       Value v = toHeads(builder, loc, values, subscripts->v, *subscripts, "", subscripts->key, subscripts->valueDepth);
       SmallVector<int64_t> shape(shapeOf(q));
       shape.back() = shapeOf(v).back();

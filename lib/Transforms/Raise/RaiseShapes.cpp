@@ -125,7 +125,8 @@ struct SinkThroughEinsum : OpRewritePattern<EinsumOp> {
     Equation equation = Equation::parse(op.getEquation());
     for (bool left : {true, false}) {
       Value operand = left ? op.getLhs() : op.getRhs(), other = left ? op.getRhs() : op.getLhs();
-      std::string &subscripts = left ? equation.lhs : equation.rhs, &otherSubscripts = left ? equation.rhs : equation.lhs;
+      std::string &subscripts = left ? equation.lhs : equation.rhs,
+                  &otherSubscripts = left ? equation.rhs : equation.lhs;
       if (subscripts.empty() || isParameter(operand))
         continue;
       char merged = subscripts.front();

@@ -66,7 +66,8 @@ static EinsumOp projectionOf(Value value, int64_t dim) {
   if (auto einsum = value.getDefiningOp<EinsumOp>()) {
     Equation equation = Equation::parse(einsum.getEquation());
     char subscript = equation.result[dim];
-    bool left = equation.lhs.find(subscript) != std::string::npos, right = equation.rhs.find(subscript) != std::string::npos;
+    bool left = equation.lhs.find(subscript) != std::string::npos,
+         right = equation.rhs.find(subscript) != std::string::npos;
     return left != right && isParameter(left ? einsum.getLhs() : einsum.getRhs()) ? einsum : EinsumOp();
   }
   // Arithmetic with constants, such as a clamp.

@@ -71,7 +71,7 @@ static std::string getCloneName(StringRef layer, plan::StrategyAttr strategy) {
 }
 
 FailureOr<const LayerSubAxes *> StepAssigner::getSubAxes(graph::LayerOp layer, plan::StrategyAttr strategy,
-                                                       Location loc) {
+                                                         Location loc) {
   std::unique_ptr<LayerSubAxes> &entry = subAxes[{layer, strategy.getAsOpaquePointer()}];
   if (!entry) {
     FailureOr<LayerSubAxes> dealt = LayerSubAxes::get(axes, layer, strategy, pipeline, loc);

@@ -5,8 +5,8 @@
 //   dW  = Σ pad(xᵀ · dy_i)             →  dW = xᵀ · [dy_0 dy_1 …]
 //   db  = Σ pad(Σ over rows of dy_i)   →  db = Σ over rows of [dy_0 dy_1 …]
 //
-// A model that keeps q, k and v in one matrix has been cut into its pieces by split-projections, since only a piece has a
-// dimension of heads to shard. On local shapes the pieces lie together again, in any degree of sharding.
+// A model that keeps q, k and v in one matrix has been cut into its pieces by split-projections, since only a piece has
+// a dimension of heads to shard. On local shapes the pieces lie together again, in any degree of sharding.
 #include "galvatron/Transforms/Passes.h"
 
 #include "dialects/Dist/Dist.h"
@@ -197,7 +197,8 @@ void BodyFusion::fuseBiases(Value whole, const Partition &partition) {
   SmallVector<SliceOp> slices;
   for (Operation *user : whole.getUsers())
     slices.push_back(cast<SliceOp>(user));
-  llvm::sort(slices, [&](SliceOp a, SliceOp b) { return a.getOffsets()[partition.dim] < b.getOffsets()[partition.dim]; });
+  llvm::sort(slices,
+             [&](SliceOp a, SliceOp b) { return a.getOffsets()[partition.dim] < b.getOffsets()[partition.dim]; });
   SmallVector<Part<SumOp>> parts;
   Value bias;
   for (SliceOp slice : slices) {

@@ -20,8 +20,8 @@ namespace galvatron {
 
 using namespace mlir;
 using namespace galvatron;
-using dist::SubAxis;
 using dist::PlacementAttr;
+using dist::SubAxis;
 using graph::DimensionLoops;
 using graph::LoopKind;
 using graph::OpAxes;
@@ -97,8 +97,8 @@ static PlacementAttr getOperandPlacement(Value operand) {
 }
 
 /// The mesh axis cuts a loop.
-static LogicalResult verifyCut(Operation *op, int64_t meshAxis, LoopCut cut, const OpAxes &axes, ArrayRef<Stand> operands,
-                               ArrayRef<Stand> results) {
+static LogicalResult verifyCut(Operation *op, int64_t meshAxis, LoopCut cut, const OpAxes &axes,
+                               ArrayRef<Stand> operands, ArrayRef<Stand> results) {
   if (axes.loops[cut.loop].kind == LoopKind::Whole)
     return op->emitOpError("cannot be cut by ") << meshAxisName(meshAxis) << " along a loop of extent "
                                                 << axes.loops[cut.loop].extent << " that it declares whole";

@@ -5,8 +5,8 @@
 
 using namespace mlir;
 using namespace galvatron;
-using dist::SubAxis;
 using dist::PlacementAttr;
+using dist::SubAxis;
 
 namespace {
 

@@ -91,14 +91,14 @@ LogicalResult PartitionStagesPass::readStages() {
 void PartitionStagesPass::createStages() {
   OpBuilder builder(step);
   // Random bits of a layer are keyed by its place in the whole model; redistributions are no layers.
-  SmallVector<Attribute> units;
+  SmallVector<Attribute> paths;
   for (auto call : step.getBody().front().getOps<graph::CallOp>()) {
     if (!call->hasAttr(plan::kStrategyAttrName))
       continue;
-    call->setAttr(dist::kUnitAttrName, builder.getI64IntegerAttr(units.size()));
-    units.push_back(builder.getStringAttr(call.getPath()));
+    call->setAttr(dist::kLayerIndexAttrName, builder.getI64IntegerAttr(paths.size()));
+    paths.push_back(builder.getStringAttr(call.getPath()));
   }
-  getOperation()->setAttr(dist::kUnitsAttrName, builder.getArrayAttr(units));
+  getOperation()->setAttr(dist::kLayerPathsAttrName, builder.getArrayAttr(paths));
   for (int64_t index = 0; index < pipeline.getStages(); ++index) {
     auto stage = dist::StageOp::create(builder, step.getLoc(), ("stage" + Twine(index)).str(),
                                        static_cast<uint64_t>(index), dist::OrderAttr());

@@ -24,13 +24,13 @@ static search::Schedule scheduleOf(plan::Schedule schedule) {
   llvm_unreachable("a schedule of the plan dialect");
 }
 
-static dist::Computation computationOf(search::Phase phase) {
+static dist::Computation computationOf(search::Computation phase) {
   switch (phase) {
-  case search::Phase::Forward:
+  case search::Computation::Forward:
     return dist::Computation::Forward;
-  case search::Phase::Backward:
+  case search::Computation::Backward:
     return dist::Computation::Backward;
-  case search::Phase::Weight:
+  case search::Computation::Weight:
     return dist::Computation::Weight;
   }
   llvm_unreachable("a phase of the search");
@@ -54,7 +54,7 @@ struct ScheduleMicrobatchesPass : galvatron::impl::ScheduleMicrobatchesPassBase<
     shape.microBatches = pipeline.getMicroBatches();
     for (auto stage : getOperation().getOps<dist::StageOp>()) {
       SmallVector<dist::Instruction> order;
-      for (const search::TimetableEntry &entry : search::stageTimetable(shape, stage.getIndex()))
+      for (const search::Instruction &entry : search::stageTimetable(shape, stage.getIndex()))
         order.push_back({computationOf(entry.phase), entry.chunk, entry.microBatch});
       stage.setOrderAttr(dist::OrderAttr::get(&getContext(), order));
       numInstructions += order.size();

@@ -14,7 +14,7 @@ exec.function @call(%x: memref<4xf32>, %y: memref<4xf32>, %scratch: memref<?xi8>
   exec.call "norm"(%x, %y, %x, %x) {type = 0, rows = 1, columns = 4, kind = 0, epsilon = 0.5, offset = 0.0} present [1, 0, 0, 1, 1, 1] : memref<4xf32>, memref<4xf32>, memref<4xf32>, memref<4xf32>
   // CHECK: exec.call "norm_weight_backward"({{.*}}) {type = 0, rows = 1, columns = 4, accumulate = 1} entry {accumulate = 2 : i64}
   exec.call "norm_weight_backward"(%x, %x, %x, %x, %y) {type = 0, rows = 1, columns = 4, accumulate = 1} entry {accumulate = 2 : i64} : memref<4xf32>, memref<4xf32>, memref<4xf32>, memref<4xf32>, memref<4xf32>
-  // Two digits of dimension 0, one of dimension 1.
+  // Two sub-axes of dimension 0, one of dimension 1.
   // CHECK: exec.call "iota"({{.*}}) {type = 1, dim = 0, rank = 2, extents = [4, 2], positions = [2, 2, 0, 2, -1, 1, 2, -1]}
   exec.call "iota"(%x) {type = 1, dim = 0, rank = 2, extents = [4, 2], positions = [2, 2, 0, 2, -1, 1, 2, -1]} : memref<4xf32>
   exec.return

@@ -148,7 +148,7 @@ REFUSED = {
     "x * (ids * 1000003).gather(1, ids % 16)[..., None]": ("aten::gather", "for the tokens themselves alone"),
     "x.cumprod(-1)": ("aten::cumprod", ""),
     "x.sort(-1).values": ("aten::sort", ""),
-    "torch.einsum('bii->b', x[:, :8])[:, None, None] * x": ("aten::einsum", "each letter once"),
+    "torch.einsum('bii->b', x[:, :8])[:, None, None] * x": ("aten::einsum", "each subscript once"),
 }
 
 

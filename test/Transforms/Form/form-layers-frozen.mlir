@@ -1,6 +1,6 @@
 // RUN: galvatron-opt --galvatron-form-layers -split-input-file %s | FileCheck %s
 
-// Four equal units, of three types: frozen behind the frozen embedding, the first that trains, two with all gradients.
+// Four equal layers, of three types: frozen after the frozen embedding, the first that trains, two with all gradients.
 // CHECK: graph.layer @layer0(%{{.*}}: tensor<4xf32> {graph.frozen}, %{{.*}}: tensor<4xf32> {graph.frozen, graph.parameter = "w"}) -> (tensor<4xf32> {graph.frozen})
 // CHECK: graph.layer @layer1(%{{.*}}: tensor<4xf32> {graph.frozen}, %{{.*}}: tensor<4xf32> {graph.parameter = "w"}) -> tensor<4xf32>
 // CHECK: graph.layer @layer2(%{{.*}}: tensor<4xf32>, %{{.*}}: tensor<4xf32> {graph.parameter = "w"}) -> tensor<4xf32>

@@ -24,7 +24,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
   dist.layer @head {forward = @head.forward, backward = @head.backward, inputs = [#x], outputs = [#s], input_gradients = [unit], output_gradients = [#s], homes = [#x], gradients = [#x], num_saved = 0 : i64}
   dist.stage @stage0 index 0 order <F0, B0, F1, B1> {
     %labels = dist.input "labels" : tensor<4xi64, #x>
-    %loss = graph.call @head(%labels) parameters ["w"] path "head" {dist.unit = 0 : i64} : (tensor<4xi64, #x>) -> tensor<f32, #s>
+    %loss = graph.call @head(%labels) parameters ["w"] path "head" {dist.layer_index = 0 : i64} : (tensor<4xi64, #x>) -> tensor<f32, #s>
     dist.loss %loss : tensor<f32, #s>
   }
 }

@@ -132,7 +132,7 @@ graph.layer @collective(%x: tensor<8xf32, #dist.placement<[2@g0 * 4]>>) -> tenso
 
 // -----
 
-// Within one dimension: the sub-axis that was taken is put behind the one that stays.
+// Within one dimension: the sub-axis that was taken is put after the one that stays.
 graph.layer @exchange(%x: tensor<8xf32, #dist.placement<[2@g0 * 4]>>) -> tensor<8xf32, #dist.placement<[2 * 2@g0 * 2]>> {
   // expected-error@+1 {{does not lead from #dist.placement<[2@g0 * 4]> to #dist.placement<[2 * 2@g0 * 2]>}}
   %y = dist.all_to_all %x axes [0] {split_dim = 0 : i64, split_outer = 1 : i64, concat_dim = 0 : i64, concat_outer = 2 : i64} : tensor<8xf32, #dist.placement<[2@g0 * 4]>> -> tensor<8xf32, #dist.placement<[2 * 2@g0 * 2]>>

@@ -51,17 +51,17 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 3, devices = 1, micro
 }
 
 // CHECK-LABEL: module attributes
-// CHECK-SAME: dist.units = ["embed", "mid", "head"]
+// CHECK-SAME: dist.layer_paths = ["embed", "mid", "head"]
 // CHECK: dist.stage @stage0
 // CHECK: %[[EMBEDDED:.*]] = graph.call @embed
-// CHECK-SAME: dist.unit = 0
+// CHECK-SAME: dist.layer_index = 0
 // CHECK: dist.send %[[EMBEDDED]] to 1 tag [[$TAG:[0-9]+]]
 // CHECK-LABEL: dist.stage @stage1
 // CHECK: %[[RECEIVED:.*]] = dist.receive from 0 tag [[$TAG]]
 // CHECK: graph.call @redistribute(%[[RECEIVED]])
-// CHECK-NOT: dist.unit
+// CHECK-NOT: dist.layer_index
 // CHECK: graph.call @layer
-// CHECK-SAME: dist.unit = 1
+// CHECK-SAME: dist.layer_index = 1
 // CHECK: dist.send %{{.*}} to 2 tag [[$FIRST:[0-9]+]]
 // CHECK: dist.send %[[RECEIVED]] to 2 tag [[$SECOND:[0-9]+]]
 // CHECK-LABEL: dist.stage @stage2

@@ -9,7 +9,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
 
 // -----
 
-// Every stage runs ahead by the stages behind it.
+// Every stage runs ahead by the stages after it.
 module attributes {plan.pipeline = #plan.pipeline<stages = 3, devices = 1, micro_batches = 4, schedule = "1f1b">} {
   dist.stage @first index 0 {
   }

@@ -22,7 +22,7 @@ reference::Program makeLlama() {
 }
 
 search::Result<search::LayerCost> price(const ProgramCosts &costs, const std::string &type, const Strategy &strategy,
-                                       int dp = 1, int samples = 8) {
+                                        int dp = 1, int samples = 8) {
   search::Layer layer{type, type};
   return costs.cost({&layer, strategy, dp, samples, 8 / samples});
 }

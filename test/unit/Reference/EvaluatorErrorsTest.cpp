@@ -35,10 +35,10 @@ std::string errorOfTraining(const std::string &text, const EvaluateOptions &opti
   return errorOf(program, [&] { return runEvaluate(*program.module, options, llvm::nulls()); });
 }
 
-std::string errorOfFunction(const std::string &text, llvm::ArrayRef<Tensor> inputs, llvm::ArrayRef<int64_t> grid = {}) {
+std::string errorOfFunction(const std::string &text, llvm::ArrayRef<Tensor> inputs, llvm::ArrayRef<int64_t> mesh = {}) {
   Program program(text);
   return errorOf(program,
-                 [&] { return evaluateFunction(program.module->lookupSymbol<mlir::func::FuncOp>("f"), inputs, grid); });
+                 [&] { return evaluateFunction(program.module->lookupSymbol<mlir::func::FuncOp>("f"), inputs, mesh); });
 }
 
 /// The sum of a parameter of two elements; `arguments` of the step.

@@ -102,7 +102,7 @@ TEST_F(RowTest, RopeRotatesPairsAndItsInverseUndoesIt) {
   constexpr int64_t kB = 2, kS = 5, kN = 3, kD = 10, kF = 4; // two of ten elements pass through
   std::vector<double> frequency = {1.0, 0.3, 0.05, 0.001};
   auto x = values(kB * kS * kN * kD, 1);
-  // The sequence is cut on grid axis 0; this device holds positions 5 … 9.
+  // The sequence is cut on mesh axis 0; this device holds positions 5 … 9.
   context.coordinates = {1};
   for (int64_t style : {0, 1}) {
     std::vector<float> y(x.size()), back(x.size());

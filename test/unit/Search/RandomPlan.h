@@ -103,8 +103,9 @@ inline std::optional<Plan> randomPlan(const Problem &problem, Draw &draw) {
   int tied = 0;
   for (int layer = 0; layer < layers; ++layer) {
     bool isBlock = problem.layers[layer].role == LayerRole::Block;
-    PlannedLayer planned{problem.layers[layer].path,    problem.layers[layer].layerType, problem.layers[layer].role, {}, 1,
-                        partOf[layer] % plan.pipeline};
+    PlannedLayer planned{
+        problem.layers[layer].path,   problem.layers[layer].layerType, problem.layers[layer].role, {}, 1,
+        partOf[layer] % plan.pipeline};
     for (int attempt = 0; attempt < 200; ++attempt) {
       if (offered.empty())
         return std::nullopt;

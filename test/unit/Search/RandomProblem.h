@@ -72,9 +72,9 @@ inline Problem randomProblem(const CostSource &costs, int ranks, int layers, std
     bool first = layer == 0, last = layer == layers - 1;
     std::string type = first ? "embedding" : last ? "head" : "layer" + std::to_string(types > 1 ? layer % types : 0);
     problem.layers.push_back({"layer." + std::to_string(layer), type,
-                             first  ? LayerRole::Embedding
-                             : last ? LayerRole::Head
-                                    : LayerRole::Block});
+                              first  ? LayerRole::Embedding
+                              : last ? LayerRole::Head
+                                     : LayerRole::Block});
   }
   return problem;
 }

@@ -24,7 +24,7 @@ struct Span {
   int stage = 0;
   int stream = 0; ///< 0 compute, 1 sends
   double start = 0, seconds = 0;
-  Phase phase = Phase::Forward;
+  Computation phase = Computation::Forward;
   bool update = false;
   int chunk = 0, microBatch = 0;
 };

@@ -73,7 +73,7 @@ struct Collective {
 
 /// What one layer costs one device under one strategy.
 struct LayerCost {
-  /// Compute of one micro-batch. `recompute` is what backward does again, 0
+  /// Compute of one micro-batch. `recompute` is what backward recomputes, 0
   /// unless the strategy recomputes.
   double forwardSeconds = 0, backwardSeconds = 0, recomputeSeconds = 0;
   /// Of `backwardSeconds`, what only the weights' gradients need: a zero-bubble
@@ -182,7 +182,7 @@ struct SearchSpace {
 struct Problem {
   Cluster cluster;
   std::int64_t globalBatch = 1; ///< samples
-  std::vector<Layer> layers;      ///< in execution order
+  std::vector<Layer> layers;    ///< in execution order
   std::vector<TiedParameter> ties;
   SearchSpace space;
   /// Bytes that each stage takes beyond what its layers' costs say, or fewer: known of

@@ -34,14 +34,14 @@
 
 namespace galvatron::search {
 
-enum class Phase : std::uint8_t {
+enum class Computation : std::uint8_t {
   Forward,
   Backward, ///< all of it, or under zero bubble what the part before waits for
   Weight,   ///< zero bubble: the weights' gradients
 };
 
-struct TimetableEntry {
-  Phase phase = Phase::Forward;
+struct Instruction {
+  Computation phase = Computation::Forward;
   int chunk = 0; ///< which of the stage's parts
   int microBatch = 0;
 };
@@ -60,7 +60,7 @@ struct PipelineShape {
 std::optional<std::string> whyImpossible(const PipelineShape &shape);
 
 /// The entries of one stage.
-std::vector<TimetableEntry> stageTimetable(const PipelineShape &shape, int stage);
+std::vector<Instruction> stageTimetable(const PipelineShape &shape, int stage);
 
 /// What a part takes, seconds for one micro-batch.
 struct PartTimes {
@@ -86,7 +86,7 @@ public:
   explicit Timetable(const PipelineShape &shape);
 
   const PipelineShape &shape() const { return form; }
-  const std::vector<TimetableEntry> &entries(int stage) const { return lists[stage]; }
+  const std::vector<Instruction> &entries(int stage) const { return lists[stage]; }
   /// Longest path; `times` by part.
   double seconds(const std::vector<PartTimes> &times) const { return run(times, kForever, nullptr); }
   /// The same, or infinity as soon as it is seen to take more than `limit`.
@@ -102,10 +102,10 @@ private:
 
   struct Node {
     int stage, part, microBatch;
-    Phase phase;
+    Computation phase;
   };
   PipelineShape form;
-  std::vector<std::vector<TimetableEntry>> lists;
+  std::vector<std::vector<Instruction>> lists;
   std::vector<Node> order;
   std::vector<std::vector<std::vector<int>>> kept;
 };

@@ -9,7 +9,7 @@
 // (layer, layout of its boundary) with sets of labels that no other label beats in
 // (forward, backward, step tail, memory), candidates visited by lower bound, so
 // that most are never opened. Interleaved plans are searched among regular ones
-// (lib/Search/RegularPlans.cpp).
+// (lib/Search/Solver/RegularPlans.cpp).
 //
 //===----------------------------------------------------------------------===//
 
@@ -59,7 +59,7 @@ struct Infeasible {
   /// at any size (then `message` says why).
   std::int64_t smallestBudgetBytes = 0;
   int stage = 0;        ///< of the plan that needs the least
-  std::string layer;     ///< path of the layer that needs the most on it
+  std::string layer;    ///< path of the layer that needs the most on it
   std::string strategy; ///< its strategy there
   std::string message;  ///< one sentence with remedy
 };
