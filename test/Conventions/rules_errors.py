@@ -11,7 +11,18 @@ import re
 from rules_messages import LITERAL, statement
 from tree import Finding, line_of
 
-REPORTS = ("emitOpError", "emitError", "emitOptionalError", "emitWarning", "emitRemark", "fail", "ImportError")
+REPORTS = (
+    "emitOpError",
+    "emitError",
+    "emitOptionalError",
+    "emitWarning",
+    "emitRemark",
+    "fail",
+    "ImportError",
+    "complain",
+    "reportError",
+    "reportUsage",
+)
 REPORT = re.compile(rf"\b(?:{'|'.join(REPORTS)})\s*\(|\bError\s*\{{")
 FOLDERS = ("lib", "dialects", "include")
 # Texts that no test can wait for: what happens before Ctrl-C is a matter of time; a value that is always replaced; what

@@ -13,6 +13,8 @@
 
 using namespace galvatron::search;
 using namespace galvatron::search::testing;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 
 namespace {
 /// The best objective over all plans that fit.
@@ -186,6 +188,75 @@ TEST(CheckPlan, a_given_plan_is_held_to_its_claims_alone) {
   ASSERT_TRUE(error);
   EXPECT_THAT(error->message, ::testing::HasSubstr("the plan does not hold what it says: stage 0 needs"));
   EXPECT_THAT(error->message, ::testing::HasSubstr("more complaints); this is an error of the search"));
+}
+
+/// A plan that holds for `problem`: one stage, dp 2 x tp 2.
+Plan planThatHolds(const Problem &problem) {
+  Plan plan;
+  plan.ranks = 4;
+  plan.globalBatch = problem.globalBatch;
+  for (const Layer &layer : problem.layers)
+    plan.layers.push_back({layer.path, layer.layerType, layer.role, Strategy{.tp = 2}, 2, 0});
+  Result<Plan> priced = evaluatePlan(problem, plan);
+  EXPECT_TRUE(priced) << priced.error().message;
+  return priced ? *priced : plan;
+}
+
+TEST(CheckPlan, names_what_the_plan_is_not_for) {
+  RandomCosts costs(2);
+  const Problem problem = randomProblem(costs, 4, 3, 8, 1 << 30);
+  const Plan plan = planThatHolds(problem);
+  EXPECT_THAT(checkPlan(problem, plan).complaints, IsEmpty());
+
+  Problem other = problem;
+  other.cluster.devicesPerNode = 8;
+  EXPECT_THAT(checkPlan(other, plan).complaints, ElementsAre("plan is for 4 ranks, the cluster has 8"));
+  other = problem;
+  other.globalBatch = 16;
+  EXPECT_THAT(checkPlan(other, plan).complaints, ElementsAre("plan is for another global batch"));
+  other = problem;
+  other.layers.pop_back();
+  EXPECT_THAT(checkPlan(other, plan).complaints, ElementsAre("plan has 3 layers, the model 2"));
+  other = problem;
+  other.layers[1].path = "other.1";
+  EXPECT_THAT(checkPlan(other, plan).complaints,
+              ElementsAre("layer 1 is 'other.1' in the model and 'layer.1' in the plan"));
+}
+
+TEST(CheckPlan, names_the_layers_whose_strategies_are_not_allowed) {
+  RandomCosts costs(2);
+  Problem problem = randomProblem(costs, 4, 3, 8, 1 << 30);
+  Plan plan = planThatHolds(problem);
+  problem.space.tensorInEnds = false;
+  EXPECT_THAT(
+      checkPlan(problem, plan).complaints,
+      ElementsAre("layer 'layer.0' takes " + describe(Strategy{.tp = 2}, 2) + ", which the space does not offer",
+                  "layer 'layer.2' takes " + describe(Strategy{.tp = 2}, 2) + ", which the space does not offer"));
+  problem.space.tensorInEnds = true;
+  problem.ties = {{0, 2, 300000}};
+  plan.layers[2].strategy.tp = 4;
+  plan.layers[2].dp = 1;
+  EXPECT_THAT(checkPlan(problem, plan).complaints,
+              ElementsAre("layers 'layer.0' and 'layer.2' share a parameter but have different tp"));
+}
+
+TEST(CheckPlan, names_the_bytes_beyond_the_budget_and_the_claim) {
+  RandomCosts costs(2);
+  Problem problem = randomProblem(costs, 4, 3, 8, 1 << 30);
+  Plan plan = planThatHolds(problem);
+  std::int64_t peak = checkPlan(problem, plan).peakBytesPerStage.at(0);
+  std::string needs = "stage 0 needs " + std::to_string(peak);
+
+  problem.cluster.memoryBytesPerDevice = peak;
+  EXPECT_THAT(checkPlan(problem, plan).complaints, IsEmpty());
+  problem.cluster.memoryBytesPerDevice = peak - 1;
+  EXPECT_THAT(checkPlan(problem, plan).complaints,
+              ElementsAre(needs + " bytes, the budget is " + std::to_string(peak - 1)));
+  problem.cluster.memoryBytesPerDevice = peak;
+  plan.peakBytesPerRank.assign(4, peak - 1);
+  plan.reservedBytesPerRank.assign(4, 0);
+  EXPECT_THAT(checkPlan(problem, plan).complaints,
+              ElementsAre(needs + " bytes, the plan claims " + std::to_string(peak - 1)));
 }
 
 TEST(Solver, explains_every_layer) {
