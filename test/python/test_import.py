@@ -290,7 +290,7 @@ def test_foreign_and_truncated_files(tmp_path):
     for name in ("text", "checkpoint", "half"):
         message = r"cannot be read as TorchScript \(.*\): it is truncated or of another format; write it with"
         check_refused(tmp_path, message, tmp_path / f"{name}.pt")
-    check_refused(tmp_path, "no such file", tmp_path / "missing.pt")
+    check_refused(tmp_path, "no such file; write one with", tmp_path / "missing.pt")
 
 
 def test_other_signatures(tmp_path):

@@ -8,7 +8,7 @@ def PartitionStagesPass : Pass<"galvatron-partition-stages", "mlir::ModuleOp"> {
   let summary = "Cuts the step into one list of layers per pipeline stage";
   let description = [{
     A value that a later stage reads is sent from neighbour to neighbour; every rank sends to the rank
-    of the same device index. Layers are numbered over the whole model (`dist.unit`), so that random
+    of the same device index. Layers are numbered over the whole model (`dist.layer_index`), so that random
     bits do not depend on the stages.
 
     **Before:** `@step` of calls of `dist.layer`s, each with `plan.stage`, not falling.
@@ -29,7 +29,7 @@ def PartitionStagesPass : Pass<"galvatron-partition-stages", "mlir::ModuleOp"> {
     ```
 
     ```mlir
-    module attributes {dist.units = [], plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+    module attributes {dist.layer_paths = [], plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
       graph.layer @all(%arg0: tensor<4xi64, #dist.placement<[4]>>, %arg1: tensor<4xi64, #dist.placement<[4]>>) -> tensor<f32, #dist.placement<[]>> {
         %cst = arith.constant dense<0.000000e+00> : tensor<f32, #dist.placement<[]>>
         graph.return %cst : tensor<f32, #dist.placement<[]>>

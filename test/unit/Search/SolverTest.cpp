@@ -254,7 +254,7 @@ TEST(CheckPlan, names_the_bytes_beyond_the_budget_and_the_claim) {
               ElementsAre(needs + " bytes, the budget is " + std::to_string(peak - 1)));
   problem.cluster.memoryBytesPerDevice = peak;
   plan.peakBytesPerRank.assign(4, peak - 1);
-  plan.reservedBytesPerRank.assign(4, 0);
+  plan.overheadBytesPerRank.assign(4, 0);
   EXPECT_THAT(checkPlan(problem, plan).complaints,
               ElementsAre(needs + " bytes, the plan claims " + std::to_string(peak - 1)));
 }
