@@ -14,6 +14,7 @@
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 
 #include "dialects/Exec/RuntimeFunctions.h"
+#include "runtime/api/GalvatronRuntime.h"
 
 #include "dialects/Exec/ExecDialect.h.inc"
 
@@ -22,9 +23,8 @@
 
 namespace galvatron::exec {
 
-/// A cache line, in bytes: every buffer of the arena begins at a multiple of it, and so does every value in scratch and
-/// in what a layer saves. Kernels rely on it.
-inline constexpr int64_t kBufferAlignment = 64;
+/// What every buffer of the arena, and every value in scratch and in what a layer saves, begins at a multiple of, in bytes.
+inline constexpr int64_t kBufferAlignment = GVRT_BUFFER_ALIGNMENT;
 /// On an `exec.function`: bytes its scratch must have.
 inline constexpr llvm::StringLiteral kScratchBytes = "exec.scratch_bytes";
 /// On a backward `exec.function`: positions of parameters to whose gradients it adds, whatever the entry says.

@@ -3,8 +3,8 @@
 //
 //   graph.layer ──assignBody──▶ placed clone ──insertCollectives──▶ ──recompute…──▶ counted, and erased
 //
-// Nothing here knows a parallelism but the names of the search's groups: a new row of the table of strategies has a
-// price by having placements.
+// A new row of the table of strategies has a price by having placements. By name this knows the search's groups, and
+// tp, which is offered only where it cuts something.
 #ifndef GALVATRON_LIB_COSTS_PLACEDLAYER_H
 #define GALVATRON_LIB_COSTS_PLACEDLAYER_H
 

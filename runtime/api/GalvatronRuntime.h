@@ -19,6 +19,10 @@ extern "C" {
 
 #define GVRT_ABI_VERSION 3
 
+/// A cache line, in bytes: the arena, every buffer of it, and every value in scratch and in what a layer saves begin at a
+/// multiple of it. Kernels rely on it.
+#define GVRT_BUFFER_ALIGNMENT 64
+
 /// Of one rank: its place in the mesh, communicators, step counters, device state. Opaque to compiled code.
 typedef struct gvrt_context gvrt_context;
 

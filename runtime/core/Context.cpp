@@ -10,7 +10,7 @@
 namespace galvatron {
 
 void *Workspace::bytes(size_t bytes) {
-  constexpr size_t kAlign = 64;
+  constexpr size_t kAlign = GVRT_BUFFER_ALIGNMENT;
   if (bytes > kLimitBytes)
     throw std::length_error("a kernel asked for " + std::to_string(bytes) + " bytes of workspace");
   if (bytes > capacity) {

@@ -194,7 +194,8 @@ bool Judge::structure() {
 /// has before.
 using AxisUse = std::tuple<std::size_t, std::int64_t, int>;
 
-/// An axis belongs to the first dimension, slowest first, whose degree still wants it.
+/// An axis belongs to the first dimension, slowest first, whose degree still wants it. The order (dp, ep, cp, ulysses, tp;
+/// strided: tp first) is said here anew, since the judge shares no arithmetic with what it judges.
 std::vector<AxisUse> useAxes(const plan::Mesh &mesh, const PlannedLayer &layer, bool strided) {
   const Strategy &s = layer.strategy;
   std::int64_t degrees[] = {layer.dp / s.ep, s.ep, s.cp, s.ulysses, s.tp};
