@@ -54,7 +54,7 @@ llvm::raw_ostream &operator<<(llvm::raw_ostream &out, const Instruction &instruc
 
 /// On an op of a `dist.body` that reads its position: the `#dist.placement` of the tensor it reads.
 inline constexpr llvm::StringLiteral kPositionAttrName = "dist.position";
-/// On a `dist.layer`: groups of parameters (positions) that lie one after another in memory, gradients too;
+/// On a `dist.layer`: groups of parameters (their indices) that lie one after another in memory, gradients too;
 /// on a `graph.concat` of such parameters: that it moves nothing; on a product: that its rows are such gradients.
 inline constexpr llvm::StringLiteral kAdjacentAttrName = "dist.adjacent";
 /// On a `dist.stage`, set by `plan-memory`: bytes of the one allocation that each of its ranks makes; how many ranks

@@ -27,7 +27,7 @@ namespace galvatron::exec {
 inline constexpr int64_t kBufferAlignment = GVRT_BUFFER_ALIGNMENT;
 /// On an `exec.function`: bytes its scratch must have.
 inline constexpr llvm::StringLiteral kScratchBytes = "exec.scratch_bytes";
-/// On a backward `exec.function`: positions of parameters to whose gradients it adds, whatever the entry says.
+/// On a backward `exec.function`: indices of parameters to whose gradients it adds, whatever the entry says.
 inline constexpr llvm::StringLiteral kAdds = "exec.adds";
 /// On a module: the groups that collectives name by index, each a list of mesh axes.
 inline constexpr llvm::StringLiteral kGroups = "exec.groups";

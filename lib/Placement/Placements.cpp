@@ -145,11 +145,11 @@ PlacementAttr galvatron::getPlacementAttr(RankedTensorType type, const ValueAxes
   SmallVector<DimSubAxes> dims;
   for (auto [dim, list] : llvm::enumerate(valueAxes)) {
     DimSubAxes &result = dims.emplace_back();
-    for (auto [position, axis] : llvm::enumerate(list)) {
+    for (auto [factor, axis] : llvm::enumerate(list)) {
       int64_t rest = axes.getAxis(axis).extent;
       for (SubAxis subAxis : subAxes.getSubAxes(axis)) {
         auto meshAxis = llvm::find_if(meshAxes, [&](const auto &meshAxis) { return meshAxis.id == subAxis.meshAxis; });
-        bool mine = place[meshAxis - meshAxes.begin()] == MeshAxisPlace::sharded(dim, position);
+        bool mine = place[meshAxis - meshAxes.begin()] == MeshAxisPlace::sharded(dim, factor);
         result.push_back({subAxis.extent, mine ? subAxis.meshAxis : PlacementAttr::kLocal});
         rest /= subAxis.extent;
       }

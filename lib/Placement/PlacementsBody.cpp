@@ -234,8 +234,8 @@ ValuePlace BodyAssigner::getPlace(Value original, PlacementAttr placement) {
       if (partial.meshAxis == meshAxis.id)
         place[index] = MeshAxisPlace::partial(partial.kind);
     for (auto [dim, list] : llvm::enumerate(valueAxes))
-      for (size_t position = 0; position < list.size(); ++position) {
-        bool dealt = llvm::any_of(subAxes.getSubAxes(list[position]),
+      for (size_t factor = 0; factor < list.size(); ++factor) {
+        bool dealt = llvm::any_of(subAxes.getSubAxes(list[factor]),
                                   [&](SubAxis subAxis) { return subAxis.meshAxis == meshAxis.id; });
         if (!dealt || place[index].kind != MeshAxisPlace::Replicated)
           continue;
@@ -244,7 +244,7 @@ ValuePlace BodyAssigner::getPlace(Value original, PlacementAttr placement) {
           continue;
         // The dimension may have the axis twice: the sub-axis's stride tells which.
         ValuePlace alone = getReplicated();
-        alone[index] = MeshAxisPlace::sharded(dim, position);
+        alone[index] = MeshAxisPlace::sharded(dim, factor);
         auto strideOf = [&](const DimSubAxes &subAxes) {
           int64_t stride = 1;
           for (SubAxis subAxis : llvm::reverse(subAxes)) {
@@ -255,7 +255,7 @@ ValuePlace BodyAssigner::getPlace(Value original, PlacementAttr placement) {
           return stride;
         };
         if (strideOf(getAttr(original, alone).getDims()[dim]) == strideOf(dims))
-          place[index] = MeshAxisPlace::sharded(dim, position);
+          place[index] = MeshAxisPlace::sharded(dim, factor);
       }
   }
   return place;
@@ -268,9 +268,9 @@ ValuePlace BodyAssigner::getPlace(Value original, PlacementAttr placement) {
 /// Where a tensor has the loop, if it does.
 static MeshAxisPlace findLoop(const DimensionLoops &dims, unsigned loop) {
   for (auto [dim, loops] : llvm::enumerate(dims))
-    for (auto [position, index] : llvm::enumerate(loops))
+    for (auto [factor, index] : llvm::enumerate(loops))
       if (index == loop)
-        return MeshAxisPlace::sharded(dim, position);
+        return MeshAxisPlace::sharded(dim, factor);
   return {};
 }
 

@@ -90,12 +90,12 @@ struct MeshAxisPlace {
   /// Partial: each holds a tensor of the value's shape, and the value is what they combine to.
   enum Kind { Replicated, Sharded, Partial } kind = Replicated;
   /// Sharded: the dimension of the tensor, and the index of the axis in the dimension's list (`ValueAxes`), from 0,
-  /// major first: dimension 2 of [batch, seq, heads x size] cut by heads is dim 2, position 0. Else both 0.
-  unsigned dim = 0, position = 0;
+  /// major first: dimension 2 of [batch, seq, heads x size] cut by heads is dim 2, factor 0. Else both 0.
+  unsigned dim = 0, factor = 0;
   /// Partial: how the tensors combine.
   graph::ReduceKind reduction = graph::ReduceKind(0);
 
-  static MeshAxisPlace sharded(unsigned dim, unsigned position) { return {Sharded, dim, position}; }
+  static MeshAxisPlace sharded(unsigned dim, unsigned factor) { return {Sharded, dim, factor}; }
   static MeshAxisPlace partial(graph::ReduceKind kind) { return {Partial, 0, 0, kind}; }
   bool isPartialSum() const { return kind == Partial && reduction == graph::ReduceKind::Sum; }
   friend bool operator==(const MeshAxisPlace &a, const MeshAxisPlace &b) = default;
