@@ -116,7 +116,8 @@ struct JobCommandLine {
   cl::opt<bool> explain{"explain", cl::cat(category), cl::desc("Print why this plan was chosen")};
 
   bool asksForJob() const {
-    return search || lower || printTimetable || verifyTimetable || plan.getNumOccurrences() || compileTo.getNumOccurrences();
+    return search || lower || printTimetable || verifyTimetable || plan.getNumOccurrences() ||
+           compileTo.getNumOccurrences();
   }
 
   /// The first of the job's options that means nothing without it, or empty.

@@ -66,7 +66,7 @@ static FailureOr<std::vector<Timetable>> lowerModule(ModuleOp module, const Main
   auto plan = [&](OpPassManager &passes) { passes.addPass(createPlanMemoryPass(timetables)); };
   bool isLowered = detectPhase(module) == Phase::Lower;
   if (failed(isLowered && options.asksForTimetable() ? phases.run(module, Phase::Lower, plan)
-                                                 : phases.lower(module, options.getLastPhase(), timetables)))
+                                                     : phases.lower(module, options.getLastPhase(), timetables)))
     return failure();
   return std::move(*timetables);
 }

@@ -1,6 +1,6 @@
 // The proof of one stage's timetable, entry by entry: the state that two files share: VerifyTimetableEntries.cpp (what
-// entries read and write), VerifyTimetableSums.cpp (gradients of parameters, the loss, sums over the batch). Internal to
-// lib/Schedule. It must not use TimetableBuilder.h: what it expects follows from the program alone.
+// entries read and write), VerifyTimetableSums.cpp (gradients of parameters, the loss, sums over the batch). Internal
+// to lib/Schedule. It must not use TimetableBuilder.h: what it expects follows from the program alone.
 #ifndef GALVATRON_SCHEDULE_STAGEPROVER_H
 #define GALVATRON_SCHEDULE_STAGEPROVER_H
 
@@ -66,9 +66,9 @@ private:
     graph::CallOp op;
     dist::LayerOp layer;
     exec::FunctionOp forward, backward;
-    std::vector<int> parameters;           // indices into Timetable::parameters
-    std::vector<unsigned> trained;         // positions of those that leave a gradient
-    std::vector<const void *> uses;        // by which that is known, one for each of those
+    std::vector<int> parameters;               // indices into Timetable::parameters
+    std::vector<unsigned> trained;             // positions of those that leave a gradient
+    std::vector<const void *> uses;            // by which that is known, one for each of those
     std::vector<bool> ranForward, ranBackward; // by micro-batch
   };
 

@@ -59,8 +59,7 @@ static LogicalResult verifyCounted(const ProvedModel &model, ArrayRef<Timetable>
 }
 
 /// Values arrive as they are sent: from a stage to another in one order.
-static LogicalResult verifyArrivals(const ProvedModel &model, std::vector<StageProver> &stages,
-                                    TimetableProof &proof) {
+static LogicalResult verifyArrivals(const ProvedModel &model, std::vector<StageProver> &stages, TimetableProof &proof) {
   for (size_t from = 0; from < stages.size(); ++from)
     for (size_t to = 0; to < stages.size(); ++to) {
       const std::vector<ProvedTransfer> &sent = stages[from].sent[to], &received = stages[to].received[from];

@@ -223,8 +223,8 @@ LogicalResult StageProver::layOutInputs() {
       int64_t bytes = localSizeOf(op.getResult()), begin = table.buffers[input.buffer].offset;
       inputs[op.getResult()] = {input.buffer, bytes};
       for (int64_t microBatch = 0; microBatch < microBatches; ++microBatch, begin += input.bytesPerMicroBatch)
-        memory.write({begin, begin + bytes},
-                     {Content::Kind::Value, op.getResult().getAsOpaquePointer(), microBatch, 0}, -1);
+        memory.write({begin, begin + bytes}, {Content::Kind::Value, op.getResult().getAsOpaquePointer(), microBatch, 0},
+                     -1);
       break;
     }
   return success();
@@ -269,8 +269,8 @@ LogicalResult StageProver::checkLeftAlone(BufferReference reference, Bytes bytes
 }
 
 FailureOr<Bytes> StageProver::touch(BufferReference reference, int64_t bytes, bool writes) {
-  Bytes place = placeOf(reference.buffer), touched = {place.begin + reference.offset,
-                                                      place.begin + reference.offset + bytes};
+  Bytes place = placeOf(reference.buffer),
+        touched = {place.begin + reference.offset, place.begin + reference.offset + bytes};
   if (!place.contains(touched) || place.begin < 0 || touched.end > table.arenaBytes)
     return fail("expects " + here() + " to stay within the " + llvm::Twine(place.end - place.begin) + " bytes of " +
                 nameOf(reference) + ", but it touches bytes " + llvm::Twine(reference.offset) + " to " +
@@ -292,8 +292,8 @@ LogicalResult StageProver::read(BufferReference reference, int64_t bytes, const 
     return failure();
   const Cell *cell = memory.find(*touched);
   if (!cell || cell->left != *touched || !cell->isWhole() || cell->content != expected)
-    return fail("expects " + here() + " to find " + describe(expected) + " in " + nameOf(reference) + ", but there is " +
-                writerOf(cell));
+    return fail("expects " + here() + " to find " + describe(expected) + " in " + nameOf(reference) +
+                ", but there is " + writerOf(cell));
   ++proof.reads;
   return success();
 }
@@ -363,8 +363,8 @@ StageProver::Call *StageProver::findCall(const Compute &compute, bool isForward)
         call = &candidate;
     }
   if (!call) {
-    (void)fail("expects every layer to run forward and then backward once a micro-batch, but not " + here() +
-               ", as @" + compute.function);
+    (void)fail("expects every layer to run forward and then backward once a micro-batch, but not " + here() + ", as @" +
+               compute.function);
     return nullptr;
   }
   (isForward ? call->ranForward : call->ranBackward)[microBatch()] = true;
@@ -413,19 +413,17 @@ LogicalResult StageProver::runForward(const Compute &compute, Call &call) {
   if (failed(checkArguments(compute, call.forward, reads)))
     return failure();
   for (auto [argument, reference] : llvm::enumerate(compute.reads))
-    if (failed(argument < numInputs
-                   ? readValue(reference, sizeOf(types[argument]), call.op.getInputs()[argument])
-                   : readParameter(reference, types[argument], call.parameters[argument - numInputs])))
+    if (failed(argument < numInputs ? readValue(reference, sizeOf(types[argument]), call.op.getInputs()[argument])
+                                    : readParameter(reference, types[argument], call.parameters[argument - numInputs])))
       return failure();
   if (failed(writeScratch(compute, call.forward)))
     return failure();
   size_t numOutputs = call.op.getOutputs().size();
   for (auto [number, reference] : llvm::enumerate(compute.writes)) {
-    Content content = number < numOutputs
-                          ? Content{Content::Kind::Value, call.op.getOutputs()[number].getAsOpaquePointer(),
-                                    microBatch(), 0}
-                          : Content{Content::Kind::Saved, call.op.getAsOpaquePointer(), microBatch(),
-                                    int64_t(number - numOutputs)};
+    Content content =
+        number < numOutputs
+            ? Content{Content::Kind::Value, call.op.getOutputs()[number].getAsOpaquePointer(), microBatch(), 0}
+            : Content{Content::Kind::Saved, call.op.getAsOpaquePointer(), microBatch(), int64_t(number - numOutputs)};
     if (failed(write(reference, sizeOf(types[reads + number]), content)))
       return failure();
   }
@@ -512,13 +510,9 @@ LogicalResult StageProver::visit(const Compute &compute) {
 // Other entries
 //===--------------------------------------------------------------------===//
 
-LogicalResult StageProver::visit(const FillZero &fill) {
-  return write(fill.buffer, fill.bytes, {Content::Kind::Zero});
-}
+LogicalResult StageProver::visit(const FillZero &fill) { return write(fill.buffer, fill.bytes, {Content::Kind::Zero}); }
 
-LogicalResult StageProver::visit(const StartBackward &start) {
-  return write(start.gradient, 4, {Content::Kind::One});
-}
+LogicalResult StageProver::visit(const StartBackward &start) { return write(start.gradient, 4, {Content::Kind::One}); }
 
 LogicalResult StageProver::visit(const Accumulate &sum) {
   int64_t bytes = sum.count * (sum.type == GVRT_F32 ? 4 : sum.type == GVRT_BF16 ? 2 : 8);
@@ -565,8 +559,8 @@ LogicalResult StageProver::visit(const AllReduce &reduce) {
       }
     const Cell *foreign = nullptr;
     memory.allOf(bytes, [&](const Cell &cell) {
-      bool isGradient = cell.content.kind == Content::Kind::Sum &&
-                        sums[cell.content.index].kind == Sum::Kind::ParameterGradient;
+      bool isGradient =
+          cell.content.kind == Content::Kind::Sum && sums[cell.content.index].kind == Sum::Kind::ParameterGradient;
       return isGradient ? true : (foreign = &cell, false);
     });
     if (foreign || end == bytes.begin)
@@ -579,7 +573,9 @@ LogicalResult StageProver::visit(const AllReduce &reduce) {
 
 LogicalResult StageProver::visit(const Send &send) {
   const Channel &channel = send.channel;
-  auto fits = [&](auto op) { return op.getStage() == uint64_t(channel.stage) && op.getTag() == uint64_t(channel.value); };
+  auto fits = [&](auto op) {
+    return op.getStage() == uint64_t(channel.stage) && op.getTag() == uint64_t(channel.value);
+  };
   Block &block = stage.getBody().front();
   LogicalResult isRead = failure();
   if (channel.lane == Lane::Activation) {
@@ -603,7 +599,9 @@ LogicalResult StageProver::visit(const Send &send) {
 
 LogicalResult StageProver::visit(const Receive &receive) {
   const Channel &channel = receive.channel;
-  auto fits = [&](auto op) { return op.getStage() == uint64_t(channel.stage) && op.getTag() == uint64_t(channel.value); };
+  auto fits = [&](auto op) {
+    return op.getStage() == uint64_t(channel.stage) && op.getTag() == uint64_t(channel.value);
+  };
   Block &block = stage.getBody().front();
   auto receives = block.getOps<dist::ReceiveOp>();
   auto sends = block.getOps<dist::SendOp>();
@@ -639,8 +637,8 @@ LogicalResult StageProver::start(int64_t handle, BufferReference reference, int6
 LogicalResult StageProver::visit(const Wait &wait) {
   auto started = underWay.find(wait.handle);
   if (started == underWay.end())
-    return fail("expects one wait for one start, but nothing is under way with the handle " +
-                llvm::Twine(wait.handle) + " of " + here());
+    return fail("expects one wait for one start, but nothing is under way with the handle " + llvm::Twine(wait.handle) +
+                " of " + here());
   if (started->second.buffer.buffer != wait.buffer.buffer || started->second.buffer.offset != wait.buffer.offset)
     return fail("expects " + here() + " to hold " + nameOf(started->second.buffer) + " until then, but it holds " +
                 nameOf(wait.buffer));

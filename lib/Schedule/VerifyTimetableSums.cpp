@@ -9,16 +9,15 @@ using namespace mlir;
 using namespace galvatron;
 
 /// "mesh axes 0, 2".
-static std::string wordsOf(StringRef what, ArrayRef<int64_t> numbers) {
+static std::string wordsOf(StringRef one, StringRef several, ArrayRef<int64_t> numbers) {
   if (numbers.empty())
-    return ("no " + what).str();
+    return ("no " + one).str();
   std::string list = llvm::join(llvm::map_range(numbers, [](int64_t number) { return std::to_string(number); }), ", ");
-  return (what + (numbers.size() == 1 ? " " : "s ") + list).str();
+  return ((numbers.size() == 1 ? one : several) + " " + list).str();
 }
 
-static std::string axesText(ArrayRef<int64_t> axes) {
-  return axes.size() < 2 ? wordsOf("mesh axis", axes) : "mesh axes " + wordsOf("", axes).substr(2);
-}
+static std::string axesText(ArrayRef<int64_t> axes) { return wordsOf("mesh axis", "mesh axes", axes); }
+static std::string stagesText(ArrayRef<int64_t> stages) { return wordsOf("stage", "stages", stages); }
 
 //===--------------------------------------------------------------------===//
 // Terms
@@ -29,8 +28,7 @@ Content StageProver::newSum(Sum sum) {
   return {Content::Kind::Sum, nullptr, -1, int64_t(sums.size()) - 1};
 }
 
-StageProver::Sum *StageProver::findSum(Bytes bytes, Sum::Kind kind, const void *of, int64_t index,
-                                       int64_t microBatch) {
+StageProver::Sum *StageProver::findSum(Bytes bytes, Sum::Kind kind, const void *of, int64_t index, int64_t microBatch) {
   if (memory.isZero(bytes)) {
     Content content = newSum({kind, of, index, microBatch});
     memory.write(bytes, content, now);
@@ -56,8 +54,7 @@ LogicalResult StageProver::addTerm(Sum &sum, const Term &term, const llvm::Twine
   if (sum.isReducedOverAxes || sum.isReducedOverStages)
     return fail("expects no addition to " + what + " after it is reduced, but " + here() + " adds to it");
   if (!sum.terms.insert(term).second)
-    return fail("expects each term of " + what + " once, but " + here() + " adds that of " + describe(term) +
-                " again");
+    return fail("expects each term of " + what + " once, but " + here() + " adds that of " + describe(term) + " again");
   return success();
 }
 
@@ -85,8 +82,8 @@ LogicalResult StageProver::addParameterGradient(BufferReference reference, int64
   if (!adds) {
     auto only = call.backward->getAttrOfType<DenseI64ArrayAttr>(exec::kAdds);
     if (only && llvm::is_contained(only.asArrayRef(), int64_t(trained)))
-      return fail("expects @" + call.backward.getSymName() + " to add to the " + what + ", for it cannot write it, but " +
-                  here() + " asks for that");
+      return fail("expects @" + call.backward.getSymName() + " to add to the " + what +
+                  ", for it cannot write it, but " + here() + " asks for that");
     Sum sum = {Sum::Kind::ParameterGradient, nullptr, parameter};
     sum.terms.insert(term);
     memory.write(*place, newSum(std::move(sum)), now);
@@ -116,12 +113,14 @@ LogicalResult StageProver::addLoss(const Accumulate &accumulate, Bytes bytes, Va
   for (OpOperand &operand : value.getUses())
     if (isa<dist::LossOp>(operand.getOwner()))
       use = &operand;
-  auto loss = llvm::find_if(table.losses,
-                            [&](const StageLoss &other) { return other.buffer == accumulate.sum.buffer; });
+  auto loss =
+      llvm::find_if(table.losses, [&](const StageLoss &other) { return other.buffer == accumulate.sum.buffer; });
   Attribute placement = cast<RankedTensorType>(value.getType()).getEncoding();
   if (!use || loss == table.losses.end() || loss->placement != placement)
-    return fail("expects " + here() + " to add a term of the loss to the sum of those that are partial on its mesh axes, "
-                "but it adds " + describe(value) + " to " + nameOf(accumulate.sum));
+    return fail("expects " + here() +
+                " to add a term of the loss to the sum of those that are partial on its mesh axes, "
+                "but it adds " +
+                describe(value) + " to " + nameOf(accumulate.sum));
   Sum *sum = findSum(bytes, Sum::Kind::Loss, nullptr, loss - table.losses.begin());
   if (!sum)
     return fail("expects the loss to be zeroed before " + here() + " adds to it, but there is " +
@@ -167,8 +166,8 @@ LogicalResult StageProver::reduceOverStages(const RankGroup &group, int paramete
     return fail("expects the gradient of tied " + name + " to be reduced over " + axesText(partialAxes[parameter]) +
                 " before it is summed over stages, but " + here() + " comes first");
   if (group.stages != holders || !group.axes.empty())
-    return fail("expects the gradient of tied " + name + " to be summed over " + wordsOf("stage", holders) +
-                ", which hold it, but " + here() + " does it over " + wordsOf("stage", group.stages));
+    return fail("expects the gradient of tied " + name + " to be summed over " + stagesText(holders) +
+                ", which hold it, but " + here() + " does it over " + stagesText(group.stages));
   sum.isReducedOverStages = true;
   return success();
 }
@@ -196,8 +195,8 @@ LogicalResult StageProver::checkTotal(const Sum &sum) {
   auto total = graph::TotalOp::getFromOpaquePointer(sum.of);
   std::vector<int64_t> axes = axesOf(total);
   if (!axes.empty() && !sum.isReducedOverAxes)
-    return fail("expects " + total.getCallee() + " over the whole batch at " + here() + ", but it is not reduced over " +
-                axesText(axes) + " yet");
+    return fail("expects " + total.getCallee() + " over the whole batch at " + here() +
+                ", but nothing has reduced it over " + axesText(axes));
   return checkTerms(sum.terms, termsOf({sum.of}), total.getCallee());
 }
 
@@ -226,7 +225,8 @@ LogicalResult StageProver::finishParameter(int parameter) {
   Sum *sum = buffer < 0 ? nullptr : findSum(placeOf(buffer), Sum::Kind::ParameterGradient, nullptr, parameter);
   if (!sum || !expected.isTrained || !table.parameters[parameter].trained)
     return fail("expects the update to find a gradient for exactly what is trained, but for " + name + " on stage " +
-                llvm::Twine(table.stage) + " there is " + (buffer < 0 ? "none" : writerOf(memory.find(placeOf(buffer)))));
+                llvm::Twine(table.stage) + " there is " +
+                (buffer < 0 ? "none" : writerOf(memory.find(placeOf(buffer)))));
   if (failed(checkTerms(sum->terms, termsOf(parameterUses[parameter]), "the gradient of " + name)))
     return failure();
   if (!partialAxes[parameter].empty() && !sum->isReducedOverAxes)
@@ -234,7 +234,7 @@ LogicalResult StageProver::finishParameter(int parameter) {
                 ", on which it is partial, before the update, but no entry of stage " + llvm::Twine(table.stage) +
                 " does it");
   if (expected.stages.size() > 1 && !sum->isReducedOverStages)
-    return fail("expects the gradient of tied " + name + " to be summed over " + wordsOf("stage", expected.stages) +
+    return fail("expects the gradient of tied " + name + " to be summed over " + stagesText(expected.stages) +
                 " before the update, but no entry of stage " + llvm::Twine(table.stage) + " does it");
   ++proof.gradients;
   proof.reducedOverAxes += sum->isReducedOverAxes;

@@ -1,8 +1,8 @@
 // The proof that the timetables of all stages compute what the program says: `--verify-timetable`.
 //
-// It shares nothing with what builds timetables. It walks each list once and keeps for every byte of the arena who wrote
-// what there, of which value and micro-batch, by the offsets that were planned; what an entry should find follows from
-// the stages (`dist.stage`), layers (`dist.layer`) and the types of bodies alone.
+// It shares nothing with what builds timetables. It walks each list once and keeps for every byte of the arena who
+// wrote what there, of which value and micro-batch, by the offsets that were planned; what an entry should find follows
+// from the stages (`dist.stage`), layers (`dist.layer`) and the types of bodies alone.
 #ifndef GALVATRON_SCHEDULE_VERIFYTIMETABLE_H
 #define GALVATRON_SCHEDULE_VERIFYTIMETABLE_H
 
@@ -30,8 +30,10 @@ struct TimetableProof {
 };
 
 /// Proves, for the timetables of all stages of the module in order, after `planArena`:
-///   - an entry reads what the program says: of its own micro-batch, of the one that writes it, saved by its own forward;
-///   - every gradient of a parameter has each of its terms once, is then summed over exactly the mesh axes on which it is
+///   - an entry reads what the program says: of its own micro-batch, of the one that writes it, saved by its own
+///   forward;
+///   - every gradient of a parameter has each of its terms once, is then summed over exactly the mesh axes on which it
+///   is
 ///     partial and over the stages that hold the parameter, each once, and is left alone afterwards;
 ///   - what is received, reduced or sent is left alone until its wait, and every start has one wait;
 ///   - every byte of parameters, moments, copies, gradients and data has one owner, and the gradient norm counts each
