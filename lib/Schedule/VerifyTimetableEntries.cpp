@@ -198,6 +198,8 @@ LogicalResult StageProver::collect() {
       addUse("stage " + std::to_string(send.getStage()));
     } else if (isa<dist::LossOp>(op)) {
       addUse("loss");
+    } else if (auto total = dyn_cast<graph::TotalOp>(op)) {
+      useNames[total.getAsOpaquePointer()] = total.getCallee().str();
     }
   }
   return success();

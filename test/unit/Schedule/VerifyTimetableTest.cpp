@@ -202,16 +202,10 @@ TEST_F(VerifyTimetableTest, ReductionBeforeTheLastMicroBatch) {
 }
 
 TEST_F(VerifyTimetableTest, AdditionAfterTheReduction) {
-  // Of the last one, of which no term is missing.
-  find<Compute>(1, "backward head micro-batch 0").adds = {true};
-  timetables[1].entries.insert(timetables[1].entries.begin(),
-                               {FillZero{{parameter(1, "table").gradientBuffer, 0}, 16}, "zero gradient of table"});
-  EXPECT_EQ(complaint(), "");
-  TimetableEntry again = find(1, "zero gradient of table");
-  again.action =
-      Accumulate{{parameter(1, "n1").gradientBuffer, 0}, {parameter(1, "table").gradientBuffer, 0}, GVRT_F32, 4};
-  timetables[1].entries.push_back(again);
-  EXPECT_THAT(complaint(), HasSubstr("to add a gradient or a term of its micro-batch, but in gradient of n1 there is"));
+  Accumulate sum = {{parameter(1, "n1").gradientBuffer, 0}, {parameter(1, "table").gradientBuffer, 0}, GVRT_F32, 4};
+  timetables[1].entries.push_back({sum, "add to table"});
+  EXPECT_THAT(complaint(), HasSubstr("expects \"add to table\" on stage 1 to add a gradient or a term of its "
+                                     "micro-batch, but in gradient of n1 there is gradient of n1"));
 }
 
 TEST_F(VerifyTimetableTest, ReductionOfAPiece) {
@@ -489,11 +483,12 @@ TEST_F(VerifyTimetableTest, ParameterThatNoStageHolds) {
 }
 
 TEST_F(VerifyTimetableTest, ValuesReceivedInAnotherOrder) {
-  std::swap(find(0, "receive gradient from stage 1 micro-batch 0").name,
-            find(0, "receive gradient from stage 1 micro-batch 1").name);
-  EXPECT_EQ(complaint(), "");
-  find(0, "receive gradient from stage 1 micro-batch 0").microBatch = 0;
-  EXPECT_NE(complaint(), "");
+  TimetableEntry &first = find(0, "receive gradient from stage 1 micro-batch 0"),
+                 &second = find(0, "receive gradient from stage 1 micro-batch 1");
+  std::swap(first.microBatch, second.microBatch);
+  EXPECT_THAT(complaint(), HasSubstr("expects \"backward block0 micro-batch 0\" on stage 0 to find the gradient of "
+                                     "output of block0 micro-batch 0 in gradient from stage 1 micro-batch 0, but there "
+                                     "is gradient of output of block0 micro-batch 1"));
 }
 
 TEST_F(VerifyTimetableTest, ValueThatNobodySends) {
