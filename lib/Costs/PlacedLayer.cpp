@@ -107,7 +107,7 @@ private:
 
 /// What moves a value between devices leaves it the same value.
 static bool isCollective(Operation *op) {
-  return isa<dist::AllReduceOp, dist::AllGatherOp, dist::ReduceScatterOp, dist::AllToAllOp>(op);
+  return isa<dist::AllReduceOp, dist::AllGatherOp, dist::ReduceScatterOp, dist::AllToAllOp, dist::PermuteOp>(op);
 }
 
 void PlacedReader::findGradients() {
@@ -178,6 +178,8 @@ std::vector<MovedValue> PlacedReader::readCollectives(Block &block) {
       moved.push_back(move(CollectiveKind::ReduceScatter, scatter.getAxes(), amounts.getBytes(from)));
     else if (auto exchange = dyn_cast<dist::AllToAllOp>(op))
       moved.push_back(move(CollectiveKind::AllToAll, exchange.getAxes(), amounts.getBytes(from)));
+    else if (auto permute = dyn_cast<dist::PermuteOp>(op))
+      moved.push_back(move(CollectiveKind::SendReceive, permute.getAxes(), amounts.getBytes(from)));
   }
   return moved;
 }
