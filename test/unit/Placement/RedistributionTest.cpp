@@ -257,6 +257,19 @@ private:
   int64_t rest;
 };
 
+/// "2x2x2_[2,2][2]", for the names of tests.
+void PrintTo(const Case &each, std::ostream *out) {
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  llvm::interleave(each.mesh, stream, "x");
+  stream << "_";
+  for (auto &dim : each.dims) {
+    llvm::interleave(dim, stream << "[", ",");
+    stream << "]";
+  }
+  *out << text;
+}
+
 class RedistributionTest : public testing::TestWithParam<Case> {};
 class TrafficTest : public testing::TestWithParam<Case> {};
 
