@@ -7,8 +7,6 @@
 // index. A value that passes from the first to the second is rounded as if it had been stored: fusion changes no bits.
 #include "BodyLowering.h"
 
-#include "galvatron/Kernels/FusionRule.h"
-
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/IRMapping.h"
 #include "llvm/ADT/STLExtras.h"
