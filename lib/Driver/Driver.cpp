@@ -111,8 +111,8 @@ struct JobCommandLine {
                                cl::desc("Lower the program and print what every stage does in a step, one line an "
                                         "entry, with the buffers it touches")};
   cl::opt<bool> verifyTimetable{"verify-timetable", cl::cat(category),
-                                cl::desc("Lower the program and prove, by every byte that the stages read and write in "
-                                         "a step, that they compute what it says")};
+                                cl::desc("Lower the program and print what is proved of its stages, by every byte that "
+                                         "they read and write in a step")};
   cl::opt<bool> explain{"explain", cl::cat(category), cl::desc("Print why this plan was chosen")};
 
   bool asksForJob() const {

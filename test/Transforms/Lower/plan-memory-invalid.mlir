@@ -145,3 +145,23 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
     %2 = graph.call @a(%1) parameters ["w", "v"] path "b" : (tensor<4xf32, #x>) -> tensor<4xf32, #x>
   }
 }
+
+// -----
+
+// One layer holds w whole, the other a half of it.
+#x = #dist.placement<[4]>
+#y = #dist.placement<[2@g0, 4]>
+
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "gpipe">} {
+  exec.function @a.forward(%x: memref<4xf32>, %w: memref<4xf32>, %y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+    exec.return
+  }
+  dist.layer @a {forward = @a.forward, inputs = [#x], outputs = [#x], input_gradients = [], output_gradients = [], homes = [#x], gradients = [], num_saved = 0 : i64}
+  dist.layer @b {forward = @a.forward, inputs = [#x], outputs = [#x], input_gradients = [], output_gradients = [], homes = [#y], gradients = [], num_saved = 0 : i64}
+  dist.stage @stage0 index 0 order <F0> {
+    %0 = dist.input "x" : tensor<4xf32, #x>
+    %1 = graph.call @a(%0) parameters ["w"] path "a" : (tensor<4xf32, #x>) -> tensor<4xf32, #x>
+    // expected-error @below {{expects one placement of the tied parameter w, but it is used as #dist.placement<[2@g0, 4]> and as #dist.placement<[4]>; give its layers the same strategy}}
+    %2 = graph.call @b(%1) parameters ["w"] path "b" : (tensor<4xf32, #x>) -> tensor<4xf32, #x>
+  }
+}
