@@ -161,7 +161,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro
   dist.stage @stage0 index 0 order <F0> {
     %0 = dist.input "x" : tensor<4xf32, #x>
     %1 = graph.call @a(%0) parameters ["w"] path "a" : (tensor<4xf32, #x>) -> tensor<4xf32, #x>
-    // expected-error @below {{expects one placement of the tied parameter w, but it is used as #dist.placement<[2@g0, 4]> and as #dist.placement<[4]>; give its layers the same strategy}}
+    // expected-error @below {{expects one placement of the tied parameter w, but it is used as #dist.placement<[4]> and as #dist.placement<[2@g0, 4]>; give its layers the same strategy}}
     %2 = graph.call @b(%1) parameters ["w"] path "b" : (tensor<4xf32, #x>) -> tensor<4xf32, #x>
   }
 }
