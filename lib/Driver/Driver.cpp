@@ -55,9 +55,9 @@ struct EvaluateCommandLine {
     options.dataType = dataType;
     options.steps = steps;
     options.seed = seed;
-    options.sgd = optimizer == "sgd";
-    options.lr = lr;
-    options.clipGrad = clipGrad;
+    options.optimizer.sgd = optimizer == "sgd";
+    options.optimizer.lr = lr;
+    options.optimizer.clipGrad = clipGrad;
     options.dumpGradients = dumpGradients;
     return options;
   }
@@ -218,6 +218,20 @@ static int withProgram(llvm::StringRef input, DialectRegistry &registry,
   return asMainReturnCode(run(std::move(module), timing));
 }
 
+/// Trains a program after phase stage by the timetables that are made of it; the bodies stay as they are.
+static LogicalResult evaluateStages(ModuleOp module, const reference::EvaluateOptions &options) {
+  OwningOpRef<ModuleOp> lowered(module.clone());
+  LowerPhaseOptions lower;
+  lower.timetables = std::make_shared<std::vector<Timetable>>();
+  PassManager passes(module.getContext());
+  if (failed(applyPassManagerCLOptions(passes)))
+    return failure();
+  buildLowerPhase(passes, lower);
+  if (failed(passes.run(*lowered)))
+    return failure();
+  return reference::runTimetables(module, *lower.timetables, options, llvm::outs());
+}
+
 /// Gives a program that is before phase differentiate its gradients, so that it can be trained.
 static LogicalResult differentiate(ModuleOp module) {
   Phase start = detectPhase(module);
@@ -249,6 +263,8 @@ int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
     if (evaluator.optimizer != "adamw" && evaluator.optimizer != "sgd")
       return reportUsage("expects --optimizer adamw or sgd, but got '" + llvm::Twine(evaluator.optimizer) + "'");
     return withProgram(input, registry, [&](OwningOpRef<ModuleOp> module, TimingScope &) {
+      if (detectPhase(*module) == Phase::Stage)
+        return evaluateStages(*module, evaluator.read());
       if (failed(differentiate(*module)))
         return failure();
       return reference::runEvaluate(*module, evaluator.read(), llvm::outs());
