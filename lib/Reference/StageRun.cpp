@@ -16,6 +16,11 @@ static unsigned widthOf(Type element) { return llvm::divideCeil(element.getIntOr
 StageRun::StageRun(const Timetable &table, ModuleOp bodies, const Machine &machine, Exchange &exchange, bool exact)
     : table(table), bodies(bodies), symbols(bodies), machine(machine), exchange(exchange), exact(exact),
       arenas(machine.numDevices(), Arena(table.arenaBytes)), born(table.entries.size()), dead(table.entries.size()) {
+  for (auto layer : bodies.getOps<dist::LayerOp>()) {
+    layers[layer.getForward()] = layer;
+    if (layer.getBackward())
+      layers[*layer.getBackward()] = layer;
+  }
   for (auto [index, buffer] : llvm::enumerate(table.buffers))
     if (!buffer.persistent && buffer.first >= 0) {
       born[buffer.first].push_back(index);
@@ -98,10 +103,12 @@ InFlightDiagnostic StageRun::emitPoisoned(int buffer, int64_t byte, int64_t devi
 
 FailureOr<DeviceTensors> StageRun::read(BufferReference reference, Type element, ArrayRef<int64_t> shape) {
   ByteRange range = rangeOf(reference);
+  // Of what lies together, only the first is named.
+  bool isNeighbour = reference.offset >= table.buffers[reference.buffer].bytes;
   DeviceTensors values;
   for (auto [device, arena] : llvm::enumerate(arenas)) {
     Tensor &value = values.emplace_back(shape);
-    if (range.begin + value.size() * widthOf(element) > range.end)
+    if (!isNeighbour && range.begin + value.size() * widthOf(element) > range.end)
       return bodies.emitError("expects \"")
              << table.buffers[reference.buffer].name << "\" to have room for the " << value.size()
              << " elements of type " << element << " that \"" << current().name << "\" has there";
@@ -237,6 +244,41 @@ FailureOr<StageRun::Attempt> StageRun::begin(Interpreter &interpreter) {
   return Attempt();
 }
 
+StageRun::Places StageRun::placesOf(const Compute &compute, dist::BodyOp body) {
+  Places places = {compute.reads, compute.writes};
+  dist::LayerOp layer = layers.lookup(body.getSymName());
+  auto groups = layer ? layer->getAttrOfType<ArrayAttr>(dist::kAdjacentAttrName) : ArrayAttr();
+  if (!groups || compute.kind == Compute::Kind::Total)
+    return places;
+  bool isForward = compute.kind == Compute::Kind::Forward;
+  size_t firstParameter = isForward ? layer.getInputs().size()
+                                    : compute.reads.size() - layer.getNumSaved() - layer.getHomes().size();
+  auto trained = layer.getTrained();
+  size_t firstGradient = compute.writes.size() - compute.adds.size();
+  Operation *terminator = body.getBody().front().getTerminator();
+  for (auto group : groups.getAsRange<DenseI64ArrayAttr>()) {
+    std::vector<std::pair<BufferReference *, Type>> read, written;
+    for (int64_t position : group.asArrayRef()) {
+      size_t argument = firstParameter + position;
+      read.push_back({&places.reads[argument], body.getArgumentTypes()[argument]});
+      auto gradient = llvm::find(trained, position);
+      if (!isForward && gradient != trained.end()) {
+        size_t result = firstGradient + (gradient - trained.begin());
+        written.push_back({&places.writes[result], terminator->getOperand(result).getType()});
+      }
+    }
+    for (auto &together : {read, written}) {
+      BufferReference next = together.empty() ? BufferReference() : *together.front().first;
+      for (auto [reference, type] : together) {
+        *reference = next;
+        auto tensor = cast<RankedTensorType>(type);
+        next.offset += tensor.getNumElements() * widthOf(tensor.getElementType());
+      }
+    }
+  }
+  return places;
+}
+
 /// A body may write before it has read all: what it writes is poisoned first.
 LogicalResult StageRun::compute(const Compute &compute, Interpreter &interpreter) {
   auto body = symbols.lookup<dist::BodyOp>(compute.function);
@@ -248,12 +290,13 @@ LogicalResult StageRun::compute(const Compute &compute, Interpreter &interpreter
   if (block.getNumArguments() != compute.reads.size() || terminator->getNumOperands() != compute.writes.size())
     return body.emitOpError("expects as many arguments and results as \"")
            << current().name << "\" has, " << compute.reads.size() << " and " << compute.writes.size();
+  Places places = placesOf(compute, body);
   size_t numKept = compute.writes.size() - compute.adds.size(); // before gradients of parameters
   auto isAdded = [&](size_t index) { return index >= numKept && compute.adds[index - numKept]; };
   auto typeOf = [](Value value) { return cast<RankedTensorType>(value.getType()); };
   if (compute.scratch)
     poison(rangeOf(compute.scratch));
-  for (auto [index, reference, value] : llvm::enumerate(compute.writes, terminator->getOperands()))
+  for (auto [index, reference, value] : llvm::enumerate(places.writes, terminator->getOperands()))
     if (int64_t bytes = typeOf(value).getNumElements() * widthOf(typeOf(value).getElementType());
         bytes && !isAdded(index))
       poison(rangeOf(reference, bytes));
@@ -261,7 +304,7 @@ LogicalResult StageRun::compute(const Compute &compute, Interpreter &interpreter
   const std::string &path = current().layerIndex < 0 ? "" : table.layerPaths[current().layerIndex];
   interpreter.layer = random::hashName(path.data(), path.size());
   Frame frame;
-  for (auto [argument, reference] : llvm::zip_equal(block.getArguments(), compute.reads)) {
+  for (auto [argument, reference] : llvm::zip_equal(block.getArguments(), places.reads)) {
     RankedTensorType type = typeOf(argument);
     if (!reference) { // the function on buffers does not read it: what comes of it here would show
       double value = isa<FloatType>(type.getElementType()) ? std::numeric_limits<double>::quiet_NaN() : 0;
@@ -275,7 +318,7 @@ LogicalResult StageRun::compute(const Compute &compute, Interpreter &interpreter
   }
   if (failed(interpreter.runBlock(block, frame)))
     return failure();
-  for (auto [index, reference, value] : llvm::enumerate(compute.writes, terminator->getOperands())) {
+  for (auto [index, reference, value] : llvm::enumerate(places.writes, terminator->getOperands())) {
     DeviceTensors result = frame[value];
     if (isAdded(index)) {
       FailureOr<DeviceTensors> sum = read(reference, typeOf(value).getElementType(), typeOf(value).getShape());

@@ -88,6 +88,11 @@ private:
   /// Begins the entry at hand; what is left to wait for, or null.
   mlir::FailureOr<Attempt> begin(Interpreter &interpreter);
   mlir::LogicalResult compute(const Compute &compute, Interpreter &interpreter);
+  /// Where a body finds its arguments and leaves its results: of parameters that lie together it knows the first alone.
+  struct Places {
+    std::vector<BufferReference> reads, writes;
+  };
+  Places placesOf(const Compute &compute, dist::BodyOp body);
   mlir::LogicalResult accumulate(const Accumulate &sum);
   mlir::FailureOr<Attempt> reduce(const AllReduce &reduce);
   mlir::FailureOr<Attempt> send(const Send &send);
@@ -102,6 +107,7 @@ private:
   const Machine &machine;
   Exchange &exchange;
   bool exact;
+  llvm::StringMap<dist::LayerOp> layers; // by the names of their bodies
   std::vector<Arena> arenas; // by device
   /// Buffers that do not live between steps, by the entry of their first and of their last use.
   std::vector<std::vector<int>> born, dead;
