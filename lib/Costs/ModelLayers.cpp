@@ -66,7 +66,7 @@ static std::vector<search::TiedParameter> findTies(ArrayRef<graph::CallOp> calls
 
 FailureOr<ModelLayers> galvatron::collectLayers(ModuleOp module) {
   ModelLayers model;
-  model.step = module.lookupSymbol<func::FuncOp>("step");
+  model.step = graph::getStep(module);
   if (!model.step || model.step.isExternal())
     return module.emitError("expects a function @step with the model's layers; run the phase import first"), failure();
   auto batch = module->getAttrOfType<IntegerAttr>(graph::kBatchAttr);

@@ -54,7 +54,7 @@ static LogicalResult takeBytes(JobPlan &job, ModuleOp lowered) {
       return reportError("expects at most " + llvm::Twine(search::formatBytes(double(budget))) +
                          " of memory per device, but stage " + llvm::Twine(stage) + " of this plan needs " +
                          llvm::Twine(bytes.total()) + " bytes; raise the budget to --memory=" +
-                         formatAtLeast(bytes.total()) + ", recompute layers, or use more stages or tp");
+                         search::formatBudget(bytes.total()) + ", recompute layers, or use more stages or tp");
   return success();
 }
 

@@ -226,6 +226,12 @@ FailureOr<DeviceTensors> Machine::runCollective(Operation *op, const DeviceTenso
                           return cut(t, op.getSplitDim(), op.getSplitOuter(), size, own);
                         });
                       })
+                      .Case([&](dist::PermuteOp op) -> FailureOr<Tensor> {
+                        if (int64_t(op.getSources().size()) != size)
+                          return op.emitOpError("expects a source for each of ")
+                                 << size << " devices, but got " << op.getSources().size();
+                        return x[members[op.getSources()[own]]];
+                      })
                       .Case([&](dist::ShardOp op) { return cut(x[device], op.getDim(), op.getOuter(), size, own); })
                       .Default([](Operation *op) -> FailureOr<Tensor> {
                         return op->emitOpError("expects a collective that the reference evaluator knows");

@@ -51,6 +51,13 @@ LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, 
     return call("shard", shard.getAxes(),
                 {{"element_bytes", elementBytes(from.getType())}, {"outer", outer}, {"inner", inner}});
   }
+  if (auto permute = dyn_cast<dist::PermuteOp>(op))
+    return call("permute", permute.getAxes(),
+                {{"type", type},
+                 {"count", cast<MemRefType>(from.getType()).getNumElements()},
+                 {"size", permute.getSources().size()},
+                 {"sources", permute.getSources()},
+                 {"handle", kAtOnce}});
   if (auto exchange = dyn_cast<dist::AllToAllOp>(op)) {
     return call("all_to_all", exchange.getAxes(),
                 {{"type", type},

@@ -319,16 +319,6 @@ Result<Plan> parsePlan(std::string_view text, const PlanTarget &target) {
   return plan;
 }
 
-Result<Plan> parseOwnPlan(std::string_view text) {
-  Result<Json> json = parseJson(text, "plan");
-  if (!json)
-    return json.error();
-  if (!json->is_object() || !json->contains("units"))
-    return Error{"plan expects an object with 'units', but has none; a plan in the reference's "
-                 "format needs its model beside it"};
-  return parsePlan(text, PlanTarget{});
-}
-
 //===----------------------------------------------------------------------===//
 // This project's format, writing
 //===----------------------------------------------------------------------===//

@@ -154,7 +154,7 @@ TEST(ShapeCosts, values_are_made_again_where_memory_is_short) {
     for (const PlannedLayer &layer : solution->plan->layers)
       single += !layer.recomputeValues.empty();
     // By name, there and back.
-    auto again = parseOwnPlan(writePlan(*solution->plan));
+    auto again = parsePlan(writePlan(*solution->plan), PlanTarget{});
     ASSERT_TRUE(again) << again.error().message;
     for (std::size_t i = 0; i < again->layers.size(); ++i)
       EXPECT_EQ(again->layers[i].recomputeValues, solution->plan->layers[i].recomputeValues);
@@ -217,7 +217,7 @@ TEST(RankOrder, is_priced_by_the_groups_that_come_out) {
     Result<Plan> result = evaluatePlan(problem, wanted);
     EXPECT_TRUE(result) << result.error().message;
     EXPECT_TRUE(checkPlan(problem, *result).ok()) << checkPlan(problem, *result).complaints.front();
-    Result<Plan> again = parseOwnPlan(writePlan(*result));
+    Result<Plan> again = parsePlan(writePlan(*result), PlanTarget{});
     EXPECT_TRUE(again && again->mesh == mesh);
     return *result;
   };
