@@ -75,7 +75,12 @@ struct AnnotatePlanPass : galvatron::impl::AnnotatePlanPassBase<AnnotatePlanPass
       return search::Error{"cannot read the plan '" + planFile + "': " + file.getError().message()};
     search::PlanTarget target{model.layers, ranks, model.globalBatch, /*supportedOnly=*/true};
     StringRef text = (*file)->getBuffer();
-    return search::parsePlan({text.data(), text.size()}, target);
+    search::Result<search::Plan> plan = search::parsePlan({text.data(), text.size()}, target);
+    if (!plan)
+      return plan;
+    if (search::Result<bool> named = checkValueNames(model, *plan); !named)
+      return named.error();
+    return plan;
   }
 
   search::Result<search::Plan> makeUniformPlan(const ModelLayers &model) {

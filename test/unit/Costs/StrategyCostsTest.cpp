@@ -194,7 +194,6 @@ TEST(StrategyCosts, what_has_no_price) {
   auto why = [](const search::Result<search::LayerCost> &cost) { return cost ? "" : cost.error().message; };
   EXPECT_NE(why(price(byHand, "decoder", withSequence({.tp = 2}))).find("'sequence_parallel'"), std::string::npos);
   EXPECT_NE(why(price(placed, "decoder", {.zero = 1}, 2)).find("no placements yet"), std::string::npos);
-  EXPECT_NE(why(price(placed, "decoder", {.values = 1})).find("no placements yet"), std::string::npos);
   // As phase shard says it, and neither samples nor heads for seven.
   EXPECT_NE(why(price(placed, "decoder", {.tp = 7})).find("cannot use tp = 7"), std::string::npos);
   EXPECT_NE(why(price(placed, "decoder", {}, 7)).find("cannot use dp = 7"), std::string::npos);
