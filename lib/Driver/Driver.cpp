@@ -55,9 +55,9 @@ struct EvaluateCommandLine {
     options.dataType = dataType;
     options.steps = steps;
     options.seed = seed;
-    options.sgd = optimizer == "sgd";
-    options.lr = lr;
-    options.clipGrad = clipGrad;
+    options.optimizer.sgd = optimizer == "sgd";
+    options.optimizer.lr = lr;
+    options.optimizer.clipGrad = clipGrad;
     options.dumpGradients = dumpGradients;
     return options;
   }
@@ -110,10 +110,14 @@ struct JobCommandLine {
   cl::opt<bool> printTimetable{"print-timetable", cl::cat(category),
                                cl::desc("Lower the program and print what every stage does in a step, one line an "
                                         "entry, with the buffers it touches")};
+  cl::opt<bool> verifyTimetable{"verify-timetable", cl::cat(category),
+                                cl::desc("Lower the program and prove, by every byte that the stages read and write in "
+                                         "a step, that they compute what it says")};
   cl::opt<bool> explain{"explain", cl::cat(category), cl::desc("Print why this plan was chosen")};
 
   bool asksForJob() const {
-    return search || lower || printTimetable || plan.getNumOccurrences() || compileTo.getNumOccurrences();
+    return search || lower || printTimetable || verifyTimetable || plan.getNumOccurrences() ||
+           compileTo.getNumOccurrences();
   }
 
   /// The first of the job's options that means nothing without it, or empty.
@@ -147,6 +151,7 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
   options.lower = line.lower;
   options.explain = line.explain;
   options.printTimetable = line.printTimetable;
+  options.verifyTimetable = line.verifyTimetable;
   options.plan = line.plan;
   options.cluster = {line.cluster, line.ranks, line.memory, line.target == "cuda" ? "h200" : "cpu"};
   options.target = line.target;
@@ -218,6 +223,20 @@ static int withProgram(llvm::StringRef input, DialectRegistry &registry,
   return asMainReturnCode(run(std::move(module), timing));
 }
 
+/// Trains a program after phase stage by the timetables that are made of it; the bodies stay as they are.
+static LogicalResult evaluateStages(ModuleOp module, const reference::EvaluateOptions &options) {
+  OwningOpRef<ModuleOp> lowered(module.clone());
+  LowerPhaseOptions lower;
+  lower.timetables = std::make_shared<std::vector<Timetable>>();
+  PassManager passes(module.getContext());
+  if (failed(applyPassManagerCLOptions(passes)))
+    return failure();
+  buildLowerPhase(passes, lower);
+  if (failed(passes.run(*lowered)))
+    return failure();
+  return reference::runTimetables(module, *lower.timetables, options, llvm::outs());
+}
+
 /// Gives a program that is before phase differentiate its gradients, so that it can be trained.
 static LogicalResult differentiate(ModuleOp module) {
   Phase start = detectPhase(module);
@@ -249,6 +268,8 @@ int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
     if (evaluator.optimizer != "adamw" && evaluator.optimizer != "sgd")
       return reportUsage("expects --optimizer adamw or sgd, but got '" + llvm::Twine(evaluator.optimizer) + "'");
     return withProgram(input, registry, [&](OwningOpRef<ModuleOp> module, TimingScope &) {
+      if (detectPhase(*module) == Phase::Stage)
+        return evaluateStages(*module, evaluator.read());
       if (failed(differentiate(*module)))
         return failure();
       return reference::runEvaluate(*module, evaluator.read(), llvm::outs());
