@@ -133,7 +133,7 @@ static LogicalResult refuse(Location loc, graph::LayerOp layer, const Parallelis
   InFlightDiagnostic error = emitError(loc) << "layer '" << layer.getSymName() << "' cannot use " << row.name << " = "
                                             << row.degree << ": expects it to divide " << describe(axes, layer, group);
   if (dealt > 1)
-    error << ", which other degrees divide by " << dealt << " already";
+    error << ", which is cut into " << dealt << " already";
   return error << "; use a degree that does";
 }
 

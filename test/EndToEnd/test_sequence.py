@@ -6,7 +6,7 @@ Loss and gradient norm of each step, the first step's gradients, and losses afte
 from __future__ import annotations
 
 import pytest
-from harness import Layout, Model, config_of, succeed, targets
+from harness import Compiled, Layout, Model, config_of, succeed, targets
 
 from galvatron import compare
 
@@ -36,6 +36,7 @@ PLANS = {
 MODELS = {
     "llama": ("sp2", "sp2-dp2-pp2", "sp4-strided", "ulysses2-pp2", "ulysses4", "cp2-sp2-dp2", "mixed"),
     "gpt2": ("sp2-dp2-pp2", "ulysses4", "cp2", "mixed"),
+    "falcon_alibi": ("sp2",),  # a mask and a bias that depend on positions
     "mistral": ("sp2", "ulysses4", "cp2-sp2-dp2", "mixed"),
 }
 
@@ -71,6 +72,26 @@ def check_equal(run, expected):
 def test_equals_pytorch(name, plan, trained, tokens, tmp_path):
     model, expected = trained(name)
     check_equal(run_of(model.compile(plan, PLANS[plan]), tokens, tmp_path), expected)
+
+
+def test_plan_with_the_reference_keys(trained, tokens, tmp_path):
+    model, expected = trained("llama")
+    plan = {
+        "pp_deg": 1, "tp_sizes_enc": "2,2,2", "tp_consecutive_flags": "0,1,1", "use_sp": "0,1,0", "cp_sizes_enc": "1,2,2",
+        "dp_types_enc": "0,0,0", "global_bsz": 8, "chunks": 2, "vtp": 2, "vsp": 1, "vcp": 2, "world_size": 4,
+    }  # fmt: skip
+    check_equal(run_of(model.compile_plan("reference", plan), tokens, tmp_path), expected)
+
+
+def test_searched_plan(trained, tokens, tmp_path):
+    """Where memory is scarce the search divides sequences too."""
+    model, expected = trained("llama")
+    options = ("--ranks=4", "--memory=720KiB", "--global-batch=8", "-o", tmp_path / "out")
+    succeed("galvatron-opt", "--search", "--lower", model.program, *options)
+    compiled = Compiled(tmp_path / "out")
+    keys = {key for unit in compiled.plan["units"] for key in unit["strategy"]}
+    assert keys & {"sequence_parallel", "ulysses", "cp"}, compiled.plan
+    check_equal(run_of(compiled, tokens, tmp_path), expected)
 
 
 def test_dropout_masks_are_of_global_positions(models, tokens, tmp_path):
