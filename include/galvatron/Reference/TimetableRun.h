@@ -20,7 +20,7 @@ class StageRun;
 
 class TimetableRun : public Trainee {
 public:
-  /// `bodies`: the program after phase stage, of which the timetables were made; both outlive this. `exact`: keeps
+  /// `bodies`: the module with `dist.body`s and layers from which the timetables' functions were made; both outlive this. `exact`: keeps
   /// doubles instead of rounding to the element types.
   TimetableRun(mlir::ModuleOp bodies, llvm::ArrayRef<Timetable> timetables, uint64_t seed, bool exact);
   ~TimetableRun() override;
