@@ -1,5 +1,5 @@
 // `galvatron-opt --evaluate`: trains a program with the reference evaluator, as its stage binaries would
-// with the options of the same names, at any phase from import to stage. (The driver differentiates one that is not
+// with the options of the same names, at any phase. (The driver differentiates one that is not
 // yet, and makes the timetables of one after phase stage.)
 #ifndef GALVATRON_REFERENCE_EVALUATE_H
 #define GALVATRON_REFERENCE_EVALUATE_H
@@ -30,7 +30,7 @@ struct EvaluateOptions {
 /// differentiated (then nothing is updated). Failure comes with a diagnostic.
 mlir::LogicalResult runEvaluate(mlir::ModuleOp module, const EvaluateOptions &options, llvm::raw_ostream &out);
 
-/// The same by the timetables of all ranks (TimetableRun.h), of which `bodies` is the program after phase stage.
+/// The same by the timetables of all ranks (TimetableRun.h), whose functions were made of `bodies`.
 mlir::LogicalResult runTimetables(mlir::ModuleOp bodies, llvm::ArrayRef<Timetable> timetables,
                                   const EvaluateOptions &options, llvm::raw_ostream &out);
 

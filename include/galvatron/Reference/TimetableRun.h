@@ -1,9 +1,9 @@
-// Executes the timetables of all stages and ranks together, in one process: a whole step as its binaries will run it, on
-// buffers at the offsets of their arenas, the update included.
+// Executes the timetables of all stages and ranks together, in one process: a whole step as its binaries will run it,
+// on buffers at the offsets of their arenas, the update included.
 //
-// Bodies mean what their `dist` form says, so this judges everything between it and the device: what is computed when and
-// where it lies, what is sent, reduced and waited for, who has which part of a parameter, and what all ranks together
-// make of gradients. It does not see scratch inside bodies, kernels, streams, or the runtime's own code.
+// Bodies mean what their `dist` form says, so this judges everything between it and the device: what is computed when
+// and where it lies, what is sent, reduced and waited for, who has which part of a parameter, and what all ranks
+// together make of gradients. It does not see scratch inside bodies, kernels, streams, or the runtime's own code.
 #ifndef GALVATRON_REFERENCE_TIMETABLERUN_H
 #define GALVATRON_REFERENCE_TIMETABLERUN_H
 
@@ -20,8 +20,8 @@ class StageRun;
 
 class TimetableRun : public Trainee {
 public:
-  /// `bodies`: the program after phase stage, of which the timetables were made; both outlive this. `exact`: keeps
-  /// doubles instead of rounding to the element types.
+  /// `bodies`: the module with `dist.body`s and layers from which the timetables' functions were made; both outlive
+  /// this. `exact`: keeps doubles instead of rounding to the element types.
   TimetableRun(mlir::ModuleOp bodies, llvm::ArrayRef<Timetable> timetables, uint64_t seed, bool exact);
   ~TimetableRun() override;
 
@@ -31,8 +31,8 @@ public:
   mlir::LogicalResult setParameters(NamedTensors values) override;
   /// Fails where replicas, or tied copies, differ.
   mlir::FailureOr<NamedTensors> getParameters() override;
-  /// Up to whole gradients. Fails, naming entry, buffer and rank, where an entry reads what is not there or touches what is
-  /// under way, where stages wait for one another, and where replicas differ.
+  /// Up to whole gradients. Fails, naming entry, buffer and rank, where an entry reads what is not there or touches
+  /// what is under way, where stages wait for one another, and where replicas differ.
   mlir::FailureOr<StepResult> runStep(const NamedTensors &inputs, uint64_t step) override;
 
 protected:
