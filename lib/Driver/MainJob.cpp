@@ -80,7 +80,7 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   FailureOr<search::Cluster> cluster = readJobCluster(options, options.cluster);
   if (failed(cluster))
     return failure();
-  PhaseRunner phases(timing, options.target);
+  PhaseRunner phases(timing, options.target, options.keepBodies);
   if (failed(differentiate(module, start, options, *cluster, phases)))
     return failure();
   FailureOr<JobPlan> job = planModule(module, options, *cluster, phases);

@@ -21,6 +21,8 @@ static std::string findWrongValue(const MainJobOptions &options) {
   if (options.printTimetable && options.writesFolder())
     return "expects --print-timetable or --lower, but got both; the timetable of a plan.json is printed with "
            "--plan=FILE";
+  if (options.keepBodies && options.compileTo != Phase::Lower)
+    return "expects --keep-bodies with --compile-to=lower, whose program then says what its bodies compute";
   return "";
 }
 

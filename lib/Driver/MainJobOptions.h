@@ -14,6 +14,7 @@ struct MainJobOptions {
   std::string input = "-"; ///< model.mlir, after any phase
   std::string output;      ///< folder, or with `compileTo` or without `lower` a file; empty: by default
   bool search = false, lower = false, explain = false, printTimetable = false, verifyTimetable = false;
+  bool keepBodies = false; ///< in a program after phase lower, for `--evaluate`
   std::optional<Phase> compileTo;
   std::string plan; ///< plan file, instead of a search
   ClusterInput cluster;
