@@ -273,8 +273,10 @@ double BodyWork::getPeak(double samples) const {
 LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch)
     : module(original.clone()), axes(*module), globalBatch(globalBatch) {
   module->getContext()->loadDialect<plan::PlanDialect, dist::DistDialect>();
-  for (auto layer : module->getOps<graph::LayerOp>())
+  for (auto layer : module->getOps<graph::LayerOp>()) {
     layers[layer.getSymName()] = layer;
+    tagRecomputableValues(layer);
+  }
   module->walk([&](graph::CallOp call) {
     SmallVector<bool> &losses = isLoss[call.getCallee()];
     losses.resize(call.getNumResults());
@@ -301,7 +303,7 @@ FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyA
   FailureOr<LayerWork> work = failure();
   if (succeeded(insertCollectives(*placed, subAxes->getMesh()))) {
     if (graph::BackwardOp backward = placed->getBackward())
-      strategy.getRecompute() ? recomputeFully(*placed, backward) : recomputeSelectively(*placed, backward);
+      recomputeAsPlanned(*placed, backward, strategy);
     PlacedAmounts amounts(globalBatch, parts);
     work = PlacedReader(*placed, *subAxes, amounts).read();
   }

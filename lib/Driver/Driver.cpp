@@ -112,12 +112,16 @@ struct JobCommandLine {
   cl::opt<bool> printTimetable{"print-timetable", cl::cat(category),
                                cl::desc("Lower the program and print what every stage does in a step, one line an "
                                         "entry, with the buffers it touches")};
+  cl::opt<bool> verifyTimetable{"verify-timetable", cl::cat(category),
+                                cl::desc("Lower the program and prove, by every byte that the stages read and write in "
+                                         "a step, that they compute what it says")};
   cl::opt<bool> keepBodies{"keep-bodies", cl::cat(category),
                            cl::desc("With --compile-to=lower: keep what bodies compute, for --evaluate")};
   cl::opt<bool> explain{"explain", cl::cat(category), cl::desc("Print why this plan was chosen")};
 
   bool asksForJob() const {
-    return search || lower || printTimetable || plan.getNumOccurrences() || compileTo.getNumOccurrences();
+    return search || lower || printTimetable || verifyTimetable || plan.getNumOccurrences() ||
+           compileTo.getNumOccurrences();
   }
 
   /// The first of the job's options that means nothing without it, or empty.
@@ -153,6 +157,7 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
   options.explain = line.explain;
   options.keepBodies = line.keepBodies;
   options.printTimetable = line.printTimetable;
+  options.verifyTimetable = line.verifyTimetable;
   options.plan = line.plan;
   options.cluster = {line.cluster, line.ranks, line.memory, line.target == "cuda" ? "h200" : "cpu"};
   options.target = line.target;

@@ -65,8 +65,8 @@ static FailureOr<std::vector<Timetable>> lowerModule(ModuleOp module, const Main
   // A program that was lowered before holds all that its timetables are made of.
   auto plan = [&](OpPassManager &passes) { passes.addPass(createPlanMemoryPass(timetables)); };
   bool isLowered = detectPhase(module) == Phase::Lower;
-  if (failed(isLowered && options.printTimetable ? phases.run(module, Phase::Lower, plan)
-                                                 : phases.lower(module, options.getLastPhase(), timetables)))
+  if (failed(isLowered && options.asksForTimetable() ? phases.run(module, Phase::Lower, plan)
+                                                     : phases.lower(module, options.getLastPhase(), timetables)))
     return failure();
   return std::move(*timetables);
 }
@@ -89,11 +89,16 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   FailureOr<std::vector<Timetable>> timetables = lowerModule(module, options, phases);
   if (failed(timetables))
     return failure();
-  if (options.printTimetable)
-    return printTimetable(module, *timetables, options);
+  FailureOr<TimetableProof> proof = TimetableProof();
+  if (options.verifyTimetable && failed(proof = verifyTimetables(module, *timetables)))
+    return failure();
+  if (options.asksForTimetable() && !options.writesFolder())
+    return printTimetable(module, *timetables, *proof, options);
   if (!options.writesFolder())
     return printProgram(module, job->plan, options);
   if (failed(takeBytes(*job, module)))
     return failure();
+  if (options.verifyTimetable)
+    printProof(*proof, llvm::outs());
   return writeStageFolder(module, *timetables, job->plan, options);
 }

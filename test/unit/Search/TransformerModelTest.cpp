@@ -194,7 +194,7 @@ TEST(StridedGroups, move_the_slow_link_from_tensors_to_gradients) {
   EXPECT_GT(far.communicationSeconds, 2 * near.communicationSeconds);
   EXPECT_LT(far.stepSeconds, near.stepSeconds);
   // Offered only where ranks are not equally far from each other.
-  EXPECT_NE(whyUnsupported(Strategy{.tp = 2, .strided = true})->find("'strided'"), std::string::npos);
+  EXPECT_FALSE(whyUnsupported(Strategy{.tp = 2, .strided = true}));
 }
 
 /// Three nodes of four: dp 3 x tp 4, in the order of ranks that it asks for and in another.
