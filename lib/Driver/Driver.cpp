@@ -236,6 +236,7 @@ static LogicalResult evaluateStages(ModuleOp module, const reference::EvaluateOp
   if (!bodies)
     return module.emitError("expects a lowered program that says what its bodies compute; compile it with "
                             "--keep-bodies, or evaluate the program after phase stage");
+  bodies->setLoc(module.getLoc());
   // One that is lowered already holds all that its timetables are made of; else its bodies stay as they are.
   OwningOpRef<ModuleOp> lowered(module.clone());
   LowerPhaseOptions lower;

@@ -2,8 +2,6 @@
 // walks the layers, forward before backward, since a saved value lies as the forward left it.
 #include "BodyLowering.h"
 #include "Layouts.h"
-
-#include "dialects/Plan/Plan.h"
 #include "galvatron/Conversion/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -47,8 +45,7 @@ struct ConvertDistToExecPass : galvatron::impl::ConvertDistToExecPassBase<Conver
   void copyBodies(SymbolTable &symbols) {
     OpBuilder builder(&getContext());
     auto bodies = ModuleOp::create(builder, getOperation().getLoc(), dist::kBodiesModuleName);
-    if (Attribute pipeline = getOperation()->getAttr(plan::kPipelineAttrName))
-      bodies->setAttr(plan::kPipelineAttrName, pipeline);
+    bodies->setDiscardableAttrs(getOperation()->getDiscardableAttrDictionary());
     builder.setInsertionPointToStart(bodies.getBody());
     for (Operation &op : *getOperation().getBody())
       if (isa<dist::BodyOp, dist::LayerOp>(op))
