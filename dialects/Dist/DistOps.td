@@ -196,7 +196,7 @@ def Dist_StageOp : Dist_Op<"stage", [Symbol, IsolatedFromAbove, NoTerminator, Si
 }
 
 def Dist_InputOp : Dist_Op<"input", [HasParent<"StageOp">]> {
-  let summary = "a micro-batch of the data: input_ids or labels";
+  let summary = "a micro-batch of the data: input_ids, labels, positions or documents";
   let arguments = (ins StrAttr:$name);
   let results = (outs AnyRankedTensor:$result);
   let assemblyFormat = "$name attr-dict `:` type($result)";

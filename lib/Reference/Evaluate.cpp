@@ -5,6 +5,7 @@
 #include "galvatron/Reference/Evaluator.h"
 #include "galvatron/Support/Safetensors.h"
 #include "runtime/api/CounterRandom.h"
+#include "runtime/api/Documents.h"
 
 #include "llvm/ADT/StringSwitch.h"
 #include "llvm/Support/FileSystem.h"
@@ -112,7 +113,7 @@ void Trainer::readSample(int64_t sample, double *to, int64_t count) const {
 LogicalResult Trainer::fillInputs(int64_t step) {
   inputs.inputs.clear();
   inputs.step = step;
-  for (Type type : module.lookupSymbol<func::FuncOp>("step").getArgumentTypes()) {
+  for (auto [index, type] : llvm::enumerate(module.lookupSymbol<func::FuncOp>("step").getArgumentTypes())) {
     ArrayRef<int64_t> shape = cast<RankedTensorType>(type).getShape();
     if (shape.size() != 2)
       return module.emitError("expects inputs [batch, positions], but got one of ") << shape.size() << " dimensions";
@@ -120,8 +121,12 @@ LogicalResult Trainer::fillInputs(int64_t step) {
       return module.emitError() << options.data << " has " << tokens.size() << " tokens, but one batch needs "
                                 << shape[0] * shape[1];
     Tensor &input = inputs.inputs.emplace_back(shape);
-    for (int64_t row = 0; row < shape[0]; ++row)
-      readSample((step - 1) * shape[0] + row, &input.data[row * shape[1]], shape[1]);
+    std::vector<double> sample(shape[1]);
+    for (int64_t row = 0; row < shape[0]; ++row) {
+      readSample((step - 1) * shape[0] + row, sample.data(), shape[1]);
+      llvm::copy(PackedRow<double>(sample, options.eod).input(graph::kInputNames[index].str()),
+                 &input.data[row * shape[1]]);
+    }
   }
   return success();
 }

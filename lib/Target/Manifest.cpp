@@ -170,6 +170,7 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"micro_batches", pipeline.getMicroBatches()},
                    {"sequence", integer("graph.seq")},
                    {"vocabulary", integer("graph.vocabulary")},
+                   {"packed", module->hasAttr(graph::kPackedAttr)},
                    {"model", modelName.str()},
                    {"device", timetable.device},
                    {"program", program.str()},
