@@ -42,11 +42,6 @@ inline constexpr llvm::StringLiteral kSeqAttr = "graph.seq";
 inline constexpr llvm::StringLiteral kWeightsAttr = "graph.weights";
 /// On a module in fp32 that casts to bf16 itself: each such result is rounded, not only what is stored.
 inline constexpr llvm::StringLiteral kRoundsAttr = "graph.rounds";
-/// What the arguments of `@step` are, in order. The last two, of packed rows: the place of a token in its document, and
-/// the document in its row, from 0; a program has both or neither.
-inline constexpr llvm::StringLiteral kInputNames[] = {"input_ids", "labels", "positions", "documents"};
-/// On a module whose `@step` has these two.
-inline constexpr llvm::StringLiteral kPackedAttr = "graph.packed";
 inline constexpr llvm::StringLiteral kVocabularyAttr = "graph.vocabulary";
 inline constexpr llvm::StringLiteral kTiedAttr = "graph.tied";
 inline constexpr llvm::StringLiteral kCarriedAttr = "graph.carried";

@@ -2,6 +2,7 @@
 #include "galvatron/Reference/Evaluate.h"
 
 #include "dialects/Graph/GraphDialect.h"
+#include "dialects/Graph/GraphInputs.h"
 #include "galvatron/Reference/Evaluator.h"
 #include "galvatron/Support/Safetensors.h"
 #include "runtime/api/CounterRandom.h"

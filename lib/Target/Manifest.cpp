@@ -2,6 +2,7 @@
 // docs/runtime.md.
 #include "galvatron/Target/StageBinaries.h"
 
+#include "dialects/Graph/GraphInputs.h"
 #include "dialects/Plan/Plan.h"
 
 #include "llvm/ADT/StringExtras.h"

@@ -6,6 +6,7 @@
 
 #include "dialects/Graph/GraphElementwise.h"
 #include "dialects/Graph/GraphIndexing.h"
+#include "dialects/Graph/GraphInputs.h"
 #include "dialects/Graph/GraphShapes.h"
 #include "dialects/Graph/GraphStructure.h"
 

@@ -3,6 +3,7 @@
 #include "galvatron/Transforms/Passes.h"
 
 #include "dialects/Dist/Dist.h"
+#include "dialects/Graph/GraphInputs.h"
 #include "dialects/Graph/GraphStructure.h"
 #include "dialects/Plan/Plan.h"
 
