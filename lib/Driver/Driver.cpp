@@ -42,6 +42,8 @@ struct EvaluateCommandLine {
                                cl::desc("Start from this safetensors file (default: random values)")};
   cl::opt<std::string> data{"data", cl::cat(category), cl::value_desc("FILE"), cl::desc("Token ids (default: random)")};
   cl::opt<std::string> dataType{"data-dtype", cl::cat(category), cl::init("u8"), cl::desc("u8, u16, u32, i32 or i64")};
+  cl::opt<int64_t> eod{"eod", cl::cat(category), cl::init(-1), cl::value_desc("ID"),
+                       cl::desc("Rows hold several documents, each ended by this token")};
   cl::opt<int64_t> steps{"steps", cl::cat(category), cl::init(1), cl::desc("Steps to train")};
   cl::opt<uint64_t> seed{"seed", cl::cat(category), cl::init(0), cl::desc("Seed of random values")};
   cl::opt<std::string> optimizer{"optimizer", cl::cat(category), cl::init("adamw"), cl::desc("adamw or sgd")};
@@ -55,6 +57,7 @@ struct EvaluateCommandLine {
     options.weights = weights;
     options.data = data;
     options.dataType = dataType;
+    options.eod = eod;
     options.steps = steps;
     options.seed = seed;
     options.optimizer.sgd = optimizer == "sgd";

@@ -5,6 +5,7 @@
 #include "galvatron/Reference/TimetableRun.h"
 #include "galvatron/Support/Safetensors.h"
 #include "runtime/api/CounterRandom.h"
+#include "runtime/api/Documents.h"
 
 #include "llvm/ADT/StringSwitch.h"
 #include "llvm/Support/FileSystem.h"
@@ -112,8 +113,11 @@ FailureOr<NamedTensors> Trainer::readInputs(int64_t step) {
       return module.emitError() << options.data << " has " << tokens.size() << " tokens, but one batch needs "
                                 << shape[0] * shape[1];
     Tensor &input = inputs.try_emplace(name, shape).first->second;
-    for (int64_t row = 0; row < shape[0]; ++row)
-      readSample((step - 1) * shape[0] + row, &input.data[row * shape[1]], shape[1]);
+    std::vector<double> sample(shape[1]);
+    for (int64_t row = 0; row < shape[0]; ++row) {
+      readSample((step - 1) * shape[0] + row, sample.data(), shape[1]);
+      llvm::copy(PackedRow<double>(sample, options.eod).input(name), &input.data[row * shape[1]]);
+    }
   }
   return inputs;
 }

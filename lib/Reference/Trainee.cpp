@@ -1,6 +1,8 @@
 // Training of a program on global tensors: the judge of TimetableRun.
 #include "galvatron/Reference/Trainee.h"
 
+#include "dialects/Graph/GraphInputs.h"
+
 #include <cmath>
 
 using namespace galvatron;
@@ -27,7 +29,7 @@ FailureOr<double> Trainee::finishStep(const StepResult &result, Optimizer &optim
 
 /// As phase stage names the arguments of `@step`.
 static std::string inputName(unsigned index) {
-  return index == 0 ? "input_ids" : index == 1 ? "labels" : "input " + std::to_string(index);
+  return index < std::size(graph::kInputNames) ? graph::kInputNames[index].str() : "input " + std::to_string(index);
 }
 
 std::map<std::string, Shape> ProgramTrainee::inputShapes() {

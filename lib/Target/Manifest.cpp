@@ -2,6 +2,7 @@
 // docs/runtime.md.
 #include "galvatron/Target/StageBinaries.h"
 
+#include "dialects/Graph/GraphInputs.h"
 #include "dialects/Plan/Plan.h"
 
 #include "llvm/ADT/StringExtras.h"
@@ -170,6 +171,7 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"micro_batches", pipeline.getMicroBatches()},
                    {"sequence", integer("graph.seq")},
                    {"vocabulary", integer("graph.vocabulary")},
+                   {"packed", module->hasAttr(graph::kPackedAttr)},
                    {"model", modelName.str()},
                    {"device", timetable.device},
                    {"program", program.str()},

@@ -10,7 +10,7 @@ Schema, version 2:
     seed           of the weights exported; null when weightless or pretrained
     prefix         what stands before every exported parameter name in the trace; always ""
     training       true: dropout is in the trace with its probability
-    inputs         names, in order: ["input_ids", "labels"]
+    inputs         names, in order: ["input_ids", "labels"], or with "position_ids"
     example        {"batch", "seq"} of the trace
     bounds         [{"dimension": "batch" | "seq", "value", "place", "reason"}]: sizes that an import must have.
                    Sizes at which Python would have computed another value or taken another branch are checked
@@ -67,7 +67,6 @@ def describe(
         **facts,
         "prefix": "",
         "training": True,
-        "inputs": ["input_ids", "labels"],
         "example": {"batch": example[0], "seq": example[1]},
         "parameters": [
             {

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -58,9 +58,9 @@ class Result:
 
 
 class Examination:
-    def __init__(self, module: nn.Module, input_ids: torch.Tensor, labels: torch.Tensor, weightless: bool) -> None:
+    def __init__(self, module: nn.Module, inputs: Sequence[torch.Tensor], weightless: bool) -> None:
         self.module = module
-        self.inputs = (input_ids, labels)
+        self.inputs = tuple(inputs)
         self.weightless = weightless
         self.generator = torch.Generator().manual_seed(0)
         self.names = {id(m): name for name, m in module.named_modules()}
@@ -70,7 +70,7 @@ class Examination:
         with states.kept(self.module):
             states.set_modes(self.module)
             before = states.Snapshot.of(self.module)
-            with draws.refused(lambda: tracing.loss_function(self.module)(*self.inputs), self.names):
+            with draws.refused(lambda: tracing.loss_function(self.module, len(self.inputs))(*self.inputs), self.names):
                 self.first = self._trace(*self.inputs)
             after = states.Snapshot.of(self.module)
             self._refuse_changes(before, after)
@@ -91,7 +91,7 @@ class Examination:
         return Result(trace.module, [check.place for check in trace.watch.checks], bounds)
 
     def _trace(self, *inputs: torch.Tensor, **options: object) -> Trace:
-        return Trace.of(*tracing.trace(self.module, *inputs, self.weightless, **options))
+        return Trace.of(*tracing.trace(self.module, inputs, self.weightless, **options))
 
     def _fresh(self, *inputs: torch.Tensor, **options: object) -> Trace:
         """A trace that leaves the module's state as it is."""
@@ -140,7 +140,7 @@ class Examination:
             return None
         return None
 
-    def _others(self, *dimensions: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _others(self, *dimensions: str) -> Iterator[tuple[torch.Tensor, ...]]:
         """Examples to try. Primes show most; some modules take only multiples or shorter rows."""
         batch, seq = self.inputs[0].shape
         batches = [_prime(batch, 1), 2 * batch] if "batch" in dimensions else [batch]
@@ -150,14 +150,16 @@ class Examination:
             if tokens >= min(2, seq):  # a shift leaves nothing of one token
                 yield self._drawn(rows, tokens)
 
-    def _drawn(self, rows: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens that the module knows, and labels alike to the example's."""
-        input_ids, labels = self.inputs
+    def _drawn(self, rows: int, tokens: int) -> tuple[torch.Tensor, ...]:
+        """Tokens that the module knows, labels alike to the example's, and positions of rows of two documents."""
+        input_ids, labels, *packed = self.inputs
+        if packed:
+            packed = [(torch.arange(tokens) % (tokens // 2 + 1)).expand(rows, tokens).contiguous()]
         drawn = torch.randint(0, self._vocabulary, (rows, tokens), generator=self.generator)
         if torch.equal(input_ids, labels):
-            return drawn, drawn.clone()
+            return drawn, drawn.clone(), *packed
         chosen = torch.randint(0, labels.numel(), (rows, tokens), generator=self.generator)
-        return drawn, labels.flatten()[chosen]
+        return drawn, labels.flatten()[chosen], *packed
 
     def _check_repetition(self) -> None:
         """The second call must compute what the first does."""
@@ -194,7 +196,7 @@ class Examination:
     def _has_one_loss(self) -> bool:
         with states.kept(self.module), torch.no_grad(), torch.random.fork_rng(devices=[]):
             states.set_modes(self.module)
-            compute = tracing.loss_function(self.module)
+            compute = tracing.loss_function(self.module, len(self.inputs))
             losses = []
             for _ in range(2):
                 torch.manual_seed(0)
@@ -241,7 +243,7 @@ class Examination:
             return
         with states.kept(self.module):
             states.set_modes(self.module)
-            compute = tracing.loss_function(self.module)
+            compute = tracing.loss_function(self.module, len(self.inputs))
             comparison.check_equal(trace.module, self.module, compute, self.inputs)
 
 

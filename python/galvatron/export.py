@@ -48,7 +48,8 @@ def save(
     module          forward takes input_ids and labels and returns the mean loss (a float scalar, or
                     an object, dictionary or tuple with it). Parameters are fp32. A module built inside
                     `with galvatron.export.weightless():` has parameters without memory.
-    example_inputs  (input_ids, labels), both int64 [batch, seq]; a dictionary with these keys will do.
+    example_inputs  (input_ids, labels), both int64 [batch, seq]; a dictionary with these keys will do. With
+                    position_ids as third, rows hold several documents, each with positions from 0.
                     Only the trace uses them: shapes are chosen at import, as far as the module does not
                     compute with them in Python (docs/models.md).
                     In training, labels are a window's own tokens: forward shifts them, as models of
@@ -71,20 +72,21 @@ def save(
         raise GalvatronError(
             f"expects an eager nn.Module, but got {type(module).__name__}; export the original"
         )
-    input_ids, labels = _example(example_inputs)
+    inputs = _example(example_inputs)
     drawn = _initializations(module, dict(initializations or {}), weightless, init_std)
     try:
         with tracing.expanded_parameters(module) if weightless else contextlib.nullcontext():
-            found = examples.Examination(module, input_ids, labels, weightless).run()
+            found = examples.Examination(module, inputs, weightless).run()
             facts = {"attention": attention, "loss": loss, "weightless": weightless, "seed": seed}
             facts["bounds"] = [bound.to_json() for bound in found.bounds]
-            description = archive.describe(module, drawn, tuple(input_ids.shape), facts)
+            facts["inputs"] = list(tracing.INPUTS[: len(inputs)])
+            description = archive.describe(module, drawn, tuple(inputs[0].shape), facts)
             archive.write(found.trace, path, description)
     except GalvatronError:
         raise
     except Exception as error:  # the module's own forward may raise anything
         names = {id(part): name for name, part in module.named_modules()}
-        remedy = f"check that it runs on input_ids and labels of shape {list(input_ids.shape)}"
+        remedy = f"check that it runs on {' and '.join(tracing.INPUTS[: len(inputs)])} of shape {list(inputs[0].shape)}"
         if isinstance(error, TypeError) and "Tensor" in str(error):
             remedy += "; while a module is traced its sizes are tensors: int(x.shape[1]) is a number"
         place = places.of_traceback(error, names)
@@ -99,18 +101,21 @@ def save(
 
 def _example(
     inputs: Sequence[torch.Tensor] | Mapping[str, torch.Tensor],
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, ...]:
+    from galvatron.tracing import INPUTS
+
     if isinstance(inputs, Mapping):
-        if set(inputs) != {"input_ids", "labels"}:
+        names = INPUTS[: len(inputs)] if len(inputs) > 2 else INPUTS[:2]
+        if set(inputs) != set(names):
             raise GalvatronError(
-                f"expects example inputs input_ids and labels, but got {sorted(inputs)}"
+                f"expects example inputs input_ids and labels, and position_ids or not, but got {sorted(inputs)}"
             )
-        inputs = (inputs["input_ids"], inputs["labels"])
-    if len(inputs) != 2:
+        inputs = [inputs[name] for name in names]
+    if len(inputs) not in (2, 3):
         raise GalvatronError(
-            f"expects two example inputs, input_ids and labels, but got {len(inputs)}"
+            f"expects example inputs input_ids and labels, and position_ids or not, but got {len(inputs)}"
         )
-    for name, tensor in zip(("input_ids", "labels"), inputs):
+    for name, tensor in zip(INPUTS, inputs):
         if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.int64 or tensor.dim() != 2:
             found = (
                 f"{tensor.dtype} {list(tensor.shape)}"
@@ -120,12 +125,12 @@ def _example(
             raise GalvatronError(
                 f"expects example {name} to be int64 [batch, seq], but got {found}"
             )
-    if inputs[0].shape != inputs[1].shape:
-        raise GalvatronError(
-            f"expects input_ids and labels of one shape, but got {list(inputs[0].shape)} and"
-            f" {list(inputs[1].shape)}; the shift belongs inside the module"
-        )
-    return inputs[0], inputs[1]
+        if inputs[0].shape != tensor.shape:
+            raise GalvatronError(
+                f"expects input_ids and {name} of one shape, but got {list(inputs[0].shape)} and"
+                f" {list(tensor.shape)}{'; the shift belongs inside the module' if name == 'labels' else ''}"
+            )
+    return tuple(inputs)
 
 
 def _initializations(

@@ -2,7 +2,7 @@
 
 The trace is of the module itself, not of a wrapper, so that attribute paths in the archive are the
 module's own parameter names. For the time of the trace its class is a subclass whose `forward` takes
-(input_ids, labels) and returns the loss alone.
+(input_ids, labels), and position_ids where the example has them, and returns the loss alone.
 """
 
 from __future__ import annotations
@@ -22,23 +22,25 @@ from galvatron.errors import GalvatronError
 from galvatron.watching import Watch
 
 
+INPUTS = ("input_ids", "labels", "position_ids")
+
+
 def trace(
     module: nn.Module,
-    input_ids: torch.Tensor,
-    labels: torch.Tensor,
+    inputs: Sequence[torch.Tensor],
     weightless: bool = False,
     forced: Sequence[object] | None = None,
     relaxed: Collection[int] = (),
 ) -> tuple[torch.jit.ScriptModule, Watch]:
-    """Traces one training step's forward. Both inputs are int64 [batch, seq]; the result is the
-    mean loss, float []. Also returns what was seen of the forward meanwhile.
+    """Traces one training step's forward. The inputs, those of `INPUTS` with the last or without, are
+    int64 [batch, seq]; the result is the mean loss, float []. Also returns what was seen of the forward meanwhile.
 
     weightless  parameters are those of `expanded_parameters`: nothing is computed with them.
     forced, relaxed  see `Watch`.
     """
     watch = Watch(module, forced, relaxed)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_loss_forward(module, watch))
+        stack.enter_context(_loss_forward(module, watch, len(inputs)))
         stack.enter_context(states.noting_assignments(watch.names, watch.assigned))
         stack.enter_context(functions.written_out(within=watch.derived_backward))
         stack.enter_context(warnings.catch_warnings())
@@ -54,39 +56,40 @@ def trace(
             stack.enter_context(_WithoutChecks())
         stack.enter_context(watch.hashing())
         stack.enter_context(watch)
-        return torch.jit.trace(module, (input_ids, labels), check_trace=False), watch
+        return torch.jit.trace(module, tuple(inputs), check_trace=False), watch
 
 
 def _no_backward(packed: None) -> torch.Tensor:
     raise GalvatronError("the forward pass runs a backward pass, which a trace does not hold")
 
 
-def loss_function(module: nn.Module) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """`module`'s forward as a function of (input_ids, labels) that returns the mean loss [].
+def loss_function(module: nn.Module, count: int = 2) -> Callable[..., torch.Tensor]:
+    """`module`'s forward as a function of the first `count` of `INPUTS` that returns the mean loss [].
 
-    Named arguments where it has those names, else the two positional ones. A model that could
+    Named arguments where it has those names, else positional ones. A model that could
     return a cache is told not to. Accepts a tensor, an object or dictionary with `loss`, or a tuple
     that begins with it or has it as its only scalar.
     """
     forward = module.forward
     parameters = inspect.signature(forward).parameters
-    named = {"input_ids", "labels"} <= parameters.keys()
+    names = INPUTS[:count]
+    named = set(names) <= parameters.keys()
     extra = {"use_cache": False} if named and "use_cache" in parameters else {}
     kind = type(module).__name__
     positional = [p for p in parameters.values() if p.kind <= p.POSITIONAL_OR_KEYWORD]
     required = [p for p in positional if p.default is p.empty]
     # nanoGPT's forward(idx, targets=None), too.
-    if not named and len(required) != 2 and not (len(positional) == 2 and len(required) < 2):
+    if not named and len(required) != count and not (len(positional) == count and len(required) < count):
         raise GalvatronError(
-            f"expects {kind}.forward to take input_ids and labels, but it takes"
+            f"expects {kind}.forward to take {' and '.join(names)}, but it takes"
             f" ({', '.join(parameters)}); wrap the module so that it does"
         )
 
-    def loss(input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def loss(*inputs: torch.Tensor) -> torch.Tensor:
         if named:
-            output = forward(input_ids=input_ids, labels=labels, **extra)
+            output = forward(**dict(zip(names, inputs, strict=True)), **extra)
         else:
-            output = forward(input_ids, labels)
+            output = forward(*inputs)
         return _loss_of(output, kind)
 
     return loss
@@ -123,21 +126,25 @@ def _is_loss(output: torch.Tensor) -> bool:
 
 
 @contextlib.contextmanager
-def _loss_forward(module: nn.Module, watch: Watch) -> Iterator[None]:
-    """Makes `module.forward` take (input_ids, labels) and return the loss, keeping type names."""
+def _loss_forward(module: nn.Module, watch: Watch, count: int) -> Iterator[None]:
+    """Makes `module.forward` take the first `count` of `INPUTS` and return the loss, keeping type names."""
     original = type(module)
     instance_forward = module.__dict__.pop("forward", None)
     if instance_forward is not None:
         module.forward = instance_forward
-    compute = loss_function(module)
+    compute = loss_function(module, count)
     module.__dict__.pop("forward", None)
 
     def forward(self, input_ids, labels):
         watch.begin(input_ids, labels)
         return watch.checked(compute(input_ids, labels))
 
+    def packed_forward(self, input_ids, labels, position_ids):
+        watch.begin(input_ids, labels, position_ids)
+        return watch.checked(compute(input_ids, labels, position_ids))
+
     names = {"__module__": original.__module__, "__qualname__": original.__qualname__}
-    module.__class__ = type(original.__name__, (original,), {**names, "forward": forward})
+    module.__class__ = type(original.__name__, (original,), {**names, "forward": forward if count == 2 else packed_forward})
     try:
         yield
     finally:

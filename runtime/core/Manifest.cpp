@@ -90,6 +90,7 @@ void read(const json &root, Manifest &m) {
   m.microBatches = root.at("micro_batches");
   m.sequence = root.at("sequence");
   m.vocabulary = root.at("vocabulary");
+  m.isPacked = root.value("packed", false);
   m.arenaBytes = root.at("arena_bytes");
   if (auto workspace = root.find("workspace"); workspace != root.end() && workspace->is_object())
     m.workspace = {workspace->at("offset"), workspace->at("bytes")};

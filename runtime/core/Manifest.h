@@ -83,6 +83,7 @@ struct Manifest {
   std::vector<int64_t> mesh;
   std::string schedule, model, program, weights, buffers, summary;
   int64_t globalBatch, microBatches, sequence, vocabulary;
+  bool isPacked = false; // the program has positions and documents
   int64_t arenaBytes;
   WorkspaceInfo workspace;
   std::vector<ParameterInfo> parameters;

@@ -128,6 +128,7 @@ std::map<std::string, Setter> setters(Options &o) {
        }},
       {"--data", text(o.data)},
       {"--data-dtype", choice(o.dataDtype, tokenTypeNames())},
+      {"--eod", integer(o.eod, 0)},
       {"--weights", text(o.weights)},
       {"--save", text(o.save)},
       {"--load", text(o.load)},
@@ -143,6 +144,7 @@ Status Options::parse(int argc, const char *const *argv, Options &options) {
   options = Options();
   std::map<std::string, Setter> withValue = setters(options);
   std::map<std::string, bool *> switches = {{"--shuffle", &options.shuffle},
+                                            {"--reset-at-documents", &options.resetAtDocuments},
                                             {"--quiet", &options.quiet},
                                             {"--help", &options.help},
                                             {"-h", &options.help},
@@ -175,6 +177,9 @@ Status Options::parse(int argc, const char *const *argv, Options &options) {
   }
   if (!options.load.empty() && !options.weights.empty())
     return Status::error("--load brings its own weights, so --weights cannot be given too");
+  if (options.resetAtDocuments != (options.eod >= 0))
+    return Status::error(options.eod >= 0 ? "--eod says where documents end for --reset-at-documents; give both"
+                                          : "--reset-at-documents needs to know where documents end; give --eod ID");
   return Status::success();
 }
 

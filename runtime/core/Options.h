@@ -23,6 +23,8 @@ struct Options {
   std::optional<uint64_t> seed; // 0, or a checkpoint's
   std::string data, dataDtype;
   bool shuffle = false;
+  bool resetAtDocuments = false;
+  int64_t eod = -1; // the token that ends a document; -1: not said
   std::string weights, save, load, dumpGradients, log;
   std::set<std::string> overrides; // what a checkpoint may differ in: shuffle, seq, data, all
   bool quiet = false, help = false, version = false;

@@ -141,6 +141,9 @@ Status Training::prepareData() {
                          ", so nothing is left to train to ", "step ", options.steps,
                          "; --steps counts from the model's first step: pass --steps ", done.step + options.steps,
                          " for ", options.steps, " more");
+  if (options.resetAtDocuments && !manifest.isPacked)
+    return Status::error("--reset-at-documents needs a program with the inputs positions and documents; export the "
+                         "module with position_ids as third input and import it again");
   std::optional<TokenFile> file;
   DataOrder order;
   order.sequence = manifest.sequence;
@@ -162,7 +165,7 @@ Status Training::prepareData() {
   }
   if (Status status = resumeData(order); !status.ok())
     return status;
-  windows.emplace(manifest, std::move(file), order);
+  windows.emplace(manifest, std::move(file), order, options.eod);
   int64_t count = (lastStep - firstStep + 1) * manifest.globalBatch;
   return windows->check(done.samples, count, world.rank(), world.size());
 }

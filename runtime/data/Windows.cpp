@@ -1,6 +1,8 @@
 //===- Windows.cpp - which tokens each step trains on ------------------------------------------===//
 #include "runtime/data/Windows.h"
 
+#include "runtime/api/Documents.h"
+
 namespace galvatron {
 
 int64_t permute(int64_t index, int64_t size, uint64_t key) {
@@ -68,8 +70,9 @@ Status Windows::fill(gvrt_context &context, const Device &device, char *arena, i
       for (int64_t b : map.indices(0)) {
         if (Status status = readSample(firstSample + b, tokens.data()); !status.ok())
           return status;
+        PackedRow<int64_t> packed(tokens, eod);
         for (size_t i = 0; i < columns.size(); ++i)
-          row[i] = tokens[columns[i]];
+          row[i] = packed.input(input.name)[columns[i]];
         device.hooks->copyToDevice(&context, to, row.data(), rowBytes);
         to += rowBytes;
       }

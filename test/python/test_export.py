@@ -235,7 +235,7 @@ def test_bad_modules(module, message, tmp_path, example):
 BAD_EXAMPLES = [
     ((torch.zeros(2, 4), torch.zeros(2, 4)), "expects example input_ids to be int64 [batch, seq]"),
     ((torch.zeros(2, 4).long(), torch.zeros(2, 3).long()), "of one shape"),
-    ((torch.zeros(2, 4).long(),), "expects two example inputs"),
+    ((torch.zeros(2, 4).long(),), "position_ids or not, but got 1"),
     ({"ids": torch.zeros(2, 4).long()}, "expects example inputs input_ids and labels"),
 ]
 

@@ -226,3 +226,26 @@ def test_damaged_programs(tmp_path):
             copy.writestr(name, "class (" if name.endswith(".py") else archive.read(name))
     message = r"cannot be read as TorchScript \(.*\): it is damaged or of another format; write it with"
     check_refused(tmp_path, message, damaged)
+
+
+def test_a_third_input_is_position_ids(tmp_path):
+    class Third(Loss):
+        def forward(self, input_ids, labels, other):
+            return super().forward(input_ids, labels + 0 * other)
+
+    ids = torch.arange(32).reshape(2, 16)
+    path = tmp_path / "model.pt"
+    torch.jit.trace(Third(lambda x, y: x.mean()), (ids, ids, ids), check_trace=False).save(str(path))
+    check_refused(tmp_path, r"expects forward\(input_ids, labels\), position_ids third or not, but it has 3 inputs", path, "--batch", 2, "--seq", 16)
+
+
+def test_losses_ignore_the_label_that_the_last_token_of_a_document_has(tmp_path):
+    class Packed(Loss):
+        def forward(self, input_ids, labels, position_ids):
+            logits = self.table(input_ids + 0 * position_ids)[:, :-1].reshape(-1, 8)
+            return functional.cross_entropy(logits, labels[:, 1:].reshape(-1), ignore_index=-1)
+
+    ids = torch.arange(32).reshape(2, 16) % 8
+    path = tmp_path / "model.pt"
+    torch.jit.trace(Packed(None), (ids, ids, ids), check_trace=False).save(str(path))
+    check_refused(tmp_path, "does not ignore the label -100, which the last token of a document has", path, "--batch", 2, "--seq", 16)

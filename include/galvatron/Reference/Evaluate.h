@@ -19,6 +19,8 @@ struct EvaluateOptions {
   std::string weights;
   /// Token ids one after another, little endian, of `dataType` u8, u16, u32, i32 or i64; empty: random tokens.
   std::string data, dataType = "u8";
+  /// The token that ends a document, where rows hold several; negative: each row is one.
+  int64_t eod = -1;
   int64_t steps = 1;
   uint64_t seed = 0;
   Optimizer optimizer;

@@ -21,7 +21,7 @@ namespace galvatron::reference {
 using NamedTensors = std::map<std::string, Tensor>;
 
 struct StepInputs {
-  /// The arguments of `@step`, in order: input_ids, labels.
+  /// The arguments of `@step`, in order: input_ids, labels and, of packed rows, positions, documents.
   std::vector<Tensor> inputs;
   NamedTensors parameters;
   /// What random bits are drawn from (runtime/api/CounterRandom.h); steps count from 1.

@@ -6,6 +6,7 @@
 
 #include "dialects/Graph/GraphElementwise.h"
 #include "dialects/Graph/GraphIndexing.h"
+#include "dialects/Graph/GraphInputs.h"
 #include "dialects/Graph/GraphShapes.h"
 #include "dialects/Graph/GraphStructure.h"
 
@@ -23,6 +24,7 @@ using namespace galvatron;
 using namespace galvatron::importer;
 using llvm::ArrayRef;
 using llvm::SmallVector;
+using llvm::StringLiteral;
 using llvm::StringRef;
 
 std::string Source::describe() const {
@@ -37,8 +39,8 @@ const RuleTable::Entry *RuleTable::find(StringRef op) const {
   return it == rules.end() ? nullptr : &it->second;
 }
 
-Importer::Importer(mlir::MLIRContext &context, int64_t batch, int64_t seq)
-    : context(context), builder(&context), batch(batch), seq(seq) {
+Importer::Importer(mlir::MLIRContext &context, int64_t batch, int64_t seq, bool isPacked)
+    : context(context), builder(&context), batch(batch), seq(seq), isPacked(isPacked) {
   addActivationRules(rules), addFunctionRules(rules), addScatterRules(rules), addStatisticsRules(rules);
   addAttentionRules(rules), addCreationRules(rules), addElementwiseRules(rules), addIndexingRules(rules);
   addLossRules(rules), addNormalizationRules(rules), addProductRules(rules), addReductionRules(rules);
@@ -47,12 +49,15 @@ Importer::Importer(mlir::MLIRContext &context, int64_t batch, int64_t seq)
   theModule = mlir::ModuleOp::create(unknown);
   (*theModule)->setAttr(graph::kBatchAttr, builder.getI64IntegerAttr(batch));
   (*theModule)->setAttr(graph::kSeqAttr, builder.getI64IntegerAttr(seq));
+  if (isPacked)
+    (*theModule)->setAttr(graph::kPackedAttr, builder.getUnitAttr());
   builder.setInsertionPointToEnd(theModule->getBody());
   mlir::Type ids = emitter.type(ElementType::Int64, {batch, seq});
-  auto type = builder.getFunctionType({ids, ids}, {emitter.type(ElementType::Float32, {})});
+  llvm::ArrayRef<StringLiteral> names = llvm::ArrayRef(graph::kInputNames).take_front(isPacked ? 4 : 2);
+  auto type = builder.getFunctionType(SmallVector<mlir::Type>(names.size(), ids), {emitter.type(ElementType::Float32, {})});
   auto function = mlir::func::FuncOp::create(builder, unknown, "step", type);
   builder.setInsertionPointToStart(function.addEntryBlock());
-  for (auto [argument, name] : llvm::zip_equal(function.getArguments(), std::array{"input_ids", "labels"}))
+  for (auto [argument, name] : llvm::zip_equal(function.getArguments(), names))
     argument.setLoc(mlir::NameLoc::get(builder.getStringAttr(name)));
 }
 
@@ -301,7 +306,7 @@ mlir::OwningOpRef<mlir::ModuleOp> Importer::finish(const Value &loss) {
   mlir::func::ReturnOp::create(builder, builder.getUnknownLoc(), value);
   mlir::Block *body = builder.getInsertionBlock();
   eraseDetachedData(*body);
-  warnings = checkLabels(llvm::cast<mlir::func::FuncOp>(body->getParentOp()), movedLabels);
+  warnings = checkLabels(llvm::cast<mlir::func::FuncOp>(body->getParentOp()), movedLabels, isPacked);
   for (mlir::Operation &op : llvm::make_early_inc_range(llvm::reverse(*body)))
     if (mlir::isOpTriviallyDead(&op))
       op.erase();

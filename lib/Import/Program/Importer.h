@@ -99,10 +99,12 @@ void addViewRules(RuleTable &table);
 
 class Importer {
 public:
-  Importer(mlir::MLIRContext &context, int64_t batch, int64_t seq);
+  /// `isPacked`: rows hold several documents, so the function has positions and documents too.
+  Importer(mlir::MLIRContext &context, int64_t batch, int64_t seq, bool isPacked = false);
 
-  /// The function's arguments input_ids and labels, [batch, seq].
+  /// The function's arguments, of `graph::kInputNames`, [batch, seq].
   Value input(unsigned number);
+  static constexpr unsigned kPositions = 2, kDocuments = 3;
   /// Makes the label of a position the window's next token; before any call.
   void moveLabels();
   /// `names`: the canonical one first.
@@ -137,6 +139,7 @@ public:
   /// What a log_softmax was taken of, and its dimension, for losses that start from it.
   llvm::DenseMap<mlir::Value, std::pair<mlir::Value, int64_t>> logSoftmaxSources;
   int64_t batch, seq;
+  bool isPacked;
   /// Of the trace, for messages; 0 when not known.
   int64_t exampleBatch = 0, exampleSeq = 0;
   /// Of `finish`.

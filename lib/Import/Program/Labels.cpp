@@ -102,13 +102,17 @@ static std::string describeLoss(Operation *loss) {
   return text;
 }
 
-std::vector<std::string> galvatron::importer::checkLabels(mlir::func::FuncOp step, mlir::Value moved) {
+std::vector<std::string> galvatron::importer::checkLabels(mlir::func::FuncOp step, mlir::Value moved,
+                                                       bool isPacked) {
   std::vector<std::string> warnings;
   std::set<int64_t> ignored;
   bool isRead = false, learnsToCopy = !isBidirectional(step);
   auto check = [&](Operation *loss, mlir::Value labels, int64_t ignoredIndex) {
     LabelPath path;
     follow(labels, moved, path);
+    if (isPacked && ignoredIndex != kNoLabel)
+      throw ImportError(describeLoss(loss) + " does not ignore the label " + std::to_string(kNoLabel) +
+                        ", which the last token of a document has; pass ignore_index=" + std::to_string(kNoLabel));
     isRead |= path.isMovedByImport;
     if (path.isMovedByImport && ignoredIndex == graph::CrossEntropyOp::kIgnoresNothing)
       throw ImportError(describeLoss(loss) + " counts every label, so nothing would leave out the last position, which "

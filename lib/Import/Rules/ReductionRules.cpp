@@ -1,6 +1,8 @@
 // Sums, means, extrema, and running sums of expressions.
 #include "Indexing.h"
 
+#include "lib/Import/Program/Documents.h"
+
 using namespace galvatron::importer;
 using llvm::SmallVector;
 using Results = SmallVector<Value, 1>;
@@ -255,6 +257,10 @@ Results cumulativeSum(Call &call) {
   Tensor x = call.tensor("self");
   ElementType type = call.elementType("dtype", isFloat(x.type) ? x.type : ElementType::Int64);
   int64_t dim = call.dim("dim", x.rank()), extent = x.shape[dim];
+  // As `documents`, what only depends on it is known to be the same for all positions of one.
+  if (importer.isPacked && !x.lazy && dim == 1 && x.rank() == 2 && type == ElementType::Int64 &&
+      countsDocuments(x.data, importer.input(Importer::kPositions).cell()->tensor.data))
+    return {importer.input(Importer::kDocuments)};
   x = importer.convert(x, type);
   if (!x.lazy)
     return {Value(cumulativeSumOfData(call, x, dim))};

@@ -91,7 +91,7 @@ static std::string findBatchHolder(mlir::MLIRContext &context, const torch::jit:
     if (bound.dimension == "batch")
       return bound.place + " " + bound.reason;
   for (int64_t batch : {1, 2, 1000003}) {
-    Importer importer(context, batch, seq);
+    Importer importer(context, batch, seq, Reader::isPacked(module));
     Reader reader(importer, parameters);
     try {
       reader.run(module);
@@ -112,7 +112,7 @@ static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const 
   if (batch <= 0 || seq <= 0)
     throw ImportError("the archive has no galvatron.json that tells its example's sizes; pass --batch and --seq");
   checkBounds(description, batch, seq);
-  Importer importer(context, batch, seq);
+  Importer importer(context, batch, seq, Reader::isPacked(module));
   importer.exampleBatch = description.exampleBatch;
   importer.exampleSeq = description.exampleSeq;
   if (options.labelsAreNext)

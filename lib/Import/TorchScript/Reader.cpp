@@ -49,15 +49,25 @@ Source Reader::sourceOf(const jit::Node *node, const std::string &path) const {
   return source;
 }
 
-Value Reader::run(const jit::Module &module) {
+bool Reader::isPacked(const jit::Module &module) {
   const auto *method = module.type()->findMethod("forward");
   if (!method)
     throw ImportError("the module has no forward method; export it with `python -m galvatron.export`");
-  size_t inputs = method->getSchema().arguments().size() - 1;
-  if (inputs != 2)
-    throw ImportError("expects forward(input_ids, labels), but it has " + std::to_string(inputs) +
-                      " inputs; wrap the module so that it takes these two and returns the mean loss");
-  std::vector<Value> results = callMethod({module, ""}, "forward", {importer.input(0), importer.input(1)}, "");
+  const std::vector<c10::Argument> &arguments = method->getSchema().arguments();
+  size_t inputs = arguments.size() - 1;
+  bool packed = inputs == 3 && arguments.back().name() == "position_ids";
+  if (inputs != 2 && !packed)
+    throw ImportError("expects forward(input_ids, labels), position_ids third or not, but it has " +
+                      std::to_string(inputs) +
+                      " inputs; wrap the module so that it takes these and returns the mean loss");
+  return packed;
+}
+
+Value Reader::run(const jit::Module &module) {
+  llvm::SmallVector<Slot> inputs = {importer.input(0), importer.input(1)};
+  if (isPacked(module))
+    inputs.push_back(importer.input(Importer::kPositions));
+  std::vector<Value> results = callMethod({module, ""}, "forward", inputs, "");
   Value loss = results.at(0);
   if (loss.isList() && loss.list().size() == 1)
     loss = loss.list()[0];

@@ -3,6 +3,7 @@
 #include "galvatron/Transforms/Passes.h"
 
 #include "dialects/Dist/Dist.h"
+#include "dialects/Graph/GraphInputs.h"
 #include "dialects/Graph/GraphStructure.h"
 #include "dialects/Plan/Plan.h"
 
@@ -66,6 +67,9 @@ private:
 } // namespace
 
 LogicalResult PartitionStagesPass::readStages() {
+  if (step.getNumArguments() > std::size(graph::kInputNames))
+    return step.emitOpError("expects at most ") << std::size(graph::kInputNames) << " inputs, but got "
+                                                << step.getNumArguments();
   int64_t last = 0;
   for (auto call : step.getBody().front().getOps<graph::CallOp>()) {
     auto stage = call->getAttrOfType<IntegerAttr>(plan::kStageAttrName);
@@ -112,10 +116,8 @@ void PartitionStagesPass::createStages() {
 Value PartitionStagesPass::inputIn(int64_t stage, BlockArgument argument, Type type) {
   Value &input = inputs[{{argument, type}, stage}];
   if (!input) {
-    static constexpr StringLiteral kNames[] = {"input_ids", "labels"};
     OpBuilder builder = builderOf(stage);
-    input =
-        dist::InputOp::create(builder, argument.getLoc(), type, kNames[std::min<unsigned>(argument.getArgNumber(), 1)]);
+    input = dist::InputOp::create(builder, argument.getLoc(), type, graph::kInputNames[argument.getArgNumber()]);
   }
   return input;
 }

@@ -59,3 +59,12 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
     return %ids : tensor<4xi64>
   }
 }
+
+// -----
+
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+  // expected-error @below {{expects at most 4 inputs, but got 5}}
+  func.func @step(%ids: tensor<4xi64>, %labels: tensor<4xi64>, %positions: tensor<4xi64>, %documents: tensor<4xi64>, %more: tensor<4xi64>) -> tensor<4xi64> {
+    return %ids : tensor<4xi64>
+  }
+}

@@ -39,6 +39,17 @@ TEST(Options, WrongWordsAreRefused) {
   EXPECT_THAT(parse({"--data="}, options).message, HasSubstr("--data expects a name, but got nothing"));
 }
 
+TEST(Options, DocumentsNeedTheTokenThatEndsThem) {
+  Options options;
+  ASSERT_TRUE(parse({"--reset-at-documents", "--eod", "7"}, options).ok());
+  EXPECT_TRUE(options.resetAtDocuments);
+  EXPECT_EQ(options.eod, 7);
+  EXPECT_EQ(parse({"--reset-at-documents"}, options).message,
+            "--reset-at-documents needs to know where documents end; give --eod ID");
+  EXPECT_EQ(parse({"--eod=7"}, options).message,
+            "--eod says where documents end for --reset-at-documents; give both");
+}
+
 TEST(Options, OverrideTakesAListOfWords) {
   Options options;
   ASSERT_TRUE(parse({"--override", "shuffle,data", "--override=seq"}, options).ok());

@@ -1,0 +1,17 @@
+//===- GraphInputs.h - what the step reads --------------------------------===//
+#ifndef GALVATRON_DIALECTS_GRAPH_GRAPHINPUTS_H
+#define GALVATRON_DIALECTS_GRAPH_GRAPHINPUTS_H
+
+#include "llvm/ADT/StringRef.h"
+
+namespace galvatron::graph {
+
+/// What the arguments of `@step` are, in order. The last two, of packed rows: the place of a token in its document, and
+/// the document in its row, from 0; a program has both or neither.
+inline constexpr llvm::StringLiteral kInputNames[] = {"input_ids", "labels", "positions", "documents"};
+/// On a module whose `@step` has these two.
+inline constexpr llvm::StringLiteral kPackedAttr = "graph.packed";
+
+} // namespace galvatron::graph
+
+#endif // GALVATRON_DIALECTS_GRAPH_GRAPHINPUTS_H
