@@ -60,6 +60,9 @@ class Layout:
 
     ranks: int = 1
     tp: int | tuple[int, ...] = 1
+    sequence_parallel: bool | tuple[bool, ...] = False
+    ulysses: int | tuple[int, ...] = 1
+    cp: int | tuple[int, ...] = 1
     cut: int = 0
     schedule: str = "1f1b"
     micro_batches: int = 1
@@ -70,10 +73,11 @@ class Layout:
         def each(value):
             return value if isinstance(value, tuple) else (value,) * len(paths)
 
-        rows = zip(paths, each(self.tp), each(self.recompute), strict=True)
+        keys = ("tp", "sequence_parallel", "ulysses", "cp", "recompute")
+        rows = zip(*(each(getattr(self, key)) for key in keys), strict=True)
         listed = [
-            {"path": path, "stage": int(0 < self.cut <= k), "strategy": {"tp": tp, "recompute": recompute}}
-            for k, (path, tp, recompute) in enumerate(rows)
+            {"path": path, "stage": int(0 < self.cut <= k), "strategy": dict(zip(keys, row, strict=True))}
+            for k, (path, row) in enumerate(zip(paths, rows, strict=True))
         ]
         head = {"ranks": self.ranks, "global_batch": batch, "micro_batches": self.micro_batches}
         return head | {"schedule": self.schedule, "units": listed}
@@ -84,6 +88,13 @@ PLANS = {
     "one": Layout(),
     "dp2": Layout(2),
     "tp2": Layout(2, tp=2),
+    "sp2": Layout(2, tp=2, sequence_parallel=True),
+    "ulysses2": Layout(2, ulysses=2),
+    "cp2": Layout(2, cp=2),
+    # Each layer its own: tp with its sequence | ulysses | cp | dp.
+    "sequence": Layout(
+        2, tp=(2, 2, 1, 1, 1, 2), sequence_parallel=(True, True, *(False,) * 3, True), ulysses=(1, 1, 2, 1, 1, 1), cp=(1, 1, 1, 2, 1, 1)
+    ),
     "pp2-gpipe": Layout(2, cut=3, schedule="gpipe", micro_batches=4),
     "pp2-1f1b": Layout(2, cut=3, micro_batches=4),
     "dp2-tp2": Layout(4, tp=2),

@@ -67,6 +67,10 @@ inline constexpr llvm::StringLiteral kChannelsAttrName = "dist.channels";
 inline constexpr llvm::StringLiteral kLayerPathsAttrName = "dist.layer_paths";
 inline constexpr llvm::StringLiteral kLayerIndexAttrName = "dist.layer_index";
 
+/// A module in one after phase lower, where it was asked for: bodies and layers as they were before, for whoever
+/// evaluates them (`keep-bodies` of convert-dist-to-exec).
+inline constexpr llvm::StringLiteral kBodiesModuleName = "dist.bodies";
+
 } // namespace galvatron::dist
 
 #include "dialects/Dist/DistDialect.h.inc"

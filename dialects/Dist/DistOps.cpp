@@ -100,6 +100,19 @@ LogicalResult AllReduceOp::verify() {
   return success();
 }
 
+LogicalResult PermuteOp::verify() {
+  if (failed(verifyCollective(*this, getAxes())))
+    return failure();
+  if (getLocalType(getX().getType()) != getLocalType(getResult().getType()))
+    return emitOpError("expects operand and result of one local shape, but got ")
+           << getLocalType(getX().getType()) << " and " << getLocalType(getResult().getType());
+  SmallVector<int64_t> sorted(getSources());
+  llvm::sort(sorted);
+  if (sorted.empty() || sorted != llvm::to_vector(llvm::seq<int64_t>(sorted.size())))
+    return emitOpError("expects sources that name each position of the group once, but got [") << getSources() << "]";
+  return success();
+}
+
 LogicalResult AllGatherOp::verify() {
   if (failed(verifyCollective(*this, getAxes())))
     return failure();

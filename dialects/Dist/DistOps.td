@@ -103,6 +103,18 @@ def Dist_AllToAllOp : Dist_CollectiveOp<"all_to_all",
   let summary = "cuts `split_dim` among the group and joins along `concat_dim`";
   let description = [{ Ranks before [a b] [c d], after [a c] [b d]. }];
 }
+def Dist_PermuteOp : Dist_CollectiveOp<"permute", (ins DenseI64ArrayAttr:$sources)> {
+  let summary = "the device at position p of the group gets the value of the one at position sources[p]";
+  let description = [{
+    `sources` is a permutation of the group's positions. Ranks before [a] [b] [c] [d], sources 0, 2, 1, 3, after
+    [a] [c] [b] [d].
+
+    Example, a swap of what two mesh axes hold:
+    ```mlir
+    %1 = dist.permute %0 axes [0, 1] {sources = array<i64: 0, 2, 1, 3>} : tensor<8xf32> -> tensor<8xf32>
+    ```
+  }];
+}
 def Dist_ShardOp : Dist_CollectiveOp<"shard", (ins I64Attr:$dim, I64Attr:$outer)> {
   let summary = "this device's piece of a replicated value along `dim`; moves nothing";
   let description = [{ Ranks before [a b] [a b], after [a] [b]. }];

@@ -9,6 +9,15 @@
 using namespace mlir;
 using namespace galvatron::graph;
 
+func::FuncOp galvatron::graph::getStep(ModuleOp module) { return module.lookupSymbol<func::FuncOp>("step"); }
+
+FailureOr<func::FuncOp> galvatron::graph::expectStep(ModuleOp module) {
+  func::FuncOp step = getStep(module);
+  if (!step || step.isExternal())
+    return module.emitOpError("expects a function @step with a body; write one with galvatron-import");
+  return step;
+}
+
 //===----------------------------------------------------------------------===//
 // Parameters
 //===----------------------------------------------------------------------===//

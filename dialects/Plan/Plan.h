@@ -26,6 +26,9 @@ inline constexpr llvm::StringLiteral kPipelineAttrName = "plan.pipeline";
 /// On each `graph.call`: its `#plan.strategy`, and the pipeline stage it belongs to.
 inline constexpr llvm::StringLiteral kStrategyAttrName = "plan.strategy";
 inline constexpr llvm::StringLiteral kStageAttrName = "plan.stage";
+/// On a `graph.layer` of which a plan recomputes values: the names that its bits stand for; and on ops: their bit.
+inline constexpr llvm::StringLiteral kValuesAttrName = "plan.values";
+inline constexpr llvm::StringLiteral kValueAttrName = "plan.value";
 
 /// Sizes of the axes of a stage's device mesh, major to minor. Null: one device, without axes.
 llvm::SmallVector<int64_t> getMesh(PipelineAttr pipeline);

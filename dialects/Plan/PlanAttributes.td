@@ -23,7 +23,8 @@ def Plan_StrategyAttr : AttrDef<Plan_Dialect, "Strategy"> {
   let description = [{
     One key for each row of dialects/Plan/Strategy.def, which says what each means; what is not in use is left out. The
     product of the degrees (dp × cp × ulysses × tp) is the number of devices of a stage. `zero` is the ZeRO level (0 to
-    3). `recompute`: keep only the layer's inputs and recompute the rest in backward. Devices of a stage are
+    3). `recompute`: keep only the layer's inputs and recompute the rest in backward. `recompute_values`: without it, bit k stands for
+    the k-th name of the layer's `plan.values`, a value that backward recomputes. Devices of a stage are
     numbered with dp slowest, then cp, ulysses, tp fastest (dialects/Plan/Ranks.h).
 
     Example: `#plan.strategy<dp = 2, tp = 2>`, `#plan.strategy<tp = 4, recompute = true>`

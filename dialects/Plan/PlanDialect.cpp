@@ -47,9 +47,6 @@ llvm::hash_code galvatron::plan::hash_value(const StrategyValues &values) {
   return hash;
 }
 
-/// Names of values are known to plans alone.
-static bool isKey(const Dimension &row) { return row.kind != DimensionKind::Set; }
-
 /// `key = value`, a flag's value being true or false.
 static ParseResult parseEntry(AsmParser &parser, StrategyValues &values, llvm::SmallDenseSet<StringRef> &seen) {
   SMLoc loc = parser.getCurrentLocation();
@@ -57,7 +54,7 @@ static ParseResult parseEntry(AsmParser &parser, StrategyValues &values, llvm::S
   if (parser.parseKeyword(&key) || parser.parseEqual())
     return failure();
   const Dimension *row =
-      llvm::find_if(kDimensions, [&](const Dimension &row) { return isKey(row) && key == StringRef(row.key); });
+      llvm::find_if(kDimensions, [&](const Dimension &row) { return key == StringRef(row.key); });
   if (row == std::end(kDimensions))
     return parser.emitError(loc) << "unknown key '" << key << "' of a strategy";
   if (!seen.insert(key).second)
@@ -84,7 +81,7 @@ void StrategyAttr::print(AsmPrinter &printer) const {
   StringRef separator;
   for (const Dimension &row : kDimensions) {
     int64_t value = getValues().*row.value;
-    if (!isKey(row) || !row.isUsed(getValues()))
+    if (!row.isUsed(getValues()))
       continue;
     printer << separator << StringRef(row.key) << " = ";
     if (row.kind == DimensionKind::Flag)
@@ -103,6 +100,8 @@ LogicalResult StrategyAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                          << values.*row.value;
   if (values.zero < 0 || values.zero > 3)
     return emitError() << "expects ZeRO level from 0 to 3, but got " << values.zero;
+  if (values.values < 0 || values.values >> 32)
+    return emitError() << "expects 'recompute_values' as 32 bits, but got " << values.values;
   return success();
 }
 

@@ -55,7 +55,7 @@ inline constexpr Dimension kDimensions[] = {
 #define STRATEGY_LEVEL(FIELD, NAME, KEY, MOST, REMEDY)                                                                 \
   {DimensionKind::Level, &StrategyValues::FIELD, KEY, KEY, KEY, 0, MOST, "", REMEDY},
 #define STRATEGY_SET(FIELD, NAME, KEY, SPACE, REMEDY)                                                                  \
-  {DimensionKind::Set, &StrategyValues::FIELD, KEY, "", "", 0, 0, "", REMEDY},
+  {DimensionKind::Set, &StrategyValues::FIELD, KEY, "", "." #FIELD, 0, 0, "", REMEDY},
 #include "dialects/Plan/Strategy.def"
 };
 
@@ -101,12 +101,12 @@ inline std::string describe(const StrategyValues &values) {
   return text.empty() ? "one device" : text;
 }
 
-/// "dp4tp2spzero3.recompute": the same as a part of a name.
+/// "dp4tp2spzero3.recompute": the same as a part of a name; a set as its bits in decimal, ".values5".
 inline std::string getCloneSuffix(const StrategyValues &values) {
   std::string name, ending;
   forEachUsed(values, [&](const Dimension &row) {
     std::string word(row.clone);
-    if (row.kind != DimensionKind::Flag && row.kind != DimensionKind::Set)
+    if (row.kind != DimensionKind::Flag)
       word += std::to_string(values.*row.value);
     (word.starts_with('.') ? ending : name) += word;
   });

@@ -139,7 +139,7 @@ void AxesBuilder::uniteCalls(func::FuncOp step) {
 }
 
 void AxesBuilder::unify() {
-  auto step = module.lookupSymbol<func::FuncOp>("step");
+  func::FuncOp step = graph::getStep(module);
   if (step) // first, so that the step's inputs name the first axes: batch, then positions
     for (BlockArgument argument : step.getArguments())
       getDims(argument);

@@ -19,7 +19,7 @@ using namespace galvatron;
 using namespace galvatron::graph;
 
 void AxesBuilder::findBatchDependence() {
-  auto step = module.lookupSymbol<func::FuncOp>("step");
+  func::FuncOp step = graph::getStep(module);
   SymbolTable symbols(module);
   auto anyDepends = [&](ValueRange values) {
     return llvm::any_of(values, [&](Value value) { return dependsOnBatch.contains(value); });

@@ -80,8 +80,6 @@ private:
 
   void readUses();
   bool isFree(Operation *op) const;
-  bool isRepeated(Value value) const;
-  bool isAddedToProduct(Operation *op) const;
   bool isFusible(Operation *op) const;
   int64_t getExtent(Operation *op) const;
   Amount getTouchedBytes(Value value) const;
@@ -121,25 +119,10 @@ bool KernelReader::isFree(Operation *op) const {
   return isView(op) || (isa<graph::PadOp, graph::SumOp>(op) && isGradient(op->getResult(0)));
 }
 
-/// Whether a reader finds the same elements several times.
-bool KernelReader::isRepeated(Value value) const {
-  return amounts.atOnce(getTouchedBytes(value)) < amounts.atOnce(amounts.getBytes(value));
-}
-
-/// A sum of products that nobody else reads, a bias and one more tensor.
-bool KernelReader::isAddedToProduct(Operation *op) const {
+/// Nothing runs for it: the product that it is a sum of adds what else it has.
+static bool isAddedToProduct(Operation *op) {
   auto sum = dyn_cast<graph::SumOp>(op);
-  if (!sum)
-    return false;
-  int products = 0, biases = 0, others = 0;
-  for (Value input : sum.getInputs()) {
-    Value root = getRoot(input);
-    auto uses = readers.find(root);
-    bool isProduct = input.getDefiningOp<graph::EinsumOp>() && uses != readers.end() && uses->second.size() == 1;
-    bool isBias = input.getDefiningOp<graph::BroadcastOp>() && isRepeated(input);
-    (isProduct ? products : isBias ? biases : others) += 1;
-  }
-  return products > 0 && biases <= 1 && others <= 1;
+  return sum && matchProductSum(sum);
 }
 
 bool KernelReader::isFusible(Operation *op) const {

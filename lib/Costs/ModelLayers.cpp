@@ -3,6 +3,7 @@
 
 #include "dialects/Graph/GraphStructure.h"
 #include "dialects/Plan/Plan.h"
+#include "galvatron/Placement/Recomputation.h"
 
 #include "llvm/ADT/StringSet.h"
 
@@ -66,7 +67,7 @@ static std::vector<search::TiedParameter> findTies(ArrayRef<graph::CallOp> calls
 
 FailureOr<ModelLayers> galvatron::collectLayers(ModuleOp module) {
   ModelLayers model;
-  model.step = module.lookupSymbol<func::FuncOp>("step");
+  model.step = graph::getStep(module);
   if (!model.step || model.step.isExternal())
     return module.emitError("expects a function @step with the model's layers; run the phase import first"), failure();
   auto batch = module->getAttrOfType<IntegerAttr>(graph::kBatchAttr);
@@ -75,6 +76,7 @@ FailureOr<ModelLayers> galvatron::collectLayers(ModuleOp module) {
   model.globalBatch = batch.getInt();
 
   llvm::StringMap<graph::CallOp> byPath;
+  llvm::StringMap<std::vector<std::string>> valuesOfType;
   for (auto call : model.step.getOps<graph::CallOp>()) {
     if (auto [at, isNew] = byPath.try_emplace(call.getPath(), call); !isNew) {
       InFlightDiagnostic error = call.emitOpError("expects a path of its own, but got '")
@@ -82,8 +84,11 @@ FailureOr<ModelLayers> galvatron::collectLayers(ModuleOp module) {
       error.attachNote(at->second.getLoc()) << "first used here";
       return failure();
     }
+    auto [values, isNewType] = valuesOfType.try_emplace(call.getCallee());
+    if (graph::LayerOp layer = isNewType ? layerOf(call) : graph::LayerOp())
+      values->second = getRecomputableValues(layer);
     model.calls.push_back(call);
-    model.layers.push_back({call.getPath().str(), call.getCallee().str(), getRole(call, model.step)});
+    model.layers.push_back({call.getPath().str(), call.getCallee().str(), getRole(call, model.step), values->second});
   }
   if (model.calls.empty())
     return model.step.emitOpError("expects at least one graph.call to plan, but has none; run the phase import first"),
@@ -93,9 +98,7 @@ FailureOr<ModelLayers> galvatron::collectLayers(ModuleOp module) {
 }
 
 plan::StrategyAttr galvatron::getStrategyAttr(MLIRContext *context, const search::Strategy &strategy, int dp) {
-  plan::StrategyValues values = search::valuesOf(strategy, dp);
-  values.values = 0; // names, which attributes do not hold
-  return plan::StrategyAttr::get(context, values);
+  return plan::StrategyAttr::get(context, search::valuesOf(strategy, dp));
 }
 
 void galvatron::annotatePlan(const ModelLayers &model, const search::Plan &plan) {
@@ -114,21 +117,48 @@ void galvatron::annotatePlan(const ModelLayers &model, const search::Plan &plan)
     module->setAttr(kPredictedSecondsAttr, builder.getF64FloatAttr(plan.predictedStepSeconds));
   else
     module->removeAttr(kPredictedSecondsAttr);
-  for (auto [planned, layer] : llvm::zip_equal(model.calls, plan.layers)) {
+  for (auto [planned, layer, known] : llvm::zip_equal(model.calls, plan.layers, model.layers)) {
     graph::CallOp call = planned;
+    search::Strategy strategy = layer.strategy;
+    search::Result<uint32_t> values = search::getValueBits(layer, known.recomputableValues);
+    assert(values && "the plan has been checked");
+    strategy.values = *values;
+    if (strategy.values)
+      tagRecomputableValues(layerOf(call));
     call->setAttr(plan::kStageAttrName, builder.getI64IntegerAttr(layer.stage));
-    call->setAttr(plan::kStrategyAttrName, getStrategyAttr(context, layer.strategy, layer.dp));
+    call->setAttr(plan::kStrategyAttrName, getStrategyAttr(context, strategy, layer.dp));
   }
 }
 
+search::Result<bool> galvatron::checkValueNames(const ModelLayers &model, const search::Plan &plan) {
+  for (auto [layer, known] : llvm::zip_equal(plan.layers, model.layers))
+    if (search::Result<uint32_t> values = search::getValueBits(layer, known.recomputableValues); !values)
+      return values.error();
+  return true;
+}
+
 static search::PlannedLayer readLayer(const search::Layer &layer, plan::StrategyAttr strategy, int64_t stage) {
+  std::vector<std::string> values;
+  for (auto [bit, name] : llvm::enumerate(layer.recomputableValues))
+    if (strategy.getValues().values >> bit & 1)
+      values.push_back(name);
   return {layer.path,
           layer.layerType,
           layer.role,
           search::strategyOf(strategy.getValues()),
           int(strategy.getDp()),
           int(stage),
-          {}};
+          values};
+}
+
+/// The names that a strategy's bits stand for are on the layer.
+static LogicalResult checkTags(graph::CallOp call, plan::StrategyAttr strategy) {
+  auto names = layerOf(call)->getAttrOfType<ArrayAttr>(plan::kValuesAttrName);
+  size_t count = names ? names.size() : 0;
+  if (uint64_t(strategy.getValues().values) >> count == 0)
+    return success();
+  return call.emitOpError("expects '") << plan::kValuesAttrName << "' of its layer to name each value of "
+                                       << "'recompute_values', but it has " << count << " names; run annotate-plan";
 }
 
 FailureOr<search::Plan> galvatron::readAnnotatedPlan(const ModelLayers &model) {
@@ -153,6 +183,10 @@ FailureOr<search::Plan> galvatron::readAnnotatedPlan(const ModelLayers &model) {
       return call.emitOpError("expects plan.strategy and plan.stage for '")
                  << layer.path << "', but lacks " << (strategy ? "plan.stage" : "plan.strategy"),
              failure();
+    if (failed(checkTags(call, strategy)))
+      return failure();
+    if (!layer.recomputableValues.empty())
+      plan.recomputableValues[layer.layerType] = layer.recomputableValues;
     plan.layers.push_back(readLayer(layer, strategy, stage.getInt()));
   }
   SmallVector<int64_t> mesh = plan::getMesh(pipeline);

@@ -4,7 +4,7 @@
 #include "dialects/Dist/Dist.h"
 #include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Costs/ModelLayers.h"
-#include "galvatron/Kernels/ElementwiseOps.h"
+#include "galvatron/Kernels/FusionRule.h"
 #include "galvatron/Placement/PlacementsBody.h"
 #include "galvatron/Placement/PlacementsRedistribution.h"
 #include "galvatron/Placement/Recomputation.h"
@@ -87,7 +87,6 @@ private:
   BodyWork readBody(Block &block);
   std::vector<MovedValue> readCollectives(Block &block);
   std::vector<ValueLife> readValues(Block &block);
-  bool isFused(Value value);
   bool isCutByTensor(Operation *op);
   MovedValue move(search::CollectiveKind kind, ArrayRef<int64_t> axes, Amount bytes) {
     return {describeGroup(kind, axes, subAxes), bytes};
@@ -107,7 +106,7 @@ private:
 
 /// What moves a value between devices leaves it the same value.
 static bool isCollective(Operation *op) {
-  return isa<dist::AllReduceOp, dist::AllGatherOp, dist::ReduceScatterOp, dist::AllToAllOp>(op);
+  return isa<dist::AllReduceOp, dist::AllGatherOp, dist::ReduceScatterOp, dist::AllToAllOp, dist::PermuteOp>(op);
 }
 
 void PlacedReader::findGradients() {
@@ -144,18 +143,11 @@ void PlacedReader::readSaved() {
     }
 }
 
-/// An elementwise result that only the next elementwise op reads never reaches memory.
-bool PlacedReader::isFused(Value value) {
-  Operation *op = value.getDefiningOp();
-  return isComputedInLoops(op) && value.hasOneUse() && isComputedInLoops(*value.user_begin()) &&
-         op->getBlock() == (*value.user_begin())->getBlock();
-}
-
 std::vector<ValueLife> PlacedReader::readValues(Block &block) {
   std::vector<ValueLife> values;
   for (Operation &op : block.without_terminator())
     for (Value result : op.getResults()) {
-      if (isView(&op) || isFused(result) || gradients.contains(result))
+      if (isView(&op) || isInlined(result) || gradients.contains(result))
         continue;
       ValueLife life{amounts.getBytes(result), numbers.lookup(&op), numbers.lookup(&op)};
       for (Operation *user : result.getUsers())
@@ -178,6 +170,8 @@ std::vector<MovedValue> PlacedReader::readCollectives(Block &block) {
       moved.push_back(move(CollectiveKind::ReduceScatter, scatter.getAxes(), amounts.getBytes(from)));
     else if (auto exchange = dyn_cast<dist::AllToAllOp>(op))
       moved.push_back(move(CollectiveKind::AllToAll, exchange.getAxes(), amounts.getBytes(from)));
+    else if (auto permute = dyn_cast<dist::PermuteOp>(op))
+      moved.push_back(move(CollectiveKind::SendReceive, permute.getAxes(), amounts.getBytes(from)));
   }
   return moved;
 }
@@ -279,8 +273,10 @@ double BodyWork::getPeak(double samples) const {
 LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch)
     : module(original.clone()), axes(*module), globalBatch(globalBatch) {
   module->getContext()->loadDialect<plan::PlanDialect, dist::DistDialect>();
-  for (auto layer : module->getOps<graph::LayerOp>())
+  for (auto layer : module->getOps<graph::LayerOp>()) {
     layers[layer.getSymName()] = layer;
+    tagRecomputableValues(layer);
+  }
   module->walk([&](graph::CallOp call) {
     SmallVector<bool> &losses = isLoss[call.getCallee()];
     losses.resize(call.getNumResults());
@@ -307,7 +303,7 @@ FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyA
   FailureOr<LayerWork> work = failure();
   if (succeeded(insertCollectives(*placed, subAxes->getMesh()))) {
     if (graph::BackwardOp backward = placed->getBackward())
-      strategy.getRecompute() ? recomputeFully(*placed, backward) : recomputeSelectively(*placed, backward);
+      recomputeAsPlanned(*placed, backward, strategy);
     PlacedAmounts amounts(globalBatch, parts);
     work = PlacedReader(*placed, *subAxes, amounts).read();
   }

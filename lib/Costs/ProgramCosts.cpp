@@ -14,7 +14,7 @@ static constexpr double kVectorShareOfProducts = 0.125;
 /// fp32 parameter, gradient and AdamW's two moments.
 static constexpr int64_t kStateCopies = 4;
 
-/// Layers placed so far, by type, strategy (its `recompute` too) and dp.
+/// Layers placed so far, by type, strategy (its `recompute` and `values` too) and dp.
 struct ProgramCosts::Placed {
   std::mutex mutex; ///< of everything below, the copy of the module included
   LayerPlacer placer;
@@ -68,8 +68,8 @@ static std::optional<search::Error> refuse(const search::Strategy &strategy, Pri
   if (priced != Priced::WhatIsPlaced)
     if (auto reason = search::whyUnsupported(strategy))
       return search::Error{*reason};
-  if (strategy.zero || strategy.values)
-    return search::Error{"ZeRO and recomputation of single values have no placements yet: use zero 0 and recompute"};
+  if (strategy.zero)
+    return search::Error{"ZeRO has no placements yet: use zero 0"};
   return std::nullopt;
 }
 
@@ -92,8 +92,8 @@ search::Result<search::LayerCost> ProgramCosts::cost(const search::CostQuery &qu
   search::LayerCost cost;
   cost.forwardSeconds = getSeconds(work.forward.kernels, samples, device);
   cost.backwardSeconds = getSeconds(work.backward.kernels, samples, device);
-  if (strategy.recompute && work.hasBackward) {
-    strategy.recompute = false;
+  if ((strategy.recompute || strategy.values) && work.hasBackward) {
+    strategy.recompute = false, strategy.values = 0;
     const search::Result<LayerWork> &keeping = placed->get(layerType, strategy, query.dp);
     double once = std::min(cost.backwardSeconds, getSeconds(keeping->backward.kernels, samples, device));
     cost.recomputeSeconds = cost.backwardSeconds - once;

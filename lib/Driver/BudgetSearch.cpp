@@ -84,7 +84,7 @@ search::Result<BudgetAnswer> BudgetSearch::refuse(search::Plan smallest, int64_t
        << " bytes (stage " << stage << " of " << smallest.pipeline;
   if (const search::PlannedLayer *largest = findLargestLayer(smallest, stage))
     text << ", largest layer '" << largest->path << "' with " << search::describe(largest->strategy, largest->dp);
-  text << ", " << smallest.microBatches << " micro-batches); raise the budget to --memory=" << formatAtLeast(bytes)
+  text << ", " << smallest.microBatches << " micro-batches); raise the budget to --memory=" << search::formatBudget(bytes)
        << ", or use more ranks or a smaller batch";
   return std::move(answer);
 }

@@ -6,6 +6,7 @@
 #include "ProgramDiagnostics.h"
 #include "galvatron/Pipelines/Phases.h"
 #include "galvatron/Reference/Evaluate.h"
+#include "galvatron/Transforms/PlanMemory.h"
 
 #include "mlir/IR/AsmState.h"
 #include "mlir/IR/MLIRContext.h"
@@ -34,8 +35,9 @@ struct EvaluateCommandLine {
       "What the program computes, slowly and in one process: galvatron-opt --evaluate model.mlir"};
   cl::opt<bool> evaluate{
       "evaluate", cl::cat(category),
-      cl::desc("Train the program as it is, at any phase from differentiate to shard, and print the losses; one before "
-               "differentiate is taken there first, in fp32")};
+      cl::desc("Train the program as it is, at any phase from differentiate on, and print the losses; one before "
+               "differentiate is taken there first, in fp32. After phase stage or lower (--keep-bodies) the timetables "
+               "of all ranks are executed together")};
   cl::opt<std::string> weights{"weights", cl::cat(category), cl::value_desc("FILE"),
                                cl::desc("Start from this safetensors file (default: random values)")};
   cl::opt<std::string> data{"data", cl::cat(category), cl::value_desc("FILE"), cl::desc("Token ids (default: random)")};
@@ -55,9 +57,9 @@ struct EvaluateCommandLine {
     options.dataType = dataType;
     options.steps = steps;
     options.seed = seed;
-    options.sgd = optimizer == "sgd";
-    options.lr = lr;
-    options.clipGrad = clipGrad;
+    options.optimizer.sgd = optimizer == "sgd";
+    options.optimizer.lr = lr;
+    options.optimizer.clipGrad = clipGrad;
     options.dumpGradients = dumpGradients;
     return options;
   }
@@ -110,10 +112,16 @@ struct JobCommandLine {
   cl::opt<bool> printTimetable{"print-timetable", cl::cat(category),
                                cl::desc("Lower the program and print what every stage does in a step, one line an "
                                         "entry, with the buffers it touches")};
+  cl::opt<bool> verifyTimetable{"verify-timetable", cl::cat(category),
+                                cl::desc("Lower the program and prove, by every byte that the stages read and write in "
+                                         "a step, that they compute what it says")};
+  cl::opt<bool> keepBodies{"keep-bodies", cl::cat(category),
+                           cl::desc("With --compile-to=lower: keep what bodies compute, for --evaluate")};
   cl::opt<bool> explain{"explain", cl::cat(category), cl::desc("Print why this plan was chosen")};
 
   bool asksForJob() const {
-    return search || lower || printTimetable || plan.getNumOccurrences() || compileTo.getNumOccurrences();
+    return search || lower || printTimetable || verifyTimetable || plan.getNumOccurrences() ||
+           compileTo.getNumOccurrences();
   }
 
   /// The first of the job's options that means nothing without it, or empty.
@@ -123,7 +131,8 @@ struct JobCommandLine {
           static_cast<const cl::Option *>(&memory), static_cast<const cl::Option *>(&globalBatch),
           static_cast<const cl::Option *>(&microBatches), static_cast<const cl::Option *>(&threads),
           static_cast<const cl::Option *>(&target), static_cast<const cl::Option *>(&architecture),
-          static_cast<const cl::Option *>(&precision), static_cast<const cl::Option *>(&explain)})
+          static_cast<const cl::Option *>(&precision), static_cast<const cl::Option *>(&explain),
+          static_cast<const cl::Option *>(&keepBodies)})
       if (option->getNumOccurrences())
         return option->ArgStr;
     return "";
@@ -146,7 +155,9 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
   options.search = line.search;
   options.lower = line.lower;
   options.explain = line.explain;
+  options.keepBodies = line.keepBodies;
   options.printTimetable = line.printTimetable;
+  options.verifyTimetable = line.verifyTimetable;
   options.plan = line.plan;
   options.cluster = {line.cluster, line.ranks, line.memory, line.target == "cuda" ? "h200" : "cpu"};
   options.target = line.target;
@@ -218,6 +229,29 @@ static int withProgram(llvm::StringRef input, DialectRegistry &registry,
   return asMainReturnCode(run(std::move(module), timing));
 }
 
+/// Trains a program after phase stage or lower by the timetables of all its ranks.
+static LogicalResult evaluateStages(ModuleOp module, const reference::EvaluateOptions &options) {
+  bool isLowered = detectPhase(module) == Phase::Lower;
+  ModuleOp bodies = isLowered ? module.lookupSymbol<ModuleOp>(dist::kBodiesModuleName) : module;
+  if (!bodies)
+    return module.emitError("expects a lowered program that says what its bodies compute; compile it with "
+                            "--keep-bodies, or evaluate the program after phase stage");
+  // One that is lowered already holds all that its timetables are made of; else its bodies stay as they are.
+  OwningOpRef<ModuleOp> lowered(module.clone());
+  LowerPhaseOptions lower;
+  lower.timetables = std::make_shared<std::vector<Timetable>>();
+  PassManager passes(module.getContext());
+  if (failed(applyPassManagerCLOptions(passes)))
+    return failure();
+  if (isLowered)
+    passes.addPass(createPlanMemoryPass(lower.timetables));
+  else
+    buildLowerPhase(passes, lower);
+  if (failed(passes.run(*lowered)))
+    return failure();
+  return reference::runTimetables(bodies, *lower.timetables, options, llvm::outs());
+}
+
 /// Gives a program that is before phase differentiate its gradients, so that it can be trained.
 static LogicalResult differentiate(ModuleOp module) {
   Phase start = detectPhase(module);
@@ -249,6 +283,8 @@ int galvatron::runDriver(int argc, char **argv, DialectRegistry &registry) {
     if (evaluator.optimizer != "adamw" && evaluator.optimizer != "sgd")
       return reportUsage("expects --optimizer adamw or sgd, but got '" + llvm::Twine(evaluator.optimizer) + "'");
     return withProgram(input, registry, [&](OwningOpRef<ModuleOp> module, TimingScope &) {
+      if (detectPhase(*module) >= Phase::Stage)
+        return evaluateStages(*module, evaluator.read());
       if (failed(differentiate(*module)))
         return failure();
       return reference::runEvaluate(*module, evaluator.read(), llvm::outs());

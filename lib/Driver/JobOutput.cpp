@@ -68,9 +68,14 @@ LogicalResult galvatron::printProgram(ModuleOp module, const search::Plan &plan,
   return success();
 }
 
-LogicalResult galvatron::printTimetable(ModuleOp lowered, ArrayRef<Timetable> timetables,
+LogicalResult galvatron::printTimetable(ModuleOp lowered, ArrayRef<Timetable> timetables, const TimetableProof &proof,
                                         const MainJobOptions &options) {
-  return writeText(options, [&](llvm::raw_ostream &out) { printTimetables(lowered, timetables, out); });
+  return writeText(options, [&](llvm::raw_ostream &out) {
+    if (options.printTimetable)
+      printTimetables(lowered, timetables, out);
+    if (options.verifyTimetable)
+      printProof(proof, out << (options.printTimetable ? "\n" : ""));
+  });
 }
 
 /// Everything but the folder's appearance under its own name.

@@ -4,7 +4,7 @@
 
 #include "MainJobOptions.h"
 
-#include "galvatron/Schedule/Timetable.h"
+#include "galvatron/Schedule/VerifyTimetable.h"
 #include "galvatron/Search/Formats/PlanFile.h"
 
 #include "mlir/IR/BuiltinOps.h"
@@ -17,9 +17,10 @@ mlir::LogicalResult checkFilesBeside(mlir::ModuleOp module, const MainJobOptions
 /// The program, to a file or standard output; with `explain` the plan, if it has one, to standard error.
 mlir::LogicalResult printProgram(mlir::ModuleOp module, const search::Plan &plan, const MainJobOptions &options);
 
-/// What the stages of a module after phase `lower` do in a step, to a file or standard output.
+/// What the stages of a module after phase `lower` do in a step, or what is proved of that, or both, to a file or
+/// standard output.
 mlir::LogicalResult printTimetable(mlir::ModuleOp lowered, llvm::ArrayRef<Timetable> timetables,
-                                   const MainJobOptions &options);
+                                   const TimetableProof &proof, const MainJobOptions &options);
 
 /// The folder of a module after phase `lower` with its stages' timetables, and the plan to standard output. No folder
 /// is left where it fails.

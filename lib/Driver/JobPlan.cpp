@@ -149,8 +149,13 @@ FailureOr<JobPlan> galvatron::makeJobPlan(ModuleOp module, const MainJobOptions 
   if (!options.search) {
     // With the file's name in what is wrong with it.
     FailureOr<ModelLayers> model = collectLayers(module);
-    if (failed(model) || failed(readPlanFile(*model, options, getAskedRanks(options, cluster), model->globalBatch)))
+    if (failed(model))
       return failure();
+    FailureOr<search::Plan> plan = readPlanFile(*model, options, getAskedRanks(options, cluster), model->globalBatch);
+    if (failed(plan))
+      return failure();
+    if (search::Result<bool> named = checkValueNames(*model, *plan); !named)
+      return reportError(options.plan + ": " + named.error().message);
   }
   if (failed(phases.run(module, Phase::Plan, [&](OpPassManager &passes) { buildPlanPhase(passes, phase); })))
     return failure();

@@ -17,8 +17,11 @@ std::string galvatron::describeStage(const search::Plan &plan, int stage) {
     bool isHere = layer.stage == stage;
     bool isNext = (index > 0 && plan.layers[index - 1].stage == stage) ||
                   (index + 1 < plan.layers.size() && plan.layers[index + 1].stage == stage);
-    if (isHere || isNext)
-      text += "; " + std::to_string(index) + (isHere ? " " : " beside ") + search::describe(layer.strategy, layer.dp);
+    if (!isHere && !isNext)
+      continue;
+    text += "; " + std::to_string(index) + (isHere ? " " : " beside ") + search::describe(layer.strategy, layer.dp);
+    for (const std::string &name : layer.recomputeValues)
+      text += " " + name;
   }
   return text;
 }

@@ -54,7 +54,7 @@ static LogicalResult takeBytes(JobPlan &job, ModuleOp lowered) {
       return reportError("expects at most " + llvm::Twine(search::formatBytes(double(budget))) +
                          " of memory per device, but stage " + llvm::Twine(stage) + " of this plan needs " +
                          llvm::Twine(bytes.total()) + " bytes; raise the budget to --memory=" +
-                         formatAtLeast(bytes.total()) + ", recompute layers, or use more stages or tp");
+                         search::formatBudget(bytes.total()) + ", recompute layers, or use more stages or tp");
   return success();
 }
 
@@ -65,8 +65,8 @@ static FailureOr<std::vector<Timetable>> lowerModule(ModuleOp module, const Main
   // A program that was lowered before holds all that its timetables are made of.
   auto plan = [&](OpPassManager &passes) { passes.addPass(createPlanMemoryPass(timetables)); };
   bool isLowered = detectPhase(module) == Phase::Lower;
-  if (failed(isLowered && options.printTimetable ? phases.run(module, Phase::Lower, plan)
-                                                 : phases.lower(module, options.getLastPhase(), timetables)))
+  if (failed(isLowered && options.asksForTimetable() ? phases.run(module, Phase::Lower, plan)
+                                                     : phases.lower(module, options.getLastPhase(), timetables)))
     return failure();
   return std::move(*timetables);
 }
@@ -80,7 +80,7 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   FailureOr<search::Cluster> cluster = readJobCluster(options, options.cluster);
   if (failed(cluster))
     return failure();
-  PhaseRunner phases(timing, options.target);
+  PhaseRunner phases(timing, options.target, options.keepBodies);
   if (failed(differentiate(module, start, options, *cluster, phases)))
     return failure();
   FailureOr<JobPlan> job = planModule(module, options, *cluster, phases);
@@ -89,11 +89,16 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   FailureOr<std::vector<Timetable>> timetables = lowerModule(module, options, phases);
   if (failed(timetables))
     return failure();
-  if (options.printTimetable)
-    return printTimetable(module, *timetables, options);
+  FailureOr<TimetableProof> proof = TimetableProof();
+  if (options.verifyTimetable && failed(proof = verifyTimetables(module, *timetables)))
+    return failure();
+  if (options.asksForTimetable() && !options.writesFolder())
+    return printTimetable(module, *timetables, *proof, options);
   if (!options.writesFolder())
     return printProgram(module, job->plan, options);
   if (failed(takeBytes(*job, module)))
     return failure();
+  if (options.verifyTimetable)
+    printProof(*proof, llvm::outs());
   return writeStageFolder(module, *timetables, job->plan, options);
 }

@@ -15,12 +15,14 @@ static std::string findWrongValue(const MainJobOptions &options) {
            options.architecture + "'";
   if (!options.precision.empty() && options.precision != "fp32" && options.precision != "bf16")
     return "expects --precision fp32 or bf16, but got '" + options.precision + "'";
-  if (options.printTimetable && options.compileTo.value_or(Phase::Lower) != Phase::Lower)
-    return "expects --print-timetable alone or with --compile-to=lower, but got --compile-to=" +
-           getPhaseName(*options.compileTo).str();
+  if (options.asksForTimetable() && options.compileTo.value_or(Phase::Lower) != Phase::Lower)
+    return std::string("expects ") + (options.printTimetable ? "--print-timetable" : "--verify-timetable") +
+           " alone or with --compile-to=lower, but got --compile-to=" + getPhaseName(*options.compileTo).str();
   if (options.printTimetable && options.writesFolder())
     return "expects --print-timetable or --lower, but got both; the timetable of a plan.json is printed with "
            "--plan=FILE";
+  if (options.keepBodies && options.compileTo != Phase::Lower)
+    return "expects --keep-bodies with --compile-to=lower, whose program then says what its bodies compute";
   return "";
 }
 

@@ -13,7 +13,8 @@ namespace galvatron {
 struct MainJobOptions {
   std::string input = "-"; ///< model.mlir, after any phase
   std::string output;      ///< folder, or with `compileTo` or without `lower` a file; empty: by default
-  bool search = false, lower = false, explain = false, printTimetable = false;
+  bool search = false, lower = false, explain = false, printTimetable = false, verifyTimetable = false;
+  bool keepBodies = false; ///< in a program after phase lower, for `--evaluate`
   std::optional<Phase> compileTo;
   std::string plan; ///< plan file, instead of a search
   ClusterInput cluster;
@@ -24,11 +25,13 @@ struct MainJobOptions {
   std::string precision;               ///< fp32 or bf16; empty: as the target has it
 
   bool hasPlan() const { return search || !plan.empty(); }
-  /// Whether the job ends in a folder of stage binaries; else it prints a program, or with `printTimetable` what its
-  /// stages do.
+  /// Whether the job ends in a folder of stage binaries; else it prints a program, or what its stages do and what is
+  /// proved of that.
   bool writesFolder() const { return lower && !compileTo; }
+  /// Whether the job is about what stages do in a step.
+  bool asksForTimetable() const { return printTimetable || verifyTimetable; }
   /// The last phase to run.
-  Phase getLastPhase() const { return compileTo.value_or(lower || printTimetable ? Phase::Lower : Phase::Plan); }
+  Phase getLastPhase() const { return compileTo.value_or(lower || asksForTimetable() ? Phase::Lower : Phase::Plan); }
   std::string getPrecision() const { return !precision.empty() ? precision : target == "cpu" ? "fp32" : "bf16"; }
 };
 

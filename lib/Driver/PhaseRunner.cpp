@@ -26,6 +26,7 @@ LogicalResult PhaseRunner::lower(ModuleOp planned, Phase last, std::shared_ptr<s
   };
   LowerPhaseOptions lower;
   lower.device = device;
+  lower.keepBodies = keepBodies && !isTrial;
   lower.timetables = std::move(timetables);
   if (failed(runIfDue(Phase::Shard, [](OpPassManager &passes) { buildShardPhase(passes, {}); })) ||
       failed(runIfDue(Phase::Stage, [](OpPassManager &passes) { buildStagePhase(passes, {}); })))

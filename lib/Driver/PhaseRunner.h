@@ -16,7 +16,9 @@ namespace galvatron {
 class PhaseRunner {
 public:
   /// `device`: the library that stages link, as in LowerPhaseOptions.
-  PhaseRunner(mlir::TimingScope &timing, std::string device) : timing(&timing), device(std::move(device)) {}
+  /// `keepBodies`: in the program that is kept, not in trials.
+  PhaseRunner(mlir::TimingScope &timing, std::string device, bool keepBodies = false)
+      : timing(&timing), device(std::move(device)), keepBodies(keepBodies) {}
 
   mlir::LogicalResult run(mlir::ModuleOp module, Phase phase, llvm::function_ref<void(mlir::OpPassManager &)> build);
 
@@ -32,6 +34,7 @@ public:
 private:
   mlir::TimingScope *timing; ///< of the phase at hand, or of all
   std::string device;
+  bool keepBodies;
   bool isTrial = false;
 };
 

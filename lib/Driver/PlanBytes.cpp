@@ -3,10 +3,6 @@
 
 #include "dialects/Dist/Dist.h"
 
-#include "llvm/Support/Format.h"
-
-#include <cmath>
-
 using namespace mlir;
 using namespace galvatron;
 
@@ -59,14 +55,3 @@ int galvatron::getFullestStage(const search::Plan &plan) {
 }
 
 int64_t galvatron::getMostBytes(const search::Plan &plan) { return getBytes(plan, getFullestStage(plan)).total(); }
-
-std::string galvatron::formatAtLeast(int64_t bytes) {
-  static constexpr const char *kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  int unit = 0;
-  double value = double(bytes);
-  for (; value >= 1024 && unit < 4; ++unit)
-    value /= 1024;
-  std::string text;
-  llvm::raw_string_ostream(text) << llvm::format(unit ? "%.2f" : "%.0f", std::ceil(value * 100) / 100) << kUnits[unit];
-  return text;
-}

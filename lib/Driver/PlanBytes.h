@@ -35,9 +35,6 @@ int getFullestStage(const search::Plan &plan);
 /// What a rank of the fullest stage takes; 0 where nothing was noted.
 int64_t getMostBytes(const search::Plan &plan);
 
-/// A size that `--memory` reads back as at least `bytes`: search::formatBytes would round down as often as up.
-std::string formatAtLeast(int64_t bytes);
-
 } // namespace galvatron
 
 #endif // GALVATRON_DRIVER_PLANBYTES_H

@@ -1,6 +1,8 @@
 // Runs of equal layers are one line: a model of 80 layers is read at a glance.
 #include "PlanSummary.h"
 
+#include "llvm/ADT/StringExtras.h"
+
 #include "llvm/Support/Format.h"
 #include "llvm/Support/FormatVariadic.h"
 
@@ -94,6 +96,8 @@ void galvatron::printPlanReasons(const Plan &plan, llvm::raw_ostream &out) {
       out << "  not " << search::describe(other.strategy, other.dp) << ": " << other.lostBy << "\n";
     first = last + 1;
   }
+  for (const auto &[layerType, names] : plan.recomputableValues)
+    out << "recomputable values of " << layerType << ": " << llvm::join(names, ", ") << "\n";
   for (const std::string &note : plan.reasons.notes)
     out << note << "\n";
   if (!plan.reasons.lowered.empty())

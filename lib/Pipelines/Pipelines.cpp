@@ -115,7 +115,7 @@ void galvatron::buildStagePhase(mlir::OpPassManager &passes, const StagePhaseOpt
 
 void galvatron::buildLowerPhase(mlir::OpPassManager &passes, const LowerPhaseOptions &options) {
   // Bodies first: their scratch is part of the memory to plan.
-  passes.addPass(createConvertDistToExecPass({options.device, /*lacking=*/{}}));
+  passes.addPass(createConvertDistToExecPass({options.device, /*lacking=*/{}, options.keepBodies}));
   // Then only the timetable is left to make: planned and proved here, it is the very one that is emitted.
   passes.addPass(createPlanMemoryPass(options.timetables));
   passes.addPass(createVerifyLowerPass());

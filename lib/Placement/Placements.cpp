@@ -10,6 +10,47 @@ using namespace galvatron::dist;
 using namespace galvatron::graph;
 
 //===----------------------------------------------------------------------===//
+// Conditions
+//===----------------------------------------------------------------------===//
+
+static bool isInternal(const Axes &axes, AxisId axis) { return axes.getAxis(axis).role == AxisRole::Internal; }
+
+namespace {
+/// What the condition of a preference is asked of: an op, or the elementwise op that a value at a boundary stands for.
+struct Surroundings {
+  bool mixesPositions = false, hasInternalLoop = false;
+};
+} // namespace
+
+static bool holds(When when, Surroundings around) {
+  switch (when) {
+  case When::Always:
+    return true;
+  case When::Mixing:
+    return around.mixesPositions;
+  case When::NotMixing:
+    return !around.mixesPositions;
+  case When::NoInternalLoop:
+    return !around.hasInternalLoop;
+  }
+  llvm_unreachable("unknown condition");
+}
+
+/// Whether the layer would cut the group under the condition. Values at its boundary mix no positions and have no
+/// internal axis, so all but one hold somewhere.
+static bool isWanted(const Axes &axes, graph::LayerOp layer, ArrayRef<AxisId> group, When when) {
+  if (when != When::Mixing)
+    return true;
+  WalkResult result = layer.walk([&](Operation *op) {
+    bool mixes = axes.hasFactors(op) && axes.isMixing(op) &&
+                 llvm::any_of(axes.getFactors(op).loops,
+                              [&](const FactorLoop &loop) { return llvm::is_contained(group, loop.axis); });
+    return mixes ? WalkResult::interrupt() : WalkResult::advance();
+  });
+  return result.wasInterrupted();
+}
+
+//===----------------------------------------------------------------------===//
 // Sub-axes
 //===----------------------------------------------------------------------===//
 
@@ -59,28 +100,71 @@ static StringRef describe(AxisRole role) {
   return "an axis that is never divided";
 }
 
-/// "63 (dimension 0 of mlp.up_proj.weight)": by the first of the layer's parameters that has the axis.
-static std::string describe(const Axes &axes, graph::LayerOp layer, AxisId axis) {
-  std::string extent = std::to_string(axes.getAxis(axis).extent);
+static int64_t getExtent(const Axes &axes, ArrayRef<AxisId> group) {
+  int64_t extent = 1;
+  for (AxisId axis : group)
+    extent *= axes.getAxis(axis).extent;
+  return extent;
+}
+
+/// "63 (dimension 0 of mlp.up_proj.weight)": by the first of the layer's parameters that has all the axes of the group.
+static std::string describe(const Axes &axes, graph::LayerOp layer, ArrayRef<AxisId> group) {
+  std::string extent = std::to_string(getExtent(axes, group));
   Block &body = layer.getBody().front();
   for (BlockArgument argument : body.getArguments().drop_front(layer.getNumInputs()))
     for (auto [dim, list] : llvm::enumerate(axes.getAxes(argument)))
-      if (llvm::is_contained(list, axis))
-        return extent + (list.size() > 1 ? " (a factor of dimension " : " (dimension ") + std::to_string(dim) + " of " +
-               layer.getParameterName(argument.getArgNumber()).str() + ")";
-  return extent + " (" + axes.getName(axis) + ")";
+      if (llvm::all_of(group, [&](AxisId axis) { return llvm::is_contained(list, axis); }))
+        return extent + (list.size() > group.size() ? " (a factor of dimension " : " (dimension ") +
+               std::to_string(dim) + " of " + layer.getParameterName(argument.getArgNumber()).str() + ")";
+  return extent + " " + describe(axes.getAxis(group[0]).role).str();
 }
 
-/// "2 x 2, 96": the extents of each group, for messages.
-static std::string describe(const Axes &axes, ArrayRef<SmallVector<AxisId>> groups) {
-  std::string text;
-  for (ArrayRef<AxisId> group : groups) {
-    if (!text.empty())
-      text += ", ";
-    for (auto [index, axis] : llvm::enumerate(group))
-      text += (index ? " x " : "") + std::to_string(axes.getAxis(axis).extent);
+/// Data look up rows of a vocabulary; of several tables of a layer the largest has it. The others, such as those of
+/// token types, are nothing that a plan speaks of.
+static bool isMinorTable(const Axes &axes, ArrayRef<AxisId> group, ArrayRef<SmallVector<AxisId>> groups) {
+  return axes.getAxis(group[0]).routed && llvm::any_of(groups, [&](ArrayRef<AxisId> other) {
+           return axes.getAxis(other[0]).routed && getExtent(axes, other) > getExtent(axes, group);
+         });
+}
+
+/// Refuses a degree that does not divide what the layer would cut by it.
+static LogicalResult refuse(Location loc, graph::LayerOp layer, const Parallelism &row, const Axes &axes,
+                            ArrayRef<AxisId> group, int64_t dealt) {
+  InFlightDiagnostic error = emitError(loc) << "layer '" << layer.getSymName() << "' cannot use " << row.name << " = "
+                                            << row.degree << ": expects it to divide " << describe(axes, layer, group);
+  if (dealt > 1)
+    error << ", which is cut into " << dealt << " already";
+  return error << "; use a degree that does";
+}
+
+/// Gives each mesh axis of the row a sub-axis of each group that it would cut.
+LogicalResult LayerSubAxes::deal(const Axes &axes, graph::LayerOp layer, const Parallelism &row,
+                                 MutableArrayRef<MeshAxis> dealt, Location loc) {
+  auto getDealt = [&](ArrayRef<AxisId> group) {
+    int64_t product = 1;
+    for (AxisId axis : group)
+      for (SubAxis subAxis : subAxes[axis])
+        product *= llvm::is_contained(row.meshAxes, subAxis.meshAxis) ? 1 : subAxis.extent;
+    return product;
+  };
+  SmallVector<AxisId> replicated;
+  for (int64_t axis : row.meshAxes) {
+    MeshAxis &meshAxis = dealt[axis] = {axis, mesh[axis], row.name, {}};
+    for (Preference preference : row.wants) {
+      SmallVector<SmallVector<AxisId>> groups = axes.getGroups(layer, preference.role);
+      for (ArrayRef<AxisId> group : groups) {
+        if (!isWanted(axes, layer, group, preference.when) || deal(axes, group, preference.when, meshAxis))
+          continue;
+        if (!isMinorTable(axes, group, groups))
+          return refuse(loc, layer, row, axes, group, getDealt(group));
+        if (!llvm::is_contained(replicated, group[0]))
+          emitRemark(loc) << "layer '" << layer.getSymName() << "': " << row.name << " = " << row.degree
+                          << " does not divide " << describe(axes, layer, group) << ", which is replicated";
+        replicated.push_back(group[0]);
+      }
+    }
   }
-  return text;
+  return success();
 }
 
 FailureOr<LayerSubAxes> LayerSubAxes::get(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
@@ -107,27 +191,9 @@ FailureOr<LayerSubAxes> LayerSubAxes::get(const Axes &axes, graph::LayerOp layer
     return emitError(loc) << "expects the degrees of layer '" << name << "' to factor the " << pipeline.getDevices()
                           << " devices of a stage, but got " << StringRef(meshAxes.failed->key) << " = "
                           << strategy.getValues().*meshAxes.failed->value;
-  for (const Parallelism &row : getParallelisms(strategy, meshAxes)) {
-    int64_t degree = row.degree;
-    SmallVector<AxisId> unserved;
-    for (int64_t axis : row.meshAxes) {
-      MeshAxis &meshAxis = dealtMeshAxes[axis] = {axis, result.mesh[axis], row.name, {}};
-      for (Preference preference : row.wants)
-        for (ArrayRef<AxisId> group : axes.getGroups(layer, preference.role))
-          if (!result.deal(axes, group, preference.when, meshAxis) && !llvm::is_contained(unserved, group[0]))
-            unserved.push_back(group[0]);
-      // A vocabulary's size is whatever it is; any other axis was the author's choice of strategy.
-      SmallVector<SmallVector<AxisId>> groups = axes.getGroups(layer, row.wants[0].role);
-      bool mandatory = llvm::any_of(groups, [&](ArrayRef<AxisId> group) { return !axes.getAxis(group[0]).routed; });
-      if (meshAxis.choices.empty() && mandatory)
-        return emitError(loc) << "layer '" << name << "' cannot use " << row.name << " = " << degree
-                              << ": expects it to divide its " << describe(row.wants[0].role) << ", but got "
-                              << describe(axes, groups);
-    }
-    for (AxisId axis : unserved)
-      emitRemark(loc) << "layer '" << name << "': " << row.name << " = " << degree << " does not divide "
-                      << describe(axes, layer, axis) << ", which is replicated";
-  }
+  for (const Parallelism &row : getParallelisms(strategy, meshAxes))
+    if (failed(result.deal(axes, layer, row, dealtMeshAxes, loc)))
+      return failure();
   if (!meshAxes.usesAll)
     return emitError(loc) << "expects the degrees of layer '" << name << "' to use all " << pipeline.getDevices()
                           << " devices of a stage, but got " << strategy;
@@ -170,8 +236,6 @@ static bool isParallel(const OpFactors &loops, unsigned loop) {
   });
 }
 
-static bool isInternal(const Axes &axes, AxisId axis) { return axes.getAxis(axis).role == AxisRole::Internal; }
-
 /// A routed loop may be cut on a table or its gradient, and along a vocabulary; not along experts,
 /// where devices would have to look for each other's tokens.
 static bool mayCutRouted(Operation *op, const OpFactors &loops, unsigned loop, const Axes &axes) {
@@ -188,25 +252,6 @@ static bool mayCutRouted(Operation *op, const OpFactors &loops, unsigned loop, c
     if (indexes(value, dims))
       return true;
   return false;
-}
-
-namespace {
-/// What the condition of a preference is asked of: an op, or the elementwise op that a value at a boundary stands for.
-struct Surroundings {
-  bool mixesPositions = false, hasInternalLoop = false;
-};
-} // namespace
-
-static bool holds(When when, Surroundings around) {
-  switch (when) {
-  case When::Always:
-    return true;
-  case When::NotMixing:
-    return !around.mixesPositions;
-  case When::NoInternalLoop:
-    return !around.hasInternalLoop;
-  }
-  llvm_unreachable("unknown condition");
 }
 
 std::optional<unsigned> galvatron::chooseLoop(Operation *op, const LayerSubAxes::MeshAxis &meshAxis, const Axes &axes) {

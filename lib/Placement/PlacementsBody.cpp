@@ -394,6 +394,7 @@ FailureOr<SmallVector<Value>> BodyAssigner::addPartialsFirst(Operation *op, cons
     for (Value member : members)
       values.push_back(getCopies(member)[0].value);
     Value sum = SumOp::create(builder, op->getLoc(), values[0].getType(), values);
+    sum.getDefiningOp()->setDiscardableAttrs(op->getDiscardableAttrDictionary());
     Type type = getType(op->getResult(0), need);
     operands.push_back(RedistributeOp::create(builder, op->getLoc(), type, sum));
   }

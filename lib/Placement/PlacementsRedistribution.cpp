@@ -168,6 +168,43 @@ static SmallVector<Partial> getTimePartials(PlacementAttr placement) {
   return partials;
 }
 
+/// Axes that are in one place here and there stay there. Up to so many others may go anywhere on their way; up to so
+/// many move in groups and permute. Beyond, there would be too many states.
+constexpr size_t kMostFree = 3, kMostGrouped = 6;
+
+/// Cuts the largest sub-axis that is local here and there, so that each of a few axes of these sizes finds a part of
+/// it: who has part of a value while others reduce or exchange it makes that smaller.
+static void makeRoom(ArrayRef<int64_t> sizes, SmallVector<DimSubAxes> &a, SmallVector<DimSubAxes> &b) {
+  size_t dim = 0, index = 0;
+  int64_t largest = 1;
+  for (size_t i = 0; i < a.size(); ++i)
+    for (size_t j = 0; j < a[i].size(); ++j)
+      if (a[i][j].meshAxis == kLocal && b[i][j].meshAxis == kLocal && a[i][j].extent > largest)
+        largest = a[i][j].extent, dim = i, index = j;
+  if (largest == 1 || sizes.size() < 2 || sizes.size() > kMostFree)
+    return;
+  DimSubAxes parts;
+  for (int64_t size : sizes)
+    if (largest % size == 0 && largest > size) {
+      parts.push_back({size, kLocal});
+      largest /= size;
+    }
+  parts.push_back({largest, kLocal});
+  for (DimSubAxes *subAxes : {&a[dim], &b[dim]}) {
+    subAxes->erase(subAxes->begin() + index);
+    subAxes->insert(subAxes->begin() + index, parts.begin(), parts.end());
+  }
+}
+
+/// Sizes of the mesh's axes that are not in one place in both.
+static SmallVector<int64_t> getMovingSizes(const Redistribution &problem) {
+  SmallVector<int64_t> sizes;
+  for (auto [from, to, size] : llvm::zip(problem.from, problem.to, problem.mesh))
+    if (from != to)
+      sizes.push_back(size);
+  return sizes;
+}
+
 static std::optional<Redistribution> getProblem(PlacementAttr from, PlacementAttr to, ArrayRef<int64_t> mesh) {
   Redistribution problem{from.getContext(), mesh, {}, {}, {}, {}, {}};
   problem.kinds.assign(mesh.size(), graph::ReduceKind::Sum);
@@ -176,19 +213,26 @@ static std::optional<Redistribution> getProblem(PlacementAttr from, PlacementAtt
   if (problem.layout.timePartials != getTimePartials(to))
     return std::nullopt;
   SmallVector<DimSubAxes> a = from.getDims(), b = to.getDims();
-  for (auto [index, dims] : llvm::enumerate(llvm::zip(a, b))) {
-    auto &[x, y] = dims;
+  for (auto [x, y] : llvm::zip(a, b)) {
     if (!refineDim(x, y))
       return std::nullopt;
-    for (auto [subAxis, other] : llvm::zip(x, y)) {
+    for (auto [subAxis, other] : llvm::zip(x, y))
       if ((subAxis.meshAxis == kTime) != (other.meshAxis == kTime))
         return std::nullopt;
+  }
+  auto fill = [&] {
+    return fillState(a, from.getPartials(), problem, problem.from) &&
+           fillState(b, to.getPartials(), problem, problem.to);
+  };
+  if (!fill())
+    return std::nullopt;
+  makeRoom(getMovingSizes(problem), a, b);
+  fill();
+  for (auto [index, dim] : llvm::enumerate(a))
+    for (SubAxis subAxis : dim) {
       problem.layout.pieces.push_back({int64_t(index), subAxis.extent});
       problem.hasTime.push_back(subAxis.meshAxis == kTime);
     }
-  }
-  if (!fillState(a, from.getPartials(), problem, problem.from) || !fillState(b, to.getPartials(), problem, problem.to))
-    return std::nullopt;
   return problem;
 }
 
@@ -217,100 +261,11 @@ static double getStepTraffic(RedistributionKind kind, int64_t localElements, int
     return 2 * local * others / double(groupSize);
   case RedistributionKind::AllGather:
     return local * others;
+  case RedistributionKind::Permute:
+    break; // depends on who keeps what it has
   }
   llvm_unreachable("unknown kind of redistribution");
 }
-
-/// The step that moves `axes` (ascending) from `state` to where they are in `next`.
-static RedistributionStep makeStep(const Redistribution &problem, const State &state, const State &next,
-                                   ArrayRef<int64_t> axes) {
-  int from = state[axes[0]], to = next[axes[0]];
-  RedistributionStep step;
-  step.kind = getKind(from, to);
-  step.axes.assign(axes.begin(), axes.end());
-  step.reduction = problem.kinds[axes[0]];
-  step.result = problem.getPlacement(next);
-  int64_t groupSize = 1;
-  for (int64_t axis : axes)
-    groupSize *= problem.mesh[axis];
-  step.traffic = getStepTraffic(step.kind, problem.getLocalElements(state), groupSize);
-  SmallVector<int64_t> before = problem.getMeshAxes(state), after = problem.getMeshAxes(next);
-  if (to >= 0) {
-    step.dim = problem.layout.pieces[to].dim;
-    step.outer = problem.getOuter(before, to);
-  }
-  if (from >= 0) {
-    step.joinDim = problem.layout.pieces[from].dim;
-    step.joinOuter = problem.getOuter(after, from);
-  }
-  if (step.kind == RedistributionKind::AllGather)
-    std::swap(step.dim, step.joinDim), std::swap(step.outer, step.joinOuter);
-  return step;
-}
-
-/// Moves of single axes, cheapest path first (Dijkstra).
-static std::optional<SmallVector<std::pair<int64_t, State>>> findPath(const Redistribution &problem) {
-  struct Entry {
-    double cost = 0;
-    State previous;
-    int64_t axis = -1;
-    bool done = false;
-  };
-  auto less = [](const State &a, const State &b) {
-    return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end());
-  };
-  std::map<State, Entry, decltype(less)> seen(less);
-  using Item = std::pair<double, State>;
-  auto later = [&](const Item &a, const Item &b) {
-    return a.first != b.first ? a.first > b.first : less(b.second, a.second);
-  };
-  std::priority_queue<Item, std::vector<Item>, decltype(later)> queue(later);
-  seen[problem.from] = {};
-  queue.push({0, problem.from});
-  while (!queue.empty()) {
-    auto [cost, state] = queue.top();
-    queue.pop();
-    Entry &entry = seen[state];
-    if (std::exchange(entry.done, true))
-      continue;
-    if (state == problem.to)
-      break;
-    SmallVector<int64_t> meshAxes = problem.getMeshAxes(state);
-    for (size_t axis = 0; axis < state.size(); ++axis) {
-      int target = problem.to[axis];
-      if (state[axis] == target)
-        continue;
-      for (int where : {target, kNowhere}) {
-        if (where == kPartial || where == state[axis] || (where >= 0 && meshAxes[where] != kLocal))
-          continue;
-        State next = state;
-        next[axis] = where;
-        double nextCost =
-            cost + kStepCost +
-            getStepTraffic(getKind(state[axis], where), problem.getLocalElements(state), problem.mesh[axis]);
-        auto [found, isNew] = seen.try_emplace(next);
-        if (isNew || (!found->second.done && nextCost < found->second.cost)) {
-          found->second = {nextCost, state, int64_t(axis)};
-          queue.push({nextCost, next});
-        }
-        if (where == target && target == kNowhere)
-          break;
-      }
-    }
-  }
-  auto found = seen.find(problem.to);
-  if (found == seen.end() || !found->second.done)
-    return std::nullopt;
-  SmallVector<std::pair<int64_t, State>> path;
-  for (State state = problem.to; state != problem.from; state = seen[state].previous)
-    path.push_back({seen[state].axis, state});
-  std::reverse(path.begin(), path.end());
-  return path;
-}
-
-//===----------------------------------------------------------------------===//
-// Fusion of neighbouring steps
-//===----------------------------------------------------------------------===//
 
 /// Whether two pieces are neighbours, `major` first, once both are held locally.
 static bool areAdjacent(const Redistribution &problem, SmallVector<int64_t> meshAxes, int major, int minor) {
@@ -325,55 +280,265 @@ static bool areAdjacent(const Redistribution &problem, SmallVector<int64_t> mesh
 }
 
 /// Whether moving `next` may join the group that `last` is the most minor axis of.
-static bool canFuse(const Redistribution &problem, const State &before, const State &after, int64_t last,
+static bool canJoin(const Redistribution &problem, const State &before, const State &after, int64_t last,
                     int64_t next) {
-  if (last > next || getKind(before[last], after[last]) != getKind(before[next], after[next]))
+  if (getKind(before[last], after[last]) != getKind(before[next], after[next]))
     return false;
   if (before[last] == kPartial && problem.kinds[last] != problem.kinds[next])
     return false;
   SmallVector<int64_t> meshAxes = problem.getMeshAxes(before), meshAxesAfter = problem.getMeshAxes(after);
-  if (after[next] >= 0 && meshAxes[after[next]] != kLocal)
-    return false; // takes the sub-axis that another one of the group leaves
   return areAdjacent(problem, meshAxesAfter, before[last], before[next]) &&
          areAdjacent(problem, meshAxes, after[last], after[next]);
 }
 
-static SmallVector<RedistributionStep> fuse(const Redistribution &problem,
-                                            SmallVector<std::pair<int64_t, State>> path) {
-  // Runs of one kind commute unless one takes what another leaves: sort them by axis.
-  State state = problem.from;
-  SmallVector<RedistributionStep> steps;
-  for (size_t begin = 0; begin < path.size();) {
-    auto kindOf = [&](size_t i, const State &before) {
-      return getKind(before[path[i].first], path[i].second[path[i].first]);
-    };
-    RedistributionKind kind = kindOf(begin, state);
-    size_t end = begin + 1;
-    while (end < path.size() && kindOf(end, path[end - 1].second) == kind)
-      ++end;
-    SmallVector<std::pair<int64_t, int>> moves;
-    for (size_t i = begin; i < end; ++i)
-      moves.push_back({path[i].first, path[i].second[path[i].first]});
-    SmallVector<int64_t> meshAxes = problem.getMeshAxes(state);
-    if (llvm::all_of(moves, [&](auto &move) { return move.second < 0 || meshAxes[move.second] == kLocal; }))
-      llvm::sort(moves);
-    for (size_t i = 0; i < moves.size();) {
-      SmallVector<int64_t> axes{moves[i].first};
-      State next = state;
-      next[moves[i].first] = moves[i].second;
-      for (++i; i < moves.size(); ++i) {
-        State grown = next;
-        grown[moves[i].first] = moves[i].second;
-        if (!canFuse(problem, state, grown, axes.back(), moves[i].first))
-          break;
-        axes.push_back(moves[i].first);
-        next = grown;
-      }
-      steps.push_back(makeStep(problem, state, next, axes));
-      state = next;
-    }
-    begin = end;
+static int64_t getGroupSize(const Redistribution &problem, ArrayRef<int64_t> axes) {
+  int64_t size = 1;
+  for (int64_t axis : axes)
+    size *= problem.mesh[axis];
+  return size;
+}
+
+//===----------------------------------------------------------------------===//
+// Permutes
+//===----------------------------------------------------------------------===//
+
+/// For each of `axes`, which of them has in `next` what it has in `state`. Chains that begin with an axis that had
+/// nothing and end with one that will have nothing close to cycles, so that every device's value goes to one device.
+/// `axes` only hand each other their sub-axes.
+static SmallVector<int64_t> getSuccessors(const State &state, const State &next, ArrayRef<int64_t> axes) {
+  auto holderIn = [&](const State &holders, int piece) {
+    return llvm::find_if(axes, [&](int64_t axis) { return holders[axis] == piece; }) - axes.begin();
+  };
+  SmallVector<int64_t> successors;
+  for (auto [index, axis] : llvm::enumerate(axes)) {
+    int64_t successor = index;
+    if (state[axis] >= 0)
+      successor = holderIn(next, state[axis]);
+    else
+      while (next[axes[successor]] >= 0)
+        successor = holderIn(state, next[axes[successor]]);
+    successors.push_back(successor);
   }
+  return successors;
+}
+
+/// For each position of a group along `axes`, the position of the device whose value it gets.
+static SmallVector<int64_t> getSources(const Redistribution &problem, const State &state, const State &next,
+                                       ArrayRef<int64_t> axes) {
+  SmallVector<int64_t> successors = getSuccessors(state, next, axes), sources;
+  for (int64_t position = 0; position < getGroupSize(problem, axes); ++position) {
+    SmallVector<int64_t> at(axes.size());
+    int64_t rest = position, source = 0;
+    for (int64_t index = axes.size() - 1; index >= 0; --index) {
+      at[index] = rest % problem.mesh[axes[index]];
+      rest /= problem.mesh[axes[index]];
+    }
+    for (auto [axis, successor] : llvm::zip(axes, successors))
+      source = source * problem.mesh[axis] + at[successor];
+    sources.push_back(source);
+  }
+  return sources;
+}
+
+//===----------------------------------------------------------------------===//
+// Search
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// One collective: `axes` (ascending) get from where they are to where they are in `next`.
+struct Move {
+  RedistributionKind kind;
+  SmallVector<int64_t> axes;
+  State next;
+  double traffic;
+};
+
+/// The moves that lead on from a state.
+class Moves {
+public:
+  Moves(const Redistribution &problem, const State &state);
+  SmallVector<Move> all;
+
+private:
+  SmallVector<int> getDestinations(int64_t axis);
+  void addGroups(State &next, SmallVector<int64_t> &axes);
+  void addPermutes(State &next, ArrayRef<int64_t> holders);
+
+  const Redistribution &problem;
+  const State &state;
+  SmallVector<int64_t> meshAxes; // of the pieces, in `state`
+  SmallVector<int64_t> moving;   // axes that may move
+  bool isFree;                   // anywhere; else only to where they belong, or nowhere
+};
+
+} // namespace
+
+Moves::Moves(const Redistribution &problem, const State &state)
+    : problem(problem), state(state), meshAxes(problem.getMeshAxes(state)) {
+  SmallVector<int64_t> unsettled;
+  for (size_t axis = 0; axis < state.size(); ++axis) {
+    if (problem.from[axis] != problem.to[axis])
+      moving.push_back(axis);
+    if (state[axis] != problem.to[axis])
+      unsettled.push_back(axis);
+  }
+  isFree = moving.size() <= kMostFree;
+  if (!isFree)
+    moving = unsettled;
+  for (int64_t axis : moving)
+    for (int where : getDestinations(axis)) {
+      State next = state;
+      next[axis] = where;
+      SmallVector<int64_t> axes{axis};
+      addGroups(next, axes);
+    }
+  if (moving.size() > kMostGrouped)
+    return;
+  State next = state;
+  SmallVector<int64_t> holders;
+  for (int64_t axis : moving)
+    if (state[axis] >= 0) {
+      holders.push_back(axis);
+      next[axis] = kNowhere;
+    }
+  addPermutes(next, holders);
+}
+
+SmallVector<int> Moves::getDestinations(int64_t axis) {
+  SmallVector<int> destinations;
+  auto add = [&](int where) {
+    bool isTaken =
+        where >= 0 && (meshAxes[where] != kLocal || problem.layout.pieces[where].extent != problem.mesh[axis]);
+    if (where != kPartial && where != state[axis] && !isTaken && !llvm::is_contained(destinations, where))
+      destinations.push_back(where);
+  };
+  add(problem.to[axis]);
+  add(kNowhere);
+  for (size_t piece = 0; piece < meshAxes.size() && isFree; ++piece)
+    add(piece);
+  return destinations;
+}
+
+void Moves::addGroups(State &next, SmallVector<int64_t> &axes) {
+  RedistributionKind kind = getKind(state[axes[0]], next[axes[0]]);
+  all.push_back({kind, axes, next, getStepTraffic(kind, problem.getLocalElements(state), getGroupSize(problem, axes))});
+  if (moving.size() > kMostGrouped)
+    return;
+  for (int64_t axis : moving) {
+    if (axis <= axes.back())
+      continue;
+    for (int where : getDestinations(axis)) {
+      next[axis] = where;
+      bool isTaken = where >= 0 && llvm::any_of(axes, [&](int64_t other) { return next[other] == where; });
+      if (!isTaken && canJoin(problem, state, next, axes.back(), axis)) {
+        axes.push_back(axis);
+        addGroups(next, axes);
+        axes.pop_back();
+      }
+    }
+    next[axis] = state[axis];
+  }
+}
+
+/// Deals what `holders` have to axes that `next` has nothing for.
+void Moves::addPermutes(State &next, ArrayRef<int64_t> holders) {
+  if (holders.empty()) {
+    SmallVector<int64_t> axes;
+    llvm::copy_if(moving, std::back_inserter(axes), [&](int64_t axis) { return state[axis] != next[axis]; });
+    if (axes.empty())
+      return;
+    SmallVector<int64_t> sources = getSources(problem, state, next, axes);
+    auto kept =
+        llvm::count_if(llvm::enumerate(sources), [](auto each) { return int64_t(each.index()) == each.value(); });
+    double traffic = double(problem.getLocalElements(state)) * double(sources.size() - kept) / double(sources.size());
+    all.push_back({RedistributionKind::Permute, axes, next, traffic});
+    return;
+  }
+  int64_t holder = holders.front();
+  for (int64_t axis : moving) {
+    int piece = state[holder];
+    bool mayHave = isFree || axis == holder || problem.to[axis] == piece;
+    if (next[axis] != kNowhere || problem.mesh[axis] != problem.mesh[holder] || !mayHave)
+      continue;
+    next[axis] = piece;
+    addPermutes(next, holders.drop_front());
+    next[axis] = kNowhere;
+  }
+}
+
+static RedistributionStep makeStep(const Redistribution &problem, const State &state, const Move &move) {
+  int from = state[move.axes[0]], to = move.next[move.axes[0]];
+  RedistributionStep step;
+  step.kind = move.kind;
+  step.axes = move.axes;
+  step.reduction = problem.kinds[move.axes[0]];
+  step.result = problem.getPlacement(move.next);
+  step.traffic = move.traffic;
+  if (move.kind == RedistributionKind::Permute) {
+    step.sources = getSources(problem, state, move.next, move.axes);
+    return step;
+  }
+  SmallVector<int64_t> before = problem.getMeshAxes(state), after = problem.getMeshAxes(move.next);
+  if (to >= 0) {
+    step.dim = problem.layout.pieces[to].dim;
+    step.outer = problem.getOuter(before, to);
+  }
+  if (from >= 0) {
+    step.joinDim = problem.layout.pieces[from].dim;
+    step.joinOuter = problem.getOuter(after, from);
+  }
+  if (step.kind == RedistributionKind::AllGather)
+    std::swap(step.dim, step.joinDim), std::swap(step.outer, step.joinOuter);
+  return step;
+}
+
+/// The cheapest steps (Dijkstra).
+static std::optional<SmallVector<RedistributionStep>> findSteps(const Redistribution &problem) {
+  struct Entry {
+    double cost = 0;
+    State previous;
+    Move move;
+    bool done = false;
+  };
+  auto less = [](const State &a, const State &b) {
+    return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end());
+  };
+  std::map<State, Entry, decltype(less)> seen(less);
+  using Item = std::pair<double, State>;
+  auto later = [&](const Item &a, const Item &b) {
+    return a.first != b.first ? a.first > b.first : less(b.second, a.second);
+  };
+  std::priority_queue<Item, std::vector<Item>, decltype(later)> queue(later);
+  // One collective never moves more than several of the same axes.
+  for (const Move &move : Moves(problem, problem.from).all)
+    if (move.next == problem.to)
+      return SmallVector<RedistributionStep>{makeStep(problem, problem.from, move)};
+  seen[problem.from] = {};
+  queue.push({0, problem.from});
+  while (!queue.empty()) {
+    auto [cost, state] = queue.top();
+    queue.pop();
+    if (std::exchange(seen[state].done, true))
+      continue;
+    if (state == problem.to)
+      break;
+    for (Move &move : Moves(problem, state).all) {
+      double nextCost = cost + kStepCost + move.traffic;
+      auto [found, isNew] = seen.try_emplace(move.next);
+      if (isNew || (!found->second.done && nextCost < found->second.cost)) {
+        found->second = {nextCost, state, move, false};
+        queue.push({nextCost, move.next});
+      }
+    }
+  }
+  auto found = seen.find(problem.to);
+  if (found == seen.end() || !found->second.done)
+    return std::nullopt;
+  SmallVector<RedistributionStep> steps;
+  for (State state = problem.to; state != problem.from; state = seen[state].previous)
+    steps.push_back(makeStep(problem, seen[state].previous, seen[state].move));
+  std::reverse(steps.begin(), steps.end());
   return steps;
 }
 
@@ -393,10 +558,10 @@ std::optional<SmallVector<RedistributionStep>> galvatron::planRedistribution(Pla
     std::optional<Redistribution> problem = getProblem(a, b, mesh);
     if (!problem)
       return std::nullopt;
-    auto path = findPath(*problem);
+    auto path = findSteps(*problem);
     if (!path)
       return std::nullopt;
-    steps.append(fuse(*problem, *path));
+    steps.append(*path);
   }
   return steps;
 }
@@ -426,6 +591,8 @@ Value galvatron::buildStep(OpBuilder &builder, Location loc, Value value, const 
     return AllReduceOp::create(builder, loc, type, value, axes, kind);
   case RedistributionKind::AllGather:
     return AllGatherOp::create(builder, loc, type, value, axes, dim, outer);
+  case RedistributionKind::Permute:
+    return PermuteOp::create(builder, loc, type, value, axes, step.sources);
   }
   llvm_unreachable("unknown kind of redistribution");
 }

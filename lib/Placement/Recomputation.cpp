@@ -28,7 +28,7 @@ public:
   LayerRecomputation(graph::LayerOp layer, graph::BackwardOp backward)
       : forward(layer.getBody().front()), backward(backward.getBody().front()) {}
 
-  void recomputeSelectively();
+  llvm::SetVector<Value> getKept();
   void recompute(const llvm::SetVector<Value> &kept);
   llvm::SetVector<Value> getReads();
 
@@ -57,6 +57,15 @@ static Price getPrice(Operation *op) {
   if (mapsElements(op))
     return Price::Elementwise;
   return Price::Dear;
+}
+
+Value galvatron::getViewedValue(Value value) {
+  Operation *op = value.getDefiningOp();
+  while (op && op->getNumOperands() && (getPrice(op) == Price::View || isa<dist::DistDialect>(op->getDialect()))) {
+    value = op->getOperand(0);
+    op = value.getDefiningOp();
+  }
+  return value;
 }
 
 /// Forward values that backward reads, in forward order.
@@ -125,7 +134,8 @@ void LayerRecomputation::recompute(const llvm::SetVector<Value> &kept) {
       operand.set(get(operand.get(), op));
 }
 
-void LayerRecomputation::recomputeSelectively() {
+/// What is cheaper kept than recomputed.
+llvm::SetVector<Value> LayerRecomputation::getKept() {
   llvm::SetVector<Value> kept = getReads();
   // Last first: what a value is replaced by comes before it, and is looked at later. A value may be in
   // reach only once another one is kept, so until nothing changes.
@@ -138,15 +148,37 @@ void LayerRecomputation::recomputeSelectively() {
     for (Value value : candidates)
       changed |= kept.contains(value) && dropKept(kept, value);
   }
-  recompute(kept);
+  return kept;
 }
 
 void galvatron::recomputeSelectively(graph::LayerOp layer, graph::BackwardOp backward) {
-  LayerRecomputation(layer, backward).recomputeSelectively();
+  recomputeValues(layer, backward, /*values=*/0);
+}
+
+void galvatron::recomputeValues(graph::LayerOp layer, graph::BackwardOp backward, uint64_t values) {
+  LayerRecomputation recomputation(layer, backward);
+  llvm::SetVector<Value> kept = recomputation.getKept();
+  kept.remove_if([&](Value value) {
+    Operation *op = getViewedValue(value).getDefiningOp();
+    auto bit = op ? op->getAttrOfType<IntegerAttr>(plan::kValueAttrName) : IntegerAttr();
+    return bit && values >> bit.getInt() & 1;
+  });
+  recomputation.recompute(kept);
+}
+
+void galvatron::recomputeAsPlanned(graph::LayerOp layer, graph::BackwardOp backward, plan::StrategyAttr strategy) {
+  if (strategy && strategy.getRecompute())
+    recomputeFully(layer, backward);
+  else
+    recomputeValues(layer, backward, strategy ? uint64_t(strategy.getValues().values) : 0);
 }
 
 void galvatron::recomputeFully(graph::LayerOp layer, graph::BackwardOp backward) {
   LayerRecomputation(layer, backward).recompute({});
+}
+
+llvm::SetVector<Value> galvatron::getKeptValues(graph::LayerOp layer, graph::BackwardOp backward) {
+  return LayerRecomputation(layer, backward).getKept();
 }
 
 llvm::SetVector<Value> galvatron::getSavedValues(graph::LayerOp layer, graph::BackwardOp backward) {

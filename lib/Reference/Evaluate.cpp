@@ -1,8 +1,8 @@
-// Weights and tokens from files, optimizer steps, gradients to files: everything around `evaluateStep`.
+// Weights and tokens from files, gradients to files: everything around steps and their updates.
 #include "galvatron/Reference/Evaluate.h"
 
 #include "dialects/Graph/GraphDialect.h"
-#include "galvatron/Reference/Evaluator.h"
+#include "galvatron/Reference/TimetableRun.h"
 #include "galvatron/Support/Safetensors.h"
 #include "runtime/api/CounterRandom.h"
 
@@ -10,8 +10,6 @@
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Format.h"
 #include "llvm/Support/MemoryBuffer.h"
-
-#include <cmath>
 
 using namespace galvatron;
 using namespace galvatron::reference;
@@ -21,8 +19,8 @@ namespace {
 
 class Trainer {
 public:
-  Trainer(ModuleOp module, const EvaluateOptions &options, raw_ostream &out)
-      : module(module), options(options), out(out) {}
+  Trainer(ModuleOp module, Trainee &trainee, const EvaluateOptions &options, raw_ostream &out)
+      : module(module), trainee(trainee), options(options), out(out), optimizer(options.optimizer) {}
 
   LogicalResult run();
 
@@ -31,35 +29,31 @@ private:
   LogicalResult loadTokens();
   /// The tokens of a sample, as the runtime's data loader takes or draws them.
   void readSample(int64_t sample, double *tokens, int64_t count) const;
-  LogicalResult fillInputs(int64_t step);
+  FailureOr<NamedTensors> readInputs(int64_t step);
   LogicalResult dumpGradients(int64_t step, const NamedTensors &gradients);
-  void update(const std::string &name, Tensor &parameter, const Tensor &gradient, double scale);
 
   ModuleOp module;
+  Trainee &trainee;
   const EvaluateOptions &options;
   raw_ostream &out;
-  StepInputs inputs;
+  Optimizer optimizer;
   std::vector<double> tokens;
   int64_t vocabulary = 0;
-  NamedTensors firstMoments, secondMoments;
-  /// Steps that moved parameters: those whose batch had labels.
-  int64_t numUpdates = 0;
 };
 
 } // namespace
 
 LogicalResult Trainer::loadWeights() {
-  FailureOr<NamedTensors> parameters = initialParameters(module, options.seed);
+  FailureOr<NamedTensors> parameters = trainee.initialParameters(options.seed);
   if (failed(parameters))
     return failure();
-  inputs.parameters = std::move(*parameters);
   if (options.weights.empty())
-    return success();
+    return trainee.setParameters(std::move(*parameters));
   std::string error;
   std::map<std::string, safetensors::FloatTensor> file;
   if (!safetensors::readAll(options.weights, file, error))
     return module.emitError(error);
-  for (auto &[name, parameter] : inputs.parameters) {
+  for (auto &[name, parameter] : *parameters) {
     auto it = file.find(name);
     if (it == file.end())
       return module.emitError() << options.weights << " has no tensor " << name;
@@ -67,7 +61,7 @@ LogicalResult Trainer::loadWeights() {
       return module.emitError() << options.weights << " has another shape for " << name << " than the model";
     parameter.data.assign(it->second.values.begin(), it->second.values.end());
   }
-  return success();
+  return trainee.setParameters(std::move(*parameters));
 }
 
 LogicalResult Trainer::loadTokens() {
@@ -109,21 +103,19 @@ void Trainer::readSample(int64_t sample, double *to, int64_t count) const {
   std::copy_n(&tokens[window * count], count, to);
 }
 
-LogicalResult Trainer::fillInputs(int64_t step) {
-  inputs.inputs.clear();
-  inputs.step = step;
-  for (Type type : module.lookupSymbol<func::FuncOp>("step").getArgumentTypes()) {
-    ArrayRef<int64_t> shape = cast<RankedTensorType>(type).getShape();
+FailureOr<NamedTensors> Trainer::readInputs(int64_t step) {
+  NamedTensors inputs;
+  for (const auto &[name, shape] : trainee.inputShapes()) {
     if (shape.size() != 2)
       return module.emitError("expects inputs [batch, positions], but got one of ") << shape.size() << " dimensions";
     if (!options.data.empty() && int64_t(tokens.size()) < shape[0] * shape[1])
       return module.emitError() << options.data << " has " << tokens.size() << " tokens, but one batch needs "
                                 << shape[0] * shape[1];
-    Tensor &input = inputs.inputs.emplace_back(shape);
+    Tensor &input = inputs.try_emplace(name, shape).first->second;
     for (int64_t row = 0; row < shape[0]; ++row)
       readSample((step - 1) * shape[0] + row, &input.data[row * shape[1]], shape[1]);
   }
-  return success();
+  return inputs;
 }
 
 LogicalResult Trainer::dumpGradients(int64_t step, const NamedTensors &gradients) {
@@ -141,53 +133,32 @@ LogicalResult Trainer::dumpGradients(int64_t step, const NamedTensors &gradients
   return success();
 }
 
-/// As `torch.optim.AdamW` and `torch.optim.SGD`.
-void Trainer::update(const std::string &name, Tensor &parameter, const Tensor &gradient, double scale) {
-  double decay = parameter.rank() >= 2 ? options.weightDecay : 0;
-  Tensor &first = firstMoments.try_emplace(name, parameter.shape).first->second;
-  Tensor &second = secondMoments.try_emplace(name, parameter.shape).first->second;
-  double firstBias = 1 - std::pow(options.beta1, numUpdates), secondBias = 1 - std::pow(options.beta2, numUpdates);
-  for (int64_t i = 0; i < parameter.size(); ++i) {
-    double g = gradient[i] * scale;
-    if (options.sgd) {
-      parameter[i] = float(parameter[i] - options.lr * (g + decay * parameter[i]));
-      continue;
-    }
-    first[i] = float(options.beta1 * first[i] + (1 - options.beta1) * g);
-    second[i] = float(options.beta2 * second[i] + (1 - options.beta2) * g * g);
-    double direction = first[i] / firstBias / (std::sqrt(second[i] / secondBias) + options.eps);
-    parameter[i] = float(parameter[i] * (1 - options.lr * decay) - options.lr * direction);
-  }
-}
-
 LogicalResult Trainer::run() {
-  inputs.seed = options.seed;
   if (failed(loadWeights()) || failed(loadTokens()))
     return failure();
   out << "step,loss,grad_norm\n";
   for (int64_t step = 1; step <= options.steps; ++step) {
-    if (failed(fillInputs(step)))
+    FailureOr<NamedTensors> inputs = readInputs(step);
+    if (failed(inputs))
       return failure();
-    FailureOr<StepResult> result = evaluateStep(module, inputs);
+    FailureOr<StepResult> result = trainee.runStep(*inputs, step);
     if (failed(result) || failed(dumpGradients(step, result->gradients)))
       return failure();
-    double squares = 0;
-    for (const auto &[name, gradient] : result->gradients)
-      for (double g : gradient.data)
-        squares += g * g;
-    double norm = std::sqrt(squares), limit = options.clipGrad;
-    // As torch.nn.utils.clip_grad_norm_.
-    double scale = limit > 0 ? std::min(1.0, limit / (norm + 1e-6)) : 1;
-    if (!result->isEmpty) {
-      ++numUpdates;
-      for (const auto &[name, gradient] : result->gradients)
-        update(name, inputs.parameters.at(name), gradient, scale);
-    }
-    out << llvm::format("%lld,%.9g,%.9g\n", static_cast<long long>(step), result->loss, norm);
+    FailureOr<double> norm = trainee.finishStep(*result, optimizer);
+    if (failed(norm))
+      return failure();
+    out << llvm::format("%lld,%.9g,%.9g\n", static_cast<long long>(step), result->loss, *norm);
   }
   return success();
 }
 
 LogicalResult galvatron::reference::runEvaluate(ModuleOp module, const EvaluateOptions &options, raw_ostream &out) {
-  return Trainer(module, options, out).run();
+  ProgramTrainee trainee(module, options.seed, /*exact=*/false);
+  return Trainer(module, trainee, options, out).run();
+}
+
+LogicalResult galvatron::reference::runTimetables(ModuleOp bodies, ArrayRef<Timetable> timetables,
+                                                  const EvaluateOptions &options, raw_ostream &out) {
+  TimetableRun trainee(bodies, timetables, options.seed, /*exact=*/false);
+  return Trainer(bodies, trainee, options, out).run();
 }

@@ -325,8 +325,7 @@ FailureOr<std::vector<Tensor>> galvatron::reference::evaluateFunction(func::Func
 // Initial values
 //===----------------------------------------------------------------------===//
 
-/// Values of one parameter, drawn by its name.
-static Tensor drawParameter(StringRef name, ArrayRef<int64_t> shape, Attribute init, uint64_t seed) {
+Tensor galvatron::reference::drawParameter(StringRef name, ArrayRef<int64_t> shape, Attribute init, uint64_t seed) {
   Tensor tensor(shape);
   auto dictionary = dyn_cast_if_present<DictionaryAttr>(init);
   if (!dictionary)

@@ -132,13 +132,13 @@ DeviceTensors Machine::scatter(const Tensor &global, dist::PlacementAttr placeme
 }
 
 LogicalResult Machine::gather(Location loc, const DeviceTensors &pieces, dist::PlacementAttr placement,
-                              int64_t microBatch, Tensor &global) const {
+                              int64_t microBatch, Tensor &global, StringRef what) const {
   bool isMax = placement && llvm::is_contained(placement.getPartialKinds(), int64_t(graph::ReduceKind::Max));
   for (int64_t device = 0; device < numDevices(); ++device) {
     const Tensor &piece = pieces[device];
     if (int64_t first = firstReplica(*this, placement, device); first != device) {
       if (piece.data != pieces[first].data)
-        return emitError(loc) << "expects equal replicas, but devices " << first << " and " << device
+        return emitError(loc) << "expects equal replicas" << what << ", but devices " << first << " and " << device
                               << " differ in micro-batch " << microBatch;
       continue;
     }
@@ -225,6 +225,12 @@ FailureOr<DeviceTensors> Machine::runCollective(Operation *op, const DeviceTenso
                         return joined(op.getConcatDim(), op.getConcatOuter(), [&](const Tensor &t) {
                           return cut(t, op.getSplitDim(), op.getSplitOuter(), size, own);
                         });
+                      })
+                      .Case([&](dist::PermuteOp op) -> FailureOr<Tensor> {
+                        if (int64_t(op.getSources().size()) != size)
+                          return op.emitOpError("expects a source for each of ")
+                                 << size << " devices, but got " << op.getSources().size();
+                        return x[members[op.getSources()[own]]];
                       })
                       .Case([&](dist::ShardOp op) { return cut(x[device], op.getDim(), op.getOuter(), size, own); })
                       .Default([](Operation *op) -> FailureOr<Tensor> {

@@ -29,9 +29,9 @@ struct Machine {
   /// first has it, the others hold zeros.
   DeviceTensors scatter(const Tensor &global, dist::PlacementAttr placement, int64_t microBatch) const;
   /// Puts the pieces of one micro-batch into `global`, adding what is partial (taking the maximum where
-  /// the reduction is one). Fails if replicas differ.
+  /// the reduction is one). Fails if replicas differ; `what`: " of …", for the message.
   mlir::LogicalResult gather(mlir::Location loc, const DeviceTensors &pieces, dist::PlacementAttr placement,
-                             int64_t microBatch, Tensor &global) const;
+                             int64_t microBatch, Tensor &global, llvm::StringRef what = "") const;
 
   /// Runs a collective of the dist dialect on all devices.
   mlir::FailureOr<DeviceTensors> runCollective(mlir::Operation *op, const DeviceTensors &x) const;

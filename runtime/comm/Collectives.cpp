@@ -29,6 +29,9 @@ enum ReduceKind { kSum, kMax };
 /// Bytes of workspace that one part of a collective uses, sends and receives together.
 constexpr int64_t kStaging = 4 << 20;
 
+/// Bytes of one message: MPI counts are int.
+constexpr int64_t kLongest = 1 << 30;
+
 int64_t elementBytes(int64_t type) { return type == GVRT_F32 ? 4 : type == GVRT_BF16 ? 2 : 8; }
 MPI_Datatype datatype(int64_t type) {
   return type == GVRT_F32 ? MPI_FLOAT : type == GVRT_BF16 ? MPI_UINT16_T : MPI_INT64_T;
@@ -248,6 +251,30 @@ void gvrt_all_to_all(gvrt_context *context, void *const *buffer, const int64_t *
     return;
   }
   forParts(loops, partElements(group, element), exchange);
+}
+
+void gvrt_permute(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Operation operation(context, "permute");
+  Attributes read(attribute);
+  const Group &group = groupOf(context, read.integer());
+  int64_t element = readType(context, read), count = read.integer(), size = read.integer();
+  const int64_t *sources = read.list(size);
+  int64_t handle = read.integer();
+  Partners partners;
+  std::string problem = permutePartners(sources, size, group.ranks.size(), group.position, partners);
+  GVRT_CHECK(context, problem.empty(), problem);
+  auto *x = static_cast<const char *>(buffer[0]);
+  auto *y = static_cast<char *>(buffer[1]);
+  int64_t bytes = count * elementBytes(element);
+  if (partners.source == group.position)
+    std::memcpy(y, x, bytes);
+  else
+    for (int64_t done = 0; done < bytes; done += kLongest) {
+      int part = std::min(kLongest, bytes - done);
+      GVRT_MPI(context, MPI_Sendrecv(x + done, part, MPI_BYTE, partners.target, /*sendtag=*/0, y + done, part, MPI_BYTE,
+                                     partners.source, /*recvtag=*/0, group.communicator, MPI_STATUS_IGNORE));
+    }
+  finish(context, handle);
 }
 
 void gvrt_shard(gvrt_context *context, void *const *buffer, const int64_t *attribute) {

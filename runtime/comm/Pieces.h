@@ -63,6 +63,24 @@ inline PieceLoops packed(PieceLoops loops, bool packX) {
   return loops;
 }
 
+/// Whom a rank of a group sends to and receives from in a permute; itself if it keeps what it has.
+struct Partners {
+  int64_t source = 0, target = 0;
+};
+
+/// `sources[r]`: whose value rank r of the group gets. Returns a message where they are no permutation of the group.
+inline std::string permutePartners(const int64_t *sources, int64_t count, int64_t size, int64_t position,
+                                   Partners &partners) {
+  std::vector<int64_t> targets(size, -1);
+  for (int64_t r = 0; r < count && count == size; ++r)
+    if (sources[r] >= 0 && sources[r] < size)
+      targets[sources[r]] = r;
+  if (std::count(targets.begin(), targets.end(), -1))
+    return "expects sources that name each of " + std::to_string(size) + " ranks once";
+  partners = {sources[position], targets[position]};
+  return "";
+}
+
 /// Where an all_to_all's pieces lie: the loops over one of them, and the elements from rank r's to rank r + 1's.
 struct AllToAllPieces {
   PieceLoops loops;

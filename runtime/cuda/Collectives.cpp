@@ -250,3 +250,28 @@ void gvrt_all_to_all(gvrt_context *context, void *const *buffer, const int64_t *
     forParts(merged(pieces.loops), partBytes(context, 2 * size * element.bytes) / (2 * size * element.bytes), exchange);
   issue.finish();
 }
+
+void gvrt_permute(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  Attributes read(attribute);
+  int64_t group = read.integer();
+  ElementInfo element = elementOf(context, read.integer());
+  int64_t count = read.integer(), size = read.integer();
+  const int64_t *sources = read.list(size);
+  int64_t handle = read.integer();
+  ncclComm_t communicator = communicatorOf(context, group);
+  const Group &members = context->groups[group];
+  Partners partners;
+  std::string problem = permutePartners(sources, size, members.ranks.size(), members.position, partners);
+  GVRT_CHECK(context, problem.empty(), problem);
+  Issue issue(context, handle);
+  size_t bytes = count * element.bytes;
+  if (partners.source == members.position) {
+    GVRT_CUDA(context, cudaMemcpyAsync(buffer[1], buffer[0], bytes, cudaMemcpyDeviceToDevice, issue.stream()));
+  } else {
+    GVRT_NCCL(context, ncclGroupStart());
+    GVRT_NCCL(context, ncclSend(buffer[0], bytes, ncclInt8, partners.target, communicator, issue.stream()));
+    GVRT_NCCL(context, ncclRecv(buffer[1], bytes, ncclInt8, partners.source, communicator, issue.stream()));
+    GVRT_NCCL(context, ncclGroupEnd());
+  }
+  issue.finish();
+}

@@ -19,6 +19,7 @@ import rules_layers
 import rules_messages
 import rules_passes
 import rules_paths
+import rules_references
 import rules_tools
 from tree import Tree
 
@@ -33,6 +34,7 @@ RULES = {
     "errors": rules_errors.check,
     "filecheck": rules_filecheck.check,
     "paths": rules_paths.check,
+    "references": rules_references.check,
     "tools": rules_tools.check,
 }
 

@@ -19,6 +19,7 @@ import rules_layers
 import rules_messages
 import rules_passes
 import rules_paths
+import rules_references
 import rules_tools
 from tree import Tree
 
@@ -332,6 +333,19 @@ def test_lines_of_test_files_need_no_comment_sign(findings, line, dead):
     text = f"RUN: galvatron-opt --help | FileCheck %s --check-prefix=ONE\n{line}\n"
     found = findings(rules_filecheck.check, {"test/Tools/a.test": text})
     assert (len(found) == 1 and "a.test:2:" in found[0]) if dead else found == []
+
+
+# --- references -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("line", ["// See lib/A/B.h.", "// A/B.h and B.h", "// B.h.inc", "// x.mlir", 'auto x = "C.h";'])
+def test_files_that_comments_may_name(findings, line):
+    assert findings(rules_references.check, {"lib/A/B.h": "", "lib/A/C.cpp": line}) == []
+
+
+@pytest.mark.parametrize("path, line", [("lib/A/C.cpp", "x = 1; // see A/D.h"), ("docs/a.md", "as `lib/B.h` says")])
+def test_files_that_are_not_there(findings, path, line):
+    only(findings(rules_references.check, {"lib/A/B.h": "", path: line}), "which is not there")
 
 
 # --- layers ------------------------------------------------------------------------------------------------------------

@@ -64,6 +64,10 @@ class Layout:
 
     ranks: int = 1
     tp: int | list[int] = 1
+    sequence_parallel: bool | list[bool] = False
+    ulysses: int | list[int] = 1
+    cp: int | list[int] = 1
+    strided: bool | list[bool] = False
     stages: list[int] | None = None
     schedule: str = "1f1b"
     micro_batches: int = 1
@@ -74,10 +78,13 @@ class Layout:
             assert not isinstance(value, list) or len(value) == len(units), "one entry for each unit"
             return value if isinstance(value, list) else [value] * len(units)
 
-        rows = zip(units, each(self.tp), each(self.recompute), self.stages or [0] * len(units), strict=True)
+        keys = ("tp", "sequence_parallel", "ulysses", "cp", "strided", "recompute")
+        columns = [each(getattr(self, key)) for key in keys]
+        strategies = [dict(zip(keys, values, strict=True)) for values in zip(*columns, strict=True)]
+        stages = self.stages or [0] * len(units)
         listed = [
-            {"path": path, "stage": stage, "strategy": {"tp": tp, "recompute": recompute}}
-            for path, tp, recompute, stage in rows
+            {"path": path, "stage": stage, "strategy": strategy}
+            for path, stage, strategy in zip(units, stages, strategies, strict=True)
         ]
         return {
             "ranks": self.ranks,

@@ -13,8 +13,6 @@ PLANS = {
     "tp4": Layout(ranks=4, tp=4),
     "pp2-gpipe": Layout(ranks=2, stages=[0, 0, 0, 1, 1], schedule="gpipe", micro_batches=4),
     "pp2-1f1b": Layout(ranks=2, stages=[0, 0, 0, 1, 1], schedule="1f1b", micro_batches=4),
-    # More than heads: attention is whole on every rank, the MLP is cut by 8.
-    "tp8": Layout(ranks=8, tp=8),
     "dp2-tp2": Layout(ranks=4, tp=2),
     "tp2-pp2": Layout(ranks=4, tp=2, stages=[0, 0, 0, 1, 1], micro_batches=4),
     "dp2-tp2-pp2": Layout(ranks=8, tp=2, stages=[0, 0, 0, 1, 1], micro_batches=4),

@@ -58,6 +58,8 @@ public:
 
   const ValueAxes &getAxes(mlir::Value value) const { return valueAxes.find(value)->second; }
   const OpFactors &getFactors(mlir::Operation *op) const { return opFactors.find(op)->second; }
+  /// False of what holds ops: layers, backward regions, their terminators.
+  bool hasFactors(mlir::Operation *op) const { return opFactors.contains(op); }
   const Axis &getAxis(AxisId axis) const { return axes[axis]; }
   size_t size() const { return axes.size(); }
 

@@ -15,7 +15,7 @@ def ConvertDistToExecPass : Pass<"galvatron-convert-dist-to-exec", "mlir::Module
     (`exec.adds`), the timetable sees to zeros.
 
     **Before:** `dist.layer`s with their `dist.body`s (after `galvatron-split-tensors`).
-    **After:** an `exec.function` of the same name for each body.
+    **After:** an `exec.function` of the same name for each body; the bodies are gone, or with `keep-bodies` in a module of their own.
     **Example:**
 
     ```mlir
@@ -43,7 +43,8 @@ def ConvertDistToExecPass : Pass<"galvatron-convert-dist-to-exec", "mlir::Module
     **Fails when:** an op has no runtime function, or one that the device's library lacks; a rope has more than 4 dimensions; a layer names a body that is not there.
   }];
   let options = [Option<"deviceName", "device", "std::string", [{"cpu"}], "Device that will run the functions: cpu or cuda">,
-                 ListOption<"lacking", "lacking", "std::string", "Functions of the runtime that the device lacks beside those that its sources do not define">];
+                 ListOption<"lacking", "lacking", "std::string", "Functions of the runtime that the device lacks beside those that its sources do not define">,
+                 Option<"keepBodies", "keep-bodies", "bool", "false", "Keep bodies and layers as they were in a module @dist.bodies, which the reference evaluator runs">];
   let statistics = [Statistic<"numBodies", "num-bodies", "Bodies that were converted">,
                     Statistic<"numFused", "num-fused", "Generated kernels that became part of another">];
   let dependentDialects = ["::galvatron::exec::ExecDialect", "::mlir::arith::ArithDialect", "::mlir::math::MathDialect"];

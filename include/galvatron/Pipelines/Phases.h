@@ -60,6 +60,8 @@ struct StagePhaseOptions : mlir::PassPipelineOptions<StagePhaseOptions> {};
 struct LowerPhaseOptions : mlir::PassPipelineOptions<LowerPhaseOptions> {
   Option<std::string> device{*this, "device", llvm::cl::init("cpu"),
                              llvm::cl::desc("Device library that the stages link: cpu or cuda")};
+  Option<bool> keepBodies{*this, "keep-bodies", llvm::cl::init(false),
+                          llvm::cl::desc("Keep what bodies compute, for the evaluator")};
   /// Where the phase leaves the stages' timetables, which binaries are made of; may be null.
   std::shared_ptr<std::vector<Timetable>> timetables;
 };

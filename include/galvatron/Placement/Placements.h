@@ -21,7 +21,9 @@ inline constexpr llvm::StringLiteral kUseOneMicroBatch =
 /// In which ops a preference holds.
 enum class When {
   Always,
-  /// In ops that do not mix positions.
+  /// In ops that mix positions.
+  Mixing,
+  /// In ops that do not.
   NotMixing,
   /// In ops none of whose loops is internal.
   NoInternalLoop,
@@ -63,8 +65,8 @@ public:
     llvm::SmallVector<Choice> choices;
   };
 
-  /// Deals sub-axes. An error where the layer cannot use a degree at all; a remark where one of its axes
-  /// cannot, which then stays whole.
+  /// Deals sub-axes. An error where a degree does not divide an axis that the layer would cut by it; a remark where
+  /// that is a table other than the vocabulary, which then stays whole.
   static mlir::FailureOr<LayerSubAxes> get(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
                                            plan::PipelineAttr pipeline, mlir::Location loc);
 
@@ -77,6 +79,8 @@ public:
   llvm::ArrayRef<dist::SubAxis> getSubAxes(AxisId axis) const;
 
 private:
+  mlir::LogicalResult deal(const Axes &axes, graph::LayerOp layer, const Parallelism &row,
+                           llvm::MutableArrayRef<MeshAxis> dealt, mlir::Location loc);
   bool deal(const Axes &axes, llvm::ArrayRef<AxisId> group, When when, MeshAxis &meshAxis);
 
   llvm::SmallVector<int64_t> mesh;

@@ -8,8 +8,9 @@
 //     partial  -> nothing    all-reduce
 //     sub-axis -> nothing    all-gather
 //
-// What is left is the order (a sub-axis must be free before another axis takes it, and steps that make
-// the local tensor smaller should come first), found by a shortest path over the few states.
+// Neighbouring axes move as one group. Axes that only hand each other their sub-axes do so in one permute: a device gets
+// the value of another one, as it is. What is left is the order (steps that make the local tensor smaller should come
+// first), found by a shortest path over the few states.
 //
 //===----------------------------------------------------------------------===//
 #ifndef GALVATRON_PLACEMENT_PLACEMENTSREDISTRIBUTION_H
@@ -21,7 +22,7 @@
 
 namespace galvatron {
 
-enum class RedistributionKind { Shard, ReduceScatter, AllToAll, AllReduce, AllGather };
+enum class RedistributionKind { Shard, ReduceScatter, AllToAll, AllReduce, AllGather, Permute };
 
 /// One collective along mesh axes. `dim` and `outer` are as in the op of that name; an all-to-all cuts
 /// `dim` and joins along `joinDim`.
@@ -30,6 +31,8 @@ struct RedistributionStep {
   llvm::SmallVector<int64_t> axes;
   int64_t dim = 0, outer = 1, joinDim = 0, joinOuter = 1;
   graph::ReduceKind reduction = graph::ReduceKind(0);
+  /// Of a permute, for each position in the group, whose value it gets.
+  llvm::SmallVector<int64_t> sources;
   /// The placement after the step.
   dist::PlacementAttr result;
   /// Elements that each device sends, on average.

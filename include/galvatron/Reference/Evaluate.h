@@ -1,8 +1,11 @@
 // `galvatron-opt --evaluate`: trains a program with the reference evaluator, as its stage binaries would
-// with the options of the same names, at any phase from import to shard. (The driver differentiates one that is not
-// yet.)
+// with the options of the same names, at any phase. (The driver differentiates one that is not
+// yet, and makes the timetables of one after phase stage.)
 #ifndef GALVATRON_REFERENCE_EVALUATE_H
 #define GALVATRON_REFERENCE_EVALUATE_H
+
+#include "galvatron/Reference/Optimizer.h"
+#include "galvatron/Schedule/Timetable.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "llvm/Support/raw_ostream.h"
@@ -18,12 +21,7 @@ struct EvaluateOptions {
   std::string data, dataType = "u8";
   int64_t steps = 1;
   uint64_t seed = 0;
-  bool sgd = false; ///< else AdamW
-  double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
-  /// On matrices only: decoupled for AdamW, added to the gradient for SGD.
-  double weightDecay = 0;
-  /// Largest gradient norm; 0: off.
-  double clipGrad = 0;
+  Optimizer optimizer;
   /// Folder for each step's gradients before clipping, `step_000001.safetensors`; empty: none.
   std::string dumpGradients;
 };
@@ -31,6 +29,10 @@ struct EvaluateOptions {
 /// Prints `step,loss,grad_norm`, 9 digits; the norm is before clipping, and 0 if the layers are not
 /// differentiated (then nothing is updated). Failure comes with a diagnostic.
 mlir::LogicalResult runEvaluate(mlir::ModuleOp module, const EvaluateOptions &options, llvm::raw_ostream &out);
+
+/// The same by the timetables of all ranks (TimetableRun.h), whose functions were made of `bodies`.
+mlir::LogicalResult runTimetables(mlir::ModuleOp bodies, llvm::ArrayRef<Timetable> timetables,
+                                  const EvaluateOptions &options, llvm::raw_ostream &out);
 
 } // namespace galvatron::reference
 

@@ -47,6 +47,9 @@ mlir::FailureOr<StepResult> evaluateStep(mlir::ModuleOp module, const StepInputs
 mlir::FailureOr<std::vector<Tensor>> evaluateFunction(mlir::func::FuncOp function, llvm::ArrayRef<Tensor> inputs,
                                                       llvm::ArrayRef<int64_t> mesh);
 
+/// Values of one parameter, drawn by its name from `init`, a distribution as in `graph.init`; null: zeros.
+Tensor drawParameter(llvm::StringRef name, llvm::ArrayRef<int64_t> shape, mlir::Attribute init, uint64_t seed);
+
 /// Shapes of all parameters that `@step` names, and their initial values drawn by counter from `seed`
 /// where the program gives a distribution (`graph.init`); zeros elsewhere.
 mlir::FailureOr<NamedTensors> initialParameters(mlir::ModuleOp module, uint64_t seed);

@@ -15,6 +15,7 @@
 #include "dialects/Graph/GraphShapes.h"
 #include "galvatron/Kernels/DeviceTraits.h"
 #include "galvatron/Kernels/ElementwiseOps.h"
+#include "galvatron/Kernels/FusionRule.h"
 
 #include "mlir/IR/Builders.h"
 #include "llvm/ADT/DenseSet.h"
@@ -136,8 +137,6 @@ mlir::LogicalResult lowerProduct(BodyLowering &lowering, graph::EinsumOp op);
 /// A product to which a bias or another tensor is added, in one call where there is a function for it.
 mlir::LogicalResult lowerProductSum(BodyLowering &lowering, mlir::Operation *op, bool &handled);
 
-/// Whether an elementwise value is recomputed by each reader instead of being stored.
-bool isInlined(mlir::Value value);
 /// Generates the loops of an elementwise op whose results are stored.
 mlir::LogicalResult lowerElementwise(BodyLowering &lowering, mlir::Operation *op);
 

@@ -2,6 +2,8 @@
 // walks the layers, forward before backward, since a saved value lies as the forward left it.
 #include "BodyLowering.h"
 #include "Layouts.h"
+
+#include "dialects/Plan/Plan.h"
 #include "galvatron/Conversion/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -29,6 +31,8 @@ struct ConvertDistToExecPass : galvatron::impl::ConvertDistToExecPassBase<Conver
       return signalPassFailure();
     }
     SymbolTable symbols(getOperation());
+    if (keepBodies)
+      copyBodies(symbols);
     for (auto layer : llvm::make_early_inc_range(getOperation().getOps<dist::LayerOp>()))
       if (failed(convertLayer(layer, symbols)))
         return signalPassFailure();
@@ -38,6 +42,18 @@ struct ConvertDistToExecPass : galvatron::impl::ConvertDistToExecPassBase<Conver
       getOperation()->setAttr(exec::kDevice, builder.getStringAttr(device->name));
     if (device->workspaceBytes)
       getOperation()->setAttr(exec::kWorkspaceBytes, builder.getI64IntegerAttr(device->workspaceBytes));
+  }
+
+  void copyBodies(SymbolTable &symbols) {
+    OpBuilder builder(&getContext());
+    auto bodies = ModuleOp::create(builder, getOperation().getLoc(), dist::kBodiesModuleName);
+    if (Attribute pipeline = getOperation()->getAttr(plan::kPipelineAttrName))
+      bodies->setAttr(plan::kPipelineAttrName, pipeline);
+    builder.setInsertionPointToStart(bodies.getBody());
+    for (Operation &op : *getOperation().getBody())
+      if (isa<dist::BodyOp, dist::LayerOp>(op))
+        builder.clone(op);
+    symbols.insert(bodies);
   }
 
   LogicalResult convertLayer(dist::LayerOp layer, SymbolTable &symbols) {

@@ -7,8 +7,6 @@
 // index. A value that passes from the first to the second is rounded as if it had been stored: fusion changes no bits.
 #include "BodyLowering.h"
 
-#include "galvatron/Kernels/FusionRule.h"
-
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/IRMapping.h"
 #include "llvm/ADT/STLExtras.h"
@@ -81,7 +79,7 @@ bool Fusion::conflicts(Operation *passed, exec::LoopsOp moved) const {
   // What goes on beside the function's own order stays where it is.
   if (auto call = dyn_cast<exec::CallOp>(passed);
       call &&
-      llvm::is_contained({"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send", "receive", "wait"},
+      llvm::is_contained({"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "permute", "send", "receive", "wait"},
                          call.getFunction()))
     return true;
   auto loops = dyn_cast<exec::LoopsOp>(passed);

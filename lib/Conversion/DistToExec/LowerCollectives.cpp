@@ -1,6 +1,8 @@
 // `dist` collectives → runtime calls on groups that are named by index.
 #include "BodyLowering.h"
 
+#include "runtime/api/ElementType.h"
+
 using namespace mlir;
 using namespace galvatron;
 
@@ -15,6 +17,22 @@ static std::pair<int64_t, int64_t> cutOf(ArrayRef<int64_t> part, int64_t dim, in
   return {before, after};
 }
 
+/// The element type that the runtime moves, by code; none where it moves no such elements. Booleans are bytes, `count`
+/// of them side by side: they go as larger elements, of which `count` then says the number.
+static std::optional<int64_t> movedType(Type type, int64_t &count) {
+  Type element = getElementTypeOrSelf(type);
+  if (element.isF32() || element.isBF16() || element.isInteger(64))
+    return elementTypeCode(type);
+  if (!element.isInteger(1))
+    return std::nullopt;
+  for (auto [code, bytes] : {std::pair<int64_t, int64_t>{GVRT_I64, 8}, {GVRT_F32, 4}, {GVRT_BF16, 2}})
+    if (count % bytes == 0) {
+      count /= bytes;
+      return code;
+    }
+  return std::nullopt;
+}
+
 LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, bool &handled) {
   handled = isa_and_nonnull<dist::DistDialect>(op->getDialect());
   if (!handled)
@@ -27,7 +45,17 @@ LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, 
     lowering.call(op->getLoc(), function, {from, to}, constants);
     return success();
   };
-  int64_t type = elementTypeCode(op->getResult(0).getType());
+  auto refuse = [&] {
+    return op->emitOpError(
+               "expects to exchange f32, bf16 or i64, or to gather an even number of booleans side by side, "
+               "but got ")
+           << op->getOperand(0).getType() << "; give the layer no sequence_parallel, ulysses or cp";
+  };
+  int64_t single = 1;
+  std::optional<int64_t> known = movedType(op->getResult(0).getType(), single);
+  if (!known && !isa<dist::AllGatherOp, dist::ShardOp>(op))
+    return refuse();
+  int64_t type = known.value_or(-1);
   // Bodies run in order: whoever overlaps a collective gives it a number and places its end.
   constexpr int64_t kAtOnce = -1;
   if (auto reduce = dyn_cast<dist::AllReduceOp>(op))
@@ -38,8 +66,11 @@ LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, 
                  {"handle", kAtOnce}});
   if (auto gather = dyn_cast<dist::AllGatherOp>(op)) {
     auto [outer, inner] = cutOf(shapeOf(from), gather.getDim(), gather.getOuter());
+    std::optional<int64_t> moved = movedType(op->getResult(0).getType(), inner);
+    if (!moved)
+      return refuse();
     return call("all_gather", gather.getAxes(),
-                {{"type", type}, {"outer", outer}, {"inner", inner}, {"handle", kAtOnce}});
+                {{"type", *moved}, {"outer", outer}, {"inner", inner}, {"handle", kAtOnce}});
   }
   if (auto scatter = dyn_cast<dist::ReduceScatterOp>(op)) {
     auto [outer, inner] = cutOf(shapeOf(to), scatter.getDim(), scatter.getOuter());
@@ -51,6 +82,13 @@ LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, 
     return call("shard", shard.getAxes(),
                 {{"element_bytes", elementBytes(from.getType())}, {"outer", outer}, {"inner", inner}});
   }
+  if (auto permute = dyn_cast<dist::PermuteOp>(op))
+    return call("permute", permute.getAxes(),
+                {{"type", type},
+                 {"count", cast<MemRefType>(from.getType()).getNumElements()},
+                 {"size", permute.getSources().size()},
+                 {"sources", permute.getSources()},
+                 {"handle", kAtOnce}});
   if (auto exchange = dyn_cast<dist::AllToAllOp>(op)) {
     return call("all_to_all", exchange.getAxes(),
                 {{"type", type},

@@ -18,31 +18,6 @@
 using namespace mlir;
 using namespace galvatron;
 
-/// Costs nothing to recompute. A conversion does not, but what it converts may.
-static bool isFree(Operation *op) {
-  if (isa<arith::ExtFOp, arith::TruncFOp>(op)) {
-    Operation *converted = op->getOperand(0).getDefiningOp();
-    return !converted || !isInlined(op->getOperand(0)) || isFree(converted);
-  }
-  return isa<arith::ConstantOp, graph::BroadcastOp, arith::NegFOp>(op) ||
-         getElementTypeOrSelf(op->getResult(0).getType()).isInteger(1);
-}
-
-bool galvatron::isInlined(Value value) {
-  Operation *op = value.getDefiningOp();
-  if (!op || !isComputedInLoops(op) || op->getNumResults() != 1)
-    return false;
-  if (value.use_empty())
-    return true;
-  for (Operation *user : value.getUsers())
-    if (!isComputedInLoops(user))
-      return false;
-  if (isFree(op))
-    return true;
-  // A broadcast would compute it once for each copy.
-  return value.hasOneUse() && !isa<graph::BroadcastOp>(*value.user_begin());
-}
-
 /// The type in which scalars are computed.
 static Type computeType(Type element) { return element.isBF16() ? Float32Type::get(element.getContext()) : element; }
 

@@ -192,37 +192,6 @@ bool ProductLowering::runWithSum(graph::SumOp sum, Value bias, Value addend) {
   return true;
 }
 
-namespace {
-/// A sum of a product, a bias of its last dimension and another tensor; either of the latter may be missing.
-struct ProductSum {
-  graph::EinsumOp product;
-  Value bias, addend;
-};
-} // namespace
-
-static std::optional<ProductSum> matchProductSum(graph::SumOp sum) {
-  if (sum.getInputs().size() > 3 || isInlined(sum.getResult()))
-    return std::nullopt;
-  ProductSum match;
-  int64_t last = shapeOf(sum.getResult()).size() - 1;
-  for (Value input : sum.getInputs()) {
-    auto product = input.getDefiningOp<graph::EinsumOp>();
-    auto broadcast = input.getDefiningOp<graph::BroadcastOp>();
-    if (product && !match.product && input.hasOneUse() &&
-        getElementTypeOrSelf(product.getLhs()) == getElementTypeOrSelf(input))
-      match.product = product;
-    else if (broadcast && !match.bias && broadcast.getDims() == ArrayRef<int64_t>(last))
-      match.bias = broadcast.getX();
-    else if (!match.addend && !isInlined(input))
-      match.addend = input;
-    else
-      return std::nullopt;
-  }
-  if (!match.product)
-    return std::nullopt;
-  return match;
-}
-
 LogicalResult galvatron::lowerProduct(BodyLowering &lowering, graph::EinsumOp op) {
   return ProductLowering(lowering, op).run();
 }

@@ -156,7 +156,8 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
                 describeJson(*reader.member("predicted_step_seconds")));
   plan.peakBytesPerRank = readBytesPerRank(reader, "peak_bytes_per_rank", plan.ranks);
   plan.overheadBytesPerRank = readBytesPerRank(reader, "reserved_bytes_per_rank", plan.ranks);
-  reader.member("memory_per_stage"); // written for people, derived
+  reader.member("recomputable_values"); // written for people, the model's
+  reader.member("memory_per_stage");    // written for people, derived
   reader.member("reasons");
   const Json *layers = reader.member("units");
   if (!layers || !layers->is_array() || layers->empty())
@@ -319,16 +320,6 @@ Result<Plan> parsePlan(std::string_view text, const PlanTarget &target) {
   return plan;
 }
 
-Result<Plan> parseOwnPlan(std::string_view text) {
-  Result<Json> json = parseJson(text, "plan");
-  if (!json)
-    return json.error();
-  if (!json->is_object() || !json->contains("units"))
-    return Error{"plan expects an object with 'units', but has none; a plan in the reference's "
-                 "format needs its model beside it"};
-  return parsePlan(text, PlanTarget{});
-}
-
 //===----------------------------------------------------------------------===//
 // This project's format, writing
 //===----------------------------------------------------------------------===//
@@ -428,6 +419,8 @@ std::string writePlan(const Plan &plan) {
     text += (index ? ",\n    " : "\n    ") + line.dump();
   }
   text += "\n  ]";
+  if (!plan.recomputableValues.empty())
+    text += ",\n  \"recomputable_values\": " + OrderedJson(plan.recomputableValues).dump();
   if (!plan.stageMemory.empty()) {
     text += ",\n  \"memory_per_stage\": [";
     for (std::size_t stage = 0; stage < plan.stageMemory.size(); ++stage) {

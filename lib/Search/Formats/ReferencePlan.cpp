@@ -63,7 +63,7 @@ std::vector<int> readList(JsonReader &reader, const char *key, std::size_t expec
 }
 
 struct Lists {
-  std::vector<int> degree, sp, zero3, recompute, cp, ep, etp;
+  std::vector<int> degree, consecutive, sp, zero3, recompute, cp, ep, etp;
 };
 
 std::vector<Layer> layersOf(const PlanTarget &target, std::size_t blocks) {
@@ -128,7 +128,7 @@ Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
   lists.cp = readList(reader, "cp_sizes_enc", layers, "layer", 1, kMost, 1);
   lists.ep = readList(reader, "ep_sizes_enc", layers, "layer", 1, kMost, 1);
   lists.etp = readList(reader, "tp_of_ep_sizes_enc", layers, "layer", 1, kMost, 1);
-  readList(reader, "tp_consecutive_flags", layers, "layer", 0, 1, 1);
+  lists.consecutive = readList(reader, "tp_consecutive_flags", layers, "layer", 0, 1, 1);
 
   auto degreeOf = [&](const char *key) { return int(reader.integer(key, 1, 1, kMost)); };
   plan.pipeline = int(reader.integer("pp_deg", {}, 1, kMost));
@@ -170,6 +170,7 @@ Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
     s.cp = isBlock ? lists.cp[block] : vcp;
     s.ep = isBlock ? lists.ep[block] : 1;
     s.recompute = isBlock && lists.recompute[block];
+    s.strided = isBlock && s.tp > 1 && !lists.consecutive[block];
     if (isBlock && lists.etp[block] != 1 && lists.etp[block] != s.tp)
       return Error{"plan key 'tp_of_ep_sizes_enc' expects 1 or the layer's tp " + number(s.tp) + ", but layer " +
                    number(std::int64_t(block)) + " has " + number(lists.etp[block])};
@@ -244,7 +245,7 @@ Result<std::string> writeReferencePlan(const Plan &plan) {
       continue;
     ++layersOf[layer.stage];
     add(degree, std::max(s.tp, s.ulysses));
-    add(consecutive, 1);
+    add(consecutive, !s.strided);
     add(zero3, sharded && s.zero == 3);
     add(sp, s.ulysses > 1);
     add(checkpoint, s.recompute);

@@ -162,15 +162,24 @@ Result<std::int64_t> parseBytes(std::string_view text) {
   return Error{"expects a size such as 2GiB, 512MiB, 24GB or 1048576, but got '" + copy + "'"};
 }
 
-std::string formatBytes(double bytes) {
+/// In the largest unit of which there is one at least, with `digits` after the point.
+static std::string formatBytes(double value, int digits, const char *space, double (*round)(double)) {
   static const char *kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
   int unit = 0;
-  double value = bytes;
   for (; std::fabs(value) >= 1024 && unit < 4; ++unit)
     value /= 1024;
+  double scale = std::pow(10, digits);
   char text[48];
-  std::snprintf(text, sizeof text, unit ? "%.1f %s" : "%.0f %s", value, kUnits[unit]);
+  std::snprintf(text, sizeof text, "%.*f%s%s", unit ? digits : 0, round(value * scale) / scale, space, kUnits[unit]);
   return text;
+}
+
+std::string formatBytes(double bytes) {
+  return formatBytes(bytes, 1, " ", [](double value) { return value; });
+}
+
+std::string formatBudget(std::int64_t bytes) {
+  return formatBytes(double(bytes), 2, "", [](double value) { return std::ceil(value); });
 }
 
 } // namespace galvatron::search

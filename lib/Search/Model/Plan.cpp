@@ -102,6 +102,22 @@ std::optional<Error> validateLayer(const Plan &plan, std::size_t index, bool sup
 }
 } // namespace
 
+Result<std::uint32_t> getValueBits(const PlannedLayer &layer, const std::vector<std::string> &names) {
+  std::uint32_t bits = 0;
+  for (const std::string &name : layer.recomputeValues) {
+    auto at = std::find(names.begin(), names.end(), name);
+    if (at == names.end()) {
+      std::string known;
+      for (const std::string &each : names)
+        known += (known.empty() ? "" : ", ") + each;
+      return Error{"layer '" + layer.path + "' expects key 'recompute_values' to name values out of " +
+                   (known.empty() ? "none" : known) + ", but got '" + name + "'; remove it, or use recompute true"};
+    }
+    bits |= 1u << (at - names.begin());
+  }
+  return bits;
+}
+
 Result<bool> validatePlan(const Plan &plan, bool supportedOnly, bool unevenBatch) {
   if (plan.ranks < 1 || plan.pipeline < 1 || plan.ranks % plan.pipeline)
     return Error{"plan expects a pipeline degree that divides its " + number(plan.ranks) + " ranks, but got " +

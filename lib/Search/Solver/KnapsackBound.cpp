@@ -25,20 +25,20 @@ KnapsackBound KnapsackBound::add(const KnapsackBound &after, std::vector<std::pa
     }
     hull.push_back(point);
   }
-  // Equal layers trade alike, so that their segments are one.
+  // Equal layers trade alike, so that their edges are one.
   result.baseMemory += count * hull.front().first;
   result.baseCost += count * hull.front().second;
   for (std::size_t i = 1; i < hull.size(); ++i) {
-    Segment segment{count * (hull[i].first - hull[i - 1].first), count * (hull[i - 1].second - hull[i].second)};
-    result.segments.insert(std::upper_bound(result.segments.begin(), result.segments.end(), segment,
-                                            [](const Segment &a, const Segment &b) { return a.slope() > b.slope(); }),
-                           segment);
+    Edge edge{count * (hull[i].first - hull[i - 1].first), count * (hull[i - 1].second - hull[i].second)};
+    result.edges.insert(std::upper_bound(result.edges.begin(), result.edges.end(), edge,
+                                            [](const Edge &a, const Edge &b) { return a.slope() > b.slope(); }),
+                           edge);
   }
   result.cumulative.clear();
   double memory = 0, cost = 0;
-  for (const Segment &segment : result.segments) {
-    memory += segment.memory;
-    cost += segment.cost;
+  for (const Edge &edge : result.edges) {
+    memory += edge.memory;
+    cost += edge.cost;
     result.cumulative.emplace_back(memory, cost);
   }
   return result;
@@ -52,7 +52,7 @@ double KnapsackBound::at(double memory) const {
   double saved = next == cumulative.begin() ? 0 : std::prev(next)->second;
   double used = next == cumulative.begin() ? 0 : std::prev(next)->first;
   if (next != cumulative.end())
-    saved += segments[next - cumulative.begin()].slope() * (room - used);
+    saved += edges[next - cumulative.begin()].slope() * (room - used);
   return baseCost - saved;
 }
 

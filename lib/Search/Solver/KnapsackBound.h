@@ -4,7 +4,7 @@
 // options, which cost seconds and bytes, and the bytes have a budget. Its LP
 // relaxation lets a layer take shares of options, and is solved by greed: of a
 // layer's options those on the lower convex hull of seconds against bytes count,
-// and their segments are bought by falling gain per byte (Sinha and Zoltners 1979,
+// and their edges are bought by falling gain per byte (Sinha and Zoltners 1979,
 // "The Multiple-Choice Knapsack Problem").
 //
 //   seconds │ x                       x  on the hull
@@ -33,11 +33,11 @@ public:
 
 private:
   double baseMemory = 0, baseCost = 0; ///< all layers at their smallest
-  struct Segment {
+  struct Edge {
     double memory, cost; ///< more memory, less cost
     double slope() const { return cost / memory; }
   };
-  std::vector<Segment> segments;                     ///< steepest first
+  std::vector<Edge> edges;                     ///< steepest first
   std::vector<std::pair<double, double>> cumulative; ///< memory, cost after each
 };
 

@@ -99,6 +99,8 @@ Plan assemblePlan(const Setting &setting, const Timetable &timetable, const Choi
     const Option &option = *choice.options[layer];
     plan.layers.push_back({problem.layers[layer].path, problem.layers[layer].layerType, problem.layers[layer].role,
                            option.strategy, option.dp, choice.partOf[layer] % setting.stages});
+    if (const std::vector<std::string> &known = problem.layers[layer].recomputableValues; !known.empty())
+      plan.recomputableValues[problem.layers[layer].layerType] = known;
     if (!option.strategy.values)
       continue;
     std::vector<std::string> names = problem.costs->recomputableValues(problem.layers[layer]);
@@ -116,26 +118,6 @@ Plan assemblePlan(const Setting &setting, const Timetable &timetable, const Choi
   }
   return plan;
 }
-
-namespace {
-/// Bits of the named values.
-Result<std::uint32_t> valueBits(const Problem &problem, const Layer &layer, const PlannedLayer &planned) {
-  std::uint32_t bits = 0;
-  std::vector<std::string> names = problem.costs->recomputableValues(layer);
-  for (const std::string &name : planned.recomputeValues) {
-    auto at = std::find(names.begin(), names.end(), name);
-    if (at == names.end()) {
-      std::string known;
-      for (const std::string &each : names)
-        known += (known.empty() ? "" : ", ") + each;
-      return Error{"layer '" + layer.path + "' expects key 'recompute_values' to name values out of " +
-                   (known.empty() ? "none" : known) + ", but got '" + name + "'"};
-    }
-    bits |= 1u << (at - names.begin());
-  }
-  return bits;
-}
-} // namespace
 
 Result<GivenPlan> readGivenPlan(const Problem &problem, const Plan &plan, bool alternatives) {
   if (Result<bool> valid = validatePlan(plan); !valid)
@@ -157,7 +139,7 @@ Result<GivenPlan> readGivenPlan(const Problem &problem, const Plan &plan, bool a
   std::vector<int> parts = plan.partOfLayers();
   for (std::size_t layer = 0; layer < plan.layers.size(); ++layer) {
     const PlannedLayer &planned = plan.layers[layer];
-    Result<std::uint32_t> values = valueBits(problem, problem.layers[layer], planned);
+    Result<std::uint32_t> values = getValueBits(planned, problem.costs->recomputableValues(problem.layers[layer]));
     if (!values)
       return values.error();
     Strategy strategy = planned.strategy;

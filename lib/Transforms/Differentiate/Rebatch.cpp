@@ -21,7 +21,7 @@ struct RebatchPass : galvatron::impl::RebatchPassBase<RebatchPass> {
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    auto step = module.lookupSymbol<func::FuncOp>("step");
+    func::FuncOp step = graph::getStep(module);
     auto old = module->getAttrOfType<IntegerAttr>(graph::kBatchAttr);
     if (batch == 0 || !step || !old || old.getInt() == batch)
       return;

@@ -208,12 +208,10 @@ struct FormLayersPass : galvatron::impl::FormLayersPassBase<FormLayersPass> {
   using Base::Base;
 
   void runOnOperation() override {
-    ModuleOp module = getOperation();
-    auto step = module.lookupSymbol<func::FuncOp>("step");
-    if (!step || step.isExternal()) {
-      module.emitOpError("expects a function @step with a body; write one with galvatron-import");
+    FailureOr<func::FuncOp> found = expectStep(getOperation());
+    if (failed(found))
       return signalPassFailure();
-    }
+    func::FuncOp step = *found;
     FreeOps freeOps(step);
     std::vector<Segment> segments = cutIntoSegments(step, freeOps);
     if (spreadLoss(step, freeOps, segments)) {

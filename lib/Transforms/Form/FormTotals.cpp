@@ -210,12 +210,10 @@ struct FormTotalsPass : galvatron::impl::FormTotalsPassBase<FormTotalsPass> {
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    auto step = module.lookupSymbol<func::FuncOp>("step");
-    if (!step || step.isExternal()) {
-      module.emitOpError("expects a function @step with a body; write one with galvatron-import");
+    FailureOr<func::FuncOp> step = expectStep(module);
+    if (failed(step))
       return signalPassFailure();
-    }
-    TotalsFormer former(module, step);
+    TotalsFormer former(module, *step);
     if (failed(former.run()))
       return signalPassFailure();
     numTotals += former.numTotals;

@@ -83,13 +83,10 @@ struct VerifyImportPass : galvatron::impl::VerifyImportPassBase<VerifyImportPass
   }
 
   LogicalResult verifyStep() {
-    ModuleOp module = getOperation();
-    auto step = module.lookupSymbol<func::FuncOp>("step");
-    if (!step || step.isExternal())
-      return module.emitOpError("expects a function @step with a body; write one with galvatron-import");
-    if (failed(verifyStatic(step, step.getArgumentTypes())))
+    FailureOr<func::FuncOp> step = expectStep(getOperation());
+    if (failed(step) || failed(verifyStatic(*step, step->getArgumentTypes())))
       return failure();
-    for (Operation &op : step.getBody().front().without_terminator()) {
+    for (Operation &op : step->getBody().front().without_terminator()) {
       auto call = dyn_cast<CallOp>(op);
       if (!call && !isa<TotalOp>(op))
         return op.emitOpError("expects only graph.call and graph.total in @step; run --galvatron-form-layers");

@@ -5,6 +5,7 @@
 
 #include "dialects/Plan/Plan.h"
 #include "galvatron/Costs/ModelLayers.h"
+#include "galvatron/Placement/Placements.h"
 #include "galvatron/Search/Formats/PlanFile.h"
 
 #include "llvm/Support/MemoryBuffer.h"
@@ -45,7 +46,27 @@ struct AnnotatePlanPass : galvatron::impl::AnnotatePlanPassBase<AnnotatePlanPass
       return signalPassFailure();
     }
     annotatePlan(*model, *planned);
+    if (failed(checkStrategies(*model)))
+      return signalPassFailure();
     numLayers += model->layers.size();
+  }
+
+  /// Each layer type under each of its strategies. What is only remarked on is said where it is placed.
+  LogicalResult checkStrategies(const ModelLayers &model) {
+    Axes axes(getOperation());
+    auto pipeline = getOperation()->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
+    llvm::DenseSet<std::pair<Operation *, Attribute>> checked;
+    ScopedDiagnosticHandler quiet(&getContext(), [](Diagnostic &diagnostic) {
+      return success(diagnostic.getSeverity() == DiagnosticSeverity::Remark);
+    });
+    for (graph::CallOp call : model.calls) {
+      auto layer = getOperation().lookupSymbol<graph::LayerOp>(call.getCallee());
+      auto strategy = call->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
+      if (layer && checked.insert({layer, strategy}).second &&
+          failed(LayerSubAxes::get(axes, layer, strategy, pipeline, call.getLoc())))
+        return failure();
+    }
+    return success();
   }
 
   search::Result<search::Plan> readPlanFile(const ModelLayers &model) {
@@ -54,7 +75,12 @@ struct AnnotatePlanPass : galvatron::impl::AnnotatePlanPassBase<AnnotatePlanPass
       return search::Error{"cannot read the plan '" + planFile + "': " + file.getError().message()};
     search::PlanTarget target{model.layers, ranks, model.globalBatch, /*supportedOnly=*/true};
     StringRef text = (*file)->getBuffer();
-    return search::parsePlan({text.data(), text.size()}, target);
+    search::Result<search::Plan> plan = search::parsePlan({text.data(), text.size()}, target);
+    if (!plan)
+      return plan;
+    if (search::Result<bool> named = checkValueNames(model, *plan); !named)
+      return named.error();
+    return plan;
   }
 
   search::Result<search::Plan> makeUniformPlan(const ModelLayers &model) {

@@ -3,7 +3,7 @@
 //
 //     y = x · [Wq Wk Wv] + b; q = slice y ..       q = x · slice W + slice b
 //
-// Fused q|k|v of unequal widths is a concatenation, along which no axis can be cut; the pieces can.
+// Fused q|k|v of unequal widths is a concatenation, along which no axis can be cut; the parts can.
 // The parameter keeps its name: what is sliced is the `graph.parameter`. For interleaved layouts,
 // [heads, 3·D] of one head after the other, the slice is taken of the parameter reshaped likewise.
 #include "Raise.h"
@@ -27,8 +27,8 @@ using namespace galvatron::raise;
 
 namespace {
 
-/// A piece of one dimension of extent Π split: of `split[index]`, `size` elements from `offset` on.
-struct Piece {
+/// A part of one dimension of extent Π split: of `split[index]`, `size` elements from `offset` on.
+struct Part {
   SmallVector<int64_t, 4> split;
   int64_t index, offset, size;
 
@@ -37,14 +37,14 @@ struct Piece {
 
 } // namespace
 
-/// `value` with dimension `dim` replaced by a piece of it.
-static Value takePiece(OpBuilder &builder, Value value, int64_t dim, const Piece &piece) {
+/// `value` with dimension `dim` replaced by a part of it.
+static Value takePart(OpBuilder &builder, Value value, int64_t dim, const Part &part) {
   SmallVector<int64_t> shape(shapeOf(value)), split(shape.begin(), shape.begin() + dim);
-  llvm::append_range(split, piece.split);
+  llvm::append_range(split, part.split);
   split.append(shape.begin() + dim + 1, shape.end());
-  shape[dim] = piece.extent();
+  shape[dim] = part.extent();
   Value wide = reshapeTo(builder, value.getLoc(), value, split);
-  Value taken = sliceOf(builder, value.getLoc(), wide, dim + piece.index, piece.offset, piece.size);
+  Value taken = sliceOf(builder, value.getLoc(), wide, dim + part.index, part.offset, part.size);
   return reshapeTo(builder, value.getLoc(), taken, shape);
 }
 
@@ -88,29 +88,29 @@ static EinsumOp projectionOf(Value value, int64_t dim) {
   return nullptr;
 }
 
-/// A piece of what `projectionOf` accepted, computed from a piece of the parameter.
-static Value projectPiece(OpBuilder &builder, Value value, int64_t dim, const Piece &piece) {
+/// A part of what `projectionOf` accepted, computed from a part of the parameter.
+static Value projectPart(OpBuilder &builder, Value value, int64_t dim, const Part &part) {
   SmallVector<int64_t> shape(shapeOf(value));
-  shape[dim] = piece.extent();
+  shape[dim] = part.extent();
   Operation *op = value.getDefiningOp();
   if (auto einsum = dyn_cast<EinsumOp>(op)) {
     Equation equation = Equation::parse(einsum.getEquation());
     char subscript = equation.result[dim];
     Value lhs = einsum.getLhs(), rhs = einsum.getRhs();
     if (size_t at = equation.lhs.find(subscript); at != std::string::npos)
-      lhs = takePiece(builder, lhs, at, piece);
+      lhs = takePart(builder, lhs, at, part);
     else
-      rhs = takePiece(builder, rhs, equation.rhs.find(subscript), piece);
+      rhs = takePart(builder, rhs, equation.rhs.find(subscript), part);
     return EinsumOp::create(builder, op->getLoc(), reshaped(value, shape), lhs, rhs, einsum.getEquation());
   }
   if (auto broadcast = dyn_cast<BroadcastOp>(op)) {
     Value x = broadcast.getX();
     if (const int64_t *at = llvm::find(broadcast.getDims(), dim); at != broadcast.getDims().end())
-      x = takePiece(builder, x, at - broadcast.getDims().begin(), piece);
+      x = takePart(builder, x, at - broadcast.getDims().begin(), part);
     return BroadcastOp::create(builder, op->getLoc(), reshaped(value, shape), x, broadcast.getDims());
   }
   if (Value only = onlyVariable(op)) {
-    Value taken = projectPiece(builder, only, dim, piece);
+    Value taken = projectPart(builder, only, dim, part);
     auto operands = llvm::map_to_vector(op->getOperands(), [&](Value operand) {
       return operand == only ? taken : splat(builder, op->getLoc(), reshaped(operand, shape), *splatOf(operand));
     });
@@ -118,7 +118,7 @@ static Value projectPiece(OpBuilder &builder, Value value, int64_t dim, const Pi
     return builder.create(state)->getResult(0);
   }
   auto add = cast<arith::AddFOp>(op);
-  Value lhs = projectPiece(builder, add.getLhs(), dim, piece), rhs = projectPiece(builder, add.getRhs(), dim, piece);
+  Value lhs = projectPart(builder, add.getLhs(), dim, part), rhs = projectPart(builder, add.getRhs(), dim, part);
   return arith::AddFOp::create(builder, op->getLoc(), lhs, rhs);
 }
 
@@ -130,8 +130,8 @@ struct Selection {
   /// The projection's result and the dimension of it that is cut.
   Value value;
   int64_t dim;
-  Piece piece;
-  /// What is to be done to the piece to give the slice's result.
+  Part part;
+  /// What is to be done to the part to give the slice's result.
   SmallVector<int64_t> shape;
   SmallVector<SmallVector<int64_t>> permutations; // Innermost first.
 };
@@ -143,14 +143,14 @@ static std::optional<Selection> select(SliceOp slice) {
   if (!cut)
     return std::nullopt;
   Selection selection{slice, slice.getX(), *cut, {}, {}, {}};
-  Piece piece{{shapeOf(slice.getX())[*cut]}, 0, slice.getOffsets()[*cut], shapeOf(slice.getResult())[*cut]};
+  Part part{{shapeOf(slice.getX())[*cut]}, 0, slice.getOffsets()[*cut], shapeOf(slice.getResult())[*cut]};
   while (auto transpose = selection.value.getDefiningOp<TransposeOp>()) {
     selection.permutations.insert(selection.permutations.begin(), llvm::to_vector(transpose.getPermutation()));
     selection.dim = transpose.getPermutation()[selection.dim];
     selection.value = transpose.getX();
   }
   selection.shape = llvm::to_vector(shapeOf(selection.value));
-  selection.shape[selection.dim] = piece.size;
+  selection.shape[selection.dim] = part.size;
   if (auto reshape = selection.value.getDefiningOp<ReshapeOp>()) {
     SmallVector<DimensionGroup> groups;
     if (!groupDimensions(shapeOf(reshape.getX()), shapeOf(selection.value), groups))
@@ -161,8 +161,8 @@ static std::optional<Selection> select(SliceOp slice) {
       if (selection.dim >= to && selection.dim < end) {
         if (group.from.size() != 1)
           return std::nullopt;
-        piece.split.assign(group.to.begin(), group.to.end());
-        piece.index = selection.dim - to;
+        part.split.assign(group.to.begin(), group.to.end());
+        part.index = selection.dim - to;
         selection.dim = from;
         break;
       }
@@ -170,7 +170,7 @@ static std::optional<Selection> select(SliceOp slice) {
     }
     selection.value = reshape.getX();
   }
-  selection.piece = piece;
+  selection.part = part;
   if (!projectionOf(selection.value, selection.dim))
     return std::nullopt;
   return selection;
@@ -194,17 +194,17 @@ static unsigned splitProjections(func::FuncOp function) {
       selected.insert(slice);
     }
   unsigned numSplit = 0;
-  for (auto &[value, pieces] : selections) {
+  for (auto &[value, parts] : selections) {
     if (!readOnlyBy(value, selected))
       continue;
     bool isSplit = true;
-    for (Selection &selection : pieces)
+    for (Selection &selection : parts)
       isSplit &= replaceIfLegal(selection.slice, [&](OpBuilder &builder) {
-        Value piece = projectPiece(builder, value, selection.dim, selection.piece);
-        piece = reshapeTo(builder, selection.slice.getLoc(), piece, selection.shape);
+        Value part = projectPart(builder, value, selection.dim, selection.part);
+        part = reshapeTo(builder, selection.slice.getLoc(), part, selection.shape);
         for (ArrayRef<int64_t> permutation : selection.permutations)
-          piece = transposeBy(builder, selection.slice.getLoc(), piece, permutation);
-        return piece;
+          part = transposeBy(builder, selection.slice.getLoc(), part, permutation);
+        return part;
       });
     numSplit += isSplit;
   }

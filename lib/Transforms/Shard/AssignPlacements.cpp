@@ -324,7 +324,7 @@ LogicalResult StepAssigner::run() {
 }
 
 FailureOr<AssignedPlacements> galvatron::assignPlacements(ModuleOp module) {
-  auto step = module.lookupSymbol<func::FuncOp>("step");
+  func::FuncOp step = graph::getStep(module);
   auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
   if (!step || !pipeline)
     return module.emitOpError("expects a function @step and '")

@@ -33,7 +33,7 @@ using graph::SliceOp;
 
 namespace {
 
-/// Positions of parameters of one layer, ascending.
+/// Indices of parameters of one layer, ascending.
 using Group = SmallVector<int64_t>;
 
 RankedTensorType tensorOf(Value value) { return cast<RankedTensorType>(value.getType()); }
@@ -53,13 +53,13 @@ public:
   unsigned run();
 
 private:
-  BlockArgument parameter(dist::BodyOp body, int64_t position) {
+  BlockArgument parameter(dist::BodyOp body, int64_t index) {
     int64_t before = layer.getInputs().size();
     if (body != forward) // the outputs' gradients, then what forward takes, then what it saved
       before += backward.getNumArguments() - forward.getNumArguments() - layer.getNumSaved();
-    return body.getBody().getArgument(before + position);
+    return body.getBody().getArgument(before + index);
   }
-  bool isFusible(int64_t position);
+  bool isFusible(int64_t index);
   void findGroups();
   Value concat(ArrayRef<Value> values, int64_t dim, bool isParameters);
   Value parametersOf(dist::BodyOp body, const Group &group);
@@ -80,8 +80,8 @@ private:
 } // namespace
 
 /// Whole rows on whole cache lines, in every type that it is kept in (bf16 is the narrowest).
-bool LayerFusion::isFusible(int64_t position) {
-  RankedTensorType type = tensorOf(parameter(forward, position));
+bool LayerFusion::isFusible(int64_t index) {
+  RankedTensorType type = tensorOf(parameter(forward, index));
   return type.getRank() == 2 && type.getNumElements() * 2 % exec::kBufferAlignment == 0;
 }
 
@@ -94,30 +94,30 @@ void LayerFusion::findGroups() {
     auto argument = dyn_cast<BlockArgument>(op.getRhs());
     if (!argument || argument.getOwner() != &forward.getBody().front())
       return;
-    int64_t position = static_cast<int64_t>(argument.getArgNumber()) - numInputs;
-    if (position < 0 || position >= numParameters || !isFusible(position) || !argument.hasOneUse())
+    int64_t index = static_cast<int64_t>(argument.getArgNumber()) - numInputs;
+    if (index < 0 || index >= numParameters || !isFusible(index) || !argument.hasOneUse())
       return;
     auto [lhs, rhs, result] = op.getSubscripts();
     // Rows of the parameter must be the result's last dimension, so that slices of it are strided views.
     if (lhs.contains(rhs.front()) || result.back() != rhs.front() || result.contains(rhs.back()))
       return;
-    if (taken.insert(position).second)
-      candidates[{op.getLhs(), op.getEquationAttr(), layer.getGradient(position) ? 0u : 1u}].push_back(position);
+    if (taken.insert(index).second)
+      candidates[{op.getLhs(), op.getEquationAttr(), layer.getGradient(index) ? 0u : 1u}].push_back(index);
   });
   for (auto &[key, group] : candidates) {
     llvm::sort(group);
     Group kept;
-    auto partialAxesOf = [&](int64_t position) {
-      dist::PlacementAttr gradient = layer.getGradient(position);
+    auto partialAxesOf = [&](int64_t index) {
+      dist::PlacementAttr gradient = layer.getGradient(index);
       return gradient ? gradient.getPartialAxes() : ArrayRef<int64_t>();
     };
-    for (int64_t position : group) {
+    for (int64_t index : group) {
       RankedTensorType first = tensorOf(parameter(forward, group.front()));
-      RankedTensorType type = tensorOf(parameter(forward, position));
+      RankedTensorType type = tensorOf(parameter(forward, index));
       // One all-reduce must serve them all, and one matrix hold them.
       if (first.getDimSize(1) == type.getDimSize(1) && first.getElementType() == type.getElementType() &&
-          partialAxesOf(group.front()) == partialAxesOf(position))
-        kept.push_back(position);
+          partialAxesOf(group.front()) == partialAxesOf(index))
+        kept.push_back(index);
     }
     if (kept.size() > 1)
       groups.push_back(kept);
@@ -136,7 +136,7 @@ Value LayerFusion::concat(ArrayRef<Value> values, int64_t dim, bool isParameters
 }
 
 Value LayerFusion::parametersOf(dist::BodyOp body, const Group &group) {
-  return concat(llvm::map_to_vector(group, [&](int64_t position) -> Value { return parameter(body, position); }),
+  return concat(llvm::map_to_vector(group, [&](int64_t index) -> Value { return parameter(body, index); }),
                 /*dim=*/0, /*isParameters=*/true);
 }
 
@@ -155,10 +155,10 @@ SmallVector<Value> LayerFusion::slicesOf(Value whole, ArrayRef<Value> parts, int
 /// Also what backward recomputes.
 void LayerFusion::fuseForward(dist::BodyOp body, const Group &group) {
   llvm::MapVector<std::pair<Value, Attribute>, SmallVector<EinsumOp>> byOperand;
-  for (int64_t position : group)
-    for (Operation *user : parameter(body, position).getUsers())
+  for (int64_t index : group)
+    for (Operation *user : parameter(body, index).getUsers())
       if (auto op = dyn_cast<EinsumOp>(user))
-        if (op.getRhs() == parameter(body, position) && op.getSubscripts()[2].contains(op.getSubscripts()[1].front()))
+        if (op.getRhs() == parameter(body, index) && op.getSubscripts()[2].contains(op.getSubscripts()[1].front()))
           byOperand[{op.getLhs(), op.getEquationAttr()}].push_back(op);
   for (auto &[key, products] : byOperand) {
     if (products.size() != group.size())
@@ -201,10 +201,10 @@ Value LayerFusion::gradientConcat(ArrayRef<Value> gradients, int64_t dim) {
 void LayerFusion::fuseInputGradient(const Group &group) {
   SmallVector<EinsumOp> products;
   graph::SumOp sum;
-  for (int64_t position : group)
-    for (Operation *user : parameter(backward, position).getUsers()) {
+  for (int64_t index : group)
+    for (Operation *user : parameter(backward, index).getUsers()) {
       auto op = dyn_cast<EinsumOp>(user);
-      if (!op || op.getRhs() != parameter(backward, position) || !op.getResult().hasOneUse())
+      if (!op || op.getRhs() != parameter(backward, index) || !op.getResult().hasOneUse())
         continue;
       auto [lhs, rhs, result] = op.getSubscripts();
       auto total = dyn_cast<graph::SumOp>(*op.getResult().user_begin());
@@ -242,13 +242,13 @@ void LayerFusion::fuseWeightGradient(const Group &group) {
     return;
   Operation *terminator = backward.getBody().front().getTerminator();
   SmallVector<unsigned> trained = layer.getTrained();
-  auto gradientOf = [&](int64_t position) -> OpOperand & {
-    int64_t fromEnd = trained.end() - llvm::find(trained, position);
+  auto gradientOf = [&](int64_t index) -> OpOperand & {
+    int64_t fromEnd = trained.end() - llvm::find(trained, index);
     return terminator->getOpOperand(terminator->getNumOperands() - fromEnd);
   };
   SmallVector<EinsumOp> products;
-  for (int64_t position : group)
-    if (auto op = gradientOf(position).get().getDefiningOp<EinsumOp>(); op && op.getResult().hasOneUse())
+  for (int64_t index : group)
+    if (auto op = gradientOf(index).get().getDefiningOp<EinsumOp>(); op && op.getResult().hasOneUse())
       products.push_back(op);
   if (products.size() != group.size())
     return;
@@ -268,8 +268,8 @@ void LayerFusion::fuseWeightGradient(const Group &group) {
                                first.getRhs(), first.getEquation());
   all.getDefiningOp()->setAttr(dist::kAdjacentAttrName, builder.getUnitAttr());
   SmallVector<Value> results = llvm::map_to_vector(products, [](EinsumOp op) -> Value { return op.getResult(); });
-  for (auto [position, slice] : llvm::zip_equal(group, slicesOf(all, results, /*dim=*/0)))
-    gradientOf(position).set(slice);
+  for (auto [index, slice] : llvm::zip_equal(group, slicesOf(all, results, /*dim=*/0)))
+    gradientOf(index).set(slice);
   for (EinsumOp product : products)
     product.erase();
   numFused += products.size() - 1;

@@ -84,6 +84,13 @@ RankedTensorType withLastDim(Value value, int64_t extent) {
   return RankedTensorType::get(shape, tensorOf(value).getElementType());
 }
 
+/// Whether the values could lie side by side along their last dimension. Those of one product do; gradients of biases
+/// may be sums over other rows: under context parallelism queries are cut where keys are whole.
+bool haveSameRows(ArrayRef<Value> values) {
+  ArrayRef<int64_t> rows = tensorOf(values.front()).getShape().drop_back();
+  return llvm::all_of(values, [&](Value value) { return tensorOf(value).getShape().drop_back() == rows; });
+}
+
 class BodyFusion {
 public:
   explicit BodyFusion(dist::BodyOp body) : body(body), block(body.getBody().front()), builder(body.getContext()) {}
@@ -292,9 +299,10 @@ void BodyFusion::fuseParameterGradient(SumOp sum) {
           return !reduce || reduce.getKind() != first.getKind() || reduce.getDims() != first.getDims();
         }))
       return;
-    if (first.getKind() != graph::ReduceKind::Sum)
+    auto summed = llvm::map_to_vector(makers, [](Operation *maker) { return maker->getOperand(0); });
+    if (first.getKind() != graph::ReduceKind::Sum || !haveSameRows(summed))
       return;
-    Value whole = concat(llvm::map_to_vector(makers, [](Operation *maker) { return maker->getOperand(0); }));
+    Value whole = concat(summed);
     insertAfterAll(pieces);
     gradient = graph::ReduceOp::create(builder, loc, sum.getType(), whole, first.getKind(), first.getDims());
   } else {

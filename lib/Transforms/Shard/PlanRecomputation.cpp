@@ -16,15 +16,14 @@ struct PlanRecomputationPass : galvatron::impl::PlanRecomputationPassBase<PlanRe
   using Base::Base;
 
   void runOnOperation() override {
-    for (auto layer : getOperation().getOps<graph::LayerOp>())
+    for (auto layer : getOperation().getOps<graph::LayerOp>()) {
+      auto strategy = layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
       for (auto backward : layer.getBody().front().getOps<graph::BackwardOp>()) {
-        auto strategy = layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
-        if (strategy && strategy.getRecompute())
-          recomputeFully(layer, backward);
-        else
-          recomputeSelectively(layer, backward);
+        recomputeAsPlanned(layer, backward, strategy);
         numKept += getSavedValues(layer, backward).size();
       }
+      untagRecomputableValues(layer);
+    }
   }
 };
 } // namespace

@@ -33,6 +33,10 @@ public:
   /// Puts sub-axes that were taken into local dimension `dim`, after `outer` positions.
   bool join(const LocalDim &taken, int64_t dim, int64_t outer);
 
+  /// Gives the device at each position of a group along `axes` what the one at `sources[position]` has. `after`: what
+  /// should come out, for the sizes of axes that have nothing yet.
+  bool permute(ArrayRef<int64_t> axes, ArrayRef<int64_t> sources, const Holding &after);
+
   /// What lies in time: of pieces and of outstanding sums.
   std::pair<std::optional<std::pair<int64_t, StridedPart>>, SmallVector<dist::Partial>> getTime() const;
 
@@ -152,6 +156,54 @@ bool Holding::join(const LocalDim &taken, int64_t dim, int64_t outer) {
   return true;
 }
 
+bool Holding::permute(ArrayRef<int64_t> axes, ArrayRef<int64_t> sources, const Holding &after) {
+  // An axis without a part, here and there, has as many devices as the group's size leaves.
+  SmallVector<int64_t> sizes;
+  int64_t known = 1;
+  std::optional<size_t> unknown;
+  for (auto [index, axis] : llvm::enumerate(axes)) {
+    if (partial.count(axis))
+      return false;
+    const Holding &holder = dealt.count(axis) ? *this : after;
+    auto found = holder.dealt.find(axis);
+    sizes.push_back(found == holder.dealt.end() ? 0 : found->second.second.extent);
+    if (sizes.back())
+      known *= sizes.back();
+    else if (std::exchange(unknown, index))
+      return false;
+  }
+  if (unknown)
+    sizes[*unknown] = int64_t(sources.size()) / known;
+  else if (known != int64_t(sources.size()))
+    return false;
+  auto coordinateOf = [&](int64_t position, size_t index) {
+    for (size_t minor = axes.size() - 1; minor > index; --minor)
+      position /= sizes[minor];
+    return position % sizes[index];
+  };
+  // The part of an axis is then another axis': the one whose coordinate the source's is, for every device.
+  std::map<int64_t, std::pair<int64_t, StridedPart>> moved;
+  for (auto [index, axis] : llvm::enumerate(axes)) {
+    auto part = dealt.find(axis);
+    if (part == dealt.end())
+      continue;
+    size_t owner = 0;
+    while (owner < axes.size() && !llvm::all_of(
+                                      llvm::seq<int64_t>(sources.size()),
+                                      [&](int64_t position) {
+                                        return coordinateOf(sources[position], index) == coordinateOf(position, owner);
+                                      }))
+      ++owner;
+    if (owner == axes.size())
+      return false;
+    moved[axes[owner]] = part->second;
+    dealt.erase(part);
+  }
+  for (auto &[axis, part] : moved)
+    dealt[axis] = part;
+  return true;
+}
+
 std::pair<std::optional<std::pair<int64_t, StridedPart>>, SmallVector<dist::Partial>> Holding::getTime() const {
   std::optional<std::pair<int64_t, StridedPart>> piece;
   SmallVector<dist::Partial> sums;
@@ -197,6 +249,8 @@ bool galvatron::leadsTo(Operation *collective, PlacementAttr from, PlacementAttr
     std::optional<LocalDim> taken = held.take(axes, exchange.getConcatDim());
     runs = taken && cut(exchange.getSplitDim(), exchange.getSplitOuter()) &&
            held.join(*taken, exchange.getConcatDim(), exchange.getConcatOuter());
+  } else if (auto permute = dyn_cast<dist::PermuteOp>(collective)) {
+    runs = held.permute(axes, permute.getSources(), Holding(to));
   }
   return runs && held == Holding(to);
 }

@@ -120,3 +120,21 @@ dist.layer @passed {forward = @passed.forward, backward = @passed.backward, inpu
 // CHECK-LABEL: exec.function @passed.backward
 // CHECK: exec.call "reduce"(%[[DY:.*]], %{{.*}})
 // CHECK: exec.call "copy"(%[[DY]], %{{.*}})
+
+// -----
+
+// Booleans are gathered as larger elements: 2 · 16 bytes of each rank are four of eight.
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "gpipe">} {
+  dist.body @booleans(%x: tensor<2x16xf32>) -> tensor<4x16xf32> {
+    %zero = arith.constant dense<0.0> : tensor<2x16xf32>
+    %less = arith.cmpf olt, %x, %zero : tensor<2x16xf32>
+    %all = dist.all_gather %less axes [0] {dim = 0 : i64, outer = 1 : i64} : tensor<2x16xi1> -> tensor<4x16xi1>
+    %y = arith.uitofp %all : tensor<4x16xi1> to tensor<4x16xf32>
+    dist.return %y : tensor<4x16xf32>
+  }
+  dist.layer @layer {forward = @booleans, inputs = [#dist.placement<[2@g0 * 2, 16]>], outputs = [#dist.placement<[4, 16]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+}
+
+// CHECK-LABEL: exec.function @booleans
+// CHECK: exec.call all_gather
+// CHECK-SAME: inner = 4

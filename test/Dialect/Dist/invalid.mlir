@@ -234,3 +234,19 @@ dist.stage @number index 0 order <F> {
 // expected-error@+1 {{expects F, B or W with a micro-batch, and a part after a dot, but got B0.x}}
 dist.stage @part index 0 order <B0.x> {
 }
+
+// -----
+
+dist.body @permute_shapes(%x: tensor<8xf32>) -> tensor<4xf32> {
+  // expected-error @below {{'dist.permute' op expects operand and result of one local shape, but got 'tensor<8xf32>' and 'tensor<4xf32>'}}
+  %0 = dist.permute %x axes [0] {sources = array<i64: 1, 0>} : tensor<8xf32> -> tensor<4xf32>
+  dist.return %0 : tensor<4xf32>
+}
+
+// -----
+
+dist.body @permute_twice(%x: tensor<8xf32>) -> tensor<8xf32> {
+  // expected-error @below {{'dist.permute' op expects sources that name each position of the group once, but got [0, 0]}}
+  %0 = dist.permute %x axes [0] {sources = array<i64: 0, 0>} : tensor<8xf32> -> tensor<8xf32>
+  dist.return %0 : tensor<8xf32>
+}

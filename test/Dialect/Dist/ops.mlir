@@ -31,6 +31,8 @@ dist.body @collectives(%x: tensor<8x6xf32>) -> tensor<8x6xf32> {
   %2 = dist.all_gather %1 axes [1] {dim = 1 : i64, outer = 3 : i64} : tensor<8x3xf32> -> tensor<8x6xf32>
   // CHECK: dist.reduce_scatter sum %{{.*}} axes [1] {dim = 0 : i64, outer = 1 : i64} : tensor<8x6xf32> -> tensor<4x6xf32>
   %3 = dist.reduce_scatter sum %2 axes [1] {dim = 0 : i64, outer = 1 : i64} : tensor<8x6xf32> -> tensor<4x6xf32>
+  // CHECK: dist.permute %{{.*}} axes [1] {sources = array<i64: 1, 0>} : tensor<4x6xf32> -> tensor<4x6xf32>
+  %permuted = dist.permute %3 axes [1] {sources = array<i64: 1, 0>} : tensor<4x6xf32> -> tensor<4x6xf32>
   // CHECK: dist.all_to_all %{{.*}} axes [1] {concat_dim = 0 : i64, concat_outer = 1 : i64, split_dim = 1 : i64, split_outer = 1 : i64} : tensor<4x6xf32> -> tensor<8x3xf32>
   %4 = dist.all_to_all %3 axes [1] {split_dim = 1 : i64, split_outer = 1 : i64, concat_dim = 0 : i64, concat_outer = 1 : i64} : tensor<4x6xf32> -> tensor<8x3xf32>
   // CHECK: dist.return %{{.*}} : tensor<8x6xf32>

@@ -33,18 +33,9 @@
 // RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"zero":3}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=ZERO
 // ZERO: error: plan layer 'h.0' (stage 0) key 'zero' is not supported by the lowering yet; use zero 0
-// RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"ulysses":2}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
-// RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=ULYSSES
-// ULYSSES: error: plan layer 'h.0' (stage 0) key 'ulysses' is not supported by the lowering yet; use tp, or ulysses 1
-// RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"cp":2}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
-// RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=CONTEXT
-// CONTEXT: error: plan layer 'h.0' (stage 0) key 'cp' is not supported by the lowering yet
 // RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"ep":2}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=EXPERT
 // EXPERT: error: plan layer 'h.0' (stage 0) key 'ep' is not supported by the lowering yet
-// RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"tp":2,"sequence_parallel":true}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
-// RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=MEGATRON
-// MEGATRON: error: plan layer 'h.0' (stage 0) key 'sequence_parallel' is not supported by the lowering yet
 // RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0"},{"path":"h.1"},{"path":"h.2"},{"path":"head"}],"schedule":"zb"}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=SCHEDULE
 // SCHEDULE: error: plan key 'schedule' zb is not supported by the lowering yet; use gpipe or 1f1b
@@ -57,3 +48,19 @@
 // RUN: echo '{"pp_deg":1,"tp_sizes_enc":"1,1,1","world_size":2,"global_bsz":8,"default_dp_type":"zero2"}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=REFZERO
 // REFZERO: key 'zero' is not supported by the lowering yet; use zero 0 (the reference's default_dp_type ddp and dp_types_enc 0)
+// Degrees that do not divide what a layer would cut; KV heads that do not are no odd size, nor is a width that Ulysses leaves whole.
+// RUN: echo '{"ranks":8,"units":[{"path":"embedding","strategy":{}},{"path":"layers.0","strategy":{"tp":8}},{"path":"layers.1"},{"path":"head","strategy":{}}]}' > %t.json
+// RUN: not galvatron-opt %inputs/llama.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=HEADS
+// HEADS: error: layer 'decoder' cannot use tp = 8: expects it to divide 4 (a factor of dimension 0 of self_attn.q_proj.weight); use a degree that does
+// RUN: echo '{"ranks":8,"units":[{"path":"embedding","strategy":{}},{"path":"layers.0","strategy":{"ulysses":8}},{"path":"layers.1"},{"path":"head","strategy":{}}]}' > %t.json
+// RUN: not galvatron-opt %inputs/llama.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=ULYSSES
+// ULYSSES: error: layer 'decoder' cannot use ulysses = 8: expects it to divide 4 (a factor of dimension 0 of self_attn.q_proj.weight); use a degree that does
+// RUN: echo '{"ranks":8,"units":[{"path":"embedding","strategy":{}},{"path":"layers.0","strategy":{"ulysses":4,"tp":2}},{"path":"layers.1"},{"path":"head","strategy":{}}]}' > %t.json
+// RUN: not galvatron-opt %inputs/llama.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=BOTH
+// BOTH: error: layer 'decoder' cannot use tp = 2: expects it to divide 4 (a factor of dimension 0 of self_attn.q_proj.weight), which is cut into 4 already; use a degree that does
+// RUN: echo '{"ranks":3,"units":[{"path":"embedding","strategy":{"cp":3}},{"path":"layers.0","strategy":{"cp":3}},{"path":"layers.1","strategy":{"cp":3}},{"path":"head","strategy":{"cp":3}}]}' > %t.json
+// RUN: not galvatron-opt %inputs/llama.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=CONTEXT
+// CONTEXT: error: layer 'embedding' cannot use cp = 3: expects it to divide 16 positions; use a degree that does
+// RUN: echo '{"ranks":3,"units":[{"path":"embedding","strategy":{"tp":3}},{"path":"layers.0","strategy":{"tp":3}},{"path":"layers.1","strategy":{"tp":3}},{"path":"head","strategy":{"tp":3}}]}' > %t.json
+// RUN: not galvatron-opt %inputs/llama.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=VOCABULARY
+// VOCABULARY: error: layer 'embedding' cannot use tp = 3: expects it to divide 32 (dimension 0 of weight); use a degree that does

@@ -94,3 +94,21 @@ dist.body @apart(%x: tensor<4x8xf32>, %z: tensor<4x8xf32>, %w: tensor<8x32xf32>,
 // CHECK-LABEL: dist.body @apart
 // CHECK-COUNT-4: graph.slice
 // CHECK: dist.return
+
+// -----
+
+// Gradients of biases that sum over other rows, as of keys that are whole where queries are cut, stay.
+
+dist.body @rows(%dk: tensor<8x16xf32>, %dq: tensor<4x16xf32>) -> tensor<32xf32> {
+  %0 = graph.reduce sum %dk dims [0] : tensor<8x16xf32> -> tensor<16xf32>
+  %1 = graph.pad %0 offsets [16] : tensor<16xf32> -> tensor<32xf32>
+  %2 = graph.reduce sum %dq dims [0] : tensor<4x16xf32> -> tensor<16xf32>
+  %3 = graph.pad %2 offsets [0] : tensor<16xf32> -> tensor<32xf32>
+  %4 = graph.sum %1, %3 : (tensor<32xf32>, tensor<32xf32>) -> tensor<32xf32>
+  dist.return %4 : tensor<32xf32>
+}
+
+// CHECK-LABEL: dist.body @rows
+// CHECK-COUNT-2: graph.reduce
+// CHECK-NOT: graph.concat
+// CHECK: dist.return

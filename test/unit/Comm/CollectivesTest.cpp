@@ -196,6 +196,43 @@ TEST_F(CollectivesTest, AllToAllMovesTheCutFromOneDimensionToAnother) {
       }
 }
 
+TEST_F(CollectivesTest, PermuteGivesEachRankTheValueOfItsSource) {
+  for (size_t group = 0; group < context.groups.size(); ++group)
+    for (int64_t shift : {0, 1})
+      for (int64_t handle : {-1, 5}) {
+        const Group &members = context.groups[group];
+        int64_t size = members.ranks.size(), count = 700001;
+        std::vector<int64_t> attributes = {(int64_t)group, GVRT_F32, count, size};
+        for (int64_t r = 0; r < size; ++r)
+          attributes.push_back((r + shift) % size);
+        attributes.push_back(handle);
+        auto x = contribution<float>(context.rank, count);
+        std::vector<float> y(count, -1);
+        call(gvrt_permute, x.data(), y.data(), attributes);
+        if (handle >= 0) {
+          void *buffer[] = {y.data()};
+          gvrt_wait(&context, buffer, &handle);
+        }
+        expectSame(y, contribution<float>(members.ranks[(members.position + shift) % size], count));
+      }
+}
+
+TEST_F(CollectivesTest, PermuteNeedsEachRankOnce) {
+  float x[1] = {}, y[1] = {};
+  std::vector<int64_t> attributes = {0, GVRT_F32, 1, context.ranks};
+  attributes.resize(4 + context.ranks, context.ranks); // no rank has that number
+  attributes.push_back(-1);
+  try {
+    call(gvrt_permute, x, y, attributes);
+    ADD_FAILURE();
+  } catch (const std::runtime_error &error) {
+    EXPECT_NE(std::string(error.what())
+                  .find("expects sources that name each of " + std::to_string(context.ranks) + " ranks once"),
+              std::string::npos)
+        << error.what();
+  }
+}
+
 TEST_F(CollectivesTest, StagesSendBothWaysAtOnce) {
   if (context.ranks < 2)
     GTEST_SKIP() << "needs two ranks";

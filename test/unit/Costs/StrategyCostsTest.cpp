@@ -192,17 +192,34 @@ TEST(StrategyCosts, what_has_no_price) {
   ProgramCosts searched(*llama.module, cluster, 8), byHand(*llama.module, cluster, 8, Priced::All),
       placed(*llama.module, cluster, 8, Priced::WhatIsPlaced);
   auto why = [](const search::Result<search::LayerCost> &cost) { return cost ? "" : cost.error().message; };
-  EXPECT_NE(why(price(byHand, "decoder", withSequence({.tp = 2}))).find("'sequence_parallel'"), std::string::npos);
+  EXPECT_NE(why(price(byHand, "decoder", {.ep = 2}, 2)).find("'ep'"), std::string::npos);
   EXPECT_NE(why(price(placed, "decoder", {.zero = 1}, 2)).find("no placements yet"), std::string::npos);
-  EXPECT_NE(why(price(placed, "decoder", {.values = 1})).find("no placements yet"), std::string::npos);
   // As phase shard says it, and neither samples nor heads for seven.
   EXPECT_NE(why(price(placed, "decoder", {.tp = 7})).find("cannot use tp = 7"), std::string::npos);
   EXPECT_NE(why(price(placed, "decoder", {}, 7)).find("cannot use dp = 7"), std::string::npos);
-  // A vocabulary that does not divide is whole: worth nothing to the search, possible by hand.
-  EXPECT_EQ(why(price(searched, "embedding", {.tp = 3})),
-            "tp 3 divides neither heads nor widths of layer type 'embedding'");
-  EXPECT_EQ(why(price(byHand, "embedding", {.tp = 3})), "");
+  EXPECT_NE(why(price(byHand, "decoder", {.ulysses = 8})).find("cannot use ulysses = 8"), std::string::npos);
+  EXPECT_NE(why(price(byHand, "decoder", {.cp = 3})).find("cannot use cp = 3"), std::string::npos);
   EXPECT_EQ(why(price(placed, "nothing", {})), "unknown layer type 'nothing'");
+}
+
+/// Worth nothing to the search, possible by hand.
+TEST(StrategyCosts, a_layer_of_which_tp_cuts_nothing) {
+  reference::Program program(R"(
+    module attributes {graph.batch = 8 : i64} {
+      graph.layer @scale(%x: tensor<8x4xf32>, %w: tensor<4xf32> {graph.parameter = "w"}) -> tensor<8x4xf32> {
+        %y, %mean, %rstd = graph.norm rms %x weight %w {epsilon = 1.0e-5 : f64} : (tensor<8x4xf32>, tensor<4xf32>) -> (tensor<8x4xf32>, tensor<8xf32>, tensor<8xf32>)
+        graph.return %y : tensor<8x4xf32>
+      }
+      func.func @step(%x: tensor<8x4xf32>) -> tensor<8x4xf32> {
+        %y = graph.call @scale(%x) parameters ["w"] path "scale" : (tensor<8x4xf32>) -> tensor<8x4xf32>
+        return %y : tensor<8x4xf32>
+      }
+    })");
+  search::Cluster cluster;
+  ProgramCosts searched(*program.module, cluster, 8), byHand(*program.module, cluster, 8, Priced::All);
+  EXPECT_EQ(price(searched, "scale", {.tp = 2}).error().message,
+            "tp 2 divides neither heads nor widths of layer type 'scale'");
+  EXPECT_TRUE(price(byHand, "scale", {.tp = 2}));
 }
 
 } // namespace

@@ -143,6 +143,22 @@ TEST_F(CudaCollectivesTest, AllToAllMovesTheCutFromOneDimensionToAnother) {
     }
 }
 
+TEST_F(CudaCollectivesTest, PermuteGivesEachRankTheValueOfItsSource) {
+  for (int64_t group : {0, 1})
+    for (int64_t handle : {-1, 0}) {
+      rank->used = 1 << 20;
+      const Group &members = rank->context.groups[group];
+      int64_t size = members.ranks.size(), count = 100003;
+      std::vector<int64_t> attributes = {group, GVRT_BF16, count, size};
+      for (int64_t r = 0; r < size; ++r)
+        attributes.push_back((r + 1) % size);
+      auto *x = rank->place(contribution<Bfloat16>(rank->context.rank, count)), *y = rank->allocate<Bfloat16>(count);
+      collective(gvrt_permute, x, y, attributes, handle);
+      auto expected = contribution<Bfloat16>(members.ranks[(members.position + 1) % size], count);
+      expectSame(rank->read(y, count), std::vector<float>(expected.begin(), expected.end()));
+    }
+}
+
 TEST_F(CudaCollectivesTest, ShardTakesThisRanksPiece) {
   const Group &members = rank->context.groups[0];
   int64_t size = members.ranks.size();

@@ -1,5 +1,4 @@
-// Models of test/Inputs under plans written by hand, and the passes up to one device's share: also strategies that the
-// lowering does not offer yet.
+// Models of test/Inputs under plans written by hand, and the passes up to one device's share.
 #ifndef GALVATRON_TEST_UNIT_DIST_PLANNEDMODEL_H
 #define GALVATRON_TEST_UNIT_DIST_PLANNEDMODEL_H
 
@@ -22,6 +21,7 @@ inline constexpr const char *kPlace = "galvatron-assign-placements,galvatron-ver
 inline constexpr const char *kCollect = "galvatron-insert-collectives,galvatron-verify-placements";
 inline constexpr const char *kSplit = "galvatron-plan-recomputation,galvatron-verify-placements,"
                                       "galvatron-split-tensors,galvatron-verify-shard";
+inline constexpr const char *kFuse = "galvatron-fuse-slices,galvatron-fuse-parameters,galvatron-verify-shard";
 
 inline std::string readInput(const std::string &name) {
   std::ifstream file("test/Inputs/" + name); // tests run from the source tree

@@ -1,12 +1,13 @@
-// Every pair of placements of small tensors over a 2x2x2 mesh, run on all devices: the steps of the
-// planner are applied as their ops define them, and what each device ends up with is compared with
-// what the target placement says it should hold.
+// Every pair of placements of small tensors over meshes of 2x2x2 and 3x2x2, run on all devices: the steps of the
+// planner are applied as their ops define them, and what each device ends up with is compared with what the target
+// placement says it should hold. And none moves more than the best of all ways that the collectives leave.
 #include "galvatron/Placement/PlacementsRedistribution.h"
 #include "lib/Transforms/Shard/VerifyPlacements.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/MLIRContext.h"
 
+#include <cmath>
 #include <gtest/gtest.h>
 #include <numeric>
 #include <set>
@@ -17,10 +18,32 @@ using namespace galvatron::dist;
 
 namespace {
 
-constexpr int kAxes = 3, kDevices = 8;
-const SmallVector<int64_t> kMesh = {2, 2, 2};
+/// Axis sizes of a mesh, major to minor.
+struct Mesh {
+  SmallVector<int64_t> sizes;
 
-int64_t coordinate(int device, int64_t axis) { return (device >> (kAxes - 1 - axis)) & 1; }
+  int getNumDevices() const { return std::accumulate(sizes.begin(), sizes.end(), 1, std::multiplies<int>()); }
+  SmallVector<int64_t> getCoordinates(int64_t device) const {
+    SmallVector<int64_t> coordinates(sizes.size());
+    for (int64_t axis = sizes.size() - 1; axis >= 0; --axis) {
+      coordinates[axis] = device % sizes[axis];
+      device /= sizes[axis];
+    }
+    return coordinates;
+  }
+  int getDevice(ArrayRef<int64_t> coordinates) const {
+    int device = 0;
+    for (auto [size, coordinate] : llvm::zip(sizes, coordinates))
+      device = device * size + coordinate;
+    return device;
+  }
+};
+
+/// A tensor's sub-axes, dimension by dimension, each of which a mesh axis of its size may have, and a mesh.
+struct Case {
+  SmallVector<int64_t> mesh;
+  std::vector<SmallVector<int64_t>> dims;
+};
 
 struct Local {
   SmallVector<int64_t> shape;
@@ -33,7 +56,7 @@ using Machine = std::vector<Local>;
 //===----------------------------------------------------------------------===//
 
 /// Row-major global position of a local element.
-int64_t globalPosition(PlacementAttr placement, int device, int64_t local) {
+int64_t globalPosition(PlacementAttr placement, const Mesh &mesh, int device, int64_t local) {
   SmallVector<int64_t> shape = placement.getLocalShape(), global = placement.getGlobalShape();
   SmallVector<int64_t> index(shape.size());
   for (int64_t dim = shape.size() - 1; dim >= 0; --dim) {
@@ -49,7 +72,7 @@ int64_t globalPosition(PlacementAttr placement, int device, int64_t local) {
         rest /= subAxis.extent;
         value = index[dim] / rest % subAxis.extent;
       } else {
-        value = coordinate(device, subAxis.meshAxis);
+        value = mesh.getCoordinates(device)[subAxis.meshAxis];
       }
       within = within * subAxis.extent + value;
     }
@@ -61,29 +84,30 @@ int64_t globalPosition(PlacementAttr placement, int device, int64_t local) {
 double element(int64_t position) { return double(position * position + 3 * position + 1); }
 
 /// A device's share of an element: pseudo-random, but summing up to the element over partial axes.
-double share(PlacementAttr placement, int device, int64_t position) {
-  unsigned coordinates = 0;
-  for (int64_t axis : placement.getPartialAxes())
-    coordinates = 2 * coordinates + coordinate(device, axis);
+double share(PlacementAttr placement, const Mesh &mesh, int device, int64_t position) {
+  unsigned coordinates = 0, count = 1;
+  for (int64_t axis : placement.getPartialAxes()) {
+    coordinates = mesh.sizes[axis] * coordinates + mesh.getCoordinates(device)[axis];
+    count *= mesh.sizes[axis];
+  }
   auto noise = [&](unsigned at) { return double((position * 7 + at * 13) % 31); };
   if (coordinates != 0)
     return noise(coordinates);
   double rest = element(position);
-  for (unsigned other = 1; other < 1u << placement.getPartialAxes().size(); ++other)
+  for (unsigned other = 1; other < count; ++other)
     rest -= noise(other);
   return rest;
 }
 
-Machine hold(PlacementAttr placement) {
-  Machine machine(kDevices);
-  for (int device = 0; device < kDevices; ++device) {
-    Local &local = machine[device];
+Machine hold(PlacementAttr placement, const Mesh &mesh) {
+  Machine machine(mesh.getNumDevices());
+  for (auto [device, local] : llvm::enumerate(machine)) {
     local.shape = placement.getLocalShape();
     int64_t size = 1;
     for (int64_t extent : local.shape)
       size *= extent;
     for (int64_t i = 0; i < size; ++i)
-      local.data.push_back(share(placement, device, globalPosition(placement, device, i)));
+      local.data.push_back(share(placement, mesh, device, globalPosition(placement, mesh, device, i)));
   }
   return machine;
 }
@@ -93,17 +117,21 @@ Machine hold(PlacementAttr placement) {
 //===----------------------------------------------------------------------===//
 
 /// Devices that differ from this one only in the axes, in the order of the group.
-SmallVector<int> getGroup(int device, ArrayRef<int64_t> axes, size_t &position) {
+SmallVector<int> getGroup(const Mesh &mesh, int device, ArrayRef<int64_t> axes, size_t &position) {
   SmallVector<int> group;
-  for (unsigned member = 0; member < 1u << axes.size(); ++member) {
-    int other = device;
-    for (auto [index, axis] : llvm::enumerate(axes)) {
-      int bit = kAxes - 1 - axis, value = (member >> (axes.size() - 1 - index)) & 1;
-      other = (other & ~(1 << bit)) | (value << bit);
+  int64_t size = 1;
+  for (int64_t axis : axes)
+    size *= mesh.sizes[axis];
+  SmallVector<int64_t> at = mesh.getCoordinates(device);
+  for (int64_t member = 0; member < size; ++member) {
+    int64_t rest = member;
+    for (int64_t axis : llvm::reverse(axes)) {
+      at[axis] = rest % mesh.sizes[axis];
+      rest /= mesh.sizes[axis];
     }
-    if (other == device)
+    if (mesh.getDevice(at) == device)
       position = group.size();
-    group.push_back(other);
+    group.push_back(mesh.getDevice(at));
   }
   return group;
 }
@@ -147,11 +175,11 @@ Local add(ArrayRef<Local> terms) {
   return sum;
 }
 
-Machine runStep(const Machine &before, const RedistributionStep &step) {
-  Machine after(kDevices);
-  for (int device = 0; device < kDevices; ++device) {
+Machine runStep(const Mesh &mesh, const Machine &before, const RedistributionStep &step) {
+  Machine after(before.size());
+  for (size_t device = 0; device < before.size(); ++device) {
     size_t mine = 0;
-    SmallVector<int> group = getGroup(device, step.axes, mine);
+    SmallVector<int> group = getGroup(mesh, device, step.axes, mine);
     int64_t count = group.size();
     std::vector<Local> all, pieces;
     for (int member : group)
@@ -174,6 +202,9 @@ Machine runStep(const Machine &before, const RedistributionStep &step) {
         pieces.push_back(cut(member, step.dim, step.outer, count, mine));
       after[device] = join(pieces, step.joinDim, step.joinOuter);
       break;
+    case RedistributionKind::Permute:
+      after[device] = all[step.sources[mine]];
+      break;
     }
   }
   return after;
@@ -183,54 +214,85 @@ Machine runStep(const Machine &before, const RedistributionStep &step) {
 // All placements
 //===----------------------------------------------------------------------===//
 
-/// Every way in which the axes own one of the sub-axes (all of extent 2), are partial or do neither.
-void enumerate(MLIRContext *context, ArrayRef<int64_t> subAxesPerDim, int axis, SmallVector<int64_t> meshAxes,
-               SmallVector<Partial> partials, std::vector<PlacementAttr> &result) {
-  if (axis == kAxes) {
-    SmallVector<DimSubAxes> dims;
-    size_t next = 0;
-    for (int64_t count : subAxesPerDim) {
-      DimSubAxes &dim = dims.emplace_back();
-      for (int64_t i = 0; i < count; ++i)
-        dim.push_back({2, meshAxes[next++]});
-    }
-    result.push_back(PlacementAttr::getCanonical(context, dims, partials));
-    return;
+/// Every way in which the axes own one of the sub-axes of their size, are partial or do neither. Each dimension has a
+/// sub-axis of `rest` more that none owns.
+class Placements {
+public:
+  Placements(MLIRContext *context, const Case &of, int64_t rest) : context(context), of(of), rest(rest) {
+    SmallVector<int64_t> extents;
+    for (auto &dim : of.dims)
+      extents.append(dim.begin(), dim.end());
+    add(extents, SmallVector<int64_t>(extents.size(), PlacementAttr::kLocal), {});
   }
-  enumerate(context, subAxesPerDim, axis + 1, meshAxes, partials, result);
-  for (int64_t &meshAxis : meshAxes)
-    if (meshAxis == PlacementAttr::kLocal) {
-      meshAxis = axis;
-      enumerate(context, subAxesPerDim, axis + 1, meshAxes, partials, result);
-      meshAxis = PlacementAttr::kLocal;
+  std::vector<PlacementAttr> all;
+
+private:
+  void add(ArrayRef<int64_t> extents, SmallVector<int64_t> owners, SmallVector<Partial> partials, size_t axis = 0) {
+    if (axis == of.mesh.size()) {
+      SmallVector<DimSubAxes> dims;
+      size_t next = 0;
+      for (auto &extentsOfDim : of.dims) {
+        DimSubAxes &dim = dims.emplace_back();
+        for (int64_t extent : extentsOfDim)
+          dim.push_back({extent, owners[next++]});
+        if (rest > 1)
+          dim.push_back({rest, PlacementAttr::kLocal});
+      }
+      all.push_back(PlacementAttr::getCanonical(context, dims, partials));
+      return;
     }
-  partials.push_back({axis, graph::ReduceKind::Sum});
-  enumerate(context, subAxesPerDim, axis + 1, meshAxes, partials, result);
+    add(extents, owners, partials, axis + 1);
+    for (auto [extent, owner] : llvm::zip(extents, owners))
+      if (owner == PlacementAttr::kLocal && extent == of.mesh[axis]) {
+        owner = axis;
+        add(extents, owners, partials, axis + 1);
+        owner = PlacementAttr::kLocal;
+      }
+    partials.push_back({int64_t(axis), graph::ReduceKind::Sum});
+    add(extents, owners, partials, axis + 1);
+  }
+
+  MLIRContext *context;
+  const Case &of;
+  int64_t rest;
+};
+
+/// "2x2x2_[2,2][2]", for the names of tests.
+void PrintTo(const Case &each, std::ostream *out) {
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  llvm::interleave(each.mesh, stream, "x");
+  stream << "_";
+  for (auto &dim : each.dims) {
+    llvm::interleave(dim, stream << "[", ",");
+    stream << "]";
+  }
+  *out << text;
 }
 
-/// Parameter: how many sub-axes each dimension has.
-class RedistributionTest : public testing::TestWithParam<std::vector<int64_t>> {
-protected:
-  int64_t getNumSubAxes() { return std::accumulate(GetParam().begin(), GetParam().end(), int64_t(0)); }
-};
+class RedistributionTest : public testing::TestWithParam<Case> {};
+class TrafficTest : public testing::TestWithParam<Case> {};
 
 TEST_P(RedistributionTest, EveryPairOfPlacements) {
   MLIRContext context;
   context.loadDialect<DistDialect>();
-  std::vector<PlacementAttr> placements;
-  enumerate(&context, GetParam(), 0, SmallVector<int64_t>(getNumSubAxes(), PlacementAttr::kLocal), {}, placements);
+  Mesh mesh{GetParam().mesh};
+  std::vector<PlacementAttr> placements = Placements(&context, GetParam(), /*rest=*/1).all;
+  std::vector<Machine> expected;
+  for (PlacementAttr to : placements)
+    expected.push_back(hold(to.withPartials({}), mesh));
   for (PlacementAttr from : placements) {
-    Machine start = hold(from);
-    for (PlacementAttr to : placements) {
-      bool reachable = llvm::all_of(to.getPartials(),
-                                    [&](Partial partial) { return llvm::is_contained(from.getPartials(), partial); });
-      auto steps = planRedistribution(from, to, kMesh);
+    Machine start = hold(from, mesh);
+    for (auto [index, to] : llvm::enumerate(placements)) {
+      bool reachable = llvm::all_of(
+          to.getPartials(), [from = from](Partial partial) { return llvm::is_contained(from.getPartials(), partial); });
+      auto steps = planRedistribution(from, to, mesh.sizes);
       ASSERT_EQ(steps.has_value(), reachable);
       if (!reachable)
         continue;
       Machine machine = start;
       for (const RedistributionStep &step : *steps) {
-        machine = runStep(machine, step);
+        machine = runStep(mesh, machine, step);
         ASSERT_EQ(machine[0].shape, step.result.getLocalShape());
       }
       // What is still partial is summed up for the comparison.
@@ -238,13 +300,151 @@ TEST_P(RedistributionTest, EveryPairOfPlacements) {
       reduce.kind = RedistributionKind::AllReduce;
       reduce.axes.assign(to.getPartialAxes().begin(), to.getPartialAxes().end());
       if (to.isPartial())
-        machine = runStep(machine, reduce);
-      Machine expected = hold(to.withPartials({}));
-      for (int device = 0; device < kDevices; ++device) {
+        machine = runStep(mesh, machine, reduce);
+      for (size_t device = 0; device < machine.size(); ++device) {
         std::string text;
         llvm::raw_string_ostream(text) << from << " to " << to;
-        ASSERT_EQ(machine[device].data, expected[device].data) << text << " on device " << device;
+        ASSERT_EQ(machine[device].data, expected[index][device].data) << text << " on device " << device;
       }
+    }
+  }
+}
+
+//===----------------------------------------------------------------------===//
+// The least traffic
+//===----------------------------------------------------------------------===//
+
+/// A placement by its axes: sub-axis (counted through all dimensions, those of `rest` included), -1 nothing, -2
+/// partial.
+struct AxisPlaces {
+  SmallVector<int> of;
+  SmallVector<int64_t> dims; // of each sub-axis
+  int64_t local = 1;         // elements of one device
+  std::set<int> owned;
+
+  AxisPlaces(PlacementAttr placement, const Case &of, int64_t rest) : of(of.mesh.size(), -1) {
+    for (Partial partial : placement.getPartials())
+      this->of[partial.meshAxis] = -2;
+    int piece = 0;
+    for (auto [dim, subAxes] : llvm::enumerate(placement.getDims())) {
+      // The canonical form joins neighbours that nobody owns: count by extents.
+      SmallVector<int64_t> extents(of.dims[dim]);
+      extents.push_back(rest);
+      size_t next = 0;
+      for (SubAxis subAxis : subAxes)
+        for (int64_t left = subAxis.extent; left > 1; left /= extents[next++], ++piece) {
+          dims.push_back(dim);
+          if (subAxis.meshAxis < 0)
+            continue;
+          this->of[subAxis.meshAxis] = piece;
+          owned.insert(piece);
+        }
+    }
+    for (int64_t extent : placement.getLocalShape())
+      local *= extent;
+  }
+};
+
+/// Elements that a device sends on average in one collective from `a` to `b`; none if it takes several.
+std::optional<double> getTrafficOfOne(const Mesh &mesh, const AxisPlaces &a, const AxisPlaces &b) {
+  SmallVector<int64_t> axes;
+  double group = 1, local = double(a.local);
+  for (size_t axis = 0; axis < a.of.size(); ++axis)
+    if (a.of[axis] != b.of[axis]) {
+      axes.push_back(axis);
+      group *= double(mesh.sizes[axis]);
+    }
+  auto all = [&](auto from, auto to) {
+    return llvm::all_of(axes, [&](int64_t axis) {
+      return from(a.of[axis]) && to(b.of[axis]) && (b.of[axis] < 0 || !a.owned.count(b.of[axis]));
+    });
+  };
+  auto isOwner = [](int where) { return where >= 0; };
+  auto isNothing = [](int where) { return where == -1; };
+  auto isPartial = [](int where) { return where == -2; };
+  if (all(isNothing, isOwner))
+    return 0;
+  if (all(isPartial, isNothing))
+    return 2 * local * (group - 1) / group;
+  if (all(isPartial, isOwner))
+    return local * (group - 1) / group;
+  if (all(isOwner, isNothing))
+    return local * (group - 1);
+  if (all(isOwner, isOwner)) {
+    // One dimension to another, in one order.
+    bool isOne = true;
+    for (size_t i = 1; i < axes.size(); ++i)
+      for (const AxisPlaces *places : {&a, &b}) {
+        int major = places->of[axes[i - 1]], minor = places->of[axes[i]];
+        isOne &= major < minor && places->dims[major] == places->dims[minor];
+      }
+    if (isOne)
+      return local * (group - 1) / group;
+  }
+  // Devices that get what others hold, as it is.
+  auto isMoved = [&](int64_t axis) { return a.of[axis] == -2 || b.of[axis] == -2; };
+  if (a.owned != b.owned || llvm::any_of(axes, isMoved))
+    return std::nullopt;
+  int moved = 0, devices = mesh.getNumDevices();
+  for (int device = 0; device < devices; ++device) {
+    SmallVector<int64_t> at = mesh.getCoordinates(device);
+    moved += llvm::any_of(a.owned, [&](int piece) {
+      auto holder = [&](const AxisPlaces &places) { return at[llvm::find(places.of, piece) - places.of.begin()]; };
+      return holder(a) != holder(b);
+    });
+  }
+  return local * moved / devices;
+}
+
+TEST_P(TrafficTest, NothingMovesLess) {
+  MLIRContext context;
+  context.loadDialect<DistDialect>();
+  Mesh mesh{GetParam().mesh};
+  constexpr int64_t kRest = 1 << 16; // the number of steps then counts for nothing
+  std::vector<PlacementAttr> placements = Placements(&context, GetParam(), kRest).all;
+  size_t count = placements.size();
+  std::vector<AxisPlaces> places;
+  for (PlacementAttr placement : placements)
+    places.emplace_back(placement, GetParam(), kRest);
+  std::vector<std::vector<std::optional<double>>> edges(count);
+  for (size_t a = 0; a < count; ++a)
+    for (size_t b = 0; b < count; ++b)
+      edges[a].push_back(getTrafficOfOne(mesh, places[a], places[b]));
+  // Axes that are in one place before and after stay there: bit k of `fixed` for the k-th.
+  for (size_t from = 0, fixed = 0; from < count; fixed = (fixed + 1) % 8, from += fixed == 0) {
+    auto getFixed = [&](size_t to) {
+      size_t same = 0;
+      for (size_t axis = 0; axis < mesh.sizes.size(); ++axis)
+        same |= size_t(places[from].of[axis] == places[to].of[axis]) << axis;
+      return same;
+    };
+    std::vector<double> least(count, std::numeric_limits<double>::infinity());
+    std::vector<bool> done(count);
+    least[from] = 0;
+    for (size_t round = 0; round < count; ++round) {
+      size_t nearest = count;
+      for (size_t i = 0; i < count; ++i)
+        if (!done[i] && (getFixed(i) & fixed) == fixed && (nearest == count || least[i] < least[nearest]))
+          nearest = i;
+      if (nearest == count)
+        break;
+      done[nearest] = true;
+      for (size_t i = 0; i < count; ++i)
+        if (edges[nearest][i])
+          least[i] = std::min(least[i], least[nearest] + *edges[nearest][i]);
+    }
+    for (size_t to = 0; to < count; ++to) {
+      if (getFixed(to) != fixed)
+        continue;
+      auto steps = planRedistribution(placements[from], placements[to], mesh.sizes);
+      ASSERT_EQ(steps.has_value(), std::isfinite(least[to]));
+      double traffic = 0;
+      for (const RedistributionStep &step : steps.value_or(SmallVector<RedistributionStep>()))
+        traffic += step.traffic;
+      std::string text;
+      llvm::raw_string_ostream(text) << placements[from] << " to " << placements[to];
+      if (steps)
+        ASSERT_LE(traffic, least[to] * (1 + 1e-9)) << text;
     }
   }
 }
@@ -263,13 +463,13 @@ TEST_P(RedistributionTest, VerifierKnowsWhatEachStepDoes) {
   OpBuilder builder(&context);
   OwningOpRef<ModuleOp> module = ModuleOp::create(builder.getUnknownLoc());
   Block &block = module->getBodyRegion().front();
-  std::vector<PlacementAttr> placements;
-  enumerate(&context, GetParam(), 0, SmallVector<int64_t>(getNumSubAxes(), PlacementAttr::kLocal), {}, placements);
+  ArrayRef<int64_t> mesh = GetParam().mesh;
+  std::vector<PlacementAttr> placements = Placements(&context, GetParam(), /*rest=*/1).all;
   std::set<std::pair<const void *, const void *>> seen;
   for (PlacementAttr from : placements)
     for (PlacementAttr to : placements) {
-      auto steps = planRedistribution(from, to, kMesh);
-      ASSERT_EQ(isReachable(from, to, kMesh), steps.has_value());
+      auto steps = planRedistribution(from, to, mesh);
+      ASSERT_EQ(isReachable(from, to, mesh), steps.has_value());
       builder.setInsertionPointToEnd(&block);
       PlacementAttr before = from;
       for (const RedistributionStep &step : steps.value_or(SmallVector<RedistributionStep>())) {
@@ -289,8 +489,14 @@ TEST_P(RedistributionTest, VerifierKnowsWhatEachStepDoes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, RedistributionTest,
-                         testing::Values(std::vector<int64_t>{3}, std::vector<int64_t>{2, 2},
-                                         std::vector<int64_t>{3, 1}));
+                         testing::Values(Case{{2, 2, 2}, {{2, 2, 2}}}, Case{{2, 2, 2}, {{2, 2}, {2, 2}}},
+                                         Case{{2, 2, 2}, {{2, 2, 2}, {2}}}, Case{{2, 2, 2}, {{2}, {2, 2}, {2}}},
+                                         Case{{3, 2, 2}, {{3, 2}, {2, 3}}}, Case{{3, 2, 2}, {{2, 3}, {2}, {3, 2}}}));
+
+INSTANTIATE_TEST_SUITE_P(Shapes, TrafficTest,
+                         testing::Values(Case{{2, 2, 2}, {{2, 2, 2}}}, Case{{2, 2, 2}, {{2}, {2, 2}}},
+                                         Case{{2, 2, 2}, {{2}, {2}, {2}}}, Case{{3, 2, 2}, {{3, 2}, {2, 3}}},
+                                         Case{{3, 2, 2}, {{2, 3}, {2}, {3}}}));
 
 //===----------------------------------------------------------------------===//
 // Single facts
@@ -332,6 +538,15 @@ TEST_F(StepsTest, SubAxesThatDoNotFitAreGathered) {
   ASSERT_EQ(steps->size(), 2u);
   EXPECT_EQ((*steps)[0].kind, RedistributionKind::AllGather);
   EXPECT_EQ((*steps)[1].kind, RedistributionKind::Shard);
+}
+
+TEST_F(StepsTest, AxesThatChangePlacesPermute) {
+  auto steps = planRedistribution(place({{{2, 0}, {8, -1}}, {{2, 1}, {8, -1}}}),
+                                  place({{{2, 1}, {8, -1}}, {{2, 0}, {8, -1}}}), {2, 2});
+  ASSERT_EQ(steps->size(), 1u);
+  EXPECT_EQ((*steps)[0].kind, RedistributionKind::Permute);
+  EXPECT_EQ((*steps)[0].sources, (SmallVector<int64_t>{0, 2, 1, 3}));
+  EXPECT_EQ((*steps)[0].traffic, 32);
 }
 
 TEST_F(StepsTest, TimeStaysWhereItIs) {

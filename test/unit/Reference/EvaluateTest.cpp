@@ -48,8 +48,8 @@ std::string train(const std::string &text, const EvaluateOptions &options) {
 
 TEST(Evaluate, SgdGoesDownTheGradient) {
   EvaluateOptions options;
-  options.sgd = true;
-  options.lr = 1;
+  options.optimizer.sgd = true;
+  options.optimizer.lr = 1;
   options.steps = 2;
   // log 2, then w = (0.5, -0.5): log(1 + e^-1), rounded to f32 op by op; the gradient's norm is √2·p.
   double loss, norm;
@@ -61,10 +61,10 @@ TEST(Evaluate, SgdGoesDownTheGradient) {
 
 TEST(Evaluate, ClippingScalesTheGradient) {
   EvaluateOptions options;
-  options.sgd = true;
-  options.lr = 1;
+  options.optimizer.sgd = true;
+  options.optimizer.lr = 1;
   options.steps = 2;
-  options.clipGrad = 0.001;
+  options.optimizer.clipGrad = 0.001;
   std::string log = train(kTwoLogits, options);
   // A step of length 0.001 against a slope of 0.7071.
   double second = std::stod(log.substr(log.find("\n2,") + 3));
@@ -74,7 +74,7 @@ TEST(Evaluate, ClippingScalesTheGradient) {
 // The first step of AdamW has length lr in each element, whatever the gradient.
 TEST(Evaluate, AdamWNormalizes) {
   EvaluateOptions options;
-  options.lr = 0.5;
+  options.optimizer.lr = 0.5;
   options.steps = 2;
   std::string log = train(kTwoLogits, options);
   EXPECT_NEAR(std::stod(log.substr(log.find("\n2,") + 3)), std::log1p(std::exp(-1)), 1e-6);

@@ -116,6 +116,14 @@ TEST(EvaluatorErrors, AxesOfNoCollective) {
               HasSubstr("expects a collective that the reference evaluator knows"));
 }
 
+TEST(EvaluatorErrors, PermuteOfAnotherGroup) {
+  EXPECT_THAT(errorOfFunction("func.func @f(%x: tensor<2xf32>) -> tensor<2xf32> {"
+                              "%y = dist.permute %x axes [0] {sources = array<i64: 1, 0>} : tensor<2xf32> -> "
+                              "tensor<2xf32> return %y : tensor<2xf32> }",
+                              {tensor({2}, {1, 2})}, {3}),
+              HasSubstr("expects a source for each of 3 devices, but got 2"));
+}
+
 // Device 0 ends up with (1, 3), device 1 with (2, 4), under a type that says that both hold the same.
 TEST(EvaluatorErrors, ReplicasThatDiffer) {
   EXPECT_THAT(errorOfFunction("func.func @f(%x: tensor<4xf32, #dist.placement<[2@g0 * 2]>>) -> "

@@ -80,6 +80,18 @@ TEST(Plan, says_which_key_is_wrong) {
   }
 }
 
+/// Of tensor groups alone: what a flag says of one rank, or of Ulysses, is nothing.
+TEST(Plan, the_reference_s_flags_say_which_groups_are_strided) {
+  Json json = {{"pp_deg", 1},     {"tp_sizes_enc", "2,2"}, {"use_sp", "0,1"}, {"tp_consecutive_flags", "0,0"},
+               {"world_size", 4}, {"global_bsz", 8}};
+  Result<Plan> read = parsePlan(json.dump(), target());
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_TRUE(read->layers[1].strategy.strided);
+  EXPECT_FALSE(read->layers[2].strategy.strided);
+  EXPECT_EQ(read->layers[2].strategy.ulysses, 2);
+  EXPECT_EQ(Json::parse(*writeReferencePlan(*read))["tp_consecutive_flags"], "0,1");
+}
+
 /// Both formats: a batch that the file does not say is the default one, but no default goes before what it says.
 TEST(Plan, what_a_file_does_not_say_is_implied_or_named) {
   Json own = plan(), reference = {{"pp_deg", 2}, {"tp_sizes_enc", "2,2"}, {"world_size", 4}, {"global_bsz", 8}};

@@ -275,7 +275,7 @@ TEST(Solver, explains_every_layer) {
       if (other.lostBy.find("fit") == std::string::npos)
         EXPECT_GE(other.extraSeconds, -1e-12);
   std::string text = writePlan(plan);
-  auto again = parseOwnPlan(text);
+  auto again = parsePlan(text, PlanTarget{});
   ASSERT_TRUE(again) << again.error().message;
   auto priced = evaluatePlan(problem, *again);
   ASSERT_TRUE(priced) << priced.error().message;

@@ -57,10 +57,6 @@ struct PlanTarget {
 /// Reads either format (recognised by `units` or `pp_deg`).
 Result<Plan> parsePlan(std::string_view json, const PlanTarget &target);
 
-/// Reads this project's format without a model to compare with: layers are the
-/// plan's own.
-Result<Plan> parseOwnPlan(std::string_view json);
-
 /// This project's format, two-space indented, one layer a line.
 std::string writePlan(const Plan &plan);
 

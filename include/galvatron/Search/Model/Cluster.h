@@ -129,6 +129,9 @@ Result<std::int64_t> parseBytes(std::string_view text);
 /// "40.0 GiB", "512.0 MiB", "17 B".
 std::string formatBytes(double bytes);
 
+/// The same as `parseBytes` reads it, rounded up: "40.01GiB".
+std::string formatBudget(std::int64_t bytes);
+
 } // namespace galvatron::search
 
 #endif // GALVATRON_SEARCH_MODEL_CLUSTER_H

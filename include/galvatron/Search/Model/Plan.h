@@ -12,6 +12,7 @@
 #include "galvatron/Search/Model/Timetable.h"
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -94,6 +95,8 @@ struct Plan {
   std::vector<std::int64_t> overheadBytesPerRank;
   double predictedStepSeconds = 0;
   std::vector<StageMemory> stageMemory;
+  /// By layer type: names that `recompute_values` may have. Of a compiler's plan; written for people.
+  std::map<std::string, std::vector<std::string>> recomputableValues = {};
   Reasons reasons;
 
   std::int64_t ranksPerStage() const { return ranks / pipeline; }
@@ -105,6 +108,9 @@ struct Plan {
   std::vector<int> partOfLayers() const;
   std::vector<int> layersPerStage() const;
 };
+
+/// Bits of a layer's `recomputeValues`, of the names that there are. Fails where one is unknown, with all of them.
+Result<std::uint32_t> getValueBits(const PlannedLayer &layer, const std::vector<std::string> &names);
 
 /// Degrees divide ranks and batch, stages are contiguous, numbers positive.
 /// Every plan that is read or that the search returns satisfies it.

@@ -33,6 +33,8 @@ struct Layer {
   std::string path;      ///< module path, unique: "model.layers.3"
   std::string layerType; ///< layers of one type are equal
   LayerRole role = LayerRole::Block;
+  /// Of a compiler's program: names of the values that backward can recompute one by one.
+  std::vector<std::string> recomputableValues = {};
 };
 
 /// A parameter used by two layers (tied embeddings). When the layers are on
@@ -119,7 +121,7 @@ public:
   /// of the layer but its type. Thread-safe.
   virtual Result<LayerCost> cost(const CostQuery &query) const = 0;
   /// Names of the values of a layer that backward can recompute one by one
-  /// (`Strategy::values`), at most 32. Default: none, all or nothing.
+  /// (`Strategy::values`), at most 32. Default: the layer's own.
   virtual std::vector<std::string> recomputableValues(const Layer &layer) const;
 };
 

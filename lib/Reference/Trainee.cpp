@@ -1,0 +1,72 @@
+// Training of a program on global tensors: the judge of TimetableRun.
+#include "galvatron/Reference/Trainee.h"
+
+#include <cmath>
+
+using namespace galvatron;
+using namespace galvatron::reference;
+using namespace mlir;
+
+FailureOr<double> Trainee::gradientNorm(const NamedTensors &gradients) {
+  double squares = 0;
+  for (const auto &[name, gradient] : gradients)
+    for (double value : gradient.data)
+      squares += value * value;
+  return std::sqrt(squares);
+}
+
+FailureOr<double> Trainee::finishStep(const StepResult &result, Optimizer &optimizer) {
+  FailureOr<double> norm = gradientNorm(result.gradients);
+  if (failed(norm) || result.isEmpty)
+    return norm;
+  ++optimizer.numUpdates;
+  if (failed(update(result.gradients, optimizer, optimizer.scaleFor(*norm))))
+    return failure();
+  return norm;
+}
+
+/// As phase stage names the arguments of `@step`.
+static std::string inputName(unsigned index) {
+  return index == 0 ? "input_ids" : index == 1 ? "labels" : "input " + std::to_string(index);
+}
+
+std::map<std::string, Shape> ProgramTrainee::inputShapes() {
+  std::map<std::string, Shape> shapes;
+  if (auto step = module.lookupSymbol<func::FuncOp>("step"))
+    for (auto [index, type] : llvm::enumerate(step.getArgumentTypes()))
+      shapes[inputName(index)] = Shape(cast<RankedTensorType>(type).getShape());
+  return shapes;
+}
+
+FailureOr<NamedTensors> ProgramTrainee::initialParameters(uint64_t seed) {
+  return reference::initialParameters(module, seed);
+}
+
+LogicalResult ProgramTrainee::setParameters(NamedTensors values) {
+  parameters = std::move(values);
+  firstMoments.clear();
+  secondMoments.clear();
+  return success();
+}
+
+FailureOr<StepResult> ProgramTrainee::runStep(const NamedTensors &inputs, uint64_t step) {
+  StepInputs arguments;
+  for (unsigned index = 0; index < inputs.size(); ++index)
+    arguments.inputs.push_back(inputs.at(inputName(index)));
+  arguments.parameters = parameters;
+  arguments.seed = seed;
+  arguments.step = step;
+  arguments.exact = exact;
+  return evaluateStep(module, arguments);
+}
+
+LogicalResult ProgramTrainee::update(const NamedTensors &gradients, const Optimizer &optimizer, double scale) {
+  for (const auto &[name, gradient] : gradients) {
+    Tensor &parameter = parameters.at(name);
+    Tensor &first = firstMoments.try_emplace(name, parameter.shape).first->second;
+    Tensor &second = secondMoments.try_emplace(name, parameter.shape).first->second;
+    for (int64_t i = 0; i < parameter.size(); ++i)
+      optimizer.update(parameter[i], first[i], second[i], gradient[i] * scale, parameter.rank() >= 2);
+  }
+  return success();
+}

@@ -1,0 +1,110 @@
+// What the stages agree on: which of them holds and counts a parameter, and what travels between them. See
+// VerifyTimetable.h.
+#include "StageProver.h"
+
+#include "dialects/Plan/Plan.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+LogicalResult galvatron::reportUnproved(ModuleOp module, const llvm::Twine &message) {
+  InFlightDiagnostic error = module.emitOpError(message);
+  error.attachNote() << "the compiler made this list: report it with the program and its plan; another strategy for "
+                        "the layer may do until then";
+  return error;
+}
+
+static std::string textOf(Attribute attribute) {
+  std::string text;
+  llvm::raw_string_ostream(text) << attribute;
+  return text;
+}
+
+static LogicalResult collectParameters(ProvedModel &model) {
+  for (auto stage : model.module.getOps<dist::StageOp>())
+    for (auto call : stage.getBody().front().getOps<graph::CallOp>()) {
+      auto layer = model.symbols.lookup<dist::LayerOp>(call.getCallee());
+      for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
+        ModelParameter &parameter = model.parameters[name.str()];
+        if (!llvm::is_contained(parameter.stages, int64_t(stage.getIndex())))
+          parameter.stages.push_back(stage.getIndex());
+        parameter.isTrained |= bool(layer.getGradient(position));
+        auto home = cast<dist::PlacementAttr>(layer.getHomes()[position]);
+        if (parameter.home && parameter.home != home)
+          return reportUnproved(model.module, "expects tied " + name + " to be cut alike wherever it is, but " +
+                                                  call.getPath() + " on stage " + llvm::Twine(stage.getIndex()) +
+                                                  " has it as " + textOf(home) + " and a layer before as " +
+                                                  textOf(parameter.home) + "; give both the same strategy");
+        parameter.home = home;
+      }
+    }
+  return success();
+}
+
+/// Norm and checkpoints count each parameter in one stage.
+static LogicalResult verifyCounted(const ProvedModel &model, ArrayRef<Timetable> timetables, TimetableProof &proof) {
+  std::map<std::string, int64_t> counted;
+  for (const Timetable &timetable : timetables)
+    for (const StageParameter &parameter : timetable.parameters)
+      counted[parameter.names.front()] += parameter.counted;
+  for (auto &[name, parameter] : model.parameters)
+    if (counted[name] != 1)
+      return reportUnproved(model.module, "expects the gradient norm to count " + llvm::Twine(name) +
+                                              " in one stage, but " + llvm::Twine(counted[name]) + " of " +
+                                              llvm::Twine(parameter.stages.size()) + " stages that hold it do");
+  proof.counted = model.parameters.size();
+  return success();
+}
+
+/// Values arrive as they are sent: from a stage to another in one order.
+static LogicalResult verifyArrivals(const ProvedModel &model, std::vector<StageProver> &stages, TimetableProof &proof) {
+  for (size_t from = 0; from < stages.size(); ++from)
+    for (size_t to = 0; to < stages.size(); ++to) {
+      const std::vector<ProvedTransfer> &sent = stages[from].sent[to], &received = stages[to].received[from];
+      for (size_t number = 0; number < std::max(sent.size(), received.size()); ++number) {
+        auto nameOf = [&](const std::vector<ProvedTransfer> &list) {
+          return number < list.size() ? "\"" + list[number].name + "\"" : std::string("nothing");
+        };
+        if (number >= sent.size() || number >= received.size() || sent[number].key() != received[number].key())
+          return reportUnproved(model.module, "expects stage " + llvm::Twine(to) + " to receive what stage " +
+                                                  llvm::Twine(from) + " sends, but number " + llvm::Twine(number) +
+                                                  " is " + nameOf(sent) + " there and " + nameOf(received) + " here");
+      }
+      proof.transfers += sent.size();
+    }
+  return success();
+}
+
+FailureOr<TimetableProof> galvatron::verifyTimetables(ModuleOp module, ArrayRef<Timetable> timetables) {
+  auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
+  ProvedModel model = {module, SymbolTable(module), int64_t(pipeline.getMicroBatches()), {}};
+  TimetableProof proof;
+  if (failed(collectParameters(model)) || failed(verifyCounted(model, timetables, proof)))
+    return failure();
+  std::vector<StageProver> stages;
+  stages.reserve(timetables.size());
+  for (auto [stage, timetable] : llvm::zip_equal(module.getOps<dist::StageOp>(), timetables))
+    stages.emplace_back(model, stage, timetable, proof);
+  for (StageProver &stage : stages)
+    if (failed(stage.run()))
+      return failure();
+  if (failed(verifyArrivals(model, stages, proof)))
+    return failure();
+  proof.stages = stages.size();
+  return proof;
+}
+
+void galvatron::printProof(const TimetableProof &proof, llvm::raw_ostream &out) {
+  out << "proved of " << proof.stages << " stages with " << proof.entries << " entries:\n"
+      << "  " << proof.reads << " reads find what the program says, at the planned offsets\n"
+      << "  " << proof.transfers << " transfers arrive as they are sent\n"
+      << "  " << proof.waits << " waits end one start each, and nothing touches what is under way\n"
+      << "  " << proof.gradients << " gradients are whole before the update, " << proof.reducedOverAxes
+      << " reduced over mesh axes, " << proof.reducedOverStages << " summed over stages\n"
+      << "  " << proof.owners << " buffers of state and data own their bytes alone\n"
+      << "  " << proof.counted << " parameters are counted once in the gradient norm\n"
+      << "  " << proof.lossTerms << " terms of the loss are added once, " << proof.totals
+      << " sums over the batch are whole before they are read\n";
+}

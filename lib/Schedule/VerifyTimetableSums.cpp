@@ -1,0 +1,283 @@
+// What is added up in a step and over devices: gradients of parameters and of values, the loss, sums over the whole
+// batch. See VerifyTimetable.h.
+#include "StageProver.h"
+
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+/// "mesh axes 0, 2".
+static std::string wordsOf(StringRef one, StringRef several, ArrayRef<int64_t> numbers) {
+  if (numbers.empty())
+    return ("no " + one).str();
+  std::string list = llvm::join(llvm::map_range(numbers, [](int64_t number) { return std::to_string(number); }), ", ");
+  return ((numbers.size() == 1 ? one : several) + " " + list).str();
+}
+
+static std::string axesText(ArrayRef<int64_t> axes) { return wordsOf("mesh axis", "mesh axes", axes); }
+static std::string stagesText(ArrayRef<int64_t> stages) { return wordsOf("stage", "stages", stages); }
+
+//===--------------------------------------------------------------------===//
+// Terms
+//===--------------------------------------------------------------------===//
+
+Content StageProver::newSum(Sum sum) {
+  sums.push_back(std::move(sum));
+  return {Content::Kind::Sum, nullptr, -1, int64_t(sums.size()) - 1};
+}
+
+StageProver::Sum *StageProver::findSum(Bytes bytes, Sum::Kind kind, const void *of, int64_t index, int64_t microBatch) {
+  if (memory.isZero(bytes)) {
+    Content content = newSum({kind, of, index, microBatch});
+    memory.write(bytes, content, now);
+    return &sums[content.index];
+  }
+  const Cell *cell = memory.find(bytes);
+  if (!cell || cell->left != bytes || !cell->isWhole() || cell->content.kind != Content::Kind::Sum)
+    return nullptr;
+  Sum &sum = sums[cell->content.index];
+  bool isIt = sum.kind == kind && sum.of == of && sum.index == index && sum.microBatch == microBatch;
+  return isIt ? &sum : nullptr;
+}
+
+StageProver::Terms StageProver::termsOf(ArrayRef<const void *> uses) const {
+  Terms terms;
+  for (const void *use : uses)
+    for (int64_t microBatch = 0; microBatch < microBatches; ++microBatch)
+      terms.insert({use, microBatch});
+  return terms;
+}
+
+LogicalResult StageProver::addTerm(Sum &sum, const Term &term, const llvm::Twine &what) {
+  if (sum.isReducedOverAxes || sum.isReducedOverStages)
+    return fail("expects no addition to " + what + " after it is reduced, but " + here() + " adds to it");
+  if (!sum.terms.insert(term).second)
+    return fail("expects each term of " + what + " once, but " + here() + " adds that of " + describe(term) + " again");
+  return success();
+}
+
+LogicalResult StageProver::checkTerms(const Terms &terms, const Terms &expected, const llvm::Twine &what) const {
+  for (const Term &term : expected)
+    if (!terms.contains(term))
+      return fail("expects " + what + " to be whole at " + here() + ", but the term of " + describe(term) +
+                  " is not in it");
+  for (const Term &term : terms)
+    if (!expected.contains(term))
+      return fail("expects " + what + " without the term of " + describe(term) + " at " + here());
+  return success();
+}
+
+LogicalResult StageProver::addParameterGradient(BufferReference reference, int64_t bytes, Call &call, size_t trained,
+                                                bool adds) {
+  int parameter = call.parameters[call.trained[trained]];
+  std::string what = "gradient of " + parameterName(parameter);
+  FailureOr<Bytes> place = touch(reference, bytes, /*writes=*/true);
+  if (failed(place))
+    return failure();
+  if (reference.buffer != table.parameters[parameter].gradientBuffer || reference.offset)
+    return fail("expects the " + what + " in its own buffer, but " + here() + " leaves it in " + nameOf(reference));
+  Term term = {call.uses[trained], microBatch()};
+  if (!adds) {
+    auto only = call.backward->getAttrOfType<DenseI64ArrayAttr>(exec::kAdds);
+    if (only && llvm::is_contained(only.asArrayRef(), int64_t(trained)))
+      return fail("expects @" + call.backward.getSymName() + " to add to the " + what +
+                  ", for it cannot write it, but " + here() + " asks for that");
+    Sum sum = {Sum::Kind::ParameterGradient, nullptr, parameter};
+    sum.terms.insert(term);
+    memory.write(*place, newSum(std::move(sum)), now);
+    return success();
+  }
+  Sum *sum = findSum(*place, Sum::Kind::ParameterGradient, nullptr, parameter);
+  if (!sum)
+    return fail("expects the " + what + " to be written or zeroed before " + here() + " adds to it, but there is " +
+                writerOf(memory.find(*place)));
+  return addTerm(*sum, term, "the " + what);
+}
+
+LogicalResult StageProver::addGradients(Bytes bytes, const Sum &addend) {
+  Sum *sum = findSum(bytes, addend.kind, addend.of, addend.index, addend.microBatch);
+  std::string what = "the gradient of " + describe(Value::getFromOpaquePointer(addend.of)) + " micro-batch " +
+                     std::to_string(addend.microBatch);
+  if (!sum)
+    return fail("expects " + here() + " to add to " + what + ", but there is " + writerOf(memory.find(bytes)));
+  for (const Term &term : addend.terms)
+    if (failed(addTerm(*sum, term, what)))
+      return failure();
+  return success();
+}
+
+LogicalResult StageProver::addLoss(const Accumulate &accumulate, Bytes bytes, Value value) {
+  OpOperand *use = nullptr;
+  for (OpOperand &operand : value.getUses())
+    if (isa<dist::LossOp>(operand.getOwner()))
+      use = &operand;
+  auto loss =
+      llvm::find_if(table.losses, [&](const StageLoss &other) { return other.buffer == accumulate.sum.buffer; });
+  Attribute placement = cast<RankedTensorType>(value.getType()).getEncoding();
+  if (!use || loss == table.losses.end() || loss->placement != placement)
+    return fail("expects " + here() +
+                " to add a term of the loss to the sum of those that are partial on its mesh axes, "
+                "but it adds " +
+                describe(value) + " to " + nameOf(accumulate.sum));
+  Sum *sum = findSum(bytes, Sum::Kind::Loss, nullptr, loss - table.losses.begin());
+  if (!sum)
+    return fail("expects the loss to be zeroed before " + here() + " adds to it, but there is " +
+                writerOf(memory.find(bytes)));
+  return addTerm(*sum, {use, microBatch()}, "the loss");
+}
+
+LogicalResult StageProver::addTotal(Bytes bytes, const Content &part) {
+  StringRef name = graph::TotalOp::getFromOpaquePointer(part.what).getCallee();
+  Sum *sum = findSum(bytes, Sum::Kind::Total, part.what);
+  if (!sum)
+    return fail("expects " + name + " to be zeroed before " + here() + " adds to it, but there is " +
+                writerOf(memory.find(bytes)));
+  return addTerm(*sum, {part.what, part.microBatch}, name);
+}
+
+//===--------------------------------------------------------------------===//
+// Reductions
+//===--------------------------------------------------------------------===//
+
+LogicalResult StageProver::reduceOverAxes(const RankGroup &group, ArrayRef<int64_t> axes, Sum &sum,
+                                          const llvm::Twine &what) {
+  std::vector<int64_t> expected(axes.begin(), axes.end()), joined = group.axes;
+  llvm::sort(expected);
+  llvm::sort(joined);
+  if (sum.isReducedOverAxes)
+    return fail("expects " + what + " to be reduced once over " + axesText(expected) + ", but " + here() +
+                " does it again");
+  if (joined != expected || !group.stages.empty())
+    return fail("expects " + what + " to be reduced over " + axesText(expected) + ", on which it is partial, but " +
+                here() + " does it over " + axesText(joined));
+  sum.isReducedOverAxes = true;
+  return success();
+}
+
+LogicalResult StageProver::reduceOverStages(const RankGroup &group, int parameter, Sum &sum) {
+  const std::string name = parameterName(parameter);
+  const std::vector<int64_t> &holders = model.parameters.at(name).stages;
+  if (sum.isReducedOverStages)
+    return fail("expects the gradient of tied " + name + " to be summed once over its stages, but " + here() +
+                " does it again");
+  if (!partialAxes[parameter].empty() && !sum.isReducedOverAxes)
+    return fail("expects the gradient of tied " + name + " to be reduced over " + axesText(partialAxes[parameter]) +
+                " before it is summed over stages, but " + here() + " comes first");
+  if (group.stages != holders || !group.axes.empty())
+    return fail("expects the gradient of tied " + name + " to be summed over " + stagesText(holders) +
+                ", which hold it, but " + here() + " does it over " + stagesText(group.stages));
+  sum.isReducedOverStages = true;
+  return success();
+}
+
+LogicalResult StageProver::reduceParameter(const AllReduce &reduce, int parameter, Bytes bytes) {
+  Bytes place = placeOf(table.parameters[parameter].gradientBuffer);
+  std::string what = "the gradient of " + parameterName(parameter);
+  if (!bytes.contains(place))
+    return fail("expects " + here() + " to reduce all of " + what + ", but it reduces a piece");
+  Sum *sum = findSum(place, Sum::Kind::ParameterGradient, nullptr, parameter);
+  if (!sum)
+    return fail("expects " + here() + " to find " + what + ", but there is " + writerOf(memory.find(place)));
+  const RankGroup &group = table.groups[reduce.group];
+  if (failed(checkTerms(sum->terms, termsOf(parameterUses[parameter]), what)))
+    return failure();
+  return group.stages.empty() ? reduceOverAxes(group, partialAxes[parameter], *sum, what)
+                              : reduceOverStages(group, parameter, *sum);
+}
+
+std::vector<int64_t> StageProver::axesOf(graph::TotalOp total) const {
+  return meshAxesOf(cast<dist::PlacementAttr>(symbols.lookup<dist::LayerOp>(total.getCallee()).getOutputs()[0]));
+}
+
+LogicalResult StageProver::checkTotal(const Sum &sum) {
+  auto total = graph::TotalOp::getFromOpaquePointer(sum.of);
+  std::vector<int64_t> axes = axesOf(total);
+  if (!axes.empty() && !sum.isReducedOverAxes)
+    return fail("expects " + total.getCallee() + " over the whole batch at " + here() +
+                ", but nothing has reduced it over " + axesText(axes));
+  return checkTerms(sum.terms, termsOf({sum.of}), total.getCallee());
+}
+
+LogicalResult StageProver::readTotal(BufferReference reference, int64_t bytes, graph::TotalOp total) {
+  FailureOr<Bytes> place = touch(reference, bytes, /*writes=*/false);
+  if (failed(place))
+    return failure();
+  Sum *sum = findSum(*place, Sum::Kind::Total, total.getAsOpaquePointer());
+  if (!sum)
+    return fail("expects " + here() + " to find " + total.getCallee() + " in " + nameOf(reference) + ", but there is " +
+                writerOf(memory.find(*place)));
+  ++proof.reads;
+  return checkTotal(*sum);
+}
+
+//===--------------------------------------------------------------------===//
+// The end of the step
+//===--------------------------------------------------------------------===//
+
+LogicalResult StageProver::finishParameter(int parameter) {
+  std::string name = parameterName(parameter);
+  const ModelParameter &expected = model.parameters.at(name);
+  int buffer = table.parameters[parameter].gradientBuffer;
+  if (!expected.isTrained && buffer < 0)
+    return success();
+  Sum *sum = buffer < 0 ? nullptr : findSum(placeOf(buffer), Sum::Kind::ParameterGradient, nullptr, parameter);
+  if (!sum || !expected.isTrained || !table.parameters[parameter].trained)
+    return fail("expects the update to find a gradient for exactly what is trained, but for " + name + " on stage " +
+                llvm::Twine(table.stage) + " there is " +
+                (buffer < 0 ? "none" : writerOf(memory.find(placeOf(buffer)))));
+  if (failed(checkTerms(sum->terms, termsOf(parameterUses[parameter]), "the gradient of " + name)))
+    return failure();
+  if (!partialAxes[parameter].empty() && !sum->isReducedOverAxes)
+    return fail("expects the gradient of " + name + " to be reduced over " + axesText(partialAxes[parameter]) +
+                ", on which it is partial, before the update, but no entry of stage " + llvm::Twine(table.stage) +
+                " does it");
+  if (expected.stages.size() > 1 && !sum->isReducedOverStages)
+    return fail("expects the gradient of tied " + name + " to be summed over " + stagesText(expected.stages) +
+                " before the update, but no entry of stage " + llvm::Twine(table.stage) + " does it");
+  ++proof.gradients;
+  proof.reducedOverAxes += sum->isReducedOverAxes;
+  proof.reducedOverStages += sum->isReducedOverStages;
+  return success();
+}
+
+LogicalResult StageProver::finishLosses() {
+  SmallVector<std::pair<const void *, Attribute>> terms;
+  for (auto op : stage.getBody().front().getOps<dist::LossOp>())
+    terms.push_back({&op->getOpOperand(0), cast<RankedTensorType>(op.getX().getType()).getEncoding()});
+  size_t added = 0;
+  for (auto [index, loss] : llvm::enumerate(table.losses)) {
+    SmallVector<const void *> uses;
+    for (auto &[use, placement] : terms)
+      if (placement == loss.placement)
+        uses.push_back(use);
+    Bytes place = placeOf(loss.buffer);
+    Sum *sum = findSum({place.begin, place.begin + 4}, Sum::Kind::Loss, nullptr, index);
+    if (failed(checkTerms(sum ? sum->terms : Terms(), termsOf(uses), "the loss")))
+      return failure();
+    added += uses.size();
+  }
+  if (added != terms.size())
+    return fail("expects each term of the loss in one sum, but of " + llvm::Twine(terms.size()) + " terms of stage " +
+                llvm::Twine(table.stage) + " sums have " + llvm::Twine(added));
+  proof.lossTerms += added * microBatches;
+  return success();
+}
+
+LogicalResult StageProver::finishTotals() {
+  std::vector<int> buffers = table.totals;
+  for (auto total : stage.getBody().front().getOps<graph::TotalOp>()) {
+    Sum *sum = nullptr;
+    for (int buffer : buffers)
+      if (!sum)
+        sum = findSum(placeOf(buffer), Sum::Kind::Total, total.getAsOpaquePointer());
+    if (!sum)
+      return fail("expects the end of the step to find " + total.getCallee() + ", but stage " +
+                  llvm::Twine(table.stage) + " has it nowhere");
+    if (failed(checkTotal(*sum)))
+      return failure();
+    ++proof.totals;
+  }
+  return success();
+}

@@ -1,0 +1,197 @@
+// Small models trained under plans, by the timetables of all ranks and on one device, in doubles.
+#ifndef GALVATRON_TEST_UNIT_EQUIVALENCE_TRAINEDPLAN_H
+#define GALVATRON_TEST_UNIT_EQUIVALENCE_TRAINEDPLAN_H
+
+#include "../Placement/PlannedModel.h"
+#include "../Reference/Program.h"
+
+#include "galvatron/Pipelines/Phases.h"
+#include "galvatron/Reference/TimetableRun.h"
+
+#include <cmath>
+#include <random>
+
+namespace galvatron::reference {
+
+/// A strategy for every layer of a model, and its stages.
+struct LayerwisePlan {
+  int64_t stages = 1, devices = 1, microBatches = 1; ///< devices: of one stage
+  std::string schedule = "gpipe";
+  std::vector<plan::StrategyValues> strategies;
+  std::vector<int64_t> stageOf; ///< by layer, ascending
+
+  std::string describe() const {
+    std::string text = std::to_string(stages) + " stages of " + std::to_string(devices) + ", " +
+                       std::to_string(microBatches) + " micro-batches, " + schedule + ":";
+    for (size_t i = 0; i < strategies.size(); ++i)
+      text += " <" + plan::describe(strategies[i]) + " on " + std::to_string(stageOf[i]) + ">";
+    return text;
+  }
+};
+
+/// What three steps leave.
+struct Training {
+  std::vector<double> losses, norms;
+  std::vector<NamedTensors> gradients; // by step
+  NamedTensors parameters;
+};
+
+/// A model of test/Inputs, and what it comes to on one device.
+class TrainedModel {
+public:
+  static constexpr int kSteps = 3;
+
+  explicit TrainedModel(const std::string &file) : program(readInput(file)) {
+    EXPECT_TRUE(program.run(kTrain));
+    program.context->printOpOnDiagnostic(false);
+    ProgramTrainee single(*program.module, /*seed=*/1, /*exact=*/true);
+    drawData(single);
+    expected = train(single);
+  }
+
+  mlir::ModuleOp module() { return *program.module; }
+  mlir::MLIRContext *context() { return program.context.get(); }
+  size_t numLayers() {
+    size_t count = 0;
+    module().walk([&](graph::CallOp) { ++count; });
+    return count;
+  }
+
+  /// The program after phase stage, or null.
+  mlir::OwningOpRef<mlir::ModuleOp> stage(const LayerwisePlan &plan) {
+    mlir::OwningOpRef<mlir::ModuleOp> planned(module().clone());
+    auto pipeline = mlir::parseAttribute("#plan.pipeline<stages = " + std::to_string(plan.stages) +
+                                             ", devices = " + std::to_string(plan.devices) +
+                                             ", micro_batches = " + std::to_string(plan.microBatches) +
+                                             ", schedule = \"" + plan.schedule + "\">",
+                                         context());
+    (*planned)->setAttr(plan::kPipelineAttrName, pipeline);
+    mlir::Builder builder(context());
+    size_t layer = 0;
+    planned->walk([&](graph::CallOp call) {
+      call->setAttr(plan::kStrategyAttrName, plan::StrategyAttr::get(context(), plan.strategies[layer]));
+      call->setAttr(plan::kStageAttrName, builder.getI64IntegerAttr(plan.stageOf[layer++]));
+    });
+    mlir::PassManager passes(context());
+    buildShardPhase(passes, {});
+    buildStagePhase(passes, {});
+    return succeeded(passes.run(*planned)) ? std::move(planned) : mlir::OwningOpRef<mlir::ModuleOp>();
+  }
+
+  /// Timetables of a program after phase stage; empty if it cannot be lowered.
+  static std::vector<Timetable> lower(mlir::ModuleOp staged) {
+    mlir::OwningOpRef<mlir::ModuleOp> lowered(staged.clone());
+    mlir::PassManager passes(staged.getContext());
+    LowerPhaseOptions options;
+    options.timetables = std::make_shared<std::vector<Timetable>>();
+    buildLowerPhase(passes, options);
+    return succeeded(passes.run(*lowered)) ? *options.timetables : std::vector<Timetable>();
+  }
+
+  /// Runs all steps; of a failure what was there before.
+  Training train(Trainee &trainee) {
+    Training training;
+    Optimizer optimizer;
+    optimizer.lr = 1e-2;
+    optimizer.weightDecay = 0.1;
+    optimizer.clipGrad = 0.25;
+    optimizer.exact = true;
+    if (failed(trainee.setParameters(initial)))
+      return training;
+    for (int step = 1; step <= kSteps; ++step) {
+      auto result = trainee.runStep(data[step - 1], step);
+      if (failed(result))
+        return training;
+      auto norm = trainee.finishStep(*result, optimizer);
+      if (failed(norm))
+        return training;
+      training.losses.push_back(result->loss);
+      training.norms.push_back(*norm);
+      training.gradients.push_back(std::move(result->gradients));
+    }
+    if (auto parameters = trainee.getParameters(); succeeded(parameters))
+      training.parameters = std::move(*parameters);
+    return training;
+  }
+
+  Training train(mlir::ModuleOp staged, llvm::ArrayRef<Timetable> timetables) {
+    TimetableRun run(staged, timetables, /*seed=*/1, /*exact=*/true);
+    return train(run);
+  }
+
+  /// The first thing in which a training differs from one device's, or nothing.
+  std::string differenceOf(const Training &training) {
+    if (training.losses.size() != kSteps)
+      return "step " + std::to_string(training.losses.size() + 1) + " failed";
+    for (int step = 0; step < kSteps; ++step) {
+      if (!(std::abs(training.losses[step] - expected.losses[step]) <= kTolerance * expected.losses[step]))
+        return "the loss of step " + std::to_string(step + 1);
+      std::string worst = firstDifference(training.gradients[step], expected.gradients[step]);
+      if (!worst.empty())
+        return "the gradient of " + worst + " in step " + std::to_string(step + 1);
+    }
+    std::string worst = firstDifference(training.parameters, expected.parameters);
+    return worst.empty() ? "" : "the value of " + worst;
+  }
+
+  Training expected;
+
+private:
+  /// What an order of additions may differ by in doubles, after three steps: far below the 1e-5 that is asked for.
+  static constexpr double kTolerance = 1e-8;
+
+  /// Token 3 counts for no label: rows and steps have different numbers of those that count.
+  void drawData(Trainee &trainee) {
+    auto parameters = trainee.initialParameters(1);
+    ASSERT_TRUE(succeeded(parameters));
+    for (auto &[name, value] : *parameters) {
+      Tensor normal = randomTensor(value.shape, name);
+      for (int64_t i = 0; i < normal.size(); ++i)
+        normal[i] = (value.rank() == 1 ? 1.0 : 0.0) + 0.3 * normal[i];
+      initial[name] = normal;
+    }
+    std::mt19937 generator(5);
+    for (int step = 0; step < kSteps; ++step)
+      for (const auto &[name, shape] : trainee.inputShapes()) {
+        Tensor &input = data[step].try_emplace(name, shape).first->second;
+        for (int64_t i = 0; i < input.size(); ++i) {
+          int64_t row = i / shape[1];
+          bool isIgnored = name == "labels" && int64_t(generator() % shape[0]) < row;
+          input[i] = isIgnored ? 3 : generator() % 32;
+        }
+      }
+  }
+
+  static double norm(const Tensor &tensor) {
+    double sum = 0;
+    for (double value : tensor.data)
+      sum += value * value;
+    return std::sqrt(sum);
+  }
+
+  /// In units of the larger of a parameter's own norm and 1e-5 of all.
+  static std::string firstDifference(const NamedTensors &tensors, const NamedTensors &expected) {
+    double all = 0;
+    for (auto &[name, tensor] : expected)
+      all += norm(tensor) * norm(tensor);
+    for (auto &[name, tensor] : expected) {
+      auto other = tensors.find(name);
+      if (other == tensors.end() || other->second.shape != tensor.shape)
+        return name + " (there is none)";
+      Tensor difference = tensor;
+      for (int64_t i = 0; i < tensor.size(); ++i)
+        difference[i] -= other->second[i];
+      double unit = std::max(norm(tensor), 1e-5 * std::sqrt(all));
+      if (!(norm(difference) <= kTolerance * unit))
+        return name + " (by " + std::to_string(norm(difference) / unit) + ")";
+    }
+    return "";
+  }
+
+  Program program;
+  NamedTensors initial, data[kSteps];
+};
+
+} // namespace galvatron::reference
+
+#endif // GALVATRON_TEST_UNIT_EQUIVALENCE_TRAINEDPLAN_H

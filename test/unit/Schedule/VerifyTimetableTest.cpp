@@ -1,0 +1,588 @@
+// What the proof of timetables counts, and that it rejects every classic silent error by name: each test changes one
+// thing in the timetables of a right program, or in the program behind them.
+#include "galvatron/Schedule/VerifyTimetable.h"
+#include "../Reference/Program.h"
+
+#include "mlir/AsmParser/AsmParser.h"
+#include "mlir/IR/Diagnostics.h"
+
+#include <gmock/gmock.h>
+
+using namespace galvatron;
+using ::testing::HasSubstr;
+
+namespace {
+
+/// Two stages of four devices, axis 0 cuts the batch, axis 1 the sequence: gradients of the norm's weight are partial
+/// on both, as under sequence parallelism. The table is tied; the loss is a mean over the labels of the whole batch.
+const char *const kProgram = R"(
+#x = #dist.placement<[4]>
+#c = #dist.placement<[]>
+#s = #dist.placement<[] partial [sum@g0]>
+#g = #dist.placement<[4] partial [sum@g0]>
+#n = #dist.placement<[4] partial [sum@g0, sum@g1]>
+module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 4, micro_batches = 2, schedule = "1f1b">} {
+  exec.function @embed.forward(%ids: memref<4xi64>, %t: memref<4xf32>, %y: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+    exec.return
+  }
+  exec.function @embed.backward(%dy: memref<4xf32>, %ids: memref<4xi64>, %t: memref<4xf32>, %dt: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64, exec.adds = array<i64: 0>} {
+    exec.return
+  }
+  dist.layer @embed {forward = @embed.forward, backward = @embed.backward, inputs = [#x], outputs = [#x], input_gradients = [unit], output_gradients = [#x], homes = [#x], gradients = [#g], num_saved = 0 : i64}
+  exec.function @block.forward(%x: memref<4xf32>, %n: memref<4xf32>, %w: memref<4xf32>, %y: memref<4xf32>, %s: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 64 : i64} {
+    exec.return
+  }
+  exec.function @block.backward(%dy: memref<4xf32>, %x: memref<4xf32>, %n: memref<4xf32>, %w: memref<4xf32>, %s: memref<4xf32>, %dx: memref<4xf32>, %dn: memref<4xf32>, %dw: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 64 : i64} {
+    memref.copy %x, %dx : memref<4xf32> to memref<4xf32>
+    memref.copy %s, %dn : memref<4xf32> to memref<4xf32>
+    exec.return
+  }
+  dist.layer @block {forward = @block.forward, backward = @block.backward, inputs = [#x], outputs = [#x], input_gradients = [#x], output_gradients = [#x], homes = [#x, #x], gradients = [#n, #g], num_saved = 1 : i64}
+  exec.function @labels.forward(%l: memref<4xi64>, %y: memref<f32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+    exec.return
+  }
+  dist.layer @labels {forward = @labels.forward, inputs = [#x], outputs = [#s], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+  exec.function @head.forward(%x: memref<4xf32>, %l: memref<4xi64>, %c: memref<f32>, %t: memref<4xf32>, %y: memref<f32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+    exec.return
+  }
+  exec.function @head.backward(%dy: memref<f32>, %x: memref<4xf32>, %l: memref<4xi64>, %c: memref<f32>, %t: memref<4xf32>, %dx: memref<4xf32>, %dt: memref<4xf32>, %scratch: memref<?xi8>) attributes {exec.scratch_bytes = 0 : i64} {
+    memref.copy %x, %dx : memref<4xf32> to memref<4xf32>
+    exec.return
+  }
+  dist.layer @head {forward = @head.forward, backward = @head.backward, inputs = [#x, #x, #c], outputs = [#s], input_gradients = [#x, unit, unit], output_gradients = [#s], homes = [#x], gradients = [#g], num_saved = 0 : i64}
+  dist.stage @stage0 index 0 order <F0, F1, B0, B1> {
+    %ids = dist.input "input_ids" : tensor<4xi64, #x>
+    %0 = graph.call @embed(%ids) parameters ["table"] path "embed" {dist.layer_index = 0 : i64} : (tensor<4xi64, #x>) -> tensor<4xf32, #x>
+    %1 = graph.call @block(%0) parameters ["n0", "w0"] path "block0" {dist.layer_index = 1 : i64} : (tensor<4xf32, #x>) -> tensor<4xf32, #x>
+    dist.send %1 to 1 tag 0 : tensor<4xf32, #x>
+  }
+  dist.stage @stage1 index 1 order <F0, B0, F1, B1> {
+    %l = dist.input "labels" : tensor<4xi64, #x>
+    %c = graph.total @labels(%l) : (tensor<4xi64, #x>) -> tensor<f32, #c>
+    %0 = dist.receive from 0 tag 0 : tensor<4xf32, #x>
+    %1 = graph.call @block(%0) parameters ["n1", "w1"] path "block1" {dist.layer_index = 2 : i64} : (tensor<4xf32, #x>) -> tensor<4xf32, #x>
+    %2 = graph.call @head(%1, %l, %c) parameters ["table"] path "head" {dist.layer_index = 3 : i64} : (tensor<4xf32, #x>, tensor<4xi64, #x>, tensor<f32, #c>) -> tensor<f32, #s>
+    dist.loss %2 : tensor<f32, #s>
+  }
+}
+)";
+
+class VerifyTimetableTest : public ::testing::Test {
+protected:
+  void SetUp() override {
+    parsed.emplace(kProgram);
+    parsed->context->printOpOnDiagnostic(false);
+    for (auto stage : parsed->module->getOps<dist::StageOp>()) {
+      mlir::FailureOr<Timetable> timetable = buildTimetable(*parsed->module, stage);
+      ASSERT_TRUE(succeeded(timetable));
+      planArena(*timetable);
+      timetables.push_back(std::move(*timetable));
+    }
+  }
+
+  size_t indexOf(size_t stage, const std::string &name) {
+    std::vector<TimetableEntry> &entries = timetables[stage].entries;
+    for (size_t index = 0; index < entries.size(); ++index)
+      if (entries[index].name == name)
+        return index;
+    ADD_FAILURE() << "no entry " << name;
+    return 0;
+  }
+
+  TimetableEntry &find(size_t stage, const std::string &name) {
+    return timetables[stage].entries[indexOf(stage, name)];
+  }
+
+  /// The action of an entry that is of this kind.
+  template <typename Kind> Kind &find(size_t stage, const std::string &name) {
+    return std::get<Kind>(find(stage, name).action);
+  }
+
+  void erase(size_t stage, const std::string &name) {
+    timetables[stage].entries.erase(timetables[stage].entries.begin() + indexOf(stage, name));
+  }
+
+  /// Moves an entry before another, or to the end.
+  void move(size_t stage, const std::string &name, const std::string &before = "") {
+    TimetableEntry entry = find(stage, name);
+    erase(stage, name);
+    std::vector<TimetableEntry> &entries = timetables[stage].entries;
+    entries.insert(before.empty() ? entries.end() : entries.begin() + indexOf(stage, before), entry);
+  }
+
+  StageParameter &parameter(size_t stage, const std::string &name) {
+    for (StageParameter &parameter : timetables[stage].parameters)
+      if (parameter.names.front() == name)
+        return parameter;
+    ADD_FAILURE() << "no parameter " << name;
+    return timetables[stage].parameters.front();
+  }
+
+  Buffer &buffer(size_t stage, BufferReference reference) { return timetables[stage].buffers[reference.buffer]; }
+
+  /// The layer's attribute, as some text.
+  void set(const std::string &layer, llvm::StringRef name, const std::string &text) {
+    mlir::SymbolTable(*parsed->module)
+        .lookup<dist::LayerOp>(layer)
+        ->setAttr(name, mlir::parseAttribute(text, parsed->context.get()));
+  }
+
+  /// The proof's first complaint, or nothing.
+  std::string complaint() {
+    std::string text;
+    mlir::ScopedDiagnosticHandler handler(parsed->context.get(), [&](mlir::Diagnostic &diagnostic) {
+      text += diagnostic.str();
+      for (mlir::Diagnostic &note : diagnostic.getNotes())
+        notes += note.str();
+    });
+    return succeeded(verifyTimetables(*parsed->module, timetables)) ? "" : text;
+  }
+
+  std::optional<reference::Program> parsed;
+  std::vector<Timetable> timetables;
+  std::string notes;
+};
+
+TEST_F(VerifyTimetableTest, CountsWhatItProves) {
+  mlir::FailureOr<TimetableProof> proof = verifyTimetables(*parsed->module, timetables);
+  ASSERT_TRUE(succeeded(proof));
+  EXPECT_EQ(proof->stages, 2);
+  EXPECT_EQ(proof->transfers, 4); // an activation and a gradient for each micro-batch
+  EXPECT_EQ(proof->gradients, 6); // n0, w0, n1, w1 and the table on both stages
+  EXPECT_EQ(proof->reducedOverAxes, 6);
+  EXPECT_EQ(proof->reducedOverStages, 2); // the table's
+  EXPECT_EQ(proof->counted, 5);
+  EXPECT_EQ(proof->lossTerms, 2);
+  EXPECT_EQ(proof->totals, 1);
+}
+
+//===--------------------------------------------------------------------===//
+// Reductions of gradients
+//===--------------------------------------------------------------------===//
+
+TEST_F(VerifyTimetableTest, NormWeightsReductionRemovedUnderSequenceParallelism) {
+  for (bool isWait : {true, false})
+    for (size_t index = 0; index < timetables[0].entries.size(); ++index) {
+      TimetableEntry &entry = timetables[0].entries[index];
+      int buffer = isWait && entry.getIf<Wait>() ? entry.getIf<Wait>()->buffer.buffer
+                   : entry.getIf<AllReduce>()    ? entry.getIf<AllReduce>()->buffer.buffer
+                                                 : -1;
+      if (buffer == parameter(0, "n0").gradientBuffer && (isWait == (entry.getIf<Wait>() != nullptr)))
+        timetables[0].entries.erase(timetables[0].entries.begin() + index--);
+    }
+  EXPECT_THAT(complaint(), HasSubstr("expects the gradient of n0 to be reduced over mesh axes 0, 1, on which it is "
+                                     "partial, before the update, but no entry of stage 0 does it"));
+  EXPECT_THAT(notes, HasSubstr("report it with the program and its plan"));
+}
+
+TEST_F(VerifyTimetableTest, ReductionOverOneAxisWhereAnotherIsPartialToo) {
+  for (RankGroup &group : timetables[0].groups)
+    if (group.axes == std::vector<int64_t>{0, 1})
+      group.axes = {0};
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects the gradient of n0 to be reduced over mesh axes 0, 1, on which it is "
+                        "partial, but \"reduce gradients of block0\" on stage 0 does it over mesh axis 0"));
+}
+
+TEST_F(VerifyTimetableTest, ReductionTwice) {
+  TimetableEntry again = find(0, "reduce gradients of embed");
+  again.getIf<AllReduce>()->handle.reset();
+  timetables[0].entries.push_back(again);
+  EXPECT_THAT(complaint(), HasSubstr("expects the gradient of table to be reduced once over mesh axis 0, but \"reduce "
+                                     "gradients of embed\" on stage 0 does it again"));
+}
+
+TEST_F(VerifyTimetableTest, ReductionBeforeTheLastMicroBatch) {
+  find<AllReduce>(1, "reduce gradients of head").handle.reset();
+  erase(1, "end of reduce gradients of head");
+  move(1, "reduce gradients of head", "backward head micro-batch 1");
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects the gradient of table to be whole at \"reduce gradients of head\" on stage "
+                        "1, but the term of head micro-batch 1 is not in it"));
+}
+
+TEST_F(VerifyTimetableTest, AdditionAfterTheReduction) {
+  Accumulate sum = {{parameter(1, "n1").gradientBuffer, 0}, {parameter(1, "table").gradientBuffer, 0}, GVRT_F32, 4};
+  timetables[1].entries.push_back({sum, "add to table"});
+  EXPECT_THAT(complaint(), HasSubstr("expects \"add to table\" on stage 1 to add a gradient or a term of its "
+                                     "micro-batch, but in gradient of n1 there is gradient of n1"));
+}
+
+TEST_F(VerifyTimetableTest, ReductionOfAPiece) {
+  find<AllReduce>(0, "reduce gradients of embed").count = 2;
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects \"reduce gradients of embed\" on stage 0 to reduce all of the gradient of "
+                        "table, but it reduces a piece"));
+}
+
+TEST_F(VerifyTimetableTest, ReductionOfWhatIsNoGradient) {
+  AllReduce reduce = {{parameter(0, "w0").parameterBuffer, 0}, 0, 4, std::nullopt};
+  timetables[0].entries.push_back({reduce, "reduce w0"});
+  EXPECT_THAT(complaint(), HasSubstr("expects \"reduce w0\" on stage 0 to reduce gradients of parameters alone, but "
+                                     "there is w0"));
+}
+
+//===--------------------------------------------------------------------===//
+// Tied parameters
+//===--------------------------------------------------------------------===//
+
+TEST_F(VerifyTimetableTest, TiedGradientSummedTwice) {
+  for (size_t stage : {0, 1})
+    timetables[stage].entries.push_back(find(stage, "reduce gradient of tied table"));
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects the gradient of tied table to be summed once over its stages, but \"reduce "
+                        "gradient of tied table\" on stage 0 does it again"));
+}
+
+TEST_F(VerifyTimetableTest, TiedGradientNotSummed) {
+  for (size_t stage : {0, 1})
+    erase(stage, "reduce gradient of tied table");
+  EXPECT_THAT(complaint(), HasSubstr("expects the gradient of tied table to be summed over stages 0, 1 before the "
+                                     "update, but no entry of stage 0 does it"));
+}
+
+TEST_F(VerifyTimetableTest, TiedGradientSummedOverOtherStages) {
+  for (RankGroup &group : timetables[1].groups)
+    if (!group.stages.empty())
+      group.stages = {1};
+  EXPECT_THAT(complaint(), HasSubstr("expects the gradient of tied table to be summed over stages 0, 1, which hold it, "
+                                     "but \"reduce gradient of tied table\" on stage 1 does it over stage 1"));
+}
+
+TEST_F(VerifyTimetableTest, TiedGradientSummedBeforeItsReduction) {
+  find<AllReduce>(0, "reduce gradients of embed").handle.reset();
+  erase(0, "end of reduce gradients of embed");
+  move(0, "reduce gradients of embed");
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects the gradient of tied table to be reduced over mesh axis 0 before it is "
+                        "summed over stages, but \"reduce gradient of tied table\" on stage 0 comes first"));
+}
+
+TEST_F(VerifyTimetableTest, TiedParameterWithUnequalCuts) {
+  set("head", "homes", "[#dist.placement<[2@g1, 2]>]");
+  EXPECT_THAT(complaint(), HasSubstr("expects tied table to be cut alike wherever it is, but head on stage 1 has it as "
+                                     "#dist.placement<[2@g1, 2]> and a layer before as #dist.placement<[4]>"));
+}
+
+//===--------------------------------------------------------------------===//
+// Gradients, written and added to
+//===--------------------------------------------------------------------===//
+
+TEST_F(VerifyTimetableTest, GradientAddedToWhatAnEarlierStepLeft) {
+  erase(0, "zero gradient of table");
+  EXPECT_THAT(complaint(), HasSubstr("expects the gradient of table to be written or zeroed before \"backward embed "
+                                     "micro-batch 0\" on stage 0 adds to it, but there is nothing"));
+}
+
+TEST_F(VerifyTimetableTest, GradientWrittenOverByTheNextMicroBatch) {
+  find<Compute>(1, "backward head micro-batch 1").adds = {false};
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects the gradient of table to be whole at \"reduce gradients of head\" on stage "
+                        "1, but the term of head micro-batch 0 is not in it"));
+}
+
+TEST_F(VerifyTimetableTest, GradientWrittenByABodyThatCanOnlyAdd) {
+  find<Compute>(0, "backward embed micro-batch 0").adds = {false};
+  EXPECT_THAT(complaint(), HasSubstr("expects @embed.backward to add to the gradient of table, for it cannot write it, "
+                                     "but \"backward embed micro-batch 0\" on stage 0 asks for that"));
+}
+
+TEST_F(VerifyTimetableTest, GradientInAnotherBuffer) {
+  find<Compute>(1, "backward head micro-batch 0").writes[1] = {parameter(1, "w1").gradientBuffer, 0};
+  EXPECT_THAT(complaint(), HasSubstr("expects the gradient of table in its own buffer, but \"backward head micro-batch "
+                                     "0\" on stage 1 leaves it in gradient of w1"));
+}
+
+TEST_F(VerifyTimetableTest, NoGradientForWhatIsTrained) {
+  parameter(0, "w0").trained = false;
+  EXPECT_THAT(complaint(), HasSubstr("expects the update to find a gradient for exactly what is trained, but for w0 on "
+                                     "stage 0 there is gradient of w0"));
+}
+
+//===--------------------------------------------------------------------===//
+// What is read
+//===--------------------------------------------------------------------===//
+
+TEST_F(VerifyTimetableTest, ForwardOfAnotherMicroBatch) {
+  find<Compute>(1, "forward head micro-batch 1").reads[1].offset = 0;
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects \"forward head micro-batch 1\" on stage 1 to find labels micro-batch 1 in "
+                        "labels, but there is labels micro-batch 0"));
+}
+
+TEST_F(VerifyTimetableTest, BackwardOfWhatAnotherForwardSaved) {
+  find<Compute>(0, "backward block0 micro-batch 1").reads[4] =
+      find<Compute>(0, "forward block0 micro-batch 0").writes[1];
+  EXPECT_THAT(complaint(), HasSubstr("expects \"backward block0 micro-batch 1\" on stage 0 to find value 0 saved by "
+                                     "block0 micro-batch 1 in saved by block0 micro-batch 0"));
+}
+
+TEST_F(VerifyTimetableTest, LiveBuffersThatOverlap) {
+  // The scratch of the second forward over what the first saved.
+  buffer(0, find<Compute>(0, "forward block0 micro-batch 1").scratch).offset =
+      buffer(0, find<Compute>(0, "forward block0 micro-batch 0").writes[1]).offset;
+  EXPECT_THAT(complaint(), HasSubstr("expects \"backward block0 micro-batch 0\" on stage 0 to find value 0 saved by "
+                                     "block0 micro-batch 0 in saved by block0 micro-batch 0, but there is nothing, "
+                                     "written by \"forward block0 micro-batch 1\""));
+}
+
+TEST_F(VerifyTimetableTest, OutputOverInput) {
+  Compute &forward = find<Compute>(0, "forward block0 micro-batch 0");
+  buffer(0, forward.writes[0]).offset = buffer(0, forward.reads[0]).offset;
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects \"forward block0 micro-batch 0\" on stage 0 to write beside what it reads, "
+                        "but output of block0 micro-batch 0 overlaps output of embed micro-batch 0"));
+}
+
+TEST_F(VerifyTimetableTest, ScratchOverInput) {
+  Compute &forward = find<Compute>(0, "forward block0 micro-batch 0");
+  buffer(0, forward.scratch).offset = buffer(0, forward.reads[0]).offset;
+  EXPECT_THAT(complaint(), HasSubstr("expects the scratch of \"forward block0 micro-batch 0\" on stage 0 beside its "
+                                     "arguments, but it overlaps output of embed micro-batch 0"));
+  forward.scratch = {};
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects a scratch of 64 bytes for \"forward block0 micro-batch 0\" on stage 0, but "
+                        "there is none"));
+}
+
+TEST_F(VerifyTimetableTest, ArgumentThatIsReadButAbsent) {
+  find<Compute>(0, "backward block0 micro-batch 0").reads[1] = {};
+  EXPECT_THAT(complaint(), HasSubstr("expects \"backward block0 micro-batch 0\" on stage 0 to give @block.backward its "
+                                     "argument 1, which it reads, but there is none"));
+  find<Compute>(0, "backward block0 micro-batch 0").reads.pop_back();
+  EXPECT_THAT(complaint(), HasSubstr("to give @block.backward the buffers of its 9 arguments, but it gives 8"));
+}
+
+TEST_F(VerifyTimetableTest, GradientOfAnotherValue) {
+  find<Compute>(0, "backward embed micro-batch 1").reads[0] =
+      find<Compute>(0, "backward block0 micro-batch 1").reads[0];
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects \"backward embed micro-batch 1\" on stage 0 to find the gradient of output "
+                        "of embed micro-batch 1 in gradient from stage 1 micro-batch 1, but there is gradient "
+                        "of output of block0 micro-batch 1"));
+}
+
+TEST_F(VerifyTimetableTest, LayerLeftOut) {
+  erase(0, "forward block0 micro-batch 1");
+  EXPECT_THAT(complaint(), HasSubstr("to find output of block0 micro-batch 1 in"));
+}
+
+TEST_F(VerifyTimetableTest, BackwardLeftOut) {
+  erase(0, "backward embed micro-batch 0");
+  find<Compute>(0, "backward embed micro-batch 1").adds = {true};
+  for (const char *name :
+       {"reduce gradients of embed", "end of reduce gradients of embed", "reduce gradient of tied table"})
+    erase(0, name);
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects embed to run backward for micro-batch 0, but no entry of stage 0 does it"));
+}
+
+TEST_F(VerifyTimetableTest, LayerTwice) {
+  timetables[0].entries.push_back(find(0, "forward embed micro-batch 0"));
+  EXPECT_THAT(complaint(), HasSubstr("expects every layer to run forward and then backward once a micro-batch, but not "
+                                     "\"forward embed micro-batch 0\" on stage 0, as @embed.forward"));
+}
+
+//===--------------------------------------------------------------------===//
+// What is under way
+//===--------------------------------------------------------------------===//
+
+TEST_F(VerifyTimetableTest, WaitDropped) {
+  erase(0, "end of reduce gradients of embed");
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects what is under way to be left alone until its wait, but \"reduce gradient "
+                        "of tied table\" on stage 0 touches gradient of table, which \"reduce gradients of "
+                        "embed\" still holds"));
+}
+
+TEST_F(VerifyTimetableTest, WaitDroppedAtTheEnd) {
+  erase(1, "end of send gradient to stage 0 micro-batch 1");
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects a wait for \"send gradient to stage 0 micro-batch 1\" on stage 1, but the "
+                        "list ends without one"));
+}
+
+TEST_F(VerifyTimetableTest, WaitTwice) {
+  timetables[1].entries.push_back(find(1, "end of send gradient to stage 0 micro-batch 1"));
+  EXPECT_THAT(complaint(), HasSubstr("expects one wait for one start, but nothing is under way with the handle"));
+}
+
+TEST_F(VerifyTimetableTest, WaitOfAnotherBuffer) {
+  find<Wait>(0, "end of reduce gradients of embed").buffer = {parameter(0, "w0").gradientBuffer, 0};
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects \"end of reduce gradients of embed\" on stage 0 to hold gradient of table "
+                        "until then, but it holds gradient of w0"));
+}
+
+TEST_F(VerifyTimetableTest, HandleTwice) {
+  find<Send>(0, "send activation to stage 1 micro-batch 1").handle =
+      find<Send>(0, "send activation to stage 1 micro-batch 0").handle;
+  EXPECT_THAT(complaint(), HasSubstr("expects a handle of its own for \"send activation to stage 1 micro-batch 1\" on "
+                                     "stage 0, but \"send activation to stage 1 micro-batch 0\" still has 0"));
+}
+
+TEST_F(VerifyTimetableTest, SentBufferFreedBeforeItsWait) {
+  // What comes next lies where the value is still being sent from.
+  buffer(0, find<Compute>(0, "forward embed micro-batch 1").writes[0]).offset =
+      buffer(0, find<Send>(0, "send activation to stage 1 micro-batch 0").buffer).offset;
+  EXPECT_THAT(complaint(), HasSubstr("expects what is under way to be left alone until its wait, but \"forward embed "
+                                     "micro-batch 1\" on stage 0 touches output of embed micro-batch 1, which \"send "
+                                     "activation to stage 1 micro-batch 0\" still holds"));
+}
+
+//===--------------------------------------------------------------------===//
+// State and transfers
+//===--------------------------------------------------------------------===//
+
+TEST_F(VerifyTimetableTest, StateWithTwoOwners) {
+  StageParameter &w0 = parameter(0, "w0");
+  timetables[0].buffers[w0.secondMomentBuffer].offset = timetables[0].buffers[w0.firstMomentBuffer].offset;
+  EXPECT_THAT(complaint(), HasSubstr("expects every byte to have one owner, but \"first moment of w0\" and \"second "
+                                     "moment of w0\" of stage 0 overlap"));
+}
+
+TEST_F(VerifyTimetableTest, StateWithTooFewBytes) {
+  timetables[0].buffers[parameter(0, "w0").firstMomentBuffer].bytes = 8;
+  EXPECT_THAT(complaint(), HasSubstr("expects 16 bytes for first moment of w0 on stage 0, but its buffer has 8"));
+}
+
+TEST_F(VerifyTimetableTest, StateWrittenOver) {
+  find<Compute>(0, "forward block0 micro-batch 0").writes[0] = {parameter(0, "table").parameterBuffer, 0};
+  EXPECT_THAT(complaint(), HasSubstr("expects the update alone to write table, but \"forward block0 micro-batch 0\" on "
+                                     "stage 0 does as table"));
+}
+
+TEST_F(VerifyTimetableTest, BeyondTheBuffer) {
+  find<Compute>(0, "forward block0 micro-batch 0").writes[0].offset = 8;
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects \"forward block0 micro-batch 0\" on stage 0 to stay within the 16 bytes of "
+                        "output of block0 micro-batch 0, but it touches bytes 8 to 24"));
+}
+
+TEST_F(VerifyTimetableTest, NormThatCountsReplicas) {
+  parameter(1, "table").counted = true;
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects the gradient norm to count table in one stage, but 2 of 2 stages that hold "
+                        "it do"));
+}
+
+TEST_F(VerifyTimetableTest, NormThatMissesShards) {
+  parameter(0, "w0").home = parameter(0, "w0").gradient;
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects norm, files and gradient of w0 to have the elements that block0 reads, but "
+                        "on stage 0 they are cut otherwise"));
+  parameter(0, "w0").names.front() = "v";
+  EXPECT_THAT(complaint(), HasSubstr("expects the gradient norm to count w0 in one stage, but 0 of 1"));
+}
+
+TEST_F(VerifyTimetableTest, ParameterThatNoStageHolds) {
+  StageParameter w0 = parameter(0, "w0");
+  parameter(0, "w0").names.front() = "v";
+  timetables[1].parameters.push_back(w0);
+  EXPECT_THAT(complaint(), HasSubstr("expects stage 0 to hold the parameter w0 of block0"));
+}
+
+TEST_F(VerifyTimetableTest, ValuesReceivedInAnotherOrder) {
+  TimetableEntry &first = find(0, "receive gradient from stage 1 micro-batch 0"),
+                 &second = find(0, "receive gradient from stage 1 micro-batch 1");
+  std::swap(first.microBatch, second.microBatch);
+  EXPECT_THAT(complaint(), HasSubstr("expects \"backward block0 micro-batch 0\" on stage 0 to find the gradient of "
+                                     "output of block0 micro-batch 0 in gradient from stage 1 micro-batch 0, but there "
+                                     "is gradient of output of block0 micro-batch 1"));
+}
+
+TEST_F(VerifyTimetableTest, ValueThatNobodySends) {
+  erase(1, "send gradient to stage 0 micro-batch 1");
+  erase(1, "end of send gradient to stage 0 micro-batch 1");
+  EXPECT_THAT(complaint(), HasSubstr("expects stage 0 to receive what stage 1 sends, but number 1 is nothing there and "
+                                     "\"receive gradient from stage 1 micro-batch 1\" here"));
+}
+
+TEST_F(VerifyTimetableTest, TransferOfNoValue) {
+  find<Receive>(0, "receive gradient from stage 1 micro-batch 1").channel.value = 7;
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects the stage to receive what \"receive gradient from stage 1 micro-batch 1\" "
+                        "on stage 0 receives, but it has no such value"));
+  find<Send>(0, "send activation to stage 1 micro-batch 0").channel.value = 7;
+  EXPECT_THAT(complaint(), HasSubstr("expects the stage to send what \"send activation to stage 1 micro-batch 0\" on "
+                                     "stage 0 sends, but it has no such value"));
+}
+
+//===--------------------------------------------------------------------===//
+// The loss
+//===--------------------------------------------------------------------===//
+
+TEST_F(VerifyTimetableTest, LossAveragedPerRank) {
+  erase(1, "add up labels over devices");
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects labels over the whole batch at \"forward head micro-batch 0\" on stage 1, "
+                        "but nothing has reduced it over mesh axis 0"));
+}
+
+TEST_F(VerifyTimetableTest, LossAveragedPerMicroBatch) {
+  erase(1, "add up labels micro-batch 1");
+  EXPECT_THAT(complaint(), HasSubstr("expects labels to be whole at \"add up labels over devices\" on stage 1, but the "
+                                     "term of labels micro-batch 1 is not in it"));
+}
+
+TEST_F(VerifyTimetableTest, TotalReadBeforeItsReduction) {
+  move(1, "add up labels over devices", "backward head micro-batch 0");
+  EXPECT_THAT(complaint(), HasSubstr("expects labels over the whole batch at \"forward head micro-batch 0\""));
+}
+
+TEST_F(VerifyTimetableTest, TotalAddedToWhatIsThere) {
+  erase(1, "zero labels");
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects labels to be zeroed before \"add up labels micro-batch 0\" on stage 1 adds "
+                        "to it, but there is nothing"));
+}
+
+TEST_F(VerifyTimetableTest, AdditionToATotalThatIsReduced) {
+  move(1, "add up labels micro-batch 1", "add up labels over devices");
+  std::vector<TimetableEntry> &entries = timetables[1].entries;
+  TimetableEntry again = find(1, "add up labels micro-batch 1");
+  entries.insert(entries.begin() + indexOf(1, "add up labels over devices") + 1, again);
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects no addition to labels after it is reduced, but \"add up labels micro-batch "
+                        "1\" on stage 1 adds to it"));
+}
+
+TEST_F(VerifyTimetableTest, PieceOfATotal) {
+  find<AllReduce>(1, "add up labels over devices").count = 2;
+  EXPECT_THAT(complaint(), HasSubstr("to reduce all of labels and no more, but it does not"));
+}
+
+TEST_F(VerifyTimetableTest, TermOfTheLossTwice) {
+  std::vector<TimetableEntry> &entries = timetables[1].entries;
+  TimetableEntry again = find(1, "add up loss micro-batch 0");
+  entries.insert(entries.begin() + indexOf(1, "add up loss micro-batch 0"), again);
+  EXPECT_THAT(complaint(), HasSubstr("expects each term of the loss once, but \"add up loss micro-batch 0\" on stage 1 "
+                                     "adds that of loss micro-batch 0 again"));
+}
+
+TEST_F(VerifyTimetableTest, TermOfTheLossLeftOut) {
+  erase(1, "add up loss micro-batch 1");
+  EXPECT_THAT(complaint(), HasSubstr("expects the loss to be whole at the end of the step on stage 1, but the term of "
+                                     "loss micro-batch 1 is not in it"));
+}
+
+TEST_F(VerifyTimetableTest, LossNotZeroed) {
+  erase(1, "zero loss");
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects the loss to be zeroed before \"add up loss micro-batch 0\" on stage 1 adds "
+                        "to it, but there is nothing"));
+}
+
+TEST_F(VerifyTimetableTest, PartialLossUsedAsFull) {
+  timetables[1].losses[0].placement = parameter(1, "w1").home;
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects \"add up loss micro-batch 0\" on stage 1 to add a term of the loss to the "
+                        "sum of those that are partial on its mesh axes, but it adds output of head to loss"));
+  timetables[1].losses.clear();
+  erase(1, "add up loss micro-batch 0");
+  erase(1, "add up loss micro-batch 1");
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects each term of the loss in one sum, but of 1 terms of stage 1 sums have 0"));
+}
+
+} // namespace
