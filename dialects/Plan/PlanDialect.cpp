@@ -53,8 +53,7 @@ static ParseResult parseEntry(AsmParser &parser, StrategyValues &values, llvm::S
   StringRef key;
   if (parser.parseKeyword(&key) || parser.parseEqual())
     return failure();
-  const Dimension *row =
-      llvm::find_if(kDimensions, [&](const Dimension &row) { return key == StringRef(row.key); });
+  const Dimension *row = llvm::find_if(kDimensions, [&](const Dimension &row) { return key == StringRef(row.key); });
   if (row == std::end(kDimensions))
     return parser.emitError(loc) << "unknown key '" << key << "' of a strategy";
   if (!seen.insert(key).second)

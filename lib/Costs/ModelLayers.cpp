@@ -142,13 +142,8 @@ static search::PlannedLayer readLayer(const search::Layer &layer, plan::Strategy
   for (auto [bit, name] : llvm::enumerate(layer.recomputableValues))
     if (strategy.getValues().values >> bit & 1)
       values.push_back(name);
-  return {layer.path,
-          layer.layerType,
-          layer.role,
-          search::strategyOf(strategy.getValues()),
-          int(strategy.getDp()),
-          int(stage),
-          values};
+  return {layer.path, layer.layerType, layer.role, search::strategyOf(strategy.getValues()), int(strategy.getDp()),
+          int(stage), values};
 }
 
 /// The names that a strategy's bits stand for are on the layer.

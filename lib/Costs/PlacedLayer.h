@@ -62,8 +62,8 @@ class LayerPlacer {
 public:
   LayerPlacer(mlir::ModuleOp module, int64_t globalBatch);
 
-  /// With what backward keeps without recomputation, or with `strategy.recompute` or `values`. The error is that of phase `shard`:
-  /// a degree that does not divide the layer's heads or widths.
+  /// With what backward keeps without recomputation, or with `strategy.recompute` or `values`. The error is that of
+  /// phase `shard`: a degree that does not divide the layer's heads or widths.
   search::Result<LayerWork> place(llvm::StringRef layerType, const search::Strategy &strategy, int dp);
   bool hasLayer(llvm::StringRef layerType) const { return layers.contains(layerType); }
 

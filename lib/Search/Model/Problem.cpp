@@ -7,9 +7,7 @@ namespace galvatron::search {
 CostSource::~CostSource() = default;
 CommunicationModel::~CommunicationModel() = default;
 
-std::vector<std::string> CostSource::recomputableValues(const Layer &layer) const {
-  return layer.recomputableValues;
-}
+std::vector<std::string> CostSource::recomputableValues(const Layer &layer) const { return layer.recomputableValues; }
 
 double CommunicationModel::sendSecondsFrom(std::int64_t, std::int64_t, double bytesPerRank, int distance) const {
   return sendSeconds(bytesPerRank, distance);

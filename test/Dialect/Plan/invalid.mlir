@@ -10,6 +10,11 @@ func.func private @no_zero_level_4() attributes {s = #plan.strategy<zero = 4>}
 
 // -----
 
+// expected-error@+1 {{expects 'recompute_values' as 32 bits, but got 4294967296}}
+func.func private @no_value_33() attributes {s = #plan.strategy<recompute_values = 4294967296>}
+
+// -----
+
 // expected-error@+1 {{expects 'devices' to be at least 1, but got 0}}
 func.func private @no_empty_stage() attributes {p = #plan.pipeline<stages = 1, devices = 0, micro_batches = 1, schedule = "gpipe">}
 
