@@ -93,7 +93,8 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   // which is told where one is asked for.
   bool sharesStates = llvm::any_of(*timetables, [](const Timetable &timetable) { return !timetable.buckets.empty(); });
   FailureOr<TimetableProof> proof = TimetableProof();
-  if (!timetables->empty() && (!sharesStates || options.verifyTimetable) && failed(proof = verifyTimetables(module, *timetables)))
+  bool proves = !timetables->empty() && (!sharesStates || options.verifyTimetable);
+  if (proves && failed(proof = verifyTimetables(module, *timetables)))
     return failure();
   if (options.asksForTimetable() && !options.writesFolder())
     return printTimetable(module, *timetables, *proof, options);

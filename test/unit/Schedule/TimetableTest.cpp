@@ -368,6 +368,22 @@ TEST_F(TimetableTest, AGradientIsReceivedEarlyOnlyIfItWasThereBefore) {
   EXPECT_EQ(complaint(), "");
 }
 
+TEST_F(TimetableTest, StagesShareTheStatesOfATiedParameterAlike) {
+  std::string text = program(2, kTwoStages), layer = "dist.layer @embed {";
+  text.replace(text.find(layer), layer.size(), layer + "plan.strategy = #plan.strategy<dp = 2, zero = 1>, ");
+  parsed.emplace(text);
+  parsed->context->printOpOnDiagnostic(false);
+  std::string message;
+  mlir::ScopedDiagnosticHandler handler(parsed->context.get(),
+                                        [&](mlir::Diagnostic &diagnostic) { message += diagnostic.str(); });
+  for (auto stage : parsed->module->getOps<dist::StageOp>()) {
+    EXPECT_TRUE(failed(buildTimetable(*parsed->module, stage)));
+    break;
+  }
+  EXPECT_THAT(message, HasSubstr("expects one level of ZeRO of the tied parameter table in all its stages; give its "
+                                 "layers the same one"));
+}
+
 TEST_F(TimetableTest, WhatIsReceivedIsLeftAloneUntilItsWait) {
   build(program(2, kTwoStages));
   find<Compute>(1, "backward block micro-batch 0").reads[1] =
