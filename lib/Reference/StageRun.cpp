@@ -237,8 +237,10 @@ FailureOr<StageRun::Attempt> StageRun::begin(Interpreter &interpreter) {
     return send(*transfer);
   else if (auto *transfer = std::get_if<Receive>(&action))
     return receive(*transfer);
+  else if (auto *end = std::get_if<Wait>(&action))
+    return wait(*end);
   else
-    return wait(std::get<Wait>(action));
+    llvm_unreachable("states that ranks share are refused by runTimetables");
   if (failed(result))
     return failure();
   return Attempt();

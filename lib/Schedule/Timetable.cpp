@@ -81,7 +81,13 @@ BufferReference TimetableBuilder::inputReference(Value value, int64_t microBatch
 BufferReference TimetableBuilder::parameterReference(Call &call, unsigned position) {
   const StageParameter &parameter = table.parameters[call.parameters[position]];
   bool isCopy = call.parameterType(position).getElementType().isBF16();
-  return {isCopy ? parameter.copyBuffer : parameter.parameterBuffer, 0};
+  int buffer = isCopy ? parameter.copyBuffer : parameter.parameterBuffer;
+  if (parameter.bucket < 0)
+    return {buffer, 0};
+  // At level 3 where it was gathered.
+  if (table.buckets[parameter.bucket].level == 3)
+    buffer = shards.gathered.at({parameter.bucket, isCopy}).buffer.buffer;
+  return {buffer, parameter.bucketOffset * (isCopy ? 2 : 4)};
 }
 
 /// Saved values of one layer and micro-batch live and die together: one buffer, each value on a cache line.
@@ -126,8 +132,9 @@ static void addWrite(Compute &compute, BufferReference reference, Type type) {
   compute.writes.push_back(reference);
 }
 
-void TimetableBuilder::callForward(Call &call, int64_t microBatch) {
+void TimetableBuilder::callForward(Call &call, int64_t microBatch, const Use &next) {
   graph::CallOp op = call.op;
+  gatherFor({&call, /*isBackward=*/false}, next, microBatch);
   Compute compute{.kind = Compute::Kind::Forward, .function = call.forward.getSymName().str()};
   compute.scratch = addScratch(call.forward);
   for (Value input : op.getInputs())
@@ -138,6 +145,7 @@ void TimetableBuilder::callForward(Call &call, int64_t microBatch) {
     addWrite(compute, {valueBuffer(output, microBatch), 0}, localType(output));
   llvm::append_range(compute.writes, savedReferences(call, microBatch));
   addEntry(std::move(compute), label("forward", op.getPath(), microBatch), microBatch, call.layerIndex);
+  forgetGathered(next);
 }
 
 FailureOr<std::vector<BufferReference>> TimetableBuilder::outputGradients(Call &call, int64_t microBatch) {
@@ -153,10 +161,11 @@ FailureOr<std::vector<BufferReference>> TimetableBuilder::outputGradients(Call &
   return references;
 }
 
-LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
+LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch, const Use &next) {
   graph::CallOp op = call.op;
   if (!call.backward)
     return success();
+  gatherFor({&call, /*isBackward=*/true}, next, microBatch);
   Compute compute{.kind = Compute::Kind::Backward, .function = call.backward.getSymName().str()};
   compute.scratch = addScratch(call.backward);
   // A value read by several layers: the first contribution is written, later ones added.
@@ -179,23 +188,24 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch) {
   compute.reads = std::move(*outputs);
   // What the body does not read is not kept alive for it.
   Block &block = call.backward.getBody().front();
+  auto isNextRead = [&] { return !block.getArgument(compute.reads.size()).use_empty(); };
   auto addIfRead = [&](BufferReference reference) {
-    bool isRead = !block.getArgument(compute.reads.size()).use_empty();
-    compute.reads.push_back(isRead ? reference : BufferReference{});
+    compute.reads.push_back(isNextRead() ? reference : BufferReference{});
   };
   for (Value input : op.getInputs())
     addIfRead(inputReference(input, microBatch));
   for (unsigned parameter = 0; parameter < call.parameters.size(); ++parameter)
-    addIfRead(parameterReference(call, parameter));
+    compute.reads.push_back(isNextRead() ? parameterReference(call, parameter) : BufferReference{});
   llvm::for_each(savedReferences(call, microBatch), addIfRead);
   for (auto [gradient, type] : inputGradients)
     addWrite(compute, gradient, type);
   for (unsigned trained : call.trained) {
-    const StageParameter &parameter = table.parameters[call.parameters[trained]];
-    addWrite(compute, {parameter.gradientBuffer, 0},
-             MemRefType::get(parameter.count, Float32Type::get(module.getContext())));
+    int parameter = call.parameters[trained];
+    addWrite(compute, gradientReference(parameter, microBatch),
+             MemRefType::get(table.parameters[parameter].count, Float32Type::get(module.getContext())));
   }
   addEntry(std::move(compute), label("backward", op.getPath(), microBatch), microBatch, call.layerIndex);
+  forgetGathered(next);
   for (auto [value, addend, sum] : additions)
     accumulate(label("sum gradient into", op.getPath(), microBatch), value, addend, sum, microBatch, call.layerIndex);
   return success();
@@ -230,8 +240,11 @@ LogicalResult TimetableBuilder::addTotal(graph::TotalOp op) {
 void TimetableBuilder::begin() {
   // The first backward of a step writes a gradient, unless there is none.
   for (unsigned parameter = 0; parameter < table.parameters.size(); ++parameter)
-    if (table.parameters[parameter].trained && !gradients.completedBy[parameter])
+    if (const StageParameter &held = table.parameters[parameter];
+        held.trained && held.bucket < 0 && !gradients.completedBy[parameter])
       zeroGradient(parameter, /*microBatch=*/-1);
+  zeroUnwrittenBuckets();
+  gatherForStep();
   for (auto loss : stage.getBody().front().getOps<dist::LossOp>()) {
     auto placement = cast<dist::PlacementAttr>(cast<RankedTensorType>(loss.getX().getType()).getEncoding());
     auto known = llvm::find_if(table.losses, [&](const StageLoss &other) { return other.placement == placement; });
@@ -255,7 +268,7 @@ void TimetableBuilder::forward(size_t index) {
     if (auto call = dyn_cast<graph::CallOp>(op)) {
       if (&op == early.beforeForward)
         receiveEarly(index + 1);
-      callForward(contents.calls[call], microBatch);
+      callForward(contents.calls[call], microBatch, useAfter(index, call));
     } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
       receiveActivation(receive, microBatch, /*isEarly=*/false);
     } else if (auto sendOp = dyn_cast<dist::SendOp>(op)) {
@@ -309,8 +322,9 @@ LogicalResult TimetableBuilder::backward(size_t index, bool isLast) {
     }
     if (&op == early.beforeBackward)
       receiveEarly(index + 1);
-    if (failed(callBackward(contents.calls[call], microBatch)))
+    if (failed(callBackward(contents.calls[call], microBatch, useAfter(index, call))))
       return failure();
+    scatterGradients(contents.calls[call], microBatch, /*ofStep=*/false);
     if (isLast && !sendsGradients)
       startReductions(contents.calls[call]);
   }

@@ -1,6 +1,6 @@
-// Expands a stage into entries: the state that four files share: TimetableContents.cpp (what there is), Timetable.cpp
+// Expands a stage into entries: the state that five files share: TimetableContents.cpp (what there is), Timetable.cpp
 // (calls), TimetableTransfers.cpp (sends and receives), TimetableGradients.cpp (where gradients of parameters lie, when
-// they are written and reduced). Internal to lib/Schedule.
+// they are written and reduced), TimetableShards.cpp (states that ranks share). Internal to lib/Schedule.
 #ifndef GALVATRON_SCHEDULE_TIMETABLEBUILDER_H
 #define GALVATRON_SCHEDULE_TIMETABLEBUILDER_H
 
@@ -37,6 +37,12 @@ struct Call {
   }
 };
 
+/// A body of a call.
+struct Use {
+  Call *call = nullptr; // null: the step is over
+  bool isBackward = false;
+};
+
 class TimetableBuilder {
 public:
   TimetableBuilder(mlir::ModuleOp module, dist::StageOp stage)
@@ -53,9 +59,12 @@ private:
   mlir::LogicalResult collectCall(graph::CallOp op);
   mlir::LogicalResult addParameters(Call &call);
   /// What all stages' calls say of the parameters: who holds them, whether they are trained.
-  void collectHolders();
+  mlir::LogicalResult collectHolders();
+  /// Which call is the last of a backward to add to the gradient of each parameter.
+  void collectCompletions();
   mlir::FailureOr<std::vector<std::pair<unsigned, unsigned>>> collectAdjacent();
   mlir::LogicalResult addParameterBuffers();
+  void addToGradientRegion(int buffer);
   /// Groups that only other stages' collectives join need no communicator here.
   void forgetUnusedGroups();
   int groupIndex(RankGroup group);
@@ -86,8 +95,9 @@ private:
   /// `isLast`: gradients of parameters are complete afterwards.
   mlir::LogicalResult backward(size_t index, bool isLast);
   mlir::LogicalResult backwardOp(mlir::Operation &op, int64_t microBatch);
-  void callForward(Call &call, int64_t microBatch);
-  mlir::LogicalResult callBackward(Call &call, int64_t microBatch);
+  /// `next`: what runs after it.
+  void callForward(Call &call, int64_t microBatch, const Use &next);
+  mlir::LogicalResult callBackward(Call &call, int64_t microBatch, const Use &next);
   /// The gradients that a call's backward takes, in order.
   mlir::FailureOr<std::vector<BufferReference>> outputGradients(Call &call, int64_t microBatch);
   /// sum += addend, of gradients of `value`.
@@ -117,6 +127,31 @@ private:
   void startReductions(Call &call);
   /// Ends whatever is still under way; then sums over stages.
   void finish();
+
+  //===--- States that ranks share (ZeRO) --------------------------------===//
+
+  /// `order`, `places`: of parameters, so that those that lie together are neighbours.
+  void collectStateBuckets(llvm::ArrayRef<unsigned> order, llvm::ArrayRef<std::pair<unsigned, unsigned>> places);
+  void addStateBuffers();
+  /// Where a backward of this micro-batch leaves a gradient.
+  BufferReference gradientReference(int parameter, int64_t microBatch);
+  /// The body that runs after this call's, in this instruction or the next.
+  Use useAfter(size_t index, graph::CallOp op);
+  /// Buckets that a body reads parameters of, each with whether as bf16 copies.
+  std::vector<std::pair<int, bool>> bucketsOf(const Use &use);
+  /// Zeroes the pieces of gradients that no backward of this stage leaves.
+  void zeroUnwrittenBuckets();
+  /// Starts to gather what levels 1 and 2 gather once a step.
+  void gatherForStep();
+  /// Sees that what a body reads is there, and starts to gather what the next one reads.
+  void gatherFor(const Use &use, const Use &next, int64_t microBatch);
+  void startGather(std::pair<int, bool> key, std::string name, int64_t microBatch);
+  /// Gathered values of level 3 that the next body does not read need not stay.
+  void forgetGathered(const Use &next);
+  /// Starts to reduce the gradients that a call completes: those of the micro-batch, or those of the step.
+  void scatterGradients(Call &call, int64_t microBatch, bool ofStep);
+  /// Ends the reductions under way of gradients of a micro-batch, and where `ofStep` all others, too.
+  void endScatters(bool ofStep);
 
   //===--- State ---------------------------------------------------------===//
 
@@ -180,6 +215,28 @@ private:
     std::vector<mlir::Operation *> completedBy; // by parameter: the last call that adds to it, or null
     std::vector<bool> written;                  // by parameter: in this step
   } gradients;
+
+  /// A bucket's gradients on their way to their pieces.
+  struct Scatter {
+    UnderWay started;
+    int bucket;
+    BufferReference piece; // to be added to what is there; none: it is there already
+    int64_t microBatch;
+  };
+  /// What is there whole, from its gather on.
+  struct Gathered {
+    int64_t handle;
+    BufferReference buffer;
+    std::string name;
+    bool isWaitedFor = false;
+  };
+  struct Shards {
+    std::vector<mlir::Operation *> completedBy;     // by bucket: the last call of a backward to add to its gradients
+    std::map<std::pair<int, bool>, Gathered> gathered; // by bucket, whether as bf16
+    std::vector<int> whole;                         // by bucket: buffer of its gradients before they are reduced, or -1
+    std::vector<bool> reduced;                      // by bucket: in this step
+    llvm::SmallVector<Scatter> scatters;
+  } shards;
 
   /// Micro-batch of the last backward, whose gradient may still be under way.
   int64_t lastBackward = -1;

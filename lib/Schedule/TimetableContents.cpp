@@ -45,18 +45,25 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
     auto known = llvm::find_if(table.parameters,
                                [&](const StageParameter &parameter) { return parameter.names.front() == name; });
     bool isBf16 = call.parameterType(position).getElementType().isBF16();
+    auto strategy = call.layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
+    int64_t zero = strategy ? strategy.getZero() : 0;
     auto setGradient = [&](StageParameter &parameter) {
       parameter.gradient = gradient;
       parameter.partialAxes = partialAxesOf(gradient);
     };
     if (known != table.parameters.end()) {
       known->hasCopy |= isBf16;
+      known->isReadAsF32 |= !isBf16;
       if (gradient && !known->gradient)
         setGradient(*known);
       if (known->home != home || (gradient && known->gradient != gradient))
         return call.op.emitOpError("expects one placement of the tied parameter ")
                << name << ", but it is used as " << known->home << " and as " << home
                << "; give its layers the same strategy";
+      if (known->zero != zero)
+        return call.op.emitOpError("expects one level of ZeRO of the tied parameter ")
+               << name << ", but its layers have zero " << known->zero << " and " << zero
+               << "; give them the same one";
       call.parameters.push_back(known - table.parameters.begin());
       continue;
     }
@@ -68,6 +75,8 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
     parameter.count = call.parameterType(position).getNumElements();
     parameter.init = call.forward.getArgAttrOfType<DictionaryAttr>(call.op.getInputs().size() + position, "graph.init");
     parameter.hasCopy = isBf16;
+    parameter.isReadAsF32 = !isBf16;
+    parameter.zero = zero;
     call.parameters.push_back(table.parameters.size());
     table.parameters.push_back(std::move(parameter));
   }
@@ -122,31 +131,67 @@ LogicalResult TimetableBuilder::collect() {
       table.inputs.push_back({input.getName().str(), buffer, bytes, placement});
     }
   }
-  collectHolders();
+  if (failed(collectHolders()))
+    return failure();
+  collectCompletions();
   return addParameterBuffers();
 }
 
-void TimetableBuilder::collectHolders() {
-  std::map<std::string, std::vector<int64_t>> holders;
-  llvm::StringSet<> trained;
+namespace {
+/// What all stages say of one parameter.
+struct Holders {
+  std::vector<int64_t> stages;
+  bool isTrained = false;
+  std::vector<int64_t> partialAxes; // of the first gradient
+  int64_t zero = 0;                 // the highest level
+  bool isOneLevel = true, isPartialAlike = true;
+
+  void add(int64_t stage, int64_t level, dist::PlacementAttr gradient) {
+    isOneLevel &= stages.empty() || level == zero;
+    zero = std::max(zero, level);
+    if (!llvm::is_contained(stages, stage))
+      stages.push_back(stage);
+    if (!gradient)
+      return;
+    std::vector<int64_t> axes = partialAxesOf(gradient);
+    isPartialAlike &= !isTrained || axes == partialAxes;
+    partialAxes = axes;
+    isTrained = true;
+  }
+};
+} // namespace
+
+LogicalResult TimetableBuilder::collectHolders() {
+  std::map<std::string, Holders> holders;
   for (auto other : module.getOps<dist::StageOp>())
     for (auto call : other.getBody().front().getOps<graph::CallOp>()) {
       auto layer = symbols.lookup<dist::LayerOp>(call.getCallee());
       for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
-        std::vector<int64_t> &stages = holders[name.str()];
-        int64_t index = other.getIndex();
-        if (!llvm::is_contained(stages, index))
-          stages.push_back(index);
-        if (layer && layer.getGradient(position))
-          trained.insert(name);
+        auto strategy = layer ? layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName) : nullptr;
+        holders[name.str()].add(other.getIndex(), strategy ? strategy.getZero() : 0,
+                                layer ? layer.getGradient(position) : dist::PlacementAttr());
       }
     }
   for (StageParameter &parameter : table.parameters) {
-    parameter.stages = holders[parameter.names.front()];
-    llvm::sort(parameter.stages);
+    const std::string &name = parameter.names.front();
+    Holders &all = holders[name];
+    llvm::sort(all.stages);
+    parameter.stages = all.stages;
     parameter.counted = parameter.stages.front() == table.stage;
-    parameter.trained = trained.contains(parameter.names.front());
+    parameter.trained = all.isTrained;
+    if (!all.isOneLevel)
+      return stage.emitOpError("expects one level of ZeRO of the tied parameter ")
+             << name << " in all its stages; give its layers the same one";
+    if (all.zero && !all.isPartialAlike)
+      return stage.emitOpError("expects the gradient of the tied parameter ")
+             << name << " to be partial on the same mesh axes in all its stages, as ZeRO shares it among their ranks; "
+             << "give its layers the same strategy, or zero 0";
+    // A stage that leaves no gradient shares the states as the others do.
+    if (all.zero && parameter.trained)
+      parameter.partialAxes = all.partialAxes;
+    parameter.zero = parameter.partialAxes.empty() ? 0 : all.zero;
   }
+  return success();
 }
 
 //===--------------------------------------------------------------------===//
@@ -174,8 +219,8 @@ void TimetableBuilder::forgetUnusedGroups() {
   llvm::DenseSet<int64_t> used;
   llvm::StringSet<> seen;
   for (const TimetableEntry &entry : table.entries) {
-    if (auto *reduce = entry.getIf<AllReduce>())
-      used.insert(reduce->group);
+    if (std::optional<int64_t> group = groupOf(entry.action))
+      used.insert(*group);
     auto *compute = entry.getIf<Compute>();
     if (!compute || !seen.insert(compute->function).second)
       continue;

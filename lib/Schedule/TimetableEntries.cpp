@@ -29,6 +29,8 @@ std::vector<BufferReference> galvatron::buffersOf(const Action &action) {
                               [](const StartBackward &start) { return Buffers{start.gradient, {}}; },
                               [](const Accumulate &sum) { return Buffers{sum.addend, sum.sum}; },
                               [](const AllReduce &reduce) { return Buffers{reduce.buffer, reduce.buffer}; },
+                              [](const ReduceScatter &scatter) { return Buffers{scatter.from, scatter.to}; },
+                              [](const AllGather &gather) { return Buffers{gather.piece, gather.whole}; },
                               [](const Send &send) { return Buffers{send.buffer}; },
                               [](const Receive &receive) { return Buffers{receive.buffer}; },
                               [](const Wait &wait) { return Buffers{wait.buffer}; }},
@@ -42,11 +44,27 @@ std::optional<int64_t> galvatron::startedHandle(const Action &action) {
     return receive->handle;
   if (auto *reduce = std::get_if<AllReduce>(&action))
     return reduce->handle;
+  if (auto *scatter = std::get_if<ReduceScatter>(&action))
+    return scatter->handle;
+  if (auto *gather = std::get_if<AllGather>(&action))
+    return gather->handle;
+  return std::nullopt;
+}
+
+std::optional<int64_t> galvatron::groupOf(const Action &action) {
+  if (auto *reduce = std::get_if<AllReduce>(&action))
+    return reduce->group;
+  if (auto *scatter = std::get_if<ReduceScatter>(&action))
+    return scatter->group;
+  if (auto *gather = std::get_if<AllGather>(&action))
+    return gather->group;
   return std::nullopt;
 }
 
 /// The handle of what is done where it starts.
 static constexpr int64_t kAtOnce = -1;
+/// Pieces lie one after another.
+static constexpr int64_t kOuter = 1;
 
 static std::string functionOf(const Action &action) {
   return std::visit(Overloads{[](const Compute &compute) { return compute.function; },
@@ -54,6 +72,8 @@ static std::string functionOf(const Action &action) {
                               [](const StartBackward &) { return kStartBackwardFunction.str(); },
                               [](const Accumulate &) { return std::string("gvrt_accumulate"); },
                               [](const AllReduce &) { return std::string("gvrt_all_reduce"); },
+                              [](const ReduceScatter &) { return std::string("gvrt_reduce_scatter"); },
+                              [](const AllGather &) { return std::string("gvrt_all_gather"); },
                               [](const Send &) { return std::string("gvrt_send"); },
                               [](const Receive &) { return std::string("gvrt_receive"); },
                               [](const Wait &) { return std::string("gvrt_wait"); }},
@@ -70,6 +90,14 @@ static std::vector<int64_t> constantsOf(const Action &action) {
                               [](const AllReduce &reduce) {
                                 return Words{reduce.group, GVRT_F32, int64_t(graph::ReduceKind::Sum), reduce.count,
                                              reduce.handle.value_or(kAtOnce)};
+                              },
+                              [](const ReduceScatter &scatter) {
+                                return Words{scatter.group, GVRT_F32,      int64_t(graph::ReduceKind::Sum),
+                                             kOuter,        scatter.count, scatter.handle.value_or(kAtOnce)};
+                              },
+                              [](const AllGather &gather) {
+                                return Words{gather.group, gather.type, kOuter, gather.count,
+                                             gather.handle.value_or(kAtOnce)};
                               },
                               [](const Send &send) {
                                 return Words{send.channel.stage, send.channel.tag(), send.channel.bytes, send.handle};

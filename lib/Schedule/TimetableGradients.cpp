@@ -49,6 +49,8 @@ LogicalResult TimetableBuilder::addParameterBuffers() {
     return failure();
   llvm::SmallVector<unsigned> order = llvm::to_vector(llvm::seq<unsigned>(table.parameters.size()));
   llvm::sort(order, [&](unsigned a, unsigned b) { return (*places)[a] < (*places)[b]; });
+  collectStateBuckets(order, *places);
+  llvm::erase_if(order, [&](unsigned index) { return table.parameters[index].bucket >= 0; });
   auto addBuffers = [&](llvm::StringRef what, int64_t bytes, int StageParameter::*buffer) {
     for (unsigned index : order) {
       StageParameter &parameter = table.parameters[index];
@@ -66,15 +68,20 @@ LogicalResult TimetableBuilder::addParameterBuffers() {
   llvm::stable_sort(
       order, [&](unsigned a, unsigned b) { return table.parameters[a].partialAxes < table.parameters[b].partialAxes; });
   addBuffers("gradient of ", 4, &StageParameter::gradientBuffer);
-  for (unsigned index : order) {
-    int buffer = table.parameters[index].gradientBuffer;
-    if (buffer < 0)
-      continue;
-    if (table.gradientRegionFirst < 0)
-      table.gradientRegionFirst = buffer;
-    table.gradientRegionLast = buffer;
-  }
+  addStateBuffers();
+  for (unsigned index : order)
+    addToGradientRegion(table.parameters[index].gradientBuffer);
+  for (const StateBucket &bucket : table.buckets)
+    addToGradientRegion(bucket.gradientBuffer);
   return success();
+}
+
+void TimetableBuilder::addToGradientRegion(int buffer) {
+  if (buffer < 0)
+    return;
+  if (table.gradientRegionFirst < 0)
+    table.gradientRegionFirst = buffer;
+  table.gradientRegionLast = buffer;
 }
 
 //===--------------------------------------------------------------------===//
@@ -83,8 +90,8 @@ LogicalResult TimetableBuilder::addParameterBuffers() {
 
 void TimetableBuilder::zeroGradient(int parameter, int64_t microBatch) {
   const StageParameter &zeroed = table.parameters[parameter];
-  addEntry(FillZero{{zeroed.gradientBuffer, 0}, zeroed.count * 4}, "zero gradient of " + zeroed.names.front(),
-           microBatch);
+  addEntry(FillZero{gradientReference(parameter, microBatch), zeroed.count * 4},
+           "zero gradient of " + zeroed.names.front(), microBatch);
 }
 
 std::vector<bool> TimetableBuilder::addOrWrite(Call &call, int64_t microBatch) {
@@ -119,7 +126,7 @@ std::vector<bool> TimetableBuilder::addOrWrite(Call &call, int64_t microBatch) {
 // When they are reduced
 //===--------------------------------------------------------------------===//
 
-void TimetableBuilder::collectBuckets() {
+void TimetableBuilder::collectCompletions() {
   // Backward walks the calls in reverse: the first call that reads a parameter is the last to add to its gradient.
   std::vector<Operation *> &completedBy = gradients.completedBy;
   completedBy.assign(table.parameters.size(), nullptr);
@@ -128,8 +135,14 @@ void TimetableBuilder::collectBuckets() {
       for (unsigned position : call.trained)
         if (Operation *&last = completedBy[call.parameters[position]]; !last)
           last = op;
+}
+
+void TimetableBuilder::collectBuckets() {
+  std::vector<Operation *> &completedBy = gradients.completedBy;
   llvm::SmallVector<unsigned> order = llvm::to_vector(llvm::seq<unsigned>(table.parameters.size()));
-  llvm::erase_if(order, [&](unsigned index) { return !table.parameters[index].trained; });
+  llvm::erase_if(order, [&](unsigned index) {
+    return !table.parameters[index].trained || table.parameters[index].bucket >= 0;
+  });
   llvm::sort(order, [&](unsigned a, unsigned b) {
     return table.parameters[a].gradientBuffer < table.parameters[b].gradientBuffer;
   });
@@ -149,6 +162,7 @@ void TimetableBuilder::collectBuckets() {
 }
 
 void TimetableBuilder::startReductions(Call &call) {
+  scatterGradients(call, /*microBatch=*/-1, /*ofStep=*/true);
   for (const Bucket &bucket : gradients.buckets.lookup(call.op)) {
     std::string name = "reduce gradients of " + call.op.getPath().str();
     int64_t handle = pending.numHandles++;
@@ -164,13 +178,21 @@ void TimetableBuilder::finish() {
     addWait(started);
   for (const UnderWay &reduction : pending.reductions)
     addWait(reduction);
+  endScatters(/*ofStep=*/true);
   // Sums over the stages that share a parameter, in an order that they share, too.
   std::map<std::string, const StageParameter *> tied;
   for (const StageParameter &parameter : table.parameters)
     if (parameter.trained && parameter.stages.size() > 1)
       tied[parameter.names.front()] = &parameter;
-  for (auto &[name, parameter] : tied)
-    addEntry(
-        AllReduce{{parameter->gradientBuffer, 0}, groupIndex({{}, parameter->stages}), parameter->count, std::nullopt},
-        "reduce gradient of tied " + name);
+  for (auto &[name, parameter] : tied) {
+    // Of what lies together, one after another.
+    int64_t count = parameter->count;
+    if (parameter->bucket >= 0) {
+      if (parameter->bucketOffset > 0)
+        continue;
+      count = table.buckets[parameter->bucket].pieceElements();
+    }
+    addEntry(AllReduce{{parameter->gradientBuffer, 0}, groupIndex({{}, parameter->stages}), count, std::nullopt},
+             "reduce gradient of tied " + name);
+  }
 }

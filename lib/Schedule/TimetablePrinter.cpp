@@ -72,6 +72,9 @@ private:
   void printAction(const StartBackward &start) { printBuffer(start.gradient); }
   void printAction(const Accumulate &sum);
   void printAction(const AllReduce &reduce);
+  void printAction(const ReduceScatter &scatter);
+  void printAction(const AllGather &gather);
+  void printGroup(int64_t group);
   void printAction(const Send &send);
   void printAction(const Receive &receive);
   void printAction(const Wait &wait);
@@ -83,7 +86,8 @@ private:
 } // namespace
 
 static StringRef kindOf(const Action &action) {
-  static constexpr StringLiteral kKinds[] = {"", "zero", "one", "accumulate", "all_reduce", "send", "receive", "wait"};
+  static constexpr StringLiteral kKinds[] = {"", "zero", "one", "accumulate", "all_reduce",
+                                              "reduce_scatter", "all_gather", "send", "receive", "wait"};
   static_assert(std::size(kKinds) == std::variant_size_v<Action>);
   if (auto *compute = std::get_if<Compute>(&action))
     return compute->kind == Compute::Kind::Forward    ? "forward"
@@ -163,11 +167,37 @@ void StagePrinter::printAction(const Accumulate &sum) {
 
 void StagePrinter::printAction(const AllReduce &reduce) {
   printBuffer(reduce.buffer);
-  const RankGroup &group = timetable.groups[reduce.group];
-  bool isInStage = group.stages.empty();
-  out << ", " << reduce.count * 4 << " bytes over " << (isInStage ? "axes " : "stages ");
-  llvm::interleaveComma(isInStage ? group.axes : group.stages, out);
+  out << ", " << reduce.count * 4 << " bytes over ";
+  printGroup(reduce.group);
   printHandle(reduce.handle);
+}
+
+void StagePrinter::printGroup(int64_t index) {
+  const RankGroup &group = timetable.groups[index];
+  bool isInStage = group.stages.empty();
+  out << (isInStage ? "axes " : "stages ");
+  llvm::interleaveComma(isInStage ? group.axes : group.stages, out);
+}
+
+void StagePrinter::printAction(const ReduceScatter &scatter) {
+  printBuffer(scatter.from);
+  out << " -> ";
+  printBuffer(scatter.to);
+  out << ", pieces of " << scatter.count * 4 << " bytes over ";
+  printGroup(scatter.group);
+  printHandle(scatter.handle);
+}
+
+/// One buffer where pieces are in place.
+void StagePrinter::printAction(const AllGather &gather) {
+  if (gather.piece) {
+    printBuffer(gather.piece);
+    out << " -> ";
+  }
+  printBuffer(gather.whole);
+  out << ", pieces of " << gather.count * (gather.type == GVRT_BF16 ? 2 : 4) << " bytes over ";
+  printGroup(gather.group);
+  printHandle(gather.handle);
 }
 
 static void printChannel(const Channel &channel, llvm::raw_ostream &out) {

@@ -53,10 +53,10 @@ struct ByteRange {
   bool overlaps(const ByteRange &other) const { return begin < other.end && other.begin < end; }
 };
 
-/// What is written from an entry until the wait of its handle.
-struct Writing {
+/// What nothing may touch from an entry until the wait of its handle.
+struct Kept {
   int64_t handle;
-  ByteRange range;
+  llvm::SmallVector<ByteRange, 2> ranges;
 };
 
 } // namespace
@@ -69,18 +69,22 @@ static ByteRange rangeOf(const Timetable &timetable, BufferReference reference, 
   return {begin, std::max(begin + bytes, buffer.offset + buffer.bytes)};
 }
 
-/// A send only reads: until its wait its buffer may be read by others.
-static std::optional<Writing> startedWriting(const Timetable &timetable, const TimetableEntry &entry) {
+/// A send only reads: until its wait its buffer may be read by others. So may the piece that is gathered.
+static std::optional<Kept> startedKeeping(const Timetable &timetable, const TimetableEntry &entry) {
   if (auto *reduce = entry.getIf<AllReduce>(); reduce && reduce->handle)
-    return Writing{*reduce->handle, rangeOf(timetable, reduce->buffer, reduce->count * 4)};
+    return Kept{*reduce->handle, {rangeOf(timetable, reduce->buffer, reduce->count * 4)}};
   if (auto *receive = entry.getIf<Receive>(); receive && receive->handle)
-    return Writing{*receive->handle, rangeOf(timetable, receive->buffer)};
+    return Kept{*receive->handle, {rangeOf(timetable, receive->buffer)}};
+  if (auto *scatter = entry.getIf<ReduceScatter>(); scatter && scatter->handle)
+    return Kept{*scatter->handle, {rangeOf(timetable, scatter->from), rangeOf(timetable, scatter->to)}};
+  if (auto *gather = entry.getIf<AllGather>(); gather && gather->handle)
+    return Kept{*gather->handle, {rangeOf(timetable, gather->whole)}};
   return std::nullopt;
 }
 
 /// What is being reduced or received is left alone until its wait, and every start has one.
 static LogicalResult verifyLeftAlone(ModuleOp module, const Timetable &timetable) {
-  std::map<int64_t, std::pair<const TimetableEntry *, ByteRange>> underWay; // by handle
+  std::map<int64_t, std::pair<const TimetableEntry *, Kept>> underWay; // by handle
   for (const TimetableEntry &entry : timetable.entries) {
     if (auto *wait = entry.getIf<Wait>())
       underWay.erase(wait->handle);
@@ -89,12 +93,12 @@ static LogicalResult verifyLeftAlone(ModuleOp module, const Timetable &timetable
         continue;
       ByteRange touched = rangeOf(timetable, buffer);
       for (auto &[handle, started] : underWay)
-        if (touched.overlaps(started.second))
+        if (llvm::any_of(started.second.ranges, [&](const ByteRange &range) { return touched.overlaps(range); }))
           return module.emitOpError("expects nothing to touch what \"")
                  << started.first->name << "\" writes before its wait, but \"" << entry.name << "\" does";
     }
-    std::optional<Writing> writing = startedWriting(timetable, entry);
-    if (writing && !underWay.insert({writing->handle, {&entry, writing->range}}).second)
+    std::optional<Kept> kept = startedKeeping(timetable, entry);
+    if (kept && !underWay.insert({kept->handle, {&entry, *kept}}).second)
       return module.emitOpError("expects a handle of its own for \"") << entry.name << "\"";
   }
   if (!underWay.empty())

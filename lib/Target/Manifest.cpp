@@ -45,6 +45,19 @@ static Json toJson(DictionaryAttr init) {
   return json;
 }
 
+/// Of a parameter whose states ranks share: who, and where it begins in the list of elements that they share.
+static Json shardOf(const StateBucket &bucket, const StageParameter &parameter) {
+  Json whole = Json::array();
+  if (bucket.isWhole())
+    whole.push_back("parameter");
+  if (bucket.isReadAsBf16 && bucket.isCopyWhole())
+    whole.push_back("copy");
+  return {{"axes", bucket.axes},
+          {"piece", bucket.pieceElements()},
+          {"first", parameter.bucketOffset},
+          {"whole", whole}};
+}
+
 static Json parametersOf(const Timetable &timetable) {
   auto offset = [&](int buffer) { return timetable.buffers[buffer].offset; };
   Json parameters = Json::array();
@@ -62,6 +75,8 @@ static Json parametersOf(const Timetable &timetable) {
                                {"copy", parameter.copyBuffer}})
       if (buffer >= 0)
         parameters.back()[key] = offset(buffer);
+    if (parameter.bucket >= 0)
+      parameters.back()["shard"] = shardOf(timetable.buckets[parameter.bucket], parameter);
   }
   return parameters;
 }

@@ -6,10 +6,13 @@
 //===------------------------------------------------------------------------------------------===//
 #include "runtime/checkpoint/Slices.h"
 
+#include <algorithm>
+
 namespace galvatron {
 
-Status forSlices(const gvrt_context &context, const ParameterInfo &parameter,
-                 const std::function<Status(const Slice &)> &visit) {
+/// The whole local piece, whoever updates it.
+static Status forPieceSlices(const gvrt_context &context, const ParameterInfo &parameter,
+                             const std::function<Status(const Slice &)> &visit) {
   int64_t rank = parameter.shape.size();
   PositionMap map(context.coordinates, 0, parameter.placement.data(), rank);
   int64_t whole = 1, dims = rank; // dims: dimensions that are walked or cut
@@ -43,6 +46,17 @@ Status forSlices(const gvrt_context &context, const ParameterInfo &parameter,
     }
   }
   return Status::success();
+}
+
+Status forSlices(const gvrt_context &context, const ParameterInfo &parameter,
+                 const std::function<Status(const Slice &)> &visit) {
+  return forPieceSlices(context, parameter, [&](const Slice &slice) {
+    int64_t begin = std::max(slice.local, parameter.begin);
+    int64_t end = std::min(slice.local + slice.count, parameter.begin + parameter.count);
+    if (begin >= end)
+      return Status::success();
+    return visit({begin - parameter.begin, slice.global + begin - slice.local, end - begin});
+  });
 }
 
 } // namespace galvatron

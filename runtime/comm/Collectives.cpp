@@ -187,8 +187,11 @@ void gvrt_all_gather(gvrt_context *context, void *const *buffer, const int64_t *
   int64_t bytes = elementBytes(element), size = group.ranks.size();
   auto *x = static_cast<const char *>(buffer[0]);
   auto *y = static_cast<char *>(buffer[1]);
+  if (!x)
+    x = y + group.position * inner * bytes;
   if (size == 1) {
-    std::memcpy(y, x, outer * inner * bytes);
+    if (x != y)
+      std::memcpy(y, x, outer * inner * bytes);
     return finish(context, handle);
   }
   PieceLoops loops = {{outer, inner, inner * size}, {inner, 1, 1}};

@@ -48,9 +48,10 @@ Status checkProgram(const gvrt_program *program, Manifest &manifest) {
   return Manifest::parse(program->manifest, manifest);
 }
 
-int train(const World &world, const gvrt_program &program, const Manifest &manifest, const Options &options) {
+int train(const World &world, const gvrt_program &program, Manifest &manifest, const Options &options) {
   gvrt_context context;
   fillPlaces(manifest, world.rank(), context);
+  manifest.takeShards(context.coordinates);
   Device device;
   Status status = Device::find(device)
                       ? Status::success()

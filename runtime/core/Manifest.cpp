@@ -1,6 +1,7 @@
 //===- Manifest.cpp - reads and checks the manifest -------------------------------------------===//
 #include "runtime/core/Manifest.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -55,6 +56,12 @@ ParameterInfo readParameter(const json &entry) {
   parameter.copy = entry.value("copy", int64_t(-1));
   entry.at("count").get_to(parameter.count);
   parameter.counted = entry.value("counted", true);
+  if (auto shard = entry.find("shard"); shard != entry.end()) {
+    auto whole = shard->at("whole").get<std::vector<std::string>>();
+    auto isWhole = [&](const char *kind) { return std::find(whole.begin(), whole.end(), kind) != whole.end(); };
+    parameter.shard = {shard->at("axes"), shard->at("piece"), shard->at("first"), isWhole("parameter"),
+                       isWhole("copy")};
+  }
   return parameter;
 }
 
@@ -115,6 +122,28 @@ void read(const json &root, Manifest &m) {
   root.at("units").get_to(m.units);
 }
 
+/// Ranks that share a list of elements.
+int64_t numPieces(const Manifest &m, const ShardInfo &shard) {
+  int64_t pieces = 1;
+  for (int64_t axis : shard.axes)
+    pieces *= m.mesh.at(axis);
+  return pieces;
+}
+
+Status checkShard(const Manifest &m, const ParameterInfo &p) {
+  if (!p.shard)
+    return Status::success();
+  for (int64_t axis : p.shard->axes)
+    if (axis < 0 || axis >= (int64_t)m.mesh.size())
+      return Status::error("expects the states of ", p.name(), " to be shared along axes of the mesh, of which there are ",
+                           m.mesh.size(), ", but got axis ", axis);
+  int64_t elements = p.shard->piece * numPieces(m, *p.shard);
+  if (p.shard->first < 0 || p.shard->first > elements - p.count)
+    return Status::error("expects ", p.name(), " inside the ", elements, " elements that ranks share, but got ", p.count,
+                         " from ", p.shard->first, " on");
+  return Status::success();
+}
+
 Status check(const Manifest &m) {
   if (m.stage < 0 || m.stage >= m.stages)
     return Status::error("expects a stage below ", m.stages, ", but got ", m.stage);
@@ -131,7 +160,9 @@ Status check(const Manifest &m) {
       return Status::error("expects ", total.name, " inside the arena of ", m.arenaBytes, " bytes, but got offset ",
                            total.offset);
   for (const ParameterInfo &p : m.parameters) {
-    if (p.copy >= 0 && !inArena(p.copy, p.count * 2))
+    if (Status status = checkShard(m, p); !status.ok())
+      return status;
+    if (p.copy >= 0 && !p.shard && !inArena(p.copy, p.count * 2))
       return Status::error("expects the copy of ", p.name(), " inside the arena of ", m.arenaBytes,
                            " bytes, but got offset ", p.copy);
     PositionMap map(std::vector<int64_t>(m.mesh.size(), 0), 0, p.placement.data(), p.shape.size());
@@ -163,6 +194,29 @@ Status Manifest::parse(const char *text, Manifest &manifest) {
   if (!status.ok())
     status.message = "this program's manifest is not sound: " + status.message;
   return status;
+}
+
+void Manifest::takeShards(const std::vector<int64_t> &coordinates) {
+  for (ParameterInfo &p : parameters) {
+    if (!p.shard)
+      continue;
+    int64_t number = 0;
+    for (int64_t axis : p.shard->axes)
+      number = number * mesh[axis] + coordinates[axis];
+    int64_t pieceBegin = number * p.shard->piece, first = p.shard->first;
+    int64_t begin = std::max(pieceBegin, first), end = std::min(pieceBegin + p.shard->piece, first + p.count);
+    p.count = std::max<int64_t>(0, end - begin);
+    if (p.count == 0)
+      begin = pieceBegin; // any place that there is
+    p.begin = begin - first;
+    for (auto [offset, bytes, isWhole] : {std::tuple{&ParameterInfo::parameter, 4, p.shard->isParameterWhole},
+                                          {&ParameterInfo::copy, 2, p.shard->isCopyWhole},
+                                          {&ParameterInfo::gradient, 4, false},
+                                          {&ParameterInfo::firstMoment, 4, false},
+                                          {&ParameterInfo::secondMoment, 4, false}})
+      if (p.*offset >= 0)
+        p.*offset += (isWhole ? begin : begin - pieceBegin) * bytes;
+  }
 }
 
 uint64_t Manifest::programHash() const {

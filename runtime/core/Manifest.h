@@ -15,6 +15,15 @@ namespace galvatron {
 /// Words of a PositionMap.
 using Placement = std::vector<int64_t>;
 
+/// ZeRO: ranks that differ in `axes` share the states of several parameters, which lie one after another in one list of
+/// elements. Each has a piece of it, in the order of ranks, the last axis fastest.
+struct ShardInfo {
+  std::vector<int64_t> axes;
+  int64_t piece; // elements
+  int64_t first; // where the parameter begins in the list
+  bool isParameterWhole, isCopyWhole; // the list is there, not only this rank's piece; gradient and moments never are
+};
+
 struct ParameterInfo {
   std::vector<std::string> names; // canonical first
   std::vector<int64_t> shape;     // global
@@ -24,7 +33,9 @@ struct ParameterInfo {
   int64_t parameter;                                          // bytes from the start of the arena
   int64_t gradient = -1, firstMoment = -1, secondMoment = -1; // likewise; -1: none, as the parameter is frozen
   int64_t copy = -1;                                          // likewise, the bf16 copy that bodies read; -1: none
-  int64_t count;                                              // local elements
+  int64_t count;                                              // local elements that this rank updates
+  int64_t begin = 0;                                          // the first of them, in the local piece
+  std::optional<ShardInfo> shard;
   bool counted;
 
   const std::string &name() const { return names.front(); }
@@ -95,6 +106,10 @@ struct Manifest {
   std::vector<std::vector<ResultInfo>> results; // by function; empty where the program does not say
 
   static Status parse(const char *text, Manifest &manifest);
+
+  /// Narrows parameters whose states ranks share to what the rank with these coordinates has of them: `count` elements
+  /// from `begin` on, whose states lie one after another at their offsets; none of them, perhaps.
+  void takeShards(const std::vector<int64_t> &coordinates);
 
   /// Equal for the stages of one compilation: of everything that they share.
   uint64_t programHash() const;

@@ -114,6 +114,7 @@ struct Interleaved {
 
   /// `call(from, to, elements of one rank, communicator, stream)` is NCCL's function.
   template <typename F> void issue(bool gathers, F &&call) const {
+    const char *x = this->x ? this->x : y + context->groups[group].position * inner * element.bytes;
     ncclComm_t communicator = communicatorOf(context, group);
     if (!communicator)
       return copyAlone(context, x, y, outer * inner * element.bytes, handle);

@@ -15,6 +15,9 @@ bool answersFor(const gvrt_context &context, const ParameterInfo &parameter) {
     for (int64_t subAxes = *word++; subAxes > 0; --subAxes, word += 2)
       if (word[1] >= 0)
         used[word[1]] = true;
+  if (parameter.shard)
+    for (int64_t axis : parameter.shard->axes)
+      used[axis] = true;
   for (size_t axis = 0; axis < used.size(); ++axis)
     if (!used[axis] && context.coordinates[axis] != 0)
       return false;

@@ -157,7 +157,7 @@ OWN_PLANS = {
     "unknown key of a unit": (lambda m: {"units": units(m, 2, strategy={"tensor": 2})}, r"unknown key 'tensor'"),
     "type": (lambda m: {"units": units(m, 2, strategy={"tp": "two"})}, r"'tp'.*\"two\""),
     "stages fall": (lambda m: {"units": units(m, 2, stage=1)}, r"stage"),
-    "not yet": (lambda m: {"units": units(m, 2, strategy={"zero": 3})}, rf"{LAYER}.*zero"),
+    "not yet": (lambda m: {"units": units(m, 2, strategy={"ep": 2})}, rf"{LAYER}.*ep"),
 }
 
 
@@ -209,7 +209,7 @@ REFERENCE_PLAN = {
         ({"pp_division": "2,2"}, r"pp_division"),
         ({"chunkz": 4}, r"unknown key 'chunkz'"),
         ({"use_sp": "1,0,0"}, r"use_sp|ulysses"),
-        ({"default_dp_type": "zero2"}, r"default_dp_type|zero"),
+        ({"default_dp_type": "zero1"}, r"default_dp_type"),
         ({"vtp": 3}, r"3"),
     ],
     ids=str,

@@ -20,6 +20,35 @@
 
 namespace galvatron {
 
+/// ZeRO: parameters of one layer whose states the ranks of a group share among them. They lie one after another in one
+/// list of elements, which has a piece for each rank, one after another; a rank updates its piece, whatever parameters
+/// that is of:
+///
+///   elements   │ q ········│ k ··│ v ··│ norm │ padding │
+///   pieces     │ rank 0        │ rank 1            │
+/// Moments and gradients are kept as pieces. So are parameters at level 3, which are gathered for each use; at levels 1
+/// and 2 what bodies read is there whole, and gathered once a step.
+struct StateBucket {
+  std::string path; // of the layer, or the name of a parameter that stages share
+  int64_t level = 0;
+  std::vector<int64_t> axes; // of the ranks: where gradients are partial
+  int64_t ranks = 1;
+  int64_t elements = 0; // all of them, padding too
+  int64_t pieceElements() const { return elements / ranks; }
+  /// Types in which bodies read the parameters.
+  bool isReadAsF32 = false, isReadAsBf16 = false;
+  /// Whether the f32 parameters are there whole; else this rank's piece.
+  bool isWhole() const { return level < 3 && isReadAsF32; }
+  bool isCopyWhole() const { return level < 3; }
+  /// Gradients are reduced after each micro-batch's backward; else once a step.
+  bool reducesEveryMicroBatch() const { return level >= 2; }
+  /// Indices into Timetable::buffers. The f32 parameters, and their bf16 copy where one is read; gradients, moments.
+  int parameterBuffer = -1, gradientBuffer = -1, firstMomentBuffer = -1, secondMomentBuffer = -1, copyBuffer = -1;
+};
+
+/// A parameter begins at a multiple of so many elements, and so does a piece: a cache line of its bf16 copy.
+inline constexpr int64_t kStateAlignment = 32;
+
 /// A parameter as one stage holds it.
 struct StageParameter {
   std::vector<std::string> names; // canonical first
@@ -30,11 +59,17 @@ struct StageParameter {
   bool trained = false;
   /// Mesh axes on which the gradient is partial, to be summed once per step.
   std::vector<int64_t> partialAxes;
+  /// ZeRO's, as its layers want it; 0 where no axis is partial.
+  int64_t zero = 0;
+  /// Index into Timetable::buckets, and where it begins there, in elements; -1: states are not shared. The buffers below
+  /// are then the bucket's.
+  int bucket = -1;
+  int64_t bucketOffset = 0;
   mlir::DictionaryAttr init;
   /// Indices into Timetable::buffers; -1: there is none.
   int parameterBuffer = -1, gradientBuffer = -1, firstMomentBuffer = -1, secondMomentBuffer = -1;
-  /// Bodies read a bf16 copy instead of the f32 master.
-  bool hasCopy = false;
+  /// Bodies read a bf16 copy instead of the f32 master, or beside it.
+  bool hasCopy = false, isReadAsF32 = false;
   int copyBuffer = -1;
   int64_t count; // local elements
   /// False for a tied copy whose first stage is another one.
@@ -69,6 +104,7 @@ struct Timetable {
   std::vector<Buffer> buffers;
   std::vector<TimetableEntry> entries;
   std::vector<StageParameter> parameters;
+  std::vector<StateBucket> buckets;
   std::vector<StageInput> inputs;
   /// Buffers of sums over the whole batch that labels decide, f32 each.
   std::vector<int> totals;

@@ -90,6 +90,27 @@ struct AllReduce {
   std::optional<int64_t> handle;
 };
 
+/// A collective: `to` = this rank's piece of the sum of the group's `from`, which has a piece for each of its ranks, one
+/// after another.
+struct ReduceScatter {
+  BufferReference from, to;
+  int64_t group = 0; // index into Timetable::groups
+  int64_t count = 0; // f32 of one piece
+  /// Under way until the wait of this handle; none: done at once.
+  std::optional<int64_t> handle;
+};
+
+/// A collective: `whole` = the pieces of the group's ranks, one after another.
+struct AllGather {
+  BufferReference piece; // none: it lies at its place in `whole`
+  BufferReference whole;
+  int64_t group = 0; // index into Timetable::groups
+  gvrt_type type = GVRT_F32;
+  int64_t count = 0; // elements of one piece
+  /// Under way until the wait of this handle; none: done at once.
+  std::optional<int64_t> handle;
+};
+
 /// What kind of values travel between two stages. Values from one stage to another are received in the order they are
 /// sent, whatever their lane: the runtime has one channel for both.
 enum class Lane { Activation, Gradient };
@@ -124,7 +145,8 @@ struct Wait {
   int64_t handle = 0;
 };
 
-using Action = std::variant<Compute, FillZero, StartBackward, Accumulate, AllReduce, Send, Receive, Wait>;
+using Action = std::variant<Compute, FillZero, StartBackward, Accumulate, AllReduce, ReduceScatter, AllGather, Send,
+                            Receive, Wait>;
 
 struct TimetableEntry {
   Action action;
@@ -142,6 +164,8 @@ struct TimetableEntry {
 std::vector<BufferReference> buffersOf(const Action &action);
 /// The handle of what is under way after this entry, of whatever kind; none where it is done.
 std::optional<int64_t> startedHandle(const Action &action);
+/// The group that a collective joins; none of what is no collective.
+std::optional<int64_t> groupOf(const Action &action);
 
 /// An entry as the runtime walks it: a body or function (`gvrt_…`) by name, its buffers and its constants, in the order
 /// of runtime/api/Functions.def.

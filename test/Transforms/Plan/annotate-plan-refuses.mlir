@@ -30,9 +30,9 @@
 // RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0"},{"path":"h.1"},{"path":"h.2"},{"path":"head"}],"global_batch":16}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=GLOBAL
 // GLOBAL: error: plan key 'global_batch' expects the global batch 8 that was asked for, but got 16
-// RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"zero":3}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
+// RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"tp":2,"zero":3}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=ZERO
-// ZERO: error: plan layer 'h.0' (stage 0) key 'zero' is not supported by the lowering yet; use zero 0
+// ZERO: error: plan layer 'h.0' (stage 0) key 'zero' expects 0 where dp x ulysses x cp is 1, but got 3, which would share states among one rank; use zero 0
 // RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"ep":2}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=EXPERT
 // EXPERT: error: plan layer 'h.0' (stage 0) key 'ep' is not supported by the lowering yet
@@ -45,9 +45,6 @@
 // RUN: echo '{"pp_deg":2,"tp_sizes_enc":"1,1,1","pp_division":"2,2","world_size":2,"global_bsz":8,"chunks":2}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=STAGES
 // STAGES: error: plan key 'pp_division' expects 2 counts (pp_deg) that add up to the model's 3 layers, but got 2 counts with the sum 4
-// RUN: echo '{"pp_deg":1,"tp_sizes_enc":"1,1,1","world_size":2,"global_bsz":8,"default_dp_type":"zero2"}' > %t.json
-// RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=REFZERO
-// REFZERO: key 'zero' is not supported by the lowering yet; use zero 0 (the reference's default_dp_type ddp and dp_types_enc 0)
 // Degrees that do not divide what a layer would cut; KV heads that do not are no odd size, nor is a width that Ulysses leaves whole.
 // RUN: echo '{"ranks":8,"units":[{"path":"embedding","strategy":{}},{"path":"layers.0","strategy":{"tp":8}},{"path":"layers.1"},{"path":"head","strategy":{}}]}' > %t.json
 // RUN: not galvatron-opt %inputs/llama.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=HEADS

@@ -56,9 +56,9 @@ module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages 
   graph.layer @same(%ids: tensor<4xi64>) -> tensor<4xi64> {
     graph.return %ids : tensor<4xi64>
   }
-  // expected-error @below {{plan layer 'same' (stage 0) key 'zero' is not supported by the lowering yet}}
+  // expected-error @below {{plan layer 'same' (stage 0) key 'zero' expects 0 where dp x ulysses x cp is 1, but got 1}}
   func.func @step(%ids: tensor<4xi64>) -> tensor<4xi64> {
-    %0 = graph.call @same(%ids) parameters [] path "same" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2, zero = 1>} : (tensor<4xi64>) -> tensor<4xi64>
+    %0 = graph.call @same(%ids) parameters [] path "same" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<tp = 2, zero = 1>} : (tensor<4xi64>) -> tensor<4xi64>
     return %0 : tensor<4xi64>
   }
 }

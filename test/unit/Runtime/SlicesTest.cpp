@@ -38,6 +38,7 @@ ParameterInfo parameter(std::vector<int64_t> shape, Placement placement) {
   info.names = {"w"};
   info.shape = std::move(shape);
   info.placement = std::move(placement);
+  info.count = std::accumulate(info.shape.begin(), info.shape.end(), int64_t(1), std::multiplies<>());
   return info;
 }
 
@@ -51,6 +52,55 @@ std::vector<Slice> slices(const ParameterInfo &info, std::vector<int64_t> coordi
   });
   EXPECT_TRUE(status.ok());
   return result;
+}
+
+/// 4 x 6 elements of which a rank holds columns 3 c to 3 c + 2: in a list of 24 elements from 5 on, of which each of three
+/// ranks has 8.
+ParameterInfo shared(int64_t rank, int64_t column) {
+  Manifest manifest;
+  manifest.mesh = {3, 2};
+  ParameterInfo info = parameter({4, 6}, {1, 4, -1, 2, 2, 1, 3, -1});
+  info.count = 12;
+  info.parameter = 1000;
+  info.gradient = 2000;
+  info.firstMoment = 3000;
+  info.copy = 4000;
+  info.shard = {/*axes=*/{0}, /*piece=*/8, /*first=*/5, /*isParameterWhole=*/false, /*isCopyWhole=*/true};
+  manifest.parameters = {info};
+  manifest.takeShards({rank, column});
+  return manifest.parameters[0];
+}
+
+TEST(Slices, ARankReadsAndWritesWhatItUpdates) {
+  // Pieces [0, 8), [8, 16), [16, 24) of a list in which the parameter is [5, 17).
+  std::vector<int64_t> seen(24);
+  for (int64_t rank : {0, 1, 2})
+    for (int64_t column : {0, 1}) {
+      ParameterInfo info = shared(rank, column);
+      int64_t local = 0;
+      for (const Slice &slice : slices(info, {rank, column})) {
+        EXPECT_EQ(slice.local, local);
+        local += slice.count;
+        for (int64_t element = slice.global; element < slice.global + slice.count; ++element) {
+          EXPECT_EQ(element % 6 / 3, column);
+          ++seen[element];
+        }
+      }
+      EXPECT_EQ(local, info.count);
+    }
+  EXPECT_EQ(std::count(seen.begin(), seen.end(), 1), 24);
+}
+
+TEST(Slices, StatesLieWhereTheRanksPieceDoes) {
+  ParameterInfo first = shared(0, 0), second = shared(1, 0), last = shared(2, 0);
+  EXPECT_EQ((std::vector{first.begin, second.begin, last.begin}), (std::vector<int64_t>{0, 3, 11}));
+  EXPECT_EQ((std::vector{first.count, second.count, last.count}), (std::vector<int64_t>{3, 8, 1}));
+  // In the piece where that alone is there, in the list where all of it is.
+  EXPECT_EQ((std::vector{first.gradient, second.gradient, last.gradient}),
+            (std::vector<int64_t>{2000 + 5 * 4, 2000, 2000}));
+  EXPECT_EQ(second.parameter, 1000);
+  EXPECT_EQ((std::vector{first.copy, second.copy, last.copy}),
+            (std::vector<int64_t>{4000 + 5 * 2, 4000 + 8 * 2, 4000 + 16 * 2}));
 }
 
 TEST(Slices, AWholeTensorIsOneRun) {

@@ -432,8 +432,8 @@ TEST(TimetableEntryTest, EveryKindGivesItsFunctionWhatItTakes) {
 #define GVRT_FUNCTION(name, buffers, attributes) functions["gvrt_" #name] = {countOf(buffers), countOf(attributes)};
 #include "runtime/api/Functions.def"
 #undef GVRT_FUNCTION
-  for (const Action &action : {Action(FillZero()), Action(Accumulate()), Action(AllReduce()), Action(Send()),
-                               Action(Receive()), Action(Wait())}) {
+  for (const Action &action : {Action(FillZero()), Action(Accumulate()), Action(AllReduce()), Action(ReduceScatter()),
+                               Action(AllGather()), Action(Send()), Action(Receive()), Action(Wait())}) {
     RuntimeCall call = getRuntimeCall(action);
     ASSERT_TRUE(functions.contains(call.function)) << call.function;
     EXPECT_EQ(std::pair(call.buffers.size(), call.constants.size()), functions[call.function]) << call.function;

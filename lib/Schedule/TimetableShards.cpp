@@ -1,0 +1,245 @@
+// States of parameters that ranks share (ZeRO): where pieces lie, when gradients are reduced into them and parameters
+// gathered from them.
+//
+//   level 1   gather all │ forwards, backwards of all micro-batches │ last backward 3, 2, 1 │ wait    │ update
+//   gradients                                                            └─ scatter 3, 2, 1 ┴───────┘
+//   level 2   gather all │ … backward 3 of a micro-batch │ 2 │ 1 …, each followed by a scatter        │ update
+//   level 3              │ gather 1 │ forward 1, gather 2 │ forward 2 … │ backward 2, gather 1 │ …   │ update
+//
+// What is gathered for a step is gathered at its start, not after the update: then also the first step's values come
+// from pieces, whoever brought them.
+#include "TimetableBuilder.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+using namespace mlir;
+using namespace galvatron;
+
+//===--------------------------------------------------------------------===//
+// What there is
+//===--------------------------------------------------------------------===//
+
+void TimetableBuilder::collectStateBuckets(ArrayRef<unsigned> order, ArrayRef<std::pair<unsigned, unsigned>> places) {
+  SmallVector<int64_t> mesh = plan::getMesh(pipeline);
+  // One that stages share is cut alike in all of them, so only what lies beside it everywhere is in its bucket.
+  using Key = std::tuple<Operation *, int, std::vector<int64_t>, int64_t, bool, bool>;
+  std::map<Key, int> known;
+  for (unsigned index : order) {
+    StageParameter &parameter = table.parameters[index];
+    if (!parameter.zero || !parameter.trained)
+      continue;
+    bool isShared = parameter.stages.size() > 1;
+    Operation *completedBy = gradients.completedBy[index];
+    auto [at, isNew] = known.try_emplace({completedBy, isShared ? int(places[index].first) : -1, parameter.partialAxes,
+                                          parameter.zero, parameter.isReadAsF32, parameter.hasCopy},
+                                         table.buckets.size());
+    if (isNew) {
+      StateBucket bucket;
+      bucket.path = isShared ? parameter.names.front() : cast<graph::CallOp>(completedBy).getPath().str();
+      bucket.level = parameter.zero;
+      bucket.axes = parameter.partialAxes;
+      for (int64_t axis : bucket.axes)
+        bucket.ranks *= mesh[axis];
+      bucket.isReadAsF32 = parameter.isReadAsF32;
+      bucket.isReadAsBf16 = parameter.hasCopy;
+      table.buckets.push_back(std::move(bucket));
+      shards.completedBy.push_back(completedBy);
+    }
+    StateBucket &bucket = table.buckets[at->second];
+    parameter.bucket = at->second;
+    parameter.bucketOffset = bucket.elements;
+    bucket.elements += llvm::alignTo(parameter.count, kStateAlignment);
+  }
+  for (StateBucket &bucket : table.buckets)
+    bucket.elements = llvm::alignTo(bucket.elements, bucket.ranks * kStateAlignment);
+  shards.whole.assign(table.buckets.size(), -1);
+  shards.reduced.assign(table.buckets.size(), false);
+}
+
+void TimetableBuilder::addStateBuffers() {
+  auto addBuffers = [&](StringRef what, int64_t bytes, int StateBucket::*buffer, auto &&isWhole) {
+    for (StateBucket &bucket : table.buckets) {
+      int64_t elements = isWhole(bucket) ? bucket.elements : bucket.pieceElements();
+      bucket.*buffer = addBuffer((what + bucket.path).str(), elements * bytes, /*persistent=*/true);
+    }
+  };
+  auto isPiece = [](const StateBucket &) { return false; };
+  addBuffers("parameters of ", 4, &StateBucket::parameterBuffer,
+             [](const StateBucket &bucket) { return bucket.isWhole(); });
+  addBuffers("first moments of ", 4, &StateBucket::firstMomentBuffer, isPiece);
+  addBuffers("second moments of ", 4, &StateBucket::secondMomentBuffer, isPiece);
+  for (StateBucket &bucket : table.buckets)
+    if (bucket.isReadAsBf16)
+      bucket.copyBuffer =
+          addBuffer("copy of " + bucket.path, (bucket.isCopyWhole() ? bucket.elements : bucket.pieceElements()) * 2,
+                    /*persistent=*/true);
+  addBuffers("gradients of ", 4, &StateBucket::gradientBuffer, isPiece);
+  for (StageParameter &parameter : table.parameters) {
+    if (parameter.bucket < 0)
+      continue;
+    const StateBucket &bucket = table.buckets[parameter.bucket];
+    parameter.parameterBuffer = bucket.parameterBuffer;
+    parameter.firstMomentBuffer = bucket.firstMomentBuffer;
+    parameter.secondMomentBuffer = bucket.secondMomentBuffer;
+    parameter.copyBuffer = bucket.copyBuffer;
+    parameter.gradientBuffer = bucket.gradientBuffer;
+  }
+}
+
+//===--------------------------------------------------------------------===//
+// Gradients
+//===--------------------------------------------------------------------===//
+
+BufferReference TimetableBuilder::gradientReference(int index, int64_t microBatch) {
+  const StageParameter &parameter = table.parameters[index];
+  if (parameter.bucket < 0)
+    return {parameter.gradientBuffer, 0};
+  const StateBucket &bucket = table.buckets[parameter.bucket];
+  int &whole = shards.whole[parameter.bucket];
+  if (whole < 0) {
+    std::string name = "whole gradients of " + bucket.path;
+    if (bucket.reducesEveryMicroBatch())
+      name += " micro-batch " + std::to_string(microBatch);
+    whole = addBuffer(name, bucket.elements * 4);
+  }
+  return {whole, parameter.bucketOffset * 4};
+}
+
+void TimetableBuilder::zeroUnwrittenBuckets() {
+  for (auto [bucket, completedBy] : llvm::zip(table.buckets, shards.completedBy))
+    if (!completedBy)
+      addEntry(FillZero{{bucket.gradientBuffer, 0}, bucket.pieceElements() * 4}, "zero gradients of " + bucket.path);
+}
+
+void TimetableBuilder::scatterGradients(Call &call, int64_t microBatch, bool ofStep) {
+  for (auto [index, bucket] : llvm::enumerate(table.buckets)) {
+    if (shards.completedBy[index] != call.op.getOperation() || bucket.reducesEveryMicroBatch() == ofStep)
+      continue;
+    if (!ofStep)
+      endScatters(/*ofStep=*/false); // at most one more than is being computed
+    std::string name = "reduce gradients of " + bucket.path;
+    if (!ofStep)
+      name += " micro-batch " + std::to_string(microBatch);
+    BufferReference from = {shards.whole[index], 0}, sum = {bucket.gradientBuffer, 0}, piece;
+    if (shards.reduced[index])
+      piece = {addBuffer("piece of gradients of " + bucket.path + " micro-batch " + std::to_string(microBatch),
+                         bucket.pieceElements() * 4),
+               0};
+    int64_t handle = pending.numHandles++;
+    addEntry(ReduceScatter{from, piece ? piece : sum, groupIndex({bucket.axes, {}}), bucket.pieceElements(), handle},
+             name, microBatch, call.layerIndex);
+    shards.scatters.push_back({{handle, from, name}, int(index), piece, microBatch});
+    shards.reduced[index] = true;
+    // The next micro-batch's are written, not added to these.
+    shards.whole[index] = -1;
+    for (auto [number, parameter] : llvm::enumerate(table.parameters))
+      if (parameter.bucket == int(index))
+        gradients.written[number] = false;
+  }
+}
+
+void TimetableBuilder::endScatters(bool ofStep) {
+  llvm::erase_if(shards.scatters, [&](const Scatter &scatter) {
+    const StateBucket &bucket = table.buckets[scatter.bucket];
+    if (!ofStep && !bucket.reducesEveryMicroBatch())
+      return false;
+    addWait(scatter.started);
+    if (scatter.piece)
+      addEntry(Accumulate{scatter.piece, {bucket.gradientBuffer, 0}, GVRT_F32, bucket.pieceElements()},
+               label("add up", "gradients of " + bucket.path, scatter.microBatch), scatter.microBatch);
+    return true;
+  });
+}
+
+//===--------------------------------------------------------------------===//
+// Parameters
+//===--------------------------------------------------------------------===//
+
+Use TimetableBuilder::useAfter(size_t index, graph::CallOp op) {
+  auto calls = llvm::to_vector(stage.getBody().front().getOps<graph::CallOp>());
+  size_t place = llvm::find(calls, op) - calls.begin();
+  bool isBackward = order[index].computation == dist::Computation::Backward;
+  // Calls of redistributions have nothing to gather.
+  auto find = [&](auto &&range, bool backward) -> Use {
+    for (graph::CallOp next : range)
+      if (Call &call = contents.calls[next]; !call.parameters.empty())
+        return {&call, backward};
+    return {};
+  };
+  ArrayRef<graph::CallOp> all = calls;
+  Use next = isBackward ? find(llvm::reverse(all.take_front(place)), true) : find(all.drop_front(place + 1), false);
+  if (next.call || index + 1 == order.size())
+    return next;
+  return order[index + 1].computation == dist::Computation::Backward ? find(llvm::reverse(all), true)
+                                                                     : find(all, false);
+}
+
+std::vector<std::pair<int, bool>> TimetableBuilder::bucketsOf(const Use &use) {
+  std::vector<std::pair<int, bool>> keys;
+  if (!use.call)
+    return keys;
+  Call &call = *use.call;
+  size_t first = call.op.getInputs().size();
+  if (use.isBackward) {
+    if (!call.backward)
+      return keys;
+    for (unsigned output = 0; output < call.op.getOutputs().size(); ++output)
+      first += bool(call.layer.getOutputGradient(output));
+  }
+  for (auto [position, index] : llvm::enumerate(call.parameters)) {
+    if (use.isBackward && call.backward.getBody().front().getArgument(first + position).use_empty())
+      continue;
+    std::pair<int, bool> key = {table.parameters[index].bucket,
+                                call.parameterType(position).getElementType().isBF16()};
+    if (key.first >= 0 && !llvm::is_contained(keys, key))
+      keys.push_back(key);
+  }
+  return keys;
+}
+
+void TimetableBuilder::startGather(std::pair<int, bool> key, std::string name, int64_t microBatch) {
+  const StateBucket &bucket = table.buckets[key.first];
+  bool isCopy = key.second;
+  BufferReference piece, whole = {isCopy ? bucket.copyBuffer : bucket.parameterBuffer, 0};
+  if (bucket.level == 3) {
+    piece = whole;
+    whole = {addBuffer("gathered " + bucket.path + (microBatch < 0 ? "" : " micro-batch " + std::to_string(microBatch)),
+                       bucket.elements * (isCopy ? 2 : 4)),
+             0};
+  }
+  int64_t handle = pending.numHandles++;
+  addEntry(AllGather{piece, whole, groupIndex({bucket.axes, {}}), isCopy ? GVRT_BF16 : GVRT_F32,
+                     bucket.pieceElements(), handle},
+           name, microBatch);
+  shards.gathered[key] = {handle, whole, std::move(name)};
+}
+
+void TimetableBuilder::gatherForStep() {
+  for (auto op : stage.getBody().front().getOps<graph::CallOp>())
+    for (auto key : bucketsOf({&contents.calls[op], /*isBackward=*/false}))
+      if (const StateBucket &bucket = table.buckets[key.first]; bucket.level < 3 && !shards.gathered.contains(key))
+        startGather(key, "gather parameters of " + bucket.path, /*microBatch=*/-1);
+}
+
+void TimetableBuilder::gatherFor(const Use &use, const Use &next, int64_t microBatch) {
+  auto start = [&](const Use &reader) {
+    for (auto key : bucketsOf(reader))
+      if (const StateBucket &bucket = table.buckets[key.first]; bucket.level == 3 && !shards.gathered.contains(key))
+        startGather(key, label("gather parameters of", bucket.path, microBatch), microBatch);
+  };
+  start(use);
+  start(next);
+  for (auto key : bucketsOf(use)) {
+    Gathered &gathered = shards.gathered.at(key);
+    if (!gathered.isWaitedFor)
+      addWait({gathered.handle, gathered.buffer, gathered.name});
+    gathered.isWaitedFor = true;
+  }
+}
+
+void TimetableBuilder::forgetGathered(const Use &next) {
+  auto kept = bucketsOf(next);
+  std::erase_if(shards.gathered, [&](const auto &entry) {
+    return table.buckets[entry.first.first].level == 3 && !llvm::is_contained(kept, entry.first);
+  });
+}
