@@ -47,8 +47,8 @@ void StageRun::beginStep(const NamedTensors &inputs) {
   next = 0;
   std::vector<ByteRange> kept;
   for (const StageParameter &parameter : table.parameters)
-    for (int buffer : {parameter.parameterBuffer, parameter.firstMomentBuffer, parameter.secondMomentBuffer,
-                       parameter.copyBuffer})
+    for (int buffer :
+         {parameter.parameterBuffer, parameter.firstMomentBuffer, parameter.secondMomentBuffer, parameter.copyBuffer})
       if (buffer >= 0)
         kept.push_back(rangeOf({buffer, 0}));
   llvm::sort(kept, [](const ByteRange &a, const ByteRange &b) { return a.begin < b.begin; });
@@ -58,6 +58,22 @@ void StageRun::beginStep(const NamedTensors &inputs) {
     end = range.end;
   }
   poison({end, table.arenaBytes});
+  // Of what is gathered for each step only the device's own piece is left from the step before.
+  for (const StateBucket &bucket : table.buckets)
+    for (int64_t device = 0; device < machine.numDevices(); ++device) {
+      SmallVector<int64_t> members = machine.group(device, bucket.axes);
+      auto keepPiece = [&](int buffer, int64_t width) {
+        ByteRange range = rangeOf({buffer, 0});
+        int64_t bytes = bucket.pieceElements() * width;
+        int64_t piece = range.begin + (llvm::find(members, device) - members.begin()) * bytes;
+        arenas[device].poison({range.begin, piece});
+        arenas[device].poison({piece + bytes, range.begin + bucket.elements * width});
+      };
+      if (bucket.isWhole())
+        keepPiece(bucket.parameterBuffer, 4);
+      if (bucket.copyBuffer >= 0 && bucket.isCopyWhole())
+        keepPiece(bucket.copyBuffer, 2);
+    }
   for (const StageInput &input : table.inputs)
     for (int64_t microBatch = 0; microBatch < machine.microBatches; ++microBatch) {
       DeviceTensors pieces = machine.scatter(inputs.at(input.name), input.placement, microBatch);
@@ -72,7 +88,7 @@ LogicalResult StageRun::forget(ArrayRef<int> buffers, StringRef when) {
   for (int index : buffers) {
     ByteRange range = rangeOf({index, 0});
     for (auto &[handle, started] : underWay)
-      if (range.overlaps(started.range))
+      if (llvm::any_of(started.ranges, [&](const Occupied &other) { return other.range.overlaps(range); }))
         return bodies.emitError("expects the memory of \"")
                << started.name << "\" to be its own until its wait, but \"" << table.buffers[index].name << "\" "
                << when << " \"" << current().name << "\"";
@@ -118,20 +134,36 @@ FailureOr<DeviceTensors> StageRun::read(BufferReference reference, Type element,
   return values;
 }
 
+LogicalResult StageRun::readElements(int64_t device, int buffer, int64_t first, MutableArrayRef<double> values,
+                                     const std::string &reader) {
+  int64_t offset = table.buffers[buffer].offset + first * 4;
+  if (auto poisoned = arenas[device].read(offset, 4, values))
+    return emitPoisoned(buffer, offset + *poisoned * 4, device, reader);
+  return success();
+}
+
 FailureOr<DeviceTensors> StageRun::readBuffer(int buffer, ArrayRef<int64_t> shape, const std::string &reader) {
   DeviceTensors values;
-  for (auto [device, arena] : llvm::enumerate(arenas)) {
-    Tensor &value = values.emplace_back(shape);
-    int64_t offset = table.buffers[buffer].offset;
-    if (auto poisoned = arena.read(offset, 4, value.data))
-      return emitPoisoned(buffer, offset + *poisoned * 4, device, reader);
-  }
+  for (int64_t device = 0; device < machine.numDevices(); ++device)
+    if (failed(readElements(device, buffer, 0, values.emplace_back(shape).data, reader)))
+      return failure();
   return values;
 }
 
-void StageRun::writeBuffer(int buffer, unsigned width, const DeviceTensors &values) {
-  for (auto [arena, value] : llvm::zip_equal(arenas, values))
-    arena.write(table.buffers[buffer].offset, width, value.data);
+void StageRun::writeElements(int64_t device, int buffer, int64_t first, unsigned width, ArrayRef<double> values) {
+  if (!values.empty())
+    arenas[device].write(table.buffers[buffer].offset + first * width, width, values);
+}
+
+StageRun::Held StageRun::heldOf(const StageParameter &parameter, int64_t device) const {
+  if (parameter.bucket < 0)
+    return {0, parameter.count, 0, 0};
+  const StateBucket &bucket = table.buckets[parameter.bucket];
+  SmallVector<int64_t> members = machine.group(device, bucket.axes);
+  int64_t piece = (llvm::find(members, device) - members.begin()) * bucket.pieceElements();
+  int64_t begin = std::clamp<int64_t>(piece - parameter.bucketOffset, 0, parameter.count);
+  int64_t end = std::clamp<int64_t>(piece + bucket.pieceElements() - parameter.bucketOffset, begin, parameter.count);
+  return {begin, end, parameter.bucketOffset + begin, parameter.bucketOffset + begin - piece};
 }
 
 LogicalResult StageRun::write(BufferReference reference, Type element, const DeviceTensors &values) {
@@ -142,8 +174,9 @@ LogicalResult StageRun::write(BufferReference reference, Type element, const Dev
 
 Type StageRun::elementOf(gvrt_type type) {
   Builder builder(bodies.getContext());
-  return type == GVRT_F32 ? Type(builder.getF32Type())
-                          : type == GVRT_BF16 ? Type(builder.getBF16Type()) : Type(builder.getI64Type());
+  return type == GVRT_F32    ? Type(builder.getF32Type())
+         : type == GVRT_BF16 ? Type(builder.getBF16Type())
+                             : Type(builder.getI64Type());
 }
 
 //===----------------------------------------------------------------------===//
@@ -162,10 +195,14 @@ std::vector<StageRun::Touch> StageRun::touchesOf(const Action &action) {
     touches = {{sum->addend, false}, {sum->sum, true}};
   } else if (auto *reduce = std::get_if<AllReduce>(&action)) {
     touches = {{reduce->buffer, true, reduce->count * 4}};
+  } else if (auto *scatter = std::get_if<ReduceScatter>(&action)) {
+    touches = {{scatter->from, false}, {scatter->to, true, scatter->count * 4}};
+  } else if (auto *gather = std::get_if<AllGather>(&action)) {
+    touches = {{gather->piece, false}, {gather->whole, true}};
   } else {
     bool isWritten = !std::holds_alternative<Send>(action);
-    for (BufferReference reference : std::holds_alternative<Wait>(action) ? std::vector<BufferReference>()
-                                                                           : buffersOf(action))
+    for (BufferReference reference :
+         std::holds_alternative<Wait>(action) ? std::vector<BufferReference>() : buffersOf(action))
       touches.push_back({reference, isWritten});
   }
   llvm::erase_if(touches, [](const Touch &touch) { return !touch.reference; });
@@ -175,8 +212,9 @@ std::vector<StageRun::Touch> StageRun::touchesOf(const Action &action) {
 LogicalResult StageRun::checkTouched() {
   for (const Touch &touch : touchesOf(current().action))
     for (auto &[handle, started] : underWay)
-      if ((touch.isWritten || started.isWritten) &&
-          started.range.overlaps(rangeOf(touch.reference, touch.bytes)))
+      if (llvm::any_of(started.ranges, [&](const Occupied &other) {
+            return (touch.isWritten || other.isWritten) && other.range.overlaps(rangeOf(touch.reference, touch.bytes));
+          }))
         return bodies.emitError("expects \"")
                << current().name << "\" of stage " << table.stage << " to leave \""
                << table.buffers[touch.reference.buffer].name << "\" alone until the wait of \"" << started.name << "\"";
@@ -233,6 +271,10 @@ FailureOr<StageRun::Attempt> StageRun::begin(Interpreter &interpreter) {
     result = accumulate(*sum);
   else if (auto *collective = std::get_if<AllReduce>(&action))
     return reduce(*collective);
+  else if (auto *collective = std::get_if<ReduceScatter>(&action))
+    return scatter(*collective);
+  else if (auto *collective = std::get_if<AllGather>(&action))
+    return gather(*collective);
   else if (auto *transfer = std::get_if<Send>(&action))
     return send(*transfer);
   else if (auto *transfer = std::get_if<Receive>(&action))
@@ -253,8 +295,8 @@ StageRun::Places StageRun::placesOf(const Compute &compute, dist::BodyOp body) {
   if (!groups || compute.kind == Compute::Kind::Total)
     return places;
   bool isForward = compute.kind == Compute::Kind::Forward;
-  size_t firstParameter = isForward ? layer.getInputs().size()
-                                    : compute.reads.size() - layer.getNumSaved() - layer.getHomes().size();
+  size_t firstParameter =
+      isForward ? layer.getInputs().size() : compute.reads.size() - layer.getNumSaved() - layer.getHomes().size();
   auto trained = layer.getTrained();
   size_t firstGradient = compute.writes.size() - compute.adds.size();
   Operation *terminator = body.getBody().front().getTerminator();
@@ -285,8 +327,8 @@ StageRun::Places StageRun::placesOf(const Compute &compute, dist::BodyOp body) {
 LogicalResult StageRun::compute(const Compute &compute, Interpreter &interpreter) {
   auto body = symbols.lookup<dist::BodyOp>(compute.function);
   if (!body)
-    return bodies.emitError("expects a dist.body named @") << compute.function << ", which \"" << current().name
-                                                           << "\" runs";
+    return bodies.emitError("expects a dist.body named @")
+           << compute.function << ", which \"" << current().name << "\" runs";
   Block &block = body.getBody().front();
   Operation *terminator = block.getTerminator();
   if (block.getNumArguments() != compute.reads.size() || terminator->getNumOperands() != compute.writes.size())

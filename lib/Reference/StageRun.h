@@ -54,18 +54,31 @@ public:
   /// That nothing is under way at the end.
   mlir::LogicalResult finish();
 
-  /// Whole tensors in a buffer, from its beginning; `reader`: who asks, for messages. Fails where nothing lies.
+  /// Whole tensors in a buffer of f32, from its beginning; `reader`: who asks, for messages. Fails where nothing lies.
   mlir::FailureOr<DeviceTensors> readBuffer(int buffer, llvm::ArrayRef<int64_t> shape, const std::string &reader);
-  void writeBuffer(int buffer, unsigned width, const DeviceTensors &values);
+  /// The same of one device, from the element `first` on.
+  mlir::LogicalResult readElements(int64_t device, int buffer, int64_t first, llvm::MutableArrayRef<double> values,
+                                   const std::string &reader);
+  void writeElements(int64_t device, int buffer, int64_t first, unsigned width, llvm::ArrayRef<double> values);
+  /// The elements of a parameter, as one device's tensor has them, whose state the device keeps.
+  struct Held {
+    int64_t begin, end;
+    /// Where the first of them lies in a buffer that has the whole bucket, or only this device's piece.
+    int64_t inWhole, inPiece;
+  };
+  Held heldOf(const StageParameter &parameter, int64_t device) const;
   Arena::Lanes copy(int64_t device, ByteRange range) const { return arenas[device].copy(range); }
 
 private:
   /// Tries to end what an entry began; false: other stages are not that far.
   using Attempt = std::function<mlir::FailureOr<bool>()>;
-  struct UnderWay {
-    std::string name;
+  struct Occupied {
     ByteRange range;
     bool isWritten; ///< else only read
+  };
+  struct UnderWay {
+    std::string name;
+    llvm::SmallVector<Occupied, 2> ranges;
     Attempt end;
   };
   /// What an entry reads or writes.
@@ -95,11 +108,15 @@ private:
   Places placesOf(const Compute &compute, dist::BodyOp body);
   mlir::LogicalResult accumulate(const Accumulate &sum);
   mlir::FailureOr<Attempt> reduce(const AllReduce &reduce);
+  mlir::FailureOr<Attempt> scatter(const ReduceScatter &scatter);
+  mlir::FailureOr<Attempt> gather(const AllGather &gather);
   mlir::FailureOr<Attempt> send(const Send &send);
   mlir::FailureOr<Attempt> receive(const Receive &receive);
   mlir::FailureOr<Attempt> wait(const Wait &wait);
   /// `values` appear in the range now, or at the wait of the handle.
-  mlir::FailureOr<Attempt> deliver(std::optional<int64_t> handle, ByteRange range, Attempt end);
+  /// `read`: what is read until then.
+  mlir::FailureOr<Attempt> deliver(std::optional<int64_t> handle, ByteRange range, Attempt end,
+                                   std::optional<ByteRange> read = std::nullopt);
 
   const Timetable &table;
   mlir::ModuleOp bodies;
@@ -108,7 +125,7 @@ private:
   Exchange &exchange;
   bool exact;
   llvm::StringMap<dist::LayerOp> layers; // by the names of their bodies
-  std::vector<Arena> arenas; // by device
+  std::vector<Arena> arenas;             // by device
   /// Buffers that do not live between steps, by the entry of their first and of their last use.
   std::vector<std::vector<int>> born, dead;
   std::map<int64_t, UnderWay> underWay; // by handle

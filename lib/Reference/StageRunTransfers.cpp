@@ -7,10 +7,14 @@ using namespace galvatron;
 using namespace galvatron::reference;
 using namespace mlir;
 
-FailureOr<StageRun::Attempt> StageRun::deliver(std::optional<int64_t> handle, ByteRange range, Attempt end) {
+FailureOr<StageRun::Attempt> StageRun::deliver(std::optional<int64_t> handle, ByteRange range, Attempt end,
+                                               std::optional<ByteRange> read) {
   if (!handle)
     return end;
-  if (!underWay.insert({*handle, {current().name, range, /*isWritten=*/true, std::move(end)}}).second)
+  SmallVector<Occupied, 2> ranges = {{range, /*isWritten=*/true}};
+  if (read)
+    ranges.push_back({*read, /*isWritten=*/false});
+  if (!underWay.insert({*handle, {current().name, std::move(ranges), std::move(end)}}).second)
     return bodies.emitError("expects a handle for \"") << current().name << "\" that nothing under way has";
   poison(range);
   return Attempt();
@@ -64,6 +68,57 @@ FailureOr<StageRun::Attempt> StageRun::reduce(const AllReduce &reduce) {
   });
 }
 
+FailureOr<StageRun::Attempt> StageRun::scatter(const ReduceScatter &scatter) {
+  ByteRange to = rangeOf(scatter.to, scatter.count * 4), from = rangeOf(scatter.from);
+  const RankGroup &group = table.groups[scatter.group];
+  DeviceTensors pieces;
+  for (int64_t device = 0; device < machine.numDevices(); ++device) {
+    SmallVector<int64_t> members = machine.group(device, group.axes);
+    int64_t own = llvm::find(members, device) - members.begin();
+    from.end = from.begin + scatter.count * 4 * int64_t(members.size());
+    Tensor &sum = pieces.emplace_back(ArrayRef<int64_t>{scatter.count});
+    for (auto [number, member] : llvm::enumerate(members)) {
+      Tensor term(ArrayRef<int64_t>{scatter.count});
+      arenas[member].read(from.begin + own * scatter.count * 4, 4, term.data);
+      if (number)
+        addUnlessPoisoned(sum, term);
+      else
+        sum = std::move(term);
+    }
+    if (!exact)
+      roundTo(elementOf(GVRT_F32), sum);
+  }
+  return deliver(
+      scatter.handle, to,
+      [this, to, pieces = std::move(pieces)] {
+        for (auto [arena, piece] : llvm::zip_equal(arenas, pieces))
+          arena.write(to.begin, 4, piece.data);
+        return FailureOr<bool>(true);
+      },
+      from);
+}
+
+FailureOr<StageRun::Attempt> StageRun::gather(const AllGather &gather) {
+  int64_t bytes = gather.count * (gather.type == GVRT_BF16 ? 2 : gather.type == GVRT_I64 ? 8 : 4);
+  const RankGroup &group = table.groups[gather.group];
+  int64_t size = machine.group(0, group.axes).size();
+  ByteRange whole = rangeOf(gather.whole, bytes * size);
+  std::vector<Arena::Lanes> lanes(arenas.size());
+  for (int64_t device = 0; device < machine.numDevices(); ++device)
+    for (auto [number, member] : llvm::enumerate(machine.group(device, group.axes))) {
+      int64_t begin = gather.piece ? rangeOf(gather.piece, bytes).begin : whole.begin + int64_t(number) * bytes;
+      llvm::append_range(lanes[device], arenas[member].copy({begin, begin + bytes}));
+    }
+  return deliver(
+      gather.handle, whole,
+      [this, whole, lanes = std::move(lanes)] {
+        for (auto [arena, values] : llvm::zip_equal(arenas, lanes))
+          arena.paste(whole.begin, values);
+        return FailureOr<bool>(true);
+      },
+      gather.piece ? std::optional(rangeOf(gather.piece, bytes)) : std::nullopt);
+}
+
 FailureOr<StageRun::Attempt> StageRun::send(const Send &send) {
   ByteRange range = rangeOf(send.buffer, send.channel.bytes);
   for (auto [device, arena] : llvm::enumerate(arenas))
@@ -74,7 +129,7 @@ FailureOr<StageRun::Attempt> StageRun::send(const Send &send) {
   size_t number = sent.size();
   sent.push_back({send.channel, this, range});
   Attempt end = [this, route, number] { return FailureOr<bool>(exchange.sent[route][number].isReceived); };
-  if (!underWay.insert({send.handle, {current().name, range, /*isWritten=*/false, end}}).second)
+  if (!underWay.insert({send.handle, {current().name, {{range, /*isWritten=*/false}}, end}}).second)
     return bodies.emitError("expects a handle for \"") << current().name << "\" that nothing under way has";
   return Attempt();
 }
@@ -90,10 +145,10 @@ FailureOr<StageRun::Attempt> StageRun::receive(const Receive &receive) {
       return false;
     Exchange::Sent &value = sent[count++];
     if (value.channel.tag() != receive.channel.tag() || value.channel.bytes != receive.channel.bytes)
-      return bodies.emitError("expects \"") << current().name << "\" of stage " << table.stage << " to find value "
-                                            << receive.channel.tag() << " of " << receive.channel.bytes
-                                            << " bytes, but stage " << receive.channel.stage << " sent value "
-                                            << value.channel.tag() << " of " << value.channel.bytes;
+      return bodies.emitError("expects \"")
+             << current().name << "\" of stage " << table.stage << " to find value " << receive.channel.tag() << " of "
+             << receive.channel.bytes << " bytes, but stage " << receive.channel.stage << " sent value "
+             << value.channel.tag() << " of " << value.channel.bytes;
     value.isReceived = true;
     std::vector<Arena::Lanes> lanes;
     for (size_t device = 0; device < arenas.size(); ++device)

@@ -48,28 +48,75 @@ FailureOr<NamedTensors> TimetableRun::initialParameters(uint64_t seed) {
   return parameters;
 }
 
-/// What bodies read instead of the f32 master.
-void TimetableRun::writeCopy(StageRun &stage, const StageParameter &parameter, std::vector<Tensor> values) {
-  if (!parameter.hasCopy)
+/// Where the elements that a device holds of a parameter begin in one of its buffers.
+static int64_t placeIn(const Timetable &table, const StageParameter &parameter, const StageRun::Held &held,
+                       int StageParameter::*buffer) {
+  if (parameter.bucket < 0)
+    return held.inPiece;
+  const StateBucket &bucket = table.buckets[parameter.bucket];
+  bool isWhole = (buffer == &StageParameter::parameterBuffer && bucket.isWhole()) ||
+                 (buffer == &StageParameter::copyBuffer && bucket.isCopyWhole());
+  return isWhole ? held.inWhole : held.inPiece;
+}
+
+void TimetableRun::write(StageRun &stage, const StageParameter &parameter, int64_t device, int StageParameter::*buffer,
+                         std::vector<double> values) {
+  if (parameter.*buffer < 0)
     return;
-  for (Tensor &value : values)
-    if (!exact)
-      roundTo(BFloat16Type::get(bodies.getContext()), value);
-  stage.writeBuffer(parameter.copyBuffer, 2, values);
+  bool isCopy = buffer == &StageParameter::copyBuffer;
+  if (isCopy && !exact) {
+    Tensor rounded(ArrayRef<int64_t>{int64_t(values.size())});
+    rounded.data = std::move(values);
+    roundTo(BFloat16Type::get(bodies.getContext()), rounded);
+    values = std::move(rounded.data);
+  }
+  stage.writeElements(device, parameter.*buffer,
+                      placeIn(stage.getTable(), parameter, stage.heldOf(parameter, device), buffer), isCopy ? 2 : 4,
+                      values);
+}
+
+FailureOr<std::vector<double>> TimetableRun::read(StageRun &stage, const StageParameter &parameter, int64_t device,
+                                                  int StageParameter::*buffer, const std::string &reader) {
+  StageRun::Held held = stage.heldOf(parameter, device);
+  std::vector<double> values(held.end - held.begin);
+  int64_t place = placeIn(stage.getTable(), parameter, held, buffer);
+  if (!values.empty() && failed(stage.readElements(device, parameter.*buffer, place, values, reader)))
+    return failure();
+  return values;
 }
 
 LogicalResult TimetableRun::setParameters(NamedTensors tensors) {
   for (auto &stage : stages)
     for (const StageParameter &parameter : stage->getTable().parameters) {
-      DeviceTensors values = machine->scatter(tensors.at(parameter.names.front()), parameter.home, 0);
-      stage->writeBuffer(parameter.parameterBuffer, 4, values);
-      writeCopy(*stage, parameter, values);
-      DeviceTensors zeros(values.size(), Tensor(values.front().shape));
-      for (int buffer : {parameter.firstMomentBuffer, parameter.secondMomentBuffer})
-        if (buffer >= 0)
-          stage->writeBuffer(buffer, 4, zeros);
+      DeviceTensors pieces = machine->scatter(tensors.at(parameter.names.front()), parameter.home, 0);
+      for (auto [device, piece] : llvm::enumerate(pieces)) {
+        StageRun::Held held = stage->heldOf(parameter, device);
+        std::vector<double> values(piece.data.begin() + held.begin, piece.data.begin() + held.end);
+        write(*stage, parameter, device, &StageParameter::parameterBuffer, values);
+        write(*stage, parameter, device, &StageParameter::copyBuffer, values);
+        values.assign(values.size(), 0);
+        write(*stage, parameter, device, &StageParameter::firstMomentBuffer, values);
+        write(*stage, parameter, device, &StageParameter::secondMomentBuffer, values);
+      }
     }
   return success();
+}
+
+/// Every device's tensor, put together from what those hold that share its states.
+FailureOr<std::vector<Tensor>> TimetableRun::readWhole(StageRun &stage, const StageParameter &parameter,
+                                                       int StageParameter::*buffer, const std::string &reader) {
+  DeviceTensors tensors(machine->numDevices(), Tensor(parameter.home.getLocalShape()));
+  for (int64_t device = 0; device < machine->numDevices(); ++device) {
+    FailureOr<std::vector<double>> values = read(stage, parameter, device, buffer, reader);
+    if (failed(values))
+      return failure();
+    SmallVector<int64_t> readers = {device};
+    if (parameter.bucket >= 0)
+      readers = machine->group(device, stage.getTable().buckets[parameter.bucket].axes);
+    for (int64_t reader : readers)
+      llvm::copy(*values, tensors[reader].data.begin() + stage.heldOf(parameter, device).begin);
+  }
+  return tensors;
 }
 
 /// Global tensors of what every holder of a parameter has of it. All have the same.
@@ -81,8 +128,7 @@ FailureOr<NamedTensors> TimetableRun::gather(int StageParameter::*buffer, String
       if (parameter.*buffer < 0)
         continue;
       const std::string &name = parameter.names.front();
-      FailureOr<DeviceTensors> pieces =
-          stage->readBuffer(parameter.*buffer, parameter.home.getLocalShape(), (what + name).str());
+      FailureOr<DeviceTensors> pieces = readWhole(*stage, parameter, buffer, (what + name).str());
       Tensor global(parameter.home.getGlobalShape());
       std::string where = " of " + quoted((what + name).str()) + " on stage " + std::to_string(stage->getTable().stage);
       if (failed(pieces) || failed(machine->gather(bodies.getLoc(), *pieces, parameter.home, 0, global, where)))
@@ -163,27 +209,30 @@ FailureOr<StepResult> TimetableRun::runStep(const NamedTensors &inputs, uint64_t
 //===----------------------------------------------------------------------===//
 
 /// Whether a device is the one that answers for what it holds: the first of its replicas.
-static bool answersFor(const Machine &machine, const StageParameter &parameter, int64_t device) {
-  for (auto [axis, coordinate] : llvm::enumerate(machine.coordinates(device)))
-    if (coordinate != 0 && !llvm::is_contained(parameter.home.getMeshAxes(), int64_t(axis)))
+static bool answersFor(const Machine &machine, const Timetable &table, const StageParameter &parameter,
+                       int64_t device) {
+  for (auto [axis, coordinate] : llvm::enumerate(machine.coordinates(device))) {
+    bool isShared = parameter.bucket >= 0 && llvm::is_contained(table.buckets[parameter.bucket].axes, int64_t(axis));
+    if (coordinate != 0 && !isShared && !llvm::is_contained(parameter.home.getMeshAxes(), int64_t(axis)))
       return false;
+  }
   return true;
 }
 
 FailureOr<double> TimetableRun::gradientNorm(const NamedTensors &gradients) {
   std::map<std::string, double> squares; // by parameter, over all ranks
   for (auto &stage : stages)
-    for (const StageParameter &parameter : stage->getTable().parameters) {
-      if (parameter.gradientBuffer < 0 || !parameter.counted)
-        continue;
-      auto pieces = stage->readBuffer(parameter.gradientBuffer, parameter.home.getLocalShape(), "the gradient norm");
-      if (failed(pieces))
-        return failure();
-      for (auto [device, piece] : llvm::enumerate(*pieces))
-        if (answersFor(*machine, parameter, device))
-          for (double value : piece.data)
-            squares[parameter.names.front()] += value * value;
-    }
+    for (const StageParameter &parameter : stage->getTable().parameters)
+      for (int64_t device = 0; device < machine->numDevices(); ++device) {
+        if (parameter.gradientBuffer < 0 || !parameter.counted ||
+            !answersFor(*machine, stage->getTable(), parameter, device))
+          continue;
+        auto values = read(*stage, parameter, device, &StageParameter::gradientBuffer, "the gradient norm");
+        if (failed(values))
+          return failure();
+        for (double value : *values)
+          squares[parameter.names.front()] += value * value;
+      }
   double total = 0;
   for (const auto &[name, gradient] : gradients) {
     double once = 0, counted = squares[name];
@@ -199,23 +248,23 @@ FailureOr<double> TimetableRun::gradientNorm(const NamedTensors &gradients) {
 
 LogicalResult TimetableRun::update(const NamedTensors &gradients, const Optimizer &optimizer, double scale) {
   for (auto &stage : stages)
-    for (const StageParameter &parameter : stage->getTable().parameters) {
-      if (parameter.gradientBuffer < 0)
-        continue;
-      SmallVector<int64_t> shape = parameter.home.getLocalShape();
-      bool isMatrix = parameter.home.getRank() >= 2;
-      auto read = [&](int buffer) { return stage->readBuffer(buffer, shape, "the update of " + parameter.names.front()); };
-      auto values = read(parameter.parameterBuffer), first = read(parameter.firstMomentBuffer),
-           second = read(parameter.secondMomentBuffer), whole = read(parameter.gradientBuffer);
-      if (failed(values) || failed(first) || failed(second) || failed(whole))
-        return failure();
-      for (auto [value, m, v, gradient] : llvm::zip_equal(*values, *first, *second, *whole))
-        for (int64_t i = 0; i < value.size(); ++i)
-          optimizer.update(value[i], m[i], v[i], gradient[i] * scale, isMatrix);
-      stage->writeBuffer(parameter.parameterBuffer, 4, *values);
-      stage->writeBuffer(parameter.firstMomentBuffer, 4, *first);
-      stage->writeBuffer(parameter.secondMomentBuffer, 4, *second);
-      writeCopy(*stage, parameter, std::move(*values));
-    }
+    for (const StageParameter &parameter : stage->getTable().parameters)
+      for (int64_t device = 0; device < machine->numDevices(); ++device) {
+        if (parameter.gradientBuffer < 0)
+          continue;
+        auto readOwn = [&](int StageParameter::*buffer) {
+          return read(*stage, parameter, device, buffer, "the update of " + parameter.names.front());
+        };
+        auto values = readOwn(&StageParameter::parameterBuffer), first = readOwn(&StageParameter::firstMomentBuffer),
+             second = readOwn(&StageParameter::secondMomentBuffer), whole = readOwn(&StageParameter::gradientBuffer);
+        if (failed(values) || failed(first) || failed(second) || failed(whole))
+          return failure();
+        for (auto [value, m, v, gradient] : llvm::zip_equal(*values, *first, *second, *whole))
+          optimizer.update(value, m, v, gradient * scale, parameter.home.getRank() >= 2);
+        write(*stage, parameter, device, &StageParameter::parameterBuffer, *values);
+        write(*stage, parameter, device, &StageParameter::copyBuffer, *values);
+        write(*stage, parameter, device, &StageParameter::firstMomentBuffer, *first);
+        write(*stage, parameter, device, &StageParameter::secondMomentBuffer, *second);
+      }
   return success(succeeded(getParameters()));
 }

@@ -44,7 +44,13 @@ protected:
 private:
   mlir::LogicalResult runEntries(uint64_t step);
   mlir::FailureOr<NamedTensors> gather(int StageParameter::*buffer, llvm::StringRef what);
-  void writeCopy(StageRun &stage, const StageParameter &parameter, std::vector<Tensor> values);
+  /// State of a parameter that one device holds: all of it, or its part of a piece.
+  void write(StageRun &stage, const StageParameter &parameter, int64_t device, int StageParameter::*buffer,
+             std::vector<double> values);
+  mlir::FailureOr<std::vector<double>> read(StageRun &stage, const StageParameter &parameter, int64_t device,
+                                            int StageParameter::*buffer, const std::string &reader);
+  mlir::FailureOr<std::vector<Tensor>> readWhole(StageRun &stage, const StageParameter &parameter,
+                                                 int StageParameter::*buffer, const std::string &reader);
 
   mlir::ModuleOp bodies;
   uint64_t seed;
