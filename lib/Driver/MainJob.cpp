@@ -89,8 +89,8 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   FailureOr<std::vector<Timetable>> timetables = lowerModule(module, options, phases);
   if (failed(timetables))
     return failure();
-  // Whoever asks for it or not: it takes less than a tenth of lowering. Of states that ranks share there is no proof yet,
-  // which is told where one is asked for.
+  // Whoever asks for it or not: it takes less than a tenth of lowering. Of states that ranks share there is no proof
+  // yet, which is told where one is asked for.
   bool sharesStates = llvm::any_of(*timetables, [](const Timetable &timetable) { return !timetable.buckets.empty(); });
   FailureOr<TimetableProof> proof = TimetableProof();
   bool proves = !timetables->empty() && (!sharesStates || options.verifyTimetable);

@@ -231,10 +231,10 @@ private:
     bool isWaitedFor = false;
   };
   struct Shards {
-    std::vector<mlir::Operation *> completedBy;     // by bucket: the last call of a backward to add to its gradients
+    std::vector<mlir::Operation *> completedBy;        // by bucket: the last call of a backward to add to its gradients
     std::map<std::pair<int, bool>, Gathered> gathered; // by bucket, whether as bf16
-    std::vector<int> whole;                         // by bucket: buffer of its gradients before they are reduced, or -1
-    std::vector<bool> reduced;                      // by bucket: in this step
+    std::vector<int> whole;    // by bucket: buffer of its gradients before they are reduced, or -1
+    std::vector<bool> reduced; // by bucket: in this step
     llvm::SmallVector<Scatter> scatters;
   } shards;
 

@@ -62,8 +62,7 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
                << "; give its layers the same strategy";
       if (known->zero != zero)
         return call.op.emitOpError("expects one level of ZeRO of the tied parameter ")
-               << name << ", but its layers have zero " << known->zero << " and " << zero
-               << "; give them the same one";
+               << name << ", but its layers have zero " << known->zero << " and " << zero << "; give them the same one";
       call.parameters.push_back(known - table.parameters.begin());
       continue;
     }

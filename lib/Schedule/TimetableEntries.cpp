@@ -83,31 +83,30 @@ static std::string functionOf(const Action &action) {
 /// Constants in the order of runtime/api/Functions.def.
 static std::vector<int64_t> constantsOf(const Action &action) {
   using Words = std::vector<int64_t>;
-  return std::visit(Overloads{[](const Compute &compute) { return Words(compute.adds.begin(), compute.adds.end()); },
-                              [](const FillZero &fill) { return Words{fill.bytes}; },
-                              [](const StartBackward &) { return Words{}; },
-                              [](const Accumulate &sum) { return Words{sum.type, sum.type, sum.count}; },
-                              [](const AllReduce &reduce) {
-                                return Words{reduce.group, GVRT_F32, int64_t(graph::ReduceKind::Sum), reduce.count,
-                                             reduce.handle.value_or(kAtOnce)};
-                              },
-                              [](const ReduceScatter &scatter) {
-                                return Words{scatter.group, GVRT_F32,      int64_t(graph::ReduceKind::Sum),
-                                             kOuter,        scatter.count, scatter.handle.value_or(kAtOnce)};
-                              },
-                              [](const AllGather &gather) {
-                                return Words{gather.group, gather.type, kOuter, gather.count,
-                                             gather.handle.value_or(kAtOnce)};
-                              },
-                              [](const Send &send) {
-                                return Words{send.channel.stage, send.channel.tag(), send.channel.bytes, send.handle};
-                              },
-                              [](const Receive &receive) {
-                                return Words{receive.channel.stage, receive.channel.tag(), receive.channel.bytes,
-                                             receive.handle.value_or(kAtOnce)};
-                              },
-                              [](const Wait &wait) { return Words{wait.handle}; }},
-                    action);
+  return std::visit(
+      Overloads{[](const Compute &compute) { return Words(compute.adds.begin(), compute.adds.end()); },
+                [](const FillZero &fill) { return Words{fill.bytes}; }, [](const StartBackward &) { return Words{}; },
+                [](const Accumulate &sum) { return Words{sum.type, sum.type, sum.count}; },
+                [](const AllReduce &reduce) {
+                  return Words{reduce.group, GVRT_F32, int64_t(graph::ReduceKind::Sum), reduce.count,
+                               reduce.handle.value_or(kAtOnce)};
+                },
+                [](const ReduceScatter &scatter) {
+                  return Words{scatter.group, GVRT_F32,      int64_t(graph::ReduceKind::Sum),
+                               kOuter,        scatter.count, scatter.handle.value_or(kAtOnce)};
+                },
+                [](const AllGather &gather) {
+                  return Words{gather.group, gather.type, kOuter, gather.count, gather.handle.value_or(kAtOnce)};
+                },
+                [](const Send &send) {
+                  return Words{send.channel.stage, send.channel.tag(), send.channel.bytes, send.handle};
+                },
+                [](const Receive &receive) {
+                  return Words{receive.channel.stage, receive.channel.tag(), receive.channel.bytes,
+                               receive.handle.value_or(kAtOnce)};
+                },
+                [](const Wait &wait) { return Words{wait.handle}; }},
+      action);
 }
 
 RuntimeCall galvatron::getRuntimeCall(const Action &action) {

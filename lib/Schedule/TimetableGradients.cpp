@@ -140,9 +140,8 @@ void TimetableBuilder::collectCompletions() {
 void TimetableBuilder::collectBuckets() {
   std::vector<Operation *> &completedBy = gradients.completedBy;
   llvm::SmallVector<unsigned> order = llvm::to_vector(llvm::seq<unsigned>(table.parameters.size()));
-  llvm::erase_if(order, [&](unsigned index) {
-    return !table.parameters[index].trained || table.parameters[index].bucket >= 0;
-  });
+  llvm::erase_if(
+      order, [&](unsigned index) { return !table.parameters[index].trained || table.parameters[index].bucket >= 0; });
   llvm::sort(order, [&](unsigned a, unsigned b) {
     return table.parameters[a].gradientBuffer < table.parameters[b].gradientBuffer;
   });

@@ -86,8 +86,8 @@ private:
 } // namespace
 
 static StringRef kindOf(const Action &action) {
-  static constexpr StringLiteral kKinds[] = {"", "zero", "one", "accumulate", "all_reduce",
-                                              "reduce_scatter", "all_gather", "send", "receive", "wait"};
+  static constexpr StringLiteral kKinds[] = {
+      "", "zero", "one", "accumulate", "all_reduce", "reduce_scatter", "all_gather", "send", "receive", "wait"};
   static_assert(std::size(kKinds) == std::variant_size_v<Action>);
   if (auto *compute = std::get_if<Compute>(&action))
     return compute->kind == Compute::Kind::Forward    ? "forward"

@@ -189,8 +189,7 @@ std::vector<std::pair<int, bool>> TimetableBuilder::bucketsOf(const Use &use) {
   for (auto [position, index] : llvm::enumerate(call.parameters)) {
     if (use.isBackward && call.backward.getBody().front().getArgument(first + position).use_empty())
       continue;
-    std::pair<int, bool> key = {table.parameters[index].bucket,
-                                call.parameterType(position).getElementType().isBF16()};
+    std::pair<int, bool> key = {table.parameters[index].bucket, call.parameterType(position).getElementType().isBF16()};
     if (key.first >= 0 && !llvm::is_contained(keys, key))
       keys.push_back(key);
   }
@@ -208,8 +207,8 @@ void TimetableBuilder::startGather(std::pair<int, bool> key, std::string name, i
              0};
   }
   int64_t handle = pending.numHandles++;
-  addEntry(AllGather{piece, whole, groupIndex({bucket.axes, {}}), isCopy ? GVRT_BF16 : GVRT_F32,
-                     bucket.pieceElements(), handle},
+  addEntry(AllGather{piece, whole, groupIndex({bucket.axes, {}}), isCopy ? GVRT_BF16 : GVRT_F32, bucket.pieceElements(),
+                     handle},
            name, microBatch);
   shards.gathered[key] = {handle, whole, std::move(name)};
 }

@@ -53,10 +53,8 @@ static Json shardOf(const StateBucket &bucket, const StageParameter &parameter) 
     whole.push_back("parameter");
   if (bucket.isReadAsBf16 && bucket.isCopyWhole())
     whole.push_back("copy");
-  return {{"axes", bucket.axes},
-          {"piece", bucket.pieceElements()},
-          {"first", parameter.bucketOffset},
-          {"whole", whole}};
+  return {
+      {"axes", bucket.axes}, {"piece", bucket.pieceElements()}, {"first", parameter.bucketOffset}, {"whole", whole}};
 }
 
 static Json parametersOf(const Timetable &timetable) {

@@ -15,8 +15,8 @@ struct Slice {
   int64_t local, global, count;
 };
 
-/// Calls visit for the fewest slices that make up what this rank updates of its piece (`count` elements from `begin` on,
-/// where `local` is 0), in local order, until one fails.
+/// Calls visit for the fewest slices that make up what this rank updates of its piece (`count` elements from `begin`
+/// on, where `local` is 0), in local order, until one fails.
 Status forSlices(const gvrt_context &context, const ParameterInfo &parameter,
                  const std::function<Status(const Slice &)> &visit);
 

@@ -136,12 +136,13 @@ Status checkShard(const Manifest &m, const ParameterInfo &p) {
     return Status::success();
   for (int64_t axis : p.shard->axes)
     if (axis < 0 || axis >= (int64_t)m.mesh.size())
-      return Status::error("expects the states of ", p.name(), " to be shared along axes of the mesh, of which there are ",
-                           m.mesh.size(), ", but got axis ", axis);
+      return Status::error("expects the states of ", p.name(),
+                           " to be shared along axes of the mesh, of which there are ", m.mesh.size(),
+                           ", but got axis ", axis);
   int64_t elements = p.shard->piece * numPieces(m, *p.shard);
   if (p.shard->first < 0 || p.shard->first > elements - p.count)
-    return Status::error("expects ", p.name(), " inside the ", elements, " elements that ranks share, but got ", p.count,
-                         " from ", p.shard->first, " on");
+    return Status::error("expects ", p.name(), " inside the ", elements, " elements that ranks share, but got ",
+                         p.count, " from ", p.shard->first, " on");
   return Status::success();
 }
 

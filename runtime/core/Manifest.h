@@ -19,8 +19,8 @@ using Placement = std::vector<int64_t>;
 /// elements. Each has a piece of it, in the order of ranks, the last axis fastest.
 struct ShardInfo {
   std::vector<int64_t> axes;
-  int64_t piece; // elements
-  int64_t first; // where the parameter begins in the list
+  int64_t piece;                      // elements
+  int64_t first;                      // where the parameter begins in the list
   bool isParameterWhole, isCopyWhole; // the list is there, not only this rank's piece; gradient and moments never are
 };
 

@@ -9,7 +9,8 @@
 namespace galvatron {
 
 /// Whether this rank answers for its piece of the parameter in norms and files: of ranks with equal pieces the one with
-/// coordinate 0 on every axis that neither the placement nor a sharing of states (ZeRO) uses; of tied copies in several stages the counted one.
+/// coordinate 0 on every axis that neither the placement nor a sharing of states (ZeRO) uses; of tied copies in several
+/// stages the counted one.
 bool answersFor(const gvrt_context &context, const ParameterInfo &parameter);
 
 /// Likewise for the loss: of ranks with equal values the one with coordinate 0.

@@ -1,5 +1,5 @@
-// When ops become one kernel: asked by the lowering, which does it, and by the prices of the search. All ask of ops whose
-// readers stand in the same block, whether their types are local or placed.
+// When ops become one kernel: asked by the lowering, which does it, and by the prices of the search. All ask of ops
+// whose readers stand in the same block, whether their types are local or placed.
 #ifndef GALVATRON_KERNELS_FUSIONRULE_H
 #define GALVATRON_KERNELS_FUSIONRULE_H
 

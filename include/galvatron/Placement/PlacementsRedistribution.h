@@ -8,9 +8,9 @@
 //     partial  -> nothing    all-reduce
 //     sub-axis -> nothing    all-gather
 //
-// Neighbouring axes move as one group. Axes that only hand each other their sub-axes do so in one permute: a device gets
-// the value of another one, as it is. What is left is the order (steps that make the local tensor smaller should come
-// first), found by a shortest path over the few states.
+// Neighbouring axes move as one group. Axes that only hand each other their sub-axes do so in one permute: a device
+// gets the value of another one, as it is. What is left is the order (steps that make the local tensor smaller should
+// come first), found by a shortest path over the few states.
 //
 //===----------------------------------------------------------------------===//
 #ifndef GALVATRON_PLACEMENT_PLACEMENTSREDISTRIBUTION_H

@@ -61,8 +61,8 @@ struct StageParameter {
   std::vector<int64_t> partialAxes;
   /// ZeRO's, as its layers want it; 0 where no axis is partial.
   int64_t zero = 0;
-  /// Index into Timetable::buckets, and where it begins there, in elements; -1: states are not shared. The buffers below
-  /// are then the bucket's.
+  /// Index into Timetable::buckets, and where it begins there, in elements; -1: states are not shared. The buffers
+  /// below are then the bucket's.
   int bucket = -1;
   int64_t bucketOffset = 0;
   mlir::DictionaryAttr init;

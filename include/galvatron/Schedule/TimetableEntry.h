@@ -90,8 +90,8 @@ struct AllReduce {
   std::optional<int64_t> handle;
 };
 
-/// A collective: `to` = this rank's piece of the sum of the group's `from`, which has a piece for each of its ranks, one
-/// after another.
+/// A collective: `to` = this rank's piece of the sum of the group's `from`, which has a piece for each of its ranks,
+/// one after another.
 struct ReduceScatter {
   BufferReference from, to;
   int64_t group = 0; // index into Timetable::groups

@@ -78,9 +78,9 @@ bool Fusion::conflicts(Operation *passed, exec::LoopsOp moved) const {
     return false;
   // What goes on beside the function's own order stays where it is.
   if (auto call = dyn_cast<exec::CallOp>(passed);
-      call &&
-      llvm::is_contained({"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "permute", "send", "receive", "wait"},
-                         call.getFunction()))
+      call && llvm::is_contained(
+                  {"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "permute", "send", "receive", "wait"},
+                  call.getFunction()))
     return true;
   auto loops = dyn_cast<exec::LoopsOp>(passed);
   auto touches = [&](Value root, ValueRange buffers) {

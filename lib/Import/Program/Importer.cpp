@@ -54,7 +54,8 @@ Importer::Importer(mlir::MLIRContext &context, int64_t batch, int64_t seq, bool 
   builder.setInsertionPointToEnd(theModule->getBody());
   mlir::Type ids = emitter.type(ElementType::Int64, {batch, seq});
   llvm::ArrayRef<StringLiteral> names = llvm::ArrayRef(graph::kInputNames).take_front(isPacked ? 4 : 2);
-  auto type = builder.getFunctionType(SmallVector<mlir::Type>(names.size(), ids), {emitter.type(ElementType::Float32, {})});
+  auto type =
+      builder.getFunctionType(SmallVector<mlir::Type>(names.size(), ids), {emitter.type(ElementType::Float32, {})});
   auto function = mlir::func::FuncOp::create(builder, unknown, "step", type);
   builder.setInsertionPointToStart(function.addEntryBlock());
   for (auto [argument, name] : llvm::zip_equal(function.getArguments(), names))

@@ -102,8 +102,7 @@ static std::string describeLoss(Operation *loss) {
   return text;
 }
 
-std::vector<std::string> galvatron::importer::checkLabels(mlir::func::FuncOp step, mlir::Value moved,
-                                                       bool isPacked) {
+std::vector<std::string> galvatron::importer::checkLabels(mlir::func::FuncOp step, mlir::Value moved, bool isPacked) {
   std::vector<std::string> warnings;
   std::set<int64_t> ignored;
   bool isRead = false, learnsToCopy = !isBidirectional(step);

@@ -17,8 +17,8 @@ public:
   /// Whether forward takes position_ids as well: rows hold several documents. Throws ImportError where its inputs are
   /// others.
   static bool isPacked(const torch::jit::Module &module);
-  /// Runs `forward(input_ids, labels)`, or `forward(input_ids, labels, position_ids)`, and returns its result, the loss. Every parameter is in the program then,
-  /// whether something reads it or not.
+  /// Runs `forward(input_ids, labels)`, or `forward(input_ids, labels, position_ids)`, and returns its result, the
+  /// loss. Every parameter is in the program then, whether something reads it or not.
   Value run(const torch::jit::Module &module);
   /// Whether the program has the buffer's values.
   bool reads(const Buffer &buffer) const { return buffers.count(buffer.path); }

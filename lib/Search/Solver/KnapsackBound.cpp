@@ -31,8 +31,8 @@ KnapsackBound KnapsackBound::add(const KnapsackBound &after, std::vector<std::pa
   for (std::size_t i = 1; i < hull.size(); ++i) {
     Edge edge{count * (hull[i].first - hull[i - 1].first), count * (hull[i - 1].second - hull[i].second)};
     result.edges.insert(std::upper_bound(result.edges.begin(), result.edges.end(), edge,
-                                            [](const Edge &a, const Edge &b) { return a.slope() > b.slope(); }),
-                           edge);
+                                         [](const Edge &a, const Edge &b) { return a.slope() > b.slope(); }),
+                        edge);
   }
   result.cumulative.clear();
   double memory = 0, cost = 0;

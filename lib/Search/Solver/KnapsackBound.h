@@ -37,7 +37,7 @@ private:
     double memory, cost; ///< more memory, less cost
     double slope() const { return cost / memory; }
   };
-  std::vector<Edge> edges;                     ///< steepest first
+  std::vector<Edge> edges;                           ///< steepest first
   std::vector<std::pair<double, double>> cumulative; ///< memory, cost after each
 };
 

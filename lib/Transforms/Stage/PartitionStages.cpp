@@ -68,8 +68,8 @@ private:
 
 LogicalResult PartitionStagesPass::readStages() {
   if (step.getNumArguments() > std::size(graph::kInputNames))
-    return step.emitOpError("expects at most ") << std::size(graph::kInputNames) << " inputs, but got "
-                                                << step.getNumArguments();
+    return step.emitOpError("expects at most ")
+           << std::size(graph::kInputNames) << " inputs, but got " << step.getNumArguments();
   int64_t last = 0;
   for (auto call : step.getBody().front().getOps<graph::CallOp>()) {
     auto stage = call->getAttrOfType<IntegerAttr>(plan::kStageAttrName);

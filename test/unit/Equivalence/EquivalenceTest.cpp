@@ -1,6 +1,6 @@
-// Every strategy, alone and mixed, trains like one device: three steps of AdamW with decay, clipping and labels that are
-// ignored, by the timetables of all ranks on their real offsets, in doubles. What the lowering does not run yet joins by
-// itself as `plan::whyUnsupported` lets it.
+// Every strategy, alone and mixed, trains like one device: three steps of AdamW with decay, clipping and labels that
+// are ignored, by the timetables of all ranks on their real offsets, in doubles. What the lowering does not run yet
+// joins by itself as `plan::whyUnsupported` lets it.
 #include "TrainedPlan.h"
 
 #include "llvm/ADT/STLExtras.h"

@@ -60,11 +60,10 @@ public:
   /// The program after phase stage, or null.
   mlir::OwningOpRef<mlir::ModuleOp> stage(const LayerwisePlan &plan) {
     mlir::OwningOpRef<mlir::ModuleOp> planned(module().clone());
-    auto pipeline = mlir::parseAttribute("#plan.pipeline<stages = " + std::to_string(plan.stages) +
-                                             ", devices = " + std::to_string(plan.devices) +
-                                             ", micro_batches = " + std::to_string(plan.microBatches) +
-                                             ", schedule = \"" + plan.schedule + "\">",
-                                         context());
+    auto pipeline = mlir::parseAttribute(
+        "#plan.pipeline<stages = " + std::to_string(plan.stages) + ", devices = " + std::to_string(plan.devices) +
+            ", micro_batches = " + std::to_string(plan.microBatches) + ", schedule = \"" + plan.schedule + "\">",
+        context());
     (*planned)->setAttr(plan::kPipelineAttrName, pipeline);
     mlir::Builder builder(context());
     size_t layer = 0;

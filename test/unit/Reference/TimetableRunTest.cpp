@@ -115,8 +115,9 @@ TEST_F(TimetableRunTest, WrittenWhileItIsSent) {
 TEST_F(TimetableRunTest, WaitForNothing) {
   build();
   find<Wait>(1, "end of reduce gradients of lm_head").handle = 1000;
-  EXPECT_EQ(complaint(), "expects \"end of reduce gradients of lm_head\" to wait for what is under way, but nothing has "
-                         "its handle 1000");
+  EXPECT_EQ(complaint(),
+            "expects \"end of reduce gradients of lm_head\" to wait for what is under way, but nothing has "
+            "its handle 1000");
 }
 
 TEST_F(TimetableRunTest, OneHandleForTwo) {
@@ -130,7 +131,8 @@ TEST_F(TimetableRunTest, OneHandleForTwoSends) {
   build();
   insert(0, indexOf(0, "send activation to stage 1 micro-batch 0") + 1,
          timetables[0].entries[indexOf(0, "send activation to stage 1 micro-batch 0")]);
-  EXPECT_EQ(complaint(), "expects a handle for \"send activation to stage 1 micro-batch 0\" that nothing under way has");
+  EXPECT_EQ(complaint(),
+            "expects a handle for \"send activation to stage 1 micro-batch 0\" that nothing under way has");
 }
 
 //===----------------------------------------------------------------------===//
@@ -160,7 +162,8 @@ TEST_F(TimetableRunTest, OffsetOnALiveBuffer) {
 TEST_F(TimetableRunTest, NeverWritten) {
   build();
   remove(1, "zero loss");
-  EXPECT_THAT(complaint(), AllOf(HasSubstr("expects \"loss\" to be there"), HasSubstr("byte 0 of it was never written")));
+  EXPECT_THAT(complaint(),
+              AllOf(HasSubstr("expects \"loss\" to be there"), HasSubstr("byte 0 of it was never written")));
 }
 
 TEST_F(TimetableRunTest, NothingToSend) {
@@ -173,8 +176,9 @@ TEST_F(TimetableRunTest, NothingToSend) {
 TEST_F(TimetableRunTest, TooSmallABuffer) {
   build();
   bufferOf(1, find<Compute>(1, "forward model.layers.1 micro-batch 0").writes.front()).bytes -= 4;
-  EXPECT_THAT(complaint(), MatchesRegex("expects \"output of model.layers.1 micro-batch 0\" to have room for the [0-9]+ "
-                                        "elements of type 'f32' that \"forward lm_head micro-batch 0\" has there"));
+  EXPECT_THAT(complaint(),
+              MatchesRegex("expects \"output of model.layers.1 micro-batch 0\" to have room for the [0-9]+ "
+                           "elements of type 'f32' that \"forward lm_head micro-batch 0\" has there"));
 }
 
 TEST_F(TimetableRunTest, ParametersThatDoNotLieTogether) {
@@ -231,16 +235,18 @@ TEST_F(TimetableRunTest, TiedGradientsNotAddedUp) {
   EXPECT_EQ(complaint(), "");
   for (size_t stage : {0, 1})
     remove(stage, "reduce gradient of tied transformer.wte.weight");
-  EXPECT_EQ(complaint(), "expects tied copies of \"gradient of transformer.wte.weight\" to be equal, but those of stages "
-                         "0 and 1 differ");
+  EXPECT_EQ(complaint(),
+            "expects tied copies of \"gradient of transformer.wte.weight\" to be equal, but those of stages "
+            "0 and 1 differ");
 }
 
 TEST_F(TimetableRunTest, NormThatCountsTwice) {
   build("gpt2_ignored.mlir");
   for (StageParameter &parameter : timetables[1].parameters)
     parameter.counted = true;
-  EXPECT_THAT(complaint(), MatchesRegex("expects the gradient norm to count every element of \"transformer.wte.weight\" "
-                                        "once, but ranks count [0-9.e+-]+ of [0-9.e+-]+"));
+  EXPECT_THAT(complaint(),
+              MatchesRegex("expects the gradient norm to count every element of \"transformer.wte.weight\" "
+                           "once, but ranks count [0-9.e+-]+ of [0-9.e+-]+"));
 }
 
 TEST_F(TimetableRunTest, NormThatMisses) {
@@ -257,22 +263,23 @@ TEST_F(TimetableRunTest, NormThatMisses) {
 TEST_F(TimetableRunTest, AnotherValueThanIsSent) {
   build();
   find<Receive>(1, "receive from stage 0 micro-batch 0").channel.value += 5;
-  EXPECT_THAT(complaint(), MatchesRegex("expects \"receive from stage 0 micro-batch 0\" of stage 1 to find value [0-9]+ of "
-                                        "[0-9]+ bytes, but stage 0 sent value [0-9]+ of [0-9]+"));
+  EXPECT_THAT(complaint(),
+              MatchesRegex("expects \"receive from stage 0 micro-batch 0\" of stage 1 to find value [0-9]+ of "
+                           "[0-9]+ bytes, but stage 0 sent value [0-9]+ of [0-9]+"));
 }
 
 TEST_F(TimetableRunTest, StagesThatWaitForOneAnother) {
   build();
   remove(0, "send activation to stage 1 micro-batch 0");
   remove(0, "end of send activation to stage 1 micro-batch 0");
-  EXPECT_THAT(complaint(), HasSubstr("expects the step to end, but its stages wait for one another; stage 0 waits in \""));
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects the step to end, but its stages wait for one another; stage 0 waits in \""));
 }
 
 TEST_F(TimetableRunTest, UnknownBody) {
   build();
   find<Compute>(0, "forward model.layers.0 micro-batch 0").function = "nobody";
-  EXPECT_EQ(complaint(),
-            "expects a dist.body named @nobody, which \"forward model.layers.0 micro-batch 0\" runs");
+  EXPECT_EQ(complaint(), "expects a dist.body named @nobody, which \"forward model.layers.0 micro-batch 0\" runs");
 }
 
 TEST_F(TimetableRunTest, BodyOfOtherArguments) {

@@ -46,8 +46,7 @@ TEST(Options, DocumentsNeedTheTokenThatEndsThem) {
   EXPECT_EQ(options.eod, 7);
   EXPECT_EQ(parse({"--reset-at-documents"}, options).message,
             "--reset-at-documents needs to know where documents end; give --eod ID");
-  EXPECT_EQ(parse({"--eod=7"}, options).message,
-            "--eod says where documents end for --reset-at-documents; give both");
+  EXPECT_EQ(parse({"--eod=7"}, options).message, "--eod says where documents end for --reset-at-documents; give both");
 }
 
 TEST(Options, OverrideTakesAListOfWords) {

@@ -54,8 +54,8 @@ std::vector<Slice> slices(const ParameterInfo &info, std::vector<int64_t> coordi
   return result;
 }
 
-/// 4 x 6 elements of which a rank holds columns 3 c to 3 c + 2: in a list of 24 elements from 5 on, of which each of three
-/// ranks has 8.
+/// 4 x 6 elements of which a rank holds columns 3 c to 3 c + 2: in a list of 24 elements from 5 on, of which each of
+/// three ranks has 8.
 ParameterInfo shared(int64_t rank, int64_t column) {
   Manifest manifest;
   manifest.mesh = {3, 2};
