@@ -63,6 +63,7 @@ class Layout:
     sequence_parallel: bool | tuple[bool, ...] = False
     ulysses: int | tuple[int, ...] = 1
     cp: int | tuple[int, ...] = 1
+    zero: int | tuple[int, ...] = 0
     cut: int = 0
     schedule: str = "1f1b"
     micro_batches: int = 1
@@ -73,7 +74,7 @@ class Layout:
         def each(value):
             return value if isinstance(value, tuple) else (value,) * len(paths)
 
-        keys = ("tp", "sequence_parallel", "ulysses", "cp", "recompute")
+        keys = ("tp", "sequence_parallel", "ulysses", "cp", "zero", "recompute")
         rows = zip(*(each(getattr(self, key)) for key in keys), strict=True)
         listed = [
             {"path": path, "stage": int(0 < self.cut <= k), "strategy": dict(zip(keys, row, strict=True))}
@@ -91,6 +92,7 @@ PLANS = {
     "sp2": Layout(2, tp=2, sequence_parallel=True),
     "ulysses2": Layout(2, ulysses=2),
     "cp2": Layout(2, cp=2),
+    **{f"zero{level}": Layout(2, zero=level) for level in (1, 2, 3)},
     # Each layer its own: tp with its sequence | ulysses | cp | dp.
     "sequence": Layout(
         2, tp=(2, 2, 1, 1, 1, 2), sequence_parallel=(True, True, *(False,) * 3, True), ulysses=(1, 1, 2, 1, 1, 1), cp=(1, 1, 1, 2, 1, 1)
@@ -121,7 +123,7 @@ class Model:
 
 def models(size: str) -> list[Model]:
     """`full`: heads of 64 and 128, as attention libraries want them; `tiny`: for a machine without a GPU."""
-    few = ("one", "tp2", "dp2-tp2")
+    few = ("one", "dp2", "zero3")
     if size == "tiny":
         return [
             Model("gpt2", gpt2(64, 4, 4, 32, 256), 8, 32, "text.u8", "u8"),

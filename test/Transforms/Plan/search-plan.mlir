@@ -34,9 +34,9 @@ module attributes {graph.batch = 1 : i64} {
 
 // Less memory, or as much of it reserved: parameters must be divided, and some values are recomputed. The cluster file
 // says the same as the options.
-// TIGHT: plan.pipeline = #plan.pipeline<stages = 4, devices = 1
-// TIGHT: path "model.layers.0" {plan.stage = 1 : i64, plan.strategy = #plan.strategy<recompute_values = {{[0-9]+}}>
-// TIGHT: path "lm_head" {plan.stage = 3 : i64
+// TIGHT: plan.pipeline = #plan.pipeline<stages = 2, devices = 2
+// TIGHT: path "model.layers.0" {{.*}}#plan.strategy<tp = 2, sequence_parallel = true, recompute_values = {{[0-9]+}}>
+// TIGHT: path "lm_head" {plan.stage = 1 : i64
 
 // Layers that share a parameter divide it alike.
 // TIED: path "transformer.wte" {{.*}}plan.strategy = #plan.strategy<[[STRATEGY:[^>]*]]>

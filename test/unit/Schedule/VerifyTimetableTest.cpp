@@ -268,6 +268,15 @@ TEST_F(VerifyTimetableTest, TiedParameterWithUnequalCuts) {
 // Gradients, written and added to
 //===--------------------------------------------------------------------===//
 
+TEST_F(VerifyTimetableTest, SharedGradientPartialOnOtherAxes) {
+  parsed->module->walk([&](galvatron::graph::CallOp call) {
+    if (call.getPath() == "block1")
+      call.setParametersAttr(mlir::Builder(parsed->context.get()).getStrArrayAttr({"n1", "n1"}));
+  });
+  EXPECT_THAT(complaint(), HasSubstr("expects all layers to leave the gradient of n1 partial on the same mesh axes, but "
+                                     "block1 does not; give them the same strategy"));
+}
+
 TEST_F(VerifyTimetableTest, GradientAddedToWhatAnEarlierStepLeft) {
   erase(0, "zero gradient of table");
   EXPECT_THAT(complaint(), HasSubstr("expects the gradient of table to be written or zeroed before \"backward embed "
