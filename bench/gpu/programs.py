@@ -95,7 +95,11 @@ PLANS = {
     **{f"zero{level}": Layout(2, zero=level) for level in (1, 2, 3)},
     # Each layer its own: tp with its sequence | ulysses | cp | dp.
     "sequence": Layout(
-        2, tp=(2, 2, 1, 1, 1, 2), sequence_parallel=(True, True, *(False,) * 3, True), ulysses=(1, 1, 2, 1, 1, 1), cp=(1, 1, 1, 2, 1, 1)
+        2,
+        tp=(2, 2, 1, 1, 1, 2),
+        sequence_parallel=(True, True, False, False, False, True),
+        ulysses=(1, 1, 2, 1, 1, 1),
+        cp=(1, 1, 1, 2, 1, 1),
     ),
     "pp2-gpipe": Layout(2, cut=3, schedule="gpipe", micro_batches=4),
     "pp2-1f1b": Layout(2, cut=3, micro_batches=4),

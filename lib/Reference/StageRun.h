@@ -107,6 +107,8 @@ private:
   };
   Places placesOf(const Compute &compute, dist::BodyOp body);
   mlir::LogicalResult accumulate(const Accumulate &sum);
+  /// a += b, but what nobody has written stays poison: the padding between gradients travels along.
+  static void addUnlessPoisoned(Tensor &a, const Tensor &b);
   mlir::FailureOr<Attempt> reduce(const AllReduce &reduce);
   mlir::FailureOr<Attempt> scatter(const ReduceScatter &scatter);
   mlir::FailureOr<Attempt> gather(const AllGather &gather);

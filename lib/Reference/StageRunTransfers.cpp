@@ -20,8 +20,7 @@ FailureOr<StageRun::Attempt> StageRun::deliver(std::optional<int64_t> handle, By
   return Attempt();
 }
 
-/// a += b, but what nobody has written stays poison: the padding between gradients travels along.
-static void addUnlessPoisoned(Tensor &a, const Tensor &b) {
+void StageRun::addUnlessPoisoned(Tensor &a, const Tensor &b) {
   for (auto [sum, term] : llvm::zip_equal(a.data, b.data))
     sum = Arena::isPoisoned(sum) || Arena::isPoisoned(term) ? Arena::poisonedValue() : sum + term;
 }

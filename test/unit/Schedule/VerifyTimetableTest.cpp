@@ -3,6 +3,7 @@
 #include "galvatron/Schedule/VerifyTimetable.h"
 #include "../Reference/Program.h"
 
+#include "dialects/Graph/GraphStructure.h"
 #include "mlir/AsmParser/AsmParser.h"
 #include "mlir/IR/Diagnostics.h"
 

@@ -72,6 +72,7 @@ inline Problem randomProblem(const CostSource &costs, int ranks, int layers, std
   for (bool SearchSpace::*offer : {&SearchSpace::sequenceParallel, &SearchSpace::ulysses, &SearchSpace::context,
                                    &SearchSpace::strided, &SearchSpace::recomputeValues})
     problem.space.*offer = false;
+  problem.space.zeroLevels = 1;
   for (int layer = 0; layer < layers; ++layer) {
     bool first = layer == 0, last = layer == layers - 1;
     std::string type = first ? "embedding" : last ? "head" : "layer" + std::to_string(types > 1 ? layer % types : 0);
