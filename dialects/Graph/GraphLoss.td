@@ -35,7 +35,8 @@ def Graph_CrossEntropyOp : Graph_ForwardOp<"cross_entropy"> {
     /// Labels of the global batch that count, by their positions alone.
     int64_t getNumValidLabels();
     /// Whether that is all there is to know: what is ignored is ignored by its position, never by its value. The
-    /// tokens of a step lie in the vocabulary, so a negative index is none of them.
+    /// tokens of a step lie in the vocabulary, so a negative index is none of them; but the last tokens of the documents
+    /// of packed rows have no label.
     bool hasStaticCount();
     /// What a mean multiplies the sum of its labels' losses by: 1 / count, 0 where nothing counts.
     ::mlir::Value buildShare(::mlir::OpBuilder &builder);

@@ -1,5 +1,6 @@
 // Verification of the ops of mathematics: shapes against shapes, encodings ignored.
 #include "dialects/Graph/Graph.h"
+#include "dialects/Graph/GraphInputs.h"
 
 #include "llvm/ADT/SmallSet.h"
 #include "llvm/ADT/StringExtras.h"
@@ -281,7 +282,8 @@ int64_t CrossEntropyOp::getNumValidLabels() {
 }
 
 bool CrossEntropyOp::hasStaticCount() {
-  if (int64_t(getIgnoreIndex()) >= 0)
+  auto module = (*this)->getParentOfType<ModuleOp>();
+  if (int64_t(getIgnoreIndex()) >= 0 || (module && module->hasAttr(kPackedAttr)))
     return false;
   Value labels = withoutViews(getLabels());
   if (auto shift = labels.getDefiningOp<ShiftOp>();

@@ -69,7 +69,7 @@ static std::optional<search::Error> refuse(const search::Strategy &strategy, Pri
     if (auto reason = search::whyUnsupported(strategy))
       return search::Error{*reason};
   if (strategy.zero)
-    return search::Error{"ZeRO has no placements yet: use zero 0"};
+    return search::Error{"ZeRO has no price yet: plan it by hand, or use zero 0"};
   return std::nullopt;
 }
 

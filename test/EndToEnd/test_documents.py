@@ -15,6 +15,8 @@ PLANS = {
     "one": Layout(),
     "tp2_dp2": Layout(ranks=4, tp=2, micro_batches=2),
     "pp2_dp2": Layout(ranks=4, stages=[0, 0, 0, 1, 1], micro_batches=2),
+    "cp2_sp2": Layout(ranks=4, cp=2, tp=2, sequence_parallel=True),
+    "ulysses2": Layout(ranks=2, ulysses=2),
 }
 
 
