@@ -149,7 +149,7 @@ OWN_PLANS = {
     "degree": (lambda m: {"units": units(m, 2, strategy={"tp": 3})}, rf"{LAYER}.*3"),
     "heads": (
         lambda m: {"ranks": 5, "micro_batches": 8, "units": everywhere(m, 5)},
-        r"model\.layers\.0.*tp = 5.*divide",
+        r"model\.embed_tokens.*tp = 5.*divide 256",
     ),
     "batch": (lambda m: {"micro_batches": 3}, r"micro_batches.*3|8.*3"),
     "dp": (lambda m: {"micro_batches": 8}, r"dp.*2"),
@@ -208,7 +208,6 @@ REFERENCE_PLAN = {
         ({"tp_sizes_enc": "2,1,3"}, r"3"),
         ({"pp_division": "2,2"}, r"pp_division"),
         ({"chunkz": 4}, r"unknown key 'chunkz'"),
-        ({"use_sp": "1,0,0"}, r"use_sp|ulysses"),
         ({"default_dp_type": "zero1"}, r"default_dp_type"),
         ({"vtp": 3}, r"3"),
     ],
