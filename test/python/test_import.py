@@ -306,7 +306,8 @@ def test_other_signatures(tmp_path):
     torch.jit.trace(Three(), (torch.ones(2, 2),) * 3).save(str(tmp_path / "three.pt"))
     torch.jit.trace(NoLoss(), (ids, ids)).save(str(tmp_path / "noloss.pt"))
     sizes = ("--batch", 2, "--seq", 16)
-    check_refused(tmp_path, r"expects forward\(input_ids, labels\), but it has 3", tmp_path / "three.pt", *sizes)
+    others = r"expects forward\(input_ids, labels\), position_ids third or not, but it has 3"
+    check_refused(tmp_path, others, tmp_path / "three.pt", *sizes)
     check_refused(tmp_path, "expects the module to return a scalar mean loss", tmp_path / "noloss.pt", *sizes)
 
 
