@@ -493,8 +493,8 @@ static RedistributionStep makeStep(const Redistribution &problem, const State &s
   return step;
 }
 
-/// The cheapest steps (Dijkstra).
-static std::optional<SmallVector<RedistributionStep>> findSteps(const Redistribution &problem) {
+/// The cheapest way (Dijkstra); none where there is none.
+static std::optional<SmallVector<Move>> findMoves(const Redistribution &problem) {
   struct Entry {
     double cost = 0;
     State previous;
@@ -513,7 +513,7 @@ static std::optional<SmallVector<RedistributionStep>> findSteps(const Redistribu
   // One collective never moves more than several of the same axes.
   for (const Move &move : Moves(problem, problem.from).all)
     if (move.next == problem.to)
-      return SmallVector<RedistributionStep>{makeStep(problem, problem.from, move)};
+      return SmallVector<Move>{move};
   seen[problem.from] = {};
   queue.push({0, problem.from});
   while (!queue.empty()) {
@@ -535,10 +535,45 @@ static std::optional<SmallVector<RedistributionStep>> findSteps(const Redistribu
   auto found = seen.find(problem.to);
   if (found == seen.end() || !found->second.done)
     return std::nullopt;
-  SmallVector<RedistributionStep> steps;
+  SmallVector<Move> moves;
   for (State state = problem.to; state != problem.from; state = seen[state].previous)
-    steps.push_back(makeStep(problem, seen[state].previous, seen[state].move));
-  std::reverse(steps.begin(), steps.end());
+    moves.push_back(seen[state].move);
+  std::reverse(moves.begin(), moves.end());
+  return moves;
+}
+
+/// All that `findMoves` reads of a problem.
+static std::vector<int64_t> getKey(const Redistribution &problem) {
+  std::vector<int64_t> key;
+  auto add = [&](const auto &numbers) {
+    key.push_back(numbers.size());
+    for (auto number : numbers)
+      key.push_back(int64_t(number));
+  };
+  add(problem.mesh);
+  add(problem.from);
+  add(problem.to);
+  add(problem.kinds);
+  add(problem.hasTime);
+  for (const Layout::Piece &piece : problem.layout.pieces)
+    key.insert(key.end(), {piece.dim, piece.extent});
+  return key;
+}
+
+/// The search places layers under hundreds of strategies, between which few problems are new.
+static std::optional<SmallVector<RedistributionStep>> findSteps(const Redistribution &problem) {
+  thread_local std::map<std::vector<int64_t>, std::optional<SmallVector<Move>>> known;
+  auto [found, isNew] = known.try_emplace(getKey(problem));
+  if (isNew)
+    found->second = findMoves(problem);
+  if (!found->second)
+    return std::nullopt;
+  SmallVector<RedistributionStep> steps;
+  State state = problem.from;
+  for (const Move &move : *found->second) {
+    steps.push_back(makeStep(problem, state, move));
+    state = move.next;
+  }
   return steps;
 }
 
