@@ -40,10 +40,10 @@ void addTo(Tensor &sum, const Tensor &term);
 /// Rounds every element to the nearest value of the type.
 void roundTo(mlir::Type elementType, Tensor &tensor);
 
-/// Calls `body` with each index of the shape, in row-major order; the number of calls before is the
-/// row-major position.
+/// Calls `body` with each index of the shape, in row-major order; `number` is that of the
+/// calls before.
 void forEachIndex(llvm::ArrayRef<int64_t> shape,
-                  llvm::function_ref<void(llvm::ArrayRef<int64_t> index, int64_t position)> body);
+                  llvm::function_ref<void(llvm::ArrayRef<int64_t> index, int64_t number)> body);
 
 } // namespace galvatron::reference
 
