@@ -163,11 +163,6 @@ LogicalResult galvatron::reference::runEvaluate(ModuleOp module, const EvaluateO
 
 LogicalResult galvatron::reference::runTimetables(ModuleOp bodies, ArrayRef<Timetable> timetables,
                                                   const EvaluateOptions &options, raw_ostream &out) {
-  for (const Timetable &timetable : timetables)
-    if (!timetable.buckets.empty())
-      return bodies.emitError("has states of ")
-             << timetable.buckets.front().path << " that ranks share (ZeRO), which are not evaluated yet; evaluate the "
-             << "program before phase stage, or use zero 0";
   TimetableRun trainee(bodies, timetables, options.seed, /*exact=*/false);
   return Trainer(bodies, trainee, options, out).run();
 }
