@@ -91,21 +91,21 @@ static LogicalResult verifyCollective(Operation *op, ArrayRef<int64_t> axes) {
   return success();
 }
 
-LogicalResult AllReduceOp::verify() {
-  if (failed(verifyCollective(*this, getAxes())))
+/// A collective that leaves the local shape as it is.
+static LogicalResult verifySameShape(Operation *op, ArrayRef<int64_t> axes) {
+  if (failed(verifyCollective(op, axes)))
     return failure();
-  if (getLocalType(getX().getType()) != getLocalType(getResult().getType()))
-    return emitOpError("expects operand and result of one local shape, but got ")
-           << getLocalType(getX().getType()) << " and " << getLocalType(getResult().getType());
+  auto from = getLocalType(op->getOperand(0).getType()), to = getLocalType(op->getResult(0).getType());
+  if (from != to)
+    return op->emitOpError("expects operand and result of one local shape, but got ") << from << " and " << to;
   return success();
 }
 
+LogicalResult AllReduceOp::verify() { return verifySameShape(*this, getAxes()); }
+
 LogicalResult PermuteOp::verify() {
-  if (failed(verifyCollective(*this, getAxes())))
+  if (failed(verifySameShape(*this, getAxes())))
     return failure();
-  if (getLocalType(getX().getType()) != getLocalType(getResult().getType()))
-    return emitOpError("expects operand and result of one local shape, but got ")
-           << getLocalType(getX().getType()) << " and " << getLocalType(getResult().getType());
   SmallVector<int64_t> sorted(getSources());
   llvm::sort(sorted);
   if (sorted.empty() || sorted != llvm::to_vector(llvm::seq<int64_t>(sorted.size())))

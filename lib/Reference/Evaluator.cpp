@@ -283,7 +283,7 @@ FailureOr<StepResult> StepRunner::run() {
 }
 
 static FailureOr<func::FuncOp> findStep(ModuleOp module) {
-  auto step = module.lookupSymbol<func::FuncOp>("step");
+  func::FuncOp step = graph::getStep(module);
   if (step && step.getNumResults() > 0 && !step.isExternal())
     return step;
   return module.emitError("expects a function @step that returns the loss");

@@ -279,10 +279,8 @@ FailureOr<StageRun::Attempt> StageRun::begin(Interpreter &interpreter) {
     return send(*transfer);
   else if (auto *transfer = std::get_if<Receive>(&action))
     return receive(*transfer);
-  else if (auto *end = std::get_if<Wait>(&action))
-    return wait(*end);
   else
-    llvm_unreachable("states that ranks share are refused by runTimetables");
+    return wait(std::get<Wait>(action));
   if (failed(result))
     return failure();
   return Attempt();
@@ -390,7 +388,8 @@ LogicalResult StageRun::accumulate(const Accumulate &accumulate) {
       arena.read(rangeOf(accumulate.addend).begin, 4, addend.data);
       addUnlessPoisoned(sum, addend);
       if (!exact)
-        roundTo(element, sum);
+        for (double &value : sum.data)
+          value = Arena::isPoisoned(value) ? value : double(float(value));
       arena.write(rangeOf(accumulate.sum).begin, 4, sum.data);
     }
     return success();

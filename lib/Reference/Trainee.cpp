@@ -2,6 +2,7 @@
 #include "galvatron/Reference/Trainee.h"
 
 #include "dialects/Graph/GraphInputs.h"
+#include "dialects/Graph/GraphStructure.h"
 
 #include <cmath>
 
@@ -34,7 +35,7 @@ static std::string inputName(unsigned index) {
 
 std::map<std::string, Shape> ProgramTrainee::inputShapes() {
   std::map<std::string, Shape> shapes;
-  if (auto step = module.lookupSymbol<func::FuncOp>("step"))
+  if (func::FuncOp step = graph::getStep(module))
     for (auto [index, type] : llvm::enumerate(step.getArgumentTypes()))
       shapes[inputName(index)] = Shape(cast<RankedTensorType>(type).getShape());
   return shapes;

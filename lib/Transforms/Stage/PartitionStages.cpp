@@ -26,7 +26,7 @@ struct PartitionStagesPass : galvatron::impl::PartitionStagesPassBase<PartitionS
 
   void runOnOperation() override {
     pipeline = getOperation()->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
-    step = getOperation().lookupSymbol<func::FuncOp>("step");
+    step = graph::getStep(getOperation());
     if (!pipeline || !step) {
       getOperation().emitOpError(
           "expects a function @step and the attribute plan.pipeline; run the phases import to shard first");
