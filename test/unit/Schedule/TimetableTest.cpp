@@ -1,6 +1,6 @@
 // What a step of a few layers on two devices becomes, and what the proof over all stages refuses.
 #include "galvatron/Schedule/Timetable.h"
-#include "../Reference/Program.h"
+#include "Timetables.h"
 
 #include "mlir/IR/Diagnostics.h"
 
@@ -82,13 +82,7 @@ class TimetableTest : public ::testing::Test {
 protected:
   void build(const std::string &text) {
     parsed.emplace(text);
-    parsed->context->printOpOnDiagnostic(false);
-    for (auto stage : parsed->module->getOps<dist::StageOp>()) {
-      mlir::FailureOr<Timetable> timetable = buildTimetable(*parsed->module, stage);
-      ASSERT_TRUE(succeeded(timetable));
-      planArena(*timetable);
-      timetables.push_back(std::move(*timetable));
-    }
+    appendTimetables(*parsed, timetables);
   }
 
   /// Names of the entries from the last backward of the last layer on.

@@ -1,7 +1,7 @@
 // What the proof of timetables counts, and that it rejects every classic silent error by name: each test changes one
 // thing in the timetables of a right program, or in the program behind them.
 #include "galvatron/Schedule/VerifyTimetable.h"
-#include "../Reference/Program.h"
+#include "Timetables.h"
 
 #include "dialects/Graph/GraphStructure.h"
 #include "mlir/AsmParser/AsmParser.h"
@@ -72,13 +72,7 @@ class VerifyTimetableTest : public ::testing::Test {
 protected:
   void SetUp() override {
     parsed.emplace(kProgram);
-    parsed->context->printOpOnDiagnostic(false);
-    for (auto stage : parsed->module->getOps<dist::StageOp>()) {
-      mlir::FailureOr<Timetable> timetable = buildTimetable(*parsed->module, stage);
-      ASSERT_TRUE(succeeded(timetable));
-      planArena(*timetable);
-      timetables.push_back(std::move(*timetable));
-    }
+    appendTimetables(*parsed, timetables);
   }
 
   size_t indexOf(size_t stage, const std::string &name) {
@@ -274,8 +268,9 @@ TEST_F(VerifyTimetableTest, SharedGradientPartialOnOtherAxes) {
     if (call.getPath() == "block1")
       call.setParametersAttr(mlir::Builder(parsed->context.get()).getStrArrayAttr({"n1", "n1"}));
   });
-  EXPECT_THAT(complaint(), HasSubstr("expects all layers to leave the gradient of n1 partial on the same mesh axes, but "
-                                     "block1 does not; give them the same strategy"));
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects all layers to leave the gradient of n1 partial on the same mesh axes, but "
+                        "block1 does not; give them the same strategy"));
 }
 
 TEST_F(VerifyTimetableTest, GradientAddedToWhatAnEarlierStepLeft) {
