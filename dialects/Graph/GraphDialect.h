@@ -35,6 +35,8 @@ inline constexpr llvm::StringLiteral kParameterAttr = "graph.parameter";
 inline constexpr llvm::StringLiteral kInitAttr = "graph.init";
 /// On arguments and results of layers: no gradient is computed for them.
 inline constexpr llvm::StringLiteral kFrozenAttr = "graph.frozen";
+/// On calls of half a layer: the path of the layer, whose other half is the call before or after.
+inline constexpr llvm::StringLiteral kBlockAttr = "graph.block";
 /// Module attributes (docs/IR.md).
 inline constexpr llvm::StringLiteral kBatchAttr = "graph.batch";
 inline constexpr llvm::StringLiteral kBatchHeldByAttr = "graph.batch_held_by";

@@ -237,6 +237,11 @@ template <typename Op> static FailureOr<LayerOp> findCallee(Op op, SymbolTableCo
   return dyn_cast<LayerOp>(callee);
 }
 
+StringRef CallOp::getBlockPath() {
+  auto block = (*this)->getAttrOfType<StringAttr>(kBlockAttr);
+  return block ? block.getValue() : getPath();
+}
+
 LogicalResult CallOp::verifySymbolUses(SymbolTableCollection &symbols) {
   FailureOr<LayerOp> found = findCallee(*this, symbols);
   if (failed(found) || !*found)

@@ -120,7 +120,8 @@ def Graph_CallOp : Graph_Op<"call", [DeclareOpInterfaceMethods<SymbolUserOpInter
   let description = [{
     `parameters` are full names, one for each parameter argument of the callee, in order; a tied
     parameter is the same name in several calls. `path` is the module path and the unit's name in
-    plans. Forward and backward both: the backward runs over calls in reverse.
+    plans. Forward and backward both: the backward runs over calls in reverse. `graph.block` is the path of
+    the layer of which the call is a half (`form-sublayers`).
 
     Example:
     ```mlir
@@ -133,6 +134,10 @@ def Graph_CallOp : Graph_Op<"call", [DeclareOpInterfaceMethods<SymbolUserOpInter
   let results = (outs Variadic<AnyGraphTensor>:$outputs);
   let assemblyFormat = [{$callee `(` $inputs `)` `parameters` $parameters `path` $path attr-dict
                          `:` functional-type($inputs, $outputs)}];
+  let extraClassDeclaration = [{
+    /// The path of the whole layer, which halves share: it keys their random bits.
+    ::llvm::StringRef getBlockPath();
+  }];
 }
 
 def Graph_TotalOp : Graph_Op<"total", [Pure, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {

@@ -88,7 +88,9 @@ FailureOr<ModelLayers> galvatron::collectLayers(ModuleOp module) {
     if (graph::LayerOp layer = isNewType ? layerOf(call) : graph::LayerOp())
       values->second = getRecomputableValues(layer);
     model.calls.push_back(call);
-    model.layers.push_back({call.getPath().str(), call.getCallee().str(), getRole(call, model.step), values->second});
+    auto block = call->getAttrOfType<StringAttr>(graph::kBlockAttr);
+    model.layers.push_back({call.getPath().str(), call.getCallee().str(), getRole(call, model.step), values->second,
+                            block ? block.str() : ""});
   }
   if (model.calls.empty())
     return model.step.emitOpError("expects at least one graph.call to plan, but has none; run the phase import first"),
@@ -143,7 +145,7 @@ static search::PlannedLayer readLayer(const search::Layer &layer, plan::Strategy
     if (strategy.getValues().values >> bit & 1)
       values.push_back(name);
   return {layer.path, layer.layerType, layer.role, search::strategyOf(strategy.getValues()), int(strategy.getDp()),
-          int(stage), values};
+          int(stage), values,          layer.block};
 }
 
 /// The names that a strategy's bits stand for are on the layer.

@@ -49,6 +49,14 @@ static FailureOr<search::Plan> readPlanFile(const ModelLayers &model, const Main
   return std::move(*plan);
 }
 
+std::vector<std::string> galvatron::readUnits(const MainJobOptions &options) {
+  auto file = llvm::MemoryBuffer::getFile(options.plan);
+  if (options.plan.empty() || !file)
+    return {};
+  llvm::StringRef text = (*file)->getBuffer();
+  return search::readLayerNames({text.data(), text.size()});
+}
+
 FailureOr<int64_t> galvatron::readGlobalBatch(ModuleOp module, const MainJobOptions &options,
                                               const search::Cluster &cluster) {
   int64_t asked = options.globalBatch.value_or(0);

@@ -19,6 +19,10 @@ struct JobPlan {
 /// The cluster that the options mean, which has to fit the target. Fails with a message.
 mlir::FailureOr<search::Cluster> readJobCluster(const MainJobOptions &options, const ClusterInput &input);
 
+/// Names of layers in the plan file, of which phase import sees whether they are halves. None where it cannot be read:
+/// who needs the plan will say so.
+std::vector<std::string> readUnits(const MainJobOptions &options);
+
 /// Samples of a step: those asked for, else the plan file's, which the model follows, else 0: the model's.
 mlir::FailureOr<int64_t> readGlobalBatch(mlir::ModuleOp module, const MainJobOptions &options,
                                          const search::Cluster &cluster);

@@ -16,8 +16,11 @@ using namespace galvatron;
 /// Takes a module after phase `start` to the end of `differentiate`, or to the last phase where that is sooner.
 static LogicalResult differentiate(ModuleOp module, Phase start, const MainJobOptions &options,
                                    const search::Cluster &cluster, PhaseRunner &phases) {
-  if (start < Phase::Import &&
-      failed(phases.run(module, Phase::Import, [](OpPassManager &passes) { buildImportPhase(passes, {}); })))
+  ImportPhaseOptions import;
+  import.units = readUnits(options);
+  auto build = start < Phase::Import ? buildImportPhase : buildImportPhaseEnd;
+  bool isDue = start < Phase::Import || (start == Phase::Import && !import.units.empty());
+  if (isDue && failed(phases.run(module, Phase::Import, [&](OpPassManager &passes) { build(passes, import); })))
     return failure();
   if (start >= Phase::Differentiate || options.getLastPhase() < Phase::Differentiate)
     return success();

@@ -45,6 +45,15 @@ void galvatron::buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseO
   passes.addPass(createFormTotalsPass());
   // From here on work does not grow with depth.
   passes.addPass(createFormLayersPass());
+  buildImportPhaseEnd(passes, options);
+}
+
+void galvatron::buildImportPhaseEnd(mlir::OpPassManager &passes, const ImportPhaseOptions &options) {
+  // Where a plan asks for it: halves are layers for whatever follows.
+  FormSublayersPassOptions sublayers;
+  sublayers.units.assign(options.units.begin(), options.units.end());
+  if (!sublayers.units.empty())
+    passes.addPass(createFormSublayersPass(sublayers));
   passes.addPass(createVerifyImportPass());
 }
 

@@ -126,7 +126,7 @@ LogicalResult StepRunner::runCall(CallRecord &record) {
       return failure();
     arguments.push_back(machine().scatter(*parameter, record.layer->home(index), 0));
   }
-  interpreter.layer = random::hashName(call.getPath().data(), call.getPath().size());
+  interpreter.layer = random::hashName(call.getBlockPath().data(), call.getBlockPath().size());
   record.frame.clear();
   auto outputs = record.layer->forward(interpreter, arguments, record.frame);
   if (failed(outputs))
@@ -232,7 +232,7 @@ LogicalResult StepRunner::runBackward() {
     }
     if (!isReached || !record.layer->hasBackward())
       continue;
-    interpreter.layer = random::hashName(call.getPath().data(), call.getPath().size());
+    interpreter.layer = random::hashName(call.getBlockPath().data(), call.getBlockPath().size());
     auto results = record.layer->backward(interpreter, outputGradients, record.frame);
     if (failed(results))
       return failure();

@@ -28,7 +28,10 @@ llvm::StringRef getPhaseContract(Phase phase);
 /// The phase that a module is after, from what it holds: `None` for the importer's output.
 Phase detectPhase(mlir::ModuleOp module);
 
-struct ImportPhaseOptions : mlir::PassPipelineOptions<ImportPhaseOptions> {};
+struct ImportPhaseOptions : mlir::PassPipelineOptions<ImportPhaseOptions> {
+  ListOption<std::string> units{
+      *this, "units", llvm::cl::desc("Names of a plan's layers: those that name halves of one cut it in two")};
+};
 
 struct DifferentiatePhaseOptions : mlir::PassPipelineOptions<DifferentiatePhaseOptions> {
   Option<int64_t> globalBatch{*this, "global-batch", llvm::cl::init(0),
@@ -67,6 +70,8 @@ struct LowerPhaseOptions : mlir::PassPipelineOptions<LowerPhaseOptions> {
 };
 
 void buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseOptions &options);
+/// The phase's end, which a program that has been through it takes again for a plan that cuts layers.
+void buildImportPhaseEnd(mlir::OpPassManager &passes, const ImportPhaseOptions &options);
 void buildDifferentiatePhase(mlir::OpPassManager &passes, const DifferentiatePhaseOptions &options);
 void buildPlanPhase(mlir::OpPassManager &passes, const PlanPhaseOptions &options);
 void buildShardPhase(mlir::OpPassManager &passes, const ShardPhaseOptions &options);

@@ -94,6 +94,56 @@ def FormLayersPass : Pass<"galvatron-form-layers", "mlir::ModuleOp"> {
   let dependentDialects = ["::galvatron::graph::GraphDialect"];
 }
 
+def FormSublayersPass : Pass<"galvatron-form-sublayers", "mlir::ModuleOp"> {
+  let summary = "Cuts the layers of which a plan names attention and feed-forward into these two";
+  let description = [{
+    A name below a layer's path asks for a strategy of its own. What leads to attention is attention's, with its norm
+    and its residual; the feed-forward has what follows. Halves of equal layers share a body.
+
+    **Before:** layers are formed, without backward.
+    **After:** the layers that `units` names by two submodules are two calls each, with the attribute `graph.block`.
+    **Example:**
+
+    ```mlir
+    module attributes {graph.batch = 1 : i64} {
+      graph.layer @layer(%x: tensor<4x4xf32>, %a: tensor<4x4xf32> {graph.parameter = "a.w"}, %b: tensor<4x4xf32> {graph.parameter = "b.w"}) -> tensor<4x4xf32> {
+        %0 = graph.einsum %x, %a "si,io->so" : (tensor<4x4xf32>, tensor<4x4xf32>) -> tensor<4x4xf32>
+        %1 = graph.softmax %0 : tensor<4x4xf32> -> tensor<4x4xf32>
+        %2 = graph.einsum %1, %b "si,io->so" : (tensor<4x4xf32>, tensor<4x4xf32>) -> tensor<4x4xf32>
+        graph.return %2 : tensor<4x4xf32>
+      }
+      func.func @step(%x: tensor<4x4xf32>) -> tensor<4x4xf32> {
+        %0 = graph.call @layer(%x) parameters ["h.0.a.w", "h.0.b.w"] path "h.0" : (tensor<4x4xf32>) -> tensor<4x4xf32>
+        return %0 : tensor<4x4xf32>
+      } }
+    ```
+
+    ```mlir
+    module attributes {graph.batch = 1 : i64} {
+      graph.layer @layer.a(%x: tensor<4x4xf32>, %a: tensor<4x4xf32> {graph.parameter = "a.w"}) -> tensor<4x4xf32> {
+        %0 = graph.einsum %x, %a "si,io->so" : (tensor<4x4xf32>, tensor<4x4xf32>) -> tensor<4x4xf32>
+        %1 = graph.softmax %0 : tensor<4x4xf32> -> tensor<4x4xf32>
+        graph.return %1 : tensor<4x4xf32> }
+      graph.layer @layer.b(%x: tensor<4x4xf32>, %b: tensor<4x4xf32> {graph.parameter = "b.w"}) -> tensor<4x4xf32> {
+        %0 = graph.einsum %x, %b "si,io->so" : (tensor<4x4xf32>, tensor<4x4xf32>) -> tensor<4x4xf32>
+        graph.return %0 : tensor<4x4xf32> }
+      func.func @step(%x: tensor<4x4xf32>) -> tensor<4x4xf32> {
+        %0 = graph.call @layer.a(%x) parameters ["h.0.a.w"] path "h.0.a" {graph.block = "h.0"} : (tensor<4x4xf32>) -> tensor<4x4xf32>
+        %1 = graph.call @layer.b(%0) parameters ["h.0.b.w"] path "h.0.b" {graph.block = "h.0"} : (tensor<4x4xf32>) -> tensor<4x4xf32>
+        return %1 : tensor<4x4xf32> } }
+    ```
+
+    **Fails when:** only one submodule is named, or more than two, or the layer too; there is no such submodule;
+    attention reads what the feed-forward computes, or a product is in neither.
+  }];
+  let options = [ListOption<"units", "units", "std::string", "Names of a plan's layers; those that name no half change nothing">];
+  let statistics = [
+    Statistic<"numCut", "num-cut", "Layers cut in two">,
+    Statistic<"numTypes", "num-types", "Layer types formed of halves">
+  ];
+  let dependentDialects = ["::galvatron::graph::GraphDialect"];
+}
+
 def VerifyImportPass : Pass<"galvatron-verify-import", "mlir::ModuleOp"> {
   let summary = "Checks what phase import promises: static shapes, every op in a layer, one body a type";
   let description = [{

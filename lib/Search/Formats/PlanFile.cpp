@@ -212,32 +212,77 @@ std::string suggestLayers(const std::string &path, const std::vector<Layer> &lay
   return text + "?";
 }
 
+constexpr std::string_view kLayers = "layers.";
+
+/// "layers.3", or "layers.3.mlp" of a part of it.
+struct NumberedName {
+  std::int64_t number;
+  std::string part;
+};
+
+std::optional<NumberedName> parseNumber(const std::string &path) {
+  if (path.rfind(kLayers, 0) != 0)
+    return std::nullopt;
+  NumberedName name{-1, ""};
+  const char *first = path.data() + kLayers.size(), *end = path.data() + path.size();
+  auto [stop, code] = std::from_chars(first, end, name.number);
+  if (code != std::errc() || name.number < 0 || (stop != end && (*stop != '.' || stop + 1 == end)))
+    return std::nullopt;
+  if (stop != end)
+    name.part.assign(stop + 1, end);
+  return name;
+}
+
+/// The path of the layer, of a half that of the whole.
+const std::string &wholePath(const Layer &layer) { return layer.block.empty() ? layer.path : layer.block; }
+
+/// Paths of the blocks in the order of execution, halves together.
+std::vector<std::string> blockPaths(const std::vector<Layer> &layers) {
+  std::vector<std::string> paths;
+  for (const Layer &layer : layers)
+    if (layer.role == LayerRole::Block && (layer.block.empty() || paths.empty() || paths.back() != layer.block))
+      paths.push_back(wholePath(layer));
+  return paths;
+}
+
 /// The model's layers of a name that says role and number, as `galvatron-search` writes it for a model of which it
-/// knows sizes alone: "embedding", "layers.3", "head".
+/// knows sizes alone: "embedding", "layers.3", "head"; of a half "layers.3.mlp".
 Result<std::vector<const Layer *>> findByRole(const std::string &path, const std::vector<Layer> &layers) {
-  constexpr std::string_view kLayers = "layers.";
-  bool isLayer = path.rfind(kLayers, 0) == 0;
-  std::string role = isLayer ? "layer" : path == "embedding" || path == "head" ? path : "";
-  std::int64_t wanted = -1;
-  if (isLayer) {
-    const char *first = path.data() + kLayers.size(), *end = path.data() + path.size();
-    auto [stop, code] = std::from_chars(first, end, wanted);
-    if (code != std::errc() || stop != end || wanted < 0)
-      role = "";
-  }
+  std::optional<NumberedName> numbered = parseNumber(path);
+  std::string role = numbered ? "layer" : path == "embedding" || path == "head" ? path : "";
   std::vector<const Layer *> found;
   auto known = kRoles.find(role);
   if (known == kRoles.end())
     return found;
-  std::int64_t count = 0;
+  std::vector<std::string> blocks = blockPaths(layers);
+  bool isThere = numbered && numbered->number < std::int64_t(blocks.size());
+  std::string wanted = isThere ? blocks[numbered->number] + (numbered->part.empty() ? "" : "." + numbered->part) : "";
   for (const Layer &layer : layers)
-    if (layer.role == known->second && (count++ == wanted || !isLayer))
+    if (layer.role == known->second && (!numbered || layer.path == wanted))
       found.push_back(&layer);
-  if (found.empty())
+  if (found.empty() && !isThere) {
+    std::int64_t count = numbered ? std::int64_t(blocks.size()) : 0;
     return Error{"plan names a layer '" + path + "', but the model has " + number(count) + " layers of role '" + role +
-                 "'" + (isLayer && count ? ", layers.0 to layers." + number(count - 1) : "") +
+                 "'" + (count ? ", layers.0 to layers." + number(count - 1) : "") +
                  "; was the plan made for another model?"};
+  }
   return found;
+}
+
+/// What a name that no layer has may mean where layers are cut in two, or could be.
+std::optional<Error> explainHalves(const std::string &path, const std::vector<Layer> &layers) {
+  std::string halves;
+  for (const Layer &layer : layers)
+    if (!layer.block.empty() && isNameOf(path, layer, layers))
+      halves += (halves.empty() ? "'" : " and '") + layer.path + "'";
+  if (!halves.empty())
+    return Error{"plan lists the layer '" + path + "', which this program has as its halves " + halves +
+                 "; list these, or start from the model as it was imported"};
+  if (std::optional<LayerPart> part = findPart(path, layers))
+    return Error{"plan lists '" + path + "', a submodule of layer '" + part->layer->path +
+                 "', which this program has as a whole; list the layer, or start from the model as it was imported, "
+                 "which a plan may still cut in two"};
+  return std::nullopt;
 }
 
 /// The plan's layers in the order of the target's, taking names, types and roles from the target.
@@ -259,6 +304,9 @@ std::optional<Error> matchLayers(Plan &plan, const PlanTarget &target) {
       return Error{"plan layer '" + layer.path + "' expects layer_type '" + found.front()->layerType + "', but got '" +
                    layer.layerType + "'; was the plan made for another model?"};
     if (found.empty())
+      if (std::optional<Error> error = explainHalves(layer.path, target.layers))
+        return error;
+    if (found.empty())
       return Error{"plan names a layer '" + layer.path + "' that the model does not have" +
                    suggestLayers(layer.path, target.layers)};
     for (const Layer *known : found)
@@ -276,12 +324,58 @@ std::optional<Error> matchLayers(Plan &plan, const PlanTarget &target) {
     planned.path = layer.path;
     planned.layerType = layer.layerType;
     planned.role = layer.role;
+    planned.block = layer.block;
     ordered.push_back(std::move(planned));
   }
   plan.layers = std::move(ordered);
   return std::nullopt;
 }
 } // namespace
+
+std::vector<std::string> readLayerNames(std::string_view text) {
+  Json json = Json::parse(text, /*callback=*/nullptr, /*allow_exceptions=*/false);
+  std::vector<std::string> names;
+  if (!json.is_object() || !json.contains("units") || !json["units"].is_array())
+    return names;
+  for (const Json &layer : json["units"])
+    if (layer.is_object() && layer.contains("path") && layer["path"].is_string())
+      names.push_back(layer["path"]);
+  return names;
+}
+
+namespace {
+/// The path of the block that a name gives the number of; empty if it gives none, or none that there is.
+std::string numberedBlock(const std::optional<NumberedName> &name, const std::vector<Layer> &layers) {
+  std::vector<std::string> blocks = name ? blockPaths(layers) : std::vector<std::string>();
+  return name && name->number < std::int64_t(blocks.size()) ? blocks[name->number] : "";
+}
+} // namespace
+
+std::optional<LayerPart> findPart(const std::string &name, const std::vector<Layer> &layers) {
+  std::vector<std::string> paths = {name};
+  if (std::optional<NumberedName> numbered = parseNumber(name); numbered && !numbered->part.empty())
+    if (std::string block = numberedBlock(numbered, layers); !block.empty())
+      paths.push_back(block + "." + numbered->part);
+  for (const std::string &path : paths) {
+    std::optional<LayerPart> found;
+    for (const Layer &layer : layers) {
+      if (layer.path == path)
+        return std::nullopt;
+      if (path.rfind(layer.path + ".", 0) == 0 && (!found || found->layer->path.size() < layer.path.size()))
+        found = {&layer, path.substr(layer.path.size() + 1)};
+    }
+    if (found)
+      return found;
+  }
+  return std::nullopt;
+}
+
+bool isNameOf(const std::string &name, const Layer &layer, const std::vector<Layer> &layers) {
+  if (name == wholePath(layer))
+    return true;
+  std::optional<NumberedName> numbered = parseNumber(name);
+  return numbered && numbered->part.empty() && numberedBlock(numbered, layers) == wholePath(layer);
+}
 
 void expectTargetRanks(JsonReader &reader, const char *key, std::int64_t ranks, const PlanTarget &target) {
   if (target.ranks && ranks != target.ranks)

@@ -162,6 +162,9 @@ Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
 
   std::size_t block = 0;
   for (const Layer &layer : layersOf(target, layers)) {
+    if (!layer.block.empty())
+      return Error{"plan in the reference's format has whole layers, but this program has '" + layer.path +
+                   "', half of '" + layer.block + "'; start from the model as it was imported"};
     PlannedLayer planned{layer.path, layer.layerType, layer.role, {}, 1, 0};
     Strategy &s = planned.strategy;
     bool isBlock = layer.role == LayerRole::Block;
@@ -229,6 +232,9 @@ Result<std::string> writeReferencePlan(const Plan &plan) {
   for (const PlannedLayer &layer : plan.layers) {
     const Strategy &s = layer.strategy;
     bool sharded = s.shardRanks(layer.dp) > 1;
+    if (!layer.block.empty())
+      return Error{"the reference's format has one strategy for a layer, but the plan has one for '" + layer.path +
+                   "', half of '" + layer.block + "'; write this project's format"};
     if (sharded && s.zero != 3) {
       mixed |= level && s.zero != level;
       level = std::max(level, s.zero);

@@ -60,6 +60,9 @@ std::optional<Error> validateLayer(const Plan &plan, std::size_t index, bool sup
                  "expects stages to rise one by one from 0 in execution order, but the "
                  "layer before is on stage " +
                  number(before) + "; give neighbouring layers the same or the next stage"};
+  if (index && !layer.block.empty() && plan.layers[index - 1].block == layer.block && layer.stage != before)
+    return Error{at + "key 'stage' expects " + number(before) + ", where the other half of '" + layer.block +
+                 "' is, but got " + number(layer.stage) + "; put both on one stage"};
   plan::StrategyValues values = valuesOf(s, layer.dp);
   std::int64_t stageRanks = plan.ranksPerStage(), product = 1;
   std::string degrees;

@@ -99,6 +99,7 @@ Plan assemblePlan(const Setting &setting, const Timetable &timetable, const Choi
     const Option &option = *choice.options[layer];
     plan.layers.push_back({problem.layers[layer].path, problem.layers[layer].layerType, problem.layers[layer].role,
                            option.strategy, option.dp, choice.partOf[layer] % setting.stages});
+    plan.layers.back().block = problem.layers[layer].block;
     if (const std::vector<std::string> &known = problem.layers[layer].recomputableValues; !known.empty())
       plan.recomputableValues[problem.layers[layer].layerType] = known;
     if (!option.strategy.values)

@@ -2,7 +2,7 @@
 #ifndef GALVATRON_TRANSFORMS_FORM_FORMLAYERS_H
 #define GALVATRON_TRANSFORMS_FORM_FORMLAYERS_H
 
-#include "dialects/Graph/GraphDialect.h"
+#include "dialects/Graph/GraphStructure.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
@@ -16,9 +16,13 @@ namespace galvatron::layers {
 class FreeOps {
 public:
   explicit FreeOps(mlir::func::FuncOp step);
+  /// Of a layer's forward.
+  explicit FreeOps(graph::LayerOp layer);
   bool isFree(mlir::Operation *op) const { return !activations.contains(op); }
 
 private:
+  void findActivations(mlir::Block &body, llvm::function_ref<bool(mlir::BlockArgument)> isParameter);
+
   llvm::DenseSet<mlir::Operation *> activations;
 };
 
@@ -26,12 +30,18 @@ private:
 class GradientFlow {
 public:
   explicit GradientFlow(mlir::func::FuncOp step);
+  /// Of a layer's forward, by what is frozen of its arguments and results.
+  explicit GradientFlow(graph::LayerOp layer);
   /// It comes from the loss, and a trained parameter waits for it.
   bool hasGradient(mlir::Value value) const { return required.contains(value) && reached.contains(value); }
   /// Whether a gradient comes to this op and goes on to its operands.
   bool passes(mlir::Operation *op) const;
 
 private:
+  /// From what needs a gradient and what has one, through the block.
+  void spread(mlir::Block &body);
+  static void insertFloats(llvm::DenseSet<mlir::Value> &set, mlir::ValueRange values);
+
   llvm::DenseSet<mlir::Value> required, reached;
 };
 

@@ -30,12 +30,21 @@ using namespace galvatron::layers;
 //===----------------------------------------------------------------------===//
 
 FreeOps::FreeOps(func::FuncOp step) {
+  findActivations(step.getBody().front(), [](BlockArgument) { return false; });
+}
+
+FreeOps::FreeOps(LayerOp layer) {
+  findActivations(layer.getBody().front(),
+                  [&](BlockArgument argument) { return argument.getArgNumber() >= layer.getNumInputs(); });
+}
+
+void FreeOps::findActivations(Block &body, llvm::function_ref<bool(BlockArgument)> isParameter) {
   // Whether a value depends on parameters, and on the step's arguments.
   enum : unsigned { Parameter = 1, Data = 2, Both = 3 };
   llvm::DenseMap<Value, unsigned> dependence;
-  for (Value argument : step.getArguments())
-    dependence[argument] = isFloatTensor(argument.getType()) ? Both : Data;
-  for (Operation &op : step.getBody().front().without_terminator()) {
+  for (BlockArgument argument : body.getArguments())
+    dependence[argument] = isParameter(argument) ? Parameter : isFloatTensor(argument.getType()) ? Both : Data;
+  for (Operation &op : body.without_terminator()) {
     unsigned mask = isa<ParameterOp>(op) ? unsigned(Parameter) : 0;
     for (Value operand : op.getOperands())
       mask |= dependence.lookup(operand);
@@ -45,8 +54,8 @@ FreeOps::FreeOps(func::FuncOp step) {
     if (mask == Both || isa<DropoutOp>(op))
       activations.insert(&op);
   }
-  // The step's results come out of a layer, even if they are constant.
-  Operation *terminator = step.getBody().front().getTerminator();
+  // The results come out of a layer, even if they are constant.
+  Operation *terminator = body.getTerminator();
   activations.insert(terminator);
   for (Value result : terminator->getOperands())
     if (Operation *op = result.getDefiningOp())

@@ -12,12 +12,29 @@ using namespace galvatron::layers;
 
 GradientFlow::GradientFlow(func::FuncOp step) {
   Block &body = step.getBody().front();
-  auto insertFloats = [](llvm::DenseSet<Value> &set, ValueRange values) {
-    for (Value value : values)
-      if (isFloatTensor(value.getType()))
-        set.insert(value);
-  };
   insertFloats(required, step.getArguments());
+  insertFloats(reached, body.getTerminator()->getOperands());
+  spread(body);
+}
+
+GradientFlow::GradientFlow(LayerOp layer) {
+  Block &body = layer.getBody().front();
+  for (BlockArgument argument : body.getArguments())
+    if (layer.hasGradient(argument.getArgNumber()))
+      required.insert(argument);
+  for (OpOperand &result : body.getTerminator()->getOpOperands())
+    if (layer.hasResultGradient(result.getOperandNumber()))
+      reached.insert(result.get());
+  spread(body);
+}
+
+void GradientFlow::insertFloats(llvm::DenseSet<Value> &set, ValueRange values) {
+  for (Value value : values)
+    if (isFloatTensor(value.getType()))
+      set.insert(value);
+}
+
+void GradientFlow::spread(Block &body) {
   for (Operation &op : body.without_terminator()) {
     auto parameter = dyn_cast<ParameterOp>(op);
     bool isRequired =
@@ -27,7 +44,6 @@ GradientFlow::GradientFlow(func::FuncOp step) {
     if (isRequired)
       insertFloats(required, op.getResults());
   }
-  insertFloats(reached, body.getTerminator()->getOperands());
   for (Operation &op : llvm::reverse(body.without_terminator()))
     if (passes(&op))
       insertFloats(reached, op.getOperands());

@@ -65,6 +65,12 @@ struct SearchPlanPass : galvatron::impl::SearchPlanPassBase<SearchPlanPass> {
     FailureOr<ModelLayers> model = collectLayers(module);
     if (failed(model) || failed(verifyDifferentiated(*model)))
       return signalPassFailure();
+    for (const search::Layer &layer : model->layers)
+      if (!layer.block.empty()) {
+        module.emitError() << "expects whole layers to search a plan for, but got '" << layer.path << "', half of '"
+                           << layer.block << "'; search from the model as it was imported";
+        return signalPassFailure();
+      }
     search::Result<search::Cluster> cluster = readCluster({clusterFile, ranks, memory, deviceKind});
     if (!cluster) {
       module.emitError(cluster.error().message);

@@ -94,13 +94,14 @@ LogicalResult PartitionStagesPass::readStages() {
 
 void PartitionStagesPass::createStages() {
   OpBuilder builder(step);
-  // Random bits of a layer are keyed by its place in the whole model; redistributions are no layers.
+  // Random bits of a layer are keyed by its place in the whole model, those of halves by the whole layer's;
+  // redistributions are no layers.
   SmallVector<Attribute> paths;
   for (auto call : step.getBody().front().getOps<graph::CallOp>()) {
     if (!call->hasAttr(plan::kStrategyAttrName))
       continue;
     call->setAttr(dist::kLayerIndexAttrName, builder.getI64IntegerAttr(paths.size()));
-    paths.push_back(builder.getStringAttr(call.getPath()));
+    paths.push_back(builder.getStringAttr(call.getBlockPath()));
   }
   getOperation()->setAttr(dist::kLayerPathsAttrName, builder.getArrayAttr(paths));
   for (int64_t index = 0; index < pipeline.getStages(); ++index) {

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kBatch = 8, kHeads = 4, kMostRanks = 8;
 constexpr int kRandomPlans = 160; // of each model
+constexpr int kRandomHalves = 40; // of each model and way to cut it
 
 bool isLegal(const StrategyValues &values, int64_t microBatches) {
   return values.dp * microBatches <= kBatch && values.tp * values.ulysses <= kHeads &&
@@ -93,6 +94,14 @@ LayerwisePlan drawPlan(unsigned seed, size_t layers) {
 
 class EquivalenceTest : public testing::TestWithParam<std::string> {
 protected:
+  LayerwisePlan drawPlanFor(TrainedModel &model, unsigned seed) {
+    LayerwisePlan plan = drawPlan(seed, model.numLayers());
+    // A tied table has one placement in all stages.
+    if (GetParam() == "gpt2_ignored.mlir")
+      plan.strategies.back() = plan.strategies.front();
+    return plan;
+  }
+
   void expectEquivalent(TrainedModel &model, const LayerwisePlan &plan) {
     mlir::ScopedDiagnosticHandler handler(model.context(), [&](mlir::Diagnostic &diagnostic) {
       if (diagnostic.getSeverity() == mlir::DiagnosticSeverity::Error)
@@ -123,12 +132,22 @@ TEST_P(EquivalenceTest, EveryStrategyTrainsLikeOneDevice) {
 
 TEST_P(EquivalenceTest, RandomPlansTrainLikeOneDevice) {
   TrainedModel model(GetParam());
-  for (int seed = 0; seed < kRandomPlans; ++seed) {
-    LayerwisePlan plan = drawPlan(seed, model.numLayers());
-    // A tied table has one placement in all stages.
-    if (GetParam() == "gpt2_ignored.mlir")
-      plan.strategies.back() = plan.strategies.front();
-    expectEquivalent(model, plan);
+  for (int seed = 0; seed < kRandomPlans; ++seed)
+    expectEquivalent(model, drawPlanFor(model, seed));
+}
+
+/// Attention and feed-forward each with a strategy of its own, in one layer of two or in both; what they come to is
+/// what whole layers come to.
+TEST_P(EquivalenceTest, RandomHalvesTrainLikeOneDevice) {
+  TrainedModel whole(GetParam());
+  std::string attention = GetParam() == "gpt2_ignored.mlir" ? "attn" : "self_attn";
+  std::string last = "layers.1." + attention + ",layers.1.mlp";
+  for (const std::string &units : {last, "layers.0." + attention + ",layers.0.mlp," + last}) {
+    TrainedModel model(GetParam(), units);
+    EXPECT_EQ(model.numLayers(), whole.numLayers() + (units == last ? 1 : 2));
+    EXPECT_EQ(whole.differenceOf(model.expected), "");
+    for (int seed = 0; seed < kRandomHalves; ++seed)
+      expectEquivalent(model, drawPlanFor(model, 1000 + seed));
   }
 }
 

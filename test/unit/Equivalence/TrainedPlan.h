@@ -41,7 +41,9 @@ class TrainedModel {
 public:
   static constexpr int kSteps = 3;
 
-  explicit TrainedModel(const std::string &file) : program(readInput(file)) {
+  /// `units`: names of a plan's layers, separated by commas; those that name halves cut a layer in two.
+  explicit TrainedModel(const std::string &file, const std::string &units = "") : program(readInput(file)) {
+    EXPECT_TRUE(units.empty() || program.run("galvatron-form-sublayers{units=" + units + "},galvatron-verify-import"));
     EXPECT_TRUE(program.run(kTrain));
     program.context->printOpOnDiagnostic(false);
     ProgramTrainee single(*program.module, /*seed=*/1, /*exact=*/true);

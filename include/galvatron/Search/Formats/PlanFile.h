@@ -57,6 +57,22 @@ struct PlanTarget {
 /// Reads either format (recognised by `units` or `pp_deg`).
 Result<Plan> parsePlan(std::string_view json, const PlanTarget &target);
 
+/// The names of layers in a plan of this project's format, whatever else is in it; none of anything else.
+std::vector<std::string> readLayerNames(std::string_view json);
+
+/// A submodule of a layer, as a plan names it that gives it a strategy of its own.
+struct LayerPart {
+  const Layer *layer;
+  std::string name; ///< below the layer's path
+};
+
+/// What "model.layers.3.mlp", or "layers.3.mlp" by number, is part of. Nothing where a layer has that name, or none has
+/// a name that it begins with.
+std::optional<LayerPart> findPart(const std::string &name, const std::vector<Layer> &layers);
+
+/// Whether a plan means a layer by a name: its path, or its number as in "layers.3".
+bool isNameOf(const std::string &name, const Layer &layer, const std::vector<Layer> &layers);
+
 /// This project's format, two-space indented, one layer a line.
 std::string writePlan(const Plan &plan);
 

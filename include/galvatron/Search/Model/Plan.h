@@ -28,6 +28,7 @@ struct PlannedLayer {
   /// Without `strategy.recompute`: values that backward recomputes, by name
   /// (`strategy.values` numbers them; in a plan the names count).
   std::vector<std::string> recomputeValues = {};
+  std::string block = {}; ///< as `Layer::block`
 };
 
 /// Where a rank's predicted memory goes, per stage (all ranks of a stage need

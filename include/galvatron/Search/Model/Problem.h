@@ -35,6 +35,8 @@ struct Layer {
   LayerRole role = LayerRole::Block;
   /// Of a compiler's program: names of the values that backward can recompute one by one.
   std::vector<std::string> recomputableValues = {};
+  /// Of half a layer: the path of the whole, whose other half is the layer before or after. Both run on one stage.
+  std::string block = {};
 };
 
 /// A parameter used by two layers (tied embeddings). When the layers are on
