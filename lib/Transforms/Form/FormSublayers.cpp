@@ -11,7 +11,6 @@
 
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/OperationSupport.h"
-#include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/StringExtras.h"
 
@@ -191,7 +190,7 @@ struct FormSublayersPass : galvatron::impl::FormSublayersPassBase<FormSublayersP
     if (failed(found))
       return signalPassFailure();
     model = std::move(*found);
-    llvm::MapVector<size_t, std::vector<std::string>> named; // by the layer's index
+    std::map<size_t, std::vector<std::string>> named; // by the layer's index
     for (const std::string &unit : units)
       if (std::optional<search::LayerPart> part = search::findPart(unit, model.layers))
         if (auto &names = named[part->layer - model.layers.data()]; !llvm::is_contained(names, part->name))
