@@ -124,9 +124,9 @@ def with_units(plan, change) -> dict:
 
 
 WRONG = {
-    "one alone": (lambda units: units.pop(2), "plan layer 'model.layers.0' is listed by its submodule 'self_attn' alone"),
+    "one alone": (lambda units: units.pop(2), "layer 'model.layers.0' is listed by its submodule 'self_attn' alone"),
     "layer too": (lambda units: units.append({"path": "model.layers.0"}), "is listed as 'model.layers.0' and by its submodule"),
-    "unknown": (lambda units: units[2].update(path="model.layers.0.ffn"), "plan layer 'model.layers.0' has no submodule 'ffn'"),
+    "unknown": (lambda units: units[2].update(path="model.layers.0.ffn"), "layer 'model.layers.0' has no submodule 'ffn'"),
     "two stages": (
         lambda units: [unit.update(stage=1) for unit in units[2:]],
         "plan layer 'model.layers.0.mlp' (stage 1) key 'stage' expects 0, where the other half of 'model.layers.0' is, but "

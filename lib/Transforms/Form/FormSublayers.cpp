@@ -222,7 +222,7 @@ private:
 LogicalResult FormSublayersPass::verifyNames(size_t index, ArrayRef<std::string> names) {
   const search::Layer &layer = model.layers[index];
   std::string modules = llvm::join(getModulesWithProducts(typeOf(index)), ", ");
-  auto error = [&] { return getOperation().emitError() << "plan layer '" << layer.path << "' "; };
+  auto error = [&] { return getOperation().emitError() << "layer '" << layer.path << "' "; };
   for (const std::string &name : names)
     if (!hasModule(typeOf(index), name))
       return error() << "has no submodule '" << name << "' to plan by itself; those with products are " << modules;
@@ -272,7 +272,7 @@ LogicalResult FormSublayersPass::cut(size_t index, std::array<std::string, 2> na
   auto at = known.find({whole, names});
   if (at == known.end()) {
     FailureOr<SublayerCut> found = cutIntoSublayers(whole, names, [&] {
-      return getOperation().emitError() << "plan layer '" << call.getPath() << "' cannot be cut into '" << names[0]
+      return getOperation().emitError() << "layer '" << call.getPath() << "' cannot be cut into '" << names[0]
                                         << "' and '" << names[1] << "', so list it whole: ";
     });
     if (failed(found))
