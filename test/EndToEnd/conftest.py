@@ -27,6 +27,21 @@ CONFIGS = {
 }
 
 
+def pytest_addoption(parser):
+    parser.addoption("--wide", action="store_true", help="run the tests marked wide too: more plans, models and seeds")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "wide: more of what other tests of its file do; runs with --wide alone")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--wide"):
+        wide = [item for item in items if item.get_closest_marker("wide")]
+        config.hook.pytest_deselected(items=wide)
+        items[:] = [item for item in items if item not in wide]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def tools():
     path = harness.environment()["PATH"]
