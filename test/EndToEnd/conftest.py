@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import harness  # noqa: E402  (this folder's path comes first)
 import torch  # noqa: E402
-from harness import SEQ, STEPS, Model, Run, config_of  # noqa: E402
+from harness import STEPS, Model, Run, config_of  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -88,7 +88,7 @@ def pytorch(tokens: Path):
 
     def train(model: Model, folder: Path, *options) -> Run:
         folder.mkdir()
-        words = [model.archive, "--data", tokens, "--batch", model.batch, "--seq", SEQ, "--quiet"]
+        words = [model.archive, "--data", tokens, "--batch", model.batch, "--seq", model.seq, "--quiet"]
         words += ["--log", folder / "log.csv", "--dump-gradients", folder / "gradients", "--dump-steps", 1]
         assert reference.main([str(word) for word in [*words, *options]]) == 0
         return Run(folder, "")
