@@ -61,11 +61,12 @@ def draw_plan(seed: int, sizes: Sizes, units: list[dict], values: dict[str, list
     for number, unit in enumerate(units):
         is_block = 0 < number < len(units) - 1
         names = values.get(unit["layer_type"], [])
-        while not is_legal(sizes, strategy := draw_strategy(draw, ranks, names), micro_batches, is_block):
-            pass
-        # A tied table has one placement in all stages.
-        if sizes.tied and number == len(units) - 1:
-            strategy = planned[0]["strategy"] | {"recompute_values": []}
+        # States of a tied table are shared alike.
+        zero = planned[0]["strategy"]["zero"] if sizes.tied and number == len(units) - 1 else None
+        while True:
+            strategy = draw_strategy(draw, ranks, names)
+            if is_legal(sizes, strategy, micro_batches, is_block) and zero in (None, strategy["zero"]):
+                break
         planned.append({"path": unit["path"], "stage": int(number >= border) * (stages - 1), "strategy": strategy})
     return {
         "ranks": ranks * stages,

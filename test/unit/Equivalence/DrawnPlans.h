@@ -148,22 +148,17 @@ inline LayerwisePlan drawIllegalPlan(unsigned seed, const ModelSizes &model, siz
 inline LayerwisePlan drawLegalPlan(unsigned seed, const ModelSizes &model, const ValueBits &allValues) {
   std::mt19937 generator(seed);
   auto drawLayer = [&](size_t layer, const LayerwisePlan &plan) {
-    bool isBlock = layer > 0 && layer + 1 < allValues.size();
-    while (true)
-      if (auto values = drawStrategy(generator, plan.devices, allValues[layer]);
-          isLegal(model, values, plan.microBatches, isBlock))
+    bool isLast = layer + 1 == allValues.size();
+    while (true) {
+      plan::StrategyValues values = drawStrategy(generator, plan.devices, allValues[layer]);
+      // States of a tied table are shared alike.
+      if (isLast && model.isTied && values.zero != plan.strategies.front().zero)
+        continue;
+      if (isLegal(model, values, plan.microBatches, /*isBlock=*/layer > 0 && !isLast))
         return values;
+    }
   };
-  LayerwisePlan plan = drawPlan(generator, model, allValues.size(), drawLayer);
-  if (!model.isTied)
-    return plan;
-  // A tied table has one placement in all stages.
-  plan::StrategyValues &head = plan.strategies.back();
-  int64_t recompute = head.recompute, values = head.values;
-  head = plan.strategies.front();
-  head.recompute = recompute;
-  head.values = values;
-  return plan;
+  return drawPlan(generator, model, allValues.size(), drawLayer);
 }
 
 } // namespace galvatron::reference

@@ -88,14 +88,23 @@ public:
     return succeeded(passes.run(*planned)) ? std::move(planned) : mlir::OwningOpRef<mlir::ModuleOp>();
   }
 
-  /// Timetables of a program after phase stage; empty if it cannot be lowered.
-  static std::vector<Timetable> lower(mlir::ModuleOp staged) {
+  /// A program after phase stage, lowered, with its timetables; or null.
+  static mlir::OwningOpRef<mlir::ModuleOp> lower(mlir::ModuleOp staged, std::vector<Timetable> &timetables) {
     mlir::OwningOpRef<mlir::ModuleOp> lowered(staged.clone());
     mlir::PassManager passes(staged.getContext());
     LowerPhaseOptions options;
     options.timetables = std::make_shared<std::vector<Timetable>>();
     buildLowerPhase(passes, options);
-    return succeeded(passes.run(*lowered)) ? *options.timetables : std::vector<Timetable>();
+    if (failed(passes.run(*lowered)))
+      return {};
+    timetables = std::move(*options.timetables);
+    return lowered;
+  }
+  /// Empty if it cannot be lowered.
+  static std::vector<Timetable> lower(mlir::ModuleOp staged) {
+    std::vector<Timetable> timetables;
+    lower(staged, timetables);
+    return timetables;
   }
 
   /// Runs all steps; of a failure what was there before.
