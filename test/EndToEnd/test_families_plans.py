@@ -26,7 +26,7 @@ FAMILIES = {
     "qwen2": FULL | {"num_key_value_heads": 3, "intermediate_size": 66, "vocab_size": 96},
     "bloom": {"hidden_size": 60, "n_head": 6, "vocab_size": 97},
     "gpt_neox": FULL | {"intermediate_size": 90, "vocab_size": 96},
-    "phi": FULL | {"intermediate_size": 90, "vocab_size": 97},
+    "phi": FULL | {"hidden_size": 72, "intermediate_size": 90, "vocab_size": 97},
 }
 
 
