@@ -7,6 +7,7 @@
 
 #include "galvatron/Pipelines/Phases.h"
 #include "galvatron/Reference/TimetableRun.h"
+#include "galvatron/Schedule/VerifyTimetable.h"
 
 #include <cmath>
 #include <random>
@@ -77,14 +78,15 @@ public:
     return succeeded(passes.run(*planned)) ? std::move(planned) : mlir::OwningOpRef<mlir::ModuleOp>();
   }
 
-  /// Timetables of a program after phase stage; empty if it cannot be lowered.
+  /// Timetables of a program after phase stage, proved; empty if it cannot be lowered.
   static std::vector<Timetable> lower(mlir::ModuleOp staged) {
     mlir::OwningOpRef<mlir::ModuleOp> lowered(staged.clone());
     mlir::PassManager passes(staged.getContext());
     LowerPhaseOptions options;
     options.timetables = std::make_shared<std::vector<Timetable>>();
     buildLowerPhase(passes, options);
-    return succeeded(passes.run(*lowered)) ? *options.timetables : std::vector<Timetable>();
+    bool isProved = succeeded(passes.run(*lowered)) && succeeded(verifyTimetables(*lowered, *options.timetables));
+    return isProved ? *options.timetables : std::vector<Timetable>();
   }
 
   /// Runs all steps; of a failure what was there before.
