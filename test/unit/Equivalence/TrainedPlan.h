@@ -8,6 +8,7 @@
 #include "galvatron/Pipelines/Phases.h"
 #include "galvatron/Placement/Recomputation.h"
 #include "galvatron/Reference/TimetableRun.h"
+#include "galvatron/Schedule/VerifyTimetable.h"
 
 #include <cmath>
 #include <random>
@@ -100,10 +101,12 @@ public:
     timetables = std::move(*options.timetables);
     return lowered;
   }
-  /// Empty if it cannot be lowered.
+  /// Timetables of a program after phase stage, proved; empty if it cannot be lowered.
   static std::vector<Timetable> lower(mlir::ModuleOp staged) {
     std::vector<Timetable> timetables;
-    lower(staged, timetables);
+    mlir::OwningOpRef<mlir::ModuleOp> lowered = lower(staged, timetables);
+    if (!lowered || failed(verifyTimetables(*lowered, timetables)))
+      return {};
     return timetables;
   }
 
