@@ -57,6 +57,14 @@ std::vector<std::string> galvatron::readUnits(const MainJobOptions &options) {
   return search::readLayerNames({text.data(), text.size()});
 }
 
+FailureOr<bool> galvatron::namesHalves(ModuleOp module, llvm::ArrayRef<std::string> units) {
+  FailureOr<ModelLayers> model = collectLayers(module);
+  if (failed(model))
+    return failure();
+  return llvm::any_of(units,
+                      [&](const std::string &unit) { return search::findPart(unit, model->layers).has_value(); });
+}
+
 FailureOr<int64_t> galvatron::readGlobalBatch(ModuleOp module, const MainJobOptions &options,
                                               const search::Cluster &cluster) {
   int64_t asked = options.globalBatch.value_or(0);

@@ -23,6 +23,9 @@ mlir::FailureOr<search::Cluster> readJobCluster(const MainJobOptions &options, c
 /// who needs the plan will say so.
 std::vector<std::string> readUnits(const MainJobOptions &options);
 
+/// Whether some of these names are of parts of the module's layers.
+mlir::FailureOr<bool> namesHalves(mlir::ModuleOp module, llvm::ArrayRef<std::string> units);
+
 /// Samples of a step: those asked for, else the plan file's, which the model follows, else 0: the model's.
 mlir::FailureOr<int64_t> readGlobalBatch(mlir::ModuleOp module, const MainJobOptions &options,
                                          const search::Cluster &cluster);

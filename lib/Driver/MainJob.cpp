@@ -19,8 +19,10 @@ static LogicalResult differentiate(ModuleOp module, Phase start, const MainJobOp
   ImportPhaseOptions import;
   import.units = readUnits(options);
   auto build = start < Phase::Import ? buildImportPhase : buildImportPhaseEnd;
-  bool isDue = start < Phase::Import || (start == Phase::Import && !import.units.empty());
-  if (isDue && failed(phases.run(module, Phase::Import, [&](OpPassManager &passes) { build(passes, import); })))
+  FailureOr<bool> isDue = start < Phase::Import;
+  if (start == Phase::Import && !import.units.empty() && failed(isDue = namesHalves(module, import.units)))
+    return failure();
+  if (*isDue && failed(phases.run(module, Phase::Import, [&](OpPassManager &passes) { build(passes, import); })))
     return failure();
   if (start >= Phase::Differentiate || options.getLastPhase() < Phase::Differentiate)
     return success();
@@ -92,12 +94,9 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   FailureOr<std::vector<Timetable>> timetables = lowerModule(module, options, phases);
   if (failed(timetables))
     return failure();
-  // Whoever asks for it or not: it takes less than a tenth of lowering. Of states that ranks share there is no proof
-  // yet, which is told where one is asked for.
-  bool sharesStates = llvm::any_of(*timetables, [](const Timetable &timetable) { return !timetable.buckets.empty(); });
+  // Whoever asks for it or not: it takes less than a tenth of lowering.
   FailureOr<TimetableProof> proof = TimetableProof();
-  bool proves = !timetables->empty() && (!sharesStates || options.verifyTimetable);
-  if (proves && failed(proof = verifyTimetables(module, *timetables)))
+  if (!timetables->empty() && failed(proof = verifyTimetables(module, *timetables)))
     return failure();
   if (options.asksForTimetable() && !options.writesFolder())
     return printTimetable(module, *timetables, *proof, options);

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from harness import Layout, Model, call, config_of, succeed
+from harness import Layout, Model, call, config_of, succeed, targets
 from test_sequence import check_equal, run_of, trained  # noqa: F401
 
 SP = {"tp": 2, "sequence_parallel": True}
@@ -62,7 +62,8 @@ def test_a_residual_inside_of_attention(trained, tokens, tmp_path):  # noqa: F81
 def test_stages_and_recomputed_values(trained, tokens, tmp_path):  # noqa: F811
     """Names of values are those of the whole layer; the plan that is written reads back to the same program."""
     model, expected = trained("llama")
-    halves = ({"tp": 2, "recompute_values": ["self_attn.q_proj.rope", "self_attn.attention"]}, {"recompute_values": ["mlp.up_proj"]})
+    values = ["self_attn.q_proj.rope", "self_attn.attention"]
+    halves = ({"tp": 2, "recompute_values": values}, {"recompute_values": ["mlp.up_proj"]})
     plan = plan_of(model, halves, cut=(0, 2), stages=(0, 0, 0, 1, 1))
     compiled = model.compile_plan("values", plan | {"ranks": 4})
     check_equal(run_of(compiled, tokens, tmp_path), expected)
@@ -95,13 +96,14 @@ def test_a_plan_after_import(trained, tmp_path):  # noqa: F811
     assert planned[0] == planned[1] and planned[0].count("graph.block") == 2
     late = call("galvatron-opt", f"--plan={file}", "--compile-to=plan", programs["differentiate"])
     assert late.returncode == 1
-    assert "lists 'model.layers.0.self_attn', a submodule of layer 'model.layers.0', which this program has as a whole" in late.stderr
+    part = "lists 'model.layers.0.self_attn', a submodule of layer 'model.layers.0', which this program has as a whole"
+    assert part in late.stderr
     program = tmp_path / "halves.mlir"
     program.write_text(succeed("galvatron-opt", f"--plan={file}", "--compile-to=differentiate", model.program).stdout)
     whole = {"ranks": 4, "units": [{"path": path} for path in model.units]}
     file.write_text(json.dumps(whole))
     late = call("galvatron-opt", f"--plan={file}", "--compile-to=plan", program)
-    assert "lists the layer 'model.layers.0', which this program has as its halves 'model.layers.0.self_attn' and 'model.layers.0.mlp'" in late.stderr
+    assert "lists the layer 'model.layers.0', which this program has as its halves 'model.layers.0.self" in late.stderr
     late = call("galvatron-opt", "--search", "--ranks=2", "--compile-to=plan", program)
     assert "expects whole layers to search a plan for, but got 'model.layers.0.self_attn'" in late.stderr
     file.write_text(json.dumps({"pp_deg": 1, "tp_sizes_enc": "1,1,1,1", "world_size": 2}))
@@ -117,24 +119,44 @@ def test_dropout_masks_are_those_of_the_whole_layer(name, tokens, tmp_path):
     check_equal(run_of(compiled, tokens, tmp_path / "halves"), expected)
 
 
+@pytest.mark.parametrize("halves", HALVES)
+def test_timetable_is_proved(halves, trained):  # noqa: F811
+    model, _ = trained("falcon")
+    folder = model.compile_plan(f"halves-{halves}", plan_of(model, HALVES[halves])).folder
+    proof = succeed("galvatron-opt", f"--plan={folder / 'plan.json'}", "--verify-timetable", model.program).stdout
+    assert "proved" in proof
+
+
+@pytest.mark.skipif("cuda" not in targets(), reason="no libraries of a GPU")
+@pytest.mark.parametrize("halves", HALVES)
+def test_compiles_for_gpus(halves, trained, tmp_path):  # noqa: F811
+    model, _ = trained("llama")
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(plan_of(model, HALVES[halves])))
+    for precision in ("fp32", "bf16"):
+        options = ("--target=cuda", f"--precision={precision}", "-o", tmp_path / precision)
+        succeed("galvatron-opt", f"--plan={file}", "--lower", model.program, *options)
+
+
 def with_units(plan, change) -> dict:
     units = [dict(unit) for unit in plan["units"]]
     change(units)
     return plan | {"units": units}
 
 
+PATH = "model.layers.0"
 WRONG = {
-    "one alone": (lambda units: units.pop(2), "layer 'model.layers.0' is listed by its submodule 'self_attn' alone"),
-    "layer too": (lambda units: units.append({"path": "model.layers.0"}), "is listed as 'model.layers.0' and by its submodule"),
-    "unknown": (lambda units: units[2].update(path="model.layers.0.ffn"), "layer 'model.layers.0' has no submodule 'ffn'"),
+    "one alone": (lambda units: units.pop(2), f"layer '{PATH}' is listed by its submodule 'self_attn' alone"),
+    "layer too": (lambda units: units.append({"path": PATH}), f"is listed as '{PATH}' and by its submodule"),
+    "unknown": (lambda units: units[2].update(path=PATH + ".ffn"), f"layer '{PATH}' has no submodule 'ffn'"),
     "two stages": (
         lambda units: [unit.update(stage=1) for unit in units[2:]],
-        "plan layer 'model.layers.0.mlp' (stage 1) key 'stage' expects 0, where the other half of 'model.layers.0' is, but "
-        "got 1; put both on one stage",
+        f"plan layer '{PATH}.mlp' (stage 1) key 'stage' expects 0, where the other half of '{PATH}' is, but got 1; "
+        "put both on one stage",
     ),
     "unknown value": (
         lambda units: units[1].update(strategy={"recompute_values": ["mlp.up_proj"]}),
-        "layer 'model.layers.0.self_attn' expects key 'recompute_values' to name values out of",
+        f"layer '{PATH}.self_attn' expects key 'recompute_values' to name values out of",
     ),
 }
 

@@ -167,6 +167,50 @@ TEST(Plan, is_valid_however_it_came_about) {
             "lower 'virtual_stages' or spread the layers");
 }
 
+/// Halves of a layer go by its path or its number, and together.
+TEST(Plan, lists_halves_of_layers) {
+  PlanTarget halves = target();
+  halves.layers[1].path = "h.0.attn", halves.layers[2].path = "h.0.mlp";
+  halves.layers[1].block = halves.layers[2].block = "h.0";
+  auto read = [&](const std::string &first, const std::string &second, int stage = 0) -> std::string {
+    Json json = plan();
+    json["units"][1]["path"] = first, json["units"][2]["path"] = second;
+    json["units"][1]["stage"] = 0, json["units"][2]["stage"] = stage;
+    Result<Plan> read = parsePlan(json.dump(), halves);
+    return read ? read->layers[1].path + " " + read->layers[2].path + " of " + read->layers[2].block
+                : read.error().message;
+  };
+  EXPECT_EQ(read("h.0.attn", "h.0.mlp"), "h.0.attn h.0.mlp of h.0");
+  EXPECT_EQ(read("layers.0.mlp", "layers.0.attn"), "h.0.attn h.0.mlp of h.0");
+  EXPECT_NE(read("layers.1.mlp", "layers.0.attn").find("the model has 1 layers of role 'layer', layers.0 to layers.0"),
+            std::string::npos);
+  EXPECT_EQ(read("h.0.attn", "h.0.mlp", 1),
+            "plan layer 'h.0.mlp' (stage 1) key 'stage' expects 0, where the other half of 'h.0' is, but got 1; put "
+            "both on one stage");
+  for (std::string whole : {"h.0", "layers.0"})
+    EXPECT_EQ(read(whole, "h.0.mlp"), "plan lists the layer '" + whole +
+                                          "', which this program has as its halves 'h.0.attn' and 'h.0.mlp'; list "
+                                          "these, or start from the model as it was imported");
+}
+
+/// A submodule of a layer that the target has as a whole.
+TEST(Plan, names_parts_of_layers) {
+  std::vector<Layer> layers = target().layers;
+  layers[1].path = "h.0";
+  for (std::string name : {"h.0.mlp.up", "layers.0.mlp.up"}) {
+    std::optional<LayerPart> part = findPart(name, layers);
+    ASSERT_TRUE(part) << name;
+    EXPECT_EQ(part->layer, &layers[1]);
+    EXPECT_EQ(part->name, "mlp.up");
+  }
+  for (std::string name : {"h.0", "h.01", "layers.0", "layers.0.", "layers.9.mlp", "layers.x.mlp", "head", "h"})
+    EXPECT_FALSE(findPart(name, layers)) << name;
+  EXPECT_EQ(readLayerNames(R"({"units": [{"path": "a"}, 3, {"path": 4}, {"path": "b"}]})"),
+            (std::vector<std::string>{"a", "b"}));
+  for (const char *text : {"", "[]", "{", R"({"units": 3})", R"({"pp_deg": 1})"})
+    EXPECT_TRUE(readLayerNames(text).empty()) << text;
+}
+
 /// What the reference's format cannot say.
 TEST(Plan, is_not_written_as_another) {
   auto complaint = [](auto change) {
@@ -183,6 +227,9 @@ TEST(Plan, is_not_written_as_another) {
       "the reference's format has tp or ulysses in a layer, but 'layers.0' has both; write this project's format");
   EXPECT_EQ(complaint([](Plan &given) { given.layers[3].stage = 0; }),
             "the reference's format puts 'head' on stage 1, but the plan on 0; write this project's format");
+  EXPECT_EQ(complaint([](Plan &given) { given.layers[1].block = "layers"; }),
+            "the reference's format has one strategy for a layer, but the plan has one for 'layers.0', half of "
+            "'layers'; write this project's format");
   EXPECT_NE(complaint([](Plan &given) {
               given.layers[3].strategy.cp = 2;
             }).find("the reference's format has one strategy for embedding and head, but 'embedding' has "),
