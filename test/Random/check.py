@@ -37,6 +37,7 @@ REFUSALS = (
     r"aten::\w+ in \S+ \(.*:\d+\)",  # the importer, with operator, module and line
     r"expects --(batch|seq) \d+, the example's",
     r"cannot use \w+ = \d+: expects it to divide",
+    r"expects one level of ZeRO of the tied parameter",
 )
 # How much more than PyTorch's own error in single precision is rounding, where a gradient is a difference of large terms.
 ROUNDING = 30
