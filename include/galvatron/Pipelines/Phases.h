@@ -69,6 +69,8 @@ struct LowerPhaseOptions : mlir::PassPipelineOptions<LowerPhaseOptions> {
   std::shared_ptr<std::vector<Timetable>> timetables;
 };
 
+/// Before all phases, in `galvatron-import --documents`: rows hold several documents from here on.
+void buildDocumentsPhase(mlir::OpPassManager &passes);
 void buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseOptions &options);
 /// The phase's end, which a program that has been through it takes again for a plan that cuts layers.
 void buildImportPhaseEnd(mlir::OpPassManager &passes, const ImportPhaseOptions &options);
