@@ -71,6 +71,8 @@ StrategyValues drawStrategy(std::mt19937 &generator, int64_t devices, int64_t mi
       values.sequenceParallel = 0;
     if (values.dp * values.ulysses * values.cp == 1 || !plan::whyUnsupported({.zero = values.zero}).empty())
       values.zero = 0;
+    if (values.dp * values.ulysses * values.cp > 1)
+      values.reduceEveryMicroBatch = generator() % 3;
     if (values.cp <= 2 && isLegal(values, microBatches))
       return values;
   }
@@ -119,6 +121,25 @@ TEST_P(EquivalenceTest, EveryStrategyTrainsLikeOneDevice) {
   TrainedModel model(GetParam());
   for (const LayerwisePlan &plan : uniformPlans(model.numLayers()))
     expectEquivalent(model, plan);
+}
+
+/// All layers alike, with what a level of ZeRO would not do unless told.
+TEST_P(EquivalenceTest, ReductionsWhenTheStrategySaysSo) {
+  TrainedModel model(GetParam());
+  StrategyValues dp{.dp = 2}, sp{.dp = 2, .tp = 2, .sequenceParallel = 1}, ulysses{.dp = 2, .ulysses = 2};
+  for (int64_t pp : {1, 2})
+    for (StrategyValues values : {dp, sp, ulysses})
+      for (values.zero = 0; values.zero <= 3; ++values.zero) {
+        values.reduceEveryMicroBatch = values.zero >= 2 ? 1 : 2;
+        LayerwisePlan plan;
+        plan.stages = pp;
+        plan.devices = values.dp * values.tp * values.ulysses;
+        plan.microBatches = 4;
+        plan.schedule = "1f1b";
+        plan.strategies.assign(model.numLayers(), values);
+        plan.stageOf = halves(model.numLayers(), pp);
+        expectEquivalent(model, plan);
+      }
 }
 
 TEST_P(EquivalenceTest, RandomPlansTrainLikeOneDevice) {
