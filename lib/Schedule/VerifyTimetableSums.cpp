@@ -271,6 +271,8 @@ LogicalResult StageProver::addReduced(Bytes addend, Bytes target) {
       if (!sum->terms.insert(term).second)
         return fail("expects each term of " + what + " once, but " + here() + " adds that of " + describe(term) +
                     " again");
+    // It has done its part; what is left of it is nobody's.
+    memory.write(place, {}, now);
   }
   return success();
 }

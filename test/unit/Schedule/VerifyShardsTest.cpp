@@ -444,8 +444,9 @@ TEST_F(VerifyPartsTest, PartNotAdded) {
 
 TEST_F(VerifyPartsTest, PartAddedTwice) {
   insertAfter(0, "add up gradients of block0 micro-batch 1", find(0, "add up gradients of block0 micro-batch 1"));
-  EXPECT_THAT(complaint(), HasSubstr("expects each term of the gradient of n0 once, but \"add up gradients of block0 "
-                                     "micro-batch 1\" on stage 0 adds that of block0 micro-batch 1 again"));
+  EXPECT_THAT(complaint(), HasSubstr("expects \"add up gradients of block0 micro-batch 1\" on stage 0 to add a part of "
+                                     "the gradient of n0, but there is nothing, written by \"add up gradients of "
+                                     "block0 micro-batch 1\""));
 }
 
 TEST_F(VerifyPartsTest, PartAddedAtOtherElements) {
