@@ -604,7 +604,7 @@ LogicalResult StageProver::visit(const Accumulate &sum) {
   FailureOr<Bytes> addend = touch(sum.addend, bytes, /*writes=*/false);
   if (failed(addend))
     return failure();
-  bool isTogether = isOfMicroBatch(*addend);
+  bool isTogether = isOfMicroBatch(*addend) || isOfMicroBatch(rangeOf(sum.sum, bytes));
   FailureOr<Bytes> target = isTogether ? touchTogether(sum.sum, bytes) : touch(sum.sum, bytes, /*writes=*/true);
   if (failed(target))
     return failure();

@@ -190,12 +190,18 @@ def test_reductions_once_a_step_take_memory(models):
     assert max(compile_zero(models, "llama", "dp2-accumulate", 2).plan["peak_bytes_per_rank"]) == peaks[2, True]
 
 
-@pytest.mark.parametrize("level", (1, 2, 3))
-@pytest.mark.parametrize("name", SEQUENCE_LAYOUTS)
-def test_with_sequence_parallelism(name, level, models, reference, tokens, record_property):
-    if level == 2 and name not in ("mixed", "dp2-sp2"):
-        pytest.skip("levels 1 and 3 say the most")
-    model = "gpt2" if level == 3 else "llama"
+@pytest.mark.parametrize(
+    "name, model, level",
+    [
+        ("dp2-sp2", "llama", 2),
+        ("dp2-ulysses2", "llama", 1),
+        ("cp2-dp2", "gpt2", 3),
+        ("cp2-sp2-dp2", "llama", 1),
+        ("mixed", "llama", 2),
+        ("mixed", "gpt2", 3),
+    ],
+)
+def test_with_sequence_parallelism(name, model, level, models, reference, tokens, record_property):
     compiled = compile_zero(models, model, name, level, SEQUENCE_LAYOUTS[name])
     equals_pytorch(compiled, tokens, reference(model, *SGD), SGD, 1e-5, record_property)
 
