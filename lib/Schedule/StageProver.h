@@ -178,6 +178,7 @@ private:
   mlir::LogicalResult addTerm(Sum &sum, const Term &term, const llvm::Twine &what);
   /// The gradients in these bytes, with where they lie: at home, or apart where they are of some micro-batches.
   std::vector<std::pair<int, Bytes>> gradientsIn(Bytes bytes) const;
+  bool isUnshardedGradient(const Content &content) const;
   mlir::LogicalResult reduceParameters(const AllReduce &reduce, Bytes bytes);
   mlir::LogicalResult reduceParameter(const AllReduce &reduce, int parameter, Bytes place);
   /// Whether gradients lie there that are reduced after each micro-batch.

@@ -188,11 +188,17 @@ std::vector<std::pair<int, Bytes>> StageProver::gradientsIn(Bytes bytes) const {
   if (!gradients.empty())
     return gradients;
   memory.allOf(bytes, [&](const Cell &cell) {
-    if (cell.content.kind == Content::Kind::Sum && sums[cell.content.index].kind == Sum::Kind::ParameterGradient)
+    if (isUnshardedGradient(cell.content))
       gradients.push_back({sums[cell.content.index].index, cell.written});
     return true;
   });
   return gradients;
+}
+
+/// What a reduction into pieces has read is still there, until something takes its place.
+bool StageProver::isUnshardedGradient(const Content &content) const {
+  return content.kind == Content::Kind::Sum && sums[content.index].kind == Sum::Kind::ParameterGradient &&
+         table.parameters[sums[content.index].index].bucket < 0;
 }
 
 LogicalResult StageProver::reduceParameters(const AllReduce &reduce, Bytes bytes) {
@@ -207,9 +213,7 @@ LogicalResult StageProver::reduceParameters(const AllReduce &reduce, Bytes bytes
   // What lies between gradients travels along and is read by nobody: at home nothing does, elsewhere it is lost.
   std::vector<Cell> foreign;
   memory.allOf(bytes, [&](const Cell &cell) {
-    bool isGradient =
-        cell.content.kind == Content::Kind::Sum && sums[cell.content.index].kind == Sum::Kind::ParameterGradient;
-    if (!isGradient)
+    if (!isUnshardedGradient(cell.content))
       foreign.push_back(cell);
     return true;
   });
