@@ -10,6 +10,7 @@
 
 #include "dialects/Exec/Exec.h"
 #include "dialects/Graph/GraphStructure.h"
+#include "dialects/Plan/Plan.h"
 
 #include "mlir/IR/SymbolTable.h"
 
@@ -35,6 +36,12 @@ struct ModelParameter {
   int64_t zero = 0;
   /// Mesh axes on which gradients are partial as bodies leave them, ascending.
   std::vector<int64_t> partialAxes;
+  /// A part of the gradient may be reduced before the rest is there.
+  bool reducesEveryMicroBatch = false;
+  void add(const plan::StrategyValues &strategy) {
+    zero = std::max(zero, strategy.zero);
+    reducesEveryMicroBatch |= plan::reducesEveryMicroBatch(strategy);
+  }
   /// Ranks that differ on these axes have equal parameters, so that they can share its states.
   bool isShared() const { return zero && isTrained && !partialAxes.empty(); }
 };
@@ -114,6 +121,8 @@ private:
   mlir::LogicalResult collectParameter(Call &call, size_t position, llvm::StringRef name);
   /// What a body reads or writes as one lies together.
   mlir::LogicalResult checkAdjacent(Call &call);
+  /// The same of the gradients that a backward leaves, wherever it does: one each for `Call::trained`.
+  mlir::LogicalResult checkAdjacentGradients(const Call &call, llvm::ArrayRef<BufferReference> gradients);
   mlir::LogicalResult layOutState();
   mlir::LogicalResult layOut(int buffer, int64_t bytes, const Content &content);
   /// The data of the step, in the order of their ops.
@@ -151,6 +160,9 @@ private:
   mlir::FailureOr<Bytes> touch(BufferReference reference, int64_t bytes, bool writes);
   /// The same, of whatever the bytes are.
   mlir::FailureOr<Bytes> reach(BufferReference reference, int64_t bytes, bool writes);
+  mlir::LogicalResult checkNoState(BufferReference reference, Bytes bytes);
+  /// The same of buffers that lie together, from `reference` on.
+  mlir::FailureOr<Bytes> touchTogether(BufferReference reference, int64_t bytes);
   mlir::LogicalResult checkLeftAlone(BufferReference reference, Bytes bytes, bool writes);
   mlir::LogicalResult finish();
 
@@ -164,7 +176,15 @@ private:
   /// The sum that lies in these bytes, of nothing yet where they are zeroed; null: something else does.
   Sum *findSum(Bytes bytes, Sum::Kind kind, const void *of, int64_t index = -1, int64_t microBatch = -1);
   mlir::LogicalResult addTerm(Sum &sum, const Term &term, const llvm::Twine &what);
-  mlir::LogicalResult reduceParameter(const AllReduce &reduce, int parameter, Bytes bytes);
+  /// The gradients in these bytes, with where they lie: at home, or apart where they are of some micro-batches.
+  std::vector<std::pair<int, Bytes>> gradientsIn(Bytes bytes) const;
+  bool isUnshardedGradient(const Content &content) const;
+  mlir::LogicalResult reduceParameters(const AllReduce &reduce, Bytes bytes);
+  mlir::LogicalResult reduceParameter(const AllReduce &reduce, int parameter, Bytes place);
+  /// Whether gradients lie there that are reduced after each micro-batch.
+  bool isOfMicroBatch(Bytes bytes) const;
+  /// Those of a micro-batch, reduced, to those of the micro-batches before.
+  mlir::LogicalResult addReduced(Bytes addend, Bytes target);
   mlir::LogicalResult reduceOverAxes(const RankGroup &group, llvm::ArrayRef<int64_t> axes, Sum &sum,
                                      const llvm::Twine &what);
   mlir::LogicalResult reduceOverStages(const RankGroup &group, int parameter, Sum &sum);

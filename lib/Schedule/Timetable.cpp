@@ -324,15 +324,15 @@ LogicalResult TimetableBuilder::backward(size_t index, bool isLast) {
       receiveEarly(index + 1);
     if (failed(callBackward(contents.calls[call], microBatch, useAfter(index, call))))
       return failure();
-    scatterGradients(contents.calls[call], microBatch, /*ofStep=*/false);
+    startReductions(contents.calls[call], microBatch);
     if (isLast && !sendsGradients)
-      startReductions(contents.calls[call]);
+      startReductions(contents.calls[call], /*microBatch=*/-1);
   }
   // Earlier stages wait for the last gradient: what would slow it down waits, and runs while they do theirs.
   if (isLast && sendsGradients)
     for (Operation &op : llvm::reverse(block))
       if (auto call = dyn_cast<graph::CallOp>(op))
-        startReductions(contents.calls[call]);
+        startReductions(contents.calls[call], /*microBatch=*/-1);
   return success();
 }
 

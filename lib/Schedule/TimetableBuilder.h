@@ -124,9 +124,14 @@ private:
   /// then written. Zeroes first what can only be added to.
   std::vector<bool> addOrWrite(Call &call, int64_t microBatch);
   void zeroGradient(int parameter, int64_t microBatch);
+  /// Where a backward of this micro-batch leaves a gradient.
+  BufferReference gradientReference(int parameter, int64_t microBatch);
   /// Which gradients each call's last backward completes, as buckets.
   void collectBuckets();
-  void startReductions(Call &call);
+  /// `microBatch`: whose reductions; -1: the step's.
+  void startReductions(Call &call, int64_t microBatch);
+  /// Ends those under way of a micro-batch, and where `ofStep` all others, too.
+  void endReductions(bool ofStep);
   /// Ends whatever is still under way; then sums over stages.
   void finish();
 
@@ -135,8 +140,8 @@ private:
   /// `order`, `places`: of parameters, so that those that lie together are neighbours.
   void collectStateBuckets(llvm::ArrayRef<unsigned> order, llvm::ArrayRef<std::pair<unsigned, unsigned>> places);
   void addStateBuffers();
-  /// Where a backward of this micro-batch leaves a gradient.
-  BufferReference gradientReference(int parameter, int64_t microBatch);
+  /// Where a backward of this micro-batch leaves a gradient that is then reduced into pieces.
+  BufferReference wholeGradientReference(const StageParameter &parameter, int64_t microBatch);
   /// The body that runs after this call's, in this instruction or the next.
   Use useAfter(size_t index, graph::CallOp op);
   /// Buckets that a body reads parameters of, each with whether as bf16 copies.
@@ -150,10 +155,8 @@ private:
   void startGather(std::pair<int, bool> key, std::string name, int64_t microBatch);
   /// Gathered values of level 3 that the next body does not read need not stay.
   void forgetGathered(const Use &next);
-  /// Starts to reduce the gradients that a call completes: those of the micro-batch, or those of the step.
-  void scatterGradients(Call &call, int64_t microBatch, bool ofStep);
-  /// Ends the reductions under way of gradients of a micro-batch, and where `ofStep` all others, too.
-  void endScatters(bool ofStep);
+  /// The same as `startReductions` of buckets of states.
+  void scatterGradients(Call &call, int64_t microBatch);
 
   //===--- State ---------------------------------------------------------===//
 
@@ -192,10 +195,18 @@ private:
     std::string name;
   };
   void addWait(const UnderWay &started);
+  /// Gradients that are being reduced after a micro-batch, or after the step.
+  struct Reduction {
+    UnderWay started;
+    BufferReference addend, sum; // to be added up once it has ended; none: it is there already
+    int64_t count;
+    std::string path;
+    int64_t microBatch; // -1: of the step
+  };
   struct Pending {
     std::map<std::tuple<Lane, int64_t, int64_t>, UnderWay> sends; // by lane, value, micro-batch
     std::map<int, UnderWay> receives;                             // by buffer
-    llvm::SmallVector<UnderWay> reductions;                       // in the order of their starts
+    std::vector<Reduction> reductions;                            // in the order of their starts
     int64_t numHandles = 0;
   } pending;
 
@@ -209,22 +220,22 @@ private:
   /// Gradients that lie together, are partial on the same axes and are complete together: reduced at once.
   struct Bucket {
     int buffer; // the first
-    int64_t bytes;
+    int64_t bytes = 0;
     std::vector<int64_t> axes;
+    mlir::Operation *completedBy = nullptr; // the call
+    bool reducesEveryMicroBatch = false;
+    std::map<int, int64_t> offsets = {}; // of parameters, in bytes
+    /// Reduced where they lie in this step, so that the next micro-batch's are left elsewhere: in this buffer, or -1.
+    bool isReduced = false;
+    int apart = -1;
   };
   struct Gradients {
-    llvm::DenseMap<mlir::Operation *, llvm::SmallVector<Bucket>> buckets; // by the call that completes them
+    std::vector<Bucket> buckets;
+    std::vector<int> bucketOf;                  // by parameter: index into `buckets`, or -1
     std::vector<mlir::Operation *> completedBy; // by parameter: the last call that adds to it, or null
-    std::vector<bool> written;                  // by parameter: in this step
+    std::vector<bool> written;                  // by parameter: in this step, or since it was reduced
   } gradients;
 
-  /// A bucket's gradients on their way to their pieces.
-  struct Scatter {
-    UnderWay started;
-    int bucket;
-    BufferReference piece; // to be added to what is there; none: it is there already
-    int64_t microBatch;
-  };
   /// What is there whole, from its gather on.
   struct Gathered {
     int64_t handle;
@@ -237,7 +248,6 @@ private:
     std::map<std::pair<int, bool>, Gathered> gathered; // by bucket, whether as bf16
     std::vector<int> whole;    // by bucket: buffer of its gradients before they are reduced, or -1
     std::vector<bool> reduced; // by bucket: in this step
-    llvm::SmallVector<Scatter> scatters;
   } shards;
 
   /// Micro-batch of the last backward, whose gradient may still be under way.

@@ -47,6 +47,7 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
     bool isBf16 = call.parameterType(position).getElementType().isBF16();
     auto strategy = call.layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
     int64_t zero = strategy ? strategy.getZero() : 0;
+    bool reducesEveryMicroBatch = strategy && plan::reducesEveryMicroBatch(strategy.getValues());
     auto setGradient = [&](StageParameter &parameter) {
       parameter.gradient = gradient;
       parameter.partialAxes = partialAxesOf(gradient);
@@ -63,6 +64,10 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
       if (known->zero != zero)
         return call.op.emitOpError("expects one level of ZeRO of the tied parameter ")
                << name << ", but its layers have zero " << known->zero << " and " << zero << "; give them the same one";
+      if (known->reducesEveryMicroBatch != reducesEveryMicroBatch)
+        return call.op.emitOpError("expects the gradient of the tied parameter ")
+               << name << " to be reduced once a step or after each micro-batch, but its layers say both; give them "
+               << "the same reduce_every_micro_batch";
       call.parameters.push_back(known - table.parameters.begin());
       continue;
     }
@@ -76,6 +81,7 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
     parameter.hasCopy = isBf16;
     parameter.isReadAsF32 = !isBf16;
     parameter.zero = zero;
+    parameter.reducesEveryMicroBatch = reducesEveryMicroBatch;
     call.parameters.push_back(table.parameters.size());
     table.parameters.push_back(std::move(parameter));
   }
@@ -162,7 +168,8 @@ struct Holders {
   int64_t zero = 0;                 // the highest level
   bool isOneLevel = true, isPartialAlike = true;
 
-  void add(int64_t stage, int64_t level, dist::PlacementAttr gradient) {
+  void add(int64_t stage, plan::StrategyAttr strategy, dist::PlacementAttr gradient) {
+    int64_t level = strategy ? strategy.getZero() : 0;
     isOneLevel &= stages.empty() || level == zero;
     zero = std::max(zero, level);
     if (!llvm::is_contained(stages, stage))
@@ -184,7 +191,7 @@ LogicalResult TimetableBuilder::collectHolders() {
       auto layer = symbols.lookup<dist::LayerOp>(call.getCallee());
       for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
         auto strategy = layer ? layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName) : nullptr;
-        holders[name.str()].add(other.getIndex(), strategy ? strategy.getZero() : 0,
+        holders[name.str()].add(other.getIndex(), strategy,
                                 layer ? layer.getGradient(position) : dist::PlacementAttr());
       }
     }

@@ -4,6 +4,12 @@
 //   compute      … │ backward 3 │ backward 2 │ backward 1 │ wait, wait, wait │ update
 //   reductions                  └── layer 3 ──┴─ layer 2 ─┴─ layer 1 ─┘
 // A stage with earlier ones before it starts to reduce only when its last gradient is sent, for which they wait.
+//
+// Where a layer's strategy says so, they are reduced after each micro-batch: the first one's where they lie, the next
+// ones' apart, since what is reduced cannot be added to what is not.
+//
+//   compute      backward 3 of 0 │ 2 │ 1 │ … │ backward 3 of 1 (apart) │ wait, 2 │ add, wait …
+//   reductions                   └── 3 ──┘ …                           └── 3 ──┘
 #include "TimetableBuilder.h"
 
 #include "dialects/Graph/GraphStructure.h"
@@ -146,38 +152,82 @@ void TimetableBuilder::collectBuckets() {
     return table.parameters[a].gradientBuffer < table.parameters[b].gradientBuffer;
   });
   // Gradients lie on cache lines; the padding between them travels along and is read by nobody.
+  gradients.bucketOf.assign(table.parameters.size(), -1);
   for (size_t i = 0; i < order.size();) {
     const StageParameter &first = table.parameters[order[i]];
-    Operation *completes = completedBy[order[i]];
-    Bucket bucket = {first.gradientBuffer, 0, first.partialAxes};
-    for (; i < order.size() && completedBy[order[i]] == completes &&
-           table.parameters[order[i]].partialAxes == first.partialAxes;
-         ++i)
-      bucket.bytes +=
-          llvm::alignTo(table.buffers[table.parameters[order[i]].gradientBuffer].bytes, exec::kBufferAlignment);
-    if (completes && !first.partialAxes.empty())
-      gradients.buckets[completes].push_back(bucket);
+    Bucket bucket{.buffer = first.gradientBuffer, .axes = first.partialAxes, .completedBy = completedBy[order[i]]};
+    bucket.reducesEveryMicroBatch = first.reducesEveryMicroBatch;
+    bool isReduced = bucket.completedBy && !bucket.axes.empty();
+    for (; i < order.size(); ++i) {
+      const StageParameter &next = table.parameters[order[i]];
+      if (completedBy[order[i]] != bucket.completedBy || next.partialAxes != bucket.axes ||
+          next.reducesEveryMicroBatch != bucket.reducesEveryMicroBatch)
+        break;
+      bucket.offsets[order[i]] = bucket.bytes;
+      bucket.bytes += llvm::alignTo(table.buffers[next.gradientBuffer].bytes, exec::kBufferAlignment);
+      if (isReduced)
+        gradients.bucketOf[order[i]] = gradients.buckets.size();
+    }
+    if (isReduced)
+      gradients.buckets.push_back(std::move(bucket));
   }
 }
 
-void TimetableBuilder::startReductions(Call &call) {
-  scatterGradients(call, /*microBatch=*/-1, /*ofStep=*/true);
-  for (const Bucket &bucket : gradients.buckets.lookup(call.op)) {
-    std::string name = "reduce gradients of " + call.op.getPath().str();
-    int64_t handle = pending.numHandles++;
-    BufferReference buffer = {bucket.buffer, 0};
-    addEntry(AllReduce{buffer, groupIndex({bucket.axes, {}}), bucket.bytes / 4, handle}, name, /*microBatch=*/-1,
-             call.layerIndex);
-    pending.reductions.push_back({handle, buffer, name});
+BufferReference TimetableBuilder::gradientReference(int index, int64_t microBatch) {
+  const StageParameter &parameter = table.parameters[index];
+  if (parameter.bucket >= 0)
+    return wholeGradientReference(parameter, microBatch);
+  int number = gradients.bucketOf[index];
+  if (number < 0 || !gradients.buckets[number].isReduced)
+    return {parameter.gradientBuffer, 0};
+  Bucket &bucket = gradients.buckets[number];
+  if (bucket.apart < 0) {
+    StringRef path = cast<graph::CallOp>(bucket.completedBy).getPath();
+    bucket.apart = addBuffer(label("gradients of", path, microBatch), bucket.bytes);
   }
+  return {bucket.apart, bucket.offsets.at(index)};
+}
+
+void TimetableBuilder::startReductions(Call &call, int64_t microBatch) {
+  bool ofStep = microBatch < 0;
+  scatterGradients(call, microBatch);
+  for (Bucket &bucket : gradients.buckets) {
+    if (bucket.completedBy != call.op.getOperation() || bucket.reducesEveryMicroBatch == ofStep)
+      continue;
+    if (!ofStep)
+      endReductions(/*ofStep=*/false); // at most one more than is being computed
+    std::string path = call.op.getPath().str(), name = "reduce gradients of " + path;
+    if (!ofStep)
+      name += " micro-batch " + std::to_string(microBatch);
+    BufferReference home = {bucket.buffer, 0}, apart = {bucket.apart, 0}, reduced = apart ? apart : home;
+    int64_t handle = pending.numHandles++, count = bucket.bytes / 4;
+    addEntry(AllReduce{reduced, groupIndex({bucket.axes, {}}), count, handle}, name, microBatch, call.layerIndex);
+    pending.reductions.push_back({{handle, reduced, name}, apart, home, count, path, microBatch});
+    if (ofStep)
+      continue;
+    bucket.isReduced = true;
+    bucket.apart = -1;
+    for (auto &[parameter, offset] : bucket.offsets)
+      gradients.written[parameter] = false;
+  }
+}
+
+void TimetableBuilder::endReductions(bool ofStep) {
+  std::erase_if(pending.reductions, [&](const Reduction &reduction) {
+    if (!ofStep && reduction.microBatch < 0)
+      return false;
+    addWait(reduction.started);
+    if (reduction.addend)
+      addEntry(Accumulate{reduction.addend, reduction.sum, GVRT_F32, reduction.count},
+               label("add up", "gradients of " + reduction.path, reduction.microBatch), reduction.microBatch);
+    return true;
+  });
 }
 
 void TimetableBuilder::finish() {
   for (auto &[key, started] : pending.sends)
     addWait(started);
-  for (const UnderWay &reduction : pending.reductions)
-    addWait(reduction);
-  endScatters(/*ofStep=*/true);
+  endReductions(/*ofStep=*/true);
   // Sums over the stages that share a parameter, in an order that they share, too.
   std::map<std::string, const StageParameter *> tied;
   for (const StageParameter &parameter : table.parameters)

@@ -6,6 +6,9 @@
 //   level 2   gather all │ … backward 3 of a micro-batch │ 2 │ 1 …, each followed by a scatter        │ update
 //   level 3              │ gather 1 │ forward 1, gather 2 │ forward 2 … │ backward 2, gather 1 │ …   │ update
 //
+// A strategy may have gradients scattered once a step at any level (`reduce_every_micro_batch`), or after each
+// micro-batch at level 1.
+//
 // What is gathered for a step is gathered at its start, not after the update: then also the first step's values come
 // from pieces, whoever brought them.
 #include "TimetableBuilder.h"
@@ -37,6 +40,7 @@ void TimetableBuilder::collectStateBuckets(ArrayRef<unsigned> order, ArrayRef<st
       StateBucket bucket;
       bucket.path = isShared ? parameter.names.front() : cast<graph::CallOp>(completedBy).getPath().str();
       bucket.level = parameter.zero;
+      bucket.reducesEveryMicroBatch = parameter.reducesEveryMicroBatch;
       bucket.axes = parameter.partialAxes;
       for (int64_t axis : bucket.axes)
         bucket.ranks *= mesh[axis];
@@ -90,15 +94,12 @@ void TimetableBuilder::addStateBuffers() {
 // Gradients
 //===--------------------------------------------------------------------===//
 
-BufferReference TimetableBuilder::gradientReference(int index, int64_t microBatch) {
-  const StageParameter &parameter = table.parameters[index];
-  if (parameter.bucket < 0)
-    return {parameter.gradientBuffer, 0};
+BufferReference TimetableBuilder::wholeGradientReference(const StageParameter &parameter, int64_t microBatch) {
   const StateBucket &bucket = table.buckets[parameter.bucket];
   int &whole = shards.whole[parameter.bucket];
   if (whole < 0) {
     std::string name = "whole gradients of " + bucket.path;
-    if (bucket.reducesEveryMicroBatch())
+    if (bucket.reducesEveryMicroBatch)
       name += " micro-batch " + std::to_string(microBatch);
     whole = addBuffer(name, bucket.elements * 4);
   }
@@ -111,12 +112,13 @@ void TimetableBuilder::zeroUnwrittenBuckets() {
       addEntry(FillZero{{bucket.gradientBuffer, 0}, bucket.pieceElements() * 4}, "zero gradients of " + bucket.path);
 }
 
-void TimetableBuilder::scatterGradients(Call &call, int64_t microBatch, bool ofStep) {
+void TimetableBuilder::scatterGradients(Call &call, int64_t microBatch) {
+  bool ofStep = microBatch < 0;
   for (auto [index, bucket] : llvm::enumerate(table.buckets)) {
-    if (shards.completedBy[index] != call.op.getOperation() || bucket.reducesEveryMicroBatch() == ofStep)
+    if (shards.completedBy[index] != call.op.getOperation() || bucket.reducesEveryMicroBatch == ofStep)
       continue;
     if (!ofStep)
-      endScatters(/*ofStep=*/false); // at most one more than is being computed
+      endReductions(/*ofStep=*/false); // at most one more than is being computed
     std::string name = "reduce gradients of " + bucket.path;
     if (!ofStep)
       name += " micro-batch " + std::to_string(microBatch);
@@ -128,7 +130,7 @@ void TimetableBuilder::scatterGradients(Call &call, int64_t microBatch, bool ofS
     int64_t handle = pending.numHandles++;
     addEntry(ReduceScatter{from, piece ? piece : sum, groupIndex({bucket.axes, {}}), bucket.pieceElements(), handle},
              name, microBatch, call.layerIndex);
-    shards.scatters.push_back({{handle, from, name}, int(index), piece, microBatch});
+    pending.reductions.push_back({{handle, from, name}, piece, sum, bucket.pieceElements(), bucket.path, microBatch});
     shards.reduced[index] = true;
     // The next micro-batch's are written, not added to these.
     shards.whole[index] = -1;
@@ -136,19 +138,6 @@ void TimetableBuilder::scatterGradients(Call &call, int64_t microBatch, bool ofS
       if (parameter.bucket == int(index))
         gradients.written[number] = false;
   }
-}
-
-void TimetableBuilder::endScatters(bool ofStep) {
-  llvm::erase_if(shards.scatters, [&](const Scatter &scatter) {
-    const StateBucket &bucket = table.buckets[scatter.bucket];
-    if (!ofStep && !bucket.reducesEveryMicroBatch())
-      return false;
-    addWait(scatter.started);
-    if (scatter.piece)
-      addEntry(Accumulate{scatter.piece, {bucket.gradientBuffer, 0}, GVRT_F32, bucket.pieceElements()},
-               label("add up", "gradients of " + bucket.path, scatter.microBatch), scatter.microBatch);
-    return true;
-  });
 }
 
 //===--------------------------------------------------------------------===//

@@ -35,7 +35,7 @@ static LogicalResult collectParameters(ProvedModel &model) {
           parameter.partialAxes = meshAxesOf(gradient);
         }
         if (auto strategy = layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName))
-          parameter.zero = std::max<int64_t>(parameter.zero, strategy.getZero());
+          parameter.add(strategy.getValues());
         auto home = cast<dist::PlacementAttr>(layer.getHomes()[position]);
         if (parameter.home && parameter.home != home)
           return reportUnproved(model.module, "expects tied " + name + " to be cut alike wherever it is, but " +

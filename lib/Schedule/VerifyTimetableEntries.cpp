@@ -174,6 +174,29 @@ LogicalResult StageProver::checkAdjacent(Call &call) {
   return success();
 }
 
+LogicalResult StageProver::checkAdjacentGradients(const Call &call, ArrayRef<BufferReference> gradients) {
+  auto groups = call.layer->getAttrOfType<ArrayAttr>(dist::kAdjacentAttrName);
+  for (Attribute group : groups ? groups.getValue() : ArrayRef<Attribute>()) {
+    const BufferReference *before = nullptr;
+    int64_t end = 0, one = 0;
+    for (int64_t position : cast<DenseI64ArrayAttr>(group).asArrayRef()) {
+      auto trained = llvm::find(call.trained, position);
+      if (trained == call.trained.end())
+        continue;
+      const BufferReference &gradient = gradients[trained - call.trained.begin()];
+      int parameter = call.parameters[position];
+      Bytes place = rangeOf(gradient, countOf(table.parameters[parameter]) * 4);
+      if (before && place.begin != end)
+        return fail("expects " + here() + " to leave the gradient of " + parameterName(parameter) +
+                    " right behind that of " + parameterName(one) + ", since it writes both as one, but it does not");
+      before = &gradient;
+      end = place.end;
+      one = parameter;
+    }
+  }
+  return success();
+}
+
 LogicalResult StageProver::collectParameters(Call &call) {
   for (auto [position, name] : llvm::enumerate(call.op.getParameters().getAsValueRange<StringAttr>()))
     if (failed(collectParameter(call, position, name)))
@@ -320,12 +343,27 @@ FailureOr<Bytes> StageProver::reach(BufferReference reference, int64_t bytes, bo
   return touched;
 }
 
-FailureOr<Bytes> StageProver::touch(BufferReference reference, int64_t bytes, bool writes) {
-  FailureOr<Bytes> touched = reach(reference, bytes, writes);
-  const Cell *owned = succeeded(touched) && writes ? state.find(*touched) : nullptr;
-  if (owned)
+LogicalResult StageProver::checkNoState(BufferReference reference, Bytes bytes) {
+  if (const Cell *owned = state.find(bytes))
     return fail("expects the update alone to write " + describe(owned->content) + ", but " + here() + " does as " +
                 nameOf(reference));
+  return success();
+}
+
+FailureOr<Bytes> StageProver::touch(BufferReference reference, int64_t bytes, bool writes) {
+  FailureOr<Bytes> touched = reach(reference, bytes, writes);
+  if (succeeded(touched) && writes && failed(checkNoState(reference, *touched)))
+    return failure();
+  return touched;
+}
+
+FailureOr<Bytes> StageProver::touchTogether(BufferReference reference, int64_t bytes) {
+  Bytes touched = rangeOf(reference, bytes);
+  if (touched.begin < 0 || touched.end > table.arenaBytes)
+    return fail("expects " + here() + " to stay within the arena of " + llvm::Twine(table.arenaBytes) +
+                " bytes, but it touches bytes " + llvm::Twine(touched.begin) + " to " + llvm::Twine(touched.end));
+  if (failed(checkLeftAlone(reference, touched, /*writes=*/true)) || failed(checkNoState(reference, touched)))
+    return failure();
   return touched;
 }
 
@@ -514,6 +552,8 @@ LogicalResult StageProver::runBackward(const Compute &compute, Call &call) {
     if (failed(write(compute.writes[number++], sizeOf(types[argument++]), newSum(std::move(sum)))))
       return failure();
   }
+  if (failed(checkAdjacentGradients(call, ArrayRef(compute.writes).drop_front(number))))
+    return failure();
   for (size_t trained = 0; trained < call.trained.size(); ++trained)
     if (failed(addParameterGradient(compute.writes[number++], sizeOf(types[argument++]), call, trained,
                                     compute.adds[trained])))
@@ -562,9 +602,14 @@ LogicalResult StageProver::visit(const StartBackward &start) { return write(star
 LogicalResult StageProver::visit(const Accumulate &sum) {
   int64_t bytes = sum.count * (sum.type == GVRT_F32 ? 4 : sum.type == GVRT_BF16 ? 2 : 8);
   FailureOr<Bytes> addend = touch(sum.addend, bytes, /*writes=*/false);
-  FailureOr<Bytes> target = touch(sum.sum, bytes, /*writes=*/true);
-  if (failed(addend) || failed(target))
+  if (failed(addend))
     return failure();
+  bool isTogether = isOfMicroBatch(*addend) || isOfMicroBatch(rangeOf(sum.sum, bytes));
+  FailureOr<Bytes> target = isTogether ? touchTogether(sum.sum, bytes) : touch(sum.sum, bytes, /*writes=*/true);
+  if (failed(target))
+    return failure();
+  if (isTogether)
+    return addReduced(*addend, *target);
   const Cell *cell = memory.find(*addend);
   if (cell && cell->left == *addend && cell->isWhole()) {
     const Content content = cell->content;
@@ -597,23 +642,8 @@ LogicalResult StageProver::visit(const AllReduce &reduce) {
   } else if (int bucket = findPiece(bytes); bucket >= 0) {
     if (failed(reducePiece(table.groups[reduce.group], bucket, bytes)))
       return failure();
-  } else {
-    // What lies between gradients travels along and is read by nobody.
-    int64_t end = bytes.begin;
-    for (auto [index, parameter] : llvm::enumerate(table.parameters))
-      if (parameter.gradientBuffer >= 0 && placeOf(parameter.gradientBuffer).overlaps(bytes)) {
-        if (failed(reduceParameter(reduce, index, bytes)))
-          return failure();
-        end = std::max(end, placeOf(parameter.gradientBuffer).end);
-      }
-    const Cell *foreign = nullptr;
-    memory.allOf(bytes, [&](const Cell &cell) {
-      bool isGradient =
-          cell.content.kind == Content::Kind::Sum && sums[cell.content.index].kind == Sum::Kind::ParameterGradient;
-      return isGradient ? true : (foreign = &cell, false);
-    });
-    if (foreign || end == bytes.begin)
-      return fail("expects " + here() + " to reduce gradients of parameters alone, but there is " + writerOf(foreign));
+  } else if (failed(reduceParameters(reduce, bytes))) {
+    return failure();
   }
   if (!reduce.handle)
     return success();

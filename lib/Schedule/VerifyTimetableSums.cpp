@@ -81,9 +81,10 @@ LogicalResult StageProver::addParameterGradient(BufferReference reference, int64
   FailureOr<Bytes> place = touch(reference, bytes, /*writes=*/true);
   if (failed(place))
     return failure();
-  // One that ranks share is wherever its reduction finds it.
-  if (table.parameters[parameter].bucket < 0 &&
-      (reference.buffer != table.parameters[parameter].gradientBuffer || reference.offset))
+  // One that ranks share, or that is reduced by parts, is wherever its reduction finds it.
+  bool isAtHome =
+      table.parameters[parameter].bucket < 0 && !model.parameters.at(parameterName(parameter)).reducesEveryMicroBatch;
+  if (isAtHome && (reference.buffer != table.parameters[parameter].gradientBuffer || reference.offset))
     return fail("expects the " + what + " in its own buffer, but " + here() + " leaves it in " + nameOf(reference));
   Term term = {call.uses[trained], microBatch()};
   if (!adds) {
@@ -179,19 +180,105 @@ LogicalResult StageProver::reduceOverStages(const RankGroup &group, int paramete
   return success();
 }
 
-LogicalResult StageProver::reduceParameter(const AllReduce &reduce, int parameter, Bytes bytes) {
-  Bytes place = placeOf(table.parameters[parameter].gradientBuffer);
+std::vector<std::pair<int, Bytes>> StageProver::gradientsIn(Bytes bytes) const {
+  std::vector<std::pair<int, Bytes>> gradients;
+  for (auto [index, parameter] : llvm::enumerate(table.parameters))
+    if (parameter.gradientBuffer >= 0 && placeOf(parameter.gradientBuffer).overlaps(bytes))
+      gradients.push_back({index, placeOf(parameter.gradientBuffer)});
+  if (!gradients.empty())
+    return gradients;
+  memory.allOf(bytes, [&](const Cell &cell) {
+    if (isUnshardedGradient(cell.content))
+      gradients.push_back({sums[cell.content.index].index, cell.written});
+    return true;
+  });
+  return gradients;
+}
+
+/// What a reduction into pieces has read is still there, until something takes its place.
+bool StageProver::isUnshardedGradient(const Content &content) const {
+  return content.kind == Content::Kind::Sum && sums[content.index].kind == Sum::Kind::ParameterGradient &&
+         table.parameters[sums[content.index].index].bucket < 0;
+}
+
+LogicalResult StageProver::reduceParameters(const AllReduce &reduce, Bytes bytes) {
+  std::vector<std::pair<int, Bytes>> gradients = gradientsIn(bytes);
+  for (auto &[parameter, place] : gradients) {
+    if (!bytes.contains(place))
+      return fail("expects " + here() + " to reduce all of the gradient of " + parameterName(parameter) +
+                  ", but it reduces a piece");
+    if (failed(reduceParameter(reduce, parameter, place)))
+      return failure();
+  }
+  // What lies between gradients travels along and is read by nobody: at home nothing does, elsewhere it is lost.
+  std::vector<Cell> foreign;
+  memory.allOf(bytes, [&](const Cell &cell) {
+    if (!isUnshardedGradient(cell.content))
+      foreign.push_back(cell);
+    return true;
+  });
+  bool isAtHome =
+      gradients.empty() || placeOf(table.parameters[gradients.front().first].gradientBuffer).overlaps(bytes);
+  if (gradients.empty() || (isAtHome && !foreign.empty()))
+    return fail("expects " + here() + " to reduce gradients of parameters alone, but there is " +
+                writerOf(foreign.empty() ? nullptr : &foreign.front()));
+  if (!isAtHome && failed(touchTogether(reduce.buffer, reduce.count * 4)))
+    return failure();
+  for (const Cell &cell : foreign)
+    memory.write({std::max(cell.left.begin, bytes.begin), std::min(cell.left.end, bytes.end)}, {}, now);
+  return success();
+}
+
+LogicalResult StageProver::reduceParameter(const AllReduce &reduce, int parameter, Bytes place) {
   std::string what = "the gradient of " + parameterName(parameter);
-  if (!bytes.contains(place))
-    return fail("expects " + here() + " to reduce all of " + what + ", but it reduces a piece");
   Sum *sum = findSum(place, Sum::Kind::ParameterGradient, nullptr, parameter);
   if (!sum)
     return fail("expects " + here() + " to find " + what + ", but there is " + writerOf(memory.find(place)));
   const RankGroup &group = table.groups[reduce.group];
-  if (failed(checkTerms(sum->terms, termsOf(parameterUses[parameter]), what)))
+  bool isOverAxes = group.stages.empty();
+  // Each part is reduced by itself; whether all are there is seen before the sum over stages and the update.
+  bool isPart = isOverAxes && model.parameters.at(parameterName(parameter)).reducesEveryMicroBatch;
+  if (!isPart && failed(checkTerms(sum->terms, termsOf(parameterUses[parameter]), what)))
     return failure();
-  return group.stages.empty() ? reduceOverAxes(group, partialAxes[parameter], *sum, what)
-                              : reduceOverStages(group, parameter, *sum);
+  return isOverAxes ? reduceOverAxes(group, partialAxes[parameter], *sum, what)
+                    : reduceOverStages(group, parameter, *sum);
+}
+
+bool StageProver::isOfMicroBatch(Bytes bytes) const {
+  const Cell *cell = memory.find(bytes);
+  return cell && cell->content.kind == Content::Kind::Sum &&
+         sums[cell->content.index].kind == Sum::Kind::ParameterGradient &&
+         model.parameters.at(parameterName(sums[cell->content.index].index)).reducesEveryMicroBatch;
+}
+
+LogicalResult StageProver::addReduced(Bytes addend, Bytes target) {
+  std::vector<Cell> cells;
+  memory.allOf(target, [&](const Cell &cell) { return cells.push_back(cell), true; });
+  for (const Cell &cell : cells) {
+    if (cell.content.kind == Content::Kind::Nothing)
+      continue; // between gradients
+    Sum *sum = cell.content.kind == Content::Kind::Sum ? &sums[cell.content.index] : nullptr;
+    if (!sum || sum->kind != Sum::Kind::ParameterGradient || !target.contains(cell.written) || !cell.isWhole())
+      return fail("expects " + here() + " to add to gradients of parameters alone, but there is " + writerOf(&cell));
+    int64_t begin = cell.left.begin - target.begin + addend.begin;
+    Bytes place = {begin, begin + cell.left.end - cell.left.begin};
+    const Cell *found = memory.find(place);
+    Sum *part = found ? findSum(place, Sum::Kind::ParameterGradient, nullptr, sum->index) : nullptr;
+    std::string what = "the gradient of " + parameterName(sum->index);
+    if (!part || part == sum)
+      return fail("expects " + here() + " to add a part of " + what + ", but there is " + writerOf(found));
+    for (const Sum *each : {part, sum})
+      if (!each->isReducedOverAxes || each->isReducedOverStages)
+        return fail("expects " + here() + " to add parts of " + what + " that are reduced over " +
+                    axesText(partialAxes[sum->index]) + " alone, but one is not");
+    for (const Term &term : part->terms)
+      if (!sum->terms.insert(term).second)
+        return fail("expects each term of " + what + " once, but " + here() + " adds that of " + describe(term) +
+                    " again");
+    // It has done its part; what is left of it is nobody's.
+    memory.write(place, {}, now);
+  }
+  return success();
 }
 
 std::vector<int64_t> StageProver::axesOf(graph::TotalOp total) const {

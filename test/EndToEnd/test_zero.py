@@ -6,9 +6,14 @@ Three AdamW steps or more, as a stale gathered copy shows in the second; weight 
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
 
 import pytest
-from harness import Layout, Model, call, config_of
+from harness import Compiled, Layout, Model, call, config_of, environment, succeed
 from plans import PLANS
 from test_equality import ADAMW, SGD, equals_pytorch
 
@@ -26,16 +31,35 @@ LAYOUTS = {
     "mixed-pp2": Layout(ranks=8, tp=[2, 2, 1, 2, 1], stages=PP, micro_batches=2),
     "recompute": Layout(ranks=2, micro_batches=2, recompute=[False, True, False, True, False]),
 }
+# All gradients are partial along more than dp, or those of norms are.
+SEQUENCE_LAYOUTS = {
+    "dp2-sp2": Layout(ranks=4, tp=2, sequence_parallel=True, micro_batches=2),
+    "dp2-ulysses2": Layout(ranks=4, ulysses=2, micro_batches=2),
+    "cp2-dp2": Layout(ranks=4, cp=2, micro_batches=2),
+    "cp2-sp2-dp2": Layout(ranks=8, cp=2, tp=2, sequence_parallel=True),
+    "mixed": Layout(
+        ranks=4,
+        cp=[1, 2, 1, 1, 1],
+        ulysses=[1, 1, 2, 1, 4],
+        tp=[1, 2, 2, 1, 1],
+        sequence_parallel=[False, True, True, False, False],
+        micro_batches=2,
+    ),
+}
 
 
-def compile_zero(models, model: str, name: str, level: int | list[int], layout: Layout | None = None):
-    """`level`: one for all layers, or one each."""
+def compile_zero(
+    models, model: str, name: str, level: int | list[int], layout: Layout | None = None, every: bool | None = None
+):
+    """`level`: one for all layers, or one each. `every`: `reduce_every_micro_batch` of all, where it is said."""
     made = models(model)
     plan = (layout or LAYOUTS[name]).plan(made.units, made.batch)
     levels = level if isinstance(level, list) else [level] * len(made.units)
     for unit, own in zip(plan["units"], levels, strict=True):
         unit["strategy"]["zero"] = own
-    return made.compile_plan(f"{name}-zero{level}", plan)
+        if every is not None:
+            unit["strategy"]["reduce_every_micro_batch"] = every
+    return made.compile_plan(f"{name}-zero{level}-{every}", plan)
 
 
 @pytest.mark.parametrize("level", (1, 2, 3))
@@ -139,3 +163,150 @@ def test_nothing_to_share_is_refused(models, tmp_path):
     result = call("galvatron-opt", models("llama").program, *options)
     assert result.returncode == 1
     assert "'model.layers.0' (stage 0) key 'zero' expects 0 where dp x ulysses x cp is 1, but got 2" in result.stderr
+
+
+@pytest.mark.parametrize("level, every", [(0, True), (1, True), (2, False), (3, False)])
+@pytest.mark.parametrize("name", ("dp2-accumulate", "dp2-pp2"))
+def test_when_gradients_are_reduced(name, level, every, models, reference, tokens, tmp_path, record_property):
+    """A table that both ends read, too; memory is as planned."""
+    compiled = compile_zero(models, "llama_tied", name, level, every=every)
+    equals_pytorch(compiled, tokens, reference("llama_tied", *SGD), SGD, 1e-5, record_property)
+    run = compiled.train(tmp_path, "--steps", 1, "--data", tokens)
+    assert run.list_by_rank("peak bytes") == compiled.plan["peak_bytes_per_rank"]
+
+
+def test_reductions_once_a_step_take_memory(models):
+    """Of all layers' whole gradients; after each micro-batch of ZeRO 0, of another copy of one layer's or two."""
+    peaks = {
+        (level, every): max(
+            compile_zero(models, "llama", "dp2-accumulate", level, every=every).plan["peak_bytes_per_rank"]
+        )
+        for level in (0, 1, 2, 3)
+        for every in (False, True)
+    }
+    assert peaks[0, False] < peaks[0, True]
+    assert peaks[1, True] == peaks[2, True] < peaks[1, False] == peaks[2, False]
+    assert peaks[3, True] < peaks[3, False]
+    assert max(compile_zero(models, "llama", "dp2-accumulate", 2).plan["peak_bytes_per_rank"]) == peaks[2, True]
+
+
+@pytest.mark.parametrize(
+    "name, model, level",
+    [
+        ("dp2-sp2", "llama", 2),
+        ("dp2-ulysses2", "llama", 1),
+        ("cp2-dp2", "gpt2", 3),
+        ("cp2-sp2-dp2", "llama", 1),
+        ("mixed", "llama", 2),
+        ("mixed", "gpt2", 3),
+    ],
+)
+def test_with_sequence_parallelism(name, model, level, models, reference, tokens, record_property):
+    compiled = compile_zero(models, model, name, level, SEQUENCE_LAYOUTS[name])
+    equals_pytorch(compiled, tokens, reference(model, *SGD), SGD, 1e-5, record_property)
+
+
+@pytest.mark.parametrize("level", (1, 2, 3))
+def test_bf16(level, models, tokens, tmp_path):
+    """Bodies read gathered copies, which the update rounds: the same bits as without ZeRO, but for sums' order."""
+    model, runs = models("llama"), []
+    for own in (0, level):
+        plan = LAYOUTS["dp2-accumulate"].plan(model.units, model.batch)
+        for unit in plan["units"]:
+            unit["strategy"]["zero"] = own
+        (tmp_path / f"{own}.json").write_text(json.dumps(plan))
+        options = (f"--plan={tmp_path / f'{own}.json'}", "--lower", "--precision=bf16", "--verify-timetable")
+        proof = succeed("galvatron-opt", model.program, *options, "-o", tmp_path / f"out{own}").stdout
+        assert ("0 lists of states" in proof) == (own == 0)
+        runs.append(Compiled(tmp_path / f"out{own}").train(tmp_path / f"run{own}", "--steps", 8, "--data", tokens, *TRAIN))
+    for column in ("loss", "grad_norm"):
+        assert all(d.passed for d in compare.compare_columns(runs[1].log, runs[0].log, column, 2e-3))
+    plan = Compiled(tmp_path / f"out{level}").plan
+    assert runs[1].list_by_rank("peak bytes") == plan["peak_bytes_per_rank"]
+
+
+#===------------------------------------------------------------------------===#
+# Bad input and faults
+#===------------------------------------------------------------------------===#
+
+
+@pytest.fixture(scope="module")
+def sharing(models):
+    """Two stages of two ranks that share all states, parameters too."""
+    return compile_zero(models, "llama", "dp2-pp2", 3)
+
+
+def test_not_finite_is_agreed_on(sharing, tokens, tmp_path):
+    """What is not finite lies in one rank's piece alone: all ranks end with one message, and no checkpoint changes."""
+    from safetensors.numpy import load_file, save_file
+
+    before = saved(sharing, tokens, tmp_path, 2)
+    files = {path: path.read_bytes() for path in before.iterdir()}
+    tensors = load_file(before / "optimizer.safetensors")
+    key = "model.layers.2.mlp.down_proj.weight.exp_avg"
+    tensors[key][-1, -1] = float("nan")
+    bad = tmp_path / "bad"
+    shutil.copytree(before, bad)
+    save_file(tensors, bad / "optimizer.safetensors")
+    result = sharing.launch("--quiet", "--steps", 4, "--data", tokens, "--load", bad, "--save", before, *TRAIN)
+    assert result.returncode == 1 and result.stderr.count("error:") == 1, result.stderr
+    told = r"step 4: .*: parameter model\.layers\.2\.mlp\.down_proj\.weight \(stage 1\) is nan at \[\d+, \d+\], and so are its moments"
+    assert re.search(told, result.stderr), result.stderr
+    assert {path: path.read_bytes() for path in before.iterdir()} == files
+
+
+def test_gradients_that_overflow(sharing, tokens):
+    """The norm of pieces is not finite: no rank updates anything, and all say the same."""
+    result = sharing.launch("--quiet", "--steps", 9, "--data", tokens, "--optimizer", "sgd", "--lr", "1e25")
+    assert result.returncode == 1 and result.stderr.count("error:") == 1, result.stderr
+    assert re.search(r"error: step 2: .*; try a smaller --lr", result.stderr), result.stderr
+
+
+@pytest.mark.parametrize("file", ("model.safetensors", "optimizer.safetensors"))
+def test_truncated_and_damaged_checkpoints(file, sharing, tokens, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    good = saved(sharing, tokens, tmp_path, 1)
+
+    def told(name: str, change) -> str:
+        bad = tmp_path / name
+        shutil.copytree(good, bad)
+        change(bad / file)
+        result = sharing.launch("--quiet", "--steps", 2, "--data", tokens, "--load", bad, *TRAIN)
+        assert result.returncode == 1 and result.stderr.count("error:") == 1, result.stderr
+        assert str(bad / file) in result.stderr
+        return result.stderr
+
+    def leave_out(path: Path):
+        tensors = load_file(path)
+        del tensors[next(key for key in tensors if "layers.1.mlp.up_proj" in key)]
+        save_file(tensors, path)
+
+    def reshape(path: Path):
+        tensors = load_file(path)
+        key = next(key for key in tensors if "layers.1.mlp.up_proj" in key)
+        tensors[key] = tensors[key].reshape(-1)
+        save_file(tensors, path)
+
+    error = told("truncated", lambda path: os.truncate(path, path.stat().st_size - 100))
+    assert re.search(r"tensor \S+ lies at bytes .*; it may be truncated", error), error
+    for name, change in (("left out", leave_out), ("reshaped", reshape)):
+        assert "model.layers.1.mlp.up_proj.weight" in told(name, change)
+
+
+@pytest.mark.parametrize("number", (signal.SIGSEGV, signal.SIGKILL))
+def test_a_rank_that_dies_inside_a_gather(number, sharing, tokens, monkeypatch):
+    """The others wait for its piece: they end with it, and there is a message."""
+    tool = Path(shutil.which("galvatron-opt", path=environment()["PATH"])).resolve()
+    library = tool.parent.parent / "lib" / "libdies-in-gather.so"
+    monkeypatch.setenv("MPIRUN_FLAGS", f"-x LD_PRELOAD={library}")
+    for name, value in (("RANK", 1), ("CALL", 9), ("SIGNAL", int(number))):
+        monkeypatch.setenv(f"DIES_{name}", str(value))
+    words = ("--quiet", "--steps", "2", "--data", str(tokens))
+    result = call(sharing.folder / "launch", *words, timeout=30)
+    assert result.returncode != 0
+    if number == signal.SIGSEGV:
+        told = r"error: rank 1 \(stage 0\), step 1, gather parameters of model\.layers\.\d micro-batch \d.*: Segmentation fault"
+        assert re.search(told, result.stderr), result.stderr
+    else:
+        assert re.search(r"rank 1 .* exited on signal 9 \(Killed\)", result.stderr), result.stderr

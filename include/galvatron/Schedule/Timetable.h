@@ -41,7 +41,7 @@ struct StateBucket {
   bool isWhole() const { return level < 3 && isReadAsF32; }
   bool isCopyWhole() const { return level < 3; }
   /// Gradients are reduced after each micro-batch's backward; else once a step.
-  bool reducesEveryMicroBatch() const { return level >= 2; }
+  bool reducesEveryMicroBatch = false;
   /// Indices into Timetable::buffers. The f32 parameters, and their bf16 copy where one is read; gradients, moments.
   int parameterBuffer = -1, gradientBuffer = -1, firstMomentBuffer = -1, secondMomentBuffer = -1, copyBuffer = -1;
 };
@@ -57,10 +57,12 @@ struct StageParameter {
   dist::PlacementAttr gradient;
   /// Some body of the model leaves a gradient. Without one there are no moments either, and nothing changes it.
   bool trained = false;
-  /// Mesh axes on which the gradient is partial, to be summed once per step.
+  /// Mesh axes on which the gradient is partial, to be summed.
   std::vector<int64_t> partialAxes;
   /// ZeRO's, as its layers want it; 0 where no axis is partial.
   int64_t zero = 0;
+  /// Its gradient is reduced after each micro-batch's backward, as its layers want it; else once a step.
+  bool reducesEveryMicroBatch = false;
   /// Index into Timetable::buckets, and where it begins there, in elements; -1: states are not shared. The buffers
   /// below are then the bucket's.
   int bucket = -1;

@@ -101,6 +101,13 @@ std::vector<int> layerStages(JsonReader &reader, std::size_t layers, int stages)
   return stageOf;
 }
 
+/// As `plan::StrategyValues::reduceEveryMicroBatch`: the reference's key says the opposite, of all layers.
+int reductionOf(JsonReader &reader) {
+  if (!reader.has("async_grad_reduce"))
+    return 0;
+  return reader.toggle("async_grad_reduce", true) ? 1 : 2;
+}
+
 int zeroLevel(int defaultLevel, bool zero3, const PlannedLayer &layer) {
   // One shard is no sharding; its search calls that ddp.
   if (layer.strategy.shardRanks(layer.dp) == 1)
@@ -151,6 +158,7 @@ Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
     reader.fail("key 'default_dp_type' expects ddp, zero2 or zero3, but got '" + dpType + "'");
   int vtp = degreeOf("vtp"), vcp = degreeOf("vcp");
   bool vsp = reader.toggle("vsp", false);
+  int reduction = reductionOf(reader);
   bool endsZero3 = false;
   for (const char *key : {"embed_sdp", "vocab_sdp"})
     endsZero3 |= reader.toggle(key, false);
@@ -189,6 +197,7 @@ Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
                    number(model) + "; lower the degree or pp_deg"};
     planned.dp = int(stageRanks / model);
     s.zero = zeroLevel(level, isBlock ? lists.zero3[block] : endsZero3, planned);
+    s.reduceEveryMicroBatch = s.shardRanks(planned.dp) > 1 ? reduction : 0;
     planned.stage = layer.role == LayerRole::Embedding ? 0
                     : layer.role == LayerRole::Head    ? plan.pipeline - 1
                                                        : stages[block];
@@ -228,6 +237,7 @@ Result<std::string> writeReferencePlan(const Plan &plan) {
   auto add = [](std::string &list, std::int64_t value) { list += (list.empty() ? "" : ",") + number(value); };
   std::vector<int> layersOf(plan.pipeline, 0);
   int level = 0;
+  std::optional<int> reduction;
   bool anyCp = false, anyEp = false, mixed = false;
   for (const PlannedLayer &layer : plan.layers) {
     const Strategy &s = layer.strategy;
@@ -239,6 +249,11 @@ Result<std::string> writeReferencePlan(const Plan &plan) {
       mixed |= level && s.zero != level;
       level = std::max(level, s.zero);
     }
+    if (sharded && reduction.value_or(s.reduceEveryMicroBatch) != s.reduceEveryMicroBatch)
+      return Error{"the reference's format has one async_grad_reduce for all layers, but '" + layer.path +
+                   "' has another reduce_every_micro_batch than the layers before; write this project's format"};
+    if (sharded)
+      reduction = s.reduceEveryMicroBatch;
     if (s.tp > 1 && s.ulysses > 1)
       return Error{"the reference's format has tp or ulysses in a layer, but '" + layer.path +
                    "' has both; write this project's format"};
@@ -281,6 +296,8 @@ Result<std::string> writeReferencePlan(const Plan &plan) {
   json["vtp"] = ends ? std::max(ends->strategy.tp, ends->strategy.ulysses) : 1;
   json["vsp"] = ends && ends->strategy.ulysses > 1 ? 1 : 0;
   json["embed_sdp"] = ends && ends->strategy.zero == 3 ? 1 : 0;
+  if (reduction.value_or(0))
+    json["async_grad_reduce"] = *reduction == 1;
   if (anyCp)
     json["cp_sizes_enc"] = cp;
   if (ends && ends->strategy.cp > 1)

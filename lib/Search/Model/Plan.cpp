@@ -93,6 +93,10 @@ std::optional<Error> validateLayer(const Plan &plan, std::size_t index, bool sup
     return Error{at + "key 'ep' expects a divisor of dp " + number(layer.dp) + ", but got " + number(s.ep)};
   if (s.recompute && !layer.recomputeValues.empty())
     return Error{at + "has both 'recompute' and 'recompute_values'; give one"};
+  if (s.reduceEveryMicroBatch && s.shardRanks(layer.dp) == 1)
+    return Error{at +
+                 "key 'reduce_every_micro_batch' expects gradients that ranks have parts of, but dp x ulysses x cp "
+                 "is 1; remove it"};
   if (s.sequenceParallel && s.tp == 1)
     return Error{at + "key 'sequence_parallel' expects tp above 1, but got tp 1"};
   if (supportedOnly && s.zero && s.shardRanks(layer.dp) == 1)

@@ -31,6 +31,11 @@ func.func private @no_unknown_key() attributes {s = #plan.strategy<tensor = 2>}
 
 // -----
 
+// expected-error@+1 {{expects 'reduce_every_micro_batch' to be one of false true, but got never}}
+func.func private @no_other_word() attributes {s = #plan.strategy<reduce_every_micro_batch = never>}
+
+// -----
+
 // expected-error@+1 {{key 'tp' of a strategy is given twice}}
 func.func private @no_key_twice() attributes {s = #plan.strategy<tp = 2, tp = 2>}
 

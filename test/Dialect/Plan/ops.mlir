@@ -6,7 +6,9 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 4, micro
   // CHECK-LABEL: @strategies_round_trip
   // CHECK-SAME: default = #plan.strategy<{{>?}}
   // CHECK-SAME: mixed = #plan.strategy<dp = 2, tp = 2, sequence_parallel = true, recompute = true>
+  // CHECK-SAME: once = #plan.strategy<dp = 2, zero = 2, reduce_every_micro_batch = false>
   func.func private @strategies_round_trip() attributes {
     default = #plan.strategy<dp = 1>,
-    mixed = #plan.strategy<tp = 2, dp = 2, sequence_parallel = true, recompute = true>}
+    mixed = #plan.strategy<tp = 2, dp = 2, sequence_parallel = true, recompute = true>,
+    once = #plan.strategy<dp = 2, reduce_every_micro_batch = false, zero = 2>}
 }

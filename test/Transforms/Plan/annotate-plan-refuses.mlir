@@ -33,6 +33,9 @@
 // RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"tp":2,"zero":3}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=ZERO
 // ZERO: error: plan layer 'h.0' (stage 0) key 'zero' expects 0 where dp x ulysses x cp is 1, but got 3, which would share states among one rank; use zero 0
+// RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"tp":2,"reduce_every_micro_batch":false}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
+// RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=REDUCE
+// REDUCE: error: plan layer 'h.0' (stage 0) key 'reduce_every_micro_batch' expects gradients that ranks have parts of, but dp x ulysses x cp is 1; remove it
 // RUN: echo '{"ranks":2,"micro_batches":1,"units":[{"path":"embed"},{"path":"h.0","strategy":{"ep":2}},{"path":"h.1"},{"path":"h.2"},{"path":"head"}]}' > %t.json
 // RUN: not galvatron-opt %S/../Inputs/three-layers.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=EXPERT
 // EXPERT: error: plan layer 'h.0' (stage 0) key 'ep' is not supported by the lowering yet

@@ -102,6 +102,7 @@ inline plan::StrategyValues drawStrategy(std::mt19937 &generator, int64_t device
   values.sequenceParallel = values.tp > 1 && generator() % 2;
   values.strided = values.tp > 1 && generator() % 3 == 0;
   values.zero = values.dp * values.ulysses * values.cp > 1 ? generator() % 4 : 0;
+  values.reduceEveryMicroBatch = plan::getShardRanks(values) > 1 ? generator() % 3 : 0;
   values.recompute = generator() % 3 == 0;
   values.values = values.recompute ? 0 : drawValues(generator, allValues);
   return values;
@@ -151,8 +152,10 @@ inline LayerwisePlan drawLegalPlan(unsigned seed, const ModelSizes &model, const
     bool isLast = layer + 1 == allValues.size();
     while (true) {
       plan::StrategyValues values = drawStrategy(generator, plan.devices, allValues[layer]);
-      // States of a tied table are shared alike.
-      if (isLast && model.isTied && values.zero != plan.strategies.front().zero)
+      // States of a tied table are shared alike, and its gradients reduced at one time.
+      const plan::StrategyValues &first = plan.strategies.empty() ? values : plan.strategies.front();
+      if (isLast && model.isTied &&
+          (values.zero != first.zero || plan::reducesEveryMicroBatch(values) != plan::reducesEveryMicroBatch(first)))
         continue;
       if (isLegal(model, values, plan.microBatches, /*isBlock=*/layer > 0 && !isLast))
         return values;

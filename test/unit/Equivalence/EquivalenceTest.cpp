@@ -48,6 +48,27 @@ TEST_P(EquivalenceTest, EveryStrategyTrainsLikeOneDevice) {
     expectEquivalent(model, plan);
 }
 
+/// What a level of ZeRO would not do unless told.
+TEST_P(EquivalenceTest, ReductionsWhenTheStrategySaysSo) {
+  TrainedModel model(GetParam().file);
+  size_t layers = model.recomputableValues().size();
+  int64_t degree = GetParam().degrees[1];
+  plan::StrategyValues dp{.dp = 2}, sp{.dp = 2, .tp = degree, .sequenceParallel = 1},
+      ulysses{.dp = 2, .ulysses = degree};
+  for (auto [pp, values] : {std::pair(1, dp), {2, dp}, {1, sp}, {1, ulysses}})
+    for (values.zero = 0; values.zero <= 3; ++values.zero) {
+      values.reduceEveryMicroBatch = values.zero >= 2 ? 1 : 2;
+      LayerwisePlan plan;
+      plan.stages = pp;
+      plan.devices = values.dp * values.tp * values.ulysses;
+      plan.microBatches = GetParam().batch / 2;
+      plan.schedule = "1f1b";
+      plan.strategies.assign(layers, values);
+      plan.stageOf = halves(layers, pp);
+      expectEquivalent(model, plan);
+    }
+}
+
 TEST_P(EquivalenceTest, RandomPlansTrainLikeOneDevice) {
   TrainedModel model(GetParam().file);
   for (int seed = 0; seed < GetParam().drawn; ++seed)

@@ -20,12 +20,13 @@ class VerifyShardsTest : public MutatedTimetables {
 protected:
   void SetUp() override { use(2); }
 
-  void use(int level) {
+  void use(int level, const std::string &everyMicroBatch = "") {
     std::string program = kTwoStages;
     replaceAll(program, "#g = #dist.placement<[4] partial [sum@g0]>",
                "#g = #dist.placement<[4] partial [sum@g0, sum@g1]>");
     replaceAll(program, "num_saved",
-               "plan.strategy = #plan.strategy<dp = 2, ulysses = 2, zero = " + std::to_string(level) + ">, num_saved");
+               "plan.strategy = #plan.strategy<dp = 2, ulysses = 2, zero = " + std::to_string(level) +
+                   (everyMicroBatch.empty() ? "" : ", reduce_every_micro_batch = ") + everyMicroBatch + ">, num_saved");
     parse(program);
   }
 
@@ -52,8 +53,10 @@ protected:
 TEST_F(VerifyShardsTest, CountsWhatItProves) {
   // Each stage gathers block and table: once a step, or for two forwards, and for a block's backward after another
   // body.
-  for (auto [level, gathers, scatters] : {std::tuple(1, 4, 4), {2, 4, 8}, {3, 10, 8}}) {
-    use(level);
+  using Case = std::tuple<int, const char *, int, int>;
+  for (auto [level, every, gathers, scatters] :
+       {Case(1, "", 4, 4), Case(2, "", 4, 8), Case(3, "", 10, 8), Case(1, "true", 4, 8), Case(3, "false", 10, 4)}) {
+    use(level, every);
     mlir::FailureOr<TimetableProof> proof = verifyTimetables(*parsed->module, timetables);
     ASSERT_TRUE(succeeded(proof)) << level;
     EXPECT_EQ(proof->lists, 4) << level;
@@ -396,6 +399,95 @@ TEST_F(VerifyShardsTest, NeighboursApart) {
   set("block", "dist.adjacent", "[array<i64: 0, 1>]");
   EXPECT_THAT(complaint(), HasSubstr("expects w0 to lie right behind n0 in one list of states that ranks share, since "
                                      "block0 has both as one, but it does not"));
+}
+
+//===--------------------------------------------------------------------===//
+// Reductions after each micro-batch, without shards
+//===--------------------------------------------------------------------===//
+
+class VerifyPartsTest : public VerifyShardsTest {
+protected:
+  void SetUp() override { use(0, "true"); }
+};
+
+TEST_F(VerifyPartsTest, CountsWhatItProves) {
+  mlir::FailureOr<TimetableProof> proof = verifyTimetables(*parsed->module, timetables);
+  ASSERT_TRUE(succeeded(proof));
+  EXPECT_EQ(proof->gradients, 6);
+  EXPECT_EQ(proof->reducedOverAxes, 6);
+  EXPECT_EQ(proof->reducedOverStages, 2);
+}
+
+TEST_F(VerifyPartsTest, SecondMicroBatchAddedToWhatIsReduced) {
+  Compute &second = find<Compute>(0, "backward block0 micro-batch 1");
+  second.writes = find<Compute>(0, "backward block0 micro-batch 0").writes;
+  second.adds = {true, true};
+  erase(0, "end of reduce gradients of block0 micro-batch 0");
+  find<AllReduce>(0, "reduce gradients of block0 micro-batch 0").handle.reset();
+  EXPECT_THAT(complaint(), HasSubstr("expects no addition to the gradient of n0 after it is reduced, but \"backward "
+                                     "block0 micro-batch 1\" on stage 0 adds to it"));
+}
+
+TEST_F(VerifyPartsTest, PartNotReduced) {
+  erase(0, "reduce gradients of block0 micro-batch 1");
+  erase(0, "end of reduce gradients of block0 micro-batch 1");
+  EXPECT_THAT(complaint(), HasSubstr("expects \"add up gradients of block0 micro-batch 1\" on stage 0 to add parts of "
+                                     "the gradient of n0 that are reduced over mesh axes 0, 1 alone, but one is not"));
+}
+
+TEST_F(VerifyPartsTest, PartNotAdded) {
+  erase(0, "add up gradients of block0 micro-batch 1");
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects the gradient of n0 to be whole at the end of the step on stage 0, but the "
+                        "term of block0 micro-batch 1 is not in it"));
+}
+
+TEST_F(VerifyPartsTest, PartAddedTwice) {
+  insertAfter(0, "add up gradients of block0 micro-batch 1", find(0, "add up gradients of block0 micro-batch 1"));
+  EXPECT_THAT(complaint(), HasSubstr("expects \"add up gradients of block0 micro-batch 1\" on stage 0 to add a part of "
+                                     "the gradient of n0, but there is nothing, written by \"add up gradients of "
+                                     "block0 micro-batch 1\""));
+}
+
+TEST_F(VerifyPartsTest, PartAddedAtOtherElements) {
+  Accumulate &sum = find<Accumulate>(0, "add up gradients of block0 micro-batch 1");
+  sum.addend.offset = 64;
+  sum.count -= 16;
+  EXPECT_THAT(complaint(), HasSubstr("expects \"add up gradients of block0 micro-batch 1\" on stage 0 to add a part of "
+                                     "the gradient of n0, but there is gradient of w0"));
+}
+
+TEST_F(VerifyPartsTest, PartAddedElsewhere) {
+  find<Accumulate>(0, "add up gradients of block0 micro-batch 1").sum =
+      find<Compute>(0, "backward block0 micro-batch 1").writes[0];
+  EXPECT_THAT(complaint(), HasSubstr("expects \"add up gradients of block0 micro-batch 1\" on stage 0 to add to "
+                                     "gradients of parameters alone, but there is gradient of output of embed"));
+}
+
+TEST_F(VerifyPartsTest, PartsBeyondTheArena) {
+  // The last gradients of all, to the end of an arena that does not have their padding.
+  find<AllReduce>(0, "reduce gradients of block0 micro-batch 1").count = 1 << 20;
+  EXPECT_THAT(complaint(), HasSubstr("expects \"reduce gradients of block0 micro-batch 1\" on stage 0 to stay within "
+                                     "the arena of "));
+}
+
+TEST_F(VerifyPartsTest, PartTakenWhileItIsReduced) {
+  erase(0, "end of reduce gradients of block0 micro-batch 1");
+  EXPECT_THAT(complaint(), HasSubstr("touches gradients of block0 micro-batch 1, which \"reduce gradients of block0 "
+                                     "micro-batch 1\" still holds"));
+}
+
+TEST_F(VerifyPartsTest, NeighboursApartInWhatABackwardLeaves) {
+  set("block", "dist.adjacent", "[array<i64: 1, 0>]");
+  // In that order they are nowhere; where their homes are, is told first.
+  EXPECT_THAT(complaint(), HasSubstr("since block0 has both as one, but it does not"));
+  set("block", "dist.adjacent", "[array<i64: 0, 1>]");
+  for (int StageParameter::*state : {&StageParameter::parameterBuffer, &StageParameter::gradientBuffer})
+    for (auto [stage, one, next] : {std::tuple(0, "n0", "w0"), {1, "n1", "w1"}})
+      buffer(stage, {parameter(stage, next).*state, 0}).offset =
+          buffer(stage, {parameter(stage, one).*state, 0}).offset + 16;
+  EXPECT_THAT(complaint(), HasSubstr("expects \"backward block0 micro-batch 1\" on stage 0 to leave the gradient of w0 "
+                                     "right behind that of n0, since it writes both as one, but it does not"));
 }
 
 } // namespace

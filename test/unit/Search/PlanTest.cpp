@@ -59,6 +59,11 @@ TEST(Plan, says_which_key_is_wrong) {
             "has both 'recompute' and 'recompute_values'; give one"},
            {"/units/1/strategy", Json({{"sequence_parallel", true}}),
             "key 'sequence_parallel' expects tp above 1, but got tp 1"},
+           {"/units/1/strategy", Json({{"tp", 2}, {"reduce_every_micro_batch", true}}),
+            "'layers.0' (stage 0) key 'reduce_every_micro_batch' expects gradients that ranks have parts of, but dp x "
+            "ulysses x cp is 1; remove it"},
+           {"/units/1/strategy/reduce_every_micro_batch", Json(1),
+            "key 'reduce_every_micro_batch' expects true or false, but got 1"},
            {"/units/1/strategy", Json({{"tp", 2}, {"ep", 2}}), "key 'ep' expects a divisor of dp 1, but got 2"},
            {"/peak_bytes_per_rank", Json({1, 2}),
             "expects a list with one entry for each of 4 ranks, but got a list of 2"},
@@ -90,6 +95,36 @@ TEST(Plan, the_reference_s_flags_say_which_groups_are_strided) {
   EXPECT_FALSE(read->layers[2].strategy.strided);
   EXPECT_EQ(read->layers[2].strategy.ulysses, 2);
   EXPECT_EQ(Json::parse(*writeReferencePlan(*read))["tp_consecutive_flags"], "0,1");
+}
+
+/// Left out, once a step, after each micro-batch: written as it was read.
+TEST(Plan, says_when_gradients_are_reduced) {
+  Json json = plan();
+  for (auto [value, expected] : {std::pair{Json(), 0}, {Json(false), 1}, {Json(true), 2}}) {
+    json["units"][1]["strategy"] = {{"dp", 2}};
+    if (!value.is_null())
+      json["units"][1]["strategy"]["reduce_every_micro_batch"] = value;
+    Result<Plan> read = parsePlan(json.dump(), target());
+    ASSERT_TRUE(read) << read.error().message;
+    EXPECT_EQ(read->layers[1].strategy.reduceEveryMicroBatch, expected);
+    Json written = Json::parse(writePlan(*read))["units"][1]["strategy"];
+    EXPECT_EQ(written.contains("reduce_every_micro_batch"), expected > 0);
+    EXPECT_EQ(written.value("reduce_every_micro_batch", Json()), value);
+  }
+}
+
+/// The reference's key says the opposite, of all layers whose gradients ranks have parts of.
+TEST(Plan, the_reference_s_asynchronous_reduction_is_once_a_step) {
+  for (auto [value, expected] : {std::pair{Json(), 0}, {Json(true), 1}, {Json(false), 2}}) {
+    Json json = {{"pp_deg", 1}, {"tp_sizes_enc", "1,4"}, {"world_size", 4}, {"global_bsz", 8}};
+    if (!value.is_null())
+      json["async_grad_reduce"] = value;
+    Result<Plan> read = parsePlan(json.dump(), target());
+    ASSERT_TRUE(read) << read.error().message;
+    EXPECT_EQ(read->layers[1].strategy.reduceEveryMicroBatch, expected);
+    EXPECT_EQ(read->layers[2].strategy.reduceEveryMicroBatch, 0); // tp 4 of 4
+    EXPECT_EQ(Json::parse(*writeReferencePlan(*read)).value("async_grad_reduce", Json()), value);
+  }
 }
 
 /// Both formats: a batch that the file does not say is the default one, but no default goes before what it says.
@@ -225,6 +260,13 @@ TEST(Plan, is_not_written_as_another) {
   EXPECT_EQ(
       complaint([](Plan &given) { given.layers[1].strategy.ulysses = 2; }),
       "the reference's format has tp or ulysses in a layer, but 'layers.0' has both; write this project's format");
+  EXPECT_EQ(complaint([](Plan &given) {
+              for (PlannedLayer &layer : given.layers)
+                layer.strategy.tp = 1, layer.dp = 2;
+              given.layers[2].strategy.reduceEveryMicroBatch = 2;
+            }),
+            "the reference's format has one async_grad_reduce for all layers, but 'layers.1' has another "
+            "reduce_every_micro_batch than the layers before; write this project's format");
   EXPECT_EQ(complaint([](Plan &given) { given.layers[3].stage = 0; }),
             "the reference's format puts 'head' on stage 1, but the plan on 0; write this project's format");
   EXPECT_EQ(complaint([](Plan &given) { given.layers[1].block = "layers"; }),
