@@ -98,22 +98,41 @@ static Constants attentionConstants(BodyLowering &lowering, AttentionOp op, cons
           {"positions", attentionPositions(op, of.q, of.k)}};
 }
 
+/// The buffers of documents, where the kernel reads them, and the bias, where there is one, after those in `buffers`;
+/// `present` says which of the function's are there.
+template <typename AttentionOp>
+static Value addMaskBuffers(BodyLowering &lowering, AttentionOp op, SmallVectorImpl<Value> &buffers,
+                            SmallVectorImpl<int64_t> &present) {
+  present.assign(buffers.size(), 1);
+  Value bias = op.getBias();
+  if (const DocumentMask *documents = lowering.findDocuments(op)) {
+    bias = documents->bias;
+    for (Value side : {documents->queries, documents->keys})
+      buffers.push_back(lowering.rowMajorBufferOf(side));
+    present.append(2, 1);
+  }
+  present.push_back(bias != nullptr);
+  if (!bias)
+    return {};
+  return buffers.emplace_back(lowering.bufferOf(bias));
+}
+
 static LogicalResult lowerAttention(BodyLowering &lowering, graph::AttentionOp op) {
   AttentionBuffers of = {lowering.bufferWithUnitStride(op.getQ()), lowering.bufferWithUnitStride(op.getK()),
                          lowering.bufferWithUnitStride(op.getV())};
-  of.bias = op.getBias() ? lowering.bufferOf(op.getBias()) : Value();
+  SmallVector<Value> buffers = {of.q, of.k, of.v};
+  SmallVector<int64_t> present;
+  of.bias = addMaskBuffers(lowering, op, buffers, present);
+  unsigned firstOutput = buffers.size();
   of.y = lowering.createResult(op.getResult(), lowering.preferredOrder(op.getResult()));
   Value lse = lowering.createResult(op.getLse());
   of.workspace = createAttentionWorkspace(lowering, op, of, /*isBackward=*/false);
-  SmallVector<Value> buffers = {of.q, of.k, of.v};
-  if (of.bias)
-    buffers.push_back(of.bias);
   llvm::append_values(buffers, of.y, lse);
   if (of.workspace)
     buffers.push_back(of.workspace);
-  lowering.callKernel(op.getLoc(), "attention", buffers, /*firstOutput=*/of.bias ? 4 : 3,
-                      attentionConstants(lowering, op, of),
-                      {1, 1, 1, of.bias != nullptr, 1, 1, of.workspace != nullptr});
+  llvm::append_values(present, 1, 1, of.workspace != nullptr);
+  lowering.callKernel(op.getLoc(), lowering.findDocuments(op) ? "document_attention" : "attention", buffers,
+                      firstOutput, attentionConstants(lowering, op, of), present);
   return success();
 }
 
@@ -122,7 +141,10 @@ static LogicalResult lowerAttentionBackward(BodyLowering &lowering, graph::Atten
   AttentionBuffers of = {lowering.bufferWithUnitStride(op.getQ()), lowering.bufferWithUnitStride(op.getK()),
                          lowering.bufferWithUnitStride(op.getV()), lowering.bufferWithUnitStride(op.getY())};
   Value lse = lowering.rowMajorBufferOf(op.getLse());
-  of.bias = op.getBias() ? lowering.bufferOf(op.getBias()) : Value();
+  SmallVector<Value> buffers = {dy, of.q, of.k, of.v, of.y, lse};
+  SmallVector<int64_t> present;
+  of.bias = addMaskBuffers(lowering, op, buffers, present);
+  unsigned firstOutput = buffers.size();
   SmallVector<Value> gradients;
   for (Value result : op.getResults())
     gradients.push_back(lowering.createResult(result, lowering.preferredOrder(result)));
@@ -132,14 +154,12 @@ static LogicalResult lowerAttentionBackward(BodyLowering &lowering, graph::Atten
                     {"dq_strides", outerStrides(gradients[0])},
                     {"dk_strides", outerStrides(gradients[1])},
                     {"dv_strides", outerStrides(gradients[2])}});
-  SmallVector<Value> buffers = {dy, of.q, of.k, of.v, of.y, lse};
-  if (of.bias)
-    buffers.push_back(of.bias);
   llvm::append_range(buffers, gradients);
   if (of.workspace)
     buffers.push_back(of.workspace);
-  lowering.callKernel(op.getLoc(), "attention_backward", buffers, /*firstOutput=*/of.bias ? 7 : 6, constants,
-                      {1, 1, 1, 1, 1, 1, of.bias != nullptr, 1, 1, 1, of.workspace != nullptr});
+  llvm::append_values(present, 1, 1, 1, of.workspace != nullptr);
+  lowering.callKernel(op.getLoc(), lowering.findDocuments(op) ? "document_attention_backward" : "attention_backward",
+                      buffers, firstOutput, constants, present);
   return success();
 }
 
