@@ -4,13 +4,14 @@
 //     %k = graph.broadcast %all dims [0, 2]              [B, Sk] → [B, Sq, Sk], gathered where queries are cut
 //     %same = arith.cmpi eq, %q, %k
 //     %mask = arith.select %same, %bias, -inf            with broadcasts and dimensions of one anywhere between
-#include "DocumentMasks.h"
+#include "BodyLowering.h"
 
 #include "dialects/Graph/GraphAttention.h"
 #include "dialects/Graph/GraphShapes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/IR/Matchers.h"
+#include "mlir/IR/TypeUtilities.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/TypeSwitch.h"
@@ -30,8 +31,8 @@ struct Repeated {
 
 static ArrayRef<int64_t> shapeOf(Value value) { return cast<RankedTensorType>(value.getType()).getShape(); }
 
-/// Through broadcasts, reshapes that add or remove dimensions of one, and conversions between floats.
-static Repeated peel(Repeated x) {
+/// Through broadcasts, reshapes that add or remove dimensions of one, and, if asked, conversions between floats.
+static Repeated peel(Repeated x, bool isConverted = true) {
   for (;;) {
     Operation *op = x.value.getDefiningOp();
     if (auto broadcast = dyn_cast_or_null<graph::BroadcastOp>(op)) {
@@ -50,7 +51,7 @@ static Repeated peel(Repeated x) {
       if (!llvm::equal(wide, narrow))
         return x;
       x.dims = dims;
-    } else if (!isa_and_nonnull<arith::TruncFOp, arith::ExtFOp>(op)) {
+    } else if (!isConverted || !isa_and_nonnull<arith::TruncFOp, arith::ExtFOp>(op)) {
       return x;
     }
     x.value = op->getOperand(0);
@@ -90,14 +91,14 @@ static std::optional<DocumentMask> findDocumentMask(Value bias, ArrayRef<int64_t
   if (!isAlong(queries, 2) || !isAlong(keys, 3) || shapeOf(queries.value) != ArrayRef({scores[0], scores[2]}) ||
       shapeOf(keys.value) != ArrayRef({scores[0], scores[3]}))
     return std::nullopt;
-  DocumentMask found{queries.value, keys.value, {}};
-  Value own = select.getTrueValue();
-  if (matchPattern(peel({own, mask.dims}).value, m_AnyZeroFloat()))
+  DocumentMask found{queries.value, keys.value, {}, {}};
+  Repeated own = peel({select.getTrueValue(), mask.dims}, /*isConverted=*/false);
+  if (matchPattern(own.value, m_AnyZeroFloat()))
     return found;
-  // In the bias' own shape, which the op reads by strides.
-  if (own.getType() != bias.getType())
+  if (getElementTypeOrSelf(own.value.getType()) != getElementTypeOrSelf(bias.getType()))
     return std::nullopt;
-  found.bias = own;
+  found.bias = own.value;
+  found.biasDims = own.dims;
   return found;
 }
 

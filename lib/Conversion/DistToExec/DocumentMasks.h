@@ -10,9 +10,11 @@
 namespace galvatron {
 
 /// What takes the place of a bias [B, N or 1, Sq, Sk] that is `bias` (or 0, where null) for keys of the query's
-/// document and -inf for others: the documents of queries [B, Sq] and of keys [B, Sk].
+/// document and -inf for others: the documents of queries [B, Sq] and of keys [B, Sk]. Dimension i of `bias` is
+/// dimension biasDims[i] of scores, -1 where it is of extent one.
 struct DocumentMask {
   mlir::Value queries, keys, bias;
+  llvm::SmallVector<int64_t> biasDims;
 };
 
 /// Takes the masks of documents off the attention of a body, forward and backward, and what only they read out of it;

@@ -34,6 +34,7 @@ namespace {
 struct AttentionBuffers {
   Value q, k, v;
   Value y = {}, bias = {}, workspace = {};
+  SmallVector<int64_t> biasDims = {}; // of [B,N,Sq,Sk], those of the bias; -1: of extent one
 };
 } // namespace
 
@@ -55,13 +56,12 @@ static SmallVector<int64_t> outerStrides(Value buffer) {
 }
 
 /// Of [B,N,Sq,Sk], 0 where the bias is broadcast.
-static SmallVector<int64_t> biasStrides(Value bias) {
+static SmallVector<int64_t> biasStrides(const AttentionBuffers &of) {
   SmallVector<int64_t> strides(4, 0);
-  if (!bias)
-    return strides;
-  int64_t missing = 4 - shapeOf(bias).size();
-  for (auto [dim, stride] : llvm::enumerate(stridesOf(bias)))
-    strides[dim + missing] = shapeOf(bias)[dim] == 1 ? 0 : stride;
+  if (of.bias)
+    for (auto [dim, extent, stride] : llvm::zip_equal(of.biasDims, shapeOf(of.bias), stridesOf(of.bias)))
+      if (extent != 1)
+        strides[dim] = stride;
   return strides;
 }
 
@@ -94,27 +94,30 @@ static Constants attentionConstants(BodyLowering &lowering, AttentionOp op, cons
           {"k_strides", outerStrides(of.k)},
           {"v_strides", outerStrides(of.v)},
           {"y_strides", outerStrides(of.y)},
-          {"bias_strides", biasStrides(of.bias)},
+          {"bias_strides", biasStrides(of)},
           {"positions", attentionPositions(op, of.q, of.k)}};
 }
 
 /// The buffers of documents, where the kernel reads them, and the bias, where there is one, after those in `buffers`;
 /// `present` says which of the function's are there.
 template <typename AttentionOp>
-static Value addMaskBuffers(BodyLowering &lowering, AttentionOp op, SmallVectorImpl<Value> &buffers,
-                            SmallVectorImpl<int64_t> &present) {
+static void addMaskBuffers(BodyLowering &lowering, AttentionOp op, AttentionBuffers &of,
+                           SmallVectorImpl<Value> &buffers, SmallVectorImpl<int64_t> &present) {
   present.assign(buffers.size(), 1);
   Value bias = op.getBias();
   if (const DocumentMask *documents = lowering.findDocuments(op)) {
     bias = documents->bias;
+    of.biasDims = documents->biasDims;
     for (Value side : {documents->queries, documents->keys})
       buffers.push_back(lowering.rowMajorBufferOf(side));
     present.append(2, 1);
+  } else if (bias) {
+    int64_t rank = shapeOf(bias).size();
+    of.biasDims = llvm::to_vector(llvm::seq<int64_t>(4 - rank, 4));
   }
   present.push_back(bias != nullptr);
-  if (!bias)
-    return {};
-  return buffers.emplace_back(lowering.bufferOf(bias));
+  if (bias)
+    buffers.push_back(of.bias = lowering.bufferOf(bias));
 }
 
 static LogicalResult lowerAttention(BodyLowering &lowering, graph::AttentionOp op) {
@@ -122,7 +125,7 @@ static LogicalResult lowerAttention(BodyLowering &lowering, graph::AttentionOp o
                          lowering.bufferWithUnitStride(op.getV())};
   SmallVector<Value> buffers = {of.q, of.k, of.v};
   SmallVector<int64_t> present;
-  of.bias = addMaskBuffers(lowering, op, buffers, present);
+  addMaskBuffers(lowering, op, of, buffers, present);
   unsigned firstOutput = buffers.size();
   of.y = lowering.createResult(op.getResult(), lowering.preferredOrder(op.getResult()));
   Value lse = lowering.createResult(op.getLse());
@@ -143,7 +146,7 @@ static LogicalResult lowerAttentionBackward(BodyLowering &lowering, graph::Atten
   Value lse = lowering.rowMajorBufferOf(op.getLse());
   SmallVector<Value> buffers = {dy, of.q, of.k, of.v, of.y, lse};
   SmallVector<int64_t> present;
-  of.bias = addMaskBuffers(lowering, op, buffers, present);
+  addMaskBuffers(lowering, op, of, buffers, present);
   unsigned firstOutput = buffers.size();
   SmallVector<Value> gradients;
   for (Value result : op.getResults())
