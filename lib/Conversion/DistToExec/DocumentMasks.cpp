@@ -29,8 +29,6 @@ struct Repeated {
 
 } // namespace
 
-static ArrayRef<int64_t> shapeOf(Value value) { return cast<RankedTensorType>(value.getType()).getShape(); }
-
 /// Through broadcasts, reshapes that add or remove dimensions of one, and, if asked, conversions between floats.
 static Repeated peel(Repeated x, bool isConverted = true) {
   for (;;) {
