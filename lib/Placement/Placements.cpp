@@ -31,7 +31,8 @@ static bool holds(When when, Surroundings around) {
   case When::NotMixing:
     return !around.mixesPositions;
   case When::NoInternalLoop:
-    return !around.hasInternalLoop;
+    // A mask of documents has as many elements as scores: its documents are gathered, not its rows.
+    return !around.hasInternalLoop && !around.mixesPositions;
   }
   llvm_unreachable("unknown condition");
 }

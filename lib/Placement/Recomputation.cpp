@@ -7,6 +7,7 @@
 #include "galvatron/Kernels/ElementwiseOps.h"
 
 #include "mlir/IR/IRMapping.h"
+#include "mlir/IR/TypeUtilities.h"
 
 using namespace mlir;
 using namespace galvatron;
@@ -37,8 +38,8 @@ private:
   bool isAvailable(Value value, const llvm::SetVector<Value> &kept) {
     return !isForward(value) || kept.contains(value) || value.getDefiningOp()->getNumOperands() == 0;
   }
+  bool findIntegers(Value value, llvm::SetVector<Value> &dear);
   bool dropKept(llvm::SetVector<Value> &kept, Value value);
-
   Block &forward, &backward;
 };
 
@@ -85,6 +86,23 @@ llvm::SetVector<Value> LayerRecomputation::getReads() {
   return llvm::SetVector<Value>(reads.begin(), reads.end());
 }
 
+/// Whether `value` is arithmetic on constants and integers alone, such as a mask of documents or angles of positions;
+/// then `dear` has what of it costs much to recompute: what was gathered, or looked up in a table.
+bool LayerRecomputation::findIntegers(Value value, llvm::SetVector<Value> &dear) {
+  bool isInteger = getElementTypeOrSelf(value.getType()).isInteger();
+  if (!isForward(value))
+    return isInteger;
+  Operation *op = value.getDefiningOp();
+  bool isDear = getPrice(op) == Price::Dear;
+  llvm::SetVector<Value> before;
+  bool answer = (isDear && isInteger) || llvm::all_of(op->getOperands(), [&](Value operand) {
+                  return findIntegers(operand, isDear ? before : dear);
+                });
+  if (answer && isDear)
+    dear.insert(value);
+  return answer;
+}
+
 /// Takes `value` out of what is kept if it can be recomputed from the rest, perhaps with its own operand kept
 /// instead where that is no larger.
 bool LayerRecomputation::dropKept(llvm::SetVector<Value> &kept, Value value) {
@@ -96,8 +114,14 @@ bool LayerRecomputation::dropKept(llvm::SetVector<Value> &kept, Value value) {
   for (Value operand : op->getOperands())
     if (!isAvailable(operand, kept) && !llvm::is_contained(missing, operand))
       missing.push_back(operand);
-  if (price == Price::Elementwise && !missing.empty())
-    return false;
+  if (price == Price::Elementwise && !missing.empty()) {
+    // A mask has as many elements as scores, and what it is made of those of tokens.
+    llvm::SetVector<Value> dear;
+    if (!findIntegers(value, dear))
+      return false;
+    missing.clear();
+    llvm::copy_if(dear, std::back_inserter(missing), [&](Value operand) { return !isAvailable(operand, kept); });
+  }
   int64_t more = 0;
   for (Value operand : missing)
     more += dist::getLocalBytes(operand.getType());

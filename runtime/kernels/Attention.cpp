@@ -51,7 +51,7 @@ void foldRow(const AttentionShape &shape, const Head &head, BlockState &state, i
     loops().softcap(scores, nullptr, shape.softcap, count);
   if (head.bias)
     shape.addBias(head.bias, scores, head.b, head.n, query, first, count);
-  shape.mask(scores, query, first, count);
+  shape.mask(scores, head.b, query, first, count);
   float max = loops().max(scores, count);
   float newMax = max > state.max[row] || max != max ? max : state.max[row];
   if (newMax == kMinusInfinity) { // nothing visible so far
@@ -85,7 +85,7 @@ void attendBlock(gvrt_context *context, const AttentionShape &shape, const Head 
   int64_t count = end - first;
   std::fill_n(state.max, count, kMinusInfinity);
   std::fill_n(state.sum, count, 0.0f);
-  auto [firstKey, endKey] = shape.visibleKeys(first, end);
+  auto [firstKey, endKey] = shape.visibleKeys(head.b, first, end);
   for (int64_t key = firstKey; key < endKey; key += kKeyBlock) {
     int64_t keyCount = std::min(kKeyBlock, endKey - key);
     gemm(context, {head.q + first * shape.q.position, shape.q.position, false},
@@ -101,14 +101,16 @@ void attendBlock(gvrt_context *context, const AttentionShape &shape, const Head 
     finishRow(shape, head, state, row, first + row);
 }
 
-} // namespace
-
-void gvrt_attention(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+/// With two buffers of documents before the bias, or none.
+void attend(gvrt_context *context, void *const *buffer, const int64_t *attribute, int numDocuments) {
   Attributes read(attribute);
   read.floats(context);
   read.integer(); // bytes of workspace: scores go through the context's
   AttentionShape shape(read);
   shape.readPositions(*context, read);
+  if (numDocuments)
+    shape.readDocuments(buffer[3], buffer[4]);
+  void *const *rest = buffer + 3 + numDocuments;
   BlockState state;
   state.scores = context->workspace.floats((kQueryBlock + 1) * kKeyBlock);
   state.factors = state.scores + kQueryBlock * kKeyBlock;
@@ -118,12 +120,22 @@ void gvrt_attention(gvrt_context *context, void *const *buffer, const int64_t *a
       Head head{static_cast<const float *>(buffer[0]) + shape.q.at(b, n, 0),
                 static_cast<const float *>(buffer[1]) + shape.k.at(b, n / group, 0),
                 static_cast<const float *>(buffer[2]) + shape.v.at(b, n / group, 0),
-                static_cast<const float *>(buffer[3]),
-                static_cast<float *>(buffer[4]) + shape.y.at(b, n, 0),
-                static_cast<float *>(buffer[5]) + (b * shape.heads + n) * shape.queries,
+                static_cast<const float *>(rest[0]),
+                static_cast<float *>(rest[1]) + shape.y.at(b, n, 0),
+                static_cast<float *>(rest[2]) + (b * shape.heads + n) * shape.queries,
                 b,
                 n};
       for (int64_t first = 0; first < shape.queries; first += kQueryBlock)
         attendBlock(context, shape, head, state, first, std::min(first + kQueryBlock, shape.queries));
     }
+}
+
+} // namespace
+
+void gvrt_attention(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  attend(context, buffer, attribute, /*numDocuments=*/0);
+}
+
+void gvrt_document_attention(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  attend(context, buffer, attribute, /*numDocuments=*/2);
 }

@@ -45,7 +45,7 @@ void rebuildRow(const AttentionShape &shape, const Head &head, int64_t query, in
     loops().softcap(p, tanh, shape.softcap, count);
   if (head.bias)
     shape.addBias(head.bias, p, head.b, head.n, query, key, count);
-  shape.mask(p, query, key, count);
+  shape.mask(p, head.b, query, key, count);
   if (head.lse[query] == -std::numeric_limits<float>::infinity())
     std::fill_n(p, count, 0.0f); // the row saw no key
   else
@@ -84,7 +84,7 @@ void differentiateBlock(gvrt_context *context, const AttentionShape &shape, cons
   for (int64_t row = 0; row < count; ++row)
     blocks.delta[row] =
         loops().dot(dy + row * strides.dy.position, head.y + (first + row) * shape.y.position, shape.valueSize);
-  auto [firstKey, endKey] = shape.visibleKeys(first, end);
+  auto [firstKey, endKey] = shape.visibleKeys(head.b, first, end);
   if (firstKey >= endKey)
     for (int64_t row = 0; row < count; ++row)
       std::memset(dq + row * strides.dq.position, 0, shape.keySize * sizeof(float));
@@ -111,9 +111,8 @@ void zeroRows(float *rows, int64_t ld, int64_t count, int64_t columns) {
     std::memset(rows + r * ld, 0, columns * sizeof(float));
 }
 
-} // namespace
-
-void gvrt_attention_backward(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+/// With two buffers of documents before the bias, or none.
+void differentiate(gvrt_context *context, void *const *buffer, const int64_t *attribute, int numDocuments) {
   Attributes read(attribute);
   read.floats(context);
   read.integer(); // bytes of workspace: scores go through the context's
@@ -124,11 +123,13 @@ void gvrt_attention_backward(gvrt_context *context, void *const *buffer, const i
     *s = {words[0], words[1], words[2]};
   }
   shape.readPositions(*context, read);
+  if (numDocuments)
+    shape.readDocuments(buffer[6], buffer[7]);
   constexpr int64_t kBlock = kQueryBlock * kKeyBlock;
   float *memory = context->workspace.floats(3 * kBlock + kKeyBlock);
   Blocks blocks{memory, memory + kBlock, memory + 2 * kBlock, memory + 3 * kBlock, {}};
   auto input = [&](int i) { return static_cast<const float *>(buffer[i]); };
-  auto output = [&](int i) { return static_cast<float *>(buffer[i]); };
+  auto output = [&](int i) { return static_cast<float *>(buffer[numDocuments + i]); };
   int64_t group = shape.heads / shape.keyHeads;
   for (int64_t b = 0; b < shape.batch; ++b)
     for (int64_t n = 0; n < shape.heads; ++n) {
@@ -139,7 +140,7 @@ void gvrt_attention_backward(gvrt_context *context, void *const *buffer, const i
                 input(3) + shape.v.at(b, kn, 0),
                 input(4) + shape.y.at(b, n, 0),
                 input(5) + (b * shape.heads + n) * shape.queries,
-                input(6),
+                input(6 + numDocuments),
                 output(7) + strides.dq.at(b, n, 0),
                 output(8) + strides.dk.at(b, kn, 0),
                 output(9) + strides.dv.at(b, kn, 0),
@@ -152,4 +153,14 @@ void gvrt_attention_backward(gvrt_context *context, void *const *buffer, const i
       for (int64_t first = 0; first < shape.queries; first += kQueryBlock)
         differentiateBlock(context, shape, strides, head, blocks, first, std::min(first + kQueryBlock, shape.queries));
     }
+}
+
+} // namespace
+
+void gvrt_attention_backward(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  differentiate(context, buffer, attribute, /*numDocuments=*/0);
+}
+
+void gvrt_document_attention_backward(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  differentiate(context, buffer, attribute, /*numDocuments=*/2);
 }

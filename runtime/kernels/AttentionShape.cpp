@@ -39,12 +39,25 @@ void AttentionShape::readPositions(const gvrt_context &context, const Attributes
   }
 }
 
-std::pair<int64_t, int64_t> AttentionShape::visibleKeys(int64_t first, int64_t end) const {
-  if (!causal && window == 0)
-    return {0, keys};
-  auto [low, high] = std::minmax_element(queryPosition.begin() + first, queryPosition.begin() + end);
+void AttentionShape::readDocuments(const void *ofQueries, const void *ofKeys) {
+  queryDocuments = static_cast<const int64_t *>(ofQueries);
+  keyDocuments = static_cast<const int64_t *>(ofKeys);
+  for (int64_t b = 0; b < batch; ++b)
+    documentsAscend &= std::is_sorted(keyDocuments + b * keys, keyDocuments + (b + 1) * keys);
+}
+
+std::pair<int64_t, int64_t> AttentionShape::visibleKeys(int64_t b, int64_t first, int64_t end) const {
   int64_t begin = 0, stop = keys;
-  while (causal && stop > 0 && keyPosition[stop - 1] > *high)
+  if (queryDocuments && documentsAscend) {
+    const int64_t *own = queryDocuments + b * queries, *of = keyDocuments + b * keys;
+    auto [lowest, highest] = std::minmax_element(own + first, own + end);
+    begin = std::lower_bound(of, of + keys, *lowest) - of;
+    stop = std::upper_bound(of, of + keys, *highest) - of;
+  }
+  if (!causal && window == 0)
+    return {begin, stop};
+  auto [low, high] = std::minmax_element(queryPosition.begin() + first, queryPosition.begin() + end);
+  while (causal && stop > begin && keyPosition[stop - 1] > *high)
     --stop;
   while (window > 0 && begin < stop && keyPosition[begin] <= *low - window)
     ++begin;
@@ -63,13 +76,19 @@ std::pair<int64_t, int64_t> AttentionShape::visiblePiece(int64_t query, int64_t 
   return {std::min(begin, end), end};
 }
 
-void AttentionShape::mask(float *scores, int64_t query, int64_t first, int64_t count) const {
+void AttentionShape::mask(float *scores, int64_t b, int64_t query, int64_t first, int64_t count) const {
+  constexpr float kHidden = -std::numeric_limits<float>::infinity();
+  if (queryDocuments) {
+    const int64_t own = queryDocuments[b * queries + query], *of = keyDocuments + b * keys + first;
+    for (int64_t j = 0; j < count; ++j)
+      scores[j] = of[j] == own ? scores[j] : kHidden;
+  }
   if (ascending || (!causal && window == 0))
     return;
   for (int64_t j = 0; j < count; ++j) {
     int64_t back = queryPosition[query] - keyPosition[first + j];
     if ((causal && back < 0) || (window > 0 && back >= window))
-      scores[j] = -std::numeric_limits<float>::infinity();
+      scores[j] = kHidden;
   }
 }
 

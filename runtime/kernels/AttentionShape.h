@@ -27,6 +27,9 @@ struct AttentionShape {
   // Global position of each local query and key; queries end where keys end.
   std::vector<int64_t> queryPosition, keyPosition;
   bool ascending = true; // keys' positions
+  // Documents of queries [batch, queries] and keys [batch, keys]; null: all are one.
+  const int64_t *queryDocuments = nullptr, *keyDocuments = nullptr;
+  bool documentsAscend = true; // keys', in every row
   // Only with dropout.
   std::optional<GlobalRows> rows;
   random::Stream stream{};
@@ -35,13 +38,16 @@ struct AttentionShape {
   AttentionShape(Attributes &read);
   void readPositions(const gvrt_context &context, const Attributes &read);
 
-  /// First and one past the last key (rounded out to what a block may contain) that queries first … end - 1 can see.
-  std::pair<int64_t, int64_t> visibleKeys(int64_t first, int64_t end) const;
+  void readDocuments(const void *ofQueries, const void *ofKeys);
+
+  /// First and one past the last key (rounded out to what a block may contain) that queries first … end - 1 of sample
+  /// b can see.
+  std::pair<int64_t, int64_t> visibleKeys(int64_t b, int64_t first, int64_t end) const;
   /// Of keys first … first + count - 1 the piece (from 0) outside of which `query` sees none. What it does not see
-  /// inside (only where positions do not ascend) `mask` hides.
+  /// inside (where positions do not ascend, and other documents) `mask` hides.
   std::pair<int64_t, int64_t> visiblePiece(int64_t query, int64_t first, int64_t count) const;
   /// -inf on the scores of keys first … first + count - 1 that `query` does not see.
-  void mask(float *scores, int64_t query, int64_t first, int64_t count) const;
+  void mask(float *scores, int64_t b, int64_t query, int64_t first, int64_t count) const;
   /// Adds the bias to the scores of the same keys.
   void addBias(const float *bias, float *scores, int64_t b, int64_t n, int64_t query, int64_t first,
                int64_t count) const;

@@ -164,6 +164,9 @@ def test_documents_put_in_train_as_those_apart(name, tmp_path):
     for plan, layout in PLANS.items():
         (tmp_path / "plan.json").write_text(json.dumps(layout.plan(units)))
         succeed("galvatron-opt", f"--plan={tmp_path / 'plan.json'}", "--lower", program, "-o", tmp_path / plan)
+        # No mask is gathered or kept: kernels read documents in both directions.
+        lowered = succeed("galvatron-opt", f"--plan={tmp_path / 'plan.json'}", "--compile-to=lower", program).stdout
+        assert '"document_attention_backward"' in lowered and '"attention' not in lowered, plan
         run = Compiled(tmp_path / plan).train(tmp_path / f"run-{plan}", *options, "--reset-at-documents", "--eod", EOD)
         assert run.column("loss") == pytest.approx(expected, rel=1e-4), plan
 

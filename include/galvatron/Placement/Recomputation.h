@@ -2,8 +2,9 @@
 // the layer excepted) are exactly what is saved.
 //
 // Without recomputation every value that backward reads is kept, except where it costs next to nothing to recompute it:
-// views, pieces, constants, and elementwise results of what is kept or given anyway. With recomputation nothing is
-// kept: the forward ops that backward needs, collectives included, are recomputed from the layer's arguments.
+// views, pieces, constants, arithmetic on integers (masks, angles of positions), and elementwise results of what is kept
+// or given anyway. With recomputation nothing is kept: the forward ops that backward needs, collectives included, are
+// recomputed from the layer's arguments.
 // Between the two a plan names values: each is recomputed from what is kept and from arguments, just before its first
 // use.
 //

@@ -267,6 +267,9 @@ FailureOr<exec::FunctionOp> BodyLowering::run() {
     if (DictionaryAttr attributes = body.getArgAttrDict(argument.getArgNumber()))
       function.setArgAttrs(argument.getArgNumber(), attributes);
   }
+  if (device.hasFunction("document_attention") && device.hasFunction("document_attention_backward") &&
+      !llvm::is_contained(lacking, "document_attention"))
+    documentMasks = takeDocumentMasks(body);
   places.emplace(body, function, buffers, numAccumulated, numSaved);
   builder.setInsertionPointToEnd(block);
   for (Operation &op : body.getBody().front().without_terminator()) {

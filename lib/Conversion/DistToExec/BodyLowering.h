@@ -7,6 +7,7 @@
 #ifndef GALVATRON_CONVERSION_DISTTOEXEC_BODYLOWERING_H
 #define GALVATRON_CONVERSION_DISTTOEXEC_BODYLOWERING_H
 
+#include "DocumentMasks.h"
 #include "ResultPlaces.h"
 
 #include "dialects/Dist/Dist.h"
@@ -57,6 +58,11 @@ public:
   mlir::OpBuilder &getBuilder() { return builder; }
   GroupTable &getGroups() { return groups; }
   const DeviceTraits &getDevice() const { return device; }
+  /// Of attention whose kernel reads documents; else null.
+  const DocumentMask *findDocuments(mlir::Operation *attention) const {
+    auto found = documentMasks.find(attention);
+    return found == documentMasks.end() ? nullptr : &found->second;
+  }
   /// Code of a value's element type (runtime/api/ElementType.h) as this device's kernels see it.
   int64_t kernelType(mlir::Value value) const;
   /// The buffer of a value, whatever its layout.
@@ -118,6 +124,7 @@ private:
   exec::FunctionOp function; ///< Under construction, as are all below.
   BufferBuilder buffers;
   std::optional<ResultPlaces> places;
+  llvm::DenseMap<mlir::Operation *, DocumentMask> documentMasks;
   /// Of every argument and of every result of an op lowered so far; inlined ones have none.
   llvm::DenseMap<mlir::Value, mlir::Value> bufferOfValue;
   /// Parameters whose gradients are written or added to, as the entry says; all others can only be added to.

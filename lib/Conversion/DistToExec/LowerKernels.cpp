@@ -34,6 +34,7 @@ namespace {
 struct AttentionBuffers {
   Value q, k, v;
   Value y = {}, bias = {}, workspace = {};
+  SmallVector<int64_t> biasDims = {}; // of [B,N,Sq,Sk], those of the bias; -1: of extent one
 };
 } // namespace
 
@@ -55,13 +56,12 @@ static SmallVector<int64_t> outerStrides(Value buffer) {
 }
 
 /// Of [B,N,Sq,Sk], 0 where the bias is broadcast.
-static SmallVector<int64_t> biasStrides(Value bias) {
+static SmallVector<int64_t> biasStrides(const AttentionBuffers &of) {
   SmallVector<int64_t> strides(4, 0);
-  if (!bias)
-    return strides;
-  int64_t missing = 4 - shapeOf(bias).size();
-  for (auto [dim, stride] : llvm::enumerate(stridesOf(bias)))
-    strides[dim + missing] = shapeOf(bias)[dim] == 1 ? 0 : stride;
+  if (of.bias)
+    for (auto [dim, extent, stride] : llvm::zip_equal(of.biasDims, shapeOf(of.bias), stridesOf(of.bias)))
+      if (extent != 1)
+        strides[dim] = stride;
   return strides;
 }
 
@@ -94,26 +94,48 @@ static Constants attentionConstants(BodyLowering &lowering, AttentionOp op, cons
           {"k_strides", outerStrides(of.k)},
           {"v_strides", outerStrides(of.v)},
           {"y_strides", outerStrides(of.y)},
-          {"bias_strides", biasStrides(of.bias)},
+          {"bias_strides", biasStrides(of)},
           {"positions", attentionPositions(op, of.q, of.k)}};
+}
+
+/// The buffers of documents, where the kernel reads them, and the bias, where there is one, after those in `buffers`;
+/// `present` says which of the function's are there.
+template <typename AttentionOp>
+static void addMaskBuffers(BodyLowering &lowering, AttentionOp op, AttentionBuffers &of,
+                           SmallVectorImpl<Value> &buffers, SmallVectorImpl<int64_t> &present) {
+  present.assign(buffers.size(), 1);
+  Value bias = op.getBias();
+  if (const DocumentMask *documents = lowering.findDocuments(op)) {
+    bias = documents->bias;
+    of.biasDims = documents->biasDims;
+    for (Value side : {documents->queries, documents->keys})
+      buffers.push_back(lowering.rowMajorBufferOf(side));
+    present.append(2, 1);
+  } else if (bias) {
+    int64_t rank = shapeOf(bias).size();
+    of.biasDims = llvm::to_vector(llvm::seq<int64_t>(4 - rank, 4));
+  }
+  present.push_back(bias != nullptr);
+  if (bias)
+    buffers.push_back(of.bias = lowering.bufferOf(bias));
 }
 
 static LogicalResult lowerAttention(BodyLowering &lowering, graph::AttentionOp op) {
   AttentionBuffers of = {lowering.bufferWithUnitStride(op.getQ()), lowering.bufferWithUnitStride(op.getK()),
                          lowering.bufferWithUnitStride(op.getV())};
-  of.bias = op.getBias() ? lowering.bufferOf(op.getBias()) : Value();
+  SmallVector<Value> buffers = {of.q, of.k, of.v};
+  SmallVector<int64_t> present;
+  addMaskBuffers(lowering, op, of, buffers, present);
+  unsigned firstOutput = buffers.size();
   of.y = lowering.createResult(op.getResult(), lowering.preferredOrder(op.getResult()));
   Value lse = lowering.createResult(op.getLse());
   of.workspace = createAttentionWorkspace(lowering, op, of, /*isBackward=*/false);
-  SmallVector<Value> buffers = {of.q, of.k, of.v};
-  if (of.bias)
-    buffers.push_back(of.bias);
   llvm::append_values(buffers, of.y, lse);
   if (of.workspace)
     buffers.push_back(of.workspace);
-  lowering.callKernel(op.getLoc(), "attention", buffers, /*firstOutput=*/of.bias ? 4 : 3,
-                      attentionConstants(lowering, op, of),
-                      {1, 1, 1, of.bias != nullptr, 1, 1, of.workspace != nullptr});
+  llvm::append_values(present, 1, 1, of.workspace != nullptr);
+  lowering.callKernel(op.getLoc(), lowering.findDocuments(op) ? "document_attention" : "attention", buffers,
+                      firstOutput, attentionConstants(lowering, op, of), present);
   return success();
 }
 
@@ -122,7 +144,10 @@ static LogicalResult lowerAttentionBackward(BodyLowering &lowering, graph::Atten
   AttentionBuffers of = {lowering.bufferWithUnitStride(op.getQ()), lowering.bufferWithUnitStride(op.getK()),
                          lowering.bufferWithUnitStride(op.getV()), lowering.bufferWithUnitStride(op.getY())};
   Value lse = lowering.rowMajorBufferOf(op.getLse());
-  of.bias = op.getBias() ? lowering.bufferOf(op.getBias()) : Value();
+  SmallVector<Value> buffers = {dy, of.q, of.k, of.v, of.y, lse};
+  SmallVector<int64_t> present;
+  addMaskBuffers(lowering, op, of, buffers, present);
+  unsigned firstOutput = buffers.size();
   SmallVector<Value> gradients;
   for (Value result : op.getResults())
     gradients.push_back(lowering.createResult(result, lowering.preferredOrder(result)));
@@ -132,14 +157,12 @@ static LogicalResult lowerAttentionBackward(BodyLowering &lowering, graph::Atten
                     {"dq_strides", outerStrides(gradients[0])},
                     {"dk_strides", outerStrides(gradients[1])},
                     {"dv_strides", outerStrides(gradients[2])}});
-  SmallVector<Value> buffers = {dy, of.q, of.k, of.v, of.y, lse};
-  if (of.bias)
-    buffers.push_back(of.bias);
   llvm::append_range(buffers, gradients);
   if (of.workspace)
     buffers.push_back(of.workspace);
-  lowering.callKernel(op.getLoc(), "attention_backward", buffers, /*firstOutput=*/of.bias ? 7 : 6, constants,
-                      {1, 1, 1, 1, 1, 1, of.bias != nullptr, 1, 1, 1, of.workspace != nullptr});
+  llvm::append_values(present, 1, 1, 1, of.workspace != nullptr);
+  lowering.callKernel(op.getLoc(), lowering.findDocuments(op) ? "document_attention_backward" : "attention_backward",
+                      buffers, firstOutput, constants, present);
   return success();
 }
 

@@ -66,3 +66,28 @@ graph.layer @recompute_runs_forward_again(%x: tensor<8x4xf32, #dist.placement<[8
   }
   graph.return %y : tensor<8x4xf32, #dist.placement<[8, 4]>>
 }
+
+// Of a mask, the integers that it is made of are kept, where they were gathered.
+// CHECK-LABEL: graph.layer @masks_are_made_again
+// CHECK: %[[KEYS:.*]] = dist.all_gather
+// CHECK: graph.backward
+// CHECK-NOT: dist.all_gather
+// CHECK: graph.broadcast %[[KEYS]] dims [1]
+// CHECK: arith.cmpi eq
+// CHECK: %[[MASK:.*]] = arith.select
+// CHECK-NEXT: arith.mulf %{{.*}}, %[[MASK]]
+graph.layer @masks_are_made_again(%x: tensor<8x8xf32, #dist.placement<[2@g0 * 4, 8]>>, %documents: tensor<8xi64, #dist.placement<[2@g0 * 4]>>) -> tensor<8x8xf32, #dist.placement<[2@g0 * 4, 8]>> {
+  %zero = arith.constant dense<0.0> : tensor<8x8xf32, #dist.placement<[2@g0 * 4, 8]>>
+  %one = arith.constant dense<1.0> : tensor<8x8xf32, #dist.placement<[2@g0 * 4, 8]>>
+  %all = dist.all_gather %documents axes [0] {dim = 0 : i64, outer = 1 : i64} : tensor<8xi64, #dist.placement<[2@g0 * 4]>> -> tensor<8xi64, #dist.placement<[8]>>
+  %q = graph.broadcast %documents dims [0] : tensor<8xi64, #dist.placement<[2@g0 * 4]>> -> tensor<8x8xi64, #dist.placement<[2@g0 * 4, 8]>>
+  %k = graph.broadcast %all dims [1] : tensor<8xi64, #dist.placement<[8]>> -> tensor<8x8xi64, #dist.placement<[2@g0 * 4, 8]>>
+  %same = arith.cmpi eq, %q, %k : tensor<8x8xi64, #dist.placement<[2@g0 * 4, 8]>>
+  %mask = arith.select %same, %one, %zero : tensor<8x8xi1, #dist.placement<[2@g0 * 4, 8]>>, tensor<8x8xf32, #dist.placement<[2@g0 * 4, 8]>>
+  %y = arith.mulf %x, %mask : tensor<8x8xf32, #dist.placement<[2@g0 * 4, 8]>>
+  graph.backward(%dy: tensor<8x8xf32, #dist.placement<[2@g0 * 4, 8]>>) {
+    %dx = arith.mulf %dy, %mask : tensor<8x8xf32, #dist.placement<[2@g0 * 4, 8]>>
+    graph.return %dx : tensor<8x8xf32, #dist.placement<[2@g0 * 4, 8]>>
+  }
+  graph.return %y : tensor<8x8xf32, #dist.placement<[2@g0 * 4, 8]>>
+}

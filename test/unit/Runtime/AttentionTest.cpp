@@ -13,7 +13,9 @@ struct Case {
   int64_t window = 0;
   double softcap = 0, dropout = 0;
   bool bias = false;
-  int64_t parts = 1; // of the query positions; this device holds the last
+  int64_t parts = 1;     // of the query positions; this device holds the last
+  int64_t document = 0;  // its length in keys, one more in each row of the batch; 0: no documents
+  bool shuffled = false; // documents in an order that does not ascend
 };
 
 /// Tensors of a case and the definition's results. Layouts are [batch, position, head, element].
@@ -23,6 +25,7 @@ struct Reference {
   double scale = 0.4;
   int64_t firstQuery;
   std::vector<float> q, k, v, dy, bias;
+  std::vector<int64_t> queryDocuments, keyDocuments;
   std::vector<double> y, lse, dq, dk, dv;
 
   explicit Reference(const Case &c) : c(c) {
@@ -32,6 +35,12 @@ struct Reference {
     v = values(kBatch * c.keys * c.keyHeads * c.valueSize, 3);
     dy = values(kBatch * c.queries * c.heads * c.valueSize, 4);
     bias = values(c.heads * c.queries * c.keys, 5);
+    for (int64_t b = 0; c.document && b < kBatch; ++b) {
+      for (int64_t j = 0; j < c.keys; ++j)
+        keyDocuments.push_back(documentOf(b, j));
+      for (int64_t i = 0; i < c.queries; ++i)
+        queryDocuments.push_back(documentOf(b, positionOf(i)));
+    }
     y.resize(dy.size());
     lse.resize(kBatch * c.heads * c.queries);
     dq.resize(q.size());
@@ -43,6 +52,11 @@ struct Reference {
           row(b, n, i);
   }
 
+  int64_t positionOf(int64_t query) const { return firstQuery + query + c.keys - c.queries * c.parts; }
+  int64_t documentOf(int64_t b, int64_t position) const {
+    int64_t document = position / (c.document + b);
+    return c.shuffled ? document * 7 % 10 : document;
+  }
   int64_t queryAt(int64_t b, int64_t n, int64_t i, int64_t size) const {
     return ((b * c.queries + i) * c.heads + n) * size;
   }
@@ -52,7 +66,7 @@ struct Reference {
 
   void row(int64_t b, int64_t n, int64_t i) {
     auto stream = galvatron::random::dropoutStream(3, 2, 77, 4);
-    int64_t globalQueries = c.queries * c.parts, query = firstQuery + i, position = query + c.keys - globalQueries;
+    int64_t globalQueries = c.queries * c.parts, query = firstQuery + i, position = positionOf(i);
     std::vector<double> p(c.keys), t(c.keys), keep(c.keys, 1), dp(c.keys);
     double sum = 0, delta = 0;
     for (int64_t j = 0; j < c.keys; ++j) {
@@ -64,7 +78,8 @@ struct Reference {
         s = c.softcap * (t[j] = std::tanh(s / c.softcap));
       if (c.bias)
         s += bias[(n * c.queries + i) * c.keys + j];
-      bool hidden = (c.causal && j > position) || (c.window > 0 && position - j >= c.window);
+      bool hidden = (c.causal && j > position) || (c.window > 0 && position - j >= c.window) ||
+                    (c.document && documentOf(b, j) != documentOf(b, position));
       p[j] = hidden ? 0 : std::exp(s);
       sum += p[j];
       if (c.dropout > 0) {
@@ -127,12 +142,18 @@ TEST_P(AttentionTest, EqualsTheDefinition) {
   const float *bias = c.bias ? reference.bias.data() : nullptr;
   std::vector<float> y(reference.y.size(), NAN), lse(reference.lse.size(), NAN), dq(reference.dq.size(), NAN),
       dk(reference.dk.size(), NAN), dv(reference.dv.size(), NAN);
-  call(gvrt_attention,
-       {reference.q.data(), reference.k.data(), reference.v.data(), bias, y.data(), lse.data(), nullptr}, words);
-  call(gvrt_attention_backward,
-       {reference.dy.data(), reference.q.data(), reference.k.data(), reference.v.data(), y.data(), lse.data(), bias,
-        dq.data(), dk.data(), dv.data(), nullptr},
-       backwardWords);
+  std::vector<const void *> forward = {reference.q.data(), reference.k.data(), reference.v.data()},
+                            backward = {reference.dy.data(), reference.q.data(), reference.k.data(),
+                                        reference.v.data(),  y.data(),           lse.data()};
+  for (auto *buffers : {&forward, &backward}) {
+    if (c.document)
+      buffers->insert(buffers->end(), {reference.queryDocuments.data(), reference.keyDocuments.data()});
+    buffers->push_back(bias);
+  }
+  forward.insert(forward.end(), {y.data(), lse.data(), nullptr});
+  backward.insert(backward.end(), {dq.data(), dk.data(), dv.data(), nullptr});
+  call(c.document ? gvrt_document_attention : gvrt_attention, forward, words);
+  call(c.document ? gvrt_document_attention_backward : gvrt_attention_backward, backward, backwardWords);
   expectNear(y, reference.y, 1e-6, "y");
   for (size_t i = 0; i < lse.size(); ++i)
     EXPECT_TRUE(lse[i] == reference.lse[i] || std::fabs(lse[i] - reference.lse[i]) < 1e-5);
@@ -156,6 +177,17 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{.name = "dropout", .queries = 140, .keys = 140, .dropout = 0.25},
                       Case{.name = "dropoutOfAPart", .queries = 35, .keys = 70, .dropout = 0.5, .parts = 2},
                       Case{.name = "causalOfAPart", .queries = 100, .keys = 300, .parts = 3},
+                      Case{.name = "documents", .document = 37},
+                      Case{.name = "documentsOfOne", .queries = 40, .keys = 40, .document = 1},
+                      Case{.name = "documentsBothWays", .causal = false, .bias = true, .document = 100},
+                      Case{.name = "documentsOfAPart",
+                           .queries = 100,
+                           .keys = 300,
+                           .window = 40,
+                           .dropout = 0.25,
+                           .parts = 3,
+                           .document = 70},
+                      Case{.name = "documentsInAnyOrder", .document = 40, .shuffled = true},
                       Case{.name = "everything",
                            .queries = 150,
                            .keys = 300,
