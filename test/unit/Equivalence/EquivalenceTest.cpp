@@ -38,6 +38,15 @@ TEST_P(EquivalenceTest, TestsWhatTheyShould) {
   ASSERT_EQ(model.expected.losses.size(), size_t(TrainedModel::kSteps));
   for (double norm : model.expected.norms)
     EXPECT_GT(norm, 0.25) << "clipping binds";
+  // One element of one weight, or of one gradient of the last step, by a millionth.
+  Training other = model.expected;
+  auto &[name, value] = *other.parameters.rbegin();
+  value[value.size() - 1] += 1e-6;
+  EXPECT_THAT(model.differenceOf(other), testing::HasSubstr("the value of " + name + " at "));
+  other = model.expected;
+  for (double &element : other.gradients.back().begin()->second.data)
+    element *= 1 + 1e-6;
+  EXPECT_THAT(model.differenceOf(other), testing::HasSubstr("in step 3"));
   EXPECT_GE(std::popcount(uint64_t(model.recomputableValues()[1])), 5) << "a block has values to recompute";
   EXPECT_GE(uniformPlans(GetParam(), model.recomputableValues()).size(), GetParam().batch == 8 ? 300u : 80u);
 }
