@@ -31,7 +31,8 @@ void addTensor(LayerCost &cost, const Strategy &s, const Body &body, double loca
   add(cost.backwardCollectives, Kind::AllGather, Group::Tensor, local, body.tensorBackward);
   add(cost.backwardCollectives, Kind::ReduceScatter, Group::Tensor, local, body.tensorBackward);
   // The input is gathered again for the weight's gradient, overlapped with compute.
-  add(cost.backwardCollectives, Kind::AllGather, Group::Tensor, local, body.tensorBackward, true);
+  if (!s.keepGathered)
+    add(cost.backwardCollectives, Kind::AllGather, Group::Tensor, local, body.tensorBackward, true);
 }
 
 void addSequence(LayerCost &cost, const Strategy &s, const Body &body, double local) {
@@ -48,7 +49,8 @@ void addSequence(LayerCost &cost, const Strategy &s, const Body &body, double lo
   if (s.cp > 1) {
     double gathered = keysValues * s.cp / 2;
     add(cost.forwardCollectives, Kind::AllGather, Group::Context, gathered, 2, true);
-    add(cost.backwardCollectives, Kind::AllGather, Group::Context, gathered, 2, true);
+    if (!s.keepGathered)
+      add(cost.backwardCollectives, Kind::AllGather, Group::Context, gathered, 2, true);
     add(cost.backwardCollectives, Kind::ReduceScatter, Group::Context, gathered, 2);
   }
 }

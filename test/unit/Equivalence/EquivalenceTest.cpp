@@ -71,6 +71,7 @@ StrategyValues drawStrategy(std::mt19937 &generator, int64_t devices, int64_t mi
       values.sequenceParallel = 0;
     if (values.dp * values.ulysses * values.cp == 1 || !plan::whyUnsupported({.zero = values.zero}).empty())
       values.zero = 0;
+    values.keepGathered = generator() % 2 && (values.sequenceParallel || values.ulysses * values.cp > 1);
     if (values.cp <= 2 && isLegal(values, microBatches))
       return values;
   }

@@ -59,6 +59,8 @@ TEST(Plan, says_which_key_is_wrong) {
             "has both 'recompute' and 'recompute_values'; give one"},
            {"/units/1/strategy", Json({{"sequence_parallel", true}}),
             "key 'sequence_parallel' expects tp above 1, but got tp 1"},
+           {"/units/1/strategy", Json({{"tp", 2}, {"keep_gathered", true}}),
+            "key 'keep_gathered' expects a strategy that gathers, with sequence_parallel, ulysses or cp; remove it"},
            {"/units/1/strategy", Json({{"tp", 2}, {"ep", 2}}), "key 'ep' expects a divisor of dp 1, but got 2"},
            {"/peak_bytes_per_rank", Json({1, 2}),
             "expects a list with one entry for each of 4 ranks, but got a list of 2"},
