@@ -40,10 +40,10 @@ void addSequence(LayerCost &cost, const Strategy &s, const Body &body, double lo
     return;
   double keysValues = body.keysValues / (double(s.ulysses) * s.cp * s.tp);
   if (s.ulysses > 1) {
-    // q and out as wide as the boundary; k and v as wide as they are.
+    // q and out as wide as the boundary; k and v as wide as they are, and with q as one.
     for (auto *list : {&cost.forwardCollectives, &cost.backwardCollectives}) {
-      add(*list, Kind::AllToAll, Group::Ulysses, local / s.tp / s.ulysses, 2);
-      add(*list, Kind::AllToAll, Group::Ulysses, keysValues / 2, 2);
+      add(*list, Kind::AllToAll, Group::Ulysses, local / s.tp / s.ulysses + keysValues, 1);
+      add(*list, Kind::AllToAll, Group::Ulysses, local / s.tp / s.ulysses, 1);
     }
   }
   if (s.cp > 1) {

@@ -27,16 +27,35 @@ graph.layer @views_move(%x: tensor<8x4xf32, #dist.placement<[2@g0 * 4, 4]>>) -> 
   graph.return %1, %4 : tensor<4x8xf32, #dist.placement<[2@g0 * 2, 8]>>, tensor<4x8xf32, #dist.placement<[2@g0 * 2, 8]>>
 }
 
-// What is sent depends on what was received, with a computation between or a view alone.
+// What is sent depends on what was received.
 // CHECK-LABEL: graph.layer @dependent
 // CHECK-NOT: coalesced
-graph.layer @dependent(%x: tensor<8x4xf32, #dist.placement<[2@g0 * 4, 4]>>) -> (tensor<8x4xf32, #dist.placement<[2@g0 * 4, 4]>>, tensor<4x8xf32, #dist.placement<[4, 2@g0 * 4]>>) {
+graph.layer @dependent(%x: tensor<8x4xf32, #dist.placement<[2@g0 * 4, 4]>>) -> tensor<8x4xf32, #dist.placement<[2@g0 * 4, 4]>> {
   %0 = dist.all_to_all %x axes [0] {concat_dim = 0 : i64, concat_outer = 1 : i64, split_dim = 1 : i64, split_outer = 1 : i64} : tensor<8x4xf32, #dist.placement<[2@g0 * 4, 4]>> -> tensor<8x4xf32, #dist.placement<[8, 2@g0 * 2]>>
   %1 = graph.activation relu %0 : tensor<8x4xf32, #dist.placement<[8, 2@g0 * 2]>> -> tensor<8x4xf32, #dist.placement<[8, 2@g0 * 2]>>
   %2 = dist.all_to_all %1 axes [0] {concat_dim = 1 : i64, concat_outer = 1 : i64, split_dim = 0 : i64, split_outer = 1 : i64} : tensor<8x4xf32, #dist.placement<[8, 2@g0 * 2]>> -> tensor<8x4xf32, #dist.placement<[2@g0 * 4, 4]>>
-  %3 = graph.transpose %0 [1, 0] : tensor<8x4xf32, #dist.placement<[8, 2@g0 * 2]>> -> tensor<4x8xf32, #dist.placement<[2@g0 * 2, 8]>>
-  %4 = dist.all_to_all %3 axes [0] {concat_dim = 0 : i64, concat_outer = 1 : i64, split_dim = 1 : i64, split_outer = 1 : i64} : tensor<4x8xf32, #dist.placement<[2@g0 * 2, 8]>> -> tensor<4x8xf32, #dist.placement<[4, 2@g0 * 4]>>
-  graph.return %2, %4 : tensor<8x4xf32, #dist.placement<[2@g0 * 4, 4]>>, tensor<4x8xf32, #dist.placement<[4, 2@g0 * 4]>>
+  graph.return %2 : tensor<8x4xf32, #dist.placement<[2@g0 * 4, 4]>>
+}
+
+// Through a view alone.
+// CHECK-LABEL: graph.layer @dependent_view
+// CHECK-NOT: coalesced
+graph.layer @dependent_view(%x: tensor<8x4xf32, #dist.placement<[2@g0 * 4, 4]>>) -> tensor<4x8xf32, #dist.placement<[4, 2@g0 * 4]>> {
+  %0 = dist.all_to_all %x axes [0] {concat_dim = 0 : i64, concat_outer = 1 : i64, split_dim = 1 : i64, split_outer = 1 : i64} : tensor<8x4xf32, #dist.placement<[2@g0 * 4, 4]>> -> tensor<8x4xf32, #dist.placement<[8, 2@g0 * 2]>>
+  %1 = graph.transpose %0 [1, 0] : tensor<8x4xf32, #dist.placement<[8, 2@g0 * 2]>> -> tensor<4x8xf32, #dist.placement<[2@g0 * 2, 8]>>
+  %2 = dist.all_to_all %1 axes [0] {concat_dim = 0 : i64, concat_outer = 1 : i64, split_dim = 1 : i64, split_outer = 1 : i64} : tensor<4x8xf32, #dist.placement<[2@g0 * 2, 8]>> -> tensor<4x8xf32, #dist.placement<[4, 2@g0 * 4]>>
+  graph.return %2 : tensor<4x8xf32, #dist.placement<[4, 2@g0 * 4]>>
+}
+
+// A computation reads the first result before the second operand is there.
+// CHECK-LABEL: graph.layer @read_before
+// CHECK-NOT: coalesced
+graph.layer @read_before(%x: tensor<8x4xf32, #dist.placement<[2@g0 * 4, 4]>>) -> (tensor<8x4xf32, #dist.placement<[8, 2@g0 * 2]>>, tensor<8x4xf32, #dist.placement<[8, 2@g0 * 2]>>) {
+  %0 = dist.all_to_all %x axes [0] {concat_dim = 0 : i64, concat_outer = 1 : i64, split_dim = 1 : i64, split_outer = 1 : i64} : tensor<8x4xf32, #dist.placement<[2@g0 * 4, 4]>> -> tensor<8x4xf32, #dist.placement<[8, 2@g0 * 2]>>
+  %1 = graph.activation relu %0 : tensor<8x4xf32, #dist.placement<[8, 2@g0 * 2]>> -> tensor<8x4xf32, #dist.placement<[8, 2@g0 * 2]>>
+  %2 = graph.activation relu %x : tensor<8x4xf32, #dist.placement<[2@g0 * 4, 4]>> -> tensor<8x4xf32, #dist.placement<[2@g0 * 4, 4]>>
+  %3 = dist.all_to_all %2 axes [0] {concat_dim = 0 : i64, concat_outer = 1 : i64, split_dim = 1 : i64, split_outer = 1 : i64} : tensor<8x4xf32, #dist.placement<[2@g0 * 4, 4]>> -> tensor<8x4xf32, #dist.placement<[8, 2@g0 * 2]>>
+  graph.return %1, %3 : tensor<8x4xf32, #dist.placement<[8, 2@g0 * 2]>>, tensor<8x4xf32, #dist.placement<[8, 2@g0 * 2]>>
 }
 
 // Other mesh axes are other devices.

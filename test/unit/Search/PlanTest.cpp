@@ -183,6 +183,9 @@ TEST(Plan, is_not_written_as_another) {
   EXPECT_EQ(
       complaint([](Plan &given) { given.layers[1].strategy.ulysses = 2; }),
       "the reference's format has tp or ulysses in a layer, but 'layers.0' has both; write this project's format");
+  EXPECT_EQ(
+      complaint([](Plan &given) { given.layers[1].strategy.keepGathered = true; }),
+      "the reference's format has no word for keep_gathered, which 'layers.0' has; write this project's format");
   EXPECT_EQ(complaint([](Plan &given) { given.layers[3].stage = 0; }),
             "the reference's format puts 'head' on stage 1, but the plan on 0; write this project's format");
   EXPECT_NE(complaint([](Plan &given) {
