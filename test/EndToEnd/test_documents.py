@@ -63,6 +63,26 @@ def model(request, tmp_path_factory):
     return program, options, train(module, data)
 
 
+def goes_on_with_its_documents(compiled, options, expected, folder):
+    """What a checkpoint's run had of --eod, one that goes on must have, or say that it means another."""
+    packed_rows, saved = ("--reset-at-documents", "--eod", EOD), folder / "saved"
+    compiled.train(folder / "first", *options, "--steps", 1, "--save", saved, *packed_rows)
+    rest = compiled.train(folder / "rest", *options, "--load", saved, *packed_rows)
+    assert rest.column("loss") == pytest.approx(expected[1:], rel=1e-4)
+    refused = call(compiled.folder / "launch", *options, "--load", saved)
+    assert refused.returncode == 1
+    remedy = "give it what it had, or pass --override documents"
+    assert f"on documents that end with token {EOD}, not rows of one document each; {remedy}" in refused.stderr
+    compiled.train(folder / "meant", *options, "--load", saved, "--override", "documents")
+    # Checkpoints of before the key are of rows of one document.
+    text = json.loads((saved / "training.json").read_text())
+    assert text.pop("eod") == EOD
+    (saved / "training.json").write_text(json.dumps(text))
+    refused = call(compiled.folder / "launch", *options, "--load", saved, *packed_rows)
+    assert f"on rows of one document each, not documents that end with token {EOD}; {remedy}" in refused.stderr
+    compiled.train(folder / "old", *options, "--load", saved)
+
+
 def test_every_plan_trains_as_pytorch(model, tmp_path):
     program, options, expected = model
     rows = succeed(
@@ -77,6 +97,7 @@ def test_every_plan_trains_as_pytorch(model, tmp_path):
         succeed("galvatron-opt", f"--plan={tmp_path / 'plan.json'}", "--lower", program, "-o", tmp_path / name)
         run = Compiled(tmp_path / name).train(tmp_path / f"run-{name}", *options, "--reset-at-documents", "--eod", EOD)
         assert run.column("loss") == pytest.approx(expected, rel=1e-4), name
+    goes_on_with_its_documents(Compiled(tmp_path / "one"), options, expected, tmp_path)
     # Without the option each row is one document: another loss.
     whole = Compiled(tmp_path / "one").train(tmp_path / "whole", *options)
     assert whole.column("loss") != pytest.approx(expected, rel=1e-4)

@@ -43,7 +43,7 @@ constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 ///       h100 (measured), on a100 with 80 GB as on h100.
 /// GPUs: kernels and collectives side by side, slow-down 1.13 (measured by
 /// Hetu-Galvatron's authors on A100s, its shipped overlap_coefficient.json).
-constexpr OverheadBytes kCuda = {646'000'000, 332'000'000, 511'000'000, 141'000'000, 26'000'000, 250'000};
+constexpr OverheadBytes kCuda = {646'000'000, 332'000'000, 511'000'000, 141'000'000, 236'000'000, 26'000'000, 250'000};
 
 const DeviceKind kKinds[] = {
     {"cpu", 1.2e11, 0, 8e9, 1e-6, {}, 2ll << 30, {4e9, 5e-6}, {1.1e9, 3e-5}, false, 1},
@@ -109,7 +109,7 @@ std::int64_t OverheadBytes::of(const RankCommunicators &communicators, std::int6
   bool isAlone = communicators.groups.empty() && !communicators.channels && !communicators.isForSums;
   if (isAlone)
     return context;
-  return context + library + std::int64_t(communicators.groups.size()) * group + communicators.channels * channel +
+  return context + library + std::int64_t(communicators.groups.size()) * group + communicators.channels * channel + communicators.peers * peer +
          (communicators.isForSums ? sums : 0) + std::int64_t(std::ceil(double(arenaBytes) / kGiB * double(mapping)));
 }
 
