@@ -136,7 +136,8 @@ LogicalResult ShardOp::verify() {
 static LogicalResult verifyAllToAll(Operation *op, ArrayRef<int64_t> axes, unsigned index, const AllToAllCut &cut) {
   if (failed(verifyCollective(op, axes, index)))
     return failure();
-  RankedTensorType from = getLocalType(op->getOperand(index).getType()), to = getLocalType(op->getResult(index).getType());
+  RankedTensorType from = getLocalType(op->getOperand(index).getType());
+  RankedTensorType to = getLocalType(op->getResult(index).getType());
   if (failed(verifyDim(op, "split dimension", cut.splitDim, from.getRank())) ||
       failed(verifyDim(op, "concat dimension", cut.concatDim, from.getRank())))
     return failure();

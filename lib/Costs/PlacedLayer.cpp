@@ -179,8 +179,7 @@ std::vector<MovedValue> PlacedReader::readCollectives(Block &block) {
       for (Value value : several.getXs())
         bytes += amounts.getBytes(value);
       moved.push_back(move(CollectiveKind::AllToAll, several.getAxes(), bytes));
-    }
-    else if (auto permute = dyn_cast<dist::PermuteOp>(op))
+    } else if (auto permute = dyn_cast<dist::PermuteOp>(op))
       moved.push_back(move(CollectiveKind::SendReceive, permute.getAxes(), amounts.getBytes(from)));
   }
   return moved;

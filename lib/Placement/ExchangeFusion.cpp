@@ -12,7 +12,7 @@ using namespace mlir;
 using namespace galvatron;
 using dist::AllToAllOp;
 
-/// Loops of a copy that the devices' kernels take (runtime/cuda/kernels/Loops.cuh). Packing cuts one dimension in three.
+/// Loops of a copy that the devices' kernels take (runtime/cuda/kernels/Loops.cuh). Packing cuts a dimension in three.
 static constexpr int64_t kMostLoops = 6;
 
 namespace {

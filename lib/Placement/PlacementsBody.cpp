@@ -13,6 +13,7 @@
 // gathers gathered ones again: they would be the larger tensors to keep. The strategy may say otherwise.
 #include "galvatron/Placement/PlacementsBody.h"
 #include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphShapes.h"
 #include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Placement/PlacementsRedistribution.h"
 
@@ -313,10 +314,13 @@ bool BodyAssigner::waitInSum(Operation *op, unsigned meshAxis, OpPlaces &places)
 }
 
 /// Going forward a partial sum is passed on only if it does not grow: it will be reduced soon, and
-/// might be saved. In backward the sums of gradients are ahead.
+/// might be saved. In backward the sums of gradients are ahead, but of an activation's gradient in its place among
+/// zeros only a part moves anything.
 bool BodyAssigner::isWorthPassing(Operation *op, unsigned meshAxis) {
-  if (inBackward || meshAxes[meshAxis].id == PlacementAttr::kTime)
+  if (meshAxes[meshAxis].id == PlacementAttr::kTime)
     return true;
+  if (inBackward)
+    return !isa<graph::PadOp>(op) || axes.isParameterLike(op->getResult(0));
   int64_t before = 0, after = 0;
   for (Value operand : op->getOperands())
     if (isPartialSum(operand, meshAxis))

@@ -9,6 +9,7 @@
 
 #include "dialects/Dist/Dist.h"
 #include "galvatron/Pipelines/Phases.h"
+#include "galvatron/Schedule/Timetable.h"
 
 #include "mlir/Pass/PassManager.h"
 
@@ -107,7 +108,7 @@ std::vector<Row> getRows() {
         {allReduce(2, 9, kMatrices + 2 * n)}},
        // More than Ulysses': labels are gathered to be shifted.
        {{allGather(2, 1, ids)}, {}, {allReduce(2, 2, kTable + n)}}},
-      // More devices than heads of keys: keys and values are exchanged as far as there are heads, as one, then gathered.
+      // More devices than heads of keys: keys and values are exchanged as one as far as there are heads, then gathered.
       {"ulysses = 4",
        4,
        {{}, {}, {allReduce(4, 1, kTable)}},
@@ -337,10 +338,10 @@ std::vector<Collectives> countOfBucket(mlir::ModuleOp module, int64_t devices) {
   return all;
 }
 
-/// One for a layer, not one for each of its nine parameters: by ZeRO level. A bucket is padded to pieces of 32 elements.
+/// One for a layer, not one for each of its nine parameters: by ZeRO level. Buckets are padded to pieces of 32 elements.
 TEST(CollectiveCounts, OfParametersAreOneForALayer) {
   constexpr int64_t bytes = (kMatrices + 2 * kNorm + 255) / 256 * 256;
-  std::vector<Collectives> byLevel[] = {{allReduce(2, 1, kMatrices + 2 * kNorm)},
+  std::vector<Collectives> byLevel[] = {{allReduce(2, 1, bytes)},
                                         {allGather(2, 1, bytes), reduceScatter(2, 1, bytes)},
                                         {allGather(2, 1, bytes), reduceScatter(2, 1, bytes)},
                                         {allGather(2, 2, 2 * bytes), reduceScatter(2, 1, bytes)}};
