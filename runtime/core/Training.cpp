@@ -140,8 +140,8 @@ Status Training::prepareData() {
                          "; --steps counts from the model's first step: pass --steps ", done.step + options.steps,
                          " for ", options.steps, " more");
   if (options.resetAtDocuments && !manifest.isPacked)
-    return Status::error("--reset-at-documents needs a program with the inputs positions and documents; export the "
-                         "module with position_ids as third input and import it again");
+    return Status::error("--reset-at-documents needs a program with the inputs positions and documents; import it "
+                         "again with --documents, or of a module with position_ids as third input without");
   std::optional<TokenFile> file;
   DataOrder order;
   order.sequence = manifest.sequence;
