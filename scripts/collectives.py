@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 BODY = re.compile(r"dist\.body @([\w.]+)\.(forward|backward)\(")
-COLLECTIVE = re.compile(r"dist\.(all_reduce|all_gather|reduce_scatter|all_to_all|permute) .*?axes \[([\d, ]*)\]")
+COLLECTIVE = re.compile(r"dist\.(?:coalesced_)?(all_reduce|all_gather|reduce_scatter|all_to_all|permute) .*?axes \[([\d, ]*)\]")
 ENTRY = re.compile(r"^ *\d+ [ ┌│└]*(all_reduce|all_gather|reduce_scatter|send) +(.*?): (.*)")
 OVER = re.compile(r" over (axes|stages) ([\d, ]*\d)")
 BYTES = re.compile(r" +(?:[\d.]+ [KMG]?i?B.*|bytes of a rank)$")

@@ -27,6 +27,12 @@ struct SubAxis {
 /// One dimension, major first.
 using DimSubAxes = llvm::SmallVector<SubAxis, 4>;
 
+/// How an all-to-all cuts and joins: `split_dim` is [split_outer][group][rest], `concat_dim` of the result
+/// [concat_outer][group][rest].
+struct AllToAllCut {
+  int64_t splitDim, splitOuter, concatDim, concatOuter;
+};
+
 /// A reduction still due over the devices of a mesh axis, or over micro-batches.
 struct Partial {
   int64_t meshAxis;

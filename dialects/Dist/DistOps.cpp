@@ -6,6 +6,7 @@
 #include "dialects/FunctionSyntax.h"
 
 #include "mlir/IR/Builders.h"
+#include "mlir/IR/TypeUtilities.h"
 
 using namespace mlir;
 using namespace galvatron::dist;
@@ -78,8 +79,9 @@ static LogicalResult verifyCut(Operation *op, Type largerType, Type smallerType,
   return success();
 }
 
-static LogicalResult verifyCollective(Operation *op, ArrayRef<int64_t> axes) {
-  auto from = getLocalType(op->getOperand(0).getType()), to = getLocalType(op->getResult(0).getType());
+/// Value number `index`, of a collective of several.
+static LogicalResult verifyCollective(Operation *op, ArrayRef<int64_t> axes, unsigned index = 0) {
+  auto from = getLocalType(op->getOperand(index).getType()), to = getLocalType(op->getResult(index).getType());
   if (from.getElementType() != to.getElementType() || from.getRank() != to.getRank())
     return op->emitOpError("expects operand and result of one element type and rank, but got ")
            << from << " and " << to;
@@ -131,22 +133,73 @@ LogicalResult ShardOp::verify() {
   return verifyCut(*this, getX().getType(), getResult().getType(), getDim(), getOuter());
 }
 
-LogicalResult AllToAllOp::verify() {
-  if (failed(verifyCollective(*this, getAxes())))
+static LogicalResult verifyAllToAll(Operation *op, ArrayRef<int64_t> axes, unsigned index, const AllToAllCut &cut) {
+  if (failed(verifyCollective(op, axes, index)))
     return failure();
-  RankedTensorType from = getLocalType(getX().getType()), to = getLocalType(getResult().getType());
-  if (failed(verifyDim(*this, "split dimension", getSplitDim(), from.getRank())) ||
-      failed(verifyDim(*this, "concat dimension", getConcatDim(), from.getRank())))
+  RankedTensorType from = getLocalType(op->getOperand(index).getType());
+  RankedTensorType to = getLocalType(op->getResult(index).getType());
+  if (failed(verifyDim(op, "split dimension", cut.splitDim, from.getRank())) ||
+      failed(verifyDim(op, "concat dimension", cut.concatDim, from.getRank())))
     return failure();
   if (from.getNumElements() != to.getNumElements())
-    return emitOpError("expects operand and result of equal local size, but got ") << from << " and " << to;
-  if (getSplitDim() == getConcatDim())
+    return op->emitOpError("expects operand and result of equal local size, but got ") << from << " and " << to;
+  if (cut.splitDim == cut.concatDim)
     return success();
-  int64_t before = from.getDimSize(getSplitDim()), after = to.getDimSize(getSplitDim());
-  if (before % after || after % getSplitOuter() || from.getDimSize(getConcatDim()) % getConcatOuter())
-    return emitOpError("expects dimension ")
-           << getSplitDim() << " to be cut evenly and outer extents to divide, but got " << from << " and " << to;
+  int64_t before = from.getDimSize(cut.splitDim), after = to.getDimSize(cut.splitDim);
+  if (before % after || after % cut.splitOuter || from.getDimSize(cut.concatDim) % cut.concatOuter)
+    return op->emitOpError("expects dimension ")
+           << cut.splitDim << " to be cut evenly and outer extents to divide, but got " << from << " and " << to;
   return success();
+}
+
+LogicalResult AllToAllOp::verify() { return verifyAllToAll(*this, getAxes(), 0, getCut()); }
+
+LogicalResult CoalescedAllToAllOp::verify() {
+  size_t count = getXs().size();
+  if (count < 2 || getResults().size() != count)
+    return emitOpError("expects two operands or more and as many results, but got ")
+           << count << " and " << getResults().size();
+  for (ArrayRef<int64_t> list : {getSplitDims(), getSplitOuters(), getConcatDims(), getConcatOuters()})
+    if (list.size() != count)
+      return emitOpError("expects a dimension and an outer extent for each of ")
+             << count << " operands, but got " << list.size();
+  for (auto [index, type] : llvm::enumerate(getXs().getTypes())) {
+    if (getElementTypeOrSelf(type) != getElementTypeOrSelf(getXs().front()))
+      return emitOpError("expects operands of one element type, but got ")
+             << getXs().front().getType() << " and " << type;
+    AllToAllCut cut = getCut(index);
+    if (failed(verifyAllToAll(*this, getAxes(), index, cut)))
+      return failure();
+    if (cut.splitDim == cut.concatDim)
+      return emitOpError("expects to split and to join along two dimensions, but got ") << cut.splitDim << " for both";
+    if (getGroupSize(index) != getGroupSize(0))
+      return emitOpError("expects values cut in pieces for one group, but got ")
+             << getGroupSize(0) << " and " << getGroupSize(index) << " pieces";
+  }
+  return success();
+}
+
+int64_t CoalescedAllToAllOp::getGroupSize(unsigned index) {
+  int64_t dim = getCut(index).splitDim;
+  return getLocalType(getXs()[index].getType()).getDimSize(dim) /
+         getLocalType(getResults()[index].getType()).getDimSize(dim);
+}
+
+void CoalescedAllToAllOp::build(OpBuilder &builder, OperationState &state, ArrayRef<AllToAllOp> exchanges) {
+  SmallVector<Value> operands;
+  SmallVector<Type> results;
+  SmallVector<int64_t> splitDims, splitOuters, concatDims, concatOuters;
+  for (AllToAllOp exchange : exchanges) {
+    operands.push_back(exchange.getX());
+    results.push_back(exchange.getResult().getType());
+    AllToAllCut cut = exchange.getCut();
+    splitDims.push_back(cut.splitDim);
+    splitOuters.push_back(cut.splitOuter);
+    concatDims.push_back(cut.concatDim);
+    concatOuters.push_back(cut.concatOuter);
+  }
+  AllToAllOp first = exchanges.front();
+  build(builder, state, results, operands, first.getAxes(), splitDims, splitOuters, concatDims, concatOuters);
 }
 
 //===----------------------------------------------------------------------===//

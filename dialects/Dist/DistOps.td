@@ -102,6 +102,40 @@ def Dist_AllToAllOp : Dist_CollectiveOp<"all_to_all",
     (ins I64Attr:$split_dim, I64Attr:$split_outer, I64Attr:$concat_dim, I64Attr:$concat_outer)> {
   let summary = "cuts `split_dim` among the group and joins along `concat_dim`";
   let description = [{ Ranks before [a b] [c d], after [a c] [b d]. }];
+  let extraClassDeclaration = [{
+    AllToAllCut getCut() {
+      return {int64_t(getSplitDim()), int64_t(getSplitOuter()), int64_t(getConcatDim()), int64_t(getConcatOuter())};
+    }
+  }];
+}
+def Dist_CoalescedAllToAllOp : Dist_Op<"coalesced_all_to_all", [Pure]> {
+  let summary = "several all-to-alls over one group, as one message to each of its devices";
+  let description = [{
+    Value number i is cut and joined as `dist.all_to_all` does with `split_dims[i]`, `split_outers[i]`,
+    `concat_dims[i]` and `concat_outers[i]`. Made by `fuse-exchanges`.
+
+    Ranks before [a b] [c d] and [e f] [g h], after [a c] [b d] and [e g] [f h].
+
+    Example, keys and values from positions to heads:
+    ```mlir
+    %1:2 = dist.coalesced_all_to_all %k, %v axes [0] {split_dims = array<i64: 1, 1>, split_outers = array<i64: 1, 1>, concat_dims = array<i64: 2, 2>, concat_outers = array<i64: 1, 1>} : (tensor<1x2x8x4xf32>, tensor<1x2x8x4xf32>) -> (tensor<1x1x16x4xf32>, tensor<1x1x16x4xf32>)
+    ```
+  }];
+  let arguments = (ins Variadic<AnyRankedTensor>:$xs, DenseI64ArrayAttr:$axes,
+                       DenseI64ArrayAttr:$split_dims, DenseI64ArrayAttr:$split_outers,
+                       DenseI64ArrayAttr:$concat_dims, DenseI64ArrayAttr:$concat_outers);
+  let results = (outs Variadic<AnyRankedTensor>:$results);
+  let assemblyFormat = "$xs `axes` $axes attr-dict `:` functional-type($xs, $results)";
+  let builders = [OpBuilder<(ins "::llvm::ArrayRef<AllToAllOp>":$exchanges)>];
+  let extraClassDeclaration = [{
+    /// Of value number `index`.
+    AllToAllCut getCut(unsigned index) {
+      return {getSplitDims()[index], getSplitOuters()[index], getConcatDims()[index], getConcatOuters()[index]};
+    }
+    /// Into how many pieces value number `index` is cut: the devices of the group.
+    int64_t getGroupSize(unsigned index = 0);
+  }];
+  let hasVerifier = 1;
 }
 def Dist_PermuteOp : Dist_CollectiveOp<"permute", (ins DenseI64ArrayAttr:$sources)> {
   let summary = "the device at position p of the group gets the value of the one at position sources[p]";

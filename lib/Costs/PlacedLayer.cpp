@@ -5,6 +5,7 @@
 #include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Costs/ModelLayers.h"
 #include "galvatron/Kernels/FusionRule.h"
+#include "galvatron/Placement/ExchangeFusion.h"
 #include "galvatron/Placement/PlacementsBody.h"
 #include "galvatron/Placement/PlacementsRedistribution.h"
 #include "galvatron/Placement/Recomputation.h"
@@ -106,7 +107,8 @@ private:
 
 /// What moves a value between devices leaves it the same value.
 static bool isCollective(Operation *op) {
-  return isa<dist::AllReduceOp, dist::AllGatherOp, dist::ReduceScatterOp, dist::AllToAllOp, dist::PermuteOp>(op);
+  return isa<dist::AllReduceOp, dist::AllGatherOp, dist::ReduceScatterOp, dist::AllToAllOp, dist::PermuteOp,
+             dist::CoalescedAllToAllOp>(op);
 }
 
 void PlacedReader::findGradients() {
@@ -118,7 +120,9 @@ void PlacedReader::findGradients() {
       for (Value value = gradient; value;) {
         gradients.insert(value);
         Operation *op = value.getDefiningOp();
-        value = op && (isCollective(op) || isa<dist::ShardOp>(op)) ? op->getOperand(0) : Value();
+        value = op && (isCollective(op) || isa<dist::ShardOp>(op))
+                    ? op->getOperand(cast<OpResult>(value).getResultNumber())
+                    : Value();
       }
 }
 
@@ -170,7 +174,12 @@ std::vector<MovedValue> PlacedReader::readCollectives(Block &block) {
       moved.push_back(move(CollectiveKind::ReduceScatter, scatter.getAxes(), amounts.getBytes(from)));
     else if (auto exchange = dyn_cast<dist::AllToAllOp>(op))
       moved.push_back(move(CollectiveKind::AllToAll, exchange.getAxes(), amounts.getBytes(from)));
-    else if (auto permute = dyn_cast<dist::PermuteOp>(op))
+    else if (auto several = dyn_cast<dist::CoalescedAllToAllOp>(op)) {
+      Amount bytes;
+      for (Value value : several.getXs())
+        bytes += amounts.getBytes(value);
+      moved.push_back(move(CollectiveKind::AllToAll, several.getAxes(), bytes));
+    } else if (auto permute = dyn_cast<dist::PermuteOp>(op))
       moved.push_back(move(CollectiveKind::SendReceive, permute.getAxes(), amounts.getBytes(from)));
   }
   return moved;
@@ -292,7 +301,7 @@ FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyA
   FailureOr<LayerSubAxes> subAxes = LayerSubAxes::get(axes, layer, strategy, pipeline, layer.getLoc());
   if (failed(subAxes))
     return failure();
-  BodyRequest request{layer, "placed", {}, {}, isLoss.lookup(layer.getSymName())};
+  BodyRequest request{layer, "placed", {}, {}, isLoss.lookup(layer.getSymName()), bool(strategy.getKeepGathered())};
   size_t numParameters = layer.getBody().getNumArguments() - layer.getNumInputs();
   request.homes.resize(numParameters);
   request.gradients.resize(numParameters);
@@ -304,6 +313,7 @@ FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyA
   if (succeeded(insertCollectives(*placed, subAxes->getMesh()))) {
     if (graph::BackwardOp backward = placed->getBackward())
       recomputeAsPlanned(*placed, backward, strategy);
+    fuseExchanges(*placed);
     PlacedAmounts amounts(globalBatch, parts);
     work = PlacedReader(*placed, *subAxes, amounts).read();
   }

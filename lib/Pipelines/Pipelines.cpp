@@ -119,6 +119,8 @@ void galvatron::buildShardPhase(mlir::OpPassManager &passes, const ShardPhaseOpt
   passes.addPass(createInsertCollectivesPass());
   // Only now is it known in which placement a value would be kept.
   passes.addPass(createPlanRecomputationPass());
+  // What backward recomputes is exchanged there too.
+  passes.addPass(createFuseExchangesPass());
   // Once more with every collective and every op that backward recomputes.
   passes.addPass(createVerifyPlacementsPass());
   // The last use of placements as encodings: bodies are on local shapes from here.

@@ -10,9 +10,10 @@
 //   5. Ops without operands are made in the placement asked for.
 //
 // Conversions are shared by all readers of one direction. Backward also reads forward's copies, but
-// gathers gathered ones again: they would be the larger tensors to keep.
+// gathers gathered ones again: they would be the larger tensors to keep. The strategy may say otherwise.
 #include "galvatron/Placement/PlacementsBody.h"
 #include "dialects/Graph/GraphElementwise.h"
+#include "dialects/Graph/GraphShapes.h"
 #include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Placement/PlacementsRedistribution.h"
 
@@ -32,7 +33,7 @@ struct Copy {
   Value value;      // in the clone
   ValuePlace place; // where its elements are
   /// Came out of an all-gather, or of an op without operands. Backward does not read it, but gathers or recomputes it:
-  /// kept, it would be whole on every device.
+  /// kept, it would be whole on every device (`BodyRequest::keepsGathered`).
   bool gathered;
 };
 
@@ -100,14 +101,17 @@ private:
 
 } // namespace
 
+static bool isProducer(Operation *op) { return op && op->getNumOperands() == 0 && op->getNumResults() == 1; }
+
 //===----------------------------------------------------------------------===//
 // Copies
 //===----------------------------------------------------------------------===//
 
 SmallVector<Copy> BodyAssigner::getCopies(Value original) {
   SmallVector<Copy> copies;
+  bool isKept = request.keepsGathered && !isProducer(original.getDefiningOp());
   for (const Copy &copy : forwardCopies.lookup(original))
-    if (!inBackward || !copy.gathered)
+    if (!inBackward || !copy.gathered || isKept)
       copies.push_back(copy);
   if (inBackward)
     for (const Copy &copy : backwardCopies.lookup(original))
@@ -148,8 +152,6 @@ Value BodyAssigner::makeProducer(Operation *producer, Value original, const Valu
   made->getResult(index).setType(type);
   return made->getResult(index);
 }
-
-static bool isProducer(Operation *op) { return op && op->getNumOperands() == 0 && op->getNumResults() == 1; }
 
 static bool canMakeInPieces(Operation *producer) {
   auto constant = dyn_cast<arith::ConstantOp>(producer);
@@ -312,10 +314,13 @@ bool BodyAssigner::waitInSum(Operation *op, unsigned meshAxis, OpPlaces &places)
 }
 
 /// Going forward a partial sum is passed on only if it does not grow: it will be reduced soon, and
-/// might be saved. In backward the sums of gradients are ahead.
+/// might be saved. In backward the sums of gradients are ahead, but of an activation's gradient in its place among
+/// zeros only a part moves anything.
 bool BodyAssigner::isWorthPassing(Operation *op, unsigned meshAxis) {
-  if (inBackward || meshAxes[meshAxis].id == PlacementAttr::kTime)
+  if (meshAxes[meshAxis].id == PlacementAttr::kTime)
     return true;
+  if (inBackward)
+    return !isa<graph::PadOp>(op) || axes.isParameterLike(op->getResult(0));
   int64_t before = 0, after = 0;
   for (Value operand : op->getOperands())
     if (isPartialSum(operand, meshAxis))

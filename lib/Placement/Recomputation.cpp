@@ -63,7 +63,7 @@ static Price getPrice(Operation *op) {
 Value galvatron::getViewedValue(Value value) {
   Operation *op = value.getDefiningOp();
   while (op && op->getNumOperands() && (getPrice(op) == Price::View || isa<dist::DistDialect>(op->getDialect()))) {
-    value = op->getOperand(0);
+    value = op->getOperand(op->getNumResults() > 1 ? cast<OpResult>(value).getResultNumber() : 0);
     op = value.getDefiningOp();
   }
   return value;

@@ -68,11 +68,13 @@ LogicalResult Interpreter::runOp(Operation *op, Frame &frame) const {
     return success();
   }
   if (op->hasAttr("axes")) {
-    FailureOr<DeviceTensors> result = machine.runCollective(op, frame[op->getOperand(0)]);
-    if (failed(result))
-      return failure();
-    roundNarrow(op->getResult(0).getType(), *result);
-    frame[op->getResult(0)] = std::move(*result);
+    for (auto [operand, result] : llvm::zip_equal(op->getOperands(), op->getResults())) {
+      FailureOr<DeviceTensors> moved = machine.runCollective(op, frame[operand], result.getResultNumber());
+      if (failed(moved))
+        return failure();
+      roundNarrow(result.getType(), *moved);
+      frame[result] = std::move(*moved);
+    }
     return success();
   }
   auto function = table.find(op->getName().getStringRef());

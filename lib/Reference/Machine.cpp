@@ -198,7 +198,7 @@ static Tensor reduce(const DeviceTensors &x, ArrayRef<int64_t> members, graph::R
   return result;
 }
 
-FailureOr<DeviceTensors> Machine::runCollective(Operation *op, const DeviceTensors &x) const {
+FailureOr<DeviceTensors> Machine::runCollective(Operation *op, const DeviceTensors &x, unsigned index) const {
   auto axes = op->getAttrOfType<DenseI64ArrayAttr>("axes").asArrayRef();
   for (int64_t axis : axes)
     if (axis < 0 || axis >= int64_t(mesh.size()))
@@ -213,6 +213,10 @@ FailureOr<DeviceTensors> Machine::runCollective(Operation *op, const DeviceTenso
         pieces.push_back(piece(x[member]));
       return join(pieces, dim, outer);
     };
+    auto exchanged = [&](const dist::AllToAllCut &by) {
+      return joined(by.concatDim, by.concatOuter,
+                    [&](const Tensor &t) { return cut(t, by.splitDim, by.splitOuter, size, own); });
+    };
     auto result = llvm::TypeSwitch<Operation *, FailureOr<Tensor>>(op)
                       .Case([&](dist::AllReduceOp op) { return reduce(x, members, op.getKind()); })
                       .Case([&](dist::AllGatherOp op) {
@@ -221,11 +225,8 @@ FailureOr<DeviceTensors> Machine::runCollective(Operation *op, const DeviceTenso
                       .Case([&](dist::ReduceScatterOp op) {
                         return cut(reduce(x, members, op.getKind()), op.getDim(), op.getOuter(), size, own);
                       })
-                      .Case([&](dist::AllToAllOp op) {
-                        return joined(op.getConcatDim(), op.getConcatOuter(), [&](const Tensor &t) {
-                          return cut(t, op.getSplitDim(), op.getSplitOuter(), size, own);
-                        });
-                      })
+                      .Case([&](dist::AllToAllOp op) { return exchanged(op.getCut()); })
+                      .Case([&](dist::CoalescedAllToAllOp op) { return exchanged(op.getCut(index)); })
                       .Case([&](dist::PermuteOp op) -> FailureOr<Tensor> {
                         if (int64_t(op.getSources().size()) != size)
                           return op.emitOpError("expects a source for each of ")

@@ -33,8 +33,8 @@ struct Machine {
   mlir::LogicalResult gather(mlir::Location loc, const DeviceTensors &pieces, dist::PlacementAttr placement,
                              int64_t microBatch, Tensor &global, llvm::StringRef what = "") const;
 
-  /// Runs a collective of the dist dialect on all devices.
-  mlir::FailureOr<DeviceTensors> runCollective(mlir::Operation *op, const DeviceTensors &x) const;
+  /// Runs a collective of the dist dialect on all devices: of one that moves several values, number `index`.
+  mlir::FailureOr<DeviceTensors> runCollective(mlir::Operation *op, const DeviceTensors &x, unsigned index = 0) const;
 };
 
 } // namespace galvatron::reference

@@ -231,7 +231,7 @@ void gvrt_all_to_all(gvrt_context *context, void *const *buffer, const int64_t *
   int64_t element = readType(context, read), rank = read.integer(), size = group.ranks.size();
   const int64_t *extents = read.list(rank);
   int64_t splitDim = read.integer(), splitOuter = read.integer(), concatDim = read.integer(),
-          concatOuter = read.integer();
+          concatOuter = read.integer(), handle = read.integer();
 
   AllToAllPieces pieces;
   std::string problem = allToAllPieces(rank, extents, size, splitDim, splitOuter, concatDim, concatOuter, pieces);
@@ -246,11 +246,11 @@ void gvrt_all_to_all(gvrt_context *context, void *const *buffer, const int64_t *
                     /*reduceKind=*/-1,
                     static_cast<const char *>(buffer[0]),
                     static_cast<char *>(buffer[1])};
-  if (size == 1) {
+  if (size == 1)
     copyStrided(buffer[0], buffer[1], elementBytes(element), loops);
-    return;
-  }
-  forParts(loops, partElements(group, element), exchange);
+  else
+    forParts(loops, partElements(group, element), exchange);
+  finish(context, handle);
 }
 
 void gvrt_permute(gvrt_context *context, void *const *buffer, const int64_t *attribute) {

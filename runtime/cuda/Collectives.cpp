@@ -42,37 +42,42 @@ ElementInfo elementOf(gvrt_context *context, int64_t type) {
 
 ncclRedOp_t reductionOf(int64_t kind) { return kind == 0 ? ncclSum : ncclMax; }
 
-/// One call of a collective: forks a stream from `compute`, joins it at once or by its handle.
+/// One call of a collective: forks its communicator's stream from `compute`, joins it at once or by its handle.
 class Issue {
 public:
-  Issue(gvrt_context *context, int64_t handle)
-      : context(context), state(stateOf(context)),
-        side(handle < 0 ? state.communication->collectives : state.communication->later), handle(handle) {
-    fork(context, side);
+  Issue(gvrt_context *context, Line &line, int64_t handle)
+      : context(context), state(stateOf(context)), line(line), handle(handle) {
+    fork(context, line.side);
   }
-  cudaStream_t stream() const { return side.stream; }
+  ncclComm_t communicator() const { return line.communicator; }
+  cudaStream_t stream() const { return line.side.stream; }
   /// `now`: whatever the handle says.
   void finish(bool now = false) {
     if (now || handle < 0 || state.tuning)
-      join(context, side);
+      join(context, line.side);
     if (handle >= 0)
-      joinLater(context, side.stream, handle);
+      joinLater(context, line.side.stream, handle);
   }
 
 private:
   gvrt_context *context;
   State &state;
-  SideStream &side;
+  Line &line;
   int64_t handle;
 };
 
-/// A collective of one rank.
-void copyAlone(gvrt_context *context, const void *x, void *y, int64_t bytes, int64_t handle) {
+/// A collective of one rank: by `move` on `compute`.
+template <typename F> void issueAlone(gvrt_context *context, int64_t handle, F &&move) {
   cudaStream_t compute = stateOf(context).compute;
-  if (x != y)
-    GVRT_CUDA(context, cudaMemcpyAsync(y, x, bytes, cudaMemcpyDeviceToDevice, compute));
+  move(compute);
   if (handle >= 0)
     joinLater(context, compute, handle);
+}
+void copyAlone(gvrt_context *context, const void *x, void *y, int64_t bytes, int64_t handle) {
+  issueAlone(context, handle, [&](cudaStream_t compute) {
+    if (x != y)
+      GVRT_CUDA(context, cudaMemcpyAsync(y, x, bytes, cudaMemcpyDeviceToDevice, compute));
+  });
 }
 
 /// Bytes of the workspace that a part of a packed collective may take.
@@ -115,14 +120,14 @@ struct Interleaved {
   /// `call(from, to, elements of one rank, communicator, stream)` is NCCL's function.
   template <typename F> void issue(bool gathers, F &&call) const {
     const char *x = this->x ? this->x : y + context->groups[group].position * inner * element.bytes;
-    ncclComm_t communicator = communicatorOf(context, group);
-    if (!communicator)
+    Line *line = lineOf(context, group);
+    if (!line)
       return copyAlone(context, x, y, outer * inner * element.bytes, handle);
     int64_t size = context->groups[group].ranks.size(), row = inner * element.bytes;
     int64_t xRow = gathers ? row : size * row, yRow = gathers ? size * row : row;
-    Issue issue(context, handle);
+    Issue issue(context, *line, handle);
     auto move = [&](const char *from, char *to, int64_t count) {
-      GVRT_NCCL(context, call(from, to, count, communicator, issue.stream()));
+      GVRT_NCCL(context, call(from, to, count, issue.communicator(), issue.stream()));
     };
     if (outer <= kGrouped) {
       GVRT_NCCL(context, ncclGroupStart());
@@ -153,12 +158,12 @@ void gvrt_all_reduce(gvrt_context *context, void *const *buffer, const int64_t *
   int64_t group = read.integer();
   ElementInfo element = elementOf(context, read.integer());
   int64_t kind = read.integer(), count = read.integer(), handle = read.integer();
-  ncclComm_t communicator = communicatorOf(context, group);
-  if (!communicator)
+  Line *line = lineOf(context, group);
+  if (!line)
     return copyAlone(context, buffer[0], buffer[1], count * element.bytes, handle);
-  Issue issue(context, handle);
-  GVRT_NCCL(context,
-            ncclAllReduce(buffer[0], buffer[1], count, element.type, reductionOf(kind), communicator, issue.stream()));
+  Issue issue(context, *line, handle);
+  GVRT_NCCL(context, ncclAllReduce(buffer[0], buffer[1], count, element.type, reductionOf(kind), issue.communicator(),
+                                   issue.stream()));
   issue.finish();
 }
 
@@ -231,14 +236,18 @@ void gvrt_all_to_all(gvrt_context *context, void *const *buffer, const int64_t *
   int64_t rank = read.integer(), size = context->groups[group].ranks.size();
   const int64_t *extents = read.list(rank);
   int64_t splitDim = read.integer(), splitOuter = read.integer(), concatDim = read.integer(),
-          concatOuter = read.integer();
-  ncclComm_t communicator = communicatorOf(context, group);
+          concatOuter = read.integer(), handle = read.integer();
   AllToAllPieces pieces;
   std::string problem = allToAllPieces(rank, extents, size, splitDim, splitOuter, concatDim, concatOuter, pieces);
   GVRT_CHECK(context, problem.empty(), problem);
-  Issue issue(context, /*handle=*/-1);
+  Line *line = lineOf(context, group);
+  if (!line)
+    return issueAlone(context, handle, [&](cudaStream_t compute) {
+      copyPieces(context, compute, buffer[0], buffer[1], element.bytes, pieces.loops);
+    });
+  Issue issue(context, *line, handle);
   Exchange exchange{context,
-                    communicator,
+                    issue.communicator(),
                     issue.stream(),
                     size,
                     context->groups[group].position,
@@ -247,13 +256,12 @@ void gvrt_all_to_all(gvrt_context *context, void *const *buffer, const int64_t *
                     pieces.yStep,
                     static_cast<const char *>(buffer[0]),
                     static_cast<char *>(buffer[1])};
-  if (!communicator)
-    copyPieces(context, issue.stream(), buffer[0], buffer[1], element.bytes, pieces.loops);
-  else if (isContiguous(pieces.loops, /*x=*/true) && isContiguous(pieces.loops, /*x=*/false))
+  bool isContiguousOnBoth = isContiguous(pieces.loops, /*x=*/true) && isContiguous(pieces.loops, /*x=*/false);
+  if (isContiguousOnBoth)
     exchange.exchange(exchange.x, pieces.xStep, exchange.y, pieces.yStep, numElements(pieces.loops));
   else
     forParts(merged(pieces.loops), partBytes(context, 2 * size * element.bytes) / (2 * size * element.bytes), exchange);
-  issue.finish();
+  issue.finish(/*now=*/!isContiguousOnBoth);
 }
 
 void gvrt_permute(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
@@ -263,20 +271,17 @@ void gvrt_permute(gvrt_context *context, void *const *buffer, const int64_t *att
   int64_t count = read.integer(), size = read.integer();
   const int64_t *sources = read.list(size);
   int64_t handle = read.integer();
-  ncclComm_t communicator = communicatorOf(context, group);
   const Group &members = context->groups[group];
   Partners partners;
   std::string problem = permutePartners(sources, size, members.ranks.size(), members.position, partners);
   GVRT_CHECK(context, problem.empty(), problem);
-  Issue issue(context, handle);
   size_t bytes = count * element.bytes;
-  if (partners.source == members.position) {
-    GVRT_CUDA(context, cudaMemcpyAsync(buffer[1], buffer[0], bytes, cudaMemcpyDeviceToDevice, issue.stream()));
-  } else {
-    GVRT_NCCL(context, ncclGroupStart());
-    GVRT_NCCL(context, ncclSend(buffer[0], bytes, ncclInt8, partners.target, communicator, issue.stream()));
-    GVRT_NCCL(context, ncclRecv(buffer[1], bytes, ncclInt8, partners.source, communicator, issue.stream()));
-    GVRT_NCCL(context, ncclGroupEnd());
-  }
+  if (partners.source == members.position)
+    return copyAlone(context, buffer[0], buffer[1], bytes, handle);
+  Issue issue(context, *lineOf(context, group), handle);
+  GVRT_NCCL(context, ncclGroupStart());
+  GVRT_NCCL(context, ncclSend(buffer[0], bytes, ncclInt8, partners.target, issue.communicator(), issue.stream()));
+  GVRT_NCCL(context, ncclRecv(buffer[1], bytes, ncclInt8, partners.source, issue.communicator(), issue.stream()));
+  GVRT_NCCL(context, ncclGroupEnd());
   issue.finish();
 }

@@ -11,9 +11,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <functional>
 #include <numeric>
 #include <sched.h>
+#include <set>
 #include <unistd.h>
 
 namespace galvatron::cuda {
@@ -113,20 +113,31 @@ void close(SideStream &side) {
   side = {};
 }
 
-void forEachSide(Communication &communication, const std::function<void(SideStream &)> &visit) {
-  visit(communication.collectives);
-  visit(communication.later);
-  for (auto *channels : {&communication.to, &communication.from})
-    for (auto &[stage, channel] : *channels)
-      visit(channel.side);
+/// Groups of which a collective of the timetable has a handle, so that it may be under way next to others; of all
+/// ranks the most.
+int groupsUnderWay(gvrt_context *context) {
+  const gvrt_program &program = *context->program;
+  std::set<std::vector<int>> groups;
+  const int64_t *entry = program.timetable, *end = entry + program.timetable_words;
+  for (; entry < end; entry += entry[GVRT_ENTRY_WORDS]) {
+    gvrt_function function = program.functions[entry[GVRT_ENTRY_FUNCTION]];
+    bool isCollective = function == gvrt_all_reduce || function == gvrt_all_gather ||
+                        function == gvrt_reduce_scatter || function == gvrt_all_to_all || function == gvrt_permute;
+    int64_t handle = entry[entry[GVRT_ENTRY_WORDS] - 1]; // their last attribute
+    if (isCollective && handle >= 0)
+      groups.insert(context->groups.at(entry[GVRT_ENTRY_FIRST_BUFFER + entry[GVRT_ENTRY_NUM_BUFFERS]]).ranks);
+  }
+  int count = groups.size();
+  GVRT_MPI(context, MPI_Allreduce(MPI_IN_PLACE, &count, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD));
+  return count;
 }
 
 /// An error that NCCL noticed on its own, e.g. a connection to a rank that is gone.
 void checkCommunicators(gvrt_context *context) {
-  for (auto &[members, communicator] : stateOf(context).communication->communicators) {
+  for (auto &[members, line] : stateOf(context).communication->lines) {
     ncclResult_t result = ncclSuccess;
-    if (communicator)
-      GVRT_NCCL(context, ncclCommGetAsyncError(communicator, &result));
+    if (line.communicator)
+      GVRT_NCCL(context, ncclCommGetAsyncError(line.communicator, &result));
     GVRT_CHECK(context, result == ncclSuccess || result == ncclInProgress,
                "NCCL lost a communicator of " << members.second.size() << " ranks: " << ncclGetErrorString(result));
   }
@@ -144,57 +155,61 @@ void connect(gvrt_context *context) {
 
   std::vector<int> world(context->ranks);
   std::iota(world.begin(), world.end(), 0);
+  auto &lines = communication.lines;
   if (context->ranks > 1)
-    communication.communicators[{false, world}] = nullptr;
+    lines.try_emplace({false, world});
   int worldIsGroup = 0;
   for (const Group &group : context->groups)
     if (group.ranks.size() > 1) {
-      communication.communicators[{false, group.ranks}] = nullptr;
+      lines.try_emplace({false, group.ranks});
       worldIsGroup |= group.ranks == world;
     }
   GVRT_MPI(context, MPI_Allreduce(MPI_IN_PLACE, &worldIsGroup, 1, MPI_INT, MPI_LOR, MPI_COMM_WORLD));
   for (int other = 0; other < context->stages; ++other) {
     if (edges[context->stage * context->stages + other])
-      communication.communicators[{true, {context->rank, own(other)}}] = nullptr;
+      lines.try_emplace({true, {context->rank, own(other)}});
     if (edges[other * context->stages + context->stage])
-      communication.communicators[{true, {own(other), context->rank}}] = nullptr;
+      lines.try_emplace({true, {own(other), context->rank}});
   }
   int channels = 0;
-  for (auto &[members, communicator] : communication.communicators)
+  for (auto &[members, line] : lines)
     channels += members.first;
   // Both sides must ask for the same number.
   GVRT_MPI(context, MPI_Allreduce(MPI_IN_PLACE, &channels, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD));
-  CommunicatorBlocks blocks = communicatorBlocks(state.multiprocessors, channels);
-  for (auto &[members, communicator] : communication.communicators) {
+  // Beside those under way, one that is done at once.
+  int groups = std::max(1, groupsUnderWay(context)) + 1;
+  CommunicatorBlocks blocks = communicatorBlocks(state.multiprocessors, groups, channels);
+  for (auto &[members, line] : lines) {
     bool onlySums = !members.first && members.second == world && !worldIsGroup;
-    communicator = create(context, members.second, members.first ? blocks.channel : onlySums ? 1 : blocks.group);
+    line.communicator = create(context, members.second, members.first ? blocks.channel : onlySums ? 1 : blocks.group);
   }
-  for (auto &[members, communicator] : communication.communicators)
+  for (auto &[members, line] : lines)
     if (members.first)
-      warmUp(context, communicator, members.second[0] == context->rank);
+      warmUp(context, line.communicator, members.second[0] == context->rank);
 
   if (context->ranks > 1)
-    communication.world = communication.communicators[{false, world}];
-  for (auto &[members, communicator] : communication.communicators)
-    if (members.first) {
-      bool sends = members.second[0] == context->rank;
-      auto &channels = sends ? communication.to : communication.from;
-      channels[members.second[sends] / context->devices].communicator = communicator;
-    }
-  forEachSide(communication, [&](SideStream &side) { open(context, side); });
+    communication.world = lines[{false, world}].communicator;
+  for (auto &[members, line] : lines) {
+    open(context, line.side);
+    if (!members.first)
+      continue;
+    bool sends = members.second[0] == context->rank;
+    (sends ? communication.to : communication.from)[members.second[sends] / context->devices] = &line;
+  }
 }
 
 void disconnect(gvrt_context *context) {
   State &state = stateOf(context);
   if (!state.communication)
     return;
-  forEachSide(*state.communication, close);
+  for (auto &[members, line] : state.communication->lines)
+    close(line.side);
   for (cudaEvent_t event : state.communication->handles)
     if (event)
       cudaEventDestroy(event);
-  for (auto &[members, communicator] : state.communication->communicators)
-    if (communicator)
-      ncclCommDestroy(communicator);
+  for (auto &[members, line] : state.communication->lines)
+    if (line.communicator)
+      ncclCommDestroy(line.communicator);
   state.communication.reset();
   MPI_Comm_free(&state.stage);
 }
@@ -225,11 +240,11 @@ void joinLater(gvrt_context *context, cudaStream_t stream, int64_t handle) {
 }
 
 void joinAll(gvrt_context *context) {
-  forEachSide(*stateOf(context).communication, [&](SideStream &side) {
-    if (side.used)
-      join(context, side);
-    side.used = false;
-  });
+  for (auto &[members, line] : stateOf(context).communication->lines) {
+    if (line.side.used)
+      join(context, line.side);
+    line.side.used = false;
+  }
 }
 
 void waitFor(gvrt_context *context, cudaEvent_t event) {
@@ -254,13 +269,13 @@ void waitFor(gvrt_context *context, cudaEvent_t event) {
   }
 }
 
-ncclComm_t communicatorOf(gvrt_context *context, int64_t index) {
+Line *lineOf(gvrt_context *context, int64_t index) {
   GVRT_CHECK(context, index >= 0 && index < (int64_t)context->groups.size(),
              "expects a group below " << context->groups.size() << ", but got " << index);
   const std::vector<int> &ranks = context->groups[index].ranks;
   if (ranks.size() == 1)
     return nullptr;
-  return stateOf(context).communication->communicators.at({false, ranks});
+  return &stateOf(context).communication->lines.at({false, ranks});
 }
 
 } // namespace galvatron::cuda

@@ -1,13 +1,13 @@
 //===- Communication.h - NCCL communicators and their streams --------------------===//
 //
-// Collectives go one after the other on a stream of their own, those with a handle on another: what a layer needs now
-// does not wait for the gradients of the layer before. Each channel between two stages has a communicator and a
-// stream of its own, so no value waits for one of somebody else. Side streams join the compute stream by events,
-// which also makes them part of a captured graph:
+// Each communicator, of a group or of a channel between two stages, has a stream of its own: what a layer needs now
+// does not wait for the gradients of the layer before, among other ranks, and no value for one of somebody else. (NCCL
+// itself lets the kernels of one communicator run one after the other.) Side streams join the compute stream by
+// events, which also makes them part of a captured graph:
 //
 //   compute      ──A──┬──B──┬─────┬──D──┬──E──      A makes x, B and D do not need y, D needs z, E needs y
-//   collectives       │     └ → z ┘     │
-//   later             └─── x → y ───────┘
+//   group 0           │     └ → z ┘     │           done at once
+//   group 1           └─── x → y ───────┘           with a handle
 //
 // Kernels of several communicators may so run at once. That cannot deadlock as long as all of them find room: compute
 // kernels end by themselves, and `connect` lets no more thread blocks wait at once than there are multiprocessors.
@@ -29,18 +29,18 @@ struct SideStream {
   bool used = false; // since everything was joined last
 };
 
-/// One channel between this rank and the rank of the same device index in another stage.
-struct Channel {
-  ncclComm_t communicator = nullptr; // rank 0 sends, rank 1 receives
+/// A communicator and its stream. Of a channel between this rank and the rank of the same device index in another
+/// stage, rank 0 sends and rank 1 receives.
+struct Line {
+  ncclComm_t communicator = nullptr;
   SideStream side;
 };
 
 struct Communication {
   /// What a communicator is for: the ranks of a group, or one channel (sender first).
   using Members = std::pair<bool /*is a channel*/, std::vector<int>>;
-  std::map<Members, ncclComm_t> communicators;
-  SideStream collectives, later;    // without a handle, and with one
-  std::map<int, Channel> to, from;  // by the other stage
+  std::map<Members, Line> lines;
+  std::map<int, Line *> to, from;   // of channels, by the other stage
   ncclComm_t world = nullptr;       // null where there is one rank
   std::vector<cudaEvent_t> handles; // by handle: recorded after what is under way
   std::vector<bool> underWay;
@@ -62,8 +62,8 @@ void joinAll(gvrt_context *context);
 /// Blocks until `event` happened. Looks for errors of NCCL meanwhile, so that a lost peer ends the run.
 void waitFor(gvrt_context *context, cudaEvent_t event);
 
-/// Group `index`'s communicator; null for a group of one.
-ncclComm_t communicatorOf(gvrt_context *context, int64_t index);
+/// Group `index`'s communicator and stream; null for a group of one.
+Line *lineOf(gvrt_context *context, int64_t index);
 
 } // namespace galvatron::cuda
 

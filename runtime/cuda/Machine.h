@@ -39,8 +39,9 @@ struct CommunicatorBlocks {
   int group, channel;
 };
 
-/// So that all that may be under way at once, two collectives and every channel, finds room on the multiprocessors.
-CommunicatorBlocks communicatorBlocks(int multiprocessors, int channels);
+/// So that all that may be under way at once, a collective of each of `groups` communicators and every channel, finds
+/// room on the multiprocessors.
+CommunicatorBlocks communicatorBlocks(int multiprocessors, int groups, int channels);
 
 } // namespace galvatron::cuda
 

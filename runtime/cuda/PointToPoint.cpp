@@ -13,10 +13,10 @@ using namespace galvatron::cuda;
 
 namespace {
 
-Channel &channelOf(gvrt_context *context, std::map<int, Channel> &channels, int64_t stage) {
+Line &channelOf(gvrt_context *context, std::map<int, Line *> &channels, int64_t stage) {
   auto found = channels.find(stage);
   GVRT_CHECK(context, found != channels.end(), "expects a connection with stage " << stage << ", but there is none");
-  return found->second;
+  return *found->second;
 }
 
 constexpr int kTag = 0x6770;
@@ -41,7 +41,7 @@ void gvrt_send(gvrt_context *context, void *const *buffer, const int64_t *attrib
   Attributes read(attribute);
   int64_t stage = read.integer(), tag = read.integer(), bytes = read.integer(), handle = read.integer();
   State &state = stateOf(context);
-  Channel &channel = channelOf(context, state.communication->to, stage);
+  Line &channel = channelOf(context, state.communication->to, stage);
   if (state.tuning)
     announce(context, stage, tag, bytes);
   fork(context, channel.side);
@@ -53,7 +53,7 @@ void gvrt_receive(gvrt_context *context, void *const *buffer, const int64_t *att
   Attributes read(attribute);
   int64_t stage = read.integer(), tag = read.integer(), bytes = read.integer(), handle = read.integer();
   State &state = stateOf(context);
-  Channel &channel = channelOf(context, state.communication->from, stage);
+  Line &channel = channelOf(context, state.communication->from, stage);
   if (state.tuning)
     expect(context, stage, tag, bytes);
   fork(context, channel.side);

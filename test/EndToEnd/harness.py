@@ -67,6 +67,7 @@ class Layout:
     sequence_parallel: bool | list[bool] = False
     ulysses: int | list[int] = 1
     cp: int | list[int] = 1
+    keep_gathered: bool | list[bool] = False
     strided: bool | list[bool] = False
     stages: list[int] | None = None
     schedule: str = "1f1b"
@@ -78,7 +79,7 @@ class Layout:
             assert not isinstance(value, list) or len(value) == len(units), "one entry for each unit"
             return value if isinstance(value, list) else [value] * len(units)
 
-        keys = ("tp", "sequence_parallel", "ulysses", "cp", "strided", "recompute")
+        keys = ("tp", "sequence_parallel", "ulysses", "cp", "keep_gathered", "strided", "recompute")
         columns = [each(getattr(self, key)) for key in keys]
         strategies = [dict(zip(keys, values, strict=True)) for values in zip(*columns, strict=True)]
         stages = self.stages or [0] * len(units)

@@ -18,6 +18,9 @@ PLANS = {
     "sp2": Layout(ranks=2, tp=2, sequence_parallel=True),
     "sp2-dp2-pp2": Layout(ranks=8, tp=2, sequence_parallel=True, stages=TWO_STAGES, micro_batches=4),
     "sp4-strided": Layout(ranks=4, tp=[4, 2, 4, 2, 4], sequence_parallel=True, strided=True),
+    "sp2-cp2-kept": Layout(
+        ranks=4, tp=2, cp=2, sequence_parallel=True, keep_gathered=True, recompute=[False, False, True, False, False]
+    ),
     "ulysses2-pp2": Layout(ranks=4, ulysses=2, stages=TWO_STAGES, micro_batches=2),
     # More than heads of keys.
     "ulysses4": Layout(ranks=4, ulysses=4, recompute=[False, True, False, False, False]),
@@ -34,7 +37,7 @@ PLANS = {
     ),
 }
 MODELS = {
-    "llama": ("sp2", "sp2-dp2-pp2", "sp4-strided", "ulysses2-pp2", "ulysses4", "cp2-sp2-dp2", "mixed"),
+    "llama": ("sp2", "sp2-dp2-pp2", "sp4-strided", "sp2-cp2-kept", "ulysses2-pp2", "ulysses4", "cp2-sp2-dp2", "mixed"),
     "gpt2": ("sp2-dp2-pp2", "ulysses4", "cp2", "mixed"),
     "falcon_alibi": ("sp2",),  # a mask and a bias that depend on positions
     "mistral": ("sp2", "ulysses4", "cp2-sp2-dp2", "mixed"),

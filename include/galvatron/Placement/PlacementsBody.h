@@ -20,6 +20,8 @@ struct BodyRequest {
   llvm::SmallVector<dist::PlacementAttr> gradients;
   /// Whether result i is the step's loss: it may stay partial.
   llvm::SmallVector<bool> isLoss;
+  /// Whether backward reads what forward has gathered, instead of gathering it again: it is then kept whole.
+  bool keepsGathered = false;
 };
 
 /// Clones the layer, with a placement as every tensor's encoding and a `dist.redistribute` wherever

@@ -187,6 +187,39 @@ def PlanRecomputationPass : Pass<"galvatron-plan-recomputation", "mlir::ModuleOp
   let dependentDialects = ["::galvatron::dist::DistDialect"];
 }
 
+def FuseExchangesPass : Pass<"galvatron-fuse-exchanges", "mlir::ModuleOp"> {
+  let summary = "Makes one all-to-all of those that go to the same devices at the same time";
+  let description = [{
+    All-to-alls of one layer and direction over the same mesh axes, of which none needs another one's result, become
+    one where the last of their operands is there: queries, keys and values under Ulysses, and their gradients. Views
+    (reshapes, slices, transposes) of operands and results move out of the way; where anything else reads a result
+    before the last operand is there, its all-to-all stays alone.
+
+    **Before:** `insert-collectives` and `plan-recomputation` have run.
+    **After:** as few messages as there are moments at which values are exchanged.
+    **Example:**
+
+    ```mlir
+    graph.layer @heads(%k: tensor<8x16x4xf32, #dist.placement<[8, 2@g0 * 8, 4]>>, %v: tensor<8x16x4xf32, #dist.placement<[8, 2@g0 * 8, 4]>>) -> (tensor<8x16x4xf32, #dist.placement<[8, 16, 2@g0 * 2]>>, tensor<8x16x4xf32, #dist.placement<[8, 16, 2@g0 * 2]>>) {
+      %0 = dist.all_to_all %k axes [0] {concat_dim = 1 : i64, concat_outer = 1 : i64, split_dim = 2 : i64, split_outer = 1 : i64} : tensor<8x16x4xf32, #dist.placement<[8, 2@g0 * 8, 4]>> -> tensor<8x16x4xf32, #dist.placement<[8, 16, 2@g0 * 2]>>
+      %1 = dist.all_to_all %v axes [0] {concat_dim = 1 : i64, concat_outer = 1 : i64, split_dim = 2 : i64, split_outer = 1 : i64} : tensor<8x16x4xf32, #dist.placement<[8, 2@g0 * 8, 4]>> -> tensor<8x16x4xf32, #dist.placement<[8, 16, 2@g0 * 2]>>
+      graph.return %0, %1 : tensor<8x16x4xf32, #dist.placement<[8, 16, 2@g0 * 2]>>, tensor<8x16x4xf32, #dist.placement<[8, 16, 2@g0 * 2]>>
+    }
+    ```
+
+    ```mlir
+    graph.layer @heads(%k: tensor<8x16x4xf32, #dist.placement<[8, 2@g0 * 8, 4]>>, %v: tensor<8x16x4xf32, #dist.placement<[8, 2@g0 * 8, 4]>>) -> (tensor<8x16x4xf32, #dist.placement<[8, 16, 2@g0 * 2]>>, tensor<8x16x4xf32, #dist.placement<[8, 16, 2@g0 * 2]>>) {
+      %0:2 = dist.coalesced_all_to_all %k, %v axes [0] {concat_dims = array<i64: 1, 1>, concat_outers = array<i64: 1, 1>, split_dims = array<i64: 2, 2>, split_outers = array<i64: 1, 1>} : (tensor<8x16x4xf32, #dist.placement<[8, 2@g0 * 8, 4]>>, tensor<8x16x4xf32, #dist.placement<[8, 2@g0 * 8, 4]>>) -> (tensor<8x16x4xf32, #dist.placement<[8, 16, 2@g0 * 2]>>, tensor<8x16x4xf32, #dist.placement<[8, 16, 2@g0 * 2]>>)
+      graph.return %0#0, %0#1 : tensor<8x16x4xf32, #dist.placement<[8, 16, 2@g0 * 2]>>, tensor<8x16x4xf32, #dist.placement<[8, 16, 2@g0 * 2]>>
+    }
+    ```
+
+    **Fails when:** never.
+  }];
+  let statistics = [Statistic<"numFused", "num-fused", "All-to-alls that joined another">];
+  let dependentDialects = ["::galvatron::dist::DistDialect"];
+}
+
 def SplitTensorsPass : Pass<"galvatron-split-tensors", "mlir::ModuleOp"> {
   let summary = "Turns layers into bodies on what one device holds";
   let description = [{

@@ -33,10 +33,84 @@ static std::optional<int64_t> movedType(Type type, int64_t &count) {
   return std::nullopt;
 }
 
+/// Bodies run in order: whoever overlaps a collective gives it a number and places its end.
+static constexpr int64_t kAtOnce = -1;
+
+static InFlightDiagnostic refuseType(Operation *op) {
+  return op->emitOpError("expects to exchange f32, bf16 or i64, or to gather an even number of booleans side by side, "
+                         "but got ")
+         << op->getOperand(0).getType() << "; give the layer no sequence_parallel, ulysses or cp";
+}
+
+/// The buffer with `dim` cut at [outer][parts][inner], as [outer, parts, inner] in its place.
+static Value cutDim(BodyLowering &lowering, Value buffer, int64_t dim, int64_t outer, int64_t parts) {
+  SmallVector<int64_t> shape(shapeOf(buffer));
+  Strides strides = stridesOf(buffer);
+  int64_t inner = shape[dim] / outer / parts, stride = strides[dim];
+  shape[dim] = inner;
+  shape.insert(shape.begin() + dim, {outer, parts});
+  strides.insert(strides.begin() + dim, {parts * inner * stride, inner * stride});
+  return lowering.view(buffer.getLoc(), buffer, 0, shape, strides);
+}
+
+/// The pieces of one value in a buffer that has [parts][all values' pieces], from element `offset` of each part on,
+/// shaped as `cutDim` leaves the value.
+static Value viewPacked(BodyLowering &lowering, Value packed, ArrayRef<int64_t> cutShape, int64_t dim, int64_t offset) {
+  int64_t part = dim + 1;
+  SmallVector<int64_t> piece(cutShape);
+  piece[part] = 1;
+  Strides strides = rowMajorStrides(piece);
+  strides[part] = shapeOf(packed).back();
+  return lowering.view(packed.getLoc(), packed, offset, cutShape, strides);
+}
+
+/// Packs the pieces of all values for one device after another, sends each device one message, and unpacks:
+///
+///   q [q0 q1]   k [k0 k1]   ->   [q0 k0 | q1 k1]   ->   rank r has [qr kr] of every rank
+static LogicalResult lowerCoalesced(BodyLowering &lowering, dist::CoalescedAllToAllOp op) {
+  int64_t unused = 1;
+  std::optional<int64_t> type = movedType(op.getXs().front().getType(), unused);
+  if (!type || getElementTypeOrSelf(op.getXs().front()).isInteger(1))
+    return refuseType(op);
+  Location loc = op.getLoc();
+  int64_t parts = op.getGroupSize(), elements = 0;
+  for (Value x : op.getXs())
+    elements += cast<ShapedType>(x.getType()).getNumElements();
+  auto packedType = MemRefType::get({parts, elements / parts}, getElementTypeOrSelf(op.getXs().front()));
+  Value sent = lowering.createScratch(packedType, loc), received = lowering.createScratch(packedType, loc);
+  int64_t offset = 0;
+  for (auto [index, x] : llvm::enumerate(op.getXs())) {
+    dist::AllToAllCut cut = op.getCut(index);
+    Value pieces = cutDim(lowering, lowering.bufferOf(x), cut.splitDim, cut.splitOuter, parts);
+    lowering.copy(loc, pieces, viewPacked(lowering, sent, shapeOf(pieces), cut.splitDim, offset));
+    offset += cast<ShapedType>(x.getType()).getNumElements() / parts;
+  }
+  lowering.call(loc, "all_to_all", {sent, received},
+                {{"group", lowering.getGroups().indexOf(op.getAxes())},
+                 {"type", *type},
+                 {"rank", 2},
+                 {"extents", packedType.getShape()},
+                 {"split_dim", 0},
+                 {"split_outer", 1},
+                 {"concat_dim", 0},
+                 {"concat_outer", 1},
+                 {"handle", kAtOnce}});
+  offset = 0;
+  for (auto [index, y] : llvm::enumerate(op.getResults())) {
+    dist::AllToAllCut cut = op.getCut(index);
+    Value pieces = cutDim(lowering, lowering.createResult(y), cut.concatDim, cut.concatOuter, parts);
+    lowering.copy(loc, viewPacked(lowering, received, shapeOf(pieces), cut.concatDim, offset), pieces);
+    offset += cast<ShapedType>(y.getType()).getNumElements() / parts;
+  }
+  return success();
+}
+
 LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, bool &handled) {
   handled = isa_and_nonnull<dist::DistDialect>(op->getDialect());
   if (!handled)
     return success();
+  if (auto several = dyn_cast<dist::CoalescedAllToAllOp>(op))
+    return lowerCoalesced(lowering, several);
   Value from = lowering.rowMajorBufferOf(op->getOperand(0));
   Value to = lowering.createResult(op->getResult(0));
   auto call = [&](StringRef function, ArrayRef<int64_t> axes, ArrayRef<exec::CallConstant> more) {
@@ -45,19 +119,11 @@ LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, 
     lowering.call(op->getLoc(), function, {from, to}, constants);
     return success();
   };
-  auto refuse = [&] {
-    return op->emitOpError(
-               "expects to exchange f32, bf16 or i64, or to gather an even number of booleans side by side, "
-               "but got ")
-           << op->getOperand(0).getType() << "; give the layer no sequence_parallel, ulysses or cp";
-  };
   int64_t single = 1;
   std::optional<int64_t> known = movedType(op->getResult(0).getType(), single);
   if (!known && !isa<dist::AllGatherOp, dist::ShardOp>(op))
-    return refuse();
+    return refuseType(op);
   int64_t type = known.value_or(-1);
-  // Bodies run in order: whoever overlaps a collective gives it a number and places its end.
-  constexpr int64_t kAtOnce = -1;
   if (auto reduce = dyn_cast<dist::AllReduceOp>(op))
     return call("all_reduce", reduce.getAxes(),
                 {{"type", type},
@@ -68,7 +134,7 @@ LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, 
     auto [outer, inner] = cutOf(shapeOf(from), gather.getDim(), gather.getOuter());
     std::optional<int64_t> moved = movedType(op->getResult(0).getType(), inner);
     if (!moved)
-      return refuse();
+      return refuseType(op);
     return call("all_gather", gather.getAxes(),
                 {{"type", *moved}, {"outer", outer}, {"inner", inner}, {"handle", kAtOnce}});
   }
@@ -97,7 +163,8 @@ LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, 
                  {"split_dim", exchange.getSplitDim()},
                  {"split_outer", exchange.getSplitOuter()},
                  {"concat_dim", exchange.getConcatDim()},
-                 {"concat_outer", exchange.getConcatOuter()}});
+                 {"concat_outer", exchange.getConcatOuter()},
+                 {"handle", kAtOnce}});
   }
   return op->emitOpError("is not a collective that a device executes; run galvatron-insert-collectives first");
 }

@@ -127,8 +127,9 @@ void ResultPlaces::placePiece(graph::ConcatOp op, unsigned input, Value piece) {
   Operation *producer = value.getDefiningOp();
   if (!producer || destinations.contains(value) || pieces.contains(value))
     return;
-  bool takesStrides = isa<graph::EinsumOp, graph::RopeOp, graph::AttentionBackwardOp>(producer) ||
-                      (isComputedInLoops(producer) && !isInlined(value) && !isa<arith::ConstantOp>(producer));
+  bool takesStrides =
+      isa<graph::EinsumOp, graph::RopeOp, graph::AttentionBackwardOp, dist::CoalescedAllToAllOp>(producer) ||
+      (isComputedInLoops(producer) && !isInlined(value) && !isa<arith::ConstantOp>(producer));
   bool needsUnitStride = isa<graph::RopeOp, graph::AttentionBackwardOp>(producer);
   if (!takesStrides || (needsUnitStride && stridesOf(piece).back() != 1))
     return;

@@ -183,6 +183,7 @@ bool Judge::structure() {
         (s.tp > 1 && !space.tensor) || s.tp > space.maxTensor || (s.ulysses > 1 && !space.ulysses) ||
         s.ulysses > space.maxUlysses || (s.cp > 1 && !space.context) || s.cp > space.maxContext ||
         (s.ep > 1 && !space.expert) || (s.recompute && !space.recompute) || (s.strided && !space.strided) ||
+        (s.keepGathered && !space.keepGathered) ||
         (!layer.recomputeValues.empty() && !space.recomputeValues) || (s.sequenceParallel && !space.sequenceParallel) ||
         (layer.dp > 1 && !space.data) || (layer.dp * s.cp * s.ulysses > 1 && !(space.zeroLevels & (1u << s.zero))))
       complain("layer '" + layer.path + "' takes " + describe(s, layer.dp) + ", which the space does not offer");

@@ -257,6 +257,9 @@ Result<std::string> writeReferencePlan(const Plan &plan) {
     if (s.tp > 1 && s.ulysses > 1)
       return Error{"the reference's format has tp or ulysses in a layer, but '" + layer.path +
                    "' has both; write this project's format"};
+    if (s.keepGathered)
+      return Error{"the reference's format has no word for keep_gathered, which '" + layer.path +
+                   "' has; write this project's format"};
     bool end = layer.role != LayerRole::Block;
     int wanted = layer.role == LayerRole::Embedding ? 0 : plan.pipeline - 1;
     if (end && layer.stage != wanted)

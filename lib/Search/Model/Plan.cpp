@@ -99,6 +99,9 @@ std::optional<Error> validateLayer(const Plan &plan, std::size_t index, bool sup
                  "is 1; remove it"};
   if (s.sequenceParallel && s.tp == 1)
     return Error{at + "key 'sequence_parallel' expects tp above 1, but got tp 1"};
+  if (s.keepGathered && s.sequenceCut() == 1)
+    return Error{at + "key 'keep_gathered' expects a strategy that gathers, with sequence_parallel, ulysses or cp; " +
+                 "remove it"};
   if (supportedOnly && s.zero && s.shardRanks(layer.dp) == 1)
     return Error{at + "key 'zero' expects 0 where dp x ulysses x cp is 1, but got " + number(s.zero) +
                  ", which would share states among one rank; use zero 0"};

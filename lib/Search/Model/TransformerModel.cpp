@@ -89,6 +89,8 @@ Result<LayerCost> ShapeCosts::cost(const CostQuery &query) const {
     // Input, both norms' results, middle residual; q, k, v, attention's result;
     // the feed-forward's inner values; what experts were given.
     saved = e * (cut * h * 4 + inside * (2 * h + 2 * width + top * mlp * f) + moved / 4);
+    if (s.keepGathered) // norms' results whole, keys and values of all positions
+      saved += e * ((here - cut) * h * 2 + inside * 2 * width * (s.cp - 1));
     scratch = e * (inside * (2 * h + 2 * top * f) + here * h * 2);
     // What each value is, and what making it again takes: its products, or
     // reading and writing it. Norms feed what follows, so all count on the input.
@@ -118,6 +120,8 @@ Result<LayerCost> ShapeCosts::cost(const CostQuery &query) const {
     traffic = e * cut * h * 3 + 4 * inside * v * 3;
     kernels = 5;
     saved = e * cut * h * 2 + 4 * inside * v; // logits in fp32
+    if (s.keepGathered)
+      saved += e * (here - cut) * h;
     scratch = 4 * inside * v + e * here * h;
   }
   double compute =

@@ -31,7 +31,8 @@ void addTensor(LayerCost &cost, const Strategy &s, const Body &body, double loca
   add(cost.backwardCollectives, Kind::AllGather, Group::Tensor, local, body.tensorBackward);
   add(cost.backwardCollectives, Kind::ReduceScatter, Group::Tensor, local, body.tensorBackward);
   // The input is gathered again for the weight's gradient, overlapped with compute.
-  add(cost.backwardCollectives, Kind::AllGather, Group::Tensor, local, body.tensorBackward, true);
+  if (!s.keepGathered)
+    add(cost.backwardCollectives, Kind::AllGather, Group::Tensor, local, body.tensorBackward, true);
 }
 
 void addSequence(LayerCost &cost, const Strategy &s, const Body &body, double local) {
@@ -39,16 +40,17 @@ void addSequence(LayerCost &cost, const Strategy &s, const Body &body, double lo
     return;
   double keysValues = body.keysValues / (double(s.ulysses) * s.cp * s.tp);
   if (s.ulysses > 1) {
-    // q and out as wide as the boundary; k and v as wide as they are.
+    // q and out as wide as the boundary; k and v as wide as they are, and with q as one.
     for (auto *list : {&cost.forwardCollectives, &cost.backwardCollectives}) {
-      add(*list, Kind::AllToAll, Group::Ulysses, local / s.tp / s.ulysses, 2);
-      add(*list, Kind::AllToAll, Group::Ulysses, keysValues / 2, 2);
+      add(*list, Kind::AllToAll, Group::Ulysses, local / s.tp / s.ulysses + keysValues, 1);
+      add(*list, Kind::AllToAll, Group::Ulysses, local / s.tp / s.ulysses, 1);
     }
   }
   if (s.cp > 1) {
     double gathered = keysValues * s.cp / 2;
     add(cost.forwardCollectives, Kind::AllGather, Group::Context, gathered, 2, true);
-    add(cost.backwardCollectives, Kind::AllGather, Group::Context, gathered, 2, true);
+    if (!s.keepGathered)
+      add(cost.backwardCollectives, Kind::AllGather, Group::Context, gathered, 2, true);
     add(cost.backwardCollectives, Kind::ReduceScatter, Group::Context, gathered, 2);
   }
 }

@@ -40,7 +40,7 @@ Result<bool> ProfiledCosts::measured(const CostQuery &query) const {
 }
 
 Result<LayerCost> ProfiledCosts::cost(const CostQuery &query) const {
-  if (query.strategy.ep > 1 || query.strategy.values)
+  if (query.strategy.ep > 1 || query.strategy.values || query.strategy.keepGathered)
     return Error{"the profiles have neither experts nor single values of a layer"};
   if (Result<bool> there = measured(query); !there)
     return there.error();
@@ -183,6 +183,7 @@ Result<ProfiledProblem> makeProfiledProblem(const ReferenceArguments &arguments,
   space.pipeline = !arguments.disablePp;
   space.context = !arguments.disableCp;
   space.recompute = !arguments.disableCheckpoint;
+  space.keepGathered = false;
   space.expert = false;
   space.uniform = !arguments.fineGrained;
   space.sequenceParallel = arguments.sequenceParallel;

@@ -71,19 +71,23 @@ std::vector<std::pair<Strategy, int>> offeredStrategies(const SearchSpace &space
         for (int ep : divisors(dp, space.expert ? space.maxExpert : 1))
           for (int level = 0; level <= 3; ++level)
             for (bool sp : {false, true})
-              for (bool recompute : {false, true}) {
+              for (auto [recompute, keep] : {std::pair(false, false), {true, false}, {false, true}, {true, true}}) {
                 Strategy s{.tp = tp,
                            .sequenceParallel = sp,
                            .ulysses = ulysses,
                            .cp = cp,
                            .ep = ep,
                            .zero = level,
-                           .recompute = recompute};
+                           .recompute = recompute,
+                           .keepGathered = keep};
                 bool shards = s.shardRanks(dp) > 1;
                 if (!(space.zeroLevels >> level & 1) && shards)
                   continue;
                 if ((!shards && level) || (sp && (tp == 1 || !space.sequenceParallel)) ||
                     (!sp && tp > 1 && !space.plainTensor) || (recompute && !space.recompute))
+                  continue;
+                // Exchanges of Ulysses alone gather nothing, but keys that have too few heads.
+                if (keep && (!space.keepGathered || !(sp || cp > 1)))
                   continue;
                 list.emplace_back(s, dp);
               }

@@ -58,6 +58,7 @@ std::optional<Error> applyArguments(const ToolOptions &options, SearchSpace &spa
   limit(OPTION, space.MOST);
 #define STRATEGY_FLAG(FIELD, NAME, KEY, WORD, CLONE, OF, WANTS, SPACE, OPTION, REMEDY) offer(OPTION, space.SPACE);
 #include "dialects/Plan/Strategy.def"
+  space.keepGathered = false; // the reference has no word for it
   bool fsdpOff = off("disable_fsdp"), sdpOff = off("disable_sdp");
   if (fsdpOff || sdpOff)
     space.zeroLevels &= ~(1u << 3);

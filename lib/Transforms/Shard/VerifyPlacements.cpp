@@ -203,12 +203,13 @@ static LogicalResult verifyOp(Operation *op) {
 //===----------------------------------------------------------------------===//
 
 static LogicalResult verifyCollective(Operation *op) {
-  PlacementAttr from = dist::getPlacement(op->getOperand(0).getType());
-  PlacementAttr to = dist::getPlacement(op->getResult(0).getType());
-  if (!from || !to)
-    return op->emitOpError("expects operand and result with placements");
-  if (!leadsTo(op, from, to))
-    return op->emitOpError("does not lead from ") << from << " to " << to;
+  for (auto [operand, result] : llvm::zip_equal(op->getOperands(), op->getResults())) {
+    PlacementAttr from = dist::getPlacement(operand.getType()), to = dist::getPlacement(result.getType());
+    if (!from || !to)
+      return op->emitOpError("expects operand and result with placements");
+    if (!leadsTo(op, from, to, result.getResultNumber()))
+      return op->emitOpError("does not lead from ") << from << " to " << to;
+  }
   return success();
 }
 

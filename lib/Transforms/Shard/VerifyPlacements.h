@@ -12,8 +12,9 @@
 
 namespace galvatron {
 
-/// Whether a collective of the dist dialect makes a value placed as `to` of one placed as `from`.
-bool leadsTo(mlir::Operation *collective, dist::PlacementAttr from, dist::PlacementAttr to);
+/// Whether a collective of the dist dialect makes a value placed as `to` of one placed as `from`: of one that moves
+/// several values, number `index`.
+bool leadsTo(mlir::Operation *collective, dist::PlacementAttr from, dist::PlacementAttr to, unsigned index = 0);
 
 /// Whether collectives along the axes of a mesh of these sizes can make a value placed as `to` of one placed as `from`,
 /// of one global shape: reductions may only be done, not undone, and nothing moves between micro-batches.

@@ -228,12 +228,16 @@ static SmallVector<int64_t> getExtents(PlacementAttr placement, ArrayRef<int64_t
   return extents;
 }
 
-bool galvatron::leadsTo(Operation *collective, PlacementAttr from, PlacementAttr to) {
+bool galvatron::leadsTo(Operation *collective, PlacementAttr from, PlacementAttr to, unsigned index) {
   ArrayRef<int64_t> axes = collective->getAttrOfType<DenseI64ArrayAttr>("axes").asArrayRef();
   SmallVector<int64_t> extents = getExtents(to, axes);
   Holding held(from);
   auto cut = [&](int64_t dim, int64_t outer) {
     return extents.size() == axes.size() && held.cut(axes, extents, dim, outer);
+  };
+  auto exchanged = [&](const dist::AllToAllCut &by) {
+    std::optional<LocalDim> taken = held.take(axes, by.concatDim);
+    return taken && cut(by.splitDim, by.splitOuter) && held.join(*taken, by.concatDim, by.concatOuter);
   };
   bool runs = false;
   if (auto reduce = dyn_cast<dist::AllReduceOp>(collective)) {
@@ -246,9 +250,9 @@ bool galvatron::leadsTo(Operation *collective, PlacementAttr from, PlacementAttr
     std::optional<LocalDim> taken = held.take(axes, gather.getDim());
     runs = taken && held.join(*taken, gather.getDim(), gather.getOuter());
   } else if (auto exchange = dyn_cast<dist::AllToAllOp>(collective)) {
-    std::optional<LocalDim> taken = held.take(axes, exchange.getConcatDim());
-    runs = taken && cut(exchange.getSplitDim(), exchange.getSplitOuter()) &&
-           held.join(*taken, exchange.getConcatDim(), exchange.getConcatOuter());
+    runs = exchanged(exchange.getCut());
+  } else if (auto several = dyn_cast<dist::CoalescedAllToAllOp>(collective)) {
+    runs = exchanged(several.getCut(index));
   } else if (auto permute = dyn_cast<dist::PermuteOp>(collective)) {
     runs = held.permute(axes, permute.getSources(), Holding(to));
   }

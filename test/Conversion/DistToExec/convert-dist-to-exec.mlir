@@ -137,3 +137,21 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro
 
 // CHECK-LABEL: exec.function @booleans
 // CHECK: exec.call "all_gather"({{.*}}) {group = 0, type = 1, outer = 1, inner = 4, 
+
+// -----
+
+// Two values go to each rank as one message: packed for one rank after another, q before k, and unpacked.
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "gpipe">} {
+  dist.body @exchange(%q: tensor<8x4xf32>, %k: tensor<8x2xf32>) -> (tensor<16x2xf32>, tensor<16x1xf32>) {
+    %0:2 = dist.coalesced_all_to_all %q, %k axes [0] {split_dims = array<i64: 1, 1>, split_outers = array<i64: 1, 1>, concat_dims = array<i64: 0, 0>, concat_outers = array<i64: 1, 1>} : (tensor<8x4xf32>, tensor<8x2xf32>) -> (tensor<16x2xf32>, tensor<16x1xf32>)
+    dist.return %0#0, %0#1 : tensor<16x2xf32>, tensor<16x1xf32>
+  }
+  dist.layer @layer {forward = @exchange, inputs = [#dist.placement<[2@g0 * 8, 4]>, #dist.placement<[2@g0 * 8, 2]>], outputs = [#dist.placement<[16, 2@g0 * 2]>, #dist.placement<[16, 2@g0 * 1]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+}
+
+// CHECK-LABEL: exec.function @exchange
+// CHECK: exec.call "copy"({{.*}}) {element_bytes = 4, rank = 4, extents = [8, 1, 2, 2], x_strides = [4, 4, 2, 1], y_strides = [2, 2, 24, 1]}
+// CHECK: exec.call "copy"({{.*}}) {element_bytes = 4, rank = 4, extents = [8, 1, 2, 1], x_strides = [2, 2, 1, 1], y_strides = [1, 1, 24, 1]}
+// CHECK: exec.call "all_to_all"({{.*}}) {group = 0, type = 0, rank = 2, extents = [2, 24], split_dim = 0, split_outer = 1, concat_dim = 0, concat_outer = 1, handle = -1}
+// CHECK: exec.call "copy"({{.*}}) {element_bytes = 4, rank = 4, extents = [1, 2, 8, 2], x_strides = [16, 24, 2, 1], y_strides = [32, 16, 2, 1]}
+// CHECK: exec.call "copy"({{.*}}) {element_bytes = 4, rank = 4, extents = [1, 2, 8, 1], x_strides = [8, 24, 1, 1], y_strides = [16, 8, 1, 1]}

@@ -167,6 +167,46 @@ func.func @exchange_outer(%x: tensor<8x4xf32>) {
 
 // -----
 
+func.func @exchanges_alone(%x: tensor<8x4xf32>) {
+  // expected-error@+1 {{expects two operands or more and as many results, but got 1 and 1}}
+  %0 = dist.coalesced_all_to_all %x axes [0] {split_dims = array<i64: 1>, split_outers = array<i64: 1>, concat_dims = array<i64: 0>, concat_outers = array<i64: 1>} : (tensor<8x4xf32>) -> tensor<16x2xf32>
+  return
+}
+
+// -----
+
+func.func @exchanges_lists(%x: tensor<8x4xf32>) {
+  // expected-error@+1 {{expects a dimension and an outer extent for each of 2 operands, but got 1}}
+  %0:2 = dist.coalesced_all_to_all %x, %x axes [0] {split_dims = array<i64: 1, 1>, split_outers = array<i64: 1, 1>, concat_dims = array<i64: 0>, concat_outers = array<i64: 1, 1>} : (tensor<8x4xf32>, tensor<8x4xf32>) -> (tensor<16x2xf32>, tensor<16x2xf32>)
+  return
+}
+
+// -----
+
+func.func @exchanges_types(%x: tensor<8x4xf32>, %n: tensor<8x4xi64>) {
+  // expected-error@+1 {{expects operands of one element type, but got 'tensor<8x4xf32>' and 'tensor<8x4xi64>'}}
+  %0:2 = dist.coalesced_all_to_all %x, %n axes [0] {split_dims = array<i64: 1, 1>, split_outers = array<i64: 1, 1>, concat_dims = array<i64: 0, 0>, concat_outers = array<i64: 1, 1>} : (tensor<8x4xf32>, tensor<8x4xi64>) -> (tensor<16x2xf32>, tensor<16x2xi64>)
+  return
+}
+
+// -----
+
+func.func @exchanges_one_dimension(%x: tensor<8x4xf32>) {
+  // expected-error@+1 {{expects to split and to join along two dimensions, but got 1 for both}}
+  %0:2 = dist.coalesced_all_to_all %x, %x axes [0] {split_dims = array<i64: 1, 1>, split_outers = array<i64: 1, 1>, concat_dims = array<i64: 1, 0>, concat_outers = array<i64: 1, 1>} : (tensor<8x4xf32>, tensor<8x4xf32>) -> (tensor<8x4xf32>, tensor<16x2xf32>)
+  return
+}
+
+// -----
+
+func.func @exchanges_groups(%x: tensor<8x4xf32>) {
+  // expected-error@+1 {{expects values cut in pieces for one group, but got 2 and 4 pieces}}
+  %0:2 = dist.coalesced_all_to_all %x, %x axes [0] {split_dims = array<i64: 1, 1>, split_outers = array<i64: 1, 1>, concat_dims = array<i64: 0, 0>, concat_outers = array<i64: 1, 1>} : (tensor<8x4xf32>, tensor<8x4xf32>) -> (tensor<16x2xf32>, tensor<32x1xf32>)
+  return
+}
+
+// -----
+
 dist.body @results(%x: tensor<8xf32>) -> tensor<4xf32> {
   // expected-error@+1 {{expects the body's result types ('tensor<4xf32>'), but got ('tensor<8xf32>')}}
   dist.return %x : tensor<8xf32>

@@ -35,6 +35,8 @@ dist.body @collectives(%x: tensor<8x6xf32>) -> tensor<8x6xf32> {
   %permuted = dist.permute %3 axes [1] {sources = array<i64: 1, 0>} : tensor<4x6xf32> -> tensor<4x6xf32>
   // CHECK: dist.all_to_all %{{.*}} axes [1] {concat_dim = 0 : i64, concat_outer = 1 : i64, split_dim = 1 : i64, split_outer = 1 : i64} : tensor<4x6xf32> -> tensor<8x3xf32>
   %4 = dist.all_to_all %3 axes [1] {split_dim = 1 : i64, split_outer = 1 : i64, concat_dim = 0 : i64, concat_outer = 1 : i64} : tensor<4x6xf32> -> tensor<8x3xf32>
+  // CHECK: dist.coalesced_all_to_all %{{.*}}, %{{.*}} axes [1] {concat_dims = array<i64: 0, 1>, concat_outers = array<i64: 1, 1>, split_dims = array<i64: 1, 0>, split_outers = array<i64: 1, 1>} : (tensor<4x6xf32>, tensor<8x3xf32>) -> (tensor<8x3xf32>, tensor<4x6xf32>)
+  %5:2 = dist.coalesced_all_to_all %3, %4 axes [1] {split_dims = array<i64: 1, 0>, split_outers = array<i64: 1, 1>, concat_dims = array<i64: 0, 1>, concat_outers = array<i64: 1, 1>} : (tensor<4x6xf32>, tensor<8x3xf32>) -> (tensor<8x3xf32>, tensor<4x6xf32>)
   // CHECK: dist.return %{{.*}} : tensor<8x6xf32>
   dist.return %2 : tensor<8x6xf32>
 }

@@ -65,8 +65,8 @@ struct AllToAll {
   int64_t split, splitOuter, concat, concatOuter;
 
   int64_t total() const { return extents[0] * extents[1] * extents[2]; }
-  std::vector<int64_t> attributes(int64_t group, int64_t type) const {
-    return {group, type, 3, extents[0], extents[1], extents[2], split, splitOuter, concat, concatOuter};
+  std::vector<int64_t> attributes(int64_t group, int64_t type, int64_t handle) const {
+    return {group, type, 3, extents[0], extents[1], extents[2], split, splitOuter, concat, concatOuter, handle};
   }
   std::vector<float> result(const Group &group) const {
     int64_t size = group.ranks.size();

@@ -138,7 +138,10 @@ TEST_F(CudaCollectivesTest, AllToAllMovesTheCutFromOneDimensionToAnother) {
       rank->used = 1 << 20;
       auto *x = rank->place(contribution<Bfloat16>(rank->context.rank, each.total())),
            *y = rank->allocate<Bfloat16>(each.total());
-      rank->call(gvrt_all_to_all, {x, y}, each.attributes(0, GVRT_BF16));
+      int64_t handle = each.split == 0 ? 3 : -1;
+      rank->call(gvrt_all_to_all, {x, y}, each.attributes(0, GVRT_BF16, handle));
+      if (handle >= 0)
+        rank->call(gvrt_wait, {y}, {handle});
       expectSame(rank->read(y, each.total()), each.result(members));
     }
 }

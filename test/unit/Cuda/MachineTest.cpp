@@ -58,13 +58,15 @@ TEST(CudaMachine, TheOverheadIsReadFromThePlan) {
 // Kernels that wait for other ranks hold their multiprocessors: all that may wait at once must find room.
 TEST(CudaMachine, EveryCommunicatorFindsRoom) {
   for (int multiprocessors : {16, 108, 132})
-    for (int channels : {0, 1, 4, 8}) {
-      CommunicatorBlocks blocks = communicatorBlocks(multiprocessors, channels);
-      EXPECT_LE(2 * blocks.group + channels * blocks.channel, multiprocessors) << channels;
-      EXPECT_GE(blocks.channel, 1);
-    }
-  EXPECT_EQ(communicatorBlocks(132, 4).group, 32);
-  EXPECT_EQ(communicatorBlocks(132, 4).channel, 8);
+    for (int groups : {2, 3, 5})
+      for (int channels : {0, 1, 4, 8}) {
+        CommunicatorBlocks blocks = communicatorBlocks(multiprocessors, groups, channels);
+        EXPECT_LE(groups * blocks.group + channels * blocks.channel, multiprocessors) << groups << ", " << channels;
+        EXPECT_GE(blocks.group, 1);
+        EXPECT_GE(blocks.channel, 1);
+      }
+  EXPECT_EQ(communicatorBlocks(132, 2, 4).group, 32);
+  EXPECT_EQ(communicatorBlocks(132, 2, 4).channel, 8);
 }
 
 } // namespace

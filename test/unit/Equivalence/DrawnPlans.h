@@ -105,6 +105,7 @@ inline plan::StrategyValues drawStrategy(std::mt19937 &generator, int64_t device
   values.reduceEveryMicroBatch = plan::getShardRanks(values) > 1 ? generator() % 3 : 0;
   values.recompute = generator() % 3 == 0;
   values.values = values.recompute ? 0 : drawValues(generator, allValues);
+  values.keepGathered = (values.sequenceParallel || values.ulysses * values.cp > 1) && generator() % 2;
   return values;
 }
 

@@ -64,6 +64,8 @@ TEST(Plan, says_which_key_is_wrong) {
             "ulysses x cp is 1; remove it"},
            {"/units/1/strategy/reduce_every_micro_batch", Json(1),
             "key 'reduce_every_micro_batch' expects true or false, but got 1"},
+           {"/units/1/strategy", Json({{"tp", 2}, {"keep_gathered", true}}),
+            "key 'keep_gathered' expects a strategy that gathers, with sequence_parallel, ulysses or cp; remove it"},
            {"/units/1/strategy", Json({{"tp", 2}, {"ep", 2}}), "key 'ep' expects a divisor of dp 1, but got 2"},
            {"/peak_bytes_per_rank", Json({1, 2}),
             "expects a list with one entry for each of 4 ranks, but got a list of 2"},
@@ -267,6 +269,9 @@ TEST(Plan, is_not_written_as_another) {
             }),
             "the reference's format has one async_grad_reduce for all layers, but 'layers.1' has another "
             "reduce_every_micro_batch than the layers before; write this project's format");
+  EXPECT_EQ(
+      complaint([](Plan &given) { given.layers[1].strategy.keepGathered = true; }),
+      "the reference's format has no word for keep_gathered, which 'layers.0' has; write this project's format");
   EXPECT_EQ(complaint([](Plan &given) { given.layers[3].stage = 0; }),
             "the reference's format puts 'head' on stage 1, but the plan on 0; write this project's format");
   EXPECT_EQ(complaint([](Plan &given) { given.layers[1].block = "layers"; }),

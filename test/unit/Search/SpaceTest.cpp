@@ -182,7 +182,8 @@ TEST(Space, zero_bubble_equals_enumeration) {
 SearchSpace narrowed(SearchSpace space, Draw &draw) {
   for (bool *flag :
        {&space.tensor, &space.ulysses, &space.context, &space.expert, &space.recompute, &space.sequenceParallel,
-        &space.strided, &space.recomputeValues, &space.tensorInEnds, &space.ulyssesInEnds, &space.unevenStages})
+        &space.strided, &space.keepGathered, &space.recomputeValues, &space.tensorInEnds, &space.ulyssesInEnds,
+        &space.unevenStages})
     if (draw.below(4) == 0)
       *flag = false;
   if (draw.below(2))
