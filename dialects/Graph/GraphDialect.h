@@ -35,6 +35,8 @@ inline constexpr llvm::StringLiteral kParameterAttr = "graph.parameter";
 inline constexpr llvm::StringLiteral kInitAttr = "graph.init";
 /// On arguments and results of layers: no gradient is computed for them.
 inline constexpr llvm::StringLiteral kFrozenAttr = "graph.frozen";
+/// On a layer's parameter that is padded: which of its elements files hold.
+inline constexpr llvm::StringLiteral kPaddingAttr = "graph.padding";
 /// Module attributes (docs/IR.md).
 inline constexpr llvm::StringLiteral kBatchAttr = "graph.batch";
 inline constexpr llvm::StringLiteral kBatchHeldByAttr = "graph.batch_held_by";

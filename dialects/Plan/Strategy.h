@@ -19,6 +19,7 @@ struct StrategyValues {
 #define STRATEGY_DEGREE(FIELD, ...) std::int64_t FIELD = 1;
 #define STRATEGY_PART(FIELD, ...) std::int64_t FIELD = 1;
 #define STRATEGY_FLAG(FIELD, ...) std::int64_t FIELD = 0;
+#define STRATEGY_ASKED(FIELD, ...) std::int64_t FIELD = 0;
 #define STRATEGY_LEVEL(FIELD, ...) std::int64_t FIELD = 0;
 #define STRATEGY_SET(FIELD, ...) std::int64_t FIELD = 0;
 #include "dialects/Plan/Strategy.def"
@@ -52,6 +53,8 @@ inline constexpr Dimension kDimensions[] = {
   {DimensionKind::Part, &StrategyValues::FIELD, KEY, KEY, KEY, ORDER, 0, OPTION, REMEDY},
 #define STRATEGY_FLAG(FIELD, NAME, KEY, WORD, CLONE, OF, WANTS, SPACE, OPTION, REMEDY)                                 \
   {DimensionKind::Flag, &StrategyValues::FIELD, KEY, WORD, CLONE, 0, 1, OPTION, REMEDY},
+#define STRATEGY_ASKED(FIELD, NAME, KEY, WORD, CLONE, REMEDY)                                                          \
+  {DimensionKind::Flag, &StrategyValues::FIELD, KEY, WORD, CLONE, 0, 1, "", REMEDY},
 #define STRATEGY_LEVEL(FIELD, NAME, KEY, MOST, REMEDY)                                                                 \
   {DimensionKind::Level, &StrategyValues::FIELD, KEY, KEY, KEY, 0, MOST, "", REMEDY},
 #define STRATEGY_SET(FIELD, NAME, KEY, SPACE, REMEDY)                                                                  \
@@ -65,6 +68,7 @@ enum class DimensionId {
 #define STRATEGY_DEGREE(FIELD, NAME, ...) NAME,
 #define STRATEGY_PART(FIELD, NAME, ...) NAME,
 #define STRATEGY_FLAG(FIELD, NAME, ...) NAME,
+#define STRATEGY_ASKED(FIELD, NAME, ...) NAME,
 #define STRATEGY_LEVEL(FIELD, NAME, ...) NAME,
 #define STRATEGY_SET(FIELD, NAME, ...) NAME,
 #include "dialects/Plan/Strategy.def"

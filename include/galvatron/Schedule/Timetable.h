@@ -66,6 +66,8 @@ struct StageParameter {
   int bucket = -1;
   int64_t bucketOffset = 0;
   mlir::DictionaryAttr init;
+  /// Which of its elements files hold; null: all.
+  graph::PaddingAttr padding;
   /// Indices into Timetable::buffers; -1: there is none.
   int parameterBuffer = -1, gradientBuffer = -1, firstMomentBuffer = -1, secondMomentBuffer = -1;
   /// Bodies read a bf16 copy instead of the f32 master, or beside it.

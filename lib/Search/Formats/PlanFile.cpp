@@ -331,7 +331,8 @@ OrderedJson writeStrategy(const Strategy &strategy, int dp) {
   plan::StrategyValues values = valuesOf(strategy, dp);
   OrderedJson json;
   for (const plan::Dimension &row : plan::kDimensions) {
-    bool isRare = &row == &plan::kDimensions[int(plan::DimensionId::Strided)];
+    bool isRare = &row == &plan::kDimensions[int(plan::DimensionId::Strided)] ||
+                  &row == &plan::kDimensions[int(plan::DimensionId::Pad)];
     if (row.kind == plan::DimensionKind::Set || (isRare && !row.isUsed(values)))
       continue;
     std::string key(row.key);

@@ -132,6 +132,42 @@ TEST_P(EquivalenceTest, RandomPlansTrainLikeOneDevice) {
   }
 }
 
+/// Degrees that divide neither 4 heads nor widths nor the vocabulary, alike in all layers and mixed with some that do.
+std::vector<LayerwisePlan> paddedPlans(size_t layers) {
+  std::vector<LayerwisePlan> plans;
+  auto add = [&](int64_t stages, int64_t devices, std::vector<StrategyValues> strategies) {
+    LayerwisePlan plan;
+    plan.stages = stages;
+    plan.devices = devices;
+    plan.microBatches = 2;
+    plan.schedule = plans.size() % 2 ? "gpipe" : "1f1b";
+    for (size_t layer = 0; layer < layers; ++layer)
+      plan.strategies.push_back(strategies[layer % strategies.size()]);
+    plan.strategies.back() = plan.strategies.front(); // a tied table has one placement
+    plan.stageOf = halves(layers, stages);
+    plans.push_back(std::move(plan));
+  };
+  for (int64_t stages : {1, 2})
+    for (int64_t recompute : {0, 1}) {
+      for (int64_t tp : {3, 5, 6})
+        add(stages, tp, {{.tp = tp, .recompute = recompute, .pad = 1}});
+      add(stages, 3, {{.tp = 3, .pad = 1}, {.tp = 3, .recompute = recompute, .pad = 1}});
+      for (int64_t zero : {0, 1, 2, 3})
+        add(stages, 6, {{.dp = 2, .tp = 3, .zero = zero, .recompute = recompute, .pad = 1}});
+      // Of one layer type with two ways of padding, and of one that is not padded.
+      add(stages, 6, {{.dp = 2, .tp = 3, .pad = 1}, {.tp = 6, .recompute = recompute, .pad = 1}});
+      add(stages, 8, {{.dp = 2, .tp = 4}, {.tp = 8, .pad = 1}, {.tp = 4, .ulysses = 2, .recompute = recompute, .pad = 1}});
+      add(stages, 8, {{.tp = 8, .sequenceParallel = 1, .pad = 1}, {.tp = 4, .cp = 2, .pad = 1}, {.ulysses = 8, .pad = 1}});
+    }
+  return plans;
+}
+
+TEST_P(EquivalenceTest, PaddedPlansTrainLikeOneDevice) {
+  TrainedModel model(GetParam(), /*hasDropout=*/false);
+  for (const LayerwisePlan &plan : paddedPlans(model.numLayers()))
+    expectEquivalent(model, plan);
+}
+
 std::string getName(const testing::TestParamInfo<std::string> &info) {
   return info.param.substr(0, info.param.find('_'));
 }
