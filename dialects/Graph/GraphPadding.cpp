@@ -59,7 +59,8 @@ SmallVector<int64_t> PaddingAttr::getPaddedShape() const {
 
 SmallVector<int64_t> PaddingAttr::getOwnIndices(unsigned dim) const {
   SmallVector<int64_t> indices = {0};
-  for (Factor factor : getDims()[dim]) {
+  Dim factors = getDims()[dim];
+  for (Factor factor : factors) {
     SmallVector<int64_t> finer;
     for (int64_t index : indices)
       for (int64_t value = 0; value < factor.extent(); ++value)

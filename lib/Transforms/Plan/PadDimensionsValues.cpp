@@ -74,7 +74,10 @@ FailureOr<std::optional<Mask>> galvatron::getMask(const PaddedOp &padded) {
       .Case([&](CrossEntropyBackwardOp op) {
         return padded.has(op.getDy()) ? none : std::optional(Mask{1, Mask::Lowest});
       })
-      .Case<EmbeddingOp, TargetLogitOp>([&](Operation *) { return none; }) // no index lies in padding
+      .Case([&](EmbeddingOp) { return none; }) // no index lies in padding
+      .Case([&](TargetLogitOp op) { // nor here, but the masked logits are there
+        return padded.has(op.getLabels()) ? none : std::optional(Mask{0, Mask::Lowest});
+      })
       .Case<AttentionBackwardOp, EmbeddingBackwardOp, NormWeightBackwardOp>(
           [&](Operation *) { return getGradientMask(padded); })
       .Default([&](Operation *op) {
