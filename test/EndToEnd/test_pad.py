@@ -7,10 +7,11 @@ A vocabulary of 257 (a prime), a feed-forward width of 50, 12 heads, or 6 over 2
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy
 import pytest
-from harness import BATCH, Layout, Model, call, config_of
+from harness import BATCH, STEPS, Layout, Model, call, config_of
 from test_equality import ADAMW, SGD, equals_pytorch
 
 CONFIGS = {
@@ -55,13 +56,24 @@ def odd(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def expected(odd, pytorch, tmp_path_factory):
+def text(tmp_path_factory) -> Path:
+    """As the session's, but of a vocabulary beyond a byte: u16."""
+    generator = numpy.random.default_rng(7)
+    words = [generator.integers(0, 257, 5) for _ in range(12)]
+    tokens = numpy.concatenate([words[i] for i in generator.integers(0, 12, 800)])
+    path = tmp_path_factory.mktemp("tokens") / "tokens.bin"
+    path.write_bytes(tokens.astype(numpy.uint16).tobytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(odd, pytorch, text, tmp_path_factory):
     runs = {}
 
     def get(name: str, *options):
         if (name, options) not in runs:
             folder = tmp_path_factory.mktemp("expected") / name
-            runs[name, options] = pytorch(odd(name), folder, "--steps", 20, *options)
+            runs[name, options] = pytorch(odd(name), folder, "--data", text, "--data-dtype", "u16", "--steps", STEPS, *options)
         return runs[name, options]
 
     return get
@@ -76,51 +88,51 @@ def compile_padded(model: Model, name: str, layout: Layout, zero: int = 0, pad: 
 
 @pytest.mark.parametrize("name", PLANS)
 @pytest.mark.parametrize("model", ("gpt2", "llama"))
-def test_sgd_with_gradients(model, name, odd, expected, tokens, record_property):
+def test_sgd_with_gradients(model, name, odd, expected, text, record_property):
     compiled = compile_padded(odd(model), name, PLANS[name])
-    equals_pytorch(compiled, tokens, expected(model, *SGD), SGD, 1e-5, record_property)
+    equals_pytorch(compiled, text, expected(model, *SGD), SGD, 1e-5, record_property)
 
 
 @pytest.mark.parametrize("name", ("tp3", "tp4"))
 @pytest.mark.parametrize("model", ("qwen3", "alibi"))
-def test_other_families(model, name, odd, expected, tokens, record_property):
+def test_other_families(model, name, odd, expected, text, record_property):
     """Norms of heads without bias, tied embeddings; biases of attention by head."""
     compiled = compile_padded(odd(model), name, PLANS[name])
-    equals_pytorch(compiled, tokens, expected(model, *SGD), SGD, 1e-5, record_property)
+    equals_pytorch(compiled, text, expected(model, *SGD), SGD, 1e-5, record_property)
 
 
 @pytest.mark.parametrize("name,zero", [("tp5", 0), ("dp2-tp3-pp2", 0), ("dp2-tp3-pp2", 1), ("dp2-tp3-pp2", 3)])
 @pytest.mark.parametrize("model", ("gpt2", "llama"))
-def test_adamw(model, name, zero, odd, expected, tokens, record_property):
+def test_adamw(model, name, zero, odd, expected, text, record_property):
     compiled = compile_padded(odd(model), name, PLANS[name], zero)
-    equals_pytorch(compiled, tokens, expected(model, *ADAMW), ADAMW, 1e-5, record_property)
+    equals_pytorch(compiled, text, expected(model, *ADAMW), ADAMW, 1e-5, record_property)
 
 
 TRAIN = ("--lr", "3e-3", "--weight-decay", "0.1", "--clip-grad", "1")
 
 
-def saved(compiled, tokens, folder, steps, *options):
-    compiled.train(folder, "--steps", steps, "--data", tokens, "--save", folder / "saved", *TRAIN, *options)
+def saved(compiled, text, folder, steps, *options):
+    compiled.train(folder, "--steps", steps, "--data", text, "--save", folder / "saved", *TRAIN, *options)
     return folder / "saved"
 
 
 @pytest.mark.parametrize("zero", (0, 1, 3))
 @pytest.mark.parametrize("model", ("gpt2", "llama"))
-def test_checkpoints_hold_the_models_shapes(model, zero, odd, tokens, tmp_path):
+def test_checkpoints_hold_the_models_shapes(model, zero, odd, text, tmp_path):
     """Written padded, read without padding, moments and all; and the other way round."""
     from safetensors.numpy import load_file
 
     padded = compile_padded(odd(model), "dp2-tp3-pp2", PLANS["dp2-tp3-pp2"], zero)
     one = odd(model).compile("one", Layout())
-    first, expected = saved(padded, tokens, tmp_path / "first", 3), saved(one, tokens, tmp_path / "expected", 3)
+    first, expected = saved(padded, text, tmp_path / "first", 3), saved(one, text, tmp_path / "expected", 3)
     runs = [(first, expected)]
     # One step on from the same checkpoint.
     for start in (first, expected):
         name = start.parent.name
         runs.append(
             (
-                saved(padded, tokens, tmp_path / f"{name}-padded", 4, "--load", start),
-                saved(one, tokens, tmp_path / f"{name}-one", 4, "--load", start),
+                saved(padded, text, tmp_path / f"{name}-padded", 4, "--load", start),
+                saved(one, text, tmp_path / f"{name}-one", 4, "--load", start),
             )
         )
     for found_folder, wanted_folder in runs:
@@ -133,20 +145,20 @@ def test_checkpoints_hold_the_models_shapes(model, zero, odd, tokens, tmp_path):
                 assert abs(found[name] - value).max() <= 2e-3 * scale, name
 
 
-def test_peak_equals_the_plan(odd, tokens, tmp_path):
+def test_peak_equals_the_plan(odd, text, tmp_path):
     compiled = compile_padded(odd("gpt2"), "dp2-tp3-pp2", PLANS["dp2-tp3-pp2"], 1)
-    run = compiled.train(tmp_path, "--steps", 2, "--data", tokens)
+    run = compiled.train(tmp_path, "--steps", 2, "--data", text)
     assert run.list_by_rank("peak bytes") == compiled.plan["peak_bytes_per_rank"]
 
 
-def test_initial_values_are_those_without_padding(odd, tokens, tmp_path):
+def test_initial_values_are_those_without_padding(odd, text, tmp_path):
     """Drawn by the number of an element in the model's own tensor."""
     from safetensors.numpy import load_file
 
     runs = [compile_padded(odd("gpt2"), "tp5", PLANS["tp5"]), odd("gpt2").compile("one", Layout())]
     files = []
     for number, compiled in enumerate(runs):
-        options = ("--data", tokens, "--steps", 1, "--optimizer", "sgd", "--lr", "0", "--save", tmp_path / str(number))
+        options = ("--data", text, "--steps", 1, "--optimizer", "sgd", "--lr", "0", "--save", tmp_path / str(number))
         compiled.train(tmp_path / f"run{number}", *options)
         files.append(load_file(tmp_path / str(number) / "model.safetensors"))
     for name, value in files[1].items():

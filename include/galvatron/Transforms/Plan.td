@@ -131,11 +131,31 @@ def PadDimensionsPass : Pass<"galvatron-pad-dimensions", "mlir::ModuleOp"> {
     **Example:**
 
     ```mlir
-EXAMPLE_IN
+    module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "1f1b">} {
+      graph.layer @mlp(%x: tensor<4x8xf32>, %w: tensor<3x8xf32> {graph.parameter = "w"}) -> tensor<4x8xf32> {
+        %0 = graph.einsum %x, %w "bi,oi->bo" : (tensor<4x8xf32>, tensor<3x8xf32>) -> tensor<4x3xf32>
+        %1 = graph.einsum %0, %w "bo,oi->bi" : (tensor<4x3xf32>, tensor<3x8xf32>) -> tensor<4x8xf32>
+        graph.return %1 : tensor<4x8xf32>
+      }
+      func.func @step(%x: tensor<4x8xf32>) -> tensor<4x8xf32> {
+        %0 = graph.call @mlp(%x) parameters ["w"] path "mlp" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<tp = 2, pad = true>} : (tensor<4x8xf32>) -> tensor<4x8xf32>
+        return %0 : tensor<4x8xf32>
+      }
+    }
     ```
 
     ```mlir
-EXAMPLE_OUT
+    module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "1f1b">} {
+      graph.layer @mlp.padded(%x: tensor<4x8xf32>, %w: tensor<4x8xf32> {graph.padding = #graph.padding<[3 pad 1, 8]>, graph.parameter = "w"}) -> tensor<4x8xf32> attributes {plan.layer_type = "mlp", plan.values = []} {
+        %0 = graph.einsum %x, %w "bi,oi->bo" : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<4x4xf32>
+        %1 = graph.einsum %0, %w "bo,oi->bi" : (tensor<4x4xf32>, tensor<4x8xf32>) -> tensor<4x8xf32>
+        graph.return %1 : tensor<4x8xf32>
+      }
+      func.func @step(%x: tensor<4x8xf32>) -> tensor<4x8xf32> {
+        %0 = graph.call @mlp.padded(%x) parameters ["w"] path "mlp" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<tp = 2, pad = true>} : (tensor<4x8xf32>) -> tensor<4x8xf32>
+        return %0 : tensor<4x8xf32>
+      }
+    }
     ```
 
     **Fails when:** an op of the layer would compute something else: it reads the index of elements along an axis whose
