@@ -73,8 +73,8 @@ def Graph_PaddingAttr : AttrDef<Graph_Dialect, "Padding"> {
     /// The shape in files, and the one here.
     ::llvm::SmallVector<int64_t> getOwnShape() const;
     ::llvm::SmallVector<int64_t> getPaddedShape() const;
-    /// For each index of the dimension the one in files, or -1 where it is padding.
-    ::llvm::SmallVector<int64_t> getOwnIndices(unsigned dim) const;
+    /// For each element, row-major, its number in files, or -1 where it is padding.
+    ::llvm::SmallVector<int64_t> getOwnElements() const;
   }];
 }
 

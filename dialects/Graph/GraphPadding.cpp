@@ -57,17 +57,17 @@ SmallVector<int64_t> PaddingAttr::getPaddedShape() const {
   return shape;
 }
 
-SmallVector<int64_t> PaddingAttr::getOwnIndices(unsigned dim) const {
-  SmallVector<int64_t> indices = {0};
-  Dim factors = getDims()[dim];
-  for (Factor factor : factors) {
+/// All factors of all dimensions are one number in mixed radix.
+SmallVector<int64_t> PaddingAttr::getOwnElements() const {
+  SmallVector<int64_t> elements = {0};
+  for (auto [own, added] : llvm::zip_equal(getOwn(), getPadding())) {
     SmallVector<int64_t> finer;
-    for (int64_t index : indices)
-      for (int64_t value = 0; value < factor.extent(); ++value)
-        finer.push_back(index < 0 || value >= factor.own ? -1 : index * factor.own + value);
-    indices = std::move(finer);
+    for (int64_t element : elements)
+      for (int64_t value = 0; value < own + added; ++value)
+        finer.push_back(element < 0 || value >= own ? -1 : element * own + value);
+    elements = std::move(finer);
   }
-  return indices;
+  return elements;
 }
 
 LogicalResult PaddingAttr::verify(function_ref<InFlightDiagnostic()> emitError, ArrayRef<int64_t> own,
@@ -92,8 +92,9 @@ static ParseResult parseDim(AsmParser &parser, Dim &dim) {
 Attribute PaddingAttr::parse(AsmParser &parser, Type) {
   SmallVector<Dim> dims;
   SMLoc loc = parser.getCurrentLocation();
-  if (parser.parseLess() || parser.parseCommaSeparatedList(AsmParser::Delimiter::Square,
-                                                           [&] { return parseDim(parser, dims.emplace_back()); }) ||
+  if (parser.parseLess() ||
+      parser.parseCommaSeparatedList(AsmParser::Delimiter::Square,
+                                     [&] { return parseDim(parser, dims.emplace_back()); }) ||
       parser.parseGreater())
     return {};
   SmallVector<int64_t> own, padding;

@@ -45,9 +45,7 @@ FailureOr<NamedTensors> TimetableRun::initialParameters(uint64_t seed) {
   for (const auto &stage : stages)
     for (const StageParameter &parameter : stage->getTable().parameters)
       if (const std::string &name = parameter.names.front(); parameter.counted)
-        parameters[name] = drawParameter(
-            name, parameter.padding ? parameter.padding.getOwnShape() : parameter.home.getGlobalShape(), parameter.init,
-            seed);
+        parameters[name] = drawParameter(name, parameter.ownShape(), parameter.init, seed);
   return parameters;
 }
 

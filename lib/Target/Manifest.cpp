@@ -74,8 +74,7 @@ static Json parametersOf(const Timetable &timetable) {
   Json parameters = Json::array();
   for (const StageParameter &parameter : timetable.parameters) {
     parameters.push_back({{"names", parameter.names},
-                          {"shape", toJson(parameter.padding ? parameter.padding.getOwnShape()
-                                                             : parameter.home.getGlobalShape())},
+                          {"shape", toJson(parameter.ownShape())},
                           {"placement", toJson(parameter.home)},
                           {"init", toJson(parameter.init)},
                           {"parameter", offset(parameter.parameterBuffer)},

@@ -30,9 +30,9 @@ struct PaddedFactor {
 };
 
 struct ParameterInfo {
-  std::vector<std::string> names; // canonical first
-  std::vector<int64_t> shape;     // global, as in files: without padding
-  Placement placement;            // with it
+  std::vector<std::string> names;                 // canonical first
+  std::vector<int64_t> shape;                     // global, as in files: without padding
+  Placement placement;                            // with it
   std::vector<std::vector<PaddedFactor>> padding; // by dimension, factors major first; empty: there is none
   std::optional<random::Distribution> init;
   double initA = 0, initB = 0;

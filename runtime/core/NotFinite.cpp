@@ -114,8 +114,7 @@ std::vector<Finding> scanParameters(const ModelState &state, NotFiniteOrigin::Ki
     int64_t element = globalElement(state, parameter, scan.firstBad);
     std::ostringstream text;
     text << (isGradient ? "the gradient of " : "parameter ") << parameter.name() << stageText(state) << " is "
-         << numberText(scan.bad)
-         << (element < 0 ? " in its padding" : " at " + indexText(parameter.shape, element));
+         << numberText(scan.bad) << (element < 0 ? " in its padding" : " at " + indexText(parameter.shape, element));
     bool areMoments = !isGradient && (scanParameter(state, parameter, &ParameterInfo::firstMoment).firstBad >= 0 ||
                                       scanParameter(state, parameter, &ParameterInfo::secondMoment).firstBad >= 0);
     found.push_back(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from harness import BATCH, STEPS, Layout, Model, call, config_of
+from harness import BATCH, STEPS, Compiled, Layout, Model, call, config_of, succeed, targets
 from test_equality import ADAMW, SGD, equals_pytorch
 
 CONFIGS = {
@@ -73,7 +73,8 @@ def expected(odd, pytorch, text, tmp_path_factory):
     def get(name: str, *options):
         if (name, options) not in runs:
             folder = tmp_path_factory.mktemp("expected") / name
-            runs[name, options] = pytorch(odd(name), folder, "--data", text, "--data-dtype", "u16", "--steps", STEPS, *options)
+            data = ("--data", text, "--data-dtype", "u16")
+            runs[name, options] = pytorch(odd(name), folder, *data, "--steps", STEPS, *options)
         return runs[name, options]
 
     return get
@@ -163,6 +164,33 @@ def test_initial_values_are_those_without_padding(odd, text, tmp_path):
         files.append(load_file(tmp_path / str(number) / "model.safetensors"))
     for name, value in files[1].items():
         assert numpy.array_equal(files[0][name], value), name
+
+
+def test_a_written_plan_is_read_again(odd):
+    """Under the names of layer types and values that the model has without padding."""
+    compiled = compile_padded(odd("llama"), "mixed-pp2", PLANS["mixed-pp2"])
+    assert len(compiled.plan["recomputable_values"]) == 3
+    again = odd("llama").compile_plan("again", compiled.plan)
+    for stage in ("stage0", "stage1"):
+        assert (compiled.folder / stage).read_bytes() == (again.folder / stage).read_bytes()
+
+
+@pytest.mark.parametrize("target", targets())
+def test_bf16(target, odd, tmp_path):
+    """Losses of one rank and of three, as far as bf16 goes; on a GPU the same program compiles."""
+    losses = []
+    for name, layout in (("one", Layout()), ("tp3", PLANS["tp3"])):
+        plan = layout.plan(odd("gpt2").units, BATCH)
+        for unit in plan["units"]:
+            unit["strategy"]["pad"] = True
+        file, output = tmp_path / f"{name}.json", tmp_path / name
+        file.write_text(json.dumps(plan))
+        options = (f"--plan={file}", "--lower", "--precision=bf16", f"--target={target}", "-o", output)
+        succeed("galvatron-opt", odd("gpt2").program, *options)
+        if target == "cpu":
+            losses.append(Compiled(output).train(tmp_path / f"run-{name}", "--steps", 5).column("loss"))
+    if losses:
+        assert numpy.allclose(losses[0], losses[1], rtol=1e-2)
 
 
 def test_refused_unless_asked(odd, tmp_path):

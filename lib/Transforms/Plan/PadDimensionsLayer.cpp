@@ -22,6 +22,7 @@ public:
 private:
   RankedTensorType getType(Value original) const;
   int64_t getExtent(AxisId axis) const;
+  PaddingAttr getPadding(Value original) const;
   void padArguments(LayerOp padded);
   void padAttributes(Operation *original, Operation *padded);
   ArrayAttr padOffsets(Value whole, ArrayRef<int64_t> offsets);
@@ -38,7 +39,7 @@ private:
   const PaddedExtents &extents;
   OpBuilder builder;
   IRMapping mapping;
-  DenseMap<std::pair<Value, AxisId>, PaddingValue> paddings; // of original values
+  DenseMap<std::pair<Value, AxisId>, PaddingValue> paddings;   // of original values
   DenseMap<std::tuple<Value, AxisId, unsigned>, Value> masked; // of padded values
 };
 } // namespace
@@ -57,21 +58,24 @@ RankedTensorType LayerPadder::getType(Value original) const {
   return type.clone(shape);
 }
 
+PaddingAttr LayerPadder::getPadding(Value original) const {
+  SmallVector<PaddingAttr::Dim> dims;
+  for (const auto &list : axes.getAxes(original)) {
+    PaddingAttr::Dim &dim = dims.emplace_back();
+    for (AxisId axis : list)
+      dim.push_back({axes.getAxis(axis).extent, getExtent(axis) - axes.getAxis(axis).extent});
+    if (list.empty()) // an extent of 1 has no axis
+      dim.push_back({1});
+  }
+  return PaddingAttr::getCanonical(layer.getContext(), dims);
+}
+
 /// Parameters say which of their elements are the model's own.
 void LayerPadder::padArguments(LayerOp padded) {
   for (BlockArgument argument : layer.getBody().front().getArguments()) {
     if (llvm::none_of(extents, [&](auto extent) { return hasAxis(axes, argument, extent.first); }))
       continue;
-    SmallVector<PaddingAttr::Dim> dims;
-    for (auto [extent, list] : llvm::zip_equal(cast<RankedTensorType>(argument.getType()).getShape(),
-                                               axes.getAxes(argument))) {
-      PaddingAttr::Dim &dim = dims.emplace_back();
-      for (AxisId axis : list)
-        dim.push_back({axes.getAxis(axis).extent, getExtent(axis) - axes.getAxis(axis).extent});
-      if (list.empty())
-        dim.push_back({extent});
-    }
-    padded.setArgAttr(argument.getArgNumber(), kPaddingAttr, PaddingAttr::getCanonical(builder.getContext(), dims));
+    padded.setArgAttr(argument.getArgNumber(), kPaddingAttr, getPadding(argument));
   }
 }
 
@@ -99,17 +103,9 @@ static DenseElementsAttr padElements(DenseElementsAttr elements, RankedTensorTyp
   SmallVector<Attribute> own(elements.getValues<Attribute>());
   Builder builder(type.getContext());
   Attribute zero = builder.getZeroAttr(type.getElementType());
-  SmallVector<int64_t> places = {0}; // of each element, among the own ones; -1: padding
-  for (auto [dim, extent] : llvm::enumerate(padding.getOwnShape())) {
-    SmallVector<int64_t> finer;
-    for (int64_t place : places)
-      for (int64_t index : padding.getOwnIndices(dim))
-        finer.push_back(place < 0 || index < 0 ? -1 : place * extent + index);
-    places = std::move(finer);
-  }
   SmallVector<Attribute> padded;
-  for (int64_t place : places)
-    padded.push_back(place < 0 ? zero : own[place]);
+  for (int64_t element : padding.getOwnElements())
+    padded.push_back(element < 0 ? zero : own[element]);
   return DenseElementsAttr::get(type, padded);
 }
 
@@ -122,16 +118,10 @@ void LayerPadder::padAttributes(Operation *original, Operation *padded) {
     cast<SliceOp>(padded).setOffsets(move(slice.getX(), slice.getOffsets()));
   else if (auto pad = dyn_cast<PadOp>(original))
     cast<PadOp>(padded).setOffsets(move(pad.getResult(), pad.getOffsets()));
-  else if (auto constant = dyn_cast<arith::ConstantOp>(original); constant && isa<RankedTensorType>(constant.getType())) {
-    SmallVector<PaddingAttr::Dim> dims;
-    for (const auto &list : axes.getAxes(constant.getResult())) {
-      PaddingAttr::Dim &dim = dims.emplace_back(1, PaddingAttr::Factor{1});
-      for (AxisId axis : list)
-        dim.push_back({axes.getAxis(axis).extent, getExtent(axis) - axes.getAxis(axis).extent});
-    }
-    cast<arith::ConstantOp>(padded).setValueAttr(padElements(cast<DenseElementsAttr>(constant.getValue()),
-                                                             getType(constant.getResult()),
-                                                             PaddingAttr::getCanonical(builder.getContext(), dims)));
+  else if (auto constant = dyn_cast<arith::ConstantOp>(original);
+           constant && isa<RankedTensorType>(constant.getType())) {
+    cast<arith::ConstantOp>(padded).setValueAttr(padElements(
+        cast<DenseElementsAttr>(constant.getValue()), getType(constant.getResult()), getPadding(constant.getResult())));
   }
 }
 
@@ -174,8 +164,7 @@ Value LayerPadder::buildMasked(Value value, Value original, AxisId axis, Mask::F
   auto type = cast<RankedTensorType>(value.getType());
   double number = fill == Mask::Zero ? 0.0 : *lowestOf(type);
   Value filling = arith::ConstantOp::create(
-      builder, loc,
-      DenseElementsAttr::get(type, builder.getFloatAttr(type.getElementType(), number).getValue()));
+      builder, loc, DenseElementsAttr::get(type, builder.getFloatAttr(type.getElementType(), number).getValue()));
   for (auto [dim, list] : llvm::enumerate(axes.getAxes(original))) {
     if (!llvm::is_contained(list, axis))
       continue;

@@ -75,7 +75,7 @@ FailureOr<std::optional<Mask>> galvatron::getMask(const PaddedOp &padded) {
         return padded.has(op.getDy()) ? none : std::optional(Mask{1, Mask::Lowest});
       })
       .Case([&](EmbeddingOp) { return none; }) // no index lies in padding
-      .Case([&](TargetLogitOp op) { // nor here, but the masked logits are there
+      .Case([&](TargetLogitOp op) {            // nor here, but the masked logits are there
         return padded.has(op.getLabels()) ? none : std::optional(Mask{0, Mask::Lowest});
       })
       .Case<AttentionBackwardOp, EmbeddingBackwardOp, NormWeightBackwardOp>(
@@ -111,9 +111,7 @@ static PaddingValue getElementwisePadding(const PaddedOp &padded) {
       .Case<arith::AddFOp, arith::AddIOp>([&](Operation *) { return *in[0] + *in[1]; })
       .Case<arith::SubFOp, arith::SubIOp>([&](Operation *) { return *in[0] - *in[1]; })
       .Case<arith::MulFOp>([&](Operation *) { return *in[0] * *in[1]; })
-      .Case<arith::DivFOp>([&](Operation *) {
-        return *in[0] == 0 && *in[1] != 0 ? PaddingValue(0.0) : std::nullopt;
-      })
+      .Case<arith::DivFOp>([&](Operation *) { return *in[0] == 0 && *in[1] != 0 ? PaddingValue(0.0) : std::nullopt; })
       .Case<arith::MaximumFOp>([&](Operation *) { return std::max(*in[0], *in[1]); })
       .Case<arith::MinimumFOp>([&](Operation *) { return std::min(*in[0], *in[1]); })
       .Case<arith::NegFOp>([&](Operation *) { return 0.0 - *in[0]; })
@@ -153,9 +151,7 @@ PaddingValue galvatron::getResultPadding(const PaddedOp &padded, unsigned result
       .Case<PadOp, RopeOp, DropoutOp>([&](Operation *) { return zeroIf(in[0] == 0.0); })
       .Case([&](ReduceOp op) { return op.getKind() == ReduceKind::Max ? in[0] : zeroIf(in[0] == 0.0); })
       .Case([&](ActivationOp op) { return zeroIf(in[0] == 0.0 && isZeroAtZero(op.getKind())); })
-      .Case([&](GatedActivationOp op) {
-        return zeroIf(in[1] == 0.0 || (in[0] == 0.0 && isZeroAtZero(op.getKind())));
-      })
+      .Case([&](GatedActivationOp op) { return zeroIf(in[1] == 0.0 || (in[0] == 0.0 && isZeroAtZero(op.getKind()))); })
       .Case([&](GatedActivationBackwardOp op) { return zeroIf(in[0] == 0.0 || (result == 0 && in[2] == 0.0)); })
       .Case([&](NormOp op) { return zeroIf(result == 0 && in[0] == 0.0 && !op.getBias()); })
       .Case([&](AttentionOp op) { return zeroIf(result == 0 && in[2] == 0.0 && isHead(padded, op.getV())); })

@@ -66,7 +66,8 @@ TEST_P(PaddedTest, RanksShareStates) {
 TEST_P(PaddedTest, LayersAreMixed) {
   int64_t tp = GetParam().degrees[0];
   for (int64_t stages : {1, 2}) {
-    expectEquivalent(makePlan(stages, 2 * tp, {{.tp = tp, .cp = 2, .pad = 1}, {.tp = 2 * tp, .recompute = 1, .pad = 1}}));
+    expectEquivalent(
+        makePlan(stages, 2 * tp, {{.tp = tp, .cp = 2, .pad = 1}, {.tp = 2 * tp, .recompute = 1, .pad = 1}}));
     expectEquivalent(makePlan(stages, 2 * tp, {{.tp = 2 * tp, .pad = 1}, {.tp = tp, .ulysses = 2, .pad = 1}}));
     expectEquivalent(makePlan(stages, 4, {{.tp = 4, .sequenceParallel = 1, .pad = 1}, {.tp = 2, .cp = 2, .pad = 1}}));
     expectEquivalent(makePlan(stages, 4, {{.tp = 2, .cp = 2}, {.ulysses = 4, .pad = 1}}));
@@ -85,7 +86,8 @@ TEST(PaddedModels, DropoutOfPaddedHeadsIsRefused) {
     return mlir::success();
   });
   EXPECT_FALSE(model.stage(plan));
-  EXPECT_NE(complaint.find("cannot pad 4 to 6: 'graph.attention' draws random numbers"), std::string::npos) << complaint;
+  EXPECT_NE(complaint.find("cannot pad 4 to 6: 'graph.attention' draws random numbers"), std::string::npos)
+      << complaint;
 }
 
 std::string getName(const testing::TestParamInfo<PaddedModel> &info) {
