@@ -169,7 +169,7 @@ def test_initial_values_are_those_without_padding(odd, text, tmp_path):
 def test_a_written_plan_is_read_again(odd):
     """Under the names of layer types and values that the model has without padding."""
     compiled = compile_padded(odd("llama"), "mixed-pp2", PLANS["mixed-pp2"])
-    assert len(compiled.plan["recomputable_values"]) == 3
+    assert set(compiled.plan["recomputable_values"]) == {"decoder", "head"}
     again = odd("llama").compile_plan("again", compiled.plan)
     for stage in ("stage0", "stage1"):
         assert (compiled.folder / stage).read_bytes() == (again.folder / stage).read_bytes()
