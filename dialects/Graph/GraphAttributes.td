@@ -43,4 +43,39 @@ def Graph_NormKindAttr : EnumAttr<Graph_Dialect, Graph_NormKind, "norm_kind"> {
   let assemblyFormat = "$value";
 }
 
+def Graph_PaddingAttr : AttrDef<Graph_Dialect, "Padding"> {
+  let mnemonic = "padding";
+  let summary = "which elements of a padded parameter are the model's own";
+  let description = [{
+    For each dimension a list of factors, major first, as of an index in mixed radix: so many values of its own, then,
+    after `pad`, so many that are padding. An element is the model's own where no factor's value is padding; the others
+    are 0, and stay so. Without them, in the same order, the tensor is what files hold.
+
+    Example: `#graph.padding<[64, 3 * 4 pad 1 * 16]>`: [64, 240] here, [64, 192] in files; of each of the 3 times 80
+    columns the last 16 are padding.
+  }];
+  let parameters = (ins
+    ArrayRefParameter<"int64_t", "own values of all factors, dimension after dimension">:$own,
+    ArrayRefParameter<"int64_t", "padding of each factor">:$padding,
+    ArrayRefParameter<"int64_t", "number of factors of each dimension">:$factorsPerDim);
+  let hasCustomAssemblyFormat = 1;
+  let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// Extents of a factor: its own values, then padding.
+    struct Factor {
+      int64_t own, padding = 0;
+      int64_t extent() const { return own + padding; }
+    };
+    using Dim = ::llvm::SmallVector<Factor, 3>;
+    /// One form for each padding: neighbouring factors without any are one.
+    static PaddingAttr getCanonical(::mlir::MLIRContext *context, ::llvm::ArrayRef<Dim> dims);
+    ::llvm::SmallVector<Dim> getDims() const;
+    /// The shape in files, and the one here.
+    ::llvm::SmallVector<int64_t> getOwnShape() const;
+    ::llvm::SmallVector<int64_t> getPaddedShape() const;
+    /// For each element, row-major, its number in files, or -1 where it is padding.
+    ::llvm::SmallVector<int64_t> getOwnElements() const;
+  }];
+}
+
 #endif

@@ -37,6 +37,8 @@ inline constexpr llvm::StringLiteral kInitAttr = "graph.init";
 inline constexpr llvm::StringLiteral kFrozenAttr = "graph.frozen";
 /// On calls of half a layer: the path of the layer, whose other half is the call before or after.
 inline constexpr llvm::StringLiteral kBlockAttr = "graph.block";
+/// On a layer's parameter that is padded: which of its elements files hold.
+inline constexpr llvm::StringLiteral kPaddingAttr = "graph.padding";
 /// Module attributes (docs/IR.md).
 inline constexpr llvm::StringLiteral kBatchAttr = "graph.batch";
 inline constexpr llvm::StringLiteral kBatchHeldByAttr = "graph.batch_held_by";

@@ -56,6 +56,8 @@ LogicalResult GraphDialect::verifyRegionArgAttribute(Operation *op, unsigned reg
     return op->emitOpError("expects graph.parameter to be a name, but got ") << attribute.getValue();
   if (attribute.getName() == kFrozenAttr && !isa<UnitAttr>(attribute.getValue()))
     return op->emitOpError("expects graph.frozen to have no value, but got ") << attribute.getValue();
+  if (attribute.getName() == kPaddingAttr && !isa<PaddingAttr>(attribute.getValue()))
+    return op->emitOpError("expects graph.padding to be a #graph.padding, but got ") << attribute.getValue();
   return success();
 }
 

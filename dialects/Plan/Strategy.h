@@ -20,6 +20,7 @@ struct StrategyValues {
 #define STRATEGY_DEGREE(FIELD, ...) std::int64_t FIELD = 1;
 #define STRATEGY_PART(FIELD, ...) std::int64_t FIELD = 1;
 #define STRATEGY_FLAG(FIELD, ...) std::int64_t FIELD = 0;
+#define STRATEGY_ASKED(FIELD, ...) std::int64_t FIELD = 0;
 #define STRATEGY_LEVEL(FIELD, ...) std::int64_t FIELD = 0;
 #define STRATEGY_CHOICE(FIELD, ...) std::int64_t FIELD = 0;
 #define STRATEGY_SET(FIELD, ...) std::int64_t FIELD = 0;
@@ -70,6 +71,8 @@ inline constexpr Dimension kDimensions[] = {
   {DimensionKind::Part, &StrategyValues::FIELD, KEY, KEY, KEY, ORDER, 0, OPTION, REMEDY},
 #define STRATEGY_FLAG(FIELD, NAME, KEY, WORD, CLONE, OF, WANTS, SPACE, OPTION, REMEDY)                                 \
   {DimensionKind::Flag, &StrategyValues::FIELD, KEY, WORD, CLONE, 0, 1, OPTION, REMEDY},
+#define STRATEGY_ASKED(FIELD, NAME, KEY, WORD, CLONE, REMEDY)                                                          \
+  {DimensionKind::Flag, &StrategyValues::FIELD, KEY, WORD, CLONE, 0, 1, "", REMEDY},
 #define STRATEGY_LEVEL(FIELD, NAME, KEY, MOST, REMEDY)                                                                 \
   {DimensionKind::Level, &StrategyValues::FIELD, KEY, KEY, KEY, 0, MOST, "", REMEDY},
 #define STRATEGY_CHOICE(FIELD, NAME, KEY, OF, WORDS, TEXTS)                                                            \
@@ -85,6 +88,7 @@ enum class DimensionId {
 #define STRATEGY_DEGREE(FIELD, NAME, ...) NAME,
 #define STRATEGY_PART(FIELD, NAME, ...) NAME,
 #define STRATEGY_FLAG(FIELD, NAME, ...) NAME,
+#define STRATEGY_ASKED(FIELD, NAME, ...) NAME,
 #define STRATEGY_LEVEL(FIELD, NAME, ...) NAME,
 #define STRATEGY_CHOICE(FIELD, NAME, ...) NAME,
 #define STRATEGY_SET(FIELD, NAME, ...) NAME,

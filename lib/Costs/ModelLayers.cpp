@@ -33,6 +33,13 @@ static graph::LayerOp layerOf(graph::CallOp call) {
   return SymbolTable::lookupNearestSymbolFrom<graph::LayerOp>(call, call.getCalleeAttr());
 }
 
+/// As plans call it: of a layer that was padded for the plan, what it was before.
+static std::string getLayerType(graph::CallOp call) {
+  graph::LayerOp layer = layerOf(call);
+  auto original = layer ? layer->getAttrOfType<StringAttr>(kLayerTypeAttrName) : StringAttr();
+  return original ? original.str() : call.getCallee().str();
+}
+
 /// Names of parameters that some layer gives a gradient.
 static llvm::StringSet<> findTrained(ArrayRef<graph::CallOp> calls) {
   llvm::StringSet<> trained;
@@ -89,7 +96,7 @@ FailureOr<ModelLayers> galvatron::collectLayers(ModuleOp module) {
       values->second = getRecomputableValues(layer);
     model.calls.push_back(call);
     auto block = call->getAttrOfType<StringAttr>(graph::kBlockAttr);
-    model.layers.push_back({call.getPath().str(), call.getCallee().str(), getRole(call, model.step), values->second,
+    model.layers.push_back({call.getPath().str(), getLayerType(call), getRole(call, model.step), values->second,
                             block ? block.str() : ""});
   }
   if (model.calls.empty())

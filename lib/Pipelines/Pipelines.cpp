@@ -106,6 +106,8 @@ static std::unique_ptr<mlir::Pass> createPlanningPass(const PlanPhaseOptions &op
 void galvatron::buildPlanPhase(mlir::OpPassManager &passes, const PlanPhaseOptions &options) {
   // After differentiation: the backward's cost and what it keeps are known.
   passes.addPass(createPlanningPass(options));
+  // On the graph, so that all that follows counts, places and checks padding like anything else.
+  passes.addPass(createPadDimensionsPass());
   // Whoever wrote the plan, later phases rely on it.
   passes.addPass(createVerifyPlanPass());
 }

@@ -4,6 +4,8 @@
 
 #include "dialects/Graph/GraphStructure.h"
 
+#include "llvm/ADT/SmallSet.h"
+
 using namespace mlir;
 using namespace galvatron;
 using namespace galvatron::dist;
@@ -128,6 +130,9 @@ static bool isMinorTable(const Axes &axes, ArrayRef<AxisId> group, ArrayRef<Smal
          });
 }
 
+/// What plans may have padded.
+static bool canPad(AxisRole role) { return role == AxisRole::Internal; }
+
 /// Refuses a degree that does not divide what the layer would cut by it.
 static LogicalResult refuse(Location loc, graph::LayerOp layer, const Parallelism &row, const Axes &axes,
                             ArrayRef<AxisId> group, int64_t dealt) {
@@ -135,7 +140,12 @@ static LogicalResult refuse(Location loc, graph::LayerOp layer, const Parallelis
                                             << row.degree << ": expects it to divide " << describe(axes, layer, group);
   if (dealt > 1)
     error << ", which is cut into " << dealt << " already";
-  return error << "; use a degree that does";
+  error << "; use a degree that does";
+  if (canPad(axes.getAxis(group[0]).role))
+    error << ", or say \"pad\": true in its strategy";
+  else if (axes.getAxis(group[0]).role == AxisRole::Seq)
+    error << ", as padding positions is not supported yet";
+  return error;
 }
 
 /// Gives each mesh axis of the row a sub-axis of each group that it would cut.
@@ -166,6 +176,33 @@ LogicalResult LayerSubAxes::deal(const Axes &axes, graph::LayerOp layer, const P
     }
   }
   return success();
+}
+
+SmallVector<PaddableGroup> galvatron::getPaddableGroups(const Axes &axes, graph::LayerOp layer,
+                                                        plan::StrategyAttr strategy, plan::PipelineAttr pipeline) {
+  SmallVector<int64_t> mesh = plan::getMesh(pipeline);
+  plan::MeshAxes meshAxes = plan::dealMeshAxes({mesh.begin(), mesh.end()}, strategy.getValues());
+  llvm::MapVector<AxisId, std::pair<PaddableGroup, llvm::SmallSet<int64_t, 4>>> found;
+  for (const Parallelism &row : getParallelisms(strategy, meshAxes))
+    for (Preference preference : row.wants) {
+      if (!canPad(preference.role) || row.meshAxes.empty())
+        continue;
+      SmallVector<SmallVector<AxisId>> groups = axes.getGroups(layer, preference.role);
+      for (ArrayRef<AxisId> group : groups) {
+        if (!isWanted(axes, layer, group, preference.when))
+          continue;
+        auto &[entry, cutBy] = found[group[0]];
+        entry.axes.assign(group.begin(), group.end());
+        entry.isMinorTable = isMinorTable(axes, group, groups);
+        for (int64_t axis : row.meshAxes)
+          if (cutBy.insert(axis).second) // wanted twice, under two conditions
+            entry.degree *= mesh[axis];
+      }
+    }
+  SmallVector<PaddableGroup> result;
+  for (auto &[first, entry] : found)
+    result.push_back(entry.first);
+  return result;
 }
 
 FailureOr<LayerSubAxes> LayerSubAxes::get(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
@@ -200,6 +237,23 @@ FailureOr<LayerSubAxes> LayerSubAxes::get(const Axes &axes, graph::LayerOp layer
                           << " devices of a stage, but got " << strategy;
   result.meshAxes.append(dealtMeshAxes);
   return result;
+}
+
+LogicalResult galvatron::checkStrategies(ModuleOp module, ArrayRef<graph::CallOp> calls) {
+  Axes axes(module);
+  auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
+  DenseSet<std::pair<Operation *, Attribute>> checked;
+  ScopedDiagnosticHandler quiet(module.getContext(), [](Diagnostic &diagnostic) {
+    return success(diagnostic.getSeverity() == DiagnosticSeverity::Remark);
+  });
+  for (graph::CallOp call : calls) {
+    auto layer = module.lookupSymbol<graph::LayerOp>(call.getCallee());
+    auto strategy = call->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
+    if (layer && checked.insert({layer, strategy}).second &&
+        failed(LayerSubAxes::get(axes, layer, strategy, pipeline, call.getLoc())))
+      return failure();
+  }
+  return success();
 }
 
 //===----------------------------------------------------------------------===//

@@ -5,6 +5,7 @@
 #include "galvatron/Reference/Evaluator.h"
 
 #include "dialects/Graph/GraphStructure.h"
+#include "galvatron/Reference/PaddedTensor.h"
 
 #include "Layers.h"
 
@@ -124,7 +125,8 @@ LogicalResult StepRunner::runCall(CallRecord &record) {
     const Tensor *parameter = findParameter(call, name, record.layer->parameterShape(index));
     if (!parameter)
       return failure();
-    arguments.push_back(machine().scatter(*parameter, record.layer->home(index), 0));
+    arguments.push_back(
+        machine().scatter(addPadding(*parameter, record.layer->padding(index)), record.layer->home(index), 0));
   }
   interpreter.layer = random::hashName(call.getBlockPath().data(), call.getBlockPath().size());
   record.frame.clear();
@@ -255,9 +257,15 @@ LogicalResult StepRunner::gatherGradients(CallRecord &record) {
     Tensor &sum = result.gradients.try_emplace(name.str(), Tensor(parameter.shape)).first->second;
     if (record.gradients[index].empty())
       continue;
-    if (failed(machine().gather(record.op.getLoc(), record.gradients[index], record.layer->gradientPlacement(index), 0,
-                                sum)))
+    graph::PaddingAttr padding = record.layer->padding(index);
+    Location loc = record.op.getLoc();
+    Tensor padded = addPadding(Tensor(parameter.shape), padding);
+    if (failed(machine().gather(loc, record.gradients[index], record.layer->gradientPlacement(index), 0, padded)))
       return failure();
+    FailureOr<Tensor> term = removePadding(loc, std::move(padded), padding, "the gradient of " + name.str());
+    if (failed(term))
+      return failure();
+    addTo(sum, *term);
   }
   return success();
 }

@@ -47,11 +47,16 @@ public:
     return dist::getPlacement(terminator->getOperand(terminator->getNumOperands() - fromEnd).getType());
   }
   std::optional<Shape> parameterShape(unsigned parameter) const override {
+    if (graph::PaddingAttr attribute = padding(parameter))
+      return Shape(attribute.getOwnShape());
     auto type = cast<RankedTensorType>(op.getArgumentTypes()[op.getNumInputs() + parameter]);
     return Shape(type.getShape());
   }
   Attribute init(unsigned parameter) const override {
     return op.getArgAttr(op.getNumInputs() + parameter, graph::kInitAttr);
+  }
+  graph::PaddingAttr padding(unsigned parameter) const override {
+    return op.getArgAttrOfType<graph::PaddingAttr>(op.getNumInputs() + parameter, graph::kPaddingAttr);
   }
 
   FailureOr<std::vector<DeviceTensors>> forward(const Interpreter &interpreter, ArrayRef<DeviceTensors> arguments,
@@ -107,10 +112,14 @@ public:
   bool hasGradient(unsigned parameter) const override { return bool(op.getGradient(parameter)); }
   dist::PlacementAttr gradientPlacement(unsigned parameter) const override { return op.getGradient(parameter); }
   std::optional<Shape> parameterShape(unsigned parameter) const override {
-    return Shape(home(parameter).getGlobalShape());
+    graph::PaddingAttr attribute = padding(parameter);
+    return Shape(attribute ? attribute.getOwnShape() : home(parameter).getGlobalShape());
   }
   Attribute init(unsigned parameter) const override {
     return forwardBody.getArgAttr(op.getInputs().size() + parameter, graph::kInitAttr);
+  }
+  graph::PaddingAttr padding(unsigned parameter) const override {
+    return forwardBody.getArgAttrOfType<graph::PaddingAttr>(op.getInputs().size() + parameter, graph::kPaddingAttr);
   }
 
   FailureOr<std::vector<DeviceTensors>> forward(const Interpreter &interpreter, ArrayRef<DeviceTensors> arguments,

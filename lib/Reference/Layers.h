@@ -29,10 +29,12 @@ public:
   virtual bool hasOutputGradient(unsigned i) const = 0;
   virtual bool hasGradient(unsigned parameter) const = 0;
   virtual dist::PlacementAttr gradientPlacement(unsigned parameter) const = 0;
-  /// Global shape of a parameter, where the layer itself knows it.
+  /// Global shape of a parameter without padding, where the layer itself knows it.
   virtual std::optional<Shape> parameterShape(unsigned parameter) const = 0;
   /// `graph.init` of a parameter, or null.
   virtual mlir::Attribute init(unsigned parameter) const { return {}; }
+  /// Which elements of a parameter are the model's own; null: all.
+  virtual graph::PaddingAttr padding(unsigned parameter) const { return {}; }
 
   /// Runs the forward; the frame keeps what the backward needs.
   virtual mlir::FailureOr<std::vector<DeviceTensors>>

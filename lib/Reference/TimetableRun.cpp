@@ -4,6 +4,7 @@
 #include "StageRun.h"
 
 #include "dialects/Plan/Plan.h"
+#include "galvatron/Reference/PaddedTensor.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -44,7 +45,7 @@ FailureOr<NamedTensors> TimetableRun::initialParameters(uint64_t seed) {
   for (const auto &stage : stages)
     for (const StageParameter &parameter : stage->getTable().parameters)
       if (const std::string &name = parameter.names.front(); parameter.counted)
-        parameters[name] = drawParameter(name, parameter.home.getGlobalShape(), parameter.init, seed);
+        parameters[name] = drawParameter(name, parameter.ownShape(), parameter.init, seed);
   return parameters;
 }
 
@@ -88,7 +89,8 @@ FailureOr<std::vector<double>> TimetableRun::read(StageRun &stage, const StagePa
 LogicalResult TimetableRun::setParameters(NamedTensors tensors) {
   for (auto &stage : stages)
     for (const StageParameter &parameter : stage->getTable().parameters) {
-      DeviceTensors pieces = machine->scatter(tensors.at(parameter.names.front()), parameter.home, 0);
+      DeviceTensors pieces =
+          machine->scatter(addPadding(tensors.at(parameter.names.front()), parameter.padding), parameter.home, 0);
       for (auto [device, piece] : llvm::enumerate(pieces)) {
         StageRun::Held held = stage->heldOf(parameter, device);
         std::vector<double> values(piece.data.begin() + held.begin, piece.data.begin() + held.end);
@@ -133,8 +135,11 @@ FailureOr<NamedTensors> TimetableRun::gather(int StageParameter::*buffer, String
       std::string where = " of " + quoted((what + name).str()) + " on stage " + std::to_string(stage->getTable().stage);
       if (failed(pieces) || failed(machine->gather(bodies.getLoc(), *pieces, parameter.home, 0, global, where)))
         return failure();
-      auto [known, isNew] = tensors.try_emplace(name, global);
-      if (!isNew && known->second.data != global.data)
+      FailureOr<Tensor> own = removePadding(bodies.getLoc(), std::move(global), parameter.padding, (what + name).str());
+      if (failed(own))
+        return failure();
+      auto [known, isNew] = tensors.try_emplace(name, *own);
+      if (!isNew && known->second.data != own->data)
         return bodies.emitError("expects tied copies of ")
                << quoted((what + name).str()) << " to be equal, but those of stages " << foundIn[name] << " and "
                << stage->getTable().stage << " differ";

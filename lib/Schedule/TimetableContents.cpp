@@ -77,7 +77,10 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
     if (gradient)
       setGradient(parameter);
     parameter.count = call.parameterType(position).getNumElements();
-    parameter.init = call.forward.getArgAttrOfType<DictionaryAttr>(call.op.getInputs().size() + position, "graph.init");
+    parameter.init =
+        call.forward.getArgAttrOfType<DictionaryAttr>(call.op.getInputs().size() + position, graph::kInitAttr);
+    parameter.padding =
+        call.forward.getArgAttrOfType<graph::PaddingAttr>(call.op.getInputs().size() + position, graph::kPaddingAttr);
     parameter.hasCopy = isBf16;
     parameter.isReadAsF32 = !isBf16;
     parameter.zero = zero;

@@ -28,6 +28,18 @@ static Json toJson(dist::PlacementAttr placement) {
 
 static Json toJson(ArrayRef<int64_t> values) { return std::vector<int64_t>(values.begin(), values.end()); }
 
+/// For each dimension [[own values, padding], …], major first.
+static Json toJson(graph::PaddingAttr padding) {
+  Json dims = Json::array();
+  for (const graph::PaddingAttr::Dim &dim : padding.getDims()) {
+    Json factors = Json::array();
+    for (graph::PaddingAttr::Factor factor : dim)
+      factors.push_back({factor.own, factor.padding});
+    dims.push_back(factors);
+  }
+  return dims;
+}
+
 static Json toJson(DictionaryAttr init) {
   Json json = Json::object();
   if (!init)
@@ -62,7 +74,7 @@ static Json parametersOf(const Timetable &timetable) {
   Json parameters = Json::array();
   for (const StageParameter &parameter : timetable.parameters) {
     parameters.push_back({{"names", parameter.names},
-                          {"shape", toJson(parameter.home.getGlobalShape())},
+                          {"shape", toJson(parameter.ownShape())},
                           {"placement", toJson(parameter.home)},
                           {"init", toJson(parameter.init)},
                           {"parameter", offset(parameter.parameterBuffer)},
@@ -74,6 +86,8 @@ static Json parametersOf(const Timetable &timetable) {
                                {"copy", parameter.copyBuffer}})
       if (buffer >= 0)
         parameters.back()[key] = offset(buffer);
+    if (parameter.padding)
+      parameters.back()["padding"] = toJson(parameter.padding);
     if (parameter.bucket >= 0)
       parameters.back()["shard"] = shardOf(timetable.buckets[parameter.bucket], parameter);
   }

@@ -16,7 +16,7 @@ struct Slice {
 };
 
 /// Calls visit for the fewest slices that make up what this rank updates of its piece (`count` elements from `begin`
-/// on, where `local` is 0), in local order, until one fails.
+/// on, where `local` is 0) but for padding, in local order, until one fails.
 Status forSlices(const gvrt_context &context, const ParameterInfo &parameter,
                  const std::function<Status(const Slice &)> &visit);
 

@@ -65,13 +65,15 @@ constexpr int64_t kBatch = 1 << 21;
 /// Elements that one thread draws at a time.
 constexpr int64_t kDraw = 1 << 15;
 
-/// A run of this rank's piece: `count` elements from `local` on, which are these slices one after another.
+/// A run of this rank's piece without padding: `count` elements from `local` on, which are these slices one after
+/// another.
 struct Batch {
   int64_t local = 0, count = 0;
   std::vector<Slice> slices;
 };
 
-/// Calls visit for the batches that make up the piece, in order, until one fails.
+/// Calls visit for the batches that make up the piece, in order, until one fails. Between them is padding, which stays
+/// 0, as all of the arena is at first.
 Status forBatches(const ModelState &state, const ParameterInfo &parameter,
                   const std::function<Status(const Batch &)> &visit) {
   Batch batch;
@@ -81,6 +83,11 @@ Status forBatches(const ModelState &state, const ParameterInfo &parameter,
     return status;
   };
   Status status = forSlices(state.context, parameter, [&](const Slice &slice) {
+    if (slice.local != batch.local + batch.count) {
+      if (Status status = flush(); !status.ok())
+        return status;
+      batch.local = slice.local;
+    }
     for (int64_t done = 0; done < slice.count;) {
       int64_t count = std::min(kBatch - batch.count, slice.count - done);
       batch.slices.push_back({slice.local + done, slice.global + done, count});

@@ -26,6 +26,16 @@ Placement readPlacement(const json &dimensions) {
   return words;
 }
 
+std::vector<std::vector<PaddedFactor>> readPadding(const json &dimensions) {
+  std::vector<std::vector<PaddedFactor>> padding;
+  for (const json &factors : dimensions) {
+    std::vector<PaddedFactor> &dim = padding.emplace_back();
+    for (const json &factor : factors)
+      dim.push_back({factor.at(0), factor.at(1)});
+  }
+  return padding;
+}
+
 template <typename Info> void readInit(const json &init, Info &parameter) {
   if (init.contains("normal")) {
     parameter.init = random::Distribution::Normal;
@@ -47,6 +57,8 @@ ParameterInfo readParameter(const json &entry) {
   entry.at("names").get_to(parameter.names);
   entry.at("shape").get_to(parameter.shape);
   parameter.placement = readPlacement(entry.at("placement"));
+  if (auto padding = entry.find("padding"); padding != entry.end())
+    parameter.padding = readPadding(*padding);
   if (auto init = entry.find("init"); init != entry.end() && init->is_object())
     readInit(*init, parameter);
   entry.at("parameter").get_to(parameter.parameter);
@@ -146,6 +158,18 @@ Status checkShard(const Manifest &m, const ParameterInfo &p) {
   return Status::success();
 }
 
+Status checkPadding(const ParameterInfo &p) {
+  for (size_t d = 0; d < p.padding.size(); ++d) {
+    int64_t own = 1;
+    for (PaddedFactor factor : p.padding[d])
+      own *= factor.own;
+    if (p.padding.size() != p.shape.size() || own != p.shape[d])
+      return Status::error("expects ", p.shape[d], " elements of dimension ", d, " of ", p.name(),
+                           " beside its padding, but got ", own);
+  }
+  return Status::success();
+}
+
 Status check(const Manifest &m) {
   if (m.stage < 0 || m.stage >= m.stages)
     return Status::error("expects a stage below ", m.stages, ", but got ", m.stage);
@@ -167,13 +191,15 @@ Status check(const Manifest &m) {
     if (p.copy >= 0 && !p.shard && !inArena(p.copy, p.count * 2))
       return Status::error("expects the copy of ", p.name(), " inside the arena of ", m.arenaBytes,
                            " bytes, but got offset ", p.copy);
+    if (Status status = checkPadding(p); !status.ok())
+      return status;
     PositionMap map(std::vector<int64_t>(m.mesh.size(), 0), 0, p.placement.data(), p.shape.size());
     int64_t local = 1;
     for (size_t d = 0; d < p.shape.size(); ++d) {
       local *= map.localExtent(d);
-      if (map.globalExtent(d) != p.shape[d])
-        return Status::error("expects the placement of ", p.name(), " to cover ", p.shape[d], " elements of dimension ",
-                             d, ", but got ", map.globalExtent(d));
+      if (map.globalExtent(d) != p.paddedExtent(d))
+        return Status::error("expects the placement of ", p.name(), " to cover ", p.paddedExtent(d),
+                             " elements of dimension ", d, ", but got ", map.globalExtent(d));
     }
     if (local != p.count)
       return Status::error("expects ", local, " local elements of ", p.name(), ", but got ", p.count);
@@ -184,6 +210,31 @@ Status check(const Manifest &m) {
 } // namespace
 
 int64_t ParameterInfo::numElements() const { return product(shape); }
+
+int64_t ParameterInfo::paddedExtent(size_t dim) const {
+  if (padding.empty())
+    return shape[dim];
+  int64_t extent = 1;
+  for (PaddedFactor factor : padding[dim])
+    extent *= factor.own + factor.padding;
+  return extent;
+}
+
+int64_t ParameterInfo::withoutPadding(size_t dim, int64_t index) const {
+  if (padding.empty())
+    return index;
+  int64_t own = 0, stride = 1;
+  for (size_t i = padding[dim].size(); i-- > 0; stride *= padding[dim][i].own) { // minor first
+    PaddedFactor factor = padding[dim][i];
+    int64_t value = index % (factor.own + factor.padding);
+    index /= factor.own + factor.padding;
+    if (value >= factor.own)
+      return -1;
+    own += value * stride;
+  }
+  return own;
+}
+
 int64_t CarriedInfo::numElements() const { return product(shape); }
 
 Status Manifest::parse(const char *text, Manifest &manifest) {

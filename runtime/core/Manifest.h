@@ -24,10 +24,16 @@ struct ShardInfo {
   bool isParameterWhole, isCopyWhole; // the list is there, not only this rank's piece; gradient and moments never are
 };
 
+/// A factor of a dimension's index, as in mixed radix: values of its own, then padding.
+struct PaddedFactor {
+  int64_t own, padding;
+};
+
 struct ParameterInfo {
-  std::vector<std::string> names; // canonical first
-  std::vector<int64_t> shape;     // global
-  Placement placement;
+  std::vector<std::string> names;                 // canonical first
+  std::vector<int64_t> shape;                     // global, as in files: without padding
+  Placement placement;                            // with it
+  std::vector<std::vector<PaddedFactor>> padding; // by dimension, factors major first; empty: there is none
   std::optional<random::Distribution> init;
   double initA = 0, initB = 0;
   int64_t parameter;                                          // bytes from the start of the arena
@@ -41,6 +47,10 @@ struct ParameterInfo {
   const std::string &name() const { return names.front(); }
   bool isTrained() const { return gradient >= 0; }
   int64_t numElements() const;
+  /// Of a dimension with padding.
+  int64_t paddedExtent(size_t dim) const;
+  /// The index in `shape` of an index with padding, or -1 where it is padding; such elements are 0 and stay so.
+  int64_t withoutPadding(size_t dim, int64_t index) const;
 };
 
 /// A tensor that only files know (checkpoint/Carried.h).

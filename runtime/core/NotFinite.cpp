@@ -57,7 +57,7 @@ Scan scanParameter(const ModelState &state, const ParameterInfo &parameter, int6
   return parameter.*offset < 0 ? Scan() : scanTensor(state, state.arena + parameter.*offset, GVRT_F32, parameter.count);
 }
 
-/// The element's number in the whole tensor.
+/// The element's number in the whole tensor, -1 in padding.
 int64_t globalElement(const ModelState &state, const ParameterInfo &parameter, int64_t local) {
   int64_t global = -1;
   (void)forSlices(state.context, parameter, [&](const Slice &slice) {
@@ -114,7 +114,7 @@ std::vector<Finding> scanParameters(const ModelState &state, NotFiniteOrigin::Ki
     int64_t element = globalElement(state, parameter, scan.firstBad);
     std::ostringstream text;
     text << (isGradient ? "the gradient of " : "parameter ") << parameter.name() << stageText(state) << " is "
-         << numberText(scan.bad) << " at " << indexText(parameter.shape, element);
+         << numberText(scan.bad) << (element < 0 ? " in its padding" : " at " + indexText(parameter.shape, element));
     bool areMoments = !isGradient && (scanParameter(state, parameter, &ParameterInfo::firstMoment).firstBad >= 0 ||
                                       scanParameter(state, parameter, &ParameterInfo::secondMoment).firstBad >= 0);
     found.push_back(

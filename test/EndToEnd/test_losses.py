@@ -7,6 +7,7 @@ the batch count once a step; several layers may add to the loss.
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy
 import pytest
@@ -280,20 +281,33 @@ def test_binaries_equal_torch(loss, tokens, tmp_path):
         check(run.column("loss"), run.column("grad_norm"), gradients, expected)
 
 
-@pytest.mark.parametrize("loss", EVALUATE, ids=lambda loss: loss.__name__)
-def test_sharded_program_equals_torch(loss, tokens, tmp_path):
+def evaluated_equals_torch(loss, layout, pad, tokens, tmp_path) -> None:
     module, model = model_of(loss, tmp_path)
     expected = reference(module, tokens)
-    sharded, gradients, plan = tmp_path / "sharded.mlir", tmp_path / "gradients", tmp_path / "plan.json"
-    units = ["embed", "blocks.0", "blocks.1", "blocks.2", "head"]
-    plan.write_text(json.dumps(Layout(ranks=4, tp=2, micro_batches=2).plan(units)))
-    succeed("galvatron-opt", f"--plan={plan}", "--compile-to=shard", model.program, "-o", sharded)
+    sharded, gradients, file = tmp_path / "sharded.mlir", tmp_path / "gradients", tmp_path / "plan.json"
+    plan = layout.plan(["embed", "blocks.0", "blocks.1", "blocks.2", "head"])
+    for unit in plan["units"]:
+        unit["strategy"]["pad"] = pad
+    file.write_text(json.dumps(plan))
+    succeed("galvatron-opt", f"--plan={file}", "--compile-to=shard", model.program, "-o", sharded)
     output = succeed(
         "galvatron-opt", "--evaluate", sharded, "--weights", tmp_path / loss.__name__ / "model.safetensors",
         *options(tokens, gradients),
     ).stdout  # fmt: skip
     rows = [line.split(",") for line in output.splitlines()[1:]]
     check([float(row[1]) for row in rows], [float(row[2]) for row in rows], gradients, expected)
+
+
+@pytest.mark.parametrize("loss", EVALUATE, ids=lambda loss: loss.__name__)
+def test_sharded_program_equals_torch(loss, tokens, tmp_path):
+    evaluated_equals_torch(loss, Layout(ranks=4, tp=2, micro_batches=2), False, tokens, tmp_path)
+
+
+@pytest.mark.parametrize("loss", RUN + EVALUATE, ids=lambda loss: loss.__name__)
+def test_padded_program_equals_torch(loss, tokens, tmp_path, monkeypatch):
+    """A vocabulary of 251 and widths of 32 over three ranks."""
+    monkeypatch.setattr(sys.modules[__name__], "VOCABULARY", 251)
+    evaluated_equals_torch(loss, Layout(ranks=3, tp=3, micro_batches=2), True, tokens, tmp_path)
 
 
 def no_label_in_step_two(path) -> None:

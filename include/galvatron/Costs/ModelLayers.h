@@ -17,6 +17,9 @@
 
 namespace galvatron {
 
+/// On a layer that was padded for a plan: its name before, by which plans know it.
+inline constexpr llvm::StringLiteral kLayerTypeAttrName = "plan.layer_type";
+
 struct ModelLayers {
   mlir::func::FuncOp step;
   int64_t globalBatch = 0; ///< samples of a step

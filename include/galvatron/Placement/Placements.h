@@ -88,6 +88,23 @@ private:
   llvm::DenseMap<AxisId, llvm::SmallVector<dist::SubAxis>> subAxes;
 };
 
+/// Whether sub-axes can be dealt to the layers of these calls under their strategies. What is only remarked on is said
+/// where layers are placed.
+mlir::LogicalResult checkStrategies(mlir::ModuleOp module, llvm::ArrayRef<graph::CallOp> calls);
+
+/// Axes that lie side by side in one dimension of a layer, major first, of a role that plans may have padded, and what
+/// their product is to be divisible by.
+struct PaddableGroup {
+  llvm::SmallVector<AxisId> axes;
+  int64_t degree = 1;
+  /// A table other than the vocabulary, which stays whole where the degree does not divide it.
+  bool isMinorTable = false;
+};
+
+/// What the strategy cuts in the layer, of these roles.
+llvm::SmallVector<PaddableGroup> getPaddableGroups(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
+                                                   plan::PipelineAttr pipeline);
+
 /// Which part of a value of a layer each device of one mesh axis holds (or, of time, each micro-batch has).
 struct MeshAxisPlace {
   /// Replicated: each holds the value. Sharded: each holds the part at its sub-axis of one of the value's axes.

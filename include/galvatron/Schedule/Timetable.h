@@ -68,6 +68,10 @@ struct StageParameter {
   int bucket = -1;
   int64_t bucketOffset = 0;
   mlir::DictionaryAttr init;
+  /// Which of its elements files hold; null: all.
+  graph::PaddingAttr padding;
+  /// The shape in files.
+  llvm::SmallVector<int64_t> ownShape() const { return padding ? padding.getOwnShape() : home.getGlobalShape(); }
   /// Indices into Timetable::buffers; -1: there is none.
   int parameterBuffer = -1, gradientBuffer = -1, firstMomentBuffer = -1, secondMomentBuffer = -1;
   /// Bodies read a bf16 copy instead of the f32 master, or beside it.

@@ -118,6 +118,53 @@ def SearchPlanPass : Pass<"galvatron-search-plan", "mlir::ModuleOp"> {
   let dependentDialects = ["::galvatron::dist::DistDialect", "::galvatron::plan::PlanDialect"];
 }
 
+def PadDimensionsPass : Pass<"galvatron-pad-dimensions", "mlir::ModuleOp"> {
+  let summary = "Pads heads, widths and vocabularies to multiples of degrees, where the plan asks for it";
+  let description = [{
+    A layer type is rewritten for each way to pad it, with masks where padding would count: logits of rows beyond the
+    vocabulary are the lowest number, gradients of padding are 0. Parameters are 0 there and stay so under every
+    optimizer; `graph.padding` says which elements files hold. A tied parameter is padded to what all its
+    layers need.
+
+    **Before:** `plan.pipeline` on the module, `plan.strategy` on each `graph.call`, layers differentiated.
+    **After:** where a strategy says `pad`, its degrees divide the axes that they cut.
+    **Example:**
+
+    ```mlir
+    module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "1f1b">} {
+      graph.layer @mlp(%x: tensor<4x8xf32>, %w: tensor<3x8xf32> {graph.parameter = "w"}) -> tensor<4x8xf32> {
+        %0 = graph.einsum %x, %w "bi,oi->bo" : (tensor<4x8xf32>, tensor<3x8xf32>) -> tensor<4x3xf32>
+        %1 = graph.einsum %0, %w "bo,oi->bi" : (tensor<4x3xf32>, tensor<3x8xf32>) -> tensor<4x8xf32>
+        graph.return %1 : tensor<4x8xf32>
+      }
+      func.func @step(%x: tensor<4x8xf32>) -> tensor<4x8xf32> {
+        %0 = graph.call @mlp(%x) parameters ["w"] path "mlp" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<tp = 2, pad = true>} : (tensor<4x8xf32>) -> tensor<4x8xf32>
+        return %0 : tensor<4x8xf32>
+      }
+    }
+    ```
+
+    ```mlir
+    module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "1f1b">} {
+      graph.layer @mlp.padded(%x: tensor<4x8xf32>, %w: tensor<4x8xf32> {graph.padding = #graph.padding<[3 pad 1, 8]>, graph.parameter = "w"}) -> tensor<4x8xf32> attributes {plan.layer_type = "mlp", plan.values = []} {
+        %0 = graph.einsum %x, %w "bi,oi->bo" : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<4x4xf32>
+        %1 = graph.einsum %0, %w "bo,oi->bi" : (tensor<4x4xf32>, tensor<4x8xf32>) -> tensor<4x8xf32>
+        graph.return %1 : tensor<4x8xf32>
+      }
+      func.func @step(%x: tensor<4x8xf32>) -> tensor<4x8xf32> {
+        %0 = graph.call @mlp.padded(%x) parameters ["w"] path "mlp" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<tp = 2, pad = true>} : (tensor<4x8xf32>) -> tensor<4x8xf32>
+        return %0 : tensor<4x8xf32>
+      }
+    }
+    ```
+
+    **Fails when:** an op of the layer would compute something else: it reads the index of elements along an axis whose
+    index padding changes, draws random numbers by it (dropout), or takes the axis whole.
+  }];
+  let statistics = [Statistic<"numLayers", "num-layers", "Layers that were padded">,
+                    Statistic<"numMasks", "num-masks", "Values of which padding was masked">];
+}
+
 def VerifyPlanPass : Pass<"galvatron-verify-plan", "mlir::ModuleOp"> {
   let summary = "Verifies that every layer has one legal strategy";
   let description = [{

@@ -443,7 +443,8 @@ OrderedJson writeStrategy(const Strategy &strategy, int dp) {
   plan::StrategyValues values = valuesOf(strategy, dp);
   OrderedJson json;
   for (const plan::Dimension &row : plan::kDimensions) {
-    bool isRare = &row == &plan::kDimensions[int(plan::DimensionId::Strided)];
+    bool isRare = &row == &plan::kDimensions[int(plan::DimensionId::Strided)] ||
+                  &row == &plan::kDimensions[int(plan::DimensionId::Pad)];
     bool isChoice = row.kind == plan::DimensionKind::Choice;
     if (row.kind == plan::DimensionKind::Set || ((isRare || isChoice) && !row.isUsed(values)))
       continue;

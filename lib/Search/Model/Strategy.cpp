@@ -33,6 +33,7 @@ plan::StrategyValues valuesOf(const Strategy &strategy, int dp) {
 #define STRATEGY_DEGREE(FIELD, ...) values.FIELD = strategy.FIELD;
 #define STRATEGY_PART(FIELD, ...) values.FIELD = strategy.FIELD;
 #define STRATEGY_FLAG(FIELD, ...) values.FIELD = strategy.FIELD;
+#define STRATEGY_ASKED(FIELD, ...) values.FIELD = strategy.FIELD;
 #define STRATEGY_LEVEL(FIELD, ...) values.FIELD = strategy.FIELD;
 #define STRATEGY_CHOICE(FIELD, ...) values.FIELD = strategy.FIELD;
 #define STRATEGY_SET(FIELD, ...) values.FIELD = strategy.FIELD;
@@ -45,6 +46,7 @@ Strategy strategyOf(const plan::StrategyValues &values) {
 #define STRATEGY_DEGREE(FIELD, ...) strategy.FIELD = int(values.FIELD);
 #define STRATEGY_PART(FIELD, ...) strategy.FIELD = int(values.FIELD);
 #define STRATEGY_FLAG(FIELD, ...) strategy.FIELD = values.FIELD != 0;
+#define STRATEGY_ASKED(FIELD, ...) strategy.FIELD = values.FIELD != 0;
 #define STRATEGY_LEVEL(FIELD, ...) strategy.FIELD = int(values.FIELD);
 #define STRATEGY_CHOICE(FIELD, ...) strategy.FIELD = int(values.FIELD);
 #define STRATEGY_SET(FIELD, ...) strategy.FIELD = std::uint32_t(values.FIELD);

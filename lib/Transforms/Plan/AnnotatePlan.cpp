@@ -46,27 +46,13 @@ struct AnnotatePlanPass : galvatron::impl::AnnotatePlanPassBase<AnnotatePlanPass
       return signalPassFailure();
     }
     annotatePlan(*model, *planned);
-    if (failed(checkStrategies(*model)))
+    // What is to be padded is checked when it is.
+    SmallVector<graph::CallOp> calls(llvm::make_filter_range(model->calls, [](graph::CallOp call) {
+      return !call->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName).getPad();
+    }));
+    if (failed(checkStrategies(getOperation(), calls)))
       return signalPassFailure();
     numLayers += model->layers.size();
-  }
-
-  /// Each layer type under each of its strategies. What is only remarked on is said where it is placed.
-  LogicalResult checkStrategies(const ModelLayers &model) {
-    Axes axes(getOperation());
-    auto pipeline = getOperation()->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
-    llvm::DenseSet<std::pair<Operation *, Attribute>> checked;
-    ScopedDiagnosticHandler quiet(&getContext(), [](Diagnostic &diagnostic) {
-      return success(diagnostic.getSeverity() == DiagnosticSeverity::Remark);
-    });
-    for (graph::CallOp call : model.calls) {
-      auto layer = getOperation().lookupSymbol<graph::LayerOp>(call.getCallee());
-      auto strategy = call->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
-      if (layer && checked.insert({layer, strategy}).second &&
-          failed(LayerSubAxes::get(axes, layer, strategy, pipeline, call.getLoc())))
-        return failure();
-    }
-    return success();
   }
 
   search::Result<search::Plan> readPlanFile(const ModelLayers &model) {

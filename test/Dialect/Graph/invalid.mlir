@@ -858,6 +858,20 @@ graph.layer @frozen_has_no_value(%x: tensor<4xf32> {graph.frozen = "yes"}) -> te
 
 // -----
 
+// expected-error@+1 {{expects graph.padding to be a #graph.padding, but got 4 : i64}}
+graph.layer @padding_has_factors(%x: tensor<4xf32> {graph.padding = 4}) -> tensor<4xf32> {
+  graph.return %x : tensor<4xf32>
+}
+
+// -----
+
+// expected-error@+1 {{expects factors of at least one element of their own and none or more of padding, but got 0 pad 4}}
+graph.layer @padding_is_not_all(%x: tensor<4xf32> {graph.padding = #graph.padding<[0 pad 4]>}) -> tensor<4xf32> {
+  graph.return %x : tensor<4xf32>
+}
+
+// -----
+
 graph.layer @frozen_has_no_gradient(%x: tensor<4xf32>, %w: tensor<4xf32> {graph.frozen, graph.parameter = "w"}) -> tensor<4xf32> {
   %y = arith.mulf %x, %w : tensor<4xf32>
   graph.backward(%dy: tensor<4xf32>) {

@@ -172,3 +172,10 @@ func.func @totals(%labels: tensor<2x3xi64>) -> tensor<f32> {
   %0 = graph.total @count(%labels) : (tensor<2x3xi64>) -> tensor<f32>
   return %0 : tensor<f32>
 }
+
+// Neighbours without padding are one factor.
+// CHECK-LABEL: graph.layer @padded(
+// CHECK-SAME: graph.padding = #graph.padding<[8, 6 pad 1 * 4]>
+graph.layer @padded(%w: tensor<8x28xf32> {graph.parameter = "w", graph.padding = #graph.padding<[2 * 4, 6 pad 1 * 2 * 2]>}) -> tensor<8x28xf32> {
+  graph.return %w : tensor<8x28xf32>
+}

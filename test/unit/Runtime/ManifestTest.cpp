@@ -38,6 +38,26 @@ TEST(Manifest, NamesDeviceWorkspaceAndCopies) {
   EXPECT_EQ(manifest.parameters[0].copy, 256);
 }
 
+TEST(Manifest, NamesPadding) {
+  Manifest none, manifest, tooFew, tooMany;
+  std::string text = manifestText("", R"(, "padding": [[[2, 0], [4, 0]]])");
+  ASSERT_TRUE(Manifest::parse(text.c_str(), none).ok());
+  // Six own elements in eight.
+  text.replace(text.find("\"shape\": [8]"), 12, "\"shape\": [6]");
+  EXPECT_THAT(Manifest::parse(text.c_str(), tooFew).message,
+              HasSubstr("expects 6 elements of dimension 0 of p beside its padding, but got 8"));
+  text.replace(text.find("[4, 0]"), 6, "[3, 1]");
+  Status status = Manifest::parse(text.c_str(), manifest);
+  ASSERT_TRUE(status.ok()) << status.message;
+  std::vector<int64_t> own;
+  for (int64_t index = 0; index < manifest.parameters[0].paddedExtent(0); ++index)
+    own.push_back(manifest.parameters[0].withoutPadding(0, index));
+  EXPECT_EQ(own, (std::vector<int64_t>{0, 1, 2, -1, 3, 4, 5, -1}));
+  text.replace(text.find("[3, 1]"), 6, "[3, 2]");
+  EXPECT_THAT(Manifest::parse(text.c_str(), tooMany).message,
+              HasSubstr("expects the placement of p to cover 10 elements of dimension 0, but got 8"));
+}
+
 TEST(Manifest, NamesWhatIsFrozenAndWhatIsCarried) {
   Manifest manifest, unknown;
   std::string carried = R"("buffers": "m.buffers.safetensors", "carried": [

@@ -137,6 +137,34 @@ TEST(Slices, AllDevicesTogetherCoverEveryElementOnce) {
   EXPECT_EQ(covered, std::vector<int>(48, 1));
 }
 
+TEST(Slices, PaddingIsInNoFile) {
+  // Rows [2 · (2, padded by 1)], cut in two by the first factor; columns 3, padded by 1 and cut in two.
+  ParameterInfo info = parameter({4, 3}, {2, 2, 0, 3, -1, 2, 2, 1, 2, -1});
+  info.padding = {{{2, 0}, {2, 1}}, {{3, 1}}};
+  info.count = 6;
+  std::vector<int> covered(12);
+  for (int64_t row : {0, 1})
+    for (int64_t column : {0, 1})
+      for (const Slice &slice : slices(info, {row, column}))
+        for (int64_t i = 0; i < slice.count; ++i) {
+          int64_t element = slice.global + i, localRow = (slice.local + i) / 2, localColumn = (slice.local + i) % 2;
+          ++covered[element];
+          EXPECT_EQ(element / 3, row * 2 + localRow);
+          EXPECT_EQ(element % 3, column * 2 + localColumn);
+        }
+  EXPECT_EQ(covered, std::vector<int>(12, 1));
+}
+
+TEST(Slices, ARankMayHoldPaddingAlone) {
+  // A vocabulary of 5, padded to 8, over four ranks.
+  ParameterInfo info = parameter({5, 2}, {2, 4, 0, 2, -1, 1, 2, -1});
+  info.padding = {{{5, 3}}, {{2, 0}}};
+  info.count = 4;
+  EXPECT_EQ(slices(info, {1})[0].count, 4);
+  EXPECT_EQ(slices(info, {2})[0].count, 2);
+  EXPECT_TRUE(slices(info, {3}).empty());
+}
+
 TEST(Permute, IsAPermutationThatDependsOnTheKey) {
   for (int64_t size : {1, 2, 5, 16, 17, 1000}) {
     std::vector<int64_t> first(size), second(size), sorted(size);

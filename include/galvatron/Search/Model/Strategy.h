@@ -25,6 +25,7 @@ struct Strategy {
 #define STRATEGY_DEGREE(FIELD, ...) int FIELD = 1;
 #define STRATEGY_PART(FIELD, ...) int FIELD = 1;
 #define STRATEGY_FLAG(FIELD, ...) bool FIELD = false;
+#define STRATEGY_ASKED(FIELD, ...) bool FIELD = false;
 #define STRATEGY_LEVEL(FIELD, ...) int FIELD = 0;
 #define STRATEGY_CHOICE(FIELD, ...) int FIELD = 0;
 #define STRATEGY_SET(FIELD, ...) std::uint32_t FIELD = 0;

@@ -1,0 +1,291 @@
+// A layer with some of its axes padded: other types, masks where padding would count. See PadDimensions.h.
+#include "PadDimensions.h"
+
+#include "dialects/Graph/Graph.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace galvatron;
+using namespace galvatron::graph;
+
+namespace {
+class LayerPadder {
+public:
+  LayerPadder(LayerOp layer, const Axes &axes, const PaddedExtents &extents)
+      : layer(layer), axes(axes), extents(extents), builder(layer.getContext()) {}
+
+  FailureOr<LayerOp> run();
+  unsigned getNumMasks() const { return masked.size(); }
+
+private:
+  RankedTensorType getType(Value original) const;
+  int64_t getExtent(AxisId axis) const;
+  PaddingAttr getPadding(Value original) const;
+  void padArguments(LayerOp padded);
+  void padAttributes(Operation *original, Operation *padded);
+  ArrayAttr padOffsets(Value whole, ArrayRef<int64_t> offsets);
+  LogicalResult visit(Operation *original);
+  LogicalResult visit(Operation *original, AxisId axis);
+  void maskGradients(BackwardOp backward);
+  PaddingValue lowestOf(Type type) const;
+  Value buildOwn(Location loc, ArrayRef<AxisId> dim, AxisId axis);
+  Value buildMasked(Value value, Value original, AxisId axis, Mask::Fill fill);
+  void mask(OpOperand &padded, Value original, AxisId axis, Mask::Fill fill);
+
+  LayerOp layer;
+  const Axes &axes;
+  const PaddedExtents &extents;
+  OpBuilder builder;
+  IRMapping mapping;
+  DenseMap<std::pair<Value, AxisId>, PaddingValue> paddings;   // of original values
+  DenseMap<std::tuple<Value, AxisId, unsigned>, Value> masked; // of padded values
+};
+} // namespace
+
+int64_t LayerPadder::getExtent(AxisId axis) const {
+  auto found = extents.find(axis);
+  return found == extents.end() ? axes.getAxis(axis).extent : found->second;
+}
+
+RankedTensorType LayerPadder::getType(Value original) const {
+  auto type = cast<RankedTensorType>(original.getType());
+  SmallVector<int64_t> shape(type.getShape());
+  for (auto [dim, list] : llvm::enumerate(axes.getAxes(original)))
+    for (AxisId axis : list)
+      shape[dim] = shape[dim] / axes.getAxis(axis).extent * getExtent(axis);
+  return type.clone(shape);
+}
+
+PaddingAttr LayerPadder::getPadding(Value original) const {
+  SmallVector<PaddingAttr::Dim> dims;
+  for (const auto &list : axes.getAxes(original)) {
+    PaddingAttr::Dim &dim = dims.emplace_back();
+    for (AxisId axis : list)
+      dim.push_back({axes.getAxis(axis).extent, getExtent(axis) - axes.getAxis(axis).extent});
+    if (list.empty()) // an extent of 1 has no axis
+      dim.push_back({1});
+  }
+  return PaddingAttr::getCanonical(layer.getContext(), dims);
+}
+
+/// Parameters say which of their elements are the model's own.
+void LayerPadder::padArguments(LayerOp padded) {
+  for (BlockArgument argument : layer.getBody().front().getArguments()) {
+    if (llvm::none_of(extents, [&](auto extent) { return hasAxis(axes, argument, extent.first); }))
+      continue;
+    padded.setArgAttr(argument.getArgNumber(), kPaddingAttr, getPadding(argument));
+  }
+}
+
+/// An index of the original's dimensions, all of it inside of padded ones' own part, in theirs.
+static SmallVector<int64_t> moveOffsets(const Axes &axes, const ValueAxes &dims, ArrayRef<int64_t> offsets,
+                                        llvm::function_ref<int64_t(AxisId)> getExtent) {
+  SmallVector<int64_t> moved;
+  for (auto [list, offset] : llvm::zip_equal(dims, offsets)) {
+    int64_t result = 0, rest = offset, stride = 1;
+    for (AxisId axis : llvm::reverse(list)) { // minor first
+      int64_t extent = axes.getAxis(axis).extent;
+      result += rest % extent * stride;
+      rest /= extent;
+      stride *= getExtent(axis);
+    }
+    moved.push_back(result);
+  }
+  return moved;
+}
+
+/// Elements at their places in the padded tensor, 0 elsewhere.
+static DenseElementsAttr padElements(DenseElementsAttr elements, RankedTensorType type, PaddingAttr padding) {
+  if (elements.isSplat())
+    return DenseElementsAttr::get(type, elements.getSplatValue<Attribute>());
+  SmallVector<Attribute> own(elements.getValues<Attribute>());
+  Builder builder(type.getContext());
+  Attribute zero = builder.getZeroAttr(type.getElementType());
+  SmallVector<Attribute> padded;
+  for (int64_t element : padding.getOwnElements())
+    padded.push_back(element < 0 ? zero : own[element]);
+  return DenseElementsAttr::get(type, padded);
+}
+
+/// What an op says of shapes beside its types.
+void LayerPadder::padAttributes(Operation *original, Operation *padded) {
+  auto move = [&](Value whole, ArrayRef<int64_t> offsets) {
+    return moveOffsets(axes, axes.getAxes(whole), offsets, [&](AxisId axis) { return getExtent(axis); });
+  };
+  if (auto slice = dyn_cast<SliceOp>(original))
+    cast<SliceOp>(padded).setOffsets(move(slice.getX(), slice.getOffsets()));
+  else if (auto pad = dyn_cast<PadOp>(original))
+    cast<PadOp>(padded).setOffsets(move(pad.getResult(), pad.getOffsets()));
+  else if (auto constant = dyn_cast<arith::ConstantOp>(original);
+           constant && isa<RankedTensorType>(constant.getType())) {
+    cast<arith::ConstantOp>(padded).setValueAttr(padElements(
+        cast<DenseElementsAttr>(constant.getValue()), getType(constant.getResult()), getPadding(constant.getResult())));
+  }
+}
+
+//===----------------------------------------------------------------------===//
+// Masks
+//===----------------------------------------------------------------------===//
+
+PaddingValue LayerPadder::lowestOf(Type type) const {
+  auto element = cast<FloatType>(getElementTypeOrSelf(type));
+  return APFloat::getLargest(element.getFloatSemantics(), /*Negative=*/true).convertToDouble();
+}
+
+/// For each index of a dimension whether it is the model's own along the axis: of [3, 4 pad 1, 16] where the second
+/// factor is below 4.
+Value LayerPadder::buildOwn(Location loc, ArrayRef<AxisId> dim, AxisId axis) {
+  int64_t major = 1, minor = 1;
+  bool isMajor = true;
+  for (AxisId factor : dim) {
+    isMajor &= factor != axis;
+    if (factor != axis)
+      (isMajor ? major : minor) *= getExtent(factor);
+  }
+  int64_t own = axes.getAxis(axis).extent, extent = getExtent(axis);
+  Type index = builder.getI64Type(), bit = builder.getI1Type();
+  auto build = [&](ArrayRef<int64_t> shape, int64_t along, int64_t bound) -> Value {
+    auto type = RankedTensorType::get(shape, index);
+    Value iota = IotaOp::create(builder, loc, type, along);
+    return arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::slt, iota,
+                                 createSplat(builder, loc, type, double(bound)));
+  };
+  if (major == 1)
+    return build({extent * minor}, 0, own * minor);
+  Value factors = minor == 1 ? build({major, extent}, 1, own) : build({major, extent, minor}, 1, own);
+  return ReshapeOp::create(builder, loc, RankedTensorType::get({major * extent * minor}, bit), factors);
+}
+
+/// The value with a number in all of its padding along the axis.
+Value LayerPadder::buildMasked(Value value, Value original, AxisId axis, Mask::Fill fill) {
+  Location loc = value.getLoc();
+  auto type = cast<RankedTensorType>(value.getType());
+  double number = fill == Mask::Zero ? 0.0 : *lowestOf(type);
+  Value filling = arith::ConstantOp::create(
+      builder, loc, DenseElementsAttr::get(type, builder.getFloatAttr(type.getElementType(), number).getValue()));
+  for (auto [dim, list] : llvm::enumerate(axes.getAxes(original))) {
+    if (!llvm::is_contained(list, axis))
+      continue;
+    Value own = buildOwn(loc, list, axis);
+    Value everywhere = BroadcastOp::create(builder, loc, type.clone(builder.getI1Type()), own,
+                                           builder.getDenseI64ArrayAttr(int64_t(dim)));
+    value = arith::SelectOp::create(builder, loc, everywhere, value, filling);
+  }
+  return value;
+}
+
+/// Has an op read the masked value, which is made where it is first needed.
+void LayerPadder::mask(OpOperand &padded, Value original, AxisId axis, Mask::Fill fill) {
+  Value &value = masked[{padded.get(), axis, unsigned(fill)}];
+  if (!value) {
+    builder.setInsertionPoint(padded.getOwner());
+    value = buildMasked(padded.get(), original, axis, fill);
+  }
+  padded.set(value);
+}
+
+//===----------------------------------------------------------------------===//
+// Ops
+//===----------------------------------------------------------------------===//
+
+LogicalResult LayerPadder::visit(Operation *original, AxisId axis) {
+  PaddedOp op{original, axes, axis, {}};
+  for (Value operand : original->getOperands())
+    op.operands.push_back(op.has(operand) ? paddings.lookup({operand, axis}) : PaddingValue());
+  std::string reason = whyUnpaddable(op, extents);
+  FailureOr<std::optional<Mask>> needed = getMask(op);
+  if (failed(needed))
+    reason = "takes it whole";
+  if (!reason.empty())
+    return original->emitError() << "layer '" << layer.getSymName() << "': cannot pad " << axes.getAxis(axis).extent
+                                 << " to " << getExtent(axis) << ": '" << original->getName() << "' " << reason
+                                 << "; use a degree that divides it";
+  Operation *padded = mapping.lookup(original);
+  if (*needed) {
+    auto [operand, fill] = **needed;
+    Value value = original->getOperand(operand);
+    PaddingValue number = fill == Mask::Zero ? PaddingValue(0.0) : lowestOf(value.getType());
+    if (op.operands[operand] != number)
+      mask(padded->getOpOperand(operand), value, axis, fill);
+    op.operands[operand] = number;
+  }
+  for (auto [index, result] : llvm::enumerate(original->getResults())) {
+    if (!op.has(result))
+      continue;
+    PaddingValue &padding = paddings[{result, axis}] = getResultPadding(op, index);
+    if (padding || !mayLeaveNoNumber(op))
+      continue;
+    // Whoever reads the result is to find numbers.
+    builder.setInsertionPointAfter(padded);
+    Value value = mapping.lookup(result), number = buildMasked(value, result, axis, Mask::Zero);
+    Operation *last = number.getDefiningOp();
+    value.replaceUsesWithIf(number, [&](OpOperand &use) {
+      Operation *reader = use.getOwner();
+      return reader != last && (reader->getBlock() != last->getBlock() || last->isBeforeInBlock(reader));
+    });
+    mapping.map(result, number);
+    padding = 0.0;
+  }
+  return success();
+}
+
+LogicalResult LayerPadder::visit(Operation *original) {
+  Operation *padded = mapping.lookup(original);
+  for (Value result : original->getResults())
+    mapping.lookup(result).setType(getType(result));
+  padAttributes(original, padded);
+  for (auto [axis, extent] : extents) {
+    auto hasIt = [&, axis = axis](Value value) { return hasAxis(axes, value, axis); };
+    if ((llvm::any_of(original->getOperands(), hasIt) || llvm::any_of(original->getResults(), hasIt)) &&
+        failed(visit(original, axis)))
+      return failure();
+  }
+  return success();
+}
+
+/// What a parameter's padding would learn is masked, so it stays 0.
+void LayerPadder::maskGradients(BackwardOp backward) {
+  Operation *original = backward.getBody().front().getTerminator();
+  Operation *padded = mapping.lookup(original);
+  for (OpOperand &operand : original->getOpOperands())
+    for (auto [axis, extent] : extents)
+      if (hasAxis(axes, operand.get(), axis) && paddings.lookup({operand.get(), axis}) != 0.0)
+        mask(padded->getOpOperand(operand.getOperandNumber()), operand.get(), axis, Mask::Zero);
+}
+
+FailureOr<LayerOp> LayerPadder::run() {
+  builder.setInsertionPointAfter(layer);
+  auto padded = cast<LayerOp>(builder.clone(*layer, mapping));
+  padArguments(padded);
+  Block &block = layer.getBody().front();
+  for (BlockArgument argument : block.getArguments()) {
+    mapping.lookup(argument).setType(getType(argument));
+    for (auto [axis, extent] : extents)
+      if (hasAxis(axes, argument, axis))
+        paddings[{argument, axis}] = 0.0;
+  }
+  WalkResult result = layer.walk<WalkOrder::PreOrder>([&](Operation *op) {
+    if (isa<LayerOp, BackwardOp, graph::ReturnOp>(op))
+      return WalkResult::advance();
+    return failed(visit(op)) ? WalkResult::interrupt() : WalkResult::advance();
+  });
+  if (result.wasInterrupted()) {
+    padded.erase();
+    return failure();
+  }
+  for (auto backward : layer.getBody().getOps<BackwardOp>())
+    maskGradients(backward);
+  SmallVector<Type> arguments(padded.getBody().front().getArgumentTypes());
+  padded.setFunctionType(builder.getFunctionType(arguments, layer.getResultTypes()));
+  return padded;
+}
+
+FailureOr<LayerOp> galvatron::padLayer(LayerOp layer, const Axes &axes, const PaddedExtents &extents,
+                                       unsigned &numMasks) {
+  LayerPadder padder(layer, axes, extents);
+  FailureOr<LayerOp> padded = padder.run();
+  numMasks += padder.getNumMasks();
+  return padded;
+}
