@@ -38,6 +38,7 @@ def Plan_StrategyAttr : AttrDef<Plan_Dialect, "Strategy"> {
 #define STRATEGY_PART(FIELD, NAME, ...) int64_t get##NAME() const { return getValues().FIELD; }
 #define STRATEGY_FLAG(FIELD, NAME, ...) bool get##NAME() const { return getValues().FIELD; }
 #define STRATEGY_LEVEL(FIELD, NAME, ...) int64_t get##NAME() const { return getValues().FIELD; }
+#define STRATEGY_CHOICE(FIELD, NAME, ...) int64_t get##NAME() const { return getValues().FIELD; }
 #include "dialects/Plan/Strategy.def"
   }];
 }

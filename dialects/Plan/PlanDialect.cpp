@@ -47,6 +47,21 @@ llvm::hash_code galvatron::plan::hash_value(const StrategyValues &values) {
   return hash;
 }
 
+/// Of a choice, one of its words.
+static ParseResult parseChoice(AsmParser &parser, const Dimension &row, StrategyValues &values) {
+  SMLoc loc = parser.getCurrentLocation();
+  StringRef word;
+  if (parser.parseKeyword(&word))
+    return failure();
+  for (int64_t number = 1; number <= row.most; ++number)
+    if (word == StringRef(getWord(row.word, number)))
+      values.*row.value = number;
+  if (row.isUsed(values))
+    return success();
+  return parser.emitError(loc) << "expects '" << StringRef(row.key) << "' to be one of " << StringRef(row.word)
+                               << ", but got " << word;
+}
+
 /// `key = value`, a flag's value being true or false.
 static ParseResult parseEntry(AsmParser &parser, StrategyValues &values, llvm::SmallDenseSet<StringRef> &seen) {
   SMLoc loc = parser.getCurrentLocation();
@@ -58,6 +73,8 @@ static ParseResult parseEntry(AsmParser &parser, StrategyValues &values, llvm::S
     return parser.emitError(loc) << "unknown key '" << key << "' of a strategy";
   if (!seen.insert(key).second)
     return parser.emitError(loc) << "key '" << key << "' of a strategy is given twice";
+  if (row->kind == DimensionKind::Choice)
+    return parseChoice(parser, *row, values);
   if (row->kind != DimensionKind::Flag)
     return parser.parseInteger(values.*row->value);
   bool on = succeeded(parser.parseOptionalKeyword("true"));
@@ -85,6 +102,8 @@ void StrategyAttr::print(AsmPrinter &printer) const {
     printer << separator << StringRef(row.key) << " = ";
     if (row.kind == DimensionKind::Flag)
       printer << "true";
+    else if (row.kind == DimensionKind::Choice)
+      printer << StringRef(getWord(row.word, value));
     else
       printer << value;
     separator = ", ";
@@ -99,6 +118,9 @@ LogicalResult StrategyAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                          << values.*row.value;
   if (values.zero < 0 || values.zero > 3)
     return emitError() << "expects ZeRO level from 0 to 3, but got " << values.zero;
+  for (const Dimension &row : kDimensions)
+    if (row.kind == DimensionKind::Choice && row.isUsed(values) && values.cp == 1)
+      return emitError() << "expects '" << StringRef(row.key) << "' only with cp above 1";
   if (values.values < 0 || values.values >> 32)
     return emitError() << "expects 'recompute_values' as 32 bits, but got " << values.values;
   return success();

@@ -13,22 +13,37 @@
 
 namespace galvatron::plan {
 
-/// One number for each row: degrees 1 and others 0 where they are not in use.
+/// One number for each row: degrees 1 and others 0 where they are not in use. A choice is 1 for its first word, and so on.
 struct StrategyValues {
 #define STRATEGY_REST(FIELD, ...) std::int64_t FIELD = 1;
 #define STRATEGY_DEGREE(FIELD, ...) std::int64_t FIELD = 1;
 #define STRATEGY_PART(FIELD, ...) std::int64_t FIELD = 1;
 #define STRATEGY_FLAG(FIELD, ...) std::int64_t FIELD = 0;
 #define STRATEGY_LEVEL(FIELD, ...) std::int64_t FIELD = 0;
+#define STRATEGY_CHOICE(FIELD, ...) std::int64_t FIELD = 0;
 #define STRATEGY_SET(FIELD, ...) std::int64_t FIELD = 0;
 #include "dialects/Plan/Strategy.def"
 
   auto operator<=>(const StrategyValues &) const = default;
 };
 
-enum class DimensionKind { Rest, Degree, Part, Flag, Level, Set };
+enum class DimensionKind { Rest, Degree, Part, Flag, Level, Choice, Set };
 
-/// A row; see Strategy.def.
+/// Words between blanks.
+constexpr std::int64_t countWords(std::string_view words) {
+  std::int64_t count = words.empty() ? 0 : 1;
+  for (char letter : words)
+    count += letter == ' ';
+  return count;
+}
+/// The `number`-th of them, from 1.
+constexpr std::string_view getWord(std::string_view words, std::int64_t number) {
+  while (--number > 0)
+    words.remove_prefix(words.find(' ') + 1);
+  return words.substr(0, words.find(' '));
+}
+
+/// A row; see Strategy.def. Of a choice `word` and `clone` are lists.
 struct Dimension {
   DimensionKind kind;
   std::int64_t StrategyValues::*value;
@@ -40,6 +55,8 @@ struct Dimension {
   /// A number of ranks.
   constexpr bool isDegree() const { return kind <= DimensionKind::Part; }
   constexpr std::int64_t unused() const { return isDegree() ? 1 : 0; }
+  /// Of a choice: whether plan files have true and false.
+  constexpr bool isBoolean() const { return word == "false true"; }
   bool isUsed(const StrategyValues &values) const { return values.*value != unused(); }
 };
 
@@ -54,6 +71,8 @@ inline constexpr Dimension kDimensions[] = {
   {DimensionKind::Flag, &StrategyValues::FIELD, KEY, WORD, CLONE, 0, 1, OPTION, REMEDY},
 #define STRATEGY_LEVEL(FIELD, NAME, KEY, MOST, REMEDY)                                                                 \
   {DimensionKind::Level, &StrategyValues::FIELD, KEY, KEY, KEY, 0, MOST, "", REMEDY},
+#define STRATEGY_CHOICE(FIELD, NAME, KEY, OF, WORDS, TEXTS)                                                            \
+  {DimensionKind::Choice, &StrategyValues::FIELD, KEY, WORDS, TEXTS, 0, countWords(WORDS), "", ""},
 #define STRATEGY_SET(FIELD, NAME, KEY, SPACE, REMEDY)                                                                  \
   {DimensionKind::Set, &StrategyValues::FIELD, KEY, "", "." #FIELD, 0, 0, "", REMEDY},
 #include "dialects/Plan/Strategy.def"
@@ -66,6 +85,7 @@ enum class DimensionId {
 #define STRATEGY_PART(FIELD, NAME, ...) NAME,
 #define STRATEGY_FLAG(FIELD, NAME, ...) NAME,
 #define STRATEGY_LEVEL(FIELD, NAME, ...) NAME,
+#define STRATEGY_CHOICE(FIELD, NAME, ...) NAME,
 #define STRATEGY_SET(FIELD, NAME, ...) NAME,
 #include "dialects/Plan/Strategy.def"
 };
@@ -92,7 +112,9 @@ inline std::string describe(const StrategyValues &values) {
   forEachUsed(values, [&](const Dimension &row) {
     std::int64_t value = values.*row.value;
     text += text.empty() ? "" : " ";
-    if (row.kind == DimensionKind::Set)
+    if (row.kind == DimensionKind::Choice)
+      text += getWord(row.clone, value);
+    else if (row.kind == DimensionKind::Set)
       text += "recompute-" + std::to_string(std::popcount(std::uint64_t(value))) + "-values";
     else
       text += std::string(row.word) + (row.isDegree() ? "=" : "") +
@@ -106,7 +128,9 @@ inline std::string getCloneSuffix(const StrategyValues &values) {
   std::string name, ending;
   forEachUsed(values, [&](const Dimension &row) {
     std::string word(row.clone);
-    if (row.kind != DimensionKind::Flag)
+    if (row.kind == DimensionKind::Choice)
+      word = getWord(row.clone, values.*row.value);
+    else if (row.kind != DimensionKind::Flag)
       word += std::to_string(values.*row.value);
     (word.starts_with('.') ? ending : name) += word;
   });

@@ -219,6 +219,33 @@ def SplitTensorsPass : Pass<"galvatron-split-tensors", "mlir::ModuleOp"> {
   let dependentDialects = ["::galvatron::dist::DistDialect"];
 }
 
+def InsertRingsPass : Pass<"galvatron-insert-rings", "mlir::ModuleOp"> {
+  let summary = "Replaces gathers of keys and values by rings where a strategy says so";
+  let description = [{
+    Where a layer's strategy has `cp_kind = ring`, attention reads one device's keys and values after another, as
+    permutes bring them round, and results are merged by their log-sum-exps. In backward the gradients of keys and values
+    travel with them.
+
+    **Before:** `split-tensors` has run: attention reads keys and values that were gathered along their positions.
+    **After:** in layers with a ring no attention reads gathered keys.
+    **Example:**
+
+    ```mlir
+    module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "gpipe">} {
+      dist.body @l.forward(%q: tensor<1x1x4x8xf32>, %k: tensor<1x1x4x8xf32>) -> tensor<1x1x4x8xf32> {
+        %all = dist.all_gather %k axes [0] {dim = 2 : i64, outer = 1 : i64} : tensor<1x1x4x8xf32> -> tensor<1x1x8x8xf32>
+        %y, %lse = graph.attention %q, %all, %all {scale = 1.0} : (tensor<1x1x4x8xf32>, tensor<1x1x8x8xf32>, tensor<1x1x8x8xf32>) -> (tensor<1x1x4x8xf32>, tensor<1x1x4xf32>)
+        dist.return %lse : tensor<1x1x4xf32>
+      }
+    }
+    ```
+
+    **Fails when:** attention has a bias, or its keys or values are not gathered along their positions.
+  }];
+  let statistics = [Statistic<"numRings", "num-rings", "Attentions that were unrolled">];
+  let dependentDialects = ["::galvatron::dist::DistDialect", "::mlir::math::MathDialect"];
+}
+
 def FuseSlicesPass : Pass<"galvatron-fuse-slices", "mlir::ModuleOp"> {
   let summary = "Makes one product of those with the pieces of one parameter";
   let description = [{

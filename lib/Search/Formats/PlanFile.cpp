@@ -44,6 +44,21 @@ std::vector<std::string> readNames(JsonReader &reader, const std::string &key) {
   return {};
 }
 
+/// The number of the word that is given, from 1; 0: left out.
+std::int64_t readChoice(JsonReader &reader, const plan::Dimension &row) {
+  std::string key(row.key);
+  if (!reader.has(key.c_str()))
+    return 0;
+  if (row.isBoolean())
+    return reader.flag(key.c_str()) ? 2 : 1;
+  std::string word = reader.text(key.c_str());
+  for (std::int64_t choice = 1; choice <= row.most; ++choice)
+    if (word == plan::getWord(row.word, choice))
+      return choice;
+  reader.fail("key '" + key + "' expects one of " + std::string(row.word) + ", but got '" + word + "'");
+  return 0;
+}
+
 std::optional<Error> readStrategy(const Json &value, const std::string &where, PlannedLayer &layer) {
   JsonReader reader(value, where);
   plan::StrategyValues values;
@@ -66,6 +81,9 @@ std::optional<Error> readStrategy(const Json &value, const std::string &where, P
       if (into > row.most)
         reader.fail("key '" + key + "' expects 0, 1, 2 or 3, but got " + number(into));
       into = std::min(into, row.most);
+      break;
+    case plan::DimensionKind::Choice:
+      into = readChoice(reader, row);
       break;
     case plan::DimensionKind::Set:
       layer.recomputeValues = readNames(reader, key);
@@ -332,11 +350,16 @@ OrderedJson writeStrategy(const Strategy &strategy, int dp) {
   OrderedJson json;
   for (const plan::Dimension &row : plan::kDimensions) {
     bool isRare = &row == &plan::kDimensions[int(plan::DimensionId::Strided)];
-    if (row.kind == plan::DimensionKind::Set || (isRare && !row.isUsed(values)))
+    bool isChoice = row.kind == plan::DimensionKind::Choice;
+    if (row.kind == plan::DimensionKind::Set || ((isRare || isChoice) && !row.isUsed(values)))
       continue;
     std::string key(row.key);
     if (row.kind == plan::DimensionKind::Flag)
       json[key] = row.isUsed(values);
+    else if (isChoice && row.isBoolean())
+      json[key] = values.*row.value == 2;
+    else if (isChoice)
+      json[key] = plan::getWord(row.word, values.*row.value);
     else
       json[key] = values.*row.value;
   }

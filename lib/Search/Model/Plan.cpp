@@ -90,6 +90,9 @@ std::optional<Error> validateLayer(const Plan &plan, std::size_t index, bool sup
     return Error{at + "key 'ep' expects a divisor of dp " + number(layer.dp) + ", but got " + number(s.ep)};
   if (s.recompute && !layer.recomputeValues.empty())
     return Error{at + "has both 'recompute' and 'recompute_values'; give one"};
+  for (const plan::Dimension &row : plan::kDimensions)
+    if (row.kind == plan::DimensionKind::Choice && row.isUsed(values) && s.cp == 1)
+      return Error{at + "key '" + std::string(row.key) + "' expects cp above 1, but got cp 1; remove it"};
   if (s.sequenceParallel && s.tp == 1)
     return Error{at + "key 'sequence_parallel' expects tp above 1, but got tp 1"};
   if (supportedOnly && s.zero && s.shardRanks(layer.dp) == 1)

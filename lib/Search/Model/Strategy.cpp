@@ -34,6 +34,7 @@ plan::StrategyValues valuesOf(const Strategy &strategy, int dp) {
 #define STRATEGY_PART(FIELD, ...) values.FIELD = strategy.FIELD;
 #define STRATEGY_FLAG(FIELD, ...) values.FIELD = strategy.FIELD;
 #define STRATEGY_LEVEL(FIELD, ...) values.FIELD = strategy.FIELD;
+#define STRATEGY_CHOICE(FIELD, ...) values.FIELD = strategy.FIELD;
 #define STRATEGY_SET(FIELD, ...) values.FIELD = strategy.FIELD;
 #include "dialects/Plan/Strategy.def"
   return values;
@@ -45,6 +46,7 @@ Strategy strategyOf(const plan::StrategyValues &values) {
 #define STRATEGY_PART(FIELD, ...) strategy.FIELD = int(values.FIELD);
 #define STRATEGY_FLAG(FIELD, ...) strategy.FIELD = values.FIELD != 0;
 #define STRATEGY_LEVEL(FIELD, ...) strategy.FIELD = int(values.FIELD);
+#define STRATEGY_CHOICE(FIELD, ...) strategy.FIELD = int(values.FIELD);
 #define STRATEGY_SET(FIELD, ...) strategy.FIELD = std::uint32_t(values.FIELD);
 #include "dialects/Plan/Strategy.def"
   return strategy;

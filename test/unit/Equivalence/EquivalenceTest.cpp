@@ -13,6 +13,11 @@ namespace {
 
 constexpr int64_t kBatch = 8, kHeads = 4, kMostRanks = 8;
 constexpr int kRandomPlans = 160; // of each model
+constexpr int kGathered = 1, kRing = 2, kContiguous = 1, kZigzag = 2;
+
+/// No context parallelism, gathered keys, a ring.
+const StrategyValues kContexts[] = {{}, {.cp = 2, .cpKind = kGathered, .cpZigzag = kContiguous},
+                                    {.cp = 2, .cpKind = kRing, .cpZigzag = kZigzag}};
 
 bool isLegal(const StrategyValues &values, int64_t microBatches) {
   return values.dp * microBatches <= kBatch && values.tp * values.ulysses <= kHeads &&
@@ -48,11 +53,13 @@ std::vector<LayerwisePlan> uniformPlans(size_t layers) {
     for (values.tp = 1; values.tp <= 4; values.tp *= 2)
       for (values.sequenceParallel = 0; values.sequenceParallel <= 1; ++values.sequenceParallel)
         for (values.ulysses = 1; values.ulysses <= 4; values.ulysses *= 2)
-          for (values.cp = 1; values.cp <= 2; values.cp *= 2)
+          for (const StrategyValues &context : kContexts) {
+            values.cp = context.cp, values.cpKind = context.cpKind, values.cpZigzag = context.cpZigzag;
             for (values.zero = 0; values.zero <= 3; ++values.zero)
               for (values.recompute = 0; values.recompute <= 1; ++values.recompute)
                 for (values.dp = 1; values.dp <= 4; values.dp *= 2)
                   add(pp);
+          }
   return plans;
 }
 
@@ -66,6 +73,10 @@ StrategyValues drawStrategy(std::mt19937 &generator, int64_t devices, int64_t mi
     values.sequenceParallel = generator() % 2;
     values.recompute = generator() % 2;
     values.zero = generator() % 4;
+    if (values.cp > 1) {
+      values.cpKind = generator() % 3;
+      values.cpZigzag = generator() % 3;
+    }
     // What is refused is left out rather than drawn again, where it can be.
     if (values.tp == 1 || !plan::whyUnsupported({.sequenceParallel = values.sequenceParallel}).empty())
       values.sequenceParallel = 0;

@@ -26,6 +26,7 @@ struct Strategy {
 #define STRATEGY_PART(FIELD, ...) int FIELD = 1;
 #define STRATEGY_FLAG(FIELD, ...) bool FIELD = false;
 #define STRATEGY_LEVEL(FIELD, ...) int FIELD = 0;
+#define STRATEGY_CHOICE(FIELD, ...) int FIELD = 0;
 #define STRATEGY_SET(FIELD, ...) std::uint32_t FIELD = 0;
 #include "dialects/Plan/Strategy.def"
 
