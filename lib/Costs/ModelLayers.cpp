@@ -118,12 +118,12 @@ static bool isTriangular(ModuleOp module, int64_t positions) {
 }
 
 /// What a plan leaves to the compiler of context parallelism.
-static void chooseContextLayout(const ModelLayers &model, search::Strategy &strategy) {
-  auto ids = cast<ShapedType>(model.step.getArgumentTypes()[0]);
+static void chooseContextLayout(func::FuncOp step, search::Strategy &strategy) {
+  auto ids = cast<ShapedType>(step.getArgumentTypes()[0]);
   if (strategy.cp == 1 || strategy.cpZigzag || ids.getRank() != 2)
     return;
   int64_t positions = ids.getDimSize(1);
-  if (positions % (2 * strategy.cp) == 0 && isTriangular(model.step->getParentOfType<ModuleOp>(), positions))
+  if (positions % (2 * strategy.cp) == 0 && isTriangular(step->getParentOfType<ModuleOp>(), positions))
     strategy.cpZigzag = int(CpZigzag::Yes);
 }
 
@@ -149,7 +149,7 @@ void galvatron::annotatePlan(const ModelLayers &model, const search::Plan &plan)
     search::Result<uint32_t> values = search::getValueBits(layer, known.recomputableValues);
     assert(values && "the plan has been checked");
     strategy.values = *values;
-    chooseContextLayout(model, strategy);
+    chooseContextLayout(step, strategy);
     if (strategy.values)
       tagRecomputableValues(layerOf(call));
     call->setAttr(plan::kStageAttrName, builder.getI64IntegerAttr(layer.stage));

@@ -53,7 +53,7 @@ public:
 
 private:
   Ring(Operation *attention, dist::AllGatherOp keys, dist::AllGatherOp values, ArrayRef<int64_t> mesh)
-      : attention(attention), keys(keys), values(values), mesh(mesh), builder(attention), loc(attention->getLoc()) {}
+      : keys(keys), values(values), mesh(mesh), builder(attention), loc(attention->getLoc()) {}
 
   ArrayRef<int64_t> getAxes() { return keys.getAxes(); }
   /// By how much the coordinate along each axis of the group differs from that of the keys' home after `step` steps.
@@ -64,13 +64,13 @@ private:
   Value permute(Value x, ArrayRef<int64_t> turn);
   /// From the keys of step - 1 to those of `step`.
   Value advance(Value x, int64_t step);
-  void markKeys(Operation *op, int64_t step);
+  /// The attention on the keys and values of one step.
+  template <typename Op> Op createStep(Op op, Value k, Value v, int64_t step);
   Value spread(Value rows, Type type);
   Value convert(Value x, Type element) {
     return getElementTypeOrSelf(x.getType()) == element ? x : convertFloat(builder, loc, x, element);
   }
 
-  Operation *attention;
   dist::AllGatherOp keys, values;
   ArrayRef<int64_t> mesh;
   OpBuilder builder;
@@ -148,13 +148,16 @@ PlacementAttr Ring::getKeyPosition() {
   return PlacementAttr::getCanonical(builder.getContext(), dims);
 }
 
-void Ring::markKeys(Operation *op, int64_t step) {
+template <typename Op> Op Ring::createStep(Op op, Value k, Value v, int64_t step) {
   SmallVector<int64_t> turns(mesh.size(), 0);
   for (auto [axis, turn] : llvm::zip(getAxes(), getTurn(step)))
     turns[axis] = turn;
-  op->setDiscardableAttrs(attention->getDiscardableAttrDictionary());
-  op->setAttr(dist::kKeyPositionAttrName, getKeyPosition());
-  op->setAttr(dist::kKeyTurnAttrName, builder.getDenseI64ArrayAttr(turns));
+  auto part = cast<Op>(builder.clone(*op));
+  part.getKMutable().assign(k);
+  part.getVMutable().assign(v);
+  part->setAttr(dist::kKeyPositionAttrName, getKeyPosition());
+  part->setAttr(dist::kKeyTurnAttrName, builder.getDenseI64ArrayAttr(turns));
+  return part;
 }
 
 /// A number for each row of queries, [batch, heads, positions], as a factor of a result.
@@ -171,9 +174,7 @@ void Ring::unroll(AttentionOp op) {
       k = advance(k, step);
       v = advance(v, step);
     }
-    auto part = AttentionOp::create(builder, loc, op->getResultTypes(), ValueRange{op.getQ(), k, v},
-                                    op.getProperties().asDictionary(builder.getContext()));
-    markKeys(part, step);
+    AttentionOp part = createStep(op, k, v, step);
     Value result = convert(part.getResult(), statistics);
     if (step == 0) {
       y = result;
@@ -216,11 +217,9 @@ LogicalResult Ring::unroll(AttentionBackwardOp op) {
     if (step > 0)
       for (Value *travels : {&k, &v, &dk, &dv})
         *travels = *travels ? advance(*travels, step) : Value();
-    SmallVector<Value> operands = {op.getDy(), op.getQ(), k, v, op.getY(), op.getLse()};
-    SmallVector<Type> types = {op.getDq().getType(), k.getType(), v.getType()};
-    auto part = AttentionBackwardOp::create(builder, loc, types, operands,
-                                            op.getProperties().asDictionary(builder.getContext()));
-    markKeys(part, step);
+    AttentionBackwardOp part = createStep(op, k, v, step);
+    Value(part.getDk()).setType(k.getType());
+    Value(part.getDv()).setType(v.getType());
     Value query = convert(part.getDq(), accumulator);
     dq = step == 0 ? query : add(dq, query);
     if (step == 0)
