@@ -156,14 +156,14 @@ LogicalResult PlacementAttr::verify(function_ref<InFlightDiagnostic()> emitError
   }
   size_t next = 0;
   for (int64_t count : subAxesPerDim) {
-    int64_t before = 1; // extent of the sub-axis that mirrored ones follow
+    int64_t before = 1; // extent of the local sub-axis that mirrored ones follow
     for (size_t end = next + count; next < end; ++next) {
       bool mirrored = llvm::is_contained(mirroredAxes, meshAxes[next]);
       if (mirrored && before % 2 != 0)
-        return emitError() << "expects a mirrored sub-axis after one of even extent, but got " << before << " before "
-                           << printMeshAxis(meshAxes[next]);
+        return emitError() << "expects a mirrored sub-axis after a local one of even extent, but got " << before
+                           << " before " << printMeshAxis(meshAxes[next]);
       if (!mirrored)
-        before = extents[next];
+        before = meshAxes[next] == kLocal ? extents[next] : 1;
     }
   }
   for (int64_t meshAxis : partialAxes)

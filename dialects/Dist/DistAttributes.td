@@ -18,7 +18,7 @@ def Dist_PlacementAttr : AttrDef<Dist_Dialect, "Placement",
     accumulated over micro-batches). Axes not named hold replicas. Each mesh axis occurs at most once.
 
     A sub-axis `@mgK` is mirrored: with C devices along the axis, device c has index c where the nearest sub-axis before
-    it that is not mirrored (its extent is even) stands at an even index, C-1-c where at an odd one. With `[2 * 2@mg0 * 3]`
+    it that is not mirrored (local, of even extent) stands at an even index, C-1-c where at an odd one. With `[2 * 2@mg0 * 3]`
     of 12 positions device 0 has 0-2 and 9-11, device 1 has 3-8: each as much of a triangle as the other.
 
     One placement has one form: no two neighbouring local sub-axes, and none of extent 1 beside others

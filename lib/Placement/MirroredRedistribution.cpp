@@ -1,7 +1,8 @@
 // Redistribution where sub-axes are mirrored. What is mirrored alike before and after stays where it is, and the planner
 // need not know of it: under another numbering of the positions nothing is mirrored, and the same collectives do. What is
-// not is gathered, in positions' natural order, and cut anew: every device sees the whole dimension in between, which is
-// more than an exchange would move, but right whatever the placements are.
+// mirrored on one side only is gathered, in positions' natural order, or cut, before or after all else, whichever moves
+// less. What is mirrored differently on both is gathered and cut anew: every device sees the whole dimension in between,
+// which is more than an exchange would move, but right whatever the placements are.
 #include "galvatron/Placement/PlacementsRedistribution.h"
 
 using namespace mlir;
@@ -20,7 +21,7 @@ static PlacementAttr withMirrors(PlacementAttr placement, ArrayRef<int64_t> axes
       if (subAxis.mirrored && before % 2 != 0)
         return {};
       if (!subAxis.mirrored)
-        before = subAxis.extent;
+        before = subAxis.meshAxis == PlacementAttr::kLocal ? subAxis.extent : 1;
     }
   }
   return PlacementAttr::getCanonical(placement.getContext(), dims, placement.getPartials());
@@ -107,14 +108,70 @@ static RedistributionStep makeStep(const Peeled &peeled, RedistributionKind kind
   return step;
 }
 
+static Steps gatherMirrored(PlacementAttr from, ArrayRef<int64_t> mesh) {
+  Steps steps;
+  SmallVector<std::optional<graph::ReduceKind>> none(mesh.size());
+  for (; from.isMirrored(); from = steps.back().result)
+    steps.push_back(makeStep(peel(from, none), RedistributionKind::AllGather, mesh));
+  return steps;
+}
+
+/// `plain`, whose dimensions are local wherever `mirrored` has mirrored sub-axes, with these sub-axes. Null where it has
+/// the mesh axes elsewhere, or cuts such a dimension.
+static PlacementAttr graft(PlacementAttr plain, PlacementAttr mirrored) {
+  SmallVector<DimSubAxes> dims = plain.getDims(), source = mirrored.getDims();
+  for (auto [dim, other] : llvm::zip(dims, source)) {
+    if (llvm::none_of(other, [](SubAxis subAxis) { return subAxis.mirrored; }))
+      continue;
+    if (llvm::any_of(dim, [](SubAxis subAxis) { return subAxis.meshAxis != PlacementAttr::kLocal; }))
+      return {};
+    dim = other;
+    for (SubAxis &subAxis : dim)
+      if (!subAxis.mirrored && subAxis.meshAxis != PlacementAttr::kTime)
+        subAxis.meshAxis = PlacementAttr::kLocal;
+  }
+  SmallVector<Partial> partials = plain.getPartials();
+  llvm::erase_if(partials, [&](Partial partial) {
+    return llvm::is_contained(mirrored.getMirroredAxes(), partial.meshAxis);
+  });
+  if (llvm::any_of(mirrored.getMirroredAxes(),
+                   [&](int64_t axis) { return llvm::is_contained(plain.getMeshAxes(), axis); }))
+    return {};
+  PlacementAttr grafted = PlacementAttr::getCanonical(plain.getContext(), dims, partials);
+  return haveEqualMirrors(grafted, mirrored) ? grafted : PlacementAttr();
+}
+
+/// All else first, then the gather of what is mirrored in `from`.
+static std::optional<Steps> planThenGather(PlacementAttr from, PlacementAttr to, ArrayRef<int64_t> mesh) {
+  PlacementAttr middle = graft(to, from);
+  if (!middle || middle.getPartialAxes() != to.getPartialAxes())
+    return std::nullopt;
+  std::optional<Steps> steps = planAround(from, middle, mesh);
+  if (steps)
+    steps->append(gatherMirrored(middle, mesh));
+  return steps;
+}
+
+static std::optional<Steps> planThroughWhole(PlacementAttr from, PlacementAttr to, ArrayRef<int64_t> mesh);
+
+/// What is mirrored in `to` is cut first, then all else.
+static std::optional<Steps> cutThenPlan(PlacementAttr from, PlacementAttr to, ArrayRef<int64_t> mesh) {
+  PlacementAttr middle = graft(from, to);
+  if (!middle)
+    return std::nullopt;
+  std::optional<Steps> cuts = planThroughWhole(from, middle, mesh), steps = planAround(middle, to, mesh);
+  if (!cuts || !steps)
+    return std::nullopt;
+  cuts->append(*steps);
+  return cuts;
+}
+
 /// Gathers what is mirrored, goes on without, and cuts again.
 static std::optional<Steps> planThroughWhole(PlacementAttr from, PlacementAttr to, ArrayRef<int64_t> mesh) {
-  Steps steps;
   SmallVector<std::optional<graph::ReduceKind>> none(mesh.size()), reductions(mesh.size());
-  while (from.isMirrored()) {
-    steps.push_back(makeStep(peel(from, none), RedistributionKind::AllGather, mesh));
+  Steps steps = gatherMirrored(from, mesh);
+  if (!steps.empty())
     from = steps.back().result;
-  }
   for (Partial partial : from.getPartials())
     if (partial.meshAxis >= 0)
       reductions[partial.meshAxis] = partial.kind;
@@ -147,5 +204,14 @@ std::optional<Steps> galvatron::planRedistribution(PlacementAttr from, Placement
   if (haveEqualMirrors(from, to))
     if (std::optional<Steps> steps = planAround(from, to, mesh))
       return steps;
-  return planThroughWhole(from, to, mesh);
+  std::optional<Steps> best = planThroughWhole(from, to, mesh);
+  auto consider = [&](std::optional<Steps> other) {
+    if (other && (!best || getTraffic(*other) <= getTraffic(*best)))
+      best = other;
+  };
+  if (!to.isMirrored())
+    consider(planThenGather(from, to, mesh));
+  if (!from.isMirrored())
+    consider(cutThenPlan(from, to, mesh));
+  return best;
 }

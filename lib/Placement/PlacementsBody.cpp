@@ -8,6 +8,8 @@
 //   3. Nothing that crosses a layer is partial, but the loss and parameters' gradients.
 //   4. Any other op reads its partial operands reduced.
 //   5. Ops without operands are made in the placement asked for.
+//   6. A sum over positions that an op mixes is reduced at once where the mesh axis cuts the result's own positions:
+//      gradients of keys and values, before rope and projections would see them whole.
 //
 // Conversions are shared by all readers of one direction. Backward also reads forward's copies, but
 // gathers gathered ones again: they would be the larger tensors to keep.
@@ -72,6 +74,7 @@ private:
   Value makeProducer(Operation *producer, Value original, const ValuePlace &place);
   Value convert(Value original, const Copy &from, const ValuePlace &to);
   FailureOr<SmallVector<Value>> addPartialsFirst(Operation *op, const OpPlaces &places);
+  LogicalResult reduceMixed(Operation *op, const OpPlaces &places);
   Value asFactor(Operation *op, Value operand, Type type);
 
   PlacementAttr getAttr(Value original, const ValuePlace &place) {
@@ -431,6 +434,22 @@ LogicalResult BodyAssigner::checkTime(Operation *op, Value operand, const ValueP
   return success();
 }
 
+LogicalResult BodyAssigner::reduceMixed(Operation *op, const OpPlaces &places) {
+  if (!inBackward || !axes.isMixing(op))
+    return success();
+  for (auto [result, place] : llvm::zip(op->getResults(), places.results)) {
+    ValuePlace cut = place;
+    for (unsigned meshAxis = 0; meshAxis < meshAxes.size() && !axes.isParameterLike(result); ++meshAxis)
+      for (const Choice &choice : meshAxes[meshAxis].choices)
+        for (auto [dim, list] : llvm::enumerate(axes.getAxes(result)))
+          if (auto found = llvm::find(list, choice.axis); cut[meshAxis].isPartialSum() && found != list.end())
+            cut[meshAxis] = MeshAxisPlace::sharded(dim, found - list.begin());
+    if (cut != place && failed(getOperand(op, result, cut)))
+      return failure();
+  }
+  return success();
+}
+
 LogicalResult BodyAssigner::assignOp(Operation *op) {
   if (isProducer(op))
     return success(); // made where it is read
@@ -468,7 +487,7 @@ LogicalResult BodyAssigner::assignOp(Operation *op) {
   Operation *placed = builder.create(state);
   for (auto [result, value, place] : llvm::zip(op->getResults(), placed->getResults(), places.results))
     addCopy(result, value, place);
-  return success();
+  return reduceMixed(op, places);
 }
 
 //===----------------------------------------------------------------------===//

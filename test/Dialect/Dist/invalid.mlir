@@ -10,13 +10,18 @@ func.func private @time_twice(tensor<8xf32, #dist.placement<[2@t * 4] partial [s
 
 // -----
 
-// expected-error@+1 {{expects a mirrored sub-axis after one of even extent, but got 3 before @g0}}
+// expected-error@+1 {{expects a mirrored sub-axis after a local one of even extent, but got 3 before @g0}}
 func.func private @odd(tensor<24xf32, #dist.placement<[3 * 2@mg0 * 4]>>)
 
 // -----
 
-// expected-error@+1 {{expects a mirrored sub-axis after one of even extent, but got 1 before @g0}}
+// expected-error@+1 {{expects a mirrored sub-axis after a local one of even extent, but got 1 before @g0}}
 func.func private @first(tensor<8xf32, #dist.placement<[2@mg0 * 4]>>)
+
+// -----
+
+// expected-error@+1 {{expects a mirrored sub-axis after a local one of even extent, but got 1 before @g0}}
+func.func private @after_a_mesh_axis(tensor<16xf32, #dist.placement<[2@g1 * 2@mg0 * 4]>>)
 
 // -----
 

@@ -107,8 +107,7 @@ std::vector<Row> getRows() {
        4,
        {{}, {}, {allReduce(4, 1, kTable)}},
        {{allToAll(4, 2, 2 * q / 4), allToAll(2, 2, 2 * k / 4), allGather(2, 2, 2 * k / 2)},
-        // More: gradients of keys and values are exchanged before they are reduced, at twice the size.
-        {allToAll(4, 2, 2 * q / 4), allGather(2, 2, 2 * k / 2), allToAll(2, 2, 2 * k / 2),
+        {allToAll(4, 2, 2 * q / 4), allGather(2, 2, 2 * k / 2), allToAll(2, 2, 2 * k / 4),
          reduceScatter(2, 2, 2 * k / 2)},
         {allReduce(4, 9, kMatrices + 2 * n)}},
        {{allGather(4, 1, ids)}, {}, {allReduce(4, 2, kTable + n)}}},

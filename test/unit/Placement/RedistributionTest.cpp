@@ -259,7 +259,7 @@ private:
     add(extents, owners, partials, axis + 1);
   }
 
-  /// All ways to mirror owned sub-axes after one of even extent.
+  /// All ways to mirror owned sub-axes after a local one of even extent.
   void addMirrored(SmallVector<DimSubAxes> dims, ArrayRef<Partial> partials, size_t dim = 0, size_t at = 0) {
     if (dim == dims.size())
       return;
@@ -269,7 +269,8 @@ private:
     size_t before = at;
     while (before > 0 && dims[dim][before - 1].mirrored)
       --before;
-    if (dims[dim][at].meshAxis == PlacementAttr::kLocal || before == 0 || dims[dim][before - 1].extent % 2)
+    bool follows = before > 0 && dims[dim][before - 1].meshAxis == PlacementAttr::kLocal;
+    if (dims[dim][at].meshAxis == PlacementAttr::kLocal || !follows || dims[dim][before - 1].extent % 2)
       return;
     dims[dim][at].mirrored = true;
     all.push_back(PlacementAttr::getCanonical(context, dims, partials));
@@ -587,6 +588,21 @@ TEST_F(StepsTest, MirroredSubAxesAreGatheredInNaturalOrder) {
   ASSERT_EQ(scatter->size(), 1u);
   EXPECT_EQ((*scatter)[0].kind, RedistributionKind::ReduceScatter);
   EXPECT_TRUE((*scatter)[0].mirrored);
+}
+
+/// Keys under context parallelism and Ulysses: each head's on fewer devices, then all positions; back in reverse.
+TEST_F(StepsTest, MirroredSubAxesAreGatheredWhereLeastIsLeft) {
+  PlacementAttr cut = place({{{8, -1}}, {{2, -1}, {2, 0, true}, {2, 1}, {64, -1}}}),
+                heads = place({{{2, 1}, {4, -1}}, {{512, -1}}});
+  auto gather = planRedistribution(cut, heads, {2, 2});
+  ASSERT_EQ(gather->size(), 2u);
+  EXPECT_EQ((*gather)[0].kind, RedistributionKind::AllToAll);
+  EXPECT_EQ((*gather)[1].kind, RedistributionKind::AllGather);
+  Partial sum{0, graph::ReduceKind::Sum};
+  auto scatter = planRedistribution(heads.withPartials(sum), cut, {2, 2});
+  ASSERT_EQ(scatter->size(), 2u);
+  EXPECT_EQ((*scatter)[0].kind, RedistributionKind::ReduceScatter);
+  EXPECT_EQ((*scatter)[1].kind, RedistributionKind::AllToAll);
 }
 
 TEST_F(StepsTest, WhatIsMirroredAlikeStays) {
