@@ -277,21 +277,20 @@ struct InsertRingsPass : galvatron::impl::InsertRingsPassBase<InsertRingsPass> {
   }
 
   LogicalResult unrollAll(dist::BodyOp body) {
-    SmallVector<Operation *> gathers;
-    body.walk([&](dist::AllGatherOp gather) { gathers.push_back(gather); });
-    WalkResult result = body.walk([&](Operation *op) -> WalkResult {
-      if (op->hasAttr(dist::kKeyTurnAttrName))
-        return success();
-      if (auto attention = dyn_cast<AttentionOp>(op))
-        return unrollOne(attention);
-      if (auto attention = dyn_cast<AttentionBackwardOp>(op))
-        return unrollOne(attention);
-      return success();
-    });
-    for (Operation *gather : gathers)
+    // Listed first: unrolling erases ops.
+    SmallVector<dist::AllGatherOp> gathers(body.getBody().getOps<dist::AllGatherOp>());
+    SmallVector<AttentionOp> forward(body.getBody().getOps<AttentionOp>());
+    SmallVector<AttentionBackwardOp> backward(body.getBody().getOps<AttentionBackwardOp>());
+    for (AttentionOp op : forward)
+      if (failed(unrollOne(op)))
+        return failure();
+    for (AttentionBackwardOp op : backward)
+      if (failed(unrollOne(op)))
+        return failure();
+    for (dist::AllGatherOp gather : gathers)
       if (gather->use_empty())
         gather->erase();
-    return failure(result.wasInterrupted());
+    return success();
   }
 
   SmallVector<int64_t> mesh;
