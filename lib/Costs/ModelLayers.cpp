@@ -119,8 +119,10 @@ static bool isTriangular(ModuleOp module, int64_t positions) {
 
 /// What a plan leaves to the compiler of context parallelism.
 static void chooseContextLayout(func::FuncOp step, search::Strategy &strategy) {
+  if (strategy.cp == 1 || strategy.cpZigzag || step.getNumArguments() == 0)
+    return;
   auto ids = cast<ShapedType>(step.getArgumentTypes()[0]);
-  if (strategy.cp == 1 || strategy.cpZigzag || ids.getRank() != 2)
+  if (ids.getRank() != 2)
     return;
   int64_t positions = ids.getDimSize(1);
   if (positions % (2 * strategy.cp) == 0 && isTriangular(step->getParentOfType<ModuleOp>(), positions))

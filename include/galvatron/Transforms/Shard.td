@@ -227,23 +227,29 @@ def InsertRingsPass : Pass<"galvatron-insert-rings", "mlir::ModuleOp"> {
     travel with them.
 
     **Before:** `split-tensors` has run: attention reads keys and values that were gathered along their positions.
-    **After:** in layers with a ring no attention reads gathered keys.
+    **After:** in layers with a ring no attention reads gathered keys; others, as below, are as they were.
     **Example:**
 
     ```mlir
-    module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "gpipe">} {
-      dist.body @l.forward(%q: tensor<1x1x4x8xf32>, %k: tensor<1x1x4x8xf32>) -> tensor<1x1x4x8xf32> {
-        %all = dist.all_gather %k axes [0] {dim = 2 : i64, outer = 1 : i64} : tensor<1x1x4x8xf32> -> tensor<1x1x8x8xf32>
-        %y, %lse = graph.attention %q, %all, %all {scale = 1.0} : (tensor<1x1x4x8xf32>, tensor<1x1x8x8xf32>, tensor<1x1x8x8xf32>) -> (tensor<1x1x4x8xf32>, tensor<1x1x4xf32>)
-        dist.return %lse : tensor<1x1x4xf32>
-      }
+    dist.body @l.forward(%k: tensor<1x1x4x8xf32>) -> tensor<1x1x8x8xf32> {
+      %all = dist.all_gather %k axes [0] {dim = 2 : i64, outer = 1 : i64} : tensor<1x1x4x8xf32> -> tensor<1x1x8x8xf32>
+      dist.return %all : tensor<1x1x8x8xf32>
     }
+    dist.layer @l {forward = @l.forward, gradients = [], homes = [#dist.placement<[1, 1, 4, 8]>], input_gradients = [], inputs = [], num_saved = 0 : i64, output_gradients = [], outputs = [#dist.placement<[1, 1, 8, 8]>], plan.strategy = #plan.strategy<cp = 2, cp_kind = gathered>}
+    ```
+
+    ```mlir
+    dist.body @l.forward(%k: tensor<1x1x4x8xf32>) -> tensor<1x1x8x8xf32> {
+      %all = dist.all_gather %k axes [0] {dim = 2 : i64, outer = 1 : i64} : tensor<1x1x4x8xf32> -> tensor<1x1x8x8xf32>
+      dist.return %all : tensor<1x1x8x8xf32>
+    }
+    dist.layer @l {forward = @l.forward, gradients = [], homes = [#dist.placement<[1, 1, 4, 8]>], input_gradients = [], inputs = [], num_saved = 0 : i64, output_gradients = [], outputs = [#dist.placement<[1, 1, 8, 8]>], plan.strategy = #plan.strategy<cp = 2, cp_kind = gathered>}
     ```
 
     **Fails when:** attention has a bias, or its keys or values are not gathered along their positions.
   }];
   let statistics = [Statistic<"numRings", "num-rings", "Attentions that were unrolled">];
-  let dependentDialects = ["::galvatron::dist::DistDialect", "::mlir::math::MathDialect"];
+  let dependentDialects = ["::galvatron::dist::DistDialect", "::mlir::arith::ArithDialect", "::mlir::math::MathDialect"];
 }
 
 def FuseSlicesPass : Pass<"galvatron-fuse-slices", "mlir::ModuleOp"> {
