@@ -29,8 +29,8 @@ struct SubAxis {
 /// One dimension, major first.
 using DimSubAxes = llvm::SmallVector<SubAxis, 4>;
 
-/// Where a mirrored sub-axis lies. Of an index i of its dimension, i / stride % extent is the sub-axis's index, and it is
-/// mirrored where i / parity is odd.
+/// Where a mirrored sub-axis lies. Of an index i of its dimension, i / stride % extent is the sub-axis's index, and it
+/// is mirrored where i / parity is odd.
 struct Mirror {
   int64_t dim, stride, parity;
   friend bool operator==(const Mirror &a, const Mirror &b) = default;

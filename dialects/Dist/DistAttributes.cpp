@@ -145,7 +145,8 @@ static std::string printMeshAxis(int64_t meshAxis) {
 
 LogicalResult PlacementAttr::verify(function_ref<InFlightDiagnostic()> emitError, ArrayRef<int64_t> extents,
                                     ArrayRef<int64_t> meshAxes, ArrayRef<int64_t> subAxesPerDim,
-                                    ArrayRef<int64_t> mirroredAxes, ArrayRef<int64_t> partialAxes, ArrayRef<int64_t> partialKinds) {
+                                    ArrayRef<int64_t> mirroredAxes, ArrayRef<int64_t> partialAxes,
+                                    ArrayRef<int64_t> partialKinds) {
   assert(extents.size() == meshAxes.size() && partialAxes.size() == partialKinds.size());
   llvm::SmallSet<int64_t, 8> seen;
   for (auto [extent, meshAxis] : llvm::zip(extents, meshAxes)) {

@@ -13,7 +13,8 @@
 
 namespace galvatron::plan {
 
-/// One number for each row: degrees 1 and others 0 where they are not in use. A choice is 1 for its first word, and so on.
+/// One number for each row: degrees 1 and others 0 where they are not in use. A choice is 1 for its first word, and so
+/// on.
 struct StrategyValues {
 #define STRATEGY_REST(FIELD, ...) std::int64_t FIELD = 1;
 #define STRATEGY_DEGREE(FIELD, ...) std::int64_t FIELD = 1;

@@ -103,8 +103,8 @@ plan::StrategyAttr galvatron::getStrategyAttr(MLIRContext *context, const search
   return plan::StrategyAttr::get(context, search::valuesOf(strategy, dp));
 }
 
-/// Whether every attention of the model is causal, over all of `positions`, and there is one: pieces from both ends then
-/// give the ranks of context parallelism equal work. A window does so by itself.
+/// Whether every attention of the model is causal, over all of `positions`, and there is one: pieces from both ends
+/// then give the ranks of context parallelism equal work. A window does so by itself.
 static bool isTriangular(ModuleOp module, int64_t positions) {
   bool any = false;
   WalkResult result = module.walk([&](graph::AttentionOp op) {

@@ -1,8 +1,8 @@
-// Redistribution where sub-axes are mirrored. What is mirrored alike before and after stays where it is, and the planner
-// need not know of it: under another numbering of the positions nothing is mirrored, and the same collectives do. What is
-// mirrored on one side only is gathered, in positions' natural order, or cut, before or after all else, whichever moves
-// less. What is mirrored differently on both is gathered and cut anew: every device sees the whole dimension in between,
-// which is more than an exchange would move, but right whatever the placements are.
+// Redistribution where sub-axes are mirrored. What is mirrored alike before and after stays where it is, and the
+// planner need not know of it: under another numbering of the positions nothing is mirrored, and the same collectives
+// do. What is mirrored on one side only is gathered, in positions' natural order, or cut, before or after all else,
+// whichever moves less. What is mirrored differently on both is gathered and cut anew: every device sees the whole
+// dimension in between, which is more than an exchange would move, but right whatever the placements are.
 #include "galvatron/Placement/PlacementsRedistribution.h"
 
 using namespace mlir;
@@ -28,9 +28,8 @@ static PlacementAttr withMirrors(PlacementAttr placement, ArrayRef<int64_t> axes
 }
 
 static bool haveEqualMirrors(PlacementAttr a, PlacementAttr b) {
-  return a && b && a.getMirroredAxes() == b.getMirroredAxes() && llvm::all_of(a.getMirroredAxes(), [&](int64_t axis) {
-           return a.getMirror(axis) == b.getMirror(axis);
-         });
+  return a && b && a.getMirroredAxes() == b.getMirroredAxes() &&
+         llvm::all_of(a.getMirroredAxes(), [&](int64_t axis) { return a.getMirror(axis) == b.getMirror(axis); });
 }
 
 /// The steps where both placements have the same mirrored sub-axes, and so does everything between them.
@@ -116,8 +115,8 @@ static Steps gatherMirrored(PlacementAttr from, ArrayRef<int64_t> mesh) {
   return steps;
 }
 
-/// `plain`, whose dimensions are local wherever `mirrored` has mirrored sub-axes, with these sub-axes. Null where it has
-/// the mesh axes elsewhere, or cuts such a dimension.
+/// `plain`, whose dimensions are local wherever `mirrored` has mirrored sub-axes, with these sub-axes. Null where it
+/// has the mesh axes elsewhere, or cuts such a dimension.
 static PlacementAttr graft(PlacementAttr plain, PlacementAttr mirrored) {
   SmallVector<DimSubAxes> dims = plain.getDims(), source = mirrored.getDims();
   for (auto [dim, other] : llvm::zip(dims, source)) {
@@ -131,9 +130,8 @@ static PlacementAttr graft(PlacementAttr plain, PlacementAttr mirrored) {
         subAxis.meshAxis = PlacementAttr::kLocal;
   }
   SmallVector<Partial> partials = plain.getPartials();
-  llvm::erase_if(partials, [&](Partial partial) {
-    return llvm::is_contained(mirrored.getMirroredAxes(), partial.meshAxis);
-  });
+  llvm::erase_if(partials,
+                 [&](Partial partial) { return llvm::is_contained(mirrored.getMirroredAxes(), partial.meshAxis); });
   if (llvm::any_of(mirrored.getMirroredAxes(),
                    [&](int64_t axis) { return llvm::is_contained(plain.getMeshAxes(), axis); }))
     return {};

@@ -81,8 +81,8 @@ bool LayerSubAxes::deal(const Axes &axes, ArrayRef<AxisId> group, When when, Mes
   return false;
 }
 
-/// The same of a row whose devices have a piece from either end: the axis is cut into halves first, and all of the row's
-/// mesh axes have their sub-axes after that.
+/// The same of a row whose devices have a piece from either end: the axis is cut into halves first, and all of the
+/// row's mesh axes have their sub-axes after that.
 bool LayerSubAxes::dealMirrored(const Axes &axes, ArrayRef<AxisId> group, When when, const Parallelism &row,
                                 MeshAxis &meshAxis) {
   for (AxisId axis : group) {
@@ -151,9 +151,9 @@ static bool isMinorTable(const Axes &axes, ArrayRef<AxisId> group, ArrayRef<Smal
 static LogicalResult refuse(Location loc, graph::LayerOp layer, const Parallelism &row, const Axes &axes,
                             ArrayRef<AxisId> group, int64_t dealt) {
   if (row.mirrored)
-    return emitError(loc) << "layer '" << layer.getSymName() << "' cannot use cp_zigzag = true with " << row.name << " = "
-                          << row.degree << ": expects 2 x " << row.name << " to divide " << describe(axes, layer, group)
-                          << "; use cp_zigzag false or another " << row.name;
+    return emitError(loc) << "layer '" << layer.getSymName() << "' cannot use cp_zigzag = true with " << row.name
+                          << " = " << row.degree << ": expects 2 x " << row.name << " to divide "
+                          << describe(axes, layer, group) << "; use cp_zigzag false or another " << row.name;
   InFlightDiagnostic error = emitError(loc) << "layer '" << layer.getSymName() << "' cannot use " << row.name << " = "
                                             << row.degree << ": expects it to divide " << describe(axes, layer, group);
   if (dealt > 1)
@@ -241,8 +241,8 @@ PlacementAttr galvatron::getPlacementAttr(RankedTensorType type, const ValueAxes
       int64_t rest = axes.getAxis(axis).extent;
       for (SubAxis subAxis : subAxes.getSubAxes(axis)) {
         auto meshAxis = llvm::find_if(meshAxes, [&](const auto &meshAxis) { return meshAxis.id == subAxis.meshAxis; });
-        bool mine = meshAxis != meshAxes.end() &&
-                    place[meshAxis - meshAxes.begin()] == MeshAxisPlace::sharded(dim, factor);
+        bool mine =
+            meshAxis != meshAxes.end() && place[meshAxis - meshAxes.begin()] == MeshAxisPlace::sharded(dim, factor);
         result.push_back(mine ? subAxis : SubAxis{subAxis.extent, PlacementAttr::kLocal});
         rest /= subAxis.extent;
       }

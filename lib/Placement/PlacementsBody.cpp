@@ -476,8 +476,8 @@ LogicalResult BodyAssigner::assignOp(Operation *op) {
   } else {
     for (auto [operand, need] : llvm::zip(op->getOperands(), places.operands)) {
       ValuePlace cut = cutAgain(operand, need, MeshAxisPlace(), /*always=*/true);
-      bool gathersLast = axes.isMixing(op) && cut != need && isFloatTensor(operand.getType()) &&
-                         !isProducer(operand.getDefiningOp());
+      bool gathersLast =
+          axes.isMixing(op) && cut != need && isFloatTensor(operand.getType()) && !isProducer(operand.getDefiningOp());
       if (gathersLast && !getCopies(operand).empty() && failed(getOperand(op, operand, cut)))
         return failure();
       FailureOr<Value> value = getOperand(op, operand, need);

@@ -232,32 +232,31 @@ FailureOr<DeviceTensors> Machine::runCollective(Operation *op, const DeviceTenso
         pieces.push_back(piece(x[member]));
       return join(pieces, dim, outer, mirrored);
     };
-    auto result = llvm::TypeSwitch<Operation *, FailureOr<Tensor>>(op)
-                      .Case([&](dist::AllReduceOp op) { return reduce(x, members, op.getKind()); })
-                      .Case([&](dist::AllGatherOp op) {
-                        return joined(op.getDim(), op.getOuter(), op.getMirrored(), [](const Tensor &t) { return t; });
-                      })
-                      .Case([&](dist::ReduceScatterOp op) {
-                        return cut(reduce(x, members, op.getKind()), op.getDim(), op.getOuter(), size, own,
-                                   op.getMirrored());
-                      })
-                      .Case([&](dist::AllToAllOp op) {
-                        return joined(op.getConcatDim(), op.getConcatOuter(), /*mirrored=*/false, [&](const Tensor &t) {
-                          return cut(t, op.getSplitDim(), op.getSplitOuter(), size, own);
-                        });
-                      })
-                      .Case([&](dist::PermuteOp op) -> FailureOr<Tensor> {
-                        if (int64_t(op.getSources().size()) != size)
-                          return op.emitOpError("expects a source for each of ")
-                                 << size << " devices, but got " << op.getSources().size();
-                        return x[members[op.getSources()[own]]];
-                      })
-                      .Case([&](dist::ShardOp op) {
-                        return cut(x[device], op.getDim(), op.getOuter(), size, own, op.getMirrored());
-                      })
-                      .Default([](Operation *op) -> FailureOr<Tensor> {
-                        return op->emitOpError("expects a collective that the reference evaluator knows");
-                      });
+    auto result =
+        llvm::TypeSwitch<Operation *, FailureOr<Tensor>>(op)
+            .Case([&](dist::AllReduceOp op) { return reduce(x, members, op.getKind()); })
+            .Case([&](dist::AllGatherOp op) {
+              return joined(op.getDim(), op.getOuter(), op.getMirrored(), [](const Tensor &t) { return t; });
+            })
+            .Case([&](dist::ReduceScatterOp op) {
+              return cut(reduce(x, members, op.getKind()), op.getDim(), op.getOuter(), size, own, op.getMirrored());
+            })
+            .Case([&](dist::AllToAllOp op) {
+              return joined(op.getConcatDim(), op.getConcatOuter(), /*mirrored=*/false,
+                            [&](const Tensor &t) { return cut(t, op.getSplitDim(), op.getSplitOuter(), size, own); });
+            })
+            .Case([&](dist::PermuteOp op) -> FailureOr<Tensor> {
+              if (int64_t(op.getSources().size()) != size)
+                return op.emitOpError("expects a source for each of ")
+                       << size << " devices, but got " << op.getSources().size();
+              return x[members[op.getSources()[own]]];
+            })
+            .Case([&](dist::ShardOp op) {
+              return cut(x[device], op.getDim(), op.getOuter(), size, own, op.getMirrored());
+            })
+            .Default([](Operation *op) -> FailureOr<Tensor> {
+              return op->emitOpError("expects a collective that the reference evaluator knows");
+            });
     if (failed(result))
       return failure();
     results.push_back(std::move(*result));

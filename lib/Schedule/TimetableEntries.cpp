@@ -92,12 +92,12 @@ static std::vector<int64_t> constantsOf(const Action &action) {
                                reduce.handle.value_or(kAtOnce)};
                 },
                 [](const ReduceScatter &scatter) {
-                  return Words{scatter.group, GVRT_F32,      int64_t(graph::ReduceKind::Sum),
-                               kOuter,        scatter.count, kMirrored,
-                               scatter.handle.value_or(kAtOnce)};
+                  return Words{scatter.group, GVRT_F32,  int64_t(graph::ReduceKind::Sum), kOuter,
+                               scatter.count, kMirrored, scatter.handle.value_or(kAtOnce)};
                 },
                 [](const AllGather &gather) {
-                  return Words{gather.group, gather.type, kOuter, gather.count, kMirrored, gather.handle.value_or(kAtOnce)};
+                  return Words{gather.group, gather.type, kOuter,
+                               gather.count, kMirrored,   gather.handle.value_or(kAtOnce)};
                 },
                 [](const Send &send) {
                   return Words{send.channel.stage, send.channel.tag(), send.channel.bytes, send.handle};

@@ -141,7 +141,8 @@ struct Exchange {
     char *sent = static_cast<char *>(context->workspace.bytes(2 * size * count * bytes));
     char *received = sent + size * count * bytes;
     for (int64_t r = 0; r < size; ++r)
-      copyStrided(x + (xOffset + (reversed ? size - 1 - r : r) * xStep) * bytes, sent + r * count * bytes, bytes, packed(part, /*packX=*/false));
+      copyStrided(x + (xOffset + (reversed ? size - 1 - r : r) * xStep) * bytes, sent + r * count * bytes, bytes,
+                  packed(part, /*packX=*/false));
     GVRT_MPI(context,
              MPI_Alltoall(sent, count, datatype(element), received, count, datatype(element), group.communicator));
     if (reduceKind >= 0)
@@ -233,8 +234,15 @@ void gvrt_reduce_scatter(gvrt_context *context, void *const *buffer, const int64
     return finish(context, handle);
   }
   for (const PieceHalf &half : pieceHalves(outer, mirrored)) {
-    Exchange exchange{context, group, element, /*xStep=*/inner, /*yStep=*/0, kind, x + half.first * inner * size * bytes,
-                      y + half.first * inner * bytes, half.reversed};
+    Exchange exchange{context,
+                      group,
+                      element,
+                      /*xStep=*/inner,
+                      /*yStep=*/0,
+                      kind,
+                      x + half.first * inner * size * bytes,
+                      y + half.first * inner * bytes,
+                      half.reversed};
     forParts({{half.count, half.step * inner * size, half.step * inner}, {inner, 1, 1}}, partElements(group, element),
              exchange);
   }

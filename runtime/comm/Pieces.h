@@ -63,8 +63,8 @@ inline PieceLoops packed(PieceLoops loops, bool packX) {
   return loops;
 }
 
-/// Some of the outer indices of an interleaved collective: those at which the pieces lie in the group's order, or in the
-/// opposite one.
+/// Some of the outer indices of an interleaved collective: those at which the pieces lie in the group's order, or in
+/// the opposite one.
 struct PieceHalf {
   int64_t first, count, step; // outer indices
   bool reversed;

@@ -7,8 +7,9 @@
 //
 //   local 0 1  ->  global (0·2 + 1)·2 + {0, 1}  =  2 3
 //
-// A sub-axis may be mirrored: where the last one before it that is not stands at an odd index, the coordinate counts from
-// the other end. And the coordinate may be that of the device some way back along the axis, whose keys came round a ring.
+// A sub-axis may be mirrored: where the last one before it that is not stands at an odd index, the coordinate counts
+// from the other end. And the coordinate may be that of the device some way back along the axis, whose keys came round
+// a ring.
 //
 // The same words travel as attributes of functions (Functions.def, `map`) and as placements in the manifest.
 //

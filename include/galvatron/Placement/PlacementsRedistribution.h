@@ -47,8 +47,8 @@ std::optional<llvm::SmallVector<RedistributionStep>>
 planRedistribution(dist::PlacementAttr from, dist::PlacementAttr to, llvm::ArrayRef<int64_t> mesh);
 
 /// The same of placements without mirrored sub-axes.
-std::optional<llvm::SmallVector<RedistributionStep>>
-planUnmirrored(dist::PlacementAttr from, dist::PlacementAttr to, llvm::ArrayRef<int64_t> mesh);
+std::optional<llvm::SmallVector<RedistributionStep>> planUnmirrored(dist::PlacementAttr from, dist::PlacementAttr to,
+                                                                    llvm::ArrayRef<int64_t> mesh);
 
 /// Elements that each device of a group sends in a collective other than a permute, on average.
 double getStepTraffic(RedistributionKind kind, int64_t localElements, int64_t groupSize);

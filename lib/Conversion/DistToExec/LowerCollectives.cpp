@@ -70,7 +70,11 @@ LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, 
     if (!moved)
       return refuse();
     return call("all_gather", gather.getAxes(),
-                {{"type", *moved}, {"outer", outer}, {"inner", inner}, {"mirrored", gather.getMirrored()}, {"handle", kAtOnce}});
+                {{"type", *moved},
+                 {"outer", outer},
+                 {"inner", inner},
+                 {"mirrored", gather.getMirrored()},
+                 {"handle", kAtOnce}});
   }
   if (auto scatter = dyn_cast<dist::ReduceScatterOp>(op)) {
     auto [outer, inner] = cutOf(shapeOf(to), scatter.getDim(), scatter.getOuter());

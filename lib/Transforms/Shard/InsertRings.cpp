@@ -11,14 +11,14 @@
 //     lse = m + log(exp(lse_a - m) + exp(lse_b - m)),  m = max(lse_a, lse_b)
 //     y   = y_a exp(lse_a - lse) + y_b exp(lse_b - lse)
 //
-// Backward reads y and lse of all keys, with which each device's share of dq is a sum over the sets, and so are dk and dv
-// over queries: these travel on with the keys that they belong to, from the first device that is not their own to the
-// last, and home, where they are added to its own. So no more bytes move than where all is gathered. Which positions
-// a set has is in `dist.key_position` and `dist.key_turn`; masks, windows and dropout follow from that. Own keys come
-// first: under a causal mask each query sees one of them, so no sum that is merged into is empty.
+// Backward reads y and lse of all keys, with which each device's share of dq is a sum over the sets, and so are dk and
+// dv over queries: these travel on with the keys that they belong to, from the first device that is not their own to
+// the last, and home, where they are added to its own. So no more bytes move than where all is gathered. Which
+// positions a set has is in `dist.key_position` and `dist.key_turn`; masks, windows and dropout follow from that. Own
+// keys come first: under a causal mask each query sees one of them, so no sum that is merged into is empty.
 //
-// The group may lie along several axes of the mesh (4 = 2 x 2): turns then count like the digits of a number, and a step
-// that carries turns several axes at once.
+// The group may lie along several axes of the mesh (4 = 2 x 2): turns then count like the digits of a number, and a
+// step that carries turns several axes at once.
 #include "dialects/Dist/Dist.h"
 #include "dialects/Graph/GraphAttention.h"
 #include "dialects/Graph/GraphShapes.h"
@@ -205,8 +205,9 @@ LogicalResult Ring::unroll(AttentionBackwardOp op) {
     auto reduction = gradient.hasOneUse() ? dyn_cast<dist::ReduceScatterOp>(*gradient.user_begin()) : nullptr;
     if (!reduction || reduction.getAxes() != getAxes() || reduction.getDim() != 2 ||
         reduction.getOuter() != keys.getOuter() || reduction.getMirrored() != keys.getMirrored())
-      return op.emitOpError("cannot be computed in a ring: expects the gradients of keys and values to be reduced along "
-                            "their positions, and nothing else to read them; use cp_kind \"gathered\"");
+      return op.emitOpError(
+          "cannot be computed in a ring: expects the gradients of keys and values to be reduced along "
+          "their positions, and nothing else to read them; use cp_kind \"gathered\"");
     reductions.push_back(reduction);
   }
   Value k = keys.getX(), v = values.getX(), dq, ownDk, ownDv, dk, dv;

@@ -60,8 +60,7 @@ inline std::vector<float> allGathered(const Group &group, int64_t outer, int64_t
 }
 
 /// The sum of [outer][group][inner], of which this rank gets its [outer][inner].
-inline std::vector<float> reduceScattered(const Group &group, int64_t outer, int64_t inner,
-                                          int64_t mirrored = kPlain) {
+inline std::vector<float> reduceScattered(const Group &group, int64_t outer, int64_t inner, int64_t mirrored = kPlain) {
   std::vector<float> y;
   int64_t size = group.ranks.size();
   for (int64_t o = 0; o < outer; ++o)

@@ -151,7 +151,8 @@ TEST_F(CollectivesTest, AllReduceGivesEveryRankTheSameBits) {
 
 TEST_F(CollectivesTest, AllGatherInterleavesPieces) {
   for (size_t group = 0; group < context.groups.size(); ++group)
-    for (auto [outer, inner] : {std::pair<int64_t, int64_t>{1, 5}, {3, 1}, {7, 4}, {6, 5}, {1, 1500001}, {3, 700001}, {4, 700001}}) {
+    for (auto [outer, inner] :
+         {std::pair<int64_t, int64_t>{1, 5}, {3, 1}, {7, 4}, {6, 5}, {1, 1500001}, {3, 700001}, {4, 700001}}) {
       const Group &members = context.groups[group];
       auto x = contribution<float>(context.rank, outer * inner);
       std::vector<float> y(members.ranks.size() * outer * inner, -1);
@@ -166,7 +167,8 @@ TEST_F(CollectivesTest, AllGatherInterleavesPieces) {
 
 TEST_F(CollectivesTest, ReduceScatterGivesEachRankItsPieceOfTheSum) {
   for (size_t group = 0; group < context.groups.size(); ++group)
-    for (auto [outer, inner] : {std::pair<int64_t, int64_t>{1, 5}, {3, 1}, {7, 4}, {6, 5}, {1, 900001}, {3, 400001}, {4, 400001}}) {
+    for (auto [outer, inner] :
+         {std::pair<int64_t, int64_t>{1, 5}, {3, 1}, {7, 4}, {6, 5}, {1, 900001}, {3, 400001}, {4, 400001}}) {
       const Group &members = context.groups[group];
       auto x = contribution<float>(context.rank, members.ranks.size() * outer * inner);
       std::vector<float> y(outer * inner, -1);

@@ -1,6 +1,6 @@
 // What kernels know of positions, on the host: against core/PositionMap.h, of which it is the device's form.
-#include "runtime/api/MeshAxisWord.h"
 #include "runtime/cuda/kernels/Positions.cuh"
+#include "runtime/api/MeshAxisWord.h"
 #include "runtime/core/Context.h"
 
 #include <gtest/gtest.h>
