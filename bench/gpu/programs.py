@@ -63,6 +63,8 @@ class Layout:
     sequence_parallel: bool | tuple[bool, ...] = False
     ulysses: int | tuple[int, ...] = 1
     cp: int | tuple[int, ...] = 1
+    cp_kind: str | None = None  # None: the compiler's choice
+    cp_zigzag: bool | None = None
     zero: int | tuple[int, ...] = 0
     cut: int = 0
     schedule: str = "1f1b"
@@ -74,10 +76,10 @@ class Layout:
         def each(value):
             return value if isinstance(value, tuple) else (value,) * len(paths)
 
-        keys = ("tp", "sequence_parallel", "ulysses", "cp", "zero", "recompute")
+        keys = ("tp", "sequence_parallel", "ulysses", "cp", "cp_kind", "cp_zigzag", "zero", "recompute")
         rows = zip(*(each(getattr(self, key)) for key in keys), strict=True)
         listed = [
-            {"path": path, "stage": int(0 < self.cut <= k), "strategy": dict(zip(keys, row, strict=True))}
+            {"path": path, "stage": int(0 < self.cut <= k), "strategy": {key: value for key, value in zip(keys, row, strict=True) if value is not None}}
             for k, (path, row) in enumerate(zip(paths, rows, strict=True))
         ]
         head = {"ranks": self.ranks, "global_batch": batch, "micro_batches": self.micro_batches}
@@ -91,7 +93,9 @@ PLANS = {
     "tp2": Layout(2, tp=2),
     "sp2": Layout(2, tp=2, sequence_parallel=True),
     "ulysses2": Layout(2, ulysses=2),
-    "cp2": Layout(2, cp=2),
+    "cp2": Layout(2, cp=2, cp_zigzag=False),
+    "zigzag2": Layout(2, cp=2, cp_kind="gathered", cp_zigzag=True),
+    "ring2": Layout(2, cp=2, cp_kind="ring", cp_zigzag=True),
     **{f"zero{level}": Layout(2, zero=level) for level in (1, 2, 3)},
     # Each layer its own: tp with its sequence | ulysses | cp | dp.
     "sequence": Layout(

@@ -18,10 +18,12 @@
 
 namespace galvatron::dist {
 
-/// A part of a dimension: `extent` positions, dealt to mesh axis `meshAxis`, to time or held locally.
+/// A part of a dimension: `extent` positions, dealt to mesh axis `meshAxis`, to time or held locally. `mirrored`: where
+/// the sub-axis that the mirrored ones follow stands at an odd index, coordinates count from the other end.
 struct SubAxis {
   int64_t extent;
   int64_t meshAxis;
+  bool mirrored = false;
   friend bool operator==(const SubAxis &a, const SubAxis &b) = default;
 };
 /// One dimension, major first.
@@ -31,6 +33,13 @@ using DimSubAxes = llvm::SmallVector<SubAxis, 4>;
 /// [concat_outer][group][rest].
 struct AllToAllCut {
   int64_t splitDim, splitOuter, concatDim, concatOuter;
+};
+
+/// Where a mirrored sub-axis lies. Of an index i of its dimension, i / stride % extent is the sub-axis's index, and it
+/// is mirrored where i / parity is odd.
+struct Mirror {
+  int64_t dim, stride, parity;
+  friend bool operator==(const Mirror &a, const Mirror &b) = default;
 };
 
 /// A reduction still due over the devices of a mesh axis, or over micro-batches.
@@ -60,6 +69,10 @@ llvm::raw_ostream &operator<<(llvm::raw_ostream &out, const Instruction &instruc
 
 /// On an op of a `dist.body` that reads its position: the `#dist.placement` of the tensor it reads.
 inline constexpr llvm::StringLiteral kPositionAttrName = "dist.position";
+/// On an attention of a ring, beside it: the placement of its keys, and for each axis of the mesh by how much the
+/// coordinate that they come from is less than the device's own.
+inline constexpr llvm::StringLiteral kKeyPositionAttrName = "dist.key_position";
+inline constexpr llvm::StringLiteral kKeyTurnAttrName = "dist.key_turn";
 /// On a `dist.layer`: groups of parameters (their indices) that lie one after another in memory, gradients too;
 /// on a `graph.concat` of such parameters: that it moves nothing; on a product: that its rows are such gradients.
 inline constexpr llvm::StringLiteral kAdjacentAttrName = "dist.adjacent";

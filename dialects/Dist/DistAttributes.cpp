@@ -42,22 +42,25 @@ static DimSubAxes canonicalize(ArrayRef<SubAxis> subAxes) {
 }
 
 PlacementAttr PlacementAttr::getCanonical(MLIRContext *context, ArrayRef<DimSubAxes> dims, ArrayRef<Partial> partials) {
-  SmallVector<int64_t> extents, meshAxes, subAxesPerDim, partialAxes, partialKinds;
+  SmallVector<int64_t> extents, meshAxes, subAxesPerDim, mirroredAxes, partialAxes, partialKinds;
   for (const DimSubAxes &dim : dims) {
     DimSubAxes subAxes = canonicalize(dim);
     subAxesPerDim.push_back(subAxes.size());
     for (SubAxis subAxis : subAxes) {
       extents.push_back(subAxis.extent);
       meshAxes.push_back(subAxis.meshAxis);
+      if (subAxis.mirrored)
+        mirroredAxes.push_back(subAxis.meshAxis);
     }
   }
+  llvm::sort(mirroredAxes);
   SmallVector<Partial> sorted(partials);
   llvm::sort(sorted, [](const Partial &a, const Partial &b) { return a.meshAxis < b.meshAxis; });
   for (Partial partial : sorted) {
     partialAxes.push_back(partial.meshAxis);
     partialKinds.push_back(int64_t(partial.kind));
   }
-  return get(context, extents, meshAxes, subAxesPerDim, partialAxes, partialKinds);
+  return get(context, extents, meshAxes, subAxesPerDim, mirroredAxes, partialAxes, partialKinds);
 }
 
 PlacementAttr PlacementAttr::getReplicated(RankedTensorType type) {
@@ -73,7 +76,8 @@ SmallVector<DimSubAxes> PlacementAttr::getDims() const {
   for (int64_t count : getSubAxesPerDim()) {
     DimSubAxes &dim = dims.emplace_back();
     for (int64_t i = 0; i < count; ++i, ++next)
-      dim.push_back({getExtents()[next], getMeshAxes()[next]});
+      dim.push_back(
+          {getExtents()[next], getMeshAxes()[next], llvm::is_contained(getMirroredAxes(), getMeshAxes()[next])});
   }
   return dims;
 }
@@ -87,6 +91,27 @@ SmallVector<Partial> PlacementAttr::getPartials() const {
 
 PlacementAttr PlacementAttr::withPartials(ArrayRef<Partial> partials) const {
   return getCanonical(getContext(), getDims(), partials);
+}
+
+PlacementAttr PlacementAttr::withoutMirrors() const {
+  return get(getContext(), getExtents(), getMeshAxes(), getSubAxesPerDim(), {}, getPartialAxes(), getPartialKinds());
+}
+
+std::optional<Mirror> PlacementAttr::getMirror(int64_t meshAxis) const {
+  for (auto [index, dim] : llvm::enumerate(getDims())) {
+    Mirror mirror{int64_t(index), 0, 0};
+    int64_t stride = 1;
+    for (SubAxis subAxis : llvm::reverse(dim)) {
+      if (subAxis.meshAxis == meshAxis && subAxis.mirrored)
+        mirror.stride = stride;
+      else if (mirror.stride && !subAxis.mirrored) {
+        mirror.parity = stride;
+        return mirror;
+      }
+      stride *= subAxis.extent;
+    }
+  }
+  return std::nullopt;
 }
 
 PlacementAttr PlacementAttr::withoutPartialTime() const {
@@ -120,7 +145,8 @@ static std::string printMeshAxis(int64_t meshAxis) {
 
 LogicalResult PlacementAttr::verify(function_ref<InFlightDiagnostic()> emitError, ArrayRef<int64_t> extents,
                                     ArrayRef<int64_t> meshAxes, ArrayRef<int64_t> subAxesPerDim,
-                                    ArrayRef<int64_t> partialAxes, ArrayRef<int64_t> partialKinds) {
+                                    ArrayRef<int64_t> mirroredAxes, ArrayRef<int64_t> partialAxes,
+                                    ArrayRef<int64_t> partialKinds) {
   assert(extents.size() == meshAxes.size() && partialAxes.size() == partialKinds.size());
   llvm::SmallSet<int64_t, 8> seen;
   for (auto [extent, meshAxis] : llvm::zip(extents, meshAxes)) {
@@ -128,6 +154,18 @@ LogicalResult PlacementAttr::verify(function_ref<InFlightDiagnostic()> emitError
       return emitError() << "expects sub-axes of extent at least 1, but got " << extent;
     if (meshAxis != kLocal && !seen.insert(meshAxis).second)
       return emitError() << "expects each mesh axis at most once, but got " << printMeshAxis(meshAxis) << " twice";
+  }
+  size_t next = 0;
+  for (int64_t count : subAxesPerDim) {
+    int64_t before = 1; // extent of the local sub-axis that mirrored ones follow
+    for (size_t end = next + count; next < end; ++next) {
+      bool mirrored = llvm::is_contained(mirroredAxes, meshAxes[next]);
+      if (mirrored && before % 2 != 0)
+        return emitError() << "expects a mirrored sub-axis after a local one of even extent, but got " << before
+                           << " before " << printMeshAxis(meshAxes[next]);
+      if (!mirrored)
+        before = meshAxes[next] == kLocal ? extents[next] : 1;
+    }
   }
   for (int64_t meshAxis : partialAxes)
     if (!seen.insert(meshAxis).second)
@@ -166,6 +204,9 @@ static ParseResult parseDim(AsmParser &parser, DimSubAxes &dim) {
     SMLoc loc = parser.getCurrentLocation();
     if (failed(parser.parseOptionalSymbolName(name)))
       continue;
+    subAxis.mirrored = name.getValue().starts_with("mg");
+    if (subAxis.mirrored)
+      name = StringAttr::get(name.getContext(), name.getValue().drop_front());
     FailureOr<int64_t> meshAxis = readMeshAxis(parser, loc, name);
     if (failed(meshAxis))
       return failure();
@@ -207,17 +248,21 @@ Attribute PlacementAttr::parse(AsmParser &parser, Type) {
   if (parser.parseGreater())
     return {};
   // `get` asserts what text may get wrong, so check first.
-  SmallVector<int64_t> extents, meshAxes, count, partialMeshAxes, kinds;
-  for (const DimSubAxes &dim : dims)
+  SmallVector<int64_t> extents, meshAxes, count, mirrored, partialMeshAxes, kinds;
+  for (const DimSubAxes &dim : dims) {
+    count.push_back(dim.size());
     for (SubAxis subAxis : dim) {
       extents.push_back(subAxis.extent);
       meshAxes.push_back(subAxis.meshAxis);
+      if (subAxis.mirrored)
+        mirrored.push_back(subAxis.meshAxis);
     }
+  }
   for (Partial partial : partials) {
     partialMeshAxes.push_back(partial.meshAxis);
     kinds.push_back(int64_t(partial.kind));
   }
-  if (failed(verify([&] { return parser.emitError(loc); }, extents, meshAxes, count, partialMeshAxes, kinds)))
+  if (failed(verify([&] { return parser.emitError(loc); }, extents, meshAxes, count, mirrored, partialMeshAxes, kinds)))
     return {};
   return getCanonical(parser.getContext(), dims, partials);
 }
@@ -231,7 +276,7 @@ void PlacementAttr::print(AsmPrinter &printer) const {
         [&](SubAxis subAxis) {
           os << subAxis.extent;
           if (subAxis.meshAxis != kLocal)
-            os << printMeshAxis(subAxis.meshAxis);
+            os << (subAxis.mirrored ? "@m" : "@") << printMeshAxis(subAxis.meshAxis).substr(1);
         },
         " * ");
   });

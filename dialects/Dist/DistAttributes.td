@@ -17,6 +17,10 @@ def Dist_PlacementAttr : AttrDef<Dist_Dialect, "Placement",
     a bar: the mesh axes, or time, over which the value is a partial reduction (over time: still to be
     accumulated over micro-batches). Axes not named hold replicas. Each mesh axis occurs at most once.
 
+    A sub-axis `@mgK` is mirrored: with C devices along the axis, device c has index c where the nearest sub-axis before
+    it that is not mirrored (local, of even extent) stands at an even index, C-1-c where at an odd one. With `[2 * 2@mg0 * 3]`
+    of 12 positions device 0 has 0-2 and 9-11, device 1 has 3-8: each as much of a triangle as the other.
+
     One placement has one form: no two neighbouring local sub-axes, and none of extent 1 beside others
     (`getCanonical`; the parser does this).
 
@@ -29,6 +33,7 @@ def Dist_PlacementAttr : AttrDef<Dist_Dialect, "Placement",
     ArrayRefParameter<"int64_t", "extents of all sub-axes, dimension after dimension">:$extents,
     ArrayRefParameter<"int64_t", "mesh axis of each sub-axis, or kLocal, kTime">:$meshAxes,
     ArrayRefParameter<"int64_t", "number of sub-axes of each dimension">:$subAxesPerDim,
+    ArrayRefParameter<"int64_t", "mesh axes whose sub-axes are mirrored, ascending">:$mirroredAxes,
     ArrayRefParameter<"int64_t", "mesh axes over which the value is partial, ascending">:$partialAxes,
     ArrayRefParameter<"int64_t", "graph::ReduceKind of each partial axis">:$partialKinds);
   let hasCustomAssemblyFormat = 1;
@@ -45,6 +50,11 @@ def Dist_PlacementAttr : AttrDef<Dist_Dialect, "Placement",
     ::llvm::SmallVector<DimSubAxes> getDims() const;
     ::llvm::SmallVector<Partial> getPartials() const;
     bool isPartial() const { return !getPartialAxes().empty(); }
+    bool isMirrored() const { return !getMirroredAxes().empty(); }
+    /// The mirrored sub-axis of a mesh axis, or nothing.
+    std::optional<Mirror> getMirror(int64_t meshAxis) const;
+    /// The same placement with no sub-axis mirrored.
+    PlacementAttr withoutMirrors() const;
     /// The same placement with other partial reductions.
     PlacementAttr withPartials(::llvm::ArrayRef<Partial> partials) const;
     /// The same placement without time among its partial mesh axes.

@@ -62,7 +62,8 @@ static LogicalResult verifyDim(Operation *op, StringRef name, int64_t dim, int64
 }
 
 /// `larger` along `dim` is `smaller` times the size of a group, and `outer` divides `smaller`.
-static LogicalResult verifyCut(Operation *op, Type largerType, Type smallerType, int64_t dim, int64_t outer) {
+static LogicalResult verifyCut(Operation *op, Type largerType, Type smallerType, int64_t dim, int64_t outer,
+                               bool mirrored) {
   RankedTensorType larger = getLocalType(largerType), smaller = getLocalType(smallerType);
   if (failed(verifyDim(op, "dimension", dim, larger.getRank())))
     return failure();
@@ -76,6 +77,8 @@ static LogicalResult verifyCut(Operation *op, Type largerType, Type smallerType,
   if (outer < 1 || smaller.getDimSize(dim) % outer != 0)
     return op->emitOpError("expects outer extent to divide local dimension of size ")
            << smaller.getDimSize(dim) << ", but got " << outer;
+  if (mirrored && outer % 2 != 0)
+    return op->emitOpError("expects an even outer extent where pieces are mirrored, but got ") << outer;
   return success();
 }
 
@@ -118,19 +121,19 @@ LogicalResult PermuteOp::verify() {
 LogicalResult AllGatherOp::verify() {
   if (failed(verifyCollective(*this, getAxes())))
     return failure();
-  return verifyCut(*this, getResult().getType(), getX().getType(), getDim(), getOuter());
+  return verifyCut(*this, getResult().getType(), getX().getType(), getDim(), getOuter(), getMirrored());
 }
 
 LogicalResult ReduceScatterOp::verify() {
   if (failed(verifyCollective(*this, getAxes())))
     return failure();
-  return verifyCut(*this, getX().getType(), getResult().getType(), getDim(), getOuter());
+  return verifyCut(*this, getX().getType(), getResult().getType(), getDim(), getOuter(), getMirrored());
 }
 
 LogicalResult ShardOp::verify() {
   if (failed(verifyCollective(*this, getAxes())))
     return failure();
-  return verifyCut(*this, getX().getType(), getResult().getType(), getDim(), getOuter());
+  return verifyCut(*this, getX().getType(), getResult().getType(), getDim(), getOuter(), getMirrored());
 }
 
 static LogicalResult verifyAllToAll(Operation *op, ArrayRef<int64_t> axes, unsigned index, const AllToAllCut &cut) {

@@ -65,7 +65,8 @@ def Dist_ShareOp : Dist_Op<"share", [Pure]> {
 
 /// A collective over the devices that differ only in `axes` (mesh axes, major to minor; position in
 /// the group is the mixed radix of their coordinates). `dim` is cut at [outer][group][inner], `outer`
-/// being the product of the local sub-axes more major than the exchanged one: for contiguous shards 1.
+/// being the product of the local sub-axes more major than the exchanged one: for contiguous shards 1. `mirrored`: at odd
+/// outer indices (`outer` is even) the group's pieces lie in the opposite order.
 class Dist_CollectiveOp<string mnemonic, dag more> : Dist_Op<mnemonic, [Pure]> {
   let arguments = !con((ins AnyRankedTensor:$x, DenseI64ArrayAttr:$axes), more);
   let results = (outs AnyRankedTensor:$result);
@@ -90,11 +91,11 @@ def Dist_AllReduceOp : Dist_ReducingOp<"all_reduce", (ins)> {
     ```
   }];
 }
-def Dist_AllGatherOp : Dist_CollectiveOp<"all_gather", (ins I64Attr:$dim, I64Attr:$outer)> {
+def Dist_AllGatherOp : Dist_CollectiveOp<"all_gather", (ins I64Attr:$dim, I64Attr:$outer, UnitAttr:$mirrored)> {
   let summary = "every device gets all pieces of the group along `dim`";
-  let description = [{ Ranks before [a] [b], after [a b] [a b]. }];
+  let description = [{ Ranks before [a] [b], after [a b] [a b]; mirrored with outer 2, before [a d] [b c], after [a b c d] on both. }];
 }
-def Dist_ReduceScatterOp : Dist_ReducingOp<"reduce_scatter", (ins I64Attr:$dim, I64Attr:$outer)> {
+def Dist_ReduceScatterOp : Dist_ReducingOp<"reduce_scatter", (ins I64Attr:$dim, I64Attr:$outer, UnitAttr:$mirrored)> {
   let summary = "every device gets its piece, along `dim`, of the reduction";
   let description = [{ Ranks before [a b] [c d], after [a+c] [b+d]. }];
 }
@@ -149,7 +150,7 @@ def Dist_PermuteOp : Dist_CollectiveOp<"permute", (ins DenseI64ArrayAttr:$source
     ```
   }];
 }
-def Dist_ShardOp : Dist_CollectiveOp<"shard", (ins I64Attr:$dim, I64Attr:$outer)> {
+def Dist_ShardOp : Dist_CollectiveOp<"shard", (ins I64Attr:$dim, I64Attr:$outer, UnitAttr:$mirrored)> {
   let summary = "this device's piece of a replicated value along `dim`; moves nothing";
   let description = [{ Ranks before [a b] [a b], after [a] [b]. }];
 }

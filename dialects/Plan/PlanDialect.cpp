@@ -118,6 +118,9 @@ LogicalResult StrategyAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                          << values.*row.value;
   if (values.zero < 0 || values.zero > 3)
     return emitError() << "expects ZeRO level from 0 to 3, but got " << values.zero;
+  for (DimensionId id : kContextChoices)
+    if (const Dimension &row = kDimensions[int(id)]; row.isUsed(values) && values.cp == 1)
+      return emitError() << "expects '" << StringRef(row.key) << "' only with cp above 1";
   if (values.values < 0 || values.values >> 32)
     return emitError() << "expects 'recompute_values' as 32 bits, but got " << values.values;
   return success();

@@ -95,6 +95,9 @@ enum class DimensionId {
 #include "dialects/Plan/Strategy.def"
 };
 
+/// How context parallelism works, where there is any.
+inline constexpr DimensionId kContextChoices[] = {DimensionId::CpKind, DimensionId::CpZigzag};
+
 /// Calls `visit` with each row that is in use, in the order of texts: degrees of ranks from slow to fast, then their
 /// parts, then the others as in the table.
 template <typename Visit> void forEachUsed(const StrategyValues &values, Visit visit) {

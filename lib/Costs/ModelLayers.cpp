@@ -1,8 +1,10 @@
 // Layers of a model from the calls of `@step`, and plans to and from attributes.
 #include "galvatron/Costs/ModelLayers.h"
 
+#include "dialects/Graph/GraphAttention.h"
 #include "dialects/Graph/GraphStructure.h"
 #include "dialects/Plan/Plan.h"
+#include "galvatron/Placement/Placements.h"
 #include "galvatron/Placement/Recomputation.h"
 
 #include "llvm/ADT/StringSet.h"
@@ -110,6 +112,32 @@ plan::StrategyAttr galvatron::getStrategyAttr(MLIRContext *context, const search
   return plan::StrategyAttr::get(context, search::valuesOf(strategy, dp));
 }
 
+/// Whether every attention of the model is causal, over all of `positions`, and there is one: pieces from both ends
+/// then give the ranks of context parallelism equal work. A window does so by itself.
+static bool isTriangular(ModuleOp module, int64_t positions) {
+  bool any = false;
+  WalkResult result = module.walk([&](graph::AttentionOp op) {
+    any = true;
+    int64_t queries = cast<ShapedType>(op.getQ().getType()).getDimSize(2);
+    bool isWhole = op.getCausal() && op.getWindow() == 0 && queries == positions &&
+                   cast<ShapedType>(op.getK().getType()).getDimSize(2) == positions;
+    return isWhole ? WalkResult::advance() : WalkResult::interrupt();
+  });
+  return any && !result.wasInterrupted();
+}
+
+/// What a plan leaves to the compiler of context parallelism.
+static void chooseContextLayout(func::FuncOp step, search::Strategy &strategy) {
+  if (strategy.cp == 1 || strategy.cpZigzag || step.getNumArguments() == 0)
+    return;
+  auto ids = cast<ShapedType>(step.getArgumentTypes()[0]);
+  if (ids.getRank() != 2)
+    return;
+  int64_t positions = ids.getDimSize(1);
+  if (positions % (2 * strategy.cp) == 0 && isTriangular(step->getParentOfType<ModuleOp>(), positions))
+    strategy.cpZigzag = int(CpZigzag::Yes);
+}
+
 void galvatron::annotatePlan(const ModelLayers &model, const search::Plan &plan) {
   func::FuncOp step = model.step;
   MLIRContext *context = step.getContext();
@@ -132,6 +160,7 @@ void galvatron::annotatePlan(const ModelLayers &model, const search::Plan &plan)
     search::Result<uint32_t> values = search::getValueBits(layer, known.recomputableValues);
     assert(values && "the plan has been checked");
     strategy.values = *values;
+    chooseContextLayout(step, strategy);
     if (strategy.values)
       tagRecomputableValues(layerOf(call));
     call->setAttr(plan::kStageAttrName, builder.getI64IntegerAttr(layer.stage));

@@ -127,6 +127,9 @@ void galvatron::buildShardPhase(mlir::OpPassManager &passes, const ShardPhaseOpt
   passes.addPass(createVerifyPlacementsPass());
   // The last use of placements as encodings: bodies are on local shapes from here.
   passes.addPass(createSplitTensorsPass());
+  // Gathers of keys become rings, where a strategy says so: which device's keys attention reads is then nothing that a
+  // placement could say.
+  passes.addPass(createInsertRingsPass());
   // A model's own fused matrices were cut for placement; here their pieces lie together again.
   passes.addPass(createFuseSlicesPass());
   // On local shapes: whatever tp, a device's parts of q, k and v lie together.

@@ -84,6 +84,26 @@ bool LayerSubAxes::deal(const Axes &axes, ArrayRef<AxisId> group, When when, Mes
   return false;
 }
 
+/// The same of a row whose devices have a piece from either end: the axis is cut into halves first, and all of the
+/// row's mesh axes have their sub-axes after that.
+bool LayerSubAxes::dealMirrored(const Axes &axes, ArrayRef<AxisId> group, When when, const Parallelism &row,
+                                MeshAxis &meshAxis) {
+  for (AxisId axis : group) {
+    SmallVector<SubAxis> &dealt = subAxes[axis];
+    bool isDealt = llvm::any_of(dealt, [&](SubAxis subAxis) { return subAxis.meshAxis == meshAxis.id; });
+    if (!isDealt && getRest(axes.getAxis(axis).extent, dealt) % (2 * row.degree) != 0)
+      continue;
+    if (!isDealt) {
+      dealt.push_back({2, PlacementAttr::kLocal});
+      for (int64_t each : row.meshAxes)
+        dealt.push_back({mesh[each], each, /*mirrored=*/true});
+    }
+    meshAxis.choices.push_back({axis, when});
+    return true;
+  }
+  return false;
+}
+
 /// What the axes of a role are to the model's author.
 static StringRef describe(AxisRole role) {
   switch (role) {
@@ -136,6 +156,10 @@ static bool canPad(AxisRole role) { return role == AxisRole::Internal; }
 /// Refuses a degree that does not divide what the layer would cut by it.
 static LogicalResult refuse(Location loc, graph::LayerOp layer, const Parallelism &row, const Axes &axes,
                             ArrayRef<AxisId> group, int64_t dealt) {
+  if (row.mirrored)
+    return emitError(loc) << "layer '" << layer.getSymName() << "' cannot use cp_zigzag = true with " << row.name
+                          << " = " << row.degree << ": expects 2 x " << row.name << " to divide "
+                          << describe(axes, layer, group) << "; use cp_zigzag false or another " << row.name;
   InFlightDiagnostic error = emitError(loc) << "layer '" << layer.getSymName() << "' cannot use " << row.name << " = "
                                             << row.degree << ": expects it to divide " << describe(axes, layer, group);
   if (dealt > 1)
@@ -164,7 +188,9 @@ LogicalResult LayerSubAxes::deal(const Axes &axes, graph::LayerOp layer, const P
     for (Preference preference : row.wants) {
       SmallVector<SmallVector<AxisId>> groups = axes.getGroups(layer, preference.role);
       for (ArrayRef<AxisId> group : groups) {
-        if (!isWanted(axes, layer, group, preference.when) || deal(axes, group, preference.when, meshAxis))
+        if (!isWanted(axes, layer, group, preference.when) ||
+            (row.mirrored ? dealMirrored(axes, group, preference.when, row, meshAxis)
+                          : deal(axes, group, preference.when, meshAxis)))
           continue;
         if (!isMinorTable(axes, group, groups))
           return refuse(loc, layer, row, axes, group, getDealt(group));
@@ -270,8 +296,9 @@ PlacementAttr galvatron::getPlacementAttr(RankedTensorType type, const ValueAxes
       int64_t rest = axes.getAxis(axis).extent;
       for (SubAxis subAxis : subAxes.getSubAxes(axis)) {
         auto meshAxis = llvm::find_if(meshAxes, [&](const auto &meshAxis) { return meshAxis.id == subAxis.meshAxis; });
-        bool mine = place[meshAxis - meshAxes.begin()] == MeshAxisPlace::sharded(dim, factor);
-        result.push_back({subAxis.extent, mine ? subAxis.meshAxis : PlacementAttr::kLocal});
+        bool mine =
+            meshAxis != meshAxes.end() && place[meshAxis - meshAxes.begin()] == MeshAxisPlace::sharded(dim, factor);
+        result.push_back(mine ? subAxis : SubAxis{subAxis.extent, PlacementAttr::kLocal});
         rest /= subAxis.extent;
       }
       result.push_back({rest, PlacementAttr::kLocal});

@@ -8,6 +8,9 @@
 //   3. Nothing that crosses a layer is partial, but the loss and parameters' gradients.
 //   4. Any other op reads its partial operands reduced.
 //   5. Ops without operands are made in the placement asked for.
+//   6. A sum over positions that an op mixes is reduced at once where the mesh axis cuts the result's own positions:
+//      gradients of keys and values, before rope and projections would see them whole. And what such an op reads of all
+//      positions is gathered last, apart from all else that redistributes it.
 //
 // Conversions are shared by all readers of one direction. Backward also reads forward's copies, but
 // gathers gathered ones again: they would be the larger tensors to keep. The strategy may say otherwise.
@@ -73,6 +76,8 @@ private:
   Value makeProducer(Operation *producer, Value original, const ValuePlace &place);
   Value convert(Value original, const Copy &from, const ValuePlace &to);
   FailureOr<SmallVector<Value>> addPartialsFirst(Operation *op, const OpPlaces &places);
+  ValuePlace cutAgain(Value original, ValuePlace place, MeshAxisPlace without, bool always);
+  LogicalResult reduceMixed(Operation *op, const OpPlaces &places);
   Value asFactor(Operation *op, Value operand, Type type);
 
   PlacementAttr getAttr(Value original, const ValuePlace &place) {
@@ -436,6 +441,30 @@ LogicalResult BodyAssigner::checkTime(Operation *op, Value operand, const ValueP
   return success();
 }
 
+/// `place` with what the mesh axes want of the value on those that are `without` any of it. `always`: what they want in
+/// every op alone.
+ValuePlace BodyAssigner::cutAgain(Value original, ValuePlace place, MeshAxisPlace without, bool always) {
+  for (auto [meshAxis, where] : llvm::zip(meshAxes, place))
+    for (const Choice &choice : meshAxis.choices)
+      for (auto [dim, list] : llvm::enumerate(axes.getAxes(original)))
+        if (auto found = llvm::find(list, choice.axis);
+            where == without && found != list.end() && (!always || choice.when == When::Always))
+          where = MeshAxisPlace::sharded(dim, found - list.begin());
+  return place;
+}
+
+LogicalResult BodyAssigner::reduceMixed(Operation *op, const OpPlaces &places) {
+  if (!inBackward || !axes.isMixing(op))
+    return success();
+  for (auto [result, place] : llvm::zip(op->getResults(), places.results))
+    for (bool always : {true, false}) { // a reduction among those that would gather, then the rest
+      ValuePlace cut = cutAgain(result, place, MeshAxisPlace::partial(ReduceKind::Sum), always);
+      if (cut != place && !axes.isParameterLike(result) && failed(getOperand(op, result, cut)))
+        return failure();
+    }
+  return success();
+}
+
 LogicalResult BodyAssigner::assignOp(Operation *op) {
   if (isProducer(op))
     return success(); // made where it is read
@@ -451,6 +480,11 @@ LogicalResult BodyAssigner::assignOp(Operation *op) {
     operands = *added;
   } else {
     for (auto [operand, need] : llvm::zip(op->getOperands(), places.operands)) {
+      ValuePlace cut = cutAgain(operand, need, MeshAxisPlace(), /*always=*/true);
+      bool gathersLast =
+          axes.isMixing(op) && cut != need && isFloatTensor(operand.getType()) && !isProducer(operand.getDefiningOp());
+      if (gathersLast && !getCopies(operand).empty() && failed(getOperand(op, operand, cut)))
+        return failure();
       FailureOr<Value> value = getOperand(op, operand, need);
       if (failed(value))
         return failure();
@@ -473,7 +507,7 @@ LogicalResult BodyAssigner::assignOp(Operation *op) {
   Operation *placed = builder.create(state);
   for (auto [result, value, place] : llvm::zip(op->getResults(), placed->getResults(), places.results))
     addCopy(result, value, place);
-  return success();
+  return reduceMixed(op, places);
 }
 
 //===----------------------------------------------------------------------===//

@@ -249,7 +249,7 @@ static RedistributionKind getKind(int from, int to) {
   return to >= 0 ? RedistributionKind::AllToAll : RedistributionKind::AllGather;
 }
 
-static double getStepTraffic(RedistributionKind kind, int64_t localElements, int64_t groupSize) {
+double galvatron::getStepTraffic(RedistributionKind kind, int64_t localElements, int64_t groupSize) {
   double others = double(groupSize - 1), local = double(localElements);
   switch (kind) {
   case RedistributionKind::Shard:
@@ -581,8 +581,8 @@ static std::optional<SmallVector<RedistributionStep>> findSteps(const Redistribu
 // Entry points
 //===----------------------------------------------------------------------===//
 
-std::optional<SmallVector<RedistributionStep>> galvatron::planRedistribution(PlacementAttr from, PlacementAttr to,
-                                                                             ArrayRef<int64_t> mesh) {
+std::optional<SmallVector<RedistributionStep>> galvatron::planUnmirrored(PlacementAttr from, PlacementAttr to,
+                                                                         ArrayRef<int64_t> mesh) {
   if (from == to)
     return SmallVector<RedistributionStep>();
   PlacementAttr middle = getCommonMiddle(from, to);
@@ -614,18 +614,19 @@ Value galvatron::buildStep(OpBuilder &builder, Location loc, Value value, const 
   auto number = [&](int64_t value) { return builder.getI64IntegerAttr(value); };
   auto kind = graph::ReduceKindAttr::get(builder.getContext(), step.reduction);
   auto dim = number(step.dim), outer = number(step.outer);
+  auto mirrored = step.mirrored ? builder.getUnitAttr() : UnitAttr();
   switch (step.kind) {
   case RedistributionKind::Shard:
-    return ShardOp::create(builder, loc, type, value, axes, dim, outer);
+    return ShardOp::create(builder, loc, type, value, axes, dim, outer, mirrored);
   case RedistributionKind::ReduceScatter:
-    return ReduceScatterOp::create(builder, loc, type, value, axes, dim, outer, kind);
+    return ReduceScatterOp::create(builder, loc, type, value, axes, dim, outer, mirrored, kind);
   case RedistributionKind::AllToAll:
     return AllToAllOp::create(builder, loc, type, value, axes, dim, outer, number(step.joinDim),
                               number(step.joinOuter));
   case RedistributionKind::AllReduce:
     return AllReduceOp::create(builder, loc, type, value, axes, kind);
   case RedistributionKind::AllGather:
-    return AllGatherOp::create(builder, loc, type, value, axes, dim, outer);
+    return AllGatherOp::create(builder, loc, type, value, axes, dim, outer, mirrored);
   case RedistributionKind::Permute:
     return PermuteOp::create(builder, loc, type, value, axes, step.sources);
   }

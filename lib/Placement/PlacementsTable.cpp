@@ -32,6 +32,7 @@ llvm::SmallVector<Parallelism> galvatron::getParallelisms(plan::StrategyAttr str
     row.degree = plan::getOwnDegree(id, values);
     row.meshAxes.assign(axes.of[int(id)].begin(), axes.of[int(id)].end());
     row.wants = getWants(id);
+    row.mirrored = id == DimensionId::Cp && row.degree > 1 && CpZigzag(values.cpZigzag) == CpZigzag::Yes;
 #define STRATEGY_FLAG(FIELD, NAME, KEY, WORD, CLONE, OF, ...)                                                          \
   if (values.FIELD && id == DimensionId::OF)                                                                           \
     row.wants.append(getWants(DimensionId::NAME));

@@ -82,15 +82,17 @@ template <typename Op> struct AttentionRow {
   int64_t heads, kvHeads, queries, keys, size, valueSize;
   random::Stream stream;
   double dropout;
-  /// Where the scores [B,N,Sq,Sk] lie: as q does, with all keys.
+  /// Where the scores [B,N,Sq,Sk] lie: as q does, with all keys or those of a ring's step.
   Position scores;
 
   AttentionRow(Op op, OpCall &call, const Tensor &q, const Tensor &k, const Tensor &v, const Tensor *bias)
       : op(op), call(call), q(q), k(k), v(v), bias(bias), heads(q.shape[1]), kvHeads(k.shape[1]), queries(q.shape[2]),
         keys(k.shape[2]), size(q.shape[3]), valueSize(v.shape[3]), stream(call.dropoutStream(op.getId())),
         dropout(op.getDropout().convertToDouble()), scores(call.position) {
-    if (!scores.dims.empty())
-      scores.dims[3].clear();
+    scores.dims.resize(4);
+    scores.dims[3].clear();
+    if (!call.keyPosition.dims.empty())
+      scores.dims[3] = call.keyPosition.dims[2];
   }
 
   int64_t qStart(int64_t b, int64_t n, int64_t i) const { return ((b * heads + n) * queries + i) * size; }
@@ -104,9 +106,9 @@ template <typename Op> struct AttentionRow {
 
   /// Whether query i may look at key j.
   bool sees(int64_t i, int64_t j) const {
-    int64_t query = call.position.globalIndex(2, i) + keys - call.position.globalExtent(2, queries);
-    int64_t window = op.getWindow();
-    return (!op.getCausal() || j <= query) && (window == 0 || query - j < window);
+    int64_t query = scores.globalIndex(2, i) + scores.globalExtent(3, keys) - scores.globalExtent(2, queries);
+    int64_t window = op.getWindow(), key = scores.globalIndex(3, j);
+    return (!op.getCausal() || key <= query) && (window == 0 || query - key < window);
   }
 
   double biasAt(int64_t b, int64_t n, int64_t i, int64_t j) const {
@@ -162,7 +164,7 @@ static void attention(graph::AttentionOp op, OpCall &call) {
     for (int64_t j = 0; j < row.keys; ++j)
       if (row.sees(i, j))
         sum += std::exp(scores[j] - max);
-    double logSum = max + std::log(sum);
+    double logSum = sum > 0 ? max + std::log(sum) : -INFINITY; // -inf where the row sees no key
     lse[(b * row.heads + n) * row.queries + i] = logSum;
     for (int64_t j = 0; j < row.keys; ++j) {
       if (!row.sees(i, j))

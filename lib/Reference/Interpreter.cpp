@@ -100,7 +100,17 @@ LogicalResult Interpreter::runOnDevice(Operation *op, const OpFunction &function
       return op->emitOpError("expects tensors, but got ") << type;
     tensors.emplace_back(dist::getLocalType(type).getShape());
   }
-  OpCall call{op, operands, tensors, machine.position(positionOf(op), device, microBatch), seed, step, layer};
+  auto keys = op->getAttrOfType<dist::PlacementAttr>(dist::kKeyPositionAttrName);
+  auto turn = op->getAttrOfType<DenseI64ArrayAttr>(dist::kKeyTurnAttrName);
+  int64_t home = turn ? machine.turned(device, turn) : device;
+  OpCall call{op,
+              operands,
+              tensors,
+              machine.position(positionOf(op), device, microBatch),
+              machine.position(keys, home, microBatch),
+              seed,
+              step,
+              layer};
   if (failed(function(call)))
     return failure();
   for (auto [type, tensor, result] : llvm::zip(op->getResultTypes(), tensors, results)) {

@@ -18,13 +18,19 @@ int64_t Position::globalIndex(unsigned dim, int64_t local) const {
   if (dim >= dims.size() || dims[dim].empty())
     return local;
   // Minor to major: local sub-axes take their part of `local`.
-  int64_t global = 0, scale = 1;
-  for (const SubAxis &subAxis : llvm::reverse(dims[dim])) {
-    int64_t index = subAxis.index ? *subAxis.index : local % subAxis.extent;
+  SmallVector<int64_t> indices(dims[dim].size());
+  for (auto [subAxis, index] : llvm::reverse(llvm::zip(dims[dim], indices))) {
+    index = subAxis.index ? *subAxis.index : local % subAxis.extent;
     if (!subAxis.index)
       local /= subAxis.extent;
-    global += index * scale;
-    scale *= subAxis.extent;
+  }
+  int64_t global = 0, before = 0;
+  for (auto [subAxis, index] : llvm::zip(dims[dim], indices)) {
+    if (!subAxis.mirrored)
+      before = index;
+    else if (before % 2 != 0)
+      index = subAxis.extent - 1 - index;
+    global = global * subAxis.extent + index;
   }
   return global;
 }
@@ -73,6 +79,13 @@ SmallVector<int64_t> Machine::group(int64_t member, ArrayRef<int64_t> axes) cons
   return members;
 }
 
+int64_t Machine::turned(int64_t from, ArrayRef<int64_t> turn) const {
+  SmallVector<int64_t> at = coordinates(from);
+  for (auto [axis, less] : llvm::enumerate(turn))
+    at[axis] = (at[axis] + mesh[axis] - less) % mesh[axis];
+  return device(at);
+}
+
 Position Machine::position(dist::PlacementAttr placement, int64_t device, int64_t microBatch) const {
   Position position;
   if (!placement)
@@ -86,7 +99,7 @@ Position Machine::position(dist::PlacementAttr placement, int64_t device, int64_
         index = microBatch;
       else if (subAxis.meshAxis != dist::PlacementAttr::kLocal)
         index = at[subAxis.meshAxis];
-      dim.push_back({subAxis.extent, index});
+      dim.push_back({subAxis.extent, index, subAxis.mirrored});
     }
   }
   return position;
@@ -153,8 +166,13 @@ LogicalResult Machine::gather(Location loc, const DeviceTensors &pieces, dist::P
 // Collectives
 //===----------------------------------------------------------------------===//
 
+/// Which of a group's pieces stands at a place among them.
+static int64_t pieceAt(int64_t place, int64_t outerIndex, int64_t parts, bool mirrored) {
+  return mirrored && outerIndex % 2 != 0 ? parts - 1 - place : place;
+}
+
 /// A dimension cut at [outer][parts][inner]: piece `part`, [outer][inner].
-static Tensor cut(const Tensor &x, int64_t dim, int64_t outer, int64_t parts, int64_t part) {
+static Tensor cut(const Tensor &x, int64_t dim, int64_t outer, int64_t parts, int64_t part, bool mirrored = false) {
   Shape shape = x.shape;
   shape[dim] /= parts;
   int64_t inner = shape[dim] / outer;
@@ -162,7 +180,8 @@ static Tensor cut(const Tensor &x, int64_t dim, int64_t outer, int64_t parts, in
   Shape strides = stridesOf(x.shape);
   forEachIndex(shape, [&](ArrayRef<int64_t> index, int64_t i) {
     Shape from(index);
-    from[dim] = (index[dim] / inner * parts + part) * inner + index[dim] % inner;
+    int64_t place = pieceAt(part, index[dim] / inner, parts, mirrored);
+    from[dim] = (index[dim] / inner * parts + place) * inner + index[dim] % inner;
     int64_t offset = 0;
     for (auto [at, stride] : llvm::zip(from, strides))
       offset += at * stride;
@@ -172,7 +191,7 @@ static Tensor cut(const Tensor &x, int64_t dim, int64_t outer, int64_t parts, in
 }
 
 /// The inverse of `cut`.
-static Tensor join(ArrayRef<Tensor> pieces, int64_t dim, int64_t outer) {
+static Tensor join(ArrayRef<Tensor> pieces, int64_t dim, int64_t outer, bool mirrored) {
   Shape shape = pieces[0].shape;
   int64_t parts = pieces.size(), inner = shape[dim] / outer;
   shape[dim] *= parts;
@@ -180,7 +199,7 @@ static Tensor join(ArrayRef<Tensor> pieces, int64_t dim, int64_t outer) {
   Shape strides = stridesOf(pieces[0].shape);
   forEachIndex(shape, [&](ArrayRef<int64_t> index, int64_t i) {
     Shape from(index);
-    int64_t part = index[dim] / inner % parts;
+    int64_t part = pieceAt(index[dim] / inner % parts, index[dim] / inner / parts, parts, mirrored);
     from[dim] = index[dim] / (inner * parts) * inner + index[dim] % inner;
     int64_t offset = 0;
     for (auto [at, stride] : llvm::zip(from, strides))
@@ -207,36 +226,39 @@ FailureOr<DeviceTensors> Machine::runCollective(Operation *op, const DeviceTenso
   for (int64_t device = 0; device < numDevices(); ++device) {
     SmallVector<int64_t> members = group(device, axes);
     int64_t own = llvm::find(members, device) - members.begin(), size = members.size();
-    auto joined = [&](int64_t dim, int64_t outer, function_ref<Tensor(const Tensor &)> piece) {
+    auto joined = [&](int64_t dim, int64_t outer, bool mirrored, function_ref<Tensor(const Tensor &)> piece) {
       SmallVector<Tensor> pieces;
       for (int64_t member : members)
         pieces.push_back(piece(x[member]));
-      return join(pieces, dim, outer);
+      return join(pieces, dim, outer, mirrored);
     };
     auto exchanged = [&](const dist::AllToAllCut &by) {
-      return joined(by.concatDim, by.concatOuter,
+      return joined(by.concatDim, by.concatOuter, /*mirrored=*/false,
                     [&](const Tensor &t) { return cut(t, by.splitDim, by.splitOuter, size, own); });
     };
-    auto result = llvm::TypeSwitch<Operation *, FailureOr<Tensor>>(op)
-                      .Case([&](dist::AllReduceOp op) { return reduce(x, members, op.getKind()); })
-                      .Case([&](dist::AllGatherOp op) {
-                        return joined(op.getDim(), op.getOuter(), [](const Tensor &t) { return t; });
-                      })
-                      .Case([&](dist::ReduceScatterOp op) {
-                        return cut(reduce(x, members, op.getKind()), op.getDim(), op.getOuter(), size, own);
-                      })
-                      .Case([&](dist::AllToAllOp op) { return exchanged(op.getCut()); })
-                      .Case([&](dist::CoalescedAllToAllOp op) { return exchanged(op.getCut(index)); })
-                      .Case([&](dist::PermuteOp op) -> FailureOr<Tensor> {
-                        if (int64_t(op.getSources().size()) != size)
-                          return op.emitOpError("expects a source for each of ")
-                                 << size << " devices, but got " << op.getSources().size();
-                        return x[members[op.getSources()[own]]];
-                      })
-                      .Case([&](dist::ShardOp op) { return cut(x[device], op.getDim(), op.getOuter(), size, own); })
-                      .Default([](Operation *op) -> FailureOr<Tensor> {
-                        return op->emitOpError("expects a collective that the reference evaluator knows");
-                      });
+    auto result =
+        llvm::TypeSwitch<Operation *, FailureOr<Tensor>>(op)
+            .Case([&](dist::AllReduceOp op) { return reduce(x, members, op.getKind()); })
+            .Case([&](dist::AllGatherOp op) {
+              return joined(op.getDim(), op.getOuter(), op.getMirrored(), [](const Tensor &t) { return t; });
+            })
+            .Case([&](dist::ReduceScatterOp op) {
+              return cut(reduce(x, members, op.getKind()), op.getDim(), op.getOuter(), size, own, op.getMirrored());
+            })
+            .Case([&](dist::AllToAllOp op) { return exchanged(op.getCut()); })
+            .Case([&](dist::CoalescedAllToAllOp op) { return exchanged(op.getCut(index)); })
+            .Case([&](dist::PermuteOp op) -> FailureOr<Tensor> {
+              if (int64_t(op.getSources().size()) != size)
+                return op.emitOpError("expects a source for each of ")
+                       << size << " devices, but got " << op.getSources().size();
+              return x[members[op.getSources()[own]]];
+            })
+            .Case([&](dist::ShardOp op) {
+              return cut(x[device], op.getDim(), op.getOuter(), size, own, op.getMirrored());
+            })
+            .Default([](Operation *op) -> FailureOr<Tensor> {
+              return op->emitOpError("expects a collective that the reference evaluator knows");
+            });
     if (failed(result))
       return failure();
     results.push_back(std::move(*result));

@@ -25,6 +25,8 @@ struct Machine {
 
   /// Where a device's piece lies; a null placement: everything is local.
   Position position(dist::PlacementAttr placement, int64_t device, int64_t microBatch) const;
+  /// The device whose coordinates are less by `turn`, one number for each axis of the mesh or none.
+  int64_t turned(int64_t device, llvm::ArrayRef<int64_t> turn) const;
   /// Every device's piece of a global tensor. What a partial value's devices hold adds up to it: the
   /// first has it, the others hold zeros.
   DeviceTensors scatter(const Tensor &global, dist::PlacementAttr placement, int64_t microBatch) const;

@@ -18,6 +18,8 @@ namespace galvatron::reference {
 struct SubAxis {
   int64_t extent;
   std::optional<int64_t> index;
+  /// Counts from the other end where the sub-axis before it stands at an odd index.
+  bool mirrored = false;
 };
 
 /// Where an op's tensor lies in the global one. Without sub-axes local and global are the same.
@@ -38,6 +40,8 @@ struct OpCall {
   llvm::ArrayRef<const Tensor *> operands;
   llvm::MutableArrayRef<Tensor> results;
   Position position;
+  /// Of an attention in a ring, where its keys lie; else as `position` without anything.
+  Position keyPosition;
   /// Random bits: seed, step and the layer's path (hashed).
   uint64_t seed, step, layer;
 

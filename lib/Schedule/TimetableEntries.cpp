@@ -63,8 +63,8 @@ std::optional<int64_t> galvatron::groupOf(const Action &action) {
 
 /// The handle of what is done where it starts.
 static constexpr int64_t kAtOnce = -1;
-/// Pieces lie one after another.
-static constexpr int64_t kOuter = 1;
+/// Pieces lie one after another, in the group's order.
+static constexpr int64_t kOuter = 1, kMirrored = 0;
 
 static std::string functionOf(const Action &action) {
   return std::visit(Overloads{[](const Compute &compute) { return compute.function; },
@@ -92,11 +92,12 @@ static std::vector<int64_t> constantsOf(const Action &action) {
                                reduce.handle.value_or(kAtOnce)};
                 },
                 [](const ReduceScatter &scatter) {
-                  return Words{scatter.group, GVRT_F32,      int64_t(graph::ReduceKind::Sum),
-                               kOuter,        scatter.count, scatter.handle.value_or(kAtOnce)};
+                  return Words{scatter.group, GVRT_F32,  int64_t(graph::ReduceKind::Sum), kOuter,
+                               scatter.count, kMirrored, scatter.handle.value_or(kAtOnce)};
                 },
                 [](const AllGather &gather) {
-                  return Words{gather.group, gather.type, kOuter, gather.count, gather.handle.value_or(kAtOnce)};
+                  return Words{gather.group, gather.type, kOuter,
+                               gather.count, kMirrored,   gather.handle.value_or(kAtOnce)};
                 },
                 [](const Send &send) {
                   return Words{send.channel.stage, send.channel.tag(), send.channel.bytes, send.handle};

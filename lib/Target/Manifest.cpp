@@ -5,6 +5,8 @@
 #include "dialects/Graph/GraphInputs.h"
 #include "dialects/Plan/Plan.h"
 
+#include "runtime/api/MeshAxisWord.h"
+
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/xxhash.h"
 
@@ -20,7 +22,10 @@ static Json toJson(dist::PlacementAttr placement) {
   for (int64_t count : placement.getSubAxesPerDim()) {
     Json subAxes = Json::array();
     for (int64_t i = 0; i < count; ++i, ++subAxis)
-      subAxes.push_back({placement.getExtents()[subAxis], placement.getMeshAxes()[subAxis]});
+      subAxes.push_back(
+          {placement.getExtents()[subAxis],
+           meshAxisWord(placement.getMeshAxes()[subAxis],
+                        llvm::is_contained(placement.getMirroredAxes(), placement.getMeshAxes()[subAxis]))});
     dims.push_back(subAxes);
   }
   return dims;

@@ -126,20 +126,23 @@ void reducePart(gvrt_context *context, const Group &group, int64_t element, int6
 }
 
 /// Sends every rank its part of x, receives this rank's parts; both through the workspace. `xStep`, `yStep`: elements
-/// from one rank's piece to the next. Where `reduceKind` is not negative the received parts are reduced into y's one.
+/// from one rank's piece to the next, `reversed`: x's lie in the opposite order. Where `reduceKind` is not negative the
+/// received parts are reduced into y's one.
 struct Exchange {
   gvrt_context *context;
   const Group &group;
   int64_t element, xStep, yStep, reduceKind;
   const char *x;
   char *y;
+  bool reversed = false;
 
   void operator()(const PieceLoops &part, int64_t xOffset, int64_t yOffset) const {
     int64_t size = group.ranks.size(), bytes = elementBytes(element), count = numElements(part);
     char *sent = static_cast<char *>(context->workspace.bytes(2 * size * count * bytes));
     char *received = sent + size * count * bytes;
     for (int64_t r = 0; r < size; ++r)
-      copyStrided(x + (xOffset + r * xStep) * bytes, sent + r * count * bytes, bytes, packed(part, /*packX=*/false));
+      copyStrided(x + (xOffset + (reversed ? size - 1 - r : r) * xStep) * bytes, sent + r * count * bytes, bytes,
+                  packed(part, /*packX=*/false));
     GVRT_MPI(context,
              MPI_Alltoall(sent, count, datatype(element), received, count, datatype(element), group.communicator));
     if (reduceKind >= 0)
@@ -183,8 +186,9 @@ void gvrt_all_gather(gvrt_context *context, void *const *buffer, const int64_t *
   Operation operation(context, "all_gather");
   Attributes read(attribute);
   const Group &group = groupOf(context, read.integer());
-  int64_t element = readType(context, read), outer = read.integer(), inner = read.integer(), handle = read.integer();
-  int64_t bytes = elementBytes(element), size = group.ranks.size();
+  int64_t element = readType(context, read), outer = read.integer(), inner = read.integer();
+  bool mirrored = read.integer();
+  int64_t handle = read.integer(), bytes = elementBytes(element), size = group.ranks.size();
   auto *x = static_cast<const char *>(buffer[0]);
   auto *y = static_cast<char *>(buffer[1]);
   if (!x)
@@ -194,16 +198,25 @@ void gvrt_all_gather(gvrt_context *context, void *const *buffer, const int64_t *
       std::memcpy(y, x, outer * inner * bytes);
     return finish(context, handle);
   }
-  PieceLoops loops = {{outer, inner, inner * size}, {inner, 1, 1}};
-  forParts(loops, partElements(group, element), [&](const PieceLoops &part, int64_t xOffset, int64_t yOffset) {
-    // A part of an outer extent of 1 is contiguous in x.
-    int64_t count = numElements(part);
-    char *all = static_cast<char *>(context->workspace.bytes(size * count * bytes));
-    GVRT_MPI(context, MPI_Allgather(x + xOffset * bytes, count, datatype(element), all, count, datatype(element),
-                                    group.communicator));
-    for (int64_t r = 0; r < size; ++r)
-      copyStrided(all + r * count * bytes, y + (yOffset + r * inner) * bytes, bytes, packed(part, /*packX=*/true));
-  });
+  for (const PieceHalf &half : pieceHalves(outer, mirrored)) {
+    PieceLoops loops = {{half.count, half.step * inner, half.step * inner * size}, {inner, 1, 1}};
+    forParts(loops, partElements(group, element), [&](const PieceLoops &part, int64_t xOffset, int64_t yOffset) {
+      // Without a step between them, a part's outer indices are contiguous in x.
+      int64_t count = numElements(part);
+      char *all = static_cast<char *>(context->workspace.bytes((size + 1) * count * bytes));
+      const char *own = x + (half.first * inner + xOffset) * bytes;
+      if (half.step > 1) {
+        copyStrided(own, all + size * count * bytes, bytes, packed(part, /*packX=*/false));
+        own = all + size * count * bytes;
+      }
+      GVRT_MPI(context,
+               MPI_Allgather(own, count, datatype(element), all, count, datatype(element), group.communicator));
+      for (int64_t r = 0; r < size; ++r)
+        copyStrided(all + r * count * bytes,
+                    y + (half.first * inner * size + yOffset + half.place(r, size) * inner) * bytes, bytes,
+                    packed(part, /*packX=*/true));
+    });
+  }
   finish(context, handle);
 }
 
@@ -212,15 +225,27 @@ void gvrt_reduce_scatter(gvrt_context *context, void *const *buffer, const int64
   Attributes read(attribute);
   const Group &group = groupOf(context, read.integer());
   int64_t element = readType(context, read), kind = read.integer(), outer = read.integer(), inner = read.integer();
-  int64_t handle = read.integer(), size = group.ranks.size();
+  bool mirrored = read.integer();
+  int64_t handle = read.integer(), size = group.ranks.size(), bytes = elementBytes(element);
   auto *x = static_cast<const char *>(buffer[0]);
   auto *y = static_cast<char *>(buffer[1]);
   if (size == 1) {
-    std::memcpy(y, x, outer * inner * elementBytes(element));
+    std::memcpy(y, x, outer * inner * bytes);
     return finish(context, handle);
   }
-  Exchange exchange{context, group, element, /*xStep=*/inner, /*yStep=*/0, kind, x, y};
-  forParts({{outer, inner * size, inner}, {inner, 1, 1}}, partElements(group, element), exchange);
+  for (const PieceHalf &half : pieceHalves(outer, mirrored)) {
+    Exchange exchange{context,
+                      group,
+                      element,
+                      /*xStep=*/inner,
+                      /*yStep=*/0,
+                      kind,
+                      x + half.first * inner * size * bytes,
+                      y + half.first * inner * bytes,
+                      half.reversed};
+    forParts({{half.count, half.step * inner * size, half.step * inner}, {inner, 1, 1}}, partElements(group, element),
+             exchange);
+  }
   finish(context, handle);
 }
 
@@ -282,5 +307,9 @@ void gvrt_shard(gvrt_context *context, void *const *buffer, const int64_t *attri
   const Group &group = groupOf(context, read.integer());
   int64_t bytes = read.integer(), outer = read.integer(), inner = read.integer(), size = group.ranks.size();
   auto *x = static_cast<const char *>(buffer[0]);
-  copyStrided(x + group.position * inner * bytes, buffer[1], bytes, {{outer, inner * size, inner}, {inner, 1, 1}});
+  auto *y = static_cast<char *>(buffer[1]);
+  for (const PieceHalf &half : pieceHalves(outer, read.integer()))
+    copyStrided(x + (half.first * size + half.place(group.position, size)) * inner * bytes,
+                y + half.first * inner * bytes, bytes,
+                {{half.count, half.step * inner * size, half.step * inner}, {inner, 1, 1}});
 }

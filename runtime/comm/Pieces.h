@@ -63,6 +63,23 @@ inline PieceLoops packed(PieceLoops loops, bool packX) {
   return loops;
 }
 
+/// Some of the outer indices of an interleaved collective: those at which the pieces lie in the group's order, or in
+/// the opposite one.
+struct PieceHalf {
+  int64_t first, count, step; // outer indices
+  bool reversed;
+
+  /// Where rank r's piece lies among `size`.
+  int64_t place(int64_t r, int64_t size) const { return reversed ? size - 1 - r : r; }
+};
+
+/// All of them, or of a mirrored collective the even and the odd ones.
+inline std::vector<PieceHalf> pieceHalves(int64_t outer, bool mirrored) {
+  if (!mirrored)
+    return {{0, outer, 1, false}};
+  return {{0, outer / 2, 2, false}, {1, outer / 2, 2, true}};
+}
+
 /// Whom a rank of a group sends to and receives from in a permute; itself if it keeps what it has.
 struct Partners {
   int64_t source = 0, target = 0;

@@ -7,11 +7,17 @@
 //
 //   local 0 1  ->  global (0·2 + 1)·2 + {0, 1}  =  2 3
 //
+// A sub-axis may be mirrored: where the last one before it that is not stands at an odd index, the coordinate counts
+// from the other end. And the coordinate may be that of the device some way back along the axis, whose keys came round
+// a ring.
+//
 // The same words travel as attributes of functions (Functions.def, `map`) and as placements in the manifest.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #ifndef GALVATRON_RUNTIME_CORE_POSITIONMAP_H
 #define GALVATRON_RUNTIME_CORE_POSITIONMAP_H
+
+#include "runtime/api/MeshAxisWord.h"
 
 #include <cstdint>
 #include <vector>
@@ -28,14 +34,23 @@ public:
     for (Dimension &dimension : dimensions) {
       int64_t subAxes = *words++;
       for (int64_t i = 0; i < subAxes; ++i, words += 2) {
-        int64_t extent = words[0], meshAxis = words[1];
-        int64_t value = meshAxis == kLocal ? kLocal : meshAxis == kTime ? microBatch : coordinates[meshAxis];
-        dimension.subAxes.push_back({extent, value});
+        int64_t extent = words[0];
+        SubAxis subAxis{extent, valueOf(coordinates, microBatch, extent, words[1]), isMirrored(words[1])};
+        dimension.subAxes.push_back(subAxis);
         dimension.global *= extent;
-        if (meshAxis == kLocal)
+        if (subAxis.value == kLocal)
           dimension.local *= extent;
       }
     }
+  }
+
+  /// The index that this device and micro-batch have of a sub-axis, kLocal if all of them.
+  static int64_t valueOf(const std::vector<int64_t> &coordinates, int64_t microBatch, int64_t extent, int64_t word) {
+    if (word == kLocal)
+      return kLocal;
+    if (word == kTime)
+      return microBatch;
+    return (coordinates[meshAxisOf(word)] + extent - turnOf(word)) % extent;
   }
 
   int64_t globalExtent(int64_t dim) const { return dimensions[dim].global; }
@@ -43,7 +58,7 @@ public:
 
   /// Global index of local index `local`.
   int64_t toGlobal(int64_t dim, int64_t local) const {
-    int64_t global = 0, below = dimensions[dim].local;
+    int64_t global = 0, below = dimensions[dim].local, before = 0;
     for (const SubAxis &subAxis : dimensions[dim].subAxes) {
       int64_t value = subAxis.value;
       if (value == kLocal) {
@@ -51,6 +66,7 @@ public:
         value = local / below;
         local %= below;
       }
+      value = subAxis.place(value, before);
       global = global * subAxis.extent + value;
     }
     return global;
@@ -58,14 +74,17 @@ public:
 
   /// Local index of global index `global` (0 <= global < globalExtent), or -1 where another device holds it.
   int64_t toLocal(int64_t dim, int64_t global) const {
-    int64_t local = 0, below = dimensions[dim].global;
+    int64_t local = 0, below = dimensions[dim].global, before = 0;
     for (const SubAxis &subAxis : dimensions[dim].subAxes) {
       below /= subAxis.extent;
       int64_t value = global / below;
       global %= below;
+      int64_t own = subAxis.place(subAxis.value, before);
+      if (!subAxis.mirrored)
+        before = value;
       if (subAxis.value == kLocal)
         local = local * subAxis.extent + value;
-      else if (subAxis.value != value)
+      else if (own != value)
         return -1;
     }
     return local;
@@ -85,6 +104,15 @@ public:
 private:
   struct SubAxis {
     int64_t extent, value; // value kLocal: all values
+    bool mirrored;
+
+    /// The index for a value, and what the mirrored ones that follow go by.
+    int64_t place(int64_t value, int64_t &before) const {
+      if (mirrored)
+        return before % 2 != 0 ? extent - 1 - value : value;
+      before = value;
+      return value;
+    }
   };
   struct Dimension {
     std::vector<SubAxis> subAxes;

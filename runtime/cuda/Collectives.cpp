@@ -89,9 +89,11 @@ int64_t partBytes(gvrt_context *context, int64_t least) {
   return bytes;
 }
 
-/// x or y as [outer][group][inner] against contiguous [group][rows][inner].
-PieceLoops whole(int64_t size, int64_t rows, int64_t inner, bool pack) {
-  PieceLoops loops = {{size, inner, rows * inner}, {rows, size * inner, inner}, {inner, 1, 1}};
+/// One half of `rows` outer indices, x or y as [outer][group][inner] against contiguous [group][rows][inner].
+PieceLoops whole(const PieceHalf &half, int64_t size, int64_t rows, int64_t inner, bool pack) {
+  PieceLoops loops = {{size, half.reversed ? -inner : inner, rows * inner},
+                      {half.count, half.step * size * inner, half.step * inner},
+                      {inner, 1, 1}};
   if (!pack)
     for (StridedLoop &loop : loops)
       std::swap(loop.x, loop.y);
@@ -105,6 +107,7 @@ struct Interleaved {
   int64_t group;
   ElementInfo element;
   int64_t outer = 0, inner = 0, handle = -1;
+  bool mirrored = false;
   const char *x = nullptr;
   char *y = nullptr;
 
@@ -112,6 +115,7 @@ struct Interleaved {
   void read(Attributes &attributes, void *const *buffer) {
     outer = attributes.integer();
     inner = attributes.integer();
+    mirrored = attributes.integer();
     handle = attributes.integer();
     x = static_cast<const char *>(buffer[0]);
     y = static_cast<char *>(buffer[1]);
@@ -129,7 +133,7 @@ struct Interleaved {
     auto move = [&](const char *from, char *to, int64_t count) {
       GVRT_NCCL(context, call(from, to, count, issue.communicator(), issue.stream()));
     };
-    if (outer <= kGrouped) {
+    if (outer <= kGrouped && !mirrored) {
       GVRT_NCCL(context, ncclGroupStart());
       for (int64_t o = 0; o < outer; ++o)
         move(x + o * xRow, y + o * yRow, inner);
@@ -137,15 +141,22 @@ struct Interleaved {
       return issue.finish();
     }
     auto *all = static_cast<char *>(stateOf(context).workspace);
-    int64_t part = partBytes(context, size * row) / (size * row);
+    int64_t unit = mirrored ? 2 : 1; // rows that stay together
+    int64_t part = partBytes(context, unit * size * row) / (unit * size * row) * unit;
     for (int64_t o = 0; o < outer; o += part) {
       int64_t rows = std::min(part, outer - o);
-      PieceLoops loops = whole(size, rows, inner, /*pack=*/!gathers);
+      auto copyHalves = [&](const char *from, char *to) {
+        for (const PieceHalf &half : pieceHalves(rows, mirrored)) {
+          int64_t at = (half.first * size + half.place(0, size)) * row, packedAt = half.first * row;
+          copyPieces(context, issue.stream(), from + (gathers ? packedAt : at), to + (gathers ? at : packedAt),
+                     element.bytes, whole(half, size, rows, inner, /*pack=*/!gathers));
+        }
+      };
       if (!gathers)
-        copyPieces(context, issue.stream(), x + o * xRow, all, element.bytes, loops);
+        copyHalves(x + o * xRow, all);
       move(gathers ? x + o * xRow : all, gathers ? all : y + o * yRow, rows * inner);
       if (gathers)
-        copyPieces(context, issue.stream(), all, y + o * yRow, element.bytes, loops);
+        copyHalves(all, y + o * yRow);
     }
     issue.finish(/*now=*/true);
   }

@@ -14,7 +14,7 @@ bool answersFor(const gvrt_context &context, const ParameterInfo &parameter) {
   for (size_t d = 0; d < parameter.shape.size(); ++d)
     for (int64_t subAxes = *word++; subAxes > 0; --subAxes, word += 2)
       if (word[1] >= 0)
-        used[word[1]] = true;
+        used[meshAxisOf(word[1])] = true;
   if (parameter.shard)
     for (int64_t axis : parameter.shard->axes)
       used[axis] = true;

@@ -68,6 +68,8 @@ class Layout:
     ulysses: int | list[int] = 1
     cp: int | list[int] = 1
     keep_gathered: bool | list[bool] = False
+    cp_kind: str | None | list[str | None] = None
+    cp_zigzag: bool | None | list[bool | None] = None
     strided: bool | list[bool] = False
     stages: list[int] | None = None
     schedule: str = "1f1b"
@@ -79,9 +81,12 @@ class Layout:
             assert not isinstance(value, list) or len(value) == len(units), "one entry for each unit"
             return value if isinstance(value, list) else [value] * len(units)
 
-        keys = ("tp", "sequence_parallel", "ulysses", "cp", "keep_gathered", "strided", "recompute")
+        keys = ("tp", "sequence_parallel", "ulysses", "cp", "cp_kind", "cp_zigzag", "keep_gathered", "strided", "recompute")
         columns = [each(getattr(self, key)) for key in keys]
-        strategies = [dict(zip(keys, values, strict=True)) for values in zip(*columns, strict=True)]
+        strategies = [
+            {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+            for values in zip(*columns, strict=True)
+        ]
         stages = self.stages or [0] * len(units)
         listed = [
             {"path": path, "stage": stage, "strategy": strategy}

@@ -26,6 +26,22 @@ PLANS = {
     "ulysses4": Layout(ranks=4, ulysses=4, recompute=[False, True, False, False, False]),
     "cp2": Layout(ranks=2, cp=2),
     "cp2-sp2-dp2": Layout(ranks=8, cp=2, tp=2, sequence_parallel=True, micro_batches=2),
+    "zigzag2": Layout(ranks=2, cp=2, cp_zigzag=True),
+    "zigzag2-ulysses2": Layout(ranks=4, cp=2, cp_zigzag=True, ulysses=2),
+    "ring2-sp2-pp2": Layout(
+        ranks=8, cp=2, cp_kind="ring", cp_zigzag=True, tp=2, sequence_parallel=True, stages=TWO_STAGES, micro_batches=2
+    ),
+    "ring4": Layout(ranks=4, cp=4, cp_kind="ring", cp_zigzag=False),
+    # Of four ranks: gathered, as a ring, with positions from both ends and without, beside tp.
+    "rings-mixed": Layout(
+        ranks=4,
+        cp=[4, 4, 2, 4, 2],
+        tp=[1, 1, 2, 1, 2],
+        cp_kind=["gathered", "ring", "ring", "gathered", "gathered"],
+        cp_zigzag=[True, True, False, False, True],
+        micro_batches=2,
+        recompute=[False, True, False, False, False],
+    ),
     # Each layer its own: cp 4 | ulysses 2 x cp 2 | dp 2 x tp 2 | tp 4 with its sequence | ulysses 2 x tp 2.
     "mixed": Layout(
         ranks=4,
@@ -37,10 +53,12 @@ PLANS = {
     ),
 }
 MODELS = {
-    "llama": ("sp2", "sp2-dp2-pp2", "sp4-strided", "sp2-cp2-kept", "ulysses2-pp2", "ulysses4", "cp2-sp2-dp2", "mixed"),
-    "gpt2": ("sp2-dp2-pp2", "ulysses4", "cp2", "mixed"),
-    "falcon_alibi": ("sp2",),  # a mask and a bias that depend on positions
-    "mistral": ("sp2", "ulysses4", "cp2-sp2-dp2", "mixed"),
+    "llama": ("sp2", "sp2-dp2-pp2", "sp4-strided", "sp2-cp2-kept", "ulysses2-pp2", "ulysses4")
+    + ("cp2-sp2-dp2", "mixed")
+    + ("zigzag2", "zigzag2-ulysses2", "ring2-sp2-pp2", "ring4", "rings-mixed"),
+    "gpt2": ("sp2-dp2-pp2", "ulysses4", "cp2", "mixed", "zigzag2", "rings-mixed"),
+    "falcon_alibi": ("sp2", "zigzag2"),  # a mask and a bias that depend on positions
+    "mistral": ("sp2", "ulysses4", "cp2-sp2-dp2", "mixed", "zigzag2", "rings-mixed"),
 }
 
 
@@ -100,12 +118,12 @@ def test_searched_plan(trained, tokens, tmp_path):
 def test_dropout_masks_are_of_global_positions(models, tokens, tmp_path):
     model = models("gpt2_dropout")
     expected = run_of(model.compile("one", Layout()), tokens, tmp_path / "one")
-    for plan in ("sp2", "mixed"):
+    for plan in ("sp2", "mixed", "rings-mixed"):
         check_equal(run_of(model.compile(plan, PLANS[plan]), tokens, tmp_path / plan), expected)
 
 
 @pytest.mark.skipif("cuda" not in targets(), reason="no libraries of a GPU")
-@pytest.mark.parametrize("plan", ("sp2-dp2-pp2", "ulysses4", "cp2-sp2-dp2", "mixed"))
+@pytest.mark.parametrize("plan", ("sp2-dp2-pp2", "ulysses4", "cp2-sp2-dp2", "mixed", "ring2-sp2-pp2"))
 def test_compiles_for_gpus(plan, trained, tmp_path):
     model, _ = trained("llama")
     file = model.compile(plan, PLANS[plan]).folder / "plan.json"

@@ -41,11 +41,17 @@ struct Parallelism {
   int64_t degree;
   llvm::SmallVector<int64_t> meshAxes;
   llvm::SmallVector<Preference> wants;
+  /// Each device has a piece from either end of what it cuts.
+  bool mirrored = false;
 };
 
 /// The kinds of parallelism, in the order in which they cut axes: what stays cut longest first. Those that a strategy
 /// does not use have no mesh axes.
 llvm::SmallVector<Parallelism> getParallelisms(plan::StrategyAttr strategy, const plan::MeshAxes &axes);
+
+/// Words of the strategy's choices, as dialects/Plan/Strategy.def numbers them.
+enum class CpKind : int64_t { Any, Gathered, Ring };
+enum class CpZigzag : int64_t { Any, No, Yes };
 
 /// A preference of one mesh axis (or time), settled for one layer: the logical axis, one sub-axis
 /// of which the mesh axis has.
@@ -82,6 +88,8 @@ private:
   mlir::LogicalResult deal(const Axes &axes, graph::LayerOp layer, const Parallelism &row,
                            llvm::MutableArrayRef<MeshAxis> dealt, mlir::Location loc);
   bool deal(const Axes &axes, llvm::ArrayRef<AxisId> group, When when, MeshAxis &meshAxis);
+  bool dealMirrored(const Axes &axes, llvm::ArrayRef<AxisId> group, When when, const Parallelism &row,
+                    MeshAxis &meshAxis);
 
   llvm::SmallVector<int64_t> mesh;
   llvm::SmallVector<MeshAxis> meshAxes;

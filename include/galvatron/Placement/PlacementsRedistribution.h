@@ -31,6 +31,8 @@ struct RedistributionStep {
   llvm::SmallVector<int64_t> axes;
   int64_t dim = 0, outer = 1, joinDim = 0, joinOuter = 1;
   graph::ReduceKind reduction = graph::ReduceKind(0);
+  /// Of an all-gather, a reduce-scatter or a shard: as in the op.
+  bool mirrored = false;
   /// Of a permute, for each position in the group, whose value it gets.
   llvm::SmallVector<int64_t> sources;
   /// The placement after the step.
@@ -43,6 +45,13 @@ struct RedistributionStep {
 /// are equal. Null where there are none: nothing becomes partial, and no step moves a sub-axis of time.
 std::optional<llvm::SmallVector<RedistributionStep>>
 planRedistribution(dist::PlacementAttr from, dist::PlacementAttr to, llvm::ArrayRef<int64_t> mesh);
+
+/// The same of placements without mirrored sub-axes.
+std::optional<llvm::SmallVector<RedistributionStep>> planUnmirrored(dist::PlacementAttr from, dist::PlacementAttr to,
+                                                                    llvm::ArrayRef<int64_t> mesh);
+
+/// Elements that each device of a group sends in a collective other than a permute, on average.
+double getStepTraffic(RedistributionKind kind, int64_t localElements, int64_t groupSize);
 
 /// Sum of the steps' traffic, and a little for each step.
 double getTraffic(llvm::ArrayRef<RedistributionStep> steps);

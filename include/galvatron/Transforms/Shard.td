@@ -252,6 +252,39 @@ def SplitTensorsPass : Pass<"galvatron-split-tensors", "mlir::ModuleOp"> {
   let dependentDialects = ["::galvatron::dist::DistDialect"];
 }
 
+def InsertRingsPass : Pass<"galvatron-insert-rings", "mlir::ModuleOp"> {
+  let summary = "Replaces gathers of keys and values by rings where a strategy says so";
+  let description = [{
+    Where a layer's strategy has `cp_kind = ring`, attention reads one device's keys and values after another, as
+    permutes bring them round, and results are merged by their log-sum-exps. In backward the gradients of keys and values
+    travel with them.
+
+    **Before:** `split-tensors` has run: attention reads keys and values that were gathered along their positions.
+    **After:** in layers with a ring no attention reads gathered keys; others, as below, are as they were.
+    **Example:**
+
+    ```mlir
+    dist.body @l.forward(%k: tensor<1x1x4x8xf32>) -> tensor<1x1x8x8xf32> {
+      %all = dist.all_gather %k axes [0] {dim = 2 : i64, outer = 1 : i64} : tensor<1x1x4x8xf32> -> tensor<1x1x8x8xf32>
+      dist.return %all : tensor<1x1x8x8xf32>
+    }
+    dist.layer @l {forward = @l.forward, gradients = [], homes = [#dist.placement<[1, 1, 4, 8]>], input_gradients = [], inputs = [], num_saved = 0 : i64, output_gradients = [], outputs = [#dist.placement<[1, 1, 8, 8]>], plan.strategy = #plan.strategy<cp = 2, cp_kind = gathered>}
+    ```
+
+    ```mlir
+    dist.body @l.forward(%k: tensor<1x1x4x8xf32>) -> tensor<1x1x8x8xf32> {
+      %all = dist.all_gather %k axes [0] {dim = 2 : i64, outer = 1 : i64} : tensor<1x1x4x8xf32> -> tensor<1x1x8x8xf32>
+      dist.return %all : tensor<1x1x8x8xf32>
+    }
+    dist.layer @l {forward = @l.forward, gradients = [], homes = [#dist.placement<[1, 1, 4, 8]>], input_gradients = [], inputs = [], num_saved = 0 : i64, output_gradients = [], outputs = [#dist.placement<[1, 1, 8, 8]>], plan.strategy = #plan.strategy<cp = 2, cp_kind = gathered>}
+    ```
+
+    **Fails when:** attention has a bias, or its keys or values are not gathered along their positions.
+  }];
+  let statistics = [Statistic<"numRings", "num-rings", "Attentions that were unrolled">];
+  let dependentDialects = ["::galvatron::dist::DistDialect", "::mlir::arith::ArithDialect", "::mlir::math::MathDialect"];
+}
+
 def FuseSlicesPass : Pass<"galvatron-fuse-slices", "mlir::ModuleOp"> {
   let summary = "Makes one product of those with the pieces of one parameter";
   let description = [{

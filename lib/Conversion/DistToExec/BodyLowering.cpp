@@ -4,6 +4,7 @@
 #include "dialects/Graph/GraphShapes.h"
 
 #include "runtime/api/ElementType.h"
+#include "runtime/api/MeshAxisWord.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 
@@ -294,8 +295,12 @@ FailureOr<exec::FunctionOp> BodyLowering::run() {
 }
 
 SmallVector<int64_t> galvatron::positionMap(Operation *op, ArrayRef<int64_t> shape, ArrayRef<int64_t> dims) {
+  return positionMap(op->getAttrOfType<dist::PlacementAttr>(dist::kPositionAttrName), {}, shape, dims);
+}
+
+SmallVector<int64_t> galvatron::positionMap(dist::PlacementAttr placement, ArrayRef<int64_t> turn,
+                                            ArrayRef<int64_t> shape, ArrayRef<int64_t> dims) {
   SmallVector<int64_t> map;
-  auto placement = op->getAttrOfType<dist::PlacementAttr>("dist.position");
   for (int64_t dim : dims) {
     if (!placement || dim < 0) {
       llvm::append_values(map, int64_t(1), dim < 0 ? int64_t(1) : shape[dim], int64_t(-1));
@@ -306,8 +311,12 @@ SmallVector<int64_t> galvatron::positionMap(Operation *op, ArrayRef<int64_t> sha
       first += placement.getSubAxesPerDim()[before];
     int64_t count = placement.getSubAxesPerDim()[dim];
     map.push_back(count);
-    for (int64_t subAxis = first; subAxis < first + count; ++subAxis)
-      llvm::append_values(map, placement.getExtents()[subAxis], placement.getMeshAxes()[subAxis]);
+    for (int64_t subAxis = first; subAxis < first + count; ++subAxis) {
+      int64_t axis = placement.getMeshAxes()[subAxis];
+      bool mirrored = llvm::is_contained(placement.getMirroredAxes(), axis);
+      int64_t turned = axis >= 0 && !turn.empty() ? turn[axis] : 0;
+      llvm::append_values(map, placement.getExtents()[subAxis], meshAxisWord(axis, mirrored, turned));
+    }
   }
   return map;
 }

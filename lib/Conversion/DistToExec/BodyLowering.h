@@ -166,6 +166,10 @@ void planScratch(exec::FunctionOp function);
 /// `dist.position` (or none: everything local) as a position map of Functions.def, of `dims` of the placement.
 llvm::SmallVector<int64_t> positionMap(mlir::Operation *op, llvm::ArrayRef<int64_t> shape,
                                        llvm::ArrayRef<int64_t> dims);
+/// The same of a placement (null: everything local); `turn`, for each mesh axis how much less the coordinate is whose
+/// device the value comes from, or empty.
+llvm::SmallVector<int64_t> positionMap(dist::PlacementAttr placement, llvm::ArrayRef<int64_t> turn,
+                                       llvm::ArrayRef<int64_t> shape, llvm::ArrayRef<int64_t> dims);
 
 } // namespace galvatron
 

@@ -136,17 +136,29 @@ LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, 
     if (!moved)
       return refuseType(op);
     return call("all_gather", gather.getAxes(),
-                {{"type", *moved}, {"outer", outer}, {"inner", inner}, {"handle", kAtOnce}});
+                {{"type", *moved},
+                 {"outer", outer},
+                 {"inner", inner},
+                 {"mirrored", gather.getMirrored()},
+                 {"handle", kAtOnce}});
   }
   if (auto scatter = dyn_cast<dist::ReduceScatterOp>(op)) {
     auto [outer, inner] = cutOf(shapeOf(to), scatter.getDim(), scatter.getOuter());
     return call("reduce_scatter", scatter.getAxes(),
-                {{"type", type}, {"kind", scatter.getKind()}, {"outer", outer}, {"inner", inner}, {"handle", kAtOnce}});
+                {{"type", type},
+                 {"kind", scatter.getKind()},
+                 {"outer", outer},
+                 {"inner", inner},
+                 {"mirrored", scatter.getMirrored()},
+                 {"handle", kAtOnce}});
   }
   if (auto shard = dyn_cast<dist::ShardOp>(op)) {
     auto [outer, inner] = cutOf(shapeOf(to), shard.getDim(), shard.getOuter());
     return call("shard", shard.getAxes(),
-                {{"element_bytes", elementBytes(from.getType())}, {"outer", outer}, {"inner", inner}});
+                {{"element_bytes", elementBytes(from.getType())},
+                 {"outer", outer},
+                 {"inner", inner},
+                 {"mirrored", shard.getMirrored()}});
   }
   if (auto permute = dyn_cast<dist::PermuteOp>(op))
     return call("permute", permute.getAxes(),

@@ -65,10 +65,12 @@ static SmallVector<int64_t> biasStrides(const AttentionBuffers &of) {
   return strides;
 }
 
-/// Positions of [B,N,Sq,Sk]: q's placement, keys whole.
+/// Positions of [B,N,Sq,Sk]: q's placement, and of the keys theirs in a ring, else all.
 static SmallVector<int64_t> attentionPositions(Operation *op, Value q, Value k) {
   SmallVector<int64_t> map = positionMap(op, shapeOf(q), {0, 1, 2});
-  llvm::append_values(map, int64_t(1), shapeOf(k)[2], int64_t(-1));
+  auto keys = op->getAttrOfType<dist::PlacementAttr>(dist::kKeyPositionAttrName);
+  auto turn = op->getAttrOfType<DenseI64ArrayAttr>(dist::kKeyTurnAttrName);
+  llvm::append_range(map, positionMap(keys, turn ? turn.asArrayRef() : ArrayRef<int64_t>(), shapeOf(k), int64_t(2)));
   return map;
 }
 

@@ -97,6 +97,11 @@ std::optional<Error> validateLayer(const Plan &plan, std::size_t index, bool sup
     return Error{at +
                  "key 'reduce_every_micro_batch' expects gradients that ranks have parts of, but dp x ulysses x cp "
                  "is 1; remove it"};
+  for (plan::DimensionId id : plan::kContextChoices) {
+    const plan::Dimension &row = plan::kDimensions[int(id)];
+    if (row.isUsed(values) && s.cp == 1)
+      return Error{at + "key '" + std::string(row.key) + "' expects cp above 1, but got cp 1; remove it"};
+  }
   if (s.sequenceParallel && s.tp == 1)
     return Error{at + "key 'sequence_parallel' expects tp above 1, but got tp 1"};
   if (s.keepGathered && s.sequenceCut() == 1)

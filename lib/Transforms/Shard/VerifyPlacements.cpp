@@ -29,11 +29,12 @@ using graph::OpAxes;
 namespace {
 
 /// How a mesh axis cuts a loop of an op: its device (or micro-batch) c runs the iterations i with
-/// i / stride % extent = c.
+/// i / stride % extent = c; mirrored (parity above 0): where i / parity is odd, = extent - 1 - c.
 struct LoopCut {
   unsigned loop;  // index in OpAxes::loops
   int64_t stride; // iterations
   int64_t extent; // devices or micro-batches of the mesh axis
+  int64_t parity; // iterations
   friend bool operator==(const LoopCut &a, const LoopCut &b) = default;
 };
 
@@ -73,9 +74,11 @@ static Stand getStand(PlacementAttr placement, int64_t meshAxis, const Dimension
       int64_t loopStride = 1;
       for (unsigned loop : llvm::reverse(loops)) {
         int64_t extent = axes.loops[loop].extent;
+        std::optional<dist::Mirror> mirror = placement.getMirror(meshAxis);
+        bool fitsMirror = !mirror || (loopStride * extent) % (2 * mirror->parity) == 0;
         if (stride % loopStride == 0 && stride < loopStride * extent &&
-            (loopStride * extent) % (stride * subAxis.extent) == 0) {
-          stand.cut = LoopCut{loop, stride / loopStride, subAxis.extent};
+            (loopStride * extent) % (stride * subAxis.extent) == 0 && fitsMirror) {
+          stand.cut = LoopCut{loop, stride / loopStride, subAxis.extent, mirror ? mirror->parity / loopStride : 0};
           stand.misplaced = false;
         }
         loopStride *= extent;

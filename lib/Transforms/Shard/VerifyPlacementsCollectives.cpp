@@ -10,9 +10,11 @@ using dist::SubAxis;
 
 namespace {
 
-/// A factor of a dimension's index: `index / stride % extent`.
+/// A factor of a dimension's index: `index / stride % extent`; mirrored (parity above 0): counted from the other end
+/// where `index / parity` is odd.
 struct StridedPart {
   int64_t extent, stride;
+  int64_t parity = 0;
   friend bool operator==(const StridedPart &a, const StridedPart &b) = default;
 };
 /// The sub-axes that a local dimension runs over, major first.
@@ -27,11 +29,11 @@ public:
   /// Every one of `axes` has a reduction of this kind outstanding, and no longer after it.
   bool reduce(ArrayRef<int64_t> axes, graph::ReduceKind kind);
   /// Cuts local dimension `dim` at [outer][extents…][inner] and deals the pieces to `axes`.
-  bool cut(ArrayRef<int64_t> axes, ArrayRef<int64_t> extents, int64_t dim, int64_t outer);
+  bool cut(ArrayRef<int64_t> axes, ArrayRef<int64_t> extents, int64_t dim, int64_t outer, bool mirrored = false);
   /// Takes what `axes` have of `dim` from them.
   std::optional<LocalDim> take(ArrayRef<int64_t> axes, int64_t dim);
   /// Puts sub-axes that were taken into local dimension `dim`, after `outer` positions.
-  bool join(const LocalDim &taken, int64_t dim, int64_t outer);
+  bool join(LocalDim taken, int64_t dim, int64_t outer, bool mirrored = false);
 
   /// Gives the device at each position of a group along `axes` what the one at `sources[position]` has. `after`: what
   /// should come out, for the sizes of axes that have nothing yet.
@@ -44,6 +46,10 @@ private:
   /// Index of the sub-axis that begins after `outer` local positions, one cut in two if need be. None where it cannot
   /// be.
   std::optional<size_t> split(LocalDim &dim, int64_t outer);
+  /// What mirrored pieces at sub-axis `at` go by: the stride of the one before it. 0: nothing that they could.
+  static int64_t parityAt(const LocalDim &dim, size_t at) {
+    return at > 0 && dim[at - 1].extent % 2 == 0 ? dim[at - 1].stride : 0;
+  }
   /// Neighbours that count through are one.
   void merge(LocalDim &dim);
 
@@ -60,7 +66,8 @@ Holding::Holding(PlacementAttr placement) {
     LocalDim dim;
     int64_t stride = 1;
     for (SubAxis subAxis : llvm::reverse(subAxes)) {
-      StridedPart piece{subAxis.extent, stride};
+      std::optional<dist::Mirror> mirror = placement.getMirror(subAxis.meshAxis);
+      StridedPart piece{subAxis.extent, stride, mirror ? mirror->parity : 0};
       if (subAxis.meshAxis == PlacementAttr::kLocal)
         dim.insert(dim.begin(), piece);
       else
@@ -117,17 +124,20 @@ bool Holding::reduce(ArrayRef<int64_t> axes, graph::ReduceKind kind) {
   return true;
 }
 
-bool Holding::cut(ArrayRef<int64_t> axes, ArrayRef<int64_t> extents, int64_t dim, int64_t outer) {
+bool Holding::cut(ArrayRef<int64_t> axes, ArrayRef<int64_t> extents, int64_t dim, int64_t outer, bool mirrored) {
   LocalDim &pieces = local[dim];
   std::optional<size_t> at = split(pieces, outer);
   if (!at)
+    return false;
+  int64_t parity = mirrored ? parityAt(pieces, *at) : 0;
+  if (mirrored && !parity)
     return false;
   for (auto [axis, extent] : llvm::zip(axes, extents)) {
     if (dealt.count(axis) || partial.count(axis) || *at == pieces.size() || pieces[*at].extent % extent != 0)
       return false;
     StridedPart &whole = pieces[*at];
     whole.extent /= extent;
-    dealt[axis] = {dim, {extent, whole.stride * whole.extent}};
+    dealt[axis] = {dim, {extent, whole.stride * whole.extent, parity}};
     if (whole.extent == 1)
       pieces.erase(pieces.begin() + *at);
   }
@@ -147,10 +157,16 @@ std::optional<LocalDim> Holding::take(ArrayRef<int64_t> axes, int64_t dim) {
   return taken;
 }
 
-bool Holding::join(const LocalDim &taken, int64_t dim, int64_t outer) {
+bool Holding::join(LocalDim taken, int64_t dim, int64_t outer, bool mirrored) {
   std::optional<size_t> at = split(local[dim], outer);
   if (!at)
     return false;
+  int64_t parity = mirrored ? parityAt(local[dim], *at) : 0;
+  if (mirrored && !parity)
+    return false;
+  for (StridedPart &part : taken)
+    if (std::exchange(part.parity, 0) != parity)
+      return false;
   local[dim].insert(local[dim].begin() + *at, taken.begin(), taken.end());
   merge(local[dim]);
   return true;
@@ -232,8 +248,8 @@ bool galvatron::leadsTo(Operation *collective, PlacementAttr from, PlacementAttr
   ArrayRef<int64_t> axes = collective->getAttrOfType<DenseI64ArrayAttr>("axes").asArrayRef();
   SmallVector<int64_t> extents = getExtents(to, axes);
   Holding held(from);
-  auto cut = [&](int64_t dim, int64_t outer) {
-    return extents.size() == axes.size() && held.cut(axes, extents, dim, outer);
+  auto cut = [&](int64_t dim, int64_t outer, bool mirrored = false) {
+    return extents.size() == axes.size() && held.cut(axes, extents, dim, outer, mirrored);
   };
   auto exchanged = [&](const dist::AllToAllCut &by) {
     std::optional<LocalDim> taken = held.take(axes, by.concatDim);
@@ -243,12 +259,12 @@ bool galvatron::leadsTo(Operation *collective, PlacementAttr from, PlacementAttr
   if (auto reduce = dyn_cast<dist::AllReduceOp>(collective)) {
     runs = held.reduce(axes, reduce.getKind());
   } else if (auto scatter = dyn_cast<dist::ReduceScatterOp>(collective)) {
-    runs = held.reduce(axes, scatter.getKind()) && cut(scatter.getDim(), scatter.getOuter());
+    runs = held.reduce(axes, scatter.getKind()) && cut(scatter.getDim(), scatter.getOuter(), scatter.getMirrored());
   } else if (auto shard = dyn_cast<dist::ShardOp>(collective)) {
-    runs = cut(shard.getDim(), shard.getOuter());
+    runs = cut(shard.getDim(), shard.getOuter(), shard.getMirrored());
   } else if (auto gather = dyn_cast<dist::AllGatherOp>(collective)) {
     std::optional<LocalDim> taken = held.take(axes, gather.getDim());
-    runs = taken && held.join(*taken, gather.getDim(), gather.getOuter());
+    runs = taken && held.join(*taken, gather.getDim(), gather.getOuter(), gather.getMirrored());
   } else if (auto exchange = dyn_cast<dist::AllToAllOp>(collective)) {
     runs = exchanged(exchange.getCut());
   } else if (auto several = dyn_cast<dist::CoalescedAllToAllOp>(collective)) {

@@ -9,6 +9,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/api/Functions.h"
+#include "runtime/comm/Pieces.h"
 #include "runtime/cuda/kernels/Launch.h"
 #include "runtime/cuda/kernels/Loops.cuh"
 #include "runtime/cuda/kernels/Vector.cuh"
@@ -181,8 +182,12 @@ void gvrt_shard(gvrt_context *context, void *const *buffer, const int64_t *attri
   const Group &group = context->groups[read.integer()];
   int64_t elementBytes = read.integer(), outer = read.integer(), inner = read.integer();
   int64_t pieces = (int64_t)group.ranks.size();
-  auto *x = at<const char>(buffer, 0) + group.position * inner * elementBytes;
-  copyStrided(context, x, buffer[1], elementBytes, {{outer, pieces * inner, inner}, {inner, 1, 1}});
+  auto *x = at<const char>(buffer, 0);
+  auto *y = at<char>(buffer, 1);
+  for (const PieceHalf &half : pieceHalves(outer, read.integer()))
+    copyStrided(context, x + (half.first * pieces + half.place(group.position, pieces)) * inner * elementBytes,
+                y + half.first * inner * elementBytes, elementBytes,
+                {{half.count, half.step * pieces * inner, half.step * inner}, {inner, 1, 1}});
 }
 
 void gvrt_fill_zero(gvrt_context *context, void *const *buffer, const int64_t *attribute) {

@@ -14,11 +14,15 @@
 
 namespace galvatron::cuda {
 
-/// One dimension. Sub-axes alternate between local (value -1) and fixed ones.
+/// One dimension. No two neighbouring sub-axes are of one kind: local (value -1), fixed, or fixed and mirrored.
 struct Positions {
   static constexpr int kMaxSubAxes = 8;
   struct SubAxis {
     int64_t extent, value;
+    bool mirrored;
+
+    /// The index of a fixed one after `before`, the index of the last that is not mirrored.
+    __host__ __device__ int64_t place(int64_t before) const { return mirrored && before & 1 ? extent - 1 - value : value; }
   };
   SubAxis subAxis[kMaxSubAxes];
   int subAxes = 0;
@@ -34,14 +38,16 @@ struct Positions {
   __host__ __device__ int64_t toGlobal(int64_t index) const {
     if (isIdentity())
       return index;
-    int64_t result = 0, below = local;
+    int64_t result = 0, below = local, before = 0;
     for (int i = 0; i < subAxes; ++i) {
-      int64_t value = subAxis[i].value;
-      if (value < 0) {
+      int64_t value = subAxis[i].place(before);
+      if (subAxis[i].value < 0) {
         below /= subAxis[i].extent;
         value = index / below;
         index %= below;
       }
+      if (!subAxis[i].mirrored)
+        before = value;
       result = result * subAxis[i].extent + value;
     }
     return result;
@@ -53,15 +59,17 @@ struct Positions {
       return -1;
     if (isIdentity())
       return index;
-    int64_t result = 0, below = global;
+    int64_t result = 0, below = global, before = 0;
     for (int i = 0; i < subAxes; ++i) {
       below /= subAxis[i].extent;
       int64_t value = index / below;
       index %= below;
       if (subAxis[i].value < 0)
         result = result * subAxis[i].extent + value;
-      else if (subAxis[i].value != value)
+      else if (subAxis[i].place(before) != value)
         return -1;
+      if (!subAxis[i].mirrored)
+        before = value;
     }
     return result;
   }
@@ -72,23 +80,22 @@ inline Positions readPositions(gvrt_context *context, const int64_t *&words) {
   Positions result;
   int64_t subAxes = *words++;
   for (int64_t i = 0; i < subAxes; ++i, words += 2) {
-    int64_t extent = words[0], meshAxis = words[1];
-    bool isLocal = meshAxis == PositionMap::kLocal;
-    int64_t value = isLocal ? -1 : meshAxis == PositionMap::kTime ? context->microBatch : context->coordinates[meshAxis];
+    int64_t extent = words[0], value = PositionMap::valueOf(context->coordinates, context->microBatch, extent, words[1]);
+    bool isLocal = value == PositionMap::kLocal, mirrored = isMirrored(words[1]);
     result.global *= extent;
     if (isLocal)
       result.local *= extent;
     if (extent == 1)
       continue;
     Positions::SubAxis *last = result.subAxes ? &result.subAxis[result.subAxes - 1] : nullptr;
-    if (last && (last->value < 0) == isLocal) {
+    if (last && (last->value < 0) == isLocal && last->mirrored == mirrored) {
       last->value = isLocal ? -1 : last->value * extent + value;
       last->extent *= extent;
       continue;
     }
     GVRT_CHECK(context, result.subAxes < Positions::kMaxSubAxes,
                "expects a dimension cut into at most " << Positions::kMaxSubAxes << " alternating sub-axes");
-    result.subAxis[result.subAxes++] = {extent, value};
+    result.subAxis[result.subAxes++] = {extent, value, mirrored};
   }
   return result;
 }

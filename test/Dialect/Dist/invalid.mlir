@@ -10,6 +10,26 @@ func.func private @time_twice(tensor<8xf32, #dist.placement<[2@t * 4] partial [s
 
 // -----
 
+// expected-error@+1 {{expects a mirrored sub-axis after a local one of even extent, but got 3 before @g0}}
+func.func private @odd(tensor<24xf32, #dist.placement<[3 * 2@mg0 * 4]>>)
+
+// -----
+
+// expected-error@+1 {{expects a mirrored sub-axis after a local one of even extent, but got 1 before @g0}}
+func.func private @first(tensor<8xf32, #dist.placement<[2@mg0 * 4]>>)
+
+// -----
+
+// expected-error@+1 {{expects a mirrored sub-axis after a local one of even extent, but got 1 before @g0}}
+func.func private @after_a_mesh_axis(tensor<16xf32, #dist.placement<[2@g1 * 2@mg0 * 4]>>)
+
+// -----
+
+// expected-error@+1 {{expects mesh axis @t or @g<axis>, but got @mt}}
+func.func private @mirrored_time(tensor<8xf32, #dist.placement<[2 * 2@mt * 2]>>)
+
+// -----
+
 // expected-error@+1 {{expects sub-axes of extent at least 1, but got 0}}
 func.func private @empty(tensor<8xf32, #dist.placement<[0@g0 * 4]>>)
 
@@ -122,6 +142,14 @@ func.func @dim(%x: tensor<8xf32>) {
 func.func @other_dim(%x: tensor<8x8xf32>) {
   // expected-error@+1 {{expects local shapes that differ by the group's size in dimension 0 only, but got 'tensor<8x8xf32>' and 'tensor<4x4xf32>'}}
   %0 = dist.shard %x axes [0] {dim = 0 : i64, outer = 1 : i64} : tensor<8x8xf32> -> tensor<4x4xf32>
+  return
+}
+
+// -----
+
+func.func @mirrored(%x: tensor<6xf32>) {
+  // expected-error@+1 {{expects an even outer extent where pieces are mirrored, but got 3}}
+  %0 = dist.all_gather %x axes [0] {dim = 0 : i64, outer = 3 : i64, mirrored} : tensor<6xf32> -> tensor<12xf32>
   return
 }
 

@@ -6,9 +6,10 @@
 // CHECK-SAME: tensor<24xf32, #dist.placement<[3 * 2@g0 * 4]>>
 // CHECK-SAME: tensor<f32, #dist.placement<[] partial [sum@t, max@g0]>>
 // CHECK-SAME: tensor<1x8xf32, #dist.placement<[1, 8]>>
+// CHECK-SAME: tensor<48xf32, #dist.placement<[2 * 2@mg0 * 3@mg1 * 4]>>
 func.func private @placements(tensor<8x16x64xf32, #dist.placement<[4@t * 2@g0 * 1, 4 * 4, 64] partial [sum@g1]>>,
     tensor<24xf32, #dist.placement<[3 * 2@g0 * 4]>>, tensor<f32, #dist.placement<[] partial [max@g0, sum@t]>>,
-    tensor<1x8xf32, #dist.placement<[1, 8]>>)
+    tensor<1x8xf32, #dist.placement<[1, 8]>>, tensor<48xf32, #dist.placement<[2 * 2@mg0 * 3@mg1 * 4]>>)
 
 // CHECK-LABEL: func.func @redistribution
 func.func @redistribution(%x: tensor<8xf32, #dist.placement<[2@g0 * 4]>>, %c: tensor<f32, #dist.placement<[]>>) {
@@ -29,6 +30,8 @@ dist.body @collectives(%x: tensor<8x6xf32>) -> tensor<8x6xf32> {
   %1 = dist.shard %0 axes [1] {dim = 1 : i64, outer = 3 : i64} : tensor<8x6xf32> -> tensor<8x3xf32>
   // CHECK: dist.all_gather %{{.*}} axes [1] {dim = 1 : i64, outer = 3 : i64} : tensor<8x3xf32> -> tensor<8x6xf32>
   %2 = dist.all_gather %1 axes [1] {dim = 1 : i64, outer = 3 : i64} : tensor<8x3xf32> -> tensor<8x6xf32>
+  // CHECK: dist.all_gather %{{.*}} axes [1] {dim = 0 : i64, mirrored, outer = 4 : i64} : tensor<8x3xf32> -> tensor<16x3xf32>
+  %mirrored = dist.all_gather %1 axes [1] {dim = 0 : i64, outer = 4 : i64, mirrored} : tensor<8x3xf32> -> tensor<16x3xf32>
   // CHECK: dist.reduce_scatter sum %{{.*}} axes [1] {dim = 0 : i64, outer = 1 : i64} : tensor<8x6xf32> -> tensor<4x6xf32>
   %3 = dist.reduce_scatter sum %2 axes [1] {dim = 0 : i64, outer = 1 : i64} : tensor<8x6xf32> -> tensor<4x6xf32>
   // CHECK: dist.permute %{{.*}} axes [1] {sources = array<i64: 1, 0>} : tensor<4x6xf32> -> tensor<4x6xf32>

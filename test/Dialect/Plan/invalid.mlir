@@ -36,6 +36,16 @@ func.func private @no_other_word() attributes {s = #plan.strategy<reduce_every_m
 
 // -----
 
+// expected-error@+1 {{expects 'cp_kind' to be one of gathered ring, but got spiral}}
+func.func private @choice() attributes {plan.strategy = #plan.strategy<cp = 2, cp_kind = spiral>}
+
+// -----
+
+// expected-error@+1 {{expects 'cp_zigzag' only with cp above 1}}
+func.func private @no_cp() attributes {plan.strategy = #plan.strategy<tp = 2, cp_zigzag = true>}
+
+// -----
+
 // expected-error@+1 {{key 'tp' of a strategy is given twice}}
 func.func private @no_key_twice() attributes {s = #plan.strategy<tp = 2, tp = 2>}
 

@@ -409,7 +409,7 @@ void testCopy(Comparison &c) {
     c.run({"shard",
            text("%s", nameOf(type)),
            {c.in(random.floats(5 * 2 * 24), type), c.out(5 * 24, type)},
-           [=](auto &, auto &b) { return Words{0, b(type), 5, 24}; }});
+           [=](auto &, auto &b) { return Words{0, b(type), 5, 24, /*mirrored=*/0}; }});
   c.run({"shift",
          "by 1",
          {c.in(random.integers(3 * 20 * 2, 99)), c.out(std::vector<int64_t>(120), GVRT_I64)},

@@ -91,7 +91,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro
 // CHECK: graph.backward
 // CHECK: dist.redistribute %[[KX]] : {{.*}} -> tensor<8x2x16x4xf32, #dist.placement<[8, 2@g0, 16, 4]>>
 // CHECK: graph.attention_backward {{.*}} -> ({{.*}}, tensor<8x2x16x4xf32, #dist.placement<[8, 2@g0, 16, 4] partial [sum@g1]>>)
-// CHECK-NEXT: dist.redistribute {{.*}} partial [sum@g1]>> -> tensor<8x2x16x4xf32, #dist.placement<[8, 2, 2@g0 * 2@g1 * 4, 4]>>
+// CHECK-NEXT: dist.redistribute {{.*}} partial [sum@g1]>> -> tensor<8x2x16x4xf32, #dist.placement<[8, 2@g0, 2 * 2@g1 * 4, 4]>>
 // CHECK-LABEL: func.func @step
 module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 4, micro_batches = 1, schedule = "gpipe">} {
   graph.layer @attention(%x: tensor<8x16x24xf32>, %wq: tensor<4x4x24xf32> {graph.parameter = "q"}, %wk: tensor<2x4x24xf32> {graph.parameter = "k"}, %wv: tensor<2x4x24xf32> {graph.parameter = "v"}, %wo: tensor<24x4x4xf32> {graph.parameter = "o"}) -> tensor<8x16x24xf32> {

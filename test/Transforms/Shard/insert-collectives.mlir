@@ -36,6 +36,16 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 8, micro
     graph.return %y : tensor<16x4xf32, #dist.placement<[16, 2@g0 * 2]>>
   }
 
+  // Pieces of both ends, in positions' natural order.
+  // CHECK-LABEL: graph.layer @mirrored
+  // CHECK: dist.all_gather %{{.*}} axes [0, 1] {dim = 0 : i64, mirrored, outer = 2 : i64}
+  // CHECK-NEXT: dist.shard %{{.*}} axes [0] {dim = 0 : i64, mirrored, outer = 2 : i64}
+  graph.layer @mirrored(%x: tensor<16xf32, #dist.placement<[2 * 2@mg0 * 2@mg1 * 2]>>) -> tensor<16xf32, #dist.placement<[2 * 2@mg0 * 4]>> {
+    %y = dist.redistribute %x : tensor<16xf32, #dist.placement<[2 * 2@mg0 * 2@mg1 * 2]>> -> tensor<16xf32, #dist.placement<[16]>>
+    %z = dist.redistribute %y : tensor<16xf32, #dist.placement<[16]>> -> tensor<16xf32, #dist.placement<[2 * 2@mg0 * 4]>>
+    graph.return %z : tensor<16xf32, #dist.placement<[2 * 2@mg0 * 4]>>
+  }
+
   // What makes the tensor smaller comes first.
   // CHECK-LABEL: graph.layer @shards_before_reducing
   // CHECK: dist.shard %{{.*}} axes [1] {dim = 0 : i64, outer = 1 : i64}

@@ -199,3 +199,20 @@ func.func @step(%x: tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>) -> ten
   %z = graph.call @identity(%y) parameters [] path "y" : (tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>) -> tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>
   return %z : tensor<8xf32, #dist.placement<[8] partial [sum@g0]>>
 }
+
+// -----
+
+// Device 0's positions are 0, 1, 6, 7 on one side, 0, 1, 4, 5 on the other.
+graph.layer @mirrored(%x: tensor<8xf32, #dist.placement<[2 * 2@mg0 * 2]>>, %z: tensor<8xf32, #dist.placement<[2 * 2@g0 * 2]>>) -> tensor<8xf32, #dist.placement<[2 * 2@mg0 * 2]>> {
+  // expected-error@+1 {{is cut by mesh axis 0 along a loop of extent 8, but operand 1 is placed as #dist.placement<[2 * 2@g0 * 2]>}}
+  %y = graph.sum %x, %z : (tensor<8xf32, #dist.placement<[2 * 2@mg0 * 2]>>, tensor<8xf32, #dist.placement<[2 * 2@g0 * 2]>>) -> tensor<8xf32, #dist.placement<[2 * 2@mg0 * 2]>>
+  graph.return %y : tensor<8xf32, #dist.placement<[2 * 2@mg0 * 2]>>
+}
+
+// -----
+
+graph.layer @unmirrored_gather(%x: tensor<8xf32, #dist.placement<[2 * 2@mg0 * 2]>>) -> tensor<8xf32, #dist.placement<[8]>> {
+  // expected-error@+1 {{does not lead from #dist.placement<[2 * 2@mg0 * 2]> to #dist.placement<[8]>}}
+  %y = dist.all_gather %x axes [0] {dim = 0 : i64, outer = 2 : i64} : tensor<8xf32, #dist.placement<[2 * 2@mg0 * 2]>> -> tensor<8xf32, #dist.placement<[8]>>
+  graph.return %y : tensor<8xf32, #dist.placement<[8]>>
+}

@@ -40,22 +40,32 @@ inline std::vector<float> allReduced(const Group &group, int64_t kind, int64_t c
   return y;
 }
 
+/// Whether pieces lie in the opposite order at odd outer indices.
+constexpr int64_t kPlain = 0, kMirrored = 1;
+
+/// The place of the piece of position r, or the position whose piece is at place r.
+inline int64_t placeOf(int64_t r, int64_t outerIndex, int64_t size, int64_t mirrored) {
+  return mirrored && outerIndex % 2 ? size - 1 - r : r;
+}
+
 /// [outer][inner] of every rank, as [outer][group][inner].
-inline std::vector<float> allGathered(const Group &group, int64_t outer, int64_t inner) {
+inline std::vector<float> allGathered(const Group &group, int64_t outer, int64_t inner, int64_t mirrored = kPlain) {
   std::vector<float> y;
+  int64_t size = group.ranks.size();
   for (int64_t o = 0; o < outer; ++o)
-    for (int rank : group.ranks)
+    for (int64_t r = 0; r < size; ++r)
       for (int64_t i = 0; i < inner; ++i)
-        y.push_back(element(rank, o * inner + i));
+        y.push_back(element(group.ranks[placeOf(r, o, size, mirrored)], o * inner + i));
   return y;
 }
 
 /// The sum of [outer][group][inner], of which this rank gets its [outer][inner].
-inline std::vector<float> reduceScattered(const Group &group, int64_t outer, int64_t inner) {
+inline std::vector<float> reduceScattered(const Group &group, int64_t outer, int64_t inner, int64_t mirrored = kPlain) {
   std::vector<float> y;
+  int64_t size = group.ranks.size();
   for (int64_t o = 0; o < outer; ++o)
     for (int64_t i = 0; i < inner; ++i)
-      y.push_back(reduced(group, 0, (o * (int64_t)group.ranks.size() + group.position) * inner + i));
+      y.push_back(reduced(group, 0, (o * size + placeOf(group.position, o, size, mirrored)) * inner + i));
   return y;
 }
 

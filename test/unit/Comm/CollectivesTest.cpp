@@ -81,10 +81,10 @@ TEST_F(CollectivesTest, HalvesAreAddedInFullPrecision) {
       for (const Bfloat16 &value : y)
         ASSERT_EQ((float)value, 1.0f);
       std::vector<Bfloat16> whole(size * count);
-      call(gvrt_all_gather, x.data(), whole.data(), {(int64_t)group, GVRT_BF16, count, 1, -1});
+      call(gvrt_all_gather, x.data(), whole.data(), {(int64_t)group, GVRT_BF16, count, 1, kPlain, -1});
       EXPECT_EQ((float)whole[(count - 1) * size], 1.0f);
       whole.assign(size * count, mine);
-      call(gvrt_reduce_scatter, whole.data(), y.data(), {(int64_t)group, GVRT_BF16, 0, count, 1, -1});
+      call(gvrt_reduce_scatter, whole.data(), y.data(), {(int64_t)group, GVRT_BF16, 0, count, 1, kPlain, -1});
       for (const Bfloat16 &value : y)
         ASSERT_EQ((float)value, (float)sum);
     }
@@ -96,7 +96,7 @@ TEST_F(CollectivesTest, ACollectiveWithAHandleIsWaitedForOnce) {
   int64_t handle = 5;
   call(gvrt_all_reduce, &x, &y, {0, GVRT_F32, 0, 1, handle});
   EXPECT_EQ(y, (float)context.groups[0].ranks.size());
-  EXPECT_THROW(call(gvrt_all_gather, &x, &y, {/*group=*/1, GVRT_F32, 1, 1, handle}), std::runtime_error);
+  EXPECT_THROW(call(gvrt_all_gather, &x, &y, {/*group=*/1, GVRT_F32, 1, 1, kPlain, handle}), std::runtime_error);
   gvrt_wait(&context, buffer, &handle);
   EXPECT_THROW(gvrt_wait(&context, buffer, &handle), std::runtime_error);
 }
@@ -151,23 +151,33 @@ TEST_F(CollectivesTest, AllReduceGivesEveryRankTheSameBits) {
 
 TEST_F(CollectivesTest, AllGatherInterleavesPieces) {
   for (size_t group = 0; group < context.groups.size(); ++group)
-    for (auto [outer, inner] : {std::pair<int64_t, int64_t>{1, 5}, {3, 1}, {7, 4}, {1, 1500001}, {3, 700001}}) {
+    for (auto [outer, inner] :
+         {std::pair<int64_t, int64_t>{1, 5}, {3, 1}, {7, 4}, {6, 5}, {1, 1500001}, {3, 700001}, {4, 700001}}) {
       const Group &members = context.groups[group];
       auto x = contribution<float>(context.rank, outer * inner);
       std::vector<float> y(members.ranks.size() * outer * inner, -1);
-      call(gvrt_all_gather, x.data(), y.data(), {(int64_t)group, GVRT_F32, outer, inner, -1});
+      call(gvrt_all_gather, x.data(), y.data(), {(int64_t)group, GVRT_F32, outer, inner, kPlain, -1});
       expectSame(y, allGathered(members, outer, inner));
+      if (outer % 2)
+        continue;
+      call(gvrt_all_gather, x.data(), y.data(), {(int64_t)group, GVRT_F32, outer, inner, kMirrored, -1});
+      expectSame(y, allGathered(members, outer, inner, kMirrored));
     }
 }
 
 TEST_F(CollectivesTest, ReduceScatterGivesEachRankItsPieceOfTheSum) {
   for (size_t group = 0; group < context.groups.size(); ++group)
-    for (auto [outer, inner] : {std::pair<int64_t, int64_t>{1, 5}, {3, 1}, {7, 4}, {1, 900001}, {3, 400001}}) {
+    for (auto [outer, inner] :
+         {std::pair<int64_t, int64_t>{1, 5}, {3, 1}, {7, 4}, {6, 5}, {1, 900001}, {3, 400001}, {4, 400001}}) {
       const Group &members = context.groups[group];
       auto x = contribution<float>(context.rank, members.ranks.size() * outer * inner);
       std::vector<float> y(outer * inner, -1);
-      call(gvrt_reduce_scatter, x.data(), y.data(), {(int64_t)group, GVRT_F32, 0, outer, inner, -1});
+      call(gvrt_reduce_scatter, x.data(), y.data(), {(int64_t)group, GVRT_F32, 0, outer, inner, kPlain, -1});
       expectSame(y, reduceScattered(members, outer, inner));
+      if (outer % 2)
+        continue;
+      call(gvrt_reduce_scatter, x.data(), y.data(), {(int64_t)group, GVRT_F32, 0, outer, inner, kMirrored, -1});
+      expectSame(y, reduceScattered(members, outer, inner, kMirrored));
     }
 }
 
@@ -176,10 +186,14 @@ TEST_F(CollectivesTest, ShardTakesThisRanksPiece) {
   int64_t size = members.ranks.size();
   auto x = contribution<int64_t>(0, size * 3 * 5);
   std::vector<int64_t> y(3 * 5);
-  call(gvrt_shard, x.data(), y.data(), {0, 8, 3, 5});
+  call(gvrt_shard, x.data(), y.data(), {0, 8, 3, 5, kPlain});
   for (int64_t o = 0; o < 3; ++o)
     for (int64_t i = 0; i < 5; ++i)
       EXPECT_EQ(y[o * 5 + i], x[(o * size + members.position) * 5 + i]);
+  call(gvrt_shard, x.data(), y.data(), {0, 8, 2, 5, kMirrored});
+  for (int64_t o = 0; o < 2; ++o)
+    for (int64_t i = 0; i < 5; ++i)
+      EXPECT_EQ(y[o * 5 + i], x[(o * size + placeOf(members.position, o, size, kMirrored)) * 5 + i]);
 }
 
 TEST_F(CollectivesTest, AllToAllMovesTheCutFromOneDimensionToAnother) {

@@ -99,8 +99,12 @@ TEST_F(CudaCollectivesTest, AllGatherInterleavesPieces) {
     int64_t size = members.ranks.size();
     T *x = rank->place(contribution<T>(rank->context.rank, outer * inner)),
       *y = rank->allocate<T>(size * outer * inner);
-    collective(gvrt_all_gather, x, y, {group, type<T>(), outer, inner}, handle);
+    collective(gvrt_all_gather, x, y, {group, type<T>(), outer, inner, kPlain}, handle);
     expectSame(rank->read(y, size * outer * inner), allGathered(members, outer, inner));
+    if (outer % 2)
+      return;
+    collective(gvrt_all_gather, x, y, {group, type<T>(), outer, inner, kMirrored}, handle);
+    expectSame(rank->read(y, size * outer * inner), allGathered(members, outer, inner, kMirrored));
   };
   for (int64_t group : {0, 1})
     for (auto [outer, inner] : kCuts)
@@ -119,8 +123,12 @@ TEST_F(CudaCollectivesTest, ReduceScatterGivesEachRankItsPieceOfTheSum) {
     int64_t size = members.ranks.size();
     T *x = rank->place(contribution<T>(rank->context.rank, size * outer * inner)),
       *y = rank->allocate<T>(outer * inner);
-    collective(gvrt_reduce_scatter, x, y, {group, type<T>(), 0, outer, inner}, handle);
+    collective(gvrt_reduce_scatter, x, y, {group, type<T>(), 0, outer, inner, kPlain}, handle);
     expectSame(rank->read(y, outer * inner), reduceScattered(members, outer, inner));
+    if (outer % 2)
+      return;
+    collective(gvrt_reduce_scatter, x, y, {group, type<T>(), 0, outer, inner, kMirrored}, handle);
+    expectSame(rank->read(y, outer * inner), reduceScattered(members, outer, inner, kMirrored));
   };
   for (int64_t group : {0, 1})
     for (auto [outer, inner] : kCuts)
@@ -166,7 +174,7 @@ TEST_F(CudaCollectivesTest, ShardTakesThisRanksPiece) {
   const Group &members = rank->context.groups[0];
   int64_t size = members.ranks.size();
   auto *x = rank->place(contribution<int64_t>(0, size * 15)), *y = rank->allocate<int64_t>(15);
-  rank->call(gvrt_shard, {x, y}, {0, 8, 3, 5});
+  rank->call(gvrt_shard, {x, y}, {0, 8, 3, 5, kPlain});
   std::vector<int64_t> result = rank->read(y, 15);
   for (int64_t o = 0; o < 3; ++o)
     for (int64_t i = 0; i < 5; ++i)
@@ -178,8 +186,8 @@ TEST_F(CudaCollectivesTest, Speed) {
   auto *x = rank->allocate<uint16_t>(count), *y = rank->allocate<uint16_t>(count);
   double reduce = rank->seconds([&] { collective(gvrt_all_reduce, x, x, {0, GVRT_BF16, 0, count}, -1); });
   double packed =
-      rank->seconds([&] { collective(gvrt_all_gather, x, y, {0, GVRT_BF16, 4096, count / size / 4096}, -1); });
-  double plain = rank->seconds([&] { collective(gvrt_all_gather, x, y, {0, GVRT_BF16, 1, count / size}, -1); });
+      rank->seconds([&] { collective(gvrt_all_gather, x, y, {0, GVRT_BF16, 4096, count / size / 4096, kPlain}, -1); });
+  double plain = rank->seconds([&] { collective(gvrt_all_gather, x, y, {0, GVRT_BF16, 1, count / size, kPlain}, -1); });
   if (rank->context.rank == 0)
     std::printf("all_reduce of %lld MiB: %.0f GB/s (bytes / time); all_gather: %.0f GB/s, packed through 1 MiB: %.0f\n",
                 (long long)count * 2 >> 20, count * 2e-9 / reduce, count * 2e-9 / plain, count * 2e-9 / packed);

@@ -1,5 +1,6 @@
 // What kernels know of positions, on the host: against core/PositionMap.h, of which it is the device's form.
 #include "runtime/cuda/kernels/Positions.cuh"
+#include "runtime/api/MeshAxisWord.h"
 #include "runtime/core/Context.h"
 
 #include <gtest/gtest.h>
@@ -10,13 +11,18 @@ namespace {
 
 constexpr int64_t kLocal = PositionMap::kLocal, kTime = PositionMap::kTime;
 
-/// Rank and words of position maps: whole, cut by one or two axes and by time, inside and outside, extents of 1.
+/// Rank and words of position maps: whole, cut by one or two axes and by time, inside and outside, extents of 1;
+/// mirrored, by one axis and by two, after a local half or a fixed one; of keys that came round a ring.
 const std::pair<int64_t, std::vector<int64_t>> kMaps[] = {
     {1, {1, 40, kLocal}},
     {3, {1, 3, kLocal, 2, 2, kLocal, 5, kLocal, 1, 8, kLocal}},
     {2, {1, 6, kLocal, 2, 2, 0, 40, kLocal}},
     {2, {2, 2, 0, 3, kLocal, 2, 5, kLocal, 2, 1}},
     {3, {3, 2, kTime, 2, 1, 3, kLocal, 1, 1, kLocal, 5, 2, kLocal, 2, 0, 2, kLocal, 3, 1, 8, kLocal}},
+    {1, {3, 2, kLocal, 2, meshAxisWord(0, true), 3, kLocal}},
+    {1, {5, 3, kLocal, 2, kLocal, 2, meshAxisWord(0, true), 3, meshAxisWord(1, true), 2, kLocal}},
+    {1, {3, 2, 0, 3, meshAxisWord(1, true), 4, kLocal}},
+    {1, {4, 4, kLocal, 2, meshAxisWord(0, true, 1), 3, meshAxisWord(1, true, 2), 2, kLocal}},
     {4, {2, 1, kLocal, 4, kLocal, 2, 2, 0, 2, 1, 1, 7, kLocal, 4, 2, 0, 1, kLocal, 2, 1, 8, kLocal}},
 };
 

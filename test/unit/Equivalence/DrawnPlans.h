@@ -21,9 +21,14 @@ struct ModelSizes {
 
 inline constexpr int64_t kMostRanks = 8;
 
+/// Words of `cp_kind` and `cp_zigzag` in dialects/Plan/Strategy.def.
+inline constexpr int64_t kRing = 2, kZigzag = 2;
+
 /// Whether a layer can have a strategy. `isBlock`: it has heads and a feed-forward width, and no vocabulary.
 inline bool isLegal(const ModelSizes &model, const plan::StrategyValues &values, int64_t microBatches, bool isBlock) {
   int64_t parts = values.cp * values.ulysses * (values.sequenceParallel ? values.tp : 1);
+  if (values.cpZigzag == kZigzag)
+    parts *= 2;
   bool isCut = isBlock ? model.heads % (values.tp * values.ulysses) == 0 && model.feedForward % values.tp == 0
                        : model.vocabulary % values.tp == 0;
   return isCut && model.batch % (values.dp * microBatches) == 0 && model.seq % parts == 0 &&
@@ -82,6 +87,9 @@ inline std::vector<LayerwisePlan> uniformPlans(const ModelSizes &model, const Va
                 values.sequenceParallel = sequenceParallel, values.zero = zero;
                 if (cp <= 3)
                   addRecomputations(pp);
+                values.cpKind = kRing, values.cpZigzag = kZigzag;
+                if (cp == 2 || cp == 3)
+                  addRecomputations(pp);
               }
   return plans;
 }
@@ -103,6 +111,8 @@ inline plan::StrategyValues drawStrategy(std::mt19937 &generator, int64_t device
   values.strided = values.tp > 1 && generator() % 3 == 0;
   values.zero = values.dp * values.ulysses * values.cp > 1 ? generator() % 4 : 0;
   values.reduceEveryMicroBatch = plan::getShardRanks(values) > 1 ? generator() % 3 : 0;
+  if (values.cp > 1)
+    values.cpKind = generator() % 3, values.cpZigzag = generator() % 3;
   values.recompute = generator() % 3 == 0;
   values.values = values.recompute ? 0 : drawValues(generator, allValues);
   values.keepGathered = (values.sequenceParallel || values.ulysses * values.cp > 1) && generator() % 2;

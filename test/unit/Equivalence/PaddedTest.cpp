@@ -15,7 +15,7 @@ struct PaddedModel {
 
 class PaddedTest : public testing::TestWithParam<PaddedModel> {
 protected:
-  PaddedTest() : model(GetParam().file, /*hasDropout=*/false) {}
+  PaddedTest() : model(GetParam().file, /*units=*/"", /*hasDropout=*/false) {}
 
   /// Strategies of the first layers; they repeat. The last layer has the first one's.
   LayerwisePlan makePlan(int64_t stages, int64_t devices, std::vector<StrategyValues> strategies) {

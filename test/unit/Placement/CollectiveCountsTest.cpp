@@ -54,6 +54,8 @@ Collectives allToAll(int64_t group, int64_t count, int64_t bytes) {
   return {"all_to_all", group, count, bytes * (group - 1) / group};
 }
 
+Collectives permute(int64_t group, int64_t count, int64_t bytes) { return {"permute", group, count, bytes}; }
+
 struct LayerCollectives {
   std::vector<Collectives> forward, backward, gradients;
 };
@@ -113,8 +115,7 @@ std::vector<Row> getRows() {
        4,
        {{}, {}, {allReduce(4, 1, kTable)}},
        {{allToAll(4, 2, 2 * q / 4), allToAll(2, 1, 2 * k / 4), allGather(2, 2, 2 * k / 2)},
-        // More: gradients of keys and values are exchanged before they are reduced, at twice the size.
-        {allToAll(4, 2, 2 * q / 4), allGather(2, 2, 2 * k / 2), allToAll(2, 1, 2 * k / 2),
+        {allToAll(4, 2, 2 * q / 4), allGather(2, 2, 2 * k / 2), allToAll(2, 1, 2 * k / 4),
          reduceScatter(2, 2, 2 * k / 2)},
         {allReduce(4, 9, kMatrices + 2 * n)}},
        {{allGather(4, 1, ids)}, {}, {allReduce(4, 2, kTable + n)}}},
@@ -126,6 +127,24 @@ std::vector<Row> getRows() {
         {allReduce(2, 9, kMatrices + 2 * n)}},
        // More: labels, as above.
        {{allGather(2, 1, ids)}, {}, {allReduce(2, 2, kTable + n)}}},
+      {"cp = 2, cp_zigzag = true",
+       2,
+       {{}, {}, {allReduce(2, 1, kTable)}},
+       {{allGather(2, 2, 2 * k)},
+        {allGather(2, 2, 2 * k), reduceScatter(2, 2, 2 * k)},
+        {allReduce(2, 9, kMatrices + 2 * n)}},
+       {{allGather(2, 1, ids)}, {}, {allReduce(2, 2, kTable + n)}}},
+      // No more bytes than gathered: keys and values go to all others, and so come their gradients.
+      {"cp = 2, cp_kind = ring, cp_zigzag = true",
+       2,
+       {{}, {}, {allReduce(2, 1, kTable)}},
+       {{permute(2, 2, 2 * k / 2)}, {permute(2, 4, 4 * k / 2)}, {allReduce(2, 9, kMatrices + 2 * n)}},
+       {{allGather(2, 1, ids)}, {}, {allReduce(2, 2, kTable + n)}}},
+      {"cp = 4, cp_kind = ring",
+       4,
+       {{}, {}, {allReduce(4, 1, kTable)}},
+       {{permute(4, 6, 6 * k / 4)}, {permute(4, 12, 12 * k / 4)}, {allReduce(4, 9, kMatrices + 2 * n)}},
+       {{allGather(4, 1, ids)}, {}, {allReduce(4, 2, kTable + n)}}},
       // The union of the rows, each on its share of samples (dp), positions (cp) and heads (tp).
       {"dp = 2, cp = 2, tp = 2, sequence_parallel = true",
        8,
@@ -253,6 +272,8 @@ std::vector<Collectives> countInBody(dist::BodyOp body, llvm::ArrayRef<int64_t> 
       all.push_back(reduceScatter(group, 1, before));
     else if (llvm::isa<dist::AllToAllOp, dist::CoalescedAllToAllOp>(op))
       all.push_back(allToAll(group, 1, moved));
+    else if (llvm::isa<dist::PermuteOp>(op))
+      all.push_back(permute(group, 1, before));
     else
       ADD_FAILURE() << "a collective of no known kind: " << op->getName().getStringRef().str();
   });

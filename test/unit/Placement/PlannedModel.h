@@ -20,7 +20,8 @@ inline constexpr const char *kTrain = "galvatron-flatten-sums,galvatron-differen
 inline constexpr const char *kPlace = "galvatron-assign-placements,galvatron-verify-placements";
 inline constexpr const char *kCollect = "galvatron-insert-collectives,galvatron-verify-placements";
 inline constexpr const char *kSplit = "galvatron-plan-recomputation,galvatron-fuse-exchanges,"
-                                      "galvatron-verify-placements,galvatron-split-tensors,galvatron-verify-shard";
+                                      "galvatron-verify-placements,galvatron-split-tensors,galvatron-insert-rings,"
+                                      "galvatron-verify-shard";
 inline constexpr const char *kFuse = "galvatron-fuse-slices,galvatron-fuse-parameters,galvatron-verify-shard";
 
 inline std::string readInput(const std::string &name) {

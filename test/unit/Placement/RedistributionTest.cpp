@@ -43,6 +43,7 @@ struct Mesh {
 struct Case {
   SmallVector<int64_t> mesh;
   std::vector<SmallVector<int64_t>> dims;
+  bool mirrors = false; // also what a mirrored sub-axis may be
 };
 
 struct Local {
@@ -65,7 +66,7 @@ int64_t globalPosition(PlacementAttr placement, const Mesh &mesh, int device, in
   }
   int64_t position = 0;
   for (auto [dim, subAxes] : llvm::enumerate(placement.getDims())) {
-    int64_t rest = shape[dim], within = 0;
+    int64_t rest = shape[dim], within = 0, last = 0; // last: index of a sub-axis that is not mirrored
     for (SubAxis subAxis : subAxes) {
       int64_t value = 0;
       if (subAxis.meshAxis == PlacementAttr::kLocal) {
@@ -74,6 +75,10 @@ int64_t globalPosition(PlacementAttr placement, const Mesh &mesh, int device, in
       } else {
         value = mesh.getCoordinates(device)[subAxis.meshAxis];
       }
+      if (subAxis.mirrored && last % 2)
+        value = subAxis.extent - 1 - value;
+      if (!subAxis.mirrored)
+        last = value;
       within = within * subAxis.extent + value;
     }
     position = position * global[dim] + within;
@@ -137,7 +142,7 @@ SmallVector<int> getGroup(const Mesh &mesh, int device, ArrayRef<int64_t> axes, 
 }
 
 /// Piece `index` of `count` along `dim`, cut at [outer][count][inner].
-Local cut(const Local &whole, int64_t dim, int64_t outer, int64_t count, int64_t index) {
+Local cut(const Local &whole, int64_t dim, int64_t outer, int64_t count, int64_t index, bool mirrored = false) {
   Local piece{whole.shape, {}};
   piece.shape[dim] /= count;
   int64_t inner = piece.shape[dim] / outer, before = 1, after = 1;
@@ -146,13 +151,13 @@ Local cut(const Local &whole, int64_t dim, int64_t outer, int64_t count, int64_t
   for (size_t i = dim + 1; i < whole.shape.size(); ++i)
     after *= whole.shape[i];
   for (int64_t b = 0; b < before * outer; ++b)
-    for (int64_t i = 0; i < inner * after; ++i)
-      piece.data.push_back(whole.data[(b * count + index) * inner * after + i]);
+    for (int64_t i = 0, at = mirrored && b % 2 ? count - 1 - index : index; i < inner * after; ++i)
+      piece.data.push_back(whole.data[(b * count + at) * inner * after + i]);
   return piece;
 }
 
 /// The inverse of `cut`.
-Local join(ArrayRef<Local> pieces, int64_t dim, int64_t outer) {
+Local join(ArrayRef<Local> pieces, int64_t dim, int64_t outer, bool mirrored = false) {
   Local whole{pieces[0].shape, {}};
   int64_t inner = whole.shape[dim] / outer, before = 1, after = 1;
   whole.shape[dim] *= pieces.size();
@@ -161,9 +166,9 @@ Local join(ArrayRef<Local> pieces, int64_t dim, int64_t outer) {
   for (size_t i = dim + 1; i < whole.shape.size(); ++i)
     after *= whole.shape[i];
   for (int64_t b = 0; b < before * outer; ++b)
-    for (const Local &piece : pieces)
+    for (size_t place = 0; place < pieces.size(); ++place)
       for (int64_t i = 0; i < inner * after; ++i)
-        whole.data.push_back(piece.data[b * inner * after + i]);
+        whole.data.push_back(pieces[mirrored && b % 2 ? pieces.size() - 1 - place : place].data[b * inner * after + i]);
   return whole;
 }
 
@@ -186,16 +191,16 @@ Machine runStep(const Mesh &mesh, const Machine &before, const RedistributionSte
       all.push_back(before[member]);
     switch (step.kind) {
     case RedistributionKind::Shard:
-      after[device] = cut(before[device], step.dim, step.outer, count, mine);
+      after[device] = cut(before[device], step.dim, step.outer, count, mine, step.mirrored);
       break;
     case RedistributionKind::AllReduce:
       after[device] = add(all);
       break;
     case RedistributionKind::ReduceScatter:
-      after[device] = cut(add(all), step.dim, step.outer, count, mine);
+      after[device] = cut(add(all), step.dim, step.outer, count, mine, step.mirrored);
       break;
     case RedistributionKind::AllGather:
-      after[device] = join(all, step.dim, step.outer);
+      after[device] = join(all, step.dim, step.outer, step.mirrored);
       break;
     case RedistributionKind::AllToAll:
       for (const Local &member : all)
@@ -239,6 +244,8 @@ private:
           dim.push_back({rest, PlacementAttr::kLocal});
       }
       all.push_back(PlacementAttr::getCanonical(context, dims, partials));
+      if (of.mirrors)
+        addMirrored(dims, partials);
       return;
     }
     add(extents, owners, partials, axis + 1);
@@ -250,6 +257,24 @@ private:
       }
     partials.push_back({int64_t(axis), graph::ReduceKind::Sum});
     add(extents, owners, partials, axis + 1);
+  }
+
+  /// All ways to mirror owned sub-axes after a local one of even extent.
+  void addMirrored(SmallVector<DimSubAxes> dims, ArrayRef<Partial> partials, size_t dim = 0, size_t at = 0) {
+    if (dim == dims.size())
+      return;
+    if (at == dims[dim].size())
+      return addMirrored(dims, partials, dim + 1);
+    addMirrored(dims, partials, dim, at + 1);
+    size_t before = at;
+    while (before > 0 && dims[dim][before - 1].mirrored)
+      --before;
+    bool follows = before > 0 && dims[dim][before - 1].meshAxis == PlacementAttr::kLocal;
+    if (dims[dim][at].meshAxis == PlacementAttr::kLocal || !follows || dims[dim][before - 1].extent % 2)
+      return;
+    dims[dim][at].mirrored = true;
+    all.push_back(PlacementAttr::getCanonical(context, dims, partials));
+    addMirrored(dims, partials, dim, at + 1);
   }
 
   MLIRContext *context;
@@ -267,7 +292,7 @@ void PrintTo(const Case &each, std::ostream *out) {
     llvm::interleave(dim, stream << "[", ",");
     stream << "]";
   }
-  *out << text;
+  *out << text << (each.mirrors ? "_mirrored" : "");
 }
 
 class RedistributionTest : public testing::TestWithParam<Case> {};
@@ -491,7 +516,9 @@ TEST_P(RedistributionTest, VerifierKnowsWhatEachStepDoes) {
 INSTANTIATE_TEST_SUITE_P(Shapes, RedistributionTest,
                          testing::Values(Case{{2, 2, 2}, {{2, 2, 2}}}, Case{{2, 2, 2}, {{2, 2}, {2, 2}}},
                                          Case{{2, 2, 2}, {{2, 2, 2}, {2}}}, Case{{2, 2, 2}, {{2}, {2, 2}, {2}}},
-                                         Case{{3, 2, 2}, {{3, 2}, {2, 3}}}, Case{{3, 2, 2}, {{2, 3}, {2}, {3, 2}}}));
+                                         Case{{3, 2, 2}, {{3, 2}, {2, 3}}}, Case{{3, 2, 2}, {{2, 3}, {2}, {3, 2}}},
+                                         Case{{2, 2, 2}, {{2, 2, 2}, {2}}, /*mirrors=*/true},
+                                         Case{{2, 3, 2}, {{2, 2, 3}, {2, 3}}, /*mirrors=*/true}));
 
 INSTANTIATE_TEST_SUITE_P(Shapes, TrafficTest,
                          testing::Values(Case{{2, 2, 2}, {{2, 2, 2}}}, Case{{2, 2, 2}, {{2}, {2, 2}}},
@@ -547,6 +574,43 @@ TEST_F(StepsTest, AxesThatChangePlacesPermute) {
   EXPECT_EQ((*steps)[0].kind, RedistributionKind::Permute);
   EXPECT_EQ((*steps)[0].sources, (SmallVector<int64_t>{0, 2, 1, 3}));
   EXPECT_EQ((*steps)[0].traffic, 32);
+}
+
+TEST_F(StepsTest, MirroredSubAxesAreGatheredInNaturalOrder) {
+  PlacementAttr mirrored = place({{{2, -1}, {2, 0, true}, {2, 1, true}, {4, -1}}});
+  auto gather = planRedistribution(mirrored, place({{{32, -1}}}), {2, 2});
+  ASSERT_EQ(gather->size(), 1u);
+  EXPECT_EQ((*gather)[0].kind, RedistributionKind::AllGather);
+  EXPECT_TRUE((*gather)[0].mirrored);
+  EXPECT_EQ((*gather)[0].outer, 2);
+  Partial sums[] = {{0, graph::ReduceKind::Sum}, {1, graph::ReduceKind::Sum}};
+  auto scatter = planRedistribution(place({{{32, -1}}}, sums), mirrored, {2, 2});
+  ASSERT_EQ(scatter->size(), 1u);
+  EXPECT_EQ((*scatter)[0].kind, RedistributionKind::ReduceScatter);
+  EXPECT_TRUE((*scatter)[0].mirrored);
+}
+
+/// Keys under context parallelism and Ulysses: each head's on fewer devices, then all positions; back in reverse.
+TEST_F(StepsTest, MirroredSubAxesAreGatheredWhereLeastIsLeft) {
+  PlacementAttr cut = place({{{8, -1}}, {{2, -1}, {2, 0, true}, {2, 1}, {64, -1}}}),
+                heads = place({{{2, 1}, {4, -1}}, {{512, -1}}});
+  auto gather = planRedistribution(cut, heads, {2, 2});
+  ASSERT_EQ(gather->size(), 2u);
+  EXPECT_EQ((*gather)[0].kind, RedistributionKind::AllToAll);
+  EXPECT_EQ((*gather)[1].kind, RedistributionKind::AllGather);
+  Partial sum{0, graph::ReduceKind::Sum};
+  auto scatter = planRedistribution(heads.withPartials(sum), cut, {2, 2});
+  ASSERT_EQ(scatter->size(), 2u);
+  EXPECT_EQ((*scatter)[0].kind, RedistributionKind::ReduceScatter);
+  EXPECT_EQ((*scatter)[1].kind, RedistributionKind::AllToAll);
+}
+
+TEST_F(StepsTest, WhatIsMirroredAlikeStays) {
+  auto steps = planRedistribution(place({{{2, -1}, {2, 0, true}, {2, 1}, {4, -1}}, {{8, -1}}}),
+                                  place({{{2, -1}, {2, 0, true}, {8, -1}}, {{2, 1}, {4, -1}}}), {2, 2});
+  ASSERT_EQ(steps->size(), 1u);
+  EXPECT_EQ((*steps)[0].kind, RedistributionKind::AllToAll);
+  EXPECT_EQ((*steps)[0].axes, (SmallVector<int64_t>{1}));
 }
 
 TEST_F(StepsTest, TimeStaysWhereItIs) {

@@ -97,6 +97,8 @@ std::vector<Plan> getRandomPlans(const std::string &model, int count) {
       plan.strategies.push_back("dp = " + std::to_string(degrees[0]) + ", cp = " + std::to_string(degrees[1]) +
                                 ", ulysses = " + std::to_string(degrees[2]) + ", tp = " + std::to_string(degrees[3]) +
                                 draw({"", ", sequence_parallel = true"}) + draw({"", ", recompute = true"}));
+      if (degrees[1] > 1)
+        plan.strategies.back() += draw({"", ", cp_kind = ring"}) + draw({"", ", cp_zigzag = true"});
     }
   }
   return plans;
@@ -120,6 +122,15 @@ std::vector<Plan> getPlans() {
     plans.push_back({model, 2, 1, {"ulysses = 2"}});
     plans.push_back({model, 4, 1, {"ulysses = 4"}});
     plans.push_back({model, 4, 1, {"dp = 2, cp = 2"}});
+    plans.push_back({model, 2, 1, {"cp = 2, cp_zigzag = true"}});
+    plans.push_back({model, 4, 2, {"cp = 4, cp_zigzag = true"}});
+    plans.push_back({model, 4, 1, {"cp = 2, cp_zigzag = true, ulysses = 2"}});
+    plans.push_back({model, 4, 1, {"cp = 2, cp_zigzag = true, tp = 2, sequence_parallel = true"}});
+    plans.push_back({model, 2, 1, {"cp = 2, cp_kind = ring"}});
+    plans.push_back({model, 2, 1, {"cp = 2, cp_kind = ring, cp_zigzag = true", "cp = 2, cp_kind = ring"}});
+    plans.push_back({model, 4, 1, {"cp = 4, cp_kind = ring, cp_zigzag = true, recompute = true"}});
+    plans.push_back({model, 4, 2, {"cp = 4, cp_kind = ring"}});
+    plans.push_back({model, 4, 1, {"cp = 2, cp_kind = ring, ulysses = 2", "cp = 4, cp_zigzag = true", "dp = 4"}});
     plans.push_back({model, 8, 1, {"dp = 2, cp = 2, tp = 2, sequence_parallel = true", "cp = 2, ulysses = 2, tp = 2"}});
   }
   return plans;

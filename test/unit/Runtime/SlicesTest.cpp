@@ -33,6 +33,19 @@ TEST(PositionMap, LocalAndGlobalAreInverse) {
   EXPECT_EQ(std::count(seen.begin(), seen.end(), true), 24);
 }
 
+TEST(PositionMap, MirroredPiecesLieAtBothEnds) {
+  // 24 = [2 local][2 x 3 mirrored][2 local]: the device at position p has chunks p and 11 - p of 12.
+  for (int64_t p = 0; p < 6; ++p)
+    for (int64_t turn : {0, 1}) {
+      std::vector<int64_t> words = {4, 2, -1, 2, meshAxisWord(0, true), 3, meshAxisWord(1, true, turn), 2, -1};
+      PositionMap map({p / 3, (p + turn) % 3}, 0, words.data(), 1);
+      std::vector<int64_t> expected = {2 * p, 2 * p + 1, 22 - 2 * p, 23 - 2 * p};
+      EXPECT_EQ(map.indices(0), expected);
+      for (int64_t local = 0; local < 4; ++local)
+        EXPECT_EQ(map.toLocal(0, map.toGlobal(0, local)), local);
+    }
+}
+
 ParameterInfo parameter(std::vector<int64_t> shape, Placement placement) {
   ParameterInfo info;
   info.names = {"w"};
