@@ -83,7 +83,8 @@ private:
   void number();
   void readSaved();
   void readArguments();
-  void readGradientSums();
+  void readParameter(BlockArgument argument);
+  ArrayRef<int64_t> getPartialAxes(BlockArgument parameter);
   BodyWork readBody(Block &block);
   std::vector<MovedValue> readCollectives(Block &block);
   std::vector<ValueLife> readValues(Block &block);
@@ -209,33 +210,49 @@ bool PlacedReader::isCutByTensor(Operation *op) {
 
 void PlacedReader::readArguments() {
   for (BlockArgument argument : layer.getBody().front().getArguments()) {
-    auto type = dyn_cast<RankedTensorType>(argument.getType());
-    if (argument.getArgNumber() < layer.getNumInputs()) {
-      if (backward && graph::isFloatTensor(type))
-        work.inputs += amounts.getBytes(argument);
-      continue;
-    }
-    double masterBytes = 4.0 * double(dist::getLocalType(type).getNumElements());
-    (layer.hasGradient(argument.getArgNumber()) ? work.parameters : work.frozen) += masterBytes;
-    if (double bytes = amounts.atOnce(amounts.getBytes(argument)); bytes != masterBytes)
-      work.copies += bytes;
+    if (argument.getArgNumber() >= layer.getNumInputs())
+      readParameter(argument);
+    else if (backward && graph::isFloatTensor(argument.getType()))
+      work.inputs += amounts.getBytes(argument);
   }
 }
 
-/// Gradients are summed in f32 over the mesh axes on which backward leaves them partial.
-void PlacedReader::readGradientSums() {
-  if (!backward)
+/// Gradients are summed in f32 over the mesh axes on which backward leaves them partial. What no body gives a gradient
+/// is not trained, whether it says so or not.
+void PlacedReader::readParameter(BlockArgument argument) {
+  double bytes = 4.0 * double(dist::getLocalType(cast<RankedTensorType>(argument.getType())).getNumElements());
+  double readBytes = amounts.atOnce(amounts.getBytes(argument));
+  bool isReadAsF32 = readBytes == bytes;
+  if (!layer.hasGradient(argument.getArgNumber())) {
+    work.frozen += bytes + (isReadAsF32 ? 0 : readBytes);
     return;
-  llvm::MapVector<ArrayRef<int64_t>, double> bytesOfAxes;
-  ValueRange returned = backward.getBody().front().getTerminator()->getOperands();
-  for (auto [argument, gradient] : llvm::zip(layer.getDifferentiated(), returned)) {
-    dist::PlacementAttr placement = dist::getPlacement(gradient.getType());
-    ArrayRef<int64_t> axes = placement ? placement.withoutPartialTime().getPartialAxes() : ArrayRef<int64_t>();
-    if (argument.getArgNumber() >= layer.getNumInputs() && !axes.empty())
-      bytesOfAxes[axes] += 4.0 * double(dist::getLocalType(gradient.getType()).getNumElements());
   }
-  for (auto [axes, bytes] : bytesOfAxes)
-    work.gradientSums.push_back(move(search::CollectiveKind::AllReduce, axes, {bytes, 0}));
+  ArrayRef<int64_t> axes = getPartialAxes(argument);
+  auto at = llvm::find_if(work.trained, [&](const TrainedParameters &other) {
+    return ArrayRef(other.axes) == axes && other.isReadAsF32 == isReadAsF32;
+  });
+  if (at == work.trained.end()) {
+    work.trained.push_back({.sum = describeGroup(search::CollectiveKind::AllReduce, axes, subAxes),
+                            .axes = axes.vec(),
+                            .isReadAsF32 = isReadAsF32});
+    at = std::prev(work.trained.end());
+    for (int64_t axis : axes)
+      at->ranks *= subAxes.getMesh()[axis];
+  }
+  at->bytes += bytes;
+  at->readBytes += readBytes;
+}
+
+/// Of the gradient of a parameter, but for time.
+ArrayRef<int64_t> PlacedReader::getPartialAxes(BlockArgument parameter) {
+  if (!backward)
+    return {};
+  ValueRange returned = backward.getBody().front().getTerminator()->getOperands();
+  for (auto [argument, gradient] : llvm::zip(layer.getDifferentiated(), returned))
+    if (argument == parameter)
+      if (dist::PlacementAttr placement = dist::getPlacement(gradient.getType()))
+        return placement.withoutPartialTime().getPartialAxes();
+  return {};
 }
 
 LayerWork PlacedReader::read() {
@@ -248,7 +265,6 @@ LayerWork PlacedReader::read() {
   if (backward)
     work.backward = readBody(backward.getBody().front());
   readArguments();
-  readGradientSums();
   work.isCutByTensor = llvm::any_of(forward, [&](Operation &op) { return isCutByTensor(&op); });
   return std::move(work);
 }

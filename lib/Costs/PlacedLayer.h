@@ -40,16 +40,26 @@ struct BodyWork {
   double getPeak(double samples) const;
 };
 
+/// Trained parameters whose gradients backward leaves partial along the same mesh axes, none perhaps, and that bodies
+/// read in one type.
+struct TrainedParameters {
+  search::Collective sum;         ///< the ranks that share the gradients; empty bytes
+  std::vector<int64_t> axes = {}; ///< of those ranks
+  int64_t ranks = 1;              ///< how many they are
+  bool isReadAsF32 = true;
+  /// Bytes of one device, before ZeRO shares anything: in f32, and in the type that bodies read.
+  double bytes = 0, readBytes = 0;
+};
+
 /// What a layer leaves one device to do.
 struct LayerWork {
   BodyWork forward, backward;
   /// Bytes kept for backward: the layer's inputs, and what else it reads of forward.
   Amount inputs, saved;
-  /// Bytes: of parameters that are trained and of frozen ones, both in f32; of the bf16 copies of those that bodies
-  /// read so.
-  double parameters = 0, frozen = 0, copies = 0;
-  /// Sums of the gradients in f32, once a step, one for each group of ranks.
-  std::vector<MovedValue> gradientSums;
+  /// In the order of their gradients.
+  std::vector<TrainedParameters> trained;
+  /// Bytes of frozen parameters: in f32, and of the bf16 copies of those that bodies read so.
+  double frozen = 0;
   /// Bytes of the float results over all devices.
   Amount boundary;
   /// Whether tensor parallelism cuts the work of some op of forward.

@@ -3,6 +3,8 @@
 
 #include "PlacedLayer.h"
 
+#include "galvatron/Search/Model/ShardedStates.h"
+
 #include <map>
 #include <mutex>
 
@@ -11,8 +13,9 @@ using namespace galvatron;
 
 /// Elementwise and reducing code against matrix products: a vector unit without fused blocking.
 static constexpr double kVectorShareOfProducts = 0.125;
-/// fp32 parameter, gradient and AdamW's two moments.
-static constexpr int64_t kStateCopies = 4;
+/// Passes over a parameter's f32 states in an update: AdamW reads parameter, gradient and two moments and writes all but
+/// the gradient, which the norm reads once more.
+static constexpr double kUpdatePasses = 8;
 
 /// Layers placed so far, by type, strategy (its `recompute` and `values` too) and dp.
 struct ProgramCosts::Placed {
@@ -25,6 +28,7 @@ struct ProgramCosts::Placed {
   /// Stays valid: elements of a map do not move.
   const search::Result<LayerWork> &get(const std::string &layerType, search::Strategy strategy, int dp) {
     strategy.strided = false; // only where the ranks of a group are
+    strategy.zero = 0;        // only what they keep of the states
     std::lock_guard lock(mutex);
     std::tuple key(layerType, strategy, dp);
     auto at = layers.find(key);
@@ -68,9 +72,63 @@ static std::optional<search::Error> refuse(const search::Strategy &strategy, Pri
   if (priced != Priced::WhatIsPlaced)
     if (auto reason = search::whyUnsupported(strategy))
       return search::Error{*reason};
-  if (strategy.zero)
-    return search::Error{"ZeRO has no price yet: plan it by hand, or use zero 0"};
   return std::nullopt;
+}
+
+/// What a device keeps of parameters under a level of ZeRO, in bytes. See lib/Schedule/TimetableShards.cpp.
+static double getStateBytes(const TrainedParameters &some, int zero) {
+  double pieces = zero ? double(some.ranks) : 1;
+  double moments = 2 * some.bytes / pieces, gradients = some.bytes / pieces;
+  // Added up whole over micro-batches, then scattered into pieces.
+  if (zero == 1)
+    gradients += some.bytes;
+  double read = zero == 3 ? some.readBytes / pieces : some.readBytes;
+  // What is read in another type has f32 beside it.
+  return moments + gradients + read + (some.isReadAsF32 ? 0 : some.bytes / pieces);
+}
+
+namespace {
+/// ZeRO's buffers that live while a layer runs, in bytes.
+struct TransientStates {
+  double parameters = 0; ///< gathered, in forward and in backward
+  double gradients = 0;  ///< of one micro-batch, until they are scattered
+};
+} // namespace
+
+static TransientStates getTransient(const TrainedParameters &some, int zero, int microBatches) {
+  TransientStates states;
+  if (zero == 3)
+    states.parameters = some.readBytes;
+  if (zero >= 2) // scattered apart from the sum of those before
+    states.gradients = some.bytes + (microBatches > 1 ? some.bytes / double(some.ranks) : 0);
+  return states;
+}
+
+/// Gradients, states and their collectives, once for each group of ranks that shares them.
+void ProgramCosts::addStates(search::LayerCost &cost, const LayerWork &work, const search::CostQuery &query) const {
+  double state = work.frozen, updated = 0, added = 0;
+  TransientStates alive;
+  for (const TrainedParameters &some : work.trained) {
+    int zero = some.ranks > 1 ? query.strategy.zero : 0;
+    state += getStateBytes(some, zero);
+    updated += (some.bytes * kUpdatePasses + (some.isReadAsF32 ? 0 : some.readBytes)) / (zero ? double(some.ranks) : 1);
+    if (some.ranks > 1 && work.hasBackward)
+      search::addStateCollectives(cost, zero, {some.sum, int64_t(some.bytes), int64_t(some.readBytes)});
+    TransientStates own = getTransient(some, zero, query.microBatches);
+    alive.parameters += own.parameters;
+    alive.gradients += own.gradients;
+    if (zero >= 2 && query.microBatches > 1) // two pieces read, one written
+      added += 3 * some.bytes / double(some.ranks);
+  }
+  cost.stateBytes = int64_t(state);
+  cost.updateSeconds = updated / device.memoryBytesPerSecond;
+  cost.backwardSeconds += added / device.memoryBytesPerSecond;
+  // Parameters are gathered while the layer before runs, gradients scattered while the next one does. Blocks are one
+  // another's neighbours; those of the ends are smaller or larger, and count their own.
+  int layers = query.layer->role == search::LayerRole::Block ? 2 : 1;
+  double samples = double(query.microBatchSamples);
+  cost.scratchBytes = int64_t(std::max(work.forward.getPeak(samples) + layers * alive.parameters,
+                                       work.backward.getPeak(samples) + layers * (alive.parameters + alive.gradients)));
 }
 
 search::Result<search::LayerCost> ProgramCosts::cost(const search::CostQuery &query) const {
@@ -101,12 +159,8 @@ search::Result<search::LayerCost> ProgramCosts::cost(const search::CostQuery &qu
   }
   cost.forwardCollectives = getCollectives(work.forward.collectives, samples);
   cost.backwardCollectives = getCollectives(work.backward.collectives, samples);
-  cost.stepCollectives = getCollectives(work.gradientSums, samples);
-  // Reads all four copies, writes three, and the bf16 copy; the gradient norm reads the gradient once more.
-  cost.updateSeconds = (work.parameters * 8 + work.copies) / device.memoryBytesPerSecond;
-  cost.stateBytes = int64_t(work.parameters) * kStateCopies + int64_t(work.frozen + work.copies);
   cost.savedBytes = int64_t(work.inputs.of(samples) + work.saved.of(samples));
-  cost.scratchBytes = int64_t(std::max(work.forward.getPeak(samples), work.backward.getPeak(samples)));
   cost.boundaryBytes = int64_t(work.boundary.of(samples));
+  addStates(cost, work, query);
   return cost;
 }

@@ -96,6 +96,18 @@ const Row kRows[] = {
     {"decoder", {.cp = 2}, 2, "2 x AG cp 2048", "2 x AG cp 2048, 2 x RS cp 2048", "AR shard 16320"},
     {"decoder", withSequence({.tp = 2, .cp = 2}), 2, "2 x AG tp 3072, 2 x AG cp 1024, 2 x RS tp 3072",
      "4 x AG tp 3072, 2 x RS tp 3072, 2 x AG cp 1024, 2 x RS cp 1024", "AR shard 8064, AR axes 0 1 2 192"},
+    // ZeRO, over the ranks that share gradients: norm weights under Megatron-SP apart.
+    {"decoder", {.zero = 1}, 8, "", "", "AG dp 16320, RS dp 16320"},
+    {"decoder", {.zero = 2}, 8, "", "RS dp 16320", "AG dp 16320"},
+    {"decoder", {.zero = 3}, 8, "AG dp 16320", "AG dp 16320, RS dp 16320", ""},
+    {"decoder", {.ulysses = 2, .zero = 1}, 1, "2 x A2A ulysses 4096, 2 x A2A ulysses 2048",
+     "2 x A2A ulysses 4096, 2 x A2A ulysses 2048", "AG ulysses 16320, RS ulysses 16320"},
+    {"decoder", {.cp = 2, .zero = 3}, 2, "2 x AG cp 2048, AG shard 16320",
+     "2 x AG cp 2048, 2 x RS cp 2048, AG shard 16320, RS shard 16320", ""},
+    {"decoder", withSequence({.tp = 2, .zero = 2}), 2, "2 x AG tp 6144, 2 x RS tp 6144",
+     "4 x AG tp 6144, 2 x RS tp 6144, RS dp 8064, RS axes 0 1 192", "AG dp 8064, AG axes 0 1 192"},
+    // Nobody shares them.
+    {"decoder", {.tp = 2, .zero = 3}, 1, "2 x AR tp 12288", "2 x AR tp 12288", ""},
     {"embedding", {.tp = 2}, 1, "AR tp 12288", "", ""},
     // Token ids, 8 bytes each, arrive cut and are gathered for the table.
     {"embedding", withSequence({.tp = 2}), 1, "AG tp 1024, RS tp 12288", "AG tp 12288, AG tp 1024", ""},
@@ -139,6 +151,43 @@ TEST(StrategyCosts, saved_and_state_bytes_are_local) {
   // Norm weights are whole everywhere; parameter, gradient and two moments.
   EXPECT_EQ(price(costs, "decoder", {.tp = 2})->stateBytes, 16 * (2 * hidden + (4080 - 2 * hidden) / 2));
   EXPECT_EQ(price(costs, "decoder", {.ulysses = 2})->stateBytes, 16 * 4080);
+}
+
+TEST(StrategyCosts, zero_shares_states_among_the_ranks_of_a_gradient) {
+  reference::Program llama = makeLlama();
+  search::Cluster cluster;
+  cluster.device.memoryBytesPerSecond = 1;
+  ProgramCosts costs(*llama.module, cluster, 8);
+  const int64_t bytes = 4 * 4080, norms = 4 * 2 * 24, tensor = (bytes - norms) / 2;
+  auto state = [&](const Strategy &strategy, int dp) { return price(costs, "decoder", strategy, dp)->stateBytes; };
+  // Parameter, two moments and gradient; level 1 adds the gradient up whole and scatters it then.
+  EXPECT_EQ(state({.zero = 1}, 4), bytes + (2 * bytes) / 4 + bytes + bytes / 4);
+  EXPECT_EQ(state({.zero = 2}, 4), bytes + (3 * bytes) / 4);
+  EXPECT_EQ(state({.zero = 3}, 4), bytes);
+  EXPECT_EQ(state({.ulysses = 2, .cp = 2, .zero = 3}, 1), bytes);
+  // Weights of norms are shared with the ranks of tp, too, where these cut the sequence.
+  EXPECT_EQ(state(withSequence({.tp = 2, .zero = 3}), 2), 4 * tensor / 2 + 4 * norms / 4);
+  EXPECT_EQ(state({.tp = 2, .zero = 3}, 2), 4 * tensor / 2 + 4 * norms / 2);
+  auto update = [&](int level) { return price(costs, "decoder", {.zero = level}, 4)->updateSeconds; };
+  EXPECT_DOUBLE_EQ(update(0), 8 * bytes);
+  for (int level : {1, 2, 3})
+    EXPECT_DOUBLE_EQ(update(level), 8 * bytes / 4);
+}
+
+TEST(StrategyCosts, zero_takes_buffers_while_a_layer_runs) {
+  reference::Program llama = makeLlama();
+  ProgramCosts costs(*llama.module, search::Cluster(), 8);
+  const int64_t bytes = 4 * 4080;
+  search::Layer block{"decoder", "decoder"}, end{"decoder", "decoder", search::LayerRole::Head};
+  auto scratch = [&](const search::Layer &layer, int level, int microBatches) {
+    return costs.cost({&layer, {.zero = level}, 4, 4, microBatches})->scratchBytes;
+  };
+  EXPECT_EQ(scratch(block, 1, 1), scratch(block, 0, 1));
+  // Gradients of the layer and of the one before, whose sum is under way; a piece each of several micro-batches.
+  EXPECT_EQ(scratch(block, 2, 1), scratch(end, 2, 1) + bytes);
+  EXPECT_EQ(scratch(block, 2, 2), scratch(block, 2, 1) + 2 * bytes / 4);
+  // And the parameters of the layer and of the next one.
+  EXPECT_EQ(scratch(block, 3, 1), scratch(block, 2, 1) + 2 * bytes);
 }
 
 TEST(StrategyCosts, a_smaller_micro_batch_moves_less_but_for_parameters) {
@@ -193,7 +242,6 @@ TEST(StrategyCosts, what_has_no_price) {
       placed(*llama.module, cluster, 8, Priced::WhatIsPlaced);
   auto why = [](const search::Result<search::LayerCost> &cost) { return cost ? "" : cost.error().message; };
   EXPECT_NE(why(price(byHand, "decoder", {.ep = 2}, 2)).find("'ep'"), std::string::npos);
-  EXPECT_NE(why(price(placed, "decoder", {.zero = 1}, 2)).find("ZeRO has no price yet: plan it by hand"), std::string::npos);
   // As phase shard says it, and neither samples nor heads for seven.
   EXPECT_NE(why(price(placed, "decoder", {.tp = 7})).find("cannot use tp = 7"), std::string::npos);
   EXPECT_NE(why(price(placed, "decoder", {}, 7)).find("cannot use dp = 7"), std::string::npos);
