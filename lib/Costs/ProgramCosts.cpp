@@ -75,13 +75,11 @@ static std::optional<search::Error> refuse(const search::Strategy &strategy, Pri
   return std::nullopt;
 }
 
-/// What a device keeps of parameters under a level of ZeRO, in bytes. See lib/Schedule/TimetableShards.cpp.
+/// What a device keeps of parameters under a level of ZeRO, in bytes. See lib/Schedule/TimetableShards.cpp. Without the
+/// gradients that level 1 adds up whole, then scatters into pieces.
 static double getStateBytes(const TrainedParameters &some, int zero) {
   double pieces = zero ? double(some.ranks) : 1;
   double moments = 2 * some.bytes / pieces, gradients = some.bytes / pieces;
-  // Added up whole over micro-batches, then scattered into pieces.
-  if (zero == 1)
-    gradients += some.bytes;
   double read = zero == 3 ? some.readBytes / pieces : some.readBytes;
   // What is read in another type has f32 beside it.
   return moments + gradients + read + (some.isReadAsF32 ? 0 : some.bytes / pieces);
@@ -106,11 +104,12 @@ static TransientStates getTransient(const TrainedParameters &some, int zero, int
 
 /// Gradients, states and their collectives, once for each group of ranks that shares them.
 void ProgramCosts::addStates(search::LayerCost &cost, const LayerWork &work, const search::CostQuery &query) const {
-  double state = work.frozen, updated = 0, added = 0;
+  double state = work.frozen, updated = 0, added = 0, whole = 0;
   TransientStates alive;
   for (const TrainedParameters &some : work.trained) {
     int zero = some.ranks > 1 ? query.strategy.zero : 0;
     state += getStateBytes(some, zero);
+    whole += zero == 1 ? some.bytes : 0;
     updated += (some.bytes * kUpdatePasses + (some.isReadAsF32 ? 0 : some.readBytes)) / (zero ? double(some.ranks) : 1);
     if (some.ranks > 1 && work.hasBackward)
       search::addStateCollectives(cost, zero, {some.sum, int64_t(some.bytes), int64_t(some.readBytes)});
@@ -120,6 +119,11 @@ void ProgramCosts::addStates(search::LayerCost &cost, const LayerWork &work, con
     if (zero >= 2 && query.microBatches > 1) // two pieces read, one written
       added += 3 * some.bytes / double(some.ranks);
   }
+  // A single backward lets go of what it read as it writes gradients.
+  if (query.microBatches == 1)
+    cost.savedBytes = std::max(cost.savedBytes, int64_t(whole));
+  else
+    state += whole;
   cost.stateBytes = int64_t(state);
   cost.updateSeconds = updated / device.memoryBytesPerSecond;
   cost.backwardSeconds += added / device.memoryBytesPerSecond;
