@@ -74,6 +74,7 @@ class Checker:
         self.devices = running.Devices()
         self.on_gpu = self.index["device"] == "cuda"
         self.gpus = arguments.gpus or (self.devices.count if self.on_gpu else 4)
+        self.shares = self.on_gpu and self.gpus > self.devices.count
         self.work = Path(tempfile.mkdtemp(prefix="galvatron-check-"))
         self.threads = self.gpus * at_once + 2
         self.runner = running.Runner(self.gpus, arguments.out / f"{self.RESULT}-logs", self.devices, at_once)
@@ -101,7 +102,8 @@ class Checker:
     def command(self, program: dict, *options) -> list:
         model = self.index["models"][program["model"]]
         data = ["--data", self.folder / "data" / model["data"], "--data-dtype", model["data_type"]]
-        return ["sh", self.folder / program["folder"] / "launch", *data, *options]
+        share = ["--share-gpus"] if self.shares and program["ranks"] > 1 else []
+        return ["sh", self.folder / program["folder"] / "launch", *data, *share, *options]
 
     def run(self, part: str, name: str, command: list, ranks: int, **options) -> running.Result | None:
         """None, and told, if it failed or there is no time left."""
@@ -134,7 +136,7 @@ class Checker:
                 self.done[key].set()
         if not result:
             return
-        if self.wanted("memory"):
+        if self.wanted("memory") and not self.shares:
             self.memory(name, program, result)
         if is_one and program["precision"] == "fp32":
             self.against_recorded(name, program, folder, result.seconds)
@@ -398,7 +400,7 @@ def main() -> int:
     add = parser.add_argument
     add("folder", type=Path, help="what prepare.py wrote")
     add("--out", type=Path, default=Path("gpu-check"), help="results and logs (default: gpu-check)")
-    add("--gpus", type=int, default=0, help="use so many (default: all)")
+    add("--gpus", type=int, default=0, help="use so many (default: all); more than there are: ranks share them, to see what is right")
     add("--parts", default=",".join(PARTS), help=f"some of {','.join(PARTS)} (default: all)")
     add("--precisions", default="fp32,bf16", help="default: fp32,bf16")
     add("--only", default="", help="regular expression on MODEL-PRECISION-PLAN; runs on one device stay")

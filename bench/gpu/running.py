@@ -193,8 +193,8 @@ def _end(process: subprocess.Popen, mark: str) -> None:
 
 
 class Runner:
-    """Hands out devices (`gpus` of them, or as many places on a machine without) and runs programs on them. `at_once`: so many
-    programs share a device, where neither memory nor time is measured."""
+    """Hands out devices (`gpus` of them, or as many places on a machine without or with fewer) and runs programs on them.
+    `at_once`: so many programs share a device, where neither memory nor time is measured."""
 
     def __init__(self, gpus: int, folder: Path, devices: Devices, at_once: int = 1):
         self.at_once, self.free = at_once, [at_once] * gpus
@@ -238,9 +238,10 @@ class Runner:
     def _run(self, name, command, held: list[int], timeout: float, env, kill_at: float, see: int) -> Result:
         mark = f"{os.getpid()}-{name}"
         env = env | {MARK: mark}
-        seen = held if self.devices.count else []
+        count = self.devices.count
+        seen = sorted({place % count for place in held}) if count else []
         if seen:
-            numbers = [self.devices.numbers[index] for index in (held if see < 0 else held[:see])]
+            numbers = [self.devices.numbers[index] for index in (seen if see < 0 else seen[:see])]
             env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, numbers))
         before = [self.devices.memory(index)[0] for index in seen]
         most, states, turn = list(before), [], 0

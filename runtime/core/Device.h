@@ -40,7 +40,7 @@ struct DeviceHooks {
   // All null on a device where the core drives every entry and every update from the host.
 
   /// Collective, before anything is allocated: whether this machine can run the program, else a sentence for the user.
-  Status (*prepare)(gvrt_context *context, const Manifest &manifest) = nullptr;
+  Status (*prepare)(gvrt_context *context, const Manifest &manifest, const Options &options) = nullptr;
   /// Once the arena and the communicators are there.
   void (*start)(gvrt_context *context, const Manifest &manifest, const Options &options, char *arena) = nullptr;
   /// Issues one timetable, step context->step with learning rate `rate`. walk(argument) calls all its entries in order;

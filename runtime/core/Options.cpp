@@ -143,10 +143,13 @@ std::map<std::string, Setter> setters(Options &o) {
 Status Options::parse(int argc, const char *const *argv, Options &options) {
   options = Options();
   std::map<std::string, Setter> withValue = setters(options);
-  std::map<std::string, bool *> switches = {
-      {"--shuffle", &options.shuffle}, {"--reset-at-documents", &options.resetAtDocuments},
-      {"--quiet", &options.quiet},     {"--help", &options.help},
-      {"-h", &options.help},           {"--version", &options.version}};
+  std::map<std::string, bool *> switches = {{"--shuffle", &options.shuffle},
+                                            {"--reset-at-documents", &options.resetAtDocuments},
+                                            {"--share-gpus", &options.shareGpus},
+                                            {"--quiet", &options.quiet},
+                                            {"--help", &options.help},
+                                            {"-h", &options.help},
+                                            {"--version", &options.version}};
   for (int i = 1; i < argc; ++i) {
     std::string flag = argv[i], value;
     size_t equals = flag.find('=');

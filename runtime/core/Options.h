@@ -27,6 +27,7 @@ struct Options {
   int64_t eod = -1; // the token that ends a document; -1: not said
   std::string weights, save, load, dumpGradients, log;
   std::set<std::string> overrides; // what a checkpoint may differ in: shuffle, seq, data, all
+  bool shareGpus = false;
   bool quiet = false, help = false, version = false;
 
   /// Reads argv[1] …; on failure `options` is unspecified.

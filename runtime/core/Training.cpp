@@ -59,7 +59,7 @@ Status Training::prepareFiles() {
 
 Status Training::prepareDevice() {
   context.program = &program;
-  return device.hooks->prepare ? device.hooks->prepare(&context, manifest) : Status::success();
+  return device.hooks->prepare ? device.hooks->prepare(&context, manifest, options) : Status::success();
 }
 
 Status Training::prepareArena() {

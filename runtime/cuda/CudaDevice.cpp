@@ -1,7 +1,7 @@
 //===- CudaDevice.cpp - one NVIDIA GPU per rank as a device ------------------------------------------===//
 //
-// The rank with index i on its machine takes the i-th GPU that CUDA shows. What can be wrong with a machine is found in
-// `prepare`, before memory is taken.
+// The rank with index i on its machine takes the i-th GPU that CUDA shows; with --share-gpus they start again at the
+// first. What can be wrong with a machine is found in `prepare`, before memory is taken.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/core/Device.h"
@@ -37,9 +37,8 @@ void localPlace(int &index, int &count) {
   MPI_Comm_free(&machine);
 }
 
-/// The first calls of CUDA.
-Status checkMachine(gvrt_context *context, int localIndex, int localRanks) {
-  Machine machine;
+/// The first calls of CUDA. Fills `machine`.
+Status checkMachine(gvrt_context *context, int localRanks, Machine &machine) {
   cudaDriverGetVersion(&machine.driver);
   cudaRuntimeGetVersion(&machine.runtime);
   // An error here is told by a count of 0 or by the driver's version.
@@ -47,6 +46,14 @@ Status checkMachine(gvrt_context *context, int localIndex, int localRanks) {
     machine.gpus = 0;
   machine.ranks = localRanks;
   return checkMachine(place(context), machine);
+}
+
+/// NCCL refuses two ranks of one host that have the same GPU. So ranks that share one name different hosts: the k-th on
+/// each GPU says that it is on the k-th. What they exchange then goes through sockets, which needs no room on the GPU.
+void nameHost(int index) {
+  char host[256] = "";
+  gethostname(host, sizeof host - 1);
+  setenv("NCCL_HOSTID", (std::string(host) + "-" + std::to_string(index)).c_str(), /*replace=*/1);
 }
 
 /// Whether the GPU is one that this library's kernels run on, and has the memory that was planned. Makes the context.
@@ -103,16 +110,19 @@ void openLibraries(gvrt_context *context) {
   GVRT_CUDNN(context, cudnnSetStream(state.cudnn, state.compute));
 }
 
-Status prepare(gvrt_context *context, const Manifest &manifest) {
+Status prepare(gvrt_context *context, const Manifest &manifest, const Options &options) {
   // Streams that share a hardware queue wait for one another, which two communicators must not.
   setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", /*replace=*/0);
   int localIndex, localRanks;
   localPlace(localIndex, localRanks);
-  if (Status status = checkMachine(context, localIndex, localRanks); !status.ok())
+  Machine machine{.sharesGpus = options.shareGpus};
+  if (Status status = checkMachine(context, localRanks, machine); !status.ok())
     return status;
+  if (localRanks > machine.gpus)
+    nameHost(localIndex / machine.gpus);
   auto *state = new State;
   context->deviceState = state;
-  state->gpu = localIndex;
+  state->gpu = localIndex % machine.gpus;
   if (Status status = checkGpu(context, manifest); !status.ok())
     return status;
   openLibraries(context);

@@ -28,10 +28,10 @@ Status checkMachine(const std::string &place, const Machine &machine) {
                          "for CUDA ", cudaVersion(machine.runtime), driverRemedy(machine.runtime));
   if (machine.gpus == 0)
     return Status::error(place, " finds no GPU", remedy);
-  if (machine.gpus < machine.ranks)
+  if (machine.gpus < machine.ranks && !machine.sharesGpus)
     return Status::error(place, " runs with ", machine.ranks, " ranks on a machine with ", machine.gpus,
                          machine.gpus == 1 ? " GPU" : " GPUs",
-                         "; each needs one: start fewer there, or compile for fewer");
+                         "; each needs one: start fewer there, compile for fewer, or try it out with --share-gpus");
   return Status::success();
 }
 

@@ -11,12 +11,13 @@ namespace galvatron::cuda {
 /// Versions as CUDA codes them (13000: 13.0; driver 0: there is none), GPUs that CUDA shows, ranks on the machine.
 struct Machine {
   int driver = 0, runtime = 0, gpus = 0, ranks = 0;
+  bool sharesGpus = false; // --share-gpus
 };
 
 /// 13000 -> "13.0"
 std::string cudaVersion(int version);
 
-/// A driver, new enough, and a GPU for every rank; else a sentence about `place`, e.g. "rank 3 (stage 1, host)".
+/// A driver, new enough, and a GPU for every rank (one at all where they are shared); else a sentence about `place`, e.g. "rank 3 (stage 1, host)".
 Status checkMachine(const std::string &place, const Machine &machine);
 
 /// What the plan says that rank `rank` takes beside its arena (context, libraries, NCCL), in bytes: the file plan.json

@@ -10,6 +10,7 @@
 #include "runtime/api/ElementType.h"
 #include "runtime/core/Device.h"
 #include "runtime/core/Manifest.h"
+#include "runtime/core/Options.h"
 #include "runtime/cuda/State.h"
 
 #include <bit>
@@ -100,7 +101,7 @@ public:
   Gpu(const char *file, int64_t arenaBytes) : DeviceLibrary(file) {
     Manifest manifest;
     manifest.arenaBytes = arenaBytes;
-    if (Status status = hooks->prepare(&context, manifest); !status.ok()) {
+    if (Status status = hooks->prepare(&context, manifest, Options()); !status.ok()) {
       std::printf("SKIPPED: %s\n", status.message.c_str());
       std::exit(kSkipped);
     }

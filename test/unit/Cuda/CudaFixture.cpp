@@ -30,7 +30,7 @@ Rank::Rank(int devices, gvrt_program wanted, int64_t arenaBytes, int64_t workspa
   manifest.arenaBytes = arenaBytes;
   manifest.workspace = {0, workspaceBytes};
   used = workspaceBytes;
-  Status status = hooks.prepare(&context, manifest);
+  Status status = hooks.prepare(&context, manifest, options);
   if (!status.ok())
     throw std::runtime_error(status.message);
   arena = static_cast<char *>(hooks.allocate(&context, arenaBytes));

@@ -20,6 +20,8 @@ TEST(CudaMachine, DriverAndGpus) {
   EXPECT_THAT(problem({13000, 14000, 0, 1}), HasSubstr("needs one for CUDA 14.0; install a newer driver"));
   EXPECT_THAT(problem({13000, 13000, 0, 1}), HasSubstr("finds no GPU; this program was compiled for cuda"));
   EXPECT_THAT(problem({13000, 13000, 1, 2}), HasSubstr("runs with 2 ranks on a machine with 1 GPU; each needs one"));
+  EXPECT_EQ(problem({13000, 13000, 1, 2, /*sharesGpus=*/true}), "");
+  EXPECT_THAT(problem({13000, 13000, 0, 2, /*sharesGpus=*/true}), HasSubstr("finds no GPU"));
   EXPECT_EQ(problem({13000, 13010, 2, 2}), ""); // a newer minor version of CUDA
   EXPECT_EQ(problem({14000, 13000, 2, 1}), "");
 }
