@@ -8,6 +8,7 @@
 #include "galvatron/Placement/PlacementsBody.h"
 #include "galvatron/Placement/PlacementsRedistribution.h"
 #include "galvatron/Placement/Recomputation.h"
+#include "galvatron/Schedule/Timetable.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
@@ -74,8 +75,9 @@ namespace {
 /// Counts a placed layer whose redistributions are collectives and whose backward recomputes what it does not keep.
 class PlacedReader {
 public:
-  PlacedReader(graph::LayerOp layer, const LayerSubAxes &subAxes, const PlacedAmounts &amounts)
-      : layer(layer), backward(layer.getBackward()), subAxes(subAxes), amounts(amounts) {}
+  /// `isTied`: by position of parameters; may be empty.
+  PlacedReader(graph::LayerOp layer, const LayerSubAxes &subAxes, const PlacedAmounts &amounts, ArrayRef<bool> isTied)
+      : layer(layer), backward(layer.getBackward()), subAxes(subAxes), amounts(amounts), tied(isTied) {}
   LayerWork read();
 
 private:
@@ -97,6 +99,7 @@ private:
   graph::BackwardOp backward;
   const LayerSubAxes &subAxes;
   const PlacedAmounts &amounts;
+  ArrayRef<bool> tied;
   LayerWork work;
   DenseMap<Operation *, int> numbers;
   llvm::SetVector<Value> saved; // what they are views of
@@ -220,7 +223,8 @@ void PlacedReader::readArguments() {
 /// Gradients are summed in f32 over the mesh axes on which backward leaves them partial. What no body gives a gradient
 /// is not trained, whether it says so or not.
 void PlacedReader::readParameter(BlockArgument argument) {
-  double bytes = 4.0 * double(dist::getLocalType(cast<RankedTensorType>(argument.getType())).getNumElements());
+  int64_t elements = dist::getLocalType(cast<RankedTensorType>(argument.getType())).getNumElements();
+  double bytes = 4.0 * double(elements);
   double readBytes = amounts.atOnce(amounts.getBytes(argument));
   bool isReadAsF32 = readBytes == bytes;
   if (!layer.hasGradient(argument.getArgNumber())) {
@@ -228,19 +232,23 @@ void PlacedReader::readParameter(BlockArgument argument) {
     return;
   }
   ArrayRef<int64_t> axes = getPartialAxes(argument);
+  size_t position = argument.getArgNumber() - layer.getNumInputs();
+  bool isTied = position < tied.size() && tied[position];
   auto at = llvm::find_if(work.trained, [&](const TrainedParameters &other) {
-    return ArrayRef(other.axes) == axes && other.isReadAsF32 == isReadAsF32;
+    return ArrayRef(other.axes) == axes && other.isReadAsF32 == isReadAsF32 && other.isTied == isTied;
   });
   if (at == work.trained.end()) {
     work.trained.push_back({.sum = describeGroup(search::CollectiveKind::AllReduce, axes, subAxes),
                             .axes = axes.vec(),
-                            .isReadAsF32 = isReadAsF32});
+                            .isReadAsF32 = isReadAsF32,
+                            .isTied = isTied});
     at = std::prev(work.trained.end());
     for (int64_t axis : axes)
       at->ranks *= subAxes.getMesh()[axis];
   }
   at->bytes += bytes;
   at->readBytes += readBytes;
+  at->padded += llvm::alignTo(elements, kStateAlignment);
 }
 
 /// Of the gradient of a parameter, but for time.
@@ -293,7 +301,13 @@ LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch)
     layers[layer.getSymName()] = layer;
     tagRecomputableValues(layer);
   }
+  llvm::StringMap<graph::CallOp> firstCalls;
   module->walk([&](graph::CallOp call) {
+    SmallVector<bool> &tied = isTied[call.getCallee()];
+    tied.resize(call.getParameters().size());
+    for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>()))
+      if (auto [first, isNew] = firstCalls.try_emplace(name, call); !isNew && first->second != call)
+        tied[position] = true;
     SmallVector<bool> &losses = isLoss[call.getCallee()];
     losses.resize(call.getNumResults());
     for (auto [loss, output] : llvm::zip(losses, call.getOutputs()))
@@ -321,7 +335,7 @@ FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyA
     if (graph::BackwardOp backward = placed->getBackward())
       recomputeAsPlanned(*placed, backward, strategy);
     PlacedAmounts amounts(globalBatch, parts);
-    work = PlacedReader(*placed, *subAxes, amounts).read();
+    work = PlacedReader(*placed, *subAxes, amounts, isTied.lookup(layer.getSymName())).read();
   }
   placed->erase();
   return work;

@@ -14,6 +14,7 @@
 #include "galvatron/Search/Model/Problem.h"
 
 #include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/StringSet.h"
 
 namespace galvatron {
 
@@ -47,8 +48,10 @@ struct TrainedParameters {
   std::vector<int64_t> axes = {}; ///< of those ranks
   int64_t ranks = 1;              ///< how many they are
   bool isReadAsF32 = true;
+  bool isTied = false; ///< an earlier layer of the model has them, too
   /// Bytes of one device, before ZeRO shares anything: in f32, and in the type that bodies read.
   double bytes = 0, readBytes = 0;
+  int64_t padded = 0; ///< elements, each parameter's rounded up as ZeRO's lists have them
 };
 
 /// What a layer leaves one device to do.
@@ -87,6 +90,8 @@ private:
   Axes axes;
   int64_t globalBatch;
   llvm::StringMap<graph::LayerOp> layers;
+  /// By layer: parameters, by position, that a call of an earlier layer has.
+  llvm::StringMap<llvm::SmallVector<bool>> isTied;
   /// By layer: which of its results are the step's losses.
   llvm::StringMap<llvm::SmallVector<bool>> isLoss;
 };

@@ -3,6 +3,7 @@
 
 #include "PlacedLayer.h"
 
+#include "galvatron/Schedule/Timetable.h"
 #include "galvatron/Search/Model/ShardedStates.h"
 
 #include <map>
@@ -13,8 +14,8 @@ using namespace galvatron;
 
 /// Elementwise and reducing code against matrix products: a vector unit without fused blocking.
 static constexpr double kVectorShareOfProducts = 0.125;
-/// Passes over a parameter's f32 states in an update: AdamW reads parameter, gradient and two moments and writes all but
-/// the gradient, which the norm reads once more.
+/// Passes over a parameter's f32 states in an update: AdamW reads parameter, gradient and two moments and writes all
+/// but the gradient, which the norm reads once more.
 static constexpr double kUpdatePasses = 8;
 
 /// Layers placed so far, by type, strategy (its `recompute` and `values` too) and dp.
@@ -75,49 +76,59 @@ static std::optional<search::Error> refuse(const search::Strategy &strategy, Pri
   return std::nullopt;
 }
 
-/// What a device keeps of parameters under a level of ZeRO, in bytes. See lib/Schedule/TimetableShards.cpp. Without the
-/// gradients that level 1 adds up whole, then scatters into pieces.
-static double getStateBytes(const TrainedParameters &some, int zero) {
-  double pieces = zero ? double(some.ranks) : 1;
-  double moments = 2 * some.bytes / pieces, gradients = some.bytes / pieces;
-  double read = zero == 3 ? some.readBytes / pieces : some.readBytes;
-  // What is read in another type has f32 beside it.
-  return moments + gradients + read + (some.isReadAsF32 ? 0 : some.bytes / pieces);
-}
-
 namespace {
-/// ZeRO's buffers that live while a layer runs, in bytes.
-struct TransientStates {
-  double parameters = 0; ///< gathered, in forward and in backward
-  double gradients = 0;  ///< of one micro-batch, until they are scattered
+/// What a device has of parameters under a level of ZeRO, in bytes. As lib/Schedule/TimetableShards.cpp lays it out.
+struct StateBytes {
+  StateBytes(const TrainedParameters &some, int zero, int microBatches);
+
+  double kept = 0;  ///< parameters, moments and gradients
+  double whole = 0; ///< gradients that level 1 adds up before it scatters them
+  /// Transient: parameters gathered in forward and in backward; gradients of a micro-batch until they are scattered.
+  double parameters = 0, gradients = 0;
+  double updated = 0; ///< what an update reads and writes
+  double added = 0;   ///< what each backward reads and writes to add pieces of gradients up
+  search::SharedGradients shared;
 };
 } // namespace
 
-static TransientStates getTransient(const TrainedParameters &some, int zero, int microBatches) {
-  TransientStates states;
+StateBytes::StateBytes(const TrainedParameters &some, int zero, int microBatches) {
+  double all = some.bytes, read = some.readBytes, pieces = 1;
+  if (zero) { // padded, so that pieces are equal and begin on cache lines
+    pieces = double(some.ranks);
+    all = 4.0 * double(llvm::alignTo(some.padded, some.ranks * kStateAlignment));
+    read = all * some.readBytes / some.bytes;
+  }
+  double readKept = zero == 3 ? read / pieces : read;
+  // What is read in another type has f32 beside it.
+  kept = 3 * all / pieces + readKept + (some.isReadAsF32 ? 0 : all / pieces);
+  updated = (all * kUpdatePasses + (some.isReadAsF32 ? 0 : read)) / pieces;
+  shared = {some.sum, int64_t(all), int64_t(read)};
+  bool isSplit = zero >= 2 && microBatches > 1; // scattered apart from the sum of those before
+  if (zero == 1)
+    whole = all;
+  if (zero >= 2)
+    gradients = all + (isSplit ? all / pieces : 0);
   if (zero == 3)
-    states.parameters = some.readBytes;
-  if (zero >= 2) // scattered apart from the sum of those before
-    states.gradients = some.bytes + (microBatches > 1 ? some.bytes / double(some.ranks) : 0);
-  return states;
+    parameters = read;
+  if (isSplit)
+    added = 3 * all / pieces;
 }
 
 /// Gradients, states and their collectives, once for each group of ranks that shares them.
 void ProgramCosts::addStates(search::LayerCost &cost, const LayerWork &work, const search::CostQuery &query) const {
-  double state = work.frozen, updated = 0, added = 0, whole = 0;
-  TransientStates alive;
+  double state = work.frozen, tied = 0, whole = 0, updated = 0, added = 0, parameters = 0, gradients = 0;
   for (const TrainedParameters &some : work.trained) {
     int zero = some.ranks > 1 ? query.strategy.zero : 0;
-    state += getStateBytes(some, zero);
-    whole += zero == 1 ? some.bytes : 0;
-    updated += (some.bytes * kUpdatePasses + (some.isReadAsF32 ? 0 : some.readBytes)) / (zero ? double(some.ranks) : 1);
+    StateBytes bytes(some, zero, query.microBatches);
+    state += bytes.kept;
+    whole += bytes.whole;
+    tied += some.isTied ? bytes.kept + (query.microBatches > 1 ? bytes.whole : 0) : 0;
+    updated += bytes.updated;
+    added += bytes.added;
+    parameters += bytes.parameters;
+    gradients += bytes.gradients;
     if (some.ranks > 1 && work.hasBackward)
-      search::addStateCollectives(cost, zero, {some.sum, int64_t(some.bytes), int64_t(some.readBytes)});
-    TransientStates own = getTransient(some, zero, query.microBatches);
-    alive.parameters += own.parameters;
-    alive.gradients += own.gradients;
-    if (zero >= 2 && query.microBatches > 1) // two pieces read, one written
-      added += 3 * some.bytes / double(some.ranks);
+      search::addStateCollectives(cost, zero, bytes.shared);
   }
   // A single backward lets go of what it read as it writes gradients.
   if (query.microBatches == 1)
@@ -125,14 +136,15 @@ void ProgramCosts::addStates(search::LayerCost &cost, const LayerWork &work, con
   else
     state += whole;
   cost.stateBytes = int64_t(state);
+  cost.tiedStateBytes = int64_t(tied);
   cost.updateSeconds = updated / device.memoryBytesPerSecond;
   cost.backwardSeconds += added / device.memoryBytesPerSecond;
   // Parameters are gathered while the layer before runs, gradients scattered while the next one does. Blocks are one
   // another's neighbours; those of the ends are smaller or larger, and count their own.
   int layers = query.layer->role == search::LayerRole::Block ? 2 : 1;
   double samples = double(query.microBatchSamples);
-  cost.scratchBytes = int64_t(std::max(work.forward.getPeak(samples) + layers * alive.parameters,
-                                       work.backward.getPeak(samples) + layers * (alive.parameters + alive.gradients)));
+  cost.scratchBytes = int64_t(std::max(work.forward.getPeak(samples) + layers * parameters,
+                                       work.backward.getPeak(samples) + layers * (parameters + gradients)));
 }
 
 search::Result<search::LayerCost> ProgramCosts::cost(const search::CostQuery &query) const {

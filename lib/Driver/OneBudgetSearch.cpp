@@ -13,6 +13,9 @@ using namespace galvatron;
 /// Each round leaves free what the last one took beyond its estimate, so two are usual; a bound, since an
 /// estimate may be wrong in other ways.
 static constexpr int kMaxRounds = 8;
+/// Searches between the last round and the one before, and the share of the budget below which none is worth it.
+static constexpr int kMostHalved = 6;
+static constexpr double kLeastFreed = 2e-3;
 /// How far estimates are tried over the budget, in hundredths of it. The list for the last one may be long: then the
 /// one before it counts.
 static constexpr int kOverHundredths[] = {1, 2, 5, 10, 20, 30};
@@ -82,6 +85,7 @@ search::Result<FoundPlan> OneBudgetSearch::searchByEstimate() {
   for (int round = 0;; ++round) {
     // In the last round nothing is left, so that the search says what it needs.
     search::Result<FoundPlan> best = searchOnce(memory, round < kMaxRounds ? overhead : memory);
+    freeEnough = overhead;
     if (!best || best->refused || best->fits(memory))
       return best;
     if (!best->plan) {
@@ -93,6 +97,7 @@ search::Result<FoundPlan> OneBudgetSearch::searchByEstimate() {
         best->message = message;
       return best;
     }
+    freeTooLittle = overhead;
     int64_t missing = 0;
     for (auto [stage, estimate] : llvm::enumerate(best->plan->stageMemory)) {
       int64_t bytes = getBytes(*best->plan, int(stage)).total();
@@ -103,11 +108,32 @@ search::Result<FoundPlan> OneBudgetSearch::searchByEstimate() {
   }
 }
 
+/// Of different plans estimates are wrong by different amounts: what one took beyond its own may be more than the next
+/// one needs.
+std::optional<search::Error> OneBudgetSearch::halve() {
+  for (int round = 0; round < kMostHalved; ++round) {
+    if (double(freeEnough - freeTooLittle) < double(memory) * kLeastFreed)
+      break;
+    int64_t middle = freeTooLittle + (freeEnough - freeTooLittle) / 2;
+    search::Result<FoundPlan> between = searchOnce(memory, middle);
+    if (!between)
+      return between.error();
+    bool isTooLittle = between->plan && !between->fits(memory);
+    (isTooLittle ? freeTooLittle : freeEnough) = middle;
+    if (between->fits(memory) && between->plan->predictedStepSeconds < found.plan->predictedStepSeconds)
+      found = std::move(*between);
+  }
+  return std::nullopt;
+}
+
 search::Result<FoundPlan> OneBudgetSearch::run() {
   search::Result<FoundPlan> best = searchByEstimate();
   if (!best || !best->plan)
     return best;
   found = std::move(*best);
+  if (found.fits(memory))
+    if (std::optional<search::Error> error = halve())
+      return *error;
   if (std::optional<search::Error> error = improve())
     return *error;
   return found;
@@ -148,7 +174,7 @@ std::optional<search::Error> OneBudgetSearch::improve() {
     if (wholeFor == rank.budgets.back() || !isFaster)
       break;
   }
-  return wholeFor || !found.fits(memory) ? std::nullopt : narrow();
+  return wholeFor ? std::nullopt : narrow();
 }
 
 /// Lowers plans of the list while any may be lowered, and takes the fastest that fits.
@@ -188,11 +214,13 @@ std::optional<search::Error> OneBudgetSearch::narrowShape(int stages, int microB
   asked.cluster.memoryBytesPerDevice = memory;
   asked.space.stages = stages;
   asked.space.microBatches = microBatches;
+  auto isWorth = [&](const search::Plan &plan) {
+    return !found.fits(memory) || plan.predictedStepSeconds < found.plan->predictedStepSeconds * (1 - kLeastGain);
+  };
   for (int round = 0; round < kMostNarrowed; ++round) {
     asked.extraBytesOfStage = extraBytesOfShapes[{stages, microBatches}];
     search::Result<search::Solution> solution = search::solve(asked, quickly);
-    if (!solution || !solution->plan ||
-        solution->plan->predictedStepSeconds >= found.plan->predictedStepSeconds * (1 - kLeastGain))
+    if (!solution || !solution->plan || !isWorth(*solution->plan))
       break;
     if (std::optional<search::Error> error = search::checkPlan(asked, *solution->plan).error())
       return error;

@@ -4,6 +4,7 @@
 //     ▲          │ a rank takes more than the budget:
 //     └──────────┘ leave as much free, with the least estimate as the last resort
 //
+// Where more than one round was needed, what is left free is halved towards the round before as long as it pays.
 // Plans whose estimate is somewhat over the budget may fit, and be faster than the best by estimate. All that are
 // faster are listed and lowered, likely ones first, until none is left that is faster than what fits.
 //
@@ -47,6 +48,7 @@ public:
 private:
   search::Result<FoundPlan> searchOnce(int64_t within, int64_t overhead);
   search::Result<FoundPlan> searchByEstimate();
+  std::optional<search::Error> halve();
   std::optional<search::Error> improve();
   std::optional<search::Error> lowerSmallest();
   std::optional<search::Error> lowerListed(std::vector<search::Plan> plans);
@@ -62,6 +64,9 @@ private:
   int64_t memory; ///< the budget: bytes of a device that a rank may take
 
   FoundPlan found;
+  /// Bytes left free by searches by estimate: the most of those whose plan took too much, and what the one left free
+  /// whose plan fits.
+  int64_t freeTooLittle = 0, freeEnough = 0;
   int left = 0; ///< plans of lists that may still be lowered
   /// What a rank takes of stages lowered by this search, by describeStage.
   std::map<std::string, int64_t> bytesOfStages;

@@ -201,8 +201,8 @@ bool Judge::structure() {
 /// has before.
 using AxisUse = std::tuple<std::size_t, std::int64_t, int>;
 
-/// An axis belongs to the first dimension, slowest first, whose degree still wants it. The order (dp, ep, cp, ulysses, tp;
-/// strided: tp first) is said here anew, since the judge shares no arithmetic with what it judges.
+/// An axis belongs to the first dimension, slowest first, whose degree still wants it. The order (dp, ep, cp, ulysses,
+/// tp; strided: tp first) is said here anew, since the judge shares no arithmetic with what it judges.
 std::vector<AxisUse> useAxes(const plan::Mesh &mesh, const PlannedLayer &layer, bool strided) {
   const Strategy &s = layer.strategy;
   std::int64_t degrees[] = {layer.dp / s.ep, s.ep, s.cp, s.ulysses, s.tp};
@@ -339,7 +339,7 @@ bool Judge::price() {
     // Parameters come before the first forward, sums of gradients after the last backward.
     std::vector<Collective> step = cost->stepCollectives;
     auto middle = std::partition(step.begin(), step.end(),
-                                        [](const Collective &c) { return c.kind == CollectiveKind::AllGather; });
+                                 [](const Collective &c) { return c.kind == CollectiveKind::AllGather; });
     double parameters = wait({step.begin(), middle}, layer, 0), sums = wait({middle, step.end()}, layer, 0);
     if (problem.cluster.device.overlapsCommunication) {
       parameters = parameters > cost->forwardSeconds ? parameters - cost->forwardSeconds : 0;

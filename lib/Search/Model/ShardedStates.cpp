@@ -23,8 +23,7 @@ void addStateCollectives(LayerCost &cost, int zero, const SharedGradients &share
     add(cost.forwardCollectives, CollectiveKind::AllGather, shared.weightBytes);
     add(cost.backwardCollectives, CollectiveKind::AllGather, shared.weightBytes);
   }
-  add(zero == 1 ? cost.stepCollectives : cost.backwardCollectives, CollectiveKind::ReduceScatter,
-      shared.gradientBytes);
+  add(zero == 1 ? cost.stepCollectives : cost.backwardCollectives, CollectiveKind::ReduceScatter, shared.gradientBytes);
 }
 
 } // namespace galvatron::search

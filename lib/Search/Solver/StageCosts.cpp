@@ -420,7 +420,8 @@ void Setting::dropWithinLayouts() {
     // Only options of one layout, and where tied of what ties share, stand for each other.
     std::map<std::pair<int, TiedStrategy>, std::vector<int>> peers;
     for (int index : order) {
-      std::vector<int> &alike = peers[{list[index].layout, tied[type] ? TiedStrategy::of(list[index].strategy) : TiedStrategy()}];
+      std::vector<int> &alike =
+          peers[{list[index].layout, tied[type] ? TiedStrategy::of(list[index].strategy) : TiedStrategy()}];
       auto beats = [&](int other) {
         return std::all_of(options.begin(), options.end(), [&](const OptionLists &lists) {
           return noWorse(lists[type][other], lists[type][index], 0);

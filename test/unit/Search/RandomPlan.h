@@ -111,9 +111,9 @@ inline std::optional<Plan> randomPlan(const Problem &problem, Draw &draw) {
         return std::nullopt;
       auto [strategy, dp] = offered[draw.below(int(offered.size()))];
       strategy.strided = strategy.tp > 1 && dp * strategy.cp > 1 && draw.below(4) == 0;
-      bool isUnlike = tied && !problem.ties.empty() &&
-                      std::tie(strategy.tp, strategy.zero, strategy.strided) !=
-                          std::tie(tied->tp, tied->zero, tied->strided);
+      bool isUnlike =
+          tied && !problem.ties.empty() &&
+          std::tie(strategy.tp, strategy.zero, strategy.strided) != std::tie(tied->tp, tied->zero, tied->strided);
       if (!isBlock && (strategy.recompute || strategy.ep > 1 || isUnlike))
         continue;
       CostQuery query{&problem.layers[layer], strategy, dp, problem.globalBatch / plan.microBatches, plan.microBatches};
