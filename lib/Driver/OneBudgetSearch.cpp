@@ -21,6 +21,8 @@ static constexpr double kLeastFreed = 2e-3;
 static constexpr int kOverHundredths[] = {1, 2, 5, 10, 20, 30};
 /// Plans of the lists that are lowered at most: bounds how long the driver takes.
 static constexpr int kMostLowered = 48;
+/// Halvings of the time over which plans are listed where they are too many.
+static constexpr int kMostLimits = 5;
 /// Searches of a shape where plans are too many for a list, and the share of a step that is worth another.
 static constexpr int kMostNarrowed = 4;
 static constexpr double kLeastGain = 1e-4;
@@ -141,7 +143,7 @@ search::Result<FoundPlan> OneBudgetSearch::run() {
 
 /// Where nothing fits by then: the plans of the least estimates.
 std::optional<search::Error> OneBudgetSearch::lowerSmallest() {
-  search::Result<std::vector<search::Plan>> plans = search::listSmallestPlans(problem);
+  search::Result<std::vector<search::Plan>> plans = search::listSmallestPlans(problem, options.settings);
   if (!plans)
     return plans.error();
   return lowerListed(std::move(*plans));
@@ -154,6 +156,7 @@ std::optional<search::Error> OneBudgetSearch::improve() {
     if (std::optional<search::Error> error = lowerSmallest())
       return error;
   search::RankOptions rank;
+  rank.settings = options.settings;
   // The overhead of any plan is no estimate.
   int64_t estimated = std::max<int64_t>(memory - problem.cluster.device.overheadBytes, 0);
   for (int over : kOverHundredths)
@@ -174,7 +177,35 @@ std::optional<search::Error> OneBudgetSearch::improve() {
     if (wholeFor == rank.budgets.back() || !isFaster)
       break;
   }
-  return wholeFor ? std::nullopt : narrow();
+  if (wholeFor)
+    return std::nullopt;
+  if (std::optional<search::Error> error = narrow())
+    return error;
+  return found.fits(memory) ? listFastest(rank) : std::nullopt;
+}
+
+/// Where faster plans are too many to list: the fastest of them, as many as can be listed.
+std::optional<search::Error> OneBudgetSearch::listFastest(search::RankOptions rank) {
+  search::Problem roomy = problem;
+  roomy.cluster.memoryBytesPerDevice = rank.budgets.back();
+  search::SolveOptions quickly = options;
+  quickly.explain = false;
+  search::Result<search::Solution> fastest = search::solve(roomy, quickly);
+  if (!fastest)
+    return fastest.error();
+  if (!fastest->plan)
+    return std::nullopt;
+  double least = fastest->plan->predictedStepSeconds;
+  rank.limitSeconds = found.plan->predictedStepSeconds;
+  for (int round = 0; round < kMostLimits && left > 0; ++round) {
+    rank.limitSeconds = least + (rank.limitSeconds - least) / 2;
+    search::Result<search::RankedPlans> ranked = search::rankPlans(problem, rank);
+    if (!ranked)
+      return ranked.error();
+    if (ranked->budget)
+      return lowerListed(std::move(ranked->plans));
+  }
+  return std::nullopt;
 }
 
 /// Lowers plans of the list while any may be lowered, and takes the fastest that fits.

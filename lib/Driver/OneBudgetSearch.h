@@ -16,6 +16,7 @@
 
 #include "LoweredPlans.h"
 
+#include "galvatron/Search/Solver/RankedPlans.h"
 #include "galvatron/Search/Solver/Solver.h"
 
 namespace galvatron {
@@ -34,6 +35,7 @@ struct FoundPlan {
 /// so that a budget which is named to the user as sufficient is sufficient in a search of its own.
 class OneBudgetSearch {
 public:
+  /// `options` have settings to share.
   OneBudgetSearch(const search::Problem &problem, const search::SolveOptions &options, LoweredPlans &lowered,
                   int64_t memory)
       : problem(problem), options(options), lowered(lowered), memory(memory) {}
@@ -52,6 +54,7 @@ private:
   std::optional<search::Error> improve();
   std::optional<search::Error> lowerSmallest();
   std::optional<search::Error> lowerListed(std::vector<search::Plan> plans);
+  std::optional<search::Error> listFastest(search::RankOptions rank);
   std::optional<search::Error> narrow();
   std::optional<search::Error> narrowShape(int stages, int microBatches);
   bool lower(search::Plan &plan);

@@ -13,6 +13,8 @@
 #ifndef GALVATRON_SEARCH_SOLVER_CANDIDATE_H
 #define GALVATRON_SEARCH_SOLVER_CANDIDATE_H
 
+#include "galvatron/Search/Solver/PricedSettings.h"
+
 #include "PipelineBound.h"
 #include "PlanPrice.h"
 #include "StageTrie.h"
@@ -98,6 +100,10 @@ private:
 
 /// The pipeline degrees and numbers of micro-batches that a problem's space offers.
 std::vector<std::tuple<int, int, plan::Mesh>> offeredSettings(const Problem &problem);
+
+/// Setting::make, priced the first time that it is asked for, and from then on a copy for `problem`, which outlives it.
+Result<Setting> priceSetting(PricedSettings &settings, const Problem &problem, int stages, int microBatches,
+                             const plan::Mesh &mesh);
 
 /// The shapes of a setting under the space's schedules, a candidate for each, and for each strategy that tied
 /// layers may share.

@@ -180,8 +180,9 @@ private:
 };
 
 void Ranking::makeSettings() {
+  PricedSettings own, &known = options.settings ? *options.settings : own;
   for (auto [stages, microBatches, mesh] : offeredSettings(problem))
-    if (Result<Setting> setting = Setting::make(problem, stages, microBatches, mesh))
+    if (Result<Setting> setting = priceSetting(known, problem, stages, microBatches, mesh))
       settings.push_back(std::make_shared<const Setting>(std::move(*setting)));
 }
 
@@ -250,10 +251,12 @@ Result<RankedPlans> rankPlans(const Problem &problem, const RankOptions &options
   return Ranking(problem, options).run();
 }
 
-Result<std::vector<Plan>> listSmallestPlans(const Problem &problem) {
+Result<std::vector<Plan>> listSmallestPlans(const Problem &problem, PricedSettings *settings) {
   if (std::optional<Error> error = check(problem))
     return *error;
-  return Ranking(problem, {}).listSmallest();
+  RankOptions options;
+  options.settings = settings;
+  return Ranking(problem, options).listSmallest();
 }
 
 } // namespace galvatron::search
