@@ -18,6 +18,9 @@
 using namespace mlir;
 using namespace galvatron;
 
+/// Placed layers that are kept for strategies that recompute more of them: two threads ask for one after another.
+static constexpr size_t kMostBases = 8;
+
 /// The parts of the batch that show what depends on it: as few as divide the samples of a device.
 static int64_t getParts(int64_t samples) {
   int64_t parts = 2;
@@ -315,13 +318,17 @@ LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch)
   });
 }
 
-FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,
-                                           int64_t parts) {
+const LayerPlacer::Base *LayerPlacer::findBase(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,
+                                               int64_t parts) {
+  auto known = llvm::find_if(
+      bases, [&](const Base &base) { return base.layer == layer && base.strategy == strategy && base.parts == parts; });
+  if (known != bases.end())
+    return &*known;
   auto pipeline = plan::PipelineAttr::get(layer.getContext(), /*stages=*/1, devices, parts, plan::Schedule::OneFOneB,
                                           DenseI64ArrayAttr());
   FailureOr<LayerSubAxes> subAxes = LayerSubAxes::get(axes, layer, strategy, pipeline, layer.getLoc());
   if (failed(subAxes))
-    return failure();
+    return nullptr;
   BodyRequest request{layer, "placed", {}, {}, isLoss.lookup(layer.getSymName())};
   size_t numParameters = layer.getBody().getNumArguments() - layer.getNumInputs();
   request.homes.resize(numParameters);
@@ -329,15 +336,32 @@ FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyA
   request.isLoss.resize(layer.getBody().front().getTerminator()->getNumOperands());
   FailureOr<graph::LayerOp> placed = assignBody(request, axes, *subAxes);
   if (failed(placed))
-    return failure();
-  FailureOr<LayerWork> work = failure();
-  if (succeeded(insertCollectives(*placed, subAxes->getMesh()))) {
-    if (graph::BackwardOp backward = placed->getBackward())
-      recomputeAsPlanned(*placed, backward, strategy);
-    PlacedAmounts amounts(globalBatch, parts);
-    work = PlacedReader(*placed, *subAxes, amounts, isTied.lookup(layer.getSymName())).read();
+    return nullptr;
+  if (failed(insertCollectives(*placed, subAxes->getMesh()))) {
+    placed->erase();
+    return nullptr;
   }
-  placed->erase();
+  if (bases.size() == kMostBases) {
+    bases.front().placed.erase();
+    bases.pop_front();
+  }
+  bases.push_back({strategy, parts, layer, *placed, std::move(*subAxes)});
+  return &bases.back();
+}
+
+FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,
+                                           int64_t parts) {
+  plan::StrategyValues kept = strategy.getValues();
+  kept.recompute = kept.values = 0;
+  const Base *base = findBase(layer, plan::StrategyAttr::get(layer.getContext(), kept), devices, parts);
+  if (!base)
+    return failure();
+  auto placed = cast<graph::LayerOp>(OpBuilder(base->placed).clone(*base->placed));
+  if (graph::BackwardOp backward = placed.getBackward())
+    recomputeAsPlanned(placed, backward, strategy);
+  PlacedAmounts amounts(globalBatch, parts);
+  LayerWork work = PlacedReader(placed, *base->subAxes, amounts, isTied.lookup(layer.getSymName())).read();
+  placed.erase();
   return work;
 }
 

@@ -14,7 +14,9 @@
 #include "galvatron/Search/Model/Problem.h"
 
 #include "llvm/ADT/StringMap.h"
-#include "llvm/ADT/StringSet.h"
+
+#include <deque>
+#include <optional>
 
 namespace galvatron {
 
@@ -85,11 +87,21 @@ private:
   /// samples.
   mlir::FailureOr<LayerWork> tryPlace(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,
                                       int64_t parts);
+  /// With its collectives, before any recomputation: strategies that differ in nothing else share it. Stays the
+  /// placer's; null: failed.
+  struct Base {
+    plan::StrategyAttr strategy; // without recomputation
+    int64_t parts = 0;
+    graph::LayerOp layer, placed;
+    std::optional<LayerSubAxes> subAxes;
+  };
+  const Base *findBase(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices, int64_t parts);
 
   mlir::OwningOpRef<mlir::ModuleOp> module;
   Axes axes;
   int64_t globalBatch;
   llvm::StringMap<graph::LayerOp> layers;
+  std::deque<Base> bases; ///< the last ones that were asked for
   /// By layer: parameters, by position, that a call of an earlier layer has.
   llvm::StringMap<llvm::SmallVector<bool>> isTied;
   /// By layer: which of its results are the step's losses.

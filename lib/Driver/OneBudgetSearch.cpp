@@ -16,6 +16,8 @@ static constexpr int kMaxRounds = 8;
 /// Searches between the last round and the one before, and the share of the budget below which none is worth it.
 static constexpr int kMostHalved = 6;
 static constexpr double kLeastFreed = 2e-3;
+/// By what part of it a budget that nothing fits is raised for another look.
+static constexpr int64_t kShareAbove = 1024;
 /// How far estimates are tried over the budget, in hundredths of it. The list for the last one may be long: then the
 /// one before it counts.
 static constexpr int kOverHundredths[] = {1, 2, 5, 10, 20, 30};
@@ -138,7 +140,24 @@ search::Result<FoundPlan> OneBudgetSearch::run() {
       return *error;
   if (std::optional<search::Error> error = improve())
     return *error;
+  if (!found.fits(memory) && looksAbove)
+    if (std::optional<search::Error> error = searchAbove())
+      return *error;
   return found;
+}
+
+/// Where nothing fits: a somewhat larger budget may lead to a plan that does.
+std::optional<search::Error> OneBudgetSearch::searchAbove() {
+  OneBudgetSearch above(problem, options, lowered, memory + memory / kShareAbove);
+  above.looksAbove = false;
+  search::Result<FoundPlan> other = above.run();
+  if (!other)
+    return other.error();
+  candidates += above.candidates;
+  candidatesOpened += above.candidatesOpened;
+  if (other->fits(memory))
+    found = std::move(*other);
+  return std::nullopt;
 }
 
 /// Where nothing fits by then: the plans of the least estimates.

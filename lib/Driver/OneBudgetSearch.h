@@ -51,6 +51,7 @@ private:
   search::Result<FoundPlan> searchOnce(int64_t within, int64_t overhead);
   search::Result<FoundPlan> searchByEstimate();
   std::optional<search::Error> halve();
+  std::optional<search::Error> searchAbove();
   std::optional<search::Error> improve();
   std::optional<search::Error> lowerSmallest();
   std::optional<search::Error> lowerListed(std::vector<search::Plan> plans);
@@ -64,6 +65,7 @@ private:
   const search::Problem &problem;
   const search::SolveOptions &options;
   LoweredPlans &lowered;
+  bool looksAbove = true;
   int64_t memory; ///< the budget: bytes of a device that a rank may take
 
   FoundPlan found;
