@@ -23,6 +23,8 @@ static constexpr int64_t kShareAbove = 1024;
 static constexpr int kOverHundredths[] = {1, 2, 5, 10, 20, 30};
 /// Plans of the lists that are lowered at most: bounds how long the driver takes.
 static constexpr int kMostLowered = 48;
+/// Plans lowered whose layers are all alike.
+static constexpr int kMostUniform = 16;
 /// Halvings of the time over which plans are listed where they are too many.
 static constexpr int kMostLimits = 5;
 /// Searches of a shape where plans are too many for a list, and the share of a step that is worth another.
@@ -180,6 +182,8 @@ std::optional<search::Error> OneBudgetSearch::improve() {
   int64_t estimated = std::max<int64_t>(memory - problem.cluster.device.overheadBytes, 0);
   for (int over : kOverHundredths)
     rank.budgets.push_back(memory + estimated / 100 * over);
+  if (std::optional<search::Error> error = lowerUniform(rank))
+    return error;
   int64_t wholeFor = 0;
   while (left > 0) {
     bool isFirst = !found.fits(memory);
@@ -201,6 +205,29 @@ std::optional<search::Error> OneBudgetSearch::improve() {
   if (std::optional<search::Error> error = narrow())
     return error;
   return found.fits(memory) ? listFastest(rank) : std::nullopt;
+}
+
+/// Where all layers are alike, estimates are at their best: what the plan found is measured by.
+std::optional<search::Error> OneBudgetSearch::lowerUniform(search::RankOptions rank) {
+  if (found.fits(memory))
+    rank.limitSeconds = found.plan->predictedStepSeconds;
+  search::Result<std::vector<search::Plan>> plans = search::listUniformPlans(problem, rank);
+  if (!plans)
+    return plans.error();
+  int tried = 0;
+  for (search::Plan &plan : *plans) {
+    if (isKnownTooLarge(plan))
+      continue;
+    if (++tried > kMostUniform)
+      break;
+    if (!lower(plan))
+      continue;
+    bool fits = getMostBytes(plan) <= memory;
+    takeIfFits(std::move(plan));
+    if (fits)
+      break;
+  }
+  return std::nullopt;
 }
 
 /// Where faster plans are too many to list: the fastest of them, as many as can be listed.

@@ -49,6 +49,11 @@ Result<RankedPlans> rankPlans(const Problem &problem, const RankOptions &options
 /// that needs the least memory, whatever the budget, by rising memory.
 Result<std::vector<Plan>> listSmallestPlans(const Problem &problem, PricedSettings *settings = nullptr);
 
+/// Plans of one stage in which all layers take the same degrees and the same level of ZeRO, all blocks recompute
+/// everything or none does, and the ends do not: those within `limitSeconds` and the last of the budgets, by rising
+/// time, then memory. Whatever is made of finer plans, none of these should beat it.
+Result<std::vector<Plan>> listUniformPlans(const Problem &problem, const RankOptions &options);
+
 } // namespace galvatron::search
 
 #endif // GALVATRON_SEARCH_SOLVER_RANKEDPLANS_H
