@@ -179,7 +179,7 @@ class Race:
         result = {"row": row.name, "title": row.title, "ranks": row.ranks, "tokens": row.batch * row.seq}
         result |= {"must": row.must, "goal": row.goal, "source": row.source, "raced": raced, "figure": row.figure}
         result |= {"ours": tried, "peer": peer, "reference": reference, "best": best and best["plan"]}
-        result["ratio"] = best["tok_s_gpu"] / reference if best else None
+        result["ratio"] = best["tok_s_gpu"] / reference if best and reference else None
         if self.arguments.breakdown and self.on_gpu:
             program = next((program for program in chosen if best and program["plan"] == best["plan"]), None)
             result["breakdown"] = self.where_time_goes(row, program, peer)

@@ -18,27 +18,30 @@ import numpy
 
 MEGABYTE, TENTH = 10**6, 10**4
 LARGE = 4 * 2**30
-PARTS = ("context", "library", "group", "direction", "sums")
+PARTS = ("context", "library", "group", "direction", "peer", "sums")
 # Of each plan a row: how often a rank takes each part. Stages that share a tied weight have a group for it.
 TAKEN = {
-    "one": (1, 0, 0, 0, 0),
-    "dp2": (1, 1, 1, 0, 0),
-    "tp2": (1, 1, 1, 0, 0),
-    "tp4": (1, 1, 1, 0, 0),
-    "pp2-gpipe": (1, 1, 0, 2, 1),
-    "pp2-1f1b": (1, 1, 0, 2, 1),
-    "dp2-tp2": (1, 1, 2, 0, 1),
-    "recompute": (1, 1, 2, 0, 1),
-    "mixed": (1, 1, 3, 0, 0),
-    "tp2-pp2": (1, 1, 1, 2, 1),
+    "one": (1, 0, 0, 0, 0, 0),
+    "dp2": (1, 1, 1, 0, 0, 0),
+    "tp2": (1, 1, 1, 0, 0, 0),
+    "tp4": (1, 1, 1, 0, 0, 0),
+    **dict.fromkeys(("sp2", "cp2", "zero1", "zero2", "zero3"), (1, 1, 1, 0, 0, 0)),
+    "ulysses2": (1, 1, 1, 0, 1, 0),
+    "sequence": (1, 1, 1, 0, 1, 0),
+    "pp2-gpipe": (1, 1, 0, 2, 0, 1),
+    "pp2-1f1b": (1, 1, 0, 2, 0, 1),
+    "dp2-tp2": (1, 1, 2, 0, 0, 1),
+    "recompute": (1, 1, 2, 0, 0, 1),
+    "mixed": (1, 1, 3, 0, 0, 0),
+    "tp2-pp2": (1, 1, 1, 2, 0, 1),
     # Of the race.
-    "whole": (1, 1, 2, 0, 1),
-    "halves": (1, 1, 2, 0, 1),
-    "quarters": (1, 1, 2, 0, 1),
-    "even": (1, 1, 1, 2, 1),
-    "uneven": (1, 1, 1, 2, 1),
+    "whole": (1, 1, 2, 0, 0, 1),
+    "halves": (1, 1, 2, 0, 0, 1),
+    "quarters": (1, 1, 2, 0, 0, 1),
+    "even": (1, 1, 1, 2, 0, 1),
+    "uneven": (1, 1, 1, 2, 0, 1),
 }
-TIED = {"pp2-gpipe": (1, 1, 1, 2, 0), "pp2-1f1b": (1, 1, 1, 2, 0), "tp2-pp2": (1, 1, 2, 2, 1)}
+TIED = {"pp2-gpipe": (1, 1, 1, 2, 0, 0), "pp2-1f1b": (1, 1, 1, 2, 0, 0), "tp2-pp2": (1, 1, 2, 2, 0, 1)}
 
 
 def taken_by(program: dict) -> tuple[int, ...] | None:

@@ -62,6 +62,7 @@ inline constexpr llvm::StringLiteral kAdjacentAttrName = "dist.adjacent";
 inline constexpr llvm::StringLiteral kArenaBytesAttrName = "dist.arena_bytes";
 inline constexpr llvm::StringLiteral kGroupSizesAttrName = "dist.group_sizes";
 inline constexpr llvm::StringLiteral kChannelsAttrName = "dist.channels";
+inline constexpr llvm::StringLiteral kPeersAttrName = "dist.peers";
 /// Set by `partition-stages`: on the module the paths of all layers in the model's order; on a `graph.call` the index
 /// of its layer there, which random bits are keyed by.
 inline constexpr llvm::StringLiteral kLayerPathsAttrName = "dist.layer_paths";

@@ -89,12 +89,9 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   FailureOr<std::vector<Timetable>> timetables = lowerModule(module, options, phases);
   if (failed(timetables))
     return failure();
-  // Whoever asks for it or not: it takes less than a tenth of lowering. Of states that ranks share there is no proof
-  // yet, which is told where one is asked for.
-  bool sharesStates = llvm::any_of(*timetables, [](const Timetable &timetable) { return !timetable.buckets.empty(); });
+  // Whoever asks for it or not: it takes less than a tenth of lowering.
   FailureOr<TimetableProof> proof = TimetableProof();
-  bool proves = !timetables->empty() && (!sharesStates || options.verifyTimetable);
-  if (proves && failed(proof = verifyTimetables(module, *timetables)))
+  if (!timetables->empty() && failed(proof = verifyTimetables(module, *timetables)))
     return failure();
   if (options.asksForTimetable() && !options.writesFolder())
     return printTimetable(module, *timetables, *proof, options);

@@ -24,6 +24,8 @@ FailureOr<std::vector<RankBytes>> galvatron::measureStages(ModuleOp lowered, int
     communicators.groups.assign(getGroupSizes(stage).begin(), getGroupSizes(stage).end());
     if (auto directions = stage->getAttrOfType<IntegerAttr>(dist::kChannelsAttrName))
       communicators.channels = directions.getInt();
+    if (auto peers = stage->getAttrOfType<IntegerAttr>(dist::kPeersAttrName))
+      communicators.peers = peers.getInt();
     communicators.isForSums = ranks > 1 && !worldIsGroup;
     ofStages.push_back({bytes.getInt(), overhead.of(communicators, bytes.getInt())});
   }

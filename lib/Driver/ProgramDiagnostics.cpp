@@ -1,6 +1,8 @@
 // MLIR prints a location without a file as `<unknown>:0: … loc("…")`; a module path is one, and says more than a file.
 #include "ProgramDiagnostics.h"
 
+#include "galvatron/Pipelines/Places.h"
+
 #include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/Location.h"
 #include "llvm/Support/Path.h"
@@ -21,20 +23,8 @@ ProgramDiagnostics::ProgramDiagnostics(llvm::SourceMgr &sources, MLIRContext *co
   });
 }
 
-/// "model.layers.0.mlp (modeling_llama.py:123): ", or nothing where no module is known.
-static std::string describePlace(NameLoc module) {
-  if (!module || (module.getName().empty() && !module.getChildLoc()->findInstanceOf<FileLineColLoc>()))
-    return "";
-  std::string place = module.getName().empty() ? "the top module" : module.getName().str();
-  if (auto line = module.getChildLoc()->findInstanceOf<FileLineColLoc>())
-    place += " (" + llvm::sys::path::filename(line.getFilename().getValue()).str() + ":" +
-             std::to_string(line.getLine()) + ")";
-  return place + ": ";
-}
-
 void ProgramDiagnostics::print(Location loc, const llvm::Twine &message, DiagnosticSeverity severity) {
-  auto module = loc->findInstanceOf<NameLoc>();
-  if (!module && loc->findInstanceOf<FileLineColLoc>())
+  if (!loc->findInstanceOf<NameLoc>() && loc->findInstanceOf<FileLineColLoc>())
     return emitDiagnostic(loc, message, severity);
   auto start = [&]() -> llvm::raw_ostream & {
     switch (severity) {
@@ -49,7 +39,7 @@ void ProgramDiagnostics::print(Location loc, const llvm::Twine &message, Diagnos
     }
     llvm_unreachable("unknown severity");
   };
-  std::string text = (describePlace(module) + message).str();
+  std::string text = (describePlace(loc) + message).str();
   if (severity != DiagnosticSeverity::Remark || remarks.insert(text).second)
     start() << text << "\n";
 }

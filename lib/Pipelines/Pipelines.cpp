@@ -14,7 +14,8 @@
 
 using namespace galvatron;
 
-void galvatron::buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseOptions &options) {
+/// What a model computes becomes known by name; still one function.
+static void addNamingPasses(mlir::OpPassManager &passes) {
   // Named ops carry what decomposed arithmetic only implies: which loops there are, which library has it. Norms first,
   // and with them the normal form of shapes, in which other spellings are few.
   passes.addPass(createRaiseNormsPass());
@@ -30,6 +31,21 @@ void galvatron::buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseO
   passes.addPass(createRaiseAttentionPass());
   // The reshapes that attention has put around itself meet those that were there, and slices of slices.
   passes.addPass(createRaiseShapesPass());
+}
+
+void galvatron::buildDocumentsPhase(mlir::OpPassManager &passes) {
+  // Positions and attention have to be seen to be replaced.
+  addNamingPasses(passes);
+  // What layers add to attention is looked at once.
+  passes.addPass(mlir::createCSEPass());
+  passes.addPass(createInsertDocumentsPass());
+  // Each layer's angles and masks are the same.
+  passes.addPass(mlir::createCSEPass());
+  passes.addPass(mlir::createCanonicalizerPass());
+}
+
+void galvatron::buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseOptions &options) {
+  addNamingPasses(passes);
   // When nothing reads a fused product but slices.
   passes.addPass(createSplitProjectionsPass());
   // A gate and what it multiplies often come out of one fused product.

@@ -18,6 +18,17 @@ struct Content {
     Copy,
     FirstMoment,
     SecondMoment,
+    // `index` of the stage's buckets: this rank's piece of a list that ranks share
+    ParameterPiece,
+    CopyPiece,
+    FirstMomentPiece,
+    SecondMomentPiece,
+    // `index` of the stage's buckets: the whole list, of which only this rank's piece is of the last update
+    StaleParameters,
+    StaleCopies,
+    // `index` of the stage's parameters: what ranks share, as gathered in this step
+    Gathered,
+    GatheredCopy,
     Zero,
     One,       // the gradient of the loss
     TotalPart, // `what`: the `graph.total`
@@ -27,7 +38,6 @@ struct Content {
   const void *what = nullptr;
   int64_t microBatch = -1, index = 0;
   bool operator==(const Content &) const = default;
-  bool isState() const { return kind >= Kind::Parameter && kind <= Kind::SecondMoment; }
 };
 
 /// Bytes from `begin` to `end` of the arena.

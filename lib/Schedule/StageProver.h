@@ -1,6 +1,7 @@
-// The proof of one stage's timetable, entry by entry: the state that two files share: VerifyTimetableEntries.cpp (what
-// entries read and write), VerifyTimetableSums.cpp (gradients of parameters, the loss, sums over the batch). Internal
-// to lib/Schedule. It must not use TimetableBuilder.h: what it expects follows from the program alone.
+// The proof of one stage's timetable, entry by entry: the state that three files share: VerifyTimetableEntries.cpp
+// (what entries read and write), VerifyTimetableSums.cpp (gradients of parameters, the loss, sums over the batch),
+// VerifyTimetableShards.cpp (states that ranks share). Internal to lib/Schedule. It must not use TimetableBuilder.h:
+// what it expects follows from the program alone.
 #ifndef GALVATRON_SCHEDULE_STAGEPROVER_H
 #define GALVATRON_SCHEDULE_STAGEPROVER_H
 
@@ -30,6 +31,12 @@ struct ModelParameter {
   std::vector<int64_t> stages; // that hold it, ascending
   bool isTrained = false;
   dist::PlacementAttr home;
+  /// ZeRO's, as its layers' strategies say.
+  int64_t zero = 0;
+  /// Mesh axes on which gradients are partial as bodies leave them, ascending.
+  std::vector<int64_t> partialAxes;
+  /// Ranks that differ on these axes have equal parameters, so that they can share its states.
+  bool isShared() const { return zero && isTrained && !partialAxes.empty(); }
 };
 
 /// What the provers of all stages know alike.
@@ -38,10 +45,15 @@ struct ProvedModel {
   mlir::SymbolTable symbols;
   int64_t microBatches;
   std::map<std::string, ModelParameter, std::less<>> parameters;
+  llvm::SmallVector<int64_t> mesh; // of a stage
 };
 
 /// Mesh axes on which a value is partial; time is none.
 std::vector<int64_t> meshAxesOf(dist::PlacementAttr partial);
+
+/// "mesh axes 0, 2", "stage 1".
+std::string axesText(llvm::ArrayRef<int64_t> axes);
+std::string stagesText(llvm::ArrayRef<int64_t> stages);
 
 /// Reports what is wrong, with what to do about it.
 mlir::LogicalResult reportUnproved(mlir::ModuleOp module, const llvm::Twine &message);
@@ -74,20 +86,24 @@ private:
 
   /// What is added up in one place.
   struct Sum {
-    enum class Kind { ValueGradient, ParameterGradient, Loss, Total } kind;
+    enum class Kind { ValueGradient, ParameterGradient, GradientPiece, Loss, Total } kind;
     const void *of = nullptr; // the value, or the `graph.total`
-    int64_t index = -1;       // of the parameter, or of the loss
+    int64_t index = -1;       // of the parameter, of the bucket whose piece it is, or of the loss
     int64_t microBatch = -1;
     Terms terms = {};
     bool isReducedOverAxes = false, isReducedOverStages = false;
   };
 
+  struct Held {
+    Bytes bytes;
+    bool writes;
+  };
+
   /// What is under way.
   struct UnderWay {
     const TimetableEntry *start;
-    Bytes bytes;
-    BufferReference buffer;
-    bool writes;
+    llvm::SmallVector<Held, 2> held;
+    BufferReference buffer; // that the wait names
   };
 
   //===--- What the program says (VerifyTimetableEntries.cpp) ------------===//
@@ -110,9 +126,8 @@ private:
   mlir::LogicalResult visit(const StartBackward &start);
   mlir::LogicalResult visit(const Accumulate &sum);
   mlir::LogicalResult visit(const AllReduce &reduce);
-  /// Of states that ranks share, which `verifyTimetables` refuses before.
-  mlir::LogicalResult visit(const ReduceScatter &) { return mlir::failure(); }
-  mlir::LogicalResult visit(const AllGather &) { return mlir::failure(); }
+  mlir::LogicalResult visit(const ReduceScatter &scatter);
+  mlir::LogicalResult visit(const AllGather &gather);
   mlir::LogicalResult visit(const Send &send);
   mlir::LogicalResult visit(const Receive &receive);
   mlir::LogicalResult visit(const Wait &wait);
@@ -131,9 +146,11 @@ private:
   mlir::LogicalResult readGradient(BufferReference reference, int64_t bytes, mlir::Value value);
   mlir::LogicalResult read(BufferReference reference, int64_t bytes, const Content &expected);
   mlir::LogicalResult write(BufferReference reference, int64_t bytes, const Content &content);
-  mlir::LogicalResult start(int64_t handle, BufferReference reference, int64_t bytes, bool writes);
+  mlir::LogicalResult start(int64_t handle, BufferReference reference, llvm::ArrayRef<Held> held);
   /// The bytes that an entry touches: within the buffer, not under way, and no state where it writes.
   mlir::FailureOr<Bytes> touch(BufferReference reference, int64_t bytes, bool writes);
+  /// The same, of whatever the bytes are.
+  mlir::FailureOr<Bytes> reach(BufferReference reference, int64_t bytes, bool writes);
   mlir::LogicalResult checkLeftAlone(BufferReference reference, Bytes bytes, bool writes);
   mlir::LogicalResult finish();
 
@@ -155,6 +172,8 @@ private:
   mlir::LogicalResult checkTotal(const Sum &sum);
   std::vector<int64_t> axesOf(graph::TotalOp total) const;
   mlir::LogicalResult checkTerms(const Terms &terms, const Terms &expected, const llvm::Twine &what) const;
+  /// The same of what others may be in, too.
+  mlir::LogicalResult checkHasTerms(const Terms &terms, const Terms &expected, const llvm::Twine &what) const;
   /// A term of each use and micro-batch.
   Terms termsOf(llvm::ArrayRef<const void *> uses) const;
   mlir::LogicalResult finishParameter(int parameter);
@@ -163,6 +182,27 @@ private:
 
   Content newSum(Sum sum);
 
+  //===--- States that ranks share (VerifyTimetableShards.cpp) -----------===//
+
+  /// That what is shared is what the program says, and that each element of it is in one piece.
+  mlir::LogicalResult checkShared(const StageParameter &parameter);
+  mlir::LogicalResult checkPieces(const StateBucket &bucket);
+  mlir::LogicalResult layOutBuckets();
+  /// Those that are in a bucket, in the order of its list.
+  llvm::SmallVector<int> parametersIn(int bucket) const;
+  /// The bucket whose gradients of parameters begin in these bytes, or -1.
+  int findScattered(Bytes bytes) const;
+  /// The gradients of the whole list that lie in `from`, as one piece that is reduced.
+  mlir::FailureOr<Sum> scatterSums(const ReduceScatter &scatter, int bucket, Bytes from);
+  mlir::LogicalResult checkRanks(const RankGroup &group, const StateBucket &bucket);
+  /// The bucket whose piece of gradients begins there or has some of these bytes, or -1.
+  int findPiece(Bytes bytes) const;
+  mlir::LogicalResult addPiece(Bytes bytes, const Sum &addend);
+  /// Over the stages that hold what is in the bucket.
+  mlir::LogicalResult reducePiece(const RankGroup &group, int bucket, Bytes bytes);
+  /// Where the update finds the gradient, as a sum.
+  Sum *findGradient(int parameter);
+
   //===--- Words ---------------------------------------------------------===//
 
   std::string describe(const Content &content) const;
@@ -170,6 +210,8 @@ private:
   static std::string describe(mlir::Value value);
   std::string nameOf(BufferReference reference) const { return table.buffers[reference.buffer].name; }
   std::string parameterName(int parameter) const { return table.parameters[parameter].names.front(); }
+  /// "stage 1".
+  std::string stageName() const { return "stage " + std::to_string(table.stage); }
   /// `"forward model.layers.3 micro-batch 1" on stage 0`.
   std::string here() const;
   std::string writerOf(const Cell *cell) const;
@@ -180,6 +222,12 @@ private:
   Bytes placeOf(int buffer) const {
     return {table.buffers[buffer].offset, table.buffers[buffer].offset + table.buffers[buffer].bytes};
   }
+  Bytes rangeOf(BufferReference reference, int64_t bytes) const {
+    int64_t begin = table.buffers[reference.buffer].offset + reference.offset;
+    return {begin, begin + bytes};
+  }
+  /// Elements of a parameter on one rank.
+  static int64_t countOf(const StageParameter &parameter);
 
   const ProvedModel &model;
   dist::StageOp stage;
@@ -203,6 +251,7 @@ private:
 
   size_t now = 0;
   ByteMap memory;
+  ByteMap state; // parameters, copies and moments, which the update alone writes
   std::deque<Sum> sums;
   std::map<int64_t, UnderWay> underWay; // by handle
 };

@@ -56,6 +56,8 @@ private:
 
   mlir::LogicalResult readOrder();
   mlir::LogicalResult collect();
+  /// Notes for each group how its ranks exchange pieces in `body`.
+  void noteExchanges(exec::FunctionOp body);
   mlir::LogicalResult collectCall(graph::CallOp op);
   mlir::LogicalResult addParameters(Call &call);
   /// What all stages' calls say of the parameters: who holds them, whether they are trained.

@@ -82,6 +82,20 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
   return success();
 }
 
+void TimetableBuilder::noteExchanges(exec::FunctionOp body) {
+  body.walk([&](exec::CallOp call) {
+    using Exchange = RankGroup::Exchange;
+    Exchange exchange = StringSwitch<Exchange>(call.getFunction())
+                            .Case("all_to_all", Exchange::All)
+                            .Case("permute", Exchange::Permute)
+                            .Default(Exchange::None);
+    if (exchange == Exchange::None)
+      return;
+    RankGroup &group = table.groups[*call.getGroup()];
+    group.exchange = std::max(group.exchange, exchange);
+  });
+}
+
 LogicalResult TimetableBuilder::collectCall(graph::CallOp op) {
   Call call;
   call.op = op;
@@ -95,6 +109,9 @@ LogicalResult TimetableBuilder::collectCall(graph::CallOp op) {
     call.backward = symbols.lookup<exec::FunctionOp>(*call.layer.getBackward());
   if (auto index = op->getAttrOfType<IntegerAttr>(dist::kLayerIndexAttrName))
     call.layerIndex = index.getInt();
+  noteExchanges(call.forward);
+  if (call.backward)
+    noteExchanges(call.backward);
   call.trained = call.layer.getTrained();
   if (failed(addParameters(call)))
     return failure();

@@ -124,18 +124,37 @@ std::vector<std::string> galvatron::functionsOf(const Timetable &timetable) {
   return names;
 }
 
+/// With how many others of a group of `size` a rank exchanges pieces one to one.
+static int64_t peersIn(const RankGroup &group, int64_t size) {
+  switch (group.exchange) {
+  case RankGroup::Exchange::None:
+    return 0;
+  case RankGroup::Exchange::Permute: // it sends to one and receives from one
+    return std::min<int64_t>(size - 1, 2);
+  case RankGroup::Exchange::All:
+    return size - 1;
+  }
+  llvm_unreachable("every exchange is listed");
+}
+
 Communicators galvatron::communicatorsOf(const Timetable &timetable, ArrayRef<int64_t> mesh) {
   Communicators communicators;
-  std::set<std::pair<std::vector<int64_t>, std::vector<int64_t>>> sets; // axes, stages
+  std::map<std::pair<std::vector<int64_t>, std::vector<int64_t>>, int64_t> peersOf; // by axes, stages
   for (const RankGroup &group : timetable.groups) {
     std::vector<int64_t> axes = group.axes;
     llvm::sort(axes);
     int64_t size = std::max<int64_t>(group.stages.size(), 1);
     for (int64_t axis : axes)
       size *= mesh[axis];
-    if (size > 1 && sets.insert({axes, group.stages}).second)
+    if (size == 1)
+      continue;
+    auto [peers, isNew] = peersOf.try_emplace({axes, group.stages}, 0);
+    if (isNew)
       communicators.groupSizes.push_back(size);
+    peers->second = std::max(peers->second, peersIn(group, size));
   }
+  for (auto &[group, peers] : peersOf)
+    communicators.peers += peers;
   std::set<int64_t> to, from;
   for (const TimetableEntry &entry : timetable.entries) {
     if (auto *send = entry.getIf<Send>())

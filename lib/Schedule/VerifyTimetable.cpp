@@ -30,7 +30,12 @@ static LogicalResult collectParameters(ProvedModel &model) {
         ModelParameter &parameter = model.parameters[name.str()];
         if (!llvm::is_contained(parameter.stages, int64_t(stage.getIndex())))
           parameter.stages.push_back(stage.getIndex());
-        parameter.isTrained |= bool(layer.getGradient(position));
+        if (dist::PlacementAttr gradient = layer.getGradient(position)) {
+          parameter.isTrained = true;
+          parameter.partialAxes = meshAxesOf(gradient);
+        }
+        if (auto strategy = layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName))
+          parameter.zero = std::max<int64_t>(parameter.zero, strategy.getZero());
         auto home = cast<dist::PlacementAttr>(layer.getHomes()[position]);
         if (parameter.home && parameter.home != home)
           return reportUnproved(model.module, "expects tied " + name + " to be cut alike wherever it is, but " +
@@ -58,6 +63,32 @@ static LogicalResult verifyCounted(const ProvedModel &model, ArrayRef<Timetable>
   return success();
 }
 
+/// How a stage cuts the list that a parameter is in.
+static std::string cutOf(const Timetable &timetable, const StageParameter &parameter) {
+  if (parameter.bucket < 0)
+    return "whole";
+  const StateBucket &bucket = timetable.buckets[parameter.bucket];
+  return "from element " + std::to_string(parameter.bucketOffset) + " on of pieces of " +
+         std::to_string(bucket.pieceElements()) + " along " + axesText(bucket.axes);
+}
+
+/// Stages that hold a parameter sum its gradient piece by piece, and update it alike.
+static LogicalResult verifyCuts(const ProvedModel &model, ArrayRef<Timetable> timetables) {
+  std::map<std::string, std::pair<int64_t, std::string>> cuts;
+  for (const Timetable &timetable : timetables)
+    for (const StageParameter &parameter : timetable.parameters) {
+      const std::string &name = parameter.names.front();
+      std::string cut = cutOf(timetable, parameter);
+      auto [known, isNew] = cuts.insert({name, {timetable.stage, cut}});
+      if (!isNew && known->second.second != cut)
+        return reportUnproved(model.module, "expects the states of tied " + llvm::Twine(name) +
+                                                " to be cut alike in its stages, but stage " +
+                                                llvm::Twine(known->second.first) + " has them " + known->second.second +
+                                                " and stage " + llvm::Twine(timetable.stage) + " " + cut);
+    }
+  return success();
+}
+
 /// Values arrive as they are sent: from a stage to another in one order.
 static LogicalResult verifyArrivals(const ProvedModel &model, std::vector<StageProver> &stages, TimetableProof &proof) {
   for (size_t from = 0; from < stages.size(); ++from)
@@ -79,14 +110,10 @@ static LogicalResult verifyArrivals(const ProvedModel &model, std::vector<StageP
 
 FailureOr<TimetableProof> galvatron::verifyTimetables(ModuleOp module, ArrayRef<Timetable> timetables) {
   auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
-  for (const Timetable &timetable : timetables)
-    if (!timetable.buckets.empty())
-      return module.emitOpError("has states of ")
-             << timetable.buckets.front().path << " that ranks share (ZeRO), whose proof is not there yet; leave out "
-             << "--verify-timetable, or use zero 0";
-  ProvedModel model = {module, SymbolTable(module), int64_t(pipeline.getMicroBatches()), {}};
+  ProvedModel model = {module, SymbolTable(module), int64_t(pipeline.getMicroBatches()), {}, plan::getMesh(pipeline)};
   TimetableProof proof;
-  if (failed(collectParameters(model)) || failed(verifyCounted(model, timetables, proof)))
+  if (failed(collectParameters(model)) || failed(verifyCounted(model, timetables, proof)) ||
+      failed(verifyCuts(model, timetables)))
     return failure();
   std::vector<StageProver> stages;
   stages.reserve(timetables.size());
@@ -109,6 +136,8 @@ void galvatron::printProof(const TimetableProof &proof, llvm::raw_ostream &out) 
       << "  " << proof.gradients << " gradients are whole before the update, " << proof.reducedOverAxes
       << " reduced over mesh axes, " << proof.reducedOverStages << " summed over stages\n"
       << "  " << proof.owners << " buffers of state and data own their bytes alone\n"
+      << "  " << proof.lists << " lists of states are shared, each element in one piece; " << proof.gathers
+      << " gathers find what the last update left, " << proof.scatters << " reductions leave pieces\n"
       << "  " << proof.counted << " parameters are counted once in the gradient norm\n"
       << "  " << proof.lossTerms << " terms of the loss are added once, " << proof.totals
       << " sums over the batch are whole before they are read\n";

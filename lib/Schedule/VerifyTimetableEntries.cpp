@@ -52,6 +52,22 @@ std::string StageProver::describe(const Content &content) const {
     return "first moment of " + parameterName(content.index);
   case Kind::SecondMoment:
     return "second moment of " + parameterName(content.index);
+  case Kind::ParameterPiece:
+    return "this rank's piece of parameters of " + table.buckets[content.index].path;
+  case Kind::CopyPiece:
+    return "this rank's piece of the copy of " + table.buckets[content.index].path;
+  case Kind::FirstMomentPiece:
+    return "this rank's piece of first moments of " + table.buckets[content.index].path;
+  case Kind::SecondMomentPiece:
+    return "this rank's piece of second moments of " + table.buckets[content.index].path;
+  case Kind::StaleParameters:
+  case Kind::StaleCopies:
+    return (content.kind == Kind::StaleCopies ? "the copy of " : "parameters of ") + table.buckets[content.index].path +
+           " as the step before gathered them";
+  case Kind::Gathered:
+    return parameterName(content.index) + " as gathered";
+  case Kind::GatheredCopy:
+    return "copy of " + parameterName(content.index) + " as gathered";
   case Kind::Zero:
     return "zeros";
   case Kind::One:
@@ -68,6 +84,8 @@ std::string StageProver::describe(const Content &content) const {
            std::to_string(sum.microBatch);
   case Sum::Kind::ParameterGradient:
     return "gradient of " + parameterName(sum.index);
+  case Sum::Kind::GradientPiece:
+    return "this rank's piece of gradients of " + table.buckets[sum.index].path;
   case Sum::Kind::Loss:
     return "loss";
   case Sum::Kind::Total:
@@ -138,6 +156,13 @@ LogicalResult StageProver::checkAdjacent(Call &call) {
     for (size_t i = 1; i < positions.size(); ++i) {
       const StageParameter &one = table.parameters[call.parameters[positions[i - 1]]],
                            &next = table.parameters[call.parameters[positions[i]]];
+      if (one.bucket >= 0 || next.bucket >= 0) {
+        if (one.bucket != next.bucket || one.bucketOffset + countOf(one) != next.bucketOffset)
+          return fail("expects " + next.names.front() + " to lie right behind " + one.names.front() +
+                      " in one list of states that ranks share, since " + call.op.getPath() +
+                      " has both as one, but it does not");
+        continue;
+      }
       for (int StageParameter::*buffer :
            {&StageParameter::parameterBuffer, &StageParameter::copyBuffer, &StageParameter::gradientBuffer})
         if (one.*buffer >= 0 && next.*buffer >= 0 && placeOf(one.*buffer).end != placeOf(next.*buffer).begin)
@@ -212,8 +237,16 @@ LogicalResult StageProver::layOut(int buffer, int64_t bytes, const Content &cont
     return fail("expects " + llvm::Twine(bytes) + " bytes for " + table.buffers[buffer].name + " on stage " +
                 llvm::Twine(table.stage) + ", but its buffer has " + llvm::Twine(table.buffers[buffer].bytes));
   int64_t begin = table.buffers[buffer].offset;
-  memory.write({begin, begin + bytes}, content, /*writer=*/-1);
+  for (ByteMap *map : {&memory, &state})
+    map->write({begin, begin + bytes}, content, /*writer=*/-1);
   return success();
+}
+
+int64_t StageProver::countOf(const StageParameter &parameter) {
+  int64_t count = 1;
+  for (int64_t extent : parameter.home.getLocalShape())
+    count *= extent;
+  return count;
 }
 
 LogicalResult StageProver::layOutInputs() {
@@ -245,9 +278,11 @@ LogicalResult StageProver::layOutState() {
                   table.buffers[owners[i]].name + "\" of stage " + llvm::Twine(table.stage) + " overlap");
   proof.owners += owners.size();
   for (auto [index, parameter] : llvm::enumerate(table.parameters)) {
-    int64_t count = 1;
-    for (int64_t extent : parameter.home.getLocalShape())
-      count *= extent;
+    if (failed(checkShared(parameter)))
+      return failure();
+    if (parameter.bucket >= 0)
+      continue;
+    int64_t count = countOf(parameter);
     for (auto [buffer, kind, bytes] : {std::tuple(parameter.parameterBuffer, Kind::Parameter, 4),
                                        {parameter.copyBuffer, Kind::Copy, 2},
                                        {parameter.firstMomentBuffer, Kind::FirstMoment, 4},
@@ -255,6 +290,8 @@ LogicalResult StageProver::layOutState() {
       if (failed(layOut(buffer, count * bytes, {kind, nullptr, -1, int64_t(index)})))
         return failure();
   }
+  if (failed(layOutBuckets()))
+    return failure();
   return layOutInputs();
 }
 
@@ -264,13 +301,14 @@ LogicalResult StageProver::layOutState() {
 
 LogicalResult StageProver::checkLeftAlone(BufferReference reference, Bytes bytes, bool writes) {
   for (auto &[handle, other] : underWay)
-    if ((writes || other.writes) && other.bytes.overlaps(bytes))
-      return fail("expects what is under way to be left alone until its wait, but " + here() + " touches " +
-                  nameOf(reference) + ", which \"" + other.start->name + "\" still holds");
+    for (const Held &held : other.held)
+      if ((writes || held.writes) && held.bytes.overlaps(bytes))
+        return fail("expects what is under way to be left alone until its wait, but " + here() + " touches " +
+                    nameOf(reference) + ", which \"" + other.start->name + "\" still holds");
   return success();
 }
 
-FailureOr<Bytes> StageProver::touch(BufferReference reference, int64_t bytes, bool writes) {
+FailureOr<Bytes> StageProver::reach(BufferReference reference, int64_t bytes, bool writes) {
   Bytes place = placeOf(reference.buffer),
         touched = {place.begin + reference.offset, place.begin + reference.offset + bytes};
   if (!place.contains(touched) || place.begin < 0 || touched.end > table.arenaBytes)
@@ -279,11 +317,14 @@ FailureOr<Bytes> StageProver::touch(BufferReference reference, int64_t bytes, bo
                 llvm::Twine(reference.offset + bytes));
   if (failed(checkLeftAlone(reference, touched, writes)))
     return failure();
-  const Cell *state = nullptr;
-  if (writes)
-    memory.allOf(touched, [&](const Cell &cell) { return cell.content.isState() ? (state = &cell, false) : true; });
-  if (state)
-    return fail("expects the update alone to write " + describe(state->content) + ", but " + here() + " does as " +
+  return touched;
+}
+
+FailureOr<Bytes> StageProver::touch(BufferReference reference, int64_t bytes, bool writes) {
+  FailureOr<Bytes> touched = reach(reference, bytes, writes);
+  const Cell *owned = succeeded(touched) && writes ? state.find(*touched) : nullptr;
+  if (owned)
+    return fail("expects the update alone to write " + describe(owned->content) + ", but " + here() + " does as " +
                 nameOf(reference));
   return touched;
 }
@@ -316,8 +357,10 @@ LogicalResult StageProver::readValue(BufferReference reference, int64_t bytes, V
 
 LogicalResult StageProver::readParameter(BufferReference reference, Type type, int parameter) {
   bool isCopy = cast<ShapedType>(type).getElementType().isBF16();
-  return read(reference, sizeOf(type),
-              {isCopy ? Content::Kind::Copy : Content::Kind::Parameter, nullptr, -1, parameter});
+  using Kind = Content::Kind;
+  bool isShared = table.parameters[parameter].bucket >= 0;
+  Kind kind = isShared ? (isCopy ? Kind::GatheredCopy : Kind::Gathered) : (isCopy ? Kind::Copy : Kind::Parameter);
+  return read(reference, sizeOf(type), {kind, nullptr, -1, parameter});
 }
 
 LogicalResult StageProver::readGradient(BufferReference reference, int64_t bytes, Value value) {
@@ -531,14 +574,15 @@ LogicalResult StageProver::visit(const Accumulate &sum) {
       return addTotal(*target, content);
     if (content.kind == Content::Kind::Sum && sums[content.index].kind == Sum::Kind::ValueGradient)
       return addGradients(*target, sums[content.index]);
+    if (content.kind == Content::Kind::Sum && sums[content.index].kind == Sum::Kind::GradientPiece)
+      return addPiece(*target, sums[content.index]);
   }
   return fail("expects " + here() + " to add a gradient or a term of its micro-batch, but in " + nameOf(sum.addend) +
               " there is " + writerOf(cell));
 }
 
 LogicalResult StageProver::visit(const AllReduce &reduce) {
-  int64_t begin = table.buffers[reduce.buffer.buffer].offset + reduce.buffer.offset;
-  Bytes bytes = {begin, begin + reduce.count * 4};
+  Bytes bytes = rangeOf(reduce.buffer, reduce.count * 4);
   if (failed(checkLeftAlone(reduce.buffer, bytes, /*writes=*/true)))
     return failure();
   const Cell *first = memory.find(bytes);
@@ -549,6 +593,9 @@ LogicalResult StageProver::visit(const AllReduce &reduce) {
       return fail("expects " + here() + " to reduce all of " + total.getCallee() + " and no more, but it does not");
     if (failed(checkTerms(sum.terms, termsOf({sum.of}), total.getCallee())) ||
         failed(reduceOverAxes(table.groups[reduce.group], axesOf(total), sum, total.getCallee())))
+      return failure();
+  } else if (int bucket = findPiece(bytes); bucket >= 0) {
+    if (failed(reducePiece(table.groups[reduce.group], bucket, bytes)))
       return failure();
   } else {
     // What lies between gradients travels along and is read by nobody.
@@ -570,7 +617,7 @@ LogicalResult StageProver::visit(const AllReduce &reduce) {
   }
   if (!reduce.handle)
     return success();
-  return start(*reduce.handle, reduce.buffer, reduce.count * 4, /*writes=*/true);
+  return start(*reduce.handle, reduce.buffer, {{bytes, /*writes=*/true}});
 }
 
 LogicalResult StageProver::visit(const Send &send) {
@@ -596,7 +643,7 @@ LogicalResult StageProver::visit(const Send &send) {
   if (failed(isRead))
     return failure();
   sent[channel.stage].push_back({channel.lane, channel.value, microBatch(), entry().name});
-  return start(send.handle, send.buffer, channel.bytes, /*writes=*/false);
+  return start(send.handle, send.buffer, {{rangeOf(send.buffer, channel.bytes), /*writes=*/false}});
 }
 
 LogicalResult StageProver::visit(const Receive &receive) {
@@ -624,12 +671,13 @@ LogicalResult StageProver::visit(const Receive &receive) {
   if (failed(write(receive.buffer, channel.bytes, content)))
     return failure();
   received[channel.stage].push_back({channel.lane, channel.value, microBatch(), entry().name});
-  return receive.handle ? start(*receive.handle, receive.buffer, channel.bytes, /*writes=*/true) : success();
+  return receive.handle
+             ? start(*receive.handle, receive.buffer, {{rangeOf(receive.buffer, channel.bytes), /*writes=*/true}})
+             : success();
 }
 
-LogicalResult StageProver::start(int64_t handle, BufferReference reference, int64_t bytes, bool writes) {
-  int64_t begin = table.buffers[reference.buffer].offset + reference.offset;
-  auto [other, isNew] = underWay.insert({handle, {&entry(), {begin, begin + bytes}, reference, writes}});
+LogicalResult StageProver::start(int64_t handle, BufferReference reference, ArrayRef<Held> held) {
+  auto [other, isNew] = underWay.insert({handle, {&entry(), llvm::to_vector<2>(held), reference}});
   if (!isNew)
     return fail("expects a handle of its own for " + here() + ", but \"" + other->second.start->name + "\" still has " +
                 llvm::Twine(handle));

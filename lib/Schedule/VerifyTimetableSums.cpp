@@ -16,8 +16,8 @@ static std::string wordsOf(StringRef one, StringRef several, ArrayRef<int64_t> n
   return ((numbers.size() == 1 ? one : several) + " " + list).str();
 }
 
-static std::string axesText(ArrayRef<int64_t> axes) { return wordsOf("mesh axis", "mesh axes", axes); }
-static std::string stagesText(ArrayRef<int64_t> stages) { return wordsOf("stage", "stages", stages); }
+std::string galvatron::axesText(ArrayRef<int64_t> axes) { return wordsOf("mesh axis", "mesh axes", axes); }
+std::string galvatron::stagesText(ArrayRef<int64_t> stages) { return wordsOf("stage", "stages", stages); }
 
 //===--------------------------------------------------------------------===//
 // Terms
@@ -58,11 +58,17 @@ LogicalResult StageProver::addTerm(Sum &sum, const Term &term, const llvm::Twine
   return success();
 }
 
-LogicalResult StageProver::checkTerms(const Terms &terms, const Terms &expected, const llvm::Twine &what) const {
+LogicalResult StageProver::checkHasTerms(const Terms &terms, const Terms &expected, const llvm::Twine &what) const {
   for (const Term &term : expected)
     if (!terms.contains(term))
       return fail("expects " + what + " to be whole at " + here() + ", but the term of " + describe(term) +
                   " is not in it");
+  return success();
+}
+
+LogicalResult StageProver::checkTerms(const Terms &terms, const Terms &expected, const llvm::Twine &what) const {
+  if (failed(checkHasTerms(terms, expected, what)))
+    return failure();
   // Terms are noted by the uses that are expected, so that there are no others.
   assert(terms.size() == expected.size() && "a term that the program does not have");
   return success();
@@ -75,7 +81,9 @@ LogicalResult StageProver::addParameterGradient(BufferReference reference, int64
   FailureOr<Bytes> place = touch(reference, bytes, /*writes=*/true);
   if (failed(place))
     return failure();
-  if (reference.buffer != table.parameters[parameter].gradientBuffer || reference.offset)
+  // One that ranks share is wherever its reduction finds it.
+  if (table.parameters[parameter].bucket < 0 &&
+      (reference.buffer != table.parameters[parameter].gradientBuffer || reference.offset))
     return fail("expects the " + what + " in its own buffer, but " + here() + " leaves it in " + nameOf(reference));
   Term term = {call.uses[trained], microBatch()};
   if (!adds) {
@@ -218,15 +226,18 @@ LogicalResult StageProver::readTotal(BufferReference reference, int64_t bytes, g
 LogicalResult StageProver::finishParameter(int parameter) {
   std::string name = parameterName(parameter);
   const ModelParameter &expected = model.parameters.at(name);
+  bool isShared = table.parameters[parameter].bucket >= 0;
   int buffer = table.parameters[parameter].gradientBuffer;
   if (!expected.isTrained && buffer < 0)
     return success();
-  Sum *sum = buffer < 0 ? nullptr : findSum(placeOf(buffer), Sum::Kind::ParameterGradient, nullptr, parameter);
+  Sum *sum = buffer < 0 ? nullptr : findGradient(parameter);
   if (!sum || !expected.isTrained || !table.parameters[parameter].trained)
     return fail("expects the update to find a gradient for exactly what is trained, but for " + name + " on stage " +
                 llvm::Twine(table.stage) + " there is " +
                 (buffer < 0 ? "none" : writerOf(memory.find(placeOf(buffer)))));
-  if (failed(checkTerms(sum->terms, termsOf(parameterUses[parameter]), "the gradient of " + name)))
+  Terms terms = termsOf(parameterUses[parameter]);
+  if (failed(isShared ? checkHasTerms(sum->terms, terms, "the gradient of " + name)
+                      : checkTerms(sum->terms, terms, "the gradient of " + name)))
     return failure();
   if (!partialAxes[parameter].empty() && !sum->isReducedOverAxes)
     return fail("expects the gradient of " + name + " to be reduced over " + axesText(partialAxes[parameter]) +

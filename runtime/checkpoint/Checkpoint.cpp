@@ -68,10 +68,13 @@ json toJson(const TrainingState &training) {
                {"updates", training.updates},
                {"optimizer", training.optimizer},
                {"seed", training.seed},
-               {"samples", training.samples}};
+               {"samples", training.samples},
+               {"global_batch", training.globalBatch},
+               {"settings", training.settings}};
   if (const std::optional<DataOrder> &data = training.data) {
     text["shuffle"] = data->shuffle;
     text["sequence"] = data->sequence;
+    text["eod"] = data->eod < 0 ? json() : json(data->eod);
     text["data"] = nullptr; // random tokens
     if (!data->isRandom())
       text["data"] = {{"file", data->file}, {"bytes", data->bytes}, {"tokens", data->tokens}, {"origin", data->origin}};
@@ -86,13 +89,17 @@ TrainingState fromJson(const json &text) {
                          text.value("seed", uint64_t(0)),
                          text.value("samples", int64_t(0)),
                          text.value("updates", int64_t(text["step"])),
-                         std::nullopt};
+                         std::nullopt,
+                         text.value("global_batch", int64_t(0)),
+                         text.value("settings", std::map<std::string, std::string>())};
   if (!text.contains("shuffle") || !text.contains("sequence") || !text.contains("data"))
     return training;
   DataOrder &data = training.data.emplace();
   data.seed = training.seed;
   data.shuffle = text.at("shuffle");
   data.sequence = std::max<int64_t>(1, text.at("sequence"));
+  if (auto eod = text.find("eod"); eod != text.end() && !eod->is_null())
+    data.eod = *eod;
   if (const json &file = text.at("data"); !file.is_null()) {
     data.file = file.at("file");
     data.bytes = file.at("bytes");
@@ -201,6 +208,27 @@ Status loadCheckpoint(const ModelState &state, const std::string &name, const Op
   if (status.ok() && options.optimizer == "adamw")
     status = readTensors(state, folder / kOptimizer, {kFirstMoment, kSecondMoment});
   return status;
+}
+
+/// With what is decided elsewhere than by the options of the update.
+static std::map<std::string, std::string> allSettings(const TrainingState &training) {
+  std::map<std::string, std::string> settings = training.settings;
+  settings["--global-batch"] = std::to_string(training.globalBatch);
+  settings["--seed"] = std::to_string(training.seed);
+  return settings;
+}
+
+std::string describeOtherSettings(const std::string &checkpoint, const TrainingState &saved, const TrainingState &now) {
+  if (saved.settings.empty())
+    return "";
+  std::string text;
+  std::map<std::string, std::string> current = allSettings(now);
+  for (const auto &[flag, value] : allSettings(saved))
+    if (auto found = current.find(flag); found != current.end() && found->second != value)
+      text += (text.empty() ? "" : "; ") + flag + " " + value + ", not " + found->second;
+  return text.empty() ? ""
+                      : checkpoint + " was trained with " + text +
+                            "; this run goes on with its own, so it is not what one run would have given";
 }
 
 Status dumpGradients(const World &world, const Catalog &catalog, const ModelState &state, const std::string &folder,

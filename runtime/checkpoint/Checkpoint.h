@@ -2,7 +2,7 @@
 //
 //   DIR/model.safetensors       all of state_dict(): the exported module's names, shapes and layouts
 //   DIR/optimizer.safetensors   <name>.exp_avg and <name>.exp_avg_sq of every trained parameter (adamw only)
-//   DIR/training.json           step, updates, optimizer, seed, the data and the place in it
+//   DIR/training.json           step, updates, optimizer, seed, the data and the place in it, settings of the update
 //
 // No file says how the model was divided. A new checkpoint is written beside the old one and takes its place at once,
 // so there is always a whole one; files of others in the folder stay.
@@ -22,9 +22,11 @@ struct TrainingState {
   int64_t step = 0;
   std::string optimizer;
   uint64_t seed = 0;
-  int64_t samples = 0;           // windows taken so far: the next step's first sample
-  int64_t updates = 0;           // steps that moved parameters: those whose batch had labels
-  std::optional<DataOrder> data; // absent only in a checkpoint that does not say
+  int64_t samples = 0;                         // windows taken so far: the next step's first sample
+  int64_t updates = 0;                         // steps that moved parameters: those whose batch had labels
+  std::optional<DataOrder> data;               // absent only in a checkpoint that does not say
+  int64_t globalBatch = 0;                     // windows a step; 0 in a checkpoint that does not say
+  std::map<std::string, std::string> settings; // `Options::updateSettings`; empty likewise
 };
 
 /// On one rank: whether a checkpoint can be written to `folder`, tried with an empty one.
@@ -40,6 +42,10 @@ std::string weightsOfCheckpoint(const std::string &folder);
 /// Reads training.json and this rank's pieces.
 Status loadCheckpoint(const ModelState &state, const std::string &folder, const Options &options,
                       TrainingState &training);
+
+/// A warning that `now` updates parameters otherwise than the checkpoint's run did, which names each setting with both
+/// values; empty where it does not. What the checkpoint does not say is not compared.
+std::string describeOtherSettings(const std::string &checkpoint, const TrainingState &saved, const TrainingState &now);
 
 /// Collective, into a folder that exists: one file of gradients, folder/step_000001.safetensors.
 Status dumpGradients(const World &world, const Catalog &catalog, const ModelState &state, const std::string &folder,

@@ -132,7 +132,7 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--weights", text(o.weights)},
       {"--save", text(o.save)},
       {"--load", text(o.load)},
-      {"--override", choices(o.overrides, {"shuffle", "seq", "data", "all"})},
+      {"--override", choices(o.overrides, {"shuffle", "seq", "data", "documents", "all"})},
       {"--dump-gradients", text(o.dumpGradients)},
       {"--log", text(o.log)},
   };
@@ -182,6 +182,30 @@ Status Options::parse(int argc, const char *const *argv, Options &options) {
     return Status::error(options.eod >= 0 ? "--eod says where documents end for --reset-at-documents; give both"
                                           : "--reset-at-documents needs to know where documents end; give --eod ID");
   return Status::success();
+}
+
+std::map<std::string, std::string> Options::updateSettings() const {
+  auto number = [](auto value) {
+    char text[32];
+    return std::string(text, std::to_chars(text, text + sizeof text, value).ptr);
+  };
+  std::map<std::string, std::string> settings = {{"--optimizer", optimizer},
+                                                 {"--lr", number(lr)},
+                                                 {"--lr-schedule", lrSchedule},
+                                                 {"--warmup", number(warmup)},
+                                                 {"--weight-decay", number(weightDecay)},
+                                                 {"--clip-grad", number(clipGrad)}};
+  if (weightDecay != 0)
+    settings["--weight-decay-on"] = weightDecayOn;
+  if (optimizer == "adamw") {
+    settings["--betas"] = number(beta1) + "," + number(beta2);
+    settings["--eps"] = number(eps);
+  }
+  if (lrSchedule != "constant") {
+    settings["--min-lr"] = number(minLr);
+    settings["--steps"] = number(steps);
+  }
+  return settings;
 }
 
 std::string Options::helpText(const std::string &program) {

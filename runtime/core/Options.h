@@ -5,8 +5,10 @@
 #include "runtime/core/Status.h"
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <set>
+#include <string>
 
 namespace galvatron {
 
@@ -26,12 +28,15 @@ struct Options {
   bool resetAtDocuments = false;
   int64_t eod = -1; // the token that ends a document; -1: not said
   std::string weights, save, load, dumpGradients, log;
-  std::set<std::string> overrides; // what a checkpoint may differ in: shuffle, seq, data, all
+  std::set<std::string> overrides; // what a checkpoint may differ in: shuffle, seq, data, documents, all
   bool shareGpus = false;
   bool quiet = false, help = false, version = false;
 
   /// Reads argv[1] …; on failure `options` is unspecified.
   static Status parse(int argc, const char *const *argv, Options &options);
+  /// What decides how a step moves parameters, by flag, as the user would write it: the optimizer with its numbers,
+  /// clipping and learning rates; --steps where these depend on it. Not what another option leaves without effect.
+  std::map<std::string, std::string> updateSettings() const;
   /// The text of --help; `program` is how the binary was called.
   static std::string helpText(const std::string &program);
 };

@@ -108,12 +108,10 @@ void Training::warnOfUnknownWeights(const std::string &path) {
 
 Status Training::loadParameters() {
   context.seed = options.seed.value_or(0);
-  done.optimizer = options.optimizer;
   if (!options.load.empty()) {
     warnOfUnknownWeights(weightsOfCheckpoint(options.load));
     Status status = loadCheckpoint(state(), options.load, options, done);
     context.seed = options.seed.value_or(done.seed);
-    done.optimizer = options.optimizer;
     startFile = weightsOfCheckpoint(options.load);
     startText = "checkpoint " + options.load + ", step " + std::to_string(done.step);
     return status.ok() ? openCarried(weightsOfCheckpoint(options.load)) : status;
@@ -142,13 +140,14 @@ Status Training::prepareData() {
                          "; --steps counts from the model's first step: pass --steps ", done.step + options.steps,
                          " for ", options.steps, " more");
   if (options.resetAtDocuments && !manifest.isPacked)
-    return Status::error("--reset-at-documents needs a program with the inputs positions and documents; export the "
-                         "module with position_ids as third input and import it again");
+    return Status::error("--reset-at-documents needs a program with the inputs positions and documents; import it "
+                         "again with --documents, or of a module with position_ids as third input without");
   std::optional<TokenFile> file;
   DataOrder order;
   order.sequence = manifest.sequence;
   order.shuffle = options.shuffle;
   order.seed = context.seed;
+  order.eod = options.eod;
   dataText = "random tokens";
   if (!options.data.empty()) {
     std::string warning;
@@ -165,9 +164,22 @@ Status Training::prepareData() {
   }
   if (Status status = resumeData(order); !status.ok())
     return status;
-  windows.emplace(manifest, std::move(file), order, options.eod);
+  resumeSettings();
+  windows.emplace(manifest, std::move(file), order);
   int64_t count = (lastStep - firstStep + 1) * manifest.globalBatch;
   return windows->check(done.samples, count, world.rank(), world.size());
+}
+
+void Training::resumeSettings() {
+  TrainingState saved = done;
+  done.optimizer = options.optimizer;
+  done.seed = context.seed;
+  done.globalBatch = manifest.globalBatch;
+  done.settings = options.updateSettings();
+  if (options.load.empty())
+    return;
+  if (std::string text = describeOtherSettings(options.load, saved, done); !text.empty())
+    warnings.push_back(text);
 }
 
 Status Training::resumeData(DataOrder &order) {
@@ -182,7 +194,6 @@ Status Training::resumeData(DataOrder &order) {
   }
   if (int64_t size = order.numWindows(); !options.load.empty() && size > 0 && !order.shuffle)
     dataText += ", from token " + std::to_string(order.origin + done.samples % size * order.sequence) + " on";
-  done.seed = context.seed;
   done.data = order;
   return Status::success();
 }

@@ -33,6 +33,8 @@ private:
   Status prepareData();
   /// Whether a checkpoint was trained on this data; moves on to where it stopped.
   Status resumeData(DataOrder &order);
+  /// Notes how this run updates parameters; warns where a checkpoint's did otherwise.
+  void resumeSettings();
   Status prepareFiles();
   void introduce();
   Status step(int64_t number);

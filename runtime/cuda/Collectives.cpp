@@ -190,14 +190,18 @@ struct Exchange {
   gvrt_context *context;
   ncclComm_t communicator;
   cudaStream_t stream;
-  int64_t size, bytes, xStep, yStep; // bytes of an element; steps in elements
+  int64_t size, own, bytes, xStep, yStep; // ranks, this one of them; bytes of an element; steps in elements
   const char *x;
   char *y;
 
-  /// Both sides contiguous pieces of `count` elements.
+  /// Both sides contiguous pieces of `count` elements. A rank's own is copied: through NCCL it would take buffers, too.
   void exchange(const char *from, int64_t fromStep, char *to, int64_t toStep, int64_t count) const {
+    GVRT_CUDA(context, cudaMemcpyAsync(to + own * toStep * bytes, from + own * fromStep * bytes, count * bytes,
+                                       cudaMemcpyDeviceToDevice, stream));
     GVRT_NCCL(context, ncclGroupStart());
     for (int64_t r = 0; r < size; ++r) {
+      if (r == own)
+        continue;
       GVRT_NCCL(context, ncclSend(from + r * fromStep * bytes, count * bytes, ncclInt8, r, communicator, stream));
       GVRT_NCCL(context, ncclRecv(to + r * toStep * bytes, count * bytes, ncclInt8, r, communicator, stream));
     }
@@ -237,6 +241,7 @@ void gvrt_all_to_all(gvrt_context *context, void *const *buffer, const int64_t *
                     communicator,
                     issue.stream(),
                     size,
+                    context->groups[group].position,
                     element.bytes,
                     pieces.xStep,
                     pieces.yStep,

@@ -16,6 +16,10 @@ std::string describeOrder(const DataOrder &data) {
   return data.shuffle ? "shuffled with seed " + std::to_string(data.seed) : "in the file's order";
 }
 
+std::string describeDocuments(const DataOrder &data) {
+  return data.eod < 0 ? "rows of one document each" : "documents that end with token " + std::to_string(data.eod);
+}
+
 /// What differs, under the word that accepts it.
 struct Difference {
   const char *word;
@@ -35,6 +39,8 @@ std::vector<Difference> findDifferences(const DataOrder &saved, const DataOrder 
     add("shuffle", describeOrder(saved), describeOrder(now));
   if (saved.sequence != now.sequence)
     add("seq", "in sequences of " + std::to_string(saved.sequence), std::to_string(now.sequence) + " tokens");
+  if (saved.eod != now.eod)
+    add("documents", describeDocuments(saved), describeDocuments(now));
   return found;
 }
 

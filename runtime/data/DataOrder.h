@@ -23,13 +23,15 @@ struct DataOrder {
   int64_t origin = 0;
   bool shuffle = false;
   uint64_t seed = 0;
+  int64_t eod = -1; // the token that ends a document; -1: each row is one
 
   bool isRandom() const { return file.empty(); }
   int64_t numWindows() const { return tokens > origin ? (tokens - origin) / sequence : 0; }
 };
 
-/// What --override accepts: "shuffle" (order), "seq" (sequence), "data" (file and its size) and "all". Where another
-/// word would be needed, an error that lists the differences; `checkpoint` is how messages call where `saved` is from.
+/// What --override accepts: "shuffle" (order), "seq" (sequence), "data" (file and its size), "documents" (eod)
+/// and "all". Where another word would be needed, an error that lists the differences; `checkpoint` is how messages
+/// call where `saved` is from.
 Status checkSameData(const std::string &checkpoint, const DataOrder &saved, const DataOrder &now,
                      const std::set<std::string> &overrides);
 

@@ -70,7 +70,7 @@ Status Windows::fill(gvrt_context &context, const Device &device, char *arena, i
       for (int64_t b : map.indices(0)) {
         if (Status status = readSample(firstSample + b, tokens.data()); !status.ok())
           return status;
-        PackedRow<int64_t> packed(tokens, eod);
+        PackedRow<int64_t> packed(tokens, order.eod);
         for (size_t i = 0; i < columns.size(); ++i)
           row[i] = packed.input(input.name)[columns[i]];
         device.hooks->copyToDevice(&context, to, row.data(), rowBytes);

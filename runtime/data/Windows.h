@@ -16,9 +16,8 @@ namespace galvatron {
 /// round if shuffled. Without a file, tokens are drawn from (seed, n, position).
 class Windows {
 public:
-  /// `eod`: the token that ends a document; negative: each row is one.
-  Windows(const Manifest &manifest, std::optional<TokenFile> file, const DataOrder &order, int64_t eod = -1)
-      : manifest(manifest), file(std::move(file)), order(order), eod(eod) {}
+  Windows(const Manifest &manifest, std::optional<TokenFile> file, const DataOrder &order)
+      : manifest(manifest), file(std::move(file)), order(order) {}
 
   /// Whether there are enough tokens, and at least all of samples `first` … `first + count - 1` are in the vocabulary.
   /// Each of `size` ranks reads its share.
@@ -37,7 +36,6 @@ private:
   const Manifest &manifest;
   std::optional<TokenFile> file;
   DataOrder order;
-  int64_t eod;
 };
 
 /// The place of `index` in a permutation of 0 … size - 1 drawn from `key`: a Feistel network on the next power of four,

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import harness  # noqa: E402  (this folder's path comes first)
 import torch  # noqa: E402
-from harness import SEQ, STEPS, Model, Run, config_of  # noqa: E402
+from harness import STEPS, Model, Run, config_of  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -25,6 +25,21 @@ CONFIGS = {
     "llama_tied": lambda: config_of("llama_tied"),
     "gpt2_dropout": lambda: config_of("gpt2_dropout", n_layer=3),
 }
+
+
+def pytest_addoption(parser):
+    parser.addoption("--wide", action="store_true", help="run the tests marked wide too: more plans, models and seeds")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "wide: more of what other tests of its file do; runs with --wide alone")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--wide"):
+        wide = [item for item in items if item.get_closest_marker("wide")]
+        config.hook.pytest_deselected(items=wide)
+        items[:] = [item for item in items if item not in wide]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -73,7 +88,7 @@ def pytorch(tokens: Path):
 
     def train(model: Model, folder: Path, *options) -> Run:
         folder.mkdir()
-        words = [model.archive, "--data", tokens, "--batch", model.batch, "--seq", SEQ, "--quiet"]
+        words = [model.archive, "--data", tokens, "--batch", model.batch, "--seq", model.seq, "--quiet"]
         words += ["--log", folder / "log.csv", "--dump-gradients", folder / "gradients", "--dump-steps", 1]
         assert reference.main([str(word) for word in [*words, *options]]) == 0
         return Run(folder, "")

@@ -149,11 +149,11 @@ class Compiled:
 class Model:
     """A module exported and imported once, compiled for any number of plans."""
 
-    def __init__(self, name: str, config, folder: Path, *export_options, batch: int = BATCH):
+    def __init__(self, name: str, config, folder: Path, *export_options, batch: int = BATCH, seq: int = SEQ):
         """`config`: of a transformers model, or a module."""
         from galvatron import export
 
-        self.name, self.folder, self.batch = name, folder, batch
+        self.name, self.folder, self.batch, self.seq = name, folder, batch, seq
         self.archive, self.program = folder / "model.pt", folder / "model.mlir"
         folder.mkdir(parents=True)
         # In this process, which has torch loaded already.
@@ -164,9 +164,9 @@ class Model:
         else:
             import torch
 
-            ids = torch.arange(2 * SEQ).view(2, SEQ)
+            ids = torch.arange(2 * seq).view(2, seq)
             export.save(config, (ids, ids), self.archive)
-        succeed("galvatron-import", self.archive, "--batch", batch, "--seq", SEQ, "-o", self.program)
+        succeed("galvatron-import", self.archive, "--batch", batch, "--seq", seq, "-o", self.program)
         self._compiled: dict[str, Compiled] = {}
         self._units: list[str] | None = None
 

@@ -7,6 +7,8 @@ import json
 import pytest
 import torch
 from harness import BATCH, MODELS, SEQ, VOCABULARY, Compiled, Layout, call, succeed
+from safetensors.torch import load_file
+from torch.nn import functional
 
 from galvatron import export, huggingface
 
@@ -63,6 +65,26 @@ def model(request, tmp_path_factory):
     return program, options, train(module, data)
 
 
+def goes_on_with_its_documents(compiled, options, expected, folder):
+    """What a checkpoint's run had of --eod, one that goes on must have, or say that it means another."""
+    packed_rows, saved = ("--reset-at-documents", "--eod", EOD), folder / "saved"
+    compiled.train(folder / "first", *options, "--steps", 1, "--save", saved, *packed_rows)
+    rest = compiled.train(folder / "rest", *options, "--load", saved, *packed_rows)
+    assert rest.column("loss") == pytest.approx(expected[1:], rel=1e-4)
+    refused = call(compiled.folder / "launch", *options, "--load", saved)
+    assert refused.returncode == 1
+    remedy = "give it what it had, or pass --override documents"
+    assert f"on documents that end with token {EOD}, not rows of one document each; {remedy}" in refused.stderr
+    compiled.train(folder / "meant", *options, "--load", saved, "--override", "documents")
+    # Checkpoints of before the key are of rows of one document.
+    text = json.loads((saved / "training.json").read_text())
+    assert text.pop("eod") == EOD
+    (saved / "training.json").write_text(json.dumps(text))
+    refused = call(compiled.folder / "launch", *options, "--load", saved, *packed_rows)
+    assert f"on rows of one document each, not documents that end with token {EOD}; {remedy}" in refused.stderr
+    compiled.train(folder / "old", *options, "--load", saved)
+
+
 def test_every_plan_trains_as_pytorch(model, tmp_path):
     program, options, expected = model
     rows = succeed(
@@ -77,9 +99,114 @@ def test_every_plan_trains_as_pytorch(model, tmp_path):
         succeed("galvatron-opt", f"--plan={tmp_path / 'plan.json'}", "--lower", program, "-o", tmp_path / name)
         run = Compiled(tmp_path / name).train(tmp_path / f"run-{name}", *options, "--reset-at-documents", "--eod", EOD)
         assert run.column("loss") == pytest.approx(expected, rel=1e-4), name
+    goes_on_with_its_documents(Compiled(tmp_path / "one"), options, expected, tmp_path)
     # Without the option each row is one document: another loss.
     whole = Compiled(tmp_path / "one").train(tmp_path / "whole", *options)
     assert whole.column("loss") != pytest.approx(expected, rel=1e-4)
+
+
+# Rows of 16: a document of one token, one that ends with the row, one that the row cuts.
+LENGTHS = ((5, 1, 10), (3, 13), (1, 7, 2, 6), (16,), (2, 2, 11, 1))
+
+
+def cut_rows() -> torch.Tensor:
+    """Rows whose documents have the lengths above and end with EOD, but for one in three at the end of its row."""
+    generator = torch.Generator().manual_seed(1)
+    data = torch.randint(EOD + 1, VOCABULARY, (STEPS * BATCH, SEQ), generator=generator)
+    for number, row in enumerate(data):
+        end = 0
+        for length in LENGTHS[number % len(LENGTHS)]:
+            end += length
+            row[end - 1] = EOD if end < SEQ or number % 3 else row[end - 1]
+    return data
+
+
+def train_apart(module, data: torch.Tensor) -> list[float]:
+    """As if each document were a batch of its own: the mean is over all positions that have a next token."""
+    losses = []
+    optimizer = torch.optim.SGD(module.parameters(), lr=RATE)
+    for rows in data.split(BATCH):
+        terms = []
+        for row in rows:
+            ends = [i + 1 for i, token in enumerate(row.tolist()) if token == EOD or i + 1 == SEQ]
+            for begin, end in zip([0, *ends], ends, strict=False):
+                logits = module(input_ids=row[None, begin:end], use_cache=False).logits[0]
+                terms.append(functional.cross_entropy(logits[:-1], row[begin + 1 : end], reduction="none"))
+        loss = torch.cat(terms).mean()
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return losses
+
+
+def import_documents(name: str, folder):
+    """The program of a model that knows of no documents, options of its training, and PyTorch's losses."""
+    attention = "eager" if name in ("bloom", "gemma2") else "sdpa"
+    arguments = ["--config", MODELS / f"{name}.json", "--attn", attention, "-o", folder / f"{name}.pt"]
+    assert export.main([str(argument) for argument in arguments]) == 0
+    program = folder / f"{name}.mlir"
+    succeed("galvatron-import", folder / f"{name}.pt", "--documents", "--batch", BATCH, "--seq", SEQ, "-o", program)
+    with huggingface.quiet():
+        module = huggingface.build_random(huggingface.read_config(MODELS / f"{name}.json"), attention, 0).train()
+    module.load_state_dict(load_file(program.with_suffix(".safetensors")), strict=False)
+    data = cut_rows()
+    (folder / "tokens.bin").write_bytes(data.to(torch.uint8).numpy().tobytes())
+    options = ["--optimizer", "sgd", "--lr", RATE, "--steps", STEPS, "--data", folder / "tokens.bin"]
+    return program, options, train_apart(module, data)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "mistral", "bloom"])
+def test_documents_put_in_train_as_those_apart(name, tmp_path):
+    program, options, expected = import_documents(name, tmp_path)
+    succeed("galvatron-opt", "--search", "--lower", program, "--ranks=1", "-o", tmp_path / "searched")
+    units = Compiled(tmp_path / "searched").units
+    for plan, layout in PLANS.items():
+        (tmp_path / "plan.json").write_text(json.dumps(layout.plan(units)))
+        succeed("galvatron-opt", f"--plan={tmp_path / 'plan.json'}", "--lower", program, "-o", tmp_path / plan)
+        run = Compiled(tmp_path / plan).train(tmp_path / f"run-{plan}", *options, "--reset-at-documents", "--eod", EOD)
+        assert run.column("loss") == pytest.approx(expected, rel=1e-4), plan
+
+
+@pytest.mark.parametrize("name", ["falcon", "falcon_alibi", "gpt_neox", "cohere", "gemma2", "stablelm", "qwen3"])
+def test_documents_put_in_other_families(name, tmp_path):
+    """Rotations of a part and of neighbours, ALiBi, windows in every other layer, a norm of each head."""
+    program, options, expected = import_documents(name, tmp_path)
+    weights = program.with_suffix(".safetensors")
+    rows = succeed("galvatron-opt", "--evaluate", program, *options, "--eod", EOD, "--weights", weights).stdout.split()
+    assert [float(row.split(",")[1]) for row in rows[1:]] == pytest.approx(expected, rel=1e-5)
+
+
+class Pooled(torch.nn.Module):
+    """Adds the mean of all tokens to each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = torch.nn.Embedding(VOCABULARY, 8), torch.nn.Linear(8, VOCABULARY)
+
+    def forward(self, input_ids, labels):
+        x = self.words(input_ids)
+        logits = self.head(x + x.mean(1, keepdim=True))
+        return functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+
+
+def test_what_is_not_understood_is_refused(tmp_path):
+    ids = torch.arange(2 * SEQ).view(2, SEQ)
+    export.save(Pooled(), (ids, ids), tmp_path / "pooled.pt")
+    refused = call("galvatron-import", tmp_path / "pooled.pt", "--documents", "-o", tmp_path / "pooled.mlir")
+    assert refused.returncode == 1 and not (tmp_path / "pooled.mlir").exists()
+    assert "the top module (test_documents.py:" in refused.stderr
+    assert "joins the positions of a row, so documents cannot be kept apart; export the module with" in refused.stderr
+
+
+def test_modules_with_position_ids_refuse_documents_put_in(tmp_path):
+    with huggingface.quiet():
+        module = huggingface.build_random(huggingface.read_config(MODELS / "llama.json"), "sdpa", 0).train()
+    ids, positions = torch.arange(2 * SEQ).view(2, SEQ), (torch.arange(SEQ) % 6).expand(2, SEQ).contiguous()
+    export.save(module, (ids, ids, positions), tmp_path / "model.pt")
+    refused = call("galvatron-import", tmp_path / "model.pt", "--documents", "-o", tmp_path / "model.mlir")
+    assert refused.returncode == 1
+    assert "--documents is for modules without position_ids as third input; this one has it" in refused.stderr
 
 
 def test_programs_without_documents_refuse_the_option(tmp_path):

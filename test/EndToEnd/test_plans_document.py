@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 
@@ -24,6 +25,28 @@ def test_plan_compiles(number, tmp_path):
     micro_batches = plan.get("micro_batches", plan.get("chunks", 1))
     shape = re.search(r"#plan\.pipeline<stages = (\d+), devices = (\d+), micro_batches = (\d+)", program)
     assert [int(number) for number in shape.groups()] == [stages, ranks // stages, micro_batches]
+
+
+def test_gallery_is_what_its_commands_print():
+    script = ROOT / "scripts" / "collectives.py"
+    specification = importlib.util.spec_from_file_location("collectives", script)
+    collectives = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(collectives)
+    gallery = DOCUMENT[DOCUMENT.index("## Gallery") :]
+    assert len(collectives.GALLERY.findall(gallery)) == gallery.count("\n### ") >= 6
+    found = collectives.updated(gallery.replace("test/Inputs", str(ROOT / "test" / "Inputs")))
+    expected = gallery.replace("test/Inputs", str(ROOT / "test" / "Inputs"))
+    assert found == expected, "scripts/collectives.py --update docs/plans.md writes what the commands print now"
+
+
+def test_collectives_of_a_plan_by_its_command(tmp_path):
+    """As a user calls it; the groups of a mesh that is not in the order of its sizes."""
+    (tmp_path / "plan.json").write_text('{"ranks": 6, "global_batch": 6, "mesh": [3, 2], "units": ['
+        '{"path": "embedding"}, {"path": "layers.0", "strategy": {"tp": 2}}, {"path": "layers.1"}, {"path": "head"}]}')  # fmt: skip
+    program = ROOT / "test" / "Inputs" / "sixths_ignored.mlir"
+    printed = succeed("python3", ROOT / "scripts" / "collectives.py", tmp_path / "plan.json", program).stdout
+    assert "axes 0: ranks {0 2 4} {1 3 5}\n" in printed and "axes 1: ranks {0 1} {2 3} {4 5}\n" in printed
+    assert "  decoder.dp3tp2 forward: 2 all_reduce over axes 1\n" in printed
 
 
 def test_every_key_is_told():

@@ -97,6 +97,11 @@ class TrainingTest(ProgramFixture):
         self.assertIn("from token 64 on", self.output)
         self.train((1, 1, 1, 1), *go_on, "--data", other, "--override", "all")
         self.assertIn("other.bin, 96 tokens of type u8, from token 64 on", self.output)
+        # Other numbers of the update are a warning that names them.
+        self.train((1, 1, 1, 1), *go_on, "--data", data, "--shuffle", "--clip-grad", 3, "--seed", 4, "--override", "all")
+        self.assertRegex(self.errors, "warning: .*other was trained with --clip-grad 0, not 3; --seed 3, not 4; this run")
+        self.train((1, 1, 1, 1), *go_on, "--data", data, "--shuffle")
+        self.assertNotIn("was trained with", self.errors)
         # A checkpoint that does not say: taken, with a word.
         self.train((1, 1, 1, 1), "--steps", 2, "--data", data, "--seed", 3, "--save", save)
         with open(save + "/training.json") as file:

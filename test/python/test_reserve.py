@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench" / "gpu"))
 
 import reserve  # noqa: E402
 
-MADE_OF = {"context": 600, "library": 400, "group": 500, "direction": 140, "sums": 30}  # MB
+MADE_OF = {"context": 600, "library": 400, "group": 500, "direction": 140, "peer": 240, "sums": 30}  # MB
 FOUND = {name: part * 10**6 for name, part in MADE_OF.items()} | {"mapping": 0}
 ARENA = 10**8
 
@@ -29,7 +29,7 @@ def programs(*plans: str, tied: bool = False, noise: int = 0) -> list[dict]:
     ]
 
 
-PLANS = ("one", "dp2", "pp2-1f1b", "dp2-tp2", "tp2-pp2")
+PLANS = ("one", "dp2", "ulysses2", "pp2-1f1b", "dp2-tp2", "tp2-pp2")
 
 
 def test_parts_are_found():
@@ -68,7 +68,7 @@ def test_what_large_arenas_take_beyond_is_by_gibibyte():
 
 def test_too_few_plans_are_refused():
     with pytest.raises(SystemExit, match="there is nothing of .*dp2-tp2"):
-        reserve.fit(programs("one", "dp2", "pp2-1f1b"))
+        reserve.fit(programs("one", "dp2", "ulysses2", "pp2-1f1b"))
 
 
 def test_other_plans_are_left_out():

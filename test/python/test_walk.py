@@ -1,4 +1,5 @@
-"""docs/walk.md stays true: its commands run, print what it quotes, and its files have the functions that it names."""
+"""docs/walk.md and docs/adding-a-parallelism.md stay true: their commands run, print what is quoted, and the files have the
+functions that are named."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-PAGE = (ROOT / "docs" / "walk.md").read_text()
-STOPS = re.split(r"^## (?=\d+\. )", PAGE, flags=re.MULTILINE)
+PAGES = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("walk", "adding-a-parallelism")}
+PAGE = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 COMMANDS = re.compile(r"```sh\n(.*?)```(?:\n```\w+\n(.*?)```)?", re.DOTALL)
 FILE = re.compile(r"`((?:\w+/)+[\w.]+\.\w+)`")
 FUNCTION = re.compile(r"`((?:\w+/)+\w+\.(?:cpp|py))`, `(\w+)`|`(\w+)` in `((?:\w+/)+\w+\.(?:cpp|py))`")
@@ -50,15 +51,16 @@ def tree(tmp_path: Path) -> Path:
     build = ROOT / os.environ.get("GALVATRON_BUILD_DIR", "build")
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "bin").symlink_to(build.resolve() / "bin")
-    for name in ("scripts", "python", "test", ".venv"):
+    for name in ("scripts", "python", "test", ".venv", "dialects", "runtime"):
         if (ROOT / name).exists():
             (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
 
 
-def test_commands_print_the_quotes(tree):
+@PAGE
+def test_commands_print_the_quotes(page, tree):
     environ = {name: value for name, value in os.environ.items() if name != "GALVATRON_BUILD_DIR"}
-    for commands, quotes in COMMANDS.findall(PAGE):
+    for commands, quotes in COMMANDS.findall(page):
         script = ["bash", "-euo", "pipefail", "-c", f". scripts/env.sh\n{commands}"]
         done = subprocess.run(script, cwd=tree, env=environ, capture_output=True, text=True, errors="replace", timeout=300)
         assert done.returncode == 0, commands + done.stdout + done.stderr
@@ -66,16 +68,31 @@ def test_commands_print_the_quotes(tree):
         assert missing is None, f"{commands}does not print, in this order:\n{missing}\nbut:\n{done.stdout}"
 
 
-def test_ten_stops_each_with_a_function_a_command_and_a_quote():
-    assert [re.match(r"\d+", stop)[0] for stop in STOPS[1:]] == [str(number) for number in range(1, 11)]
-    for stop in STOPS[1:]:
-        assert named_functions(stop) and all(quotes for _, quotes in COMMANDS.findall(stop)), stop
-    assert len(PAGE.splitlines()) <= 150
+@PAGE
+def test_ten_stops(page):
+    stops = re.split(r"^## (?=\d+\. )", page, flags=re.MULTILINE)[1:]
+    assert [re.match(r"\d+", stop)[0] for stop in stops] == [str(number) for number in range(1, 11)]
+    for stop in stops:
+        assert all(quotes for _, quotes in COMMANDS.findall(stop)), stop
 
 
-def test_named_files_have_the_named_functions():
-    assert [file for file in FILE.findall(PAGE) if not (ROOT / file).exists()] == []
-    found = named_functions(PAGE)
+def test_each_stop_of_the_walk_has_a_function_and_a_command():
+    for stop in re.split(r"^## (?=\d+\. )", PAGES["walk"], flags=re.MULTILINE)[1:]:
+        assert named_functions(stop) and COMMANDS.findall(stop), stop
+    assert len(PAGES["walk"].splitlines()) <= 150
+
+
+def test_named_tests_are_there():
+    named = re.findall(r"`(\w+Test)\.(\w+)`", PAGES["adding-a-parallelism"])
+    sources = [file.read_text() for file in (ROOT / "test" / "unit").rglob("*Test.cpp")]
+    assert len(named) > 15
+    assert [pair for pair in named if not any(f"TEST_F({pair[0]}, {pair[1]})" in source for source in sources)] == []
+
+
+@PAGE
+def test_named_files_have_the_named_functions(page):
+    assert [file for file in FILE.findall(page) if not (ROOT / file).exists() and not file.startswith("build/")] == []
+    found = named_functions(page)
     assert len(found) > 10
     assert [pair for pair in found if not defines((ROOT / pair[0]).read_text(), pair[1])] == []
 

@@ -17,6 +17,9 @@ struct ImportOptions {
   int64_t batch = 0, seq = 0;
   /// The label of a position is the window's next token, instead of its own: for models that do not shift.
   bool labelsAreNext = false;
+  /// Rows hold several documents, of which the model knows nothing: the program has the inputs `positions` and
+  /// `documents` in place of its own positions.
+  bool hasDocuments = false;
 };
 
 /// Imports a model. Returns false and one sentence in `error` that names what is wrong and what to do; what is

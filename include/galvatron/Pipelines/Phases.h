@@ -66,6 +66,8 @@ struct LowerPhaseOptions : mlir::PassPipelineOptions<LowerPhaseOptions> {
   std::shared_ptr<std::vector<Timetable>> timetables;
 };
 
+/// Before all phases, in `galvatron-import --documents`: rows hold several documents from here on.
+void buildDocumentsPhase(mlir::OpPassManager &passes);
 void buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseOptions &options);
 void buildDifferentiatePhase(mlir::OpPassManager &passes, const DifferentiatePhaseOptions &options);
 void buildPlanPhase(mlir::OpPassManager &passes, const PlanPhaseOptions &options);

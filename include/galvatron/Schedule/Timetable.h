@@ -96,6 +96,9 @@ struct StageLoss {
 /// index in several stages.
 struct RankGroup {
   std::vector<int64_t> axes, stages;
+  /// With how many others a rank exchanges pieces one to one: none, its partners in permutations, all.
+  enum class Exchange { None, Permute, All };
+  Exchange exchange = Exchange::None;
   bool operator==(const RankGroup &) const = default;
 };
 
@@ -138,6 +141,8 @@ struct Communicators {
   std::vector<int64_t> groupSizes;
   /// Stages it sends to, and stages it receives from.
   int64_t channels = 0;
+  /// Other ranks of its groups with which it exchanges pieces one to one, summed over groups.
+  int64_t peers = 0;
 };
 
 /// `mesh`: the axes of a stage's devices.

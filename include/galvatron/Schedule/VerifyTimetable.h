@@ -23,6 +23,8 @@ struct TimetableProof {
   int64_t gradients = 0, reducedOverAxes = 0, reducedOverStages = 0;
   /// Buffers that live between entries by right, each byte with one owner.
   int64_t owners = 0;
+  /// Lists of states that ranks share (ZeRO), gathers of them, and reductions of gradients into pieces.
+  int64_t lists = 0, gathers = 0, scatters = 0;
   /// Parameters of the model that the gradient norm and checkpoints count, each in one stage.
   int64_t counted = 0;
   /// Terms of the loss that are added up once, and sums over the whole batch that are whole before they are read.
@@ -38,6 +40,10 @@ struct TimetableProof {
 ///   - what is received, reduced or sent is left alone until its wait, and every start has one wait;
 ///   - every byte of parameters, moments, copies, gradients and data has one owner, and the gradient norm counts each
 ///     element once;
+///   - of states that ranks share (ZeRO) each element is in one rank's piece, cut alike in all stages; pieces are
+///   gathered
+///     after their update and before they are read, and gradients reduced into them once, over exactly the mesh axes on
+///     which they are partial;
 ///   - every term of the loss is added once, and sums over the batch are whole before they are read.
 /// Fails with an error on the module that names entry, buffer, value and mesh axes.
 mlir::FailureOr<TimetableProof> verifyTimetables(mlir::ModuleOp module, llvm::ArrayRef<Timetable> timetables);

@@ -359,4 +359,49 @@ def NormalizeEquationsPass : Pass<"galvatron-normalize-equations", "mlir::Module
   let dependentDialects = ["::galvatron::graph::GraphDialect"];
 }
 
+def InsertDocumentsPass : Pass<"galvatron-insert-documents", "mlir::ModuleOp"> {
+  let summary = "Puts the inputs positions and documents in place of a model's own positions";
+  let description = [{
+    For rows that hold several documents and a model that knows of none: tables are read and rotations made at `positions`,
+    which restart with each document, and attention is kept within `documents`. All other ops must keep the positions of a
+    row apart, which is followed from the inputs on through their loops.
+
+    Runs in `galvatron-import --documents`, after the raising passes.
+
+    **Before:** norms, attention, rotary positions and losses are named; the step has the two inputs and reads neither.
+    **After:** what a document gets depends on its own tokens, counted from its first.
+    **Example:**
+
+    ```mlir
+    func.func @step(%ids: tensor<2x4xi64>, %labels: tensor<2x4xi64>, %positions: tensor<2x4xi64>, %documents: tensor<2x4xi64>) -> tensor<2x4x8xf32> {
+      %tokens = graph.parameter ["wte"] : tensor<16x8xf32>
+      %places = graph.parameter ["wpe"] : tensor<32x8xf32>
+      %0 = graph.embedding %tokens, %ids : (tensor<16x8xf32>, tensor<2x4xi64>) -> tensor<2x4x8xf32>
+      %1 = graph.slice %places offsets [0, 0] : tensor<32x8xf32> -> tensor<4x8xf32>
+      %2 = graph.broadcast %1 dims [1, 2] : tensor<4x8xf32> -> tensor<2x4x8xf32>
+      %3 = arith.addf %0, %2 : tensor<2x4x8xf32>
+      return %3 : tensor<2x4x8xf32>
+    }
+    ```
+
+    ```mlir
+    func.func @step(%ids: tensor<2x4xi64>, %labels: tensor<2x4xi64>, %positions: tensor<2x4xi64>, %documents: tensor<2x4xi64>) -> tensor<2x4x8xf32> {
+      %0 = graph.parameter ["wte"] : tensor<16x8xf32>
+      %1 = graph.parameter ["wpe"] : tensor<32x8xf32>
+      %2 = graph.embedding %0, %ids : (tensor<16x8xf32>, tensor<2x4xi64>) -> tensor<2x4x8xf32>
+      %3 = graph.embedding %1, %positions : (tensor<32x8xf32>, tensor<2x4xi64>) -> tensor<2x4x8xf32>
+      %4 = arith.addf %2, %3 : tensor<2x4x8xf32>
+      return %4 : tensor<2x4x8xf32>
+    }
+    ```
+
+    **Fails when:** an op mixes the positions of a row otherwise than by attention, or reads positions of its own in a way
+    that is not known: a bias of attention that is no function of the distance, a product with a table of positions.
+  }];
+  let statistics = [Statistic<"numTables", "num-tables", "Tables that are read at the inputs' positions">,
+                    Statistic<"numRopes", "num-ropes", "Rotations by the inputs' positions">,
+                    Statistic<"numAttentions", "num-attentions", "Attention kept within documents">];
+  let dependentDialects = ["::galvatron::graph::GraphDialect", "::mlir::arith::ArithDialect", "::mlir::math::MathDialect"];
+}
+
 #endif // GALVATRON_TRANSFORMS_RAISE

@@ -4,6 +4,8 @@
 #include "Reader.h"
 
 #include "dialects/Graph/GraphDialect.h"
+#include "galvatron/Pipelines/Phases.h"
+#include "galvatron/Pipelines/Places.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -104,6 +106,20 @@ static std::string findBatchHolder(mlir::MLIRContext &context, const torch::jit:
   return "";
 }
 
+/// Throws where the model's positions are not understood.
+static void insertDocuments(mlir::ModuleOp program) {
+  mlir::PassManager passes(program.getContext());
+  buildDocumentsPhase(passes);
+  std::string error;
+  mlir::ScopedDiagnosticHandler handler(program.getContext(), [&](mlir::Diagnostic &diagnostic) {
+    if (error.empty() && diagnostic.getSeverity() == mlir::DiagnosticSeverity::Error)
+      error = "--documents: " + describePlace(diagnostic.getLocation()) + diagnostic.str();
+    return mlir::success();
+  });
+  if (mlir::failed(passes.run(program)))
+    throw ImportError(error);
+}
+
 static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const torch::jit::Module &module,
                                               const Parameters &parameters, const Description &description,
                                               const ImportOptions &options, std::vector<std::string> &warnings) {
@@ -112,7 +128,11 @@ static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const 
   if (batch <= 0 || seq <= 0)
     throw ImportError("the archive has no galvatron.json that tells its example's sizes; pass --batch and --seq");
   checkBounds(description, batch, seq);
-  Importer importer(context, batch, seq, Reader::isPacked(module));
+  bool isPacked = Reader::isPacked(module);
+  if (isPacked && options.hasDocuments)
+    throw ImportError("--documents is for modules without position_ids as third input; this one has it, and keeps "
+                      "documents apart itself: import it without --documents");
+  Importer importer(context, batch, seq, isPacked || options.hasDocuments);
   importer.exampleBatch = description.exampleBatch;
   importer.exampleSeq = description.exampleSeq;
   if (options.labelsAreNext)
@@ -133,6 +153,8 @@ static mlir::OwningOpRef<mlir::ModuleOp> read(mlir::MLIRContext &context, const 
   if (!holder.empty())
     importer.module()->setAttr(graph::kBatchHeldByAttr, mlir::StringAttr::get(&context, holder));
   mlir::OwningOpRef<mlir::ModuleOp> program = importer.finish(loss);
+  if (options.hasDocuments)
+    insertDocuments(*program);
   describeBuffers(*program, reader, parameters.buffers());
   warnings = importer.warnings;
   return program;

@@ -7,7 +7,7 @@
 #include <filesystem>
 
 static const char kUsage[] =
-    "usage: galvatron-import <model.pt> [--batch N] [--seq N] [--labels same|next] [-o model.mlir]\n\n"
+    "usage: galvatron-import <model.pt> [--batch N] [--seq N] [--labels same|next] [--documents] [-o model.mlir]\n\n"
     "Imports a module exported by `python -m galvatron.export` to the graph dialect.\n\n"
     "  -o FILE      the .mlir file to write (default: <model>.mlir in this folder);\n"
     "               weights, where exported, go beside it as .safetensors\n"
@@ -19,6 +19,9 @@ static const char kUsage[] =
     "               token of its window, and the last position has none. A warning tells\n"
     "               where neither shifts; models whose attention sees all positions, and\n"
     "               may well compare a position with its own token, are not warned about\n"
+    "  --documents  rows hold several documents, where launch --reset-at-documents says: positions\n"
+    "               are counted from the first token of each, and attention stays within it; for\n"
+    "               modules without position_ids as third input, which do so themselves\n"
     "  --help, --version\n";
 
 static int fail(const std::string &message) {
@@ -34,6 +37,10 @@ int galvatron::runImportTool(int argc, char **argv) {
       return std::fputs(kUsage, stdout), 0;
     if (name == "--version")
       return std::puts("galvatron-import 0.1.0"), 0;
+    if (name == "--documents") {
+      options.hasDocuments = true;
+      continue;
+    }
     if (name.size() < 2 || name[0] != '-') {
       if (!options.input.empty())
         return fail("expects one model, but got " + options.input + " and " + name);

@@ -45,6 +45,7 @@ OverheadBytes readOverhead(const Json &value, const OverheadBytes &fallback, std
   overhead.library = reader.integer("library", fallback.library, 0);
   overhead.group = reader.integer("group", fallback.group, 0);
   overhead.channel = reader.integer("direction", fallback.channel, 0);
+  overhead.peer = reader.integer("peer", fallback.peer, 0);
   overhead.sums = reader.integer("sums", fallback.sums, 0);
   overhead.mapping = reader.integer("mapping", fallback.mapping, 0);
   error = reader.finish();

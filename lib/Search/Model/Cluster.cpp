@@ -35,15 +35,15 @@ constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 ///       results); HBM3 3.35 TB/s (data sheet) at 0.9.
 /// a100  312 TFLOP/s bf16 (data sheet) at 0.7, HBM2e 2.0 TB/s at 0.85, NVLink 3
 ///       300 GB/s a direction at 0.8, 200 Gb/s per GPU.
-/// Overhead on h200 and h100, CUDA 13.0, NCCL 2.28.9: least squares over 206
-///       ranks of 85 programs on 1, 2 and 4 GPUs, raised until none was under
+/// Overhead on h200 and h100, CUDA 13.0, NCCL 2.28.9: least squares over 286
+///       ranks of 139 programs on 1, 2 and 4 GPUs, raised until none was under
 ///       (bench/gpu/reserve.py bench/results/gpu_memory.json), and 1 MB. A group
 ///       of four takes what a group of two takes. Taken for the other kinds, too.
 /// Memory of the GPUs is what CUDA says there is: 150.1 GB on h200 and 85.0 on
 ///       h100 (measured), on a100 with 80 GB as on h100.
 /// GPUs: kernels and collectives side by side, slow-down 1.13 (measured by
 /// Hetu-Galvatron's authors on A100s, its shipped overlap_coefficient.json).
-constexpr OverheadBytes kCuda = {646'000'000, 332'000'000, 511'000'000, 141'000'000, 26'000'000, 250'000};
+constexpr OverheadBytes kCuda = {646'000'000, 334'000'000, 511'000'000, 141'000'000, 472'000'000, 26'000'000, 250'000};
 
 const DeviceKind kKinds[] = {
     {"cpu", 1.2e11, 0, 8e9, 1e-6, {}, 2ll << 30, {4e9, 5e-6}, {1.1e9, 3e-5}, false, 1},
@@ -109,7 +109,7 @@ std::int64_t OverheadBytes::of(const RankCommunicators &communicators, std::int6
   bool isAlone = communicators.groups.empty() && !communicators.channels && !communicators.isForSums;
   if (isAlone)
     return context;
-  return context + library + std::int64_t(communicators.groups.size()) * group + communicators.channels * channel +
+  return context + library + std::int64_t(communicators.groups.size()) * group + communicators.channels * channel + communicators.peers * peer +
          (communicators.isForSums ? sums : 0) + std::int64_t(std::ceil(double(arenaBytes) / kGiB * double(mapping)));
 }
 

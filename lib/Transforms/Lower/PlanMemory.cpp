@@ -42,6 +42,8 @@ struct PlanMemoryPass : galvatron::impl::PlanMemoryPassBase<PlanMemoryPass> {
       stage->setAttr(dist::kGroupSizesAttrName, builder.getDenseI64ArrayAttr(communicators.groupSizes));
     if (communicators.channels)
       stage->setAttr(dist::kChannelsAttrName, builder.getI64IntegerAttr(communicators.channels));
+    if (communicators.peers)
+      stage->setAttr(dist::kPeersAttrName, builder.getI64IntegerAttr(communicators.peers));
   }
 
   std::shared_ptr<std::vector<Timetable>> timetables = std::make_shared<std::vector<Timetable>>();

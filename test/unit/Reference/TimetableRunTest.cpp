@@ -1,6 +1,6 @@
 // What is wrong with a timetable is found when it runs: each test spoils one that is right in one place.
 #include "galvatron/Reference/TimetableRun.h"
-#include "../Equivalence/TrainedPlan.h"
+#include "../Equivalence/SpoiltTimetables.h"
 
 #include <gmock/gmock.h>
 
@@ -12,65 +12,10 @@ using ::testing::MatchesRegex;
 
 namespace {
 
-class TimetableRunTest : public ::testing::Test {
+class TimetableRunTest : public SpoiltTimetables {
 protected:
-  /// Two stages of dp 2 x tp 2, two micro-batches.
-  void build(const std::string &file = "llama_ignored.mlir") {
-    model.emplace(file);
-    LayerwisePlan plan;
-    plan.stages = 2;
-    plan.devices = 4;
-    plan.microBatches = 2;
-    plan.schedule = "1f1b";
-    plan.stageOf = {0, 0, 1, 1};
-    plan.strategies.assign(4, {.dp = 2, .tp = 2});
-    staged = model->stage(plan);
-    ASSERT_TRUE(staged);
-    timetables = TrainedModel::lower(*staged);
-    ASSERT_EQ(timetables.size(), 2u);
-  }
-
-  /// What is said of the program as it is now: the first error, with its notes; else how it differs from one device.
-  std::string complaint() {
-    std::string text;
-    mlir::ScopedDiagnosticHandler handler(model->context(), [&](mlir::Diagnostic &diagnostic) {
-      text += diagnostic.str();
-      for (mlir::Diagnostic &note : diagnostic.getNotes())
-        text += "; " + note.str();
-    });
-    Training training = model->train(*staged, timetables);
-    return text.empty() ? model->differenceOf(training) : text;
-  }
-
-  size_t indexOf(size_t stage, const std::string &name) {
-    std::vector<TimetableEntry> &entries = timetables[stage].entries;
-    auto found = llvm::find_if(entries, [&](const TimetableEntry &entry) { return entry.name == name; });
-    EXPECT_NE(found, entries.end()) << name;
-    return found - entries.begin();
-  }
-  template <typename Kind> Kind &find(size_t stage, const std::string &name) {
-    return *timetables[stage].entries[indexOf(stage, name)].getIf<Kind>();
-  }
-  Buffer &bufferOf(size_t stage, BufferReference reference) { return timetables[stage].buffers[reference.buffer]; }
-
-  void moveLives(size_t stage, size_t from, int by) {
-    for (Buffer &buffer : timetables[stage].buffers)
-      for (int64_t *at : {&buffer.first, &buffer.last})
-        *at += *at >= int64_t(from) ? by : 0;
-  }
-  void remove(size_t stage, const std::string &name) {
-    size_t index = indexOf(stage, name);
-    timetables[stage].entries.erase(timetables[stage].entries.begin() + index);
-    moveLives(stage, index + 1, -1);
-  }
-  void insert(size_t stage, size_t index, TimetableEntry entry) {
-    timetables[stage].entries.insert(timetables[stage].entries.begin() + index, std::move(entry));
-    moveLives(stage, index, 1);
-  }
-
-  std::optional<TrainedModel> model;
-  mlir::OwningOpRef<mlir::ModuleOp> staged;
-  std::vector<Timetable> timetables;
+  /// Two stages of dp 2 x tp 2.
+  void build(const std::string &file = "llama_ignored.mlir") { SpoiltTimetables::build(file, {.dp = 2, .tp = 2}); }
 };
 
 TEST_F(TimetableRunTest, FindsNothingWrongWithWhatIsRight) {

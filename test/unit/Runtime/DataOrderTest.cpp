@@ -83,9 +83,20 @@ TEST(DataOrder, DifferencesAreNamedWithTheWordThatAcceptsThem) {
   EXPECT_TRUE(checkSameData("saved", saved, now, {}).ok());
   now.file = "other.bin";
   EXPECT_THAT(checkSameData("saved", saved, now, {"seq"}).message, HasSubstr("--override data "));
+  now = saved;
+  now.eod = 7;
+  EXPECT_THAT(checkSameData("saved", saved, now, {"seq"}).message,
+              AllOf(HasSubstr("on rows of one document each, not documents that end with token 7;"),
+                    HasSubstr("--override documents ")));
+  EXPECT_TRUE(checkSameData("saved", saved, now, {"documents"}).ok());
+  saved.eod = 5;
+  EXPECT_THAT(checkSameData("saved", saved, now, {}).message,
+              HasSubstr("documents that end with token 5, not documents that end with token 7"));
+  now = saved;
+  now.seed = 5;
   saved.file = now.file = "";
   EXPECT_THAT(checkSameData("saved", saved, now, {}).message,
-              HasSubstr("random tokens, seed 3, not random tokens, seed 4"));
+              HasSubstr("random tokens, seed 3, not random tokens, seed 5"));
 }
 
 } // namespace

@@ -54,8 +54,25 @@ TEST(Options, OverrideTakesAListOfWords) {
   ASSERT_TRUE(parse({"--override", "shuffle,data", "--override=seq"}, options).ok());
   EXPECT_EQ(options.overrides, (std::set<std::string>{"data", "seq", "shuffle"}));
   EXPECT_EQ(parse({"--override", "seq,order"}, options).message,
-            "--override expects shuffle, seq, data or all, with commas between several, but got 'order'");
+            "--override expects shuffle, seq, data, documents or all, with commas between several, but got 'order'");
   EXPECT_THAT(parse({"--override="}, options).message, HasSubstr("but got ''"));
+}
+
+TEST(Options, UpdateSettingsAreThoseThatHaveAnEffect) {
+  Options options;
+  ASSERT_TRUE(parse({"--lr", "3e-3", "--steps", "60", "--min-lr", "1e-4", "--clip-grad", "1"}, options).ok());
+  std::map<std::string, std::string> settings = options.updateSettings();
+  EXPECT_EQ(settings["--lr"], "0.003");
+  EXPECT_EQ(settings["--clip-grad"], "1");
+  EXPECT_EQ(settings["--betas"], "0.9,0.999");
+  for (const char *without : {"--steps", "--min-lr", "--weight-decay-on"})
+    EXPECT_FALSE(settings.contains(without)) << without;
+  ASSERT_TRUE(
+      parse({"--lr-schedule", "cosine", "--steps", "60", "--optimizer", "sgd", "--weight-decay", "0.1"}, options).ok());
+  settings = options.updateSettings();
+  EXPECT_EQ(settings["--steps"], "60");
+  EXPECT_EQ(settings["--weight-decay-on"], "matrices");
+  EXPECT_FALSE(settings.contains("--betas"));
 }
 
 TEST(Options, HelpNamesEveryOption) {

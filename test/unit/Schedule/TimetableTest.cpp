@@ -207,6 +207,16 @@ TEST_F(TimetableTest, CommunicatorsAreOfWhatIsJoined) {
   }
 }
 
+TEST_F(TimetableTest, PeersAreThoseThatPiecesAreExchangedWith) {
+  using Exchange = RankGroup::Exchange;
+  Timetable timetable;
+  timetable.groups = {{{0}, {}, Exchange::Permute},  // of 4 ranks: one it sends to, one it receives from
+                      {{1, 0}, {}, Exchange::None},  // all 8, in two orders: one communicator
+                      {{0, 1}, {}, Exchange::All},   //
+                      {{1}, {}, Exchange::Permute}}; // of 2: the same one
+  EXPECT_EQ(communicatorsOf(timetable, {4, 2}).peers, 2 + 7 + 1);
+}
+
 TEST_F(TimetableTest, TheFirstMicroBatchWritesGradients) {
   build(program(1, oneStage("head")));
   EXPECT_THAT(find<Compute>(0, "backward block0 micro-batch 0").adds, ElementsAre(false, false));

@@ -16,7 +16,7 @@ namespace galvatron::search {
 /// Reads `{"nodes", "devices_per_node", "device", "memory_bytes_per_device",
 /// "reserved_bytes_per_device", "links": {"intra": {"GB_per_s", "us"}, "inter": {...}}}`.
 /// `reserved_bytes_per_device` is a number for every rank, or `{"context", "library",
-/// "group", "direction", "sums", "mapping"}`, the fields of OverheadBytes. Only `nodes` and
+/// "group", "direction", "peer", "sums", "mapping"}`, the fields of OverheadBytes. Only `nodes` and
 /// `devices_per_node` are required; `inter` may be a list with one entry a
 /// node. Unknown keys, wrong types, rates that are not positive are errors.
 Result<Cluster> parseCluster(std::string_view json);

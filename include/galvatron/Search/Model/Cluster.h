@@ -42,6 +42,8 @@ struct RankCommunicators {
   std::vector<std::int64_t> groups;
   /// Values to another stage, or from one.
   std::int64_t channels = 0;
+  /// Other ranks with which it exchanges pieces one to one, summed over groups.
+  std::int64_t peers = 0;
   /// Of all ranks, for a few sums a step only.
   bool isForSums = false;
 };
@@ -55,6 +57,8 @@ struct OverheadBytes {
   /// For each group that does collectives, whatever its size.
   std::int64_t group = 0;
   std::int64_t channel = 0;
+  /// For each other rank of a group with which it exchanges pieces one to one.
+  std::int64_t peer = 0;
   std::int64_t sums = 0;
   /// For each GiB of the arena, where there is more than one rank: others map it.
   std::int64_t mapping = 0;
