@@ -9,6 +9,7 @@
 #include "galvatron/Placement/PlacementsBody.h"
 #include "galvatron/Placement/PlacementsRedistribution.h"
 #include "galvatron/Placement/Recomputation.h"
+#include "galvatron/Schedule/Timetable.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
@@ -17,6 +18,9 @@
 
 using namespace mlir;
 using namespace galvatron;
+
+/// Placed layers that are kept for strategies that recompute more of them: two threads ask for one after another.
+static constexpr size_t kMostBases = 8;
 
 /// The parts of the batch that show what depends on it: as few as divide the samples of a device.
 static int64_t getParts(int64_t samples) {
@@ -75,8 +79,9 @@ namespace {
 /// Counts a placed layer whose redistributions are collectives and whose backward recomputes what it does not keep.
 class PlacedReader {
 public:
-  PlacedReader(graph::LayerOp layer, const LayerSubAxes &subAxes, const PlacedAmounts &amounts)
-      : layer(layer), backward(layer.getBackward()), subAxes(subAxes), amounts(amounts) {}
+  /// `isTied`: by position of parameters; may be empty.
+  PlacedReader(graph::LayerOp layer, const LayerSubAxes &subAxes, const PlacedAmounts &amounts, ArrayRef<bool> isTied)
+      : layer(layer), backward(layer.getBackward()), subAxes(subAxes), amounts(amounts), tied(isTied) {}
   LayerWork read();
 
 private:
@@ -84,7 +89,8 @@ private:
   void number();
   void readSaved();
   void readArguments();
-  void readGradientSums();
+  void readParameter(BlockArgument argument);
+  ArrayRef<int64_t> getPartialAxes(BlockArgument parameter);
   BodyWork readBody(Block &block);
   std::vector<MovedValue> readCollectives(Block &block);
   std::vector<ValueLife> readValues(Block &block);
@@ -97,6 +103,7 @@ private:
   graph::BackwardOp backward;
   const LayerSubAxes &subAxes;
   const PlacedAmounts &amounts;
+  ArrayRef<bool> tied;
   LayerWork work;
   DenseMap<Operation *, int> numbers;
   llvm::SetVector<Value> saved; // what they are views of
@@ -218,33 +225,54 @@ bool PlacedReader::isCutByTensor(Operation *op) {
 
 void PlacedReader::readArguments() {
   for (BlockArgument argument : layer.getBody().front().getArguments()) {
-    auto type = dyn_cast<RankedTensorType>(argument.getType());
-    if (argument.getArgNumber() < layer.getNumInputs()) {
-      if (backward && graph::isFloatTensor(type))
-        work.inputs += amounts.getBytes(argument);
-      continue;
-    }
-    double masterBytes = 4.0 * double(dist::getLocalType(type).getNumElements());
-    (layer.hasGradient(argument.getArgNumber()) ? work.parameters : work.frozen) += masterBytes;
-    if (double bytes = amounts.atOnce(amounts.getBytes(argument)); bytes != masterBytes)
-      work.copies += bytes;
+    if (argument.getArgNumber() >= layer.getNumInputs())
+      readParameter(argument);
+    else if (backward && graph::isFloatTensor(argument.getType()))
+      work.inputs += amounts.getBytes(argument);
   }
 }
 
-/// Gradients are summed in f32 over the mesh axes on which backward leaves them partial.
-void PlacedReader::readGradientSums() {
-  if (!backward)
+/// Gradients are summed in f32 over the mesh axes on which backward leaves them partial. What no body gives a gradient
+/// is not trained, whether it says so or not.
+void PlacedReader::readParameter(BlockArgument argument) {
+  int64_t elements = dist::getLocalType(cast<RankedTensorType>(argument.getType())).getNumElements();
+  double bytes = 4.0 * double(elements);
+  double readBytes = amounts.atOnce(amounts.getBytes(argument));
+  bool isReadAsF32 = readBytes == bytes;
+  if (!layer.hasGradient(argument.getArgNumber())) {
+    work.frozen += bytes + (isReadAsF32 ? 0 : readBytes);
     return;
-  llvm::MapVector<ArrayRef<int64_t>, double> bytesOfAxes;
-  ValueRange returned = backward.getBody().front().getTerminator()->getOperands();
-  for (auto [argument, gradient] : llvm::zip(layer.getDifferentiated(), returned)) {
-    dist::PlacementAttr placement = dist::getPlacement(gradient.getType());
-    ArrayRef<int64_t> axes = placement ? placement.withoutPartialTime().getPartialAxes() : ArrayRef<int64_t>();
-    if (argument.getArgNumber() >= layer.getNumInputs() && !axes.empty())
-      bytesOfAxes[axes] += 4.0 * double(dist::getLocalType(gradient.getType()).getNumElements());
   }
-  for (auto [axes, bytes] : bytesOfAxes)
-    work.gradientSums.push_back(move(search::CollectiveKind::AllReduce, axes, {bytes, 0}));
+  ArrayRef<int64_t> axes = getPartialAxes(argument);
+  size_t position = argument.getArgNumber() - layer.getNumInputs();
+  bool isTied = position < tied.size() && tied[position];
+  auto at = llvm::find_if(work.trained, [&](const TrainedParameters &other) {
+    return ArrayRef(other.axes) == axes && other.isReadAsF32 == isReadAsF32 && other.isTied == isTied;
+  });
+  if (at == work.trained.end()) {
+    work.trained.push_back({.sum = describeGroup(search::CollectiveKind::AllReduce, axes, subAxes),
+                            .axes = axes.vec(),
+                            .isReadAsF32 = isReadAsF32,
+                            .isTied = isTied});
+    at = std::prev(work.trained.end());
+    for (int64_t axis : axes)
+      at->ranks *= subAxes.getMesh()[axis];
+  }
+  at->bytes += bytes;
+  at->readBytes += readBytes;
+  at->padded += llvm::alignTo(elements, kStateAlignment);
+}
+
+/// Of the gradient of a parameter, but for time.
+ArrayRef<int64_t> PlacedReader::getPartialAxes(BlockArgument parameter) {
+  if (!backward)
+    return {};
+  ValueRange returned = backward.getBody().front().getTerminator()->getOperands();
+  for (auto [argument, gradient] : llvm::zip(layer.getDifferentiated(), returned))
+    if (argument == parameter)
+      if (dist::PlacementAttr placement = dist::getPlacement(gradient.getType()))
+        return placement.withoutPartialTime().getPartialAxes();
+  return {};
 }
 
 LayerWork PlacedReader::read() {
@@ -257,7 +285,6 @@ LayerWork PlacedReader::read() {
   if (backward)
     work.backward = readBody(backward.getBody().front());
   readArguments();
-  readGradientSums();
   work.isCutByTensor = llvm::any_of(forward, [&](Operation &op) { return isCutByTensor(&op); });
   return std::move(work);
 }
@@ -286,7 +313,13 @@ LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch)
     layers[layer.getSymName()] = layer;
     tagRecomputableValues(layer);
   }
+  llvm::StringMap<graph::CallOp> firstCalls;
   module->walk([&](graph::CallOp call) {
+    SmallVector<bool> &tied = isTied[call.getCallee()];
+    tied.resize(call.getParameters().size());
+    for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>()))
+      if (auto [first, isNew] = firstCalls.try_emplace(name, call); !isNew && first->second != call)
+        tied[position] = true;
     SmallVector<bool> &losses = isLoss[call.getCallee()];
     losses.resize(call.getNumResults());
     for (auto [loss, output] : llvm::zip(losses, call.getOutputs()))
@@ -294,13 +327,17 @@ LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch)
   });
 }
 
-FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,
-                                           int64_t parts) {
+const LayerPlacer::Base *LayerPlacer::findBase(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,
+                                               int64_t parts) {
+  auto known = llvm::find_if(
+      bases, [&](const Base &base) { return base.layer == layer && base.strategy == strategy && base.parts == parts; });
+  if (known != bases.end())
+    return &*known;
   auto pipeline = plan::PipelineAttr::get(layer.getContext(), /*stages=*/1, devices, parts, plan::Schedule::OneFOneB,
                                           DenseI64ArrayAttr());
   FailureOr<LayerSubAxes> subAxes = LayerSubAxes::get(axes, layer, strategy, pipeline, layer.getLoc());
   if (failed(subAxes))
-    return failure();
+    return nullptr;
   BodyRequest request{layer, "placed", {}, {}, isLoss.lookup(layer.getSymName()), bool(strategy.getKeepGathered())};
   size_t numParameters = layer.getBody().getNumArguments() - layer.getNumInputs();
   request.homes.resize(numParameters);
@@ -308,16 +345,33 @@ FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyA
   request.isLoss.resize(layer.getBody().front().getTerminator()->getNumOperands());
   FailureOr<graph::LayerOp> placed = assignBody(request, axes, *subAxes);
   if (failed(placed))
-    return failure();
-  FailureOr<LayerWork> work = failure();
-  if (succeeded(insertCollectives(*placed, subAxes->getMesh()))) {
-    if (graph::BackwardOp backward = placed->getBackward())
-      recomputeAsPlanned(*placed, backward, strategy);
-    fuseExchanges(*placed);
-    PlacedAmounts amounts(globalBatch, parts);
-    work = PlacedReader(*placed, *subAxes, amounts).read();
+    return nullptr;
+  if (failed(insertCollectives(*placed, subAxes->getMesh()))) {
+    placed->erase();
+    return nullptr;
   }
-  placed->erase();
+  if (bases.size() == kMostBases) {
+    bases.front().placed.erase();
+    bases.pop_front();
+  }
+  bases.push_back({strategy, parts, layer, *placed, std::move(*subAxes)});
+  return &bases.back();
+}
+
+FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,
+                                           int64_t parts) {
+  plan::StrategyValues kept = strategy.getValues();
+  kept.recompute = kept.values = 0;
+  const Base *base = findBase(layer, plan::StrategyAttr::get(layer.getContext(), kept), devices, parts);
+  if (!base)
+    return failure();
+  auto placed = cast<graph::LayerOp>(OpBuilder(base->placed).clone(*base->placed));
+  if (graph::BackwardOp backward = placed.getBackward())
+    recomputeAsPlanned(placed, backward, strategy);
+  fuseExchanges(placed);
+  PlacedAmounts amounts(globalBatch, parts);
+  LayerWork work = PlacedReader(placed, *base->subAxes, amounts, isTied.lookup(layer.getSymName())).read();
+  placed.erase();
   return work;
 }
 

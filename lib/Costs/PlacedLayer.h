@@ -15,6 +15,9 @@
 
 #include "llvm/ADT/StringMap.h"
 
+#include <deque>
+#include <optional>
+
 namespace galvatron {
 
 /// A collective of a micro-batch or of a step.
@@ -40,16 +43,28 @@ struct BodyWork {
   double getPeak(double samples) const;
 };
 
+/// Trained parameters whose gradients backward leaves partial along the same mesh axes, none perhaps, and that bodies
+/// read in one type.
+struct TrainedParameters {
+  search::Collective sum;         ///< the ranks that share the gradients; empty bytes
+  std::vector<int64_t> axes = {}; ///< of those ranks
+  int64_t ranks = 1;              ///< how many they are
+  bool isReadAsF32 = true;
+  bool isTied = false; ///< an earlier layer of the model has them, too
+  /// Bytes of one device, before ZeRO shares anything: in f32, and in the type that bodies read.
+  double bytes = 0, readBytes = 0;
+  int64_t padded = 0; ///< elements, each parameter's rounded up as ZeRO's lists have them
+};
+
 /// What a layer leaves one device to do.
 struct LayerWork {
   BodyWork forward, backward;
   /// Bytes kept for backward: the layer's inputs, and what else it reads of forward.
   Amount inputs, saved;
-  /// Bytes: of parameters that are trained and of frozen ones, both in f32; of the bf16 copies of those that bodies
-  /// read so.
-  double parameters = 0, frozen = 0, copies = 0;
-  /// Sums of the gradients in f32, once a step, one for each group of ranks.
-  std::vector<MovedValue> gradientSums;
+  /// In the order of their gradients.
+  std::vector<TrainedParameters> trained;
+  /// Bytes of frozen parameters: in f32, and of the bf16 copies of those that bodies read so.
+  double frozen = 0;
   /// Bytes of the float results over all devices.
   Amount boundary;
   /// Whether tensor parallelism cuts the work of some op of forward.
@@ -72,11 +87,23 @@ private:
   /// samples.
   mlir::FailureOr<LayerWork> tryPlace(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,
                                       int64_t parts);
+  /// With its collectives, before any recomputation: strategies that differ in nothing else share it. Stays the
+  /// placer's; null: failed.
+  struct Base {
+    plan::StrategyAttr strategy; // without recomputation
+    int64_t parts = 0;
+    graph::LayerOp layer, placed;
+    std::optional<LayerSubAxes> subAxes;
+  };
+  const Base *findBase(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices, int64_t parts);
 
   mlir::OwningOpRef<mlir::ModuleOp> module;
   Axes axes;
   int64_t globalBatch;
   llvm::StringMap<graph::LayerOp> layers;
+  std::deque<Base> bases; ///< the last ones that were asked for
+  /// By layer: parameters, by position, that a call of an earlier layer has.
+  llvm::StringMap<llvm::SmallVector<bool>> isTied;
   /// By layer: which of its results are the step's losses.
   llvm::StringMap<llvm::SmallVector<bool>> isLoss;
 };

@@ -3,6 +3,9 @@
 
 #include "PlacedLayer.h"
 
+#include "galvatron/Schedule/Timetable.h"
+#include "galvatron/Search/Model/ShardedStates.h"
+
 #include <map>
 #include <mutex>
 
@@ -11,8 +14,9 @@ using namespace galvatron;
 
 /// Elementwise and reducing code against matrix products: a vector unit without fused blocking.
 static constexpr double kVectorShareOfProducts = 0.125;
-/// fp32 parameter, gradient and AdamW's two moments.
-static constexpr int64_t kStateCopies = 4;
+/// Passes over a parameter's f32 states in an update: AdamW reads parameter, gradient and two moments and writes all
+/// but the gradient, which the norm reads once more.
+static constexpr double kUpdatePasses = 8;
 
 /// Layers placed so far, by type, strategy (its `recompute` and `values` too) and dp.
 struct ProgramCosts::Placed {
@@ -25,6 +29,7 @@ struct ProgramCosts::Placed {
   /// Stays valid: elements of a map do not move.
   const search::Result<LayerWork> &get(const std::string &layerType, search::Strategy strategy, int dp) {
     strategy.strided = false; // only where the ranks of a group are
+    strategy.zero = 0;        // only what they keep of the states
     std::lock_guard lock(mutex);
     std::tuple key(layerType, strategy, dp);
     auto at = layers.find(key);
@@ -68,9 +73,78 @@ static std::optional<search::Error> refuse(const search::Strategy &strategy, Pri
   if (priced != Priced::WhatIsPlaced)
     if (auto reason = search::whyUnsupported(strategy))
       return search::Error{*reason};
-  if (strategy.zero)
-    return search::Error{"ZeRO has no price yet: plan it by hand, or use zero 0"};
   return std::nullopt;
+}
+
+namespace {
+/// What a device has of parameters under a level of ZeRO, in bytes. As lib/Schedule/TimetableShards.cpp lays it out.
+struct StateBytes {
+  StateBytes(const TrainedParameters &some, int zero, int microBatches);
+
+  double kept = 0;  ///< parameters, moments and gradients
+  double whole = 0; ///< gradients that level 1 adds up before it scatters them
+  /// Transient: parameters gathered in forward and in backward; gradients of a micro-batch until they are scattered.
+  double parameters = 0, gradients = 0;
+  double updated = 0; ///< what an update reads and writes
+  double added = 0;   ///< what each backward reads and writes to add pieces of gradients up
+  search::SharedGradients shared;
+};
+} // namespace
+
+StateBytes::StateBytes(const TrainedParameters &some, int zero, int microBatches) {
+  double all = some.bytes, read = some.readBytes, pieces = 1;
+  if (zero) { // padded, so that pieces are equal and begin on cache lines
+    pieces = double(some.ranks);
+    all = 4.0 * double(llvm::alignTo(some.padded, some.ranks * kStateAlignment));
+    read = all * some.readBytes / some.bytes;
+  }
+  double readKept = zero == 3 ? read / pieces : read;
+  // What is read in another type has f32 beside it.
+  kept = 3 * all / pieces + readKept + (some.isReadAsF32 ? 0 : all / pieces);
+  updated = (all * kUpdatePasses + (some.isReadAsF32 ? 0 : read)) / pieces;
+  shared = {some.sum, int64_t(all), int64_t(read)};
+  bool isSplit = zero >= 2 && microBatches > 1; // scattered apart from the sum of those before
+  if (zero == 1)
+    whole = all;
+  if (zero >= 2)
+    gradients = all + (isSplit ? all / pieces : 0);
+  if (zero == 3)
+    parameters = read;
+  if (isSplit)
+    added = 3 * all / pieces;
+}
+
+/// Gradients, states and their collectives, once for each group of ranks that shares them.
+void ProgramCosts::addStates(search::LayerCost &cost, const LayerWork &work, const search::CostQuery &query) const {
+  double state = work.frozen, tied = 0, whole = 0, updated = 0, added = 0, parameters = 0, gradients = 0;
+  for (const TrainedParameters &some : work.trained) {
+    int zero = some.ranks > 1 ? query.strategy.zero : 0;
+    StateBytes bytes(some, zero, query.microBatches);
+    state += bytes.kept;
+    whole += bytes.whole;
+    tied += some.isTied ? bytes.kept + (query.microBatches > 1 ? bytes.whole : 0) : 0;
+    updated += bytes.updated;
+    added += bytes.added;
+    parameters += bytes.parameters;
+    gradients += bytes.gradients;
+    if (some.ranks > 1 && work.hasBackward)
+      search::addStateCollectives(cost, zero, bytes.shared);
+  }
+  // A single backward lets go of what it read as it writes gradients.
+  if (query.microBatches == 1)
+    cost.savedBytes = std::max(cost.savedBytes, int64_t(whole));
+  else
+    state += whole;
+  cost.stateBytes = int64_t(state);
+  cost.tiedStateBytes = int64_t(tied);
+  cost.updateSeconds = updated / device.memoryBytesPerSecond;
+  cost.backwardSeconds += added / device.memoryBytesPerSecond;
+  // Parameters are gathered while the layer before runs, gradients scattered while the next one does. Blocks are one
+  // another's neighbours; those of the ends are smaller or larger, and count their own.
+  int layers = query.layer->role == search::LayerRole::Block ? 2 : 1;
+  double samples = double(query.microBatchSamples);
+  cost.scratchBytes = int64_t(std::max(work.forward.getPeak(samples) + layers * parameters,
+                                       work.backward.getPeak(samples) + layers * (parameters + gradients)));
 }
 
 search::Result<search::LayerCost> ProgramCosts::cost(const search::CostQuery &query) const {
@@ -101,12 +175,8 @@ search::Result<search::LayerCost> ProgramCosts::cost(const search::CostQuery &qu
   }
   cost.forwardCollectives = getCollectives(work.forward.collectives, samples);
   cost.backwardCollectives = getCollectives(work.backward.collectives, samples);
-  cost.stepCollectives = getCollectives(work.gradientSums, samples);
-  // Reads all four copies, writes three, and the bf16 copy; the gradient norm reads the gradient once more.
-  cost.updateSeconds = (work.parameters * 8 + work.copies) / device.memoryBytesPerSecond;
-  cost.stateBytes = int64_t(work.parameters) * kStateCopies + int64_t(work.frozen + work.copies);
   cost.savedBytes = int64_t(work.inputs.of(samples) + work.saved.of(samples));
-  cost.scratchBytes = int64_t(std::max(work.forward.getPeak(samples), work.backward.getPeak(samples)));
   cost.boundaryBytes = int64_t(work.boundary.of(samples));
+  addStates(cost, work, query);
   return cost;
 }

@@ -26,7 +26,9 @@ class BudgetSearch {
 public:
   /// Both outlive the search.
   BudgetSearch(const search::Problem &problem, LowerFunction lower, const search::SolveOptions &options = {})
-      : problem(problem), options(options), lowered(std::move(lower)), budget(problem.cluster.memoryBytesPerDevice) {}
+      : problem(problem), options(options), lowered(std::move(lower)), budget(problem.cluster.memoryBytesPerDevice) {
+    this->options.settings = &settings;
+  }
 
   /// Error: an inconsistent problem.
   search::Result<BudgetAnswer> run();
@@ -40,6 +42,7 @@ private:
   std::optional<search::Error> addReasons(search::Plan &plan) const;
 
   const search::Problem &problem;
+  search::PricedSettings settings;
   search::SolveOptions options;
   LoweredPlans lowered;
   int64_t budget; ///< bytes of a device that a rank may take

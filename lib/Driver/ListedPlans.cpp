@@ -32,6 +32,9 @@ bool ListedPlans::isSure(size_t index) const {
 }
 
 void ListedPlans::learn(const search::Plan &lowered) {
+  if (picked)
+    bias = (bias + double(getMostBytes(lowered)) / picked) / 2;
+  picked = 0;
   if (guessed)
     error = std::max(error, std::abs(double(getMostBytes(lowered)) / guessed - 1));
   for (auto [plan, guess] : llvm::zip(plans, stages)) {
@@ -53,8 +56,9 @@ std::optional<search::Plan> ListedPlans::take(double limit, int64_t memory,
   double least = std::numeric_limits<double>::infinity();
   for (size_t index = 0; index < plans.size() && plans[index].predictedStepSeconds < limit; ++index) {
     // All that should fit are alike: the first is the fastest.
-    double bytes = std::max(guessBytes(index), double(memory));
-    bool isHopeless = bytes > double(memory) * (1 + kLeastError + 2 * error) && isSure(index);
+    bool isKnownWell = isSure(index);
+    double bytes = std::max(guessBytes(index) * (isKnownWell ? 1 : bias), double(memory));
+    bool isHopeless = bytes > double(memory) * (1 + kLeastError + 2 * error) && isKnownWell;
     if (bytes >= least || isHopeless || isOver(plans[index]))
       continue;
     best = index;
@@ -63,6 +67,7 @@ std::optional<search::Plan> ListedPlans::take(double limit, int64_t memory,
   if (best == plans.size())
     return std::nullopt;
   guessed = isSure(best) ? guessBytes(best) : 0;
+  picked = isSure(best) ? 0 : guessBytes(best);
   search::Plan plan = std::move(plans[best]);
   plans.erase(plans.begin() + best);
   stages.erase(stages.begin() + best);

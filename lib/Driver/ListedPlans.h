@@ -42,6 +42,9 @@ private:
   std::vector<std::vector<Stage>> stages; ///< of each plan
   double guessed = 0;                     ///< bytes of the plan taken last; 0: nothing like it was known
   double error = 0;                       ///< largest of all guesses, as a share
+  /// What those that are unlike any lowered one took, as a share of the guess: the last ones count most. And the guess
+  /// of the one taken last, if it is unlike any; 0: it is not.
+  double bias = 1, picked = 0;
 };
 
 } // namespace galvatron

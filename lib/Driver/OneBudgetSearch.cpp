@@ -13,11 +13,20 @@ using namespace galvatron;
 /// Each round leaves free what the last one took beyond its estimate, so two are usual; a bound, since an
 /// estimate may be wrong in other ways.
 static constexpr int kMaxRounds = 8;
+/// Searches between the last round and the one before, and the share of the budget below which none is worth it.
+static constexpr int kMostHalved = 6;
+static constexpr double kLeastFreed = 2e-3;
+/// By what part of it a budget that nothing fits is raised for another look.
+static constexpr int64_t kShareAbove = 1024;
 /// How far estimates are tried over the budget, in hundredths of it. The list for the last one may be long: then the
 /// one before it counts.
 static constexpr int kOverHundredths[] = {1, 2, 5, 10, 20, 30};
 /// Plans of the lists that are lowered at most: bounds how long the driver takes.
 static constexpr int kMostLowered = 48;
+/// Plans lowered whose layers are all alike.
+static constexpr int kMostUniform = 16;
+/// Halvings of the time over which plans are listed where they are too many.
+static constexpr int kMostLimits = 5;
 /// Searches of a shape where plans are too many for a list, and the share of a step that is worth another.
 static constexpr int kMostNarrowed = 4;
 static constexpr double kLeastGain = 1e-4;
@@ -82,6 +91,7 @@ search::Result<FoundPlan> OneBudgetSearch::searchByEstimate() {
   for (int round = 0;; ++round) {
     // In the last round nothing is left, so that the search says what it needs.
     search::Result<FoundPlan> best = searchOnce(memory, round < kMaxRounds ? overhead : memory);
+    freeEnough = overhead;
     if (!best || best->refused || best->fits(memory))
       return best;
     if (!best->plan) {
@@ -93,6 +103,7 @@ search::Result<FoundPlan> OneBudgetSearch::searchByEstimate() {
         best->message = message;
       return best;
     }
+    freeTooLittle = overhead;
     int64_t missing = 0;
     for (auto [stage, estimate] : llvm::enumerate(best->plan->stageMemory)) {
       int64_t bytes = getBytes(*best->plan, int(stage)).total();
@@ -103,19 +114,57 @@ search::Result<FoundPlan> OneBudgetSearch::searchByEstimate() {
   }
 }
 
+/// Of different plans estimates are wrong by different amounts: what one took beyond its own may be more than the next
+/// one needs.
+std::optional<search::Error> OneBudgetSearch::halve() {
+  for (int round = 0; round < kMostHalved; ++round) {
+    if (double(freeEnough - freeTooLittle) < double(memory) * kLeastFreed)
+      break;
+    int64_t middle = freeTooLittle + (freeEnough - freeTooLittle) / 2;
+    search::Result<FoundPlan> between = searchOnce(memory, middle);
+    if (!between)
+      return between.error();
+    bool isTooLittle = between->plan && !between->fits(memory);
+    (isTooLittle ? freeTooLittle : freeEnough) = middle;
+    if (between->fits(memory) && between->plan->predictedStepSeconds < found.plan->predictedStepSeconds)
+      found = std::move(*between);
+  }
+  return std::nullopt;
+}
+
 search::Result<FoundPlan> OneBudgetSearch::run() {
   search::Result<FoundPlan> best = searchByEstimate();
   if (!best || !best->plan)
     return best;
   found = std::move(*best);
+  if (found.fits(memory))
+    if (std::optional<search::Error> error = halve())
+      return *error;
   if (std::optional<search::Error> error = improve())
     return *error;
+  if (!found.fits(memory) && looksAbove)
+    if (std::optional<search::Error> error = searchAbove())
+      return *error;
   return found;
+}
+
+/// Where nothing fits: a somewhat larger budget may lead to a plan that does.
+std::optional<search::Error> OneBudgetSearch::searchAbove() {
+  OneBudgetSearch above(problem, options, lowered, memory + memory / kShareAbove);
+  above.looksAbove = false;
+  search::Result<FoundPlan> other = above.run();
+  if (!other)
+    return other.error();
+  candidates += above.candidates;
+  candidatesOpened += above.candidatesOpened;
+  if (other->fits(memory))
+    found = std::move(*other);
+  return std::nullopt;
 }
 
 /// Where nothing fits by then: the plans of the least estimates.
 std::optional<search::Error> OneBudgetSearch::lowerSmallest() {
-  search::Result<std::vector<search::Plan>> plans = search::listSmallestPlans(problem);
+  search::Result<std::vector<search::Plan>> plans = search::listSmallestPlans(problem, options.settings);
   if (!plans)
     return plans.error();
   return lowerListed(std::move(*plans));
@@ -128,10 +177,13 @@ std::optional<search::Error> OneBudgetSearch::improve() {
     if (std::optional<search::Error> error = lowerSmallest())
       return error;
   search::RankOptions rank;
+  rank.settings = options.settings;
   // The overhead of any plan is no estimate.
   int64_t estimated = std::max<int64_t>(memory - problem.cluster.device.overheadBytes, 0);
   for (int over : kOverHundredths)
     rank.budgets.push_back(memory + estimated / 100 * over);
+  if (std::optional<search::Error> error = lowerUniform(rank))
+    return error;
   int64_t wholeFor = 0;
   while (left > 0) {
     bool isFirst = !found.fits(memory);
@@ -148,7 +200,58 @@ std::optional<search::Error> OneBudgetSearch::improve() {
     if (wholeFor == rank.budgets.back() || !isFaster)
       break;
   }
-  return wholeFor || !found.fits(memory) ? std::nullopt : narrow();
+  if (wholeFor)
+    return std::nullopt;
+  if (std::optional<search::Error> error = narrow())
+    return error;
+  return found.fits(memory) ? listFastest(rank) : std::nullopt;
+}
+
+/// Where all layers are alike, estimates are at their best: what the plan found is measured by.
+std::optional<search::Error> OneBudgetSearch::lowerUniform(search::RankOptions rank) {
+  if (found.fits(memory))
+    rank.limitSeconds = found.plan->predictedStepSeconds;
+  search::Result<std::vector<search::Plan>> plans = search::listUniformPlans(problem, rank);
+  if (!plans)
+    return plans.error();
+  int tried = 0;
+  for (search::Plan &plan : *plans) {
+    if (isKnownTooLarge(plan))
+      continue;
+    if (++tried > kMostUniform)
+      break;
+    if (!lower(plan))
+      continue;
+    bool fits = getMostBytes(plan) <= memory;
+    takeIfFits(std::move(plan));
+    if (fits)
+      break;
+  }
+  return std::nullopt;
+}
+
+/// Where faster plans are too many to list: the fastest of them, as many as can be listed.
+std::optional<search::Error> OneBudgetSearch::listFastest(search::RankOptions rank) {
+  search::Problem roomy = problem;
+  roomy.cluster.memoryBytesPerDevice = rank.budgets.back();
+  search::SolveOptions quickly = options;
+  quickly.explain = false;
+  search::Result<search::Solution> fastest = search::solve(roomy, quickly);
+  if (!fastest)
+    return fastest.error();
+  if (!fastest->plan)
+    return std::nullopt;
+  double least = fastest->plan->predictedStepSeconds;
+  rank.limitSeconds = found.plan->predictedStepSeconds;
+  for (int round = 0; round < kMostLimits && left > 0; ++round) {
+    rank.limitSeconds = least + (rank.limitSeconds - least) / 2;
+    search::Result<search::RankedPlans> ranked = search::rankPlans(problem, rank);
+    if (!ranked)
+      return ranked.error();
+    if (ranked->budget)
+      return lowerListed(std::move(ranked->plans));
+  }
+  return std::nullopt;
 }
 
 /// Lowers plans of the list while any may be lowered, and takes the fastest that fits.
@@ -188,11 +291,13 @@ std::optional<search::Error> OneBudgetSearch::narrowShape(int stages, int microB
   asked.cluster.memoryBytesPerDevice = memory;
   asked.space.stages = stages;
   asked.space.microBatches = microBatches;
+  auto isWorth = [&](const search::Plan &plan) {
+    return !found.fits(memory) || plan.predictedStepSeconds < found.plan->predictedStepSeconds * (1 - kLeastGain);
+  };
   for (int round = 0; round < kMostNarrowed; ++round) {
     asked.extraBytesOfStage = extraBytesOfShapes[{stages, microBatches}];
     search::Result<search::Solution> solution = search::solve(asked, quickly);
-    if (!solution || !solution->plan ||
-        solution->plan->predictedStepSeconds >= found.plan->predictedStepSeconds * (1 - kLeastGain))
+    if (!solution || !solution->plan || !isWorth(*solution->plan))
       break;
     if (std::optional<search::Error> error = search::checkPlan(asked, *solution->plan).error())
       return error;

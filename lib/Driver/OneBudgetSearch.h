@@ -4,6 +4,7 @@
 //     ▲          │ a rank takes more than the budget:
 //     └──────────┘ leave as much free, with the least estimate as the last resort
 //
+// Where more than one round was needed, what is left free is halved towards the round before as long as it pays.
 // Plans whose estimate is somewhat over the budget may fit, and be faster than the best by estimate. All that are
 // faster are listed and lowered, likely ones first, until none is left that is faster than what fits.
 //
@@ -15,6 +16,7 @@
 
 #include "LoweredPlans.h"
 
+#include "galvatron/Search/Solver/RankedPlans.h"
 #include "galvatron/Search/Solver/Solver.h"
 
 namespace galvatron {
@@ -33,6 +35,7 @@ struct FoundPlan {
 /// so that a budget which is named to the user as sufficient is sufficient in a search of its own.
 class OneBudgetSearch {
 public:
+  /// `options` have settings to share.
   OneBudgetSearch(const search::Problem &problem, const search::SolveOptions &options, LoweredPlans &lowered,
                   int64_t memory)
       : problem(problem), options(options), lowered(lowered), memory(memory) {}
@@ -47,9 +50,13 @@ public:
 private:
   search::Result<FoundPlan> searchOnce(int64_t within, int64_t overhead);
   search::Result<FoundPlan> searchByEstimate();
+  std::optional<search::Error> halve();
+  std::optional<search::Error> searchAbove();
   std::optional<search::Error> improve();
   std::optional<search::Error> lowerSmallest();
   std::optional<search::Error> lowerListed(std::vector<search::Plan> plans);
+  std::optional<search::Error> lowerUniform(search::RankOptions rank);
+  std::optional<search::Error> listFastest(search::RankOptions rank);
   std::optional<search::Error> narrow();
   std::optional<search::Error> narrowShape(int stages, int microBatches);
   bool lower(search::Plan &plan);
@@ -59,9 +66,13 @@ private:
   const search::Problem &problem;
   const search::SolveOptions &options;
   LoweredPlans &lowered;
+  bool looksAbove = true;
   int64_t memory; ///< the budget: bytes of a device that a rank may take
 
   FoundPlan found;
+  /// Bytes left free by searches by estimate: the most of those whose plan took too much, and what the one left free
+  /// whose plan fits.
+  int64_t freeTooLittle = 0, freeEnough = 0;
   int left = 0; ///< plans of lists that may still be lowered
   /// What a rank takes of stages lowered by this search, by describeStage.
   std::map<std::string, int64_t> bytesOfStages;

@@ -18,6 +18,8 @@
 
 namespace galvatron {
 
+struct LayerWork;
+
 /// Which strategies are priced.
 enum class Priced {
   /// Those that the lowering supports and that cut something of the layer: without the degree the same work costs no
@@ -39,6 +41,8 @@ public:
 
 private:
   struct Placed;
+  void addStates(search::LayerCost &cost, const LayerWork &work, const search::CostQuery &query) const;
+
   search::DeviceKind device;
   Priced priced;
   std::unique_ptr<Placed> placed;

@@ -157,11 +157,18 @@ bool Judge::structure() {
     Link inter = shares ? problem.cluster.inter : problem.cluster.interOfRanks(stage * ranks, ranks);
     links.push_back(std::make_unique<LinkModel>(problem.cluster, inter));
   }
-  for (const TiedParameter &tie : problem.ties)
-    if (!isGiven && tie.secondLayer < int(plan.layers.size()) &&
-        plan.layers[tie.firstLayer].strategy.tp != plan.layers[tie.secondLayer].strategy.tp)
-      complain("layers '" + plan.layers[tie.firstLayer].path + "' and '" + plan.layers[tie.secondLayer].path +
-               "' share a parameter but have different tp");
+  for (const TiedParameter &tie : problem.ties) {
+    if (isGiven || tie.secondLayer >= int(plan.layers.size()))
+      continue;
+    const PlannedLayer &first = plan.layers[tie.firstLayer], &second = plan.layers[tie.secondLayer];
+    auto demand = [&](bool isSame, const char *what) {
+      if (!isSame)
+        complain("layers '" + first.path + "' and '" + second.path + "' share a parameter but have different " + what);
+    };
+    demand(first.strategy.tp == second.strategy.tp, "tp");
+    demand(first.strategy.zero == second.strategy.zero, "levels of ZeRO");
+    demand(first.strategy.strided == second.strategy.strided, "orders of ranks");
+  }
   if (plan.ranks != problem.cluster.nodes * problem.cluster.devicesPerNode)
     complain("plan is for " + std::to_string(plan.ranks) + " ranks, the cluster has " +
              std::to_string(problem.cluster.nodes * problem.cluster.devicesPerNode));
@@ -195,8 +202,8 @@ bool Judge::structure() {
 /// has before.
 using AxisUse = std::tuple<std::size_t, std::int64_t, int>;
 
-/// An axis belongs to the first dimension, slowest first, whose degree still wants it. The order (dp, ep, cp, ulysses, tp;
-/// strided: tp first) is said here anew, since the judge shares no arithmetic with what it judges.
+/// An axis belongs to the first dimension, slowest first, whose degree still wants it. The order (dp, ep, cp, ulysses,
+/// tp; strided: tp first) is said here anew, since the judge shares no arithmetic with what it judges.
 std::vector<AxisUse> useAxes(const plan::Mesh &mesh, const PlannedLayer &layer, bool strided) {
   const Strategy &s = layer.strategy;
   std::int64_t degrees[] = {layer.dp / s.ep, s.ep, s.cp, s.ulysses, s.tp};
@@ -330,10 +337,16 @@ bool Judge::price() {
     double backward = cost->backwardSeconds + cost->recomputeSeconds;
     p.forward = wait(cost->forwardCollectives, layer, cost->forwardSeconds);
     p.backward = wait(cost->backwardCollectives, layer, backward);
-    double sums = wait(cost->stepCollectives, layer, 0);
-    if (problem.cluster.device.overlapsCommunication)
+    // Parameters come before the first forward, sums of gradients after the last backward.
+    std::vector<Collective> step = cost->stepCollectives;
+    auto middle = std::partition(step.begin(), step.end(),
+                                 [](const Collective &c) { return c.kind == CollectiveKind::AllGather; });
+    double parameters = wait({step.begin(), middle}, layer, 0), sums = wait({middle, step.end()}, layer, 0);
+    if (problem.cluster.device.overlapsCommunication) {
+      parameters = parameters > cost->forwardSeconds ? parameters - cost->forwardSeconds : 0;
       sums = sums > backward ? sums - backward : 0;
-    p.tail = sums + cost->updateSeconds;
+    }
+    p.tail = parameters + sums + cost->updateSeconds;
     for (const TiedParameter &tie : problem.ties) {
       bool here = tie.firstLayer == int(i) || tie.secondLayer == int(i);
       if (here && plan.pipeline > 1)

@@ -2,6 +2,8 @@
 
 #include "TransformerRules.h"
 
+#include "galvatron/Search/Model/ShardedStates.h"
+
 #include <algorithm>
 #include <cmath>
 
@@ -70,19 +72,9 @@ void addStatesOf(LayerCost &cost, const Strategy &s, const Body &body, double ow
   // AdamW: two fp32 moments, and an fp32 master copy beside 16-bit parameters.
   double weights = own * e, gradients = own * e, optimizer = own * (e < 4 ? 12 : 8);
   if (shards > 1) {
-    bool once = s.zero <= 1;
-    if (s.zero == 0) {
-      add(cost.stepCollectives, Kind::AllReduce, group, gradients, 1, true);
-    } else {
-      add(once ? cost.stepCollectives : cost.backwardCollectives, Kind::ReduceScatter, group, gradients, 1, true);
-      if (s.zero <= 2)
-        add(cost.stepCollectives, Kind::AllGather, group, weights, 1);
-    }
-    if (s.zero == 3) {
-      add(cost.forwardCollectives, Kind::AllGather, group, weights, 1, true);
-      add(cost.backwardCollectives, Kind::AllGather, group, weights, 1, true);
+    addStateCollectives(cost, s.zero, {{.group = group}, wholeBytes(gradients), wholeBytes(weights)});
+    if (s.zero == 3)
       cost.scratchBytes += wholeBytes(weights + gradients);
-    }
   }
   double gatheredGradients = s.zero >= 2 ? gradients / shards : gradients;
   if (s.zero == 2)

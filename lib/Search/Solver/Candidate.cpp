@@ -10,21 +10,23 @@
 namespace galvatron::search {
 
 namespace {
-/// Options of tied layers limited to one tp.
-std::shared_ptr<const std::vector<OptionLists>> withTiedTensor(const std::shared_ptr<const Setting> &setting, int tp) {
-  if (!tp)
+/// Options of tied layers limited to those alike.
+std::shared_ptr<const std::vector<OptionLists>> withTied(const std::shared_ptr<const Setting> &setting,
+                                                         const std::optional<TiedStrategy> &tied) {
+  if (!tied)
     return {setting, &setting->options};
   auto lists = std::make_shared<std::vector<OptionLists>>(setting->options);
   for (OptionLists &byType : *lists)
     for (std::size_t type = 0; type < byType.size(); ++type)
       if (setting->tied[type])
-        std::erase_if(byType[type], [&](const Option &option) { return option.strategy.tp != tp; });
+        std::erase_if(byType[type], [&](const Option &option) { return TiedStrategy::of(option.strategy) != *tied; });
   return lists;
 }
 } // namespace
 
-Candidate::Candidate(std::shared_ptr<const Setting> setting, const PipelineShape &shape, int tiedTensor)
-    : base(std::move(setting)), form(shape), lists(withTiedTensor(base, tiedTensor)), tied(tiedTensor),
+Candidate::Candidate(std::shared_ptr<const Setting> setting, const PipelineShape &shape,
+                     std::optional<TiedStrategy> tiedStrategy)
+    : base(std::move(setting)), form(shape), lists(withTied(base, tiedStrategy)), tied(tiedStrategy),
       timetableBound(makePipelineBound()), least(lowerBound()) {}
 
 int Candidate::leastInFlight() const {
@@ -120,19 +122,18 @@ std::vector<PipelineShape> shapesOf(const Setting &setting) {
 } // namespace
 
 std::vector<Candidate> candidatesOf(const std::shared_ptr<const Setting> &setting) {
-  // Tied layers take one tp, as their parameter has one placement.
-  std::set<int> degrees = {0};
+  std::set<std::optional<TiedStrategy>> shared = {std::nullopt};
   if (!setting->problem->ties.empty()) {
-    degrees.clear();
+    shared.clear();
     for (std::size_t type = 0; type < setting->tied.size(); ++type)
       if (setting->tied[type])
         for (const Option &option : setting->options[0][type])
-          degrees.insert(option.strategy.tp);
+          shared.insert(TiedStrategy::of(option.strategy));
   }
   std::vector<Candidate> candidates;
   for (const PipelineShape &shape : shapesOf(*setting))
-    for (int tp : degrees) {
-      Candidate candidate(setting, shape, tp);
+    for (const std::optional<TiedStrategy> &tied : shared) {
+      Candidate candidate(setting, shape, tied);
       const OptionLists &lists = candidate.options()[0];
       if (std::none_of(lists.begin(), lists.end(), [](const std::vector<Option> &list) { return list.empty(); }))
         candidates.push_back(std::move(candidate));

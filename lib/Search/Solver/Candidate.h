@@ -13,6 +13,8 @@
 #ifndef GALVATRON_SEARCH_SOLVER_CANDIDATE_H
 #define GALVATRON_SEARCH_SOLVER_CANDIDATE_H
 
+#include "galvatron/Search/Solver/PricedSettings.h"
+
 #include "PipelineBound.h"
 #include "PlanPrice.h"
 #include "StageTrie.h"
@@ -53,12 +55,12 @@ inline constexpr double kReaches[] = {1.0 / 16, 1.0 / 4, 1.0 / 2, 1};
 
 class Candidate {
 public:
-  /// `tiedTensor`: the tp that layers with a tied parameter share; 0: none are.
-  Candidate(std::shared_ptr<const Setting> setting, const PipelineShape &shape, int tiedTensor);
+  /// `tied`: what layers with a tied parameter share; none: there are no such layers.
+  Candidate(std::shared_ptr<const Setting> setting, const PipelineShape &shape, std::optional<TiedStrategy> tied);
 
   const Setting &setting() const { return *base; }
   const PipelineShape &shape() const { return form; }
-  int tiedTensor() const { return tied; }
+  const std::optional<TiedStrategy> &tiedStrategy() const { return tied; }
   /// No plan takes less; infinite: none fits.
   double bound() const { return least; }
   /// By bound, and no two alike.
@@ -90,8 +92,8 @@ private:
 
   std::shared_ptr<const Setting> base;
   PipelineShape form;
-  std::shared_ptr<const std::vector<OptionLists>> lists; ///< with equal tp where tied
-  int tied = 0;
+  std::shared_ptr<const std::vector<OptionLists>> lists; ///< alike where tied
+  std::optional<TiedStrategy> tied;
   PipelineBound timetableBound;
   double least = 0;
 };
@@ -99,8 +101,12 @@ private:
 /// The pipeline degrees and numbers of micro-batches that a problem's space offers.
 std::vector<std::tuple<int, int, plan::Mesh>> offeredSettings(const Problem &problem);
 
-/// The shapes of a setting under the space's schedules, a candidate for each, and for each tp that tied layers may
-/// share.
+/// Setting::make, priced the first time that it is asked for, and from then on a copy for `problem`, which outlives it.
+Result<Setting> priceSetting(PricedSettings &settings, const Problem &problem, int stages, int microBatches,
+                             const plan::Mesh &mesh);
+
+/// The shapes of a setting under the space's schedules, a candidate for each, and for each strategy that tied
+/// layers may share.
 std::vector<Candidate> candidatesOf(const std::shared_ptr<const Setting> &setting);
 
 } // namespace galvatron::search

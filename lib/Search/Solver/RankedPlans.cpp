@@ -168,11 +168,13 @@ public:
 
   RankedPlans run();
   std::vector<Plan> listSmallest();
+  std::vector<Plan> listUniform();
 
 private:
   void makeSettings();
   std::vector<Candidate> makeCandidates() const;
   bool list(std::vector<Plan> &plans) const;
+  std::optional<Plan> makeUniform(Setting &setting, const Strategy &strategy, int dp) const;
 
   Problem problem; ///< of changing budget; settings point at it
   RankOptions options;
@@ -180,8 +182,9 @@ private:
 };
 
 void Ranking::makeSettings() {
+  PricedSettings own, &known = options.settings ? *options.settings : own;
   for (auto [stages, microBatches, mesh] : offeredSettings(problem))
-    if (Result<Setting> setting = Setting::make(problem, stages, microBatches, mesh))
+    if (Result<Setting> setting = priceSetting(known, problem, stages, microBatches, mesh))
       settings.push_back(std::make_shared<const Setting>(std::move(*setting)));
 }
 
@@ -230,6 +233,46 @@ std::vector<Plan> Ranking::listSmallest() {
   return plans;
 }
 
+std::optional<Plan> Ranking::makeUniform(Setting &setting, const Strategy &strategy, int dp) const {
+  std::vector<Option> byType;
+  for (int layer : setting.exampleOf) {
+    Strategy own = strategy;
+    own.recompute = strategy.recompute && problem.layers[layer].role == LayerRole::Block;
+    Result<Option> option = setting.price(layer, own, dp);
+    if (!option)
+      return std::nullopt;
+    byType.push_back(std::move(*option));
+  }
+  Choice choice;
+  for (int type : setting.typeOf)
+    choice.options.push_back(&byType[type]);
+  choice.partOf.assign(setting.typeOf.size(), 0);
+  Timetable timetable({Schedule::OneFOneB, 1, 1, setting.microBatches});
+  PlanPrice price = pricePlan(setting, timetable, choice);
+  if (price.peak() > problem.cluster.memoryBytesPerDevice || !(price.seconds < options.limitSeconds))
+    return std::nullopt;
+  Plan plan = assemblePlan(setting, timetable, choice, price);
+  return isListedBy(setting, plan) ? std::optional(std::move(plan)) : std::nullopt;
+}
+
+std::vector<Plan> Ranking::listUniform() {
+  problem.cluster.memoryBytesPerDevice = options.budgets.back();
+  std::vector<Plan> plans;
+  for (auto [stages, microBatches, mesh] : offeredSettings(problem)) {
+    if (stages > 1)
+      continue;
+    Setting setting = Setting::bare(problem, stages, microBatches, mesh);
+    for (auto [strategy, dp] : offeredStrategies(problem.space, setting.stageRanks, setting.microBatchSamples))
+      if (strategy.ep == 1)
+        if (std::optional<Plan> plan = makeUniform(setting, strategy, dp))
+          plans.push_back(std::move(*plan));
+  }
+  std::sort(plans.begin(), plans.end(), [](const Plan &a, const Plan &b) {
+    return std::tuple{a.predictedStepSeconds, mostBytes(a)} < std::tuple{b.predictedStepSeconds, mostBytes(b)};
+  });
+  return plans;
+}
+
 RankedPlans Ranking::run() {
   makeSettings();
   RankedPlans result;
@@ -250,10 +293,18 @@ Result<RankedPlans> rankPlans(const Problem &problem, const RankOptions &options
   return Ranking(problem, options).run();
 }
 
-Result<std::vector<Plan>> listSmallestPlans(const Problem &problem) {
+Result<std::vector<Plan>> listSmallestPlans(const Problem &problem, PricedSettings *settings) {
   if (std::optional<Error> error = check(problem))
     return *error;
-  return Ranking(problem, {}).listSmallest();
+  RankOptions options;
+  options.settings = settings;
+  return Ranking(problem, options).listSmallest();
+}
+
+Result<std::vector<Plan>> listUniformPlans(const Problem &problem, const RankOptions &options) {
+  if (std::optional<Error> error = check(problem))
+    return *error;
+  return Ranking(problem, options).listUniform();
 }
 
 } // namespace galvatron::search

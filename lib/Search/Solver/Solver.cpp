@@ -118,11 +118,12 @@ void Search::makeCandidates() {
   std::vector<std::tuple<int, int, plan::Mesh>> offered = offeredSettings(problem);
   std::vector<std::optional<Result<Setting>>> made(offered.size());
   std::atomic<bool> late = false;
+  PricedSettings own, &settings = options.settings ? *options.settings : own;
   inParallel(offered.size(), [&](std::size_t i) {
     if (late || (late = stopped()))
       return;
     auto [stages, microBatches, mesh] = offered[i];
-    made[i] = Setting::make(problem, stages, microBatches, mesh);
+    made[i] = priceSetting(settings, problem, stages, microBatches, mesh);
   });
   for (auto &result : made) {
     if (result && !*result)

@@ -134,6 +134,21 @@ double Setting::collectives(const std::vector<Collective> &list, const GroupShap
   return std::max(compute, hidden) + slower * std::min(compute, hidden) + exposed;
 }
 
+/// Seconds of what is exchanged once a step that no compute hides: the first micro-batch's forward may hide gathers of
+/// parameters, the last one's backward sums of gradients.
+double Setting::stepSeconds(const LayerCost &cost, const GroupShapes &groups, const Option &option,
+                            int stageClass) const {
+  std::vector<Collective> gathers, sums;
+  for (const Collective &collective : cost.stepCollectives)
+    (collective.kind == CollectiveKind::AllGather ? gathers : sums).push_back(collective);
+  double before = collectives(gathers, groups, option, 0, stageClass);
+  double after = collectives(sums, groups, option, 0, stageClass);
+  if (!problem->cluster.device.overlapsCommunication)
+    return before + after;
+  return std::max(0.0, before - cost.forwardSeconds) +
+         std::max(0.0, after - cost.backwardSeconds - cost.recomputeSeconds);
+}
+
 Result<Option> Setting::price(int layer, const Strategy &strategy, int dp, int stageClass) {
   CostQuery query{&problem->layers[layer], strategy, dp, microBatchSamples, microBatches};
   Result<LayerCost> cost = problem->costs->cost(query);
@@ -152,11 +167,7 @@ Result<Option> Setting::price(int layer, const Strategy &strategy, int dp, int s
   option.backward = collectives(cost->backwardCollectives, groups, option, backward, stageClass);
   option.weight = std::min(cost->weightSeconds, cost->backwardSeconds);
   option.communication = std::max(0.0, option.forward + option.backward - cost->forwardSeconds - backward);
-  // The last micro-batch's backward may hide what comes once a step.
-  option.tail = collectives(cost->stepCollectives, groups, option, 0, stageClass);
-  if (problem->cluster.device.overlapsCommunication)
-    option.tail = std::max(0.0, option.tail - backward);
-  option.tail += cost->updateSeconds;
+  option.tail = stepSeconds(*cost, groups, option, stageClass) + cost->updateSeconds;
   option.state = cost->stateBytes;
   option.saved = cost->savedBytes;
   option.scratch = cost->scratchBytes;
@@ -410,10 +421,11 @@ void Setting::dropWithinLayouts() {
       return std::tuple{list[a].time(), list[a].tail, list[a].state + list[a].saved, a} <
              std::tuple{list[b].time(), list[b].tail, list[b].state + list[b].saved, b};
     });
-    // Only options of one layout, and where tied of one tp, stand for each other.
-    std::map<std::pair<int, int>, std::vector<int>> peers;
+    // Only options of one layout, and where tied of what ties share, stand for each other.
+    std::map<std::pair<int, TiedStrategy>, std::vector<int>> peers;
     for (int index : order) {
-      std::vector<int> &alike = peers[{list[index].layout, tied[type] ? list[index].strategy.tp : 0}];
+      std::vector<int> &alike =
+          peers[{list[index].layout, tied[type] ? TiedStrategy::of(list[index].strategy) : TiedStrategy()}];
       auto beats = [&](int other) {
         return std::all_of(options.begin(), options.end(), [&](const OptionLists &lists) {
           return noWorse(lists[type][other], lists[type][index], 0);
@@ -454,7 +466,7 @@ void Setting::dropAcrossLayouts() {
       auto beats = [&](int at) {
         const Option &other = options[0][type][at];
         if (!noWorse(other, option, 0) || other.boundary != option.boundary ||
-            (tied[type] && other.strategy.tp != option.strategy.tp))
+            (tied[type] && TiedStrategy::of(other.strategy) != TiedStrategy::of(option.strategy)))
           return false;
         double extra = 0;
         if (other.layout != option.layout) {

@@ -49,6 +49,14 @@ struct Option {
   double time() const { return forward + backward; }
 };
 
+/// What layers with a tied parameter have in common: it has one placement, and its states one level of ZeRO.
+struct TiedStrategy {
+  int tp = 1, zero = 0;
+  bool strided = false;
+  auto operator<=>(const TiedStrategy &) const = default;
+  static TiedStrategy of(const Strategy &strategy) { return {strategy.tp, strategy.zero, strategy.strided}; }
+};
+
 /// By layer type.
 using OptionLists = std::vector<std::vector<Option>>;
 
@@ -128,6 +136,7 @@ private:
   const GroupShapes &groupsOf(const Strategy &strategy, int dp);
   double collectives(const std::vector<Collective> &list, const GroupShapes &groups, const Option &option,
                      double compute, int stageClass) const;
+  double stepSeconds(const LayerCost &cost, const GroupShapes &groups, const Option &option, int stageClass) const;
   plan::GroupShape groupAlong(const std::vector<int> &axes, const Option &option) const;
   double redistributionOf(int stageClass, const Layout &from, const Layout &to, double bytes) const;
   /// All pairs of layouts, for one size of the boundary value.

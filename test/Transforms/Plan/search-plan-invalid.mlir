@@ -10,7 +10,7 @@
 // CLUSTER: error: cannot read the cluster '{{.*}}.none': No such file or directory
 // BOTH: error: expects a cluster file or a number of ranks, but got both; the file says how many
 
-// expected-error @below {{no strategy fits 64 B per device; the smallest plan needs 1.8 KiB (1792 bytes: stage 0 of 1, largest layer 'scale' with dp=2, 2 micro-batches); raise the budget}}
+// expected-error @below {{no strategy fits 64 B per device; the smallest plan needs 1.6 KiB (1664 bytes: stage 0 of 1, largest layer 'scale' with dp=2 zero1, 2 micro-batches); raise the budget}}
 module attributes {graph.batch = 4 : i64} {
   graph.layer @scale(%x: tensor<4x64xf32>, %w: tensor<64xf32> {graph.parameter = "w"}) -> tensor<4x64xf32> {
     %0 = graph.broadcast %w dims [1] : tensor<64xf32> -> tensor<4x64xf32>

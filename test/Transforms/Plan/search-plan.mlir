@@ -25,17 +25,18 @@ module attributes {graph.batch = 1 : i64} {
 // CHECK: module attributes {graph.batch = 1 : i64, plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1
 // CHECK: path "same" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<>}
 
-// With room for everything a tiny model does best on two devices without any communication inside of a step.
+// With room for everything a tiny model does best on two devices without any communication inside of a step; each
+// updates half of the states.
 // ROOMY: plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1
 // ROOMY-SAME: plan.predicted_step_seconds
-// ROOMY: path "model.layers.0" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2>}
+// ROOMY: path "model.layers.0" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<dp = 2, zero = 1>}
 
 // FOUR: micro_batches = 4
 
-// Less memory, or as much of it reserved: parameters must be divided, some values are recomputed, gathered ones kept. The cluster file
+// Less memory, or as much of it reserved: states must be divided, and some values are recomputed. The cluster file
 // says the same as the options.
 // TIGHT: plan.pipeline = #plan.pipeline<stages = 2, devices = 2
-// TIGHT: path "model.layers.0" {{.*}}#plan.strategy<tp = 2, sequence_parallel = true, keep_gathered = true, recompute_values = {{[0-9]+}}>
+// TIGHT: path "model.layers.0" {{.*}}#plan.strategy<dp = 2, zero = 1, recompute_values = {{[0-9]+}}>
 // TIGHT: path "lm_head" {plan.stage = 1 : i64
 
 // Layers that share a parameter divide it alike.

@@ -100,7 +100,7 @@ inline std::optional<Plan> randomPlan(const Problem &problem, Draw &draw) {
   std::sort(partOf.begin(), partOf.end());
   auto offered =
       offeredStrategies(problem.space, plan.ranksPerStage(), problem.globalBatch / std::int64_t(plan.microBatches));
-  int tied = 0;
+  std::optional<Strategy> tied;
   for (int layer = 0; layer < layers; ++layer) {
     bool isBlock = problem.layers[layer].role == LayerRole::Block;
     PlannedLayer planned{
@@ -111,7 +111,10 @@ inline std::optional<Plan> randomPlan(const Problem &problem, Draw &draw) {
         return std::nullopt;
       auto [strategy, dp] = offered[draw.below(int(offered.size()))];
       strategy.strided = strategy.tp > 1 && dp * strategy.cp > 1 && draw.below(4) == 0;
-      if (!isBlock && (strategy.recompute || strategy.ep > 1 || (tied && !problem.ties.empty() && strategy.tp != tied)))
+      bool isUnlike =
+          tied && !problem.ties.empty() &&
+          std::tie(strategy.tp, strategy.zero, strategy.strided) != std::tie(tied->tp, tied->zero, tied->strided);
+      if (!isBlock && (strategy.recompute || strategy.ep > 1 || isUnlike))
         continue;
       CostQuery query{&problem.layers[layer], strategy, dp, problem.globalBatch / plan.microBatches, plan.microBatches};
       if (!problem.costs->cost(query))
@@ -126,7 +129,7 @@ inline std::optional<Plan> randomPlan(const Problem &problem, Draw &draw) {
     if (int(plan.layers.size()) != layer + 1)
       return std::nullopt;
     if (!layer)
-      tied = plan.layers.back().strategy.tp;
+      tied = plan.layers.back().strategy;
   }
   return plan;
 }

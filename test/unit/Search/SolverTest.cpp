@@ -238,6 +238,16 @@ TEST(CheckPlan, names_the_layers_whose_strategies_are_not_allowed) {
   plan.layers[2].dp = 1;
   EXPECT_THAT(checkPlan(problem, plan).complaints,
               ElementsAre("layers 'layer.0' and 'layer.2' share a parameter but have different tp"));
+  plan.layers[2].strategy = plan.layers[0].strategy;
+  plan.layers[2].dp = plan.layers[0].dp;
+  plan.layers[2].strategy.zero = 1;
+  EXPECT_THAT(
+      checkPlan(problem, plan).complaints,
+      ::testing::Contains("layers 'layer.0' and 'layer.2' share a parameter but have different levels of ZeRO"));
+  plan.layers[2].strategy.strided = true;
+  EXPECT_THAT(
+      checkPlan(problem, plan).complaints,
+      ::testing::Contains("layers 'layer.0' and 'layer.2' share a parameter but have different orders of ranks"));
 }
 
 TEST(CheckPlan, names_the_bytes_beyond_the_budget_and_the_claim) {

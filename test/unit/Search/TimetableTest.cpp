@@ -67,7 +67,7 @@ TEST(Simulator, takes_as_long_as_the_search_says) {
   for (unsigned seed = 0; seed < 60; ++seed) {
     RandomCase made = randomCase(seed);
     Draw draw(seed + 1000);
-    for (int attempt = 0; attempt < 12; ++attempt) {
+    for (int attempt = 0; attempt < 16; ++attempt) {
       std::optional<Plan> plan = randomPlan(made.problem, draw);
       if (!plan)
         continue;

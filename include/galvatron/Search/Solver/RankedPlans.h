@@ -11,6 +11,7 @@
 
 #include "galvatron/Search/Model/Plan.h"
 #include "galvatron/Search/Model/Problem.h"
+#include "galvatron/Search/Solver/PricedSettings.h"
 
 #include <cstdint>
 #include <limits>
@@ -24,9 +25,11 @@ struct RankOptions {
   /// Memory per device within which plans are wanted, rising. The list is the one
   /// of the last budget for which it is whole.
   std::vector<std::int64_t> budgets;
-  std::size_t mostPlans = 2048;
+  std::size_t mostPlans = 16384;
   /// Placements of one layer that the list of one budget may take.
   std::int64_t mostWork = 2000000;
+  /// As SolveOptions have them.
+  PricedSettings *settings = nullptr;
 };
 
 struct RankedPlans {
@@ -44,7 +47,12 @@ Result<RankedPlans> rankPlans(const Problem &problem, const RankOptions &options
 
 /// Of every pipeline degree, number of micro-batches and GPipe or 1F1B, the plan
 /// that needs the least memory, whatever the budget, by rising memory.
-Result<std::vector<Plan>> listSmallestPlans(const Problem &problem);
+Result<std::vector<Plan>> listSmallestPlans(const Problem &problem, PricedSettings *settings = nullptr);
+
+/// Plans of one stage in which all layers take the same degrees and the same level of ZeRO, all blocks recompute
+/// everything or none does, and the ends do not: those within `limitSeconds` and the last of the budgets, by rising
+/// time, then memory. Whatever is made of finer plans, none of these should beat it.
+Result<std::vector<Plan>> listUniformPlans(const Problem &problem, const RankOptions &options);
 
 } // namespace galvatron::search
 

@@ -18,6 +18,7 @@
 
 #include "galvatron/Search/Model/Plan.h"
 #include "galvatron/Search/Model/Problem.h"
+#include "galvatron/Search/Solver/PricedSettings.h"
 
 #include <atomic>
 #include <functional>
@@ -51,6 +52,8 @@ struct SolveOptions {
   /// its bound first, then further off; beyond the budget it is left at what the
   /// pass before has proven (see Solution::provenWithin).
   std::int64_t labelBudget = 300000;
+  /// Of searches of one problem that differ in memory; not owned. Null: of this one alone.
+  PricedSettings *settings = nullptr;
 };
 
 /// Why nothing fits.

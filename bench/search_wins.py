@@ -1,0 +1,209 @@
+"""Compares searched plans with every uniform plan of six families, by predicted step time and exact bytes.
+
+    . scripts/env.sh
+    python bench/search_wins.py -o bench/results/search_wins
+
+For each model, number of simulated H200 and budget: `galvatron-opt --search`, and the fastest of the uniform plans (all
+layers alike, every number of micro-batches) that fits by its lowered bytes. Writes search_wins.md and search_wins.json, and
+fails where a uniform plan is faster than the searched one. `--quick`: one model of few layers and few plans, as a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import report
+from compile_time import LLAMA_7B
+
+LLAMA_3_8B = LLAMA_7B | {
+    "intermediate_size": 14336,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 32768,
+    "vocab_size": 128256,
+}
+BATCH = 8
+GIB = 1 << 30
+# Plans take the same time by the same sums; beyond this a difference is one.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    config: dict
+    sequence: int
+    ranks: tuple[int, ...] = (2, 4, 8)
+    gigabytes: tuple[int, ...] = (24, 40, 60)
+
+
+CASES = [Case("Llama-2-7B, 4 K", LLAMA_7B, 4096), Case("Llama-3-8B, 32 K", LLAMA_3_8B, 32768)]
+QUICK = [Case("two layers of Llama-2-7B, 4 K", LLAMA_7B | {"num_hidden_layers": 2}, 4096, (4,), (8, 12))]
+
+
+def families(ranks: int) -> dict[str, dict]:
+    zero = {f"ZeRO-{level}": {"dp": ranks, "zero": level} for level in (1, 2, 3)}
+    return zero | {
+        "tp + SP": {"tp": ranks, "sequence_parallel": True},
+        "Ulysses": {"ulysses": ranks},
+        "cp": {"cp": ranks},
+    }
+
+
+def import_model(case: Case, folder: Path) -> Path:
+    config, archive, model = folder / "config.json", folder / "model.pt", folder / "model.mlir"
+    config.write_text(json.dumps(case.config))
+    export = [sys.executable, "-m", "galvatron.export", "--config", str(config), "--weightless", "-o", str(archive)]
+    subprocess.run(export, check=True, capture_output=True)
+    options = ["--batch", str(BATCH), "--seq", str(case.sequence)]
+    subprocess.run(["galvatron-import", str(archive), *options, "-o", str(model)], check=True, capture_output=True)
+    return model
+
+
+def write_cluster(folder: Path, ranks: int) -> Path:
+    path = folder / f"h200x{ranks}.json"
+    path.write_text(json.dumps({"nodes": 1, "devices_per_node": ranks, "device": "h200"}))
+    return path
+
+
+def uniform_plan(layers: int, ranks: int, micro_batches: int, strategy: dict, recompute: bool) -> dict:
+    paths = [f"model.layers.{index}" for index in range(layers)]
+    units = [{"path": path, "strategy": strategy | {"recompute": recompute}} for path in paths]
+    ends = [{"path": path, "strategy": strategy} for path in ("model.embed_tokens", "lm_head")]
+    return {
+        "ranks": ranks,
+        "global_batch": BATCH,
+        "micro_batches": micro_batches,
+        "units": [ends[0], *units, ends[1]],
+    }
+
+
+def read_bytes(text: str) -> float:
+    value, unit = text.split()
+    return float(value) * {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": GIB}[unit]
+
+
+def read_explanation(text: str, overhead_only: bool = False) -> tuple[float, float]:
+    """Milliseconds of a step, and bytes of the fullest rank with what its libraries hold, or the latter alone."""
+    step = float(re.search(r"ms of ([\d.]+) ms a step", text).group(1))
+    ranks = re.findall(r"  ([\d.]+ [KMG]?i?B)(?: \+ ([\d.]+ [KMG]?i?B) overhead)?$", text, re.MULTILINE)
+    return step, max(sum(read_bytes(part) for part in parts[overhead_only:] if part) for parts in ranks)
+
+
+def compile_plan(model: Path, cluster: Path, options: list[str], output: Path) -> subprocess.CompletedProcess:
+    command = ["galvatron-opt", str(model), "--target=cuda", f"--cluster={cluster}", "--explain", "-o", str(output)]
+    return subprocess.run(command + options, capture_output=True, text=True)
+
+
+def price_uniform(model: Path, cluster: Path, layers: int, ranks: int) -> list[dict]:
+    def price(plan: tuple) -> dict | None:
+        name, strategy, recompute, micro_batches = plan
+        stem = model.parent / f"{ranks}-{name}-{recompute}-{micro_batches}".replace(" ", "")
+        file = stem.with_suffix(".json")
+        file.write_text(json.dumps(uniform_plan(layers, ranks, micro_batches, strategy, recompute)))
+        result = compile_plan(model, cluster, [f"--plan={file}", "--compile-to=lower"], stem.with_suffix(".mlir"))
+        if result.returncode:
+            print(f"{file.name}: {result.stderr.splitlines()[0]}", file=sys.stderr)
+            return None
+        step, overhead = read_explanation(result.stdout + result.stderr, overhead_only=True)
+        arenas = re.findall(r"dist\.arena_bytes = (\d+)", stem.with_suffix(".mlir").read_text())
+        taken = max(map(int, arenas)) + overhead
+        name += ", all recomputed" if recompute else ""
+        return {"plan": f"{name}, {micro_batches} micro-batch{'es' if micro_batches > 1 else ''}", "ms": step, "bytes": taken}
+
+    plans = [
+        (name, strategy, recompute, micro_batches)
+        for name, strategy in families(ranks).items()
+        for recompute in (False, True)
+        for micro_batches in (1, 2, 4, 8)
+        if (BATCH // micro_batches) % strategy.get("dp", 1) == 0
+    ]
+    with ThreadPoolExecutor(2) as threads:
+        return [priced for priced in threads.map(price, plans) if priced]
+
+
+def search(model: Path, cluster: Path, gigabytes: int) -> dict:
+    output = model.with_name("searched.mlir")
+    result = compile_plan(model, cluster, ["--search", f"--memory={gigabytes}GiB", "--compile-to=plan"], output)
+    text = result.stdout + result.stderr
+    if result.returncode:
+        return {"refused": text.strip().splitlines()[0]}
+    step, taken = read_explanation(text)
+    lines = [re.split(r"\s{2,}", line) for line in text[text.index("stage  layers") :].splitlines()[1:]]
+    rows = [line for line in lines if re.fullmatch(r"\d+", line[0])]
+    return {"plan": "; ".join(f"{row[1]}: {row[2]}" for row in rows), "ms": step, "bytes": taken}
+
+
+def compare(case: Case, folder: Path) -> list[dict]:
+    model = import_model(case, folder)
+    rows = []
+    for ranks in case.ranks:
+        cluster = write_cluster(folder, ranks)
+        uniform = price_uniform(model, cluster, case.config["num_hidden_layers"], ranks)
+        for gigabytes in case.gigabytes:
+            fitting = [plan for plan in uniform if plan["bytes"] <= gigabytes * GIB]
+            best = min(fitting, key=lambda plan: plan["ms"], default=None)
+            found = search(model, cluster, gigabytes)
+            rows.append({"model": case.name, "ranks": ranks, "gib": gigabytes, "uniform": best, "searched": found})
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    return rows
+
+
+def is_lost(row: dict) -> bool:
+    """Whether a uniform plan is faster than the searched one."""
+    return row["uniform"] is not None and row["uniform"]["ms"] < row["searched"].get("ms", 0) * (1 - ROUNDING) or (
+        row["uniform"] is not None and "ms" not in row["searched"]
+    )
+
+
+def write_markdown(result: dict, path: Path) -> str:
+    rows = []
+    for row in result["rows"]:
+        uniform, searched = row["uniform"], row["searched"]
+        best = f"{uniform['ms']:.1f} ms, {uniform['plan']}" if uniform else "none fits"
+        if "ms" in searched:
+            gain = f"{(uniform['ms'] / searched['ms'] - 1) * 100:.1f} %" if uniform else "–"
+            found, plan = f"{searched['ms']:.1f} ms", searched["plan"]
+        else:
+            needs = re.search(r"needs (\d+) bytes", searched["refused"])
+            gain, plan = "–", "–"
+            found = f"none fits; the smallest needs {int(needs.group(1)) / GIB:.2f} GiB" if needs else "none fits"
+        rows.append((f"{row['model']}, {row['ranks']} x {row['gib']} GiB", found, best, gain, plan))
+    text = "# The search against uniform plans\n\n"
+    text += f"{result['date']}, searched on {result['hardware']}; predicted steps on simulated H200 of one node, bf16, "
+    text += f"global batch {BATCH}.\nUniform: the best of ZeRO-1, 2, 3, tp + SP, Ulysses and cp, with and without all "
+    text += "recomputed, with every number of\nmicro-batches, that fits by its lowered bytes.\n\n"
+    header = ["model, devices", "searched", "best uniform", "faster by", "searched plan"]
+    text += report.table(header, rows)
+    path.write_text(text)
+    return text
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-o", "--output", type=Path, default=Path("search_wins"), help="result files, without suffix")
+    parser.add_argument("--quick", action="store_true", help="one small model, as a test")
+    arguments = parser.parse_args()
+    result = {"date": str(datetime.date.today()), "hardware": report.hardware(), "rows": []}
+    for case in QUICK if arguments.quick else CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            result["rows"] += compare(case, Path(folder))
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    print(write_markdown(result, arguments.output.with_suffix(".md")))
+    lost = [f"{row['model']}, {row['ranks']} x {row['gib']} GiB" for row in result["rows"] if is_lost(row)]
+    if lost:
+        sys.exit(f"search_wins: error: a uniform plan is faster than the searched one: {'; '.join(lost)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
