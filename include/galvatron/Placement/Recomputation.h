@@ -2,11 +2,10 @@
 // the layer excepted) are exactly what is saved.
 //
 // Without recomputation every value that backward reads is kept, except where it costs next to nothing to recompute it:
-// views, pieces, constants, arithmetic on integers (masks, angles of positions), and elementwise results of what is kept
-// or given anyway. With recomputation nothing is kept: the forward ops that backward needs, collectives included, are
-// recomputed from the layer's arguments.
-// Between the two a plan names values: each is recomputed from what is kept and from arguments, just before its first
-// use.
+// views, pieces, constants, arithmetic on integers (masks, angles of positions), and elementwise results of what is
+// kept or given anyway. With recomputation nothing is kept: the forward ops that backward needs, collectives included,
+// are recomputed from the layer's arguments. Between the two a plan names values: each is recomputed from what is kept
+// and from arguments, just before its first use.
 //
 // A value's name is that of the op that computes it, found before placement: the module of the parameters that it reads
 // ("mlp.gate_proj", "input_layernorm"), or else what is common to the modules that its operands come from and what it
