@@ -67,7 +67,7 @@ PaddingAttr LayerPadder::getPadding(Value original) const {
     if (list.empty()) // an extent of 1 has no axis
       dim.push_back({1});
   }
-  return PaddingAttr::getCanonical(layer.getContext(), dims);
+  return PaddingAttr::getCanonical(builder.getContext(), dims);
 }
 
 /// Parameters say which of their elements are the model's own.

@@ -24,7 +24,7 @@ protected:
     plan.devices = devices;
     plan.microBatches = 2;
     plan.schedule = stages % 2 ? "gpipe" : "1f1b";
-    size_t layers = model.numLayers();
+    size_t layers = model.recomputableValues().size();
     for (size_t layer = 0; layer < layers; ++layer)
       plan.strategies.push_back(strategies[layer % strategies.size()]);
     plan.strategies.back() = strategies.front();
@@ -78,8 +78,8 @@ TEST(PaddedModels, DropoutOfPaddedHeadsIsRefused) {
   TrainedModel model("gpt2_ignored.mlir");
   LayerwisePlan plan;
   plan.devices = 3;
-  plan.strategies.assign(model.numLayers(), {.tp = 3, .pad = 1});
-  plan.stageOf.assign(model.numLayers(), 0);
+  plan.strategies.assign(model.recomputableValues().size(), {.tp = 3, .pad = 1});
+  plan.stageOf.assign(model.recomputableValues().size(), 0);
   std::string complaint;
   mlir::ScopedDiagnosticHandler handler(model.context(), [&](mlir::Diagnostic &diagnostic) {
     complaint += diagnostic.str();
