@@ -1,5 +1,5 @@
 // Which all-to-alls may be one, and where it then stands: as soon as the last of their operands is there. Views are no
-// obstacle: those that lead to an operand move up, those of a result move down.
+// obstacle: those that lead to an operand move up, those of a result move down, and so do all-gathers of a result.
 #include "galvatron/Placement/ExchangeFusion.h"
 
 #include "dialects/Dist/Dist.h"
@@ -42,6 +42,9 @@ static bool isView(Operation *op) {
   return isa<graph::ReshapeOp, graph::TransposeOp, graph::BroadcastOp, graph::SliceOp>(op);
 }
 
+/// What costs nothing more if it stands later.
+static bool maySink(Operation *op) { return isView(op) || isa<dist::AllGatherOp>(op); }
+
 /// The op that computes what the exchange moves, its views looked through; null where it is there from the start.
 Operation *BlockFusion::getReady(AllToAllOp exchange) {
   Operation *op = exchange.getX().getDefiningOp();
@@ -59,7 +62,7 @@ Operation *BlockFusion::getReady(ArrayRef<AllToAllOp> group) {
   return last;
 }
 
-/// Ops up to `last` that read results of the group, directly or not; none where one of them is no view, or is what the
+/// Ops up to `last` that read results of the group, directly or not; none where one of them must stay there, or is what the
 /// group waits for.
 std::optional<llvm::SetVector<Operation *>> BlockFusion::getReadersUpTo(Operation *last, ArrayRef<AllToAllOp> group) {
   llvm::SetVector<Operation *> readers;
@@ -71,7 +74,7 @@ std::optional<llvm::SetVector<Operation *>> BlockFusion::getReadersUpTo(Operatio
       Operation *reader = block.findAncestorOpInBlock(*user);
       if (!reader || !last || last->isBeforeInBlock(reader) || !readers.insert(reader))
         continue;
-      if (reader == last || !isView(reader))
+      if (reader == last || !maySink(reader))
         return std::nullopt;
       next.push_back(reader);
     }
@@ -84,7 +87,7 @@ bool BlockFusion::canFuse(ArrayRef<AllToAllOp> group) {
          getReadersUpTo(getReady(group), group);
 }
 
-/// Right after the last operand: views of results that stand before it follow, views that lead to operands come first.
+/// Right after the last operand: what reads results before it follows, views that lead to operands come first.
 void BlockFusion::fuse(ArrayRef<AllToAllOp> group) {
   Operation *last = getReady(group);
   SmallVector<Operation *> down = getReadersUpTo(last, group)->takeVector();

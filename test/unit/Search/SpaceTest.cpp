@@ -127,6 +127,7 @@ TEST(Space, search_equals_enumeration) {
       problem.space.recompute = seed % 2;
       problem.space.zeroLevels = seed % 2 ? 0b0101 : 0b1011;
       problem.space.maxExpert = seed == 2 ? 1 : 2;
+      problem.space.keepGathered = seed == 10;
       if (nodes == 3)
         problem.globalBatch = 6;
       Enumeration enumeration(problem, {700000, 1100000, 1700000, 2600000, 5000000});
@@ -147,7 +148,7 @@ TEST(Space, search_equals_enumeration) {
   EXPECT_GT(infeasible, 3);
   EXPECT_GT(plans, 500000);
   // The cases are such that every kind of strategy is best somewhere.
-  for (const char *word : {"cp=", "tp=", "ulysses=", "ep=", "sp", "zero", "recompute", "strided", "values"})
+  for (const char *word : {"cp=", "tp=", "ulysses=", "ep=", "sp", "zero", "recompute", "strided", "values", "keep"})
     EXPECT_TRUE(std::any_of(seen.begin(), seen.end(), [&](const std::string &text) {
       return text.find(word) != std::string::npos;
     })) << word;
