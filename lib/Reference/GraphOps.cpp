@@ -259,7 +259,9 @@ static void normBackward(graph::NormBackwardOp op, OpCall &call) {
   const Tensor &mean = call.operand(weight ? 3 : 2), &rstd = call.operand(weight ? 4 : 3);
   int64_t columns = x.shape.back();
   for (int64_t row = 0; row < mean.size(); ++row) {
-    auto normalized = [&](int64_t h) { return (x[row * columns + h] - mean[row]) * rstd[row]; };
+    // An RMS norm has none: a body may leave the argument out.
+    double center = op.getKind() == graph::NormKind::Rms ? 0 : mean[row];
+    auto normalized = [&](int64_t h) { return (x[row * columns + h] - center) * rstd[row]; };
     auto gradient = [&](int64_t h) {
       return dy[row * columns + h] * (weight ? op.getOffset().convertToDouble() + (*weight)[h] : 1);
     };

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy
 import pytest
+from drawn_plans import Sizes, draw_plan
 from harness import STEPS, Model, config_of
 
 from galvatron import compare
@@ -24,10 +25,13 @@ FAMILIES = {
     | {"ffn_dim": 90, "word_embed_proj_dim": 60, "vocab_size": 97, "dropout": 0.0, "attention_dropout": 0.0}
     | {"activation_function": "gelu"},  # the slope of its own, relu, jumps where rounding changes a sign
     "qwen2": FULL | {"num_key_value_heads": 3, "intermediate_size": 66, "vocab_size": 96},
-    "bloom": {"hidden_size": 60, "n_head": 6, "vocab_size": 97},
+    "bloom": {"hidden_size": 60, "n_head": 6, "vocab_size": 97},  # feed-forward width 240
     "gpt_neox": FULL | {"intermediate_size": 90, "vocab_size": 96},
     "phi": FULL | {"hidden_size": 72, "intermediate_size": 90, "vocab_size": 97},
 }
+
+
+TIED = ("gpt2", "opt", "falcon_alibi", "bloom")  # one table at both ends
 
 
 def each(**strategy) -> list[dict]:
@@ -126,12 +130,16 @@ def trained(work, data, pytorch):
     return get
 
 
+def written_plan(model: Model) -> dict:
+    """On one device: with the names of layer types and of values."""
+    return model.compile_plan("one", {"ranks": 1, "units": [{"path": path} for path in model.units]}).plan
+
+
 def plan_of(model: Model, name: str) -> dict:
     ranks, micro_batches, stages, strategies = PLANS[name]
-    written = model.compile_plan("one", {"ranks": 1, "units": [{"path": path} for path in model.units]}).plan
-    units = []
+    written, units = written_plan(model), []
     for number, (unit, strategy) in enumerate(zip(written["units"], strategies, strict=True)):
-        if number == len(strategies) - 1 and model.name in ("gpt2", "opt", "falcon_alibi", "bloom"):
+        if number == len(strategies) - 1 and model.name in TIED:
             strategy = strategies[0]  # one table, placed alike
         names = written["recomputable_values"].get(unit["layer_type"], [])
         if picked := strategy.get("recompute_values"):
@@ -140,11 +148,7 @@ def plan_of(model: Model, name: str) -> dict:
     return {"ranks": ranks, "global_batch": BATCH, "micro_batches": micro_batches, "units": units}
 
 
-@pytest.mark.parametrize("family, plan", CASES)
-def test_equals_pytorch(family, plan, trained, data, tmp_path):
-    options = (SGD, ADAMW)[list(PLANS).index(plan) % 2]
-    model, expected = trained(family, options)
-    compiled = model.compile_plan(plan, plan_of(model, plan))
+def check_equal(compiled, expected, options, data, tmp_path):
     gradients = tmp_path / "gradients"
     run = compiled.train(tmp_path, "--data", data, "--steps", STEPS, "--dump-gradients", gradients, *options)
     assert run.list_by_rank("peak bytes") == compiled.plan["peak_bytes_per_rank"]
@@ -161,3 +165,25 @@ def test_equals_pytorch(family, plan, trained, data, tmp_path):
     failed = [f"{label} {d.name}: {d.detail}" for label, d in differences if not d.passed]
     assert not failed, "\n".join(failed[:8])
     assert run.column("loss")[-1] < run.column("loss")[0] - 0.1
+
+
+@pytest.mark.parametrize("family, plan", CASES)
+def test_equals_pytorch(family, plan, trained, data, tmp_path):
+    options = (SGD, ADAMW)[list(PLANS).index(plan) % 2]
+    model, expected = trained(family, options)
+    check_equal(model.compile_plan(plan, plan_of(model, plan)), expected, options, data, tmp_path)
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_drawn_plan_equals_pytorch(family, seed, trained, data, tmp_path):
+    options = (SGD, ADAMW)[seed % 2]
+    model, expected = trained(family, options)
+    written = written_plan(model)
+    config = FAMILIES[family]
+    widths = (config.get(key) for key in ("intermediate_size", "n_inner", "ffn_hidden_size", "ffn_dim"))
+    width = next((width for width in widths if width), 240)
+    sizes = Sizes(BATCH, SEQ, 6, width, config["vocab_size"], tied=family in TIED)
+    plan = draw_plan(seed, sizes, written["units"], written["recomputable_values"])
+    check_equal(model.compile_plan(f"drawn{seed}", plan), expected, options, data, tmp_path)

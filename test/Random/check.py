@@ -2,7 +2,8 @@
 
     module ─export─▶ import ─▶ differentiate ─evaluate─▶ equal?
                                      └─ plan ─▶ shard ─evaluate─▶ equal?   for each of several random plans
-                                                └─ lower ─mpirun─▶ equal?  for one of them, where asked for
+                                                └─ stage ─evaluate─▶ equal?
+                                                     └─ lower ─mpirun─▶ equal?  for one of them, where asked for
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ REFUSALS = (
     r"expects the gradient of a parameter to be a sum over micro-batches",
     r"aten::\w+ in \S+ \(.*:\d+\)",  # the importer, with operator, module and line
     r"expects --(batch|seq) \d+, the example's",
-    r"cannot use tp = \d+: expects it to divide",
+    r"cannot use \w+ = \d+: expects it to divide",
+    r"expects one level of ZeRO of the tied parameter",
 )
 # How much more than PyTorch's own error in single precision is rounding, where a gradient is a difference of large terms.
 ROUNDING = 30
@@ -123,6 +125,16 @@ class Check:
         call("differentiate", "galvatron-opt", "--compile-to=differentiate", self.program, "-o", text)
         self.units = re.findall(r'graph\.call .* path "([^"]*)"', text.read_text())
         self.evaluate("one", text)
+        self.values = self.run_single()
+
+    def run_single(self) -> dict[str, list[str]]:
+        """What each layer can have recomputed, as the plan on one device lists it."""
+        single = self.folder / "single.json"
+        single.write_text(json.dumps({"ranks": 1, "units": [{"path": path} for path in self.units]}))
+        call("one", "galvatron-opt", f"--plan={single}", "--lower", self.program, "-o", self.folder / "single")
+        written = json.loads((self.folder / "single" / "plan.json").read_text())
+        names = written.get("recomputable_values", {})
+        return {unit["path"]: names.get(unit["layer_type"], []) for unit in written["units"]}
 
     def evaluate(self, where: str, program: Path):
         gradients = self.folder / f"gradients-{where}"
@@ -137,6 +149,10 @@ class Check:
         sharded = self.folder / f"{name}.mlir"
         call(name, *self.plan, "--compile-to=shard", "-o", sharded)
         self.evaluate(name, sharded)
+        # The timetables of all ranks, where states are shared.
+        staged = self.folder / f"{name}-staged.mlir"
+        call(f"{name} timetables", *self.plan, "--compile-to=stage", "-o", staged)
+        self.evaluate(f"{name} timetables", staged)
 
     def run_binary(self, name: str):
         """The plan that was evaluated last, on this machine."""
@@ -167,29 +183,42 @@ class Check:
             raise Stopped(Result("wrong", where, f"gradient of {name}: {difference.detail}"))
 
 
-def random_plan(draw: Draw, units: list[str], batch: int) -> dict:
-    """Stages, degrees and micro-batches of any kind that divides the batch."""
+def random_strategy(draw: Draw, layer: str, ranks: int, most_dp: int, names: list[str]) -> dict:
+    """The share of each rank of a stage, by any mix of degrees; `layer`: what the draws are told apart by."""
+    degrees = dict.fromkeys(("dp", "tp", "ulysses", "cp"), 1)
+    for prime in range(ranks.bit_length() - 1):
+        room = [key for key in degrees if key != "dp" or degrees["dp"] * 2 <= most_dp]
+        degrees[draw.pick(f"degree{prime}{layer}", room)] *= 2
+    tensor, shared = degrees["tp"] > 1, degrees["tp"] < ranks
+    strategy = degrees | {
+        "sequence_parallel": tensor and draw.has(f"sequence_parallel{layer}", 0.5),
+        "strided": tensor and draw.has(f"strided{layer}", 0.25),
+        "zero": draw.pick(f"zero{layer}", [0, 1, 2, 3]) if shared else 0,
+        "recompute": draw.has(f"recompute{layer}", 0.2),
+    }
+    if not strategy["recompute"]:
+        strategy["recompute_values"] = [name for name in names if draw.has(f"value{layer}{name}", 0.25)]
+    return strategy
+
+
+def random_plan(draw: Draw, units: list[str], batch: int, values: dict[str, list[str]]) -> dict:
+    """Stages, strategies and micro-batches of any kind that divides the batch. `values`: those that each unit can have
+    recomputed."""
     ranks = draw.pick("ranks", [1, 2, 4])
     stages = draw.pick("stages", [n for n in (1, 2, 4) if ranks % n == 0 and n <= len(units)])
-    per_stage = ranks // stages
     cuts = sorted(draw._random("cuts").sample(range(1, len(units)), stages - 1))
+    micro_batches = draw.pick("micro_batches", [n for n in (1, 2, 3, 4) if batch % n == 0])
+    rows = batch // micro_batches
+    most_dp = max(n for n in (1, 2, 4) if rows % n == 0)
     alike = draw.has("alike", 0.5)
-    listed, least = [], per_stage
+    listed = []
     for i, path in enumerate(units):
-        tp = draw.pick("tp" if alike else f"tp{i}", [n for n in (1, 2, 4) if per_stage % n == 0])
-        least = min(least, tp)
-        strategy = {"tp": tp, "recompute": draw.has(f"recompute{i}", 0.25)}
+        strategy = random_strategy(draw, "" if alike else str(i), ranks // stages, most_dp, values[path])
         listed.append({"path": path, "stage": sum(i >= cut for cut in cuts), "strategy": strategy})
-    most_dp = per_stage // least
-    counts = [n for n in (1, 2, 3, 4) if batch % n == 0 and (batch // n) % most_dp == 0]
-    if not counts:  # the batch is too small to be divided: cut all else
-        for unit in listed:
-            unit["strategy"]["tp"] = per_stage
-        counts = [1]
     return {
         "ranks": ranks,
         "global_batch": batch,
-        "micro_batches": draw.pick("micro_batches", counts),
+        "micro_batches": micro_batches,
         "schedule": draw.pick("schedule", ["1f1b", "gpipe"]),
         "units": listed,
     }
@@ -207,7 +236,7 @@ def check(
         subject.run_pytorch()
         subject.run_import()
         for number in range(plans):
-            plan = random_plan(draw.at(f"plan{number}"), subject.units, subject.sizes.batch)
+            plan = random_plan(draw.at(f"plan{number}"), subject.units, subject.sizes.batch, subject.values)
             try:
                 subject.run_plan(f"plan{number}", plan)
                 if binary:

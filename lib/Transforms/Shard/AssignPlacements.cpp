@@ -227,9 +227,12 @@ Value StepAssigner::getInput(graph::CallOp call, Value original, Type type, bool
   Value from = copies[original].front();
   graph::LayerOp layer = getRedistribution(from.getType(), type, hasGradient);
   int64_t stage = getStage(call);
+  OpBuilder::InsertionGuard guard(builder);
   if (Operation *producer = from.getDefiningOp())
-    if (dist::getLocalBytes(type) <= dist::getLocalBytes(from.getType()))
+    if (getStage(producer) < stage && dist::getLocalBytes(type) <= dist::getLocalBytes(from.getType())) {
       stage = getStage(producer);
+      builder.setInsertionPointAfter(producer); // calls of later stages may stand between the two
+    }
   auto redistribute = graph::CallOp::create(builder, call.getLoc(), type, layer.getSymName(), from,
                                             builder.getStrArrayAttr({}), (call.getPath() + ":input").str());
   redistribute->setAttr(plan::kStageAttrName, builder.getI64IntegerAttr(stage));

@@ -83,6 +83,32 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 2, micro
 
 // -----
 
+// On the producer's stage it stands before the calls of later stages, so that stages do not fall along the step.
+// CHECK-LABEL: func.func @step
+// CHECK: %[[A:.*]] = graph.call @linear.tp2
+// CHECK-NEXT: %[[R:.*]] = graph.call @redistribute.{{[0-9]}}(%[[A]]) parameters [] path "c:input" {plan.stage = 0 : i64}
+// CHECK-NEXT: graph.call @linear.tp2(%[[A]]) {{.*}} path "b" {plan.stage = 1 : i64
+// CHECK: graph.call @add.dp2(%{{.*}}, %[[R]])
+module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 2, micro_batches = 1, schedule = "gpipe">} {
+  graph.layer @linear(%x: tensor<8x64xf32>, %u: tensor<32x64xf32> {graph.parameter = "u"}, %d: tensor<64x32xf32> {graph.parameter = "d"}) -> tensor<8x64xf32> {
+    %h = graph.einsum %x, %u "bi,oi->bo" : (tensor<8x64xf32>, tensor<32x64xf32>) -> tensor<8x32xf32>
+    %y = graph.einsum %h, %d "bi,oi->bo" : (tensor<8x32xf32>, tensor<64x32xf32>) -> tensor<8x64xf32>
+    graph.return %y : tensor<8x64xf32>
+  }
+  graph.layer @add(%x: tensor<8x64xf32>, %y: tensor<8x64xf32>) -> tensor<8x64xf32> {
+    %z = graph.sum %x, %y : (tensor<8x64xf32>, tensor<8x64xf32>) -> tensor<8x64xf32>
+    graph.return %z : tensor<8x64xf32>
+  }
+  func.func @step(%x: tensor<8x64xf32>) -> tensor<8x64xf32> {
+    %a = graph.call @linear(%x) parameters ["au", "ad"] path "a" {plan.stage = 0 : i64, plan.strategy = #plan.strategy<tp = 2>} : (tensor<8x64xf32>) -> tensor<8x64xf32>
+    %b = graph.call @linear(%a) parameters ["bu", "bd"] path "b" {plan.stage = 1 : i64, plan.strategy = #plan.strategy<tp = 2>} : (tensor<8x64xf32>) -> tensor<8x64xf32>
+    %c = graph.call @add(%b, %a) parameters [] path "c" {plan.stage = 1 : i64, plan.strategy = #plan.strategy<dp = 2>} : (tensor<8x64xf32>, tensor<8x64xf32>) -> tensor<8x64xf32>
+    return %c : tensor<8x64xf32>
+  }
+}
+
+// -----
+
 // A tied table lives where its first use reads it; the other use converts, and both leave their
 // gradients partial on the same axes.
 // CHECK-LABEL: graph.layer @embed.dp2(

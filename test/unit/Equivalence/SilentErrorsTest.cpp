@@ -64,14 +64,19 @@ TEST_F(SilentErrorsTest, ReductionOverDpWhereTheSequenceIsCutToo) {
   }
 }
 
-/// ZeRO: the pieces differ by right, so that no replicas tell; the gradient itself does.
+/// ZeRO: the pieces differ by right, so that no replicas tell the executor; the gradient itself does.
 TEST_F(SilentErrorsTest, ReduceScatterOverDpWhereTheSequenceIsCutToo) {
   for (int64_t zero : {1, 2, 3})
     for (plan::StrategyValues strategy : {plan::StrategyValues{.dp = 2, .ulysses = 2}, {.dp = 2, .cp = 2}}) {
       strategy.zero = zero;
       build("llama_ignored.mlir", strategy);
-      EXPECT_EQ(complaint(), "") << "right as it is";
+      EXPECT_EQ(proofComplaint() + complaint(), "") << "right as it is";
       reduceOverAxisZero<ReduceScatter>(1, "model.layers.1");
+      EXPECT_THAT(proofComplaint(),
+                  AllOf(HasSubstr("expects the gradient of " + kQuery +
+                                  " to be reduced over mesh axes 0, 1, on which it is partial, but \"reduce gradients "
+                                  "of model.layers.1"),
+                        HasSubstr("on stage 1 does it over mesh axis 0")));
       EXPECT_THAT(complaint(), testing::MatchesRegex("the gradient of model.layers.1.* in step 1"));
     }
 }
@@ -129,7 +134,10 @@ TEST_F(SilentErrorsTest, GatherLeftOut) {
     remove(1, "end of " + gather);
     EXPECT_THAT(complaint(), AllOf(HasSubstr("expects \"forward model.layers.1 micro-batch 0\" of stage 1 to leave \""),
                                    HasSubstr("\" alone until the wait of \"" + gather + "\"")));
+    EXPECT_THAT(proofComplaint(), HasSubstr("which \"" + gather + "\" still holds"));
     remove(1, gather);
+    EXPECT_THAT(proofComplaint(), HasSubstr("expects \"forward model.layers.1 micro-batch 0\" on stage 1 to find " +
+                                            kQuery + " as gathered"));
     EXPECT_THAT(complaint(), AllOf(HasSubstr("to be there when \"forward model.layers.1 micro-batch 0\" reads it"),
                                    HasSubstr("was never written")));
   }
@@ -157,6 +165,8 @@ TEST_F(SilentErrorsTest, NormThatMissesShards) {
   build("llama_ignored.mlir", {.dp = 2, .cp = 2, .zero = 2});
   for (StageParameter &parameter : timetables[1].parameters)
     parameter.counted = parameter.names.front() != kQuery;
+  EXPECT_THAT(proofComplaint(),
+              HasSubstr("expects the gradient norm to count " + kQuery + " in one stage, but 0 of 1"));
   EXPECT_THAT(complaint(), HasSubstr("expects the gradient norm to count every element of \"" + kQuery + "\" once"));
 }
 
@@ -165,6 +175,9 @@ TEST_F(SilentErrorsTest, StateThatNobodyHas) {
   for (StateBucket &bucket : timetables[1].buckets)
     if (bucket.path == "model.layers.1")
       bucket.axes = {0};
+  EXPECT_THAT(proofComplaint(), HasSubstr("expects the states of " + kQuery +
+                                          " to be shared along mesh axes 0, 1, on which "
+                                          "its gradient is partial, but stage 1 does it along mesh axis 0"));
   EXPECT_THAT(complaint(), AllOf(HasSubstr("expects \"parameters of model.layers.1\" to be there when \"forward "
                                            "model.layers.1 micro-batch 0\" reads it on device 0 of stage 1"),
                                  HasSubstr("was never written")));

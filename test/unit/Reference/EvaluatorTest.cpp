@@ -41,6 +41,17 @@ TEST(Evaluator, RmsNorm) {
                {tensor({1, 2}, {1, 7}), tensor({2}, {1, 2})}, {0.2, 2.8});
 }
 
+// Where a body does not read the mean, a timetable leaves the argument out.
+TEST(Evaluator, RmsNormsGradientHasNoMean) {
+  expectResult("func.func @f(%dy: tensor<1x2xf32>, %x: tensor<1x2xf32>, %m: tensor<1xf32>, %r: tensor<1xf32>) -> "
+               "tensor<1x2xf32> {"
+               "%0 = graph.norm_backward rms %dy, %x, %m, %r : (tensor<1x2xf32>, tensor<1x2xf32>, tensor<1xf32>, "
+               "tensor<1xf32>) -> tensor<1x2xf32>"
+               " return %0 : tensor<1x2xf32> }",
+               {tensor({1, 2}, {1, 0}), tensor({1, 2}, {1, 7}), tensor({1}, {std::nan("")}), tensor({1}, {0.2})},
+               {0.196, -0.028});
+}
+
 TEST(Evaluator, LayerNorm) {
   expectResult("func.func @f(%x: tensor<1x2xf32>, %b: tensor<2xf32>) -> tensor<1x2xf32> {"
                "%0, %1, %2 = graph.norm layer %x bias %b {epsilon = 0.0} : (tensor<1x2xf32>, tensor<2xf32>) -> "
