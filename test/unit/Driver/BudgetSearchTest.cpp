@@ -1,6 +1,7 @@
 // The budget search against a lowering made up of estimates: what it answers fits, and nothing it knew of is faster.
 #include "lib/Driver/BudgetSearch.h"
 #include "../Search/RandomProblem.h"
+#include "lib/Driver/PlanBytes.h"
 
 #include <gmock/gmock.h>
 
@@ -69,6 +70,45 @@ TEST(BudgetSearch, exact_estimates_give_the_plan_of_the_search) {
   EXPECT_LE(getMostBytes(*answer.plan), problem.cluster.memoryBytesPerDevice);
   EXPECT_EQ(int64_t(answer.plan->peakBytesPerRank.size()), answer.plan->ranks);
   EXPECT_FALSE(answer.plan->reasons.layers.empty());
+}
+
+TEST(BudgetSearch, no_uniform_plan_that_fits_is_faster) {
+  int fitting = 0;
+  for (unsigned seed = 0; seed < 6; ++seed) {
+    RandomCosts costs(seed);
+    Problem problem = problemOf(costs, getTightBudget(costs));
+    FakeLowering lowering{0.9, 0.3};
+    BudgetAnswer answer = answerOf(problem, lowering);
+    search::RankOptions all;
+    all.budgets = {kPlenty};
+    search::Result<std::vector<Plan>> uniform = search::listUniformPlans(problem, all);
+    ASSERT_TRUE(bool(uniform)) << uniform.error().message;
+    for (Plan &plan : *uniform) {
+      setBytes(plan, *lowering(plan));
+      if (getMostBytes(plan) > problem.cluster.memoryBytesPerDevice)
+        continue;
+      ++fitting;
+      ASSERT_TRUE(answer.plan) << seed;
+      EXPECT_LE(answer.plan->predictedStepSeconds, plan.predictedStepSeconds * (1 + 1e-9)) << seed;
+    }
+  }
+  EXPECT_GT(fitting, 10);
+}
+
+TEST(BudgetSearch, searches_that_share_prices_answer_as_those_that_do_not) {
+  RandomCosts costs(2);
+  search::PricedSettings settings;
+  search::SolveOptions shared;
+  shared.settings = &settings;
+  int64_t tight = getTightBudget(costs);
+  for (int64_t memory : {kPlenty, tight, tight * 9 / 10}) {
+    Problem problem = problemOf(costs, memory);
+    search::Result<search::Solution> one = search::solve(problem, shared), other = search::solve(problem);
+    ASSERT_EQ(bool(one->plan), bool(other->plan));
+    if (one->plan)
+      EXPECT_EQ(one->plan->predictedStepSeconds, other->plan->predictedStepSeconds);
+    EXPECT_EQ(one->infeasible.smallestBudgetBytes, other->infeasible.smallestBudgetBytes);
+  }
 }
 
 TEST(BudgetSearch, estimates_too_high_leave_room_for_a_faster_plan) {

@@ -1,0 +1,28 @@
+"""bench/search_wins.py on two layers: a searched plan is as fast as any uniform one that fits, by lowered bytes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+sys.path.insert(0, str(BENCH))
+
+import search_wins  # noqa: E402
+
+
+def test_searched_plans_are_not_slower_than_uniform_ones(tmp_path):
+    command = [sys.executable, BENCH / "search_wins.py", "--quick", "-o", tmp_path / "wins"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    rows = json.loads((tmp_path / "wins.json").read_text())["rows"]
+    assert len(rows) == 2 and all(row["uniform"] for row in rows)
+    assert all(row["searched"]["bytes"] <= (row["gib"] + 0.1) * search_wins.GIB for row in rows)
+
+
+def test_a_faster_uniform_plan_is_a_loss():
+    uniform = {"plan": "cp", "ms": 10.0, "bytes": 1}
+    assert search_wins.is_lost({"uniform": uniform, "searched": {"ms": 10.1}})
+    assert search_wins.is_lost({"uniform": uniform, "searched": {"refused": "no strategy fits"}})
+    assert not search_wins.is_lost({"uniform": uniform, "searched": {"ms": 10.0}})
+    assert not search_wins.is_lost({"uniform": None, "searched": {"refused": "no strategy fits"}})
