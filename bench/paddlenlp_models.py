@@ -79,7 +79,7 @@ def plan(program: Path, devices: int) -> dict:
     row = {"devices": devices, "seconds": time.perf_counter() - start}
     text = result.stdout + result.stderr
     if result.returncode:
-        return row | {"refused": text.strip().splitlines()[0]}
+        return row | {"refused": text.strip().splitlines()[0].replace(f"{program}: ", "")}
     lowered = program.with_suffix(".lowered").read_text()
     notes = [line for line in text.splitlines() if re.match(r"memory (binds|does not)|slowest stage", line)]
     return row | {

@@ -135,7 +135,7 @@ def search(model: Path, cluster: Path, gigabytes: int) -> dict:
     result = compile_plan(model, cluster, ["--search", f"--memory={gigabytes}GiB", "--compile-to=plan"], output)
     text = result.stdout + result.stderr
     if result.returncode:
-        return {"refused": text.strip().splitlines()[0]}
+        return {"refused": text.strip().splitlines()[0].replace(f"{model}: ", "")}
     step, taken = read_explanation(text)
     lines = [re.split(r"\s{2,}", line) for line in text[text.index("stage  layers") :].splitlines()[1:]]
     rows = [line for line in lines if re.fullmatch(r"\d+", line[0])]

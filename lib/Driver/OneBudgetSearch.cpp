@@ -184,6 +184,8 @@ std::optional<search::Error> OneBudgetSearch::improve() {
     rank.budgets.push_back(memory + estimated / 100 * over);
   if (std::optional<search::Error> error = lowerUniform(rank))
     return error;
+  if (std::optional<search::Error> error = searchOneStage())
+    return error;
   int64_t wholeFor = 0;
   while (left > 0) {
     bool isFirst = !found.fits(memory);
@@ -205,6 +207,27 @@ std::optional<search::Error> OneBudgetSearch::improve() {
   if (std::optional<search::Error> error = narrow())
     return error;
   return found.fits(memory) ? listFastest(rank) : std::nullopt;
+}
+
+/// Pipelines of a large cluster are so many that their search may run out of labels: those without are searched alone.
+std::optional<search::Error> OneBudgetSearch::searchOneStage() {
+  if (found.plan->pipeline == 1 || problem.space.stages)
+    return std::nullopt;
+  search::SolveOptions quickly = options;
+  quickly.explain = false;
+  search::Problem asked = problem;
+  asked.cluster.memoryBytesPerDevice = memory;
+  asked.space.stages = 1;
+  search::Result<search::Solution> solution = search::solve(asked, quickly);
+  if (!solution || !solution->plan)
+    return std::nullopt;
+  search::Plan plan = std::move(*solution->plan);
+  bool isWorth = !found.fits(memory) || plan.predictedStepSeconds < found.plan->predictedStepSeconds * (1 - kLeastGain);
+  if (!isWorth || !lower(plan))
+    return std::nullopt;
+  int microBatches = plan.microBatches;
+  takeIfFits(std::move(plan));
+  return narrowShape(1, microBatches);
 }
 
 /// Where all layers are alike, estimates are at their best: what the plan found is measured by.

@@ -55,6 +55,7 @@ private:
   std::optional<search::Error> improve();
   std::optional<search::Error> lowerSmallest();
   std::optional<search::Error> lowerListed(std::vector<search::Plan> plans);
+  std::optional<search::Error> searchOneStage();
   std::optional<search::Error> lowerUniform(search::RankOptions rank);
   std::optional<search::Error> listFastest(search::RankOptions rank);
   std::optional<search::Error> narrow();
