@@ -153,6 +153,9 @@ inline std::string whyUnsupported(const StrategyValues &values) {
   return "";
 }
 
+/// Whether keys and values go round the ranks of context parallelism chunk by chunk.
+inline bool isRing(const StrategyValues &values) { return values.cpKind == 2; }
+
 /// Ranks that differ in nothing but samples and positions, and so have equal parameters.
 inline std::int64_t getShardRanks(const StrategyValues &values) { return values.dp * values.ulysses * values.cp; }
 

@@ -254,7 +254,7 @@ struct InsertRingsPass : galvatron::impl::InsertRingsPassBase<InsertRingsPass> {
     mesh = plan::getMesh(getOperation()->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName));
     for (dist::LayerOp layer : getOperation().getOps<dist::LayerOp>()) {
       auto strategy = layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
-      if (!strategy || CpKind(strategy.getCpKind()) != CpKind::Ring)
+      if (!strategy || !plan::isRing(strategy.getValues()))
         continue;
       for (FlatSymbolRefAttr name : {layer.getForwardAttr(), layer.getBackwardAttr()})
         if (name && failed(unrollAll(symbols.lookup<dist::BodyOp>(name.getAttr()))))

@@ -64,7 +64,7 @@ struct Row {
 };
 
 // 128 tokens of 24 floats are 12288 bytes, a decoder's parameters in f32 16320. As published: Megatron's two
-// all-reduces each way, the gathers and scatters of its sequence parallelism, Ulysses' four exchanges, all-gather
+// all-reduces each way, the gathers and scatters of its sequence parallelism, Ulysses' exchanges (queries, keys and values in one), all-gather
 // context parallelism.
 const Row kRows[] = {
     {"decoder", {}, 8, "", "", "AR dp 16320"},
@@ -82,15 +82,15 @@ const Row kRows[] = {
     {"decoder",
      {.ulysses = 2},
      1,
-     "2 x A2A ulysses 4096, 2 x A2A ulysses 2048",
-     "2 x A2A ulysses 4096, 2 x A2A ulysses 2048",
+     "A2A ulysses 8192, A2A ulysses 4096",
+     "A2A ulysses 4096, A2A ulysses 8192",
      "AR ulysses 16320"},
     // Keys and values have two heads for four ranks: exchanged by pairs, gathered by neighbours.
     {"decoder",
      {.ulysses = 4},
      2,
-     "2 x A2A ulysses 1024, 2 x A2A axes 1 512, 2 x AG axes 2 1024",
-     "2 x A2A ulysses 1024, 2 x AG axes 2 1024, 2 x A2A axes 1 1024, 2 x RS axes 2 1024",
+     "A2A axes 1 1024, 2 x A2A ulysses 1024, 2 x AG axes 2 1024",
+     "2 x A2A ulysses 1024, 2 x AG axes 2 1024, 2 x RS axes 2 1024, A2A axes 1 1024",
      "AR shard 16320"},
     {"decoder", {.cp = 2}, 1, "2 x AG cp 4096", "2 x AG cp 4096, 2 x RS cp 4096", "AR cp 16320"},
     {"decoder", {.cp = 2}, 2, "2 x AG cp 2048", "2 x AG cp 2048, 2 x RS cp 2048", "AR shard 16320"},
@@ -103,8 +103,8 @@ const Row kRows[] = {
     {"decoder",
      {.ulysses = 2, .zero = 1},
      1,
-     "2 x A2A ulysses 4096, 2 x A2A ulysses 2048",
-     "2 x A2A ulysses 4096, 2 x A2A ulysses 2048",
+     "A2A ulysses 8192, A2A ulysses 4096",
+     "A2A ulysses 4096, A2A ulysses 8192",
      "AG ulysses 16384, RS ulysses 16384"},
     {"decoder",
      {.cp = 2, .zero = 3},

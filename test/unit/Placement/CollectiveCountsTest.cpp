@@ -178,7 +178,7 @@ std::vector<Row> getDecoderRows() {
       {{allGather(2, 2, 2 * k)}, {reduceScatter(2, 2, 2 * k)}, {allReduce(2, 9, layer)}});
   add("llama.mlir", "ulysses = 4, keep_gathered = true", 4,
       {{allToAll(4, 2, 2 * q / 4), allToAll(2, 1, 2 * k / 4), allGather(2, 2, 2 * k / 2)},
-       {allToAll(4, 2, 2 * q / 4), allToAll(2, 1, 2 * k / 2), reduceScatter(2, 2, 2 * k / 2)},
+       {allToAll(4, 2, 2 * q / 4), allToAll(2, 1, 2 * k / 4), reduceScatter(2, 2, 2 * k / 2)},
        {allReduce(4, 9, layer)}});
   // Backward repeats forward but for the last product and its reduction, which nothing reads.
   add("llama.mlir", "tp = 2, recompute = true", 2, {{allReduce(2, 2, 2 * x)}, {allReduce(2, 3, 3 * x)}, {}});
