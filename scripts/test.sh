@@ -37,10 +37,10 @@ run() {
 
 python=$root/.venv/bin/python
 run lit 900 "$python" -c 'from lit.main import main; main()' -sv --xunit-xml-output "$results/lit.xml" "$build/test"
-run unit 900 ctest --test-dir "$build" --output-on-failure --timeout 300 --output-junit "$root/$results/unit.xml"
+run unit 1200 ctest --test-dir "$build" --output-on-failure --timeout 300 --output-junit "$root/$results/unit.xml"
 run conventions 300 "$python" -m pytest -q --junitxml "$results/conventions.xml" test/Conventions
-run python 600 "$python" -m pytest -q --junitxml "$results/python.xml" test/python
-run end-to-end 1500 "$python" -m pytest -q --junitxml "$results/end-to-end.xml" test/EndToEnd
+run python 900 "$python" -m pytest -q --junitxml "$results/python.xml" test/python
+run end-to-end 2400 "$python" -m pytest -q --junitxml "$results/end-to-end.xml" test/EndToEnd
 
 heading summary
 "$python" scripts/summarize_tests.py "$results"
