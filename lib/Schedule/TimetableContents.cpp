@@ -93,15 +93,13 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
 
 void TimetableBuilder::noteExchanges(exec::FunctionOp body) {
   body.walk([&](exec::CallOp call) {
-    using Exchange = RankGroup::Exchange;
-    Exchange exchange = StringSwitch<Exchange>(call.getFunction())
-                            .Case("all_to_all", Exchange::All)
-                            .Case("permute", Exchange::Permute)
-                            .Default(Exchange::None);
-    if (exchange == Exchange::None)
-      return;
-    RankGroup &group = table.groups[*call.getGroup()];
-    group.exchange = std::max(group.exchange, exchange);
+    if (call.getFunction() == "all_to_all")
+      table.groups[*call.getGroup()].exchangesWithAll = true;
+    if (call.getFunction() == "permute") {
+      const exec::RuntimeConstant *constant = exec::RuntimeFunction::find("permute")->findConstant("sources");
+      SmallVector<int64_t> sources = *constant->wordsOf(call.getConstants().get("sources"));
+      table.groups[*call.getGroup()].permutations.emplace(sources.begin(), sources.end());
+    }
   });
 }
 

@@ -83,31 +83,31 @@ static std::string functionOf(const Action &action) {
 /// Constants in the order of runtime/api/Functions.def.
 static std::vector<int64_t> constantsOf(const Action &action) {
   using Words = std::vector<int64_t>;
-  return std::visit(
-      Overloads{[](const Compute &compute) { return Words(compute.adds.begin(), compute.adds.end()); },
-                [](const FillZero &fill) { return Words{fill.bytes}; }, [](const StartBackward &) { return Words{}; },
-                [](const Accumulate &sum) { return Words{sum.type, sum.type, sum.count}; },
-                [](const AllReduce &reduce) {
-                  return Words{reduce.group, GVRT_F32, int64_t(graph::ReduceKind::Sum), reduce.count,
-                               reduce.handle.value_or(kAtOnce)};
-                },
-                [](const ReduceScatter &scatter) {
-                  return Words{scatter.group, GVRT_F32,  int64_t(graph::ReduceKind::Sum), kOuter,
-                               scatter.count, kMirrored, scatter.handle.value_or(kAtOnce)};
-                },
-                [](const AllGather &gather) {
-                  return Words{gather.group, gather.type, kOuter,
-                               gather.count, kMirrored,   gather.handle.value_or(kAtOnce)};
-                },
-                [](const Send &send) {
-                  return Words{send.channel.stage, send.channel.tag(), send.channel.bytes, send.handle};
-                },
-                [](const Receive &receive) {
-                  return Words{receive.channel.stage, receive.channel.tag(), receive.channel.bytes,
-                               receive.handle.value_or(kAtOnce)};
-                },
-                [](const Wait &wait) { return Words{wait.handle}; }},
-      action);
+  return std::visit(Overloads{[](const Compute &compute) { return Words(compute.adds.begin(), compute.adds.end()); },
+                              [](const FillZero &fill) { return Words{fill.bytes}; },
+                              [](const StartBackward &) { return Words{}; },
+                              [](const Accumulate &sum) { return Words{sum.type, sum.type, sum.count}; },
+                              [](const AllReduce &reduce) {
+                                return Words{reduce.group, GVRT_F32, int64_t(graph::ReduceKind::Sum), reduce.count,
+                                             reduce.handle.value_or(kAtOnce)};
+                              },
+                              [](const ReduceScatter &scatter) {
+                                return Words{scatter.group, GVRT_F32,  int64_t(graph::ReduceKind::Sum), kOuter,
+                                             scatter.count, kMirrored, scatter.handle.value_or(kAtOnce)};
+                              },
+                              [](const AllGather &gather) {
+                                return Words{gather.group, gather.type, kOuter,
+                                             gather.count, kMirrored,   gather.handle.value_or(kAtOnce)};
+                              },
+                              [](const Send &send) {
+                                return Words{send.channel.stage, send.channel.tag(), send.channel.bytes, send.handle};
+                              },
+                              [](const Receive &receive) {
+                                return Words{receive.channel.stage, receive.channel.tag(), receive.channel.bytes,
+                                             receive.handle.value_or(kAtOnce)};
+                              },
+                              [](const Wait &wait) { return Words{wait.handle}; }},
+                    action);
 }
 
 RuntimeCall galvatron::getRuntimeCall(const Action &action) {
@@ -127,15 +127,8 @@ std::vector<std::string> galvatron::functionsOf(const Timetable &timetable) {
 
 /// With how many others of a group of `size` a rank exchanges pieces one to one.
 static int64_t peersIn(const RankGroup &group, int64_t size) {
-  switch (group.exchange) {
-  case RankGroup::Exchange::None:
-    return 0;
-  case RankGroup::Exchange::Permute: // it sends to one and receives from one
-    return std::min<int64_t>(size - 1, 2);
-  case RankGroup::Exchange::All:
-    return size - 1;
-  }
-  llvm_unreachable("every exchange is listed");
+  // In a permutation it sends to one and receives from one.
+  return group.exchangesWithAll ? size - 1 : std::min<int64_t>(size - 1, 2 * group.permutations.size());
 }
 
 Communicators galvatron::communicatorsOf(const Timetable &timetable, ArrayRef<int64_t> mesh) {

@@ -15,6 +15,7 @@
 
 #include "mlir/IR/BuiltinOps.h"
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -102,9 +103,9 @@ struct StageLoss {
 /// index in several stages.
 struct RankGroup {
   std::vector<int64_t> axes, stages;
-  /// With how many others a rank exchanges pieces one to one: none, its partners in permutations, all.
-  enum class Exchange { None, Permute, All };
-  Exchange exchange = Exchange::None;
+  /// Whether a rank exchanges pieces with each of the others, and else the permutations it takes part in, by sources.
+  bool exchangesWithAll = false;
+  std::set<std::vector<int64_t>> permutations = {};
   bool operator==(const RankGroup &) const = default;
 };
 

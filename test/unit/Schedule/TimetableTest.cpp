@@ -208,12 +208,11 @@ TEST_F(TimetableTest, CommunicatorsAreOfWhatIsJoined) {
 }
 
 TEST_F(TimetableTest, PeersAreThoseThatPiecesAreExchangedWith) {
-  using Exchange = RankGroup::Exchange;
   Timetable timetable;
-  timetable.groups = {{{0}, {}, Exchange::Permute},  // of 4 ranks: one it sends to, one it receives from
-                      {{1, 0}, {}, Exchange::None},  // all 8, in two orders: one communicator
-                      {{0, 1}, {}, Exchange::All},   //
-                      {{1}, {}, Exchange::Permute}}; // of 2: the same one
+  timetable.groups = {{{0}, {}, false, {{1, 2, 3, 0}}}, // of 4 ranks: one it sends to, one it receives from
+                      {{1, 0}, {}, false, {}},          // all 8, in two orders: one communicator
+                      {{0, 1}, {}, true, {}},           //
+                      {{1}, {}, false, {{1, 0}}}};      // of 2: the same one
   EXPECT_EQ(communicatorsOf(timetable, {4, 2}).peers, 2 + 7 + 1);
 }
 
