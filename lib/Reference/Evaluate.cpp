@@ -68,6 +68,9 @@ LogicalResult Trainer::loadWeights() {
 LogicalResult Trainer::loadTokens() {
   if (auto size = module->getAttrOfType<IntegerAttr>(graph::kVocabularyAttr))
     vocabulary = size.getInt();
+  if (vocabulary > 0 && options.eod >= vocabulary)
+    return module.emitError() << "expects --eod to be a token of the vocabulary of " << vocabulary << ", but got "
+                              << options.eod;
   if (options.data.empty()) {
     if (vocabulary > 0)
       return success();

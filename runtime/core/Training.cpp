@@ -142,6 +142,9 @@ Status Training::prepareData() {
   if (options.resetAtDocuments && !manifest.isPacked)
     return Status::error("--reset-at-documents needs a program with the inputs positions and documents; import it "
                          "again with --documents, or of a module with position_ids as third input without");
+  if (options.eod >= manifest.vocabulary)
+    return Status::error("--eod ", options.eod, " is no token of the vocabulary of ", manifest.vocabulary,
+                         ", so no document would end; give the token that ends one");
   std::optional<TokenFile> file;
   DataOrder order;
   order.sequence = manifest.sequence;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -221,3 +222,17 @@ def test_programs_without_documents_refuse_the_option(tmp_path):
     refused = call(tmp_path / "out" / "launch", "--reset-at-documents", "--eod", EOD)
     assert refused.returncode != 0
     assert "--reset-at-documents needs a program with the inputs positions and documents" in refused.stderr
+
+
+def test_a_token_outside_the_vocabulary_ends_no_document(tmp_path):
+    config = MODELS / "llama.json"
+    assert export.main(["--config", str(config), "-o", str(tmp_path / "model.pt")]) == 0
+    program = tmp_path / "model.mlir"
+    succeed("galvatron-import", tmp_path / "model.pt", "--documents", "--batch", BATCH, "--seq", SEQ, "-o", program)
+    succeed("galvatron-opt", "--search", "--lower", program, "--ranks=1", "-o", tmp_path / "out")
+    refused = call(tmp_path / "out" / "launch", "--reset-at-documents", "--eod", 70000)
+    assert refused.returncode != 0
+    assert re.search(r"--eod 70000 is no token of the vocabulary of \d+, so no document would end", refused.stderr)
+    refused = call("galvatron-opt", "--evaluate", program, "--eod", 70000)
+    assert refused.returncode != 0
+    assert re.search(r"expects --eod to be a token of the vocabulary of \d+, but got 70000", refused.stderr)

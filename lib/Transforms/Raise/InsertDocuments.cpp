@@ -47,10 +47,11 @@ static LogicalResult refuse(Operation *op, const Twine &reason) {
 //===----------------------------------------------------------------------===//
 
 /// Whether a bias [B, N, Sq, Sk] that no token decides is the same for all pairs of one distance, but for what is added
-/// to all keys of a query, which its softmax does not see: it is then as if each document began the row. Read whole up
-/// to 2^18 elements, else 64 rows; of causal attention, keys up to the query.
+/// to all keys of a query, which its softmax does not see: it is then as if each document began the row. Each query is
+/// compared with the one before up to 2^20 elements; else 64 queries are, with the one before and with one another, and
+/// those before the first of them. Of causal attention, keys up to the query.
 static bool dependsOnDistance(Value bias, bool isCausal, int64_t seq, TableReader &reader) {
-  constexpr int64_t kWhole = 1 << 18, kRows = 64;
+  constexpr int64_t kWhole = 1 << 20, kRows = 64;
   constexpr double kRounding = 1e-5;
   ArrayRef<int64_t> shape = shapeOf(bias);
   int64_t heads = shape[1];
@@ -58,21 +59,26 @@ static bool dependsOnDistance(Value bias, bool isCausal, int64_t seq, TableReade
   auto at = [&](int64_t head, int64_t query, int64_t key) {
     return reader.read(bias, {0, head, shape[2] == 1 ? 0 : query, shape[3] == 1 ? 0 : key});
   };
-  for (int64_t head = 0; head < heads; ++head)
-    for (int64_t query = seq - 1; query > 0; query -= step) {
-      std::optional<double> common;
-      for (int64_t key = 1, end = isCausal ? query + 1 : seq; key < end; ++key) {
-        double here = at(head, query, key), before = at(head, query - 1, key - 1);
-        if (here == before && std::isinf(here))
-          continue;
-        double difference = here - before;
-        if (!common)
-          common = difference;
-        // Not a number where only one of them is infinite.
-        if (!(std::abs(difference - *common) <= kRounding * std::max({1.0, std::abs(here), std::abs(before)})))
-          return false;
-      }
+  auto isAsBefore = [&](int64_t head, int64_t query, int64_t distance) {
+    std::optional<double> common;
+    for (int64_t key = distance, end = isCausal ? query + 1 : seq; key < end; ++key) {
+      double here = at(head, query, key), before = at(head, query - distance, key - distance);
+      if (here == before && std::isinf(here))
+        continue;
+      if (!std::isfinite(here) || !std::isfinite(before))
+        return false;
+      double difference = here - before;
+      if (!common)
+        common = difference;
+      if (std::abs(difference - *common) > kRounding * std::max({1.0, std::abs(here), std::abs(before)}))
+        return false;
     }
+    return true;
+  };
+  for (int64_t head = 0; head < heads; ++head)
+    for (int64_t query = seq - 1; query > 0; query -= query >= step ? step : 1)
+      if (!isAsBefore(head, query, 1) || (query > step && !isAsBefore(head, query, step)))
+        return false;
   return true;
 }
 

@@ -111,6 +111,19 @@ func.func @step(%ids: tensor<2x4xi64>, %labels: tensor<2x4xi64>, %positions: ten
 
 // -----
 
+// The first two keys of a row are seen by all.
+func.func @step(%ids: tensor<2x4xi64>, %labels: tensor<2x4xi64>, %positions: tensor<2x4xi64>, %documents: tensor<2x4xi64>) -> tensor<2x1x4x8xf32> {
+  %tokens = graph.parameter ["wte"] : tensor<16x8xf32>
+  %prefix = arith.constant dense<[[[[0.0, 0.0, 0xFF800000, 0xFF800000], [0.0, 0.0, 0xFF800000, 0xFF800000], [0.0, 0.0, 0.0, 0xFF800000], [0.0, 0.0, 0.0, 0.0]]]]> : tensor<1x1x4x4xf32>
+  %0 = graph.embedding %tokens, %ids : (tensor<16x8xf32>, tensor<2x4xi64>) -> tensor<2x4x8xf32>
+  %1 = graph.reshape %0 : tensor<2x4x8xf32> -> tensor<2x1x4x8xf32>
+  // expected-error@+1 {{'graph.attention' op adds a bias that is no function of the distance between query and key}}
+  %2, %lse = graph.attention %1, %1, %1 bias %prefix {scale = 1.0 : f64} : (tensor<2x1x4x8xf32>, tensor<2x1x4x8xf32>, tensor<2x1x4x8xf32>, tensor<1x1x4x4xf32>) -> (tensor<2x1x4x8xf32>, tensor<2x1x4xf32>)
+  return %2 : tensor<2x1x4x8xf32>
+}
+
+// -----
+
 // expected-error@+1 {{expects a step with the inputs positions and documents}}
 module {
   func.func @step(%ids: tensor<2x4xi64>, %labels: tensor<2x4xi64>) -> tensor<2x4xi64> {
