@@ -46,7 +46,7 @@ class Case:
 
 
 CASES = [Case("Llama-2-7B, 4 K", LLAMA_7B, 4096), Case("Llama-3-8B, 32 K", LLAMA_3_8B, 32768)]
-QUICK = [Case("two layers of Llama-2-7B, 4 K", LLAMA_7B | {"num_hidden_layers": 2}, 4096, (4,), (8, 12))]
+QUICK = [Case("two layers of Llama-2-7B, 4 K", LLAMA_7B | {"num_hidden_layers": 2}, 4096, (4,), (12, 16))]
 
 
 def families(ranks: int) -> dict[str, dict]:
