@@ -23,6 +23,7 @@ from pathlib import Path
 
 import report
 from compile_time import LLAMA_7B
+from imported import import_model
 
 BATCH = 64
 GIGABYTES = 80
@@ -56,16 +57,6 @@ MODELS = [
 ]
 
 
-def import_model(model: Model, folder: Path) -> Path:
-    settings, archive, program = folder / "config.json", folder / "model.pt", folder / "model.mlir"
-    settings.write_text(json.dumps(model.config))
-    export = [sys.executable, "-m", "galvatron.export", "--config", str(settings), "--weightless", "-o", str(archive)]
-    subprocess.run(export, check=True, capture_output=True)
-    options = ["--batch", str(BATCH), "--seq", str(model.sequence)]
-    subprocess.run(["galvatron-import", str(archive), *options, "-o", str(program)], check=True, capture_output=True)
-    return program
-
-
 def plan(program: Path, devices: int) -> dict:
     """Search and lowering of the plan found, to the program of every stage."""
     cluster = program.with_name(f"h100x{devices}.json")
@@ -93,7 +84,7 @@ def plan(program: Path, devices: int) -> dict:
 def plan_model(model: Model) -> list[dict]:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        program = import_model(model, Path(folder))
+        program = import_model(model.config, BATCH, model.sequence, Path(folder))
         for devices in model.devices:
             row = {"model": model.name} | plan(program, devices)
             larger = devices

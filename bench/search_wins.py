@@ -23,6 +23,7 @@ from pathlib import Path
 
 import report
 from compile_time import LLAMA_7B
+from imported import import_model
 
 LLAMA_3_8B = LLAMA_7B | {
     "intermediate_size": 14336,
@@ -56,16 +57,6 @@ def families(ranks: int) -> dict[str, dict]:
         "Ulysses": {"ulysses": ranks},
         "cp": {"cp": ranks},
     }
-
-
-def import_model(case: Case, folder: Path) -> Path:
-    config, archive, model = folder / "config.json", folder / "model.pt", folder / "model.mlir"
-    config.write_text(json.dumps(case.config))
-    export = [sys.executable, "-m", "galvatron.export", "--config", str(config), "--weightless", "-o", str(archive)]
-    subprocess.run(export, check=True, capture_output=True)
-    options = ["--batch", str(BATCH), "--seq", str(case.sequence)]
-    subprocess.run(["galvatron-import", str(archive), *options, "-o", str(model)], check=True, capture_output=True)
-    return model
 
 
 def write_cluster(folder: Path, ranks: int) -> Path:
@@ -143,7 +134,7 @@ def search(model: Path, cluster: Path, gigabytes: int) -> dict:
 
 
 def compare(case: Case, folder: Path) -> list[dict]:
-    model = import_model(case, folder)
+    model = import_model(case.config, BATCH, case.sequence, folder)
     rows = []
     for ranks in case.ranks:
         cluster = write_cluster(folder, ranks)
