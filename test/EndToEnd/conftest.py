@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import harness  # noqa: E402  (this folder's path comes first)
 import torch  # noqa: E402
-from harness import STEPS, Model, Run, config_of  # noqa: E402
+from harness import ADAMW, STEPS, Model, Run, config_of  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -106,5 +106,19 @@ def reference(models, pytorch):
             model = models(name)
             made[name, options] = pytorch(model, model.folder / f"pytorch-{len(made)}", "--steps", STEPS, *options)
         return made[name, options]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def trained(work, pytorch):
+    """Each model with PyTorch's run of `ADAMW`, made when first asked for."""
+    made: dict[str, tuple[Model, Run]] = {}
+
+    def get(name: str) -> tuple[Model, Run]:
+        if name not in made:
+            model = Model(name, config_of(name), work / f"trained-{name}")
+            made[name] = model, pytorch(model, model.folder / "pytorch", *ADAMW)
+        return made[name]
 
     return get

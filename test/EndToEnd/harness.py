@@ -198,3 +198,23 @@ class Model:
 
 def config_of(name: str, **changes) -> dict:
     return json.loads((MODELS / f"{name}.json").read_text()) | changes
+
+
+# Four steps of AdamW, whose later losses tell the weights it made.
+ADAMW = ("--steps", 4, "--lr", "3e-3", "--weight-decay", "0.1", "--clip-grad", "1", "--eps", "1e-6")
+
+
+def train_adamw(compiled: Compiled, tokens: Path, folder: Path) -> Run:
+    return compiled.train(folder, "--data", tokens, "--dump-gradients", folder / "gradients", *ADAMW)
+
+
+def check_equal(run: Run, expected: Run):
+    """Loss and gradient norm of every step, and each parameter's first gradient."""
+    from galvatron import compare
+
+    [(_, found, wanted)] = compare.gradient_pairs(run.folder / "gradients", expected.folder / "gradients", 1)
+    wanted, ties = compare.read_gradients(wanted)
+    differences = compare.compare_gradients(compare.read_gradients(found)[0], wanted, ties)
+    for column in ("loss", "grad_norm"):
+        differences += compare.compare_columns(run.log, expected.log, column, 1e-4)
+    assert not [f"{d.name}: {d.detail}" for d in differences if not d.passed]

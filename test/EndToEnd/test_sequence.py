@@ -6,11 +6,8 @@ Loss and gradient norm of each step, the first step's gradients, and losses afte
 from __future__ import annotations
 
 import pytest
-from harness import Compiled, Layout, Model, config_of, succeed, targets
+from harness import Compiled, Layout, check_equal, succeed, targets, train_adamw
 
-from galvatron import compare
-
-OPTIONS = ("--steps", 4, "--lr", "3e-3", "--weight-decay", "0.1", "--clip-grad", "1", "--eps", "1e-6")
 TWO_STAGES = [0, 0, 0, 1, 1]
 
 # Embedding, layers 0 to 2, head; 4 query heads, 2 of keys where they are shared, 16 positions.
@@ -62,37 +59,10 @@ MODELS = {
 }
 
 
-@pytest.fixture(scope="module")
-def trained(work, tokens, pytorch):
-    """Each model with PyTorch's run of it."""
-    made = {}
-
-    def get(name):
-        if name not in made:
-            model = Model(name, config_of(name), work / f"sequence-{name}")
-            made[name] = model, pytorch(model, model.folder / "pytorch", *OPTIONS)
-        return made[name]
-
-    return get
-
-
-def run_of(compiled, tokens, folder):
-    return compiled.train(folder, "--data", tokens, "--dump-gradients", folder / "gradients", *OPTIONS)
-
-
-def check_equal(run, expected):
-    [(_, found, wanted)] = compare.gradient_pairs(run.folder / "gradients", expected.folder / "gradients", 1)
-    wanted, ties = compare.read_gradients(wanted)
-    differences = compare.compare_gradients(compare.read_gradients(found)[0], wanted, ties)
-    for column, tolerance in (("loss", 1e-4), ("grad_norm", 1e-4)):
-        differences += compare.compare_columns(run.log, expected.log, column, tolerance)
-    assert not [f"{d.name}: {d.detail}" for d in differences if not d.passed]
-
-
 @pytest.mark.parametrize("name, plan", [(name, plan) for name, plans in MODELS.items() for plan in plans])
 def test_equals_pytorch(name, plan, trained, tokens, tmp_path):
     model, expected = trained(name)
-    check_equal(run_of(model.compile(plan, PLANS[plan]), tokens, tmp_path), expected)
+    check_equal(train_adamw(model.compile(plan, PLANS[plan]), tokens, tmp_path), expected)
 
 
 def test_plan_with_the_reference_keys(trained, tokens, tmp_path):
@@ -101,7 +71,7 @@ def test_plan_with_the_reference_keys(trained, tokens, tmp_path):
         "pp_deg": 1, "tp_sizes_enc": "2,2,2", "tp_consecutive_flags": "0,1,1", "use_sp": "0,1,0", "cp_sizes_enc": "1,2,2",
         "dp_types_enc": "0,0,0", "global_bsz": 8, "chunks": 2, "vtp": 2, "vsp": 1, "vcp": 2, "world_size": 4,
     }  # fmt: skip
-    check_equal(run_of(model.compile_plan("reference", plan), tokens, tmp_path), expected)
+    check_equal(train_adamw(model.compile_plan("reference", plan), tokens, tmp_path), expected)
 
 
 def test_searched_plan(trained, tokens, tmp_path):
@@ -112,14 +82,14 @@ def test_searched_plan(trained, tokens, tmp_path):
     compiled = Compiled(tmp_path / "out")
     keys = {key for unit in compiled.plan["units"] for key in unit["strategy"]}
     assert keys & {"sequence_parallel", "ulysses", "cp"}, compiled.plan
-    check_equal(run_of(compiled, tokens, tmp_path), expected)
+    check_equal(train_adamw(compiled, tokens, tmp_path), expected)
 
 
 def test_dropout_masks_are_of_global_positions(models, tokens, tmp_path):
     model = models("gpt2_dropout")
-    expected = run_of(model.compile("one", Layout()), tokens, tmp_path / "one")
+    expected = train_adamw(model.compile("one", Layout()), tokens, tmp_path / "one")
     for plan in ("sp2", "mixed", "rings-mixed"):
-        check_equal(run_of(model.compile(plan, PLANS[plan]), tokens, tmp_path / plan), expected)
+        check_equal(train_adamw(model.compile(plan, PLANS[plan]), tokens, tmp_path / plan), expected)
 
 
 @pytest.mark.skipif("cuda" not in targets(), reason="no libraries of a GPU")

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from harness import Layout, Model, call, config_of, succeed, targets
-from test_sequence import check_equal, run_of, trained  # noqa: F401
+from harness import Layout, Model, call, check_equal, config_of, succeed, targets, train_adamw
 
 SP = {"tp": 2, "sequence_parallel": True}
 # Attention and feed-forward; the rest of four ranks is dp.
@@ -45,28 +44,28 @@ def plan_of(model, halves, cut=(0, 1, 2), stages=(0, 0, 0, 0, 0), ranks=4) -> di
 
 @pytest.mark.parametrize("halves", HALVES)
 @pytest.mark.parametrize("name", ("llama", "gpt2", "gpt_neox", "falcon"))
-def test_equals_pytorch(name, halves, trained, tokens, tmp_path):  # noqa: F811
+def test_equals_pytorch(name, halves, trained, tokens, tmp_path):
     model, expected = trained(name)
     compiled = model.compile_plan(f"halves-{halves}", plan_of(model, HALVES[halves]))
-    run = run_of(compiled, tokens, tmp_path)
+    run = train_adamw(compiled, tokens, tmp_path)
     check_equal(run, expected)
     assert run.list_by_rank("peak bytes") == compiled.plan["peak_bytes_per_rank"]
 
 
-def test_a_residual_inside_of_attention(trained, tokens, tmp_path):  # noqa: F811
+def test_a_residual_inside_of_attention(trained, tokens, tmp_path):
     model, expected = trained("bloom")
     plan = plan_of(model, HALVES["sp-ulysses"], cut=(1,))
-    check_equal(run_of(model.compile_plan("halves", plan), tokens, tmp_path), expected)
+    check_equal(train_adamw(model.compile_plan("halves", plan), tokens, tmp_path), expected)
 
 
-def test_stages_and_recomputed_values(trained, tokens, tmp_path):  # noqa: F811
+def test_stages_and_recomputed_values(trained, tokens, tmp_path):
     """Names of values are those of the whole layer; the plan that is written reads back to the same program."""
     model, expected = trained("llama")
     values = ["self_attn.q_proj.rope", "self_attn.attention"]
     halves = ({"tp": 2, "recompute_values": values}, {"recompute_values": ["mlp.up_proj"]})
     plan = plan_of(model, halves, cut=(0, 2), stages=(0, 0, 0, 1, 1))
     compiled = model.compile_plan("values", plan | {"ranks": 4})
-    check_equal(run_of(compiled, tokens, tmp_path), expected)
+    check_equal(train_adamw(compiled, tokens, tmp_path), expected)
     written = compiled.plan
     assert [unit["path"] for unit in written["units"]] == [unit["path"] for unit in plan["units"]]
     names = written["recomputable_values"]
@@ -80,7 +79,7 @@ def test_stages_and_recomputed_values(trained, tokens, tmp_path):  # noqa: F811
     assert "model.layers.0.self_attn" in explained
 
 
-def test_a_plan_after_import(trained, tmp_path):  # noqa: F811
+def test_a_plan_after_import(trained, tmp_path):
     """Layers are cut from the program after phase import too, as long as there is no backward."""
     model, _ = trained("llama")
     file, plan = tmp_path / "plan.json", plan_of(model, HALVES["sp-ulysses"], cut=(0,))
@@ -114,13 +113,13 @@ def test_a_plan_after_import(trained, tmp_path):  # noqa: F811
 @pytest.mark.parametrize("name", ("gpt2_dropout", "opt"))
 def test_dropout_masks_are_those_of_the_whole_layer(name, tokens, tmp_path):
     model = Model(name, config_of(name), tmp_path / "model")
-    expected = run_of(model.compile("one", Layout()), tokens, tmp_path / "one")
+    expected = train_adamw(model.compile("one", Layout()), tokens, tmp_path / "one")
     compiled = model.compile_plan("halves", plan_of(model, HALVES["recompute-attention"], cut=(0, 2)))
-    check_equal(run_of(compiled, tokens, tmp_path / "halves"), expected)
+    check_equal(train_adamw(compiled, tokens, tmp_path / "halves"), expected)
 
 
 @pytest.mark.parametrize("halves", HALVES)
-def test_timetable_is_proved(halves, trained):  # noqa: F811
+def test_timetable_is_proved(halves, trained):
     model, _ = trained("falcon")
     folder = model.compile_plan(f"halves-{halves}", plan_of(model, HALVES[halves])).folder
     proof = succeed("galvatron-opt", f"--plan={folder / 'plan.json'}", "--verify-timetable", model.program).stdout
@@ -129,7 +128,7 @@ def test_timetable_is_proved(halves, trained):  # noqa: F811
 
 @pytest.mark.skipif("cuda" not in targets(), reason="no libraries of a GPU")
 @pytest.mark.parametrize("halves", HALVES)
-def test_compiles_for_gpus(halves, trained, tmp_path):  # noqa: F811
+def test_compiles_for_gpus(halves, trained, tmp_path):
     model, _ = trained("llama")
     file = tmp_path / "plan.json"
     file.write_text(json.dumps(plan_of(model, HALVES[halves])))
@@ -162,7 +161,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_halves(case, trained, tmp_path):  # noqa: F811
+def test_wrong_halves(case, trained, tmp_path):
     model, _ = trained("llama")
     change, complaint = WRONG[case]
     file = tmp_path / "plan.json"
