@@ -154,11 +154,14 @@ LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, 
   }
   if (auto shard = dyn_cast<dist::ShardOp>(op)) {
     auto [outer, inner] = cutOf(shapeOf(to), shard.getDim(), shard.getOuter());
+    ArrayRef<int64_t> sources = shard.getSources().value_or(ArrayRef<int64_t>());
     return call("shard", shard.getAxes(),
                 {{"element_bytes", elementBytes(from.getType())},
                  {"outer", outer},
                  {"inner", inner},
-                 {"mirrored", shard.getMirrored()}});
+                 {"mirrored", shard.getMirrored()},
+                 {"size", sources.size()},
+                 {"sources", sources}});
   }
   if (auto permute = dyn_cast<dist::PermuteOp>(op))
     return call("permute", permute.getAxes(),
