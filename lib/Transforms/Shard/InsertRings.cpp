@@ -32,7 +32,6 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
-#include "llvm/ADT/SetVector.h"
 
 namespace galvatron {
 #define GEN_PASS_DEF_INSERTRINGSPASS
@@ -258,15 +257,12 @@ LogicalResult Ring::unroll(AttentionBackwardOp op) {
 // The pass
 //===----------------------------------------------------------------------===//
 
-/// With what nothing else reads.
-static void eraseUnread(Value x) {
+/// The ops that `x` is made of.
+static void addSources(Value x, llvm::DenseSet<Operation *> &sources) {
   Operation *op = x ? x.getDefiningOp() : nullptr;
-  if (!op || !isOpTriviallyDead(op))
-    return;
-  llvm::SetVector<Value> operands(op->operand_begin(), op->operand_end());
-  op->erase();
-  for (Value operand : operands)
-    eraseUnread(operand);
+  if (op && sources.insert(op).second)
+    for (Value operand : op->getOperands())
+      addSources(operand, sources);
 }
 
 namespace {
@@ -287,17 +283,14 @@ struct InsertRingsPass : galvatron::impl::InsertRingsPassBase<InsertRingsPass> {
   }
 
   template <typename Op> LogicalResult unrollOne(Op op) {
-    Value k = op.getK(), v = op.getV(), bias = op.getBias();
-    FailureOr<Ring> ring = Ring::get(op, k, v, mesh);
+    FailureOr<Ring> ring = Ring::get(op, op.getK(), op.getV(), mesh);
     if (failed(ring))
       return failure();
     ++numRings;
     if constexpr (std::is_same_v<Op, AttentionOp>)
       ring->unroll(op);
-    else if (failed(ring->unroll(op)))
-      return failure();
-    for (Value whole : {k, v, bias})
-      eraseUnread(whole);
+    else
+      return ring->unroll(op);
     return success();
   }
 
@@ -305,12 +298,22 @@ struct InsertRingsPass : galvatron::impl::InsertRingsPassBase<InsertRingsPass> {
     // Listed first: unrolling erases them.
     SmallVector<AttentionOp> forward(body.getBody().getOps<AttentionOp>());
     SmallVector<AttentionBackwardOp> backward(body.getBody().getOps<AttentionBackwardOp>());
+    llvm::DenseSet<Operation *> sources; // of what attention reads of all keys
+    auto addAll = [&](auto op) {
+      for (Value whole : {op.getK(), op.getV(), op.getBias()})
+        addSources(whole, sources);
+    };
+    llvm::for_each(forward, addAll);
+    llvm::for_each(backward, addAll);
     for (AttentionOp op : forward)
       if (failed(unrollOne(op)))
         return failure();
     for (AttentionBackwardOp op : backward)
       if (failed(unrollOne(op)))
         return failure();
+    for (Operation &op : llvm::make_early_inc_range(llvm::reverse(body.getBody().front())))
+      if (sources.contains(&op) && isOpTriviallyDead(&op))
+        op.erase();
     return success();
   }
 
