@@ -1,5 +1,6 @@
 //===- Checkpoint.cpp - what --save writes and --load reads --------------------------------------===//
 #include "runtime/checkpoint/Checkpoint.h"
+#include "runtime/checkpoint/Checksums.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -19,6 +20,7 @@ namespace galvatron {
 namespace {
 
 constexpr const char *kModel = "model.safetensors", *kOptimizer = "optimizer.safetensors", *kTraining = "training.json";
+constexpr const char *kOwnFiles[] = {kModel, kOptimizer, kTraining, kTensors, kChecksums};
 
 /// An absolute path without links and trailing slash, so that a name beside it, on the same disk, can be formed.
 fs::path normal(const std::string &folder) {
@@ -34,7 +36,7 @@ fs::path partial(const fs::path &folder) { return folder.string() + ".partial"; 
 /// Removes a folder that holds at most a checkpoint's files.
 Status removeOwnFiles(const fs::path &folder) {
   std::error_code error;
-  for (const char *name : {kModel, kOptimizer, kTraining})
+  for (const char *name : kOwnFiles)
     fs::remove(folder / name, error);
   fs::remove(folder, error);
   if (fs::exists(folder))
@@ -141,9 +143,12 @@ Status replaceFolder(const fs::path &fresh, const fs::path &folder) {
   }
   if (renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, folder.c_str(), RENAME_EXCHANGE) != 0)
     return Status::error("cannot exchange ", fresh.string(), " and ", folder.string(), ": ", std::strerror(errno));
-  for (const fs::directory_entry &old : fs::directory_iterator(fresh, error))
-    if (fs::path target = folder / old.path().filename(); !fs::exists(target))
-      fs::rename(old.path(), target, error);
+  for (const fs::directory_entry &old : fs::directory_iterator(fresh, error)) {
+    fs::path name = old.path().filename();
+    bool isOwn = std::find(std::begin(kOwnFiles), std::end(kOwnFiles), name) != std::end(kOwnFiles);
+    if (!isOwn && !fs::exists(folder / name))
+      fs::rename(old.path(), folder / name, error);
+  }
   if (Status status = removeOwnFiles(fresh); !status.ok())
     return status;
   return synchronize(folder.parent_path());
@@ -181,11 +186,17 @@ Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelSta
   Status status = world.agree(first ? makeEmpty(fresh) : Status::success());
   if (!status.ok())
     return status;
+  std::vector<std::string> files = {kModel, kTraining};
   status = writeTensors(world, catalog, state, fresh / kModel, {kWeight}, &carried);
-  if (status.ok() && training.optimizer == "adamw")
+  if (status.ok() && training.optimizer == "adamw") {
     status = writeTensors(world, catalog, state, fresh / kOptimizer, {kFirstMoment, kSecondMoment});
+    files.push_back(kOptimizer);
+  }
   if (first && status.ok())
     status = writeTraining(fresh, training);
+  status = world.agree(status);
+  if (status.ok())
+    status = writeChecksums(world, fresh, files);
   if (first && status.ok())
     status = replaceFolder(fresh, folder);
   if (first && !status.ok())
@@ -194,6 +205,20 @@ Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelSta
 }
 
 std::string weightsOfCheckpoint(const std::string &folder) { return normal(folder) / kModel; }
+
+Status verifyCheckpoint(const World &world, const std::string &name, std::string &warning) {
+  fs::path folder = normal(name);
+  Status status;
+  if (!fs::exists(folder / kTraining))
+    status = Status::error(name, " is not a checkpoint: ", (folder / kTraining).string(), " is missing");
+  status = world.agree(status);
+  bool isThere = false;
+  if (status.ok())
+    status = verifyChecksums(world, folder, {kModel, kTraining}, isThere);
+  if (status.ok() && !isThere)
+    warning = name + " has no " + kChecksums + ", so whether its files are whole and of one save was not checked";
+  return status;
+}
 
 Status loadCheckpoint(const ModelState &state, const std::string &name, const Options &options,
                       TrainingState &training) {
