@@ -9,12 +9,10 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sys/stat.h>
 #include <unistd.h>
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 namespace galvatron {
 namespace {
@@ -64,56 +62,9 @@ Status synchronize(const fs::path &path) {
   return status;
 }
 
-json toJson(const TrainingState &training) {
-  json text = {{"format", 1},
-               {"step", training.step},
-               {"updates", training.updates},
-               {"optimizer", training.optimizer},
-               {"seed", training.seed},
-               {"samples", training.samples},
-               {"global_batch", training.globalBatch},
-               {"settings", training.settings}};
-  if (const std::optional<DataOrder> &data = training.data) {
-    text["shuffle"] = data->shuffle;
-    text["sequence"] = data->sequence;
-    text["eod"] = data->eod < 0 ? json() : json(data->eod);
-    text["data"] = nullptr; // random tokens
-    if (!data->isRandom())
-      text["data"] = {{"file", data->file}, {"bytes", data->bytes}, {"tokens", data->tokens}, {"origin", data->origin}};
-  }
-  return text;
-}
-
-/// Throws where a key is missing that every checkpoint has, or a value is of another type.
-TrainingState fromJson(const json &text) {
-  TrainingState training{text.at("step"),
-                         text.at("optimizer"),
-                         text.value("seed", uint64_t(0)),
-                         text.value("samples", int64_t(0)),
-                         text.value("updates", int64_t(text["step"])),
-                         std::nullopt,
-                         text.value("global_batch", int64_t(0)),
-                         text.value("settings", std::map<std::string, std::string>())};
-  if (!text.contains("shuffle") || !text.contains("sequence") || !text.contains("data"))
-    return training;
-  DataOrder &data = training.data.emplace();
-  data.seed = training.seed;
-  data.shuffle = text.at("shuffle");
-  data.sequence = std::max<int64_t>(1, text.at("sequence"));
-  if (auto eod = text.find("eod"); eod != text.end() && !eod->is_null())
-    data.eod = *eod;
-  if (const json &file = text.at("data"); !file.is_null()) {
-    data.file = file.at("file");
-    data.bytes = file.at("bytes");
-    data.tokens = file.at("tokens");
-    data.origin = file.value("origin", int64_t(0));
-  }
-  return training;
-}
-
 Status writeTraining(const fs::path &folder, const TrainingState &training) {
   std::ofstream file(folder / kTraining);
-  file << toJson(training).dump(2) << "\n";
+  file << training.toText();
   file.close();
   if (!file)
     return Status::error("cannot write ", (folder / kTraining).string());
@@ -124,12 +75,11 @@ Status readTraining(const fs::path &folder, const std::string &name, TrainingSta
   std::ifstream file(folder / kTraining);
   if (!file)
     return Status::error(name, " is not a checkpoint: ", (folder / kTraining).string(), " is missing");
-  try {
-    training = fromJson(json::parse(file));
-  } catch (const json::exception &error) {
-    return Status::error(name, " is not a checkpoint: ", (folder / kTraining).string(), " cannot be read (",
-                         error.what(), ")");
-  }
+  std::ostringstream text;
+  text << file.rdbuf();
+  if (Status status = TrainingState::parse(text.str(), training); !status.ok())
+    return Status::error(name, " is not a checkpoint: ", (folder / kTraining).string(),
+                         " cannot be read: ", status.message);
   return Status::success();
 }
 

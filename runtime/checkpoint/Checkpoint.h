@@ -14,21 +14,10 @@
 
 #include "runtime/checkpoint/Carried.h"
 #include "runtime/checkpoint/Tensors.h"
+#include "runtime/checkpoint/TrainingState.h"
 #include "runtime/core/Options.h"
-#include "runtime/data/DataOrder.h"
 
 namespace galvatron {
-
-struct TrainingState {
-  int64_t step = 0;
-  std::string optimizer;
-  uint64_t seed = 0;
-  int64_t samples = 0;                         // windows taken so far: the next step's first sample
-  int64_t updates = 0;                         // steps that moved parameters: those whose batch had labels
-  std::optional<DataOrder> data;               // absent only in a checkpoint that does not say
-  int64_t globalBatch = 0;                     // windows a step; 0 in a checkpoint that does not say
-  std::map<std::string, std::string> settings; // `Options::updateSettings`; empty likewise
-};
 
 /// On one rank: whether a checkpoint can be written to `folder`, tried with an empty one.
 Status checkSaveFolder(const std::string &folder);

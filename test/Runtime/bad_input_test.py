@@ -61,6 +61,7 @@ class BadInputTest(ProgramFixture):
         for options, message in [
             (["--stepz", "3"], "there is no option '--stepz'; --help lists them"),
             (["--steps", "0"], "--steps expects a whole number from 1 on, but got '0'"),
+            (["--steps", "9223372036854775807"], "--steps expects a whole number of at most 1000000000000, but got"),
             (["--steps", "3.5"], "--steps expects a whole number"),
             (["--steps"], "--steps expects a value after it"),
             (["--lr", "fast"], "--lr expects a number from 0 on, but got 'fast'"),
@@ -199,10 +200,15 @@ class BadInputTest(ProgramFixture):
         save = self.path("unread")
         self.train((1, 1, 1, 1), "--steps", 1, "--save", save)
         os.remove(save + "/checksums.xxh128")
-        for text in ("{", '{"step": "one", "optimizer": "sgd"}'):
+        for text, message in [
+            ("{", "it is no JSON object"),
+            ("{}", "it lacks step"),
+            ('{"step": "one", "optimizer": "sgd"}', 'expects step to be a whole number from 0 to .*, but got "one"'),
+            ('{"step": 9223372036854775807, "optimizer": "sgd"}', "expects step to be .*, but got 9223372036854775807"),
+        ]:
             with open(save + "/training.json", "w") as file:
                 file.write(text)
-            self.option_fails("unread is not a checkpoint: .*training.json cannot be read", "--load", save)
+            self.option_fails(f"unread is not a checkpoint: .*training.json cannot be read: {message}", "--load", save)
 
     def broken(self, word, message, plan=(2, 2, 1, 2)):
         save = self.path("broken")
