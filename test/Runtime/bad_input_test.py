@@ -9,7 +9,7 @@ import shutil
 import sys
 import unittest
 
-from stage_programs import write_tensors
+from stage_programs import read_tensors, write_tensors
 from toy_program import BATCH, SEQ, VOCABULARY, ProgramFixture
 
 
@@ -79,7 +79,7 @@ class BadInputTest(ProgramFixture):
         bad = self.path("bad.bin")
         with open(bad, "wb") as file:
             file.write(bytes(SEQ * BATCH - 1))
-        self.option_fails("bad.bin has 63 tokens, but one batch needs 8 windows of 8, 64 tokens", "--data", bad)
+        self.option_fails("bad.bin has 63 tokens, but one batch needs 8 windows of 8, 64 tokens; use a longer file", "--data", bad)
         with open(bad, "wb") as file:
             file.write(bytes(100) + bytes([VOCABULARY]) + bytes(200))
         message = r"bad.bin: token 100 is 16, outside the vocabulary of 16"
@@ -94,7 +94,7 @@ class BadInputTest(ProgramFixture):
         self.option_fails("is not a file of tokens", "--data", self.folder)
         with open(bad, "wb") as file:
             file.write(array.array("q", self.tokens).tobytes())
-        message = r"bad.bin looks like integers of 64 bits: .* \(read as u8\); pass --data-dtype i64"
+        message = r"bad.bin looks like integers of 64 bits: .* \(read as u8\); pass --data-dtype i64; .* after all, say so with --data-dtype u8"
         self.option_fails(message, "--data", bad)
         # A type that was asked for is believed, but the doubt is told with the error that follows.
         with open(bad, "wb") as file:
@@ -112,7 +112,7 @@ class BadInputTest(ProgramFixture):
         self.option_fails("bad.safetensors has no tensor head.bias", "--weights", bad)
         weights["head.bias"] = ([VOCABULARY, 1], self.weights["head.bias"][1])
         write_tensors(bad, weights)
-        self.option_fails(r"tensor head.bias of shape \[16\], but got \[16, 1\]", "--weights", bad)
+        self.option_fails(r"bad.safetensors: expects tensor head.bias of shape \[16\], but got \[16, 1\]", "--weights", bad)
         shutil.copy(self.path("weights.safetensors"), bad)
         os.truncate(bad, 500)
         self.option_fails("bad.safetensors.*truncated", "--weights", bad)
@@ -142,6 +142,15 @@ class BadInputTest(ProgramFixture):
         self.option_fails("has no moments for adamw; pass the same optimizer", "--load", self.path("sgd"))
         done = ["--optimizer", "sgd", "--load", self.path("sgd"), "--steps", 1, "--save", self.path("more")]
         self.option_fails("sgd is at step 1, so nothing is left to train to step 1; .* pass --steps 2 for 1 more", *done)
+
+    def test_a_checkpoint_without_moments_of_a_parameter(self):
+        self.program((2, 2, 1, 2))
+        save = self.path("frozen")
+        self.train((1, 1, 1, 1), "--steps", 1, "--save", save)
+        moments = read_tensors(save + "/optimizer.safetensors")
+        write_tensors(save + "/optimizer.safetensors", {n: t for n, t in moments.items() if "head.bias" not in n})
+        message = "has no moments of head.bias, which was frozen, or not there, when it was written; start from its"
+        self.option_fails(message, "--load", save, "--steps", 2)
 
     def test_checkpoints_of_other_data(self):
         self.program((2, 2, 1, 2))
@@ -216,6 +225,18 @@ class BadInputTest(ProgramFixture):
         self.assertNotEqual(result.returncode, 0)
         self.assertRegex(result.stderr, message)
         self.assertFalse(os.path.exists(save))
+
+    def test_programs_that_are_not_whole(self):
+        self.broken("twice", "parameter table.weight is counted by two stages; compile the program again", (2, 1, 1, 2))
+        self.broken("large", r"rank 0 \(stage 0\) cannot allocate its arena of 4194304.0 TiB", (1, 1, 1, 1))
+        self.broken("lost", "the model's weights .*/toy.safetensors are missing; put them there", (1, 1, 1, 1))
+        message = "parameter head.bias has no initial distribution, so weights are needed; pass them"
+        self.broken("undrawn", message, (1, 1, 1, 1))
+
+    def test_gradients_that_cannot_be_renamed(self):
+        os.makedirs(self.path("gradients/step_000001.safetensors"))
+        command = [self.program((1, 1, 1, 1)) + "/launch", "--steps", "1", "--dump-gradients", self.path("gradients")]
+        self.assertRegex(self.mpirun(command).stderr, "cannot rename .*/step_000001.safetensors.partial: Is a directory")
 
     def test_a_rank_that_dies_ends_all(self):
         self.broken("segfault", r"error: rank 3 \(stage 1\), step 2, break here: Segmentation fault")
