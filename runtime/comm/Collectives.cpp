@@ -311,7 +311,6 @@ void gvrt_shard(gvrt_context *context, void *const *buffer, const int64_t *attri
   auto *x = static_cast<const char *>(buffer[0]);
   auto *y = static_cast<char *>(buffer[1]);
   for (const PieceHalf &half : pieceHalves(outer, mirrored))
-    copyStrided(x + (half.first * size + half.place(piece, size)) * inner * bytes,
-                y + half.first * inner * bytes, bytes,
-                {{half.count, half.step * inner * size, half.step * inner}, {inner, 1, 1}});
+    copyStrided(x + (half.first * size + half.place(piece, size)) * inner * bytes, y + half.first * inner * bytes,
+                bytes, {{half.count, half.step * inner * size, half.step * inner}, {inner, 1, 1}});
 }

@@ -6,6 +6,7 @@ of them on ranks of their own.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import pytest
@@ -86,10 +87,10 @@ FEATURES = {
 
 
 class Program:
-    """Imported once; `losses` are one device's."""
+    """Imported once; `losses` are one device's. `source`: a module, or a row of FEATURES."""
 
-    def __init__(self, text: str, folder) -> None:
-        name, *options = text.split()
+    def __init__(self, source: nn.Module | str, folder) -> None:
+        name, *options = source.split() if isinstance(source, str) else ("",)
         self.folder, self.path = folder, folder / "model.mlir"
         folder.mkdir()
         if (MODELS / f"{name}.json").exists():
@@ -99,7 +100,7 @@ class Program:
         else:
             torch.manual_seed(0)
             ids = torch.arange(2 * SEQ).view(2, SEQ)
-            export.save(Written(name), (ids, ids), folder / "model.pt")
+            export.save(Written(name) if name else source, (ids, ids), folder / "model.pt")
         call("galvatron-import", folder / "model.pt", *options, "--batch", BATCH, "--seq", SEQ, "-o", self.path)
         self.rows = ["--eod", EOD] if "--documents" in options else []
         generator = torch.Generator().manual_seed(1)
@@ -155,4 +156,31 @@ def test_each_way_equals_one_device(program, way):
     kind, zigzag = WAYS[way]
     program.expect_equal(Layout(ranks=2, cp=2, cp_kind=kind, cp_zigzag=zigzag))
     program.expect_equal(Layout(ranks=4, cp=4, cp_kind=kind, cp_zigzag=zigzag, micro_batches=2), zero=3)
-    program.expect_equal(Layout(ranks=8, cp=2, ulysses=2, cp_kind=kind, cp_zigzag=zigzag, recompute=True), zero=2)
+    stages = [0] * (len(program.units) - 2) + [1, 1]
+    layout = Layout(ranks=8, cp=2, ulysses=2, cp_kind=kind, cp_zigzag=zigzag, stages=stages, micro_batches=2, recompute=True)
+    program.expect_equal(layout, zero=2)
+
+
+def test_booleans_of_single_positions_on_ranks(tmp_path):
+    """Pieces of one position: no even number of booleans lies side by side."""
+    program = Program("prefix", tmp_path / "model")
+    plan = Layout(ranks=8, cp=8, cp_kind="gathered", cp_zigzag=True).plan(program.units)
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    succeed("galvatron-opt", f"--plan={tmp_path / 'plan.json'}", "--lower", program.path, "-o", tmp_path / "out")
+    options = ("--optimizer", "sgd", "--lr", 0.5, "--steps", 2, "--data", program.folder / "tokens.bin")
+    run = Compiled(tmp_path / "out").train(tmp_path / "run", *options)
+    assert run.column("loss") == pytest.approx(program.losses, rel=1e-5)
+
+
+def test_scores_multiplied_by_the_model_refuse_a_ring(tmp_path):
+    """A learned bias makes attention products and a softmax, which read all keys."""
+    specification = importlib.util.spec_from_file_location("relative_bias", MODELS / "relative_bias.py")
+    written = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(written)
+    program = Program(written.Decoder(fused=True), tmp_path / "model")
+    program.expect_equal(Layout(ranks=2, cp=2, cp_kind="gathered", cp_zigzag=True))
+    refused = program.compile(Layout(ranks=2, cp=2, cp_kind="ring"))
+    assert refused.returncode == 1
+    assert "layer 'encoder' cannot use cp_kind = ring: expects attention that is one operator" in refused.stderr
+    assert 'as where a bias of the scores is learned; use cp_kind "gathered"' in refused.stderr
+    assert "relative_bias.py:" in refused.stderr

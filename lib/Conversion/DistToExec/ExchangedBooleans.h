@@ -6,8 +6,8 @@
 
 namespace galvatron {
 
-/// Lets the body's collectives that give each device pieces of several exchange 64-bit integers in the place of booleans,
-/// where these are not side by side in an even number: masks of few positions.
+/// Lets the body's collectives that give each device pieces of several exchange 64-bit integers in the place of
+/// booleans, where these are not side by side in an even number: masks of few positions.
 void widenBooleans(dist::BodyOp body);
 
 } // namespace galvatron

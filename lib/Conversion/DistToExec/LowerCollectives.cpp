@@ -62,7 +62,8 @@ void galvatron::widenBooleans(dist::BodyOp body) {
       result.setType(widen(narrow));
       auto zeros = DenseElementsAttr::get(cast<ShapedType>(result.getType()), builder.getI64IntegerAttr(0));
       Value zero = arith::ConstantOp::create(builder, loc, zeros);
-      narrow.replaceAllUsesWith(arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ne, result, zero).getResult());
+      narrow.replaceAllUsesWith(
+          arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ne, result, zero).getResult());
     }
     op.erase();
   }

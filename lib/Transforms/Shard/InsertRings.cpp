@@ -15,8 +15,8 @@
 // dv over queries: these travel on with the keys that they belong to, from the first device that is not their own to
 // the last, and home, where they are added to its own. So no more bytes move than where all is gathered. Which
 // positions a set has is in `dist.key_position` and `dist.key_turn`; masks, windows and dropout follow from that. Own
-// keys come first: under a causal mask each query sees one of them, so no sum that is merged into is empty. A bias or mask
-// of the scores is cut to a step's keys (RingBias.h); what it hides may be all of them, which merging then allows for.
+// keys come first: under a causal mask each query sees one of them, so no sum that is merged into is empty. A bias or
+// mask of the scores is cut to a step's keys (RingBias.h) and may hide them all, which merging then allows for.
 //
 // The group may lie along several axes of the mesh (4 = 2 x 2): turns then count like the digits of a number, and a
 // step that carries turns several axes at once.

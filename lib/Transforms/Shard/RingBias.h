@@ -27,7 +27,8 @@ struct RingStep {
 /// Cuts values with a dimension of all keys to those of a step. What is computed of positions and gathered values in
 /// front of them is computed anew on that piece alone, so no more of a mask than a step's is ever there:
 ///
-///     documents ─► gather ─► broadcast ─► cmp ─► select      of each step: gather ─► shard ─► broadcast ─► cmp ─► select
+///     all keys      documents ─► gather ─► broadcast ─► cmp ─► select
+///     of a step     documents ─► gather ─► shard ─► broadcast ─► cmp ─► select
 ///
 /// Positions need no gather: `dist.turn` says whose they are.
 class RingBias {
