@@ -229,7 +229,7 @@ static Amount getMovedBytes(Operation *op, const PlacedAmounts &amounts) {
 }
 
 /// Of causal attention whose queries are cut in contiguous parts: how much more than an even share the last part has,
-/// whose queries see the most keys. (2c - 1) / c for c parts: 1 - ((c - 1) / c)² of all pairs, against 1 / c.
+/// whose queries see the most keys; mirrored parts are even. (2c - 1) / c for c parts: 1 - ((c - 1) / c)² of all pairs, against 1 / c.
 template <typename Op> static double getImbalance(Op op) {
   if (!op.getCausal() || op.getWindow() > 0)
     return 1;
@@ -237,7 +237,7 @@ template <typename Op> static double getImbalance(Op op) {
   if (dist::PlacementAttr placement = dist::getPlacement(op.getQ().getType())) {
     SmallVector<dist::DimSubAxes> dims = placement.getDims(); // of [batch, heads, positions, width]
     for (dist::SubAxis subAxis : dims[2])
-      parts *= subAxis.meshAxis == dist::PlacementAttr::kLocal ? 1 : double(subAxis.extent);
+      parts *= subAxis.meshAxis == dist::PlacementAttr::kLocal || subAxis.mirrored ? 1 : double(subAxis.extent);
   }
   return (2 * parts - 1) / parts;
 }

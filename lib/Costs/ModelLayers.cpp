@@ -112,29 +112,25 @@ plan::StrategyAttr galvatron::getStrategyAttr(MLIRContext *context, const search
   return plan::StrategyAttr::get(context, search::valuesOf(strategy, dp));
 }
 
-/// Whether every attention of the model is causal, over all of `positions`, and there is one: pieces from both ends
-/// then give the ranks of context parallelism equal work. A window does so by itself.
-static bool isTriangular(ModuleOp module, int64_t positions) {
+int64_t galvatron::getTriangularPositions(func::FuncOp step) {
+  auto ids = step.getNumArguments() ? cast<ShapedType>(step.getArgumentTypes()[0]) : ShapedType();
+  if (!ids || ids.getRank() != 2)
+    return 0;
+  int64_t positions = ids.getDimSize(1);
   bool any = false;
-  WalkResult result = module.walk([&](graph::AttentionOp op) {
+  WalkResult result = step->getParentOfType<ModuleOp>().walk([&](graph::AttentionOp op) {
     any = true;
     int64_t queries = cast<ShapedType>(op.getQ().getType()).getDimSize(2);
     bool isWhole = op.getCausal() && op.getWindow() == 0 && queries == positions &&
                    cast<ShapedType>(op.getK().getType()).getDimSize(2) == positions;
     return isWhole ? WalkResult::advance() : WalkResult::interrupt();
   });
-  return any && !result.wasInterrupted();
+  return any && !result.wasInterrupted() ? positions : 0;
 }
 
-/// What a plan leaves to the compiler of context parallelism.
-static void chooseContextLayout(func::FuncOp step, search::Strategy &strategy) {
-  if (strategy.cp == 1 || strategy.cpZigzag || step.getNumArguments() == 0)
-    return;
-  auto ids = cast<ShapedType>(step.getArgumentTypes()[0]);
-  if (ids.getRank() != 2)
-    return;
-  int64_t positions = ids.getDimSize(1);
-  if (positions % (2 * strategy.cp) == 0 && isTriangular(step->getParentOfType<ModuleOp>(), positions))
+void galvatron::chooseContextLayout(int64_t triangularPositions, search::Strategy &strategy) {
+  if (strategy.cp > 1 && !strategy.cpZigzag && triangularPositions > 0 &&
+      triangularPositions % (2 * strategy.sequenceCut()) == 0)
     strategy.cpZigzag = int(CpZigzag::Yes);
 }
 
@@ -154,13 +150,14 @@ void galvatron::annotatePlan(const ModelLayers &model, const search::Plan &plan)
     module->setAttr(kPredictedSecondsAttr, builder.getF64FloatAttr(plan.predictedStepSeconds));
   else
     module->removeAttr(kPredictedSecondsAttr);
+  int64_t triangularPositions = getTriangularPositions(step);
   for (auto [planned, layer, known] : llvm::zip_equal(model.calls, plan.layers, model.layers)) {
     graph::CallOp call = planned;
     search::Strategy strategy = layer.strategy;
     search::Result<uint32_t> values = search::getValueBits(layer, known.recomputableValues);
     assert(values && "the plan has been checked");
     strategy.values = *values;
-    chooseContextLayout(step, strategy);
+    chooseContextLayout(triangularPositions, strategy);
     if (strategy.values)
       tagRecomputableValues(layerOf(call));
     call->setAttr(plan::kStageAttrName, builder.getI64IntegerAttr(layer.stage));

@@ -313,6 +313,8 @@ LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch)
     layers[layer.getSymName()] = layer;
     tagRecomputableValues(layer);
   }
+  if (auto step = module->lookupSymbol<func::FuncOp>("step"))
+    triangularPositions = getTriangularPositions(step);
   llvm::StringMap<graph::CallOp> firstCalls;
   module->walk([&](graph::CallOp call) {
     SmallVector<bool> &tied = isTied[call.getCallee()];
@@ -388,7 +390,9 @@ search::Result<LayerWork> LayerPlacer::place(StringRef layerType, const search::
     if (diagnostic.getSeverity() == DiagnosticSeverity::Error)
       reason = diagnostic.str();
   });
-  plan::StrategyAttr attribute = getStrategyAttr(module->getContext(), strategy, dp);
+  search::Strategy chosen = strategy;
+  chooseContextLayout(triangularPositions, chosen);
+  plan::StrategyAttr attribute = getStrategyAttr(module->getContext(), chosen, dp);
   int64_t devices = int64_t(dp) * strategy.modelRanks(), parts = getParts(globalBatch / dp);
   FailureOr<LayerWork> work = tryPlace(layer, attribute, devices, parts);
   // What some op reads all at once is not for several micro-batches, but for one.

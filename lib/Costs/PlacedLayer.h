@@ -100,6 +100,7 @@ private:
   mlir::OwningOpRef<mlir::ModuleOp> module;
   Axes axes;
   int64_t globalBatch;
+  int64_t triangularPositions = 0;
   llvm::StringMap<graph::LayerOp> layers;
   std::deque<Base> bases; ///< the last ones that were asked for
   /// By layer: parameters, by position, that a call of an earlier layer has.

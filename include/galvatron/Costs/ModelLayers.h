@@ -34,6 +34,14 @@ struct ModelLayers {
 /// no `@step`, no `graph.batch`, no call, or two calls of one path.
 mlir::FailureOr<ModelLayers> collectLayers(mlir::ModuleOp module);
 
+/// How many positions a row has, where every attention of the model is causal over all of them, and there is one: pieces
+/// from both ends then give the ranks of context parallelism equal work. Else 0: a window does so by itself.
+int64_t getTriangularPositions(mlir::func::FuncOp step);
+
+/// What a plan leaves to the compiler of context parallelism: positions from both ends, where these are triangular and
+/// can be cut so.
+void chooseContextLayout(int64_t triangularPositions, search::Strategy &strategy);
+
 /// A layer's strategy as an attribute.
 plan::StrategyAttr getStrategyAttr(mlir::MLIRContext *context, const search::Strategy &strategy, int dp);
 

@@ -67,3 +67,12 @@
 // RUN: echo '{"ranks":3,"units":[{"path":"embedding","strategy":{"tp":3}},{"path":"layers.0","strategy":{"tp":3}},{"path":"layers.1","strategy":{"tp":3}},{"path":"head","strategy":{"tp":3}}]}' > %t.json
 // RUN: not galvatron-opt %inputs/llama.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=VOCABULARY
 // VOCABULARY: error: layer 'embedding' cannot use tp = 3: expects it to divide 32 (dimension 0 of weight); use a degree that does
+// Positions from both ends where a plan leaves it open, but not where that would cut too many pieces.
+// RUN: echo '{"ranks":4,"units":[{"path":"embedding","strategy":{"cp":4}},{"path":"layers.0","strategy":{"cp":4}},{"path":"layers.1","strategy":{"cp":4}},{"path":"head","strategy":{"cp":4}}]}' > %t.json
+// RUN: galvatron-opt %inputs/llama.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=BOTHENDS
+// BOTHENDS-COUNT-4: plan.strategy = #plan.strategy<cp = 4, cp_zigzag = true>
+// RUN: echo '{"ranks":16,"units":[{"path":"embedding","strategy":{"cp":8,"tp":2,"sequence_parallel":true}},{"path":"layers.0","strategy":{"cp":8,"tp":2,"sequence_parallel":true}},{"path":"layers.1","strategy":{"cp":8,"tp":2,"sequence_parallel":true}},{"path":"head","strategy":{"cp":8,"tp":2,"sequence_parallel":true}}]}' > %t.json
+// RUN: galvatron-opt %inputs/llama.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=STRETCHES
+// STRETCHES-NOT: cp_zigzag
+// STRETCHES: plan.strategy = #plan.strategy<tp = 2, sequence_parallel = true, cp = 8>
+// STRETCHES-NOT: cp_zigzag

@@ -264,8 +264,17 @@ TEST(StrategyCosts, the_last_queries_see_the_most_keys) {
   EXPECT_DOUBLE_EQ(price(costs, "decoder", {})->forwardSeconds, pairs);
   EXPECT_DOUBLE_EQ(price(costs, "decoder", {}, 2)->forwardSeconds, pairs / 2);
   EXPECT_DOUBLE_EQ(price(costs, "decoder", {.ulysses = 2})->forwardSeconds, pairs / 2);
+  constexpr int kContiguous = 1, kZigzag = 2;
   for (int cp : {2, 4, 8, 16})
-    EXPECT_DOUBLE_EQ(price(costs, "decoder", {.cp = cp})->forwardSeconds, pairs * (2 * cp - 1) / cp / cp) << cp;
+    EXPECT_DOUBLE_EQ(price(costs, "decoder", {.cp = cp, .cpZigzag = kContiguous})->forwardSeconds,
+                     pairs * (2 * cp - 1) / cp / cp)
+        << cp;
+  // Pieces from both ends are even. So are a plan's that says nothing, where there are two pieces for each rank.
+  for (int cp : {2, 4, 8}) {
+    EXPECT_DOUBLE_EQ(price(costs, "decoder", {.cp = cp, .cpZigzag = kZigzag})->forwardSeconds, pairs / cp) << cp;
+    EXPECT_DOUBLE_EQ(price(costs, "decoder", {.cp = cp})->forwardSeconds, pairs / cp) << cp;
+  }
+  EXPECT_DOUBLE_EQ(price(costs, "decoder", {.cp = 16})->forwardSeconds, pairs * 31 / 256);
 }
 
 TEST(StrategyCosts, recomputation_takes_what_backward_needs) {
