@@ -168,7 +168,7 @@ static LogicalResult refuse(Location loc, graph::LayerOp layer, const Parallelis
     error << ", which is cut into " << dealt << " already";
   error << "; use a degree that does" << orPad;
   if (isPadAsked && axes.getAxis(group[0]).role == AxisRole::Seq)
-    error << ", as only a dimension of the step's inputs that is all positions and nothing else is padded";
+    error << ", as only positions that are a whole dimension of the step's inputs are padded";
   return error;
 }
 

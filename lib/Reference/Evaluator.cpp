@@ -116,8 +116,7 @@ const Tensor *StepRunner::findParameter(Operation *op, StringRef name, std::opti
 
 /// What the devices have of an input in the running micro-batch.
 DeviceTensors StepRunner::scatterInput(BlockArgument argument, dist::PlacementAttr placement) {
-  Tensor whole =
-      addPadding(inputs.inputs[argument.getArgNumber()], cast<RankedTensorType>(argument.getType()).getShape());
+  Tensor whole = padData(inputs.inputs[argument.getArgNumber()], cast<RankedTensorType>(argument.getType()).getShape());
   return machine().scatter(whole, placement, interpreter.microBatch);
 }
 

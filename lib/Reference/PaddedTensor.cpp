@@ -15,7 +15,7 @@ Tensor galvatron::reference::addPadding(Tensor tensor, graph::PaddingAttr paddin
   return padded;
 }
 
-Tensor galvatron::reference::addPadding(Tensor tensor, ArrayRef<int64_t> shape) {
+Tensor galvatron::reference::padData(Tensor tensor, ArrayRef<int64_t> shape) {
   if (ArrayRef(tensor.shape) == shape)
     return tensor;
   Tensor padded(shape);

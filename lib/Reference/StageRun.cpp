@@ -78,7 +78,7 @@ void StageRun::beginStep(const NamedTensors &inputs) {
     }
   for (const StageInput &input : table.inputs)
     for (int64_t microBatch = 0; microBatch < machine.microBatches; ++microBatch) {
-      DeviceTensors pieces = machine.scatter(addPadding(inputs.at(input.name), input.placement.getGlobalShape()),
+      DeviceTensors pieces = machine.scatter(padData(inputs.at(input.name), input.placement.getGlobalShape()),
                                              input.placement, microBatch);
       unsigned width = input.bytesPerMicroBatch / std::max<int64_t>(pieces.front().size(), 1);
       for (auto [arena, piece] : llvm::zip_equal(arenas, pieces))

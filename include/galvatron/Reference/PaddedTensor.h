@@ -11,7 +11,7 @@ namespace galvatron::reference {
 Tensor addPadding(Tensor tensor, graph::PaddingAttr padding);
 
 /// The tensor in a shape that is larger at the end of dimensions, with zeros there: tokens of padded positions.
-Tensor addPadding(Tensor tensor, llvm::ArrayRef<int64_t> shape);
+Tensor padData(Tensor tensor, llvm::ArrayRef<int64_t> shape);
 
 /// The tensor without its padding. Fails, naming `what`, where that is not 0.
 mlir::FailureOr<Tensor> removePadding(mlir::Location loc, Tensor tensor, graph::PaddingAttr padding,

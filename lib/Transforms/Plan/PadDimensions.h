@@ -6,7 +6,7 @@
 //
 // Positions lie in tokens and activations too, and there padding is what the layer makes of token 0. It counts for
 // nothing as no loss counts it (its labels are ignored), so its gradients are 0, and as no position of the row's own
-// sees it (attention is causal). Between layers its gradients are 0.
+// sees it (attention is causal, or a bias masks its keys). Between layers its gradients are 0.
 //
 //===----------------------------------------------------------------------===//
 #ifndef GALVATRON_LIB_TRANSFORMS_PLAN_PADDIMENSIONS_H
@@ -50,6 +50,9 @@ struct Mask {
 };
 using Masks = llvm::SmallVector<Mask, 2>;
 
+/// The lowest finite number of a float tensor's elements.
+double getLowest(mlir::Type type);
+
 /// The operands that must be masked; fails where it is not known what the op makes of padding.
 mlir::FailureOr<Masks> getMasks(const PaddedOp &padded);
 
@@ -62,6 +65,9 @@ bool mayLeaveNoNumber(const PaddedOp &padded);
 /// Why the op would compute something else with the axis padded: it reads the index of elements, or takes the axis
 /// whole; empty: it would not.
 std::string whyUnpaddable(const PaddedOp &padded, const PaddedExtents &extents);
+
+/// Whether the op is attention between all positions, whose padded keys have to be masked in its bias.
+bool needsKeyMask(const PaddedOp &padded);
 
 /// Rows of a table for each position, as a slice of it; or, in backward, the pad that puts their gradients into the
 /// table's. Either is of the model's own positions, whatever they are padded to.

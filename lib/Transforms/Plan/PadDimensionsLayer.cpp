@@ -29,6 +29,7 @@ private:
   ArrayAttr padOffsets(Value whole, ArrayRef<int64_t> offsets);
   LogicalResult visit(Operation *original);
   LogicalResult visit(Operation *original, AxisId axis);
+  void maskKeys(const PaddedOp &op, Operation *padded);
   Value padTable(const PaddedOp &op, Operation *padded);
   void keepNumbers(const PaddedOp &op, Operation *padded, Value result);
   void maskGradients(BackwardOp backward);
@@ -193,6 +194,27 @@ void LayerPadder::mask(OpOperand &padded, Value original, AxisId axis, double nu
 // Ops
 //===----------------------------------------------------------------------===//
 
+/// Adds the lowest number to scores of padded keys.
+void LayerPadder::maskKeys(const PaddedOp &op, Operation *padded) {
+  auto mask = [&](auto original, auto attention) {
+    Location loc = attention.getLoc();
+    Value bias = attention.getBias();
+    SmallVector<int64_t> shape = {1, 1, 1, getType(original.getK()).getDimSize(2)};
+    auto type = bias ? cast<RankedTensorType>(bias.getType()) : getType(original.getQ()).clone(shape);
+    builder.setInsertionPoint(attention);
+    Value own = buildOwn(loc, axes.getAxes(original.getK())[2], op.axis);
+    Value everywhere = BroadcastOp::create(builder, loc, type.clone(builder.getI1Type()), own, {type.getRank() - 1});
+    Value visible = bias ? bias : createSplat(builder, loc, type, 0);
+    Value hidden = createSplat(builder, loc, type, getLowest(type));
+    attention.getBiasMutable().assign(arith::SelectOp::create(builder, loc, everywhere, visible, hidden));
+    ++numMasks;
+  };
+  if (auto attention = dyn_cast<AttentionOp>(op.op))
+    mask(attention, cast<AttentionOp>(padded));
+  else
+    mask(cast<AttentionBackwardOp>(op.op), cast<AttentionBackwardOp>(padded));
+}
+
 /// Rows of a table for the model's own positions, and zeros for the others. The value that stands for the op's result.
 Value LayerPadder::padTable(const PaddedOp &op, Operation *padded) {
   PaddedExtents others = extents;
@@ -240,6 +262,8 @@ LogicalResult LayerPadder::visit(Operation *original, AxisId axis) {
       mask(padded->getOpOperand(operand), original->getOperand(operand), axis, number);
     op.operands[operand] = number;
   }
+  if (needsKeyMask(op))
+    maskKeys(op, padded);
   if (isTableOfPositions(op)) {
     Value result = original->getResult(0), value = padTable(op, padded);
     if (value == padded->getResult(0))

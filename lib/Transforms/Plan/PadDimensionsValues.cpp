@@ -47,7 +47,7 @@ bool galvatron::isTableOfPositions(const PaddedOp &padded) {
 // Masks
 //===----------------------------------------------------------------------===//
 
-static double lowestOf(Type type) {
+double galvatron::getLowest(Type type) {
   auto element = cast<FloatType>(getElementTypeOrSelf(type));
   return APFloat::getLargest(element.getFloatSemantics(), /*Negative=*/true).convertToDouble();
 }
@@ -59,7 +59,7 @@ static Masks unless(const PaddedOp &padded, unsigned operand, double value) {
 }
 
 static Mask lowest(const PaddedOp &padded, unsigned operand) {
-  return {operand, lowestOf(padded.op->getOperand(operand).getType())};
+  return {operand, getLowest(padded.op->getOperand(operand).getType())};
 }
 
 /// Of a product one factor has to be 0; the smaller one is masked.
@@ -369,12 +369,20 @@ static bool isTakenWhole(const PaddedOp &padded, Value value, const DimensionLoo
   return false;
 }
 
-/// Whether positions of a row's own would see padding, which comes after them.
+bool galvatron::needsKeyMask(const PaddedOp &padded) {
+  return padded.isPositions() &&
+         TypeSwitch<Operation *, bool>(padded.op)
+             .Case<AttentionOp, AttentionBackwardOp>([&](auto op) { return padded.has(op.getK()) && !op.getCausal(); })
+             .Default(false);
+}
+
+/// Whether positions of a row's own would see padding, which comes after them, and it cannot be masked.
 static bool seesPadding(const PaddedOp &padded) {
   return TypeSwitch<Operation *, bool>(padded.op)
       .Case<AttentionOp, AttentionBackwardOp>([&](auto op) {
-        bool areKeys = padded.has(op.getK()), areQueries = padded.has(op.getQ());
-        return areKeys ? !op.getCausal() || !areQueries : areQueries && op.getCausal();
+        if (needsKeyMask(padded)) // one of a bias that is alike for all keys would be another shape
+          return op.getBias() && !llvm::is_contained(padded.axes.getAxes(op.getBias()).back(), padded.axis);
+        return op.getCausal() && padded.has(op.getK()) != padded.has(op.getQ());
       })
       .Default([&](Operation *) {
         SmallVector<unsigned> loops = padded.getLoops();
