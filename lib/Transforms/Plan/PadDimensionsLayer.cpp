@@ -34,6 +34,7 @@ private:
   void keepNumbers(const PaddedOp &op, Operation *padded, Value result);
   void maskGradients(BackwardOp backward);
   Value buildOwn(Location loc, ArrayRef<AxisId> dim, AxisId axis);
+  Value buildOwn(Location loc, RankedTensorType type, int64_t dim, ArrayRef<AxisId> list, AxisId axis);
   Value buildMasked(Value value, Value original, AxisId axis, double number);
   void mask(OpOperand &padded, Value original, AxisId axis, double number);
 
@@ -160,6 +161,17 @@ Value LayerPadder::buildOwn(Location loc, ArrayRef<AxisId> dim, AxisId axis) {
   return ReshapeOp::create(builder, loc, RankedTensorType::get({major * extent * minor}, bit), factors);
 }
 
+/// The same for each element of a tensor, by its index in one dimension.
+Value LayerPadder::buildOwn(Location loc, RankedTensorType type, int64_t dim, ArrayRef<AxisId> list, AxisId axis) {
+  if (axes.getAxis(axis).role != AxisRole::Seq || list.size() != 1)
+    return BroadcastOp::create(builder, loc, type.clone(builder.getI1Type()), buildOwn(loc, list, axis), {dim});
+  // Positions are often those of keys too: what is known of them where they are needs no exchange.
+  auto index = type.clone(builder.getI64Type());
+  Value end = createSplat(builder, loc, index, double(axes.getAxis(axis).extent));
+  Value iota = IotaOp::create(builder, loc, index, dim);
+  return arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::slt, iota, end);
+}
+
 /// The value with a number in all of its padding along the axis.
 Value LayerPadder::buildMasked(Value value, Value original, AxisId axis, double number) {
   Location loc = value.getLoc();
@@ -168,10 +180,7 @@ Value LayerPadder::buildMasked(Value value, Value original, AxisId axis, double 
   for (auto [dim, list] : llvm::enumerate(axes.getAxes(original))) {
     if (!llvm::is_contained(list, axis))
       continue;
-    Value own = buildOwn(loc, list, axis);
-    Value everywhere = BroadcastOp::create(builder, loc, type.clone(builder.getI1Type()), own,
-                                           builder.getDenseI64ArrayAttr(int64_t(dim)));
-    value = arith::SelectOp::create(builder, loc, everywhere, value, filling);
+    value = arith::SelectOp::create(builder, loc, buildOwn(loc, type, dim, list, axis), value, filling);
   }
   return value;
 }
@@ -202,11 +211,10 @@ void LayerPadder::maskKeys(const PaddedOp &op, Operation *padded) {
     SmallVector<int64_t> shape = {1, 1, 1, getType(original.getK()).getDimSize(2)};
     auto type = bias ? cast<RankedTensorType>(bias.getType()) : getType(original.getQ()).clone(shape);
     builder.setInsertionPoint(attention);
-    Value own = buildOwn(loc, axes.getAxes(original.getK())[2], op.axis);
-    Value everywhere = BroadcastOp::create(builder, loc, type.clone(builder.getI1Type()), own, {type.getRank() - 1});
+    Value own = buildOwn(loc, type, type.getRank() - 1, axes.getAxes(original.getK())[2], op.axis);
     Value visible = bias ? bias : createSplat(builder, loc, type, 0);
     Value hidden = createSplat(builder, loc, type, getLowest(type));
-    attention.getBiasMutable().assign(arith::SelectOp::create(builder, loc, everywhere, visible, hidden));
+    attention.getBiasMutable().assign(arith::SelectOp::create(builder, loc, own, visible, hidden));
     ++numMasks;
   };
   if (auto attention = dyn_cast<AttentionOp>(op.op))

@@ -73,7 +73,7 @@ module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages 
 // No row of the table is looked up that there may not be.
 // POSITIONS: graph.layer @embedding.padded(%{{.*}}: tensor<8x18xi64>, {{.*}} tensor<32x24xf32> {{{.*}}graph.parameter = "wpe.weight"
 // POSITIONS: %[[INDEX:.*]] = graph.iota {dim = 0 : i64} : tensor<18xi64>
-// POSITIONS: %[[ROW0:.*]] = arith.constant dense<0> : tensor<18xi64>
+// POSITIONS-NEXT: %[[ROW0:.*]] = arith.constant dense<0> : tensor<18xi64>
 // POSITIONS: %[[ROWS:.*]] = arith.select %{{.*}}, %[[INDEX]], %[[ROW0]]
 // POSITIONS: graph.embedding %{{.*}}, %[[ROWS]]
 // POSITIONS: graph.embedding_backward %{{.*}}, %[[ROWS]]
@@ -86,7 +86,10 @@ module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages 
 // A label of padding is none, before labels are shifted; so nothing else of the loss is masked but a logarithm.
 // POSITIONS: graph.layer @head.padded(
 // POSITIONS: %[[IGNORED:.*]] = arith.constant dense<3> : tensor<8x18xi64>
-// POSITIONS: %[[LABELS:.*]] = arith.select %{{.*}}, %{{.*}}, %[[IGNORED]]
+// POSITIONS-NEXT: %[[END:.*]] = arith.constant dense<16> : tensor<8x18xi64>
+// POSITIONS-NEXT: %[[AT:.*]] = graph.iota {dim = 1 : i64} : tensor<8x18xi64>
+// POSITIONS-NEXT: %[[OWN:.*]] = arith.cmpi slt, %[[AT]], %[[END]]
+// POSITIONS: %[[LABELS:.*]] = arith.select %[[OWN]], %{{.*}}, %[[IGNORED]]
 // POSITIONS-NEXT: %[[NEXT:.*]] = graph.shift %[[LABELS]]
 // POSITIONS: math.log
 // POSITIONS: arith.select
