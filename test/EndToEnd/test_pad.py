@@ -197,7 +197,7 @@ def odd_sequences(tmp_path_factory):
     def get(name: str) -> Model:
         if name not in made:
             folder = tmp_path_factory.mktemp("odd") / name
-            made[name] = Model(name, SEQUENCE_CONFIGS[name], folder, seq=SEQUENCE)
+            made[name] = Model(name, SEQUENCE_CONFIGS[name], folder, "--seq", SEQUENCE, seq=SEQUENCE)
         return made[name]
 
     return get
