@@ -11,6 +11,10 @@ namespace galvatron::graph {
 inline constexpr llvm::StringLiteral kInputNames[] = {"input_ids", "labels", "positions", "documents"};
 /// On a module whose `@step` has these two.
 inline constexpr llvm::StringLiteral kPackedAttr = "graph.packed";
+/// On a module whose labels the reader may shift instead of `@step`, as galvatron-import --labels next says.
+inline constexpr llvm::StringLiteral kNextLabelsAttr = "graph.next_labels";
+/// On a module whose labels are read as they come: what each position is to predict, this number where nothing.
+inline constexpr llvm::StringLiteral kIgnoredLabelAttr = "graph.ignored_label";
 
 } // namespace galvatron::graph
 

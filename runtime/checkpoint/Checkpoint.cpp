@@ -62,6 +62,30 @@ Status synchronize(const fs::path &path) {
   return status;
 }
 
+void writeDatasets(const DataOrder &data, json &text) {
+  text["sample_order"] = data.samples;
+  text["data_seed"] = data.seed;
+  text["split"] = data.split;
+  text["data"] = json::array();
+  for (const DatasetOrder &dataset : data.datasets)
+    text["data"].push_back({{"prefix", dataset.name},
+                            {"bytes", dataset.bytes},
+                            {"sequences", dataset.sequences},
+                            {"tokens", dataset.tokens},
+                            {"weight", dataset.weight},
+                            {"epochs", dataset.epochs},
+                            {"last_apart", dataset.isLastApart}});
+}
+
+void readDatasets(const json &text, DataOrder &data) {
+  data.samples = text.at("sample_order");
+  data.seed = text.at("data_seed");
+  data.split = text.at("split");
+  for (const json &dataset : text.at("data"))
+    data.datasets.push_back({dataset.at("prefix"), dataset.at("bytes"), dataset.at("sequences"), dataset.at("tokens"),
+                             dataset.at("weight"), dataset.at("epochs"), dataset.at("last_apart")});
+}
+
 json toJson(const TrainingState &training) {
   json text = {{"format", 1},
                {"step", training.step},
@@ -75,8 +99,11 @@ json toJson(const TrainingState &training) {
     text["shuffle"] = data->shuffle;
     text["sequence"] = data->sequence;
     text["eod"] = data->eod < 0 ? json() : json(data->eod);
+    text["reset_at_documents"] = data->resets;
     text["data"] = nullptr; // random tokens
-    if (!data->isRandom())
+    if (!data->isWindows())
+      writeDatasets(*data, text);
+    else if (!data->isRandom())
       text["data"] = {{"file", data->file}, {"bytes", data->bytes}, {"tokens", data->tokens}, {"origin", data->origin}};
   }
   return text;
@@ -100,7 +127,10 @@ TrainingState fromJson(const json &text) {
   data.sequence = std::max<int64_t>(1, text.at("sequence"));
   if (auto eod = text.find("eod"); eod != text.end() && !eod->is_null())
     data.eod = *eod;
-  if (const json &file = text.at("data"); !file.is_null()) {
+  data.resets = text.value("reset_at_documents", data.eod >= 0);
+  if (text.contains("sample_order"))
+    readDatasets(text, data);
+  else if (const json &file = text.at("data"); !file.is_null()) {
     data.file = file.at("file");
     data.bytes = file.at("bytes");
     data.tokens = file.at("tokens");
