@@ -15,17 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-VOCABULARY, SEQ = 512, 16
+VOCABULARY, SEQ = 256, 16
 FILE = Path(__file__).parents[1] / "test" / "EndToEnd" / "megatron_orders.json"
 
 # Tokens of each dataset's sequences, drawn; `samples` is the number that the order is made for, `batch` how many of them
 # are compared. Of one epoch, several, the last of them apart (below 0.8 of an epoch is needed) or not, splits and blends.
 CASES = {
     "one epoch": {"datasets": [40], "samples": 16, "seed": 0},
-    "two epochs together": {"datasets": [12], "samples": 24, "seed": 1234},
+    "three epochs together": {"datasets": [12], "samples": 20, "seed": 1234},
     "last epoch apart": {"datasets": [12], "samples": 16, "seed": 1234},
     "many epochs": {"datasets": [3], "samples": 64, "seed": 7},
-    "training split": {"datasets": [40], "samples": 16, "seed": 3, "split": "949,50,1"},
+    "training split": {"datasets": [40], "samples": 16, "seed": 3, "split": "900,60,40"},
     "half of it": {"datasets": [41], "samples": 16, "seed": 3, "split": "1,1"},
     "blend": {"datasets": [30, 20], "weights": [30, 70], "samples": 64, "seed": 11},
     "blend of nine": {"datasets": [9] * 9, "weights": [1, 2, 3, 4, 5, 6, 7, 8, 9.5], "samples": 48, "seed": 5},

@@ -46,8 +46,6 @@ void galvatron::buildDocumentsPhase(mlir::OpPassManager &passes) {
 
 void galvatron::buildImportPhase(mlir::OpPassManager &passes, const ImportPhaseOptions &options) {
   addNamingPasses(passes);
-  // When labels are shifted by one op, and before what counts them.
-  passes.addPass(createTakeNextLabelsPass());
   // When nothing reads a fused product but slices.
   passes.addPass(createSplitProjectionsPass());
   // A gate and what it multiplies often come out of one fused product.

@@ -117,8 +117,9 @@ Status GptSamples::open(const Request &request, GptSamples &samples) {
 
 Status GptSamples::check(int64_t first, int64_t count, int rank, int size) const {
   if (first + count > request.samples)
-    return Status::error("samples ", first, " to ", first + count - 1, " are to be trained on, but --train-samples is ",
-                         request.samples, "; give at least ", first + count, ", or fewer --steps");
+    return Status::error("samples ", first, " to ", first + count - 1,
+                         " are to be trained on, but the order is made for ", request.samples,
+                         "; pass --train-samples ", first + count, " or more, or fewer --steps");
   constexpr int64_t kReadable = 1 << 28; // tokens, in a second or so
   int64_t tokens = 0;
   for (const Dataset &dataset : datasets)

@@ -57,6 +57,9 @@ def RaiseLossPass : Pass<"galvatron-raise-loss", "mlir::ModuleOp"> {
   let summary = "Turns a loss over cut logits into one over all, against shifted labels";
   let description = [{
     The sequence then stays one axis: labels that a model pads and cuts are one `graph.shift`, whose fill the loss ignores.
+    In a module with `graph.next_labels` (galvatron-import --labels next) or `graph.packed`, where nothing else reads the
+    labels, that shift is left to who reads them, who may know a next token for the last position, too: then there is
+    `graph.ignored_label`, the label of positions that have none, and each label is what its position is to predict.
 
     **Before:** shape ops in normal form: models flatten logits and labels after cutting them.
     **After:** labels are shifted instead of logits cut, where the loss allows it.
@@ -84,42 +87,6 @@ def RaiseLossPass : Pass<"galvatron-raise-loss", "mlir::ModuleOp"> {
   let options = [maxSweeps];
   let statistics = [Statistic<"numShifts", "num-shifts", "Labels that became shifts">];
   let dependentDialects = ["::galvatron::graph::GraphDialect", "::mlir::arith::ArithDialect"];
-}
-
-def TakeNextLabelsPass : Pass<"galvatron-take-next-labels", "mlir::ModuleOp"> {
-  let summary = "Leaves the shift of labels to who reads them";
-  let description = [{
-    The reader then gives each position the token that it is to predict, also the last one of a row where it knows that,
-    and writes `graph.ignored_label` where there is none. A reader that knows no more than the row gives the same labels
-    as the shift. Only of modules with `graph.next_labels` or `graph.packed`, as how many labels count is no longer known.
-
-    **Before:** labels are moved by `graph.shift`s.
-    **After:** where nothing else reads the step's labels, and losses ignore the shift's fill, they are read as they come.
-    **Example:**
-
-    ```mlir
-    module attributes {graph.next_labels} {
-      func.func @step(%ids: tensor<2x4xi64>, %labels: tensor<2x4xi64>, %logits: tensor<2x4x16xf32>) -> tensor<f32> {
-        %0 = graph.shift %labels {dim = 1 : i64, fill = -100 : i64, offset = 1 : i64} : tensor<2x4xi64> -> tensor<2x4xi64>
-        %1 = graph.cross_entropy %logits, %0 : (tensor<2x4x16xf32>, tensor<2x4xi64>) -> tensor<f32>
-        return %1 : tensor<f32>
-      }
-    }
-    ```
-
-    ```mlir
-    module attributes {graph.ignored_label = -100 : i64, graph.next_labels} {
-      func.func @step(%ids: tensor<2x4xi64>, %labels: tensor<2x4xi64>, %logits: tensor<2x4x16xf32>) -> tensor<f32> {
-        %0 = graph.cross_entropy %logits, %labels : (tensor<2x4x16xf32>, tensor<2x4xi64>) -> tensor<f32>
-        return %0 : tensor<f32>
-      }
-    }
-    ```
-
-    **Fails when:** never.
-  }];
-  let statistics = [Statistic<"numShifts", "num-shifts", "Shifts that were left to the reader">];
-  let dependentDialects = ["::galvatron::graph::GraphDialect"];
 }
 
 def RaisePositionsPass : Pass<"galvatron-raise-positions", "mlir::ModuleOp"> {
