@@ -86,13 +86,14 @@ struct WidenLoss : OpRewritePattern<CrossEntropyOp> {
   }
 };
 
-/// What all losses ignore, if they agree.
+/// What all losses ignore, if they agree, and the loss of no position is cut off.
 std::optional<int64_t> findIgnored(func::FuncOp step) {
   std::optional<int64_t> ignored;
   bool agree = true;
   step.walk([&](CrossEntropyOp loss) {
     int64_t own = loss.getIgnoreIndex();
     agree &= own == ignored.value_or(own) && own != CrossEntropyOp::kIgnoresNothing;
+    agree &= llvm::none_of(loss->getUsers(), [](Operation *user) { return isa<SliceOp>(user); });
     ignored = own;
   });
   return agree ? ignored : std::nullopt;
