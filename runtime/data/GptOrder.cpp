@@ -42,9 +42,12 @@ Status GptOrder::build(const IndexedDataset &dataset, const Request &request, Gp
     return Status::error(dataset.getPrefix(), " has ", order.tokens, " tokens in the ", count,
                          " sequences of the share, but a sample needs ", request.sequence + 1,
                          "; use more data or a larger share in --split");
-  order.chooseEpochs(request);
-  if (order.epochs >= kMost / count || samplesOf(order.epochs * order.tokens, request.sequence) >= kMost)
-    return Status::error(dataset.getPrefix(), " would be read ", order.epochs, " times, and an order of ", count,
+  if (request.samples < kMost)
+    order.chooseEpochs(request);
+  if (request.samples >= kMost || order.epochs >= kMost / count ||
+      samplesOf(order.epochs * order.tokens, request.sequence) >= kMost)
+    return Status::error(dataset.getPrefix(), " would give ", request.samples, " samples of ", order.epochs,
+                         " epochs, and an order of ", count,
                          " sequences each is too long; train on more data or fewer samples");
   NumpyRandom random(request.seed);
   order.entries.resize(order.epochs * count);

@@ -209,6 +209,8 @@ def test_documents_are_the_indexs_or_a_tokens(program, tmp_path):
     for positions, documents in zip(batches["positions"], batches["documents"]):
         counts = torch.bincount(documents)
         assert positions.tolist() == [place for count in counts.tolist() for place in range(count)]
+    refused = call(tmp_path / "out" / "launch", "--reset-at-documents")
+    assert "needs to know where documents end, which only indexed data say themselves; give --eod ID" in refused.stderr
     # By a token, and by it alone only its label is gone.
     token = int(batches["input_ids"].flatten().mode().values)
     succeed(tmp_path / "out" / "launch", *words, "--eod", token, "--dump-batches", tmp_path / "alone")

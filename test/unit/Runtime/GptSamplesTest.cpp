@@ -62,7 +62,7 @@ TEST_F(GptSamplesTest, WordsArePrefixesWithWeightsOrWithout) {
   EXPECT_THAT(parse({"30", "a", "-1", "b"}), HasSubstr("gives b the weight -1, but weights are numbers above 0"));
   EXPECT_THAT(parse({"0", "a"}), HasSubstr("gives a the weight 0"));
   write({{1}}, 8);
-  EXPECT_THAT(parse({prefix() + ".bin", "b"}), HasSubstr("set.bin is a file among several words"));
+  EXPECT_THAT(parse({prefix() + ".bin", "b"}), HasSubstr("set.bin stands among several words"));
 }
 
 TEST_F(GptSamplesTest, SamplesOverlapByALabel) {
@@ -100,6 +100,13 @@ TEST_F(GptSamplesTest, SharesMustHoldASample) {
   EXPECT_THAT(open(1), HasSubstr("has 1 tokens in the 1 sequences of the share, but a sample needs 5"));
   request.split = {1, 0, 0};
   EXPECT_THAT(open(1), HasSubstr("--split leaves nothing of the 2 sequences of " + prefix() + " to evaluate"));
+}
+
+TEST_F(GptSamplesTest, AnOrderBeyondItsTablesIsRefused) {
+  write({{1, 2, 3}, {4}}, 8);
+  ASSERT_EQ(parse({prefix()}), "");
+  EXPECT_THAT(open(int64_t(1) << 40), HasSubstr("epochs, and an order of 2 sequences each is too long; train on more"));
+  EXPECT_THAT(open(int64_t(1) << 31), HasSubstr(" would give 2147483648 samples of 2147483649 epochs"));
 }
 
 TEST_F(GptSamplesTest, TokensAreCheckedBeforeTheFirstStep) {

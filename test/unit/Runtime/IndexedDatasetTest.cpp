@@ -46,6 +46,9 @@ TEST_F(IndexedDatasetTest, TokensOutsideTheVocabularyAreNamed) {
 
 TEST_F(IndexedDatasetTest, HeadersAreChecked) {
   EXPECT_THAT(messageOf(), AllOf(HasSubstr("cannot open"), HasSubstr("indexed data are two files, ")));
+  std::filesystem::create_directory(prefix() + ".idx");
+  EXPECT_THAT(messageOf(), HasSubstr("cannot map " + prefix() + ".idx: "));
+  std::filesystem::remove(prefix() + ".idx");
   write({{1, 2}}, 7);
   EXPECT_THAT(messageOf(), HasSubstr("names the type f32, but tokens are integers; write them as u16 or i32"));
   write({{1, 2}}, 9);
