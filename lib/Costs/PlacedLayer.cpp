@@ -306,8 +306,20 @@ double BodyWork::getPeak(double samples) const {
 // Placing
 //===----------------------------------------------------------------------===//
 
-LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch)
-    : module(original.clone()), axes(*module), globalBatch(globalBatch) {
+/// Of a strategy what decides how a layer is padded.
+static plan::StrategyValues whatPads(plan::StrategyAttr strategy) {
+  plan::StrategyValues all = strategy.getValues();
+  return {.dp = all.dp,
+          .tp = all.tp,
+          .sequenceParallel = all.sequenceParallel,
+          .ulysses = all.ulysses,
+          .cp = all.cp,
+          .cpZigzag = all.cpZigzag,
+          .pad = all.pad};
+}
+
+LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch, bool pricesBothEnds)
+    : module(original.clone()), axes(*module), globalBatch(globalBatch), pricesBothEnds(pricesBothEnds) {
   module->getContext()->loadDialect<plan::PlanDialect, dist::DistDialect>();
   for (auto layer : module->getOps<graph::LayerOp>()) {
     layers[layer.getSymName()] = layer;
@@ -317,6 +329,11 @@ LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch)
     triangularPositions = getTriangularPositions(step);
   llvm::StringMap<graph::CallOp> firstCalls;
   module->walk([&](graph::CallOp call) {
+    graph::LayerOp layer = layers.lookup(call.getCallee());
+    auto strategy = call->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
+    auto type = layer ? layer->getAttrOfType<StringAttr>(kLayerTypeAttrName) : StringAttr();
+    if (type && strategy)
+      padded[type].push_back({whatPads(strategy), layer});
     SmallVector<bool> &tied = isTied[call.getCallee()];
     tied.resize(call.getParameters().size());
     for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>()))
@@ -383,15 +400,28 @@ FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyA
   return work;
 }
 
+graph::LayerOp LayerPlacer::findLayer(StringRef layerType, plan::StrategyAttr strategy) const {
+  if (auto versions = padded.find(layerType); versions != padded.end())
+    for (const auto &[values, layer] : versions->second)
+      if (values == whatPads(strategy))
+        return layer;
+  return layers.lookup(layerType);
+}
+
 search::Result<LayerWork> LayerPlacer::place(StringRef layerType, const search::Strategy &strategy, int dp) {
-  graph::LayerOp layer = layers.lookup(layerType);
   std::string reason;
   ScopedDiagnosticHandler handler(module->getContext(), [&](Diagnostic &diagnostic) {
     if (diagnostic.getSeverity() == DiagnosticSeverity::Error)
       reason = diagnostic.str();
   });
+  graph::LayerOp layer = findLayer(layerType, getStrategyAttr(module->getContext(), strategy, dp));
+  if (!layer)
+    return search::Error{"layers of type '" + layerType.str() + "' are padded for other strategies"};
   search::Strategy chosen = strategy;
-  chooseContextLayout(triangularPositions, chosen);
+  if (pricesBothEnds)
+    chooseContextLayout(triangularPositions, chosen);
+  else if (chosen.cp > 1)
+    chosen.cpZigzag = int(CpZigzag::No);
   plan::StrategyAttr attribute = getStrategyAttr(module->getContext(), chosen, dp);
   int64_t devices = int64_t(dp) * strategy.modelRanks(), parts = getParts(globalBatch / dp);
   FailureOr<LayerWork> work = tryPlace(layer, attribute, devices, parts);

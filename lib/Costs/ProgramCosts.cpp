@@ -24,7 +24,7 @@ struct ProgramCosts::Placed {
   LayerPlacer placer;
   std::map<std::tuple<std::string, search::Strategy, int>, search::Result<LayerWork>> layers;
 
-  Placed(ModuleOp module, int64_t globalBatch) : placer(module, globalBatch) {}
+  Placed(ModuleOp module, int64_t globalBatch, bool pricesBothEnds) : placer(module, globalBatch, pricesBothEnds) {}
 
   /// Stays valid: elements of a map do not move.
   const search::Result<LayerWork> &get(const std::string &layerType, search::Strategy strategy, int dp) {
@@ -39,8 +39,12 @@ struct ProgramCosts::Placed {
   }
 };
 
+/// Whether attention takes queries from both ends of a sequence in the time that a whole one takes for as many pairs.
+/// GPUs' libraries take whole sequences alone, so pieces go through slower kernels.
+static bool takesBothEnds(const search::DeviceKind &device) { return device.name == "cpu"; }
+
 ProgramCosts::ProgramCosts(ModuleOp module, const search::Cluster &cluster, int64_t globalBatch, Priced priced)
-    : device(cluster.device), priced(priced), placed(std::make_unique<Placed>(module, globalBatch)) {}
+    : device(cluster.device), priced(priced), placed(std::make_unique<Placed>(module, globalBatch, takesBothEnds(cluster.device))) {}
 
 ProgramCosts::~ProgramCosts() = default;
 
