@@ -1,4 +1,4 @@
-"""Compares searched plans with every uniform plan of six families, by predicted step time and exact bytes.
+"""Compares searched plans with every uniform plan of eight families, by predicted step time and exact bytes.
 
     . scripts/env.sh
     python bench/search_wins.py -o bench/results/search_wins
@@ -57,6 +57,9 @@ def families(ranks: int) -> dict[str, dict]:
         "tp + SP": {"tp": ranks, "sequence_parallel": True},
         "Ulysses": {"ulysses": ranks},
         "cp": {"cp": ranks},
+        # Alone they leave states whole.
+        "Ulysses + ZeRO-3": {"ulysses": ranks, "zero": 3},
+        "cp + ZeRO-3": {"cp": ranks, "zero": 3},
     }
 
 
@@ -161,8 +164,8 @@ def write_markdown(result: dict, path: Path) -> str:
         rows.append((f"{row['model']}, {row['ranks']} x {row['gib']} GiB", found, best, gain, plan))
     text = "# The search against uniform plans\n\n"
     text += f"{result['date']}, searched on {result['hardware']}; predicted steps on simulated H200 of one node, bf16, "
-    text += f"global batch {BATCH}.\nUniform: the best of ZeRO-1, 2, 3, tp + SP, Ulysses and cp, with and without all "
-    text += "recomputed, with every number of\nmicro-batches, that fits by its lowered bytes.\n\n"
+    text += f"global batch {BATCH}.\nUniform: the best of ZeRO-1, 2, 3, tp + SP, Ulysses and cp, these two also with ZeRO-3, "
+    text += "with and without all\nrecomputed, with every number of micro-batches, that fits by its lowered bytes.\n\n"
     header = ["model, devices", "searched", "best uniform", "faster by", "searched plan"]
     text += report.table(header, rows)
     path.write_text(text)

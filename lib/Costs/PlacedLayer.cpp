@@ -149,8 +149,9 @@ void PlacedReader::readSaved() {
     return;
   for (Value value : getSavedValues(layer, backward))
     if (value.getDefiningOp()->getNumOperands()) {
-      saved.insert(getRoot(value));
       work.saved += amounts.getBytes(value);
+      if (saved.insert(getRoot(value)))
+        work.savedRoots += amounts.getBytes(value);
     }
 }
 

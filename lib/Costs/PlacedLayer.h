@@ -61,6 +61,7 @@ struct LayerWork {
   BodyWork forward, backward;
   /// Bytes kept for backward: the layer's inputs, and what else it reads of forward.
   Amount inputs, saved;
+  Amount savedRoots; ///< of `saved`, each value that others are views of once
   /// In the order of their gradients.
   std::vector<TrainedParameters> trained;
   /// Bytes of frozen parameters: in f32, and of the bf16 copies of those that bodies read so.

@@ -8,6 +8,8 @@
 
 #include "llvm/ADT/STLExtras.h"
 
+#include <limits>
+
 using namespace galvatron;
 
 /// Each round leaves free what the last one took beyond its estimate, so two are usual; a bound, since an
@@ -23,7 +25,7 @@ static constexpr int64_t kShareAbove = 1024;
 static constexpr int kOverHundredths[] = {1, 2, 5, 10, 20, 30};
 /// Plans of the lists that are lowered at most: bounds how long the driver takes.
 static constexpr int kMostLowered = 48;
-/// Plans lowered whose layers are all alike.
+/// Plans whose layers are all alike that are lowered before others are listed: a fast one makes lists short.
 static constexpr int kMostUniform = 16;
 /// Halvings of the time over which plans are listed where they are too many.
 static constexpr int kMostLimits = 5;
@@ -39,8 +41,10 @@ bool OneBudgetSearch::lower(search::Plan &plan) {
     bytesOfStages[describeStage(plan, stage)] = getBytes(plan, stage).total();
   std::vector<int64_t> &extra = extraBytesOfShapes[{plan.pipeline, plan.microBatches}];
   extra.clear();
+  // Lists know more of overhead than searches, which will be told.
   for (auto [stage, estimate] : llvm::enumerate(plan.stageMemory))
-    extra.push_back(getBytes(plan, int(stage)).total() - estimate.total());
+    extra.push_back(getBytes(plan, int(stage)).total() - (estimate.total() - estimate.overheadBytes) -
+                    problem.cluster.device.overheadBytes);
   return true;
 }
 
@@ -142,6 +146,8 @@ search::Result<FoundPlan> OneBudgetSearch::run() {
       return *error;
   if (std::optional<search::Error> error = improve())
     return *error;
+  // Whatever was found on the way: no uniform plan that fits is faster.
+  lowerUniform(int(uniform.size()), std::numeric_limits<int64_t>::max());
   if (!found.fits(memory) && looksAbove)
     if (std::optional<search::Error> error = searchAbove())
       return *error;
@@ -182,8 +188,9 @@ std::optional<search::Error> OneBudgetSearch::improve() {
   int64_t estimated = std::max<int64_t>(memory - problem.cluster.device.overheadBytes, 0);
   for (int over : kOverHundredths)
     rank.budgets.push_back(memory + estimated / 100 * over);
-  if (std::optional<search::Error> error = lowerUniform(rank))
+  if (std::optional<search::Error> error = listUniform(rank))
     return error;
+  lowerUniform(kMostUniform, rank.budgets.back());
   if (std::optional<search::Error> error = searchOneStage())
     return error;
   int64_t wholeFor = 0;
@@ -230,27 +237,38 @@ std::optional<search::Error> OneBudgetSearch::searchOneStage() {
   return narrowShape(1, microBatches);
 }
 
-/// Where all layers are alike, estimates are at their best: what the plan found is measured by.
-std::optional<search::Error> OneBudgetSearch::lowerUniform(search::RankOptions rank) {
+/// What the plan found is measured by.
+std::optional<search::Error> OneBudgetSearch::listUniform(search::RankOptions rank) {
   if (found.fits(memory))
     rank.limitSeconds = found.plan->predictedStepSeconds;
-  search::Result<std::vector<search::Plan>> plans = search::listUniformPlans(problem, rank);
+  search::Problem asked = problem;
+  asked.cluster.memoryBytesPerDevice = memory;
+  search::Result<std::vector<search::Plan>> plans = search::listUniformPlans(asked, rank);
   if (!plans)
     return plans.error();
-  int tried = 0;
-  for (search::Plan &plan : *plans) {
-    if (isKnownTooLarge(plan))
-      continue;
-    if (++tried > kMostUniform)
-      break;
-    if (!lower(plan))
-      continue;
-    bool fits = getMostBytes(plan) <= memory;
-    takeIfFits(std::move(plan));
-    if (fits)
-      break;
-  }
+  uniform = std::move(*plans);
   return std::nullopt;
+}
+
+/// Lowers up to `most` of the uniform plans that are faster than what fits and take at most `within` bytes by their
+/// estimate, until one fits.
+void OneBudgetSearch::lowerUniform(int most, int64_t within) {
+  auto isDue = [&](const search::Plan &plan) {
+    bool isFaster = !found.fits(memory) || plan.predictedStepSeconds < found.plan->predictedStepSeconds;
+    return isFaster && getMostEstimated(plan) <= within;
+  };
+  std::vector<search::Plan> left;
+  for (search::Plan &plan : uniform) {
+    if (most == 0 || !isDue(plan)) {
+      left.push_back(std::move(plan));
+      continue;
+    }
+    if (isKnownTooLarge(plan) || !lower(plan))
+      continue;
+    --most;
+    takeIfFits(std::move(plan));
+  }
+  uniform = std::move(left);
 }
 
 /// Where faster plans are too many to list: the fastest of them, as many as can be listed.

@@ -28,6 +28,16 @@ PlanTarget target() {
   return target;
 }
 
+TEST(SearchSpace, of_what_the_lowering_runs_holds_all_but_experts) {
+  SearchSpace space = SearchSpace::supported();
+  EXPECT_TRUE(space.data && space.tensor && space.plainTensor && space.sequenceParallel && space.ulysses &&
+              space.context && space.recompute && space.recomputeValues && space.keepGathered && space.strided);
+  EXPECT_EQ(space.zeroLevels, 0b1111u);
+  EXPECT_FALSE(space.expert);
+  for (const galvatron::plan::Dimension &row : galvatron::plan::kDimensions)
+    EXPECT_EQ(row.remedy.empty(), row.key != "ep") << row.key;
+}
+
 /// Names the key, what is allowed and what stands there.
 TEST(Plan, says_which_key_is_wrong) {
   ASSERT_TRUE(parsePlan(plan().dump(), target())) << parsePlan(plan().dump(), target()).error().message;

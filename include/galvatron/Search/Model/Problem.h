@@ -98,6 +98,9 @@ struct LayerCost {
   std::int64_t savedBytes = 0;
   /// Working memory beyond that, while the layer runs.
   std::int64_t scratchBytes = 0;
+  /// Of states and what is kept, what every program of the layer has at once when backward begins: states that outlast a
+  /// step, and the values. 0: nothing is certain.
+  std::int64_t certainBytes = 0;
   /// Bytes of the value passed to the next layer, of one micro-batch, over all
   /// ranks of the stage (a rank holds 1 / (dp · sequenceCut()) of it).
   std::int64_t boundaryBytes = 0;
