@@ -229,10 +229,28 @@ def test_errors_that_tests_expect(findings, path, text):
     assert findings(rules_errors.check, {"lib/A.cpp": ERROR, path: text}) == []
 
 
-@pytest.mark.parametrize("report", ["throw ImportError", "return fail", "emitWarning"])
+@pytest.mark.parametrize(
+    "report",
+    [
+        "throw ImportError(TEXT)",
+        "throw std::runtime_error(TEXT)",
+        "return fail(TEXT)",
+        "emitWarning(TEXT)",
+        "return Status::error(path, TEXT)",
+        "GVRT_CHECK(context, x == y, TEXT)",
+        "error = path + TEXT",
+        "return TEXT",
+    ],
+)
 def test_errors_of_every_kind(findings, report):
-    found = findings(rules_errors.check, {"lib/Import/A.cpp": f'{report}("expects one model or none");\n'})
-    only(found, "lib/Import/A.cpp:1:", "expects one model or none")
+    statement = report.replace("TEXT", '"expects one model or none"')
+    found = findings(rules_errors.check, {"runtime/A.cpp": f"{statement};\n"})
+    only(found, "runtime/A.cpp:1:", "expects one model or none")
+
+
+def test_errors_of_a_gpu_are_tested_where_one_is(findings):
+    files = {"runtime/cuda/A.cpp": 'GVRT_FAIL(context, "expects one model or none");\n'}
+    assert findings(rules_errors.check, files) == []
 
 
 @pytest.mark.parametrize(

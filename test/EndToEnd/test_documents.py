@@ -81,6 +81,7 @@ def goes_on_with_its_documents(compiled, options, expected, folder):
     text = json.loads((saved / "training.json").read_text())
     assert text.pop("eod") == EOD
     (saved / "training.json").write_text(json.dumps(text))
+    (saved / "checksums.xxh128").unlink()
     refused = call(compiled.folder / "launch", *options, "--load", saved, *packed_rows)
     assert f"on rows of one document each, not documents that end with token {EOD}; {remedy}" in refused.stderr
     compiled.train(folder / "old", *options, "--load", saved)
@@ -199,7 +200,7 @@ def test_what_is_not_understood_is_refused(tmp_path):
     export.save(Pooled(), (ids, ids), tmp_path / "pooled.pt")
     refused = call("galvatron-import", tmp_path / "pooled.pt", "--documents", "-o", tmp_path / "pooled.mlir")
     assert refused.returncode == 1 and not (tmp_path / "pooled.mlir").exists()
-    assert "the top module (test_documents.py:" in refused.stderr
+    assert "error: --documents: the top module (test_documents.py:" in refused.stderr
     assert "joins the positions of a row, so documents cannot be kept apart; export the module with" in refused.stderr
 
 

@@ -8,7 +8,8 @@
 // under any plan of stages × (dp, tp), tp cutting w and b by rows (the vocabulary). The plan is read from plan.txt
 // beside the binary ("stages dp tp micro-batches [word]"), the stage's number from the end of the binary's name. A word
 // makes the program break in step 2: "segfault", "nan" (the loss), "gradient" (its first bias' is NaN) or "mpi" on the
-// last rank.
+// last rank; or be wrong itself: "twice" (both stages count the first parameter), "large" (its arena), "lost" (a file of
+// weights that is not there), "undrawn" (the bias has no initial values).
 //
 //===-----------------------------------------------------------------------------------------===//
 #include "runtime/api/Functions.h"
@@ -134,7 +135,7 @@ private:
     parameters << "], \"placement\": [" << placement[0];
     if (placement.size() > 1)
       parameters << ", " << placement[1];
-    parameters << "], \"init\": " << init << ", \"parameter\": " << p.value << ", \"gradient\": " << p.gradient
+    parameters << "]" << (init.empty() ? "" : ", \"init\": " + init) << ", \"parameter\": " << p.value << ", \"gradient\": " << p.gradient
                << ", \"first_moment\": " << first << ", \"second_moment\": " << second << ", \"count\": " << count
                << "}";
     return p;
@@ -216,13 +217,14 @@ private:
     ids = input("input_ids");
     labels = input("labels");
     std::string normal = "{\"normal\": [0.0, 0.5]}";
-    if (first)
+    if (first || plan.word == "twice")
       table = parameter("table.weight", {kVocabulary, kHidden}, {localDimension(kVocabulary), localDimension(kHidden)},
                         kVocabulary * kHidden, normal);
     if (last) {
       w = parameter("head.weight", {kVocabulary, kHidden}, {vocabularyDimension(), localDimension(kHidden)},
                     columns * kHidden, normal);
-      b = parameter("head.bias", {kVocabulary}, {vocabularyDimension()}, columns, "{\"constant\": 0.0}");
+      b = parameter("head.bias", {kVocabulary}, {vocabularyDimension()}, columns,
+                    plan.word == "undrawn" ? "" : "{\"constant\": 0.0}");
     }
     for (int64_t *buffer : {&x, &dx})
       *buffer = allocate(tokens * kHidden * 4);
@@ -248,7 +250,7 @@ private:
       if (p->count)
         reduceOverDp(name, *p);
     bool isGradient = plan.word == "gradient", isNan = isGradient || plan.word == "nan";
-    if (!plan.word.empty())
+    if (isNan || plan.word == "mpi" || plan.word == "segfault")
       add(k_break, "break here", -1, {last ? (isGradient ? b.gradient : loss) : x},
           {isNan                ? 1
            : plan.word == "mpi" ? 2
@@ -265,7 +267,9 @@ private:
       manifest << plan.tp;
     manifest << "], \"schedule\": \"gpipe\", \"global_batch\": " << kBatch
              << ", \"micro_batches\": " << plan.microBatches << ", \"sequence\": " << kSequence
-             << ", \"vocabulary\": " << kVocabulary << ", \"model\": \"toy\", \"arena_bytes\": " << arena
+             << ", \"vocabulary\": " << kVocabulary << ", \"model\": \"toy\", \"arena_bytes\": "
+             << (plan.word == "large" ? int64_t(1) << 62 : arena)
+             << (plan.word == "lost" ? ", \"weights\": \"toy.safetensors\"" : "")
              << ", \"parameters\": [" << parameters.str() << "], \"inputs\": [" << inputs.str() << "], \"losses\": [";
     if (last)
       manifest << "{\"offset\": " << loss << ", \"partial_axes\": [" << (plan.dp > 1 ? "0" : "") << "]}";

@@ -9,7 +9,7 @@ import shutil
 import sys
 import unittest
 
-from stage_programs import write_tensors
+from stage_programs import read_tensors, write_tensors
 from toy_program import BATCH, SEQ, VOCABULARY, ProgramFixture
 
 
@@ -61,6 +61,7 @@ class BadInputTest(ProgramFixture):
         for options, message in [
             (["--stepz", "3"], "there is no option '--stepz'; --help lists them"),
             (["--steps", "0"], "--steps expects a whole number from 1 on, but got '0'"),
+            (["--steps", "9223372036854775807"], "--steps expects a whole number of at most 1000000000000, but got"),
             (["--steps", "3.5"], "--steps expects a whole number"),
             (["--steps"], "--steps expects a value after it"),
             (["--lr", "fast"], "--lr expects a number from 0 on, but got 'fast'"),
@@ -78,7 +79,7 @@ class BadInputTest(ProgramFixture):
         bad = self.path("bad.bin")
         with open(bad, "wb") as file:
             file.write(bytes(SEQ * BATCH - 1))
-        self.option_fails("bad.bin has 63 tokens, but one batch needs 8 windows of 8, 64 tokens", "--data", bad)
+        self.option_fails("bad.bin has 63 tokens, but one batch needs 8 windows of 8, 64 tokens; use a longer file", "--data", bad)
         with open(bad, "wb") as file:
             file.write(bytes(100) + bytes([VOCABULARY]) + bytes(200))
         message = r"bad.bin: token 100 is 16, outside the vocabulary of 16"
@@ -93,7 +94,7 @@ class BadInputTest(ProgramFixture):
         self.option_fails("is not a file of tokens", "--data", self.folder)
         with open(bad, "wb") as file:
             file.write(array.array("q", self.tokens).tobytes())
-        message = r"bad.bin looks like integers of 64 bits: .* \(read as u8\); pass --data-dtype i64"
+        message = r"bad.bin looks like integers of 64 bits: .* \(read as u8\); pass --data-dtype i64; .* after all, say so with --data-dtype u8"
         self.option_fails(message, "--data", bad)
         # A type that was asked for is believed, but the doubt is told with the error that follows.
         with open(bad, "wb") as file:
@@ -111,7 +112,7 @@ class BadInputTest(ProgramFixture):
         self.option_fails("bad.safetensors has no tensor head.bias", "--weights", bad)
         weights["head.bias"] = ([VOCABULARY, 1], self.weights["head.bias"][1])
         write_tensors(bad, weights)
-        self.option_fails(r"tensor head.bias of shape \[16\], but got \[16, 1\]", "--weights", bad)
+        self.option_fails(r"bad.safetensors: expects tensor head.bias of shape \[16\], but got \[16, 1\]", "--weights", bad)
         shutil.copy(self.path("weights.safetensors"), bad)
         os.truncate(bad, 500)
         self.option_fails("bad.safetensors.*truncated", "--weights", bad)
@@ -142,6 +143,15 @@ class BadInputTest(ProgramFixture):
         done = ["--optimizer", "sgd", "--load", self.path("sgd"), "--steps", 1, "--save", self.path("more")]
         self.option_fails("sgd is at step 1, so nothing is left to train to step 1; .* pass --steps 2 for 1 more", *done)
 
+    def test_a_checkpoint_without_moments_of_a_parameter(self):
+        self.program((2, 2, 1, 2))
+        save = self.path("frozen")
+        self.train((1, 1, 1, 1), "--steps", 1, "--save", save)
+        moments = read_tensors(save + "/optimizer.safetensors")
+        write_tensors(save + "/optimizer.safetensors", {n: t for n, t in moments.items() if "head.bias" not in n})
+        message = "has no moments of head.bias, which was frozen, or not there, when it was written; start from its"
+        self.option_fails(message, "--load", save, "--steps", 2)
+
     def test_checkpoints_of_other_data(self):
         self.program((2, 2, 1, 2))
         data, save = self.path("tokens.bin"), self.path("shuffled")
@@ -158,13 +168,56 @@ class BadInputTest(ProgramFixture):
         self.option_fails(message, *load, "--data", other, "--override", "seq,shuffle")
         os.remove(other)
 
+    def test_a_damaged_checkpoint(self):
+        good, bad = self.path("good"), self.path("bad")
+        self.train((2, 2, 1, 2), "--steps", 1, "--save", good)
+        self.train((1, 1, 1, 1), "--steps", 2, "--save", self.path("later"))
+
+        def flip(name, place):
+            with open(f"{bad}/{name}", "r+b") as file:
+                file.seek(place, os.SEEK_END if place < 0 else os.SEEK_SET)
+                byte = file.read(1)
+                file.seek(-1, os.SEEK_CUR)
+                file.write(bytes([byte[0] ^ 1]))
+
+        def take_later(name):
+            shutil.copy(f"{self.path('later')}/{name}", bad)
+
+        other = r"is damaged, or of another save than checksums.xxh128 beside it"
+        for change, message in [
+            # Tensors lie in the order of stages: the last is head.bias.
+            (lambda: flip("model.safetensors", -1), f"model.safetensors {other}: tensor head.bias differs; copy the"),
+            (lambda: flip("optimizer.safetensors", -1), f"{other}: tensor head.bias.exp_avg_sq differs; copy"),
+            (lambda: flip("model.safetensors", 20), "model.safetensors"),
+            (lambda: take_later("model.safetensors"), f"{other}: tensor head.bias differs, and 2 more; copy"),
+            (lambda: take_later("optimizer.safetensors"), f"optimizer.safetensors {other}: tensor .* and 5 more"),
+            (lambda: take_later("training.json"), f"training.json {other}; copy"),
+            (lambda: take_later("tensors.json"), f"tensors.json {other}; copy"),
+            (lambda: (take_later("tensors.json"), flip("model.safetensors", -1)), f"model.safetensors {other}; copy"),
+            (lambda: os.truncate(f"{bad}/model.safetensors", 500), r"model.safetensors: tensor .*may be truncated"),
+            (lambda: os.remove(f"{bad}/optimizer.safetensors"), "optimizer.safetensors is missing, but checksums.xxh128"),
+            (lambda: os.truncate(f"{bad}/checksums.xxh128", 0), "checksums.xxh128 is damaged: it does not name model.saf"),
+            (lambda: os.truncate(f"{bad}/checksums.xxh128", 60), "checksums.xxh128 is damaged: line 2 is no hash with"),
+        ]:
+            shutil.copytree(good, bad)
+            change()
+            self.program((2, 2, 1, 2))
+            self.option_fails(message, "--load", bad, "--steps", 3)
+            shutil.rmtree(bad)
+
     def test_a_checkpoint_that_cannot_be_read(self):
         save = self.path("unread")
         self.train((1, 1, 1, 1), "--steps", 1, "--save", save)
-        for text in ("{", '{"step": "one", "optimizer": "sgd"}'):
+        os.remove(save + "/checksums.xxh128")
+        for text, message in [
+            ("{", "it is no JSON object"),
+            ("{}", "it lacks step"),
+            ('{"step": "one", "optimizer": "sgd"}', 'expects step to be a whole number from 0 to .*, but got "one"'),
+            ('{"step": 9223372036854775807, "optimizer": "sgd"}', "expects step to be .*, but got 9223372036854775807"),
+        ]:
             with open(save + "/training.json", "w") as file:
                 file.write(text)
-            self.option_fails("unread is not a checkpoint: .*training.json cannot be read", "--load", save)
+            self.option_fails(f"unread is not a checkpoint: .*training.json cannot be read: {message}", "--load", save)
 
     def broken(self, word, message, plan=(2, 2, 1, 2)):
         save = self.path("broken")
@@ -172,6 +225,18 @@ class BadInputTest(ProgramFixture):
         self.assertNotEqual(result.returncode, 0)
         self.assertRegex(result.stderr, message)
         self.assertFalse(os.path.exists(save))
+
+    def test_programs_that_are_not_whole(self):
+        self.broken("twice", "parameter table.weight is counted by two stages; compile the program again", (2, 1, 1, 2))
+        self.broken("large", r"rank 0 \(stage 0\) cannot allocate its arena of 4194304.0 TiB", (1, 1, 1, 1))
+        self.broken("lost", "the model's weights .*/toy.safetensors are missing; put them there", (1, 1, 1, 1))
+        message = "parameter head.bias has no initial distribution, so weights are needed; pass them"
+        self.broken("undrawn", message, (1, 1, 1, 1))
+
+    def test_gradients_that_cannot_be_renamed(self):
+        os.makedirs(self.path("gradients/step_000001.safetensors"))
+        command = [self.program((1, 1, 1, 1)) + "/launch", "--steps", "1", "--dump-gradients", self.path("gradients")]
+        self.assertRegex(self.mpirun(command).stderr, "cannot rename .*/step_000001.safetensors.partial: Is a directory")
 
     def test_a_rank_that_dies_ends_all(self):
         self.broken("segfault", r"error: rank 3 \(stage 1\), step 2, break here: Segmentation fault")

@@ -347,7 +347,7 @@ def test_output_that_is_no_file(tmp_path):
     before = sorted(tmp_path.iterdir())
     for output in (folder, tmp_path / "link", "-"):
         done = run_importer(archive, "-o", output)
-        assert done.returncode == 1 and "expects the output to be a file" in done.stderr
+        assert done.returncode == 1 and "expects the output to be a file, with its weights beside it" in done.stderr
         assert str(output) in done.stderr and "-o" in done.stderr
     assert sorted(tmp_path.iterdir()) == before and (tmp_path / "link").is_symlink()
 

@@ -3,10 +3,12 @@
 #include "runtime/api/Functions.h"
 #include "runtime/comm/Communicators.h"
 
+#include <gmock/gmock.h>
 #include <numeric>
 
 using namespace galvatron;
 using namespace galvatron::test;
+using ::testing::HasSubstr;
 
 namespace {
 
@@ -44,6 +46,16 @@ protected:
   void call(gvrt_function function, const void *x, void *y, std::vector<int64_t> attributes) {
     void *buffers[] = {const_cast<void *>(x), y};
     function(&context, buffers, attributes.data());
+  }
+
+  /// What a call says that must fail.
+  std::string failure(gvrt_function function, const void *x, void *y, std::vector<int64_t> attributes) {
+    try {
+      call(function, x, y, attributes);
+    } catch (const std::runtime_error &error) {
+      return error.what();
+    }
+    return "no failure";
   }
 
   gvrt_context context;
@@ -92,13 +104,26 @@ TEST_F(CollectivesTest, HalvesAreAddedInFullPrecision) {
 
 TEST_F(CollectivesTest, ACollectiveWithAHandleIsWaitedForOnce) {
   float x = 1, y = 0;
-  void *buffer[] = {&x};
   int64_t handle = 5;
   call(gvrt_all_reduce, &x, &y, {0, GVRT_F32, 0, 1, handle});
   EXPECT_EQ(y, (float)context.groups[0].ranks.size());
-  EXPECT_THROW(call(gvrt_all_gather, &x, &y, {/*group=*/1, GVRT_F32, 1, 1, kPlain, handle}), std::runtime_error);
-  gvrt_wait(&context, buffer, &handle);
-  EXPECT_THROW(gvrt_wait(&context, buffer, &handle), std::runtime_error);
+  EXPECT_THAT(failure(gvrt_all_gather, &x, &y, {/*group=*/1, GVRT_F32, 1, 1, kPlain, handle}),
+              HasSubstr("expects handle 5 to be waited for before it is used again"));
+  call(gvrt_wait, &x, nullptr, {handle});
+  EXPECT_THAT(failure(gvrt_wait, &x, nullptr, {handle}), HasSubstr("expects handle 5 to be under way"));
+}
+
+/// Each rank is its own neighbour here.
+TEST_F(CollectivesTest, AReceiveChecksWhatCame) {
+  float x[2] = {1, 2}, y[2] = {};
+  std::string expected = "expects value 3 of 8 bytes from rank " + std::to_string(context.rank) +
+                         ", but got value 2 of 4 bytes";
+  for (int64_t handle : {-1, 1}) {
+    call(gvrt_send, x, nullptr, {/*stage=*/0, /*value=*/2, /*bytes=*/4, /*handle=*/0});
+    std::string text = failure(gvrt_receive, y, nullptr, {0, 3, 8, handle});
+    EXPECT_THAT(handle < 0 ? text : failure(gvrt_wait, y, nullptr, {handle}), HasSubstr(expected));
+    call(gvrt_wait, x, nullptr, {0});
+  }
 }
 
 /// Rank, stage, step, entry, operation, and whom it is among.
@@ -109,14 +134,6 @@ TEST_F(CollectivesTest, AFailureSaysWhereItHappened) {
   std::string place = "rank " + std::to_string(context.rank) + " (stage 3), step 2, ";
   place += "forward model.layers.0 micro-batch 1, ";
   float x[4] = {}, y[4] = {};
-  auto message = [&](gvrt_function function, std::vector<int64_t> attributes) {
-    try {
-      call(function, x, y, attributes);
-    } catch (const std::runtime_error &error) {
-      return std::string(error.what());
-    }
-    return std::string("no failure");
-  };
   std::string among = " among ranks 0";
   for (int rank = 1; rank < context.ranks; ++rank)
     among += ", " + std::to_string(rank);
@@ -125,12 +142,12 @@ TEST_F(CollectivesTest, AFailureSaysWhereItHappened) {
                                 {gvrt_all_gather, "all_gather"},
                                 {gvrt_reduce_scatter, "reduce_scatter"},
                                 {gvrt_all_to_all, "all_to_all"}}) {
-    std::string actual = message(function, {/*group=*/0, kNoType, 1, 1, 1, 1, 1, 1});
+    std::string actual = failure(function, x, y, {/*group=*/0, kNoType, 1, 1, 1, 1, 1, 1});
     EXPECT_TRUE(actual.starts_with(place + name + among + ": expects an element type")) << actual;
   }
   // An error that MPI returns.
   context.devices = context.ranks;
-  std::string receive = message(gvrt_receive, {/*stage=*/8, 7, 4, /*handle=*/-1});
+  std::string receive = failure(gvrt_receive, x, y, {/*stage=*/8, 7, 4, /*handle=*/-1});
   std::string from = "receive from rank " + std::to_string(8 * context.ranks + context.rank) + ": ";
   EXPECT_TRUE(receive.starts_with(place + from + "MPI_ERR_RANK")) << receive;
   EXPECT_NE(receive.find(" in MPI_Recv [PointToPoint.cpp:"), std::string::npos) << receive;

@@ -80,6 +80,25 @@ TEST(Manifest, NamesWhatIsFrozenAndWhatIsCarried) {
               HasSubstr("tensor n is of the unknown type F7"));
 }
 
+TEST(Manifest, NamesAStageAndAxesThatThereAre) {
+  auto message = [](const std::string &text) {
+    Manifest manifest;
+    return Manifest::parse(text.c_str(), manifest).message;
+  };
+  std::string stage = manifestText("", "");
+  stage.replace(stage.find("\"stage\": 0"), 10, "\"stage\": 1");
+  EXPECT_EQ(message(stage), "this program's manifest is not sound: expects a stage below 1, but got 1");
+  auto shard = [](const std::string &axes, int first) {
+    return manifestText("", R"(, "shard": {"axes": )" + axes + R"(, "piece": 8, "first": )" + std::to_string(first) +
+                                R"(, "whole": []})");
+  };
+  EXPECT_EQ(message(shard("[]", 0)), "");
+  EXPECT_THAT(message(shard("[1]", 0)), HasSubstr("expects the states of p to be shared along axes of the mesh, of which "
+                                                  "there are 0, but got axis 1"));
+  EXPECT_THAT(message(shard("[]", 1)),
+              HasSubstr("expects p inside the 8 elements that ranks share, but got 8 from 1 on"));
+}
+
 TEST(Manifest, KeepsPiecesInsideTheArena) {
   Manifest workspace, manifest;
   std::string device = R"("workspace": {"offset": 1024, "bytes": 3073}, )";

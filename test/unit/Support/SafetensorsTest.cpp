@@ -1,6 +1,7 @@
 #include "galvatron/Support/Safetensors.h"
 
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
 
@@ -96,11 +97,29 @@ TEST(Safetensors, ComplexNumbersAreNoFloats) {
   EXPECT_NE(error.find("tensor c holds complex numbers, but real ones are needed"), std::string::npos) << error;
 }
 
+TEST(Safetensors, FilesThatChangeAndWhatHasNoPlaceAreRefused) {
+  std::string path = temporaryFile("short.safetensors"), error;
+  float numbers[2] = {1, 2};
+  Writer writer;
+  writer.add("a", ElementType::F32, {2});
+  ASSERT_TRUE(writer.create(path, error)) << error;
+  EXPECT_FALSE(writer.writeFloats("b", 0, 2, numbers, error));
+  EXPECT_NE(error.find("tensor b was never added"), std::string::npos) << error;
+  EXPECT_FALSE(writer.writeFloats("a", 1, 2, numbers, error));
+  EXPECT_NE(error.find("tensor a is smaller than what is written to it"), std::string::npos) << error;
+  ASSERT_TRUE(writer.close(error)) << error;
+  std::optional<Reader> reader = Reader::open(path, error);
+  ASSERT_TRUE(reader) << error;
+  std::filesystem::resize_file(path, reader->find("a")->offset);
+  EXPECT_FALSE(reader->readFloats("a", 0, 2, numbers, error));
+  EXPECT_EQ(error, "cannot read tensor a of " + path + ": the file ends early");
+}
+
 TEST(Safetensors, ForeignAndBrokenFilesAreRefused) {
   std::string path = temporaryFile("broken.safetensors"), error;
   EXPECT_NE(openError(temporaryFile("missing")).find("cannot open"), std::string::npos);
   std::ofstream(path) << "not at all such a file";
-  EXPECT_NE(openError(path).find("is not a safetensors file"), std::string::npos);
+  EXPECT_NE(openError(path).find("is not a safetensors file, or is truncated"), std::string::npos);
   writeText(path, "[1, 2]", "");
   EXPECT_NE(openError(path).find("its header is not a JSON object"), std::string::npos);
   writeText(path, R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", "1234");
@@ -109,13 +128,17 @@ TEST(Safetensors, ForeignAndBrokenFilesAreRefused) {
   EXPECT_NE(openError(path).find("as many bytes as its shape needs"), std::string::npos);
   writeText(path, R"({"a":{"dtype":"F7","shape":[],"data_offsets":[0,0]}})", "");
   EXPECT_NE(openError(path).find("unknown dtype F7"), std::string::npos);
+  writeText(path, R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", "12345678");
+  EXPECT_NE(openError(path).find("expects extents that are not negative"), std::string::npos);
+  writeText(path, R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[-8,0]}})", "12345678");
+  EXPECT_NE(openError(path).find("expects data_offsets that are not negative"), std::string::npos);
   writeText(path, R"({"a":{"shape":[]}})", "");
   EXPECT_NE(openError(path).find("expects dtype, shape and data_offsets"), std::string::npos);
   writeText(path, R"({"a":{"dtype":"F32","shape":[4611686018427387904,8],"data_offsets":[0,0]}})", "");
   EXPECT_NE(openError(path).find("overflows"), std::string::npos);
   std::map<std::string, FloatTensor> tensors;
   EXPECT_FALSE(writeAll(temporaryFile("no/such/folder"), tensors, error));
-  EXPECT_NE(error.find("for writing"), std::string::npos) << error;
+  EXPECT_NE(error.find(" for writing: "), std::string::npos) << error;
 }
 
 } // namespace
