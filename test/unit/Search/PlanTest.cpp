@@ -285,9 +285,8 @@ TEST(Plan, is_not_written_as_another) {
             }),
             "the reference's format has one async_grad_reduce for all layers, but 'layers.1' has another "
             "reduce_every_micro_batch than the layers before; write this project's format");
-  EXPECT_EQ(
-      complaint([](Plan &given) { given.layers[1].strategy.keepGathered = true; }),
-      "the reference's format has no word for keep_gathered, which 'layers.0' has; write this project's format");
+  EXPECT_EQ(complaint([](Plan &given) { given.layers[1].strategy.keepGathered = true; }),
+            "the reference's format has no word for keep_gathered, which 'layers.0' has; write this project's format");
   EXPECT_EQ(complaint([](Plan &given) { given.layers[3].stage = 0; }),
             "the reference's format puts 'head' on stage 1, but the plan on 0; write this project's format");
   EXPECT_EQ(complaint([](Plan &given) { given.layers[1].block = "layers"; }),

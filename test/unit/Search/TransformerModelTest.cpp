@@ -214,7 +214,7 @@ TEST(Communicators, of_a_layer_count_once_each_with_its_peers) {
     Result<Plan> result = evaluatePlan(problem, plan);
     EXPECT_TRUE(result) << result.error().message;
     EXPECT_TRUE(checkPlan(problem, *result).ok()) << checkPlan(problem, *result).complaints.front();
-    return result->stageMemory[0].scratchBytes;
+    return result->reasons.layers[1].scratchBytes;
   };
   auto counted = [&](const Strategy &strategy, int dp) {
     return scratch(strategy, dp, {.group = 1000, .peer = 1}) - scratch(strategy, dp, {});
