@@ -142,7 +142,7 @@ void ProgramCosts::addStates(search::LayerCost &cost, const LayerWork &work, con
     cost.savedBytes = std::max(cost.savedBytes, int64_t(whole));
   else
     state += whole;
-  cost.certainBytes = int64_t(lasting + work.savedRoots.of(double(query.microBatchSamples)));
+  cost.certainBytes = int64_t(lasting + work.certain.of(double(query.microBatchSamples)));
   cost.stateBytes = int64_t(state);
   cost.tiedStateBytes = int64_t(tied);
   cost.updateSeconds = updated / device.memoryBytesPerSecond;

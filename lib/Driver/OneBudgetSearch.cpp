@@ -9,6 +9,8 @@
 #include "llvm/ADT/STLExtras.h"
 
 #include <limits>
+#include <set>
+#include <tuple>
 
 using namespace galvatron;
 
@@ -30,7 +32,7 @@ static constexpr int kMostUniform = 16;
 /// Halvings of the time over which plans are listed where they are too many.
 static constexpr int kMostLimits = 5;
 /// Searches of a shape where plans are too many for a list, and the share of a step that is worth another.
-static constexpr int kMostNarrowed = 4;
+static constexpr int kMostNarrowed = 8;
 static constexpr double kLeastGain = 1e-4;
 
 /// Lowers `plan` and keeps what it says of others.
@@ -146,6 +148,9 @@ search::Result<FoundPlan> OneBudgetSearch::run() {
       return *error;
   if (std::optional<search::Error> error = improve())
     return *error;
+  if (found.fits(memory))
+    if (std::optional<search::Error> error = searchAlike())
+      return *error;
   // Whatever was found on the way: no uniform plan that fits is faster.
   lowerUniform(int(uniform.size()), std::numeric_limits<int64_t>::max());
   if (!found.fits(memory) && looksAbove)
@@ -326,18 +331,22 @@ std::optional<search::Error> OneBudgetSearch::narrow() {
 }
 
 std::optional<search::Error> OneBudgetSearch::narrowShape(int stages, int microBatches) {
-  search::SolveOptions quickly = options;
-  quickly.explain = false;
   search::Problem asked = problem;
-  asked.cluster.memoryBytesPerDevice = memory;
   asked.space.stages = stages;
   asked.space.microBatches = microBatches;
+  return searchShape(std::move(asked), options);
+}
+
+/// Searches `asked`, of one shape.
+std::optional<search::Error> OneBudgetSearch::searchShape(search::Problem asked, search::SolveOptions solve) {
+  solve.explain = false;
+  asked.cluster.memoryBytesPerDevice = memory;
   auto isWorth = [&](const search::Plan &plan) {
     return !found.fits(memory) || plan.predictedStepSeconds < found.plan->predictedStepSeconds * (1 - kLeastGain);
   };
   for (int round = 0; round < kMostNarrowed; ++round) {
-    asked.extraBytesOfStage = extraBytesOfShapes[{stages, microBatches}];
-    search::Result<search::Solution> solution = search::solve(asked, quickly);
+    asked.extraBytesOfStage = extraBytesOfShapes[{asked.space.stages, asked.space.microBatches}];
+    search::Result<search::Solution> solution = search::solve(asked, solve);
     if (!solution || !solution->plan || !isWorth(*solution->plan))
       break;
     if (std::optional<search::Error> error = search::checkPlan(asked, *solution->plan).error())
@@ -349,4 +358,30 @@ std::optional<search::Error> OneBudgetSearch::narrowShape(int stages, int microB
     takeIfFits(std::move(*solution->plan));
   }
   return std::nullopt;
+}
+
+/// Who shares what with whom: all of a strategy but ZeRO and what is recomputed or kept.
+static auto getDegrees(const search::Strategy &strategy, int dp) {
+  return std::tuple(dp, strategy.tp, strategy.sequenceParallel, strategy.ulysses, strategy.cp, strategy.ep,
+                    strategy.strided);
+}
+
+/// Plans like the one found, each type of layer by the degrees that it has there: they use the same groups, so that
+/// estimates are wrong by the same.
+std::optional<search::Error> OneBudgetSearch::searchAlike() {
+  std::map<std::string, std::set<decltype(getDegrees({}, 1))>> known;
+  for (const search::PlannedLayer &layer : found.plan->layers)
+    known[layer.layerType].insert(getDegrees(layer.strategy, layer.dp));
+  search::Problem asked = problem;
+  asked.space.stages = found.plan->pipeline;
+  asked.space.microBatches = found.plan->microBatches;
+  asked.offers = [&](const search::Layer &layer, const search::Strategy &strategy, int dp) {
+    auto degrees = known.find(layer.layerType);
+    return degrees != known.end() && degrees->second.count(getDegrees(strategy, dp));
+  };
+  search::PricedSettings own;
+  search::SolveOptions solve = options;
+  solve.settings = &own;
+  search::Plan again = *found.plan; // what it took beyond its estimate counts
+  return lower(again) ? searchShape(std::move(asked), solve) : std::nullopt;
 }

@@ -61,6 +61,8 @@ private:
   std::optional<search::Error> listFastest(search::RankOptions rank);
   std::optional<search::Error> narrow();
   std::optional<search::Error> narrowShape(int stages, int microBatches);
+  std::optional<search::Error> searchShape(search::Problem asked, search::SolveOptions solve);
+  std::optional<search::Error> searchAlike();
   bool lower(search::Plan &plan);
   void takeIfFits(search::Plan plan);
   bool isKnownTooLarge(const search::Plan &plan) const;

@@ -408,6 +408,8 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
     for (const auto &[strategy, dp] : offered) {
       if (!isBlock && (strategy.recompute || strategy.ep > 1))
         continue; // nothing to recompute or no experts in the ends
+      if (problem.offers && !problem.offers(problem.layers[layer], strategy, dp))
+        continue;
       if (!isBlock && ((strategy.tp > 1 && !space.tensorInEnds) || (strategy.ulysses > 1 && !space.ulyssesInEnds)))
         continue;
       std::optional<Option> made = offer(strategy, dp);
