@@ -224,8 +224,10 @@ Result<Option> Setting::price(int layer, const Strategy &strategy, int dp, int s
       option.tail +=
           communication(stageClass)
               .seconds(CollectiveKind::AllReduce, double(tie.bytes) / strategy.tp, {2, stageRanks * (stages - 1)});
-    else if (tie.secondLayer == layer)
+    else if (tie.secondLayer == layer) {
       option.state -= cost->tiedStateBytes;
+      option.certain -= std::min(option.certain, cost->tiedStateBytes);
+    }
   }
   return option;
 }
