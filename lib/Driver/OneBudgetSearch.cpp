@@ -148,9 +148,10 @@ search::Result<FoundPlan> OneBudgetSearch::run() {
       return *error;
   if (std::optional<search::Error> error = improve())
     return *error;
-  if (found.fits(memory))
-    if (std::optional<search::Error> error = searchAlike())
-      return *error;
+  for (bool byBlocks : {true, false})
+    if (found.fits(memory))
+      if (std::optional<search::Error> error = searchAlike(byBlocks))
+        return *error;
   // Whatever was found on the way: no uniform plan that fits is faster.
   lowerUniform(int(uniform.size()), std::numeric_limits<int64_t>::max());
   if (!found.fits(memory) && looksAbove)
@@ -366,17 +367,19 @@ static auto getDegrees(const search::Strategy &strategy, int dp) {
                     strategy.strided);
 }
 
-/// Plans like the one found, each type of layer by the degrees that it has there: they use the same groups, so that
-/// estimates are wrong by the same.
-std::optional<search::Error> OneBudgetSearch::searchAlike() {
+/// Plans like the one found, each type of layer by the degrees that it has there, or every type by those of the blocks:
+/// they use the same groups, so that estimates are wrong by the same.
+std::optional<search::Error> OneBudgetSearch::searchAlike(bool byBlocks) {
   std::map<std::string, std::set<decltype(getDegrees({}, 1))>> known;
+  auto getKey = [&](const std::string &layerType) { return byBlocks ? "" : layerType; };
   for (const search::PlannedLayer &layer : found.plan->layers)
-    known[layer.layerType].insert(getDegrees(layer.strategy, layer.dp));
+    if (!byBlocks || layer.role == search::LayerRole::Block)
+      known[getKey(layer.layerType)].insert(getDegrees(layer.strategy, layer.dp));
   search::Problem asked = problem;
   asked.space.stages = found.plan->pipeline;
   asked.space.microBatches = found.plan->microBatches;
   asked.offers = [&](const search::Layer &layer, const search::Strategy &strategy, int dp) {
-    auto degrees = known.find(layer.layerType);
+    auto degrees = known.find(getKey(layer.layerType));
     return degrees != known.end() && degrees->second.count(getDegrees(strategy, dp));
   };
   search::PricedSettings own;

@@ -62,7 +62,7 @@ private:
   std::optional<search::Error> narrow();
   std::optional<search::Error> narrowShape(int stages, int microBatches);
   std::optional<search::Error> searchShape(search::Problem asked, search::SolveOptions solve);
-  std::optional<search::Error> searchAlike();
+  std::optional<search::Error> searchAlike(bool byBlocks);
   bool lower(search::Plan &plan);
   void takeIfFits(search::Plan plan);
   bool isKnownTooLarge(const search::Plan &plan) const;
