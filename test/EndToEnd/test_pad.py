@@ -240,6 +240,24 @@ def test_peak_with_padded_sequences(odd_sequences, tokens, tmp_path):
     assert run.list_by_rank("peak bytes") == compiled.plan["peak_bytes_per_rank"]
 
 
+def test_documents_of_padded_sequences(odd_sequences, tokens, tmp_path):
+    """As the evaluator has them without padding, which lies in a document of the row."""
+    program, eod = tmp_path / "model.mlir", tokens.read_bytes()[3]
+    shape = ("--batch", BATCH, "--seq", SEQUENCE)
+    succeed("galvatron-import", odd_sequences("llama").archive, "--documents", *shape, "-o", program)
+    options = ("--steps", 3, "--lr", "3e-3", "--data", tokens, "--eod", eod)
+    weights = ("--weights", program.with_suffix(".safetensors"))
+    rows = succeed("galvatron-opt", "--evaluate", program, *options, *weights).stdout.split()[1:]
+    plan = SEQUENCE_PLANS["cp2-zigzag-pp2"].plan(odd_sequences("llama").units, BATCH)
+    for unit in plan["units"]:
+        unit["strategy"]["pad"] = True
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    succeed("galvatron-opt", f"--plan={tmp_path / 'plan.json'}", "--lower", program, "-o", tmp_path / "out")
+    run = Compiled(tmp_path / "out").train(tmp_path / "run", *options, "--reset-at-documents")
+    for number, column in enumerate(("loss", "grad_norm"), 1):
+        assert run.column(column) == pytest.approx([float(row.split(",")[number]) for row in rows], rel=1e-4)
+
+
 @pytest.mark.parametrize("target", targets())
 def test_bf16(target, odd, tmp_path):
     """Losses of one rank and of three, as far as bf16 goes; on a GPU the same program compiles."""
