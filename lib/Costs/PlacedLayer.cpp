@@ -355,7 +355,13 @@ const LayerPlacer::Base *LayerPlacer::findBase(graph::LayerOp layer, plan::Strat
   FailureOr<LayerSubAxes> subAxes = LayerSubAxes::get(axes, layer, strategy, pipeline, layer.getLoc());
   if (failed(subAxes))
     return nullptr;
-  BodyRequest request{layer, "placed", {}, {}, isLoss.lookup(layer.getSymName()), bool(strategy.getKeepGathered())};
+  BodyRequest request{layer,
+                      "placed",
+                      {},
+                      {},
+                      isLoss.lookup(layer.getSymName()),
+                      bool(strategy.getKeepGathered()),
+                      plan::isRing(strategy.getValues())};
   size_t numParameters = layer.getBody().getNumArguments() - layer.getNumInputs();
   request.homes.resize(numParameters);
   request.gradients.resize(numParameters);

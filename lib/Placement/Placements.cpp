@@ -2,6 +2,7 @@
 // takes. Nothing here knows a parallelism by name.
 #include "galvatron/Placement/Placements.h"
 
+#include "dialects/Graph/GraphProducts.h"
 #include "dialects/Graph/GraphStructure.h"
 
 #include "llvm/ADT/SmallSet.h"
@@ -268,6 +269,25 @@ FailureOr<LayerSubAxes> LayerSubAxes::get(const Axes &axes, graph::LayerOp layer
   return result;
 }
 
+/// A ring goes round the devices for attention that is one op. Products of scores would gather all keys without a word.
+static LogicalResult checkRing(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy, Location loc) {
+  if (!plan::isRing(strategy.getValues()))
+    return success();
+  EinsumOp product;
+  layer.walk([&](EinsumOp op) {
+    if (!product && axes.hasFactors(op) && axes.isMixing(op))
+      product = op;
+  });
+  if (!product)
+    return success();
+  InFlightDiagnostic error = emitError(loc) << "layer '" << layer.getSymName()
+                                            << "' cannot use cp_kind = ring: expects attention that is one operator, "
+                                               "but it multiplies positions by positions itself, as where a bias of "
+                                               "the scores is learned; use cp_kind \"gathered\"";
+  error.attachNote(product.getLoc()) << "here";
+  return error;
+}
+
 LogicalResult galvatron::checkStrategies(ModuleOp module, ArrayRef<graph::CallOp> calls) {
   Axes axes(module);
   auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
@@ -279,7 +299,8 @@ LogicalResult galvatron::checkStrategies(ModuleOp module, ArrayRef<graph::CallOp
     auto layer = module.lookupSymbol<graph::LayerOp>(call.getCallee());
     auto strategy = call->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
     if (layer && checked.insert({layer, strategy}).second &&
-        failed(LayerSubAxes::get(axes, layer, strategy, pipeline, call.getLoc())))
+        (failed(LayerSubAxes::get(axes, layer, strategy, pipeline, call.getLoc())) ||
+         failed(checkRing(axes, layer, strategy, call.getLoc()))))
       return failure();
   }
   return success();

@@ -115,8 +115,9 @@ inline plan::StrategyValues drawStrategy(std::mt19937 &generator, int64_t device
     values.cpKind = generator() % 3, values.cpZigzag = generator() % 3;
   values.recompute = generator() % 3 == 0;
   values.values = values.recompute ? 0 : drawValues(generator, allValues);
-  values.keepGathered =
-      !plan::isRing(values) && (values.sequenceParallel || values.ulysses * values.cp > 1) && generator() % 2;
+  bool gathers =
+      plan::isRing(values) ? values.sequenceParallel : values.sequenceParallel || values.ulysses * values.cp > 1;
+  values.keepGathered = gathers && generator() % 2;
   return values;
 }
 
