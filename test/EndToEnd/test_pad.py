@@ -1,7 +1,7 @@
 """Padding: what a degree does not divide is padded where the plan asks for it, and training is PyTorch's all the same.
 
 A vocabulary of 257 (a prime), a feed-forward width of 50, 12 heads, or 6 over 2 of keys and values: none of 2, 3, 4 and
-5 divides all of them. Files hold the model's own shapes. Sequences of 15 tokens are of 16 or 18 positions for all layers.
+5 divides all of them. Files hold the model's own shapes. Sequences of 15 tokens are of 16 positions for all layers.
 """
 
 from __future__ import annotations
@@ -284,3 +284,28 @@ def test_refused_unless_asked(odd, tmp_path):
     assert result.returncode == 1
     assert "cannot use tp = 3: expects it to divide 257 (dimension 0 of" in result.stderr
     assert 'use a degree that does, or say "pad": true in its strategy' in result.stderr
+
+
+def test_the_search_never_pads(odd_sequences, tmp_path):
+    """So it does not cut 15 positions by what 4 ranks have."""
+    output = tmp_path / "searched"
+    succeed("galvatron-opt", "--search", "--lower", odd_sequences("llama").program, "--ranks=4", "-o", output)
+    plan = Compiled(output).plan
+    for unit in plan["units"]:
+        strategy = unit["strategy"]
+        assert not strategy.get("pad") and not strategy.get("sequence_parallel")
+        assert strategy.get("cp", 1) == strategy.get("ulysses", 1) == 1
+    assert not [note for note in plan["reasons"]["notes"] if "padded" in note]
+
+
+def test_a_layer_that_does_not_ask_is_refused(odd_sequences, tmp_path):
+    """Although it would be padded for the others."""
+    plan = Layout(ranks=2, cp=2).plan(odd_sequences("llama").units)
+    for unit in plan["units"][1:]:
+        unit["strategy"]["pad"] = True
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    options = (f"--plan={tmp_path / 'plan.json'}", "--lower", "-o", tmp_path / "out")
+    result = call("galvatron-opt", odd_sequences("llama").program, *options)
+    assert result.returncode == 1
+    expected = "layer 'embedding' cannot use cp = 2: expects it to divide 15 positions; use a degree that does"
+    assert expected in result.stderr
