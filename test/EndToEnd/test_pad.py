@@ -252,7 +252,9 @@ def test_documents_of_padded_sequences(odd_sequences, tokens, tmp_path):
     for unit in plan["units"]:
         unit["strategy"]["pad"] = True
     (tmp_path / "plan.json").write_text(json.dumps(plan))
-    succeed("galvatron-opt", f"--plan={tmp_path / 'plan.json'}", "--lower", program, "-o", tmp_path / "out")
+    planned = ("galvatron-opt", f"--plan={tmp_path / 'plan.json'}", program)
+    assert "document_attention" in succeed(*planned, "--compile-to=lower").stdout  # not masks of all positions
+    succeed(*planned, "--lower", "-o", tmp_path / "out")
     run = Compiled(tmp_path / "out").train(tmp_path / "run", *options, "--reset-at-documents")
     for number, column in enumerate(("loss", "grad_norm"), 1):
         assert run.column(column) == pytest.approx([float(row.split(",")[number]) for row in rows], rel=1e-4)
