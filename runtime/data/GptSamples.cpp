@@ -147,6 +147,7 @@ Status GptSamples::read(int64_t number, Sample &sample) const {
 Status GptSamples::readPieces(const Dataset &dataset, int64_t number, Sample &sample) const {
   GptOrder::Place place = dataset.order.place(number);
   int64_t needed = request.sequence + 1, offset = place.offset;
+  sample.labels.clear();
   sample.tokens.resize(needed);
   sample.ends.assign(needed, false);
   for (uint32_t entry = place.entry; needed > 0; ++entry, offset = 0) {

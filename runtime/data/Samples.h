@@ -11,6 +11,7 @@ namespace galvatron {
 
 struct Sample {
   std::vector<int64_t> tokens; // those of the row, and perhaps one more that the last of them is to predict
+  std::vector<int64_t> labels; // what each is to predict, kIgnoredLabel where nothing; empty: the token after it
   std::vector<bool> ends;      // of each, whether it is the last of a document; empty: nothing tells
 };
 
