@@ -79,12 +79,7 @@ Status RowSamples::check(int64_t first, int64_t count, int rank, int size) const
     }
     return Status::success();
   }
-  int64_t batch = std::min(request.batch, count);
-  Sample sample;
-  for (int64_t n = batch * rank / size; n < batch * (rank + 1) / size; ++n)
-    if (Status status = read(first + n, sample); !status.ok())
-      return status;
-  return Status::success();
+  return tryReading(first, std::min(request.batch, count), rank, size);
 }
 
 RowSamples::Place RowSamples::find(int64_t sequence) const {

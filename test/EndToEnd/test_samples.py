@@ -21,7 +21,7 @@ import write_megatron_orders as orders  # noqa: E402
 
 BATCH, SEQ, RATE = 4, orders.SEQ, 0.5
 WANTED = json.loads(orders.FILE.read_text())
-QUICK = ("blend", "three epochs together", "last epoch apart")
+QUICK = ("blend", "last epoch apart")
 
 
 class Model(Decoder):
@@ -169,7 +169,7 @@ def test_what_cannot_be_taken_is_refused(program, tmp_path):
         (["--data", prefix, "--samples", "windows"], "--samples windows reads one file, but --data names indexed data"),
         ([*file, "--samples", "gpt"], f"--samples gpt reads indexed data, but --data names {tmp_path / 'tokens.bin'}"),
         (["--samples", "gpt"], "--samples gpt reads indexed data, but --data names none"),
-        (["--data", prefix, "--shuffle"], "--shuffle is for --samples windows, but these samples are gpt; leave it out"),
+        (["--data", prefix, "--shuffle"], "--shuffle is for --samples windows and row, but these samples are gpt;"),
         ([*file, "--split", "1,1"], "--split is for --samples gpt, but these samples are windows; leave it out"),
         (["--data", prefix, "--seed", 1 << 40], "cannot order samples, whose seeds are below 2^32; pass --data-seed"),
         (["--data", tmp_path / "wide"], "wide: token 256 of sequence 0 is 256, outside the vocabulary of 256"),
@@ -300,6 +300,7 @@ def test_packed_rows_are_documents(tmp_path):
     assert [torch.bincount(row).tolist() for row in documents] == [[3, 12, 1], [16], [5, 1, 9, 1], [7, 2, 7]]
 
 
+@pytest.mark.wide
 def test_options_of_rows(llama, tmp_path):
     options, *_ = fine_tuning(tmp_path)
     compiled, _ = llama
