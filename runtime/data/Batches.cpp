@@ -43,8 +43,8 @@ Status Batches::fill(gvrt_context &context, const Device &device, char *arena, i
       for (const Part &part : parts) {
         const std::vector<int64_t> &values = packed.input(part.input->name);
         row.clear();
-        for (int64_t column : part.columns)
-          row.push_back(values[column]);
+        for (int64_t column : part.columns) // beyond the sequence lies what pads it
+          row.push_back(column < manifest.sequence ? values[column] : 0);
         device.hooks->copyToDevice(&context, part.to, row.data(), row.size() * sizeof(int64_t));
       }
     }
