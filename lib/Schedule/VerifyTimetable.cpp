@@ -96,7 +96,9 @@ static LogicalResult verifyArrivals(const ProvedModel &model, std::vector<StageP
       const std::vector<ProvedTransfer> &sent = stages[from].sent[to], &received = stages[to].received[from];
       for (size_t number = 0; number < std::max(sent.size(), received.size()); ++number) {
         auto nameOf = [&](const std::vector<ProvedTransfer> &list) {
-          return number < list.size() ? "\"" + list[number].name + "\"" : std::string("nothing");
+          return number < list.size()
+                     ? "\"" + list[number].name + "\" of " + std::to_string(list[number].bytes) + " bytes"
+                     : std::string("nothing");
         };
         if (number >= sent.size() || number >= received.size() || sent[number].key() != received[number].key())
           return reportUnproved(model.module, "expects stage " + llvm::Twine(to) + " to receive what stage " +
@@ -122,7 +124,7 @@ FailureOr<TimetableProof> galvatron::verifyTimetables(ModuleOp module, ArrayRef<
   for (StageProver &stage : stages)
     if (failed(stage.run()))
       return failure();
-  if (failed(verifyArrivals(model, stages, proof)))
+  if (failed(verifyArrivals(model, stages, proof)) || failed(verifyProgress(model, timetables)))
     return failure();
   proof.stages = stages.size();
   return proof;

@@ -44,7 +44,9 @@ struct TimetableProof {
 ///   gathered
 ///     after their update and before they are read, and gradients reduced into them once, over exactly the mesh axes on
 ///     which they are partial;
-///   - every term of the loss is added once, and sums over the batch are whole before they are read.
+///   - every term of the loss is added once, and sums over the batch are whole before they are read;
+///   - values are received in the order and size they are sent, stages issue the collectives of a communicator that they
+///   share in one order, and an execution of all lists together ends, so that no stages can wait for one another.
 /// Fails with an error on the module that names entry, buffer, value and mesh axes.
 mlir::FailureOr<TimetableProof> verifyTimetables(mlir::ModuleOp module, llvm::ArrayRef<Timetable> timetables);
 
