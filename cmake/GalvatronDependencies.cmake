@@ -1,4 +1,5 @@
-# Everything that comes from outside: MLIR/LLVM, LibTorch (importer only), MPI, oneDNN, JSON, YAML, GoogleTest.
+# Everything that comes from outside: MLIR/LLVM, LibTorch (importer only), MPI, oneDNN, JSON, YAML,
+# xxHash, GoogleTest.
 
 # `lit` must be known before LLVM's configuration looks for `llvm-lit`.
 set(LLVM_EXTERNAL_LIT lit CACHE STRING "unused here, but LLVM asks")
@@ -16,6 +17,8 @@ include(AddMLIR)
 find_package(nlohmann_json REQUIRED)
 find_package(yaml-cpp REQUIRED)
 find_package(Threads REQUIRED)
+# A header alone: the runtime compiles it in. Where it is missing, scripts/setup.sh brings it.
+find_path(GALVATRON_XXHASH_INCLUDE xxhash.h REQUIRED)
 # oneDNN by hand: the package's CMake configuration wants OpenCL's headers, which it does not depend on.
 find_path(GALVATRON_DNNL_INCLUDE dnnl.hpp REQUIRED)
 find_library(GALVATRON_DNNL_LIBRARY dnnl REQUIRED)

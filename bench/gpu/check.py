@@ -101,7 +101,7 @@ class Checker:
 
     def command(self, program: dict, *options) -> list:
         model = self.index["models"][program["model"]]
-        data = ["--data", self.folder / "data" / model["data"], "--data-dtype", model["data_type"]]
+        data = ["--data", self.folder / "data" / model["data"], "--data-dtype", model["data_type"], *model["running"]]
         share = ["--share-gpus"] if self.shares and program["ranks"] > 1 else []
         return ["sh", self.folder / program["folder"] / "launch", *data, *share, *options]
 
@@ -305,6 +305,9 @@ class Checker:
         detail = " ".join(tests) if result.passed else result.why
         self.tell("faults", "stage-by-hand", result.passed, detail=detail, seconds=result.seconds)
 
+    def is_text(self, program: dict) -> bool:
+        return self.index["models"][program["model"]]["is_text"]
+
     def tasks(self) -> list:
         """(ranks, order, task), least ranks first, so that what others are compared with comes first."""
         chosen = [p for p in self.index["programs"] if p["ranks"] <= self.gpus]
@@ -320,14 +323,14 @@ class Checker:
             if (
                 self.wanted("twice")
                 and plan in TWICE
-                and program["model"] != "gpt2-odd"
+                and self.is_text(program)
                 and program["precision"] == last
             ):
                 tasks.append((ranks, 3, lambda p=program: self.twice(p)))
             if (
                 self.wanted("text")
                 and plan == "one"
-                and program["model"] != "gpt2-odd"
+                and self.is_text(program)
                 and program["precision"] == last
             ):
                 tasks.append((ranks, 1, lambda p=program: self.text(p)))

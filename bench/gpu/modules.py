@@ -97,7 +97,7 @@ class Preparation:
             module = case.make()
             example = torch.arange(2 * case.seq).view(2, case.seq) % case.vocabulary
             export.save(module, (example, example), archive)
-            self.models[case.name] = {"data": self.data(case), "data_type": "u8"}
+            self.models[case.name] = {"data": self.data(case), "data_type": "u8", "running": []}
             tokens = (self.output / "data" / self.models[case.name]["data"]).read_bytes()[: BATCH * case.seq]
             rounding = rounding_of(module, torch.tensor(list(tokens)).view(BATCH, case.seq)) if case.drawn else []
         self.tools.succeed("galvatron-import", archive, "--batch", BATCH, "--seq", case.seq, "-o", program)

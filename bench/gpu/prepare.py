@@ -75,13 +75,19 @@ class Builder:
         self.has_precision = "--precision=" in options
         self.failures: list[str] = []
 
-    def imported(self, name: str, config: dict, batch: int, seq: int) -> Path:
+    def imported(self, name: str, config: dict, batch: int, seq: int, *options: str) -> Path:
         """The program in MLIR, without weights."""
         file, archive, program = (self.work / f"{name}.{suffix}" for suffix in ("json", "pt", "mlir"))
         file.write_text(json.dumps(config))
         succeed(sys.executable, "-m", "galvatron.export", "--config", file, "--weightless", "-o", archive)
-        succeed("galvatron-import", archive, "--batch", batch, "--seq", seq, "-o", program)
+        succeed("galvatron-import", archive, "--batch", batch, "--seq", seq, *options, "-o", program)
         return program
+
+    def recomputable(self, name: str) -> dict[str, list[str]]:
+        """Names of the values that each unit of a compiled program can recompute, by its path."""
+        plan = json.loads((self.work / name / "plan.json").read_text())
+        values = plan["recomputable_values"]
+        return {unit["path"]: values.get(unit["layer_type"], []) for unit in plan["units"]}
 
     def compiled(self, program: Path, plan: dict | int, target: str, precision: str, output: Path) -> dict:
         """A folder of stage binaries, its libraries moved away; what is known of it. A number instead of a plan: searched for
@@ -157,9 +163,9 @@ def pack_faults(output: Path) -> None:
 def record_reference(builder: Builder, model: programs.Model, program: Path) -> None:
     """Compiles and runs the CPU program in fp32 and keeps losses and sketches."""
     output = builder.work / f"reference-{model.name}"
-    layout = programs.PLANS["one"].plan(programs.units(model.config), model.batch)
-    builder.compiled(program, layout, "cpu", "fp32", output)
-    record(builder, model.name, output, "--data", builder.output / "data" / model.data, "--data-dtype", model.data_type)
+    builder.compiled(program, programs.PLANS["one"].plan(programs.units(model.config), model.batch), "cpu", "fp32", output)
+    data = ("--data", builder.output / "data" / model.data, "--data-dtype", model.data_type)
+    record(builder, model.name, output, *data, *model.running)
 
 
 def record(
@@ -214,15 +220,17 @@ def main() -> int:
     index = {"date": str(datetime.date.today()), "device": arguments.target, "size": arguments.size}
     index |= {"models": {}, "programs": [], "race": []}
     for model in [] if arguments.without_models else programs.models(arguments.size):
-        index["models"][model.name] = dataclasses.asdict(model)
-        program = builder.imported(model.name, model.config, model.batch, model.seq)
+        index["models"][model.name] = dataclasses.asdict(model) | {"is_text": model.is_text}
+        program = builder.imported(model.name, model.config, model.batch, model.seq, *model.importing)
         try:
             record_reference(builder, model, program)
         except Failure as failure:
             builder.failures.append(f"reference of {model.name}: {failure}")
+            continue
+        values, units = builder.recomputable(f"reference-{model.name}"), programs.units(model.config)
         for precision in precisions:
             for plan in model.plans:
-                layout = programs.PLANS[plan].plan(programs.units(model.config), model.batch)
+                layout = programs.PLANS[plan].plan(units, model.batch, values, programs.halves(model.config))
                 folder = f"programs/{model.name}-{precision}-{plan}"
                 entry = {"model": model.name, "precision": precision, "plan": plan, "folder": folder}
                 builder.add(index["programs"], program=program, layout=layout, **entry)

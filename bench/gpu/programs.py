@@ -37,7 +37,12 @@ def llama(hidden: int, ffn: int, layers: int, heads: int, kv: int, positions: in
     size = {"hidden_size": hidden, "intermediate_size": ffn, "num_hidden_layers": layers, "num_attention_heads": heads}
     size |= {"num_key_value_heads": kv, "max_position_embeddings": positions, "vocab_size": vocabulary}
     more = {"rms_norm_eps": 1e-5, "rope_theta": 1e4, "tie_word_embeddings": False} | more
-    return {"model_type": "llama", **size, **more, **TOKENS}
+    return {"model_type": "llama", **size, **TOKENS, **more}
+
+
+def mistral(hidden: int, ffn: int, layers: int, heads: int, kv: int, positions: int, vocabulary: int, window: int) -> dict:
+    """Llama with sliding windows."""
+    return llama(hidden, ffn, layers, heads, kv, positions, vocabulary, model_type="mistral", sliding_window=window)
 
 
 def is_tied(config: dict) -> bool:
@@ -52,10 +57,17 @@ def units(config: dict) -> list[str]:
     return ["model.embed_tokens", *(f"model.layers.{k}" for k in range(config["num_hidden_layers"])), "lm_head"]
 
 
+def halves(config: dict) -> tuple[str, str]:
+    """Names of a layer's attention and feed-forward."""
+    return ("attn" if config["model_type"] == "gpt2" else "self_attn", "mlp")
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """A plan by hand. A tuple has one entry for each unit; a single value holds for all. dp is what is left of a stage's
     ranks. `cut` is the number of the first unit of the second stage. `searched`: no plan by hand, the compiler finds one.
+    `halves`: strategies of attention and feed-forward of every other layer, the first one's on. `recompute_values`: every
+    other name of a layer's values.
     """
 
     ranks: int = 1
@@ -70,18 +82,29 @@ class Layout:
     schedule: str = "1f1b"
     micro_batches: int = 1
     recompute: bool | tuple[bool, ...] = False
+    recompute_values: bool = False
+    pad: bool | None = None
+    halves: tuple[dict, dict] | None = None
     searched: bool = False
 
-    def plan(self, paths: list[str], batch: int) -> dict:
+    def plan(self, paths: list[str], batch: int, values: dict[str, list[str]] | None = None, halves=()) -> dict:
+        """`values`: of each unit's path, names of the values that it can recompute; `halves`: names of a layer's."""
+
         def each(value):
             return value if isinstance(value, tuple) else (value,) * len(paths)
 
-        keys = ("tp", "sequence_parallel", "ulysses", "cp", "cp_kind", "cp_zigzag", "zero", "recompute")
+        keys = ("tp", "sequence_parallel", "ulysses", "cp", "cp_kind", "cp_zigzag", "zero", "recompute", "pad")
         rows = zip(*(each(getattr(self, key)) for key in keys), strict=True)
-        listed = [
-            {"path": path, "stage": int(0 < self.cut <= k), "strategy": {key: value for key, value in zip(keys, row, strict=True) if value is not None}}
-            for k, (path, row) in enumerate(zip(paths, rows, strict=True))
-        ]
+        listed = []
+        for number, (path, row) in enumerate(zip(paths, rows, strict=True)):
+            strategy = {key: value for key, value in zip(keys, row, strict=True) if value is not None}
+            if self.recompute_values:
+                strategy["recompute_values"] = (values or {}).get(path, [])[::2]
+            parts = [("", strategy)]
+            if self.halves and number % 2 == 1 and number < len(paths) - 1:
+                parts = [(f".{name}", half) for name, half in zip(halves, self.halves, strict=True)]
+            stage = int(0 < self.cut <= number)
+            listed += [{"path": path + part, "stage": stage, "strategy": own} for part, own in parts]
         head = {"ranks": self.ranks, "global_batch": batch, "micro_batches": self.micro_batches}
         return head | {"schedule": self.schedule, "units": listed}
 
@@ -107,6 +130,10 @@ PLANS = {
     ),
     "pp2-gpipe": Layout(2, cut=3, schedule="gpipe", micro_batches=4),
     "pp2-1f1b": Layout(2, cut=3, micro_batches=4),
+    # Attention in tp with its sequence, feed-forward in ulysses; the other layers in tp.
+    "halves2": Layout(2, tp=2, halves=({"tp": 2, "sequence_parallel": True}, {"ulysses": 2})),
+    "values2": Layout(2, tp=2, micro_batches=2, recompute_values=True),
+    "pad2": Layout(2, tp=2, pad=True),
     "dp2-tp2": Layout(4, tp=2),
     "tp4": Layout(4, tp=4),
     "tp2-pp2": Layout(4, tp=2, cut=3, micro_batches=4),
@@ -118,7 +145,8 @@ PLANS = {
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """One that correctness is judged on. `data` is a file of prepare.py; `plans` of PLANS, the first on one device."""
+    """One that correctness is judged on. `data` is a file of prepare.py; `plans` of PLANS, the first on one device.
+    `importing`, `running`: options of galvatron-import and of the programs."""
 
     name: str
     config: dict
@@ -126,22 +154,37 @@ class Model:
     seq: int
     data: str
     data_type: str
-    plans: tuple[str, ...] = tuple(PLANS)
+    plans: tuple[str, ...] = tuple(plan for plan in PLANS if plan != "pad2")
+    importing: tuple[str, ...] = ()
+    running: tuple[str, ...] = ()
+
+    @property
+    def is_text(self) -> bool:
+        """Whether torch_decoder.py knows it."""
+        return self.name in ("gpt2", "llama")
 
 
 def models(size: str) -> list[Model]:
     """`full`: heads of 64 and 128, as attention libraries want them; `tiny`: for a machine without a GPU."""
-    few = ("one", "dp2", "zero3")
+    odd = ("one", "dp2", "zero3", "pad2")
+    windows = ("one", "dp2", "sp2", "ulysses2", "cp2", "zigzag2", "ring2", "zero3", "sequence", "halves2", "values2", "pp2-1f1b")
+    rows = ("one", "dp2", "sp2", "ulysses2", "cp2", "zigzag2", "zero3", "pp2-1f1b")
+    # A document is a line.
+    lines = {"importing": ("--documents",), "running": ("--reset-at-documents", "--eod", "10")}
     if size == "tiny":
         return [
             Model("gpt2", gpt2(64, 4, 4, 32, 256), 8, 32, "text.u8", "u8"),
             Model("llama", llama(64, 96, 4, 8, 4, 32, 256, head_dim=16), 8, 32, "text.u8", "u8"),
-            Model("gpt2-odd", gpt2(64, 4, 4, 32, 1003), 8, 32, "text.u16", "u16", few),
+            Model("gpt2-odd", gpt2(64, 4, 4, 32, 1003), 8, 32, "text.u16", "u16", odd),
+            Model("mistral", mistral(64, 96, 4, 8, 4, 32, 256, 8), 8, 32, "text.u8", "u8", windows),
+            Model("llama-lines", llama(64, 96, 4, 8, 4, 32, 256, head_dim=16), 8, 32, "text.u8", "u8", rows, **lines),
         ]
     return [
         Model("gpt2", gpt2(512, 4, 8, 256, 256), 8, 256, "text.u8", "u8"),
         Model("llama", llama(512, 1408, 4, 8, 4, 256, 256, head_dim=128), 8, 256, "text.u8", "u8"),
-        Model("gpt2-odd", gpt2(512, 4, 8, 256, 1003), 8, 256, "text.u16", "u16", few),
+        Model("gpt2-odd", gpt2(512, 4, 8, 256, 1003), 8, 256, "text.u16", "u16", odd),
+        Model("mistral", mistral(512, 1408, 4, 8, 2, 256, 256, 96), 8, 256, "text.u8", "u8", windows),
+        Model("llama-lines", llama(512, 1408, 4, 8, 4, 256, 256), 8, 256, "text.u8", "u8", rows, **lines),
     ]
 
 

@@ -1,5 +1,6 @@
 //===- Checkpoint.cpp - what --save writes and --load reads --------------------------------------===//
 #include "runtime/checkpoint/Checkpoint.h"
+#include "runtime/checkpoint/Checksums.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -8,17 +9,16 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sys/stat.h>
 #include <unistd.h>
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 namespace galvatron {
 namespace {
 
 constexpr const char *kModel = "model.safetensors", *kOptimizer = "optimizer.safetensors", *kTraining = "training.json";
+constexpr const char *kOwnFiles[] = {kModel, kOptimizer, kTraining, kTensors, kChecksums};
 
 /// An absolute path without links and trailing slash, so that a name beside it, on the same disk, can be formed.
 fs::path normal(const std::string &folder) {
@@ -34,7 +34,7 @@ fs::path partial(const fs::path &folder) { return folder.string() + ".partial"; 
 /// Removes a folder that holds at most a checkpoint's files.
 Status removeOwnFiles(const fs::path &folder) {
   std::error_code error;
-  for (const char *name : {kModel, kOptimizer, kTraining})
+  for (const char *name : kOwnFiles)
     fs::remove(folder / name, error);
   fs::remove(folder, error);
   if (fs::exists(folder))
@@ -62,56 +62,9 @@ Status synchronize(const fs::path &path) {
   return status;
 }
 
-json toJson(const TrainingState &training) {
-  json text = {{"format", 1},
-               {"step", training.step},
-               {"updates", training.updates},
-               {"optimizer", training.optimizer},
-               {"seed", training.seed},
-               {"samples", training.samples},
-               {"global_batch", training.globalBatch},
-               {"settings", training.settings}};
-  if (const std::optional<DataOrder> &data = training.data) {
-    text["shuffle"] = data->shuffle;
-    text["sequence"] = data->sequence;
-    text["eod"] = data->eod < 0 ? json() : json(data->eod);
-    text["data"] = nullptr; // random tokens
-    if (!data->isRandom())
-      text["data"] = {{"file", data->file}, {"bytes", data->bytes}, {"tokens", data->tokens}, {"origin", data->origin}};
-  }
-  return text;
-}
-
-/// Throws where a key is missing that every checkpoint has, or a value is of another type.
-TrainingState fromJson(const json &text) {
-  TrainingState training{text.at("step"),
-                         text.at("optimizer"),
-                         text.value("seed", uint64_t(0)),
-                         text.value("samples", int64_t(0)),
-                         text.value("updates", int64_t(text["step"])),
-                         std::nullopt,
-                         text.value("global_batch", int64_t(0)),
-                         text.value("settings", std::map<std::string, std::string>())};
-  if (!text.contains("shuffle") || !text.contains("sequence") || !text.contains("data"))
-    return training;
-  DataOrder &data = training.data.emplace();
-  data.seed = training.seed;
-  data.shuffle = text.at("shuffle");
-  data.sequence = std::max<int64_t>(1, text.at("sequence"));
-  if (auto eod = text.find("eod"); eod != text.end() && !eod->is_null())
-    data.eod = *eod;
-  if (const json &file = text.at("data"); !file.is_null()) {
-    data.file = file.at("file");
-    data.bytes = file.at("bytes");
-    data.tokens = file.at("tokens");
-    data.origin = file.value("origin", int64_t(0));
-  }
-  return training;
-}
-
 Status writeTraining(const fs::path &folder, const TrainingState &training) {
   std::ofstream file(folder / kTraining);
-  file << toJson(training).dump(2) << "\n";
+  file << training.toText();
   file.close();
   if (!file)
     return Status::error("cannot write ", (folder / kTraining).string());
@@ -122,12 +75,11 @@ Status readTraining(const fs::path &folder, const std::string &name, TrainingSta
   std::ifstream file(folder / kTraining);
   if (!file)
     return Status::error(name, " is not a checkpoint: ", (folder / kTraining).string(), " is missing");
-  try {
-    training = fromJson(json::parse(file));
-  } catch (const json::exception &error) {
-    return Status::error(name, " is not a checkpoint: ", (folder / kTraining).string(), " cannot be read (",
-                         error.what(), ")");
-  }
+  std::ostringstream text;
+  text << file.rdbuf();
+  if (Status status = TrainingState::parse(text.str(), training); !status.ok())
+    return Status::error(name, " is not a checkpoint: ", (folder / kTraining).string(),
+                         " cannot be read: ", status.message);
   return Status::success();
 }
 
@@ -141,9 +93,12 @@ Status replaceFolder(const fs::path &fresh, const fs::path &folder) {
   }
   if (renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, folder.c_str(), RENAME_EXCHANGE) != 0)
     return Status::error("cannot exchange ", fresh.string(), " and ", folder.string(), ": ", std::strerror(errno));
-  for (const fs::directory_entry &old : fs::directory_iterator(fresh, error))
-    if (fs::path target = folder / old.path().filename(); !fs::exists(target))
-      fs::rename(old.path(), target, error);
+  for (const fs::directory_entry &old : fs::directory_iterator(fresh, error)) {
+    fs::path name = old.path().filename();
+    bool isOwn = std::find(std::begin(kOwnFiles), std::end(kOwnFiles), name) != std::end(kOwnFiles);
+    if (!isOwn && !fs::exists(folder / name))
+      fs::rename(old.path(), folder / name, error);
+  }
   if (Status status = removeOwnFiles(fresh); !status.ok())
     return status;
   return synchronize(folder.parent_path());
@@ -181,11 +136,17 @@ Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelSta
   Status status = world.agree(first ? makeEmpty(fresh) : Status::success());
   if (!status.ok())
     return status;
+  std::vector<std::string> files = {kModel, kTraining};
   status = writeTensors(world, catalog, state, fresh / kModel, {kWeight}, &carried);
-  if (status.ok() && training.optimizer == "adamw")
+  if (status.ok() && training.optimizer == "adamw") {
     status = writeTensors(world, catalog, state, fresh / kOptimizer, {kFirstMoment, kSecondMoment});
+    files.push_back(kOptimizer);
+  }
   if (first && status.ok())
     status = writeTraining(fresh, training);
+  status = world.agree(status);
+  if (status.ok())
+    status = writeChecksums(world, fresh, files);
   if (first && status.ok())
     status = replaceFolder(fresh, folder);
   if (first && !status.ok())
@@ -194,6 +155,20 @@ Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelSta
 }
 
 std::string weightsOfCheckpoint(const std::string &folder) { return normal(folder) / kModel; }
+
+Status verifyCheckpoint(const World &world, const std::string &name, std::string &warning) {
+  fs::path folder = normal(name);
+  Status status;
+  if (!fs::exists(folder / kTraining))
+    status = Status::error(name, " is not a checkpoint: ", (folder / kTraining).string(), " is missing");
+  status = world.agree(status);
+  bool isThere = false;
+  if (status.ok())
+    status = verifyChecksums(world, folder, {kModel, kTraining}, isThere);
+  if (status.ok() && !isThere)
+    warning = name + " has no " + kChecksums + ", so whether its files are whole and of one save was not checked";
+  return status;
+}
 
 Status loadCheckpoint(const ModelState &state, const std::string &name, const Options &options,
                       TrainingState &training) {

@@ -3,6 +3,7 @@
 //   DIR/model.safetensors       all of state_dict(): the exported module's names, shapes and layouts
 //   DIR/optimizer.safetensors   <name>.exp_avg and <name>.exp_avg_sq of every trained parameter (adamw only)
 //   DIR/training.json           step, updates, optimizer, seed, the data and the place in it, settings of the update
+//   DIR/checksums.xxh128        and tensors.json: Checksums.h
 //
 // No file says how the model was divided. A new checkpoint is written beside the old one and takes its place at once,
 // so there is always a whole one; files of others in the folder stay.
@@ -13,21 +14,10 @@
 
 #include "runtime/checkpoint/Carried.h"
 #include "runtime/checkpoint/Tensors.h"
+#include "runtime/checkpoint/TrainingState.h"
 #include "runtime/core/Options.h"
-#include "runtime/data/DataOrder.h"
 
 namespace galvatron {
-
-struct TrainingState {
-  int64_t step = 0;
-  std::string optimizer;
-  uint64_t seed = 0;
-  int64_t samples = 0;                         // windows taken so far: the next step's first sample
-  int64_t updates = 0;                         // steps that moved parameters: those whose batch had labels
-  std::optional<DataOrder> data;               // absent only in a checkpoint that does not say
-  int64_t globalBatch = 0;                     // windows a step; 0 in a checkpoint that does not say
-  std::map<std::string, std::string> settings; // `Options::updateSettings`; empty likewise
-};
 
 /// On one rank: whether a checkpoint can be written to `folder`, tried with an empty one.
 Status checkSaveFolder(const std::string &folder);
@@ -38,6 +28,10 @@ Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelSta
 
 /// Where a checkpoint has its weights.
 std::string weightsOfCheckpoint(const std::string &folder);
+
+/// Collective: whether the files of a checkpoint are as they were saved. One that has no checksums is taken, with a
+/// warning.
+Status verifyCheckpoint(const World &world, const std::string &folder, std::string &warning);
 
 /// Reads training.json and this rank's pieces.
 Status loadCheckpoint(const ModelState &state, const std::string &folder, const Options &options,

@@ -38,9 +38,13 @@ Setter real(double &out, double low, double below, const char *range) {
 }
 
 Setter integer(int64_t &out, int64_t low) {
+  // Products with windows, tokens and ranks stay below 2^63.
+  static constexpr int64_t kMost = 1'000'000'000'000;
   return [&out, low](const std::string &flag, const std::string &text) {
     if (!parseNumber(text, out) || out < low)
       return Status::error(flag, " expects a whole number from ", low, " on, but got '", text, "'");
+    if (out > kMost)
+      return Status::error(flag, " expects a whole number of at most ", kMost, ", but got '", text, "'");
     return Status::success();
   };
 }

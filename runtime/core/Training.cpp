@@ -109,6 +109,11 @@ void Training::warnOfUnknownWeights(const std::string &path) {
 Status Training::loadParameters() {
   context.seed = options.seed.value_or(0);
   if (!options.load.empty()) {
+    std::string warning;
+    if (Status status = verifyCheckpoint(world, options.load, warning); !status.ok())
+      return status;
+    if (!warning.empty())
+      warnings.push_back(warning);
     warnOfUnknownWeights(weightsOfCheckpoint(options.load));
     Status status = loadCheckpoint(state(), options.load, options, done);
     context.seed = options.seed.value_or(done.seed);

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
+import struct
 from pathlib import Path
 
 import pytest
@@ -247,6 +249,7 @@ def test_not_finite_is_agreed_on(sharing, tokens, tmp_path):
     bad = tmp_path / "bad"
     shutil.copytree(before, bad)
     save_file(tensors, bad / "optimizer.safetensors")
+    (bad / "checksums.xxh128").unlink()
     result = sharing.launch("--quiet", "--steps", 4, "--data", tokens, "--load", bad, "--save", before, *TRAIN)
     assert result.returncode == 1 and result.stderr.count("error:") == 1, result.stderr
     told = r"step 4: .*: parameter model\.layers\.2\.mlp\.down_proj\.weight \(stage 1\) is nan at \[\d+, \d+\], and so are its moments"
@@ -270,6 +273,7 @@ def test_truncated_and_damaged_checkpoints(file, sharing, tokens, tmp_path):
     def told(name: str, change) -> str:
         bad = tmp_path / name
         shutil.copytree(good, bad)
+        (bad / "checksums.xxh128").unlink()  # what is told without them
         change(bad / file)
         result = sharing.launch("--quiet", "--steps", 2, "--data", tokens, "--load", bad, *TRAIN)
         assert result.returncode == 1 and result.stderr.count("error:") == 1, result.stderr
@@ -291,6 +295,33 @@ def test_truncated_and_damaged_checkpoints(file, sharing, tokens, tmp_path):
     assert re.search(r"tensor \S+ lies at bytes .*; it may be truncated", error), error
     for name, change in (("left out", leave_out), ("reshaped", reshape)):
         assert "model.layers.1.mlp.up_proj.weight" in told(name, change)
+
+
+def tensor_bytes(path: Path, name: str) -> tuple[int, int]:
+    """Where a tensor lies in its file."""
+    with path.open("rb") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        begin, end = json.loads(file.read(size))[name]["data_offsets"]
+    return 8 + size + begin, 8 + size + end
+
+
+@pytest.mark.parametrize("level", [pytest.param(0, marks=pytest.mark.wide), pytest.param(2, marks=pytest.mark.wide), 3])
+def test_a_byte_that_differs(level, models, tokens, tmp_path):
+    """The size is right and every number finite; the file, and the tensor in it, are named whatever level wrote them."""
+    compiled = compile_zero(models, "llama", "dp2-pp2", level)
+    good = saved(compiled, tokens, tmp_path, 1)
+    succeed("xxh128sum", "-c", "checksums.xxh128", cwd=good)
+    for file, suffix in (("model", ""), ("optimizer", ".exp_avg_sq")):
+        path, name = good / f"{file}.safetensors", f"model.layers.2.mlp.up_proj.weight{suffix}"
+        before = path.read_bytes()
+        place = random.Random(level).randrange(*tensor_bytes(path, name))
+        path.write_bytes(before[:place] + bytes([before[place] ^ 1]) + before[place + 1 :])
+        result = compiled.launch("--quiet", "--steps", 2, "--data", tokens, "--load", good, *TRAIN)
+        assert result.returncode == 1 and result.stderr.count("error:") == 1, result.stderr
+        assert f"{path} is damaged, or of another save than" in result.stderr, result.stderr
+        assert f"tensor {name} differs; copy" in result.stderr, result.stderr
+        path.write_bytes(before)
+    assert compiled.launch("--quiet", "--steps", 2, "--data", tokens, "--load", good, *TRAIN).returncode == 0
 
 
 @pytest.mark.parametrize("number", (signal.SIGSEGV, signal.SIGKILL))

@@ -61,6 +61,7 @@ class BadInputTest(ProgramFixture):
         for options, message in [
             (["--stepz", "3"], "there is no option '--stepz'; --help lists them"),
             (["--steps", "0"], "--steps expects a whole number from 1 on, but got '0'"),
+            (["--steps", "9223372036854775807"], "--steps expects a whole number of at most 1000000000000, but got"),
             (["--steps", "3.5"], "--steps expects a whole number"),
             (["--steps"], "--steps expects a value after it"),
             (["--lr", "fast"], "--lr expects a number from 0 on, but got 'fast'"),
@@ -167,13 +168,56 @@ class BadInputTest(ProgramFixture):
         self.option_fails(message, *load, "--data", other, "--override", "seq,shuffle")
         os.remove(other)
 
+    def test_a_damaged_checkpoint(self):
+        good, bad = self.path("good"), self.path("bad")
+        self.train((2, 2, 1, 2), "--steps", 1, "--save", good)
+        self.train((1, 1, 1, 1), "--steps", 2, "--save", self.path("later"))
+
+        def flip(name, place):
+            with open(f"{bad}/{name}", "r+b") as file:
+                file.seek(place, os.SEEK_END if place < 0 else os.SEEK_SET)
+                byte = file.read(1)
+                file.seek(-1, os.SEEK_CUR)
+                file.write(bytes([byte[0] ^ 1]))
+
+        def take_later(name):
+            shutil.copy(f"{self.path('later')}/{name}", bad)
+
+        other = r"is damaged, or of another save than checksums.xxh128 beside it"
+        for change, message in [
+            # Tensors lie in the order of stages: the last is head.bias.
+            (lambda: flip("model.safetensors", -1), f"model.safetensors {other}: tensor head.bias differs; copy the"),
+            (lambda: flip("optimizer.safetensors", -1), f"{other}: tensor head.bias.exp_avg_sq differs; copy"),
+            (lambda: flip("model.safetensors", 20), "model.safetensors"),
+            (lambda: take_later("model.safetensors"), f"{other}: tensor head.bias differs, and 2 more; copy"),
+            (lambda: take_later("optimizer.safetensors"), f"optimizer.safetensors {other}: tensor .* and 5 more"),
+            (lambda: take_later("training.json"), f"training.json {other}; copy"),
+            (lambda: take_later("tensors.json"), f"tensors.json {other}; copy"),
+            (lambda: (take_later("tensors.json"), flip("model.safetensors", -1)), f"model.safetensors {other}; copy"),
+            (lambda: os.truncate(f"{bad}/model.safetensors", 500), r"model.safetensors: tensor .*may be truncated"),
+            (lambda: os.remove(f"{bad}/optimizer.safetensors"), "optimizer.safetensors is missing, but checksums.xxh128"),
+            (lambda: os.truncate(f"{bad}/checksums.xxh128", 0), "checksums.xxh128 is damaged: it does not name model.saf"),
+            (lambda: os.truncate(f"{bad}/checksums.xxh128", 60), "checksums.xxh128 is damaged: line 2 is no hash with"),
+        ]:
+            shutil.copytree(good, bad)
+            change()
+            self.program((2, 2, 1, 2))
+            self.option_fails(message, "--load", bad, "--steps", 3)
+            shutil.rmtree(bad)
+
     def test_a_checkpoint_that_cannot_be_read(self):
         save = self.path("unread")
         self.train((1, 1, 1, 1), "--steps", 1, "--save", save)
-        for text in ("{", '{"step": "one", "optimizer": "sgd"}'):
+        os.remove(save + "/checksums.xxh128")
+        for text, message in [
+            ("{", "it is no JSON object"),
+            ("{}", "it lacks step"),
+            ('{"step": "one", "optimizer": "sgd"}', 'expects step to be a whole number from 0 to .*, but got "one"'),
+            ('{"step": 9223372036854775807, "optimizer": "sgd"}', "expects step to be .*, but got 9223372036854775807"),
+        ]:
             with open(save + "/training.json", "w") as file:
                 file.write(text)
-            self.option_fails("unread is not a checkpoint: .*training.json cannot be read", "--load", save)
+            self.option_fails(f"unread is not a checkpoint: .*training.json cannot be read: {message}", "--load", save)
 
     def broken(self, word, message, plan=(2, 2, 1, 2)):
         save = self.path("broken")

@@ -7,6 +7,7 @@ import array
 import json
 import math
 import os
+import subprocess
 import re
 import shutil
 import sys
@@ -110,9 +111,11 @@ class TrainingTest(ProgramFixture):
             del text[key]
         with open(save + "/training.json", "w") as file:
             json.dump(text, file)
+        os.remove(save + "/checksums.xxh128")  # as in checkpoints that never had it
         log = self.train((1, 1, 1, 1), "--steps", 3, "--load", save, "--data", data)
         self.assertEqual(log[0][:4], whole[2][:4])
         self.assertRegex(self.errors, "warning: .*other does not say .* order, .* length .* data .*; none .* was checked")
+        self.assertRegex(self.errors, "warning: .*other has no checksums.xxh128, so whether its files are whole")
 
     def test_every_type_of_token_gives_the_same_run(self):
         expected = self.train((1, 1, 1, 1), "--steps", 1, "--data", self.path("tokens.bin"))
@@ -143,7 +146,8 @@ class TrainingTest(ProgramFixture):
             file.write("{}")
         self.train((1, 2, 1, 2), "--steps", 2, "--save", save + "/")
         names = sorted(os.listdir(save))
-        self.assertEqual(names, ["config.json", "model.safetensors", "optimizer.safetensors", "training.json"])
+        written = ["checksums.xxh128", "model.safetensors", "optimizer.safetensors", "tensors.json", "training.json"]
+        self.assertEqual(names, sorted(written + ["config.json"]))
         self.assertFalse(os.path.exists(save + ".partial"))
         # A name relative to the folder one works in.
         command = [self.program((1, 1, 1, 1)) + "/launch", "--steps", "1", "--save"]
@@ -157,6 +161,17 @@ class TrainingTest(ProgramFixture):
         self.assertEqual(sorted(os.listdir(save)), names)
         with open(save + "/training.json") as file:
             self.assertEqual(json.load(file)["step"], 2)
+        # Nothing of the old one stays: sgd has no moments.
+        self.train((1, 1, 1, 1), "--steps", 1, "--optimizer", "sgd", "--save", save)
+        self.assertNotIn("optimizer.safetensors", os.listdir(save))
+
+    def test_checksums_are_those_of_xxh128sum(self):
+        save = self.path("summed")
+        for plan in ((1, 1, 1, 1), (2, 2, 1, 2)):
+            self.train(plan, "--steps", 1, "--save", save)
+            command = ["xxh128sum", "-c", "checksums.xxh128"]
+            result = subprocess.run(command, cwd=save, stdout=subprocess.PIPE, text=True, check=True)
+            self.assertEqual(result.stdout.count(": OK\n"), 4)
 
     def test_weights_beside_the_program_and_by_a_tied_name(self):
         folder = self.program((1, 1, 1, 1))

@@ -1,0 +1,153 @@
+//===- TrainingState.cpp - how far a run is, and what training.json says of it -----------------===//
+#include "runtime/checkpoint/TrainingState.h"
+
+#include <limits>
+#include <nlohmann/json.hpp>
+
+using nlohmann::json;
+
+namespace galvatron {
+namespace {
+
+/// Far beyond any run, and small enough that sums and products with numbers of windows do not overflow.
+constexpr int64_t kMaxCount = 1'000'000'000'000'000;
+constexpr int64_t kMaxExtent = 1'000'000'000;
+
+/// Reads keys of an object until one is wrong.
+class Fields {
+public:
+  Fields(const json &object, std::string prefix, Status &status)
+      : object(object), prefix(std::move(prefix)), status(status) {}
+
+  bool has(const char *key) const { return object.contains(key); }
+
+  /// A whole number from `low` to `high`, not negative; without the key, `out` stays where that `mayLack`.
+  template <typename T> void number(const char *key, T &out, T low, T high, bool mayLack = false) {
+    const json *value = find(key, mayLack);
+    if (!value)
+      return;
+    // One with a sign, a fraction or beyond 64 bits is no unsigned number to the parser.
+    bool isInside = value->is_number_unsigned() && value->get<uint64_t>() >= (uint64_t)low &&
+                    value->get<uint64_t>() <= (uint64_t)high;
+    if (!isInside)
+      return fail(key, "a whole number from " + std::to_string(low) + " to " + std::to_string(high), *value);
+    out = value->get<T>();
+  }
+
+  void flag(const char *key, bool &out) {
+    const json *value = find(key, false);
+    if (value && !value->is_boolean())
+      return fail(key, "true or false", *value);
+    if (value)
+      out = value->get<bool>();
+  }
+
+  void text(const char *key, std::string &out) {
+    const json *value = find(key, false);
+    if (value && (!value->is_string() || value->get_ref<const std::string &>().empty()))
+      return fail(key, "a text", *value);
+    if (value)
+      out = value->get<std::string>();
+  }
+
+  void texts(const char *key, std::map<std::string, std::string> &out) {
+    const json *value = find(key, true);
+    if (!value)
+      return;
+    if (!value->is_object())
+      return fail(key, "an object of texts", *value);
+    for (const auto &[name, entry] : value->items()) {
+      if (!entry.is_string())
+        return fail(key, "an object of texts", *value);
+      out[name] = entry.get<std::string>();
+    }
+  }
+
+  void fail(const char *key, const std::string &expected, const json &value) {
+    constexpr size_t kShown = 60;
+    std::string got = value.dump(-1, ' ', /*ensure_ascii=*/false, json::error_handler_t::replace);
+    if (got.size() > kShown)
+      got = got.substr(0, kShown) + "...";
+    if (status.ok())
+      status = Status::error("expects ", prefix, key, " to be ", expected, ", but got ", got);
+  }
+
+private:
+  const json *find(const char *key, bool mayLack) {
+    if (!status.ok())
+      return nullptr;
+    auto found = object.find(key);
+    if (found == object.end() && !mayLack)
+      status = Status::error("it lacks ", prefix, key);
+    return found == object.end() ? nullptr : &*found;
+  }
+
+  const json &object;
+  std::string prefix; // of keys in messages
+  Status &status;
+};
+
+void readData(const json &object, Fields &fields, Status &status, DataOrder &data) {
+  fields.flag("shuffle", data.shuffle);
+  fields.number<int64_t>("sequence", data.sequence, 1, kMaxExtent);
+  if (auto eod = object.find("eod"); eod != object.end() && !eod->is_null())
+    fields.number<int64_t>("eod", data.eod, 0, kMaxCount);
+  const json &file = object.at("data");
+  if (file.is_null())
+    return;
+  if (!file.is_object())
+    return fields.fail("data", "null or an object", file);
+  Fields inner(file, "data.", status);
+  inner.text("file", data.file);
+  inner.number<int64_t>("bytes", data.bytes, 1, kMaxCount);
+  inner.number<int64_t>("tokens", data.tokens, 1, kMaxCount);
+  inner.number<int64_t>("origin", data.origin, 0, data.sequence - 1, /*mayLack=*/true);
+}
+
+} // namespace
+
+std::string TrainingState::toText() const {
+  json text = {{"format", 1},  {"step", step},       {"updates", updates},          {"optimizer", optimizer},
+               {"seed", seed}, {"samples", samples}, {"global_batch", globalBatch}, {"settings", settings}};
+  if (data) {
+    text["shuffle"] = data->shuffle;
+    text["sequence"] = data->sequence;
+    text["eod"] = data->eod < 0 ? json() : json(data->eod);
+    text["data"] = nullptr; // random tokens
+    if (!data->isRandom())
+      text["data"] = {{"file", data->file}, {"bytes", data->bytes}, {"tokens", data->tokens}, {"origin", data->origin}};
+  }
+  return text.dump(2) + "\n";
+}
+
+Status TrainingState::parse(const std::string &text, TrainingState &training) {
+  json object = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object())
+    return Status::error("it is no JSON object");
+  training = {};
+  Status status;
+  Fields fields(object, "", status);
+  if (auto format = object.find("format"); format != object.end() && *format != 1)
+    fields.fail("format", "1", *format);
+  fields.number<int64_t>("step", training.step, 0, kMaxCount);
+  training.updates = training.step;
+  fields.number<int64_t>("updates", training.updates, 0, training.step, /*mayLack=*/true);
+  fields.text("optimizer", training.optimizer);
+  if (status.ok() && training.optimizer != "adamw" && training.optimizer != "sgd")
+    fields.fail("optimizer", "adamw or sgd", training.optimizer);
+  fields.number<uint64_t>("seed", training.seed, 0, std::numeric_limits<uint64_t>::max(), /*mayLack=*/true);
+  fields.number<int64_t>("samples", training.samples, 0, kMaxCount, /*mayLack=*/true);
+  fields.number<int64_t>("global_batch", training.globalBatch, 0, kMaxExtent, /*mayLack=*/true);
+  fields.texts("settings", training.settings);
+  if (!status.ok() || !fields.has("shuffle") || !fields.has("sequence") || !fields.has("data"))
+    return status;
+  DataOrder &data = training.data.emplace();
+  data.seed = training.seed;
+  readData(object, fields, status, data);
+  int64_t tokens;
+  if (status.ok() && __builtin_mul_overflow(training.samples, data.sequence, &tokens))
+    fields.fail("samples", "as few as make less than 2^63 tokens", training.samples);
+  return status;
+}
+
+} // namespace galvatron

@@ -1,0 +1,33 @@
+//===- TrainingState.h - how far a run is, and what training.json says of it -------------------===//
+#ifndef GALVATRON_RUNTIME_CHECKPOINT_TRAININGSTATE_H
+#define GALVATRON_RUNTIME_CHECKPOINT_TRAININGSTATE_H
+
+#include "runtime/core/Status.h"
+#include "runtime/data/DataOrder.h"
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+namespace galvatron {
+
+struct TrainingState {
+  int64_t step = 0;
+  std::string optimizer;
+  uint64_t seed = 0;
+  int64_t samples = 0;                         // windows taken so far: the next step's first sample
+  int64_t updates = 0;                         // steps that moved parameters: those whose batch had labels
+  std::optional<DataOrder> data;               // absent only in a checkpoint that does not say
+  int64_t globalBatch = 0;                     // windows a step; 0 in a checkpoint that does not say
+  std::map<std::string, std::string> settings; // `Options::updateSettings`; empty likewise
+
+  /// The text of training.json.
+  std::string toText() const;
+  /// Reads it. It comes from anywhere, so every value is checked, and what is wrong is one sentence that names the key.
+  static Status parse(const std::string &text, TrainingState &training);
+};
+
+} // namespace galvatron
+
+#endif

@@ -1,0 +1,99 @@
+// training.json: what is written is read, and any other value is one sentence that names its key.
+#include "runtime/checkpoint/TrainingState.h"
+
+#include <algorithm>
+#include <gmock/gmock.h>
+#include <nlohmann/json.hpp>
+
+using namespace galvatron;
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+namespace {
+
+TrainingState someState() {
+  TrainingState state{7, "adamw", 18446744073709551615u, 56, 6, DataOrder(), 8, {{"--lr", "0.1"}}};
+  state.data->file = "tokens.bin";
+  state.data->bytes = state.data->tokens = 1000;
+  state.data->sequence = 64;
+  state.data->origin = 40;
+  state.data->shuffle = true;
+  state.data->seed = state.seed;
+  state.data->eod = 3;
+  return state;
+}
+
+std::string parseError(const std::string &text) {
+  TrainingState state;
+  return TrainingState::parse(text, state).message;
+}
+
+/// The error of someState() with another value at a place such as data.bytes.
+std::string errorWith(std::string place, const json &value) {
+  json text = json::parse(someState().toText());
+  std::replace(place.begin(), place.end(), '.', '/');
+  text[json::json_pointer("/" + place)] = value;
+  return parseError(text.dump());
+}
+
+TEST(TrainingState, WhatIsWrittenIsRead) {
+  TrainingState random;
+  random.optimizer = "sgd";
+  random.data.emplace();
+  TrainingState plain = random;
+  plain.data.reset();
+  for (const TrainingState &state : {someState(), random, plain}) {
+    TrainingState read;
+    ASSERT_EQ(TrainingState::parse(state.toText(), read).message, "");
+    EXPECT_EQ(read.toText(), state.toText());
+    EXPECT_EQ(read.data.has_value(), state.data.has_value());
+  }
+}
+
+TEST(TrainingState, OldOnesMayLackKeys) {
+  TrainingState state;
+  ASSERT_EQ(TrainingState::parse(R"({"step": 5, "optimizer": "sgd"})", state).message, "");
+  EXPECT_EQ(state.step, 5);
+  EXPECT_EQ(state.updates, 5);
+  EXPECT_FALSE(state.data);
+}
+
+TEST(TrainingState, WhatIsNoObjectOrLacksAKey) {
+  for (const char *text : {"", "{", "[]", "7", "null", "\"step\""})
+    EXPECT_EQ(parseError(text), "it is no JSON object") << text;
+  EXPECT_EQ(parseError("{}"), "it lacks step");
+  EXPECT_EQ(parseError(R"({"step": 1})"), "it lacks optimizer");
+  json text = json::parse(someState().toText());
+  text["data"].erase("tokens");
+  EXPECT_EQ(parseError(text.dump()), "it lacks data.tokens");
+}
+
+TEST(TrainingState, EveryValueIsChecked) {
+  const json wrong[] = {"x", 1.5, -1, 9223372036854775807, 18446744073709551615u, 1e300, nullptr, json::array(), true};
+  for (const char *key :
+       {"step", "updates", "samples", "global_batch", "sequence", "eod", "data.bytes", "data.tokens", "data.origin"})
+    for (const json &value : wrong)
+      if (std::string(key) != "eod" || !value.is_null())
+        EXPECT_THAT(errorWith(key, value), HasSubstr("expects " + std::string(key) + " to be a whole number from "))
+            << value;
+  EXPECT_EQ(errorWith("step", 9223372036854775807),
+            "expects step to be a whole number from 0 to 1000000000000000, but got 9223372036854775807");
+  EXPECT_THAT(errorWith("updates", 8), HasSubstr("expects updates to be a whole number from 0 to 7, but got 8"));
+  EXPECT_THAT(errorWith("data.origin", 64), HasSubstr("from 0 to 63, but got 64"));
+  EXPECT_THAT(errorWith("format", 2), HasSubstr("expects format to be 1, but got 2"));
+  EXPECT_THAT(errorWith("seed", -1), HasSubstr("expects seed to be"));
+  EXPECT_EQ(errorWith("optimizer", "adam"), "expects optimizer to be adamw or sgd, but got \"adam\"");
+  EXPECT_EQ(errorWith("optimizer", 3), "expects optimizer to be a text, but got 3");
+  EXPECT_EQ(errorWith("shuffle", "yes"), "expects shuffle to be true or false, but got \"yes\"");
+  EXPECT_EQ(errorWith("data", 3), "expects data to be null or an object, but got 3");
+  EXPECT_EQ(errorWith("data.file", ""), "expects data.file to be a text, but got \"\"");
+  EXPECT_EQ(errorWith("settings", 3), "expects settings to be an object of texts, but got 3");
+  EXPECT_THAT(errorWith("settings.--lr", 3), HasSubstr("expects settings to be an object of texts, but got {"));
+  json text = json::parse(someState().toText());
+  text["samples"] = 100'000'000'000'000;
+  text["sequence"] = 1'000'000'000;
+  EXPECT_THAT(parseError(text.dump()), HasSubstr("expects samples to be as few as make less than 2^63 tokens"));
+  EXPECT_THAT(errorWith("settings", std::string(100, 'x')), HasSubstr("xxx..."));
+}
+
+} // namespace
