@@ -90,7 +90,7 @@ private:
     dist::LayerOp layer;
     exec::FunctionOp forward, backward;
     std::vector<int> parameters;               // indices into Timetable::parameters
-    std::vector<unsigned> trained;             // positions of those that leave a gradient
+    std::vector<unsigned> trained;             // indices of those that leave a gradient
     std::vector<const void *> uses;            // by which that is known, one for each of those
     std::vector<bool> ranForward, ranBackward; // by micro-batch
   };
@@ -122,7 +122,7 @@ private:
   mlir::LogicalResult collect();
   mlir::LogicalResult collectCall(graph::CallOp op);
   mlir::LogicalResult collectParameters(Call &call);
-  mlir::LogicalResult collectParameter(Call &call, size_t position, llvm::StringRef name);
+  mlir::LogicalResult collectParameter(Call &call, size_t index, llvm::StringRef name);
   /// What a body reads or writes as one lies together.
   mlir::LogicalResult checkAdjacent(Call &call);
   /// The same of the gradients that a backward leaves, wherever it does: one each for `Call::trained`.
@@ -269,7 +269,7 @@ private:
   std::map<std::string, int, std::less<>> parameterOf;             // by canonical name
   /// Operands through which the gradient of a value comes.
   llvm::DenseMap<mlir::Value, llvm::SmallVector<const void *>> gradientUses;
-  /// Uses of each parameter that leave a gradient, by (call, position).
+  /// Uses of each parameter that leave a gradient, by (call, index).
   std::vector<llvm::SmallVector<const void *>> parameterUses;
   std::deque<std::string> usePaths; // of uses of parameters, whose places they are
   std::map<const void *, std::string> useNames;

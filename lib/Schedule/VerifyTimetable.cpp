@@ -26,17 +26,17 @@ static LogicalResult collectParameters(ProvedModel &model) {
   for (auto stage : model.module.getOps<dist::StageOp>())
     for (auto call : stage.getBody().front().getOps<graph::CallOp>()) {
       auto layer = model.symbols.lookup<dist::LayerOp>(call.getCallee());
-      for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
+      for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
         ModelParameter &parameter = model.parameters[name.str()];
         if (!llvm::is_contained(parameter.stages, int64_t(stage.getIndex())))
           parameter.stages.push_back(stage.getIndex());
-        if (dist::PlacementAttr gradient = layer.getGradient(position)) {
+        if (dist::PlacementAttr gradient = layer.getGradient(index)) {
           parameter.isTrained = true;
           parameter.partialAxes = meshAxesOf(gradient);
         }
         if (auto strategy = layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName))
           parameter.add(strategy.getValues());
-        auto home = cast<dist::PlacementAttr>(layer.getHomes()[position]);
+        auto home = cast<dist::PlacementAttr>(layer.getHomes()[index]);
         if (parameter.home && parameter.home != home)
           return reportUnproved(model.module, "expects tied " + name + " to be cut alike wherever it is, but " +
                                                   call.getPath() + " on stage " + llvm::Twine(stage.getIndex()) +

@@ -20,40 +20,40 @@ std::vector<int64_t> galvatron::meshAxesOf(dist::PlacementAttr partial) {
   return axes;
 }
 
-LogicalResult StageProver::collectParameter(Call &call, size_t position, StringRef name) {
+LogicalResult StageProver::collectParameter(Call &call, size_t index, StringRef name) {
   auto found = parameterOf.find(name.str());
   if (found == parameterOf.end())
     return fail("expects stage " + llvm::Twine(table.stage) + " to hold the parameter " + name + " of " +
                 call.op.getPath() + ", but it does not");
-  int index = found->second;
-  call.parameters.push_back(index);
-  auto home = cast<dist::PlacementAttr>(call.layer.getHomes()[position]);
-  dist::PlacementAttr gradient = call.layer.getGradient(position);
-  if (table.parameters[index].home != home || (gradient && gradient.withPartials({}) != home))
+  int parameter = found->second;
+  call.parameters.push_back(parameter);
+  auto home = cast<dist::PlacementAttr>(call.layer.getHomes()[index]);
+  dist::PlacementAttr gradient = call.layer.getGradient(index);
+  if (table.parameters[parameter].home != home || (gradient && gradient.withPartials({}) != home))
     return fail("expects norm, files and gradient of " + name + " to have the elements that " + call.op.getPath() +
                 " reads, but on stage " + llvm::Twine(table.stage) + " they are cut otherwise");
   if (!gradient || !call.backward)
     return success();
   std::vector<int64_t> axes = meshAxesOf(gradient);
-  if (!parameterUses[index].empty() && partialAxes[index] != axes)
+  if (!parameterUses[parameter].empty() && partialAxes[parameter] != axes)
     return fail("expects all layers to leave the gradient of " + name + " partial on the same mesh axes, but " +
                 call.op.getPath() + " does not; give them the same strategy");
-  partialAxes[index] = axes;
+  partialAxes[parameter] = axes;
   const void *use = &usePaths.emplace_back(call.op.getPath().str());
   useNames[use] = usePaths.back();
-  call.trained.push_back(position);
+  call.trained.push_back(index);
   call.uses.push_back(use);
-  parameterUses[index].push_back(use);
+  parameterUses[parameter].push_back(use);
   return success();
 }
 
 LogicalResult StageProver::checkAdjacent(Call &call) {
   auto groups = call.layer->getAttrOfType<ArrayAttr>(dist::kAdjacentAttrName);
   for (Attribute group : groups ? groups.getValue() : ArrayRef<Attribute>()) {
-    ArrayRef<int64_t> positions = cast<DenseI64ArrayAttr>(group).asArrayRef();
-    for (size_t i = 1; i < positions.size(); ++i) {
-      const StageParameter &one = table.parameters[call.parameters[positions[i - 1]]],
-                           &next = table.parameters[call.parameters[positions[i]]];
+    ArrayRef<int64_t> indices = cast<DenseI64ArrayAttr>(group).asArrayRef();
+    for (size_t i = 1; i < indices.size(); ++i) {
+      const StageParameter &one = table.parameters[call.parameters[indices[i - 1]]],
+                           &next = table.parameters[call.parameters[indices[i]]];
       if (one.bucket >= 0 || next.bucket >= 0) {
         if (one.bucket != next.bucket || one.bucketOffset + countOf(one) != next.bucketOffset)
           return fail("expects " + next.names.front() + " to lie right behind " + one.names.front() +
@@ -77,12 +77,12 @@ LogicalResult StageProver::checkAdjacentGradients(const Call &call, ArrayRef<Buf
   for (Attribute group : groups ? groups.getValue() : ArrayRef<Attribute>()) {
     const BufferReference *before = nullptr;
     int64_t end = 0, one = 0;
-    for (int64_t position : cast<DenseI64ArrayAttr>(group).asArrayRef()) {
-      auto trained = llvm::find(call.trained, position);
+    for (int64_t index : cast<DenseI64ArrayAttr>(group).asArrayRef()) {
+      auto trained = llvm::find(call.trained, index);
       if (trained == call.trained.end())
         continue;
       const BufferReference &gradient = gradients[trained - call.trained.begin()];
-      int parameter = call.parameters[position];
+      int parameter = call.parameters[index];
       Bytes place = rangeOf(gradient, countOf(table.parameters[parameter]) * 4);
       if (before && place.begin != end)
         return fail("expects " + here() + " to leave the gradient of " + parameterName(parameter) +
@@ -96,8 +96,8 @@ LogicalResult StageProver::checkAdjacentGradients(const Call &call, ArrayRef<Buf
 }
 
 LogicalResult StageProver::collectParameters(Call &call) {
-  for (auto [position, name] : llvm::enumerate(call.op.getParameters().getAsValueRange<StringAttr>()))
-    if (failed(collectParameter(call, position, name)))
+  for (auto [index, name] : llvm::enumerate(call.op.getParameters().getAsValueRange<StringAttr>()))
+    if (failed(collectParameter(call, index, name)))
       return failure();
   return checkAdjacent(call);
 }
@@ -116,8 +116,8 @@ LogicalResult StageProver::collectCall(graph::CallOp op) {
   callsOf[call.forward.getSymName().str()].push_back(calls.size());
   if (call.backward) {
     callsOf[call.backward.getSymName().str()].push_back(calls.size());
-    for (auto [position, operand] : llvm::enumerate(op->getOpOperands()))
-      if (call.layer.getInputGradient(position)) {
+    for (auto [index, operand] : llvm::enumerate(op->getOpOperands()))
+      if (call.layer.getInputGradient(index)) {
         gradientUses[operand.get()].push_back(&operand);
         useNames[&operand] = op.getPath().str();
       }
