@@ -13,7 +13,7 @@ import pytest
 from harness import BATCH, SEQ, VOCABULARY, call, environment
 from plans import PLANS
 
-TOOL_SECONDS = 20
+TOOL_SECONDS = 60
 
 
 def refused(message: str, *command, folder: Path) -> str:

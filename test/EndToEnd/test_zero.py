@@ -333,7 +333,7 @@ def test_a_rank_that_dies_inside_a_gather(number, sharing, tokens, monkeypatch):
     for name, value in (("RANK", 1), ("CALL", 9), ("SIGNAL", int(number))):
         monkeypatch.setenv(f"DIES_{name}", str(value))
     words = ("--quiet", "--steps", "2", "--data", str(tokens))
-    result = call(sharing.folder / "launch", *words, timeout=30)
+    result = call(sharing.folder / "launch", *words, timeout=60)
     assert result.returncode != 0
     if number == signal.SIGSEGV:
         told = r"error: rank 1 \(stage 0\), step 1, gather parameters of model\.layers\.\d micro-batch \d.*: Segmentation fault"
