@@ -32,18 +32,7 @@ protected:
     return plan;
   }
 
-  void expectEquivalent(const LayerwisePlan &plan) {
-    mlir::ScopedDiagnosticHandler handler(model.context(), [&](mlir::Diagnostic &diagnostic) {
-      if (diagnostic.getSeverity() == mlir::DiagnosticSeverity::Error)
-        ADD_FAILURE() << plan.describe() << "\n" << diagnostic.str();
-      return mlir::success();
-    });
-    auto staged = model.stage(plan);
-    ASSERT_TRUE(staged) << plan.describe();
-    std::vector<Timetable> timetables = TrainedModel::lower(*staged);
-    ASSERT_EQ(int64_t(timetables.size()), plan.stages) << plan.describe();
-    EXPECT_EQ(model.differenceOf(model.train(*staged, timetables)), "") << plan.describe();
-  }
+  void expectEquivalent(const LayerwisePlan &plan) { reference::expectEquivalent(model, plan); }
 
   TrainedModel model;
 };
