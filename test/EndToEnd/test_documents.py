@@ -200,7 +200,7 @@ def test_what_is_not_understood_is_refused(tmp_path):
     export.save(Pooled(), (ids, ids), tmp_path / "pooled.pt")
     refused = call("galvatron-import", tmp_path / "pooled.pt", "--documents", "-o", tmp_path / "pooled.mlir")
     assert refused.returncode == 1 and not (tmp_path / "pooled.mlir").exists()
-    assert "error: --documents: the top module (test_documents.py:" in refused.stderr
+    assert "pooled.pt: --documents: the top module (test_documents.py:" in refused.stderr
     assert "joins the positions of a row, so documents cannot be kept apart; export the module with" in refused.stderr
 
 
