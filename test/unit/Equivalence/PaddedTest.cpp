@@ -138,7 +138,7 @@ protected:
   PaddedPositionsTest() : model(Program(withPositions(GetParam()))) {}
 
   void expectEquivalent(int64_t stages, int64_t devices, std::vector<StrategyValues> strategies) {
-    ::expectEquivalent(model, makePlan(model, stages, devices, std::move(strategies)));
+    reference::expectEquivalent(model, makePlan(model, stages, devices, std::move(strategies)));
   }
 
   TrainedModel model;
