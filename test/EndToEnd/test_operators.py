@@ -39,7 +39,7 @@ def expected(model, pytorch):
     return pytorch(model, model.folder / "pytorch", *OPTIONS)
 
 
-@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("plan", ("one", pytest.param("dp2", marks=pytest.mark.wide), "tp2-pp2"))
 def test_equals_pytorch(plan, model, blocks, expected, tokens):
     folder = model.folder / f"run-{plan}"
     compiled = model.compile(plan, PLANS[plan])
