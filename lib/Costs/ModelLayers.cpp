@@ -47,8 +47,8 @@ static llvm::StringSet<> findTrained(ArrayRef<graph::CallOp> calls) {
   llvm::StringSet<> trained;
   for (graph::CallOp call : calls)
     if (graph::LayerOp layer = layerOf(call))
-      for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>()))
-        if (layer.hasGradient(layer.getNumInputs() + position))
+      for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>()))
+        if (layer.hasGradient(layer.getNumInputs() + index))
           trained.insert(name);
   return trained;
 }
@@ -58,17 +58,17 @@ static std::vector<search::TiedParameter> findTies(ArrayRef<graph::CallOp> calls
   std::vector<search::TiedParameter> ties;
   llvm::StringSet<> trained = findTrained(calls);
   llvm::StringMap<int> firstLayer;
-  for (int index = 0; index < int(calls.size()); ++index) {
-    graph::CallOp call = calls[index];
-    for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
+  for (int number = 0; number < int(calls.size()); ++number) {
+    graph::CallOp call = calls[number];
+    for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
       if (!trained.contains(name))
         continue;
-      auto [at, isNew] = firstLayer.try_emplace(name, index);
+      auto [at, isNew] = firstLayer.try_emplace(name, number);
       graph::LayerOp layer = layerOf(call);
-      if (isNew || at->second == index)
+      if (isNew || at->second == number)
         continue;
-      auto type = cast<RankedTensorType>(layer.getArgumentTypes()[layer.getNumInputs() + position]);
-      ties.push_back({at->second, index, type.getNumElements() * 4}); // bytes of the gradient: f32
+      auto type = cast<RankedTensorType>(layer.getArgumentTypes()[layer.getNumInputs() + index]);
+      ties.push_back({at->second, number, type.getNumElements() * 4}); // bytes of the gradient: f32
     }
   }
   return ties;
