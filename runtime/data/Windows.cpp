@@ -71,8 +71,8 @@ Status Windows::fill(gvrt_context &context, const Device &device, char *arena, i
         if (Status status = readSample(firstSample + b, tokens.data()); !status.ok())
           return status;
         PackedRow<int64_t> packed(tokens, order.eod);
-        for (size_t i = 0; i < columns.size(); ++i)
-          row[i] = packed.input(input.name)[columns[i]];
+        for (size_t i = 0; i < columns.size(); ++i) // beyond the sequence lies what pads it
+          row[i] = columns[i] < manifest.sequence ? packed.input(input.name)[columns[i]] : 0;
         device.hooks->copyToDevice(&context, to, row.data(), rowBytes);
         to += rowBytes;
       }

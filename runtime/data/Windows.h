@@ -23,7 +23,7 @@ public:
   /// Each of `size` ranks reads its share.
   Status check(int64_t first, int64_t count, int rank, int size) const;
 
-  /// Writes this rank's part of a step's inputs, all micro-batches, into the arena.
+  /// Writes this rank's part of a step's inputs, all micro-batches, into the arena; 0 where positions are padded.
   Status fill(gvrt_context &context, const Device &device, char *arena, int64_t firstSample) const;
 
   const DataOrder &dataOrder() const { return order; }

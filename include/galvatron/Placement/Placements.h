@@ -60,6 +60,10 @@ struct Choice {
   When when;
 };
 
+/// Whether a plan says that what a degree does not divide is to be padded, could say so, or is of a format that has no
+/// word for it: the remedy that an error names.
+enum class PadWord { Said, Sayable, Missing };
+
 /// The sub-axes that the axes of one layer are cut into under one strategy, and who wants them.
 class LayerSubAxes {
 public:
@@ -87,7 +91,7 @@ public:
 
 private:
   mlir::LogicalResult deal(const Axes &axes, graph::LayerOp layer, const Parallelism &row,
-                           llvm::MutableArrayRef<MeshAxis> dealt, mlir::Location loc, bool canSayPad);
+                           llvm::MutableArrayRef<MeshAxis> dealt, PadWord pad, mlir::Location loc);
   bool deal(const Axes &axes, llvm::ArrayRef<AxisId> group, When when, MeshAxis &meshAxis);
   bool dealMirrored(const Axes &axes, llvm::ArrayRef<AxisId> group, When when, const Parallelism &row,
                     MeshAxis &meshAxis);
@@ -104,8 +108,7 @@ mlir::LogicalResult checkStrategies(mlir::ModuleOp module, llvm::ArrayRef<graph:
 /// Refuses degrees that no padding mends: Ulysses over more ranks than a layer has query heads.
 mlir::LogicalResult checkPaddedStrategies(mlir::ModuleOp module, llvm::ArrayRef<graph::CallOp> calls);
 
-/// Axes that lie side by side in one dimension of a layer, major first, of a role that plans may have padded, and what
-/// their product is to be divisible by.
+/// Axes that lie side by side in one dimension of a layer, major first, and what their product is to be divisible by.
 struct PaddableGroup {
   llvm::SmallVector<AxisId> axes;
   int64_t degree = 1;
@@ -113,9 +116,9 @@ struct PaddableGroup {
   bool isMinorTable = false;
 };
 
-/// What the strategy cuts in the layer, of these roles.
+/// What the strategy cuts in the layer, of a role that plans may have padded: `Internal` or `Seq`.
 llvm::SmallVector<PaddableGroup> getPaddableGroups(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
-                                                   plan::PipelineAttr pipeline);
+                                                   plan::PipelineAttr pipeline, AxisRole role);
 
 /// Which part of a value of a layer each device of one mesh axis holds (or, of time, each micro-batch has).
 struct MeshAxisPlace {
