@@ -291,7 +291,8 @@ int64_t CrossEntropyOp::getNumValidLabels() {
 
 bool CrossEntropyOp::hasStaticCount() {
   auto module = (*this)->getParentOfType<ModuleOp>();
-  if (int64_t(getIgnoreIndex()) >= 0 || (module && module->hasAttr(kPackedAttr)))
+  if (int64_t(getIgnoreIndex()) >= 0 ||
+      (module && (module->hasAttr(kPackedAttr) || module->hasAttr(kIgnoredLabelAttr))))
     return false;
   Value labels = withoutViews(getLabels());
   if (auto shift = labels.getDefiningOp<ShiftOp>();

@@ -92,9 +92,9 @@ def goes_on_with_its_documents(compiled, options, expected, folder):
     remedy = "give it what it had, or pass --override documents"
     assert f"on documents that end with token {EOD}, not rows of one document each; {remedy}" in refused.stderr
     compiled.train(folder / "meant", *options, "--load", saved, "--override", "documents")
-    # Checkpoints of before the key are of rows of one document.
+    # Checkpoints of before the keys are of rows of one document.
     text = json.loads((saved / "training.json").read_text())
-    assert text.pop("eod") == EOD
+    assert text.pop("eod") == EOD and text.pop("reset_at_documents")
     (saved / "training.json").write_text(json.dumps(text))
     (saved / "checksums.xxh128").unlink()
     refused = call(compiled.folder / "launch", *options, "--load", saved, *packed_rows)
