@@ -168,10 +168,38 @@ void galvatron::annotatePlan(const ModelLayers &model, const search::Plan &plan)
   }
 }
 
-search::Result<bool> galvatron::checkValueNames(const ModelLayers &model, const search::Plan &plan) {
-  for (auto [layer, known] : llvm::zip_equal(plan.layers, model.layers))
+/// What layers that share a parameter must say alike, as it has one place, and one gradient that is reduced at once.
+static std::optional<search::Error> findTieDifference(StringRef name, const search::PlannedLayer &first,
+                                                      const search::PlannedLayer &second) {
+  std::string layers = "its layers '" + first.path + "' and '" + second.path + "' ";
+  if (first.strategy.zero != second.strategy.zero)
+    return search::Error{"plan expects one level of ZeRO of the tied parameter " + name.str() + ", but " + layers +
+                         "have zero " + std::to_string(first.strategy.zero) + " and " +
+                         std::to_string(second.strategy.zero) + "; give them the same one"};
+  auto reducesOften = [](const search::PlannedLayer &layer) {
+    return plan::reducesEveryMicroBatch(search::valuesOf(layer.strategy, layer.dp));
+  };
+  if (reducesOften(first) != reducesOften(second))
+    return search::Error{"plan expects the gradient of the tied parameter " + name.str() +
+                         " to be reduced once a step or after each micro-batch, but " + layers +
+                         "say both; give them the same reduce_every_micro_batch"};
+  return std::nullopt;
+}
+
+search::Result<bool> galvatron::checkPlannedLayers(const ModelLayers &model, const search::Plan &plan) {
+  llvm::StringMap<const search::PlannedLayer *> firstLayer;
+  for (auto [layer, known, planned] : llvm::zip_equal(plan.layers, model.layers, model.calls)) {
     if (search::Result<uint32_t> values = search::getValueBits(layer, known.recomputableValues); !values)
       return values.error();
+    graph::CallOp call = planned;
+    for (StringRef name : call.getParameters().getAsValueRange<StringAttr>()) {
+      auto [first, isNew] = firstLayer.try_emplace(name, &layer);
+      if (isNew)
+        continue;
+      if (std::optional<search::Error> error = findTieDifference(name, *first->second, layer))
+        return *error;
+    }
+  }
   return true;
 }
 

@@ -63,7 +63,8 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
                << "; give its layers the same strategy";
       if (known->zero != zero)
         return call.op.emitOpError("expects one level of ZeRO of the tied parameter ")
-               << name << ", but its layers have zero " << known->zero << " and " << zero << "; give them the same one";
+               << name << ", but layers of this stage have zero " << known->zero << " and " << zero
+               << "; give them the same one";
       if (known->reducesEveryMicroBatch != reducesEveryMicroBatch)
         return call.op.emitOpError("expects the gradient of the tied parameter ")
                << name << " to be reduced once a step or after each micro-batch, but its layers say both; give them "

@@ -202,6 +202,58 @@ def test_documents_put_in_other_families(name, tmp_path):
     assert [float(row.split(",")[1]) for row in rows[1:]] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["llama", *(pytest.param(name, marks=pytest.mark.wide) for name in ("gpt_neox", "cohere", "qwen3", "stablelm", "gpt2"))],
+)
+def test_values_have_the_names_that_they_have_without_documents(name, tmp_path):
+    """A plan that recomputes values is one for both programs: positions that are data rotate under the same name."""
+    archive, program, names = tmp_path / "model.pt", tmp_path / "model.mlir", []
+    assert export.main(["--config", str(MODELS / f"{name}.json"), "-o", str(archive)]) == 0
+    ends = [{"path": "embedding"}, {"path": "layers.1"}, {"path": "layers.2"}, {"path": "head"}]
+    units = [{"path": "layers.0", "strategy": {"recompute_values": ["nothing"]}}, *ends]
+    (tmp_path / "plan.json").write_text(json.dumps({"ranks": 1, "units": units}))
+    for options in ((), ("--documents",)):
+        succeed("galvatron-import", archive, *options, "--batch", BATCH, "--seq", SEQ, "-o", program)
+        refused = call("galvatron-opt", f"--plan={tmp_path / 'plan.json'}", "--compile-to=plan", program)
+        names.append(re.search(r"to name values out of (.*), but got 'nothing'", refused.stderr).group(1).split(", "))
+    assert sorted(names[0]) == sorted(names[1])
+    assert name == "gpt2" or any(value.endswith(".rope") for value in names[0])
+
+
+class Plain(torch.nn.Module):
+    """One block of attention, written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places = torch.nn.Embedding(VOCABULARY, 16), torch.nn.Embedding(SEQ, 16)
+        self.q, self.k, self.v, self.head = (torch.nn.Linear(16, n) for n in (16, 16, 16, VOCABULARY))
+
+    def forward(self, input_ids, labels):
+        batch, seq = input_ids.shape
+        x = self.words(input_ids) + self.places(torch.arange(seq))
+        q, k, v = (linear(x).view(batch, seq, 2, 8).transpose(1, 2) for linear in (self.q, self.k, self.v))
+        attention = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        logits = self.head(x + attention.transpose(1, 2).reshape(batch, seq, 16))
+        return functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+
+
+def test_a_batch_of_one(tmp_path):
+    """Merging samples and positions changes nothing but the shape: the loss is one of positions all the same."""
+    module, ids = Plain(), torch.arange(2 * SEQ).view(2, SEQ)
+    export.save(module, (ids, ids), tmp_path / "plain.pt")
+    program = tmp_path / "plain.mlir"
+    succeed("galvatron-import", tmp_path / "plain.pt", "--documents", "--batch", 1, "--seq", SEQ, "-o", program)
+    row = cut_rows()[:1]
+    (tmp_path / "tokens.bin").write_bytes(row.to(torch.uint8).numpy().tobytes())
+    options = ("--steps", 1, "--data", tmp_path / "tokens.bin", "--eod", EOD)
+    words = succeed("galvatron-opt", "--evaluate", program, *options, "--weights", program.with_suffix(".safetensors"))
+    documents = [d for d in row[0].split(LENGTHS[0]) if len(d) > 1]
+    total = sum(module(d[None], d[None]) * (len(d) - 1) for d in documents)
+    expected = (total / sum(len(d) - 1 for d in documents)).item()
+    assert float(words.stdout.split()[1].split(",")[1]) == pytest.approx(expected, rel=1e-5)
+
+
 class Pooled(torch.nn.Module):
     """Adds the mean of all tokens to each."""
 
