@@ -149,7 +149,7 @@ def is_lost(row: dict) -> bool:
     )
 
 
-def write_markdown(result: dict, path: Path) -> str:
+def text_of(result: dict) -> str:
     rows = []
     for row in result["rows"]:
         uniform, searched = row["uniform"], row["searched"]
@@ -168,7 +168,6 @@ def write_markdown(result: dict, path: Path) -> str:
     text += "with and without all\nrecomputed, with every number of micro-batches, that fits by its lowered bytes.\n\n"
     header = ["model, devices", "searched", "best uniform", "faster by", "searched plan"]
     text += report.table(header, rows)
-    path.write_text(text)
     return text
 
 
@@ -181,9 +180,7 @@ def main() -> int:
     for case in QUICK if arguments.quick else CASES:
         with tempfile.TemporaryDirectory() as folder:
             result["rows"] += compare(case, Path(folder))
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    print(write_markdown(result, arguments.output.with_suffix(".md")))
+    report.write(result, text_of(result), arguments.output)
     lost = [f"{row['model']}, {row['ranks']} x {row['gib']} GiB" for row in result["rows"] if is_lost(row)]
     if lost:
         sys.exit(f"search_wins: error: a uniform plan is faster than the searched one: {'; '.join(lost)}")

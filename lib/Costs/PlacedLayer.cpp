@@ -251,8 +251,8 @@ void PlacedReader::readParameter(BlockArgument argument) {
     return;
   }
   ArrayRef<int64_t> axes = getPartialAxes(argument);
-  size_t position = argument.getArgNumber() - layer.getNumInputs();
-  bool isTied = position < tied.size() && tied[position];
+  size_t index = argument.getArgNumber() - layer.getNumInputs();
+  bool isTied = index < tied.size() && tied[index];
   auto at = llvm::find_if(work.trained, [&](const TrainedParameters &other) {
     return ArrayRef(other.axes) == axes && other.isReadAsF32 == isReadAsF32 && other.isTied == isTied;
   });
@@ -343,9 +343,9 @@ LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch, bool pricesBoth
       padded[type].push_back({whatPads(strategy), layer});
     SmallVector<bool> &tied = isTied[call.getCallee()];
     tied.resize(call.getParameters().size());
-    for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>()))
+    for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>()))
       if (auto [first, isNew] = firstCalls.try_emplace(name, call); !isNew && first->second != call)
-        tied[position] = true;
+        tied[index] = true;
     SmallVector<bool> &losses = isLoss[call.getCallee()];
     losses.resize(call.getNumResults());
     for (auto [loss, output] : llvm::zip(losses, call.getOutputs()))

@@ -146,8 +146,10 @@ void ProgramCosts::addStates(search::LayerCost &cost, const LayerWork &work, con
     cost.savedBytes = std::max(cost.savedBytes, int64_t(whole));
   else
     state += whole;
-  cost.certainBytes = int64_t(lasting + work.certain.of(double(query.microBatchSamples)));
   cost.stateBytes = int64_t(state);
+  // From the second backward on, gradients of the ones before are there, too.
+  double certain = query.microBatches > 1 ? state : lasting;
+  cost.certainBytes = int64_t(certain + work.certain.of(double(query.microBatchSamples)));
   cost.tiedStateBytes = int64_t(tied);
   cost.updateSeconds = updated / device.memoryBytesPerSecond;
   cost.backwardSeconds += added / device.memoryBytesPerSecond;

@@ -158,8 +158,8 @@ Status Training::prepareData() {
     samples = std::make_shared<Windows>(manifest, std::move(file), order);
   RowRules rules{options.eod, order.resets, order.samples == "packed", manifest.ignoredLabel.has_value(),
                  manifest.ignoredLabel.value_or(kIgnoredLabel)};
-  batches.emplace(manifest, samples, rules);
   int64_t count = (lastStep - firstStep + 1) * manifest.globalBatch;
+  batches.emplace(manifest, samples, rules, done.samples + count);
   return samples->check(done.samples, count, world.rank(), world.size());
 }
 

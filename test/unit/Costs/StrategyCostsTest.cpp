@@ -200,8 +200,9 @@ TEST(StrategyCosts, zero_shares_states_among_the_ranks_of_a_gradient) {
   EXPECT_TRUE(isSame(asked(1, 2), kept(2, 2)) && isSame(asked(2, 1), kept(1, 2)));
   EXPECT_EQ(asked(3, 1).stateBytes, kept(3, 2).stateBytes + bytes);
   EXPECT_GT(asked(0, 2).scratchBytes, kept(0, 2).scratchBytes); // of all micro-batches but the first, apart
-  // Without the gradients, states outlast the step; the values are there when backward begins.
-  EXPECT_EQ(kept(3, 2).certainBytes, 3 * bytes / 4 + kept(3, 2).savedBytes);
+  // States and values are there when backward begins, gradients only when another went before.
+  EXPECT_EQ(kept(3, 1).certainBytes, 3 * bytes / 4 + kept(3, 1).savedBytes);
+  EXPECT_EQ(kept(3, 2).certainBytes, bytes + kept(3, 2).savedBytes);
   auto update = [&](int level) { return price(costs, "decoder", {.zero = level}, 4)->updateSeconds; };
   EXPECT_DOUBLE_EQ(update(0), 8 * 4 * 4080);
   for (int level : {1, 2, 3})
