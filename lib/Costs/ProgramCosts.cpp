@@ -22,20 +22,31 @@ static constexpr double kUpdatePasses = 8;
 struct ProgramCosts::Placed {
   std::mutex mutex; ///< of everything below, the copy of the module included
   LayerPlacer placer;
+  int64_t globalBatch;
   std::map<std::tuple<std::string, search::Strategy, int>, search::Result<LayerWork>> layers;
 
-  Placed(ModuleOp module, int64_t globalBatch) : placer(module, globalBatch) {}
+  Placed(ModuleOp module, int64_t globalBatch) : placer(module, globalBatch), globalBatch(globalBatch) {}
 
   /// Stays valid: elements of a map do not move.
   const search::Result<LayerWork> &get(const std::string &layerType, search::Strategy strategy, int dp) {
     strategy.strided = false; // only where the ranks of a group are
     strategy.zero = 0;        // only what they keep of the states
     std::lock_guard lock(mutex);
+    return find(layerType, strategy, dp);
+  }
+
+private:
+  const search::Result<LayerWork> &find(const std::string &layerType, const search::Strategy &strategy, int dp) {
     std::tuple key(layerType, strategy, dp);
-    auto at = layers.find(key);
-    if (at == layers.end())
-      at = layers.emplace(key, placer.place(layerType, strategy, dp)).first;
-    return at->second;
+    if (auto at = layers.find(key); at != layers.end())
+      return at->second;
+    // Experts take ranks of data parallelism.
+    int least = strategy.ep == 1 ? getSmallestDataDegree(globalBatch, dp) : dp;
+    if (least == dp)
+      return layers.emplace(key, placer.place(layerType, strategy, dp)).first->second;
+    const search::Result<LayerWork> &placed = find(layerType, strategy, least);
+    search::Result<LayerWork> work = placed ? withDataDegree(*placed, strategy, least, dp) : placed;
+    return layers.emplace(key, std::move(work)).first->second;
   }
 };
 
