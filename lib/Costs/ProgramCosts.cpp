@@ -18,12 +18,12 @@ static constexpr double kVectorShareOfProducts = 0.125;
 /// but the gradient, which the norm reads once more.
 static constexpr double kUpdatePasses = 8;
 
-/// Layers placed so far, by type, strategy (its `recompute` and `values` too) and dp.
+/// Layers placed so far, by strategy (its `recompute` and `values` too), dp and type.
 struct ProgramCosts::Placed {
   std::mutex mutex; ///< of everything below, the copy of the module included
   LayerPlacer placer;
   int64_t globalBatch;
-  std::map<std::tuple<std::string, search::Strategy, int>, search::Result<LayerWork>> layers;
+  std::map<std::tuple<search::Strategy, int, std::string>, search::Result<LayerWork>> layers;
 
   Placed(ModuleOp module, int64_t globalBatch) : placer(module, globalBatch), globalBatch(globalBatch) {}
 
@@ -37,7 +37,7 @@ struct ProgramCosts::Placed {
 
 private:
   const search::Result<LayerWork> &find(const std::string &layerType, const search::Strategy &strategy, int dp) {
-    std::tuple key(layerType, strategy, dp);
+    std::tuple key(strategy, dp, layerType);
     if (auto at = layers.find(key); at != layers.end())
       return at->second;
     // Experts take ranks of data parallelism.
