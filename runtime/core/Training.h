@@ -5,6 +5,8 @@
 #include "runtime/checkpoint/Checkpoint.h"
 #include "runtime/core/Report.h"
 #include "runtime/core/Timetable.h"
+#include "runtime/data/Batches.h"
+#include "runtime/data/GptSamples.h"
 #include "runtime/data/Windows.h"
 
 namespace galvatron {
@@ -31,6 +33,11 @@ private:
   void warnOfUnknownWeights(const std::string &path);
   Status openCarried(const std::string &start);
   Status prepareData();
+  Status checkDocuments(bool areIndexed);
+  /// What the samples are, and their order; `samples` has them once the place of a checkpoint is known.
+  Status openData(DataOrder &order, std::shared_ptr<GptSamples> &indexed, std::optional<TokenFile> &file);
+  Status openFile(DataOrder &order, std::optional<TokenFile> &file);
+  Status openIndexed(DataOrder &order, GptSamples &samples);
   /// Whether a checkpoint was trained on this data; moves on to where it stopped.
   Status resumeData(DataOrder &order);
   /// Notes how this run updates parameters; warns where a checkpoint's did otherwise.
@@ -61,7 +68,7 @@ private:
   char *arena = nullptr;
   Catalog catalog;
   Carried carried; // on the first rank
-  std::optional<Windows> windows;
+  std::optional<Batches> batches;
   Report report;
   TrainingState done; // at start, then after each step
   int64_t firstStep = 1, lastStep = 0, residentAtStart = 0;
