@@ -40,8 +40,9 @@ private:
     std::tuple key(strategy, dp, layerType);
     if (auto at = layers.find(key); at != layers.end())
       return at->second;
-    // Experts take ranks of data parallelism.
-    int least = strategy.ep == 1 ? getSmallestDataDegree(globalBatch, dp) : dp;
+    // Experts take ranks of data parallelism, and a layer is padded for the degrees of its plan.
+    bool isAlike = strategy.ep == 1 && !strategy.pad;
+    int least = isAlike ? getSmallestDataDegree(globalBatch, dp) : dp;
     if (least == dp)
       return layers.emplace(key, placer.place(layerType, strategy, dp)).first->second;
     const search::Result<LayerWork> &placed = find(layerType, strategy, least);
