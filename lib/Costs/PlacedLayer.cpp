@@ -309,7 +309,8 @@ double BodyWork::getPeak(double samples) const {
 //===----------------------------------------------------------------------===//
 
 int galvatron::getSmallestDataDegree(int64_t samples, int dp) {
-  if (samples % std::max(dp, 2))
+  // Of one sample on each device placements do not show what depends on samples.
+  if (samples % std::max(dp, 2) || samples <= 2)
     return dp;
   return dp > 1 ? int(plan::getPrimeFactors(dp).front()) : 2;
 }
@@ -326,11 +327,16 @@ public:
         fromAxes(plan::dealMeshAxes(fromMesh, this->from)), toAxes(plan::dealMeshAxes(toMesh, this->to)),
         factor(double(from) / to) {}
 
+  bool isAlongData(const MovedValue &value) const {
+    return llvm::any_of(fromAxes.of[kData], [&](int axis) { return llvm::is_contained(value.axes, axis); });
+  }
   void translate(BodyWork &body) const;
   void translate(TrainedParameters &some) const;
   void translate(Amount &amount) const { amount = amount.recut(factor); }
 
 private:
+  static constexpr int kData = int(plan::DimensionId::Dp);
+
   std::vector<int64_t> translate(ArrayRef<int64_t> axes) const;
 
   plan::StrategyValues from, to;
@@ -343,7 +349,6 @@ private:
 
 /// All axes of data parallelism, of which nothing takes some, stand for all.
 std::vector<int64_t> DataDegrees::translate(ArrayRef<int64_t> axes) const {
-  constexpr int kData = int(plan::DimensionId::Dp);
   std::vector<int> others;
   for (int64_t axis : axes)
     if (!llvm::is_contained(fromAxes.of[kData], int(axis)))
@@ -365,7 +370,6 @@ void DataDegrees::translate(BodyWork &body) const {
     value.axes = translate(value.axes);
     value.group = describeGroup(value.group.kind, value.axes, toAxes);
   }
-  llvm::erase_if(body.collectives, [](const MovedValue &value) { return value.axes.empty(); });
   for (ValueLife &life : body.values)
     translate(life.bytes);
 }
@@ -378,8 +382,11 @@ void DataDegrees::translate(TrainedParameters &some) const {
     some.ranks *= toMesh[axis];
 }
 
-LayerWork galvatron::withDataDegree(LayerWork work, const search::Strategy &strategy, int from, int to) {
+std::optional<LayerWork> galvatron::withDataDegree(LayerWork work, const search::Strategy &strategy, int from, int to) {
   DataDegrees degrees(strategy, from, to);
+  for (const MovedValue &value : llvm::concat<MovedValue>(work.forward.collectives, work.backward.collectives))
+    if (degrees.isAlongData(value))
+      return std::nullopt;
   degrees.translate(work.forward);
   degrees.translate(work.backward);
   degrees.translate(work.inputs);

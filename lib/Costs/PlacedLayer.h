@@ -77,8 +77,9 @@ struct LayerWork {
 int getSmallestDataDegree(int64_t samples, int dp);
 
 /// `work` of `from` data-parallel ranks, more than one, as `to` of them have it. Exact, as they cut the batch and
-/// nothing else: of what they cut each has so much more or less, and the groups along them are as much smaller.
-LayerWork withDataDegree(LayerWork work, const search::Strategy &strategy, int from, int to);
+/// nothing else: of what they cut each has so much more or less, and gradients' groups are as much smaller or larger.
+/// None where some op reads samples of several ranks.
+std::optional<LayerWork> withDataDegree(LayerWork work, const search::Strategy &strategy, int from, int to);
 
 /// Places and counts layers of a module after phase `differentiate`, on a copy of it. Not thread-safe.
 class LayerPlacer {

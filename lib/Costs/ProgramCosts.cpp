@@ -43,11 +43,11 @@ private:
     // Experts take ranks of data parallelism, and a layer is padded for the degrees of its plan.
     bool isAlike = strategy.ep == 1 && !strategy.pad;
     int least = isAlike ? getSmallestDataDegree(globalBatch, dp) : dp;
-    if (least == dp)
-      return layers.emplace(key, placer.place(layerType, strategy, dp)).first->second;
-    const search::Result<LayerWork> &placed = find(layerType, strategy, least);
-    search::Result<LayerWork> work = placed ? withDataDegree(*placed, strategy, least, dp) : placed;
-    return layers.emplace(key, std::move(work)).first->second;
+    if (least != dp)
+      if (const search::Result<LayerWork> &placed = find(layerType, strategy, least))
+        if (std::optional<LayerWork> work = withDataDegree(*placed, strategy, least, dp))
+          return layers.emplace(key, std::move(*work)).first->second;
+    return layers.emplace(key, placer.place(layerType, strategy, dp)).first->second;
   }
 };
 

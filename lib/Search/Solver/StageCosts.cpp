@@ -314,8 +314,8 @@ Strategy Setting::plainOf(Strategy strategy) const {
 }
 
 /// Sets of values worth recomputing: those on the lower convex hull of bytes kept against compute, from nothing to
-/// everything. `none`: what recomputes none of the layer's `names` values. Between two of the hull, layers mix. The sets
-/// are the same whatever links take, so that faster ones lose none.
+/// everything. `none`: what recomputes none of the layer's `names` values. Between two of the hull, layers mix. The
+/// sets are the same whatever links take, so that faster ones lose none.
 std::vector<std::uint32_t> Setting::valueSets(int layer, std::size_t names, const Option &none) {
   struct Value {
     double seconds, bytes;
