@@ -149,10 +149,14 @@ void PlacedReader::number() {
 void PlacedReader::readSaved() {
   if (!backward)
     return;
+  DenseSet<Value> results; // the next layer's inputs: counted there
+  for (Value result : layer.getBody().front().getTerminator()->getOperands())
+    results.insert(getRoot(result));
   for (Value value : getSavedValues(layer, backward))
     if (value.getDefiningOp()->getNumOperands()) {
-      saved.insert(getRoot(value));
       work.saved += amounts.getBytes(value);
+      if (saved.insert(getRoot(value)) && !results.contains(getRoot(value)))
+        work.certain += amounts.getBytes(value);
     }
 }
 
@@ -229,8 +233,11 @@ void PlacedReader::readArguments() {
   for (BlockArgument argument : layer.getBody().front().getArguments()) {
     if (argument.getArgNumber() >= layer.getNumInputs())
       readParameter(argument);
-    else if (backward && graph::isFloatTensor(argument.getType()))
+    else if (backward && graph::isFloatTensor(argument.getType())) {
       work.inputs += amounts.getBytes(argument);
+      if (llvm::any_of(argument.getUsers(), [&](Operation *user) { return backward->isProperAncestor(user); }))
+        work.certain += amounts.getBytes(argument);
+    }
   }
 }
 

@@ -39,7 +39,7 @@ Status Batches::fill(gvrt_context &context, const Device &device, char *arena, i
     for (const auto &[b, parts] : rows) {
       if (Status status = samples->read(firstSample + b, sample); !status.ok())
         return status;
-      PackedRow<int64_t> packed(sample.tokens, manifest.sequence, rules, sample.ends);
+      PackedRow<int64_t> packed(sample.tokens, manifest.sequence, rules, sample.ends, sample.labels);
       for (const Part &part : parts) {
         const std::vector<int64_t> &values = packed.input(part.input->name);
         row.clear();
@@ -68,7 +68,7 @@ Status Batches::dump(const std::string &folder, int64_t step, int64_t firstSampl
       good = false, error = status.message;
     if (!good)
       break;
-    PackedRow<int64_t> row(sample.tokens, manifest.sequence, told, sample.ends);
+    PackedRow<int64_t> row(sample.tokens, manifest.sequence, told, sample.ends, sample.labels);
     int64_t bytes = manifest.sequence * sizeof(int64_t);
     for (const char *input : kInputs)
       good = good && writer.writeBytes(input, b * bytes, bytes, row.input(input).data(), error);

@@ -49,7 +49,7 @@ Status Windows::check(int64_t first, int64_t count, int rank, int size) const {
 }
 
 Status Windows::read(int64_t number, Sample &sample) const {
-  sample.tokens.resize(manifest.sequence);
+  sample = {std::vector<int64_t>(manifest.sequence), {}, {}};
   if (file)
     return file->read(firstToken(number), manifest.sequence, sample.tokens.data());
   random::Stream stream{random::mix(~random::mix(order.seed)), (uint64_t)number};

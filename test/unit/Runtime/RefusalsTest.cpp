@@ -87,8 +87,10 @@ TEST_F(RefusalsTest, EntriesThatNameWhatIsNotThere) {
 TEST_F(RefusalsTest, ALogOnAFullDisk) {
   Report report;
   ASSERT_TRUE(Report::open("/dev/full", /*quiet=*/true, report).ok());
-  EXPECT_EQ(report.step({.step = 1, .last = 1, .loss = 0, .rate = 0, .gradientNorm = 0, .tokensPerSecond = 0, .peakBytes = 0})
-                .message, "cannot write the log /dev/full: No space left on device");
+  EXPECT_EQ(
+      report.step({.step = 1, .last = 1, .loss = 0, .rate = 0, .gradientNorm = 0, .tokensPerSecond = 0, .peakBytes = 0})
+          .message,
+      "cannot write the log /dev/full: No space left on device");
 }
 
 TEST_F(RefusalsTest, AFileThatBecameShorter) {
