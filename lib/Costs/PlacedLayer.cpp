@@ -396,8 +396,8 @@ std::optional<LayerWork> galvatron::withDataDegree(LayerWork work, const search:
       return std::nullopt;
   degrees.translate(work.forward);
   degrees.translate(work.backward);
-  degrees.translate(work.inputs);
-  degrees.translate(work.saved);
+  for (Amount *amount : {&work.inputs, &work.saved, &work.certain})
+    degrees.translate(*amount);
   for (TrainedParameters &some : work.trained)
     degrees.translate(some);
   return work;
