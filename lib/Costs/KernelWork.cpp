@@ -19,9 +19,12 @@
 using namespace mlir;
 using namespace galvatron;
 
-/// Whether a micro-batch has only a part of the value.
-static bool isPartOfTime(dist::PlacementAttr placement) {
-  return llvm::is_contained(placement.getMeshAxes(), dist::PlacementAttr::kTime);
+/// `amount`: of a sample where a micro-batch has only a part of it, else of any.
+Amount PlacedAmounts::make(double amount, bool isPartOfTime, bool isCutByData) const {
+  Amount made = isPartOfTime ? Amount{0, amount} : Amount{amount, 0};
+  if (isCutByData)
+    made.cutFixed = made.fixed, made.cutPerSample = made.perSample;
+  return made;
 }
 
 Amount PlacedAmounts::getBytes(Value value) const {
@@ -29,8 +32,10 @@ Amount PlacedAmounts::getBytes(Value value) const {
   if (!type)
     return {};
   double bytes = double(dist::getLocalType(type).getNumElements()) * std::max(8u, type.getElementTypeBitWidth()) / 8;
-  bool isPart = isPartOfTime(dist::getPlacement(type));
-  return isPart ? Amount{0, bytes * parts / globalBatch} : Amount{bytes, 0};
+  ArrayRef<int64_t> meshAxes = dist::getPlacement(type).getMeshAxes();
+  bool isPart = llvm::is_contained(meshAxes, dist::PlacementAttr::kTime);
+  bool isCut = llvm::any_of(dataAxes, [&](int axis) { return llvm::is_contained(meshAxes, axis); });
+  return make(isPart ? bytes * parts / globalBatch : bytes, isPart, isCut);
 }
 
 Amount PlacedAmounts::getShare(Operation *op, double whole) const {
@@ -43,7 +48,9 @@ Amount PlacedAmounts::getShare(Operation *op, double whole) const {
   for (auto [meshAxis, extent] : cuts)
     if (meshAxis != dist::PlacementAttr::kTime)
       whole /= double(extent);
-  return cuts.contains(dist::PlacementAttr::kTime) ? Amount{0, whole / globalBatch} : Amount{whole, 0};
+  bool isPart = cuts.contains(dist::PlacementAttr::kTime);
+  bool isCut = llvm::any_of(dataAxes, [&](int axis) { return cuts.contains(axis); });
+  return make(isPart ? whole / globalBatch : whole, isPart, isCut);
 }
 
 bool galvatron::isView(Operation *op) {
@@ -258,7 +265,7 @@ KernelWork KernelReader::describe(ArrayRef<unsigned> kernel) const {
     pairs *= search::kBackwardAttention;
   }
   work.pairs = amounts.getShare(first, pairs * imbalance);
-  work.flops = {work.flops.fixed * imbalance, work.flops.perSample * imbalance};
+  work.flops = work.flops * imbalance;
   return work;
 }
 

@@ -9,6 +9,7 @@
 
 #include "mlir/IR/Operation.h"
 #include "llvm/ADT/STLFunctionalExtras.h"
+#include "llvm/ADT/SmallVector.h"
 
 #include <cstdint>
 #include <vector>
@@ -18,12 +19,23 @@ namespace galvatron {
 /// What one device has of something in one micro-batch of n samples (counted over all ranks): fixed + n · perSample.
 struct Amount {
   double fixed = 0, perSample = 0;
+  double cutFixed = 0, cutPerSample = 0; ///< of both, what data parallelism cuts
 
   double of(double samples) const { return fixed + samples * perSample; }
   Amount &operator+=(const Amount &other) {
     fixed += other.fixed;
     perSample += other.perSample;
+    cutFixed += other.cutFixed;
+    cutPerSample += other.cutPerSample;
     return *this;
+  }
+  Amount operator*(double factor) const {
+    return {fixed * factor, perSample * factor, cutFixed * factor, cutPerSample * factor};
+  }
+  /// With `factor` times as much of what data parallelism cuts.
+  Amount recut(double factor) const {
+    return {fixed + cutFixed * (factor - 1), perSample + cutPerSample * (factor - 1), cutFixed * factor,
+            cutPerSample * factor};
   }
 };
 
@@ -31,8 +43,9 @@ struct Amount {
 /// does.
 class PlacedAmounts {
 public:
-  /// `parts`: micro-batches of the placements.
-  PlacedAmounts(int64_t globalBatch, int64_t parts) : globalBatch(double(globalBatch)), parts(double(parts)) {}
+  /// `parts`: micro-batches of the placements; `dataAxes`: mesh axes of data parallelism.
+  PlacedAmounts(int64_t globalBatch, int64_t parts, llvm::ArrayRef<int> dataAxes)
+      : globalBatch(double(globalBatch)), parts(double(parts)), dataAxes(dataAxes.begin(), dataAxes.end()) {}
 
   /// Of all elements that a device holds; nothing of what is no tensor.
   Amount getBytes(mlir::Value value) const;
@@ -43,7 +56,10 @@ public:
   double atOnce(const Amount &amount) const { return amount.of(globalBatch); }
 
 private:
+  Amount make(double amount, bool isPartOfTime, bool isCutByData) const;
+
   double globalBatch, parts;
+  llvm::SmallVector<int> dataAxes;
 };
 
 /// One kernel on one device.

@@ -3,6 +3,7 @@
 
 #include "dialects/Dist/Dist.h"
 #include "dialects/Graph/GraphStructure.h"
+#include "dialects/Plan/Ranks.h"
 #include "galvatron/Costs/ModelLayers.h"
 #include "galvatron/Kernels/FusionRule.h"
 #include "galvatron/Placement/ExchangeFusion.h"
@@ -50,16 +51,14 @@ static std::optional<search::Group> findGroup(const std::set<StringRef> &rows, c
 
 /// A collective along mesh axes: by the search's word where there is one, else by the axes.
 static search::Collective describeGroup(search::CollectiveKind kind, ArrayRef<int64_t> axes,
-                                        const LayerSubAxes &subAxes) {
+                                        const plan::MeshAxes &meshAxes) {
   search::Collective collective{.kind = kind};
   std::set<StringRef> rows, all, cut; // cut: rows of which only some axes take part
-  for (const LayerSubAxes::MeshAxis &meshAxis : subAxes.getMeshAxes())
-    if (meshAxis.id >= 0) {
-      all.insert(meshAxis.parallelism);
-      if (llvm::is_contained(axes, meshAxis.id))
-        rows.insert(meshAxis.parallelism);
-      else
-        cut.insert(meshAxis.parallelism);
+  for (auto [id, own] : llvm::enumerate(meshAxes.of))
+    for (int axis : own) {
+      StringRef row = plan::kDimensions[id].key;
+      all.insert(row);
+      (llvm::is_contained(axes, axis) ? rows : cut).insert(row);
     }
   bool isWhole = llvm::none_of(rows, [&](StringRef row) { return cut.contains(row); });
   if (std::optional<search::Group> group = isWhole ? findGroup(rows, all) : std::nullopt) {
@@ -80,8 +79,10 @@ namespace {
 class PlacedReader {
 public:
   /// `isTied`: by position of parameters; may be empty.
-  PlacedReader(graph::LayerOp layer, const LayerSubAxes &subAxes, const PlacedAmounts &amounts, ArrayRef<bool> isTied)
-      : layer(layer), backward(layer.getBackward()), subAxes(subAxes), amounts(amounts), tied(isTied) {}
+  PlacedReader(graph::LayerOp layer, const LayerSubAxes &subAxes, const plan::MeshAxes &meshAxes,
+               const PlacedAmounts &amounts, ArrayRef<bool> isTied)
+      : layer(layer), backward(layer.getBackward()), subAxes(subAxes), meshAxes(meshAxes), amounts(amounts),
+        tied(isTied) {}
   LayerWork read();
 
 private:
@@ -96,12 +97,13 @@ private:
   std::vector<ValueLife> readValues(Block &block);
   bool isCutByTensor(Operation *op);
   MovedValue move(search::CollectiveKind kind, ArrayRef<int64_t> axes, Amount bytes) {
-    return {describeGroup(kind, axes, subAxes), bytes};
+    return {describeGroup(kind, axes, meshAxes), axes.vec(), bytes};
   }
 
   graph::LayerOp layer;
   graph::BackwardOp backward;
   const LayerSubAxes &subAxes;
+  const plan::MeshAxes &meshAxes;
   const PlacedAmounts &amounts;
   ArrayRef<bool> tied;
   LayerWork work;
@@ -257,7 +259,7 @@ void PlacedReader::readParameter(BlockArgument argument) {
     return ArrayRef(other.axes) == axes && other.isReadAsF32 == isReadAsF32 && other.isTied == isTied;
   });
   if (at == work.trained.end()) {
-    work.trained.push_back({.sum = describeGroup(search::CollectiveKind::AllReduce, axes, subAxes),
+    work.trained.push_back({.sum = describeGroup(search::CollectiveKind::AllReduce, axes, meshAxes),
                             .axes = axes.vec(),
                             .isReadAsF32 = isReadAsF32,
                             .isTied = isTied});
@@ -307,6 +309,98 @@ double BodyWork::getPeak(double samples) const {
   for (double change : changes)
     peak = std::max(peak, there += change);
   return peak;
+}
+
+//===----------------------------------------------------------------------===//
+// Data-parallel degrees
+//===----------------------------------------------------------------------===//
+
+int galvatron::getSmallestDataDegree(int64_t samples, int dp) {
+  // Of one sample on each device placements do not show what depends on samples.
+  if (samples % std::max(dp, 2) || samples <= 2)
+    return dp;
+  return dp > 1 ? int(plan::getPrimeFactors(dp).front()) : 2;
+}
+
+namespace {
+
+/// Mesh axes of one data-parallel degree, in the place of another's.
+class DataDegrees {
+public:
+  DataDegrees(const search::Strategy &strategy, int from, int to)
+      : from(search::valuesOf(strategy, from)), to(search::valuesOf(strategy, to)),
+        fromMesh(plan::getPrimeFactors(int64_t(from) * strategy.modelRanks())),
+        toMesh(plan::getPrimeFactors(int64_t(to) * strategy.modelRanks())),
+        fromAxes(plan::dealMeshAxes(fromMesh, this->from)), toAxes(plan::dealMeshAxes(toMesh, this->to)),
+        factor(double(from) / to) {}
+
+  bool isAlongData(const MovedValue &value) const {
+    return llvm::any_of(fromAxes.of[kData], [&](int axis) { return llvm::is_contained(value.axes, axis); });
+  }
+  void translate(BodyWork &body) const;
+  void translate(TrainedParameters &some) const;
+  void translate(Amount &amount) const { amount = amount.recut(factor); }
+
+private:
+  static constexpr int kData = int(plan::DimensionId::Dp);
+
+  std::vector<int64_t> translate(ArrayRef<int64_t> axes) const;
+
+  plan::StrategyValues from, to;
+  plan::Mesh fromMesh, toMesh;
+  plan::MeshAxes fromAxes, toAxes;
+  double factor;
+};
+
+} // namespace
+
+/// All axes of data parallelism, of which nothing takes some, stand for all.
+std::vector<int64_t> DataDegrees::translate(ArrayRef<int64_t> axes) const {
+  std::vector<int> others;
+  for (int64_t axis : axes)
+    if (!llvm::is_contained(fromAxes.of[kData], int(axis)))
+      others.push_back(int(axis));
+  bool isAlongData = others.size() < axes.size();
+  std::vector<int> translated = plan::translateAxes(others, fromMesh, from, toMesh, to);
+  if (isAlongData)
+    llvm::append_range(translated, toAxes.of[kData]);
+  llvm::sort(translated);
+  return {translated.begin(), translated.end()};
+}
+
+void DataDegrees::translate(BodyWork &body) const {
+  for (KernelWork &kernel : body.kernels)
+    for (Amount *amount : {&kernel.flops, &kernel.bytes, &kernel.pairs})
+      translate(*amount);
+  for (MovedValue &value : body.collectives) {
+    translate(value.bytes);
+    value.axes = translate(value.axes);
+    value.group = describeGroup(value.group.kind, value.axes, toAxes);
+  }
+  for (ValueLife &life : body.values)
+    translate(life.bytes);
+}
+
+void DataDegrees::translate(TrainedParameters &some) const {
+  some.axes = translate(some.axes);
+  some.sum = describeGroup(some.sum.kind, some.axes, toAxes);
+  some.ranks = 1;
+  for (int64_t axis : some.axes)
+    some.ranks *= toMesh[axis];
+}
+
+std::optional<LayerWork> galvatron::withDataDegree(LayerWork work, const search::Strategy &strategy, int from, int to) {
+  DataDegrees degrees(strategy, from, to);
+  for (const MovedValue &value : llvm::concat<MovedValue>(work.forward.collectives, work.backward.collectives))
+    if (degrees.isAlongData(value))
+      return std::nullopt;
+  degrees.translate(work.forward);
+  degrees.translate(work.backward);
+  for (Amount *amount : {&work.inputs, &work.saved, &work.certain})
+    degrees.translate(*amount);
+  for (TrainedParameters &some : work.trained)
+    degrees.translate(some);
+  return work;
 }
 
 //===----------------------------------------------------------------------===//
@@ -401,8 +495,10 @@ FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyA
   if (graph::BackwardOp backward = placed.getBackward())
     recomputeAsPlanned(placed, backward, strategy);
   fuseExchanges(placed);
-  PlacedAmounts amounts(globalBatch, parts);
-  LayerWork work = PlacedReader(placed, *base->subAxes, amounts, isTied.lookup(layer.getSymName())).read();
+  ArrayRef<int64_t> mesh = base->subAxes->getMesh();
+  plan::MeshAxes meshAxes = plan::dealMeshAxes({mesh.begin(), mesh.end()}, kept);
+  PlacedAmounts amounts(globalBatch, parts, meshAxes.of[int(plan::DimensionId::Dp)]);
+  LayerWork work = PlacedReader(placed, *base->subAxes, meshAxes, amounts, isTied.lookup(layer.getSymName())).read();
   placed.erase();
   return work;
 }

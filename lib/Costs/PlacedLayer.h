@@ -22,8 +22,9 @@ namespace galvatron {
 
 /// A collective of a micro-batch or of a step.
 struct MovedValue {
-  search::Collective group; ///< its kind and ranks
-  Amount bytes;             ///< in the place of `group.bytes`, and counted as there
+  search::Collective group;  ///< its kind and ranks
+  std::vector<int64_t> axes; ///< of those ranks
+  Amount bytes;              ///< in the place of `group.bytes`, and counted as there
 };
 
 /// A value that needs memory of its own from op `first` to op `last`, numbered over forward and then backward.
@@ -74,6 +75,14 @@ struct LayerWork {
   bool isCutByTensor = false;
   bool hasBackward = false;
 };
+
+/// The data-parallel degree whose work is that of `dp` but for `withDataDegree`: the smallest there is.
+int getSmallestDataDegree(int64_t samples, int dp);
+
+/// `work` of `from` data-parallel ranks, more than one, as `to` of them have it. Exact, as they cut the batch and
+/// nothing else: of what they cut each has so much more or less, and gradients' groups are as much smaller or larger.
+/// None where some op reads samples of several ranks.
+std::optional<LayerWork> withDataDegree(LayerWork work, const search::Strategy &strategy, int from, int to);
 
 /// Places and counts layers of a module after phase `differentiate`, on a copy of it. Not thread-safe.
 class LayerPlacer {

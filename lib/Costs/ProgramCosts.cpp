@@ -18,24 +18,37 @@ static constexpr double kVectorShareOfProducts = 0.125;
 /// but the gradient, which the norm reads once more.
 static constexpr double kUpdatePasses = 8;
 
-/// Layers placed so far, by type, strategy (its `recompute` and `values` too) and dp.
+/// Layers placed so far, by strategy (its `recompute` and `values` too), dp and type.
 struct ProgramCosts::Placed {
   std::mutex mutex; ///< of everything below, the copy of the module included
   LayerPlacer placer;
-  std::map<std::tuple<std::string, search::Strategy, int>, search::Result<LayerWork>> layers;
+  int64_t globalBatch;
+  std::map<std::tuple<search::Strategy, int, std::string>, search::Result<LayerWork>> layers;
 
-  Placed(ModuleOp module, int64_t globalBatch, bool pricesBothEnds) : placer(module, globalBatch, pricesBothEnds) {}
+  Placed(ModuleOp module, int64_t globalBatch, bool pricesBothEnds)
+      : placer(module, globalBatch, pricesBothEnds), globalBatch(globalBatch) {}
 
   /// Stays valid: elements of a map do not move.
   const search::Result<LayerWork> &get(const std::string &layerType, search::Strategy strategy, int dp) {
     strategy.strided = false; // only where the ranks of a group are
     strategy.zero = 0;        // only what they keep of the states
     std::lock_guard lock(mutex);
-    std::tuple key(layerType, strategy, dp);
-    auto at = layers.find(key);
-    if (at == layers.end())
-      at = layers.emplace(key, placer.place(layerType, strategy, dp)).first;
-    return at->second;
+    return find(layerType, strategy, dp);
+  }
+
+private:
+  const search::Result<LayerWork> &find(const std::string &layerType, const search::Strategy &strategy, int dp) {
+    std::tuple key(strategy, dp, layerType);
+    if (auto at = layers.find(key); at != layers.end())
+      return at->second;
+    // Experts take ranks of data parallelism, and a layer is padded for the degrees of its plan.
+    bool isAlike = strategy.ep == 1 && !strategy.pad;
+    int least = isAlike ? getSmallestDataDegree(globalBatch, dp) : dp;
+    if (least != dp)
+      if (const search::Result<LayerWork> &placed = find(layerType, strategy, least))
+        if (std::optional<LayerWork> work = withDataDegree(*placed, strategy, least, dp))
+          return layers.emplace(key, std::move(*work)).first->second;
+    return layers.emplace(key, placer.place(layerType, strategy, dp)).first->second;
   }
 };
 
@@ -44,7 +57,8 @@ struct ProgramCosts::Placed {
 static bool takesBothEnds(const search::DeviceKind &device) { return device.name == "cpu"; }
 
 ProgramCosts::ProgramCosts(ModuleOp module, const search::Cluster &cluster, int64_t globalBatch, Priced priced)
-    : device(cluster.device), priced(priced), placed(std::make_unique<Placed>(module, globalBatch, takesBothEnds(cluster.device))) {}
+    : device(cluster.device), priced(priced),
+      placed(std::make_unique<Placed>(module, globalBatch, takesBothEnds(cluster.device))) {}
 
 ProgramCosts::~ProgramCosts() = default;
 

@@ -14,8 +14,8 @@ namespace {
 std::shared_ptr<const std::vector<OptionLists>> withTied(const std::shared_ptr<const Setting> &setting,
                                                          const std::optional<TiedStrategy> &tied) {
   if (!tied)
-    return {setting, &setting->options};
-  auto lists = std::make_shared<std::vector<OptionLists>>(setting->options);
+    return setting->options;
+  auto lists = std::make_shared<std::vector<OptionLists>>(*setting->options);
   for (OptionLists &byType : *lists)
     for (std::size_t type = 0; type < byType.size(); ++type)
       if (setting->tied[type])
@@ -127,7 +127,7 @@ std::vector<Candidate> candidatesOf(const std::shared_ptr<const Setting> &settin
     shared.clear();
     for (std::size_t type = 0; type < setting->tied.size(); ++type)
       if (setting->tied[type])
-        for (const Option &option : setting->options[0][type])
+        for (const Option &option : (*setting->options)[0][type])
           shared.insert(TiedStrategy::of(option.strategy));
   }
   std::vector<Candidate> candidates;

@@ -260,13 +260,13 @@ double Setting::redistributionOf(int stageClass, const Layout &from, const Layou
 }
 
 const std::vector<double> &Setting::redistributionTable(int stageClass, std::int64_t boundary) const {
-  return tables[stageClass].at(boundary);
+  return (*tables)[stageClass].at(boundary);
 }
 
 double Setting::redistribution(int stageClass, int from, int to, std::int64_t boundary) const {
   if (from == to || from < 0)
     return 0;
-  if (!tables.empty())
+  if (tables)
     return redistributionTable(stageClass, boundary)[from * layouts.size() + to];
   return redistributionOf(stageClass, layouts[from], layouts[to], double(boundary));
 }
@@ -344,24 +344,35 @@ Setting Setting::bare(const Problem &problem, int stages, int microBatches, plan
     }
     setting.typeOf.push_back(at->second);
   }
-  setting.options.assign(setting.links.size(), OptionLists(types.size()));
+  setting.options = std::make_shared<std::vector<OptionLists>>(setting.links.size(), OptionLists(types.size()));
   return setting;
 }
 
-namespace {
-/// Sets of values worth recomputing: those on the lower convex hull of bytes
-/// kept against compute, from nothing to everything. `alone[k]` makes only value k
-/// again. Between two of the hull, layers mix. The sets are the same whatever links
-/// take, so that faster ones lose none.
-std::vector<std::uint32_t> valueSets(const Option &none, const std::vector<std::optional<Option>> &alone) {
+/// What stands for the strategy where values are chosen: their bytes and seconds are the same whatever ZeRO shares and
+/// wherever ranks are, but for what gradients of a single micro-batch hide.
+Strategy Setting::plainOf(Strategy strategy) const {
+  strategy.strided = false;
+  if (microBatches > 1)
+    strategy.zero = 0;
+  return strategy;
+}
+
+/// Sets of values worth recomputing: those on the lower convex hull of bytes kept against compute, from nothing to
+/// everything. `none`: what recomputes none of the layer's `names` values. Between two of the hull, layers mix. The
+/// sets are the same whatever links take, so that faster ones lose none.
+std::vector<std::uint32_t> Setting::valueSets(int layer, std::size_t names, const Option &none) {
   struct Value {
     double seconds, bytes;
     std::uint32_t bit;
   };
   std::vector<Value> values;
-  for (std::size_t k = 0; k < alone.size(); ++k)
-    if (alone[k] && alone[k]->saved < none.saved)
-      values.push_back({alone[k]->recompute, double(none.saved - alone[k]->saved), 1u << k});
+  Strategy alone = none.strategy;
+  for (std::size_t k = 0; k < names; ++k) {
+    alone.values = 1u << k;
+    Result<Option> option = price(layer, alone, none.dp);
+    if (option && option->saved < none.saved)
+      values.push_back({option->recompute, double(none.saved - option->saved), alone.values});
+  }
   std::sort(values.begin(), values.end(), [](const Value &a, const Value &b) {
     return std::pair{a.seconds / a.bytes, a.bit} < std::pair{b.seconds / b.bytes, b.bit};
   });
@@ -371,7 +382,6 @@ std::vector<std::uint32_t> valueSets(const Option &none, const std::vector<std::
     sets.push_back(set |= value.bit);
   return sets;
 }
-} // namespace
 
 Result<Setting> Setting::make(const Problem &problem, int stages, int microBatches, plan::Mesh mesh) {
   Setting setting = bare(problem, stages, microBatches, std::move(mesh));
@@ -388,8 +398,8 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
       }
     offered = std::move(all);
   }
-  int classes = int(setting.options.size());
-  for (std::size_t type = 0; type < setting.options[0].size(); ++type) {
+  int classes = int(setting.options->size());
+  for (std::size_t type = 0; type < (*setting.options)[0].size(); ++type) {
     int layer = setting.exampleOf[type];
     bool isBlock = problem.layers[layer].role == LayerRole::Block;
     auto offer = [&](const Strategy &strategy, int dp) -> std::optional<Option> {
@@ -403,12 +413,13 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
         made.push_back(std::move(*option));
       }
       for (int each = 0; each < classes; ++each)
-        setting.options[each][type].push_back(made[each]);
+        (*setting.options)[each][type].push_back(made[each]);
       return made[0];
     };
     std::size_t names = space.recomputeValues && space.recompute && isBlock
                             ? problem.costs->recomputableValues(problem.layers[layer]).size()
                             : 0;
+    std::map<std::pair<Strategy, int>, std::vector<std::uint32_t>> known;
     for (const auto &[strategy, dp] : offered) {
       if (!isBlock && (strategy.recompute || strategy.ep > 1))
         continue; // nothing to recompute or no experts in the ends
@@ -419,19 +430,16 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
       std::optional<Option> made = offer(strategy, dp);
       if (!made || strategy.recompute || !names)
         continue;
-      std::vector<std::optional<Option>> alone(names);
-      Strategy partly = strategy;
-      for (std::size_t k = 0; k < names; ++k) {
-        partly.values = 1u << k;
-        if (Result<Option> option = setting.price(layer, partly, dp))
-          alone[k] = std::move(*option);
-      }
-      for (std::uint32_t set : valueSets(*made, alone)) {
+      auto [sets, isNew] = known.try_emplace({setting.plainOf(strategy), dp});
+      if (isNew)
+        sets->second = setting.valueSets(layer, names, *made);
+      for (std::uint32_t set : sets->second) {
+        Strategy partly = strategy;
         partly.values = set;
         offer(partly, dp);
       }
     }
-    if (setting.options[0][type].empty())
+    if ((*setting.options)[0][type].empty())
       return Error{"no strategy is left for layer '" + problem.layers[layer].path + "' on " +
                    std::to_string(setting.stageRanks) + " ranks a stage" +
                    (setting.refusal.empty() ? "" : ": " + setting.refusal)};
@@ -441,7 +449,7 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
 }
 
 void Setting::keepOnly(int type, const std::vector<int> &kept) {
-  for (OptionLists &lists : options) {
+  for (OptionLists &lists : *options) {
     std::vector<Option> chosen;
     for (int index : kept)
       chosen.push_back(std::move(lists[type][index]));
@@ -461,8 +469,8 @@ bool noWorse(const Option &other, const Option &option, double extra) {
 } // namespace
 
 void Setting::dropWithinLayouts() {
-  for (std::size_t type = 0; type < options[0].size(); ++type) {
-    const std::vector<Option> &list = options[0][type];
+  for (std::size_t type = 0; type < (*options)[0].size(); ++type) {
+    const std::vector<Option> &list = (*options)[0][type];
     std::vector<int> order(list.size()), kept;
     std::iota(order.begin(), order.end(), 0);
     std::sort(order.begin(), order.end(), [&](int a, int b) {
@@ -475,7 +483,7 @@ void Setting::dropWithinLayouts() {
       std::vector<int> &alike =
           peers[{list[index].layout, tied[type] ? TiedStrategy::of(list[index].strategy) : TiedStrategy()}];
       auto beats = [&](int other) {
-        return std::all_of(options.begin(), options.end(), [&](const OptionLists &lists) {
+        return std::all_of(options->begin(), options->end(), [&](const OptionLists &lists) {
           return noWorse(lists[type][other], lists[type][index], 0);
         });
       };
@@ -493,9 +501,9 @@ void Setting::dropAcrossLayouts() {
   // neighbour, on either side, for any boundary value of the model.
   std::size_t count = layouts.size();
   std::vector<double> more(count * count, 0);
-  for (std::size_t each = 0; each < options.size(); ++each) {
+  for (std::size_t each = 0; each < options->size(); ++each) {
     std::vector<double> before(count * count, 0), after(count * count, 0);
-    for (const auto &[boundary, table] : tables[each])
+    for (const auto &[boundary, table] : (*tables)[each])
       for (std::size_t a = 0; a < count; ++a)
         for (std::size_t b = 0; b < count; ++b)
           for (std::size_t other = 0; other < count; ++other) {
@@ -507,12 +515,12 @@ void Setting::dropAcrossLayouts() {
     for (std::size_t at = 0; at < more.size(); ++at)
       more[at] = std::max(more[at], before[at] + after[at]);
   }
-  for (std::size_t type = 0; type < options[0].size(); ++type) {
+  for (std::size_t type = 0; type < (*options)[0].size(); ++type) {
     std::vector<int> kept;
-    for (int index = 0; index < int(options[0][type].size()); ++index) {
-      const Option &option = options[0][type][index];
+    for (int index = 0; index < int((*options)[0][type].size()); ++index) {
+      const Option &option = (*options)[0][type][index];
       auto beats = [&](int at) {
-        const Option &other = options[0][type][at];
+        const Option &other = (*options)[0][type][at];
         if (!noWorse(other, option, 0) || other.boundary != option.boundary ||
             (tied[type] && TiedStrategy::of(other.strategy) != TiedStrategy::of(option.strategy)))
           return false;
@@ -523,7 +531,7 @@ void Setting::dropAcrossLayouts() {
               return false;
           extra = more[option.layout * count + other.layout] / 2; // each direction
         }
-        for (const OptionLists &lists : options)
+        for (const OptionLists &lists : *options)
           if (!noWorse(lists[type][at], lists[type][index], extra))
             return false;
         return true;
@@ -540,7 +548,7 @@ void Setting::dropDominated() {
   // Layouts nobody uses any more go, so that tables stay small.
   std::vector<int> renumbered(layouts.size(), -1);
   std::vector<Layout> used;
-  for (OptionLists &lists : options)
+  for (OptionLists &lists : *options)
     for (std::vector<Option> &list : lists)
       for (Option &option : list) {
         int &number = renumbered[option.layout];
@@ -551,18 +559,18 @@ void Setting::dropDominated() {
         option.layout = number;
       }
   layouts = std::move(used);
-  std::vector<std::map<std::int64_t, std::vector<double>>> made(options.size());
-  for (std::size_t each = 0; each < options.size(); ++each)
-    for (const std::vector<Option> &list : options[each])
+  auto made = std::make_shared<Tables>(options->size());
+  for (std::size_t each = 0; each < options->size(); ++each)
+    for (const std::vector<Option> &list : (*options)[each])
       for (const Option &option : list) {
-        std::vector<double> &table = made[each][option.boundary];
+        std::vector<double> &table = (*made)[each][option.boundary];
         if (table.empty())
           for (const Layout &from : layouts)
             for (const Layout &to : layouts)
               table.push_back(redistributionOf(int(each), from, to, double(option.boundary)));
       }
   tables = std::move(made);
-  for (const auto &[boundary, table] : tables[0])
+  for (const auto &[boundary, table] : (*tables)[0])
     for (std::size_t kind = 0; kind < handOverExamples.size(); ++kind)
       for (const Layout &layout : layouts)
         handOvers[{int(kind), boundary}].push_back(handOverOf(handOverExamples[kind], layout, double(boundary)));

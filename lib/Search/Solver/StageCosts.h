@@ -102,8 +102,8 @@ public:
   std::vector<int> exampleOf; ///< by type: its first layer
   std::vector<bool> tied;     ///< by type: shares a parameter with another layer
   /// By class of stage (stages whose links are alike), then type. An index means
-  /// the same strategy in every class.
-  std::vector<OptionLists> options;
+  /// the same strategy in every class. Copies of a setting share it.
+  std::shared_ptr<std::vector<OptionLists>> options;
   std::vector<int> classOf; ///< by stage
   std::vector<Layout> layouts;
   std::string refusal; ///< last reason why a strategy was refused
@@ -111,12 +111,12 @@ public:
   /// Redistribution is priced as asked for from here on: for plans that bring
   /// layouts of their own.
   void forgetTables() {
-    tables.clear();
+    tables.reset();
     handOvers.clear();
   }
 
   int layers() const { return int(typeOf.size()); }
-  const OptionLists &optionsOf(int stage) const { return options[classOf[stage]]; }
+  const OptionLists &optionsOf(int stage) const { return (*options)[classOf[stage]]; }
   std::int64_t memoryBudget() const {
     return problem->cluster.memoryBytesPerDevice - problem->cluster.device.overheadBytes;
   }
@@ -147,6 +147,8 @@ private:
   void dropWithinLayouts();
   void dropAcrossLayouts();
   void keepOnly(int type, const std::vector<int> &kept);
+  Strategy plainOf(Strategy strategy) const;
+  std::vector<std::uint32_t> valueSets(int layer, std::size_t names, const Option &none);
   int layoutIndex(const Layout &layout);
   const GroupShapes &groupsOf(const Strategy &strategy, int dp);
   double collectives(const std::vector<Collective> &list, const GroupShapes &groups, const Option &option,
@@ -157,7 +159,8 @@ private:
   double redistributionOf(int stageClass, const Layout &from, const Layout &to, double bytes) const;
   /// All pairs of layouts, for one size of the boundary value.
   const std::vector<double> &redistributionTable(int stageClass, std::int64_t boundary) const;
-  std::vector<std::map<std::int64_t, std::vector<double>>> tables; ///< by class
+  using Tables = std::vector<std::map<std::int64_t, std::vector<double>>>;
+  std::shared_ptr<const Tables> tables; ///< by class; shared as `options` are
 
   using Degrees = std::array<int, 6>;
   static Degrees degreesOf(const Strategy &s, int dp) { return {s.tp, s.ulysses, s.cp, s.ep, dp, int(s.strided)}; }
