@@ -28,6 +28,8 @@ struct Options {
   bool resetAtDocuments = false;
   int64_t eod = -1; // the token that ends a document; -1: not said
   std::string weights, save, load, dumpGradients, log;
+  int64_t saveEvery = 0; // 0: at the end
+  int64_t keep = 0;      // 0: all
   std::set<std::string> overrides; // what a checkpoint may differ in: shuffle, seq, data, documents, all
   bool shareGpus = false;
   bool quiet = false, help = false, version = false;

@@ -42,6 +42,8 @@ Status Training::prepare() {
 }
 
 Status Training::prepareFiles() {
+  if (!options.save.empty())
+    saveFolder.name(options.save, options.saveEvery > 0, options.keep);
   if (world.rank() != 0)
     return Status::success();
   if (!options.dumpGradients.empty()) {
@@ -51,10 +53,13 @@ Status Training::prepareFiles() {
       return Status::error("cannot write to the folder ", options.dumpGradients, ": ",
                            error ? error.message() : std::strerror(errno));
   }
-  if (!options.save.empty())
-    if (Status status = checkSaveFolder(options.save); !status.ok())
+  if (!options.save.empty()) {
+    loaded.step = done.step;
+    if (Status status = saveFolder.open(loaded, warnings); !status.ok())
       return status;
-  return Report::open(options.log, options.quiet, report);
+  }
+  bool goesOn = !options.load.empty();
+  return Report::open(options.log, goesOn ? std::optional(done.step) : std::nullopt, options.quiet, report);
 }
 
 Status Training::prepareDevice() {
@@ -106,21 +111,24 @@ void Training::warnOfUnknownWeights(const std::string &path) {
     warnings.push_back(text);
 }
 
+Status Training::loadFrom() {
+  startFile = weightsOfCheckpoint(loaded.folder);
+  warnOfUnknownWeights(startFile);
+  Status status = loadCheckpoint(state(), loaded.folder, options, done);
+  context.seed = options.seed.value_or(done.seed);
+  startText = "checkpoint " + loaded.folder + ", step " + std::to_string(done.step);
+  return status.ok() ? openCarried(startFile) : status;
+}
+
 Status Training::loadParameters() {
   context.seed = options.seed.value_or(0);
   if (!options.load.empty()) {
-    std::string warning;
-    if (Status status = verifyCheckpoint(world, options.load, warning); !status.ok())
+    bool mayLack = !options.save.empty() && absoluteFolder(options.load) == absoluteFolder(options.save);
+    if (Status status = findCheckpoint(world, options.load, mayLack, loaded, warnings); !status.ok())
       return status;
-    if (!warning.empty())
-      warnings.push_back(warning);
-    warnOfUnknownWeights(weightsOfCheckpoint(options.load));
-    Status status = loadCheckpoint(state(), options.load, options, done);
-    context.seed = options.seed.value_or(done.seed);
-    startFile = weightsOfCheckpoint(options.load);
-    startText = "checkpoint " + options.load + ", step " + std::to_string(done.step);
-    return status.ok() ? openCarried(weightsOfCheckpoint(options.load)) : status;
   }
+  if (!loaded.folder.empty())
+    return loadFrom();
   std::string file = options.weights.empty() ? weightsBesideProgram(manifest) : options.weights;
   if (!options.weights.empty() || fs::exists(file)) {
     startFile = file;
@@ -140,7 +148,7 @@ Status Training::prepareData() {
   firstStep = done.step + 1;
   lastStep = options.steps;
   if (lastStep < firstStep)
-    return Status::error("the checkpoint ", options.load, " is at step ", done.step,
+    return Status::error("the checkpoint ", loaded.folder, " is at step ", done.step,
                          ", so nothing is left to train to ", "step ", options.steps,
                          "; --steps counts from the model's first step: pass --steps ", done.step + options.steps,
                          " for ", options.steps, " more");
@@ -184,23 +192,23 @@ void Training::resumeSettings() {
   done.seed = context.seed;
   done.globalBatch = manifest.globalBatch;
   done.settings = options.updateSettings();
-  if (options.load.empty())
+  if (loaded.folder.empty())
     return;
-  if (std::string text = describeOtherSettings(options.load, saved, done); !text.empty())
+  if (std::string text = describeOtherSettings(loaded.folder, saved, done); !text.empty())
     warnings.push_back(text);
 }
 
 Status Training::resumeData(DataOrder &order) {
   if (done.data) {
-    if (Status status = checkSameData(options.load, *done.data, order, options.overrides); !status.ok())
+    if (Status status = checkSameData(loaded.folder, *done.data, order, options.overrides); !status.ok())
       return status;
     done.samples = goOn(*done.data, done.samples, order);
-  } else if (!options.load.empty()) {
-    warnings.push_back(options.load +
+  } else if (!loaded.folder.empty()) {
+    warnings.push_back(loaded.folder +
                        " does not say in which order, in sequences of what length and on what data it was "
                        "trained; none of them was checked, and the place is taken for the same window");
   }
-  if (int64_t size = order.numWindows(); !options.load.empty() && size > 0 && !order.shuffle)
+  if (int64_t size = order.numWindows(); !loaded.folder.empty() && size > 0 && !order.shuffle)
     dataText += ", from token " + std::to_string(order.origin + done.samples % size * order.sequence) + " on";
   done.data = order;
   return Status::success();
@@ -233,6 +241,8 @@ void Training::introduce() {
   text << "parameters  " << number(elements) << " in " << catalog.entries().size() << " tensors";
   if (frozenTensors)
     text << ", of which " << number(frozenElements) << " in " << frozenTensors << " are frozen";
+  if (!options.load.empty() && loaded.folder.empty())
+    startText += "; nothing is in " + options.load + " yet, so this run begins anew";
   text << "; rank 0 allocates " << number(manifest.arenaBytes) << " bytes (" << bytesText(manifest.arenaBytes) << ")\n"
        << "start       " << startText << "\n"
        << "data        " << dataText << "\n"
@@ -309,8 +319,8 @@ Status Training::explainNotFinite(const Status &error, int64_t number, double ra
     remedy = isFresh ? "; nothing was updated yet, so look at what is computed there, and at " + start : remedy;
   else if (isFresh)
     remedy = ", as it was at the start; check " + start;
-  else if (origin.areMoments && !options.load.empty())
-    remedy = ", and so are its moments; check the optimizer.safetensors of " + options.load;
+  else if (origin.areMoments && !loaded.folder.empty())
+    remedy = ", and so are its moments; check the optimizer.safetensors of " + loaded.folder;
   else
     remedy = ", since the update of step " + std::to_string(number - 1) + remedy;
   return Status::error(error.message, ": ", origin.text, remedy);
@@ -362,8 +372,10 @@ Status Training::step(int64_t number) {
       return status;
   }
   StepSums sums;
-  if (Status status = update(number, rate, sums); !status.ok())
+  if (Status status = update(number, rate, sums); !status.ok()) {
+    code = kNotFinite;
     return explainNotFinite(status, number, rate);
+  }
   done.step = number;
   done.updates += sums.labels != 0;
   done.samples += manifest.globalBatch;
@@ -374,19 +386,37 @@ Status Training::step(int64_t number) {
   Status status =
       report.step({number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes});
   if (!status.ok())
-    context.onFailure(&context, status.message); // the others are in the next step already
-  return status;
+    report.error(status.message);
+  return Status::success();
+}
+
+void Training::save() {
+  std::string warning;
+  Status status = saveCheckpoint(world, catalog, state(), carried, saveFolder, done, warning);
+  if (status.ok())
+    savedStep = done.step;
+  code = status.ok() ? kSuccess : kNotSaved;
+  if (world.rank() != 0)
+    return;
+  if (!warning.empty())
+    report.warn(warning);
+  if (status.ok())
+    report.line("saved       " + options.save + ", step " + std::to_string(done.step));
+  else
+    report.error("step " + std::to_string(done.step) + " was not saved: " + status.message);
 }
 
 Status Training::run() {
-  for (int64_t number = firstStep; number <= lastStep; ++number)
+  code = kFailed;
+  for (int64_t number = firstStep; number <= lastStep; ++number) {
     if (Status status = step(number); !status.ok())
       return status;
-  if (!options.save.empty()) {
-    if (Status status = saveCheckpoint(world, catalog, state(), carried, options.save, done); !status.ok())
-      return status;
-    report.line("saved       " + options.save + ", step " + std::to_string(done.step));
+    if (isSaveDue())
+      save();
   }
+  code = kSuccess;
+  if (!options.save.empty() && savedStep != done.step)
+    save();
   conclude();
   return Status::success();
 }

@@ -3,6 +3,7 @@
 #define GALVATRON_RUNTIME_CORE_TRAINING_H
 
 #include "runtime/checkpoint/Checkpoint.h"
+#include "runtime/core/ExitCode.h"
 #include "runtime/core/Report.h"
 #include "runtime/core/Timetable.h"
 #include "runtime/data/Windows.h"
@@ -21,6 +22,8 @@ public:
   /// Checks what can be checked before the first step, allocates the arena, brings the start values.
   Status prepare();
   Status run();
+  /// Of the process, once `run` is through.
+  int exitCode() const { return code; }
 
 private:
   Status prepareDevice();
@@ -36,6 +39,8 @@ private:
   /// Notes how this run updates parameters; warns where a checkpoint's did otherwise.
   void resumeSettings();
   Status prepareFiles();
+  /// The checkpoint that --load names, if there is one.
+  Status loadFrom();
   void introduce();
   Status step(int64_t number);
   /// Issues the entries of one timetable.
@@ -48,6 +53,9 @@ private:
   Status update(int64_t number, double rate, StepSums &total);
   double ownLoss();
   double ownLabels();
+  bool isSaveDue() const { return options.saveEvery && done.step % options.saveEvery == 0; }
+  /// A failure is told, and the run goes on.
+  void save();
   void conclude();
   ModelState state() { return {context, device, manifest, arena}; }
 
@@ -61,10 +69,13 @@ private:
   char *arena = nullptr;
   Catalog catalog;
   Carried carried; // on the first rank
+  SaveFolder saveFolder;
+  LoadedFrom loaded;
   std::optional<Windows> windows;
   Report report;
   TrainingState done; // at start, then after each step
-  int64_t firstStep = 1, lastStep = 0, residentAtStart = 0;
+  int64_t firstStep = 1, lastStep = 0, residentAtStart = 0, savedStep = -1;
+  int code = kSuccess;
   std::string startText, startFile, dataText; // startFile: where weights are from; empty if drawn
   std::vector<std::string> warnings;          // of the preparation
 };
