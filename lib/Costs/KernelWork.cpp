@@ -234,9 +234,11 @@ template <typename Op> static double getImbalance(Op op) {
   if (!op.getCausal() || op.getWindow() > 0)
     return 1;
   double parts = 1;
-  if (dist::PlacementAttr placement = dist::getPlacement(op.getQ().getType()))
-    for (dist::SubAxis subAxis : placement.getDims()[2]) // [batch, heads, positions, width]
+  if (dist::PlacementAttr placement = dist::getPlacement(op.getQ().getType())) {
+    SmallVector<dist::DimSubAxes> dims = placement.getDims(); // of [batch, heads, positions, width]
+    for (dist::SubAxis subAxis : dims[2])
       parts *= subAxis.meshAxis == dist::PlacementAttr::kLocal ? 1 : double(subAxis.extent);
+  }
   return (2 * parts - 1) / parts;
 }
 

@@ -15,6 +15,8 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
+#include <utility>
 
 namespace galvatron::search {
 
@@ -199,13 +201,17 @@ StagePlan HullPlans::cheapest(int begin, int end, std::int64_t scratch, double p
 void HullPlans::fill(StagePlan &plan, int begin) const {
   const OptionLists &lists = candidate.options()[stageClass];
   int count = int(plan.options.size());
-  for (int round = 0; round < 2 * count; ++round) {
+  for (int round = 0; round < 2 * count && work <= kHullWork; ++round) {
     double most = -1e-15;
     int where = -1;
     const Option *what = nullptr;
+    std::tuple<int, const Option *, const Option *, const Option *> last = {-1, nullptr, nullptr, nullptr};
     for (int i = 0; i < count; ++i) {
       const Option *before = i ? plan.options[i - 1] : incoming, *now = plan.options[i];
       const Option *after = i + 1 < count ? plan.options[i + 1] : nullptr;
+      // In the midst of layers that run alike one gains what the other does.
+      if (std::exchange(last, std::tuple(setting.typeOf[begin + i], before, now, after)) == last)
+        continue;
       double around = moved(before, now) + moved(now, after);
       work += std::int64_t(lists[setting.typeOf[begin + i]].size());
       for (const Option &option : lists[setting.typeOf[begin + i]]) {
@@ -238,7 +244,7 @@ bool HullPlans::planStage(int stage, int begin, int end) {
   StagePlan best;
   for (std::int64_t scratch : scratchLimits(begin, end)) {
     if (work > kHullWork)
-      return false;
+      break;
     auto fits = [&](const StagePlan &plan) { return plan.peak() <= setting.memoryBudget(); };
     StagePlan fast = cheapest(begin, end, scratch, 1, 0), small = fast;
     if (fast.options.empty())

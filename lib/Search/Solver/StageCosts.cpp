@@ -103,24 +103,27 @@ int Setting::layoutIndex(const Layout &layout) {
 }
 
 const GroupShapes &Setting::groupsOf(const Strategy &s, int dp) {
-  auto [at, isNew] = groups.try_emplace({s.tp, s.ulysses, s.cp, s.ep, dp, int(s.strided)});
+  auto [at, isNew] = groups.try_emplace(degreesOf(s, dp));
   if (isNew)
     at->second = search::groupsOf(s, dp, mesh.empty() ? plan::getPrimeFactors(stageRanks) : mesh);
   return at->second;
 }
 
-plan::GroupShape Setting::groupAlong(const std::vector<int> &axes, const Option &option) const {
+const plan::GroupShape &Setting::groupAlong(const std::vector<int> &axes, const Option &option) {
+  auto [at, isNew] = groupsAlongAxes.try_emplace({degreesOf(option.strategy, option.dp), axes});
+  if (!isNew)
+    return at->second;
   plan::Mesh ascending = plan::getPrimeFactors(stageRanks), here = mesh.empty() ? ascending : mesh;
   plan::StrategyValues values = valuesOf(option.strategy, option.dp), near = values;
   near.strided = 0;
-  return plan::getGroup(here, plan::translateAxes(axes, ascending, near, here, values));
+  return at->second = plan::getGroup(here, plan::translateAxes(axes, ascending, near, here, values));
 }
 
 /// Seconds that a body takes with its collectives: those that may overlap run
 /// during compute where the device does that, but never at the same time as each other (one
 /// communication stream).
 double Setting::collectives(const std::vector<Collective> &list, const GroupShapes &groups, const Option &option,
-                            double compute, int stageClass) const {
+                            double compute, int stageClass) {
   double exposed = 0, hidden = 0;
   for (const Collective &collective : list) {
     double seconds = collective.count * communication(stageClass)
@@ -136,8 +139,7 @@ double Setting::collectives(const std::vector<Collective> &list, const GroupShap
 
 /// Seconds of what is exchanged once a step that no compute hides: the first micro-batch's forward may hide gathers of
 /// parameters, the last one's backward sums of gradients.
-double Setting::stepSeconds(const LayerCost &cost, const GroupShapes &groups, const Option &option,
-                            int stageClass) const {
+double Setting::stepSeconds(const LayerCost &cost, const GroupShapes &groups, const Option &option, int stageClass) {
   std::vector<Collective> gathers, sums;
   for (const Collective &collective : cost.stepCollectives)
     (collective.kind == CollectiveKind::AllGather ? gathers : sums).push_back(collective);

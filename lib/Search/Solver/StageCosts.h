@@ -135,15 +135,18 @@ private:
   int layoutIndex(const Layout &layout);
   const GroupShapes &groupsOf(const Strategy &strategy, int dp);
   double collectives(const std::vector<Collective> &list, const GroupShapes &groups, const Option &option,
-                     double compute, int stageClass) const;
-  double stepSeconds(const LayerCost &cost, const GroupShapes &groups, const Option &option, int stageClass) const;
-  plan::GroupShape groupAlong(const std::vector<int> &axes, const Option &option) const;
+                     double compute, int stageClass);
+  double stepSeconds(const LayerCost &cost, const GroupShapes &groups, const Option &option, int stageClass);
+  const plan::GroupShape &groupAlong(const std::vector<int> &axes, const Option &option);
   double redistributionOf(int stageClass, const Layout &from, const Layout &to, double bytes) const;
   /// All pairs of layouts, for one size of the boundary value.
   const std::vector<double> &redistributionTable(int stageClass, std::int64_t boundary) const;
   std::vector<std::map<std::int64_t, std::vector<double>>> tables; ///< by class
 
-  std::map<std::array<int, 6>, GroupShapes> groups; ///< by degrees
+  using Degrees = std::array<int, 6>;
+  static Degrees degreesOf(const Strategy &s, int dp) { return {s.tp, s.ulysses, s.cp, s.ep, dp, int(s.strided)}; }
+  std::map<Degrees, GroupShapes> groups;
+  std::map<std::pair<Degrees, std::vector<int>>, plan::GroupShape> groupsAlongAxes;
   /// By class of stage; one model for all where the problem brings its own.
   std::vector<std::shared_ptr<const CommunicationModel>> links;
   double handOverOf(int stage, const Layout &layout, double boundary) const;

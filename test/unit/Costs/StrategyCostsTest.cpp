@@ -264,7 +264,8 @@ TEST(StrategyCosts, the_last_queries_see_the_most_keys) {
   EXPECT_DOUBLE_EQ(price(costs, "decoder", {})->forwardSeconds, pairs);
   EXPECT_DOUBLE_EQ(price(costs, "decoder", {}, 2)->forwardSeconds, pairs / 2);
   EXPECT_DOUBLE_EQ(price(costs, "decoder", {.ulysses = 2})->forwardSeconds, pairs / 2);
-  EXPECT_DOUBLE_EQ(price(costs, "decoder", {.cp = 2})->forwardSeconds, pairs * 3 / 4);
+  for (int cp : {2, 4, 8, 16})
+    EXPECT_DOUBLE_EQ(price(costs, "decoder", {.cp = cp})->forwardSeconds, pairs * (2 * cp - 1) / cp / cp) << cp;
 }
 
 TEST(StrategyCosts, recomputation_takes_what_backward_needs) {
