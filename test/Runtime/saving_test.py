@@ -69,7 +69,7 @@ class SavingTest(ProgramFixture):
         os.mkdir(self.dir + "/step_000008")  # empty: nobody's
         self.launch(FOUR, *self.options("--steps", 3, "--load", self.dir))
         self.assertRegex(self.errors, "warning: passed over a checkpoint: .*step_000006/model.safetensors")
-        self.assertRegex(self.errors, "warning: passed over a checkpoint: .*step_000004 has no checksums.xxh128, which")
+        self.assertRegex(self.errors, "warning: passed over a checkpoint: .*step_000004 has no checksums.xxh128, which is written last")
         self.assertIn("step_000002, step 2\n", self.output)
         # What was passed over is replaced when its turn comes.
         self.save(6, "--load", self.dir)
@@ -156,6 +156,16 @@ class SavingTest(ProgramFixture):
         self.launch(FOUR, *self.options("--steps", 4, "--load", self.dir))
         self.assertIn(", step 3\n", self.output)
         self.assertFalse(os.path.exists(self.dir + ".previous"))
+        # What cannot take the old one's place stays beside it.
+        os.makedirs(self.dir + ".previous/of others")
+        options = self.options("--steps", 4, "--load", self.dir, "--save", self.dir)
+        self.launch(FOUR, *options, environment=disk, code=73)
+        self.assertRegex(self.errors, "run.previous is in the way of saving; .*; what was saved is in .*/run.partial\n")
+        for name, step in (("run", 3), ("run.partial", 4)):
+            self.launch(FOUR, *self.options("--steps", 5, "--load", self.path(name)))
+            self.assertIn(f", step {step}\n", self.output)
+        for name in ("run.previous", "run.partial"):
+            shutil.rmtree(self.path(name))
 
     def test_a_full_disk_ends_nothing(self):
         sign = self.path("full")
