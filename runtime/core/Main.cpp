@@ -5,6 +5,7 @@
 // kRefused. After that a rank that cannot go on ends the world (Faults.h).
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/core/Ends.h"
 #include "runtime/core/Faults.h"
 #include "runtime/core/Training.h"
 #include "runtime/core/Version.h"
@@ -82,6 +83,7 @@ int gvrt_main(int argc, char **argv, const gvrt_program *program) {
   Status checked = checkProgram(program, manifest);
   if (parsed.ok() && checked.ok() && !startedByLauncher() && answer(options, argv[0], manifest))
     return 0;
+  listenForSignals();
   World world(&argc, &argv);
   Status status = world.agree(parsed.ok() ? checked : parsed);
   if (!status.ok())

@@ -136,6 +136,7 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--weights", text(o.weights)},
       {"--save", text(o.save)},
       {"--save-every", integer(o.saveEvery, 1)},
+      {"--max-seconds", real(o.maxSeconds, 1e-3, kAny, "above 0")},
       {"--keep", integer(o.keep, 0)},
       {"--load", text(o.load)},
       {"--override", choices(o.overrides, {"shuffle", "seq", "data", "documents", "all"})},

@@ -30,6 +30,7 @@ struct Options {
   std::string weights, save, load, dumpGradients, log;
   int64_t saveEvery = 0; // 0: at the end
   int64_t keep = 0;      // 0: all
+  double maxSeconds = 0; // 0: no end but --steps
   std::set<std::string> overrides; // what a checkpoint may differ in: shuffle, seq, data, documents, all
   bool shareGpus = false;
   bool quiet = false, help = false, version = false;

@@ -6,7 +6,6 @@
 #include "runtime/optim/Update.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -333,6 +332,7 @@ static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t n
     total.squares += rank.squares;
     total.labels = std::max(total.labels, rank.labels);
     total.peakBytes = std::max(total.peakBytes, rank.peakBytes);
+    total.wantedEnd = std::max(total.wantedEnd, rank.wantedEnd);
   }
   // The loss first: where it is not finite, no gradient is.
   for (auto [value, what] :
@@ -347,7 +347,7 @@ static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t n
 Status Training::update(int64_t number, double rate, StepSums &total) {
   if (device.hooks->update)
     return addUp(device.hooks->update(&context), context.devices, number, total);
-  StepSums own{ownLoss(), squareSum(context, device, manifest, arena), ownLabels(), context.peakBytes};
+  StepSums own{ownLoss(), squareSum(context, device, manifest, arena), ownLabels(), context.peakBytes, context.wantedEnd};
   if (Status status = addUp(world.gather(own), context.devices, number, total); !status.ok())
     return status;
   if (total.labels == 0)
@@ -358,8 +358,26 @@ Status Training::update(int64_t number, double rate, StepSums &total) {
   return Status::success();
 }
 
+static double secondsSince(std::chrono::steady_clock::time_point time) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - time).count();
+}
+
+int64_t Training::wantedEnd(Clock::time_point stepStart) const {
+  int64_t signal = signalThatCame();
+  if (signal != kNoEnd || options.maxSeconds == 0 || world.rank() != 0)
+    return signal;
+  // Room for another step and a save of the length of those that were; a first save at 200 MB/s.
+  constexpr double kBytesPerSecond = 200e6, kReserve = 1.5;
+  int64_t elements = 0;
+  for (const Catalog::Entry &entry : catalog.entries())
+    elements += entry.numElements();
+  double saving = options.save.empty() ? 0 : longestSave >= 0 ? longestSave : elements * 12 / kBytesPerSecond;
+  double step = std::max(longestStep, secondsSince(stepStart));
+  return secondsSince(started) + kReserve * (step + saving) >= options.maxSeconds ? kTimeIsUp : kNoEnd;
+}
+
 Status Training::step(int64_t number) {
-  auto start = std::chrono::steady_clock::now();
+  Clock::time_point start = Clock::now();
   context.step = number;
   context.update = done.updates + 1;
   if (Status status = windows->fill(context, device, arena, done.samples); !status.ok())
@@ -372,6 +390,7 @@ Status Training::step(int64_t number) {
       return status;
   }
   StepSums sums;
+  context.wantedEnd = wantedEnd(start);
   if (Status status = update(number, rate, sums); !status.ok()) {
     code = kNotFinite;
     return explainNotFinite(status, number, rate);
@@ -379,7 +398,9 @@ Status Training::step(int64_t number) {
   done.step = number;
   done.updates += sums.labels != 0;
   done.samples += manifest.globalBatch;
-  double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  end = sums.wantedEnd;
+  double seconds = secondsSince(start);
+  longestStep = number <= firstStep + 1 ? seconds : std::max(longestStep, seconds); // the first one also tunes
   if (world.rank() != 0)
     return Status::success();
   double tokens = (double)manifest.globalBatch * (double)manifest.sequence;
@@ -392,10 +413,12 @@ Status Training::step(int64_t number) {
 
 void Training::save() {
   std::string warning;
+  Clock::time_point start = Clock::now();
   Status status = saveCheckpoint(world, catalog, state(), carried, saveFolder, done, warning);
+  longestSave = std::max(longestSave, secondsSince(start));
+  saveFailed = !status.ok();
   if (status.ok())
     savedStep = done.step;
-  code = status.ok() ? kSuccess : kNotSaved;
   if (world.rank() != 0)
     return;
   if (!warning.empty())
@@ -406,17 +429,30 @@ void Training::save() {
     report.error("step " + std::to_string(done.step) + " was not saved: " + status.message);
 }
 
+void Training::tellEnd() {
+  std::string text = endName(end) + " after step " + std::to_string(done.step);
+  if (world.rank() != 0)
+    return;
+  if (options.save.empty())
+    report.warn("ended by " + text + "; nothing was saved, as there is no --save");
+  else if (!saveFailed)
+    report.line("ended       by " + text + "; run again with --load " + options.save);
+}
+
 Status Training::run() {
   code = kFailed;
-  for (int64_t number = firstStep; number <= lastStep; ++number) {
+  for (int64_t number = firstStep; number <= lastStep && end == kNoEnd; ++number) {
     if (Status status = step(number); !status.ok())
       return status;
     if (isSaveDue())
       save();
   }
-  code = kSuccess;
-  if (!options.save.empty() && savedStep != done.step)
+  if (!options.save.empty() && savedStep != done.step && (!saveFailed || !isSaveDue()))
     save();
+  bool isEarly = done.step < lastStep;
+  if (isEarly)
+    tellEnd();
+  code = saveFailed ? kNotSaved : isEarly ? kEnded : kSuccess;
   conclude();
   return Status::success();
 }
