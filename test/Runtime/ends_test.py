@@ -92,7 +92,7 @@ class EndsTest(ProgramFixture):
         run = self.start("--load", self.dir, "--save", self.dir)
         os.killpg(run.pid, signal.SIGINT)
         os.killpg(run.pid, signal.SIGINT)
-        run.wait(timeout=60)
+        run.communicate(timeout=60)
         self.assertIn(run.returncode, (75, 130))  # where the first one was fast
 
     def test_a_signal_to_one_rank(self):
@@ -140,10 +140,11 @@ class EndsTest(ProgramFixture):
         for moment in (0.1, 0.3, 0.6):
             command = [self.program(FOUR) + "/launch", *self.options("--steps", 10**9, "--save", self.dir)]
             run = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            self.addCleanup(lambda run=run: run.poll() is None and run.kill())
             time.sleep(moment)
             run.send_signal(signal.SIGTERM)
-            self.ends(run, run.wait(timeout=60))
-            self.assertIn(run.returncode, (75, -signal.SIGTERM), self.errors)
+            _, errors = run.communicate(timeout=60)
+            self.assertIn(run.returncode, (75, -signal.SIGTERM), errors)
             self.assertEqual(run.returncode == 75, os.path.exists(self.dir))
 
 
