@@ -73,6 +73,8 @@ inline constexpr llvm::StringLiteral kPositionAttrName = "dist.position";
 /// coordinate that they come from is less than the device's own.
 inline constexpr llvm::StringLiteral kKeyPositionAttrName = "dist.key_position";
 inline constexpr llvm::StringLiteral kKeyTurnAttrName = "dist.key_turn";
+/// On a `graph.iota` beside its position: by how much less the coordinates of the device are whose position it is.
+inline constexpr llvm::StringLiteral kTurnAttrName = "dist.turn";
 /// On a `dist.layer`: groups of parameters (their indices) that lie one after another in memory, gradients too;
 /// on a `graph.concat` of such parameters: that it moves nothing; on a product: that its rows are such gradients.
 inline constexpr llvm::StringLiteral kAdjacentAttrName = "dist.adjacent";

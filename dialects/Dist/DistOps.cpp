@@ -108,14 +108,18 @@ static LogicalResult verifySameShape(Operation *op, ArrayRef<int64_t> axes) {
 
 LogicalResult AllReduceOp::verify() { return verifySameShape(*this, getAxes()); }
 
+static LogicalResult verifySources(Operation *op, ArrayRef<int64_t> sources) {
+  SmallVector<int64_t> sorted(sources);
+  llvm::sort(sorted);
+  if (sorted.empty() || sorted != llvm::to_vector(llvm::seq<int64_t>(sorted.size())))
+    return op->emitOpError("expects sources that name each position of the group once, but got [") << sources << "]";
+  return success();
+}
+
 LogicalResult PermuteOp::verify() {
   if (failed(verifySameShape(*this, getAxes())))
     return failure();
-  SmallVector<int64_t> sorted(getSources());
-  llvm::sort(sorted);
-  if (sorted.empty() || sorted != llvm::to_vector(llvm::seq<int64_t>(sorted.size())))
-    return emitOpError("expects sources that name each position of the group once, but got [") << getSources() << "]";
-  return success();
+  return verifySources(*this, getSources());
 }
 
 LogicalResult AllGatherOp::verify() {
@@ -131,7 +135,7 @@ LogicalResult ReduceScatterOp::verify() {
 }
 
 LogicalResult ShardOp::verify() {
-  if (failed(verifyCollective(*this, getAxes())))
+  if (failed(verifyCollective(*this, getAxes())) || (getSources() && failed(verifySources(*this, *getSources()))))
     return failure();
   return verifyCut(*this, getX().getType(), getResult().getType(), getDim(), getOuter(), getMirrored());
 }

@@ -150,9 +150,13 @@ def Dist_PermuteOp : Dist_CollectiveOp<"permute", (ins DenseI64ArrayAttr:$source
     ```
   }];
 }
-def Dist_ShardOp : Dist_CollectiveOp<"shard", (ins I64Attr:$dim, I64Attr:$outer, UnitAttr:$mirrored)> {
+def Dist_ShardOp : Dist_CollectiveOp<"shard", (ins I64Attr:$dim, I64Attr:$outer, UnitAttr:$mirrored,
+                                               OptionalAttr<DenseI64ArrayAttr>:$sources)> {
   let summary = "this device's piece of a replicated value along `dim`; moves nothing";
-  let description = [{ Ranks before [a b] [a b], after [a] [b]. }];
+  let description = [{
+    Ranks before [a b] [a b], after [a] [b]. With `sources`, a permutation of the group's positions, the device at
+    position p has the piece of that at sources[p]: with sources 1, 0 after [b] [a].
+  }];
 }
 
 def Dist_BodyOp : Dist_Op<"body", [FunctionOpInterface, IsolatedFromAbove, Symbol]> {

@@ -2,7 +2,7 @@
 #ifndef GALVATRON_DIALECTS_GRAPH_GRAPHINPUTS_H
 #define GALVATRON_DIALECTS_GRAPH_GRAPHINPUTS_H
 
-#include "llvm/ADT/StringRef.h"
+#include "mlir/IR/BuiltinOps.h"
 
 namespace galvatron::graph {
 
@@ -11,6 +11,15 @@ namespace galvatron::graph {
 inline constexpr llvm::StringLiteral kInputNames[] = {"input_ids", "labels", "positions", "documents"};
 /// On a module whose `@step` has these two.
 inline constexpr llvm::StringLiteral kPackedAttr = "graph.packed";
+/// On a module whose positions a plan has padded: to how many. `graph.seq` stays what rows of data have.
+inline constexpr llvm::StringLiteral kPaddedSeqAttr = "graph.padded_seq";
+/// On a module whose labels the reader may shift instead of `@step`, as galvatron-import --labels next says.
+inline constexpr llvm::StringLiteral kNextLabelsAttr = "graph.next_labels";
+/// On a module whose labels are read as they come: what each position is to predict, this number where nothing.
+inline constexpr llvm::StringLiteral kIgnoredLabelAttr = "graph.ignored_label";
+
+/// The shape of what a step is given for an input [batch, positions]: without the padding, which is 0.
+llvm::SmallVector<int64_t> getDataShape(mlir::ModuleOp module, llvm::ArrayRef<int64_t> shape);
 
 } // namespace galvatron::graph
 

@@ -9,6 +9,14 @@
 using namespace mlir;
 using namespace galvatron::graph;
 
+SmallVector<int64_t> galvatron::graph::getDataShape(ModuleOp module, ArrayRef<int64_t> shape) {
+  SmallVector<int64_t> data(shape);
+  auto padded = module->getAttrOfType<IntegerAttr>(kPaddedSeqAttr), own = module->getAttrOfType<IntegerAttr>(kSeqAttr);
+  if (padded && own && data.size() == 2 && data[1] == padded.getInt())
+    data[1] = own.getInt();
+  return data;
+}
+
 //===----------------------------------------------------------------------===//
 // Helpers
 //===----------------------------------------------------------------------===//
@@ -283,7 +291,8 @@ int64_t CrossEntropyOp::getNumValidLabels() {
 
 bool CrossEntropyOp::hasStaticCount() {
   auto module = (*this)->getParentOfType<ModuleOp>();
-  if (int64_t(getIgnoreIndex()) >= 0 || (module && module->hasAttr(kPackedAttr)))
+  if (int64_t(getIgnoreIndex()) >= 0 ||
+      (module && (module->hasAttr(kPackedAttr) || module->hasAttr(kIgnoredLabelAttr))))
     return false;
   Value labels = withoutViews(getLabels());
   if (auto shift = labels.getDefiningOp<ShiftOp>();

@@ -306,6 +306,18 @@ double BodyWork::getPeak(double samples) const {
 // Placing
 //===----------------------------------------------------------------------===//
 
+/// Of a strategy what decides how a layer is padded.
+static plan::StrategyValues whatPads(plan::StrategyAttr strategy) {
+  plan::StrategyValues all = strategy.getValues();
+  return {.dp = all.dp,
+          .tp = all.tp,
+          .sequenceParallel = all.sequenceParallel,
+          .ulysses = all.ulysses,
+          .cp = all.cp,
+          .cpZigzag = all.cpZigzag,
+          .pad = all.pad};
+}
+
 LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch)
     : module(original.clone()), axes(*module), globalBatch(globalBatch) {
   module->getContext()->loadDialect<plan::PlanDialect, dist::DistDialect>();
@@ -315,6 +327,11 @@ LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch)
   }
   llvm::StringMap<graph::CallOp> firstCalls;
   module->walk([&](graph::CallOp call) {
+    graph::LayerOp layer = layers.lookup(call.getCallee());
+    auto strategy = call->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
+    auto type = layer ? layer->getAttrOfType<StringAttr>(kLayerTypeAttrName) : StringAttr();
+    if (type && strategy)
+      padded[type].push_back({whatPads(strategy), layer});
     SmallVector<bool> &tied = isTied[call.getCallee()];
     tied.resize(call.getParameters().size());
     for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>()))
@@ -338,7 +355,13 @@ const LayerPlacer::Base *LayerPlacer::findBase(graph::LayerOp layer, plan::Strat
   FailureOr<LayerSubAxes> subAxes = LayerSubAxes::get(axes, layer, strategy, pipeline, layer.getLoc());
   if (failed(subAxes))
     return nullptr;
-  BodyRequest request{layer, "placed", {}, {}, isLoss.lookup(layer.getSymName()), bool(strategy.getKeepGathered())};
+  BodyRequest request{layer,
+                      "placed",
+                      {},
+                      {},
+                      isLoss.lookup(layer.getSymName()),
+                      bool(strategy.getKeepGathered()),
+                      plan::isRing(strategy.getValues())};
   size_t numParameters = layer.getBody().getNumArguments() - layer.getNumInputs();
   request.homes.resize(numParameters);
   request.gradients.resize(numParameters);
@@ -375,14 +398,24 @@ FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyA
   return work;
 }
 
+graph::LayerOp LayerPlacer::findLayer(StringRef layerType, plan::StrategyAttr strategy) const {
+  if (auto versions = padded.find(layerType); versions != padded.end())
+    for (const auto &[values, layer] : versions->second)
+      if (values == whatPads(strategy))
+        return layer;
+  return layers.lookup(layerType);
+}
+
 search::Result<LayerWork> LayerPlacer::place(StringRef layerType, const search::Strategy &strategy, int dp) {
-  graph::LayerOp layer = layers.lookup(layerType);
   std::string reason;
   ScopedDiagnosticHandler handler(module->getContext(), [&](Diagnostic &diagnostic) {
     if (diagnostic.getSeverity() == DiagnosticSeverity::Error)
       reason = diagnostic.str();
   });
   plan::StrategyAttr attribute = getStrategyAttr(module->getContext(), strategy, dp);
+  graph::LayerOp layer = findLayer(layerType, attribute);
+  if (!layer)
+    return search::Error{"layers of type '" + layerType.str() + "' are padded for other strategies"};
   int64_t devices = int64_t(dp) * strategy.modelRanks(), parts = getParts(globalBatch / dp);
   FailureOr<LayerWork> work = tryPlace(layer, attribute, devices, parts);
   // What some op reads all at once is not for several micro-batches, but for one.

@@ -80,9 +80,11 @@ public:
   /// With what backward keeps without recomputation, or with `strategy.recompute` or `values`. The error is that of
   /// phase `shard`: a degree that does not divide the layer's heads or widths.
   search::Result<LayerWork> place(llvm::StringRef layerType, const search::Strategy &strategy, int dp);
-  bool hasLayer(llvm::StringRef layerType) const { return layers.contains(layerType); }
+  bool hasLayer(llvm::StringRef layerType) const { return layers.contains(layerType) || padded.contains(layerType); }
 
 private:
+  /// The layer of a type; null where it is padded, but not for this strategy.
+  graph::LayerOp findLayer(llvm::StringRef layerType, plan::StrategyAttr strategy) const;
   /// `parts`: micro-batches that the batch is cut into. With several, time has a sub-axis of whatever depends on
   /// samples.
   mlir::FailureOr<LayerWork> tryPlace(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,
@@ -101,6 +103,8 @@ private:
   Axes axes;
   int64_t globalBatch;
   llvm::StringMap<graph::LayerOp> layers;
+  /// By type, layers that are padded, each for the calls with one strategy (what pads alike of it).
+  llvm::StringMap<llvm::SmallVector<std::pair<plan::StrategyValues, graph::LayerOp>>> padded;
   std::deque<Base> bases; ///< the last ones that were asked for
   /// By layer: parameters, by position, that a call of an earlier layer has.
   llvm::StringMap<llvm::SmallVector<bool>> isTied;

@@ -4,6 +4,7 @@
 #include "BudgetSearch.h"
 #include "ProgramDiagnostics.h"
 
+#include "dialects/Graph/GraphInputs.h"
 #include "galvatron/Costs/ModelLayers.h"
 #include "galvatron/Costs/ProgramCosts.h"
 #include "galvatron/Search/Check/CheckPlan.h"
@@ -77,6 +78,15 @@ FailureOr<int64_t> galvatron::readGlobalBatch(ModuleOp module, const MainJobOpti
   return failed(plan) ? FailureOr<int64_t>() : plan->globalBatch;
 }
 
+/// Says to how many positions a program has been padded for its plan.
+static void notePadding(ModuleOp module, search::Plan &plan) {
+  auto padded = module->getAttrOfType<IntegerAttr>(graph::kPaddedSeqAttr);
+  if (padded)
+    plan.reasons.notes.push_back(
+        "positions: " + std::to_string(module->getAttrOfType<IntegerAttr>(graph::kSeqAttr).getInt()) + ", padded to " +
+        std::to_string(padded.getInt()));
+}
+
 FailureOr<JobPlan> galvatron::readJobPlan(ModuleOp module, const MainJobOptions &options) {
   FailureOr<ModelLayers> model = collectLayers(module);
   if (failed(model))
@@ -102,10 +112,13 @@ FailureOr<JobPlan> galvatron::readJobPlan(ModuleOp module, const MainJobOptions 
                           .costs = &costs};
   // A plan that the model cannot price may still run: phase shard has the last word on what divides.
   search::Result<search::Plan> priced = search::evaluatePlan(problem, *plan);
-  if (!priced)
+  if (!priced) {
+    notePadding(module, *plan);
     return JobPlan{std::move(*plan), std::move(*cluster)};
+  }
   if (std::optional<search::Error> error = search::checkGivenPlan(problem, *priced).error())
     return reportError(error->message);
+  notePadding(module, *priced);
   return JobPlan{std::move(*priced), std::move(*cluster)};
 }
 

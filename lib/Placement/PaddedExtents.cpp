@@ -1,6 +1,7 @@
 // Which axes are padded, and how far. See PaddedExtents.h.
 #include "galvatron/Placement/PaddedExtents.h"
 
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/EquivalenceClasses.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/Support/MathExtras.h"
@@ -71,7 +72,7 @@ private:
     graph::CallOp op = calls[call];
     auto strategy = op->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
     auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
-    for (const PaddableGroup &group : getPaddableGroups(axes, getLayer(op), strategy, pipeline)) {
+    for (const PaddableGroup &group : getPaddableGroups(axes, getLayer(op), strategy, pipeline, AxisRole::Internal)) {
       SmallVector<int64_t> extents;
       for (AxisId axis : group.axes)
         extents.push_back(axes.getAxis(axis).extent);
@@ -115,4 +116,38 @@ private:
 SmallVector<PaddedExtents> galvatron::getPaddedExtents(ModuleOp module, const Axes &axes,
                                                        ArrayRef<graph::CallOp> calls) {
   return PaddingSolver(module, axes, calls).run();
+}
+
+/// The axis that is the second dimension of the step's tokens, alone.
+static std::optional<AxisId> findPositions(ModuleOp module, const Axes &axes) {
+  func::FuncOp step = graph::getStep(module);
+  if (!step || step.getNumArguments() == 0)
+    return std::nullopt;
+  const ValueAxes &dims = axes.getAxes(step.getArgument(0));
+  if (dims.size() != 2 || dims[1].size() != 1 || axes.getAxis(dims[1][0]).role != AxisRole::Seq)
+    return std::nullopt;
+  return dims[1][0];
+}
+
+PaddedExtents galvatron::getPaddedPositions(ModuleOp module, const Axes &axes, ArrayRef<graph::CallOp> calls) {
+  std::optional<AxisId> positions = findPositions(module, axes);
+  if (!positions)
+    return {};
+  int64_t extent = axes.getAxis(*positions).extent, parts = 1;
+  bool isAsked = false;
+  auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
+  for (graph::CallOp call : calls) {
+    auto strategy = call->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
+    auto layer = module.lookupSymbol<graph::LayerOp>(call.getCallee());
+    for (const PaddableGroup &group : getPaddableGroups(axes, layer, strategy, pipeline, AxisRole::Seq)) {
+      bool divides = extent % group.degree == 0;
+      if (!llvm::equal(group.axes, ArrayRef(*positions)) || (!divides && !strategy.getPad()))
+        continue;
+      parts = std::lcm(parts, group.degree);
+      isAsked |= !divides;
+    }
+  }
+  if (!isAsked)
+    return {};
+  return {{*positions, llvm::alignTo(extent, parts)}};
 }

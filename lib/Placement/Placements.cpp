@@ -2,6 +2,7 @@
 // takes. Nothing here knows a parallelism by name.
 #include "galvatron/Placement/Placements.h"
 
+#include "dialects/Graph/GraphProducts.h"
 #include "dialects/Graph/GraphStructure.h"
 
 #include "llvm/ADT/SmallSet.h"
@@ -151,30 +152,30 @@ static bool isMinorTable(const Axes &axes, ArrayRef<AxisId> group, ArrayRef<Smal
 }
 
 /// What plans may have padded.
-static bool canPad(AxisRole role) { return role == AxisRole::Internal; }
+static bool canPad(AxisRole role) { return role == AxisRole::Internal || role == AxisRole::Seq; }
 
-/// Refuses a degree that does not divide what the layer would cut by it.
+/// Refuses a degree that does not divide what the layer would cut by it. Where padding was asked for, the axis is none
+/// that is padded.
 static LogicalResult refuse(Location loc, graph::LayerOp layer, const Parallelism &row, const Axes &axes,
-                            ArrayRef<AxisId> group, int64_t dealt) {
+                            ArrayRef<AxisId> group, int64_t dealt, bool isPadAsked) {
+  StringRef orPad = !isPadAsked && canPad(axes.getAxis(group[0]).role) ? ", or say \"pad\": true in its strategy" : "";
   if (row.mirrored)
     return emitError(loc) << "layer '" << layer.getSymName() << "' cannot use cp_zigzag = true with " << row.name
                           << " = " << row.degree << ": expects 2 x " << row.name << " to divide "
-                          << describe(axes, layer, group) << "; use cp_zigzag false or another " << row.name;
+                          << describe(axes, layer, group) << "; use cp_zigzag false or another " << row.name << orPad;
   InFlightDiagnostic error = emitError(loc) << "layer '" << layer.getSymName() << "' cannot use " << row.name << " = "
                                             << row.degree << ": expects it to divide " << describe(axes, layer, group);
   if (dealt > 1)
     error << ", which is cut into " << dealt << " already";
-  error << "; use a degree that does";
-  if (canPad(axes.getAxis(group[0]).role))
-    error << ", or say \"pad\": true in its strategy";
-  else if (axes.getAxis(group[0]).role == AxisRole::Seq)
-    error << ", as padding positions is not supported yet";
+  error << "; use a degree that does" << orPad;
+  if (isPadAsked && axes.getAxis(group[0]).role == AxisRole::Seq)
+    error << ", as only positions that are a whole dimension of the step's inputs are padded";
   return error;
 }
 
 /// Gives each mesh axis of the row a sub-axis of each group that it would cut.
 LogicalResult LayerSubAxes::deal(const Axes &axes, graph::LayerOp layer, const Parallelism &row,
-                                 MutableArrayRef<MeshAxis> dealt, Location loc) {
+                                 MutableArrayRef<MeshAxis> dealt, bool isPadAsked, Location loc) {
   auto getDealt = [&](ArrayRef<AxisId> group) {
     int64_t product = 1;
     for (AxisId axis : group)
@@ -193,7 +194,7 @@ LogicalResult LayerSubAxes::deal(const Axes &axes, graph::LayerOp layer, const P
                           : deal(axes, group, preference.when, meshAxis)))
           continue;
         if (!isMinorTable(axes, group, groups))
-          return refuse(loc, layer, row, axes, group, getDealt(group));
+          return refuse(loc, layer, row, axes, group, getDealt(group), isPadAsked);
         if (!llvm::is_contained(replicated, group[0]))
           emitRemark(loc) << "layer '" << layer.getSymName() << "': " << row.name << " = " << row.degree
                           << " does not divide " << describe(axes, layer, group) << ", which is replicated";
@@ -205,13 +206,14 @@ LogicalResult LayerSubAxes::deal(const Axes &axes, graph::LayerOp layer, const P
 }
 
 SmallVector<PaddableGroup> galvatron::getPaddableGroups(const Axes &axes, graph::LayerOp layer,
-                                                        plan::StrategyAttr strategy, plan::PipelineAttr pipeline) {
+                                                        plan::StrategyAttr strategy, plan::PipelineAttr pipeline,
+                                                        AxisRole role) {
   SmallVector<int64_t> mesh = plan::getMesh(pipeline);
   plan::MeshAxes meshAxes = plan::dealMeshAxes({mesh.begin(), mesh.end()}, strategy.getValues());
   llvm::MapVector<AxisId, std::pair<PaddableGroup, llvm::SmallSet<int64_t, 4>>> found;
   for (const Parallelism &row : getParallelisms(strategy, meshAxes))
     for (Preference preference : row.wants) {
-      if (!canPad(preference.role) || row.meshAxes.empty())
+      if (preference.role != role || row.meshAxes.empty())
         continue;
       SmallVector<SmallVector<AxisId>> groups = axes.getGroups(layer, preference.role);
       for (ArrayRef<AxisId> group : groups) {
@@ -223,6 +225,8 @@ SmallVector<PaddableGroup> galvatron::getPaddableGroups(const Axes &axes, graph:
         for (int64_t axis : row.meshAxes)
           if (cutBy.insert(axis).second) // wanted twice, under two conditions
             entry.degree *= mesh[axis];
+        if (row.mirrored && cutBy.insert(PlacementAttr::kLocal).second) // a piece from either end
+          entry.degree *= 2;
       }
     }
   SmallVector<PaddableGroup> result;
@@ -256,13 +260,32 @@ FailureOr<LayerSubAxes> LayerSubAxes::get(const Axes &axes, graph::LayerOp layer
                           << " devices of a stage, but got " << StringRef(meshAxes.failed->key) << " = "
                           << strategy.getValues().*meshAxes.failed->value;
   for (const Parallelism &row : getParallelisms(strategy, meshAxes))
-    if (failed(result.deal(axes, layer, row, dealtMeshAxes, loc)))
+    if (failed(result.deal(axes, layer, row, dealtMeshAxes, strategy.getPad(), loc)))
       return failure();
   if (!meshAxes.usesAll)
     return emitError(loc) << "expects the degrees of layer '" << name << "' to use all " << pipeline.getDevices()
                           << " devices of a stage, but got " << strategy;
   result.meshAxes.append(dealtMeshAxes);
   return result;
+}
+
+/// A ring goes round the devices for attention that is one op. Products of scores would gather all keys without a word.
+static LogicalResult checkRing(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy, Location loc) {
+  if (!plan::isRing(strategy.getValues()))
+    return success();
+  EinsumOp product;
+  layer.walk([&](EinsumOp op) {
+    if (!product && axes.hasFactors(op) && axes.isMixing(op))
+      product = op;
+  });
+  if (!product)
+    return success();
+  InFlightDiagnostic error = emitError(loc) << "layer '" << layer.getSymName()
+                                            << "' cannot use cp_kind = ring: expects attention that is one operator, "
+                                               "but it multiplies positions by positions itself, as where a bias of "
+                                               "the scores is learned; use cp_kind \"gathered\"";
+  error.attachNote(product.getLoc()) << "here";
+  return error;
 }
 
 LogicalResult galvatron::checkStrategies(ModuleOp module, ArrayRef<graph::CallOp> calls) {
@@ -276,7 +299,8 @@ LogicalResult galvatron::checkStrategies(ModuleOp module, ArrayRef<graph::CallOp
     auto layer = module.lookupSymbol<graph::LayerOp>(call.getCallee());
     auto strategy = call->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
     if (layer && checked.insert({layer, strategy}).second &&
-        failed(LayerSubAxes::get(axes, layer, strategy, pipeline, call.getLoc())))
+        (failed(LayerSubAxes::get(axes, layer, strategy, pipeline, call.getLoc())) ||
+         failed(checkRing(axes, layer, strategy, call.getLoc()))))
       return failure();
   }
   return success();

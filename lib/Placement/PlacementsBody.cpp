@@ -15,6 +15,7 @@
 // Conversions are shared by all readers of one direction. Backward also reads forward's copies, but
 // gathers gathered ones again: they would be the larger tensors to keep. The strategy may say otherwise.
 #include "galvatron/Placement/PlacementsBody.h"
+#include "dialects/Graph/GraphAttention.h"
 #include "dialects/Graph/GraphElementwise.h"
 #include "dialects/Graph/GraphShapes.h"
 #include "dialects/Graph/GraphStructure.h"
@@ -112,9 +113,17 @@ static bool isProducer(Operation *op) { return op && op->getNumOperands() == 0 &
 // Copies
 //===----------------------------------------------------------------------===//
 
+static bool isReadAsKeysOrValues(Value x) {
+  return llvm::any_of(x.getUsers(), [&](Operation *user) {
+    auto attention = dyn_cast<AttentionOp>(user);
+    return attention && (attention.getK() == x || attention.getV() == x);
+  });
+}
+
 SmallVector<Copy> BodyAssigner::getCopies(Value original) {
   SmallVector<Copy> copies;
-  bool isKept = request.keepsGathered && !isProducer(original.getDefiningOp());
+  bool isKept = request.keepsGathered && !isProducer(original.getDefiningOp()) &&
+                !(request.isRing && isReadAsKeysOrValues(original));
   for (const Copy &copy : forwardCopies.lookup(original))
     if (!inBackward || !copy.gathered || isKept)
       copies.push_back(copy);

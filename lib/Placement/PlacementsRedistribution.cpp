@@ -617,7 +617,7 @@ Value galvatron::buildStep(OpBuilder &builder, Location loc, Value value, const 
   auto mirrored = step.mirrored ? builder.getUnitAttr() : UnitAttr();
   switch (step.kind) {
   case RedistributionKind::Shard:
-    return ShardOp::create(builder, loc, type, value, axes, dim, outer, mirrored);
+    return ShardOp::create(builder, loc, type, value, axes, dim, outer, mirrored, /*sources=*/DenseI64ArrayAttr());
   case RedistributionKind::ReduceScatter:
     return ReduceScatterOp::create(builder, loc, type, value, axes, dim, outer, mirrored, kind);
   case RedistributionKind::AllToAll:

@@ -2,6 +2,7 @@
 #include "galvatron/Reference/Evaluate.h"
 
 #include "dialects/Graph/GraphDialect.h"
+#include "dialects/Graph/GraphInputs.h"
 #include "galvatron/Reference/TimetableRun.h"
 #include "galvatron/Support/Safetensors.h"
 #include "runtime/api/CounterRandom.h"
@@ -30,6 +31,7 @@ private:
   LogicalResult loadTokens();
   /// The tokens of a sample, as the runtime's data loader takes or draws them.
   void readSample(int64_t sample, double *tokens, int64_t count) const;
+  RowRules rowRules() const;
   FailureOr<NamedTensors> readInputs(int64_t step);
   LogicalResult dumpGradients(int64_t step, const NamedTensors &gradients);
 
@@ -107,6 +109,15 @@ void Trainer::readSample(int64_t sample, double *to, int64_t count) const {
   std::copy_n(&tokens[window * count], count, to);
 }
 
+RowRules Trainer::rowRules() const {
+  RowRules rules{options.eod, options.eod >= 0};
+  auto ignored = module->getAttrOfType<IntegerAttr>(graph::kIgnoredLabelAttr);
+  rules.labelsAreNext = ignored != nullptr;
+  if (ignored)
+    rules.ignored = ignored.getInt();
+  return rules;
+}
+
 FailureOr<NamedTensors> Trainer::readInputs(int64_t step) {
   NamedTensors inputs;
   for (const auto &[name, shape] : trainee.inputShapes()) {
@@ -119,7 +130,7 @@ FailureOr<NamedTensors> Trainer::readInputs(int64_t step) {
     std::vector<double> sample(shape[1]);
     for (int64_t row = 0; row < shape[0]; ++row) {
       readSample((step - 1) * shape[0] + row, sample.data(), shape[1]);
-      llvm::copy(PackedRow<double>(sample, options.eod).input(name), &input.data[row * shape[1]]);
+      llvm::copy(PackedRow<double>(sample, sample.size(), rowRules()).input(name), &input.data[row * shape[1]]);
     }
   }
   return inputs;

@@ -4,6 +4,7 @@
 // all of them run on one machine: a schedule changes when things happen, never what they are.
 #include "galvatron/Reference/Evaluator.h"
 
+#include "dialects/Graph/GraphInputs.h"
 #include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Reference/PaddedTensor.h"
 
@@ -49,6 +50,7 @@ private:
   LogicalResult createRecords();
   LogicalResult runTotal(graph::TotalOp total);
   LogicalResult runForward();
+  DeviceTensors scatterInput(BlockArgument argument, dist::PlacementAttr placement);
   LogicalResult runCall(CallRecord &record);
   LogicalResult runInline(Operation *op);
   LogicalResult runBackward();
@@ -78,8 +80,9 @@ private:
 LogicalResult StepRunner::checkInputs() {
   if (inputs.inputs.size() != step.getNumArguments())
     return step.emitOpError("expects ") << step.getNumArguments() << " inputs, but got " << inputs.inputs.size();
+  auto module = step->getParentOfType<ModuleOp>();
   for (auto [index, type, input] : llvm::enumerate(step.getArgumentTypes(), inputs.inputs))
-    if (cast<RankedTensorType>(type).getShape() != ArrayRef(input.shape))
+    if (ArrayRef(graph::getDataShape(module, cast<RankedTensorType>(type).getShape())) != ArrayRef(input.shape))
       return step.emitOpError("expects input ")
              << index << " of type " << type << ", but got one of " << input.size() << " elements";
   return success();
@@ -111,13 +114,19 @@ const Tensor *StepRunner::findParameter(Operation *op, StringRef name, std::opti
   return &it->second;
 }
 
+/// What the devices have of an input in the running micro-batch.
+DeviceTensors StepRunner::scatterInput(BlockArgument argument, dist::PlacementAttr placement) {
+  Tensor whole = padData(inputs.inputs[argument.getArgNumber()], cast<RankedTensorType>(argument.getType()).getShape());
+  return machine().scatter(whole, placement, interpreter.microBatch);
+}
+
 LogicalResult StepRunner::runCall(CallRecord &record) {
   graph::CallOp call = record.op;
   std::vector<DeviceTensors> arguments;
   for (auto [index, input] : llvm::enumerate(call.getInputs())) {
     dist::PlacementAttr placement = record.layer->inputPlacement(index);
     if (auto argument = dyn_cast<BlockArgument>(input))
-      arguments.push_back(machine().scatter(inputs.inputs[argument.getArgNumber()], placement, interpreter.microBatch));
+      arguments.push_back(scatterInput(argument, placement));
     else
       arguments.push_back(values[input]);
   }
@@ -148,8 +157,7 @@ LogicalResult StepRunner::runTotal(graph::TotalOp op) {
     interpreter.microBatch = microBatch;
     std::vector<DeviceTensors> arguments;
     for (auto [index, input] : llvm::enumerate(op.getInputs()))
-      arguments.push_back(machine().scatter(inputs.inputs[cast<BlockArgument>(input).getArgNumber()],
-                                            layer->inputPlacement(index), microBatch));
+      arguments.push_back(scatterInput(cast<BlockArgument>(input), layer->inputPlacement(index)));
     Frame frame;
     auto outputs = layer->forward(interpreter, arguments, frame);
     if (failed(outputs) ||
@@ -177,8 +185,7 @@ LogicalResult StepRunner::runInline(Operation *op) {
 LogicalResult StepRunner::runForward() {
   values.clear();
   for (BlockArgument argument : step.getArguments())
-    values[argument] = machine().scatter(inputs.inputs[argument.getArgNumber()], dist::getPlacement(argument.getType()),
-                                         interpreter.microBatch);
+    values[argument] = scatterInput(argument, dist::getPlacement(argument.getType()));
   for (Operation &op : step.getBody().front().without_terminator()) {
     if (auto total = dyn_cast<graph::TotalOp>(op)) {
       values[total.getResult()] = machine().scatter(totals.find(total)->second, dist::getPlacement(total.getType()), 0);

@@ -166,7 +166,7 @@ static void attention(graph::AttentionOp op, OpCall &call) {
         sum += std::exp(scores[j] - max);
     double logSum = sum > 0 ? max + std::log(sum) : -INFINITY; // -inf where the row sees no key
     lse[(b * row.heads + n) * row.queries + i] = logSum;
-    for (int64_t j = 0; j < row.keys; ++j) {
+    for (int64_t j = 0; j < row.keys && max > -INFINITY; ++j) {
       if (!row.sees(i, j))
         continue;
       double p = std::exp(scores[j] - logSum) * row.keep(b, n, i, j);
@@ -184,14 +184,14 @@ static void attentionBackward(graph::AttentionBackwardOp op, OpCall &call) {
   double scale = op.getScale().convertToDouble();
   row.forEachRow([&](int64_t b, int64_t n, int64_t i) {
     int64_t yRow = row.yStart(b, n, i), qRow = row.qStart(b, n, i);
-    double rowDot = 0;
+    double rowDot = 0, logSum = lse[(b * row.heads + n) * row.queries + i];
     for (int64_t d = 0; d < row.valueSize; ++d)
       rowDot += dy[yRow + d] * y[yRow + d];
-    for (int64_t j = 0; j < row.keys; ++j) {
+    for (int64_t j = 0; j < row.keys && logSum > -INFINITY; ++j) {
       if (!row.sees(i, j))
         continue;
       double capped, score = row.score(b, n, i, j, capped);
-      double p = std::exp(score - lse[(b * row.heads + n) * row.queries + i]);
+      double p = std::exp(score - logSum);
       double keep = row.keep(b, n, i, j), dp = 0;
       int64_t kRow = row.kStart(b, n, j), vRow = row.vStart(b, n, j);
       for (int64_t d = 0; d < row.valueSize; ++d) {

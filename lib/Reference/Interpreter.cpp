@@ -103,10 +103,11 @@ LogicalResult Interpreter::runOnDevice(Operation *op, const OpFunction &function
   auto keys = op->getAttrOfType<dist::PlacementAttr>(dist::kKeyPositionAttrName);
   auto turn = op->getAttrOfType<DenseI64ArrayAttr>(dist::kKeyTurnAttrName);
   int64_t home = turn ? machine.turned(device, turn) : device;
+  auto own = op->getAttrOfType<DenseI64ArrayAttr>(dist::kTurnAttrName);
   OpCall call{op,
               operands,
               tensors,
-              machine.position(positionOf(op), device, microBatch),
+              machine.position(positionOf(op), own ? machine.turned(device, own) : device, microBatch),
               machine.position(keys, home, microBatch),
               seed,
               step,

@@ -217,6 +217,10 @@ static Tensor reduce(const DeviceTensors &x, ArrayRef<int64_t> members, graph::R
   return result;
 }
 
+static LogicalResult refuseSources(Operation *op, int64_t size, ArrayRef<int64_t> sources) {
+  return op->emitOpError("expects a source for each of ") << size << " devices, but got " << sources.size();
+}
+
 FailureOr<DeviceTensors> Machine::runCollective(Operation *op, const DeviceTensors &x, unsigned index) const {
   auto axes = op->getAttrOfType<DenseI64ArrayAttr>("axes").asArrayRef();
   for (int64_t axis : axes)
@@ -249,12 +253,14 @@ FailureOr<DeviceTensors> Machine::runCollective(Operation *op, const DeviceTenso
             .Case([&](dist::CoalescedAllToAllOp op) { return exchanged(op.getCut(index)); })
             .Case([&](dist::PermuteOp op) -> FailureOr<Tensor> {
               if (int64_t(op.getSources().size()) != size)
-                return op.emitOpError("expects a source for each of ")
-                       << size << " devices, but got " << op.getSources().size();
+                return refuseSources(op, size, op.getSources());
               return x[members[op.getSources()[own]]];
             })
-            .Case([&](dist::ShardOp op) {
-              return cut(x[device], op.getDim(), op.getOuter(), size, own, op.getMirrored());
+            .Case([&](dist::ShardOp op) -> FailureOr<Tensor> {
+              if (op.getSources() && int64_t(op.getSources()->size()) != size)
+                return refuseSources(op, size, *op.getSources());
+              int64_t of = op.getSources() ? (*op.getSources())[own] : own;
+              return cut(x[device], op.getDim(), op.getOuter(), size, of, op.getMirrored());
             })
             .Default([](Operation *op) -> FailureOr<Tensor> {
               return op->emitOpError("expects a collective that the reference evaluator knows");

@@ -15,6 +15,21 @@ Tensor galvatron::reference::addPadding(Tensor tensor, graph::PaddingAttr paddin
   return padded;
 }
 
+Tensor galvatron::reference::padData(Tensor tensor, ArrayRef<int64_t> shape) {
+  if (ArrayRef(tensor.shape) == shape)
+    return tensor;
+  Tensor padded(shape);
+  for (int64_t i = 0; i < tensor.size(); ++i) {
+    int64_t place = 0, stride = 1, rest = i;
+    for (size_t dim = shape.size(); dim-- > 0; stride *= shape[dim]) {
+      place += rest % tensor.shape[dim] * stride;
+      rest /= tensor.shape[dim];
+    }
+    padded[place] = tensor[i];
+  }
+  return padded;
+}
+
 FailureOr<Tensor> galvatron::reference::removePadding(Location loc, Tensor tensor, graph::PaddingAttr padding,
                                                       StringRef what) {
   if (!padding)

@@ -2,6 +2,8 @@
 // on between stages and over groups is in StageRunTransfers.cpp.
 #include "StageRun.h"
 
+#include "galvatron/Reference/PaddedTensor.h"
+
 #include "llvm/ADT/STLExtras.h"
 
 #include <limits>
@@ -76,7 +78,8 @@ void StageRun::beginStep(const NamedTensors &inputs) {
     }
   for (const StageInput &input : table.inputs)
     for (int64_t microBatch = 0; microBatch < machine.microBatches; ++microBatch) {
-      DeviceTensors pieces = machine.scatter(inputs.at(input.name), input.placement, microBatch);
+      DeviceTensors pieces = machine.scatter(padData(inputs.at(input.name), input.placement.getGlobalShape()),
+                                             input.placement, microBatch);
       unsigned width = input.bytesPerMicroBatch / std::max<int64_t>(pieces.front().size(), 1);
       for (auto [arena, piece] : llvm::zip_equal(arenas, pieces))
         arena.write(table.buffers[input.buffer].offset + input.bytesPerMicroBatch * microBatch, width, piece.data);

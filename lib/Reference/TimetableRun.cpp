@@ -3,6 +3,7 @@
 
 #include "StageRun.h"
 
+#include "dialects/Graph/GraphInputs.h"
 #include "dialects/Plan/Plan.h"
 #include "galvatron/Reference/PaddedTensor.h"
 
@@ -36,7 +37,7 @@ std::map<std::string, Shape> TimetableRun::inputShapes() {
   std::map<std::string, Shape> shapes;
   for (const auto &stage : stages)
     for (const StageInput &input : stage->getTable().inputs)
-      shapes[input.name] = Shape(input.placement.getGlobalShape());
+      shapes[input.name] = Shape(graph::getDataShape(bodies, input.placement.getGlobalShape()));
   return shapes;
 }
 

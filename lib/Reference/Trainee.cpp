@@ -37,7 +37,7 @@ std::map<std::string, Shape> ProgramTrainee::inputShapes() {
   std::map<std::string, Shape> shapes;
   if (func::FuncOp step = graph::getStep(module))
     for (auto [index, type] : llvm::enumerate(step.getArgumentTypes()))
-      shapes[inputName(index)] = Shape(cast<RankedTensorType>(type).getShape());
+      shapes[inputName(index)] = Shape(graph::getDataShape(module, cast<RankedTensorType>(type).getShape()));
   return shapes;
 }
 

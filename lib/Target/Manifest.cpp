@@ -220,6 +220,8 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"results", resultsOf(timetable)},
                    {"names", names},
                    {"units", timetable.layerPaths}};
+  if (module->hasAttr(graph::kIgnoredLabelAttr))
+    manifest["ignored_label"] = integer(graph::kIgnoredLabelAttr);
   if (timetable.workspaceBuffer >= 0)
     manifest["workspace"] = {{"offset", timetable.buffers[timetable.workspaceBuffer].offset},
                              {"bytes", timetable.buffers[timetable.workspaceBuffer].bytes}};

@@ -1,7 +1,8 @@
-//===- Documents.h - rows that hold several documents -------------------------------------------===//
+//===- Documents.h - rows that hold several documents, and what each position is to predict ----===//
 #ifndef GALVATRON_RUNTIME_API_DOCUMENTS_H
 #define GALVATRON_RUNTIME_API_DOCUMENTS_H
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -11,21 +12,36 @@ namespace galvatron {
 /// A label that losses of packed programs ignore, as in PyTorch; the importer refuses others.
 constexpr int64_t kIgnoredLabel = -100;
 
+/// How the inputs of a row follow from its tokens.
+struct RowRules {
+  int64_t eod = -1;    // a token without a label; with `resets`, a document ends with it; negative: there is none
+  bool resets = false; // documents are kept apart
+  /// A position's label is the next token, `ignored` where there is none. Else its own, as the program shifts them.
+  bool labelsAreNext = false;
+  int64_t ignored = kIgnoredLabel;
+};
+
 /// The inputs of a step for one row, by the names that programs have for them, [seq] each.
 template <typename T> class PackedRow {
 public:
-  /// A document ends with each token `eod`; negative: the row is one document. `positions` count from 0 in each
-  /// document, `documents` from 0 in the row. The first label of a later document is ignored, so that the last position
-  /// of the one before has none: labels are shifted by the program.
-  PackedRow(std::vector<T> row, int64_t eod)
-      : tokens(std::move(row)), labels(tokens), positions(tokens.size()), documents(tokens.size()) {
-    for (size_t i = 1; i < tokens.size(); ++i) {
-      bool begins = eod >= 0 && tokens[i - 1] == T(eod);
+  /// `stream` has the row's `seq` tokens, and perhaps one more that the last of them is to predict. `ends[i]`: a
+  /// document ends with token i; without it, with each token `eod`. `positions` count from 0 in each document,
+  /// `documents` from 0 in the row. The last token of a document has no label: where labels are shifted by the program,
+  /// that is the first label of the next one.
+  PackedRow(const std::vector<T> &stream, size_t seq, const RowRules &rules, const std::vector<bool> &ends = {})
+      : tokens(stream.begin(), stream.begin() + seq), labels(tokens), positions(seq), documents(seq) {
+    auto isEod = [&](size_t i) { return rules.eod >= 0 && tokens[i] == T(rules.eod); };
+    auto endsDocument = [&](size_t i) { return rules.resets && (rules.eod >= 0 || ends.empty() ? isEod(i) : ends[i]); };
+    auto hasLabel = [&](size_t i) { return i + 1 < stream.size() && !endsDocument(i) && !isEod(i); };
+    for (size_t i = 1; i < seq; ++i) {
+      bool begins = endsDocument(i - 1);
       positions[i] = begins ? T(0) : positions[i - 1] + 1;
       documents[i] = documents[i - 1] + T(begins);
-      if (begins)
-        labels[i] = T(kIgnoredLabel);
+      if (!rules.labelsAreNext && !hasLabel(i - 1))
+        labels[i] = T(rules.ignored);
     }
+    for (size_t i = 0; rules.labelsAreNext && i < seq; ++i)
+      labels[i] = hasLabel(i) ? stream[i + 1] : T(rules.ignored);
   }
 
   const std::vector<T> &input(const std::string &name) const {

@@ -281,7 +281,8 @@ Status SaveFolder::openSeveral(std::vector<std::string> &warnings) {
   fs::create_symlink(kLatest, trial, error);
   hasLinks = !error;
   if (!hasLinks)
-    warnings.push_back("no link can be made in " + given + " (" + error.message() + "), so there will be no " + kLatest);
+    warnings.push_back("no link can be made in " + given + " (" + error.message() + "), so there will be no " +
+                       kLatest);
   fs::remove(trial, error);
   std::vector<fs::path> unfinished;
   for (const fs::directory_entry &entry : fs::directory_iterator(folder, error))
@@ -299,7 +300,8 @@ Status SaveFolder::checkOthers(const LoadedFrom &loaded) {
   bool isOne = several && from != folder && fs::exists(folder / kChecksums);
   std::string other = isOne ? given : "";
   for (const StepFolder &step : listStepFolders(folder)) {
-    bool isDamaged = std::find(loaded.passedOver.begin(), loaded.passedOver.end(), step.path) != loaded.passedOver.end();
+    bool isDamaged =
+        std::find(loaded.passedOver.begin(), loaded.passedOver.end(), step.path) != loaded.passedOver.end();
     if (isDamaged || !step.isFinished())
       continue;
     own.insert(own.begin(), step);

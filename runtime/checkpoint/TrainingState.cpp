@@ -34,8 +34,8 @@ public:
     out = value->get<T>();
   }
 
-  void flag(const char *key, bool &out) {
-    const json *value = find(key, false);
+  void flag(const char *key, bool &out, bool mayLack = false) {
+    const json *value = find(key, mayLack);
     if (value && !value->is_boolean())
       return fail(key, "true or false", *value);
     if (value)
@@ -48,6 +48,15 @@ public:
       return fail(key, "a text", *value);
     if (value)
       out = value->get<std::string>();
+  }
+
+  /// A number above 0.
+  void share(const char *key, double &out) {
+    const json *value = find(key, false);
+    if (value && !(value->is_number() && value->get<double>() > 0))
+      return fail(key, "a number above 0", *value);
+    if (value)
+      out = value->get<double>();
   }
 
   void texts(const char *key, std::map<std::string, std::string> &out) {
@@ -87,11 +96,46 @@ private:
   Status &status;
 };
 
+json toJson(const DatasetOrder &dataset) {
+  return {{"prefix", dataset.name},           {"bytes", dataset.bytes},   {"sequences", dataset.sequences},
+          {"tokens", dataset.tokens},         {"weight", dataset.weight}, {"epochs", dataset.epochs},
+          {"last_apart", dataset.isLastApart}};
+}
+
+void readDatasets(const json &object, Fields &fields, Status &status, DataOrder &data) {
+  fields.text("sample_order", data.samples);
+  if (status.ok() && data.samples != "gpt")
+    fields.fail("sample_order", "gpt", data.samples);
+  fields.number<uint64_t>("data_seed", data.seed, 0, std::numeric_limits<uint32_t>::max());
+  if (auto split = object.find("split"); split != object.end() && !split->is_null())
+    fields.text("split", data.split);
+  const json &list = object.at("data");
+  if (!list.is_array() || list.empty())
+    return fields.fail("data", "a list of datasets", list);
+  for (const json &entry : list) {
+    if (!entry.is_object())
+      return fields.fail("data", "a list of datasets", list);
+    DatasetOrder &dataset = data.datasets.emplace_back();
+    Fields inner(entry, "data.", status);
+    inner.text("prefix", dataset.name);
+    inner.number<int64_t>("bytes", dataset.bytes, 1, kMaxCount);
+    inner.number<int64_t>("sequences", dataset.sequences, 1, kMaxCount);
+    inner.number<int64_t>("tokens", dataset.tokens, 1, kMaxCount);
+    inner.share("weight", dataset.weight);
+    inner.number<int64_t>("epochs", dataset.epochs, 1, kMaxCount);
+    inner.flag("last_apart", dataset.isLastApart);
+  }
+}
+
 void readData(const json &object, Fields &fields, Status &status, DataOrder &data) {
   fields.flag("shuffle", data.shuffle);
   fields.number<int64_t>("sequence", data.sequence, 1, kMaxExtent);
   if (auto eod = object.find("eod"); eod != object.end() && !eod->is_null())
     fields.number<int64_t>("eod", data.eod, 0, kMaxCount);
+  data.resets = data.eod >= 0;
+  fields.flag("reset_at_documents", data.resets, /*mayLack=*/true);
+  if (fields.has("sample_order"))
+    return readDatasets(object, fields, status, data);
   const json &file = object.at("data");
   if (file.is_null())
     return;
@@ -113,8 +157,16 @@ std::string TrainingState::toText() const {
     text["shuffle"] = data->shuffle;
     text["sequence"] = data->sequence;
     text["eod"] = data->eod < 0 ? json() : json(data->eod);
+    text["reset_at_documents"] = data->resets;
     text["data"] = nullptr; // random tokens
-    if (!data->isRandom())
+    if (!data->isWindows()) {
+      text["sample_order"] = data->samples;
+      text["data_seed"] = data->seed;
+      text["split"] = data->split.empty() ? json() : json(data->split);
+      text["data"] = json::array();
+      for (const DatasetOrder &dataset : data->datasets)
+        text["data"].push_back(toJson(dataset));
+    } else if (!data->isRandom())
       text["data"] = {{"file", data->file}, {"bytes", data->bytes}, {"tokens", data->tokens}, {"origin", data->origin}};
   }
   return text.dump(2) + "\n";

@@ -306,10 +306,11 @@ void gvrt_shard(gvrt_context *context, void *const *buffer, const int64_t *attri
   Attributes read(attribute);
   const Group &group = groupOf(context, read.integer());
   int64_t bytes = read.integer(), outer = read.integer(), inner = read.integer(), size = group.ranks.size();
+  bool mirrored = read.integer();
+  int64_t count = read.integer(), piece = pieceOf(read.list(count), count, group.position);
   auto *x = static_cast<const char *>(buffer[0]);
   auto *y = static_cast<char *>(buffer[1]);
-  for (const PieceHalf &half : pieceHalves(outer, read.integer()))
-    copyStrided(x + (half.first * size + half.place(group.position, size)) * inner * bytes,
-                y + half.first * inner * bytes, bytes,
-                {{half.count, half.step * inner * size, half.step * inner}, {inner, 1, 1}});
+  for (const PieceHalf &half : pieceHalves(outer, mirrored))
+    copyStrided(x + (half.first * size + half.place(piece, size)) * inner * bytes, y + half.first * inner * bytes,
+                bytes, {{half.count, half.step * inner * size, half.step * inner}, {inner, 1, 1}});
 }

@@ -80,6 +80,12 @@ inline std::vector<PieceHalf> pieceHalves(int64_t outer, bool mirrored) {
   return {{0, outer / 2, 2, false}, {1, outer / 2, 2, true}};
 }
 
+/// Whose piece of a whole the rank at `position` of a group takes: its own, or, where there are sources, that of the
+/// rank at sources[position].
+inline int64_t pieceOf(const int64_t *sources, int64_t count, int64_t position) {
+  return count > 0 ? sources[position] : position;
+}
+
 /// Whom a rank of a group sends to and receives from in a permute; itself if it keeps what it has.
 struct Partners {
   int64_t source = 0, target = 0;

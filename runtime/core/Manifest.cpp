@@ -110,6 +110,8 @@ void read(const json &root, Manifest &m) {
   m.sequence = root.at("sequence");
   m.vocabulary = root.at("vocabulary");
   m.isPacked = root.value("packed", false);
+  if (auto ignored = root.find("ignored_label"); ignored != root.end())
+    m.ignoredLabel = ignored->get<int64_t>();
   m.arenaBytes = root.at("arena_bytes");
   if (auto workspace = root.find("workspace"); workspace != root.end() && workspace->is_object())
     m.workspace = {workspace->at("offset"), workspace->at("bytes")};

@@ -105,6 +105,9 @@ struct Manifest {
   std::string schedule, model, program, weights, buffers, summary;
   int64_t globalBatch, microBatches, sequence, vocabulary;
   bool isPacked = false; // the program has positions and documents
+  /// The reader gives each position the token that it is to predict, this one where there is none; none: the program
+  /// shifts its labels itself.
+  std::optional<int64_t> ignoredLabel;
   int64_t arenaBytes;
   WorkspaceInfo workspace;
   std::vector<ParameterInfo> parameters;

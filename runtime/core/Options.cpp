@@ -3,6 +3,7 @@
 #include "runtime/data/TokenType.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <cstring>
@@ -109,6 +110,33 @@ Status parseBetas(Options &options, const std::string &flag, const std::string &
   return first.ok() ? real(options.beta2, 0, 1, kRange)(flag, text.substr(comma + 1)) : first;
 }
 
+/// Up to three numbers; those that are not said are 0.
+Status parseSplit(Options &options, const std::string &flag, const std::string &text) {
+  std::istringstream rest(text + ",");
+  options.split = text;
+  options.shares.clear();
+  double sum = 0;
+  for (std::string word; std::getline(rest, word, ',');) {
+    double share;
+    if (options.shares.size() == 3 || !parseNumber(word, share) || !std::isfinite(share) || share < 0)
+      return Status::error(flag,
+                           " expects the shares of training, evaluation and test as numbers from 0 on, as in "
+                           "949,50,1, but got '",
+                           text, "'");
+    options.shares.push_back(share);
+    sum += share;
+  }
+  options.shares.resize(3);
+  if (sum == 0)
+    return Status::error(flag, " expects a share above 0, but got '", text, "'");
+  return Status::success();
+}
+
+/// Whether a word belongs to the option before it: no option, though perhaps a negative number.
+bool isValue(const std::string &word) {
+  return word.empty() || word[0] != '-' || (word.size() > 1 && (std::isdigit(word[1]) || word[1] == '.'));
+}
+
 std::map<std::string, Setter> setters(Options &o) {
   constexpr double kAny = HUGE_VAL;
   constexpr const char *kNotNegative = "from 0 on";
@@ -130,8 +158,22 @@ std::map<std::string, Setter> setters(Options &o) {
                     ? Status::success()
                     : Status::error(flag, " expects a whole number from 0 on, but got '", text, "'");
        }},
-      {"--data", text(o.data)},
+      {"--data",
+       [&o](const std::string &flag, const std::string &value) {
+         o.data.push_back(value);
+         return value.empty() ? Status::error(flag, " expects a name, but got nothing") : Status::success();
+       }},
       {"--data-dtype", choice(o.dataDtype, tokenTypeNames())},
+      {"--samples", choice(o.samples, {"windows", "gpt"})},
+      {"--data-seed",
+       [&o](const std::string &flag, const std::string &text) {
+         constexpr int64_t kBelow = int64_t(1) << 32;
+         return parseNumber(text, o.dataSeed.emplace()) && *o.dataSeed >= 0 && *o.dataSeed < kBelow
+                    ? Status::success()
+                    : Status::error(flag, " expects a whole number from 0 to below 2^32, but got '", text, "'");
+       }},
+      {"--split", [&o](const std::string &flag, const std::string &text) { return parseSplit(o, flag, text); }},
+      {"--train-samples", integer(o.trainSamples, 1)},
       {"--eod", integer(o.eod, 0)},
       {"--weights", text(o.weights)},
       {"--save", text(o.save)},
@@ -139,8 +181,10 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--max-seconds", real(o.maxSeconds, 1e-3, kAny, "above 0")},
       {"--keep", integer(o.keep, 0)},
       {"--load", text(o.load)},
-      {"--override", choices(o.overrides, {"shuffle", "seq", "data", "documents", "all"})},
+      {"--override", choices(o.overrides, {"shuffle", "seq", "data", "documents", "samples", "split", "data-seed",
+                                           "train-samples", "all"})},
       {"--dump-gradients", text(o.dumpGradients)},
+      {"--dump-batches", text(o.dumpBatches)},
       {"--log", text(o.log)},
   };
 }
@@ -182,6 +226,9 @@ Status Options::parse(int argc, const char *const *argv, Options &options) {
     }
     if (Status status = setter->second(flag, value); !status.ok())
       return status;
+    for (; flag == "--data" && i + 1 < argc && isValue(argv[i + 1]); ++i)
+      if (Status status = setter->second(flag, argv[i + 1]); !status.ok())
+        return status;
   }
   if (!options.load.empty() && !options.weights.empty())
     return Status::error("--load brings its own weights, so --weights cannot be given too");
@@ -189,9 +236,6 @@ Status Options::parse(int argc, const char *const *argv, Options &options) {
     return Status::error("--save-every needs a folder to save to; give --save DIR");
   if (options.keep && !options.saveEvery)
     return Status::error("--keep is of the checkpoints that --save-every writes; give both");
-  if (options.resetAtDocuments != (options.eod >= 0))
-    return Status::error(options.eod >= 0 ? "--eod says where documents end for --reset-at-documents; give both"
-                                          : "--reset-at-documents needs to know where documents end; give --eod ID");
   return Status::success();
 }
 

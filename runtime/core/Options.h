@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 namespace galvatron {
 
@@ -22,16 +23,22 @@ struct Options {
   double weightDecay = 0;
   std::string weightDecayOn = "matrices";
   double clipGrad = 0;
-  std::optional<uint64_t> seed; // 0, or a checkpoint's
-  std::string data, dataDtype;
+  std::optional<uint64_t> seed;  // 0, or a checkpoint's
+  std::vector<std::string> data; // a file, prefixes, or a weight before each of them
+  std::string dataDtype;
+  std::string samples;             // windows or gpt; empty: by the data
+  std::optional<int64_t> dataSeed; // below 2^32; else `seed`
+  std::string split;               // as written, of three numbers; empty: all is training data
+  std::vector<double> shares;      // the numbers of `split`
+  int64_t trainSamples = 0;        // 0: steps times global batch
   bool shuffle = false;
   bool resetAtDocuments = false;
-  int64_t eod = -1; // the token that ends a document; -1: not said
-  std::string weights, save, load, dumpGradients, log;
-  int64_t saveEvery = 0; // 0: at the end
-  int64_t keep = 0;      // 0: all
-  double maxSeconds = 0; // 0: no end but --steps
-  std::set<std::string> overrides; // what a checkpoint may differ in: shuffle, seq, data, documents, all
+  int64_t eod = -1; // a token without label, which ends a document; -1: not said
+  std::string weights, save, load, dumpGradients, dumpBatches, log;
+  int64_t saveEvery = 0;           // 0: at the end
+  int64_t keep = 0;                // 0: all
+  double maxSeconds = 0;           // 0: no end but --steps
+  std::set<std::string> overrides; // what a checkpoint may differ in: words of DataOrder.h
   bool shareGpus = false;
   bool quiet = false, help = false, version = false;
 

@@ -38,7 +38,8 @@ static Status findPlace(const std::string &path, int64_t after, int64_t &bytes) 
     int64_t step;
     auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), step);
     if (error != std::errc() || end == line.data() + line.size() || *end != ',')
-      return Status::error("the log ", path, " has the row '", line.substr(0, 80), "' without a step; name another file");
+      return Status::error("the log ", path, " has the row '", line.substr(0, 80),
+                           "' without a step; name another file");
     if (step > after)
       break;
   }
@@ -108,8 +109,8 @@ Status Report::step(const StepReport &r) {
   Status status;
   if (log.isOpen()) {
     char row[160];
-    std::snprintf(row, sizeof row, "%lld,%.9g,%.9g,%.9g,%.9g,%lld\n", (long long)r.step, r.loss, r.rate,
-                  r.gradientNorm, r.tokensPerSecond, (long long)r.peakBytes);
+    std::snprintf(row, sizeof row, "%lld,%.9g,%.9g,%.9g,%.9g,%lld\n", (long long)r.step, r.loss, r.rate, r.gradientNorm,
+                  r.tokensPerSecond, (long long)r.peakBytes);
     status = log.add(row);
   }
   int64_t every = terminal || r.last <= 50 ? 1 : r.last / 50;

@@ -45,12 +45,12 @@ Status Training::prepareFiles() {
     saveFolder.name(options.save, options.saveEvery > 0, options.keep);
   if (world.rank() != 0)
     return Status::success();
-  if (!options.dumpGradients.empty()) {
+  for (const std::string &folder : {options.dumpGradients, options.dumpBatches}) {
     std::error_code error;
-    fs::create_directories(options.dumpGradients, error);
-    if (error || access(options.dumpGradients.c_str(), W_OK) != 0)
-      return Status::error("cannot write to the folder ", options.dumpGradients, ": ",
-                           error ? error.message() : std::strerror(errno));
+    if (!folder.empty())
+      fs::create_directories(folder, error);
+    if (!folder.empty() && (error || access(folder.c_str(), W_OK) != 0))
+      return Status::error("cannot write to the folder ", folder, ": ", error ? error.message() : std::strerror(errno));
   }
   if (!options.save.empty()) {
     loaded.step = done.step;
@@ -151,38 +151,128 @@ Status Training::prepareData() {
                          ", so nothing is left to train to ", "step ", options.steps,
                          "; --steps counts from the model's first step: pass --steps ", done.step + options.steps,
                          " for ", options.steps, " more");
+  std::shared_ptr<GptSamples> indexed;
+  std::optional<TokenFile> file;
+  DataOrder order;
+  if (Status status = openData(order, indexed, file); !status.ok())
+    return status;
+  if (Status status = checkDocuments(indexed != nullptr); !status.ok())
+    return status;
+  if (Status status = resumeData(order); !status.ok())
+    return status;
+  resumeSettings();
+  std::shared_ptr<const Samples> samples = indexed;
+  if (!samples)
+    samples = std::make_shared<Windows>(manifest, std::move(file), order);
+  RowRules rules{options.eod, options.resetAtDocuments, manifest.ignoredLabel.has_value(),
+                 manifest.ignoredLabel.value_or(kIgnoredLabel)};
+  batches.emplace(manifest, samples, rules);
+  int64_t count = (lastStep - firstStep + 1) * manifest.globalBatch;
+  return samples->check(done.samples, count, world.rank(), world.size());
+}
+
+/// What --reset-at-documents and --eod need of the data and of the program.
+Status Training::checkDocuments(bool areIndexed) {
   if (options.resetAtDocuments && !manifest.isPacked)
     return Status::error("--reset-at-documents needs a program with the inputs positions and documents; import it "
                          "again with --documents, or of a module with position_ids as third input without");
+  if (options.resetAtDocuments && options.eod < 0 && !areIndexed)
+    return Status::error("--reset-at-documents needs to know where documents end, which only indexed data say "
+                         "themselves; give --eod ID");
   if (options.eod >= manifest.vocabulary)
     return Status::error("--eod ", options.eod, " is no token of the vocabulary of ", manifest.vocabulary,
                          ", so no document would end; give the token that ends one");
-  std::optional<TokenFile> file;
-  DataOrder order;
+  if (options.eod >= 0 && !manifest.isPacked && !manifest.ignoredLabel)
+    return Status::error("--eod leaves positions without a label, but this program takes it that all have one; import "
+                         "it again with --labels next or --documents");
+  return Status::success();
+}
+
+/// Of --data: whether it names indexed data.
+static bool isIndexed(const std::vector<std::string> &words) {
+  return words.size() > 1 || (words.size() == 1 && !fs::is_regular_file(words[0]) && IndexedDataset::exists(words[0]));
+}
+
+/// Options of one way to take samples, given to the other.
+static Status checkSampleOptions(const Options &options, bool areWindows) {
+  const char *own = areWindows ? "gpt" : "windows", *other = areWindows ? "windows" : "gpt";
+  for (auto [flag, isGiven, isOfWindows] : {std::tuple{"--shuffle", options.shuffle, true},
+                                            {"--data-dtype", !options.dataDtype.empty(), true},
+                                            {"--data-seed", options.dataSeed.has_value(), false},
+                                            {"--split", !options.split.empty(), false},
+                                            {"--train-samples", options.trainSamples > 0, false}})
+    if (isGiven && isOfWindows != areWindows)
+      return Status::error(flag, " is for --samples ", own, ", but these samples are ", other, "; leave it out");
+  return Status::success();
+}
+
+Status Training::openData(DataOrder &order, std::shared_ptr<GptSamples> &indexed, std::optional<TokenFile> &file) {
   order.sequence = manifest.sequence;
   order.shuffle = options.shuffle;
   order.seed = context.seed;
   order.eod = options.eod;
-  dataText = "random tokens";
-  if (!options.data.empty()) {
-    std::string warning;
-    Status status = TokenFile::open(options.data, options.dataDtype, manifest.vocabulary, file.emplace(), warning);
-    if (!warning.empty())
-      warnings.push_back(warning);
-    if (!status.ok())
-      return status;
-    order.file = fs::path(options.data).filename();
-    order.bytes = file->numBytes();
-    order.tokens = file->numTokens();
-    dataText = options.data + ", " + std::to_string(order.tokens) + " tokens of type " + file->type() +
-               (options.shuffle ? ", shuffled" : "");
-  }
-  if (Status status = resumeData(order); !status.ok())
+  order.resets = options.resetAtDocuments;
+  bool areIndexed = isIndexed(options.data);
+  order.samples = !options.samples.empty() ? options.samples : areIndexed ? "gpt" : "windows";
+  if (order.isWindows() && areIndexed)
+    return Status::error("--samples windows reads one file, but --data names indexed data; leave --samples out, or "
+                         "name one PREFIX.bin with its --data-dtype");
+  if (!order.isWindows() && !areIndexed)
+    return Status::error("--samples ", order.samples, " reads indexed data, but --data names ",
+                         options.data.empty() ? "none" : options.data[0],
+                         "; name the PREFIX of a PREFIX.bin and PREFIX.idx, which python -m galvatron.data writes");
+  if (Status status = checkSampleOptions(options, order.isWindows()); !status.ok())
     return status;
-  resumeSettings();
-  windows.emplace(manifest, std::move(file), order);
-  int64_t count = (lastStep - firstStep + 1) * manifest.globalBatch;
-  return windows->check(done.samples, count, world.rank(), world.size());
+  if (areIndexed)
+    return openIndexed(order, *(indexed = std::make_shared<GptSamples>()));
+  return openFile(order, file);
+}
+
+Status Training::openFile(DataOrder &order, std::optional<TokenFile> &file) {
+  dataText = "random tokens";
+  if (options.data.empty())
+    return Status::success();
+  std::string warning, name = options.data[0];
+  Status status = TokenFile::open(name, options.dataDtype, manifest.vocabulary, file.emplace(), warning);
+  if (!warning.empty())
+    warnings.push_back(warning);
+  if (!status.ok())
+    return status;
+  order.file = fs::path(name).filename();
+  order.bytes = file->numBytes();
+  order.tokens = file->numTokens();
+  dataText = name + ", " + std::to_string(order.tokens) + " tokens of type " + file->type() +
+             (options.shuffle ? ", shuffled" : "");
+  return Status::success();
+}
+
+Status Training::openIndexed(DataOrder &order, GptSamples &samples) {
+  if (!manifest.ignoredLabel)
+    return Status::error("--samples gpt gives the last token of a sample a label, too, but this program shifts labels "
+                         "itself or does not shift them, so it cannot take them; import it again with --labels next, "
+                         "or name one PREFIX.bin as a file");
+  uint64_t seed = options.dataSeed ? uint64_t(*options.dataSeed) : context.seed;
+  if (seed >= uint64_t(1) << 32)
+    return Status::error("--seed ", seed, " cannot order samples, whose seeds are below 2^32; pass --data-seed");
+  GptSamples::Request request;
+  if (Status status = DataWords::parse(options.data, request.data); !status.ok())
+    return status;
+  if (!options.split.empty())
+    request.split = options.shares;
+  request.samples = options.trainSamples ? options.trainSamples : lastStep * manifest.globalBatch;
+  request.sequence = manifest.sequence;
+  request.vocabulary = manifest.vocabulary;
+  request.batch = manifest.globalBatch;
+  request.seed = order.seed = seed;
+  if (Status status = GptSamples::open(request, samples); !status.ok())
+    return status;
+  order.split = options.split;
+  for (const GptSamples::Dataset &dataset : samples.getDatasets())
+    order.datasets.push_back({fs::path(dataset.data.getPrefix()).filename(), dataset.data.numBytes(),
+                              dataset.last - dataset.first, dataset.order.numTokens(), dataset.weight,
+                              dataset.order.numEpochs(), dataset.order.isLastApart()});
+  dataText = samples.describe();
+  return Status::success();
 }
 
 void Training::resumeSettings() {
@@ -207,7 +297,7 @@ Status Training::resumeData(DataOrder &order) {
                        " does not say in which order, in sequences of what length and on what data it was "
                        "trained; none of them was checked, and the place is taken for the same window");
   }
-  if (int64_t size = order.numWindows(); !loaded.folder.empty() && size > 0 && !order.shuffle)
+  if (int64_t size = order.numWindows(); !loaded.folder.empty() && size > 0 && !order.shuffle && order.isWindows())
     dataText += ", from token " + std::to_string(order.origin + done.samples % size * order.sequence) + " on";
   done.data = order;
   return Status::success();
@@ -303,7 +393,7 @@ void Training::runTimetable(double rate, const EntryVisitor &visit) {
 Status Training::explainNotFinite(const Status &error, int64_t number, double rate) {
   NotFiniteOrigin origin = findNotFinite(world, state(), [&](const EntryVisitor &visit) {
     // What was read first may have been overwritten since.
-    if (Status status = windows->fill(context, device, arena, done.samples); !status.ok())
+    if (Status status = batches->fill(context, device, arena, done.samples); !status.ok())
       context.onFailure(&context, "rank " + std::to_string(context.rank) + ": " + status.message);
     runTimetable(rate, visit);
   });
@@ -347,7 +437,8 @@ static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t n
 Status Training::update(int64_t number, double rate, StepSums &total) {
   if (device.hooks->update)
     return addUp(device.hooks->update(&context), context.devices, number, total);
-  StepSums own{ownLoss(), squareSum(context, device, manifest, arena), ownLabels(), context.peakBytes, context.wantedEnd};
+  StepSums own{ownLoss(), squareSum(context, device, manifest, arena), ownLabels(), context.peakBytes,
+               context.wantedEnd};
   if (Status status = addUp(world.gather(own), context.devices, number, total); !status.ok())
     return status;
   if (total.labels == 0)
@@ -380,18 +471,23 @@ Status Training::step(int64_t number) {
   Clock::time_point start = Clock::now();
   context.step = number;
   context.update = done.updates + 1;
-  if (Status status = windows->fill(context, device, arena, done.samples); !status.ok())
+  Status status = options.dumpBatches.empty() || world.rank() != 0
+                      ? Status::success()
+                      : batches->dump(options.dumpBatches, number, done.samples);
+  if (status.ok())
+    status = batches->fill(context, device, arena, done.samples);
+  if (!status.ok())
     context.onFailure(&context, "rank " + std::to_string(context.rank) + ": " + status.message);
   double rate = learningRate(options, number, lastStep);
   runTimetable(rate);
   if (!options.dumpGradients.empty()) {
     device.hooks->synchronize(&context);
-    if (Status status = dumpGradients(world, catalog, state(), options.dumpGradients, number); !status.ok())
+    if (status = dumpGradients(world, catalog, state(), options.dumpGradients, number); !status.ok())
       return status;
   }
   StepSums sums;
   context.wantedEnd = wantedEnd(start);
-  if (Status status = update(number, rate, sums); !status.ok()) {
+  if (status = update(number, rate, sums); !status.ok()) {
     code = kNotFinite;
     return explainNotFinite(status, number, rate);
   }
@@ -404,8 +500,7 @@ Status Training::step(int64_t number) {
   if (world.rank() != 0)
     return Status::success();
   double tokens = (double)manifest.globalBatch * (double)manifest.sequence;
-  Status status =
-      report.step({number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes});
+  status = report.step({number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes});
   if (!status.ok())
     report.error(status.message);
   return Status::success();

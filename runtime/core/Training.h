@@ -7,6 +7,8 @@
 #include "runtime/core/ExitCode.h"
 #include "runtime/core/Report.h"
 #include "runtime/core/Timetable.h"
+#include "runtime/data/Batches.h"
+#include "runtime/data/GptSamples.h"
 #include "runtime/data/Windows.h"
 
 #include <chrono>
@@ -39,6 +41,11 @@ private:
   void warnOfUnknownWeights(const std::string &path);
   Status openCarried(const std::string &start);
   Status prepareData();
+  Status checkDocuments(bool areIndexed);
+  /// What the samples are, and their order; `samples` has them once the place of a checkpoint is known.
+  Status openData(DataOrder &order, std::shared_ptr<GptSamples> &indexed, std::optional<TokenFile> &file);
+  Status openFile(DataOrder &order, std::optional<TokenFile> &file);
+  Status openIndexed(DataOrder &order, GptSamples &samples);
   /// Whether a checkpoint was trained on this data; moves on to where it stopped.
   Status resumeData(DataOrder &order);
   /// Notes how this run updates parameters; warns where a checkpoint's did otherwise.
@@ -80,15 +87,15 @@ private:
   Carried carried; // on the first rank
   SaveFolder saveFolder;
   LoadedFrom loaded;
-  std::optional<Windows> windows;
+  std::optional<Batches> batches;
   Report report;
   TrainingState done; // at start, then after each step
   int64_t firstStep = 1, lastStep = 0, residentAtStart = 0, savedStep = -1;
   int code = kSuccess;
-  bool saveFailed = false;     // the last one
-  int64_t end = kNoEnd;        // why the run ends after this step, on which all ranks agree
+  bool saveFailed = false; // the last one
+  int64_t end = kNoEnd;    // why the run ends after this step, on which all ranks agree
   Clock::time_point started = Clock::now();
-  double longestStep = 0, longestSave = -1; // seconds; of the first rank; -1: none yet
+  double longestStep = 0, longestSave = -1;   // seconds; of the first rank; -1: none yet
   std::string startText, startFile, dataText; // startFile: where weights are from; empty if drawn
   std::vector<std::string> warnings;          // of the preparation
 };

@@ -11,11 +11,24 @@
 
 #include <cstdint>
 #include <set>
+#include <vector>
 
 namespace galvatron {
 
+/// One of the datasets of indexed data, and how its samples were ordered.
+struct DatasetOrder {
+  std::string name;                             // without its folder, which may move
+  int64_t bytes = 0, sequences = 0, tokens = 0; // of PREFIX.bin; of its share
+  double weight = 1;                            // of all samples
+  int64_t epochs = 1;                           // shuffled together, but for the last where it is apart
+  bool isLastApart = false;
+
+  bool operator==(const DatasetOrder &) const = default;
+};
+
 struct DataOrder {
-  std::string file; // without its folder, which may move; empty: random tokens
+  std::string samples = "windows"; // as --samples names it
+  std::string file;                // without its folder, which may move; empty: random tokens
   int64_t bytes = 0, tokens = 0;
   int64_t sequence = 1;
   /// Window 0 begins at this token: below `sequence`, and 0 but for a run that went on with longer sequences from a
@@ -23,21 +36,27 @@ struct DataOrder {
   int64_t origin = 0;
   bool shuffle = false;
   uint64_t seed = 0;
-  int64_t eod = -1; // the token that ends a document; -1: each row is one
+  int64_t eod = -1;    // a token without a label, with which documents end where these are kept apart; -1: none
+  bool resets = false; // documents are kept apart: those of `eod`, else of the index
+  std::vector<DatasetOrder> datasets; // of indexed data; then `seed` is that of their order
+  std::string split;                  // as --split names it; empty: all is training data
 
-  bool isRandom() const { return file.empty(); }
+  bool isRandom() const { return file.empty() && datasets.empty(); }
+  bool isWindows() const { return samples == "windows"; }
   int64_t numWindows() const { return tokens > origin ? (tokens - origin) / sequence : 0; }
 };
 
-/// What --override accepts: "shuffle" (order), "seq" (sequence), "data" (file and its size), "documents" (eod)
-/// and "all". Where another word would be needed, an error that lists the differences; `checkpoint` is how messages
-/// call where `saved` is from.
+/// What --override accepts: "shuffle" (order of windows), "seq" (sequence), "data" (files with their sizes and
+/// weights), "documents" (eod, resets), "samples", "split", "data-seed", "train-samples" (epochs of each dataset) and
+/// "all". Where another word would be needed, an error that lists the differences; `checkpoint` is how messages call
+/// where `saved` is from.
 Status checkSameData(const std::string &checkpoint, const DataOrder &saved, const DataOrder &now,
                      const std::set<std::string> &overrides);
 
 /// Moves `now` to where `saved` stopped after `samples` windows: sets its origin, returns its next sample. In whole
 /// rounds and tokens of the round: after 48 windows of 64 tokens, window 24 of 128, which begins at token 3072 as well.
-/// After the end of a shorter file one goes round.
+/// After the end of a shorter file one goes round. Samples other than windows are counted: as many tokens are left out
+/// as were trained on.
 int64_t goOn(const DataOrder &saved, int64_t samples, DataOrder &now);
 
 } // namespace galvatron

@@ -1,7 +1,7 @@
-//===- Windows.cpp - which tokens each step trains on ------------------------------------------===//
+//===- Windows.cpp - samples that are windows of a file, or random -----------------------------===//
 #include "runtime/data/Windows.h"
 
-#include "runtime/api/Documents.h"
+#include "runtime/api/CounterRandom.h"
 
 namespace galvatron {
 
@@ -48,35 +48,13 @@ Status Windows::check(int64_t first, int64_t count, int rank, int size) const {
   return file->check(from, to - from);
 }
 
-Status Windows::readSample(int64_t sample, int64_t *tokens) const {
-  int64_t sequence = manifest.sequence;
+Status Windows::read(int64_t number, Sample &sample) const {
+  sample.tokens.resize(manifest.sequence);
   if (file)
-    return file->read(firstToken(sample), sequence, tokens);
-  random::Stream stream{random::mix(~random::mix(order.seed)), (uint64_t)sample};
-  for (int64_t i = 0; i < sequence; ++i)
-    tokens[i] = (uint64_t)stream.bits(i) * manifest.vocabulary >> 32;
-  return Status::success();
-}
-
-Status Windows::fill(gvrt_context &context, const Device &device, char *arena, int64_t firstSample) const {
-  std::vector<int64_t> tokens(manifest.sequence), row;
-  for (const InputInfo &input : manifest.inputs)
-    for (int64_t microBatch = 0; microBatch < manifest.microBatches; ++microBatch) {
-      PositionMap map(context.coordinates, microBatch, input.placement.data(), input.shape.size());
-      std::vector<int64_t> columns = map.indices(1);
-      row.resize(columns.size());
-      char *to = arena + input.offset + microBatch * input.bytesPerMicroBatch;
-      int64_t rowBytes = columns.size() * sizeof(int64_t);
-      for (int64_t b : map.indices(0)) {
-        if (Status status = readSample(firstSample + b, tokens.data()); !status.ok())
-          return status;
-        PackedRow<int64_t> packed(tokens, order.eod);
-        for (size_t i = 0; i < columns.size(); ++i)
-          row[i] = packed.input(input.name)[columns[i]];
-        device.hooks->copyToDevice(&context, to, row.data(), rowBytes);
-        to += rowBytes;
-      }
-    }
+    return file->read(firstToken(number), manifest.sequence, sample.tokens.data());
+  random::Stream stream{random::mix(~random::mix(order.seed)), (uint64_t)number};
+  for (int64_t i = 0; i < manifest.sequence; ++i)
+    sample.tokens[i] = (uint64_t)stream.bits(i) * manifest.vocabulary >> 32;
   return Status::success();
 }
 

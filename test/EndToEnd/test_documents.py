@@ -21,6 +21,21 @@ PLANS = {
     "cp2_sp2": Layout(ranks=4, cp=2, tp=2, sequence_parallel=True),
     "ulysses2": Layout(ranks=2, ulysses=2),
 }
+# Beside tp, Ulysses and ranks with samples of their own; on two stages.
+RINGS = {
+    "rings": Layout(
+        ranks=4,
+        cp=[4, 2, 4, 2, 2],
+        tp=[1, 2, 1, 1, 1],
+        ulysses=[1, 1, 1, 2, 1],
+        cp_kind="ring",
+        cp_zigzag=[True, True, False, True, False],
+        micro_batches=2,
+    ),
+    "rings_on_stages": Layout(
+        ranks=4, cp=2, cp_kind="ring", cp_zigzag=True, stages=[0, 0, 0, 1, 1], micro_batches=4, recompute=True
+    ),
+}
 
 
 def packed(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -77,9 +92,9 @@ def goes_on_with_its_documents(compiled, options, expected, folder):
     remedy = "give it what it had, or pass --override documents"
     assert f"on documents that end with token {EOD}, not rows of one document each; {remedy}" in refused.stderr
     compiled.train(folder / "meant", *options, "--load", saved, "--override", "documents")
-    # Checkpoints of before the key are of rows of one document.
+    # Checkpoints of before the keys are of rows of one document.
     text = json.loads((saved / "training.json").read_text())
-    assert text.pop("eod") == EOD
+    assert text.pop("eod") == EOD and text.pop("reset_at_documents")
     (saved / "training.json").write_text(json.dumps(text))
     (saved / "checksums.xxh128").unlink()
     refused = call(compiled.folder / "launch", *options, "--load", saved, *packed_rows)
@@ -96,7 +111,7 @@ def test_every_plan_trains_as_pytorch(model, tmp_path):
     assert [float(row.split(",")[1]) for row in rows] == pytest.approx(expected, rel=1e-5)
     succeed("galvatron-opt", "--search", "--lower", program, "--ranks=1", "-o", tmp_path / "searched")
     units = Compiled(tmp_path / "searched").units
-    for name, layout in PLANS.items():
+    for name, layout in (PLANS | {"rings": RINGS["rings"]}).items():
         (tmp_path / "plan.json").write_text(json.dumps(layout.plan(units)))
         succeed("galvatron-opt", f"--plan={tmp_path / 'plan.json'}", "--lower", program, "-o", tmp_path / name)
         run = Compiled(tmp_path / name).train(tmp_path / f"run-{name}", *options, "--reset-at-documents", "--eod", EOD)
@@ -163,7 +178,7 @@ def test_documents_put_in_train_as_those_apart(name, tmp_path):
     program, options, expected = import_documents(name, tmp_path)
     succeed("galvatron-opt", "--search", "--lower", program, "--ranks=1", "-o", tmp_path / "searched")
     units = Compiled(tmp_path / "searched").units
-    for plan, layout in PLANS.items():
+    for plan, layout in (PLANS | {"rings_on_stages": RINGS["rings_on_stages"]}).items():
         (tmp_path / "plan.json").write_text(json.dumps(layout.plan(units)))
         succeed("galvatron-opt", f"--plan={tmp_path / 'plan.json'}", "--lower", program, "-o", tmp_path / plan)
         # No mask is gathered or kept: kernels read documents in both directions.

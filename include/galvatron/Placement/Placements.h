@@ -86,7 +86,7 @@ public:
 
 private:
   mlir::LogicalResult deal(const Axes &axes, graph::LayerOp layer, const Parallelism &row,
-                           llvm::MutableArrayRef<MeshAxis> dealt, mlir::Location loc);
+                           llvm::MutableArrayRef<MeshAxis> dealt, bool isPadAsked, mlir::Location loc);
   bool deal(const Axes &axes, llvm::ArrayRef<AxisId> group, When when, MeshAxis &meshAxis);
   bool dealMirrored(const Axes &axes, llvm::ArrayRef<AxisId> group, When when, const Parallelism &row,
                     MeshAxis &meshAxis);
@@ -100,8 +100,7 @@ private:
 /// where layers are placed.
 mlir::LogicalResult checkStrategies(mlir::ModuleOp module, llvm::ArrayRef<graph::CallOp> calls);
 
-/// Axes that lie side by side in one dimension of a layer, major first, of a role that plans may have padded, and what
-/// their product is to be divisible by.
+/// Axes that lie side by side in one dimension of a layer, major first, and what their product is to be divisible by.
 struct PaddableGroup {
   llvm::SmallVector<AxisId> axes;
   int64_t degree = 1;
@@ -109,9 +108,9 @@ struct PaddableGroup {
   bool isMinorTable = false;
 };
 
-/// What the strategy cuts in the layer, of these roles.
+/// What the strategy cuts in the layer, of a role that plans may have padded: `Internal` or `Seq`.
 llvm::SmallVector<PaddableGroup> getPaddableGroups(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
-                                                   plan::PipelineAttr pipeline);
+                                                   plan::PipelineAttr pipeline, AxisRole role);
 
 /// Which part of a value of a layer each device of one mesh axis holds (or, of time, each micro-batch has).
 struct MeshAxisPlace {

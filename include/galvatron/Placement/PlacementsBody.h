@@ -22,6 +22,8 @@ struct BodyRequest {
   llvm::SmallVector<bool> isLoss;
   /// Whether backward reads what forward has gathered, instead of gathering it again: it is then kept whole.
   bool keepsGathered = false;
+  /// Whether keys and values of attention come round a ring: then these are never kept.
+  bool isRing = false;
 };
 
 /// Clones the layer, with a placement as every tensor's encoding and a `dist.redistribute` wherever

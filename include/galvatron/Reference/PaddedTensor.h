@@ -10,6 +10,9 @@ namespace galvatron::reference {
 /// The tensor with zeros in its padding; null: as it is.
 Tensor addPadding(Tensor tensor, graph::PaddingAttr padding);
 
+/// The tensor in a shape that is larger at the end of dimensions, with zeros there: tokens of padded positions.
+Tensor padData(Tensor tensor, llvm::ArrayRef<int64_t> shape);
+
 /// The tensor without its padding. Fails, naming `what`, where that is not 0.
 mlir::FailureOr<Tensor> removePadding(mlir::Location loc, Tensor tensor, graph::PaddingAttr padding,
                                       llvm::StringRef what);

@@ -119,12 +119,12 @@ def SearchPlanPass : Pass<"galvatron-search-plan", "mlir::ModuleOp"> {
 }
 
 def PadDimensionsPass : Pass<"galvatron-pad-dimensions", "mlir::ModuleOp"> {
-  let summary = "Pads heads, widths and vocabularies to multiples of degrees, where the plan asks for it";
+  let summary = "Pads heads, widths, vocabularies and positions to multiples of degrees, where the plan asks for it";
   let description = [{
     A layer type is rewritten for each way to pad it, with masks where padding would count: logits of rows beyond the
     vocabulary are the lowest number, gradients of padding are 0. Parameters are 0 there and stay so under every
     optimizer; `graph.padding` says which elements files hold. A tied parameter is padded to what all its
-    layers need.
+    layers need. Positions are padded in all layers alike, to `graph.padded_seq`: labels there are ignored.
 
     **Before:** `plan.pipeline` on the module, `plan.strategy` on each `graph.call`, layers differentiated.
     **After:** where a strategy says `pad`, its degrees divide the axes that they cut.
@@ -159,7 +159,8 @@ def PadDimensionsPass : Pass<"galvatron-pad-dimensions", "mlir::ModuleOp"> {
     ```
 
     **Fails when:** an op of the layer would compute something else: it reads the index of elements along an axis whose
-    index padding changes, draws random numbers by it (dropout), or takes the axis whole.
+    index padding changes, draws random numbers by it (dropout), takes the axis whole, or lets positions see those after
+    them; rows of the program's data hold documents.
   }];
   let statistics = [Statistic<"numLayers", "num-layers", "Layers that were padded">,
                     Statistic<"numMasks", "num-masks", "Values of which padding was masked">];

@@ -57,6 +57,9 @@ def RaiseLossPass : Pass<"galvatron-raise-loss", "mlir::ModuleOp"> {
   let summary = "Turns a loss over cut logits into one over all, against shifted labels";
   let description = [{
     The sequence then stays one axis: labels that a model pads and cuts are one `graph.shift`, whose fill the loss ignores.
+    In a module with `graph.next_labels` (galvatron-import --labels next) or `graph.packed`, where nothing else reads the
+    labels, that shift is left to who reads them, who may know a next token for the last position, too: then there is
+    `graph.ignored_label`, the label of positions that have none, and each label is what its position is to predict.
 
     **Before:** shape ops in normal form: models flatten logits and labels after cutting them.
     **After:** labels are shifted instead of logits cut, where the loss allows it.

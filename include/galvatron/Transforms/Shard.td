@@ -257,7 +257,7 @@ def InsertRingsPass : Pass<"galvatron-insert-rings", "mlir::ModuleOp"> {
   let description = [{
     Where a layer's strategy has `cp_kind = ring`, attention reads one device's keys and values after another, as
     permutes bring them round, and results are merged by their log-sum-exps. In backward the gradients of keys and values
-    travel with them.
+    travel with them. A bias on the scores is computed anew for each step's keys.
 
     **Before:** `split-tensors` has run: attention reads keys and values that were gathered along their positions.
     **After:** in layers with a ring no attention reads gathered keys; others, as below, are as they were.
@@ -279,7 +279,7 @@ def InsertRingsPass : Pass<"galvatron-insert-rings", "mlir::ModuleOp"> {
     dist.layer @l {forward = @l.forward, gradients = [], homes = [#dist.placement<[1, 1, 4, 8]>], input_gradients = [], inputs = [], num_saved = 0 : i64, output_gradients = [], outputs = [#dist.placement<[1, 1, 8, 8]>], plan.strategy = #plan.strategy<cp = 2, cp_kind = gathered>}
     ```
 
-    **Fails when:** attention has a bias, or its keys or values are not gathered along their positions.
+    **Fails when:** attention's keys or values are not gathered along their positions.
   }];
   let statistics = [Statistic<"numRings", "num-rings", "Attentions that were unrolled">];
   let dependentDialects = ["::galvatron::dist::DistDialect", "::mlir::arith::ArithDialect", "::mlir::math::MathDialect"];

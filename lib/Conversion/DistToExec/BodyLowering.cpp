@@ -295,7 +295,9 @@ FailureOr<exec::FunctionOp> BodyLowering::run() {
 }
 
 SmallVector<int64_t> galvatron::positionMap(Operation *op, ArrayRef<int64_t> shape, ArrayRef<int64_t> dims) {
-  return positionMap(op->getAttrOfType<dist::PlacementAttr>(dist::kPositionAttrName), {}, shape, dims);
+  auto turn = op->getAttrOfType<DenseI64ArrayAttr>(dist::kTurnAttrName);
+  return positionMap(op->getAttrOfType<dist::PlacementAttr>(dist::kPositionAttrName),
+                     turn ? turn.asArrayRef() : ArrayRef<int64_t>(), shape, dims);
 }
 
 SmallVector<int64_t> galvatron::positionMap(dist::PlacementAttr placement, ArrayRef<int64_t> turn,

@@ -1,6 +1,7 @@
 // Bodies on tensors → functions on buffers at fixed places. The work is in BodyLowering; this pass
 // walks the layers, forward before backward, since a saved value lies as the forward left it.
 #include "BodyLowering.h"
+#include "ExchangedBooleans.h"
 #include "Layouts.h"
 #include "galvatron/Conversion/Passes.h"
 
@@ -57,6 +58,7 @@ struct ConvertDistToExecPass : galvatron::impl::ConvertDistToExecPassBase<Conver
     auto forward = symbols.lookup<dist::BodyOp>(layer.getForward());
     if (!forward)
       return layer.emitOpError("expects a dist.body named ") << layer.getForward();
+    widenBooleans(forward);
     unsigned numSaved = layer.getNumSaved();
     BodyLowering lowering(forward, 0, numSaved, {}, groups, *device, lacking);
     FailureOr<exec::FunctionOp> function = lowering.run();
@@ -72,6 +74,7 @@ struct ConvertDistToExecPass : galvatron::impl::ConvertDistToExecPassBase<Conver
     auto backward = symbols.lookup<dist::BodyOp>(*layer.getBackward());
     if (!backward)
       return layer.emitOpError("expects a dist.body named ") << *layer.getBackward();
+    widenBooleans(backward);
     SmallVector<Strides> argumentStrides(backward.getNumArguments() - numSaved);
     llvm::append_range(argumentStrides, saved);
     BodyLowering backwardLowering(backward, layer.getTrained().size(), 0, argumentStrides, groups, *device, lacking);

@@ -1,7 +1,10 @@
 // `dist` collectives → runtime calls on groups that are named by index.
 #include "BodyLowering.h"
+#include "ExchangedBooleans.h"
 
 #include "runtime/api/ElementType.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
 
 using namespace mlir;
 using namespace galvatron;
@@ -33,12 +36,44 @@ static std::optional<int64_t> movedType(Type type, int64_t &count) {
   return std::nullopt;
 }
 
+/// Whether the runtime moves a collective's booleans as they are: no other than those of a gather in larger elements.
+static bool movesBooleans(Operation *op) {
+  auto gather = dyn_cast<dist::AllGatherOp>(op);
+  if (!gather)
+    return false;
+  int64_t count = cutOf(shapeOf(gather.getX()), gather.getDim(), gather.getOuter()).second;
+  return movedType(gather.getType(), count).has_value();
+}
+
+void galvatron::widenBooleans(dist::BodyOp body) {
+  for (Operation &op : llvm::make_early_inc_range(body.getBody().front())) {
+    if (!isa<dist::AllGatherOp, dist::AllToAllOp, dist::CoalescedAllToAllOp, dist::PermuteOp>(op) ||
+        !getElementTypeOrSelf(op.getOperand(0)).isInteger(1) || movesBooleans(&op))
+      continue;
+    OpBuilder builder(&op);
+    Location loc = op.getLoc();
+    auto widen = [&](Value x) { return cast<RankedTensorType>(x.getType()).clone(builder.getI64Type()); };
+    Operation *wide = builder.clone(op);
+    builder.setInsertionPoint(wide);
+    for (OpOperand &operand : wide->getOpOperands())
+      operand.set(arith::ExtUIOp::create(builder, loc, widen(operand.get()), operand.get()));
+    builder.setInsertionPointAfter(wide);
+    for (auto [narrow, result] : llvm::zip_equal(op.getResults(), wide->getResults())) {
+      result.setType(widen(narrow));
+      auto zeros = DenseElementsAttr::get(cast<ShapedType>(result.getType()), builder.getI64IntegerAttr(0));
+      Value zero = arith::ConstantOp::create(builder, loc, zeros);
+      narrow.replaceAllUsesWith(
+          arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ne, result, zero).getResult());
+    }
+    op.erase();
+  }
+}
+
 /// Bodies run in order: whoever overlaps a collective gives it a number and places its end.
 static constexpr int64_t kAtOnce = -1;
 
 static InFlightDiagnostic refuseType(Operation *op) {
-  return op->emitOpError("expects to exchange f32, bf16 or i64, or to gather an even number of booleans side by side, "
-                         "but got ")
+  return op->emitOpError("expects to exchange f32, bf16, i64 or booleans, but got ")
          << op->getOperand(0).getType() << "; give the layer no sequence_parallel, ulysses or cp";
 }
 
@@ -70,7 +105,7 @@ static Value viewPacked(BodyLowering &lowering, Value packed, ArrayRef<int64_t> 
 static LogicalResult lowerCoalesced(BodyLowering &lowering, dist::CoalescedAllToAllOp op) {
   int64_t unused = 1;
   std::optional<int64_t> type = movedType(op.getXs().front().getType(), unused);
-  if (!type || getElementTypeOrSelf(op.getXs().front()).isInteger(1))
+  if (!type)
     return refuseType(op);
   Location loc = op.getLoc();
   int64_t parts = op.getGroupSize(), elements = 0;
@@ -154,11 +189,14 @@ LogicalResult galvatron::lowerCollective(BodyLowering &lowering, Operation *op, 
   }
   if (auto shard = dyn_cast<dist::ShardOp>(op)) {
     auto [outer, inner] = cutOf(shapeOf(to), shard.getDim(), shard.getOuter());
+    ArrayRef<int64_t> sources = shard.getSources().value_or(ArrayRef<int64_t>());
     return call("shard", shard.getAxes(),
                 {{"element_bytes", elementBytes(from.getType())},
                  {"outer", outer},
                  {"inner", inner},
-                 {"mirrored", shard.getMirrored()}});
+                 {"mirrored", shard.getMirrored()},
+                 {"size", sources.size()},
+                 {"sources", sources}});
   }
   if (auto permute = dyn_cast<dist::PermuteOp>(op))
     return call("permute", permute.getAxes(),

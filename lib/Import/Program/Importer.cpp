@@ -69,6 +69,7 @@ Value Importer::input(unsigned number) {
 
 void Importer::moveLabels() {
   movedLabels = importer::moveLabels(builder, builder.getInsertionBlock()->getArgument(1));
+  (*theModule)->setAttr(graph::kNextLabelsAttr, builder.getUnitAttr());
 }
 
 Value Importer::parameter(ArrayRef<std::string> names, ShapeRef shape, ElementType type, mlir::DictionaryAttr init,

@@ -102,9 +102,36 @@ static std::string describeLoss(Operation *loss) {
   return text;
 }
 
+/// Calls `visit` for each loss with the labels it reads and the index that it ignores. Losses are the ops that ignore
+/// one; their labels are the operand of integers.
+static void forEachLoss(mlir::func::FuncOp step, llvm::function_ref<void(Operation *, mlir::Value, int64_t)> visit) {
+  step.walk([&](Operation *op) {
+    if (auto ignoredIndex = op->getAttrOfType<mlir::IntegerAttr>(kIgnoreIndex))
+      for (mlir::Value operand : op->getOperands())
+        if (mlir::getElementTypeOrSelf(operand.getType()).isInteger())
+          visit(op, operand, ignoredIndex.getInt());
+  });
+}
+
+/// Whether the model moves all labels that `moved` reaches.
+static bool movesItself(mlir::func::FuncOp step, mlir::Value moved) {
+  int64_t once = 0, twice = 0;
+  forEachLoss(step, [&](Operation *, mlir::Value labels, int64_t) {
+    LabelPath path;
+    follow(labels, moved, path);
+    if (path.isMovedByImport)
+      ++(path.isMoved ? twice : once);
+  });
+  return twice > 0 && once == 0;
+}
+
 std::vector<std::string> galvatron::importer::checkLabels(mlir::func::FuncOp step, mlir::Value moved, bool isPacked) {
   std::vector<std::string> warnings;
   std::set<int64_t> ignored;
+  if (moved && movesItself(step, moved)) {
+    moved.replaceAllUsesWith(step.getArgument(1));
+    moved = nullptr;
+  }
   bool isRead = false, learnsToCopy = !isBidirectional(step);
   auto check = [&](Operation *loss, mlir::Value labels, int64_t ignoredIndex) {
     LabelPath path;
@@ -127,13 +154,7 @@ std::vector<std::string> galvatron::importer::checkLabels(mlir::func::FuncOp ste
                          " compares the logits of each position with the token at the same position, so the model "
                          "learns to copy what it reads; import with --labels next, or shift in forward");
   };
-  // Losses are the ops that ignore an index; their labels are the operand of integers.
-  step.walk([&](Operation *op) {
-    if (auto ignoredIndex = op->getAttrOfType<mlir::IntegerAttr>(kIgnoreIndex))
-      for (mlir::Value operand : op->getOperands())
-        if (mlir::getElementTypeOrSelf(operand.getType()).isInteger())
-          check(op, operand, ignoredIndex.getInt());
-  });
+  forEachLoss(step, check);
   if (!moved)
     return warnings;
   if (!isRead)

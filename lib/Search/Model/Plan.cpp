@@ -104,8 +104,9 @@ std::optional<Error> validateLayer(const Plan &plan, std::size_t index, bool sup
   }
   if (s.sequenceParallel && s.tp == 1)
     return Error{at + "key 'sequence_parallel' expects tp above 1, but got tp 1"};
-  if (s.keepGathered && plan::isRing(values))
-    return Error{at + "key 'keep_gathered' expects keys that are gathered, but 'cp_kind' is ring; remove one of them"};
+  if (s.keepGathered && plan::isRing(values) && !s.sequenceParallel)
+    return Error{at + "key 'keep_gathered' expects values that are gathered, with sequence_parallel, but 'cp_kind' is "
+                      "ring, whose keys are not; remove one of them"};
   if (s.keepGathered && s.sequenceCut() == 1)
     return Error{at + "key 'keep_gathered' expects a strategy that gathers, with sequence_parallel, ulysses or cp; " +
                  "remove it"};

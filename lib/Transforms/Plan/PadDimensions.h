@@ -4,6 +4,10 @@
 // what lies there must be neutral. Most of it is: parameters are 0 there, and 0 goes through products, activations and
 // gradients. Where that cannot be seen, it is masked.
 //
+// Positions lie in tokens and activations too, and there padding is what the layer makes of token 0. It counts for
+// nothing as no loss counts it (its labels are ignored), so its gradients are 0, and as no position of the row's own
+// sees it (attention is causal, or a bias masks its keys). Between layers its gradients are 0.
+//
 //===----------------------------------------------------------------------===//
 #ifndef GALVATRON_LIB_TRANSFORMS_PLAN_PADDIMENSIONS_H
 #define GALVATRON_LIB_TRANSFORMS_PLAN_PADDIMENSIONS_H
@@ -12,6 +16,7 @@
 #include "galvatron/Placement/PaddedExtents.h"
 
 #include "mlir/IR/IRMapping.h"
+#include "llvm/ADT/BitVector.h"
 
 namespace galvatron {
 
@@ -30,19 +35,26 @@ struct PaddedOp {
   llvm::SmallVector<PaddingValue> operands;
 
   bool has(mlir::Value value) const { return hasAxis(axes, value, axis); }
+  bool isPositions() const { return axes.getAxis(axis).role == AxisRole::Seq; }
   /// Whether results are sums (or maxima) over the axis.
   bool isContracted() const;
+  /// The op's loops along the axis.
+  llvm::SmallVector<unsigned> getLoops() const;
 };
 
-/// What an operand's padding must be replaced with.
+/// What an operand's padding must be replaced with: 0, the lowest number of its type, which no maximum is and whose
+/// exponential is 0, or a label that does not count.
 struct Mask {
   unsigned operand;
-  /// 0, or the lowest number of its type, which no maximum is and whose exponential is 0.
-  enum Fill { Zero, Lowest } fill;
+  double value;
 };
+using Masks = llvm::SmallVector<Mask, 2>;
 
-/// The operand that must be masked, if any; fails where it is not known what the op makes of padding.
-mlir::FailureOr<std::optional<Mask>> getMask(const PaddedOp &padded);
+/// The lowest finite number of a float tensor's elements.
+double getLowest(mlir::Type type);
+
+/// The operands that must be masked; fails where it is not known what the op makes of padding.
+mlir::FailureOr<Masks> getMasks(const PaddedOp &padded);
 
 /// What the op leaves in the padding of a result that has the axis.
 PaddingValue getResultPadding(const PaddedOp &padded, unsigned result);
@@ -54,9 +66,20 @@ bool mayLeaveNoNumber(const PaddedOp &padded);
 /// whole; empty: it would not.
 std::string whyUnpaddable(const PaddedOp &padded, const PaddedExtents &extents);
 
-/// The layer with these axes padded, under its own name, behind the original.
+/// Whether the op is attention between all positions, whose padded keys have to be masked in its bias.
+bool needsKeyMask(const PaddedOp &padded);
+
+/// Rows of a table for each position, as a slice of it; or, in backward, the pad that puts their gradients into the
+/// table's. Either is of the model's own positions, whatever they are padded to.
+bool isTableOfPositions(const PaddedOp &padded);
+
+/// The type of a value of a layer with these axes padded.
+mlir::RankedTensorType getPaddedType(const Axes &axes, const PaddedExtents &extents, mlir::Value original);
+
+/// The layer with these axes padded, under its own name, behind the original. `data`: which of its inputs are the
+/// step's own, whose padding is 0.
 mlir::FailureOr<graph::LayerOp> padLayer(graph::LayerOp layer, const Axes &axes, const PaddedExtents &extents,
-                                         unsigned &numMasks);
+                                         const llvm::BitVector &data, unsigned &numMasks);
 
 } // namespace galvatron
 

@@ -13,50 +13,58 @@ using namespace galvatron::graph;
 namespace {
 class LayerPadder {
 public:
-  LayerPadder(LayerOp layer, const Axes &axes, const PaddedExtents &extents)
-      : layer(layer), axes(axes), extents(extents), builder(layer.getContext()) {}
+  LayerPadder(LayerOp layer, const Axes &axes, const PaddedExtents &extents, const llvm::BitVector &data)
+      : layer(layer), axes(axes), extents(extents), data(data), builder(layer.getContext()) {}
 
   FailureOr<LayerOp> run();
-  unsigned getNumMasks() const { return masked.size(); }
+  unsigned getNumMasks() const { return numMasks; }
 
 private:
-  RankedTensorType getType(Value original) const;
+  RankedTensorType getType(Value original) const { return getPaddedType(axes, extents, original); }
   int64_t getExtent(AxisId axis) const;
   PaddingAttr getPadding(Value original) const;
-  void padArguments(LayerOp padded);
+  void padParameters(LayerOp padded);
+  void readArguments();
   void padAttributes(Operation *original, Operation *padded);
   ArrayAttr padOffsets(Value whole, ArrayRef<int64_t> offsets);
   LogicalResult visit(Operation *original);
   LogicalResult visit(Operation *original, AxisId axis);
+  void maskKeys(const PaddedOp &op, Operation *padded);
+  Value padTable(const PaddedOp &op, Operation *padded);
+  void keepNumbers(const PaddedOp &op, Operation *padded, Value result);
   void maskGradients(BackwardOp backward);
-  PaddingValue lowestOf(Type type) const;
   Value buildOwn(Location loc, ArrayRef<AxisId> dim, AxisId axis);
-  Value buildMasked(Value value, Value original, AxisId axis, Mask::Fill fill);
-  void mask(OpOperand &padded, Value original, AxisId axis, Mask::Fill fill);
+  Value buildOwn(Location loc, RankedTensorType type, int64_t dim, ArrayRef<AxisId> list, AxisId axis);
+  Value buildMasked(Value value, Value original, AxisId axis, double number);
+  void mask(OpOperand &padded, Value original, AxisId axis, double number);
 
   LayerOp layer;
   const Axes &axes;
   const PaddedExtents &extents;
+  const llvm::BitVector &data;
   OpBuilder builder;
   IRMapping mapping;
-  DenseMap<std::pair<Value, AxisId>, PaddingValue> paddings;   // of original values
-  DenseMap<std::tuple<Value, AxisId, unsigned>, Value> masked; // of padded values
+  DenseMap<std::pair<Value, AxisId>, PaddingValue> paddings;                        // of original values
+  DenseMap<std::pair<Value, AxisId>, SmallVector<std::pair<double, Value>>> masked; // of padded values
+  unsigned numMasks = 0;
 };
 } // namespace
 
-int64_t LayerPadder::getExtent(AxisId axis) const {
+static int64_t getPaddedExtent(const Axes &axes, const PaddedExtents &extents, AxisId axis) {
   auto found = extents.find(axis);
   return found == extents.end() ? axes.getAxis(axis).extent : found->second;
 }
 
-RankedTensorType LayerPadder::getType(Value original) const {
+RankedTensorType galvatron::getPaddedType(const Axes &axes, const PaddedExtents &extents, Value original) {
   auto type = cast<RankedTensorType>(original.getType());
   SmallVector<int64_t> shape(type.getShape());
   for (auto [dim, list] : llvm::enumerate(axes.getAxes(original)))
     for (AxisId axis : list)
-      shape[dim] = shape[dim] / axes.getAxis(axis).extent * getExtent(axis);
+      shape[dim] = shape[dim] / axes.getAxis(axis).extent * getPaddedExtent(axes, extents, axis);
   return type.clone(shape);
 }
+
+int64_t LayerPadder::getExtent(AxisId axis) const { return getPaddedExtent(axes, extents, axis); }
 
 PaddingAttr LayerPadder::getPadding(Value original) const {
   SmallVector<PaddingAttr::Dim> dims;
@@ -71,8 +79,8 @@ PaddingAttr LayerPadder::getPadding(Value original) const {
 }
 
 /// Parameters say which of their elements are the model's own.
-void LayerPadder::padArguments(LayerOp padded) {
-  for (BlockArgument argument : layer.getBody().front().getArguments()) {
+void LayerPadder::padParameters(LayerOp padded) {
+  for (BlockArgument argument : layer.getBody().getArguments().drop_front(layer.getNumInputs())) {
     if (llvm::none_of(extents, [&](auto extent) { return hasAxis(axes, argument, extent.first); }))
       continue;
     padded.setArgAttr(argument.getArgNumber(), kPaddingAttr, getPadding(argument));
@@ -129,11 +137,6 @@ void LayerPadder::padAttributes(Operation *original, Operation *padded) {
 // Masks
 //===----------------------------------------------------------------------===//
 
-PaddingValue LayerPadder::lowestOf(Type type) const {
-  auto element = cast<FloatType>(getElementTypeOrSelf(type));
-  return APFloat::getLargest(element.getFloatSemantics(), /*Negative=*/true).convertToDouble();
-}
-
 /// For each index of a dimension whether it is the model's own along the axis: of [3, 4 pad 1, 16] where the second
 /// factor is below 4.
 Value LayerPadder::buildOwn(Location loc, ArrayRef<AxisId> dim, AxisId axis) {
@@ -158,31 +161,41 @@ Value LayerPadder::buildOwn(Location loc, ArrayRef<AxisId> dim, AxisId axis) {
   return ReshapeOp::create(builder, loc, RankedTensorType::get({major * extent * minor}, bit), factors);
 }
 
+/// The same for each element of a tensor, by its index in one dimension.
+Value LayerPadder::buildOwn(Location loc, RankedTensorType type, int64_t dim, ArrayRef<AxisId> list, AxisId axis) {
+  if (axes.getAxis(axis).role != AxisRole::Seq || list.size() != 1)
+    return BroadcastOp::create(builder, loc, type.clone(builder.getI1Type()), buildOwn(loc, list, axis), {dim});
+  // Positions are often those of keys too: what is known of them where they are needs no exchange.
+  auto index = type.clone(builder.getI64Type());
+  Value end = createSplat(builder, loc, index, double(axes.getAxis(axis).extent));
+  Value iota = IotaOp::create(builder, loc, index, dim);
+  return arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::slt, iota, end);
+}
+
 /// The value with a number in all of its padding along the axis.
-Value LayerPadder::buildMasked(Value value, Value original, AxisId axis, Mask::Fill fill) {
+Value LayerPadder::buildMasked(Value value, Value original, AxisId axis, double number) {
   Location loc = value.getLoc();
   auto type = cast<RankedTensorType>(value.getType());
-  double number = fill == Mask::Zero ? 0.0 : *lowestOf(type);
-  Value filling = arith::ConstantOp::create(
-      builder, loc, DenseElementsAttr::get(type, builder.getFloatAttr(type.getElementType(), number).getValue()));
+  Value filling = createSplat(builder, loc, type, number);
   for (auto [dim, list] : llvm::enumerate(axes.getAxes(original))) {
     if (!llvm::is_contained(list, axis))
       continue;
-    Value own = buildOwn(loc, list, axis);
-    Value everywhere = BroadcastOp::create(builder, loc, type.clone(builder.getI1Type()), own,
-                                           builder.getDenseI64ArrayAttr(int64_t(dim)));
-    value = arith::SelectOp::create(builder, loc, everywhere, value, filling);
+    value = arith::SelectOp::create(builder, loc, buildOwn(loc, type, dim, list, axis), value, filling);
   }
   return value;
 }
 
 /// Has an op read the masked value, which is made where it is first needed.
-void LayerPadder::mask(OpOperand &padded, Value original, AxisId axis, Mask::Fill fill) {
-  Value &value = masked[{padded.get(), axis, unsigned(fill)}];
-  if (!value) {
-    builder.setInsertionPoint(padded.getOwner());
-    value = buildMasked(padded.get(), original, axis, fill);
-  }
+void LayerPadder::mask(OpOperand &padded, Value original, AxisId axis, double number) {
+  SmallVector<std::pair<double, Value>> &known = masked[{padded.get(), axis}];
+  Region *reader = padded.getOwner()->getParentRegion();
+  for (auto [other, value] : known)
+    if (other == number && value.getParentRegion()->isAncestor(reader))
+      return padded.set(value);
+  builder.setInsertionPoint(padded.getOwner());
+  Value value = buildMasked(padded.get(), original, axis, number);
+  known.push_back({number, value});
+  ++numMasks;
   padded.set(value);
 }
 
@@ -190,26 +203,83 @@ void LayerPadder::mask(OpOperand &padded, Value original, AxisId axis, Mask::Fil
 // Ops
 //===----------------------------------------------------------------------===//
 
+/// Adds the lowest number to scores of padded keys.
+void LayerPadder::maskKeys(const PaddedOp &op, Operation *padded) {
+  auto mask = [&](auto original, auto attention) {
+    Location loc = attention.getLoc();
+    Value bias = attention.getBias();
+    SmallVector<int64_t> shape = {1, 1, 1, getType(original.getK()).getDimSize(2)};
+    auto type = bias ? cast<RankedTensorType>(bias.getType()) : getType(original.getQ()).clone(shape);
+    builder.setInsertionPoint(attention);
+    Value own = buildOwn(loc, type, type.getRank() - 1, axes.getAxes(original.getK())[2], op.axis);
+    Value visible = bias ? bias : createSplat(builder, loc, type, 0);
+    Value hidden = createSplat(builder, loc, type, getLowest(type));
+    attention.getBiasMutable().assign(arith::SelectOp::create(builder, loc, own, visible, hidden));
+    ++numMasks;
+  };
+  if (auto attention = dyn_cast<AttentionOp>(op.op))
+    mask(attention, cast<AttentionOp>(padded));
+  else
+    mask(cast<AttentionBackwardOp>(op.op), cast<AttentionBackwardOp>(padded));
+}
+
+/// Rows of a table for the model's own positions, and zeros for the others. The value that stands for the op's result.
+Value LayerPadder::padTable(const PaddedOp &op, Operation *padded) {
+  PaddedExtents others = extents;
+  others.erase(op.axis);
+  Value rows = isa<SliceOp>(op.op) ? op.op->getResult(0) : op.op->getOperand(0);
+  RankedTensorType own = getPaddedType(axes, others, rows), whole = getType(rows);
+  SmallVector<int64_t> offsets(own.getRank(), 0);
+  if (auto pad = dyn_cast<PadOp>(padded)) {
+    builder.setInsertionPoint(pad);
+    pad->setOperand(0, SliceOp::create(builder, pad.getLoc(), own, pad.getX(), offsets));
+    return pad.getResult();
+  }
+  padded->getResult(0).setType(own);
+  builder.setInsertionPointAfter(padded);
+  return PadOp::create(builder, padded->getLoc(), whole, padded->getResult(0), offsets);
+}
+
+/// Whoever reads the result from here on is to find numbers in its padding.
+void LayerPadder::keepNumbers(const PaddedOp &op, Operation *padded, Value result) {
+  builder.setInsertionPointAfter(padded);
+  Value value = mapping.lookup(result), number = buildMasked(value, result, op.axis, 0);
+  Operation *last = number.getDefiningOp();
+  value.replaceUsesWithIf(number, [&](OpOperand &use) {
+    Operation *reader = use.getOwner();
+    return reader != last && (reader->getBlock() != last->getBlock() || last->isBeforeInBlock(reader));
+  });
+  mapping.map(result, number);
+}
+
 LogicalResult LayerPadder::visit(Operation *original, AxisId axis) {
   PaddedOp op{original, axes, axis, {}};
   for (Value operand : original->getOperands())
     op.operands.push_back(op.has(operand) ? paddings.lookup({operand, axis}) : PaddingValue());
   std::string reason = whyUnpaddable(op, extents);
-  FailureOr<std::optional<Mask>> needed = getMask(op);
-  if (failed(needed))
+  FailureOr<Masks> needed = getMasks(op);
+  if (failed(needed) && reason.empty())
     reason = "takes it whole";
   if (!reason.empty())
     return original->emitError() << "layer '" << layer.getSymName() << "': cannot pad " << axes.getAxis(axis).extent
                                  << " to " << getExtent(axis) << ": '" << original->getName() << "' " << reason
                                  << "; use a degree that divides it";
   Operation *padded = mapping.lookup(original);
-  if (*needed) {
-    auto [operand, fill] = **needed;
-    Value value = original->getOperand(operand);
-    PaddingValue number = fill == Mask::Zero ? PaddingValue(0.0) : lowestOf(value.getType());
+  for (auto [operand, number] : *needed) {
     if (op.operands[operand] != number)
-      mask(padded->getOpOperand(operand), value, axis, fill);
+      mask(padded->getOpOperand(operand), original->getOperand(operand), axis, number);
     op.operands[operand] = number;
+  }
+  if (needsKeyMask(op))
+    maskKeys(op, padded);
+  if (isTableOfPositions(op)) {
+    Value result = original->getResult(0), value = padTable(op, padded);
+    if (value == padded->getResult(0))
+      return success();
+    padded->getResult(0).replaceAllUsesExcept(value, value.getDefiningOp());
+    mapping.map(result, value);
+    paddings[{result, axis}] = 0.0;
+    return success();
   }
   for (auto [index, result] : llvm::enumerate(original->getResults())) {
     if (!op.has(result))
@@ -217,15 +287,7 @@ LogicalResult LayerPadder::visit(Operation *original, AxisId axis) {
     PaddingValue &padding = paddings[{result, axis}] = getResultPadding(op, index);
     if (padding || !mayLeaveNoNumber(op))
       continue;
-    // Whoever reads the result is to find numbers.
-    builder.setInsertionPointAfter(padded);
-    Value value = mapping.lookup(result), number = buildMasked(value, result, axis, Mask::Zero);
-    Operation *last = number.getDefiningOp();
-    value.replaceUsesWithIf(number, [&](OpOperand &use) {
-      Operation *reader = use.getOwner();
-      return reader != last && (reader->getBlock() != last->getBlock() || last->isBeforeInBlock(reader));
-    });
-    mapping.map(result, number);
+    keepNumbers(op, padded, result);
     padding = 0.0;
   }
   return success();
@@ -245,27 +307,37 @@ LogicalResult LayerPadder::visit(Operation *original) {
   return success();
 }
 
-/// What a parameter's padding would learn is masked, so it stays 0.
+/// Parameters are 0 in their padding, and so are gradients of results and the step's own inputs; of other inputs
+/// padding is whatever another layer made of it.
+void LayerPadder::readArguments() {
+  auto read = [&](BlockArgument argument, bool isZero) {
+    mapping.lookup(argument).setType(getType(argument));
+    for (auto [axis, extent] : extents)
+      if (hasAxis(axes, argument, axis))
+        paddings[{argument, axis}] = isZero ? PaddingValue(0.0) : std::nullopt;
+  };
+  for (BlockArgument argument : layer.getBody().getArguments())
+    read(argument, argument.getArgNumber() >= layer.getNumInputs() || data.test(argument.getArgNumber()));
+  for (auto backward : layer.getBody().getOps<BackwardOp>())
+    for (BlockArgument argument : backward.getBody().getArguments())
+      read(argument, true);
+}
+
+/// What a parameter's padding would learn is masked, so it stays 0; so are gradients that other layers read.
 void LayerPadder::maskGradients(BackwardOp backward) {
   Operation *original = backward.getBody().front().getTerminator();
   Operation *padded = mapping.lookup(original);
   for (OpOperand &operand : original->getOpOperands())
     for (auto [axis, extent] : extents)
       if (hasAxis(axes, operand.get(), axis) && paddings.lookup({operand.get(), axis}) != 0.0)
-        mask(padded->getOpOperand(operand.getOperandNumber()), operand.get(), axis, Mask::Zero);
+        mask(padded->getOpOperand(operand.getOperandNumber()), operand.get(), axis, 0);
 }
 
 FailureOr<LayerOp> LayerPadder::run() {
   builder.setInsertionPointAfter(layer);
   auto padded = cast<LayerOp>(builder.clone(*layer, mapping));
-  padArguments(padded);
-  Block &block = layer.getBody().front();
-  for (BlockArgument argument : block.getArguments()) {
-    mapping.lookup(argument).setType(getType(argument));
-    for (auto [axis, extent] : extents)
-      if (hasAxis(axes, argument, axis))
-        paddings[{argument, axis}] = 0.0;
-  }
+  padParameters(padded);
+  readArguments();
   WalkResult result = layer.walk<WalkOrder::PreOrder>([&](Operation *op) {
     if (isa<LayerOp, BackwardOp, graph::ReturnOp>(op))
       return WalkResult::advance();
@@ -277,14 +349,15 @@ FailureOr<LayerOp> LayerPadder::run() {
   }
   for (auto backward : layer.getBody().getOps<BackwardOp>())
     maskGradients(backward);
-  SmallVector<Type> arguments(padded.getBody().front().getArgumentTypes());
-  padded.setFunctionType(builder.getFunctionType(arguments, layer.getResultTypes()));
+  Block &block = padded.getBody().front();
+  padded.setFunctionType(builder.getFunctionType(SmallVector<Type>(block.getArgumentTypes()),
+                                                 SmallVector<Type>(block.getTerminator()->getOperandTypes())));
   return padded;
 }
 
 FailureOr<LayerOp> galvatron::padLayer(LayerOp layer, const Axes &axes, const PaddedExtents &extents,
-                                       unsigned &numMasks) {
-  LayerPadder padder(layer, axes, extents);
+                                       const llvm::BitVector &data, unsigned &numMasks) {
+  LayerPadder padder(layer, axes, extents, data);
   FailureOr<LayerOp> padded = padder.run();
   numMasks += padder.getNumMasks();
   return padded;

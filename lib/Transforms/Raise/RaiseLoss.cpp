@@ -3,11 +3,18 @@
 //
 //     cross_entropy(logits[:, :-1], labels[:, 1:])  →  cross_entropy(logits, shift labels by 1)
 //     slice of (labels ++ [-100])                   →  shift labels by 1, filled with -100
+//
+// Where who reads the labels may shift them, that is left to it: the shift has no token for the last position of a row,
+// a reader may know one.
+//
+//     cross_entropy(logits, shift labels by 1)      →  cross_entropy(logits, labels)
 #include "Raise.h"
 
 #include "dialects/Graph/GraphIndexing.h"
+#include "dialects/Graph/GraphInputs.h"
 #include "dialects/Graph/GraphLoss.h"
 #include "dialects/Graph/GraphShapes.h"
+#include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Transforms/Passes.h"
 
 #include <cmath>
@@ -79,6 +86,51 @@ struct WidenLoss : OpRewritePattern<CrossEntropyOp> {
   }
 };
 
+/// What all losses ignore, if they agree, and the loss of no position is cut off.
+std::optional<int64_t> findIgnored(func::FuncOp step) {
+  std::optional<int64_t> ignored;
+  bool agree = true;
+  step.walk([&](CrossEntropyOp loss) {
+    int64_t own = loss.getIgnoreIndex();
+    agree &= own == ignored.value_or(own) && own != CrossEntropyOp::kIgnoresNothing;
+    agree &= llvm::none_of(loss->getUsers(), [](Operation *user) { return isa<SliceOp>(user); });
+    ignored = own;
+  });
+  return agree ? ignored : std::nullopt;
+}
+
+/// All users of the labels if each moves them by one and leaves the last to be ignored, else none.
+SmallVector<ShiftOp> findShifts(Value labels, int64_t ignored) {
+  SmallVector<ShiftOp> shifts;
+  for (Operation *user : labels.getUsers()) {
+    auto op = dyn_cast<ShiftOp>(user);
+    if (!op || op.getDim() != 1 || op.getOffset() != 1 || int64_t(op.getFill()) != ignored)
+      return {};
+    shifts.push_back(op);
+  }
+  return shifts;
+}
+
+/// Takes the shifts out of a program whose labels the reader may shift, and says so. How many labels count is then no
+/// longer known, as it is not in packed rows anyway.
+void takeNextLabels(ModuleOp module) {
+  func::FuncOp step = getStep(module);
+  if ((!module->hasAttr(kNextLabelsAttr) && !module->hasAttr(kPackedAttr)) || !step || step.getNumArguments() < 2)
+    return;
+  std::optional<int64_t> ignored = findIgnored(step);
+  if (!ignored)
+    return;
+  Value labels = step.getArgument(1);
+  SmallVector<ShiftOp> shifts = findShifts(labels, *ignored);
+  if (shifts.empty())
+    return;
+  for (ShiftOp op : shifts) {
+    op.replaceAllUsesWith(labels);
+    op.erase();
+  }
+  module->setAttr(kIgnoredLabelAttr, Builder(module.getContext()).getI64IntegerAttr(*ignored));
+}
+
 struct RaiseLossPass : galvatron::impl::RaiseLossPassBase<RaiseLossPass> {
   using Base::Base;
 
@@ -97,6 +149,7 @@ struct RaiseLossPass : galvatron::impl::RaiseLossPassBase<RaiseLossPass> {
         return signalPassFailure();
       numShifts += shifts() - before;
     }
+    takeNextLabels(getOperation());
   }
 
   FrozenRewritePatternSet patterns;

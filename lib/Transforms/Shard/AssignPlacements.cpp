@@ -90,7 +90,13 @@ FailureOr<graph::LayerOp> StepAssigner::getClone(graph::CallOp call) {
   if (!layer || !strategy || !call->hasAttr(plan::kStageAttrName))
     return call.emitOpError("expects a layer, '") << plan::kStrategyAttrName << "' and '" << plan::kStageAttrName
                                                   << "', but one is missing; run annotate-plan or search-plan";
-  BodyRequest request{layer, getCloneName(layer.getSymName(), strategy), {}, {}, {}, bool(strategy.getKeepGathered())};
+  BodyRequest request{layer,
+                      getCloneName(layer.getSymName(), strategy),
+                      {},
+                      {},
+                      {},
+                      bool(strategy.getKeepGathered()),
+                      plan::isRing(strategy.getValues())};
   SmallVector<Attribute> decided;
   for (StringRef name : call.getParameters().getAsValueRange<StringAttr>()) {
     request.homes.push_back(homes.lookup(name));

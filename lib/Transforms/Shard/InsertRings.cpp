@@ -15,10 +15,13 @@
 // dv over queries: these travel on with the keys that they belong to, from the first device that is not their own to
 // the last, and home, where they are added to its own. So no more bytes move than where all is gathered. Which
 // positions a set has is in `dist.key_position` and `dist.key_turn`; masks, windows and dropout follow from that. Own
-// keys come first: under a causal mask each query sees one of them, so no sum that is merged into is empty.
+// keys come first: under a causal mask each query sees one of them, so no sum that is merged into is empty. A bias or
+// mask of the scores is cut to a step's keys (RingBias.h) and may hide them all, which merging then allows for.
 //
 // The group may lie along several axes of the mesh (4 = 2 x 2): turns then count like the digits of a number, and a
 // step that carries turns several axes at once.
+#include "RingBias.h"
+
 #include "dialects/Dist/Dist.h"
 #include "dialects/Graph/GraphAttention.h"
 #include "dialects/Graph/GraphShapes.h"
@@ -28,6 +31,7 @@
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
 
 namespace galvatron {
 #define GEN_PASS_DEF_INSERTRINGSPASS
@@ -59,8 +63,9 @@ private:
   /// By how much the coordinate along each axis of the group differs from that of the keys' home after `step` steps.
   SmallVector<int64_t> getTurn(int64_t step);
   int64_t size();
-  PlacementAttr getKeyPosition();
-  /// The value of the device whose coordinates are less by `turn`.
+  /// For each position of the group that of the device whose coordinates are less by `turn`.
+  SmallVector<int64_t> getSources(ArrayRef<int64_t> turn);
+  /// The value of that device.
   Value permute(Value x, ArrayRef<int64_t> turn);
   /// From the keys of step - 1 to those of `step`.
   Value advance(Value x, int64_t step);
@@ -111,7 +116,7 @@ SmallVector<int64_t> Ring::getTurn(int64_t step) {
   return turn;
 }
 
-Value Ring::permute(Value x, ArrayRef<int64_t> turn) {
+SmallVector<int64_t> Ring::getSources(ArrayRef<int64_t> turn) {
   SmallVector<int64_t> sources;
   for (int64_t position = 0; position < size(); ++position) {
     int64_t source = 0;
@@ -119,6 +124,11 @@ Value Ring::permute(Value x, ArrayRef<int64_t> turn) {
       source = source * mesh[axis] + (at + mesh[axis] - less) % mesh[axis];
     sources.push_back(source);
   }
+  return sources;
+}
+
+Value Ring::permute(Value x, ArrayRef<int64_t> turn) {
+  SmallVector<int64_t> sources = getSources(turn);
   return dist::PermuteOp::create(builder, loc, x.getType(), x, builder.getDenseI64ArrayAttr(getAxes()),
                                  builder.getDenseI64ArrayAttr(sources));
 }
@@ -134,28 +144,21 @@ Value Ring::advance(Value x, int64_t step) {
 // One step
 //===----------------------------------------------------------------------===//
 
-/// [batch, heads, positions, size]; nothing but the positions' dimension is read.
-PlacementAttr Ring::getKeyPosition() {
-  ArrayRef<int64_t> shape = cast<RankedTensorType>(keys.getX().getType()).getShape();
-  int64_t outer = keys.getOuter();
-  SmallVector<dist::DimSubAxes> dims;
-  for (int64_t extent : shape)
-    dims.push_back({{extent, PlacementAttr::kLocal}});
-  dims[2] = {{outer, PlacementAttr::kLocal}};
-  for (int64_t axis : getAxes())
-    dims[2].push_back({mesh[axis], axis, keys.getMirrored()});
-  dims[2].push_back({shape[2] / outer, PlacementAttr::kLocal});
-  return PlacementAttr::getCanonical(builder.getContext(), dims);
-}
-
 template <typename Op> Op Ring::createStep(Op op, Value k, Value v, int64_t step) {
-  SmallVector<int64_t> turns(mesh.size(), 0);
-  for (auto [axis, turn] : llvm::zip(getAxes(), getTurn(step)))
-    turns[axis] = turn;
+  SmallVector<int64_t> turns(mesh.size(), 0), turn = getTurn(step);
+  for (auto [axis, less] : llvm::zip(getAxes(), turn))
+    turns[axis] = less;
+  RingStep of{getAxes(), int64_t(keys.getOuter()), keys.getMirrored(), mesh, turns, getSources(turn)};
+  Value bias = op.getBias();
+  if (bias)
+    bias = RingBias(builder, loc, of).cut(bias, cast<RankedTensorType>(bias.getType()).getRank() - 1);
   auto part = cast<Op>(builder.clone(*op));
   part.getKMutable().assign(k);
   part.getVMutable().assign(v);
-  part->setAttr(dist::kKeyPositionAttrName, getKeyPosition());
+  if (bias)
+    part.getBiasMutable().assign(bias);
+  ArrayRef<int64_t> shape = cast<RankedTensorType>(k.getType()).getShape(); // [batch, heads, positions, size]
+  part->setAttr(dist::kKeyPositionAttrName, of.getPosition(builder.getContext(), shape, 2));
   part->setAttr(dist::kKeyTurnAttrName, builder.getDenseI64ArrayAttr(turns));
   return part;
 }
@@ -169,6 +172,11 @@ Value Ring::spread(Value rows, Type type) {
 void Ring::unroll(AttentionOp op) {
   Value k = keys.getX(), v = values.getX(), y, lse;
   Type type = op.getResult().getType(), statistics = getElementTypeOrSelf(op.getLse().getType());
+  const llvm::fltSemantics &semantics = cast<FloatType>(statistics).getFloatSemantics();
+  APFloat lowest = APFloat::getLargest(semantics, /*Negative=*/true);
+  auto fill = [&](Type type, const APFloat &value) -> Value {
+    return arith::ConstantOp::create(builder, loc, DenseElementsAttr::get(cast<ShapedType>(type), value));
+  };
   for (int64_t step = 0; step < size(); ++step) {
     if (step > 0) {
       k = advance(k, step);
@@ -182,11 +190,15 @@ void Ring::unroll(AttentionOp op) {
       continue;
     }
     Value most = arith::MaximumFOp::create(builder, loc, lse, part.getLse());
+    if (op.getBias()) // it may hide all keys so far: exp(-inf - most) is then 0
+      most = arith::MaximumFOp::create(builder, loc, most, fill(lse.getType(), lowest));
     auto weigh = [&](Value log) -> Value {
       return math::ExpOp::create(builder, loc, arith::SubFOp::create(builder, loc, log, most).getResult());
     };
     Value before = weigh(lse), now = weigh(part.getLse());
     Value sum = arith::AddFOp::create(builder, loc, before, now);
+    if (op.getBias()) // and no less than 1 otherwise
+      sum = arith::MaximumFOp::create(builder, loc, sum, fill(lse.getType(), APFloat(semantics, 1)));
     auto share = [&](Value weight, Value x) -> Value {
       Value factor = spread(arith::DivFOp::create(builder, loc, weight, sum), x.getType());
       return arith::MulFOp::create(builder, loc, x, factor);
@@ -245,6 +257,14 @@ LogicalResult Ring::unroll(AttentionBackwardOp op) {
 // The pass
 //===----------------------------------------------------------------------===//
 
+/// The ops that `x` is made of.
+static void addSources(Value x, llvm::DenseSet<Operation *> &sources) {
+  Operation *op = x ? x.getDefiningOp() : nullptr;
+  if (op && sources.insert(op).second)
+    for (Value operand : op->getOperands())
+      addSources(operand, sources);
+}
+
 namespace {
 struct InsertRingsPass : galvatron::impl::InsertRingsPassBase<InsertRingsPass> {
   using Base::Base;
@@ -263,9 +283,6 @@ struct InsertRingsPass : galvatron::impl::InsertRingsPassBase<InsertRingsPass> {
   }
 
   template <typename Op> LogicalResult unrollOne(Op op) {
-    if (op.getBias())
-      return op.emitOpError("cannot be computed in a ring: expects no bias or mask of its own on the scores, which a "
-                            "chunk of keys would need its piece of; use cp_kind \"gathered\"");
     FailureOr<Ring> ring = Ring::get(op, op.getK(), op.getV(), mesh);
     if (failed(ring))
       return failure();
@@ -278,19 +295,25 @@ struct InsertRingsPass : galvatron::impl::InsertRingsPassBase<InsertRingsPass> {
   }
 
   LogicalResult unrollAll(dist::BodyOp body) {
-    // Listed first: unrolling erases ops.
-    SmallVector<dist::AllGatherOp> gathers(body.getBody().getOps<dist::AllGatherOp>());
+    // Listed first: unrolling erases them.
     SmallVector<AttentionOp> forward(body.getBody().getOps<AttentionOp>());
     SmallVector<AttentionBackwardOp> backward(body.getBody().getOps<AttentionBackwardOp>());
+    llvm::DenseSet<Operation *> sources; // of what attention reads of all keys
+    auto addAll = [&](auto op) {
+      for (Value whole : {op.getK(), op.getV(), op.getBias()})
+        addSources(whole, sources);
+    };
+    llvm::for_each(forward, addAll);
+    llvm::for_each(backward, addAll);
     for (AttentionOp op : forward)
       if (failed(unrollOne(op)))
         return failure();
     for (AttentionBackwardOp op : backward)
       if (failed(unrollOne(op)))
         return failure();
-    for (dist::AllGatherOp gather : gathers)
-      if (gather->use_empty())
-        gather->erase();
+    for (Operation &op : llvm::make_early_inc_range(llvm::reverse(body.getBody().front())))
+      if (sources.contains(&op) && isOpTriviallyDead(&op))
+        op.erase();
     return success();
   }
 

@@ -181,11 +181,13 @@ void gvrt_shard(gvrt_context *context, void *const *buffer, const int64_t *attri
   Attributes read(attribute);
   const Group &group = context->groups[read.integer()];
   int64_t elementBytes = read.integer(), outer = read.integer(), inner = read.integer();
-  int64_t pieces = (int64_t)group.ranks.size();
+  bool mirrored = read.integer();
+  int64_t pieces = (int64_t)group.ranks.size(), count = read.integer();
+  int64_t piece = pieceOf(read.list(count), count, group.position);
   auto *x = at<const char>(buffer, 0);
   auto *y = at<char>(buffer, 1);
-  for (const PieceHalf &half : pieceHalves(outer, read.integer()))
-    copyStrided(context, x + (half.first * pieces + half.place(group.position, pieces)) * inner * elementBytes,
+  for (const PieceHalf &half : pieceHalves(outer, mirrored))
+    copyStrided(context, x + (half.first * pieces + half.place(piece, pieces)) * inner * elementBytes,
                 y + half.first * inner * elementBytes, elementBytes,
                 {{half.count, half.step * pieces * inner, half.step * inner}, {inner, 1, 1}});
 }

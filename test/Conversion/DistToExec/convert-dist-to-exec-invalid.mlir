@@ -92,16 +92,15 @@ dist.layer @layer {forward = @letters, inputs = [#x, #x], outputs = [#y], input_
 
 // -----
 
-// Nothing adds booleans, and an odd number of them makes no larger elements.
+// Integers of other widths are exchanged nowhere.
 #cut = #dist.placement<[2@g0 * 2, 3]>
 #all = #dist.placement<[4, 3]>
 
 module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "gpipe">} {
-  dist.body @booleans(%x: tensor<2x3xi1>) -> tensor<4x3xi1> {
-    // expected-error @below {{expects to exchange f32, bf16 or i64, or to gather an even number of booleans side by side, but got 'tensor<2x3xi1>'; give the layer no sequence_parallel, ulysses or cp}}
-    %y = dist.all_gather %x axes [0] {dim = 1 : i64, outer = 1 : i64} : tensor<2x3xi1> -> tensor<2x6xi1>
-    %z = graph.reshape %y : tensor<2x6xi1> -> tensor<4x3xi1>
-    dist.return %z : tensor<4x3xi1>
+  dist.body @bytes(%x: tensor<2x3xi8>) -> tensor<4x3xi8> {
+    // expected-error @below {{expects to exchange f32, bf16, i64 or booleans, but got 'tensor<2x3xi8>'; give the layer no sequence_parallel, ulysses or cp}}
+    %y = dist.all_gather %x axes [0] {dim = 0 : i64, outer = 1 : i64} : tensor<2x3xi8> -> tensor<4x3xi8>
+    dist.return %y : tensor<4x3xi8>
   }
-  dist.layer @layer {forward = @booleans, inputs = [#cut], outputs = [#all], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+  dist.layer @layer {forward = @bytes, inputs = [#cut], outputs = [#all], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
 }

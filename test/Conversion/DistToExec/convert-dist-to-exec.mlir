@@ -140,6 +140,24 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro
 
 // -----
 
+// Where they are an odd number, as integers.
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "gpipe">} {
+  dist.body @odd_booleans(%x: tensor<2x3xf32>) -> tensor<2x6xf32> {
+    %zero = arith.constant dense<0.0> : tensor<2x3xf32>
+    %less = arith.cmpf olt, %x, %zero : tensor<2x3xf32>
+    %all = dist.all_gather %less axes [0] {dim = 1 : i64, outer = 1 : i64} : tensor<2x3xi1> -> tensor<2x6xi1>
+    %y = arith.uitofp %all : tensor<2x6xi1> to tensor<2x6xf32>
+    dist.return %y : tensor<2x6xf32>
+  }
+  dist.layer @layer {forward = @odd_booleans, inputs = [#dist.placement<[2, 2@g0 * 3]>], outputs = [#dist.placement<[2, 6]>], input_gradients = [], output_gradients = [], homes = [], gradients = [], num_saved = 0 : i64}
+}
+
+// CHECK-LABEL: exec.function @odd_booleans
+// CHECK: exec.call "all_gather"({{.*}}) {group = 0, type = 1, outer = 2, inner = 3, 
+// CHECK: arith.cmpi ne
+
+// -----
+
 // Two values go to each rank as one message: packed for one rank after another, q before k, and unpacked.
 module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "gpipe">} {
   dist.body @exchange(%q: tensor<8x4xf32>, %k: tensor<8x2xf32>) -> (tensor<16x2xf32>, tensor<16x1xf32>) {

@@ -318,3 +318,11 @@ dist.body @permute_twice(%x: tensor<8xf32>) -> tensor<8xf32> {
   %0 = dist.permute %x axes [0] {sources = array<i64: 0, 0>} : tensor<8xf32> -> tensor<8xf32>
   dist.return %0 : tensor<8xf32>
 }
+
+// -----
+
+dist.body @shard_of_one_twice(%x: tensor<8xf32>) -> tensor<4xf32> {
+  // expected-error @below {{'dist.shard' op expects sources that name each position of the group once, but got [1, 1]}}
+  %0 = dist.shard %x axes [0] {dim = 0 : i64, outer = 1 : i64, sources = array<i64: 1, 1>} : tensor<8xf32> -> tensor<4xf32>
+  dist.return %0 : tensor<4xf32>
+}

@@ -28,6 +28,8 @@ dist.body @collectives(%x: tensor<8x6xf32>) -> tensor<8x6xf32> {
   %0 = dist.all_reduce max %x axes [0, 2] : tensor<8x6xf32> -> tensor<8x6xf32>
   // CHECK: dist.shard %{{.*}} axes [1] {dim = 1 : i64, outer = 3 : i64} : tensor<8x6xf32> -> tensor<8x3xf32>
   %1 = dist.shard %0 axes [1] {dim = 1 : i64, outer = 3 : i64} : tensor<8x6xf32> -> tensor<8x3xf32>
+  // CHECK: dist.shard %{{.*}} axes [1] {dim = 1 : i64, outer = 1 : i64, sources = array<i64: 1, 0>} : tensor<8x6xf32> -> tensor<8x3xf32>
+  %other = dist.shard %0 axes [1] {dim = 1 : i64, outer = 1 : i64, sources = array<i64: 1, 0>} : tensor<8x6xf32> -> tensor<8x3xf32>
   // CHECK: dist.all_gather %{{.*}} axes [1] {dim = 1 : i64, outer = 3 : i64} : tensor<8x3xf32> -> tensor<8x6xf32>
   %2 = dist.all_gather %1 axes [1] {dim = 1 : i64, outer = 3 : i64} : tensor<8x3xf32> -> tensor<8x6xf32>
   // CHECK: dist.all_gather %{{.*}} axes [1] {dim = 0 : i64, mirrored, outer = 4 : i64} : tensor<8x3xf32> -> tensor<16x3xf32>

@@ -60,10 +60,10 @@
 // BOTH: error: layer 'decoder' cannot use tp = 2: expects it to divide 4 (a factor of dimension 0 of self_attn.q_proj.weight), which is cut into 4 already; use a degree that does
 // RUN: echo '{"ranks":3,"units":[{"path":"embedding","strategy":{"cp":3}},{"path":"layers.0","strategy":{"cp":3}},{"path":"layers.1","strategy":{"cp":3}},{"path":"head","strategy":{"cp":3}}]}' > %t.json
 // RUN: not galvatron-opt %inputs/llama.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=CONTEXT
-// CONTEXT: error: layer 'embedding' cannot use cp = 3: expects it to divide 16 positions; use a degree that does
+// CONTEXT: error: layer 'embedding' cannot use cp = 3: expects it to divide 16 positions; use a degree that does, or say "pad": true in its strategy
 // RUN: echo '{"ranks":16,"units":[{"path":"embedding","strategy":{"cp":16,"cp_zigzag":true}},{"path":"layers.0","strategy":{"cp":16}},{"path":"layers.1","strategy":{"cp":16}},{"path":"head","strategy":{"cp":16}}]}' > %t.json
 // RUN: not galvatron-opt %inputs/llama.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=ZIGZAG
-// ZIGZAG: error: layer 'embedding' cannot use cp_zigzag = true with cp = 16: expects 2 x cp to divide 16 positions; use cp_zigzag false or another cp
+// ZIGZAG: error: layer 'embedding' cannot use cp_zigzag = true with cp = 16: expects 2 x cp to divide 16 positions; use cp_zigzag false or another cp, or say "pad": true in its strategy
 // RUN: echo '{"ranks":3,"units":[{"path":"embedding","strategy":{"tp":3}},{"path":"layers.0","strategy":{"tp":3}},{"path":"layers.1","strategy":{"tp":3}},{"path":"head","strategy":{"tp":3}}]}' > %t.json
 // RUN: not galvatron-opt %inputs/llama.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=VOCABULARY
 // VOCABULARY: error: layer 'embedding' cannot use tp = 3: expects it to divide 32 (dimension 0 of weight); use a degree that does

@@ -3,6 +3,8 @@
 // RUN: echo '{"ranks":12,"units":[{"path":"embedding","strategy":{"tp":3,"pad":true}},{"path":"layers.0","strategy":{"tp":3,"pad":true}},{"path":"layers.1","strategy":{"tp":3,"pad":true}},{"path":"head","strategy":{"tp":12,"pad":true}}]}' > %t.tied.json
 // RUN: galvatron-opt %inputs/llama.mlir --galvatron-differentiate --galvatron-expand-cross-entropy --cse --galvatron-annotate-plan=plan=%t.json --galvatron-pad-dimensions | FileCheck %s --check-prefix=LLAMA
 // RUN: sed 's/1.0e-1/0.0/' %inputs/gpt2.mlir | galvatron-opt --galvatron-annotate-plan=plan=%t.tied.json --galvatron-pad-dimensions | FileCheck %s --check-prefix=TIED
+// RUN: echo '{"ranks":3,"units":[{"path":"embedding","strategy":{"cp":3,"pad":true}},{"path":"layers.0","strategy":{"tp":3,"pad":true}},{"path":"layers.1","strategy":{"cp":3,"pad":true}},{"path":"head","strategy":{"cp":3,"pad":true}}]}' > %t.cp.json
+// RUN: sed 's/1.0e-1/0.0/' %inputs/gpt2_ignored.mlir | galvatron-opt --galvatron-differentiate --galvatron-expand-cross-entropy --cse --galvatron-annotate-plan=plan=%t.cp.json --galvatron-pad-dimensions | FileCheck %s --check-prefix=POSITIONS
 
 module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "1f1b">} {
   graph.layer @mlp(%x: tensor<4x8xf32>, %w: tensor<3x8xf32> {graph.parameter = "w"}) -> tensor<4x8xf32> {
@@ -65,3 +67,39 @@ module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages 
 // TIED: graph.slice %[[FUSED]] offsets [0, 0, 48]
 // TIED: graph.layer @head.padded(
 // TIED-SAME: tensor<36x24xf32>
+
+// Positions are padded for the step: in all layers, whatever these cut, and in what counts labels.
+// POSITIONS: module attributes {graph.batch = 8 : i64, graph.padded_seq = 18 : i64, graph.seq = 16 : i64
+// No row of the table is looked up that there may not be.
+// POSITIONS: graph.layer @embedding.padded(%{{.*}}: tensor<8x18xi64>, {{.*}} tensor<32x24xf32> {{{.*}}graph.parameter = "wpe.weight"
+// POSITIONS: %[[INDEX:.*]] = graph.iota {dim = 0 : i64} : tensor<18xi64>
+// POSITIONS-NEXT: %[[ROW0:.*]] = arith.constant dense<0> : tensor<18xi64>
+// POSITIONS: %[[ROWS:.*]] = arith.select %{{.*}}, %[[INDEX]], %[[ROW0]]
+// POSITIONS: graph.embedding %{{.*}}, %[[ROWS]]
+// POSITIONS: graph.embedding_backward %{{.*}}, %[[ROWS]]
+// POSITIONS: graph.layer @decoder.padded_0(%{{.*}}: tensor<8x18x24xf32>
+// POSITIONS-SAME: graph.padding = #graph.padding<[24, 40 pad 2]>
+// POSITIONS-NOT: arith.select
+// POSITIONS: graph.layer @decoder.padded(%{{.*}}: tensor<8x18x24xf32>
+// POSITIONS-NOT: arith.select
+
+// A label of padding is none, before labels are shifted; so nothing else of the loss is masked but a logarithm.
+// POSITIONS: graph.layer @head.padded(
+// POSITIONS: %[[IGNORED:.*]] = arith.constant dense<3> : tensor<8x18xi64>
+// POSITIONS-NEXT: %[[END:.*]] = arith.constant dense<16> : tensor<8x18xi64>
+// POSITIONS-NEXT: %[[AT:.*]] = graph.iota {dim = 1 : i64} : tensor<8x18xi64>
+// POSITIONS-NEXT: %[[OWN:.*]] = arith.cmpi slt, %[[AT]], %[[END]]
+// POSITIONS: %[[LABELS:.*]] = arith.select %[[OWN]], %{{.*}}, %[[IGNORED]]
+// POSITIONS-NEXT: %[[NEXT:.*]] = graph.shift %[[LABELS]]
+// POSITIONS: math.log
+// POSITIONS: arith.select
+// POSITIONS: %[[COUNTS:.*]] = arith.cmpi ne, %[[NEXT]]
+// POSITIONS: arith.select %[[COUNTS]]
+// POSITIONS: graph.backward
+// POSITIONS-NOT: arith.select
+// POSITIONS: graph.layer @count.padded(
+// POSITIONS: arith.select
+// POSITIONS-NEXT: graph.shift
+// POSITIONS: func.func @step(%[[IDS:.*]]: tensor<8x18xi64>, %[[GIVEN:.*]]: tensor<8x18xi64>)
+// POSITIONS-NEXT: graph.total @count.padded(%[[GIVEN]])
+// POSITIONS-NEXT: graph.call @embedding.padded(%[[IDS]])

@@ -203,14 +203,21 @@ TEST_F(CollectivesTest, ShardTakesThisRanksPiece) {
   int64_t size = members.ranks.size();
   auto x = contribution<int64_t>(0, size * 3 * 5);
   std::vector<int64_t> y(3 * 5);
-  call(gvrt_shard, x.data(), y.data(), {0, 8, 3, 5, kPlain});
+  call(gvrt_shard, x.data(), y.data(), {0, 8, 3, 5, kPlain, 0});
   for (int64_t o = 0; o < 3; ++o)
     for (int64_t i = 0; i < 5; ++i)
       EXPECT_EQ(y[o * 5 + i], x[(o * size + members.position) * 5 + i]);
-  call(gvrt_shard, x.data(), y.data(), {0, 8, 2, 5, kMirrored});
+  call(gvrt_shard, x.data(), y.data(), {0, 8, 2, 5, kMirrored, 0});
   for (int64_t o = 0; o < 2; ++o)
     for (int64_t i = 0; i < 5; ++i)
       EXPECT_EQ(y[o * 5 + i], x[(o * size + placeOf(members.position, o, size, kMirrored)) * 5 + i]);
+  std::vector<int64_t> nextOnes = {0, 8, 2, 5, kMirrored, size};
+  for (int64_t r = 0; r < size; ++r)
+    nextOnes.push_back((r + 1) % size);
+  call(gvrt_shard, x.data(), y.data(), nextOnes);
+  for (int64_t o = 0; o < 2; ++o)
+    for (int64_t i = 0; i < 5; ++i)
+      EXPECT_EQ(y[o * 5 + i], x[(o * size + placeOf((members.position + 1) % size, o, size, kMirrored)) * 5 + i]);
 }
 
 TEST_F(CollectivesTest, AllToAllMovesTheCutFromOneDimensionToAnother) {

@@ -1,5 +1,7 @@
 // Collectives and bytes that every row of the table of strategies is priced at, by layer type of the reference model.
 #include "../Reference/Program.h"
+#include "dialects/Graph/GraphStructure.h"
+#include "dialects/Plan/Plan.h"
 #include "galvatron/Costs/ProgramCosts.h"
 
 #include <fstream>
@@ -64,8 +66,8 @@ struct Row {
 };
 
 // 128 tokens of 24 floats are 12288 bytes, a decoder's parameters in f32 16320. As published: Megatron's two
-// all-reduces each way, the gathers and scatters of its sequence parallelism, Ulysses' exchanges (queries, keys and values in one), all-gather
-// context parallelism.
+// all-reduces each way, the gathers and scatters of its sequence parallelism, Ulysses' exchanges (queries, keys and
+// values in one), all-gather context parallelism.
 const Row kRows[] = {
     {"decoder", {}, 8, "", "", "AR dp 16320"},
     {"decoder", {.tp = 2}, 1, "2 x AR tp 12288", "2 x AR tp 12288", ""},
@@ -295,6 +297,31 @@ TEST(StrategyCosts, what_has_no_price) {
   EXPECT_NE(why(price(byHand, "decoder", {.ulysses = 8})).find("cannot use ulysses = 8"), std::string::npos);
   EXPECT_NE(why(price(byHand, "decoder", {.cp = 3})).find("cannot use cp = 3"), std::string::npos);
   EXPECT_EQ(why(price(placed, "nothing", {})), "unknown layer type 'nothing'");
+}
+
+/// A plan that pads is priced by what is computed, and by nothing that is not.
+TEST(StrategyCosts, padded_layers_cost_what_they_are_padded_to) {
+  reference::Program llama = makeLlama();
+  mlir::MLIRContext *context = llama.context.get();
+  context->loadDialect<plan::PlanDialect>();
+  (*llama.module)
+      ->setAttr(plan::kPipelineAttrName, plan::PipelineAttr::get(context, 1, 3, 1, plan::Schedule::GPipe, {}));
+  llama.module->walk([&](graph::CallOp call) {
+    bool isFirst = call.getPath() == "model.layers.0";
+    plan::StrategyValues values = {.tp = isFirst ? 3 : 1, .cp = isFirst ? 1 : 3, .pad = 1};
+    call->setAttr(plan::kStrategyAttrName, plan::StrategyAttr::get(context, values));
+  });
+  ASSERT_TRUE(llama.run("galvatron-pad-dimensions"));
+  ProgramCosts costs(*llama.module, search::Cluster(), 8, Priced::All);
+  // 8 x 18 tokens of 24 floats under either strategy.
+  auto cut = price(costs, "decoder", {.cp = 3, .pad = true}), padded = price(costs, "decoder", {.tp = 3, .pad = true});
+  ASSERT_TRUE(cut && padded);
+  EXPECT_EQ(cut->boundaryBytes, 8 * 18 * 24 * 4);
+  EXPECT_EQ(describe(cut->stepCollectives), "AR cp 16320");
+  EXPECT_EQ(describe(padded->forwardCollectives), "2 x AR tp 13824");
+  auto other = price(costs, "decoder", {.tp = 3});
+  ASSERT_FALSE(other);
+  EXPECT_EQ(other.error().message, "layers of type 'decoder' are padded for other strategies");
 }
 
 /// Worth nothing to the search, possible by hand.

@@ -174,11 +174,19 @@ TEST_F(CudaCollectivesTest, ShardTakesThisRanksPiece) {
   const Group &members = rank->context.groups[0];
   int64_t size = members.ranks.size();
   auto *x = rank->place(contribution<int64_t>(0, size * 15)), *y = rank->allocate<int64_t>(15);
-  rank->call(gvrt_shard, {x, y}, {0, 8, 3, 5, kPlain});
+  rank->call(gvrt_shard, {x, y}, {0, 8, 3, 5, kPlain, 0});
   std::vector<int64_t> result = rank->read(y, 15);
   for (int64_t o = 0; o < 3; ++o)
     for (int64_t i = 0; i < 5; ++i)
       EXPECT_EQ(result[o * 5 + i], element(0, (o * size + members.position) * 5 + i));
+  std::vector<int64_t> nextOnes = {0, 8, 3, 5, kPlain, size};
+  for (int64_t r = 0; r < size; ++r)
+    nextOnes.push_back((r + 1) % size);
+  rank->call(gvrt_shard, {x, y}, nextOnes);
+  result = rank->read(y, 15);
+  for (int64_t o = 0; o < 3; ++o)
+    for (int64_t i = 0; i < 5; ++i)
+      EXPECT_EQ(result[o * 5 + i], element(0, (o * size + (members.position + 1) % size) * 5 + i));
 }
 
 TEST_F(CudaCollectivesTest, Speed) {

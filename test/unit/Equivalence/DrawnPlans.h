@@ -22,7 +22,7 @@ struct ModelSizes {
 inline constexpr int64_t kMostRanks = 8;
 
 /// Words of `cp_kind` and `cp_zigzag` in dialects/Plan/Strategy.def.
-inline constexpr int64_t kRing = 2, kZigzag = 2;
+inline constexpr int64_t kGathered = 1, kRing = 2, kZigzag = 2;
 
 /// Whether a layer can have a strategy. `isBlock`: it has heads and a feed-forward width, and no vocabulary.
 inline bool isLegal(const ModelSizes &model, const plan::StrategyValues &values, int64_t microBatches, bool isBlock) {
@@ -115,8 +115,9 @@ inline plan::StrategyValues drawStrategy(std::mt19937 &generator, int64_t device
     values.cpKind = generator() % 3, values.cpZigzag = generator() % 3;
   values.recompute = generator() % 3 == 0;
   values.values = values.recompute ? 0 : drawValues(generator, allValues);
-  values.keepGathered =
-      !plan::isRing(values) && (values.sequenceParallel || values.ulysses * values.cp > 1) && generator() % 2;
+  bool gathers =
+      plan::isRing(values) ? values.sequenceParallel : values.sequenceParallel || values.ulysses * values.cp > 1;
+  values.keepGathered = gathers && generator() % 2;
   return values;
 }
 

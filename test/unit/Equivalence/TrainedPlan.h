@@ -52,7 +52,9 @@ public:
 
   /// `units`: names of a plan's layers, separated by commas; those that name halves cut a layer in two.
   explicit TrainedModel(const std::string &file, const std::string &units = "", bool hasDropout = true)
-      : program(hasDropout ? readInput(file) : withoutDropout(readInput(file))) {
+      : TrainedModel(Program(hasDropout ? readInput(file) : withoutDropout(readInput(file))), units) {}
+
+  explicit TrainedModel(Program &&text, const std::string &units = "") : program(std::move(text)) {
     EXPECT_TRUE(units.empty() || program.run("galvatron-form-sublayers{units=" + units + "},galvatron-verify-import"));
     EXPECT_TRUE(program.run(kTrain));
     program.context->printOpOnDiagnostic(false);
@@ -164,13 +166,13 @@ public:
 
   Training expected;
 
-private:
-  /// What an order of additions may differ by in doubles, after three steps: far below the 1e-5 that is asked for.
-  static constexpr double kTolerance = 1e-8;
-
   static std::string withoutDropout(std::string text) {
     return std::regex_replace(text, std::regex("(p|dropout) = 1.0e-1"), "$1 = 0.0");
   }
+
+private:
+  /// What an order of additions may differ by in doubles, after three steps: far below the 1e-5 that is asked for.
+  static constexpr double kTolerance = 1e-8;
 
   /// Token 3 counts for no label: rows and steps have different numbers of those that count.
   void drawData(Trainee &trainee) {

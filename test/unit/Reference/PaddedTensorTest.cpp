@@ -40,6 +40,13 @@ TEST_F(PaddedTensorTest, WithoutPaddingNothingChanges) {
   EXPECT_EQ(removePadding(mlir::UnknownLoc::get(&context), own, {}, "w")->data, own.data);
 }
 
+TEST_F(PaddedTensorTest, DataArePaddedAtTheEndOfRows) {
+  Tensor tokens(llvm::ArrayRef<int64_t>{2, 2});
+  tokens.data = {1, 2, 3, 4};
+  EXPECT_EQ(padData(tokens, {2, 3}).data, (std::vector<double>{1, 2, 0, 3, 4, 0}));
+  EXPECT_EQ(padData(tokens, {2, 2}).data, tokens.data);
+}
+
 TEST_F(PaddedTensorTest, PaddingThatLearnedIsAnError) {
   Tensor padded = addPadding(own, padding);
   padded[5] = 0.5;

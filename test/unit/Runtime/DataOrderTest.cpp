@@ -84,12 +84,12 @@ TEST(DataOrder, DifferencesAreNamedWithTheWordThatAcceptsThem) {
   now.file = "other.bin";
   EXPECT_THAT(checkSameData("saved", saved, now, {"seq"}).message, HasSubstr("--override data "));
   now = saved;
-  now.eod = 7;
+  now.eod = 7, now.resets = true;
   EXPECT_THAT(checkSameData("saved", saved, now, {"seq"}).message,
               AllOf(HasSubstr("on rows of one document each, not documents that end with token 7;"),
                     HasSubstr("--override documents ")));
   EXPECT_TRUE(checkSameData("saved", saved, now, {"documents"}).ok());
-  saved.eod = 5;
+  saved.eod = 5, saved.resets = true;
   EXPECT_THAT(checkSameData("saved", saved, now, {}).message,
               HasSubstr("documents that end with token 5, not documents that end with token 7"));
   now = saved;
@@ -97,6 +97,49 @@ TEST(DataOrder, DifferencesAreNamedWithTheWordThatAcceptsThem) {
   saved.file = now.file = "";
   EXPECT_THAT(checkSameData("saved", saved, now, {}).message,
               HasSubstr("random tokens, seed 3, not random tokens, seed 5"));
+}
+
+DataOrder blend() {
+  DataOrder data;
+  data.samples = "gpt";
+  data.sequence = 64;
+  data.datasets = {{"web", 1000, 10, 500, 0.3, 2, false}, {"books", 2000, 5, 1000, 0.7, 1, false}};
+  return data;
+}
+
+TEST(DataOrder, OfIndexedDataAllThatOrdersSamplesIsCompared) {
+  DataOrder saved = blend(), now = blend();
+  EXPECT_EQ(goOn(saved, 48, now), 48);
+  EXPECT_TRUE(checkSameData("saved", saved, now, {}).ok());
+  auto message = [&](const std::set<std::string> &words) { return checkSameData("saved", saved, now, words).message; };
+  now.datasets[0].epochs = 3, now.datasets[0].isLastApart = true;
+  EXPECT_THAT(message({}), AllOf(HasSubstr("on 2 epochs of web and 1 epochs of books, not 3 epochs of web, the last "
+                                           "apart and 1 epochs of books;"),
+                                 HasSubstr("--override train-samples ")));
+  EXPECT_EQ(message({"train-samples"}), "");
+  now = blend();
+  now.split = "9,1", now.datasets[1].sequences = 4;
+  EXPECT_THAT(message({}), AllOf(HasSubstr("without --split, 10 sequences of web, 5 sequences of books, not --split "
+                                           "9,1, 10 sequences of web, 4 sequences of books"),
+                                 HasSubstr("--override split ")));
+  now = blend();
+  now.seed = 3;
+  EXPECT_THAT(message({}), AllOf(HasSubstr("ordered by --data-seed 0, not 3"), HasSubstr("--override data-seed ")));
+  now = blend();
+  now.datasets[0].weight = 0.4;
+  EXPECT_THAT(message({}), AllOf(HasSubstr("web of 1000 bytes, share 0.3 and books of 2000 bytes, share 0.7, not"),
+                                 HasSubstr("--override data ")));
+  now = order(64);
+  EXPECT_THAT(message({}), AllOf(HasSubstr("samples gpt, not windows"), HasSubstr("--override data,samples ")));
+  EXPECT_EQ(goOn(saved, 48, now), 48);
+  now = blend();
+  now.resets = true;
+  EXPECT_THAT(message({}), HasSubstr("on rows of one document each, not documents of the index;"));
+  now.resets = false, now.eod = 3;
+  EXPECT_THAT(message({}), HasSubstr("not rows without labels at token 3"));
+  now = blend();
+  now.sequence = 128;
+  EXPECT_EQ(goOn(saved, 49, now), 25); // none twice
 }
 
 } // namespace

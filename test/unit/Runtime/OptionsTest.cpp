@@ -39,14 +39,30 @@ TEST(Options, WrongWordsAreRefused) {
   EXPECT_THAT(parse({"--data="}, options).message, HasSubstr("--data expects a name, but got nothing"));
 }
 
-TEST(Options, DocumentsNeedTheTokenThatEndsThem) {
+TEST(Options, DataTakesWordsUpToTheNextOption) {
   Options options;
-  ASSERT_TRUE(parse({"--reset-at-documents", "--eod", "7"}, options).ok());
+  ASSERT_TRUE(parse({"--data", "30", "a", "-1.5", "b", "--reset-at-documents", "--eod", "7"}, options).ok());
+  EXPECT_EQ(options.data, (std::vector<std::string>{"30", "a", "-1.5", "b"}));
   EXPECT_TRUE(options.resetAtDocuments);
   EXPECT_EQ(options.eod, 7);
-  EXPECT_EQ(parse({"--reset-at-documents"}, options).message,
-            "--reset-at-documents needs to know where documents end; give --eod ID");
-  EXPECT_EQ(parse({"--eod=7"}, options).message, "--eod says where documents end for --reset-at-documents; give both");
+  ASSERT_TRUE(parse({"--data=a", "b", "-h"}, options).ok());
+  EXPECT_EQ(options.data, (std::vector<std::string>{"a", "b"}));
+}
+
+TEST(Options, SharesAreUpToThreeNumbers) {
+  Options options;
+  ASSERT_TRUE(parse({"--split", "949,50,1", "--data-seed", "4294967295"}, options).ok());
+  EXPECT_EQ(options.shares, (std::vector<double>{949, 50, 1}));
+  ASSERT_TRUE(parse({"--split=1"}, options).ok());
+  EXPECT_EQ(options.shares, (std::vector<double>{1, 0, 0}));
+  for (const char *text : {"1,2,3,4", "1,-2", "1,,2", "a"})
+    EXPECT_THAT(parse({"--split", text}, options).message,
+                HasSubstr("--split expects the shares of training, evaluation and test as numbers from 0 on, as in "
+                          "949,50,1, but got '" +
+                          std::string(text)));
+  EXPECT_EQ(parse({"--split", "0,0"}, options).message, "--split expects a share above 0, but got '0,0'");
+  EXPECT_EQ(parse({"--data-seed", "4294967296"}, options).message,
+            "--data-seed expects a whole number from 0 to below 2^32, but got '4294967296'");
 }
 
 TEST(Options, OverrideTakesAListOfWords) {
@@ -54,7 +70,8 @@ TEST(Options, OverrideTakesAListOfWords) {
   ASSERT_TRUE(parse({"--override", "shuffle,data", "--override=seq"}, options).ok());
   EXPECT_EQ(options.overrides, (std::set<std::string>{"data", "seq", "shuffle"}));
   EXPECT_EQ(parse({"--override", "seq,order"}, options).message,
-            "--override expects shuffle, seq, data, documents or all, with commas between several, but got 'order'");
+            "--override expects shuffle, seq, data, documents, samples, split, data-seed, train-samples or all, with commas "
+            "between several, but got 'order'");
   EXPECT_THAT(parse({"--override="}, options).message, HasSubstr("but got ''"));
 }
 

@@ -80,7 +80,8 @@ TEST_F(TokenFileTest, NegativeTokensAreNamed) {
   std::vector<int64_t> list = tokens(100, 120);
   list[41] = -100;
   ASSERT_THAT(messageOf("a.bin", raw<int32_t>(list), 50257, "i32"), IsEmpty());
-  EXPECT_THAT(file.check(0, 100).message, HasSubstr("token 41 is -100, outside the vocabulary of 50257"));
+  EXPECT_THAT(file.check(0, 100).message,
+              HasSubstr("token 41 is -100, outside the vocabulary of 50257 (tokens count from 0, read as "));
   ASSERT_THAT(messageOf("a.bin", raw<int8_t>(list), 256, "i8"), IsEmpty());
   EXPECT_THAT(file.check(0, 100).message, HasSubstr("token 41 is -100"));
 }

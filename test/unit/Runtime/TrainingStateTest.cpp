@@ -96,4 +96,45 @@ TEST(TrainingState, EveryValueIsChecked) {
   EXPECT_THAT(errorWith("settings", std::string(100, 'x')), HasSubstr("xxx..."));
 }
 
+TrainingState indexedState() {
+  TrainingState state = someState();
+  *state.data = DataOrder();
+  state.data->samples = "gpt";
+  state.data->sequence = 64;
+  state.data->seed = 1234;
+  state.data->split = "949,50,1";
+  state.data->resets = true;
+  state.data->datasets = {{"web", 1000, 10, 500, 0.1, 2, true}, {"books", 2000, 5, 1000, 0.9, 1, false}};
+  return state;
+}
+
+TEST(TrainingState, IndexedDataAreWrittenAndRead) {
+  TrainingState read;
+  ASSERT_EQ(TrainingState::parse(indexedState().toText(), read).message, "");
+  EXPECT_EQ(read.toText(), indexedState().toText());
+  EXPECT_TRUE(checkSameData("saved", *read.data, *indexedState().data, {}).ok());
+  // Before there was the key, a token that ends documents kept them apart.
+  json text = json::parse(someState().toText());
+  text.erase("reset_at_documents");
+  ASSERT_EQ(TrainingState::parse(text.dump(), read).message, "");
+  EXPECT_TRUE(read.data->resets);
+}
+
+TEST(TrainingState, EveryValueOfIndexedDataIsChecked) {
+  auto errorOf = [](const std::string &place, const json &value) {
+    json text = json::parse(indexedState().toText());
+    text[json::json_pointer("/" + place)] = value;
+    return parseError(text.dump());
+  };
+  EXPECT_EQ(errorOf("sample_order", "row"), "expects sample_order to be gpt, but got \"row\"");
+  EXPECT_EQ(errorOf("data_seed", int64_t(1) << 32),
+            "expects data_seed to be a whole number from 0 to 4294967295, but got 4294967296");
+  EXPECT_EQ(errorOf("data", json::array()), "expects data to be a list of datasets, but got []");
+  EXPECT_EQ(errorOf("data/0", 3).substr(0, 37), "expects data to be a list of datasets");
+  EXPECT_EQ(errorOf("data/1/weight", 0), "expects data.weight to be a number above 0, but got 0");
+  EXPECT_EQ(errorOf("data/1/last_apart", 0), "expects data.last_apart to be true or false, but got 0");
+  for (const char *key : {"bytes", "sequences", "tokens", "epochs"})
+    EXPECT_THAT(errorOf(std::string("data/1/") + key, -1), HasSubstr("to be a whole number from 1"));
+}
+
 } // namespace

@@ -67,7 +67,8 @@ TEST(Plan, says_which_key_is_wrong) {
            {"/units/1/strategy", Json({{"tp", 2}, {"keep_gathered", true}}),
             "key 'keep_gathered' expects a strategy that gathers, with sequence_parallel, ulysses or cp; remove it"},
            {"/units/1/strategy", Json({{"cp", 2}, {"cp_kind", "ring"}, {"keep_gathered", true}}),
-            "key 'keep_gathered' expects keys that are gathered, but 'cp_kind' is ring; remove one of them"},
+            "key 'keep_gathered' expects values that are gathered, with sequence_parallel, but 'cp_kind' is ring, whose "
+            "keys are not; remove one of them"},
            {"/units/1/strategy", Json({{"cp_zigzag", true}}),
             "key 'cp_zigzag' expects cp above 1, but got cp 1; remove it"},
            {"/units/1/strategy", Json({{"cp", 2}, {"cp_kind", "spiral"}}),

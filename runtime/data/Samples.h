@@ -1,0 +1,30 @@
+//===- Samples.h - tokens that steps train on, sample by sample --------------------------------===//
+#ifndef GALVATRON_RUNTIME_DATA_SAMPLES_H
+#define GALVATRON_RUNTIME_DATA_SAMPLES_H
+
+#include "runtime/core/Status.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace galvatron {
+
+struct Sample {
+  std::vector<int64_t> tokens; // those of the row, and perhaps one more that the last of them is to predict
+  std::vector<bool> ends;      // of each, whether it is the last of a document; empty: nothing tells
+};
+
+/// Sample n is row n modulo B of step n / B + 1. It depends on data and seed alone, under any plan.
+class Samples {
+public:
+  virtual ~Samples() = default;
+
+  /// Whether there is enough for samples `first` … `first + count - 1`, and tokens are in the vocabulary: all of them,
+  /// of data that would take long to read what is needed first. Each of `size` ranks reads its share.
+  virtual Status check(int64_t first, int64_t count, int rank, int size) const = 0;
+  virtual Status read(int64_t number, Sample &sample) const = 0;
+};
+
+} // namespace galvatron
+
+#endif
