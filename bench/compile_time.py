@@ -148,7 +148,7 @@ def against(seconds: float, limit: float | None) -> str:
     return f"{seconds:.2f} s" + (f" (≤ {limit:.0f} s)" if limit else "")
 
 
-def write_markdown(result: dict, path: Path) -> None:
+def text_of(result: dict) -> str:
     rows = [
         (
             f"{case['model']}, {case['ranks']} ranks",
@@ -188,8 +188,7 @@ def write_markdown(result: dict, path: Path) -> None:
     growth = (eighty["stage_bytes"] - eight["stage_bytes"]) / 72
     text += f"\nStage binary: {eight['stage_bytes']:,} bytes with 8 layers, {eighty['stage_bytes']:,} with 80: "
     text += f"{growth:.0f} bytes a layer.\n"
-    path.write_text(text)
-    print(text)
+    return text
 
 
 def main() -> int:
@@ -203,9 +202,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         result["cases"] = [measure_case(case, Path(folder), arguments.repeats) for case in CASES]
         result["layers"] = {str(layers): count_layers(layers, Path(folder)) for layers in (8, 80)}
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    write_markdown(result, arguments.output.with_suffix(".md"))
+    report.write(result, text_of(result), arguments.output)
     return 0
 
 

@@ -219,14 +219,11 @@ def main() -> int:
         "torch": torch.__version__,
         "cases": cases,
     }
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
     text = f"# CPU speed\n\n{result['date']}, one core of {result['hardware']}; PyTorch {result['torch']}.\n"
     text += f"The programs took turns: {arguments.rounds} rounds of {arguments.steps} timed steps each. "
     text += "Medians over rounds (least to greatest).\n" + "".join(describe(case) for case in cases)
     text += NOTE
-    arguments.output.with_suffix(".md").write_text(text)
-    print(text)
+    report.write(result, text, arguments.output)
     return 0
 
 

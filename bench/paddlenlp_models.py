@@ -108,15 +108,14 @@ def describe(row: dict) -> tuple[str, ...]:
     return *head, row["plan"], f"{max(row['arena_bytes']):,}", "; ".join(row["notes"])
 
 
-def write_markdown(result: dict, path: Path) -> None:
+def text_of(result: dict) -> str:
     text = "# The models of PaddleNLP's port\n\n"
     text += f"{result['date']}, {result['hardware']}; H100s of {GIGABYTES} GB, {PER_NODE} a node, bf16, global batch "
     text += f"{BATCH}.\nSearch and lowering together must take at most {LIMIT_SECONDS} s. Bytes are those of the fullest "
     text += "rank's arena.\n\n"
     header = ["model", "search and lower", "plan", "bytes", "what binds"]
     text += report.table(header, (describe(row) for row in result["rows"]))
-    path.write_text(text)
-    print(text)
+    return text
 
 
 def main() -> int:
@@ -129,9 +128,7 @@ def main() -> int:
         result["hardware"] += f", {arguments.note}"
     for model in MODELS:
         result["rows"] += plan_model(model)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    write_markdown(result, arguments.output.with_suffix(".md"))
+    report.write(result, text_of(result), arguments.output)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Compares searched plans with every uniform plan of six families, by predicted step time and exact bytes.
+"""Compares searched plans with every uniform plan of eight families, by predicted step time and exact bytes.
 
     . scripts/env.sh
     python bench/search_wins.py -o bench/results/search_wins
@@ -14,6 +14,7 @@ import argparse
 import datetime
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,7 @@ class Case:
 
 
 CASES = [Case("Llama-2-7B, 4 K", LLAMA_7B, 4096), Case("Llama-3-8B, 32 K", LLAMA_3_8B, 32768)]
-QUICK = [Case("two layers of Llama-2-7B, 4 K", LLAMA_7B | {"num_hidden_layers": 2}, 4096, (4,), (12, 16))]
+QUICK = [Case("two layers of Llama-2-7B, 4 K", LLAMA_7B | {"num_hidden_layers": 2}, 4096, (4,), (8, 16))]
 
 
 def families(ranks: int) -> dict[str, dict]:
@@ -56,6 +57,9 @@ def families(ranks: int) -> dict[str, dict]:
         "tp + SP": {"tp": ranks, "sequence_parallel": True},
         "Ulysses": {"ulysses": ranks},
         "cp": {"cp": ranks},
+        # Alone they leave states whole.
+        "Ulysses + ZeRO-3": {"ulysses": ranks, "zero": 3},
+        "cp + ZeRO-3": {"cp": ranks, "zero": 3},
     }
 
 
@@ -77,21 +81,17 @@ def uniform_plan(layers: int, ranks: int, micro_batches: int, strategy: dict, re
     }
 
 
-def read_bytes(text: str) -> float:
-    value, unit = text.split()
-    return float(value) * {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": GIB}[unit]
-
-
-def read_explanation(text: str, overhead_only: bool = False) -> tuple[float, float]:
-    """Milliseconds of a step, and bytes of the fullest rank with what its libraries hold, or the latter alone."""
-    step = float(re.search(r"ms of ([\d.]+) ms a step", text).group(1))
-    ranks = re.findall(r"  ([\d.]+ [KMG]?i?B)(?: \+ ([\d.]+ [KMG]?i?B) overhead)?$", text, re.MULTILINE)
-    return step, max(sum(read_bytes(part) for part in parts[overhead_only:] if part) for parts in ranks)
-
-
-def compile_plan(model: Path, cluster: Path, options: list[str], output: Path) -> subprocess.CompletedProcess:
-    command = ["galvatron-opt", str(model), "--target=cuda", f"--cluster={cluster}", "--explain", "-o", str(output)]
-    return subprocess.run(command + options, capture_output=True, text=True)
+def compile_plan(model: Path, cluster: Path, options: list[str], output: Path) -> tuple[dict | None, str]:
+    """The step and the exact bytes of the fullest rank, with what its libraries hold, of the plan compiled; and what the
+    driver said."""
+    command = ["galvatron-opt", str(model), "--target=cuda", f"--cluster={cluster}", "--lower", "-o", str(output)]
+    result = subprocess.run(command + options, capture_output=True, text=True)
+    if result.returncode:
+        return None, result.stderr.strip()
+    plan = json.loads((output / "plan.json").read_text())
+    shutil.rmtree(output)
+    ranks = zip(plan["peak_bytes_per_rank"], plan["reserved_bytes_per_rank"])
+    return {"ms": plan["predicted_step_seconds"] * 1e3, "bytes": max(map(sum, ranks))}, result.stdout
 
 
 def price_uniform(model: Path, cluster: Path, layers: int, ranks: int) -> list[dict]:
@@ -100,15 +100,12 @@ def price_uniform(model: Path, cluster: Path, layers: int, ranks: int) -> list[d
         stem = model.parent / f"{ranks}-{name}-{recompute}-{micro_batches}".replace(" ", "")
         file = stem.with_suffix(".json")
         file.write_text(json.dumps(uniform_plan(layers, ranks, micro_batches, strategy, recompute)))
-        result = compile_plan(model, cluster, [f"--plan={file}", "--compile-to=lower"], stem.with_suffix(".mlir"))
-        if result.returncode:
-            print(f"{file.name}: {result.stderr.splitlines()[0]}", file=sys.stderr)
+        priced, said = compile_plan(model, cluster, [f"--plan={file}"], stem)
+        if not priced:
+            print(f"{file.name}: {said.splitlines()[0]}", file=sys.stderr)
             return None
-        step, overhead = read_explanation(result.stdout + result.stderr, overhead_only=True)
-        arenas = re.findall(r"dist\.arena_bytes = (\d+)", stem.with_suffix(".mlir").read_text())
-        taken = max(map(int, arenas)) + overhead
         name += ", all recomputed" if recompute else ""
-        return {"plan": f"{name}, {micro_batches} micro-batch{'es' if micro_batches > 1 else ''}", "ms": step, "bytes": taken}
+        return {"plan": f"{name}, {micro_batches} micro-batch{'es' if micro_batches > 1 else ''}"} | priced
 
     plans = [
         (name, strategy, recompute, micro_batches)
@@ -122,15 +119,12 @@ def price_uniform(model: Path, cluster: Path, layers: int, ranks: int) -> list[d
 
 
 def search(model: Path, cluster: Path, gigabytes: int) -> dict:
-    output = model.with_name("searched.mlir")
-    result = compile_plan(model, cluster, ["--search", f"--memory={gigabytes}GiB", "--compile-to=plan"], output)
-    text = result.stdout + result.stderr
-    if result.returncode:
-        return {"refused": text.strip().splitlines()[0].replace(f"{model}: ", "")}
-    step, taken = read_explanation(text)
+    found, text = compile_plan(model, cluster, ["--search", f"--memory={gigabytes}GiB"], model.with_name("searched"))
+    if not found:
+        return {"refused": text.splitlines()[0].replace(f"{model}: ", "")}
     lines = [re.split(r"\s{2,}", line) for line in text[text.index("stage  layers") :].splitlines()[1:]]
     rows = [line for line in lines if re.fullmatch(r"\d+", line[0])]
-    return {"plan": "; ".join(f"{row[1]}: {row[2]}" for row in rows), "ms": step, "bytes": taken}
+    return {"plan": "; ".join(f"{row[1]}: {row[2]}" for row in rows)} | found
 
 
 def compare(case: Case, folder: Path) -> list[dict]:
@@ -155,7 +149,7 @@ def is_lost(row: dict) -> bool:
     )
 
 
-def write_markdown(result: dict, path: Path) -> str:
+def text_of(result: dict) -> str:
     rows = []
     for row in result["rows"]:
         uniform, searched = row["uniform"], row["searched"]
@@ -170,11 +164,10 @@ def write_markdown(result: dict, path: Path) -> str:
         rows.append((f"{row['model']}, {row['ranks']} x {row['gib']} GiB", found, best, gain, plan))
     text = "# The search against uniform plans\n\n"
     text += f"{result['date']}, searched on {result['hardware']}; predicted steps on simulated H200 of one node, bf16, "
-    text += f"global batch {BATCH}.\nUniform: the best of ZeRO-1, 2, 3, tp + SP, Ulysses and cp, with and without all "
-    text += "recomputed, with every number of\nmicro-batches, that fits by its lowered bytes.\n\n"
+    text += f"global batch {BATCH}.\nUniform: the best of ZeRO-1, 2, 3, tp + SP, Ulysses and cp, these two also with ZeRO-3, "
+    text += "with and without all\nrecomputed, with every number of micro-batches, that fits by its lowered bytes.\n\n"
     header = ["model, devices", "searched", "best uniform", "faster by", "searched plan"]
     text += report.table(header, rows)
-    path.write_text(text)
     return text
 
 
@@ -187,9 +180,7 @@ def main() -> int:
     for case in QUICK if arguments.quick else CASES:
         with tempfile.TemporaryDirectory() as folder:
             result["rows"] += compare(case, Path(folder))
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    print(write_markdown(result, arguments.output.with_suffix(".md")))
+    report.write(result, text_of(result), arguments.output)
     lost = [f"{row['model']}, {row['ranks']} x {row['gib']} GiB" for row in result["rows"] if is_lost(row)]
     if lost:
         sys.exit(f"search_wins: error: a uniform plan is faster than the searched one: {'; '.join(lost)}")

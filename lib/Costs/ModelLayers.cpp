@@ -47,8 +47,8 @@ static llvm::StringSet<> findTrained(ArrayRef<graph::CallOp> calls) {
   llvm::StringSet<> trained;
   for (graph::CallOp call : calls)
     if (graph::LayerOp layer = layerOf(call))
-      for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>()))
-        if (layer.hasGradient(layer.getNumInputs() + position))
+      for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>()))
+        if (layer.hasGradient(layer.getNumInputs() + index))
           trained.insert(name);
   return trained;
 }
@@ -58,17 +58,17 @@ static std::vector<search::TiedParameter> findTies(ArrayRef<graph::CallOp> calls
   std::vector<search::TiedParameter> ties;
   llvm::StringSet<> trained = findTrained(calls);
   llvm::StringMap<int> firstLayer;
-  for (int index = 0; index < int(calls.size()); ++index) {
-    graph::CallOp call = calls[index];
-    for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
+  for (int number = 0; number < int(calls.size()); ++number) {
+    graph::CallOp call = calls[number];
+    for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
       if (!trained.contains(name))
         continue;
-      auto [at, isNew] = firstLayer.try_emplace(name, index);
+      auto [at, isNew] = firstLayer.try_emplace(name, number);
       graph::LayerOp layer = layerOf(call);
-      if (isNew || at->second == index)
+      if (isNew || at->second == number)
         continue;
-      auto type = cast<RankedTensorType>(layer.getArgumentTypes()[layer.getNumInputs() + position]);
-      ties.push_back({at->second, index, type.getNumElements() * 4}); // bytes of the gradient: f32
+      auto type = cast<RankedTensorType>(layer.getArgumentTypes()[layer.getNumInputs() + index]);
+      ties.push_back({at->second, number, type.getNumElements() * 4}); // bytes of the gradient: f32
     }
   }
   return ties;
@@ -168,10 +168,38 @@ void galvatron::annotatePlan(const ModelLayers &model, const search::Plan &plan)
   }
 }
 
-search::Result<bool> galvatron::checkValueNames(const ModelLayers &model, const search::Plan &plan) {
-  for (auto [layer, known] : llvm::zip_equal(plan.layers, model.layers))
+/// What layers that share a parameter must say alike, as it has one place, and one gradient that is reduced at once.
+static std::optional<search::Error> findTieDifference(StringRef name, const search::PlannedLayer &first,
+                                                      const search::PlannedLayer &second) {
+  std::string layers = "its layers '" + first.path + "' and '" + second.path + "' ";
+  if (first.strategy.zero != second.strategy.zero)
+    return search::Error{"plan expects one level of ZeRO of the tied parameter " + name.str() + ", but " + layers +
+                         "have zero " + std::to_string(first.strategy.zero) + " and " +
+                         std::to_string(second.strategy.zero) + "; give them the same one"};
+  auto reducesOften = [](const search::PlannedLayer &layer) {
+    return plan::reducesEveryMicroBatch(search::valuesOf(layer.strategy, layer.dp));
+  };
+  if (reducesOften(first) != reducesOften(second))
+    return search::Error{"plan expects the gradient of the tied parameter " + name.str() +
+                         " to be reduced once a step or after each micro-batch, but " + layers +
+                         "say both; give them the same reduce_every_micro_batch"};
+  return std::nullopt;
+}
+
+search::Result<bool> galvatron::checkPlannedLayers(const ModelLayers &model, const search::Plan &plan) {
+  llvm::StringMap<const search::PlannedLayer *> firstLayer;
+  for (auto [layer, known, planned] : llvm::zip_equal(plan.layers, model.layers, model.calls)) {
     if (search::Result<uint32_t> values = search::getValueBits(layer, known.recomputableValues); !values)
       return values.error();
+    graph::CallOp call = planned;
+    for (StringRef name : call.getParameters().getAsValueRange<StringAttr>()) {
+      auto [first, isNew] = firstLayer.try_emplace(name, &layer);
+      if (isNew)
+        continue;
+      if (std::optional<search::Error> error = findTieDifference(name, *first->second, layer))
+        return *error;
+    }
+  }
   return true;
 }
 

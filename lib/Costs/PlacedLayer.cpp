@@ -147,10 +147,14 @@ void PlacedReader::number() {
 void PlacedReader::readSaved() {
   if (!backward)
     return;
+  DenseSet<Value> results; // the next layer's inputs: counted there
+  for (Value result : layer.getBody().front().getTerminator()->getOperands())
+    results.insert(getRoot(result));
   for (Value value : getSavedValues(layer, backward))
     if (value.getDefiningOp()->getNumOperands()) {
-      saved.insert(getRoot(value));
       work.saved += amounts.getBytes(value);
+      if (saved.insert(getRoot(value)) && !results.contains(getRoot(value)))
+        work.certain += amounts.getBytes(value);
     }
 }
 
@@ -227,8 +231,11 @@ void PlacedReader::readArguments() {
   for (BlockArgument argument : layer.getBody().front().getArguments()) {
     if (argument.getArgNumber() >= layer.getNumInputs())
       readParameter(argument);
-    else if (backward && graph::isFloatTensor(argument.getType()))
+    else if (backward && graph::isFloatTensor(argument.getType())) {
       work.inputs += amounts.getBytes(argument);
+      if (llvm::any_of(argument.getUsers(), [&](Operation *user) { return backward->isProperAncestor(user); }))
+        work.certain += amounts.getBytes(argument);
+    }
   }
 }
 
@@ -244,8 +251,8 @@ void PlacedReader::readParameter(BlockArgument argument) {
     return;
   }
   ArrayRef<int64_t> axes = getPartialAxes(argument);
-  size_t position = argument.getArgNumber() - layer.getNumInputs();
-  bool isTied = position < tied.size() && tied[position];
+  size_t index = argument.getArgNumber() - layer.getNumInputs();
+  bool isTied = index < tied.size() && tied[index];
   auto at = llvm::find_if(work.trained, [&](const TrainedParameters &other) {
     return ArrayRef(other.axes) == axes && other.isReadAsF32 == isReadAsF32 && other.isTied == isTied;
   });
@@ -334,9 +341,9 @@ LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch)
       padded[type].push_back({whatPads(strategy), layer});
     SmallVector<bool> &tied = isTied[call.getCallee()];
     tied.resize(call.getParameters().size());
-    for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>()))
+    for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>()))
       if (auto [first, isNew] = firstCalls.try_emplace(name, call); !isNew && first->second != call)
-        tied[position] = true;
+        tied[index] = true;
     SmallVector<bool> &losses = isLoss[call.getCallee()];
     losses.resize(call.getNumResults());
     for (auto [loss, output] : llvm::zip(losses, call.getOutputs()))

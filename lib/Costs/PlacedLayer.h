@@ -61,6 +61,9 @@ struct LayerWork {
   BodyWork forward, backward;
   /// Bytes kept for backward: the layer's inputs, and what else it reads of forward.
   Amount inputs, saved;
+  /// Of both, what is certainly there when backward begins: inputs that it reads, and of `saved` each value that others
+  /// are views of once.
+  Amount certain;
   /// In the order of their gradients.
   std::vector<TrainedParameters> trained;
   /// Bytes of frozen parameters: in f32, and of the bf16 copies of those that bodies read so.

@@ -79,10 +79,11 @@ static std::optional<search::Error> refuse(const search::Strategy &strategy, Pri
 namespace {
 /// What a device has of parameters under a level of ZeRO, in bytes. As lib/Schedule/TimetableShards.cpp lays it out.
 struct StateBytes {
-  StateBytes(const TrainedParameters &some, int zero, int microBatches);
+  StateBytes(const TrainedParameters &some, const search::Strategy &strategy, int dp, int microBatches);
 
-  double kept = 0;  ///< parameters, moments and gradients
-  double whole = 0; ///< gradients that level 1 adds up before it scatters them
+  double kept = 0;    ///< parameters, moments and gradients
+  double lasting = 0; ///< of these, all but the gradients
+  double whole = 0;   ///< gradients that are added up before they are scattered once a step
   /// Transient: parameters gathered in forward and in backward; gradients of a micro-batch until they are scattered.
   double parameters = 0, gradients = 0;
   double updated = 0; ///< what an update reads and writes
@@ -91,7 +92,9 @@ struct StateBytes {
 };
 } // namespace
 
-StateBytes::StateBytes(const TrainedParameters &some, int zero, int microBatches) {
+StateBytes::StateBytes(const TrainedParameters &some, const search::Strategy &strategy, int dp, int microBatches) {
+  int zero = some.ranks > 1 ? strategy.zero : 0;
+  bool isReducedEach = some.ranks > 1 && plan::reducesEveryMicroBatch(search::valuesOf(strategy, dp));
   double all = some.bytes, read = some.readBytes, pieces = 1;
   if (zero) { // padded, so that pieces are equal and begin on cache lines
     pieces = double(some.ranks);
@@ -101,13 +104,16 @@ StateBytes::StateBytes(const TrainedParameters &some, int zero, int microBatches
   double readKept = zero == 3 ? read / pieces : read;
   // What is read in another type has f32 beside it.
   kept = 3 * all / pieces + readKept + (some.isReadAsF32 ? 0 : all / pieces);
+  lasting = kept - all / pieces;
   updated = (all * kUpdatePasses + (some.isReadAsF32 ? 0 : read)) / pieces;
   shared = {some.sum, int64_t(all), int64_t(read)};
-  bool isSplit = zero >= 2 && microBatches > 1; // scattered apart from the sum of those before
-  if (zero == 1)
+  bool isSplit = isReducedEach && microBatches > 1; // apart from the sum of those before
+  if (zero && !isReducedEach)
     whole = all;
-  if (zero >= 2)
+  if (zero && isReducedEach)
     gradients = all + (isSplit ? all / pieces : 0);
+  if (!zero && isSplit)
+    gradients = all;
   if (zero == 3)
     parameters = read;
   if (isSplit)
@@ -116,11 +122,12 @@ StateBytes::StateBytes(const TrainedParameters &some, int zero, int microBatches
 
 /// Gradients, states and their collectives, once for each group of ranks that shares them.
 void ProgramCosts::addStates(search::LayerCost &cost, const LayerWork &work, const search::CostQuery &query) const {
-  double state = work.frozen, tied = 0, whole = 0, updated = 0, added = 0, parameters = 0, gradients = 0;
+  double state = work.frozen, lasting = work.frozen, tied = 0, whole = 0, updated = 0, added = 0, parameters = 0,
+         gradients = 0;
   for (const TrainedParameters &some : work.trained) {
-    int zero = some.ranks > 1 ? query.strategy.zero : 0;
-    StateBytes bytes(some, zero, query.microBatches);
+    StateBytes bytes(some, query.strategy, query.dp, query.microBatches);
     state += bytes.kept;
+    lasting += bytes.lasting;
     whole += bytes.whole;
     tied += some.isTied ? bytes.kept + (query.microBatches > 1 ? bytes.whole : 0) : 0;
     updated += bytes.updated;
@@ -128,7 +135,7 @@ void ProgramCosts::addStates(search::LayerCost &cost, const LayerWork &work, con
     parameters += bytes.parameters;
     gradients += bytes.gradients;
     if (some.ranks > 1 && work.hasBackward)
-      search::addStateCollectives(cost, zero, bytes.shared);
+      search::addStateCollectives(cost, query.strategy, bytes.shared);
   }
   // A single backward lets go of what it read as it writes gradients.
   if (query.microBatches == 1)
@@ -136,6 +143,9 @@ void ProgramCosts::addStates(search::LayerCost &cost, const LayerWork &work, con
   else
     state += whole;
   cost.stateBytes = int64_t(state);
+  // From the second backward on, gradients of the ones before are there, too.
+  double certain = query.microBatches > 1 ? state : lasting;
+  cost.certainBytes = int64_t(certain + work.certain.of(double(query.microBatchSamples)));
   cost.tiedStateBytes = int64_t(tied);
   cost.updateSeconds = updated / device.memoryBytesPerSecond;
   cost.backwardSeconds += added / device.memoryBytesPerSecond;

@@ -183,8 +183,8 @@ FailureOr<JobPlan> galvatron::makeJobPlan(ModuleOp module, const MainJobOptions 
     FailureOr<search::Plan> plan = readPlanFile(*model, options, getAskedRanks(options, cluster), model->globalBatch);
     if (failed(plan))
       return failure();
-    if (search::Result<bool> named = checkValueNames(*model, *plan); !named)
-      return reportError(options.plan + ": " + named.error().message);
+    if (search::Result<bool> fits = checkPlannedLayers(*model, *plan); !fits)
+      return reportError(options.plan + ": " + fits.error().message);
   }
   if (failed(phases.run(module, Phase::Plan, [&](OpPassManager &passes) { buildPlanPhase(passes, phase); })))
     return failure();

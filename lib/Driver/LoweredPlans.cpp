@@ -26,13 +26,6 @@ std::string galvatron::describeStage(const search::Plan &plan, int stage) {
   return text;
 }
 
-static int64_t getEstimate(const search::Plan &plan) {
-  int64_t most = 0;
-  for (const search::StageMemory &memory : plan.stageMemory)
-    most = std::max(most, memory.total());
-  return most;
-}
-
 /// Notes the bytes of `plan` if all of its stages are known.
 bool LoweredPlans::recall(search::Plan &plan) const {
   std::vector<RankBytes> ofStages;
@@ -56,7 +49,7 @@ bool LoweredPlans::lower(search::Plan &plan) {
       bytesOfStages[describeStage(plan, stage)] = (*ofStages)[stage];
   }
   plans.push_back(
-      {describePlan(plan), plan.predictedStepSeconds, getEstimate(plan), ofStages ? getMostBytes(plan) : 0, ""});
+      {describePlan(plan), plan.predictedStepSeconds, getMostEstimated(plan), ofStages ? getMostBytes(plan) : 0, ""});
   return ofStages.has_value();
 }
 

@@ -46,13 +46,19 @@ static FailureOr<JobPlan> planModule(ModuleOp module, const MainJobOptions &opti
   return JobPlan{{}, cluster};
 }
 
-/// Notes the exact bytes of every rank, which have to fit: a plan by hand need not.
+/// Notes the exact bytes of every rank.
+static FailureOr<std::vector<RankBytes>> noteBytes(JobPlan &job, ModuleOp lowered) {
+  FailureOr<std::vector<RankBytes>> ofStages = measureStages(lowered, job.plan.ranks, job.cluster.device.overhead);
+  if (succeeded(ofStages))
+    setBytes(job.plan, *ofStages);
+  return ofStages;
+}
+
+/// Those that are noted have to fit: a plan by hand need not.
 static LogicalResult takeBytes(JobPlan &job, ModuleOp lowered) {
-  search::Plan &plan = job.plan;
-  FailureOr<std::vector<RankBytes>> ofStages = measureStages(lowered, plan.ranks, job.cluster.device.overhead);
+  FailureOr<std::vector<RankBytes>> ofStages = noteBytes(job, lowered);
   if (failed(ofStages))
     return failure();
-  setBytes(plan, *ofStages);
   int64_t budget = job.cluster.memoryBytesPerDevice;
   for (auto [stage, bytes] : llvm::enumerate(*ofStages))
     if (bytes.total() > budget)
@@ -100,8 +106,12 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
     return failure();
   if (options.asksForTimetable() && !options.writesFolder())
     return printTimetable(module, *timetables, *proof, options);
-  if (!options.writesFolder())
+  if (!options.writesFolder()) {
+    bool isExplained = options.explain && detectPhase(module) == Phase::Lower && !job->plan.layers.empty();
+    if (isExplained && failed(noteBytes(*job, module)))
+      return failure();
     return printProgram(module, job->plan, options);
+  }
   if (failed(takeBytes(*job, module)))
     return failure();
   if (options.verifyTimetable)

@@ -8,6 +8,10 @@
 
 #include "llvm/ADT/STLExtras.h"
 
+#include <limits>
+#include <set>
+#include <tuple>
+
 using namespace galvatron;
 
 /// Each round leaves free what the last one took beyond its estimate, so two are usual; a bound, since an
@@ -23,12 +27,12 @@ static constexpr int64_t kShareAbove = 1024;
 static constexpr int kOverHundredths[] = {1, 2, 5, 10, 20, 30};
 /// Plans of the lists that are lowered at most: bounds how long the driver takes.
 static constexpr int kMostLowered = 48;
-/// Plans lowered whose layers are all alike.
+/// Plans whose layers are all alike that are lowered before others are listed: a fast one makes lists short.
 static constexpr int kMostUniform = 16;
 /// Halvings of the time over which plans are listed where they are too many.
 static constexpr int kMostLimits = 5;
 /// Searches of a shape where plans are too many for a list, and the share of a step that is worth another.
-static constexpr int kMostNarrowed = 4;
+static constexpr int kMostNarrowed = 8;
 static constexpr double kLeastGain = 1e-4;
 
 /// Lowers `plan` and keeps what it says of others.
@@ -39,8 +43,10 @@ bool OneBudgetSearch::lower(search::Plan &plan) {
     bytesOfStages[describeStage(plan, stage)] = getBytes(plan, stage).total();
   std::vector<int64_t> &extra = extraBytesOfShapes[{plan.pipeline, plan.microBatches}];
   extra.clear();
+  // Lists know more of overhead than searches, which will be told.
   for (auto [stage, estimate] : llvm::enumerate(plan.stageMemory))
-    extra.push_back(getBytes(plan, int(stage)).total() - estimate.total());
+    extra.push_back(getBytes(plan, int(stage)).total() - (estimate.total() - estimate.overheadBytes) -
+                    problem.cluster.device.overheadBytes);
   return true;
 }
 
@@ -142,6 +148,12 @@ search::Result<FoundPlan> OneBudgetSearch::run() {
       return *error;
   if (std::optional<search::Error> error = improve())
     return *error;
+  for (bool byBlocks : {true, false})
+    if (found.fits(memory))
+      if (std::optional<search::Error> error = searchAlike(byBlocks))
+        return *error;
+  // Whatever was found on the way: no uniform plan that fits is faster.
+  lowerUniform(int(uniform.size()), std::numeric_limits<int64_t>::max());
   if (!found.fits(memory) && looksAbove)
     if (std::optional<search::Error> error = searchAbove())
       return *error;
@@ -182,8 +194,9 @@ std::optional<search::Error> OneBudgetSearch::improve() {
   int64_t estimated = std::max<int64_t>(memory - problem.cluster.device.overheadBytes, 0);
   for (int over : kOverHundredths)
     rank.budgets.push_back(memory + estimated / 100 * over);
-  if (std::optional<search::Error> error = lowerUniform(rank))
+  if (std::optional<search::Error> error = listUniform(rank))
     return error;
+  lowerUniform(kMostUniform, rank.budgets.back());
   if (std::optional<search::Error> error = searchOneStage())
     return error;
   int64_t wholeFor = 0;
@@ -230,27 +243,38 @@ std::optional<search::Error> OneBudgetSearch::searchOneStage() {
   return narrowShape(1, microBatches);
 }
 
-/// Where all layers are alike, estimates are at their best: what the plan found is measured by.
-std::optional<search::Error> OneBudgetSearch::lowerUniform(search::RankOptions rank) {
+/// What the plan found is measured by.
+std::optional<search::Error> OneBudgetSearch::listUniform(search::RankOptions rank) {
   if (found.fits(memory))
     rank.limitSeconds = found.plan->predictedStepSeconds;
-  search::Result<std::vector<search::Plan>> plans = search::listUniformPlans(problem, rank);
+  search::Problem asked = problem;
+  asked.cluster.memoryBytesPerDevice = memory;
+  search::Result<std::vector<search::Plan>> plans = search::listUniformPlans(asked, rank);
   if (!plans)
     return plans.error();
-  int tried = 0;
-  for (search::Plan &plan : *plans) {
-    if (isKnownTooLarge(plan))
-      continue;
-    if (++tried > kMostUniform)
-      break;
-    if (!lower(plan))
-      continue;
-    bool fits = getMostBytes(plan) <= memory;
-    takeIfFits(std::move(plan));
-    if (fits)
-      break;
-  }
+  uniform = std::move(*plans);
   return std::nullopt;
+}
+
+/// Lowers up to `most` of the uniform plans that are faster than what fits and take at most `within` bytes by their
+/// estimate, until one fits.
+void OneBudgetSearch::lowerUniform(int most, int64_t within) {
+  auto isDue = [&](const search::Plan &plan) {
+    bool isFaster = !found.fits(memory) || plan.predictedStepSeconds < found.plan->predictedStepSeconds;
+    return isFaster && getMostEstimated(plan) <= within;
+  };
+  std::vector<search::Plan> left;
+  for (search::Plan &plan : uniform) {
+    if (most == 0 || !isDue(plan)) {
+      left.push_back(std::move(plan));
+      continue;
+    }
+    if (isKnownTooLarge(plan) || !lower(plan))
+      continue;
+    --most;
+    takeIfFits(std::move(plan));
+  }
+  uniform = std::move(left);
 }
 
 /// Where faster plans are too many to list: the fastest of them, as many as can be listed.
@@ -308,18 +332,22 @@ std::optional<search::Error> OneBudgetSearch::narrow() {
 }
 
 std::optional<search::Error> OneBudgetSearch::narrowShape(int stages, int microBatches) {
-  search::SolveOptions quickly = options;
-  quickly.explain = false;
   search::Problem asked = problem;
-  asked.cluster.memoryBytesPerDevice = memory;
   asked.space.stages = stages;
   asked.space.microBatches = microBatches;
+  return searchShape(std::move(asked), options);
+}
+
+/// Searches `asked`, of one shape.
+std::optional<search::Error> OneBudgetSearch::searchShape(search::Problem asked, search::SolveOptions solve) {
+  solve.explain = false;
+  asked.cluster.memoryBytesPerDevice = memory;
   auto isWorth = [&](const search::Plan &plan) {
     return !found.fits(memory) || plan.predictedStepSeconds < found.plan->predictedStepSeconds * (1 - kLeastGain);
   };
   for (int round = 0; round < kMostNarrowed; ++round) {
-    asked.extraBytesOfStage = extraBytesOfShapes[{stages, microBatches}];
-    search::Result<search::Solution> solution = search::solve(asked, quickly);
+    asked.extraBytesOfStage = extraBytesOfShapes[{asked.space.stages, asked.space.microBatches}];
+    search::Result<search::Solution> solution = search::solve(asked, solve);
     if (!solution || !solution->plan || !isWorth(*solution->plan))
       break;
     if (std::optional<search::Error> error = search::checkPlan(asked, *solution->plan).error())
@@ -331,4 +359,32 @@ std::optional<search::Error> OneBudgetSearch::narrowShape(int stages, int microB
     takeIfFits(std::move(*solution->plan));
   }
   return std::nullopt;
+}
+
+/// Who shares what with whom: all of a strategy but ZeRO and what is recomputed or kept.
+static auto getDegrees(const search::Strategy &strategy, int dp) {
+  return std::tuple(dp, strategy.tp, strategy.sequenceParallel, strategy.ulysses, strategy.cp, strategy.ep,
+                    strategy.strided);
+}
+
+/// Plans like the one found, each type of layer by the degrees that it has there, or every type by those of the blocks:
+/// they use the same groups, so that estimates are wrong by the same.
+std::optional<search::Error> OneBudgetSearch::searchAlike(bool byBlocks) {
+  std::map<std::string, std::set<decltype(getDegrees({}, 1))>> known;
+  auto getKey = [&](const std::string &layerType) { return byBlocks ? "" : layerType; };
+  for (const search::PlannedLayer &layer : found.plan->layers)
+    if (!byBlocks || layer.role == search::LayerRole::Block)
+      known[getKey(layer.layerType)].insert(getDegrees(layer.strategy, layer.dp));
+  search::Problem asked = problem;
+  asked.space.stages = found.plan->pipeline;
+  asked.space.microBatches = found.plan->microBatches;
+  asked.offers = [&](const search::Layer &layer, const search::Strategy &strategy, int dp) {
+    auto degrees = known.find(getKey(layer.layerType));
+    return degrees != known.end() && degrees->second.count(getDegrees(strategy, dp));
+  };
+  search::PricedSettings own;
+  search::SolveOptions solve = options;
+  solve.settings = &own;
+  search::Plan again = *found.plan; // what it took beyond its estimate counts
+  return lower(again) ? searchShape(std::move(asked), solve) : std::nullopt;
 }

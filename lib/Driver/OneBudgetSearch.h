@@ -56,10 +56,13 @@ private:
   std::optional<search::Error> lowerSmallest();
   std::optional<search::Error> lowerListed(std::vector<search::Plan> plans);
   std::optional<search::Error> searchOneStage();
-  std::optional<search::Error> lowerUniform(search::RankOptions rank);
+  std::optional<search::Error> listUniform(search::RankOptions rank);
+  void lowerUniform(int most, int64_t within);
   std::optional<search::Error> listFastest(search::RankOptions rank);
   std::optional<search::Error> narrow();
   std::optional<search::Error> narrowShape(int stages, int microBatches);
+  std::optional<search::Error> searchShape(search::Problem asked, search::SolveOptions solve);
+  std::optional<search::Error> searchAlike(bool byBlocks);
   bool lower(search::Plan &plan);
   void takeIfFits(search::Plan plan);
   bool isKnownTooLarge(const search::Plan &plan) const;
@@ -75,6 +78,8 @@ private:
   /// whose plan fits.
   int64_t freeTooLittle = 0, freeEnough = 0;
   int left = 0; ///< plans of lists that may still be lowered
+  /// Plans whose layers are all alike and that may fit, fastest first; those that were lowered are gone.
+  std::vector<search::Plan> uniform;
   /// What a rank takes of stages lowered by this search, by describeStage.
   std::map<std::string, int64_t> bytesOfStages;
   /// What each stage of the last plan of a shape (stages, micro-batches) took beyond its estimate.

@@ -57,3 +57,10 @@ int galvatron::getFullestStage(const search::Plan &plan) {
 }
 
 int64_t galvatron::getMostBytes(const search::Plan &plan) { return getBytes(plan, getFullestStage(plan)).total(); }
+
+int64_t galvatron::getMostEstimated(const search::Plan &plan) {
+  int64_t most = 0;
+  for (const search::StageMemory &memory : plan.stageMemory)
+    most = std::max(most, memory.total());
+  return most;
+}

@@ -35,6 +35,9 @@ int getFullestStage(const search::Plan &plan);
 /// What a rank of the fullest stage takes; 0 where nothing was noted.
 int64_t getMostBytes(const search::Plan &plan);
 
+/// What the search says that a rank of the fullest stage takes.
+int64_t getMostEstimated(const search::Plan &plan);
+
 } // namespace galvatron
 
 #endif // GALVATRON_DRIVER_PLANBYTES_H

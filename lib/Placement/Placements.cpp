@@ -154,11 +154,25 @@ static bool isMinorTable(const Axes &axes, ArrayRef<AxisId> group, ArrayRef<Smal
 /// What plans may have padded.
 static bool canPad(AxisRole role) { return role == AxisRole::Internal || role == AxisRole::Seq; }
 
+/// Whether the row cuts query heads, which is what it cuts where positions mix, and has more ranks than there are.
+static bool isBeyondHeads(const Parallelism &row, const Axes &axes, ArrayRef<AxisId> group) {
+  return getExtent(axes, group) < row.degree && llvm::any_of(
+                                                    row.wants,
+                                                    [&](Preference preference) {
+                                                      return preference.when == When::Mixing &&
+                                                             preference.role == axes.getAxis(group[0]).role;
+                                                    });
+}
+
 /// Refuses a degree that does not divide what the layer would cut by it. Where padding was asked for, the axis is none
 /// that is padded.
 static LogicalResult refuse(Location loc, graph::LayerOp layer, const Parallelism &row, const Axes &axes,
-                            ArrayRef<AxisId> group, int64_t dealt, bool isPadAsked) {
-  StringRef orPad = !isPadAsked && canPad(axes.getAxis(group[0]).role) ? ", or say \"pad\": true in its strategy" : "";
+                            ArrayRef<AxisId> group, int64_t dealt, PadWord pad) {
+  StringRef orPad;
+  if (canPad(axes.getAxis(group[0]).role) && !isBeyondHeads(row, axes, group) && pad != PadWord::Said)
+    orPad = pad == PadWord::Sayable
+                ? ", or say \"pad\": true in its strategy"
+                : ", or write the plan in this project's format (docs/plans.md), whose \"pad\" pads it";
   if (row.mirrored)
     return emitError(loc) << "layer '" << layer.getSymName() << "' cannot use cp_zigzag = true with " << row.name
                           << " = " << row.degree << ": expects 2 x " << row.name << " to divide "
@@ -168,14 +182,14 @@ static LogicalResult refuse(Location loc, graph::LayerOp layer, const Parallelis
   if (dealt > 1)
     error << ", which is cut into " << dealt << " already";
   error << "; use a degree that does" << orPad;
-  if (isPadAsked && axes.getAxis(group[0]).role == AxisRole::Seq)
+  if (pad == PadWord::Said && axes.getAxis(group[0]).role == AxisRole::Seq)
     error << ", as only positions that are a whole dimension of the step's inputs are padded";
   return error;
 }
 
 /// Gives each mesh axis of the row a sub-axis of each group that it would cut.
 LogicalResult LayerSubAxes::deal(const Axes &axes, graph::LayerOp layer, const Parallelism &row,
-                                 MutableArrayRef<MeshAxis> dealt, bool isPadAsked, Location loc) {
+                                 MutableArrayRef<MeshAxis> dealt, PadWord pad, Location loc) {
   auto getDealt = [&](ArrayRef<AxisId> group) {
     int64_t product = 1;
     for (AxisId axis : group)
@@ -194,7 +208,7 @@ LogicalResult LayerSubAxes::deal(const Axes &axes, graph::LayerOp layer, const P
                           : deal(axes, group, preference.when, meshAxis)))
           continue;
         if (!isMinorTable(axes, group, groups))
-          return refuse(loc, layer, row, axes, group, getDealt(group), isPadAsked);
+          return refuse(loc, layer, row, axes, group, getDealt(group), pad);
         if (!llvm::is_contained(replicated, group[0]))
           emitRemark(loc) << "layer '" << layer.getSymName() << "': " << row.name << " = " << row.degree
                           << " does not divide " << describe(axes, layer, group) << ", which is replicated";
@@ -236,7 +250,7 @@ SmallVector<PaddableGroup> galvatron::getPaddableGroups(const Axes &axes, graph:
 }
 
 FailureOr<LayerSubAxes> LayerSubAxes::get(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
-                                          plan::PipelineAttr pipeline, Location loc) {
+                                          plan::PipelineAttr pipeline, Location loc, bool canSayPad) {
   LayerSubAxes result;
   result.mesh = plan::getMesh(pipeline);
   StringRef name = layer.getSymName();
@@ -259,8 +273,9 @@ FailureOr<LayerSubAxes> LayerSubAxes::get(const Axes &axes, graph::LayerOp layer
     return emitError(loc) << "expects the degrees of layer '" << name << "' to factor the " << pipeline.getDevices()
                           << " devices of a stage, but got " << StringRef(meshAxes.failed->key) << " = "
                           << strategy.getValues().*meshAxes.failed->value;
+  PadWord pad = strategy.getPad() ? PadWord::Said : canSayPad ? PadWord::Sayable : PadWord::Missing;
   for (const Parallelism &row : getParallelisms(strategy, meshAxes))
-    if (failed(result.deal(axes, layer, row, dealtMeshAxes, strategy.getPad(), loc)))
+    if (failed(result.deal(axes, layer, row, dealtMeshAxes, pad, loc)))
       return failure();
   if (!meshAxes.usesAll)
     return emitError(loc) << "expects the degrees of layer '" << name << "' to use all " << pipeline.getDevices()
@@ -288,7 +303,7 @@ static LogicalResult checkRing(const Axes &axes, graph::LayerOp layer, plan::Str
   return error;
 }
 
-LogicalResult galvatron::checkStrategies(ModuleOp module, ArrayRef<graph::CallOp> calls) {
+LogicalResult galvatron::checkStrategies(ModuleOp module, ArrayRef<graph::CallOp> calls, bool canSayPad) {
   Axes axes(module);
   auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
   DenseSet<std::pair<Operation *, Attribute>> checked;
@@ -299,9 +314,35 @@ LogicalResult galvatron::checkStrategies(ModuleOp module, ArrayRef<graph::CallOp
     auto layer = module.lookupSymbol<graph::LayerOp>(call.getCallee());
     auto strategy = call->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
     if (layer && checked.insert({layer, strategy}).second &&
-        (failed(LayerSubAxes::get(axes, layer, strategy, pipeline, call.getLoc())) ||
+        (failed(LayerSubAxes::get(axes, layer, strategy, pipeline, call.getLoc(), canSayPad)) ||
          failed(checkRing(axes, layer, strategy, call.getLoc()))))
       return failure();
+  }
+  return success();
+}
+
+/// Of a layer that is padded: what it cuts by heads may be too many ranks all the same.
+static LogicalResult checkHeads(const Axes &axes, graph::LayerOp layer, const Parallelism &row, Location loc) {
+  for (Preference preference : row.wants)
+    for (ArrayRef<AxisId> group : axes.getGroups(layer, preference.role))
+      if (isBeyondHeads(row, axes, group) && isWanted(axes, layer, group, When::Mixing))
+        return emitError(loc) << "layer '" << layer.getSymName() << "' cannot use " << row.name << " = " << row.degree
+                              << ": expects at most its query heads, " << describe(axes, layer, group)
+                              << ", as ranks beyond them would have padding alone; use a smaller " << row.name
+                              << ", and cp or dp for the rest";
+  return success();
+}
+
+LogicalResult galvatron::checkPaddedStrategies(ModuleOp module, ArrayRef<graph::CallOp> calls) {
+  Axes axes(module);
+  SmallVector<int64_t> mesh = plan::getMesh(module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName));
+  for (graph::CallOp call : calls) {
+    auto layer = module.lookupSymbol<graph::LayerOp>(call.getCallee());
+    auto strategy = call->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
+    plan::MeshAxes meshAxes = plan::dealMeshAxes({mesh.begin(), mesh.end()}, strategy.getValues());
+    for (const Parallelism &row : getParallelisms(strategy, meshAxes))
+      if (layer && failed(checkHeads(axes, layer, row, call.getLoc())))
+        return failure();
   }
   return success();
 }

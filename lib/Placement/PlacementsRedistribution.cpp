@@ -19,10 +19,10 @@ constexpr int kNowhere = -1, kPartial = -2;
 constexpr double kStepCost = 256;
 
 /// The sub-axes of a tensor, refined so that source and target are both made of them.
-struct Layout {
+struct Refinement {
   struct Piece {
     int64_t dim;    // of the tensor
-    int64_t extent; // positions
+    int64_t extent; // elements of the dimension
   };
   SmallVector<Piece> pieces; // dimension after dimension, major first
   int64_t rank = 0;          // dimensions of the tensor
@@ -39,7 +39,7 @@ using State = SmallVector<int>;
 struct Redistribution {
   MLIRContext *context;
   ArrayRef<int64_t> mesh; // devices along each axis
-  Layout layout;
+  Refinement refinement;
   State from, to;
   SmallVector<bool> hasTime;            // of each piece, whether it is time's
   SmallVector<graph::ReduceKind> kinds; // of each axis that is partial in the source
@@ -59,7 +59,7 @@ struct Redistribution {
 //===----------------------------------------------------------------------===//
 
 SmallVector<int64_t> Redistribution::getMeshAxes(const State &state) const {
-  SmallVector<int64_t> meshAxes(layout.pieces.size(), kLocal);
+  SmallVector<int64_t> meshAxes(refinement.pieces.size(), kLocal);
   for (size_t i = 0; i < meshAxes.size(); ++i)
     if (hasTime[i])
       meshAxes[i] = kTime;
@@ -70,10 +70,10 @@ SmallVector<int64_t> Redistribution::getMeshAxes(const State &state) const {
 }
 
 PlacementAttr Redistribution::getPlacement(const State &state) const {
-  SmallVector<DimSubAxes> dims(layout.rank);
-  for (auto [piece, meshAxis] : llvm::zip(layout.pieces, getMeshAxes(state)))
+  SmallVector<DimSubAxes> dims(refinement.rank);
+  for (auto [piece, meshAxis] : llvm::zip(refinement.pieces, getMeshAxes(state)))
     dims[piece.dim].push_back({piece.extent, meshAxis});
-  SmallVector<Partial> partials(layout.timePartials);
+  SmallVector<Partial> partials(refinement.timePartials);
   for (auto [axis, where] : llvm::enumerate(state))
     if (where == kPartial)
       partials.push_back({int64_t(axis), kinds[axis]});
@@ -82,7 +82,7 @@ PlacementAttr Redistribution::getPlacement(const State &state) const {
 
 int64_t Redistribution::getLocalElements(const State &state) const {
   int64_t elements = 1;
-  for (auto [piece, meshAxis] : llvm::zip(layout.pieces, getMeshAxes(state)))
+  for (auto [piece, meshAxis] : llvm::zip(refinement.pieces, getMeshAxes(state)))
     if (meshAxis == kLocal)
       elements *= piece.extent;
   return elements;
@@ -91,9 +91,9 @@ int64_t Redistribution::getLocalElements(const State &state) const {
 /// Product of the local sub-axes of the piece's dimension that are more major than it.
 int64_t Redistribution::getOuter(const SmallVector<int64_t> &meshAxes, int piece) const {
   int64_t outer = 1;
-  for (int i = piece - 1; i >= 0 && layout.pieces[i].dim == layout.pieces[piece].dim; --i)
+  for (int i = piece - 1; i >= 0 && refinement.pieces[i].dim == refinement.pieces[piece].dim; --i)
     if (meshAxes[i] == kLocal)
-      outer *= layout.pieces[i].extent;
+      outer *= refinement.pieces[i].extent;
   return outer;
 }
 
@@ -208,9 +208,9 @@ static SmallVector<int64_t> getMovingSizes(const Redistribution &problem) {
 static std::optional<Redistribution> getProblem(PlacementAttr from, PlacementAttr to, ArrayRef<int64_t> mesh) {
   Redistribution problem{from.getContext(), mesh, {}, {}, {}, {}, {}};
   problem.kinds.assign(mesh.size(), graph::ReduceKind::Sum);
-  problem.layout.rank = from.getRank();
-  problem.layout.timePartials = getTimePartials(from);
-  if (problem.layout.timePartials != getTimePartials(to))
+  problem.refinement.rank = from.getRank();
+  problem.refinement.timePartials = getTimePartials(from);
+  if (problem.refinement.timePartials != getTimePartials(to))
     return std::nullopt;
   SmallVector<DimSubAxes> a = from.getDims(), b = to.getDims();
   for (auto [x, y] : llvm::zip(a, b)) {
@@ -230,7 +230,7 @@ static std::optional<Redistribution> getProblem(PlacementAttr from, PlacementAtt
   fill();
   for (auto [index, dim] : llvm::enumerate(a))
     for (SubAxis subAxis : dim) {
-      problem.layout.pieces.push_back({int64_t(index), subAxis.extent});
+      problem.refinement.pieces.push_back({int64_t(index), subAxis.extent});
       problem.hasTime.push_back(subAxis.meshAxis == kTime);
     }
   return problem;
@@ -271,7 +271,7 @@ double galvatron::getStepTraffic(RedistributionKind kind, int64_t localElements,
 static bool areAdjacent(const Redistribution &problem, SmallVector<int64_t> meshAxes, int major, int minor) {
   if (major < 0 || minor < 0)
     return major == minor;
-  if (problem.layout.pieces[major].dim != problem.layout.pieces[minor].dim || major >= minor)
+  if (problem.refinement.pieces[major].dim != problem.refinement.pieces[minor].dim || major >= minor)
     return false;
   for (int piece = major + 1; piece < minor; ++piece)
     if (meshAxes[piece] == kLocal)
@@ -409,7 +409,7 @@ SmallVector<int> Moves::getDestinations(int64_t axis) {
   SmallVector<int> destinations;
   auto add = [&](int where) {
     bool isTaken =
-        where >= 0 && (meshAxes[where] != kLocal || problem.layout.pieces[where].extent != problem.mesh[axis]);
+        where >= 0 && (meshAxes[where] != kLocal || problem.refinement.pieces[where].extent != problem.mesh[axis]);
     if (where != kPartial && where != state[axis] && !isTaken && !llvm::is_contained(destinations, where))
       destinations.push_back(where);
   };
@@ -481,11 +481,11 @@ static RedistributionStep makeStep(const Redistribution &problem, const State &s
   }
   SmallVector<int64_t> before = problem.getMeshAxes(state), after = problem.getMeshAxes(move.next);
   if (to >= 0) {
-    step.dim = problem.layout.pieces[to].dim;
+    step.dim = problem.refinement.pieces[to].dim;
     step.outer = problem.getOuter(before, to);
   }
   if (from >= 0) {
-    step.joinDim = problem.layout.pieces[from].dim;
+    step.joinDim = problem.refinement.pieces[from].dim;
     step.joinOuter = problem.getOuter(after, from);
   }
   if (step.kind == RedistributionKind::AllGather)
@@ -555,7 +555,7 @@ static std::vector<int64_t> getKey(const Redistribution &problem) {
   add(problem.to);
   add(problem.kinds);
   add(problem.hasTime);
-  for (const Layout::Piece &piece : problem.layout.pieces)
+  for (const Refinement::Piece &piece : problem.refinement.pieces)
     key.insert(key.end(), {piece.dim, piece.extent});
   return key;
 }

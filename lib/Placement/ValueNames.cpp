@@ -3,8 +3,10 @@
 #include "galvatron/Placement/Recomputation.h"
 
 #include "dialects/Dist/Dist.h"
+#include "dialects/Graph/Graph.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSet.h"
@@ -42,6 +44,7 @@ private:
     static std::string getCommon(StringRef a, StringRef b);
   };
   Module find(Operation *op);
+  bool isRotation(Operation *op) const;
 
   graph::LayerOp layer;
   DenseMap<Operation *, Module> modules;
@@ -78,13 +81,35 @@ ModuleFinder::Module ModuleFinder::find(Operation *op) {
   return ofParameters.isKnown ? ofParameters : ofOperands;
 }
 
+/// Whether the op joins what cosines and sines turned: rotary embedding at positions that are data, as those of
+/// documents, which no `graph.rope` says. It has the name all the same.
+bool ModuleFinder::isRotation(Operation *op) const {
+  if (!isa<graph::ConcatOp, graph::SumOp, arith::AddFOp>(op))
+    return false;
+  SmallVector<Operation *> open = {op};
+  DenseSet<Operation *> seen;
+  bool hasCosine = false, hasSine = false;
+  while (!open.empty() && !(hasCosine && hasSine)) {
+    Operation *next = open.pop_back_val();
+    if (!seen.insert(next).second || modules.lookup(next).ownsParameter)
+      continue;
+    hasCosine |= isa<math::CosOp>(next);
+    hasSine |= isa<math::SinOp>(next);
+    for (Value operand : next->getOperands())
+      if (Operation *producer = operand.getDefiningOp())
+        open.push_back(producer);
+  }
+  return hasCosine && hasSine;
+}
+
 std::string ModuleFinder::getName(Operation *op) {
   while (isCast(op) && getViewedValue(op->getOperand(0)).getDefiningOp())
     op = getViewedValue(op->getOperand(0)).getDefiningOp();
   const Module &module = modules[op];
   if (module.ownsParameter && !module.path.empty())
     return module.path;
-  return (module.path.empty() ? "" : module.path + ".") + op->getName().stripDialect().str();
+  std::string role = isRotation(op) ? "rope" : op->getName().stripDialect().str();
+  return (module.path.empty() ? "" : module.path + ".") + role;
 }
 
 /// Ops of forward whose results backward keeps without recomputation, in forward order; of too many the largest.

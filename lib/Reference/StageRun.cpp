@@ -303,10 +303,10 @@ StageRun::Places StageRun::placesOf(const Compute &compute, dist::BodyOp body) {
   Operation *terminator = body.getBody().front().getTerminator();
   for (auto group : groups.getAsRange<DenseI64ArrayAttr>()) {
     std::vector<std::pair<BufferReference *, Type>> read, written;
-    for (int64_t position : group.asArrayRef()) {
-      size_t argument = firstParameter + position;
+    for (int64_t index : group.asArrayRef()) {
+      size_t argument = firstParameter + index;
       read.push_back({&places.reads[argument], body.getArgumentTypes()[argument]});
-      auto gradient = llvm::find(trained, position);
+      auto gradient = llvm::find(trained, index);
       if (!isForward && gradient != trained.end()) {
         size_t result = firstGradient + (gradient - trained.begin());
         written.push_back({&places.writes[result], terminator->getOperand(result).getType()});

@@ -1,7 +1,8 @@
-// The proof of one stage's timetable, entry by entry: the state that three files share: VerifyTimetableEntries.cpp
-// (what entries read and write), VerifyTimetableSums.cpp (gradients of parameters, the loss, sums over the batch),
-// VerifyTimetableShards.cpp (states that ranks share). Internal to lib/Schedule. It must not use TimetableBuilder.h:
-// what it expects follows from the program alone.
+// The proof of one stage's timetable, entry by entry: the state that these files share: VerifyTimetableProgram.cpp
+// (what the program says), VerifyTimetableEntries.cpp (what entries read and write), VerifyTimetableSums.cpp (gradients of
+// parameters, the loss, sums over the batch), VerifyTimetableShards.cpp (states that ranks share),
+// VerifyTimetableWords.cpp (their names). Internal to lib/Schedule. It must not use TimetableBuilder.h: what it expects
+// follows from the program alone.
 #ifndef GALVATRON_SCHEDULE_STAGEPROVER_H
 #define GALVATRON_SCHEDULE_STAGEPROVER_H
 
@@ -22,9 +23,9 @@ namespace galvatron {
 /// A value on its way between two stages.
 struct ProvedTransfer {
   Lane lane;
-  int64_t value, microBatch;
+  int64_t value, microBatch, bytes;
   std::string name; // of the entry
-  auto key() const { return std::tuple(lane, value, microBatch); }
+  auto key() const { return std::tuple(lane, value, microBatch, bytes); }
 };
 
 /// A parameter of the model, as the program's calls and layers have it.
@@ -65,6 +66,9 @@ std::string stagesText(llvm::ArrayRef<int64_t> stages);
 /// Reports what is wrong, with what to do about it.
 mlir::LogicalResult reportUnproved(mlir::ModuleOp module, const llvm::Twine &message);
 
+/// Of stages that receive what the others send, that they end together (VerifyTimetableProgress.cpp).
+mlir::LogicalResult verifyProgress(const ProvedModel &model, llvm::ArrayRef<Timetable> timetables);
+
 class StageProver {
 public:
   StageProver(const ProvedModel &model, dist::StageOp stage, const Timetable &timetable, TimetableProof &proof)
@@ -86,7 +90,7 @@ private:
     dist::LayerOp layer;
     exec::FunctionOp forward, backward;
     std::vector<int> parameters;               // indices into Timetable::parameters
-    std::vector<unsigned> trained;             // positions of those that leave a gradient
+    std::vector<unsigned> trained;             // indices of those that leave a gradient
     std::vector<const void *> uses;            // by which that is known, one for each of those
     std::vector<bool> ranForward, ranBackward; // by micro-batch
   };
@@ -113,12 +117,12 @@ private:
     BufferReference buffer; // that the wait names
   };
 
-  //===--- What the program says (VerifyTimetableEntries.cpp) ------------===//
+  //===--- What the program says (VerifyTimetableProgram.cpp) ------------===//
 
   mlir::LogicalResult collect();
   mlir::LogicalResult collectCall(graph::CallOp op);
   mlir::LogicalResult collectParameters(Call &call);
-  mlir::LogicalResult collectParameter(Call &call, size_t position, llvm::StringRef name);
+  mlir::LogicalResult collectParameter(Call &call, size_t index, llvm::StringRef name);
   /// What a body reads or writes as one lies together.
   mlir::LogicalResult checkAdjacent(Call &call);
   /// The same of the gradients that a backward leaves, wherever it does: one each for `Call::trained`.
@@ -128,7 +132,7 @@ private:
   /// The data of the step, in the order of their ops.
   mlir::LogicalResult layOutInputs();
 
-  //===--- Entries -------------------------------------------------------===//
+  //===--- Entries (VerifyTimetableEntries.cpp) --------------------------===//
 
   mlir::LogicalResult visit(const Compute &compute);
   mlir::LogicalResult visit(const FillZero &fill);
@@ -223,7 +227,7 @@ private:
   /// Where the update finds the gradient, as a sum.
   Sum *findGradient(int parameter);
 
-  //===--- Words ---------------------------------------------------------===//
+  //===--- Words (VerifyTimetableWords.cpp) ------------------------------===//
 
   std::string describe(const Content &content) const;
   std::string describe(const Term &term) const;
@@ -248,6 +252,10 @@ private:
   }
   /// Elements of a parameter on one rank.
   static int64_t countOf(const StageParameter &parameter);
+  /// Bytes of a tensor or buffer.
+  static int64_t sizeOf(mlir::Type type);
+  /// Bytes that one device holds of a value of the stage.
+  static int64_t localSizeOf(mlir::Value value);
 
   const ProvedModel &model;
   dist::StageOp stage;
@@ -261,7 +269,7 @@ private:
   std::map<std::string, int, std::less<>> parameterOf;             // by canonical name
   /// Operands through which the gradient of a value comes.
   llvm::DenseMap<mlir::Value, llvm::SmallVector<const void *>> gradientUses;
-  /// Uses of each parameter that leave a gradient, by (call, position).
+  /// Uses of each parameter that leave a gradient, by (call, index).
   std::vector<llvm::SmallVector<const void *>> parameterUses;
   std::deque<std::string> usePaths; // of uses of parameters, whose places they are
   std::map<const void *, std::string> useNames;

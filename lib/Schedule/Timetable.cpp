@@ -78,9 +78,9 @@ BufferReference TimetableBuilder::inputReference(Value value, int64_t microBatch
 }
 
 /// Layers that read a parameter in bf16 get its copy; a tied one may be read in both types.
-BufferReference TimetableBuilder::parameterReference(Call &call, unsigned position) {
-  const StageParameter &parameter = table.parameters[call.parameters[position]];
-  bool isCopy = call.parameterType(position).getElementType().isBF16();
+BufferReference TimetableBuilder::parameterReference(Call &call, unsigned index) {
+  const StageParameter &parameter = table.parameters[call.parameters[index]];
+  bool isCopy = call.parameterType(index).getElementType().isBF16();
   int buffer = isCopy ? parameter.copyBuffer : parameter.parameterBuffer;
   if (parameter.bucket < 0)
     return {buffer, 0};
@@ -139,8 +139,8 @@ void TimetableBuilder::callForward(Call &call, int64_t microBatch, const Use &ne
   compute.scratch = addScratch(call.forward);
   for (Value input : op.getInputs())
     compute.reads.push_back(inputReference(input, microBatch));
-  for (unsigned position = 0; position < call.parameters.size(); ++position)
-    compute.reads.push_back(parameterReference(call, position));
+  for (unsigned index = 0; index < call.parameters.size(); ++index)
+    compute.reads.push_back(parameterReference(call, index));
   for (Value output : op.getOutputs())
     addWrite(compute, {valueBuffer(output, microBatch), 0}, localType(output));
   llvm::append_range(compute.writes, savedReferences(call, microBatch));
@@ -171,8 +171,8 @@ LogicalResult TimetableBuilder::callBackward(Call &call, int64_t microBatch, con
   // A value read by several layers: the first contribution is written, later ones added.
   SmallVector<std::tuple<Value, int, int>> additions; // (value, addend, sum)
   SmallVector<std::pair<BufferReference, Type>> inputGradients;
-  for (auto [position, input] : llvm::enumerate(op.getInputs())) {
-    if (!call.layer.getInputGradient(position))
+  for (auto [index, input] : llvm::enumerate(op.getInputs())) {
+    if (!call.layer.getInputGradient(index))
       continue;
     int buffer = addBuffer("gradient of " + nameOf(input) + " micro-batch " + std::to_string(microBatch),
                            bytesOf(localType(input)));

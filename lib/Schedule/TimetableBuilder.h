@@ -29,11 +29,11 @@ struct Call {
   exec::FunctionOp forward, backward; // backward: null where nothing is differentiated
   int64_t layerIndex = -1;            // of the whole model's layers; -1: a redistribution
   llvm::SmallVector<int> parameters;  // indices into Timetable::parameters
-  /// Positions of those that have a gradient here.
+  /// Indices of those that have a gradient here.
   llvm::SmallVector<unsigned> trained;
   /// The type in which the layer reads a parameter.
-  mlir::ShapedType parameterType(unsigned position) {
-    return llvm::cast<mlir::ShapedType>(forward.getArgumentTypes()[op.getInputs().size() + position]);
+  mlir::ShapedType parameterType(unsigned index) {
+    return llvm::cast<mlir::ShapedType>(forward.getArgumentTypes()[op.getInputs().size() + index]);
   }
 };
 
@@ -82,7 +82,7 @@ private:
   }
   int valueBuffer(mlir::Value value, int64_t microBatch);
   BufferReference inputReference(mlir::Value value, int64_t microBatch);
-  BufferReference parameterReference(Call &call, unsigned position);
+  BufferReference parameterReference(Call &call, unsigned index);
   /// Where the values lie that a call saves for its backward.
   std::vector<BufferReference> savedReferences(Call &call, int64_t microBatch);
   BufferReference addScratch(exec::FunctionOp function);

@@ -39,12 +39,12 @@ std::vector<std::string> galvatron::namesOf(ModuleOp module, StringRef canonical
 }
 
 LogicalResult TimetableBuilder::addParameters(Call &call) {
-  for (auto [position, name] : llvm::enumerate(call.op.getParameters().getAsValueRange<StringAttr>())) {
-    auto home = cast<dist::PlacementAttr>(call.layer.getHomes()[position]);
-    dist::PlacementAttr gradient = call.layer.getGradient(position);
+  for (auto [index, name] : llvm::enumerate(call.op.getParameters().getAsValueRange<StringAttr>())) {
+    auto home = cast<dist::PlacementAttr>(call.layer.getHomes()[index]);
+    dist::PlacementAttr gradient = call.layer.getGradient(index);
     auto known = llvm::find_if(table.parameters,
                                [&](const StageParameter &parameter) { return parameter.names.front() == name; });
-    bool isBf16 = call.parameterType(position).getElementType().isBF16();
+    bool isBf16 = call.parameterType(index).getElementType().isBF16();
     auto strategy = call.layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
     int64_t zero = strategy ? strategy.getZero() : 0;
     bool reducesEveryMicroBatch = strategy && plan::reducesEveryMicroBatch(strategy.getValues());
@@ -63,7 +63,8 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
                << "; give its layers the same strategy";
       if (known->zero != zero)
         return call.op.emitOpError("expects one level of ZeRO of the tied parameter ")
-               << name << ", but its layers have zero " << known->zero << " and " << zero << "; give them the same one";
+               << name << ", but layers of this stage have zero " << known->zero << " and " << zero
+               << "; give them the same one";
       if (known->reducesEveryMicroBatch != reducesEveryMicroBatch)
         return call.op.emitOpError("expects the gradient of the tied parameter ")
                << name << " to be reduced once a step or after each micro-batch, but its layers say both; give them "
@@ -76,11 +77,11 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
     parameter.home = home;
     if (gradient)
       setGradient(parameter);
-    parameter.count = call.parameterType(position).getNumElements();
+    parameter.count = call.parameterType(index).getNumElements();
     parameter.init =
-        call.forward.getArgAttrOfType<DictionaryAttr>(call.op.getInputs().size() + position, graph::kInitAttr);
+        call.forward.getArgAttrOfType<DictionaryAttr>(call.op.getInputs().size() + index, graph::kInitAttr);
     parameter.padding =
-        call.forward.getArgAttrOfType<graph::PaddingAttr>(call.op.getInputs().size() + position, graph::kPaddingAttr);
+        call.forward.getArgAttrOfType<graph::PaddingAttr>(call.op.getInputs().size() + index, graph::kPaddingAttr);
     parameter.hasCopy = isBf16;
     parameter.isReadAsF32 = !isBf16;
     parameter.zero = zero;
@@ -190,10 +191,10 @@ LogicalResult TimetableBuilder::collectHolders() {
   for (auto other : module.getOps<dist::StageOp>())
     for (auto call : other.getBody().front().getOps<graph::CallOp>()) {
       auto layer = symbols.lookup<dist::LayerOp>(call.getCallee());
-      for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
+      for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
         auto strategy = layer ? layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName) : nullptr;
         holders[name.str()].add(other.getIndex(), strategy,
-                                layer ? layer.getGradient(position) : dist::PlacementAttr());
+                                layer ? layer.getGradient(index) : dist::PlacementAttr());
       }
     }
   for (StageParameter &parameter : table.parameters) {

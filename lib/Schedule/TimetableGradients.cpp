@@ -25,7 +25,7 @@ using namespace galvatron;
 
 /// Where each parameter stands: those that lie together one after another, at the place of their first.
 FailureOr<std::vector<std::pair<unsigned, unsigned>>> TimetableBuilder::collectAdjacent() {
-  std::vector<std::pair<unsigned, unsigned>> places; // (first of its group, position in the group)
+  std::vector<std::pair<unsigned, unsigned>> places; // (first of its group, number in the group)
   for (unsigned index = 0; index < table.parameters.size(); ++index)
     places.push_back({index, 0});
   llvm::DenseSet<unsigned> grouped;
@@ -33,16 +33,16 @@ FailureOr<std::vector<std::pair<unsigned, unsigned>>> TimetableBuilder::collectA
     Call &call = contents.calls[op];
     auto groups = call.layer->getAttrOfType<ArrayAttr>(dist::kAdjacentAttrName);
     for (Attribute group : groups ? groups.getValue() : ArrayRef<Attribute>()) {
-      ArrayRef<int64_t> positions = cast<DenseI64ArrayAttr>(group).asArrayRef();
-      unsigned first = call.parameters[positions.front()];
-      for (auto [number, position] : llvm::enumerate(positions)) {
-        unsigned index = call.parameters[position];
+      ArrayRef<int64_t> indices = cast<DenseI64ArrayAttr>(group).asArrayRef();
+      unsigned first = call.parameters[indices.front()];
+      for (auto [number, index] : llvm::enumerate(indices)) {
+        unsigned parameter = call.parameters[index];
         std::pair<unsigned, unsigned> place = {first, number};
-        if (!grouped.insert(index).second && places[index] != place)
+        if (!grouped.insert(parameter).second && places[parameter] != place)
           return op.emitOpError("expects the shared parameter ")
-                 << table.parameters[index].names.front()
+                 << table.parameters[parameter].names.front()
                  << " to lie beside the same parameters in all its layers; run without galvatron-fuse-parameters";
-        places[index] = place;
+        places[parameter] = place;
       }
     }
   }
@@ -110,21 +110,21 @@ std::vector<bool> TimetableBuilder::addOrWrite(Call &call, int64_t microBatch) {
   // One product writes the gradients of parameters that lie together: to all or to none.
   if (auto groups = call.layer->getAttrOfType<ArrayAttr>(dist::kAdjacentAttrName))
     for (auto group : groups.getAsRange<DenseI64ArrayAttr>())
-      if (llvm::any_of(group.asArrayRef(), [&](int64_t position) { return written[call.parameters[position]]; }))
-        for (int64_t position : group.asArrayRef())
-          onlyAdds[position] = true;
+      if (llvm::any_of(group.asArrayRef(), [&](int64_t index) { return written[call.parameters[index]]; }))
+        for (int64_t index : group.asArrayRef())
+          onlyAdds[index] = true;
   std::vector<bool> adds;
-  for (unsigned position : call.trained) {
-    int parameter = call.parameters[position];
+  for (unsigned index : call.trained) {
+    int parameter = call.parameters[index];
     bool isTwice = llvm::count(call.parameters, parameter) > 1;
-    if ((onlyAdds[position] || isTwice) && !written[parameter]) {
+    if ((onlyAdds[index] || isTwice) && !written[parameter]) {
       zeroGradient(parameter, microBatch);
       written[parameter] = true;
     }
     adds.push_back(written[parameter]);
   }
-  for (unsigned position : call.trained)
-    written[call.parameters[position]] = true;
+  for (unsigned index : call.trained)
+    written[call.parameters[index]] = true;
   return adds;
 }
 
@@ -138,8 +138,8 @@ void TimetableBuilder::collectCompletions() {
   completedBy.assign(table.parameters.size(), nullptr);
   for (auto op : stage.getBody().front().getOps<graph::CallOp>())
     if (Call &call = contents.calls[op]; call.backward)
-      for (unsigned position : call.trained)
-        if (Operation *&last = completedBy[call.parameters[position]]; !last)
+      for (unsigned index : call.trained)
+        if (Operation *&last = completedBy[call.parameters[index]]; !last)
           last = op;
 }
 

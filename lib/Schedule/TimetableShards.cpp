@@ -175,10 +175,11 @@ std::vector<std::pair<int, bool>> TimetableBuilder::bucketsOf(const Use &use) {
     for (unsigned output = 0; output < call.op.getOutputs().size(); ++output)
       first += bool(call.layer.getOutputGradient(output));
   }
-  for (auto [position, index] : llvm::enumerate(call.parameters)) {
-    if (use.isBackward && call.backward.getBody().front().getArgument(first + position).use_empty())
+  for (auto [index, parameter] : llvm::enumerate(call.parameters)) {
+    if (use.isBackward && call.backward.getBody().front().getArgument(first + index).use_empty())
       continue;
-    std::pair<int, bool> key = {table.parameters[index].bucket, call.parameterType(position).getElementType().isBF16()};
+    std::pair<int, bool> key = {table.parameters[parameter].bucket,
+                                call.parameterType(index).getElementType().isBF16()};
     if (key.first >= 0 && !llvm::is_contained(keys, key))
       keys.push_back(key);
   }

@@ -5,7 +5,7 @@
 //   stage 1   … │ B1: … │ receive │ last │ F2 …
 //
 // What is there is judged with unit times, backward twice forward. They only say where a receive stands: that no wait
-// is circular is proved on the whole timetables (TransferCheck.cpp).
+// is circular is proved on the whole timetables (VerifyTimetableProgress.cpp).
 #include "TimetableBuilder.h"
 #include "galvatron/Schedule/UnitTimes.h"
 

@@ -26,17 +26,17 @@ static LogicalResult collectParameters(ProvedModel &model) {
   for (auto stage : model.module.getOps<dist::StageOp>())
     for (auto call : stage.getBody().front().getOps<graph::CallOp>()) {
       auto layer = model.symbols.lookup<dist::LayerOp>(call.getCallee());
-      for (auto [position, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
+      for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
         ModelParameter &parameter = model.parameters[name.str()];
         if (!llvm::is_contained(parameter.stages, int64_t(stage.getIndex())))
           parameter.stages.push_back(stage.getIndex());
-        if (dist::PlacementAttr gradient = layer.getGradient(position)) {
+        if (dist::PlacementAttr gradient = layer.getGradient(index)) {
           parameter.isTrained = true;
           parameter.partialAxes = meshAxesOf(gradient);
         }
         if (auto strategy = layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName))
           parameter.add(strategy.getValues());
-        auto home = cast<dist::PlacementAttr>(layer.getHomes()[position]);
+        auto home = cast<dist::PlacementAttr>(layer.getHomes()[index]);
         if (parameter.home && parameter.home != home)
           return reportUnproved(model.module, "expects tied " + name + " to be cut alike wherever it is, but " +
                                                   call.getPath() + " on stage " + llvm::Twine(stage.getIndex()) +
@@ -96,7 +96,9 @@ static LogicalResult verifyArrivals(const ProvedModel &model, std::vector<StageP
       const std::vector<ProvedTransfer> &sent = stages[from].sent[to], &received = stages[to].received[from];
       for (size_t number = 0; number < std::max(sent.size(), received.size()); ++number) {
         auto nameOf = [&](const std::vector<ProvedTransfer> &list) {
-          return number < list.size() ? "\"" + list[number].name + "\"" : std::string("nothing");
+          return number < list.size()
+                     ? "\"" + list[number].name + "\" of " + std::to_string(list[number].bytes) + " bytes"
+                     : std::string("nothing");
         };
         if (number >= sent.size() || number >= received.size() || sent[number].key() != received[number].key())
           return reportUnproved(model.module, "expects stage " + llvm::Twine(to) + " to receive what stage " +
@@ -122,7 +124,7 @@ FailureOr<TimetableProof> galvatron::verifyTimetables(ModuleOp module, ArrayRef<
   for (StageProver &stage : stages)
     if (failed(stage.run()))
       return failure();
-  if (failed(verifyArrivals(model, stages, proof)))
+  if (failed(verifyArrivals(model, stages, proof)) || failed(verifyProgress(model, timetables)))
     return failure();
   proof.stages = stages.size();
   return proof;

@@ -104,9 +104,9 @@ json toJson(const DatasetOrder &dataset) {
 
 void readDatasets(const json &object, Fields &fields, Status &status, DataOrder &data) {
   fields.text("sample_order", data.samples);
-  if (status.ok() && data.samples != "gpt")
-    fields.fail("sample_order", "gpt", data.samples);
-  fields.number<uint64_t>("data_seed", data.seed, 0, std::numeric_limits<uint32_t>::max());
+  if (status.ok() && data.samples != "gpt" && data.samples != "row" && data.samples != "packed")
+    fields.fail("sample_order", "gpt, row or packed", data.samples);
+  fields.number<uint64_t>("data_seed", data.seed, 0, std::numeric_limits<uint64_t>::max());
   if (auto split = object.find("split"); split != object.end() && !split->is_null())
     fields.text("split", data.split);
   const json &list = object.at("data");

@@ -59,6 +59,14 @@ Setter text(std::string &out) {
 
 using Words = std::vector<std::string>;
 
+/// One of several, which the option takes one by one.
+Setter names(Words &out) {
+  return [&out](const std::string &flag, const std::string &value) {
+    out.push_back(value);
+    return value.empty() ? Status::error(flag, " expects a name, but got nothing") : Status::success();
+  };
+}
+
 /// a, b or c
 std::string listText(const Words &words, const char *last) {
   std::string list;
@@ -158,13 +166,11 @@ std::map<std::string, Setter> setters(Options &o) {
                     ? Status::success()
                     : Status::error(flag, " expects a whole number from 0 on, but got '", text, "'");
        }},
-      {"--data",
-       [&o](const std::string &flag, const std::string &value) {
-         o.data.push_back(value);
-         return value.empty() ? Status::error(flag, " expects a name, but got nothing") : Status::success();
-       }},
+      {"--data", names(o.data)},
+      {"--labels", names(o.labels)},
+      {"--pad-token", integer(o.padToken, 0)},
       {"--data-dtype", choice(o.dataDtype, tokenTypeNames())},
-      {"--samples", choice(o.samples, {"windows", "gpt"})},
+      {"--samples", choice(o.samples, {"windows", "gpt", "row", "packed"})},
       {"--data-seed",
        [&o](const std::string &flag, const std::string &text) {
          constexpr int64_t kBelow = int64_t(1) << 32;
@@ -226,7 +232,8 @@ Status Options::parse(int argc, const char *const *argv, Options &options) {
     }
     if (Status status = setter->second(flag, value); !status.ok())
       return status;
-    for (; flag == "--data" && i + 1 < argc && isValue(argv[i + 1]); ++i)
+    bool takesSeveral = flag == "--data" || flag == "--labels";
+    for (; takesSeveral && i + 1 < argc && isValue(argv[i + 1]); ++i)
       if (Status status = setter->second(flag, argv[i + 1]); !status.ok())
         return status;
   }

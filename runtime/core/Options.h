@@ -26,7 +26,9 @@ struct Options {
   std::optional<uint64_t> seed;  // 0, or a checkpoint's
   std::vector<std::string> data; // a file, prefixes, or a weight before each of them
   std::string dataDtype;
-  std::string samples;             // windows or gpt; empty: by the data
+  std::vector<std::string> labels; // prefixes
+  std::string samples;             // windows, gpt, row or packed; empty: by the data
+  int64_t padToken = -1;           // 0 if not said
   std::optional<int64_t> dataSeed; // below 2^32; else `seed`
   std::string split;               // as written, of three numbers; empty: all is training data
   std::vector<double> shares;      // the numbers of `split`

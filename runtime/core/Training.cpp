@@ -151,32 +151,32 @@ Status Training::prepareData() {
                          ", so nothing is left to train to ", "step ", options.steps,
                          "; --steps counts from the model's first step: pass --steps ", done.step + options.steps,
                          " for ", options.steps, " more");
-  std::shared_ptr<GptSamples> indexed;
+  std::shared_ptr<const Samples> samples;
   std::optional<TokenFile> file;
   DataOrder order;
-  if (Status status = openData(order, indexed, file); !status.ok())
+  if (Status status = openData(order, samples, file); !status.ok())
     return status;
-  if (Status status = checkDocuments(indexed != nullptr); !status.ok())
+  if (Status status = checkDocuments(order); !status.ok())
     return status;
   if (Status status = resumeData(order); !status.ok())
     return status;
   resumeSettings();
-  std::shared_ptr<const Samples> samples = indexed;
   if (!samples)
     samples = std::make_shared<Windows>(manifest, std::move(file), order);
-  RowRules rules{options.eod, options.resetAtDocuments, manifest.ignoredLabel.has_value(),
+  RowRules rules{options.eod, order.resets, order.samples == "packed", manifest.ignoredLabel.has_value(),
                  manifest.ignoredLabel.value_or(kIgnoredLabel)};
-  batches.emplace(manifest, samples, rules);
   int64_t count = (lastStep - firstStep + 1) * manifest.globalBatch;
+  batches.emplace(manifest, samples, rules, done.samples + count);
   return samples->check(done.samples, count, world.rank(), world.size());
 }
 
 /// What --reset-at-documents and --eod need of the data and of the program.
-Status Training::checkDocuments(bool areIndexed) {
-  if (options.resetAtDocuments && !manifest.isPacked)
-    return Status::error("--reset-at-documents needs a program with the inputs positions and documents; import it "
+Status Training::checkDocuments(const DataOrder &order) const {
+  if (order.resets && !manifest.isPacked)
+    return Status::error(options.resetAtDocuments ? "--reset-at-documents" : "--samples packed",
+                         " needs a program with the inputs positions and documents; import it "
                          "again with --documents, or of a module with position_ids as third input without");
-  if (options.resetAtDocuments && options.eod < 0 && !areIndexed)
+  if (order.resets && options.eod < 0 && order.datasets.empty())
     return Status::error("--reset-at-documents needs to know where documents end, which only indexed data say "
                          "themselves; give --eod ID");
   if (options.eod >= manifest.vocabulary)
@@ -193,25 +193,33 @@ static bool isIndexed(const std::vector<std::string> &words) {
   return words.size() > 1 || (words.size() == 1 && !fs::is_regular_file(words[0]) && IndexedDataset::exists(words[0]));
 }
 
-/// Options of one way to take samples, given to the other.
-static Status checkSampleOptions(const Options &options, bool areWindows) {
-  const char *own = areWindows ? "gpt" : "windows", *other = areWindows ? "windows" : "gpt";
-  for (auto [flag, isGiven, isOfWindows] : {std::tuple{"--shuffle", options.shuffle, true},
-                                            {"--data-dtype", !options.dataDtype.empty(), true},
-                                            {"--data-seed", options.dataSeed.has_value(), false},
-                                            {"--split", !options.split.empty(), false},
-                                            {"--train-samples", options.trainSamples > 0, false}})
-    if (isGiven && isOfWindows != areWindows)
-      return Status::error(flag, " is for --samples ", own, ", but these samples are ", other, "; leave it out");
+/// Options of some ways to take samples, given to another.
+static Status checkSampleOptions(const Options &options, const std::string &samples) {
+  struct Own {
+    const char *flag;
+    bool isGiven;
+    std::vector<std::string> modes;
+  };
+  for (const Own &own : {Own{"--shuffle", options.shuffle, {"windows", "row"}},
+                         {"--data-dtype", !options.dataDtype.empty(), {"windows"}},
+                         {"--data-seed", options.dataSeed.has_value(), {"gpt", "row"}},
+                         {"--split", !options.split.empty(), {"gpt"}},
+                         {"--train-samples", options.trainSamples > 0, {"gpt"}},
+                         {"--labels", !options.labels.empty(), {"row", "packed"}},
+                         {"--pad-token", options.padToken >= 0, {"row", "packed"}}})
+    if (own.isGiven && std::find(own.modes.begin(), own.modes.end(), samples) == own.modes.end())
+      return Status::error(own.flag, " is for --samples ", own.modes.front(),
+                           own.modes.size() > 1 ? " and " + own.modes.back() : "", ", but these samples are ", samples,
+                           "; leave it out");
   return Status::success();
 }
 
-Status Training::openData(DataOrder &order, std::shared_ptr<GptSamples> &indexed, std::optional<TokenFile> &file) {
+Status Training::openData(DataOrder &order, std::shared_ptr<const Samples> &indexed, std::optional<TokenFile> &file) {
   order.sequence = manifest.sequence;
   order.shuffle = options.shuffle;
   order.seed = context.seed;
   order.eod = options.eod;
-  order.resets = options.resetAtDocuments;
+  order.resets = options.resetAtDocuments || options.samples == "packed";
   bool areIndexed = isIndexed(options.data);
   order.samples = !options.samples.empty() ? options.samples : areIndexed ? "gpt" : "windows";
   if (order.isWindows() && areIndexed)
@@ -221,10 +229,10 @@ Status Training::openData(DataOrder &order, std::shared_ptr<GptSamples> &indexed
     return Status::error("--samples ", order.samples, " reads indexed data, but --data names ",
                          options.data.empty() ? "none" : options.data[0],
                          "; name the PREFIX of a PREFIX.bin and PREFIX.idx, which python -m galvatron.data writes");
-  if (Status status = checkSampleOptions(options, order.isWindows()); !status.ok())
+  if (Status status = checkSampleOptions(options, order.samples); !status.ok())
     return status;
   if (areIndexed)
-    return openIndexed(order, *(indexed = std::make_shared<GptSamples>()));
+    return openIndexed(order, indexed);
   return openFile(order, file);
 }
 
@@ -246,17 +254,58 @@ Status Training::openFile(DataOrder &order, std::optional<TokenFile> &file) {
   return Status::success();
 }
 
-Status Training::openIndexed(DataOrder &order, GptSamples &samples) {
+Status Training::openIndexed(DataOrder &order, std::shared_ptr<const Samples> &samples) {
   if (!manifest.ignoredLabel)
-    return Status::error("--samples gpt gives the last token of a sample a label, too, but this program shifts labels "
+    return Status::error("--samples ", order.samples,
+                         " gives each position its label, but this program shifts labels "
                          "itself or does not shift them, so it cannot take them; import it again with --labels next, "
                          "or name one PREFIX.bin as a file");
+  DataWords words;
+  if (Status status = DataWords::parse(options.data, words); !status.ok())
+    return status;
+  if (order.samples == "gpt") {
+    auto gpt = std::make_shared<GptSamples>();
+    samples = gpt;
+    return openGpt(order, words, *gpt);
+  }
+  auto rows = std::make_shared<RowSamples>();
+  samples = rows;
+  return openRows(order, words, *rows);
+}
+
+Status Training::openRows(DataOrder &order, const DataWords &words, RowSamples &samples) {
+  if (!words.weights.empty())
+    return Status::error("--samples ", order.samples,
+                         " takes the sequences of --data in order, which weights do not "
+                         "change; name the prefixes alone");
+  if (options.padToken >= manifest.vocabulary)
+    return Status::error("--pad-token ", options.padToken, " is no token of the vocabulary of ", manifest.vocabulary,
+                         "; give one that is, it has no label anyway");
+  RowSamples::Request request;
+  request.data = words.prefixes;
+  request.labels = options.labels;
+  request.arePacked = order.samples == "packed";
+  request.shuffle = options.shuffle;
+  request.seed = order.seed = options.dataSeed ? uint64_t(*options.dataSeed) : context.seed;
+  request.sequence = manifest.sequence;
+  request.vocabulary = manifest.vocabulary;
+  request.batch = manifest.globalBatch;
+  request.padToken = std::max<int64_t>(options.padToken, 0);
+  if (Status status = RowSamples::open(request, samples); !status.ok())
+    return status;
+  for (const IndexedDataset &dataset : samples.getDatasets())
+    order.datasets.push_back({fs::path(dataset.getPrefix()).filename(), dataset.numBytes(), dataset.numSequences(),
+                              dataset.numTokens(0, dataset.numSequences())});
+  dataText = samples.describe();
+  return Status::success();
+}
+
+Status Training::openGpt(DataOrder &order, const DataWords &words, GptSamples &samples) {
   uint64_t seed = options.dataSeed ? uint64_t(*options.dataSeed) : context.seed;
   if (seed >= uint64_t(1) << 32)
     return Status::error("--seed ", seed, " cannot order samples, whose seeds are below 2^32; pass --data-seed");
   GptSamples::Request request;
-  if (Status status = DataWords::parse(options.data, request.data); !status.ok())
-    return status;
+  request.data = words;
   if (!options.split.empty())
     request.split = options.shares;
   request.samples = options.trainSamples ? options.trainSamples : lastStep * manifest.globalBatch;

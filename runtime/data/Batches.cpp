@@ -12,43 +12,69 @@ namespace {
 
 constexpr const char *kInputs[] = {"input_ids", "labels", "positions", "documents"};
 
-/// One input of one micro-batch: which columns of which rows this rank has, and where.
+/// One row of one input of a micro-batch: which of its columns this rank has, and where.
 struct Part {
   const InputInfo *input;
-  std::vector<int64_t> columns;
-  char *to;
+  std::shared_ptr<const std::vector<int64_t>> columns;
+  int64_t offset;
 };
 
 } // namespace
 
-Status Batches::fill(gvrt_context &context, const Device &device, char *arena, int64_t firstSample) const {
-  Sample sample;
-  std::vector<int64_t> row;
-  for (int64_t microBatch = 0; microBatch < manifest.microBatches; ++microBatch) {
-    // By row of the batch, so that each is read once.
-    std::map<int64_t, std::vector<Part>> rows;
-    for (const InputInfo &input : manifest.inputs) {
-      PositionMap map(context.coordinates, microBatch, input.placement.data(), input.shape.size());
-      std::vector<int64_t> columns = map.indices(1);
-      char *to = arena + input.offset + microBatch * input.bytesPerMicroBatch;
-      for (int64_t b : map.indices(0)) {
-        rows[b].push_back({&input, columns, to});
-        to += columns.size() * sizeof(int64_t);
-      }
-    }
-    for (const auto &[b, parts] : rows) {
-      if (Status status = samples->read(firstSample + b, sample); !status.ok())
-        return status;
-      PackedRow<int64_t> packed(sample.tokens, manifest.sequence, rules, sample.ends);
-      for (const Part &part : parts) {
-        const std::vector<int64_t> &values = packed.input(part.input->name);
-        row.clear();
-        for (int64_t column : part.columns) // beyond the sequence lies what pads it
-          row.push_back(column < manifest.sequence ? values[column] : 0);
-        device.hooks->copyToDevice(&context, part.to, row.data(), row.size() * sizeof(int64_t));
-      }
+Status Batches::readRow(int64_t sample, Sample &row) const {
+  std::lock_guard<std::mutex> lock(reading);
+  return samples->read(sample, row);
+}
+
+Status Batches::prepareMicroBatch(const std::vector<int64_t> &coordinates, int64_t microBatch, Step &step) const {
+  // By row of the batch, so that each is read once.
+  std::map<int64_t, std::vector<Part>> rows;
+  for (const InputInfo &input : manifest.inputs) {
+    PositionMap map(coordinates, microBatch, input.placement.data(), input.shape.size());
+    auto columns = std::make_shared<const std::vector<int64_t>>(map.indices(1));
+    int64_t offset = input.offset + microBatch * input.bytesPerMicroBatch;
+    for (int64_t b : map.indices(0)) {
+      rows[b].push_back({&input, columns, offset});
+      offset += columns->size() * sizeof(int64_t);
     }
   }
+  Sample sample;
+  for (const auto &[b, parts] : rows) {
+    if (Status status = readRow(step.firstSample + b, sample); !status.ok())
+      return status;
+    PackedRow<int64_t> packed(sample.tokens, manifest.sequence, rules, sample.ends, sample.labels);
+    for (const Part &part : parts) {
+      const std::vector<int64_t> &values = packed.input(part.input->name);
+      step.pieces.push_back({part.offset, step.values.size(), part.columns->size()});
+      for (int64_t column : *part.columns) // beyond the sequence lies what pads it
+        step.values.push_back(column < manifest.sequence ? values[column] : 0);
+    }
+  }
+  return Status::success();
+}
+
+Batches::Step Batches::prepare(const std::vector<int64_t> &coordinates, int64_t firstSample) const {
+  Step step;
+  step.firstSample = firstSample;
+  for (int64_t microBatch = 0; microBatch < manifest.microBatches && step.status.ok(); ++microBatch)
+    step.status = prepareMicroBatch(coordinates, microBatch, step);
+  return step;
+}
+
+Status Batches::fill(gvrt_context &context, const Device &device, char *arena, int64_t firstSample) {
+  Step step;
+  if (next.valid())
+    step = next.get();
+  if (step.firstSample != firstSample)
+    step = prepare(context.coordinates, firstSample);
+  if (!step.status.ok())
+    return step.status;
+  for (const Step::Piece &piece : step.pieces)
+    device.hooks->copyToDevice(&context, arena + piece.offset, &step.values[piece.begin],
+                               piece.count * sizeof(int64_t));
+  if (int64_t following = firstSample + manifest.globalBatch; following + manifest.globalBatch <= end)
+    next = std::async(std::launch::async,
+                      [this, coordinates = context.coordinates, following] { return prepare(coordinates, following); });
   return Status::success();
 }
 
@@ -64,11 +90,11 @@ Status Batches::dump(const std::string &folder, int64_t step, int64_t firstSampl
   told.labelsAreNext = true, told.ignored = kIgnoredLabel;
   Sample sample;
   for (int64_t b = 0; good && b < manifest.globalBatch; ++b) {
-    if (Status status = samples->read(firstSample + b, sample); !status.ok())
+    if (Status status = readRow(firstSample + b, sample); !status.ok())
       good = false, error = status.message;
     if (!good)
       break;
-    PackedRow<int64_t> row(sample.tokens, manifest.sequence, told, sample.ends);
+    PackedRow<int64_t> row(sample.tokens, manifest.sequence, told, sample.ends, sample.labels);
     int64_t bytes = manifest.sequence * sizeof(int64_t);
     for (const char *input : kInputs)
       good = good && writer.writeBytes(input, b * bytes, bytes, row.input(input).data(), error);

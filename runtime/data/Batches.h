@@ -7,27 +7,49 @@
 #include "runtime/core/Manifest.h"
 #include "runtime/data/Samples.h"
 
+#include <future>
 #include <memory>
+#include <mutex>
 
 namespace galvatron {
 
 class Batches {
 public:
-  Batches(const Manifest &manifest, std::shared_ptr<const Samples> samples, const RowRules &rules)
-      : manifest(manifest), samples(std::move(samples)), rules(rules) {}
+  /// Of samples below `end`.
+  Batches(const Manifest &manifest, std::shared_ptr<const Samples> samples, const RowRules &rules, int64_t end)
+      : manifest(manifest), samples(std::move(samples)), rules(rules), end(end) {}
 
   /// Writes this rank's part of a step's inputs, all micro-batches, into the arena. Row b is sample firstSample + b; of
-  /// those that this rank has none of, nothing is read.
-  Status fill(gvrt_context &context, const Device &device, char *arena, int64_t firstSample) const;
+  /// those that this rank has none of, nothing is read. Meanwhile a thread prepares the next step, whose errors are
+  /// told when that is filled.
+  Status fill(gvrt_context &context, const Device &device, char *arena, int64_t firstSample);
 
   /// On one rank: writes a step's whole batch to folder/step_000001.safetensors: input_ids, labels (what each position
   /// is to predict, -100 where nothing), positions and documents, I64 [global batch, sequence].
   Status dump(const std::string &folder, int64_t step, int64_t firstSample) const;
 
 private:
+  /// This rank's part of a step's inputs, on the host.
+  struct Step {
+    struct Piece {
+      int64_t offset;      // bytes from the arena's start
+      size_t begin, count; // of `values`
+    };
+    int64_t firstSample = -1;
+    std::vector<int64_t> values;
+    std::vector<Piece> pieces;
+    Status status;
+  };
+  Status readRow(int64_t sample, Sample &row) const;
+  Step prepare(const std::vector<int64_t> &coordinates, int64_t firstSample) const;
+  Status prepareMicroBatch(const std::vector<int64_t> &coordinates, int64_t microBatch, Step &step) const;
+
   const Manifest &manifest;
   std::shared_ptr<const Samples> samples;
   RowRules rules;
+  int64_t end;
+  mutable std::mutex reading; // samples remember where they are
+  std::future<Step> next;
 };
 
 } // namespace galvatron

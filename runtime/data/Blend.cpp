@@ -46,12 +46,22 @@ int64_t Blend::choose() const {
 }
 
 void Blend::moveTo(int64_t k) {
+  while (k < next && !states.empty()) {
+    next = states.back().next, taken = states.back().taken;
+    if (k < next)
+      states.pop_back();
+  }
   if (k < next) {
     std::fill(taken.begin(), taken.end(), 0);
     next = 0;
   }
-  for (; next < k; ++next)
+  for (; next < k; ++next) {
+    if (next % kSpacing == 0 && (states.empty() || states.back().next < next))
+      states.push_back({next, taken});
+    if (int64_t(states.size()) > kKept)
+      states.pop_front();
     ++taken[choose()];
+  }
 }
 
 Blend::Place Blend::place(int64_t k) {

@@ -3,6 +3,7 @@
 #define GALVATRON_RUNTIME_DATA_BLEND_H
 
 #include <cstdint>
+#include <deque>
 #include <vector>
 
 namespace galvatron {
@@ -20,18 +21,25 @@ public:
 
   explicit Blend(const std::vector<double> &weights = {1}) : weights(weights), taken(weights.size()) {}
 
-  /// Fast where k rises from call to call.
+  /// Fast where k rises from call to call, or goes back by less than kKept · kSpacing.
   Place place(int64_t k);
   /// How many of samples 0 … k - 1 each dataset gives.
   const std::vector<int64_t> &counts(int64_t k);
 
 private:
+  static constexpr int64_t kSpacing = 4096;
+  static constexpr int64_t kKept = 64;
+  struct State {
+    int64_t next;
+    std::vector<int64_t> taken;
+  };
   void moveTo(int64_t k);
   int64_t choose() const;
 
   std::vector<double> weights;
   std::vector<int64_t> taken; // by samples before `next`
   int64_t next = 0;
+  std::deque<State> states; // on the way here, the last ones
 };
 
 } // namespace galvatron

@@ -68,9 +68,12 @@ template <typename Add> void findOtherWindows(const DataOrder &saved, const Data
     add("shuffle", describeOrder(saved), describeOrder(now));
 }
 
-/// Of indexed data: what would order the same datasets otherwise.
+/// Of indexed data: what would order the same datasets otherwise. Of rows, --shuffle.
 template <typename Add> void findOtherOrder(const DataOrder &saved, const DataOrder &now, const Add &add) {
-  if (saved.seed != now.seed)
+  bool areShuffled = now.samples == "gpt" || (saved.shuffle && now.shuffle);
+  if (saved.shuffle != now.shuffle)
+    add("shuffle", describeOrder(saved), describeOrder(now));
+  if (saved.seed != now.seed && areShuffled)
     add("data-seed", "ordered by --data-seed " + std::to_string(saved.seed), std::to_string(now.seed));
   auto differ = [&](auto member) {
     return !std::equal(saved.datasets.begin(), saved.datasets.end(), now.datasets.begin(), now.datasets.end(),

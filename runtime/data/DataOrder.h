@@ -38,7 +38,7 @@ struct DataOrder {
   uint64_t seed = 0;
   int64_t eod = -1;    // a token without a label, with which documents end where these are kept apart; -1: none
   bool resets = false; // documents are kept apart: those of `eod`, else of the index
-  std::vector<DatasetOrder> datasets; // of indexed data; then `seed` is that of their order
+  std::vector<DatasetOrder> datasets; // of indexed data, labels after them; then `seed` is that of their order
   std::string split;                  // as --split names it; empty: all is training data
 
   bool isRandom() const { return file.empty() && datasets.empty(); }

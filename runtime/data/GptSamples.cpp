@@ -131,12 +131,7 @@ Status GptSamples::check(int64_t first, int64_t count, int rank, int size) const
     }
     return Status::success();
   }
-  int64_t batch = std::min(request.batch, count);
-  Sample sample;
-  for (int64_t n = batch * rank / size; n < batch * (rank + 1) / size; ++n)
-    if (Status status = read(first + n, sample); !status.ok())
-      return status;
-  return Status::success();
+  return tryReading(first, std::min(request.batch, count), rank, size);
 }
 
 Status GptSamples::read(int64_t number, Sample &sample) const {
@@ -147,6 +142,7 @@ Status GptSamples::read(int64_t number, Sample &sample) const {
 Status GptSamples::readPieces(const Dataset &dataset, int64_t number, Sample &sample) const {
   GptOrder::Place place = dataset.order.place(number);
   int64_t needed = request.sequence + 1, offset = place.offset;
+  sample.labels.clear();
   sample.tokens.resize(needed);
   sample.ends.assign(needed, false);
   for (uint32_t entry = place.entry; needed > 0; ++entry, offset = 0) {

@@ -1,5 +1,6 @@
 //===- IndexedDataset.cpp - sequences of tokens in PREFIX.bin, with PREFIX.idx -----------------===//
 #include "runtime/data/IndexedDataset.h"
+#include "runtime/api/Documents.h"
 #include "runtime/data/FileSample.h"
 
 #include <algorithm>
@@ -95,10 +96,11 @@ Status IndexedDataset::openTokens() {
   return Status::success();
 }
 
-Status IndexedDataset::open(const std::string &prefix, int64_t vocabulary, IndexedDataset &dataset) {
+Status IndexedDataset::open(const std::string &prefix, int64_t vocabulary, IndexedDataset &dataset, bool areLabels) {
   dataset = IndexedDataset();
   dataset.prefix = prefix;
   dataset.vocabulary = vocabulary;
+  dataset.areLabels = areLabels;
   for (auto part : {&IndexedDataset::mapIndex, &IndexedDataset::readHeader, &IndexedDataset::openTokens})
     if (Status status = (dataset.*part)(); !status.ok())
       return status;
@@ -140,7 +142,7 @@ Status IndexedDataset::read(int64_t sequence, int64_t offset, int64_t count, int
       return status;
     for (int64_t i = 0; i < now; ++i) {
       int64_t token = decodeInteger(&buffer[i * width], width, tokenType->isSigned);
-      if (token < 0 || token >= vocabulary)
+      if ((token < 0 || token >= vocabulary) && !(areLabels && token == kIgnoredLabel))
         return Status::error(prefix, ": token ", offset + done + i, " of sequence ", sequence, " is ", token,
                              ", outside the vocabulary of ", vocabulary,
                              " (both count from 0); write the data with the model's tokenizer");

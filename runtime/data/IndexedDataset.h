@@ -28,8 +28,8 @@ class IndexedDataset {
 public:
   /// Whether one of the two files is there.
   static bool exists(const std::string &prefix);
-  /// Opens both, and checks header and sizes.
-  static Status open(const std::string &prefix, int64_t vocabulary, IndexedDataset &dataset);
+  /// Opens both, and checks header and sizes. Labels may be kIgnoredLabel beside the vocabulary's tokens.
+  static Status open(const std::string &prefix, int64_t vocabulary, IndexedDataset &dataset, bool areLabels = false);
   /// Whether lengths, pointers and documents agree with each other and with PREFIX.bin.
   Status checkIndex() const;
 
@@ -65,6 +65,7 @@ private:
   int64_t lengths = 0, pointers = 0, documentsAt = 0; // bytes from the index's start
   std::shared_ptr<int> tokens;                        // descriptor
   int64_t bytes = 0, vocabulary = 0;                  // of PREFIX.bin
+  bool areLabels = false;
 };
 
 } // namespace galvatron

@@ -11,6 +11,7 @@ namespace galvatron {
 
 struct Sample {
   std::vector<int64_t> tokens; // those of the row, and perhaps one more that the last of them is to predict
+  std::vector<int64_t> labels; // what each is to predict, kIgnoredLabel where nothing; empty: the token after it
   std::vector<bool> ends;      // of each, whether it is the last of a document; empty: nothing tells
 };
 
@@ -23,6 +24,16 @@ public:
   /// of data that would take long to read what is needed first. Each of `size` ranks reads its share.
   virtual Status check(int64_t first, int64_t count, int rank, int size) const = 0;
   virtual Status read(int64_t number, Sample &sample) const = 0;
+
+protected:
+  /// Reads this rank's share of samples `first` … `first + count - 1`, only to check them.
+  Status tryReading(int64_t first, int64_t count, int rank, int size) const {
+    Sample sample;
+    for (int64_t n = count * rank / size; n < count * (rank + 1) / size; ++n)
+      if (Status status = read(first + n, sample); !status.ok())
+        return status;
+    return Status::success();
+  }
 };
 
 } // namespace galvatron

@@ -3,6 +3,8 @@
 
 #include "runtime/api/CounterRandom.h"
 
+#include <algorithm>
+
 namespace galvatron {
 
 int64_t permute(int64_t index, int64_t size, uint64_t key) {
@@ -36,20 +38,15 @@ Status Windows::check(int64_t first, int64_t count, int rank, int size) const {
     return Status::error(file->getPath(), " has ", file->numTokens(), " tokens, but one batch needs ", batch,
                          " windows of ", sequence, ", ", batch * sequence,
                          " tokens; use a longer file or a smaller --global-batch");
-  // A file that is read in a second or so is checked to its end; of a longer one, what is trained on.
+  // A file that is read in a second or so is checked to its end; of a longer one, what the first step reads, as all is
+  // where it is read.
   constexpr int64_t kWholeFile = 1 << 28; // tokens
-  int64_t begin = order.origin + first % windows * sequence;
-  count *= sequence;
-  if (file->numTokens() <= kWholeFile || order.shuffle || begin + count > order.origin + windows * sequence) {
-    begin = 0;
-    count = file->numTokens();
-  }
-  int64_t from = begin + count * rank / size, to = begin + count * (rank + 1) / size;
-  return file->check(from, to - from);
+  int64_t tokens = file->numTokens(), from = tokens * rank / size, to = tokens * (rank + 1) / size;
+  return tokens <= kWholeFile ? file->check(from, to - from) : tryReading(first, std::min(batch, count), rank, size);
 }
 
 Status Windows::read(int64_t number, Sample &sample) const {
-  sample.tokens.resize(manifest.sequence);
+  sample = {std::vector<int64_t>(manifest.sequence), {}, {}};
   if (file)
     return file->read(firstToken(number), manifest.sequence, sample.tokens.data());
   random::Stream stream{random::mix(~random::mix(order.seed)), (uint64_t)number};

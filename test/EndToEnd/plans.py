@@ -27,3 +27,10 @@ PLANS = {
     "uneven": Layout(ranks=3, stages=[0, 1, 1, 1, 2], micro_batches=4),
     "accumulate": Layout(ranks=1, micro_batches=4),
 }
+
+
+def layout_of(model) -> Layout:
+    """Two stages of a module of any number of layers, the second layer recomputed."""
+    count = len(model.units)
+    stages, recompute = [int(k >= count // 2) for k in range(count)], [k == 1 for k in range(count)]
+    return Layout(ranks=4, tp=2, stages=stages, micro_batches=4, recompute=recompute)

@@ -173,13 +173,18 @@ def import_documents(name: str, folder):
     return program, options, train_apart(module, data)
 
 
+PUT_IN = PLANS | {"rings_on_stages": RINGS["rings_on_stages"]}
+
+
+# Heads of keys, learned positions, windows and ALiBi where the sequence is cut; the other plans with --wide.
+@pytest.mark.parametrize("count", [2, pytest.param(len(PUT_IN), marks=pytest.mark.wide)])
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mistral", "bloom"])
-def test_documents_put_in_train_as_those_apart(name, tmp_path):
+def test_documents_put_in_train_as_those_apart(name, count, tmp_path):
     program, options, expected = import_documents(name, tmp_path)
     succeed("galvatron-opt", "--search", "--lower", program, "--ranks=1", "-o", tmp_path / "searched")
     units = Compiled(tmp_path / "searched").units
-    for plan, layout in (PLANS | {"rings_on_stages": RINGS["rings_on_stages"]}).items():
-        (tmp_path / "plan.json").write_text(json.dumps(layout.plan(units)))
+    for plan in sorted(PUT_IN, key=lambda plan: plan not in ("cp2_sp2", "rings_on_stages"))[:count]:
+        (tmp_path / "plan.json").write_text(json.dumps(PUT_IN[plan].plan(units)))
         succeed("galvatron-opt", f"--plan={tmp_path / 'plan.json'}", "--lower", program, "-o", tmp_path / plan)
         # No mask is gathered or kept: kernels read documents in both directions.
         lowered = succeed("galvatron-opt", f"--plan={tmp_path / 'plan.json'}", "--compile-to=lower", program).stdout
@@ -195,6 +200,58 @@ def test_documents_put_in_other_families(name, tmp_path):
     weights = program.with_suffix(".safetensors")
     rows = succeed("galvatron-opt", "--evaluate", program, *options, "--eod", EOD, "--weights", weights).stdout.split()
     assert [float(row.split(",")[1]) for row in rows[1:]] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["llama", *(pytest.param(name, marks=pytest.mark.wide) for name in ("gpt_neox", "cohere", "qwen3", "stablelm", "gpt2"))],
+)
+def test_values_have_the_names_that_they_have_without_documents(name, tmp_path):
+    """A plan that recomputes values is one for both programs: positions that are data rotate under the same name."""
+    archive, program, names = tmp_path / "model.pt", tmp_path / "model.mlir", []
+    assert export.main(["--config", str(MODELS / f"{name}.json"), "-o", str(archive)]) == 0
+    ends = [{"path": "embedding"}, {"path": "layers.1"}, {"path": "layers.2"}, {"path": "head"}]
+    units = [{"path": "layers.0", "strategy": {"recompute_values": ["nothing"]}}, *ends]
+    (tmp_path / "plan.json").write_text(json.dumps({"ranks": 1, "units": units}))
+    for options in ((), ("--documents",)):
+        succeed("galvatron-import", archive, *options, "--batch", BATCH, "--seq", SEQ, "-o", program)
+        refused = call("galvatron-opt", f"--plan={tmp_path / 'plan.json'}", "--compile-to=plan", program)
+        names.append(re.search(r"to name values out of (.*), but got 'nothing'", refused.stderr).group(1).split(", "))
+    assert sorted(names[0]) == sorted(names[1])
+    assert name == "gpt2" or any(value.endswith(".rope") for value in names[0])
+
+
+class Plain(torch.nn.Module):
+    """One block of attention, written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places = torch.nn.Embedding(VOCABULARY, 16), torch.nn.Embedding(SEQ, 16)
+        self.q, self.k, self.v, self.head = (torch.nn.Linear(16, n) for n in (16, 16, 16, VOCABULARY))
+
+    def forward(self, input_ids, labels):
+        batch, seq = input_ids.shape
+        x = self.words(input_ids) + self.places(torch.arange(seq))
+        q, k, v = (linear(x).view(batch, seq, 2, 8).transpose(1, 2) for linear in (self.q, self.k, self.v))
+        attention = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        logits = self.head(x + attention.transpose(1, 2).reshape(batch, seq, 16))
+        return functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+
+
+def test_a_batch_of_one(tmp_path):
+    """Merging samples and positions changes nothing but the shape: the loss is one of positions all the same."""
+    module, ids = Plain(), torch.arange(2 * SEQ).view(2, SEQ)
+    export.save(module, (ids, ids), tmp_path / "plain.pt")
+    program = tmp_path / "plain.mlir"
+    succeed("galvatron-import", tmp_path / "plain.pt", "--documents", "--batch", 1, "--seq", SEQ, "-o", program)
+    row = cut_rows()[:1]
+    (tmp_path / "tokens.bin").write_bytes(row.to(torch.uint8).numpy().tobytes())
+    options = ("--steps", 1, "--data", tmp_path / "tokens.bin", "--eod", EOD)
+    words = succeed("galvatron-opt", "--evaluate", program, *options, "--weights", program.with_suffix(".safetensors"))
+    documents = [d for d in row[0].split(LENGTHS[0]) if len(d) > 1]
+    total = sum(module(d[None], d[None]) * (len(d) - 1) for d in documents)
+    expected = (total / sum(len(d) - 1 for d in documents)).item()
+    assert float(words.stdout.split()[1].split(",")[1]) == pytest.approx(expected, rel=1e-5)
 
 
 class Pooled(torch.nn.Module):
@@ -215,7 +272,7 @@ def test_what_is_not_understood_is_refused(tmp_path):
     export.save(Pooled(), (ids, ids), tmp_path / "pooled.pt")
     refused = call("galvatron-import", tmp_path / "pooled.pt", "--documents", "-o", tmp_path / "pooled.mlir")
     assert refused.returncode == 1 and not (tmp_path / "pooled.mlir").exists()
-    assert "error: --documents: the top module (test_documents.py:" in refused.stderr
+    assert "pooled.pt: --documents: the top module (test_documents.py:" in refused.stderr
     assert "joins the positions of a row, so documents cannot be kept apart; export the module with" in refused.stderr
 
 

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from harness import BATCH, SEQ, Layout, Model, call, config_of, succeed
+from harness import BATCH, SEQ, Layout, Model, call, check, columns, config_of, succeed
 from safetensors.torch import load_file, load_model, save_file
 from torch import nn
 from torch.nn import functional
@@ -79,9 +79,7 @@ def test_equals_pytorch(name, plan, frozen, tokens, tmp_path):
     trained = {key for key, parameter in module.named_parameters() if parameter.requires_grad}
     assert found.keys() == trained
     differences = compare.compare_gradients(found, wanted, ties)
-    for column, tolerance in (("loss", 1e-5), ("grad_norm", 1e-4)):
-        differences += compare.compare_columns(run.log, expected.log, column, tolerance)
-    assert not [f"{d.name}: {d.detail}" for d in differences if not d.passed]
+    check(differences + columns(run, expected, loss=1e-5, grad_norm=1e-4))
     assert run.list_by_rank("peak bytes") == compiled.plan["peak_bytes_per_rank"]
 
     state, checkpoint = dict(module.named_parameters()), load_file(saved / "model.safetensors")

@@ -9,8 +9,6 @@ from plans import PLANS
 
 from galvatron import compare
 
-PARALLEL = ("dp2", "tp4", "pp2-gpipe", "dp2-tp2-pp2", "mixed", "recompute-pp2", "uneven")
-
 
 def start_of(compiled, tokens, folder, *options):
     """Weights before the first update: a step with rate 0, saved."""
@@ -66,7 +64,11 @@ def dropout_on_one_rank(models, tokens, tmp_path_factory):
     return compiled.train(folder, "--steps", STEPS, "--data", tokens, "--dump-gradients", folder / "gradients")
 
 
-@pytest.mark.parametrize("plan", ("accumulate", *PARALLEL, "recompute", "tp2"))
+@pytest.mark.parametrize(
+    "plan",
+    ("accumulate", "tp4", "dp2-tp2-pp2", "mixed", "recompute-pp2", "uneven")
+    + tuple(pytest.param(plan, marks=pytest.mark.wide) for plan in ("dp2", "pp2-gpipe", "recompute", "tp2")),
+)
 def test_dropout_is_the_same_under_every_plan(plan, models, tokens, tmp_path, dropout_on_one_rank):
     compiled = models("gpt2_dropout").compile(plan, PLANS[plan])
     run = compiled.train(tmp_path, "--steps", STEPS, "--data", tokens, "--dump-gradients", tmp_path / "gradients")

@@ -303,7 +303,15 @@ def test_sharded_program_equals_torch(loss, tokens, tmp_path):
     evaluated_equals_torch(loss, Layout(ranks=4, tp=2, micro_batches=2), False, tokens, tmp_path)
 
 
-@pytest.mark.parametrize("loss", RUN + EVALUATE, ids=lambda loss: loss.__name__)
+# One of each kind: a mean over labels that count, of rows, weights, logarithms of sums, elements, sums of several layers.
+PADDED = (ignored, mean_of_rows, class_weights, z_loss, gathered, of_elements, deep_supervision)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [loss if loss in PADDED else pytest.param(loss, marks=pytest.mark.wide) for loss in RUN + EVALUATE],
+    ids=lambda loss: loss.__name__,
+)
 def test_padded_program_equals_torch(loss, tokens, tmp_path, monkeypatch):
     """A vocabulary of 251 and widths of 32 over three ranks."""
     monkeypatch.setattr(sys.modules[__name__], "VOCABULARY", 251)

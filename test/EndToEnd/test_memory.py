@@ -37,18 +37,26 @@ def test_plans_differ_in_memory(models):
     assert peaks["accumulate"] < peaks["one"]
 
 
-def search(models, name: str, budget: int) -> Compiled:
-    output = models(name).folder / f"out-budget-{budget}"
-    options = ("--search", "--lower", "--ranks=4", f"--memory={budget}")
-    succeed("galvatron-opt", *options, models(name).program, "-o", output)
-    return Compiled(output)
+@pytest.fixture(scope="module")
+def search(models):
+    """The program of a model under a budget, searched when first asked for."""
+    made: dict[tuple[str, int], Compiled] = {}
+
+    def get(name: str, budget: int) -> Compiled:
+        if (name, budget) not in made:
+            made[name, budget] = Compiled(models(name).folder / f"out-budget-{budget}")
+            options = ("--search", "--lower", "--ranks=4", f"--memory={budget}")
+            succeed("galvatron-opt", *options, models(name).program, "-o", made[name, budget].folder)
+        return made[name, budget]
+
+    return get
 
 
-def budgets(models, name: str) -> list[int]:
+def budgets(models, name: str, count: int) -> list[int]:
     """From the least with a plan to nearly three times as much."""
     refused = call("galvatron-opt", "--search", models(name).program, "--ranks=4", "--memory=1KiB").stderr
     least = int(re.search(r"needs (\d+) bytes", refused).group(1))
-    return [round(least * 1.04**step) for step in range(26)]
+    return [round(least * 2.6 ** (step / count)) for step in range(count)]
 
 
 def chosen(plan: dict) -> dict:
@@ -56,13 +64,14 @@ def chosen(plan: dict) -> dict:
     return result
 
 
+@pytest.mark.parametrize("count", (9, pytest.param(27, marks=pytest.mark.wide)))
 @pytest.mark.parametrize("name", ("gpt2", "llama"))
-def test_more_memory_is_never_slower(name, models):
+def test_more_memory_is_never_slower(name, count, models, search):
     """And every plan fits by its lowered bytes, after all that were found to be faster did not."""
     before = float("inf")
     strategies = set()
-    for budget in budgets(models, name):
-        plan = search(models, name, budget).plan
+    for budget in budgets(models, name, count):
+        plan = search(name, budget).plan
         seconds = plan["predicted_step_seconds"]
         assert seconds <= before * (1 + 1e-9), budget
         before = seconds
@@ -75,10 +84,10 @@ def test_more_memory_is_never_slower(name, models):
     assert len(strategies) > 3, "the budgets say something"
 
 
-def test_plan_that_only_its_lowered_bytes_allow_runs_in_them(models, tokens):
+def test_plan_that_only_its_lowered_bytes_allow_runs_in_them(models, tokens, search):
     """Where the estimate is over the budget and the program is not."""
-    for budget in budgets(models, "llama"):
-        compiled = search(models, "llama", budget)
+    for budget in budgets(models, "llama", 27):
+        compiled = search("llama", budget)
         lowered = compiled.plan["reasons"]["lowered"]
         slower = [each for each in lowered if each["bytes"] <= budget and each["estimated_bytes"] <= budget]
         if chosen(compiled.plan)["estimated_bytes"] > budget and slower:

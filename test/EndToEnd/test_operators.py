@@ -6,9 +6,7 @@ import sys
 
 import pytest
 import torch
-from harness import MODELS, VOCABULARY, Layout, Model
-
-from galvatron import compare
+from harness import MODELS, VOCABULARY, Layout, Model, check, columns, first_gradients, train_with_gradients
 
 sys.path.insert(0, str(MODELS))
 
@@ -41,14 +39,11 @@ def expected(model, pytorch):
     return pytorch(model, model.folder / "pytorch", *OPTIONS)
 
 
-@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("plan", ("one", pytest.param("dp2", marks=pytest.mark.wide), "tp2-pp2"))
 def test_equals_pytorch(plan, model, blocks, expected, tokens):
     folder = model.folder / f"run-{plan}"
     compiled = model.compile(plan, PLANS[plan])
-    run = compiled.train(folder, "--data", tokens, "--dump-gradients", folder / "gradients", *OPTIONS)
-    [difference] = compare.compare_columns(run.log, expected.log, "loss", 1e-5)
-    assert difference.passed, difference.detail
-    [(_, found, wanted)] = compare.gradient_pairs(folder / "gradients", expected.folder / "gradients", 1)
-    wanted, ties = compare.read_gradients(wanted)
-    failed = [d for d in compare.compare_gradients(compare.read_gradients(found)[0], wanted, ties) if not d.passed]
+    run = train_with_gradients(compiled, tokens, folder, *OPTIONS)
+    check(columns(run, expected, loss=1e-5))
+    failed = [d for d in first_gradients(run, expected) if not d.passed]
     assert not failed, "\n".join(f"{operators.text_of(d.name, blocks)}: {d.name} {d.detail}" for d in failed)

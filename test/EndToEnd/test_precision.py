@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 OPTIONS = ("--optimizer", "sgd", "--lr", "0.2", "--clip-grad", "1")
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-2, 3e-2
 CHOSEN = ("one", "dp2", "tp2", "pp2-1f1b", "pp2-gpipe", "dp2-tp2-pp2", "mixed-pp2", "recompute", "accumulate")
-MODELS = ("gpt2", "llama", "llama_tied")
+MODELS = ("gpt2", "llama", pytest.param("llama_tied", marks=pytest.mark.wide))  # gpt2 is tied, too
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from equality import SGD, equals_pytorch
 from harness import Layout, Model, call
-from test_equality import SGD, equals_pytorch
 
 LAYOUTS = {
     "tp2-pp2": Layout(ranks=4, tp=2, stages=[0, 0, 0, 1, 1], micro_batches=2),

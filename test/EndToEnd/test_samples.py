@@ -21,7 +21,7 @@ import write_megatron_orders as orders  # noqa: E402
 
 BATCH, SEQ, RATE = 4, orders.SEQ, 0.5
 WANTED = json.loads(orders.FILE.read_text())
-QUICK = ("blend", "three epochs together", "last epoch apart")
+QUICK = ("blend", "last epoch apart")
 
 
 class Model(Decoder):
@@ -112,12 +112,16 @@ PLANS = {
 }
 
 
+def fresh_llama():
+    with huggingface.quiet():
+        return huggingface.build_random(huggingface.read_config(MODELS / "llama.json"), "sdpa", 0).train()
+
+
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory):
     """A model that shifts its labels itself, under each plan; and what PyTorch's losses are of rows of SEQ + 1 tokens."""
     folder = tmp_path_factory.mktemp("llama")
-    with huggingface.quiet():
-        module = huggingface.build_random(huggingface.read_config(MODELS / "llama.json"), "sdpa", 0).train()
+    module = fresh_llama()
     ids = torch.zeros(2, 8, dtype=torch.int64)
     export.save(module, (ids, ids), folder / "model.pt")
     sizes = ["--batch", BATCH, "--seq", SEQ]
@@ -165,7 +169,7 @@ def test_what_cannot_be_taken_is_refused(program, tmp_path):
         (["--data", prefix, "--samples", "windows"], "--samples windows reads one file, but --data names indexed data"),
         ([*file, "--samples", "gpt"], f"--samples gpt reads indexed data, but --data names {tmp_path / 'tokens.bin'}"),
         (["--samples", "gpt"], "--samples gpt reads indexed data, but --data names none"),
-        (["--data", prefix, "--shuffle"], "--shuffle is for --samples windows, but these samples are gpt; leave it out"),
+        (["--data", prefix, "--shuffle"], "--shuffle is for --samples windows and row, but these samples are gpt;"),
         ([*file, "--split", "1,1"], "--split is for --samples gpt, but these samples are windows; leave it out"),
         (["--data", prefix, "--seed", 1 << 40], "cannot order samples, whose seeds are below 2^32; pass --data-seed"),
         (["--data", tmp_path / "wide"], "wide: token 256 of sequence 0 is 256, outside the vocabulary of 256"),
@@ -220,3 +224,93 @@ def test_documents_are_the_indexs_or_a_tokens(program, tmp_path):
     both = dumped(tmp_path / "b", range(1, 5))
     assert torch.equal(both["labels"], alone["labels"])
     assert torch.equal(both["documents"][:, 1:], (both["input_ids"] == token).cumsum(1)[:, :-1])
+
+
+def fine_tuning(folder) -> tuple[list, list[np.ndarray], list[np.ndarray]]:
+    """Two batches of sequences with few labels, a row, a micro-batch and a rank without any; what `launch` is told."""
+    generator = np.random.default_rng(1)
+    lengths = [3, 12, SEQ, 5, 1, 9, 7, 2]
+    sequences = [generator.integers(0, orders.VOCABULARY, length) for length in lengths]
+    labels = [np.where(generator.random(len(row)) < 0.5, row, -100) for row in sequences]
+    labels[2][:], labels[0][1] = -100, sequences[0][1]
+    orders.write_indexed(folder / "chat", sequences)
+    orders.write_indexed(folder / "chat_labels", labels, np.int32)
+    return ["--data", folder / "chat", "--labels", folder / "chat_labels"], sequences, labels
+
+
+def losses_apart(module, sequences, labels, batches: list[slice], step) -> list[float]:
+    """Each sequence a batch of its own; the mean is over all labels of the batch."""
+    losses = []
+    for batch in batches:
+        terms, count = [], 0
+        for row, wanted in zip(sequences[batch], labels[batch]):
+            target = torch.tensor(wanted[1:])
+            if (target != -100).any():
+                logits = module(torch.tensor(row)[None])
+                terms.append(functional.cross_entropy(logits[0, :-1], target, ignore_index=-100, reduction="sum"))
+                count += int((target != -100).sum())
+        loss = sum(terms) / count
+        losses.append(loss.item())
+        step(loss)
+    return losses
+
+
+def sgd(module):
+    optimizer = torch.optim.SGD(module.parameters(), lr=RATE)
+
+    def step(loss):
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def test_rows_train_as_pytorch_whatever_labels_they_have(llama, tmp_path):
+    options, sequences, labels = fine_tuning(tmp_path)
+    words = ["--samples", "row", *options, "--steps", 2, "--optimizer", "sgd", "--lr", RATE]
+    compiled, _ = llama
+    module = fresh_llama()
+    halves = [slice(0, BATCH), slice(BATCH, 2 * BATCH)]
+    expected = losses_apart(lambda ids: module(ids).logits, sequences, labels, halves, sgd(module))
+    for plan in compiled:
+        run = compiled[plan].train(tmp_path / plan, *words, "--pad-token", 3)
+        assert run.column("loss") == pytest.approx(expected, rel=1e-4), plan
+    # A batch without a label: no loss, and no update.
+    orders.write_indexed(tmp_path / "chat_labels", [np.full(len(row), -100) for row in sequences], np.int32)
+    run = compiled["one"].train(tmp_path / "none", *words)
+    assert run.column("loss") == [0, 0] and run.column("grad_norm") == [0, 0]
+
+
+def test_packed_rows_are_documents(tmp_path):
+    options, sequences, labels = fine_tuning(tmp_path)
+    module = fresh_llama()
+    ids = torch.zeros(2, 8, dtype=torch.int64)
+    export.save(module, (ids, ids), tmp_path / "model.pt")
+    sizes = ["--batch", 2, "--seq", SEQ]
+    succeed("galvatron-import", tmp_path / "model.pt", "--documents", *sizes, "-o", tmp_path / "m.mlir")
+    succeed("galvatron-opt", "--search", "--lower", tmp_path / "m.mlir", "--ranks=1", "-o", tmp_path / "out")
+    words = ["--samples", "packed", *options, "--steps", 2, "--optimizer", "sgd", "--lr", RATE]
+    # Rows of 3 + 12, 16, 5 + 1 + 9 and 7 + 2 tokens.
+    batches = [slice(0, 3), slice(3, 8)]
+    expected = losses_apart(lambda ids: module(ids).logits, sequences, labels, batches, sgd(module))
+    run = Compiled(tmp_path / "out").train(tmp_path / "run", *words, "--dump-batches", tmp_path / "batches")
+    assert run.column("loss") == pytest.approx(expected, rel=1e-4)
+    documents = dumped(tmp_path / "batches", range(1, 3))["documents"]
+    assert [torch.bincount(row).tolist() for row in documents] == [[3, 12, 1], [16], [5, 1, 9, 1], [7, 2, 7]]
+
+
+@pytest.mark.wide
+def test_options_of_rows(llama, tmp_path):
+    options, *_ = fine_tuning(tmp_path)
+    compiled, _ = llama
+    prefix = tmp_path / "chat"
+    for words, message in (
+        (["--samples", "packed", *options], "--samples packed needs a program with the inputs positions and documents"),
+        (["--samples", "row", "--data", 1, prefix], "takes the sequences of --data in order, which weights do not change"),
+        (["--samples", "row", *options, "--pad-token", 256], "--pad-token 256 is no token of the vocabulary of 256"),
+        (["--samples", "row", *options, "--split", "1"], "--split is for --samples gpt, but these samples are row"),
+        (options, "--labels is for --samples row and packed, but these samples are gpt; leave it out"),
+    ):
+        refused = call(compiled["one"].folder / "launch", *words)
+        assert refused.returncode == 1 and message in refused.stderr, refused.stderr

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from harness import Layout, Model
-from test_families import OPTIONS, layout_of
+from harness import Layout, Model, check, columns, train_with_gradients
+from plans import layout_of
 from torch import nn
 from torch.nn import functional
 
 from galvatron import compare
 
 WIDTH = 32
+OPTIONS = ("--optimizer", "sgd", "--lr", "0.1", "--steps", 4)
 
 
 class Block(nn.Module):
@@ -139,13 +140,10 @@ def test_equals_pytorch(name, work, tokens, pytorch):
     for layout in LAYOUTS:
         compiled = model.compile(layout, LAYOUTS[layout](model))
         folder = model.folder / f"run-{layout}"
-        run = compiled.train(folder, "--data", tokens, "--dump-gradients", folder / "gradients", *OPTIONS)
+        run = train_with_gradients(compiled, tokens, folder, *OPTIONS)
         [(_, found, wanted)] = compare.gradient_pairs(folder / "gradients", expected.folder / "gradients", 1)
         wanted, ties = compare.read_gradients(wanted)
         found = compare.read_gradients(found)[0]
         # Nothing flows into these, and what is not read is not in the program.
         wanted = {parameter: g for parameter, g in wanted.items() if parameter in found or g.any()}
-        differences = compare.compare_gradients(found, wanted, ties)
-        differences += compare.compare_columns(run.log, expected.log, "loss", 1e-5)
-        failed = [f"{layout}: {d.name}: {d.detail}" for d in differences if not d.passed]
-        assert not failed, "\n".join(failed[:8])
+        check(compare.compare_gradients(found, wanted, ties) + columns(run, expected, loss=1e-5))

@@ -37,11 +37,12 @@ mlir::FailureOr<ModelLayers> collectLayers(mlir::ModuleOp module);
 /// A layer's strategy as an attribute.
 plan::StrategyAttr getStrategyAttr(mlir::MLIRContext *context, const search::Strategy &strategy, int dp);
 
-/// Refuses a plan that names values to recompute which the model's layers do not have: once it is differentiated.
-search::Result<bool> checkValueNames(const ModelLayers &model, const search::Plan &plan);
+/// Refuses what a plan says of this model's layers, once it is differentiated: values to recompute that they do not have,
+/// and states of a tied parameter that its layers would keep otherwise.
+search::Result<bool> checkPlannedLayers(const ModelLayers &model, const search::Plan &plan);
 
 /// Writes the plan on the program, replacing any that was there. The plan's layers are the model's, in
-/// the same order, as `search::parsePlan` and `search::solve` return them; `checkValueNames` has let it through. Layers
+/// the same order, as `search::parsePlan` and `search::solve` return them; `checkPlannedLayers` has let it through. Layers
 /// of which values are recomputed get tags.
 void annotatePlan(const ModelLayers &model, const search::Plan &plan);
 

@@ -60,6 +60,10 @@ struct Choice {
   When when;
 };
 
+/// Whether a plan says that what a degree does not divide is to be padded, could say so, or is of a format that has no
+/// word for it: the remedy that an error names.
+enum class PadWord { Said, Sayable, Missing };
+
 /// The sub-axes that the axes of one layer are cut into under one strategy, and who wants them.
 class LayerSubAxes {
 public:
@@ -72,9 +76,10 @@ public:
   };
 
   /// Deals sub-axes. An error where a degree does not divide an axis that the layer would cut by it; a remark where
-  /// that is a table other than the vocabulary, which then stays whole.
+  /// that is a table other than the vocabulary, which then stays whole. `canSayPad`: whether the plan's format has a
+  /// word for padding, for the error's remedy.
   static mlir::FailureOr<LayerSubAxes> get(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy,
-                                           plan::PipelineAttr pipeline, mlir::Location loc);
+                                           plan::PipelineAttr pipeline, mlir::Location loc, bool canSayPad = true);
 
   /// Time first, if there are several micro-batches, then every mesh axis.
   llvm::ArrayRef<MeshAxis> getMeshAxes() const { return meshAxes; }
@@ -86,7 +91,7 @@ public:
 
 private:
   mlir::LogicalResult deal(const Axes &axes, graph::LayerOp layer, const Parallelism &row,
-                           llvm::MutableArrayRef<MeshAxis> dealt, bool isPadAsked, mlir::Location loc);
+                           llvm::MutableArrayRef<MeshAxis> dealt, PadWord pad, mlir::Location loc);
   bool deal(const Axes &axes, llvm::ArrayRef<AxisId> group, When when, MeshAxis &meshAxis);
   bool dealMirrored(const Axes &axes, llvm::ArrayRef<AxisId> group, When when, const Parallelism &row,
                     MeshAxis &meshAxis);
@@ -98,7 +103,10 @@ private:
 
 /// Whether sub-axes can be dealt to the layers of these calls under their strategies. What is only remarked on is said
 /// where layers are placed.
-mlir::LogicalResult checkStrategies(mlir::ModuleOp module, llvm::ArrayRef<graph::CallOp> calls);
+mlir::LogicalResult checkStrategies(mlir::ModuleOp module, llvm::ArrayRef<graph::CallOp> calls, bool canSayPad = true);
+
+/// Refuses degrees that no padding mends: Ulysses over more ranks than a layer has query heads.
+mlir::LogicalResult checkPaddedStrategies(mlir::ModuleOp module, llvm::ArrayRef<graph::CallOp> calls);
 
 /// Axes that lie side by side in one dimension of a layer, major first, and what their product is to be divisible by.
 struct PaddableGroup {

@@ -155,14 +155,6 @@ struct Communicators {
 /// `mesh`: the axes of a stage's devices.
 Communicators communicatorsOf(const Timetable &timetable, llvm::ArrayRef<int64_t> mesh);
 
-/// Proves that the stages' timetables end: executes them together with unbuffered transfers (a send
-/// starts without blocking and completes when received; a receive blocks; a collective over stages ends
-/// when all of them start it). As every rank's list is straight, one execution that ends means that all do.
-/// Otherwise reports who waits for whom. Also that stages issue the collectives of a communicator that
-/// they share in one order, that values are received in the order they are sent, and that nothing touches what
-/// is being reduced or received. After `planArena`.
-mlir::LogicalResult verifyTransfers(mlir::ModuleOp module, llvm::ArrayRef<Timetable> timetables);
-
 /// Prints the timetables of all stages of the module for people and tests. First a drawing of the orders, a column a
 /// unit of time, backward taking two:
 ///

@@ -33,18 +33,18 @@ struct TimetableProof {
 
 /// Proves, for the timetables of all stages of the module in order, after `planArena`:
 ///   - an entry reads what the program says: of its own micro-batch, of the one that writes it, saved by its own
-///   forward;
+///     forward;
 ///   - every gradient of a parameter has each of its terms once, is then summed over exactly the mesh axes on which it
-///   is
-///     partial and over the stages that hold the parameter, each once, and is left alone afterwards;
+///     is partial and over the stages that hold the parameter, each once, and is left alone afterwards;
 ///   - what is received, reduced or sent is left alone until its wait, and every start has one wait;
 ///   - every byte of parameters, moments, copies, gradients and data has one owner, and the gradient norm counts each
 ///     element once;
 ///   - of states that ranks share (ZeRO) each element is in one rank's piece, cut alike in all stages; pieces are
-///   gathered
-///     after their update and before they are read, and gradients reduced into them once, over exactly the mesh axes on
-///     which they are partial;
-///   - every term of the loss is added once, and sums over the batch are whole before they are read.
+///     gathered after their update and before they are read, and gradients reduced into them once, over exactly the
+///     mesh axes on which they are partial;
+///   - every term of the loss is added once, and sums over the batch are whole before they are read;
+///   - values are received in the order and size they are sent, stages issue the collectives of a communicator that
+///     they share in one order, and an execution of all lists together ends, so that no stages wait for one another.
 /// Fails with an error on the module that names entry, buffer, value and mesh axes.
 mlir::FailureOr<TimetableProof> verifyTimetables(mlir::ModuleOp module, llvm::ArrayRef<Timetable> timetables);
 

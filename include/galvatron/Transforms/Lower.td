@@ -5,13 +5,12 @@
 include "mlir/Pass/PassBase.td"
 
 def PlanMemoryPass : Pass<"galvatron-plan-memory", "mlir::ModuleOp"> {
-  let summary = "Counts every stage's memory to the byte and proves that its transfers end";
+  let summary = "Counts every stage's memory to the byte";
   let description = [{
     Expands each stage's timetable, gives every buffer (parameters, gradients, moments, activations of
     micro-batches in flight, scratch) its offset, and writes the size of the arena,
-    `dist.arena_bytes`: the one allocation that a rank makes. Then executes all timetables together
-    with unbuffered transfers: each rank's list is straight, so one execution that ends proves that
-    no interleaving can deadlock.
+    `dist.arena_bytes`: the one allocation that a rank makes. What the timetables compute, and that they end, is
+    proved when all of them are there (`--verify-timetable`).
 
     **Before:** `dist.stage`s with their order; bodies are `exec.function`s.
     **After:** every stage has `dist.arena_bytes`.
@@ -31,7 +30,7 @@ def PlanMemoryPass : Pass<"galvatron-plan-memory", "mlir::ModuleOp"> {
     }
     ```
 
-    **Fails when:** a stage has no order; a call names a layer or body that is not there; a tied parameter has two placements; a send has no receive; stages wait for one another.
+    **Fails when:** a stage has no order; a call names a layer or body that is not there; a tied parameter has two placements.
   }];
   let statistics = [Statistic<"numBuffers", "num-buffers", "Buffers that were placed">];
 }

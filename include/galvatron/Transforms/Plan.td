@@ -160,7 +160,7 @@ def PadDimensionsPass : Pass<"galvatron-pad-dimensions", "mlir::ModuleOp"> {
 
     **Fails when:** an op of the layer would compute something else: it reads the index of elements along an axis whose
     index padding changes, draws random numbers by it (dropout), takes the axis whole, or lets positions see those after
-    them; rows of the program's data hold documents.
+    them.
   }];
   let statistics = [Statistic<"numLayers", "num-layers", "Layers that were padded">,
                     Statistic<"numMasks", "num-masks", "Values of which padding was masked">];

@@ -285,9 +285,9 @@ FailureOr<exec::FunctionOp> BodyLowering::run() {
   exec::ReturnOp::create(builder, body.getLoc());
   numFused = fuseLoops(function, body.getNumArguments());
   SmallVector<int64_t> adds;
-  for (unsigned position = 0; position < numAccumulated; ++position)
-    if (!written.contains(position))
-      adds.push_back(position);
+  for (unsigned index = 0; index < numAccumulated; ++index)
+    if (!written.contains(index))
+      adds.push_back(index);
   if (!adds.empty())
     function->setAttr(exec::kAdds, builder.getDenseI64ArrayAttr(adds));
   planScratch(function);

@@ -126,6 +126,7 @@ private:
   void time();
   double wait(const std::vector<Collective> &list, const PlannedLayer &layer, double compute) const;
   plan::GroupShape group(const Collective &collective, const PlannedLayer &layer) const;
+  std::int64_t libraries(const LayerCost &cost, const PlannedLayer &layer) const;
   double relayout(const PlannedLayer &from, const PlannedLayer &to, double bytes) const;
 
   const Problem &problem;
@@ -190,9 +191,9 @@ bool Judge::structure() {
         (s.tp > 1 && !space.tensor) || s.tp > space.maxTensor || (s.ulysses > 1 && !space.ulysses) ||
         s.ulysses > space.maxUlysses || (s.cp > 1 && !space.context) || s.cp > space.maxContext ||
         (s.ep > 1 && !space.expert) || (s.recompute && !space.recompute) || (s.strided && !space.strided) ||
-        (s.keepGathered && !space.keepGathered) ||
-        (!layer.recomputeValues.empty() && !space.recomputeValues) || (s.sequenceParallel && !space.sequenceParallel) ||
-        (layer.dp > 1 && !space.data) || (layer.dp * s.cp * s.ulysses > 1 && !(space.zeroLevels & (1u << s.zero))))
+        (s.keepGathered && !space.keepGathered) || (!layer.recomputeValues.empty() && !space.recomputeValues) ||
+        (s.sequenceParallel && !space.sequenceParallel) || (layer.dp > 1 && !space.data) ||
+        (layer.dp * s.cp * s.ulysses > 1 && !(space.zeroLevels & (1u << s.zero))))
       complain("layer '" + layer.path + "' takes " + describe(s, layer.dp) + ", which the space does not offer");
   }
   return report.complaints.empty();
@@ -293,6 +294,29 @@ double Judge::wait(const std::vector<Collective> &list, const PlannedLayer &laye
   return alone + (overlapped > compute ? overlapped : compute) + together;
 }
 
+/// Bytes that libraries keep for the groups of a layer's collectives.
+std::int64_t Judge::libraries(const LayerCost &cost, const PlannedLayer &layer) const {
+  const OverheadBytes &each = problem.cluster.device.overhead;
+  if (!each.group && !each.peer)
+    return 0;
+  std::map<plan::GroupShape, std::int64_t> mostPeers;
+  std::vector<Collective> all = cost.forwardCollectives;
+  all.insert(all.end(), cost.backwardCollectives.begin(), cost.backwardCollectives.end());
+  all.insert(all.end(), cost.stepCollectives.begin(), cost.stepCollectives.end());
+  for (const Collective &c : all) {
+    plan::GroupShape ranks = group(c, layer);
+    std::int64_t peers = c.kind == CollectiveKind::AllToAll ? ranks.size() - 1 : 0;
+    if (c.kind == CollectiveKind::SendReceive)
+      peers = ranks.size() > 2 ? 2 : 1;
+    if (ranks.size() > 1)
+      mostPeers[ranks] = std::max(mostPeers[ranks], peers);
+  }
+  std::int64_t bytes = 0;
+  for (const auto &[ranks, peers] : mostPeers)
+    bytes += each.group + peers * each.peer;
+  return bytes;
+}
+
 double Judge::relayout(const PlannedLayer &from, const PlannedLayer &to, double bytes) const {
   auto sequence = [](const PlannedLayer &u) {
     return (u.strategy.sequenceParallel ? u.strategy.tp : 1) * u.strategy.ulysses;
@@ -334,6 +358,7 @@ bool Judge::price() {
       return false;
     }
     Priced p{*cost};
+    p.cost.scratchBytes += libraries(*cost, layer);
     double backward = cost->backwardSeconds + cost->recomputeSeconds;
     p.forward = wait(cost->forwardCollectives, layer, cost->forwardSeconds);
     p.backward = wait(cost->backwardCollectives, layer, backward);

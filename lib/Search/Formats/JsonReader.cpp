@@ -16,7 +16,31 @@
 
 namespace galvatron::search {
 
+namespace {
+/// Beyond anything that is read here; what is far deeper would exhaust the stack where it is printed.
+constexpr int kMostNested = 100;
+
+bool nestsTooDeep(std::string_view text) {
+  int depth = 0;
+  bool inString = false;
+  for (std::size_t at = 0; at < text.size() && depth <= kMostNested; ++at) {
+    char c = text[at];
+    if (inString && c == '\\')
+      ++at;
+    else if (c == '"')
+      inString = !inString;
+    else if (!inString)
+      depth += (c == '[' || c == '{') - (c == ']' || c == '}');
+  }
+  return depth > kMostNested;
+}
+} // namespace
+
 Result<Json> parseJson(std::string_view text, std::string_view what) {
+  if (text.find('\0') != std::string_view::npos)
+    return Error{std::string(what) + " is not valid JSON: it has a zero byte, which no text has; is it UTF-8?"};
+  if (nestsTooDeep(text))
+    return Error{std::string(what) + " nests lists and objects more than " + std::to_string(kMostNested) + " deep"};
   // Keys of every open object, to refuse duplicates: the later one would win.
   std::vector<std::set<std::string>> open;
   std::string duplicate;

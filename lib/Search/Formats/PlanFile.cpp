@@ -6,6 +6,7 @@
 #include <charconv>
 #include <map>
 #include <numeric>
+#include <set>
 #include <utility>
 
 namespace galvatron::search {
@@ -186,8 +187,17 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
       if (auto error = readLayer(value, plan.layers.size() - 1, target, plan.layers.back()))
         return *error;
     }
-  int last = plan.layers.empty() ? 0 : plan.layers.back().stage;
-  plan.pipeline = degree(reader, "pipeline", last + 1);
+  // Layers stand in any order.
+  std::set<int> stages = {0};
+  for (const PlannedLayer &layer : plan.layers)
+    stages.insert(layer.stage);
+  plan.pipeline = degree(reader, "pipeline", *stages.rbegin() + 1);
+  for (int stage = 0; stage < *stages.rbegin(); ++stage)
+    if (!stages.contains(stage)) {
+      reader.fail("key 'units' expects layers on each stage up to the last, " + number(*stages.rbegin()) +
+                  ", but stage " + number(stage) + " is empty; number the stages one by one from 0");
+      break;
+    }
   if (auto error = reader.finish())
     return *error;
   for (PlannedLayer &layer : plan.layers)
@@ -351,11 +361,11 @@ std::optional<Error> matchLayers(Plan &plan, const PlanTarget &target) {
 } // namespace
 
 std::vector<std::string> readLayerNames(std::string_view text) {
-  Json json = Json::parse(text, /*callback=*/nullptr, /*allow_exceptions=*/false);
+  Result<Json> json = parseJson(text, "plan");
   std::vector<std::string> names;
-  if (!json.is_object() || !json.contains("units") || !json["units"].is_array())
+  if (!json || !json->is_object() || !json->contains("units") || !(*json)["units"].is_array())
     return names;
-  for (const Json &layer : json["units"])
+  for (const Json &layer : (*json)["units"])
     if (layer.is_object() && layer.contains("path") && layer["path"].is_string())
       names.push_back(layer["path"]);
   return names;

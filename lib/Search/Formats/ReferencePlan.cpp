@@ -119,6 +119,7 @@ int zeroLevel(int defaultLevel, bool zero3, const PlannedLayer &layer) {
 Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
   JsonReader reader(json, "plan");
   Plan plan;
+  plan.canSayPad = false;
   std::size_t layers = 0;
   for (const Layer &layer : target.layers)
     layers += layer.role == LayerRole::Block;
@@ -188,9 +189,9 @@ Result<Plan> readReferencePlan(const Json &json, const PlanTarget &target) {
     std::int64_t stageRanks = plan.ranksPerStage(), model = s.modelRanks();
     if (model > stageRanks || stageRanks % model)
       return Error{"plan key '" +
-                   std::string(!isBlock   ? "vtp"
-                               : s.cp > 1 ? "cp_sizes_enc"
-                                          : "tp_sizes_enc") +
+                   std::string(s.cp > 1  ? (isBlock ? "cp_sizes_enc" : "vcp")
+                               : isBlock ? "tp_sizes_enc"
+                                         : "vtp") +
                    "' expects degrees that divide the stage's " + number(stageRanks) +
                    " ranks (world_size / pp_deg), but " +
                    (isBlock ? "layer " + number(std::int64_t(block)) : "'" + layer.path + "'") + " has " +

@@ -109,7 +109,7 @@ std::int64_t OverheadBytes::of(const RankCommunicators &communicators, std::int6
   bool isAlone = communicators.groups.empty() && !communicators.channels && !communicators.isForSums;
   if (isAlone)
     return context;
-  return context + library + std::int64_t(communicators.groups.size()) * group + communicators.channels * channel + communicators.peers * peer +
+  return context + library + ofGroups(communicators) + communicators.channels * channel +
          (communicators.isForSums ? sums : 0) + std::int64_t(std::ceil(double(arenaBytes) / kGiB * double(mapping)));
 }
 

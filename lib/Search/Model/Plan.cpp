@@ -104,6 +104,8 @@ std::optional<Error> validateLayer(const Plan &plan, std::size_t index, bool sup
   }
   if (s.sequenceParallel && s.tp == 1)
     return Error{at + "key 'sequence_parallel' expects tp above 1, but got tp 1"};
+  if (s.strided && s.tp == 1)
+    return Error{at + "key 'strided' expects tp above 1, whose ranks it moves apart, but got tp 1; remove it"};
   if (s.keepGathered && plan::isRing(values) && !s.sequenceParallel)
     return Error{at + "key 'keep_gathered' expects values that are gathered, with sequence_parallel, but 'cp_kind' is "
                       "ring, whose keys are not; remove one of them"};
@@ -131,7 +133,10 @@ Result<std::uint32_t> getValueBits(const PlannedLayer &layer, const std::vector<
       return Error{"layer '" + layer.path + "' expects key 'recompute_values' to name values out of " +
                    (known.empty() ? "none" : known) + ", but got '" + name + "'; remove it, or use recompute true"};
     }
-    bits |= 1u << (at - names.begin());
+    std::uint32_t bit = 1u << (at - names.begin());
+    if (bits & bit)
+      return Error{"layer '" + layer.path + "' key 'recompute_values' names '" + name + "' twice; keep one"};
+    bits |= bit;
   }
   return bits;
 }

@@ -4,7 +4,7 @@
 
 namespace galvatron::search {
 
-void addStateCollectives(LayerCost &cost, int zero, const SharedGradients &shared) {
+void addStateCollectives(LayerCost &cost, const Strategy &strategy, const SharedGradients &shared) {
   auto add = [&](std::vector<Collective> &list, CollectiveKind kind, std::int64_t bytes) {
     Collective collective = shared.ranks;
     collective.kind = kind;
@@ -13,17 +13,19 @@ void addStateCollectives(LayerCost &cost, int zero, const SharedGradients &share
     if (bytes > 0)
       list.push_back(std::move(collective));
   };
-  if (zero == 0) {
-    add(cost.stepCollectives, CollectiveKind::AllReduce, shared.gradientBytes);
+  bool isReducedEach = plan::reducesEveryMicroBatch(valuesOf(strategy, 1));
+  std::vector<Collective> &sums = isReducedEach ? cost.backwardCollectives : cost.stepCollectives;
+  if (strategy.zero == 0) {
+    add(sums, CollectiveKind::AllReduce, shared.gradientBytes);
     return;
   }
-  if (zero < 3) {
+  if (strategy.zero < 3) {
     add(cost.stepCollectives, CollectiveKind::AllGather, shared.weightBytes);
   } else {
     add(cost.forwardCollectives, CollectiveKind::AllGather, shared.weightBytes);
     add(cost.backwardCollectives, CollectiveKind::AllGather, shared.weightBytes);
   }
-  add(zero == 1 ? cost.stepCollectives : cost.backwardCollectives, CollectiveKind::ReduceScatter, shared.gradientBytes);
+  add(sums, CollectiveKind::ReduceScatter, shared.gradientBytes);
 }
 
 } // namespace galvatron::search

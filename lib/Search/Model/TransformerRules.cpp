@@ -72,7 +72,7 @@ void addStatesOf(LayerCost &cost, const Strategy &s, const Body &body, double ow
   // AdamW: two fp32 moments, and an fp32 master copy beside 16-bit parameters.
   double weights = own * e, gradients = own * e, optimizer = own * (e < 4 ? 12 : 8);
   if (shards > 1) {
-    addStateCollectives(cost, s.zero, {{.group = group}, wholeBytes(gradients), wholeBytes(weights)});
+    addStateCollectives(cost, s, {{.group = group}, wholeBytes(gradients), wholeBytes(weights)});
     if (s.zero == 3)
       cost.scratchBytes += wholeBytes(weights + gradients);
   }

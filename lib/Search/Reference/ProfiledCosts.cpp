@@ -167,7 +167,8 @@ Result<ProfiledProblem> makeProfiledProblem(const ReferenceArguments &arguments,
   problem.cluster.nodes = arguments.nodes;
   problem.cluster.devicesPerNode = arguments.devicesPerNode;
   problem.cluster.device = *findDeviceKind("a100");
-  problem.cluster.device.overheadBytes = 1024ll << 20; // 3.4: context
+  problem.cluster.device.overhead = {};
+  problem.cluster.device.overheadBytes = 1024ll << 20; // 3.4: context, and nothing for groups
   problem.cluster.device.overlapSlowdown = profile.overlap;
   problem.cluster.memoryBytesPerDevice = std::int64_t(arguments.memoryGB) << 30;
   problem.cluster.intra = problem.cluster.device.intra;

@@ -22,7 +22,7 @@ namespace galvatron::search {
 
 namespace {
 /// Limits of scratch that are tried, spread over the sizes that occur.
-constexpr int kScratchLimits = 6;
+constexpr int kScratchLimits = 12;
 /// Steps along the hull; it is reached long before.
 constexpr int kHullSteps = 40;
 

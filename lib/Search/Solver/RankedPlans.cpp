@@ -13,6 +13,8 @@
 #include "LeastMemory.h"
 
 #include <algorithm>
+#include <array>
+#include <map>
 #include <tuple>
 
 namespace galvatron::search {
@@ -26,7 +28,8 @@ struct Prefix {
   PipelineBound::Done done = {};
   int stage = 0;
   PipelineBound::Stage open = {};
-  std::int64_t memory = 0, scratch = 0; ///< of the one at hand
+  std::int64_t memory = 0, scratch = 0; ///< of the one at hand; scratch without what libraries keep
+  Communicators communicators = {};
 };
 
 /// The plans of one candidate.
@@ -42,6 +45,9 @@ public:
 private:
   int stages() const { return setting.stages; }
   void makeRest();
+  std::int64_t ownScratch(const Option &option) const { return option.scratch - librariesOf(option.communicators); }
+  std::int64_t librariesOf(const Communicators &communicators) const;
+  void addLibraries(PlanPrice &price) const;
   bool isWithinLimit(const Prefix &prefix, int done) const;
   Prefix closeStage(const Prefix &prefix) const;
   bool place(int layer, const Prefix &before);
@@ -55,6 +61,7 @@ private:
   std::int64_t &work;
   std::vector<Plan> &plans;
   std::vector<KnapsackBound> rest; ///< time of the layers from each on, against memory
+  mutable std::map<std::array<std::uint64_t, 3>, std::int64_t> libraries; ///< by communicators
   Choice choice;
 };
 
@@ -64,8 +71,32 @@ void Filling::makeRest() {
     rest[layer] = KnapsackBound::add(rest[layer + 1], candidate.pointsOf(setting.typeOf[layer]));
 }
 
+/// Different layers of a stage may use different groups: unlike labels of the search, a list can afford to know which.
+std::int64_t Filling::librariesOf(const Communicators &communicators) const {
+  auto [at, isNew] =
+      libraries.try_emplace(std::array{communicators.joined, communicators.exchanging, communicators.passing});
+  if (isNew)
+    at->second = setting.bytesOf(communicators);
+  return at->second;
+}
+
+/// To the stages of the choice: what the search counts of libraries is that of one layer, the rest is overhead.
+void Filling::addLibraries(PlanPrice &price) const {
+  std::vector<Communicators> ofStages(stages());
+  std::vector<std::int64_t> own(stages(), 0);
+  for (std::size_t layer = 0; layer < choice.options.size(); ++layer) {
+    int stage = choice.partOf[layer] % stages();
+    ofStages[stage] |= choice.options[layer]->communicators;
+    own[stage] = std::max(own[stage], ownScratch(*choice.options[layer]));
+  }
+  for (int stage = 0; stage < stages(); ++stage) {
+    StageMemory &memory = price.memory[stage];
+    memory.overheadBytes += own[stage] + librariesOf(ofStages[stage]) - memory.scratchBytes;
+  }
+}
+
 bool Filling::isWithinLimit(const Prefix &p, int done) const {
-  std::int64_t room = setting.memoryBudget() - p.memory - p.scratch;
+  std::int64_t room = setting.memoryBudget() - p.memory - p.scratch - librariesOf(p.communicators);
   if (room < 0)
     return false;
   double roomAfter = 0;
@@ -90,6 +121,7 @@ bool isListedBy(const Setting &setting, const Plan &plan) {
 
 bool Filling::complete() {
   PlanPrice price = pricePlan(setting, timetable, choice, options.limitSeconds);
+  addLibraries(price);
   if (price.peak() > setting.problem->cluster.memoryBytesPerDevice ||
       !(price.seconds < options.limitSeconds * (1 - kRounding)))
     return true;
@@ -116,7 +148,8 @@ bool Filling::placeOn(int layer, const Prefix &before, bool isFirst) {
     next.open.backward += option.backward + moved / 2;
     next.open.tail += option.tail;
     next.memory += option.state + option.saved * inFlight;
-    next.scratch = std::max(next.scratch, option.scratch);
+    next.scratch = std::max(next.scratch, ownScratch(option));
+    next.communicators |= option.communicators;
     if (!isWithinLimit(next, layer + 1))
       continue;
     choice.options.push_back(&option);
@@ -249,14 +282,16 @@ std::optional<Plan> Ranking::makeUniform(Setting &setting, const Strategy &strat
   choice.partOf.assign(setting.typeOf.size(), 0);
   Timetable timetable({Schedule::OneFOneB, 1, 1, setting.microBatches});
   PlanPrice price = pricePlan(setting, timetable, choice);
-  if (price.peak() > problem.cluster.memoryBytesPerDevice || !(price.seconds < options.limitSeconds))
+  std::int64_t certain = 0;
+  for (const Option *option : choice.options)
+    certain += option->certain;
+  if (certain > setting.memoryBudget() || !(price.seconds < options.limitSeconds))
     return std::nullopt;
   Plan plan = assemblePlan(setting, timetable, choice, price);
   return isListedBy(setting, plan) ? std::optional(std::move(plan)) : std::nullopt;
 }
 
 std::vector<Plan> Ranking::listUniform() {
-  problem.cluster.memoryBytesPerDevice = options.budgets.back();
   std::vector<Plan> plans;
   for (auto [stages, microBatches, mesh] : offeredSettings(problem)) {
     if (stages > 1)

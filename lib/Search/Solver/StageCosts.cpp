@@ -151,6 +151,46 @@ double Setting::stepSeconds(const LayerCost &cost, const GroupShapes &groups, co
          std::max(0.0, after - cost.backwardSeconds - cost.recomputeSeconds);
 }
 
+/// Of a layer's collectives. A stage has the groups of all of its layers.
+Communicators Setting::communicatorsOf(const LayerCost &cost, const GroupShapes &groups, const Option &option) {
+  Communicators communicators;
+  const OverheadBytes &overhead = problem->cluster.device.overhead;
+  if (!overhead.group && !overhead.peer)
+    return communicators;
+  for (const auto *list : {&cost.forwardCollectives, &cost.backwardCollectives, &cost.stepCollectives})
+    for (const Collective &collective : *list) {
+      const plan::GroupShape &shape =
+          collective.axes.empty() ? groups[int(collective.group)] : groupAlong(collective.axes, option);
+      auto at = std::find(groupIndex.begin(), groupIndex.end(), shape);
+      if (shape.size() == 1 || (at == groupIndex.end() && groupIndex.size() == 64))
+        continue;
+      std::uint64_t bit = 1ull << (at - groupIndex.begin());
+      if (at == groupIndex.end())
+        groupIndex.push_back(shape);
+      communicators.joined |= bit;
+      if (collective.kind == CollectiveKind::AllToAll)
+        communicators.exchanging |= bit;
+      if (collective.kind == CollectiveKind::SendReceive)
+        communicators.passing |= bit;
+    }
+  return communicators;
+}
+
+std::int64_t Setting::bytesOf(const Communicators &communicators) const {
+  RankCommunicators all;
+  for (std::size_t index = 0; index < groupIndex.size() && communicators.joined >> index; ++index) {
+    std::int64_t others = groupIndex[index].size() - 1;
+    if (!(communicators.joined >> index & 1))
+      continue;
+    all.groups.push_back(others + 1);
+    if (communicators.exchanging >> index & 1)
+      all.peers += others;
+    else if (communicators.passing >> index & 1)
+      all.peers += std::min<std::int64_t>(others, 2);
+  }
+  return problem->cluster.device.overhead.ofGroups(all);
+}
+
 Result<Option> Setting::price(int layer, const Strategy &strategy, int dp, int stageClass) {
   CostQuery query{&problem->layers[layer], strategy, dp, microBatchSamples, microBatches};
   Result<LayerCost> cost = problem->costs->cost(query);
@@ -172,8 +212,10 @@ Result<Option> Setting::price(int layer, const Strategy &strategy, int dp, int s
   option.tail = stepSeconds(*cost, groups, option, stageClass) + cost->updateSeconds;
   option.state = cost->stateBytes;
   option.saved = cost->savedBytes;
-  option.scratch = cost->scratchBytes;
+  option.communicators = communicatorsOf(*cost, groups, option);
+  option.scratch = cost->scratchBytes + bytesOf(option.communicators);
   option.boundary = cost->boundaryBytes;
+  option.certain = cost->certainBytes;
   for (const TiedParameter &tie : problem->ties) {
     if (tie.firstLayer != layer && tie.secondLayer != layer)
       continue;
@@ -182,8 +224,10 @@ Result<Option> Setting::price(int layer, const Strategy &strategy, int dp, int s
       option.tail +=
           communication(stageClass)
               .seconds(CollectiveKind::AllReduce, double(tie.bytes) / strategy.tp, {2, stageRanks * (stages - 1)});
-    else if (tie.secondLayer == layer)
+    else if (tie.secondLayer == layer) {
       option.state -= cost->tiedStateBytes;
+      option.certain -= std::min(option.certain, cost->tiedStateBytes);
+    }
   }
   return option;
 }
@@ -368,6 +412,8 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
     for (const auto &[strategy, dp] : offered) {
       if (!isBlock && (strategy.recompute || strategy.ep > 1))
         continue; // nothing to recompute or no experts in the ends
+      if (problem.offers && !problem.offers(problem.layers[layer], strategy, dp))
+        continue;
       if (!isBlock && ((strategy.tp > 1 && !space.tensorInEnds) || (strategy.ulysses > 1 && !space.ulyssesInEnds)))
         continue;
       std::optional<Option> made = offer(strategy, dp);

@@ -35,6 +35,16 @@ struct Layout {
 
 Layout layoutOf(const Strategy &strategy, int dp);
 
+/// Groups of ranks in which collectives run, as bits by `Setting::groupIndex`: all, those whose ranks exchange pieces
+/// one to one with all others, and those in which each sends to one and receives from one.
+struct Communicators {
+  std::uint64_t joined = 0, exchanging = 0, passing = 0;
+  Communicators &operator|=(const Communicators &other) {
+    joined |= other.joined, exchanging |= other.exchanging, passing |= other.passing;
+    return *this;
+  }
+};
+
 /// A strategy for a layer type in a setting, priced.
 struct Option {
   Strategy strategy;
@@ -46,6 +56,8 @@ struct Option {
   double computeForward = 0, computeBackward = 0, recompute = 0, communication = 0;
   double tail = 0; ///< once a step
   std::int64_t state = 0, saved = 0, scratch = 0, boundary = 0;
+  std::int64_t certain = 0;      ///< as `LayerCost::certainBytes`
+  Communicators communicators{}; ///< what libraries keep for these is in `scratch`
   double time() const { return forward + backward; }
 };
 
@@ -120,6 +132,9 @@ public:
     return bytes;
   }
 
+  /// What libraries keep for groups: each counts once, whatever the number of its collectives.
+  std::int64_t bytesOf(const Communicators &communicators) const;
+
   /// Seconds (forward and backward) to change `boundary` bytes between layouts.
   double redistribution(int stageClass, int from, int to, std::int64_t boundary) const;
   /// Seconds (one direction) to hand a micro-batch from a stage to the next, or
@@ -137,6 +152,7 @@ private:
   double collectives(const std::vector<Collective> &list, const GroupShapes &groups, const Option &option,
                      double compute, int stageClass);
   double stepSeconds(const LayerCost &cost, const GroupShapes &groups, const Option &option, int stageClass);
+  Communicators communicatorsOf(const LayerCost &cost, const GroupShapes &groups, const Option &option);
   const plan::GroupShape &groupAlong(const std::vector<int> &axes, const Option &option);
   double redistributionOf(int stageClass, const Layout &from, const Layout &to, double bytes) const;
   /// All pairs of layouts, for one size of the boundary value.
@@ -147,6 +163,7 @@ private:
   static Degrees degreesOf(const Strategy &s, int dp) { return {s.tp, s.ulysses, s.cp, s.ep, dp, int(s.strided)}; }
   std::map<Degrees, GroupShapes> groups;
   std::map<std::pair<Degrees, std::vector<int>>, plan::GroupShape> groupsAlongAxes;
+  std::vector<plan::GroupShape> groupIndex; ///< of the groups that run collectives
   /// By class of stage; one model for all where the problem brings its own.
   std::vector<std::shared_ptr<const CommunicationModel>> links;
   double handOverOf(int stage, const Layout &layout, double boundary) const;

@@ -47,10 +47,11 @@ struct AnnotatePlanPass : galvatron::impl::AnnotatePlanPassBase<AnnotatePlanPass
     }
     annotatePlan(*model, *planned);
     // What is to be padded is checked when it is.
-    SmallVector<graph::CallOp> calls(llvm::make_filter_range(model->calls, [](graph::CallOp call) {
-      return !call->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName).getPad();
-    }));
-    if (failed(checkStrategies(getOperation(), calls)))
+    SmallVector<graph::CallOp> whole, padded;
+    for (graph::CallOp call : model->calls)
+      (call->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName).getPad() ? padded : whole).push_back(call);
+    if (failed(checkStrategies(getOperation(), whole, planned->canSayPad)) ||
+        (!padded.empty() && failed(checkPaddedStrategies(getOperation(), padded))))
       return signalPassFailure();
     numLayers += model->layers.size();
   }
@@ -64,8 +65,8 @@ struct AnnotatePlanPass : galvatron::impl::AnnotatePlanPassBase<AnnotatePlanPass
     search::Result<search::Plan> plan = search::parsePlan({text.data(), text.size()}, target);
     if (!plan)
       return plan;
-    if (search::Result<bool> named = checkValueNames(model, *plan); !named)
-      return named.error();
+    if (search::Result<bool> fits = checkPlannedLayers(model, *plan); !fits)
+      return fits.error();
     return plan;
   }
 

@@ -124,10 +124,6 @@ LogicalResult StepPadder::checkPositions() {
   if (!seq || seq.getInt() != extent)
     return module.emitError("expects the module attribute graph.seq to be the ")
            << extent << " positions that are padded to " << padded;
-  if (module->hasAttr(graph::kPackedAttr))
-    return module.emitError("cannot pad ") << extent << " positions to " << padded
-                                           << ": the program has documents in its rows; use degrees that divide "
-                                           << extent << ", or import it without --documents";
   return success();
 }
 

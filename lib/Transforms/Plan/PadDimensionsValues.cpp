@@ -95,6 +95,20 @@ static Masks getIndexMask(const PaddedOp &padded, unsigned ids) {
   return padded.has(padded.op->getOperand(ids)) ? unless(padded, ids, 0) : Masks();
 }
 
+/// Through what repeats a value's elements.
+static Value withoutRepetition(Value value) {
+  while (Operation *op = value.getDefiningOp<BroadcastOp>() ? value.getDefiningOp() : value.getDefiningOp<ReshapeOp>())
+    value = op->getOperand(0);
+  return value;
+}
+
+/// Whether a query and a key are compared by the same numbers, such as their documents: each position then sees itself.
+static bool seesItself(arith::SelectOp op) {
+  auto equal = withoutRepetition(op.getCondition()).getDefiningOp<arith::CmpIOp>();
+  return equal && equal.getPredicate() == arith::CmpIPredicate::eq &&
+         withoutRepetition(equal.getLhs()) == withoutRepetition(equal.getRhs());
+}
+
 /// Whether the layer chooses among numbers to make the value, so that there may be -inf: in a row of all its keys, it
 /// would leave no number.
 static bool isChosen(Value value) {
@@ -102,9 +116,12 @@ static bool isChosen(Value value) {
   values.insert(value);
   for (size_t i = 0; i < values.size(); ++i) {
     Operation *op = values[i].getDefiningOp();
-    if (op && isa<arith::SelectOp>(op))
+    auto select = dyn_cast_or_null<arith::SelectOp>(op);
+    if (select && !seesItself(select))
       return true;
-    if (op)
+    if (select)
+      values.insert(select.getTrueValue());
+    else if (op)
       values.insert(op->operand_begin(), op->operand_end());
   }
   return false;

@@ -37,8 +37,9 @@ using namespace galvatron::raise;
 // Sinking merges
 //===----------------------------------------------------------------------===//
 
-/// X1, X2, .. if `value` [X1·X2.., rest] is a reshape that merged its leading dimension from them.
-static std::optional<SmallVector<int64_t>> leadingMerge(Value value) {
+/// X1, X2, .. if `value` [X1·X2.., rest] is a reshape that merged its leading dimension from them; all but one may be 1
+/// if `ofUnits`.
+static std::optional<SmallVector<int64_t>> leadingMerge(Value value, bool ofUnits = false) {
   auto reshape = value.getDefiningOp<ReshapeOp>();
   SmallVector<DimensionGroup> groups;
   // A parameter's leading dimension is no batch.
@@ -47,7 +48,7 @@ static std::optional<SmallVector<int64_t>> leadingMerge(Value value) {
     return std::nullopt;
   const DimensionGroup &lead = groups.front();
   auto isWide = [](int64_t extent) { return extent != 1; };
-  if (llvm::count_if(lead.from, isWide) < 2 || lead.to.size() != 1)
+  if (llvm::count_if(lead.from, isWide) < (ofUnits ? 1 : 2) || lead.from.size() < 2 || lead.to.size() != 1)
     return std::nullopt;
   return SmallVector<int64_t>(lead.from.begin(), lead.from.end());
 }
@@ -66,9 +67,9 @@ static Value unmerge(OpBuilder &builder, Value value, int64_t dim, ArrayRef<int6
 }
 
 /// Of the first operand whose leading dimension is merged.
-static std::optional<SmallVector<int64_t>> anyLeadingMerge(ValueRange operands) {
+static std::optional<SmallVector<int64_t>> anyLeadingMerge(ValueRange operands, bool ofUnits = false) {
   for (Value operand : operands)
-    if (std::optional<SmallVector<int64_t>> extents = leadingMerge(operand))
+    if (std::optional<SmallVector<int64_t>> extents = leadingMerge(operand, ofUnits))
       return extents;
   return std::nullopt;
 }
@@ -101,7 +102,8 @@ struct SinkThroughRows : RewritePattern {
       data = data.drop_front();
     if (!elementwise && !isa<EmbeddingOp>(op) && typeOf(data[0]).getRank() < 2)
       return failure();
-    std::optional<SmallVector<int64_t>> extents = anyLeadingMerge(data);
+    // Of a batch of one sample too: there the loss has to be seen to be one of positions.
+    std::optional<SmallVector<int64_t>> extents = anyLeadingMerge(data, /*ofUnits=*/isa<CrossEntropyOp>(op));
     if (!extents)
       return rewriter.notifyMatchFailure(op, "no operand with merged leading dimensions");
     SmallVector<Type> types;

@@ -34,55 +34,6 @@ module {
 
 #x = #dist.placement<[4]>
 
-// expected-error @below {{expects every send to be received, but stage 1 receives 0 of 1 from stage 0 with tag 0}}
-module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro_batches = 1, schedule = "gpipe">} {
-  dist.stage @stage0 index 0 order <F0> {
-    %0 = dist.input "input_ids" : tensor<4xi64, #x>
-    dist.send %0 to 1 tag 0 : tensor<4xi64, #x>
-  }
-  dist.stage @stage1 index 1 order <F0> {
-  }
-}
-
-// -----
-
-#x = #dist.placement<[4]>
-
-// Each waits for what the other sends only afterwards.
-// expected-error @below {{expects every wait to end, but the stages wait for one another}}
-// expected-note @below {{stage 0 waits in "receive from stage 1 micro-batch 0"}}
-// expected-note @below {{stage 1 waits in "receive from stage 0 micro-batch 0"}}
-module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro_batches = 1, schedule = "gpipe">} {
-  dist.stage @stage0 index 0 order <F0> {
-    %0 = dist.receive from 1 tag 1 : tensor<4xi64, #x>
-    dist.send %0 to 1 tag 0 : tensor<4xi64, #x>
-  }
-  dist.stage @stage1 index 1 order <F0> {
-    %0 = dist.receive from 0 tag 0 : tensor<4xi64, #x>
-    dist.send %0 to 0 tag 1 : tensor<4xi64, #x>
-  }
-}
-
-// -----
-
-#x = #dist.placement<[4]>
-#y = #dist.placement<[2]>
-
-// expected-error @below {{expects stage 1 to receive the 32 bytes that stage 0 sends, but it expects 16 (receive from stage 0 micro-batch 0)}}
-module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro_batches = 1, schedule = "gpipe">} {
-  dist.stage @stage0 index 0 order <F0> {
-    %0 = dist.input "input_ids" : tensor<4xi64, #x>
-    dist.send %0 to 1 tag 0 : tensor<4xi64, #x>
-  }
-  dist.stage @stage1 index 1 order <F0> {
-    %0 = dist.receive from 0 tag 0 : tensor<2xi64, #y>
-  }
-}
-
-// -----
-
-#x = #dist.placement<[4]>
-
 module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
   graph.layer @a(%x: tensor<4xi64>) -> tensor<4xi64> {
     graph.return %x : tensor<4xi64>

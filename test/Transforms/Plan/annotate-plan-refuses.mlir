@@ -67,3 +67,19 @@
 // RUN: echo '{"ranks":3,"units":[{"path":"embedding","strategy":{"tp":3}},{"path":"layers.0","strategy":{"tp":3}},{"path":"layers.1","strategy":{"tp":3}},{"path":"head","strategy":{"tp":3}}]}' > %t.json
 // RUN: not galvatron-opt %inputs/llama.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=VOCABULARY
 // VOCABULARY: error: layer 'embedding' cannot use tp = 3: expects it to divide 32 (dimension 0 of weight); use a degree that does
+// Padding is offered where the plan's format has a word for it, and where it would help.
+// HEADS-SAME: , or say "pad": true in its strategy
+// ULYSSES-NOT: pad
+// RUN: echo '{"pp_deg":1,"tp_sizes_enc":"8,1","world_size":8,"global_bsz":8}' > %t.json
+// RUN: not galvatron-opt %inputs/llama.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=FLAT
+// FLAT: error: layer 'decoder' cannot use tp = 8: expects it to divide 4 (a factor of dimension 0 of self_attn.q_proj.weight); use a degree that does, or write the plan in this project's format (docs/plans.md), whose "pad" pads it
+// RUN: echo '{"ranks":8,"units":[{"path":"embedding"},{"path":"layers.0","strategy":{"ulysses":8,"pad":true}},{"path":"layers.1"},{"path":"head"}]}' > %t.json
+// RUN: not galvatron-opt %inputs/llama.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=BEYOND
+// BEYOND: error: layer 'decoder' cannot use ulysses = 8: expects at most its query heads, 4 (a factor of dimension 0 of self_attn.q_proj.weight), as ranks beyond them would have padding alone; use a smaller ulysses, and cp or dp for the rest
+// What layers with a tied parameter must say alike.
+// RUN: echo '{"ranks":2,"units":[{"path":"embedding","strategy":{"zero":2}},{"path":"layers.0"},{"path":"layers.1"},{"path":"head"}]}' > %t.json
+// RUN: not galvatron-opt %inputs/gpt2.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=TIED
+// TIED: error: plan expects one level of ZeRO of the tied parameter transformer.wte.weight, but its layers 'transformer.wte' and 'lm_head' have zero 2 and 0; give them the same one
+// RUN: echo '{"ranks":2,"micro_batches":2,"units":[{"path":"embedding"},{"path":"layers.0"},{"path":"layers.1"},{"path":"head","strategy":{"reduce_every_micro_batch":true}}]}' > %t.json
+// RUN: not galvatron-opt %inputs/gpt2.mlir --galvatron-annotate-plan=plan=%t.json 2>&1 | FileCheck %s --check-prefix=TIEDSUMS
+// TIEDSUMS: error: plan expects the gradient of the tied parameter transformer.wte.weight to be reduced once a step or after each micro-batch, but its layers 'transformer.wte' and 'lm_head' say both; give them the same reduce_every_micro_batch

@@ -167,3 +167,14 @@ func.func @unused_ops_are_erased(%x: tensor<4xf32>) -> tensor<4xf32> {
   %0 = math.exp %x : tensor<4xf32>
   return %x : tensor<4xf32>
 }
+
+// A batch of one sample: the loss is one of positions, as that of several.
+// CHECK-LABEL: func.func @loss_of_one_sample
+func.func @loss_of_one_sample(%x: tensor<1x7x8xf32>, %labels: tensor<1x7xi64>) -> tensor<f32> {
+  // CHECK-NOT: graph.reshape
+  // CHECK: graph.cross_entropy %arg0, %arg1 : (tensor<1x7x8xf32>, tensor<1x7xi64>) -> tensor<f32>
+  %0 = graph.reshape %x : tensor<1x7x8xf32> -> tensor<7x8xf32>
+  %1 = graph.reshape %labels : tensor<1x7xi64> -> tensor<7xi64>
+  %2 = graph.cross_entropy %0, %1 : (tensor<7x8xf32>, tensor<7xi64>) -> tensor<f32>
+  return %2 : tensor<f32>
+}

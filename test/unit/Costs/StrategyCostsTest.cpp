@@ -102,6 +102,11 @@ const Row kRows[] = {
     {"decoder", {.zero = 1}, 8, "", "", "AG dp 16384, RS dp 16384"},
     {"decoder", {.zero = 2}, 8, "", "RS dp 16384", "AG dp 16384"},
     {"decoder", {.zero = 3}, 8, "AG dp 16384", "AG dp 16384, RS dp 16384", ""},
+    // Gradients are reduced once a step or every micro-batch, where a plan says so.
+    {"decoder", {.reduceEveryMicroBatch = 2}, 8, "", "AR dp 16320", ""},
+    {"decoder", {.zero = 1, .reduceEveryMicroBatch = 2}, 8, "", "RS dp 16384", "AG dp 16384"},
+    {"decoder", {.zero = 2, .reduceEveryMicroBatch = 1}, 8, "", "", "AG dp 16384, RS dp 16384"},
+    {"decoder", {.zero = 3, .reduceEveryMicroBatch = 1}, 8, "AG dp 16384", "AG dp 16384", "RS dp 16384"},
     {"decoder",
      {.ulysses = 2, .zero = 1},
      1,
@@ -185,6 +190,19 @@ TEST(StrategyCosts, zero_shares_states_among_the_ranks_of_a_gradient) {
   EXPECT_EQ(kept(1, 2).stateBytes, kept(2, 2).stateBytes + bytes);
   EXPECT_EQ(kept(1, 2).savedBytes, kept(2, 2).savedBytes);
   EXPECT_EQ(kept(1, 1).savedBytes, std::max(kept(2, 1).savedBytes, bytes));
+  // Whatever the level, a plan may say so.
+  auto asked = [&](int level, int reduced) {
+    return *costs.cost({&decoder, {.zero = level, .reduceEveryMicroBatch = reduced}, 4, 4, 2});
+  };
+  auto isSame = [](const search::LayerCost &a, const search::LayerCost &b) {
+    return std::tie(a.stateBytes, a.savedBytes, a.scratchBytes) == std::tie(b.stateBytes, b.savedBytes, b.scratchBytes);
+  };
+  EXPECT_TRUE(isSame(asked(1, 2), kept(2, 2)) && isSame(asked(2, 1), kept(1, 2)));
+  EXPECT_EQ(asked(3, 1).stateBytes, kept(3, 2).stateBytes + bytes);
+  EXPECT_GT(asked(0, 2).scratchBytes, kept(0, 2).scratchBytes); // of all micro-batches but the first, apart
+  // States and values are there when backward begins, gradients only when another went before.
+  EXPECT_EQ(kept(3, 1).certainBytes, 3 * bytes / 4 + kept(3, 1).savedBytes);
+  EXPECT_EQ(kept(3, 2).certainBytes, bytes + kept(3, 2).savedBytes);
   auto update = [&](int level) { return price(costs, "decoder", {.zero = level}, 4)->updateSeconds; };
   EXPECT_DOUBLE_EQ(update(0), 8 * 4 * 4080);
   for (int level : {1, 2, 3})

@@ -72,12 +72,15 @@ TEST(BudgetSearch, exact_estimates_give_the_plan_of_the_search) {
   EXPECT_FALSE(answer.plan->reasons.layers.empty());
 }
 
-TEST(BudgetSearch, no_uniform_plan_that_fits_is_faster) {
+/// However wrong the estimates are.
+class UniformPlans : public testing::TestWithParam<FakeLowering> {};
+
+TEST_P(UniformPlans, that_fit_are_not_faster) {
   int fitting = 0;
   for (unsigned seed = 0; seed < 6; ++seed) {
     RandomCosts costs(seed);
     Problem problem = problemOf(costs, getTightBudget(costs));
-    FakeLowering lowering{0.9, 0.3};
+    const FakeLowering &lowering = GetParam();
     BudgetAnswer answer = answerOf(problem, lowering);
     search::RankOptions all;
     all.budgets = {kPlenty};
@@ -94,6 +97,9 @@ TEST(BudgetSearch, no_uniform_plan_that_fits_is_faster) {
   }
   EXPECT_GT(fitting, 10);
 }
+
+INSTANTIATE_TEST_SUITE_P(BudgetSearch, UniformPlans,
+                         testing::Values(FakeLowering{0.9, 0.3}, FakeLowering{0.3, 0.4}, FakeLowering{0.2, 1.6}));
 
 TEST(BudgetSearch, searches_that_share_prices_answer_as_those_that_do_not) {
   RandomCosts costs(2);

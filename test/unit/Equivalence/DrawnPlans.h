@@ -22,7 +22,7 @@ struct ModelSizes {
 inline constexpr int64_t kMostRanks = 8;
 
 /// Words of `cp_kind` and `cp_zigzag` in dialects/Plan/Strategy.def.
-inline constexpr int64_t kGathered = 1, kRing = 2, kZigzag = 2;
+inline constexpr int64_t kRing = 2, kZigzag = 2;
 
 /// Whether a layer can have a strategy. `isBlock`: it has heads and a feed-forward width, and no vocabulary.
 inline bool isLegal(const ModelSizes &model, const plan::StrategyValues &values, int64_t microBatches, bool isBlock) {

@@ -16,22 +16,7 @@ const ModelSizes kGpt2 = {"gpt2_ignored.mlir", 8, 16, 4, 40, 32, true, {1, 2, 4}
 /// Degrees of 3 and 6; three heads of keys and values, which 2 and 6 do not divide; a window.
 const ModelSizes kSixths = {"sixths_ignored.mlir", 6, 12, 6, 30, 36, false, {1, 3, 6}, {2, 3, 4, 6, 8}, 100};
 
-class EquivalenceTest : public testing::TestWithParam<ModelSizes> {
-protected:
-  /// Errors are failures of the test.
-  void expectEquivalent(TrainedModel &model, const LayerwisePlan &plan) {
-    mlir::ScopedDiagnosticHandler handler(model.context(), [&](mlir::Diagnostic &diagnostic) {
-      if (diagnostic.getSeverity() == mlir::DiagnosticSeverity::Error)
-        ADD_FAILURE() << plan.describe() << "\n" << diagnostic.str();
-      return mlir::success();
-    });
-    auto staged = model.stage(plan);
-    ASSERT_TRUE(staged) << plan.describe();
-    std::vector<Timetable> timetables = TrainedModel::lower(*staged);
-    ASSERT_EQ(int64_t(timetables.size()), plan.stages) << plan.describe();
-    EXPECT_EQ(model.differenceOf(model.train(*staged, timetables)), "") << plan.describe();
-  }
-};
+class EquivalenceTest : public testing::TestWithParam<ModelSizes> {};
 
 TEST_P(EquivalenceTest, TestsWhatTheyShould) {
   TrainedModel model(GetParam().file);

@@ -124,6 +124,13 @@ TEST_F(SilentErrorsTest, TiedTableHasOneCut) {
                                         [&](mlir::Diagnostic &diagnostic) { text += diagnostic.str(); });
   EXPECT_TRUE(TrainedModel::lower(*program).empty());
   EXPECT_THAT(text, HasSubstr("expects one level of ZeRO of the tied parameter transformer.wte.weight"));
+  plan.stages = 1;
+  plan.stageOf = {0, 0, 0, 0};
+  program = gpt2.stage(plan);
+  ASSERT_TRUE(program);
+  text.clear();
+  EXPECT_TRUE(TrainedModel::lower(*program).empty());
+  EXPECT_THAT(text, HasSubstr("transformer.wte.weight, but layers of this stage have zero 0 and 2"));
 }
 
 TEST_F(SilentErrorsTest, GatherLeftOut) {

@@ -240,6 +240,20 @@ private:
   NamedTensors initial, data[kSteps];
 };
 
+/// That the model trains under a plan like on one device. Errors are failures of the test.
+inline void expectEquivalent(TrainedModel &model, const LayerwisePlan &plan) {
+  mlir::ScopedDiagnosticHandler handler(model.context(), [&](mlir::Diagnostic &diagnostic) {
+    if (diagnostic.getSeverity() == mlir::DiagnosticSeverity::Error)
+      ADD_FAILURE() << plan.describe() << "\n" << diagnostic.str();
+    return mlir::success();
+  });
+  auto staged = model.stage(plan);
+  ASSERT_TRUE(staged) << plan.describe();
+  std::vector<Timetable> timetables = TrainedModel::lower(*staged);
+  ASSERT_EQ(int64_t(timetables.size()), plan.stages) << plan.describe();
+  EXPECT_EQ(model.differenceOf(model.train(*staged, timetables)), "") << plan.describe();
+}
+
 } // namespace galvatron::reference
 
 #endif // GALVATRON_TEST_UNIT_EQUIVALENCE_TRAINEDPLAN_H

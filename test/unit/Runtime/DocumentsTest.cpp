@@ -48,3 +48,10 @@ TEST(PackedRow, TheIndexTellsWhereDocumentsEnd) {
   EXPECT_EQ(PackedRow<int64_t>({5, 6, 3, 4, 9}, 4, byToken, ends).input("labels"), (Row{6, 3, -100, 9}));
   EXPECT_EQ(PackedRow<int64_t>({5, 6, 3, 4, 9}, 4, {.labelsAreNext = true}, ends).input("labels"), (Row{6, 3, 4, 9}));
 }
+
+TEST(PackedRow, GivenLabelsAreTaken) {
+  RowRules rules{.eod = 6, .resets = true, .byIndex = true, .labelsAreNext = true, .ignored = -1};
+  PackedRow<int64_t> row({5, 6, 3, 4}, 4, rules, {false, false, true, false}, {2, 3, 8, -100});
+  EXPECT_EQ(row.input("labels"), (Row{2, -1, -1, -1}));
+  EXPECT_EQ(row.input("documents"), (Row{0, 0, 0, 1}));
+}

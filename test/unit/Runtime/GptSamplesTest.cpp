@@ -35,6 +35,13 @@ TEST(Blend, GivesEachItsWeight) {
   EXPECT_EQ(tenth.dataset, again.dataset);
   EXPECT_EQ(tenth.sample, again.sample);
   EXPECT_LE(third.sample, 2);
+  // However far.
+  Blend one(normalizeWeights({1, 2, 4})), other = one;
+  for (int64_t k : {300000, 299999, 290000, 20000, 4096, 4095, 1, 400000, 399000}) {
+    Blend fresh = other;
+    EXPECT_EQ(one.place(k).sample, fresh.place(k).sample) << k;
+    EXPECT_EQ(one.counts(k), fresh.counts(k)) << k;
+  }
   Blend even({0.5, 0.5});
   EXPECT_EQ(even.place(0).dataset, 0); // the first on a tie
 }

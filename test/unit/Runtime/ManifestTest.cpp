@@ -93,8 +93,9 @@ TEST(Manifest, NamesAStageAndAxesThatThereAre) {
                                 R"(, "whole": []})");
   };
   EXPECT_EQ(message(shard("[]", 0)), "");
-  EXPECT_THAT(message(shard("[1]", 0)), HasSubstr("expects the states of p to be shared along axes of the mesh, of which "
-                                                  "there are 0, but got axis 1"));
+  EXPECT_THAT(message(shard("[1]", 0)),
+              HasSubstr("expects the states of p to be shared along axes of the mesh, of which "
+                        "there are 0, but got axis 1"));
   EXPECT_THAT(message(shard("[]", 1)),
               HasSubstr("expects p inside the 8 elements that ranks share, but got 8 from 1 on"));
 }

@@ -69,9 +69,10 @@ TEST(Options, OverrideTakesAListOfWords) {
   Options options;
   ASSERT_TRUE(parse({"--override", "shuffle,data", "--override=seq"}, options).ok());
   EXPECT_EQ(options.overrides, (std::set<std::string>{"data", "seq", "shuffle"}));
-  EXPECT_EQ(parse({"--override", "seq,order"}, options).message,
-            "--override expects shuffle, seq, data, documents, samples, split, data-seed, train-samples or all, with commas "
-            "between several, but got 'order'");
+  EXPECT_EQ(
+      parse({"--override", "seq,order"}, options).message,
+      "--override expects shuffle, seq, data, documents, samples, split, data-seed, train-samples or all, with commas "
+      "between several, but got 'order'");
   EXPECT_THAT(parse({"--override="}, options).message, HasSubstr("but got ''"));
 }
 

@@ -313,6 +313,105 @@ TEST_F(VerifyTimetableTest, SentBufferFreedBeforeItsWait) {
                                      "activation to stage 1 micro-batch 0\" still holds"));
 }
 
+TEST_F(VerifyTimetableTest, ReceivedBufferReadBeforeItsWait) {
+  find<Compute>(1, "backward block1 micro-batch 0").reads[1] =
+      find<Receive>(1, "receive from stage 0 micro-batch 1").buffer;
+  EXPECT_THAT(complaint(), HasSubstr("expects what is under way to be left alone until its wait, but \"backward block1 "
+                                     "micro-batch 0\" on stage 1 touches value from stage 0 micro-batch 1, which "
+                                     "\"receive from stage 0 micro-batch 1\" still holds"));
+}
+
+TEST_F(VerifyTimetableTest, ReducedBufferWrittenBeforeItsWait) {
+  find<Compute>(0, "backward embed micro-batch 1").writes[0] = find<AllReduce>(0, "reduce gradients of block0").buffer;
+  EXPECT_THAT(complaint(), HasSubstr("expects what is under way to be left alone until its wait, but \"backward embed "
+                                     "micro-batch 1\" on stage 0 touches"));
+}
+
+TEST_F(VerifyTimetableTest, WaitOfAReductionDroppedAtTheEnd) {
+  erase(1, "end of reduce gradients of block1");
+  EXPECT_THAT(complaint(), HasSubstr("expects a wait for \"reduce gradients of block1\" on stage 1, but the list ends "
+                                     "without one"));
+}
+
+TEST_F(VerifyTimetableTest, HandleOfAReductionTwice) {
+  find<AllReduce>(1, "reduce gradients of block1").handle = find<AllReduce>(1, "reduce gradients of head").handle;
+  EXPECT_THAT(complaint(), HasSubstr("expects a handle of its own for \"reduce gradients of block1\" on stage 1, but "
+                                     "\"reduce gradients of head\" still has"));
+}
+
+//===--------------------------------------------------------------------===//
+// Stages that wait for one another
+//===--------------------------------------------------------------------===//
+
+/// The sum over stages comes before what the other stage waits for.
+TEST_F(VerifyTimetableTest, SumOverStagesThatClosesACircle) {
+  move(1, "send gradient to stage 0 micro-batch 1");
+  move(1, "end of send gradient to stage 0 micro-batch 1");
+  EXPECT_THAT(complaint(), HasSubstr("expects every wait to end, but the stages wait for one another: stage 0 in "
+                                     "\"receive gradient from stage 1 micro-batch 1\", stage 1 in \"reduce gradient of "
+                                     "tied table\""));
+}
+
+/// Stages of devices with one value each that `first` and `second` exchange.
+std::string exchange(const std::string &first, const std::string &second) {
+  return R"(
+#x = #dist.placement<[4]>
+#y = #dist.placement<[2]>
+module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+  dist.stage @stage0 index 0 order <F0> {
+    %a = dist.input "a" : tensor<4xi64, #x>
+    )" + first +
+         R"(
+  }
+  dist.stage @stage1 index 1 order <F0> {
+    )" + second +
+         "\n  }\n}\n";
+}
+
+const char *const kSendA = "dist.send %a to 1 tag 0 : tensor<4xi64, #x>\n";
+const char *const kSendB = "dist.send %a to 1 tag 1 : tensor<4xi64, #x>\n";
+
+TEST_F(VerifyTimetableTest, ReceivesBeforeTheSendsOfOneAnother) {
+  parse(exchange(std::string("%0 = dist.receive from 1 tag 1 : tensor<4xi64, #x>\n") +
+                     "dist.send %0 to 1 tag 0 : tensor<4xi64, #x>",
+                 std::string("%0 = dist.receive from 0 tag 0 : tensor<4xi64, #x>\n") +
+                     "dist.send %0 to 0 tag 1 : tensor<4xi64, #x>"));
+  EXPECT_THAT(complaint(), HasSubstr("the stages wait for one another: stage 0 in \"receive from stage 1 micro-batch "
+                                     "0\", stage 1 in \"receive from stage 0 micro-batch 0\""));
+}
+
+TEST_F(VerifyTimetableTest, ValueThatNobodyReceives) {
+  parse(exchange(kSendA, ""));
+  EXPECT_THAT(complaint(), HasSubstr("expects stage 1 to receive what stage 0 sends, but number 0 is \"send activation "
+                                     "to stage 1 micro-batch 0\" of 32 bytes there and nothing here"));
+}
+
+TEST_F(VerifyTimetableTest, ValueReceivedInAnotherSize) {
+  parse(exchange(kSendA, "%0 = dist.receive from 0 tag 0 : tensor<2xi64, #y>"));
+  EXPECT_THAT(complaint(), HasSubstr("number 0 is \"send activation to stage 1 micro-batch 0\" of 32 bytes there and "
+                                     "\"receive from stage 0 micro-batch 0\" of 16 bytes here"));
+}
+
+TEST_F(VerifyTimetableTest, ValuesSentInAnotherOrder) {
+  parse(exchange(std::string(kSendA) + kSendB, "%0 = dist.receive from 0 tag 1 : tensor<4xi64, #x>\n"
+                                               "%1 = dist.receive from 0 tag 0 : tensor<4xi64, #x>"));
+  EXPECT_THAT(complaint(), HasSubstr("expects stage 1 to receive what stage 0 sends, but number 0 is"));
+}
+
+/// Both blocks' parameters are one: four sums over the two stages.
+TEST_F(VerifyTimetableTest, SumsOverStagesInAnotherOrder) {
+  std::string text = kTwoStages;
+  for (const char *name : {"n", "w"}) {
+    std::string own = std::string("\"") + name + "1\"";
+    text.replace(text.find(own), own.size(), std::string("\"") + name + "0\"");
+  }
+  parse(text);
+  ASSERT_EQ(complaint(), "");
+  move(1, "reduce gradient of tied w0", "reduce gradient of tied n0");
+  EXPECT_THAT(complaint(), HasSubstr("expects stages that share a communicator to issue the same collectives in one "
+                                     "order, but number 0 is"));
+}
+
 //===--------------------------------------------------------------------===//
 // State and transfers
 //===--------------------------------------------------------------------===//
@@ -378,7 +477,7 @@ TEST_F(VerifyTimetableTest, ValueThatNobodySends) {
   erase(1, "send gradient to stage 0 micro-batch 1");
   erase(1, "end of send gradient to stage 0 micro-batch 1");
   EXPECT_THAT(complaint(), HasSubstr("expects stage 0 to receive what stage 1 sends, but number 1 is nothing there and "
-                                     "\"receive gradient from stage 1 micro-batch 1\" here"));
+                                     "\"receive gradient from stage 1 micro-batch 1\" of 16 bytes here"));
 }
 
 TEST_F(VerifyTimetableTest, TransferOfNoValue) {

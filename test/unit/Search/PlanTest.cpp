@@ -28,6 +28,16 @@ PlanTarget target() {
   return target;
 }
 
+TEST(SearchSpace, of_what_the_lowering_runs_holds_all_but_experts) {
+  SearchSpace space = SearchSpace::supported();
+  EXPECT_TRUE(space.data && space.tensor && space.plainTensor && space.sequenceParallel && space.ulysses &&
+              space.context && space.recompute && space.recomputeValues && space.keepGathered && space.strided);
+  EXPECT_EQ(space.zeroLevels, 0b1111u);
+  EXPECT_FALSE(space.expert);
+  for (const galvatron::plan::Dimension &row : galvatron::plan::kDimensions)
+    EXPECT_EQ(row.remedy.empty(), row.key != "ep") << row.key;
+}
+
 /// Names the key, what is allowed and what stands there.
 TEST(Plan, says_which_key_is_wrong) {
   ASSERT_TRUE(parsePlan(plan().dump(), target())) << parsePlan(plan().dump(), target()).error().message;
@@ -276,9 +286,8 @@ TEST(Plan, is_not_written_as_another) {
             }),
             "the reference's format has one async_grad_reduce for all layers, but 'layers.1' has another "
             "reduce_every_micro_batch than the layers before; write this project's format");
-  EXPECT_EQ(
-      complaint([](Plan &given) { given.layers[1].strategy.keepGathered = true; }),
-      "the reference's format has no word for keep_gathered, which 'layers.0' has; write this project's format");
+  EXPECT_EQ(complaint([](Plan &given) { given.layers[1].strategy.keepGathered = true; }),
+            "the reference's format has no word for keep_gathered, which 'layers.0' has; write this project's format");
   EXPECT_EQ(complaint([](Plan &given) { given.layers[3].stage = 0; }),
             "the reference's format puts 'head' on stage 1, but the plan on 0; write this project's format");
   EXPECT_EQ(complaint([](Plan &given) { given.layers[1].block = "layers"; }),

@@ -197,6 +197,34 @@ TEST(StridedGroups, move_the_slow_link_from_tensors_to_gradients) {
   EXPECT_FALSE(whyUnsupported(Strategy{.tp = 2, .strided = true}));
 }
 
+TEST(Communicators, of_a_layer_count_once_each_with_its_peers) {
+  TransformerShape shape = mixtral();
+  Problem problem;
+  problem.cluster = *hostCluster(8, 0, "h100");
+  ShapeCosts costs(shape, problem.cluster.device);
+  problem.globalBatch = 8;
+  problem.layers = transformerLayers(shape.layers);
+  problem.costs = &costs;
+  auto scratch = [&](const Strategy &strategy, int dp, const OverheadBytes &overhead) {
+    problem.cluster.device.overhead = overhead;
+    Plan plan;
+    plan.ranks = plan.globalBatch = 8;
+    for (const Layer &layer : problem.layers)
+      plan.layers.push_back({layer.path, layer.layerType, layer.role, strategy, dp, 0});
+    Result<Plan> result = evaluatePlan(problem, plan);
+    EXPECT_TRUE(result) << result.error().message;
+    EXPECT_TRUE(checkPlan(problem, *result).ok()) << checkPlan(problem, *result).complaints.front();
+    return result->reasons.layers[1].scratchBytes;
+  };
+  auto counted = [&](const Strategy &strategy, int dp) {
+    return scratch(strategy, dp, {.group = 1000, .peer = 1}) - scratch(strategy, dp, {});
+  };
+  EXPECT_EQ(counted({}, 8), 1000);
+  EXPECT_EQ(counted({.tp = 2}, 4), 2000);
+  EXPECT_EQ(counted({.ulysses = 4}, 2), 2003); // its own, and that of the gradients
+  EXPECT_EQ(counted({.tp = 8}, 1), 1000);
+}
+
 /// Three nodes of four: dp 3 x tp 4, in the order of ranks that it asks for and in another.
 TEST(RankOrder, is_priced_by_the_groups_that_come_out) {
   TransformerShape shape = mixtral();

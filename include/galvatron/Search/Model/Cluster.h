@@ -65,6 +65,10 @@ struct OverheadBytes {
 
   /// What any rank takes, whatever the plan.
   std::int64_t least(std::int64_t ranks) const { return context + (ranks > 1 ? library : 0); }
+  /// Of the groups alone that `communicators` name, and of the peers in them.
+  std::int64_t ofGroups(const RankCommunicators &communicators) const {
+    return std::int64_t(communicators.groups.size()) * group + communicators.peers * peer;
+  }
   /// Of a rank with these communicators and an arena of so many bytes.
   std::int64_t of(const RankCommunicators &communicators, std::int64_t arenaBytes) const;
 };

@@ -89,6 +89,8 @@ struct Plan {
   /// (dialects/Plan/Ranks.h).
   plan::Mesh mesh = {};
   std::vector<PlannedLayer> layers;
+  /// Whether the format that the plan was read from has a word for padding.
+  bool canSayPad = true;
 
   /// Of what a rank plans itself; predicted, or after lowering exact. Empty when unknown.
   std::vector<std::int64_t> peakBytesPerRank;

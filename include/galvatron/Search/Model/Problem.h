@@ -20,6 +20,7 @@
 #include "galvatron/Search/Model/Strategy.h"
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -98,6 +99,9 @@ struct LayerCost {
   std::int64_t savedBytes = 0;
   /// Working memory beyond that, while the layer runs.
   std::int64_t scratchBytes = 0;
+  /// Of states and what is kept, what every program of the layer has at once when backward begins: states that outlast
+  /// a step, and the values. 0: nothing is certain.
+  std::int64_t certainBytes = 0;
   /// Bytes of the value passed to the next layer, of one micro-batch, over all
   /// ranks of the stage (a rank holds 1 / (dp · sequenceCut()) of it).
   std::int64_t boundaryBytes = 0;
@@ -194,6 +198,8 @@ struct Problem {
   std::vector<std::int64_t> extraBytesOfStage = {};
   const CostSource *costs = nullptr;                 ///< not owned
   const CommunicationModel *communication = nullptr; ///< not owned; null: LinkModel
+  /// Of the space, what a layer of this type may take with this dp; null: all of it.
+  std::function<bool(const Layer &, const Strategy &, int dp)> offers = nullptr;
   std::int64_t ranks() const { return cluster.ranks(); }
 };
 

@@ -8,6 +8,8 @@
 //   ZeRO 2   gradients are scattered every micro-batch; parameters as under 1
 //   ZeRO 3   gradients as under 2; parameters are gathered in forward and in backward
 //
+// unless a strategy says otherwise of gradients (`reduceEveryMicroBatch`).
+//
 // What belongs to a micro-batch runs next to the layers around it: gathers one
 // layer ahead, a scatter while the next layer's backward computes. What belongs to
 // a step: the first forward may hide gathers, the last backward the rest.
@@ -28,8 +30,8 @@ struct SharedGradients {
   std::int64_t weightBytes = 0;   ///< of the parameters, in the type that layers read
 };
 
-/// Adds their collectives under a level of ZeRO.
-void addStateCollectives(LayerCost &cost, int zero, const SharedGradients &shared);
+/// Adds their collectives under a strategy's level of ZeRO, with gradients reduced when it says.
+void addStateCollectives(LayerCost &cost, const Strategy &strategy, const SharedGradients &shared);
 
 } // namespace galvatron::search
 

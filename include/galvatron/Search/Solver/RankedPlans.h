@@ -50,8 +50,9 @@ Result<RankedPlans> rankPlans(const Problem &problem, const RankOptions &options
 Result<std::vector<Plan>> listSmallestPlans(const Problem &problem, PricedSettings *settings = nullptr);
 
 /// Plans of one stage in which all layers take the same degrees and the same level of ZeRO, all blocks recompute
-/// everything or none does, and the ends do not: those within `limitSeconds` and the last of the budgets, by rising
-/// time, then memory. Whatever is made of finer plans, none of these should beat it.
+/// everything or none does, and the ends do not: those within `limitSeconds`, by rising time, then memory, but for those
+/// that surely need more than the memory of a device (`LayerCost::certainBytes`). Whatever is made of finer plans, none
+/// of these may beat it. `budgets` do not count.
 Result<std::vector<Plan>> listUniformPlans(const Problem &problem, const RankOptions &options);
 
 } // namespace galvatron::search
