@@ -2,65 +2,16 @@
 #include "runtime/checkpoint/Checkpoint.h"
 #include "runtime/checkpoint/Checksums.h"
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
-#include <sys/stat.h>
-#include <unistd.h>
 
 namespace fs = std::filesystem;
 
 namespace galvatron {
 namespace {
-
-constexpr const char *kModel = "model.safetensors", *kOptimizer = "optimizer.safetensors", *kTraining = "training.json";
-constexpr const char *kOwnFiles[] = {kModel, kOptimizer, kTraining, kTensors, kChecksums};
-
-/// An absolute path without links and trailing slash, so that a name beside it, on the same disk, can be formed.
-fs::path normal(const std::string &folder) {
-  std::error_code error;
-  fs::path path = fs::weakly_canonical(fs::absolute(folder), error);
-  if (error)
-    path = fs::absolute(folder).lexically_normal();
-  return path.has_filename() ? path : path.parent_path();
-}
-
-fs::path partial(const fs::path &folder) { return folder.string() + ".partial"; }
-
-/// Removes a folder that holds at most a checkpoint's files.
-Status removeOwnFiles(const fs::path &folder) {
-  std::error_code error;
-  for (const char *name : kOwnFiles)
-    fs::remove(folder / name, error);
-  fs::remove(folder, error);
-  if (fs::exists(folder))
-    return Status::error(folder.string(), " is in the way of saving; move it elsewhere");
-  return Status::success();
-}
-
-Status makeEmpty(const fs::path &folder) {
-  if (Status status = removeOwnFiles(folder); !status.ok())
-    return status;
-  std::error_code error;
-  fs::create_directories(folder.parent_path(), error);
-  fs::create_directory(folder, error);
-  if (error)
-    return Status::error("cannot create ", folder.string(), ": ", error.message());
-  return Status::success();
-}
-
-Status synchronize(const fs::path &path) {
-  int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  bool good = descriptor >= 0 && fsync(descriptor) == 0;
-  Status status = good ? Status::success() : Status::error("cannot write ", path.string(), ": ", std::strerror(errno));
-  if (descriptor >= 0)
-    close(descriptor);
-  return status;
-}
 
 Status writeTraining(const fs::path &folder, const TrainingState &training) {
   std::ofstream file(folder / kTraining);
@@ -83,55 +34,11 @@ Status readTraining(const fs::path &folder, const std::string &name, TrainingSta
   return Status::success();
 }
 
-/// The new folder takes the old one's name; files that are not a checkpoint's move over.
-Status replaceFolder(const fs::path &fresh, const fs::path &folder) {
-  std::error_code error;
-  if (!fs::exists(folder)) {
-    fs::rename(fresh, folder, error);
-    return error ? Status::error("cannot rename ", fresh.string(), " to ", folder.string(), ": ", error.message())
-                 : synchronize(folder.parent_path());
-  }
-  if (renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, folder.c_str(), RENAME_EXCHANGE) != 0)
-    return Status::error("cannot exchange ", fresh.string(), " and ", folder.string(), ": ", std::strerror(errno));
-  for (const fs::directory_entry &old : fs::directory_iterator(fresh, error)) {
-    fs::path name = old.path().filename();
-    bool isOwn = std::find(std::begin(kOwnFiles), std::end(kOwnFiles), name) != std::end(kOwnFiles);
-    if (!isOwn && !fs::exists(folder / name))
-      fs::rename(old.path(), folder / name, error);
-  }
-  if (Status status = removeOwnFiles(fresh); !status.ok())
-    return status;
-  return synchronize(folder.parent_path());
-}
-
 } // namespace
 
-/// A folder is replaced by a rename: a disk's root has no name to give away, and the shell should not lose its place.
-static bool canBeReplaced(const fs::path &folder) {
-  std::error_code error;
-  fs::path working = normal(fs::current_path(error));
-  struct stat own, above;
-  if (error || stat(folder.c_str(), &own) != 0 || stat(folder.parent_path().c_str(), &above) != 0)
-    return false;
-  bool holdsWorking = std::mismatch(folder.begin(), folder.end(), working.begin(), working.end()).first == folder.end();
-  return !holdsWorking && own.st_dev == above.st_dev;
-}
-
-Status checkSaveFolder(const std::string &name) {
-  fs::path folder = normal(name);
-  if (fs::exists(folder) && !fs::is_directory(folder))
-    return Status::error("--save expects a folder, but ", name, " is a file");
-  if (fs::exists(folder) && !canBeReplaced(folder))
-    return Status::error("--save expects a folder that a new one can replace, but ", name,
-                         " holds the working folder or is a disk of its own; name a folder in it");
-  if (Status status = makeEmpty(partial(folder)); !status.ok())
-    return status;
-  return removeOwnFiles(partial(folder));
-}
-
 Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelState &state, const Carried &carried,
-                      const std::string &name, const TrainingState &training) {
-  fs::path folder = normal(name), fresh = partial(folder);
+                      SaveFolder &folder, const TrainingState &training, std::string &warning) {
+  fs::path fresh = folder.unfinished(training.step);
   bool first = world.rank() == 0;
   Status status = world.agree(first ? makeEmpty(fresh) : Status::success());
   if (!status.ok())
@@ -147,17 +54,18 @@ Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelSta
   status = world.agree(status);
   if (status.ok())
     status = writeChecksums(world, fresh, files);
-  if (first && status.ok())
-    status = replaceFolder(fresh, folder);
   if (first && !status.ok())
     (void)removeOwnFiles(fresh);
+  if (first && status.ok())
+    status = folder.publish(training.step, warning);
   return world.agree(status);
 }
 
-std::string weightsOfCheckpoint(const std::string &folder) { return normal(folder) / kModel; }
+std::string weightsOfCheckpoint(const std::string &folder) { return absoluteFolder(folder) / kModel; }
 
-Status verifyCheckpoint(const World &world, const std::string &name, std::string &warning) {
-  fs::path folder = normal(name);
+/// A checkpoint by its own name. One that has no checksums is taken, with a warning.
+static Status verifyOne(const World &world, const std::string &name, std::vector<std::string> &warnings) {
+  fs::path folder = absoluteFolder(name);
   Status status;
   if (!fs::exists(folder / kTraining))
     status = Status::error(name, " is not a checkpoint: ", (folder / kTraining).string(), " is missing");
@@ -166,13 +74,66 @@ Status verifyCheckpoint(const World &world, const std::string &name, std::string
   if (status.ok())
     status = verifyChecksums(world, folder, {kModel, kTraining}, isThere);
   if (status.ok() && !isThere)
-    warning = name + " has no " + kChecksums + ", so whether its files are whole and of one save was not checked";
+    warnings.push_back(name + " has no " + kChecksums +
+                       ", so whether its files are whole and of one save was not checked");
   return status;
+}
+
+/// The newest of several whose checksums hold.
+static Status findNewest(const World &world, const std::string &name, const std::vector<std::string> &candidates,
+                         LoadedFrom &loaded, std::vector<std::string> &warnings) {
+  for (const std::string &candidate : candidates) {
+    bool isThere = false;
+    Status status = verifyChecksums(world, candidate, {kModel, kTraining}, isThere);
+    if (status.ok() && !isThere)
+      status = Status::error(candidate, " has no ", kChecksums, ", which is written last");
+    if (status.ok()) {
+      loaded.folder = (fs::path(name) / fs::path(candidate).filename()).string();
+      return status;
+    }
+    warnings.push_back("passed over a checkpoint: " + status.message);
+    loaded.passedOver.push_back(candidate);
+  }
+  return Status::error("none of the checkpoints in ", name, " is whole; give another folder, or start without --load");
+}
+
+Status findCheckpoint(const World &world, const std::string &name, bool mayLack, LoadedFrom &loaded,
+                      std::vector<std::string> &warnings) {
+  fs::path folder = absoluteFolder(name);
+  // What the first rank sees, for all: others may look a moment later.
+  std::string seen;
+  if (world.rank() == 0) {
+    if (!hasOwnFiles(folder) && hasOwnFiles(previousOf(folder)))
+      seen = "previous";
+    else if (!hasOwnFiles(folder))
+      for (const StepFolder &step : listStepFolders(folder))
+        seen += step.path.string() + "\n";
+    if (seen.empty() && mayLack && !hasOwnFiles(folder))
+      seen = "nothing";
+  }
+  seen = world.gatherText(seen)[0];
+  if (seen == "nothing")
+    return Status::success();
+  if (seen.empty()) {
+    loaded.folder = name;
+    return verifyOne(world, name, warnings);
+  }
+  if (seen == "previous") {
+    loaded.folder = previousOf(folder).string();
+    warnings.push_back(name + " is not there, but " + loaded.folder +
+                       ", where a save that was stopped put it aside, and which is taken");
+    return verifyOne(world, loaded.folder, warnings);
+  }
+  std::vector<std::string> candidates;
+  std::istringstream lines(seen);
+  for (std::string line; std::getline(lines, line);)
+    candidates.push_back(line);
+  return findNewest(world, name, candidates, loaded, warnings);
 }
 
 Status loadCheckpoint(const ModelState &state, const std::string &name, const Options &options,
                       TrainingState &training) {
-  fs::path folder = normal(name);
+  fs::path folder = absoluteFolder(name);
   Status status = readTraining(folder, name, training);
   if (!status.ok())
     return status;

@@ -6,32 +6,32 @@
 //   DIR/checksums.xxh128        and tensors.json: Checksums.h
 //
 // No file says how the model was divided. A new checkpoint is written beside the old one and takes its place at once,
-// so there is always a whole one; files of others in the folder stay.
+// so there is always a whole one; files of others in the folder stay. With --save-every DIR holds several: SaveFolder.h
 //
 //===------------------------------------------------------------------------------------------===//
 #ifndef GALVATRON_RUNTIME_CHECKPOINT_CHECKPOINT_H
 #define GALVATRON_RUNTIME_CHECKPOINT_CHECKPOINT_H
 
 #include "runtime/checkpoint/Carried.h"
+#include "runtime/checkpoint/SaveFolder.h"
 #include "runtime/checkpoint/Tensors.h"
 #include "runtime/checkpoint/TrainingState.h"
 #include "runtime/core/Options.h"
 
 namespace galvatron {
 
-/// On one rank: whether a checkpoint can be written to `folder`, tried with an empty one.
-Status checkSaveFolder(const std::string &folder);
-
-/// Collective.
+/// Collective; a failure leaves what was there, and nothing of its own. `warning` is of the first rank.
 Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelState &state, const Carried &carried,
-                      const std::string &folder, const TrainingState &training);
+                      SaveFolder &folder, const TrainingState &training, std::string &warning);
 
 /// Where a checkpoint has its weights.
 std::string weightsOfCheckpoint(const std::string &folder);
 
-/// Collective: whether the files of a checkpoint are as they were saved. One that has no checksums is taken, with a
-/// warning.
-Status verifyCheckpoint(const World &world, const std::string &folder, std::string &warning);
+/// Collective: the checkpoint that --load names, itself or the newest in a folder of them whose checksums hold. Those
+/// that are passed over are warnings, and one that has no checksums, which is taken where it is named itself. Where
+/// nothing is there and that may be, `loaded` has no folder.
+Status findCheckpoint(const World &world, const std::string &name, bool mayLack, LoadedFrom &loaded,
+                      std::vector<std::string> &warnings);
 
 /// Reads training.json and this rank's pieces.
 Status loadCheckpoint(const ModelState &state, const std::string &folder, const Options &options,

@@ -65,6 +65,8 @@ struct gvrt_context {
   int64_t step = 0, microBatch = 0;
   /// Number of this step's update, from 1: batches without a label have none.
   int64_t update = 0;
+  /// Why this rank wants to end after the step (core/Ends.h); the ranks agree by it together with their sums.
+  int64_t wantedEnd = 0;
 
   // Communication. Opposite channels between two stages never share a communicator, so that neither waits for the
   // other's order.

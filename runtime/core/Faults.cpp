@@ -1,6 +1,7 @@
 //===- Faults.cpp - a rank that dies takes the others with it, and says why ------------------------===//
 #include "runtime/core/Faults.h"
 #include "runtime/core/Check.h"
+#include "runtime/core/ExitCode.h"
 
 #include <csignal>
 #include <cstdio>
@@ -14,8 +15,8 @@ namespace {
 gvrt_context *faultContext = nullptr;
 
 [[noreturn]] void endAll() {
-  MPI_Abort(MPI_COMM_WORLD, 1);
-  _exit(1);
+  MPI_Abort(MPI_COMM_WORLD, kFailed);
+  _exit(kFailed);
 }
 
 void onFailure(gvrt_context *, const std::string &message) {

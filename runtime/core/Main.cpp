@@ -1,9 +1,11 @@
 //===- Main.cpp - the main of every stage binary ------------------------------------------------------===//
 //
 // Everything that can be wrong is agreed on by all ranks before anything is written or trained; then one rank prints
-// one message and all return 1. After that a rank that cannot go on ends the world (Faults.h).
+// one message and all return
+// kRefused. After that a rank that cannot go on ends the world (Faults.h).
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/core/Ends.h"
 #include "runtime/core/Faults.h"
 #include "runtime/core/Training.h"
 #include "runtime/core/Version.h"
@@ -15,13 +17,13 @@ using namespace galvatron;
 
 namespace {
 
-/// The first message wins on every rank; rank 0 prints it.
-int finish(const World &world, const Status &status) {
+/// The first message wins on every rank; rank 0 prints it. `code` is of a run that was not refused.
+int finish(const World &world, const Status &status, int code = kRefused) {
   if (world.rank() == 0 && !status.ok()) {
     std::fflush(stdout);
     std::fprintf(stderr, "error: %s\n", status.message.c_str());
   }
-  return status.ok() ? 0 : 1;
+  return code;
 }
 
 bool startedByLauncher() {
@@ -59,14 +61,17 @@ int train(const World &world, const gvrt_program &program, Manifest &manifest, c
   if (status = world.agree(status); !status.ok())
     return finish(world, status);
   installFaultHandlers(&context);
+  int code = kRefused;
   {
     Training training(world, manifest, program, options, context, device);
     status = training.prepare();
-    if (status.ok())
+    if (status.ok()) {
       status = training.run();
+      code = training.exitCode();
+    }
   }
   device.hooks->disconnect(&context);
-  return finish(world, status);
+  return finish(world, status, code);
 }
 
 } // namespace
@@ -78,6 +83,7 @@ int gvrt_main(int argc, char **argv, const gvrt_program *program) {
   Status checked = checkProgram(program, manifest);
   if (parsed.ok() && checked.ok() && !startedByLauncher() && answer(options, argv[0], manifest))
     return 0;
+  listenForSignals();
   World world(&argc, &argv);
   Status status = world.agree(parsed.ok() ? checked : parsed);
   if (!status.ok())
@@ -91,7 +97,7 @@ int gvrt_main(int argc, char **argv, const gvrt_program *program) {
     return train(world, *program, manifest, options);
   } catch (const std::exception &error) {
     std::fprintf(stderr, "error: rank %d (stage %lld): %s\n", world.rank(), (long long)manifest.stage, error.what());
-    MPI_Abort(MPI_COMM_WORLD, 1);
-    return 1;
+    MPI_Abort(MPI_COMM_WORLD, kFailed);
+    return kFailed;
   }
 }

@@ -183,6 +183,9 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--eod", integer(o.eod, 0)},
       {"--weights", text(o.weights)},
       {"--save", text(o.save)},
+      {"--save-every", integer(o.saveEvery, 1)},
+      {"--max-seconds", real(o.maxSeconds, 1e-3, kAny, "above 0")},
+      {"--keep", integer(o.keep, 0)},
       {"--load", text(o.load)},
       {"--override", choices(o.overrides, {"shuffle", "seq", "data", "documents", "samples", "split", "data-seed",
                                            "train-samples", "all"})},
@@ -236,6 +239,10 @@ Status Options::parse(int argc, const char *const *argv, Options &options) {
   }
   if (!options.load.empty() && !options.weights.empty())
     return Status::error("--load brings its own weights, so --weights cannot be given too");
+  if (options.saveEvery && options.save.empty())
+    return Status::error("--save-every needs a folder to save to; give --save DIR");
+  if (options.keep && !options.saveEvery)
+    return Status::error("--keep is of the checkpoints that --save-every writes; give both");
   return Status::success();
 }
 

@@ -37,6 +37,9 @@ struct Options {
   bool resetAtDocuments = false;
   int64_t eod = -1; // a token without label, which ends a document; -1: not said
   std::string weights, save, load, dumpGradients, dumpBatches, log;
+  int64_t saveEvery = 0;           // 0: at the end
+  int64_t keep = 0;                // 0: all
+  double maxSeconds = 0;           // 0: no end but --steps
   std::set<std::string> overrides; // what a checkpoint may differ in: words of DataOrder.h
   bool shareGpus = false;
   bool quiet = false, help = false, version = false;

@@ -2,8 +2,13 @@
 #include "runtime/core/Report.h"
 
 #include <cerrno>
+#include <charconv>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fcntl.h>
+#include <filesystem>
+#include <fstream>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -17,17 +22,68 @@ static bool isTerminal() {
   return !std::getenv("OMPI_COMM_WORLD_RANK") && !std::getenv("PMI_RANK") && isatty(STDOUT_FILENO);
 }
 
-Status Report::open(const std::string &path, bool quiet, Report &report) {
+LogFile::~LogFile() {
+  if (file >= 0)
+    close(file);
+}
+
+/// How many bytes of a log stay: the header and the rows up to step `after`.
+static Status findPlace(const std::string &path, int64_t after, int64_t &bytes) {
+  std::ifstream log(path);
+  std::string line, header = LogFile::kHeader;
+  if (!std::getline(log, line) || line + "\n" != header)
+    return Status::error("the log ", path, " begins with '", line.substr(0, 80), "', not with ",
+                         header.substr(0, header.size() - 1), "; name another file");
+  for (bytes = header.size(); std::getline(log, line) && !log.eof(); bytes += line.size() + 1) {
+    int64_t step;
+    auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), step);
+    if (error != std::errc() || end == line.data() + line.size() || *end != ',')
+      return Status::error("the log ", path, " has the row '", line.substr(0, 80),
+                           "' without a step; name another file");
+    if (step > after)
+      break;
+  }
+  return Status::success();
+}
+
+Status LogFile::open(const std::string &newPath, std::optional<int64_t> after) {
+  path = newPath;
+  std::error_code ignored;
+  bool goesOn = after && std::filesystem::is_regular_file(path, ignored) && std::filesystem::file_size(path, ignored);
+  int64_t bytes = 0;
+  if (goesOn)
+    if (Status status = findPlace(path, *after, bytes); !status.ok())
+      return status;
+  file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (goesOn ? 0 : O_TRUNC), 0666);
+  if (file < 0 || (goesOn && ftruncate(file, bytes) != 0))
+    return Status::error("cannot open the log ", path, ": ", std::strerror(errno));
+  pending = goesOn ? "" : kHeader;
+  return Status::success();
+}
+
+Status LogFile::write() {
+  while (!pending.empty()) {
+    ssize_t count = ::write(file, pending.data(), pending.size());
+    if (count < 0 && errno != EINTR)
+      return Status::error("cannot write the log ", path, ": ", std::strerror(errno),
+                           "; its rows are kept and tried again");
+    pending.erase(0, std::max<ssize_t>(count, 0));
+  }
+  return Status::success();
+}
+
+Status LogFile::add(const std::string &row) {
+  pending += row;
+  Status status = write();
+  bool wasFailing = isFailing;
+  isFailing = !status.ok();
+  return wasFailing ? Status::success() : status;
+}
+
+Status Report::open(const std::string &path, std::optional<int64_t> after, bool quiet, Report &report) {
   report.quiet = quiet;
   report.terminal = isTerminal();
-  report.logPath = path;
-  if (path.empty())
-    return Status::success();
-  report.log.reset(std::fopen(path.c_str(), "w"));
-  if (!report.log)
-    return Status::error("cannot open the log ", path, ": ", std::strerror(errno));
-  std::fputs("step,loss,lr,grad_norm,tokens_per_second,peak_bytes\n", report.log.get());
-  return Status::success();
+  return path.empty() ? Status::success() : report.log.open(path, after);
 }
 
 void Report::line(const std::string &text) {
@@ -40,27 +96,32 @@ void Report::line(const std::string &text) {
   std::fflush(stdout);
 }
 
-void Report::warn(const std::string &text) {
+static void tell(const char *kind, const std::string &text) {
   std::fflush(stdout);
-  std::fprintf(stderr, "warning: %s\n", text.c_str());
+  std::fprintf(stderr, "%s: %s\n", kind, text.c_str());
 }
 
+void Report::warn(const std::string &text) { tell("warning", text); }
+
+void Report::error(const std::string &text) { tell("error", text); }
+
 Status Report::step(const StepReport &r) {
-  if (log) {
-    std::fprintf(log.get(), "%lld,%.9g,%.9g,%.9g,%.9g,%lld\n", (long long)r.step, r.loss, r.rate, r.gradientNorm,
-                 r.tokensPerSecond, (long long)r.peakBytes);
-    if (std::fflush(log.get()) != 0)
-      return Status::error("cannot write the log ", logPath, ": ", std::strerror(errno));
+  Status status;
+  if (log.isOpen()) {
+    char row[160];
+    std::snprintf(row, sizeof row, "%lld,%.9g,%.9g,%.9g,%.9g,%lld\n", (long long)r.step, r.loss, r.rate, r.gradientNorm,
+                  r.tokensPerSecond, (long long)r.peakBytes);
+    status = log.add(row);
   }
   int64_t every = terminal || r.last <= 50 ? 1 : r.last / 50;
   if (quiet || (r.step != 1 && r.step != r.last && r.step % every != 0))
-    return Status::success();
+    return status;
   std::fprintf(stdout, "%sstep %lld/%lld  loss %.4f  lr %.3g  grad norm %.4g  %.0f tokens/s  %s%s",
                terminal ? "\r" : "", (long long)r.step, (long long)r.last, r.loss, r.rate, r.gradientNorm,
                r.tokensPerSecond, bytesText(r.peakBytes).c_str(), terminal ? "\033[K" : "\n");
   unfinishedLine = terminal;
   std::fflush(stdout);
-  return Status::success();
+  return status;
 }
 
 std::string bytesText(int64_t bytes) {

@@ -5,8 +5,7 @@
 #include "runtime/core/Status.h"
 
 #include <cstdint>
-#include <cstdio>
-#include <memory>
+#include <optional>
 
 namespace galvatron {
 
@@ -17,26 +16,47 @@ struct StepReport {
   int64_t peakBytes;      // largest of the ranks
 };
 
+/// The rows of --log. What a full disk does not take is kept and tried again with the next row.
+class LogFile {
+public:
+  LogFile() = default;
+  LogFile(const LogFile &) = delete;
+  ~LogFile();
+
+  static constexpr const char *kHeader = "step,loss,lr,grad_norm,tokens_per_second,peak_bytes\n";
+
+  /// `after`: goes on behind the row of that step, without the later rows that are there; else begins anew.
+  Status open(const std::string &path, std::optional<int64_t> after);
+  bool isOpen() const { return file >= 0; }
+  /// An error only of the first row that cannot be written, and again once one could.
+  Status add(const std::string &row);
+
+private:
+  Status write();
+
+  std::string path, pending;
+  int file = -1;
+  bool isFailing = false;
+};
+
 /// Says nothing before it is opened, which only the first rank does.
 class Report {
 public:
-  /// An empty `log` writes none.
-  static Status open(const std::string &log, bool quiet, Report &report);
+  /// An empty `log` writes none; one that is there goes on `after` a step.
+  static Status open(const std::string &log, std::optional<int64_t> after, bool quiet, Report &report);
 
   /// Prints a line unless quiet.
   void line(const std::string &text);
   /// Says on the error stream what may be wrong though the run goes on, quiet or not.
   static void warn(const std::string &text);
+  /// Likewise what failed though the run goes on.
+  static void error(const std::string &text);
   /// A row of the log; a line that overwrites the last one on a terminal, elsewhere a line for at most about fifty
-  /// steps.
+  /// steps. An error of the log is none of the run.
   Status step(const StepReport &report);
 
 private:
-  struct Close {
-    void operator()(FILE *file) const { std::fclose(file); }
-  };
-  std::unique_ptr<FILE, Close> log;
-  std::string logPath;
+  LogFile log;
   bool quiet = true, terminal = false, unfinishedLine = false;
 };
 

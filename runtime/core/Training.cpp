@@ -6,7 +6,6 @@
 #include "runtime/optim/Update.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -42,6 +41,8 @@ Status Training::prepare() {
 }
 
 Status Training::prepareFiles() {
+  if (!options.save.empty())
+    saveFolder.name(options.save, options.saveEvery > 0, options.keep);
   if (world.rank() != 0)
     return Status::success();
   for (const std::string &folder : {options.dumpGradients, options.dumpBatches}) {
@@ -51,10 +52,13 @@ Status Training::prepareFiles() {
     if (!folder.empty() && (error || access(folder.c_str(), W_OK) != 0))
       return Status::error("cannot write to the folder ", folder, ": ", error ? error.message() : std::strerror(errno));
   }
-  if (!options.save.empty())
-    if (Status status = checkSaveFolder(options.save); !status.ok())
+  if (!options.save.empty()) {
+    loaded.step = done.step;
+    if (Status status = saveFolder.open(loaded, warnings); !status.ok())
       return status;
-  return Report::open(options.log, options.quiet, report);
+  }
+  bool goesOn = !options.load.empty();
+  return Report::open(options.log, goesOn ? std::optional(done.step) : std::nullopt, options.quiet, report);
 }
 
 Status Training::prepareDevice() {
@@ -106,21 +110,24 @@ void Training::warnOfUnknownWeights(const std::string &path) {
     warnings.push_back(text);
 }
 
+Status Training::loadFrom() {
+  startFile = weightsOfCheckpoint(loaded.folder);
+  warnOfUnknownWeights(startFile);
+  Status status = loadCheckpoint(state(), loaded.folder, options, done);
+  context.seed = options.seed.value_or(done.seed);
+  startText = "checkpoint " + loaded.folder + ", step " + std::to_string(done.step);
+  return status.ok() ? openCarried(startFile) : status;
+}
+
 Status Training::loadParameters() {
   context.seed = options.seed.value_or(0);
   if (!options.load.empty()) {
-    std::string warning;
-    if (Status status = verifyCheckpoint(world, options.load, warning); !status.ok())
+    bool mayLack = !options.save.empty() && absoluteFolder(options.load) == absoluteFolder(options.save);
+    if (Status status = findCheckpoint(world, options.load, mayLack, loaded, warnings); !status.ok())
       return status;
-    if (!warning.empty())
-      warnings.push_back(warning);
-    warnOfUnknownWeights(weightsOfCheckpoint(options.load));
-    Status status = loadCheckpoint(state(), options.load, options, done);
-    context.seed = options.seed.value_or(done.seed);
-    startFile = weightsOfCheckpoint(options.load);
-    startText = "checkpoint " + options.load + ", step " + std::to_string(done.step);
-    return status.ok() ? openCarried(weightsOfCheckpoint(options.load)) : status;
   }
+  if (!loaded.folder.empty())
+    return loadFrom();
   std::string file = options.weights.empty() ? weightsBesideProgram(manifest) : options.weights;
   if (!options.weights.empty() || fs::exists(file)) {
     startFile = file;
@@ -140,7 +147,7 @@ Status Training::prepareData() {
   firstStep = done.step + 1;
   lastStep = options.steps;
   if (lastStep < firstStep)
-    return Status::error("the checkpoint ", options.load, " is at step ", done.step,
+    return Status::error("the checkpoint ", loaded.folder, " is at step ", done.step,
                          ", so nothing is left to train to ", "step ", options.steps,
                          "; --steps counts from the model's first step: pass --steps ", done.step + options.steps,
                          " for ", options.steps, " more");
@@ -323,23 +330,23 @@ void Training::resumeSettings() {
   done.seed = context.seed;
   done.globalBatch = manifest.globalBatch;
   done.settings = options.updateSettings();
-  if (options.load.empty())
+  if (loaded.folder.empty())
     return;
-  if (std::string text = describeOtherSettings(options.load, saved, done); !text.empty())
+  if (std::string text = describeOtherSettings(loaded.folder, saved, done); !text.empty())
     warnings.push_back(text);
 }
 
 Status Training::resumeData(DataOrder &order) {
   if (done.data) {
-    if (Status status = checkSameData(options.load, *done.data, order, options.overrides); !status.ok())
+    if (Status status = checkSameData(loaded.folder, *done.data, order, options.overrides); !status.ok())
       return status;
     done.samples = goOn(*done.data, done.samples, order);
-  } else if (!options.load.empty()) {
-    warnings.push_back(options.load +
+  } else if (!loaded.folder.empty()) {
+    warnings.push_back(loaded.folder +
                        " does not say in which order, in sequences of what length and on what data it was "
                        "trained; none of them was checked, and the place is taken for the same window");
   }
-  if (int64_t size = order.numWindows(); !options.load.empty() && size > 0 && !order.shuffle && order.isWindows())
+  if (int64_t size = order.numWindows(); !loaded.folder.empty() && size > 0 && !order.shuffle && order.isWindows())
     dataText += ", from token " + std::to_string(order.origin + done.samples % size * order.sequence) + " on";
   done.data = order;
   return Status::success();
@@ -372,6 +379,8 @@ void Training::introduce() {
   text << "parameters  " << number(elements) << " in " << catalog.entries().size() << " tensors";
   if (frozenTensors)
     text << ", of which " << number(frozenElements) << " in " << frozenTensors << " are frozen";
+  if (!options.load.empty() && loaded.folder.empty())
+    startText += "; nothing is in " + options.load + " yet, so this run begins anew";
   text << "; rank 0 allocates " << number(manifest.arenaBytes) << " bytes (" << bytesText(manifest.arenaBytes) << ")\n"
        << "start       " << startText << "\n"
        << "data        " << dataText << "\n"
@@ -448,8 +457,8 @@ Status Training::explainNotFinite(const Status &error, int64_t number, double ra
     remedy = isFresh ? "; nothing was updated yet, so look at what is computed there, and at " + start : remedy;
   else if (isFresh)
     remedy = ", as it was at the start; check " + start;
-  else if (origin.areMoments && !options.load.empty())
-    remedy = ", and so are its moments; check the optimizer.safetensors of " + options.load;
+  else if (origin.areMoments && !loaded.folder.empty())
+    remedy = ", and so are its moments; check the optimizer.safetensors of " + loaded.folder;
   else
     remedy = ", since the update of step " + std::to_string(number - 1) + remedy;
   return Status::error(error.message, ": ", origin.text, remedy);
@@ -462,6 +471,7 @@ static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t n
     total.squares += rank.squares;
     total.labels = std::max(total.labels, rank.labels);
     total.peakBytes = std::max(total.peakBytes, rank.peakBytes);
+    total.wantedEnd = std::max(total.wantedEnd, rank.wantedEnd);
   }
   // The loss first: where it is not finite, no gradient is.
   for (auto [value, what] :
@@ -476,7 +486,8 @@ static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t n
 Status Training::update(int64_t number, double rate, StepSums &total) {
   if (device.hooks->update)
     return addUp(device.hooks->update(&context), context.devices, number, total);
-  StepSums own{ownLoss(), squareSum(context, device, manifest, arena), ownLabels(), context.peakBytes};
+  StepSums own{ownLoss(), squareSum(context, device, manifest, arena), ownLabels(), context.peakBytes,
+               context.wantedEnd};
   if (Status status = addUp(world.gather(own), context.devices, number, total); !status.ok())
     return status;
   if (total.labels == 0)
@@ -487,8 +498,26 @@ Status Training::update(int64_t number, double rate, StepSums &total) {
   return Status::success();
 }
 
+static double secondsSince(std::chrono::steady_clock::time_point time) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - time).count();
+}
+
+int64_t Training::wantedEnd(Clock::time_point stepStart) const {
+  int64_t signal = signalThatCame();
+  if (signal != kNoEnd || options.maxSeconds == 0 || world.rank() != 0)
+    return signal;
+  // Room for another step and a save of the length of those that were; a first save at 200 MB/s.
+  constexpr double kBytesPerSecond = 200e6, kReserve = 1.5;
+  int64_t elements = 0;
+  for (const Catalog::Entry &entry : catalog.entries())
+    elements += entry.numElements();
+  double saving = options.save.empty() ? 0 : longestSave >= 0 ? longestSave : elements * 12 / kBytesPerSecond;
+  double step = std::max(longestStep, secondsSince(stepStart));
+  return secondsSince(started) + kReserve * (step + saving) >= options.maxSeconds ? kTimeIsUp : kNoEnd;
+}
+
 Status Training::step(int64_t number) {
-  auto start = std::chrono::steady_clock::now();
+  Clock::time_point start = Clock::now();
   context.step = number;
   context.update = done.updates + 1;
   Status status = options.dumpBatches.empty() || world.rank() != 0
@@ -506,30 +535,68 @@ Status Training::step(int64_t number) {
       return status;
   }
   StepSums sums;
-  if (status = update(number, rate, sums); !status.ok())
+  context.wantedEnd = wantedEnd(start);
+  if (status = update(number, rate, sums); !status.ok()) {
+    code = kNotFinite;
     return explainNotFinite(status, number, rate);
+  }
   done.step = number;
   done.updates += sums.labels != 0;
   done.samples += manifest.globalBatch;
-  double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  end = sums.wantedEnd;
+  double seconds = secondsSince(start);
+  longestStep = number <= firstStep + 1 ? seconds : std::max(longestStep, seconds); // the first one also tunes
   if (world.rank() != 0)
     return Status::success();
   double tokens = (double)manifest.globalBatch * (double)manifest.sequence;
   status = report.step({number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes});
   if (!status.ok())
-    context.onFailure(&context, status.message); // the others are in the next step already
-  return status;
+    report.error(status.message);
+  return Status::success();
+}
+
+void Training::save() {
+  std::string warning;
+  Clock::time_point start = Clock::now();
+  Status status = saveCheckpoint(world, catalog, state(), carried, saveFolder, done, warning);
+  longestSave = std::max(longestSave, secondsSince(start));
+  saveFailed = !status.ok();
+  if (status.ok())
+    savedStep = done.step;
+  if (world.rank() != 0)
+    return;
+  if (!warning.empty())
+    report.warn(warning);
+  if (status.ok())
+    report.line("saved       " + options.save + ", step " + std::to_string(done.step));
+  else
+    report.error("step " + std::to_string(done.step) + " was not saved: " + status.message);
+}
+
+void Training::tellEnd() {
+  std::string text = endName(end) + " after step " + std::to_string(done.step);
+  if (world.rank() != 0)
+    return;
+  if (options.save.empty())
+    report.warn("ended by " + text + "; nothing was saved, as there is no --save");
+  else if (!saveFailed)
+    report.line("ended       by " + text + "; run again with --load " + options.save);
 }
 
 Status Training::run() {
-  for (int64_t number = firstStep; number <= lastStep; ++number)
+  code = kFailed;
+  for (int64_t number = firstStep; number <= lastStep && end == kNoEnd; ++number) {
     if (Status status = step(number); !status.ok())
       return status;
-  if (!options.save.empty()) {
-    if (Status status = saveCheckpoint(world, catalog, state(), carried, options.save, done); !status.ok())
-      return status;
-    report.line("saved       " + options.save + ", step " + std::to_string(done.step));
+    if (isSaveDue())
+      save();
   }
+  if (!options.save.empty() && savedStep != done.step && (!saveFailed || !isSaveDue()))
+    save();
+  bool isEarly = done.step < lastStep;
+  if (isEarly)
+    tellEnd();
+  code = saveFailed ? kNotSaved : isEarly ? kEnded : kSuccess;
   conclude();
   return Status::success();
 }

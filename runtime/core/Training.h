@@ -3,12 +3,16 @@
 #define GALVATRON_RUNTIME_CORE_TRAINING_H
 
 #include "runtime/checkpoint/Checkpoint.h"
+#include "runtime/core/Ends.h"
+#include "runtime/core/ExitCode.h"
 #include "runtime/core/Report.h"
 #include "runtime/core/Timetable.h"
 #include "runtime/data/Batches.h"
 #include "runtime/data/GptSamples.h"
 #include "runtime/data/RowSamples.h"
 #include "runtime/data/Windows.h"
+
+#include <chrono>
 
 namespace galvatron {
 
@@ -24,8 +28,12 @@ public:
   /// Checks what can be checked before the first step, allocates the arena, brings the start values.
   Status prepare();
   Status run();
+  /// Of the process, once `run` is through.
+  int exitCode() const { return code; }
 
 private:
+  using Clock = std::chrono::steady_clock;
+
   Status prepareDevice();
   Status prepareArena();
   Status prepareGroups();
@@ -46,6 +54,8 @@ private:
   /// Notes how this run updates parameters; warns where a checkpoint's did otherwise.
   void resumeSettings();
   Status prepareFiles();
+  /// The checkpoint that --load names, if there is one.
+  Status loadFrom();
   void introduce();
   Status step(int64_t number);
   /// Issues the entries of one timetable.
@@ -56,8 +66,15 @@ private:
   Status explainNotFinite(const Status &error, int64_t number, double rate);
   /// Every rank's sums, then the update if they are good; `total` is what all ranks know together.
   Status update(int64_t number, double rate, StepSums &total);
+  /// Why this rank wants to end after the step that began then.
+  int64_t wantedEnd(Clock::time_point stepStart) const;
   double ownLoss();
   double ownLabels();
+  bool isSaveDue() const { return options.saveEvery && done.step % options.saveEvery == 0; }
+  /// A failure is told, and the run goes on.
+  void save();
+  /// Tells why the run ended early, and what to do.
+  void tellEnd();
   void conclude();
   ModelState state() { return {context, device, manifest, arena}; }
 
@@ -71,10 +88,17 @@ private:
   char *arena = nullptr;
   Catalog catalog;
   Carried carried; // on the first rank
+  SaveFolder saveFolder;
+  LoadedFrom loaded;
   std::optional<Batches> batches;
   Report report;
   TrainingState done; // at start, then after each step
-  int64_t firstStep = 1, lastStep = 0, residentAtStart = 0;
+  int64_t firstStep = 1, lastStep = 0, residentAtStart = 0, savedStep = -1;
+  int code = kSuccess;
+  bool saveFailed = false; // the last one
+  int64_t end = kNoEnd;    // why the run ends after this step, on which all ranks agree
+  Clock::time_point started = Clock::now();
+  double longestStep = 0, longestSave = -1;   // seconds; of the first rank; -1: none yet
   std::string startText, startFile, dataText; // startFile: where weights are from; empty if drawn
   std::vector<std::string> warnings;          // of the preparation
 };

@@ -89,7 +89,7 @@ std::vector<StepSums> update(gvrt_context *context) {
   UpdatePlan &plan = *state.update;
   context->entry = "the captured step or its update";
   launchSquares(state.compute, plan);
-  launchOwnSums(state.compute, plan, (double)context->peakBytes);
+  launchOwnSums(state.compute, plan, (double)context->peakBytes, (double)context->wantedEnd);
   GVRT_CUDA(context, cudaGetLastError());
   const RankSums *all = plan.own;
   if (ncclComm_t world = state.communication->world) {
@@ -110,7 +110,7 @@ std::vector<StepSums> update(gvrt_context *context) {
   std::vector<StepSums> sums;
   for (int rank = 0; rank < context->ranks; ++rank)
     sums.push_back({plan.hostAll[rank].loss, plan.hostAll[rank].squares, plan.hostAll[rank].labels,
-                    (int64_t)plan.hostAll[rank].peakBytes});
+                    (int64_t)plan.hostAll[rank].peakBytes, (int64_t)plan.hostAll[rank].wantedEnd});
   return sums;
 }
 

@@ -17,7 +17,7 @@ namespace galvatron::cuda {
 
 /// One rank's sums as they travel: StepSums in doubles (bytes are exact up to 2^53).
 struct RankSums {
-  double loss, squares, labels, peakBytes;
+  double loss, squares, labels, peakBytes, wantedEnd;
 };
 
 /// What all ranks' sums decide, and the numbers of this step's update, each rounded to f32 once.
@@ -80,7 +80,7 @@ void setScalars(gvrt_context *context, double rate);
 /// partials[c] = Σ g² of counted chunk c, in f64.
 void launchSquares(cudaStream_t stream, const UpdatePlan &plan);
 /// *own = this rank's share.
-void launchOwnSums(cudaStream_t stream, const UpdatePlan &plan, double peakBytes);
+void launchOwnSums(cudaStream_t stream, const UpdatePlan &plan, double peakBytes, double wantedEnd);
 /// *verdict from the sums of `ranks` ranks.
 void launchVerdict(cudaStream_t stream, const UpdatePlan &plan, int ranks);
 void launchUpdate(cudaStream_t stream, const UpdatePlan &plan);

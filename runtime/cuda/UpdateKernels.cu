@@ -67,7 +67,8 @@ __global__ void __launch_bounds__(kThreads)
 
 /// One block.
 __global__ void ownSums(const double *partials, int64_t numPartials, const LossTerm *losses, int64_t numLosses,
-                        const float *const *totals, int64_t numTotals, double peakBytes, RankSums *own) {
+                        const float *const *totals, int64_t numTotals, double peakBytes, double wantedEnd,
+                        RankSums *own) {
   double sum = 0;
   for (int64_t i = threadIdx.x; i < numPartials; i += blockDim.x)
     sum += partials[i];
@@ -81,7 +82,7 @@ __global__ void ownSums(const double *partials, int64_t numPartials, const LossT
     double labels = numTotals > 0 ? 0 : -1;
     for (int64_t i = 0; i < numTotals; ++i)
       labels += fabsf(*totals[i]);
-    *own = {loss, sum, labels, peakBytes};
+    *own = {loss, sum, labels, peakBytes, wantedEnd};
   }
 }
 
@@ -199,9 +200,9 @@ void launchSquares(cudaStream_t stream, const UpdatePlan &plan) {
     squares<<<plan.numCounted, kThreads, 0, stream>>>(plan.tensors, plan.chunks, plan.partials);
 }
 
-void launchOwnSums(cudaStream_t stream, const UpdatePlan &plan, double peakBytes) {
+void launchOwnSums(cudaStream_t stream, const UpdatePlan &plan, double peakBytes, double wantedEnd) {
   ownSums<<<1, 1024, 0, stream>>>(plan.partials, plan.numCounted, plan.losses, plan.numLosses, plan.totals,
-                                  plan.numTotals, peakBytes, plan.own);
+                                  plan.numTotals, peakBytes, wantedEnd, plan.own);
 }
 
 void launchVerdict(cudaStream_t stream, const UpdatePlan &plan, int ranks) {

@@ -18,7 +18,7 @@ def stages(models):
 
 def failed(compiled, *options) -> str:
     result = compiled.launch("--quiet", *options)
-    assert result.returncode == 1, result.stderr
+    assert result.returncode == 72, result.stderr
     assert result.stderr.count("error:") == 1, result.stderr
     return result.stderr
 

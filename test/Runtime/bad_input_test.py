@@ -1,6 +1,6 @@
 """Every bad input to a stage binary: one message, exit code 1 on every rank, nothing left behind.
 
-    python bad_input_test.py <toy-stage> <launch.in>
+    python bad_input_test.py <toy-stage> <launch.in> <bad-disk>
 """
 
 import array
@@ -128,7 +128,7 @@ class BadInputTest(ProgramFixture):
         self.program((2, 2, 1, 2))
         file = self.path("tokens.bin")
         self.option_fails("tokens.bin", "--save", file)
-        self.option_fails("cannot create .*tokens.bin/deeper.partial", "--save", file + "/deeper")
+        self.option_fails("cannot create .*tokens.bin/deeper.lock: Not a directory", "--save", file + "/deeper")
         for folder in (".", "/", os.path.dirname(os.getcwd()), "/proc"):
             self.option_fails("--save expects a folder that a new one can replace, but .*; name a folder in it", "--save", folder)
         self.option_fails("cannot open the log .*tokens.bin/log", "--log", file + "/log")
@@ -257,4 +257,4 @@ class BadInputTest(ProgramFixture):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + sys.argv[3:], verbosity=2)
+    unittest.main(argv=sys.argv[:1] + sys.argv[4:], verbosity=2)

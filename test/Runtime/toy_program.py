@@ -1,6 +1,7 @@
 """Folders with the stage binary of ToyStage.cpp, ways to run them under mpirun, and its model written out.
 
-The tests beside this file are called with two arguments, the binary and the launch script's template; plain Python.
+The tests beside this file are called with the binary, the launch script's template and the library of BadDisk.cpp;
+plain Python.
 """
 
 import array
@@ -13,10 +14,11 @@ import sys
 
 from stage_programs import ENVIRONMENT, FolderFixture, adamw, write_tensors
 
-TOY, LAUNCH = sys.argv[1:3]
+TOY, LAUNCH, BAD_DISK = sys.argv[1:4]
 BATCH, SEQ, VOCABULARY, HIDDEN = 8, 8, 16, 6
 # stages, dp, tp, micro-batches
 PLANS = [(1, 1, 1, 1), (1, 2, 1, 2), (1, 1, 2, 2), (2, 1, 1, 4), (2, 2, 1, 2), (1, 2, 2, 1), (2, 2, 2, 2)]
+HEADER = "step,loss,lr,grad_norm,tokens_per_second,peak_bytes"
 SHAPES = {"table.weight": [VOCABULARY, HIDDEN], "head.weight": [VOCABULARY, HIDDEN], "head.bias": [VOCABULARY]}
 
 
@@ -89,20 +91,35 @@ class ProgramFixture(FolderFixture):
             os.chmod(os.path.join(folder, "launch"), 0o755)
         return folder
 
-    def mpirun(self, command, cwd=None):
+    def mpirun(self, command, cwd=None, environment=None):
         return subprocess.run(
-            command, env=ENVIRONMENT, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120
+            list(map(str, command)),
+            env=ENVIRONMENT | (environment or {}),
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
         )
 
-    def train(self, plan, *options, word=""):
-        """Runs a plan by its launch script; the rows of its log, as text."""
-        log = self.path("log.csv")
-        result = self.mpirun([self.program(plan, word) + "/launch", *map(str, options), "--log", log])
-        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+    def launch(self, plan, *options, word="", code=0, environment=None):
+        """Runs a plan by its launch script."""
+        result = self.mpirun([self.program(plan, word) + "/launch", *options], environment=environment)
         self.output, self.errors = result.stdout, result.stderr
-        with open(log) as file:
-            lines = file.read().split()
-        self.assertEqual(lines[0], "step,loss,lr,grad_norm,tokens_per_second,peak_bytes")
+        self.assertEqual(result.returncode, code, result.stdout + result.stderr)
+
+    def train(self, plan, *options, word=""):
+        """Likewise; the rows of its log, as text, which begins anew."""
+        log = self.path("log.csv")
+        if os.path.exists(log):
+            os.remove(log)
+        self.launch(plan, *options, "--log", log, word=word)
+        return self.log(log)
+
+    def log(self, path):
+        with open(path) as file:
+            lines = file.read().splitlines() or [HEADER]
+        self.assertEqual(lines[0], HEADER)
         return [line.split(",") for line in lines[1:]]
 
     def rows(self, step):

@@ -1,6 +1,6 @@
 """The hand-written stage binary trains as its model does, under every plan; checkpoints, data, memory, launch.
 
-    python training_test.py <toy-stage> <launch.in>
+    python training_test.py <toy-stage> <launch.in> <bad-disk>
 """
 
 import array
@@ -212,4 +212,4 @@ class TrainingTest(ProgramFixture):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + sys.argv[3:], verbosity=2)
+    unittest.main(argv=sys.argv[:1] + sys.argv[4:], verbosity=2)

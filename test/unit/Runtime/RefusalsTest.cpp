@@ -85,12 +85,11 @@ TEST_F(RefusalsTest, EntriesThatNameWhatIsNotThere) {
 }
 
 TEST_F(RefusalsTest, ALogOnAFullDisk) {
-  Report report;
-  ASSERT_TRUE(Report::open("/dev/full", /*quiet=*/true, report).ok());
-  EXPECT_EQ(
-      report.step({.step = 1, .last = 1, .loss = 0, .rate = 0, .gradientNorm = 0, .tokensPerSecond = 0, .peakBytes = 0})
-          .message,
-      "cannot write the log /dev/full: No space left on device");
+  LogFile log;
+  ASSERT_TRUE(log.open("/dev/full", std::nullopt).ok());
+  EXPECT_EQ(log.add("1\n").message,
+            "cannot write the log /dev/full: No space left on device; its rows are kept and tried again");
+  EXPECT_TRUE(log.add("2\n").ok()); // told once
 }
 
 TEST_F(RefusalsTest, AFileThatBecameShorter) {

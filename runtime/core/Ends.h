@@ -1,0 +1,29 @@
+//===- Ends.h - signals that ask a run to end after the step -----------------------------------===//
+//
+// SIGTERM, SIGUSR1 and SIGINT to any rank; a second SIGINT ends the process at once. mpirun answers SIGTERM and SIGINT
+// by killing its ranks two seconds later, so `launch` blocks them in it: they then stay pending there, for us to see.
+//
+//===-------------------------------------------------------------------------------------------===//
+#ifndef GALVATRON_RUNTIME_CORE_ENDS_H
+#define GALVATRON_RUNTIME_CORE_ENDS_H
+
+#include <cstdint>
+#include <string>
+
+namespace galvatron {
+
+/// Why a run ends early: a signal's number, or the time of --max-seconds. Of several ranks' the largest counts.
+inline constexpr int64_t kNoEnd = 0, kTimeIsUp = 1000;
+
+/// From here on signals are heard. Before MPI starts.
+void listenForSignals();
+
+/// The signal that came so far, to this process or pending on its parent; else kNoEnd.
+int64_t signalThatCame();
+
+/// "SIGTERM", "--max-seconds"
+std::string endName(int64_t reason);
+
+} // namespace galvatron
+
+#endif

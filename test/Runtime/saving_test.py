@@ -1,0 +1,205 @@
+"""Checkpoints on the way: which stay, which are taken, who may write them, and what a disk may do meanwhile.
+
+    python saving_test.py <toy-stage> <launch.in> <bad-disk>
+"""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import unittest
+
+from toy_program import BAD_DISK, ProgramFixture
+
+ONE, FOUR = (1, 1, 1, 1), (2, 2, 1, 2)
+
+
+class SavingTest(ProgramFixture):
+    def setUp(self):
+        self.dir = self.path("run")
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def options(self, *more):
+        return ["--data", self.path("tokens.bin"), "--lr", 0.05, "--seed", 3, "--shuffle", *more]
+
+    def save(self, steps, *more, plan=FOUR, every=2, **how):
+        self.launch(plan, *self.options("--steps", steps, "--save", self.dir, "--save-every", every, *more), **how)
+
+    def steps(self):
+        return sorted(name for name in os.listdir(self.dir))
+
+    def damage(self, step, name="model.safetensors"):
+        os.truncate(f"{self.dir}/step_{step:06}/{name}", 300)
+
+    def assertSame(self, step, folder):
+        for name in ("model.safetensors", "optimizer.safetensors", "training.json"):
+            with open(f"{self.dir}/step_{step:06}/{name}", "rb") as a, open(f"{folder}/{name}", "rb") as b:
+                self.assertEqual(a.read(), b.read())
+
+    def test_every_few_steps_and_at_the_end(self):
+        whole, log = self.path("whole"), self.path("run.csv")
+        expected = self.train(FOUR, *self.options("--steps", 7, "--save", whole))
+        self.save(5, "--log", log)
+        self.assertEqual(self.steps(), ["latest", "step_000002", "step_000004", "step_000005"])
+        self.assertEqual(os.readlink(self.dir + "/latest"), "step_000005")
+        for step in (2, 4, 5):
+            command = ["xxh128sum", "-c", "checksums.xxh128"]
+            subprocess.run(command, cwd=f"{self.dir}/step_{step:06}", stdout=subprocess.DEVNULL, check=True)
+        # The newest of them, and the log goes on; so it does from an earlier one.
+        self.save(7, "--load", self.dir, "--log", log, "--keep", 2)
+        self.assertIn("/step_000005, step 5\n", self.output)
+        self.assertEqual(self.steps(), ["latest", "step_000006", "step_000007"])
+        self.assertSame(7, whole)
+        self.assertEqual([row[:4] for row in self.log(log)], [row[:4] for row in expected])
+        with open(log, "a") as file:
+            file.write("8,1.25,0")  # a row that a full disk cut off
+        self.launch(FOUR, *self.options("--steps", 7, "--load", self.dir + "/step_000006", "--log", log))
+        self.assertEqual([row[:4] for row in self.log(log)], [row[:4] for row in expected])
+        # Another plan takes the link.
+        self.launch(ONE, *self.options("--steps", 8, "--load", self.dir + "/latest", "--log", log))
+        self.assertEqual([row[0] for row in self.log(log)], list("12345678"))
+
+    def test_the_newest_that_is_whole_is_taken(self):
+        whole = self.path("whole of six")
+        self.launch(ONE, *self.options("--steps", 6, "--save", whole))
+        self.save(6)
+        self.damage(6)
+        os.remove(self.dir + "/step_000004/checksums.xxh128")
+        os.mkdir(self.dir + "/step_000008")  # empty: nobody's
+        self.launch(FOUR, *self.options("--steps", 3, "--load", self.dir))
+        self.assertRegex(self.errors, "warning: passed over a checkpoint: .*step_000006/model.safetensors")
+        self.assertRegex(self.errors, "warning: passed over a checkpoint: .*step_000004 has no checksums.xxh128, which is written last")
+        self.assertIn("step_000002, step 2\n", self.output)
+        # What was passed over is replaced when its turn comes.
+        self.save(6, "--load", self.dir)
+        self.assertEqual(self.steps(), ["latest", "step_000002", "step_000004", "step_000006", "step_000008"])
+        self.launch(ONE, *self.options("--steps", 7, "--load", self.dir))
+        self.assertEqual(self.errors, "")
+        for step in (2, 4, 6):
+            self.damage(step)
+        self.launch(FOUR, *self.options("--steps", 7, "--load", self.dir), code=1)
+        self.assertRegex(self.errors, "error: none of the checkpoints in .*run is whole; give another folder")
+
+    def test_a_requeued_job_keeps_its_command(self):
+        self.save(2, "--load", self.dir)
+        self.assertRegex(self.output, "random values, seed 3; nothing is in .*/run yet, so this run begins anew")
+        self.save(4, "--load", self.dir)
+        self.assertIn("step_000002, step 2\n", self.output)
+        shutil.rmtree(self.dir)
+        for steps in (1, 2):
+            self.launch(ONE, *self.options("--steps", steps, "--load", self.dir, "--save", self.dir))
+        self.assertIn("steps 2 to 2\n", self.output)
+
+    def refuses(self, message, *options):
+        before = self.steps()
+        self.launch(FOUR, *self.options(*options), code=1)
+        self.assertRegex(self.errors, message)
+        self.assertEqual(self.errors.count("error: "), 1)
+        self.assertEqual(self.steps(), before)
+
+    def test_checkpoints_that_the_run_does_not_go_on_from(self):
+        self.save(4)
+        several = ["--save", self.dir, "--save-every", 2, "--steps", 9]
+        other = "holds checkpoints that this run does not go on from, as step_000004; pass --load .*/run to go on"
+        self.refuses(other, *several)
+        self.refuses(other, "--save", self.dir)
+        later = "holds later checkpoints than step 2, which this run goes on from, as step_000004; pass --load .*/run"
+        self.refuses(later, *several, "--load", self.dir + "/step_000002")
+        shutil.rmtree(self.dir)
+        self.launch(ONE, *self.options("--steps", 2, "--save", self.dir))
+        self.refuses("holds checkpoints that this run does not go on from, as .*/run; pass", *several)
+        os.mkdir(self.dir + "/latest")
+        self.refuses("latest is no link, but saving makes one; move it elsewhere", *several, "--load", self.dir)
+
+    def test_files_of_others_stay(self):
+        self.save(2)
+        with open(self.dir + "/step_000002/notes.txt", "w") as file:
+            file.write("kept")
+        self.save(6, "--load", self.dir, "--keep", 1)
+        self.assertEqual(self.steps(), ["latest", "step_000002", "step_000006"])
+        self.assertEqual(os.listdir(self.dir + "/step_000002"), ["notes.txt"])
+
+    def test_options_that_need_each_other(self):
+        self.launch(ONE, "--save-every", 2, code=1)
+        self.assertIn("--save-every needs a folder to save to; give --save DIR", self.errors)
+        self.launch(ONE, "--keep", 2, "--save", self.dir, code=1)
+        self.assertIn("--keep is of the checkpoints that --save-every writes; give both", self.errors)
+
+    def test_one_run_at_a_time(self):
+        os.mkdir(self.dir)
+        busy = "error: another run saves into .*/run now; let it end, or name another folder"
+        for name, options in (("run/.lock", ["--save-every", 2]), ("run.lock", [])):
+            with open(self.path(name), "w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                for more in ([], ["--save-every", 2]):
+                    self.refuses(busy, "--save", self.dir, "--steps", 2, *more)
+            # A lock that nobody holds any more is none.
+            self.launch(FOUR, *self.options("--save", self.dir, "--steps", 2, *options))
+            self.assertFalse(os.path.exists(self.path(name)))
+            shutil.rmtree(self.dir)
+            os.mkdir(self.dir)
+
+    def test_a_disk_that_cannot_exchange_folders(self):
+        disk = {"LD_PRELOAD": BAD_DISK}
+        self.launch(FOUR, *self.options("--steps", 1, "--save", self.dir))
+        with open(self.dir + "/config.json", "w") as file:
+            file.write("{}")
+        self.launch(FOUR, *self.options("--steps", 2, "--load", self.dir, "--save", self.dir), environment=disk)
+        self.assertIn("config.json", self.steps())
+        self.assertFalse(os.path.exists(self.dir + ".previous"))
+        # Killed between the two renames: what was put aside is found.
+        os.rename(self.dir, self.dir + ".previous")
+        self.launch(FOUR, *self.options("--steps", 3, "--load", self.dir))
+        self.assertRegex(self.errors, "warning: .*/run is not there, but .*run.previous, where a save that was stopped")
+        self.launch(FOUR, *self.options("--steps", 3, "--load", self.dir, "--save", self.dir), environment=disk)
+        self.launch(FOUR, *self.options("--steps", 4, "--load", self.dir))
+        self.assertIn(", step 3\n", self.output)
+        self.assertFalse(os.path.exists(self.dir + ".previous"))
+        # What cannot take the old one's place stays beside it.
+        os.makedirs(self.dir + ".previous/of others")
+        options = self.options("--steps", 4, "--load", self.dir, "--save", self.dir)
+        self.launch(FOUR, *options, environment=disk, code=73)
+        self.assertRegex(self.errors, "run.previous is in the way of saving; .*; what was saved is in .*/run.partial\n")
+        for name, step in (("run", 3), ("run.partial", 4)):
+            self.launch(FOUR, *self.options("--steps", 5, "--load", self.path(name)))
+            self.assertIn(f", step {step}\n", self.output)
+        for name in ("run.previous", "run.partial"):
+            shutil.rmtree(self.path(name))
+
+    def test_a_full_disk_ends_nothing(self):
+        sign = self.path("full")
+        disk = {"LD_PRELOAD": BAD_DISK, "DISK_IS_FULL": sign}
+        self.save(2)
+        with open(sign, "w"):
+            self.save(5, "--load", self.dir, environment=disk, code=73)
+        for step in (4, 5):
+            message = f"error: step {step} was not saved: cannot write .*No space left on device\n"
+            self.assertRegex(self.errors, message)
+        self.assertEqual(self.errors.count("error: "), 2)
+        self.assertEqual(self.steps(), ["latest", "step_000002"])
+        self.assertIn("step 5/5", self.output)
+        os.remove(sign)
+        self.save(5, "--load", self.dir, environment=disk)
+        self.assertEqual(self.steps(), ["latest", "step_000002", "step_000004", "step_000005"])
+
+    def test_logs(self):
+        log, save = self.path("own.csv"), self.path("for the log")
+        self.launch(FOUR, *self.options("--steps", 1, "--save", save, "--log", "/dev/full"))
+        message = "error: cannot write the log /dev/full: No space left on device; its rows are kept and tried again\n"
+        self.assertEqual(self.errors, message)
+        go_on = self.options("--steps", 3, "--load", save, "--log", log)
+        for text, message in [
+            ("step,loss\n1,2\n", "the log .*own.csv begins with 'step,loss', not with step,loss,lr,.*; name another file"),
+            ("step,loss,lr,grad_norm,tokens_per_second,peak_bytes\none,2\n", "the log .* has the row 'one,2' without a"),
+        ]:
+            with open(log, "w") as file:
+                file.write(text)
+            self.launch(FOUR, *go_on, code=1)
+            self.assertRegex(self.errors, message)
+            with open(log) as file:
+                self.assertEqual(file.read(), text)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[4:], verbosity=2)
