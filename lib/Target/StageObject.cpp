@@ -6,7 +6,7 @@
 #include "dialects/Exec/Exec.h"
 #include "galvatron/Conversion/Passes.h"
 #include "galvatron/Transforms/Passes.h"
-#include "runtime/api/GalvatronRuntime.h"
+#include "runtime/api/Abi.h"
 
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
@@ -122,7 +122,7 @@ void ProgramBuilder::build(const std::string &manifest, const std::string &kerne
     kernelsData = constant(llvm::ConstantDataArray::getString(context, kernels), "kernels");
   int64_t kernelsBytes = kernels.empty() ? 0 : kernels.size() + 1;
   llvm::Constant *program =
-      llvm::ConstantStruct::getAnon({number(GVRT_ABI_VERSION), manifestData, functionsData, number(functions.size()),
+      llvm::ConstantStruct::getAnon({number(kAbi), manifestData, functionsData, number(functions.size()),
                                      tableData, number(table.size()), kernelsData, number(kernelsBytes)});
   buildMain(constant(program, "program"));
 }

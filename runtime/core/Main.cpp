@@ -1,10 +1,10 @@
 //===- Main.cpp - the main of every stage binary ------------------------------------------------------===//
 //
 // Everything that can be wrong is agreed on by all ranks before anything is written or trained; then one rank prints
-// one message and all return
-// kRefused. After that a rank that cannot go on ends the world (Faults.h).
+// one message and all return kRefused. After that a rank that cannot go on ends the world (Faults.h).
 //
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/api/Abi.h"
 #include "runtime/core/Ends.h"
 #include "runtime/core/Faults.h"
 #include "runtime/core/Training.h"
@@ -36,17 +36,17 @@ bool startedByLauncher() {
 /// --help and --version; true if there was nothing else to do.
 bool answer(const Options &options, const char *program, const Manifest &manifest) {
   if (options.version)
-    std::printf("galvatron-opt %s, %s stage %lld of %lld, ABI %d\n", kVersion, manifest.model.c_str(),
-                (long long)manifest.stage, (long long)manifest.stages, GVRT_ABI_VERSION);
+    std::printf("galvatron-opt %s, %s stage %lld of %lld, ABI %s\n", kVersion, manifest.model.c_str(),
+                (long long)manifest.stage, (long long)manifest.stages, abiText(kAbi).c_str());
   else if (options.help)
     std::fputs(Options::helpText(program).c_str(), stdout);
   return options.version || options.help;
 }
 
 Status checkProgram(const gvrt_program *program, Manifest &manifest) {
-  if (program->abi_version != GVRT_ABI_VERSION)
-    return Status::error("this program was compiled for runtime ABI ", program->abi_version,
-                         ", but the runtime has ABI ", GVRT_ABI_VERSION, "; compile it again");
+  if (program->abi_version != kAbi)
+    return Status::error("this program was compiled for runtime ABI ", abiText(program->abi_version),
+                         ", but the runtime has ABI ", abiText(kAbi), "; compile it again");
   return Manifest::parse(program->manifest, manifest);
 }
 

@@ -14,6 +14,7 @@
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "CudaKernels.h"
+#include "runtime/api/Abi.h"
 #include "runtime/api/Functions.h"
 
 #include <filesystem>
@@ -41,7 +42,7 @@ public:
 
   gvrt_program program() {
     text = manifest.str();
-    return {GVRT_ABI_VERSION, text.c_str(),
+    return {galvatron::kAbi,  text.c_str(),
             kFunctions,       (int64_t)std::size(kFunctions),
             timetable.data(), (int64_t)timetable.size(),
             kKernels,         (int64_t)sizeof kKernels};

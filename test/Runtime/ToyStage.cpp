@@ -8,10 +8,11 @@
 // under any plan of stages × (dp, tp), tp cutting w and b by rows (the vocabulary). The plan is read from plan.txt
 // beside the binary ("stages dp tp micro-batches [word]"), the stage's number from the end of the binary's name. A word
 // makes the program break in step 2: "segfault", "nan" (the loss), "gradient" (its first bias' is NaN) or "mpi" on the
-// last rank; or be wrong itself: "twice" (both stages count the first parameter), "large" (its arena), "lost" (a file of
-// weights that is not there), "undrawn" (the bias has no initial values).
+// last rank; or be wrong itself: "twice" (both stages count the first parameter), "large" (its arena), "lost" (a file
+// of weights that is not there), "undrawn" (the bias has no initial values).
 //
 //===-----------------------------------------------------------------------------------------===//
+#include "runtime/api/Abi.h"
 #include "runtime/api/Functions.h"
 #include "runtime/core/Context.h"
 
@@ -84,9 +85,14 @@ public:
 
   gvrt_program program() {
     text = manifest.str();
-    return {
-        GVRT_ABI_VERSION,          text.c_str(),        kFunctions, (int64_t)std::size(kFunctions), timetable.data(),
-        (int64_t)timetable.size(), /*kernels=*/nullptr, 0};
+    return {galvatron::kAbi + (plan.word == "old"),
+            text.c_str(),
+            kFunctions,
+            (int64_t)std::size(kFunctions),
+            timetable.data(),
+            (int64_t)timetable.size(),
+            /*kernels=*/nullptr,
+            0};
   }
 
 private:
@@ -113,7 +119,8 @@ private:
   }
   std::string localDimension(int64_t extent) const { return "[" + subAxis(extent, -1) + "]"; }
   std::string vocabularyDimension() const {
-    return plan.tp > 1 ? "[" + subAxis(plan.tp, tpAxis()) + ", " + subAxis(columns, -1) + "]" : localDimension(kVocabulary);
+    return plan.tp > 1 ? "[" + subAxis(plan.tp, tpAxis()) + ", " + subAxis(columns, -1) + "]"
+                       : localDimension(kVocabulary);
   }
   /// P of the vocabulary.
   std::vector<int64_t> vocabularyWords() const {
@@ -135,9 +142,9 @@ private:
     parameters << "], \"placement\": [" << placement[0];
     if (placement.size() > 1)
       parameters << ", " << placement[1];
-    parameters << "]" << (init.empty() ? "" : ", \"init\": " + init) << ", \"parameter\": " << p.value << ", \"gradient\": " << p.gradient
-               << ", \"first_moment\": " << first << ", \"second_moment\": " << second << ", \"count\": " << count
-               << "}";
+    parameters << "]" << (init.empty() ? "" : ", \"init\": " + init) << ", \"parameter\": " << p.value
+               << ", \"gradient\": " << p.gradient << ", \"first_moment\": " << first
+               << ", \"second_moment\": " << second << ", \"count\": " << count << "}";
     return p;
   }
 
@@ -267,10 +274,10 @@ private:
       manifest << plan.tp;
     manifest << "], \"schedule\": \"gpipe\", \"global_batch\": " << kBatch
              << ", \"micro_batches\": " << plan.microBatches << ", \"sequence\": " << kSequence
-             << ", \"vocabulary\": " << kVocabulary << ", \"model\": \"toy\", \"arena_bytes\": "
-             << (plan.word == "large" ? int64_t(1) << 62 : arena)
-             << (plan.word == "lost" ? ", \"weights\": \"toy.safetensors\"" : "")
-             << ", \"parameters\": [" << parameters.str() << "], \"inputs\": [" << inputs.str() << "], \"losses\": [";
+             << ", \"vocabulary\": " << kVocabulary
+             << ", \"model\": \"toy\", \"arena_bytes\": " << (plan.word == "large" ? int64_t(1) << 62 : arena)
+             << (plan.word == "lost" ? ", \"weights\": \"toy.safetensors\"" : "") << ", \"parameters\": ["
+             << parameters.str() << "], \"inputs\": [" << inputs.str() << "], \"losses\": [";
     if (last)
       manifest << "{\"offset\": " << loss << ", \"partial_axes\": [" << (plan.dp > 1 ? "0" : "") << "]}";
     manifest << "], \"groups\": [{\"axes\": [" << (plan.dp > 1 ? "0" : "") << "]}, {\"axes\": ["

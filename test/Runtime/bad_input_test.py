@@ -53,6 +53,11 @@ class BadInputTest(ProgramFixture):
         self.assertRegex(result.stderr, r"rank 1 \(stage 1\) was given other options than rank 0")
         self.assertNotEqual(result.returncode, 0)
 
+    def test_compiled_for_other_functions(self):
+        self.program((2, 2, 1, 2), "old")
+        message = r"compiled for runtime ABI (3\.[0-9a-f]{8}), but the runtime has ABI (?!\1)3\.[0-9a-f]{8}; compile it again"
+        self.fails([(2, 0), (2, 1)], message, word="old")
+
     def option_fails(self, message, *options):
         self.fails([(2, 0), (2, 1)], message, options)
 

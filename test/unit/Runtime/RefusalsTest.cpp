@@ -1,6 +1,7 @@
 // What the runtime says to a program or a device that it cannot serve: types, indices, memory, entries, a full disk.
 #include "RuntimeFixture.h"
 
+#include "runtime/api/Abi.h"
 #include "runtime/comm/Pieces.h"
 #include "runtime/core/Report.h"
 #include "runtime/core/Timetable.h"
@@ -69,7 +70,7 @@ TEST_F(RefusalsTest, EntriesThatNameWhatIsNotThere) {
     std::vector<int64_t> words = entry;
     words.insert(words.end(), entry.begin(), entry.end());
     words[entry.size() + word] = value;
-    gvrt_program program = {GVRT_ABI_VERSION, "", functions, 1, words.data(), (int64_t)words.size(), nullptr, 0};
+    gvrt_program program = {kAbi, "", functions, 1, words.data(), (int64_t)words.size(), nullptr, 0};
     return Timetable(program, manifest).check().message;
   };
   EXPECT_EQ(check(GVRT_ENTRY_MICRO_BATCH, 0), "");
