@@ -9,7 +9,8 @@
 // beside the binary ("stages dp tp micro-batches [word]"), the stage's number from the end of the binary's name. A word
 // makes the program break in step 2: "segfault", "nan" (the loss), "gradient" (its first bias' is NaN) or "mpi" on the
 // last rank; or be wrong itself: "twice" (both stages count the first parameter), "large" (its arena), "lost" (a file
-// of weights that is not there), "undrawn" (the bias has no initial values).
+// of weights that is not there), "undrawn" (the bias has no initial values), "old" (compiled
+// for other functions).
 //
 //===-----------------------------------------------------------------------------------------===//
 #include "runtime/api/Abi.h"
