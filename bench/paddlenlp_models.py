@@ -4,8 +4,9 @@
     python bench/paddlenlp_models.py -o bench/results/paddlenlp_models
 
 For each model and number of devices: export and import without weights, then search and lowering of all stages, timed
-together (wall, and seconds that all cores computed, which is what it takes on a machine that does other things too); step, exact bytes of the fullest rank and what binds, as `--explain` says it. Where nothing fits, numbers of
-devices twice as large are tried until one does, and that one is named. Writes paddlenlp_models.md and .json.
+together (wall, and seconds that all cores computed, which is what it takes on a machine that does other things too);
+step, exact bytes of the fullest rank and what binds, as `--explain` says it. Where nothing fits, the refusal names how
+many devices do. Writes paddlenlp_models.md and .json.
 """
 
 from __future__ import annotations
@@ -94,12 +95,8 @@ def plan_model(model: Model) -> list[dict]:
         program = import_model(model.config, BATCH, model.sequence, Path(folder))
         for devices in model.devices:
             row = {"model": model.name} | plan(program, devices)
-            larger = devices
-            while "refused" in row and "enough" not in row and larger < 4096:
-                larger *= 2
-                found = plan(program, larger)
-                if "refused" not in found:
-                    row["enough"] = larger
+            if enough := re.search(r"or use (\d+) ranks, which are enough", row.get("refused", "")):
+                row["enough"] = int(enough.group(1))
             rows.append(row)
             print(json.dumps(row), file=sys.stderr, flush=True)
     return rows

@@ -1,6 +1,7 @@
 // One search for the budget; when nothing fits, more of them find the figure to name: the search succeeds with it, and
 // fails with a byte less.
 #include "BudgetSearch.h"
+#include "EnoughRanks.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -78,6 +79,9 @@ static const search::PlannedLayer *findLargestLayer(const search::Plan &plan, in
 search::Result<BudgetAnswer> BudgetSearch::refuse(search::Plan smallest, int64_t bytes) {
   if (std::optional<search::Error> error = addReasons(smallest))
     return *error;
+  search::Result<std::optional<search::Cluster>> larger = findEnoughRanks(problem, options, lowered);
+  if (!larger)
+    return larger.error();
   int stage = getFullestStage(smallest);
   llvm::raw_string_ostream text(answer.message);
   text << "no strategy fits " << search::formatBytes(double(budget)) << " per device; the smallest plan needs " << bytes
@@ -85,8 +89,12 @@ search::Result<BudgetAnswer> BudgetSearch::refuse(search::Plan smallest, int64_t
   if (const search::PlannedLayer *largest = findLargestLayer(smallest, stage))
     text << ", largest layer '" << largest->path << "' with " << search::describe(largest->strategy, largest->dp);
   text << ", " << smallest.microBatches
-       << " micro-batches); raise the budget to --memory=" << search::formatBudget(bytes)
-       << ", or use more ranks or a smaller batch";
+       << " micro-batches); raise the budget to --memory=" << search::formatBudget(bytes) << ", or use ";
+  if (const std::optional<search::Cluster> &cluster = *larger) {
+    answer.enoughRanks = cluster->ranks();
+    text << answer.enoughRanks << " ranks, which are enough, or ";
+  }
+  text << "a smaller batch";
   return std::move(answer);
 }
 

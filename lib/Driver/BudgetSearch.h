@@ -18,6 +18,8 @@ struct BudgetAnswer {
   std::optional<search::Plan> refused;
   /// Without a plan: a budget with which the search succeeds, though not with a byte less; 0: none is known.
   int64_t smallestBudget = 0;
+  /// Without a plan: ranks of such devices, in whole nodes where one is full, that a plan fits; 0: none is known.
+  int64_t enoughRanks = 0;
   /// Pipelines and micro-batch counts in the space, and of these, searched to the end; over all searches.
   int64_t candidates = 0, candidatesOpened = 0;
 };

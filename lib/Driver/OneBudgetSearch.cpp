@@ -138,6 +138,13 @@ std::optional<search::Error> OneBudgetSearch::halve() {
   return std::nullopt;
 }
 
+search::Result<bool> OneBudgetSearch::hasPlan() {
+  search::Result<FoundPlan> best = searchByEstimate();
+  if (!best)
+    return best.error();
+  return best->fits(memory);
+}
+
 search::Result<FoundPlan> OneBudgetSearch::run() {
   search::Result<FoundPlan> best = searchByEstimate();
   if (!best || !best->plan)

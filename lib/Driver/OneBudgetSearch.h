@@ -44,6 +44,9 @@ public:
   /// found. Error: an inconsistent problem.
   search::Result<FoundPlan> run();
 
+  /// Instead of `run`: only whether some plan fits. Where the answer is no, one may have been missed.
+  search::Result<bool> hasPlan();
+
   int64_t getNumCandidates() const { return candidates; }
   int64_t getNumOpened() const { return candidatesOpened; }
 

@@ -191,6 +191,27 @@ TEST(BudgetSearch, the_budget_it_names_is_enough_and_a_byte_less_is_not) {
   }
 }
 
+TEST(BudgetSearch, the_ranks_it_names_are_enough) {
+  int named = 0;
+  for (unsigned seed = 0; seed < 8; ++seed) {
+    RandomCosts costs(seed);
+    FakeLowering lower{.share = 0.7, .spread = 0.6};
+    int64_t least = answerOf(problemOf(costs, 1000), lower).smallestBudget;
+    Problem problem = problemOf(costs, least * 3 / 4);
+    BudgetAnswer answer = answerOf(problem, lower);
+    ASSERT_FALSE(answer.plan);
+    if (!answer.enoughRanks)
+      continue;
+    ++named;
+    EXPECT_GT(answer.enoughRanks, problem.ranks());
+    EXPECT_THAT(answer.message, HasSubstr("or use " + std::to_string(answer.enoughRanks) + " ranks, which are enough"));
+    problem.cluster.devicesPerNode = std::min<int64_t>(answer.enoughRanks, 8);
+    problem.cluster.nodes = answer.enoughRanks / problem.cluster.devicesPerNode;
+    EXPECT_TRUE(answerOf(problem, lower).plan);
+  }
+  EXPECT_GE(named, 3);
+}
+
 TEST(BudgetSearch, a_plan_that_cannot_be_lowered_is_handed_back) {
   RandomCosts costs(1);
   BudgetAnswer answer = answerOf(problemOf(costs, kPlenty), [](const Plan &) { return std::nullopt; });
