@@ -13,15 +13,6 @@ namespace fs = std::filesystem;
 namespace galvatron {
 namespace {
 
-Status writeTraining(const fs::path &folder, const TrainingState &training) {
-  std::ofstream file(folder / kTraining);
-  file << training.toText();
-  file.close();
-  if (!file)
-    return Status::error("cannot write ", (folder / kTraining).string());
-  return synchronize(folder / kTraining);
-}
-
 Status readTraining(const fs::path &folder, const std::string &name, TrainingState &training) {
   std::ifstream file(folder / kTraining);
   if (!file)
@@ -50,10 +41,12 @@ Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelSta
     files.push_back(kOptimizer);
   }
   if (first && status.ok())
-    status = writeTraining(fresh, training);
+    status = writeText(fresh / kTraining, training.toText());
   status = world.agree(status);
   if (status.ok())
     status = writeChecksums(world, fresh, files);
+  if (first && status.ok())
+    status = synchronize(fresh);
   if (first && !status.ok())
     (void)removeOwnFiles(fresh);
   if (first && status.ok())
@@ -66,8 +59,9 @@ std::string weightsOfCheckpoint(const std::string &folder) { return absoluteFold
 /// A checkpoint by its own name. One that has no checksums is taken, with a warning.
 static Status verifyOne(const World &world, const std::string &name, std::vector<std::string> &warnings) {
   fs::path folder = absoluteFolder(name);
-  Status status;
-  if (!fs::exists(folder / kTraining))
+  bool hasTraining = false;
+  Status status = lookFor(folder / kTraining, hasTraining);
+  if (status.ok() && !hasTraining)
     status = Status::error(name, " is not a checkpoint: ", (folder / kTraining).string(), " is missing");
   status = world.agree(status);
   bool isThere = false;
@@ -79,16 +73,20 @@ static Status verifyOne(const World &world, const std::string &name, std::vector
   return status;
 }
 
+/// A folder's name in itself.
+static const fs::path kItself = ".";
+
 /// The newest of several whose checksums hold.
 static Status findNewest(const World &world, const std::string &name, const std::vector<std::string> &candidates,
                          LoadedFrom &loaded, std::vector<std::string> &warnings) {
-  for (const std::string &candidate : candidates) {
+  for (const std::string &own : candidates) {
+    std::string candidate = absoluteFolder((fs::path(name) / own).string());
     bool isThere = false;
     Status status = verifyChecksums(world, candidate, {kModel, kTraining}, isThere);
     if (status.ok() && !isThere)
       status = Status::error(candidate, " has no ", kChecksums, ", which is written last");
     if (status.ok()) {
-      loaded.folder = (fs::path(name) / fs::path(candidate).filename()).string();
+      loaded.folder = own == kItself ? name : (fs::path(name) / own).string();
       return status;
     }
     warnings.push_back("passed over a checkpoint: " + status.message);
@@ -97,38 +95,52 @@ static Status findNewest(const World &world, const std::string &name, const std:
   return Status::error("none of the checkpoints in ", name, " is whole; give another folder, or start without --load");
 }
 
+/// The names in a folder of the checkpoints that --load may take, a line each; `wasMoved` if they are where a save put
+/// them aside.
+static Status listCandidates(const fs::path &folder, bool &wasMoved, std::string &lines) {
+  std::vector<StepFolder> list;
+  if (Status status = listCheckpoints(folder, list); !status.ok())
+    return status;
+  wasMoved = list.empty() && !hasOwnFiles(folder) && hasOwnFiles(previousOf(folder));
+  if (wasMoved)
+    if (Status status = listCheckpoints(previousOf(folder), list); !status.ok())
+      return status;
+  for (const StepFolder &step : list)
+    lines += (step.path == folder || step.path == previousOf(folder) ? kItself : step.path.filename()).string() + "\n";
+  return Status::success();
+}
+
 Status findCheckpoint(const World &world, const std::string &name, bool mayLack, LoadedFrom &loaded,
                       std::vector<std::string> &warnings) {
-  fs::path folder = absoluteFolder(name);
   // What the first rank sees, for all: others may look a moment later.
+  fs::path folder = absoluteFolder(name);
+  Status status;
   std::string seen;
+  bool wasMoved = false, begins = false;
   if (world.rank() == 0) {
-    if (!hasOwnFiles(folder) && hasOwnFiles(previousOf(folder)))
-      seen = "previous";
-    else if (!hasOwnFiles(folder))
-      for (const StepFolder &step : listStepFolders(folder))
-        seen += step.path.string() + "\n";
-    if (seen.empty() && mayLack && !hasOwnFiles(folder))
-      seen = "nothing";
+    status = listCandidates(folder, wasMoved, seen);
+    begins = seen.empty() && mayLack && !hasOwnFiles(folder);
   }
+  if (status = world.agree(status); !status.ok())
+    return status;
+  wasMoved = world.gather(char(wasMoved))[0];
+  begins = world.gather(char(begins))[0];
   seen = world.gatherText(seen)[0];
-  if (seen == "nothing")
+  if (begins)
     return Status::success();
-  if (seen.empty()) {
-    loaded.folder = name;
-    return verifyOne(world, name, warnings);
-  }
-  if (seen == "previous") {
-    loaded.folder = previousOf(folder).string();
-    warnings.push_back(name + " is not there, but " + loaded.folder +
+  std::string whole = wasMoved ? previousOf(folder).string() : name;
+  if (wasMoved)
+    warnings.push_back(name + " is not there, but " + whole +
                        ", where a save that was stopped put it aside, and which is taken");
-    return verifyOne(world, loaded.folder, warnings);
-  }
   std::vector<std::string> candidates;
   std::istringstream lines(seen);
   for (std::string line; std::getline(lines, line);)
     candidates.push_back(line);
-  return findNewest(world, name, candidates, loaded, warnings);
+  bool isOne = candidates.empty() || (candidates.size() == 1 && candidates[0] == kItself);
+  if (!isOne)
+    return findNewest(world, whole, candidates, loaded, warnings);
+  loaded.folder = whole;
+  return verifyOne(world, whole, warnings);
 }
 
 Status loadCheckpoint(const ModelState &state, const std::string &name, const Options &options,

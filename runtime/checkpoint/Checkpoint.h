@@ -20,16 +20,17 @@
 
 namespace galvatron {
 
-/// Collective; a failure leaves what was there, and nothing of its own. `warning` is of the first rank.
+/// Collective; a failure leaves what was there, and nothing of its own but where a whole checkpoint
+/// could not take its place: SaveFolder::publish. `warning` is of the first rank.
 Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelState &state, const Carried &carried,
                       SaveFolder &folder, const TrainingState &training, std::string &warning);
 
 /// Where a checkpoint has its weights.
 std::string weightsOfCheckpoint(const std::string &folder);
 
-/// Collective: the checkpoint that --load names, itself or the newest in a folder of them whose checksums hold. Those
-/// that are passed over are warnings, and one that has no checksums, which is taken where it is named itself. Where
-/// nothing is there and that may be, `loaded` has no folder.
+/// Collective: the checkpoint that --load names, itself or the newest in a folder of them, itself among them, whose
+/// checksums hold. Those that are passed over are warnings, and one that has no checksums, which is taken where it is
+/// named itself. Where nothing is there and that may be, `loaded` has no folder.
 Status findCheckpoint(const World &world, const std::string &name, bool mayLack, LoadedFrom &loaded,
                       std::vector<std::string> &warnings);
 

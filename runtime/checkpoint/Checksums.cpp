@@ -6,6 +6,7 @@
 //===-------------------------------------------------------------------------------------------===//
 #include "runtime/checkpoint/Checksums.h"
 #include "galvatron/Support/Safetensors.h"
+#include "runtime/core/Files.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -123,21 +124,6 @@ Status hashFile(const std::string &path, FileHashes &hashes) {
   return status;
 }
 
-Status writeText(const fs::path &path, const std::string &text) {
-  int file = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  bool good = file >= 0;
-  for (size_t done = 0; good && done < text.size();) {
-    ssize_t count = write(file, text.data() + done, text.size() - done);
-    good = count > 0 || (count < 0 && errno == EINTR);
-    done += std::max<ssize_t>(count, 0);
-  }
-  good = good && fsync(file) == 0;
-  Status status = good ? Status::success() : Status::error("cannot write ", path.string(), ": ", std::strerror(errno));
-  if (file >= 0)
-    close(file);
-  return status;
-}
-
 /// From the hashes of all ranks.
 Status writeBoth(const fs::path &folder, const std::vector<std::string> &all) {
   Texts wholes;
@@ -203,7 +189,10 @@ std::string describeDamage(const fs::path &folder, const std::string &name, cons
 
 Status verifyFile(const fs::path &folder, const std::string &name, const Texts &checksums) {
   fs::path path = folder / name;
-  if (!fs::exists(path))
+  bool isThere = false;
+  if (Status status = lookFor(path, isThere); !status.ok())
+    return status;
+  if (!isThere)
     return Status::error(path.string(), " is missing, but ", kChecksums,
                          " names it; copy the whole checkpoint again, or take another");
   FileHashes now;
@@ -238,7 +227,8 @@ Status verifyChecksums(const World &world, const std::string &folder, const std:
                        bool &isThere) {
   fs::path path = fs::path(folder) / kChecksums;
   Texts checksums;
-  isThere = fs::exists(path);
+  if (Status status = lookTogether(world, path, isThere); !status.ok())
+    return status;
   Status status = isThere ? readChecksums(path, checksums) : Status::success();
   for (const std::string &name : required)
     if (status.ok() && isThere && !checksums.contains(name))

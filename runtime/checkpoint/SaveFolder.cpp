@@ -1,6 +1,7 @@
 //===- SaveFolder.cpp - folders of checkpoints: names, replacing, locking, keeping --------------===//
 #include "runtime/checkpoint/SaveFolder.h"
 #include "runtime/checkpoint/Checksums.h"
+#include "runtime/checkpoint/TrainingState.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -8,8 +9,11 @@
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
+#include <fstream>
+#include <limits>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <tuple>
 #include <unistd.h>
 
 namespace fs = std::filesystem;
@@ -18,7 +22,7 @@ namespace galvatron {
 namespace {
 
 constexpr const char *kOwnFiles[] = {kModel, kOptimizer, kTraining, kTensors, kChecksums};
-constexpr const char *kLatest = "latest", *kLock = ".lock", *kStep = "step_";
+constexpr const char *kLatest = "latest", *kLock = ".lock", *kStep = "step_", *kPartial = ".partial";
 
 fs::path with(const fs::path &folder, const char *ending) { return folder.string() + ending; }
 
@@ -36,12 +40,18 @@ bool isOwnFile(const fs::path &name) {
   return std::find(std::begin(kOwnFiles), std::end(kOwnFiles), name) != std::end(kOwnFiles);
 }
 
+void add(std::string &warning, const std::string &text) { warning += (warning.empty() ? "" : "; ") + text; }
+
 /// Files that are not a checkpoint's move on to the folder that took the old one's place.
-void moveOthers(const fs::path &old, const fs::path &folder) {
-  std::error_code error;
-  for (const fs::directory_entry &entry : fs::directory_iterator(old, error))
-    if (fs::path name = entry.path().filename(); !isOwnFile(name) && !fs::exists(folder / name))
-      fs::rename(entry.path(), folder / name, error);
+Status moveOthers(const fs::path &old, const fs::path &folder) {
+  std::vector<fs::path> paths;
+  Status status = listFolder(old, paths);
+  for (const fs::path &path : paths) {
+    std::error_code error;
+    if (fs::path to = folder / path.filename(); !isOwnFile(path.filename()) && !fs::exists(to, error) && !error)
+      fs::rename(path, to, error);
+  }
+  return status;
 }
 
 Status renameFolder(const fs::path &from, const fs::path &to) {
@@ -51,14 +61,15 @@ Status renameFolder(const fs::path &from, const fs::path &to) {
                : Status::success();
 }
 
-/// The new folder takes the old one's name. Where the disk cannot exchange both, the old one has another name for a
-/// moment: killed then, the next run finds it there.
-Status replaceFolder(const fs::path &fresh, const fs::path &folder) {
-  if (!fs::exists(folder)) {
-    Status status = renameFolder(fresh, folder);
-    return status.ok() ? synchronize(folder.parent_path()) : status;
-  }
-  fs::path old = fresh;
+/// The new folder takes the old one's name, which then is `old`, "" where there was none. Where the disk cannot
+/// exchange both, the old one has another name for a moment: killed then, the next run finds it there.
+Status takePlace(const fs::path &fresh, const fs::path &folder, fs::path &old) {
+  bool isThere = false;
+  if (Status status = lookFor(folder, isThere); !status.ok())
+    return status;
+  if (!isThere)
+    return renameFolder(fresh, folder);
+  old = fresh;
   if (renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, folder.c_str(), RENAME_EXCHANGE) != 0) {
     old = previousOf(folder);
     Status status = removeOwnFiles(old);
@@ -71,10 +82,26 @@ Status replaceFolder(const fs::path &fresh, const fs::path &folder) {
       return status;
     }
   }
-  Status status = synchronize(folder.parent_path());
-  moveOthers(old, folder);
+  return Status::success();
+}
+
+/// Once the new folder has the name, it is the checkpoint: what fails then is a warning.
+Status replaceFolder(const fs::path &fresh, const fs::path &folder, std::string &warning) {
+  fs::path old;
+  if (Status status = takePlace(fresh, folder, old); !status.ok())
+    return status;
+  if (Status status = synchronize(folder.parent_path()); !status.ok())
+    add(warning, status.message);
+  if (old.empty())
+    return Status::success();
+  if (Status status = moveOthers(old, folder); !status.ok())
+    add(warning, status.message);
   Status removed = removeOwnFiles(old);
-  return status.ok() ? removed : status;
+  if (!removed.ok() && hasOwnFiles(old))
+    add(warning, removed.message);
+  else if (!removed.ok() && old != fresh) // what is still open there; the next save takes the folder
+    (void)renameFolder(old, fresh);
+  return Status::success();
 }
 
 /// A folder is replaced by a rename: a disk's root has no name to give away, and the shell should not lose its place.
@@ -92,9 +119,12 @@ bool canBeReplaced(const fs::path &folder) {
 
 fs::path absoluteFolder(const std::string &folder) {
   std::error_code error;
-  fs::path path = fs::weakly_canonical(fs::absolute(folder), error);
+  fs::path absolute = fs::absolute(folder, error);
+  if (error) // the working folder was removed
+    absolute = folder;
+  fs::path path = fs::weakly_canonical(absolute, error);
   if (error)
-    path = fs::absolute(folder).lexically_normal();
+    path = absolute.lexically_normal();
   return path.has_filename() ? path : path.parent_path();
 }
 
@@ -115,9 +145,10 @@ Status removeOwnFiles(const fs::path &folder) {
 }
 
 Status makeEmpty(const fs::path &folder) {
-  if (Status status = removeOwnFiles(folder); !status.ok())
-    return status;
+  Status removed = removeOwnFiles(folder);
   std::error_code error;
+  if (!removed.ok() && (hasOwnFiles(folder) || !fs::is_directory(folder, error)))
+    return removed;
   fs::create_directories(folder.parent_path(), error);
   fs::create_directory(folder, error);
   if (error)
@@ -125,29 +156,38 @@ Status makeEmpty(const fs::path &folder) {
   return Status::success();
 }
 
-Status synchronize(const fs::path &path) {
-  int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  // There are disks that cannot do this for folders, and then need not.
-  bool good = descriptor >= 0 && (fsync(descriptor) == 0 || errno == EINVAL || errno == ENOTSUP);
-  Status status = good ? Status::success() : Status::error("cannot write ", path.string(), ": ", std::strerror(errno));
-  if (descriptor >= 0)
-    close(descriptor);
-  return status;
-}
-
 bool StepFolder::isFinished() const {
   std::error_code error;
   return fs::exists(path / kChecksums, error);
 }
 
-std::vector<StepFolder> listStepFolders(const fs::path &folder) {
-  std::vector<StepFolder> list;
-  std::error_code error;
-  for (const fs::directory_entry &entry : fs::directory_iterator(folder, error))
-    if (int64_t step = stepOf(entry.path().filename()); step >= 0 && hasOwnFiles(entry.path()))
-      list.push_back({entry.path(), step});
-  std::sort(list.begin(), list.end(), [](const StepFolder &a, const StepFolder &b) { return a.step > b.step; });
-  return list;
+/// By training.json; beyond all where that cannot be read.
+static int64_t savedStep(const fs::path &folder) {
+  std::ifstream file(folder / kTraining);
+  std::ostringstream text;
+  text << file.rdbuf();
+  TrainingState training;
+  return TrainingState::parse(text.str(), training).ok() ? training.step : std::numeric_limits<int64_t>::max();
+}
+
+Status listCheckpoints(const fs::path &folder, std::vector<StepFolder> &list) {
+  std::vector<fs::path> paths;
+  if (Status status = listFolder(folder, paths); !status.ok())
+    return status;
+  for (const fs::path &path : paths)
+    if (int64_t step = stepOf(path.filename()); step >= 0 && hasOwnFiles(path))
+      list.push_back({path, step});
+  // Weights alone are none.
+  bool hasTraining = false, hasChecksums = false;
+  Status status = lookFor(folder / kTraining, hasTraining);
+  if (status.ok())
+    status = lookFor(folder / kChecksums, hasChecksums);
+  if (hasTraining || hasChecksums)
+    list.push_back({folder, savedStep(folder)});
+  std::sort(list.begin(), list.end(), [](const StepFolder &a, const StepFolder &b) {
+    return std::tie(a.step, a.path) > std::tie(b.step, b.path);
+  });
+  return status;
 }
 
 std::string stepName(int64_t step) {
@@ -236,29 +276,40 @@ void SaveFolder::name(const std::string &newName, bool newSeveral, int64_t newKe
 fs::path SaveFolder::target(int64_t step) const { return several ? folder / stepName(step) : folder; }
 
 Status SaveFolder::open(const LoadedFrom &loaded, std::vector<std::string> &warnings) {
-  if (fs::exists(folder) && !fs::is_directory(folder))
+  bool isThere = false;
+  if (Status status = lookFor(folder, isThere); !status.ok())
+    return status;
+  std::error_code error;
+  if (isThere && !fs::is_directory(folder, error))
     return Status::error("--save expects a folder, but ", given, " is a file");
   Status status = several ? openSeveral(warnings) : openOne(warnings);
   return status.ok() ? checkOthers(loaded) : status;
 }
 
-Status SaveFolder::openOne(std::vector<std::string> &warnings) {
-  if (fs::exists(folder) && !canBeReplaced(folder))
-    return Status::error("--save expects a folder that a new one can replace, but ", given,
-                         " holds the working folder or is a disk of its own; name a folder in it");
-  std::error_code error;
-  fs::create_directories(folder.parent_path(), error);
+Status SaveFolder::takeLock(const fs::path &path, const fs::path &other, std::vector<std::string> &warnings) {
   std::string warning;
-  Status status = lock.take(with(folder, kLock), given, warning);
+  Status status = lock.take(path, given, warning);
   if (!warning.empty())
     warnings.push_back(warning);
-  if (status.ok() && FileLock::isHeld(folder / kLock))
+  if (status.ok() && FileLock::isHeld(other))
     status = Status::error("another run saves into ", given, " now; let it end, or name another folder");
-  if (status.ok() && !fs::exists(folder) && fs::exists(previousOf(folder)))
+  return status;
+}
+
+Status SaveFolder::openOne(std::vector<std::string> &warnings) {
+  std::error_code error;
+  if (fs::exists(folder, error) && !canBeReplaced(folder))
+    return Status::error("--save expects a folder that a new one can replace, but ", given,
+                         " holds the working folder or is a disk of its own; name a folder in it");
+  fs::create_directories(folder.parent_path(), error);
+  Status status = takeLock(with(folder, kLock), folder / kLock, warnings);
+  if (status.ok() && !fs::exists(folder, error) && !error && fs::exists(previousOf(folder), error))
     status = renameFolder(previousOf(folder), folder);
   if (status.ok())
-    status = makeEmpty(with(folder, ".partial"));
-  return status.ok() ? removeOwnFiles(with(folder, ".partial")) : status;
+    status = makeEmpty(with(folder, kPartial));
+  if (status.ok())
+    (void)removeOwnFiles(with(folder, kPartial)); // but for files of others
+  return status;
 }
 
 Status SaveFolder::openSeveral(std::vector<std::string> &warnings) {
@@ -266,17 +317,12 @@ Status SaveFolder::openSeveral(std::vector<std::string> &warnings) {
   isMade = fs::create_directories(folder, error);
   if (error)
     return Status::error("cannot create ", folder.string(), ": ", error.message());
-  std::string warning;
-  Status status = lock.take(folder / kLock, given, warning);
-  if (!warning.empty())
-    warnings.push_back(warning);
-  if (status.ok() && FileLock::isHeld(with(folder, kLock)))
-    status = Status::error("another run saves into ", given, " now; let it end, or name another folder");
-  if (!status.ok())
+  if (Status status = takeLock(folder / kLock, with(folder, kLock), warnings); !status.ok())
     return status;
-  if (fs::exists(folder / kLatest) && !fs::is_symlink(folder / kLatest))
+  fs::file_type latest = fs::symlink_status(folder / kLatest, error).type();
+  if (latest != fs::file_type::not_found && latest != fs::file_type::symlink)
     return Status::error((folder / kLatest).string(), " is no link, but saving makes one; move it elsewhere");
-  fs::path trial = with(folder / kLatest, ".partial");
+  fs::path trial = with(folder / kLatest, kPartial);
   fs::remove(trial, error);
   fs::create_symlink(kLatest, trial, error);
   hasLinks = !error;
@@ -284,33 +330,38 @@ Status SaveFolder::openSeveral(std::vector<std::string> &warnings) {
     warnings.push_back("no link can be made in " + given + " (" + error.message() + "), so there will be no " +
                        kLatest);
   fs::remove(trial, error);
-  std::vector<fs::path> unfinished;
-  for (const fs::directory_entry &entry : fs::directory_iterator(folder, error))
-    if (stepOf(entry.path().filename(), ".partial") >= 0)
-      unfinished.push_back(entry.path());
-  for (const fs::path &path : unfinished)
-    if (status.ok())
-      status = removeOwnFiles(path);
+  std::vector<fs::path> paths;
+  Status status = listFolder(folder, paths);
+  for (const fs::path &path : paths)
+    if (stepOf(path.filename(), kPartial) >= 0)
+      (void)removeOwnFiles(path); // but for files of others
   return status;
 }
 
 Status SaveFolder::checkOthers(const LoadedFrom &loaded) {
   fs::path from = loaded.folder.empty() ? fs::path() : absoluteFolder(loaded.folder);
-  bool goesOn = from == folder || from.parent_path() == folder;
-  bool isOne = several && from != folder && fs::exists(folder / kChecksums);
-  std::string other = isOne ? given : "";
-  for (const StepFolder &step : listStepFolders(folder)) {
+  bool goesOn = false;
+  for (const fs::path &whole : {folder, previousOf(folder)})
+    goesOn = goesOn || from == whole || from.parent_path() == whole;
+  std::vector<StepFolder> all;
+  if (Status status = listCheckpoints(folder, all); !status.ok())
+    return status;
+  std::string other;
+  for (const StepFolder &step : all) {
+    bool isItself = step.path == folder;
+    std::string name = isItself ? given : step.path.filename().string();
     bool isDamaged =
         std::find(loaded.passedOver.begin(), loaded.passedOver.end(), step.path) != loaded.passedOver.end();
-    if (isDamaged || !step.isFinished())
+    if (isDamaged || !step.isFinished() || (isItself && (!several || from == folder)))
       continue;
-    own.insert(own.begin(), step);
+    if (!isItself)
+      own.insert(own.begin(), step);
     if (goesOn && step.step > loaded.step)
       return Status::error("--save ", given, " holds later checkpoints than step ", loaded.step,
-                           ", which this run goes on from, as ", step.path.filename().string(), "; pass --load ", given,
+                           ", which this run goes on from, as ", name, "; pass --load ", given,
                            " to take the newest, or move them elsewhere");
     if (!goesOn && other.empty())
-      other = step.path.filename();
+      other = name;
   }
   if (!other.empty())
     return Status::error("--save ", given, " holds checkpoints that this run does not go on from, as ", other,
@@ -319,8 +370,12 @@ Status SaveFolder::checkOthers(const LoadedFrom &loaded) {
 }
 
 Status SaveFolder::publish(int64_t step, std::string &warning) {
-  if (Status status = replaceFolder(unfinished(step), target(step)); !status.ok())
-    return Status::error(status.message, "; what was saved is in ", unfinished(step).string());
+  if (Status status = replaceFolder(unfinished(step), target(step), warning); !status.ok()) {
+    // The next save begins with what is called unfinished.
+    fs::path kept = with(target(step), ".unpublished");
+    bool isKept = removeOwnFiles(kept).ok() && renameFolder(unfinished(step), kept).ok();
+    return Status::error(status.message, "; what was saved is in ", (isKept ? kept : unfinished(step)).string());
+  }
   if (!several)
     return Status::success();
   std::erase_if(own, [&](const StepFolder &other) { return other.step == step; });
@@ -333,28 +388,28 @@ Status SaveFolder::publish(int64_t step, std::string &warning) {
 void SaveFolder::pointLatest(int64_t step, std::string &warning) {
   if (!hasLinks)
     return;
-  fs::path link = folder / kLatest, fresh = with(link, ".partial");
+  fs::path link = folder / kLatest, fresh = with(link, kPartial);
   std::error_code error;
   fs::remove(fresh, error);
   fs::create_directory_symlink(stepName(step), fresh, error);
   if (!error)
     fs::rename(fresh, link, error);
   if (error)
-    warning = "cannot point " + link.string() + " to " + stepName(step) + ": " + error.message();
+    add(warning, "cannot point " + link.string() + " to " + stepName(step) + ": " + error.message());
   else if (Status status = synchronize(folder); !status.ok())
-    warning = status.message;
+    add(warning, status.message);
 }
 
 void SaveFolder::removeOld(std::string &warning) {
   while (keep > 0 && (int64_t)own.size() > keep) {
-    fs::path old = own.front().path, going = with(old, ".partial");
+    fs::path old = own.front().path, going = with(old, kPartial);
     own.erase(own.begin());
     std::error_code error;
     fs::rename(old, going, error); // from here on it is none
     if (!error && !removeOwnFiles(going).ok())
       fs::rename(going, old, error); // files of others stay where they were
     if (error)
-      warning = "cannot remove " + old.string() + ": " + error.message();
+      add(warning, "cannot remove " + old.string() + ": " + error.message());
   }
 }
 

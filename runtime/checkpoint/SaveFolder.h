@@ -6,13 +6,14 @@
 //   DIR/latest         a relative link to the newest, replaced by a rename once that is whole
 //   DIR/.lock          held by the run that saves there; of a DIR that is a checkpoint it lies beside, as DIR.lock
 //
-// What is being written or removed is called NAME.partial. A lock is the system's (flock), so it ends with its holder.
+// What is being written or removed is called NAME.partial, and NAME.unpublished what is whole but could not take its
+// place. A lock is the system's (flock), so it ends with its holder.
 //
 //===---------------------------------------------------------------------------------------------===//
 #ifndef GALVATRON_RUNTIME_CHECKPOINT_SAVEFOLDER_H
 #define GALVATRON_RUNTIME_CHECKPOINT_SAVEFOLDER_H
 
-#include "runtime/core/Status.h"
+#include "runtime/core/Files.h"
 
 #include <cstdint>
 #include <filesystem>
@@ -32,10 +33,9 @@ bool hasOwnFiles(const std::filesystem::path &folder);
 
 /// Removes a folder that holds at most a checkpoint's files.
 Status removeOwnFiles(const std::filesystem::path &folder);
-/// An empty folder of this name, in place of one that holds at most a checkpoint's files.
+/// A folder of this name without a checkpoint's files. What else is in it stays: a disk of the network keeps a file
+/// that is open somewhere under another name until it is closed.
 Status makeEmpty(const std::filesystem::path &folder);
-/// Brings what was written to a file, or the names in a folder, to the disk.
-Status synchronize(const std::filesystem::path &path);
 
 struct StepFolder {
   std::filesystem::path path;
@@ -44,8 +44,9 @@ struct StepFolder {
   /// Whether it was finished: its checksums, which are written last, are there.
   bool isFinished() const;
 };
-/// The folders step_N of a folder that hold files of a checkpoint, newest first.
-std::vector<StepFolder> listStepFolders(const std::filesystem::path &folder);
+/// The checkpoints that a folder holds, newest first: folders step_N with files of one, and itself, which comes first
+/// where its step cannot be read.
+Status listCheckpoints(const std::filesystem::path &folder, std::vector<StepFolder> &list);
 
 /// "step_000200"
 std::string stepName(int64_t step);
@@ -92,12 +93,15 @@ public:
   std::filesystem::path target(int64_t step) const;
   std::filesystem::path unfinished(int64_t step) const { return target(step).string() + ".partial"; }
   /// The unfinished folder, now whole, takes its place; then what is beyond `keep` goes. What cannot be done but loses
-  /// nothing is a warning.
+  /// nothing is a warning. Where it cannot take its place, it stays beside it as NAME.unpublished.
   Status publish(int64_t step, std::string &warning);
 
 private:
   Status openOne(std::vector<std::string> &warnings);
   Status openSeveral(std::vector<std::string> &warnings);
+  /// `other`: where a run holds a lock that saves there in the other way, with or without --save-every.
+  Status takeLock(const std::filesystem::path &path, const std::filesystem::path &other,
+                  std::vector<std::string> &warnings);
   Status checkOthers(const LoadedFrom &loaded);
   void pointLatest(int64_t step, std::string &warning);
   void removeOld(std::string &warning);

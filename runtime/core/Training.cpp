@@ -1,5 +1,6 @@
 //===- Training.cpp - one run: start values, steps, checkpoint -------------------------------------===//
 #include "runtime/core/Training.h"
+#include "runtime/core/Files.h"
 #include "runtime/core/NotFinite.h"
 #include "runtime/core/Version.h"
 #include "runtime/optim/Schedule.h"
@@ -129,7 +130,11 @@ Status Training::loadParameters() {
   if (!loaded.folder.empty())
     return loadFrom();
   std::string file = options.weights.empty() ? weightsBesideProgram(manifest) : options.weights;
-  if (!options.weights.empty() || fs::exists(file)) {
+  bool isThere = true;
+  if (options.weights.empty())
+    if (Status status = lookTogether(world, file, isThere); !status.ok())
+      return status;
+  if (isThere) {
     startFile = file;
     startText = "weights of " + file;
     warnOfUnknownWeights(file);
@@ -190,7 +195,9 @@ Status Training::checkDocuments(const DataOrder &order) const {
 
 /// Of --data: whether it names indexed data.
 static bool isIndexed(const std::vector<std::string> &words) {
-  return words.size() > 1 || (words.size() == 1 && !fs::is_regular_file(words[0]) && IndexedDataset::exists(words[0]));
+  std::error_code ignored;
+  return words.size() > 1 ||
+         (words.size() == 1 && !fs::is_regular_file(words[0], ignored) && IndexedDataset::exists(words[0]));
 }
 
 /// Options of some ways to take samples, given to another.

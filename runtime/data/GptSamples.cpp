@@ -36,8 +36,9 @@ Status DataWords::parse(const std::vector<std::string> &words, DataWords &data) 
                            ", but weights are numbers above 0; leave out what is not to be read");
     data.weights.push_back(weight);
   }
+  std::error_code ignored;
   for (const std::string &prefix : data.prefixes)
-    if (std::filesystem::is_regular_file(prefix))
+    if (std::filesystem::is_regular_file(prefix, ignored))
       return Status::error("--data takes one file, or prefixes of indexed data, but the file ", prefix,
                            " stands among several words; write it as indexed data with python -m galvatron.data");
   return Status::success();

@@ -1,8 +1,12 @@
-// Preloaded into the ranks of a run: a disk that cannot exchange two folders, and one that is full while the file
-// $DISK_IS_FULL is there.
+// Preloaded into the ranks of a run: a disk that cannot exchange two folders, one that is full while the file
+// $DISK_IS_FULL is there, one that fails to synchronize $DISK_FAILS_AT, and, if $DISK_KEEPS_OPEN is set, one of a
+// network that keeps weights that are removed under another name.
 #include <cerrno>
+#include <climits>
+#include <cstdio>
 #include <cstdlib>
 #include <dlfcn.h>
+#include <string>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -19,4 +23,24 @@ extern "C" ssize_t pwrite(int file, const void *bytes, size_t count, off_t offse
     return -1;
   }
   return next(file, bytes, count, offset);
+}
+
+extern "C" int fsync(int file) {
+  static auto *next = reinterpret_cast<decltype(&fsync)>(dlsym(RTLD_NEXT, "fsync"));
+  const char *bad = std::getenv("DISK_FAILS_AT");
+  char path[PATH_MAX];
+  ssize_t size = readlink(("/proc/self/fd/" + std::to_string(file)).c_str(), path, sizeof path);
+  if (bad && size > 0 && bad == std::string(path, size)) {
+    errno = EIO;
+    return -1;
+  }
+  return next(file);
+}
+
+extern "C" int remove(const char *name) noexcept {
+  static auto *next = reinterpret_cast<decltype(&remove)>(dlsym(RTLD_NEXT, "remove"));
+  std::string path = name, weights = "/model.safetensors";
+  if (!std::getenv("DISK_KEEPS_OPEN") || !path.ends_with(weights))
+    return next(name);
+  return std::rename(name, (path.substr(0, path.size() - weights.size()) + "/.nfs1").c_str());
 }

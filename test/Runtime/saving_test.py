@@ -160,12 +160,91 @@ class SavingTest(ProgramFixture):
         os.makedirs(self.dir + ".previous/of others")
         options = self.options("--steps", 4, "--load", self.dir, "--save", self.dir)
         self.launch(FOUR, *options, environment=disk, code=73)
-        self.assertRegex(self.errors, "run.previous is in the way of saving; .*; what was saved is in .*/run.partial\n")
-        for name, step in (("run", 3), ("run.partial", 4)):
+        self.assertRegex(self.errors, "run.previous is in the way of saving; .*; what was saved is in .*/run.unpublished\n")
+        for name, step in (("run", 3), ("run.unpublished", 4)):
             self.launch(FOUR, *self.options("--steps", 5, "--load", self.path(name)))
             self.assertIn(f", step {step}\n", self.output)
-        for name in ("run.previous", "run.partial"):
+        for name in ("run.previous", "run.unpublished"):
             shutil.rmtree(self.path(name))
+
+    def test_a_checkpoint_that_also_holds_others(self):
+        self.launch(ONE, *self.options("--steps", 2, "--save", self.dir))
+        for steps, start in ((4, ", step 2"), (6, "step_000004, step 4")):
+            self.save(steps, "--load", self.dir)
+            self.assertIn(start + "\n", self.output)
+        self.launch(ONE, *self.options("--steps", 7, "--load", self.dir))
+        self.assertIn("step_000006, step 6\n", self.output)
+        # It is the newest itself, or not whole.
+        self.launch(ONE, *self.options("--steps", 7, "--load", self.dir, "--save", self.dir))
+        self.launch(ONE, *self.options("--steps", 8, "--load", self.dir))
+        self.assertIn("run, step 7\n", self.output)
+        later = "holds later checkpoints than step 6, which this run goes on from, as .*/run; pass --load .*/run to take"
+        go_on = ["--load", self.dir + "/step_000006", "--save", self.dir, "--save-every", 2]
+        self.refuses(later, *go_on, "--steps", 9)
+        os.truncate(self.dir + "/training.json", 5)
+        self.save(8, "--load", self.dir)
+        self.assertRegex(self.errors, "warning: passed over a checkpoint: .*/run/training.json is damaged")
+        self.assertIn("step_000006, step 6\n", self.output)
+
+    def test_disks_that_cannot_tell(self):
+        self.launch(ONE, *self.options("--steps", 1, "--save", self.path("one")))
+        os.mkdir(self.dir)
+        loop = self.path("loop")
+        os.symlink("loop", loop)
+        for options in (["--save", loop], ["--save", loop, "--save-every", 1], ["--load", loop], ["--load", loop, "--save", loop]):
+            self.refuses("error: cannot read .*loop: Too many levels of symbolic links\n", "--steps", 2, *options)
+        self.refuses("error: cannot read .*nnn: File name too long\n", "--steps", 2, "--save", self.path("n" * 300))
+        for name in ("training.json", "checksums.xxh128", "optimizer.safetensors"):
+            shutil.copytree(self.path("one"), self.path("looping"))
+            os.remove(self.path("looping/" + name))
+            os.symlink(name, self.path("looping/" + name))
+            message = f"error: cannot read .*looping/{name}: Too many levels of symbolic links\n"
+            self.refuses(message, "--steps", 2, "--load", self.path("looping"))
+            shutil.rmtree(self.path("looping"))
+        os.remove(loop)
+
+    def test_checksums_that_only_some_ranks_see(self):
+        program = self.program(FOUR)
+        places = []
+        for rank, folder in enumerate(("here", "there")):
+            self.launch(ONE, *self.options("--steps", 1, "--save", self.path(folder + "/own")))
+            options = self.options("--steps", 2, "--load", "own")
+            places += [":"] * rank + ["-np", 2, "-wdir", self.path(folder), f"{program}/stage{rank}", *options]
+        os.remove(self.path("there/own/checksums.xxh128"))
+        result = self.mpirun(["mpirun", *places])
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stderr, "own/checksums.xxh128 is seen by some ranks only; put it where all nodes see it")
+
+    def test_a_disk_that_fails_once_a_checkpoint_has_its_place(self):
+        disk = {"LD_PRELOAD": BAD_DISK, "DISK_FAILS_AT": os.path.realpath(os.path.dirname(self.dir))}
+        for step in (1, 2):  # where none was, and in place of another
+            options = self.options("--steps", step, "--load", self.dir, "--save", self.dir)
+            self.launch(FOUR, *options, environment=disk)
+            self.assertRegex(self.errors, "warning: .*cannot write .*: Input/output error\n")
+            self.assertEqual(self.errors.count("error: "), 0)
+        self.launch(ONE, *self.options("--steps", 3, "--load", self.dir))
+        self.assertIn("run, step 2\n", self.output)
+        for name in ("run.previous", "run.partial", "run.unpublished"):
+            self.assertFalse(os.path.exists(self.path(name)))
+
+    def test_a_folder_whose_names_do_not_reach_the_disk(self):
+        self.launch(ONE, *self.options("--steps", 1, "--save", self.dir))
+        disk = {"LD_PRELOAD": BAD_DISK, "DISK_FAILS_AT": os.path.realpath(self.dir) + ".partial"}
+        self.launch(FOUR, *self.options("--steps", 2, "--load", self.dir, "--save", self.dir), environment=disk, code=73)
+        self.assertRegex(self.errors, "error: step 2 was not saved: cannot write .*run.partial: Input/output error\n")
+        self.assertFalse(os.path.exists(self.dir + ".partial"))
+        self.launch(ONE, *self.options("--steps", 3, "--load", self.dir))
+        self.assertIn("run, step 1\n", self.output)
+
+    def test_a_disk_that_keeps_what_is_open(self):
+        disk = {"LD_PRELOAD": BAD_DISK, "DISK_KEEPS_OPEN": "1"}
+        for step in (1, 2, 3):
+            self.launch(FOUR, *self.options("--steps", step, "--load", self.dir, "--save", self.dir), environment=disk)
+            self.assertEqual(self.errors, "")
+        self.launch(ONE, *self.options("--steps", 4, "--load", self.dir))
+        self.assertIn("run, step 3\n", self.output)
+        self.assertFalse(os.path.exists(self.dir + ".previous"))
+        shutil.rmtree(self.dir + ".partial")
 
     def test_a_full_disk_ends_nothing(self):
         sign = self.path("full")
