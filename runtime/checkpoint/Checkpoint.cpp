@@ -80,7 +80,9 @@ static const fs::path kItself = ".";
 static Status findNewest(const World &world, const std::string &name, const std::vector<std::string> &candidates,
                          LoadedFrom &loaded, std::vector<std::string> &warnings) {
   for (const std::string &own : candidates) {
-    std::string candidate = absoluteFolder((fs::path(name) / own).string());
+    // As a folder lists it: without following what may be a link.
+    fs::path folder = absoluteFolder(name);
+    std::string candidate = (own == kItself ? folder : folder / own).string();
     bool isThere = false;
     Status status = verifyChecksums(world, candidate, {kModel, kTraining}, isThere);
     if (status.ok() && !isThere)
@@ -101,10 +103,11 @@ static Status listCandidates(const fs::path &folder, bool &wasMoved, std::string
   std::vector<StepFolder> list;
   if (Status status = listCheckpoints(folder, list); !status.ok())
     return status;
-  wasMoved = list.empty() && !hasOwnFiles(folder) && hasOwnFiles(previousOf(folder));
-  if (wasMoved)
+  if (list.empty() && !hasOwnFiles(folder)) {
     if (Status status = listCheckpoints(previousOf(folder), list); !status.ok())
       return status;
+    wasMoved = !list.empty() || hasOwnFiles(previousOf(folder));
+  }
   for (const StepFolder &step : list)
     lines += (step.path == folder || step.path == previousOf(folder) ? kItself : step.path.filename()).string() + "\n";
   return Status::success();

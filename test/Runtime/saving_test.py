@@ -164,8 +164,19 @@ class SavingTest(ProgramFixture):
         for name, step in (("run", 3), ("run.unpublished", 4)):
             self.launch(FOUR, *self.options("--steps", 5, "--load", self.path(name)))
             self.assertIn(f", step {step}\n", self.output)
+        # The next save does not remove it.
+        self.launch(FOUR, *self.options("--steps", 5, "--load", self.dir, "--save", self.dir))
         for name in ("run.previous", "run.unpublished"):
             shutil.rmtree(self.path(name))
+
+    def test_several_that_were_put_aside(self):
+        self.save(4)
+        os.rename(self.dir, self.dir + ".previous")
+        self.launch(FOUR, *self.options("--steps", 5, "--load", self.dir, "--save", self.dir))
+        self.assertIn("run.previous/step_000004, step 4\n", self.output)
+        self.launch(FOUR, *self.options("--steps", 6, "--load", self.dir))
+        self.assertIn("run, step 5\n", self.output)
+        self.assertFalse(os.path.exists(self.dir + ".previous"))
 
     def test_a_checkpoint_that_also_holds_others(self):
         self.launch(ONE, *self.options("--steps", 2, "--save", self.dir))
