@@ -236,7 +236,8 @@ static Amount getMovedBytes(Operation *op, const PlacedAmounts &amounts) {
 }
 
 /// Of causal attention whose queries are cut in contiguous parts: how much more than an even share the last part has,
-/// whose queries see the most keys; mirrored parts are even. (2c - 1) / c for c parts: 1 - ((c - 1) / c)² of all pairs, against 1 / c.
+/// whose queries see the most keys. (2c - 1) / c for c parts: 1 - ((c - 1) / c)² of all pairs, against 1 / c. Mirrored
+/// parts are even.
 template <typename Op> static double getImbalance(Op op) {
   if (!op.getCausal() || op.getWindow() > 0)
     return 1;

@@ -79,9 +79,7 @@ static const search::PlannedLayer *findLargestLayer(const search::Plan &plan, in
 search::Result<BudgetAnswer> BudgetSearch::refuse(search::Plan smallest, int64_t bytes) {
   if (std::optional<search::Error> error = addReasons(smallest))
     return *error;
-  search::Result<std::optional<search::Cluster>> larger = findEnoughRanks(problem, options, lowered);
-  if (!larger)
-    return larger.error();
+  std::optional<search::Cluster> larger = findEnoughRanks(problem, options, lowered);
   int stage = getFullestStage(smallest);
   llvm::raw_string_ostream text(answer.message);
   text << "no strategy fits " << search::formatBytes(double(budget)) << " per device; the smallest plan needs " << bytes
@@ -90,11 +88,10 @@ search::Result<BudgetAnswer> BudgetSearch::refuse(search::Plan smallest, int64_t
     text << ", largest layer '" << largest->path << "' with " << search::describe(largest->strategy, largest->dp);
   text << ", " << smallest.microBatches
        << " micro-batches); raise the budget to --memory=" << search::formatBudget(bytes) << ", or use ";
-  if (const std::optional<search::Cluster> &cluster = *larger) {
-    answer.enoughRanks = cluster->ranks();
-    text << answer.enoughRanks << " ranks, which are enough, or ";
-  }
-  text << "a smaller batch";
+  if (larger)
+    answer.enoughRanks = larger->ranks();
+  text << (larger ? std::to_string(answer.enoughRanks) + " ranks, which are enough," : "more ranks")
+       << " or a smaller batch";
   return std::move(answer);
 }
 

@@ -16,6 +16,7 @@ public:
   explicit Growth(const search::Cluster &cluster)
       : cluster(cluster), byNode(cluster.nodes > 1 || cluster.devicesPerNode >= kWholeNode) {}
 
+  bool isByNode() const { return byNode; }
   int64_t first() const { return byNode ? cluster.nodes : cluster.devicesPerNode; }
   /// A node is filled before there is a second.
   int64_t most() const { return byNode ? first() << kMostDoublings : kWholeNode; }
@@ -33,39 +34,30 @@ private:
 };
 } // namespace
 
-search::Result<std::optional<search::Cluster>>
-galvatron::findEnoughRanks(const search::Problem &problem, const search::SolveOptions &options, LoweredPlans &lowered) {
-  auto fits = [&](search::Cluster cluster) -> search::Result<bool> {
-    search::Problem larger = problem;
-    larger.cluster = std::move(cluster);
+std::optional<search::Cluster> galvatron::findEnoughRanks(const search::Problem &problem,
+                                                          const search::SolveOptions &options, LoweredPlans &lowered) {
+  Growth growth(problem.cluster);
+  search::Problem larger = problem;
+  auto fits = [&](int64_t number) {
+    larger.cluster = growth.at(number);
     search::PricedSettings settings;
     search::SolveOptions own = options;
     own.settings = &settings;
-    return OneBudgetSearch(larger, own, lowered, larger.cluster.memoryBytesPerDevice).hasPlan();
+    search::Result<bool> found = OneBudgetSearch(larger, own, lowered, larger.cluster.memoryBytesPerDevice).hasPlan();
+    return found && *found; // an error of a cluster that nobody asked for is none of theirs
   };
-  Growth growth(problem.cluster);
-  int64_t tooFew = growth.first();
-  for (int64_t number = 2 * tooFew; tooFew < growth.most(); number *= 2) {
-    number = std::min(number, growth.most());
-    search::Result<bool> enough = fits(growth.at(number));
-    if (!enough)
-      return enough.error();
-    if (!*enough) {
-      tooFew = number;
-      continue;
-    }
-    while (number - tooFew > 1) {
-      int64_t middle = tooFew + (number - tooFew) / 2;
-      search::Result<bool> fewer = fits(growth.at(middle));
-      if (!fewer)
-        return fewer.error();
-      (*fewer ? number : tooFew) = middle;
-    }
-    return std::optional(growth.at(number));
+  int64_t tooFew = growth.first(), enough = 0;
+  while (!enough && tooFew < growth.most()) {
+    int64_t number = std::min(2 * tooFew, growth.most());
+    (fits(number) ? enough : tooFew) = number;
   }
-  search::Problem full = problem;
-  full.cluster = growth.at(growth.most());
-  if (full.cluster.nodes == 1 && problem.cluster.devicesPerNode < kWholeNode)
-    return findEnoughRanks(full, options, lowered); // by the node from there on
-  return std::optional<search::Cluster>();
+  if (!enough) {
+    larger.cluster = growth.at(growth.most());
+    return growth.isByNode() ? std::nullopt : findEnoughRanks(larger, options, lowered);
+  }
+  while (enough - tooFew > 1) {
+    int64_t middle = tooFew + (enough - tooFew) / 2;
+    (fits(middle) ? enough : tooFew) = middle;
+  }
+  return growth.at(enough);
 }

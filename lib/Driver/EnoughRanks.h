@@ -9,10 +9,10 @@
 namespace galvatron {
 
 /// Given that no plan fits `problem.cluster`: one of the same devices, more of them, that a plan fits by its exact
-/// bytes; none: not with 32 times as many. Within a node of fewer than eight by the device, else by the node; of the
-/// numbers between one that is too small and its double, found by halving.
-search::Result<std::optional<search::Cluster>>
-findEnoughRanks(const search::Problem &problem, const search::SolveOptions &options, LoweredPlans &lowered);
+/// bytes. A node of fewer than eight is filled first, by the device; then nodes are added, up to 32 times as many.
+/// Numbers are doubled, and what lies between one that is too small and its double is halved. None: not found.
+std::optional<search::Cluster> findEnoughRanks(const search::Problem &problem, const search::SolveOptions &options,
+                                               LoweredPlans &lowered);
 
 } // namespace galvatron
 

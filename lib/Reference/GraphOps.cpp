@@ -158,15 +158,18 @@ static void attention(graph::AttentionOp op, OpCall &call) {
   row.forEachRow([&](int64_t b, int64_t n, int64_t i) {
     std::vector<double> scores(row.keys, -INFINITY);
     double capped, max = -INFINITY, sum = 0;
-    for (int64_t j = 0; j < row.keys; ++j)
-      if (row.sees(i, j))
-        max = std::max(max, scores[j] = row.score(b, n, i, j, capped));
+    for (int64_t j = 0; j < row.keys; ++j) {
+      if (!row.sees(i, j))
+        continue;
+      scores[j] = row.score(b, n, i, j, capped);
+      max = scores[j] > max || std::isnan(scores[j]) ? scores[j] : max; // std::max would lose a NaN
+    }
     for (int64_t j = 0; j < row.keys; ++j)
       if (row.sees(i, j))
         sum += std::exp(scores[j] - max);
-    double logSum = sum > 0 ? max + std::log(sum) : -INFINITY; // -inf where the row sees no key
+    double logSum = max == -INFINITY ? -INFINITY : max + std::log(sum); // where the row sees no key
     lse[(b * row.heads + n) * row.queries + i] = logSum;
-    for (int64_t j = 0; j < row.keys && max > -INFINITY; ++j) {
+    for (int64_t j = 0; j < row.keys && max != -INFINITY; ++j) {
       if (!row.sees(i, j))
         continue;
       double p = std::exp(scores[j] - logSum) * row.keep(b, n, i, j);
@@ -187,7 +190,7 @@ static void attentionBackward(graph::AttentionBackwardOp op, OpCall &call) {
     double rowDot = 0, logSum = lse[(b * row.heads + n) * row.queries + i];
     for (int64_t d = 0; d < row.valueSize; ++d)
       rowDot += dy[yRow + d] * y[yRow + d];
-    for (int64_t j = 0; j < row.keys && logSum > -INFINITY; ++j) {
+    for (int64_t j = 0; j < row.keys && logSum != -INFINITY; ++j) {
       if (!row.sees(i, j))
         continue;
       double capped, score = row.score(b, n, i, j, capped);

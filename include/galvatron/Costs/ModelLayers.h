@@ -45,13 +45,13 @@ void chooseContextLayout(int64_t triangularPositions, search::Strategy &strategy
 /// A layer's strategy as an attribute.
 plan::StrategyAttr getStrategyAttr(mlir::MLIRContext *context, const search::Strategy &strategy, int dp);
 
-/// Refuses what a plan says of this model's layers, once it is differentiated: values to recompute that they do not have,
-/// and states of a tied parameter that its layers would keep otherwise.
+/// Refuses what a plan says of this model's layers, once it is differentiated: values to recompute that they do not
+/// have, and states of a tied parameter that its layers would keep otherwise.
 search::Result<bool> checkPlannedLayers(const ModelLayers &model, const search::Plan &plan);
 
-/// Writes the plan on the program, replacing any that was there. The plan's layers are the model's, in
-/// the same order, as `search::parsePlan` and `search::solve` return them; `checkPlannedLayers` has let it through. Layers
-/// of which values are recomputed get tags.
+/// Writes the plan on the program, replacing any that was there. The plan's layers are the model's, in the same order, as
+/// `search::parsePlan` and `search::solve` return them; `checkPlannedLayers` has let it through. Layers of which values
+/// are recomputed get tags.
 void annotatePlan(const ModelLayers &model, const search::Plan &plan);
 
 /// The plan that is on the program. Fails with a message naming the layer that lacks its part.

@@ -49,7 +49,7 @@ private:
   Axes axes;
   SymbolTable symbols;
   PaddedExtents positions;
-  SmallVector<graph::LayerOp> replaced;
+  llvm::SetVector<graph::LayerOp> replaced;
 };
 } // namespace
 
@@ -109,7 +109,7 @@ LogicalResult StepPadder::padTotals() {
       return failure();
     for (graph::TotalOp total : readers)
       total.setCallee(padded->getSymName());
-    replaced.push_back(layer);
+    replaced.insert(layer);
   }
   return success();
 }
@@ -159,7 +159,7 @@ LogicalResult StepPadder::run() {
       if (!padded.empty() && failed(padCalls(layer, padded, readers)))
         return failure();
     if (!ofLayer.contains({}))
-      replaced.push_back(layer);
+      replaced.insert(layer);
   }
   if (failed(padTotals()))
     return failure();
@@ -167,7 +167,7 @@ LogicalResult StepPadder::run() {
   for (graph::LayerOp layer : replaced)
     symbols.erase(layer);
   // What is left that a degree does not divide is nothing that is padded.
-  llvm::erase_if(calls, [](graph::CallOp call) { return !getStrategy(call).getPad(); });
+  llvm::erase_if(calls, [](graph::CallOp call) { return !getStrategy(call) || !getStrategy(call).getPad(); });
   return checkStrategies(module, calls);
 }
 

@@ -33,6 +33,25 @@ TEST(Evaluator, CausalAttention) {
                {8, 5});
 }
 
+// A query that is not a number has no finite result; nor has one any of whose keys is none.
+TEST(Evaluator, AttentionKeepsNaN) {
+  Program program("func.func @f(%q: tensor<1x1x3x1xf32>, %k: tensor<1x1x3x1xf32>, %v: tensor<1x1x3x1xf32>) -> "
+                  "tensor<1x1x3x1xf32> {"
+                  "%0, %1 = graph.attention %q, %k, %v {scale = 1.0 : f64, causal} : (tensor<1x1x3x1xf32>, "
+                  "tensor<1x1x3x1xf32>, tensor<1x1x3x1xf32>) -> (tensor<1x1x3x1xf32>, tensor<1x1x3xf32>)"
+                  " return %0 : tensor<1x1x3x1xf32> }");
+  Tensor values = tensor({1, 1, 3, 1}, {8, 4, 2});
+  auto call = [&](std::vector<double> q, std::vector<double> k) {
+    std::vector<Tensor> results = program.call("f", {tensor({1, 1, 3, 1}, q), tensor({1, 1, 3, 1}, k), values});
+    std::vector<bool> isNaN;
+    for (double y : results[0].data)
+      isNaN.push_back(std::isnan(y));
+    return isNaN;
+  };
+  EXPECT_EQ(call({1, NAN, 1}, {1, 1, 1}), (std::vector<bool>{false, true, false}));
+  EXPECT_EQ(call({1, 1, 1}, {1, 1, NAN}), (std::vector<bool>{false, false, true}));
+}
+
 TEST(Evaluator, RmsNorm) {
   expectResult("func.func @f(%x: tensor<1x2xf32>, %w: tensor<2xf32>) -> tensor<1x2xf32> {"
                "%0, %1, %2 = graph.norm rms %x weight %w {epsilon = 0.0} : (tensor<1x2xf32>, tensor<2xf32>) -> "
