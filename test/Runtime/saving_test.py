@@ -189,7 +189,7 @@ class SavingTest(ProgramFixture):
         self.launch(ONE, *self.options("--steps", 7, "--load", self.dir, "--save", self.dir))
         self.launch(ONE, *self.options("--steps", 8, "--load", self.dir))
         self.assertIn("run, step 7\n", self.output)
-        later = "holds later checkpoints than step 6, which this run goes on from, as .*/run; pass --load .*/run to take"
+        later = "holds later checkpoints than step 6, which this run goes on from, as .*/run; pass --load .*/run"
         go_on = ["--load", self.dir + "/step_000006", "--save", self.dir, "--save-every", 2]
         self.refuses(later, *go_on, "--steps", 9)
         os.truncate(self.dir + "/training.json", 5)
@@ -202,7 +202,8 @@ class SavingTest(ProgramFixture):
         os.mkdir(self.dir)
         loop = self.path("loop")
         os.symlink("loop", loop)
-        for options in (["--save", loop], ["--save", loop, "--save-every", 1], ["--load", loop], ["--load", loop, "--save", loop]):
+        save, load = ["--save", loop], ["--load", loop]
+        for options in (save, [*save, "--save-every", 1], load, [*load, *save]):
             self.refuses("error: cannot read .*loop: Too many levels of symbolic links\n", "--steps", 2, *options)
         self.refuses("error: cannot read .*nnn: File name too long\n", "--steps", 2, "--save", self.path("n" * 300))
         for name in ("training.json", "checksums.xxh128", "optimizer.safetensors"):
@@ -224,7 +225,8 @@ class SavingTest(ProgramFixture):
         os.remove(self.path("there/own/checksums.xxh128"))
         result = self.mpirun(["mpirun", *places])
         self.assertEqual(result.returncode, 1)
-        self.assertRegex(result.stderr, "own/checksums.xxh128 is seen by some ranks only; put it where all nodes see it")
+        message = "own/checksums.xxh128 is seen by some ranks only; put it where all nodes see it"
+        self.assertRegex(result.stderr, message)
 
     def test_a_disk_that_fails_once_a_checkpoint_has_its_place(self):
         disk = {"LD_PRELOAD": BAD_DISK, "DISK_FAILS_AT": os.path.realpath(os.path.dirname(self.dir))}
@@ -241,7 +243,8 @@ class SavingTest(ProgramFixture):
     def test_a_folder_whose_names_do_not_reach_the_disk(self):
         self.launch(ONE, *self.options("--steps", 1, "--save", self.dir))
         disk = {"LD_PRELOAD": BAD_DISK, "DISK_FAILS_AT": os.path.realpath(self.dir) + ".partial"}
-        self.launch(FOUR, *self.options("--steps", 2, "--load", self.dir, "--save", self.dir), environment=disk, code=73)
+        options = self.options("--steps", 2, "--load", self.dir, "--save", self.dir)
+        self.launch(FOUR, *options, environment=disk, code=73)
         self.assertRegex(self.errors, "error: step 2 was not saved: cannot write .*run.partial: Input/output error\n")
         self.assertFalse(os.path.exists(self.dir + ".partial"))
         self.launch(ONE, *self.options("--steps", 3, "--load", self.dir))
