@@ -116,6 +116,27 @@ TEST_F(GptSamplesTest, AnOrderBeyondItsTablesIsRefused) {
   EXPECT_THAT(open(int64_t(1) << 31), HasSubstr(" would give 2147483648 samples of 2147483649 epochs"));
 }
 
+TEST_F(GptSamplesTest, SequencesAreNamedBeyond31Bits) {
+  // Of so many sequences, only those of the share have tokens; the rest of the index is a hole in its file.
+  write({{1, 2, 3}, {4}}, 8);
+  constexpr int64_t kCount = (int64_t(1) << 32) + 2, kFirst = int64_t(3) << 30;
+  std::error_code error;
+  std::filesystem::resize_file(prefix() + ".idx", 34 + 12 * kCount + 8 * 3, error);
+  if (error)
+    GTEST_SKIP() << "no file system for it: " << error.message();
+  patch(18, 2), patch(22, 1);
+  IndexedDataset dataset;
+  patch(34 + 4 * kFirst, 3), patch(34 + 4 * (kFirst + 1), 2);
+  ASSERT_EQ(IndexedDataset::open(prefix(), 100, dataset).message, "");
+  GptOrder order;
+  ASSERT_EQ(GptOrder::build(dataset, {kFirst, kFirst + 2, -1, 1, 1}, order).message, "");
+  EXPECT_EQ(order.numSamples(), 4);
+  EXPECT_EQ(order.sequenceAt(0) + order.sequenceAt(1), 2 * kFirst + 1);
+  patch(34 + 4 * (kCount - 1), 9);
+  EXPECT_THAT(GptOrder::build(dataset, {kCount - 2, kCount, -1, 1, 1}, order).message,
+              HasSubstr("has sequences after the 4294967296 that an order can name; write them as several datasets"));
+}
+
 TEST_F(GptSamplesTest, TokensAreCheckedBeforeTheFirstStep) {
   write({{1, 2, 3, 400, 5, 6}}, 8);
   ASSERT_EQ(parse({prefix()}), "");
