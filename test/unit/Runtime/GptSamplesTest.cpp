@@ -29,7 +29,10 @@ TEST(Split, BoundsAreRoundedHalfToEven) {
 
 TEST(Blend, GivesEachItsWeight) {
   Blend blend(normalizeWeights({30, 70}));
-  EXPECT_EQ(blend.counts(10), (std::vector<int64_t>{3, 7}));
+  std::vector<int64_t> counts(2);
+  for (int64_t k = 0; k < 10; ++k)
+    ++counts[blend.place(k).dataset];
+  EXPECT_EQ(counts, (std::vector<int64_t>{3, 7}));
   // Going back gives the same.
   Blend::Place tenth = blend.place(9), third = blend.place(2), again = blend.place(9);
   EXPECT_EQ(tenth.dataset, again.dataset);
@@ -39,8 +42,9 @@ TEST(Blend, GivesEachItsWeight) {
   Blend one(normalizeWeights({1, 2, 4})), other = one;
   for (int64_t k : {300000, 299999, 290000, 20000, 4096, 4095, 1, 400000, 399000}) {
     Blend fresh = other;
-    EXPECT_EQ(one.place(k).sample, fresh.place(k).sample) << k;
-    EXPECT_EQ(one.counts(k), fresh.counts(k)) << k;
+    Blend::Place place = one.place(k), expected = fresh.place(k);
+    EXPECT_EQ(place.dataset, expected.dataset) << k;
+    EXPECT_EQ(place.sample, expected.sample) << k;
   }
   Blend even({0.5, 0.5});
   EXPECT_EQ(even.place(0).dataset, 0); // the first on a tie
@@ -94,6 +98,16 @@ TEST_F(GptSamplesTest, TheSumOfDatasetsWithoutWeightsIsAllThereIs) {
   EXPECT_EQ(open(3), "");
   EXPECT_THAT(samples.check(2, 2, 0, 1).message,
               HasSubstr("samples 2 to 3 are to be trained on, but the order is made for 3"));
+}
+
+TEST_F(GptSamplesTest, EachDatasetIsDescribed) {
+  write({{1, 2, 3, 4, 5, 6, 7, 8, 9}}, 8, "a");
+  write({{1, 2, 3, 4, 5, 6}, {1, 2}}, 4, "b");
+  ASSERT_EQ(parse({"30", prefix("a"), "70", prefix("b")}), "");
+  ASSERT_EQ(open(25), "");
+  EXPECT_EQ(samples.describe(), prefix("a") +
+                                    ": 1 sequences, 9 tokens of type u16, share 0.3, 3.33 epochs\n            " +
+                                    prefix("b") + ": 2 sequences, 8 tokens of type i32, share 0.7, 8.75 epochs");
 }
 
 TEST_F(GptSamplesTest, SharesMustHoldASample) {
