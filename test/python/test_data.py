@@ -17,7 +17,8 @@ from galvatron.data.indexed import TYPES
 
 TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}{% else %}<|bot|>{{ m.content }}<|end|>"
-    "{% endif %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|bot|>{% endif %}"
+    "{% endif %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|bot|>{% endif %}"
 )
 CHAT = [("user", "how are you?"), ("assistant", "hello"), ("user", "fox?"), ("assistant", "brown fox")]
 
@@ -104,20 +105,26 @@ def test_the_model_says_what_the_assistant_does(tokenizer, tmp_path):
     assert words(tokenizer, tokens)[:1] == ["<|user|>"]
 
 
-def test_parquet(tokenizer, tmp_path):
+def test_parquet(tokenizer, tmp_path, capsys):
     pyarrow = pytest.importorskip("pyarrow")
     import pyarrow.parquet
 
     pyarrow.parquet.write_table(pyarrow.table({"text": ["hello", "fox"]}), tmp_path / "a.parquet")
     assert main([str(tmp_path / "a.parquet"), "--tokenizer", str(tokenizer), "-o", str(tmp_path / "set")]) == 0
     assert len(read_sequences(tmp_path / "set", "u16", 8)) == 2
+    pyarrow.parquet.write_table(pyarrow.table({"text": [b"hello"]}), tmp_path / "a.parquet")
+    assert main([str(tmp_path / "a.parquet"), "--tokenizer", str(tokenizer), "-o", str(tmp_path / "set")]) == 1
+    assert "a.parquet: row 1: expects text in text, but got" in capsys.readouterr().err
 
 
+HALF = 'a.jsonl:1 has "\\ud83d", half of a surrogate pair, which is no text; mend it'
 BROKEN = {
     "not json": ("{", [], "a.jsonl:1 is no JSON ("),
     "no object": ("[1]", [], "a.jsonl:1 is no JSON object; expects an object a line"),
     "no field": ('{"body": ""}', [], "a.jsonl:1 has no field text, but body; name it with --field or its like"),
     "no text": ('{"text": 3}', [], "a.jsonl:1: expects text in text, but got 3"),
+    "half a character": ('{"text": "x\\ud83d"}', [], HALF),
+    "half in a message": ('{"m": [{"role": "user", "content": "\\ud83d"}]}', ["--messages-field", "m"], HALF),
     "no messages": ('{"m": "x"}', ["--messages-field", "m"], "a.jsonl:1: expects a list of messages in m, but got"),
     "no message": ('{"m": [{}, 3]}', ["--messages-field", "m"], "1: expects message 2 of m to be an object, but got 3"),
     "template": ('{"m": [{"role": "tool"}]}', ["--messages-field", "m"], "1: the chat template fails (no tools)"),
@@ -164,7 +171,7 @@ def test_a_full_disk_is_an_error(documents, tokenizer, tmp_path, capsys):
 
 def test_other_exceptions_are_not_hidden(monkeypatch, capsys):
     """Not even where no pool of processes was made, so in a process of its own."""
-    program = "import galvatron.data.__main__ as data; data.run = lambda _: 1 / 0; data.main(['a', '--tokenizer', 'b', '-o', 'c'])"
+    program = "import galvatron.data.__main__ as d; d.run = lambda _: 1 / 0; d.main(['a', *'--tokenizer b -o c'.split()])"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ended.stderr.splitlines()[-1].startswith("ZeroDivisionError")
 

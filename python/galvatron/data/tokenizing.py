@@ -57,6 +57,19 @@ def read_eos_token(config: Path) -> str | None:
     return token
 
 
+def check_unicode(place: str, text: str):
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = shown(text[error.start])
+        raise GalvatronError(f"{place} has {half}, half of a surrogate pair, which is no text; mend it") from error
+
+
+def shown(value) -> str:
+    """The beginning of a record's value, as JSON; parquet also has what JSON has not."""
+    return json.dumps(value, default=str)[:60]
+
+
 def find_eod(settings: Settings, tokenizer) -> int:
     """The token that ends a document: --eod-token, else the eos_token of the tokenizer's folder."""
     config, token = tokenizer_file(settings.tokenizer).with_name("tokenizer_config.json"), settings.eod_token
@@ -109,16 +122,20 @@ class DocumentTokenizer:
             expected = list if self.settings.kind == "messages" else str
             if not isinstance(value, expected):
                 what = "a list of messages" if expected is list else "text"
-                raise GalvatronError(f"{place}: expects {what} in {field}, but got {json.dumps(value)[:60]}")
+                raise GalvatronError(f"{place}: expects {what} in {field}, but got {shown(value)}")
             for number, message in enumerate(value if expected is list else [], 1):
                 if not isinstance(message, dict):
-                    got = json.dumps(message)[:60]
-                    raise GalvatronError(f"{place}: expects message {number} of {field} to be an object, but got {got}")
+                    raise GalvatronError(
+                        f"{place}: expects message {number} of {field} to be an object, but got {shown(message)}"
+                    )
+            if expected is str:
+                check_unicode(place, value)
 
     def encode_messages(self, place: str, messages: list[dict]) -> tuple[np.ndarray, np.ndarray]:
         """The template's text; labels are what it adds for each message of the assistant to the conversation before,
         with the words that make the assistant speak."""
         text = self.render(place, messages)
+        check_unicode(place, text)
         spans = []
         for number, message in enumerate(messages):
             if message.get("role") != "assistant":
