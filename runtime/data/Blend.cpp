@@ -70,9 +70,4 @@ Blend::Place Blend::place(int64_t k) {
   return {dataset, taken[dataset]};
 }
 
-const std::vector<int64_t> &Blend::counts(int64_t k) {
-  moveTo(k);
-  return taken;
-}
-
 } // namespace galvatron

@@ -23,8 +23,6 @@ public:
 
   /// Fast where k rises from call to call, or goes back by less than kKept · kSpacing.
   Place place(int64_t k);
-  /// How many of samples 0 … k - 1 each dataset gives.
-  const std::vector<int64_t> &counts(int64_t k);
 
 private:
   static constexpr int64_t kSpacing = 4096;

@@ -4,11 +4,28 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace galvatron {
 
 constexpr int64_t kPieces = 64, kPieceBytes = 64 << 10, kAlignment = 64;
+
+Status openFile(const std::string &path, OpenFile &file) {
+  int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor >= 0)
+    file.descriptor = std::shared_ptr<int>(new int(descriptor), [](int *p) {
+      ::close(*p);
+      delete p;
+    });
+  struct stat info;
+  if (descriptor < 0 || fstat(descriptor, &info) != 0)
+    return Status::error("cannot open ", path, ": ", std::strerror(errno));
+  file.bytes = info.st_size;
+  file.isRegular = S_ISREG(info.st_mode);
+  return Status::success();
+}
 
 Status readBytes(int descriptor, const std::string &path, int64_t offset, int64_t count, unsigned char *out) {
   for (int64_t got = 0; got < count;) {

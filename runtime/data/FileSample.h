@@ -5,6 +5,7 @@
 #include "runtime/core/Status.h"
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace galvatron {
@@ -27,6 +28,15 @@ struct FileSample {
   /// Byte `at` of the file's beginning; 0 after its end.
   unsigned char byte(size_t at) const { return at < pieces.front().size() ? pieces.front()[at] : 0; }
 };
+
+struct OpenFile {
+  std::shared_ptr<int> descriptor; // closed with its last owner
+  int64_t bytes = 0;
+  bool isRegular = false;
+};
+
+/// For reading.
+Status openFile(const std::string &path, OpenFile &file);
 
 /// `pread` until all is there.
 Status readBytes(int descriptor, const std::string &path, int64_t offset, int64_t count, unsigned char *out);

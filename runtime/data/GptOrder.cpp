@@ -42,6 +42,9 @@ Status GptOrder::build(const IndexedDataset &dataset, const Request &request, Gp
     return Status::error(dataset.getPrefix(), " has ", order.tokens, " tokens in the ", count,
                          " sequences of the share, but a sample needs ", request.sequence + 1,
                          "; use more data or a larger share in --split");
+  if (request.last > kMost)
+    return Status::error(dataset.getPrefix(), " has sequences after the ", kMost,
+                         " that an order can name; write them as several datasets");
   if (request.samples < kMost)
     order.chooseEpochs(request);
   if (request.samples >= kMost || order.epochs >= kMost / count ||
@@ -52,7 +55,7 @@ Status GptOrder::build(const IndexedDataset &dataset, const Request &request, Gp
   NumpyRandom random(request.seed);
   order.entries.resize(order.epochs * count);
   for (int64_t i = 0; i < order.epochs; ++i)
-    std::iota(&order.entries[i * count], &order.entries[i * count] + count, int32_t(request.first));
+    std::iota(&order.entries[i * count], &order.entries[i * count] + count, uint32_t(request.first));
   int64_t together = (order.epochs - order.apart) * count;
   random.shuffle(order.entries.data(), together);
   random.shuffle(order.entries.data() + together, order.entries.size() - together);

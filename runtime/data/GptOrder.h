@@ -51,7 +51,7 @@ private:
 
   int64_t tokens = 0, epochs = 1;
   bool apart = false;
-  std::vector<int32_t> entries; // sequences, of all epochs
+  std::vector<uint32_t> entries; // sequences, of all epochs
   std::vector<Place> places;
   std::vector<uint32_t> shuffled;
 };

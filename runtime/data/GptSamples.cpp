@@ -96,11 +96,8 @@ Status GptSamples::blendDatasets() {
   // Megatron normalizes once more.
   weights = normalizeWeights(weights);
   blend = Blend(weights);
-  for (size_t i = 0; i < datasets.size(); ++i) {
+  for (size_t i = 0; i < datasets.size(); ++i)
     datasets[i].weight = weights[i];
-    // A dataset is only taken where it has given no more than its share, so it gives less than that and one.
-    assert(blend.counts(request.samples)[i] <= datasets[i].order.numSamples());
-  }
   return Status::success();
 }
 
@@ -118,11 +115,10 @@ Status GptSamples::check(int64_t first, int64_t count, int rank, int size) const
     return Status::error("samples ", first, " to ", first + count - 1,
                          " are to be trained on, but the order is made for ", request.samples,
                          "; pass --train-samples ", first + count, " or more, or fewer --steps");
-  constexpr int64_t kReadable = 1 << 28; // tokens, in a second or so
   int64_t tokens = 0;
   for (const Dataset &dataset : datasets)
     tokens += dataset.order.numTokens();
-  if (tokens <= kReadable) {
+  if (isReadWhole(tokens)) {
     for (const Dataset &dataset : datasets) {
       int64_t sequences = dataset.last - dataset.first;
       Status status = dataset.data.checkTokens(dataset.first + sequences * rank / size,
@@ -141,6 +137,8 @@ Status GptSamples::read(int64_t number, Sample &sample) const {
 }
 
 Status GptSamples::readPieces(const Dataset &dataset, int64_t number, Sample &sample) const {
+  // A dataset is only taken where it has given no more than its share, so it gives less than that and one.
+  assert(number < dataset.order.numSamples());
   GptOrder::Place place = dataset.order.place(number);
   int64_t needed = request.sequence + 1, offset = place.offset;
   sample.labels.clear();
@@ -161,12 +159,11 @@ Status GptSamples::readPieces(const Dataset &dataset, int64_t number, Sample &sa
 
 std::string GptSamples::describe() const {
   std::string text;
-  Blend counter = blend;
-  const std::vector<int64_t> &counts = counter.counts(request.samples);
-  for (size_t i = 0; i < datasets.size(); ++i) {
-    const Dataset &dataset = datasets[i];
+  for (const Dataset &dataset : datasets) {
     char line[160];
-    double epochs = double(counts[i]) * double(request.sequence) / double(dataset.order.numTokens());
+    // The samples that it gives are less than one away from its weight of all.
+    double samples = dataset.weight * double(request.samples);
+    double epochs = samples * double(request.sequence) / double(dataset.order.numTokens());
     std::snprintf(line, sizeof line, ": %lld sequences, %lld tokens of type %s, share %.4g, %.3g epochs",
                   (long long)(dataset.last - dataset.first), (long long)dataset.order.numTokens(),
                   dataset.data.type().c_str(), dataset.weight, epochs);

@@ -44,7 +44,7 @@ public:
 
   const std::vector<Dataset> &getDatasets() const { return datasets; }
   int64_t numSamples() const { return request.samples; }
-  /// A line for each dataset: its sequences, tokens, share and epochs of all samples.
+  /// A line for each dataset: its sequences, tokens, share of all samples, and the epochs which that share makes.
   std::string describe() const;
 
 private:

@@ -5,9 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 namespace galvatron {
@@ -20,23 +18,12 @@ constexpr int64_t kChunkTokens = 1 << 16;
 /// By the format's numbers; 6 and 7 are floating.
 constexpr const char *kTypes[] = {nullptr, "u8", "i8", "i16", "i32", "i64", "f64", "f32", "u16"};
 
-struct OpenFile {
-  std::shared_ptr<int> descriptor;
-  int64_t bytes = 0;
-};
-
-Status openFile(const std::string &path, const std::string &prefix, OpenFile &file) {
-  int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  struct stat info;
-  if (descriptor < 0 || fstat(descriptor, &info) != 0)
-    return Status::error("cannot open ", path, ": ", std::strerror(errno), "; indexed data are two files, ", prefix,
-                         ".bin and ", prefix, ".idx");
-  file.descriptor = std::shared_ptr<int>(new int(descriptor), [](int *p) {
-    ::close(*p);
-    delete p;
-  });
-  file.bytes = info.st_size;
-  return Status::success();
+/// One of the two files.
+Status openPart(const std::string &prefix, const char *suffix, OpenFile &file) {
+  Status status = openFile(prefix + suffix, file);
+  return status.ok()
+             ? status
+             : Status::error(status.message, "; indexed data are two files, ", prefix, ".bin and ", prefix, ".idx");
 }
 
 } // namespace
@@ -45,7 +32,7 @@ bool IndexedDataset::exists(const std::string &prefix) { return access((prefix +
 
 Status IndexedDataset::mapIndex() {
   OpenFile file;
-  if (Status status = openFile(prefix + ".idx", prefix, file); !status.ok())
+  if (Status status = openPart(prefix, ".idx", file); !status.ok())
     return status;
   indexBytes = file.bytes;
   void *address = indexBytes ? mmap(nullptr, indexBytes, PROT_READ, MAP_SHARED, *file.descriptor, 0) : nullptr;
@@ -72,14 +59,15 @@ Status IndexedDataset::readHeader() {
   if (!tokenType)
     return Status::error(name, " names the type ", kTypes[code], ", but tokens are integers; write them as u16 or i32");
   sequences = load<int64_t>(18), documents = load<int64_t>(26);
+  if (sequences < 0 || sequences > indexBytes || documents < 0 || documents > indexBytes)
+    return Status::error(name, " has ", indexBytes, " bytes, but is said to be of ", sequences, " sequences and ",
+                         documents, " document bounds; it was damaged, or written by something else");
   lengths = kHeaderBytes, pointers = lengths + 4 * sequences, documentsAt = pointers + 8 * sequences;
-  constexpr int64_t kMost = int64_t(1) << 50;
-  bool isPlausible = sequences >= 0 && sequences < kMost && documents >= 0 && documents < kMost;
-  int64_t expected = isPlausible ? documentsAt + 8 * documents : 0;
-  if (isPlausible && indexBytes == expected + sequences && sequences > 0)
+  int64_t expected = documentsAt + 8 * documents;
+  if (indexBytes == expected + sequences && sequences > 0)
     return Status::error(name, " is one of a multimodal dataset, whose sequences are not all tokens; only text can be "
                                "trained on");
-  if (!isPlausible || indexBytes != expected)
+  if (indexBytes != expected)
     return Status::error(name, " has ", indexBytes, " bytes, but one of ", sequences, " sequences and ", documents,
                          " document bounds has ", expected, "; it was cut, or written by something else");
   if (sequences == 0 || documents == 0)
@@ -89,7 +77,7 @@ Status IndexedDataset::readHeader() {
 
 Status IndexedDataset::openTokens() {
   OpenFile file;
-  if (Status status = openFile(prefix + ".bin", prefix, file); !status.ok())
+  if (Status status = openPart(prefix, ".bin", file); !status.ok())
     return status;
   tokens = file.descriptor;
   bytes = file.bytes;

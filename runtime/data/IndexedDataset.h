@@ -26,7 +26,7 @@ namespace galvatron {
 
 class IndexedDataset {
 public:
-  /// Whether one of the two files is there.
+  /// Whether PREFIX.idx is there.
   static bool exists(const std::string &prefix);
   /// Opens both, and checks header and sizes. Labels may be kIgnoredLabel beside the vocabulary's tokens.
   static Status open(const std::string &prefix, int64_t vocabulary, IndexedDataset &dataset, bool areLabels = false);

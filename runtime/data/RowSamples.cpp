@@ -67,11 +67,10 @@ Status RowSamples::check(int64_t first, int64_t count, int rank, int size) const
   if (numRows() < request.batch)
     return Status::error(request.data.front(), request.data.size() > 1 ? " and others make " : " makes ", numRows(),
                          " rows, but one batch needs ", request.batch, "; use more data or a smaller --global-batch");
-  constexpr int64_t kReadable = 1 << 28; // tokens, in a second or so
   int64_t tokens = 0;
   for (const IndexedDataset &dataset : datasets)
     tokens += dataset.numTokens(0, dataset.numSequences());
-  if (tokens <= kReadable) {
+  if (isReadWhole(tokens)) {
     for (const IndexedDataset &dataset : datasets) {
       int64_t sequences = dataset.numSequences();
       if (Status status = dataset.checkTokens(sequences * rank / size, sequences * (rank + 1) / size); !status.ok())

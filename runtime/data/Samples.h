@@ -26,6 +26,9 @@ public:
   virtual Status read(int64_t number, Sample &sample) const = 0;
 
 protected:
+  /// Whether data of so many tokens are checked to their end, which then takes a second or so; of more, what the first
+  /// step reads is, as all is where it is read.
+  static bool isReadWhole(int64_t tokens) { return tokens <= int64_t(1) << 28; }
   /// Reads this rank's share of samples `first` … `first + count - 1`, only to check them.
   Status tryReading(int64_t first, int64_t count, int rank, int size) const {
     Sample sample;

@@ -3,10 +3,6 @@
 #include "runtime/data/ForeignFormat.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <vector>
 
@@ -43,19 +39,15 @@ Status TokenFile::open(const std::string &path, const std::string &dtype, int64_
   file.path = path;
   file.tokenType = *findTokenType(dtype.empty() ? smallestType(vocabulary) : dtype);
   file.vocabulary = vocabulary;
-  int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  struct stat info;
-  if (descriptor < 0 || fstat(descriptor, &info) != 0)
-    return Status::error("cannot open ", path, ": ", std::strerror(errno), hintAtSuffix(path));
-  file.descriptor = std::shared_ptr<int>(new int(descriptor), [](int *p) {
-    ::close(*p);
-    delete p;
-  });
-  if (!S_ISREG(info.st_mode))
+  OpenFile opened;
+  if (Status status = openFile(path, opened); !status.ok())
+    return Status::error(status.message, hintAtSuffix(path));
+  if (!opened.isRegular)
     return Status::error(path, " is not a file of tokens");
-  file.bytes = info.st_size;
+  file.descriptor = opened.descriptor;
+  file.bytes = opened.bytes;
   FileSample sample;
-  Status status = FileSample::read(descriptor, path, file.bytes, sample);
+  Status status = FileSample::read(*file.descriptor, path, file.bytes, sample);
   if (status.ok())
     status = checkFormat(sample, file.tokenType, !dtype.empty(), vocabulary, warning);
   if (status.ok() && file.bytes % file.tokenType.bytes != 0)

@@ -38,11 +38,8 @@ Status Windows::check(int64_t first, int64_t count, int rank, int size) const {
     return Status::error(file->getPath(), " has ", file->numTokens(), " tokens, but one batch needs ", batch,
                          " windows of ", sequence, ", ", batch * sequence,
                          " tokens; use a longer file or a smaller --global-batch");
-  // A file that is read in a second or so is checked to its end; of a longer one, what the first step reads, as all is
-  // where it is read.
-  constexpr int64_t kWholeFile = 1 << 28; // tokens
   int64_t tokens = file->numTokens(), from = tokens * rank / size, to = tokens * (rank + 1) / size;
-  return tokens <= kWholeFile ? file->check(from, to - from) : tryReading(first, std::min(batch, count), rank, size);
+  return isReadWhole(tokens) ? file->check(from, to - from) : tryReading(first, std::min(batch, count), rank, size);
 }
 
 Status Windows::read(int64_t number, Sample &sample) const {

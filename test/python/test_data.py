@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
@@ -14,7 +17,8 @@ from galvatron.data.indexed import TYPES
 
 TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}{% else %}<|bot|>{{ m.content }}<|end|>"
-    "{% endif %}{% endfor %}{% if add_generation_prompt %}<|bot|>{% endif %}"
+    "{% endif %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|bot|>{% endif %}"
 )
 CHAT = [("user", "how are you?"), ("assistant", "hello"), ("user", "fox?"), ("assistant", "brown fox")]
 
@@ -101,22 +105,29 @@ def test_the_model_says_what_the_assistant_does(tokenizer, tmp_path):
     assert words(tokenizer, tokens)[:1] == ["<|user|>"]
 
 
-def test_parquet(tokenizer, tmp_path):
+def test_parquet(tokenizer, tmp_path, capsys):
     pyarrow = pytest.importorskip("pyarrow")
     import pyarrow.parquet
 
     pyarrow.parquet.write_table(pyarrow.table({"text": ["hello", "fox"]}), tmp_path / "a.parquet")
     assert main([str(tmp_path / "a.parquet"), "--tokenizer", str(tokenizer), "-o", str(tmp_path / "set")]) == 0
     assert len(read_sequences(tmp_path / "set", "u16", 8)) == 2
+    pyarrow.parquet.write_table(pyarrow.table({"text": [b"hello"]}), tmp_path / "a.parquet")
+    assert main([str(tmp_path / "a.parquet"), "--tokenizer", str(tokenizer), "-o", str(tmp_path / "set")]) == 1
+    assert "a.parquet: row 1: expects text in text, but got" in capsys.readouterr().err
 
 
+HALF = 'a.jsonl:1 has "\\ud83d", half of a surrogate pair, which is no text; mend it'
 BROKEN = {
     "not json": ("{", [], "a.jsonl:1 is no JSON ("),
     "no object": ("[1]", [], "a.jsonl:1 is no JSON object; expects an object a line"),
     "no field": ('{"body": ""}', [], "a.jsonl:1 has no field text, but body; name it with --field or its like"),
     "no text": ('{"text": 3}', [], "a.jsonl:1: expects text in text, but got 3"),
+    "half a character": ('{"text": "x\\ud83d"}', [], HALF),
+    "half in a message": ('{"m": [{"role": "user", "content": "\\ud83d"}]}', ["--messages-field", "m"], HALF),
     "no messages": ('{"m": "x"}', ["--messages-field", "m"], "a.jsonl:1: expects a list of messages in m, but got"),
-    "template": ('{"m": [3]}', ["--messages-field", "m"], "a.jsonl:1: "),
+    "no message": ('{"m": [{}, 3]}', ["--messages-field", "m"], "1: expects message 2 of m to be an object, but got 3"),
+    "template": ('{"m": [{"role": "tool"}]}', ["--messages-field", "m"], "1: the chat template fails (no tools)"),
     "empty": ('{"text": ""}', [], "there is no document with tokens in"),
     "half a pair": ("", ["--prompt-field", "q"], "--prompt-field and --completion-field belong together; give both"),
     "two kinds": ("", ["--field", "q", "--messages-field", "m"], "say where text is; give one of them"),
@@ -145,6 +156,50 @@ def test_an_error_leaves_what_was_there(tokenizer, tmp_path):
     (tmp_path / "b.jsonl").write_text('{"text": "fox"}\n{')
     assert main([str(tmp_path / "b.jsonl"), *options]) == 1
     assert before == ((tmp_path / "set.bin").read_bytes(), (tmp_path / "set.idx").read_bytes())
+
+
+@pytest.mark.parametrize("documents", [1, 1000])
+def test_a_full_disk_is_an_error(documents, tokenizer, tmp_path, capsys):
+    """Of few tokens it is found at the end, of many while they are written, and then again at the end."""
+    write_lines(tmp_path / "a.jsonl", [{"text": "hello " * 20}] * documents)
+    (tmp_path / "set.bin.partial").symlink_to("/dev/full")
+    assert main([str(tmp_path / "a.jsonl"), "--tokenizer", str(tokenizer), "-o", str(tmp_path / "set")]) == 1
+    error = f"galvatron.data: error: cannot write {tmp_path / 'set'}: No space left on device\n"
+    assert capsys.readouterr().err == error
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_other_exceptions_are_not_hidden(monkeypatch, capsys):
+    """Not even where no pool of processes was made, so in a process of its own."""
+    program = "import galvatron.data.__main__ as d; d.run = lambda _: 1 / 0; d.main(['a', *'--tokenizer b -o c'.split()])"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.stderr.splitlines()[-1].startswith("ZeroDivisionError")
+
+    def lose_a_worker(_):
+        raise BrokenProcessPool
+
+    monkeypatch.setattr("galvatron.data.__main__.run", lose_a_worker)
+    assert main(["a", "--tokenizer", "b", "-o", "c"]) == 1
+    assert "a worker was killed, perhaps for memory; pass fewer --workers" in capsys.readouterr().err
+
+
+CONFIGS = {
+    "{": "tokenizer_config.json (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); mend it",
+    "[]": "tokenizer_config.json is no JSON object with a text as its eos_token; mend it, or pass --eod-token",
+    '{"eos_token": {"content": 3}}': "is no JSON object with a text as its eos_token",
+    '{"eos_token": null}': "names no end-of-document token: there is no eos_token in",
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_broken_configuration_is_named(config, tokenizer, tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("hello")
+    (tmp_path / "tokenizer.json").write_text((tokenizer / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(config)
+    options = ["--tokenizer", str(tmp_path), "--append-eod", "-o", str(tmp_path / "set")]
+    assert main([str(tmp_path / "a.txt"), *options]) == 1
+    assert CONFIGS[config] in capsys.readouterr().err
+    assert main([str(tmp_path / "a.txt"), *options, "--eod-token", "<|end|>"]) == 0
 
 
 def test_what_is_missing_is_named(tokenizer, tmp_path, capsys):

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import argparse
 import collections
-import concurrent.futures
 import multiprocessing
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from pathlib import Path
 
 from galvatron.data.indexed import writing
@@ -98,7 +98,7 @@ def encode_all(files: list[Path], settings: Settings, tokenizer: DocumentTokeniz
             yield tokenizer.encode(records), done
         return
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, start_worker, (settings,)) as pool:
+    with ProcessPoolExecutor(workers, context, start_worker, (settings,)) as pool:
         waiting = collections.deque()
         for records, done in chunks(files, settings.fields):
             waiting.append((pool.submit(encode_in_worker, records), done))
@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
         run(parse(arguments))
     except GalvatronError as error:
         message = str(error)
-    except concurrent.futures.process.BrokenProcessPool:
+    except BrokenProcessPool:
         message = "a worker was killed, perhaps for memory; pass fewer --workers"
     else:
         return 0

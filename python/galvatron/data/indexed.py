@@ -46,9 +46,12 @@ class IndexedWriter:
             file.write(np.arange(len(lengths) + 1, dtype=np.int64).tobytes())
 
     def close(self):
-        self.bin.close()
+        """Never raises: a full disk, which says so again at each try, is not to hide what was said of it first."""
+        with contextlib.suppress(OSError):
+            self.bin.close()
         for path in self.partial:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -45,12 +45,36 @@ def load_tokenizer(path: str):
     return tokenizer
 
 
+def read_eos_token(config: Path) -> str | None:
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise GalvatronError(f"cannot read {config} ({first_line(error)}); mend it, or pass --eod-token") from error
+    named = values.get("eos_token") if isinstance(values, dict) else None
+    token = named.get("content") if isinstance(named, dict) else named
+    if not isinstance(values, dict) or not isinstance(token, str | None):
+        raise GalvatronError(f"{config} is no JSON object with a text as its eos_token; mend it, or pass --eod-token")
+    return token
+
+
+def check_unicode(place: str, text: str):
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = shown(text[error.start])
+        raise GalvatronError(f"{place} has {half}, half of a surrogate pair, which is no text; mend it") from error
+
+
+def shown(value) -> str:
+    """The beginning of a record's value, as JSON; parquet also has what JSON has not."""
+    return json.dumps(value, default=str)[:60]
+
+
 def find_eod(settings: Settings, tokenizer) -> int:
     """The token that ends a document: --eod-token, else the eos_token of the tokenizer's folder."""
     config, token = tokenizer_file(settings.tokenizer).with_name("tokenizer_config.json"), settings.eod_token
     if not token and config.is_file():
-        named = json.loads(config.read_text()).get("eos_token")
-        token = named.get("content") if isinstance(named, dict) else named
+        token = read_eos_token(config)
     if not token:
         raise GalvatronError(
             f"{settings.tokenizer} names no end-of-document token: there is no eos_token in {config}; pass --eod-token"
@@ -98,12 +122,20 @@ class DocumentTokenizer:
             expected = list if self.settings.kind == "messages" else str
             if not isinstance(value, expected):
                 what = "a list of messages" if expected is list else "text"
-                raise GalvatronError(f"{place}: expects {what} in {field}, but got {json.dumps(value)[:60]}")
+                raise GalvatronError(f"{place}: expects {what} in {field}, but got {shown(value)}")
+            for number, message in enumerate(value if expected is list else [], 1):
+                if not isinstance(message, dict):
+                    raise GalvatronError(
+                        f"{place}: expects message {number} of {field} to be an object, but got {shown(message)}"
+                    )
+            if expected is str:
+                check_unicode(place, value)
 
     def encode_messages(self, place: str, messages: list[dict]) -> tuple[np.ndarray, np.ndarray]:
         """The template's text; labels are what it adds for each message of the assistant to the conversation before,
         with the words that make the assistant speak."""
         text = self.render(place, messages)
+        check_unicode(place, text)
         spans = []
         for number, message in enumerate(messages):
             if message.get("role") != "assistant":

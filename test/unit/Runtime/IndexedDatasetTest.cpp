@@ -65,6 +65,14 @@ TEST_F(IndexedDatasetTest, HeadersAreChecked) {
   EXPECT_THAT(messageOf(), HasSubstr("is one of a multimodal dataset"));
   append(1);
   EXPECT_THAT(messageOf(), HasSubstr("has 64 bytes, but one of 1 sequences and 2 document bounds has 62; it was cut"));
+  for (int64_t last : {25, 33}) { // bytes of the two counts
+    write({{1, 2}}, 8);
+    for (int value : {0x7f, 0xff}) {
+      patch(last, value);
+      EXPECT_THAT(messageOf(),
+                  AllOf(HasSubstr("has 62 bytes, but is said to be of "), HasSubstr("; it was damaged, or")));
+    }
+  }
 }
 
 TEST_F(IndexedDatasetTest, PointersLengthsAndBoundsAreChecked) {
