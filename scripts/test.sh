@@ -47,7 +47,7 @@ components() {
   run conventions 300 "$python" -m pytest -q --junitxml "$results/conventions.xml" test/Conventions
   run python 1500 "$python" -m pytest -q --junitxml "$results/python.xml" test/python
 }
-whole_runs() { run end-to-end 2400 "$python" -m pytest -q --junitxml "$results/end-to-end.xml" test/EndToEnd; }
+whole_runs() { run end-to-end 3000 "$python" -m pytest -q --junitxml "$results/end-to-end.xml" test/EndToEnd; }
 # Both take about as long, and most of what they run has one thread. Who does not get to its end has failed.
 for name in lit unit conventions python end-to-end; do echo 125 >"$results/$name.status"; done
 echo 'running lit, unit, conventions and python beside end-to-end'
