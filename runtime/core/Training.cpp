@@ -264,9 +264,9 @@ Status Training::openFile(DataOrder &order, std::optional<TokenFile> &file) {
 Status Training::openIndexed(DataOrder &order, std::shared_ptr<const Samples> &samples) {
   if (!manifest.ignoredLabel)
     return Status::error("--samples ", order.samples,
-                         " gives each position its label, but this program shifts labels "
-                         "itself or does not shift them, so it cannot take them; import it again with --labels next, "
-                         "or name one PREFIX.bin as a file");
+                         " gives each position its label, but this program shifts labels itself or does not shift "
+                         "them, so it cannot take them; import it again with --labels next, or, where its loss shifts "
+                         "labels in a way of its own, name one PREFIX.bin as a file");
   DataWords words;
   if (Status status = DataWords::parse(options.data, words); !status.ok())
     return status;

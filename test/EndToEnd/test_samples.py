@@ -188,7 +188,8 @@ def test_a_program_that_shifts_itself_is_refused(program, tmp_path):
     succeed("galvatron-opt", "--search", "--lower", tmp_path / "model.mlir", "--ranks=1", "-o", tmp_path / "out")
     refused = call(tmp_path / "out" / "launch", *options_of({"datasets": [40], "seed": 0}, tmp_path))
     assert refused.returncode == 1
-    assert "so it cannot take them; import it again with --labels next, or name one PREFIX.bin" in refused.stderr
+    assert "so it cannot take them; import it again with --labels next, or" in refused.stderr
+    assert "name one PREFIX.bin as a file" in refused.stderr
     refused = call(tmp_path / "out" / "launch", "--eod", 7)
     assert refused.returncode == 1
     assert "this program takes it that all have one; import it again with --labels next" in refused.stderr

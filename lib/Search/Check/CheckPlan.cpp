@@ -372,15 +372,17 @@ bool Judge::price() {
       sums = sums > backward ? sums - backward : 0;
     }
     p.tail = parameters + sums + cost->updateSeconds;
+    bool isSecond = false;
     for (const TiedParameter &tie : problem.ties) {
+      isSecond |= tie.secondLayer == int(i);
       bool here = tie.firstLayer == int(i) || tie.secondLayer == int(i);
       if (here && plan.pipeline > 1)
         p.tail += network(layer.stage)
                       .seconds(CollectiveKind::AllReduce, double(tie.bytes) / layer.strategy.tp,
                                {2, plan.ranks / plan.pipeline * (plan.pipeline - 1)});
-      if (tie.secondLayer == int(i) && plan.pipeline == 1)
-        p.cost.stateBytes -= cost->tiedStateBytes;
     }
+    if (isSecond && plan.pipeline == 1)
+      p.cost.stateBytes -= cost->tiedStateBytes;
     priced.push_back(std::move(p));
   }
   return true;

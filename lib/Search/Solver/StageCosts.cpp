@@ -216,18 +216,18 @@ Result<Option> Setting::price(int layer, const Strategy &strategy, int dp, int s
   option.scratch = cost->scratchBytes + bytesOf(option.communicators);
   option.boundary = cost->boundaryBytes;
   option.certain = cost->certainBytes;
+  bool isSecond = false; // of some tie; what is tied of its states is one figure, however many parameters
   for (const TiedParameter &tie : problem->ties) {
-    if (tie.firstLayer != layer && tie.secondLayer != layer)
-      continue;
+    isSecond |= tie.secondLayer == layer;
     // The ends of the model: on two stages as soon as there are two.
-    if (stages > 1)
+    if (stages > 1 && (tie.firstLayer == layer || tie.secondLayer == layer))
       option.tail +=
           communication(stageClass)
               .seconds(CollectiveKind::AllReduce, double(tie.bytes) / strategy.tp, {2, stageRanks * (stages - 1)});
-    else if (tie.secondLayer == layer) {
-      option.state -= cost->tiedStateBytes;
-      option.certain -= std::min(option.certain, cost->tiedStateBytes);
-    }
+  }
+  if (isSecond && stages == 1) {
+    option.state -= cost->tiedStateBytes;
+    option.certain -= std::min(option.certain, cost->tiedStateBytes);
   }
   return option;
 }

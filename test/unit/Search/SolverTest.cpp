@@ -250,6 +250,31 @@ TEST(CheckPlan, names_the_layers_whose_strategies_are_not_allowed) {
       ::testing::Contains("layers 'layer.0' and 'layer.2' share a parameter but have different orders of ranks"));
 }
 
+struct TiedCosts : RandomCosts {
+  using RandomCosts::RandomCosts;
+  Result<LayerCost> cost(const CostQuery &query) const override {
+    Result<LayerCost> made = RandomCosts::cost(query);
+    if (made)
+      made->tiedStateBytes = made->stateBytes / 2;
+    return made;
+  }
+};
+
+/// What several parameters that two layers share take is one figure.
+TEST(CheckPlan, states_of_several_tied_parameters_are_kept_once) {
+  for (unsigned seed = 0; seed < 4; ++seed) {
+    TiedCosts costs(seed);
+    Problem one = randomProblem(costs, 4, 3, 8, 1 << 30), several = one;
+    one.ties = {{0, 2, 300000}};
+    several.ties = {{0, 2, 100000}, {0, 2, 100000}, {0, 2, 100000}};
+    one.space.stages = several.space.stages = {1};
+    Result<Solution> ofOne = solve(one), ofSeveral = solve(several);
+    ASSERT_TRUE(ofOne && ofOne->plan && ofSeveral && ofSeveral->plan);
+    EXPECT_EQ(ofOne->plan->stageMemory.at(0).total(), ofSeveral->plan->stageMemory.at(0).total());
+    EXPECT_EQ(checkPlan(one, *ofOne->plan).peakBytesPerStage, checkPlan(several, *ofSeveral->plan).peakBytesPerStage);
+  }
+}
+
 TEST(CheckPlan, names_the_bytes_beyond_the_budget_and_the_claim) {
   RandomCosts costs(2);
   Problem problem = randomProblem(costs, 4, 3, 8, 1 << 30);
