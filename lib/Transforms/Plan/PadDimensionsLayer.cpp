@@ -31,7 +31,7 @@ private:
   LogicalResult visit(Operation *original, AxisId axis);
   void maskKeys(const PaddedOp &op, Operation *padded);
   Value padTable(const PaddedOp &op, Operation *padded);
-  void keepNumbers(const PaddedOp &op, Operation *padded, Value result);
+  void keepNumbers(const PaddedOp &op, Value result);
   void maskGradients(BackwardOp backward);
   Value buildOwn(Location loc, ArrayRef<AxisId> dim, AxisId axis);
   Value buildOwn(Location loc, RankedTensorType type, int64_t dim, ArrayRef<AxisId> list, AxisId axis);
@@ -241,9 +241,10 @@ Value LayerPadder::padTable(const PaddedOp &op, Operation *padded) {
 }
 
 /// Whoever reads the result from here on is to find numbers in its padding.
-void LayerPadder::keepNumbers(const PaddedOp &op, Operation *padded, Value result) {
-  builder.setInsertionPointAfter(padded);
-  Value value = mapping.lookup(result), number = buildMasked(value, result, op.axis, 0);
+void LayerPadder::keepNumbers(const PaddedOp &op, Value result) {
+  Value value = mapping.lookup(result); // of another axis' padding, maybe
+  builder.setInsertionPointAfter(value.getDefiningOp());
+  Value number = buildMasked(value, result, op.axis, 0);
   Operation *last = number.getDefiningOp();
   value.replaceUsesWithIf(number, [&](OpOperand &use) {
     Operation *reader = use.getOwner();
@@ -287,7 +288,7 @@ LogicalResult LayerPadder::visit(Operation *original, AxisId axis) {
     PaddingValue &padding = paddings[{result, axis}] = getResultPadding(op, index);
     if (padding || !mayLeaveNoNumber(op))
       continue;
-    keepNumbers(op, padded, result);
+    keepNumbers(op, result);
     padding = 0.0;
   }
   return success();

@@ -5,6 +5,8 @@
 // RUN: sed 's/1.0e-1/0.0/' %inputs/gpt2.mlir | galvatron-opt --galvatron-annotate-plan=plan=%t.tied.json --galvatron-pad-dimensions | FileCheck %s --check-prefix=TIED
 // RUN: echo '{"ranks":3,"units":[{"path":"embedding","strategy":{"cp":3,"pad":true}},{"path":"layers.0","strategy":{"tp":3,"pad":true}},{"path":"layers.1","strategy":{"cp":3,"pad":true}},{"path":"head","strategy":{"cp":3,"pad":true}}]}' > %t.cp.json
 // RUN: sed 's/1.0e-1/0.0/' %inputs/gpt2_ignored.mlir | galvatron-opt --galvatron-differentiate --galvatron-expand-cross-entropy --cse --galvatron-annotate-plan=plan=%t.cp.json --galvatron-pad-dimensions | FileCheck %s --check-prefix=POSITIONS
+// RUN: echo '{"ranks":3,"units":[{"path":"embedding","strategy":{"tp":3,"sequence_parallel":true,"pad":true}},{"path":"layers.0","strategy":{"tp":3,"sequence_parallel":true,"pad":true}},{"path":"layers.1","strategy":{"tp":3,"sequence_parallel":true,"pad":true}},{"path":"head","strategy":{"tp":3,"sequence_parallel":true,"pad":true}}]}' > %t.sp.json
+// RUN: sed 's/\(%v20 =\) graph.gated_activation silu %v18, %v19 : .*/%exp = math.exp %v18 : tensor<8x16x40xf32>\n    \1 arith.mulf %exp, %v19 : tensor<8x16x40xf32>/' %inputs/llama_ignored.mlir | galvatron-opt --galvatron-differentiate --galvatron-expand-cross-entropy --cse --galvatron-annotate-plan=plan=%t.sp.json --galvatron-pad-dimensions | FileCheck %s --check-prefix=BOTH
 
 module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "1f1b">} {
   graph.layer @mlp(%x: tensor<4x8xf32>, %w: tensor<3x8xf32> {graph.parameter = "w"}) -> tensor<4x8xf32> {
@@ -103,3 +105,10 @@ module attributes {graph.batch = 4 : i64, plan.pipeline = #plan.pipeline<stages 
 // POSITIONS: func.func @step(%[[IDS:.*]]: tensor<8x18xi64>, %[[GIVEN:.*]]: tensor<8x18xi64>)
 // POSITIONS-NEXT: graph.total @count.padded(%[[GIVEN]])
 // POSITIONS-NEXT: graph.call @embedding.padded(%[[IDS]])
+
+// Positions and the width: each has its mask, of what the other one left.
+// BOTH: graph.layer @decoder.padded(
+// BOTH: %[[EXP:.*]] = math.exp %{{.*}} : tensor<8x18x42xf32>
+// BOTH: %[[FIRST:.*]] = arith.select %{{.*}}, %[[EXP]], %{{.*}} : tensor<8x18x42xi1>, tensor<8x18x42xf32>
+// BOTH: %[[BOTH:.*]] = arith.select %{{.*}}, %[[FIRST]], %{{.*}} : tensor<8x18x42xi1>, tensor<8x18x42xf32>
+// BOTH-NEXT: arith.mulf %[[BOTH]], %{{.*}}
