@@ -46,9 +46,9 @@ SEQUENCE = 4096
 # Name, config, ranks, GiB of a device, the most seconds that import may take (None: no bound), and the most seconds of one
 # core that search and lowering may.
 CASES = [
-    ("Llama-2-7B", LLAMA_7B, 8, 80, 3.0, 1.0),
-    ("Llama-2-70B", LLAMA_70B, 8, 256, None, 3.0),
-    ("Llama-2-70B", LLAMA_70B, 64, 80, None, 3.0),
+    ("Llama-2-7B", LLAMA_7B, 8, 80, 3.0, 3.0),
+    ("Llama-2-70B", LLAMA_70B, 8, 256, None, 8.0),
+    ("Llama-2-70B", LLAMA_70B, 64, 80, None, 8.0),
 ]
 RESIDENT_LIMIT_MB = 2000
 PHASES = ["import", "shard", "stage", "lower"]
