@@ -1,5 +1,6 @@
 // What a disk says: what is there, what is not, and what it cannot tell.
 #include "runtime/core/Files.h"
+#include "TemporaryFolder.h"
 
 #include <fstream>
 #include <gmock/gmock.h>
@@ -12,16 +13,14 @@ using ::testing::UnorderedElementsAre;
 
 namespace {
 
-class FilesTest : public ::testing::Test {
+class FilesTest : public TemporaryFolder {
 protected:
+  FilesTest() : TemporaryFolder("files") {}
   void SetUp() override {
-    folder = std::filesystem::temp_directory_path() / ("files-" + std::to_string(getpid()));
-    std::filesystem::create_directory(folder);
+    TemporaryFolder::SetUp();
     std::filesystem::create_symlink("loop", folder / "loop");
   }
-  void TearDown() override { std::filesystem::remove_all(folder); }
 
-  std::filesystem::path folder;
   bool isThere = false;
   std::vector<std::filesystem::path> paths;
 };

@@ -2,19 +2,14 @@
 #ifndef GALVATRON_TEST_UNIT_RUNTIME_INDEXEDFILES_H
 #define GALVATRON_TEST_UNIT_RUNTIME_INDEXEDFILES_H
 
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <gtest/gtest.h>
-#include <unistd.h>
+#include "TemporaryFolder.h"
 
-class IndexedFiles : public ::testing::Test {
+#include <cstring>
+#include <fstream>
+
+class IndexedFiles : public TemporaryFolder {
 protected:
-  void SetUp() override {
-    folder = std::filesystem::temp_directory_path() / ("indexed-" + std::to_string(getpid()));
-    std::filesystem::create_directory(folder);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder); }
+  IndexedFiles() : TemporaryFolder("indexed") {}
 
   std::string prefix(const std::string &name = "set") const { return folder / name; }
 
@@ -48,8 +43,6 @@ protected:
     file.put(char(value));
   }
   void append(int value) const { std::ofstream(prefix() + ".idx", std::ios::binary | std::ios::app).put(char(value)); }
-
-  std::filesystem::path folder;
 };
 
 #endif

@@ -1,5 +1,6 @@
 // What a file of tokens is taken for: types, wrong widths, headers, text; and what must not be taken for any of these.
 #include "runtime/data/TokenFile.h"
+#include "TemporaryFolder.h"
 
 #include <cstring>
 #include <filesystem>
@@ -14,13 +15,9 @@ using ::testing::IsEmpty;
 
 namespace {
 
-class TokenFileTest : public ::testing::Test {
+class TokenFileTest : public TemporaryFolder {
 protected:
-  void SetUp() override {
-    folder = std::filesystem::temp_directory_path() / ("tokens-" + std::to_string(getpid()));
-    std::filesystem::create_directory(folder);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder); }
+  TokenFileTest() : TemporaryFolder("tokens") {}
 
   std::string write(const std::string &name, const std::string &bytes) {
     std::ofstream(folder / name, std::ios::binary) << bytes;
@@ -33,8 +30,6 @@ protected:
     warning.clear();
     return TokenFile::open(write(name, bytes), dtype, vocabulary, file, warning).message;
   }
-
-  std::filesystem::path folder;
   TokenFile file;
   std::string warning;
 };
