@@ -143,8 +143,8 @@ Status IndexedDataset::read(int64_t sequence, int64_t offset, int64_t count, int
 }
 
 Status IndexedDataset::checkTokens(int64_t first, int64_t last) const {
-  if (!tokenType->isSigned && tokenType->bytes < 8 && vocabulary >= int64_t(1) << (8 * tokenType->bytes))
-    return Status::success(); // no token can be outside
+  if (!tokenType->canBeOutside(vocabulary))
+    return Status::success();
   for (int64_t i = first; i < last; ++i)
     if (Status status = read(i, 0, length(i), nullptr); !status.ok())
       return status;

@@ -78,8 +78,8 @@ Status TokenFile::read(int64_t first, int64_t count, int64_t *out) const {
 }
 
 Status TokenFile::check(int64_t first, int64_t count) const {
-  if (!tokenType.isSigned && tokenType.bytes < 8 && vocabulary >= int64_t(1) << (8 * tokenType.bytes))
-    return Status::success(); // no token can be outside
+  if (!tokenType.canBeOutside(vocabulary))
+    return Status::success();
   return read(first, count, nullptr);
 }
 

@@ -12,6 +12,11 @@ struct TokenType {
   const char *name;
   int64_t bytes;
   bool isSigned;
+
+  /// Whether some value of it is no token of such a vocabulary.
+  bool canBeOutside(int64_t vocabulary) const {
+    return isSigned || bytes >= 8 || vocabulary < int64_t(1) << (8 * bytes);
+  }
 };
 inline constexpr TokenType kTokenTypes[] = {{"u8", 1, false}, {"u16", 2, false}, {"u32", 4, false}, {"u64", 8, false},
                                             {"i8", 1, true},  {"i16", 2, true},  {"i32", 4, true},  {"i64", 8, true}};
