@@ -25,20 +25,43 @@ Status readTraining(const fs::path &folder, const std::string &name, TrainingSta
   return Status::success();
 }
 
+/// The stems of a checkpoint's files, and what is in them.
+std::vector<std::pair<std::string, std::vector<TensorKind>>> tensorFiles(const std::string &optimizer) {
+  std::vector<std::pair<std::string, std::vector<TensorKind>>> files = {{kModelStem, {kWeight}}};
+  if (optimizer == "adamw")
+    files.push_back({kOptimizerStem, {kFirstMoment, kSecondMoment}});
+  return files;
+}
+
+/// Collective: creates the files, and writes every rank's slices.
+Status writeTensors(const World &world, const ModelState &state, safetensors::ShardedWriter &writer,
+                    const std::vector<TensorKind> &kinds, const Carried *carried) {
+  Status status;
+  if (world.rank() == 0)
+    writer.create(status.message);
+  if (status = world.agree(status); status.ok())
+    status = writeOwnTensors(state, readDevice(state), writer, kinds, carried);
+  return world.agree(status);
+}
+
 } // namespace
 
 Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelState &state, const Carried &carried,
-                      SaveFolder &folder, const TrainingState &training, std::string &warning) {
+                      SaveFolder &folder, const TrainingState &training, int64_t shardBytes, std::string &warning) {
   fs::path fresh = folder.unfinished(training.step);
   bool first = world.rank() == 0;
   Status status = world.agree(first ? makeEmpty(fresh) : Status::success());
   if (!status.ok())
     return status;
-  std::vector<std::string> files = {kModel, kTraining};
-  status = writeTensors(world, catalog, state, fresh / kModel, {kWeight}, &carried);
-  if (status.ok() && training.optimizer == "adamw") {
-    status = writeTensors(world, catalog, state, fresh / kOptimizer, {kFirstMoment, kSecondMoment});
-    files.push_back(kOptimizer);
+  std::vector<std::string> files = {kTraining};
+  for (const auto &[stem, kinds] : tensorFiles(training.optimizer)) {
+    bool hasCarried = stem == kModelStem;
+    safetensors::ShardedWriter writer = layOutTensors(catalog, kinds, hasCarried ? &state.manifest : nullptr);
+    writer.divide(fresh, stem, shardBytes);
+    for (const std::string &name : writer.files())
+      files.push_back(name);
+    if (status.ok())
+      status = writeTensors(world, state, writer, kinds, hasCarried && first ? &carried : nullptr);
   }
   if (first && status.ok())
     status = writeText(fresh / kTraining, training.toText());
@@ -54,7 +77,25 @@ Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelSta
   return world.agree(status);
 }
 
-std::string weightsOfCheckpoint(const std::string &folder) { return absoluteFolder(folder) / kModel; }
+/// The file of a checkpoint's tensors: the index where there is one.
+static fs::path fileOf(const fs::path &folder, const std::string &stem) {
+  fs::path index = folder / (stem + safetensors::kIndexEnding);
+  std::error_code ignored;
+  return fs::exists(index, ignored) ? index : folder / (stem + safetensors::kFileEnding);
+}
+
+/// Files without which a checkpoint is none: each of them has a checksum.
+static std::vector<std::string> requiredFiles(const fs::path &folder) {
+  fs::path file = fileOf(folder, kModelStem);
+  std::vector<std::string> names = {kTraining, file.filename()};
+  std::string ignored;
+  if (auto reader = safetensors::ShardedReader::open(file, ignored))
+    for (const fs::path path : reader->files())
+      names.push_back(path.filename());
+  return names;
+}
+
+std::string weightsOfCheckpoint(const std::string &folder) { return fileOf(absoluteFolder(folder), kModelStem); }
 
 /// A checkpoint by its own name. One that has no checksums is taken, with a warning.
 static Status verifyOne(const World &world, const std::string &name, std::vector<std::string> &warnings) {
@@ -66,7 +107,7 @@ static Status verifyOne(const World &world, const std::string &name, std::vector
   status = world.agree(status);
   bool isThere = false;
   if (status.ok())
-    status = verifyChecksums(world, folder, {kModel, kTraining}, isThere);
+    status = verifyChecksums(world, folder, requiredFiles(folder), isThere);
   if (status.ok() && !isThere)
     warnings.push_back(name + " has no " + kChecksums +
                        ", so whether its files are whole and of one save was not checked");
@@ -84,7 +125,7 @@ static Status findNewest(const World &world, const std::string &name, const std:
     fs::path folder = absoluteFolder(name);
     std::string candidate = (own == kItself ? folder : folder / own).string();
     bool isThere = false;
-    Status status = verifyChecksums(world, candidate, {kModel, kTraining}, isThere);
+    Status status = verifyChecksums(world, candidate, requiredFiles(candidate), isThere);
     if (status.ok() && !isThere)
       status = Status::error(candidate, " has no ", kChecksums, ", which is written last");
     if (status.ok()) {
@@ -155,9 +196,9 @@ Status loadCheckpoint(const ModelState &state, const std::string &name, const Op
   if (options.optimizer == "adamw" && training.optimizer != "adamw")
     return Status::error(name, " was written with --optimizer ", training.optimizer,
                          " and has no moments for adamw; pass the same optimizer");
-  status = readTensors(state, folder / kModel, {kWeight});
+  status = readTensors(state, fileOf(folder, kModelStem), {kWeight});
   if (status.ok() && options.optimizer == "adamw")
-    status = readTensors(state, folder / kOptimizer, {kFirstMoment, kSecondMoment});
+    status = readTensors(state, fileOf(folder, kOptimizerStem), {kFirstMoment, kSecondMoment});
   return status;
 }
 
@@ -184,10 +225,11 @@ std::string describeOtherSettings(const std::string &checkpoint, const TrainingS
 
 Status dumpGradients(const World &world, const Catalog &catalog, const ModelState &state, const std::string &folder,
                      int64_t step) {
-  char name[40];
-  std::snprintf(name, sizeof name, "step_%06lld.safetensors", (long long)step);
+  std::string name = stepName(step) + safetensors::kFileEnding;
   std::string path = fs::path(folder) / name, unfinished = path + ".partial";
-  Status status = writeTensors(world, catalog, state, unfinished, {kGradient});
+  safetensors::ShardedWriter writer = layOutTensors(catalog, {kGradient});
+  writer.divide(folder, name, safetensors::kWhole, ".partial");
+  Status status = writeTensors(world, state, writer, {kGradient}, nullptr);
   if (status.ok() && world.rank() == 0 && std::rename(unfinished.c_str(), path.c_str()) != 0)
     status = Status::error("cannot rename ", unfinished, ": ", std::strerror(errno));
   return world.agree(status);

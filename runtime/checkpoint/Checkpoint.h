@@ -2,6 +2,8 @@
 //
 //   DIR/model.safetensors       all of state_dict(): the exported module's names, shapes and layouts
 //   DIR/optimizer.safetensors   <name>.exp_avg and <name>.exp_avg_sq of every trained parameter (adamw only)
+//                               or model-00001-of-00003.safetensors ... with model.safetensors.index.json, and the
+//                               optimizer's likewise, where one file would be larger than --shard-size
 //   DIR/training.json           step, updates, optimizer, seed, the data and the place in it, settings of the update
 //   DIR/checksums.xxh128        and tensors.json: Checksums.h
 //
@@ -23,7 +25,7 @@ namespace galvatron {
 /// Collective; a failure leaves what was there, and nothing of its own but where a whole checkpoint
 /// could not take its place: SaveFolder::publish. `warning` is of the first rank.
 Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelState &state, const Carried &carried,
-                      SaveFolder &folder, const TrainingState &training, std::string &warning);
+                      SaveFolder &folder, const TrainingState &training, int64_t shardBytes, std::string &warning);
 
 /// Where a checkpoint has its weights.
 std::string weightsOfCheckpoint(const std::string &folder);

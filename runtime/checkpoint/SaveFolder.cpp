@@ -1,5 +1,6 @@
 //===- SaveFolder.cpp - folders of checkpoints: names, replacing, locking, keeping --------------===//
 #include "runtime/checkpoint/SaveFolder.h"
+#include "galvatron/Support/Shards.h"
 #include "runtime/checkpoint/Checksums.h"
 #include "runtime/checkpoint/TrainingState.h"
 
@@ -21,7 +22,6 @@ namespace fs = std::filesystem;
 namespace galvatron {
 namespace {
 
-constexpr const char *kOwnFiles[] = {kModel, kOptimizer, kTraining, kTensors, kChecksums};
 constexpr const char *kLatest = "latest", *kLock = ".lock", *kStep = "step_", *kPartial = ".partial";
 
 fs::path with(const fs::path &folder, const char *ending) { return folder.string() + ending; }
@@ -36,8 +36,19 @@ int64_t stepOf(const std::string &name, const std::string &ending = "") {
   return error == std::errc() && end == last ? step : -1;
 }
 
-bool isOwnFile(const fs::path &name) {
-  return std::find(std::begin(kOwnFiles), std::end(kOwnFiles), name) != std::end(kOwnFiles);
+bool isOwnFile(const std::string &name) {
+  for (const std::string stem : {kModelStem, kOptimizerStem})
+    if (name == stem + safetensors::kFileEnding || safetensors::isShardOf(stem, name))
+      return true;
+  return name == kTraining || name == kTensors || name == kChecksums;
+}
+
+std::vector<fs::path> listOwnFiles(const fs::path &folder) {
+  std::vector<fs::path> paths;
+  if (!listFolder(folder, paths).ok())
+    return {};
+  std::erase_if(paths, [](const fs::path &path) { return !isOwnFile(path.filename()); });
+  return paths;
 }
 
 void add(std::string &warning, const std::string &text) { warning += (warning.empty() ? "" : "; ") + text; }
@@ -128,16 +139,12 @@ fs::path absoluteFolder(const std::string &folder) {
   return path.has_filename() ? path : path.parent_path();
 }
 
-bool hasOwnFiles(const fs::path &folder) {
-  std::error_code error;
-  return std::any_of(std::begin(kOwnFiles), std::end(kOwnFiles),
-                     [&](const char *name) { return fs::exists(folder / name, error); });
-}
+bool hasOwnFiles(const fs::path &folder) { return !listOwnFiles(folder).empty(); }
 
 Status removeOwnFiles(const fs::path &folder) {
   std::error_code error;
-  for (const char *name : kOwnFiles)
-    fs::remove(folder / name, error);
+  for (const fs::path &path : listOwnFiles(folder))
+    fs::remove(path, error);
   fs::remove(folder, error);
   if (fs::exists(folder, error))
     return Status::error(folder.string(), " is in the way of saving; move it elsewhere");

@@ -57,6 +57,28 @@ Setter text(std::string &out) {
   };
 }
 
+/// A size in bytes with a unit, as transformers takes max_shard_size.
+Setter size(int64_t &out) {
+  return [&out](const std::string &flag, const std::string &value) {
+    static const std::map<std::string, int64_t> units = {{"B", 1},
+                                                         {"KB", 1'000},
+                                                         {"MB", 1'000'000},
+                                                         {"GB", 1'000'000'000},
+                                                         {"TB", 1'000'000'000'000},
+                                                         {"KiB", int64_t(1) << 10},
+                                                         {"MiB", int64_t(1) << 20},
+                                                         {"GiB", int64_t(1) << 30},
+                                                         {"TiB", int64_t(1) << 40}};
+    size_t digits = std::min(value.find_first_not_of("0123456789"), value.size());
+    std::string unit = value.substr(digits);
+    auto found = units.find(unit);
+    if (!parseNumber(value.substr(0, digits), out) || out < 1 || found == units.end() ||
+        __builtin_mul_overflow(out, found->second, &out))
+      return Status::error(flag, " expects a size above 0 as in 5GB, 200MB or 64KiB, but got '", value, "'");
+    return Status::success();
+  };
+}
+
 using Words = std::vector<std::string>;
 
 /// One of several, which the option takes one by one.
@@ -186,6 +208,7 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--save-every", integer(o.saveEvery, 1)},
       {"--max-seconds", real(o.maxSeconds, 1e-3, kAny, "above 0")},
       {"--keep", integer(o.keep, 0)},
+      {"--shard-size", size(o.shardBytes)},
       {"--load", text(o.load)},
       {"--override", choices(o.overrides, {"shuffle", "seq", "data", "documents", "samples", "split", "data-seed",
                                            "train-samples", "all"})},

@@ -39,6 +39,7 @@ struct Options {
   std::string weights, save, load, dumpGradients, dumpBatches, log;
   int64_t saveEvery = 0;           // 0: at the end
   int64_t keep = 0;                // 0: all
+  int64_t shardBytes = 5'000'000'000;
   double maxSeconds = 0;           // 0: no end but --steps
   std::set<std::string> overrides; // what a checkpoint may differ in: words of DataOrder.h
   bool shareGpus = false;

@@ -565,7 +565,7 @@ Status Training::step(int64_t number) {
 void Training::save() {
   std::string warning;
   Clock::time_point start = Clock::now();
-  Status status = saveCheckpoint(world, catalog, state(), carried, saveFolder, done, warning);
+  Status status = saveCheckpoint(world, catalog, state(), carried, saveFolder, done, options.shardBytes, warning);
   longestSave = std::max(longestSave, secondsSince(start));
   saveFailed = !status.ok();
   if (status.ok())
