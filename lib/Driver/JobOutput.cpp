@@ -5,6 +5,7 @@
 #include "PlanSummary.h"
 #include "ProgramDiagnostics.h"
 
+#include "dialects/Graph/ConfigAttr.h"
 #include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Search/Formats/PlanFile.h"
 #include "galvatron/Target/StageBinaries.h"
@@ -90,6 +91,9 @@ static LogicalResult fillFolder(OutputFolder &folder, ModuleOp lowered, ArrayRef
     return failure();
   for (const std::string &file : getFilesBeside(lowered, options))
     if (std::string error = folder.addFile(llvm::sys::path::filename(file), file); !error.empty())
+      return reportError(error);
+  if (auto config = lowered->getAttrOfType<StringAttr>(graph::kConfigAttr))
+    if (std::string error = folder.writeFile("config.json", config.getValue()); !error.empty())
       return reportError(error);
   std::string error = folder.writeFile("plan.json", search::writePlan(plan));
   return error.empty() ? success() : reportError(error);

@@ -25,57 +25,18 @@ Status readTraining(const fs::path &folder, const std::string &name, TrainingSta
   return Status::success();
 }
 
-/// The stems of a checkpoint's files, and what is in them.
-std::vector<std::pair<std::string, std::vector<TensorKind>>> tensorFiles(const std::string &optimizer) {
-  std::vector<std::pair<std::string, std::vector<TensorKind>>> files = {{kModelStem, {kWeight}}};
-  if (optimizer == "adamw")
-    files.push_back({kOptimizerStem, {kFirstMoment, kSecondMoment}});
-  return files;
-}
-
 /// Collective: creates the files, and writes every rank's slices.
 Status writeTensors(const World &world, const ModelState &state, safetensors::ShardedWriter &writer,
-                    const std::vector<TensorKind> &kinds, const Carried *carried) {
+                    const std::vector<TensorKind> &kinds) {
   Status status;
   if (world.rank() == 0)
     writer.create(status.message);
   if (status = world.agree(status); status.ok())
-    status = writeOwnTensors(state, readDevice(state), writer, kinds, carried);
+    status = writeOwnTensors(state, readDevice(state), writer, kinds);
   return world.agree(status);
 }
 
 } // namespace
-
-Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelState &state, const Carried &carried,
-                      SaveFolder &folder, const TrainingState &training, int64_t shardBytes, std::string &warning) {
-  fs::path fresh = folder.unfinished(training.step);
-  bool first = world.rank() == 0;
-  Status status = world.agree(first ? makeEmpty(fresh) : Status::success());
-  if (!status.ok())
-    return status;
-  std::vector<std::string> files = {kTraining};
-  for (const auto &[stem, kinds] : tensorFiles(training.optimizer)) {
-    bool hasCarried = stem == kModelStem;
-    safetensors::ShardedWriter writer = layOutTensors(catalog, kinds, hasCarried ? &state.manifest : nullptr);
-    writer.divide(fresh, stem, shardBytes);
-    for (const std::string &name : writer.files())
-      files.push_back(name);
-    if (status.ok())
-      status = writeTensors(world, state, writer, kinds, hasCarried && first ? &carried : nullptr);
-  }
-  if (first && status.ok())
-    status = writeText(fresh / kTraining, training.toText());
-  status = world.agree(status);
-  if (status.ok())
-    status = writeChecksums(world, fresh, files);
-  if (first && status.ok())
-    status = synchronize(fresh);
-  if (first && !status.ok())
-    (void)removeOwnFiles(fresh);
-  if (first && status.ok())
-    status = folder.publish(training.step, warning);
-  return world.agree(status);
-}
 
 /// The file of a checkpoint's tensors: the index where there is one.
 static fs::path fileOf(const fs::path &folder, const std::string &stem) {
@@ -229,7 +190,7 @@ Status dumpGradients(const World &world, const Catalog &catalog, const ModelStat
   std::string path = fs::path(folder) / name, unfinished = path + ".partial";
   safetensors::ShardedWriter writer = layOutTensors(catalog, {kGradient});
   writer.divide(folder, name, safetensors::kWhole, ".partial");
-  Status status = writeTensors(world, state, writer, {kGradient}, nullptr);
+  Status status = writeTensors(world, state, writer, {kGradient});
   if (status.ok() && world.rank() == 0 && std::rename(unfinished.c_str(), path.c_str()) != 0)
     status = Status::error("cannot rename ", unfinished, ": ", std::strerror(errno));
   return world.agree(status);

@@ -5,6 +5,7 @@
 //                               or model-00001-of-00003.safetensors ... with model.safetensors.index.json, and the
 //                               optimizer's likewise, where one file would be larger than --shard-size
 //   DIR/training.json           step, updates, optimizer, seed, the data and the place in it, settings of the update
+//   DIR/config.json             of models that transformers knows: the export's
 //   DIR/checksums.xxh128        and tensors.json: Checksums.h
 //
 // No file says how the model was divided. A new checkpoint is written beside the old one and takes its place at once,
@@ -16,16 +17,12 @@
 
 #include "runtime/checkpoint/Carried.h"
 #include "runtime/checkpoint/SaveFolder.h"
+#include "runtime/checkpoint/Saver.h"
 #include "runtime/checkpoint/Tensors.h"
 #include "runtime/checkpoint/TrainingState.h"
 #include "runtime/core/Options.h"
 
 namespace galvatron {
-
-/// Collective; a failure leaves what was there, and nothing of its own but where a whole checkpoint
-/// could not take its place: SaveFolder::publish. `warning` is of the first rank.
-Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelState &state, const Carried &carried,
-                      SaveFolder &folder, const TrainingState &training, int64_t shardBytes, std::string &warning);
 
 /// Where a checkpoint has its weights.
 std::string weightsOfCheckpoint(const std::string &folder);

@@ -43,11 +43,21 @@ bool isOwnFile(const std::string &name) {
   return name == kTraining || name == kTensors || name == kChecksums;
 }
 
+/// What a save has begun, and all in it is its own.
+bool isUnfinished(const fs::path &folder) {
+  std::error_code error;
+  return folder.string().ends_with(kPartial) && !fs::exists(folder / kChecksums, error);
+}
+
 std::vector<fs::path> listOwnFiles(const fs::path &folder) {
   std::vector<fs::path> paths;
   if (!listFolder(folder, paths).ok())
     return {};
-  std::erase_if(paths, [](const fs::path &path) { return !isOwnFile(path.filename()); });
+  // A config.json may be its user's.
+  bool hasConfig = isUnfinished(folder) || isInChecksums(folder, kConfig);
+  std::erase_if(paths, [&](const fs::path &path) {
+    return !isOwnFile(path.filename()) && !(hasConfig && path.filename() == kConfig);
+  });
   return paths;
 }
 

@@ -23,7 +23,8 @@
 namespace galvatron {
 
 /// Files of tensors are called by these, as in galvatron/Support/Shards.h.
-inline constexpr const char *kModelStem = "model", *kOptimizerStem = "optimizer", *kTraining = "training.json";
+inline constexpr const char *kModelStem = "model", *kOptimizerStem = "optimizer", *kTraining = "training.json",
+                            *kConfig = "config.json";
 
 /// An absolute path without links and trailing slash, so that a name beside it, on the same disk, can be formed.
 std::filesystem::path absoluteFolder(const std::string &folder);

@@ -225,6 +225,7 @@ Status Options::parse(int argc, const char *const *argv, Options &options) {
   std::map<std::string, Setter> withValue = setters(options);
   std::map<std::string, bool *> switches = {{"--shuffle", &options.shuffle},
                                             {"--reset-at-documents", &options.resetAtDocuments},
+                                            {"--save-sync", &options.saveSync},
                                             {"--share-gpus", &options.shareGpus},
                                             {"--quiet", &options.quiet},
                                             {"--help", &options.help},

@@ -42,6 +42,7 @@ struct Options {
   int64_t shardBytes = 5'000'000'000;
   double maxSeconds = 0;           // 0: no end but --steps
   std::set<std::string> overrides; // what a checkpoint may differ in: words of DataOrder.h
+  bool saveSync = false;
   bool shareGpus = false;
   bool quiet = false, help = false, version = false;
 

@@ -16,7 +16,15 @@ namespace fs = std::filesystem;
 
 namespace galvatron {
 
-Training::~Training() { device.hooks->release(&context, arena, manifest.arenaBytes); }
+static std::string besideProgram(const std::string &name) {
+  std::error_code ignored;
+  return fs::read_symlink("/proc/self/exe", ignored).parent_path() / name;
+}
+
+Training::~Training() {
+  saver.reset();
+  device.hooks->release(&context, arena, manifest.arenaBytes);
+}
 
 //===----------------------------------------------------------------------===//
 // Before the first step
@@ -43,7 +51,7 @@ Status Training::prepare() {
 
 Status Training::prepareFiles() {
   if (!options.save.empty())
-    saveFolder.name(options.save, options.saveEvery > 0, options.keep);
+    openSaver();
   if (world.rank() != 0)
     return Status::success();
   for (const std::string &folder : {options.dumpGradients, options.dumpBatches}) {
@@ -60,6 +68,17 @@ Status Training::prepareFiles() {
   }
   bool goesOn = !options.load.empty();
   return Report::open(options.log, goesOn ? std::optional(done.step) : std::nullopt, options.quiet, report);
+}
+
+void Training::openSaver() {
+  saveFolder.name(options.save, options.saveEvery > 0, options.keep);
+  saver.emplace(world, catalog, state(), carried, saveFolder);
+  std::string config, warning;
+  if (world.rank() == 0)
+    config = readText(besideProgram(kConfig));
+  saver->open(options.optimizer, options.shardBytes, config, options.saveEvery > 0 && !options.saveSync, warning);
+  if (!warning.empty())
+    warnings.push_back(warning);
 }
 
 Status Training::prepareDevice() {
@@ -82,11 +101,6 @@ Status Training::prepareGroups() {
   if (device.hooks->start)
     device.hooks->start(&context, manifest, options, arena);
   return Catalog::gather(world, manifest, context, catalog);
-}
-
-static std::string besideProgram(const std::string &name) {
-  std::error_code ignored;
-  return fs::read_symlink("/proc/self/exe", ignored).parent_path() / name;
 }
 
 /// The file of start values that nobody named: beside the program.
@@ -520,6 +534,8 @@ int64_t Training::wantedEnd(Clock::time_point stepStart) const {
     elements += entry.numElements();
   double saving = options.save.empty() ? 0 : longestSave >= 0 ? longestSave : elements * 12 / kBytesPerSecond;
   double step = std::max(longestStep, secondsSince(stepStart));
+  if (saver && saver->isUnderWay())
+    saving *= 2;
   return secondsSince(started) + kReserve * (step + saving) >= options.maxSeconds ? kTimeIsUp : kNoEnd;
 }
 
@@ -562,22 +578,32 @@ Status Training::step(int64_t number) {
   return Status::success();
 }
 
-void Training::save() {
-  std::string warning;
-  Clock::time_point start = Clock::now();
-  Status status = saveCheckpoint(world, catalog, state(), carried, saveFolder, done, options.shardBytes, warning);
-  longestSave = std::max(longestSave, secondsSince(start));
-  saveFailed = !status.ok();
-  if (status.ok())
-    savedStep = done.step;
+void Training::save(bool atOnce) {
+  goOnSaving(/*waits=*/true);
+  saver->begin(done, atOnce);
+  goOnSaving(atOnce || options.saveSync);
+}
+
+void Training::goOnSaving(bool waits) {
+  if (!saver || !saver->isUnderWay())
+    return;
+  Saved saved;
+  if (waits)
+    saver->finish(saved);
+  else if (!saver->poll(saved))
+    return;
+  longestSave = std::max(longestSave, saved.seconds);
+  saveFailed = !saved.status.ok();
+  if (!saveFailed)
+    savedStep = saved.step;
   if (world.rank() != 0)
     return;
-  if (!warning.empty())
-    report.warn(warning);
-  if (status.ok())
-    report.line("saved       " + options.save + ", step " + std::to_string(done.step));
+  if (!saved.warning.empty())
+    report.warn(saved.warning);
+  if (!saveFailed)
+    report.line("saved       " + options.save + ", step " + std::to_string(saved.step));
   else
-    report.error("step " + std::to_string(done.step) + " was not saved: " + status.message);
+    report.error("step " + std::to_string(saved.step) + " was not saved: " + saved.status.message);
 }
 
 void Training::tellEnd() {
@@ -593,13 +619,16 @@ void Training::tellEnd() {
 Status Training::run() {
   code = kFailed;
   for (int64_t number = firstStep; number <= lastStep && end == kNoEnd; ++number) {
-    if (Status status = step(number); !status.ok())
+    Status status = step(number);
+    goOnSaving(/*waits=*/!status.ok());
+    if (!status.ok())
       return status;
     if (isSaveDue())
-      save();
+      save(/*atOnce=*/number == lastStep || end != kNoEnd);
   }
+  goOnSaving(/*waits=*/true);
   if (!options.save.empty() && savedStep != done.step && (!saveFailed || !isSaveDue()))
-    save();
+    save(/*atOnce=*/true);
   bool isEarly = done.step < lastStep;
   if (isEarly)
     tellEnd();

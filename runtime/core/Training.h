@@ -54,6 +54,7 @@ private:
   /// Notes how this run updates parameters; warns where a checkpoint's did otherwise.
   void resumeSettings();
   Status prepareFiles();
+  void openSaver();
   /// The checkpoint that --load names, if there is one.
   Status loadFrom();
   void introduce();
@@ -71,8 +72,10 @@ private:
   double ownLoss();
   double ownLabels();
   bool isSaveDue() const { return options.saveEvery && done.step % options.saveEvery == 0; }
-  /// A failure is told, and the run goes on.
-  void save();
+  /// A failure is told, and the run goes on. Waits for the save before; `atOnce`: for this one, too.
+  void save(bool atOnce);
+  /// Goes on with a save that is written beside the steps; `waits` for its end.
+  void goOnSaving(bool waits);
   /// Tells why the run ended early, and what to do.
   void tellEnd();
   void conclude();
@@ -89,6 +92,7 @@ private:
   Catalog catalog;
   Carried carried; // on the first rank
   SaveFolder saveFolder;
+  std::optional<Saver> saver; // with --save
   LoadedFrom loaded;
   std::optional<Batches> batches;
   Report report;
