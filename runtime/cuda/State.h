@@ -29,6 +29,7 @@ struct StepScalars {
 struct Communication; // NCCL's side: Communication.h
 struct UpdatePlan;    // optimizer's side: Update.h
 struct StepGraph;     // the captured step: StepGraph.h
+struct HostCopies;    // checkpoints' side: HostCopies.h
 
 struct State {
   int gpu = 0;                          // CUDA's index of this rank's GPU
@@ -48,6 +49,7 @@ struct State {
   std::unique_ptr<Communication> communication;
   std::unique_ptr<UpdatePlan> update;
   std::unique_ptr<StepGraph> graph;
+  std::unique_ptr<HostCopies> copies; // from the first one on
 
   State();
   ~State();
