@@ -48,7 +48,7 @@ static fs::path fileOf(const fs::path &folder, const std::string &stem) {
 /// Files without which a checkpoint is none: each of them has a checksum.
 static std::vector<std::string> requiredFiles(const fs::path &folder) {
   fs::path file = fileOf(folder, kModelStem);
-  std::vector<std::string> names = {kTraining, file.filename()};
+  std::vector<std::string> names = {file.filename(), kTraining};
   std::string ignored;
   if (auto reader = safetensors::ShardedReader::open(file, ignored))
     for (const fs::path path : reader->files())
@@ -148,40 +148,20 @@ Status findCheckpoint(const World &world, const std::string &name, bool mayLack,
   return verifyOne(world, whole, warnings);
 }
 
-Status loadCheckpoint(const ModelState &state, const std::string &name, const Options &options,
-                      TrainingState &training) {
+Status loadTraining(const std::string &name, TrainingState &training) {
+  return readTraining(absoluteFolder(name), name, training);
+}
+
+Status loadTensors(const ModelState &state, const std::string &name, const Options &options,
+                   const TrainingState &training) {
   fs::path folder = absoluteFolder(name);
-  Status status = readTraining(folder, name, training);
-  if (!status.ok())
-    return status;
   if (options.optimizer == "adamw" && training.optimizer != "adamw")
     return Status::error(name, " was written with --optimizer ", training.optimizer,
                          " and has no moments for adamw; pass the same optimizer");
-  status = readTensors(state, fileOf(folder, kModelStem), {kWeight});
+  Status status = readTensors(state, fileOf(folder, kModelStem), {kWeight});
   if (status.ok() && options.optimizer == "adamw")
     status = readTensors(state, fileOf(folder, kOptimizerStem), {kFirstMoment, kSecondMoment});
   return status;
-}
-
-/// With what is decided elsewhere than by the options of the update.
-static std::map<std::string, std::string> allSettings(const TrainingState &training) {
-  std::map<std::string, std::string> settings = training.settings;
-  settings["--global-batch"] = std::to_string(training.globalBatch);
-  settings["--seed"] = std::to_string(training.seed);
-  return settings;
-}
-
-std::string describeOtherSettings(const std::string &checkpoint, const TrainingState &saved, const TrainingState &now) {
-  if (saved.settings.empty())
-    return "";
-  std::string text;
-  std::map<std::string, std::string> current = allSettings(now);
-  for (const auto &[flag, value] : allSettings(saved))
-    if (auto found = current.find(flag); found != current.end() && found->second != value)
-      text += (text.empty() ? "" : "; ") + flag + " " + value + ", not " + found->second;
-  return text.empty() ? ""
-                      : checkpoint + " was trained with " + text +
-                            "; this run goes on with its own, so it is not what one run would have given";
 }
 
 Status dumpGradients(const World &world, const Catalog &catalog, const ModelState &state, const std::string &folder,

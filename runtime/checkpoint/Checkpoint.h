@@ -33,13 +33,11 @@ std::string weightsOfCheckpoint(const std::string &folder);
 Status findCheckpoint(const World &world, const std::string &name, bool mayLack, LoadedFrom &loaded,
                       std::vector<std::string> &warnings);
 
-/// Reads training.json and this rank's pieces.
-Status loadCheckpoint(const ModelState &state, const std::string &folder, const Options &options,
-                      TrainingState &training);
-
-/// A warning that `now` updates parameters otherwise than the checkpoint's run did, which names each setting with both
-/// values; empty where it does not. What the checkpoint does not say is not compared.
-std::string describeOtherSettings(const std::string &checkpoint, const TrainingState &saved, const TrainingState &now);
+/// Reads training.json.
+Status loadTraining(const std::string &folder, TrainingState &training);
+/// Reads this rank's pieces.
+Status loadTensors(const ModelState &state, const std::string &folder, const Options &options,
+                   const TrainingState &training);
 
 /// Collective, into a folder that exists: one file of gradients, folder/step_000001.safetensors.
 Status dumpGradients(const World &world, const Catalog &catalog, const ModelState &state, const std::string &folder,

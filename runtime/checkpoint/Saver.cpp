@@ -43,6 +43,7 @@ void Saver::open(const std::string &optimizer, int64_t newShardBytes, const std:
                  std::string &warning) {
   shardBytes = newShardBytes;
   config = newConfig;
+  hasConfig = world.gather(char(!config.empty()))[0];
   gather.open();
   if (!beside)
     return;
@@ -82,7 +83,7 @@ void Saver::begin(const TrainingState &newTraining, bool atOnce) {
   outcome = {training.step, {}, "", 0};
   files.clear();
   names = {kTraining};
-  if (!config.empty())
+  if (hasConfig)
     names.push_back(kConfig);
   for (const auto &[stem, kinds] : tensorFiles(training.optimizer)) {
     safetensors::ShardedWriter &writer =

@@ -69,6 +69,7 @@ private:
   const Carried &carried;
   SaveFolder &folder;
   std::string config;
+  bool hasConfig = false; // on every rank
   int64_t shardBytes = 0;
   std::unique_ptr<HostCopy> copy; // null: saves at once
   LateGather gather;

@@ -24,17 +24,20 @@ namespace galvatron {
 
 Status Catalog::gather(const World &world, const Manifest &manifest, const gvrt_context &context, Catalog &catalog) {
   json counted = json::array(), names = json::array();
+  bool hasCopies = false;
   if (context.device == 0)
     for (const ParameterInfo &parameter : manifest.parameters) {
       names.push_back(parameter.names);
+      hasCopies |= parameter.copy >= 0;
       if (parameter.counted)
         counted.push_back({parameter.name(), parameter.shape, parameter.isTrained()});
     }
   for (const CarriedInfo &tensor : manifest.carried)
     catalog.names.insert(tensor.names.begin(), tensor.names.end());
   std::set<std::string> seen;
-  for (const std::string &text : world.gatherText(json{{"counted", counted}, {"names", names}}.dump())) {
+  for (const std::string &text : world.gatherText(json{{"counted", counted}, {"names", names}, {"copies", hasCopies}}.dump())) {
     json stage = json::parse(text);
+    catalog.areCopied |= stage["copies"].get<bool>();
     for (const json &tied : stage["names"])
       catalog.names.insert(tied.begin(), tied.end());
     for (const json &entry : stage["counted"]) {

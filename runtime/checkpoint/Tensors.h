@@ -49,10 +49,13 @@ public:
   const std::vector<Entry> &entries() const { return list; }
   /// Of the parameters of all stages, tied ones under each of theirs, and of what is carried.
   const std::set<std::string> &allNames() const { return names; }
+  /// Whether bodies read copies in bf16.
+  bool hasCopies() const { return areCopied; }
 
 private:
   std::vector<Entry> list;
   std::set<std::string> names;
+  bool areCopied = false;
 };
 
 /// "[2, 3]"

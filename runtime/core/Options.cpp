@@ -110,18 +110,20 @@ Setter choice(std::string &out, Words choices) {
   };
 }
 
-/// Any of the choices, with commas between them.
-Setter choices(std::set<std::string> &out, Words choices) {
-  return [&out, choices](const std::string &flag, const std::string &value) {
-    std::istringstream rest(value + ",");
-    for (std::string word; std::getline(rest, word, ',');) {
-      if (!contains(choices, word))
-        return Status::error(flag, " expects ", listText(choices, "or"), ", with commas between several, but got '",
-                             word, "'");
-      out.insert(word);
-    }
-    return Status::success();
-  };
+/// Names of options, or words for what the program fixes, with commas between them.
+Status parseOverrides(Options &options, const std::string &flag, const std::string &text) {
+  std::set<std::string> known = {"model", "precision", "batch", "seq", "documents", "all"};
+  for (const OptionInfo &option : kOptions)
+    known.insert(option.flag + std::strlen("--"));
+  std::istringstream rest(text + ",");
+  for (std::string word; std::getline(rest, word, ',');) {
+    if (!known.contains(word))
+      return Status::error(flag, " expects names of options, as lr, or model, precision, batch, seq, documents or all, "
+                                 "with commas between several, but got '",
+                           word, "'");
+    options.overrides.insert(word);
+  }
+  return Status::success();
 }
 
 Words tokenTypeNames() {
@@ -210,8 +212,7 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--keep", integer(o.keep, 0)},
       {"--shard-size", size(o.shardBytes)},
       {"--load", text(o.load)},
-      {"--override", choices(o.overrides, {"shuffle", "seq", "data", "documents", "samples", "split", "data-seed",
-                                           "train-samples", "all"})},
+      {"--override", [&o](const std::string &flag, const std::string &text) { return parseOverrides(o, flag, text); }},
       {"--dump-gradients", text(o.dumpGradients)},
       {"--dump-batches", text(o.dumpBatches)},
       {"--log", text(o.log)},
@@ -287,6 +288,8 @@ std::map<std::string, std::string> Options::updateSettings() const {
     settings["--betas"] = number(beta1) + "," + number(beta2);
     settings["--eps"] = number(eps);
   }
+  if (padToken > 0)
+    settings["--pad-token"] = number(padToken);
   if (lrSchedule != "constant") {
     settings["--min-lr"] = number(minLr);
     settings["--steps"] = number(steps);

@@ -128,9 +128,16 @@ void Training::warnOfUnknownWeights(const std::string &path) {
 Status Training::loadFrom() {
   startFile = weightsOfCheckpoint(loaded.folder);
   warnOfUnknownWeights(startFile);
-  Status status = loadCheckpoint(state(), loaded.folder, options, done);
+  Status status = loadTraining(loaded.folder, done);
+  if (!status.ok())
+    return status;
+  saved = done;
+  done.model = identify(catalog);
   context.seed = options.seed.value_or(done.seed);
   startText = "checkpoint " + loaded.folder + ", step " + std::to_string(done.step);
+  status = checkDifferences(loaded.folder, findOtherModel(saved, done), options.overrides, saved.step, done);
+  if (status.ok())
+    status = loadTensors(state(), loaded.folder, options, saved);
   return status.ok() ? openCarried(startFile) : status;
 }
 
@@ -176,40 +183,41 @@ Status Training::prepareData() {
   if (!source.getWarning().empty())
     warnings.push_back(source.getWarning());
   if (status.ok())
-    status = resumeData(source);
+    status = resume(source);
   if (!status.ok())
     return status;
-  resumeSettings();
   int64_t count = (lastStep - firstStep + 1) * manifest.globalBatch;
   auto samples = source.samples();
   batches.emplace(manifest, samples, source.rules(), done.samples + count);
   return samples->check(done.samples, count, world.rank(), world.size());
 }
 
-Status Training::resumeData(DataSource &source) {
-  if (done.data) {
-    if (Status status = source.resume(loaded.folder, *done.data, done.samples); !status.ok())
-      return status;
-  } else if (!loaded.folder.empty()) {
-    warnings.push_back(loaded.folder +
-                       " does not say in which order, in sequences of what length and on what data it was "
-                       "trained; none of them was checked, and the place is taken for the same window");
-  }
+Status Training::resume(DataSource &source) {
   done.data = source.getOrder();
-  dataText = loaded.folder.empty() ? source.describe() : source.describe(done.samples);
-  return Status::success();
-}
-
-void Training::resumeSettings() {
-  TrainingState saved = done;
   done.optimizer = options.optimizer;
   done.seed = context.seed;
   done.globalBatch = manifest.globalBatch;
   done.settings = options.updateSettings();
+  done.precision = catalog.hasCopies() ? "bf16" : "fp32";
+  done.model = identify(catalog);
+  dataText = source.describe();
   if (loaded.folder.empty())
-    return;
-  if (std::string text = describeOtherSettings(loaded.folder, saved, done); !text.empty())
-    warnings.push_back(text);
+    return Status::success();
+  Status status =
+      checkDifferences(loaded.folder, findDifferences(saved, done), options.overrides, saved.step, done);
+  if (!status.ok())
+    return status;
+  for (size_t i = saved.overridden.size(); i < done.overridden.size(); ++i)
+    startText += (i == saved.overridden.size() ? ", accepted with --override: " : "; ") + done.overridden[i].text;
+  if (saved.data)
+    done.samples = source.resume(*saved.data, saved.samples);
+  else
+    warnings.push_back(loaded.folder +
+                       " does not say in which order, in sequences of what length and on what data it was "
+                       "trained; none of them was checked, and the place is taken for the same window");
+  done.data = source.getOrder();
+  dataText = source.describe(done.samples);
+  return status;
 }
 
 void Training::introduce() {

@@ -3,6 +3,7 @@
 #define GALVATRON_RUNTIME_CORE_TRAINING_H
 
 #include "runtime/checkpoint/Checkpoint.h"
+#include "runtime/checkpoint/Resume.h"
 #include "runtime/core/Ends.h"
 #include "runtime/core/ExitCode.h"
 #include "runtime/core/Report.h"
@@ -40,10 +41,9 @@ private:
   void warnOfUnknownWeights(const std::string &path);
   Status openCarried(const std::string &start);
   Status prepareData();
-  /// Whether a checkpoint was trained on this data; moves on to where it stopped.
-  Status resumeData(DataSource &source);
-  /// Notes how this run updates parameters; warns where a checkpoint's did otherwise.
-  void resumeSettings();
+  /// Whether what changes the numbers is as it was in the checkpoint, if there is one; then moves on to where that
+  /// stopped.
+  Status resume(DataSource &source);
   Status prepareFiles();
   void openSaver();
   /// The checkpoint that --load names, if there is one.
@@ -87,7 +87,8 @@ private:
   LoadedFrom loaded;
   std::optional<Batches> batches;
   Report report;
-  TrainingState done; // at start, then after each step
+  TrainingState saved; // what was loaded
+  TrainingState done;  // at start, then after each step
   int64_t firstStep = 1, lastStep = 0, residentAtStart = 0, savedStep = -1;
   int code = kSuccess;
   bool saveFailed = false; // the last one
