@@ -96,7 +96,9 @@ TEST(Options, UpdateSettingsAreThoseThatHaveAnEffect) {
 TEST(Options, HelpNamesEveryOption) {
   std::string help = Options::helpText("stage0");
 #define OPTION(flag, value, text) EXPECT_THAT(help, HasSubstr("  " flag " " value));
+#define GROUP(title) EXPECT_THAT(help, HasSubstr("\n" title "\n  --"));
 #include "runtime/core/Options.def"
+#undef GROUP
 #undef OPTION
 }
 
