@@ -155,6 +155,15 @@ TEST_F(GptSamplesTest, SequencesAreNamedBeyond31Bits) {
               HasSubstr("has sequences after the 4294967296 that an order can name; write them as several datasets"));
 }
 
+TEST_F(GptSamplesTest, AnEpochToEvaluate) {
+  write({{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}}, 8);
+  ASSERT_EQ(parse({prefix()}), "");
+  ASSERT_EQ(open(-1), "");
+  EXPECT_EQ(samples.numInEpoch(), 3);
+  ASSERT_EQ(parse({"2", prefix()}), "");
+  EXPECT_THAT(open(-1), HasSubstr("--eval-batches 0 evaluates each dataset once, so that weights have no effect; leave"));
+}
+
 TEST_F(GptSamplesTest, TokensAreCheckedBeforeTheFirstStep) {
   write({{1, 2, 3, 400, 5, 6}}, 8);
   ASSERT_EQ(parse({prefix()}), "");
