@@ -34,12 +34,19 @@ std::vector<Difference> findOtherModel(const TrainingState &saved, const Trainin
   return {{"model", "a model of " + describe(saved.model) + ", not " + describe(now.model)}};
 }
 
-/// Options that count only beside some value of another one, whose difference is told.
-static bool isPartOfAnother(const std::string &flag) {
-  for (const char *part : {"--betas", "--eps", "--min-lr", "--steps", "--weight-decay-on"})
-    if (flag == part)
-      return true;
-  return false;
+/// The option by whose value another one counts or not; where that differs, it alone is told.
+static std::string parentOf(const std::string &flag) {
+  static const std::map<std::string, std::string> parents = {
+      {"--betas", "--optimizer"},
+      {"--eps", "--optimizer"},
+      {"--min-lr", "--lr-schedule"},
+      {"--steps", "--lr-schedule"},
+      {"--wsd-decay", "--lr-schedule"},
+      {"--wsd-decay-steps", "--lr-schedule"},
+      {"--weight-decay-on", "--weight-decay"},
+      {"--no-weight-decay", "--weight-decay"}};
+  auto found = parents.find(flag);
+  return found == parents.end() ? "" : found->second;
 }
 
 std::vector<Difference> findDifferences(const TrainingState &saved, const TrainingState &now) {
@@ -62,12 +69,15 @@ std::vector<Difference> findDifferences(const TrainingState &saved, const Traini
   for (const auto *settings : {&saved.settings, &now.settings})
     for (const auto &[flag, value] : *settings)
       flags.insert(flag);
+  auto valueOf = [](const TrainingState &state, const std::string &flag) {
+    auto found = state.settings.find(flag);
+    return found == state.settings.end() ? std::string("unset") : found->second;
+  };
   for (const std::string &flag : flags) {
-    auto before = saved.settings.find(flag), after = now.settings.find(flag);
-    bool isInBoth = before != saved.settings.end() && after != now.settings.end();
-    if (isInBoth || !isPartOfAnother(flag))
-      compare(flag.substr(2), flag, before == saved.settings.end() ? "unset" : before->second,
-              after == now.settings.end() ? "unset" : after->second);
+    std::string parent = parentOf(flag);
+    bool isInBoth = saved.settings.contains(flag) && now.settings.contains(flag);
+    if (isInBoth || valueOf(saved, parent) == valueOf(now, parent))
+      compare(flag.substr(2), flag, valueOf(saved, flag), valueOf(now, flag));
   }
   return found;
 }

@@ -35,11 +35,12 @@ Status Catalog::gather(const World &world, const Manifest &manifest, const gvrt_
   for (const CarriedInfo &tensor : manifest.carried)
     catalog.names.insert(tensor.names.begin(), tensor.names.end());
   std::set<std::string> seen;
-  for (const std::string &text : world.gatherText(json{{"counted", counted}, {"names", names}, {"copies", hasCopies}}.dump())) {
+  json own = {{"counted", counted}, {"names", names}, {"copies", hasCopies}};
+  for (const std::string &text : world.gatherText(own.dump())) {
     json stage = json::parse(text);
     catalog.areCopied |= stage["copies"].get<bool>();
     for (const json &tied : stage["names"])
-      catalog.names.insert(tied.begin(), tied.end());
+      catalog.parameters.insert(tied.begin(), tied.end());
     for (const json &entry : stage["counted"]) {
       catalog.list.push_back({entry[0], entry[1], entry[2]});
       if (!seen.insert(catalog.list.back().name).second)
@@ -47,6 +48,7 @@ Status Catalog::gather(const World &world, const Manifest &manifest, const gvrt_
                              " is counted by two stages; compile the program again");
     }
   }
+  catalog.names.insert(catalog.parameters.begin(), catalog.parameters.end());
   return Status::success();
 }
 

@@ -49,12 +49,14 @@ public:
   const std::vector<Entry> &entries() const { return list; }
   /// Of the parameters of all stages, tied ones under each of theirs, and of what is carried.
   const std::set<std::string> &allNames() const { return names; }
+  /// Of parameters, tied ones under each of theirs.
+  const std::set<std::string> &parameterNames() const { return parameters; }
   /// Whether bodies read copies in bf16.
   bool hasCopies() const { return areCopied; }
 
 private:
   std::vector<Entry> list;
-  std::set<std::string> names;
+  std::set<std::string> names, parameters;
   bool areCopied = false;
 };
 
