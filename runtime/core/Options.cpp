@@ -117,7 +117,8 @@ Setter choice(std::string &out, Words choices) {
 Status parseOverrides(Options &options, const std::string &flag, const std::string &text) {
   std::set<std::string> known = {"model", "precision", "batch", "seq", "documents", "all"};
   for (const OptionInfo &option : kOptions)
-    known.insert(option.flag + std::strlen("--"));
+    if (option.flag) // no heading
+      known.insert(option.flag + std::strlen("--"));
   std::istringstream rest(text + ",");
   for (std::string word; std::getline(rest, word, ',');) {
     if (!known.contains(word))
