@@ -8,6 +8,7 @@
 #include "dialects/Graph/ConfigAttr.h"
 #include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Search/Formats/PlanFile.h"
+#include "galvatron/Target/HostBytes.h"
 #include "galvatron/Target/StageBinaries.h"
 
 #include "mlir/Support/FileUtilities.h"
@@ -95,7 +96,7 @@ static LogicalResult fillFolder(OutputFolder &folder, ModuleOp lowered, ArrayRef
   if (auto config = lowered->getAttrOfType<StringAttr>(graph::kConfigAttr))
     if (std::string error = folder.writeFile("config.json", config.getValue()); !error.empty())
       return reportError(error);
-  std::string error = folder.writeFile("plan.json", search::writePlan(plan));
+  std::string error = folder.writeFile("plan.json", search::writePlan(plan, countHostBytes(lowered, timetables)));
   return error.empty() ? success() : reportError(error);
 }
 

@@ -231,14 +231,18 @@ std::vector<std::string> ShardedWriter::files() const {
   return list;
 }
 
+int64_t ShardedWriter::numBytes() const {
+  int64_t total = 0;
+  for (const Item &item : items)
+    total += item.bytes;
+  return total;
+}
+
 std::string ShardedWriter::indexText() const {
   json map;
-  int64_t total = 0;
-  for (const Item &item : items) {
-    total += item.bytes;
+  for (const Item &item : items)
     map[item.name] = parts[places.at(item.name)].name;
-  }
-  return json{{"metadata", {{"total_size", total}}}, {"weight_map", map}}.dump(2) + "\n";
+  return json{{"metadata", {{"total_size", numBytes()}}}, {"weight_map", map}}.dump(2) + "\n";
 }
 
 bool ShardedWriter::create(std::string &error) {

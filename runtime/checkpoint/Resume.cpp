@@ -58,6 +58,8 @@ std::vector<Difference> findDifferences(const TrainingState &saved, const Traini
   };
   if (saved.data && now.data)
     found = findDifferences(*saved.data, *now.data);
+  if (!found.empty())
+    found[0].text = "on " + found[0].text;
   if (saved.globalBatch)
     compare("batch", "global batch", std::to_string(saved.globalBatch), std::to_string(now.globalBatch));
   if (!saved.precision.empty())

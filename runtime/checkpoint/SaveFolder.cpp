@@ -14,6 +14,7 @@
 #include <limits>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <tuple>
 #include <unistd.h>
 
@@ -301,6 +302,17 @@ Status SaveFolder::open(const LoadedFrom &loaded, std::vector<std::string> &warn
     return Status::error("--save expects a folder, but ", given, " is a file");
   Status status = several ? openSeveral(warnings) : openOne(warnings);
   return status.ok() ? checkOthers(loaded) : status;
+}
+
+void SaveFolder::checkRoom(int64_t bytes, std::vector<std::string> &warnings) const {
+  struct statvfs disk;
+  if (statvfs((several ? folder : folder.parent_path()).c_str(), &disk) != 0)
+    return;
+  int64_t free = int64_t(disk.f_bavail) * int64_t(disk.f_frsize);
+  if (free < bytes)
+    warnings.push_back("the disk of --save " + given + " has room for " + std::to_string(free) +
+                       " bytes, but a checkpoint takes " + std::to_string(bytes) +
+                       "; make room, or no checkpoint will be written");
 }
 
 Status SaveFolder::takeLock(const fs::path &path, const fs::path &other, std::vector<std::string> &warnings) {

@@ -90,6 +90,8 @@ public:
   void name(const std::string &folder, bool several, int64_t keep);
   /// Whether checkpoints can be written there, by this run alone, tried with an empty one.
   Status open(const LoadedFrom &loaded, std::vector<std::string> &warnings);
+  /// A warning where the disk has no room for so many bytes, once it is open: the end of a save is no end of a run.
+  void checkRoom(int64_t bytes, std::vector<std::string> &warnings) const;
 
   std::filesystem::path target(int64_t step) const;
   std::filesystem::path unfinished(int64_t step) const { return target(step).string() + ".partial"; }

@@ -76,6 +76,13 @@ void Saver::open(const std::string &optimizer, int64_t newShardBytes, const std:
   warning = "saving is synchronous: " + why;
 }
 
+int64_t Saver::checkpointBytes(const std::string &optimizer) const {
+  int64_t bytes = 0;
+  for (const auto &[stem, kinds] : tensorFiles(optimizer))
+    bytes += layOutTensors(catalog, kinds, stem == kModelStem ? &state.manifest : nullptr).numBytes();
+  return bytes;
+}
+
 void Saver::begin(const TrainingState &newTraining, bool atOnce) {
   training = newTraining;
   isAtOnce = atOnce || !copy;

@@ -43,6 +43,10 @@ public:
   void open(const std::string &optimizer, int64_t shardBytes, const std::string &config, bool beside,
             std::string &warning);
 
+  /// Of the tensors of a checkpoint, on disk.
+  int64_t checkpointBytes(const std::string &optimizer) const;
+  /// Of this rank's copy in host memory; 0 where it saves at once.
+  int64_t hostBytes() const { return copy ? copy->numBytes() : 0; }
   bool isUnderWay() const { return phase != kIdle; }
   /// Collective, while none is under way: the state as it is now. `atOnce`: nothing else happens until `finish`.
   void begin(const TrainingState &training, bool atOnce);

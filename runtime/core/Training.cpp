@@ -67,6 +67,7 @@ Status Training::prepareFiles() {
     loaded.step = done.step;
     if (Status status = saveFolder.open(loaded, warnings); !status.ok())
       return status;
+    saveFolder.checkRoom(saver->checkpointBytes(options.optimizer), warnings);
   }
   bool goesOn = !options.load.empty();
   return Report::open(options.log, options.evalEvery > 0, goesOn ? std::optional(done.step) : std::nullopt, options.quiet, report);
@@ -499,6 +500,9 @@ void Training::conclude() {
   if (world.rank() == 0)
     report.line("peak bytes  " + list(peaks) + " allocated, by rank\nresident    " + list(grown) +
                 " bytes more than after MPI_Init, at most, by rank");
+  std::vector<int64_t> copies = world.gather(saver ? saver->hostBytes() : 0);
+  if (world.rank() == 0 && *std::max_element(copies.begin(), copies.end()) > 0)
+    report.line("host bytes  " + list(copies) + " for a copy of what is saved, by rank");
   if (!device.hooks->bytesInUse)
     return;
   std::vector<int64_t> inUse = world.gather(device.hooks->bytesInUse(&context)), beside(inUse);

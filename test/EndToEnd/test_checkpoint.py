@@ -114,6 +114,8 @@ def test_a_run_that_fails_keeps_the_old_checkpoint(models, tokens, tmp_path):
         "sgd",
         "--lr",
         "1e30",
+        "--override",
+        "all",
         "--load",
         tmp_path / "saved",
         "--save",

@@ -111,3 +111,13 @@ def test_weights_that_do_not_fit_are_refused(sharded, tmp_path):
 def test_an_archive_with_weights_takes_no_others(models, sharded, tmp_path):
     text = refused(models("llama").folder, tmp_path, "--weights", sharded[0] / "hf")
     assert "--weights gives values to an archive without any, but this one has its own; leave --weights" in text
+
+
+@pytest.mark.parametrize("plan", ("mixed", "tp2-pp2"))
+def test_the_copy_in_host_memory_is_the_planned_one(plan, models, tokens, tmp_path):
+    compiled = models("llama_tied").compile(plan, PLANS[plan])
+    options = ("--steps", 2, "--data", tokens, "--save", tmp_path / "run", "--save-every", 1, *OPTIONS)
+    run = compiled.train(tmp_path / "log", *options)
+    assert run.list_by_rank("host bytes") == compiled.plan["host_bytes_per_rank"]
+    elements = sum(tensor.numel() for tensor in load_file(tmp_path / "run/latest/model.safetensors").values())
+    assert sum(compiled.plan["host_bytes_per_rank"]) == 12 * elements

@@ -5,6 +5,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -294,6 +295,14 @@ class SavingTest(ProgramFixture):
         self.assertLess(self.output.index("step 3/7"), self.output.index("step 2\n"))
         shutil.rmtree(self.path("at once"))
 
+    def test_a_disk_without_room_is_told_at_the_start(self):
+        for blocks, count in ((0, 1), (100, 0)):
+            self.save(2, environment={"LD_PRELOAD": BAD_DISK, "DISK_ROOM": str(blocks)})
+            message = "warning: the disk of --save .*/run has room for 0 bytes, but a checkpoint takes 2496; make room, or"
+            self.assertEqual(len(re.findall(message, self.errors)), count, self.errors)
+            self.assertEqual(self.steps(), ["latest", "step_000002"])
+            shutil.rmtree(self.dir)
+
     def test_without_memory_for_a_copy(self):
         for kibibytes, message in ((1, "host .* has 1.0 KiB of memory to give, but a copy of the state of its ranks takes"), (8000, "")):
             with open(self.path("meminfo"), "w") as file:
@@ -302,6 +311,7 @@ class SavingTest(ProgramFixture):
             self.save(3, environment=memory)
             self.assertRegex(self.errors, f"warning: saving is synchronous: {message}" if message else "^$")
             self.assertEqual(self.steps(), ["latest", "step_000002", "step_000003"])
+            self.assertEqual("host bytes  [" in self.output, not message)
             shutil.rmtree(self.dir)
 
     def test_logs(self):

@@ -127,7 +127,7 @@ class TrainingTest(ProgramFixture):
         self.assertRegex(self.errors, message)
         self.assertIn("pass --override shuffle,seed,clip-grad to go on all the same", self.errors)
         self.train((1, 1, 1, 1), *go_on, *differ, "--override", "shuffle,seed,clip-grad", "--save", self.path("accepted"))
-        self.assertIn("accepted with --override: shuffled with seed 3, not shuffled with seed 4; --seed 3", self.output)
+        self.assertIn("accepted with --override: on shuffled with seed 3, not shuffled with seed 4; --seed 3", self.output)
         with open(self.path("accepted/training.json")) as file:
             training = json.load(file)
         self.assertEqual(training["format"], 2)

@@ -64,6 +64,8 @@ public:
               const std::string &ending = kFileEnding);
   /// Names in the folder, the index last.
   std::vector<std::string> files() const;
+  /// Of all tensors.
+  int64_t numBytes() const;
 
   /// Creates all files at full size, and the index.
   bool create(std::string &error);
