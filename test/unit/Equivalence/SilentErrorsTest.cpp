@@ -111,8 +111,11 @@ TEST_F(SilentErrorsTest, TiedGradientSummedTwice) {
 /// VerifyTimetableTest.TiedParameterWithUnequalCuts.
 TEST_F(SilentErrorsTest, TiedTableHasOneCut) {
   TrainedModel gpt2("gpt2_ignored.mlir");
-  LayerwisePlan plan{.stages = 2, .devices = 4, .microBatches = 2, .stageOf = {0, 0, 1, 1}};
-  plan.strategies = {{.tp = 4}, {.tp = 4}, {.dp = 4}, {.dp = 4}};
+  LayerwisePlan plan{.stages = 2,
+                     .devices = 4,
+                     .microBatches = 2,
+                     .strategies = {{.tp = 4}, {.tp = 4}, {.dp = 4}, {.dp = 4}},
+                     .stageOf = {0, 0, 1, 1}};
   auto program = gpt2.stage(plan);
   ASSERT_TRUE(program);
   EXPECT_EQ(gpt2.differenceOf(gpt2.train(*program, TrainedModel::lower(*program))), "");
@@ -130,7 +133,7 @@ TEST_F(SilentErrorsTest, TiedTableHasOneCut) {
   ASSERT_TRUE(program);
   text.clear();
   EXPECT_TRUE(TrainedModel::lower(*program).empty());
-  EXPECT_THAT(text, HasSubstr("transformer.wte.weight, but layers of this stage have zero 0 and 2"));
+  EXPECT_THAT(text, HasSubstr("transformer.wte.weight, but its layers have zero 0 and 2"));
 }
 
 TEST_F(SilentErrorsTest, GatherLeftOut) {

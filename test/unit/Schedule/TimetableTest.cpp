@@ -371,20 +371,24 @@ TEST_F(TimetableTest, AGradientIsReceivedEarlyOnlyIfItWasThereBefore) {
   EXPECT_EQ(complaint(), "");
 }
 
-TEST_F(TimetableTest, StagesShareTheStatesOfATiedParameterAlike) {
-  std::string text = program(2, kTwoStages), layer = "dist.layer @embed {";
-  text.replace(text.find(layer), layer.size(), layer + "plan.strategy = #plan.strategy<dp = 2, zero = 1>, ");
-  parsed.emplace(text);
-  parsed->context->printOpOnDiagnostic(false);
-  std::string message;
-  mlir::ScopedDiagnosticHandler handler(parsed->context.get(),
-                                        [&](mlir::Diagnostic &diagnostic) { message += diagnostic.str(); });
-  for (auto stage : parsed->module->getOps<dist::StageOp>()) {
-    EXPECT_TRUE(failed(buildTimetable(*parsed->module, stage)));
-    break;
+TEST_F(TimetableTest, LayersThatShareAParameterTreatItAlike) {
+  for (auto [strategy, expected] :
+       {std::pair("zero = 1",
+                  "expects one level of ZeRO of the tied parameter table, but its layers have zero 0 and 1; "
+                  "give them the same one"),
+        std::pair("reduce_every_micro_batch = true",
+                  "expects the gradient of the tied parameter table to be reduced once a step or after each "
+                  "micro-batch, but its layers say both; give them the same reduce_every_micro_batch")}) {
+    std::string text = program(2, kTwoStages), layer = "dist.layer @embed {";
+    text.replace(text.find(layer), layer.size(), layer + "plan.strategy = #plan.strategy<dp = 2, " + strategy + ">, ");
+    parsed.emplace(text);
+    parsed->context->printOpOnDiagnostic(false);
+    std::string message;
+    mlir::ScopedDiagnosticHandler handler(parsed->context.get(),
+                                          [&](mlir::Diagnostic &diagnostic) { message += diagnostic.str(); });
+    EXPECT_TRUE(failed(buildTimetable(*parsed->module, *parsed->module->getOps<dist::StageOp>().begin())));
+    EXPECT_THAT(message, HasSubstr(expected));
   }
-  EXPECT_THAT(message, HasSubstr("expects one level of ZeRO of the tied parameter table in all its stages; give its "
-                                 "layers the same one"));
 }
 
 /// Buffers and constants as runtime/api/Functions.def lists them.
