@@ -27,7 +27,7 @@ protected:
     replaceAll(program, "num_saved",
                "plan.strategy = #plan.strategy<dp = 2, ulysses = 2, zero = " + std::to_string(level) +
                    (everyMicroBatch.empty() ? "" : ", reduce_every_micro_batch = ") + everyMicroBatch + ">, num_saved");
-    parse(program);
+    build(program);
   }
 
   /// Joins other ranks than the rest does.
