@@ -49,6 +49,7 @@ struct Program {
 /// The errors of what an action does in a context, each with its notes after "; ".
 template <typename Do> std::string errorsOf(mlir::MLIRContext *context, Do action) {
   std::string text;
+  context->printOpOnDiagnostic(false);
   mlir::ScopedDiagnosticHandler handler(context, [&](mlir::Diagnostic &diagnostic) {
     if (diagnostic.getSeverity() != mlir::DiagnosticSeverity::Error)
       return;

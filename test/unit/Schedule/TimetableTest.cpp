@@ -347,7 +347,6 @@ TEST_F(TimetableTest, LayersThatShareAParameterTreatItAlike) {
     std::string text = program(2, kTwoStages), layer = "dist.layer @embed {";
     text.replace(text.find(layer), layer.size(), layer + "plan.strategy = #plan.strategy<dp = 2, " + strategy + ">, ");
     parsed.emplace(text);
-    parsed->context->printOpOnDiagnostic(false);
     EXPECT_THAT(reference::errorsOf(parsed->context.get(),
                                     [&] {
                                       EXPECT_TRUE(failed(buildTimetable(

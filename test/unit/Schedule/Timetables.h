@@ -14,7 +14,6 @@ class TimetablesTest : public ::testing::Test {
 protected:
   void build(const std::string &program) {
     parsed.emplace(program);
-    parsed->context->printOpOnDiagnostic(false);
     timetables.clear();
     for (auto stage : parsed->module->getOps<dist::StageOp>()) {
       mlir::FailureOr<Timetable> timetable = buildTimetable(*parsed->module, stage);
