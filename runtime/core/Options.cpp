@@ -192,6 +192,7 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--dump-gradients", text(o.dumpGradients)},
       {"--dump-batches", text(o.dumpBatches)},
       {"--log", text(o.log)},
+      {"--events", text(o.events)},
   };
 }
 

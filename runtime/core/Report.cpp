@@ -1,12 +1,10 @@
 //===- Report.cpp - what a run tells people and its log file ------------------------------------===//
 #include "runtime/core/Report.h"
 
-#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <sys/resource.h>
@@ -20,11 +18,6 @@ static bool isTerminal() {
   if (const char *told = std::getenv("GALVATRON_TERMINAL"))
     return std::strcmp(told, "1") == 0;
   return !std::getenv("OMPI_COMM_WORLD_RANK") && !std::getenv("PMI_RANK") && isatty(STDOUT_FILENO);
-}
-
-LogFile::~LogFile() {
-  if (file >= 0)
-    close(file);
 }
 
 /// How many bytes of a log stay: the header and the rows up to step `after`.
@@ -46,39 +39,18 @@ static Status findPlace(const std::string &path, int64_t after, int64_t &bytes) 
   return Status::success();
 }
 
-Status LogFile::open(const std::string &newPath, std::optional<int64_t> after) {
-  path = newPath;
+Status LogFile::open(const std::string &path, std::optional<int64_t> after) {
   std::error_code ignored;
   bool goesOn = after && std::filesystem::is_regular_file(path, ignored) && std::filesystem::file_size(path, ignored);
   int64_t bytes = 0;
   if (goesOn)
     if (Status status = findPlace(path, *after, bytes); !status.ok())
       return status;
-  file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (goesOn ? 0 : O_TRUNC), 0666);
-  if (file < 0 || (goesOn && ftruncate(file, bytes) != 0))
-    return Status::error("cannot open the log ", path, ": ", std::strerror(errno));
-  pending = goesOn ? "" : kHeader;
-  return Status::success();
+  header = goesOn ? "" : kHeader;
+  return file.open("the log", path, bytes);
 }
 
-Status LogFile::write() {
-  while (!pending.empty()) {
-    ssize_t count = ::write(file, pending.data(), pending.size());
-    if (count < 0 && errno != EINTR)
-      return Status::error("cannot write the log ", path, ": ", std::strerror(errno),
-                           "; its rows are kept and tried again");
-    pending.erase(0, std::max<ssize_t>(count, 0));
-  }
-  return Status::success();
-}
-
-Status LogFile::add(const std::string &row) {
-  pending += row;
-  Status status = write();
-  bool wasFailing = isFailing;
-  isFailing = !status.ok();
-  return wasFailing ? Status::success() : status;
-}
+Status LogFile::add(const std::string &row) { return file.add(std::exchange(header, "") + row); }
 
 Status Report::open(const std::string &path, std::optional<int64_t> after, bool quiet, Report &report) {
   report.quiet = quiet;

@@ -2,7 +2,7 @@
 #ifndef GALVATRON_RUNTIME_CORE_REPORT_H
 #define GALVATRON_RUNTIME_CORE_REPORT_H
 
-#include "runtime/core/Status.h"
+#include "runtime/core/AppendedFile.h"
 
 #include <cstdint>
 #include <optional>
@@ -19,24 +19,17 @@ struct StepReport {
 /// The rows of --log. What a full disk does not take is kept and tried again with the next row.
 class LogFile {
 public:
-  LogFile() = default;
-  LogFile(const LogFile &) = delete;
-  ~LogFile();
-
   static constexpr const char *kHeader = "step,loss,lr,grad_norm,tokens_per_second,peak_bytes\n";
 
   /// `after`: goes on behind the row of that step, without the later rows that are there; else begins anew.
   Status open(const std::string &path, std::optional<int64_t> after);
-  bool isOpen() const { return file >= 0; }
+  bool isOpen() const { return file.isOpen(); }
   /// An error only of the first row that cannot be written, and again once one could.
   Status add(const std::string &row);
 
 private:
-  Status write();
-
-  std::string path, pending;
-  int file = -1;
-  bool isFailing = false;
+  AppendedFile file;
+  std::string header; // of a new one, until its first row
 };
 
 /// Says nothing before it is opened, which only the first rank does.

@@ -1,5 +1,6 @@
 //===- Training.cpp - one run: start values, steps, checkpoint -------------------------------------===//
 #include "runtime/core/Training.h"
+#include "runtime/core/Events.h"
 #include "runtime/core/Files.h"
 #include "runtime/core/NotFinite.h"
 #include "runtime/core/Version.h"
@@ -27,10 +28,13 @@ Status Training::prepare() {
   using Part = Status (Training::*)();
   // What writes comes last, so that an error leaves nothing behind.
   Status status;
-  for (Part part : {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups,
-                    &Training::prepareParameters, &Training::prepareData, &Training::prepareFiles})
+  for (Part part :
+       {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups, &Training::prepareParameters,
+        &Training::prepareData, &Training::prepareFiles, &Training::prepareEvents})
     if (status.ok())
       status = world.agree((this->*part)());
+  if (status.ok())
+    writeStart();
   if (world.rank() == 0) {
     // Also before an error, which they may explain.
     for (const std::string &warning : warnings)
@@ -60,6 +64,17 @@ Status Training::prepareFiles() {
   }
   bool goesOn = !options.load.empty();
   return Report::open(options.log, goesOn ? std::optional(done.step) : std::nullopt, options.quiet, report);
+}
+
+Status Training::prepareEvents() {
+  return options.events.empty() ? Status::success() : context.events->open(options.events, context);
+}
+
+void Training::writeStart() {
+  writeEvent(context, "start", done.step,
+             {{"process", (int64_t)getpid()}, {"ranks", (int64_t)world.size()}, {"program", manifest.model}});
+  if (!loaded.folder.empty())
+    writeEvent(context, "load", done.step, {{"folder", loaded.folder}});
 }
 
 Status Training::prepareDevice() {
@@ -552,24 +567,34 @@ Status Training::step(int64_t number) {
   done.samples += manifest.globalBatch;
   end = sums.wantedEnd;
   double seconds = secondsSince(start);
+  writeEvent(context, "step", number,
+             {{"loss", sums.loss}, {"lr", rate}, {"grad_norm", std::sqrt(sums.squares)}, {"seconds", seconds}});
   longestStep = number <= firstStep + 1 ? seconds : std::max(longestStep, seconds); // the first one also tunes
   if (world.rank() != 0)
     return Status::success();
   double tokens = (double)manifest.globalBatch * (double)manifest.sequence;
   status = report.step({number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes});
-  if (!status.ok())
+  if (!status.ok()) {
     report.error(status.message);
+    writeEvent(context, "log_failed", number, {{"reason", status.message}});
+  }
   return Status::success();
 }
 
 void Training::save() {
   std::string warning;
   Clock::time_point start = Clock::now();
+  std::string folder = saveFolder.target(done.step);
+  writeEvent(context, "save", done.step, {{"folder", folder}});
   Status status = saveCheckpoint(world, catalog, state(), carried, saveFolder, done, warning);
   longestSave = std::max(longestSave, secondsSince(start));
   saveFailed = !status.ok();
-  if (status.ok())
+  if (status.ok()) {
     savedStep = done.step;
+    writeEvent(context, "saved", done.step, {{"folder", folder}, {"seconds", secondsSince(start)}});
+  } else {
+    writeEvent(context, "save_failed", done.step, {{"folder", folder}, {"reason", status.message}});
+  }
   if (world.rank() != 0)
     return;
   if (!warning.empty())
@@ -582,6 +607,7 @@ void Training::save() {
 
 void Training::tellEnd() {
   std::string text = endName(end) + " after step " + std::to_string(done.step);
+  writeEvent(context, "signal", done.step, {{"reason", endName(end)}});
   if (world.rank() != 0)
     return;
   if (options.save.empty())

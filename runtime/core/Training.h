@@ -30,6 +30,8 @@ public:
   Status run();
   /// Of the process, once `run` is through.
   int exitCode() const { return code; }
+  /// The last step that was finished.
+  int64_t lastDone() const { return done.step; }
 
 private:
   using Clock = std::chrono::steady_clock;
@@ -54,6 +56,9 @@ private:
   /// Notes how this run updates parameters; warns where a checkpoint's did otherwise.
   void resumeSettings();
   Status prepareFiles();
+  /// On every rank, when all is well.
+  Status prepareEvents();
+  void writeStart();
   /// The checkpoint that --load names, if there is one.
   Status loadFrom();
   void introduce();

@@ -89,7 +89,7 @@ TEST_F(RefusalsTest, ALogOnAFullDisk) {
   LogFile log;
   ASSERT_TRUE(log.open("/dev/full", std::nullopt).ok());
   EXPECT_EQ(log.add("1\n").message,
-            "cannot write the log /dev/full: No space left on device; its rows are kept and tried again");
+            "cannot write the log /dev/full: No space left on device; what it lacks is kept and tried again");
   EXPECT_TRUE(log.add("2\n").ok()); // told once
 }
 
