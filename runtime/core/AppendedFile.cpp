@@ -10,9 +10,14 @@
 
 namespace galvatron {
 
-AppendedFile::~AppendedFile() {
+AppendedFile::~AppendedFile() { close(); }
+
+void AppendedFile::close() {
   if (file >= 0)
-    close(file);
+    ::close(file);
+  file = -1;
+  pending.clear();
+  isFailing = false;
 }
 
 Status AppendedFile::open(const std::string &newWhat, const std::string &newPath, std::optional<int64_t> bytes) {

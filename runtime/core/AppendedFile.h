@@ -22,6 +22,8 @@ public:
   /// `what` it is, for messages, as "the log"; of a file that is there `bytes` stay, or all of it.
   Status open(const std::string &what, const std::string &path, std::optional<int64_t> bytes);
   bool isOpen() const { return file >= 0; }
+  /// What could not be written is given up.
+  void close();
   /// An error only of the first text that cannot be written, and again once one could.
   Status add(const std::string &text);
 

@@ -193,6 +193,8 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--dump-batches", text(o.dumpBatches)},
       {"--log", text(o.log)},
       {"--events", text(o.events)},
+      {"--on-nan", choice(o.onNan, {"stop", "skip", "rewind"})},
+      {"--nan-limit", integer(o.nanLimit, 1)},
   };
 }
 

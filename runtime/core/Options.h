@@ -41,6 +41,8 @@ struct Options {
   int64_t keep = 0;                // 0: all
   double maxSeconds = 0;           // 0: no end but --steps
   std::set<std::string> overrides; // what a checkpoint may differ in: words of DataOrder.h
+  std::string onNan = "stop";      // or skip, rewind
+  int64_t nanLimit = 3;            // bad steps in a row that end the run
   bool shareGpus = false;
   bool quiet = false, help = false, version = false;
 

@@ -39,7 +39,8 @@ static Status findPlace(const std::string &path, int64_t after, int64_t &bytes) 
   return Status::success();
 }
 
-Status LogFile::open(const std::string &path, std::optional<int64_t> after) {
+Status LogFile::open(const std::string &newPath, std::optional<int64_t> after) {
+  path = newPath;
   std::error_code ignored;
   bool goesOn = after && std::filesystem::is_regular_file(path, ignored) && std::filesystem::file_size(path, ignored);
   int64_t bytes = 0;
@@ -48,6 +49,11 @@ Status LogFile::open(const std::string &path, std::optional<int64_t> after) {
       return status;
   header = goesOn ? "" : kHeader;
   return file.open("the log", path, bytes);
+}
+
+Status LogFile::goBack(int64_t step) {
+  file.close();
+  return open(path, step);
 }
 
 Status LogFile::add(const std::string &row) { return file.add(std::exchange(header, "") + row); }

@@ -24,11 +24,14 @@ public:
   /// `after`: goes on behind the row of that step, without the later rows that are there; else begins anew.
   Status open(const std::string &path, std::optional<int64_t> after);
   bool isOpen() const { return file.isOpen(); }
+  /// Cuts the rows behind that step.
+  Status goBack(int64_t step);
   /// An error only of the first row that cannot be written, and again once one could.
   Status add(const std::string &row);
 
 private:
   AppendedFile file;
+  std::string path;
   std::string header; // of a new one, until its first row
 };
 
@@ -47,6 +50,8 @@ public:
   /// A row of the log; a line that overwrites the last one on a terminal, elsewhere a line for at most about fifty
   /// steps. An error of the log is none of the run.
   Status step(const StepReport &report);
+  /// The log as if the steps behind this one had not been.
+  Status goBack(int64_t step) { return log.isOpen() ? log.goBack(step) : Status::success(); }
 
 private:
   LogFile log;

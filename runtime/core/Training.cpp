@@ -117,6 +117,10 @@ Status Training::openCarried(const std::string &start) {
 
 Status Training::prepareParameters() {
   Status status = loadParameters();
+  if (status = world.agree(status); !status.ok())
+    return status;
+  if (std::string bad = startFile.empty() ? "" : describeNotFiniteParameters(world, state()); !bad.empty())
+    warnings.push_back(startFile + ": " + bad);
   return status.ok() ? fillCopies(context, device, manifest, arena) : status;
 }
 
@@ -184,7 +188,8 @@ Status Training::prepareData() {
   int64_t count = (lastStep - firstStep + 1) * manifest.globalBatch;
   auto samples = source.samples();
   batches.emplace(manifest, samples, source.rules(), done.samples + count);
-  return samples->check(done.samples, count, world.rank(), world.size());
+  // What rewinding left out is made up for from the order's beginning.
+  return samples->check(done.samples, count - std::min(count, done.leftOut), world.rank(), world.size());
 }
 
 Status Training::resumeData(DataSource &source) {
@@ -300,31 +305,6 @@ void Training::runTimetable(double rate, const EntryVisitor &visit) {
   device.hooks->runOneByOne(&context, rate, run, &walk);
 }
 
-Status Training::explainNotFinite(const Status &error, int64_t number, double rate) {
-  NotFiniteOrigin origin = findNotFinite(world, state(), [&](const EntryVisitor &visit) {
-    // What was read first may have been overwritten since.
-    if (Status status = batches->fill(context, device, arena, done.samples); !status.ok())
-      context.onFailure(&context, "rank " + std::to_string(context.rank) + ": " + status.message);
-    runTimetable(rate, visit);
-  });
-  std::string remedy = "; try a smaller --lr, a longer --warmup or --clip-grad";
-  std::string start = startFile.empty() ? "the initial values" : startFile;
-  bool isFresh = number == firstStep;
-  if (origin.kind == NotFiniteOrigin::Nowhere)
-    origin.text = "all parameters and gradients are finite";
-  else if (origin.kind != NotFiniteOrigin::Parameter)
-    origin.text += ", the first that is not finite; all parameters are, " + describeLargestParameter(world, state());
-  if (origin.kind != NotFiniteOrigin::Parameter)
-    remedy = isFresh ? "; nothing was updated yet, so look at what is computed there, and at " + start : remedy;
-  else if (isFresh)
-    remedy = ", as it was at the start; check " + start;
-  else if (origin.areMoments && !loaded.folder.empty())
-    remedy = ", and so are its moments; check the optimizer.safetensors of " + loaded.folder;
-  else
-    remedy = ", since the update of step " + std::to_string(number - 1) + remedy;
-  return Status::error(error.message, ": ", origin.text, remedy);
-}
-
 /// Adds in the order of ranks on every rank, so that all get the same bits.
 static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t number, StepSums &total) {
   for (const StepSums &rank : all) {
@@ -397,27 +377,32 @@ Status Training::step(int64_t number) {
   }
   StepSums sums;
   context.wantedEnd = wantedEnd(start);
-  if (status = update(number, rate, sums); !status.ok()) {
-    code = kNotFinite;
-    return explainNotFinite(status, number, rate);
-  }
-  done.step = number;
-  done.updates += sums.labels != 0;
-  done.samples += manifest.globalBatch;
+  status = update(number, rate, sums);
   end = sums.wantedEnd;
-  double seconds = secondsSince(start);
+  double seconds = secondsSince(start), tokens = (double)manifest.globalBatch * (double)manifest.sequence;
+  StepReport row{number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes};
+  if (!status.ok())
+    return onNotFinite(status, number, rate, row);
+  notFinite.finish(number);
+  done.step = number;
+  done.samples += manifest.globalBatch;
+  if (sums.labels != 0) {
+    ++done.updates;
+    updatedStep = number;
+    watchLoss(number, sums.loss);
+  }
   writeEvent(context, "step", number,
              {{"loss", sums.loss}, {"lr", rate}, {"grad_norm", std::sqrt(sums.squares)}, {"seconds", seconds}});
   longestStep = number <= firstStep + 1 ? seconds : std::max(longestStep, seconds); // the first one also tunes
-  if (world.rank() != 0)
-    return Status::success();
-  double tokens = (double)manifest.globalBatch * (double)manifest.sequence;
-  status = report.step({number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes});
-  if (!status.ok()) {
-    report.error(status.message);
-    writeEvent(context, "log_failed", number, {{"reason", status.message}});
-  }
+  tellStep(row);
   return Status::success();
+}
+
+void Training::tellStep(const StepReport &row) {
+  if (Status status = world.rank() == 0 ? report.step(row) : Status::success(); !status.ok()) {
+    report.error(status.message);
+    writeEvent(context, "log_failed", row.step, {{"reason", status.message}});
+  }
 }
 
 void Training::save() {
@@ -457,10 +442,12 @@ void Training::tellEnd() {
 
 Status Training::run() {
   code = kFailed;
-  for (int64_t number = firstStep; number <= lastStep && end == kNoEnd; ++number) {
-    if (Status status = step(number); !status.ok())
+  begun = done;
+  while (done.step < lastStep && end == kNoEnd) {
+    int64_t before = done.step;
+    if (Status status = step(done.step + 1); !status.ok())
       return status;
-    if (isSaveDue())
+    if (done.step > before && isSaveDue())
       save();
   }
   if (!options.save.empty() && savedStep != done.step && (!saveFailed || !isSaveDue()))

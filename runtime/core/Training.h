@@ -5,6 +5,8 @@
 #include "runtime/checkpoint/Checkpoint.h"
 #include "runtime/core/Ends.h"
 #include "runtime/core/ExitCode.h"
+#include "runtime/core/LossWatch.h"
+#include "runtime/core/NotFinite.h"
 #include "runtime/core/Report.h"
 #include "runtime/core/Timetable.h"
 #include "runtime/data/Batches.h"
@@ -54,12 +56,27 @@ private:
   Status loadFrom();
   void introduce();
   Status step(int64_t number);
+  void tellStep(const StepReport &row);
   /// Issues the entries of one timetable.
   void runTimetable(double rate);
   /// The same for what looks after each of them.
   void runTimetable(double rate, const EntryVisitor &visit);
-  /// An error of a step whose loss or gradients are not finite: where that began, and what to do.
-  Status explainNotFinite(const Status &error, int64_t number, double rate);
+
+  // TrainingOnNan.cpp
+  /// Of a step whose loss or gradients are not finite: an error where the run ends by it.
+  Status onNotFinite(const Status &error, int64_t number, double rate, StepReport &row);
+  NotFiniteOrigin findOrigin(double rate);
+  Status explainNotFinite(const Status &error, NotFiniteOrigin &origin);
+  Status stopAtNotFinite(const Status &error, double rate);
+  Status rewind(const Status &error, int64_t number);
+  Status goBack(TrainingState &back, std::string &from);
+  Status loadStart();
+  /// Whether --save has a checkpoint of this state.
+  bool isSaved() const;
+  /// By the first rank.
+  void warnOnce(const std::string &text);
+  void watchLoss(int64_t number, double loss);
+
   /// Every rank's sums, then the update if they are good; `total` is what all ranks know together.
   Status update(int64_t number, double rate, StepSums &total);
   /// Why this rank wants to end after the step that began then.
@@ -88,7 +105,11 @@ private:
   LoadedFrom loaded;
   std::optional<Batches> batches;
   Report report;
-  TrainingState done; // at start, then after each step
+  TrainingState done;       // at start, then after each step
+  TrainingState begun;      // before the first
+  int64_t updatedStep = -1; // the last step that moved parameters; -1: none since the start
+  NotFiniteRule notFinite{options.onNan, options.nanLimit};
+  Spikes spikes;
   int64_t firstStep = 1, lastStep = 0, residentAtStart = 0, savedStep = -1;
   int code = kSuccess;
   bool saveFailed = false; // the last one
