@@ -25,7 +25,7 @@ struct TrainingState {
 
   /// Samples that no update came from as a step was not finite, as [first, count], ascending; and how many of them were
   /// not used up by a step, as the run went back.
-  std::vector<std::pair<int64_t, int64_t>> skipped;
+  std::vector<std::pair<int64_t, int64_t>> skipped = {};
   int64_t leftOut = 0;
 
   /// Adds samples to those skipped, from the last of them on.

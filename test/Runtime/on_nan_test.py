@@ -205,7 +205,7 @@ class OnNanTest(ProgramFixture):
         self.run_steps(FOUR, 8, *huge, "--lr", 1e39, *self.saving(1), "--on-nan", "rewind", code=72)
         self.assertRegex(self.errors, "passed over a checkpoint: .*step_000001: the parameters? .*are not finite\n")
         self.assertIn("step_000001.not_finite", os.listdir(self.dir))
-        shutil.rmtree(self.dir + "/step_000001.not_finite")
+        shutil.rmtree(self.dir)
         os.makedirs(self.dir + "/step_000001.not_finite/of others")
         self.run_steps(FOUR, 8, *huge, "--lr", 1e39, *self.saving(1), "--on-nan", "rewind", code=72)
         self.assertRegex(self.errors, "error: step 2: .*; cannot go back: cannot rename .*step_000001")
