@@ -155,8 +155,10 @@ Status Training::rewind(const Status &error, int64_t number) {
     if (world.rank() == 0)
       status = report.goBack(done.step);
   }
-  if (status = world.agree(status); !status.ok())
+  if (status = world.agree(status); !status.ok()) {
+    code = kNotFinite;
     return Status::error(error.message, "; cannot go back: ", status.message);
+  }
   warnOnce(error.message + "; back to step " + std::to_string(done.step) + ", " + from + "; the samples up to " +
            std::to_string(next - 1) + " are left out");
   writeEvent(context, "rewind", number,
