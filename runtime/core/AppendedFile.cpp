@@ -32,6 +32,13 @@ Status AppendedFile::open(const std::string &newWhat, const std::string &newPath
   return Status::success();
 }
 
+Status AppendedFile::cut(int64_t bytes) {
+  pending.clear();
+  if (ftruncate(file, bytes) != 0)
+    return Status::error("cannot cut ", what, " ", path, ": ", std::strerror(errno));
+  return Status::success();
+}
+
 Status AppendedFile::write() {
   off_t begin = lseek(file, 0, SEEK_END);
   for (size_t done = 0; done < pending.size();) {

@@ -24,6 +24,8 @@ public:
   bool isOpen() const { return file >= 0; }
   /// What could not be written is given up.
   void close();
+  /// Likewise; so many bytes stay.
+  Status cut(int64_t bytes);
   /// An error only of the first text that cannot be written, and again once one could.
   Status add(const std::string &text);
 

@@ -36,7 +36,7 @@ struct Options {
   bool shuffle = false;
   bool resetAtDocuments = false;
   int64_t eod = -1; // a token without label, which ends a document; -1: not said
-  std::string weights, save, load, dumpGradients, dumpBatches, log, events;
+  std::string weights, save, load, dumpGradients, dumpBatches, log, events, tensorboard;
   int64_t saveEvery = 0;           // 0: at the end
   int64_t keep = 0;                // 0: all
   double maxSeconds = 0;           // 0: no end but --steps

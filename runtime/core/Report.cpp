@@ -52,8 +52,12 @@ Status LogFile::open(const std::string &newPath, std::optional<int64_t> after) {
 }
 
 Status LogFile::goBack(int64_t step) {
-  file.close();
-  return open(path, step);
+  std::error_code ignored;
+  int64_t bytes = 0;
+  if (!header.empty() || !std::filesystem::is_regular_file(path, ignored))
+    return Status::success();
+  Status status = findPlace(path, step, bytes);
+  return status.ok() ? file.cut(bytes) : status;
 }
 
 Status LogFile::add(const std::string &row) { return file.add(std::exchange(header, "") + row); }
@@ -83,6 +87,36 @@ void Report::warn(const std::string &text) { tell("warning", text); }
 
 void Report::error(const std::string &text) { tell("error", text); }
 
+Status Report::addScalars(const StepReport &r) {
+  if (!tensorBoard.isOpen())
+    return Status::success();
+  std::vector<std::pair<const char *, double>> scalars = {{"train/loss", r.loss},
+                                                          {"train/lr", r.rate},
+                                                          {"train/grad_norm", r.gradientNorm},
+                                                          {"speed/tokens_per_second", r.tokensPerSecond},
+                                                          {"memory/peak_bytes", double(r.peakBytes)}};
+  if (std::optional<double> value = speed.teraflops(r.seconds))
+    scalars.push_back({"speed/tflops", *value});
+  if (std::optional<double> value = speed.utilization(r.seconds))
+    scalars.push_back({"speed/mfu", *value});
+  return tensorBoard.add(r.step, scalars);
+}
+
+/// "  1.23 TFLOP/s  MFU 41.2 %  ETA 3:20:07", without what is not known.
+std::string Report::speedText(const StepReport &r) {
+  std::string text;
+  char part[48];
+  if (std::optional<double> value = speed.teraflops(r.seconds)) {
+    std::snprintf(part, sizeof part, "  %.3g TFLOP/s", *value);
+    text += part;
+  }
+  if (std::optional<double> value = speed.utilization(r.seconds)) {
+    std::snprintf(part, sizeof part, "  MFU %.1f %%", *value * 100);
+    text += part;
+  }
+  return text + "  ETA " + durationText(remaining.add(r.step, r.last, r.seconds));
+}
+
 Status Report::step(const StepReport &r) {
   Status status;
   if (log.isOpen()) {
@@ -91,15 +125,25 @@ Status Report::step(const StepReport &r) {
                   r.tokensPerSecond, (long long)r.peakBytes);
     status = log.add(row);
   }
+  if (Status told = addScalars(r); status.ok())
+    status = told;
+  std::string speeds = speedText(r);
   int64_t every = terminal || r.last <= 50 ? 1 : r.last / 50;
   if (quiet || (r.step != 1 && r.step != r.last && r.step % every != 0))
     return status;
-  std::fprintf(stdout, "%sstep %lld/%lld  loss %.4f  lr %.3g  grad norm %.4g  %.0f tokens/s  %s%s",
+  std::fprintf(stdout, "%sstep %lld/%lld  loss %.4f  lr %.3g  grad norm %.4g  %.0f tokens/s  %s%s%s",
                terminal ? "\r" : "", (long long)r.step, (long long)r.last, r.loss, r.rate, r.gradientNorm,
-               r.tokensPerSecond, bytesText(r.peakBytes).c_str(), terminal ? "\033[K" : "\n");
+               r.tokensPerSecond, bytesText(r.peakBytes).c_str(), speeds.c_str(), terminal ? "\033[K" : "\n");
   unfinishedLine = terminal;
   std::fflush(stdout);
   return status;
+}
+
+void Report::goBack(int64_t step) {
+  if (Status status = log.isOpen() ? log.goBack(step) : Status::success(); !status.ok())
+    error(status.message);
+  if (Status status = tensorBoard.isOpen() ? tensorBoard.goBack(step + 1) : Status::success(); !status.ok())
+    error(status.message);
 }
 
 std::string bytesText(int64_t bytes) {

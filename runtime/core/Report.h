@@ -2,7 +2,8 @@
 #ifndef GALVATRON_RUNTIME_CORE_REPORT_H
 #define GALVATRON_RUNTIME_CORE_REPORT_H
 
-#include "runtime/core/AppendedFile.h"
+#include "runtime/core/Speed.h"
+#include "runtime/core/TensorBoard.h"
 
 #include <cstdint>
 #include <optional>
@@ -12,7 +13,8 @@ namespace galvatron {
 struct StepReport {
   int64_t step, last;
   double loss, rate, gradientNorm;
-  double tokensPerSecond; // tokens of the global batch / wall time of the step
+  double seconds;         // wall time of the step
+  double tokensPerSecond; // tokens of the global batch / that
   int64_t peakBytes;      // largest of the ranks
 };
 
@@ -50,11 +52,21 @@ public:
   /// A row of the log; a line that overwrites the last one on a terminal, elsewhere a line for at most about fifty
   /// steps. An error of the log is none of the run.
   Status step(const StepReport &report);
-  /// The log as if the steps behind this one had not been.
-  Status goBack(int64_t step) { return log.isOpen() ? log.goBack(step) : Status::success(); }
+  /// Tells speeds of devices, too.
+  void setSpeed(const Speed &newSpeed) { speed = newSpeed; }
+  /// Writes for TensorBoard, too, from step `next` on.
+  Status openTensorBoard(const std::string &folder, int64_t next) { return tensorBoard.open(folder, next); }
+  /// As if the steps behind this one had not been. What cannot be done is told, and the run goes on.
+  void goBack(int64_t step);
 
 private:
   LogFile log;
+  Status addScalars(const StepReport &report);
+  std::string speedText(const StepReport &report);
+
+  TensorBoard tensorBoard;
+  Speed speed;
+  Remaining remaining;
   bool quiet = true, terminal = false, unfinishedLine = false;
 };
 

@@ -45,6 +45,11 @@ Status Training::prepare() {
   return status;
 }
 
+static std::string besideProgram(const std::string &name) {
+  std::error_code ignored;
+  return fs::read_symlink("/proc/self/exe", ignored).parent_path() / name;
+}
+
 Status Training::prepareFiles() {
   if (!options.save.empty())
     saveFolder.name(options.save, options.saveEvery > 0, options.keep);
@@ -63,7 +68,9 @@ Status Training::prepareFiles() {
       return status;
   }
   bool goesOn = !options.load.empty();
-  return Report::open(options.log, goesOn ? std::optional(done.step) : std::nullopt, options.quiet, report);
+  Status status = Report::open(options.log, goesOn ? std::optional(done.step) : std::nullopt, options.quiet, report);
+  report.setSpeed(Speed(besideProgram("plan.json"), world.size()));
+  return status.ok() && !options.tensorboard.empty() ? report.openTensorBoard(options.tensorboard, firstStep) : status;
 }
 
 Status Training::prepareEvents() {
@@ -97,11 +104,6 @@ Status Training::prepareGroups() {
   if (device.hooks->start)
     device.hooks->start(&context, manifest, options, arena);
   return Catalog::gather(world, manifest, context, catalog);
-}
-
-static std::string besideProgram(const std::string &name) {
-  std::error_code ignored;
-  return fs::read_symlink("/proc/self/exe", ignored).parent_path() / name;
 }
 
 /// The file of start values that nobody named: beside the program.
@@ -380,7 +382,7 @@ Status Training::step(int64_t number) {
   status = update(number, rate, sums);
   end = sums.wantedEnd;
   double seconds = secondsSince(start), tokens = (double)manifest.globalBatch * (double)manifest.sequence;
-  StepReport row{number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes};
+  StepReport row{number, lastStep, sums.loss, rate, std::sqrt(sums.squares), seconds, tokens / seconds, sums.peakBytes};
   if (!status.ok())
     return onNotFinite(status, number, rate, row);
   notFinite.finish(number);

@@ -153,7 +153,7 @@ Status Training::rewind(const Status &error, int64_t number) {
     updatedStep = done.updates > begun.updates ? done.step : -1;
     spikes.forget();
     if (world.rank() == 0)
-      status = report.goBack(done.step);
+      report.goBack(done.step);
   }
   if (status = world.agree(status); !status.ok()) {
     code = kNotFinite;

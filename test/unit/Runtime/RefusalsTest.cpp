@@ -93,6 +93,12 @@ TEST_F(RefusalsTest, ALogOnAFullDisk) {
   EXPECT_TRUE(log.add("2\n").ok()); // told once
 }
 
+TEST_F(RefusalsTest, WhatIsNoFileCannotBeCut) {
+  AppendedFile file;
+  ASSERT_TRUE(file.open("the log", "/dev/null", 0).ok());
+  EXPECT_EQ(file.cut(0).message, "cannot cut the log /dev/null: Invalid argument");
+}
+
 TEST_F(RefusalsTest, AFileThatBecameShorter) {
   unsigned char byte;
   int descriptor = open("/dev/null", O_RDONLY);
