@@ -2,6 +2,7 @@
 #include "runtime/core/Report.h"
 
 #include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -21,13 +22,13 @@ static bool isTerminal() {
 }
 
 /// How many bytes of a log stay: the header and the rows up to step `after`.
-static Status findPlace(const std::string &path, int64_t after, int64_t &bytes) {
+static Status findPlace(const std::string &path, const std::string &header, int64_t after, int64_t &bytes) {
   std::ifstream log(path);
-  std::string line, header = LogFile::kHeader;
-  if (!std::getline(log, line) || line + "\n" != header)
-    return Status::error("the log ", path, " begins with '", line.substr(0, 80), "', not with ",
-                         header.substr(0, header.size() - 1), "; name another file");
-  for (bytes = header.size(); std::getline(log, line) && !log.eof(); bytes += line.size() + 1) {
+  std::string line;
+  if (!std::getline(log, line) || line != header)
+    return Status::error("the log ", path, " begins with '", line.substr(0, 80), "', not with ", header,
+                         "; name another file");
+  for (bytes = header.size() + 1; std::getline(log, line) && !log.eof(); bytes += line.size() + 1) {
     int64_t step;
     auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), step);
     if (error != std::errc() || end == line.data() + line.size() || *end != ',')
@@ -39,15 +40,17 @@ static Status findPlace(const std::string &path, int64_t after, int64_t &bytes) 
   return Status::success();
 }
 
-Status LogFile::open(const std::string &newPath, std::optional<int64_t> after) {
+Status LogFile::open(const std::string &newPath, bool hasEvaluation, std::optional<int64_t> after) {
   path = newPath;
+  evaluates = hasEvaluation;
+  full = std::string(kHeader) + (evaluates ? kEvaluationHeader : "");
   std::error_code ignored;
   bool goesOn = after && std::filesystem::is_regular_file(path, ignored) && std::filesystem::file_size(path, ignored);
   int64_t bytes = 0;
   if (goesOn)
-    if (Status status = findPlace(path, *after, bytes); !status.ok())
+    if (Status status = findPlace(path, full, *after, bytes); !status.ok())
       return status;
-  header = goesOn ? "" : kHeader;
+  header = goesOn ? "" : full + "\n";
   return file.open("the log", path, bytes);
 }
 
@@ -56,16 +59,16 @@ Status LogFile::goBack(int64_t step) {
   int64_t bytes = 0;
   if (!header.empty() || !std::filesystem::is_regular_file(path, ignored))
     return Status::success();
-  Status status = findPlace(path, step, bytes);
+  Status status = findPlace(path, full, step, bytes);
   return status.ok() ? file.cut(bytes) : status;
 }
 
 Status LogFile::add(const std::string &row) { return file.add(std::exchange(header, "") + row); }
 
-Status Report::open(const std::string &path, std::optional<int64_t> after, bool quiet, Report &report) {
+Status Report::open(const std::string &path, bool evaluates, std::optional<int64_t> after, bool quiet, Report &report) {
   report.quiet = quiet;
   report.terminal = isTerminal();
-  return path.empty() ? Status::success() : report.log.open(path, after);
+  return path.empty() ? Status::success() : report.log.open(path, evaluates, after);
 }
 
 void Report::line(const std::string &text) {
@@ -99,11 +102,15 @@ Status Report::addScalars(const StepReport &r) {
     scalars.push_back({"speed/tflops", *value});
   if (std::optional<double> value = speed.utilization(r.seconds))
     scalars.push_back({"speed/mfu", *value});
+  if (r.evalLoss) {
+    scalars.push_back({"eval/loss", *r.evalLoss});
+    scalars.push_back({"eval/perplexity", std::exp(*r.evalLoss)});
+  }
   return tensorBoard.add(r.step, scalars);
 }
 
 /// "  1.23 TFLOP/s  MFU 41.2 %  ETA 3:20:07", without what is not known.
-std::string Report::speedText(const StepReport &r) {
+std::string Report::speedText(const StepReport &r) const {
   std::string text;
   char part[48];
   if (std::optional<double> value = speed.teraflops(r.seconds)) {
@@ -114,29 +121,47 @@ std::string Report::speedText(const StepReport &r) {
     std::snprintf(part, sizeof part, "  MFU %.1f %%", *value * 100);
     text += part;
   }
-  return text + "  ETA " + durationText(remaining.add(r.step, r.last, r.seconds));
+  return text + "  ETA " + durationText(secondsLeft);
+}
+
+void Report::result(const char *what, double value) {
+  std::printf("%s%.8f\n", what, value);
+  std::fflush(stdout);
 }
 
 Status Report::step(const StepReport &r) {
   Status status;
   if (log.isOpen()) {
-    char row[160];
-    std::snprintf(row, sizeof row, "%lld,%.9g,%.9g,%.9g,%.9g,%lld\n", (long long)r.step, r.loss, r.rate, r.gradientNorm,
+    char row[160], evaluation[60] = ",,";
+    std::snprintf(row, sizeof row, "%lld,%.9g,%.9g,%.9g,%.9g,%lld", (long long)r.step, r.loss, r.rate, r.gradientNorm,
                   r.tokensPerSecond, (long long)r.peakBytes);
-    status = log.add(row);
+    if (r.evalLoss)
+      std::snprintf(evaluation, sizeof evaluation, ",%.9g,%.9g", *r.evalLoss, std::exp(*r.evalLoss));
+    status = log.add(std::string(row) + (log.hasEvaluation() ? evaluation : "") + "\n");
   }
   if (Status told = addScalars(r); status.ok())
     status = told;
-  std::string speeds = speedText(r);
+  secondsLeft = remaining.add(r.step, r.last, r.seconds);
   int64_t every = terminal || r.last <= 50 ? 1 : r.last / 50;
-  if (quiet || (r.step != 1 && r.step != r.last && r.step % every != 0))
-    return status;
+  if (r.step == 1 || r.step == r.last || r.step % every == 0)
+    showProgress(r);
+  if (r.evalLoss) {
+    char text[120];
+    std::snprintf(text, sizeof text, "evaluation  step %lld, loss %.8f, perplexity %.6g", (long long)r.step,
+                  *r.evalLoss, std::exp(*r.evalLoss));
+    line(text);
+  }
+  return status;
+}
+
+void Report::showProgress(const StepReport &r) {
+  if (quiet)
+    return;
   std::fprintf(stdout, "%sstep %lld/%lld  loss %.4f  lr %.3g  grad norm %.4g  %.0f tokens/s  %s%s%s",
                terminal ? "\r" : "", (long long)r.step, (long long)r.last, r.loss, r.rate, r.gradientNorm,
-               r.tokensPerSecond, bytesText(r.peakBytes).c_str(), speeds.c_str(), terminal ? "\033[K" : "\n");
+               r.tokensPerSecond, bytesText(r.peakBytes).c_str(), speedText(r).c_str(), terminal ? "\033[K" : "\n");
   unfinishedLine = terminal;
   std::fflush(stdout);
-  return status;
 }
 
 void Report::goBack(int64_t step) {

@@ -3,6 +3,7 @@
 #include "runtime/core/Events.h"
 #include "runtime/core/Files.h"
 #include "runtime/core/NotFinite.h"
+#include "runtime/core/Pass.h"
 #include "runtime/core/Version.h"
 #include "runtime/optim/Schedule.h"
 #include "runtime/optim/Update.h"
@@ -30,7 +31,7 @@ Status Training::prepare() {
   Status status;
   for (Part part :
        {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups, &Training::prepareParameters,
-        &Training::prepareData, &Training::prepareFiles, &Training::prepareEvents})
+        &Training::prepareData, &Training::prepareEvaluation, &Training::prepareFiles, &Training::prepareEvents})
     if (status.ok())
       status = world.agree((this->*part)());
   if (status.ok())
@@ -68,7 +69,8 @@ Status Training::prepareFiles() {
       return status;
   }
   bool goesOn = !options.load.empty();
-  Status status = Report::open(options.log, goesOn ? std::optional(done.step) : std::nullopt, options.quiet, report);
+  Status status = Report::open(options.log, options.evalEvery > 0, goesOn ? std::optional(done.step) : std::nullopt,
+                               options.quiet, report);
   report.setSpeed(Speed(besideProgram("plan.json"), world.size()));
   return status.ok() && !options.tensorboard.empty() ? report.openTensorBoard(options.tensorboard, firstStep) : status;
 }
@@ -117,8 +119,21 @@ Status Training::openCarried(const std::string &start) {
   return Carried::open(manifest, start, besideProgram(manifest.buffers), context.seed, carried);
 }
 
+/// Each pattern of --no-weight-decay means some parameter.
+Status Training::checkPatterns() const {
+  for (const std::string &pattern : options.noWeightDecay) {
+    const std::set<std::string> &names = catalog.parameterNames();
+    if (std::none_of(names.begin(), names.end(), [&](const std::string &name) { return matches(pattern, name); }))
+      return Status::error("--no-weight-decay ", pattern, " matches no parameter of the model, such as ",
+                           names.empty() ? "none" : *names.begin(), "; correct the pattern or leave it out");
+  }
+  return Status::success();
+}
+
 Status Training::prepareParameters() {
-  Status status = loadParameters();
+  Status status = checkPatterns();
+  if (status.ok())
+    status = loadParameters();
   if (status = world.agree(status); !status.ok())
     return status;
   if (std::string bad = startFile.empty() ? "" : describeNotFiniteParameters(world, state()); !bad.empty())
@@ -169,7 +184,16 @@ Status Training::loadParameters() {
   return status.ok() ? openCarried("") : status;
 }
 
+Status Training::prepareEvaluation() {
+  Status status = evaluation.open(warnings);
+  if (options.evalOnly)
+    dataText = evaluation.describe();
+  return status;
+}
+
 Status Training::prepareData() {
+  if (options.evalOnly)
+    return Status::success();
   firstStep = done.step + 1;
   lastStep = options.steps;
   if (lastStep < firstStep)
@@ -177,9 +201,9 @@ Status Training::prepareData() {
                          ", so nothing is left to train to ", "step ", options.steps,
                          "; --steps counts from the model's first step: pass --steps ", done.step + options.steps,
                          " for ", options.steps, " more");
-  DataSource source(manifest, options, context.seed);
-  Status status = source.open(options.data, kTrainingShare,
-                              options.trainSamples ? options.trainSamples : lastStep * manifest.globalBatch);
+  DataSource source(world, manifest, options, context.seed);
+  int64_t ordered = options.trainSamples ? options.trainSamples : lastStep * manifest.globalBatch;
+  Status status = source.open({options.data, options.labels, Share::Training, ordered, options.shuffle});
   if (!source.getWarning().empty())
     warnings.push_back(source.getWarning());
   if (status.ok())
@@ -251,61 +275,17 @@ void Training::introduce() {
     startText += "; nothing is in " + options.load + " yet, so this run begins anew";
   text << "; rank 0 allocates " << number(manifest.arenaBytes) << " bytes (" << bytesText(manifest.arenaBytes) << ")\n"
        << "start       " << startText << "\n"
-       << "data        " << dataText << "\n"
-       << "optimizer   " << options.optimizer << ", steps " << firstStep << " to " << lastStep;
+       << "data        " << dataText;
+  if (options.evalEvery)
+    text << "\nevaluation  every " << options.evalEvery << " steps, " << evaluation.describe();
+  if (!options.evalOnly)
+    text << "\noptimizer   " << options.optimizer << ", steps " << firstStep << " to " << lastStep;
   report.line(text.str());
 }
 
 //===----------------------------------------------------------------------===//
 // Steps
 //===----------------------------------------------------------------------===//
-
-/// Of a batch without labels, all totals are zero.
-double Training::ownLabels() {
-  double sum = manifest.totals.empty() ? -1 : 0;
-  for (const TotalInfo &total : manifest.totals) {
-    float value = 0;
-    device.hooks->copyToHost(&context, &value, arena + total.offset, sizeof value);
-    sum += std::abs(value);
-  }
-  return sum;
-}
-
-double Training::ownLoss() {
-  double sum = 0;
-  for (const LossInfo &loss : manifest.losses) {
-    float value = 0;
-    device.hooks->copyToHost(&context, &value, arena + loss.offset, sizeof value);
-    sum += answersForLoss(context, loss) || !std::isfinite(value) ? value : 0;
-  }
-  return sum;
-}
-
-void Training::runTimetable(double rate) {
-  if (device.hooks->run) {
-    auto walk = [](void *self) {
-      auto *training = static_cast<Training *>(self);
-      training->timetable.run(training->context, training->arena);
-    };
-    return device.hooks->run(&context, rate, walk, this);
-  }
-  timetable.run(context, arena);
-  device.hooks->synchronize(&context);
-}
-
-void Training::runTimetable(double rate, const EntryVisitor &visit) {
-  if (!device.hooks->run)
-    return timetable.run(context, arena, visit);
-  struct Walk {
-    Training &training;
-    const EntryVisitor &visit;
-  } walk{*this, visit};
-  auto run = [](void *argument) {
-    auto &[training, visit] = *static_cast<Walk *>(argument);
-    training.timetable.run(training.context, training.arena, visit);
-  };
-  device.hooks->runOneByOne(&context, rate, run, &walk);
-}
 
 /// Adds in the order of ranks on every rank, so that all get the same bits.
 static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t number, StepSums &total) {
@@ -329,8 +309,8 @@ static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t n
 Status Training::update(int64_t number, double rate, StepSums &total) {
   if (device.hooks->update)
     return addUp(device.hooks->update(&context), context.devices, number, total);
-  StepSums own{ownLoss(), squareSum(context, device, manifest, arena), ownLabels(), context.peakBytes,
-               context.wantedEnd};
+  StepSums own{ownLoss(context, device, manifest, arena), squareSum(context, device, manifest, arena),
+               ownLabels(context, device, manifest, arena), context.peakBytes, context.wantedEnd};
   if (Status status = addUp(world.gather(own), context.devices, number, total); !status.ok())
     return status;
   if (total.labels == 0)
@@ -355,7 +335,7 @@ int64_t Training::wantedEnd(Clock::time_point stepStart) const {
   for (const Catalog::Entry &entry : catalog.entries())
     elements += entry.numElements();
   double saving = options.save.empty() ? 0 : longestSave >= 0 ? longestSave : elements * 12 / kBytesPerSecond;
-  double step = std::max(longestStep, secondsSince(stepStart));
+  double step = std::max(longestStep, secondsSince(stepStart)) + longestEvaluation;
   return secondsSince(started) + kReserve * (step + saving) >= options.maxSeconds ? kTimeIsUp : kNoEnd;
 }
 
@@ -365,13 +345,13 @@ Status Training::step(int64_t number) {
   context.update = done.updates + 1;
   Status status = options.dumpBatches.empty() || world.rank() != 0
                       ? Status::success()
-                      : batches->dump(options.dumpBatches, number, done.samples);
+                      : batches->dump(options.dumpBatches, "step", number, done.samples);
   if (status.ok())
     status = batches->fill(context, device, arena, done.samples);
   if (!status.ok())
     context.onFailure(&context, "rank " + std::to_string(context.rank) + ": " + status.message);
   double rate = learningRate(options, number, lastStep);
-  runTimetable(rate);
+  runPass(context, device, timetable, arena, rate);
   if (!options.dumpGradients.empty()) {
     device.hooks->synchronize(&context);
     if (status = dumpGradients(world, catalog, state(), options.dumpGradients, number); !status.ok())
@@ -396,6 +376,7 @@ Status Training::step(int64_t number) {
   writeEvent(context, "step", number,
              {{"loss", sums.loss}, {"lr", rate}, {"grad_norm", std::sqrt(sums.squares)}, {"seconds", seconds}});
   longestStep = number <= firstStep + 1 ? seconds : std::max(longestStep, seconds); // the first one also tunes
+  row.evalLoss = evaluate();
   tellStep(row);
   return Status::success();
 }
@@ -405,6 +386,16 @@ void Training::tellStep(const StepReport &row) {
     report.error(status.message);
     writeEvent(context, "log_failed", row.step, {{"reason", status.message}});
   }
+}
+
+std::optional<double> Training::evaluate() {
+  if (!evaluation.isDueAfter(done.step))
+    return std::nullopt;
+  Clock::time_point start = Clock::now();
+  double loss = evaluation.run(arena);
+  longestEvaluation = std::max(longestEvaluation, secondsSince(start));
+  writeEvent(context, "eval", done.step, {{"loss", loss}, {"seconds", secondsSince(start)}});
+  return loss;
 }
 
 void Training::save() {
@@ -442,8 +433,18 @@ void Training::tellEnd() {
     report.line("ended       by " + text + "; run again with --load " + options.save);
 }
 
+Status Training::evaluateOnly() {
+  double loss = evaluation.run(arena);
+  if (world.rank() == 0)
+    Report::result("eval loss ", loss);
+  code = kSuccess;
+  return Status::success();
+}
+
 Status Training::run() {
   code = kFailed;
+  if (options.evalOnly)
+    return evaluateOnly();
   begun = done;
   while (done.step < lastStep && end == kNoEnd) {
     int64_t before = done.step;

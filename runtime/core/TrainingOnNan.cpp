@@ -6,6 +6,7 @@
 //===-----------------------------------------------------------------------------------------------===//
 #include "runtime/core/Events.h"
 #include "runtime/core/NotFinite.h"
+#include "runtime/core/Pass.h"
 #include "runtime/core/Training.h"
 #include "runtime/optim/Update.h"
 
@@ -21,7 +22,7 @@ NotFiniteOrigin Training::findOrigin(double rate) {
     // What was read first may have been overwritten since.
     if (Status status = batches->fill(context, device, arena, done.samples); !status.ok())
       context.onFailure(&context, "rank " + std::to_string(context.rank) + ": " + status.message);
-    runTimetable(rate, visit);
+    runPass(context, device, timetable, arena, rate, visit);
   });
 }
 
@@ -57,6 +58,7 @@ Status Training::onNotFinite(const Status &error, int64_t number, double rate, S
   done.skip(first, manifest.globalBatch);
   done.step = number;
   row.loss = row.gradientNorm = std::numeric_limits<double>::quiet_NaN();
+  row.evalLoss = evaluate();
   tellStep(row);
   warnOnce(error.message + "; it is skipped, and its samples " + std::to_string(first) + " to " +
            std::to_string(done.samples - 1) + " are used up");
