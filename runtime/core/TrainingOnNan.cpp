@@ -154,6 +154,7 @@ Status Training::rewind(const Status &error, int64_t number) {
     savedStep = done.step > begun.step ? done.step : -1;
     updatedStep = done.updates > begun.updates ? done.step : -1;
     spikes.forget();
+    batches->setEnd(next + (lastStep - done.step) * manifest.globalBatch);
     if (world.rank() == 0)
       report.goBack(done.step);
   }
