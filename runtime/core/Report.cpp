@@ -102,9 +102,9 @@ Status Report::addScalars(const StepReport &r) {
     scalars.push_back({"speed/tflops", *value});
   if (std::optional<double> value = speed.utilization(r.seconds))
     scalars.push_back({"speed/mfu", *value});
-  if (r.evalLoss) {
-    scalars.push_back({"eval/loss", *r.evalLoss});
-    scalars.push_back({"eval/perplexity", std::exp(*r.evalLoss)});
+  if (r.evaluation) {
+    scalars.push_back({"eval/loss", r.evaluation->loss});
+    scalars.push_back({"eval/perplexity", std::exp(r.evaluation->loss)});
   }
   return tensorBoard.add(r.step, scalars);
 }
@@ -135,8 +135,8 @@ Status Report::step(const StepReport &r) {
     char row[160], evaluation[60] = ",,";
     std::snprintf(row, sizeof row, "%lld,%.9g,%.9g,%.9g,%.9g,%lld", (long long)r.step, r.loss, r.rate, r.gradientNorm,
                   r.tokensPerSecond, (long long)r.peakBytes);
-    if (r.evalLoss)
-      std::snprintf(evaluation, sizeof evaluation, ",%.9g,%.9g", *r.evalLoss, std::exp(*r.evalLoss));
+    if (r.evaluation)
+      std::snprintf(evaluation, sizeof evaluation, ",%.9g,%.9g", r.evaluation->loss, std::exp(r.evaluation->loss));
     status = log.add(std::string(row) + (log.hasEvaluation() ? evaluation : "") + "\n");
   }
   if (Status told = addScalars(r); status.ok())
@@ -145,10 +145,10 @@ Status Report::step(const StepReport &r) {
   int64_t every = terminal || r.last <= 50 ? 1 : r.last / 50;
   if (r.step == 1 || r.step == r.last || r.step % every == 0)
     showProgress(r);
-  if (r.evalLoss) {
-    char text[120];
-    std::snprintf(text, sizeof text, "evaluation  step %lld, loss %.8f, perplexity %.6g", (long long)r.step,
-                  *r.evalLoss, std::exp(*r.evalLoss));
+  if (r.evaluation) {
+    char text[140];
+    std::snprintf(text, sizeof text, "evaluation  step %lld, loss %.8f, perplexity %.6g, in %.3g s", (long long)r.step,
+                  r.evaluation->loss, std::exp(r.evaluation->loss), r.evaluation->seconds);
     line(text);
   }
   return status;

@@ -94,6 +94,8 @@ Status Training::prepareDevice() {
 Status Training::prepareArena() {
   if (Status status = timetable.check(); !status.ok())
     return status;
+  if (Status status = evaluation.checkProgram(); !status.ok())
+    return status;
   arena = static_cast<char *>(device.hooks->allocate(&context, manifest.arenaBytes));
   if (!arena)
     return Status::error("rank ", context.rank, " (stage ", context.stage, ") cannot allocate its arena of ",
@@ -376,7 +378,7 @@ Status Training::step(int64_t number) {
   writeEvent(context, "step", number,
              {{"loss", sums.loss}, {"lr", rate}, {"grad_norm", std::sqrt(sums.squares)}, {"seconds", seconds}});
   longestStep = number <= firstStep + 1 ? seconds : std::max(longestStep, seconds); // the first one also tunes
-  row.evalLoss = evaluate();
+  row.evaluation = evaluate();
   tellStep(row);
   return Status::success();
 }
@@ -388,14 +390,15 @@ void Training::tellStep(const StepReport &row) {
   }
 }
 
-std::optional<double> Training::evaluate() {
+std::optional<EvaluationReport> Training::evaluate() {
   if (!evaluation.isDueAfter(done.step))
     return std::nullopt;
   Clock::time_point start = Clock::now();
   double loss = evaluation.run(arena);
-  longestEvaluation = std::max(longestEvaluation, secondsSince(start));
-  writeEvent(context, "eval", done.step, {{"loss", loss}, {"seconds", secondsSince(start)}});
-  return loss;
+  double seconds = secondsSince(start);
+  longestEvaluation = std::max(longestEvaluation, seconds);
+  writeEvent(context, "eval", done.step, {{"loss", loss}, {"seconds", seconds}});
+  return EvaluationReport{loss, seconds};
 }
 
 void Training::save() {

@@ -76,8 +76,8 @@ private:
   void warnOnce(const std::string &text);
   void watchLoss(int64_t number, double loss);
 
-  /// The loss, where an evaluation is due.
-  std::optional<double> evaluate();
+  /// Where it is due.
+  std::optional<EvaluationReport> evaluate();
   Status evaluateOnly();
   /// Every rank's sums, then the update if they are good; `total` is what all ranks know together.
   Status update(int64_t number, double rate, StepSums &total);

@@ -58,7 +58,7 @@ Status Training::onNotFinite(const Status &error, int64_t number, double rate, S
   done.skip(first, manifest.globalBatch);
   done.step = number;
   row.loss = row.gradientNorm = std::numeric_limits<double>::quiet_NaN();
-  row.evalLoss = evaluate();
+  row.evaluation = evaluate();
   tellStep(row);
   warnOnce(error.message + "; it is skipped, and its samples " + std::to_string(first) + " to " +
            std::to_string(done.samples - 1) + " are used up");
