@@ -164,6 +164,12 @@ Status loadTensors(const ModelState &state, const std::string &name, const Optio
   return status;
 }
 
+Status loadCheckpoint(const ModelState &state, const std::string &name, const Options &options,
+                      TrainingState &training) {
+  Status status = loadTraining(name, training);
+  return status.ok() ? loadTensors(state, name, options, training) : status;
+}
+
 Status dumpGradients(const World &world, const Catalog &catalog, const ModelState &state, const std::string &folder,
                      int64_t step) {
   std::string name = stepName(step) + safetensors::kFileEnding;

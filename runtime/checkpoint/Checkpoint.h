@@ -38,6 +38,9 @@ Status loadTraining(const std::string &folder, TrainingState &training);
 /// Reads this rank's pieces.
 Status loadTensors(const ModelState &state, const std::string &folder, const Options &options,
                    const TrainingState &training);
+/// Both.
+Status loadCheckpoint(const ModelState &state, const std::string &folder, const Options &options,
+                      TrainingState &training);
 
 /// Collective, into a folder that exists: one file of gradients, folder/step_000001.safetensors.
 Status dumpGradients(const World &world, const Catalog &catalog, const ModelState &state, const std::string &folder,

@@ -45,8 +45,8 @@ Status checkSampleOptions(const Options &options, const std::string &samples) {
 
 Status DataSource::open(const Request &request) {
   Status status = world.agree(openWords(request));
-  if (status.ok() && gpt)
-    gpt->build(&world.host());
+  if (status.ok() && indexed)
+    indexed->build(&world.host());
   return status;
 }
 
@@ -146,7 +146,8 @@ Status DataSource::openGpt(const DataWords &words, const Request &wanted) {
   request.vocabulary = manifest.vocabulary;
   request.batch = manifest.globalBatch;
   request.seed = order.seed;
-  indexed = gpt = std::make_shared<GptSamples>();
+  auto gpt = std::make_shared<GptSamples>();
+  indexed = gpt;
   if (Status status = GptSamples::open(request, *gpt); !status.ok())
     return status;
   order.split = options.split;
@@ -178,7 +179,9 @@ Status DataSource::checkDocuments() const {
 }
 
 std::shared_ptr<const Samples> DataSource::samples() {
-  return indexed ? indexed : std::make_shared<Windows>(manifest, std::move(file), order);
+  if (indexed)
+    return indexed;
+  return std::make_shared<Windows>(manifest, std::move(file), order);
 }
 
 RowRules DataSource::rules() const {

@@ -175,9 +175,11 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
                 describeJson(*reader.member("predicted_step_seconds")));
   plan.peakBytesPerRank = readBytesPerRank(reader, "peak_bytes_per_rank", plan.ranks);
   plan.overheadBytesPerRank = readBytesPerRank(reader, "reserved_bytes_per_rank", plan.ranks);
-  reader.member("recomputable_values"); // written for people, the model's
+  reader.member("recomputable_values");   // written for people, the model's
   (void)readBytesPerRank(reader, "host_bytes_per_rank", plan.ranks); // of a lowered plan, which makes it anew
-  reader.member("memory_per_stage");    // written for people, derived
+  reader.member("memory_per_stage");      // written for people, derived
+  reader.member("model_flops_per_step");  // written for the runtime, the model's
+  reader.member("peak_flops_per_second"); // likewise, the cluster's
   reader.member("reasons");
   const Json *layers = reader.member("units");
   if (!layers || !layers->is_array() || layers->empty())
@@ -530,6 +532,11 @@ std::string writePlan(const Plan &plan, const std::vector<std::int64_t> &hostByt
                       {"reserved_bytes_per_rank", plan.overheadBytesPerRank}};
   if (!hostBytesPerRank.empty())
     head["host_bytes_per_rank"] = hostBytesPerRank;
+  // Whole numbers, which a double holds nearly.
+  if (plan.modelFlopsPerStep > 0)
+    head["model_flops_per_step"] = std::uint64_t(plan.modelFlopsPerStep);
+  if (plan.peakFlopsPerSecond > 0)
+    head["peak_flops_per_second"] = std::uint64_t(plan.peakFlopsPerSecond);
   if (plan.virtualStages > 1)
     head["virtual_stages"] = plan.virtualStages;
   if (!plan.mesh.empty())
