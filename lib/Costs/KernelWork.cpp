@@ -250,6 +250,15 @@ template <typename Op> static double getImbalance(Op op) {
   return (2 * parts - 1) / parts;
 }
 
+/// Of all pairs those of one step of a ring, which has the keys of one rank: 1 / c.
+static double getShareOfRing(Operation *op) {
+  double share = 1;
+  if (auto keys = op->getAttrOfType<dist::PlacementAttr>(dist::kKeyPositionAttrName))
+    for (auto [extent, meshAxis] : llvm::zip(keys.getExtents(), keys.getMeshAxes()))
+      share /= meshAxis == dist::PlacementAttr::kLocal ? 1 : double(extent);
+  return share;
+}
+
 KernelWork KernelReader::describe(ArrayRef<unsigned> kernel) const {
   Operation *first = ops[kernel.front()];
   KernelWork work;
@@ -265,8 +274,9 @@ KernelWork KernelReader::describe(ArrayRef<unsigned> kernel) const {
     imbalance = getImbalance(attention);
     pairs *= search::kBackwardAttention;
   }
-  work.pairs = amounts.getShare(first, pairs * imbalance);
-  work.flops = work.flops * imbalance;
+  double factor = imbalance * getShareOfRing(first);
+  work.pairs = amounts.getShare(first, pairs * factor);
+  work.flops = work.flops * factor;
   return work;
 }
 

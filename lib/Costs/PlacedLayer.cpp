@@ -10,6 +10,7 @@
 #include "galvatron/Placement/PlacementsBody.h"
 #include "galvatron/Placement/PlacementsRedistribution.h"
 #include "galvatron/Placement/Recomputation.h"
+#include "galvatron/Placement/Rings.h"
 #include "galvatron/Schedule/Timetable.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -425,9 +426,13 @@ LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch, bool pricesBoth
   for (auto layer : module->getOps<graph::LayerOp>()) {
     layers[layer.getSymName()] = layer;
     tagRecomputableValues(layer);
+    if (canTakeRing(axes, layer))
+      withRings.insert(layer.getSymName());
   }
-  if (auto step = module->lookupSymbol<func::FuncOp>("step"))
+  if (auto step = module->lookupSymbol<func::FuncOp>("step")) {
     triangularPositions = getTriangularPositions(step);
+    mirrorablePositions = getMirrorablePositions(step);
+  }
   llvm::StringMap<graph::CallOp> firstCalls;
   module->walk([&](graph::CallOp call) {
     graph::LayerOp layer = layers.lookup(call.getCallee());
@@ -484,11 +489,22 @@ const LayerPlacer::Base *LayerPlacer::findBase(graph::LayerOp layer, plan::Strat
   return &bases.back();
 }
 
+/// As phase `shard` does, but that a bias stays that of all keys: it is small, or made anew for each step in less.
+static LogicalResult insertRings(graph::LayerOp placed, ArrayRef<int64_t> mesh) {
+  auto keep = [](OpBuilder &, Location, Value bias, const RingStep &) { return bias; };
+  if (failed(insertRings(placed.getBody().front(), mesh, keep)))
+    return failure();
+  graph::BackwardOp backward = placed.getBackward();
+  return success(!backward || succeeded(insertRings(backward.getBody().front(), mesh, keep)));
+}
+
 FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,
                                            int64_t parts) {
-  plan::StrategyValues kept = strategy.getValues();
-  kept.recompute = kept.values = 0;
-  const Base *base = findBase(layer, plan::StrategyAttr::get(layer.getContext(), kept), devices, parts);
+  plan::StrategyValues kept = strategy.getValues(), shared = kept;
+  shared.recompute = shared.values = 0;
+  if (!shared.keepGathered)
+    shared.cpKind = 0; // rings come later
+  const Base *base = findBase(layer, plan::StrategyAttr::get(layer.getContext(), shared), devices, parts);
   if (!base)
     return failure();
   auto placed = cast<graph::LayerOp>(OpBuilder(base->placed).clone(*base->placed));
@@ -496,11 +512,44 @@ FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyA
     recomputeAsPlanned(placed, backward, strategy);
   fuseExchanges(placed);
   ArrayRef<int64_t> mesh = base->subAxes->getMesh();
+  if (plan::isRing(kept) && failed(insertRings(placed, mesh))) {
+    placed.erase();
+    return failure();
+  }
   plan::MeshAxes meshAxes = plan::dealMeshAxes({mesh.begin(), mesh.end()}, kept);
   PlacedAmounts amounts(globalBatch, parts, meshAxes.of[int(plan::DimensionId::Dp)]);
   LayerWork work = PlacedReader(placed, *base->subAxes, meshAxes, amounts, isTied.lookup(layer.getSymName())).read();
   placed.erase();
   return work;
+}
+
+std::vector<search::Strategy> LayerPlacer::settleContext(StringRef layerType, const search::Strategy &strategy) const {
+  if (strategy.cp == 1)
+    return {strategy};
+  search::Strategy usual = strategy;
+  chooseContextLayout(triangularPositions, usual);
+  if (!usual.cpZigzag)
+    usual.cpZigzag = int(CpZigzag::No);
+  std::vector<search::Strategy> layouts = {usual}, ways;
+  // Where both take the same there is nothing to choose.
+  if (pricesBothEnds && mirrorablePositions && mirrorablePositions % (2 * strategy.sequenceCut()) == 0) {
+    bool isMirrored = CpZigzag(usual.cpZigzag) == CpZigzag::Yes;
+    layouts.push_back(usual);
+    layouts.back().cpZigzag = int(isMirrored ? CpZigzag::No : CpZigzag::Yes);
+  }
+  bool canKeep = !strategy.keepGathered || strategy.sequenceParallel; // what a ring's plan may say
+  for (search::Strategy way : layouts) {
+    if (!withRings.contains(layerType)) {
+      ways.push_back(way);
+      continue;
+    }
+    for (CpKind kind : {CpKind::Gathered, CpKind::Ring}) {
+      way.cpKind = int(kind);
+      if (kind == CpKind::Gathered || canKeep)
+        ways.push_back(way);
+    }
+  }
+  return ways;
 }
 
 graph::LayerOp LayerPlacer::findLayer(StringRef layerType, plan::StrategyAttr strategy) const {

@@ -38,6 +38,10 @@ mlir::FailureOr<ModelLayers> collectLayers(mlir::ModuleOp module);
 /// from both ends then give the ranks of context parallelism equal work. Else 0: a window does so by itself.
 int64_t getTriangularPositions(mlir::func::FuncOp step);
 
+/// How many positions a row has, where some attention is causal over all before a query, so that pieces from both ends
+/// may be the faster cut; else 0.
+int64_t getMirrorablePositions(mlir::func::FuncOp step);
+
 /// What a plan leaves to the compiler of context parallelism: positions from both ends, where these are triangular and
 /// can be cut so.
 void chooseContextLayout(int64_t triangularPositions, search::Strategy &strategy);
