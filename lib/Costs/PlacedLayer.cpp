@@ -14,6 +14,7 @@
 #include "galvatron/Schedule/Timetable.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/Diagnostics.h"
 
 #include <set>
@@ -422,7 +423,7 @@ static plan::StrategyValues whatPads(plan::StrategyAttr strategy) {
 
 LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch, bool pricesBothEnds)
     : module(original.clone()), axes(*module), globalBatch(globalBatch), pricesBothEnds(pricesBothEnds) {
-  module->getContext()->loadDialect<plan::PlanDialect, dist::DistDialect>();
+  module->getContext()->loadDialect<plan::PlanDialect, dist::DistDialect, math::MathDialect>();
   for (auto layer : module->getOps<graph::LayerOp>()) {
     layers[layer.getSymName()] = layer;
     tagRecomputableValues(layer);
@@ -490,7 +491,7 @@ const LayerPlacer::Base *LayerPlacer::findBase(graph::LayerOp layer, plan::Strat
 }
 
 /// As phase `shard` does, but that a bias stays that of all keys: it is small, or made anew for each step in less.
-static LogicalResult insertRings(graph::LayerOp placed, ArrayRef<int64_t> mesh) {
+static LogicalResult insertRingsOf(graph::LayerOp placed, ArrayRef<int64_t> mesh) {
   auto keep = [](OpBuilder &, Location, Value bias, const RingStep &) { return bias; };
   if (failed(insertRings(placed.getBody().front(), mesh, keep)))
     return failure();
@@ -512,7 +513,7 @@ FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyA
     recomputeAsPlanned(placed, backward, strategy);
   fuseExchanges(placed);
   ArrayRef<int64_t> mesh = base->subAxes->getMesh();
-  if (plan::isRing(kept) && failed(insertRings(placed, mesh))) {
+  if (plan::isRing(kept) && failed(insertRingsOf(placed, mesh))) {
     placed.erase();
     return failure();
   }

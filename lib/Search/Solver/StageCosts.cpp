@@ -361,8 +361,8 @@ bool noWorse(const Option &other, const Option &option, double extra) {
 }
 } // namespace
 
-/// As the cost source has them, less those ways of context parallelism that are worse than another one of the same layout
-/// in something and better in nothing where nothing is recomputed: recomputation adds the same to both.
+/// As the cost source has them, less those ways of context parallelism that are worse than another one of the same
+/// layout in something and better in nothing where nothing is recomputed: recomputation adds the same to both.
 std::vector<Strategy> Setting::settle(int layer, const Strategy &strategy, int dp) {
   std::vector<Strategy> settled = problem->costs->settle(problem->layers[layer], strategy, microBatches);
   if (strategy.cp == 1 || settled.size() == 1)

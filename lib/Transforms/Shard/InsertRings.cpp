@@ -5,6 +5,8 @@
 #include "galvatron/Placement/Placements.h"
 #include "galvatron/Transforms/Passes.h"
 
+#include "mlir/Dialect/Math/IR/Math.h"
+
 namespace galvatron {
 #define GEN_PASS_DEF_INSERTRINGSPASS
 #include "galvatron/Transforms/Passes.h.inc"
