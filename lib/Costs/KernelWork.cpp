@@ -10,6 +10,7 @@
 #include "dialects/Graph/GraphShapes.h"
 #include "galvatron/Kernels/ElementwiseOps.h"
 #include "galvatron/Kernels/FusionRule.h"
+#include "galvatron/Placement/Rings.h"
 #include "galvatron/Search/Model/Cluster.h"
 
 #include "llvm/ADT/BitVector.h"
@@ -51,6 +52,11 @@ Amount PlacedAmounts::getShare(Operation *op, double whole) const {
   bool isPart = cuts.contains(dist::PlacementAttr::kTime);
   bool isCut = llvm::any_of(dataAxes, [&](int axis) { return cuts.contains(axis); });
   return make(isPart ? whole / globalBatch : whole, isPart, isCut);
+}
+
+int galvatron::countSteps(Operation *op) {
+  auto steps = op->getAttrOfType<IntegerAttr>(kStepsAttrName);
+  return steps ? int(steps.getInt()) : 1;
 }
 
 bool galvatron::isView(Operation *op) {
@@ -195,6 +201,8 @@ Traffic KernelReader::getTraffic(ArrayRef<unsigned> kernel) const {
 
 /// Nothing between them needs the kernel and is needed by `op`.
 bool KernelReader::canJoin(ArrayRef<unsigned> kernel, unsigned op) const {
+  if (countSteps(ops[kernel.front()]) != countSteps(ops[op]))
+    return false;
   if (getExtent(ops[kernel.front()]) != getExtent(ops[op]))
     return false;
   llvm::BitVector own(ops.size());
@@ -262,6 +270,7 @@ static double getShareOfRing(Operation *op) {
 KernelWork KernelReader::describe(ArrayRef<unsigned> kernel) const {
   Operation *first = ops[kernel.front()];
   KernelWork work;
+  work.times = countSteps(first);
   for (unsigned number : kernel)
     if (auto costs = dyn_cast<graph::CostOpInterface>(ops[number]))
       work.flops += amounts.getShare(costs, double(costs.getFlops()));

@@ -180,6 +180,7 @@ std::vector<MovedValue> PlacedReader::readCollectives(Block &block) {
   using search::CollectiveKind;
   std::vector<MovedValue> moved;
   for (Operation &op : block) {
+    size_t before = moved.size();
     Value from = op.getNumOperands() ? op.getOperand(0) : Value();
     if (auto reduce = dyn_cast<dist::AllReduceOp>(op))
       moved.push_back(move(CollectiveKind::AllReduce, reduce.getAxes(), amounts.getBytes(from)));
@@ -196,6 +197,8 @@ std::vector<MovedValue> PlacedReader::readCollectives(Block &block) {
       moved.push_back(move(CollectiveKind::AllToAll, several.getAxes(), bytes));
     } else if (auto permute = dyn_cast<dist::PermuteOp>(op))
       moved.push_back(move(CollectiveKind::SendReceive, permute.getAxes(), amounts.getBytes(from)));
+    if (moved.size() > before)
+      moved.back().group.count = countSteps(&op);
   }
   return moved;
 }
@@ -377,7 +380,9 @@ void DataDegrees::translate(BodyWork &body) const {
   for (MovedValue &value : body.collectives) {
     translate(value.bytes);
     value.axes = translate(value.axes);
+    int count = value.group.count;
     value.group = describeGroup(value.group.kind, value.axes, toAxes);
+    value.group.count = count;
   }
   for (ValueLife &life : body.values)
     translate(life.bytes);
@@ -490,13 +495,17 @@ const LayerPlacer::Base *LayerPlacer::findBase(graph::LayerOp layer, plan::Strat
   return &bases.back();
 }
 
+/// Steps of a ring that are placed one by one: the first has the device's own keys, and gradients travel from the third
+/// on, which the others are like.
+static constexpr int64_t kPlacedSteps = 3;
+
 /// As phase `shard` does, but that a bias stays that of all keys: it is small, or made anew for each step in less.
 static LogicalResult insertRingsOf(graph::LayerOp placed, ArrayRef<int64_t> mesh) {
   auto keep = [](OpBuilder &, Location, Value bias, const RingStep &) { return bias; };
-  if (failed(insertRings(placed.getBody().front(), mesh, keep)))
+  if (failed(insertRings(placed.getBody().front(), mesh, keep, kPlacedSteps)))
     return failure();
   graph::BackwardOp backward = placed.getBackward();
-  return success(!backward || succeeded(insertRings(backward.getBody().front(), mesh, keep)));
+  return success(!backward || succeeded(insertRings(backward.getBody().front(), mesh, keep, kPlacedSteps)));
 }
 
 FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,

@@ -76,7 +76,7 @@ static double getSeconds(llvm::ArrayRef<KernelWork> kernels, double samples, con
     double pairs = kernel.pairs.of(samples);
     if (pairs > 0 && device.attentionPairsPerSecond > 0)
       most = std::max(most, pairs / device.attentionPairsPerSecond);
-    seconds += most + device.launchSeconds;
+    seconds += kernel.times * (most + device.launchSeconds);
   }
   return seconds;
 }

@@ -38,23 +38,37 @@ using graph::AttentionOp;
 
 namespace {
 
+/// Tags all ops that are made for a step.
+struct StepTagger : OpBuilder::Listener {
+  int64_t steps = 1; ///< that the ops stand for
+  void notifyOperationInserted(Operation *op, OpBuilder::InsertPoint) override {
+    if (steps > 1)
+      op->setAttr(kStepsAttrName, IntegerAttr::get(IntegerType::get(op->getContext(), 64), steps));
+  }
+};
+
 /// One attention, forward or backward, whose keys and values all devices of a group gather.
 class Ring {
 public:
   /// An error where the op is none that a ring could compute.
-  static FailureOr<Ring> get(Operation *attention, Value k, Value v, ArrayRef<int64_t> mesh, CutBias cutBias);
+  static FailureOr<Ring> get(Operation *attention, Value k, Value v, ArrayRef<int64_t> mesh, CutBias cutBias,
+                             int64_t mostSteps);
 
   void unroll(AttentionOp op);
   LogicalResult unroll(AttentionBackwardOp op);
 
 private:
-  Ring(Operation *attention, dist::AllGatherOp keys, dist::AllGatherOp values, ArrayRef<int64_t> mesh, CutBias cutBias)
-      : keys(keys), values(values), mesh(mesh), cutBias(cutBias), builder(attention), loc(attention->getLoc()) {}
+  Ring(Operation *attention, dist::AllGatherOp keys, dist::AllGatherOp values, ArrayRef<int64_t> mesh, CutBias cutBias,
+       int64_t mostSteps)
+      : keys(keys), values(values), mesh(mesh), cutBias(cutBias), builder(attention), loc(attention->getLoc()),
+        steps(mostSteps ? std::min(mostSteps, size()) : size()) {}
 
   ArrayRef<int64_t> getAxes() { return keys.getAxes(); }
   /// By how much the coordinate along each axis of the group differs from that of the keys' home after `step` steps.
   SmallVector<int64_t> getTurn(int64_t step);
   int64_t size();
+  /// For how many steps one that is unrolled stands.
+  int64_t countSteps(int64_t step) { return step + 1 == steps ? size() - step : 1; }
   /// For each position of the group that of the device whose coordinates are less by `turn`.
   SmallVector<int64_t> getSources(ArrayRef<int64_t> turn);
   /// The value of that device.
@@ -73,6 +87,7 @@ private:
   CutBias cutBias;
   OpBuilder builder;
   Location loc;
+  int64_t steps; ///< that are unrolled
 };
 
 } // namespace
@@ -81,7 +96,8 @@ private:
 // Turns
 //===----------------------------------------------------------------------===//
 
-FailureOr<Ring> Ring::get(Operation *attention, Value k, Value v, ArrayRef<int64_t> mesh, CutBias cutBias) {
+FailureOr<Ring> Ring::get(Operation *attention, Value k, Value v, ArrayRef<int64_t> mesh, CutBias cutBias,
+                          int64_t mostSteps) {
   auto keys = k.getDefiningOp<dist::AllGatherOp>(), values = v.getDefiningOp<dist::AllGatherOp>();
   auto areAlike = [&] {
     return keys.getAxes() == values.getAxes() && keys.getDim() == 2 && values.getDim() == 2 &&
@@ -90,7 +106,7 @@ FailureOr<Ring> Ring::get(Operation *attention, Value k, Value v, ArrayRef<int64
   if (!keys || !values || !areAlike())
     return attention->emitOpError("cannot be computed in a ring: expects keys and values that are gathered along their "
                                   "positions; use cp_kind \"gathered\"");
-  return Ring(attention, keys, values, mesh, cutBias);
+  return Ring(attention, keys, values, mesh, cutBias, mostSteps);
 }
 
 int64_t Ring::size() {
@@ -170,7 +186,10 @@ void Ring::unroll(AttentionOp op) {
   auto fill = [&](Type type, const APFloat &value) -> Value {
     return arith::ConstantOp::create(builder, loc, DenseElementsAttr::get(cast<ShapedType>(type), value));
   };
-  for (int64_t step = 0; step < size(); ++step) {
+  StepTagger tagger;
+  builder.setListener(&tagger);
+  for (int64_t step = 0; step < steps; ++step) {
+    tagger.steps = countSteps(step);
     if (step > 0) {
       k = advance(k, step);
       v = advance(v, step);
@@ -199,6 +218,7 @@ void Ring::unroll(AttentionOp op) {
     y = arith::AddFOp::create(builder, loc, share(before, y), share(now, result));
     lse = arith::AddFOp::create(builder, loc, most, math::LogOp::create(builder, loc, sum).getResult());
   }
+  builder.setListener(nullptr);
   op.getResult().replaceAllUsesWith(convert(y, getElementTypeOrSelf(type)));
   op.getLse().replaceAllUsesWith(lse);
   op.erase();
@@ -219,7 +239,10 @@ LogicalResult Ring::unroll(AttentionBackwardOp op) {
   auto add = [&](Value a, Value b) -> Value { return arith::AddFOp::create(builder, loc, a, b); };
   Type single = builder.getF32Type(), element = getElementTypeOrSelf(op.getDq().getType());
   Type accumulator = element.getIntOrFloatBitWidth() < 32 ? single : element;
-  for (int64_t step = 0; step < size(); ++step) {
+  StepTagger tagger;
+  builder.setListener(&tagger);
+  for (int64_t step = 0; step < steps; ++step) {
+    tagger.steps = countSteps(step);
     if (step > 0)
       for (Value *travels : {&k, &v, &dk, &dv})
         *travels = *travels ? advance(*travels, step) : Value();
@@ -233,6 +256,7 @@ LogicalResult Ring::unroll(AttentionBackwardOp op) {
     else
       dk = dk ? add(dk, part.getDk()) : part.getDk(), dv = dv ? add(dv, part.getDv()) : part.getDv();
   }
+  builder.setListener(nullptr);
   SmallVector<int64_t> home;
   for (auto [axis, turn] : llvm::zip(getAxes(), getTurn(size() - 1)))
     home.push_back((mesh[axis] - turn) % mesh[axis]);
@@ -269,7 +293,7 @@ static void addSources(Value x, llvm::DenseSet<Operation *> &sources) {
       addSources(operand, sources);
 }
 
-FailureOr<unsigned> galvatron::insertRings(Block &body, ArrayRef<int64_t> mesh, CutBias cutBias) {
+FailureOr<unsigned> galvatron::insertRings(Block &body, ArrayRef<int64_t> mesh, CutBias cutBias, int64_t mostSteps) {
   // Listed first: unrolling erases them.
   SmallVector<AttentionOp> forward(body.getOps<AttentionOp>());
   SmallVector<AttentionBackwardOp> backward(body.getOps<AttentionBackwardOp>());
@@ -281,13 +305,13 @@ FailureOr<unsigned> galvatron::insertRings(Block &body, ArrayRef<int64_t> mesh, 
   llvm::for_each(forward, addAll);
   llvm::for_each(backward, addAll);
   for (AttentionOp op : forward) {
-    FailureOr<Ring> ring = Ring::get(op, op.getK(), op.getV(), mesh, cutBias);
+    FailureOr<Ring> ring = Ring::get(op, op.getK(), op.getV(), mesh, cutBias, mostSteps);
     if (failed(ring))
       return failure();
     ring->unroll(op);
   }
   for (AttentionBackwardOp op : backward) {
-    FailureOr<Ring> ring = Ring::get(op, op.getK(), op.getV(), mesh, cutBias);
+    FailureOr<Ring> ring = Ring::get(op, op.getK(), op.getV(), mesh, cutBias, mostSteps);
     if (failed(ring) || failed(ring->unroll(op)))
       return failure();
   }

@@ -28,10 +28,15 @@ struct RingStep {
 using CutBias = llvm::function_ref<mlir::Value(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value bias,
                                                const RingStep &step)>;
 
+/// On ops of a ring that stand for several steps: for how many. Only where a body is made to be counted.
+inline constexpr llvm::StringLiteral kStepsAttrName = "ring.steps";
+
 /// Unrolls each attention of a body, forward or backward, along a mesh of these sizes, and erases the gathers that
 /// nothing reads any more. Values are local, or whole with their placements. How many there were; an error where keys
-/// and values are not gathered along their positions.
-mlir::FailureOr<unsigned> insertRings(mlir::Block &body, llvm::ArrayRef<int64_t> mesh, CutBias cutBias);
+/// and values are not gathered along their positions. `mostSteps`: of a longer ring the last of so many stands for all
+/// that follow, too (`kStepsAttrName`); 0: all are unrolled.
+mlir::FailureOr<unsigned> insertRings(mlir::Block &body, llvm::ArrayRef<int64_t> mesh, CutBias cutBias,
+                                      int64_t mostSteps = 0);
 
 } // namespace galvatron
 

@@ -44,7 +44,7 @@ std::string describe(const std::vector<search::Collective> &collectives) {
   for (const search::Collective &collective : collectives) {
     std::string text = describe(collective);
     auto at = llvm::find_if(counts, [&](const auto &count) { return count.first == text; });
-    at == counts.end() ? void(counts.emplace_back(text, 1)) : void(++at->second);
+    at == counts.end() ? void(counts.emplace_back(text, collective.count)) : void(at->second += collective.count);
   }
   std::string line;
   for (const auto &[text, count] : counts)
@@ -108,6 +108,7 @@ const Row kRows[] = {
      "6 x P2P cp 512",
      "12 x P2P cp 512",
      "AR shard 16320"},
+    {"decoder", {.cp = 8, .cpKind = kRing}, 1, "14 x P2P cp 512", "28 x P2P cp 512", "AR cp 16320"},
     {"decoder", withSequence({.tp = 2, .cp = 2}), 2, "2 x AG tp 3072, 2 x AG cp 1024, 2 x RS tp 3072",
      "4 x AG tp 3072, 2 x RS tp 3072, 2 x AG cp 1024, 2 x RS cp 1024", "AR shard 8064, AR axes 0 1 2 192"},
     // ZeRO, over the ranks that share gradients, of whole cache lines for each: norm weights under Megatron-SP apart.
@@ -308,7 +309,7 @@ TEST(StrategyCosts, the_last_queries_see_the_most_keys) {
   }
   EXPECT_DOUBLE_EQ(price(costs, "decoder", {.cp = 16})->forwardSeconds, pairs * 31 / 256);
   // A ring goes over the same pairs, step by step.
-  for (int cp : {2, 4}) {
+  for (int cp : {2, 4, 8}) {
     EXPECT_DOUBLE_EQ(price(costs, "decoder", {.cp = cp, .cpKind = kRing, .cpZigzag = kZigzag})->forwardSeconds,
                      pairs / cp);
     EXPECT_DOUBLE_EQ(price(costs, "decoder", {.cp = cp, .cpKind = kRing, .cpZigzag = kContiguous})->forwardSeconds,
