@@ -2,6 +2,7 @@
 #include "runtime/core/Training.h"
 #include "runtime/core/Files.h"
 #include "runtime/core/NotFinite.h"
+#include "runtime/core/Pass.h"
 #include "runtime/core/Version.h"
 #include "runtime/optim/Schedule.h"
 #include "runtime/optim/Update.h"
@@ -28,7 +29,8 @@ Status Training::prepare() {
   // What writes comes last, so that an error leaves nothing behind.
   Status status;
   for (Part part : {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups,
-                    &Training::prepareParameters, &Training::prepareData, &Training::prepareFiles})
+                    &Training::prepareParameters, &Training::prepareData, &Training::prepareEvaluation,
+                    &Training::prepareFiles})
     if (status.ok())
       status = world.agree((this->*part)());
   if (world.rank() == 0) {
@@ -59,7 +61,7 @@ Status Training::prepareFiles() {
       return status;
   }
   bool goesOn = !options.load.empty();
-  return Report::open(options.log, goesOn ? std::optional(done.step) : std::nullopt, options.quiet, report);
+  return Report::open(options.log, options.evalEvery > 0, goesOn ? std::optional(done.step) : std::nullopt, options.quiet, report);
 }
 
 Status Training::prepareDevice() {
@@ -100,8 +102,21 @@ Status Training::openCarried(const std::string &start) {
   return Carried::open(manifest, start, besideProgram(manifest.buffers), context.seed, carried);
 }
 
+/// Each pattern of --no-weight-decay means some parameter.
+Status Training::checkPatterns() const {
+  for (const std::string &pattern : options.noWeightDecay) {
+    const std::set<std::string> &names = catalog.parameterNames();
+    if (std::none_of(names.begin(), names.end(), [&](const std::string &name) { return matches(pattern, name); }))
+      return Status::error("--no-weight-decay ", pattern, " matches no parameter of the model, such as ",
+                           names.empty() ? "none" : *names.begin(), "; correct the pattern or leave it out");
+  }
+  return Status::success();
+}
+
 Status Training::prepareParameters() {
-  Status status = loadParameters();
+  Status status = checkPatterns();
+  if (status.ok())
+    status = loadParameters();
   return status.ok() ? fillCopies(context, device, manifest, arena) : status;
 }
 
@@ -148,7 +163,16 @@ Status Training::loadParameters() {
   return status.ok() ? openCarried("") : status;
 }
 
+Status Training::prepareEvaluation() {
+  Status status = evaluation.open(warnings);
+  if (options.evalOnly)
+    dataText = evaluation.describe();
+  return status;
+}
+
 Status Training::prepareData() {
+  if (options.evalOnly)
+    return Status::success();
   firstStep = done.step + 1;
   lastStep = options.steps;
   if (lastStep < firstStep)
@@ -156,178 +180,33 @@ Status Training::prepareData() {
                          ", so nothing is left to train to ", "step ", options.steps,
                          "; --steps counts from the model's first step: pass --steps ", done.step + options.steps,
                          " for ", options.steps, " more");
-  std::shared_ptr<const Samples> samples;
-  std::optional<TokenFile> file;
-  DataOrder order;
-  if (Status status = openData(order, samples, file); !status.ok())
-    return status;
-  if (Status status = checkDocuments(order); !status.ok())
-    return status;
-  if (Status status = resumeData(order); !status.ok())
+  DataSource source(world, manifest, options, context.seed);
+  int64_t ordered = options.trainSamples ? options.trainSamples : lastStep * manifest.globalBatch;
+  Status status = source.open({options.data, options.labels, Share::Training, ordered, options.shuffle});
+  if (!source.getWarning().empty())
+    warnings.push_back(source.getWarning());
+  if (status.ok())
+    status = resumeData(source);
+  if (!status.ok())
     return status;
   resumeSettings();
-  if (!samples)
-    samples = std::make_shared<Windows>(manifest, std::move(file), order);
-  RowRules rules{options.eod, order.resets, order.samples == "packed", manifest.ignoredLabel.has_value(),
-                 manifest.ignoredLabel.value_or(kIgnoredLabel)};
   int64_t count = (lastStep - firstStep + 1) * manifest.globalBatch;
-  batches.emplace(manifest, samples, rules, done.samples + count);
+  auto samples = source.samples();
+  batches.emplace(manifest, samples, source.rules(), done.samples + count);
   return samples->check(done.samples, count, world.rank(), world.size());
 }
 
-/// What --reset-at-documents and --eod need of the data and of the program.
-Status Training::checkDocuments(const DataOrder &order) const {
-  if (order.resets && !manifest.isPacked)
-    return Status::error(options.resetAtDocuments ? "--reset-at-documents" : "--samples packed",
-                         " needs a program with the inputs positions and documents; import it "
-                         "again with --documents, or of a module with position_ids as third input without");
-  if (order.resets && options.eod < 0 && order.datasets.empty())
-    return Status::error("--reset-at-documents needs to know where documents end, which only indexed data say "
-                         "themselves; give --eod ID");
-  if (options.eod >= manifest.vocabulary)
-    return Status::error("--eod ", options.eod, " is no token of the vocabulary of ", manifest.vocabulary,
-                         ", so no document would end; give the token that ends one");
-  if (options.eod >= 0 && !manifest.isPacked && !manifest.ignoredLabel)
-    return Status::error("--eod leaves positions without a label, but this program takes it that all have one; import "
-                         "it again with --labels next or --documents");
-  return Status::success();
-}
-
-/// Of --data: whether it names indexed data.
-static bool isIndexed(const std::vector<std::string> &words) {
-  std::error_code ignored;
-  return words.size() > 1 ||
-         (words.size() == 1 && !fs::is_regular_file(words[0], ignored) && IndexedDataset::exists(words[0]));
-}
-
-/// Options of some ways to take samples, given to another.
-static Status checkSampleOptions(const Options &options, const std::string &samples) {
-  struct Own {
-    const char *flag;
-    bool isGiven;
-    std::vector<std::string> modes;
-  };
-  for (const Own &own : {Own{"--shuffle", options.shuffle, {"windows", "row"}},
-                         {"--data-dtype", !options.dataDtype.empty(), {"windows"}},
-                         {"--data-seed", options.dataSeed.has_value(), {"gpt", "row"}},
-                         {"--split", !options.split.empty(), {"gpt"}},
-                         {"--train-samples", options.trainSamples > 0, {"gpt"}},
-                         {"--labels", !options.labels.empty(), {"row", "packed"}},
-                         {"--pad-token", options.padToken >= 0, {"row", "packed"}}})
-    if (own.isGiven && std::find(own.modes.begin(), own.modes.end(), samples) == own.modes.end())
-      return Status::error(own.flag, " is for --samples ", own.modes.front(),
-                           own.modes.size() > 1 ? " and " + own.modes.back() : "", ", but these samples are ", samples,
-                           "; leave it out");
-  return Status::success();
-}
-
-Status Training::openData(DataOrder &order, std::shared_ptr<const Samples> &indexed, std::optional<TokenFile> &file) {
-  order.sequence = manifest.sequence;
-  order.shuffle = options.shuffle;
-  order.seed = context.seed;
-  order.eod = options.eod;
-  order.resets = options.resetAtDocuments || options.samples == "packed";
-  bool areIndexed = isIndexed(options.data);
-  order.samples = !options.samples.empty() ? options.samples : areIndexed ? "gpt" : "windows";
-  if (order.isWindows() && areIndexed)
-    return Status::error("--samples windows reads one file, but --data names indexed data; leave --samples out, or "
-                         "name one PREFIX.bin with its --data-dtype");
-  if (!order.isWindows() && !areIndexed)
-    return Status::error("--samples ", order.samples, " reads indexed data, but --data names ",
-                         options.data.empty() ? "none" : options.data[0],
-                         "; name the PREFIX of a PREFIX.bin and PREFIX.idx, which python -m galvatron.data writes");
-  if (Status status = checkSampleOptions(options, order.samples); !status.ok())
-    return status;
-  if (areIndexed)
-    return openIndexed(order, indexed);
-  return openFile(order, file);
-}
-
-Status Training::openFile(DataOrder &order, std::optional<TokenFile> &file) {
-  dataText = "random tokens";
-  if (options.data.empty())
-    return Status::success();
-  std::string warning, name = options.data[0];
-  Status status = TokenFile::open(name, options.dataDtype, manifest.vocabulary, file.emplace(), warning);
-  if (!warning.empty())
-    warnings.push_back(warning);
-  if (!status.ok())
-    return status;
-  order.file = fs::path(name).filename();
-  order.bytes = file->numBytes();
-  order.tokens = file->numTokens();
-  dataText = name + ", " + std::to_string(order.tokens) + " tokens of type " + file->type() +
-             (options.shuffle ? ", shuffled" : "");
-  return Status::success();
-}
-
-Status Training::openIndexed(DataOrder &order, std::shared_ptr<const Samples> &samples) {
-  if (!manifest.ignoredLabel)
-    return Status::error("--samples ", order.samples,
-                         " gives each position its label, but this program shifts labels itself or does not shift "
-                         "them, so it cannot take them; import it again with --labels next, or, where its loss shifts "
-                         "labels in a way of its own, name one PREFIX.bin as a file");
-  DataWords words;
-  if (Status status = DataWords::parse(options.data, words); !status.ok())
-    return status;
-  if (order.samples == "gpt") {
-    auto gpt = std::make_shared<GptSamples>();
-    samples = gpt;
-    return openGpt(order, words, *gpt);
+Status Training::resumeData(DataSource &source) {
+  if (done.data) {
+    if (Status status = source.resume(loaded.folder, *done.data, done.samples); !status.ok())
+      return status;
+  } else if (!loaded.folder.empty()) {
+    warnings.push_back(loaded.folder +
+                       " does not say in which order, in sequences of what length and on what data it was "
+                       "trained; none of them was checked, and the place is taken for the same window");
   }
-  auto rows = std::make_shared<RowSamples>();
-  samples = rows;
-  return openRows(order, words, *rows);
-}
-
-Status Training::openRows(DataOrder &order, const DataWords &words, RowSamples &samples) {
-  if (!words.weights.empty())
-    return Status::error("--samples ", order.samples,
-                         " takes the sequences of --data in order, which weights do not "
-                         "change; name the prefixes alone");
-  if (options.padToken >= manifest.vocabulary)
-    return Status::error("--pad-token ", options.padToken, " is no token of the vocabulary of ", manifest.vocabulary,
-                         "; give one that is, it has no label anyway");
-  RowSamples::Request request;
-  request.data = words.prefixes;
-  request.labels = options.labels;
-  request.arePacked = order.samples == "packed";
-  request.shuffle = options.shuffle;
-  request.seed = order.seed = options.dataSeed ? uint64_t(*options.dataSeed) : context.seed;
-  request.sequence = manifest.sequence;
-  request.vocabulary = manifest.vocabulary;
-  request.batch = manifest.globalBatch;
-  request.padToken = std::max<int64_t>(options.padToken, 0);
-  if (Status status = RowSamples::open(request, samples); !status.ok())
-    return status;
-  for (const IndexedDataset &dataset : samples.getDatasets())
-    order.datasets.push_back({fs::path(dataset.getPrefix()).filename(), dataset.numBytes(), dataset.numSequences(),
-                              dataset.numTokens(0, dataset.numSequences())});
-  dataText = samples.describe();
-  return Status::success();
-}
-
-Status Training::openGpt(DataOrder &order, const DataWords &words, GptSamples &samples) {
-  uint64_t seed = options.dataSeed ? uint64_t(*options.dataSeed) : context.seed;
-  if (seed >= uint64_t(1) << 32)
-    return Status::error("--seed ", seed, " cannot order samples, whose seeds are below 2^32; pass --data-seed");
-  GptSamples::Request request;
-  request.data = words;
-  if (!options.split.empty())
-    request.split = options.shares;
-  request.samples = options.trainSamples ? options.trainSamples : lastStep * manifest.globalBatch;
-  request.sequence = manifest.sequence;
-  request.vocabulary = manifest.vocabulary;
-  request.batch = manifest.globalBatch;
-  request.seed = order.seed = seed;
-  if (Status status = GptSamples::open(request, samples); !status.ok())
-    return status;
-  order.split = options.split;
-  for (const GptSamples::Dataset &dataset : samples.getDatasets())
-    order.datasets.push_back({fs::path(dataset.data.getPrefix()).filename(), dataset.data.numBytes(),
-                              dataset.last - dataset.first, dataset.order.numTokens(), dataset.weight,
-                              dataset.order.numEpochs(), dataset.order.isLastApart()});
-  dataText = samples.describe();
+  done.data = source.getOrder();
+  dataText = loaded.folder.empty() ? source.describe() : source.describe(done.samples);
   return Status::success();
 }
 
@@ -341,22 +220,6 @@ void Training::resumeSettings() {
     return;
   if (std::string text = describeOtherSettings(loaded.folder, saved, done); !text.empty())
     warnings.push_back(text);
-}
-
-Status Training::resumeData(DataOrder &order) {
-  if (done.data) {
-    if (Status status = checkSameData(loaded.folder, *done.data, order, options.overrides); !status.ok())
-      return status;
-    done.samples = goOn(*done.data, done.samples, order);
-  } else if (!loaded.folder.empty()) {
-    warnings.push_back(loaded.folder +
-                       " does not say in which order, in sequences of what length and on what data it was "
-                       "trained; none of them was checked, and the place is taken for the same window");
-  }
-  if (int64_t size = order.numWindows(); !loaded.folder.empty() && size > 0 && !order.shuffle && order.isWindows())
-    dataText += ", from token " + std::to_string(order.origin + done.samples % size * order.sequence) + " on";
-  done.data = order;
-  return Status::success();
 }
 
 void Training::introduce() {
@@ -390,8 +253,11 @@ void Training::introduce() {
     startText += "; nothing is in " + options.load + " yet, so this run begins anew";
   text << "; rank 0 allocates " << number(manifest.arenaBytes) << " bytes (" << bytesText(manifest.arenaBytes) << ")\n"
        << "start       " << startText << "\n"
-       << "data        " << dataText << "\n"
-       << "optimizer   " << options.optimizer << ", steps " << firstStep << " to " << lastStep;
+       << "data        " << dataText;
+  if (options.evalEvery)
+    text << "\nevaluation  every " << options.evalEvery << " steps, " << evaluation.describe();
+  if (!options.evalOnly)
+    text << "\noptimizer   " << options.optimizer << ", steps " << firstStep << " to " << lastStep;
   report.line(text.str());
 }
 
@@ -399,59 +265,12 @@ void Training::introduce() {
 // Steps
 //===----------------------------------------------------------------------===//
 
-/// Of a batch without labels, all totals are zero.
-double Training::ownLabels() {
-  double sum = manifest.totals.empty() ? -1 : 0;
-  for (const TotalInfo &total : manifest.totals) {
-    float value = 0;
-    device.hooks->copyToHost(&context, &value, arena + total.offset, sizeof value);
-    sum += std::abs(value);
-  }
-  return sum;
-}
-
-double Training::ownLoss() {
-  double sum = 0;
-  for (const LossInfo &loss : manifest.losses) {
-    float value = 0;
-    device.hooks->copyToHost(&context, &value, arena + loss.offset, sizeof value);
-    sum += answersForLoss(context, loss) || !std::isfinite(value) ? value : 0;
-  }
-  return sum;
-}
-
-void Training::runTimetable(double rate) {
-  if (device.hooks->run) {
-    auto walk = [](void *self) {
-      auto *training = static_cast<Training *>(self);
-      training->timetable.run(training->context, training->arena);
-    };
-    return device.hooks->run(&context, rate, walk, this);
-  }
-  timetable.run(context, arena);
-  device.hooks->synchronize(&context);
-}
-
-void Training::runTimetable(double rate, const EntryVisitor &visit) {
-  if (!device.hooks->run)
-    return timetable.run(context, arena, visit);
-  struct Walk {
-    Training &training;
-    const EntryVisitor &visit;
-  } walk{*this, visit};
-  auto run = [](void *argument) {
-    auto &[training, visit] = *static_cast<Walk *>(argument);
-    training.timetable.run(training.context, training.arena, visit);
-  };
-  device.hooks->runOneByOne(&context, rate, run, &walk);
-}
-
 Status Training::explainNotFinite(const Status &error, int64_t number, double rate) {
   NotFiniteOrigin origin = findNotFinite(world, state(), [&](const EntryVisitor &visit) {
     // What was read first may have been overwritten since.
     if (Status status = batches->fill(context, device, arena, done.samples); !status.ok())
       context.onFailure(&context, "rank " + std::to_string(context.rank) + ": " + status.message);
-    runTimetable(rate, visit);
+    runPass(context, device, timetable, arena, rate, visit);
   });
   std::string remedy = "; try a smaller --lr, a longer --warmup or --clip-grad";
   std::string start = startFile.empty() ? "the initial values" : startFile;
@@ -493,8 +312,8 @@ static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t n
 Status Training::update(int64_t number, double rate, StepSums &total) {
   if (device.hooks->update)
     return addUp(device.hooks->update(&context), context.devices, number, total);
-  StepSums own{ownLoss(), squareSum(context, device, manifest, arena), ownLabels(), context.peakBytes,
-               context.wantedEnd};
+  StepSums own{ownLoss(context, device, manifest, arena), squareSum(context, device, manifest, arena),
+               ownLabels(context, device, manifest, arena), context.peakBytes, context.wantedEnd};
   if (Status status = addUp(world.gather(own), context.devices, number, total); !status.ok())
     return status;
   if (total.labels == 0)
@@ -519,7 +338,7 @@ int64_t Training::wantedEnd(Clock::time_point stepStart) const {
   for (const Catalog::Entry &entry : catalog.entries())
     elements += entry.numElements();
   double saving = options.save.empty() ? 0 : longestSave >= 0 ? longestSave : elements * 12 / kBytesPerSecond;
-  double step = std::max(longestStep, secondsSince(stepStart));
+  double step = std::max(longestStep, secondsSince(stepStart)) + longestEvaluation;
   return secondsSince(started) + kReserve * (step + saving) >= options.maxSeconds ? kTimeIsUp : kNoEnd;
 }
 
@@ -529,13 +348,13 @@ Status Training::step(int64_t number) {
   context.update = done.updates + 1;
   Status status = options.dumpBatches.empty() || world.rank() != 0
                       ? Status::success()
-                      : batches->dump(options.dumpBatches, number, done.samples);
+                      : batches->dump(options.dumpBatches, "step", number, done.samples);
   if (status.ok())
     status = batches->fill(context, device, arena, done.samples);
   if (!status.ok())
     context.onFailure(&context, "rank " + std::to_string(context.rank) + ": " + status.message);
   double rate = learningRate(options, number, lastStep);
-  runTimetable(rate);
+  runPass(context, device, timetable, arena, rate);
   if (!options.dumpGradients.empty()) {
     device.hooks->synchronize(&context);
     if (status = dumpGradients(world, catalog, state(), options.dumpGradients, number); !status.ok())
@@ -553,13 +372,23 @@ Status Training::step(int64_t number) {
   end = sums.wantedEnd;
   double seconds = secondsSince(start);
   longestStep = number <= firstStep + 1 ? seconds : std::max(longestStep, seconds); // the first one also tunes
+  std::optional<double> evalLoss = evaluate();
   if (world.rank() != 0)
     return Status::success();
   double tokens = (double)manifest.globalBatch * (double)manifest.sequence;
-  status = report.step({number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes});
+  status = report.step({number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes, evalLoss});
   if (!status.ok())
     report.error(status.message);
   return Status::success();
+}
+
+std::optional<double> Training::evaluate() {
+  if (!evaluation.isDueAfter(done.step))
+    return std::nullopt;
+  Clock::time_point start = Clock::now();
+  double loss = evaluation.run(arena);
+  longestEvaluation = std::max(longestEvaluation, secondsSince(start));
+  return loss;
 }
 
 void Training::save() {
@@ -590,8 +419,18 @@ void Training::tellEnd() {
     report.line("ended       by " + text + "; run again with --load " + options.save);
 }
 
+Status Training::evaluateOnly() {
+  double loss = evaluation.run(arena);
+  if (world.rank() == 0)
+    Report::result("eval loss ", loss);
+  code = kSuccess;
+  return Status::success();
+}
+
 Status Training::run() {
   code = kFailed;
+  if (options.evalOnly)
+    return evaluateOnly();
   for (int64_t number = firstStep; number <= lastStep && end == kNoEnd; ++number) {
     if (Status status = step(number); !status.ok())
       return status;
