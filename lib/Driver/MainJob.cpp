@@ -55,8 +55,9 @@ static FailureOr<JobPlan> planModule(ModuleOp module, const MainJobOptions &opti
 /// Puts a faster plan of halves in the place of one of whole layers, and the program cut so in the place of `module`.
 static void takeHalves(ModuleOp module, ModuleOp imported, JobPlan &job, const MainJobOptions &options,
                        PhaseRunner &phases) {
-  if (job.plan.pipeline > 1)
-    return; // whose borders would have to keep halves together
+  // Borders of stages would have to keep halves together, and between them links of a node are worth a look alone.
+  if (job.plan.pipeline > 1 || job.cluster.nodes > 1)
+    return;
   HalvesFound halves = searchHalves(imported, job.plan, job.cluster, options, phases);
   if (halves.module) {
     module.getBodyRegion().takeBody(halves.module->getBodyRegion());

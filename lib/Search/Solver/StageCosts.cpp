@@ -361,19 +361,19 @@ bool noWorse(const Option &other, const Option &option, double extra) {
 }
 } // namespace
 
-/// As the cost source has them, less those ways of context parallelism that are worse than another one of the same
-/// layout in something and better in nothing where nothing is recomputed: recomputation adds the same to both.
+/// As the cost source has them, less those that are worse than another one of the same layout in something and better
+/// in nothing where nothing is recomputed, as recomputation adds the same to both: ways of context parallelism against
+/// one another, times to reduce gradients against the other levels of ZeRO.
 std::vector<Strategy> Setting::settle(int layer, const Strategy &strategy, int dp) {
   std::vector<Strategy> settled = problem->costs->settle(problem->layers[layer], strategy, microBatches);
-  if (strategy.cp == 1 || settled.size() == 1)
+  if (settled.size() == 1)
     return settled;
   Strategy plain = strategy;
   plain.recompute = plain.strided = false;
-  plain.zero = 0;
   auto [ways, isNew] = worthwhile.try_emplace({typeOf[layer], plain, dp});
   if (isNew) {
     std::vector<Option> kept;
-    for (const Strategy &way : problem->costs->settle(problem->layers[layer], plain, microBatches)) {
+    auto consider = [&](const Strategy &way) {
       Result<Option> option = price(layer, way, dp);
       bool isBeaten = option && std::any_of(kept.begin(), kept.end(), [&](const Option &other) {
                         return other.layout == option->layout && noWorse(other, *option, 0);
@@ -382,13 +382,24 @@ std::vector<Strategy> Setting::settle(int layer, const Strategy &strategy, int d
         refusal = option.error().message;
       else if (!isBeaten)
         kept.push_back(std::move(*option));
-    }
+    };
+    std::vector<Strategy> plains = problem->costs->settle(problem->layers[layer], plain, microBatches);
+    for (const Strategy &way : plains)
+      for (int level = 1; way.reduceEveryMicroBatch && level < strategy.zero; ++level) {
+        Strategy other = way;
+        other.reduceEveryMicroBatch = 0;
+        other.zero = level;
+        if (problem->space.zeroLevels >> level & 1)
+          consider(other);
+      }
+    for (const Strategy &way : plains)
+      consider(way);
     for (const Option &option : kept)
-      ways->second.emplace_back(option.strategy.cpKind, option.strategy.cpZigzag);
+      ways->second.push_back(option.strategy);
   }
-  std::erase_if(settled, [&](const Strategy &way) {
-    return std::find(ways->second.begin(), ways->second.end(), std::pair(way.cpKind, way.cpZigzag)) ==
-           ways->second.end();
+  std::erase_if(settled, [&](Strategy way) {
+    way.recompute = way.strided = false;
+    return std::find(ways->second.begin(), ways->second.end(), way) == ways->second.end();
   });
   return settled;
 }

@@ -168,8 +168,8 @@ private:
 
   using Degrees = std::array<int, 6>;
   static Degrees degreesOf(const Strategy &s, int dp) { return {s.tp, s.ulysses, s.cp, s.ep, dp, int(s.strided)}; }
-  /// By type and `settle`'s question without what does not change the answer: (cpKind, cpZigzag).
-  std::map<std::tuple<int, Strategy, int>, std::vector<std::pair<int, int>>> worthwhile;
+  /// By type and `settle`'s question without what does not change the answer.
+  std::map<std::tuple<int, Strategy, int>, std::vector<Strategy>> worthwhile;
   std::map<Degrees, GroupShapes> groups;
   std::map<std::pair<Degrees, std::vector<int>>, plan::GroupShape> groupsAlongAxes;
   std::vector<plan::GroupShape> groupIndex; ///< of the groups that run collectives
