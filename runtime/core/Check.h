@@ -56,6 +56,7 @@ private:
   do {                                                                                                                 \
     if (int gvrtCode = (call); gvrtCode != MPI_SUCCESS) [[unlikely]]                                                   \
       ::galvatron::failMpi(context, gvrtCode, #call, __FILE__, __LINE__);                                              \
+    (context)->progress.beat();                                                                                        \
   } while (false)
 
 #endif

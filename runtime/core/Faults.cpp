@@ -2,6 +2,7 @@
 #include "runtime/core/Faults.h"
 #include "runtime/core/Check.h"
 #include "runtime/core/ExitCode.h"
+#include "runtime/core/Watchdog.h"
 
 #include <csignal>
 #include <cstdio>
@@ -15,6 +16,7 @@ namespace {
 gvrt_context *faultContext = nullptr;
 
 [[noreturn]] void endAll() {
+  Watchdog::silence();
   MPI_Abort(MPI_COMM_WORLD, kFailed);
   _exit(kFailed);
 }
@@ -22,6 +24,7 @@ gvrt_context *faultContext = nullptr;
 void onFailure(gvrt_context *, const std::string &message) {
   std::fprintf(stderr, "error: %s\n", message.c_str());
   std::fflush(stderr);
+  tellLauncher(kFailed, message);
   endAll();
 }
 

@@ -40,6 +40,9 @@ struct Options {
   int64_t saveEvery = 0;           // 0: at the end
   int64_t keep = 0;                // 0: all
   double maxSeconds = 0;           // 0: no end but --steps
+  double timeout = 600;            // seconds; 0: none
+  int64_t restarts = 0;            // for `launch`
+  int64_t restarted = 0;           // how often `launch` has gone on before; 0: this is the first start
   std::set<std::string> overrides; // what a checkpoint may differ in: words of DataOrder.h
   bool shareGpus = false;
   bool quiet = false, help = false, version = false;
