@@ -58,7 +58,7 @@ Status Training::prepareFiles() {
     if (Status status = saveFolder.open(loaded, warnings); !status.ok())
       return status;
   }
-  bool goesOn = !options.load.empty();
+  bool goesOn = !options.load.empty() || !loaded.folder.empty();
   return Report::open(options.log, goesOn ? std::optional(done.step) : std::nullopt, options.quiet, report);
 }
 
@@ -122,7 +122,9 @@ Status Training::loadFrom() {
 
 Status Training::loadParameters() {
   context.seed = options.seed.value_or(0);
-  if (!options.load.empty()) {
+  if (options.restarted)
+    findOwnCheckpoint(world, options.save, loaded, warnings);
+  if (loaded.folder.empty() && !options.load.empty()) {
     bool mayLack = !options.save.empty() && absoluteFolder(options.load) == absoluteFolder(options.save);
     if (Status status = findCheckpoint(world, options.load, mayLack, loaded, warnings); !status.ok())
       return status;
@@ -151,6 +153,10 @@ Status Training::loadParameters() {
 Status Training::prepareData() {
   firstStep = done.step + 1;
   lastStep = options.steps;
+  // What failed was the end of the run that `launch` started again.
+  isComplete = options.restarted && done.step == lastStep;
+  if (isComplete)
+    return Status::success();
   if (lastStep < firstStep)
     return Status::error("the checkpoint ", loaded.folder, " is at step ", done.step,
                          ", so nothing is left to train to ", "step ", options.steps,
@@ -228,8 +234,10 @@ void Training::introduce() {
   if (!options.load.empty() && loaded.folder.empty())
     startText += "; nothing is in " + options.load + " yet, so this run begins anew";
   text << "; rank 0 allocates " << number(manifest.arenaBytes) << " bytes (" << bytesText(manifest.arenaBytes) << ")\n"
-       << "start       " << startText << "\n"
-       << "data        " << dataText << "\n"
+       << "start       " << startText << "\n";
+  if (isComplete)
+    return report.line(text.str() + "complete    that is the last step, so nothing is left to train");
+  text << "data        " << dataText << "\n"
        << "optimizer   " << options.optimizer << ", steps " << firstStep << " to " << lastStep;
   report.line(text.str());
 }
@@ -430,6 +438,8 @@ void Training::tellEnd() {
 }
 
 Status Training::run() {
+  if (isComplete)
+    return Status::success();
   code = kFailed;
   for (int64_t number = firstStep; number <= lastStep && end == kNoEnd; ++number) {
     if (Status status = step(number); !status.ok())

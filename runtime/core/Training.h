@@ -87,6 +87,7 @@ private:
   int64_t firstStep = 1, lastStep = 0, residentAtStart = 0, savedStep = -1;
   int code = kSuccess;
   bool saveFailed = false; // the last one
+  bool isComplete = false; // from the start on
   int64_t end = kNoEnd;    // why the run ends after this step, on which all ranks agree
   Clock::time_point started = Clock::now();
   double longestStep = 0, longestSave = -1;   // seconds; of the first rank; -1: none yet
