@@ -37,6 +37,8 @@ FAULTS = ("kill a rank", "kill mpirun", "kill launch", "stop a rank", "full disk
 MOMENTS = ("start", "step", "save", "restart")
 # What the project promises, in seconds: the end beyond the deadline, and training again.
 END, AGAIN = 30, 60
+# Trained, but the last checkpoint is not written.
+NOT_SAVED = 73
 # In which a run must be through, or it hangs.
 PATIENCE = 180
 
@@ -289,6 +291,9 @@ class Fault:
             return
         run.reader.join(PATIENCE)
         trial.codes.append(run.process.returncode)
+        if run.process.returncode == NOT_SAVED and trial.fault == "full disk":
+            run.launch("--load", str(run.checkpoints))
+            trial.codes.append(run.process.wait(PATIENCE))
         trial.restarts = sum(line.startswith("restart ") for _, line in run.errors)
         if run.process.returncode != 0:
             trial.trouble = f"code {run.process.returncode}: " + " | ".join(line for _, line in run.errors)[-600:]

@@ -40,6 +40,7 @@ void onMpiError(MPI_Comm *, int *code, ...) {
 void onSignal(int number) {
   // The heap may be broken: format on the stack; and should MPI_Abort hang, the alarm's default action ends the
   // process, which the launcher notices.
+  constexpr size_t kError = sizeof "error: " - 1;
   char text[512];
   const char *entry = faultContext->entry, *operation = faultContext->operation;
   int size = std::snprintf(text, sizeof text, "error: rank %d (stage %d), step %lld, %s%s%s: %s\n", faultContext->rank,
@@ -50,6 +51,7 @@ void onSignal(int number) {
   }
   std::signal(SIGALRM, SIG_DFL);
   alarm(10);
+  tellLauncher(kFailed, {text + kError, std::min<size_t>(size, sizeof text - 1) - kError - 1});
   endAll();
 }
 

@@ -12,7 +12,7 @@ struct Split {
   explicit Split(const std::string &place) {
     size_t comma = place.find(", ");
     rank = place.substr(0, comma);
-    where = comma == std::string::npos ? "its start" : place.substr(comma + 2);
+    where = comma == std::string::npos ? "" : place.substr(comma + 2);
   }
   std::string rank, where;
 };
@@ -21,9 +21,14 @@ std::string nameOf(const RankView &rank) {
   return Split(rank.place).rank + " on host " + rank.host + ", process " + std::to_string(rank.pid);
 }
 
+/// "died", and where, if that is known.
+std::string describeEnd(const RankView &rank, const std::string &what) {
+  std::string where = Split(rank.place).where;
+  return nameOf(rank) + ", " + what + (where.empty() ? "" : " in " + where);
+}
+
 std::string describeMissing(const RankView &rank) {
-  const char *what = rank.isStopped ? ", stopped in " : rank.isGone ? ", gone in " : rank.answers ? ", in " : ", silent since ";
-  return nameOf(rank) + what + Split(rank.place).where;
+  return describeEnd(rank, rank.isStopped ? "stopped" : rank.isGone ? "gone" : rank.answers ? "busy" : "silent");
 }
 
 std::vector<int> findMissing(const std::vector<RankView> &ranks) {
@@ -72,6 +77,6 @@ std::string describeDeadline(double seconds, const std::vector<RankView> &ranks)
   return text.str();
 }
 
-std::string describeDeath(const RankView &rank) { return nameOf(rank) + ", died in " + Split(rank.place).where; }
+std::string describeDeath(const RankView &rank) { return describeEnd(rank, "died"); }
 
 } // namespace galvatron

@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 namespace galvatron {
@@ -65,15 +66,18 @@ void say(int code, const std::string &text) {
 
 } // namespace
 
-void tellLauncher(int code, const std::string &text) {
+void tellLauncher(int code, std::string_view text) {
   const char *path = std::getenv("GALVATRON_CAUSE");
   int file = path && *path ? open(path, O_WRONLY | O_APPEND | O_CLOEXEC) : -1;
-  std::string line = std::to_string(code) + " " + text + "\n";
-  if (file >= 0 && write(file, line.data(), line.size()) < 0) {
+  if (file < 0)
+    return;
+  char number[16];
+  int size = std::snprintf(number, sizeof number, "%d ", code);
+  iovec parts[] = {{number, (size_t)size}, {const_cast<char *>(text.data()), text.size()}, {const_cast<char *>("\n"), 1}};
+  if (writev(file, parts, 3) < 0) {
     // It then goes by the exit code.
   }
-  if (file >= 0)
-    close(file);
+  close(file);
 }
 
 Watchdog::Watchdog(Progress &progress, double deadline)
@@ -279,14 +283,18 @@ void Watchdog::endStart() {
       missing += (missing.empty() ? "" : "; ") + ("rank " + std::to_string(other)) + " on host " + hostName() +
                  ", process " + std::to_string(pid) + (sibling.isStopped() ? ", stopped in " : ", in ") + "its start";
   }
+  // Who then sees the first one end must not speak, too.
   constexpr double kForSpeaker = 3; // seconds
-  if (speaker != self && idle < deadline + kStartGrace + kForSpeaker)
+  isTold |= speaker != self;
+  if (isTold && idle < deadline + kStartGrace + kForSpeaker)
     return;
   std::ostringstream text;
   const char *waits = progress.waitsFor();
   text << "no rank got on for " << deadline + kStartGrace << " s (--timeout " << deadline << ", and " << kStartGrace
        << " while MPI starts): rank " << self << ", " << (waits ? waits : "before MPI_Init") << ", waits; missing: " << (missing.empty() ? "ranks of other hosts" : missing);
-  endAll(kDeadline, speaker == self ? text.str() : "");
+  if (isTold)
+    _exit(kDeadline);
+  endAll(kDeadline, text.str());
 }
 
 //===----------------------------------------------------------------------===//

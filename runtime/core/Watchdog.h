@@ -26,7 +26,7 @@
 #include <chrono>
 #include <map>
 #include <mutex>
-#include <set>
+#include <string_view>
 #include <thread>
 
 namespace galvatron {
@@ -121,8 +121,9 @@ private:
   Watchdog &watchdog;
 };
 
-/// For `launch`, where it runs here: why all ranks end. "code text" in the file that GALVATRON_CAUSE names.
-void tellLauncher(int code, const std::string &text);
+/// For `launch`, where it runs here: why all ranks end. "code text" in the file that GALVATRON_CAUSE names. From a signal
+/// handler, too.
+void tellLauncher(int code, std::string_view text);
 
 } // namespace galvatron
 
