@@ -441,6 +441,7 @@ void Watchdog::follow(bool isDue) {
     if (isLeader())
       return;
     toLeader = WatchLine::connect(places[leader]);
+    toLeader.send(report(WatchMessage::Report)); // who calls
   }
   bool wasOpen = toLeader.isOpen();
   for (const WatchMessage &message : toLeader.receive(places[0].token)) {
