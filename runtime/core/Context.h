@@ -64,6 +64,9 @@ struct gvrt_context {
   // What random bits and positions depend on. `layer` is the hash of the layer's path (api/CounterRandom.h).
   uint64_t seed = 0, layer = 0;
   int64_t step = 0, microBatch = 0;
+  /// Evaluation: dropout keeps everything.
+  bool isEvaluating = false;
+  double dropoutOf(double p) const { return isEvaluating ? 0 : p; }
   /// Number of this step's update, from 1: batches without a label have none.
   int64_t update = 0;
   /// Why this rank wants to end after the step (core/Ends.h); the ranks agree by it together with their sums.

@@ -11,10 +11,12 @@ World::World(int *argc, char ***argv, Progress &progress) : progress(progress) {
   MPI_Init(argc, argv);
   MPI_Comm_rank(MPI_COMM_WORLD, &ownRank);
   MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+  ownHost = std::make_unique<Host>(progress);
 }
 
 World::~World() {
   Waiting waiting(progress, "MPI_Finalize");
+  ownHost.reset();
   MPI_Finalize();
 }
 
