@@ -12,7 +12,7 @@ enum ExitCode : int {
   kNotFinite = 72,
   kNotSaved = 73,     // trained, or ended early, but the last checkpoint could not be written
   kEnded = 75,        // early, as asked, and saved where there is --save
-  kHopeless = 76, // as kFailed, but `launch`, which makes it that, need not try again
+  kHopeless = 76,     // as kFailed, but `launch`, which makes it that, need not try again
   kInterrupted = 130, // by a second SIGINT
 };
 

@@ -23,6 +23,8 @@ int finish(const World &world, const Status &status, int code = kRefused) {
   if (world.rank() == 0 && !status.ok()) {
     std::fflush(stdout);
     std::fprintf(stderr, "error: %s\n", status.message.c_str());
+    if (code != kRefused)
+      tellLauncher(code, status.message);
   }
   return code;
 }

@@ -202,10 +202,8 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--eval-every", integer(o.evalEvery, 1)},
       {"--eval-data", names(o.evalData)},
       {"--eval-labels", names(o.evalLabels)},
-      {"--eval-batches",
-       [&o](const std::string &flag, const std::string &text) {
-         return integer(o.evalBatches.emplace(), 0)(flag, text);
-       }},
+      {"--eval-batches", [&o](const std::string &flag,
+                              const std::string &text) { return integer(o.evalBatches.emplace(), 0)(flag, text); }},
       {"--weights", text(o.weights)},
       {"--save", text(o.save)},
       {"--save-every", integer(o.saveEvery, 1)},

@@ -38,10 +38,10 @@ struct Options {
   int64_t trainSamples = 0;        // 0: steps times global batch
   bool shuffle = false;
   bool resetAtDocuments = false;
-  int64_t eod = -1; // a token without label, which ends a document; -1: not said
-  int64_t evalEvery = 0;                               // steps; 0: never
-  std::vector<std::string> evalData, evalLabels;       // as `data` and `labels`; no data: of `split`
-  std::optional<int64_t> evalBatches;                  // 0: an epoch
+  int64_t eod = -1;                              // a token without label, which ends a document; -1: not said
+  int64_t evalEvery = 0;                         // steps; 0: never
+  std::vector<std::string> evalData, evalLabels; // as `data` and `labels`; no data: of `split`
+  std::optional<int64_t> evalBatches;            // 0: an epoch
   bool evalOnly = false;
   std::string weights, save, load, dumpGradients, dumpBatches, log;
   int64_t saveEvery = 0;           // 0: at the end

@@ -28,9 +28,9 @@ Status Training::prepare() {
   using Part = Status (Training::*)();
   // What writes comes last, so that an error leaves nothing behind.
   Status status;
-  for (Part part : {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups,
-                    &Training::prepareParameters, &Training::prepareData, &Training::prepareEvaluation,
-                    &Training::prepareFiles})
+  for (Part part :
+       {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups, &Training::prepareParameters,
+        &Training::prepareData, &Training::prepareEvaluation, &Training::prepareFiles})
     if (status.ok())
       status = world.agree((this->*part)());
   if (world.rank() == 0) {
@@ -61,7 +61,8 @@ Status Training::prepareFiles() {
       return status;
   }
   bool goesOn = !options.load.empty() || !loaded.folder.empty();
-  return Report::open(options.log, options.evalEvery > 0, goesOn ? std::optional(done.step) : std::nullopt, options.quiet, report);
+  return Report::open(options.log, options.evalEvery > 0, goesOn ? std::optional(done.step) : std::nullopt,
+                      options.quiet, report);
 }
 
 Status Training::prepareDevice() {
@@ -199,7 +200,8 @@ Status Training::prepareData() {
   int64_t count = (lastStep - firstStep + 1) * manifest.globalBatch;
   auto samples = source.samples();
   batches.emplace(manifest, samples, source.rules(), done.samples + count);
-  return samples->check(done.samples, count, world.rank(), world.size());
+  status = samples->check(done.samples, count, world.rank(), world.size());
+  return status.ok() ? batches->begin(context, done.samples) : status;
 }
 
 Status Training::resumeData(DataSource &source) {
@@ -336,7 +338,9 @@ static double secondsSince(std::chrono::steady_clock::time_point time) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - time).count();
 }
 
-int64_t Training::wantedEnd(Clock::time_point stepStart) const {
+int64_t Training::wantedEnd(Clock::time_point stepStart) {
+  if (!batches->lookAhead().ok())
+    return kNoData;
   int64_t signal = signalThatCame();
   if (signal != kNoEnd || options.maxSeconds == 0 || world.rank() != 0)
     return signal;
@@ -384,7 +388,8 @@ Status Training::step(int64_t number) {
   if (world.rank() != 0)
     return Status::success();
   double tokens = (double)manifest.globalBatch * (double)manifest.sequence;
-  status = report.step({number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes, evalLoss});
+  status = report.step(
+      {number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes, evalLoss});
   if (!status.ok())
     report.error(status.message);
   return Status::success();
@@ -415,6 +420,16 @@ void Training::save() {
     report.line("saved       " + options.save + ", step " + std::to_string(done.step));
   else
     report.error("step " + std::to_string(done.step) + " was not saved: " + status.message);
+}
+
+Status Training::explainNoData() {
+  Status own = batches->lookAhead();
+  std::vector<char> forGood = world.gather(char(own.isForGood));
+  code = std::find(forGood.begin(), forGood.end(), 1) == forGood.end() ? kFailed : kHopeless;
+  if (!own.ok())
+    own.message = "rank " + std::to_string(context.rank) + ": no data for step " + std::to_string(done.step + 1) +
+                  ": " + own.message;
+  return world.agree(own);
 }
 
 void Training::tellEnd() {
@@ -449,6 +464,8 @@ Status Training::run() {
   }
   if (!options.save.empty() && savedStep != done.step && (!saveFailed || !isSaveDue()))
     save();
+  if (end == kNoData)
+    return explainNoData();
   bool isEarly = done.step < lastStep;
   if (isEarly)
     tellEnd();

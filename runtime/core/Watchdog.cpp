@@ -22,7 +22,7 @@ namespace galvatron {
 namespace {
 
 constexpr const char *kStarting = "gvrt-starting", *kWatching = "gvrt-watching"; // names of the thread
-constexpr double kStartGrace = 10;                                                // seconds
+constexpr double kStartGrace = 10;                                               // seconds
 
 /// What a signal handler may touch.
 std::atomic<bool> isSilenced{false}, isSilenceTold{false};
@@ -73,7 +73,8 @@ void tellLauncher(int code, std::string_view text) {
     return;
   char number[16];
   int size = std::snprintf(number, sizeof number, "%d ", code);
-  iovec parts[] = {{number, (size_t)size}, {const_cast<char *>(text.data()), text.size()}, {const_cast<char *>("\n"), 1}};
+  iovec parts[] = {
+      {number, (size_t)size}, {const_cast<char *>(text.data()), text.size()}, {const_cast<char *>("\n"), 1}};
   if (writev(file, parts, 3) < 0) {
     // It then goes by the exit code.
   }
@@ -189,13 +190,15 @@ void Watchdog::endIfOrphaned() {
   }
 }
 
+const char *Watchdog::waitsFor() const {
+  if (const char *waits = progress.waitsFor(); waits || !context)
+    return waits;
+  return context->operation ? context->operation : context->progress.waitsFor();
+}
+
 bool Watchdog::gotOn(double seconds) {
-  const char *waits = progress.waitsFor();
-  int64_t beats = progress.count();
-  if (context) {
-    waits = context->operation ? context->operation : waits;
-    beats += context->progress.count();
-  }
+  const char *waits = waitsFor();
+  int64_t beats = progress.count() + (context ? context->progress.count() : 0);
   int64_t bytes = fileBytes();
   double processor = processorSeconds(CLOCK_PROCESS_CPUTIME_ID) - processorSeconds(CLOCK_THREAD_CPUTIME_ID);
   // Of a period below it a thread that idles is taken for one that waits.
@@ -214,14 +217,12 @@ WatchMessage Watchdog::report(WatchMessage::Kind kind) {
   message.rank = rank;
   message.count = own;
   message.idle = idle;
-  const char *waits = progress.waitsFor();
+  const char *waits = waitsFor();
   std::string place = "rank " + std::to_string(rank) + " (stage " + std::to_string(places[rank].stage) + ")";
   if (context)
     place = describePlace(*context);
-  if (waits)
-    place += std::string(", ") + waits;
-  else if (context && context->operation)
-    waits = context->operation;
+  if (waits && !(context && waits == context->operation)) // a call by its name alone
+    place += ", " + std::string(waits, std::strcspn(waits, "("));
   message.waits = waits != nullptr;
   std::snprintf(message.place, sizeof message.place, "%s", place.c_str());
   int partners = 0;
@@ -291,7 +292,8 @@ void Watchdog::endStart() {
   std::ostringstream text;
   const char *waits = progress.waitsFor();
   text << "no rank got on for " << deadline + kStartGrace << " s (--timeout " << deadline << ", and " << kStartGrace
-       << " while MPI starts): rank " << self << ", " << (waits ? waits : "before MPI_Init") << ", waits; missing: " << (missing.empty() ? "ranks of other hosts" : missing);
+       << " while MPI starts): rank " << self << ", " << (waits ? waits : "before MPI_Init")
+       << ", waits; missing: " << (missing.empty() ? "ranks of other hosts" : missing);
   if (isTold)
     _exit(kDeadline);
   endAll(kDeadline, text.str());
@@ -336,8 +338,8 @@ RankView Watchdog::view(int other) const {
     result.place = last.place;
     result.waits = last.waits;
     // Several reports were due since.
-    result.answers = found->second.line.isOpen() &&
-                     secondsBetween(found->second.heard, Clock::now()) < std::max(4 * period, 1.0);
+    result.answers =
+        found->second.line.isOpen() && secondsBetween(found->second.heard, Clock::now()) < std::max(4 * period, 1.0);
     for (int partner : last.partners)
       if (partner >= 0)
         result.partners.push_back(partner);
@@ -351,7 +353,8 @@ RankView Watchdog::view(int other) const {
     result.isStopped = process.isStopped(), result.isGone = process.isGone();
   } else if (index < WatchMessage::kLocal) {
     for (const auto &[witness, member] : members)
-      if (places[witness].host == result.host && witness != other && secondsBetween(member.heard, Clock::now()) < 4 * period)
+      if (places[witness].host == result.host && witness != other &&
+          secondsBetween(member.heard, Clock::now()) < 4 * period)
         result.isStopped |= member.last.states[index] == 'T', result.isGone |= member.last.states[index] == 'Z';
   }
   result.answers &= !result.isStopped && !result.isGone;
@@ -471,7 +474,8 @@ void Watchdog::lookForDead() {
   if (isTold || !isLeader())
     return;
   for (const auto &[other, since] : lost) {
-    if (secondsBetween(since, Clock::now()) < kConfirmed || (isLocal(other) && !Process::read(places[other].pid).isGone()))
+    if (secondsBetween(since, Clock::now()) < kConfirmed ||
+        (isLocal(other) && !Process::read(places[other].pid).isGone()))
       continue;
     // The launcher ends all others now, and us.
     std::string text = describeDeath(view(other));

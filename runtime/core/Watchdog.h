@@ -1,16 +1,16 @@
 //===- Watchdog.h - no wait without a deadline, no rank that dies unnamed ---------------------===//
 //
-// A thread on each rank, which talks to the others over TCP, so that it can when MPI waits. One of them leads: the first
-// rank, or where that one is silent the next. The others tell it how far they are, several times in a deadline, and it
-// tells them that it is there:
+// A thread on each rank, which talks to the others over TCP, so that it can when MPI waits. One of them leads: the
+// first rank, or where that one is silent the next. The others tell it how far they are, several times in a deadline,
+// and it tells them that it is there:
 //
 //   rank 0 (leads)  ◀── report: count, waits or not, place ──  ranks 1 … N - 1
 //                   ── echo: seconds since any rank got on ──▶
 //
 // Progress is an entry, a collective or one of its parts, bytes written to files, and processor time where the main
-// thread does not wait for others. If no rank has any for the deadline, the leader says who waits and who is missing, and
-// ends all. It also names a rank that dies. Until MPI has started nothing is known of other machines; a rank then looks
-// at those of its own in /proc, and has kStartGrace more.
+// thread does not wait for others. If no rank has any for the deadline, the leader says who waits and who is missing,
+// and ends all. It also names a rank that dies. Until MPI has started nothing is known of other machines; a rank then
+// looks at those of its own in /proc, and has kStartGrace more.
 //
 // A rank also ends when what started it is gone, mpirun or `launch`.
 //
@@ -61,6 +61,8 @@ private:
   void endIfOrphaned();
   /// What this rank has to tell.
   WatchMessage report(WatchMessage::Kind kind);
+  /// What the main thread waits for that others do; null: it does not.
+  const char *waitsFor() const;
   /// Whether this rank did, in the seconds since it was last asked.
   bool gotOn(double seconds);
   /// Seconds from one look to the next.
@@ -83,10 +85,10 @@ private:
 
   Progress &progress;
   const double deadline;
-  const int launcher; // our parent
-  int launch = 0;     // the script's process, where it is on this machine
+  const int launcher;  // our parent
+  int launch = 0;      // the script's process, where it is on this machine
   const double period; // seconds between reports
-  std::mutex guard;   // of the context, and of what `connect` fills
+  std::mutex guard;    // of the context, and of what `connect` fills
   const gvrt_context *context = nullptr;
   std::vector<WatchPlace> places; // by rank; empty until connected
   int rank = 0;
@@ -98,11 +100,11 @@ private:
   bool isLeaderTried = false;
   WatchLine toLeader;
   Clock::time_point heardOfLeader;
-  std::map<int, Member> members;              // of a leader: who has reported
-  std::vector<WatchLine> callers;             // who has not yet said which rank it is
-  std::map<int, Clock::time_point> lost;      // whose line broke without a word, and when
-  std::map<int, int64_t> ticksOf;             // of siblings, while MPI starts
-  double idle = 0;                            // seconds since any rank got on, as far as known
+  std::map<int, Member> members;                 // of a leader: who has reported
+  std::vector<WatchLine> callers;                // who has not yet said which rank it is
+  std::map<int, Clock::time_point> lost;         // whose line broke without a word, and when
+  std::map<int, int64_t> ticksOf;                // of siblings, while MPI starts
+  double idle = 0;                               // seconds since any rank got on, as far as known
   int64_t own = 0, beatsSeen = 0, bytesSeen = 0; // this rank's count, and what it was made of
   double processorSeen = 0;
   bool isTold = false, isOver = false;
@@ -121,8 +123,8 @@ private:
   Watchdog &watchdog;
 };
 
-/// For `launch`, where it runs here: why all ranks end. "code text" in the file that GALVATRON_CAUSE names. From a signal
-/// handler, too.
+/// For `launch`, where it runs here: why all ranks end. "code text" in the file that GALVATRON_CAUSE names. From a
+/// signal handler, too.
 void tellLauncher(int code, std::string_view text);
 
 } // namespace galvatron

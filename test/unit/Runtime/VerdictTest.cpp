@@ -23,8 +23,9 @@ TEST(Verdict, OneThatIsStoppedAndWhoWaitsForIt) {
   RankView stopped = silent(2, ", step 3, forward a");
   stopped.isStopped = true;
   std::string text = describeDeadline(5, {waiting(0, ", step 3, x", {1}), waiting(1, ", step 3, y", {2}), stopped});
-  EXPECT_EQ(text, "no rank got on for 5 s (--timeout): rank 1 (stage 0), step 3, y, waits; missing: rank 2 (stage 1) on "
-                  "host b, process 102, stopped in step 3, forward a");
+  EXPECT_EQ(text,
+            "no rank got on for 5 s (--timeout): rank 1 (stage 0), step 3, y, waits; missing: rank 2 (stage 1) on "
+            "host b, process 102, stopped in step 3, forward a");
 }
 
 TEST(Verdict, OneThatIsBusyIsMissingWhereAllAnswer) {
