@@ -193,6 +193,22 @@ class HangTest(ProgramFixture):
         self.assertIn("warning: this run starts as it first did: none of the checkpoints in", self.errors)
         self.assertEqual(len(self.log(self.csv)), 3)
 
+    def test_data_that_cannot_be_read_end_the_run_saved(self):
+        run = self.start("--save", self.dir, "--restarts", 2)
+        with open(self.path("tokens.bin"), "r+b") as file:
+            good = file.read()
+            file.seek(0)
+            file.write(bytes([255]) * len(good))
+        self.ends(run, 70)
+        with open(self.path("tokens.bin"), "wb") as file:
+            file.write(good)
+        step = int(re.search(rf"saved +{self.dir}, step (\d+)\n", self.output).group(1))
+        message = rf"^error: rank \d: no data for step {step + 1}: .*tokens.bin: token \d+ is 255, outside the vocabulary of 16"
+        self.assertRegex(self.errors, message)
+        self.assertEqual(self.errors.count("\n"), 1)  # and no restart
+        self.assertEqual(int(self.log(self.csv)[-1][0]), step)
+        self.launch(FOUR, *self.options("--steps", step + 1, "--load", self.dir))
+
     def test_refusals_are_not_tried_again(self):
         for options in (["--restarts", "many"], ["--restarts", 2, "--timeout", -1], ["--restarts", 2, "--keep", 1]):
             self.launch(ONE, *options, code=1)
