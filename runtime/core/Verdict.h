@@ -14,7 +14,7 @@ struct RankView {
   int pid = 0;
   bool answers = false;
   bool waits = false;        // for other ranks
-  std::vector<int> partners; // those it waits for, as far as known
+  std::vector<int> partners{}; // those it waits for, as far as known
   bool isStopped = false, isGone = false;
 };
 
