@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/api/Abi.h"
 #include "runtime/core/Ends.h"
+#include "runtime/core/Events.h"
 #include "runtime/core/Faults.h"
 #include "runtime/core/Training.h"
 #include "runtime/core/Version.h"
@@ -64,9 +65,11 @@ int train(const World &world, Watchdog &watchdog, const gvrt_program &program, M
                       : Status::error("this program was linked without a device library; compile it again");
   if (status = world.agree(status); !status.ok())
     return finish(world, status);
+  Events events;
+  context.events = &events;
   installFaultHandlers(&context);
   Watched watched(watchdog, context);
-  int code = kRefused;
+  int64_t code = kRefused;
   {
     Training training(world, manifest, program, options, context, device);
     status = training.prepare();
@@ -74,6 +77,7 @@ int train(const World &world, Watchdog &watchdog, const gvrt_program &program, M
       status = training.run();
       code = training.exitCode();
     }
+    writeEvent(context, "end", training.lastDone(), {{"code", code}, {"reason", status.message}});
   }
   device.hooks->disconnect(&context);
   return finish(world, status, code);

@@ -1,6 +1,7 @@
 //===- Watchdog.cpp - no wait without a deadline, no rank that dies unnamed -------------------===//
 #include "runtime/core/Watchdog.h"
 #include "runtime/core/Check.h"
+#include "runtime/core/Events.h"
 #include "runtime/core/ExitCode.h"
 #include "runtime/core/Processes.h"
 
@@ -11,6 +12,7 @@
 #include <cstring>
 #include <ctime>
 #include <fcntl.h>
+#include <future>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -504,6 +506,20 @@ bool Watchdog::isThrough() {
   return true;
 }
 
+/// On a disk that hangs, too, for a moment at most.
+void Watchdog::tellEvent(int code, const std::string &message) {
+  if (!context || message.empty())
+    return;
+  constexpr auto kMoment = std::chrono::milliseconds(300);
+  std::promise<void> told;
+  std::future<void> isTold = told.get_future();
+  std::thread([own = context, code, message, told = std::move(told)]() mutable {
+    writeEvent(*own, "timeout", own->step, {{"code", (int64_t)code}, {"reason", message}});
+    told.set_value();
+  }).detach();
+  isTold.wait_for(kMoment);
+}
+
 void Watchdog::endAll(int code, const std::string &message) {
   if (isTold)
     code = kFailed;
@@ -515,6 +531,7 @@ void Watchdog::endAll(int code, const std::string &message) {
     for (auto &[other, member] : members)
       member.line.send(end);
   }
+  tellEvent(code, message);
   // One that is stopped cannot end its other ranks.
   if (Process::read(launcher).isStopped())
     kill(launcher, SIGKILL);

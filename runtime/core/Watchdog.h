@@ -79,6 +79,7 @@ private:
   bool isThrough();
   /// Says it, and ends all ranks with this code.
   [[noreturn]] void endAll(int code, const std::string &message);
+  void tellEvent(int code, const std::string &message);
   RankView view(int rank) const;
   bool isLeader() const { return leader == rank; }
   bool isLocal(int other) const { return places[other].host == std::string(places[rank].host); }

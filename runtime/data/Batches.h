@@ -8,6 +8,7 @@
 #include "runtime/data/Samples.h"
 
 #include <future>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -16,11 +17,15 @@ namespace galvatron {
 
 class Batches {
 public:
-  /// Of samples below `end`. Those from `filledFrom` on, if that is given, are rows without labels that fill up the
-  /// last batch.
+  /// Of samples below `end`, so none beyond are prepared ahead. Those from `filledFrom` on, if that is given, are rows
+  /// without labels that fill up the last batch.
   Batches(const Manifest &manifest, std::shared_ptr<const Samples> samples, const RowRules &rules, int64_t end,
           std::optional<int64_t> filledFrom = std::nullopt)
-      : manifest(manifest), samples(std::move(samples)), rules(rules), end(end), filledFrom(filledFrom.value_or(end)) {}
+      : manifest(manifest), samples(std::move(samples)), rules(rules), end(end),
+        filledFrom(filledFrom.value_or(std::numeric_limits<int64_t>::max())) {}
+
+  /// Samples up to another one than was said will be asked for.
+  void setEnd(int64_t newEnd) { end = newEnd; }
 
   /// Writes this rank's part of a step's inputs, all micro-batches, into the arena. Row b is sample firstSample + b; of
   /// those that this rank has none of, nothing is read. Meanwhile a thread prepares the next step, whose errors are

@@ -78,10 +78,13 @@ class HangTest(ProgramFixture):
 
     def test_a_stopped_rank_passes_the_deadline(self):
         for which, stage in ((3, 1), (0, 0)):  # also the one that leads
-            run = self.start()
+            shutil.rmtree(self.dir, ignore_errors=True)
+            run = self.start("--events", self.dir)
             ranks = self.processes(run, "stage")
             os.kill(ranks[which], signal.SIGSTOP)
             self.ends(run, 71)
+            events = [open(f"{self.dir}/rank_0000{rank}.jsonl").read() for rank in range(4)]
+            self.assertEqual("".join(events).count('"event":"timeout"'), 1)
             place = rf"rank \d \(stage \d\), step \d+, .*(among ranks|from rank|a collective).*, waits"
             missing = rf"missing: rank {which} \(stage {stage}\) on host \S+, process {ranks[which]}, stopped in step \d+"
             self.assertRegex(self.errors, rf"^error: no rank got on for {DEADLINE} s \(--timeout\): {place}; {missing}")
