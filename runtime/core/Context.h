@@ -8,6 +8,7 @@
 #define GALVATRON_RUNTIME_CORE_CONTEXT_H
 
 #include "runtime/api/GalvatronRuntime.h"
+#include "runtime/core/Progress.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -95,6 +96,7 @@ struct gvrt_context {
   const char *volatile operation = nullptr;
   const galvatron::Group *operationGroup = nullptr;
   int operationPeer = -1;
+  galvatron::Progress progress;
   galvatron::FailureHandler onFailure = nullptr;
   /// Called after every entry unless null: a device that finds errors late looks for them there.
   void (*afterEntry)(gvrt_context *context) = nullptr;

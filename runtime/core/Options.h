@@ -38,15 +38,18 @@ struct Options {
   int64_t trainSamples = 0;        // 0: steps times global batch
   bool shuffle = false;
   bool resetAtDocuments = false;
-  int64_t eod = -1; // a token without label, which ends a document; -1: not said
-  int64_t evalEvery = 0;                               // steps; 0: never
-  std::vector<std::string> evalData, evalLabels;       // as `data` and `labels`; no data: of `split`
-  std::optional<int64_t> evalBatches;                  // 0: an epoch
+  int64_t eod = -1;                              // a token without label, which ends a document; -1: not said
+  int64_t evalEvery = 0;                         // steps; 0: never
+  std::vector<std::string> evalData, evalLabels; // as `data` and `labels`; no data: of `split`
+  std::optional<int64_t> evalBatches;            // 0: an epoch
   bool evalOnly = false;
   std::string weights, save, load, dumpGradients, dumpBatches, log, events, tensorboard;
   int64_t saveEvery = 0;           // 0: at the end
   int64_t keep = 0;                // 0: all
   double maxSeconds = 0;           // 0: no end but --steps
+  double timeout = 600;            // seconds; 0: none
+  int64_t restarts = 0;            // for `launch`
+  int64_t restarted = 0;           // how often `launch` has gone on before; 0: this is the first start
   std::set<std::string> overrides; // what a checkpoint may differ in: words of DataOrder.h
   std::string onNan = "stop";      // or skip, rewind
   int64_t nanLimit = 3;            // bad steps in a row that end the run

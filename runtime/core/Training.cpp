@@ -68,7 +68,7 @@ Status Training::prepareFiles() {
     if (Status status = saveFolder.open(loaded, warnings); !status.ok())
       return status;
   }
-  bool goesOn = !options.load.empty();
+  bool goesOn = !options.load.empty() || !loaded.folder.empty();
   Status status = Report::open(options.log, options.evalEvery > 0, goesOn ? std::optional(done.step) : std::nullopt,
                                options.quiet, report);
   report.setSpeed(Speed(besideProgram("plan.json"), world.size()));
@@ -160,7 +160,9 @@ Status Training::loadFrom() {
 
 Status Training::loadParameters() {
   context.seed = options.seed.value_or(0);
-  if (!options.load.empty()) {
+  if (options.restarted)
+    findOwnCheckpoint(world, options.save, loaded, warnings);
+  if (loaded.folder.empty() && !options.load.empty()) {
     bool mayLack = !options.save.empty() && absoluteFolder(options.load) == absoluteFolder(options.save);
     if (Status status = findCheckpoint(world, options.load, mayLack, loaded, warnings); !status.ok())
       return status;
@@ -198,6 +200,10 @@ Status Training::prepareData() {
     return Status::success();
   firstStep = done.step + 1;
   lastStep = options.steps;
+  // What failed was the end of the run that `launch` started again.
+  isComplete = options.restarted && done.step == lastStep;
+  if (isComplete)
+    return Status::success();
   if (lastStep < firstStep)
     return Status::error("the checkpoint ", loaded.folder, " is at step ", done.step,
                          ", so nothing is left to train to ", "step ", options.steps,
@@ -217,7 +223,8 @@ Status Training::prepareData() {
   auto samples = source.samples();
   batches.emplace(manifest, samples, source.rules(), done.samples + count);
   // What rewinding left out is made up for from the order's beginning.
-  return samples->check(done.samples, count - std::min(count, done.leftOut), world.rank(), world.size());
+  status = samples->check(done.samples, count - std::min(count, done.leftOut), world.rank(), world.size());
+  return status.ok() ? batches->begin(context, done.samples) : status;
 }
 
 Status Training::resumeData(DataSource &source) {
@@ -276,8 +283,10 @@ void Training::introduce() {
   if (!options.load.empty() && loaded.folder.empty())
     startText += "; nothing is in " + options.load + " yet, so this run begins anew";
   text << "; rank 0 allocates " << number(manifest.arenaBytes) << " bytes (" << bytesText(manifest.arenaBytes) << ")\n"
-       << "start       " << startText << "\n"
-       << "data        " << dataText;
+       << "start       " << startText << "\n";
+  if (isComplete)
+    return report.line(text.str() + "complete    that is the last step, so nothing is left to train");
+  text << "data        " << dataText;
   if (options.evalEvery)
     text << "\nevaluation  every " << options.evalEvery << " steps, " << evaluation.describe();
   if (!options.evalOnly)
@@ -327,7 +336,9 @@ static double secondsSince(std::chrono::steady_clock::time_point time) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - time).count();
 }
 
-int64_t Training::wantedEnd(Clock::time_point stepStart) const {
+int64_t Training::wantedEnd(Clock::time_point stepStart) {
+  if (!batches->lookAhead().ok())
+    return kNoData;
   int64_t signal = signalThatCame();
   if (signal != kNoEnd || options.maxSeconds == 0 || world.rank() != 0)
     return signal;
@@ -425,6 +436,16 @@ void Training::save() {
     report.error("step " + std::to_string(done.step) + " was not saved: " + status.message);
 }
 
+Status Training::explainNoData() {
+  Status own = batches->lookAhead();
+  std::vector<char> forGood = world.gather(char(own.isForGood));
+  code = std::find(forGood.begin(), forGood.end(), 1) == forGood.end() ? kFailed : kHopeless;
+  if (!own.ok())
+    own.message = "rank " + std::to_string(context.rank) + ": no data for step " + std::to_string(done.step + 1) +
+                  ": " + own.message;
+  return world.agree(own);
+}
+
 void Training::tellEnd() {
   std::string text = endName(end) + " after step " + std::to_string(done.step);
   writeEvent(context, "signal", done.step, {{"reason", endName(end)}});
@@ -445,6 +466,8 @@ Status Training::evaluateOnly() {
 }
 
 Status Training::run() {
+  if (isComplete)
+    return Status::success();
   code = kFailed;
   if (options.evalOnly)
     return evaluateOnly();
@@ -458,6 +481,8 @@ Status Training::run() {
   }
   if (!options.save.empty() && savedStep != done.step && (!saveFailed || !isSaveDue()))
     save();
+  if (end == kNoData)
+    return explainNoData();
   bool isEarly = done.step < lastStep;
   if (isEarly)
     tellEnd();

@@ -82,10 +82,12 @@ private:
   /// Every rank's sums, then the update if they are good; `total` is what all ranks know together.
   Status update(int64_t number, double rate, StepSums &total);
   /// Why this rank wants to end after the step that began then.
-  int64_t wantedEnd(Clock::time_point stepStart) const;
+  int64_t wantedEnd(Clock::time_point stepStart);
   bool isSaveDue() const { return options.saveEvery && done.step % options.saveEvery == 0; }
   /// A failure is told, and the run goes on.
   void save();
+  /// The error of a run that ended as the next step's data cannot be read.
+  Status explainNoData();
   /// Tells why the run ended early, and what to do.
   void tellEnd();
   void conclude();
@@ -114,6 +116,7 @@ private:
   int64_t firstStep = 1, lastStep = 0, residentAtStart = 0, savedStep = -1;
   int code = kSuccess;
   bool saveFailed = false; // the last one
+  bool isComplete = false; // from the start on
   int64_t end = kNoEnd;    // why the run ends after this step, on which all ranks agree
   Clock::time_point started = Clock::now();
   double longestStep = 0, longestEvaluation = 0, longestSave = -1; // seconds; of the first rank; -1: none yet

@@ -41,6 +41,9 @@ struct State {
   const StepScalars *scalars = nullptr; // device memory
   bool tuning = false;                  // the walk before the first step; the only place to wait or build
   cudaEvent_t idle = nullptr;           // to wait with for a point of `compute`
+  int64_t *ticks = nullptr;             // pinned host memory: grows while a step runs (Ticks.h)
+  int64_t ticksSeen = 0;                // of them, by `waitFor`
+  int64_t entries = 0, captured = 0;    // of the timetable that was tuned last, and so far captured
   cudaLibrary_t library = nullptr;      // the stage's generated kernels, by number
   std::vector<cudaKernel_t> kernels;
   int64_t usedBefore = 0;         // bytes of the GPU's memory that were in use before this process came

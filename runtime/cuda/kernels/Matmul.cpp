@@ -218,6 +218,7 @@ cublasLtMatmulAlgo_t measure(gvrt_context *context, const Plan &plan,
       if (launch(context, plan, algorithm, at, accumulate) != CUBLAS_STATUS_SUCCESS)
         return std::numeric_limits<float>::infinity();
     GVRT_CUDA(context, cudaEventRecord(end.value, stream));
+    Waiting waiting(context->progress, "the GPU");
     GVRT_CUDA(context, cudaEventSynchronize(end.value));
     float milliseconds = 0;
     GVRT_CUDA(context, cudaEventElapsedTime(&milliseconds, start.value, end.value));
