@@ -103,12 +103,12 @@ OpAxes galvatron::graph::getOpAxes(Operation *op) {
 bool galvatron::graph::isLinear(Operation *op, unsigned operand, unsigned result) {
   if (auto axes = dyn_cast<AxisOpInterface>(op))
     return axes.isLinear(operand, result);
-  // What a model itself casts to 16 bits is rounded once it is whole. Where bf16 is the step's precision, parts are
+  // What a model itself casts to 16 bits is rounded once it is whole. Where that is the step's precision, parts are
   // sent so.
   if (isa<arith::TruncFOp>(op)) {
     Type type = getElementTypeOrSelf(op->getResult(0).getType());
     auto module = op->getParentOfType<ModuleOp>();
-    return !type.isF16() && !(type.isBF16() && module && module->hasAttr(kRoundsAttr));
+    return !isHalf(type) || !(module && module->hasAttr(kRoundsAttr));
   }
   if (isa<arith::ExtFOp>(op))
     return true;

@@ -44,7 +44,7 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
     dist::PlacementAttr gradient = call.layer.getGradient(index);
     auto known = llvm::find_if(table.parameters,
                                [&](const StageParameter &parameter) { return parameter.names.front() == name; });
-    bool isBf16 = call.parameterType(index).getElementType().isBF16();
+    bool readsCopy = call.readsCopy(index);
     auto strategy = call.layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
     int64_t zero = strategy ? strategy.getZero() : 0;
     bool reducesEveryMicroBatch = strategy && plan::reducesEveryMicroBatch(strategy.getValues());
@@ -53,8 +53,8 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
       parameter.partialAxes = partialAxesOf(gradient);
     };
     if (known != table.parameters.end()) {
-      known->hasCopy |= isBf16;
-      known->isReadAsF32 |= !isBf16;
+      known->hasCopy |= readsCopy;
+      known->isReadAsF32 |= !readsCopy;
       if (gradient && !known->gradient)
         setGradient(*known);
       if (known->home != home || (gradient && known->gradient != gradient))
@@ -82,8 +82,8 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
         call.forward.getArgAttrOfType<DictionaryAttr>(call.op.getInputs().size() + index, graph::kInitAttr);
     parameter.padding =
         call.forward.getArgAttrOfType<graph::PaddingAttr>(call.op.getInputs().size() + index, graph::kPaddingAttr);
-    parameter.hasCopy = isBf16;
-    parameter.isReadAsF32 = !isBf16;
+    parameter.hasCopy = readsCopy;
+    parameter.isReadAsF32 = !readsCopy;
     parameter.zero = zero;
     parameter.reducesEveryMicroBatch = reducesEveryMicroBatch;
     call.parameters.push_back(table.parameters.size());
@@ -129,6 +129,8 @@ LogicalResult TimetableBuilder::collectCall(graph::CallOp op) {
 
 LogicalResult TimetableBuilder::collect() {
   table.stage = stage.getIndex();
+  table.isLossScaled = graph::getPrecision(module) == "fp16";
+  table.copyType = table.isLossScaled ? GVRT_F16 : GVRT_BF16;
   if (auto device = module->getAttrOfType<StringAttr>(exec::kDevice))
     table.device = device.str();
   // First, so that it is aligned as the arena is.
@@ -193,8 +195,7 @@ LogicalResult TimetableBuilder::collectHolders() {
       auto layer = symbols.lookup<dist::LayerOp>(call.getCallee());
       for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
         auto strategy = layer ? layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName) : nullptr;
-        holders[name.str()].add(other.getIndex(), strategy,
-                                layer ? layer.getGradient(index) : dist::PlacementAttr());
+        holders[name.str()].add(other.getIndex(), strategy, layer ? layer.getGradient(index) : dist::PlacementAttr());
       }
     }
   for (StageParameter &parameter : table.parameters) {

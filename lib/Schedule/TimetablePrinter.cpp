@@ -195,7 +195,7 @@ void StagePrinter::printAction(const AllGather &gather) {
     out << " -> ";
   }
   printBuffer(gather.whole);
-  out << ", pieces of " << gather.count * (gather.type == GVRT_BF16 ? 2 : 4) << " bytes over ";
+  out << ", pieces of " << gather.count * bytesOfElement(gather.type) << " bytes over ";
   printGroup(gather.group);
   printHandle(gather.handle);
 }

@@ -68,7 +68,7 @@ static Json shardOf(const StateBucket &bucket, const StageParameter &parameter) 
   Json whole = Json::array();
   if (bucket.isWhole())
     whole.push_back("parameter");
-  if (bucket.isReadAsBf16 && bucket.isCopyWhole())
+  if (bucket.isReadAsCopy && bucket.isCopyWhole())
     whole.push_back("copy");
   return {
       {"axes", bucket.axes}, {"piece", bucket.pieceElements()}, {"first", parameter.bucketOffset}, {"whole", whole}};
@@ -203,6 +203,7 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"micro_batches", pipeline.getMicroBatches()},
                    {"sequence", integer("graph.seq")},
                    {"vocabulary", integer("graph.vocabulary")},
+                   {"precision", graph::getPrecision(module).str()},
                    {"packed", module->hasAttr(graph::kPackedAttr)},
                    {"model", modelName.str()},
                    {"device", timetable.device},

@@ -1,6 +1,7 @@
 //===- TrainingState.cpp - how far a run is, and what training.json says of it -----------------===//
 #include "runtime/checkpoint/TrainingState.h"
 
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -148,11 +149,25 @@ void readData(const json &object, Fields &fields, Status &status, DataOrder &dat
   inner.number<int64_t>("origin", data.origin, 0, data.sequence - 1, /*mayLack=*/true);
 }
 
+void readLossScale(Fields &fields, TrainingState &training) {
+  if (!fields.has("loss_scale"))
+    return;
+  double scale = 1;
+  LossScaleState &state = training.lossScale.emplace();
+  fields.share("loss_scale", scale);
+  fields.number<int64_t>("loss_scale_steps", state.steps, 0, kMaxCount);
+  state.scale = (float)std::clamp<double>(scale, std::numeric_limits<float>::min(), std::numeric_limits<float>::max());
+}
+
 } // namespace
 
 std::string TrainingState::toText() const {
   json text = {{"format", 1},  {"step", step},       {"updates", updates},          {"optimizer", optimizer},
                {"seed", seed}, {"samples", samples}, {"global_batch", globalBatch}, {"settings", settings}};
+  if (lossScale) {
+    text["loss_scale"] = lossScale->scale;
+    text["loss_scale_steps"] = lossScale->steps;
+  }
   if (data) {
     text["shuffle"] = data->shuffle;
     text["sequence"] = data->sequence;
@@ -191,6 +206,7 @@ Status TrainingState::parse(const std::string &text, TrainingState &training) {
   fields.number<int64_t>("samples", training.samples, 0, kMaxCount, /*mayLack=*/true);
   fields.number<int64_t>("global_batch", training.globalBatch, 0, kMaxExtent, /*mayLack=*/true);
   fields.texts("settings", training.settings);
+  readLossScale(fields, training);
   if (!status.ok() || !fields.has("shuffle") || !fields.has("sequence") || !fields.has("data"))
     return status;
   DataOrder &data = training.data.emplace();

@@ -11,6 +11,7 @@
 #include "runtime/data/GptSamples.h"
 #include "runtime/data/RowSamples.h"
 #include "runtime/data/Windows.h"
+#include "runtime/optim/LossScale.h"
 
 #include <chrono>
 
@@ -93,6 +94,7 @@ private:
   std::optional<Batches> batches;
   Report report;
   TrainingState done; // at start, then after each step
+  LossScale lossScale;
   int64_t firstStep = 1, lastStep = 0, residentAtStart = 0, savedStep = -1;
   int code = kSuccess;
   bool saveFailed = false; // the last one

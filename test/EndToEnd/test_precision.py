@@ -116,4 +116,4 @@ def test_precision_is_checked(models):
     program = models("llama").program
     result = call("galvatron-opt", "--search", program, "--ranks=1", "--precision=fp8")
     assert result.returncode != 0
-    assert "expects --precision fp32 or bf16, but got 'fp8'" in result.stderr
+    assert "expects --precision fp32, bf16 or fp16, but got 'fp8'" in result.stderr

@@ -104,7 +104,7 @@ Value BodyLowering::createResult(Value value, ArrayRef<int64_t> order) {
 
 int64_t BodyLowering::kernelType(Value value) const {
   int64_t type = elementTypeCode(value.getType());
-  return type == GVRT_BF16 && !device.takesBf16 ? int64_t(GVRT_F32) : type;
+  return isHalf(type) && !device.takesHalf ? int64_t(GVRT_F32) : type;
 }
 
 DictionaryAttr BodyLowering::accumulateByEntry(Value value) {
@@ -146,13 +146,13 @@ void BodyLowering::callAtEnd(Location loc, StringRef name, ValueRange operands, 
 
 void BodyLowering::callKernel(Location loc, StringRef name, ValueRange operands, unsigned firstOutput,
                               ArrayRef<exec::CallConstant> constants, ArrayRef<int64_t> present, DictionaryAttr entry) {
-  if (device.takesBf16)
+  if (device.takesHalf)
     return call(loc, name, operands, constants, present, entry);
   SmallVector<Value> widened(operands);
   SmallVector<std::pair<Value, Value>> results; // wide, narrow
   for (auto [index, buffer] : llvm::enumerate(widened)) {
     auto type = cast<MemRefType>(buffer.getType());
-    if (!type.getElementType().isBF16())
+    if (!graph::isHalf(type.getElementType()))
       continue;
     int64_t span = spanOf(type.getShape(), stridesOf(buffer));
     Value wide = createScratch(MemRefType::get({span}, builder.getF32Type()), loc);

@@ -43,7 +43,7 @@ static Value createAttentionWorkspace(BodyLowering &lowering, Operation *op, con
                                       bool isBackward) {
   ArrayRef<int64_t> q = shapeOf(of.q), k = shapeOf(of.k);
   AttentionExtents extents = {
-      q[0], q[1], k[1], q[2], k[2], q[3], shapeOf(of.v).back(), getElementTypeOrSelf(of.q.getType()).isBF16()};
+      q[0], q[1], k[1], q[2], k[2], q[3], shapeOf(of.v).back(), graph::isHalf(getElementTypeOrSelf(of.q.getType()))};
   int64_t bytes = lowering.getDevice().attentionWorkspaceBytes(extents, isBackward);
   if (bytes == 0)
     return {};

@@ -53,8 +53,8 @@ inline AttentionProblem readAttention(gvrt_context *context, const int64_t *attr
 
 // Buffers in the order of Functions.def.
 
-/// The library's kernels take this problem: bf16, no bias, dropout, softcap or window, positions that are the usual
-/// ones.
+/// The library's kernels take this problem: bf16 or f16, no bias, dropout, softcap or window, positions that are the
+/// usual ones.
 bool cudnnTakes(const AttentionProblem &problem, bool hasBias);
 void cudnnAttention(gvrt_context *context, const AttentionProblem &problem, void *const *buffer);
 void cudnnAttentionBackward(gvrt_context *context, const AttentionProblem &problem, void *const *buffer);

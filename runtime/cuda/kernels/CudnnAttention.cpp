@@ -35,9 +35,19 @@ struct Plan {
 
 /// Everything that a graph depends on.
 std::vector<int64_t> keyOf(const AttentionProblem &p, bool backward, bool deterministic) {
-  std::vector<int64_t> key = {backward,  deterministic, p.workspaceBytes, p.batch,
-                              p.heads,   p.keyHeads,    p.queries,        p.keys,
-                              p.keySize, p.valueSize,   p.causal,         std::bit_cast<int64_t>(p.scale)};
+  std::vector<int64_t> key = {backward,
+                              deterministic,
+                              p.workspaceBytes,
+                              p.batch,
+                              p.type,
+                              p.heads,
+                              p.keyHeads,
+                              p.queries,
+                              p.keys,
+                              p.keySize,
+                              p.valueSize,
+                              p.causal,
+                              std::bit_cast<int64_t>(p.scale)};
   for (const HeadStrides *s : {&p.q, &p.k, &p.v, &p.y, &p.dy, &p.dq, &p.dk, &p.dv})
     key.insert(key.end(), {s->batch, s->head, s->position});
   return key;
@@ -134,8 +144,7 @@ void chooseEngine(gvrt_context *context, const AttentionProblem &p, Plan &plan) 
     smallest = smallest < 0 ? bytes : std::min(smallest, bytes);
   }
   GVRT_CHECK(context, smallest < 0,
-             "cuDNN's attention needs a workspace of " << smallest << " bytes, but the plan has "
-                                                       << p.workspaceBytes);
+             "cuDNN's attention needs a workspace of " << smallest << " bytes, but the plan has " << p.workspaceBytes);
   GVRT_FAIL(context, "cuDNN has no attention kernel for heads " << p.heads << "/" << p.keyHeads << ", positions "
                                                                 << p.queries << "/" << p.keys << ", sizes " << p.keySize
                                                                 << "/" << p.valueSize << ": " << reason);
@@ -152,7 +161,7 @@ Plan &planFor(gvrt_context *context, const AttentionProblem &p, bool backward, b
   if (plan)
     return *plan;
   auto fresh = std::make_unique<Plan>();
-  fresh->graph.set_io_data_type(fe::DataType_t::BFLOAT16)
+  fresh->graph.set_io_data_type(p.type == GVRT_F16 ? fe::DataType_t::HALF : fe::DataType_t::BFLOAT16)
       .set_intermediate_data_type(fe::DataType_t::FLOAT)
       .set_compute_data_type(fe::DataType_t::FLOAT);
   if (backward)
@@ -175,7 +184,7 @@ bool cudnnTakes(const AttentionProblem &p, bool hasBias) {
   bool usualMask = !p.causal || p.queries <= p.keys;
   bool usualStrides = alignedStrides(p.q) && alignedStrides(p.k) && alignedStrides(p.v) && alignedStrides(p.y) &&
                       alignedStrides(p.dy) && alignedStrides(p.dq) && alignedStrides(p.dk) && alignedStrides(p.dv);
-  return isBf16(p.type) && !hasBias && p.dropout == 0 && p.softcap == 0 && p.window == 0 && usualPositions &&
+  return isHalf(p.type) && !hasBias && p.dropout == 0 && p.softcap == 0 && p.window == 0 && usualPositions &&
          usualSizes && usualMask && usualStrides && p.queries > 1 && p.keys > 1 && p.batch > 0;
 }
 
@@ -190,7 +199,7 @@ static void runBackward(gvrt_context *context, const AttentionProblem &p, const 
                         bool deterministic, void *const *buffer, int64_t b, int64_t n) {
   int64_t query = n * (p.heads / p.keyHeads); // its first query head
   auto piece = [&](int i, const HeadStrides &strides, int64_t head) {
-    return at<__nv_bfloat16>(buffer, i) + b * strides.batch + head * strides.head;
+    return at<uint16_t>(buffer, i) + b * strides.batch + head * strides.head;
   };
   std::unordered_map<int64_t, void *> addresses = {
       {kDy, piece(0, p.dy, query)},

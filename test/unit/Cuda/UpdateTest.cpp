@@ -1,7 +1,7 @@
 // The update of all parameters at once against torch.optim's formulas in f64: odd sizes, bf16 copies, weight decay,
 // clipping over ranks, sums that are not finite; and its speed against a copy's.
 #include "CudaFixture.h"
-#include "runtime/kernels/Bfloat16.h"
+#include "runtime/kernels/HalfTypes.h"
 
 #include <cmath>
 #include <cstdio>

@@ -1,6 +1,6 @@
 // Updates against torch.optim's formulas in f64, learning rates, clipping.
 #include "RuntimeFixture.h"
-#include "runtime/kernels/Bfloat16.h"
+#include "runtime/kernels/HalfTypes.h"
 #include "runtime/optim/Schedule.h"
 #include "runtime/optim/Update.h"
 

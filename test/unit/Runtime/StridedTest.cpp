@@ -1,7 +1,7 @@
 // Copies and reductions over any strides, and the values that follow from global positions.
 #include "RuntimeFixture.h"
 #include "runtime/api/CounterRandom.h"
-#include "runtime/kernels/Bfloat16.h"
+#include "runtime/kernels/HalfTypes.h"
 
 #include <numeric>
 
