@@ -1,5 +1,6 @@
 // The loops of every op: what sharding follows from.
 #include "dialects/Graph/Graph.h"
+#include "dialects/Graph/Precision.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"

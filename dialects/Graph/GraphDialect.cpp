@@ -4,7 +4,6 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/Math/IR/Math.h"
-#include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/DialectImplementation.h"
 #include "llvm/ADT/TypeSwitch.h"
 
@@ -45,16 +44,6 @@ bool galvatron::graph::isSameTensor(Type a, Type b) {
   if (!left || !right)
     return a == b;
   return left.getShape() == right.getShape() && left.getElementType() == right.getElementType();
-}
-
-bool galvatron::graph::isHalf(Type elementType) { return elementType.isBF16() || elementType.isF16(); }
-
-StringRef galvatron::graph::getPrecision(Operation *op) {
-  auto module = dyn_cast<ModuleOp>(op);
-  if (!module)
-    module = op->getParentOfType<ModuleOp>();
-  auto precision = module ? module->getAttrOfType<StringAttr>(kPrecisionAttr) : StringAttr();
-  return precision ? precision.getValue() : "fp32";
 }
 
 bool galvatron::graph::isFloatTensor(Type type) {

@@ -44,10 +44,8 @@ inline constexpr llvm::StringLiteral kBatchAttr = "graph.batch";
 inline constexpr llvm::StringLiteral kBatchHeldByAttr = "graph.batch_held_by";
 inline constexpr llvm::StringLiteral kSeqAttr = "graph.seq";
 inline constexpr llvm::StringLiteral kWeightsAttr = "graph.weights";
-/// On a module in fp32 that casts to 16 bits itself: each such result is rounded, not only what is stored.
+/// On a module in fp32 that casts to bf16 itself: each such result is rounded, not only what is stored.
 inline constexpr llvm::StringLiteral kRoundsAttr = "graph.rounds";
-/// "bf16" or "fp16", the type of activations and of what products read; absent: fp32.
-inline constexpr llvm::StringLiteral kPrecisionAttr = "graph.precision";
 inline constexpr llvm::StringLiteral kVocabularyAttr = "graph.vocabulary";
 inline constexpr llvm::StringLiteral kTiedAttr = "graph.tied";
 inline constexpr llvm::StringLiteral kCarriedAttr = "graph.carried";
@@ -55,12 +53,6 @@ inline constexpr llvm::StringLiteral kBuffersAttr = "graph.buffers";
 
 /// Shape and element type of tensors: equal whatever their encodings.
 bool isSameTensor(mlir::Type a, mlir::Type b);
-
-/// Whether elements are bf16 or f16: stored, sent and read by products, never computed with.
-bool isHalf(mlir::Type elementType);
-
-/// Of the module that the op is or lies in: "fp32", "bf16" or "fp16". In fp16 gradients are scaled.
-llvm::StringRef getPrecision(mlir::Operation *op);
 
 /// Whether a tensor has float elements, that is, whether it has a gradient.
 bool isFloatTensor(mlir::Type type);

@@ -6,6 +6,7 @@
 
 #include "dialects/Graph/GraphInputs.h"
 #include "dialects/Graph/GraphStructure.h"
+#include "dialects/Graph/Precision.h"
 #include "galvatron/Reference/PaddedTensor.h"
 
 #include "Layers.h"

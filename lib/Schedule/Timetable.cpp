@@ -80,7 +80,8 @@ BufferReference TimetableBuilder::inputReference(Value value, int64_t microBatch
 /// Layers that read a parameter in 16 bits get its copy; a tied one may be read in both types.
 BufferReference TimetableBuilder::parameterReference(Call &call, unsigned index) {
   const StageParameter &parameter = table.parameters[call.parameters[index]];
-  int buffer = call.readsCopy(index) ? parameter.copyBuffer : parameter.parameterBuffer;
+  bool isCopy = call.readsCopy(index);
+  int buffer = isCopy ? parameter.copyBuffer : parameter.parameterBuffer;
   if (parameter.bucket < 0)
     return {buffer, 0};
   // At level 3 where it was gathered.

@@ -5,6 +5,7 @@
 #define GALVATRON_SCHEDULE_TIMETABLEBUILDER_H
 
 #include "dialects/Graph/GraphStructure.h"
+#include "dialects/Graph/Precision.h"
 #include "galvatron/Schedule/Timetable.h"
 
 #include "dialects/Exec/Exec.h"

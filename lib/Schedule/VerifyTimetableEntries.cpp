@@ -1,6 +1,8 @@
 // What every entry of a stage should read, and what it leaves. See VerifyTimetable.h.
 #include "StageProver.h"
 
+#include "dialects/Graph/Precision.h"
+
 #include "llvm/ADT/STLExtras.h"
 
 using namespace mlir;

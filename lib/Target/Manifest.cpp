@@ -3,6 +3,7 @@
 #include "galvatron/Target/StageBinaries.h"
 
 #include "dialects/Graph/GraphInputs.h"
+#include "dialects/Graph/Precision.h"
 #include "dialects/Plan/Plan.h"
 
 #include "runtime/api/MeshAxisWord.h"

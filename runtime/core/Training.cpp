@@ -508,6 +508,8 @@ Status Training::update(int64_t number, double rate, StepSums &total) {
   if (total.labels == 0)
     return Status::success();
   lossScale.advance(total.overflowed, done.lossScale);
+  if (total.overflowed)
+    total.squares = HUGE_VAL; // in rows, whatever of it was infinite or not a number
   if (total.overflowed || device.hooks->update)
     return Status::success();
   double scale = clipScale(std::sqrt(total.squares), options.clipGrad) / context.lossScale;
@@ -567,6 +569,8 @@ Status Training::step(int64_t number) {
   longestStep = number <= firstStep + 1 ? seconds : std::max(longestStep, seconds); // the first one also tunes
   if (world.rank() != 0)
     return Status::success();
+  if (sums.overflowed)
+    report.line(LossScale::describeOverflow(number, context.lossScale, done.lossScale));
   double tokens = (double)manifest.globalBatch * (double)manifest.sequence;
   status = report.step({number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes});
   if (!status.ok())

@@ -3,6 +3,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <sstream>
 #include <tuple>
 
 namespace galvatron {
@@ -64,6 +65,14 @@ void LossScale::advance(bool overflowed, std::optional<LossScaleState> &state) {
       state->scale = grown;
     state->steps = 0;
   }
+}
+
+std::string LossScale::describeOverflow(int64_t step, float at, const std::optional<LossScaleState> &state) {
+  std::ostringstream text;
+  text << "step " << step << ": gradients are not finite at the loss scale " << at << ", so there was no update";
+  if (scaleOf(state) != at)
+    text << "; the scale is now " << scaleOf(state);
+  return text.str();
 }
 
 } // namespace galvatron

@@ -40,6 +40,9 @@ public:
   /// The state after a step that had labels and was no NaN.
   void advance(bool overflowed, std::optional<LossScaleState> &state);
 
+  /// A line for people about a step that overflowed at scale `at`.
+  static std::string describeOverflow(int64_t step, float at, const std::optional<LossScaleState> &state);
+
 private:
   bool isDynamic = true;
   float fixed = 1;

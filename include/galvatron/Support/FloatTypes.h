@@ -3,6 +3,7 @@
 #define GALVATRON_SUPPORT_FLOATTYPES_H
 
 #include "dialects/Graph/GraphDialect.h"
+#include "dialects/Graph/Precision.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/IR/TypeUtilities.h"

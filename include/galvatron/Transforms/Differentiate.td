@@ -77,8 +77,7 @@ def AssignPrecisionPass : Pass<"galvatron-assign-precision", "mlir::ModuleOp"> {
     ops are widened, and what they yield is rounded again.
 
     **Before:** float tensors are f32; layers have no backward.
-    **After:** float tensors that cross layers are of the precision, which `graph.precision` on the module says; scalars
-    are f32.
+    **After:** float tensors that cross layers are of the precision, as `graph.precision` of the module says; scalars are f32.
     **Example:**
 
     ```mlir

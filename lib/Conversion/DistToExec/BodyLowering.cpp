@@ -2,6 +2,7 @@
 #include "BodyLowering.h"
 
 #include "dialects/Graph/GraphShapes.h"
+#include "dialects/Graph/Precision.h"
 
 #include "runtime/api/ElementType.h"
 #include "runtime/api/MeshAxisWord.h"

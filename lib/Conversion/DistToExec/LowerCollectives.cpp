@@ -2,6 +2,7 @@
 #include "BodyLowering.h"
 #include "ExchangedBooleans.h"
 
+#include "dialects/Graph/Precision.h"
 #include "runtime/api/ElementType.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"

@@ -8,6 +8,7 @@
 #include "LoopsBuilder.h"
 #include "dialects/Graph/GraphElementwise.h"
 #include "dialects/Graph/GraphShapes.h"
+#include "dialects/Graph/Precision.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"

@@ -9,6 +9,7 @@
 #include "dialects/Graph/GraphNorms.h"
 #include "dialects/Graph/GraphProducts.h"
 #include "dialects/Graph/GraphReductions.h"
+#include "dialects/Graph/Precision.h"
 
 #include "llvm/ADT/TypeSwitch.h"
 

@@ -5,6 +5,7 @@
 #include "galvatron/Transforms/Passes.h"
 
 #include "dialects/Graph/Graph.h"
+#include "dialects/Graph/Precision.h"
 #include "galvatron/Kernels/ElementwiseOps.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"

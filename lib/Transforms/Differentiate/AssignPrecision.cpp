@@ -11,6 +11,7 @@
 #include "dialects/Graph/GraphLoss.h"
 #include "dialects/Graph/GraphNorms.h"
 #include "dialects/Graph/GraphStructure.h"
+#include "dialects/Graph/Precision.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
