@@ -9,7 +9,7 @@ text       200 steps in bf16 on licence texts against PyTorch's bf16, from the s
 memory     what plan.json says of each rank, arena and reserve, against what the device had in use: never under, at most 1 %
            over
 faults     no GPU, a driver too old, fewer GPUs than ranks, less free memory than planned, an error of NCCL, a rank that is
-           killed: non-zero in time, with a message; then test/Runtime/cuda_test.py's stage binary, whose kernel fails
+           killed, and one that is asked to end: non-zero in time, with a message; then test/Runtime/cuda_test.py's stage binary, whose kernel fails
 
 Programs run side by side on as many GPUs as there are, each for at most --timeout seconds, and nothing is started after --deadline.
 Writes check.json. Exit code 1 if anything failed or could not be run.
@@ -23,6 +23,7 @@ import datetime
 import json
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -102,7 +103,7 @@ class Checker:
 
     def command(self, program: dict, *options) -> list:
         model = self.index["models"][program["model"]]
-        data = ["--data", self.folder / "data" / model["data"], "--data-dtype", model["data_type"], *model["running"]]
+        data = programs.data_options(model, self.folder / "data")
         share = ["--share-gpus"] if self.shares and program["ranks"] > 1 else []
         return ["sh", self.folder / program["folder"] / "launch", *data, *share, *options]
 
@@ -285,11 +286,27 @@ class Checker:
         passed = result.code not in (0, None) and re.search(says, result.output, re.IGNORECASE) is not None
         self.tell("faults", name, passed, detail=told, seconds=result.seconds)
 
+    def is_asked_to_end(self, program: dict) -> None:
+        """SIGTERM to one rank: code 75 and a checkpoint, from which one step more can be trained."""
+        name, save = f"asked-{program['plan']}", self.work / f"asked-{program['plan']}"
+        endless = self.command(program, "--steps", 10**8, "--lr", "1e-5", "--save", save)
+        asked_at = 15 if self.on_gpu else 3
+        asked = {"signal_at": asked_at, "number": signal.SIGTERM}
+        result = self.runner.run(f"faults-{name}", endless, program["ranks"], asked_at + END_SECONDS, self.env, **asked)
+        if result.code != 75:
+            self.tell("faults", name, False, detail=result.why, seconds=result.seconds)
+            return
+        step = json.loads((save / "training.json").read_text())["step"]
+        more = self.command(program, "--steps", step + 1, "--lr", "1e-5", "--load", save)
+        again = self.runner.run(f"faults-{name}-again", more, program["ranks"], self.arguments.timeout, self.env)
+        after = result.seconds - asked_at
+        self.tell("faults", name, again.passed, after, END_SECONDS, f"saved step {step}; again: code {again.code}", after)
+
     def a_rank_dies(self, program: dict) -> None:
         command = self.command(program, "--steps", 10**8, "--lr", "1e-5", "--quiet")
         killed_at = 15 if self.on_gpu else 3
         limit, name = killed_at + END_SECONDS, f"killed-{program['plan']}"
-        result = self.runner.run(f"faults-{name}", command, program["ranks"], limit, self.env, kill_at=killed_at)
+        result = self.runner.run(f"faults-{name}", command, program["ranks"], limit, self.env, signal_at=killed_at)
         after = result.seconds - killed_at
         passed = result.code not in (0, None) and after > 0
         self.tell("faults", name, passed, after, END_SECONDS, result.why, result.seconds)
@@ -349,7 +366,8 @@ class Checker:
             if two:
                 tasks += [(2, 4, task) for task in self.faults_of_two(two)]
             tasks.append((min(2, self.gpus), 4, self.stage_by_hand))
-        tasks += [(2, 4, lambda p=program: self.a_rank_dies(p)) for program in by_plan.values() if program]
+        for judge in (self.a_rank_dies, self.is_asked_to_end):
+            tasks += [(2, 4, lambda p=program, j=judge: j(p)) for program in by_plan.values() if program]
         return tasks
 
     def faults_of_one(self, one: dict) -> list:

@@ -114,7 +114,7 @@ class Preparation:
             program, rounding = self.imported(case)
             self.builder.compiled(program, 1, "cpu", "fp32", reference)
             model = self.models[case.name]
-            options = ["--data", self.output / "data" / model["data"], "--data-dtype", model["data_type"]]
+            options = programs.data_options(model, self.output / "data")
             options += ["--weights", self.weights(case.name)]
             judged = {"judged_steps": case.judged_steps, "rounding": rounding}
             self.tools.record(self.builder, case.name, reference, *options, **judged)

@@ -8,6 +8,7 @@
     programs/MODEL-PRECISION-PLAN/, race/ROW-PRECISION-PLAN/    stage binaries, plan.json, launch
     faults/                   a stage binary written by hand and its tests, and a driver that is too old
     data/text.u8, text.u16    licence texts of this system, as bytes and as hashed pairs of bytes
+    data/chat.*, chat_labels.*    their lines as indexed data, and labels of them
     references/MODEL.npz      losses, and sketches of the gradients, of the CPU program in fp32
 
 No weights: every program draws its own, by counter. --target cpu --size tiny makes programs that run here, to try the scripts.
@@ -27,6 +28,7 @@ import time
 from pathlib import Path
 
 import numpy
+from galvatron.data import indexed
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -65,6 +67,17 @@ def write_data(folder: Path) -> None:
     (folder / "text.u8").write_bytes(text.tobytes())
     pairs = (text[:-1].astype(numpy.uint32) * 257 + text[1:]) % 1003
     (folder / "text.u16").write_bytes(pairs.astype("<u2").tobytes())
+    write_chat(folder / "chat", text)
+
+
+def write_chat(prefix: Path, text: numpy.ndarray) -> None:
+    """Each line is a sequence, of which the second half has labels."""
+    with indexed.writing(prefix, {"": "u8", "_labels": "i32"}) as writers:
+        for line in text.tobytes().splitlines():
+            tokens = numpy.frombuffer(line[:120], numpy.uint8).astype(numpy.int64)
+            if len(tokens) > 1:
+                writers[""].add(tokens)
+                writers["_labels"].add(numpy.where(numpy.arange(len(tokens)) < len(tokens) // 2, -100, tokens))
 
 
 class Builder:
@@ -164,8 +177,7 @@ def record_reference(builder: Builder, model: programs.Model, program: Path) -> 
     """Compiles and runs the CPU program in fp32 and keeps losses and sketches."""
     output = builder.work / f"reference-{model.name}"
     builder.compiled(program, programs.PLANS["one"].plan(programs.units(model.config), model.batch), "cpu", "fp32", output)
-    data = ("--data", builder.output / "data" / model.data, "--data-dtype", model.data_type)
-    record(builder, model.name, output, *data, *model.running)
+    record(builder, model.name, output, *programs.data_options(dataclasses.asdict(model), builder.output / "data"))
 
 
 def record(

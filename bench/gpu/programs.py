@@ -134,6 +134,10 @@ PLANS = {
     "halves2": Layout(2, tp=2, halves=({"tp": 2, "sequence_parallel": True}, {"ulysses": 2})),
     "values2": Layout(2, tp=2, micro_batches=2, recompute_values=True),
     "pad2": Layout(2, tp=2, pad=True),
+    "padsp2": Layout(2, tp=2, sequence_parallel=True, pad=True),
+    "padulysses2": Layout(2, ulysses=2, pad=True),
+    "padcp2": Layout(2, cp=2, cp_kind="gathered", cp_zigzag=True, pad=True),
+    "padring2": Layout(2, cp=2, cp_kind="ring", cp_zigzag=True, pad=True),
     "dp2-tp2": Layout(4, tp=2),
     "tp4": Layout(4, tp=4),
     "tp2-pp2": Layout(4, tp=2, cut=3, micro_batches=4),
@@ -145,8 +149,9 @@ PLANS = {
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """One that correctness is judged on. `data` is a file of prepare.py; `plans` of PLANS, the first on one device.
-    `importing`, `running`: options of galvatron-import and of the programs."""
+    """One that correctness is judged on. `data` is a file of prepare.py, or without a `data_type` the prefix of indexed
+    data; `plans` of PLANS, the first on one device. `importing`, `running`: options of galvatron-import and of the programs, in
+    which {data} stands for the folder of the data."""
 
     name: str
     config: dict
@@ -154,7 +159,7 @@ class Model:
     seq: int
     data: str
     data_type: str
-    plans: tuple[str, ...] = tuple(plan for plan in PLANS if plan != "pad2")
+    plans: tuple[str, ...] = tuple(plan for plan in PLANS if not plan.startswith("pad"))
     importing: tuple[str, ...] = ()
     running: tuple[str, ...] = ()
 
@@ -168,9 +173,13 @@ def models(size: str) -> list[Model]:
     """`full`: heads of 64 and 128, as attention libraries want them; `tiny`: for a machine without a GPU."""
     odd = ("one", "dp2", "zero3", "pad2")
     windows = ("one", "dp2", "sp2", "ulysses2", "cp2", "zigzag2", "ring2", "zero3", "sequence", "halves2", "values2", "pp2-1f1b")
-    rows = ("one", "dp2", "sp2", "ulysses2", "cp2", "zigzag2", "zero3", "pp2-1f1b")
+    rows = ("one", "dp2", "sp2", "ulysses2", "cp2", "zigzag2", "ring2", "zero3", "pp2-1f1b")
+    padded = ("one", "padsp2", "padulysses2", "padcp2", "padring2")
+    given = ("one", "dp2", "sp2", "ring2", "pp2-1f1b")
     # A document is a line.
     lines = {"importing": ("--documents",), "running": ("--reset-at-documents", "--eod", "10")}
+    # Of every line the second half is to be predicted.
+    chat = {"importing": ("--documents",), "running": ("--samples", "packed", "--labels", "{data}/chat_labels")}
     if size == "tiny":
         return [
             Model("gpt2", gpt2(64, 4, 4, 32, 256), 8, 32, "text.u8", "u8"),
@@ -178,6 +187,8 @@ def models(size: str) -> list[Model]:
             Model("gpt2-odd", gpt2(64, 4, 4, 32, 1003), 8, 32, "text.u16", "u16", odd),
             Model("mistral", mistral(64, 96, 4, 8, 4, 32, 256, 8), 8, 32, "text.u8", "u8", windows),
             Model("llama-lines", llama(64, 96, 4, 8, 4, 32, 256, head_dim=16), 8, 32, "text.u8", "u8", rows, **lines),
+            Model("llama-odd", llama(64, 96, 4, 8, 4, 32, 256, head_dim=16), 8, 31, "text.u8", "u8", padded),
+            Model("llama-chat", llama(64, 96, 4, 8, 4, 128, 256, head_dim=16), 8, 128, "chat", "", given, **chat),
         ]
     return [
         Model("gpt2", gpt2(512, 4, 8, 256, 256), 8, 256, "text.u8", "u8"),
@@ -185,6 +196,8 @@ def models(size: str) -> list[Model]:
         Model("gpt2-odd", gpt2(512, 4, 8, 256, 1003), 8, 256, "text.u16", "u16", odd),
         Model("mistral", mistral(512, 1408, 4, 8, 2, 256, 256, 96), 8, 256, "text.u8", "u8", windows),
         Model("llama-lines", llama(512, 1408, 4, 8, 4, 256, 256), 8, 256, "text.u8", "u8", rows, **lines),
+        Model("llama-odd", llama(512, 1408, 4, 8, 4, 256, 256), 8, 255, "text.u8", "u8", padded),
+        Model("llama-chat", llama(512, 1408, 4, 8, 4, 256, 256), 8, 256, "chat", "", given, **chat),
     ]
 
 
@@ -338,6 +351,12 @@ def rows(size: str) -> list[Row]:
         plans = {name: dataclasses.replace(layout, cut=layout.cut and 3) for name, layout in row.plans.items()}
         small.append(dataclasses.replace(row, config=config, seq=64, plans=plans))
     return small
+
+
+def data_options(model: dict, folder: Path) -> list[str]:
+    """What programs of a model of the index are fed with, from the folder of the data."""
+    kind = ["--data-dtype", model["data_type"]] if model["data_type"] else []
+    return ["--data", str(folder / model["data"]), *kind, *(word.format(data=folder) for word in model["running"])]
 
 
 def read_index(folder: Path) -> dict:

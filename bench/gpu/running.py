@@ -164,10 +164,10 @@ def _processes_marked(mark: str) -> list[int]:
     return found
 
 
-def _kill_a_rank(mark: str) -> None:
-    for number in _processes_marked(mark):
-        if Path(f"/proc/{number}/comm").read_text().startswith("stage"):
-            os.kill(number, signal.SIGKILL)
+def _signal_a_rank(mark: str, number: int) -> None:
+    for process in _processes_marked(mark):
+        if Path(f"/proc/{process}/comm").read_text().startswith("stage"):
+            os.kill(process, number)
             return
 
 
@@ -209,19 +209,20 @@ class Runner:
         ranks: int,
         timeout: float,
         env: dict[str, str],
-        kill_at: float = 0,
+        signal_at: float = 0,
+        number: int = signal.SIGKILL,
         see: int = -1,
         alone: bool = False,
     ) -> Result:
-        """Waits for `ranks` devices, then runs; output goes to a file as it comes. `kill_at`: kills one rank after so many
-        seconds; `see`: shows the program only so many of its devices; `alone`: shares them with no other program."""
+        """Waits for `ranks` devices, then runs; output goes to a file as it comes. `signal_at`: sends one rank signal
+        `number` after so many seconds; `see`: shows the program only so many of its devices; `alone`: shares them with no other program."""
         places = self.at_once if alone else 1
         with self.changed:
             self.changed.wait_for(lambda: len(self._with_room(places)) >= ranks)
             held = sorted(self._with_room(places)[:ranks])
             self._take(held, places)
         try:
-            return self._run(name, [str(word) for word in command], held, timeout, env, kill_at, see)
+            return self._run(name, [str(word) for word in command], held, timeout, env, signal_at, number, see)
         finally:
             with self.changed:
                 self._take(held, -places)
@@ -235,7 +236,7 @@ class Runner:
         for device in held:
             self.free[device] -= places
 
-    def _run(self, name, command, held: list[int], timeout: float, env, kill_at: float, see: int) -> Result:
+    def _run(self, name, command, held: list[int], timeout: float, env, signal_at: float, number: int, see: int) -> Result:
         mark = f"{os.getpid()}-{name}"
         env = env | {MARK: mark}
         count = self.devices.count
@@ -261,9 +262,9 @@ class Runner:
                     if seen and turn % 10 == 0:
                         states.append(self.devices.state(seen[0]))
                     turn += 1
-                    if kill_at and time.monotonic() - start > kill_at:
-                        kill_at = 0
-                        _kill_a_rank(mark)
+                    if signal_at and time.monotonic() - start > signal_at:
+                        signal_at = 0
+                        _signal_a_rank(mark, number)
                     time.sleep(POLL_SECONDS)
             finally:
                 code = process.poll()

@@ -158,178 +158,33 @@ Status Training::prepareData() {
                          ", so nothing is left to train to ", "step ", options.steps,
                          "; --steps counts from the model's first step: pass --steps ", done.step + options.steps,
                          " for ", options.steps, " more");
-  std::shared_ptr<const Samples> samples;
-  std::optional<TokenFile> file;
-  DataOrder order;
-  if (Status status = openData(order, samples, file); !status.ok())
-    return status;
-  if (Status status = checkDocuments(order); !status.ok())
-    return status;
-  if (Status status = resumeData(order); !status.ok())
+  DataSource source(manifest, options, context.seed);
+  Status status = source.open(options.data, kTrainingShare,
+                              options.trainSamples ? options.trainSamples : lastStep * manifest.globalBatch);
+  if (!source.getWarning().empty())
+    warnings.push_back(source.getWarning());
+  if (status.ok())
+    status = resumeData(source);
+  if (!status.ok())
     return status;
   resumeSettings();
-  if (!samples)
-    samples = std::make_shared<Windows>(manifest, std::move(file), order);
-  RowRules rules{options.eod, order.resets, order.samples == "packed", manifest.ignoredLabel.has_value(),
-                 manifest.ignoredLabel.value_or(kIgnoredLabel)};
   int64_t count = (lastStep - firstStep + 1) * manifest.globalBatch;
-  batches.emplace(manifest, samples, rules, done.samples + count);
+  auto samples = source.samples();
+  batches.emplace(manifest, samples, source.rules(), done.samples + count);
   return samples->check(done.samples, count, world.rank(), world.size());
 }
 
-/// What --reset-at-documents and --eod need of the data and of the program.
-Status Training::checkDocuments(const DataOrder &order) const {
-  if (order.resets && !manifest.isPacked)
-    return Status::error(options.resetAtDocuments ? "--reset-at-documents" : "--samples packed",
-                         " needs a program with the inputs positions and documents; import it "
-                         "again with --documents, or of a module with position_ids as third input without");
-  if (order.resets && options.eod < 0 && order.datasets.empty())
-    return Status::error("--reset-at-documents needs to know where documents end, which only indexed data say "
-                         "themselves; give --eod ID");
-  if (options.eod >= manifest.vocabulary)
-    return Status::error("--eod ", options.eod, " is no token of the vocabulary of ", manifest.vocabulary,
-                         ", so no document would end; give the token that ends one");
-  if (options.eod >= 0 && !manifest.isPacked && !manifest.ignoredLabel)
-    return Status::error("--eod leaves positions without a label, but this program takes it that all have one; import "
-                         "it again with --labels next or --documents");
-  return Status::success();
-}
-
-/// Of --data: whether it names indexed data.
-static bool isIndexed(const std::vector<std::string> &words) {
-  std::error_code ignored;
-  return words.size() > 1 ||
-         (words.size() == 1 && !fs::is_regular_file(words[0], ignored) && IndexedDataset::exists(words[0]));
-}
-
-/// Options of some ways to take samples, given to another.
-static Status checkSampleOptions(const Options &options, const std::string &samples) {
-  struct Own {
-    const char *flag;
-    bool isGiven;
-    std::vector<std::string> modes;
-  };
-  for (const Own &own : {Own{"--shuffle", options.shuffle, {"windows", "row"}},
-                         {"--data-dtype", !options.dataDtype.empty(), {"windows"}},
-                         {"--data-seed", options.dataSeed.has_value(), {"gpt", "row"}},
-                         {"--split", !options.split.empty(), {"gpt"}},
-                         {"--train-samples", options.trainSamples > 0, {"gpt"}},
-                         {"--labels", !options.labels.empty(), {"row", "packed"}},
-                         {"--pad-token", options.padToken >= 0, {"row", "packed"}}})
-    if (own.isGiven && std::find(own.modes.begin(), own.modes.end(), samples) == own.modes.end())
-      return Status::error(own.flag, " is for --samples ", own.modes.front(),
-                           own.modes.size() > 1 ? " and " + own.modes.back() : "", ", but these samples are ", samples,
-                           "; leave it out");
-  return Status::success();
-}
-
-Status Training::openData(DataOrder &order, std::shared_ptr<const Samples> &indexed, std::optional<TokenFile> &file) {
-  order.sequence = manifest.sequence;
-  order.shuffle = options.shuffle;
-  order.seed = context.seed;
-  order.eod = options.eod;
-  order.resets = options.resetAtDocuments || options.samples == "packed";
-  bool areIndexed = isIndexed(options.data);
-  order.samples = !options.samples.empty() ? options.samples : areIndexed ? "gpt" : "windows";
-  if (order.isWindows() && areIndexed)
-    return Status::error("--samples windows reads one file, but --data names indexed data; leave --samples out, or "
-                         "name one PREFIX.bin with its --data-dtype");
-  if (!order.isWindows() && !areIndexed)
-    return Status::error("--samples ", order.samples, " reads indexed data, but --data names ",
-                         options.data.empty() ? "none" : options.data[0],
-                         "; name the PREFIX of a PREFIX.bin and PREFIX.idx, which python -m galvatron.data writes");
-  if (Status status = checkSampleOptions(options, order.samples); !status.ok())
-    return status;
-  if (areIndexed)
-    return openIndexed(order, indexed);
-  return openFile(order, file);
-}
-
-Status Training::openFile(DataOrder &order, std::optional<TokenFile> &file) {
-  dataText = "random tokens";
-  if (options.data.empty())
-    return Status::success();
-  std::string warning, name = options.data[0];
-  Status status = TokenFile::open(name, options.dataDtype, manifest.vocabulary, file.emplace(), warning);
-  if (!warning.empty())
-    warnings.push_back(warning);
-  if (!status.ok())
-    return status;
-  order.file = fs::path(name).filename();
-  order.bytes = file->numBytes();
-  order.tokens = file->numTokens();
-  dataText = name + ", " + std::to_string(order.tokens) + " tokens of type " + file->type() +
-             (options.shuffle ? ", shuffled" : "");
-  return Status::success();
-}
-
-Status Training::openIndexed(DataOrder &order, std::shared_ptr<const Samples> &samples) {
-  if (!manifest.ignoredLabel)
-    return Status::error("--samples ", order.samples,
-                         " gives each position its label, but this program shifts labels itself or does not shift "
-                         "them, so it cannot take them; import it again with --labels next, or, where its loss shifts "
-                         "labels in a way of its own, name one PREFIX.bin as a file");
-  DataWords words;
-  if (Status status = DataWords::parse(options.data, words); !status.ok())
-    return status;
-  if (order.samples == "gpt") {
-    auto gpt = std::make_shared<GptSamples>();
-    samples = gpt;
-    return openGpt(order, words, *gpt);
+Status Training::resumeData(DataSource &source) {
+  if (done.data) {
+    if (Status status = source.resume(loaded.folder, *done.data, done.samples); !status.ok())
+      return status;
+  } else if (!loaded.folder.empty()) {
+    warnings.push_back(loaded.folder +
+                       " does not say in which order, in sequences of what length and on what data it was "
+                       "trained; none of them was checked, and the place is taken for the same window");
   }
-  auto rows = std::make_shared<RowSamples>();
-  samples = rows;
-  return openRows(order, words, *rows);
-}
-
-Status Training::openRows(DataOrder &order, const DataWords &words, RowSamples &samples) {
-  if (!words.weights.empty())
-    return Status::error("--samples ", order.samples,
-                         " takes the sequences of --data in order, which weights do not "
-                         "change; name the prefixes alone");
-  if (options.padToken >= manifest.vocabulary)
-    return Status::error("--pad-token ", options.padToken, " is no token of the vocabulary of ", manifest.vocabulary,
-                         "; give one that is, it has no label anyway");
-  RowSamples::Request request;
-  request.data = words.prefixes;
-  request.labels = options.labels;
-  request.arePacked = order.samples == "packed";
-  request.shuffle = options.shuffle;
-  request.seed = order.seed = options.dataSeed ? uint64_t(*options.dataSeed) : context.seed;
-  request.sequence = manifest.sequence;
-  request.vocabulary = manifest.vocabulary;
-  request.batch = manifest.globalBatch;
-  request.padToken = std::max<int64_t>(options.padToken, 0);
-  if (Status status = RowSamples::open(request, samples); !status.ok())
-    return status;
-  for (const IndexedDataset &dataset : samples.getDatasets())
-    order.datasets.push_back({fs::path(dataset.getPrefix()).filename(), dataset.numBytes(), dataset.numSequences(),
-                              dataset.numTokens(0, dataset.numSequences())});
-  dataText = samples.describe();
-  return Status::success();
-}
-
-Status Training::openGpt(DataOrder &order, const DataWords &words, GptSamples &samples) {
-  uint64_t seed = options.dataSeed ? uint64_t(*options.dataSeed) : context.seed;
-  if (seed >= uint64_t(1) << 32)
-    return Status::error("--seed ", seed, " cannot order samples, whose seeds are below 2^32; pass --data-seed");
-  GptSamples::Request request;
-  request.data = words;
-  if (!options.split.empty())
-    request.split = options.shares;
-  request.samples = options.trainSamples ? options.trainSamples : lastStep * manifest.globalBatch;
-  request.sequence = manifest.sequence;
-  request.vocabulary = manifest.vocabulary;
-  request.batch = manifest.globalBatch;
-  request.seed = order.seed = seed;
-  if (Status status = GptSamples::open(request, samples); !status.ok())
-    return status;
-  order.split = options.split;
-  for (const GptSamples::Dataset &dataset : samples.getDatasets())
-    order.datasets.push_back({fs::path(dataset.data.getPrefix()).filename(), dataset.data.numBytes(),
-                              dataset.last - dataset.first, dataset.order.numTokens(), dataset.weight,
-                              dataset.order.numEpochs(), dataset.order.isLastApart()});
-  dataText = samples.describe();
+  done.data = source.getOrder();
+  dataText = loaded.folder.empty() ? source.describe() : source.describe(done.samples);
   return Status::success();
 }
 
@@ -344,22 +199,6 @@ void Training::resumeSettings() {
     return;
   if (std::string text = describeOtherSettings(loaded.folder, saved, done); !text.empty())
     warnings.push_back(text);
-}
-
-Status Training::resumeData(DataOrder &order) {
-  if (done.data) {
-    if (Status status = checkSameData(loaded.folder, *done.data, order, options.overrides); !status.ok())
-      return status;
-    done.samples = goOn(*done.data, done.samples, order);
-  } else if (!loaded.folder.empty()) {
-    warnings.push_back(loaded.folder +
-                       " does not say in which order, in sequences of what length and on what data it was "
-                       "trained; none of them was checked, and the place is taken for the same window");
-  }
-  if (int64_t size = order.numWindows(); !loaded.folder.empty() && size > 0 && !order.shuffle && order.isWindows())
-    dataText += ", from token " + std::to_string(order.origin + done.samples % size * order.sequence) + " on";
-  done.data = order;
-  return Status::success();
 }
 
 void Training::introduce() {

@@ -8,9 +8,7 @@
 #include "runtime/core/Report.h"
 #include "runtime/core/Timetable.h"
 #include "runtime/data/Batches.h"
-#include "runtime/data/GptSamples.h"
-#include "runtime/data/RowSamples.h"
-#include "runtime/data/Windows.h"
+#include "runtime/data/DataSource.h"
 #include "runtime/optim/LossScale.h"
 
 #include <chrono>
@@ -43,15 +41,8 @@ private:
   void warnOfUnknownWeights(const std::string &path);
   Status openCarried(const std::string &start);
   Status prepareData();
-  Status checkDocuments(const DataOrder &order) const;
-  /// What the samples are, and their order. Those of a file are known once the place of a checkpoint is.
-  Status openData(DataOrder &order, std::shared_ptr<const Samples> &indexed, std::optional<TokenFile> &file);
-  Status openFile(DataOrder &order, std::optional<TokenFile> &file);
-  Status openIndexed(DataOrder &order, std::shared_ptr<const Samples> &samples);
-  Status openGpt(DataOrder &order, const DataWords &words, GptSamples &samples);
-  Status openRows(DataOrder &order, const DataWords &words, RowSamples &samples);
   /// Whether a checkpoint was trained on this data; moves on to where it stopped.
-  Status resumeData(DataOrder &order);
+  Status resumeData(DataSource &source);
   /// Notes how this run updates parameters; warns where a checkpoint's did otherwise.
   void resumeSettings();
   Status prepareFiles();

@@ -1,0 +1,188 @@
+//===- DataSource.cpp - the samples that options name -------------------------------------------===//
+#include "runtime/data/DataSource.h"
+#include "runtime/data/Windows.h"
+
+#include <algorithm>
+#include <filesystem>
+
+namespace fs = std::filesystem;
+
+namespace galvatron {
+namespace {
+
+/// Of the words of --data: whether they name indexed data.
+bool isIndexed(const std::vector<std::string> &words) {
+  std::error_code ignored;
+  return words.size() > 1 ||
+         (words.size() == 1 && !fs::is_regular_file(words[0], ignored) && IndexedDataset::exists(words[0]));
+}
+
+/// Options of some ways to take samples, given to another.
+Status checkSampleOptions(const Options &options, const std::string &samples) {
+  struct Own {
+    const char *flag;
+    bool isGiven;
+    std::vector<std::string> modes;
+  };
+  for (const Own &own : {Own{"--shuffle", options.shuffle, {"windows", "row"}},
+                         {"--data-dtype", !options.dataDtype.empty(), {"windows"}},
+                         {"--data-seed", options.dataSeed.has_value(), {"gpt", "row"}},
+                         {"--split", !options.split.empty(), {"gpt"}},
+                         {"--train-samples", options.trainSamples > 0, {"gpt"}},
+                         {"--labels", !options.labels.empty(), {"row", "packed"}},
+                         {"--pad-token", options.padToken >= 0, {"row", "packed"}}})
+    if (own.isGiven && std::find(own.modes.begin(), own.modes.end(), samples) == own.modes.end())
+      return Status::error(own.flag, " is for --samples ", own.modes.front(),
+                           own.modes.size() > 1 ? " and " + own.modes.back() : "", ", but these samples are ", samples,
+                           "; leave it out");
+  return Status::success();
+}
+
+} // namespace
+
+Status DataSource::open(const std::vector<std::string> &words, int64_t share, int64_t count) {
+  order.sequence = manifest.sequence;
+  order.shuffle = options.shuffle;
+  order.seed = seed;
+  order.eod = options.eod;
+  order.resets = options.resetAtDocuments || options.samples == "packed";
+  bool areIndexed = isIndexed(words);
+  order.samples = !options.samples.empty() ? options.samples : areIndexed ? "gpt" : "windows";
+  if (order.isWindows() && areIndexed)
+    return Status::error("--samples windows reads one file, but --data names indexed data; leave --samples out, or "
+                         "name one PREFIX.bin with its --data-dtype");
+  if (!order.isWindows() && !areIndexed)
+    return Status::error("--samples ", order.samples, " reads indexed data, but --data names ",
+                         words.empty() ? "none" : words[0],
+                         "; name the PREFIX of a PREFIX.bin and PREFIX.idx, which python -m galvatron.data writes");
+  if (Status status = checkSampleOptions(options, order.samples); !status.ok())
+    return status;
+  text = "random tokens";
+  Status status = areIndexed      ? openIndexed(words, share, count)
+                  : words.empty() ? Status::success()
+                                  : openFile(words[0]);
+  return status.ok() ? checkDocuments() : status;
+}
+
+Status DataSource::openFile(const std::string &name) {
+  Status status = TokenFile::open(name, options.dataDtype, manifest.vocabulary, file.emplace(), warning);
+  if (!status.ok())
+    return status;
+  order.file = fs::path(name).filename();
+  order.bytes = file->numBytes();
+  order.tokens = file->numTokens();
+  text = name + ", " + std::to_string(order.tokens) + " tokens of type " + file->type() +
+         (options.shuffle ? ", shuffled" : "");
+  return Status::success();
+}
+
+Status DataSource::openIndexed(const std::vector<std::string> &names, int64_t share, int64_t count) {
+  if (!manifest.ignoredLabel)
+    return Status::error("--samples ", order.samples,
+                         " gives each position its label, but this program shifts labels itself or does not shift "
+                         "them, so it cannot take them; import it again with --labels next, or, where its loss shifts "
+                         "labels in a way of its own, name one PREFIX.bin as a file");
+  DataWords words;
+  if (Status status = DataWords::parse(names, words); !status.ok())
+    return status;
+  return order.samples == "gpt" ? openGpt(words, share, count) : openRows(words);
+}
+
+Status DataSource::openRows(const DataWords &words) {
+  if (!words.weights.empty())
+    return Status::error("--samples ", order.samples,
+                         " takes the sequences of --data in order, which weights do not "
+                         "change; name the prefixes alone");
+  if (options.padToken >= manifest.vocabulary)
+    return Status::error("--pad-token ", options.padToken, " is no token of the vocabulary of ", manifest.vocabulary,
+                         "; give one that is, it has no label anyway");
+  RowSamples::Request request;
+  request.data = words.prefixes;
+  request.labels = options.labels;
+  request.arePacked = order.samples == "packed";
+  request.shuffle = options.shuffle;
+  request.seed = order.seed = options.dataSeed ? uint64_t(*options.dataSeed) : seed;
+  request.sequence = manifest.sequence;
+  request.vocabulary = manifest.vocabulary;
+  request.batch = manifest.globalBatch;
+  request.padToken = std::max<int64_t>(options.padToken, 0);
+  auto rows = std::make_shared<RowSamples>();
+  indexed = rows;
+  if (Status status = RowSamples::open(request, *rows); !status.ok())
+    return status;
+  for (const IndexedDataset &dataset : rows->getDatasets())
+    order.datasets.push_back({fs::path(dataset.getPrefix()).filename(), dataset.numBytes(), dataset.numSequences(),
+                              dataset.numTokens(0, dataset.numSequences())});
+  text = rows->describe();
+  return Status::success();
+}
+
+Status DataSource::openGpt(const DataWords &words, int64_t share, int64_t count) {
+  order.seed = options.dataSeed ? uint64_t(*options.dataSeed) : seed;
+  if (order.seed >= uint64_t(1) << 32)
+    return Status::error("--seed ", order.seed, " cannot order samples, whose seeds are below 2^32; pass --data-seed");
+  GptSamples::Request request;
+  request.data = words;
+  if (!options.split.empty())
+    request.split = options.shares;
+  request.share = share;
+  request.samples = count;
+  request.sequence = manifest.sequence;
+  request.vocabulary = manifest.vocabulary;
+  request.batch = manifest.globalBatch;
+  request.seed = order.seed;
+  auto gpt = std::make_shared<GptSamples>();
+  indexed = gpt;
+  if (Status status = GptSamples::open(request, *gpt); !status.ok())
+    return status;
+  order.split = options.split;
+  for (const GptSamples::Dataset &dataset : gpt->getDatasets())
+    order.datasets.push_back({fs::path(dataset.data.getPrefix()).filename(), dataset.data.numBytes(),
+                              dataset.last - dataset.first, dataset.order.numTokens(), dataset.weight,
+                              dataset.order.numEpochs(), dataset.order.isLastApart()});
+  text = gpt->describe();
+  return Status::success();
+}
+
+/// What --reset-at-documents and --eod need of the data and of the program.
+Status DataSource::checkDocuments() const {
+  if (order.resets && !manifest.isPacked)
+    return Status::error(options.resetAtDocuments ? "--reset-at-documents" : "--samples packed",
+                         " needs a program with the inputs positions and documents; import it "
+                         "again with --documents, or of a module with position_ids as third input without");
+  if (order.resets && options.eod < 0 && order.datasets.empty())
+    return Status::error("--reset-at-documents needs to know where documents end, which only indexed data say "
+                         "themselves; give --eod ID");
+  if (options.eod >= manifest.vocabulary)
+    return Status::error("--eod ", options.eod, " is no token of the vocabulary of ", manifest.vocabulary,
+                         ", so no document would end; give the token that ends one");
+  if (options.eod >= 0 && !manifest.isPacked && !manifest.ignoredLabel)
+    return Status::error("--eod leaves positions without a label, but this program takes it that all have one; import "
+                         "it again with --labels next or --documents");
+  return Status::success();
+}
+
+Status DataSource::resume(const std::string &checkpoint, const DataOrder &saved, int64_t &samples) {
+  Status status = checkSameData(checkpoint, saved, order, options.overrides);
+  if (status.ok())
+    samples = goOn(saved, samples, order);
+  return status;
+}
+
+std::shared_ptr<const Samples> DataSource::samples() {
+  return indexed ? indexed : std::make_shared<Windows>(manifest, std::move(file), order);
+}
+
+RowRules DataSource::rules() const {
+  return {order.eod, order.resets, order.samples == "packed", manifest.ignoredLabel.has_value(),
+          manifest.ignoredLabel.value_or(kIgnoredLabel)};
+}
+
+std::string DataSource::describe(std::optional<int64_t> next) const {
+  int64_t size = order.numWindows();
+  if (!next || size == 0 || order.shuffle || !order.isWindows())
+    return text;
+  return text + ", from token " + std::to_string(order.origin + *next % size * order.sequence) + " on";
+}
+
+} // namespace galvatron
