@@ -93,6 +93,8 @@ static StringRef kindOf(const Action &action) {
     return compute->kind == Compute::Kind::Forward    ? "forward"
            : compute->kind == Compute::Kind::Backward ? "backward"
                                                       : "total";
+  if (auto *start = std::get_if<StartBackward>(&action); start && start->isScaled)
+    return "loss_scale";
   return kKinds[action.index()];
 }
 

@@ -147,12 +147,15 @@ def test_options_without_use_are_refused(compiled, tokens):
 def test_the_evaluator_knows_f16(models, tmp_path):
     """The reference executor, on the timetables of a mixed plan and on the undivided program."""
     model = models("llama")
-    plan = tmp_path / "plan.json"
+    plan, losses = tmp_path / "plan.json", []
     plan.write_text(json.dumps(PLANS["dp2-tp2-pp2"].plan(model.units)))
-    evaluation = ("--evaluate", "--steps=2", model.program, "--precision=fp16")
-    whole = succeed("galvatron-opt", "--compile-to=differentiate", *evaluation)
-    staged = succeed("galvatron-opt", f"--plan={plan}", *evaluation)
-    assert whole.stdout and staged.stdout
+    for how in (("--compile-to=differentiate",), (f"--plan={plan}", "--compile-to=stage")):
+        program = tmp_path / f"{len(losses)}.mlir"
+        succeed("galvatron-opt", *how, "--precision=fp16", model.program, "-o", program)
+        rows = succeed("galvatron-opt", "--evaluate", program, "--steps", 2).stdout.split()[1:]
+        losses.append([float(row.split(",")[1]) for row in rows])
+    assert losses[0] == pytest.approx(losses[1], rel=2e-3)
+    assert losses[0] != losses[1]  # of other roundings
 
 
 @pytest.mark.wide

@@ -239,7 +239,7 @@ LogicalResult BodyLowering::checkCalls(Operation *op, Operation *last) {
       if (name != "copy" && name != "shard")
         for (Value buffer : call.getBuffers())
           if (Type type = getElementTypeOrSelf(buffer.getType());
-              type.isF64() || type.isF16() || type.isInteger(16) || type.isInteger(32))
+              type.isF64() || type.isInteger(16) || type.isInteger(32))
             return op->emitOpError("is of ") << type << ", which gvrt_" << name
                                              << " does not compute with; convert it to float32 or int64 in the model";
     }

@@ -58,6 +58,8 @@ protected:
     return "no failure";
   }
 
+  template <typename Half> void expectFullPrecision(int64_t type, float small);
+
   gvrt_context context;
 };
 
@@ -121,8 +123,8 @@ TEST_F(CollectivesTest, ACollectiveWithAHandleIsWaitedForOnce) {
 /// Each rank is its own neighbour here.
 TEST_F(CollectivesTest, AReceiveChecksWhatCame) {
   float x[2] = {1, 2}, y[2] = {};
-  std::string expected = "expects value 3 of 8 bytes from rank " + std::to_string(context.rank) +
-                         ", but got value 2 of 4 bytes";
+  std::string expected =
+      "expects value 3 of 8 bytes from rank " + std::to_string(context.rank) + ", but got value 2 of 4 bytes";
   for (int64_t handle : {-1, 1}) {
     call(gvrt_send, x, nullptr, {/*stage=*/0, /*value=*/2, /*bytes=*/4, /*handle=*/0});
     std::string text = failure(gvrt_receive, y, nullptr, {0, 3, 8, handle});

@@ -1,5 +1,5 @@
-// The update of all parameters at once against torch.optim's formulas in f64: odd sizes, copies, weight decay, loss scale,
-// clipping over ranks, sums that are not finite; and its speed against a copy's.
+// The update of all parameters at once against torch.optim's formulas in f64: odd sizes, copies, weight decay, loss
+// scale, clipping over ranks, sums that are not finite; and its speed against a copy's.
 #include "CudaFixture.h"
 #include "runtime/kernels/HalfTypes.h"
 

@@ -33,9 +33,8 @@ TEST_F(LossScaleTest, MovesAsGradScaler) {
   ASSERT_EQ(open().message, "");
   // Scale and steps after each, as torch.amp.GradScaler(init_scale=1024, growth_interval=3) has them.
   std::pair<bool, std::pair<float, int64_t>> steps[] = {
-      {true, {512, 0}},  {true, {256, 0}},  {false, {256, 1}}, {false, {256, 2}}, {true, {128, 0}},
-      {false, {128, 1}}, {false, {128, 2}}, {false, {256, 0}}, {false, {256, 1}}, {false, {256, 2}},
-      {false, {512, 0}}, {true, {256, 0}}};
+      {true, {512, 0}},  {true, {256, 0}},  {false, {256, 1}}, {false, {256, 2}}, {true, {128, 0}},  {false, {128, 1}},
+      {false, {128, 2}}, {false, {256, 0}}, {false, {256, 1}}, {false, {256, 2}}, {false, {512, 0}}, {true, {256, 0}}};
   for (auto [overflowed, expected] : steps) {
     scale.advance(overflowed, state);
     EXPECT_EQ(std::pair(state->scale, state->steps), expected);
@@ -71,8 +70,9 @@ TEST_F(LossScaleTest, ALossThatIsNotFiniteIsNoOverflow) {
   EXPECT_TRUE(scale.isOverflow(sums(1, NAN), state));
   EXPECT_FALSE(scale.isOverflow(sums(NAN, NAN), state));
   EXPECT_FALSE(scale.isOverflow(sums(INFINITY, 1), state));
-  EXPECT_EQ(LossScale::describeOverflow(3, 131072, state),
-            "step 3: gradients are not finite at the loss scale 131072, so there was no update; the scale is now 65536");
+  EXPECT_EQ(
+      LossScale::describeOverflow(3, 131072, state),
+      "step 3: gradients are not finite at the loss scale 131072, so there was no update; the scale is now 65536");
   state->scale = LossScale::kLeast;
   EXPECT_TRUE(scale.isOverflow(sums(1, NAN), state));
   scale.advance(true, state);
@@ -82,8 +82,9 @@ TEST_F(LossScaleTest, ALossThatIsNotFiniteIsNoOverflow) {
 TEST_F(LossScaleTest, OptionsWithoutUseAreRefused) {
   options.lossScaleWindow = 4;
   manifest.precision = "bf16";
-  EXPECT_EQ(open().message, "--loss-scale-window is for programs of fp16, whose small gradients would be lost, but this "
-                            "one is of bf16; leave it out, or compile with --precision=fp16");
+  EXPECT_EQ(open().message,
+            "--loss-scale-window is for programs of fp16, whose small gradients would be lost, but this "
+            "one is of bf16; leave it out, or compile with --precision=fp16");
   options = {};
   state = {1024, 0};
   EXPECT_EQ(open().message, "");

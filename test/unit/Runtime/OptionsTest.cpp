@@ -67,7 +67,8 @@ TEST(Options, SharesAreUpToThreeNumbers) {
 
 TEST(Options, LossScalesArePositive) {
   Options options;
-  ASSERT_TRUE(parse({"--loss-scale", "dynamic", "--initial-loss-scale", "1024", "--loss-scale-window=4"}, options).ok());
+  ASSERT_TRUE(
+      parse({"--loss-scale", "dynamic", "--initial-loss-scale", "1024", "--loss-scale-window=4"}, options).ok());
   EXPECT_EQ(options.fixedLossScale, 0);
   EXPECT_EQ(options.initialLossScale, 1024);
   EXPECT_EQ(options.lossScaleWindow, 4);

@@ -7,6 +7,7 @@
 
 using namespace galvatron::test;
 using galvatron::Bfloat16;
+using galvatron::Float16;
 
 namespace {
 
@@ -155,7 +156,9 @@ TEST_F(StridedTest, AccumulateAddsEveryPairOfTypes) {
   std::vector<Bfloat16> half = {Bfloat16(1.0f), Bfloat16(0.00390625f)};
   std::vector<Float16> other = {Float16(1.0f), Float16(0.00390625f)};
   for (int64_t type : {GVRT_F32, GVRT_BF16, GVRT_F16}) {
-    const void *from = type == GVRT_F32 ? (const void *)x.data() : type == GVRT_F16 ? (const void *)other.data() : half.data();
+    const void *from = type == GVRT_F32   ? (const void *)x.data()
+                       : type == GVRT_F16 ? (const void *)other.data()
+                                          : half.data();
     std::vector<float> y = {1, 1};
     std::vector<Bfloat16> z = {Bfloat16(1.0f), Bfloat16(1.0f)};
     call(gvrt_accumulate, {from, y.data()}, {type, GVRT_F32, 2});

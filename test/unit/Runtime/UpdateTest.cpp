@@ -74,7 +74,8 @@ TEST_F(UpdateTest, CopiesAreMadeOfStartValues) {
 
 TEST_F(UpdateTest, ADeviceThatCannotConvertIsAnErrorOnlyWhereThereAreCopies) {
   device.convert = nullptr;
-  EXPECT_THAT(fillCopies(context, device, manifest, arena).message, HasSubstr("wants copies of its parameters in 16 bits"));
+  EXPECT_THAT(fillCopies(context, device, manifest, arena).message,
+              HasSubstr("wants copies of its parameters in 16 bits"));
   manifest.parameters.erase(manifest.parameters.begin());
   EXPECT_TRUE(fillCopies(context, device, manifest, arena).ok());
 }
