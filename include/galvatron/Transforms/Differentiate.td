@@ -89,11 +89,11 @@ def AssignPrecisionPass : Pass<"galvatron-assign-precision", "mlir::ModuleOp"> {
     ```
 
     ```mlir
-    graph.layer @example(%x: tensor<8x4xbf16>, %w: tensor<6x4xbf16> {graph.parameter = "weight"}, %g: tensor<6xf32> {graph.parameter = "norm"}) -> tensor<8x6xbf16> {
+    module attributes {graph.precision = "bf16"} { graph.layer @example(%x: tensor<8x4xbf16>, %w: tensor<6x4xbf16> {graph.parameter = "weight"}, %g: tensor<6xf32> {graph.parameter = "norm"}) -> tensor<8x6xbf16> {
       %y = graph.einsum %x, %w "bi,oi->bo" : (tensor<8x4xbf16>, tensor<6x4xbf16>) -> tensor<8x6xbf16>
       %result, %mean, %rstd = graph.norm rms %y weight %g {epsilon = 1.0e-5} : (tensor<8x6xbf16>, tensor<6xf32>) -> (tensor<8x6xbf16>, tensor<8xf32>, tensor<8xf32>)
       graph.return %result : tensor<8x6xbf16>
-    }
+    }}
     ```
 
     **Fails when:** the precision is none of the three; a layer has a backward already.

@@ -126,8 +126,8 @@ TEST_F(StridedTest, ConvertToF16RoundsToNearestEven) {
                                                 {-1e30f, -kInfinity},
                                                 {kInfinity, kInfinity},
                                                 {0x1p-14f, 0x1p-14f},
-                                                {0x1.ffcp-15f, 0x1.ffcp-15f},
-                                                {0x1.ffep-15f, 0x1p-14f}, // a tie that leaves the subnormals
+                                                {0x1.ff8p-15f, 0x1.ff8p-15f},
+                                                {0x1.ffcp-15f, 0x1p-14f}, // a tie that leaves the subnormals
                                                 {-3 * kLeast, -3 * kLeast},
                                                 {2.5f * kLeast, 2 * kLeast},
                                                 {0.5f * kLeast, 0},
