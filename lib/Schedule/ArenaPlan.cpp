@@ -8,7 +8,8 @@
 
 using namespace galvatron;
 
-void galvatron::planArena(Timetable &timetable) {
+/// Gives the buffers of one list of entries their offsets.
+static void placeBuffers(Timetable &timetable) {
   int64_t base = 0;
   llvm::SmallVector<int> transient;
   for (auto [index, buffer] : llvm::enumerate(timetable.buffers)) {
@@ -42,4 +43,14 @@ void galvatron::planArena(Timetable &timetable) {
                   index);
   }
   timetable.arenaBytes = end;
+}
+
+void galvatron::planArena(Timetable &timetable) {
+  placeBuffers(timetable);
+  for (Timetable &evaluation : timetable.evaluation) {
+    placeBuffers(evaluation);
+    // It holds less at any time, so only a gap that first fit finds in one list and not in the other could make it larger.
+    timetable.arenaBytes = std::max(timetable.arenaBytes, evaluation.arenaBytes);
+    evaluation.arenaBytes = timetable.arenaBytes;
+  }
 }

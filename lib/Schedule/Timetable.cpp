@@ -237,14 +237,16 @@ LogicalResult TimetableBuilder::addTotal(graph::TotalOp op) {
   return success();
 }
 
-void TimetableBuilder::begin() {
+void TimetableBuilder::zeroUnwritten() {
   // The first backward of a step writes a gradient, unless there is none.
   for (unsigned parameter = 0; parameter < table.parameters.size(); ++parameter)
     if (const StageParameter &held = table.parameters[parameter];
         held.trained && held.bucket < 0 && !gradients.completedBy[parameter])
       zeroGradient(parameter, /*microBatch=*/-1);
   zeroUnwrittenBuckets();
-  gatherForStep();
+}
+
+void TimetableBuilder::beginLosses() {
   for (auto loss : stage.getBody().front().getOps<dist::LossOp>()) {
     auto placement = cast<dist::PlacementAttr>(cast<RankedTensorType>(loss.getX().getType()).getEncoding());
     auto known = llvm::find_if(table.losses, [&](const StageLoss &other) { return other.placement == placement; });
@@ -258,8 +260,16 @@ void TimetableBuilder::begin() {
     if (contents.lossGradient >= 0)
       continue;
     contents.lossGradient = addBuffer("gradient of the loss", 4, true);
-    addEntry(StartBackward{{contents.lossGradient, 0}, table.isLossScaled}, "gradient of the loss");
+    if (!table.isEvaluation)
+      addEntry(StartBackward{{contents.lossGradient, 0}, table.isLossScaled}, "gradient of the loss");
   }
+}
+
+void TimetableBuilder::begin() {
+  if (!table.isEvaluation)
+    zeroUnwritten();
+  gatherForStep();
+  beginLosses();
 }
 
 void TimetableBuilder::forward(size_t index) {
@@ -272,6 +282,9 @@ void TimetableBuilder::forward(size_t index) {
     } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
       receiveActivation(receive, microBatch, /*isEarly=*/false);
     } else if (auto sendOp = dyn_cast<dist::SendOp>(op)) {
+      // Training waits where the backward takes over; without one, at most one is under way.
+      if (table.isEvaluation && index > 0)
+        waitForSend(Lane::Activation, sendOp.getTag(), order[index - 1].microBatch);
       send(inputReference(sendOp.getX(), microBatch),
            {int64_t(sendOp.getStage()), Lane::Activation, int64_t(sendOp.getTag()), bytesOf(localType(sendOp.getX()))},
            microBatch);
@@ -363,6 +376,32 @@ FailureOr<Timetable> TimetableBuilder::run() {
   return std::move(table);
 }
 
+FailureOr<Timetable> TimetableBuilder::runEvaluation(const Timetable &training) {
+  table.isEvaluation = true;
+  if (failed(readOrder()) || failed(collect()))
+    return failure();
+  keepForwards();
+  early.instructions.assign(order.size(), false);
+  table.groups = training.groups; // as bodies name them
+  for (auto total : stage.getBody().front().getOps<graph::TotalOp>())
+    if (failed(addTotal(total)))
+      return failure();
+  begin();
+  for (size_t index = 0; index < order.size(); ++index)
+    forward(index);
+  for (auto &[key, started] : pending.sends)
+    addWait(started);
+  assert(table.groups.size() == training.groups.size() && "a group that training does not join");
+  return std::move(table);
+}
+
 FailureOr<Timetable> galvatron::buildTimetable(ModuleOp module, dist::StageOp stage) {
-  return TimetableBuilder(module, stage).run();
+  FailureOr<Timetable> training = TimetableBuilder(module, stage).run();
+  if (failed(training))
+    return failure();
+  FailureOr<Timetable> evaluation = TimetableBuilder(module, stage).runEvaluation(*training);
+  if (failed(evaluation))
+    return failure();
+  training->evaluation.push_back(std::move(*evaluation));
+  return training;
 }

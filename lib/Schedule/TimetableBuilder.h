@@ -53,11 +53,14 @@ public:
         pipeline(module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName)) {}
 
   mlir::FailureOr<Timetable> run();
+  /// The forwards alone of a stage whose timetable is there, by another builder than that one's.
+  mlir::FailureOr<Timetable> runEvaluation(const Timetable &training);
 
 private:
   //===--- What there is -------------------------------------------------===//
 
   mlir::LogicalResult readOrder();
+  void keepForwards();
   mlir::LogicalResult collect();
   /// Notes for each group how its ranks exchange pieces in `body`.
   void noteExchanges(exec::FunctionOp body);
@@ -93,6 +96,10 @@ private:
   //===--- Calls ---------------------------------------------------------===//
 
   void begin();
+  /// Zeroes gradients that no backward of this stage writes.
+  void zeroUnwritten();
+  /// Zeroes the sums of the loss' terms.
+  void beginLosses();
   /// Adds up a total over micro-batches and devices, before all else.
   mlir::LogicalResult addTotal(graph::TotalOp total);
   /// `index`: of the instruction in the order.
@@ -170,6 +177,7 @@ private:
   plan::PipelineAttr pipeline;
   /// Of the stage's instructions; set by `readOrder`.
   llvm::ArrayRef<dist::Instruction> order;
+  std::vector<dist::Instruction> forwards; // what `order` is in evaluation
 
   /// The result so far.
   Timetable table;

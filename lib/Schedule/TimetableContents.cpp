@@ -24,6 +24,13 @@ LogicalResult TimetableBuilder::readOrder() {
   return success();
 }
 
+void TimetableBuilder::keepForwards() {
+  llvm::copy_if(order, std::back_inserter(forwards), [](const dist::Instruction &instruction) {
+    return instruction.computation == dist::Computation::Forward;
+  });
+  order = forwards;
+}
+
 //===--------------------------------------------------------------------===//
 // Parameters and layers
 //===--------------------------------------------------------------------===//

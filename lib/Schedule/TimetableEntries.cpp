@@ -129,6 +129,13 @@ std::vector<std::string> galvatron::functionsOf(const Timetable &timetable) {
   return names;
 }
 
+std::vector<Timetable> galvatron::evaluationsOf(ArrayRef<Timetable> timetables) {
+  std::vector<Timetable> evaluations;
+  for (const Timetable &timetable : timetables)
+    llvm::append_range(evaluations, timetable.evaluation);
+  return evaluations;
+}
+
 /// With how many others of a group of `size` a rank exchanges pieces one to one.
 static int64_t peersIn(const RankGroup &group, int64_t size) {
   // In a permutation it sends to one and receives from one.

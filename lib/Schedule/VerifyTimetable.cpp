@@ -110,13 +110,9 @@ static LogicalResult verifyArrivals(const ProvedModel &model, std::vector<StageP
   return success();
 }
 
-FailureOr<TimetableProof> galvatron::verifyTimetables(ModuleOp module, ArrayRef<Timetable> timetables) {
-  auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
-  ProvedModel model = {module, SymbolTable(module), int64_t(pipeline.getMicroBatches()), {}, plan::getMesh(pipeline)};
-  TimetableProof proof;
-  if (failed(collectParameters(model)) || failed(verifyCounted(model, timetables, proof)) ||
-      failed(verifyCuts(model, timetables)))
-    return failure();
+/// All stages' lists of one kind: training or evaluation.
+static LogicalResult verifyLists(const ProvedModel &model, ArrayRef<Timetable> timetables, TimetableProof &proof) {
+  ModuleOp module = model.module;
   std::vector<StageProver> stages;
   stages.reserve(timetables.size());
   for (auto [stage, timetable] : llvm::zip_equal(module.getOps<dist::StageOp>(), timetables))
@@ -124,9 +120,51 @@ FailureOr<TimetableProof> galvatron::verifyTimetables(ModuleOp module, ArrayRef<
   for (StageProver &stage : stages)
     if (failed(stage.run()))
       return failure();
-  if (failed(verifyArrivals(model, stages, proof)) || failed(verifyProgress(model, timetables)))
+  return success(succeeded(verifyArrivals(model, stages, proof)) && succeeded(verifyProgress(model, timetables)));
+}
+
+/// Evaluation finds what training keeps between steps, and no more memory than that has.
+static LogicalResult verifySameArena(const ProvedModel &model, const Timetable &training, const Timetable &evaluation) {
+  auto keptOf = [](const Timetable &timetable) {
+    std::vector<std::tuple<std::string, int64_t, int64_t>> kept;
+    for (const Buffer &buffer : timetable.buffers)
+      if (buffer.persistent)
+        kept.push_back({buffer.name, buffer.offset, buffer.bytes});
+    return kept;
+  };
+  if (evaluation.arenaBytes != training.arenaBytes || keptOf(evaluation) != keptOf(training))
+    return reportUnproved(model.module, "expects evaluation to find on stage " + llvm::Twine(training.stage) +
+                                            " what training keeps there, at the same places of the same arena, but " +
+                                            "it does not");
+  return success();
+}
+
+static LogicalResult verifyEvaluation(const ProvedModel &model, ArrayRef<Timetable> timetables, TimetableProof &proof) {
+  std::vector<Timetable> evaluations = evaluationsOf(timetables);
+  if (evaluations.size() != timetables.size())
+    return reportUnproved(model.module, "expects every stage to have an evaluation, but " +
+                                            llvm::Twine(evaluations.size()) + " of " + llvm::Twine(timetables.size()) +
+                                            " do");
+  for (auto [training, evaluation] : llvm::zip_equal(timetables, evaluations))
+    if (failed(verifySameArena(model, training, evaluation)))
+      return failure();
+  TimetableProof own;
+  if (failed(verifyLists(model, evaluations, own)))
     return failure();
-  proof.stages = stages.size();
+  proof.evaluationEntries = own.entries;
+  proof.evaluationReads = own.reads;
+  return success();
+}
+
+FailureOr<TimetableProof> galvatron::verifyTimetables(ModuleOp module, ArrayRef<Timetable> timetables) {
+  auto pipeline = module->getAttrOfType<plan::PipelineAttr>(plan::kPipelineAttrName);
+  ProvedModel model = {module, SymbolTable(module), int64_t(pipeline.getMicroBatches()), {}, plan::getMesh(pipeline)};
+  TimetableProof proof;
+  if (failed(collectParameters(model)) || failed(verifyCounted(model, timetables, proof)) ||
+      failed(verifyCuts(model, timetables)) || failed(verifyLists(model, timetables, proof)) ||
+      failed(verifyEvaluation(model, timetables, proof)))
+    return failure();
+  proof.stages = timetables.size();
   return proof;
 }
 
@@ -142,5 +180,7 @@ void galvatron::printProof(const TimetableProof &proof, llvm::raw_ostream &out) 
       << " gathers find what the last update left, " << proof.scatters << " reductions leave pieces\n"
       << "  " << proof.counted << " parameters are counted once in the gradient norm\n"
       << "  " << proof.lossTerms << " terms of the loss are added once, " << proof.totals
-      << " sums over the batch are whole before they are read\n";
+      << " sums over the batch are whole before they are read\n"
+      << "  evaluation, " << proof.evaluationEntries << " entries without gradients, does the same in " << proof.evaluationReads
+      << " reads and keeps state where it is\n";
 }

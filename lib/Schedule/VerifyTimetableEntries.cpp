@@ -275,6 +275,8 @@ LogicalResult StageProver::visit(const Compute &compute) {
   if (compute.kind == Compute::Kind::Total)
     return runTotal(compute);
   bool isForward = compute.kind == Compute::Kind::Forward;
+  if (table.isEvaluation && !isForward)
+    return fail("expects evaluation to run forwards alone, but " + here() + " runs @" + compute.function);
   Call *call = findCall(compute, isForward);
   if (!call)
     return failure();
@@ -424,11 +426,11 @@ LogicalResult StageProver::finish() {
                 ", but the list ends without one");
   for (Call &call : calls)
     for (int64_t microBatch = 0; microBatch < microBatches; ++microBatch)
-      if (!call.ranForward[microBatch] || (call.backward && !call.ranBackward[microBatch]))
+      if (!call.ranForward[microBatch] || (call.backward && !call.ranBackward[microBatch] && !table.isEvaluation))
         return fail("expects " + call.op.getPath() + " to run " +
                     (call.ranForward[microBatch] ? "backward" : "forward") + " for micro-batch " +
                     llvm::Twine(microBatch) + ", but no entry of stage " + llvm::Twine(table.stage) + " does it");
-  for (size_t parameter = 0; parameter < table.parameters.size(); ++parameter)
+  for (size_t parameter = 0; parameter < table.parameters.size() && !table.isEvaluation; ++parameter)
     if (failed(finishParameter(parameter)))
       return failure();
   proof.entries += table.entries.size();

@@ -9,6 +9,7 @@
 #include "runtime/api/MeshAxisWord.h"
 
 #include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSet.h"
 #include "llvm/Support/xxhash.h"
 
 #include <nlohmann/json.hpp>
@@ -169,6 +170,19 @@ static Json resultsOf(const Timetable &timetable) {
   return results;
 }
 
+std::vector<std::string> galvatron::entryNames(const Timetable &timetable) {
+  std::vector<std::string> names;
+  llvm::StringSet<> seen;
+  auto add = [&](const Timetable &list) {
+    for (const TimetableEntry &entry : list.entries)
+      if (seen.insert(entry.name).second)
+        names.push_back(entry.name);
+  };
+  add(timetable);
+  llvm::for_each(timetable.evaluation, add);
+  return names;
+}
+
 std::string galvatron::hashProgram(ModuleOp module) {
   std::string text;
   llvm::raw_string_ostream stream(text);
@@ -189,11 +203,9 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
     auto attribute = module->getAttrOfType<StringAttr>(name);
     return attribute ? attribute.getValue().str() : "";
   };
-  Json groups = Json::array(), names = Json::array();
+  Json groups = Json::array();
   for (const RankGroup &group : timetable.groups)
     groups.push_back(group.stages.empty() ? Json{{"axes", group.axes}} : Json{{"stages", group.stages}});
-  for (const TimetableEntry &entry : timetable.entries)
-    names.push_back(entry.name);
   Json manifest = {{"format", 1},
                    {"stage", timetable.stage},
                    {"stages", pipeline.getStages()},
@@ -220,7 +232,7 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"totals", totalsOf(timetable)},
                    {"groups", groups},
                    {"results", resultsOf(timetable)},
-                   {"names", names},
+                   {"names", entryNames(timetable)},
                    {"units", timetable.layerPaths}};
   if (module->hasAttr(graph::kIgnoredLabelAttr))
     manifest["ignored_label"] = integer(graph::kIgnoredLabelAttr);

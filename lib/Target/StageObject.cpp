@@ -55,7 +55,9 @@ private:
     return new llvm::GlobalVariable(module, value->getType(), true, llvm::GlobalValue::PrivateLinkage, value, name);
   }
   void declareFunctions();
-  std::vector<int64_t> words();
+  /// A list of entries as words; `evaluation`'s, where it has its own offsets.
+  std::vector<int64_t> words(const Timetable &list);
+  llvm::Constant *buildWords(const std::vector<int64_t> &words, llvm::StringRef name);
   void buildMain(llvm::Constant *program);
 
   llvm::Module &module;
@@ -63,7 +65,7 @@ private:
   llvm::LLVMContext &context;
   llvm::PointerType *pointer;
   llvm::Type *word;
-  std::map<std::string, int64_t> indices;
+  std::map<std::string, int64_t> indices, names;
   std::vector<llvm::Constant *> functions;
 };
 
@@ -77,23 +79,28 @@ void ProgramBuilder::declareFunctions() {
   }
 }
 
-std::vector<int64_t> ProgramBuilder::words() {
+std::vector<int64_t> ProgramBuilder::words(const Timetable &list) {
   std::vector<int64_t> table;
-  for (auto [index, entry] : llvm::enumerate(timetable.entries)) {
+  for (const TimetableEntry &entry : list.entries) {
     RuntimeCall call = getRuntimeCall(entry.action);
     int64_t words[GVRT_ENTRY_FIRST_BUFFER];
     words[GVRT_ENTRY_WORDS] = GVRT_ENTRY_FIRST_BUFFER + call.buffers.size() + call.constants.size();
     words[GVRT_ENTRY_FUNCTION] = indices.at(call.function);
-    words[GVRT_ENTRY_NAME] = index;
+    words[GVRT_ENTRY_NAME] = names.at(entry.name);
     words[GVRT_ENTRY_MICRO_BATCH] = entry.microBatch;
     words[GVRT_ENTRY_LAYER] = entry.layerIndex;
     words[GVRT_ENTRY_NUM_BUFFERS] = call.buffers.size();
     llvm::append_range(table, words);
     for (BufferReference buffer : call.buffers)
-      table.push_back(buffer ? timetable.buffers[buffer.buffer].offset + buffer.offset : -1);
+      table.push_back(buffer ? list.buffers[buffer.buffer].offset + buffer.offset : -1);
     llvm::append_range(table, call.constants);
   }
   return table;
+}
+
+llvm::Constant *ProgramBuilder::buildWords(const std::vector<int64_t> &words, llvm::StringRef name) {
+  llvm::ArrayRef<uint64_t> data(reinterpret_cast<const uint64_t *>(words.data()), words.size());
+  return constant(llvm::ConstantDataArray::get(context, data), name);
 }
 
 void ProgramBuilder::buildMain(llvm::Constant *program) {
@@ -108,22 +115,23 @@ void ProgramBuilder::buildMain(llvm::Constant *program) {
 
 void ProgramBuilder::build(const std::string &manifest, const std::string &kernels) {
   declareFunctions();
-  std::vector<int64_t> table = words();
+  for (const std::string &name : entryNames(timetable))
+    names.try_emplace(name, names.size());
+  std::vector<int64_t> table = words(timetable), evaluation;
+  for (const Timetable &list : timetable.evaluation)
+    evaluation = words(list);
   auto number = [&](int64_t value) { return llvm::ConstantInt::get(word, value); };
   llvm::Constant *manifestData = constant(llvm::ConstantDataArray::getString(context, manifest), "manifest");
-  llvm::Constant *tableData =
-      constant(llvm::ConstantDataArray::get(
-                   context, llvm::ArrayRef<uint64_t>(reinterpret_cast<const uint64_t *>(table.data()), table.size())),
-               "timetable");
+  llvm::Constant *tableData = buildWords(table, "timetable"), *evaluationData = buildWords(evaluation, "evaluation");
   auto *functionsType = llvm::ArrayType::get(pointer, functions.size());
   llvm::Constant *functionsData = constant(llvm::ConstantArray::get(functionsType, functions), "functions");
   llvm::Constant *kernelsData = llvm::ConstantPointerNull::get(pointer);
   if (!kernels.empty())
     kernelsData = constant(llvm::ConstantDataArray::getString(context, kernels), "kernels");
   int64_t kernelsBytes = kernels.empty() ? 0 : kernels.size() + 1;
-  llvm::Constant *program =
-      llvm::ConstantStruct::getAnon({number(kAbi), manifestData, functionsData, number(functions.size()), tableData,
-                                     number(table.size()), kernelsData, number(kernelsBytes)});
+  llvm::Constant *program = llvm::ConstantStruct::getAnon(
+      {number(kAbi), manifestData, functionsData, number(functions.size()), tableData, number(table.size()),
+       kernelsData, number(kernelsBytes), evaluationData, number(evaluation.size())});
   buildMain(constant(program, "program"));
 }
 

@@ -50,6 +50,9 @@ public:
       labels[i] = hasLabel(i) && next(i) != T(kIgnoredLabel) ? next(i) : T(rules.ignored);
   }
 
+  /// Nothing is to be predicted.
+  void dropLabels(T ignored) { labels.assign(labels.size(), ignored); }
+
   const std::vector<T> &input(const std::string &name) const {
     return name == "labels" ? labels : name == "positions" ? positions : name == "documents" ? documents : tokens;
   }

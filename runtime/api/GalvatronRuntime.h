@@ -17,7 +17,7 @@
 extern "C" {
 #endif
 
-#define GVRT_ABI_VERSION 3
+#define GVRT_ABI_VERSION 4
 
 /// A cache line, in bytes: the arena, every buffer of it, and every value in scratch and in what a layer saves begin at a
 /// multiple of it. Kernels rely on it.
@@ -62,6 +62,10 @@ typedef struct {
   /// where the device is the processor. Kernel k is named `kernel_<k>`; its parameters are 64-bit device pointers.
   const char *kernels;
   int64_t kernels_bytes;
+  /// The forwards of a step alone, up to the loss, as `timetable` has its entries: on the same arena, in which it leaves
+  /// alone all that lives between steps. Null: the program cannot evaluate.
+  const int64_t *evaluation;
+  int64_t evaluation_words;
 } gvrt_program;
 
 /// The `main` of every stage binary: parses options, trains, returns the process' exit code.

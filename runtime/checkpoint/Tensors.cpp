@@ -36,7 +36,7 @@ Status Catalog::gather(const World &world, const Manifest &manifest, const gvrt_
   for (const std::string &text : world.gatherText(json{{"counted", counted}, {"names", names}}.dump())) {
     json stage = json::parse(text);
     for (const json &tied : stage["names"])
-      catalog.names.insert(tied.begin(), tied.end());
+      catalog.parameters.insert(tied.begin(), tied.end());
     for (const json &entry : stage["counted"]) {
       catalog.list.push_back({entry[0], entry[1], entry[2]});
       if (!seen.insert(catalog.list.back().name).second)
@@ -44,6 +44,7 @@ Status Catalog::gather(const World &world, const Manifest &manifest, const gvrt_
                              " is counted by two stages; compile the program again");
     }
   }
+  catalog.names.insert(catalog.parameters.begin(), catalog.parameters.end());
   return Status::success();
 }
 

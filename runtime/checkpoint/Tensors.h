@@ -48,10 +48,12 @@ public:
   const std::vector<Entry> &entries() const { return list; }
   /// Whether a parameter of some stage has this name, tied ones under each of theirs, or what is carried.
   bool knows(const std::string &name) const { return names.contains(name); }
+  /// Of parameters, tied ones under each of theirs.
+  const std::set<std::string> &parameterNames() const { return parameters; }
 
 private:
   std::vector<Entry> list;
-  std::set<std::string> names;
+  std::set<std::string> names, parameters;
 };
 
 /// "[2, 3]"

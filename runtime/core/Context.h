@@ -63,6 +63,9 @@ struct gvrt_context {
   // What random bits and positions depend on. `layer` is the hash of the layer's path (api/CounterRandom.h).
   uint64_t seed = 0, layer = 0;
   int64_t step = 0, microBatch = 0;
+  /// Evaluation: dropout keeps everything.
+  bool isEvaluating = false;
+  double dropoutOf(double p) const { return isEvaluating ? 0 : p; }
   /// Number of this step's update, from 1: batches without a label have none, nor have steps that overflow.
   int64_t update = 0;
   /// The gradient of the loss in this step, by which all others are multiplied; 1 but in fp16 (optim/LossScale.h).

@@ -14,13 +14,16 @@
 namespace galvatron {
 namespace {
 
+/// Or the title of those that follow: no flag, and the title as help.
 struct OptionInfo {
   const char *flag, *value, *help;
 };
 constexpr OptionInfo kOptions[] = {
+#define GROUP(title) {nullptr, nullptr, title},
 #define OPTION(flag, value, help) {flag, value, help},
 #include "runtime/core/Options.def"
 #undef OPTION
+#undef GROUP
 };
 
 template <typename T> bool parseNumber(const std::string &text, T &value) {
@@ -102,6 +105,18 @@ Setter choices(std::set<std::string> &out, Words choices) {
   };
 }
 
+/// Several, with commas between them.
+Setter list(Words &out) {
+  return [&out](const std::string &flag, const std::string &value) {
+    std::istringstream rest(value);
+    for (std::string word; std::getline(rest, word, ',');)
+      if (!word.empty())
+        out.push_back(word);
+    return out.empty() ? Status::error(flag, " expects names, with commas between several, but got '", value, "'")
+                       : Status::success();
+  };
+}
+
 Words tokenTypeNames() {
   Words names;
   for (const TokenType &type : kTokenTypes)
@@ -165,13 +180,16 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--steps", integer(o.steps, 1)},
       {"--lr", real(o.lr, 0, kAny, kNotNegative)},
       {"--min-lr", real(o.minLr, 0, kAny, kNotNegative)},
-      {"--lr-schedule", choice(o.lrSchedule, {"constant", "linear", "cosine"})},
+      {"--lr-schedule", choice(o.lrSchedule, {"constant", "linear", "cosine", "inverse-square-root", "WSD"})},
+      {"--wsd-decay-steps", integer(o.wsdDecaySteps, 1)},
+      {"--wsd-decay", choice(o.wsdDecay, {"exponential", "linear", "cosine", "minus-sqrt"})},
       {"--warmup", integer(o.warmup, 0)},
       {"--optimizer", choice(o.optimizer, {"adamw", "sgd"})},
       {"--betas", [&o](const std::string &flag, const std::string &text) { return parseBetas(o, flag, text); }},
       {"--eps", real(o.eps, 0, kAny, kNotNegative)},
       {"--weight-decay", real(o.weightDecay, 0, kAny, kNotNegative)},
       {"--weight-decay-on", choice(o.weightDecayOn, {"matrices", "all"})},
+      {"--no-weight-decay", list(o.noWeightDecay)},
       {"--clip-grad", real(o.clipGrad, 0, kAny, kNotNegative)},
       {"--loss-scale",
        [&o](const std::string &flag, const std::string &text) { return parseLossScale(o, flag, text); }},
@@ -206,6 +224,11 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--split", [&o](const std::string &flag, const std::string &text) { return parseSplit(o, flag, text); }},
       {"--train-samples", integer(o.trainSamples, 1)},
       {"--eod", integer(o.eod, 0)},
+      {"--eval-every", integer(o.evalEvery, 1)},
+      {"--eval-data", names(o.evalData)},
+      {"--eval-labels", names(o.evalLabels)},
+      {"--eval-batches", [&o](const std::string &flag,
+                              const std::string &text) { return integer(o.evalBatches.emplace(), 0)(flag, text); }},
       {"--weights", text(o.weights)},
       {"--save", text(o.save)},
       {"--save-every", integer(o.saveEvery, 1)},
@@ -228,6 +251,7 @@ Status Options::parse(int argc, const char *const *argv, Options &options) {
   std::map<std::string, bool *> switches = {{"--shuffle", &options.shuffle},
                                             {"--reset-at-documents", &options.resetAtDocuments},
                                             {"--share-gpus", &options.shareGpus},
+                                            {"--eval-only", &options.evalOnly},
                                             {"--quiet", &options.quiet},
                                             {"--help", &options.help},
                                             {"-h", &options.help},
@@ -257,7 +281,7 @@ Status Options::parse(int argc, const char *const *argv, Options &options) {
     }
     if (Status status = setter->second(flag, value); !status.ok())
       return status;
-    bool takesSeveral = flag == "--data" || flag == "--labels";
+    bool takesSeveral = contains({"--data", "--labels", "--eval-data", "--eval-labels"}, flag);
     for (; takesSeveral && i + 1 < argc && isValue(argv[i + 1]); ++i)
       if (Status status = setter->second(flag, argv[i + 1]); !status.ok())
         return status;
@@ -268,6 +292,39 @@ Status Options::parse(int argc, const char *const *argv, Options &options) {
     return Status::error("--save-every needs a folder to save to; give --save DIR");
   if (options.keep && !options.saveEvery)
     return Status::error("--keep is of the checkpoints that --save-every writes; give both");
+  Status status = options.checkSchedule();
+  return status.ok() ? options.checkEvaluation() : status;
+}
+
+Status Options::checkSchedule() const {
+  if (lrSchedule != "WSD") {
+    if (wsdDecaySteps || !wsdDecay.empty())
+      return Status::error(wsdDecaySteps ? "--wsd-decay-steps" : "--wsd-decay", " is of --lr-schedule WSD, but it is ",
+                           lrSchedule, "; leave one of them out");
+    return Status::success();
+  }
+  if (wsdDecaySteps == 0)
+    return Status::error("--lr-schedule WSD needs to know over how many of the last steps the rate decays; give "
+                         "--wsd-decay-steps N");
+  if (wsdDecaySteps > steps)
+    return Status::error("--wsd-decay-steps ", wsdDecaySteps, " is more than the ", steps,
+                         " steps of the run; give fewer, or more --steps");
+  return Status::success();
+}
+
+Status Options::checkEvaluation() const {
+  bool isAskedFor = evalEvery || evalOnly;
+  for (auto [flag, isGiven] : {std::pair{"--eval-data", !evalData.empty()},
+                               {"--eval-labels", !evalLabels.empty()},
+                               {"--eval-batches", evalBatches.has_value()}})
+    if (isGiven && !isAskedFor)
+      return Status::error(flag, " says what to evaluate, but not when; give --eval-every N or --eval-only");
+  for (auto [flag, isGiven] : {std::pair{"--save", !save.empty()},
+                               {"--log", !log.empty()},
+                               {"--dump-gradients", !dumpGradients.empty()},
+                               {"--eval-every", evalEvery > 0}})
+    if (isGiven && evalOnly)
+      return Status::error(flag, " is of a run that trains, but --eval-only does not; leave one of them out");
   return Status::success();
 }
 
@@ -282,15 +339,22 @@ std::map<std::string, std::string> Options::updateSettings() const {
                                                  {"--warmup", number(warmup)},
                                                  {"--weight-decay", number(weightDecay)},
                                                  {"--clip-grad", number(clipGrad)}};
-  if (weightDecay != 0)
+  if (weightDecay != 0) {
     settings["--weight-decay-on"] = weightDecayOn;
+    for (const std::string &pattern : noWeightDecay)
+      settings["--no-weight-decay"] += (settings["--no-weight-decay"].empty() ? "" : ",") + pattern;
+  }
   if (optimizer == "adamw") {
     settings["--betas"] = number(beta1) + "," + number(beta2);
     settings["--eps"] = number(eps);
   }
-  if (lrSchedule != "constant") {
+  if (lrSchedule != "constant")
     settings["--min-lr"] = number(minLr);
+  if (lrSchedule != "constant" && lrSchedule != "inverse-square-root")
     settings["--steps"] = number(steps);
+  if (lrSchedule == "WSD") {
+    settings["--wsd-decay-steps"] = number(wsdDecaySteps);
+    settings["--wsd-decay"] = wsdDecay.empty() ? "exponential" : wsdDecay;
   }
   return settings;
 }
@@ -301,6 +365,10 @@ std::string Options::helpText(const std::string &program) {
        << "Trains the model that this program was compiled from. Every stage gets the same options;\n"
        << "the script `launch` beside it starts them all. In parentheses: what holds if not said.\n\n";
   for (const OptionInfo &option : kOptions) {
+    if (!option.flag) {
+      text << (&option == kOptions ? "" : "\n") << option.help << "\n";
+      continue;
+    }
     std::string left = std::string("  ") + option.flag + " " + option.value;
     left.resize(std::max<size_t>(left.size() + 1, 27), ' ');
     text << left << option.help << "\n";

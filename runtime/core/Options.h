@@ -17,11 +17,14 @@ struct Options {
   int64_t steps = 100;
   double lr = 1e-3, minLr = 0;
   std::string lrSchedule = "constant";
+  int64_t wsdDecaySteps = 0; // of WSD; 0: not said
+  std::string wsdDecay;      // of WSD; empty: not said, exponential
   int64_t warmup = 0;
   std::string optimizer = "adamw";
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   double weightDecay = 0;
   std::string weightDecayOn = "matrices";
+  std::vector<std::string> noWeightDecay; // patterns of parameters' names
   double clipGrad = 0;
   std::string lossScale;                  // dynamic or a number; empty: dynamic where the program is of fp16
   double fixedLossScale = 0;              // the number; 0: dynamic
@@ -39,7 +42,11 @@ struct Options {
   int64_t trainSamples = 0;        // 0: steps times global batch
   bool shuffle = false;
   bool resetAtDocuments = false;
-  int64_t eod = -1; // a token without label, which ends a document; -1: not said
+  int64_t eod = -1;                              // a token without label, which ends a document; -1: not said
+  int64_t evalEvery = 0;                         // steps; 0: never
+  std::vector<std::string> evalData, evalLabels; // as `data` and `labels`; no data: of `split`
+  std::optional<int64_t> evalBatches;            // 0: an epoch
+  bool evalOnly = false;
   std::string weights, save, load, dumpGradients, dumpBatches, log;
   int64_t saveEvery = 0;           // 0: at the end
   int64_t keep = 0;                // 0: all
@@ -50,6 +57,9 @@ struct Options {
 
   /// Reads argv[1] …; on failure `options` is unspecified.
   static Status parse(int argc, const char *const *argv, Options &options);
+  /// Whether what is said of evaluation, and of the learning rate, fits together.
+  Status checkEvaluation() const;
+  Status checkSchedule() const;
   /// What decides how a step moves parameters, by flag, as the user would write it: the optimizer with its numbers,
   /// clipping and learning rates; --steps where these depend on it. Not what another option leaves without effect.
   std::map<std::string, std::string> updateSettings() const;

@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -28,13 +29,13 @@ LogFile::~LogFile() {
 }
 
 /// How many bytes of a log stay: the header and the rows up to step `after`.
-static Status findPlace(const std::string &path, int64_t after, int64_t &bytes) {
+static Status findPlace(const std::string &path, const std::string &header, int64_t after, int64_t &bytes) {
   std::ifstream log(path);
-  std::string line, header = LogFile::kHeader;
-  if (!std::getline(log, line) || line + "\n" != header)
-    return Status::error("the log ", path, " begins with '", line.substr(0, 80), "', not with ",
-                         header.substr(0, header.size() - 1), "; name another file");
-  for (bytes = header.size(); std::getline(log, line) && !log.eof(); bytes += line.size() + 1) {
+  std::string line;
+  if (!std::getline(log, line) || line != header)
+    return Status::error("the log ", path, " begins with '", line.substr(0, 80), "', not with ", header,
+                         "; name another file");
+  for (bytes = header.size() + 1; std::getline(log, line) && !log.eof(); bytes += line.size() + 1) {
     int64_t step;
     auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), step);
     if (error != std::errc() || end == line.data() + line.size() || *end != ',')
@@ -46,18 +47,20 @@ static Status findPlace(const std::string &path, int64_t after, int64_t &bytes) 
   return Status::success();
 }
 
-Status LogFile::open(const std::string &newPath, std::optional<int64_t> after) {
+Status LogFile::open(const std::string &newPath, bool hasEvaluation, std::optional<int64_t> after) {
   path = newPath;
+  evaluates = hasEvaluation;
+  std::string header = std::string(kHeader) + (evaluates ? kEvaluationHeader : "");
   std::error_code ignored;
   bool goesOn = after && std::filesystem::is_regular_file(path, ignored) && std::filesystem::file_size(path, ignored);
   int64_t bytes = 0;
   if (goesOn)
-    if (Status status = findPlace(path, *after, bytes); !status.ok())
+    if (Status status = findPlace(path, header, *after, bytes); !status.ok())
       return status;
   file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (goesOn ? 0 : O_TRUNC), 0666);
   if (file < 0 || (goesOn && ftruncate(file, bytes) != 0))
     return Status::error("cannot open the log ", path, ": ", std::strerror(errno));
-  pending = goesOn ? "" : kHeader;
+  pending = goesOn ? "" : header + "\n";
   return Status::success();
 }
 
@@ -80,10 +83,10 @@ Status LogFile::add(const std::string &row) {
   return wasFailing ? Status::success() : status;
 }
 
-Status Report::open(const std::string &path, std::optional<int64_t> after, bool quiet, Report &report) {
+Status Report::open(const std::string &path, bool evaluates, std::optional<int64_t> after, bool quiet, Report &report) {
   report.quiet = quiet;
   report.terminal = isTerminal();
-  return path.empty() ? Status::success() : report.log.open(path, after);
+  return path.empty() ? Status::success() : report.log.open(path, evaluates, after);
 }
 
 void Report::line(const std::string &text) {
@@ -105,23 +108,41 @@ void Report::warn(const std::string &text) { tell("warning", text); }
 
 void Report::error(const std::string &text) { tell("error", text); }
 
+void Report::result(const char *what, double value) {
+  std::printf("%s%.8f\n", what, value);
+  std::fflush(stdout);
+}
+
 Status Report::step(const StepReport &r) {
   Status status;
   if (log.isOpen()) {
-    char row[160];
-    std::snprintf(row, sizeof row, "%lld,%.9g,%.9g,%.9g,%.9g,%lld\n", (long long)r.step, r.loss, r.rate, r.gradientNorm,
+    char row[160], evaluation[60] = ",,";
+    std::snprintf(row, sizeof row, "%lld,%.9g,%.9g,%.9g,%.9g,%lld", (long long)r.step, r.loss, r.rate, r.gradientNorm,
                   r.tokensPerSecond, (long long)r.peakBytes);
-    status = log.add(row);
+    if (r.evalLoss)
+      std::snprintf(evaluation, sizeof evaluation, ",%.9g,%.9g", *r.evalLoss, std::exp(*r.evalLoss));
+    status = log.add(std::string(row) + (log.hasEvaluation() ? evaluation : "") + "\n");
   }
   int64_t every = terminal || r.last <= 50 ? 1 : r.last / 50;
-  if (quiet || (r.step != 1 && r.step != r.last && r.step % every != 0))
-    return status;
+  if (r.step == 1 || r.step == r.last || r.step % every == 0)
+    showProgress(r);
+  if (r.evalLoss) {
+    char text[120];
+    std::snprintf(text, sizeof text, "evaluation  step %lld, loss %.8f, perplexity %.6g", (long long)r.step, *r.evalLoss,
+                  std::exp(*r.evalLoss));
+    line(text);
+  }
+  return status;
+}
+
+void Report::showProgress(const StepReport &r) {
+  if (quiet)
+    return;
   std::fprintf(stdout, "%sstep %lld/%lld  loss %.4f  lr %.3g  grad norm %.4g  %.0f tokens/s  %s%s",
                terminal ? "\r" : "", (long long)r.step, (long long)r.last, r.loss, r.rate, r.gradientNorm,
                r.tokensPerSecond, bytesText(r.peakBytes).c_str(), terminal ? "\033[K" : "\n");
   unfinishedLine = terminal;
   std::fflush(stdout);
-  return status;
 }
 
 std::string bytesText(int64_t bytes) {

@@ -14,6 +14,7 @@ struct StepReport {
   double loss, rate, gradientNorm;
   double tokensPerSecond; // tokens of the global batch / wall time of the step
   int64_t peakBytes;      // largest of the ranks
+  std::optional<double> evalLoss = std::nullopt; // where the step was followed by an evaluation
 };
 
 /// The rows of --log. What a full disk does not take is kept and tried again with the next row.
@@ -23,11 +24,13 @@ public:
   LogFile(const LogFile &) = delete;
   ~LogFile();
 
-  static constexpr const char *kHeader = "step,loss,lr,grad_norm,tokens_per_second,peak_bytes\n";
+  static constexpr const char *kHeader = "step,loss,lr,grad_norm,tokens_per_second,peak_bytes";
+  static constexpr const char *kEvaluationHeader = ",eval_loss,eval_perplexity";
 
-  /// `after`: goes on behind the row of that step, without the later rows that are there; else begins anew.
-  Status open(const std::string &path, std::optional<int64_t> after);
+  /// `evaluates`: rows have its columns. `after`: goes on behind the row of that step, without the later rows that are there; else begins anew.
+  Status open(const std::string &path, bool evaluates, std::optional<int64_t> after);
   bool isOpen() const { return file >= 0; }
+  bool hasEvaluation() const { return evaluates; }
   /// An error only of the first row that cannot be written, and again once one could.
   Status add(const std::string &row);
 
@@ -36,14 +39,14 @@ private:
 
   std::string path, pending;
   int file = -1;
-  bool isFailing = false;
+  bool isFailing = false, evaluates = false;
 };
 
 /// Says nothing before it is opened, which only the first rank does.
 class Report {
 public:
   /// An empty `log` writes none; one that is there goes on `after` a step.
-  static Status open(const std::string &log, std::optional<int64_t> after, bool quiet, Report &report);
+  static Status open(const std::string &log, bool evaluates, std::optional<int64_t> after, bool quiet, Report &report);
 
   /// Prints a line unless quiet.
   void line(const std::string &text);
@@ -51,11 +54,15 @@ public:
   static void warn(const std::string &text);
   /// Likewise what failed though the run goes on.
   static void error(const std::string &text);
+  /// What a run was made for, with 8 digits, quiet or not.
+  static void result(const char *what, double value);
   /// A row of the log; a line that overwrites the last one on a terminal, elsewhere a line for at most about fifty
   /// steps. An error of the log is none of the run.
   Status step(const StepReport &report);
 
 private:
+  void showProgress(const StepReport &report);
+
   LogFile log;
   bool quiet = true, terminal = false, unfinishedLine = false;
 };

@@ -3,13 +3,14 @@
 
 namespace galvatron {
 
-Timetable::Timetable(const gvrt_program &program, const Manifest &manifest) : program(program), manifest(manifest) {
+Timetable::Timetable(const gvrt_program &program, const Manifest &manifest, List list)
+    : program(program), manifest(manifest), list(list) {
   for (const std::string &path : manifest.units)
     layers.push_back(random::hashName(path.data(), path.size()));
 }
 
 Status Timetable::check() const {
-  const int64_t *entry = program.timetable, *end = entry + program.timetable_words;
+  const int64_t *entry = list.words, *end = entry + list.count;
   auto inside = [](int64_t index, int64_t low, int64_t size) { return index >= low && index < size; };
   for (int64_t number = 0; entry < end; entry += entry[GVRT_ENTRY_WORDS], ++number) {
     bool good = end - entry >= GVRT_ENTRY_FIRST_BUFFER &&
@@ -33,7 +34,7 @@ Status Timetable::check() const {
 void Timetable::run(gvrt_context &context, char *arena, const EntryVisitor &visit) const {
   static const std::string kNoName;
   std::vector<void *> buffers;
-  const int64_t *entry = program.timetable, *end = entry + program.timetable_words;
+  const int64_t *entry = list.words, *end = entry + list.count;
   for (; entry < end; entry += entry[GVRT_ENTRY_WORDS]) {
     int64_t numBuffers = entry[GVRT_ENTRY_NUM_BUFFERS];
     buffers.resize(numBuffers);

@@ -20,8 +20,15 @@ using EntryVisitor = std::function<void(const EntryCall &entry)>;
 
 class Timetable {
 public:
-  /// Both outlive the timetable.
-  Timetable(const gvrt_program &program, const Manifest &manifest);
+  /// One of the program's lists of entries, which outlives the timetable as the manifest does.
+  struct List {
+    const int64_t *words;
+    int64_t count;
+  };
+  static List training(const gvrt_program &program) { return {program.timetable, program.timetable_words}; }
+  static List evaluation(const gvrt_program &program) { return {program.evaluation, program.evaluation_words}; }
+
+  Timetable(const gvrt_program &program, const Manifest &manifest, List list);
 
   /// Whether every entry names an existing function, name and layer and stays inside the arena.
   Status check() const;
@@ -31,6 +38,7 @@ public:
 private:
   const gvrt_program &program;
   const Manifest &manifest;
+  List list;
   std::vector<uint64_t> layers; // hash of each layer's path: random bits are keyed by it
 };
 

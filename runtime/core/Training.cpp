@@ -2,6 +2,7 @@
 #include "runtime/core/Training.h"
 #include "runtime/core/Files.h"
 #include "runtime/core/NotFinite.h"
+#include "runtime/core/Pass.h"
 #include "runtime/core/Version.h"
 #include "runtime/optim/Schedule.h"
 #include "runtime/optim/Update.h"
@@ -27,8 +28,9 @@ Status Training::prepare() {
   using Part = Status (Training::*)();
   // What writes comes last, so that an error leaves nothing behind.
   Status status;
-  for (Part part : {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups,
-                    &Training::prepareParameters, &Training::prepareData, &Training::prepareFiles})
+  for (Part part :
+       {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups, &Training::prepareParameters,
+        &Training::prepareData, &Training::prepareEvaluation, &Training::prepareFiles})
     if (status.ok())
       status = world.agree((this->*part)());
   if (world.rank() == 0) {
@@ -59,7 +61,8 @@ Status Training::prepareFiles() {
       return status;
   }
   bool goesOn = !options.load.empty();
-  return Report::open(options.log, goesOn ? std::optional(done.step) : std::nullopt, options.quiet, report);
+  return Report::open(options.log, options.evalEvery > 0, goesOn ? std::optional(done.step) : std::nullopt,
+                      options.quiet, report);
 }
 
 Status Training::prepareDevice() {
@@ -100,8 +103,21 @@ Status Training::openCarried(const std::string &start) {
   return Carried::open(manifest, start, besideProgram(manifest.buffers), context.seed, carried);
 }
 
+/// Each pattern of --no-weight-decay means some parameter.
+Status Training::checkPatterns() const {
+  for (const std::string &pattern : options.noWeightDecay) {
+    const std::set<std::string> &names = catalog.parameterNames();
+    if (std::none_of(names.begin(), names.end(), [&](const std::string &name) { return matches(pattern, name); }))
+      return Status::error("--no-weight-decay ", pattern, " matches no parameter of the model, such as ",
+                           names.empty() ? "none" : *names.begin(), "; correct the pattern or leave it out");
+  }
+  return Status::success();
+}
+
 Status Training::prepareParameters() {
-  Status status = loadParameters();
+  Status status = checkPatterns();
+  if (status.ok())
+    status = loadParameters();
   if (status.ok())
     status = lossScale.open(options, manifest, done.lossScale);
   return status.ok() ? fillCopies(context, device, manifest, arena) : status;
@@ -150,7 +166,16 @@ Status Training::loadParameters() {
   return status.ok() ? openCarried("") : status;
 }
 
+Status Training::prepareEvaluation() {
+  Status status = evaluation.open(warnings);
+  if (options.evalOnly)
+    dataText = evaluation.describe();
+  return status;
+}
+
 Status Training::prepareData() {
+  if (options.evalOnly)
+    return Status::success();
   firstStep = done.step + 1;
   lastStep = options.steps;
   if (lastStep < firstStep)
@@ -158,9 +183,9 @@ Status Training::prepareData() {
                          ", so nothing is left to train to ", "step ", options.steps,
                          "; --steps counts from the model's first step: pass --steps ", done.step + options.steps,
                          " for ", options.steps, " more");
-  DataSource source(manifest, options, context.seed);
-  Status status = source.open(options.data, kTrainingShare,
-                              options.trainSamples ? options.trainSamples : lastStep * manifest.globalBatch);
+  DataSource source(world, manifest, options, context.seed);
+  int64_t ordered = options.trainSamples ? options.trainSamples : lastStep * manifest.globalBatch;
+  Status status = source.open({options.data, options.labels, Share::Training, ordered, options.shuffle});
   if (!source.getWarning().empty())
     warnings.push_back(source.getWarning());
   if (status.ok())
@@ -232,8 +257,11 @@ void Training::introduce() {
     startText += "; nothing is in " + options.load + " yet, so this run begins anew";
   text << "; rank 0 allocates " << number(manifest.arenaBytes) << " bytes (" << bytesText(manifest.arenaBytes) << ")\n"
        << "start       " << startText << "\n"
-       << "data        " << dataText << "\n"
-       << "optimizer   " << options.optimizer << ", steps " << firstStep << " to " << lastStep;
+       << "data        " << dataText;
+  if (options.evalEvery)
+    text << "\nevaluation  every " << options.evalEvery << " steps, " << evaluation.describe();
+  if (!options.evalOnly)
+    text << "\noptimizer   " << options.optimizer << ", steps " << firstStep << " to " << lastStep;
   report.line(text.str());
 }
 
@@ -241,59 +269,12 @@ void Training::introduce() {
 // Steps
 //===----------------------------------------------------------------------===//
 
-/// Of a batch without labels, all totals are zero.
-double Training::ownLabels() {
-  double sum = manifest.totals.empty() ? -1 : 0;
-  for (const TotalInfo &total : manifest.totals) {
-    float value = 0;
-    device.hooks->copyToHost(&context, &value, arena + total.offset, sizeof value);
-    sum += std::abs(value);
-  }
-  return sum;
-}
-
-double Training::ownLoss() {
-  double sum = 0;
-  for (const LossInfo &loss : manifest.losses) {
-    float value = 0;
-    device.hooks->copyToHost(&context, &value, arena + loss.offset, sizeof value);
-    sum += answersForLoss(context, loss) || !std::isfinite(value) ? value : 0;
-  }
-  return sum;
-}
-
-void Training::runTimetable(double rate) {
-  if (device.hooks->run) {
-    auto walk = [](void *self) {
-      auto *training = static_cast<Training *>(self);
-      training->timetable.run(training->context, training->arena);
-    };
-    return device.hooks->run(&context, rate, walk, this);
-  }
-  timetable.run(context, arena);
-  device.hooks->synchronize(&context);
-}
-
-void Training::runTimetable(double rate, const EntryVisitor &visit) {
-  if (!device.hooks->run)
-    return timetable.run(context, arena, visit);
-  struct Walk {
-    Training &training;
-    const EntryVisitor &visit;
-  } walk{*this, visit};
-  auto run = [](void *argument) {
-    auto &[training, visit] = *static_cast<Walk *>(argument);
-    training.timetable.run(training.context, training.arena, visit);
-  };
-  device.hooks->runOneByOne(&context, rate, run, &walk);
-}
-
 Status Training::explainNotFinite(const Status &error, int64_t number, double rate) {
   NotFiniteOrigin origin = findNotFinite(world, state(), [&](const EntryVisitor &visit) {
     // What was read first may have been overwritten since.
     if (Status status = batches->fill(context, device, arena, done.samples); !status.ok())
       context.onFailure(&context, "rank " + std::to_string(context.rank) + ": " + status.message);
-    runTimetable(rate, visit);
+    runPass(context, device, timetable, arena, rate, visit);
   });
   std::string remedy = "; try a smaller --lr, a longer --warmup or --clip-grad";
   std::string start = startFile.empty() ? "the initial values" : startFile;
@@ -336,8 +317,8 @@ static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t n
 
 Status Training::update(int64_t number, double rate, StepSums &total) {
   auto ownSums = [&] {
-    return StepSums{ownLoss(), squareSum(context, device, manifest, arena), ownLabels(), context.peakBytes,
-                    context.wantedEnd};
+    return StepSums{ownLoss(context, device, manifest, arena), squareSum(context, device, manifest, arena),
+                    ownLabels(context, device, manifest, arena), context.peakBytes, context.wantedEnd};
   };
   Status status = addUp(device.hooks->update ? device.hooks->update(&context) : world.gather(ownSums()),
                         context.devices, number, context.lossScale, total);
@@ -371,7 +352,7 @@ int64_t Training::wantedEnd(Clock::time_point stepStart) const {
   for (const Catalog::Entry &entry : catalog.entries())
     elements += entry.numElements();
   double saving = options.save.empty() ? 0 : longestSave >= 0 ? longestSave : elements * 12 / kBytesPerSecond;
-  double step = std::max(longestStep, secondsSince(stepStart));
+  double step = std::max(longestStep, secondsSince(stepStart)) + longestEvaluation;
   return secondsSince(started) + kReserve * (step + saving) >= options.maxSeconds ? kTimeIsUp : kNoEnd;
 }
 
@@ -382,13 +363,13 @@ Status Training::step(int64_t number) {
   context.lossScale = scaleOf(done.lossScale);
   Status status = options.dumpBatches.empty() || world.rank() != 0
                       ? Status::success()
-                      : batches->dump(options.dumpBatches, number, done.samples);
+                      : batches->dump(options.dumpBatches, "step", number, done.samples);
   if (status.ok())
     status = batches->fill(context, device, arena, done.samples);
   if (!status.ok())
     context.onFailure(&context, "rank " + std::to_string(context.rank) + ": " + status.message);
   double rate = learningRate(options, number, lastStep);
-  runTimetable(rate);
+  runPass(context, device, timetable, arena, rate);
   if (!options.dumpGradients.empty()) {
     device.hooks->synchronize(&context);
     if (status = dumpGradients(world, catalog, state(), options.dumpGradients, number); !status.ok())
@@ -406,15 +387,26 @@ Status Training::step(int64_t number) {
   end = sums.wantedEnd;
   double seconds = secondsSince(start);
   longestStep = number <= firstStep + 1 ? seconds : std::max(longestStep, seconds); // the first one also tunes
+  std::optional<double> evalLoss = evaluate();
   if (world.rank() != 0)
     return Status::success();
   if (sums.overflowed)
     report.line(LossScale::describeOverflow(number, context.lossScale, done.lossScale));
   double tokens = (double)manifest.globalBatch * (double)manifest.sequence;
-  status = report.step({number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes});
+  status = report.step(
+      {number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes, evalLoss});
   if (!status.ok())
     report.error(status.message);
   return Status::success();
+}
+
+std::optional<double> Training::evaluate() {
+  if (!evaluation.isDueAfter(done.step))
+    return std::nullopt;
+  Clock::time_point start = Clock::now();
+  double loss = evaluation.run(arena);
+  longestEvaluation = std::max(longestEvaluation, secondsSince(start));
+  return loss;
 }
 
 void Training::save() {
@@ -445,8 +437,18 @@ void Training::tellEnd() {
     report.line("ended       by " + text + "; run again with --load " + options.save);
 }
 
+Status Training::evaluateOnly() {
+  double loss = evaluation.run(arena);
+  if (world.rank() == 0)
+    Report::result("eval loss ", loss);
+  code = kSuccess;
+  return Status::success();
+}
+
 Status Training::run() {
   code = kFailed;
+  if (options.evalOnly)
+    return evaluateOnly();
   for (int64_t number = firstStep; number <= lastStep && end == kNoEnd; ++number) {
     if (Status status = step(number); !status.ok())
       return status;

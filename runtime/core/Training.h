@@ -4,6 +4,7 @@
 
 #include "runtime/checkpoint/Checkpoint.h"
 #include "runtime/core/Ends.h"
+#include "runtime/core/Evaluation.h"
 #include "runtime/core/ExitCode.h"
 #include "runtime/core/Report.h"
 #include "runtime/core/Timetable.h"
@@ -21,7 +22,8 @@ public:
   Training(const World &world, const Manifest &manifest, const gvrt_program &program, const Options &options,
            gvrt_context &context, const Device &device)
       : world(world), manifest(manifest), program(program), options(options), context(context), device(device),
-        timetable(program, manifest) {}
+        timetable(program, manifest, Timetable::training(program)),
+        evaluation(world, manifest, program, options, context, device) {}
   ~Training();
 
   /// Checks what can be checked before the first step, allocates the arena, brings the start values.
@@ -37,10 +39,12 @@ private:
   Status prepareArena();
   Status prepareGroups();
   Status prepareParameters();
+  Status checkPatterns() const;
   Status loadParameters();
   void warnOfUnknownWeights(const std::string &path);
   Status openCarried(const std::string &start);
   Status prepareData();
+  Status prepareEvaluation();
   /// Whether a checkpoint was trained on this data; moves on to where it stopped.
   Status resumeData(DataSource &source);
   /// Notes how this run updates parameters; warns where a checkpoint's did otherwise.
@@ -50,18 +54,15 @@ private:
   Status loadFrom();
   void introduce();
   Status step(int64_t number);
-  /// Issues the entries of one timetable.
-  void runTimetable(double rate);
-  /// The same for what looks after each of them.
-  void runTimetable(double rate, const EntryVisitor &visit);
+  /// The loss, where an evaluation is due.
+  std::optional<double> evaluate();
+  Status evaluateOnly();
   /// An error of a step whose loss or gradients are not finite: where that began, and what to do.
   Status explainNotFinite(const Status &error, int64_t number, double rate);
   /// Every rank's sums, then the update if they are good; `total` is what all ranks know together.
   Status update(int64_t number, double rate, StepSums &total);
   /// Why this rank wants to end after the step that began then.
   int64_t wantedEnd(Clock::time_point stepStart) const;
-  double ownLoss();
-  double ownLabels();
   bool isSaveDue() const { return options.saveEvery && done.step % options.saveEvery == 0; }
   /// A failure is told, and the run goes on.
   void save();
@@ -77,6 +78,7 @@ private:
   gvrt_context &context;
   const Device &device;
   Timetable timetable;
+  Evaluation evaluation;
   char *arena = nullptr;
   Catalog catalog;
   Carried carried; // on the first rank
@@ -91,9 +93,9 @@ private:
   bool saveFailed = false; // the last one
   int64_t end = kNoEnd;    // why the run ends after this step, on which all ranks agree
   Clock::time_point started = Clock::now();
-  double longestStep = 0, longestSave = -1;   // seconds; of the first rank; -1: none yet
-  std::string startText, startFile, dataText; // startFile: where weights are from; empty if drawn
-  std::vector<std::string> warnings;          // of the preparation
+  double longestStep = 0, longestEvaluation = 0, longestSave = -1; // seconds; of the first rank; -1: none yet
+  std::string startText, startFile, dataText;                      // startFile: where weights are from; empty if drawn
+  std::vector<std::string> warnings;                               // of the preparation
 };
 
 } // namespace galvatron

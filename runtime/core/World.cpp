@@ -10,9 +10,13 @@ World::World(int *argc, char ***argv) {
   MPI_Init(argc, argv);
   MPI_Comm_rank(MPI_COMM_WORLD, &ownRank);
   MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+  ownHost = std::make_unique<Host>();
 }
 
-World::~World() { MPI_Finalize(); }
+World::~World() {
+  ownHost.reset();
+  MPI_Finalize();
+}
 
 Status World::agree(const Status &status) const {
   int mine = status.ok() ? ranks : ownRank, first = ranks;

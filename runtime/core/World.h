@@ -4,6 +4,7 @@
 
 #include "runtime/core/Context.h"
 #include "runtime/core/Manifest.h"
+#include "runtime/data/HostTable.h"
 
 namespace galvatron {
 
@@ -16,6 +17,7 @@ public:
 
   int rank() const { return ownRank; }
   int size() const { return ranks; }
+  const Host &host() const { return *ownHost; }
 
   /// Collective: success if `status` is one on every rank, else the error of the lowest rank that has one, everywhere.
   /// What may differ between ranks (files, memory) passes through here before it decides anything.
@@ -31,6 +33,7 @@ public:
 
 private:
   int ownRank, ranks;
+  std::unique_ptr<Host> ownHost;
 };
 
 /// Collective: whether these ranks are this program's, each in its place, called with the same options. The message

@@ -137,6 +137,7 @@ void releaseArena(gvrt_context *context, void *memory, int64_t bytes) {
   State &state = stateOf(context);
   cudaDeviceSynchronize();
   state.graph.reset();
+  state.evaluationGraph.reset();
   if (state.update) {
     release(context, state.update->memory, state.update->memoryBytes);
     state.update.reset();

@@ -48,7 +48,7 @@ struct State {
   MPI_Comm stage = MPI_COMM_NULL; // the ranks of this stage, by device index
   std::unique_ptr<Communication> communication;
   std::unique_ptr<UpdatePlan> update;
-  std::unique_ptr<StepGraph> graph;
+  std::unique_ptr<StepGraph> graph, evaluationGraph;
 
   State();
   ~State();

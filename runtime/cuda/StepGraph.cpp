@@ -1,5 +1,7 @@
 //===- StepGraph.cpp - one step, captured once and replayed -------------------------===//
 //
+// Training has a graph, and so has evaluation.
+//
 // The first step runs twice: once as it stands, in tuning mode, which loads kernels, builds plans, measures products
 // and lets NCCL set up its connections, none of which may happen while a graph is captured; then as the graph. Nothing
 // between `fill` and the update reads what a timetable left behind, so the second run starts from the same values.
@@ -33,30 +35,32 @@ static void tune(gvrt_context *context, void (*walk)(void *argument), void *argu
   state.tuning = false;
 }
 
-static void capture(gvrt_context *context, void (*walk)(void *argument), void *argument) {
+static std::unique_ptr<StepGraph> capture(gvrt_context *context, void (*walk)(void *argument), void *argument) {
   State &state = stateOf(context);
-  state.graph = std::make_unique<StepGraph>();
+  auto captured = std::make_unique<StepGraph>();
   cudaGraph_t graph = nullptr;
   // Thread-local: NCCL's own threads go on calling CUDA.
   GVRT_CUDA(context, cudaStreamBeginCapture(state.compute, cudaStreamCaptureModeThreadLocal));
   walk(argument);
   joinAll(context);
   GVRT_CUDA(context, cudaStreamEndCapture(state.compute, &graph));
-  GVRT_CUDA(context, cudaGraphInstantiate(&state.graph->executable, graph, 0));
+  GVRT_CUDA(context, cudaGraphInstantiate(&captured->executable, graph, 0));
   GVRT_CUDA(context, cudaGraphDestroy(graph));
-  GVRT_CUDA(context, cudaGraphUpload(state.graph->executable, state.compute));
+  GVRT_CUDA(context, cudaGraphUpload(captured->executable, state.compute));
+  return captured;
 }
 
 void run(gvrt_context *context, double rate, void (*walk)(void *argument), void *argument) {
   State &state = stateOf(context);
   setScalars(context, rate);
-  if (!state.graph) {
+  std::unique_ptr<StepGraph> &graph = context->isEvaluating ? state.evaluationGraph : state.graph;
+  if (!graph) {
     tune(context, walk, argument);
     // A rank that is still tuning would let the others' collectives wait on their GPUs.
     GVRT_MPI(context, MPI_Barrier(MPI_COMM_WORLD));
-    capture(context, walk, argument);
+    graph = capture(context, walk, argument);
   }
-  GVRT_CUDA(context, cudaGraphLaunch(state.graph->executable, state.compute));
+  GVRT_CUDA(context, cudaGraphLaunch(graph->executable, state.compute));
 }
 
 void runOneByOne(gvrt_context *context, double rate, void (*walk)(void *argument), void *argument) {

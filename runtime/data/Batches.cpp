@@ -21,9 +21,20 @@ struct Part {
 
 } // namespace
 
-Status Batches::readRow(int64_t sample, Sample &row) const {
-  std::lock_guard<std::mutex> lock(reading);
-  return samples->read(sample, row);
+Status Batches::readRow(int64_t number, const RowRules &rules, std::optional<Row> &row) const {
+  Sample sample;
+  bool isFilledUp = number >= filledFrom;
+  if (isFilledUp) {
+    sample.tokens.resize(manifest.sequence);
+  } else {
+    std::lock_guard<std::mutex> lock(reading);
+    if (Status status = samples->read(number, sample); !status.ok())
+      return status;
+  }
+  row.emplace(sample.tokens, manifest.sequence, rules, sample.ends, sample.labels);
+  if (isFilledUp)
+    row->dropLabels(rules.ignored);
+  return Status::success();
 }
 
 Status Batches::prepareMicroBatch(const std::vector<int64_t> &coordinates, int64_t microBatch, Step &step) const {
@@ -38,13 +49,12 @@ Status Batches::prepareMicroBatch(const std::vector<int64_t> &coordinates, int64
       offset += columns->size() * sizeof(int64_t);
     }
   }
-  Sample sample;
+  std::optional<Row> row;
   for (const auto &[b, parts] : rows) {
-    if (Status status = readRow(step.firstSample + b, sample); !status.ok())
+    if (Status status = readRow(step.firstSample + b, rules, row); !status.ok())
       return status;
-    PackedRow<int64_t> packed(sample.tokens, manifest.sequence, rules, sample.ends, sample.labels);
     for (const Part &part : parts) {
-      const std::vector<int64_t> &values = packed.input(part.input->name);
+      const std::vector<int64_t> &values = row->input(part.input->name);
       step.pieces.push_back({part.offset, step.values.size(), part.columns->size()});
       for (int64_t column : *part.columns) // beyond the sequence lies what pads it
         step.values.push_back(column < manifest.sequence ? values[column] : 0);
@@ -78,9 +88,9 @@ Status Batches::fill(gvrt_context &context, const Device &device, char *arena, i
   return Status::success();
 }
 
-Status Batches::dump(const std::string &folder, int64_t step, int64_t firstSample) const {
-  char name[40];
-  std::snprintf(name, sizeof name, "/step_%06lld.safetensors", (long long)step);
+Status Batches::dump(const std::string &folder, const char *prefix, int64_t number, int64_t firstSample) const {
+  char name[60];
+  std::snprintf(name, sizeof name, "/%s_%06lld.safetensors", prefix, (long long)number);
   std::string path = folder + name, unfinished = path + ".partial", error;
   safetensors::Writer writer;
   for (const char *input : kInputs)
@@ -88,16 +98,15 @@ Status Batches::dump(const std::string &folder, int64_t step, int64_t firstSampl
   bool good = writer.create(unfinished, error);
   RowRules told = rules;
   told.labelsAreNext = true, told.ignored = kIgnoredLabel;
-  Sample sample;
+  std::optional<Row> row;
   for (int64_t b = 0; good && b < manifest.globalBatch; ++b) {
-    if (Status status = readRow(firstSample + b, sample); !status.ok())
+    if (Status status = readRow(firstSample + b, told, row); !status.ok())
       good = false, error = status.message;
     if (!good)
       break;
-    PackedRow<int64_t> row(sample.tokens, manifest.sequence, told, sample.ends, sample.labels);
     int64_t bytes = manifest.sequence * sizeof(int64_t);
     for (const char *input : kInputs)
-      good = good && writer.writeBytes(input, b * bytes, bytes, row.input(input).data(), error);
+      good = good && writer.writeBytes(input, b * bytes, bytes, row->input(input).data(), error);
   }
   good = good && writer.close(error);
   if (good && std::rename(unfinished.c_str(), path.c_str()) != 0)

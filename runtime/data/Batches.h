@@ -10,23 +10,26 @@
 #include <future>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 namespace galvatron {
 
 class Batches {
 public:
-  /// Of samples below `end`.
-  Batches(const Manifest &manifest, std::shared_ptr<const Samples> samples, const RowRules &rules, int64_t end)
-      : manifest(manifest), samples(std::move(samples)), rules(rules), end(end) {}
+  /// Of samples below `end`. Those from `filledFrom` on, if that is given, are rows without labels that fill up the last
+  /// batch.
+  Batches(const Manifest &manifest, std::shared_ptr<const Samples> samples, const RowRules &rules, int64_t end,
+          std::optional<int64_t> filledFrom = std::nullopt)
+      : manifest(manifest), samples(std::move(samples)), rules(rules), end(end), filledFrom(filledFrom.value_or(end)) {}
 
   /// Writes this rank's part of a step's inputs, all micro-batches, into the arena. Row b is sample firstSample + b; of
   /// those that this rank has none of, nothing is read. Meanwhile a thread prepares the next step, whose errors are
   /// told when that is filled.
   Status fill(gvrt_context &context, const Device &device, char *arena, int64_t firstSample);
 
-  /// On one rank: writes a step's whole batch to folder/step_000001.safetensors: input_ids, labels (what each position
-  /// is to predict, -100 where nothing), positions and documents, I64 [global batch, sequence].
-  Status dump(const std::string &folder, int64_t step, int64_t firstSample) const;
+  /// On one rank: writes a whole batch to folder/<prefix>_000001.safetensors: input_ids, labels (what each position is to
+  /// predict, -100 where nothing), positions and documents, I64 [global batch, sequence].
+  Status dump(const std::string &folder, const char *prefix, int64_t number, int64_t firstSample) const;
 
 private:
   /// This rank's part of a step's inputs, on the host.
@@ -40,14 +43,15 @@ private:
     std::vector<Piece> pieces;
     Status status;
   };
-  Status readRow(int64_t sample, Sample &row) const;
+  using Row = PackedRow<int64_t>;
+  Status readRow(int64_t sample, const RowRules &rules, std::optional<Row> &row) const;
   Step prepare(const std::vector<int64_t> &coordinates, int64_t firstSample) const;
   Status prepareMicroBatch(const std::vector<int64_t> &coordinates, int64_t microBatch, Step &step) const;
 
   const Manifest &manifest;
   std::shared_ptr<const Samples> samples;
   RowRules rules;
-  int64_t end;
+  int64_t end, filledFrom;
   mutable std::mutex reading; // samples remember where they are
   std::future<Step> next;
 };

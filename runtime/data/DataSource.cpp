@@ -40,9 +40,17 @@ Status checkSampleOptions(const Options &options, const std::string &samples) {
 
 } // namespace
 
-Status DataSource::open(const std::vector<std::string> &words, int64_t share, int64_t count) {
+Status DataSource::open(const Request &request) {
+  Status status = world.agree(openWords(request));
+  if (status.ok() && gpt)
+    gpt->build(&world.host());
+  return status;
+}
+
+Status DataSource::openWords(const Request &request) {
+  const std::vector<std::string> &words = request.words;
   order.sequence = manifest.sequence;
-  order.shuffle = options.shuffle;
+  order.shuffle = request.shuffle;
   order.seed = seed;
   order.eod = options.eod;
   order.resets = options.resetAtDocuments || options.samples == "packed";
@@ -55,10 +63,12 @@ Status DataSource::open(const std::vector<std::string> &words, int64_t share, in
     return Status::error("--samples ", order.samples, " reads indexed data, but --data names ",
                          words.empty() ? "none" : words[0],
                          "; name the PREFIX of a PREFIX.bin and PREFIX.idx, which python -m galvatron.data writes");
-  if (Status status = checkSampleOptions(options, order.samples); !status.ok())
-    return status;
+  // Evaluation may take its samples otherwise.
+  if (request.share == Share::Training)
+    if (Status status = checkSampleOptions(options, order.samples); !status.ok())
+      return status;
   text = "random tokens";
-  Status status = areIndexed      ? openIndexed(words, share, count)
+  Status status = areIndexed      ? openIndexed(request)
                   : words.empty() ? Status::success()
                                   : openFile(words[0]);
   return status.ok() ? checkDocuments() : status;
@@ -72,23 +82,23 @@ Status DataSource::openFile(const std::string &name) {
   order.bytes = file->numBytes();
   order.tokens = file->numTokens();
   text = name + ", " + std::to_string(order.tokens) + " tokens of type " + file->type() +
-         (options.shuffle ? ", shuffled" : "");
+         (order.shuffle ? ", shuffled" : "");
   return Status::success();
 }
 
-Status DataSource::openIndexed(const std::vector<std::string> &names, int64_t share, int64_t count) {
+Status DataSource::openIndexed(const Request &request) {
   if (!manifest.ignoredLabel)
     return Status::error("--samples ", order.samples,
                          " gives each position its label, but this program shifts labels itself or does not shift "
                          "them, so it cannot take them; import it again with --labels next, or, where its loss shifts "
                          "labels in a way of its own, name one PREFIX.bin as a file");
   DataWords words;
-  if (Status status = DataWords::parse(names, words); !status.ok())
+  if (Status status = DataWords::parse(request.words, words); !status.ok())
     return status;
-  return order.samples == "gpt" ? openGpt(words, share, count) : openRows(words);
+  return order.samples == "gpt" ? openGpt(words, request) : openRows(words, request);
 }
 
-Status DataSource::openRows(const DataWords &words) {
+Status DataSource::openRows(const DataWords &words, const Request &wanted) {
   if (!words.weights.empty())
     return Status::error("--samples ", order.samples,
                          " takes the sequences of --data in order, which weights do not "
@@ -98,9 +108,9 @@ Status DataSource::openRows(const DataWords &words) {
                          "; give one that is, it has no label anyway");
   RowSamples::Request request;
   request.data = words.prefixes;
-  request.labels = options.labels;
+  request.labels = wanted.labels;
   request.arePacked = order.samples == "packed";
-  request.shuffle = options.shuffle;
+  request.shuffle = wanted.shuffle;
   request.seed = order.seed = options.dataSeed ? uint64_t(*options.dataSeed) : seed;
   request.sequence = manifest.sequence;
   request.vocabulary = manifest.vocabulary;
@@ -117,22 +127,21 @@ Status DataSource::openRows(const DataWords &words) {
   return Status::success();
 }
 
-Status DataSource::openGpt(const DataWords &words, int64_t share, int64_t count) {
+Status DataSource::openGpt(const DataWords &words, const Request &wanted) {
   order.seed = options.dataSeed ? uint64_t(*options.dataSeed) : seed;
   if (order.seed >= uint64_t(1) << 32)
     return Status::error("--seed ", order.seed, " cannot order samples, whose seeds are below 2^32; pass --data-seed");
   GptSamples::Request request;
   request.data = words;
-  if (!options.split.empty())
+  if (!options.split.empty() && wanted.share != Share::All)
     request.split = options.shares;
-  request.share = share;
-  request.samples = count;
+  request.share = wanted.share == Share::Evaluation;
+  request.samples = wanted.count;
   request.sequence = manifest.sequence;
   request.vocabulary = manifest.vocabulary;
   request.batch = manifest.globalBatch;
   request.seed = order.seed;
-  auto gpt = std::make_shared<GptSamples>();
-  indexed = gpt;
+  indexed = gpt = std::make_shared<GptSamples>();
   if (Status status = GptSamples::open(request, *gpt); !status.ok())
     return status;
   order.split = options.split;

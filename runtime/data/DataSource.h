@@ -5,6 +5,7 @@
 #include "runtime/api/Documents.h"
 #include "runtime/core/Manifest.h"
 #include "runtime/core/Options.h"
+#include "runtime/core/World.h"
 #include "runtime/data/DataOrder.h"
 #include "runtime/data/GptSamples.h"
 #include "runtime/data/RowSamples.h"
@@ -15,19 +16,25 @@
 
 namespace galvatron {
 
-/// Shares of --split.
-enum : int64_t { kTrainingShare, kEvaluationShare };
+/// Of indexed data: what is read of them.
+enum class Share { Training, Evaluation, All }; // by --split, or whatever it says
 
 /// Data to train or to evaluate on: what they are, in which order, and the place in it.
 class DataSource {
 public:
-  /// `seed` is that of the run. Both references outlive the source.
-  DataSource(const Manifest &manifest, const Options &options, uint64_t seed)
-      : manifest(manifest), options(options), seed(seed) {}
+  /// `seed` is that of the run. The references outlive the source.
+  DataSource(const World &world, const Manifest &manifest, const Options &options, uint64_t seed)
+      : world(world), manifest(manifest), options(options), seed(seed) {}
 
-  /// Opens what `words` name, as --data's do; none: random tokens. Of gpt's the `share` of --split, in an order made
-  /// for `count` samples.
-  Status open(const std::vector<std::string> &words, int64_t share, int64_t count);
+  struct Request {
+    std::vector<std::string> words;  // as --data's; none: random tokens
+    std::vector<std::string> labels; // as --labels'
+    Share share = Share::Training;
+    int64_t count; // of samples that gpt's order is made for; -1: one epoch
+    bool shuffle = false;
+  };
+  /// Collective; the same status on every rank.
+  Status open(const Request &request);
   /// Goes on where a run on `saved` stopped after `samples`, which are then those of this order; an error where these
   /// are other data. `checkpoint` is how messages call where that is from.
   Status resume(const std::string &checkpoint, const DataOrder &saved, int64_t &samples);
@@ -42,17 +49,20 @@ public:
   const std::string &getWarning() const { return warning; }
 
 private:
+  Status openWords(const Request &request);
   Status openFile(const std::string &name);
-  Status openIndexed(const std::vector<std::string> &words, int64_t share, int64_t count);
-  Status openGpt(const DataWords &words, int64_t share, int64_t count);
-  Status openRows(const DataWords &words);
+  Status openIndexed(const Request &request);
+  Status openGpt(const DataWords &words, const Request &request);
+  Status openRows(const DataWords &words, const Request &request);
   Status checkDocuments() const;
 
+  const World &world;
   const Manifest &manifest;
   const Options &options;
   uint64_t seed;
   DataOrder order;
   std::shared_ptr<const Samples> indexed;
+  std::shared_ptr<GptSamples> gpt; // the same, where they are
   std::optional<TokenFile> file; // its samples are known once the place is
   std::string text, warning;
 };

@@ -12,7 +12,7 @@ constexpr int64_t kMost = int64_t(1) << 32; // what a table counts
 /// Samples of so many tokens: each reads one more than it has.
 static int64_t samplesOf(int64_t tokens, int64_t sequence) { return tokens > 0 ? (tokens - 1) / sequence : 0; }
 
-void GptOrder::chooseEpochs(const Request &request) {
+void GptOrder::chooseEpochs() {
   epochs = 1, apart = false;
   if (request.samples < 0)
     return;
@@ -22,21 +22,10 @@ void GptOrder::chooseEpochs(const Request &request) {
   apart = epochs > 1 && request.samples - before < int64_t(kShare * double(samplesOf(tokens, request.sequence)));
 }
 
-void GptOrder::findPlaces(const IndexedDataset &dataset, int64_t sequence) {
-  int64_t entry = 0, offset = 0;
-  places.resize(samplesOf(epochs * tokens, sequence));
-  for (Place &place : places) {
-    // There is a token behind each sample, so this ends; sequences without tokens are passed over.
-    for (int64_t length; (length = dataset.length(entries[entry])) <= offset; ++entry)
-      offset -= length;
-    place = {uint32_t(entry), int32_t(offset)};
-    offset += sequence;
-  }
-}
-
-Status GptOrder::build(const IndexedDataset &dataset, const Request &request, GptOrder &order) {
+Status GptOrder::plan(const IndexedDataset &dataset, const Request &request, GptOrder &order) {
   order = GptOrder();
-  int64_t count = request.last - request.first;
+  order.request = request;
+  int64_t count = order.numSequences();
   order.tokens = dataset.numTokens(request.first, request.last);
   if (samplesOf(order.tokens, request.sequence) == 0 && (request.samples < 0 || order.tokens < 2))
     return Status::error(dataset.getPrefix(), " has ", order.tokens, " tokens in the ", count,
@@ -46,27 +35,53 @@ Status GptOrder::build(const IndexedDataset &dataset, const Request &request, Gp
     return Status::error(dataset.getPrefix(), " has sequences after the ", kMost,
                          " that an order can name; write them as several datasets");
   if (request.samples < kMost)
-    order.chooseEpochs(request);
-  if (request.samples >= kMost || order.epochs >= kMost / count ||
-      samplesOf(order.epochs * order.tokens, request.sequence) >= kMost)
+    order.chooseEpochs();
+  order.samples = order.epochs < kMost / count ? samplesOf(order.epochs * order.tokens, request.sequence) : kMost;
+  if (request.samples >= kMost || order.samples >= kMost)
     return Status::error(dataset.getPrefix(), " would give ", request.samples, " samples of ", order.epochs,
                          " epochs, and an order of ", count,
                          " sequences each is too long; train on more data or fewer samples");
-  NumpyRandom random(request.seed);
-  order.entries.resize(order.epochs * count);
-  for (int64_t i = 0; i < order.epochs; ++i)
-    std::iota(&order.entries[i * count], &order.entries[i * count] + count, uint32_t(request.first));
-  int64_t together = (order.epochs - order.apart) * count;
-  random.shuffle(order.entries.data(), together);
-  random.shuffle(order.entries.data() + together, order.entries.size() - together);
-  order.findPlaces(dataset, request.sequence);
-  int64_t samples = order.places.size();
-  together = order.apart ? samplesOf((order.epochs - 1) * order.tokens, request.sequence) : samples;
-  order.shuffled.resize(samples);
-  std::iota(order.shuffled.begin(), order.shuffled.end(), uint32_t(0));
-  random.shuffle(order.shuffled.data(), together);
-  random.shuffle(order.shuffled.data() + together, samples - together);
   return Status::success();
+}
+
+int64_t GptOrder::numBytes() const {
+  int64_t bytes = samples * (sizeof(Place) + sizeof(uint32_t)) + numEntries() * sizeof(uint32_t);
+  return (bytes + alignof(Place) - 1) / alignof(Place) * alignof(Place);
+}
+
+void GptOrder::use(std::shared_ptr<const char> newTables) {
+  tables = std::move(newTables);
+  places = reinterpret_cast<const Place *>(tables.get());
+  entries = reinterpret_cast<const uint32_t *>(places + samples);
+  shuffled = entries + numEntries();
+}
+
+void GptOrder::findPlaces(const IndexedDataset &dataset, const uint32_t *order, Place *found) const {
+  int64_t entry = 0, offset = 0;
+  for (Place *place = found; place != found + samples; ++place) {
+    // There is a token behind each sample, so this ends; sequences without tokens are passed over.
+    for (int64_t length; (length = dataset.length(order[entry])) <= offset; ++entry)
+      offset -= length;
+    *place = {uint32_t(entry), int32_t(offset)};
+    offset += request.sequence;
+  }
+}
+
+void GptOrder::fill(const IndexedDataset &dataset, char *at) const {
+  auto *newPlaces = reinterpret_cast<Place *>(at);
+  auto *order = reinterpret_cast<uint32_t *>(newPlaces + samples), *numbers = order + numEntries();
+  NumpyRandom random(request.seed);
+  int64_t count = numSequences();
+  for (int64_t i = 0; i < epochs; ++i)
+    std::iota(order + i * count, order + (i + 1) * count, uint32_t(request.first));
+  int64_t together = (epochs - apart) * count;
+  random.shuffle(order, together);
+  random.shuffle(order + together, numEntries() - together);
+  findPlaces(dataset, order, newPlaces);
+  together = apart ? samplesOf((epochs - 1) * tokens, request.sequence) : samples;
+  std::iota(numbers, numbers + samples, uint32_t(0));
+  random.shuffle(numbers, together);
+  random.shuffle(numbers + together, samples - together);
 }
 
 } // namespace galvatron

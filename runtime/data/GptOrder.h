@@ -17,6 +17,8 @@
 
 #include "runtime/data/IndexedDataset.h"
 
+#include <memory>
+
 namespace galvatron {
 
 class GptOrder {
@@ -34,9 +36,16 @@ public:
     int32_t offset; // token of that sequence
   };
 
-  static Status build(const IndexedDataset &dataset, const Request &request, GptOrder &order);
+  /// What can be known, and refused, without its tables.
+  static Status plan(const IndexedDataset &dataset, const Request &request, GptOrder &order);
+  /// Of its tables.
+  int64_t numBytes() const;
+  /// Writes the tables.
+  void fill(const IndexedDataset &dataset, char *tables) const;
+  /// Takes tables that were written, by whatever process.
+  void use(std::shared_ptr<const char> tables);
 
-  int64_t numSamples() const { return shuffled.size(); }
+  int64_t numSamples() const { return samples; }
   int64_t numTokens() const { return tokens; } // of an epoch
   int64_t numEpochs() const { return epochs; }
   /// Whether the last epoch is shuffled for itself, as too little of it is needed to be spread over all.
@@ -46,14 +55,19 @@ public:
   int64_t sequenceAt(uint32_t entry) const { return entries[entry]; }
 
 private:
-  void chooseEpochs(const Request &request);
-  void findPlaces(const IndexedDataset &dataset, int64_t sequence);
+  void chooseEpochs();
+  int64_t numSequences() const { return request.last - request.first; }
+  int64_t numEntries() const { return epochs * numSequences(); }
+  void findPlaces(const IndexedDataset &dataset, const uint32_t *entries, Place *places) const;
 
-  int64_t tokens = 0, epochs = 1;
+  Request request{};
+  int64_t tokens = 0, epochs = 1, samples = 0;
   bool apart = false;
-  std::vector<uint32_t> entries; // sequences, of all epochs
-  std::vector<Place> places;
-  std::vector<uint32_t> shuffled;
+  // The tables, in this order in one piece.
+  std::shared_ptr<const char> tables;
+  const Place *places = nullptr;
+  const uint32_t *entries = nullptr; // sequences, of all epochs
+  const uint32_t *shuffled = nullptr;
 };
 
 } // namespace galvatron

@@ -69,11 +69,15 @@ Status GptSamples::openDataset(const std::string &prefix) {
   return Status::success();
 }
 
-/// Builds the orders: of weighted datasets each for a little more than its share, as Megatron does; of others for one
-/// epoch, which is then the weight.
-Status GptSamples::blendDatasets() {
+/// Of weighted datasets each is ordered for a little more than its share, as Megatron does; of others for one epoch,
+/// which is then the weight.
+Status GptSamples::planOrders() {
   constexpr double kSurplus = 1 + 0.005;
   bool isWeighted = !request.data.weights.empty(), isAlone = datasets.size() == 1 && !isWeighted;
+  bool isOneEpoch = request.samples < 0;
+  if (isOneEpoch && isWeighted)
+    return Status::error("--eval-batches 0 evaluates each dataset once, so that weights have no effect; leave them out, "
+                         "or say how many batches");
   std::vector<double> weights = isWeighted ? normalizeWeights(request.data.weights) : std::vector<double>();
   int64_t sum = 0;
   for (size_t i = 0; i < datasets.size(); ++i) {
@@ -81,7 +85,7 @@ Status GptSamples::blendDatasets() {
     int64_t samples = isAlone ? request.samples : -1;
     if (isWeighted)
       samples = std::ceil(std::ceil(double(request.samples) * weights[i]) * kSurplus);
-    Status status = GptOrder::build(
+    Status status = GptOrder::plan(
         dataset.data, {dataset.first, dataset.last, samples, request.sequence, request.seed}, dataset.order);
     if (!status.ok())
       return status;
@@ -89,6 +93,8 @@ Status GptSamples::blendDatasets() {
     if (!isWeighted)
       weights.push_back(dataset.order.numSamples());
   }
+  if (isOneEpoch)
+    request.samples = sum;
   if (!isWeighted && !isAlone && sum < request.samples)
     return Status::error("--data names datasets of ", sum, " samples of ", request.sequence,
                          " tokens, each read once, but ", request.samples,
@@ -107,7 +113,21 @@ Status GptSamples::open(const Request &request, GptSamples &samples) {
   for (const std::string &prefix : request.data.prefixes)
     if (Status status = samples.openDataset(prefix); !status.ok())
       return status;
-  return samples.blendDatasets();
+  return samples.planOrders();
+}
+
+void GptSamples::build(const Host *host) {
+  std::vector<int64_t> begins = {0}; // of each dataset's tables in one
+  for (const Dataset &dataset : datasets)
+    begins.push_back(begins.back() + dataset.order.numBytes());
+  auto fill = [&](char *tables) {
+    for (size_t i = 0; i < datasets.size(); ++i)
+      datasets[i].order.fill(datasets[i].data, tables + begins[i]);
+  };
+  std::shared_ptr<const char> tables =
+      host ? host->makeTable(begins.back(), fill) : makeOwnTable(begins.back(), fill);
+  for (size_t i = 0; i < datasets.size(); ++i)
+    datasets[i].order.use({tables, tables.get() + begins[i]});
 }
 
 Status GptSamples::check(int64_t first, int64_t count, int rank, int size) const {

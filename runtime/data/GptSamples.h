@@ -4,6 +4,7 @@
 
 #include "runtime/data/Blend.h"
 #include "runtime/data/GptOrder.h"
+#include "runtime/data/HostTable.h"
 #include "runtime/data/Samples.h"
 
 namespace galvatron {
@@ -26,7 +27,7 @@ public:
     DataWords data;
     std::vector<double> split = {1, 0, 0};
     int64_t share = 0; // of `split`: 0 training, 1 evaluation
-    int64_t samples;   // of all datasets together
+    int64_t samples;   // of all datasets together; -1: an epoch of each, which weights do not allow
     int64_t sequence, vocabulary, batch;
     uint32_t seed;
   };
@@ -37,9 +38,14 @@ public:
     GptOrder order;
   };
 
+  /// Opens the datasets and plans their orders, which `build` then makes.
   static Status open(const Request &request, GptSamples &samples);
+  /// Collective over the ranks of `host`, which make the orders once; without one, they are this process' own.
+  void build(const Host *host = nullptr);
 
   Status check(int64_t first, int64_t count, int rank, int size) const override;
+  /// Of an order made for one epoch.
+  int64_t numInEpoch() const override { return request.samples; }
   Status read(int64_t number, Sample &sample) const override;
 
   const std::vector<Dataset> &getDatasets() const { return datasets; }
@@ -49,7 +55,7 @@ public:
 
 private:
   Status openDataset(const std::string &prefix);
-  Status blendDatasets();
+  Status planOrders();
   Status readPieces(const Dataset &dataset, int64_t number, Sample &sample) const;
 
   Request request;

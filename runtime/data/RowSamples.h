@@ -27,6 +27,7 @@ public:
   static Status open(const Request &request, RowSamples &samples);
 
   Status check(int64_t first, int64_t count, int rank, int size) const override;
+  int64_t numInEpoch() const override { return numRows(); }
   /// Sample n is row n modulo their number, through a permutation of this round if shuffled.
   Status read(int64_t number, Sample &sample) const override;
 

@@ -23,6 +23,8 @@ public:
   /// Whether there is enough for samples `first` … `first + count - 1`, and tokens are in the vocabulary: all of them,
   /// of data that would take long to read what is needed first. Each of `size` ranks reads its share.
   virtual Status check(int64_t first, int64_t count, int rank, int size) const = 0;
+  /// How many there are when each is taken once; 0: they do not come to an end.
+  virtual int64_t numInEpoch() const = 0;
   virtual Status read(int64_t number, Sample &sample) const = 0;
 
 protected:

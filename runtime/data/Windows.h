@@ -20,6 +20,7 @@ public:
       : manifest(manifest), file(std::move(file)), order(order) {}
 
   Status check(int64_t first, int64_t count, int rank, int size) const override;
+  int64_t numInEpoch() const override { return file ? order.numWindows() : 0; }
   Status read(int64_t number, Sample &sample) const override;
 
 private:

@@ -32,6 +32,7 @@ void AttentionShape::readPositions(const gvrt_context &context, const Attributes
   for (int64_t &position : queryPosition)
     position += positions.globalExtent(3) - positions.globalExtent(2);
   ascending = std::is_sorted(keyPosition.begin(), keyPosition.end());
+  dropout = context.dropoutOf(dropout);
   if (dropout > 0) {
     int64_t extent[] = {batch, heads, queries, keys};
     rows.emplace(positions, 4, extent);

@@ -59,7 +59,7 @@ void dropoutFactors(const random::Stream &stream, double p, const GlobalRows &ro
 void gvrt_dropout(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
   read.floats(context);
-  double p = read.real();
+  double p = context->dropoutOf(read.real());
   int64_t id = read.integer(), rank = read.integer();
   const int64_t *extent = read.list(rank);
   GlobalRows rows(read.positions(*context, rank), rank, extent);

@@ -7,6 +7,8 @@
 namespace galvatron {
 
 /// Rate of `step` (from 1) in a run that ends with step `last`.
+/// Those that decay are Megatron-LM's OptimizerParamScheduler's, with `step` as its num_steps and `last` as its decay
+/// steps: WSD (warm-up, stable, decay) is constant up to its last steps, inverse-square-root is lr·√(warmup / step).
 ///
 ///   lr       /‾‾‾‾‾‾‾‾‾‾  constant
 ///           /  ‾‾--..__   linear, cosine

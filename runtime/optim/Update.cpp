@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <fnmatch.h>
 
 namespace galvatron {
 
@@ -46,7 +47,15 @@ double squareSum(gvrt_context &context, const Device &device, const Manifest &ma
 
 double clipScale(double norm, double limit) { return limit > 0 ? std::min(1.0, limit / (norm + 1e-6)) : 1.0; }
 
+bool matches(const std::string &pattern, const std::string &name) {
+  return fnmatch(pattern.c_str(), name.c_str(), /*flags=*/0) == 0;
+}
+
 double weightDecay(const Options &options, const ParameterInfo &parameter) {
+  for (const std::string &pattern : options.noWeightDecay)
+    for (const std::string &name : parameter.names)
+      if (matches(pattern, name))
+        return 0;
   return options.weightDecayOn == "all" || parameter.shape.size() >= 2 ? options.weightDecay : 0;
 }
 

@@ -23,8 +23,11 @@ double squareSum(gvrt_context &context, const Device &device, const Manifest &ma
 /// 0: 1.
 double clipScale(double norm, double limit);
 
-/// What of --weight-decay falls on the parameter.
+/// What of --weight-decay falls on the parameter. A pattern of --no-weight-decay that matches any of its names leaves
+/// none.
 double weightDecay(const Options &options, const ParameterInfo &parameter);
+/// As the shell matches names, though * takes dots and slashes too.
+bool matches(const std::string &pattern, const std::string &name);
 
 /// Rounds every parameter that has a copy of 16 bits into it.
 Status fillCopies(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena);

@@ -21,7 +21,7 @@ import write_megatron_orders as orders  # noqa: E402
 
 BATCH, SEQ, RATE = 4, orders.SEQ, 0.5
 WANTED = json.loads(orders.FILE.read_text())
-QUICK = ("blend", "last epoch apart")
+QUICK = ("blend", "last epoch apart", "evaluation of a blend")
 
 
 class Model(Decoder):
@@ -63,8 +63,8 @@ def options_of(case: dict, folder) -> list:
     return ["--data", *words, *split, "--data-seed", case["seed"]]
 
 
-def dumped(folder, steps: range) -> dict[str, torch.Tensor]:
-    files = [load_file(folder / f"step_{step:06}.safetensors") for step in steps]
+def dumped(folder, steps: range, prefix: str = "step") -> dict[str, torch.Tensor]:
+    files = [load_file(folder / f"{prefix}_{step:06}.safetensors") for step in steps]
     return {name: torch.cat([file[name] for file in files]) for name in files[0]}
 
 
@@ -76,10 +76,12 @@ def case_names() -> list:
 def test_order_is_megatrons(name, program, tmp_path):
     case = orders.CASES[name]
     steps = case["samples"] // BATCH
-    words = [*options_of(case, tmp_path), "--steps", steps, "--dump-batches", tmp_path / "batches", "--lr", 0]
-    done = succeed(program / "one" / "launch", *words)
+    isEvaluated = case.get("share") == 1
+    task = ["--eval-only", "--eval-batches", steps] if isEvaluated else ["--steps", steps, "--lr", 0]
+    done = succeed(program / "one" / "launch", *options_of(case, tmp_path), *task, "--dump-batches", tmp_path / "batches")
     assert f"set0: {len(orders.sequences(case)[0]) if 'split' not in case else ''}" in done.stdout
-    batches, wanted = dumped(tmp_path / "batches", range(1, steps + 1)), torch.tensor(WANTED[name])
+    batches = dumped(tmp_path / "batches", range(1, steps + 1), "evaluation" if isEvaluated else "step")
+    wanted = torch.tensor(WANTED[name])
     assert torch.equal(batches["input_ids"], wanted[:, :-1])
     assert torch.equal(batches["labels"], wanted[:, 1:])
     assert torch.equal(batches["positions"], torch.arange(SEQ).expand_as(batches["positions"]))
@@ -88,8 +90,9 @@ def test_order_is_megatrons(name, program, tmp_path):
 
 @pytest.mark.wide
 @pytest.mark.skipif(not importlib.util.find_spec("megatron"), reason="megatron-core is not installed")
-def test_the_file_is_what_megatron_gives():
+def test_the_files_are_what_megatron_gives():
     assert orders.all_samples() == WANTED
+    assert orders.all_rates() == json.loads(orders.RATES_FILE.read_text())
 
 
 def train(module, rows: torch.Tensor) -> list[float]:

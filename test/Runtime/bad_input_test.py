@@ -239,6 +239,10 @@ class BadInputTest(ProgramFixture):
         message = "parameter head.bias has no initial distribution, so weights are needed; pass them"
         self.broken("undrawn", message, (1, 1, 1, 1))
 
+    def test_a_program_that_cannot_evaluate(self):
+        message = "this program has no list of forwards to evaluate by; compile it again"
+        self.fails([(1, 0)], message, ["--eval-only"], (1, 1, 1, 1))
+
     def test_gradients_that_cannot_be_renamed(self):
         os.makedirs(self.path("gradients/step_000001.safetensors"))
         command = [self.program((1, 1, 1, 1)) + "/launch", "--steps", "1", "--dump-gradients", self.path("gradients")]

@@ -13,7 +13,7 @@ import shutil
 import sys
 import unittest
 
-from stage_programs import read_tensors, write_tensors
+from stage_programs import adamw, read_tensors, write_tensors
 from toy_program import PLANS, SEQ, SHAPES, ProgramFixture, Reference
 
 
@@ -45,6 +45,28 @@ class TrainingTest(ProgramFixture):
                     dumped = read_tensors(f"{dump}/step_{step:06}.safetensors")
                     for name, values in gradient.items():
                         self.assertNear(dumped[name][1], values)
+
+    def test_learning_rates_are_megatrons(self):
+        with open(os.path.join(os.path.dirname(__file__), "megatron_rates.json")) as file:
+            schedules = json.load(file)
+        for schedule in schedules:
+            options = [word for option in schedule["options"].items() for word in option]
+            for row, rate in zip(self.train(PLANS[0], *options), schedule["rates"], strict=True):
+                self.assertAlmostEqual(float(row[2]), rate, delta=5e-9 * rate, msg=str(options))
+
+    def test_no_weight_decay_by_name(self):
+        start = ["--weights", self.path("weights.safetensors"), "--data", self.path("tokens.bin"), "--lr", 0.01]
+        decay = [*start, "--weight-decay", 0.5, "--weight-decay-on", "all", "--steps", 3]
+        for patterns, spared in (("table.*", ["table.weight"]), ("*bias,head.w?ight.tied", ["head.weight", "head.bias"])):
+            reference = Reference(self.weights)
+            for step in (1, 2, 3):
+                _, gradients = reference.gradients(self.rows(step))
+                adamw(reference, gradients, step, 0.01, 0.5, 0, decays=lambda name: name not in spared)
+            self.train((2, 1, 1, 4), *decay, "--no-weight-decay", patterns, "--save", self.path("decay"))
+            for name, (_, values) in read_tensors(self.path("decay/model.safetensors")).items():
+                self.assertNear(values, reference.weights[name], 5e-6)
+        self.launch((2, 1, 1, 4), *decay, "--no-weight-decay", "*bias,*.wieght", code=1)
+        self.assertIn("--no-weight-decay *.wieght matches no parameter of the model, such as head.bias; correct", self.errors)
 
     def test_sgd(self):
         reference, losses = Reference(self.weights), []

@@ -12,7 +12,7 @@ namespace galvatron {
 /// Extents of one attention call, as Functions.def names them.
 struct AttentionExtents {
   int64_t batch, heads, keyHeads, queries, keys, keySize, valueSize;
-  bool isBf16;
+  bool isHalf;
 };
 
 /// Blocks of `threads` threads that walk over rows on one multiprocessor of a GPU: 1024 threads of 64 registers.

@@ -5,6 +5,10 @@
 // proved to end is the one that the object file holds and that `--print-timetable` prints.
 //
 // A step ends with whole gradients: parameters are updated by the runtime, which walks no list for it.
+//
+// Evaluation is a list of its own on the same arena: the forwards of all micro-batches, one after another, and what
+// they need (transfers, gathers, sums of the loss and of labels). What lives between steps lies where training has it;
+// what a forward saves for a backward is free again after it.
 #ifndef GALVATRON_SCHEDULE_TIMETABLE_H
 #define GALVATRON_SCHEDULE_TIMETABLE_H
 
@@ -130,7 +134,13 @@ struct Timetable {
   bool isLossScaled = false;
   std::string device = "cpu";
   int64_t arenaBytes = 0; // after planArena
+  /// The stage's forwards alone: one timetable, with the same groups; none in that itself.
+  std::vector<Timetable> evaluation;
+  bool isEvaluation = false;
 };
+
+/// The evaluation of each stage.
+std::vector<Timetable> evaluationsOf(llvm::ArrayRef<Timetable> timetables);
 
 /// All names of a parameter, as files may have them; `canonical` first.
 std::vector<std::string> namesOf(mlir::ModuleOp module, llvm::StringRef canonical);
@@ -139,11 +149,12 @@ std::vector<std::string> namesOf(mlir::ModuleOp module, llvm::StringRef canonica
 /// `exec.function`s. Fails with a message on the op at fault.
 mlir::FailureOr<Timetable> buildTimetable(mlir::ModuleOp module, dist::StageOp stage);
 
-/// The functions that entries call, each once, in the order in which an object lists them.
+/// The functions that entries call, each once, in the order in which an object lists them. Evaluation calls no others.
 std::vector<std::string> functionsOf(const Timetable &timetable);
 
 /// Gives every buffer an offset: persistent ones first (gradients contiguous), then, largest first, the
-/// lowest place that is free over the buffer's life. All offsets are multiples of `exec::kBufferAlignment`.
+/// lowest place that is free over the buffer's life. All offsets are multiples of `exec::kBufferAlignment`. Plans the
+/// evaluation likewise, in the same arena.
 void planArena(Timetable &timetable);
 
 /// What a rank of a stage exchanges values with.

@@ -29,6 +29,8 @@ struct TimetableProof {
   int64_t counted = 0;
   /// Terms of the loss that are added up once, and sums over the whole batch that are whole before they are read.
   int64_t lossTerms = 0, totals = 0;
+  /// Entries of evaluation, and reads of these.
+  int64_t evaluationEntries = 0, evaluationReads = 0;
 };
 
 /// Proves, for the timetables of all stages of the module in order, after `planArena`:
@@ -44,7 +46,9 @@ struct TimetableProof {
 ///     mesh axes on which they are partial;
 ///   - every term of the loss is added once, and sums over the batch are whole before they are read;
 ///   - values are received in the order and size they are sent, stages issue the collectives of a communicator that
-///     they share in one order, and an execution of all lists together ends, so that no stages wait for one another.
+///     they share in one order, and an execution of all lists together ends, so that no stages wait for one another;
+///   - evaluation, where there is one, does the same without gradients: it runs every forward and no backward, in the
+///     same arena, with the same state at the same places.
 /// Fails with an error on the module that names entry, buffer, value and mesh axes.
 mlir::FailureOr<TimetableProof> verifyTimetables(mlir::ModuleOp module, llvm::ArrayRef<Timetable> timetables);
 

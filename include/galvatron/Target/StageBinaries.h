@@ -30,6 +30,9 @@ struct StageOutputOptions {
 std::string writeManifest(mlir::ModuleOp module, const Timetable &timetable, llvm::StringRef modelName,
                           llvm::StringRef program);
 
+/// The names of all entries, evaluation's too, each once.
+std::vector<std::string> entryNames(const Timetable &timetable);
+
 /// A hash of the whole lowered program, plan included, so that stages of two compilations can be told apart.
 std::string hashProgram(mlir::ModuleOp module);
 

@@ -15,6 +15,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from pathlib import Path
 
@@ -93,16 +94,17 @@ def chunks(files: list[Path], fields: list[str]) -> Iterator[tuple[list, int]]:
 
 def encode_all(files: list[Path], settings: Settings, tokenizer: DocumentTokenizer, workers: int) -> Iterator:
     """(documents of a chunk, bytes read), in order; at most two chunks a worker are under way."""
-    if workers == 0:
-        for records, done in chunks(files, settings.fields):
-            yield tokenizer.encode(records), done
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, start_worker, (settings,)) as pool:
+    if workers:
+        context = multiprocessing.get_context("spawn")
+        pool, encode, under_way = ProcessPoolExecutor(workers, context, start_worker, (settings,)), encode_in_worker, 2 * workers
+    else:
+        # The tokenizer's own threads go on while Python reads, unpacks and writes.
+        pool, encode, under_way = ThreadPoolExecutor(2), tokenizer.encode, 3
+    with pool:
         waiting = collections.deque()
         for records, done in chunks(files, settings.fields):
-            waiting.append((pool.submit(encode_in_worker, records), done))
-            if len(waiting) == 2 * workers:
+            waiting.append((pool.submit(encode, records), done))
+            if len(waiting) == under_way:
                 future, read = waiting.popleft()
                 yield future.result(), read
         for future, read in waiting:

@@ -115,7 +115,7 @@ class DocumentTokenizer:
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
     def join(self, *parts: list[int]) -> np.ndarray:
-        return np.array([*(token for part in parts for token in part), *self.end], np.int64)
+        return np.concatenate([np.array(part, np.int64) for part in (*parts, self.end)])
 
     def check(self, place: str, values: dict):
         for field, value in values.items():

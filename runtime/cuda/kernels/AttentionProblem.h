@@ -15,6 +15,7 @@ struct AttentionProblem {
   bool causal;
   int64_t window;
   double softcap, dropout;
+  bool isCompiledToDrop; // in training, which decides what kernel the memory was planned for
   int64_t id;
   HeadStrides q, k, v, y;
   int64_t biasStride[4];
@@ -35,7 +36,9 @@ inline AttentionProblem readAttention(gvrt_context *context, const int64_t *attr
   p.causal = read.integer();
   p.window = read.integer();
   p.softcap = read.real();
-  p.dropout = read.real();
+  double dropout = read.real();
+  p.isCompiledToDrop = dropout > 0;
+  p.dropout = context->dropoutOf(dropout);
   p.id = read.integer();
   auto readStrides = [&](HeadStrides &strides) {
     const int64_t *words = read.list(3);

@@ -184,7 +184,7 @@ bool cudnnTakes(const AttentionProblem &p, bool hasBias) {
   bool usualMask = !p.causal || p.queries <= p.keys;
   bool usualStrides = alignedStrides(p.q) && alignedStrides(p.k) && alignedStrides(p.v) && alignedStrides(p.y) &&
                       alignedStrides(p.dy) && alignedStrides(p.dq) && alignedStrides(p.dk) && alignedStrides(p.dv);
-  return isHalf(p.type) && !hasBias && p.dropout == 0 && p.softcap == 0 && p.window == 0 && usualPositions &&
+  return isHalf(p.type) && !hasBias && !p.isCompiledToDrop && p.softcap == 0 && p.window == 0 && usualPositions &&
          usualSizes && usualMask && usualStrides && p.queries > 1 && p.keys > 1 && p.batch > 0;
 }
 

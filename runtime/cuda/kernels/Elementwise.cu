@@ -105,7 +105,7 @@ void gvrt_convert(gvrt_context *context, void *const *buffer, const int64_t *att
 void gvrt_dropout(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
   int64_t type = read.integer();
-  double p = read.real();
+  double p = context->dropoutOf(read.real());
   int64_t id = read.integer(), rank = read.integer(), count = 1;
   const int64_t *extent = read.list(rank);
   for (int64_t d = 0; d < rank; ++d)

@@ -56,7 +56,10 @@ protected:
 
   std::string open(int64_t count) {
     request.samples = count, request.sequence = 4, request.vocabulary = 100, request.batch = 2, request.seed = 1;
-    return GptSamples::open(request, samples).message;
+    Status status = GptSamples::open(request, samples);
+    if (status.ok())
+      samples.build();
+    return status.message;
   }
 
   GptSamples::Request request;
@@ -143,12 +146,22 @@ TEST_F(GptSamplesTest, SequencesAreNamedBeyond31Bits) {
   patch(34 + 4 * kFirst, 3), patch(34 + 4 * (kFirst + 1), 2);
   ASSERT_EQ(IndexedDataset::open(prefix(), 100, dataset).message, "");
   GptOrder order;
-  ASSERT_EQ(GptOrder::build(dataset, {kFirst, kFirst + 2, -1, 1, 1}, order).message, "");
+  ASSERT_EQ(GptOrder::plan(dataset, {kFirst, kFirst + 2, -1, 1, 1}, order).message, "");
+  order.use(makeOwnTable(order.numBytes(), [&](char *tables) { order.fill(dataset, tables); }));
   EXPECT_EQ(order.numSamples(), 4);
   EXPECT_EQ(order.sequenceAt(0) + order.sequenceAt(1), 2 * kFirst + 1);
   patch(34 + 4 * (kCount - 1), 9);
-  EXPECT_THAT(GptOrder::build(dataset, {kCount - 2, kCount, -1, 1, 1}, order).message,
+  EXPECT_THAT(GptOrder::plan(dataset, {kCount - 2, kCount, -1, 1, 1}, order).message,
               HasSubstr("has sequences after the 4294967296 that an order can name; write them as several datasets"));
+}
+
+TEST_F(GptSamplesTest, AnEpochToEvaluate) {
+  write({{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}}, 8);
+  ASSERT_EQ(parse({prefix()}), "");
+  ASSERT_EQ(open(-1), "");
+  EXPECT_EQ(samples.numInEpoch(), 3);
+  ASSERT_EQ(parse({"2", prefix()}), "");
+  EXPECT_THAT(open(-1), HasSubstr("--eval-batches 0 evaluates each dataset once, so that weights have no effect; leave"));
 }
 
 TEST_F(GptSamplesTest, TokensAreCheckedBeforeTheFirstStep) {

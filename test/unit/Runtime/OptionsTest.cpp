@@ -82,6 +82,41 @@ TEST(Options, LossScalesArePositive) {
   }
 }
 
+TEST(Options, WsdSaysOverHowManySteps) {
+  Options options;
+  ASSERT_TRUE(parse({"--lr-schedule", "WSD", "--wsd-decay-steps", "20"}, options).ok());
+  std::map<std::string, std::string> settings = options.updateSettings();
+  EXPECT_EQ(settings["--wsd-decay"], "exponential");
+  EXPECT_EQ(settings["--steps"], "100");
+  EXPECT_THAT(parse({"--lr-schedule", "WSD"}, options).message, HasSubstr("decays; give --wsd-decay-steps N"));
+  EXPECT_EQ(parse({"--lr-schedule", "WSD", "--wsd-decay-steps", "101"}, options).message,
+            "--wsd-decay-steps 101 is more than the 100 steps of the run; give fewer, or more --steps");
+  EXPECT_EQ(parse({"--wsd-decay", "linear"}, options).message,
+            "--wsd-decay is of --lr-schedule WSD, but it is constant; leave one of them out");
+  ASSERT_TRUE(parse({"--lr-schedule", "inverse-square-root"}, options).ok());
+  EXPECT_FALSE(options.updateSettings().contains("--steps")); // its rate does not depend on them
+}
+
+TEST(Options, NoWeightDecayTakesPatterns) {
+  Options options;
+  ASSERT_TRUE(parse({"--no-weight-decay", "*.bias,*norm*", "--weight-decay", "0.1"}, options).ok());
+  EXPECT_EQ(options.noWeightDecay, (std::vector<std::string>{"*.bias", "*norm*"}));
+  EXPECT_EQ(options.updateSettings()["--no-weight-decay"], "*.bias,*norm*");
+  EXPECT_EQ(parse({"--no-weight-decay", ","}, options).message,
+            "--no-weight-decay expects names, with commas between several, but got ','");
+}
+
+TEST(Options, EvaluationIsAskedFor) {
+  Options options;
+  ASSERT_TRUE(parse({"--eval-every", "5", "--eval-data", "30", "a", "70", "b", "--eval-batches", "0"}, options).ok());
+  EXPECT_EQ(options.evalData.size(), 4u);
+  EXPECT_EQ(options.evalBatches, 0);
+  EXPECT_EQ(parse({"--eval-data", "a"}, options).message,
+            "--eval-data says what to evaluate, but not when; give --eval-every N or --eval-only");
+  EXPECT_EQ(parse({"--eval-only", "--log", "a"}, options).message,
+            "--log is of a run that trains, but --eval-only does not; leave one of them out");
+}
+
 TEST(Options, OverrideTakesAListOfWords) {
   Options options;
   ASSERT_TRUE(parse({"--override", "shuffle,data", "--override=seq"}, options).ok());
@@ -113,7 +148,9 @@ TEST(Options, UpdateSettingsAreThoseThatHaveAnEffect) {
 TEST(Options, HelpNamesEveryOption) {
   std::string help = Options::helpText("stage0");
 #define OPTION(flag, value, text) EXPECT_THAT(help, HasSubstr("  " flag " " value));
+#define GROUP(title) EXPECT_THAT(help, HasSubstr("\n" title "\n  --"));
 #include "runtime/core/Options.def"
+#undef GROUP
 #undef OPTION
 }
 

@@ -71,7 +71,7 @@ TEST_F(RefusalsTest, EntriesThatNameWhatIsNotThere) {
     words.insert(words.end(), entry.begin(), entry.end());
     words[entry.size() + word] = value;
     gvrt_program program = {kAbi, "", functions, 1, words.data(), (int64_t)words.size(), nullptr, 0};
-    return Timetable(program, manifest).check().message;
+    return Timetable(program, manifest, Timetable::training(program)).check().message;
   };
   EXPECT_EQ(check(GVRT_ENTRY_MICRO_BATCH, 0), "");
   for (auto [word, value] : {std::pair<size_t, int64_t>{GVRT_ENTRY_WORDS, 9},
@@ -87,7 +87,7 @@ TEST_F(RefusalsTest, EntriesThatNameWhatIsNotThere) {
 
 TEST_F(RefusalsTest, ALogOnAFullDisk) {
   LogFile log;
-  ASSERT_TRUE(log.open("/dev/full", std::nullopt).ok());
+  ASSERT_TRUE(log.open("/dev/full", /*evaluates=*/false, std::nullopt).ok());
   EXPECT_EQ(log.add("1\n").message,
             "cannot write the log /dev/full: No space left on device; its rows are kept and tried again");
   EXPECT_TRUE(log.add("2\n").ok()); // told once

@@ -30,6 +30,49 @@ TEST_F(VerifyTimetableTest, CountsWhatItProves) {
 }
 
 //===--------------------------------------------------------------------===//
+// Evaluation
+//===--------------------------------------------------------------------===//
+
+TEST_F(VerifyTimetableTest, EvaluationIsForwardsAlone) {
+  mlir::FailureOr<TimetableProof> proof = verifyTimetables(*parsed->module, timetables);
+  ASSERT_TRUE(succeeded(proof));
+  int64_t entries = 0;
+  for (const Timetable &evaluation : evaluationsOf(timetables)) {
+    entries += evaluation.entries.size();
+    EXPECT_LE(evaluation.entries.size(), timetables[evaluation.stage].entries.size() / 2);
+    for (const TimetableEntry &entry : evaluation.entries) {
+      auto *compute = entry.getIf<Compute>();
+      EXPECT_TRUE(!compute || compute->kind != Compute::Kind::Backward) << entry.name;
+    }
+  }
+  EXPECT_EQ(proof->evaluationEntries, entries);
+  EXPECT_GT(proof->evaluationReads, 0);
+}
+
+TEST_F(VerifyTimetableTest, EvaluationRunsABackward) {
+  timetables[0].evaluation[0].entries.push_back(find(0, "backward block0 micro-batch 0"));
+  EXPECT_THAT(complaint(), HasSubstr("expects evaluation to run forwards alone, but \"backward block0 micro-batch 0\" on "
+                                     "stage 0 runs @"));
+}
+
+TEST_F(VerifyTimetableTest, EvaluationLeavesAForwardOut) {
+  timetables[1].evaluation[0].entries.pop_back();
+  EXPECT_THAT(complaint(), HasSubstr("expects the loss to be whole at"));
+}
+
+TEST_F(VerifyTimetableTest, EvaluationFindsStateElsewhere) {
+  Timetable &evaluation = timetables[0].evaluation[0];
+  evaluation.buffers[evaluation.parameters[0].parameterBuffer].offset += 64;
+  EXPECT_THAT(complaint(), HasSubstr("expects evaluation to find on stage 0 what training keeps there, at the same "
+                                     "places of the same arena, but it does not"));
+}
+
+TEST_F(VerifyTimetableTest, AStageWithoutEvaluation) {
+  timetables[1].evaluation.clear();
+  EXPECT_THAT(complaint(), HasSubstr("expects every stage to have an evaluation, but 1 of 2 do"));
+}
+
+//===--------------------------------------------------------------------===//
 // Reductions of gradients
 //===--------------------------------------------------------------------===//
 

@@ -1,0 +1,96 @@
+//===- Evaluation.cpp - the loss on data that are not trained on ---------------------------------===//
+#include "runtime/core/Evaluation.h"
+#include "runtime/core/Pass.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace galvatron {
+
+/// The last batch of an epoch may be filled up with rows without labels, where the program knows of such.
+Status Evaluation::checkLastBatch(int64_t samples) const {
+  if (samples % manifest.globalBatch == 0 || manifest.isPacked || manifest.ignoredLabel)
+    return Status::success();
+  return Status::error("--eval-batches 0 fills the last batch of ", samples,
+                       " samples up with rows without labels, but this program takes it that all positions have one; "
+                       "import it again with --labels next or --documents, or say how many batches");
+}
+
+Status Evaluation::open(std::vector<std::string> &warnings) {
+  if (!isAskedFor())
+    return Status::success();
+  if (!program.evaluation)
+    return Status::error("this program has no list of forwards to evaluate by; compile it again");
+  if (Status status = timetable.check(); !status.ok())
+    return status;
+  const char *flag = options.evalOnly ? "--eval-only" : "--eval-every";
+  bool isShare = options.evalData.empty();
+  bool hasShare = options.shares.size() > 1 && options.shares[1] > 0;
+  if (isShare && !hasShare)
+    return Status::error(flag, " has no data to evaluate: give them with --eval-data, or a second share of indexed data "
+                               "with --split, as in --split 949,50,1");
+  bool isEpoch = options.evalBatches == 0;
+  int64_t samples = options.evalBatches.value_or(kDefaultBatches) * manifest.globalBatch;
+  DataSource source(world, manifest, options, context.seed);
+  Status status = source.open({isShare ? options.data : options.evalData, options.evalLabels,
+                               isShare ? Share::Evaluation : Share::All, isEpoch ? -1 : samples, /*shuffle=*/false});
+  if (!source.getWarning().empty())
+    warnings.push_back(source.getWarning());
+  if (!status.ok())
+    return status;
+  if (isShare && source.getOrder().samples != "gpt")
+    return Status::error(flag, " has no data to evaluate: --split is for --samples gpt, but these samples are ",
+                         source.getOrder().samples, "; give them with --eval-data");
+  auto read = source.samples();
+  if (isEpoch)
+    samples = read->numInEpoch();
+  if (isEpoch && samples < manifest.globalBatch)
+    return Status::error("the data to evaluate have ", samples, " samples, but one batch needs ", manifest.globalBatch,
+                         "; use more data or a smaller --global-batch");
+  if (status = checkLastBatch(samples); !status.ok())
+    return status;
+  numBatches = (samples + manifest.globalBatch - 1) / manifest.globalBatch;
+  batches.emplace(manifest, read, source.rules(), numBatches * manifest.globalBatch, samples);
+  data = source.describe();
+  return read->check(0, samples, world.rank(), world.size());
+}
+
+std::string Evaluation::describe() const {
+  return std::to_string(numBatches) + (numBatches == 1 ? " batch of " : " batches of ") + data;
+}
+
+void Evaluation::fill(char *arena, int64_t batch) {
+  int64_t first = batch * manifest.globalBatch;
+  Status status;
+  if (!isDumped && !options.dumpBatches.empty() && world.rank() == 0)
+    status = batches->dump(options.dumpBatches, "evaluation", batch + 1, first);
+  if (status.ok())
+    status = batches->fill(context, device, arena, first);
+  if (!status.ok())
+    context.onFailure(&context, "rank " + std::to_string(context.rank) + ": " + status.message);
+}
+
+double Evaluation::run(char *arena) {
+  struct Sums {
+    double loss, labels;
+  };
+  double loss = 0, labels = 0;
+  context.isEvaluating = true;
+  for (int64_t batch = 0; batch < numBatches; ++batch) {
+    fill(arena, batch);
+    runPass(context, device, timetable, arena, /*rate=*/0);
+    Sums own{ownLoss(context, device, manifest, arena), ownLabels(context, device, manifest, arena)};
+    Sums total{0, -1};
+    for (const Sums &rank : world.gather(own))
+      total = {total.loss + rank.loss, std::max(total.labels, rank.labels)};
+    // Where no sum over labels is made, all positions have one.
+    double weight = total.labels < 0 ? 1 : total.labels;
+    loss += weight > 0 ? total.loss * weight : 0;
+    labels += weight;
+  }
+  context.isEvaluating = false;
+  isDumped = true;
+  return loss / labels;
+}
+
+} // namespace galvatron

@@ -1,0 +1,60 @@
+//===- Evaluation.h - the loss on data that are not trained on -----------------------------------===//
+//
+// Forwards alone, by the program's second list of entries, on the arena of training: no gradient, no update, dropout
+// off. A batch's loss is its mean over labels, so batches weigh as many labels as they have.
+//
+//===----------------------------------------------------------------------------------------------===//
+#ifndef GALVATRON_RUNTIME_CORE_EVALUATION_H
+#define GALVATRON_RUNTIME_CORE_EVALUATION_H
+
+#include "runtime/core/Timetable.h"
+#include "runtime/core/World.h"
+#include "runtime/data/Batches.h"
+#include "runtime/data/DataSource.h"
+
+#include <optional>
+
+namespace galvatron {
+
+class Evaluation {
+public:
+  /// All outlive the evaluation.
+  Evaluation(const World &world, const Manifest &manifest, const gvrt_program &program, const Options &options,
+             gvrt_context &context, const Device &device)
+      : world(world), manifest(manifest), program(program), options(options), context(context), device(device),
+        timetable(program, manifest, Timetable::evaluation(program)) {}
+
+  bool isAskedFor() const { return options.evalEvery > 0 || options.evalOnly; }
+  bool isDueAfter(int64_t step) const { return options.evalEvery > 0 && step % options.evalEvery == 0; }
+
+  /// The data; once the seed is known. Does nothing where no evaluation is asked for. Warnings are added to `warnings`.
+  Status open(std::vector<std::string> &warnings);
+  /// For people.
+  std::string describe() const;
+
+  /// Collective: the mean loss over all labels of the batches, the same on every rank; nan where they have none. The
+  /// first time, --dump-batches writes them too.
+  double run(char *arena);
+
+private:
+  static constexpr int64_t kDefaultBatches = 10;
+
+  Status checkLastBatch(int64_t samples) const;
+  void fill(char *arena, int64_t batch);
+
+  const World &world;
+  const Manifest &manifest;
+  const gvrt_program &program;
+  const Options &options;
+  gvrt_context &context;
+  const Device &device;
+  Timetable timetable;
+  std::optional<Batches> batches;
+  int64_t numBatches = 0;
+  bool isDumped = false;
+  std::string data; // for people
+};
+
+} // namespace galvatron
+
+#endif
