@@ -52,9 +52,6 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
     auto known = llvm::find_if(table.parameters,
                                [&](const StageParameter &parameter) { return parameter.names.front() == name; });
     bool readsCopy = call.readsCopy(index);
-    auto strategy = call.layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
-    int64_t zero = strategy ? strategy.getZero() : 0;
-    bool reducesEveryMicroBatch = strategy && plan::reducesEveryMicroBatch(strategy.getValues());
     auto setGradient = [&](StageParameter &parameter) {
       parameter.gradient = gradient;
       parameter.partialAxes = partialAxesOf(gradient);
@@ -68,14 +65,6 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
         return call.op.emitOpError("expects one placement of the tied parameter ")
                << name << ", but it is used as " << known->home << " and as " << home
                << "; give its layers the same strategy";
-      if (known->zero != zero)
-        return call.op.emitOpError("expects one level of ZeRO of the tied parameter ")
-               << name << ", but layers of this stage have zero " << known->zero << " and " << zero
-               << "; give them the same one";
-      if (known->reducesEveryMicroBatch != reducesEveryMicroBatch)
-        return call.op.emitOpError("expects the gradient of the tied parameter ")
-               << name << " to be reduced once a step or after each micro-batch, but its layers say both; give them "
-               << "the same reduce_every_micro_batch";
       call.parameters.push_back(known - table.parameters.begin());
       continue;
     }
@@ -91,8 +80,6 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
         call.forward.getArgAttrOfType<graph::PaddingAttr>(call.op.getInputs().size() + index, graph::kPaddingAttr);
     parameter.hasCopy = readsCopy;
     parameter.isReadAsF32 = !readsCopy;
-    parameter.zero = zero;
-    parameter.reducesEveryMicroBatch = reducesEveryMicroBatch;
     call.parameters.push_back(table.parameters.size());
     table.parameters.push_back(std::move(parameter));
   }
@@ -176,13 +163,15 @@ struct Holders {
   std::vector<int64_t> stages;
   bool isTrained = false;
   std::vector<int64_t> partialAxes; // of the first gradient
-  int64_t zero = 0;                 // the highest level
-  bool isOneLevel = true, isPartialAlike = true;
+  int64_t zero = 0, lowestZero = 3; // levels
+  bool reducesOnce = false, reducesEveryMicroBatch = false, isPartialAlike = true;
 
   void add(int64_t stage, plan::StrategyAttr strategy, dist::PlacementAttr gradient) {
     int64_t level = strategy ? strategy.getZero() : 0;
-    isOneLevel &= stages.empty() || level == zero;
     zero = std::max(zero, level);
+    lowestZero = std::min(lowestZero, level);
+    bool isOften = strategy && plan::reducesEveryMicroBatch(strategy.getValues());
+    (isOften ? reducesEveryMicroBatch : reducesOnce) = true;
     if (!llvm::is_contained(stages, stage))
       stages.push_back(stage);
     if (!gradient)
@@ -212,9 +201,15 @@ LogicalResult TimetableBuilder::collectHolders() {
     parameter.stages = all.stages;
     parameter.counted = parameter.stages.front() == table.stage;
     parameter.trained = all.isTrained;
-    if (!all.isOneLevel)
+    parameter.reducesEveryMicroBatch = all.reducesEveryMicroBatch;
+    if (all.zero != all.lowestZero)
       return stage.emitOpError("expects one level of ZeRO of the tied parameter ")
-             << name << " in all its stages; give its layers the same one";
+             << name << ", but its layers have zero " << all.lowestZero << " and " << all.zero
+             << "; give them the same one";
+    if (all.reducesOnce && all.reducesEveryMicroBatch)
+      return stage.emitOpError("expects the gradient of the tied parameter ")
+             << name << " to be reduced once a step or after each micro-batch, but its layers say both; give them the "
+             << "same reduce_every_micro_batch";
     if (all.zero && !all.isPartialAlike)
       return stage.emitOpError("expects the gradient of the tied parameter ")
              << name << " to be partial on the same mesh axes in all its stages, as ZeRO shares it among their ranks; "

@@ -119,17 +119,17 @@ Status Report::step(const StepReport &r) {
     char row[160], evaluation[60] = ",,";
     std::snprintf(row, sizeof row, "%lld,%.9g,%.9g,%.9g,%.9g,%lld", (long long)r.step, r.loss, r.rate, r.gradientNorm,
                   r.tokensPerSecond, (long long)r.peakBytes);
-    if (r.evalLoss)
-      std::snprintf(evaluation, sizeof evaluation, ",%.9g,%.9g", *r.evalLoss, std::exp(*r.evalLoss));
+    if (r.evaluation)
+      std::snprintf(evaluation, sizeof evaluation, ",%.9g,%.9g", r.evaluation->loss, std::exp(r.evaluation->loss));
     status = log.add(std::string(row) + (log.hasEvaluation() ? evaluation : "") + "\n");
   }
   int64_t every = terminal || r.last <= 50 ? 1 : r.last / 50;
   if (r.step == 1 || r.step == r.last || r.step % every == 0)
     showProgress(r);
-  if (r.evalLoss) {
-    char text[120];
-    std::snprintf(text, sizeof text, "evaluation  step %lld, loss %.8f, perplexity %.6g", (long long)r.step, *r.evalLoss,
-                  std::exp(*r.evalLoss));
+  if (r.evaluation) {
+    char text[140];
+    std::snprintf(text, sizeof text, "evaluation  step %lld, loss %.8f, perplexity %.6g, in %.3g s", (long long)r.step,
+                  r.evaluation->loss, std::exp(r.evaluation->loss), r.evaluation->seconds);
     line(text);
   }
   return status;

@@ -9,12 +9,17 @@
 
 namespace galvatron {
 
+/// Of data that are not trained on.
+struct EvaluationReport {
+  double loss, seconds;
+};
+
 struct StepReport {
   int64_t step, last;
   double loss, rate, gradientNorm;
   double tokensPerSecond; // tokens of the global batch / wall time of the step
   int64_t peakBytes;      // largest of the ranks
-  std::optional<double> evalLoss = std::nullopt; // where the step was followed by an evaluation
+  std::optional<EvaluationReport> evaluation = std::nullopt; // where one followed the step
 };
 
 /// The rows of --log. What a full disk does not take is kept and tried again with the next row.

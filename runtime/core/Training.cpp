@@ -73,6 +73,8 @@ Status Training::prepareDevice() {
 Status Training::prepareArena() {
   if (Status status = timetable.check(); !status.ok())
     return status;
+  if (Status status = evaluation.checkProgram(); !status.ok())
+    return status;
   arena = static_cast<char *>(device.hooks->allocate(&context, manifest.arenaBytes));
   if (!arena)
     return Status::error("rank ", context.rank, " (stage ", context.stage, ") cannot allocate its arena of ",
@@ -387,26 +389,27 @@ Status Training::step(int64_t number) {
   end = sums.wantedEnd;
   double seconds = secondsSince(start);
   longestStep = number <= firstStep + 1 ? seconds : std::max(longestStep, seconds); // the first one also tunes
-  std::optional<double> evalLoss = evaluate();
+  std::optional<EvaluationReport> evaluated = evaluate();
   if (world.rank() != 0)
     return Status::success();
   if (sums.overflowed)
     report.line(LossScale::describeOverflow(number, context.lossScale, done.lossScale));
   double tokens = (double)manifest.globalBatch * (double)manifest.sequence;
   status = report.step(
-      {number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes, evalLoss});
+      {number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes, evaluated});
   if (!status.ok())
     report.error(status.message);
   return Status::success();
 }
 
-std::optional<double> Training::evaluate() {
+std::optional<EvaluationReport> Training::evaluate() {
   if (!evaluation.isDueAfter(done.step))
     return std::nullopt;
   Clock::time_point start = Clock::now();
   double loss = evaluation.run(arena);
-  longestEvaluation = std::max(longestEvaluation, secondsSince(start));
-  return loss;
+  double seconds = secondsSince(start);
+  longestEvaluation = std::max(longestEvaluation, seconds);
+  return EvaluationReport{loss, seconds};
 }
 
 void Training::save() {

@@ -54,8 +54,8 @@ private:
   Status loadFrom();
   void introduce();
   Status step(int64_t number);
-  /// The loss, where an evaluation is due.
-  std::optional<double> evaluate();
+  /// Where it is due.
+  std::optional<EvaluationReport> evaluate();
   Status evaluateOnly();
   /// An error of a step whose loss or gradients are not finite: where that began, and what to do.
   Status explainNotFinite(const Status &error, int64_t number, double rate);

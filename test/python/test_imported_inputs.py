@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from test_import import IMPORTER
+from importing import IMPORTER, needs_importer
 
-pytestmark = pytest.mark.skipif(not IMPORTER.exists(), reason=f"{IMPORTER} is not built")
+pytestmark = needs_importer
 
 SCRIPT = ROOT / "scripts" / "write_imported.py"
 _specification = importlib.util.spec_from_file_location("write_imported", SCRIPT)

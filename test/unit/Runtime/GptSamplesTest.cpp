@@ -58,7 +58,7 @@ protected:
     request.samples = count, request.sequence = 4, request.vocabulary = 100, request.batch = 2, request.seed = 1;
     Status status = GptSamples::open(request, samples);
     if (status.ok())
-      samples.build();
+      samples.build(/*host=*/nullptr);
     return status.message;
   }
 
