@@ -400,6 +400,18 @@ void SaveFolder::pointLatest(int64_t step, std::string &warning) {
     add(warning, status.message);
 }
 
+Status SaveFolder::setAside(int64_t step) {
+  fs::path aside = with(target(step), ".not_finite");
+  (void)removeOwnFiles(aside);
+  if (Status status = renameFolder(target(step), aside); !status.ok())
+    return status;
+  std::erase_if(own, [&](const StepFolder &other) { return other.step == step; });
+  std::string ignored;
+  if (!own.empty())
+    pointLatest(own.back().step, ignored);
+  return Status::success();
+}
+
 void SaveFolder::removeOld(std::string &warning) {
   while (keep > 0 && (int64_t)own.size() > keep) {
     fs::path old = own.front().path, going = with(old, kPartial);

@@ -9,6 +9,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace galvatron {
 
@@ -30,6 +31,13 @@ struct TrainingState {
   std::map<std::string, std::string> settings; // `Options::updateSettings`; empty likewise
   std::optional<LossScaleState> lossScale;     // of fp16 alone
 
+  /// Samples that no update came from as a step was not finite, as [first, count], ascending; and how many of them were
+  /// not used up by a step, as the run went back.
+  std::vector<std::pair<int64_t, int64_t>> skipped = {};
+  int64_t leftOut = 0;
+
+  /// Adds samples to those skipped, from the last of them on.
+  void skip(int64_t first, int64_t count);
   /// The text of training.json.
   std::string toText() const;
   /// Reads it. It comes from anywhere, so every value is checked, and what is wrong is one sentence that names the key.

@@ -25,6 +25,8 @@ struct Group {
   MPI_Comm communicator = MPI_COMM_NULL; // shared by all groups of the same ranks; owned by the device's communicators
 };
 
+class Events;
+
 /// Host memory that kernels and collectives borrow for the length of one call. One piece, grown to the largest request,
 /// which every caller bounds: with the arena it is all that a rank allocates (docs/runtime.md, "Memory").
 class Workspace {
@@ -82,6 +84,9 @@ struct gvrt_context {
   // Memory of the device, counted where it is allocated, in bytes.
   int64_t allocatedBytes = 0, peakBytes = 0;
   galvatron::Workspace workspace;
+
+  /// What happens to this rank, for --events: writeEvent in core/Events.h. Null where nobody listens.
+  galvatron::Events *events = nullptr;
 
   /// Whatever the device library keeps for this rank, from `prepare` on; null where it keeps nothing.
   void *deviceState = nullptr;

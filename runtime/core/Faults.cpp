@@ -1,6 +1,7 @@
 //===- Faults.cpp - a rank that dies takes the others with it, and says why ------------------------===//
 #include "runtime/core/Faults.h"
 #include "runtime/core/Check.h"
+#include "runtime/core/Events.h"
 #include "runtime/core/ExitCode.h"
 
 #include <csignal>
@@ -19,9 +20,10 @@ gvrt_context *faultContext = nullptr;
   _exit(kFailed);
 }
 
-void onFailure(gvrt_context *, const std::string &message) {
+void onFailure(gvrt_context *context, const std::string &message) {
   std::fprintf(stderr, "error: %s\n", message.c_str());
   std::fflush(stderr);
+  writeEvent(*context, "end", context->step, {{"code", (int64_t)kFailed}, {"reason", message}});
   endAll();
 }
 

@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/api/Abi.h"
 #include "runtime/core/Ends.h"
+#include "runtime/core/Events.h"
 #include "runtime/core/Faults.h"
 #include "runtime/core/Training.h"
 #include "runtime/core/Version.h"
@@ -60,8 +61,10 @@ int train(const World &world, const gvrt_program &program, Manifest &manifest, c
                       : Status::error("this program was linked without a device library; compile it again");
   if (status = world.agree(status); !status.ok())
     return finish(world, status);
+  Events events;
+  context.events = &events;
   installFaultHandlers(&context);
-  int code = kRefused;
+  int64_t code = kRefused;
   {
     Training training(world, manifest, program, options, context, device);
     status = training.prepare();
@@ -69,6 +72,7 @@ int train(const World &world, const gvrt_program &program, Manifest &manifest, c
       status = training.run();
       code = training.exitCode();
     }
+    writeEvent(context, "end", training.lastDone(), {{"code", code}, {"reason", status.message}});
   }
   device.hooks->disconnect(&context);
   return finish(world, status, code);

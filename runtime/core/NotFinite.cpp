@@ -46,6 +46,19 @@ float floatOf(int64_t type, const char *bytes) {
   return value;
 }
 
+/// Whether all are; then `largest` is that of them, too. Without branches, as whole models are looked at: bits of
+/// magnitudes are in the order of these.
+bool isFiniteThroughout(const float *values, int64_t count, float &largest) {
+  uint32_t bits = std::bit_cast<uint32_t>(largest);
+  for (int64_t i = 0; i < count; ++i)
+    bits = std::max(bits, std::bit_cast<uint32_t>(values[i]) & 0x7fffffffu);
+  float magnitude = std::bit_cast<float>(bits);
+  if (!std::isfinite(magnitude))
+    return false;
+  largest = magnitude;
+  return true;
+}
+
 Scan scanTensor(const ModelState &state, const char *tensor, int64_t type, int64_t count) {
   constexpr int64_t kChunk = 1 << 18; // elements: 1 MiB of f32
   Scan scan;
@@ -54,6 +67,8 @@ Scan scanTensor(const ModelState &state, const char *tensor, int64_t type, int64
   for (int64_t done = 0; done < count; done += kChunk) {
     int64_t now = std::min(kChunk, count - done);
     state.device.hooks->copyToHost(&state.context, host.data(), tensor + done * width, now * width);
+    if (width == 4 && isFiniteThroughout(reinterpret_cast<const float *>(host.data()), now, scan.largest))
+      continue;
     for (int64_t i = 0; i < now; ++i) {
       look(scan, done + i, floatOf(type, host.data() + i * width));
     }
@@ -195,6 +210,29 @@ NotFiniteOrigin findNotFinite(const World &world, const ModelState &state,
   origin = leastOf(world, scan.findings);
   return origin.kind != NotFiniteOrigin::Nowhere ? origin
                                                  : leastOf(world, scanParameters(state, NotFiniteOrigin::Gradient));
+}
+
+std::string describeNotFiniteParameters(const World &world, const ModelState &state) {
+  std::string own;
+  for (const ParameterInfo &parameter : state.manifest.parameters)
+    if (scanParameter(state, parameter, &ParameterInfo::parameter).firstBad >= 0)
+      own += parameter.name() + "\n";
+  constexpr size_t kNamed = 8;
+  std::vector<std::string> names; // ranks may have parts of one
+  for (const std::string &rank : world.gatherText(own)) {
+    std::istringstream lines(rank);
+    for (std::string name; std::getline(lines, name);)
+      if (std::find(names.begin(), names.end(), name) == names.end())
+        names.push_back(name);
+  }
+  if (names.empty())
+    return "";
+  std::string text = names.size() == 1 ? "the parameter " : "the parameters ";
+  for (size_t i = 0; i < std::min(kNamed, names.size()); ++i)
+    text += (i ? ", " : "") + names[i];
+  if (names.size() > kNamed)
+    text += " and " + std::to_string(names.size() - kNamed) + " more";
+  return text + (names.size() == 1 ? " is" : " are") + " not finite";
 }
 
 std::string describeLargestParameter(const World &world, const ModelState &state) {

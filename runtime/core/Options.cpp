@@ -240,6 +240,10 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--dump-gradients", text(o.dumpGradients)},
       {"--dump-batches", text(o.dumpBatches)},
       {"--log", text(o.log)},
+      {"--events", text(o.events)},
+      {"--tensorboard", text(o.tensorboard)},
+      {"--on-nan", choice(o.onNan, {"stop", "skip", "rewind"})},
+      {"--nan-limit", integer(o.nanLimit, 1)},
   };
 }
 

@@ -47,11 +47,13 @@ struct Options {
   std::vector<std::string> evalData, evalLabels; // as `data` and `labels`; no data: of `split`
   std::optional<int64_t> evalBatches;            // 0: an epoch
   bool evalOnly = false;
-  std::string weights, save, load, dumpGradients, dumpBatches, log;
+  std::string weights, save, load, dumpGradients, dumpBatches, log, events, tensorboard;
   int64_t saveEvery = 0;           // 0: at the end
   int64_t keep = 0;                // 0: all
   double maxSeconds = 0;           // 0: no end but --steps
   std::set<std::string> overrides; // what a checkpoint may differ in: words of DataOrder.h
+  std::string onNan = "stop";      // or skip, rewind
+  int64_t nanLimit = 3;            // bad steps in a row that end the run
   bool shareGpus = false;
   bool quiet = false, help = false, version = false;
 

@@ -1,5 +1,6 @@
 //===- Training.cpp - one run: start values, steps, checkpoint -------------------------------------===//
 #include "runtime/core/Training.h"
+#include "runtime/core/Events.h"
 #include "runtime/core/Files.h"
 #include "runtime/core/NotFinite.h"
 #include "runtime/core/Pass.h"
@@ -30,9 +31,11 @@ Status Training::prepare() {
   Status status;
   for (Part part :
        {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups, &Training::prepareParameters,
-        &Training::prepareData, &Training::prepareEvaluation, &Training::prepareFiles})
+        &Training::prepareData, &Training::prepareEvaluation, &Training::prepareFiles, &Training::prepareEvents})
     if (status.ok())
       status = world.agree((this->*part)());
+  if (status.ok())
+    writeStart();
   if (world.rank() == 0) {
     // Also before an error, which they may explain.
     for (const std::string &warning : warnings)
@@ -41,6 +44,11 @@ Status Training::prepare() {
       introduce();
   }
   return status;
+}
+
+static std::string besideProgram(const std::string &name) {
+  std::error_code ignored;
+  return fs::read_symlink("/proc/self/exe", ignored).parent_path() / name;
 }
 
 Status Training::prepareFiles() {
@@ -61,8 +69,21 @@ Status Training::prepareFiles() {
       return status;
   }
   bool goesOn = !options.load.empty();
-  return Report::open(options.log, options.evalEvery > 0, goesOn ? std::optional(done.step) : std::nullopt,
-                      options.quiet, report);
+  Status status = Report::open(options.log, options.evalEvery > 0, goesOn ? std::optional(done.step) : std::nullopt,
+                               options.quiet, report);
+  report.setSpeed(Speed(besideProgram("plan.json"), world.size()));
+  return status.ok() && !options.tensorboard.empty() ? report.openTensorBoard(options.tensorboard, firstStep) : status;
+}
+
+Status Training::prepareEvents() {
+  return options.events.empty() ? Status::success() : context.events->open(options.events, context);
+}
+
+void Training::writeStart() {
+  writeEvent(context, "start", done.step,
+             {{"process", (int64_t)getpid()}, {"ranks", (int64_t)world.size()}, {"program", manifest.model}});
+  if (!loaded.folder.empty())
+    writeEvent(context, "load", done.step, {{"folder", loaded.folder}});
 }
 
 Status Training::prepareDevice() {
@@ -87,11 +108,6 @@ Status Training::prepareGroups() {
   if (device.hooks->start)
     device.hooks->start(&context, manifest, options, arena);
   return Catalog::gather(world, manifest, context, catalog);
-}
-
-static std::string besideProgram(const std::string &name) {
-  std::error_code ignored;
-  return fs::read_symlink("/proc/self/exe", ignored).parent_path() / name;
 }
 
 /// The file of start values that nobody named: beside the program.
@@ -122,6 +138,10 @@ Status Training::prepareParameters() {
     status = loadParameters();
   if (status.ok())
     status = lossScale.open(options, manifest, done.lossScale);
+  if (status = world.agree(status); !status.ok())
+    return status;
+  if (std::string bad = startFile.empty() ? "" : describeNotFiniteParameters(world, state()); !bad.empty())
+    warnings.push_back(startFile + ": " + bad);
   return status.ok() ? fillCopies(context, device, manifest, arena) : status;
 }
 
@@ -198,7 +218,8 @@ Status Training::prepareData() {
   int64_t count = (lastStep - firstStep + 1) * manifest.globalBatch;
   auto samples = source.samples();
   batches.emplace(manifest, samples, source.rules(), done.samples + count);
-  return samples->check(done.samples, count, world.rank(), world.size());
+  // What rewinding left out is made up for from the order's beginning.
+  return samples->check(done.samples, count - std::min(count, done.leftOut), world.rank(), world.size());
 }
 
 Status Training::resumeData(DataSource &source) {
@@ -270,31 +291,6 @@ void Training::introduce() {
 //===----------------------------------------------------------------------===//
 // Steps
 //===----------------------------------------------------------------------===//
-
-Status Training::explainNotFinite(const Status &error, int64_t number, double rate) {
-  NotFiniteOrigin origin = findNotFinite(world, state(), [&](const EntryVisitor &visit) {
-    // What was read first may have been overwritten since.
-    if (Status status = batches->fill(context, device, arena, done.samples); !status.ok())
-      context.onFailure(&context, "rank " + std::to_string(context.rank) + ": " + status.message);
-    runPass(context, device, timetable, arena, rate, visit);
-  });
-  std::string remedy = "; try a smaller --lr, a longer --warmup or --clip-grad";
-  std::string start = startFile.empty() ? "the initial values" : startFile;
-  bool isFresh = number == firstStep;
-  if (origin.kind == NotFiniteOrigin::Nowhere)
-    origin.text = "all parameters and gradients are finite";
-  else if (origin.kind != NotFiniteOrigin::Parameter)
-    origin.text += ", the first that is not finite; all parameters are, " + describeLargestParameter(world, state());
-  if (origin.kind != NotFiniteOrigin::Parameter)
-    remedy = isFresh ? "; nothing was updated yet, so look at what is computed there, and at " + start : remedy;
-  else if (isFresh)
-    remedy = ", as it was at the start; check " + start;
-  else if (origin.areMoments && !loaded.folder.empty())
-    remedy = ", and so are its moments; check the optimizer.safetensors of " + loaded.folder;
-  else
-    remedy = ", since the update of step " + std::to_string(number - 1) + remedy;
-  return Status::error(error.message, ": ", origin.text, remedy);
-}
 
 /// Adds in the order of ranks on every rank, so that all get the same bits.
 static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t number, float lossScale,
@@ -379,27 +375,35 @@ Status Training::step(int64_t number) {
   }
   StepSums sums;
   context.wantedEnd = wantedEnd(start);
-  if (status = update(number, rate, sums); !status.ok()) {
-    code = kNotFinite;
-    return explainNotFinite(status, number, rate);
-  }
-  done.step = number;
-  done.updates += sums.labels != 0 && !sums.overflowed;
-  done.samples += manifest.globalBatch;
+  status = update(number, rate, sums);
   end = sums.wantedEnd;
-  double seconds = secondsSince(start);
-  longestStep = number <= firstStep + 1 ? seconds : std::max(longestStep, seconds); // the first one also tunes
-  std::optional<EvaluationReport> evaluated = evaluate();
-  if (world.rank() != 0)
-    return Status::success();
+  double seconds = secondsSince(start), tokens = (double)manifest.globalBatch * (double)manifest.sequence;
+  StepReport row{number, lastStep, sums.loss, rate, std::sqrt(sums.squares), seconds, tokens / seconds, sums.peakBytes};
+  if (!status.ok())
+    return onNotFinite(status, number, rate, row);
+  notFinite.finish(number);
+  done.step = number;
+  done.samples += manifest.globalBatch;
   if (sums.overflowed)
     report.line(LossScale::describeOverflow(number, context.lossScale, done.lossScale));
-  double tokens = (double)manifest.globalBatch * (double)manifest.sequence;
-  status = report.step(
-      {number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes, evaluated});
-  if (!status.ok())
-    report.error(status.message);
+  if (sums.labels != 0 && !sums.overflowed) {
+    ++done.updates;
+    updatedStep = number;
+    watchLoss(number, sums.loss);
+  }
+  writeEvent(context, "step", number,
+             {{"loss", sums.loss}, {"lr", rate}, {"grad_norm", std::sqrt(sums.squares)}, {"seconds", seconds}});
+  longestStep = number <= firstStep + 1 ? seconds : std::max(longestStep, seconds); // the first one also tunes
+  row.evaluation = evaluate();
+  tellStep(row);
   return Status::success();
+}
+
+void Training::tellStep(const StepReport &row) {
+  if (Status status = world.rank() == 0 ? report.step(row) : Status::success(); !status.ok()) {
+    report.error(status.message);
+    writeEvent(context, "log_failed", row.step, {{"reason", status.message}});
+  }
 }
 
 std::optional<EvaluationReport> Training::evaluate() {
@@ -409,17 +413,24 @@ std::optional<EvaluationReport> Training::evaluate() {
   double loss = evaluation.run(arena);
   double seconds = secondsSince(start);
   longestEvaluation = std::max(longestEvaluation, seconds);
+  writeEvent(context, "eval", done.step, {{"loss", loss}, {"seconds", seconds}});
   return EvaluationReport{loss, seconds};
 }
 
 void Training::save() {
   std::string warning;
   Clock::time_point start = Clock::now();
+  std::string folder = saveFolder.target(done.step);
+  writeEvent(context, "save", done.step, {{"folder", folder}});
   Status status = saveCheckpoint(world, catalog, state(), carried, saveFolder, done, warning);
   longestSave = std::max(longestSave, secondsSince(start));
   saveFailed = !status.ok();
-  if (status.ok())
+  if (status.ok()) {
     savedStep = done.step;
+    writeEvent(context, "saved", done.step, {{"folder", folder}, {"seconds", secondsSince(start)}});
+  } else {
+    writeEvent(context, "save_failed", done.step, {{"folder", folder}, {"reason", status.message}});
+  }
   if (world.rank() != 0)
     return;
   if (!warning.empty())
@@ -432,6 +443,7 @@ void Training::save() {
 
 void Training::tellEnd() {
   std::string text = endName(end) + " after step " + std::to_string(done.step);
+  writeEvent(context, "signal", done.step, {{"reason", endName(end)}});
   if (world.rank() != 0)
     return;
   if (options.save.empty())
@@ -452,10 +464,12 @@ Status Training::run() {
   code = kFailed;
   if (options.evalOnly)
     return evaluateOnly();
-  for (int64_t number = firstStep; number <= lastStep && end == kNoEnd; ++number) {
-    if (Status status = step(number); !status.ok())
+  begun = done;
+  while (done.step < lastStep && end == kNoEnd) {
+    int64_t before = done.step;
+    if (Status status = step(done.step + 1); !status.ok())
       return status;
-    if (isSaveDue())
+    if (done.step > before && isSaveDue())
       save();
   }
   if (!options.save.empty() && savedStep != done.step && (!saveFailed || !isSaveDue()))

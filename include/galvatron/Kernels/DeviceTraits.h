@@ -13,6 +13,7 @@ namespace galvatron {
 struct AttentionExtents {
   int64_t batch, heads, keyHeads, queries, keys, keySize, valueSize;
   bool isHalf;
+  bool hasDocuments; // document_attention
 };
 
 /// Blocks of `threads` threads that walk over rows on one multiprocessor of a GPU: 1024 threads of 64 registers.

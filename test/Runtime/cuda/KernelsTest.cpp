@@ -119,7 +119,8 @@ struct Attention {
   int64_t batch, heads, keyHeads, queries, keys, size, valueSize, causal, window;
   double softcap, dropout;
   bool bias;
-  Words positions; // empty: whole
+  Words positions;      // empty: whole
+  int64_t document = 0; // length of documents, one more in each row of the batch; 0: none
 };
 
 /// Both directions; the backward pass gets the CPU's y and lse by way of rounding only.
@@ -148,22 +149,39 @@ void testAttention(Comparison &c, int type, const Attention &s) {
          v = c.in(random.floats(keys * s.valueSize), type), dy = c.in(random.floats(queries * s.valueSize), type),
          bias = s.bias ? c.in(random.floats(s.heads * s.queries * s.keys), type) : c.none();
   std::string label = text("%s, %s", nameOf(type), s.label);
-  Call forward{"attention",
-               label,
-               {q, k, v, bias, c.out(queries * s.valueSize, type), c.out(queries), c.scratch(kScratch)},
-               [=](auto &t, auto &) {
-                 Words words = head(t);
-                 append(words, positions);
-                 return words;
-               }};
+  std::vector<Buffer> documents;
+  auto addDocuments = [&](int64_t positions) {
+    std::vector<int64_t> of;
+    for (int64_t b = 0; b < s.batch; ++b)
+      for (int64_t i = 0; i < positions; ++i)
+        of.push_back(i / (s.document + b));
+    documents.push_back(c.in(of));
+  };
+  if (s.document) {
+    addDocuments(s.queries);
+    addDocuments(s.keys);
+  }
+  auto withDocuments = [&](std::vector<Buffer> buffers, size_t at) {
+    buffers.insert(buffers.begin() + at, documents.begin(), documents.end());
+    return buffers;
+  };
+  Call forward{
+      s.document ? "document_attention" : "attention", label,
+      withDocuments({q, k, v, bias, c.out(queries * s.valueSize, type), c.out(queries), c.scratch(kScratch)}, 3),
+      [=](auto &t, auto &) {
+        Words words = head(t);
+        append(words, positions);
+        return words;
+      }};
   forward.looseFloats = isHalf(type);
   c.run(forward);
   std::vector<Buffer> results = c.onCpu(forward);
-  Buffer y = c.in(results[4].floats, type), lse = c.in(results[5].floats);
-  Call backward{"attention_backward",
-                label,
-                {dy, q, k, v, y, lse, bias, c.out(queries * s.size, type), c.out(keys * s.size, type),
-                 c.out(keys * s.valueSize, type), c.scratch(kScratch)},
+  size_t first = 4 + documents.size();
+  Buffer y = c.in(results[first].floats, type), lse = c.in(results[first + 1].floats);
+  Call backward{s.document ? "document_attention_backward" : "attention_backward", label,
+                withDocuments({dy, q, k, v, y, lse, bias, c.out(queries * s.size, type), c.out(keys * s.size, type),
+                               c.out(keys * s.valueSize, type), c.scratch(kScratch)},
+                              6),
                 [=](auto &t, auto &) {
                   Words words = head(t);
                   append(words, strides(s.heads, s.queries, s.valueSize));
@@ -196,6 +214,14 @@ void testAttentions(Comparison &c) {
       {"causal, 256 positions", 2, 4, 2, 256, 256, 128, 128, 1, 0, 0, 0, false, {}},
       {"full, 200 positions", 2, 4, 4, 200, 200, 64, 64, 0, 0, 0, 0, false, {}},
       {"causal, 200 positions, size 256", 1, 4, 2, 200, 200, 256, 256, 1, 0, 0, 0, false, {}},
+      {"documents of 37", 3, 4, 2, 300, 300, 64, 64, 1, 0, 0, 0, false, {}, 37},
+      {"documents of 100, size 128", 2, 4, 4, 512, 512, 128, 128, 1, 0, 0, 0, false, {}, 100},
+      {"documents of 5, too many", 2, 4, 2, 300, 300, 64, 64, 1, 0, 0, 0, false, {}, 5},
+      {"one document", 2, 4, 2, 256, 256, 64, 64, 1, 0, 0, 0, false, {}, 1000},
+      {"documents of 60, not causal", 2, 4, 2, 256, 256, 64, 64, 0, 0, 0, 0, false, {}, 60},
+      {"documents of 30, window 17", 2, 2, 1, 90, 90, 64, 64, 1, 17, 0, 0, false, {}, 30},
+      {"documents of 25, cut", 2, 4, 2, 35, 70, 64, 64, 1, 0, 0, 0, false, cut, 25},
+      {"documents of 20, bias, dropout", 1, 2, 2, 65, 65, 64, 64, 1, 0, 0, 0.3, true, {}, 20},
   };
   for (int type : kTypes)
     for (const Attention &s : both)
@@ -417,7 +443,7 @@ void testCopy(Comparison &c) {
     c.run({"shard",
            text("%s", nameOf(type)),
            {c.in(random.floats(5 * 2 * 24), type), c.out(5 * 24, type)},
-           [=](auto &, auto &b) { return Words{0, b(type), 5, 24, /*mirrored=*/0}; }});
+           [=](auto &, auto &b) { return Words{0, b(type), 5, 24, /*mirrored=*/0, /*size=*/2, 0, 1}; }});
   c.run({"shift",
          "by 1",
          {c.in(random.integers(3 * 20 * 2, 99)), c.out(std::vector<int64_t>(120), GVRT_I64)},

@@ -92,6 +92,15 @@ TEST_F(GptSamplesTest, SamplesOverlapByALabel) {
   EXPECT_EQ(b.ends, (std::vector<bool>{false, false, false, false, true}));
 }
 
+TEST_F(GptSamplesTest, TheOrderBeginsAgainWhereSamplesWereLeftOut) {
+  write({{1, 2, 3, 4, 5, 6, 7, 8, 9}}, 8);
+  ASSERT_EQ(parse({prefix()}), "");
+  ASSERT_EQ(open(2), "");
+  Sample first, beyond;
+  ASSERT_TRUE(samples.read(1, first).ok() && samples.read(3, beyond).ok());
+  EXPECT_EQ(first.tokens, beyond.tokens);
+}
+
 TEST_F(GptSamplesTest, TheSumOfDatasetsWithoutWeightsIsAllThereIs) {
   write({{1, 2, 3, 4, 5, 6, 7, 8, 9}}, 8, "a");
   write({{1, 2, 3, 4, 5, 6}}, 8, "b");

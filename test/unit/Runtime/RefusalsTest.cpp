@@ -90,8 +90,14 @@ TEST_F(RefusalsTest, ALogOnAFullDisk) {
   LogFile log;
   ASSERT_TRUE(log.open("/dev/full", /*evaluates=*/false, std::nullopt).ok());
   EXPECT_EQ(log.add("1\n").message,
-            "cannot write the log /dev/full: No space left on device; its rows are kept and tried again");
+            "cannot write the log /dev/full: No space left on device; what it lacks is kept and tried again");
   EXPECT_TRUE(log.add("2\n").ok()); // told once
+}
+
+TEST_F(RefusalsTest, WhatIsNoFileCannotBeCut) {
+  AppendedFile file;
+  ASSERT_TRUE(file.open("the log", "/dev/null", 0).ok());
+  EXPECT_EQ(file.cut(0).message, "cannot cut the log /dev/null: Invalid argument");
 }
 
 TEST_F(RefusalsTest, AFileThatBecameShorter) {
