@@ -1,6 +1,7 @@
 //===- TrainingState.cpp - how far a run is, and what training.json says of it -----------------===//
 #include "runtime/checkpoint/TrainingState.h"
 
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -168,6 +169,16 @@ void readData(const json &object, Fields &fields, Status &status, DataOrder &dat
   inner.number<int64_t>("origin", data.origin, 0, data.sequence - 1, /*mayLack=*/true);
 }
 
+void readLossScale(Fields &fields, TrainingState &training) {
+  if (!fields.has("loss_scale"))
+    return;
+  double scale = 1;
+  LossScaleState &state = training.lossScale.emplace();
+  fields.share("loss_scale", scale);
+  fields.number<int64_t>("loss_scale_steps", state.steps, 0, kMaxCount);
+  state.scale = (float)std::clamp<double>(scale, std::numeric_limits<float>::min(), std::numeric_limits<float>::max());
+}
+
 } // namespace
 
 void TrainingState::skip(int64_t first, int64_t count) {
@@ -181,6 +192,10 @@ std::string TrainingState::toText() const {
   json text = {{"format", 1},        {"step", step},       {"updates", updates},          {"optimizer", optimizer},
                {"seed", seed},       {"samples", samples}, {"global_batch", globalBatch}, {"settings", settings},
                {"skipped", skipped}, {"left_out", leftOut}};
+  if (lossScale) {
+    text["loss_scale"] = lossScale->scale;
+    text["loss_scale_steps"] = lossScale->steps;
+  }
   if (data) {
     text["shuffle"] = data->shuffle;
     text["sequence"] = data->sequence;
@@ -221,6 +236,7 @@ Status TrainingState::parse(const std::string &text, TrainingState &training) {
   fields.texts("settings", training.settings);
   fields.ranges("skipped", training.samples, training.skipped);
   fields.number<int64_t>("left_out", training.leftOut, 0, training.samples, /*mayLack=*/true);
+  readLossScale(fields, training);
   if (!status.ok() || !fields.has("shuffle") || !fields.has("sequence") || !fields.has("data"))
     return status;
   DataOrder &data = training.data.emplace();

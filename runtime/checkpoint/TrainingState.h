@@ -13,6 +13,13 @@
 
 namespace galvatron {
 
+/// What gradients of an fp16 program are multiplied by (optim/LossScale.h), and for how many steps a dynamic scale has
+/// neither overflowed nor grown.
+struct LossScaleState {
+  float scale = 1;
+  int64_t steps = 0;
+};
+
 struct TrainingState {
   int64_t step = 0;
   std::string optimizer;
@@ -22,6 +29,7 @@ struct TrainingState {
   std::optional<DataOrder> data;               // absent only in a checkpoint that does not say
   int64_t globalBatch = 0;                     // windows a step; 0 in a checkpoint that does not say
   std::map<std::string, std::string> settings; // `Options::updateSettings`; empty likewise
+  std::optional<LossScaleState> lossScale;     // of fp16 alone
 
   /// Samples that no update came from as a step was not finite, as [first, count], ascending; and how many of them were
   /// not used up by a step, as the run went back.

@@ -26,8 +26,12 @@ struct Options {
   std::string weightDecayOn = "matrices";
   std::vector<std::string> noWeightDecay; // patterns of parameters' names
   double clipGrad = 0;
-  std::optional<uint64_t> seed;  // 0, or a checkpoint's
-  std::vector<std::string> data; // a file, prefixes, or a weight before each of them
+  std::string lossScale;                  // dynamic or a number; empty: dynamic where the program is of fp16
+  double fixedLossScale = 0;              // the number; 0: dynamic
+  std::optional<double> initialLossScale; // 65536
+  std::optional<int64_t> lossScaleWindow; // 2000
+  std::optional<uint64_t> seed;           // 0, or a checkpoint's
+  std::vector<std::string> data;          // a file, prefixes, or a weight before each of them
   std::string dataDtype;
   std::vector<std::string> labels; // prefixes
   std::string samples;             // windows, gpt, row or packed; empty: by the data

@@ -136,6 +136,8 @@ Status Training::prepareParameters() {
   Status status = checkPatterns();
   if (status.ok())
     status = loadParameters();
+  if (status.ok())
+    status = lossScale.open(options, manifest, done.lossScale);
   if (status = world.agree(status); !status.ok())
     return status;
   if (std::string bad = startFile.empty() ? "" : describeNotFiniteParameters(world, state()); !bad.empty())
@@ -247,6 +249,7 @@ void Training::resumeSettings() {
   done.seed = context.seed;
   done.globalBatch = manifest.globalBatch;
   done.settings = options.updateSettings();
+  lossScale.addSettings(done.settings);
   if (loaded.folder.empty())
     return;
   if (std::string text = describeOtherSettings(loaded.folder, saved, done); !text.empty())
@@ -299,7 +302,8 @@ void Training::introduce() {
 //===----------------------------------------------------------------------===//
 
 /// Adds in the order of ranks on every rank, so that all get the same bits.
-static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t number, StepSums &total) {
+static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t number, float lossScale,
+                    StepSums &total) {
   for (const StepSums &rank : all) {
     total.loss += rank.loss;
     total.squares += rank.squares;
@@ -307,6 +311,7 @@ static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t n
     total.peakBytes = std::max(total.peakBytes, rank.peakBytes);
     total.wantedEnd = std::max(total.wantedEnd, rank.wantedEnd);
   }
+  total.squares = unscaledSquares(total.squares, lossScale);
   // The loss first: where it is not finite, no gradient is.
   for (auto [value, what] :
        {std::pair{&StepSums::loss, "the loss is "}, {&StepSums::squares, "the squared gradients are "}})
@@ -318,15 +323,23 @@ static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t n
 }
 
 Status Training::update(int64_t number, double rate, StepSums &total) {
-  if (device.hooks->update)
-    return addUp(device.hooks->update(&context), context.devices, number, total);
-  StepSums own{ownLoss(context, device, manifest, arena), squareSum(context, device, manifest, arena),
-               ownLabels(context, device, manifest, arena), context.peakBytes, context.wantedEnd};
-  if (Status status = addUp(world.gather(own), context.devices, number, total); !status.ok())
+  auto ownSums = [&] {
+    return StepSums{ownLoss(context, device, manifest, arena), squareSum(context, device, manifest, arena),
+                    ownLabels(context, device, manifest, arena), context.peakBytes, context.wantedEnd};
+  };
+  Status status = addUp(device.hooks->update ? device.hooks->update(&context) : world.gather(ownSums()),
+                        context.devices, number, context.lossScale, total);
+  total.overflowed = lossScale.isOverflow(total, done.lossScale);
+  if (!status.ok() && !total.overflowed)
     return status;
   if (total.labels == 0)
     return Status::success();
-  double scale = clipScale(std::sqrt(total.squares), options.clipGrad);
+  lossScale.advance(total.overflowed, done.lossScale);
+  if (total.overflowed)
+    total.squares = HUGE_VAL; // in rows, whatever of it was infinite or not a number
+  if (total.overflowed || device.hooks->update)
+    return Status::success();
+  double scale = clipScale(std::sqrt(total.squares), options.clipGrad) / context.lossScale;
   updateParameters(context, device, manifest, options, arena, rate, scale);
   device.hooks->synchronize(&context);
   return Status::success();
@@ -356,6 +369,7 @@ Status Training::step(int64_t number) {
   Clock::time_point start = Clock::now();
   context.step = number;
   context.update = done.updates + 1;
+  context.lossScale = scaleOf(done.lossScale);
   Status status = options.dumpBatches.empty() || world.rank() != 0
                       ? Status::success()
                       : batches->dump(options.dumpBatches, "step", number, done.samples);
@@ -381,7 +395,9 @@ Status Training::step(int64_t number) {
   notFinite.finish(number);
   done.step = number;
   done.samples += manifest.globalBatch;
-  if (sums.labels != 0) {
+  if (sums.overflowed)
+    report.line(LossScale::describeOverflow(number, context.lossScale, done.lossScale));
+  if (sums.labels != 0 && !sums.overflowed) {
     ++done.updates;
     updatedStep = number;
     watchLoss(number, sums.loss);

@@ -12,6 +12,7 @@
 #include "runtime/core/Timetable.h"
 #include "runtime/data/Batches.h"
 #include "runtime/data/DataSource.h"
+#include "runtime/optim/LossScale.h"
 
 #include <chrono>
 
@@ -113,6 +114,7 @@ private:
   int64_t updatedStep = -1; // the last step that moved parameters; -1: none since the start
   NotFiniteRule notFinite{options.onNan, options.nanLimit};
   Spikes spikes;
+  LossScale lossScale;
   int64_t firstStep = 1, lastStep = 0, residentAtStart = 0, savedStep = -1;
   int code = kSuccess;
   bool saveFailed = false; // the last one

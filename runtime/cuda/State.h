@@ -24,6 +24,7 @@ struct StepScalars {
   int64_t step;        // from 1
   double lr;           // learning rate of this step
   double bias1, bias2; // 1 - beta1^u, 1 - beta2^u, of update u
+  float lossScale;     // the gradient of the loss; gradients are multiplied by it
 };
 
 struct Communication; // NCCL's side: Communication.h
