@@ -176,7 +176,7 @@ def milliseconds(nanoseconds: float) -> float:
 
 def analyse(runs: Sequence[Run], steps: int = 3, marker: str = MARKER, top: int = 25) -> dict:
     """Means over the steps, in ms: {"steps", "step_ms", "least_ms", "most_ms", "library_ms", "classes": {class: {"ms",
-    "covered_ms", "launches"}}, "kernels": […]}. `covered_ms`: behind something else; `library_ms`: products and attention.
+    "covered_ms", "launches"}}, "kernels": […]}. `covered_ms`: overlapped with something else; `library_ms`: products and attention.
     """
     classes = Classes()
     chosen = alike(cut(runs, classes, marker), steps)

@@ -3,8 +3,9 @@
     python3 bench/gpu/check.py build/gpu-bench --out results
 
 equality   three steps of every program that the GPUs here can hold. One GPU against the CPU program's recorded losses and
-           gradients (fp32); every other plan against one GPU (fp32 1e-4, bf16 1e-2)
+           gradients (fp32); every other plan against one GPU (fp32 1e-4, bf16 and fp16 1e-2)
 twice      the same binary again: the losses in the log are the same to the last digit
+evaluation by forwards alone, of what the steps before trained on at a learning rate of 0: the mean of their losses (1e-6)
 text       200 steps in bf16 on licence texts against PyTorch's bf16, from the same weights, on the same windows: within 1 %
 memory     what plan.json says of each rank, arena and reserve, against what the device had in use: never under, at most 1 %
            over
@@ -38,14 +39,17 @@ import gradients  # noqa: E402
 import programs  # noqa: E402
 import running  # noqa: E402
 
-PARTS = ("equality", "twice", "text", "memory", "faults")
-# fp32: sums in another order. bf16 has 8 bits: every rounding that falls differently is an error of up to 4e-3 of its element.
-TOLERANCE = {"fp32": 1e-4, "bf16": 1e-2}
-# In bf16 a gradient far smaller than the others is made of the rounding errors of these.
-FLOOR = {"fp32": gradients.FLOOR, "bf16": 1e-2}
+PARTS = ("equality", "twice", "evaluation", "text", "memory", "faults")
+# fp32: sums in another order. bf16 has 8 bits: every rounding that falls differently is an error of up to 4e-3 of its element
+# (fp16, with 11, 5e-4).
+TOLERANCE = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 1e-2}
+# In 16 bits a gradient far smaller than the others is made of the rounding errors of these.
+FLOOR = {"fp32": gradients.FLOOR, "bf16": 1e-2, "fp16": 1e-2}
 # Losses are compared relatively down to this.
 LEAST_LOSS = 1e-6
 TEXT_TOLERANCE = 1e-2
+# The same forwards in the same order; a log has nine digits.
+EVALUATION_TOLERANCE = 1e-6
 MEMORY_TOLERANCE = 1e-2
 END_SECONDS = 30
 # More than a context of CUDA takes before it has allocated anything, less than that and the smallest arena of a check.
@@ -179,7 +183,7 @@ class Checker:
         self.judge(name, program["precision"], folder, numpy.array(one["losses"], float), wanted, seconds)
 
     def judge(self, name, precision, folder, losses, wanted, seconds, sketches=None, rounding=None) -> None:
-        """Losses of all steps; gradients of all in fp32. In bf16 those of the first: later ones differ by the weights too."""
+        """Losses of all steps; gradients of all in fp32. In 16 bits those of the first: later ones differ by the weights too."""
         part, tolerance, worst, notes = self.PARTS[0], TOLERANCE[precision], gradients.Worst(), []
         found = numpy.array(self.losses(folder), float)
         if len(found) != len(losses):
@@ -230,6 +234,22 @@ class Checker:
             logs.append(self.losses(folder))
         same = logs[0] == logs[1] and len(logs[0]) == 5
         self.tell("twice", name, same, detail=f"last losses {logs[0][-1:]} {logs[1][-1:]}", seconds=2 * result.seconds)
+
+    def evaluation(self, program: dict) -> None:
+        name, model = f"{program['model']}-{program['precision']}-{program['plan']}", self.index["models"][program["model"]]
+        folder, steps = self.work / f"evaluation-{name}", 4
+        folder.mkdir()
+        asked = ["--eval-every", steps, "--eval-batches", steps, "--eval-data", self.folder / "data" / model["data"]]
+        command = self.command(program, "--steps", steps, "--lr", 0, *asked, "--log", folder / "log.csv")
+        result = self.run("evaluation", name, command, program["ranks"])
+        if not result:
+            return
+        losses = numpy.array(self.losses(folder), float)
+        found = float(running.read_log(folder / "log.csv")[-1]["eval_loss"] or "nan")
+        off = abs(found / losses.mean() - 1)
+        took = re.search(r"^evaluation +step .* in (\S+) s$", result.output, re.MULTILINE)
+        detail = f"loss {found}, of steps {losses.mean()}; {took and took[1]} s, with its capture"
+        self.tell("evaluation", name, off <= EVALUATION_TOLERANCE, off, EVALUATION_TOLERANCE, detail, result.seconds)
 
     # 200 steps against PyTorch.
 
@@ -344,6 +364,8 @@ class Checker:
                 and program["precision"] == last
             ):
                 tasks.append((ranks, 3, lambda p=program: self.twice(p)))
+            if self.wanted("evaluation") and self.is_text(program):
+                tasks.append((ranks, 3, lambda p=program: self.evaluation(p)))
             if (
                 self.wanted("text")
                 and plan == "one"

@@ -9,6 +9,7 @@
 #include "PlanBytes.h"
 #include "ProgramDiagnostics.h"
 
+#include "galvatron/Costs/ModelFlops.h"
 #include "galvatron/Transforms/PlanMemory.h"
 
 using namespace mlir;
@@ -121,11 +122,15 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
     imported = module.clone();
   if (failed(differentiate(module, start, options, *cluster, phases)))
     return failure();
+  ModelFlops flops = countModelFlops(module);
   FailureOr<JobPlan> job = planModule(module, options, *cluster, phases);
   if (failed(job))
     return failure();
   if (imported && job->plan.predictedStepSeconds > 0)
     takeHalves(module, *imported, *job, options, phases);
+  job->plan.modelFlopsPerStep = flops.perStep;
+  const search::DeviceKind &device = job->cluster.device;
+  job->plan.peakFlopsPerSecond = flops.areNarrow ? device.peakNarrowFlopsPerSecond : device.peakFloatFlopsPerSecond;
   FailureOr<std::vector<Timetable>> timetables = lowerModule(module, options, phases);
   if (failed(timetables))
     return failure();

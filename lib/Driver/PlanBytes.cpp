@@ -22,8 +22,8 @@ FailureOr<std::vector<RankBytes>> galvatron::measureStages(ModuleOp lowered, int
     assert(bytes && "set by plan-memory");
     search::RankCommunicators communicators;
     communicators.groups.assign(getGroupSizes(stage).begin(), getGroupSizes(stage).end());
-    if (auto directions = stage->getAttrOfType<IntegerAttr>(dist::kChannelsAttrName))
-      communicators.channels = directions.getInt();
+    if (auto channels = stage->getAttrOfType<IntegerAttr>(dist::kChannelsAttrName))
+      communicators.channels = channels.getInt();
     if (auto peers = stage->getAttrOfType<IntegerAttr>(dist::kPeersAttrName))
       communicators.peers = peers.getInt();
     communicators.isForSums = ranks > 1 && !worldIsGroup;

@@ -1,5 +1,6 @@
 // The devices that programs are compiled for.
 #include "galvatron/Kernels/DeviceTraits.h"
+#include "runtime/api/AttentionScratch.h"
 
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/STLExtras.h"
@@ -12,14 +13,15 @@ static int64_t noWorkspace(const AttentionExtents &, bool) { return 0; }
 /// A bound on what cuDNN's attention wants: the gradient of q in f32, two statistics of each row, and
 /// gradients of k and v for each query head where several share a key.
 static int64_t cudaAttentionWorkspace(const AttentionExtents &a, bool isBackward) {
-  constexpr int64_t kSlack = 64 << 10;
-  int64_t rows = a.batch * a.heads * a.queries;
+  int64_t slack = 64 << 10, rows = a.batch * a.heads * a.queries;
+  if (a.hasDocuments)
+    slack += documentScratchBytes(a.batch, a.heads, a.queries);
   if (!isBackward)
-    return llvm::alignTo(rows * 4, 256) + kSlack;
+    return llvm::alignTo(rows * 4, 256) + slack;
   int64_t bytes = rows * a.keySize * 4 + 2 * rows * 4;
   if (a.keyHeads < a.heads)
     bytes += a.batch * a.heads * a.keys * (a.keySize + a.valueSize) * 4;
-  return llvm::alignTo(bytes, 256) + kSlack;
+  return llvm::alignTo(bytes, 256) + slack;
 }
 
 static int64_t onePart(int64_t) { return 1; }
@@ -42,8 +44,8 @@ bool DeviceTraits::hasFunction(llvm::StringRef function) const {
 
 const DeviceTraits *DeviceTraits::find(llvm::StringRef name) {
   static constexpr DeviceTraits kDevices[] = {
-      {"cpu", /*takesBf16=*/false, /*hasConstantsInKernels=*/false, /*workspaceBytes=*/0, onePart, noWorkspace},
-      {"cuda", /*takesBf16=*/true, /*hasConstantsInKernels=*/true, /*workspaceBytes=*/32 << 20, cudaRowParts,
+      {"cpu", /*takesHalf=*/false, /*hasConstantsInKernels=*/false, /*workspaceBytes=*/0, onePart, noWorkspace},
+      {"cuda", /*takesHalf=*/true, /*hasConstantsInKernels=*/true, /*workspaceBytes=*/32 << 20, cudaRowParts,
        cudaAttentionWorkspace},
   };
   for (const DeviceTraits &device : kDevices)

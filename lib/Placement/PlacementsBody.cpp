@@ -63,7 +63,6 @@ private:
   LogicalResult finishBackward(graph::ReturnOp terminator);
 
   OpPlaces choosePlaces(Operation *op);
-  MeshAxisPlace chooseMeshAxis(Operation *op, unsigned meshAxis, OpPlaces &places);
   bool takeLoop(Operation *op, unsigned meshAxis, OpPlaces &places);
   bool waitInSum(Operation *op, unsigned meshAxis, OpPlaces &places);
   bool passThrough(Operation *op, unsigned meshAxis, OpPlaces &places);

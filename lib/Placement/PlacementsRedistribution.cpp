@@ -110,7 +110,7 @@ static bool refineDim(DimSubAxes &a, DimSubAxes &b) {
     if (std::max(x, y) % common != 0)
       return false;
     if ((x > common && a[i].meshAxis != kLocal) || (y > common && b[j].meshAxis != kLocal))
-      return false; // an owned sub-axis stays in one piece
+      return false; // what a mesh axis has stays in one piece
     left.push_back({common, a[i].meshAxis});
     right.push_back({common, b[j].meshAxis});
     if ((a[i].extent /= common) == 1)

@@ -175,10 +175,6 @@ llvm::SetVector<Value> LayerRecomputation::getKept() {
   return kept;
 }
 
-void galvatron::recomputeSelectively(graph::LayerOp layer, graph::BackwardOp backward) {
-  recomputeValues(layer, backward, /*values=*/0);
-}
-
 void galvatron::recomputeValues(graph::LayerOp layer, graph::BackwardOp backward, uint64_t values) {
   LayerRecomputation recomputation(layer, backward);
   llvm::SetVector<Value> kept = recomputation.getKept();

@@ -51,31 +51,20 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
     dist::PlacementAttr gradient = call.layer.getGradient(index);
     auto known = llvm::find_if(table.parameters,
                                [&](const StageParameter &parameter) { return parameter.names.front() == name; });
-    bool isBf16 = call.parameterType(index).getElementType().isBF16();
-    auto strategy = call.layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName);
-    int64_t zero = strategy ? strategy.getZero() : 0;
-    bool reducesEveryMicroBatch = strategy && plan::reducesEveryMicroBatch(strategy.getValues());
+    bool readsCopy = call.readsCopy(index);
     auto setGradient = [&](StageParameter &parameter) {
       parameter.gradient = gradient;
       parameter.partialAxes = partialAxesOf(gradient);
     };
     if (known != table.parameters.end()) {
-      known->hasCopy |= isBf16;
-      known->isReadAsF32 |= !isBf16;
+      known->hasCopy |= readsCopy;
+      known->isReadAsF32 |= !readsCopy;
       if (gradient && !known->gradient)
         setGradient(*known);
       if (known->home != home || (gradient && known->gradient != gradient))
         return call.op.emitOpError("expects one placement of the tied parameter ")
                << name << ", but it is used as " << known->home << " and as " << home
                << "; give its layers the same strategy";
-      if (known->zero != zero)
-        return call.op.emitOpError("expects one level of ZeRO of the tied parameter ")
-               << name << ", but layers of this stage have zero " << known->zero << " and " << zero
-               << "; give them the same one";
-      if (known->reducesEveryMicroBatch != reducesEveryMicroBatch)
-        return call.op.emitOpError("expects the gradient of the tied parameter ")
-               << name << " to be reduced once a step or after each micro-batch, but its layers say both; give them "
-               << "the same reduce_every_micro_batch";
       call.parameters.push_back(known - table.parameters.begin());
       continue;
     }
@@ -89,10 +78,8 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
         call.forward.getArgAttrOfType<DictionaryAttr>(call.op.getInputs().size() + index, graph::kInitAttr);
     parameter.padding =
         call.forward.getArgAttrOfType<graph::PaddingAttr>(call.op.getInputs().size() + index, graph::kPaddingAttr);
-    parameter.hasCopy = isBf16;
-    parameter.isReadAsF32 = !isBf16;
-    parameter.zero = zero;
-    parameter.reducesEveryMicroBatch = reducesEveryMicroBatch;
+    parameter.hasCopy = readsCopy;
+    parameter.isReadAsF32 = !readsCopy;
     call.parameters.push_back(table.parameters.size());
     table.parameters.push_back(std::move(parameter));
   }
@@ -136,6 +123,8 @@ LogicalResult TimetableBuilder::collectCall(graph::CallOp op) {
 
 LogicalResult TimetableBuilder::collect() {
   table.stage = stage.getIndex();
+  table.isLossScaled = graph::getPrecision(module) == "fp16";
+  table.copyType = table.isLossScaled ? GVRT_F16 : GVRT_BF16;
   if (auto device = module->getAttrOfType<StringAttr>(exec::kDevice))
     table.device = device.str();
   // First, so that it is aligned as the arena is.
@@ -174,13 +163,15 @@ struct Holders {
   std::vector<int64_t> stages;
   bool isTrained = false;
   std::vector<int64_t> partialAxes; // of the first gradient
-  int64_t zero = 0;                 // the highest level
-  bool isOneLevel = true, isPartialAlike = true;
+  int64_t zero = 0, lowestZero = 3; // levels
+  bool reducesOnce = false, reducesEveryMicroBatch = false, isPartialAlike = true;
 
   void add(int64_t stage, plan::StrategyAttr strategy, dist::PlacementAttr gradient) {
     int64_t level = strategy ? strategy.getZero() : 0;
-    isOneLevel &= stages.empty() || level == zero;
     zero = std::max(zero, level);
+    lowestZero = std::min(lowestZero, level);
+    bool isOften = strategy && plan::reducesEveryMicroBatch(strategy.getValues());
+    (isOften ? reducesEveryMicroBatch : reducesOnce) = true;
     if (!llvm::is_contained(stages, stage))
       stages.push_back(stage);
     if (!gradient)
@@ -200,8 +191,7 @@ LogicalResult TimetableBuilder::collectHolders() {
       auto layer = symbols.lookup<dist::LayerOp>(call.getCallee());
       for (auto [index, name] : llvm::enumerate(call.getParameters().getAsValueRange<StringAttr>())) {
         auto strategy = layer ? layer->getAttrOfType<plan::StrategyAttr>(plan::kStrategyAttrName) : nullptr;
-        holders[name.str()].add(other.getIndex(), strategy,
-                                layer ? layer.getGradient(index) : dist::PlacementAttr());
+        holders[name.str()].add(other.getIndex(), strategy, layer ? layer.getGradient(index) : dist::PlacementAttr());
       }
     }
   for (StageParameter &parameter : table.parameters) {
@@ -211,9 +201,15 @@ LogicalResult TimetableBuilder::collectHolders() {
     parameter.stages = all.stages;
     parameter.counted = parameter.stages.front() == table.stage;
     parameter.trained = all.isTrained;
-    if (!all.isOneLevel)
+    parameter.reducesEveryMicroBatch = all.reducesEveryMicroBatch;
+    if (all.zero != all.lowestZero)
       return stage.emitOpError("expects one level of ZeRO of the tied parameter ")
-             << name << " in all its stages; give its layers the same one";
+             << name << ", but its layers have zero " << all.lowestZero << " and " << all.zero
+             << "; give them the same one";
+    if (all.reducesOnce && all.reducesEveryMicroBatch)
+      return stage.emitOpError("expects the gradient of the tied parameter ")
+             << name << " to be reduced once a step or after each micro-batch, but its layers say both; give them the "
+             << "same reduce_every_micro_batch";
     if (all.zero && !all.isPartialAlike)
       return stage.emitOpError("expects the gradient of the tied parameter ")
              << name << " to be partial on the same mesh axes in all its stages, as ZeRO shares it among their ranks; "

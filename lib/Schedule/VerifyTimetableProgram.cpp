@@ -56,7 +56,7 @@ LogicalResult StageProver::checkAdjacent(Call &call) {
                            &next = table.parameters[call.parameters[indices[i]]];
       if (one.bucket >= 0 || next.bucket >= 0) {
         if (one.bucket != next.bucket || one.bucketOffset + countOf(one) != next.bucketOffset)
-          return fail("expects " + next.names.front() + " to lie right behind " + one.names.front() +
+          return fail("expects " + next.names.front() + " to lie right after " + one.names.front() +
                       " in one list of states that ranks share, since " + call.op.getPath() +
                       " has both as one, but it does not");
         continue;
@@ -64,7 +64,7 @@ LogicalResult StageProver::checkAdjacent(Call &call) {
       for (int StageParameter::*buffer :
            {&StageParameter::parameterBuffer, &StageParameter::copyBuffer, &StageParameter::gradientBuffer})
         if (one.*buffer >= 0 && next.*buffer >= 0 && placeOf(one.*buffer).end != placeOf(next.*buffer).begin)
-          return fail("expects " + table.buffers[next.*buffer].name + " to lie right behind " +
+          return fail("expects " + table.buffers[next.*buffer].name + " to lie right after " +
                       table.buffers[one.*buffer].name + ", since " + call.op.getPath() +
                       " has both as one, but it does not");
     }
@@ -86,7 +86,7 @@ LogicalResult StageProver::checkAdjacentGradients(const Call &call, ArrayRef<Buf
       Bytes place = rangeOf(gradient, countOf(table.parameters[parameter]) * 4);
       if (before && place.begin != end)
         return fail("expects " + here() + " to leave the gradient of " + parameterName(parameter) +
-                    " right behind that of " + parameterName(one) + ", since it writes both as one, but it does not");
+                    " right after that of " + parameterName(one) + ", since it writes both as one, but it does not");
       before = &gradient;
       end = place.end;
       one = parameter;

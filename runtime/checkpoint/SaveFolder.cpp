@@ -283,7 +283,15 @@ Status SaveFolder::open(const LoadedFrom &loaded, std::vector<std::string> &warn
   if (isThere && !fs::is_directory(folder, error))
     return Status::error("--save expects a folder, but ", given, " is a file");
   Status status = several ? openSeveral(warnings) : openOne(warnings);
-  return status.ok() ? checkOthers(loaded) : status;
+  if (status.ok())
+    status = checkOthers(loaded);
+  // A run that was killed may not have come to it.
+  std::string warning;
+  if (status.ok() && several && !own.empty() && fs::read_symlink(folder / kLatest, error) != own.back().path.filename())
+    pointLatest(own.back().step, warning);
+  if (!warning.empty())
+    warnings.push_back(warning);
+  return status;
 }
 
 Status SaveFolder::takeLock(const fs::path &path, const fs::path &other, std::vector<std::string> &warnings) {
@@ -398,6 +406,18 @@ void SaveFolder::pointLatest(int64_t step, std::string &warning) {
     add(warning, "cannot point " + link.string() + " to " + stepName(step) + ": " + error.message());
   else if (Status status = synchronize(folder); !status.ok())
     add(warning, status.message);
+}
+
+Status SaveFolder::setAside(int64_t step) {
+  fs::path aside = with(target(step), ".not_finite");
+  (void)removeOwnFiles(aside);
+  if (Status status = renameFolder(target(step), aside); !status.ok())
+    return status;
+  std::erase_if(own, [&](const StepFolder &other) { return other.step == step; });
+  std::string ignored;
+  if (!own.empty())
+    pointLatest(own.back().step, ignored);
+  return Status::success();
 }
 
 void SaveFolder::removeOld(std::string &warning) {

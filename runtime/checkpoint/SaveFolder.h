@@ -96,6 +96,9 @@ public:
   /// nothing is a warning. Where it cannot take its place, it stays beside it as NAME.unpublished.
   Status publish(int64_t step, std::string &warning);
 
+  /// One of several, which is of no use, gets a name that nobody takes, and `latest` the one before.
+  Status setAside(int64_t step);
+
 private:
   Status openOne(std::vector<std::string> &warnings);
   Status openSeveral(std::vector<std::string> &warnings);

@@ -112,6 +112,9 @@ Status writeOwn(const ModelState &state, safetensors::Writer &writer, const Tens
     Status status = forBatches(state, parameter, [&](const Batch &batch) {
       host.resize(batch.count);
       state.device.hooks->copyToHost(&state.context, host.data(), piece + batch.local, batch.count * sizeof(float));
+      if (kind.offset == kGradient.offset)
+        for (float &value : host)
+          value /= state.context.lossScale;
       Status result;
       for (const Slice &slice : batch.slices)
         if (!writer.writeFloats(parameter.name() + kind.suffix, slice.global, slice.count,

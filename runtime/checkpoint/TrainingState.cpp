@@ -1,6 +1,7 @@
 //===- TrainingState.cpp - how far a run is, and what training.json says of it -----------------===//
 #include "runtime/checkpoint/TrainingState.h"
 
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -70,6 +71,26 @@ public:
         return fail(key, "an object of texts", *value);
       out[name] = entry.get<std::string>();
     }
+  }
+
+  /// Ascending [first, count] below `end`.
+  void ranges(const char *key, int64_t end, std::vector<std::pair<int64_t, int64_t>> &out) {
+    const json *value = find(key, true);
+    if (!value)
+      return;
+    bool good = value->is_array();
+    int64_t from = 0;
+    for (size_t i = 0; good && i < value->size(); ++i) {
+      const json &pair = (*value)[i];
+      good = pair.is_array() && pair.size() == 2 && pair[0].is_number_unsigned() && pair[1].is_number_unsigned();
+      good = good && pair[0] >= from && pair[0] <= end && pair[1] <= end - pair[0].get<int64_t>();
+      if (good) {
+        out.push_back({pair[0], pair[1]});
+        from = out.back().first + out.back().second;
+      }
+    }
+    if (!good)
+      fail(key, "pairs of a first sample and a number of them, ascending and below samples", *value);
   }
 
   void fail(const char *key, const std::string &expected, const json &value) {
@@ -148,11 +169,33 @@ void readData(const json &object, Fields &fields, Status &status, DataOrder &dat
   inner.number<int64_t>("origin", data.origin, 0, data.sequence - 1, /*mayLack=*/true);
 }
 
+void readLossScale(Fields &fields, TrainingState &training) {
+  if (!fields.has("loss_scale"))
+    return;
+  double scale = 1;
+  LossScaleState &state = training.lossScale.emplace();
+  fields.share("loss_scale", scale);
+  fields.number<int64_t>("loss_scale_steps", state.steps, 0, kMaxCount);
+  state.scale = (float)std::clamp<double>(scale, std::numeric_limits<float>::min(), std::numeric_limits<float>::max());
+}
+
 } // namespace
 
+void TrainingState::skip(int64_t first, int64_t count) {
+  if (!skipped.empty() && skipped.back().first + skipped.back().second == first)
+    skipped.back().second += count;
+  else
+    skipped.push_back({first, count});
+}
+
 std::string TrainingState::toText() const {
-  json text = {{"format", 1},  {"step", step},       {"updates", updates},          {"optimizer", optimizer},
-               {"seed", seed}, {"samples", samples}, {"global_batch", globalBatch}, {"settings", settings}};
+  json text = {{"format", 1},        {"step", step},       {"updates", updates},          {"optimizer", optimizer},
+               {"seed", seed},       {"samples", samples}, {"global_batch", globalBatch}, {"settings", settings},
+               {"skipped", skipped}, {"left_out", leftOut}};
+  if (lossScale) {
+    text["loss_scale"] = lossScale->scale;
+    text["loss_scale_steps"] = lossScale->steps;
+  }
   if (data) {
     text["shuffle"] = data->shuffle;
     text["sequence"] = data->sequence;
@@ -191,6 +234,9 @@ Status TrainingState::parse(const std::string &text, TrainingState &training) {
   fields.number<int64_t>("samples", training.samples, 0, kMaxCount, /*mayLack=*/true);
   fields.number<int64_t>("global_batch", training.globalBatch, 0, kMaxExtent, /*mayLack=*/true);
   fields.texts("settings", training.settings);
+  fields.ranges("skipped", training.samples, training.skipped);
+  fields.number<int64_t>("left_out", training.leftOut, 0, training.samples, /*mayLack=*/true);
+  readLossScale(fields, training);
   if (!status.ok() || !fields.has("shuffle") || !fields.has("sequence") || !fields.has("data"))
     return status;
   DataOrder &data = training.data.emplace();

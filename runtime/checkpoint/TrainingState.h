@@ -9,8 +9,16 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace galvatron {
+
+/// What gradients of an fp16 program are multiplied by (optim/LossScale.h), and for how many steps a dynamic scale has
+/// neither overflowed nor grown.
+struct LossScaleState {
+  float scale = 1;
+  int64_t steps = 0;
+};
 
 struct TrainingState {
   int64_t step = 0;
@@ -21,7 +29,15 @@ struct TrainingState {
   std::optional<DataOrder> data;               // absent only in a checkpoint that does not say
   int64_t globalBatch = 0;                     // windows a step; 0 in a checkpoint that does not say
   std::map<std::string, std::string> settings; // `Options::updateSettings`; empty likewise
+  std::optional<LossScaleState> lossScale;     // of fp16 alone
 
+  /// Samples that no update came from as a step was not finite, as [first, count], ascending; and how many of them were
+  /// not used up by a step, as the run went back.
+  std::vector<std::pair<int64_t, int64_t>> skipped = {};
+  int64_t leftOut = 0;
+
+  /// Adds samples to those skipped, from the last of them on.
+  void skip(int64_t first, int64_t count);
   /// The text of training.json.
   std::string toText() const;
   /// Reads it. It comes from anywhere, so every value is checked, and what is wrong is one sentence that names the key.

@@ -16,13 +16,16 @@ Status Evaluation::checkLastBatch(int64_t samples) const {
                        "import it again with --labels next or --documents, or say how many batches");
 }
 
+Status Evaluation::checkProgram() const {
+  if (!isAskedFor())
+    return Status::success();
+  return program.evaluation ? timetable.check()
+                            : Status::error("this program has no list of forwards to evaluate by; compile it again");
+}
+
 Status Evaluation::open(std::vector<std::string> &warnings) {
   if (!isAskedFor())
     return Status::success();
-  if (!program.evaluation)
-    return Status::error("this program has no list of forwards to evaluate by; compile it again");
-  if (Status status = timetable.check(); !status.ok())
-    return status;
   const char *flag = options.evalOnly ? "--eval-only" : "--eval-every";
   bool isShare = options.evalData.empty();
   bool hasShare = options.shares.size() > 1 && options.shares[1] > 0;

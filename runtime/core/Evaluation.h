@@ -27,7 +27,9 @@ public:
   bool isAskedFor() const { return options.evalEvery > 0 || options.evalOnly; }
   bool isDueAfter(int64_t step) const { return options.evalEvery > 0 && step % options.evalEvery == 0; }
 
-  /// The data; once the seed is known. Does nothing where no evaluation is asked for. Warnings are added to `warnings`.
+  /// Whether the program can, if that is asked for.
+  Status checkProgram() const;
+  /// Collective, the same on every rank: the data; once the seed is known. Does nothing where no evaluation is asked for. Warnings are added to `warnings`.
   Status open(std::vector<std::string> &warnings);
   /// For people.
   std::string describe() const;

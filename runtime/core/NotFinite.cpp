@@ -1,6 +1,7 @@
 //===- NotFinite.cpp - where a loss or a gradient that is not finite comes from -----------------===//
 #include "runtime/core/NotFinite.h"
 #include "runtime/checkpoint/Slices.h"
+#include "runtime/kernels/HalfTypes.h"
 
 #include <algorithm>
 #include <bit>
@@ -35,19 +36,41 @@ void look(Scan &scan, int64_t element, float value) {
   scan.isOnlyMinusInfinity = isMinusInfinity;
 }
 
+float floatOf(int64_t type, const char *bytes) {
+  float value = 0;
+  auto read = [&]<typename T>(T element) {
+    std::memcpy(&element, bytes, sizeof element);
+    value = (float)element;
+  };
+  type == GVRT_F32 ? read(value) : withHalf(type, read);
+  return value;
+}
+
+/// Whether all are; then `largest` is that of them, too. Without branches, as whole models are looked at: bits of
+/// magnitudes are in the order of these.
+bool isFiniteThroughout(const float *values, int64_t count, float &largest) {
+  uint32_t bits = std::bit_cast<uint32_t>(largest);
+  for (int64_t i = 0; i < count; ++i)
+    bits = std::max(bits, std::bit_cast<uint32_t>(values[i]) & 0x7fffffffu);
+  float magnitude = std::bit_cast<float>(bits);
+  if (!std::isfinite(magnitude))
+    return false;
+  largest = magnitude;
+  return true;
+}
+
 Scan scanTensor(const ModelState &state, const char *tensor, int64_t type, int64_t count) {
   constexpr int64_t kChunk = 1 << 18; // elements: 1 MiB of f32
   Scan scan;
-  int64_t width = type == GVRT_BF16 ? 2 : 4;
+  int64_t width = bytesOfElement(type);
   std::vector<char> host(std::min(count, kChunk) * width);
   for (int64_t done = 0; done < count; done += kChunk) {
     int64_t now = std::min(kChunk, count - done);
     state.device.hooks->copyToHost(&state.context, host.data(), tensor + done * width, now * width);
+    if (width == 4 && isFiniteThroughout(reinterpret_cast<const float *>(host.data()), now, scan.largest))
+      continue;
     for (int64_t i = 0; i < now; ++i) {
-      uint32_t bits = 0;
-      // bf16 is the upper half of an f32.
-      std::memcpy(reinterpret_cast<char *>(&bits) + 4 - width, host.data() + i * width, width);
-      look(scan, done + i, std::bit_cast<float>(bits));
+      look(scan, done + i, floatOf(type, host.data() + i * width));
     }
   }
   return scan;
@@ -187,6 +210,29 @@ NotFiniteOrigin findNotFinite(const World &world, const ModelState &state,
   origin = leastOf(world, scan.findings);
   return origin.kind != NotFiniteOrigin::Nowhere ? origin
                                                  : leastOf(world, scanParameters(state, NotFiniteOrigin::Gradient));
+}
+
+std::string describeNotFiniteParameters(const World &world, const ModelState &state) {
+  std::string own;
+  for (const ParameterInfo &parameter : state.manifest.parameters)
+    if (scanParameter(state, parameter, &ParameterInfo::parameter).firstBad >= 0)
+      own += parameter.name() + "\n";
+  constexpr size_t kNamed = 8;
+  std::vector<std::string> names; // ranks may have parts of one
+  for (const std::string &rank : world.gatherText(own)) {
+    std::istringstream lines(rank);
+    for (std::string name; std::getline(lines, name);)
+      if (std::find(names.begin(), names.end(), name) == names.end())
+        names.push_back(name);
+  }
+  if (names.empty())
+    return "";
+  std::string text = names.size() == 1 ? "the parameter " : "the parameters ";
+  for (size_t i = 0; i < std::min(kNamed, names.size()); ++i)
+    text += (i ? ", " : "") + names[i];
+  if (names.size() > kNamed)
+    text += " and " + std::to_string(names.size() - kNamed) + " more";
+  return text + (names.size() == 1 ? " is" : " are") + " not finite";
 }
 
 std::string describeLargestParameter(const World &world, const ModelState &state) {

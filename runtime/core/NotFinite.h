@@ -27,6 +27,9 @@ struct NotFiniteOrigin {
 NotFiniteOrigin findNotFinite(const World &world, const ModelState &state,
                               const std::function<void(const EntryVisitor &)> &repeat);
 
+/// Collective: a sentence that names parameters that are not finite, up to eight; empty where all are.
+std::string describeNotFiniteParameters(const World &world, const ModelState &state);
+
 /// For messages: nan, inf, -inf, or a few digits.
 std::string numberText(double value);
 

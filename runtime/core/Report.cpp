@@ -1,13 +1,11 @@
 //===- Report.cpp - what a run tells people and its log file ------------------------------------===//
 #include "runtime/core/Report.h"
 
-#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <sys/resource.h>
@@ -21,11 +19,6 @@ static bool isTerminal() {
   if (const char *told = std::getenv("GALVATRON_TERMINAL"))
     return std::strcmp(told, "1") == 0;
   return !std::getenv("OMPI_COMM_WORLD_RANK") && !std::getenv("PMI_RANK") && isatty(STDOUT_FILENO);
-}
-
-LogFile::~LogFile() {
-  if (file >= 0)
-    close(file);
 }
 
 /// How many bytes of a log stay: the header and the rows up to step `after`.
@@ -50,38 +43,27 @@ static Status findPlace(const std::string &path, const std::string &header, int6
 Status LogFile::open(const std::string &newPath, bool hasEvaluation, std::optional<int64_t> after) {
   path = newPath;
   evaluates = hasEvaluation;
-  std::string header = std::string(kHeader) + (evaluates ? kEvaluationHeader : "");
+  full = std::string(kHeader) + (evaluates ? kEvaluationHeader : "");
   std::error_code ignored;
   bool goesOn = after && std::filesystem::is_regular_file(path, ignored) && std::filesystem::file_size(path, ignored);
   int64_t bytes = 0;
   if (goesOn)
-    if (Status status = findPlace(path, header, *after, bytes); !status.ok())
+    if (Status status = findPlace(path, full, *after, bytes); !status.ok())
       return status;
-  file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (goesOn ? 0 : O_TRUNC), 0666);
-  if (file < 0 || (goesOn && ftruncate(file, bytes) != 0))
-    return Status::error("cannot open the log ", path, ": ", std::strerror(errno));
-  pending = goesOn ? "" : header + "\n";
-  return Status::success();
+  header = goesOn ? "" : full + "\n";
+  return file.open("the log", path, bytes);
 }
 
-Status LogFile::write() {
-  while (!pending.empty()) {
-    ssize_t count = ::write(file, pending.data(), pending.size());
-    if (count < 0 && errno != EINTR)
-      return Status::error("cannot write the log ", path, ": ", std::strerror(errno),
-                           "; its rows are kept and tried again");
-    pending.erase(0, std::max<ssize_t>(count, 0));
-  }
-  return Status::success();
+Status LogFile::goBack(int64_t step) {
+  std::error_code ignored;
+  int64_t bytes = 0;
+  if (!header.empty() || !std::filesystem::is_regular_file(path, ignored))
+    return Status::success();
+  Status status = findPlace(path, full, step, bytes);
+  return status.ok() ? file.cut(bytes) : status;
 }
 
-Status LogFile::add(const std::string &row) {
-  pending += row;
-  Status status = write();
-  bool wasFailing = isFailing;
-  isFailing = !status.ok();
-  return wasFailing ? Status::success() : status;
-}
+Status LogFile::add(const std::string &row) { return file.add(std::exchange(header, "") + row); }
 
 Status Report::open(const std::string &path, bool evaluates, std::optional<int64_t> after, bool quiet, Report &report) {
   report.quiet = quiet;
@@ -108,6 +90,40 @@ void Report::warn(const std::string &text) { tell("warning", text); }
 
 void Report::error(const std::string &text) { tell("error", text); }
 
+Status Report::addScalars(const StepReport &r) {
+  if (!tensorBoard.isOpen())
+    return Status::success();
+  std::vector<std::pair<const char *, double>> scalars = {{"train/loss", r.loss},
+                                                          {"train/lr", r.rate},
+                                                          {"train/grad_norm", r.gradientNorm},
+                                                          {"speed/tokens_per_second", r.tokensPerSecond},
+                                                          {"memory/peak_bytes", double(r.peakBytes)}};
+  if (std::optional<double> value = speed.teraflops(r.seconds))
+    scalars.push_back({"speed/tflops", *value});
+  if (std::optional<double> value = speed.utilization(r.seconds))
+    scalars.push_back({"speed/mfu", *value});
+  if (r.evaluation) {
+    scalars.push_back({"eval/loss", r.evaluation->loss});
+    scalars.push_back({"eval/perplexity", std::exp(r.evaluation->loss)});
+  }
+  return tensorBoard.add(r.step, scalars);
+}
+
+/// "  1.23 TFLOP/s  MFU 41.2 %  ETA 3:20:07", without what is not known.
+std::string Report::speedText(const StepReport &r) const {
+  std::string text;
+  char part[48];
+  if (std::optional<double> value = speed.teraflops(r.seconds)) {
+    std::snprintf(part, sizeof part, "  %.3g TFLOP/s", *value);
+    text += part;
+  }
+  if (std::optional<double> value = speed.utilization(r.seconds)) {
+    std::snprintf(part, sizeof part, "  MFU %.1f %%", *value * 100);
+    text += part;
+  }
+  return text + "  ETA " + durationText(secondsLeft);
+}
+
 void Report::result(const char *what, double value) {
   std::printf("%s%.8f\n", what, value);
   std::fflush(stdout);
@@ -119,17 +135,20 @@ Status Report::step(const StepReport &r) {
     char row[160], evaluation[60] = ",,";
     std::snprintf(row, sizeof row, "%lld,%.9g,%.9g,%.9g,%.9g,%lld", (long long)r.step, r.loss, r.rate, r.gradientNorm,
                   r.tokensPerSecond, (long long)r.peakBytes);
-    if (r.evalLoss)
-      std::snprintf(evaluation, sizeof evaluation, ",%.9g,%.9g", *r.evalLoss, std::exp(*r.evalLoss));
+    if (r.evaluation)
+      std::snprintf(evaluation, sizeof evaluation, ",%.9g,%.9g", r.evaluation->loss, std::exp(r.evaluation->loss));
     status = log.add(std::string(row) + (log.hasEvaluation() ? evaluation : "") + "\n");
   }
+  if (Status told = addScalars(r); status.ok())
+    status = told;
+  secondsLeft = remaining.add(r.step, r.last, r.seconds);
   int64_t every = terminal || r.last <= 50 ? 1 : r.last / 50;
   if (r.step == 1 || r.step == r.last || r.step % every == 0)
     showProgress(r);
-  if (r.evalLoss) {
-    char text[120];
-    std::snprintf(text, sizeof text, "evaluation  step %lld, loss %.8f, perplexity %.6g", (long long)r.step, *r.evalLoss,
-                  std::exp(*r.evalLoss));
+  if (r.evaluation) {
+    char text[140];
+    std::snprintf(text, sizeof text, "evaluation  step %lld, loss %.8f, perplexity %.6g, in %.3g s", (long long)r.step,
+                  r.evaluation->loss, std::exp(r.evaluation->loss), r.evaluation->seconds);
     line(text);
   }
   return status;
@@ -138,11 +157,18 @@ Status Report::step(const StepReport &r) {
 void Report::showProgress(const StepReport &r) {
   if (quiet)
     return;
-  std::fprintf(stdout, "%sstep %lld/%lld  loss %.4f  lr %.3g  grad norm %.4g  %.0f tokens/s  %s%s",
+  std::fprintf(stdout, "%sstep %lld/%lld  loss %.4f  lr %.3g  grad norm %.4g  %.0f tokens/s  %s%s%s",
                terminal ? "\r" : "", (long long)r.step, (long long)r.last, r.loss, r.rate, r.gradientNorm,
-               r.tokensPerSecond, bytesText(r.peakBytes).c_str(), terminal ? "\033[K" : "\n");
+               r.tokensPerSecond, bytesText(r.peakBytes).c_str(), speedText(r).c_str(), terminal ? "\033[K" : "\n");
   unfinishedLine = terminal;
   std::fflush(stdout);
+}
+
+void Report::goBack(int64_t step) {
+  if (Status status = log.isOpen() ? log.goBack(step) : Status::success(); !status.ok())
+    error(status.message);
+  if (Status status = tensorBoard.isOpen() ? tensorBoard.goBack(step + 1) : Status::success(); !status.ok())
+    error(status.message);
 }
 
 std::string bytesText(int64_t bytes) {

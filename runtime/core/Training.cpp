@@ -1,5 +1,6 @@
 //===- Training.cpp - one run: start values, steps, checkpoint -------------------------------------===//
 #include "runtime/core/Training.h"
+#include "runtime/core/Events.h"
 #include "runtime/core/Files.h"
 #include "runtime/core/NotFinite.h"
 #include "runtime/core/Pass.h"
@@ -28,11 +29,13 @@ Status Training::prepare() {
   using Part = Status (Training::*)();
   // What writes comes last, so that an error leaves nothing behind.
   Status status;
-  for (Part part : {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups,
-                    &Training::prepareParameters, &Training::prepareData, &Training::prepareEvaluation,
-                    &Training::prepareFiles})
+  for (Part part :
+       {&Training::prepareDevice, &Training::prepareArena, &Training::prepareGroups, &Training::prepareParameters,
+        &Training::prepareData, &Training::prepareEvaluation, &Training::prepareFiles, &Training::prepareEvents})
     if (status.ok())
       status = world.agree((this->*part)());
+  if (status.ok())
+    writeStart();
   if (world.rank() == 0) {
     // Also before an error, which they may explain.
     for (const std::string &warning : warnings)
@@ -41,6 +44,11 @@ Status Training::prepare() {
       introduce();
   }
   return status;
+}
+
+static std::string besideProgram(const std::string &name) {
+  std::error_code ignored;
+  return fs::read_symlink("/proc/self/exe", ignored).parent_path() / name;
 }
 
 Status Training::prepareFiles() {
@@ -60,8 +68,22 @@ Status Training::prepareFiles() {
     if (Status status = saveFolder.open(loaded, warnings); !status.ok())
       return status;
   }
-  bool goesOn = !options.load.empty();
-  return Report::open(options.log, options.evalEvery > 0, goesOn ? std::optional(done.step) : std::nullopt, options.quiet, report);
+  bool goesOn = !options.load.empty() || !loaded.folder.empty();
+  Status status = Report::open(options.log, options.evalEvery > 0, goesOn ? std::optional(done.step) : std::nullopt,
+                               options.quiet, report);
+  report.setSpeed(Speed(besideProgram("plan.json"), world.size()));
+  return status.ok() && !options.tensorboard.empty() ? report.openTensorBoard(options.tensorboard, firstStep) : status;
+}
+
+Status Training::prepareEvents() {
+  return options.events.empty() ? Status::success() : context.events->open(options.events, context);
+}
+
+void Training::writeStart() {
+  writeEvent(context, "start", done.step,
+             {{"process", (int64_t)getpid()}, {"ranks", (int64_t)world.size()}, {"program", manifest.model}});
+  if (!loaded.folder.empty())
+    writeEvent(context, "load", done.step, {{"folder", loaded.folder}});
 }
 
 Status Training::prepareDevice() {
@@ -71,6 +93,8 @@ Status Training::prepareDevice() {
 
 Status Training::prepareArena() {
   if (Status status = timetable.check(); !status.ok())
+    return status;
+  if (Status status = evaluation.checkProgram(); !status.ok())
     return status;
   arena = static_cast<char *>(device.hooks->allocate(&context, manifest.arenaBytes));
   if (!arena)
@@ -84,11 +108,6 @@ Status Training::prepareGroups() {
   if (device.hooks->start)
     device.hooks->start(&context, manifest, options, arena);
   return Catalog::gather(world, manifest, context, catalog);
-}
-
-static std::string besideProgram(const std::string &name) {
-  std::error_code ignored;
-  return fs::read_symlink("/proc/self/exe", ignored).parent_path() / name;
 }
 
 /// The file of start values that nobody named: beside the program.
@@ -117,6 +136,12 @@ Status Training::prepareParameters() {
   Status status = checkPatterns();
   if (status.ok())
     status = loadParameters();
+  if (status.ok())
+    status = lossScale.open(options, manifest, done.lossScale);
+  if (status = world.agree(status); !status.ok())
+    return status;
+  if (std::string bad = startFile.empty() ? "" : describeNotFiniteParameters(world, state()); !bad.empty())
+    warnings.push_back(startFile + ": " + bad);
   return status.ok() ? fillCopies(context, device, manifest, arena) : status;
 }
 
@@ -137,7 +162,9 @@ Status Training::loadFrom() {
 
 Status Training::loadParameters() {
   context.seed = options.seed.value_or(0);
-  if (!options.load.empty()) {
+  if (options.restarted)
+    findOwnCheckpoint(world, options.save, loaded, warnings);
+  if (loaded.folder.empty() && !options.load.empty()) {
     bool mayLack = !options.save.empty() && absoluteFolder(options.load) == absoluteFolder(options.save);
     if (Status status = findCheckpoint(world, options.load, mayLack, loaded, warnings); !status.ok())
       return status;
@@ -175,6 +202,10 @@ Status Training::prepareData() {
     return Status::success();
   firstStep = done.step + 1;
   lastStep = options.steps;
+  // What failed was the end of the run that `launch` started again.
+  isComplete = options.restarted && done.step == lastStep;
+  if (isComplete)
+    return Status::success();
   if (lastStep < firstStep)
     return Status::error("the checkpoint ", loaded.folder, " is at step ", done.step,
                          ", so nothing is left to train to ", "step ", options.steps,
@@ -193,7 +224,9 @@ Status Training::prepareData() {
   int64_t count = (lastStep - firstStep + 1) * manifest.globalBatch;
   auto samples = source.samples();
   batches.emplace(manifest, samples, source.rules(), done.samples + count);
-  return samples->check(done.samples, count, world.rank(), world.size());
+  // What rewinding left out is made up for from the order's beginning.
+  status = samples->check(done.samples, count - std::min(count, done.leftOut), world.rank(), world.size());
+  return status.ok() ? batches->begin(context, done.samples) : status;
 }
 
 Status Training::resumeData(DataSource &source) {
@@ -216,6 +249,7 @@ void Training::resumeSettings() {
   done.seed = context.seed;
   done.globalBatch = manifest.globalBatch;
   done.settings = options.updateSettings();
+  lossScale.addSettings(done.settings);
   if (loaded.folder.empty())
     return;
   if (std::string text = describeOtherSettings(loaded.folder, saved, done); !text.empty())
@@ -252,8 +286,10 @@ void Training::introduce() {
   if (!options.load.empty() && loaded.folder.empty())
     startText += "; nothing is in " + options.load + " yet, so this run begins anew";
   text << "; rank 0 allocates " << number(manifest.arenaBytes) << " bytes (" << bytesText(manifest.arenaBytes) << ")\n"
-       << "start       " << startText << "\n"
-       << "data        " << dataText;
+       << "start       " << startText << "\n";
+  if (isComplete)
+    return report.line(text.str() + "complete    that is the last step, so nothing is left to train");
+  text << "data        " << dataText;
   if (options.evalEvery)
     text << "\nevaluation  every " << options.evalEvery << " steps, " << evaluation.describe();
   if (!options.evalOnly)
@@ -265,33 +301,9 @@ void Training::introduce() {
 // Steps
 //===----------------------------------------------------------------------===//
 
-Status Training::explainNotFinite(const Status &error, int64_t number, double rate) {
-  NotFiniteOrigin origin = findNotFinite(world, state(), [&](const EntryVisitor &visit) {
-    // What was read first may have been overwritten since.
-    if (Status status = batches->fill(context, device, arena, done.samples); !status.ok())
-      context.onFailure(&context, "rank " + std::to_string(context.rank) + ": " + status.message);
-    runPass(context, device, timetable, arena, rate, visit);
-  });
-  std::string remedy = "; try a smaller --lr, a longer --warmup or --clip-grad";
-  std::string start = startFile.empty() ? "the initial values" : startFile;
-  bool isFresh = number == firstStep;
-  if (origin.kind == NotFiniteOrigin::Nowhere)
-    origin.text = "all parameters and gradients are finite";
-  else if (origin.kind != NotFiniteOrigin::Parameter)
-    origin.text += ", the first that is not finite; all parameters are, " + describeLargestParameter(world, state());
-  if (origin.kind != NotFiniteOrigin::Parameter)
-    remedy = isFresh ? "; nothing was updated yet, so look at what is computed there, and at " + start : remedy;
-  else if (isFresh)
-    remedy = ", as it was at the start; check " + start;
-  else if (origin.areMoments && !loaded.folder.empty())
-    remedy = ", and so are its moments; check the optimizer.safetensors of " + loaded.folder;
-  else
-    remedy = ", since the update of step " + std::to_string(number - 1) + remedy;
-  return Status::error(error.message, ": ", origin.text, remedy);
-}
-
 /// Adds in the order of ranks on every rank, so that all get the same bits.
-static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t number, StepSums &total) {
+static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t number, float lossScale,
+                    StepSums &total) {
   for (const StepSums &rank : all) {
     total.loss += rank.loss;
     total.squares += rank.squares;
@@ -299,6 +311,7 @@ static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t n
     total.peakBytes = std::max(total.peakBytes, rank.peakBytes);
     total.wantedEnd = std::max(total.wantedEnd, rank.wantedEnd);
   }
+  total.squares = unscaledSquares(total.squares, lossScale);
   // The loss first: where it is not finite, no gradient is.
   for (auto [value, what] :
        {std::pair{&StepSums::loss, "the loss is "}, {&StepSums::squares, "the squared gradients are "}})
@@ -310,15 +323,23 @@ static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t n
 }
 
 Status Training::update(int64_t number, double rate, StepSums &total) {
-  if (device.hooks->update)
-    return addUp(device.hooks->update(&context), context.devices, number, total);
-  StepSums own{ownLoss(context, device, manifest, arena), squareSum(context, device, manifest, arena),
-               ownLabels(context, device, manifest, arena), context.peakBytes, context.wantedEnd};
-  if (Status status = addUp(world.gather(own), context.devices, number, total); !status.ok())
+  auto ownSums = [&] {
+    return StepSums{ownLoss(context, device, manifest, arena), squareSum(context, device, manifest, arena),
+                    ownLabels(context, device, manifest, arena), context.peakBytes, context.wantedEnd};
+  };
+  Status status = addUp(device.hooks->update ? device.hooks->update(&context) : world.gather(ownSums()),
+                        context.devices, number, context.lossScale, total);
+  total.overflowed = lossScale.isOverflow(total, done.lossScale);
+  if (!status.ok() && !total.overflowed)
     return status;
   if (total.labels == 0)
     return Status::success();
-  double scale = clipScale(std::sqrt(total.squares), options.clipGrad);
+  lossScale.advance(total.overflowed, done.lossScale);
+  if (total.overflowed)
+    total.squares = HUGE_VAL; // in rows, whatever of it was infinite or not a number
+  if (total.overflowed || device.hooks->update)
+    return Status::success();
+  double scale = clipScale(std::sqrt(total.squares), options.clipGrad) / context.lossScale;
   updateParameters(context, device, manifest, options, arena, rate, scale);
   device.hooks->synchronize(&context);
   return Status::success();
@@ -328,7 +349,9 @@ static double secondsSince(std::chrono::steady_clock::time_point time) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - time).count();
 }
 
-int64_t Training::wantedEnd(Clock::time_point stepStart) const {
+int64_t Training::wantedEnd(Clock::time_point stepStart) {
+  if (!batches->lookAhead().ok())
+    return kNoData;
   int64_t signal = signalThatCame();
   if (signal != kNoEnd || options.maxSeconds == 0 || world.rank() != 0)
     return signal;
@@ -346,6 +369,7 @@ Status Training::step(int64_t number) {
   Clock::time_point start = Clock::now();
   context.step = number;
   context.update = done.updates + 1;
+  context.lossScale = scaleOf(done.lossScale);
   Status status = options.dumpBatches.empty() || world.rank() != 0
                       ? Status::success()
                       : batches->dump(options.dumpBatches, "step", number, done.samples);
@@ -362,43 +386,62 @@ Status Training::step(int64_t number) {
   }
   StepSums sums;
   context.wantedEnd = wantedEnd(start);
-  if (status = update(number, rate, sums); !status.ok()) {
-    code = kNotFinite;
-    return explainNotFinite(status, number, rate);
-  }
-  done.step = number;
-  done.updates += sums.labels != 0;
-  done.samples += manifest.globalBatch;
+  status = update(number, rate, sums);
   end = sums.wantedEnd;
-  double seconds = secondsSince(start);
-  longestStep = number <= firstStep + 1 ? seconds : std::max(longestStep, seconds); // the first one also tunes
-  std::optional<double> evalLoss = evaluate();
-  if (world.rank() != 0)
-    return Status::success();
-  double tokens = (double)manifest.globalBatch * (double)manifest.sequence;
-  status = report.step({number, lastStep, sums.loss, rate, std::sqrt(sums.squares), tokens / seconds, sums.peakBytes, evalLoss});
+  double seconds = secondsSince(start), tokens = (double)manifest.globalBatch * (double)manifest.sequence;
+  StepReport row{number, lastStep, sums.loss, rate, std::sqrt(sums.squares), seconds, tokens / seconds, sums.peakBytes};
   if (!status.ok())
-    report.error(status.message);
+    return onNotFinite(status, number, rate, row);
+  notFinite.finish(number);
+  done.step = number;
+  done.samples += manifest.globalBatch;
+  if (sums.overflowed)
+    report.line(LossScale::describeOverflow(number, context.lossScale, done.lossScale));
+  if (sums.labels != 0 && !sums.overflowed) {
+    ++done.updates;
+    updatedStep = number;
+    watchLoss(number, sums.loss);
+  }
+  writeEvent(context, "step", number,
+             {{"loss", sums.loss}, {"lr", rate}, {"grad_norm", std::sqrt(sums.squares)}, {"seconds", seconds}});
+  longestStep = number <= firstStep + 1 ? seconds : std::max(longestStep, seconds); // the first one also tunes
+  row.evaluation = evaluate();
+  tellStep(row);
   return Status::success();
 }
 
-std::optional<double> Training::evaluate() {
+void Training::tellStep(const StepReport &row) {
+  if (Status status = world.rank() == 0 ? report.step(row) : Status::success(); !status.ok()) {
+    report.error(status.message);
+    writeEvent(context, "log_failed", row.step, {{"reason", status.message}});
+  }
+}
+
+std::optional<EvaluationReport> Training::evaluate() {
   if (!evaluation.isDueAfter(done.step))
     return std::nullopt;
   Clock::time_point start = Clock::now();
   double loss = evaluation.run(arena);
-  longestEvaluation = std::max(longestEvaluation, secondsSince(start));
-  return loss;
+  double seconds = secondsSince(start);
+  longestEvaluation = std::max(longestEvaluation, seconds);
+  writeEvent(context, "eval", done.step, {{"loss", loss}, {"seconds", seconds}});
+  return EvaluationReport{loss, seconds};
 }
 
 void Training::save() {
   std::string warning;
   Clock::time_point start = Clock::now();
+  std::string folder = saveFolder.target(done.step);
+  writeEvent(context, "save", done.step, {{"folder", folder}});
   Status status = saveCheckpoint(world, catalog, state(), carried, saveFolder, done, warning);
   longestSave = std::max(longestSave, secondsSince(start));
   saveFailed = !status.ok();
-  if (status.ok())
+  if (status.ok()) {
     savedStep = done.step;
+    writeEvent(context, "saved", done.step, {{"folder", folder}, {"seconds", secondsSince(start)}});
+  } else {
+    writeEvent(context, "save_failed", done.step, {{"folder", folder}, {"reason", status.message}});
+  }
   if (world.rank() != 0)
     return;
   if (!warning.empty())
@@ -409,8 +452,19 @@ void Training::save() {
     report.error("step " + std::to_string(done.step) + " was not saved: " + status.message);
 }
 
+Status Training::explainNoData() {
+  Status own = batches->lookAhead();
+  std::vector<char> forGood = world.gather(char(own.isForGood));
+  code = std::find(forGood.begin(), forGood.end(), 1) == forGood.end() ? kFailed : kHopeless;
+  if (!own.ok())
+    own.message = "rank " + std::to_string(context.rank) + ": no data for step " + std::to_string(done.step + 1) +
+                  ": " + own.message;
+  return world.agree(own);
+}
+
 void Training::tellEnd() {
   std::string text = endName(end) + " after step " + std::to_string(done.step);
+  writeEvent(context, "signal", done.step, {{"reason", endName(end)}});
   if (world.rank() != 0)
     return;
   if (options.save.empty())
@@ -428,17 +482,23 @@ Status Training::evaluateOnly() {
 }
 
 Status Training::run() {
+  if (isComplete)
+    return Status::success();
   code = kFailed;
   if (options.evalOnly)
     return evaluateOnly();
-  for (int64_t number = firstStep; number <= lastStep && end == kNoEnd; ++number) {
-    if (Status status = step(number); !status.ok())
+  begun = done;
+  while (done.step < lastStep && end == kNoEnd) {
+    int64_t before = done.step;
+    if (Status status = step(done.step + 1); !status.ok())
       return status;
-    if (isSaveDue())
+    if (done.step > before && isSaveDue())
       save();
   }
   if (!options.save.empty() && savedStep != done.step && (!saveFailed || !isSaveDue()))
     save();
+  if (end == kNoData)
+    return explainNoData();
   bool isEarly = done.step < lastStep;
   if (isEarly)
     tellEnd();

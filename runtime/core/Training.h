@@ -6,10 +6,13 @@
 #include "runtime/core/Ends.h"
 #include "runtime/core/Evaluation.h"
 #include "runtime/core/ExitCode.h"
+#include "runtime/core/LossWatch.h"
+#include "runtime/core/NotFinite.h"
 #include "runtime/core/Report.h"
 #include "runtime/core/Timetable.h"
 #include "runtime/data/Batches.h"
 #include "runtime/data/DataSource.h"
+#include "runtime/optim/LossScale.h"
 
 #include <chrono>
 
@@ -30,6 +33,8 @@ public:
   Status run();
   /// Of the process, once `run` is through.
   int exitCode() const { return code; }
+  /// The last step that was finished.
+  int64_t lastDone() const { return done.step; }
 
 private:
   using Clock = std::chrono::steady_clock;
@@ -49,22 +54,41 @@ private:
   /// Notes how this run updates parameters; warns where a checkpoint's did otherwise.
   void resumeSettings();
   Status prepareFiles();
+  /// On every rank, when all is well.
+  Status prepareEvents();
+  void writeStart();
   /// The checkpoint that --load names, if there is one.
   Status loadFrom();
   void introduce();
   Status step(int64_t number);
-  /// The loss, where an evaluation is due.
-  std::optional<double> evaluate();
+  void tellStep(const StepReport &row);
+  // TrainingOnNan.cpp
+  /// Of a step whose loss or gradients are not finite: an error where the run ends by it.
+  Status onNotFinite(const Status &error, int64_t number, double rate, StepReport &row);
+  NotFiniteOrigin findOrigin(double rate);
+  Status explainNotFinite(const Status &error, NotFiniteOrigin &origin);
+  Status stopAtNotFinite(const Status &error, double rate);
+  Status rewind(const Status &error, int64_t number);
+  Status goBack(TrainingState &back, std::string &from);
+  Status loadStart();
+  /// Whether --save has a checkpoint of this state.
+  bool isSaved() const;
+  /// By the first rank.
+  void warnOnce(const std::string &text);
+  void watchLoss(int64_t number, double loss);
+
+  /// Where it is due.
+  std::optional<EvaluationReport> evaluate();
   Status evaluateOnly();
-  /// An error of a step whose loss or gradients are not finite: where that began, and what to do.
-  Status explainNotFinite(const Status &error, int64_t number, double rate);
   /// Every rank's sums, then the update if they are good; `total` is what all ranks know together.
   Status update(int64_t number, double rate, StepSums &total);
   /// Why this rank wants to end after the step that began then.
-  int64_t wantedEnd(Clock::time_point stepStart) const;
+  int64_t wantedEnd(Clock::time_point stepStart);
   bool isSaveDue() const { return options.saveEvery && done.step % options.saveEvery == 0; }
   /// A failure is told, and the run goes on.
   void save();
+  /// The error of a run that ended as the next step's data cannot be read.
+  Status explainNoData();
   /// Tells why the run ended early, and what to do.
   void tellEnd();
   void conclude();
@@ -85,15 +109,21 @@ private:
   LoadedFrom loaded;
   std::optional<Batches> batches;
   Report report;
-  TrainingState done; // at start, then after each step
+  TrainingState done;       // at start, then after each step
+  TrainingState begun;      // before the first
+  int64_t updatedStep = -1; // the last step that moved parameters; -1: none since the start
+  NotFiniteRule notFinite{options.onNan, options.nanLimit};
+  Spikes spikes;
+  LossScale lossScale;
   int64_t firstStep = 1, lastStep = 0, residentAtStart = 0, savedStep = -1;
   int code = kSuccess;
   bool saveFailed = false; // the last one
+  bool isComplete = false; // from the start on
   int64_t end = kNoEnd;    // why the run ends after this step, on which all ranks agree
   Clock::time_point started = Clock::now();
   double longestStep = 0, longestEvaluation = 0, longestSave = -1; // seconds; of the first rank; -1: none yet
-  std::string startText, startFile, dataText; // startFile: where weights are from; empty if drawn
-  std::vector<std::string> warnings;          // of the preparation
+  std::string startText, startFile, dataText;                      // startFile: where weights are from; empty if drawn
+  std::vector<std::string> warnings;                               // of the preparation
 };
 
 } // namespace galvatron

@@ -8,6 +8,7 @@
 #include "runtime/data/Samples.h"
 
 #include <future>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -16,19 +17,27 @@ namespace galvatron {
 
 class Batches {
 public:
-  /// Of samples below `end`. Those from `filledFrom` on, if that is given, are rows without labels that fill up the last
-  /// batch.
+  /// Of samples below `end`, so none beyond are prepared ahead. Those from `filledFrom` on, if that is given, are rows
+  /// without labels that fill up the last batch.
   Batches(const Manifest &manifest, std::shared_ptr<const Samples> samples, const RowRules &rules, int64_t end,
           std::optional<int64_t> filledFrom = std::nullopt)
-      : manifest(manifest), samples(std::move(samples)), rules(rules), end(end), filledFrom(filledFrom.value_or(end)) {}
+      : manifest(manifest), samples(std::move(samples)), rules(rules), end(end),
+        filledFrom(filledFrom.value_or(std::numeric_limits<int64_t>::max())) {}
+
+  /// Samples up to another one than was said will be asked for.
+  void setEnd(int64_t newEnd) { end = newEnd; }
 
   /// Writes this rank's part of a step's inputs, all micro-batches, into the arena. Row b is sample firstSample + b; of
   /// those that this rank has none of, nothing is read. Meanwhile a thread prepares the next step, whose errors are
   /// told when that is filled.
   Status fill(gvrt_context &context, const Device &device, char *arena, int64_t firstSample);
+  /// Prepares a first step.
+  Status begin(const gvrt_context &context, int64_t firstSample);
+  /// Waits for what the thread prepares: whether the step after the one that was filled last can be.
+  Status lookAhead();
 
-  /// On one rank: writes a whole batch to folder/<prefix>_000001.safetensors: input_ids, labels (what each position is to
-  /// predict, -100 where nothing), positions and documents, I64 [global batch, sequence].
+  /// On one rank: writes a whole batch to folder/<prefix>_000001.safetensors: input_ids, labels (what each position is
+  /// to predict, -100 where nothing), positions and documents, I64 [global batch, sequence].
   Status dump(const std::string &folder, const char *prefix, int64_t number, int64_t firstSample) const;
 
 private:
@@ -54,6 +63,7 @@ private:
   int64_t end, filledFrom;
   mutable std::mutex reading; // samples remember where they are
   std::future<Step> next;
+  Step ahead; // what came of it, once that was asked for
 };
 
 } // namespace galvatron

@@ -42,8 +42,8 @@ Status checkSampleOptions(const Options &options, const std::string &samples) {
 
 Status DataSource::open(const Request &request) {
   Status status = world.agree(openWords(request));
-  if (status.ok() && gpt)
-    gpt->build(&world.host());
+  if (status.ok() && indexed)
+    indexed->build(&world.host());
   return status;
 }
 
@@ -141,7 +141,8 @@ Status DataSource::openGpt(const DataWords &words, const Request &wanted) {
   request.vocabulary = manifest.vocabulary;
   request.batch = manifest.globalBatch;
   request.seed = order.seed;
-  indexed = gpt = std::make_shared<GptSamples>();
+  auto gpt = std::make_shared<GptSamples>();
+  indexed = gpt;
   if (Status status = GptSamples::open(request, *gpt); !status.ok())
     return status;
   order.split = options.split;
@@ -179,7 +180,9 @@ Status DataSource::resume(const std::string &checkpoint, const DataOrder &saved,
 }
 
 std::shared_ptr<const Samples> DataSource::samples() {
-  return indexed ? indexed : std::make_shared<Windows>(manifest, std::move(file), order);
+  if (indexed)
+    return indexed;
+  return std::make_shared<Windows>(manifest, std::move(file), order);
 }
 
 RowRules DataSource::rules() const {

@@ -61,8 +61,7 @@ private:
   const Options &options;
   uint64_t seed;
   DataOrder order;
-  std::shared_ptr<const Samples> indexed;
-  std::shared_ptr<GptSamples> gpt; // the same, where they are
+  std::shared_ptr<Samples> indexed;
   std::optional<TokenFile> file; // its samples are known once the place is
   std::string text, warning;
 };

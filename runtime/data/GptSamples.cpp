@@ -152,7 +152,8 @@ Status GptSamples::check(int64_t first, int64_t count, int rank, int size) const
 }
 
 Status GptSamples::read(int64_t number, Sample &sample) const {
-  Blend::Place place = blend.place(number);
+  // Only a run that left out samples goes beyond the last: then round.
+  Blend::Place place = blend.place(number % request.samples);
   return readPieces(datasets[place.dataset], place.sample, sample);
 }
 

@@ -38,10 +38,8 @@ public:
     GptOrder order;
   };
 
-  /// Opens the datasets and plans their orders, which `build` then makes.
   static Status open(const Request &request, GptSamples &samples);
-  /// Collective over the ranks of `host`, which make the orders once; without one, they are this process' own.
-  void build(const Host *host = nullptr);
+  void build(const Host *host) override;
 
   Status check(int64_t first, int64_t count, int rank, int size) const override;
   /// Of an order made for one epoch.

@@ -8,6 +8,19 @@
 
 namespace galvatron {
 
+template <typename Visit> void RowSamples::forPackedRows(Visit visit) const {
+  int64_t used = request.sequence + 1; // tokens of the last row; no room before the first
+  for (size_t i = 0; i < request.data.size(); ++i)
+    for (int64_t j = 0; j < datasets[i].numSequences(); ++j) {
+      int64_t length = datasets[i].length(j);
+      if (used + length > request.sequence) {
+        visit(bounds[i] + j);
+        used = 0;
+      }
+      used += length;
+    }
+}
+
 Status RowSamples::open(const Request &request, RowSamples &samples) {
   samples = RowSamples();
   samples.request = request;
@@ -26,7 +39,17 @@ Status RowSamples::open(const Request &request, RowSamples &samples) {
   for (size_t i = 0; i < request.labels.size(); ++i)
     if (Status status = samples.checkLabels(i); !status.ok())
       return status;
-  return samples.formRows();
+  samples.bounds = {0};
+  for (size_t i = 0; i < request.data.size(); ++i)
+    samples.bounds.push_back(samples.bounds.back() + samples.datasets[i].numSequences());
+  if (!request.arePacked) {
+    samples.count = samples.bounds.back();
+    return Status::success();
+  }
+  if (Status status = samples.checkLengths(); !status.ok())
+    return status;
+  samples.forPackedRows([&](int64_t) { ++samples.count; });
+  return Status::success();
 }
 
 Status RowSamples::checkLabels(size_t number) const {
@@ -41,26 +64,27 @@ Status RowSamples::checkLabels(size_t number) const {
   return Status::success();
 }
 
-Status RowSamples::formRows() {
-  bounds = {0};
-  int64_t used = 0; // tokens of the last row
-  for (size_t i = 0; i < request.data.size(); ++i) {
-    const IndexedDataset &data = datasets[i];
-    for (int64_t j = 0; j < data.numSequences(); ++j) {
-      int64_t length = data.length(j);
-      if (request.arePacked && length > request.sequence)
-        return Status::error(data.getPrefix(), ": sequence ", j, " has ", length, " tokens, more than a packed row of ",
-                             request.sequence, " holds; cut it before, or take --samples row, which does");
-      if (!request.arePacked || rows.empty() || used + length > request.sequence) {
-        rows.push_back(bounds.back() + j);
-        used = 0;
-      }
-      used += length;
-    }
-    bounds.push_back(bounds.back() + data.numSequences());
-  }
-  rows.push_back(bounds.back());
+Status RowSamples::checkLengths() const {
+  for (size_t i = 0; i < request.data.size(); ++i)
+    for (int64_t j = 0; j < datasets[i].numSequences(); ++j)
+      if (int64_t length = datasets[i].length(j); length > request.sequence)
+        return Status::error(datasets[i].getPrefix(), ": sequence ", j, " has ", length,
+                             " tokens, more than a packed row of ", request.sequence,
+                             " holds; cut it before, or take --samples row, which does");
   return Status::success();
+}
+
+void RowSamples::build(const Host *host) {
+  if (!request.arePacked)
+    return;
+  auto fill = [&](char *table) {
+    auto *row = reinterpret_cast<int64_t *>(table);
+    forPackedRows([&](int64_t first) { *row++ = first; });
+    *row = bounds.back();
+  };
+  int64_t bytes = (count + 1) * sizeof(int64_t);
+  std::shared_ptr<const char> table = host ? host->makeTable(bytes, fill) : makeOwnTable(bytes, fill);
+  packed = {table, reinterpret_cast<const int64_t *>(table.get())};
 }
 
 Status RowSamples::check(int64_t first, int64_t count, int rank, int size) const {
@@ -94,7 +118,7 @@ Status RowSamples::read(int64_t number, Sample &sample) const {
   sample.labels.assign(request.sequence, kIgnoredLabel);
   sample.ends.assign(request.sequence, false);
   int64_t begin = 0;
-  for (int64_t i = rows[place]; i < rows[place + 1]; ++i) {
+  for (int64_t i = firstOf(place); i < firstOf(place + 1); ++i) {
     Place at = find(i);
     int64_t count = std::min(datasets[at.dataset].length(at.sequence), request.sequence - begin);
     if (count == 0)

@@ -10,6 +10,7 @@
 #ifndef GALVATRON_RUNTIME_DATA_ROWSAMPLES_H
 #define GALVATRON_RUNTIME_DATA_ROWSAMPLES_H
 
+#include "runtime/data/HostTable.h"
 #include "runtime/data/IndexedDataset.h"
 #include "runtime/data/Samples.h"
 
@@ -25,6 +26,7 @@ public:
   };
 
   static Status open(const Request &request, RowSamples &samples);
+  void build(const Host *host) override;
 
   Status check(int64_t first, int64_t count, int rank, int size) const override;
   int64_t numInEpoch() const override { return numRows(); }
@@ -33,7 +35,7 @@ public:
 
   /// Data, then labels.
   const std::vector<IndexedDataset> &getDatasets() const { return datasets; }
-  int64_t numRows() const { return rows.size() - 1; }
+  int64_t numRows() const { return count; }
   std::string describe() const;
 
 private:
@@ -43,7 +45,10 @@ private:
   };
   bool hasLabels() const { return !request.labels.empty(); }
   Status checkLabels(size_t number) const;
-  Status formRows();
+  Status checkLengths() const;
+  /// Calls `visit` with the first sequence of each packed row.
+  template <typename Visit> void forPackedRows(Visit visit) const;
+  int64_t firstOf(int64_t row) const { return request.arePacked ? packed.get()[row] : row; }
   /// Where a sequence of all is.
   Place find(int64_t sequence) const;
   Status readSequence(const Place &place, int64_t begin, int64_t count, Sample &sample) const;
@@ -51,7 +56,8 @@ private:
   Request request;
   std::vector<IndexedDataset> datasets;
   std::vector<int64_t> bounds; // the first sequence of each of `data` among all, then their number
-  std::vector<int64_t> rows;   // the first sequence of each row, then their number
+  int64_t count = 0;           // of rows
+  std::shared_ptr<const int64_t> packed; // the first sequence of each row, then their number
 };
 
 } // namespace galvatron

@@ -9,6 +9,8 @@
 
 namespace galvatron {
 
+class Host;
+
 struct Sample {
   std::vector<int64_t> tokens; // those of the row, and perhaps one more that the last of them is to predict
   std::vector<int64_t> labels; // what each is to predict, kIgnoredLabel where nothing; empty: the token after it
@@ -20,6 +22,9 @@ class Samples {
 public:
   virtual ~Samples() = default;
 
+  /// Makes the order of what is opened: collective over the ranks of `host`, which make it once; without one it is this
+  /// process' own.
+  virtual void build([[maybe_unused]] const Host *host) {}
   /// Whether there is enough for samples `first` … `first + count - 1`, and tokens are in the vocabulary: all of them,
   /// of data that would take long to read what is needed first. Each of `size` ranks reads its share.
   virtual Status check(int64_t first, int64_t count, int rank, int size) const = 0;

@@ -21,6 +21,7 @@ REPORTS = (
     "fail",
     "ImportError",
     "complain",
+    "refuse",
     "reportError",
     "reportUsage",
     "Status::error",

@@ -15,6 +15,7 @@ from test_labels import Decoder
 from torch.nn import functional
 
 from galvatron import export, huggingface
+from galvatron.data import indexed
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import write_megatron_orders as orders  # noqa: E402
@@ -88,8 +89,35 @@ def test_order_is_megatrons(name, program, tmp_path):
     assert not batches["documents"].any()
 
 
+HAS_MEGATRON = pytest.mark.skipif(not importlib.util.find_spec("megatron"), reason="megatron-core is not installed")
+
+
 @pytest.mark.wide
-@pytest.mark.skipif(not importlib.util.find_spec("megatron"), reason="megatron-core is not installed")
+@HAS_MEGATRON
+def test_megatron_reads_what_we_write_and_we_what_it_writes(program, tmp_path):
+    from megatron.core.datasets.indexed_dataset import IndexedDataset, IndexedDatasetBuilder
+
+    sequences = orders.sequences({"datasets": [40], "seed": 0})[0]
+    with indexed.writing(tmp_path / "ours", {"": "u16"}) as writers:
+        for sequence in sequences:
+            writers[""].add(sequence)
+    read = IndexedDataset(str(tmp_path / "ours"))
+    assert len(read) == len(sequences) == len(read.document_indices) - 1
+    assert all(np.array_equal(read[number], sequence) for number, sequence in enumerate(sequences))
+    builder = IndexedDatasetBuilder(str(tmp_path / "theirs.bin"), dtype=np.int32)
+    for sequence in sequences:
+        builder.add_item(torch.from_numpy(sequence))
+        builder.end_document()
+    builder.finalize(str(tmp_path / "theirs.idx"))
+    for name in ("ours", "theirs"):
+        words = ["--data", tmp_path / name, "--steps", 3, "--dump-batches", tmp_path / f"{name}-batches"]
+        succeed(program / "one" / "launch", *words)
+    ours, theirs = (dumped(tmp_path / f"{name}-batches", range(1, 4)) for name in ("ours", "theirs"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.wide
+@HAS_MEGATRON
 def test_the_files_are_what_megatron_gives():
     assert orders.all_samples() == WANTED
     assert orders.all_rates() == json.loads(orders.RATES_FILE.read_text())
@@ -280,6 +308,12 @@ def test_rows_train_as_pytorch_whatever_labels_they_have(llama, tmp_path):
     for plan in compiled:
         run = compiled[plan].train(tmp_path / plan, *words, "--pad-token", 3)
         assert run.column("loss") == pytest.approx(expected, rel=1e-4), plan
+    # Evaluated, batches weigh as many labels as they have.
+    start = fresh_llama()
+    mean = losses_apart(lambda ids: start(ids).logits, sequences, labels, [slice(0, 2 * BATCH)], lambda loss: None)[0]
+    asked = ["--samples", "row", "--eval-data", options[1], "--eval-labels", options[3], "--eval-batches", 2]
+    done = succeed(compiled["pp2_dp2"].folder / "launch", *asked, "--eval-only", "--quiet")
+    assert float(done.stdout.removeprefix("eval loss ")) == pytest.approx(mean, rel=1e-5)
     # A batch without a label: no loss, and no update.
     orders.write_indexed(tmp_path / "chat_labels", [np.full(len(row), -100) for row in sequences], np.int32)
     run = compiled["one"].train(tmp_path / "none", *words)

@@ -279,7 +279,7 @@ class SavingTest(ProgramFixture):
     def test_logs(self):
         log, save = self.path("own.csv"), self.path("for the log")
         self.launch(FOUR, *self.options("--steps", 1, "--save", save, "--log", "/dev/full"))
-        message = "error: cannot write the log /dev/full: No space left on device; its rows are kept and tried again\n"
+        message = "error: cannot write the log /dev/full: No space left on device; what it lacks is kept and tried again\n"
         self.assertEqual(self.errors, message)
         go_on = self.options("--steps", 3, "--load", save, "--log", log)
         for text, message in [

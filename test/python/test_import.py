@@ -4,40 +4,23 @@ one sentence and leaves nothing behind."""
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-from pathlib import Path
 
-import imported_program
 import pytest
 import torch
 from conftest import MODELS, ROOT
+from importing import Small, check_equal, check_refused, exported, imported, needs_importer, run_importer, tokens
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
 from galvatron import export, huggingface
 
-IMPORTER = Path(os.environ.get("GALVATRON_BUILD", ROOT / "build")) / "bin" / "galvatron-import"
 FAMILIES = sorted(path.stem for path in MODELS.glob("*.json"))
 EAGER_ONLY = ("bloom", "gemma2")
 CASES = [(f, a) for f in FAMILIES for a in ("sdpa", "eager") if a == "eager" or f not in EAGER_ONLY]
 
-pytestmark = pytest.mark.skipif(not IMPORTER.exists(), reason=f"{IMPORTER} is not built")
-
-
-def run_importer(*arguments: object) -> subprocess.CompletedProcess:
-    command = [str(IMPORTER), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
-def imported(archive: Path, batch: int, seq: int) -> tuple[str, dict[str, torch.Tensor]]:
-    output = archive.with_suffix(".mlir")
-    done = run_importer(archive, "--batch", batch, "--seq", seq, "-o", output)
-    assert done.returncode == 0, done.stderr
-    weights = archive.with_suffix(".safetensors")
-    return output.read_text(), load_file(weights) if weights.exists() else {}
+pytestmark = needs_importer
 
 
 def without_dropout(config):
@@ -47,39 +30,13 @@ def without_dropout(config):
     return config
 
 
-def tokens(batch: int, seq: int) -> torch.Tensor:
-    ids = torch.randint(0, 256, (batch, seq), generator=torch.Generator().manual_seed(11))
-    ids[0, :4] = torch.arange(4)  # padding rows are among the first words
-    return ids
-
-
-def check_equal(module: nn.Module, archive: Path, batch: int, seq: int) -> str:
-    """Loss and gradients of the imported text against the exported archive itself."""
-    text, parameters = imported(archive, batch, seq)
-    for parameter in parameters.values():
-        parameter.requires_grad_()
-    ids, labels = tokens(batch, seq), tokens(batch, seq).flip(0)
-    loss = imported_program.run(text, parameters, ids, labels)
-    loss.backward()
-    loaded = torch.jit.load(str(archive))
-    expected = loaded(ids, labels)
-    expected.backward()
-    torch.testing.assert_close(loss, expected, rtol=2e-6, atol=0)
-    gradients = {n: p.grad for n, p in loaded.named_parameters() if n in parameters}
-    assert gradients.keys() == parameters.keys()
-    for name, parameter in parameters.items():
-        # Another order of summation; some gradients (a key's bias) are zero but for rounding.
-        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-6)
-    return text
-
-
 @pytest.mark.parametrize("family,attention", CASES)
 def test_imported_program_is_the_model(family, attention, tmp_path):
     config = without_dropout(huggingface.read_config(MODELS / f"{family}.json"))
     model = huggingface.build_random(config, attention, seed=5)
     archive = tmp_path / "model.pt"
     export.save(model, (tokens(2, 16), tokens(2, 16)), archive, attention=attention)
-    text = check_equal(model, archive, 3, 40)
+    text = check_equal(archive, 3, 40)
     assert ("graph.attention" in text) == (attention == "sdpa")
     assert str(ROOT) not in text and "site-packages" not in text
     if attention == "sdpa":
@@ -92,7 +49,7 @@ def test_handwritten_module(fused, tmp_path, handwritten):
     torch.manual_seed(0)
     module = handwritten.Decoder(fused=fused)
     export.save(module, (tokens(2, 16), tokens(2, 16)), tmp_path / "model.pt")
-    text = check_equal(module, tmp_path / "model.pt", 3, 40)
+    text = check_equal(tmp_path / "model.pt", 3, 40)
     # The mask buffer [1, 1, 128, 128] became a comparison of positions.
     assert ("arith.cmpi sle" in text) == (not fused)
 
@@ -111,7 +68,7 @@ def test_model_that_keeps_keys_and_values(tmp_path):
 
     module = Wrapped()
     export.save(module, (tokens(2, 16), tokens(2, 16)), tmp_path / "model.pt")
-    assert "graph.attention" in check_equal(module, tmp_path / "model.pt", 3, 40)
+    assert "graph.attention" in check_equal(tmp_path / "model.pt", 3, 40)
 
 
 def test_dropout_ids_are_equal_in_equal_layers_and_unequal_within_one(tmp_path):
@@ -211,35 +168,6 @@ def test_labels_that_a_shift_fills_do_not_count(tmp_path):
     assert export.main(["--config", str(MODELS / "llama.json"), "--weightless", "-o", str(archive)]) == 0
     text, _ = imported(archive, 2, 16)
     assert re.search(r"graph.shift %arg1 \{dim = 1 : i64, fill = -100 : i64, offset = 1 : i64\}", text)
-
-
-class Small(nn.Module):
-    """[batch, seq] -> loss, with something in the middle that a test replaces."""
-
-    def __init__(self, middle=lambda x: x) -> None:
-        super().__init__()
-        self.table = nn.Embedding(32, 8)
-        self.head = nn.Linear(8, 32)
-        self.middle = middle
-
-    def forward(self, input_ids, labels):
-        x = self.middle(self.table(input_ids))
-        return functional.cross_entropy(self.head(x).flatten(0, 1), labels.flatten())
-
-
-def exported(tmp_path: Path, module: nn.Module) -> Path:
-    example = (torch.zeros(2, 16, dtype=torch.long), torch.zeros(2, 16, dtype=torch.long))
-    export.save(module, example, tmp_path / "model.pt")
-    return tmp_path / "model.pt"
-
-
-def check_refused(tmp_path: Path, message: str, *arguments: object) -> None:
-    output = tmp_path / "out" / "model.mlir"
-    output.parent.mkdir(exist_ok=True)
-    done = run_importer(*arguments, "-o", output)
-    assert done.returncode == 1
-    assert re.search(message, done.stderr), done.stderr
-    assert len(done.stderr.splitlines()) == 1 and not list(output.parent.iterdir())
 
 
 def write_to_what_may_be_a_copy(x):

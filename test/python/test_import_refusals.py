@@ -12,11 +12,11 @@ import zipfile
 
 import pytest
 import torch
-from test_import import IMPORTER, Small, check_refused, exported
+from importing import Small, check_refused, exported, needs_importer
 from torch import nn
 from torch.nn import functional
 
-pytestmark = pytest.mark.skipif(not IMPORTER.exists(), reason=f"{IMPORTER} is not built")
+pytestmark = needs_importer
 
 
 class Loss(nn.Module):

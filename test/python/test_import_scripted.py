@@ -11,9 +11,9 @@ import textwrap
 
 import pytest
 import torch
-from test_import import IMPORTER, check_refused, imported
+from importing import check_refused, imported, needs_importer
 
-pytestmark = pytest.mark.skipif(not IMPORTER.exists(), reason=f"{IMPORTER} is not built")
+pytestmark = needs_importer
 
 
 def scripted(tmp_path, *lines, result="x.mean()"):

@@ -24,20 +24,17 @@
 
 namespace galvatron {
 
-/// Clones into backward what is cheaper recomputed than kept, each op just before its first use there. Bytes are those
-/// of one device: types carry placements.
-void recomputeSelectively(graph::LayerOp layer, graph::BackwardOp backward);
-
-/// The same, and of what that keeps also the tagged values whose bits are set.
+/// Clones into backward what is cheaper recomputed than kept, and of what that keeps also the tagged values whose bits
+/// are set, each op just before its first use there. Bytes are those of one device: types carry placements.
 void recomputeValues(graph::LayerOp layer, graph::BackwardOp backward, uint64_t values);
 
-/// What the strategy says; null: selectively.
+/// What the strategy says; null: no tagged values.
 void recomputeAsPlanned(graph::LayerOp layer, graph::BackwardOp backward, plan::StrategyAttr strategy);
 
 /// Clones into backward all of forward that it reads.
 void recomputeFully(graph::LayerOp layer, graph::BackwardOp backward);
 
-/// The forward values that `recomputeSelectively` would keep, in no order.
+/// The forward values that `recomputeValues` would keep where no bit is set, in no order.
 llvm::SetVector<mlir::Value> getKeptValues(graph::LayerOp layer, graph::BackwardOp backward);
 
 /// What views and collectives make a value of: a result of another op, or an argument.

@@ -9,6 +9,7 @@
 #include "dialects/Graph/GraphNorms.h"
 #include "dialects/Graph/GraphProducts.h"
 #include "dialects/Graph/GraphReductions.h"
+#include "dialects/Graph/Precision.h"
 
 #include "llvm/ADT/TypeSwitch.h"
 
@@ -42,8 +43,15 @@ struct AttentionBuffers {
 static Value createAttentionWorkspace(BodyLowering &lowering, Operation *op, const AttentionBuffers &of,
                                       bool isBackward) {
   ArrayRef<int64_t> q = shapeOf(of.q), k = shapeOf(of.k);
-  AttentionExtents extents = {
-      q[0], q[1], k[1], q[2], k[2], q[3], shapeOf(of.v).back(), getElementTypeOrSelf(of.q.getType()).isBF16()};
+  AttentionExtents extents = {q[0],
+                              q[1],
+                              k[1],
+                              q[2],
+                              k[2],
+                              q[3],
+                              shapeOf(of.v).back(),
+                              graph::isHalf(getElementTypeOrSelf(of.q.getType())),
+                              lowering.findDocuments(op) != nullptr};
   int64_t bytes = lowering.getDevice().attentionWorkspaceBytes(extents, isBackward);
   if (bytes == 0)
     return {};

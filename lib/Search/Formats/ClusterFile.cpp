@@ -98,6 +98,12 @@ Result<Cluster> parseCluster(std::string_view text) {
     cluster.devicesPerNode = devices;
   }
   cluster.memoryBytesPerDevice = reader.integer("memory_bytes_per_device", cluster.memoryBytesPerDevice, 1);
+  if (reader.has("peak_flops_per_second")) {
+    double peak = reader.number("peak_flops_per_second", 0.0);
+    if (!(peak > 0))
+      reader.fail("key 'peak_flops_per_second' expects a number above 0, of the products that one device can compute");
+    cluster.device.peakNarrowFlopsPerSecond = cluster.device.peakFloatFlopsPerSecond = peak;
+  }
   std::optional<Error> partError;
   if (const Json *overhead = reader.member("reserved_bytes_per_device"); overhead && !reader.failed())
     cluster.device.overhead = readOverhead(*overhead, cluster.device.overhead, partError);

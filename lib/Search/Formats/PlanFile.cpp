@@ -175,8 +175,10 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
                 describeJson(*reader.member("predicted_step_seconds")));
   plan.peakBytesPerRank = readBytesPerRank(reader, "peak_bytes_per_rank", plan.ranks);
   plan.overheadBytesPerRank = readBytesPerRank(reader, "reserved_bytes_per_rank", plan.ranks);
-  reader.member("recomputable_values"); // written for people, the model's
-  reader.member("memory_per_stage");    // written for people, derived
+  reader.member("recomputable_values");   // written for people, the model's
+  reader.member("memory_per_stage");      // written for people, derived
+  reader.member("model_flops_per_step");  // written for the runtime, the model's
+  reader.member("peak_flops_per_second"); // likewise, the cluster's
   reader.member("reasons");
   const Json *layers = reader.member("units");
   if (!layers || !layers->is_array() || layers->empty())
@@ -527,6 +529,11 @@ std::string writePlan(const Plan &plan) {
                       {"predicted_step_seconds", plan.predictedStepSeconds},
                       {"peak_bytes_per_rank", plan.peakBytesPerRank},
                       {"reserved_bytes_per_rank", plan.overheadBytesPerRank}};
+  // Whole numbers, which a double holds nearly.
+  if (plan.modelFlopsPerStep > 0)
+    head["model_flops_per_step"] = std::uint64_t(plan.modelFlopsPerStep);
+  if (plan.peakFlopsPerSecond > 0)
+    head["peak_flops_per_second"] = std::uint64_t(plan.peakFlopsPerSecond);
   if (plan.virtualStages > 1)
     head["virtual_stages"] = plan.virtualStages;
   if (!plan.mesh.empty())

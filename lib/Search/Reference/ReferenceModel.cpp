@@ -385,9 +385,9 @@ Plan ReferenceModel::toPlan(const ReferencePlan &plan) const {
     // parameters; a plan says the model-wide type there.
     DpType dpType = s.dp == 1 && s.shardRanks() > 1 ? defaultType() : s.type;
     planned.strategy = {.tp = s.tp,
+                        .sequenceParallel = s.tp > 1 && arguments.sequenceParallel,
                         .ulysses = s.sp,
                         .cp = s.cp,
-                        .sequenceParallel = s.tp > 1 && arguments.sequenceParallel,
                         .zero = dpType == DpType::Zero3   ? 3
                                 : dpType == DpType::Zero2 ? 2
                                                           : 0,

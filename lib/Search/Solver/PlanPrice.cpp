@@ -284,7 +284,8 @@ void explainPlan(Plan &plan, const Setting &setting, const Timetable &timetable,
   // Memory binds where something faster would need more of it.
   for (std::size_t layer = 0; layer < plan.layers.size() && plan.reasons.memoryBindsAt.empty(); ++layer)
     for (const auto &other : plan.reasons.layers[layer].alternatives)
-      if (other.extraSeconds < 0 && other.lostBy.starts_with("does not fit"))
+      if (other.extraSeconds < 0 &&
+          price.memory[choice.partOf[layer] % setting.stages].total() + other.extraBytes > budget)
         plan.reasons.memoryBindsAt = plan.layers[layer].path;
   char text[256];
   std::snprintf(text, sizeof text,

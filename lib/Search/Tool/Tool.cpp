@@ -97,7 +97,6 @@ private:
   std::optional<Error> workNative(Problem &problem, const std::vector<std::int64_t> &batches);
   std::optional<Error> evaluateReference(const ReferenceModel &model);
   std::optional<Error> finishNative(const Problem &problem, Plan plan, const Solution *solution);
-  std::optional<Error> save(const Plan &plan, const std::string &defaultFormat, const std::string &nameIfFolder);
   std::optional<Error> fromShape();
   std::optional<Error> simulatePlan(const Problem &problem, const Plan &plan);
   void reportInfeasible(const std::string &reason);

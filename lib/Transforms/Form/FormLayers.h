@@ -69,6 +69,9 @@ std::vector<Segment> cutIntoSegments(mlir::func::FuncOp step, const FreeOps &fre
 /// which the step was cut into, are outdated.
 bool spreadLoss(mlir::func::FuncOp step, const FreeOps &freeOps, llvm::ArrayRef<Segment> segments);
 
+/// Whether two layers are equal but for names and locations.
+bool isSameLayer(graph::LayerOp a, graph::LayerOp b);
+
 } // namespace galvatron::layers
 
 #endif // GALVATRON_TRANSFORMS_FORM_FORMLAYERS_H

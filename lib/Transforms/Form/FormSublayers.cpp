@@ -168,7 +168,7 @@ LayerOp SublayerBuilder::build(const Half &half, unsigned index) {
   return type;
 }
 
-static bool isSameLayer(LayerOp a, LayerOp b) {
+bool galvatron::layers::isSameLayer(LayerOp a, LayerOp b) {
   return a.getFunctionType() == b.getFunctionType() && a.getArgAttrsAttr() == b.getArgAttrsAttr() &&
          a.getResAttrsAttr() == b.getResAttrsAttr() &&
          OperationEquivalence::isRegionEquivalentTo(&a.getBody(), &b.getBody(), OperationEquivalence::IgnoreLocations);

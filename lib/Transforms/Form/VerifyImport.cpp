@@ -1,4 +1,6 @@
 // The contract of phase `import` (docs/IR.md): what every later pass may rely on.
+#include "FormLayers.h"
+
 #include "galvatron/Transforms/Passes.h"
 
 #include "dialects/Graph/GraphLoss.h"
@@ -65,12 +67,6 @@ static llvm::hash_code hashOf(LayerOp layer) {
   return hash;
 }
 
-static bool isSameLayer(LayerOp a, LayerOp b) {
-  return a.getFunctionType() == b.getFunctionType() && a.getArgAttrsAttr() == b.getArgAttrsAttr() &&
-         a.getResAttrsAttr() == b.getResAttrsAttr() &&
-         OperationEquivalence::isRegionEquivalentTo(&a.getBody(), &b.getBody(), OperationEquivalence::IgnoreLocations);
-}
-
 namespace {
 
 struct VerifyImportPass : galvatron::impl::VerifyImportPassBase<VerifyImportPass> {
@@ -122,7 +118,7 @@ struct VerifyImportPass : galvatron::impl::VerifyImportPassBase<VerifyImportPass
         return failure();
       SmallVector<LayerOp, 1> &bucket = buckets[uint64_t(hashOf(layer))];
       for (LayerOp other : bucket)
-        if (isSameLayer(layer, other)) {
+        if (layers::isSameLayer(layer, other)) {
           InFlightDiagnostic diagnostic =
               layer.emitOpError("expects one body per layer type, but got two that are equal; "
                                 "run --galvatron-form-layers on the step as imported");

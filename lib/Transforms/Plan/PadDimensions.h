@@ -76,7 +76,7 @@ bool isTableOfPositions(const PaddedOp &padded);
 /// The type of a value of a layer with these axes padded.
 mlir::RankedTensorType getPaddedType(const Axes &axes, const PaddedExtents &extents, mlir::Value original);
 
-/// The layer with these axes padded, under its own name, behind the original. `data`: which of its inputs are the
+/// The layer with these axes padded, under its own name, after the original. `data`: which of its inputs are the
 /// step's own, whose padding is 0.
 mlir::FailureOr<graph::LayerOp> padLayer(graph::LayerOp layer, const Axes &axes, const PaddedExtents &extents,
                                          const llvm::BitVector &data, unsigned &numMasks);

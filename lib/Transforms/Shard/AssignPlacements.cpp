@@ -38,6 +38,7 @@ private:
   LogicalResult assignCall(graph::CallOp call);
   FailureOr<graph::LayerOp> getClone(graph::CallOp call);
   FailureOr<const LayerSubAxes *> getSubAxes(graph::LayerOp layer, plan::StrategyAttr strategy, Location loc);
+  FailureOr<graph::LayerOp> assign(const BodyRequest &request, plan::StrategyAttr strategy, Location loc);
   Value getInput(graph::CallOp call, Value original, Type type, bool hasGradient);
   FailureOr<Value> getTotal(graph::CallOp call, graph::TotalOp total);
   graph::LayerOp getRedistribution(Type from, Type to, bool hasGradient);
@@ -109,15 +110,22 @@ FailureOr<graph::LayerOp> StepAssigner::getClone(graph::CallOp call) {
     return clone;
   for (Value output : call.getOutputs())
     request.isLoss.push_back(llvm::any_of(output.getUsers(), llvm::IsaPred<func::ReturnOp>));
-  FailureOr<const LayerSubAxes *> dealt = getSubAxes(layer, strategy, call.getLoc());
+  FailureOr<graph::LayerOp> assigned = assign(request, strategy, call.getLoc());
+  if (succeeded(assigned))
+    clone = *assigned;
+  return assigned;
+}
+
+/// The clone that `request` asks for, in the module; its name is another where that one is taken.
+FailureOr<graph::LayerOp> StepAssigner::assign(const BodyRequest &request, plan::StrategyAttr strategy, Location loc) {
+  FailureOr<const LayerSubAxes *> dealt = getSubAxes(request.layer, strategy, loc);
   if (failed(dealt))
     return failure();
-  FailureOr<graph::LayerOp> assigned = assignBody(request, axes, **dealt);
-  if (failed(assigned))
+  FailureOr<graph::LayerOp> clone = assignBody(request, axes, **dealt);
+  if (failed(clone))
     return failure();
-  clone = *assigned;
-  clone->setAttr(plan::kStrategyAttrName, strategy);
-  symbols.insert(clone); // renames where a name is taken
+  (*clone)->setAttr(plan::kStrategyAttrName, strategy);
+  symbols.insert(*clone);
   return clone;
 }
 
@@ -257,16 +265,11 @@ FailureOr<Value> StepAssigner::getTotal(graph::CallOp call, graph::TotalOp total
   auto layer = symbols.lookup<graph::LayerOp>(total.getCallee());
   graph::LayerOp &clone = clones[{{layer, strategy}, builder.getArrayAttr({})}];
   if (!clone) {
-    FailureOr<const LayerSubAxes *> dealt = getSubAxes(layer, strategy, total.getLoc());
-    if (failed(dealt))
-      return failure();
     BodyRequest request{layer, getCloneName(layer.getSymName(), strategy), {}, {}, {true}};
-    FailureOr<graph::LayerOp> assigned = assignBody(request, axes, **dealt);
+    FailureOr<graph::LayerOp> assigned = assign(request, strategy, total.getLoc());
     if (failed(assigned))
       return failure();
     clone = *assigned;
-    clone->setAttr(plan::kStrategyAttrName, strategy);
-    symbols.insert(clone);
   }
   auto type = cast<RankedTensorType>(total.getType());
   auto placed =

@@ -29,6 +29,8 @@ __global__ void __launch_bounds__(kAttentionThreads)
   int64_t b = blockIdx.z, n = blockIdx.y, kn = n / (p.heads / p.keyHeads), first = (int64_t)blockIdx.x * kTile;
   int row = threadIdx.x / kRowLanes, lane = threadIdx.x % kRowLanes;
   int64_t query = first + row;
+  if (p.onlyIf && !*p.onlyIf)
+    return;
   Scores scores(p, b, n, name.scalars, name.seed, name.layer);
   int64_t queryAt = scores.queryPosition(query);
   loadTile(queries, headOf(q, p.q, b, n), p.q.position, first, p.queries, p.keySize);
@@ -81,19 +83,31 @@ __global__ void __launch_bounds__(kAttentionThreads)
 
 namespace galvatron::cuda {
 
-void plainAttention(gvrt_context *context, const AttentionProblem &p, void *const *buffer) {
+void plainAttention(gvrt_context *context, const AttentionProblem &p, const AttentionBuffers &buffers) {
   RandomName name{stateOf(context).scalars, context->seed, context->layer};
   withType(context, p.type, [&](auto zero) {
     using T = decltype(zero);
-    launchTiles(context, attend<T>, p, p.queries, p.heads, sharedBytes(p), at<const T>(buffer, 0),
-                at<const T>(buffer, 1), at<const T>(buffer, 2), at<const T>(buffer, 3), at<T>(buffer, 4),
-                at<float>(buffer, 5), name);
+    launchTiles(context, attend<T>, p, p.queries, p.heads, sharedBytes(p), (const T *)buffers.q, (const T *)buffers.k,
+                (const T *)buffers.v, (const T *)buffers.bias, (T *)buffers.y, (float *)buffers.lse, name);
   });
 }
 
 } // namespace galvatron::cuda
 
-void gvrt_attention(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+static void attention(gvrt_context *context, void *const *buffer, const int64_t *attribute, bool documents) {
   AttentionProblem problem = readAttention(context, attribute, false);
-  (cudnnTakes(problem, buffer[3]) ? cudnnAttention : plainAttention)(context, problem, buffer);
+  AttentionBuffers buffers = readBuffers(buffer, problem, false, documents);
+  bool isTaken = cudnnTakes(problem, buffers.bias);
+  if (isTaken)
+    cudnnAttention(context, problem, buffers);
+  if (!isTaken || problem.onlyIf)
+    plainAttention(context, problem, buffers);
+}
+
+void gvrt_attention(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  attention(context, buffer, attribute, false);
+}
+
+void gvrt_document_attention(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  attention(context, buffer, attribute, true);
 }

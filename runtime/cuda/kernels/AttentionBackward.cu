@@ -56,6 +56,8 @@ int64_t queryKernelBytes(const AttentionProblem &p) {
 template <typename T>
 __global__ void __launch_bounds__(kAttentionThreads)
     differentiateQueries(__grid_constant__ const AttentionProblem p, Buffers<T> buffers, RandomName name) {
+  if (p.onlyIf && !*p.onlyIf)
+    return;
   extern __shared__ float4 shared[];
   int keyStride = tileStride(p.keySize), valueStride = tileStride(p.valueSize);
   float *queries = reinterpret_cast<float *>(shared), *keys = queries + kTile * keyStride,
@@ -103,6 +105,8 @@ int64_t keyKernelBytes(const AttentionProblem &p) {
 template <typename T>
 __global__ void __launch_bounds__(kAttentionThreads)
     differentiateKeys(__grid_constant__ const AttentionProblem p, Buffers<T> buffers, RandomName name) {
+  if (p.onlyIf && !*p.onlyIf)
+    return;
   extern __shared__ float4 shared[];
   int keyStride = tileStride(p.keySize), valueStride = tileStride(p.valueSize);
   float *queries = reinterpret_cast<float *>(shared), *keys = queries + kTile * keyStride,
@@ -157,14 +161,12 @@ __global__ void __launch_bounds__(kAttentionThreads)
 
 namespace galvatron::cuda {
 
-void plainAttentionBackward(gvrt_context *context, const AttentionProblem &p, void *const *buffer) {
+void plainAttentionBackward(gvrt_context *context, const AttentionProblem &p, const AttentionBuffers &of) {
   RandomName name{stateOf(context).scalars, context->seed, context->layer};
   withType(context, p.type, [&](auto zero) {
     using T = decltype(zero);
-    Buffers<T> buffers{at<const T>(buffer, 0), at<const T>(buffer, 1), at<const T>(buffer, 2),
-                       at<const T>(buffer, 3), at<const T>(buffer, 4), at<const float>(buffer, 5),
-                       at<const T>(buffer, 6), at<T>(buffer, 7),       at<T>(buffer, 8),
-                       at<T>(buffer, 9)};
+    Buffers<T> buffers{(const T *)of.dy,      (const T *)of.q,    (const T *)of.k, (const T *)of.v, (const T *)of.y,
+                       (const float *)of.lse, (const T *)of.bias, (T *)of.dq,      (T *)of.dk,      (T *)of.dv};
     launchTiles(context, differentiateQueries<T>, p, p.queries, p.heads, queryKernelBytes(p), buffers, name);
     launchTiles(context, differentiateKeys<T>, p, p.keys, p.keyHeads, keyKernelBytes(p), buffers, name);
   });
@@ -172,7 +174,20 @@ void plainAttentionBackward(gvrt_context *context, const AttentionProblem &p, vo
 
 } // namespace galvatron::cuda
 
-void gvrt_attention_backward(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+static void attentionBackward(gvrt_context *context, void *const *buffer, const int64_t *attribute, bool documents) {
   AttentionProblem problem = readAttention(context, attribute, true);
-  (cudnnTakes(problem, buffer[6]) ? cudnnAttentionBackward : plainAttentionBackward)(context, problem, buffer);
+  AttentionBuffers buffers = readBuffers(buffer, problem, true, documents);
+  bool isTaken = cudnnTakes(problem, buffers.bias);
+  if (isTaken)
+    cudnnAttentionBackward(context, problem, buffers);
+  if (!isTaken || problem.onlyIf)
+    plainAttentionBackward(context, problem, buffers);
+}
+
+void gvrt_attention_backward(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  attentionBackward(context, buffer, attribute, false);
+}
+
+void gvrt_document_attention_backward(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  attentionBackward(context, buffer, attribute, true);
 }

@@ -21,6 +21,11 @@ struct AttentionProblem {
   int64_t biasStride[4];
   HeadStrides dy, dq, dk, dv; // backward only
   TensorPositions positions;  // of [batch, heads, queries, keys]
+  // On the device, [batch, queries] and [batch, keys]: a query sees keys of its own document only. Null: all are one.
+  const int64_t *queryDocuments, *keyDocuments;
+  const int32_t *onlyIf; // on the device: where it is 0, kernels of our own do nothing. Null: they do
+
+  bool hasWholePositions() const { return positions.dim[2].isIdentity() && positions.dim[3].isIdentity(); }
 
   /// What is added to a query's position: queries end where keys end.
   int64_t queryShift() const { return positions.dim[3].global - positions.dim[2].global; }
@@ -54,17 +59,45 @@ inline AttentionProblem readAttention(gvrt_context *context, const int64_t *attr
   return p;
 }
 
-// Buffers in the order of Functions.def.
+/// Addresses on the device; null what there is not.
+struct AttentionBuffers {
+  void *dy, *q, *k, *v, *y, *lse, *bias, *dq, *dk, *dv, *workspace;
+};
 
-/// The library's kernels take this problem: bf16, no bias, dropout, softcap or window, positions that are the usual
-/// ones.
+/// `buffer`: in the order of Functions.def, with those of documents into the problem.
+inline AttentionBuffers readBuffers(void *const *buffer, AttentionProblem &p, bool backward, bool documents) {
+  AttentionBuffers read{};
+  auto take = [&](std::initializer_list<void **> places) {
+    for (void **place : places)
+      *place = *buffer++;
+  };
+  if (backward)
+    take({&read.dy, &read.q, &read.k, &read.v, &read.y, &read.lse});
+  else
+    take({&read.q, &read.k, &read.v});
+  if (documents) {
+    p.queryDocuments = static_cast<const int64_t *>(*buffer++);
+    p.keyDocuments = static_cast<const int64_t *>(*buffer++);
+  }
+  take({&read.bias});
+  if (backward)
+    take({&read.dq, &read.dk, &read.dv, &read.workspace});
+  else
+    take({&read.y, &read.lse, &read.workspace});
+  return read;
+}
+
+/// The library's kernels take this problem: bf16 or f16, no bias, dropout, softcap or window, positions that are the
+/// usual ones; with documents, rows that follow one another in memory, as many queries as keys.
 bool cudnnTakes(const AttentionProblem &problem, bool hasBias);
-void cudnnAttention(gvrt_context *context, const AttentionProblem &problem, void *const *buffer);
-void cudnnAttentionBackward(gvrt_context *context, const AttentionProblem &problem, void *const *buffer);
+/// Documents are found in the workspace first, where `problem.onlyIf` then says whether there are more than the library
+/// was told to expect: it has done nothing in that case.
+void cudnnAttention(gvrt_context *context, AttentionProblem &problem, const AttentionBuffers &buffers);
+void cudnnAttentionBackward(gvrt_context *context, AttentionProblem &problem, const AttentionBuffers &buffers);
 
 /// Kernels of our own, for everything up to head size 256.
-void plainAttention(gvrt_context *context, const AttentionProblem &problem, void *const *buffer);
-void plainAttentionBackward(gvrt_context *context, const AttentionProblem &problem, void *const *buffer);
+void plainAttention(gvrt_context *context, const AttentionProblem &problem, const AttentionBuffers &buffers);
+void plainAttentionBackward(gvrt_context *context, const AttentionProblem &problem, const AttentionBuffers &buffers);
 
 } // namespace galvatron::cuda
 

@@ -108,8 +108,24 @@ struct Scores {
   __device__ bool sees(int64_t queryAt, int64_t keyAt) const {
     return !(p.causal && keyAt > queryAt) && !(p.window > 0 && queryAt - keyAt >= p.window);
   }
-  /// Whether any query of a tile can see any key of another; positions ascend with indices.
+  /// The least and greatest document of a tile of one side, by all threads of a warp.
+  __device__ int2 tileDocuments(const int64_t *documents, int64_t first, int64_t count) const {
+    int64_t at = min(first + (int64_t)(threadIdx.x % 32), count - 1);
+    int low = (int)documents[b * count + at], high = low;
+    for (int step = 16; step > 0; step /= 2) {
+      low = min(low, __shfl_xor_sync(0xFFFFFFFFu, low, step));
+      high = max(high, __shfl_xor_sync(0xFFFFFFFFu, high, step));
+    }
+    return make_int2(low, high);
+  }
+
+  /// Whether any query of a tile can see any key of another; positions ascend with indices. Called by all threads.
   __device__ bool tileSees(int64_t query, int64_t key) const {
+    if (p.queryDocuments) {
+      int2 own = tileDocuments(p.queryDocuments, query, p.queries), of = tileDocuments(p.keyDocuments, key, p.keys);
+      if (own.x > of.y || own.y < of.x)
+        return false;
+    }
     int64_t lowQuery = queryPosition(query), highQuery = queryPosition(query + kTile - 1);
     int64_t lowKey = keyPosition(key), highKey = keyPosition(key + kTile - 1);
     return !(p.causal && lowKey > highQuery) && !(p.window > 0 && lowQuery - highKey >= p.window);
@@ -121,6 +137,8 @@ struct Scores {
                          float &tanh) const {
     tanh = 0;
     if (query >= p.queries || key >= p.keys || !sees(queryAt, keyAt))
+      return kMinusInfinity;
+    if (p.queryDocuments && p.queryDocuments[b * p.queries + query] != p.keyDocuments[b * p.keys + key])
       return kMinusInfinity;
     float s = product * (float)p.scale;
     if (p.softcap > 0) {

@@ -10,7 +10,11 @@
 // run to run; with GALVATRON_DETERMINISTIC=1 in the environment only engines without them are taken, about 10 % slower,
 // on as many heads at a time as fit.
 //
+// Rows of several documents are told as a batch of documents (AttentionDocuments.h): for each tensor the offset of each
+// document in it, for each document its length.
+//
 //===----------------------------------------------------------------------------------------------------------------===//
+#include "runtime/cuda/kernels/AttentionDocuments.h"
 #include "runtime/cuda/kernels/AttentionProblem.h"
 #include "runtime/cuda/kernels/AttentionWorkspace.h"
 
@@ -26,7 +30,9 @@ namespace {
 namespace fe = cudnn_frontend;
 using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
 
-enum Id : int64_t { kQ = 1, kK, kV, kY, kLse, kDy, kDq, kDk, kDv };
+enum Id : int64_t { kQ = 1, kK, kV, kY, kLse, kDy, kDq, kDk, kDv, kLengths };
+/// Of the offsets of a tensor's documents.
+constexpr int64_t kOffsets = 100;
 
 struct Plan {
   fe::graph::Graph graph;
@@ -35,30 +41,64 @@ struct Plan {
 
 /// Everything that a graph depends on.
 std::vector<int64_t> keyOf(const AttentionProblem &p, bool backward, bool deterministic) {
-  std::vector<int64_t> key = {backward,  deterministic, p.workspaceBytes, p.batch,
-                              p.heads,   p.keyHeads,    p.queries,        p.keys,
-                              p.keySize, p.valueSize,   p.causal,         std::bit_cast<int64_t>(p.scale)};
+  std::vector<int64_t> key = {backward,
+                              deterministic,
+                              p.workspaceBytes,
+                              p.batch,
+                              p.type,
+                              p.heads,
+                              p.keyHeads,
+                              p.queries,
+                              p.keys,
+                              p.keySize,
+                              p.valueSize,
+                              p.causal,
+                              std::bit_cast<int64_t>(p.scale),
+                              p.queryDocuments != nullptr};
   for (const HeadStrides *s : {&p.q, &p.k, &p.v, &p.y, &p.dy, &p.dq, &p.dk, &p.dv})
     key.insert(key.end(), {s->batch, s->head, s->position});
   return key;
 }
 
-fe::graph::Tensor_attributes describe(const char *name, Id id, int64_t batch, int64_t heads, int64_t positions,
-                                      int64_t size, const HeadStrides &strides) {
-  return fe::graph::Tensor_attributes()
-      .set_name(name)
-      .set_uid(id)
-      .set_dim({batch, heads, positions, size})
-      .set_stride({strides.batch, strides.head, strides.position, 1});
+/// The batch that the library sees.
+int64_t batchOf(const AttentionProblem &p) { return p.queryDocuments ? p.batch * kDocumentsOfRow : p.batch; }
+
+/// A tensor of [batch, heads, positions, size], and where it has documents, their offsets.
+fe::graph::Tensor_attributes describe(const AttentionProblem &p, fe::graph::Graph &graph, const char *name, Id id,
+                                      int64_t heads, int64_t positions, int64_t size, const HeadStrides &strides) {
+  auto tensor = fe::graph::Tensor_attributes()
+                    .set_name(name)
+                    .set_uid(id)
+                    .set_dim({batchOf(p), heads, positions, size})
+                    .set_stride({strides.batch, strides.head, strides.position, 1});
+  if (p.queryDocuments)
+    tensor.set_ragged_offset(graph.tensor(fe::graph::Tensor_attributes()
+                                              .set_name(std::string(name) + "_offsets")
+                                              .set_uid(kOffsets + id)
+                                              .set_dim({batchOf(p) + 1, 1, 1, 1})
+                                              .set_stride({1, 1, 1, 1})
+                                              .set_data_type(fe::DataType_t::INT64)));
+  return tensor;
 }
 
 /// Makes a result of the graph one of ours.
-void define(const Tensor &tensor, const fe::graph::Tensor_attributes &as) {
+void define(const Tensor &tensor, fe::graph::Tensor_attributes as) {
   tensor->set_output(true).set_uid(as.get_uid()).set_dim(as.get_dim()).set_stride(as.get_stride());
+  if (as.get_ragged_offset())
+    tensor->set_ragged_offset(as.get_ragged_offset());
 }
 
-/// The causal mask whose last query sees the last key.
-template <typename Options> void setMask(const AttentionProblem &p, Options &options) {
+/// Documents end where their lengths say; the causal mask is the one whose last query sees the last key.
+template <typename Options> void setMask(const AttentionProblem &p, fe::graph::Graph &graph, Options &options) {
+  if (p.queryDocuments) {
+    Tensor lengths = graph.tensor(fe::graph::Tensor_attributes()
+                                      .set_name("lengths")
+                                      .set_uid(kLengths)
+                                      .set_dim({batchOf(p), 1, 1, 1})
+                                      .set_stride({1, 1, 1, 1})
+                                      .set_data_type(fe::DataType_t::INT32));
+    options.set_padding_mask(true).set_seq_len_q(lengths).set_seq_len_kv(lengths);
+  }
   if (!p.causal)
     return;
   if (p.queries == p.keys)
@@ -72,39 +112,43 @@ struct Inputs {
 };
 
 Inputs addInputs(const AttentionProblem &p, fe::graph::Graph &graph) {
-  return {graph.tensor(describe("q", kQ, p.batch, p.heads, p.queries, p.keySize, p.q)),
-          graph.tensor(describe("k", kK, p.batch, p.keyHeads, p.keys, p.keySize, p.k)),
-          graph.tensor(describe("v", kV, p.batch, p.keyHeads, p.keys, p.valueSize, p.v))};
+  return {graph.tensor(describe(p, graph, "q", kQ, p.heads, p.queries, p.keySize, p.q)),
+          graph.tensor(describe(p, graph, "k", kK, p.keyHeads, p.keys, p.keySize, p.k)),
+          graph.tensor(describe(p, graph, "v", kV, p.keyHeads, p.keys, p.valueSize, p.v))};
 }
 
-fe::graph::Tensor_attributes describeLse(const AttentionProblem &p) {
+fe::graph::Tensor_attributes describeLse(const AttentionProblem &p, fe::graph::Graph &graph) {
   HeadStrides strides{p.heads * p.queries, p.queries, 1}; // a piece of the heads is one batch row: any stride does
-  return describe("lse", kLse, p.batch, p.heads, p.queries, 1, strides).set_data_type(fe::DataType_t::FLOAT);
+  if (p.queryDocuments)
+    strides = {p.heads * p.queries, 1, p.heads};
+  return describe(p, graph, "lse", kLse, p.heads, p.queries, 1, strides).set_data_type(fe::DataType_t::FLOAT);
 }
 
 void addForward(const AttentionProblem &p, fe::graph::Graph &graph) {
   auto [q, k, v] = addInputs(p, graph);
   fe::graph::SDPA_attributes options;
   options.set_name("attention").set_generate_stats(true).set_attn_scale((float)p.scale);
-  setMask(p, options);
+  setMask(p, graph, options);
   auto [y, lse] = graph.sdpa(q, k, v, options);
-  define(y, describe("y", kY, p.batch, p.heads, p.queries, p.valueSize, p.y));
-  define(lse, describeLse(p));
+  define(y, describe(p, graph, "y", kY, p.heads, p.queries, p.valueSize, p.y));
+  define(lse, describeLse(p, graph));
   lse->set_data_type(fe::DataType_t::FLOAT);
 }
 
 void addBackward(const AttentionProblem &p, fe::graph::Graph &graph, bool deterministic) {
   auto [q, k, v] = addInputs(p, graph);
-  Tensor y = graph.tensor(describe("y", kY, p.batch, p.heads, p.queries, p.valueSize, p.y));
-  Tensor dy = graph.tensor(describe("dy", kDy, p.batch, p.heads, p.queries, p.valueSize, p.dy));
-  Tensor lse = graph.tensor(describeLse(p));
+  Tensor y = graph.tensor(describe(p, graph, "y", kY, p.heads, p.queries, p.valueSize, p.y));
+  Tensor dy = graph.tensor(describe(p, graph, "dy", kDy, p.heads, p.queries, p.valueSize, p.dy));
+  Tensor lse = graph.tensor(describeLse(p, graph));
   fe::graph::SDPA_backward_attributes options;
   options.set_name("attention_backward").set_attn_scale((float)p.scale).set_deterministic_algorithm(deterministic);
-  setMask(p, options);
+  setMask(p, graph, options);
+  if (p.queryDocuments)
+    options.set_max_total_seq_len_q(p.batch * p.queries).set_max_total_seq_len_kv(p.batch * p.keys);
   auto [dq, dk, dv] = graph.sdpa_backward(q, k, v, y, dy, lse, options);
-  define(dq, describe("dq", kDq, p.batch, p.heads, p.queries, p.keySize, p.dq));
-  define(dk, describe("dk", kDk, p.batch, p.keyHeads, p.keys, p.keySize, p.dk));
-  define(dv, describe("dv", kDv, p.batch, p.keyHeads, p.keys, p.valueSize, p.dv));
+  define(dq, describe(p, graph, "dq", kDq, p.heads, p.queries, p.keySize, p.dq));
+  define(dk, describe(p, graph, "dk", kDk, p.keyHeads, p.keys, p.keySize, p.dk));
+  define(dv, describe(p, graph, "dv", kDv, p.keyHeads, p.keys, p.valueSize, p.dv));
 }
 
 #define GVRT_FRONTEND(context, call)                                                                                   \
@@ -134,8 +178,7 @@ void chooseEngine(gvrt_context *context, const AttentionProblem &p, Plan &plan) 
     smallest = smallest < 0 ? bytes : std::min(smallest, bytes);
   }
   GVRT_CHECK(context, smallest < 0,
-             "cuDNN's attention needs a workspace of " << smallest << " bytes, but the plan has "
-                                                       << p.workspaceBytes);
+             "cuDNN's attention needs a workspace of " << smallest << " bytes, but the plan has " << p.workspaceBytes);
   GVRT_FAIL(context, "cuDNN has no attention kernel for heads " << p.heads << "/" << p.keyHeads << ", positions "
                                                                 << p.queries << "/" << p.keys << ", sizes " << p.keySize
                                                                 << "/" << p.valueSize << ": " << reason);
@@ -152,7 +195,7 @@ Plan &planFor(gvrt_context *context, const AttentionProblem &p, bool backward, b
   if (plan)
     return *plan;
   auto fresh = std::make_unique<Plan>();
-  fresh->graph.set_io_data_type(fe::DataType_t::BFLOAT16)
+  fresh->graph.set_io_data_type(p.type == GVRT_F16 ? fe::DataType_t::HALF : fe::DataType_t::BFLOAT16)
       .set_intermediate_data_type(fe::DataType_t::FLOAT)
       .set_compute_data_type(fe::DataType_t::FLOAT);
   if (backward)
@@ -169,44 +212,75 @@ bool alignedStrides(const HeadStrides &s) { return s.batch % 8 == 0 && s.head % 
 } // namespace
 
 bool cudnnTakes(const AttentionProblem &p, bool hasBias) {
-  bool usualPositions = !p.causal || (p.positions.dim[2].isIdentity() && p.positions.dim[3].isIdentity());
+  bool usualPositions = !(p.causal || p.queryDocuments) || p.hasWholePositions();
   bool usualSizes = p.keySize % 8 == 0 && p.valueSize % 8 == 0 && p.keySize <= 256 && p.valueSize <= 256 &&
                     std::min(p.keySize, p.valueSize) >= 64;
   bool usualMask = !p.causal || p.queries <= p.keys;
   bool usualStrides = alignedStrides(p.q) && alignedStrides(p.k) && alignedStrides(p.v) && alignedStrides(p.y) &&
                       alignedStrides(p.dy) && alignedStrides(p.dq) && alignedStrides(p.dk) && alignedStrides(p.dv);
-  return isBf16(p.type) && !hasBias && !p.isCompiledToDrop && p.softcap == 0 && p.window == 0 && usualPositions &&
-         usualSizes && usualMask && usualStrides && p.queries > 1 && p.keys > 1 && p.batch > 0;
+  return isHalf(p.type) && !hasBias && !p.isCompiledToDrop && p.softcap == 0 && p.window == 0 && usualPositions &&
+         usualSizes && usualMask && usualStrides && p.queries > 1 && p.keys > 1 && p.batch > 0 &&
+         (!p.queryDocuments || takesDocuments(p));
 }
 
-void cudnnAttention(gvrt_context *context, const AttentionProblem &p, void *const *buffer) {
-  std::unordered_map<int64_t, void *> addresses = {
-      {kQ, buffer[0]}, {kK, buffer[1]}, {kV, buffer[2]}, {kY, buffer[4]}, {kLse, buffer[5]}};
-  GVRT_FRONTEND(context, planFor(context, p, false, false).graph.execute(stateOf(context).cudnn, addresses, buffer[6]));
+/// Finds the documents, and adds what the library reads of them; what is left of the workspace.
+static void *addDocuments(gvrt_context *context, AttentionProblem &p, const AttentionBuffers &buffers,
+                          std::unordered_map<int64_t, void *> &addresses) {
+  FoundDocuments found(p, buffers.workspace);
+  findDocuments(context, p, found);
+  p.onlyIf = found.areTooMany;
+  addresses[kLengths] = found.lengths;
+  addresses[kLse] = found.lse;
+  const std::pair<Id, const HeadStrides *> tensors[] = {{kQ, &p.q},   {kK, &p.k},   {kV, &p.v},   {kY, &p.y},
+                                                        {kDy, &p.dy}, {kDq, &p.dq}, {kDk, &p.dk}, {kDv, &p.dv}};
+  for (int64_t i = 0; auto [id, strides] : tensors)
+    addresses[kOffsets + id] = found.offsetsOf(i++);
+  addresses[kOffsets + kLse] = found.offsetsOf(std::size(tensors));
+  p.workspaceBytes -= found.bytes;
+  return found.rest;
+}
+
+void cudnnAttention(gvrt_context *context, AttentionProblem &p, const AttentionBuffers &of) {
+  std::unordered_map<int64_t, void *> addresses = {{kQ, of.q}, {kK, of.k}, {kV, of.v}, {kY, of.y}, {kLse, of.lse}};
+  void *workspace = p.queryDocuments ? addDocuments(context, p, of, addresses) : of.workspace;
+  GVRT_FRONTEND(context, planFor(context, p, false, false).graph.execute(stateOf(context).cudnn, addresses, workspace));
+  if (p.queryDocuments)
+    copyLse(context, p, static_cast<float *>(addresses[kLse]), static_cast<float *>(of.lse), /*isBack=*/false);
 }
 
 /// The backward pass of batch rows from `b` and key heads from `n` on, as many as `p` has.
 static void runBackward(gvrt_context *context, const AttentionProblem &p, const AttentionProblem &whole,
-                        bool deterministic, void *const *buffer, int64_t b, int64_t n) {
+                        bool deterministic, const AttentionBuffers &of, int64_t b, int64_t n) {
   int64_t query = n * (p.heads / p.keyHeads); // its first query head
-  auto piece = [&](int i, const HeadStrides &strides, int64_t head) {
-    return at<__nv_bfloat16>(buffer, i) + b * strides.batch + head * strides.head;
+  auto piece = [&](void *buffer, const HeadStrides &strides, int64_t head) {
+    return static_cast<uint16_t *>(buffer) + b * strides.batch + head * strides.head;
   };
   std::unordered_map<int64_t, void *> addresses = {
-      {kDy, piece(0, p.dy, query)},
-      {kQ, piece(1, p.q, query)},
-      {kK, piece(2, p.k, n)},
-      {kV, piece(3, p.v, n)},
-      {kY, piece(4, p.y, query)},
-      {kDq, piece(7, p.dq, query)},
-      {kDk, piece(8, p.dk, n)},
-      {kDv, piece(9, p.dv, n)},
-      {kLse, at<float>(buffer, 5) + (b * whole.heads + query) * p.queries}};
+      {kDy, piece(of.dy, p.dy, query)},
+      {kQ, piece(of.q, p.q, query)},
+      {kK, piece(of.k, p.k, n)},
+      {kV, piece(of.v, p.v, n)},
+      {kY, piece(of.y, p.y, query)},
+      {kDq, piece(of.dq, p.dq, query)},
+      {kDk, piece(of.dk, p.dk, n)},
+      {kDv, piece(of.dv, p.dv, n)},
+      {kLse, static_cast<float *>(of.lse) + (b * whole.heads + query) * p.queries}};
   Plan &plan = planFor(context, p, true, deterministic);
-  GVRT_FRONTEND(context, plan.graph.execute(stateOf(context).cudnn, addresses, buffer[10]));
+  GVRT_FRONTEND(context, plan.graph.execute(stateOf(context).cudnn, addresses, of.workspace));
 }
 
-void cudnnAttentionBackward(gvrt_context *context, const AttentionProblem &p, void *const *buffer) {
+static void runDocumentsBackward(gvrt_context *context, AttentionProblem &p, const AttentionBuffers &of) {
+  std::unordered_map<int64_t, void *> addresses = {{kDy, of.dy}, {kQ, of.q},   {kK, of.k},   {kV, of.v},
+                                                   {kY, of.y},   {kDq, of.dq}, {kDk, of.dk}, {kDv, of.dv}};
+  void *workspace = addDocuments(context, p, of, addresses);
+  copyLse(context, p, static_cast<float *>(of.lse), static_cast<float *>(addresses[kLse]), /*isBack=*/true);
+  Plan &plan = planFor(context, p, true, false);
+  GVRT_FRONTEND(context, plan.graph.execute(stateOf(context).cudnn, addresses, workspace));
+}
+
+void cudnnAttentionBackward(gvrt_context *context, AttentionProblem &p, const AttentionBuffers &of) {
+  if (p.queryDocuments)
+    return runDocumentsBackward(context, p, of);
   bool deterministic = wantsDeterminism();
   AttentionProblem piece = p;
   auto fits = [&] {
@@ -225,7 +299,7 @@ void cudnnAttentionBackward(gvrt_context *context, const AttentionProblem &p, vo
   }
   for (int64_t b = 0; b < p.batch; b += piece.batch)
     for (int64_t n = 0; n < p.keyHeads; n += piece.keyHeads)
-      runBackward(context, piece, p, deterministic, buffer, b, n);
+      runBackward(context, piece, p, deterministic, of, b, n);
 }
 
 } // namespace galvatron::cuda

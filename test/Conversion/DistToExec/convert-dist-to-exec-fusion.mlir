@@ -1,7 +1,7 @@
 // Generated kernels that become one: what is read twice is read once, and what only the other one reads is not stored.
 // RUN: galvatron-opt %s -split-input-file --galvatron-convert-dist-to-exec=device=cuda | FileCheck %s
 
-// Backward of a gated activation: the product of forward, made again, and both gradients, in one walk over gate and up,
+// Backward of a gated activation: the product of forward, recomputed, and both gradients, in one walk over gate and up,
 // before the product that stands between them.
 // CHECK-LABEL: exec.function @gated.forward
 // CHECK-SAME: (%[[GATE:[a-z0-9]+]]: memref<8x6xbf16>, %[[UP:[a-z0-9]+]]: memref<8x6xbf16>, %[[DY:[a-z0-9]+]]: memref<8x6xbf16>,

@@ -1,7 +1,7 @@
 """Single operators as a stranger's module would use them, one expression of x [batch, seq, 8] a line.
 
 Half of x's elements are multiples of 1/2, so that kinks and ties are met. `y` may stand for the half of x along its
-last dimension that lies behind, `m` for the module's own parameters. Results broadcast to x.
+last dimension that comes after, `m` for the module's own parameters. Results broadcast to x.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ using namespace galvatron::test;
 
 namespace {
 
-constexpr int kTypes[] = {GVRT_F32, GVRT_BF16};
+constexpr int kTypes[] = {GVRT_F32, GVRT_BF16, GVRT_F16};
 
-const char *nameOf(int type) { return type == GVRT_BF16 ? "bf16" : "f32"; }
+const char *nameOf(int type) { return type == GVRT_BF16 ? "bf16" : type == GVRT_F16 ? "f16" : "f32"; }
 
 std::string text(const char *format, auto... values) {
   char line[160];
@@ -62,7 +62,11 @@ void testMatmul(Comparison &c) {
       {"no stride is 1", 16, 24, 8, 24, 3, 48, 2, 96, 4, 0, {}, 16 * 24, 8 * 48, 16 * 96},
       {"large", 512, 768, 640, 640, 1, 1, 640, 768, 1, 0, {}, 512 * 640, 640 * 768, 512 * 768},
   };
-  for (auto [type, cType] : {std::pair(GVRT_F32, GVRT_F32), {GVRT_BF16, GVRT_BF16}, {GVRT_BF16, GVRT_F32}})
+  for (auto [type, cType] : {std::pair(GVRT_F32, GVRT_F32),
+                             {GVRT_BF16, GVRT_BF16},
+                             {GVRT_BF16, GVRT_F32},
+                             {GVRT_F16, GVRT_F16},
+                             {GVRT_F16, GVRT_F32}})
     for (const Shape &s : shapes) {
       Random random(1);
       c.run({"matmul",
@@ -91,7 +95,7 @@ void testMatmul(Comparison &c) {
 
 /// Rows of c and of the addend are 8 elements further apart than they are long.
 void testMatmulAdd(Comparison &c) {
-  for (auto [type, cType] : {std::pair(GVRT_F32, GVRT_F32), {GVRT_BF16, GVRT_BF16}})
+  for (auto [type, cType] : {std::pair(GVRT_F32, GVRT_F32), {GVRT_BF16, GVRT_BF16}, {GVRT_F16, GVRT_F16}})
     for (auto [m, n, k] : {std::tuple<int64_t, int64_t, int64_t>{64, 48, 32}, {65, 47, 33}, {512, 768, 640}})
       for (int added : {1, 2, 3}) {
         Random random(3);
@@ -115,7 +119,8 @@ struct Attention {
   int64_t batch, heads, keyHeads, queries, keys, size, valueSize, causal, window;
   double softcap, dropout;
   bool bias;
-  Words positions; // empty: whole
+  Words positions;      // empty: whole
+  int64_t document = 0; // length of documents, one more in each row of the batch; 0: none
 };
 
 /// Both directions; the backward pass gets the CPU's y and lse by way of rounding only.
@@ -144,22 +149,39 @@ void testAttention(Comparison &c, int type, const Attention &s) {
          v = c.in(random.floats(keys * s.valueSize), type), dy = c.in(random.floats(queries * s.valueSize), type),
          bias = s.bias ? c.in(random.floats(s.heads * s.queries * s.keys), type) : c.none();
   std::string label = text("%s, %s", nameOf(type), s.label);
-  Call forward{"attention",
-               label,
-               {q, k, v, bias, c.out(queries * s.valueSize, type), c.out(queries), c.scratch(kScratch)},
-               [=](auto &t, auto &) {
-                 Words words = head(t);
-                 append(words, positions);
-                 return words;
-               }};
-  forward.looseFloats = type == GVRT_BF16;
+  std::vector<Buffer> documents;
+  auto addDocuments = [&](int64_t positions) {
+    std::vector<int64_t> of;
+    for (int64_t b = 0; b < s.batch; ++b)
+      for (int64_t i = 0; i < positions; ++i)
+        of.push_back(i / (s.document + b));
+    documents.push_back(c.in(of));
+  };
+  if (s.document) {
+    addDocuments(s.queries);
+    addDocuments(s.keys);
+  }
+  auto withDocuments = [&](std::vector<Buffer> buffers, size_t at) {
+    buffers.insert(buffers.begin() + at, documents.begin(), documents.end());
+    return buffers;
+  };
+  Call forward{
+      s.document ? "document_attention" : "attention", label,
+      withDocuments({q, k, v, bias, c.out(queries * s.valueSize, type), c.out(queries), c.scratch(kScratch)}, 3),
+      [=](auto &t, auto &) {
+        Words words = head(t);
+        append(words, positions);
+        return words;
+      }};
+  forward.looseFloats = isHalf(type);
   c.run(forward);
   std::vector<Buffer> results = c.onCpu(forward);
-  Buffer y = c.in(results[4].floats, type), lse = c.in(results[5].floats);
-  Call backward{"attention_backward",
-                label,
-                {dy, q, k, v, y, lse, bias, c.out(queries * s.size, type), c.out(keys * s.size, type),
-                 c.out(keys * s.valueSize, type), c.scratch(kScratch)},
+  size_t first = 4 + documents.size();
+  Buffer y = c.in(results[first].floats, type), lse = c.in(results[first + 1].floats);
+  Call backward{s.document ? "document_attention_backward" : "attention_backward", label,
+                withDocuments({dy, q, k, v, y, lse, bias, c.out(queries * s.size, type), c.out(keys * s.size, type),
+                               c.out(keys * s.valueSize, type), c.scratch(kScratch)},
+                              6),
                 [=](auto &t, auto &) {
                   Words words = head(t);
                   append(words, strides(s.heads, s.queries, s.valueSize));
@@ -192,6 +214,14 @@ void testAttentions(Comparison &c) {
       {"causal, 256 positions", 2, 4, 2, 256, 256, 128, 128, 1, 0, 0, 0, false, {}},
       {"full, 200 positions", 2, 4, 4, 200, 200, 64, 64, 0, 0, 0, 0, false, {}},
       {"causal, 200 positions, size 256", 1, 4, 2, 200, 200, 256, 256, 1, 0, 0, 0, false, {}},
+      {"documents of 37", 3, 4, 2, 300, 300, 64, 64, 1, 0, 0, 0, false, {}, 37},
+      {"documents of 100, size 128", 2, 4, 4, 512, 512, 128, 128, 1, 0, 0, 0, false, {}, 100},
+      {"documents of 5, too many", 2, 4, 2, 300, 300, 64, 64, 1, 0, 0, 0, false, {}, 5},
+      {"one document", 2, 4, 2, 256, 256, 64, 64, 1, 0, 0, 0, false, {}, 1000},
+      {"documents of 60, not causal", 2, 4, 2, 256, 256, 64, 64, 0, 0, 0, 0, false, {}, 60},
+      {"documents of 30, window 17", 2, 2, 1, 90, 90, 64, 64, 1, 17, 0, 0, false, {}, 30},
+      {"documents of 25, cut", 2, 4, 2, 35, 70, 64, 64, 1, 0, 0, 0, false, cut, 25},
+      {"documents of 20, bias, dropout", 1, 2, 2, 65, 65, 64, 64, 1, 0, 0, 0.3, true, {}, 20},
   };
   for (int type : kTypes)
     for (const Attention &s : both)
@@ -349,7 +379,11 @@ void testReduce(Comparison &c) {
       {"transposed result", {20, 30, 8}, {240, 8, 1}, {1, 20, 0}, 4800, 600},
       {"nothing reduced", {20, 30}, {30, 1}, {1, 20}, 600, 600},
   };
-  for (auto [type, yType] : {std::pair(GVRT_F32, GVRT_F32), {GVRT_BF16, GVRT_F32}, {GVRT_BF16, GVRT_BF16}})
+  for (auto [type, yType] : {std::pair(GVRT_F32, GVRT_F32),
+                             {GVRT_BF16, GVRT_F32},
+                             {GVRT_BF16, GVRT_BF16},
+                             {GVRT_F16, GVRT_F32},
+                             {GVRT_F16, GVRT_F16}})
     for (const Shape &s : shapes)
       for (int64_t kind : {0, 1})
         for (int64_t accumulate : {0, 1}) {
@@ -389,7 +423,7 @@ void testCopy(Comparison &c) {
   for (int type : {(int)GVRT_F32, (int)GVRT_BF16, (int)GVRT_I64, kByte})
     for (const Shape &s : shapes) {
       Random random(9);
-      bool isFloat = type == GVRT_F32 || type == GVRT_BF16;
+      bool isFloat = type == GVRT_F32 || isHalf(type);
       std::vector<int64_t> values = random.integers(s.sizeX, 100);
       std::vector<int64_t> before(s.sizeY, 1);
       c.run({"copy",
@@ -409,7 +443,7 @@ void testCopy(Comparison &c) {
     c.run({"shard",
            text("%s", nameOf(type)),
            {c.in(random.floats(5 * 2 * 24), type), c.out(5 * 24, type)},
-           [=](auto &, auto &b) { return Words{0, b(type), 5, 24, /*mirrored=*/0}; }});
+           [=](auto &, auto &b) { return Words{0, b(type), 5, 24, /*mirrored=*/0, /*size=*/2, 0, 1}; }});
   c.run({"shift",
          "by 1",
          {c.in(random.integers(3 * 20 * 2, 99)), c.out(std::vector<int64_t>(120), GVRT_I64)},

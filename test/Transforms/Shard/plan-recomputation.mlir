@@ -13,7 +13,7 @@ graph.layer @relu(%x: tensor<8xf32>) -> tensor<8xf32> {
   graph.return %y : tensor<8xf32>
 }
 
-// A product is kept; its transpose and what is elementwise in it are had again.
+// A product is kept; its transpose and what is elementwise in it are recomputed.
 // CHECK-LABEL: graph.layer @views_and_elementwise_of_kept
 // CHECK: %[[H:.*]] = graph.einsum
 // CHECK: graph.backward

@@ -88,13 +88,7 @@ TEST_P(EquivalenceTest, PlansThatDoNotDivideAreRefused) {
   TrainedModel model(GetParam().file);
   for (int seed = 0; seed < 100; ++seed) {
     LayerwisePlan plan = drawIllegalPlan(seed, GetParam(), model.recomputableValues().size());
-    std::string complaint;
-    mlir::ScopedDiagnosticHandler handler(model.context(), [&](mlir::Diagnostic &diagnostic) {
-      if (diagnostic.getSeverity() == mlir::DiagnosticSeverity::Error)
-        complaint += diagnostic.str();
-      return mlir::success();
-    });
-    EXPECT_FALSE(model.stage(plan)) << plan.describe();
+    std::string complaint = errorsOf(model.context(), [&] { EXPECT_FALSE(model.stage(plan)) << plan.describe(); });
     EXPECT_THAT(complaint, testing::ContainsRegex("expects .* divide")) << plan.describe();
   }
 }

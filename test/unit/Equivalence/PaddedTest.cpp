@@ -79,12 +79,7 @@ TEST(PaddedModels, DropoutOfPaddedHeadsIsRefused) {
   plan.devices = 3;
   plan.strategies.assign(model.recomputableValues().size(), {.tp = 3, .pad = 1});
   plan.stageOf.assign(model.recomputableValues().size(), 0);
-  std::string complaint;
-  mlir::ScopedDiagnosticHandler handler(model.context(), [&](mlir::Diagnostic &diagnostic) {
-    complaint += diagnostic.str();
-    return mlir::success();
-  });
-  EXPECT_FALSE(model.stage(plan));
+  std::string complaint = errorsOf(model.context(), [&] { EXPECT_FALSE(model.stage(plan)); });
   EXPECT_NE(complaint.find("cannot pad 4 to 6: 'graph.attention' draws random numbers"), std::string::npos)
       << complaint;
 }

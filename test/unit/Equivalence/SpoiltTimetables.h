@@ -32,22 +32,12 @@ protected:
   /// device.
   std::string complaint() {
     Training training;
-    std::string text = errorsOf([&] { training = model->train(*staged, timetables); });
+    std::string text = errorsOf(model->context(), [&] { training = model->train(*staged, timetables); });
     return text.empty() ? model->differenceOf(training) : text;
   }
   /// What the proof says of it.
   std::string proofComplaint() {
-    return errorsOf([&] { (void)verifyTimetables(*lowered, timetables); });
-  }
-  template <typename Do> std::string errorsOf(Do action) {
-    std::string text;
-    mlir::ScopedDiagnosticHandler handler(model->context(), [&](mlir::Diagnostic &diagnostic) {
-      text += diagnostic.str();
-      for (mlir::Diagnostic &note : diagnostic.getNotes())
-        text += "; " + note.str();
-    });
-    action();
-    return text;
+    return errorsOf(model->context(), [&] { (void)verifyTimetables(*lowered, timetables); });
   }
 
   size_t indexOf(size_t stage, const std::string &name) {

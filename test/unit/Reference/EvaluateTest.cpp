@@ -144,16 +144,11 @@ INSTANTIATE_TEST_SUITE_P(Inputs, Model, testing::Values("llama.mlir", "gpt2.mlir
 // Errors
 //===----------------------------------------------------------------------===//
 
-/// The first diagnostic of a failing run.
+/// What a failing run says.
 std::string errorOf(const std::string &text, const EvaluateOptions &options) {
   Program program(text);
-  std::string error;
-  mlir::ScopedDiagnosticHandler handler(program.context.get(), [&](mlir::Diagnostic &diagnostic) {
-    if (error.empty())
-      error = diagnostic.str();
-  });
-  EXPECT_TRUE(failed(runEvaluate(*program.module, options, llvm::nulls())));
-  return error;
+  return errorsOf(program.context.get(),
+                  [&] { EXPECT_TRUE(failed(runEvaluate(*program.module, options, llvm::nulls()))); });
 }
 
 std::string stepProgram(const std::string &body) {

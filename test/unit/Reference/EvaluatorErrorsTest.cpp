@@ -14,15 +14,9 @@ using ::testing::HasSubstr;
 
 namespace {
 
-/// The first diagnostic of what fails.
+/// What a run says that fails.
 template <typename Run> std::string errorOf(Program &program, Run run) {
-  std::string error;
-  mlir::ScopedDiagnosticHandler handler(program.context.get(), [&](mlir::Diagnostic &diagnostic) {
-    if (error.empty())
-      error = diagnostic.str();
-  });
-  EXPECT_TRUE(failed(run()));
-  return error;
+  return errorsOf(program.context.get(), [&] { EXPECT_TRUE(failed(run())); });
 }
 
 std::string errorOfStep(const std::string &text, const StepInputs &inputs) {

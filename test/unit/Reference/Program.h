@@ -7,6 +7,7 @@
 #include "galvatron/Transforms/Passes.h"
 #include "runtime/api/CounterRandom.h"
 
+#include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
@@ -44,6 +45,21 @@ struct Program {
     return succeeded(result) ? *result : std::vector<Tensor>();
   }
 };
+
+/// The errors of what an action does in a context, each with its notes after "; ".
+template <typename Do> std::string errorsOf(mlir::MLIRContext *context, Do action) {
+  std::string text;
+  context->printOpOnDiagnostic(false);
+  mlir::ScopedDiagnosticHandler handler(context, [&](mlir::Diagnostic &diagnostic) {
+    if (diagnostic.getSeverity() != mlir::DiagnosticSeverity::Error)
+      return;
+    text += diagnostic.str();
+    for (mlir::Diagnostic &note : diagnostic.getNotes())
+      text += "; " + note.str();
+  });
+  action();
+  return text;
+}
 
 inline Tensor tensor(llvm::ArrayRef<int64_t> shape, std::vector<double> values) {
   Tensor tensor(shape);

@@ -27,7 +27,7 @@ TEST(PackedRow, NextLabelsAreTheTokensToPredict) {
   PackedRow<int64_t> row({5, 7, 3, 4, 9}, 4, rules);
   EXPECT_EQ(row.input("labels"), (Row{7, -1, 4, 9}));
   EXPECT_EQ(row.input("positions"), (Row{0, 1, 0, 1}));
-  // Without the token behind it the last position has none.
+  // Without the token after it the last position has none.
   EXPECT_EQ(PackedRow<int64_t>({5, 7, 3, 4}, 4, rules).input("labels"), (Row{7, -1, 4, -1}));
 }
 

@@ -58,7 +58,7 @@ protected:
     request.samples = count, request.sequence = 4, request.vocabulary = 100, request.batch = 2, request.seed = 1;
     Status status = GptSamples::open(request, samples);
     if (status.ok())
-      samples.build();
+      samples.build(/*host=*/nullptr);
     return status.message;
   }
 
@@ -90,6 +90,15 @@ TEST_F(GptSamplesTest, SamplesOverlapByALabel) {
   EXPECT_EQ(a.tokens, (std::vector<int64_t>{1, 2, 3, 4, 5}));
   EXPECT_EQ(b.tokens, (std::vector<int64_t>{5, 6, 7, 8, 9}));
   EXPECT_EQ(b.ends, (std::vector<bool>{false, false, false, false, true}));
+}
+
+TEST_F(GptSamplesTest, TheOrderBeginsAgainWhereSamplesWereLeftOut) {
+  write({{1, 2, 3, 4, 5, 6, 7, 8, 9}}, 8);
+  ASSERT_EQ(parse({prefix()}), "");
+  ASSERT_EQ(open(2), "");
+  Sample first, beyond;
+  ASSERT_TRUE(samples.read(1, first).ok() && samples.read(3, beyond).ok());
+  EXPECT_EQ(first.tokens, beyond.tokens);
 }
 
 TEST_F(GptSamplesTest, TheSumOfDatasetsWithoutWeightsIsAllThereIs) {

@@ -32,6 +32,7 @@ protected:
 TEST_F(RefusalsTest, TypesThatTheProcessorHasNoKernelFor) {
   refuses(gvrt_softmax, {x, y}, {GVRT_BF16, 1, 4}, "expects f32 data (type 0) on this device, but got type 2");
   refuses(gvrt_iota, {x}, {GVRT_BF16, 0, 1, 4}, "expects f32 or i64 (type 0 or 1) on this device, but got type 2");
+  refuses(gvrt_convert, {x, y}, {GVRT_I64, GVRT_F32, 4}, "expects f32, bf16 or f16 (type 0, 2 or 3), but got type 1");
 }
 
 TEST_F(RefusalsTest, IndicesOutsideTheVocabulary) {
@@ -89,8 +90,14 @@ TEST_F(RefusalsTest, ALogOnAFullDisk) {
   LogFile log;
   ASSERT_TRUE(log.open("/dev/full", /*evaluates=*/false, std::nullopt).ok());
   EXPECT_EQ(log.add("1\n").message,
-            "cannot write the log /dev/full: No space left on device; its rows are kept and tried again");
+            "cannot write the log /dev/full: No space left on device; what it lacks is kept and tried again");
   EXPECT_TRUE(log.add("2\n").ok()); // told once
+}
+
+TEST_F(RefusalsTest, WhatIsNoFileCannotBeCut) {
+  AppendedFile file;
+  ASSERT_TRUE(file.open("the log", "/dev/null", 0).ok());
+  EXPECT_EQ(file.cut(0).message, "cannot cut the log /dev/null: Invalid argument");
 }
 
 TEST_F(RefusalsTest, AFileThatBecameShorter) {

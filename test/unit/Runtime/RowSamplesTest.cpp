@@ -22,7 +22,12 @@ protected:
     request.sequence = 4, request.vocabulary = 100, request.batch = 1, request.padToken = 9;
   }
 
-  std::string open() { return RowSamples::open(request, samples).message; }
+  std::string open() {
+    Status status = RowSamples::open(request, samples);
+    if (status.ok())
+      samples.build(/*host=*/nullptr);
+    return status.message;
+  }
   Sample read(int64_t number) const {
     Sample sample;
     EXPECT_EQ(samples.read(number, sample).message, "");

@@ -20,6 +20,10 @@ TrainingState someState() {
   state.data->shuffle = true;
   state.data->seed = state.seed;
   state.data->eod = 3;
+  state.skip(8, 8);
+  state.skip(16, 8);
+  state.skip(32, 16);
+  state.leftOut = 16;
   return state;
 }
 
@@ -42,12 +46,26 @@ TEST(TrainingState, WhatIsWrittenIsRead) {
   random.data.emplace();
   TrainingState plain = random;
   plain.data.reset();
-  for (const TrainingState &state : {someState(), random, plain}) {
+  TrainingState scaled = someState();
+  scaled.lossScale = {1099511627776.f, 3};
+  for (const TrainingState &state : {someState(), random, plain, scaled}) {
     TrainingState read;
     ASSERT_EQ(TrainingState::parse(state.toText(), read).message, "");
     EXPECT_EQ(read.toText(), state.toText());
     EXPECT_EQ(read.data.has_value(), state.data.has_value());
+    EXPECT_EQ(read.lossScale.has_value(), state.lossScale.has_value());
   }
+}
+
+TEST(TrainingState, SkippedSamples) {
+  EXPECT_EQ(json::parse(someState().toText())["skipped"], json::parse("[[8, 16], [32, 16]]"));
+  for (const char *bad :
+       {"3", "[3]", "[[3]]", "[[-1, 3]]", "[[8, 4], [11, 1]]", "[[50, 7]]", "[[57, 0]]", "[[0, 1, 2]]"})
+    EXPECT_THAT(errorWith("skipped", json::parse(bad)),
+                HasSubstr("expects skipped to be pairs of a first sample and a number of them, ascending and below "
+                          "samples, but got "))
+        << bad;
+  EXPECT_THAT(errorWith("left_out", 57), HasSubstr("expects left_out to be a whole number from 0 to 56"));
 }
 
 TEST(TrainingState, OldOnesMayLackKeys) {

@@ -3,10 +3,8 @@
 #define GALVATRON_TEST_UNIT_SCHEDULE_MUTATEDTIMETABLES_H
 
 #include "Timetables.h"
-#include "galvatron/Schedule/VerifyTimetable.h"
 
 #include "mlir/AsmParser/AsmParser.h"
-#include "mlir/IR/Diagnostics.h"
 
 namespace galvatron {
 
@@ -65,32 +63,8 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 4, micro
 }
 )";
 
-class MutatedTimetables : public ::testing::Test {
+class MutatedTimetables : public TimetablesTest {
 protected:
-  void parse(const std::string &program) {
-    parsed.emplace(program);
-    timetables.clear();
-    appendTimetables(*parsed, timetables);
-  }
-
-  size_t indexOf(size_t stage, const std::string &name) {
-    std::vector<TimetableEntry> &entries = timetables[stage].entries;
-    for (size_t index = 0; index < entries.size(); ++index)
-      if (entries[index].name == name)
-        return index;
-    ADD_FAILURE() << "no entry " << name;
-    return 0;
-  }
-
-  TimetableEntry &find(size_t stage, const std::string &name) {
-    return timetables[stage].entries[indexOf(stage, name)];
-  }
-
-  /// The action of an entry that is of this kind.
-  template <typename Kind> Kind &find(size_t stage, const std::string &name) {
-    return std::get<Kind>(find(stage, name).action);
-  }
-
   void erase(size_t stage, const std::string &name) {
     timetables[stage].entries.erase(timetables[stage].entries.begin() + indexOf(stage, name));
   }
@@ -119,21 +93,6 @@ protected:
         .lookup<dist::LayerOp>(layer)
         ->setAttr(name, mlir::parseAttribute(text, parsed->context.get()));
   }
-
-  /// The proof's first complaint, or nothing.
-  std::string complaint() {
-    std::string text;
-    mlir::ScopedDiagnosticHandler handler(parsed->context.get(), [&](mlir::Diagnostic &diagnostic) {
-      text += diagnostic.str();
-      for (mlir::Diagnostic &note : diagnostic.getNotes())
-        notes += note.str();
-    });
-    return succeeded(verifyTimetables(*parsed->module, timetables)) ? "" : text;
-  }
-
-  std::optional<reference::Program> parsed;
-  std::vector<Timetable> timetables;
-  std::string notes;
 };
 
 } // namespace galvatron

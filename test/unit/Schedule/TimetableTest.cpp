@@ -1,8 +1,5 @@
 // What a step of a few layers on two devices becomes; the proof over all stages agrees.
 #include "Timetables.h"
-#include "galvatron/Schedule/VerifyTimetable.h"
-
-#include "mlir/IR/Diagnostics.h"
 
 #include <gmock/gmock.h>
 
@@ -78,13 +75,8 @@ const char *const kTwoStages = R"(
   }
 )";
 
-class TimetableTest : public ::testing::Test {
+class TimetableTest : public TimetablesTest {
 protected:
-  void build(const std::string &text) {
-    parsed.emplace(text);
-    appendTimetables(*parsed, timetables);
-  }
-
   /// Names of the entries from the last backward of the last layer on.
   std::vector<std::string> end(size_t stage, const std::string &from) {
     std::vector<std::string> names;
@@ -93,36 +85,9 @@ protected:
         names.push_back(entry.name);
     return names;
   }
-
-  TimetableEntry &find(size_t stage, const std::string &name) {
-    for (TimetableEntry &entry : timetables[stage].entries)
-      if (entry.name == name)
-        return entry;
-    ADD_FAILURE() << "no entry " << name;
-    return timetables[stage].entries.front();
-  }
-
-  /// The action of an entry that is of this kind.
-  template <typename Kind> Kind &find(size_t stage, const std::string &name) {
-    return std::get<Kind>(find(stage, name).action);
-  }
-
-  /// The proof's first complaint with its notes, or nothing.
-  std::string complaint() {
-    std::string text;
-    mlir::ScopedDiagnosticHandler handler(parsed->context.get(), [&](mlir::Diagnostic &diagnostic) {
-      text += diagnostic.str();
-      for (mlir::Diagnostic &note : diagnostic.getNotes())
-        text += "; " + note.str();
-    });
-    return succeeded(verifyTimetables(*parsed->module, timetables)) ? "" : text;
-  }
-
-  std::optional<reference::Program> parsed;
-  std::vector<Timetable> timetables;
 };
 
-TEST_F(TimetableTest, GradientsAreReducedBehindTheLastBackwardOfTheirLayer) {
+TEST_F(TimetableTest, GradientsAreReducedAfterTheLastBackwardOfTheirLayer) {
   build(program(1, oneStage("head")));
   EXPECT_THAT(end(0, "backward head micro-batch 1"),
               ElementsAre("backward head micro-batch 1", "reduce gradients of head", "backward block1 micro-batch 1",
@@ -371,20 +336,24 @@ TEST_F(TimetableTest, AGradientIsReceivedEarlyOnlyIfItWasThereBefore) {
   EXPECT_EQ(complaint(), "");
 }
 
-TEST_F(TimetableTest, StagesShareTheStatesOfATiedParameterAlike) {
-  std::string text = program(2, kTwoStages), layer = "dist.layer @embed {";
-  text.replace(text.find(layer), layer.size(), layer + "plan.strategy = #plan.strategy<dp = 2, zero = 1>, ");
-  parsed.emplace(text);
-  parsed->context->printOpOnDiagnostic(false);
-  std::string message;
-  mlir::ScopedDiagnosticHandler handler(parsed->context.get(),
-                                        [&](mlir::Diagnostic &diagnostic) { message += diagnostic.str(); });
-  for (auto stage : parsed->module->getOps<dist::StageOp>()) {
-    EXPECT_TRUE(failed(buildTimetable(*parsed->module, stage)));
-    break;
+TEST_F(TimetableTest, LayersThatShareAParameterTreatItAlike) {
+  for (auto [strategy, expected] :
+       {std::pair("zero = 1",
+                  "expects one level of ZeRO of the tied parameter table, but its layers have zero 0 and 1; "
+                  "give them the same one"),
+        std::pair("reduce_every_micro_batch = true",
+                  "expects the gradient of the tied parameter table to be reduced once a step or after each "
+                  "micro-batch, but its layers say both; give them the same reduce_every_micro_batch")}) {
+    std::string text = program(2, kTwoStages), layer = "dist.layer @embed {";
+    text.replace(text.find(layer), layer.size(), layer + "plan.strategy = #plan.strategy<dp = 2, " + strategy + ">, ");
+    parsed.emplace(text);
+    EXPECT_THAT(reference::errorsOf(parsed->context.get(),
+                                    [&] {
+                                      EXPECT_TRUE(failed(buildTimetable(
+                                          *parsed->module, *parsed->module->getOps<dist::StageOp>().begin())));
+                                    }),
+                HasSubstr(expected));
   }
-  EXPECT_THAT(message, HasSubstr("expects one level of ZeRO of the tied parameter table in all its stages; give its "
-                                 "layers the same one"));
 }
 
 /// Buffers and constants as runtime/api/Functions.def lists them.

@@ -4,20 +4,51 @@
 
 #include "../Reference/Program.h"
 #include "galvatron/Schedule/Timetable.h"
+#include "galvatron/Schedule/VerifyTimetable.h"
 
 #include <gtest/gtest.h>
 
 namespace galvatron {
 
-inline void appendTimetables(reference::Program &program, std::vector<Timetable> &timetables) {
-  program.context->printOpOnDiagnostic(false);
-  for (auto stage : program.module->getOps<dist::StageOp>()) {
-    mlir::FailureOr<Timetable> timetable = buildTimetable(*program.module, stage);
-    ASSERT_TRUE(succeeded(timetable));
-    planArena(*timetable);
-    timetables.push_back(std::move(*timetable));
+class TimetablesTest : public ::testing::Test {
+protected:
+  void build(const std::string &program) {
+    parsed.emplace(program);
+    timetables.clear();
+    for (auto stage : parsed->module->getOps<dist::StageOp>()) {
+      mlir::FailureOr<Timetable> timetable = buildTimetable(*parsed->module, stage);
+      ASSERT_TRUE(succeeded(timetable));
+      planArena(*timetable);
+      timetables.push_back(std::move(*timetable));
+    }
   }
-}
+
+  size_t indexOf(size_t stage, const std::string &name) {
+    std::vector<TimetableEntry> &entries = timetables[stage].entries;
+    for (size_t index = 0; index < entries.size(); ++index)
+      if (entries[index].name == name)
+        return index;
+    ADD_FAILURE() << "no entry " << name;
+    return 0;
+  }
+
+  TimetableEntry &find(size_t stage, const std::string &name) {
+    return timetables[stage].entries[indexOf(stage, name)];
+  }
+
+  /// The action of an entry that is of this kind.
+  template <typename Kind> Kind &find(size_t stage, const std::string &name) {
+    return std::get<Kind>(find(stage, name).action);
+  }
+
+  /// The proof's first complaint with its notes, or nothing.
+  std::string complaint() {
+    return reference::errorsOf(parsed->context.get(), [&] { (void)verifyTimetables(*parsed->module, timetables); });
+  }
+
+  std::optional<reference::Program> parsed;
+  std::vector<Timetable> timetables;
+};
 
 } // namespace galvatron
 

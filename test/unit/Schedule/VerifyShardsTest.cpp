@@ -27,7 +27,7 @@ protected:
     replaceAll(program, "num_saved",
                "plan.strategy = #plan.strategy<dp = 2, ulysses = 2, zero = " + std::to_string(level) +
                    (everyMicroBatch.empty() ? "" : ", reduce_every_micro_batch = ") + everyMicroBatch + ">, num_saved");
-    parse(program);
+    build(program);
   }
 
   /// Joins other ranks than the rest does.
@@ -397,7 +397,7 @@ TEST_F(VerifyShardsTest, TiedParameterCutOtherwise) {
 
 TEST_F(VerifyShardsTest, NeighboursApart) {
   set("block", "dist.adjacent", "[array<i64: 0, 1>]");
-  EXPECT_THAT(complaint(), HasSubstr("expects w0 to lie right behind n0 in one list of states that ranks share, since "
+  EXPECT_THAT(complaint(), HasSubstr("expects w0 to lie right after n0 in one list of states that ranks share, since "
                                      "block0 has both as one, but it does not"));
 }
 
@@ -487,7 +487,7 @@ TEST_F(VerifyPartsTest, NeighboursApartInWhatABackwardLeaves) {
       buffer(stage, {parameter(stage, next).*state, 0}).offset =
           buffer(stage, {parameter(stage, one).*state, 0}).offset + 16;
   EXPECT_THAT(complaint(), HasSubstr("expects \"backward block0 micro-batch 1\" on stage 0 to leave the gradient of w0 "
-                                     "right behind that of n0, since it writes both as one, but it does not"));
+                                     "right after that of n0, since it writes both as one, but it does not"));
 }
 
 } // namespace

@@ -21,8 +21,8 @@ TEST(Cluster, one_number_is_for_every_rank) {
 }
 
 TEST(Cluster, parts_add_up_by_communicators) {
-  auto read = parseCluster(
-      cluster(R"({"context": 1000000, "library": 100000, "group": 1000, "direction": 10, "peer": 7, "sums": 1, "mapping": 100})"));
+  auto read = parseCluster(cluster(
+      R"({"context": 1000000, "library": 100000, "group": 1000, "direction": 10, "peer": 7, "sums": 1, "mapping": 100})"));
   ASSERT_TRUE(read) << read.error().message;
   const OverheadBytes &overhead = read->device.overhead;
   EXPECT_EQ(overhead.of({}, 4ll << 30), 1000000);
@@ -41,6 +41,18 @@ TEST(Cluster, missing_parts_are_those_of_the_kind) {
   EXPECT_EQ(read->device.overhead.library, findDeviceKind("h200")->overhead.library);
   EXPECT_GT(findDeviceKind("h200")->overhead.group, 0);
   EXPECT_EQ(findDeviceKind("cpu")->overhead.of({{2}, 1, 1, true}, 1), 0);
+}
+
+TEST(Cluster, peaks_are_the_kinds_or_the_files) {
+  auto read = parseCluster(cluster("1000"));
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(read->device.peakNarrowFlopsPerSecond, 9.89e14);
+  EXPECT_EQ(findDeviceKind("cpu")->peakFloatFlopsPerSecond, 0); // unknown
+  auto with = [](const std::string &peak) {
+    return parseCluster(R"({"nodes": 1, "devices_per_node": 4, "peak_flops_per_second": )" + peak + "}");
+  };
+  EXPECT_EQ(with("2e12")->device.peakFloatFlopsPerSecond, 2e12);
+  EXPECT_NE(with("0").error().message.find("key 'peak_flops_per_second' expects a number above 0"), std::string::npos);
 }
 
 TEST(Cluster, refuses_what_is_no_size) {

@@ -117,7 +117,7 @@ TEST(ShapeCosts, single_values_trade_bytes_for_time) {
     EXPECT_LT(one.savedBytes, none.savedBytes) << names[bit];
     EXPECT_GT(one.recomputeSeconds, 0) << names[bit];
     EXPECT_EQ(one.stateBytes, none.stateBytes);
-    // What is made again has to lie somewhere while it is used.
+    // What is recomputed has to lie somewhere while it is used.
     EXPECT_EQ(one.scratchBytes - none.scratchBytes, none.savedBytes - one.savedBytes) << names[bit];
     saved += none.savedBytes - one.savedBytes;
   }

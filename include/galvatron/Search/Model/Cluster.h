@@ -100,6 +100,8 @@ struct DeviceKind {
   /// Compute and communication that overlap slow each other
   /// down: together they take max + (overlapSlowdown - 1) · min of both.
   double overlapSlowdown = 1;
+  /// Of the data sheet, which MFU is measured by: products of 16-bit types and of fp32. 0: unknown.
+  double peakNarrowFlopsPerSecond = 0, peakFloatFlopsPerSecond = 0;
   /// Bytes that a search leaves free in every rank; `parseCluster` and `hostCluster` give it the overhead of any plan.
   std::int64_t overheadBytes = 0;
 };

@@ -97,6 +97,8 @@ struct Plan {
   /// What the rank's device has in use beside that (OverheadBytes). Empty when unknown.
   std::vector<std::int64_t> overheadBytesPerRank;
   double predictedStepSeconds = 0;
+  /// What the step is about, whatever the plan, and what one device could compute at most; 0: unknown.
+  double modelFlopsPerStep = 0, peakFlopsPerSecond = 0;
   std::vector<StageMemory> stageMemory;
   /// By layer type: names that `recompute_values` may have. Of a compiler's plan; written for people.
   std::map<std::string, std::vector<std::string>> recomputableValues = {};
