@@ -57,9 +57,11 @@ def families(ranks: int) -> dict[str, dict]:
         "tp + SP": {"tp": ranks, "sequence_parallel": True},
         "Ulysses": {"ulysses": ranks},
         "cp": {"cp": ranks},
+        "ring": {"cp": ranks, "cp_kind": "ring"},
         # Alone they leave states whole.
         "Ulysses + ZeRO-3": {"ulysses": ranks, "zero": 3},
         "cp + ZeRO-3": {"cp": ranks, "zero": 3},
+        "ring + ZeRO-3": {"cp": ranks, "cp_kind": "ring", "zero": 3},
     }
 
 
@@ -164,8 +166,9 @@ def text_of(result: dict) -> str:
         rows.append((f"{row['model']}, {row['ranks']} x {row['gib']} GiB", found, best, gain, plan))
     text = "# The search against uniform plans\n\n"
     text += f"{result['date']}, searched on {result['hardware']}; predicted steps on simulated H200 of one node, bf16, "
-    text += f"global batch {BATCH}.\nUniform: the best of ZeRO-1, 2, 3, tp + SP, Ulysses and cp, these two also with ZeRO-3, "
-    text += "with and without all\nrecomputed, with every number of micro-batches, that fits by its lowered bytes.\n\n"
+    text += f"global batch {BATCH}.\nUniform: the best of ZeRO-1, 2, 3, tp + SP, Ulysses and cp, gathered and in a ring, these "
+    text += "three also with ZeRO-3,\nwith and without all recomputed, with every number of micro-batches, that fits by its "
+    text += "lowered bytes.\n\n"
     header = ["model, devices", "searched", "best uniform", "faster by", "searched plan"]
     text += report.table(header, rows)
     return text

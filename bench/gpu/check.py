@@ -3,7 +3,7 @@
     python3 bench/gpu/check.py build/gpu-bench --out results
 
 equality   three steps of every program that the GPUs here can hold. One GPU against the CPU program's recorded losses and
-           gradients (fp32); every other plan against one GPU (fp32 1e-4, bf16 1e-2)
+           gradients (fp32); every other plan against one GPU (fp32 1e-4, bf16 and fp16 1e-2)
 twice      the same binary again: the losses in the log are the same to the last digit
 evaluation by forwards alone, of what the steps before trained on at a learning rate of 0: the mean of their losses (1e-6)
 text       200 steps in bf16 on licence texts against PyTorch's bf16, from the same weights, on the same windows: within 1 %
@@ -40,10 +40,11 @@ import programs  # noqa: E402
 import running  # noqa: E402
 
 PARTS = ("equality", "twice", "evaluation", "text", "memory", "faults")
-# fp32: sums in another order. bf16 has 8 bits: every rounding that falls differently is an error of up to 4e-3 of its element.
-TOLERANCE = {"fp32": 1e-4, "bf16": 1e-2}
-# In bf16 a gradient far smaller than the others is made of the rounding errors of these.
-FLOOR = {"fp32": gradients.FLOOR, "bf16": 1e-2}
+# fp32: sums in another order. bf16 has 8 bits: every rounding that falls differently is an error of up to 4e-3 of its element
+# (fp16, with 11, 5e-4).
+TOLERANCE = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 1e-2}
+# In 16 bits a gradient far smaller than the others is made of the rounding errors of these.
+FLOOR = {"fp32": gradients.FLOOR, "bf16": 1e-2, "fp16": 1e-2}
 # Losses are compared relatively down to this.
 LEAST_LOSS = 1e-6
 TEXT_TOLERANCE = 1e-2
@@ -182,7 +183,7 @@ class Checker:
         self.judge(name, program["precision"], folder, numpy.array(one["losses"], float), wanted, seconds)
 
     def judge(self, name, precision, folder, losses, wanted, seconds, sketches=None, rounding=None) -> None:
-        """Losses of all steps; gradients of all in fp32. In bf16 those of the first: later ones differ by the weights too."""
+        """Losses of all steps; gradients of all in fp32. In 16 bits those of the first: later ones differ by the weights too."""
         part, tolerance, worst, notes = self.PARTS[0], TOLERANCE[precision], gradients.Worst(), []
         found = numpy.array(self.losses(folder), float)
         if len(found) != len(losses):

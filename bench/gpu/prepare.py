@@ -213,7 +213,7 @@ def main() -> int:
     add("-o", "--output", type=Path, default=Path("build/gpu-bench"), help="folder to write (default: build/gpu-bench)")
     add("--target", choices=("cuda", "cpu"), default="cuda", help="device of the programs (default: cuda)")
     add("--size", choices=("full", "tiny"), default="full", help="tiny: models for a machine without a GPU")
-    add("--precisions", default="", help="such as fp32,bf16 (default: what galvatron-opt knows)")
+    add("--precisions", default="", help="such as fp32,bf16,fp16 (default: fp32,bf16, or what galvatron-opt knows)")
     add("--rows", default="all", help="of the race: names separated by commas, all, or none (default: all)")
     add("--without-models", action="store_true", help="the race only")
     add("--keep-work", action="store_true", help="keep exported models and reference runs")

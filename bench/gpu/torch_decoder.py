@@ -5,7 +5,7 @@
 
 GPT-2 and Llama as transformers defines them, under its parameter names, with scaled_dot_product_attention. bf16 is what a user of
 PyTorch gets by default: parameters, their gradients and the optimizer in fp32, torch.autocast around the forward pass, so that
-products and attention are in bf16 and norms, softmax and loss in fp32. fp32 is without TF32. Data, learning rates and AdamW are those
+products and attention are in bf16 and norms, softmax and loss in fp32; fp16 likewise, with GradScaler. fp32 is without TF32. Data, learning rates and AdamW are those
 of the stage binaries, and so are the options and the columns of the log. Needs PyTorch and numpy only.
 """
 
@@ -161,20 +161,23 @@ def train(module: nn.Module, model: programs.Model, arguments: argparse.Namespac
     groups = [{"params": matrices, "weight_decay": arguments.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     betas = tuple(float(beta) for beta in arguments.betas.split(","))
     optimizer = torch.optim.AdamW(groups, lr=arguments.lr, betas=betas, eps=arguments.eps)
-    half = arguments.precision == "bf16"
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[arguments.precision]
+    scaler = torch.amp.GradScaler(arguments.device, enabled=half == torch.float16)
     rows = ["step,loss,lr,grad_norm,tokens_per_second,peak_bytes"]
     for step in range(1, arguments.steps + 1):
         start = time.perf_counter()
         batch = windows[((step - 1) * model.batch + torch.arange(model.batch)) % count]
         for group in optimizer.param_groups:
             group["lr"] = arguments.lr * min(1.0, step / max(1, arguments.warmup))
-        with torch.autocast(arguments.device, torch.bfloat16, enabled=half):
+        with torch.autocast(arguments.device, half, enabled=half is not None):
             logits = module(batch)
         loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch[:, 1:].flatten())
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(module.parameters(), arguments.clip_grad)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         value = loss.item()
         rate = batch.numel() / (time.perf_counter() - start)
         rows.append(f"{step},{value:.9g},{optimizer.param_groups[0]['lr']:.9g},{norm.item():.9g},{rate:.9g},0")
@@ -189,7 +192,7 @@ def main() -> int:
     add("--weights", type=Path, required=True, help="safetensors to start from")
     add("--data", type=Path, required=True)
     add("--steps", type=int, required=True)
-    add("--precision", default="bf16", choices=("bf16", "fp32"))
+    add("--precision", default="bf16", choices=("bf16", "fp16", "fp32"))
     add("--device", default="cuda")
     add("--log", type=Path, required=True)
     add("--lr", type=float, default=1e-3)

@@ -1,5 +1,6 @@
 // The loops of every op: what sharding follows from.
 #include "dialects/Graph/Graph.h"
+#include "dialects/Graph/Precision.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -103,12 +104,12 @@ OpAxes galvatron::graph::getOpAxes(Operation *op) {
 bool galvatron::graph::isLinear(Operation *op, unsigned operand, unsigned result) {
   if (auto axes = dyn_cast<AxisOpInterface>(op))
     return axes.isLinear(operand, result);
-  // What a model itself casts to 16 bits is rounded once it is whole. Where bf16 is the step's precision, parts are
+  // What a model itself casts to 16 bits is rounded once it is whole. Where that is the step's precision, parts are
   // sent so.
   if (isa<arith::TruncFOp>(op)) {
     Type type = getElementTypeOrSelf(op->getResult(0).getType());
     auto module = op->getParentOfType<ModuleOp>();
-    return !type.isF16() && !(type.isBF16() && module && module->hasAttr(kRoundsAttr));
+    return !isHalf(type) || !(module && module->hasAttr(kRoundsAttr));
   }
   if (isa<arith::ExtFOp>(op))
     return true;

@@ -156,6 +156,9 @@ inline std::string whyUnsupported(const StrategyValues &values) {
 /// Whether keys and values go round the ranks of context parallelism chunk by chunk.
 inline bool isRing(const StrategyValues &values) { return values.cpKind == 2; }
 
+/// Whether ranks of context parallelism have one stretch of positions each, and someone has said so.
+inline bool isContiguous(const StrategyValues &values) { return values.cpZigzag == 1; }
+
 /// Ranks that differ in nothing but samples and positions, and so have equal parameters.
 inline std::int64_t getShardRanks(const StrategyValues &values) { return values.dp * values.ulysses * values.cp; }
 

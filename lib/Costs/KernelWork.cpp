@@ -10,6 +10,7 @@
 #include "dialects/Graph/GraphShapes.h"
 #include "galvatron/Kernels/ElementwiseOps.h"
 #include "galvatron/Kernels/FusionRule.h"
+#include "galvatron/Placement/Rings.h"
 #include "galvatron/Search/Model/Cluster.h"
 
 #include "llvm/ADT/BitVector.h"
@@ -51,6 +52,11 @@ Amount PlacedAmounts::getShare(Operation *op, double whole) const {
   bool isPart = cuts.contains(dist::PlacementAttr::kTime);
   bool isCut = llvm::any_of(dataAxes, [&](int axis) { return cuts.contains(axis); });
   return make(isPart ? whole / globalBatch : whole, isPart, isCut);
+}
+
+int galvatron::countSteps(Operation *op) {
+  auto steps = op->getAttrOfType<IntegerAttr>(kStepsAttrName);
+  return steps ? int(steps.getInt()) : 1;
 }
 
 bool galvatron::isView(Operation *op) {
@@ -195,6 +201,8 @@ Traffic KernelReader::getTraffic(ArrayRef<unsigned> kernel) const {
 
 /// Nothing between them needs the kernel and is needed by `op`.
 bool KernelReader::canJoin(ArrayRef<unsigned> kernel, unsigned op) const {
+  if (countSteps(ops[kernel.front()]) != countSteps(ops[op]))
+    return false;
   if (getExtent(ops[kernel.front()]) != getExtent(ops[op]))
     return false;
   llvm::BitVector own(ops.size());
@@ -250,9 +258,19 @@ template <typename Op> static double getImbalance(Op op) {
   return (2 * parts - 1) / parts;
 }
 
+/// Of all pairs those of one step of a ring, which has the keys of one rank: 1 / c.
+static double getShareOfRing(Operation *op) {
+  double share = 1;
+  if (auto keys = op->getAttrOfType<dist::PlacementAttr>(dist::kKeyPositionAttrName))
+    for (auto [extent, meshAxis] : llvm::zip(keys.getExtents(), keys.getMeshAxes()))
+      share /= meshAxis == dist::PlacementAttr::kLocal ? 1 : double(extent);
+  return share;
+}
+
 KernelWork KernelReader::describe(ArrayRef<unsigned> kernel) const {
   Operation *first = ops[kernel.front()];
   KernelWork work;
+  work.times = countSteps(first);
   for (unsigned number : kernel)
     if (auto costs = dyn_cast<graph::CostOpInterface>(ops[number]))
       work.flops += amounts.getShare(costs, double(costs.getFlops()));
@@ -265,8 +283,9 @@ KernelWork KernelReader::describe(ArrayRef<unsigned> kernel) const {
     imbalance = getImbalance(attention);
     pairs *= search::kBackwardAttention;
   }
-  work.pairs = amounts.getShare(first, pairs * imbalance);
-  work.flops = work.flops * imbalance;
+  double factor = imbalance * getShareOfRing(first);
+  work.pairs = amounts.getShare(first, pairs * factor);
+  work.flops = work.flops * factor;
   return work;
 }
 

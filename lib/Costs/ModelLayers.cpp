@@ -128,6 +128,16 @@ int64_t galvatron::getTriangularPositions(func::FuncOp step) {
   return any && !result.wasInterrupted() ? positions : 0;
 }
 
+int64_t galvatron::getMirrorablePositions(func::FuncOp step) {
+  auto ids = step.getNumArguments() ? cast<ShapedType>(step.getArgumentTypes()[0]) : ShapedType();
+  if (!ids || ids.getRank() != 2)
+    return 0;
+  WalkResult result = step->getParentOfType<ModuleOp>().walk([&](graph::AttentionOp op) {
+    return op.getCausal() && op.getWindow() == 0 ? WalkResult::interrupt() : WalkResult::advance();
+  });
+  return result.wasInterrupted() ? ids.getDimSize(1) : 0;
+}
+
 void galvatron::chooseContextLayout(int64_t triangularPositions, search::Strategy &strategy) {
   if (strategy.cp > 1 && !strategy.cpZigzag && triangularPositions > 0 &&
       triangularPositions % (2 * strategy.sequenceCut()) == 0)

@@ -10,9 +10,11 @@
 #include "galvatron/Placement/PlacementsBody.h"
 #include "galvatron/Placement/PlacementsRedistribution.h"
 #include "galvatron/Placement/Recomputation.h"
+#include "galvatron/Placement/Rings.h"
 #include "galvatron/Schedule/Timetable.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/Diagnostics.h"
 
 #include <set>
@@ -178,6 +180,7 @@ std::vector<MovedValue> PlacedReader::readCollectives(Block &block) {
   using search::CollectiveKind;
   std::vector<MovedValue> moved;
   for (Operation &op : block) {
+    size_t before = moved.size();
     Value from = op.getNumOperands() ? op.getOperand(0) : Value();
     if (auto reduce = dyn_cast<dist::AllReduceOp>(op))
       moved.push_back(move(CollectiveKind::AllReduce, reduce.getAxes(), amounts.getBytes(from)));
@@ -194,6 +197,8 @@ std::vector<MovedValue> PlacedReader::readCollectives(Block &block) {
       moved.push_back(move(CollectiveKind::AllToAll, several.getAxes(), bytes));
     } else if (auto permute = dyn_cast<dist::PermuteOp>(op))
       moved.push_back(move(CollectiveKind::SendReceive, permute.getAxes(), amounts.getBytes(from)));
+    if (moved.size() > before)
+      moved.back().group.count = countSteps(&op);
   }
   return moved;
 }
@@ -375,7 +380,9 @@ void DataDegrees::translate(BodyWork &body) const {
   for (MovedValue &value : body.collectives) {
     translate(value.bytes);
     value.axes = translate(value.axes);
+    int count = value.group.count;
     value.group = describeGroup(value.group.kind, value.axes, toAxes);
+    value.group.count = count;
   }
   for (ValueLife &life : body.values)
     translate(life.bytes);
@@ -421,13 +428,17 @@ static plan::StrategyValues whatPads(plan::StrategyAttr strategy) {
 
 LayerPlacer::LayerPlacer(ModuleOp original, int64_t globalBatch, bool pricesBothEnds)
     : module(original.clone()), axes(*module), globalBatch(globalBatch), pricesBothEnds(pricesBothEnds) {
-  module->getContext()->loadDialect<plan::PlanDialect, dist::DistDialect>();
+  module->getContext()->loadDialect<plan::PlanDialect, dist::DistDialect, math::MathDialect>();
   for (auto layer : module->getOps<graph::LayerOp>()) {
     layers[layer.getSymName()] = layer;
     tagRecomputableValues(layer);
+    if (canTakeRing(axes, layer))
+      withRings.insert(layer.getSymName());
   }
-  if (auto step = module->lookupSymbol<func::FuncOp>("step"))
+  if (auto step = module->lookupSymbol<func::FuncOp>("step")) {
     triangularPositions = getTriangularPositions(step);
+    mirrorablePositions = getMirrorablePositions(step);
+  }
   llvm::StringMap<graph::CallOp> firstCalls;
   module->walk([&](graph::CallOp call) {
     graph::LayerOp layer = layers.lookup(call.getCallee());
@@ -484,11 +495,26 @@ const LayerPlacer::Base *LayerPlacer::findBase(graph::LayerOp layer, plan::Strat
   return &bases.back();
 }
 
+/// Steps of a ring that are placed one by one: the first has the device's own keys, and gradients travel from the third
+/// on, which the others are like.
+static constexpr int64_t kPlacedSteps = 3;
+
+/// As phase `shard` does, but that a bias stays that of all keys: it is small, or made anew for each step in less.
+static LogicalResult insertRingsOf(graph::LayerOp placed, ArrayRef<int64_t> mesh) {
+  auto keep = [](OpBuilder &, Location, Value bias, const RingStep &) { return bias; };
+  if (failed(insertRings(placed.getBody().front(), mesh, keep, kPlacedSteps)))
+    return failure();
+  graph::BackwardOp backward = placed.getBackward();
+  return success(!backward || succeeded(insertRings(backward.getBody().front(), mesh, keep, kPlacedSteps)));
+}
+
 FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyAttr strategy, int64_t devices,
                                            int64_t parts) {
-  plan::StrategyValues kept = strategy.getValues();
-  kept.recompute = kept.values = 0;
-  const Base *base = findBase(layer, plan::StrategyAttr::get(layer.getContext(), kept), devices, parts);
+  plan::StrategyValues kept = strategy.getValues(), shared = kept;
+  shared.recompute = shared.values = 0;
+  if (!shared.keepGathered)
+    shared.cpKind = 0; // rings come later
+  const Base *base = findBase(layer, plan::StrategyAttr::get(layer.getContext(), shared), devices, parts);
   if (!base)
     return failure();
   auto placed = cast<graph::LayerOp>(OpBuilder(base->placed).clone(*base->placed));
@@ -496,11 +522,44 @@ FailureOr<LayerWork> LayerPlacer::tryPlace(graph::LayerOp layer, plan::StrategyA
     recomputeAsPlanned(placed, backward, strategy);
   fuseExchanges(placed);
   ArrayRef<int64_t> mesh = base->subAxes->getMesh();
+  if (plan::isRing(kept) && failed(insertRingsOf(placed, mesh))) {
+    placed.erase();
+    return failure();
+  }
   plan::MeshAxes meshAxes = plan::dealMeshAxes({mesh.begin(), mesh.end()}, kept);
   PlacedAmounts amounts(globalBatch, parts, meshAxes.of[int(plan::DimensionId::Dp)]);
   LayerWork work = PlacedReader(placed, *base->subAxes, meshAxes, amounts, isTied.lookup(layer.getSymName())).read();
   placed.erase();
   return work;
+}
+
+std::vector<search::Strategy> LayerPlacer::settleContext(StringRef layerType, const search::Strategy &strategy) const {
+  if (strategy.cp == 1)
+    return {strategy};
+  search::Strategy usual = strategy;
+  chooseContextLayout(triangularPositions, usual);
+  if (!usual.cpZigzag)
+    usual.cpZigzag = int(CpZigzag::No);
+  std::vector<search::Strategy> layouts = {usual}, ways;
+  // Where both take the same there is nothing to choose.
+  if (pricesBothEnds && mirrorablePositions && mirrorablePositions % (2 * strategy.sequenceCut()) == 0) {
+    bool isMirrored = CpZigzag(usual.cpZigzag) == CpZigzag::Yes;
+    layouts.push_back(usual);
+    layouts.back().cpZigzag = int(isMirrored ? CpZigzag::No : CpZigzag::Yes);
+  }
+  bool canKeep = !strategy.keepGathered || strategy.sequenceParallel; // what a ring's plan may say
+  for (search::Strategy way : layouts) {
+    if (!withRings.contains(layerType)) {
+      ways.push_back(way);
+      continue;
+    }
+    for (CpKind kind : {CpKind::Gathered, CpKind::Ring}) {
+      way.cpKind = int(kind);
+      if (kind == CpKind::Gathered || canKeep)
+        ways.push_back(way);
+    }
+  }
+  return ways;
 }
 
 graph::LayerOp LayerPlacer::findLayer(StringRef layerType, plan::StrategyAttr strategy) const {

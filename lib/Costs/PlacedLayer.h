@@ -14,6 +14,7 @@
 #include "galvatron/Search/Model/Problem.h"
 
 #include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/StringSet.h"
 
 #include <deque>
 #include <optional>
@@ -94,6 +95,9 @@ public:
   /// With what backward keeps without recomputation, or with `strategy.recompute` or `values`. The error is that of
   /// phase `shard`: a degree that does not divide the layer's heads or widths.
   search::Result<LayerWork> place(llvm::StringRef layerType, const search::Strategy &strategy, int dp);
+  /// The ways of context parallelism that have prices of their own, where the strategy says none and has some; the way
+  /// that plans have which say nothing first.
+  std::vector<search::Strategy> settleContext(llvm::StringRef layerType, const search::Strategy &strategy) const;
   bool hasLayer(llvm::StringRef layerType) const { return layers.contains(layerType) || padded.contains(layerType); }
 
 private:
@@ -117,8 +121,11 @@ private:
   Axes axes;
   int64_t globalBatch;
   int64_t triangularPositions = 0;
+  /// Of a row, where some attention is causal without a window: from both ends it may be cut evenly. Else 0.
+  int64_t mirrorablePositions = 0;
   bool pricesBothEnds;
   llvm::StringMap<graph::LayerOp> layers;
+  llvm::StringSet<> withRings; ///< types of layers that can take one
   /// By type, layers that are padded, each for the calls with one strategy (what pads alike of it).
   llvm::StringMap<llvm::SmallVector<std::pair<plan::StrategyValues, graph::LayerOp>>> padded;
   std::deque<Base> bases; ///< the last ones that were asked for

@@ -18,6 +18,9 @@ static constexpr double kVectorShareOfProducts = 0.125;
 /// but the gradient, which the norm reads once more.
 static constexpr double kUpdatePasses = 8;
 
+/// The choice `reduce_every_micro_batch`: false.
+static constexpr int kReducedOnce = 1;
+
 /// Layers placed so far, by strategy (its `recompute` and `values` too), dp and type.
 struct ProgramCosts::Placed {
   std::mutex mutex; ///< of everything below, the copy of the module included
@@ -32,6 +35,7 @@ struct ProgramCosts::Placed {
   const search::Result<LayerWork> &get(const std::string &layerType, search::Strategy strategy, int dp) {
     strategy.strided = false; // only where the ranks of a group are
     strategy.zero = 0;        // only what they keep of the states
+    strategy.reduceEveryMicroBatch = 0;
     std::lock_guard lock(mutex);
     return find(layerType, strategy, dp);
   }
@@ -72,7 +76,7 @@ static double getSeconds(llvm::ArrayRef<KernelWork> kernels, double samples, con
     double pairs = kernel.pairs.of(samples);
     if (pairs > 0 && device.attentionPairsPerSecond > 0)
       most = std::max(most, pairs / device.attentionPairsPerSecond);
-    seconds += most + device.launchSeconds;
+    seconds += kernel.times * (most + device.launchSeconds);
   }
   return seconds;
 }
@@ -207,4 +211,16 @@ search::Result<search::LayerCost> ProgramCosts::cost(const search::CostQuery &qu
   cost.boundaryBytes = int64_t(work.boundary.of(samples));
   addStates(cost, work, query);
   return cost;
+}
+
+std::vector<search::Strategy> ProgramCosts::settle(const search::Layer &layer, const search::Strategy &strategy,
+                                                   int microBatches) const {
+  std::vector<search::Strategy> ways = placed->placer.settleContext(layer.layerType, strategy);
+  if (strategy.zero < 3 || microBatches == 1)
+    return ways;
+  for (size_t index = 0, count = ways.size(); index < count; ++index) {
+    ways.push_back(ways[index]);
+    ways.back().reduceEveryMicroBatch = kReducedOnce;
+  }
+  return ways;
 }

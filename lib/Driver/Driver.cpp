@@ -109,9 +109,10 @@ struct JobCommandLine {
                               cl::desc("Device that the binaries run on: cpu, or cuda (default cluster: h200)")};
   cl::opt<std::string> architecture{"arch", cl::cat(category), cl::init("sm_90a"), cl::value_desc("GPU"),
                                     cl::desc("GPU that kernels are generated for, as nvcc names it")};
-  cl::opt<std::string> precision{"precision", cl::cat(category), cl::value_desc("TYPE"),
-                                 cl::desc("Of activations and products: fp32 or bf16, with fp32 masters (default: "
-                                          "fp32 on cpu, bf16 on cuda)")};
+  cl::opt<std::string> precision{
+      "precision", cl::cat(category), cl::value_desc("TYPE"),
+      cl::desc("Of activations and products: fp32, bf16 or fp16, with fp32 masters (default: "
+               "fp32 on cpu, bf16 on cuda)")};
   cl::opt<bool> printTimetable{"print-timetable", cl::cat(category),
                                cl::desc("Lower the program and print what every stage does in a step, one line an "
                                         "entry, with the buffers it touches")};

@@ -13,8 +13,9 @@ static std::string findWrongValue(const MainJobOptions &options) {
   if (options.target == "cuda" && !isKnownGpuArchitecture(options.architecture))
     return "expects --arch to name a GPU that LLVM generates code for, such as sm_90a, but got '" +
            options.architecture + "'";
-  if (!options.precision.empty() && options.precision != "fp32" && options.precision != "bf16")
-    return "expects --precision fp32 or bf16, but got '" + options.precision + "'";
+  if (!options.precision.empty() && options.precision != "fp32" && options.precision != "bf16" &&
+      options.precision != "fp16")
+    return "expects --precision fp32, bf16 or fp16, but got '" + options.precision + "'";
   if (options.asksForTimetable() && options.compileTo.value_or(Phase::Lower) != Phase::Lower)
     return std::string("expects ") + (options.printTimetable ? "--print-timetable" : "--verify-timetable") +
            " alone or with --compile-to=lower, but got --compile-to=" + getPhaseName(*options.compileTo).str();

@@ -22,7 +22,7 @@ struct MainJobOptions {
   std::optional<int64_t> threads;      ///< of the search; default: the context's
   std::string target = "cpu";          ///< device library: "cpu" or "cuda"
   std::string architecture = "sm_90a"; ///< of the GPUs
-  std::string precision;               ///< fp32 or bf16; empty: as the target has it
+  std::string precision;               ///< fp32, bf16 or fp16; empty: as the target has it
 
   bool hasPlan() const { return search || !plan.empty(); }
   /// Whether the job ends in a folder of stage binaries; else it prints a program, or what its stages do and what is

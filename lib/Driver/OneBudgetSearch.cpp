@@ -395,3 +395,53 @@ std::optional<search::Error> OneBudgetSearch::searchAlike(bool byBlocks) {
   search::Plan again = *found.plan; // what it took beyond its estimate counts
   return lower(again) ? searchShape(std::move(asked), solve) : std::nullopt;
 }
+
+using DegreeList = std::array<int64_t, 4>;
+
+static DegreeList listDegrees(const search::Strategy &strategy, int dp) {
+  return {dp, strategy.tp, strategy.ulysses, strategy.cp};
+}
+
+/// Whether they are the same, or some ranks of one kind of parallelism are of another: one number is a prime smaller,
+/// one as much larger.
+static bool isOneStep(const DegreeList &from, const DegreeList &to) {
+  int64_t smaller = 0, larger = 0;
+  for (auto [a, b] : llvm::zip(from, to)) {
+    if (a == b)
+      continue;
+    int64_t &side = a > b ? smaller : larger;
+    if (side || std::max(a, b) % std::min(a, b))
+      return false;
+    side = std::max(a, b) / std::min(a, b);
+  }
+  return smaller == larger && (smaller == 0 || plan::getPrimeFactors(smaller).size() == 1);
+}
+
+search::Result<FoundPlan> OneBudgetSearch::runFrom(search::Plan start) {
+  if (!lower(start))
+    return FoundPlan();
+  search::Problem asked = problem;
+  asked.space.stages = start.pipeline;
+  asked.space.microBatches = start.microBatches;
+  std::map<search::LayerRole, std::set<DegreeList>> known;
+  asked.offers = [&](const search::Layer &layer, const search::Strategy &strategy, int dp) {
+    return llvm::any_of(known[layer.role],
+                        [&](const DegreeList &degrees) { return isOneStep(degrees, listDegrees(strategy, dp)); });
+  };
+  takeIfFits(start);
+  for (size_t before = 0;;) {
+    for (const search::PlannedLayer &layer : (found.plan ? *found.plan : start).layers)
+      known[layer.role].insert(listDegrees(layer.strategy, layer.dp));
+    size_t count = 0;
+    for (const auto &[role, degrees] : known)
+      count += degrees.size();
+    if (count == before)
+      return found;
+    before = count;
+    search::PricedSettings own;
+    search::SolveOptions solve = options;
+    solve.settings = &own;
+    if (std::optional<search::Error> error = searchShape(asked, solve))
+      return *error;
+  }
+}

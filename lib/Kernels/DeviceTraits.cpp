@@ -44,8 +44,8 @@ bool DeviceTraits::hasFunction(llvm::StringRef function) const {
 
 const DeviceTraits *DeviceTraits::find(llvm::StringRef name) {
   static constexpr DeviceTraits kDevices[] = {
-      {"cpu", /*takesBf16=*/false, /*hasConstantsInKernels=*/false, /*workspaceBytes=*/0, onePart, noWorkspace},
-      {"cuda", /*takesBf16=*/true, /*hasConstantsInKernels=*/true, /*workspaceBytes=*/32 << 20, cudaRowParts,
+      {"cpu", /*takesHalf=*/false, /*hasConstantsInKernels=*/false, /*workspaceBytes=*/0, onePart, noWorkspace},
+      {"cuda", /*takesHalf=*/true, /*hasConstantsInKernels=*/true, /*workspaceBytes=*/32 << 20, cudaRowParts,
        cudaAttentionWorkspace},
   };
   for (const DeviceTraits &device : kDevices)

@@ -2,6 +2,7 @@
 // takes. Nothing here knows a parallelism by name.
 #include "galvatron/Placement/Placements.h"
 
+#include "dialects/Graph/GraphAttention.h"
 #include "dialects/Graph/GraphProducts.h"
 #include "dialects/Graph/GraphStructure.h"
 
@@ -284,15 +285,27 @@ FailureOr<LayerSubAxes> LayerSubAxes::get(const Axes &axes, graph::LayerOp layer
   return result;
 }
 
-/// A ring goes round the devices for attention that is one op. Products of scores would gather all keys without a word.
-static LogicalResult checkRing(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy, Location loc) {
-  if (!plan::isRing(strategy.getValues()))
-    return success();
+/// Of positions by positions, outside of attention that is one op; null: none.
+static EinsumOp findProductOfPositions(const Axes &axes, graph::LayerOp layer) {
   EinsumOp product;
   layer.walk([&](EinsumOp op) {
     if (!product && axes.hasFactors(op) && axes.isMixing(op))
       product = op;
   });
+  return product;
+}
+
+bool galvatron::canTakeRing(const Axes &axes, graph::LayerOp layer) {
+  bool hasAttention = false;
+  layer.walk([&](graph::AttentionOp) { hasAttention = true; });
+  return hasAttention && !findProductOfPositions(axes, layer);
+}
+
+/// A ring goes round the devices for attention that is one op. Products of scores would gather all keys without a word.
+static LogicalResult checkRing(const Axes &axes, graph::LayerOp layer, plan::StrategyAttr strategy, Location loc) {
+  if (!plan::isRing(strategy.getValues()))
+    return success();
+  EinsumOp product = findProductOfPositions(axes, layer);
   if (!product)
     return success();
   InFlightDiagnostic error = emitError(loc) << "layer '" << layer.getSymName()

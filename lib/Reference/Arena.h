@@ -1,7 +1,7 @@
 // The memory of one rank in the executor of timetables: what lies at which byte, and where nothing lies.
 //
 // Every byte of the arena has a lane of two bytes here, so an element has twice its size: one of four bytes (f32) a
-// double, one of two (bf16) a float, one of one (i1) a whole number, one of eight (i64) a double and four lanes of
+// double, one of two (bf16, f16) a float, one of one (i1) a whole number, one of eight (i64) a double and four lanes of
 // padding. Elements thus overlap here exactly where they overlap on the device, whatever their types. Memory that is
 // free, or under way, is poisoned: lanes of 0xfffe, which are a NaN that no arithmetic makes, as a float and as a
 // double.

@@ -6,6 +6,7 @@
 
 #include "dialects/Graph/GraphInputs.h"
 #include "dialects/Graph/GraphStructure.h"
+#include "dialects/Graph/Precision.h"
 #include "galvatron/Reference/PaddedTensor.h"
 
 #include "Layers.h"
@@ -41,7 +42,8 @@ struct CallRecord {
 class StepRunner {
 public:
   StepRunner(func::FuncOp step, Machine machine, const StepInputs &inputs)
-      : step(step), inputs(inputs), interpreter(std::move(machine), inputs.seed, inputs.step, inputs.exact) {}
+      : step(step), inputs(inputs), interpreter(std::move(machine), inputs.seed, inputs.step, inputs.exact),
+        lossGradient(lossGradientOf(step->getParentOfType<ModuleOp>())) {}
 
   FailureOr<StepResult> run();
 
@@ -68,6 +70,7 @@ private:
   const StepInputs &inputs;
   Interpreter interpreter;
   llvm::MapVector<Operation *, CallRecord> records;
+  double lossGradient;
   /// Of the running micro-batch: values between layers, and their gradients.
   Frame values, gradients;
   /// Of the whole batch, by `graph.total`.
@@ -223,7 +226,7 @@ LogicalResult StepRunner::runBackward() {
   for (Value loss : losses()) {
     gradients[loss] = values[loss];
     for (Tensor &one : gradients[loss])
-      one[0] = 1;
+      one[0] = lossGradient;
   }
   for (auto &[op, record] : llvm::reverse(records)) {
     graph::CallOp call = record.op;
@@ -272,6 +275,8 @@ LogicalResult StepRunner::gatherGradients(CallRecord &record) {
     FailureOr<Tensor> term = removePadding(loc, std::move(padded), padding, "the gradient of " + name.str());
     if (failed(term))
       return failure();
+    for (double &value : term->data)
+      value /= lossGradient;
     addTo(sum, *term);
   }
   return success();
@@ -295,6 +300,10 @@ FailureOr<StepResult> StepRunner::run() {
     if (differentiated && failed(gatherGradients(record)))
       return failure();
   return result;
+}
+
+double galvatron::reference::lossGradientOf(ModuleOp module) {
+  return graph::getPrecision(module) == "fp16" ? 1024 : 1;
 }
 
 static FailureOr<func::FuncOp> findStep(ModuleOp module) {

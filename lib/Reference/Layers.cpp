@@ -6,7 +6,7 @@ using namespace galvatron;
 using namespace galvatron::reference;
 using namespace mlir;
 
-/// A layer reads what it gets in its own type: masters of parameters, and sums of gradients, in bf16.
+/// A layer reads what it gets in its own type: masters of parameters, and sums of gradients, in 16 bits.
 static void bind(const Interpreter &interpreter, Block &block, ArrayRef<DeviceTensors> arguments, Frame &frame) {
   for (auto [argument, value] : llvm::zip_equal(block.getArguments(), arguments)) {
     frame[argument] = value;

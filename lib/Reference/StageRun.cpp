@@ -179,6 +179,7 @@ Type StageRun::elementOf(gvrt_type type) {
   Builder builder(bodies.getContext());
   return type == GVRT_F32    ? Type(builder.getF32Type())
          : type == GVRT_BF16 ? Type(builder.getBF16Type())
+         : type == GVRT_F16  ? Type(builder.getF16Type())
                              : Type(builder.getI64Type());
 }
 
@@ -269,7 +270,8 @@ FailureOr<StageRun::Attempt> StageRun::begin(Interpreter &interpreter) {
     for (Arena &arena : arenas)
       arena.write(rangeOf(fill->buffer).begin, 4, std::vector<double>(fill->bytes / 4));
   else if (auto *gradient = std::get_if<StartBackward>(&action))
-    result = write(gradient->gradient, elementOf(GVRT_F32), DeviceTensors(arenas.size(), Tensor({}, 1)));
+    result = write(gradient->gradient, elementOf(GVRT_F32),
+                   DeviceTensors(arenas.size(), Tensor({}, lossGradientOf(bodies))));
   else if (auto *sum = std::get_if<Accumulate>(&action))
     result = accumulate(*sum);
   else if (auto *collective = std::get_if<AllReduce>(&action))

@@ -67,6 +67,7 @@ public:
     int64_t inWhole, inPiece;
   };
   Held heldOf(const StageParameter &parameter, int64_t device) const;
+  mlir::Type elementOf(gvrt_type type);
   Arena::Lanes copy(int64_t device, ByteRange range) const { return arenas[device].copy(range); }
 
 private:
@@ -96,7 +97,6 @@ private:
   mlir::InFlightDiagnostic emitPoisoned(int buffer, int64_t byte, int64_t device, const std::string &reader);
   mlir::FailureOr<DeviceTensors> read(BufferReference reference, mlir::Type element, llvm::ArrayRef<int64_t> shape);
   mlir::LogicalResult write(BufferReference reference, mlir::Type element, const DeviceTensors &values);
-  mlir::Type elementOf(gvrt_type type);
 
   /// Begins the entry at hand; what is left to wait for, or null.
   mlir::FailureOr<Attempt> begin(Interpreter &interpreter);

@@ -98,7 +98,7 @@ FailureOr<StageRun::Attempt> StageRun::scatter(const ReduceScatter &scatter) {
 }
 
 FailureOr<StageRun::Attempt> StageRun::gather(const AllGather &gather) {
-  int64_t bytes = gather.count * (gather.type == GVRT_BF16 ? 2 : gather.type == GVRT_I64 ? 8 : 4);
+  int64_t bytes = gather.count * bytesOfElement(gather.type);
   const RankGroup &group = table.groups[gather.group];
   int64_t size = machine.group(0, group.axes).size();
   ByteRange whole = rangeOf(gather.whole, bytes * size);

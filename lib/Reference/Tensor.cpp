@@ -39,6 +39,17 @@ static double roundToBf16(double value) {
   return llvm::bit_cast<float>(bits & 0xffff0000);
 }
 
+/// To f16, ties to even, subnormals and infinity included: to a whole number of its units in the last place.
+static double roundToF16(double value) {
+  if (!std::isfinite(value) || value == 0)
+    return value;
+  constexpr int kDigits = 11, kLowest = -24; // of a significand; exponent of the least subnormal
+  constexpr double kLargest = 65504;
+  double unit = std::ldexp(1.0, std::max(std::ilogb(value) + 1 - kDigits, kLowest));
+  double rounded = std::nearbyint(value / unit) * unit;
+  return std::abs(rounded) > kLargest ? std::copysign(HUGE_VAL, value) : rounded;
+}
+
 void galvatron::reference::roundTo(mlir::Type elementType, Tensor &tensor) {
   auto type = llvm::dyn_cast<mlir::FloatType>(elementType);
   if (!type || type.isF64())
@@ -50,6 +61,10 @@ void galvatron::reference::roundTo(mlir::Type elementType, Tensor &tensor) {
     }
     if (type.isBF16()) {
       value = roundToBf16(value);
+      continue;
+    }
+    if (type.isF16()) {
+      value = roundToF16(value);
       continue;
     }
     llvm::APFloat rounded(value);

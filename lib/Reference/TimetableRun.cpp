@@ -69,7 +69,7 @@ void TimetableRun::write(StageRun &stage, const StageParameter &parameter, int64
   if (isCopy && !exact) {
     Tensor rounded(ArrayRef<int64_t>{int64_t(values.size())});
     rounded.data = std::move(values);
-    roundTo(BFloat16Type::get(bodies.getContext()), rounded);
+    roundTo(stage.elementOf(stage.getTable().copyType), rounded);
     values = std::move(rounded.data);
   }
   stage.writeElements(device, parameter.*buffer,
@@ -84,6 +84,9 @@ FailureOr<std::vector<double>> TimetableRun::read(StageRun &stage, const StagePa
   int64_t place = placeIn(stage.getTable(), parameter, held, buffer);
   if (!values.empty() && failed(stage.readElements(device, parameter.*buffer, place, values, reader)))
     return failure();
+  if (buffer == &StageParameter::gradientBuffer)
+    for (double &value : values)
+      value /= lossGradientOf(bodies);
   return values;
 }
 

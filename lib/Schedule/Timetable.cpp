@@ -15,7 +15,7 @@ int64_t galvatron::bytesOf(Type type) {
 
 static gvrt_type typeOf(Type type) {
   Type element = getElementTypeOrSelf(type);
-  return element.isBF16() ? GVRT_BF16 : isa<FloatType>(element) ? GVRT_F32 : GVRT_I64;
+  return element.isBF16() ? GVRT_BF16 : element.isF16() ? GVRT_F16 : isa<FloatType>(element) ? GVRT_F32 : GVRT_I64;
 }
 
 int TimetableBuilder::addBuffer(std::string name, int64_t bytes, bool persistent) {
@@ -77,10 +77,10 @@ BufferReference TimetableBuilder::inputReference(Value value, int64_t microBatch
   return {data.buffer, data.bytesPerMicroBatch * microBatch};
 }
 
-/// Layers that read a parameter in bf16 get its copy; a tied one may be read in both types.
+/// Layers that read a parameter in 16 bits get its copy; a tied one may be read in both types.
 BufferReference TimetableBuilder::parameterReference(Call &call, unsigned index) {
   const StageParameter &parameter = table.parameters[call.parameters[index]];
-  bool isCopy = call.parameterType(index).getElementType().isBF16();
+  bool isCopy = call.readsCopy(index);
   int buffer = isCopy ? parameter.copyBuffer : parameter.parameterBuffer;
   if (parameter.bucket < 0)
     return {buffer, 0};
@@ -261,7 +261,7 @@ void TimetableBuilder::beginLosses() {
       continue;
     contents.lossGradient = addBuffer("gradient of the loss", 4, true);
     if (!table.isEvaluation)
-      addEntry(StartBackward{{contents.lossGradient, 0}}, "gradient of the loss");
+      addEntry(StartBackward{{contents.lossGradient, 0}, table.isLossScaled}, "gradient of the loss");
   }
 }
 

@@ -5,6 +5,7 @@
 #define GALVATRON_SCHEDULE_TIMETABLEBUILDER_H
 
 #include "dialects/Graph/GraphStructure.h"
+#include "dialects/Graph/Precision.h"
 #include "galvatron/Schedule/Timetable.h"
 
 #include "dialects/Exec/Exec.h"
@@ -35,6 +36,8 @@ struct Call {
   mlir::ShapedType parameterType(unsigned index) {
     return llvm::cast<mlir::ShapedType>(forward.getArgumentTypes()[op.getInputs().size() + index]);
   }
+  /// Whether it reads a copy of 16 bits, not the master.
+  bool readsCopy(unsigned index) { return graph::isHalf(parameterType(index).getElementType()); }
 };
 
 /// A body of a call.
@@ -151,7 +154,7 @@ private:
   BufferReference wholeGradientReference(const StageParameter &parameter, int64_t microBatch);
   /// The body that runs after this call's, in this instruction or the next.
   Use useAfter(size_t index, graph::CallOp op);
-  /// Buckets that a body reads parameters of, each with whether as bf16 copies.
+  /// Buckets that a body reads parameters of, each with whether as copies.
   std::vector<std::pair<int, bool>> bucketsOf(const Use &use);
   /// Zeroes the pieces of gradients that no backward of this stage leaves.
   void zeroUnwrittenBuckets();
@@ -253,7 +256,7 @@ private:
   };
   struct Shards {
     std::vector<mlir::Operation *> completedBy;        // by bucket: the last call of a backward to add to its gradients
-    std::map<std::pair<int, bool>, Gathered> gathered; // by bucket, whether as bf16
+    std::map<std::pair<int, bool>, Gathered> gathered; // by bucket, whether as copies
     std::vector<int> whole;    // by bucket: buffer of its gradients before they are reduced, or -1
     std::vector<bool> reduced; // by bucket: in this step
   } shards;

@@ -51,14 +51,14 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
     dist::PlacementAttr gradient = call.layer.getGradient(index);
     auto known = llvm::find_if(table.parameters,
                                [&](const StageParameter &parameter) { return parameter.names.front() == name; });
-    bool isBf16 = call.parameterType(index).getElementType().isBF16();
+    bool readsCopy = call.readsCopy(index);
     auto setGradient = [&](StageParameter &parameter) {
       parameter.gradient = gradient;
       parameter.partialAxes = partialAxesOf(gradient);
     };
     if (known != table.parameters.end()) {
-      known->hasCopy |= isBf16;
-      known->isReadAsF32 |= !isBf16;
+      known->hasCopy |= readsCopy;
+      known->isReadAsF32 |= !readsCopy;
       if (gradient && !known->gradient)
         setGradient(*known);
       if (known->home != home || (gradient && known->gradient != gradient))
@@ -78,8 +78,8 @@ LogicalResult TimetableBuilder::addParameters(Call &call) {
         call.forward.getArgAttrOfType<DictionaryAttr>(call.op.getInputs().size() + index, graph::kInitAttr);
     parameter.padding =
         call.forward.getArgAttrOfType<graph::PaddingAttr>(call.op.getInputs().size() + index, graph::kPaddingAttr);
-    parameter.hasCopy = isBf16;
-    parameter.isReadAsF32 = !isBf16;
+    parameter.hasCopy = readsCopy;
+    parameter.isReadAsF32 = !readsCopy;
     call.parameters.push_back(table.parameters.size());
     table.parameters.push_back(std::move(parameter));
   }
@@ -123,6 +123,8 @@ LogicalResult TimetableBuilder::collectCall(graph::CallOp op) {
 
 LogicalResult TimetableBuilder::collect() {
   table.stage = stage.getIndex();
+  table.isLossScaled = graph::getPrecision(module) == "fp16";
+  table.copyType = table.isLossScaled ? GVRT_F16 : GVRT_BF16;
   if (auto device = module->getAttrOfType<StringAttr>(exec::kDevice))
     table.device = device.str();
   // First, so that it is aligned as the arena is.

@@ -26,7 +26,9 @@ std::vector<BufferReference> galvatron::buffersOf(const Action &action) {
                               },
                               [](const FillZero &fill) { return Buffers{fill.buffer}; },
                               // The body has a scratch like all others, of nothing.
-                              [](const StartBackward &start) { return Buffers{start.gradient, {}}; },
+                              [](const StartBackward &start) {
+                                return start.isScaled ? Buffers{start.gradient} : Buffers{start.gradient, {}};
+                              },
                               [](const Accumulate &sum) { return Buffers{sum.addend, sum.sum}; },
                               [](const AllReduce &reduce) { return Buffers{reduce.buffer, reduce.buffer}; },
                               [](const ReduceScatter &scatter) { return Buffers{scatter.from, scatter.to}; },
@@ -69,7 +71,9 @@ static constexpr int64_t kOuter = 1, kMirrored = 0;
 static std::string functionOf(const Action &action) {
   return std::visit(Overloads{[](const Compute &compute) { return compute.function; },
                               [](const FillZero &) { return std::string("gvrt_fill_zero"); },
-                              [](const StartBackward &) { return kStartBackwardFunction.str(); },
+                              [](const StartBackward &start) {
+                                return start.isScaled ? std::string("gvrt_loss_scale") : kStartBackwardFunction.str();
+                              },
                               [](const Accumulate &) { return std::string("gvrt_accumulate"); },
                               [](const AllReduce &) { return std::string("gvrt_all_reduce"); },
                               [](const ReduceScatter &) { return std::string("gvrt_reduce_scatter"); },

@@ -93,6 +93,8 @@ static StringRef kindOf(const Action &action) {
     return compute->kind == Compute::Kind::Forward    ? "forward"
            : compute->kind == Compute::Kind::Backward ? "backward"
                                                       : "total";
+  if (auto *start = std::get_if<StartBackward>(&action); start && start->isScaled)
+    return "loss_scale";
   return kKinds[action.index()];
 }
 
@@ -195,7 +197,7 @@ void StagePrinter::printAction(const AllGather &gather) {
     out << " -> ";
   }
   printBuffer(gather.whole);
-  out << ", pieces of " << gather.count * (gather.type == GVRT_BF16 ? 2 : 4) << " bytes over ";
+  out << ", pieces of " << gather.count * bytesOfElement(gather.type) << " bytes over ";
   printGroup(gather.group);
   printHandle(gather.handle);
 }

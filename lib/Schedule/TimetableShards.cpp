@@ -45,7 +45,7 @@ void TimetableBuilder::collectStateBuckets(ArrayRef<unsigned> order, ArrayRef<st
       for (int64_t axis : bucket.axes)
         bucket.ranks *= mesh[axis];
       bucket.isReadAsF32 = parameter.isReadAsF32;
-      bucket.isReadAsBf16 = parameter.hasCopy;
+      bucket.isReadAsCopy = parameter.hasCopy;
       table.buckets.push_back(std::move(bucket));
       shards.completedBy.push_back(completedBy);
     }
@@ -73,7 +73,7 @@ void TimetableBuilder::addStateBuffers() {
   addBuffers("first moments of ", 4, &StateBucket::firstMomentBuffer, isPiece);
   addBuffers("second moments of ", 4, &StateBucket::secondMomentBuffer, isPiece);
   for (StateBucket &bucket : table.buckets)
-    if (bucket.isReadAsBf16)
+    if (bucket.isReadAsCopy)
       bucket.copyBuffer =
           addBuffer("copy of " + bucket.path, (bucket.isCopyWhole() ? bucket.elements : bucket.pieceElements()) * 2,
                     /*persistent=*/true);
@@ -178,8 +178,7 @@ std::vector<std::pair<int, bool>> TimetableBuilder::bucketsOf(const Use &use) {
   for (auto [index, parameter] : llvm::enumerate(call.parameters)) {
     if (use.isBackward && call.backward.getBody().front().getArgument(first + index).use_empty())
       continue;
-    std::pair<int, bool> key = {table.parameters[parameter].bucket,
-                                call.parameterType(index).getElementType().isBF16()};
+    std::pair<int, bool> key = {table.parameters[parameter].bucket, call.readsCopy(index)};
     if (key.first >= 0 && !llvm::is_contained(keys, key))
       keys.push_back(key);
   }
@@ -197,8 +196,8 @@ void TimetableBuilder::startGather(std::pair<int, bool> key, std::string name, i
              0};
   }
   int64_t handle = pending.numHandles++;
-  addEntry(AllGather{piece, whole, groupIndex({bucket.axes, {}}), isCopy ? GVRT_BF16 : GVRT_F32, bucket.pieceElements(),
-                     handle},
+  addEntry(AllGather{piece, whole, groupIndex({bucket.axes, {}}), isCopy ? table.copyType : GVRT_F32,
+                     bucket.pieceElements(), handle},
            name, microBatch);
   shards.gathered[key] = {handle, whole, std::move(name)};
 }

@@ -1,6 +1,8 @@
 // What every entry of a stage should read, and what it leaves. See VerifyTimetable.h.
 #include "StageProver.h"
 
+#include "dialects/Graph/Precision.h"
+
 #include "llvm/ADT/STLExtras.h"
 
 using namespace mlir;
@@ -82,7 +84,7 @@ LogicalResult StageProver::readValue(BufferReference reference, int64_t bytes, V
 }
 
 LogicalResult StageProver::readParameter(BufferReference reference, Type type, int parameter) {
-  bool isCopy = cast<ShapedType>(type).getElementType().isBF16();
+  bool isCopy = graph::isHalf(cast<ShapedType>(type).getElementType());
   using Kind = Content::Kind;
   bool isShared = table.parameters[parameter].bucket >= 0;
   Kind kind = isShared ? (isCopy ? Kind::GatheredCopy : Kind::Gathered) : (isCopy ? Kind::Copy : Kind::Parameter);
@@ -290,7 +292,7 @@ LogicalResult StageProver::visit(const FillZero &fill) { return write(fill.buffe
 LogicalResult StageProver::visit(const StartBackward &start) { return write(start.gradient, 4, {Content::Kind::One}); }
 
 LogicalResult StageProver::visit(const Accumulate &sum) {
-  int64_t bytes = sum.count * (sum.type == GVRT_F32 ? 4 : sum.type == GVRT_BF16 ? 2 : 8);
+  int64_t bytes = sum.count * bytesOfElement(sum.type);
   FailureOr<Bytes> addend = touch(sum.addend, bytes, /*writes=*/false);
   if (failed(addend))
     return failure();

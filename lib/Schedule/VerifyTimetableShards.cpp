@@ -233,7 +233,7 @@ StageProver::Sum *StageProver::findGradient(int parameter) {
 LogicalResult StageProver::visit(const AllGather &gather) {
   using Kind = Content::Kind;
   const RankGroup &group = table.groups[gather.group];
-  bool isCopy = gather.type == GVRT_BF16;
+  bool isCopy = isHalf(gather.type);
   int64_t width = isCopy ? 2 : 4, ranks = 1;
   for (int64_t axis : group.axes)
     ranks *= model.mesh[axis];
@@ -246,9 +246,8 @@ LogicalResult StageProver::visit(const AllGather &gather) {
                                : (isCopy ? Kind::StaleCopies : Kind::StaleParameters);
   const Cell *cell = memory.find(*from);
   if (!cell || cell->content.kind != expected || cell->left.begin != from->begin)
-    return fail("expects " + here() + " to gather from this rank's piece of " +
-                (isCopy ? "bf16 copies" : "parameters") + (gather.piece ? "" : ", once a step") + ", but in " +
-                nameOf(source) + " there is " + writerOf(cell));
+    return fail("expects " + here() + " to gather from this rank's piece of " + (isCopy ? "copies" : "parameters") +
+                (gather.piece ? "" : ", once a step") + ", but in " + nameOf(source) + " there is " + writerOf(cell));
   int index = cell->content.index;
   const StateBucket &bucket = table.buckets[index];
   if (failed(checkRanks(group, bucket)))

@@ -3,6 +3,7 @@
 #include "galvatron/Target/StageBinaries.h"
 
 #include "dialects/Graph/GraphInputs.h"
+#include "dialects/Graph/Precision.h"
 #include "dialects/Plan/Plan.h"
 
 #include "runtime/api/MeshAxisWord.h"
@@ -69,7 +70,7 @@ static Json shardOf(const StateBucket &bucket, const StageParameter &parameter) 
   Json whole = Json::array();
   if (bucket.isWhole())
     whole.push_back("parameter");
-  if (bucket.isReadAsBf16 && bucket.isCopyWhole())
+  if (bucket.isReadAsCopy && bucket.isCopyWhole())
     whole.push_back("copy");
   return {
       {"axes", bucket.axes}, {"piece", bucket.pieceElements()}, {"first", parameter.bucketOffset}, {"whole", whole}};
@@ -215,6 +216,7 @@ std::string galvatron::writeManifest(ModuleOp module, const Timetable &timetable
                    {"micro_batches", pipeline.getMicroBatches()},
                    {"sequence", integer("graph.seq")},
                    {"vocabulary", integer("graph.vocabulary")},
+                   {"precision", graph::getPrecision(module).str()},
                    {"packed", module->hasAttr(graph::kPackedAttr)},
                    {"model", modelName.str()},
                    {"device", timetable.device},

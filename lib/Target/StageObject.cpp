@@ -129,10 +129,9 @@ void ProgramBuilder::build(const std::string &manifest, const std::string &kerne
   if (!kernels.empty())
     kernelsData = constant(llvm::ConstantDataArray::getString(context, kernels), "kernels");
   int64_t kernelsBytes = kernels.empty() ? 0 : kernels.size() + 1;
-  llvm::Constant *program =
-      llvm::ConstantStruct::getAnon({number(kAbi), manifestData, functionsData, number(functions.size()),
-                                     tableData, number(table.size()), kernelsData, number(kernelsBytes),
-                                     evaluationData, number(evaluation.size())});
+  llvm::Constant *program = llvm::ConstantStruct::getAnon(
+      {number(kAbi), manifestData, functionsData, number(functions.size()), tableData, number(table.size()),
+       kernelsData, number(kernelsBytes), evaluationData, number(evaluation.size())});
   buildMain(constant(program, "program"));
 }
 
@@ -227,7 +226,7 @@ LogicalResult galvatron::writeStageObject(ModuleOp module, const Timetable &time
   std::string manifest = writeManifest(module, timetable, options.modelName, program);
   OwningOpRef<ModuleOp> code(module.clone());
   keepOnly(*code, timetable);
-  if (!timetable.losses.empty())
+  if (!timetable.losses.empty() && !timetable.isLossScaled)
     addStartBackward(*code);
   std::string kernels;
   if (failed(convertToLLVM(*code, options, kernels)))

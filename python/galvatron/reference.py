@@ -23,7 +23,6 @@ from galvatron import schedule
 from galvatron.errors import GalvatronError, first_line
 
 if __name__ != "__main__":
-    import numpy
     import torch
     from torch import nn
 

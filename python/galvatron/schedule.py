@@ -10,7 +10,6 @@ import numpy
 
 from galvatron.errors import GalvatronError
 
-SCHEDULES = ("constant", "linear", "cosine")
 # u8 to u64 and i8 to i64, little endian.
 DATA_TYPES = {f"{sign}{8 * size}": numpy.dtype(f"<{sign}{size}") for sign in "ui" for size in (1, 2, 4, 8)}
 

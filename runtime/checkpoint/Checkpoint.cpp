@@ -148,6 +148,18 @@ Status findCheckpoint(const World &world, const std::string &name, bool mayLack,
   return verifyOne(world, whole, warnings);
 }
 
+void findOwnCheckpoint(const World &world, const std::string &save, LoadedFrom &loaded,
+                       std::vector<std::string> &warnings) {
+  if (save.empty())
+    return;
+  Status status = findCheckpoint(world, save, /*mayLack=*/true, loaded, warnings);
+  if (status.ok())
+    return;
+  loaded.passedOver.push_back(absoluteFolder(save));
+  loaded.folder.clear();
+  warnings.push_back("this run starts as it first did: " + status.message);
+}
+
 Status loadTraining(const std::string &name, TrainingState &training) {
   return readTraining(absoluteFolder(name), name, training);
 }

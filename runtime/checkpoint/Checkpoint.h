@@ -33,6 +33,11 @@ std::string weightsOfCheckpoint(const std::string &folder);
 Status findCheckpoint(const World &world, const std::string &name, bool mayLack, LoadedFrom &loaded,
                       std::vector<std::string> &warnings);
 
+/// Collective: likewise where a run that `launch` starts again left its checkpoints, the folder of --save. That none is
+/// whole, or there, is no error: the run then starts as it first did.
+void findOwnCheckpoint(const World &world, const std::string &save, LoadedFrom &loaded,
+                       std::vector<std::string> &warnings);
+
 /// Reads training.json.
 Status loadTraining(const std::string &folder, TrainingState &training);
 /// Reads this rank's pieces.

@@ -39,6 +39,7 @@ static std::string parentOf(const std::string &flag) {
   static const std::map<std::string, std::string> parents = {
       {"--betas", "--optimizer"},
       {"--eps", "--optimizer"},
+      {"--loss-scale-window", "--loss-scale"},
       {"--min-lr", "--lr-schedule"},
       {"--steps", "--lr-schedule"},
       {"--wsd-decay", "--lr-schedule"},
@@ -76,6 +77,8 @@ std::vector<Difference> findDifferences(const TrainingState &saved, const Traini
     return found == state.settings.end() ? std::string("unset") : found->second;
   };
   for (const std::string &flag : flags) {
+    if (flag == "--loss-scale" && saved.precision != now.precision)
+      continue; // it comes with fp16
     std::string parent = parentOf(flag);
     bool isInBoth = saved.settings.contains(flag) && now.settings.contains(flag);
     if (isInBoth || valueOf(saved, parent) == valueOf(now, parent))

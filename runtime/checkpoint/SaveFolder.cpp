@@ -301,7 +301,15 @@ Status SaveFolder::open(const LoadedFrom &loaded, std::vector<std::string> &warn
   if (isThere && !fs::is_directory(folder, error))
     return Status::error("--save expects a folder, but ", given, " is a file");
   Status status = several ? openSeveral(warnings) : openOne(warnings);
-  return status.ok() ? checkOthers(loaded) : status;
+  if (status.ok())
+    status = checkOthers(loaded);
+  // A run that was killed may not have come to it.
+  std::string warning;
+  if (status.ok() && several && !own.empty() && fs::read_symlink(folder / kLatest, error) != own.back().path.filename())
+    pointLatest(own.back().step, warning);
+  if (!warning.empty())
+    warnings.push_back(warning);
+  return status;
 }
 
 void SaveFolder::checkRoom(int64_t bytes, std::vector<std::string> &warnings) const {

@@ -4,6 +4,7 @@
 #include "runtime/core/Files.h"
 #include "runtime/core/Report.h"
 
+#include <csignal>
 #include <system_error>
 #include <unistd.h>
 
@@ -30,6 +31,22 @@ std::vector<TensorKind> allKinds(const std::string &optimizer) {
 /// What a rank tells of a phase: an error behind "!", else its text behind a blank.
 std::string tell(const Status &status, const std::string &text) {
   return status.ok() ? " " + text : "!" + status.message;
+}
+
+/// A thread that signals to the process pass by; none where none can be had.
+std::thread startQuietThread(const std::function<void()> &run) {
+  sigset_t others, before;
+  sigfillset(&others);
+  for (int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT})
+    sigdelset(&others, own);
+  pthread_sigmask(SIG_BLOCK, &others, &before);
+  std::thread thread;
+  try {
+    thread = std::thread(run);
+  } catch (const std::system_error &) { // its work is then done at once
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return thread;
 }
 
 } // namespace
@@ -117,11 +134,8 @@ void Saver::start(Phase next) {
     isWorking = false;
   };
   isWorking = true;
-  try {
-    if (!isAtOnce)
-      thread = std::thread(run);
-  } catch (const std::system_error &) { // no thread can be had: then at once
-  }
+  if (!isAtOnce)
+    thread = startQuietThread(run);
   if (!thread.joinable())
     run();
 }
@@ -184,9 +198,7 @@ bool Saver::poll(Saved &saved) {
       gather.begin(tell(ownStatus, ownText));
       isTold = true;
     }
-    if (phase == kCreate && !isAtOnce && !copy->isDone())
-      return false;
-    if (!gather.isDone())
+    if (!isPhaseOver())
       return false;
     Status status;
     hashes.clear();
@@ -207,11 +219,18 @@ bool Saver::poll(Saved &saved) {
   return true;
 }
 
+bool Saver::isPhaseOver() { return (phase != kCreate || isAtOnce || copy->isDone()) && gather.isDone(); }
+
 void Saver::finish(Saved &saved) {
-  for (bool isDone = phase == kIdle; !isDone;) {
-    isDone = poll(saved);
-    if (!isDone)
-      usleep(isAtOnce ? 20 : 200);
+  constexpr int kPause = 1000, kShortPause = 20; // microseconds
+  while (!poll(saved)) {
+    if (!isTold) { // as this rank still works
+      thread.join();
+      continue;
+    }
+    Waiting waiting(world.watched(), "the other ranks' parts of a save");
+    while (!isPhaseOver())
+      usleep(isAtOnce ? kShortPause : kPause);
   }
 }
 

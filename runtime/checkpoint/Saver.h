@@ -60,6 +60,8 @@ private:
   enum Phase { kIdle, kCreate, kWrite, kHash, kPublish, kRemove };
 
   void start(Phase next);
+  /// Of one whose end this rank has told: whether all have, and the copy is there.
+  bool isPhaseOver();
   /// What a rank does in a phase; `told` is for all ranks.
   Status work(Phase phase, std::string &told);
   Status create();

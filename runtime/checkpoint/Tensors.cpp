@@ -24,21 +24,18 @@ namespace galvatron {
 
 Status Catalog::gather(const World &world, const Manifest &manifest, const gvrt_context &context, Catalog &catalog) {
   json counted = json::array(), names = json::array();
-  bool hasCopies = false;
   if (context.device == 0)
     for (const ParameterInfo &parameter : manifest.parameters) {
       names.push_back(parameter.names);
-      hasCopies |= parameter.copy >= 0;
       if (parameter.counted)
         counted.push_back({parameter.name(), parameter.shape, parameter.isTrained()});
     }
   for (const CarriedInfo &tensor : manifest.carried)
     catalog.names.insert(tensor.names.begin(), tensor.names.end());
   std::set<std::string> seen;
-  json own = {{"counted", counted}, {"names", names}, {"copies", hasCopies}};
+  json own = {{"counted", counted}, {"names", names}};
   for (const std::string &text : world.gatherText(own.dump())) {
     json stage = json::parse(text);
-    catalog.areCopied |= stage["copies"].get<bool>();
     for (const json &tied : stage["names"])
       catalog.parameters.insert(tied.begin(), tied.end());
     for (const json &entry : stage["counted"]) {
@@ -219,6 +216,9 @@ ReadPiece readDevice(const ModelState &state) {
   return [state](const ParameterInfo &parameter, const TensorKind &kind, int64_t local, int64_t count, float *out) {
     auto *piece = reinterpret_cast<const float *>(state.arena + parameter.*kind.offset);
     state.device.hooks->copyToHost(&state.context, out, piece + local, count * sizeof(float));
+    if (kind.offset == kGradient.offset)
+      for (int64_t i = 0; i < count; ++i)
+        out[i] /= state.context.lossScale;
   };
 }
 

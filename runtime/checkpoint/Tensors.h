@@ -51,19 +51,17 @@ public:
   const std::set<std::string> &allNames() const { return names; }
   /// Of parameters, tied ones under each of theirs.
   const std::set<std::string> &parameterNames() const { return parameters; }
-  /// Whether bodies read copies in bf16.
-  bool hasCopies() const { return areCopied; }
 
 private:
   std::vector<Entry> list;
   std::set<std::string> names, parameters;
-  bool areCopied = false;
 };
 
 /// "[2, 3]"
 std::string shapeText(const std::vector<int64_t> &shape);
 
-/// Floats of this rank's piece of a tensor: `count` from `local` on, from the device or from a copy of it.
+/// Floats of this rank's piece of a tensor: `count` from `local` on, from the device or from a copy of it. Gradients are
+/// divided by the loss scale.
 using ReadPiece = std::function<void(const ParameterInfo &, const TensorKind &, int64_t local, int64_t count, float *)>;
 ReadPiece readDevice(const ModelState &state);
 

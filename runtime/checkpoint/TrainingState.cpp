@@ -1,6 +1,7 @@
 //===- TrainingState.cpp - how far a run is, and what training.json says of it -----------------===//
 #include "runtime/checkpoint/TrainingState.h"
 
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -208,6 +209,16 @@ void readIdentity(const json &object, Fields &fields, Status &status, TrainingSt
   }
 }
 
+void readLossScale(Fields &fields, TrainingState &training) {
+  if (!fields.has("loss_scale"))
+    return;
+  double scale = 1;
+  LossScaleState &state = training.lossScale.emplace();
+  fields.share("loss_scale", scale);
+  fields.number<int64_t>("loss_scale_steps", state.steps, 0, kMaxCount);
+  state.scale = (float)std::clamp<double>(scale, std::numeric_limits<float>::min(), std::numeric_limits<float>::max());
+}
+
 } // namespace
 
 void TrainingState::skip(int64_t first, int64_t count) {
@@ -227,6 +238,10 @@ std::string TrainingState::toText() const {
     text["model"] = {{"hash", model.hash}, {"tensors", model.tensors}, {"elements", model.elements}};
   for (const Overridden &one : overridden)
     text["overridden"].push_back({{"step", one.step}, {"word", one.word}, {"difference", one.text}});
+  if (lossScale) {
+    text["loss_scale"] = lossScale->scale;
+    text["loss_scale_steps"] = lossScale->steps;
+  }
   if (data) {
     text["shuffle"] = data->shuffle;
     text["sequence"] = data->sequence;
@@ -269,6 +284,7 @@ Status TrainingState::parse(const std::string &text, TrainingState &training) {
   readIdentity(object, fields, status, training);
   fields.ranges("skipped", training.samples, training.skipped);
   fields.number<int64_t>("left_out", training.leftOut, 0, training.samples, /*mayLack=*/true);
+  readLossScale(fields, training);
   if (!status.ok() || !fields.has("shuffle") || !fields.has("sequence") || !fields.has("data"))
     return status;
   DataOrder &data = training.data.emplace();

@@ -25,6 +25,13 @@ struct Overridden {
   std::string word, text;
 };
 
+/// What gradients of an fp16 program are multiplied by (optim/LossScale.h), and for how many steps a dynamic scale has
+/// neither overflowed nor grown.
+struct LossScaleState {
+  float scale = 1;
+  int64_t steps = 0;
+};
+
 struct TrainingState {
   int64_t step = 0;
   std::string optimizer;
@@ -37,6 +44,7 @@ struct TrainingState {
   std::string precision;                       // fp32, bf16 or fp16; empty likewise
   ModelIdentity model;
   std::vector<Overridden> overridden;
+  std::optional<LossScaleState> lossScale;     // of fp16 alone
 
   /// Samples that no update came from as a step was not finite, as [first, count], ascending; and how many of them were
   /// not used up by a step, as the run went back.

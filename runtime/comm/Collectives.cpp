@@ -15,7 +15,7 @@
 #include "runtime/comm/UnderWay.h"
 #include "runtime/core/Check.h"
 #include "runtime/kernels/Attributes.h"
-#include "runtime/kernels/Bfloat16.h"
+#include "runtime/kernels/HalfTypes.h"
 #include "runtime/kernels/Loops.h"
 
 #include <cstring>
@@ -32,15 +32,12 @@ constexpr int64_t kStaging = 4 << 20;
 /// Bytes of one message: MPI counts are int.
 constexpr int64_t kLongest = 1 << 30;
 
-int64_t elementBytes(int64_t type) { return type == GVRT_F32 ? 4 : type == GVRT_BF16 ? 2 : 8; }
-MPI_Datatype datatype(int64_t type) {
-  return type == GVRT_F32 ? MPI_FLOAT : type == GVRT_BF16 ? MPI_UINT16_T : MPI_INT64_T;
-}
+MPI_Datatype datatype(int64_t type) { return type == GVRT_F32 ? MPI_FLOAT : isHalf(type) ? MPI_UINT16_T : MPI_INT64_T; }
 
 int64_t readType(gvrt_context *context, Attributes &read) {
   int64_t type = read.integer();
-  GVRT_CHECK(context, type == GVRT_F32 || type == GVRT_I64 || type == GVRT_BF16,
-             "expects an element type of 0, 1 or 2, but got " << type);
+  GVRT_CHECK(context, type == GVRT_F32 || type == GVRT_I64 || isHalf(type),
+             "expects an element type of 0, 1, 2 or 3, but got " << type);
   return type;
 }
 
@@ -71,30 +68,32 @@ void combine(int64_t element, int64_t kind, const void *x, void *into, int64_t c
     to[i] = kind == kSum ? to[i] + from[i] : std::max(to[i], from[i]);
 }
 
-/// The same for bf16: sums in f32, rounded once.
-void combineHalves(int64_t kind, Bfloat16 *contributions, int64_t count, int64_t size) {
+/// The same for floats of 16 bits: sums in f32, rounded once.
+template <typename Half> void combineHalves(int64_t kind, Half *contributions, int64_t count, int64_t size) {
   for (int64_t i = 0; i < count; ++i) {
     float total = (float)contributions[i];
     for (int64_t r = 1; r < size; ++r) {
       float x = (float)contributions[r * count + i];
       total = kind == kSum ? total + x : x > total || x != x ? x : total;
     }
-    contributions[i] = Bfloat16(total);
+    contributions[i] = Half(total);
   }
 }
 
 /// Reduces `size` contributions that lie one after another, into the first.
 void combineAll(int64_t element, int64_t kind, char *contributions, int64_t count, int64_t size) {
-  if (element == GVRT_BF16)
-    return combineHalves(kind, reinterpret_cast<Bfloat16 *>(contributions), count, size);
+  if (isHalf(element))
+    return withHalf(element, [&]<typename Half>(Half) {
+      combineHalves(kind, reinterpret_cast<Half *>(contributions), count, size);
+    });
   for (int64_t r = 1; r < size; ++r)
-    combine(element, kind, contributions + r * count * elementBytes(element), contributions, count);
+    combine(element, kind, contributions + r * count * bytesOfElement(element), contributions, count);
 }
 
 /// One part of an all-reduce that is too short to cut: every rank gets all contributions.
 void reduceShort(gvrt_context *context, const Group &group, int64_t element, int64_t kind, const char *x, char *y,
                  int64_t count) {
-  int64_t size = group.ranks.size(), bytes = count * elementBytes(element);
+  int64_t size = group.ranks.size(), bytes = count * bytesOfElement(element);
   char *all = static_cast<char *>(context->workspace.bytes(size * bytes));
   GVRT_MPI(context, MPI_Allgather(x, count, datatype(element), all, count, datatype(element), group.communicator));
   combineAll(element, kind, all, count, size);
@@ -115,7 +114,7 @@ void reducePart(gvrt_context *context, const Group &group, int64_t element, int6
     mine[r] = own;
     mineStarts[r] = r * own;
   }
-  int64_t bytes = elementBytes(element);
+  int64_t bytes = bytesOfElement(element);
   char *all = static_cast<char *>(context->workspace.bytes(std::max<int64_t>(1, size * own * bytes)));
   MPI_Datatype type = datatype(element);
   GVRT_MPI(context, MPI_Alltoallv(x, counts.data(), starts.data(), type, all, mine.data(), mineStarts.data(), type,
@@ -137,7 +136,7 @@ struct Exchange {
   bool reversed = false;
 
   void operator()(const PieceLoops &part, int64_t xOffset, int64_t yOffset) const {
-    int64_t size = group.ranks.size(), bytes = elementBytes(element), count = numElements(part);
+    int64_t size = group.ranks.size(), bytes = bytesOfElement(element), count = numElements(part);
     char *sent = static_cast<char *>(context->workspace.bytes(2 * size * count * bytes));
     char *received = sent + size * count * bytes;
     for (int64_t r = 0; r < size; ++r)
@@ -153,7 +152,7 @@ struct Exchange {
 };
 
 int64_t partElements(const Group &group, int64_t element) {
-  return std::max<int64_t>(1, kStaging / (2 * (int64_t)group.ranks.size() * elementBytes(element)));
+  return std::max<int64_t>(1, kStaging / (2 * (int64_t)group.ranks.size() * bytesOfElement(element)));
 }
 
 } // namespace
@@ -163,7 +162,7 @@ void gvrt_all_reduce(gvrt_context *context, void *const *buffer, const int64_t *
   Attributes read(attribute);
   const Group &group = groupOf(context, read.integer());
   int64_t element = readType(context, read), kind = read.integer(), count = read.integer(), handle = read.integer();
-  int64_t bytes = elementBytes(element);
+  int64_t bytes = bytesOfElement(element);
   auto *x = static_cast<const char *>(buffer[0]);
   auto *y = static_cast<char *>(buffer[1]);
   int64_t size = group.ranks.size();
@@ -188,7 +187,7 @@ void gvrt_all_gather(gvrt_context *context, void *const *buffer, const int64_t *
   const Group &group = groupOf(context, read.integer());
   int64_t element = readType(context, read), outer = read.integer(), inner = read.integer();
   bool mirrored = read.integer();
-  int64_t handle = read.integer(), bytes = elementBytes(element), size = group.ranks.size();
+  int64_t handle = read.integer(), bytes = bytesOfElement(element), size = group.ranks.size();
   auto *x = static_cast<const char *>(buffer[0]);
   auto *y = static_cast<char *>(buffer[1]);
   if (!x)
@@ -226,7 +225,7 @@ void gvrt_reduce_scatter(gvrt_context *context, void *const *buffer, const int64
   const Group &group = groupOf(context, read.integer());
   int64_t element = readType(context, read), kind = read.integer(), outer = read.integer(), inner = read.integer();
   bool mirrored = read.integer();
-  int64_t handle = read.integer(), size = group.ranks.size(), bytes = elementBytes(element);
+  int64_t handle = read.integer(), size = group.ranks.size(), bytes = bytesOfElement(element);
   auto *x = static_cast<const char *>(buffer[0]);
   auto *y = static_cast<char *>(buffer[1]);
   if (size == 1) {
@@ -272,7 +271,7 @@ void gvrt_all_to_all(gvrt_context *context, void *const *buffer, const int64_t *
                     static_cast<const char *>(buffer[0]),
                     static_cast<char *>(buffer[1])};
   if (size == 1)
-    copyStrided(buffer[0], buffer[1], elementBytes(element), loops);
+    copyStrided(buffer[0], buffer[1], bytesOfElement(element), loops);
   else
     forParts(loops, partElements(group, element), exchange);
   finish(context, handle);
@@ -290,7 +289,7 @@ void gvrt_permute(gvrt_context *context, void *const *buffer, const int64_t *att
   GVRT_CHECK(context, problem.empty(), problem);
   auto *x = static_cast<const char *>(buffer[0]);
   auto *y = static_cast<char *>(buffer[1]);
-  int64_t bytes = count * elementBytes(element);
+  int64_t bytes = count * bytesOfElement(element);
   if (partners.source == group.position)
     std::memcpy(y, x, bytes);
   else

@@ -24,6 +24,7 @@ static MPI_Comm create(gvrt_context *context, const std::vector<int> &ranks, int
 }
 
 void connect(gvrt_context *context) {
+  Operation operation(context, "make communicators");
   std::map<std::vector<int>, MPI_Comm> made;
   for (const Group &group : context->groups)
     made[group.ranks] = MPI_COMM_NULL;

@@ -52,8 +52,10 @@ private:
       GVRT_FAIL(context, text);                                                                                        \
   } while (false)
 
+/// Meanwhile this rank waits for others, as its watchdog sees it.
 #define GVRT_MPI(context, call)                                                                                        \
   do {                                                                                                                 \
+    ::galvatron::Waiting gvrtWaiting((context)->progress, #call);                                                      \
     if (int gvrtCode = (call); gvrtCode != MPI_SUCCESS) [[unlikely]]                                                   \
       ::galvatron::failMpi(context, gvrtCode, #call, __FILE__, __LINE__);                                              \
   } while (false)

@@ -8,6 +8,7 @@
 #define GALVATRON_RUNTIME_CORE_CONTEXT_H
 
 #include "runtime/api/GalvatronRuntime.h"
+#include "runtime/core/Progress.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -68,8 +69,10 @@ struct gvrt_context {
   /// Evaluation: dropout keeps everything.
   bool isEvaluating = false;
   double dropoutOf(double p) const { return isEvaluating ? 0 : p; }
-  /// Number of this step's update, from 1: batches without a label have none.
+  /// Number of this step's update, from 1: batches without a label have none, nor have steps that overflow.
   int64_t update = 0;
+  /// The gradient of the loss in this step, by which all others are multiplied; 1 but in fp16 (optim/LossScale.h).
+  float lossScale = 1;
   /// Why this rank wants to end after the step (core/Ends.h); the ranks agree by it together with their sums.
   int64_t wantedEnd = 0;
 
@@ -95,6 +98,7 @@ struct gvrt_context {
   const char *volatile operation = nullptr;
   const galvatron::Group *operationGroup = nullptr;
   int operationPeer = -1;
+  galvatron::Progress progress;
   galvatron::FailureHandler onFailure = nullptr;
   /// Called after every entry unless null: a device that finds errors late looks for them there.
   void (*afterEntry)(gvrt_context *context) = nullptr;

@@ -15,13 +15,14 @@ namespace galvatron {
 struct Manifest;
 struct Options;
 
-/// What one rank knows after a timetable: its share of the global loss and of Σ g², its memory, and what of the batch
-/// there is to learn from: Σ |total| over the program's totals, negative on a rank that has none; and whether it wants
-/// to end.
+/// What one rank knows after a timetable: its share of the global loss and of Σ g² of scaled gradients, its memory, and
+/// what of the batch there is to learn from: Σ |total| over the program's totals, negative on a rank that has none; and
+/// whether it wants to end.
 struct StepSums {
   double loss = 0, squares = 0, labels = -1;
   int64_t peakBytes = 0;
-  int64_t wantedEnd = 0; // gvrt_context::wantedEnd
+  int64_t wantedEnd = 0;   // gvrt_context::wantedEnd
+  bool overflowed = false; // of all ranks: there is no update, as scaled gradients are not finite
 };
 
 /// From device memory to memory of `DeviceHooks::allocateHost`.

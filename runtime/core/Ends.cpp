@@ -1,6 +1,7 @@
 //===- Ends.cpp - signals that ask a run to end after the step ---------------------------------===//
 #include "runtime/core/Ends.h"
 #include "runtime/core/ExitCode.h"
+#include "runtime/core/Watchdog.h"
 
 #include <chrono>
 #include <csignal>
@@ -16,8 +17,10 @@ volatile std::sig_atomic_t came = 0;
 constexpr int kHeard[] = {SIGTERM, SIGUSR1, SIGINT};
 
 void onEnd(int number) {
-  if (number == SIGINT && came == SIGINT)
+  if (number == SIGINT && came == SIGINT) {
+    Watchdog::silence();
     _exit(kInterrupted);
+  }
   came = number;
 }
 

@@ -12,8 +12,9 @@
 
 namespace galvatron {
 
-/// Why a run ends early: a signal's number, or the time of --max-seconds. Of several ranks' the largest counts.
-inline constexpr int64_t kNoEnd = 0, kTimeIsUp = 1000;
+/// Why a run ends early: a signal's number, the time of --max-seconds, or data of the next step that cannot be read. Of
+/// several ranks' the largest counts.
+inline constexpr int64_t kNoEnd = 0, kTimeIsUp = 1000, kNoData = 2000;
 
 /// From here on signals are heard. Before MPI starts.
 void listenForSignals();

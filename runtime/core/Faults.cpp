@@ -3,6 +3,7 @@
 #include "runtime/core/Check.h"
 #include "runtime/core/Events.h"
 #include "runtime/core/ExitCode.h"
+#include "runtime/core/Watchdog.h"
 
 #include <csignal>
 #include <cstdio>
@@ -16,6 +17,7 @@ namespace {
 gvrt_context *faultContext = nullptr;
 
 [[noreturn]] void endAll() {
+  Watchdog::silence();
   MPI_Abort(MPI_COMM_WORLD, kFailed);
   _exit(kFailed);
 }
@@ -23,6 +25,7 @@ gvrt_context *faultContext = nullptr;
 void onFailure(gvrt_context *context, const std::string &message) {
   std::fprintf(stderr, "error: %s\n", message.c_str());
   std::fflush(stderr);
+  tellLauncher(kFailed, message);
   writeEvent(*context, "end", context->step, {{"code", (int64_t)kFailed}, {"reason", message}});
   endAll();
 }
@@ -39,6 +42,7 @@ void onMpiError(MPI_Comm *, int *code, ...) {
 void onSignal(int number) {
   // The heap may be broken: format on the stack; and should MPI_Abort hang, the alarm's default action ends the
   // process, which the launcher notices.
+  constexpr size_t kError = sizeof "error: " - 1;
   char text[512];
   const char *entry = faultContext->entry, *operation = faultContext->operation;
   int size = std::snprintf(text, sizeof text, "error: rank %d (stage %d), step %lld, %s%s%s: %s\n", faultContext->rank,
@@ -49,6 +53,7 @@ void onSignal(int number) {
   }
   std::signal(SIGALRM, SIG_DFL);
   alarm(10);
+  tellLauncher(kFailed, {text + kError, std::min<size_t>(size, sizeof text - 1) - kError - 1});
   endAll();
 }
 

@@ -10,6 +10,7 @@
 #include "runtime/core/Faults.h"
 #include "runtime/core/Training.h"
 #include "runtime/core/Version.h"
+#include "runtime/core/Watchdog.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -23,6 +24,8 @@ int finish(const World &world, const Status &status, int code = kRefused) {
   if (world.rank() == 0 && !status.ok()) {
     std::fflush(stdout);
     std::fprintf(stderr, "error: %s\n", status.message.c_str());
+    if (code != kRefused)
+      tellLauncher(code, status.message);
   }
   return code;
 }
@@ -51,7 +54,8 @@ Status checkProgram(const gvrt_program *program, Manifest &manifest) {
   return Manifest::parse(program->manifest, manifest);
 }
 
-int train(const World &world, const gvrt_program &program, Manifest &manifest, const Options &options) {
+int train(const World &world, Watchdog &watchdog, const gvrt_program &program, Manifest &manifest,
+          const Options &options) {
   gvrt_context context;
   fillPlaces(manifest, world.rank(), context);
   manifest.takeShards(context.coordinates);
@@ -64,6 +68,7 @@ int train(const World &world, const gvrt_program &program, Manifest &manifest, c
   Events events;
   context.events = &events;
   installFaultHandlers(&context);
+  Watched watched(watchdog, context);
   int64_t code = kRefused;
   {
     Training training(world, manifest, program, options, context, device);
@@ -88,7 +93,9 @@ int gvrt_main(int argc, char **argv, const gvrt_program *program) {
   if (parsed.ok() && checked.ok() && !startedByLauncher() && answer(options, argv[0], manifest))
     return 0;
   listenForSignals();
-  World world(&argc, &argv);
+  Progress progress;
+  Watchdog watchdog(progress, options.timeout);
+  World world(&argc, &argv, progress);
   Status status = world.agree(parsed.ok() ? checked : parsed);
   if (!status.ok())
     return finish(world, status);
@@ -97,9 +104,11 @@ int gvrt_main(int argc, char **argv, const gvrt_program *program) {
   status = checkPlaces(world, manifest, argc, argv);
   if (!status.ok())
     return finish(world, status);
+  watchdog.connect(world, (int)manifest.stage);
   try {
-    return train(world, *program, manifest, options);
+    return train(world, watchdog, *program, manifest, options);
   } catch (const std::exception &error) {
+    Watchdog::silence();
     std::fprintf(stderr, "error: rank %d (stage %lld): %s\n", world.rank(), (long long)manifest.stage, error.what());
     MPI_Abort(MPI_COMM_WORLD, kFailed);
     return kFailed;

@@ -109,6 +109,7 @@ void read(const json &root, Manifest &m) {
   m.microBatches = root.at("micro_batches");
   m.sequence = root.at("sequence");
   m.vocabulary = root.at("vocabulary");
+  m.precision = root.value("precision", "fp32");
   m.isPacked = root.value("packed", false);
   if (auto ignored = root.find("ignored_label"); ignored != root.end())
     m.ignoredLabel = ignored->get<int64_t>();

@@ -4,6 +4,7 @@
 
 #include "galvatron/Support/Safetensors.h"
 #include "runtime/api/CounterRandom.h"
+#include "runtime/api/ElementType.h"
 #include "runtime/core/PositionMap.h"
 #include "runtime/core/Status.h"
 
@@ -38,9 +39,9 @@ struct ParameterInfo {
   double initA = 0, initB = 0;
   int64_t parameter;                                          // bytes from the start of the arena
   int64_t gradient = -1, firstMoment = -1, secondMoment = -1; // likewise; -1: none, as the parameter is frozen
-  int64_t copy = -1;                                          // likewise, the bf16 copy that bodies read; -1: none
-  int64_t count;                                              // local elements that this rank updates
-  int64_t begin = 0;                                          // the first of them, in the local piece
+  int64_t copy = -1; // likewise, the copy of 16 bits that bodies read; -1: none
+  int64_t count;     // local elements that this rank updates
+  int64_t begin = 0; // the first of them, in the local piece
   std::optional<ShardInfo> shard;
   bool counted;
 
@@ -104,6 +105,7 @@ struct Manifest {
   std::vector<int64_t> mesh;
   std::string schedule, model, program, weights, buffers, summary;
   int64_t globalBatch, microBatches, sequence, vocabulary;
+  std::string precision; // of activations and products: fp32, bf16 or fp16
   bool isPacked = false; // the program has positions and documents
   /// The reader gives each position the token that it is to predict, this one where there is none; none: the program
   /// shifts its labels itself.
@@ -118,6 +120,9 @@ struct Manifest {
   std::vector<GroupInfo> groups;
   std::vector<std::string> names, units;
   std::vector<std::vector<ResultInfo>> results; // by function; empty where the program does not say
+
+  /// The type of parameters' copies (api/ElementType.h).
+  int64_t copyType() const { return precision == "fp16" ? GVRT_F16 : GVRT_BF16; }
 
   static Status parse(const char *text, Manifest &manifest);
 

@@ -1,6 +1,7 @@
 //===- NotFinite.cpp - where a loss or a gradient that is not finite comes from -----------------===//
 #include "runtime/core/NotFinite.h"
 #include "runtime/checkpoint/Slices.h"
+#include "runtime/kernels/HalfTypes.h"
 
 #include <algorithm>
 #include <bit>
@@ -35,6 +36,16 @@ void look(Scan &scan, int64_t element, float value) {
   scan.isOnlyMinusInfinity = isMinusInfinity;
 }
 
+float floatOf(int64_t type, const char *bytes) {
+  float value = 0;
+  auto read = [&]<typename T>(T element) {
+    std::memcpy(&element, bytes, sizeof element);
+    value = (float)element;
+  };
+  type == GVRT_F32 ? read(value) : withHalf(type, read);
+  return value;
+}
+
 /// Whether all are; then `largest` is that of them, too. Without branches, as whole models are looked at: bits of
 /// magnitudes are in the order of these.
 bool isFiniteThroughout(const float *values, int64_t count, float &largest) {
@@ -51,7 +62,7 @@ bool isFiniteThroughout(const float *values, int64_t count, float &largest) {
 Scan scanTensor(const ModelState &state, const char *tensor, int64_t type, int64_t count) {
   constexpr int64_t kChunk = 1 << 18; // elements: 1 MiB of f32
   Scan scan;
-  int64_t width = type == GVRT_BF16 ? 2 : 4;
+  int64_t width = bytesOfElement(type);
   std::vector<char> host(std::min(count, kChunk) * width);
   for (int64_t done = 0; done < count; done += kChunk) {
     int64_t now = std::min(kChunk, count - done);
@@ -59,10 +70,7 @@ Scan scanTensor(const ModelState &state, const char *tensor, int64_t type, int64
     if (width == 4 && isFiniteThroughout(reinterpret_cast<const float *>(host.data()), now, scan.largest))
       continue;
     for (int64_t i = 0; i < now; ++i) {
-      uint32_t bits = 0;
-      // bf16 is the upper half of an f32.
-      std::memcpy(reinterpret_cast<char *>(&bits) + 4 - width, host.data() + i * width, width);
-      look(scan, done + i, std::bit_cast<float>(bits));
+      look(scan, done + i, floatOf(type, host.data() + i * width));
     }
   }
   return scan;

@@ -158,6 +158,19 @@ Status parseBetas(Options &options, const std::string &flag, const std::string &
   return first.ok() ? real(options.beta2, 0, 1, kRange)(flag, text.substr(comma + 1)) : first;
 }
 
+/// A scale that is a positive float, too.
+bool parseScale(const std::string &text, double &scale) {
+  return parseNumber(text, scale) && std::isfinite((float)scale) && (float)scale > 0;
+}
+
+Status parseLossScale(Options &options, const std::string &flag, const std::string &text) {
+  options.lossScale = text;
+  options.fixedLossScale = 0;
+  if (text == "dynamic" || parseScale(text, options.fixedLossScale))
+    return Status::success();
+  return Status::error(flag, " expects dynamic or a number above 0, but got '", text, "'");
+}
+
 /// Up to three numbers; those that are not said are 0.
 Status parseSplit(Options &options, const std::string &flag, const std::string &text) {
   std::istringstream rest(text + ",");
@@ -203,6 +216,18 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--weight-decay-on", choice(o.weightDecayOn, {"matrices", "all"})},
       {"--no-weight-decay", list(o.noWeightDecay)},
       {"--clip-grad", real(o.clipGrad, 0, kAny, kNotNegative)},
+      {"--loss-scale",
+       [&o](const std::string &flag, const std::string &text) { return parseLossScale(o, flag, text); }},
+      {"--initial-loss-scale",
+       [&o](const std::string &flag, const std::string &text) {
+         return parseScale(text, o.initialLossScale.emplace())
+                    ? Status::success()
+                    : Status::error(flag, " expects a number above 0, but got '", text, "'");
+       }},
+      {"--loss-scale-window",
+       [&o](const std::string &flag, const std::string &text) {
+         return integer(o.lossScaleWindow.emplace(), 1)(flag, text);
+       }},
       {"--seed",
        [&o](const std::string &flag, const std::string &text) {
          return parseNumber(text, o.seed.emplace())
@@ -227,16 +252,17 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--eval-every", integer(o.evalEvery, 1)},
       {"--eval-data", names(o.evalData)},
       {"--eval-labels", names(o.evalLabels)},
-      {"--eval-batches",
-       [&o](const std::string &flag, const std::string &text) {
-         return integer(o.evalBatches.emplace(), 0)(flag, text);
-       }},
+      {"--eval-batches", [&o](const std::string &flag,
+                              const std::string &text) { return integer(o.evalBatches.emplace(), 0)(flag, text); }},
       {"--weights", text(o.weights)},
       {"--save", text(o.save)},
       {"--save-every", integer(o.saveEvery, 1)},
       {"--max-seconds", real(o.maxSeconds, 1e-3, kAny, "above 0")},
       {"--keep", integer(o.keep, 0)},
       {"--shard-size", size(o.shardBytes)},
+      {"--timeout", real(o.timeout, 0, kAny, kNotNegative)},
+      {"--restarts", integer(o.restarts, 0)},
+      {"--restarted", integer(o.restarted, 0)},
       {"--load", text(o.load)},
       {"--override", [&o](const std::string &flag, const std::string &text) { return parseOverrides(o, flag, text); }},
       {"--dump-gradients", text(o.dumpGradients)},

@@ -26,8 +26,12 @@ struct Options {
   std::string weightDecayOn = "matrices";
   std::vector<std::string> noWeightDecay; // patterns of parameters' names
   double clipGrad = 0;
-  std::optional<uint64_t> seed;  // 0, or a checkpoint's
-  std::vector<std::string> data; // a file, prefixes, or a weight before each of them
+  std::string lossScale;                  // dynamic or a number; empty: dynamic where the program is of fp16
+  double fixedLossScale = 0;              // the number; 0: dynamic
+  std::optional<double> initialLossScale; // 65536
+  std::optional<int64_t> lossScaleWindow; // 2000
+  std::optional<uint64_t> seed;           // 0, or a checkpoint's
+  std::vector<std::string> data;          // a file, prefixes, or a weight before each of them
   std::string dataDtype;
   std::vector<std::string> labels; // prefixes
   std::string samples;             // windows, gpt, row or packed; empty: by the data
@@ -38,16 +42,19 @@ struct Options {
   int64_t trainSamples = 0;        // 0: steps times global batch
   bool shuffle = false;
   bool resetAtDocuments = false;
-  int64_t eod = -1; // a token without label, which ends a document; -1: not said
-  int64_t evalEvery = 0;                               // steps; 0: never
-  std::vector<std::string> evalData, evalLabels;       // as `data` and `labels`; no data: of `split`
-  std::optional<int64_t> evalBatches;                  // 0: an epoch
+  int64_t eod = -1;                              // a token without label, which ends a document; -1: not said
+  int64_t evalEvery = 0;                         // steps; 0: never
+  std::vector<std::string> evalData, evalLabels; // as `data` and `labels`; no data: of `split`
+  std::optional<int64_t> evalBatches;            // 0: an epoch
   bool evalOnly = false;
   std::string weights, save, load, dumpGradients, dumpBatches, log, events, tensorboard;
   int64_t saveEvery = 0;           // 0: at the end
   int64_t keep = 0;                // 0: all
   int64_t shardBytes = 5'000'000'000;
   double maxSeconds = 0;           // 0: no end but --steps
+  double timeout = 600;            // seconds; 0: none
+  int64_t restarts = 0;            // for `launch`
+  int64_t restarted = 0;           // how often `launch` has gone on before; 0: this is the first start
   std::set<std::string> overrides; // what a checkpoint may differ in: words of DataOrder.h
   bool saveSync = false;
   std::string onNan = "stop";      // or skip, rewind

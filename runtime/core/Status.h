@@ -11,6 +11,7 @@ namespace galvatron {
 /// Empty message: success.
 struct [[nodiscard]] Status {
   std::string message;
+  bool isForGood = false; // of an error: to try again would give it again
 
   bool ok() const { return message.empty(); }
 
@@ -21,6 +22,10 @@ struct [[nodiscard]] Status {
     return {text.str()};
   }
   static Status success() { return {}; }
+  Status forGood() && {
+    isForGood = true;
+    return std::move(*this);
+  }
 };
 
 } // namespace galvatron

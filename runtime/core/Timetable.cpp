@@ -47,6 +47,7 @@ void Timetable::run(gvrt_context &context, char *arena, const EntryVisitor &visi
     context.layer = entry[GVRT_ENTRY_LAYER] < 0 ? 0 : layers[entry[GVRT_ENTRY_LAYER]];
     program.functions[entry[GVRT_ENTRY_FUNCTION]](&context, buffers.data(),
                                                   entry + GVRT_ENTRY_FIRST_BUFFER + numBuffers);
+    context.progress.beat();
     if (context.afterEntry)
       context.afterEntry(&context);
     if (visit) {

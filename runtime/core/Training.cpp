@@ -72,7 +72,7 @@ Status Training::prepareFiles() {
       return status;
     saveFolder.checkRoom(saver->checkpointBytes(options.optimizer), warnings);
   }
-  bool goesOn = !options.load.empty();
+  bool goesOn = !options.load.empty() || !loaded.folder.empty();
   Status status = Report::open(options.log, options.evalEvery > 0, goesOn ? std::optional(done.step) : std::nullopt,
                                options.quiet, report);
   report.setSpeed(Speed(besideProgram("plan.json"), world.size()));
@@ -151,6 +151,8 @@ Status Training::prepareParameters() {
   Status status = checkPatterns();
   if (status.ok())
     status = loadParameters();
+  if (status.ok())
+    status = lossScale.open(options, manifest, done.lossScale);
   if (status = world.agree(status); !status.ok())
     return status;
   if (std::string bad = startFile.empty() ? "" : describeNotFiniteParameters(world, state()); !bad.empty())
@@ -182,7 +184,9 @@ Status Training::loadFrom() {
 
 Status Training::loadParameters() {
   context.seed = options.seed.value_or(0);
-  if (!options.load.empty()) {
+  if (options.restarted)
+    findOwnCheckpoint(world, options.save, loaded, warnings);
+  if (loaded.folder.empty() && !options.load.empty()) {
     bool mayLack = !options.save.empty() && absoluteFolder(options.load) == absoluteFolder(options.save);
     if (Status status = findCheckpoint(world, options.load, mayLack, loaded, warnings); !status.ok())
       return status;
@@ -220,6 +224,10 @@ Status Training::prepareData() {
     return Status::success();
   firstStep = done.step + 1;
   lastStep = options.steps;
+  // What failed was the end of the run that `launch` started again.
+  isComplete = options.restarted && done.step == lastStep;
+  if (isComplete)
+    return Status::success();
   if (lastStep < firstStep)
     return Status::error("the checkpoint ", loaded.folder, " is at step ", done.step,
                          ", so nothing is left to train to ", "step ", options.steps,
@@ -238,7 +246,8 @@ Status Training::prepareData() {
   auto samples = source.samples();
   batches.emplace(manifest, samples, source.rules(), done.samples + count);
   // What rewinding left out is made up for from the order's beginning.
-  return samples->check(done.samples, count - std::min(count, done.leftOut), world.rank(), world.size());
+  status = samples->check(done.samples, count - std::min(count, done.leftOut), world.rank(), world.size());
+  return status.ok() ? batches->begin(context, done.samples) : status;
 }
 
 Status Training::resume(DataSource &source) {
@@ -247,7 +256,8 @@ Status Training::resume(DataSource &source) {
   done.seed = context.seed;
   done.globalBatch = manifest.globalBatch;
   done.settings = options.updateSettings();
-  done.precision = catalog.hasCopies() ? "bf16" : "fp32";
+  lossScale.addSettings(done.settings);
+  done.precision = manifest.precision;
   done.model = identify(catalog);
   dataText = source.describe();
   if (loaded.folder.empty())
@@ -299,8 +309,10 @@ void Training::introduce() {
   if (!options.load.empty() && loaded.folder.empty())
     startText += "; nothing is in " + options.load + " yet, so this run begins anew";
   text << "; rank 0 allocates " << number(manifest.arenaBytes) << " bytes (" << bytesText(manifest.arenaBytes) << ")\n"
-       << "start       " << startText << "\n"
-       << "data        " << dataText;
+       << "start       " << startText << "\n";
+  if (isComplete)
+    return report.line(text.str() + "complete    that is the last step, so nothing is left to train");
+  text << "data        " << dataText;
   if (options.evalEvery)
     text << "\nevaluation  every " << options.evalEvery << " steps, " << evaluation.describe();
   if (!options.evalOnly)
@@ -313,7 +325,8 @@ void Training::introduce() {
 //===----------------------------------------------------------------------===//
 
 /// Adds in the order of ranks on every rank, so that all get the same bits.
-static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t number, StepSums &total) {
+static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t number, float lossScale,
+                    StepSums &total) {
   for (const StepSums &rank : all) {
     total.loss += rank.loss;
     total.squares += rank.squares;
@@ -321,6 +334,7 @@ static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t n
     total.peakBytes = std::max(total.peakBytes, rank.peakBytes);
     total.wantedEnd = std::max(total.wantedEnd, rank.wantedEnd);
   }
+  total.squares = unscaledSquares(total.squares, lossScale);
   // The loss first: where it is not finite, no gradient is.
   for (auto [value, what] :
        {std::pair{&StepSums::loss, "the loss is "}, {&StepSums::squares, "the squared gradients are "}})
@@ -332,15 +346,23 @@ static Status addUp(const std::vector<StepSums> &all, int64_t devices, int64_t n
 }
 
 Status Training::update(int64_t number, double rate, StepSums &total) {
-  if (device.hooks->update)
-    return addUp(device.hooks->update(&context), context.devices, number, total);
-  StepSums own{ownLoss(context, device, manifest, arena), squareSum(context, device, manifest, arena),
-               ownLabels(context, device, manifest, arena), context.peakBytes, context.wantedEnd};
-  if (Status status = addUp(world.gather(own), context.devices, number, total); !status.ok())
+  auto ownSums = [&] {
+    return StepSums{ownLoss(context, device, manifest, arena), squareSum(context, device, manifest, arena),
+                    ownLabels(context, device, manifest, arena), context.peakBytes, context.wantedEnd};
+  };
+  Status status = addUp(device.hooks->update ? device.hooks->update(&context) : world.gather(ownSums()),
+                        context.devices, number, context.lossScale, total);
+  total.overflowed = lossScale.isOverflow(total, done.lossScale);
+  if (!status.ok() && !total.overflowed)
     return status;
   if (total.labels == 0)
     return Status::success();
-  double scale = clipScale(std::sqrt(total.squares), options.clipGrad);
+  lossScale.advance(total.overflowed, done.lossScale);
+  if (total.overflowed)
+    total.squares = HUGE_VAL; // in rows, whatever of it was infinite or not a number
+  if (total.overflowed || device.hooks->update)
+    return Status::success();
+  double scale = clipScale(std::sqrt(total.squares), options.clipGrad) / context.lossScale;
   updateParameters(context, device, manifest, options, arena, rate, scale);
   device.hooks->synchronize(&context);
   return Status::success();
@@ -350,7 +372,9 @@ static double secondsSince(std::chrono::steady_clock::time_point time) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - time).count();
 }
 
-int64_t Training::wantedEnd(Clock::time_point stepStart) const {
+int64_t Training::wantedEnd(Clock::time_point stepStart) {
+  if (!batches->lookAhead().ok())
+    return kNoData;
   int64_t signal = signalThatCame();
   if (signal != kNoEnd || options.maxSeconds == 0 || world.rank() != 0)
     return signal;
@@ -370,6 +394,7 @@ Status Training::step(int64_t number) {
   Clock::time_point start = Clock::now();
   context.step = number;
   context.update = done.updates + 1;
+  context.lossScale = scaleOf(done.lossScale);
   Status status = options.dumpBatches.empty() || world.rank() != 0
                       ? Status::success()
                       : batches->dump(options.dumpBatches, "step", number, done.samples);
@@ -395,7 +420,9 @@ Status Training::step(int64_t number) {
   notFinite.finish(number);
   done.step = number;
   done.samples += manifest.globalBatch;
-  if (sums.labels != 0) {
+  if (sums.overflowed)
+    report.line(LossScale::describeOverflow(number, context.lossScale, done.lossScale));
+  if (sums.labels != 0 && !sums.overflowed) {
     ++done.updates;
     updatedStep = number;
     watchLoss(number, sums.loss);
@@ -460,6 +487,16 @@ void Training::goOnSaving(bool waits) {
     report.error("step " + std::to_string(saved.step) + " was not saved: " + saved.status.message);
 }
 
+Status Training::explainNoData() {
+  Status own = batches->lookAhead();
+  std::vector<char> forGood = world.gather(char(own.isForGood));
+  code = std::find(forGood.begin(), forGood.end(), 1) == forGood.end() ? kFailed : kHopeless;
+  if (!own.ok())
+    own.message = "rank " + std::to_string(context.rank) + ": no data for step " + std::to_string(done.step + 1) +
+                  ": " + own.message;
+  return world.agree(own);
+}
+
 void Training::tellEnd() {
   std::string text = endName(end) + " after step " + std::to_string(done.step);
   writeEvent(context, "signal", done.step, {{"reason", endName(end)}});
@@ -480,6 +517,8 @@ Status Training::evaluateOnly() {
 }
 
 Status Training::run() {
+  if (isComplete)
+    return Status::success();
   code = kFailed;
   if (options.evalOnly)
     return evaluateOnly();
@@ -496,6 +535,8 @@ Status Training::run() {
   goOnSaving(/*waits=*/true);
   if (!options.save.empty() && savedStep != done.step && (!saveFailed || !isSaveDue()))
     save(/*atOnce=*/true);
+  if (end == kNoData)
+    return explainNoData();
   bool isEarly = done.step < lastStep;
   if (isEarly)
     tellEnd();

@@ -13,6 +13,7 @@
 #include "runtime/core/Timetable.h"
 #include "runtime/data/Batches.h"
 #include "runtime/data/DataSource.h"
+#include "runtime/optim/LossScale.h"
 
 #include <chrono>
 
@@ -83,12 +84,14 @@ private:
   /// Every rank's sums, then the update if they are good; `total` is what all ranks know together.
   Status update(int64_t number, double rate, StepSums &total);
   /// Why this rank wants to end after the step that began then.
-  int64_t wantedEnd(Clock::time_point stepStart) const;
+  int64_t wantedEnd(Clock::time_point stepStart);
   bool isSaveDue() const { return options.saveEvery && done.step % options.saveEvery == 0; }
   /// A failure is told, and the run goes on. Waits for the save before; `atOnce`: for this one, too.
   void save(bool atOnce);
   /// Goes on with a save that is written beside the steps; `waits` for its end.
   void goOnSaving(bool waits);
+  /// The error of a run that ended as the next step's data cannot be read.
+  Status explainNoData();
   /// Tells why the run ended early, and what to do.
   void tellEnd();
   void conclude();
@@ -116,9 +119,11 @@ private:
   int64_t updatedStep = -1; // the last step that moved parameters; -1: none since the start
   NotFiniteRule notFinite{options.onNan, options.nanLimit};
   Spikes spikes;
+  LossScale lossScale;
   int64_t firstStep = 1, lastStep = 0, residentAtStart = 0, savedStep = -1;
   int code = kSuccess;
   bool saveFailed = false; // the last one
+  bool isComplete = false; // from the start on
   int64_t end = kNoEnd;    // why the run ends after this step, on which all ranks agree
   Clock::time_point started = Clock::now();
   double longestStep = 0, longestEvaluation = 0, longestSave = -1; // seconds; of the first rank; -1: none yet

@@ -6,19 +6,22 @@
 
 namespace galvatron {
 
-World::World(int *argc, char ***argv) {
+World::World(int *argc, char ***argv, Progress &progress) : progress(progress) {
+  Waiting waiting(progress, "MPI_Init");
   MPI_Init(argc, argv);
   MPI_Comm_rank(MPI_COMM_WORLD, &ownRank);
   MPI_Comm_size(MPI_COMM_WORLD, &ranks);
-  ownHost = std::make_unique<Host>();
+  ownHost = std::make_unique<Host>(progress);
 }
 
 World::~World() {
+  Waiting waiting(progress, "MPI_Finalize");
   ownHost.reset();
   MPI_Finalize();
 }
 
 Status World::agree(const Status &status) const {
+  Waiting waiting(progress, "an agreement of all ranks");
   int mine = status.ok() ? ranks : ownRank, first = ranks;
   MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
   if (first == ranks)
@@ -35,6 +38,7 @@ std::vector<std::string> World::gatherText(const std::string &text) const {
   for (int r = 1; r < ranks; ++r)
     starts[r] = starts[r - 1] + sizes[r - 1];
   std::string all(starts.back() + sizes.back(), '\0');
+  Waiting waiting(progress, "a collective of all ranks");
   MPI_Allgatherv(text.data(), text.size(), MPI_CHAR, all.data(), sizes.data(), starts.data(), MPI_CHAR, MPI_COMM_WORLD);
   std::vector<std::string> result;
   for (int r = 0; r < ranks; ++r)

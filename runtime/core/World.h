@@ -11,19 +11,22 @@ namespace galvatron {
 /// MPI from construction to destruction.
 class World {
 public:
-  World(int *argc, char ***argv);
+  World(int *argc, char ***argv, Progress &progress);
   ~World();
   World(const World &) = delete;
 
   int rank() const { return ownRank; }
   int size() const { return ranks; }
   const Host &host() const { return *ownHost; }
+  /// What this rank's watchdog looks at.
+  Progress &watched() const { return progress; }
 
   /// Collective: success if `status` is one on every rank, else the error of the lowest rank that has one, everywhere.
   /// What may differ between ranks (files, memory) passes through here before it decides anything.
   Status agree(const Status &status) const;
   /// Collective: every rank's value, by rank.
   template <typename T> std::vector<T> gather(const T &value) const {
+    Waiting waiting(progress, "a collective of all ranks");
     std::vector<T> all(ranks);
     MPI_Allgather(&value, sizeof(T), MPI_BYTE, all.data(), sizeof(T), MPI_BYTE, MPI_COMM_WORLD);
     return all;
@@ -32,6 +35,7 @@ public:
   std::vector<std::string> gatherText(const std::string &text) const;
 
 private:
+  Progress &progress;
   int ownRank, ranks;
   std::unique_ptr<Host> ownHost;
 };

@@ -36,8 +36,10 @@ ElementInfo elementOf(gvrt_context *context, int64_t type) {
     return {ncclInt64, 8};
   case GVRT_BF16:
     return {ncclBfloat16, 2};
+  case GVRT_F16:
+    return {ncclFloat16, 2};
   }
-  GVRT_FAIL(context, "expects an element type from 0 to 2, but got " << type);
+  GVRT_FAIL(context, "expects an element type from 0 to 3, but got " << type);
 }
 
 ncclRedOp_t reductionOf(int64_t kind) { return kind == 0 ? ncclSum : ncclMax; }

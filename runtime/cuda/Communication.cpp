@@ -75,6 +75,7 @@ ncclComm_t create(gvrt_context *context, const std::vector<int> &ranks, int bloc
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.minCTAs = 1;
   config.maxCTAs = blocks;
+  Waiting waiting(context->progress, "an NCCL communicator");
   GVRT_NCCL(context, ncclCommInitRankConfig(&communicator, size, id, position, &config));
   return communicator;
 }
@@ -91,7 +92,8 @@ void warmUp(gvrt_context *context, ncclComm_t communicator, bool sends) {
     GVRT_NCCL(context, ncclSend(value, kBytes, ncclInt8, /*peer=*/1, communicator, compute));
   else
     GVRT_NCCL(context, ncclRecv(value, kBytes, ncclInt8, /*peer=*/0, communicator, compute));
-  GVRT_CUDA(context, cudaStreamSynchronize(compute));
+  GVRT_CUDA(context, cudaEventRecord(stateOf(context).idle, compute));
+  waitFor(context, stateOf(context).idle);
   release(context, value, kBytes);
 }
 
@@ -121,8 +123,8 @@ int groupsUnderWay(gvrt_context *context) {
   const int64_t *entry = program.timetable, *end = entry + program.timetable_words;
   for (; entry < end; entry += entry[GVRT_ENTRY_WORDS]) {
     gvrt_function function = program.functions[entry[GVRT_ENTRY_FUNCTION]];
-    bool isCollective = function == gvrt_all_reduce || function == gvrt_all_gather ||
-                        function == gvrt_reduce_scatter || function == gvrt_all_to_all || function == gvrt_permute;
+    bool isCollective = function == gvrt_all_reduce || function == gvrt_all_gather || function == gvrt_reduce_scatter ||
+                        function == gvrt_all_to_all || function == gvrt_permute;
     int64_t handle = entry[entry[GVRT_ENTRY_WORDS] - 1]; // their last attribute
     if (isCollective && handle >= 0)
       groups.insert(context->groups.at(entry[GVRT_ENTRY_FIRST_BUFFER + entry[GVRT_ENTRY_NUM_BUFFERS]]).ranks);
@@ -250,7 +252,13 @@ void joinAll(gvrt_context *context) {
 void waitFor(gvrt_context *context, cudaEvent_t event) {
   using Clock = std::chrono::steady_clock;
   Clock::time_point begin = Clock::now(), checked = begin;
+  State &state = stateOf(context);
+  Waiting waiting(context->progress, "the GPU");
   for (;;) {
+    if (int64_t ticks = state.ticks ? *static_cast<volatile int64_t *>(state.ticks) : 0; ticks != state.ticksSeen) {
+      state.ticksSeen = ticks;
+      context->progress.beat();
+    }
     cudaError_t code = cudaEventQuery(event);
     if (code == cudaSuccess)
       return;

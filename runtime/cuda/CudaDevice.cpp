@@ -30,8 +30,9 @@ std::string place(const gvrt_context *context) {
 }
 
 /// Index of this rank among those of its machine, and how many these are. Collective.
-void localPlace(int &index, int &count) {
+void localPlace(gvrt_context *context, int &index, int &count) {
   MPI_Comm machine;
+  Waiting waiting(context->progress, "a collective of all ranks");
   MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
   MPI_Comm_rank(machine, &index);
   MPI_Comm_size(machine, &count);
@@ -106,6 +107,8 @@ void openLibraries(gvrt_context *context) {
   State &state = stateOf(context);
   GVRT_CUDA(context, cudaStreamCreateWithFlags(&state.compute, cudaStreamNonBlocking));
   GVRT_CUDA(context, cudaEventCreateWithFlags(&state.idle, cudaEventDisableTiming));
+  GVRT_CUDA(context, cudaMallocHost(&state.ticks, sizeof *state.ticks));
+  *state.ticks = 0;
   GVRT_CUBLAS(context, cublasLtCreate(&state.cublas));
   GVRT_CUDNN(context, cudnnCreate(&state.cudnn));
   GVRT_CUDNN(context, cudnnSetStream(state.cudnn, state.compute));
@@ -115,7 +118,7 @@ Status prepare(gvrt_context *context, const Manifest &manifest, const Options &o
   // Streams that share a hardware queue wait for one another, which two communicators must not.
   setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", /*replace=*/0);
   int localIndex, localRanks;
-  localPlace(localIndex, localRanks);
+  localPlace(context, localIndex, localRanks);
   Machine machine{.sharesGpus = options.shareGpus};
   if (Status status = checkMachine(context, localRanks, machine); !status.ok())
     return status;
@@ -136,6 +139,7 @@ void releaseArena(gvrt_context *context, void *memory, int64_t bytes) {
     return;
   // Nothing may run in it any more, and a graph that captured it must go before the communicators it captured.
   State &state = stateOf(context);
+  Waiting waiting(context->progress, "the GPU");
   cudaDeviceSynchronize();
   state.graph.reset();
   state.evaluationGraph.reset();
@@ -155,6 +159,7 @@ void disconnectAll(gvrt_context *context) {
   auto *state = static_cast<State *>(context->deviceState);
   if (!state)
     return;
+  Waiting waiting(context->progress, "the end of NCCL's communicators");
   disconnect(context);
   unloadKernels(*state);
   if (state->cudnn)
@@ -163,6 +168,7 @@ void disconnectAll(gvrt_context *context) {
     cublasLtDestroy(state->cublas);
   if (state->idle)
     cudaEventDestroy(state->idle);
+  cudaFreeHost(state->ticks);
   if (state->compute)
     cudaStreamDestroy(state->compute);
   context->deviceState = nullptr;

@@ -17,9 +17,10 @@ void *allocate(gvrt_context *context, int64_t bytes) {
     cudaGetLastError(); // told by the caller, in words
     return nullptr;
   }
-  // Start values rely on it, as on mapped memory of the processor. Our streams do not wait for the default one, on which
-  // this is done.
+  // Start values rely on it, as on mapped memory of the processor. Our streams do not wait for the default one, on
+  // which this is done.
   GVRT_CUDA(context, cudaMemset(memory, 0, bytes));
+  Waiting waiting(context->progress, "the GPU");
   GVRT_CUDA(context, cudaStreamSynchronize(cudaStreamLegacy));
   context->allocatedBytes += bytes;
   context->peakBytes = std::max(context->peakBytes, context->allocatedBytes);

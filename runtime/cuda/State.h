@@ -24,6 +24,7 @@ struct StepScalars {
   int64_t step;        // from 1
   double lr;           // learning rate of this step
   double bias1, bias2; // 1 - beta1^u, 1 - beta2^u, of update u
+  float lossScale;     // the gradient of the loss; gradients are multiplied by it
 };
 
 struct Communication; // NCCL's side: Communication.h
@@ -42,6 +43,9 @@ struct State {
   const StepScalars *scalars = nullptr; // device memory
   bool tuning = false;                  // the walk before the first step; the only place to wait or build
   cudaEvent_t idle = nullptr;           // to wait with for a point of `compute`
+  int64_t *ticks = nullptr;             // pinned host memory: grows while a step runs (Ticks.h)
+  int64_t ticksSeen = 0;                // of them, by `waitFor`
+  int64_t entries = 0, captured = 0;    // of the timetable that was tuned last, and so far captured
   cudaLibrary_t library = nullptr;      // the stage's generated kernels, by number
   std::vector<cudaKernel_t> kernels;
   int64_t usedBefore = 0;         // bytes of the GPU's memory that were in use before this process came

@@ -9,6 +9,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/cuda/StepGraph.h"
 #include "runtime/cuda/Communication.h"
+#include "runtime/cuda/Ticks.h"
 #include "runtime/cuda/Update.h"
 
 namespace galvatron::cuda {
@@ -27,12 +28,26 @@ static void waitForCompute(gvrt_context *context) {
 static void tune(gvrt_context *context, void (*walk)(void *argument), void *argument) {
   State &state = stateOf(context);
   state.tuning = true;
+  state.entries = 0;
   // A kernel that fails is told by its entry's name.
-  context->afterEntry = [](gvrt_context *context) { waitForCompute(context); };
+  context->afterEntry = [](gvrt_context *context) {
+    ++stateOf(context).entries;
+    waitForCompute(context);
+  };
   walk(argument);
   context->afterEntry = nullptr;
   synchronize(context);
   state.tuning = false;
+}
+
+/// After every so many of the entries that tuning counted.
+static void tickSometimes(gvrt_context *context) {
+  State &state = stateOf(context);
+  int64_t every = state.entries / kMostTicks + 1;
+  if (++state.captured % every != 0)
+    return;
+  launchTick(state.compute, state.ticks);
+  GVRT_CUDA(context, cudaGetLastError());
 }
 
 static std::unique_ptr<StepGraph> capture(gvrt_context *context, void (*walk)(void *argument), void *argument) {
@@ -41,7 +56,10 @@ static std::unique_ptr<StepGraph> capture(gvrt_context *context, void (*walk)(vo
   cudaGraph_t graph = nullptr;
   // Thread-local: NCCL's own threads go on calling CUDA.
   GVRT_CUDA(context, cudaStreamBeginCapture(state.compute, cudaStreamCaptureModeThreadLocal));
+  state.captured = 0;
+  context->afterEntry = tickSometimes;
   walk(argument);
+  context->afterEntry = nullptr;
   joinAll(context);
   GVRT_CUDA(context, cudaStreamEndCapture(state.compute, &graph));
   GVRT_CUDA(context, cudaGraphInstantiate(&captured->executable, graph, 0));

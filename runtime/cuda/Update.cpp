@@ -43,7 +43,12 @@ void startUpdates(gvrt_context *context, const Manifest &manifest, const Options
   UpdateTable table = makeUpdateTable(*context, manifest, options, arena);
   state.update = std::make_unique<UpdatePlan>();
   UpdatePlan &plan = *state.update;
-  plan.rule = {options.optimizer == "adamw", options.beta1, options.beta2, options.eps, options.clipGrad};
+  plan.rule = {options.optimizer == "adamw",
+               manifest.copyType() == GVRT_F16,
+               options.beta1,
+               options.beta2,
+               options.eps,
+               options.clipGrad};
   plan.numChunks = table.chunks.size();
   plan.numCounted = table.counted;
   std::vector<LossTerm> losses;
@@ -80,7 +85,7 @@ void setScalars(gvrt_context *context, double rate) {
   UpdatePlan &plan = *stateOf(context).update;
   double update = (double)context->update;
   *plan.hostScalars = {context->step, rate, 1 - std::pow(plan.rule.beta1, update),
-                       1 - std::pow(plan.rule.beta2, update)};
+                       1 - std::pow(plan.rule.beta2, update), context->lossScale};
   GVRT_CUDA(context, cudaMemcpyAsync(plan.scalars, plan.hostScalars, sizeof(StepScalars), cudaMemcpyHostToDevice,
                                      stateOf(context).compute));
 }

@@ -24,7 +24,7 @@ struct RankSums {
 struct Verdict {
   int64_t good; // 0: a sum is not finite, or the batch has no label: leave everything as it is
   double lr;
-  float scale; // of gradients, for clipping
+  float scale; // of gradients: clipping, and 1 / loss scale
   float rate;  // lr
   // adamw: 1 - beta1, beta2, 1 - beta2, eps, lr / bias1, 1 / sqrt(bias2)
   float other1, beta2, other2, eps, stepSize, unbias2;
@@ -36,9 +36,9 @@ struct LossTerm {
   int64_t counted;
 };
 
-/// Constants of the optimizer.
+/// Constants of the optimizer, and the type of parameters' copies.
 struct Rule {
-  bool adamw;
+  bool adamw, copiesAreF16;
   double beta1, beta2, eps, clip;
 };
 

@@ -1,13 +1,14 @@
 //===- UpdateKernels.cu - kernels behind Update.h ------------------------------------------------===//
 //
-// Bound by memory: adamw reads 16 and writes 12 bytes an element, 2 more for a bf16 copy. A block takes one chunk of
-// one parameter in 16-byte accesses; pieces whose addresses are no multiple of 16 bytes (the compiler makes none) go
+// Bound by memory: adamw reads 16 and writes 12 bytes an element, 2 more for a copy of 16 bits. A block takes one chunk
+// of one parameter in 16-byte accesses; pieces whose addresses are no multiple of 16 bytes (the compiler makes none) go
 // element by element. Scalars are formed in double and rounded once, as on the CPU.
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/cuda/Update.h"
 
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 
 namespace galvatron::cuda {
 namespace {
@@ -95,7 +96,8 @@ __global__ void decide(const RankSums *all, int ranks, const StepScalars *scalar
     labels = max(labels, all[r].labels);
   }
   good = good && labels != 0;
-  double scale = rule.clip > 0 ? min(1.0, rule.clip / (sqrt(sum) + 1e-6)) : 1.0, lr = scalars->lr;
+  double lossScale = scalars->lossScale, norm = sqrt(sum / (lossScale * lossScale)), lr = scalars->lr;
+  double scale = (rule.clip > 0 ? min(1.0, rule.clip / (norm + 1e-6)) : 1.0) / lossScale;
   *verdict = {good,
               lr,
               (float)scale,
@@ -129,10 +131,13 @@ struct Sgd {
   }
 };
 
-__device__ uint16_t roundToBf16(float x) { return __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
+/// A copy's bits.
+template <bool f16> __device__ uint16_t rounded(float x) {
+  return f16 ? __half_as_ushort(__float2half_rn(x)) : __bfloat16_as_ushort(__float2bfloat16_rn(x));
+}
 
 /// Four elements of every array.
-template <typename How> struct Vector {
+template <typename How, bool f16Copy> struct Vector {
   float4 p, g, m, v;
 
   __device__ void load(const UpdateTensor &t, int64_t i) {
@@ -157,11 +162,11 @@ template <typename How> struct Vector {
     }
     if (t.copy)
       reinterpret_cast<ushort4 *>(t.copy)[i] =
-          make_ushort4(roundToBf16(p.x), roundToBf16(p.y), roundToBf16(p.z), roundToBf16(p.w));
+          make_ushort4(rounded<f16Copy>(p.x), rounded<f16Copy>(p.y), rounded<f16Copy>(p.z), rounded<f16Copy>(p.w));
   }
 };
 
-template <typename How>
+template <typename How, bool f16Copy>
 __global__ void __launch_bounds__(kThreads)
     updateAll(const UpdateTensor *tensors, const UpdateChunk *chunks, const Verdict *verdict) {
   Verdict step = *verdict;
@@ -175,7 +180,7 @@ __global__ void __launch_bounds__(kThreads)
                  isAligned(t.second, 16) && isAligned(t.copy, 8);
   int64_t firstVector = first / 4, endVector = aligned ? end / 4 : firstVector; // chunks start at multiples of 4
   for (int64_t i = firstVector + threadIdx.x; i < endVector; i += kThreads) {
-    Vector<How> vector;
+    Vector<How, f16Copy> vector;
     vector.load(t, i);
     vector.update(step, decay);
     vector.store(t, i);
@@ -189,7 +194,7 @@ __global__ void __launch_bounds__(kThreads)
       t.second[e] = v;
     }
     if (t.copy)
-      t.copy[e] = roundToBf16(p);
+      t.copy[e] = rounded<f16Copy>(p);
   }
 }
 
@@ -212,7 +217,9 @@ void launchVerdict(cudaStream_t stream, const UpdatePlan &plan, int ranks) {
 void launchUpdate(cudaStream_t stream, const UpdatePlan &plan) {
   if (plan.numChunks == 0)
     return;
-  auto kernel = plan.rule.adamw ? updateAll<Adamw> : updateAll<Sgd>;
+  auto kernel = plan.rule.adamw ? updateAll<Adamw, false> : updateAll<Sgd, false>;
+  if (plan.rule.copiesAreF16)
+    kernel = plan.rule.adamw ? updateAll<Adamw, true> : updateAll<Sgd, true>;
   kernel<<<plan.numChunks, kThreads, 0, stream>>>(plan.tensors, plan.chunks, plan.verdict);
 }
 

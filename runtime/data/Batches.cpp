@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 #include <map>
+#include <utility>
 
 namespace galvatron {
 namespace {
@@ -71,10 +72,20 @@ Batches::Step Batches::prepare(const std::vector<int64_t> &coordinates, int64_t 
   return step;
 }
 
-Status Batches::fill(gvrt_context &context, const Device &device, char *arena, int64_t firstSample) {
-  Step step;
+Status Batches::begin(const gvrt_context &context, int64_t firstSample) {
+  ahead = prepare(context.coordinates, firstSample);
+  return ahead.status;
+}
+
+Status Batches::lookAhead() {
   if (next.valid())
-    step = next.get();
+    ahead = next.get();
+  return ahead.status;
+}
+
+Status Batches::fill(gvrt_context &context, const Device &device, char *arena, int64_t firstSample) {
+  (void)lookAhead();
+  Step step = std::exchange(ahead, Step());
   if (step.firstSample != firstSample)
     step = prepare(context.coordinates, firstSample);
   if (!step.status.ok())

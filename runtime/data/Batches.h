@@ -31,6 +31,10 @@ public:
   /// those that this rank has none of, nothing is read. Meanwhile a thread prepares the next step, whose errors are
   /// told when that is filled.
   Status fill(gvrt_context &context, const Device &device, char *arena, int64_t firstSample);
+  /// Prepares a first step.
+  Status begin(const gvrt_context &context, int64_t firstSample);
+  /// Waits for what the thread prepares: whether the step after the one that was filled last can be.
+  Status lookAhead();
 
   /// On one rank: writes a whole batch to folder/<prefix>_000001.safetensors: input_ids, labels (what each position is
   /// to predict, -100 where nothing), positions and documents, I64 [global batch, sequence].
@@ -59,6 +63,7 @@ private:
   int64_t end, filledFrom;
   mutable std::mutex reading; // samples remember where they are
   std::future<Step> next;
+  Step ahead; // what came of it, once that was asked for
 };
 
 } // namespace galvatron

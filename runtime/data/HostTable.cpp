@@ -53,7 +53,10 @@ std::shared_ptr<const char> makeOwnTable(int64_t bytes, const Host::Fill &fill) 
   return table;
 }
 
-Host::Host() { MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &ranks); }
+Host::Host(Progress &progress) : progress(progress) {
+  Waiting waiting(progress, "a collective of all ranks");
+  MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &ranks);
+}
 
 Host::~Host() { MPI_Comm_free(&ranks); }
 
@@ -68,12 +71,15 @@ std::shared_ptr<const char> Host::makeTable(int64_t bytes, const Fill &fill) con
       fill(const_cast<char *>(table.get()));
   }
   Place place{getpid(), table ? file : -1};
+  auto waiting = std::make_unique<Waiting>(progress, "a table that the first rank of the host makes");
   MPI_Bcast(&place, sizeof place, MPI_BYTE, 0, ranks);
+  waiting.reset();
   if (rank != 0 && place.file >= 0)
     table = reach(place, bytes);
   if (!table)
     table = makeOwnTable(bytes, fill);
   // Until all have mapped it.
+  waiting = std::make_unique<Waiting>(progress, "a table of the host");
   MPI_Barrier(ranks);
   if (file >= 0)
     close(file);

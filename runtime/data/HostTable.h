@@ -7,6 +7,8 @@
 #ifndef GALVATRON_RUNTIME_DATA_HOSTTABLE_H
 #define GALVATRON_RUNTIME_DATA_HOSTTABLE_H
 
+#include "runtime/core/Progress.h"
+
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -17,8 +19,8 @@ namespace galvatron {
 /// The ranks of this process' host.
 class Host {
 public:
-  /// Collective over the world.
-  Host();
+  /// Collective over the world. `progress` outlives it.
+  explicit Host(Progress &progress);
   ~Host();
   Host(const Host &) = delete;
 
@@ -27,6 +29,7 @@ public:
   std::shared_ptr<const char> makeTable(int64_t bytes, const Fill &fill) const;
 
 private:
+  Progress &progress;
   MPI_Comm ranks = MPI_COMM_NULL;
 };
 

@@ -133,7 +133,8 @@ Status IndexedDataset::read(int64_t sequence, int64_t offset, int64_t count, int
       if ((token < 0 || token >= vocabulary) && !(areLabels && token == kIgnoredLabel))
         return Status::error(prefix, ": token ", offset + done + i, " of sequence ", sequence, " is ", token,
                              ", outside the vocabulary of ", vocabulary,
-                             " (both count from 0); write the data with the model's tokenizer");
+                             " (both count from 0); write the data with the model's tokenizer")
+            .forGood();
       if (out)
         out[done + i] = token;
     }

@@ -68,7 +68,8 @@ Status TokenFile::read(int64_t first, int64_t count, int64_t *out) const {
       if (token < 0 || token >= vocabulary)
         return Status::error(path, ": token ", first + done + i, " is ", token, ", outside the vocabulary of ",
                              vocabulary, " (tokens count from 0, read as ", tokenType.name,
-                             "); pass the file's type with --data-dtype, or another file");
+                             "); pass the file's type with --data-dtype, or another file")
+            .forGood();
       if (out)
         out[done + i] = token;
     }

@@ -7,7 +7,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/api/Functions.h"
 #include "runtime/kernels/Attributes.h"
-#include "runtime/kernels/Bfloat16.h"
+#include "runtime/kernels/HalfTypes.h"
 #include "runtime/kernels/Loops.h"
 #include "runtime/kernels/Strided.h"
 
@@ -123,18 +123,13 @@ static void dispatch(gvrt_context *context, void *const *buffer, const int64_t *
   Attributes read(attribute);
   int64_t xType = read.integer(), yType = read.integer(), count = read.integer();
   for (int64_t type : {xType, yType})
-    GVRT_CHECK(context, type == GVRT_F32 || type == GVRT_BF16,
-               "expects f32 or bf16 (type 0 or 2), but got type " << type);
-  auto withResult = [&](auto *x) {
-    if (yType == GVRT_BF16)
-      function(x, static_cast<Bfloat16 *>(buffer[1]), count);
-    else
-      function(x, static_cast<float *>(buffer[1]), count);
-  };
-  if (xType == GVRT_BF16)
-    withResult(static_cast<const Bfloat16 *>(buffer[0]));
-  else
-    withResult(static_cast<const float *>(buffer[0]));
+    GVRT_CHECK(context, type == GVRT_F32 || isHalf(type),
+               "expects f32, bf16 or f16 (type 0, 2 or 3), but got type " << type);
+  auto withType = [](int64_t type, auto &&f) { type == GVRT_F32 ? f(float()) : withHalf(type, f); };
+  withType(xType, [&]<typename X>(X) {
+    withType(yType,
+             [&]<typename Y>(Y) { function(static_cast<const X *>(buffer[0]), static_cast<Y *>(buffer[1]), count); });
+  });
 }
 
 void gvrt_accumulate(gvrt_context *context, void *const *buffer, const int64_t *attribute) {

@@ -22,6 +22,10 @@ static int64_t localColumn(gvrt_context *context, const PositionMap &columns, in
   return columns.isIdentity(0) ? label : columns.toLocal(0, label);
 }
 
+void gvrt_loss_scale(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  *static_cast<float *>(buffer[0]) = context->lossScale;
+}
+
 void gvrt_sum_exp(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
   read.floats(context);

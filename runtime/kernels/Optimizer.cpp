@@ -5,7 +5,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/api/Functions.h"
 #include "runtime/kernels/Attributes.h"
-#include "runtime/kernels/Bfloat16.h"
+#include "runtime/kernels/HalfTypes.h"
 #include "runtime/kernels/Loops.h"
 
 #include <cmath>
@@ -13,11 +13,13 @@
 using namespace galvatron;
 
 /// The parameter that bodies read, where it is not the master itself.
-static void writeCopy(const void *parameter, void *copy, int64_t count) {
+static void writeCopy(const void *parameter, int64_t copyType, void *copy, int64_t count) {
   if (!copy)
     return;
-  for (int64_t i = 0; i < count; ++i)
-    static_cast<Bfloat16 *>(copy)[i] = Bfloat16(static_cast<const float *>(parameter)[i]);
+  withHalf(copyType, [&]<typename T>(T) {
+    for (int64_t i = 0; i < count; ++i)
+      static_cast<T *>(copy)[i] = T(static_cast<const float *>(parameter)[i]);
+  });
 }
 
 void gvrt_square_sum(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
@@ -26,7 +28,7 @@ void gvrt_square_sum(gvrt_context *context, void *const *buffer, const int64_t *
 
 void gvrt_adamw(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
-  int64_t count = read.integer();
+  int64_t count = read.integer(), copyType = read.integer();
   double scale = read.real(), lr = read.real(), beta1 = read.real(), beta2 = read.real(), eps = read.real(),
          weightDecay = read.real();
   int64_t step = read.integer();
@@ -34,13 +36,13 @@ void gvrt_adamw(gvrt_context *context, void *const *buffer, const int64_t *attri
   loops().adamw(static_cast<float *>(buffer[0]), static_cast<const float *>(buffer[1]), static_cast<float *>(buffer[2]),
                 static_cast<float *>(buffer[3]), count, scale, 1 - lr * weightDecay, 1 - beta1, beta2, 1 - beta2, eps,
                 lr / bias1, std::sqrt(bias2));
-  writeCopy(buffer[0], buffer[4], count);
+  writeCopy(buffer[0], copyType, buffer[4], count);
 }
 
 void gvrt_sgd(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);
-  int64_t count = read.integer();
+  int64_t count = read.integer(), copyType = read.integer();
   double scale = read.real(), lr = read.real(), weightDecay = read.real();
   loops().sgd(static_cast<float *>(buffer[0]), static_cast<const float *>(buffer[1]), count, scale, lr, weightDecay);
-  writeCopy(buffer[0], buffer[2], count);
+  writeCopy(buffer[0], copyType, buffer[2], count);
 }

@@ -64,10 +64,11 @@ Status fillCopies(gvrt_context &context, const Device &device, const Manifest &m
     if (parameter.copy < 0)
       continue;
     if (!device.convert)
-      return Status::error("this program wants bf16 copies of its parameters, which its device library cannot make; "
-                           "compile it again");
+      return Status::error(
+          "this program wants copies of its parameters in 16 bits, which its device library cannot make; "
+          "compile it again");
     void *buffers[] = {arena + parameter.parameter, arena + parameter.copy};
-    int64_t words[] = {GVRT_F32, GVRT_BF16, parameter.count};
+    int64_t words[] = {GVRT_F32, manifest.copyType(), parameter.count};
     device.convert(&context, buffers, words);
   }
   device.hooks->synchronize(&context);
@@ -85,12 +86,12 @@ void updateParameters(gvrt_context &context, const Device &device, const Manifes
     char *copy = parameter.copy < 0 ? nullptr : arena + parameter.copy;
     if (options.optimizer == "adamw") {
       void *buffers[] = {value, gradient, arena + parameter.firstMoment, arena + parameter.secondMoment, copy};
-      int64_t words[] = {parameter.count,     bits(scale),       bits(rate),  bits(options.beta1),
-                         bits(options.beta2), bits(options.eps), bits(decay), context.update};
+      int64_t words[] = {parameter.count,     manifest.copyType(), bits(scale), bits(rate),    bits(options.beta1),
+                         bits(options.beta2), bits(options.eps),   bits(decay), context.update};
       device.adamw(&context, buffers, words);
     } else {
       void *buffers[] = {value, gradient, copy};
-      int64_t words[] = {parameter.count, bits(scale), bits(rate), bits(decay)};
+      int64_t words[] = {parameter.count, manifest.copyType(), bits(scale), bits(rate), bits(decay)};
       device.sgd(&context, buffers, words);
     }
   }

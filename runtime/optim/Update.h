@@ -16,19 +16,20 @@ bool answersFor(const gvrt_context &context, const ParameterInfo &parameter);
 /// Likewise for the loss: of ranks with equal values the one with coordinate 0.
 bool answersForLoss(const gvrt_context &context, const LossInfo &loss);
 
-/// Σ g² in f64 over the pieces that this rank answers for.
+/// Σ g² in f64 over the pieces that this rank answers for, of scaled gradients.
 double squareSum(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena);
 
 /// What gradients are multiplied by so that their norm is at most `limit`, as torch.nn.utils.clip_grad_norm_; limit
 /// 0: 1.
 double clipScale(double norm, double limit);
 
-/// What of --weight-decay falls on the parameter. A pattern of --no-weight-decay that matches any of its names leaves none.
+/// What of --weight-decay falls on the parameter. A pattern of --no-weight-decay that matches any of its names leaves
+/// none.
 double weightDecay(const Options &options, const ParameterInfo &parameter);
 /// As the shell matches names, though * takes dots and slashes too.
 bool matches(const std::string &pattern, const std::string &name);
 
-/// Rounds every parameter that has a bf16 copy into it.
+/// Rounds every parameter that has a copy of 16 bits into it.
 Status fillCopies(gvrt_context &context, const Device &device, const Manifest &manifest, char *arena);
 
 /// One step of AdamW or SGD on every piece of a trained parameter that this rank holds.

@@ -50,15 +50,15 @@ def reached(tree, path, seen=None):
 
 
 def check_area(tree, files, allowed, message, remedy):
-    """Every foreign include that `files` reach must satisfy `allowed(name, is_direct)`."""
+    """Every foreign include that `files` reach must satisfy `allowed(name)`."""
     for path in files:
         for number, name, own in included(tree, path):
             if own is None:
-                if not allowed(name, True):
+                if not allowed(name):
                     yield Finding(path, number, f"{message}, but includes {name}", remedy)
                 continue
             for chain, foreign in reached(tree, own):
-                if not allowed(foreign, False):
+                if not allowed(foreign):
                     via = " -> ".join([name, *chain[1:]])
                     yield Finding(path, number, f"{message}, but includes {foreign} through {via}", remedy)
                     break
@@ -98,7 +98,7 @@ def check(tree):
         yield from check_area(
             tree,
             [path for path in search if path.startswith("lib/Search/Formats/") == readers],
-            lambda name, direct: is_standard(name) or name.startswith(foreign),
+            lambda name: is_standard(name) or name.startswith(foreign),
             "lib/Search may include only the standard library, JSON, in Formats YAML, and its own headers",
             "move what needs it to another library, or pass its result in",
         )
@@ -106,7 +106,7 @@ def check(tree):
     yield from check_area(
         tree,
         tree.below("runtime", suffixes=SOURCES),
-        lambda name, direct: not name.startswith(MLIR + TORCH + generated),
+        lambda name: not name.startswith(MLIR + TORCH + generated),
         "runtime knows nothing of MLIR, LibTorch or the compiler's headers",
         "keep the runtime self-contained; what both sides share belongs in runtime/api",
     )
@@ -118,7 +118,7 @@ def check(tree):
             for path in tree.below("lib", "include", "dialects", "tools", "test", suffixes=SOURCES)
             if not path.startswith(importer)
         ],
-        lambda name, direct: not name.startswith(TORCH),
+        lambda name: not name.startswith(TORCH),
         "LibTorch is for the importer alone",
         "move the code to lib/Import",
     )

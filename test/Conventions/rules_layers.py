@@ -13,7 +13,6 @@ from tree import Finding
 
 README = "README.md"
 PICTURE = "**Rooms.**"
-ROOM = re.compile(r"[A-Z]\w*(?:/[A-Z]\w*)*")
 
 
 def picture(tree):

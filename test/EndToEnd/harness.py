@@ -6,6 +6,7 @@ Tools come from PATH (scripts/env.sh), or from the bin folder of the build that 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 import re
@@ -194,6 +195,14 @@ class Model:
             succeed("galvatron-opt", f"--plan={file}", "--lower", self.program, "-o", output)
             self._compiled[name] = Compiled(output)
         return self._compiled[name]
+
+
+def load_module(path: Path):
+    """A Python file as a module, wherever it lies."""
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 def config_of(name: str, **changes) -> dict:

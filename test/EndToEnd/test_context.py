@@ -6,12 +6,11 @@ of them on ranks of their own.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 
 import pytest
 import torch
-from harness import BATCH, MODELS, SEQ, VOCABULARY, Compiled, Layout, call, succeed
+from harness import BATCH, MODELS, SEQ, VOCABULARY, Compiled, Layout, call, load_module, succeed
 from torch import nn
 from torch.nn import functional
 
@@ -174,9 +173,7 @@ def test_booleans_of_single_positions_on_ranks(tmp_path):
 
 def test_scores_multiplied_by_the_model_refuse_a_ring(tmp_path):
     """A learned bias makes attention products and a softmax, which read all keys."""
-    specification = importlib.util.spec_from_file_location("relative_bias", MODELS / "relative_bias.py")
-    written = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(written)
+    written = load_module(MODELS / "relative_bias.py")
     program = Program(written.Decoder(fused=True), tmp_path / "model")
     program.expect_equal(Layout(ranks=2, cp=2, cp_kind="gathered", cp_zigzag=True))
     refused = program.compile(Layout(ranks=2, cp=2, cp_kind="ring"))

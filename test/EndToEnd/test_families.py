@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy
 import pytest
-from harness import MODELS, Compiled, Model, check_equal, config_of, succeed, targets, train_with_gradients
+from harness import MODELS, Compiled, Model, check_equal, config_of, load_module, succeed, targets, train_with_gradients
 from plans import layout_of
 
 # Dropout off: PyTorch draws other bits.
@@ -111,9 +109,7 @@ def test_learned_attention_bias_equals_pytorch(fused, work, tokens, pytorch):
     """A bias that is a parameter has a gradient too, written out or as the operator's mask."""
     import torch
 
-    specification = importlib.util.spec_from_file_location("relative_bias", MODELS / "relative_bias.py")
-    written = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(written)
+    written = load_module(MODELS / "relative_bias.py")
     torch.manual_seed(1)
     model = Model("relative_bias", written.Decoder(fused=fused), work / f"relative-bias-{fused}")
     check_equals_pytorch(model, tokens, pytorch)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 
 import pytest
-from harness import ROOT, call, succeed
+from harness import ROOT, call, load_module, succeed
 
 PROGRAM = ROOT / "test" / "Inputs" / "llama.mlir"
 DOCUMENT = (ROOT / "docs" / "plans.md").read_text()
@@ -28,10 +27,7 @@ def test_plan_compiles(number, tmp_path):
 
 
 def test_gallery_is_what_its_commands_print():
-    script = ROOT / "scripts" / "collectives.py"
-    specification = importlib.util.spec_from_file_location("collectives", script)
-    collectives = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(collectives)
+    collectives = load_module(ROOT / "scripts" / "collectives.py")
     gallery = DOCUMENT[DOCUMENT.index("## Gallery") :]
     assert len(collectives.GALLERY.findall(gallery)) == gallery.count("\n### ") >= 6
     found = collectives.updated(gallery.replace("test/Inputs", str(ROOT / "test" / "Inputs")))

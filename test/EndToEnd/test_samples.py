@@ -308,6 +308,12 @@ def test_rows_train_as_pytorch_whatever_labels_they_have(llama, tmp_path):
     for plan in compiled:
         run = compiled[plan].train(tmp_path / plan, *words, "--pad-token", 3)
         assert run.column("loss") == pytest.approx(expected, rel=1e-4), plan
+    # Evaluated, batches weigh as many labels as they have.
+    start = fresh_llama()
+    mean = losses_apart(lambda ids: start(ids).logits, sequences, labels, [slice(0, 2 * BATCH)], lambda loss: None)[0]
+    asked = ["--samples", "row", "--eval-data", options[1], "--eval-labels", options[3], "--eval-batches", 2]
+    done = succeed(compiled["pp2_dp2"].folder / "launch", *asked, "--eval-only", "--quiet")
+    assert float(done.stdout.removeprefix("eval loss ")) == pytest.approx(mean, rel=1e-5)
     # A batch without a label: no loss, and no update.
     orders.write_indexed(tmp_path / "chat_labels", [np.full(len(row), -100) for row in sequences], np.int32)
     run = compiled["one"].train(tmp_path / "none", *words)

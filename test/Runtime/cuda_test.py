@@ -17,7 +17,7 @@ import unittest
 from stage_programs import ENVIRONMENT, FolderFixture, adamw, read_tensors
 
 STAGE, LAUNCH = (os.path.abspath(path) for path in sys.argv[1:3])
-BATCH, SEQ, MICRO_BATCHES, ROWS, COLUMNS = 8, 8, 2, 64, 65
+BATCH, SEQ, MICRO_BATCHES, ROWS = 8, 8, 2, 64
 
 
 def number_of_gpus():

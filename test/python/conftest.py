@@ -18,8 +18,9 @@ import torch  # noqa: E402  (the package's path comes first)
 torch.set_num_threads(1)
 
 
-def load_handwritten():
-    specification = importlib.util.spec_from_file_location("handwritten", MODELS / "handwritten.py")
+def load_module(path: Path):
+    """A Python file as a module, wherever it lies."""
+    specification = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
@@ -27,7 +28,7 @@ def load_handwritten():
 
 @pytest.fixture(scope="session")
 def handwritten():
-    return load_handwritten()
+    return load_module(MODELS / "handwritten.py")
 
 
 @pytest.fixture

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, load_module
 from importing import IMPORTER, needs_importer
 
 pytestmark = needs_importer
 
-SCRIPT = ROOT / "scripts" / "write_imported.py"
-_specification = importlib.util.spec_from_file_location("write_imported", SCRIPT)
-write_imported = importlib.util.module_from_spec(_specification)
-_specification.loader.exec_module(write_imported)
+write_imported = load_module(ROOT / "scripts" / "write_imported.py")
 
 
 def without_locations(path: Path) -> list[str]:

@@ -34,9 +34,13 @@ struct ModelLayers {
 /// no `@step`, no `graph.batch`, no call, or two calls of one path.
 mlir::FailureOr<ModelLayers> collectLayers(mlir::ModuleOp module);
 
-/// How many positions a row has, where every attention of the model is causal over all of them, and there is one: pieces
-/// from both ends then give the ranks of context parallelism equal work. Else 0: a window does so by itself.
+/// How many positions a row has, where every attention of the model is causal over all of them, and there is one:
+/// pieces from both ends then give the ranks of context parallelism equal work. Else 0: a window does so by itself.
 int64_t getTriangularPositions(mlir::func::FuncOp step);
+
+/// How many positions a row has, where some attention is causal over all before a query, so that pieces from both ends
+/// may be the faster cut; else 0.
+int64_t getMirrorablePositions(mlir::func::FuncOp step);
 
 /// What a plan leaves to the compiler of context parallelism: positions from both ends, where these are triangular and
 /// can be cut so.
@@ -49,9 +53,9 @@ plan::StrategyAttr getStrategyAttr(mlir::MLIRContext *context, const search::Str
 /// have, and states of a tied parameter that its layers would keep otherwise.
 search::Result<bool> checkPlannedLayers(const ModelLayers &model, const search::Plan &plan);
 
-/// Writes the plan on the program, replacing any that was there. The plan's layers are the model's, in the same order, as
-/// `search::parsePlan` and `search::solve` return them; `checkPlannedLayers` has let it through. Layers of which values
-/// are recomputed get tags.
+/// Writes the plan on the program, replacing any that was there. The plan's layers are the model's, in the same order,
+/// as `search::parsePlan` and `search::solve` return them; `checkPlannedLayers` has let it through. Layers of which
+/// values are recomputed get tags.
 void annotatePlan(const ModelLayers &model, const search::Plan &plan);
 
 /// The plan that is on the program. Fails with a message naming the layer that lacks its part.

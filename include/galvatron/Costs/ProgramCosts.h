@@ -38,6 +38,11 @@ public:
   ~ProgramCosts() override;
 
   search::Result<search::LayerCost> cost(const search::CostQuery &query) const override;
+  /// Both kinds of context parallelism where a layer has attention, and both layouts where they differ in price; of
+  /// `zero` 3 also gradients that are reduced once a step. Other times to reduce are another level's, or no better:
+  /// level 1 that reduces often is level 2, which reduces once is level 1, and level 0 gains nothing.
+  std::vector<search::Strategy> settle(const search::Layer &layer, const search::Strategy &strategy,
+                                       int microBatches) const override;
 
 private:
   struct Placed;

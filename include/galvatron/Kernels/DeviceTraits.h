@@ -12,7 +12,7 @@ namespace galvatron {
 /// Extents of one attention call, as Functions.def names them.
 struct AttentionExtents {
   int64_t batch, heads, keyHeads, queries, keys, keySize, valueSize;
-  bool isBf16;
+  bool isHalf;
   bool hasDocuments; // document_attention
 };
 
@@ -21,8 +21,8 @@ inline int64_t rowBlocks(int64_t threads) { return threads < 1024 ? 1024 / threa
 
 struct DeviceTraits {
   llvm::StringRef name;
-  /// Whether kernels take bf16; otherwise the lowering converts around every call.
-  bool takesBf16;
+  /// Whether kernels take bf16 and f16; otherwise the lowering converts around every call.
+  bool takesHalf;
   /// Whether a constant is part of the generated kernel that reads it, where no function of the runtime finds it.
   bool hasConstantsInKernels;
   /// A piece of the arena that products use, for as long as the program lives.

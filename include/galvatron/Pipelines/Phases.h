@@ -37,7 +37,7 @@ struct DifferentiatePhaseOptions : mlir::PassPipelineOptions<DifferentiatePhaseO
   Option<int64_t> globalBatch{*this, "global-batch", llvm::cl::init(0),
                               llvm::cl::desc("Samples of a step; 0: as the model was imported")};
   Option<std::string> precision{*this, "precision", llvm::cl::init("fp32"),
-                                llvm::cl::desc("Of activations and products: fp32 or bf16")};
+                                llvm::cl::desc("Of activations and products: fp32, bf16 or fp16")};
 };
 
 struct PlanPhaseOptions : mlir::PassPipelineOptions<PlanPhaseOptions> {

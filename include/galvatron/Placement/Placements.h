@@ -101,6 +101,9 @@ private:
   llvm::DenseMap<AxisId, llvm::SmallVector<dist::SubAxis>> subAxes;
 };
 
+/// Whether a ring has something to go round for: attention, all of it ops of that name.
+bool canTakeRing(const Axes &axes, graph::LayerOp layer);
+
 /// Whether sub-axes can be dealt to the layers of these calls under their strategies. What is only remarked on is said
 /// where layers are placed.
 mlir::LogicalResult checkStrategies(mlir::ModuleOp module, llvm::ArrayRef<graph::CallOp> calls, bool canSayPad = true);

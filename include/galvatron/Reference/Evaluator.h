@@ -47,6 +47,10 @@ mlir::FailureOr<StepResult> evaluateStep(mlir::ModuleOp module, const StepInputs
 mlir::FailureOr<std::vector<Tensor>> evaluateFunction(mlir::func::FuncOp function, llvm::ArrayRef<Tensor> inputs,
                                                       llvm::ArrayRef<int64_t> mesh);
 
+/// What the gradient of the loss is here, where the binaries have their loss scale: 1, in fp16 2^10, as gradients would
+/// else be below what f16 holds. Gradients of parameters are divided by it, which is exact.
+double lossGradientOf(mlir::ModuleOp module);
+
 /// Values of one parameter, drawn by its name from `init`, a distribution as in `graph.init`; null: zeros.
 Tensor drawParameter(llvm::StringRef name, llvm::ArrayRef<int64_t> shape, mlir::Attribute init, uint64_t seed);
 

@@ -6,9 +6,9 @@
 //
 // A step ends with whole gradients: parameters are updated by the runtime, which walks no list for it.
 //
-// Evaluation is a list of its own on the same arena: the forwards of all micro-batches, one after another, and what they
-// need (transfers, gathers, sums of the loss and of labels). What lives between steps lies where training has it; what
-// a forward saves for a backward is free again after it.
+// Evaluation is a list of its own on the same arena: the forwards of all micro-batches, one after another, and what
+// they need (transfers, gathers, sums of the loss and of labels). What lives between steps lies where training has it;
+// what a forward saves for a backward is free again after it.
 #ifndef GALVATRON_SCHEDULE_TIMETABLE_H
 #define GALVATRON_SCHEDULE_TIMETABLE_H
 
@@ -41,17 +41,17 @@ struct StateBucket {
   int64_t elements = 0; // all of them, padding too
   int64_t pieceElements() const { return elements / ranks; }
   /// Types in which bodies read the parameters.
-  bool isReadAsF32 = false, isReadAsBf16 = false;
+  bool isReadAsF32 = false, isReadAsCopy = false;
   /// Whether the f32 parameters are there whole; else this rank's piece.
   bool isWhole() const { return level < 3 && isReadAsF32; }
   bool isCopyWhole() const { return level < 3; }
   /// Gradients are reduced after each micro-batch's backward; else once a step.
   bool reducesEveryMicroBatch = false;
-  /// Indices into Timetable::buffers. The f32 parameters, and their bf16 copy where one is read; gradients, moments.
+  /// Indices into Timetable::buffers. The f32 parameters, and their copy where one is read; gradients, moments.
   int parameterBuffer = -1, gradientBuffer = -1, firstMomentBuffer = -1, secondMomentBuffer = -1, copyBuffer = -1;
 };
 
-/// A parameter begins at a multiple of so many elements, and so does a piece: a cache line of its bf16 copy.
+/// A parameter begins at a multiple of so many elements, and so does a piece: a cache line of its copy.
 inline constexpr int64_t kStateAlignment = 32;
 
 /// A parameter as one stage holds it.
@@ -79,7 +79,7 @@ struct StageParameter {
   llvm::SmallVector<int64_t> ownShape() const { return padding ? padding.getOwnShape() : home.getGlobalShape(); }
   /// Indices into Timetable::buffers; -1: there is none.
   int parameterBuffer = -1, gradientBuffer = -1, firstMomentBuffer = -1, secondMomentBuffer = -1;
-  /// Bodies read a bf16 copy instead of the f32 master, or beside it.
+  /// Bodies read a copy (Timetable::copyType) instead of the f32 master, or beside it.
   bool hasCopy = false, isReadAsF32 = false;
   int copyBuffer = -1;
   int64_t count; // local elements
@@ -128,6 +128,10 @@ struct Timetable {
   int gradientRegionFirst = -1, gradientRegionLast = -1; // buffers, contiguous in memory
   std::vector<StageLoss> losses;
   int workspaceBuffer = -1; // of the device's products
+  /// The type of parameters' copies.
+  gvrt_type copyType = GVRT_BF16;
+  /// In fp16 the gradient of the loss is the loss scale of the step.
+  bool isLossScaled = false;
   std::string device = "cpu";
   int64_t arenaBytes = 0; // after planArena
   /// The stage's forwards alone: one timetable, with the same groups; none in that itself.

@@ -69,9 +69,10 @@ struct FillZero {
   int64_t bytes = 0;
 };
 
-/// Writes the gradient of the loss, 1, with which every backward of the step begins.
+/// Writes the gradient of the loss, with which every backward of the step begins: 1, or the loss scale.
 struct StartBackward {
   BufferReference gradient;
+  bool isScaled = false;
 };
 
 /// sum += addend, elementwise.
@@ -176,7 +177,7 @@ struct RuntimeCall {
 };
 RuntimeCall getRuntimeCall(const Action &action);
 
-/// The body after `StartBackward`, which no layer of the program has: whoever emits an object adds it.
+/// The body after `StartBackward` of 1, which no layer of the program has: whoever emits an object adds it.
 inline constexpr llvm::StringLiteral kStartBackwardFunction = "loss_gradient";
 
 } // namespace galvatron

@@ -69,15 +69,15 @@ def FlattenSumsPass : Pass<"galvatron-flatten-sums"> {
 }
 
 def AssignPrecisionPass : Pass<"galvatron-assign-precision", "mlir::ModuleOp"> {
-  let summary = "Decides which tensors are bf16 and which f32";
+  let summary = "Decides which tensors are bf16 or f16 and which f32";
   let description = [{
     With `bf16`, activations and the parameters that products, embeddings and arithmetic read become
-    bf16 (a copy of an f32 master that the optimizer keeps). Parameters that only norms read, statistics
+    bf16 (a copy of an f32 master that the optimizer keeps); with `fp16` they become f16. Parameters that only norms read, statistics
     of norms and attention, and all that follows a loss stay f32. Arithmetic is f32: `arith` and `math`
     ops are widened, and what they yield is rounded again.
 
     **Before:** float tensors are f32; layers have no backward.
-    **After:** float tensors that cross layers are bf16, scalars aside.
+    **After:** float tensors that cross layers are of the precision, as `graph.precision` of the module says; scalars are f32.
     **Example:**
 
     ```mlir
@@ -89,17 +89,17 @@ def AssignPrecisionPass : Pass<"galvatron-assign-precision", "mlir::ModuleOp"> {
     ```
 
     ```mlir
-    graph.layer @example(%x: tensor<8x4xbf16>, %w: tensor<6x4xbf16> {graph.parameter = "weight"}, %g: tensor<6xf32> {graph.parameter = "norm"}) -> tensor<8x6xbf16> {
+    module attributes {graph.precision = "bf16"} { graph.layer @example(%x: tensor<8x4xbf16>, %w: tensor<6x4xbf16> {graph.parameter = "weight"}, %g: tensor<6xf32> {graph.parameter = "norm"}) -> tensor<8x6xbf16> {
       %y = graph.einsum %x, %w "bi,oi->bo" : (tensor<8x4xbf16>, tensor<6x4xbf16>) -> tensor<8x6xbf16>
       %result, %mean, %rstd = graph.norm rms %y weight %g {epsilon = 1.0e-5} : (tensor<8x6xbf16>, tensor<6xf32>) -> (tensor<8x6xbf16>, tensor<8xf32>, tensor<8xf32>)
       graph.return %result : tensor<8x6xbf16>
-    }
+    }}
     ```
 
-    **Fails when:** the precision is neither; a layer has a backward already.
+    **Fails when:** the precision is none of the three; a layer has a backward already.
   }];
-  let options = [Option<"precision", "precision", "std::string", [{"bf16"}], "fp32 (everything stays as it is) or bf16">];
-  let statistics = [Statistic<"numNarrowed", "num-narrowed", "Tensors that became bf16">,
+  let options = [Option<"precision", "precision", "std::string", [{"bf16"}], "fp32 (everything stays as it is), bf16 or fp16">];
+  let statistics = [Statistic<"numNarrowed", "num-narrowed", "Tensors that became bf16 or f16">,
                     Statistic<"numWideParameters", "num-wide-parameters", "Parameters that stayed f32">];
   let dependentDialects = ["::galvatron::graph::GraphDialect", "::mlir::arith::ArithDialect"];
 }
@@ -115,7 +115,7 @@ def DifferentiatePass : Pass<"galvatron-differentiate", "mlir::ModuleOp"> {
     **After:** each layer ends in one `graph.backward` that yields a gradient for each argument of float
     type (zeros where the argument is not used), or in the pair `input`, `weight`. Several uses of a
     value are added in one `graph.sum`. Gradients of parameters are f32, straight from the op that
-    sums them up, also where parameters are bf16. Statistics that a backward needs (of cross-entropy) stand in
+    sums them up, also where parameters are bf16 or f16. Statistics that a backward needs (of cross-entropy) stand in
     the forward.
     **Example:**
 
@@ -190,12 +190,12 @@ def ExpandCrossEntropyPass : Pass<"galvatron-expand-cross-entropy"> {
 def AssignKernelTypesPass : Pass<"galvatron-assign-kernel-types"> {
   let summary = "Converts what a model cast to float64, float16 or a small integer where a function of the runtime reads it";
   let description = [{
-    Functions of the runtime and collectives read f32, bf16 and i64. An operand of another type is converted before
+    Functions of the runtime and collectives read f32, bf16, i64 and, in a step of fp16, f16. An operand of another type is converted before
     such an op, its result back after it: float16 is computed in float32 and rounded, float64 in float32 alone.
     Elementwise ops compute in the model's own type, and what moves elements keeps it.
 
     **Before:** any program; `differentiate` has run if there are gradients, which are of their values' types.
-    **After:** ops that a function of the runtime computes have operands and results of f32, bf16, i64 and i1.
+    **After:** ops that a function of the runtime computes have operands and results of f32, bf16, i64 and i1, in a step of fp16 also of f16.
     **Example:**
 
     ```mlir

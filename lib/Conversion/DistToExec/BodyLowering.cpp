@@ -2,6 +2,7 @@
 #include "BodyLowering.h"
 
 #include "dialects/Graph/GraphShapes.h"
+#include "dialects/Graph/Precision.h"
 
 #include "runtime/api/ElementType.h"
 #include "runtime/api/MeshAxisWord.h"
@@ -104,7 +105,7 @@ Value BodyLowering::createResult(Value value, ArrayRef<int64_t> order) {
 
 int64_t BodyLowering::kernelType(Value value) const {
   int64_t type = elementTypeCode(value.getType());
-  return type == GVRT_BF16 && !device.takesBf16 ? int64_t(GVRT_F32) : type;
+  return isHalf(type) && !device.takesHalf ? int64_t(GVRT_F32) : type;
 }
 
 DictionaryAttr BodyLowering::accumulateByEntry(Value value) {
@@ -146,13 +147,13 @@ void BodyLowering::callAtEnd(Location loc, StringRef name, ValueRange operands, 
 
 void BodyLowering::callKernel(Location loc, StringRef name, ValueRange operands, unsigned firstOutput,
                               ArrayRef<exec::CallConstant> constants, ArrayRef<int64_t> present, DictionaryAttr entry) {
-  if (device.takesBf16)
+  if (device.takesHalf)
     return call(loc, name, operands, constants, present, entry);
   SmallVector<Value> widened(operands);
   SmallVector<std::pair<Value, Value>> results; // wide, narrow
   for (auto [index, buffer] : llvm::enumerate(widened)) {
     auto type = cast<MemRefType>(buffer.getType());
-    if (!type.getElementType().isBF16())
+    if (!graph::isHalf(type.getElementType()))
       continue;
     int64_t span = spanOf(type.getShape(), stridesOf(buffer));
     Value wide = createScratch(MemRefType::get({span}, builder.getF32Type()), loc);
@@ -238,7 +239,7 @@ LogicalResult BodyLowering::checkCalls(Operation *op, Operation *last) {
       if (name != "copy" && name != "shard")
         for (Value buffer : call.getBuffers())
           if (Type type = getElementTypeOrSelf(buffer.getType());
-              type.isF64() || type.isF16() || type.isInteger(16) || type.isInteger(32))
+              type.isF64() || type.isInteger(16) || type.isInteger(32))
             return op->emitOpError("is of ") << type << ", which gvrt_" << name
                                              << " does not compute with; convert it to float32 or int64 in the model";
     }

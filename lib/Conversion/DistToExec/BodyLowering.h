@@ -92,12 +92,12 @@ public:
   void callAtEnd(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers,
                  llvm::ArrayRef<exec::CallConstant> constants, mlir::DictionaryAttr entry = {});
   /// The same for a function of which every buffer from the `firstOutput`-th given one on is written. Where the
-  /// device's kernels take no bf16, such buffers are converted before and after, through scratch of the same
+  /// device's kernels take no 16 bits, such buffers are converted before and after, through scratch of the same
   /// layout.
   void callKernel(mlir::Location loc, llvm::StringRef function, mlir::ValueRange buffers, unsigned firstOutput,
                   llvm::ArrayRef<exec::CallConstant> constants, llvm::ArrayRef<int64_t> present = {},
                   mlir::DictionaryAttr entry = {});
-  /// y = x between f32 and bf16, element by element.
+  /// y = x between f32 and bf16 or f16, element by element.
   void convert(mlir::Location loc, mlir::Value from, mlir::Value to);
   mlir::Value copyByKernel(mlir::Location loc, mlir::Value buffer);
   /// y = x, element by element.

@@ -84,7 +84,7 @@ int64_t galvatron::elementBytes(Type type) {
 
 int64_t galvatron::elementTypeCode(Type type) {
   Type element = getElementTypeOrSelf(type);
-  return element.isBF16() ? GVRT_BF16 : isa<FloatType>(element) ? GVRT_F32 : GVRT_I64;
+  return element.isBF16() ? GVRT_BF16 : element.isF16() ? GVRT_F16 : isa<FloatType>(element) ? GVRT_F32 : GVRT_I64;
 }
 
 MemRefType galvatron::memrefType(ShapedType tensor, ArrayRef<int64_t> strides) {

@@ -21,7 +21,7 @@ public:
   /// The scalar of `value` at the loop index; `loops[d]` is the loop that indexes its dimension d.
   mlir::FailureOr<mlir::Value> scalarOf(mlir::Value value, llvm::ArrayRef<int64_t> loops, bool root = false);
   mlir::FailureOr<llvm::SmallVector<mlir::Value>> scalarsOf(mlir::Operation *op, llvm::ArrayRef<int64_t> loops);
-  /// Before values of bf16 are rounded.
+  /// Before values of 16 bits are rounded.
   mlir::FailureOr<llvm::SmallVector<mlir::Value>> wideScalarsOf(mlir::Operation *op, llvm::ArrayRef<int64_t> loops);
   /// The scalar already in an output, for gradients that accumulate.
   mlir::Value readOutput(mlir::Value buffer) {

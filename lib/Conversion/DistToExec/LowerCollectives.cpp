@@ -2,6 +2,7 @@
 #include "BodyLowering.h"
 #include "ExchangedBooleans.h"
 
+#include "dialects/Graph/Precision.h"
 #include "runtime/api/ElementType.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -24,7 +25,7 @@ static std::pair<int64_t, int64_t> cutOf(ArrayRef<int64_t> part, int64_t dim, in
 /// of them side by side: they go as larger elements, of which `count` then says the number.
 static std::optional<int64_t> movedType(Type type, int64_t &count) {
   Type element = getElementTypeOrSelf(type);
-  if (element.isF32() || element.isBF16() || element.isInteger(64))
+  if (element.isF32() || graph::isHalf(element) || element.isInteger(64))
     return elementTypeCode(type);
   if (!element.isInteger(1))
     return std::nullopt;
@@ -73,7 +74,7 @@ void galvatron::widenBooleans(dist::BodyOp body) {
 static constexpr int64_t kAtOnce = -1;
 
 static InFlightDiagnostic refuseType(Operation *op) {
-  return op->emitOpError("expects to exchange f32, bf16, i64 or booleans, but got ")
+  return op->emitOpError("expects to exchange f32, bf16, f16, i64 or booleans, but got ")
          << op->getOperand(0).getType() << "; give the layer no sequence_parallel, ulysses or cp";
 }
 

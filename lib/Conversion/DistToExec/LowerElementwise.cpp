@@ -1,6 +1,6 @@
 // Elementwise ops → `exec.loops`. A stored value pulls the elementwise ops that only it reads into
 // its own loops, so that a chain is one kernel and its links are never stored; broadcasts and
-// constants are free. Whatever is stored in bf16 is widened where it is read, computed with in f32 and
+// constants are free. Whatever is stored in bf16 or f16 is widened where it is read, computed with in f32 and
 // rounded where it is written, so no value inside a chain is rounded. (Upstream's linalg fusion would do the same on
 // `linalg.generic`, but knows nothing of the strided views that this lowering reads through.)
 #include "BodyLowering.h"
@@ -8,6 +8,7 @@
 #include "LoopsBuilder.h"
 #include "dialects/Graph/GraphElementwise.h"
 #include "dialects/Graph/GraphShapes.h"
+#include "dialects/Graph/Precision.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -19,7 +20,9 @@ using namespace mlir;
 using namespace galvatron;
 
 /// The type in which scalars are computed.
-static Type computeType(Type element) { return element.isBF16() ? Float32Type::get(element.getContext()) : element; }
+static Type computeType(Type element) {
+  return graph::isHalf(element) ? Type(Float32Type::get(element.getContext())) : element;
+}
 
 Value LoopsBuilder::readBuffer(Value buffer, ArrayRef<int64_t> loops) {
   Strides bufferStrides = stridesOf(buffer);
@@ -135,8 +138,8 @@ Value LoopsBuilder::activationDerivative(graph::ActivationKind kind, Value x) {
   llvm_unreachable("all kinds are handled");
 }
 
-/// Under --precision bf16 what is not stored stays wide. In fp32 the model itself asks for bf16: every result is
-/// rounded.
+/// Under --precision bf16 or fp16 what is not stored stays wide. In fp32 the model itself asks for 16 bits: every
+/// result is rounded.
 static bool rounds(Operation *op) {
   auto module = op->getParentOfType<ModuleOp>();
   return module && module->hasAttr(graph::kRoundsAttr);
@@ -148,7 +151,7 @@ FailureOr<SmallVector<Value>> LoopsBuilder::scalarsOf(Operation *op, ArrayRef<in
     return scalars;
   for (auto [scalar, result] : llvm::zip(*scalars, op->getResults()))
     if (Type type = getElementTypeOrSelf(result.getType());
-        type.isBF16() && !isa<arith::ConstantOp, graph::BroadcastOp>(op))
+        graph::isHalf(type) && !isa<arith::ConstantOp, graph::BroadcastOp>(op))
       scalar = widen(arith::TruncFOp::create(builder, loc, type, scalar));
   return scalars;
 }
@@ -156,7 +159,7 @@ FailureOr<SmallVector<Value>> LoopsBuilder::scalarsOf(Operation *op, ArrayRef<in
 FailureOr<SmallVector<Value>> LoopsBuilder::wideScalarsOf(Operation *op, ArrayRef<int64_t> loops) {
   if (auto constantOp = dyn_cast<arith::ConstantOp>(op)) {
     auto splat = cast<SplatElementsAttr>(constantOp.getValue()).getSplatValue<TypedAttr>();
-    if (splat.getType().isBF16())
+    if (graph::isHalf(splat.getType()))
       return SmallVector<Value>{constant(builder.getF32Type(), cast<FloatAttr>(splat).getValueAsDouble())};
     return SmallVector<Value>{arith::ConstantOp::create(builder, loc, splat)};
   }

@@ -9,6 +9,7 @@
 #include "dialects/Graph/GraphNorms.h"
 #include "dialects/Graph/GraphProducts.h"
 #include "dialects/Graph/GraphReductions.h"
+#include "dialects/Graph/Precision.h"
 
 #include "llvm/ADT/TypeSwitch.h"
 
@@ -49,7 +50,7 @@ static Value createAttentionWorkspace(BodyLowering &lowering, Operation *op, con
                               k[2],
                               q[3],
                               shapeOf(of.v).back(),
-                              getElementTypeOrSelf(of.q.getType()).isBF16(),
+                              graph::isHalf(getElementTypeOrSelf(of.q.getType())),
                               lowering.findDocuments(op) != nullptr};
   int64_t bytes = lowering.getDevice().attentionWorkspaceBytes(extents, isBackward);
   if (bytes == 0)

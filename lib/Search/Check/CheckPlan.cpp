@@ -169,6 +169,10 @@ bool Judge::structure() {
     demand(first.strategy.tp == second.strategy.tp, "tp");
     demand(first.strategy.zero == second.strategy.zero, "levels of ZeRO");
     demand(first.strategy.strided == second.strategy.strided, "orders of ranks");
+    auto isReducedOften = [](const Strategy &s) {
+      return s.reduceEveryMicroBatch ? s.reduceEveryMicroBatch == 2 : s.zero >= 2;
+    };
+    demand(isReducedOften(first.strategy) == isReducedOften(second.strategy), "times to reduce its gradient");
   }
   if (plan.ranks != problem.cluster.nodes * problem.cluster.devicesPerNode)
     complain("plan is for " + std::to_string(plan.ranks) + " ranks, the cluster has " +
@@ -318,12 +322,14 @@ std::int64_t Judge::libraries(const LayerCost &cost, const PlannedLayer &layer) 
 }
 
 double Judge::relayout(const PlannedLayer &from, const PlannedLayer &to, double bytes) const {
-  auto sequence = [](const PlannedLayer &u) {
-    return (u.strategy.sequenceParallel ? u.strategy.tp : 1) * u.strategy.ulysses;
+  // Positions of cp come from both ends of the sequence unless the plan says that they do not.
+  auto mirrored = [](const PlannedLayer &u) { return u.strategy.cpZigzag == 1 ? 1 : u.strategy.cp; };
+  auto sequence = [&](const PlannedLayer &u) {
+    return (u.strategy.sequenceParallel ? u.strategy.tp : 1) * u.strategy.ulysses * (u.strategy.cp / mirrored(u));
   };
-  int b0 = from.dp, c0 = from.strategy.cp, s0 = sequence(from);
-  int b1 = to.dp, c1 = to.strategy.cp, s1 = sequence(to);
-  bool far0 = from.strategy.strided && b0 * c0 > 1, far1 = to.strategy.strided && b1 * c1 > 1;
+  int b0 = from.dp, c0 = mirrored(from), s0 = sequence(from);
+  int b1 = to.dp, c1 = mirrored(to), s1 = sequence(to);
+  bool far0 = from.strategy.strided && b0 * from.strategy.cp > 1, far1 = to.strategy.strided && b1 * to.strategy.cp > 1;
   if (b0 == b1 && c0 == c1 && s0 == s1 && far0 == far1)
     return 0;
   double p0 = double(b0) * c0 * s0, p1 = double(b1) * c1 * s1;

@@ -48,7 +48,7 @@ double LinkModel::seconds(CollectiveKind kind, double bytes, const plan::GroupSh
   double nodes = std::ceil(groupSize / within);
   const Link &intra = cluster.intra;
   if (kind == CollectiveKind::SendReceive)
-    return sendSeconds(bytes, int(group.stride()));
+    return messageSeconds(nodes <= 1 ? intra : inter, bytes); // the slowest of a ring's
   if (nodes <= 1) {
     if (kind == CollectiveKind::AllReduce)
       return allReduce(intra, bytes, groupSize);

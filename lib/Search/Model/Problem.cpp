@@ -9,6 +9,8 @@ CommunicationModel::~CommunicationModel() = default;
 
 std::vector<std::string> CostSource::recomputableValues(const Layer &layer) const { return layer.recomputableValues; }
 
+std::vector<Strategy> CostSource::settle(const Layer &, const Strategy &strategy, int) const { return {strategy}; }
+
 double CommunicationModel::sendSecondsFrom(std::int64_t, std::int64_t, double bytesPerRank, int distance) const {
   return sendSeconds(bytesPerRank, distance);
 }

@@ -207,7 +207,6 @@ struct Variant {
   int bufferTp = 0;  ///< 0: Ulysses only, no buffer
   int degreeCap = 0; ///< of layers and ends
   int bufferMB = 0;
-  bool coarse = false; ///< one layer strategy only
   std::vector<StageMultisets> stages;
 };
 
@@ -308,7 +307,6 @@ void Searcher::addVariant(const std::shared_ptr<const Setting> &setting, int buf
   // Coarse: one strategy for all layers, and for the ends as far as they may.
   for (int row : rows) {
     auto variant = std::make_shared<Variant>(*base);
-    variant->coarse = true;
     build(*variant, {row});
     ReferenceStrategy match = setting->layers[row].strategy;
     match.checkpoint = false;

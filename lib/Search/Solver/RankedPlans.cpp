@@ -207,6 +207,7 @@ private:
   void makeSettings();
   std::vector<Candidate> makeCandidates() const;
   bool list(std::vector<Plan> &plans) const;
+  std::optional<Strategy> settleAlike(int layer, Strategy strategy, int microBatches) const;
   std::optional<Plan> makeUniform(Setting &setting, const Strategy &strategy, int dp) const;
 
   Problem problem; ///< of changing budget; settings point at it
@@ -266,12 +267,25 @@ std::vector<Plan> Ranking::listSmallest() {
   return plans;
 }
 
+/// What a layer takes of a strategy of all: the ends recompute nothing, and choices that mean nothing to it are left.
+std::optional<Strategy> Ranking::settleAlike(int layer, Strategy strategy, int microBatches) const {
+  strategy.recompute = strategy.recompute && problem.layers[layer].role == LayerRole::Block;
+  Strategy open = strategy;
+  open.cpKind = open.cpZigzag = open.reduceEveryMicroBatch = 0;
+  for (const Strategy &way : problem.costs->settle(problem.layers[layer], open, microBatches))
+    if ((way.cpKind == strategy.cpKind || !way.cpKind) && way.cpZigzag == strategy.cpZigzag &&
+        way.reduceEveryMicroBatch == strategy.reduceEveryMicroBatch)
+      return way;
+  return std::nullopt;
+}
+
 std::optional<Plan> Ranking::makeUniform(Setting &setting, const Strategy &strategy, int dp) const {
   std::vector<Option> byType;
   for (int layer : setting.exampleOf) {
-    Strategy own = strategy;
-    own.recompute = strategy.recompute && problem.layers[layer].role == LayerRole::Block;
-    Result<Option> option = setting.price(layer, own, dp);
+    std::optional<Strategy> own = settleAlike(layer, strategy, setting.microBatches);
+    if (!own)
+      return std::nullopt;
+    Result<Option> option = setting.price(layer, *own, dp);
     if (!option)
       return std::nullopt;
     byType.push_back(std::move(*option));
@@ -291,16 +305,25 @@ std::optional<Plan> Ranking::makeUniform(Setting &setting, const Strategy &strat
   return isListedBy(setting, plan) ? std::optional(std::move(plan)) : std::nullopt;
 }
 
+/// The first block, or the first layer of a model without one.
+static int findBlock(const Problem &problem) {
+  auto at = std::find_if(problem.layers.begin(), problem.layers.end(),
+                         [](const Layer &layer) { return layer.role == LayerRole::Block; });
+  return at == problem.layers.end() ? 0 : int(at - problem.layers.begin());
+}
+
 std::vector<Plan> Ranking::listUniform() {
   std::vector<Plan> plans;
   for (auto [stages, microBatches, mesh] : offeredSettings(problem)) {
     if (stages > 1)
       continue;
     Setting setting = Setting::bare(problem, stages, microBatches, mesh);
-    for (auto [strategy, dp] : offeredStrategies(problem.space, setting.stageRanks, setting.microBatchSamples))
-      if (strategy.ep == 1)
-        if (std::optional<Plan> plan = makeUniform(setting, strategy, dp))
-          plans.push_back(std::move(*plan));
+    int block = findBlock(problem);
+    for (auto [offered, dp] : offeredStrategies(problem.space, setting.stageRanks, setting.microBatchSamples))
+      for (const Strategy &strategy : problem.costs->settle(problem.layers[block], offered, microBatches))
+        if (strategy.ep == 1)
+          if (std::optional<Plan> plan = makeUniform(setting, strategy, dp))
+            plans.push_back(std::move(*plan));
   }
   std::sort(plans.begin(), plans.end(), [](const Plan &a, const Plan &b) {
     return std::tuple{a.predictedStepSeconds, mostBytes(a)} < std::tuple{b.predictedStepSeconds, mostBytes(b)};

@@ -10,10 +10,12 @@
 namespace galvatron::search {
 
 Layout layoutOf(const Strategy &strategy, int dp) {
-  int sequence = strategy.sequenceCut() / strategy.cp;
+  // Stretches are cut like those of ulysses.
+  int context = plan::isContiguous(valuesOf(strategy, dp)) ? 1 : strategy.cp;
+  int sequence = strategy.sequenceCut() / context;
   // Far tensor groups move the batch to neighbours; without a batch to cut, or
   // with nothing but it, the order of ranks makes no difference.
-  return {dp, strategy.cp, sequence, strategy.strided && dp * strategy.cp > 1};
+  return {dp, context, sequence, strategy.strided && dp * strategy.cp > 1};
 }
 
 namespace {
@@ -348,10 +350,65 @@ Setting Setting::bare(const Problem &problem, int stages, int microBatches, plan
   return setting;
 }
 
+namespace {
+/// Whether `other` is no worse anywhere when it takes `extra` more seconds.
+/// Forward and backward count apart: a timetable weighs them differently.
+bool noWorse(const Option &other, const Option &option, double extra) {
+  return other.forward + extra <= option.forward && other.backward + extra <= option.backward &&
+         other.backward - other.weight + extra <= option.backward - option.weight && other.weight <= option.weight &&
+         other.tail <= option.tail && other.state <= option.state && other.saved <= option.saved &&
+         other.scratch <= option.scratch;
+}
+} // namespace
+
+/// As the cost source has them, less those that are worse than another one of the same layout in something and better
+/// in nothing where nothing is recomputed, as recomputation adds the same to both: ways of context parallelism against
+/// one another, times to reduce gradients against the other levels of ZeRO.
+std::vector<Strategy> Setting::settle(int layer, const Strategy &strategy, int dp) {
+  std::vector<Strategy> settled = problem->costs->settle(problem->layers[layer], strategy, microBatches);
+  if (settled.size() == 1)
+    return settled;
+  Strategy plain = strategy;
+  plain.recompute = plain.strided = false;
+  auto [ways, isNew] = worthwhile.try_emplace({typeOf[layer], plain, dp});
+  if (isNew) {
+    std::vector<Option> kept;
+    auto consider = [&](const Strategy &way) {
+      Result<Option> option = price(layer, way, dp);
+      bool isBeaten = option && std::any_of(kept.begin(), kept.end(), [&](const Option &other) {
+                        return other.layout == option->layout && noWorse(other, *option, 0);
+                      });
+      if (!option)
+        refusal = option.error().message;
+      else if (!isBeaten)
+        kept.push_back(std::move(*option));
+    };
+    std::vector<Strategy> plains = problem->costs->settle(problem->layers[layer], plain, microBatches);
+    for (const Strategy &way : plains)
+      for (int level = 1; way.reduceEveryMicroBatch && level < strategy.zero; ++level) {
+        Strategy other = way;
+        other.reduceEveryMicroBatch = 0;
+        other.zero = level;
+        if (problem->space.zeroLevels >> level & 1)
+          consider(other);
+      }
+    for (const Strategy &way : plains)
+      consider(way);
+    for (const Option &option : kept)
+      ways->second.push_back(option.strategy);
+  }
+  std::erase_if(settled, [&](Strategy way) {
+    way.recompute = way.strided = false;
+    return std::find(ways->second.begin(), ways->second.end(), way) == ways->second.end();
+  });
+  return settled;
+}
+
 /// What stands for the strategy where values are chosen: their bytes and seconds are the same whatever ZeRO shares and
-/// wherever ranks are, but for what gradients of a single micro-batch hide.
+/// wherever ranks and their keys are, but for what gradients of a single micro-batch hide.
 Strategy Setting::plainOf(Strategy strategy) const {
   strategy.strided = false;
+  strategy.cpKind = strategy.cpZigzag = strategy.reduceEveryMicroBatch = 0;
   if (microBatches > 1)
     strategy.zero = 0;
   return strategy;
@@ -420,16 +477,10 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
                             ? problem.costs->recomputableValues(problem.layers[layer]).size()
                             : 0;
     std::map<std::pair<Strategy, int>, std::vector<std::uint32_t>> known;
-    for (const auto &[strategy, dp] : offered) {
-      if (!isBlock && (strategy.recompute || strategy.ep > 1))
-        continue; // nothing to recompute or no experts in the ends
-      if (problem.offers && !problem.offers(problem.layers[layer], strategy, dp))
-        continue;
-      if (!isBlock && ((strategy.tp > 1 && !space.tensorInEnds) || (strategy.ulysses > 1 && !space.ulyssesInEnds)))
-        continue;
+    auto offerAll = [&](const Strategy &strategy, int dp) {
       std::optional<Option> made = offer(strategy, dp);
       if (!made || strategy.recompute || !names)
-        continue;
+        return;
       auto [sets, isNew] = known.try_emplace({setting.plainOf(strategy), dp});
       if (isNew)
         sets->second = setting.valueSets(layer, names, *made);
@@ -438,6 +489,16 @@ Result<Setting> Setting::make(const Problem &problem, int stages, int microBatch
         partly.values = set;
         offer(partly, dp);
       }
+    };
+    for (const auto &[strategy, dp] : offered) {
+      if (!isBlock && (strategy.recompute || strategy.ep > 1))
+        continue; // nothing to recompute or no experts in the ends
+      if (problem.offers && !problem.offers(problem.layers[layer], strategy, dp))
+        continue;
+      if (!isBlock && ((strategy.tp > 1 && !space.tensorInEnds) || (strategy.ulysses > 1 && !space.ulyssesInEnds)))
+        continue;
+      for (const Strategy &settled : setting.settle(layer, strategy, dp))
+        offerAll(settled, dp);
     }
     if ((*setting.options)[0][type].empty())
       return Error{"no strategy is left for layer '" + problem.layers[layer].path + "' on " +
@@ -456,17 +517,6 @@ void Setting::keepOnly(int type, const std::vector<int> &kept) {
     lists[type] = std::move(chosen);
   }
 }
-
-namespace {
-/// Whether `other` is no worse anywhere when it takes `extra` more seconds.
-/// Forward and backward count apart: a timetable weighs them differently.
-bool noWorse(const Option &other, const Option &option, double extra) {
-  return other.forward + extra <= option.forward && other.backward + extra <= option.backward &&
-         other.backward - other.weight + extra <= option.backward - option.weight && other.weight <= option.weight &&
-         other.tail <= option.tail && other.state <= option.state && other.saved <= option.saved &&
-         other.scratch <= option.scratch;
-}
-} // namespace
 
 void Setting::dropWithinLayouts() {
   for (std::size_t type = 0; type < (*options)[0].size(); ++type) {

@@ -19,6 +19,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 namespace galvatron::search {
@@ -26,8 +27,8 @@ namespace galvatron::search {
 /// How the ranks of a stage share a boundary value [batch, sequence, hidden].
 struct Layout {
   int batch = 1;        ///< parts of the batch: dp
-  int context = 1;      ///< parts of the sequence that cp deals (permuted when > 1)
-  int sequence = 1;     ///< further parts of the sequence: ulysses, Megatron-SP
+  int context = 1;      ///< parts of the sequence that cp deals from both ends, or as the lowering will
+  int sequence = 1;     ///< further parts of the sequence: ulysses, Megatron-SP, stretches of cp
   bool strided = false; ///< the parts of the batch lie on neighbours
   auto operator<=>(const Layout &) const = default;
   int parts() const { return batch * context * sequence; }
@@ -64,9 +65,11 @@ struct Option {
 /// What layers with a tied parameter have in common: it has one placement, and its states one level of ZeRO.
 struct TiedStrategy {
   int tp = 1, zero = 0;
-  bool strided = false;
+  bool strided = false, isReducedEach = false;
   auto operator<=>(const TiedStrategy &) const = default;
-  static TiedStrategy of(const Strategy &strategy) { return {strategy.tp, strategy.zero, strategy.strided}; }
+  static TiedStrategy of(const Strategy &strategy) {
+    return {strategy.tp, strategy.zero, strategy.strided, plan::reducesEveryMicroBatch(valuesOf(strategy, 1))};
+  }
 };
 
 /// By layer type.
@@ -147,6 +150,7 @@ private:
   void dropWithinLayouts();
   void dropAcrossLayouts();
   void keepOnly(int type, const std::vector<int> &kept);
+  std::vector<Strategy> settle(int layer, const Strategy &strategy, int dp);
   Strategy plainOf(Strategy strategy) const;
   std::vector<std::uint32_t> valueSets(int layer, std::size_t names, const Option &none);
   int layoutIndex(const Layout &layout);
@@ -164,6 +168,8 @@ private:
 
   using Degrees = std::array<int, 6>;
   static Degrees degreesOf(const Strategy &s, int dp) { return {s.tp, s.ulysses, s.cp, s.ep, dp, int(s.strided)}; }
+  /// By type and `settle`'s question without what does not change the answer.
+  std::map<std::tuple<int, Strategy, int>, std::vector<Strategy>> worthwhile;
   std::map<Degrees, GroupShapes> groups;
   std::map<std::pair<Degrees, std::vector<int>>, plan::GroupShape> groupsAlongAxes;
   std::vector<plan::GroupShape> groupIndex; ///< of the groups that run collectives

@@ -1,10 +1,11 @@
-// Functions of the runtime read f32, bf16 and i64 (runtime/api/Functions.def); a model may cast to others. Such
+// Functions of the runtime read f32, bf16, i64 and, in a step of fp16, f16; a model may cast to others. Such
 // operands are converted on the way in, results on the way back. Loops that are generated compute in any type, and
 // what only moves elements moves those of any.
 #include "galvatron/Support/FloatTypes.h"
 #include "galvatron/Transforms/Passes.h"
 
 #include "dialects/Graph/Graph.h"
+#include "dialects/Graph/Precision.h"
 #include "galvatron/Kernels/ElementwiseOps.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -25,9 +26,9 @@ static bool isCall(Operation *op) {
          !isa<ParameterOp, LayerOp, BackwardOp, ReturnOp, CallOp, TotalOp>(op);
 }
 
-/// The type in which the runtime computes what is of `element`.
-static Type kernelType(Type element) {
-  if (element.isF64() || element.isF16())
+/// The type in which the runtime computes what is of `element`. What a model itself casts to f16 is computed in f32.
+static Type kernelType(Type element, bool isFp16) {
+  if (element.isF64() || (element.isF16() && !isFp16))
     return Float32Type::get(element.getContext());
   if (element.isSignlessInteger() && !element.isInteger(1))
     return IntegerType::get(element.getContext(), 64);
@@ -48,21 +49,25 @@ static Value convert(OpBuilder &builder, Location loc, Value value, Type type) {
 /// Returns the number of operands and results that are converted.
 static unsigned assignTypes(Operation *op) {
   unsigned count = 0;
+  bool isFp16 = getPrecision(op) == "fp16";
+  auto isRead = [&](RankedTensorType type) {
+    return kernelType(type.getElementType(), isFp16) == type.getElementType();
+  };
   OpBuilder builder(op);
   for (OpOperand &operand : op->getOpOperands()) {
     auto type = dyn_cast<RankedTensorType>(operand.get().getType());
-    if (!type || kernelType(type.getElementType()) == type.getElementType())
+    if (!type || isRead(type))
       continue;
-    Type wanted = withElementType(type, kernelType(type.getElementType()));
+    Type wanted = withElementType(type, kernelType(type.getElementType(), isFp16));
     operand.set(convert(builder, op->getLoc(), operand.get(), wanted));
     ++count;
   }
   builder.setInsertionPointAfter(op);
   for (Value result : op->getResults()) {
     auto type = dyn_cast<RankedTensorType>(result.getType());
-    if (!type || kernelType(type.getElementType()) == type.getElementType())
+    if (!type || isRead(type))
       continue;
-    result.setType(cast<RankedTensorType>(withElementType(type, kernelType(type.getElementType()))));
+    result.setType(cast<RankedTensorType>(withElementType(type, kernelType(type.getElementType(), isFp16))));
     Value converted = convert(builder, op->getLoc(), result, type);
     result.replaceAllUsesExcept(converted, converted.getDefiningOp());
     ++count;

@@ -1,9 +1,9 @@
 // The element type of every float tensor, decided once, on global shapes and before differentiation, so
 // that backward, placements and memory follow from types alone.
 //
-// What is stored or sent is bf16; what adds up over many elements or steps is f32: statistics of norms
+// What is stored or sent is bf16 or f16; what adds up over many elements or steps is f32: statistics of norms
 // and softmax, losses, and (in `differentiate`) gradients of parameters. Arithmetic is f32 throughout: an
-// `arith` or `math` op on bf16 operands is widened, and its result rounded again.
+// `arith` or `math` op on narrow operands is widened, and its result rounded again.
 #include "galvatron/Support/FloatTypes.h"
 #include "galvatron/Transforms/Passes.h"
 
@@ -11,6 +11,7 @@
 #include "dialects/Graph/GraphLoss.h"
 #include "dialects/Graph/GraphNorms.h"
 #include "dialects/Graph/GraphStructure.h"
+#include "dialects/Graph/Precision.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -28,20 +29,19 @@ using namespace galvatron;
 namespace {
 
 bool isF32Tensor(Type type) { return graph::isFloatTensor(type) && getElementTypeOrSelf(type).isF32(); }
-bool isNarrow(Value value) { return getElementTypeOrSelf(value.getType()).isBF16(); }
 
 /// Activations between layers; a scalar is a loss.
-Type crossingType(Type type) {
+Type crossingType(Type type, Type narrow) {
   bool isActivation = isF32Tensor(type) && cast<RankedTensorType>(type).getRank() > 0;
-  return isActivation ? graph::withElementType(type, BFloat16Type::get(type.getContext())) : type;
+  return isActivation ? graph::withElementType(type, narrow) : type;
 }
 
 /// Gives one layer its types, first op to last.
 class LayerPrecision {
 public:
-  explicit LayerPrecision(graph::LayerOp layer) : layer(layer), builder(layer.getContext()) {}
+  LayerPrecision(graph::LayerOp layer, Type narrow) : layer(layer), narrow(narrow), builder(layer.getContext()) {}
 
-  /// Tensors that became bf16, and parameters that stayed f32.
+  /// Tensors that became narrow, and parameters that stayed f32.
   unsigned numNarrowed = 0, numWide = 0;
 
   void run() {
@@ -60,12 +60,14 @@ private:
   Value convert(Value value, Type element);
   /// Every float operand, from the `first` on, in this element type.
   void convertOperands(Operation *op, Type element, unsigned first = 0);
+  bool isNarrow(Value value) const { return getElementTypeOrSelf(value.getType()) == narrow; }
   void setNarrow(Value value) {
-    value.setType(graph::withElementType(value.getType(), builder.getBF16Type()));
+    value.setType(graph::withElementType(value.getType(), narrow));
     ++numNarrowed;
   }
 
   graph::LayerOp layer;
+  Type narrow; // bf16 or f16
   OpBuilder builder;
 };
 
@@ -87,8 +89,8 @@ void LayerPrecision::setArguments() {
       continue;
     }
     Type type = argument.getType();
-    argument.setType(isParameter && isF32Tensor(type) ? graph::withElementType(type, builder.getBF16Type())
-                                                      : crossingType(type));
+    argument.setType(isParameter && isF32Tensor(type) ? graph::withElementType(type, narrow)
+                                                      : crossingType(type, narrow));
     numNarrowed += argument.getType() != type;
   }
 }
@@ -98,7 +100,7 @@ void LayerPrecision::setResults() {
   builder.setInsertionPoint(terminator);
   SmallVector<Type> results;
   for (auto [operand, type] : llvm::zip_equal(terminator->getOpOperands(), layer.getResultTypes())) {
-    results.push_back(crossingType(type));
+    results.push_back(crossingType(type, narrow));
     if (graph::isFloatTensor(type))
       operand.set(convert(operand.get(), getElementTypeOrSelf(results.back())));
   }
@@ -111,7 +113,7 @@ Value LayerPrecision::convert(Value value, Type element) {
     return value;
   // A constant is written in the type that is read.
   SplatElementsAttr splat;
-  if (element.isBF16() && matchPattern(value, m_Constant(&splat)))
+  if (element == narrow && matchPattern(value, m_Constant(&splat)))
     return graph::createSplat(builder, value.getLoc(), graph::withElementType(value.getType(), element),
                               splat.getSplatValue<APFloat>().convertToDouble());
   return convertFloat(builder, value.getLoc(), value, element);
@@ -124,7 +126,7 @@ void LayerPrecision::convertOperands(Operation *op, Type element, unsigned first
       operand.set(convert(operand.get(), element));
 }
 
-/// Arithmetic in f32 on values that are stored in bf16, where a model casts by itself, too: to bf16 or f64.
+/// Arithmetic in f32 on values that are stored narrow, where a model casts by itself, too: to 16 bits or f64.
 void LayerPrecision::computeWide(Operation *op) {
   if (isa<arith::ExtFOp, arith::TruncFOp>(op)) {
     op->getResult(0).replaceAllUsesWith(op->getOperand(0));
@@ -137,14 +139,14 @@ void LayerPrecision::computeWide(Operation *op) {
     if (graph::isFloatTensor(result.getType()))
       result.setType(graph::withElementType(result.getType(), builder.getF32Type()));
     if (isF32Tensor(result.getType())) {
-      Value rounded = convert(result, builder.getBF16Type());
+      Value rounded = convert(result, narrow);
       result.replaceAllUsesExcept(rounded, rounded.getDefiningOp());
       ++numNarrowed;
     }
   }
 }
 
-/// An op of mathematics: everything in bf16 but its statistics.
+/// An op of mathematics: everything narrow but its statistics.
 void LayerPrecision::computeNarrow(Operation *op) {
   if (auto norm = dyn_cast<graph::NormOp>(op)) {
     convertOperands(op, builder.getF32Type(), /*first=*/1);
@@ -152,7 +154,7 @@ void LayerPrecision::computeNarrow(Operation *op) {
   }
   if (isa<graph::CrossEntropyOp, graph::LogSumExpOp>(op))
     return;
-  convertOperands(op, builder.getBF16Type());
+  convertOperands(op, narrow);
   if (auto attention = dyn_cast<graph::AttentionOp>(op))
     return setNarrow(attention.getResult());
   for (Value result : op->getResults())
@@ -160,10 +162,10 @@ void LayerPrecision::computeNarrow(Operation *op) {
       setNarrow(result);
 }
 
-/// What depends on bf16 alone or beside f32 becomes bf16; positions, masks and what follows a loss depend
+/// What depends on narrow values alone or beside f32 becomes narrow; positions, masks and what follows a loss depend
 /// on neither and keep their types.
 void LayerPrecision::visit(Operation *op) {
-  if (llvm::none_of(op->getOperands(), isNarrow))
+  if (llvm::none_of(op->getOperands(), [&](Value operand) { return isNarrow(operand); }))
     return;
   if (isa<graph::GraphDialect>(op->getDialect()))
     computeNarrow(op);
@@ -176,36 +178,40 @@ namespace {
 struct AssignPrecision : galvatron::impl::AssignPrecisionPassBase<AssignPrecision> {
   using Base::Base;
 
-  /// What is bf16 in a step of fp32, the model made so.
+  /// What is bf16 or f16 in a step of fp32, the model made so.
   void markCasts() {
-    WalkResult found = getOperation()->walk([](Operation *op) {
-      return llvm::any_of(op->getResults(), isNarrow) ? WalkResult::interrupt() : WalkResult::advance();
+    auto isHalf = [](Value value) { return graph::isHalf(getElementTypeOrSelf(value.getType())); };
+    WalkResult found = getOperation()->walk([&](Operation *op) {
+      return llvm::any_of(op->getResults(), isHalf) ? WalkResult::interrupt() : WalkResult::advance();
     });
     if (found.wasInterrupted())
       getOperation()->setAttr(graph::kRoundsAttr, UnitAttr::get(&getContext()));
   }
 
   void runOnOperation() override {
-    if (precision != "fp32" && precision != "bf16") {
-      getOperation().emitOpError("expects a precision of fp32 or bf16, but got ") << precision;
+    if (precision != "fp32" && precision != "bf16" && precision != "fp16") {
+      getOperation().emitOpError("expects a precision of fp32, bf16 or fp16, but got ") << precision;
       return signalPassFailure();
     }
     if (precision == "fp32")
       return markCasts();
+    MLIRContext *context = &getContext();
+    Type narrow = precision == "bf16" ? Type(BFloat16Type::get(context)) : Type(Float16Type::get(context));
+    getOperation()->setAttr(graph::kPrecisionAttr, StringAttr::get(context, precision.getValue()));
     for (auto layer : getOperation().getOps<graph::LayerOp>()) {
       if (!layer.getBody().getOps<graph::BackwardOp>().empty()) {
         layer.emitOpError("expects a layer without backward, but got one that is differentiated");
         return signalPassFailure();
       }
-      LayerPrecision types(layer);
+      LayerPrecision types(layer, narrow);
       types.run();
       numNarrowed += types.numNarrowed;
       numWideParameters += types.numWide;
     }
     // Between layers.
-    getOperation()->walk([](graph::CallOp call) {
+    getOperation()->walk([&](graph::CallOp call) {
       for (Value output : call.getOutputs())
-        output.setType(crossingType(output.getType()));
+        output.setType(crossingType(output.getType(), narrow));
     });
   }
 };

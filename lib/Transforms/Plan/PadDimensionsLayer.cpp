@@ -26,7 +26,6 @@ private:
   void padParameters(LayerOp padded);
   void readArguments();
   void padAttributes(Operation *original, Operation *padded);
-  ArrayAttr padOffsets(Value whole, ArrayRef<int64_t> offsets);
   LogicalResult visit(Operation *original);
   LogicalResult visit(Operation *original, AxisId axis);
   void maskKeys(const PaddedOp &op, Operation *padded);

@@ -12,6 +12,8 @@
 #include "galvatron/Search/Solver/Solver.h"
 #include "galvatron/Transforms/AssignPlacements.h"
 
+#include "mlir/Dialect/Math/IR/Math.h"
+
 namespace galvatron {
 #define GEN_PASS_DEF_SEARCHPLANPASS
 #include "galvatron/Transforms/Passes.h.inc"
@@ -59,6 +61,12 @@ namespace {
 
 struct SearchPlanPass : galvatron::impl::SearchPlanPassBase<SearchPlanPass> {
   using Base::Base;
+
+  /// Rings are unrolled to be priced.
+  void getDependentDialects(DialectRegistry &registry) const override {
+    Base::getDependentDialects(registry);
+    registry.insert<math::MathDialect>();
+  }
 
   void runOnOperation() override {
     ModuleOp module = getOperation();

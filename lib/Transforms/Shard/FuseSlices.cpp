@@ -38,8 +38,6 @@ struct Partition {
   int64_t dim; // of the tensor
   /// Where each piece begins along `dim`, in elements, ascending from 0; it ends where the next begins.
   SmallVector<int64_t> offsets;
-
-  bool operator==(const Partition &other) const { return dim == other.dim && offsets == other.offsets; }
 };
 
 /// An operation on a piece, and which piece it is.

@@ -15,17 +15,6 @@ static ArrayRef<int64_t> shapeOf(Value x) { return cast<RankedTensorType>(x.getT
 
 static int64_t sizeOfGroup(const RingStep &step) { return step.sources.size(); }
 
-PlacementAttr RingStep::getPosition(MLIRContext *context, ArrayRef<int64_t> localShape, int64_t dim) const {
-  SmallVector<dist::DimSubAxes> dims;
-  for (int64_t extent : localShape)
-    dims.push_back({{extent, PlacementAttr::kLocal}});
-  dims[dim] = {{outer, PlacementAttr::kLocal}};
-  for (int64_t axis : axes)
-    dims[dim].push_back({mesh[axis], axis, mirrored});
-  dims[dim].push_back({localShape[dim] / outer, PlacementAttr::kLocal});
-  return PlacementAttr::getCanonical(context, dims);
-}
-
 RankedTensorType RingBias::cutType(Value x, int64_t dim) {
   SmallVector<int64_t> shape(shapeOf(x));
   shape[dim] /= sizeOfGroup(step);

@@ -2,27 +2,11 @@
 #ifndef GALVATRON_TRANSFORMS_SHARD_RINGBIAS_H
 #define GALVATRON_TRANSFORMS_SHARD_RINGBIAS_H
 
-#include "dialects/Dist/Dist.h"
+#include "galvatron/Placement/Rings.h"
 
-#include "mlir/IR/Builders.h"
 #include "llvm/ADT/DenseMap.h"
 
 namespace galvatron {
-
-/// Whose keys a step of a ring has.
-struct RingStep {
-  /// Of the keys, along their positions, as they would be gathered.
-  llvm::ArrayRef<int64_t> axes;
-  int64_t outer;
-  bool mirrored;
-  /// How long each axis of the mesh is, and by how much its coordinate is less where the keys are from.
-  llvm::ArrayRef<int64_t> mesh, turns;
-  /// For each position of the group, that which the keys are from.
-  llvm::SmallVector<int64_t> sources;
-
-  /// Of a tensor whose dimension `dim` has these positions; all others are whole.
-  dist::PlacementAttr getPosition(mlir::MLIRContext *context, llvm::ArrayRef<int64_t> localShape, int64_t dim) const;
-};
 
 /// Cuts values with a dimension of all keys to those of a step. What is computed of positions and gathered values in
 /// front of them is computed anew on that piece alone, so no more of a mask than a step's is ever there:

@@ -87,8 +87,8 @@ inline AttentionBuffers readBuffers(void *const *buffer, AttentionProblem &p, bo
   return read;
 }
 
-/// The library's kernels take this problem: bf16, no bias, dropout, softcap or window, positions that are the usual
-/// ones; with documents, rows that follow one another in memory, as many queries as keys.
+/// The library's kernels take this problem: bf16 or f16, no bias, dropout, softcap or window, positions that are the
+/// usual ones; with documents, rows that follow one another in memory, as many queries as keys.
 bool cudnnTakes(const AttentionProblem &problem, bool hasBias);
 /// Documents are found in the workspace first, where `problem.onlyIf` then says whether there are more than the library
 /// was told to expect: it has done nothing in that case.

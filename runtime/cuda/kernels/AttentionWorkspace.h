@@ -1,11 +1,11 @@
 //===- AttentionWorkspace.h - how much scratch attention may need, known without a device -----------===//
 //
-// The compiler plans this much for each call in bf16; the runtime takes only engines of cuDNN that fit it. Terms of the
-// backward pass, in bytes: dq is summed in f32 (queries padded to a tile), a row of dy ∘ y sums to one f32, and where
-// query heads share a key head, dk and dv exist once for each query head, in bf16, before they are added up.
+// The compiler plans this much for each call in bf16 or f16; the runtime takes only engines of cuDNN that fit it. Terms
+// of the backward pass, in bytes: dq is summed in f32 (queries padded to a tile), a row of dy ∘ y sums to one f32, and
+// where query heads share a key head, dk and dv exist once for each query head, in 16 bits, before they are added up.
 //
-// The engine without atomics keeps dS, in bf16, instead of summing dq. It can run on one key head of one batch row at a
-// time, so what it needs at least grows with neither of them:
+// The engine without atomics keeps dS, in 16 bits, instead of summing dq. It can run on one key head of one batch row
+// at a time, so what it needs at least grows with neither of them:
 //
 //   B 4, N 32, K 32, S 4096, D 128    271 MB       without atomics, the whole call  4297 MB, one head at a time  34 MB
 //   B 2, N 32, K 8,  S 8192, D 128    539 MB                                        8860 MB                     554 MB

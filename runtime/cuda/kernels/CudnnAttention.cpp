@@ -45,6 +45,7 @@ std::vector<int64_t> keyOf(const AttentionProblem &p, bool backward, bool determ
                               deterministic,
                               p.workspaceBytes,
                               p.batch,
+                              p.type,
                               p.heads,
                               p.keyHeads,
                               p.queries,
@@ -194,7 +195,7 @@ Plan &planFor(gvrt_context *context, const AttentionProblem &p, bool backward, b
   if (plan)
     return *plan;
   auto fresh = std::make_unique<Plan>();
-  fresh->graph.set_io_data_type(fe::DataType_t::BFLOAT16)
+  fresh->graph.set_io_data_type(p.type == GVRT_F16 ? fe::DataType_t::HALF : fe::DataType_t::BFLOAT16)
       .set_intermediate_data_type(fe::DataType_t::FLOAT)
       .set_compute_data_type(fe::DataType_t::FLOAT);
   if (backward)
@@ -217,7 +218,7 @@ bool cudnnTakes(const AttentionProblem &p, bool hasBias) {
   bool usualMask = !p.causal || p.queries <= p.keys;
   bool usualStrides = alignedStrides(p.q) && alignedStrides(p.k) && alignedStrides(p.v) && alignedStrides(p.y) &&
                       alignedStrides(p.dy) && alignedStrides(p.dq) && alignedStrides(p.dk) && alignedStrides(p.dv);
-  return isBf16(p.type) && !hasBias && !p.isCompiledToDrop && p.softcap == 0 && p.window == 0 && usualPositions &&
+  return isHalf(p.type) && !hasBias && !p.isCompiledToDrop && p.softcap == 0 && p.window == 0 && usualPositions &&
          usualSizes && usualMask && usualStrides && p.queries > 1 && p.keys > 1 && p.batch > 0 &&
          (!p.queryDocuments || takesDocuments(p));
 }
@@ -252,7 +253,7 @@ static void runBackward(gvrt_context *context, const AttentionProblem &p, const 
                         bool deterministic, const AttentionBuffers &of, int64_t b, int64_t n) {
   int64_t query = n * (p.heads / p.keyHeads); // its first query head
   auto piece = [&](void *buffer, const HeadStrides &strides, int64_t head) {
-    return static_cast<__nv_bfloat16 *>(buffer) + b * strides.batch + head * strides.head;
+    return static_cast<uint16_t *>(buffer) + b * strides.batch + head * strides.head;
   };
   std::unordered_map<int64_t, void *> addresses = {
       {kDy, piece(of.dy, p.dy, query)},

@@ -129,7 +129,7 @@ void gvrt_embedding(gvrt_context *context, void *const *buffer, const int64_t *a
   if (numIds == 0)
     return;
   State &state = stateOf(context);
-  int64_t rowBytes = columns * (isBf16(type) ? 2 : 4);
+  int64_t rowBytes = columns * bytesOfElement(type);
   auto launch = [&](auto piece) {
     using P = decltype(piece);
     int64_t pieces = rowBytes / sizeof(P);
@@ -138,7 +138,7 @@ void gvrt_embedding(gvrt_context *context, void *const *buffer, const int64_t *a
   };
   if (aligned(16, buffer[0], buffer[2], rowBytes))
     launch(uint4{});
-  else if (isBf16(type))
+  else if (isHalf(type))
     launch((unsigned short)0);
   else
     launch(0u);

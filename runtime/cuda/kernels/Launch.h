@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 
 namespace galvatron::cuda {
 
@@ -31,14 +32,16 @@ inline int threadsFor(int64_t items, int64_t each, int most) {
   return (int)std::clamp<int64_t>(divideUp(divideUp(items, each), 32) * 32, 32, most);
 }
 
-/// Calls `f` with a value of the element type, float or __nv_bfloat16.
+/// Calls `f` with a value of the element type, float, __nv_bfloat16 or __half.
 template <typename F> void withType(gvrt_context *context, int64_t type, F &&f) {
   if (type == GVRT_F32)
     f(float{});
   else if (type == GVRT_BF16)
     f(__nv_bfloat16{});
+  else if (type == GVRT_F16)
+    f(__half{});
   else
-    GVRT_FAIL(context, "expects element type 0 (f32) or 2 (bf16), but got " << type);
+    GVRT_FAIL(context, "expects element type 0 (f32), 2 (bf16) or 3 (f16), but got " << type);
 }
 
 /// Calls `f` with the number of elements that a thread moves at once, as a constant: 16 bytes of T, or one element.
@@ -70,8 +73,6 @@ void launchRows(gvrt_context *context, int64_t type, int64_t rows, int64_t colum
 }
 
 template <typename T> T *at(void *const *buffer, int i) { return static_cast<T *>(buffer[i]); }
-
-inline bool isBf16(int64_t type) { return type == GVRT_BF16; }
 
 } // namespace galvatron::cuda
 

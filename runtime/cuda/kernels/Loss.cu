@@ -17,6 +17,9 @@ namespace {
 
 constexpr int kMostThreads = 512, kBatch = 4;
 
+/// From device memory, so that a captured launch reads the scale of each step.
+__global__ void lossScale(const StepScalars *scalars, float *y) { *y = scalars->lossScale; }
+
 /// Local column of a label; -1 where ignored or on another device. In the tuning walk labels may be anything.
 __device__ int64_t localColumn(const Positions &columns, int64_t label, int64_t ignored, bool check) {
   if (label == ignored)
@@ -95,6 +98,12 @@ __global__ void __launch_bounds__(kMostThreads)
 }
 
 } // namespace
+
+void gvrt_loss_scale(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
+  State &state = stateOf(context);
+  lossScale<<<1, 1, 0, state.compute>>>(state.scalars, at<float>(buffer, 0));
+  GVRT_CUDA(context, cudaGetLastError());
+}
 
 void gvrt_sum_exp(gvrt_context *context, void *const *buffer, const int64_t *attribute) {
   Attributes read(attribute);

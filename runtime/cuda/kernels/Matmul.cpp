@@ -121,7 +121,9 @@ struct Plan {
   bool usable = false; // else the plain kernel takes the product
 };
 
-cudaDataType_t dataType(int64_t type) { return isBf16(type) ? CUDA_R_16BF : CUDA_R_32F; }
+cudaDataType_t dataType(int64_t type) {
+  return type == GVRT_BF16 ? CUDA_R_16BF : type == GVRT_F16 ? CUDA_R_16F : CUDA_R_32F;
+}
 
 void createLayout(gvrt_context *context, Layout &layout, int64_t type, const Operand &operand, int64_t batch) {
   GVRT_CUBLAS(context, cublasLtMatrixLayoutCreate(&layout.value, dataType(type), operand.rows, operand.columns,
@@ -218,6 +220,7 @@ cublasLtMatmulAlgo_t measure(gvrt_context *context, const Plan &plan,
       if (launch(context, plan, algorithm, at, accumulate) != CUBLAS_STATUS_SUCCESS)
         return std::numeric_limits<float>::infinity();
     GVRT_CUDA(context, cudaEventRecord(end.value, stream));
+    Waiting waiting(context->progress, "the GPU");
     GVRT_CUDA(context, cudaEventSynchronize(end.value));
     float milliseconds = 0;
     GVRT_CUDA(context, cudaEventElapsedTime(&milliseconds, start.value, end.value));
@@ -299,7 +302,7 @@ const Plan &planFor(gvrt_context *context, const Call &call, const Addresses &at
 
 /// By the library; false where it has no call for the product.
 bool multiplyByLibrary(gvrt_context *context, const Product &p, const Product::BatchLoop &loop, Addresses at) {
-  int64_t size = isBf16(p.type) ? 2 : 4, cSize = isBf16(p.cType) ? 2 : 4;
+  int64_t size = bytesOfElement(p.type), cSize = bytesOfElement(p.cType);
   std::optional<Call> call = describe(p, loop, stateOf(context).workspaceBytes);
   if (!call || loop.extent > INT32_MAX || p.k == 0)
     return false;
@@ -334,7 +337,7 @@ void multiply(gvrt_context *context, const Product &p, const Product::BatchLoop 
 
 /// Walks the left-over batch loops but for the last; one along which the result does not move is a sum.
 void walk(gvrt_context *context, Product &p, size_t depth, const char *a, const char *b, char *c) {
-  int64_t size = isBf16(p.type) ? 2 : 4, cSize = isBf16(p.cType) ? 2 : 4;
+  int64_t size = bytesOfElement(p.type), cSize = bytesOfElement(p.cType);
   bool last = depth + 1 >= p.batch.size();
   if (last && (depth == p.batch.size() || p.batch[depth].c != 0))
     return multiply(context, p, depth < p.batch.size() ? p.batch[depth] : Product::BatchLoop{1, 0, 0, 0}, a, b, c);

@@ -9,19 +9,24 @@
 
 #include <cstdint>
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <type_traits>
 
 namespace galvatron::cuda {
 
 using bf16 = __nv_bfloat16;
+using f16 = __half;
 
 __device__ inline float widen(float x) { return x; }
 __device__ inline float widen(bf16 x) { return __bfloat162float(x); }
+__device__ inline float widen(f16 x) { return __half2float(x); }
 
 /// Rounds to nearest even.
 template <typename T> __device__ T narrow(float x) {
   if constexpr (std::is_same_v<T, bf16>)
     return __float2bfloat16_rn(x);
+  else if constexpr (std::is_same_v<T, f16>)
+    return __float2half_rn(x);
   else
     return x;
 }

@@ -98,7 +98,7 @@ dist.layer @layer {forward = @letters, inputs = [#x, #x], outputs = [#y], input_
 
 module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro_batches = 1, schedule = "gpipe">} {
   dist.body @bytes(%x: tensor<2x3xi8>) -> tensor<4x3xi8> {
-    // expected-error @below {{expects to exchange f32, bf16, i64 or booleans, but got 'tensor<2x3xi8>'; give the layer no sequence_parallel, ulysses or cp}}
+    // expected-error @below {{expects to exchange f32, bf16, f16, i64 or booleans, but got 'tensor<2x3xi8>'; give the layer no sequence_parallel, ulysses or cp}}
     %y = dist.all_gather %x axes [0] {dim = 0 : i64, outer = 1 : i64} : tensor<2x3xi8> -> tensor<4x3xi8>
     dist.return %y : tensor<4x3xi8>
   }

@@ -2,7 +2,7 @@
 //
 // Inputs are rounded to the element type first; the CPU then computes in f32. So what is compared is the GPU's
 // arithmetic and one rounding of the result: in f32 1e-5 of the largest element leaves room for sums in another order,
-// in bf16 1e-2 for a rounding of 2^-9, of results and of what lies between (attention's probabilities).
+// in 16 bits 1e-2 for bf16's rounding of 2^-9, of results and of what lies between (attention's probabilities).
 //
 //===----------------------------------------------------------------------------------------------------------------===//
 #ifndef GALVATRON_TEST_RUNTIME_CUDA_COMPARISON_H
@@ -20,7 +20,7 @@ struct Call {
   std::vector<Buffer> buffers;
   std::function<Words(const TypeOf &t, const TypeOf &b)> words;
   bool repeats = true;      // bitwise the same every time
-  bool looseFloats = false; // f32 results come from bf16 arithmetic (cuDNN's lse)
+  bool looseFloats = false; // f32 results come from arithmetic in 16 bits (cuDNN's lse)
 };
 
 class Comparison {
@@ -30,9 +30,9 @@ public:
   int failures = 0, calls = 0;
 
   Buffer in(std::vector<float> values, int type = GVRT_F32) {
-    if (type == GVRT_BF16)
+    if (isHalf(type))
       for (float &v : values)
-        v = fromBf16(toBf16(v));
+        v = fromHalf(type, toHalf(type, v));
     Buffer buffer;
     buffer.type = type;
     buffer.floats = std::move(values);
@@ -97,7 +97,7 @@ public:
                           : b.floats.empty() ? (void *)b.integers.data()
                                              : (void *)b.floats.data());
     }
-    auto isFloat = [](int type) { return type == GVRT_BF16 ? GVRT_F32 : type; };
+    auto isFloat = [](int type) { return isHalf(type) ? int(GVRT_F32) : type; };
     Words words = call.words([&](int type) { return isFloat(type); }, [&](int type) { return bytesOf(isFloat(type)); });
     cpu.function(call.function)(&cpu.context, addresses.data(), words.data());
     for (size_t i = 0; i < buffers.size(); ++i)
@@ -137,10 +137,10 @@ private:
   static void unpack(const std::vector<char> &bytes, Buffer &b) {
     for (int64_t i = 0; i < b.count(); ++i) {
       const char *from = &bytes[i * bytesOf(b.type)];
-      if (b.type == GVRT_BF16) {
+      if (isHalf(b.type)) {
         uint16_t half;
         std::memcpy(&half, from, 2);
-        b.floats[i] = fromBf16(half);
+        b.floats[i] = fromHalf(b.type, half);
       } else if (b.type == GVRT_F32) {
         std::memcpy(&b.floats[i], from, 4);
       } else if (b.type == GVRT_I64) {
@@ -154,7 +154,7 @@ private:
   /// `worst`: the largest difference, as a share of the largest element. `where`: told of a buffer that is not good,
   /// with the zeros of both, which tell a mask that differs from arithmetic that does.
   static bool compare(const Buffer &got, const Buffer &expected, bool loose, double &worst, std::string &where) {
-    double scale = 1e-30, most = loose || got.type == GVRT_BF16 ? 1e-2 : 2e-5, largest = 0;
+    double scale = 1e-30, most = loose || isHalf(got.type) ? 1e-2 : 2e-5, largest = 0;
     auto value = [](const Buffer &b, int64_t i) { return b.floats.empty() ? (double)b.integers[i] : b.floats[i]; };
     for (float v : expected.floats)
       if (std::isfinite(v))

@@ -12,6 +12,7 @@
 #include "runtime/core/Manifest.h"
 #include "runtime/core/Options.h"
 #include "runtime/cuda/State.h"
+#include "runtime/kernels/HalfTypes.h"
 
 #include <bit>
 #include <cmath>
@@ -52,15 +53,22 @@ inline Words rowMajor(const Words &extents) {
   return strides;
 }
 
-inline uint16_t toBf16(float x) {
-  uint32_t word = std::bit_cast<uint32_t>(x);
-  if (x != x)
-    return 0x7FC0;
-  return (uint16_t)((word + 0x7FFF + (word >> 16 & 1)) >> 16);
+/// Bits of a float of 16 bits, and back.
+inline uint16_t toHalf(int type, float x) {
+  uint16_t bits = 0;
+  withHalf(type, [&]<typename Half>(Half) { bits = Half(x).bits; });
+  return bits;
 }
-inline float fromBf16(uint16_t x) { return std::bit_cast<float>((uint32_t)x << 16); }
+inline float fromHalf(int type, uint16_t bits) {
+  float value = 0;
+  withHalf(type, [&]<typename Half>(Half half) {
+    half.bits = bits;
+    value = (float)half;
+  });
+  return value;
+}
 
-inline int64_t bytesOf(int type) { return type == GVRT_BF16 ? 2 : type == GVRT_I64 ? 8 : type == kByte ? 1 : 4; }
+inline int64_t bytesOf(int type) { return type == kByte ? 1 : bytesOfElement(type); }
 
 /// A device library and the context of its only rank.
 class DeviceLibrary {
@@ -164,9 +172,9 @@ struct Buffer {
   std::vector<char> pack() const {
     std::vector<char> bytes(count() * bytesOf(type));
     for (int64_t i = 0; i < count(); ++i) {
-      uint16_t half = type == GVRT_BF16 ? toBf16(floats[i]) : 0;
+      uint16_t half = isHalf(type) ? toHalf(type, floats[i]) : 0;
       char byte = type == kByte ? (char)integers[i] : 0;
-      const void *from = type == GVRT_BF16  ? (const void *)&half
+      const void *from = isHalf(type)       ? (const void *)&half
                          : type == kByte    ? (const void *)&byte
                          : type == GVRT_I64 ? (const void *)&integers[i]
                                             : (const void *)&floats[i];

@@ -15,9 +15,9 @@ using namespace galvatron::test;
 
 namespace {
 
-constexpr int kTypes[] = {GVRT_F32, GVRT_BF16};
+constexpr int kTypes[] = {GVRT_F32, GVRT_BF16, GVRT_F16};
 
-const char *nameOf(int type) { return type == GVRT_BF16 ? "bf16" : "f32"; }
+const char *nameOf(int type) { return type == GVRT_BF16 ? "bf16" : type == GVRT_F16 ? "f16" : "f32"; }
 
 std::string text(const char *format, auto... values) {
   char line[160];
@@ -62,7 +62,11 @@ void testMatmul(Comparison &c) {
       {"no stride is 1", 16, 24, 8, 24, 3, 48, 2, 96, 4, 0, {}, 16 * 24, 8 * 48, 16 * 96},
       {"large", 512, 768, 640, 640, 1, 1, 640, 768, 1, 0, {}, 512 * 640, 640 * 768, 512 * 768},
   };
-  for (auto [type, cType] : {std::pair(GVRT_F32, GVRT_F32), {GVRT_BF16, GVRT_BF16}, {GVRT_BF16, GVRT_F32}})
+  for (auto [type, cType] : {std::pair(GVRT_F32, GVRT_F32),
+                             {GVRT_BF16, GVRT_BF16},
+                             {GVRT_BF16, GVRT_F32},
+                             {GVRT_F16, GVRT_F16},
+                             {GVRT_F16, GVRT_F32}})
     for (const Shape &s : shapes) {
       Random random(1);
       c.run({"matmul",
@@ -91,7 +95,7 @@ void testMatmul(Comparison &c) {
 
 /// Rows of c and of the addend are 8 elements further apart than they are long.
 void testMatmulAdd(Comparison &c) {
-  for (auto [type, cType] : {std::pair(GVRT_F32, GVRT_F32), {GVRT_BF16, GVRT_BF16}})
+  for (auto [type, cType] : {std::pair(GVRT_F32, GVRT_F32), {GVRT_BF16, GVRT_BF16}, {GVRT_F16, GVRT_F16}})
     for (auto [m, n, k] : {std::tuple<int64_t, int64_t, int64_t>{64, 48, 32}, {65, 47, 33}, {512, 768, 640}})
       for (int added : {1, 2, 3}) {
         Random random(3);
@@ -169,7 +173,7 @@ void testAttention(Comparison &c, int type, const Attention &s) {
         append(words, positions);
         return words;
       }};
-  forward.looseFloats = type == GVRT_BF16;
+  forward.looseFloats = isHalf(type);
   c.run(forward);
   std::vector<Buffer> results = c.onCpu(forward);
   size_t first = 4 + documents.size();
@@ -375,7 +379,11 @@ void testReduce(Comparison &c) {
       {"transposed result", {20, 30, 8}, {240, 8, 1}, {1, 20, 0}, 4800, 600},
       {"nothing reduced", {20, 30}, {30, 1}, {1, 20}, 600, 600},
   };
-  for (auto [type, yType] : {std::pair(GVRT_F32, GVRT_F32), {GVRT_BF16, GVRT_F32}, {GVRT_BF16, GVRT_BF16}})
+  for (auto [type, yType] : {std::pair(GVRT_F32, GVRT_F32),
+                             {GVRT_BF16, GVRT_F32},
+                             {GVRT_BF16, GVRT_BF16},
+                             {GVRT_F16, GVRT_F32},
+                             {GVRT_F16, GVRT_F16}})
     for (const Shape &s : shapes)
       for (int64_t kind : {0, 1})
         for (int64_t accumulate : {0, 1}) {
@@ -415,7 +423,7 @@ void testCopy(Comparison &c) {
   for (int type : {(int)GVRT_F32, (int)GVRT_BF16, (int)GVRT_I64, kByte})
     for (const Shape &s : shapes) {
       Random random(9);
-      bool isFloat = type == GVRT_F32 || type == GVRT_BF16;
+      bool isFloat = type == GVRT_F32 || isHalf(type);
       std::vector<int64_t> values = random.integers(s.sizeX, 100);
       std::vector<int64_t> before(s.sizeY, 1);
       c.run({"copy",

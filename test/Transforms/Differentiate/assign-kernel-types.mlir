@@ -59,3 +59,16 @@ func.func @there_and_back(%x: tensor<2x8xf32>) -> tensor<2x8xf32> {
   %2 = arith.truncf %1 : tensor<2x8xf64> to tensor<2x8xf32>
   return %2 : tensor<2x8xf32>
 }
+
+// -----
+
+// In a step of fp16 the runtime reads f16.
+// CHECK: module attributes {graph.precision = "fp16"}
+// CHECK-LABEL: func.func @of_fp16
+// CHECK-NOT: arith
+module attributes {graph.precision = "fp16"} {
+  func.func @of_fp16(%x: tensor<2x8xf16>) -> tensor<2x8xf16> {
+    %0 = graph.softmax %x : tensor<2x8xf16> -> tensor<2x8xf16>
+    return %0 : tensor<2x8xf16>
+  }
+}

@@ -1,6 +1,11 @@
 // RUN: galvatron-opt %s --galvatron-assign-precision | FileCheck %s
 // RUN: galvatron-opt %s --galvatron-assign-precision=precision=fp32 | FileCheck %s --check-prefix=FP32
-// FP32-NOT: bf16
+// FP32-NOT: {{b?}}f16
+// RUN: galvatron-opt %s --galvatron-assign-precision=precision=fp16 | FileCheck %s --check-prefix=FP16
+// FP16: module attributes {graph.precision = "fp16"}
+// FP16-NOT: bf16
+// FP16-LABEL: graph.layer @arithmetic_is_wide
+// FP16: arith.truncf %{{.*}} : tensor<4xf32> to tensor<4xf16>
 
 // CHECK-LABEL: graph.layer @example
 // CHECK-SAME: tensor<8x4xbf16>, %{{.*}}: tensor<6x4xbf16> {graph.parameter = "weight"}, %{{.*}}: tensor<6xf32> {graph.parameter = "norm"}) -> tensor<8x6xbf16>

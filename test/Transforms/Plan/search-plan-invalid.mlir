@@ -2,12 +2,14 @@
 // RUN: galvatron-opt %S/../Inputs/three-layers.mlir --compile-to=differentiate | not galvatron-opt - --galvatron-search-plan="memory=plenty" 2>&1 | FileCheck %s --check-prefix=MEMORY
 // RUN: galvatron-opt %S/../Inputs/three-layers.mlir --compile-to=differentiate | not galvatron-opt - --galvatron-search-plan="cluster=%t.none" 2>&1 | FileCheck %s --check-prefix=CLUSTER
 // RUN: galvatron-opt %S/../Inputs/three-layers.mlir --compile-to=differentiate | not galvatron-opt - --galvatron-search-plan="cluster=%t.none ranks=2" 2>&1 | FileCheck %s --check-prefix=BOTH
+// RUN: galvatron-opt %S/../Inputs/three-layers.mlir --compile-to=differentiate | not galvatron-opt - --galvatron-search-plan="ranks=2 device-kind=abacus" 2>&1 | FileCheck %s --check-prefix=KIND
 // RUN: not galvatron-opt %S/../Inputs/whole-batch.mlir --galvatron-search-plan="ranks=1 memory=1536B" 2>&1 | FileCheck %s --check-prefix=WHOLE
 // Two micro-batches would fit, but some op reads the whole batch.
 // WHOLE: error: no strategy fits 1.5 KiB per device; the smallest plan needs 2.0 KiB (2048 bytes: stage 0 of 1, largest layer 'centre' with one device, 1 micro-batches)
 // WHOLE: note: 'arith.subf' op needs the whole batch at once
 // MEMORY: error: memory budget expects a size such as 2GiB, 512MiB, 24GB or 1048576, but got 'plenty'
 // CLUSTER: error: cannot read the cluster '{{.*}}.none': No such file or directory
+// KIND: error: expects a device out of cpu, a100, {{.*}}, but got 'abacus'
 // BOTH: error: expects a cluster file or a number of ranks, but got both; the file says how many
 
 // expected-error @below {{no strategy fits 64 B per device; the smallest plan needs 1.6 KiB (1664 bytes: stage 0 of 1, largest layer 'scale' with dp=2 zero1, 2 micro-batches); raise the budget}}

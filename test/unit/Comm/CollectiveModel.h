@@ -8,7 +8,7 @@
 #define GALVATRON_TEST_UNIT_COMM_COLLECTIVEMODEL_H
 
 #include "runtime/core/Context.h"
-#include "runtime/kernels/Bfloat16.h"
+#include "runtime/kernels/HalfTypes.h"
 
 #include <algorithm>
 #include <gtest/gtest.h>

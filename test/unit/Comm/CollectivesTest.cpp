@@ -58,6 +58,8 @@ protected:
     return "no failure";
   }
 
+  template <typename Half> void expectFullPrecision(int64_t type, float small);
+
   gvrt_context context;
 };
 
@@ -77,29 +79,34 @@ TEST_F(CollectivesTest, AllReduceSumAndMaximumInPlaceAndNot) {
         }
 }
 
-/// 1 and n small numbers: added one by one in bf16 the sum would stay 1.
-TEST_F(CollectivesTest, HalvesAreAddedInFullPrecision) {
+/// 1 and n small numbers, each half a place after 1: added one by one in 16 bits the sum would stay 1.
+template <typename Half> void CollectivesTest::expectFullPrecision(int64_t type, float small) {
   for (size_t group = 0; group < context.groups.size(); ++group)
     for (int64_t count : {3, 9001}) {
       const Group &members = context.groups[group];
       int64_t size = members.ranks.size();
-      Bfloat16 mine(members.position == 0 ? 1.0f : 0.00390625f); // 2⁻⁸, half a place after 1
-      std::vector<Bfloat16> x(count, mine), y(count);
-      Bfloat16 sum(1.0f + (size - 1) * 0.00390625f);
-      call(gvrt_all_reduce, x.data(), y.data(), {(int64_t)group, GVRT_BF16, 0, count, -1});
-      for (const Bfloat16 &value : y)
+      Half mine(members.position == 0 ? 1.0f : small);
+      std::vector<Half> x(count, mine), y(count);
+      Half sum(1.0f + (size - 1) * small);
+      call(gvrt_all_reduce, x.data(), y.data(), {(int64_t)group, type, 0, count, -1});
+      for (const Half &value : y)
         ASSERT_EQ((float)value, (float)sum);
-      call(gvrt_all_reduce, x.data(), y.data(), {(int64_t)group, GVRT_BF16, 1, count, -1});
-      for (const Bfloat16 &value : y)
+      call(gvrt_all_reduce, x.data(), y.data(), {(int64_t)group, type, 1, count, -1});
+      for (const Half &value : y)
         ASSERT_EQ((float)value, 1.0f);
-      std::vector<Bfloat16> whole(size * count);
-      call(gvrt_all_gather, x.data(), whole.data(), {(int64_t)group, GVRT_BF16, count, 1, kPlain, -1});
+      std::vector<Half> whole(size * count);
+      call(gvrt_all_gather, x.data(), whole.data(), {(int64_t)group, type, count, 1, kPlain, -1});
       EXPECT_EQ((float)whole[(count - 1) * size], 1.0f);
       whole.assign(size * count, mine);
-      call(gvrt_reduce_scatter, whole.data(), y.data(), {(int64_t)group, GVRT_BF16, 0, count, 1, kPlain, -1});
-      for (const Bfloat16 &value : y)
+      call(gvrt_reduce_scatter, whole.data(), y.data(), {(int64_t)group, type, 0, count, 1, kPlain, -1});
+      for (const Half &value : y)
         ASSERT_EQ((float)value, (float)sum);
     }
+}
+
+TEST_F(CollectivesTest, HalvesAreAddedInFullPrecision) {
+  expectFullPrecision<Bfloat16>(GVRT_BF16, 0x1p-8f);
+  expectFullPrecision<Float16>(GVRT_F16, 0x1p-11f);
 }
 
 TEST_F(CollectivesTest, ACollectiveWithAHandleIsWaitedForOnce) {
@@ -116,8 +123,8 @@ TEST_F(CollectivesTest, ACollectiveWithAHandleIsWaitedForOnce) {
 /// Each rank is its own neighbour here.
 TEST_F(CollectivesTest, AReceiveChecksWhatCame) {
   float x[2] = {1, 2}, y[2] = {};
-  std::string expected = "expects value 3 of 8 bytes from rank " + std::to_string(context.rank) +
-                         ", but got value 2 of 4 bytes";
+  std::string expected =
+      "expects value 3 of 8 bytes from rank " + std::to_string(context.rank) + ", but got value 2 of 4 bytes";
   for (int64_t handle : {-1, 1}) {
     call(gvrt_send, x, nullptr, {/*stage=*/0, /*value=*/2, /*bytes=*/4, /*handle=*/0});
     std::string text = failure(gvrt_receive, y, nullptr, {0, 3, 8, handle});

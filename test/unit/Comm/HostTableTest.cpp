@@ -12,7 +12,8 @@ namespace {
 TEST(HostTable, IsFilledOnceAndTheSameForAll) {
   int rank, fills = 0, allFills;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  Host host;
+  Progress progress;
+  Host host(progress);
   constexpr int64_t kBytes = 100'000;
   std::shared_ptr<const char> first = host.makeTable(kBytes, [&](char *table) {
     std::memset(table, 1 + rank, kBytes);

@@ -44,7 +44,7 @@ std::string describe(const std::vector<search::Collective> &collectives) {
   for (const search::Collective &collective : collectives) {
     std::string text = describe(collective);
     auto at = llvm::find_if(counts, [&](const auto &count) { return count.first == text; });
-    at == counts.end() ? void(counts.emplace_back(text, 1)) : void(++at->second);
+    at == counts.end() ? void(counts.emplace_back(text, collective.count)) : void(at->second += collective.count);
   }
   std::string line;
   for (const auto &[text, count] : counts)
@@ -57,6 +57,9 @@ Strategy withSequence(Strategy strategy) {
   strategy.sequenceParallel = true;
   return strategy;
 }
+
+/// Words of `cp_kind` and `cp_zigzag`.
+constexpr int kGathered = 1, kRing = 2, kContiguous = 1, kZigzag = 2;
 
 struct Row {
   const char *layer;
@@ -96,6 +99,16 @@ const Row kRows[] = {
      "AR shard 16320"},
     {"decoder", {.cp = 2}, 1, "2 x AG cp 4096", "2 x AG cp 4096, 2 x RS cp 4096", "AR cp 16320"},
     {"decoder", {.cp = 2}, 2, "2 x AG cp 2048", "2 x AG cp 2048, 2 x RS cp 2048", "AR shard 16320"},
+    // A ring moves as many bytes: keys and values, one step after another, and their gradients on and home.
+    {"decoder", {.cp = 2, .cpKind = kRing}, 1, "2 x P2P cp 2048", "4 x P2P cp 2048", "AR cp 16320"},
+    {"decoder", {.cp = 4, .cpKind = kRing}, 1, "6 x P2P cp 1024", "12 x P2P cp 1024", "AR cp 16320"},
+    {"decoder",
+     {.cp = 4, .cpKind = kRing, .cpZigzag = kContiguous},
+     2,
+     "6 x P2P cp 512",
+     "12 x P2P cp 512",
+     "AR shard 16320"},
+    {"decoder", {.cp = 8, .cpKind = kRing}, 1, "14 x P2P cp 512", "28 x P2P cp 512", "AR cp 16320"},
     {"decoder", withSequence({.tp = 2, .cp = 2}), 2, "2 x AG tp 3072, 2 x AG cp 1024, 2 x RS tp 3072",
      "4 x AG tp 3072, 2 x RS tp 3072, 2 x AG cp 1024, 2 x RS cp 1024", "AR shard 8064, AR axes 0 1 2 192"},
     // ZeRO, over the ranks that share gradients, of whole cache lines for each: norm weights under Megatron-SP apart.
@@ -285,7 +298,6 @@ TEST(StrategyCosts, the_last_queries_see_the_most_keys) {
   EXPECT_DOUBLE_EQ(price(costs, "decoder", {})->forwardSeconds, pairs);
   EXPECT_DOUBLE_EQ(price(costs, "decoder", {}, 2)->forwardSeconds, pairs / 2);
   EXPECT_DOUBLE_EQ(price(costs, "decoder", {.ulysses = 2})->forwardSeconds, pairs / 2);
-  constexpr int kContiguous = 1, kZigzag = 2;
   for (int cp : {2, 4, 8, 16})
     EXPECT_DOUBLE_EQ(price(costs, "decoder", {.cp = cp, .cpZigzag = kContiguous})->forwardSeconds,
                      pairs * (2 * cp - 1) / cp / cp)
@@ -296,6 +308,13 @@ TEST(StrategyCosts, the_last_queries_see_the_most_keys) {
     EXPECT_DOUBLE_EQ(price(costs, "decoder", {.cp = cp})->forwardSeconds, pairs / cp) << cp;
   }
   EXPECT_DOUBLE_EQ(price(costs, "decoder", {.cp = 16})->forwardSeconds, pairs * 31 / 256);
+  // A ring goes over the same pairs, step by step.
+  for (int cp : {2, 4, 8}) {
+    EXPECT_DOUBLE_EQ(price(costs, "decoder", {.cp = cp, .cpKind = kRing, .cpZigzag = kZigzag})->forwardSeconds,
+                     pairs / cp);
+    EXPECT_DOUBLE_EQ(price(costs, "decoder", {.cp = cp, .cpKind = kRing, .cpZigzag = kContiguous})->forwardSeconds,
+                     pairs * (2 * cp - 1) / cp / cp);
+  }
   // GPUs' fast kernels take whole sequences alone: no better price.
   cluster.device.name = "h200";
   ProgramCosts onGpus(*llama.module, cluster, 8, Priced::WhatIsPlaced);
@@ -330,6 +349,48 @@ TEST(StrategyCosts, what_has_no_price) {
   EXPECT_NE(why(price(byHand, "decoder", {.ulysses = 8})).find("cannot use ulysses = 8"), std::string::npos);
   EXPECT_NE(why(price(byHand, "decoder", {.cp = 3})).find("cannot use cp = 3"), std::string::npos);
   EXPECT_EQ(why(price(placed, "nothing", {})), "unknown layer type 'nothing'");
+}
+
+/// Ways of context parallelism, in words.
+std::string settle(const ProgramCosts &costs, const std::string &type, const Strategy &strategy, int microBatches = 1) {
+  std::string text;
+  for (const Strategy &way : costs.settle({type, type}, strategy, microBatches))
+    text += (text.empty() ? "" : ", ") + search::describe(way, 1);
+  return text;
+}
+
+TEST(StrategyCosts, ways_that_have_prices_of_their_own) {
+  reference::Program llama = makeLlama();
+  search::Cluster cluster;
+  cluster.device.name = "cpu";
+  ProgramCosts costs(*llama.module, cluster, 8);
+  EXPECT_EQ(settle(costs, "decoder", {.tp = 2}), "tp=2");
+  EXPECT_EQ(settle(costs, "decoder", {.cp = 2}), "cp=2 gathered zigzag, cp=2 ring zigzag, cp=2 gathered contiguous, "
+                                                 "cp=2 ring contiguous");
+  // A ring's keys are never kept; two pieces for each of 16 ranks there are not; no attention, no ring.
+  EXPECT_EQ(settle(costs, "decoder", {.cp = 2, .keepGathered = true}),
+            "cp=2 gathered zigzag keep-gathered, cp=2 gathered contiguous keep-gathered");
+  EXPECT_EQ(settle(costs, "decoder", {.cp = 16}), "cp=16 gathered contiguous, cp=16 ring contiguous");
+  EXPECT_EQ(settle(costs, "head", {.cp = 2}), "cp=2 zigzag, cp=2 contiguous");
+  EXPECT_EQ(settle(costs, "decoder", {.zero = 3}, 4), "zero3, zero3 reduceonce");
+  EXPECT_EQ(settle(costs, "decoder", {.zero = 3}), "zero3");
+  EXPECT_EQ(settle(costs, "decoder", {.zero = 2}, 4), "zero2");
+  // On GPUs both layouts have the price of stretches: the one that a plan has which says none.
+  cluster.device.name = "h200";
+  ProgramCosts onGpus(*llama.module, cluster, 8);
+  EXPECT_EQ(settle(onGpus, "decoder", {.cp = 2}), "cp=2 gathered zigzag, cp=2 ring zigzag");
+}
+
+/// Gathered keys and values are there whole; a ring has two ranks' at once.
+TEST(StrategyCosts, a_ring_holds_fewer_keys) {
+  reference::Program llama = makeLlama();
+  search::Cluster cluster;
+  ProgramCosts costs(*llama.module, cluster, 8, Priced::WhatIsPlaced);
+  auto of = [&](int kind) { return *price(costs, "decoder", {.cp = 8, .cpKind = kind, .cpZigzag = kZigzag}); };
+  search::LayerCost gathered = of(kGathered), ring = of(kRing);
+  EXPECT_LT(ring.scratchBytes, gathered.scratchBytes);
+  EXPECT_EQ(ring.savedBytes, gathered.savedBytes);
+  EXPECT_EQ(ring.stateBytes, gathered.stateBytes);
 }
 
 /// A plan that pads is priced by what is computed, and by nothing that is not.

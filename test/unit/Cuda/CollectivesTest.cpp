@@ -12,7 +12,9 @@ using namespace galvatron::test;
 
 namespace {
 
-template <typename T> int64_t type() { return sizeof(T) == 8 ? GVRT_I64 : sizeof(T) == 2 ? GVRT_BF16 : GVRT_F32; }
+template <typename T> int64_t type() {
+  return sizeof(T) == 8 ? GVRT_I64 : sizeof(T) == 4 ? GVRT_F32 : std::is_same_v<T, Float16> ? GVRT_F16 : GVRT_BF16;
+}
 
 const gvrt_program kNoProgram = {};
 constexpr int64_t kLarge = 1 << 20;
@@ -64,6 +66,7 @@ TEST_F(CudaCollectivesTest, AllReduce) {
             check(0.0f, group, count, kind, inPlace, handle);
             check(int64_t(), group, count, kind, inPlace, handle);
             check(Bfloat16(), group, count, kind, inPlace, handle);
+            check(Float16(), group, count, kind, inPlace, handle);
           }
 }
 
@@ -112,6 +115,7 @@ TEST_F(CudaCollectivesTest, AllGatherInterleavesPieces) {
         check(0.0f, group, outer, inner, handle);
         check(int64_t(), group, outer, inner, handle);
         check(Bfloat16(), group, outer, inner, handle);
+        check(Float16(), group, outer, inner, handle);
       }
 }
 
@@ -135,6 +139,7 @@ TEST_F(CudaCollectivesTest, ReduceScatterGivesEachRankItsPieceOfTheSum) {
       for (int64_t handle : {-1, 0}) {
         check(0.0f, group, outer, inner, handle);
         check(Bfloat16(), group, outer, inner, handle);
+        check(Float16(), group, outer, inner, handle);
       }
 }
 

@@ -1,7 +1,7 @@
-// The update of all parameters at once against torch.optim's formulas in f64: odd sizes, bf16 copies, weight decay,
-// clipping over ranks, sums that are not finite; and its speed against a copy's.
+// The update of all parameters at once against torch.optim's formulas in f64: odd sizes, copies, weight decay, loss
+// scale, clipping over ranks, sums that are not finite; and its speed against a copy's.
 #include "CudaFixture.h"
-#include "runtime/kernels/Bfloat16.h"
+#include "runtime/kernels/HalfTypes.h"
 
 #include <cmath>
 #include <cstdio>
@@ -19,7 +19,7 @@ struct Expected {
   double decay;
 };
 
-/// Parameters of these sizes, one after the other; the long ones have a bf16 copy.
+/// Parameters of these sizes, one after the other; the long ones have a copy.
 constexpr int64_t kCounts[] = {1, 70001, 4096, 33000};
 
 class CudaUpdateTest : public ::testing::Test {
@@ -31,7 +31,7 @@ protected:
 
   int64_t offset(const void *pointer) const { return static_cast<const char *>(pointer) - rank->arena; }
 
-  void prepare(const char *optimizer, bool aligned) {
+  void prepare(const char *optimizer, bool aligned, const char *precision = "bf16") {
     int ranks;
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
     rank = std::make_unique<Rank>(ranks, kNoProgram, 64 << 20);
@@ -64,6 +64,7 @@ protected:
     loss = rank->place(std::vector<float>{2.5f});
     rank->start([&](Manifest &manifest, Options &options) {
       manifest.parameters = parameters;
+      manifest.precision = precision;
       manifest.losses = {LossInfo{offset(loss), {}}};
       options.optimizer = optimizer;
       options.weightDecay = 0.1;
@@ -85,7 +86,10 @@ protected:
         value = normal(generator);
         squares += (double)value * value;
       }
-      rank->write(at(info.gradient), g);
+      std::vector<float> scaled = g;
+      for (float &value : scaled)
+        value *= rank->context.lossScale;
+      rank->write(at(info.gradient), scaled);
       gradients.push_back(g);
     }
     return std::sqrt(squares);
@@ -103,12 +107,13 @@ protected:
       auto *copy = reinterpret_cast<uint16_t *>(rank->arena + parameters[i].copy);
       std::vector<uint16_t> rounded = rank->read(copy, parameters[i].count);
       for (int64_t e = 0; e < parameters[i].count; ++e)
-        ASSERT_EQ(rounded[e], Bfloat16(p[e]).bits) << e;
+        ASSERT_EQ(rounded[e], rank->manifest.copyType() == GVRT_F16 ? Float16(p[e]).bits : Bfloat16(p[e]).bits) << e;
     }
   }
 
-  void steps(const char *optimizer, bool aligned) {
-    prepare(optimizer, aligned);
+  void steps(const char *optimizer, bool aligned, const char *precision = "bf16", float lossScale = 1) {
+    prepare(optimizer, aligned, precision);
+    rank->context.lossScale = lossScale;
     std::vector<std::vector<float>> gradients;
     constexpr double kLr = 0.01;
     for (int64_t step = 1; step <= 5; ++step) {
@@ -122,7 +127,7 @@ protected:
       }
       EXPECT_EQ(sums[rank->context.rank].peakBytes, rank->context.peakBytes);
       EXPECT_EQ(total.loss, 2.5); // of equal ones the first rank's
-      EXPECT_NEAR(std::sqrt(total.squares), norm, 1e-9 * norm);
+      EXPECT_NEAR(std::sqrt(total.squares), norm * lossScale, 1e-9 * norm * lossScale);
       for (size_t i = 0; i < expected.size(); ++i)
         for (int64_t e = 0; e < parameters[i].count; ++e) {
           auto &[p, m, v, decay] = expected[i];
@@ -149,6 +154,19 @@ protected:
 TEST_F(CudaUpdateTest, AdamwAsTorch) { steps("adamw", true); }
 TEST_F(CudaUpdateTest, AdamwOfAddressesThatAreNotAligned) { steps("adamw", false); }
 TEST_F(CudaUpdateTest, SgdAsTorch) { steps("sgd", true); }
+TEST_F(CudaUpdateTest, ScaledGradientsAndCopiesInF16) { steps("adamw", true, "fp16", 65536); }
+TEST_F(CudaUpdateTest, ScaledGradientsOfAddressesThatAreNotAligned) { steps("sgd", false, "fp16", 1024); }
+
+TEST_F(CudaUpdateTest, AStepBeginsWithItsLossScale) {
+  prepare("adamw", true, "fp16");
+  float *gradient = rank->allocate<float>(1);
+  for (int64_t step = 1; step <= 3; ++step) {
+    rank->context.lossScale = std::ldexp(1.f, 40 - step);
+    rank->step(step, [&] { rank->call(gvrt_loss_scale, {gradient}, {}); }, 0.01);
+    rank->update();
+    EXPECT_EQ(rank->read(gradient, 1)[0], rank->context.lossScale);
+  }
+}
 
 TEST_F(CudaUpdateTest, NothingIsUpdatedWhereASumIsNotFinite) {
   prepare("adamw", true);

@@ -54,6 +54,13 @@ TEST_P(PaddedTest, RanksShareStates) {
       expectEquivalent(makePlan(stages, 2 * tp, {{.tp = tp, .ulysses = 2, .zero = zero, .pad = 1}}));
 }
 
+/// Heads are cut by tp and ulysses together: some ranks have padding alone.
+TEST_P(PaddedTest, MoreRanksThanHeads) {
+  expectEquivalent(makePlan(1, 8, {{.tp = 4, .ulysses = 2, .zero = 3, .pad = 1}}));
+  expectEquivalent(makePlan(1, 8, {{.tp = 2, .ulysses = 4, .recompute = 1, .pad = 1}}));
+  expectEquivalent(makePlan(1, 8, {{.tp = 4, .sequenceParallel = 1, .ulysses = 2, .pad = 1}, {.tp = 8, .pad = 1}}));
+}
+
 /// Of one layer type with two ways of padding, and of one that is not padded; a tied table is padded for both ends.
 TEST_P(PaddedTest, LayersAreMixed) {
   int64_t tp = GetParam().degrees[0];

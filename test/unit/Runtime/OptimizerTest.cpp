@@ -1,6 +1,6 @@
 // Updates against torch.optim's formulas in f64, learning rates, clipping.
 #include "RuntimeFixture.h"
-#include "runtime/kernels/Bfloat16.h"
+#include "runtime/kernels/HalfTypes.h"
 #include "runtime/optim/Schedule.h"
 #include "runtime/optim/Update.h"
 
@@ -21,7 +21,7 @@ TEST_F(OptimizerTest, AdamwOverManySteps) {
   for (int64_t step = 1; step <= 50; ++step) {
     auto g = values(kCount, 100 + step);
     call(gvrt_adamw, {p.data(), g.data(), m.data(), v.data(), step == 50 ? copy.data() : nullptr},
-         {kCount, bits(kScale), bits(kLr), bits(kBeta1), bits(kBeta2), bits(kEps), bits(kDecay), step});
+         {kCount, GVRT_BF16, bits(kScale), bits(kLr), bits(kBeta1), bits(kBeta2), bits(kEps), bits(kDecay), step});
     for (int64_t i = 0; i < kCount; ++i) {
       double scaled = kScale * g[i];
       ep[i] *= 1 - kLr * kDecay;
@@ -40,10 +40,13 @@ TEST_F(OptimizerTest, AdamwOverManySteps) {
 TEST_F(OptimizerTest, SgdAddsDecayToTheGradient) {
   std::vector<float> p = {1, -2}, g = {3, 4};
   Bfloat16 copy[2];
-  call(gvrt_sgd, {p.data(), g.data(), copy}, {2, bits(0.5), bits(0.1), bits(0.25)});
+  call(gvrt_sgd, {p.data(), g.data(), copy}, {2, GVRT_BF16, bits(0.5), bits(0.1), bits(0.25)});
   expectNear(p, std::vector<double>{1 - 0.1 * (1.5 + 0.25), -2 - 0.1 * (2 - 0.5)}, 1e-7);
   EXPECT_EQ((float)copy[0], 0.82421875f); // 0.825 to 8 bits
   EXPECT_EQ((float)copy[1], -2.15625f);   // -2.15
+  Float16 finer[2];
+  call(gvrt_sgd, {p.data(), g.data(), finer}, {2, GVRT_F16, bits(0.5), bits(0), bits(0)});
+  EXPECT_EQ((float)finer[0], 0.8251953125f); // to 11 bits
 }
 
 TEST_F(OptimizerTest, SquareSumAddsInDoublePrecision) {

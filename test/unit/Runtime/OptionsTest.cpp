@@ -65,6 +65,23 @@ TEST(Options, SharesAreUpToThreeNumbers) {
             "--data-seed expects a whole number from 0 to below 2^32, but got '4294967296'");
 }
 
+TEST(Options, LossScalesArePositive) {
+  Options options;
+  ASSERT_TRUE(
+      parse({"--loss-scale", "dynamic", "--initial-loss-scale", "1024", "--loss-scale-window=4"}, options).ok());
+  EXPECT_EQ(options.fixedLossScale, 0);
+  EXPECT_EQ(options.initialLossScale, 1024);
+  EXPECT_EQ(options.lossScaleWindow, 4);
+  ASSERT_TRUE(parse({"--loss-scale", "128.5"}, options).ok());
+  EXPECT_EQ(options.fixedLossScale, 128.5);
+  for (const char *text : {"0", "-1", "1e39", "1e-60", "inf", "much"}) {
+    EXPECT_EQ(parse({"--loss-scale", text}, options).message,
+              "--loss-scale expects dynamic or a number above 0, but got '" + std::string(text) + "'");
+    EXPECT_EQ(parse({"--initial-loss-scale", text}, options).message,
+              "--initial-loss-scale expects a number above 0, but got '" + std::string(text) + "'");
+  }
+}
+
 TEST(Options, WsdSaysOverHowManySteps) {
   Options options;
   ASSERT_TRUE(parse({"--lr-schedule", "WSD", "--wsd-decay-steps", "20"}, options).ok());

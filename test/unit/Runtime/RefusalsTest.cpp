@@ -32,6 +32,7 @@ protected:
 TEST_F(RefusalsTest, TypesThatTheProcessorHasNoKernelFor) {
   refuses(gvrt_softmax, {x, y}, {GVRT_BF16, 1, 4}, "expects f32 data (type 0) on this device, but got type 2");
   refuses(gvrt_iota, {x}, {GVRT_BF16, 0, 1, 4}, "expects f32 or i64 (type 0 or 1) on this device, but got type 2");
+  refuses(gvrt_convert, {x, y}, {GVRT_I64, GVRT_F32, 4}, "expects f32, bf16 or f16 (type 0, 2 or 3), but got type 1");
 }
 
 TEST_F(RefusalsTest, IndicesOutsideTheVocabulary) {

@@ -1,12 +1,13 @@
 // Copies and reductions over any strides, and the values that follow from global positions.
 #include "RuntimeFixture.h"
 #include "runtime/api/CounterRandom.h"
-#include "runtime/kernels/Bfloat16.h"
+#include "runtime/kernels/HalfTypes.h"
 
 #include <numeric>
 
 using namespace galvatron::test;
 using galvatron::Bfloat16;
+using galvatron::Float16;
 
 namespace {
 
@@ -111,11 +112,53 @@ TEST_F(StridedTest, ConvertRoundsToNearestEven) {
   EXPECT_TRUE(std::isnan((float)y[0]));
 }
 
+/// Subnormals, the least of them, ties at both ends of the range, and overflow.
+TEST_F(StridedTest, ConvertToF16RoundsToNearestEven) {
+  const float kInfinity = std::numeric_limits<float>::infinity(), kLeast = 0x1p-24f;
+  std::vector<std::pair<float, float>> cases = {{1.0f, 1.0f},
+                                                {1.00048828125f, 1.0f}, // ties
+                                                {1.00146484375f, 1.001953125f},
+                                                {-1.00146484375f, -1.001953125f},
+                                                {1.000488400459f, 1.0009765625f},
+                                                {65504, 65504},
+                                                {65519.996f, 65504},
+                                                {65520, kInfinity},
+                                                {-1e30f, -kInfinity},
+                                                {kInfinity, kInfinity},
+                                                {0x1p-14f, 0x1p-14f},
+                                                {0x1.ff8p-15f, 0x1.ff8p-15f},
+                                                {0x1.ffcp-15f, 0x1p-14f}, // a tie that leaves the subnormals
+                                                {-3 * kLeast, -3 * kLeast},
+                                                {2.5f * kLeast, 2 * kLeast},
+                                                {0.5f * kLeast, 0},
+                                                {0.50001f * kLeast, kLeast},
+                                                {1e-40f, 0},
+                                                {-0.0f, -0.0f}};
+  std::vector<Float16> y(1);
+  for (auto [x, expected] : cases) {
+    float back;
+    call(gvrt_convert, {&x, y.data()}, {GVRT_F32, GVRT_F16, 1});
+    call(gvrt_convert, {y.data(), &back}, {GVRT_F16, GVRT_F32, 1});
+    EXPECT_EQ(back, expected) << x;
+    EXPECT_EQ(std::signbit(back), std::signbit(x)) << x;
+  }
+  EXPECT_TRUE(std::isnan((float)Float16(NAN)));
+  for (int bits = 0; bits < 0x10000; ++bits) {
+    Float16 value, again;
+    value.bits = bits;
+    again = Float16((float)value);
+    EXPECT_TRUE(again.bits == bits || (std::isnan((float)value) && std::isnan((float)again))) << bits;
+  }
+}
+
 TEST_F(StridedTest, AccumulateAddsEveryPairOfTypes) {
   std::vector<float> x = {1, 0.00390625f};
   std::vector<Bfloat16> half = {Bfloat16(1.0f), Bfloat16(0.00390625f)};
-  for (int64_t type : {GVRT_F32, GVRT_BF16}) {
-    const void *from = type == GVRT_F32 ? (const void *)x.data() : half.data();
+  std::vector<Float16> other = {Float16(1.0f), Float16(0.00390625f)};
+  for (int64_t type : {GVRT_F32, GVRT_BF16, GVRT_F16}) {
+    const void *from = type == GVRT_F32   ? (const void *)x.data()
+                       : type == GVRT_F16 ? (const void *)other.data()
+                                          : half.data();
     std::vector<float> y = {1, 1};
     std::vector<Bfloat16> z = {Bfloat16(1.0f), Bfloat16(1.0f)};
     call(gvrt_accumulate, {from, y.data()}, {type, GVRT_F32, 2});
@@ -123,6 +166,10 @@ TEST_F(StridedTest, AccumulateAddsEveryPairOfTypes) {
     EXPECT_EQ(y, (std::vector<float>{2, 1.00390625f}));
     EXPECT_EQ((float)z[0], 2.0f);
     EXPECT_EQ((float)z[1], 1.0f); // the tie went to the even neighbour
+    std::vector<Float16> w = {Float16(1.0f), Float16(2048.0f)};
+    call(gvrt_accumulate, {from, w.data()}, {type, GVRT_F16, 2});
+    EXPECT_EQ((float)w[0], 2.0f);
+    EXPECT_EQ((float)w[1], 2048.0f);
   }
 }
 

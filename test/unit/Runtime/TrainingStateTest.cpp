@@ -47,11 +47,14 @@ TEST(TrainingState, WhatIsWrittenIsRead) {
   random.data.emplace();
   TrainingState plain = random;
   plain.data.reset();
-  for (const TrainingState &state : {someState(), random, plain}) {
+  TrainingState scaled = someState();
+  scaled.lossScale = {1099511627776.f, 3};
+  for (const TrainingState &state : {someState(), random, plain, scaled}) {
     TrainingState read;
     ASSERT_EQ(TrainingState::parse(state.toText(), read).message, "");
     EXPECT_EQ(read.toText(), state.toText());
     EXPECT_EQ(read.data.has_value(), state.data.has_value());
+    EXPECT_EQ(read.lossScale.has_value(), state.lossScale.has_value());
   }
 }
 

@@ -66,11 +66,16 @@ protected:
 TEST_F(UpdateTest, CopiesAreMadeOfStartValues) {
   ASSERT_TRUE(fillCopies(context, device, manifest, arena).ok());
   EXPECT_EQ(calls, (std::vector<std::vector<int64_t>>{{'c', 0, 512, GVRT_F32, GVRT_BF16, 32}}));
+  calls.clear();
+  manifest.precision = "fp16";
+  ASSERT_TRUE(fillCopies(context, device, manifest, arena).ok());
+  EXPECT_EQ(calls, (std::vector<std::vector<int64_t>>{{'c', 0, 512, GVRT_F32, GVRT_F16, 32}}));
 }
 
 TEST_F(UpdateTest, ADeviceThatCannotConvertIsAnErrorOnlyWhereThereAreCopies) {
   device.convert = nullptr;
-  EXPECT_THAT(fillCopies(context, device, manifest, arena).message, HasSubstr("wants bf16 copies of its parameters"));
+  EXPECT_THAT(fillCopies(context, device, manifest, arena).message,
+              HasSubstr("wants copies of its parameters in 16 bits"));
   manifest.parameters.erase(manifest.parameters.begin());
   EXPECT_TRUE(fillCopies(context, device, manifest, arena).ok());
 }
@@ -126,6 +131,10 @@ TEST_F(UpdateTest, FrozenParametersAreLeftAlone) {
   calls.clear();
   ASSERT_TRUE(fillCopies(context, device, manifest, arena).ok());
   EXPECT_EQ(calls, (std::vector<std::vector<int64_t>>{{'c', 0, 512, GVRT_F32, GVRT_BF16, 32}}));
+  calls.clear();
+  manifest.precision = "fp16";
+  ASSERT_TRUE(fillCopies(context, device, manifest, arena).ok());
+  EXPECT_EQ(calls, (std::vector<std::vector<int64_t>>{{'c', 0, 512, GVRT_F32, GVRT_F16, 32}}));
 }
 
 TEST_F(UpdateTest, ALossCountsOnceAmongEqualOnes) {

@@ -51,8 +51,9 @@ TEST_F(VerifyTimetableTest, EvaluationIsForwardsAlone) {
 
 TEST_F(VerifyTimetableTest, EvaluationRunsABackward) {
   timetables[0].evaluation[0].entries.push_back(find(0, "backward block0 micro-batch 0"));
-  EXPECT_THAT(complaint(), HasSubstr("expects evaluation to run forwards alone, but \"backward block0 micro-batch 0\" on "
-                                     "stage 0 runs @"));
+  EXPECT_THAT(complaint(),
+              HasSubstr("expects evaluation to run forwards alone, but \"backward block0 micro-batch 0\" on "
+                        "stage 0 runs @"));
 }
 
 TEST_F(VerifyTimetableTest, EvaluationLeavesAForwardOut) {

@@ -248,6 +248,87 @@ TEST(CheckPlan, names_the_layers_whose_strategies_are_not_allowed) {
   EXPECT_THAT(
       checkPlan(problem, plan).complaints,
       ::testing::Contains("layers 'layer.0' and 'layer.2' share a parameter but have different orders of ranks"));
+  plan.layers[2].strategy.reduceEveryMicroBatch = 2;
+  EXPECT_THAT(
+      checkPlan(problem, plan).complaints,
+      ::testing::Contains("layers 'layer.0' and 'layer.2' share a parameter but have different times to reduce its "
+                          "gradient"));
+}
+
+/// Blocks under context parallelism alone: a ring takes less and lasts longer, and of stretches attention lasts
+/// longest.
+struct ContextCosts : RandomCosts {
+  using RandomCosts::RandomCosts;
+  Result<LayerCost> cost(const CostQuery &query) const override {
+    const Strategy &s = query.strategy;
+    LayerCost cost;
+    cost.forwardSeconds = 1e-3 * (s.cpKind == 2 ? 1.1 : 1) * (s.cpZigzag == 1 ? 1.5 : 1);
+    cost.backwardSeconds = 2 * cost.forwardSeconds;
+    cost.stateBytes = s.zero == 3 && s.reduceEveryMicroBatch == 1 ? 1500 : 1000;
+    cost.scratchBytes = s.cpKind == 1 ? 4000 : 1000;
+    cost.boundaryBytes = query.microBatchSamples;
+    return cost;
+  }
+  std::vector<Strategy> settle(const Layer &layer, const Strategy &strategy, int) const override {
+    std::vector<Strategy> ways;
+    for (int zigzag : {1, 2})
+      for (int kind : {1, 2}) {
+        Strategy way = strategy;
+        way.cpKind = layer.role == LayerRole::Block ? kind : 0;
+        way.cpZigzag = zigzag;
+        if (strategy.cp > 1 && (kind == 1 || way.cpKind))
+          ways.push_back(way);
+      }
+    return ways.empty() ? std::vector{strategy} : ways;
+  }
+};
+
+TEST(Solver, chooses_how_context_parallelism_works) {
+  ContextCosts costs(0);
+  Problem problem = randomProblem(costs, 2, 4, 4, 1 << 20);
+  problem.space.context = true;
+  problem.space.data = problem.space.tensor = problem.space.pipeline = problem.space.recompute = false;
+  auto waysOf = [&](std::int64_t memory) {
+    problem.cluster.memoryBytesPerDevice = memory;
+    Result<Solution> solution = solve(problem);
+    EXPECT_TRUE(solution && solution->plan);
+    EXPECT_THAT(checkPlan(problem, *solution->plan).complaints, IsEmpty());
+    std::vector<std::string> ways;
+    for (const PlannedLayer &layer : solution->plan->layers)
+      ways.push_back(describe(layer.strategy, layer.dp));
+    return ways;
+  };
+  // Zigzag for all, so that nothing is redistributed; rings only where there is no room for gathered keys.
+  EXPECT_THAT(waysOf(8000), ElementsAre("cp=2 zigzag", "cp=2 gathered zigzag", "cp=2 gathered zigzag", "cp=2 zigzag"));
+  for (const std::string &way : waysOf(7999))
+    EXPECT_THAT(way, ::testing::HasSubstr("zigzag"));
+  EXPECT_THAT(waysOf(7999)[1], "cp=2 ring zigzag");
+}
+
+/// Stretches of context parallelism are cut as those of Ulysses are, pieces from both ends are not.
+TEST(Solver, redistributes_between_layouts_of_positions) {
+  ContextCosts costs(0);
+  Problem problem = randomProblem(costs, 2, 4, 4, 1 << 20);
+  problem.space = SearchSpace();
+  auto secondsOf = [&](const Strategy &blocks) {
+    Plan plan;
+    plan.ranks = 2;
+    plan.globalBatch = 4;
+    for (const Layer &layer : problem.layers) {
+      Strategy ends{.ulysses = 2};
+      plan.layers.push_back({layer.path, layer.layerType, layer.role, layer.role == LayerRole::Block ? blocks : ends});
+    }
+    Result<Plan> priced = evaluatePlan(problem, plan);
+    EXPECT_TRUE(priced) << priced.error().message;
+    EXPECT_THAT(checkGivenPlan(problem, *priced).complaints, IsEmpty());
+    double moved = 0;
+    for (const LayerReason &reason : priced->reasons.layers)
+      moved += reason.redistributionSeconds;
+    return moved;
+  };
+  EXPECT_EQ(secondsOf({.cp = 2, .cpZigzag = 1}), 0);
+  EXPECT_GT(secondsOf({.cp = 2, .cpZigzag = 2}), 0);
+  EXPECT_EQ(secondsOf({.cp = 2, .cpZigzag = 2}), secondsOf({.cp = 2}));
 }
 
 struct TiedCosts : RandomCosts {

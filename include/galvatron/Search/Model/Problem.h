@@ -129,6 +129,9 @@ public:
   /// Names of the values of a layer that backward can recompute one by one
   /// (`Strategy::values`), at most 32. Default: the layer's own.
   virtual std::vector<std::string> recomputableValues(const Layer &layer) const;
+  /// `strategy` with each way to settle what it leaves to choose that has a price of its own and may pay: how context
+  /// parallelism works, when gradients are reduced. The likeliest first. Default: itself, left as it is.
+  virtual std::vector<Strategy> settle(const Layer &layer, const Strategy &strategy, int microBatches) const;
 };
 
 /// Seconds of communication on a cluster. Separate from CostSource so that one
