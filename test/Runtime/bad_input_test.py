@@ -55,7 +55,7 @@ class BadInputTest(ProgramFixture):
 
     def test_compiled_for_other_functions(self):
         self.program((2, 2, 1, 2), "old")
-        message = r"compiled for runtime ABI (3\.[0-9a-f]{8}), but the runtime has ABI (?!\1)3\.[0-9a-f]{8}; compile it again"
+        message = r"compiled for runtime ABI (4\.[0-9a-f]{8}), but the runtime has ABI (?!\1)4\.[0-9a-f]{8}; compile it again"
         self.fails([(2, 0), (2, 1)], message, word="old")
 
     def option_fails(self, message, *options):
@@ -72,7 +72,7 @@ class BadInputTest(ProgramFixture):
             (["--lr", "fast"], "--lr expects a number from 0 on, but got 'fast'"),
             (["--betas", "0.9,1"], "--betas expects a number from 0 to below 1, but got '1'"),
             (["--optimizer", "adam"], "--optimizer expects adamw or sgd, but got 'adam'"),
-            (["--lr-schedule=step"], "--lr-schedule expects constant, linear or cosine, but got 'step'"),
+            (["--lr-schedule=step"], "--lr-schedule expects constant, linear, cosine, inverse-square-root or WSD, but got 'step'"),
             (["--seed", "-1"], "--seed expects a whole number from 0 on"),
         ]:
             with self.subTest(options=options):

@@ -70,6 +70,22 @@ TEST(Resume, WhatTheProgramFixesHasWordsOfItsOwn) {
             "--override model to go on all the same");
 }
 
+TEST(Resume, ALossScaleComesWithItsPrecision) {
+  TrainingState saved = stateOf(), now = stateOf();
+  for (TrainingState *half : {&saved, &now}) {
+    half->precision = "fp16";
+    half->settings["--loss-scale"] = "dynamic";
+    half->settings["--loss-scale-window"] = "2000";
+  }
+  EXPECT_THAT(message(stateOf(), now), HasSubstr("--override precision to"));
+  EXPECT_THAT(message(saved, stateOf()), HasSubstr("--override precision to"));
+  now.settings["--loss-scale-window"] = "5";
+  EXPECT_THAT(message(saved, now), HasSubstr("--override loss-scale-window to"));
+  now.settings.erase("--loss-scale-window");
+  now.settings["--loss-scale"] = "8";
+  EXPECT_THAT(message(saved, now), HasSubstr("--override loss-scale to"));
+}
+
 TEST(Resume, WhatWasAcceptedIsRecorded) {
   TrainingState saved = stateOf(), now = stateOf({"--lr", "0.2"}), read;
   ASSERT_TRUE(checkDifferences("saved", findDifferences(saved, now), {"all"}, saved.step, now).ok());
