@@ -225,12 +225,13 @@ class BadInputTest(ProgramFixture):
                 file.write(text)
             self.option_fails(f"unread is not a checkpoint: .*training.json cannot be read: {message}", "--load", save)
 
-    def broken(self, word, message, plan=(2, 2, 1, 2)):
-        save = self.path("broken")
+    def broken(self, word, message, plan=(2, 2, 1, 2), is_saved=False):
+        """`is_saved`: the state before the step that failed."""
+        save = self.path(f"broken-{word}")
         result = self.mpirun([self.program(plan, word) + "/launch", "--steps", "3", "--save", save])
         self.assertNotEqual(result.returncode, 0)
         self.assertRegex(result.stderr, message)
-        self.assertFalse(os.path.exists(save))
+        self.assertEqual(os.path.exists(save), is_saved)
 
     def test_programs_that_are_not_whole(self):
         self.broken("twice", "parameter table.weight is counted by two stages; compile the program again", (2, 1, 1, 2))
@@ -257,12 +258,12 @@ class BadInputTest(ProgramFixture):
 
     def test_a_loss_that_is_not_a_number(self):
         message = r"error: step 2: the loss is nan on rank 3 \(stage 1\): all parameters and gradients are finite; try"
-        self.broken("nan", message)
+        self.broken("nan", message, is_saved=True)
 
     def test_a_gradient_that_is_not_a_number(self):
         # Of the half of the vocabulary that the last rank holds. The program does not say what its entries compute.
         message = r"error: step 2: .* nan on rank 3 \(stage 1\): the gradient of head.bias \(stage 1\) is nan at \[8\], the first .*; try"
-        self.broken("gradient", message, plan=(2, 1, 2, 2))
+        self.broken("gradient", message, plan=(2, 1, 2, 2), is_saved=True)
 
 
 if __name__ == "__main__":
