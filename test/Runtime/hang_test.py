@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import unittest
+from pathlib import Path
 
 from stage_programs import ENVIRONMENT
 from toy_program import BAD_DISK, ProgramFixture
@@ -88,10 +89,10 @@ class HangTest(ProgramFixture):
             ranks = self.processes(run, "stage")
             os.kill(ranks[which], signal.SIGSTOP)
             self.ends(run, 71)
-            events = [open(f"{self.dir}/rank_0000{rank}.jsonl").read() for rank in range(4)]
+            events = [Path(self.dir, f"rank_0000{rank}.jsonl").read_text() for rank in range(4)]
             self.assertEqual("".join(events).count('"event":"timeout"'), 1)
             place = rf"rank \d \(stage \d\), step \d+, .*(among ranks|from rank|a collective).*, waits"
-            missing = rf"missing: rank {which} \(stage {stage}\) on host \S+, process {ranks[which]}, stopped in step \d+"
+            missing = rf"missing: rank {which} \(stage {stage}\) on host \S+, process {ranks[which]}, stopped in (step \d+|an agreement)"
             self.assertRegex(self.errors, rf"^error: no rank got on for {DEADLINE} s \(--timeout\): {place}; {missing}")
             self.assertEqual(self.errors.count("\n"), 1)  # once, and without the launcher's words
             self.assertGone(ranks)
