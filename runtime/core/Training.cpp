@@ -246,7 +246,8 @@ Status Training::prepareData() {
   auto samples = source.samples();
   batches.emplace(manifest, samples, source.rules(), done.samples + count);
   // What rewinding left out is made up for from the order's beginning.
-  status = samples->check(done.samples, count - std::min(count, done.leftOut), world.rank(), world.size());
+  int64_t left = count - std::min(count, done.leftOut);
+  status = world.agree(samples->check(done.samples, left, world.rank(), world.size()));
   return status.ok() ? batches->begin(context, done.samples) : status;
 }
 
