@@ -26,15 +26,15 @@ const std::pair<int64_t, std::vector<int64_t>> kMaps[] = {
     {4, {2, 1, kLocal, 4, kLocal, 2, 2, 0, 2, 1, 1, 7, kLocal, 4, 2, 0, 1, kLocal, 2, 1, 8, kLocal}},
 };
 
-gvrt_context placed() {
-  gvrt_context context;
-  context.coordinates = {1, 1};
-  context.microBatch = 1;
-  return context;
-}
+struct Placed : gvrt_context {
+  Placed() {
+    coordinates = {1, 1};
+    microBatch = 1;
+  }
+};
 
 TEST(CudaPositionsTest, EqualTheMapsOfTheCpu) {
-  gvrt_context context = placed();
+  Placed context;
   for (const auto &[rank, words] : kMaps) {
     PositionMap map(context.coordinates, context.microBatch, words.data(), rank);
     cuda::TensorPositions positions = cuda::readTensorPositions(&context, words.data(), rank);
@@ -51,7 +51,7 @@ TEST(CudaPositionsTest, EqualTheMapsOfTheCpu) {
 }
 
 TEST(CudaPositionsTest, NumberElementsOfTheGlobalTensor) {
-  gvrt_context context = placed();
+  Placed context;
   for (const auto &[rank, words] : kMaps) {
     PositionMap map(context.coordinates, context.microBatch, words.data(), rank);
     cuda::TensorPositions positions = cuda::readTensorPositions(&context, words.data(), rank);
