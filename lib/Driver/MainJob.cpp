@@ -53,11 +53,14 @@ static FailureOr<JobPlan> planModule(ModuleOp module, const MainJobOptions &opti
   return JobPlan{{}, cluster};
 }
 
+/// Devices of a node that halves are searched for: the search of them takes as long as that of whole layers.
+static constexpr int64_t kMostOfHalves = 8;
+
 /// Puts a faster plan of halves in the place of one of whole layers, and the program cut so in the place of `module`.
 static void takeHalves(ModuleOp module, ModuleOp imported, JobPlan &job, const MainJobOptions &options,
                        PhaseRunner &phases) {
   // Borders of stages would have to keep halves together, and between them links of a node are worth a look alone.
-  if (job.plan.pipeline > 1 || job.cluster.nodes > 1)
+  if (job.plan.pipeline > 1 || job.cluster.nodes > 1 || job.plan.ranks > kMostOfHalves)
     return;
   HalvesFound halves = searchHalves(imported, job.plan, job.cluster, options, phases);
   if (halves.module) {
