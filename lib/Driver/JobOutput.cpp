@@ -5,8 +5,10 @@
 #include "PlanSummary.h"
 #include "ProgramDiagnostics.h"
 
+#include "dialects/Graph/ConfigAttr.h"
 #include "dialects/Graph/GraphStructure.h"
 #include "galvatron/Search/Formats/PlanFile.h"
+#include "galvatron/Target/HostBytes.h"
 #include "galvatron/Target/StageBinaries.h"
 
 #include "mlir/Support/FileUtilities.h"
@@ -91,7 +93,10 @@ static LogicalResult fillFolder(OutputFolder &folder, ModuleOp lowered, ArrayRef
   for (const std::string &file : getFilesBeside(lowered, options))
     if (std::string error = folder.addFile(llvm::sys::path::filename(file), file); !error.empty())
       return reportError(error);
-  std::string error = folder.writeFile("plan.json", search::writePlan(plan));
+  if (auto config = lowered->getAttrOfType<StringAttr>(graph::kConfigAttr))
+    if (std::string error = folder.writeFile("config.json", config.getValue()); !error.empty())
+      return reportError(error);
+  std::string error = folder.writeFile("plan.json", search::writePlan(plan, countHostBytes(lowered, timetables)));
   return error.empty() ? success() : reportError(error);
 }
 

@@ -129,19 +129,16 @@ static OwningOpRef<ModuleOp> copyUnder(const search::Plan &plan, ModuleOp module
   return copy;
 }
 
-std::optional<std::vector<RankBytes>> galvatron::lowerForBytes(ModuleOp differentiated, const search::Plan &plan,
-                                                               const search::Cluster &cluster, PhaseRunner &phases) {
-  OwningOpRef<ModuleOp> copy = copyUnder(plan, differentiated);
-  if (failed(phases.tryLower(*copy)))
-    return std::nullopt;
-  FailureOr<std::vector<RankBytes>> bytes = measureStages(*copy, plan.ranks, cluster.device.overhead);
-  return failed(bytes) ? std::nullopt : std::optional(std::move(*bytes));
-}
-
 /// The phase's solver: the fastest plan that fits by exact bytes.
 static FailureOr<search::Solution> solveWithinBudget(ModuleOp module, const search::Problem &problem,
                                                      PhaseRunner &phases, int64_t threads) {
-  auto lower = [&](const search::Plan &plan) { return lowerForBytes(module, plan, problem.cluster, phases); };
+  auto lower = [&](const search::Plan &plan) -> std::optional<std::vector<RankBytes>> {
+    OwningOpRef<ModuleOp> copy = copyUnder(plan, module);
+    if (failed(phases.tryLower(*copy)))
+      return std::nullopt;
+    FailureOr<std::vector<RankBytes>> bytes = measureStages(*copy, plan.ranks, problem.cluster.device.overhead);
+    return failed(bytes) ? std::nullopt : std::optional(std::move(*bytes));
+  };
   search::SolveOptions solve;
   solve.threads = int(threads);
   search::Result<BudgetAnswer> answer = BudgetSearch(problem, lower, solve).run();

@@ -4,7 +4,6 @@
 
 #include "MainJobOptions.h"
 #include "PhaseRunner.h"
-#include "PlanBytes.h"
 
 #include "galvatron/Search/Formats/PlanFile.h"
 #include "galvatron/Search/Model/Cluster.h"
@@ -35,10 +34,6 @@ mlir::FailureOr<int64_t> readGlobalBatch(mlir::ModuleOp module, const MainJobOpt
 /// (BudgetSearch.h) of plans that `phases` lowers.
 mlir::FailureOr<JobPlan> makeJobPlan(mlir::ModuleOp module, const MainJobOptions &options,
                                      const search::Cluster &cluster, PhaseRunner &phases);
-
-/// What a rank of each stage of `differentiated` takes under a plan, once it is lowered; none where a phase refuses it.
-std::optional<std::vector<RankBytes>> lowerForBytes(mlir::ModuleOp differentiated, const search::Plan &plan,
-                                                    const search::Cluster &cluster, PhaseRunner &phases);
 
 /// The plan that is on the program, priced, so that plan.json has a prediction for a plan by hand too.
 mlir::FailureOr<JobPlan> readJobPlan(mlir::ModuleOp module, const MainJobOptions &options);

@@ -3,7 +3,6 @@
 //   import ─▶ differentiate ─▶ plan (JobPlan.h, BudgetSearch.h) ─▶ shard ─▶ stage ─▶ lower ─▶ folder (JobOutput.h)
 #include "MainJob.h"
 
-#include "HalvesSearch.h"
 #include "JobOutput.h"
 #include "JobPlan.h"
 #include "PlanBytes.h"
@@ -15,22 +14,17 @@
 using namespace mlir;
 using namespace galvatron;
 
-/// Takes a module after phase `start` to the end of `import`, with the halves that a plan file names.
-static LogicalResult import(ModuleOp module, Phase start, const MainJobOptions &options, PhaseRunner &phases) {
+/// Takes a module after phase `start` to the end of `differentiate`, or to the last phase where that is sooner.
+static LogicalResult differentiate(ModuleOp module, Phase start, const MainJobOptions &options,
+                                   const search::Cluster &cluster, PhaseRunner &phases) {
   ImportPhaseOptions import;
   import.units = readUnits(options);
   auto build = start < Phase::Import ? buildImportPhase : buildImportPhaseEnd;
   FailureOr<bool> isDue = start < Phase::Import;
   if (start == Phase::Import && !import.units.empty() && failed(isDue = namesHalves(module, import.units)))
     return failure();
-  if (!*isDue)
-    return success();
-  return phases.run(module, Phase::Import, [&](OpPassManager &passes) { build(passes, import); });
-}
-
-/// From there to the end of `differentiate`, or to the last phase where that is sooner.
-static LogicalResult differentiate(ModuleOp module, Phase start, const MainJobOptions &options,
-                                   const search::Cluster &cluster, PhaseRunner &phases) {
+  if (*isDue && failed(phases.run(module, Phase::Import, [&](OpPassManager &passes) { build(passes, import); })))
+    return failure();
   if (start >= Phase::Differentiate || options.getLastPhase() < Phase::Differentiate)
     return success();
   FailureOr<int64_t> globalBatch = readGlobalBatch(module, options, cluster);
@@ -51,25 +45,6 @@ static FailureOr<JobPlan> planModule(ModuleOp module, const MainJobOptions &opti
   if (detectPhase(module) == Phase::Plan)
     return readJobPlan(module, options);
   return JobPlan{{}, cluster};
-}
-
-/// Devices of a node that halves are searched for: the search of them takes as long as that of whole layers.
-static constexpr int64_t kMostOfHalves = 8;
-
-/// Puts a faster plan of halves in the place of one of whole layers, and the program cut so in the place of `module`.
-static void takeHalves(ModuleOp module, ModuleOp imported, JobPlan &job, const MainJobOptions &options,
-                       PhaseRunner &phases) {
-  // Borders of stages would have to keep halves together, and between them links of a node are worth a look alone.
-  if (job.plan.pipeline > 1 || job.cluster.nodes > 1 || job.plan.ranks > kMostOfHalves)
-    return;
-  HalvesFound halves = searchHalves(imported, job.plan, job.cluster, options, phases);
-  if (halves.module) {
-    module.getBodyRegion().takeBody(halves.module->getBodyRegion());
-    module->setAttrs((*halves.module)->getAttrDictionary());
-    job.plan = std::move(halves.plan);
-  }
-  if (!halves.note.empty())
-    job.plan.reasons.notes.push_back(halves.note);
 }
 
 /// Notes the exact bytes of every rank.
@@ -118,19 +93,12 @@ LogicalResult galvatron::runMainJob(ModuleOp module, const MainJobOptions &optio
   if (failed(cluster))
     return failure();
   PhaseRunner phases(timing, options.target, options.keepBodies);
-  OwningOpRef<ModuleOp> imported;
-  if (failed(import(module, start, options, phases)))
-    return failure();
-  if (options.search && std::max(start, Phase::Import) == Phase::Import)
-    imported = module.clone();
   if (failed(differentiate(module, start, options, *cluster, phases)))
     return failure();
   ModelFlops flops = countModelFlops(module);
   FailureOr<JobPlan> job = planModule(module, options, *cluster, phases);
   if (failed(job))
     return failure();
-  if (imported && job->plan.predictedStepSeconds > 0)
-    takeHalves(module, *imported, *job, options, phases);
   job->plan.modelFlopsPerStep = flops.perStep;
   const search::DeviceKind &device = job->cluster.device;
   job->plan.peakFlopsPerSecond = flops.areNarrow ? device.peakNarrowFlopsPerSecond : device.peakFloatFlopsPerSecond;

@@ -47,11 +47,6 @@ public:
   /// Instead of `run`: only whether some plan fits. Where the answer is no, one may have been missed.
   search::Result<bool> hasPlan();
 
-  /// Instead of `run`: from `start` on, which is priced, the fastest plan found of its shape that fits, where each
-  /// layer takes degrees that some layer of its role has so far, or one step away, as long as that pays. Without one
-  /// that fits, no plan. Error: an inconsistent problem.
-  search::Result<FoundPlan> runFrom(search::Plan start);
-
   int64_t getNumCandidates() const { return candidates; }
   int64_t getNumOpened() const { return candidatesOpened; }
 

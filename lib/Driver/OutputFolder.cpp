@@ -30,8 +30,8 @@ static bool isFolderOfProgram(llvm::StringRef path) {
 static bool isPartOfProgram(llvm::StringRef name) {
   llvm::StringRef stage = name;
   bool isStage = stage.consume_front("stage") && !stage.empty() && llvm::all_of(stage, llvm::isDigit);
-  return isStage || name == "launch" || name == "plan.json" || name.starts_with("libgalvatron_") ||
-         name.ends_with(".safetensors");
+  return isStage || name == "launch" || name == "plan.json" || name == "config.json" || name.starts_with("libgalvatron_") ||
+         name.ends_with(".safetensors") || name.ends_with(".weights");
 }
 
 /// Whether the process works in the folder or below: renaming that would pull it from under the shell.
@@ -91,11 +91,21 @@ std::string OutputFolder::writeFile(llvm::StringRef name, llvm::StringRef text) 
 
 std::string OutputFolder::addFile(llvm::StringRef name, llvm::StringRef source) {
   std::string target = getFilePath(name);
+  if (fs::is_directory(source))
+    return addFolder(name, source);
   if (!fs::create_hard_link(source, target))
     return "";
   if (std::error_code error = fs::copy_file(source, target))
     return "cannot copy '" + source.str() + "' to '" + target + "': " + error.message();
   return "";
+}
+
+std::string OutputFolder::addFolder(llvm::StringRef name, llvm::StringRef source) {
+  std::error_code error = fs::create_directory(getFilePath(name));
+  for (fs::directory_iterator file(source, error), end; !error && file != end; file.increment(error))
+    if (std::string why = addFile(inFolder(name, llvm::sys::path::filename(file->path())), file->path()); !why.empty())
+      return why;
+  return error ? "cannot copy '" + source.str() + "' to '" + getFilePath(name) + "': " + error.message() : "";
 }
 
 std::string OutputFolder::commit() {

@@ -21,7 +21,8 @@ public:
   /// Makes the hidden folder. These return what is wrong, with remedy, or an empty string.
   std::string create();
   std::string writeFile(llvm::StringRef name, llvm::StringRef text);
-  /// A second name for the file where the file system allows, else a copy: the folder can be moved.
+  /// A second name for the file where the file system allows, else a copy: the folder can be moved. Of a folder, its
+  /// files.
   std::string addFile(llvm::StringRef name, llvm::StringRef source);
   std::string commit();
 
@@ -30,6 +31,7 @@ public:
 
 private:
   std::string getFilePath(llvm::StringRef name) const;
+  std::string addFolder(llvm::StringRef name, llvm::StringRef source);
   std::string path, temporary;
 };
 

@@ -39,9 +39,3 @@ LogicalResult PhaseRunner::tryLower(ModuleOp planned) {
   llvm::SaveAndRestore<bool> trial(isTrial, true);
   return lower(planned, Phase::Lower);
 }
-
-LogicalResult PhaseRunner::tryRun(ModuleOp module, Phase phase, llvm::function_ref<void(OpPassManager &)> build) {
-  ScopedDiagnosticHandler silence(module.getContext(), [](Diagnostic &) {});
-  llvm::SaveAndRestore<bool> trial(isTrial, true);
-  return run(module, phase, build);
-}

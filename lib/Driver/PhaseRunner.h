@@ -27,9 +27,6 @@ public:
   mlir::LogicalResult lower(mlir::ModuleOp planned, Phase last,
                             std::shared_ptr<std::vector<Timetable>> timetables = nullptr);
 
-  /// A phase in silence: of a program that may not be kept.
-  mlir::LogicalResult tryRun(mlir::ModuleOp module, Phase phase, llvm::function_ref<void(mlir::OpPassManager &)> build);
-
   /// To the end and in silence, for its bytes alone: what later phases remark on, and options that print programs, are
   /// for the plan that is kept. May be called while another program is in a phase.
   mlir::LogicalResult tryLower(mlir::ModuleOp planned);

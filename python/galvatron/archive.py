@@ -18,6 +18,7 @@ Schema, version 2:
     parameters     [{"name", "shape", "dtype", "requires_grad", "distribution", "tied_to"?}]
     ties           [[first name, other names…]] of parameters with one storage
     buffers        [{"name", "shape", "dtype", "persistent"}]
+    config         the transformers configuration, as config.json has it; null for other modules
 
 A distribution is {"kind": "constant", "value"} | {"kind": "normal", "mean", "std"} | {"kind":
 "uniform", "low", "high"} | {"kind": "truncated_normal", "mean", "std", "low", "high"} | {"kind":
@@ -89,7 +90,17 @@ def describe(
             }
             for name, buffer in module.named_buffers(remove_duplicate=False)
         ],
+        "config": configuration(module),
     }
+
+
+def configuration(module: nn.Module) -> dict | None:
+    """What `save_pretrained` would write as config.json of a module of transformers; else None."""
+    transformers = sys.modules.get("transformers")
+    if transformers is None or not isinstance(module, transformers.PreTrainedModel):
+        return None
+    values = json.loads(module.config.to_json_string())
+    return values | {"architectures": [type(module).__name__]}
 
 
 def tied_names(module: nn.Module) -> list[list[str]]:

@@ -9,7 +9,7 @@
 namespace galvatron {
 
 using safetensors::ElementType;
-using safetensors::Reader;
+using Reader = safetensors::ShardedReader;
 
 namespace {
 
@@ -39,10 +39,10 @@ Status checkForm(const std::string &path, const CarriedInfo &wanted, const safet
                        shapeText(found.shape));
 }
 
-/// Whether two files have the same values, but for rounding where one is of a narrower type.
-Status isSame(const CarriedInfo &tensor, const Reader &a, const Reader &b, bool &same) {
+/// Whether two files have the same values, the second under another name, but for rounding where one is of a narrower type.
+Status isSame(const CarriedInfo &tensor, const Reader &a, const Reader &b, const std::string &other, bool &same) {
   same = true;
-  bool bytes = a.find(tensor.name())->type == b.find(tensor.name())->type;
+  bool bytes = a.find(tensor.name())->type == b.find(other)->type;
   constexpr float kRounding = 1.f / 128; // of bf16
   return forRuns(tensor, [&](int64_t first, int64_t count) {
     Status status;
@@ -50,13 +50,13 @@ Status isSame(const CarriedInfo &tensor, const Reader &a, const Reader &b, bool 
       int64_t width = safetensors::byteWidth(tensor.type);
       std::vector<char> x(count * width), y(count * width);
       if (a.readBytes(tensor.name(), first * width, x.size(), x.data(), status.message) &&
-          b.readBytes(tensor.name(), first * width, y.size(), y.data(), status.message))
+          b.readBytes(other, first * width, y.size(), y.data(), status.message))
         same &= x == y;
       return status;
     }
     std::vector<float> x(count), y(count);
     if (a.readFloats(tensor.name(), first, count, x.data(), status.message) &&
-        b.readFloats(tensor.name(), first, count, y.data(), status.message))
+        b.readFloats(other, first, count, y.data(), status.message))
       for (int64_t i = 0; i < count; ++i)
         same &= x[i] == y[i] || std::fabs(x[i] - y[i]) <= kRounding * std::fabs(x[i]);
     return status;
@@ -90,7 +90,7 @@ Status Carried::open(const Manifest &manifest, const std::string &start, const s
       return Status::error(buffers, " has no tensor ", tensor.name(), "; compile the program again");
     const safetensors::Tensor *found = nullptr;
     for (size_t i = 0; startFile && !found && i < tensor.names.size(); ++i)
-      found = startFile->find(source.name = tensor.names[i]);
+      found = startFile->find(source.name = startFile->resolve(tensor.names[i]));
     if (startFile && !found && !tensor.isBuffer)
       return Status::error(start, " has no tensor ", tensor.name(), ", which the model needs");
     if (found) {
@@ -98,7 +98,7 @@ Status Carried::open(const Manifest &manifest, const std::string &start, const s
         return status;
       bool same = true;
       if (tensor.isRead)
-        if (Status status = isSame(tensor, *source.file, *startFile, same); !status.ok())
+        if (Status status = isSame(tensor, *source.file, *startFile, source.name, same); !status.ok())
           return status;
       if (!same)
         return Status::error(start, " has other values of the buffer ", tensor.name(),
@@ -106,6 +106,8 @@ Status Carried::open(const Manifest &manifest, const std::string &start, const s
       if (!tensor.isRead)
         source.file = startFile;
     }
+    if (source.file != startFile || !found)
+      source.name = tensor.name();
     if (!source.file && !tensor.init)
       return Status::error("parameter ", tensor.name(),
                            " has no initial distribution, so weights are needed; pass them with --weights or --load");
@@ -114,12 +116,12 @@ Status Carried::open(const Manifest &manifest, const std::string &start, const s
   return Status::success();
 }
 
-void Carried::add(const Manifest &manifest, safetensors::Writer &writer) {
+void Carried::add(const Manifest &manifest, safetensors::ShardedWriter &writer) {
   for (const CarriedInfo &tensor : manifest.carried)
     writer.add(tensor.name(), tensor.type, tensor.shape);
 }
 
-Status Carried::writeOne(const Source &source, safetensors::Writer &writer) const {
+Status Carried::writeOne(const Source &source, safetensors::ShardedWriter &writer) const {
   const CarriedInfo &tensor = source.tensor;
   bool bytes = source.file && source.file->find(source.name)->type == tensor.type;
   int64_t width = safetensors::byteWidth(tensor.type);
@@ -142,7 +144,7 @@ Status Carried::writeOne(const Source &source, safetensors::Writer &writer) cons
   });
 }
 
-Status Carried::write(safetensors::Writer &writer) const {
+Status Carried::write(safetensors::ShardedWriter &writer) const {
   for (const Source &source : sources)
     if (Status status = writeOne(source, writer); !status.ok())
       return status;

@@ -7,7 +7,7 @@
 #ifndef GALVATRON_RUNTIME_CHECKPOINT_CARRIED_H
 #define GALVATRON_RUNTIME_CHECKPOINT_CARRIED_H
 
-#include "galvatron/Support/Safetensors.h"
+#include "galvatron/Support/Shards.h"
 #include "runtime/core/Manifest.h"
 #include "runtime/core/Status.h"
 
@@ -22,16 +22,16 @@ public:
                      Carried &carried);
 
   /// Lays out a file, after what is there.
-  static void add(const Manifest &manifest, safetensors::Writer &writer);
-  Status write(safetensors::Writer &writer) const;
+  static void add(const Manifest &manifest, safetensors::ShardedWriter &writer);
+  Status write(safetensors::ShardedWriter &writer) const;
 
 private:
   struct Source {
     CarriedInfo tensor;
-    std::shared_ptr<const safetensors::Reader> file; // null: drawn
+    std::shared_ptr<const safetensors::ShardedReader> file; // null: drawn
     std::string name;                                // in the file
   };
-  Status writeOne(const Source &source, safetensors::Writer &writer) const;
+  Status writeOne(const Source &source, safetensors::ShardedWriter &writer) const;
 
   std::vector<Source> sources;
   uint64_t seed = 0;

@@ -25,36 +25,38 @@ Status readTraining(const fs::path &folder, const std::string &name, TrainingSta
   return Status::success();
 }
 
-} // namespace
-
-Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelState &state, const Carried &carried,
-                      SaveFolder &folder, const TrainingState &training, std::string &warning) {
-  fs::path fresh = folder.unfinished(training.step);
-  bool first = world.rank() == 0;
-  Status status = world.agree(first ? makeEmpty(fresh) : Status::success());
-  if (!status.ok())
-    return status;
-  std::vector<std::string> files = {kModel, kTraining};
-  status = writeTensors(world, catalog, state, fresh / kModel, {kWeight}, &carried);
-  if (status.ok() && training.optimizer == "adamw") {
-    status = writeTensors(world, catalog, state, fresh / kOptimizer, {kFirstMoment, kSecondMoment});
-    files.push_back(kOptimizer);
-  }
-  if (first && status.ok())
-    status = writeText(fresh / kTraining, training.toText());
-  status = world.agree(status);
-  if (status.ok())
-    status = writeChecksums(world, fresh, files);
-  if (first && status.ok())
-    status = synchronize(fresh);
-  if (first && !status.ok())
-    (void)removeOwnFiles(fresh);
-  if (first && status.ok())
-    status = folder.publish(training.step, warning);
+/// Collective: creates the files, and writes every rank's slices.
+Status writeTensors(const World &world, const ModelState &state, safetensors::ShardedWriter &writer,
+                    const std::vector<TensorKind> &kinds) {
+  Status status;
+  if (world.rank() == 0)
+    writer.create(status.message);
+  if (status = world.agree(status); status.ok())
+    status = writeOwnTensors(state, readDevice(state), writer, kinds);
   return world.agree(status);
 }
 
-std::string weightsOfCheckpoint(const std::string &folder) { return absoluteFolder(folder) / kModel; }
+} // namespace
+
+/// The file of a checkpoint's tensors: the index where there is one.
+static fs::path fileOf(const fs::path &folder, const std::string &stem) {
+  fs::path index = folder / (stem + safetensors::kIndexEnding);
+  std::error_code ignored;
+  return fs::exists(index, ignored) ? index : folder / (stem + safetensors::kFileEnding);
+}
+
+/// Files without which a checkpoint is none: each of them has a checksum.
+static std::vector<std::string> requiredFiles(const fs::path &folder) {
+  fs::path file = fileOf(folder, kModelStem);
+  std::vector<std::string> names = {file.filename(), kTraining};
+  std::string ignored;
+  if (auto reader = safetensors::ShardedReader::open(file, ignored))
+    for (const fs::path path : reader->files())
+      names.push_back(path.filename());
+  return names;
+}
+
+std::string weightsOfCheckpoint(const std::string &folder) { return fileOf(absoluteFolder(folder), kModelStem); }
 
 /// A checkpoint by its own name. One that has no checksums is taken, with a warning.
 static Status verifyOne(const World &world, const std::string &name, std::vector<std::string> &warnings) {
@@ -66,7 +68,7 @@ static Status verifyOne(const World &world, const std::string &name, std::vector
   status = world.agree(status);
   bool isThere = false;
   if (status.ok())
-    status = verifyChecksums(world, folder, {kModel, kTraining}, isThere);
+    status = verifyChecksums(world, folder, requiredFiles(folder), isThere);
   if (status.ok() && !isThere)
     warnings.push_back(name + " has no " + kChecksums +
                        ", so whether its files are whole and of one save was not checked");
@@ -84,7 +86,7 @@ static Status findNewest(const World &world, const std::string &name, const std:
     fs::path folder = absoluteFolder(name);
     std::string candidate = (own == kItself ? folder : folder / own).string();
     bool isThere = false;
-    Status status = verifyChecksums(world, candidate, {kModel, kTraining}, isThere);
+    Status status = verifyChecksums(world, candidate, requiredFiles(candidate), isThere);
     if (status.ok() && !isThere)
       status = Status::error(candidate, " has no ", kChecksums, ", which is written last");
     if (status.ok()) {
@@ -158,48 +160,35 @@ void findOwnCheckpoint(const World &world, const std::string &save, LoadedFrom &
   warnings.push_back("this run starts as it first did: " + status.message);
 }
 
-Status loadCheckpoint(const ModelState &state, const std::string &name, const Options &options,
-                      TrainingState &training) {
+Status loadTraining(const std::string &name, TrainingState &training) {
+  return readTraining(absoluteFolder(name), name, training);
+}
+
+Status loadTensors(const ModelState &state, const std::string &name, const Options &options,
+                   const TrainingState &training) {
   fs::path folder = absoluteFolder(name);
-  Status status = readTraining(folder, name, training);
-  if (!status.ok())
-    return status;
   if (options.optimizer == "adamw" && training.optimizer != "adamw")
     return Status::error(name, " was written with --optimizer ", training.optimizer,
                          " and has no moments for adamw; pass the same optimizer");
-  status = readTensors(state, folder / kModel, {kWeight});
+  Status status = readTensors(state, fileOf(folder, kModelStem), {kWeight});
   if (status.ok() && options.optimizer == "adamw")
-    status = readTensors(state, folder / kOptimizer, {kFirstMoment, kSecondMoment});
+    status = readTensors(state, fileOf(folder, kOptimizerStem), {kFirstMoment, kSecondMoment});
   return status;
 }
 
-/// With what is decided elsewhere than by the options of the update.
-static std::map<std::string, std::string> allSettings(const TrainingState &training) {
-  std::map<std::string, std::string> settings = training.settings;
-  settings["--global-batch"] = std::to_string(training.globalBatch);
-  settings["--seed"] = std::to_string(training.seed);
-  return settings;
-}
-
-std::string describeOtherSettings(const std::string &checkpoint, const TrainingState &saved, const TrainingState &now) {
-  if (saved.settings.empty())
-    return "";
-  std::string text;
-  std::map<std::string, std::string> current = allSettings(now);
-  for (const auto &[flag, value] : allSettings(saved))
-    if (auto found = current.find(flag); found != current.end() && found->second != value)
-      text += (text.empty() ? "" : "; ") + flag + " " + value + ", not " + found->second;
-  return text.empty() ? ""
-                      : checkpoint + " was trained with " + text +
-                            "; this run goes on with its own, so it is not what one run would have given";
+Status loadCheckpoint(const ModelState &state, const std::string &name, const Options &options,
+                      TrainingState &training) {
+  Status status = loadTraining(name, training);
+  return status.ok() ? loadTensors(state, name, options, training) : status;
 }
 
 Status dumpGradients(const World &world, const Catalog &catalog, const ModelState &state, const std::string &folder,
                      int64_t step) {
-  char name[40];
-  std::snprintf(name, sizeof name, "step_%06lld.safetensors", (long long)step);
+  std::string name = stepName(step) + safetensors::kFileEnding;
   std::string path = fs::path(folder) / name, unfinished = path + ".partial";
-  Status status = writeTensors(world, catalog, state, unfinished, {kGradient});
+  safetensors::ShardedWriter writer = layOutTensors(catalog, {kGradient});
+  writer.divide(folder, name, safetensors::kWhole, ".partial");
+  Status status = writeTensors(world, state, writer, {kGradient});
   if (status.ok() && world.rank() == 0 && std::rename(unfinished.c_str(), path.c_str()) != 0)
     status = Status::error("cannot rename ", unfinished, ": ", std::strerror(errno));
   return world.agree(status);

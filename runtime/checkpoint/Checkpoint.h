@@ -2,7 +2,10 @@
 //
 //   DIR/model.safetensors       all of state_dict(): the exported module's names, shapes and layouts
 //   DIR/optimizer.safetensors   <name>.exp_avg and <name>.exp_avg_sq of every trained parameter (adamw only)
+//                               or model-00001-of-00003.safetensors ... with model.safetensors.index.json, and the
+//                               optimizer's likewise, where one file would be larger than --shard-size
 //   DIR/training.json           step, updates, optimizer, seed, the data and the place in it, settings of the update
+//   DIR/config.json             of models that transformers knows: the export's
 //   DIR/checksums.xxh128        and tensors.json: Checksums.h
 //
 // No file says how the model was divided. A new checkpoint is written beside the old one and takes its place at once,
@@ -14,16 +17,12 @@
 
 #include "runtime/checkpoint/Carried.h"
 #include "runtime/checkpoint/SaveFolder.h"
+#include "runtime/checkpoint/Saver.h"
 #include "runtime/checkpoint/Tensors.h"
 #include "runtime/checkpoint/TrainingState.h"
 #include "runtime/core/Options.h"
 
 namespace galvatron {
-
-/// Collective; a failure leaves what was there, and nothing of its own but where a whole checkpoint
-/// could not take its place: SaveFolder::publish. `warning` is of the first rank.
-Status saveCheckpoint(const World &world, const Catalog &catalog, const ModelState &state, const Carried &carried,
-                      SaveFolder &folder, const TrainingState &training, std::string &warning);
 
 /// Where a checkpoint has its weights.
 std::string weightsOfCheckpoint(const std::string &folder);
@@ -39,13 +38,14 @@ Status findCheckpoint(const World &world, const std::string &name, bool mayLack,
 void findOwnCheckpoint(const World &world, const std::string &save, LoadedFrom &loaded,
                        std::vector<std::string> &warnings);
 
-/// Reads training.json and this rank's pieces.
+/// Reads training.json.
+Status loadTraining(const std::string &folder, TrainingState &training);
+/// Reads this rank's pieces.
+Status loadTensors(const ModelState &state, const std::string &folder, const Options &options,
+                   const TrainingState &training);
+/// Both.
 Status loadCheckpoint(const ModelState &state, const std::string &folder, const Options &options,
                       TrainingState &training);
-
-/// A warning that `now` updates parameters otherwise than the checkpoint's run did, which names each setting with both
-/// values; empty where it does not. What the checkpoint does not say is not compared.
-std::string describeOtherSettings(const std::string &checkpoint, const TrainingState &saved, const TrainingState &now);
 
 /// Collective, into a folder that exists: one file of gradients, folder/step_000001.safetensors.
 Status dumpGradients(const World &world, const Catalog &catalog, const ModelState &state, const std::string &folder,

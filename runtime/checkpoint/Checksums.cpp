@@ -124,30 +124,6 @@ Status hashFile(const std::string &path, FileHashes &hashes) {
   return status;
 }
 
-/// From the hashes of all ranks.
-Status writeBoth(const fs::path &folder, const std::vector<std::string> &all) {
-  Texts wholes;
-  json tensors = json::object();
-  for (const std::string &text : all) {
-    json own = json::parse(text);
-    for (const auto &[name, hashes] : own.items()) {
-      wholes[name] = hashes[0];
-      if (!hashes[1].empty())
-        tensors[name] = hashes[1];
-    }
-  }
-  if (Status status = writeText(folder / kTensors, tensors.dump(1) + "\n"); !status.ok())
-    return status;
-  FileHashes own;
-  if (Status status = hashFile(folder / kTensors, own); !status.ok())
-    return status;
-  wholes[kTensors] = own.whole;
-  std::string lines;
-  for (const auto &[name, hash] : wholes)
-    lines += hash + "  " + name + "\n";
-  return writeText(folder / kChecksums, lines);
-}
-
 /// The lines, by file; each is a hash, two spaces and a name without a folder.
 Status readChecksums(const fs::path &path, Texts &hashes) {
   std::ifstream file(path);
@@ -207,20 +183,47 @@ Status verifyFile(const fs::path &folder, const std::string &name, const Texts &
 
 } // namespace
 
-Status writeChecksums(const World &world, const std::string &folder, const std::vector<std::string> &files) {
+Status hashOwn(const std::string &folder, const std::vector<std::string> &files, int rank, int ranks,
+               std::string &text) {
   Status status;
   json own = json::object();
   for (size_t i = 0; i < files.size() && status.ok(); ++i)
-    if ((int)(i % world.size()) == world.rank()) {
+    if ((int)(i % ranks) == rank) {
       FileHashes hashes;
       status = hashFile(fs::path(folder) / files[i], hashes);
       own[files[i]] = {hashes.whole, hashes.tensors};
     }
-  status = world.agree(status);
-  if (!status.ok())
+  text = own.dump();
+  return status;
+}
+
+Status writeChecksums(const std::string &folder, const std::vector<std::string> &all) {
+  Texts wholes;
+  json tensors = json::object();
+  for (const std::string &text : all) {
+    json own = json::parse(text);
+    for (const auto &[name, hashes] : own.items()) {
+      wholes[name] = hashes[0];
+      if (!hashes[1].empty())
+        tensors[name] = hashes[1];
+    }
+  }
+  fs::path path = folder;
+  if (Status status = writeText(path / kTensors, tensors.dump(1) + "\n"); !status.ok())
     return status;
-  std::vector<std::string> all = world.gatherText(own.dump());
-  return world.agree(world.rank() == 0 ? writeBoth(folder, all) : Status::success());
+  FileHashes own;
+  if (Status status = hashFile(path / kTensors, own); !status.ok())
+    return status;
+  wholes[kTensors] = own.whole;
+  std::string lines;
+  for (const auto &[name, hash] : wholes)
+    lines += hash + "  " + name + "\n";
+  return writeText(path / kChecksums, lines);
+}
+
+bool isInChecksums(const std::string &folder, const std::string &file) {
+  Texts checksums;
+  return readChecksums(fs::path(folder) / kChecksums, checksums).ok() && checksums.contains(file);
 }
 
 Status verifyChecksums(const World &world, const std::string &folder, const std::vector<std::string> &required,

@@ -15,9 +15,15 @@ namespace galvatron {
 
 inline constexpr const char *kChecksums = "checksums.xxh128", *kTensors = "tensors.json";
 
-/// Collective, after these files were written to `folder`, which all ranks see: each is read back and hashed by one
-/// rank, and the first rank writes the two files above.
-Status writeChecksums(const World &world, const std::string &folder, const std::vector<std::string> &files);
+/// After these files were written to `folder` by all ranks: reads back those that are this rank's turn, and hashes
+/// them; `hashes` is for `writeChecksums`.
+Status hashOwn(const std::string &folder, const std::vector<std::string> &files, int rank, int ranks,
+               std::string &hashes);
+/// From the hashes of all ranks: the two files above.
+Status writeChecksums(const std::string &folder, const std::vector<std::string> &hashes);
+
+/// Whether the checksums of a folder, if it has any, name this file.
+bool isInChecksums(const std::string &folder, const std::string &file);
 
 /// Collective: an error that names a file that was changed, cut off or lost since, with its first such tensor; each
 /// file is hashed by one rank. `isThere` says whether the folder has checksums at all: without them, success.

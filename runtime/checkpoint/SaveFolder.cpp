@@ -1,5 +1,6 @@
 //===- SaveFolder.cpp - folders of checkpoints: names, replacing, locking, keeping --------------===//
 #include "runtime/checkpoint/SaveFolder.h"
+#include "galvatron/Support/Shards.h"
 #include "runtime/checkpoint/Checksums.h"
 #include "runtime/checkpoint/TrainingState.h"
 
@@ -13,6 +14,7 @@
 #include <limits>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <tuple>
 #include <unistd.h>
 
@@ -21,7 +23,6 @@ namespace fs = std::filesystem;
 namespace galvatron {
 namespace {
 
-constexpr const char *kOwnFiles[] = {kModel, kOptimizer, kTraining, kTensors, kChecksums};
 constexpr const char *kLatest = "latest", *kLock = ".lock", *kStep = "step_", *kPartial = ".partial";
 
 fs::path with(const fs::path &folder, const char *ending) { return folder.string() + ending; }
@@ -36,8 +37,29 @@ int64_t stepOf(const std::string &name, const std::string &ending = "") {
   return error == std::errc() && end == last ? step : -1;
 }
 
-bool isOwnFile(const fs::path &name) {
-  return std::find(std::begin(kOwnFiles), std::end(kOwnFiles), name) != std::end(kOwnFiles);
+bool isOwnFile(const std::string &name) {
+  for (const std::string stem : {kModelStem, kOptimizerStem})
+    if (name == stem + safetensors::kFileEnding || safetensors::isShardOf(stem, name))
+      return true;
+  return name == kTraining || name == kTensors || name == kChecksums;
+}
+
+/// What a save has begun, and all in it is its own.
+bool isUnfinished(const fs::path &folder) {
+  std::error_code error;
+  return folder.string().ends_with(kPartial) && !fs::exists(folder / kChecksums, error);
+}
+
+std::vector<fs::path> listOwnFiles(const fs::path &folder) {
+  std::vector<fs::path> paths;
+  if (!listFolder(folder, paths).ok())
+    return {};
+  // A config.json may be its user's.
+  bool hasConfig = isUnfinished(folder) || isInChecksums(folder, kConfig);
+  std::erase_if(paths, [&](const fs::path &path) {
+    return !isOwnFile(path.filename()) && !(hasConfig && path.filename() == kConfig);
+  });
+  return paths;
 }
 
 void add(std::string &warning, const std::string &text) { warning += (warning.empty() ? "" : "; ") + text; }
@@ -128,16 +150,12 @@ fs::path absoluteFolder(const std::string &folder) {
   return path.has_filename() ? path : path.parent_path();
 }
 
-bool hasOwnFiles(const fs::path &folder) {
-  std::error_code error;
-  return std::any_of(std::begin(kOwnFiles), std::end(kOwnFiles),
-                     [&](const char *name) { return fs::exists(folder / name, error); });
-}
+bool hasOwnFiles(const fs::path &folder) { return !listOwnFiles(folder).empty(); }
 
 Status removeOwnFiles(const fs::path &folder) {
   std::error_code error;
-  for (const char *name : kOwnFiles)
-    fs::remove(folder / name, error);
+  for (const fs::path &path : listOwnFiles(folder))
+    fs::remove(path, error);
   fs::remove(folder, error);
   if (fs::exists(folder, error))
     return Status::error(folder.string(), " is in the way of saving; move it elsewhere");
@@ -292,6 +310,17 @@ Status SaveFolder::open(const LoadedFrom &loaded, std::vector<std::string> &warn
   if (!warning.empty())
     warnings.push_back(warning);
   return status;
+}
+
+void SaveFolder::checkRoom(int64_t bytes, std::vector<std::string> &warnings) const {
+  struct statvfs disk;
+  if (statvfs((several ? folder : folder.parent_path()).c_str(), &disk) != 0)
+    return;
+  int64_t free = int64_t(disk.f_bavail) * int64_t(disk.f_frsize);
+  if (free < bytes)
+    warnings.push_back("the disk of --save " + given + " has room for " + std::to_string(free) +
+                       " bytes, but a checkpoint takes " + std::to_string(bytes) +
+                       "; make room, or no checkpoint will be written");
 }
 
 Status SaveFolder::takeLock(const fs::path &path, const fs::path &other, std::vector<std::string> &warnings) {

@@ -22,8 +22,9 @@
 
 namespace galvatron {
 
-inline constexpr const char *kModel = "model.safetensors", *kOptimizer = "optimizer.safetensors",
-                            *kTraining = "training.json";
+/// Files of tensors are called by these, as in galvatron/Support/Shards.h.
+inline constexpr const char *kModelStem = "model", *kOptimizerStem = "optimizer", *kTraining = "training.json",
+                            *kConfig = "config.json";
 
 /// An absolute path without links and trailing slash, so that a name beside it, on the same disk, can be formed.
 std::filesystem::path absoluteFolder(const std::string &folder);
@@ -89,6 +90,8 @@ public:
   void name(const std::string &folder, bool several, int64_t keep);
   /// Whether checkpoints can be written there, by this run alone, tried with an empty one.
   Status open(const LoadedFrom &loaded, std::vector<std::string> &warnings);
+  /// A warning where the disk has no room for so many bytes, once it is open: the end of a save is no end of a run.
+  void checkRoom(int64_t bytes, std::vector<std::string> &warnings) const;
 
   std::filesystem::path target(int64_t step) const;
   std::filesystem::path unfinished(int64_t step) const { return target(step).string() + ".partial"; }

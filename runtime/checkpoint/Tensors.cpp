@@ -33,7 +33,8 @@ Status Catalog::gather(const World &world, const Manifest &manifest, const gvrt_
   for (const CarriedInfo &tensor : manifest.carried)
     catalog.names.insert(tensor.names.begin(), tensor.names.end());
   std::set<std::string> seen;
-  for (const std::string &text : world.gatherText(json{{"counted", counted}, {"names", names}}.dump())) {
+  json own = {{"counted", counted}, {"names", names}};
+  for (const std::string &text : world.gatherText(own.dump())) {
     json stage = json::parse(text);
     for (const json &tied : stage["names"])
       catalog.parameters.insert(tied.begin(), tied.end());
@@ -103,18 +104,15 @@ Status forBatches(const ModelState &state, const ParameterInfo &parameter,
   return status.ok() ? flush() : status;
 }
 
-Status writeOwn(const ModelState &state, safetensors::Writer &writer, const TensorKind &kind) {
+Status writeKind(const ModelState &state, const ReadPiece &read, safetensors::ShardedWriter &writer,
+                 const TensorKind &kind) {
   std::vector<float> host;
   for (const ParameterInfo &parameter : state.manifest.parameters) {
     if (parameter.*kind.offset < 0 || !answersFor(state.context, parameter))
       continue;
-    auto *piece = reinterpret_cast<const float *>(state.arena + parameter.*kind.offset);
     Status status = forBatches(state, parameter, [&](const Batch &batch) {
       host.resize(batch.count);
-      state.device.hooks->copyToHost(&state.context, host.data(), piece + batch.local, batch.count * sizeof(float));
-      if (kind.offset == kGradient.offset)
-        for (float &value : host)
-          value /= state.context.lossScale;
+      read(parameter, kind, batch.local, batch.count, host.data());
       Status result;
       for (const Slice &slice : batch.slices)
         if (!writer.writeFloats(parameter.name() + kind.suffix, slice.global, slice.count,
@@ -129,13 +127,13 @@ Status writeOwn(const ModelState &state, safetensors::Writer &writer, const Tens
 }
 
 /// The names that the file has of a tensor; more than one only of a tied parameter.
-Status findNames(const safetensors::Reader &reader, const std::string &path, const ParameterInfo &parameter,
+Status findNames(const safetensors::ShardedReader &reader, const std::string &path, const ParameterInfo &parameter,
                  const TensorKind &kind, std::vector<std::string> &names) {
   for (const std::string &candidate : parameter.names) {
-    std::string name = candidate + kind.suffix;
-    const safetensors::Tensor *tensor = reader.find(name);
-    if (!tensor)
+    std::string name = reader.resolve(candidate + kind.suffix);
+    if (name.empty())
       continue;
+    const safetensors::Tensor *tensor = reader.find(name);
     if (tensor->shape != parameter.shape)
       return Status::error(path, ": expects tensor ", name, " of shape ", shapeText(parameter.shape), ", but got ",
                            shapeText(tensor->shape));
@@ -149,7 +147,7 @@ Status findNames(const safetensors::Reader &reader, const std::string &path, con
                        : Status::success();
 }
 
-Status readBatch(const safetensors::Reader &reader, const std::string &name, const Batch &batch,
+Status readBatch(const safetensors::ShardedReader &reader, const std::string &name, const Batch &batch,
                  std::vector<float> &host) {
   host.resize(batch.count);
   Status status;
@@ -160,7 +158,7 @@ Status readBatch(const safetensors::Reader &reader, const std::string &name, con
 }
 
 /// Reads this rank's piece of a tensor to its place, and compares what the file has under other names.
-Status readPiece(const ModelState &state, const safetensors::Reader &reader, const std::string &path,
+Status readPiece(const ModelState &state, const safetensors::ShardedReader &reader, const std::string &path,
                  const ParameterInfo &parameter, const TensorKind &kind, std::vector<float> &host,
                  std::vector<float> &other) {
   std::vector<std::string> names;
@@ -214,37 +212,44 @@ void drawBatch(const random::Stream &stream, const ParameterInfo &parameter, con
 
 } // namespace
 
-Status writeTensors(const World &world, const Catalog &catalog, const ModelState &state, const std::string &path,
-                    const std::vector<TensorKind> &kinds, const Carried *carried) {
-  safetensors::Writer writer;
+ReadPiece readDevice(const ModelState &state) {
+  return [state](const ParameterInfo &parameter, const TensorKind &kind, int64_t local, int64_t count, float *out) {
+    auto *piece = reinterpret_cast<const float *>(state.arena + parameter.*kind.offset);
+    state.device.hooks->copyToHost(&state.context, out, piece + local, count * sizeof(float));
+    if (kind.offset == kGradient.offset)
+      for (int64_t i = 0; i < count; ++i)
+        out[i] /= state.context.lossScale;
+  };
+}
+
+safetensors::ShardedWriter layOutTensors(const Catalog &catalog, const std::vector<TensorKind> &kinds,
+                                         const Manifest *carried) {
+  safetensors::ShardedWriter writer;
   for (const Catalog::Entry &entry : catalog.entries())
     for (const TensorKind &kind : kinds)
       if (entry.isTrained || kind.offset == kWeight.offset)
         writer.add(entry.name + kind.suffix, safetensors::ElementType::F32, entry.shape);
   if (carried)
-    Carried::add(state.manifest, writer);
-  writer.setMetadata("format", "pt");
+    Carried::add(*carried, writer);
+  return writer;
+}
+
+Status writeOwnTensors(const ModelState &state, const ReadPiece &read, safetensors::ShardedWriter &writer,
+                       const std::vector<TensorKind> &kinds, const Carried *carried) {
   Status status;
-  if (world.rank() == 0)
-    writer.create(path, status.message);
-  status = world.agree(status);
-  if (!status.ok())
-    return status;
-  if (world.rank() != 0)
-    writer.openExisting(path, status.message);
   for (const TensorKind &kind : kinds)
     if (status.ok())
-      status = writeOwn(state, writer, kind);
-  if (status.ok() && carried && world.rank() == 0)
+      status = writeKind(state, read, writer, kind);
+  if (status.ok() && carried)
     status = carried->write(writer);
   if (status.ok())
     writer.close(status.message);
-  return world.agree(status);
+  return status;
 }
 
 Status readTensors(const ModelState &state, const std::string &path, const std::vector<TensorKind> &kinds) {
   Status status;
-  std::optional<safetensors::Reader> reader = safetensors::Reader::open(path, status.message);
+  std::optional<safetensors::ShardedReader> reader = safetensors::ShardedReader::open(path, status.message);
   if (!reader)
     return status;
   std::vector<float> host, other;
@@ -261,12 +266,16 @@ Status readTensors(const ModelState &state, const std::string &path, const std::
 std::string describeUnknownWeights(const Catalog &catalog, const std::string &path) {
   constexpr int64_t kNamed = 5;
   std::string ignored, list;
-  std::optional<safetensors::Reader> reader = safetensors::Reader::open(path, ignored);
+  std::optional<safetensors::ShardedReader> reader = safetensors::ShardedReader::open(path, ignored);
+  if (!reader)
+    return "";
+  std::set<std::string> taken;
+  for (const std::string &name : catalog.allNames())
+    taken.insert(reader->resolve(name));
   int64_t count = 0;
-  if (reader)
-    for (const auto &[name, tensor] : reader->tensors())
-      if (!catalog.knows(name) && count++ < kNamed)
-        list += (count > 1 ? ", " : "") + name;
+  for (const std::string &name : reader->names())
+    if (!taken.contains(name) && count++ < kNamed)
+      list += (count > 1 ? ", " : "") + name;
   if (count == 0)
     return "";
   return path + " has " + (count == 1 ? "a tensor" : std::to_string(count) + " tensors") +

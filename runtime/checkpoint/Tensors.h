@@ -2,11 +2,12 @@
 #ifndef GALVATRON_RUNTIME_CHECKPOINT_TENSORS_H
 #define GALVATRON_RUNTIME_CHECKPOINT_TENSORS_H
 
-#include "galvatron/Support/Safetensors.h"
+#include "galvatron/Support/Shards.h"
 #include "runtime/core/Device.h"
 #include "runtime/core/Manifest.h"
 #include "runtime/core/World.h"
 
+#include <functional>
 #include <set>
 
 namespace galvatron {
@@ -46,8 +47,8 @@ public:
   static Status gather(const World &world, const Manifest &manifest, const gvrt_context &context, Catalog &catalog);
 
   const std::vector<Entry> &entries() const { return list; }
-  /// Whether a parameter of some stage has this name, tied ones under each of theirs, or what is carried.
-  bool knows(const std::string &name) const { return names.contains(name); }
+  /// Of the parameters of all stages, tied ones under each of theirs, and of what is carried.
+  const std::set<std::string> &allNames() const { return names; }
   /// Of parameters, tied ones under each of theirs.
   const std::set<std::string> &parameterNames() const { return parameters; }
 
@@ -59,13 +60,22 @@ private:
 /// "[2, 3]"
 std::string shapeText(const std::vector<int64_t> &shape);
 
-/// Collective: writes the tensors of these kinds to `path`; the first rank lays the file out, every rank writes the
-/// slices that it answers for, the first one also what is `carried`, if anything.
-Status writeTensors(const World &world, const Catalog &catalog, const ModelState &state, const std::string &path,
-                    const std::vector<TensorKind> &kinds, const Carried *carried = nullptr);
+/// Floats of this rank's piece of a tensor: `count` from `local` on, from the device or from a copy of it. Gradients are
+/// divided by the loss scale.
+using ReadPiece = std::function<void(const ParameterInfo &, const TensorKind &, int64_t local, int64_t count, float *)>;
+ReadPiece readDevice(const ModelState &state);
+
+/// The list of these kinds' tensors, the same on every rank, and of what is carried, where `carried` names it.
+safetensors::ShardedWriter layOutTensors(const Catalog &catalog, const std::vector<TensorKind> &kinds,
+                                         const Manifest *carried = nullptr);
+
+/// Writes the slices that this rank answers for to files that are there, what is `carried`, if anything, and flushes.
+/// Not collective.
+Status writeOwnTensors(const ModelState &state, const ReadPiece &read, safetensors::ShardedWriter &writer,
+                       const std::vector<TensorKind> &kinds, const Carried *carried = nullptr);
 
 /// Reads this rank's pieces; a tied parameter is found under any of its names, and where the file has several they must
-/// be equal.
+/// be equal. `path` is a file, an index, or a folder of weights; names resolve as ShardedReader does it.
 Status readTensors(const ModelState &state, const std::string &path, const std::vector<TensorKind> &kinds);
 
 /// A sentence that names weights in the file that no parameter of the program takes; empty where there are none, or no

@@ -51,6 +51,17 @@ public:
       out = value->get<std::string>();
   }
 
+  /// 16 hexadecimal digits, or nothing.
+  void hash(const char *key, std::string &out, bool mayLack = false) {
+    const json *value = find(key, mayLack);
+    if (!value)
+      return;
+    std::string text = value->is_string() ? value->get<std::string>() : "?";
+    if (text.find_first_not_of("0123456789abcdef") != std::string::npos || (text.size() != 16 && !text.empty()))
+      return fail(key, "16 hexadecimal digits", *value);
+    out = text;
+  }
+
   /// A number above 0.
   void share(const char *key, double &out) {
     const json *value = find(key, false);
@@ -120,7 +131,7 @@ private:
 json toJson(const DatasetOrder &dataset) {
   return {{"prefix", dataset.name},           {"bytes", dataset.bytes},   {"sequences", dataset.sequences},
           {"tokens", dataset.tokens},         {"weight", dataset.weight}, {"epochs", dataset.epochs},
-          {"last_apart", dataset.isLastApart}};
+          {"last_apart", dataset.isLastApart}, {"contents", dataset.contents}};
 }
 
 void readDatasets(const json &object, Fields &fields, Status &status, DataOrder &data) {
@@ -145,6 +156,7 @@ void readDatasets(const json &object, Fields &fields, Status &status, DataOrder 
     inner.share("weight", dataset.weight);
     inner.number<int64_t>("epochs", dataset.epochs, 1, kMaxCount);
     inner.flag("last_apart", dataset.isLastApart);
+    inner.hash("contents", dataset.contents, /*mayLack=*/true);
   }
 }
 
@@ -166,7 +178,35 @@ void readData(const json &object, Fields &fields, Status &status, DataOrder &dat
   inner.text("file", data.file);
   inner.number<int64_t>("bytes", data.bytes, 1, kMaxCount);
   inner.number<int64_t>("tokens", data.tokens, 1, kMaxCount);
+  inner.hash("contents", data.contents, /*mayLack=*/true);
   inner.number<int64_t>("origin", data.origin, 0, data.sequence - 1, /*mayLack=*/true);
+}
+
+void readIdentity(const json &object, Fields &fields, Status &status, TrainingState &training) {
+  if (fields.has("precision"))
+    fields.text("precision", training.precision);
+  if (auto model = object.find("model"); model != object.end()) {
+    if (!model->is_object())
+      return fields.fail("model", "an object", *model);
+    Fields inner(*model, "model.", status);
+    inner.hash("hash", training.model.hash);
+    inner.number<int64_t>("tensors", training.model.tensors, 0, kMaxCount);
+    inner.number<int64_t>("elements", training.model.elements, 0, kMaxCount);
+  }
+  auto list = object.find("overridden");
+  if (list == object.end())
+    return;
+  if (!list->is_array())
+    return fields.fail("overridden", "a list of differences", *list);
+  for (const json &entry : *list) {
+    if (!entry.is_object())
+      return fields.fail("overridden", "a list of differences", *list);
+    Overridden &one = training.overridden.emplace_back();
+    Fields inner(entry, "overridden.", status);
+    inner.number<int64_t>("step", one.step, 0, kMaxCount);
+    inner.text("word", one.word);
+    inner.text("difference", one.text);
+  }
 }
 
 void readLossScale(Fields &fields, TrainingState &training) {
@@ -189,9 +229,15 @@ void TrainingState::skip(int64_t first, int64_t count) {
 }
 
 std::string TrainingState::toText() const {
-  json text = {{"format", 1},        {"step", step},       {"updates", updates},          {"optimizer", optimizer},
-               {"seed", seed},       {"samples", samples}, {"global_batch", globalBatch}, {"settings", settings},
+  json text = {{"format", 2},  {"step", step},       {"updates", updates},          {"optimizer", optimizer},
+               {"seed", seed}, {"samples", samples}, {"global_batch", globalBatch}, {"settings", settings},
                {"skipped", skipped}, {"left_out", leftOut}};
+  if (!precision.empty())
+    text["precision"] = precision;
+  if (!model.hash.empty())
+    text["model"] = {{"hash", model.hash}, {"tensors", model.tensors}, {"elements", model.elements}};
+  for (const Overridden &one : overridden)
+    text["overridden"].push_back({{"step", one.step}, {"word", one.word}, {"difference", one.text}});
   if (lossScale) {
     text["loss_scale"] = lossScale->scale;
     text["loss_scale_steps"] = lossScale->steps;
@@ -210,7 +256,8 @@ std::string TrainingState::toText() const {
       for (const DatasetOrder &dataset : data->datasets)
         text["data"].push_back(toJson(dataset));
     } else if (!data->isRandom())
-      text["data"] = {{"file", data->file}, {"bytes", data->bytes}, {"tokens", data->tokens}, {"origin", data->origin}};
+      text["data"] = {{"file", data->file}, {"bytes", data->bytes}, {"tokens", data->tokens}, {"contents", data->contents},
+                      {"origin", data->origin}};
   }
   return text.dump(2) + "\n";
 }
@@ -222,8 +269,8 @@ Status TrainingState::parse(const std::string &text, TrainingState &training) {
   training = {};
   Status status;
   Fields fields(object, "", status);
-  if (auto format = object.find("format"); format != object.end() && *format != 1)
-    fields.fail("format", "1", *format);
+  if (auto format = object.find("format"); format != object.end() && *format != 1 && *format != 2)
+    fields.fail("format", "1 or 2", *format);
   fields.number<int64_t>("step", training.step, 0, kMaxCount);
   training.updates = training.step;
   fields.number<int64_t>("updates", training.updates, 0, training.step, /*mayLack=*/true);
@@ -234,6 +281,7 @@ Status TrainingState::parse(const std::string &text, TrainingState &training) {
   fields.number<int64_t>("samples", training.samples, 0, kMaxCount, /*mayLack=*/true);
   fields.number<int64_t>("global_batch", training.globalBatch, 0, kMaxExtent, /*mayLack=*/true);
   fields.texts("settings", training.settings);
+  readIdentity(object, fields, status, training);
   fields.ranges("skipped", training.samples, training.skipped);
   fields.number<int64_t>("left_out", training.leftOut, 0, training.samples, /*mayLack=*/true);
   readLossScale(fields, training);

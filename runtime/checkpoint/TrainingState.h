@@ -13,6 +13,18 @@
 
 namespace galvatron {
 
+/// Of a model: its parameters' names and shapes.
+struct ModelIdentity {
+  std::string hash; // 16 hexadecimal digits; empty in a checkpoint that does not say
+  int64_t tensors = 0, elements = 0;
+};
+
+/// A difference to the run before that --override accepted.
+struct Overridden {
+  int64_t step; // of the checkpoint that was loaded
+  std::string word, text;
+};
+
 /// What gradients of an fp16 program are multiplied by (optim/LossScale.h), and for how many steps a dynamic scale has
 /// neither overflowed nor grown.
 struct LossScaleState {
@@ -29,6 +41,9 @@ struct TrainingState {
   std::optional<DataOrder> data;               // absent only in a checkpoint that does not say
   int64_t globalBatch = 0;                     // windows a step; 0 in a checkpoint that does not say
   std::map<std::string, std::string> settings; // `Options::updateSettings`; empty likewise
+  std::string precision;                       // fp32, bf16 or fp16; empty likewise
+  ModelIdentity model;
+  std::vector<Overridden> overridden;
   std::optional<LossScaleState> lossScale;     // of fp16 alone
 
   /// Samples that no update came from as a step was not finite, as [first, count], ascending; and how many of them were

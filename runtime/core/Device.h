@@ -25,6 +25,13 @@ struct StepSums {
   bool overflowed = false; // of all ranks: there is no update, as scaled gradients are not finite
 };
 
+/// From device memory to memory of `DeviceHooks::allocateHost`.
+struct DeviceCopy {
+  char *to;
+  const char *from;
+  int64_t bytes;
+};
+
 struct DeviceHooks {
   /// One line for people: device, libraries, the kernels they chose. Valid for the process' life.
   const char *(*describe)();
@@ -55,6 +62,13 @@ struct DeviceHooks {
   /// the update may still run. Where one of them is not finite, or no rank knows of a label, nothing is updated.
   /// Collective.
   std::vector<StepSums> (*update)(gvrt_context *context) = nullptr;
+  /// Host memory that the device copies to beside compute; null if there is none.
+  void *(*allocateHost)(gvrt_context *context, int64_t bytes) = nullptr;
+  void (*releaseHost)(gvrt_context *context, void *memory) = nullptr;
+  /// Starts copying what is there once all that was issued is done, beside what comes; the next update waits for it.
+  void (*startCopies)(gvrt_context *context, const DeviceCopy *copies, int64_t count) = nullptr;
+  /// Whether those are done.
+  bool (*areCopied)(gvrt_context *context) = nullptr;
   /// What this process takes of the device's memory, as the device reports it, in bytes; `allocate`'s included.
   int64_t (*bytesInUse)(gvrt_context *context) = nullptr;
 };

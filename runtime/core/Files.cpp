@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <fstream>
 #include <unistd.h>
 
 namespace fs = std::filesystem;
@@ -48,6 +49,11 @@ Status synchronize(const fs::path &path) {
   if (descriptor >= 0)
     close(descriptor);
   return status;
+}
+
+std::string readText(const fs::path &path) {
+  std::ifstream file(path);
+  return std::string(std::istreambuf_iterator<char>(file), {});
 }
 
 Status writeText(const fs::path &path, const std::string &text) {

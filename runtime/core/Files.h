@@ -25,6 +25,9 @@ Status listFolder(const std::filesystem::path &folder, std::vector<std::filesyst
 /// Brings what was written to a file, or the names in a folder, to the disk.
 Status synchronize(const std::filesystem::path &path);
 
+/// The text of a file; empty where there is none.
+std::string readText(const std::filesystem::path &path);
+
 /// A new file of this text, on the disk.
 Status writeText(const std::filesystem::path &path, const std::string &text);
 

@@ -60,6 +60,28 @@ Setter text(std::string &out) {
   };
 }
 
+/// A size in bytes with a unit, as transformers takes max_shard_size.
+Setter size(int64_t &out) {
+  return [&out](const std::string &flag, const std::string &value) {
+    static const std::map<std::string, int64_t> units = {{"B", 1},
+                                                         {"KB", 1'000},
+                                                         {"MB", 1'000'000},
+                                                         {"GB", 1'000'000'000},
+                                                         {"TB", 1'000'000'000'000},
+                                                         {"KiB", int64_t(1) << 10},
+                                                         {"MiB", int64_t(1) << 20},
+                                                         {"GiB", int64_t(1) << 30},
+                                                         {"TiB", int64_t(1) << 40}};
+    size_t digits = std::min(value.find_first_not_of("0123456789"), value.size());
+    std::string unit = value.substr(digits);
+    auto found = units.find(unit);
+    if (!parseNumber(value.substr(0, digits), out) || out < 1 || found == units.end() ||
+        __builtin_mul_overflow(out, found->second, &out))
+      return Status::error(flag, " expects a size above 0 as in 5GB, 200MB or 64KiB, but got '", value, "'");
+    return Status::success();
+  };
+}
+
 using Words = std::vector<std::string>;
 
 /// One of several, which the option takes one by one.
@@ -91,18 +113,21 @@ Setter choice(std::string &out, Words choices) {
   };
 }
 
-/// Any of the choices, with commas between them.
-Setter choices(std::set<std::string> &out, Words choices) {
-  return [&out, choices](const std::string &flag, const std::string &value) {
-    std::istringstream rest(value + ",");
-    for (std::string word; std::getline(rest, word, ',');) {
-      if (!contains(choices, word))
-        return Status::error(flag, " expects ", listText(choices, "or"), ", with commas between several, but got '",
-                             word, "'");
-      out.insert(word);
-    }
-    return Status::success();
-  };
+/// Names of options, or words for what the program fixes, with commas between them.
+Status parseOverrides(Options &options, const std::string &flag, const std::string &text) {
+  std::set<std::string> known = {"model", "precision", "batch", "seq", "documents", "all"};
+  for (const OptionInfo &option : kOptions)
+    if (option.flag) // no heading
+      known.insert(option.flag + std::strlen("--"));
+  std::istringstream rest(text + ",");
+  for (std::string word; std::getline(rest, word, ',');) {
+    if (!known.contains(word))
+      return Status::error(flag, " expects names of options, as lr, or model, precision, batch, seq, documents or all, "
+                                 "with commas between several, but got '",
+                           word, "'");
+    options.overrides.insert(word);
+  }
+  return Status::success();
 }
 
 /// Several, with commas between them.
@@ -234,12 +259,12 @@ std::map<std::string, Setter> setters(Options &o) {
       {"--save-every", integer(o.saveEvery, 1)},
       {"--max-seconds", real(o.maxSeconds, 1e-3, kAny, "above 0")},
       {"--keep", integer(o.keep, 0)},
+      {"--shard-size", size(o.shardBytes)},
       {"--timeout", real(o.timeout, 0, kAny, kNotNegative)},
       {"--restarts", integer(o.restarts, 0)},
       {"--restarted", integer(o.restarted, 0)},
       {"--load", text(o.load)},
-      {"--override", choices(o.overrides, {"shuffle", "seq", "data", "documents", "samples", "split", "data-seed",
-                                           "train-samples", "all"})},
+      {"--override", [&o](const std::string &flag, const std::string &text) { return parseOverrides(o, flag, text); }},
       {"--dump-gradients", text(o.dumpGradients)},
       {"--dump-batches", text(o.dumpBatches)},
       {"--log", text(o.log)},
@@ -257,6 +282,7 @@ Status Options::parse(int argc, const char *const *argv, Options &options) {
   std::map<std::string, Setter> withValue = setters(options);
   std::map<std::string, bool *> switches = {{"--shuffle", &options.shuffle},
                                             {"--reset-at-documents", &options.resetAtDocuments},
+                                            {"--save-sync", &options.saveSync},
                                             {"--share-gpus", &options.shareGpus},
                                             {"--eval-only", &options.evalOnly},
                                             {"--quiet", &options.quiet},
@@ -355,6 +381,8 @@ std::map<std::string, std::string> Options::updateSettings() const {
     settings["--betas"] = number(beta1) + "," + number(beta2);
     settings["--eps"] = number(eps);
   }
+  if (padToken > 0)
+    settings["--pad-token"] = number(padToken);
   if (lrSchedule != "constant")
     settings["--min-lr"] = number(minLr);
   if (lrSchedule != "constant" && lrSchedule != "inverse-square-root")

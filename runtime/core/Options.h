@@ -50,11 +50,13 @@ struct Options {
   std::string weights, save, load, dumpGradients, dumpBatches, log, events, tensorboard;
   int64_t saveEvery = 0;           // 0: at the end
   int64_t keep = 0;                // 0: all
+  int64_t shardBytes = 5'000'000'000;
   double maxSeconds = 0;           // 0: no end but --steps
   double timeout = 600;            // seconds; 0: none
   int64_t restarts = 0;            // for `launch`
   int64_t restarted = 0;           // how often `launch` has gone on before; 0: this is the first start
   std::set<std::string> overrides; // what a checkpoint may differ in: words of DataOrder.h
+  bool saveSync = false;
   std::string onNan = "stop";      // or skip, rewind
   int64_t nanLimit = 3;            // bad steps in a row that end the run
   bool shareGpus = false;

@@ -18,7 +18,15 @@ namespace fs = std::filesystem;
 
 namespace galvatron {
 
-Training::~Training() { device.hooks->release(&context, arena, manifest.arenaBytes); }
+static std::string besideProgram(const std::string &name) {
+  std::error_code ignored;
+  return fs::read_symlink("/proc/self/exe", ignored).parent_path() / name;
+}
+
+Training::~Training() {
+  saver.reset();
+  device.hooks->release(&context, arena, manifest.arenaBytes);
+}
 
 //===----------------------------------------------------------------------===//
 // Before the first step
@@ -46,14 +54,9 @@ Status Training::prepare() {
   return status;
 }
 
-static std::string besideProgram(const std::string &name) {
-  std::error_code ignored;
-  return fs::read_symlink("/proc/self/exe", ignored).parent_path() / name;
-}
-
 Status Training::prepareFiles() {
   if (!options.save.empty())
-    saveFolder.name(options.save, options.saveEvery > 0, options.keep);
+    openSaver();
   if (world.rank() != 0)
     return Status::success();
   for (const std::string &folder : {options.dumpGradients, options.dumpBatches}) {
@@ -67,6 +70,7 @@ Status Training::prepareFiles() {
     loaded.step = done.step;
     if (Status status = saveFolder.open(loaded, warnings); !status.ok())
       return status;
+    saveFolder.checkRoom(saver->checkpointBytes(options.optimizer), warnings);
   }
   bool goesOn = !options.load.empty() || !loaded.folder.empty();
   Status status = Report::open(options.log, options.evalEvery > 0, goesOn ? std::optional(done.step) : std::nullopt,
@@ -84,6 +88,17 @@ void Training::writeStart() {
              {{"process", (int64_t)getpid()}, {"ranks", (int64_t)world.size()}, {"program", manifest.model}});
   if (!loaded.folder.empty())
     writeEvent(context, "load", done.step, {{"folder", loaded.folder}});
+}
+
+void Training::openSaver() {
+  saveFolder.name(options.save, options.saveEvery > 0, options.keep);
+  saver.emplace(world, catalog, state(), carried, saveFolder);
+  std::string config, warning;
+  if (world.rank() == 0)
+    config = readText(besideProgram(kConfig));
+  saver->open(options.optimizer, options.shardBytes, config, options.saveEvery > 0 && !options.saveSync, warning);
+  if (!warning.empty())
+    warnings.push_back(warning);
 }
 
 Status Training::prepareDevice() {
@@ -154,9 +169,16 @@ void Training::warnOfUnknownWeights(const std::string &path) {
 Status Training::loadFrom() {
   startFile = weightsOfCheckpoint(loaded.folder);
   warnOfUnknownWeights(startFile);
-  Status status = loadCheckpoint(state(), loaded.folder, options, done);
+  Status status = loadTraining(loaded.folder, done);
+  if (!status.ok())
+    return status;
+  saved = done;
+  done.model = identify(catalog);
   context.seed = options.seed.value_or(done.seed);
   startText = "checkpoint " + loaded.folder + ", step " + std::to_string(done.step);
+  status = checkDifferences(loaded.folder, findOtherModel(saved, done), options.overrides, saved.step, done);
+  if (status.ok())
+    status = loadTensors(state(), loaded.folder, options, saved);
   return status.ok() ? openCarried(startFile) : status;
 }
 
@@ -217,10 +239,9 @@ Status Training::prepareData() {
   if (!source.getWarning().empty())
     warnings.push_back(source.getWarning());
   if (status.ok())
-    status = resumeData(source);
+    status = resume(source);
   if (!status.ok())
     return status;
-  resumeSettings();
   int64_t count = (lastStep - firstStep + 1) * manifest.globalBatch;
   auto samples = source.samples();
   batches.emplace(manifest, samples, source.rules(), done.samples + count);
@@ -229,31 +250,33 @@ Status Training::prepareData() {
   return status.ok() ? batches->begin(context, done.samples) : status;
 }
 
-Status Training::resumeData(DataSource &source) {
-  if (done.data) {
-    if (Status status = source.resume(loaded.folder, *done.data, done.samples); !status.ok())
-      return status;
-  } else if (!loaded.folder.empty()) {
-    warnings.push_back(loaded.folder +
-                       " does not say in which order, in sequences of what length and on what data it was "
-                       "trained; none of them was checked, and the place is taken for the same window");
-  }
+Status Training::resume(DataSource &source) {
   done.data = source.getOrder();
-  dataText = loaded.folder.empty() ? source.describe() : source.describe(done.samples);
-  return Status::success();
-}
-
-void Training::resumeSettings() {
-  TrainingState saved = done;
   done.optimizer = options.optimizer;
   done.seed = context.seed;
   done.globalBatch = manifest.globalBatch;
   done.settings = options.updateSettings();
   lossScale.addSettings(done.settings);
+  done.precision = manifest.precision;
+  done.model = identify(catalog);
+  dataText = source.describe();
   if (loaded.folder.empty())
-    return;
-  if (std::string text = describeOtherSettings(loaded.folder, saved, done); !text.empty())
-    warnings.push_back(text);
+    return Status::success();
+  std::vector<Difference> differences = findDifferences(saved, done);
+  Status status = checkDifferences(loaded.folder, differences, options.overrides, saved.step, done);
+  if (!status.ok())
+    return status;
+  for (size_t i = saved.overridden.size(); i < done.overridden.size(); ++i)
+    startText += (i == saved.overridden.size() ? ", accepted with --override: " : "; ") + done.overridden[i].text;
+  if (saved.data)
+    done.samples = source.resume(*saved.data, saved.samples);
+  else
+    warnings.push_back(loaded.folder +
+                       " does not say in which order, in sequences of what length and on what data it was "
+                       "trained; none of them was checked, and the place is taken for the same window");
+  done.data = source.getOrder();
+  dataText = source.describe(done.samples);
+  return status;
 }
 
 void Training::introduce() {
@@ -362,6 +385,8 @@ int64_t Training::wantedEnd(Clock::time_point stepStart) {
     elements += entry.numElements();
   double saving = options.save.empty() ? 0 : longestSave >= 0 ? longestSave : elements * 12 / kBytesPerSecond;
   double step = std::max(longestStep, secondsSince(stepStart)) + longestEvaluation;
+  if (saver && saver->isUnderWay())
+    saving *= 2;
   return secondsSince(started) + kReserve * (step + saving) >= options.maxSeconds ? kTimeIsUp : kNoEnd;
 }
 
@@ -428,28 +453,38 @@ std::optional<EvaluationReport> Training::evaluate() {
   return EvaluationReport{loss, seconds};
 }
 
-void Training::save() {
-  std::string warning;
-  Clock::time_point start = Clock::now();
-  std::string folder = saveFolder.target(done.step);
-  writeEvent(context, "save", done.step, {{"folder", folder}});
-  Status status = saveCheckpoint(world, catalog, state(), carried, saveFolder, done, warning);
-  longestSave = std::max(longestSave, secondsSince(start));
-  saveFailed = !status.ok();
-  if (status.ok()) {
-    savedStep = done.step;
-    writeEvent(context, "saved", done.step, {{"folder", folder}, {"seconds", secondsSince(start)}});
+void Training::save(bool atOnce) {
+  goOnSaving(/*waits=*/true);
+  writeEvent(context, "save", done.step, {{"folder", saveFolder.target(done.step)}});
+  saver->begin(done, atOnce);
+  goOnSaving(atOnce || options.saveSync);
+}
+
+void Training::goOnSaving(bool waits) {
+  if (!saver || !saver->isUnderWay())
+    return;
+  Saved saved;
+  if (waits)
+    saver->finish(saved);
+  else if (!saver->poll(saved))
+    return;
+  longestSave = std::max(longestSave, saved.seconds);
+  saveFailed = !saved.status.ok();
+  std::string folder = saveFolder.target(saved.step);
+  if (saveFailed) {
+    writeEvent(context, "save_failed", saved.step, {{"folder", folder}, {"reason", saved.status.message}});
   } else {
-    writeEvent(context, "save_failed", done.step, {{"folder", folder}, {"reason", status.message}});
+    savedStep = saved.step;
+    writeEvent(context, "saved", saved.step, {{"folder", folder}, {"seconds", saved.seconds}});
   }
   if (world.rank() != 0)
     return;
-  if (!warning.empty())
-    report.warn(warning);
-  if (status.ok())
-    report.line("saved       " + options.save + ", step " + std::to_string(done.step));
+  if (!saved.warning.empty())
+    report.warn(saved.warning);
+  if (!saveFailed)
+    report.line("saved       " + options.save + ", step " + std::to_string(saved.step));
   else
-    report.error("step " + std::to_string(done.step) + " was not saved: " + status.message);
+    report.error("step " + std::to_string(saved.step) + " was not saved: " + saved.status.message);
 }
 
 Status Training::explainNoData() {
@@ -490,13 +525,16 @@ Status Training::run() {
   begun = done;
   while (done.step < lastStep && end == kNoEnd) {
     int64_t before = done.step;
-    if (Status status = step(done.step + 1); !status.ok())
+    Status status = step(done.step + 1);
+    goOnSaving(/*waits=*/!status.ok());
+    if (!status.ok())
       return status;
     if (done.step > before && isSaveDue())
-      save();
+      save(/*atOnce=*/done.step == lastStep || end != kNoEnd);
   }
+  goOnSaving(/*waits=*/true);
   if (!options.save.empty() && savedStep != done.step && (!saveFailed || !isSaveDue()))
-    save();
+    save(/*atOnce=*/true);
   if (end == kNoData)
     return explainNoData();
   bool isEarly = done.step < lastStep;
@@ -522,6 +560,9 @@ void Training::conclude() {
   if (world.rank() == 0)
     report.line("peak bytes  " + list(peaks) + " allocated, by rank\nresident    " + list(grown) +
                 " bytes more than after MPI_Init, at most, by rank");
+  std::vector<int64_t> copies = world.gather(saver ? saver->hostBytes() : 0);
+  if (world.rank() == 0 && *std::max_element(copies.begin(), copies.end()) > 0)
+    report.line("host bytes  " + list(copies) + " for a copy of what is saved, by rank");
   if (!device.hooks->bytesInUse)
     return;
   std::vector<int64_t> inUse = world.gather(device.hooks->bytesInUse(&context)), beside(inUse);

@@ -3,6 +3,7 @@
 #define GALVATRON_RUNTIME_CORE_TRAINING_H
 
 #include "runtime/checkpoint/Checkpoint.h"
+#include "runtime/checkpoint/Resume.h"
 #include "runtime/core/Ends.h"
 #include "runtime/core/Evaluation.h"
 #include "runtime/core/ExitCode.h"
@@ -49,11 +50,11 @@ private:
   Status openCarried(const std::string &start);
   Status prepareData();
   Status prepareEvaluation();
-  /// Whether a checkpoint was trained on this data; moves on to where it stopped.
-  Status resumeData(DataSource &source);
-  /// Notes how this run updates parameters; warns where a checkpoint's did otherwise.
-  void resumeSettings();
+  /// Whether what changes the numbers is as it was in the checkpoint, if there is one; then moves on to where that
+  /// stopped.
+  Status resume(DataSource &source);
   Status prepareFiles();
+  void openSaver();
   /// On every rank, when all is well.
   Status prepareEvents();
   void writeStart();
@@ -85,8 +86,10 @@ private:
   /// Why this rank wants to end after the step that began then.
   int64_t wantedEnd(Clock::time_point stepStart);
   bool isSaveDue() const { return options.saveEvery && done.step % options.saveEvery == 0; }
-  /// A failure is told, and the run goes on.
-  void save();
+  /// A failure is told, and the run goes on. Waits for the save before; `atOnce`: for this one, too.
+  void save(bool atOnce);
+  /// Goes on with a save that is written beside the steps; `waits` for its end.
+  void goOnSaving(bool waits);
   /// The error of a run that ended as the next step's data cannot be read.
   Status explainNoData();
   /// Tells why the run ended early, and what to do.
@@ -106,9 +109,11 @@ private:
   Catalog catalog;
   Carried carried; // on the first rank
   SaveFolder saveFolder;
+  std::optional<Saver> saver; // with --save
   LoadedFrom loaded;
   std::optional<Batches> batches;
   Report report;
+  TrainingState saved;      // what was loaded
   TrainingState done;       // at start, then after each step
   TrainingState begun;      // before the first
   int64_t updatedStep = -1; // the last step that moved parameters; -1: none since the start

@@ -48,6 +48,7 @@ Status Training::explainNotFinite(const Status &error, NotFiniteOrigin &origin) 
 
 Status Training::onNotFinite(const Status &error, int64_t number, double rate, StepReport &row) {
   device.hooks->synchronize(&context);
+  goOnSaving(/*waits=*/true); // what is being written may be what to go back to
   NotFiniteRule::Action action = notFinite.decide(number);
   if (action == NotFiniteRule::Stop)
     return stopAtNotFinite(error, rate);
@@ -78,7 +79,7 @@ Status Training::stopAtNotFinite(const Status &error, double rate) {
     return told;
   if (origin.kind == NotFiniteOrigin::Parameter)
     return Status::error(told.message, "; this state is not saved, as no run could go on from it");
-  save();
+  save(/*atOnce=*/true);
   return told;
 }
 
@@ -149,6 +150,9 @@ Status Training::rewind(const Status &error, int64_t number) {
     back.seed = done.seed;
     back.globalBatch = done.globalBatch;
     back.settings = done.settings;
+    back.precision = done.precision;
+    back.model = done.model;
+    back.overridden = done.overridden;
     back.samples = next;
     done = back;
     savedStep = done.step > begun.step ? done.step : -1;

@@ -86,6 +86,7 @@ void tellLauncher(int code, std::string_view text) {
 Watchdog::Watchdog(Progress &progress, double deadline)
     : progress(progress), deadline(deadline), launcher(getppid()), launch(launchHere()),
       period(deadline > 0 ? std::clamp(deadline / 20, 0.02, 1.0) : 1.0) {
+  pthread_getcpuclockid(pthread_self(), &mainClock);
   wakeUp = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   if (isOpenMpi(Process::read(launcher).name))
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -205,7 +206,10 @@ bool Watchdog::gotOn(double seconds) {
   double processor = processorSeconds(CLOCK_PROCESS_CPUTIME_ID) - processorSeconds(CLOCK_THREAD_CPUTIME_ID);
   // Of a period below it a thread that idles is taken for one that waits.
   constexpr double kShareOfCore = 0.02;
-  bool works = !waits && processor - processorSeen >= kShareOfCore * seconds;
+  // The main thread idles only where it is blocked, however small the share that a full machine leaves it.
+  double main = processorSeconds(mainClock);
+  bool works = !waits && (main != mainSeen || processor - processorSeen >= kShareOfCore * seconds);
+  mainSeen = main;
   bool result = beats != beatsSeen || bytes != bytesSeen || works;
   beatsSeen = beats, bytesSeen = bytes, processorSeen = processor;
   own += result;

@@ -18,6 +18,8 @@ public:
   int rank() const { return ownRank; }
   int size() const { return ranks; }
   const Host &host() const { return *ownHost; }
+  /// What this rank's watchdog looks at.
+  Progress &watched() const { return progress; }
 
   /// Collective: success if `status` is one on every rank, else the error of the lowest rank that has one, everywhere.
   /// What may differ between ranks (files, memory) passes through here before it decides anything.

@@ -8,6 +8,7 @@
 #include "runtime/core/Manifest.h"
 #include "runtime/core/Report.h"
 #include "runtime/cuda/Communication.h"
+#include "runtime/cuda/HostCopies.h"
 #include "runtime/cuda/Launch.h"
 #include "runtime/cuda/Machine.h"
 #include "runtime/cuda/Memory.h"
@@ -215,6 +216,10 @@ constexpr DeviceHooks kHooks = {
     .run = run,
     .runOneByOne = runOneByOne,
     .update = update,
+    .allocateHost = allocateHost,
+    .releaseHost = releaseHost,
+    .startCopies = startCopies,
+    .areCopied = areCopied,
     .bytesInUse = bytesInUse,
 };
 

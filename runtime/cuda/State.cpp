@@ -1,6 +1,7 @@
 //===- State.cpp - what a rank keeps of its GPU, and failures of its libraries ---===//
 #include "runtime/cuda/State.h"
 #include "runtime/cuda/Communication.h"
+#include "runtime/cuda/HostCopies.h"
 #include "runtime/cuda/StepGraph.h"
 #include "runtime/cuda/Update.h"
 

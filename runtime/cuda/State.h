@@ -30,6 +30,7 @@ struct StepScalars {
 struct Communication; // NCCL's side: Communication.h
 struct UpdatePlan;    // optimizer's side: Update.h
 struct StepGraph;     // the captured step: StepGraph.h
+struct HostCopies;    // checkpoints' side: HostCopies.h
 
 struct State {
   int gpu = 0;                          // CUDA's index of this rank's GPU
@@ -52,6 +53,7 @@ struct State {
   std::unique_ptr<Communication> communication;
   std::unique_ptr<UpdatePlan> update;
   std::unique_ptr<StepGraph> graph, evaluationGraph;
+  std::unique_ptr<HostCopies> copies; // from the first one on
 
   State();
   ~State();

@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------------------------------------------------===//
 #include "runtime/cuda/Update.h"
 #include "runtime/cuda/Communication.h"
+#include "runtime/cuda/HostCopies.h"
 #include "runtime/cuda/Memory.h"
 #include "runtime/optim/Update.h"
 
@@ -107,6 +108,7 @@ std::vector<StepSums> update(gvrt_context *context) {
   GVRT_CUDA(context, cudaMemcpyAsync(plan.hostAll, all, context->ranks * sizeof(RankSums), cudaMemcpyDeviceToHost,
                                      state.compute));
   GVRT_CUDA(context, cudaEventRecord(state.idle, state.compute));
+  letUpdateWaitForCopies(context);
   launchUpdate(state.compute, plan);
   GVRT_CUDA(context, cudaGetLastError());
   // While the update runs the next step's tokens are read and its graph is launched after it.

@@ -2,21 +2,33 @@
 #include "runtime/data/DataOrder.h"
 
 #include <algorithm>
+#include <charconv>
 #include <sstream>
 
 namespace galvatron {
 namespace {
 
-std::string describeData(const DataOrder &data) {
+/// As short as it reads back.
+std::string numberText(double value) {
+  char text[32];
+  return std::string(text, std::to_chars(text, text + sizeof text, value).ptr);
+}
+
+std::string describeDataset(const DatasetOrder &dataset, bool withContents) {
+  return dataset.name + " of " + std::to_string(dataset.bytes) + " bytes, share " + numberText(dataset.weight) +
+         (withContents ? ", contents " + dataset.contents : "");
+}
+
+std::string describeData(const DataOrder &data, bool withContents) {
   if (data.isRandom())
     return "random tokens, seed " + std::to_string(data.seed);
   if (data.datasets.empty())
-    return data.file + ", " + std::to_string(data.tokens) + " tokens in " + std::to_string(data.bytes) + " bytes";
-  std::ostringstream text;
+    return data.file + ", " + std::to_string(data.tokens) + " tokens in " + std::to_string(data.bytes) + " bytes" +
+           (withContents ? ", contents " + data.contents : "");
+  std::string text;
   for (const DatasetOrder &dataset : data.datasets)
-    text << (text.tellp() ? " and " : "") << dataset.name << " of " << dataset.bytes << " bytes, share "
-         << dataset.weight;
-  return text.str();
+    text += (text.empty() ? "" : " and ") + describeDataset(dataset, withContents);
+  return text;
 }
 
 /// What of a dataset was read, by its split.
@@ -45,22 +57,39 @@ std::string describeDocuments(const DataOrder &data) {
   return (data.resets ? "documents that end with token " : "rows without labels at token ") + std::to_string(data.eod);
 }
 
-/// The same files in the same shares.
-bool areSameData(const DataOrder &a, const DataOrder &b) {
-  if (a.isRandom() && b.isRandom())
-    return a.seed == b.seed;
-  auto isSame = [](const DatasetOrder &x, const DatasetOrder &y) {
-    return x.name == y.name && x.bytes == y.bytes && x.weight == y.weight;
-  };
-  return a.file == b.file && a.bytes == b.bytes && a.tokens == b.tokens &&
-         std::equal(a.datasets.begin(), a.datasets.end(), b.datasets.begin(), b.datasets.end(), isSame);
+/// A file is known by its contents; where one of both does not say them, by its name.
+template <typename T> bool isSameFile(const T &a, const T &b, const std::string &nameOfA, const std::string &nameOfB) {
+  bool areKnown = !a.contents.empty() && !b.contents.empty();
+  return a.bytes == b.bytes && (areKnown ? a.contents == b.contents : nameOfA == nameOfB);
 }
 
-/// What differs, under the word that accepts it.
-struct Difference {
-  const char *word;
-  std::string text;
-};
+bool isSameDataset(const DatasetOrder &a, const DatasetOrder &b) {
+  return isSameFile(a, b, a.name, b.name) && a.weight == b.weight;
+}
+
+/// The same files in the same shares.
+bool areSameData(const DataOrder &a, const DataOrder &b) {
+  if (a.isRandom() || b.isRandom())
+    return a.isRandom() && b.isRandom() && a.seed == b.seed;
+  return isSameFile(a, b, a.file, b.file) && a.tokens == b.tokens &&
+         std::equal(a.datasets.begin(), a.datasets.end(), b.datasets.begin(), b.datasets.end(), isSameDataset);
+}
+
+/// What of both to tell: of blends of as many datasets only those that differ; contents where nothing else does.
+void describeOtherData(const DataOrder &saved, const DataOrder &now, std::string &before, std::string &after) {
+  DataOrder a = saved, b = now;
+  if (saved.datasets.size() == now.datasets.size() && !saved.datasets.empty()) {
+    a.datasets.clear(), b.datasets.clear();
+    for (size_t i = 0; i < saved.datasets.size(); ++i)
+      if (!isSameDataset(saved.datasets[i], now.datasets[i])) {
+        a.datasets.push_back(saved.datasets[i]);
+        b.datasets.push_back(now.datasets[i]);
+      }
+  }
+  bool looksAlike = describeData(a, false) == describeData(b, false);
+  before = describeData(a, looksAlike);
+  after = describeData(b, looksAlike);
+}
 
 template <typename Add> void findOtherWindows(const DataOrder &saved, const DataOrder &now, const Add &add) {
   bool bothRandom = saved.isRandom() && now.isRandom();
@@ -86,13 +115,18 @@ template <typename Add> void findOtherOrder(const DataOrder &saved, const DataOr
     add("train-samples", describeEpochs(saved), describeEpochs(now));
 }
 
+} // namespace
+
 std::vector<Difference> findDifferences(const DataOrder &saved, const DataOrder &now) {
   std::vector<Difference> found;
   auto add = [&](const char *word, const std::string &before, const std::string &after) {
     found.push_back({word, before + ", not " + after});
   };
-  if (!areSameData(saved, now))
-    add("data", describeData(saved), describeData(now));
+  if (!areSameData(saved, now)) {
+    std::string before, after;
+    describeOtherData(saved, now, before, after);
+    add("data", before, after);
+  }
   if (saved.samples != now.samples)
     add("samples", "samples " + saved.samples, now.samples);
   else if (saved.isWindows())
@@ -106,20 +140,10 @@ std::vector<Difference> findDifferences(const DataOrder &saved, const DataOrder 
   return found;
 }
 
-} // namespace
-
-Status checkSameData(const std::string &checkpoint, const DataOrder &saved, const DataOrder &now,
-                     const std::set<std::string> &overrides) {
-  std::string words, text;
-  bool isAccepted = true;
-  for (const Difference &difference : findDifferences(saved, now)) {
-    words += (words.empty() ? "" : ",") + std::string(difference.word);
-    text += (text.empty() ? "" : "; ") + difference.text;
-    isAccepted &= overrides.contains("all") || overrides.contains(difference.word);
-  }
-  return isAccepted ? Status::success()
-                    : Status::error(checkpoint, " was trained on other data than this run would be: on ", text,
-                                    "; give it what it had, or pass --override ", words, " to go on at the same token");
+bool accepts(const std::set<std::string> &overrides, const Difference &difference) {
+  bool isByOption = difference.word == "documents" &&
+                    (overrides.contains("eod") || overrides.contains("reset-at-documents"));
+  return isByOption || overrides.contains("all") || overrides.contains(difference.word);
 }
 
 int64_t goOn(const DataOrder &saved, int64_t samples, DataOrder &now) {

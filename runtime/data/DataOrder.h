@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <set>
+#include <string>
 #include <vector>
 
 namespace galvatron {
@@ -22,6 +23,7 @@ struct DatasetOrder {
   double weight = 1;                            // of all samples
   int64_t epochs = 1;                           // shuffled together, but for the last where it is apart
   bool isLastApart = false;
+  std::string contents; // `fingerprint` of both files; empty in old checkpoints
 
   bool operator==(const DatasetOrder &) const = default;
 };
@@ -30,6 +32,7 @@ struct DataOrder {
   std::string samples = "windows"; // as --samples names it
   std::string file;                // without its folder, which may move; empty: random tokens
   int64_t bytes = 0, tokens = 0;
+  std::string contents; // `fingerprint` of the file; empty in old checkpoints
   int64_t sequence = 1;
   /// Window 0 begins at this token: below `sequence`, and 0 but for a run that went on with longer sequences from a
   /// place that is no whole number of them.
@@ -46,12 +49,17 @@ struct DataOrder {
   int64_t numWindows() const { return tokens > origin ? (tokens - origin) / sequence : 0; }
 };
 
-/// What --override accepts: "shuffle" (order of windows), "seq" (sequence), "data" (files with their sizes and
-/// weights), "documents" (eod, resets), "samples", "split", "data-seed", "train-samples" (epochs of each dataset) and
-/// "all". Where another word would be needed, an error that lists the differences; `checkpoint` is how messages call
-/// where `saved` is from.
-Status checkSameData(const std::string &checkpoint, const DataOrder &saved, const DataOrder &now,
-                     const std::set<std::string> &overrides);
+/// What differs between a checkpoint's run and this one, under the word of --override that accepts it.
+struct Difference {
+  std::string word, text;
+};
+
+/// The words are: "shuffle" (order of windows), "seq" (sequence), "data" (files with their sizes and
+/// weights), "documents" (eod, resets), "samples", "split", "data-seed" and "train-samples" (epochs of each dataset).
+std::vector<Difference> findDifferences(const DataOrder &saved, const DataOrder &now);
+
+/// Whether --override has the word, or "all".
+bool accepts(const std::set<std::string> &overrides, const Difference &difference);
 
 /// Moves `now` to where `saved` stopped after `samples` windows: sets its origin, returns its next sample. In whole
 /// rounds and tokens of the round: after 48 windows of 64 tokens, window 24 of 128, which begins at token 3072 as well.

@@ -1,5 +1,6 @@
 //===- DataSource.cpp - the samples that options name -------------------------------------------===//
 #include "runtime/data/DataSource.h"
+#include "runtime/data/Fingerprint.h"
 #include "runtime/data/Windows.h"
 
 #include <algorithm>
@@ -16,6 +17,8 @@ bool isIndexed(const std::vector<std::string> &words) {
   return words.size() > 1 ||
          (words.size() == 1 && !fs::is_regular_file(words[0], ignored) && IndexedDataset::exists(words[0]));
 }
+
+std::string contentsOf(const std::string &prefix) { return fingerprint({prefix + ".bin", prefix + ".idx"}); }
 
 /// Options of some ways to take samples, given to another.
 Status checkSampleOptions(const Options &options, const std::string &samples) {
@@ -81,6 +84,7 @@ Status DataSource::openFile(const std::string &name) {
   order.file = fs::path(name).filename();
   order.bytes = file->numBytes();
   order.tokens = file->numTokens();
+  order.contents = fingerprint({name});
   text = name + ", " + std::to_string(order.tokens) + " tokens of type " + file->type() +
          (order.shuffle ? ", shuffled" : "");
   return Status::success();
@@ -122,7 +126,8 @@ Status DataSource::openRows(const DataWords &words, const Request &wanted) {
     return status;
   for (const IndexedDataset &dataset : rows->getDatasets())
     order.datasets.push_back({fs::path(dataset.getPrefix()).filename(), dataset.numBytes(), dataset.numSequences(),
-                              dataset.numTokens(0, dataset.numSequences())});
+                              dataset.numTokens(0, dataset.numSequences()), 1, 1, false,
+                              contentsOf(dataset.getPrefix())});
   text = rows->describe();
   return Status::success();
 }
@@ -149,7 +154,8 @@ Status DataSource::openGpt(const DataWords &words, const Request &wanted) {
   for (const GptSamples::Dataset &dataset : gpt->getDatasets())
     order.datasets.push_back({fs::path(dataset.data.getPrefix()).filename(), dataset.data.numBytes(),
                               dataset.last - dataset.first, dataset.order.numTokens(), dataset.weight,
-                              dataset.order.numEpochs(), dataset.order.isLastApart()});
+                              dataset.order.numEpochs(), dataset.order.isLastApart(),
+                              contentsOf(dataset.data.getPrefix())});
   text = gpt->describe();
   return Status::success();
 }
@@ -170,13 +176,6 @@ Status DataSource::checkDocuments() const {
     return Status::error("--eod leaves positions without a label, but this program takes it that all have one; import "
                          "it again with --labels next or --documents");
   return Status::success();
-}
-
-Status DataSource::resume(const std::string &checkpoint, const DataOrder &saved, int64_t &samples) {
-  Status status = checkSameData(checkpoint, saved, order, options.overrides);
-  if (status.ok())
-    samples = goOn(saved, samples, order);
-  return status;
 }
 
 std::shared_ptr<const Samples> DataSource::samples() {

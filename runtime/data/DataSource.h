@@ -35,9 +35,8 @@ public:
   };
   /// Collective; the same status on every rank.
   Status open(const Request &request);
-  /// Goes on where a run on `saved` stopped after `samples`, which are then those of this order; an error where these
-  /// are other data. `checkpoint` is how messages call where that is from.
-  Status resume(const std::string &checkpoint, const DataOrder &saved, int64_t &samples);
+  /// Goes on where a run on `saved` stopped after `samples`; gives those of this order.
+  int64_t resume(const DataOrder &saved, int64_t samples) { return goOn(saved, samples, order); }
   /// Once the place is known.
   std::shared_ptr<const Samples> samples();
 

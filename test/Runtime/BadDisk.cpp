@@ -1,12 +1,16 @@
 // Preloaded into the ranks of a run: a disk that cannot exchange two folders, one that is full while the file
-// $DISK_IS_FULL is there, one that fails to synchronize $DISK_FAILS_AT, and, if $DISK_KEEPS_OPEN is set, one of a
-// network that keeps weights that are removed under another name.
+// $DISK_IS_FULL is there, one that fails to synchronize $DISK_FAILS_AT, if $DISK_KEEPS_OPEN is set, one of a
+// network that keeps weights that are removed under another name, one whose every write waits $DISK_IS_SLOW
+// microseconds, one with room for $DISK_ROOM blocks; and a host whose /proc/meminfo is $HOST_MEMORY.
 #include <cerrno>
 #include <climits>
+#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <string>
+#include <sys/statvfs.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -22,7 +26,27 @@ extern "C" ssize_t pwrite(int file, const void *bytes, size_t count, off_t offse
     errno = ENOSPC;
     return -1;
   }
+  if (const char *slow = std::getenv("DISK_IS_SLOW"))
+    usleep(std::atoi(slow));
   return next(file, bytes, count, offset);
+}
+
+extern "C" int statvfs(const char *name, struct statvfs *disk) noexcept {
+  static auto *next = reinterpret_cast<int (*)(const char *, struct statvfs *)>(dlsym(RTLD_NEXT, "statvfs"));
+  int result = next(name, disk);
+  if (const char *room = std::getenv("DISK_ROOM"))
+    disk->f_bavail = std::atoi(room);
+  return result;
+}
+
+extern "C" int open(const char *name, int flags, ...) {
+  static auto *next = reinterpret_cast<int (*)(const char *, int, ...)>(dlsym(RTLD_NEXT, "open"));
+  va_list rest;
+  va_start(rest, flags);
+  mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0;
+  va_end(rest);
+  const char *memory = std::getenv("HOST_MEMORY");
+  return next(memory && std::string(name) == "/proc/meminfo" ? memory : name, flags, mode);
 }
 
 extern "C" int fsync(int file) {

@@ -55,7 +55,7 @@ class BadInputTest(ProgramFixture):
 
     def test_compiled_for_other_functions(self):
         self.program((2, 2, 1, 2), "old")
-        message = r"compiled for runtime ABI (3\.[0-9a-f]{8}), but the runtime has ABI (?!\1)3\.[0-9a-f]{8}; compile it again"
+        message = r"compiled for runtime ABI (4\.[0-9a-f]{8}), but the runtime has ABI (?!\1)4\.[0-9a-f]{8}; compile it again"
         self.fails([(2, 0), (2, 1)], message, word="old")
 
     def option_fails(self, message, *options):
@@ -72,7 +72,7 @@ class BadInputTest(ProgramFixture):
             (["--lr", "fast"], "--lr expects a number from 0 on, but got 'fast'"),
             (["--betas", "0.9,1"], "--betas expects a number from 0 to below 1, but got '1'"),
             (["--optimizer", "adam"], "--optimizer expects adamw or sgd, but got 'adam'"),
-            (["--lr-schedule=step"], "--lr-schedule expects constant, linear or cosine, but got 'step'"),
+            (["--lr-schedule=step"], "--lr-schedule expects constant, linear, cosine, inverse-square-root or WSD, but got 'step'"),
             (["--seed", "-1"], "--seed expects a whole number from 0 on"),
         ]:
             with self.subTest(options=options):
@@ -225,12 +225,13 @@ class BadInputTest(ProgramFixture):
                 file.write(text)
             self.option_fails(f"unread is not a checkpoint: .*training.json cannot be read: {message}", "--load", save)
 
-    def broken(self, word, message, plan=(2, 2, 1, 2)):
-        save = self.path("broken")
+    def broken(self, word, message, plan=(2, 2, 1, 2), is_saved=False):
+        """`is_saved`: the state before the step that failed."""
+        save = self.path(f"broken-{word}")
         result = self.mpirun([self.program(plan, word) + "/launch", "--steps", "3", "--save", save])
         self.assertNotEqual(result.returncode, 0)
         self.assertRegex(result.stderr, message)
-        self.assertFalse(os.path.exists(save))
+        self.assertEqual(os.path.exists(save), is_saved)
 
     def test_programs_that_are_not_whole(self):
         self.broken("twice", "parameter table.weight is counted by two stages; compile the program again", (2, 1, 1, 2))
@@ -257,12 +258,12 @@ class BadInputTest(ProgramFixture):
 
     def test_a_loss_that_is_not_a_number(self):
         message = r"error: step 2: the loss is nan on rank 3 \(stage 1\): all parameters and gradients are finite; try"
-        self.broken("nan", message)
+        self.broken("nan", message, is_saved=True)
 
     def test_a_gradient_that_is_not_a_number(self):
         # Of the half of the vocabulary that the last rank holds. The program does not say what its entries compute.
         message = r"error: step 2: .* nan on rank 3 \(stage 1\): the gradient of head.bias \(stage 1\) is nan at \[8\], the first .*; try"
-        self.broken("gradient", message, plan=(2, 1, 2, 2))
+        self.broken("gradient", message, plan=(2, 1, 2, 2), is_saved=True)
 
 
 if __name__ == "__main__":

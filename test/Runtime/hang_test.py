@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import unittest
+from pathlib import Path
 
 from stage_programs import ENVIRONMENT
 from toy_program import BAD_DISK, ProgramFixture
@@ -29,13 +30,18 @@ class HangTest(ProgramFixture):
         options = ["--data", self.path("tokens.bin"), "--shuffle", "--lr", 0.01, "--log", self.csv]
         return [str(option) for option in (*options, *more)]
 
-    def start(self, *more, wait=True, steps=10**9):
+    def start(self, *more, wait=True, steps=10**9, environment=()):
         """A run that would last for very long, once it is in its steps."""
         if os.path.exists(self.csv):
             os.remove(self.csv)
         command = [self.program(FOUR) + "/launch", *self.options("--steps", steps, "--timeout", DEADLINE, *more)]
         run = subprocess.Popen(
-            command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            env=ENVIRONMENT | dict(environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         self.addCleanup(lambda: run.poll() is None and run.kill())
         while wait and (not os.path.exists(self.csv) or len(self.log(self.csv)) < 3):
@@ -83,10 +89,10 @@ class HangTest(ProgramFixture):
             ranks = self.processes(run, "stage")
             os.kill(ranks[which], signal.SIGSTOP)
             self.ends(run, 71)
-            events = [open(f"{self.dir}/rank_0000{rank}.jsonl").read() for rank in range(4)]
+            events = [Path(self.dir, f"rank_0000{rank}.jsonl").read_text() for rank in range(4)]
             self.assertEqual("".join(events).count('"event":"timeout"'), 1)
             place = rf"rank \d \(stage \d\), step \d+, .*(among ranks|from rank|a collective).*, waits"
-            missing = rf"missing: rank {which} \(stage {stage}\) on host \S+, process {ranks[which]}, stopped in step \d+"
+            missing = rf"missing: rank {which} \(stage {stage}\) on host \S+, process {ranks[which]}, stopped in (step \d+|an agreement)"
             self.assertRegex(self.errors, rf"^error: no rank got on for {DEADLINE} s \(--timeout\): {place}; {missing}")
             self.assertEqual(self.errors.count("\n"), 1)  # once, and without the launcher's words
             self.assertGone(ranks)
@@ -211,6 +217,23 @@ class HangTest(ProgramFixture):
         self.assertEqual(self.errors.count("\n"), 1)  # and no restart
         self.assertEqual(int(self.log(self.csv)[-1][0]), step)
         self.launch(FOUR, *self.options("--steps", step + 1, "--load", self.dir))
+
+    def test_a_save_gets_on_by_what_it_writes(self):
+        # Longer than the deadline in all, and ranks wait for those that write more; then one of them stops.
+        slow = {"LD_PRELOAD": BAD_DISK, "DISK_IS_SLOW": str(DEADLINE * 400_000)}
+        save = ["--save", self.dir, "--save-every", 1, "--timeout", DEADLINE]
+        self.launch(FOUR, *self.options("--steps", 2, *save), environment=slow)
+        self.assertEqual(os.readlink(self.dir + "/latest"), "step_000002")
+        shutil.rmtree(self.dir)
+        run = self.start("--save", self.dir, "--save-every", 1, wait=False, environment=slow)
+        while not os.path.exists(self.dir + "/step_000001.partial"):
+            time.sleep(0.02)
+        stopped = self.processes(run, "stage1")[-1]
+        os.kill(stopped, signal.SIGSTOP)
+        output, errors = run.communicate()
+        self.assertEqual(run.returncode, 71, errors)
+        self.assertRegex(errors, "no rank got on for .* missing: rank 3")
+        self.assertFalse(os.path.exists(self.dir + "/latest"))
 
     def test_refusals_are_not_tried_again(self):
         for options in (["--restarts", "many"], ["--restarts", 2, "--timeout", -1], ["--restarts", 2, "--keep", 1]):

@@ -5,6 +5,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -275,6 +276,43 @@ class SavingTest(ProgramFixture):
         os.remove(sign)
         self.save(5, "--load", self.dir, environment=disk)
         self.assertEqual(self.steps(), ["latest", "step_000002", "step_000004", "step_000005"])
+
+    def test_beside_the_steps_the_files_are_the_same(self):
+        slow = {"LD_PRELOAD": BAD_DISK, "DISK_IS_SLOW": "20000"}
+        self.save(7, "--save-sync", "--shard-size", "400B")
+        shutil.move(self.dir, self.path("at once"))
+        self.save(7, "--shard-size", "400B", environment=slow)
+        self.assertEqual(self.steps(), ["latest", "step_000002", "step_000004", "step_000006", "step_000007"])
+        for step in self.steps():
+            self.assertEqual(os.listdir(f"{self.dir}/{step}"), os.listdir(f"{self.path('at once')}/{step}"))
+            for name in os.listdir(f"{self.dir}/{step}"):
+                with open(f"{self.dir}/{step}/{name}", "rb") as a, open(f"{self.path('at once')}/{step}/{name}", "rb") as b:
+                    self.assertEqual(a.read(), b.read(), f"{step}/{name}")
+            if step != "latest":
+                command = ["xxh128sum", "-c", "checksums.xxh128"]
+                subprocess.run(command, cwd=f"{self.dir}/{step}", stdout=subprocess.DEVNULL, check=True)
+        # Steps went on meanwhile.
+        self.assertLess(self.output.index("step 3/7"), self.output.index("step 2\n"))
+        shutil.rmtree(self.path("at once"))
+
+    def test_a_disk_without_room_is_told_at_the_start(self):
+        for blocks, count in ((0, 1), (100, 0)):
+            self.save(2, environment={"LD_PRELOAD": BAD_DISK, "DISK_ROOM": str(blocks)})
+            message = "warning: the disk of --save .*/run has room for 0 bytes, but a checkpoint takes 2496; make room, or"
+            self.assertEqual(len(re.findall(message, self.errors)), count, self.errors)
+            self.assertEqual(self.steps(), ["latest", "step_000002"])
+            shutil.rmtree(self.dir)
+
+    def test_without_memory_for_a_copy(self):
+        for kibibytes, message in ((1, "host .* has 1.0 KiB of memory to give, but a copy of the state of its ranks takes"), (8000, "")):
+            with open(self.path("meminfo"), "w") as file:
+                file.write(f"MemTotal: 100000 kB\nMemAvailable:   {kibibytes} kB\n")
+            memory = {"LD_PRELOAD": BAD_DISK, "HOST_MEMORY": self.path("meminfo")}
+            self.save(3, environment=memory)
+            self.assertRegex(self.errors, f"warning: saving is synchronous: {message}" if message else "^$")
+            self.assertEqual(self.steps(), ["latest", "step_000002", "step_000003"])
+            self.assertEqual("host bytes  [" in self.output, not message)
+            shutil.rmtree(self.dir)
 
     def test_logs(self):
         log, save = self.path("own.csv"), self.path("for the log")

@@ -120,11 +120,37 @@ class TrainingTest(ProgramFixture):
         self.assertIn("from token 64 on", self.output)
         self.train((1, 1, 1, 1), *go_on, "--data", other, "--override", "all")
         self.assertIn("other.bin, 96 tokens of type u8, from token 64 on", self.output)
-        # Other numbers of the update are a warning that names them.
-        self.train((1, 1, 1, 1), *go_on, "--data", data, "--shuffle", "--clip-grad", 3, "--seed", 4, "--override", "all")
-        self.assertRegex(self.errors, "warning: .*other was trained with --clip-grad 0, not 3; --seed 3, not 4; this run")
+        # Other numbers of the update are an error that names them, or accepted and recorded.
+        differ = ["--data", data, "--shuffle", "--clip-grad", 3, "--seed", 4]
+        self.launch((1, 2, 1, 2), *go_on, *differ, code=1)
+        message = "other was trained otherwise than this run would be: .*; --seed 3, not 4; --clip-grad 0, not 3; give it what"
+        self.assertRegex(self.errors, message)
+        self.assertIn("pass --override shuffle,seed,clip-grad to go on all the same", self.errors)
+        self.train((1, 1, 1, 1), *go_on, *differ, "--override", "shuffle,seed,clip-grad", "--save", self.path("accepted"))
+        self.assertIn("accepted with --override: on shuffled with seed 3, not shuffled with seed 4; --seed 3", self.output)
+        with open(self.path("accepted/training.json")) as file:
+            training = json.load(file)
+        self.assertEqual(training["format"], 2)
+        self.assertEqual([(one["step"], one["word"]) for one in training["overridden"]], [(1, "shuffle"), (1, "seed"), (1, "clip-grad")])
         self.train((1, 1, 1, 1), *go_on, "--data", data, "--shuffle")
-        self.assertNotIn("was trained with", self.errors)
+        self.assertNotIn("accepted", self.output)
+        # Data are known by what is in them.
+        shutil.copy(data, self.path("moved.bin"))
+        self.train((1, 1, 1, 1), *go_on, "--data", self.path("moved.bin"), "--shuffle")
+        with open(self.path("moved.bin"), "r+b") as file:
+            file.write(b"\7")
+        self.launch((1, 1, 1, 1), *go_on, "--data", self.path("moved.bin"), "--shuffle", code=1)
+        self.assertRegex(self.errors, "tokens.bin, 163 tokens in 163 bytes, not moved.bin, .* --override data to")
+        # Another model, though all that it needs is there.
+        with open(save + "/training.json") as file:
+            training = json.load(file)
+        training["model"] |= {"hash": "0" * 16, "tensors": 4}
+        with open(save + "/training.json", "w") as file:
+            json.dump(training, file)
+        os.remove(save + "/checksums.xxh128")
+        self.launch((2, 1, 1, 4), *go_on, "--data", data, "--shuffle", code=1)
+        self.assertRegex(self.errors, "a model of 208 elements in 4 parameters .0000000000000000., not 208 elements in 3 ")
+        self.train((1, 1, 1, 1), *go_on, "--data", data, "--shuffle", "--override", "model")
         # A checkpoint that does not say: taken, with a word.
         self.train((1, 1, 1, 1), "--steps", 2, "--data", data, "--seed", 3, "--save", save)
         with open(save + "/training.json") as file:

@@ -11,8 +11,10 @@ namespace galvatron {
 struct ImportOptions {
   /// TorchScript archive, as `python -m galvatron.export` writes it.
   std::string input;
-  /// The `.mlir` file; weights go beside it as `.safetensors`. Both appear whole or not at all.
+  /// The `.mlir` file; weights go beside it as `.safetensors`, shards as the folder `.weights`. All appear whole or not at all.
   std::string output;
+  /// Safetensors for an archive without weights: a file, or a folder of them; they are linked beside the output.
+  std::string weights;
   /// Extents of the inputs [batch, seq]; 0 takes those of the trace's example.
   int64_t batch = 0, seq = 0;
   /// The label of a position is the window's next token, instead of its own: for models that do not shift.

@@ -57,6 +57,8 @@ Description galvatron::importer::parseDescription(const std::string &text, mlir:
     for (const json &buffer : root.value("buffers", json::array()))
       if (buffer.value("persistent", false))
         result.persistentBuffers.push_back(buffer.at("name"));
+    if (auto config = root.find("config"); config != root.end() && config->is_object())
+      result.config = config->dump(2) + "\n";
     result.ties = root.value("ties", result.ties);
   } catch (const json::exception &error) {
     throw ImportError(std::string("galvatron.json in the archive is damaged (") + error.what() +

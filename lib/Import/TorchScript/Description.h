@@ -30,6 +30,7 @@ struct Description {
   std::vector<std::vector<std::string>> ties;        // canonical name first
   std::set<std::string> frozen;                      // parameters without gradient
   std::vector<std::string> persistentBuffers;        // those that are in state_dict()
+  std::string config;                                // the text of config.json; empty: none
 };
 
 /// Reads the JSON text; throws ImportError naming what is wrong with it.

@@ -1,8 +1,10 @@
 // From a file to two files: loading, reading, writing.
 #include "galvatron/Import/Import.h"
 
+#include "GivenWeights.h"
 #include "Reader.h"
 
+#include "dialects/Graph/ConfigAttr.h"
 #include "dialects/Graph/GraphDialect.h"
 #include "galvatron/Pipelines/Phases.h"
 #include "galvatron/Pipelines/Places.h"
@@ -165,8 +167,21 @@ static fs::path buffersBeside(const fs::path &output) {
   return fs::path(output).replace_extension(".buffers.safetensors");
 }
 
+/// Whether a folder holds shards and nothing else: then an import may replace it.
+static bool holdsShardsOnly(const fs::path &folder) {
+  for (const fs::directory_entry &entry : fs::directory_iterator(folder))
+    if (std::string name = entry.path().filename(); !name.ends_with(safetensors::kFileEnding) &&
+                                                    !name.ends_with(safetensors::kIndexEnding))
+      return false;
+  return true;
+}
+
 /// Before any work. A rename would also replace a device or a link to one.
 static void checkOutputs(const fs::path &output) {
+  if (fs::path shards = fs::path(output).replace_extension(".weights");
+      fs::exists(shards) && !(fs::is_directory(shards) && holdsShardsOnly(shards)))
+    throw ImportError("expects '" + shards.string() +
+                      "' to be free for a model's weights, but it is something else; name another file with -o");
   for (const fs::path &path : {output, weightsBeside(output), buffersBeside(output)})
     if (path == "-" || (fs::exists(path) && !fs::is_regular_file(path)))
       throw ImportError("expects the output to be a file, with its weights beside it, but '" + path.string() +
@@ -174,25 +189,29 @@ static void checkOutputs(const fs::path &output) {
 }
 
 /// Writes under temporary names first: all files appear, or none does.
-static void write(mlir::ModuleOp module, const Parameters &parameters, const ImportOptions &options) {
-  using WriteTensors = std::string (Parameters::*)(const std::string &) const;
+static void write(mlir::ModuleOp module, const Parameters &parameters, const std::optional<GivenWeights> &given,
+                  const ImportOptions &options) {
+  using WriteTensors = std::function<std::string(const std::string &)>;
   fs::path output(options.output);
   std::vector<std::pair<fs::path, WriteTensors>> beside;
-  auto add = [&](llvm::StringRef attribute, const fs::path &path, WriteTensors writeTensors) {
+  auto add = [&](llvm::StringRef attribute, const fs::path &path, const WriteTensors &writeTensors) {
     module->setAttr(attribute, mlir::StringAttr::get(module.getContext(), path.filename().string()));
     beside.push_back({path, writeTensors});
   };
-  if (!parameters.isWeightless())
-    add(graph::kWeightsAttr, weightsBeside(output), &Parameters::write);
+  if (given)
+    add(graph::kWeightsAttr, given->beside(output), [&](const std::string &path) { return given->place(path); });
+  else if (!parameters.isWeightless())
+    add(graph::kWeightsAttr, weightsBeside(output), [&](const std::string &path) { return parameters.write(path); });
   if (!parameters.buffers().empty())
-    add(graph::kBuffersAttr, buffersBeside(output), &Parameters::writeBuffers);
+    add(graph::kBuffersAttr, buffersBeside(output),
+        [&](const std::string &path) { return parameters.writeBuffers(path); });
 
   auto temporary = [](const fs::path &path) { return path.string() + ".partial"; };
   auto refuse = [&](const fs::path &path, const std::string &why) {
     std::error_code ignored;
     fs::remove(temporary(output), ignored);
     for (const auto &[file, writeTensors] : beside)
-      fs::remove(temporary(file), ignored);
+      fs::remove_all(temporary(file), ignored);
     throw ImportError("cannot write " + path.string() + ": " + why + "; check the folder and its free space");
   };
   std::error_code error;
@@ -208,12 +227,15 @@ static void write(mlir::ModuleOp module, const Parameters &parameters, const Imp
     refuse(output, why);
   }
   for (const auto &[path, writeTensors] : beside)
-    if (std::string why = (parameters.*writeTensors)(temporary(path)); !why.empty())
+    if (std::string why = writeTensors(temporary(path)); !why.empty())
       refuse(path, why);
   auto rename = [&](const fs::path &path) {
+    if (fs::is_directory(path)) // shards of an earlier import, as checkOutputs saw
+      fs::remove_all(path, error);
     fs::rename(temporary(path), path, error);
     if (error)
       refuse(path, error.message());
+    fs::remove(temporary(path), error); // a link to the very file that has the name stays
   };
   for (const auto &[path, writeTensors] : beside)
     rename(path);
@@ -230,8 +252,13 @@ bool galvatron::importModel(const ImportOptions &options, std::string &error, st
     torch::jit::Module module = load(options.input, text);
     Description description = parseDescription(text, context);
     Parameters parameters(module, description);
+    std::optional<GivenWeights> given;
+    if (!options.weights.empty())
+      given.emplace(options.weights, parameters);
     auto result = read(context, module, parameters, description, options, warnings);
-    write(*result, parameters, options);
+    if (!description.config.empty())
+      (*result)->setAttr(graph::kConfigAttr, mlir::StringAttr::get(&context, description.config));
+    write(*result, parameters, given, options);
     return true;
   } catch (const ImportError &failure) {
     error = failure.what();

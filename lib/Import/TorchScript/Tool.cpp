@@ -7,10 +7,14 @@
 #include <filesystem>
 
 static const char kUsage[] =
-    "usage: galvatron-import <model.pt> [--batch N] [--seq N] [--labels same|next] [--documents] [-o model.mlir]\n\n"
+    "usage: galvatron-import <model.pt> [--batch N] [--seq N] [--labels same|next] [--documents]\n"
+    "                        [--weights FILE|DIR] [-o model.mlir]\n\n"
     "Imports a module exported by `python -m galvatron.export` to the graph dialect.\n\n"
     "  -o FILE      the .mlir file to write (default: <model>.mlir in this folder);\n"
     "               weights, where exported, go beside it as .safetensors\n"
+    "  --weights W  values for an archive without any (export --weightless): a safetensors file, or\n"
+    "               a folder with model.safetensors or model.safetensors.index.json, in F32, F16 or\n"
+    "               BF16; beside the output they are links, or copies on another disk\n"
     "  --batch N    global batch, in sequences (default: the export's example)\n"
     "  --seq N      sequence length, in tokens (default: the export's example)\n"
     "  --labels L   what the module gets as labels: same (default), the tokens themselves,\n"
@@ -54,6 +58,10 @@ int galvatron::runImportTool(int argc, char **argv) {
       value = argv[++i];
     if (name == "-o" || name == "--output") {
       options.output = value;
+    } else if (name == "--weights") {
+      if (value.empty())
+        return fail("expects a file or folder of weights after --weights");
+      options.weights = value;
     } else if (name == "--batch" || name == "--seq") {
       char *end = nullptr;
       long long number = std::strtoll(value.c_str(), &end, 10);

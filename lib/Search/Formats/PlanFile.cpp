@@ -176,6 +176,7 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
   plan.peakBytesPerRank = readBytesPerRank(reader, "peak_bytes_per_rank", plan.ranks);
   plan.overheadBytesPerRank = readBytesPerRank(reader, "reserved_bytes_per_rank", plan.ranks);
   reader.member("recomputable_values");   // written for people, the model's
+  (void)readBytesPerRank(reader, "host_bytes_per_rank", plan.ranks); // of a lowered plan, which makes it anew
   reader.member("memory_per_stage");      // written for people, derived
   reader.member("model_flops_per_step");  // written for the runtime, the model's
   reader.member("peak_flops_per_second"); // likewise, the cluster's
@@ -517,7 +518,7 @@ OrderedJson writeSummary(const Plan &plan) {
 }
 } // namespace
 
-std::string writePlan(const Plan &plan) {
+std::string writePlan(const Plan &plan, const std::vector<std::int64_t> &hostBytesPerRank) {
   // Written by hand at the top level so that a layer is one line to read.
   OrderedJson head = {{"format", "galvatron-plan"},
                       {"version", 1},
@@ -529,6 +530,8 @@ std::string writePlan(const Plan &plan) {
                       {"predicted_step_seconds", plan.predictedStepSeconds},
                       {"peak_bytes_per_rank", plan.peakBytesPerRank},
                       {"reserved_bytes_per_rank", plan.overheadBytesPerRank}};
+  if (!hostBytesPerRank.empty())
+    head["host_bytes_per_rank"] = hostBytesPerRank;
   // Whole numbers, which a double holds nearly.
   if (plan.modelFlopsPerStep > 0)
     head["model_flops_per_step"] = std::uint64_t(plan.modelFlopsPerStep);

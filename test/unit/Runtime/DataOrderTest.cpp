@@ -1,6 +1,5 @@
 // Going on with a checkpoint's data: what must be equal, and where the place is then.
-#include "runtime/data/DataOrder.h"
-#include "runtime/core/Options.h"
+#include "runtime/checkpoint/Resume.h"
 
 #include <gmock/gmock.h>
 
@@ -16,6 +15,12 @@ DataOrder order(int64_t sequence, int64_t tokens = 100000) {
   data.bytes = data.tokens = tokens;
   data.sequence = sequence;
   return data;
+}
+
+Status checkSameData(const std::string &checkpoint, const DataOrder &saved, const DataOrder &now,
+                     const std::set<std::string> &overrides) {
+  TrainingState state;
+  return checkDifferences(checkpoint, findDifferences(saved, now), overrides, 5, state);
 }
 
 int64_t nextToken(const DataOrder &now, int64_t sample) {
@@ -86,7 +91,7 @@ TEST(DataOrder, DifferencesAreNamedWithTheWordThatAcceptsThem) {
   now = saved;
   now.eod = 7, now.resets = true;
   EXPECT_THAT(checkSameData("saved", saved, now, {"seq"}).message,
-              AllOf(HasSubstr("on rows of one document each, not documents that end with token 7;"),
+              AllOf(HasSubstr("rows of one document each, not documents that end with token 7;"),
                     HasSubstr("--override documents ")));
   EXPECT_TRUE(checkSameData("saved", saved, now, {"documents"}).ok());
   saved.eod = 5, saved.resets = true;
@@ -97,6 +102,19 @@ TEST(DataOrder, DifferencesAreNamedWithTheWordThatAcceptsThem) {
   saved.file = now.file = "";
   EXPECT_THAT(checkSameData("saved", saved, now, {}).message,
               HasSubstr("random tokens, seed 3, not random tokens, seed 5"));
+}
+
+TEST(DataOrder, DataAreKnownByTheirContents) {
+  DataOrder saved = order(64), now = order(64);
+  saved.contents = now.contents = "0123456789abcdef";
+  now.file = "moved.bin";
+  EXPECT_TRUE(findDifferences(saved, now).empty());
+  now.file = saved.file, now.contents = "fedcba9876543210";
+  EXPECT_THAT(checkSameData("saved", saved, now, {}).message,
+              HasSubstr("in 100000 bytes, contents 0123456789abcdef, not tokens.bin, 100000 tokens in 100000 bytes, "
+                        "contents fedcba9876543210; give it"));
+  saved.contents = ""; // of an old checkpoint
+  EXPECT_TRUE(findDifferences(saved, now).empty());
 }
 
 DataOrder blend() {
@@ -113,7 +131,7 @@ TEST(DataOrder, OfIndexedDataAllThatOrdersSamplesIsCompared) {
   EXPECT_TRUE(checkSameData("saved", saved, now, {}).ok());
   auto message = [&](const std::set<std::string> &words) { return checkSameData("saved", saved, now, words).message; };
   now.datasets[0].epochs = 3, now.datasets[0].isLastApart = true;
-  EXPECT_THAT(message({}), AllOf(HasSubstr("on 2 epochs of web and 1 epochs of books, not 3 epochs of web, the last "
+  EXPECT_THAT(message({}), AllOf(HasSubstr("2 epochs of web and 1 epochs of books, not 3 epochs of web, the last "
                                            "apart and 1 epochs of books;"),
                                  HasSubstr("--override train-samples ")));
   EXPECT_EQ(message({"train-samples"}), "");
@@ -127,14 +145,18 @@ TEST(DataOrder, OfIndexedDataAllThatOrdersSamplesIsCompared) {
   EXPECT_THAT(message({}), AllOf(HasSubstr("ordered by --data-seed 0, not 3"), HasSubstr("--override data-seed ")));
   now = blend();
   now.datasets[0].weight = 0.4;
-  EXPECT_THAT(message({}), AllOf(HasSubstr("web of 1000 bytes, share 0.3 and books of 2000 bytes, share 0.7, not"),
+  EXPECT_THAT(message({}), AllOf(HasSubstr("be: web of 1000 bytes, share 0.3, not web of 1000 bytes, share 0.4;"),
                                  HasSubstr("--override data ")));
+  now.datasets = {{"web", 1000, 10, 500, 0.30000001, 2, false}, blend().datasets[1]};
+  EXPECT_THAT(message({}), HasSubstr("share 0.3, not web of 1000 bytes, share 0.30000001;"));
+  now.datasets = {blend().datasets[0]};
+  EXPECT_THAT(message({}), HasSubstr("share 0.3 and books of 2000 bytes, share 0.7, not web of 1000 bytes, share 0.3;"));
   now = order(64);
   EXPECT_THAT(message({}), AllOf(HasSubstr("samples gpt, not windows"), HasSubstr("--override data,samples ")));
   EXPECT_EQ(goOn(saved, 48, now), 48);
   now = blend();
   now.resets = true;
-  EXPECT_THAT(message({}), HasSubstr("on rows of one document each, not documents of the index;"));
+  EXPECT_THAT(message({}), HasSubstr("rows of one document each, not documents of the index;"));
   now.resets = false, now.eod = 3;
   EXPECT_THAT(message({}), HasSubstr("not rows without labels at token 3"));
   now = blend();

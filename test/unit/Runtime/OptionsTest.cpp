@@ -121,10 +121,10 @@ TEST(Options, OverrideTakesAListOfWords) {
   Options options;
   ASSERT_TRUE(parse({"--override", "shuffle,data", "--override=seq"}, options).ok());
   EXPECT_EQ(options.overrides, (std::set<std::string>{"data", "seq", "shuffle"}));
-  EXPECT_EQ(
-      parse({"--override", "seq,order"}, options).message,
-      "--override expects shuffle, seq, data, documents, samples, split, data-seed, train-samples or all, with commas "
-      "between several, but got 'order'");
+  ASSERT_TRUE(parse({"--override", "lr,weight-decay-on,model,precision,batch,documents,all"}, options).ok());
+  EXPECT_EQ(parse({"--override", "seq,order"}, options).message,
+            "--override expects names of options, as lr, or model, precision, batch, seq, documents or all, with commas "
+            "between several, but got 'order'");
   EXPECT_THAT(parse({"--override="}, options).message, HasSubstr("but got ''"));
 }
 

@@ -1,5 +1,5 @@
 // training.json: what is written is read, and any other value is one sentence that names its key.
-#include "runtime/checkpoint/TrainingState.h"
+#include "runtime/checkpoint/Resume.h"
 
 #include <algorithm>
 #include <gmock/gmock.h>
@@ -12,7 +12,8 @@ using ::testing::HasSubstr;
 namespace {
 
 TrainingState someState() {
-  TrainingState state{7, "adamw", 18446744073709551615u, 56, 6, DataOrder(), 8, {{"--lr", "0.1"}}};
+  TrainingState state{7, "adamw", 18446744073709551615u, 56, 6, DataOrder(), 8, {{"--lr", "0.1"}}, "bf16",
+                      {"0123456789abcdef", 3, 100}, {}};
   state.data->file = "tokens.bin";
   state.data->bytes = state.data->tokens = 1000;
   state.data->sequence = 64;
@@ -98,7 +99,7 @@ TEST(TrainingState, EveryValueIsChecked) {
             "expects step to be a whole number from 0 to 1000000000000000, but got 9223372036854775807");
   EXPECT_THAT(errorWith("updates", 8), HasSubstr("expects updates to be a whole number from 0 to 7, but got 8"));
   EXPECT_THAT(errorWith("data.origin", 64), HasSubstr("from 0 to 63, but got 64"));
-  EXPECT_THAT(errorWith("format", 2), HasSubstr("expects format to be 1, but got 2"));
+  EXPECT_THAT(errorWith("format", 3), HasSubstr("expects format to be 1 or 2, but got 3"));
   EXPECT_THAT(errorWith("seed", -1), HasSubstr("expects seed to be"));
   EXPECT_EQ(errorWith("optimizer", "adam"), "expects optimizer to be adamw or sgd, but got \"adam\"");
   EXPECT_EQ(errorWith("optimizer", 3), "expects optimizer to be a text, but got 3");
@@ -107,6 +108,12 @@ TEST(TrainingState, EveryValueIsChecked) {
   EXPECT_EQ(errorWith("data.file", ""), "expects data.file to be a text, but got \"\"");
   EXPECT_EQ(errorWith("settings", 3), "expects settings to be an object of texts, but got 3");
   EXPECT_THAT(errorWith("settings.--lr", 3), HasSubstr("expects settings to be an object of texts, but got {"));
+  EXPECT_EQ(errorWith("model", 3), "expects model to be an object, but got 3");
+  EXPECT_EQ(errorWith("model.hash", "x"), "expects model.hash to be 16 hexadecimal digits, but got \"x\"");
+  EXPECT_EQ(errorWith("data.contents", 3), "expects data.contents to be 16 hexadecimal digits, but got 3");
+  EXPECT_EQ(errorWith("precision", 3), "expects precision to be a text, but got 3");
+  EXPECT_EQ(errorWith("overridden", 3), "expects overridden to be a list of differences, but got 3");
+  EXPECT_EQ(errorWith("overridden", json::array({3})), "expects overridden to be a list of differences, but got [3]");
   json text = json::parse(someState().toText());
   text["samples"] = 100'000'000'000'000;
   text["sequence"] = 1'000'000'000;
@@ -130,7 +137,7 @@ TEST(TrainingState, IndexedDataAreWrittenAndRead) {
   TrainingState read;
   ASSERT_EQ(TrainingState::parse(indexedState().toText(), read).message, "");
   EXPECT_EQ(read.toText(), indexedState().toText());
-  EXPECT_TRUE(checkSameData("saved", *read.data, *indexedState().data, {}).ok());
+  EXPECT_TRUE(findDifferences(*read.data, *indexedState().data).empty());
   // Before there was the key, a token that ends documents kept them apart.
   json text = json::parse(someState().toText());
   text.erase("reset_at_documents");

@@ -74,7 +74,7 @@ std::optional<LayerPart> findPart(const std::string &name, const std::vector<Lay
 bool isNameOf(const std::string &name, const Layer &layer, const std::vector<Layer> &layers);
 
 /// This project's format, two-space indented, one layer a line.
-std::string writePlan(const Plan &plan);
+std::string writePlan(const Plan &plan, const std::vector<std::int64_t> &hostBytesPerRank = {});
 
 /// The reference's format. Error: what it cannot express (cp and ep written as
 /// its runtime reads them; stages that cut an end off, ends that differ).
