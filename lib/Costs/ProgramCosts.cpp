@@ -21,6 +21,10 @@ static constexpr double kUpdatePasses = 8;
 /// The choice `reduce_every_micro_batch`: false.
 static constexpr int kReducedOnce = 1;
 
+/// Devices for which what strategies leave to choose is settled by price: the larger a cluster, the more strategies its
+/// search has without, and each way is placed and priced.
+static constexpr int64_t kMostSettled = 32;
+
 /// Layers placed so far, by strategy (its `recompute` and `values` too), dp and type.
 struct ProgramCosts::Placed {
   std::mutex mutex; ///< of everything below, the copy of the module included
@@ -61,7 +65,7 @@ private:
 static bool takesBothEnds(const search::DeviceKind &device) { return device.name == "cpu"; }
 
 ProgramCosts::ProgramCosts(ModuleOp module, const search::Cluster &cluster, int64_t globalBatch, Priced priced)
-    : device(cluster.device), priced(priced),
+    : device(cluster.device), priced(priced), settles(cluster.ranks() <= kMostSettled),
       placed(std::make_unique<Placed>(module, globalBatch, takesBothEnds(cluster.device))) {}
 
 ProgramCosts::~ProgramCosts() = default;
@@ -215,6 +219,8 @@ search::Result<search::LayerCost> ProgramCosts::cost(const search::CostQuery &qu
 
 std::vector<search::Strategy> ProgramCosts::settle(const search::Layer &layer, const search::Strategy &strategy,
                                                    int microBatches) const {
+  if (!settles)
+    return {strategy};
   std::vector<search::Strategy> ways = placed->placer.settleContext(layer.layerType, strategy);
   if (strategy.zero < 3 || microBatches == 1)
     return ways;

@@ -50,6 +50,7 @@ private:
 
   search::DeviceKind device;
   Priced priced;
+  bool settles; ///< whether `settle` offers any choice
   std::unique_ptr<Placed> placed;
 };
 

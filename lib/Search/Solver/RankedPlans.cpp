@@ -320,10 +320,9 @@ std::vector<Plan> Ranking::listUniform() {
     Setting setting = Setting::bare(problem, stages, microBatches, mesh);
     int block = findBlock(problem);
     for (auto [offered, dp] : offeredStrategies(problem.space, setting.stageRanks, setting.microBatchSamples))
-      for (const Strategy &strategy : problem.costs->settle(problem.layers[block], offered, microBatches))
-        if (strategy.ep == 1)
-          if (std::optional<Plan> plan = makeUniform(setting, strategy, dp))
-            plans.push_back(std::move(*plan));
+      for (const Strategy &strategy : offered.ep == 1 ? setting.settle(block, offered, dp) : std::vector<Strategy>())
+        if (std::optional<Plan> plan = makeUniform(setting, strategy, dp))
+          plans.push_back(std::move(*plan));
   }
   std::sort(plans.begin(), plans.end(), [](const Plan &a, const Plan &b) {
     return std::tuple{a.predictedStepSeconds, mostBytes(a)} < std::tuple{b.predictedStepSeconds, mostBytes(b)};

@@ -351,55 +351,90 @@ Setting Setting::bare(const Problem &problem, int stages, int microBatches, plan
 }
 
 namespace {
-/// Whether `other` is no worse anywhere when it takes `extra` more seconds.
+/// Memory that is no reason to take a slower way of context parallelism, as a share of a device's: where keys are
+/// gathered for one layer at a time, a ring saves less of most models.
+constexpr double kLeastSaved = 2e-3;
+
+/// Whether `other` is no slower anywhere when it takes `extra` more seconds.
 /// Forward and backward count apart: a timetable weighs them differently.
-bool noWorse(const Option &other, const Option &option, double extra) {
+bool noSlower(const Option &other, const Option &option, double extra) {
   return other.forward + extra <= option.forward && other.backward + extra <= option.backward &&
          other.backward - other.weight + extra <= option.backward - option.weight && other.weight <= option.weight &&
-         other.tail <= option.tail && other.state <= option.state && other.saved <= option.saved &&
+         other.tail <= option.tail;
+}
+
+/// Whether `other` is no worse anywhere when it takes `extra` more seconds.
+bool noWorse(const Option &other, const Option &option, double extra) {
+  return noSlower(other, option, extra) && other.state <= option.state && other.saved <= option.saved &&
          other.scratch <= option.scratch;
 }
+
+std::int64_t memoryOf(const Option &option) { return option.state + option.saved + option.scratch; }
 } // namespace
 
-/// As the cost source has them, less those that are worse than another one of the same layout in something and better
-/// in nothing where nothing is recomputed, as recomputation adds the same to both: ways of context parallelism against
-/// one another, times to reduce gradients against the other levels of ZeRO.
+/// The ways of context parallelism that are worth a price for every level of ZeRO and all that is recomputed, which add
+/// the same to each: those that no other of the same layout beats, but for memory that hardly counts. `plain` recomputes
+/// nothing.
+const std::vector<Setting::ContextWay> &Setting::contextWays(int layer, Strategy plain, int dp) {
+  plain.zero = 0;
+  auto [ways, isNew] = worthwhileWays.try_emplace({typeOf[layer], plain, dp});
+  if (!isNew)
+    return ways->second;
+  double spare = kLeastSaved * double(memoryBudget());
+  auto beats = [&](const Option &other, const Option &option) {
+    return other.layout == option.layout && noSlower(other, option, 0) &&
+           double(memoryOf(other) - memoryOf(option)) <= spare;
+  };
+  std::vector<Option> kept;
+  for (const Strategy &way : problem->costs->settle(problem->layers[layer], plain, microBatches)) {
+    Result<Option> option = price(layer, way, dp);
+    if (!option) {
+      refusal = option.error().message;
+      continue;
+    }
+    if (std::any_of(kept.begin(), kept.end(), [&](const Option &other) { return beats(other, *option); }))
+      continue;
+    std::erase_if(kept, [&](const Option &other) { return beats(*option, other); });
+    kept.push_back(std::move(*option));
+  }
+  for (const Option &option : kept)
+    ways->second.emplace_back(option.strategy.cpKind, option.strategy.cpZigzag);
+  return ways->second;
+}
+
+/// Whether gradients of `way` are reduced at times of their own to some avail: what it takes is not worse than another
+/// level of ZeRO in something and better in nothing. `way` recomputes nothing.
+bool Setting::isTimeWorthwhile(int layer, const Strategy &way, int dp) {
+  auto [known, isNew] = worthwhileTimes.try_emplace({typeOf[layer], way, dp});
+  if (!isNew)
+    return known->second;
+  Result<Option> option = price(layer, way, dp);
+  known->second = bool(option);
+  Strategy other = way;
+  other.reduceEveryMicroBatch = 0;
+  for (other.zero = 1; option && other.zero <= way.zero; ++other.zero)
+    if (problem->space.zeroLevels >> other.zero & 1)
+      if (Result<Option> level = price(layer, other, dp); level && noWorse(*level, *option, 0))
+        known->second = false;
+  return known->second;
+}
+
 std::vector<Strategy> Setting::settle(int layer, const Strategy &strategy, int dp) {
   std::vector<Strategy> settled = problem->costs->settle(problem->layers[layer], strategy, microBatches);
   if (settled.size() == 1)
     return settled;
-  Strategy plain = strategy;
-  plain.recompute = plain.strided = false;
-  auto [ways, isNew] = worthwhile.try_emplace({typeOf[layer], plain, dp});
-  if (isNew) {
-    std::vector<Option> kept;
-    auto consider = [&](const Strategy &way) {
-      Result<Option> option = price(layer, way, dp);
-      bool isBeaten = option && std::any_of(kept.begin(), kept.end(), [&](const Option &other) {
-                        return other.layout == option->layout && noWorse(other, *option, 0);
-                      });
-      if (!option)
-        refusal = option.error().message;
-      else if (!isBeaten)
-        kept.push_back(std::move(*option));
-    };
-    std::vector<Strategy> plains = problem->costs->settle(problem->layers[layer], plain, microBatches);
-    for (const Strategy &way : plains)
-      for (int level = 1; way.reduceEveryMicroBatch && level < strategy.zero; ++level) {
-        Strategy other = way;
-        other.reduceEveryMicroBatch = 0;
-        other.zero = level;
-        if (problem->space.zeroLevels >> level & 1)
-          consider(other);
-      }
-    for (const Strategy &way : plains)
-      consider(way);
-    for (const Option &option : kept)
-      ways->second.push_back(option.strategy);
-  }
-  std::erase_if(settled, [&](Strategy way) {
+  auto plainFrom = [](Strategy way) {
     way.recompute = way.strided = false;
-    return std::find(ways->second.begin(), ways->second.end(), way) == ways->second.end();
+    return way;
+  };
+  if (strategy.cp > 1) {
+    const std::vector<ContextWay> &ways = contextWays(layer, plainFrom(strategy), dp);
+    std::erase_if(settled, [&](const Strategy &way) {
+      return std::find(ways.begin(), ways.end(), ContextWay(way.cpKind, way.cpZigzag)) == ways.end();
+    });
+  }
+  std::erase_if(settled, [&](const Strategy &way) {
+    return way.reduceEveryMicroBatch && !isTimeWorthwhile(layer, plainFrom(way), dp);
   });
   return settled;
 }

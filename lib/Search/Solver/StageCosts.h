@@ -20,6 +20,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 namespace galvatron::search {
@@ -97,6 +98,9 @@ public:
   /// source.
   Result<Option> price(int layer, const Strategy &strategy, int dp, int stageClass = 0);
 
+  /// `strategy` with what it leaves to choose settled, in each way that is worth a price.
+  std::vector<Strategy> settle(int layer, const Strategy &strategy, int dp);
+
   const Problem *problem = nullptr;
   int stages = 1, microBatches = 1;
   std::int64_t stageRanks = 1, microBatchSamples = 1;
@@ -150,7 +154,9 @@ private:
   void dropWithinLayouts();
   void dropAcrossLayouts();
   void keepOnly(int type, const std::vector<int> &kept);
-  std::vector<Strategy> settle(int layer, const Strategy &strategy, int dp);
+  using ContextWay = std::pair<int, int>; ///< cpKind, cpZigzag
+  const std::vector<ContextWay> &contextWays(int layer, Strategy plain, int dp);
+  bool isTimeWorthwhile(int layer, const Strategy &way, int dp);
   Strategy plainOf(Strategy strategy) const;
   std::vector<std::uint32_t> valueSets(int layer, std::size_t names, const Option &none);
   int layoutIndex(const Layout &layout);
@@ -168,8 +174,9 @@ private:
 
   using Degrees = std::array<int, 6>;
   static Degrees degreesOf(const Strategy &s, int dp) { return {s.tp, s.ulysses, s.cp, s.ep, dp, int(s.strided)}; }
-  /// By type and `settle`'s question without what does not change the answer.
-  std::map<std::tuple<int, Strategy, int>, std::vector<Strategy>> worthwhile;
+  /// Answers to `contextWays` and `isTimeWorthwhile`, by type, strategy and dp.
+  std::map<std::tuple<int, Strategy, int>, std::vector<ContextWay>> worthwhileWays;
+  std::map<std::tuple<int, Strategy, int>, bool> worthwhileTimes;
   std::map<Degrees, GroupShapes> groups;
   std::map<std::pair<Degrees, std::vector<int>>, plan::GroupShape> groupsAlongAxes;
   std::vector<plan::GroupShape> groupIndex; ///< of the groups that run collectives
