@@ -421,6 +421,8 @@ Status Training::step(int64_t number) {
   notFinite.finish(number);
   done.step = number;
   done.samples += manifest.globalBatch;
+  if (sums.labels == 0)
+    report.line("step " + std::to_string(number) + ": no position of the batch has a label, so nothing is updated");
   if (sums.overflowed)
     report.line(LossScale::describeOverflow(number, context.lossScale, done.lossScale));
   if (sums.labels != 0 && !sums.overflowed) {

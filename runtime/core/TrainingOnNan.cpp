@@ -86,7 +86,7 @@ Status Training::stopAtNotFinite(const Status &error, double rate) {
 bool Training::isSaved() const {
   if (savedStep == done.step)
     return true;
-  if (loaded.folder.empty() || done.step != begun.step)
+  if (loaded.folder.empty() || done.step != begun.step || done.samples != begun.samples)
     return false;
   fs::path from = absoluteFolder(loaded.folder), to = absoluteFolder(options.save);
   return from == to || from.parent_path() == to;
@@ -155,7 +155,7 @@ Status Training::rewind(const Status &error, int64_t number) {
     back.overridden = done.overridden;
     back.samples = next;
     done = back;
-    savedStep = done.step > begun.step ? done.step : -1;
+    savedStep = -1; // what is saved of that step does not know what is left out
     updatedStep = done.updates > begun.updates ? done.step : -1;
     spikes.forget();
     batches->setEnd(next + (lastStep - done.step) * manifest.globalBatch);

@@ -72,6 +72,7 @@ class BadInputTest(ProgramFixture):
             (["--lr", "fast"], "--lr expects a number from 0 on, but got 'fast'"),
             (["--betas", "0.9,1"], "--betas expects a number from 0 to below 1, but got '1'"),
             (["--optimizer", "adam"], "--optimizer expects adamw or sgd, but got 'adam'"),
+            (["--lr-schedule=cosine", "--lr=0.1", "--min-lr=1"], "--min-lr 1 is above --lr 0.1; give a rate that --lr"),
             (["--lr-schedule=step"], "--lr-schedule expects constant, linear, cosine, inverse-square-root or WSD, but got 'step'"),
             (["--seed", "-1"], "--seed expects a whole number from 0 on"),
         ]:
