@@ -167,6 +167,14 @@ class OnNanTest(ProgramFixture):
         self.assertEqual(self.training(8)["left_out"], 72)
         self.assertEqual([row[0] for row in self.rows()], list("12345678"))
 
+    def test_a_rewind_that_ends_by_the_limit_is_gone_on_from(self):
+        self.data([5, 6, 7])
+        self.run_steps(ONE, 8, *self.saving(), "--on-nan", "rewind", code=72)
+        self.assertEqual(self.training(4)["left_out"], 2 * BATCH)
+        self.assertEqual(self.training(4)["samples"], 6 * BATCH)
+        self.run_steps(ONE, 6, *self.saving(), "--load", self.dir, "--on-nan", "rewind")
+        self.assertEqual(self.training(6)["left_out"], 3 * BATCH)
+
     def test_rewind_twice(self):
         self.data([4, 6])
         self.run_steps(ONE, 6, *self.saving(), "--on-nan", "rewind")
