@@ -131,6 +131,7 @@ class EndsTest(ProgramFixture):
 
     def test_max_seconds(self):
         self.launch(FOUR, *self.options("--steps", 10**9, "--save", self.dir, "--max-seconds", 2), code=75)
+        self.assertEqual(self.errors, "")  # nor does the launcher say anything
         self.assertGoesOn("--max-seconds")
         # Trained to --steps before the time is up.
         self.launch(FOUR, *self.options("--steps", 2, "--max-seconds", 1000))
