@@ -92,7 +92,7 @@ class HangTest(ProgramFixture):
             events = [Path(self.dir, f"rank_0000{rank}.jsonl").read_text() for rank in range(4)]
             self.assertEqual("".join(events).count('"event":"timeout"'), 1)
             place = rf"rank \d \(stage \d\), step \d+, .*(among ranks|from rank|a collective).*, waits"
-            missing = rf"missing: rank {which} \(stage {stage}\) on host \S+, process {ranks[which]}, stopped in (step \d+|an agreement)"
+            missing = rf"missing: rank {which} \(stage {stage}\) on host \S+, process {ranks[which]}, stopped( in .+)?"
             self.assertRegex(self.errors, rf"^error: no rank got on for {DEADLINE} s \(--timeout\): {place}; {missing}")
             self.assertEqual(self.errors.count("\n"), 1)  # once, and without the launcher's words
             self.assertGone(ranks)
@@ -114,7 +114,7 @@ class HangTest(ProgramFixture):
         self.ends(run, 71)
         start = r"no rank got on for 12 s \(--timeout 2, and 10 while MPI starts\): rank 0, .*, waits; missing: rank 1 on "
         steps = rf"no rank got on for {DEADLINE} s"
-        self.assertRegex(self.errors, rf"^error: ({start}|{steps}).*process {ranks[1]}, stopped in")
+        self.assertRegex(self.errors, rf"^error: ({start}|{steps}).*process {ranks[1]}, stopped")
         self.assertEqual(self.errors.count("error: "), 1, self.errors)
         self.assertGone(ranks)
 
@@ -152,7 +152,7 @@ class HangTest(ProgramFixture):
             ranks = self.processes(run, "stage")
             os.kill(ranks[which], signal.SIGKILL)
             self.ends(run, 70)
-            message = rf"^error: rank {which} \(stage {stage}\) on host \S+, process {ranks[which]}, died in .*\n$"
+            message = rf"^error: rank {which} \(stage {stage}\) on host \S+, process {ranks[which]}, died( in .*)?\n$"
             self.assertRegex(self.errors, message)
             self.assertGone(ranks)
 
@@ -164,7 +164,7 @@ class HangTest(ProgramFixture):
         self.await_step(1200)
         os.kill(self.processes(run, "stage")[1], signal.SIGKILL)
         self.ends(run, 0)
-        self.assertRegex(self.errors, r"\nrestart 1 \(1 of 1 without a new checkpoint\), from step \d+: rank 1 .* died in ")
+        self.assertRegex(self.errors, r"\nrestart 1 \(1 of 1 without a new checkpoint\), from step \d+: rank 1 .* died")
         self.assertEqual([row[:4] for row in self.log(self.csv)], [row[:4] for row in self.log(whole)])
         for name in ("model.safetensors", "optimizer.safetensors"):
             with open(f"{self.dir}/latest/{name}", "rb") as a, open(self.path("whole/" + name), "rb") as b:
