@@ -466,7 +466,8 @@ void Watchdog::follow(bool isDue) {
     if (message.kind == WatchMessage::Done)
       isOver = true;
   }
-  if (wasOpen && !toLeader.isOpen() && !isOver)
+  // One that was never heard of may have been through before we came: of a short run.
+  if (wasOpen && !toLeader.isOpen() && !isOver && !isFinishing && members[leader].hasReported)
     lost.insert({leader, Clock::now()});
   if (isDue)
     toLeader.send(report(isFinishing ? WatchMessage::Done : WatchMessage::Report));
