@@ -1,6 +1,6 @@
 #loc1 = loc("input_ids")
 #loc2 = loc("labels")
-module attributes {graph.batch = 2 : i64, graph.seq = 16 : i64} {
+module attributes {graph.batch = 2 : i64, graph.config = "{\0A  \22architectures\22: [\0A    \22LlamaForCausalLM\22\0A  ],\0A  \22attention_bias\22: false,\0A  \22attention_dropout\22: 0.0,\0A  \22bos_token_id\22: null,\0A  \22dtype\22: \22float32\22,\0A  \22eos_token_id\22: null,\0A  \22head_dim\22: 16,\0A  \22hidden_act\22: \22silu\22,\0A  \22hidden_size\22: 64,\0A  \22initializer_range\22: 0.02,\0A  \22intermediate_size\22: 96,\0A  \22max_position_embeddings\22: 128,\0A  \22mlp_bias\22: false,\0A  \22model_type\22: \22llama\22,\0A  \22num_attention_heads\22: 4,\0A  \22num_hidden_layers\22: 3,\0A  \22num_key_value_heads\22: 2,\0A  \22pad_token_id\22: null,\0A  \22pretraining_tp\22: 1,\0A  \22rms_norm_eps\22: 1e-06,\0A  \22rope_parameters\22: {\0A    \22rope_theta\22: 10000.0,\0A    \22rope_type\22: \22default\22\0A  },\0A  \22tie_word_embeddings\22: false,\0A  \22transformers_version\22: \225.24.0\22,\0A  \22use_cache\22: true,\0A  \22vocab_size\22: 256\0A}\0A", graph.seq = 16 : i64} {
   func.func @step(%arg0: tensor<2x16xi64> loc("input_ids"), %arg1: tensor<2x16xi64> loc("labels")) -> tensor<f32> {
     %0 = graph.parameter ["model.embed_tokens.weight"] init {normal = [0.000000e+00, 2.000000e-02]} : tensor<256x64xf32> loc(#loc3)
     %1 = graph.embedding %0, %arg0 : (tensor<256x64xf32>, tensor<2x16xi64>) -> tensor<2x16x64xf32> loc(#loc63)
