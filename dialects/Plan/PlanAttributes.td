@@ -7,7 +7,8 @@ include "mlir/IR/AttrTypeBase.td"
 include "mlir/IR/EnumAttr.td"
 
 def Plan_Schedule : I32EnumAttr<"Schedule", "the order of a pipeline's micro-batches", [
-    I32EnumAttrCase<"GPipe", 0, "gpipe">, I32EnumAttrCase<"OneFOneB", 1, "1f1b">]> {
+    I32EnumAttrCase<"GPipe", 0, "gpipe">, I32EnumAttrCase<"OneFOneB", 1, "1f1b">,
+    I32EnumAttrCase<"Interleaved", 2, "interleaved">]> {
   let cppNamespace = "::galvatron::plan";
   let genSpecializedAttr = 0;
 }
@@ -52,11 +53,15 @@ def Plan_PipelineAttr : AttrDef<Plan_Dialect, "Pipeline"> {
     stages share, has one axis for each prime factor of `devices`, major to minor. `mesh` is their order, which follows
     from the layers' strategies (dialects/Plan/Ranks.h); without it they ascend: 8 is 2×2×2, 6 is 2×3.
 
+    `virtual_stages` above 1 is how many parts of the model a stage has (schedule "interleaved": of `stages` stages
+    number s has the parts s, stages + s, 2·stages + s …).
+
     Example: `#plan.pipeline<stages = 2, devices = 2, micro_batches = 4, schedule = "1f1b">`,
+    `#plan.pipeline<stages = 2, devices = 1, micro_batches = 4, schedule = "interleaved", virtual_stages = 3>`,
     `#plan.pipeline<stages = 1, devices = 12, micro_batches = 1, schedule = "gpipe", mesh = [3, 2, 2]>`
   }];
   let parameters = (ins "int64_t":$stages, "int64_t":$devices, "int64_t":$micro_batches,
-                        Plan_ScheduleParameter:$schedule,
+                        Plan_ScheduleParameter:$schedule, DefaultValuedParameter<"int64_t", "1">:$virtual_stages,
                         OptionalParameter<"::mlir::DenseI64ArrayAttr">:$mesh);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;

@@ -15,7 +15,7 @@ static mlir::FailureOr<galvatron::plan::Schedule> parseSchedule(mlir::AsmParser 
     return mlir::failure();
   if (std::optional<galvatron::plan::Schedule> schedule = galvatron::plan::symbolizeSchedule(name))
     return *schedule;
-  return parser.emitError(loc) << "expects schedule gpipe or 1f1b, but got '" << name << "'";
+  return parser.emitError(loc) << "expects schedule gpipe, 1f1b or interleaved, but got '" << name << "'";
 }
 
 #define GET_ATTRDEF_CLASSES
@@ -38,6 +38,18 @@ llvm::SmallVector<int64_t> galvatron::plan::getMesh(PipelineAttr pipeline) {
     return llvm::to_vector(mesh.asArrayRef());
   Mesh primes = getPrimeFactors(pipeline.getDevices());
   return {primes.begin(), primes.end()};
+}
+
+int64_t galvatron::plan::getChunk(Operation *op) {
+  auto chunk = op->getAttrOfType<IntegerAttr>(kChunkAttrName);
+  return chunk ? chunk.getInt() : 0;
+}
+
+void galvatron::plan::setChunk(Operation *op, int64_t chunk) {
+  if (chunk)
+    op->setAttr(kChunkAttrName, Builder(op->getContext()).getI64IntegerAttr(chunk));
+  else
+    op->removeAttr(kChunkAttrName);
 }
 
 llvm::hash_code galvatron::plan::hash_value(const StrategyValues &values) {
@@ -127,10 +139,15 @@ LogicalResult StrategyAttr::verify(function_ref<InFlightDiagnostic()> emitError,
 }
 
 LogicalResult PipelineAttr::verify(function_ref<InFlightDiagnostic()> emitError, int64_t stages, int64_t devices,
-                                   int64_t microBatches, Schedule, DenseI64ArrayAttr mesh) {
+                                   int64_t microBatches, Schedule schedule, int64_t virtualStages,
+                                   DenseI64ArrayAttr mesh) {
   for (auto [name, count] : {std::pair("stages", stages), {"devices", devices}, {"micro_batches", microBatches}})
     if (count < 1)
       return emitError() << "expects '" << name << "' to be at least 1, but got " << count;
+  bool isInterleaved = schedule == Schedule::Interleaved;
+  if (isInterleaved ? virtualStages < 2 : virtualStages != 1)
+    return emitError() << "expects 'virtual_stages' to be " << (isInterleaved ? "at least 2" : "1") << " under schedule "
+                       << stringifySchedule(schedule) << ", but got " << virtualStages;
   if (!mesh)
     return success();
   Mesh sizes(mesh.asArrayRef().begin(), mesh.asArrayRef().end());

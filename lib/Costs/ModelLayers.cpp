@@ -154,15 +154,17 @@ void galvatron::annotatePlan(const ModelLayers &model, const search::Plan &plan)
   bool isSaid = mesh != plan::getPrimeFactors(plan.ranksPerStage());
   module->setAttr(plan::kPipelineAttrName,
                   plan::PipelineAttr::get(context, plan.pipeline, plan.ranksPerStage(), plan.microBatches,
-                                          *plan::symbolizeSchedule(search::scheduleName(plan.schedule)),
+                                          *plan::symbolizeSchedule(search::scheduleName(plan.schedule)), plan.virtualStages,
                                           isSaid ? builder.getDenseI64ArrayAttr(mesh) : DenseI64ArrayAttr()));
   if (plan.predictedStepSeconds > 0)
     module->setAttr(kPredictedSecondsAttr, builder.getF64FloatAttr(plan.predictedStepSeconds));
   else
     module->removeAttr(kPredictedSecondsAttr);
   int64_t triangularPositions = getTriangularPositions(step);
-  for (auto [planned, layer, known] : llvm::zip_equal(model.calls, plan.layers, model.layers)) {
+  std::vector<int> parts = plan.partOfLayers();
+  for (auto [planned, layer, known, part] : llvm::zip_equal(model.calls, plan.layers, model.layers, parts)) {
     graph::CallOp call = planned;
+    plan::setChunk(call, plan.shape().chunkOf(part));
     search::Strategy strategy = layer.strategy;
     search::Result<uint32_t> values = search::getValueBits(layer, known.recomputableValues);
     assert(values && "the plan has been checked");
@@ -241,6 +243,7 @@ FailureOr<search::Plan> galvatron::readAnnotatedPlan(const ModelLayers &model) {
   plan.microBatches = int(pipeline.getMicroBatches());
   plan.globalBatch = model.globalBatch;
   plan.schedule = *search::parseSchedule(plan::stringifySchedule(pipeline.getSchedule()));
+  plan.virtualStages = int(pipeline.getVirtualStages());
   if (auto seconds = module->getAttrOfType<FloatAttr>(kPredictedSecondsAttr))
     plan.predictedStepSeconds = seconds.getValueAsDouble();
   for (auto [planned, layer] : llvm::zip_equal(model.calls, model.layers)) {
@@ -256,6 +259,7 @@ FailureOr<search::Plan> galvatron::readAnnotatedPlan(const ModelLayers &model) {
     if (!layer.recomputableValues.empty())
       plan.recomputableValues[layer.layerType] = layer.recomputableValues;
     plan.layers.push_back(readLayer(layer, strategy, stage.getInt()));
+    plan.layers.back().chunk = int(plan::getChunk(call));
   }
   SmallVector<int64_t> mesh = plan::getMesh(pipeline);
   if (plan::Mesh order(mesh.begin(), mesh.end()); order != plan.rankMesh())

@@ -273,18 +273,18 @@ void TimetableBuilder::begin() {
 }
 
 void TimetableBuilder::forward(size_t index) {
-  int64_t microBatch = order[index].microBatch;
-  for (Operation &op : stage.getBody().front()) {
+  auto [computation, chunk, microBatch] = order[index];
+  for (Operation *op : partOf(index)) {
     if (auto call = dyn_cast<graph::CallOp>(op)) {
-      if (&op == early.beforeForward)
+      if (op == early.beforeForward[chunk])
         receiveEarly(index + 1);
       callForward(contents.calls[call], microBatch, useAfter(index, call));
     } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
       receiveActivation(receive, microBatch, /*isEarly=*/false);
     } else if (auto sendOp = dyn_cast<dist::SendOp>(op)) {
       // Training waits where the backward takes over; without one, at most one is under way.
-      if (table.isEvaluation && index > 0)
-        waitForSend(Lane::Activation, sendOp.getTag(), order[index - 1].microBatch);
+      if (table.isEvaluation)
+        waitForSend(Lane::Activation, sendOp.getTag(), lastForward[chunk]);
       send(inputReference(sendOp.getX(), microBatch),
            {int64_t(sendOp.getStage()), Lane::Activation, int64_t(sendOp.getTag()), bytesOf(localType(sendOp.getX()))},
            microBatch);
@@ -293,9 +293,9 @@ void TimetableBuilder::forward(size_t index) {
                  contents.lossOfOps[loss], microBatch, /*layerIndex=*/-1);
     }
   }
+  lastForward[chunk] = microBatch;
 }
 
-/// The backward of a forward's op other than a call.
 LogicalResult TimetableBuilder::backwardOp(Operation &op, int64_t microBatch) {
   if (auto loss = dyn_cast<dist::LossOp>(op)) {
     places.gradients[{loss.getX().getAsOpaquePointer(), microBatch}] = contents.lossGradient;
@@ -314,7 +314,7 @@ LogicalResult TimetableBuilder::backwardOp(Operation &op, int64_t microBatch) {
       return success();
     // At most one gradient is under way: its buffer is free again before the next is sent.
     int64_t value = receive.getTag();
-    waitForSend(Lane::Gradient, value, lastBackward);
+    waitForSend(Lane::Gradient, value, lastBackward[plan::getChunk(&op)]);
     send({gradient->second, 0},
          {int64_t(receive.getStage()), Lane::Gradient, value, bytesOf(localType(receive.getResult()))}, microBatch);
   }
@@ -322,18 +322,20 @@ LogicalResult TimetableBuilder::backwardOp(Operation &op, int64_t microBatch) {
 }
 
 LogicalResult TimetableBuilder::backward(size_t index, bool isLast) {
-  int64_t microBatch = order[index].microBatch;
-  Block &block = stage.getBody().front();
-  bool sendsGradients =
-      llvm::any_of(block.getOps<dist::ReceiveOp>(), [](dist::ReceiveOp receive) { return receive.hasGradient(); });
-  for (Operation &op : llvm::reverse(block)) {
+  auto [computation, chunk, microBatch] = order[index];
+  const Part &part = partOf(index);
+  bool sendsGradients = llvm::any_of(part, [](Operation *op) {
+    auto receive = dyn_cast<dist::ReceiveOp>(op);
+    return receive && receive.hasGradient();
+  });
+  for (Operation *op : llvm::reverse(part)) {
     auto call = dyn_cast<graph::CallOp>(op);
     if (!call) {
-      if (failed(backwardOp(op, microBatch)))
+      if (failed(backwardOp(*op, microBatch)))
         return failure();
       continue;
     }
-    if (&op == early.beforeBackward)
+    if (op == early.beforeBackward[chunk])
       receiveEarly(index + 1);
     if (failed(callBackward(contents.calls[call], microBatch, useAfter(index, call))))
       return failure();
@@ -343,9 +345,10 @@ LogicalResult TimetableBuilder::backward(size_t index, bool isLast) {
   }
   // Earlier stages wait for the last gradient: what would slow it down waits, and runs while they do theirs.
   if (isLast && sendsGradients)
-    for (Operation &op : llvm::reverse(block))
+    for (Operation *op : llvm::reverse(part))
       if (auto call = dyn_cast<graph::CallOp>(op))
         startReductions(contents.calls[call], /*microBatch=*/-1);
+  lastBackward[chunk] = microBatch;
   return success();
 }
 
@@ -360,16 +363,14 @@ FailureOr<Timetable> TimetableBuilder::run() {
     if (failed(addTotal(total)))
       return failure();
   begin();
-  auto isForward = [&](size_t index) { return order[index].computation == dist::Computation::Forward; };
-  int64_t backwards = order.size() - llvm::count_if(llvm::seq(order.size()), isForward);
+  std::vector<int64_t> backwards(parts.size()); // that are to come
+  for (const dist::Instruction &instruction : order)
+    backwards[instruction.chunk] += instruction.computation == dist::Computation::Backward;
   for (size_t index = 0; index < order.size(); ++index) {
-    if (isForward(index)) {
+    if (order[index].computation == dist::Computation::Forward)
       forward(index);
-      continue;
-    }
-    if (failed(backward(index, /*isLast=*/--backwards == 0)))
+    else if (failed(backward(index, /*isLast=*/--backwards[order[index].chunk] == 0)))
       return failure();
-    lastBackward = order[index].microBatch;
   }
   finish();
   forgetUnusedGroups();
@@ -382,6 +383,7 @@ FailureOr<Timetable> TimetableBuilder::runEvaluation(const Timetable &training) 
     return failure();
   keepForwards();
   early.instructions.assign(order.size(), false);
+  early.beforeForward.assign(parts.size(), nullptr);
   table.groups = training.groups; // as bodies name them
   for (auto total : stage.getBody().front().getOps<graph::TotalOp>())
     if (failed(addTotal(total)))

@@ -106,6 +106,7 @@ private:
   void forward(size_t index);
   /// `isLast`: gradients of parameters are complete afterwards.
   mlir::LogicalResult backward(size_t index, bool isLast);
+  /// The backward of a forward's op other than a call.
   mlir::LogicalResult backwardOp(mlir::Operation &op, int64_t microBatch);
   /// `next`: what runs after it.
   void callForward(Call &call, int64_t microBatch, const Use &next);
@@ -178,6 +179,10 @@ private:
   /// Of the stage's instructions; set by `readOrder`.
   llvm::ArrayRef<dist::Instruction> order;
   std::vector<dist::Instruction> forwards; // what `order` is in evaluation
+  /// By chunk, in the order of a forward: calls, receives, sends, losses.
+  using Part = llvm::SmallVector<mlir::Operation *>;
+  std::vector<Part> parts;
+  const Part &partOf(size_t index) const { return parts[order[index].chunk]; }
 
   /// The result so far.
   Timetable table;
@@ -224,8 +229,9 @@ private:
   /// When to receive; set by `collectEarly`.
   struct Early {
     std::vector<bool> instructions;
-    /// Calls before which a forward or backward starts the receives of the next instruction; null: it does not.
-    mlir::Operation *beforeForward = nullptr, *beforeBackward = nullptr;
+    /// Calls before which a forward or backward of each part starts the receives of the next instruction; null: it does
+    /// not.
+    std::vector<mlir::Operation *> beforeForward, beforeBackward;
   } early;
 
   /// Gradients that lie together, are partial on the same axes and are complete together: reduced at once.
@@ -261,8 +267,9 @@ private:
     std::vector<bool> reduced; // by bucket: in this step
   } shards;
 
-  /// Micro-batch of the last backward, whose gradient may still be under way.
-  int64_t lastBackward = -1;
+  /// Of each part the micro-batch of the last forward, whose activation, and of the last backward, whose gradient may
+  /// still be under way.
+  std::vector<int64_t> lastForward, lastBackward;
 };
 
 } // namespace galvatron

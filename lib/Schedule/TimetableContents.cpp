@@ -17,10 +17,26 @@ LogicalResult TimetableBuilder::readOrder() {
     return stage.emitOpError("expects an order; run galvatron-schedule-microbatches first");
   order = stage.getOrder()->getInstructions();
   for (const dist::Instruction &instruction : order)
-    if (instruction.computation == dist::Computation::Weight || instruction.chunk != 0)
-      return stage.emitOpError("expects forwards and whole backwards of one part a stage, but got ")
-             << llvm::formatv("{0}", instruction).str()
-             << "; neither interleaved nor zero-bubble schedules are lowered yet";
+    if (instruction.computation == dist::Computation::Weight)
+      return stage.emitOpError("expects forwards and whole backwards, but got ")
+             << llvm::formatv("{0}", instruction).str() << "; zero-bubble schedules are not lowered yet";
+  // Of several parts each is a list of its own; the stage has data and sums over the batch once.
+  parts.resize(pipeline.getVirtualStages());
+  for (Operation &op : stage.getBody().front()) {
+    int64_t chunk = plan::getChunk(&op);
+    if (chunk < 0 || chunk >= pipeline.getVirtualStages())
+      return op.emitOpError("expects an attribute plan.chunk below the ")
+             << pipeline.getVirtualStages() << " parts of a stage, but got " << chunk;
+    if (isa<graph::CallOp, dist::ReceiveOp, dist::SendOp, dist::LossOp>(op))
+      parts[chunk].push_back(&op);
+  }
+  for (const dist::Instruction &instruction : order)
+    if (instruction.chunk >= pipeline.getVirtualStages())
+      return stage.emitOpError("expects parts below the ")
+             << pipeline.getVirtualStages() << " of a stage, but got " << llvm::formatv("{0}", instruction).str()
+             << "; give plan.pipeline its virtual_stages";
+  lastBackward.assign(parts.size(), -1);
+  lastForward.assign(parts.size(), -1);
   return success();
 }
 

@@ -145,7 +145,14 @@ void TimetableBuilder::scatterGradients(Call &call, int64_t microBatch) {
 //===--------------------------------------------------------------------===//
 
 Use TimetableBuilder::useAfter(size_t index, graph::CallOp op) {
-  auto calls = llvm::to_vector(stage.getBody().front().getOps<graph::CallOp>());
+  auto callsOf = [](const Part &part) {
+    SmallVector<graph::CallOp> calls;
+    for (Operation *each : part)
+      if (auto call = dyn_cast<graph::CallOp>(each))
+        calls.push_back(call);
+    return calls;
+  };
+  SmallVector<graph::CallOp> calls = callsOf(partOf(index));
   size_t place = llvm::find(calls, op) - calls.begin();
   bool isBackward = order[index].computation == dist::Computation::Backward;
   // Calls of redistributions have nothing to gather.
@@ -159,8 +166,9 @@ Use TimetableBuilder::useAfter(size_t index, graph::CallOp op) {
   Use next = isBackward ? find(llvm::reverse(all.take_front(place)), true) : find(all.drop_front(place + 1), false);
   if (next.call || index + 1 == order.size())
     return next;
-  return order[index + 1].computation == dist::Computation::Backward ? find(llvm::reverse(all), true)
-                                                                     : find(all, false);
+  SmallVector<graph::CallOp> following = callsOf(partOf(index + 1));
+  return order[index + 1].computation == dist::Computation::Backward ? find(llvm::reverse(following), true)
+                                                                     : find(following, false);
 }
 
 std::vector<std::pair<int, bool>> TimetableBuilder::bucketsOf(const Use &use) {

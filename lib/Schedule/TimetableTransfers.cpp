@@ -56,17 +56,21 @@ void TimetableBuilder::collectEarly() {
     early.instructions[index] = sent && before && (isForward ? *sent <= *before : *sent < *before);
   }
   // Values are received in the order they are sent, so one that an instruction needs after its last call forbids it.
-  Block &block = stage.getBody().front();
-  for (auto call : block.getOps<graph::CallOp>()) {
-    early.beforeForward = call;
-    if (!early.beforeBackward && contents.calls[call].backward)
-      early.beforeBackward = call;
-  }
-  for (Operation &op : block) {
-    if (isa<dist::ReceiveOp>(op) && early.beforeForward && early.beforeForward->isBeforeInBlock(&op))
-      early.beforeForward = nullptr;
-    if (isa<dist::SendOp>(op) && early.beforeBackward && op.isBeforeInBlock(early.beforeBackward))
-      early.beforeBackward = nullptr;
+  for (const Part &part : parts) {
+    Operation *&beforeForward = early.beforeForward.emplace_back();
+    Operation *&beforeBackward = early.beforeBackward.emplace_back();
+    for (Operation *op : part)
+      if (auto call = dyn_cast<graph::CallOp>(op)) {
+        beforeForward = call;
+        if (!beforeBackward && contents.calls[call].backward)
+          beforeBackward = call;
+      }
+    for (Operation *op : part) {
+      if (isa<dist::ReceiveOp>(op) && beforeForward && beforeForward->isBeforeInBlock(op))
+        beforeForward = nullptr;
+      if (isa<dist::SendOp>(op) && beforeBackward && op->isBeforeInBlock(beforeBackward))
+        beforeBackward = nullptr;
+    }
   }
 }
 
@@ -75,11 +79,12 @@ void TimetableBuilder::receiveEarly(size_t next) {
     return;
   auto [computation, chunk, microBatch] = order[next];
   if (computation == dist::Computation::Forward) {
-    for (auto receive : stage.getBody().front().getOps<dist::ReceiveOp>())
-      receiveActivation(receive, microBatch, /*isEarly=*/true);
+    for (Operation *op : partOf(next))
+      if (auto receive = dyn_cast<dist::ReceiveOp>(op))
+        receiveActivation(receive, microBatch, /*isEarly=*/true);
     return;
   }
-  for (Operation &op : llvm::reverse(stage.getBody().front()))
+  for (Operation *op : llvm::reverse(partOf(next)))
     if (auto send = dyn_cast<dist::SendOp>(op); send && send.hasGradient())
       receiveGradient(send, microBatch, /*isEarly=*/true);
 }

@@ -4,17 +4,31 @@
 using namespace mlir;
 using namespace galvatron;
 
+/// A send and its receive say which parts a value travels between.
+void UnitTimes::collectParts(ModuleOp module) {
+  std::map<std::tuple<int64_t, int64_t, uint64_t>, dist::SendOp> sends; // by stages, tag
+  for (auto stage : module.getOps<dist::StageOp>())
+    for (auto send : stage.getBody().front().getOps<dist::SendOp>())
+      sends[{stage.getIndex(), send.getStage(), send.getTag()}] = send;
+  for (auto stage : module.getOps<dist::StageOp>())
+    for (auto receive : stage.getBody().front().getOps<dist::ReceiveOp>()) {
+      auto sent = sends.find({receive.getStage(), stage.getIndex(), receive.getTag()});
+      Part to = {stage.getIndex(), plan::getChunk(receive)}, from = {receive.getStage(), 0};
+      if (sent != sends.end())
+        from.second = plan::getChunk(sent->second);
+      stages[to.first].forward[to.second].insert(from);
+      if (sent != sends.end() && sent->second.hasGradient())
+        stages[from.first].backward[from.second].insert(to);
+    }
+}
+
 UnitTimes::UnitTimes(ModuleOp module) {
   for (auto op : module.getOps<dist::StageOp>()) {
     Stage &stage = stages[op.getIndex()];
     if (op.getOrder())
       stage.order = op.getOrder()->getInstructions();
-    for (auto receive : op.getBody().front().getOps<dist::ReceiveOp>())
-      stage.forward.insert(receive.getStage());
-    for (auto send : op.getBody().front().getOps<dist::SendOp>())
-      if (send.hasGradient())
-        stage.backward.insert(send.getStage());
   }
+  collectParts(module);
   for (bool moved = true; moved;) {
     moved = false;
     for (auto &[index, stage] : stages)
@@ -32,8 +46,12 @@ std::optional<int64_t> UnitTimes::sentBy(int64_t stage, const dist::Instruction 
   int64_t latest = 0;
   if (instruction.computation == dist::Computation::Weight)
     return latest;
-  for (int64_t other : instruction.computation == dist::Computation::Forward ? own.forward : own.backward) {
-    auto end = ends.find({other, instruction});
+  const auto &parts = instruction.computation == dist::Computation::Forward ? own.forward : own.backward;
+  auto others = parts.find(instruction.chunk);
+  if (others == parts.end())
+    return latest;
+  for (auto [other, chunk] : others->second) {
+    auto end = ends.find({other, {instruction.computation, chunk, instruction.microBatch}});
     if (end == ends.end())
       return std::nullopt;
     latest = std::max(latest, end->second);

@@ -24,16 +24,19 @@ public:
   }
   /// End of a stage's instruction, by its index in the order; none where the orders never let it begin.
   std::optional<int64_t> endOf(int64_t stage, size_t index) const;
-  /// When all that an instruction waits for has been sent: the same instruction of the stages that this one receives
-  /// activations from (forward) or gradients (backward). None where it never is.
+  /// When all that an instruction waits for has been sent: the instruction of the same micro-batch in the parts that
+  /// this one receives activations from (forward) or gradients (backward). None where it never is.
   std::optional<int64_t> sentBy(int64_t stage, const dist::Instruction &instruction) const;
 
 private:
+  using Part = std::pair<int64_t, int64_t>; // stage, chunk
   struct Stage {
     llvm::ArrayRef<dist::Instruction> order;
-    std::vector<int64_t> ends;           // of the first instructions of the order, as many as are known
-    std::set<int64_t> forward, backward; // stages that it receives activations, gradients from
+    std::vector<int64_t> ends; // of the first instructions of the order, as many as are known
+    /// Parts that each of its parts receives activations, gradients from, by chunk.
+    std::map<int64_t, std::set<Part>> forward, backward;
   };
+  void collectParts(mlir::ModuleOp module);
   bool advance(int64_t index, Stage &stage);
 
   std::map<int64_t, Stage> stages;

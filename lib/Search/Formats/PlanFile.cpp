@@ -93,6 +93,8 @@ std::optional<Error> readStrategy(const Json &value, const std::string &where, P
   }
   layer.strategy = strategyOf(values);
   layer.dp = int(values.dp);
+  if (reader.has("split_backward"))
+    layer.splitBackward = reader.flag("split_backward");
   return reader.finish();
 }
 
@@ -110,6 +112,8 @@ std::optional<Error> readLayer(const Json &value, std::size_t index, const PlanT
       reader.fail("key 'role' expects " + roleName(known.role) + ", which the model's '" + layer.path +
                   "' is, but got " + describeJson(*reader.member("role")) + "; was the plan made for another model?");
   layer.stage = int(reader.integer("stage", 0, 0, kMostOfAnything));
+  if (reader.has("chunk"))
+    layer.chunk = int(reader.integer("chunk", 0, 0, kMostOfAnything));
   static const Json empty = Json::object();
   const Json *strategy = reader.member("strategy");
   if (auto error = reader.finish())
@@ -166,7 +170,7 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
   if (auto known = parseSchedule(schedule))
     plan.schedule = *known;
   else
-    reader.fail("key 'schedule' expects gpipe, 1f1b, interleaved or zb, but got '" + schedule + "'");
+    reader.fail("key 'schedule' expects gpipe, 1f1b, interleaved, zb-h1 or zb-v, but got '" + schedule + "'");
   plan.virtualStages = degree(reader, "virtual_stages");
   plan.mesh = readMesh(reader);
   plan.predictedStepSeconds = reader.number("predicted_step_seconds", 0.0);
@@ -545,13 +549,18 @@ std::string writePlan(const Plan &plan, const std::vector<std::int64_t> &hostByt
   for (const auto &item : head.items())
     text += "  \"" + item.key() + "\": " + item.value().dump() + ",\n";
   text += "  \"units\": [";
+  std::vector<int> parts = plan.partOfLayers();
   for (std::size_t index = 0; index < plan.layers.size(); ++index) {
     const PlannedLayer &layer = plan.layers[index];
     OrderedJson line = {{"path", layer.path},
                         {"layer_type", layer.layerType},
                         {"role", roleName(layer.role)},
-                        {"stage", layer.stage},
-                        {"strategy", writeStrategy(layer.strategy, layer.dp)}};
+                        {"stage", layer.stage}};
+    if (plan.virtualStages > 1)
+      line["chunk"] = plan.shape().chunkOf(parts[index]);
+    line["strategy"] = writeStrategy(layer.strategy, layer.dp);
+    if (layer.splitBackward)
+      line["strategy"]["split_backward"] = *layer.splitBackward;
     if (!layer.recomputeValues.empty())
       line["strategy"]["recompute_values"] = layer.recomputeValues;
     text += (index ? ",\n    " : "\n    ") + line.dump();

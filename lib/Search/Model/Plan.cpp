@@ -29,7 +29,7 @@ std::vector<int> Plan::partOfLayers() const {
   std::vector<int> parts;
   int part = 0;
   for (const PlannedLayer &layer : layers) {
-    if (!parts.empty() && layer.stage != part % pipeline)
+    if (!parts.empty() && layer.stage != shape().stageOf(part))
       ++part;
     parts.push_back(part);
   }
@@ -60,6 +60,10 @@ std::optional<Error> validateLayer(const Plan &plan, std::size_t index, bool sup
                  "expects stages to rise one by one from 0 in execution order, but the "
                  "layer before is on stage " +
                  number(before) + "; give neighbouring layers the same or the next stage"};
+  if (layer.splitBackward && !splitsBackward(plan.schedule))
+    return Error{at + "key 'split_backward' expects schedule zb-h1 or zb-v, which give weights a backward of their " +
+                 "own, but got schedule " + std::string(scheduleName(plan.schedule)) + " with split_backward " +
+                 (*layer.splitBackward ? "true" : "false") + "; remove it, or use one of them"};
   if (index && !layer.block.empty() && plan.layers[index - 1].block == layer.block && layer.stage != before)
     return Error{at + "key 'stage' expects " + number(before) + ", where the other half of '" + layer.block +
                  "' is, but got " + number(layer.stage) + "; put both on one stage"};
@@ -161,7 +165,11 @@ Result<bool> validatePlan(const Plan &plan, bool supportedOnly, bool unevenBatch
     return Error{"plan key 'mesh' expects the prime factors of a stage's " + number(plan.ranksPerStage()) +
                  " ranks, slowest first; drop it to have them in the order that the strategies ask for"};
   if (auto reason = whyImpossible(plan.shape()))
-    return Error{"plan cannot run: " + *reason};
+    return Error{"plan " + *reason};
+  if (std::int64_t parts = plan.shape().parts(); plan.virtualStages > 1 && std::int64_t(plan.layers.size()) < parts)
+    return Error{"plan key 'virtual_stages' expects a unit for each of the " + number(parts) +
+                 " parts (pipeline x virtual_stages), but got " + number(plan.layers.size()) +
+                 " units with virtual_stages " + number(plan.virtualStages) + "; lower it, or 'pipeline'"};
   std::map<std::string, int> paths;
   for (std::size_t index = 0; index < plan.layers.size(); ++index) {
     if (auto error = validateLayer(plan, index, supportedOnly, unevenBatch))
@@ -169,10 +177,17 @@ Result<bool> validatePlan(const Plan &plan, bool supportedOnly, bool unevenBatch
     if (!paths.emplace(plan.layers[index].path, 0).second)
       return Error{"plan lists the layer '" + plan.layers[index].path + "' twice; keep one"};
   }
-  if (plan.virtualStages > 1 && plan.partOfLayers().back() != plan.shape().parts() - 1)
+  std::vector<int> parts = plan.partOfLayers();
+  for (std::size_t index = 0; index < plan.layers.size(); ++index)
+    if (const PlannedLayer &layer = plan.layers[index]; layer.chunk && *layer.chunk != plan.shape().chunkOf(parts[index]))
+      return Error{"plan layer '" + layer.path + "' (stage " + number(layer.stage) + ") key 'chunk' expects " +
+                   number(plan.shape().chunkOf(parts[index])) + ", as many times as schedule " +
+                   std::string(scheduleName(plan.schedule)) + " has come by its stage before, but got " +
+                   number(*layer.chunk) + "; correct it, or leave it out"};
+  if (plan.virtualStages > 1 && parts.back() != plan.shape().parts() - 1)
     return Error{"plan expects layers on each of its " + number(plan.shape().parts()) +
-                 " parts (pipeline x virtual_stages), but the last layer is on part " +
-                 number(plan.partOfLayers().back()) + "; lower 'virtual_stages' or spread the layers"};
+                 " parts (pipeline x virtual_stages), but the last layer '" + plan.layers.back().path +
+                 "' is on part " + number(parts.back()) + "; lower 'virtual_stages' or spread the layers"};
   if (plan.layers.back().stage != plan.pipeline - 1)
     return Error{"plan expects layers on each of its " + number(plan.pipeline) +
                  " stages, but the last layer is on stage " + number(plan.layers.back().stage) +

@@ -13,7 +13,9 @@ std::string_view scheduleName(Schedule schedule) {
   case Schedule::Interleaved:
     return "interleaved";
   case Schedule::ZeroBubble:
-    return "zb";
+    return "zb-h1";
+  case Schedule::ZeroBubbleV:
+    return "zb-v";
   }
   return "";
 }
@@ -21,7 +23,10 @@ std::string_view scheduleName(Schedule schedule) {
 std::optional<Schedule> parseSchedule(std::string_view name) {
   if (name == "pipedream_flush")
     return Schedule::OneFOneB;
-  for (Schedule schedule : {Schedule::GPipe, Schedule::OneFOneB, Schedule::Interleaved, Schedule::ZeroBubble})
+  if (name == "zb")
+    return Schedule::ZeroBubble;
+  for (Schedule schedule : {Schedule::GPipe, Schedule::OneFOneB, Schedule::Interleaved, Schedule::ZeroBubble,
+                            Schedule::ZeroBubbleV})
     if (name == scheduleName(schedule))
       return schedule;
   return std::nullopt;
@@ -62,10 +67,10 @@ std::optional<std::string> whyUnsupported(const Strategy &strategy) {
 }
 
 std::optional<std::string> whyUnsupported(Schedule schedule) {
-  if (schedule == Schedule::GPipe || schedule == Schedule::OneFOneB)
+  if (!splitsBackward(schedule))
     return std::nullopt;
   return "'schedule' " + std::string(scheduleName(schedule)) +
-         " is not supported by the lowering yet; use gpipe or 1f1b";
+         " is not supported by the lowering yet; use gpipe, 1f1b or interleaved";
 }
 
 } // namespace galvatron::search

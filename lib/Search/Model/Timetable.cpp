@@ -8,18 +8,26 @@
 namespace galvatron::search {
 
 std::optional<std::string> whyImpossible(const PipelineShape &shape) {
-  bool interleaved = shape.schedule == Schedule::Interleaved;
-  if (!interleaved && shape.virtualStages != 1)
-    return "the schedule " + std::string(scheduleName(shape.schedule)) + " has one part a stage, but got " +
-           std::to_string(shape.virtualStages) + " virtual stages; use interleaved";
-  if (!interleaved)
-    return std::nullopt;
-  if (shape.virtualStages < 2 || shape.stages < 2)
-    return "the schedule interleaved needs at least 2 stages and 2 virtual stages, but got " +
-           std::to_string(shape.stages) + " and " + std::to_string(shape.virtualStages) + "; use 1f1b";
+  auto complaint = [&](const std::string &key, const std::string &expected, int got, const std::string &remedy) {
+    return "key '" + key + "' expects " + expected + " under schedule " + std::string(scheduleName(shape.schedule)) +
+           ", but got " + std::to_string(got) + "; " + remedy;
+  };
+  if (shape.schedule == Schedule::ZeroBubbleV)
+    return "key 'schedule' zb-v has no timetable yet; use zb-h1";
+  if (shape.schedule != Schedule::Interleaved) {
+    if (shape.virtualStages == 1)
+      return std::nullopt;
+    return complaint("virtual_stages", "1, the only part of a stage,", shape.virtualStages,
+                     "remove it, or use schedule interleaved");
+  }
+  if (shape.stages < 2)
+    return complaint("pipeline", "at least 2 stages", shape.stages, "use more stages, or schedule 1f1b");
+  if (shape.virtualStages < 2)
+    return complaint("virtual_stages", "at least 2 parts a stage", shape.virtualStages,
+                     "give it, or use schedule 1f1b");
   if (shape.microBatches % shape.stages)
-    return "the schedule interleaved needs micro-batches in multiples of its " + std::to_string(shape.stages) +
-           " stages, but got " + std::to_string(shape.microBatches) + "; change either, or use 1f1b";
+    return complaint("micro_batches", "a multiple of the " + std::to_string(shape.stages) + " stages",
+                     shape.microBatches, "change either, or use schedule 1f1b");
   return std::nullopt;
 }
 
@@ -117,7 +125,7 @@ Timetable::Timetable(const PipelineShape &shape) : form(shape) {
       int stage = sweep < shape.stages ? sweep : 2 * shape.stages - 1 - sweep;
       for (; next[stage] < lists[stage].size(); ++next[stage], moved = true) {
         const Instruction &entry = lists[stage][next[stage]];
-        int part = entry.chunk * shape.stages + stage, from = part;
+        int part = shape.partOf(stage, entry.chunk), from = part;
         if (entry.phase != Computation::Weight)
           from += entry.phase == Computation::Backward ? 1 : -1;
         bool backward = entry.phase != Computation::Forward;
@@ -144,7 +152,7 @@ double Timetable::run(const std::vector<PartTimes> &times, double limit, Timetab
   // What each stage takes at least: its work, and the waits so far.
   std::vector<double> least(form.stages, 0);
   for (int part = 0; part < parts; ++part)
-    least[part % form.stages] += form.microBatches * (times[part].forward + times[part].backward);
+    least[form.stageOf(part)] += form.microBatches * (times[part].forward + times[part].backward);
   limit *= 1 + 1e-12; // sums in another order
   for (const Node &node : order) {
     const PartTimes &part = times[node.part];

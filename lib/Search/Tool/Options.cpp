@@ -58,7 +58,7 @@ const ReferenceOption kReferenceOptions[] = {
     {"fine_grained_mode", "options_info", "0: one strategy for all layers", false},
     {"output_config_path", "options_info", "folder for the plan file", true},
     {"default_dp_type", "parallelism_info", "ddp, zero2 or zero3", true},
-    {"pipeline_type", "parallelism_info", "gpipe or pipedream_flush; native also interleaved or zb", true},
+    {"pipeline_type", "parallelism_info", "gpipe or pipedream_flush; native also interleaved, zb-h1 or zb-v", true},
     {"mixed_precision", "parallelism_info", "fp32, fp16 or bf16", true},
     {"async_grad_reduce", "parallelism_info", "1: gradients are summed once a step, 0: every micro-batch", false},
     {"sequence_parallel", "common_train_info", "1: Megatron-SP", false},

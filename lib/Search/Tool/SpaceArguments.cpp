@@ -99,10 +99,14 @@ std::optional<Error> restrictParallelism(const Json &group, SearchSpace &space) 
   bool said = reader.has("async_grad_reduce"), once = reader.toggle("async_grad_reduce", true);
   reader.text("mixed_precision", "");
   if (!schedule.empty()) {
-    if (auto known = parseSchedule(schedule))
+    auto known = parseSchedule(schedule);
+    if (known == Schedule::ZeroBubbleV)
+      reader.fail("key 'pipeline_type' expects a schedule that is searched, which zb-v is not yet; use zb-h1");
+    else if (known)
       space.schedules = {*known};
     else
-      reader.fail("key 'pipeline_type' expects gpipe, pipedream_flush, interleaved or zb, but got '" + schedule + "'");
+      reader.fail("key 'pipeline_type' expects gpipe, pipedream_flush, interleaved, zb-h1 or zb-v, but got '" +
+                  schedule + "'");
   }
   // ZeRO-2 in the reference's words: its state is sharded and, when gradients are
   // summed every micro-batch, they are too. Ours calls the first alone ZeRO-1.

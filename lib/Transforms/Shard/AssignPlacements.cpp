@@ -43,6 +43,8 @@ private:
   FailureOr<Value> getTotal(graph::CallOp call, graph::TotalOp total);
   graph::LayerOp getRedistribution(Type from, Type to, bool hasGradient);
   int64_t getStage(Operation *call) { return call->getAttrOfType<IntegerAttr>(plan::kStageAttrName).getInt(); }
+  /// Stage and chunk: what a call runs in one go with.
+  std::pair<int64_t, int64_t> getPart(Operation *call) { return {getStage(call), plan::getChunk(call)}; }
 
   ModuleOp module;
   func::FuncOp step;
@@ -240,16 +242,17 @@ Value StepAssigner::getInput(graph::CallOp call, Value original, Type type, bool
       return copy;
   Value from = copies[original].front();
   graph::LayerOp layer = getRedistribution(from.getType(), type, hasGradient);
-  int64_t stage = getStage(call);
+  Operation *reader = call;
   OpBuilder::InsertionGuard guard(builder);
   if (Operation *producer = from.getDefiningOp())
-    if (getStage(producer) < stage && dist::getLocalBytes(type) <= dist::getLocalBytes(from.getType())) {
-      stage = getStage(producer);
+    if (getPart(producer) != getPart(call) && dist::getLocalBytes(type) <= dist::getLocalBytes(from.getType())) {
+      reader = producer;
       builder.setInsertionPointAfter(producer); // calls of later stages may stand between the two
     }
   auto redistribute = graph::CallOp::create(builder, call.getLoc(), type, layer.getSymName(), from,
                                             builder.getStrArrayAttr({}), (call.getPath() + ":input").str());
-  redistribute->setAttr(plan::kStageAttrName, builder.getI64IntegerAttr(stage));
+  redistribute->setAttr(plan::kStageAttrName, builder.getI64IntegerAttr(getStage(reader)));
+  plan::setChunk(redistribute, plan::getChunk(reader));
   copies[original].push_back(redistribute.getResult(0));
   return redistribute.getResult(0);
 }

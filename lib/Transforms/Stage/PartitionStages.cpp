@@ -1,6 +1,12 @@
-// The calls of @step → one `dist.stage` per pipeline stage. A value that crosses stages is relayed from
-// neighbour to neighbour, so that every transfer is between adjacent stages.
+// The calls of @step → one `dist.stage` per pipeline stage. A value that crosses stages is relayed from part to part,
+// so that every transfer is between the stages of neighbouring parts. A stage that has several parts keeps what an
+// earlier one computed or received for its later ones, without a message:
+//
+//   stage 0   part 0 ─┐           ┌─ part 2 ─┐
+//   stage 1           └─ part 1 ──┘          └─ part 3
 #include "galvatron/Transforms/Passes.h"
+
+#include "PipelineShape.h"
 
 #include "dialects/Dist/Dist.h"
 #include "dialects/Graph/GraphInputs.h"
@@ -32,6 +38,7 @@ struct PartitionStagesPass : galvatron::impl::PartitionStagesPassBase<PartitionS
           "expects a function @step and the attribute plan.pipeline; run the phases import to shard first");
       return signalPassFailure();
     }
+    shape = shapeOf(pipeline);
     if (failed(readStages()))
       return signalPassFailure();
     createStages();
@@ -44,19 +51,22 @@ struct PartitionStagesPass : galvatron::impl::PartitionStagesPassBase<PartitionS
 
 private:
   LogicalResult readStages();
+  FailureOr<int64_t> readPart(graph::CallOp call);
   void createStages();
   void moveCall(graph::CallOp call);
   void placeLosses();
-  Value valueIn(int64_t stage, Value value);
+  Value valueIn(int64_t part, Value value);
   Value inputIn(int64_t stage, BlockArgument argument, Type type);
   Value totalIn(int64_t stage, graph::TotalOp total);
   bool hasGradient(Value value);
   OpBuilder builderOf(int64_t stage) { return OpBuilder::atBlockEnd(&stages[stage].getBody().front()); }
 
   plan::PipelineAttr pipeline;
+  search::PipelineShape shape;
   func::FuncOp step;
   SmallVector<dist::StageOp> stages;
-  DenseMap<Value, int64_t> stageOf;
+  /// Of calls and of their results, the part of the model.
+  DenseMap<Operation *, int64_t> partOf;
   /// A value of @step in each stage that has it.
   DenseMap<std::pair<Value, int64_t>, Value> local;
   /// Inputs of the step in each stage, by the placement in which they are read.
@@ -66,29 +76,45 @@ private:
 
 } // namespace
 
+FailureOr<int64_t> PartitionStagesPass::readPart(graph::CallOp call) {
+  auto stage = call->getAttrOfType<IntegerAttr>(plan::kStageAttrName);
+  if (!stage || stage.getInt() < 0 || stage.getInt() >= shape.stages)
+    return call.emitOpError("expects an attribute plan.stage below ") << shape.stages, failure();
+  int64_t chunk = plan::getChunk(call);
+  if (chunk < 0 || chunk >= shape.virtualStages)
+    return call.emitOpError("expects an attribute plan.chunk below the ")
+               << shape.virtualStages << " parts of a stage, but got " << chunk,
+           failure();
+  return shape.partOf(stage.getInt(), chunk);
+}
+
 LogicalResult PartitionStagesPass::readStages() {
   if (step.getNumArguments() > std::size(graph::kInputNames))
     return step.emitOpError("expects at most ")
            << std::size(graph::kInputNames) << " inputs, but got " << step.getNumArguments();
   int64_t last = 0;
   for (auto call : step.getBody().front().getOps<graph::CallOp>()) {
-    auto stage = call->getAttrOfType<IntegerAttr>(plan::kStageAttrName);
-    if (!stage || stage.getInt() < 0 || stage.getInt() >= pipeline.getStages())
-      return call.emitOpError("expects an attribute plan.stage below ") << pipeline.getStages();
-    if (stage.getInt() < last)
+    FailureOr<int64_t> part = readPart(call);
+    if (failed(part))
+      return failure();
+    if (*part < last && shape.virtualStages == 1)
       return call.emitOpError("expects stages that do not fall along the model, but got stage ")
-             << stage.getInt() << " after stage " << last;
-    last = stage.getInt();
-    for (Value output : call.getOutputs())
-      stageOf[output] = last;
+             << *part << " after stage " << last;
+    if (*part < last)
+      return call.emitOpError("expects parts that do not fall along the model, but got part ")
+             << *part << " (stage " << shape.stageOf(*part) << ", chunk " << shape.chunkOf(*part) << ") after part "
+             << last;
+    last = partOf[call] = *part;
   }
   auto result = cast<func::ReturnOp>(step.getBody().front().getTerminator());
-  if (result.getNumOperands() == 0 ||
-      !llvm::all_of(result.getOperands(), [&](Value term) { return stageOf.contains(term); }))
+  if (result.getNumOperands() == 0 || !llvm::all_of(result.getOperands(), [&](Value term) {
+        return term.getDefiningOp() && partOf.contains(term.getDefiningOp());
+      }))
     return step.emitOpError("expects to return terms of the loss that its calls compute");
-  if (last != pipeline.getStages() - 1)
-    return step.emitOpError("expects layers in every stage, but the last of ")
-           << pipeline.getStages() << " stages has none";
+  if (last != shape.parts() - 1)
+    return step.emitOpError("expects layers in every ")
+           << (shape.virtualStages == 1 ? "stage" : "part") << ", but the last of " << shape.parts()
+           << (shape.virtualStages == 1 ? " stages" : " parts") << " has none";
   return success();
 }
 
@@ -142,8 +168,9 @@ bool PartitionStagesPass::hasGradient(Value value) {
   return !layer || layer.getOutputGradient(result.getResultNumber());
 }
 
-/// The value inside a stage; received from the stage before if it is not computed here.
-Value PartitionStagesPass::valueIn(int64_t stage, Value value) {
+/// The value as a part reads it; received from the part before if its stage does not have it yet.
+Value PartitionStagesPass::valueIn(int64_t part, Value value) {
+  int64_t stage = shape.stageOf(part);
   if (auto argument = dyn_cast<BlockArgument>(value))
     return inputIn(stage, argument, value.getType());
   if (Value known = local.lookup({value, stage}))
@@ -152,14 +179,18 @@ Value PartitionStagesPass::valueIn(int64_t stage, Value value) {
   if (auto total = value.getDefiningOp<graph::TotalOp>()) {
     result = totalIn(stage, total);
   } else {
-    Value before = valueIn(stage - 1, value);
-    int64_t tag = numTags++;
-    OpBuilder sender = builderOf(stage - 1), receiver = builderOf(stage);
+    // The parts on the way are the last so far of their stages: ops of a stage stand in the order of its parts.
+    Value before = valueIn(part - 1, value);
+    int64_t tag = numTags++, sending = shape.stageOf(part - 1);
+    OpBuilder sender = builderOf(sending), receiver = builderOf(stage);
     bool frozen = graph::isFloatTensor(value.getType()) && !hasGradient(value);
-    dist::SendOp::create(sender, value.getLoc(), before, static_cast<uint64_t>(stage), static_cast<uint64_t>(tag),
-                         frozen);
-    result = dist::ReceiveOp::create(receiver, value.getLoc(), value.getType(), static_cast<uint64_t>(stage - 1),
+    auto send = dist::SendOp::create(sender, value.getLoc(), before, static_cast<uint64_t>(stage),
                                      static_cast<uint64_t>(tag), frozen);
+    auto receive = dist::ReceiveOp::create(receiver, value.getLoc(), value.getType(), static_cast<uint64_t>(sending),
+                                           static_cast<uint64_t>(tag), frozen);
+    plan::setChunk(send, shape.chunkOf(part - 1));
+    plan::setChunk(receive, shape.chunkOf(part));
+    result = receive;
     ++numTransfers;
   }
   local[{value, stage}] = result;
@@ -167,10 +198,10 @@ Value PartitionStagesPass::valueIn(int64_t stage, Value value) {
 }
 
 void PartitionStagesPass::moveCall(graph::CallOp call) {
-  int64_t stage = call->getAttrOfType<IntegerAttr>(plan::kStageAttrName).getInt();
+  int64_t part = partOf[call], stage = shape.stageOf(part);
   IRMapping mapping;
   for (Value input : call.getInputs())
-    mapping.map(input, valueIn(stage, input));
+    mapping.map(input, valueIn(part, input));
   OpBuilder builder = builderOf(stage);
   Operation *moved = builder.clone(*call, mapping);
   for (auto [from, to] : llvm::zip(call->getResults(), moved->getResults()))
@@ -179,8 +210,9 @@ void PartitionStagesPass::moveCall(graph::CallOp call) {
 
 void PartitionStagesPass::placeLosses() {
   for (Value loss : step.getBody().front().getTerminator()->getOperands()) {
-    int64_t stage = stageOf[loss];
+    int64_t part = partOf[loss.getDefiningOp()], stage = shape.stageOf(part);
     OpBuilder builder = builderOf(stage);
-    dist::LossOp::create(builder, loss.getLoc(), local[{loss, stage}]);
+    auto op = dist::LossOp::create(builder, loss.getLoc(), local[{loss, stage}]);
+    plan::setChunk(op, shape.chunkOf(part));
   }
 }

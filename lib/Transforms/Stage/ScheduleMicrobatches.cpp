@@ -1,9 +1,10 @@
 // The order in which a stage runs its micro-batches' forwards and backwards: the list that the search prices.
 #include "galvatron/Transforms/Passes.h"
 
+#include "PipelineShape.h"
+
 #include "dialects/Dist/Dist.h"
 #include "dialects/Plan/Plan.h"
-#include "galvatron/Search/Model/Timetable.h"
 
 namespace galvatron {
 #define GEN_PASS_DEF_SCHEDULEMICROBATCHESPASS
@@ -12,17 +13,6 @@ namespace galvatron {
 
 using namespace mlir;
 using namespace galvatron;
-
-/// As the search calls it. The attribute knows only what is lowered.
-static search::Schedule scheduleOf(plan::Schedule schedule) {
-  switch (schedule) {
-  case plan::Schedule::GPipe:
-    return search::Schedule::GPipe;
-  case plan::Schedule::OneFOneB:
-    return search::Schedule::OneFOneB;
-  }
-  llvm_unreachable("a schedule of the plan dialect");
-}
 
 static dist::Computation computationOf(search::Computation phase) {
   switch (phase) {
@@ -48,10 +38,11 @@ struct ScheduleMicrobatchesPass : galvatron::impl::ScheduleMicrobatchesPassBase<
           "expects the attribute plan.pipeline; run galvatron-annotate-plan or galvatron-search-plan first");
       return signalPassFailure();
     }
-    search::PipelineShape shape;
-    shape.schedule = scheduleOf(pipeline.getSchedule());
-    shape.stages = pipeline.getStages();
-    shape.microBatches = pipeline.getMicroBatches();
+    search::PipelineShape shape = shapeOf(pipeline);
+    if (std::optional<std::string> reason = search::whyImpossible(shape)) {
+      getOperation().emitOpError("expects a schedule that its stages can run: ") << *reason;
+      return signalPassFailure();
+    }
     for (auto stage : getOperation().getOps<dist::StageOp>()) {
       SmallVector<dist::Instruction> order;
       for (const search::Instruction &entry : search::stageTimetable(shape, stage.getIndex()))

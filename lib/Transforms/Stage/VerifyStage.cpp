@@ -43,17 +43,19 @@ static LogicalResult verifySequence(dist::StageOp stage, int64_t microBatches, s
 
 /// Every micro-batch passes each part of the stage, forward, backward and, where some have a backward of their own for
 /// weights, there too.
-static LogicalResult verifyOrder(dist::StageOp stage, int64_t microBatches) {
+static LogicalResult verifyOrder(dist::StageOp stage, plan::PipelineAttr pipeline) {
+  int64_t microBatches = pipeline.getMicroBatches(), chunks = pipeline.getVirtualStages();
   if (!stage.getOrder())
     return stage.emitOpError("expects an order; run galvatron-schedule-microbatches");
   std::set<Instruction> done;
   if (failed(verifySequence(stage, microBatches, done)))
     return failure();
   std::set<Computation> computations = {Computation::Forward, Computation::Backward};
-  int64_t chunks = 1;
   for (const Instruction &instruction : done) {
     computations.insert(instruction.computation);
-    chunks = std::max(chunks, instruction.chunk + 1);
+    if (instruction.chunk >= chunks)
+      return stage.emitOpError("expects parts below the ")
+             << chunks << " of a stage, but got " << wordOf(instruction) << "; give plan.pipeline its virtual_stages";
   }
   for (Computation computation : computations)
     for (int64_t chunk = 0; chunk < chunks; ++chunk)
@@ -94,7 +96,7 @@ LogicalResult VerifyStagePass::verifyStages() {
       return stage.emitOpError("expects stages in order, number ") << index << " next, but got " << stage.getIndex();
     ++index;
     ++numStages;
-    if (failed(verifyOrder(stage, pipeline.getMicroBatches())))
+    if (failed(verifyOrder(stage, pipeline)))
       return failure();
   }
   if (index != pipeline.getStages())

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,10 @@ struct PlannedLayer {
   /// (`strategy.values` numbers them; in a plan the names count).
   std::vector<std::string> recomputeValues = {};
   std::string block = {}; ///< as `Layer::block`
+  /// Which of its stage's parts it belongs to; nothing: as its stage says it.
+  std::optional<int> chunk = {};
+  /// Whether weights have a backward of their own; nothing: the compiler chooses.
+  std::optional<bool> splitBackward = {};
 };
 
 /// Where a rank's predicted memory goes, per stage (all ranks of a stage need

@@ -51,11 +51,21 @@ struct Strategy {
 plan::StrategyValues valuesOf(const Strategy &strategy, int dp);
 Strategy strategyOf(const plan::StrategyValues &values);
 
-enum class Schedule { GPipe, OneFOneB, Interleaved, ZeroBubble };
+enum class Schedule {
+  GPipe,
+  OneFOneB,
+  Interleaved,
+  ZeroBubble,  ///< ZB-H1
+  ZeroBubbleV, ///< ZB-V
+};
 
-/// "gpipe", "1f1b", "interleaved", "zb".
+/// "gpipe", "1f1b", "interleaved", "zb-h1", "zb-v".
 std::string_view scheduleName(Schedule schedule);
-/// Reads the above; also "pipedream_flush", the reference's word for 1f1b.
+/// Whether weights have a backward of their own.
+inline bool splitsBackward(Schedule schedule) {
+  return schedule == Schedule::ZeroBubble || schedule == Schedule::ZeroBubbleV;
+}
+/// Reads the above; also "pipedream_flush", the reference's word for 1f1b, and "zb", an older one for zb-h1.
 std::optional<Schedule> parseSchedule(std::string_view name);
 
 /// "dp=4 tp=2 sp zero3 recompute": only what differs from 1 or off.

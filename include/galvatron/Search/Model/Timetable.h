@@ -47,16 +47,20 @@ struct Instruction {
 };
 
 /// A model is cut into `stages x virtualStages` parts; part k runs on stage
-/// k % stages.
+/// k % stages, as its chunk k / stages.
 struct PipelineShape {
   Schedule schedule = Schedule::OneFOneB;
   int stages = 1, virtualStages = 1, microBatches = 1;
   int parts() const { return stages * virtualStages; }
+  int stageOf(int part) const { return part % stages; }
+  int chunkOf(int part) const { return part / stages; }
+  int partOf(int stage, int chunk) const { return chunk * stages + stage; }
   bool operator==(const PipelineShape &) const = default;
 };
 
 /// Interleaving needs two stages, two parts a stage, and micro-batches that the
-/// stages divide; the others have one part a stage. A sentence, or nothing.
+/// stages divide; the others have one part a stage. Key, values and remedy, or
+/// nothing.
 std::optional<std::string> whyImpossible(const PipelineShape &shape);
 
 /// The entries of one stage.
