@@ -146,8 +146,8 @@ LogicalResult PipelineAttr::verify(function_ref<InFlightDiagnostic()> emitError,
       return emitError() << "expects '" << name << "' to be at least 1, but got " << count;
   bool isInterleaved = schedule == Schedule::Interleaved;
   if (isInterleaved ? virtualStages < 2 : virtualStages != 1)
-    return emitError() << "expects 'virtual_stages' to be " << (isInterleaved ? "at least 2" : "1") << " under schedule "
-                       << stringifySchedule(schedule) << ", but got " << virtualStages;
+    return emitError() << "expects 'virtual_stages' to be " << (isInterleaved ? "at least 2" : "1")
+                       << " under schedule " << stringifySchedule(schedule) << ", but got " << virtualStages;
   if (!mesh)
     return success();
   Mesh sizes(mesh.asArrayRef().begin(), mesh.asArrayRef().end());

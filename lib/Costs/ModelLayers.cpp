@@ -154,7 +154,8 @@ void galvatron::annotatePlan(const ModelLayers &model, const search::Plan &plan)
   bool isSaid = mesh != plan::getPrimeFactors(plan.ranksPerStage());
   module->setAttr(plan::kPipelineAttrName,
                   plan::PipelineAttr::get(context, plan.pipeline, plan.ranksPerStage(), plan.microBatches,
-                                          *plan::symbolizeSchedule(search::scheduleName(plan.schedule)), plan.virtualStages,
+                                          *plan::symbolizeSchedule(search::scheduleName(plan.schedule)),
+                                          plan.virtualStages,
                                           isSaid ? builder.getDenseI64ArrayAttr(mesh) : DenseI64ArrayAttr()));
   if (plan.predictedStepSeconds > 0)
     module->setAttr(kPredictedSecondsAttr, builder.getF64FloatAttr(plan.predictedStepSeconds));

@@ -465,8 +465,7 @@ const LayerPlacer::Base *LayerPlacer::findBase(graph::LayerOp layer, plan::Strat
   if (known != bases.end())
     return &*known;
   auto pipeline = plan::PipelineAttr::get(layer.getContext(), /*stages=*/1, devices, parts, plan::Schedule::OneFOneB,
-                                         /*virtualStages=*/1,
-                                          DenseI64ArrayAttr());
+                                          /*virtualStages=*/1, DenseI64ArrayAttr());
   FailureOr<LayerSubAxes> subAxes = LayerSubAxes::get(axes, layer, strategy, pipeline, layer.getLoc());
   if (failed(subAxes))
     return nullptr;

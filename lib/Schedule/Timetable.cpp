@@ -285,7 +285,7 @@ void TimetableBuilder::forward(size_t index) {
       // Training waits where the backward takes over; without one, at most one is under way.
       if (table.isEvaluation)
         waitForSend(Lane::Activation, sendOp.getTag(), lastForward[chunk]);
-      send(inputReference(sendOp.getX(), microBatch),
+      send(sendOp, inputReference(sendOp.getX(), microBatch),
            {int64_t(sendOp.getStage()), Lane::Activation, int64_t(sendOp.getTag()), bytesOf(localType(sendOp.getX()))},
            microBatch);
     } else if (auto loss = dyn_cast<dist::LossOp>(op)) {
@@ -315,7 +315,7 @@ LogicalResult TimetableBuilder::backwardOp(Operation &op, int64_t microBatch) {
     // At most one gradient is under way: its buffer is free again before the next is sent.
     int64_t value = receive.getTag();
     waitForSend(Lane::Gradient, value, lastBackward[plan::getChunk(&op)]);
-    send({gradient->second, 0},
+    send(receive, {gradient->second, 0},
          {int64_t(receive.getStage()), Lane::Gradient, value, bytesOf(localType(receive.getResult()))}, microBatch);
   }
   return success();

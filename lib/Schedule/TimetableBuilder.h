@@ -125,7 +125,10 @@ private:
   void receiveActivation(dist::ReceiveOp receive, int64_t microBatch, bool isEarly);
   int receiveGradient(dist::SendOp send, int64_t microBatch, bool isEarly);
   void receive(std::string name, Receive receive, int64_t microBatch, bool isEarly);
-  void send(BufferReference buffer, const Channel &channel, int64_t microBatch);
+  /// `op`: whose value it is.
+  void send(mlir::Operation *op, BufferReference buffer, const Channel &channel, int64_t microBatch);
+  /// The other stage; where stages have several parts, also which of its own an op is in.
+  std::string peerOf(mlir::Operation *op, int64_t stage);
   /// Waits for the send of this value, if it is under way.
   void waitForSend(Lane lane, int64_t value, int64_t microBatch);
 

@@ -20,9 +20,14 @@ using namespace galvatron;
 // Sends and waits
 //===--------------------------------------------------------------------===//
 
-void TimetableBuilder::send(BufferReference buffer, const Channel &channel, int64_t microBatch) {
+std::string TimetableBuilder::peerOf(Operation *op, int64_t stage) {
+  std::string peer = std::to_string(stage);
+  return parts.size() == 1 ? peer : peer + " in chunk " + std::to_string(plan::getChunk(op));
+}
+
+void TimetableBuilder::send(Operation *op, BufferReference buffer, const Channel &channel, int64_t microBatch) {
   StringRef what = channel.lane == Lane::Activation ? "send activation" : "send gradient";
-  std::string name = label((what + " to stage").str(), std::to_string(channel.stage), microBatch);
+  std::string name = label((what + " to stage").str(), peerOf(op, channel.stage), microBatch);
   int64_t handle = pending.numHandles++;
   addEntry(Send{buffer, channel, handle}, name, microBatch);
   pending.sends[{channel.lane, channel.value, microBatch}] = {handle, buffer, name};
@@ -105,7 +110,7 @@ void TimetableBuilder::receive(std::string name, Receive receive, int64_t microB
 
 void TimetableBuilder::receiveActivation(dist::ReceiveOp op, int64_t microBatch, bool isEarly) {
   int64_t stage = op.getStage(), value = op.getTag(), bytes = bytesOf(localType(op.getResult()));
-  receive(label("receive from stage", std::to_string(stage), microBatch),
+  receive(label("receive from stage", peerOf(op, stage), microBatch),
           {{valueBuffer(op.getResult(), microBatch), 0}, {stage, Lane::Activation, value, bytes}, std::nullopt},
           microBatch, isEarly);
 }
@@ -116,7 +121,7 @@ int TimetableBuilder::receiveGradient(dist::SendOp send, int64_t microBatch, boo
   if (isNew)
     known->second =
         addBuffer("gradient from stage " + std::to_string(stage) + " micro-batch " + std::to_string(microBatch), bytes);
-  receive(label("receive gradient from stage", std::to_string(stage), microBatch),
+  receive(label("receive gradient from stage", peerOf(send, stage), microBatch),
           {{known->second, 0}, {stage, Lane::Gradient, value, bytes}, std::nullopt}, microBatch, isEarly);
   return known->second;
 }

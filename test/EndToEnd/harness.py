@@ -76,7 +76,9 @@ class Layout:
     strided: bool | list[bool] = False
     stages: list[int] | None = None
     schedule: str = "1f1b"
+    virtual_stages: int = 1
     micro_batches: int = 1
+    zero: int | list[int] = 0
     recompute: bool | list[bool] = False
 
     def plan(self, units: list[str], batch: int = BATCH) -> dict:
@@ -84,7 +86,7 @@ class Layout:
             assert not isinstance(value, list) or len(value) == len(units), "one entry for each unit"
             return value if isinstance(value, list) else [value] * len(units)
 
-        keys = ("tp", "sequence_parallel", "ulysses", "cp", "cp_kind", "cp_zigzag", "keep_gathered", "strided", "recompute")
+        keys = ("tp", "sequence_parallel", "ulysses", "cp", "cp_kind", "cp_zigzag", "keep_gathered", "strided", "zero", "recompute")
         columns = [each(getattr(self, key)) for key in keys]
         strategies = [
             {key: value for key, value in zip(keys, values, strict=True) if value is not None}
@@ -95,13 +97,14 @@ class Layout:
             {"path": path, "stage": stage, "strategy": strategy}
             for path, stage, strategy in zip(units, stages, strategies, strict=True)
         ]
-        return {
+        plan = {
             "ranks": self.ranks,
             "global_batch": batch,
             "micro_batches": self.micro_batches,
             "schedule": self.schedule,
             "units": listed,
         }
+        return plan | ({"virtual_stages": self.virtual_stages} if self.virtual_stages > 1 else {})
 
 
 @dataclasses.dataclass

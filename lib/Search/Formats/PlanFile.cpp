@@ -179,11 +179,11 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
                 describeJson(*reader.member("predicted_step_seconds")));
   plan.peakBytesPerRank = readBytesPerRank(reader, "peak_bytes_per_rank", plan.ranks);
   plan.overheadBytesPerRank = readBytesPerRank(reader, "reserved_bytes_per_rank", plan.ranks);
-  reader.member("recomputable_values");   // written for people, the model's
+  reader.member("recomputable_values");                              // written for people, the model's
   (void)readBytesPerRank(reader, "host_bytes_per_rank", plan.ranks); // of a lowered plan, which makes it anew
-  reader.member("memory_per_stage");      // written for people, derived
-  reader.member("model_flops_per_step");  // written for the runtime, the model's
-  reader.member("peak_flops_per_second"); // likewise, the cluster's
+  reader.member("memory_per_stage");                                 // written for people, derived
+  reader.member("model_flops_per_step");                             // written for the runtime, the model's
+  reader.member("peak_flops_per_second");                            // likewise, the cluster's
   reader.member("reasons");
   const Json *layers = reader.member("units");
   if (!layers || !layers->is_array() || layers->empty())
@@ -552,10 +552,8 @@ std::string writePlan(const Plan &plan, const std::vector<std::int64_t> &hostByt
   std::vector<int> parts = plan.partOfLayers();
   for (std::size_t index = 0; index < plan.layers.size(); ++index) {
     const PlannedLayer &layer = plan.layers[index];
-    OrderedJson line = {{"path", layer.path},
-                        {"layer_type", layer.layerType},
-                        {"role", roleName(layer.role)},
-                        {"stage", layer.stage}};
+    OrderedJson line = {
+        {"path", layer.path}, {"layer_type", layer.layerType}, {"role", roleName(layer.role)}, {"stage", layer.stage}};
     if (plan.virtualStages > 1)
       line["chunk"] = plan.shape().chunkOf(parts[index]);
     line["strategy"] = writeStrategy(layer.strategy, layer.dp);

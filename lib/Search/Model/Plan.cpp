@@ -179,7 +179,8 @@ Result<bool> validatePlan(const Plan &plan, bool supportedOnly, bool unevenBatch
   }
   std::vector<int> parts = plan.partOfLayers();
   for (std::size_t index = 0; index < plan.layers.size(); ++index)
-    if (const PlannedLayer &layer = plan.layers[index]; layer.chunk && *layer.chunk != plan.shape().chunkOf(parts[index]))
+    if (const PlannedLayer &layer = plan.layers[index];
+        layer.chunk && *layer.chunk != plan.shape().chunkOf(parts[index]))
       return Error{"plan layer '" + layer.path + "' (stage " + number(layer.stage) + ") key 'chunk' expects " +
                    number(plan.shape().chunkOf(parts[index])) + ", as many times as schedule " +
                    std::string(scheduleName(plan.schedule)) + " has come by its stage before, but got " +

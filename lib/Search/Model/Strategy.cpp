@@ -25,8 +25,8 @@ std::optional<Schedule> parseSchedule(std::string_view name) {
     return Schedule::OneFOneB;
   if (name == "zb")
     return Schedule::ZeroBubble;
-  for (Schedule schedule : {Schedule::GPipe, Schedule::OneFOneB, Schedule::Interleaved, Schedule::ZeroBubble,
-                            Schedule::ZeroBubbleV})
+  for (Schedule schedule :
+       {Schedule::GPipe, Schedule::OneFOneB, Schedule::Interleaved, Schedule::ZeroBubble, Schedule::ZeroBubbleV})
     if (name == scheduleName(schedule))
       return schedule;
   return std::nullopt;

@@ -76,7 +76,7 @@ struct AnnotatePlanPass : galvatron::impl::AnnotatePlanPassBase<AnnotatePlanPass
                            std::to_string(tp) + ", dp " + std::to_string(dp)};
     search::Plan uniform;
     auto known = search::parseSchedule(schedule.getValue());
-    if (!known)
+    if (!known || *known == search::Schedule::Interleaved)
       return search::Error{"expects schedule gpipe or 1f1b, but got '" + schedule + "'"};
     uniform.schedule = *known;
     uniform.pipeline = int(pp);

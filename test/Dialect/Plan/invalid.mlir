@@ -20,7 +20,7 @@ func.func private @no_empty_stage() attributes {p = #plan.pipeline<stages = 1, d
 
 // -----
 
-// expected-error@+2 {{expects schedule gpipe or 1f1b, but got 'zigzag'}}
+// expected-error@+2 {{expects schedule gpipe, 1f1b or interleaved, but got 'zigzag'}}
 // expected-error@+1 {{failed to parse Plan_PipelineAttr parameter 'schedule'}}
 func.func private @no_unknown_schedule() attributes {p = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "zigzag">}
 
@@ -53,3 +53,13 @@ func.func private @no_key_twice() attributes {s = #plan.strategy<tp = 2, tp = 2>
 
 // expected-error@+1 {{expects 'mesh' to hold the prime factors of 12 devices, but got array<i64: 4, 3>}}
 func.func private @no_mesh_but_of_primes() attributes {p = #plan.pipeline<stages = 1, devices = 12, micro_batches = 1, schedule = "gpipe", mesh = [4, 3]>}
+
+// -----
+
+// expected-error@+1 {{expects 'virtual_stages' to be at least 2 under schedule interleaved, but got 1}}
+#one_part = #plan.pipeline<stages = 2, devices = 1, micro_batches = 2, schedule = "interleaved">
+
+// -----
+
+// expected-error@+1 {{expects 'virtual_stages' to be 1 under schedule 1f1b, but got 2}}
+#two_parts = #plan.pipeline<stages = 2, devices = 1, micro_batches = 2, schedule = "1f1b", virtual_stages = 2>

@@ -9,7 +9,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
 // -----
 
 module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
-  // expected-error @below {{expects forwards and whole backwards of one part a stage, but got F0.1; neither interleaved nor zero-bubble schedules are lowered yet}}
+  // expected-error @below {{expects parts below the 1 of a stage, but got F0.1; give plan.pipeline its virtual_stages}}
   dist.stage @stage0 index 0 order <F0, F0.1, B0.1, B0> {
   }
 }
@@ -17,7 +17,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro
 // -----
 
 module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
-  // expected-error @below {{expects forwards and whole backwards of one part a stage, but got W0; neither interleaved nor zero-bubble schedules are lowered yet}}
+  // expected-error @below {{expects forwards and whole backwards, but got W0; zero-bubble schedules are not lowered yet}}
   dist.stage @stage0 index 0 order <F0, B0, W0> {
   }
 }
@@ -114,5 +114,15 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 2, micro
     %1 = graph.call @a(%0) parameters ["w"] path "a" : (tensor<4xf32, #x>) -> tensor<4xf32, #x>
     // expected-error @below {{expects one placement of the tied parameter w, but it is used as #dist.placement<[4]> and as #dist.placement<[2@g0, 4]>; give its layers the same strategy}}
     %2 = graph.call @b(%1) parameters ["w"] path "b" : (tensor<4xf32, #x>) -> tensor<4xf32, #x>
+  }
+}
+
+// -----
+
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+  dist.stage @stage0 index 0 order <F0, B0> {
+    %0 = dist.input "labels" : tensor<f32, #dist.placement<[]>>
+    // expected-error @below {{expects an attribute plan.chunk below the 1 parts of a stage, but got 1}}
+    dist.loss %0 {plan.chunk = 1 : i64} : tensor<f32, #dist.placement<[]>>
   }
 }

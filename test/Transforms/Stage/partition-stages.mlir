@@ -99,3 +99,46 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro
     return %1 : tensor<4xf32, #p>
   }
 }
+
+// -----
+
+#p = #dist.placement<[4]>
+#s = #dist.placement<[]>
+
+// Two parts a stage. What part 1 gets is there for part 3, on the same stage, without a message; a value goes on from
+// the part that has it, and every op but data says which part it belongs to.
+module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro_batches = 2, schedule = "interleaved", virtual_stages = 2>} {
+  graph.layer @embed(%ids: tensor<4xi64, #p>, %w: tensor<4xf32> {graph.parameter = "w"}) -> tensor<4xf32, #p> {
+    %y = arith.constant dense<0.0> : tensor<4xf32, #p>
+    graph.return %y : tensor<4xf32, #p>
+  }
+  graph.layer @layer(%x: tensor<4xf32, #p>) -> tensor<4xf32, #p> {
+    graph.return %x : tensor<4xf32, #p>
+  }
+  graph.layer @head(%x: tensor<4xf32, #p>, %e: tensor<4xf32, #p>) -> tensor<f32, #s> {
+    %loss = arith.constant dense<0.0> : tensor<f32, #s>
+    graph.return %loss : tensor<f32, #s>
+  }
+  func.func @step(%ids: tensor<4xi64, #p>, %labels: tensor<4xi64, #p>) -> tensor<f32, #s> {
+    %0 = graph.call @embed(%ids) parameters ["w"] path "embed" {plan.stage = 0 : i64} : (tensor<4xi64, #p>) -> tensor<4xf32, #p>
+    %1 = graph.call @layer(%0) parameters [] path "one" {plan.stage = 1 : i64} : (tensor<4xf32, #p>) -> tensor<4xf32, #p>
+    %2 = graph.call @layer(%1) parameters [] path "two" {plan.chunk = 1 : i64, plan.stage = 0 : i64} : (tensor<4xf32, #p>) -> tensor<4xf32, #p>
+    %3 = graph.call @head(%2, %0) parameters [] path "head" {plan.chunk = 1 : i64, plan.stage = 1 : i64} : (tensor<4xf32, #p>, tensor<4xf32, #p>) -> tensor<f32, #s>
+    return %3 : tensor<f32, #s>
+  }
+}
+
+// CHECK-LABEL: dist.stage @stage0
+// CHECK: %[[EMBEDDED:.*]] = graph.call @embed
+// CHECK-NEXT: dist.send %[[EMBEDDED]] to 1 tag 0 : tensor
+// CHECK-NEXT: %[[FIRST:.*]] = dist.receive from 1 tag 1 {plan.chunk = 1 : i64}
+// CHECK-NEXT: %[[SECOND:.*]] = graph.call @layer(%[[FIRST]])
+// CHECK-NEXT: dist.send %[[SECOND]] to 1 tag 2 {plan.chunk = 1 : i64}
+// CHECK-NEXT: }
+// CHECK-LABEL: dist.stage @stage1
+// CHECK-NEXT: %[[RECEIVED:.*]] = dist.receive from 0 tag 0 : tensor
+// CHECK-NEXT: %[[LAYER:.*]] = graph.call @layer(%[[RECEIVED]])
+// CHECK-NEXT: dist.send %[[LAYER]] to 0 tag 1 : tensor
+// CHECK-NEXT: %[[THIRD:.*]] = dist.receive from 0 tag 2 {plan.chunk = 1 : i64}
+// CHECK-NEXT: %[[LOSS:.*]] = graph.call @head(%[[THIRD]], %[[RECEIVED]])
+// CHECK-NEXT: dist.loss %[[LOSS]] {plan.chunk = 1 : i64}

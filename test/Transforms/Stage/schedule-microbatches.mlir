@@ -38,3 +38,16 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro
 }
 
 // CHECK: dist.stage @gpipe index 0 order <F0, F1, F2, B0, B1, B2>
+
+// -----
+
+// Two parts a stage: groups of as many micro-batches as there are stages pass part after part.
+module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro_batches = 2, schedule = "interleaved", virtual_stages = 2>} {
+  dist.stage @outer index 0 {
+  }
+  dist.stage @inner index 1 {
+  }
+}
+
+// CHECK: dist.stage @outer index 0 order <F0, F1, F0.1, F1.1, B0.1, B1.1, B0, B1>
+// CHECK: dist.stage @inner index 1 order <F0, F1, F0.1, B0.1, F1.1, B1.1, B0, B1>

@@ -164,3 +164,11 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro
     %0 = dist.receive from 0 tag 0 : tensor<4xf32, #x>
   }
 }
+
+// -----
+
+module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
+  // expected-error @below {{expects parts below the 1 of a stage, but got F0.1; give plan.pipeline its virtual_stages}}
+  dist.stage @stage0 index 0 order <F0, F0.1, B0.1, B0> {
+  }
+}

@@ -399,7 +399,7 @@ TEST(StrategyCosts, padded_layers_cost_what_they_are_padded_to) {
   mlir::MLIRContext *context = llama.context.get();
   context->loadDialect<plan::PlanDialect>();
   (*llama.module)
-      ->setAttr(plan::kPipelineAttrName, plan::PipelineAttr::get(context, 1, 3, 1, plan::Schedule::GPipe, {}));
+      ->setAttr(plan::kPipelineAttrName, plan::PipelineAttr::get(context, 1, 3, 1, plan::Schedule::GPipe, 1, {}));
   llama.module->walk([&](graph::CallOp call) {
     bool isFirst = call.getPath() == "model.layers.0";
     plan::StrategyValues values = {.tp = isFirst ? 3 : 1, .cp = isFirst ? 1 : 3, .pad = 1};

@@ -12,9 +12,6 @@ class SpoiltTimetables : public ::testing::Test {
 protected:
   /// Two stages of four devices, two micro-batches; all layers have one strategy.
   void build(const std::string &file, const plan::StrategyValues &strategy) {
-    staged = nullptr;
-    lowered = nullptr;
-    model.emplace(file);
     LayerwisePlan plan;
     plan.stages = 2;
     plan.devices = 4;
@@ -22,10 +19,16 @@ protected:
     plan.schedule = "1f1b";
     plan.stageOf = {0, 0, 1, 1};
     plan.strategies.assign(4, strategy);
+    build(file, plan);
+  }
+  void build(const std::string &file, const LayerwisePlan &plan) {
+    staged = nullptr;
+    lowered = nullptr;
+    model.emplace(file);
     staged = model->stage(plan);
     ASSERT_TRUE(staged);
     lowered = TrainedModel::lower(*staged, timetables);
-    ASSERT_EQ(timetables.size(), 2u);
+    ASSERT_EQ(int64_t(timetables.size()), plan.stages);
   }
 
   /// What the executor says of the program as it is now: the first error, with its notes; else how it differs from one

@@ -22,8 +22,10 @@ struct LayerwisePlan {
   int64_t stages = 1, devices = 1, microBatches = 1; ///< devices: of one stage
   std::string schedule = "gpipe";
   std::vector<plan::StrategyValues> strategies;
-  std::vector<int64_t> stageOf; ///< by layer, ascending
-  plan::Mesh mesh = {};         ///< empty: ascending prime factors of `devices`
+  std::vector<int64_t> stageOf;      ///< by layer, ascending
+  plan::Mesh mesh = {};              ///< empty: ascending prime factors of `devices`
+  int64_t virtualStages = 1;         ///< parts of a stage
+  std::vector<int64_t> chunkOf = {}; ///< by layer, which of its stage's parts; empty: the first
 
   std::string describe() const {
     std::string text = std::to_string(stages) + " stages of " + std::to_string(devices) + ", " +
@@ -32,7 +34,8 @@ struct LayerwisePlan {
       text += " " + std::to_string(size);
     text += ":";
     for (size_t i = 0; i < strategies.size(); ++i)
-      text += " <" + plan::describe(strategies[i]) + " on " + std::to_string(stageOf[i]) + ", values " +
+      text += " <" + plan::describe(strategies[i]) + " on " + std::to_string(stageOf[i]) +
+              (chunkOf.empty() ? "" : "." + std::to_string(chunkOf[i])) + ", values " +
               std::to_string(strategies[i].values) + ">";
     return text;
   }
@@ -83,12 +86,14 @@ public:
     auto mesh = plan.mesh.empty() ? mlir::DenseI64ArrayAttr() : builder.getDenseI64ArrayAttr(plan.mesh);
     (*planned)->setAttr(plan::kPipelineAttrName,
                         plan::PipelineAttr::get(context(), plan.stages, plan.devices, plan.microBatches,
-                                                *plan::symbolizeSchedule(plan.schedule), mesh));
+                                                *plan::symbolizeSchedule(plan.schedule), plan.virtualStages, mesh));
     planned->walk([](graph::LayerOp body) { tagRecomputableValues(body); });
     size_t layer = 0;
     planned->walk([&](graph::CallOp call) {
       call->setAttr(plan::kStrategyAttrName, plan::StrategyAttr::get(context(), plan.strategies[layer]));
-      call->setAttr(plan::kStageAttrName, builder.getI64IntegerAttr(plan.stageOf[layer++]));
+      call->setAttr(plan::kStageAttrName, builder.getI64IntegerAttr(plan.stageOf[layer]));
+      plan::setChunk(call, plan.chunkOf.empty() ? 0 : plan.chunkOf[layer]);
+      ++layer;
     });
     mlir::PassManager passes(context());
     passes.addPass(createPadDimensionsPass());

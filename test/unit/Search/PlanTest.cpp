@@ -56,9 +56,18 @@ TEST(Plan, says_which_key_is_wrong) {
            {"/micro_batches", Json(3), "micro-batches that divides the global batch of 8, but got 3"},
            {"/format", Json("x"), "key 'format' expects 'galvatron-plan', but got 'x'"},
            {"/version", Json(2), "key 'version' expects 1, but got 2"},
-           {"/schedule", Json("2f2b"), "key 'schedule' expects gpipe, 1f1b, interleaved or zb, but got '2f2b'"},
+           {"/schedule", Json("2f2b"), "key 'schedule' expects gpipe, 1f1b, interleaved, zb-h1 or zb-v, but got '2f2b'"},
            {"/pipeline", Json(3), "plan expects a pipeline degree that divides its 4 ranks, but got 3"},
-           {"/virtual_stages", Json(2), "plan cannot run: "},
+           {"/virtual_stages", Json(2),
+            "plan key 'virtual_stages' expects 1, the only part of a stage, under schedule 1f1b, but got 2; remove it, "
+            "or use schedule interleaved"},
+           {"/schedule", Json("zb-v"), "plan key 'schedule' zb-v has no timetable yet; use zb-h1"},
+           {"/units/1/chunk", Json(1),
+            "'layers.0' (stage 0) key 'chunk' expects 0, as many times as schedule 1f1b has come by its stage before, "
+            "but got 1; correct it, or leave it out"},
+           {"/units/1/strategy/split_backward", Json(true),
+            "'layers.0' (stage 0) key 'split_backward' expects schedule zb-h1 or zb-v, which give weights a backward "
+            "of their own, but got schedule 1f1b with split_backward true; remove it, or use one of them"},
            {"/units", Json::array(), "key 'units' expects a list of at least one layer"},
            {"/units/1", Json(1), "plan layer 1 expects an object, but got 1"},
            {"/units/1/path", Json(1), "key 'path' expects a string, but got 1"},
@@ -217,7 +226,7 @@ TEST(Plan, is_valid_however_it_came_about) {
               wrong.schedule = Schedule::Interleaved;
               wrong.virtualStages = 2;
             }),
-            "plan expects layers on each of its 4 parts (pipeline x virtual_stages), but the last layer is on part 1; "
+            "plan expects layers on each of its 4 parts (pipeline x virtual_stages), but the last layer 'head' is on part 1; "
             "lower 'virtual_stages' or spread the layers");
 }
 
@@ -275,7 +284,7 @@ TEST(Plan, is_not_written_as_another) {
   };
   EXPECT_EQ(complaint([](Plan &) {}), "");
   EXPECT_EQ(complaint([](Plan &given) { given.schedule = Schedule::ZeroBubble; }),
-            "the reference's format has no schedule 'zb'; write this project's format");
+            "the reference's format has no schedule 'zb-h1'; write this project's format");
   EXPECT_EQ(
       complaint([](Plan &given) { given.layers[1].strategy.ulysses = 2; }),
       "the reference's format has tp or ulysses in a layer, but 'layers.0' has both; write this project's format");

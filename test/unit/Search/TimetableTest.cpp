@@ -55,9 +55,9 @@ TEST(Timetable, stops_at_a_limit_that_it_exceeds) {
 }
 
 TEST(Timetable, says_what_cannot_be) {
-  EXPECT_NE(whyImpossible({Schedule::OneFOneB, 2, 2, 4})->find("use interleaved"), std::string::npos);
-  EXPECT_NE(whyImpossible({Schedule::Interleaved, 2, 1, 4})->find("use 1f1b"), std::string::npos);
-  EXPECT_NE(whyImpossible({Schedule::Interleaved, 3, 2, 4})->find("multiples of its 3 stages"), std::string::npos);
+  EXPECT_NE(whyImpossible({Schedule::OneFOneB, 2, 2, 4})->find("use schedule interleaved"), std::string::npos);
+  EXPECT_NE(whyImpossible({Schedule::Interleaved, 2, 1, 4})->find("use schedule 1f1b"), std::string::npos);
+  EXPECT_NE(whyImpossible({Schedule::Interleaved, 3, 2, 4})->find("a multiple of the 3 stages"), std::string::npos);
   EXPECT_FALSE(whyImpossible({Schedule::Interleaved, 2, 2, 4}));
 }
 
