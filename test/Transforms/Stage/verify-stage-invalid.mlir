@@ -168,7 +168,7 @@ module attributes {plan.pipeline = #plan.pipeline<stages = 2, devices = 1, micro
 // -----
 
 module attributes {plan.pipeline = #plan.pipeline<stages = 1, devices = 1, micro_batches = 1, schedule = "gpipe">} {
-  // expected-error @below {{expects parts below the 1 of a stage, but got F0.1; give plan.pipeline its virtual_stages}}
+  // expected-error @below {{expects parts below the 1 of a stage, but got B0.1; give plan.pipeline its virtual_stages}}
   dist.stage @stage0 index 0 order <F0, F0.1, B0.1, B0> {
   }
 }
