@@ -144,10 +144,10 @@ class RunFixture(ProgramFixture):
     def setUp(self):
         self.own = self.path(self.id().rsplit(".", 1)[1])
         os.mkdir(self.own)
-        self.dir, self.csv = self.own + "/run", self.own + "/run.csv"
+        self.dir, self.csv, self.data = self.own + "/run", self.own + "/run.csv", self.path("tokens.bin")
 
     def options(self, *more):
-        options = ["--data", self.path("tokens.bin"), "--shuffle", "--lr", 0.01, "--log", self.csv]
+        options = ["--data", self.data, "--shuffle", "--lr", 0.01, "--log", self.csv]
         return [str(option) for option in (*options, *more)]
 
     def start(self, *more, wait=True, steps=10**9, environment=()):
