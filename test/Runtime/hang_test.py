@@ -229,7 +229,7 @@ class HangTest(RunFixture):
 
     def test_some_faults(self):
         command = [sys.executable, FAULTS, "--program", self.program(FOUR), "--bad-disk", BAD_DISK, "--seed", "7"]
-        settings = ["--count", "8", "--first", "6", "--steps", "1000", "--every", "150", "--deadline", "2", "--jobs", "2"]
+        settings = ["--count", "6", "--first", "6", "--steps", "120", "--every", "20", "--deadline", "2", "--jobs", "2"]
         result = subprocess.run([*command, *settings], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
         self.assertEqual(result.returncode, 0, result.stdout)
 
