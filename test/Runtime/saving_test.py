@@ -129,7 +129,7 @@ class SavingTest(ProgramFixture):
 
     def test_one_run_at_a_time(self):
         os.mkdir(self.dir)
-        busy = "error: another run saves into .*/run now; let it end, or name another folder"
+        busy = "error: --save: another run saves into .*/run now; let it end, or name another folder"
         for name, options in (("run/.lock", ["--save-every", 2]), ("run.lock", [])):
             with open(self.path(name), "w") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
@@ -205,13 +205,13 @@ class SavingTest(ProgramFixture):
         os.symlink("loop", loop)
         save, load = ["--save", loop], ["--load", loop]
         for options in (save, [*save, "--save-every", 1], load, [*load, *save]):
-            self.refuses("error: cannot read .*loop: Too many levels of symbolic links\n", "--steps", 2, *options)
+            self.refuses("error: --(save|load): cannot read .*loop: Too many levels of symbolic links\n", "--steps", 2, *options)
         self.refuses("error: cannot read .*nnn: File name too long\n", "--steps", 2, "--save", self.path("n" * 300))
         for name in ("training.json", "checksums.xxh128", "optimizer.safetensors"):
             shutil.copytree(self.path("one"), self.path("looping"))
             os.remove(self.path("looping/" + name))
             os.symlink(name, self.path("looping/" + name))
-            message = f"error: cannot read .*looping/{name}: Too many levels of symbolic links\n"
+            message = f"error: --load: cannot read .*looping/{name}: Too many levels of symbolic links\n"
             self.refuses(message, "--steps", 2, "--load", self.path("looping"))
             shutil.rmtree(self.path("looping"))
         os.remove(loop)
