@@ -39,6 +39,8 @@ public:
   /// Collective: the mean loss over all labels of the batches, the same on every rank; nan where they have none. The
   /// first time, --dump-batches writes them too.
   double run(char *arena);
+  /// Gives back what it has of the device.
+  void close() { batches.reset(); }
 
 private:
   static constexpr int64_t kDefaultBatches = 10;

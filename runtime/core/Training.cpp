@@ -24,7 +24,10 @@ static std::string besideProgram(const std::string &name) {
 }
 
 Training::~Training() {
+  // What has memory of the device.
   saver.reset();
+  batches.reset();
+  evaluation.close();
   device.hooks->release(&context, arena, manifest.arenaBytes);
 }
 
@@ -258,7 +261,7 @@ Status Training::prepareData() {
   // What rewinding left out is made up for from the order's beginning.
   int64_t left = count - std::min(count, done.leftOut);
   status = world.agree(samples->check(done.samples, left, world.rank(), world.size()));
-  return status.ok() ? batches->begin(context, done.samples) : status;
+  return status.ok() ? batches->begin(context, device, done.samples) : status;
 }
 
 Status Training::resume(DataSource &source) {
