@@ -41,7 +41,8 @@ bool tellLauncher(int code, std::string_view text) {
   int thread = (int)syscall(SYS_gettid), size = std::snprintf(head, sizeof head, "%d %d ", thread, code);
   iovec parts[] = {{head, (size_t)size}, {const_cast<char *>(text.data()), text.size()}, {const_cast<char *>("\n"), 1}};
   // What cannot be written is nobody's claim, and `launch` then goes by the exit code.
-  bool isFirst = writev(file, parts, 3) < 0 || pread(file, first, sizeof first - 1, 0) < 0 || std::atoi(first) == thread;
+  bool isFirst =
+      writev(file, parts, 3) < 0 || pread(file, first, sizeof first - 1, 0) < 0 || std::atoi(first) == thread;
   close(file);
   return isFirst;
 }

@@ -68,8 +68,6 @@ int64_t signalThatCame() {
   return result;
 }
 
-std::string endName(int64_t reason) {
-  return reason >= 1 && reason <= kSignals ? kNames[reason - 1] : "--max-seconds";
-}
+std::string endName(int64_t reason) { return reason >= 1 && reason <= kSignals ? kNames[reason - 1] : "--max-seconds"; }
 
 } // namespace galvatron

@@ -527,7 +527,8 @@ void Watchdog::endAll(int code, const std::string &message) {
   _exit(code);
 }
 
-/// All wait for what started them in the end, and it may be stopped. It then goes on, once, and the deadline begins anew.
+/// All wait for what started them in the end, and it may be stopped. It then goes on, once, and the deadline begins
+/// anew.
 bool Watchdog::continueLauncher() {
   Process process = Process::read(launcher);
   if (isLauncherContinued || !process.isStopped())

@@ -108,7 +108,7 @@ private:
   std::map<int, int64_t> ticksOf;                // of siblings, while MPI starts
   double idle = 0;                               // seconds since any rank got on, as far as known
   int64_t own = 0, beatsSeen = 0, bytesSeen = 0; // this rank's count, and what it was made of
-  clockid_t mainClock = 0; // processor time of the thread that made this
+  clockid_t mainClock = 0;                       // processor time of the thread that made this
   double processorSeen = 0, mainSeen = 0;
   bool isTold = false, isOver = false, isLauncherContinued = false;
   Clock::time_point connectedAt, toldAt;

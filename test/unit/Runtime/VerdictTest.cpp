@@ -62,7 +62,8 @@ TEST(Verdict, ManyAreCounted) {
 }
 
 TEST(Verdict, ADeath) {
-  EXPECT_EQ(describeDeath(silent(3, ", step 4")), "rank 3 (stage 1) on host b, process 103, died, last heard at step 4");
+  EXPECT_EQ(describeDeath(silent(3, ", step 4")),
+            "rank 3 (stage 1) on host b, process 103, died, last heard at step 4");
   EXPECT_EQ(describeDeath(silent(3)), "rank 3 (stage 1) on host b, process 103, died, not heard of before");
 }
 
