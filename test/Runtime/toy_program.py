@@ -179,7 +179,7 @@ class RunFixture(ProgramFixture):
                         found.append(pid)
                 with open(f"/proc/{pid}/task/{pid}/children") as file:
                     above += [int(word) for word in file.read().split()]
-            except FileNotFoundError:
+            except (FileNotFoundError, ProcessLookupError):
                 pass  # it ended meanwhile
         return sorted(found)
 
@@ -197,7 +197,7 @@ class RunFixture(ProgramFixture):
         try:
             with open(f"/proc/{pid}/stat") as file:
                 return file.read().rsplit(")", 1)[1].split()[0]
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             return ""
 
 
