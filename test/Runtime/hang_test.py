@@ -30,6 +30,12 @@ class HangTest(RunFixture):
         """Without a word of the launcher's."""
         self.assertRegex(self.errors, rf"^error: {pattern}\n$")
 
+    def test_some_faults(self):
+        command = [sys.executable, FAULTS, "--program", self.program(FOUR), "--bad-disk", BAD_DISK, "--seed", "7"]
+        settings = ["--count", "6", "--first", "6", "--steps", "120", "--every", "20", "--deadline", "2", "--jobs", "2"]
+        result = subprocess.run([*command, *settings], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+        self.assertEqual(result.returncode, 0, result.stdout)
+
     def test_all_ranks_are_stopped(self):
         run = self.start("--save", self.dir)
         ranks = self.processes(run, "stage")
@@ -226,12 +232,6 @@ class HangTest(RunFixture):
             self.launch(ONE, *options, code=1)
             self.assertEqual(self.errors.count("error: "), 1)
             self.assertNotIn("restart 1", self.errors)
-
-    def test_some_faults(self):
-        command = [sys.executable, FAULTS, "--program", self.program(FOUR), "--bad-disk", BAD_DISK, "--seed", "7"]
-        settings = ["--count", "6", "--first", "6", "--steps", "120", "--every", "20", "--deadline", "2", "--jobs", "2"]
-        result = subprocess.run([*command, *settings], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
-        self.assertEqual(result.returncode, 0, result.stdout)
 
 
 if __name__ == "__main__":
