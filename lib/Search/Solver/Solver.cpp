@@ -19,8 +19,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <memory>
-#include <mutex>
+#include <numeric>
 #include <thread>
 #include <tuple>
 
@@ -36,10 +37,17 @@ constexpr std::int64_t kMostHullWork = 10 * kHullWork;
 /// Label budgets that all candidates together may take.
 constexpr double kMostBudgets = 5;
 
+/// What the calling thread has spent so far.
+double threadSeconds() {
+  timespec spent{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
+  return double(spent.tv_sec) + 1e-9 * double(spent.tv_nsec);
+}
+
 class Search {
 public:
   Search(const Problem &problem, const SolveOptions &options)
-      : problem(problem), options(options), begin(std::chrono::steady_clock::now()) {}
+      : problem(problem), options(options), begin(std::chrono::steady_clock::now()), spentBefore(threadSeconds()) {}
 
   Result<Solution> run();
 
@@ -72,6 +80,7 @@ private:
   const Problem &problem;
   const SolveOptions &options;
   std::chrono::steady_clock::time_point begin;
+  double spentBefore = 0, notAlone = 0; ///< of the calling thread: before, and while others may work
   double lastReport = 0;
   std::vector<std::unique_ptr<Candidate>> candidates;
   const Candidate *winner = nullptr;
@@ -83,16 +92,25 @@ private:
 
 void Search::inParallel(std::size_t count, const std::function<void(std::size_t)> &work) {
   std::atomic<std::size_t> next = 0;
+  std::vector<double> took(count, 0);
   auto loop = [&] {
-    for (std::size_t i; (i = next++) < count;)
+    for (std::size_t i; (i = next++) < count;) {
+      double before = threadSeconds();
       work(i);
+      took[i] = threadSeconds() - before;
+    }
   };
+  double before = threadSeconds();
   std::vector<std::thread> others;
   for (std::size_t i = 1; i < std::min<std::size_t>(count, std::size_t(std::max(1, options.threads))); ++i)
     others.emplace_back(loop);
   loop();
   for (std::thread &thread : others)
     thread.join();
+  notAlone += threadSeconds() - before;
+  solution.workSeconds += std::accumulate(took.begin(), took.end(), 0.0);
+  if (count)
+    solution.chainSeconds += *std::max_element(took.begin(), took.end());
 }
 
 std::optional<Error> Search::check() const {
@@ -387,6 +405,9 @@ Result<Solution> Search::run() {
     explainInfeasible();
   report(true);
   solution.searchSeconds = seconds();
+  double alone = threadSeconds() - spentBefore - notAlone;
+  solution.workSeconds += alone;
+  solution.chainSeconds += alone;
   return std::move(solution);
 }
 } // namespace
