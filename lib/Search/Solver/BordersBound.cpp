@@ -86,10 +86,10 @@ private:
   };
   /// With the largest scratch out of one group.
   struct Capped {
-    double room = 0; ///< bytes for states and what is kept
-    bool isWhole = true;                            ///< every type has an option
-    std::vector<std::pair<double, double>> least;   ///< by type: bytes and seconds of the smallest
-    std::vector<Edge> edges;                        ///< steepest first
+    double room = 0;                              ///< bytes for states and what is kept
+    bool isWhole = true;                          ///< every type has an option
+    std::vector<std::pair<double, double>> least; ///< by type: bytes and seconds of the smallest
+    std::vector<Edge> edges;                      ///< steepest first
   };
   void makeCapped();
   double solve(const std::vector<int> &count);
@@ -114,8 +114,7 @@ void BordersBound::Relaxed::makeCapped() {
       std::vector<std::pair<double, double>> hull = lowerHull(points);
       made.least.push_back(hull.empty() ? std::pair(kInfinity, kInfinity) : hull.front());
       for (std::size_t i = 1; i < hull.size(); ++i)
-        made.edges.push_back(
-            {int(type), hull[i].first - hull[i - 1].first, hull[i - 1].second - hull[i].second});
+        made.edges.push_back({int(type), hull[i].first - hull[i - 1].first, hull[i - 1].second - hull[i].second});
     }
     std::sort(made.edges.begin(), made.edges.end(), [](const Edge &a, const Edge &b) { return a.slope() > b.slope(); });
     capped.push_back(std::move(made));

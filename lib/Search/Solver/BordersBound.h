@@ -17,7 +17,8 @@
 // So on the way a stage counts f + g + 2h (where nothing is put off, g is all of backward), and where a path turns
 // (m - u + 1) f + m g + (m - v) w + t at most, m (f + g + w) + t at least.
 //
-//   layers done │            ┌ after: what the layers left take on the way, if every stage of theirs is within the limit
+//   layers done │            ┌ after: what the layers left take on the way, if every stage of theirs is within the
+//   limit
 //               │        ·───● 9
 //               │    ·───●     own: what the path takes where it turns
 //               │ ●──●   └ before: the same of the layers done

@@ -317,8 +317,7 @@ void Search::exactPlans() {
     }
     std::vector<Opened> opened(wave.size());
     double limit = best.seconds * (1 - kRounding);
-    inParallel(wave.size(),
-               [&](std::size_t i) { opened[i] = wave[i]->open(limit, reach, options.labelBudget, stop); });
+    inParallel(wave.size(), [&](std::size_t i) { opened[i] = wave[i]->open(limit, reach, options.labelBudget, stop); });
     std::int64_t before = solution.labels;
     for (std::size_t i = 0; i < wave.size(); ++i) {
       ++solution.candidatesOpened;
