@@ -245,12 +245,12 @@ void readModel(JsonReader &reader, MachineProfile &profile) {
   model.name = reader.text("name");
   model.hash = reader.text("hash");
   model.seq = readCount(reader, "seq");
-  auto error = readList(reader, "units", "profile model '" + model.name + "'", [&](JsonReader &unit) {
+  auto broken = readList(reader, "units", "profile model '" + model.name + "'", [&](JsonReader &unit) {
     model.units.push_back({unit.text("path"), unit.text("layer_type"),
                            readWord(unit, "role", std::initializer_list<const char *>{"embedding", "layer", "head"})});
   });
-  if (error)
-    reader.fail(error->message);
+  if (broken)
+    reader.fail(broken->message);
   profile.models.push_back(std::move(model));
 }
 
