@@ -34,6 +34,11 @@ constexpr double kRepeats = 0.03;
 /// finite, and no denormal, which is slow.
 constexpr std::uint32_t kFill = 0x3c233c23;
 
+/// The processor's products and attention compute in f32 whatever the precision: bodies convert what they read and
+/// write (lib/Kernels/DeviceTraits.cpp, takesHalf). So that is what is timed, whatever the precision of messages and
+/// copies.
+constexpr std::int64_t kProductType = GVRT_F32, kProductBytes = 4;
+
 constexpr std::int64_t kSend = 0, kReceive = 1; // handles
 
 double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -315,14 +320,14 @@ Bench::Call Bench::pair(const MeasuredMessage &message) const {
 
 /// c = a·b. nt: b is transposed, as a linear layer's weight in forward; nn: dx; tn: a is transposed, as for dw.
 Bench::Call Bench::product(const KernelShape &shape) const {
-  std::int64_t m = shape.m, n = shape.n, k = shape.k, ofA = m * k * elementBytes, ofB = k * n * elementBytes;
+  std::int64_t m = shape.m, n = shape.n, k = shape.k, ofA = m * k * kProductBytes, ofB = k * n * kProductBytes;
   bool isATransposed = shape.layout == "tn", isBTransposed = shape.layout == "nt";
   std::vector<std::int64_t> attributes = {
-      elementType,           elementType,           m, n, k, isATransposed ? 1 : k, isATransposed ? m : 1,
+      kProductType,          kProductType,          m, n, k, isATransposed ? 1 : k, isATransposed ? m : 1,
       isBTransposed ? 1 : n, isBTransposed ? k : 1, n, 1,
       /*accumulate=*/0,
       /*num_batch=*/0};
-  return [this, attributes, ofA, ofB, ofC = m * n * elementBytes](std::int64_t slot) {
+  return [this, attributes, ofA, ofB, ofC = m * n * kProductBytes](std::int64_t slot) {
     run("matmul", {operand(slot, ofA + ofB), operand(slot, ofA + ofB, ofA), result(slot, ofC)}, attributes);
   };
 }
@@ -331,7 +336,7 @@ Bench::Call Bench::product(const KernelShape &shape) const {
 Bench::Call Bench::attention(const KernelShape &shape) const {
   std::int64_t b = shape.samples, n = shape.heads, kv = shape.kvHeads, s = shape.seq, d = shape.headSize;
   std::vector<std::int64_t> attributes = {
-      elementType,  /*workspace_bytes=*/0, b,       n,       kv, s, s, d, d, bits(1 / std::sqrt(double(d))),
+      kProductType, /*workspace_bytes=*/0, b,       n,       kv, s, s, d, d, bits(1 / std::sqrt(double(d))),
       /*causal=*/1, /*window=*/0,          bits(0), bits(0),
       /*id=*/0};
   auto addStrides = [&](std::int64_t heads) { attributes.insert(attributes.end(), {s * heads * d, d, heads * d}); };
@@ -343,7 +348,7 @@ Bench::Call Bench::attention(const KernelShape &shape) const {
       addStrides(heads);
   for (std::int64_t extent : {b, n, s, s}) // of positions: whole
     attributes.insert(attributes.end(), {1, extent, -1});
-  std::int64_t whole = b * s * n * d * elementBytes, all = 4 * whole + b * n * s * 4;
+  std::int64_t whole = b * s * n * d * kProductBytes, all = 4 * whole + b * n * s * 4;
   return [this, attributes, whole, all, isBackward = shape.backward](std::int64_t) {
     void *q = operand(0, all), *k = operand(0, all, whole), *v = operand(0, all, 2 * whole);
     void *y = result(0, all), *lse = result(0, all, 4 * whole);

@@ -39,13 +39,14 @@ std::optional<Error> writeAll(int file, const std::string &text, const std::stri
 }
 
 /// Without figures, as one line.
-std::string headerOf(const MachineProfile &profile) {
+std::string headerOf(const MachineProfile &profile, bool isAnew) {
   return nlohmann::ordered_json{{"format", "galvatron-profile-journal"},
                                 {"version", 1},
                                 {"precision", profile.precision},
                                 {"nodes", profile.cluster.nodes},
                                 {"devices_per_node", profile.cluster.devicesPerNode},
                                 {"busy", profile.wasBusy},
+                                {"restarted", isAnew},
                                 {"fingerprint", profile.fingerprint}}
       .dump();
 }
@@ -119,7 +120,8 @@ std::optional<Error> Journal::open(const std::string &folder, MachineProfile &pr
     return systemError("write", path);
   MachineProfile machine = profile;
   std::string finished = (fs::path(folder) / "profile.json").string();
-  if (!restart && fs::exists(finished, code)) {
+  isAnew = restart || wasRestarted();
+  if (!isAnew && fs::exists(finished, code)) {
     search::Result<MachineProfile> read = search::readMachineProfile(finished);
     if (!read)
       return Error{read.error().message + "; take it anew with --restart"};
@@ -131,6 +133,15 @@ std::optional<Error> Journal::open(const std::string &folder, MachineProfile &pr
     profile.wasBusy = isBusy;
   }
   return readLines(machine, profile);
+}
+
+/// Its first line says so; a finished profile beside it is what the restart was to replace.
+bool Journal::wasRestarted() const {
+  std::ifstream input(path, std::ios::binary);
+  std::string line;
+  std::getline(input, line);
+  nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
+  return json.is_object() && json.contains("restarted") && json["restarted"] == true;
 }
 
 std::optional<Error> Journal::readLines(const MachineProfile &machine, MachineProfile &profile) {
@@ -168,7 +179,7 @@ std::optional<Error> Journal::readLines(const MachineProfile &machine, MachinePr
   // A torn last line goes; what follows is written where it began.
   if (ftruncate(file, off_t(good)) != 0 || lseek(file, off_t(good), SEEK_SET) < 0)
     return systemError("write", path);
-  return good ? std::nullopt : add(headerOf(machine));
+  return good ? std::nullopt : add(headerOf(machine, isAnew));
 }
 
 std::optional<Error> Journal::add(const std::string &line) {

@@ -32,8 +32,11 @@ public:
 private:
   std::optional<search::Error> readLines(const search::MachineProfile &machine, search::MachineProfile &profile);
 
+  bool wasRestarted() const;
+
   std::string path;
   int file = -1;
+  bool isAnew = false; ///< a finished profile does not count
 };
 
 } // namespace galvatron::profile

@@ -2,9 +2,9 @@
 #include "Session.h"
 
 #include "Bench.h"
+#include "Hosts.h"
 #include "Journal.h"
 #include "Links.h"
-#include "Machine.h"
 #include "ProgressLine.h"
 #include "Show.h"
 
@@ -43,8 +43,6 @@ constexpr double kForTheRest = 1.5;
 constexpr std::int64_t kColdBytes = 128ll << 20;
 /// For the comparison of devices.
 constexpr std::int64_t kLeastBytes = 8 << 20;
-/// Of cores, what others may use without disturbing.
-constexpr double kBusyShare = 0.1, kBusyCores = 0.1;
 
 Status toStatus(const std::optional<search::Error> &error) {
   return error ? Status::error(error->message) : Status::success();
@@ -66,8 +64,6 @@ private:
     return options.timeLimit - kForTheRest - std::chrono::duration<double>(Clock::now() - begin).count();
   }
   Status lookAtMachine(const Device &device);
-  Status checkHosts();
-  Status checkBusy();
   void warn(const std::string &text) const;
   Status resume();
   Status measureAll(Bench &bench, bool &wasInterrupted);
@@ -87,8 +83,8 @@ private:
   MachineProfile profile;
   std::vector<search::MeasuredDevice> devices; ///< as they are now
   std::vector<Work> works;
-  std::vector<char> isDone;           ///< by work
-  std::map<std::string, double> pace; ///< by kind: measured ÷ guessed
+  std::vector<char> isDone;                                    ///< by work
+  std::map<std::string, std::pair<double, double>> lastOfKind; ///< seconds of a call: guessed, measured
   Journal journal;
   ProgressLine line;
 };
@@ -98,68 +94,23 @@ void Session::warn(const std::string &text) const {
     std::fprintf(stderr, "warning: %s\n", text.c_str());
 }
 
-/// Hosts of as many ranks each, in order, of one kind of device and memory.
-Status Session::checkHosts() {
-  std::int64_t ranks = world.size(), perHost = 0;
-  while (perHost < ranks && std::strcmp(hosts[perHost].host, hosts[0].host) == 0)
-    ++perHost;
-  for (std::int64_t rank = 0; rank < ranks; ++rank) {
-    const HostFacts &own = hosts[rank], &first = hosts[rank / perHost * perHost];
-    if (std::strcmp(own.host, first.host) != 0 || (rank + 1 == ranks && ranks % perHost))
-      return Status::error("expects ranks to fill hosts evenly and in order, ", perHost, " each as on '", hosts[0].host,
-                           "', but rank ", rank, " of ", ranks, " is on '", own.host,
-                           "'; start as many on each host, e.g. mpirun --map-by ppr:", perHost, ":node");
-    if (std::strcmp(own.device, hosts[0].device) != 0)
-      return Status::error("expects hosts with one kind of device, but '", hosts[0].host, "' has '", hosts[0].device,
-                           "' and '", own.host, "' has '", own.device, "'; profile them one by one");
-    if (std::fabs(double(own.memoryBytes) / double(hosts[0].memoryBytes) - 1) > 0.05)
-      return Status::error("expects hosts of equal memory, but '", hosts[0].host, "' has ", hosts[0].memoryBytes,
-                           " bytes and '", own.host, "' has ", own.memoryBytes, "; profile them one by one");
-  }
-  std::int64_t perNode = options.devicesPerNode ? options.devicesPerNode : perHost;
-  if (perHost % perNode)
-    return Status::error("option --devices-per-node expects a divisor of the ", perHost, " ranks of a host, but got ",
-                         perNode);
-  profile.cluster.nodes = ranks / perNode;
-  profile.cluster.devicesPerNode = perNode;
-  if (double(perHost) > hosts[0].cores)
-    warn("host '" + std::string(hosts[0].host) + "' has " + std::to_string(perHost) + " ranks on " +
-         std::to_string(std::int64_t(hosts[0].cores)) +
-         " cores; what is predicted from such a profile is not promised to come true");
-  return Status::success();
-}
-
-Status Session::checkBusy() {
-  for (const HostFacts &host : hosts) {
-    if (host.busyCores <= kBusyShare * host.cores + kBusyCores)
-      continue;
-    char text[64];
-    std::snprintf(text, sizeof text, "%.1f of its %.0f cores", host.busyCores, host.cores);
-    if (!options.allowBusy)
-      return Status::error(
-          "host '", host.host, "' is busy: ", text,
-          " work for others; wait until they are through, or give --allow-busy (the profile then says so)");
-    if (!profile.wasBusy)
-      warn("host '" + std::string(host.host) + "' is busy: " + text + " work for others; the profile is marked");
-    profile.wasBusy = true;
-  }
-  return Status::success();
-}
-
 Status Session::lookAtMachine(const Device &device) {
   hosts = world.gather(facts);
   std::vector<std::string> libraries = world.gatherText(device.hooks->describe());
-  for (int rank = 1; rank < world.size(); ++rank)
-    if (libraries[rank] != libraries[0])
-      return Status::error("expects one library on all hosts, but rank 0 has '", libraries[0], "' and rank ", rank,
-                           " has '", libraries[rank], "'");
-  std::int64_t local = std::count_if(hosts.begin(), hosts.end(),
-                                     [&](const HostFacts &host) { return !std::strcmp(host.host, hosts[0].host); });
+  search::Result<HostGrid> grid = placeRanks(hosts, libraries, options.devicesPerNode);
+  if (!grid)
+    return Status::error(grid.error().message);
+  if (std::string busy = describeBusy(hosts); !busy.empty()) {
+    if (!options.allowBusy)
+      return Status::error(busy, "; wait until they are through, or give --allow-busy (the profile then says so)");
+    warn(busy + "; the profile is marked");
+    profile.wasBusy = true;
+  }
+  for (const std::string &warning : grid->warnings)
+    warn(warning);
+  std::int64_t local = grid->ranksOfHost;
   profile.cluster = *search::hostCluster(local);
-  if (Status status = checkHosts(); !status.ok())
-    return status;
-  if (Status status = checkBusy(); !status.ok())
-    return status;
+  profile.cluster.nodes = grid->nodes, profile.cluster.devicesPerNode = grid->devicesPerNode;
   char mpi[MPI_MAX_LIBRARY_VERSION_STRING] = "";
   int length = 0;
   MPI_Get_library_version(mpi, &length);
@@ -220,9 +171,17 @@ std::int64_t Session::poolBytes() const {
   return std::min(wanted, most) / 4096 * 4096;
 }
 
+/// From the last one of its kind, which took its own work's time and whatever every call takes.
 double Session::expectedSeconds(const Work &work) const {
-  auto known = pace.find(work.kind());
-  return work.guessedSeconds * (known == pace.end() ? 1 : known->second);
+  auto known = lastOfKind.find(work.kind());
+  if (known == lastOfKind.end())
+    return work.guessedSeconds;
+  auto [guessed, measured] = known->second;
+  if (work.guessedSeconds <= guessed)
+    return measured;
+  // Either all of it grows, or what was guessed does, on a machine several times slower than the guess.
+  constexpr double kSlower = 4;
+  return std::min(measured * work.guessedSeconds / guessed, measured + kSlower * (work.guessedSeconds - guessed));
 }
 
 /// Seconds for it, of rank 0's clock; 0: it is left out, as `profile.leftOut` then says.
@@ -251,7 +210,7 @@ Status Session::keep(const Work &work) {
   return world.agree(status);
 }
 
-/// The median's call time over guessed, so that what comes can be foretold.
+/// What a call took, so that larger ones can be foretold.
 static double callSeconds(const Work &work) {
   if (auto *message = std::get_if<search::MeasuredMessage>(&work.what))
     return message->seconds;
@@ -283,8 +242,7 @@ Status Session::measureAll(Bench &bench, bool &wasInterrupted) {
     bench.measure(work, order.budget);
     if (Status status = keep(work); !status.ok())
       return status;
-    if (work.guessedSeconds > 0)
-      pace[work.kind()] = callSeconds(work) / work.guessedSeconds;
+    lastOfKind[work.kind()] = {work.guessedSeconds, callSeconds(work)};
     ++done;
   }
   line.clear();

@@ -82,6 +82,9 @@ private:
   std::vector<Work> works;
 };
 
+/// Of an operand of a product: f32 on the processor, whatever the precision (Bench.cpp).
+constexpr std::int64_t kProductBytes = 4;
+
 /// Bytes a second and seconds that a guess starts from: a core's, of any current server.
 constexpr double kGuessedRate = 2e9, kGuessedStart = 2e-5, kGuessedFlops = 5e10;
 
@@ -130,8 +133,8 @@ void Lister::addProduct(std::int64_t m, std::int64_t n, std::int64_t k, int leve
     Work work;
     work.what = MeasuredKernel{"gemm", options.precision, {.m = m, .n = n, .k = k, .layout = layout}};
     work.level = level;
-    work.operandBytes = (m * k + n * k) * elementBytes;
-    work.resultBytes = m * n * elementBytes;
+    work.operandBytes = (m * k + n * k) * kProductBytes;
+    work.resultBytes = m * n * kProductBytes;
     work.guessedSeconds = kGuessedStart + 2.0 * double(m) * double(n) * double(k) / kGuessedFlops;
     works.push_back(std::move(work));
   }
@@ -160,7 +163,7 @@ void Lister::listAttention() {
         shape.backward = backward;
         work.what = MeasuredKernel{"attention", options.precision, shape};
         work.level = seq == 256 || seq == 1024 || seq == 4096 ? 0 : seq < 16384 ? 1 : 2;
-        std::int64_t whole = seq * kHeads * headSize * elementBytes;
+        std::int64_t whole = seq * kHeads * headSize * kProductBytes;
         work.operandBytes = 4 * whole;
         work.resultBytes = 4 * whole + seq * kHeads * 4;
         // Two products over half of all pairs forward, five backward.
