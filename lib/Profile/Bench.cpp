@@ -1,14 +1,13 @@
 // Times functions of a device library as stage binaries call them.
 #include "Bench.h"
 
-#include "runtime/core/Check.h"
-
 #include <algorithm>
 #include <bit>
 #include <chrono>
 #include <cmath>
 #include <dlfcn.h>
 #include <filesystem>
+#include <new>
 
 namespace galvatron::profile {
 
@@ -39,6 +38,15 @@ constexpr std::uint32_t kFill = 0x3c233c23;
 /// copies.
 constexpr std::int64_t kProductType = GVRT_F32, kProductBytes = 4;
 
+/// All that is called, by its name in Functions.def.
+const char *const kFunctions[] = {
+    "matmul",  "attention", "attention_backward", "copy",       "accumulate",     "send",
+    "receive", "wait",      "all_reduce",         "all_gather", "reduce_scatter", "all_to_all"};
+
+gvrt_function findFunction(const std::string &name) {
+  return reinterpret_cast<gvrt_function>(dlsym(RTLD_DEFAULT, ("gvrt_" + name).c_str()));
+}
+
 constexpr std::int64_t kSend = 0, kReceive = 1; // handles
 
 double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -66,9 +74,12 @@ std::optional<std::string> Bench::loadDevice() {
   for (const std::filesystem::path &place : {folder / name, folder.parent_path() / "lib" / name})
     if (std::filesystem::exists(place, ignored)) {
       // Its functions are then found as those of a library that a program is linked with.
-      if (dlopen(place.c_str(), RTLD_NOW | RTLD_GLOBAL))
-        return std::nullopt;
-      return "cannot load the device library: " + std::string(dlerror());
+      if (!dlopen(place.c_str(), RTLD_NOW | RTLD_GLOBAL))
+        return "cannot load the device library: " + std::string(dlerror());
+      for (const char *function : kFunctions)
+        if (!findFunction(function))
+          return "'" + place.string() + "' is a device library of another version; build it again";
+      return std::nullopt;
     }
   return "cannot find " + std::string(name) + " beside " + folder.string() + " or in ../lib; build the runtime";
 }
@@ -98,7 +109,8 @@ Bench::Bench(const World &world, gvrt_context &context, const Device &device, co
   device.hooks->connect(&context);
   operands = static_cast<char *>(device.hooks->allocate(&context, poolBytes));
   results = static_cast<char *>(device.hooks->allocate(&context, poolBytes));
-  GVRT_CHECK(&context, operands && results, "expects " << 2 * poolBytes << " bytes of memory for messages");
+  if (!operands || !results)
+    throw std::bad_alloc();
   std::fill_n(reinterpret_cast<std::uint32_t *>(operands), poolBytes / 4, kFill);
   std::fill_n(reinterpret_cast<std::uint32_t *>(results), poolBytes / 4, kFill);
 }
@@ -266,8 +278,7 @@ void Bench::run(const char *name, std::vector<void *> buffers, std::vector<std::
   static std::map<std::string, gvrt_function> known;
   gvrt_function &function = known[name];
   if (!function)
-    function = reinterpret_cast<gvrt_function>(dlsym(RTLD_DEFAULT, (std::string("gvrt_") + name).c_str()));
-  GVRT_CHECK(&context, function, "the device library lacks gvrt_" << name << "; build it again");
+    function = findFunction(name);
   function(&context, buffers.data(), attributes.data());
 }
 

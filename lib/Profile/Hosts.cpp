@@ -58,13 +58,15 @@ search::Result<HostGrid> placeRanks(const std::vector<HostFacts> &hosts, const s
   return grid;
 }
 
-std::string describeBusy(const std::vector<HostFacts> &hosts) {
+std::string describeBusy(const std::vector<HostFacts> &hosts, bool isAllowed) {
   for (const HostFacts &host : hosts) {
     if (host.busyCores <= kBusyShare * host.cores + kBusyCores)
       continue;
-    char text[160];
-    std::snprintf(text, sizeof text, "host '%s' is busy: %.1f of its %.0f cores work for others", host.host,
-                  host.busyCores, host.cores);
+    char text[256];
+    std::snprintf(text, sizeof text, "host '%s' is busy: %.1f of its %.0f cores work for others; %s", host.host,
+                  host.busyCores, host.cores,
+                  isAllowed ? "the profile is marked"
+                            : "wait until they are through, or give --allow-busy (the profile then says so)");
     return text;
   }
   return "";

@@ -21,8 +21,9 @@ struct HostGrid {
 search::Result<HostGrid> placeRanks(const std::vector<HostFacts> &hosts, const std::vector<std::string> &libraries,
                                     std::int64_t perNode);
 
-/// "host 'a' is busy: 1.8 of its 2 cores work for others"; empty: none is.
-std::string describeBusy(const std::vector<HostFacts> &hosts);
+/// "host 'a' is busy: 1.8 of its 2 cores work for others; …", with the remedy, or where it is allowed with what
+/// follows; empty: none is.
+std::string describeBusy(const std::vector<HostFacts> &hosts, bool isAllowed);
 
 } // namespace galvatron::profile
 

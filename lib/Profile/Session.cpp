@@ -100,10 +100,10 @@ Status Session::lookAtMachine(const Device &device) {
   search::Result<HostGrid> grid = placeRanks(hosts, libraries, options.devicesPerNode);
   if (!grid)
     return Status::error(grid.error().message);
-  if (std::string busy = describeBusy(hosts); !busy.empty()) {
+  if (std::string busy = describeBusy(hosts, options.allowBusy); !busy.empty()) {
     if (!options.allowBusy)
-      return Status::error(busy, "; wait until they are through, or give --allow-busy (the profile then says so)");
-    warn(busy + "; the profile is marked");
+      return Status::error(busy);
+    warn(busy);
     profile.wasBusy = true;
   }
   for (const std::string &warning : grid->warnings)
@@ -205,7 +205,7 @@ Status Session::keep(const Work &work) {
     std::string entry = std::visit([](const auto &what) { return search::writeEntry(what); }, work.what);
     status = toStatus(journal.add(entry));
     if (auto added = search::addEntry(entry, profile); status.ok() && !added)
-      status = Status::error(work.name(), " gave no figure: ", added.error().message);
+      status = Status::error(added.error().message);
   }
   return world.agree(status);
 }
@@ -280,7 +280,7 @@ Status Session::finish() {
   // What is written can be read: a figure that it refuses must not take a good profile's place.
   std::string text = search::writeMachineProfile(profile);
   if (auto read = search::parseMachineProfile(text); !read)
-    return Status::error("the profile contradicts itself: ", read.error().message, "; take it anew with --restart");
+    return Status::error(read.error().message);
   std::string file = options.folder + "/profile.json", cluster = options.folder + "/cluster.json";
   if (auto error = replaceFile(file, text))
     return toStatus(error);
@@ -301,7 +301,7 @@ Status Session::run(int &code) {
   Device device;
   std::optional<std::string> missing = Bench::loadDevice();
   if (!missing && !Device::find(device))
-    missing = "the device library is of another version; build it again";
+    missing = "the device library has no hooks; build it again";
   Status status = world.agree(missing ? Status::error(*missing) : Status::success());
   if (status.ok())
     status = world.agree(lookAtMachine(device));
@@ -340,7 +340,14 @@ int runRank(const Options &options, int argc, char **argv) {
   World world(&argc, &argv, progress);
   watchdog.connect(world, world.rank());
   int code = kRefused;
-  Status status = Session(options, world, watchdog, facts, begin).run(code);
+  Status status;
+  try {
+    status = Session(options, world, watchdog, facts, begin).run(code);
+  } catch (const std::exception &error) {
+    Watchdog::silence();
+    std::fprintf(stderr, "error: rank %d: %s\n", world.rank(), error.what());
+    MPI_Abort(MPI_COMM_WORLD, kFailed);
+  }
   if (status.ok())
     return 0;
   if (world.rank() == 0) {

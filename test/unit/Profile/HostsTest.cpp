@@ -63,9 +63,11 @@ TEST(Hosts, what_is_no_cluster_is_refused_with_both_figures) {
 
 TEST(Hosts, busy_ones_are_named) {
   std::vector<HostFacts> hosts = {host("a"), host("b")};
-  EXPECT_EQ(describeBusy(hosts), "");
+  EXPECT_EQ(describeBusy(hosts, false), "");
   hosts[1].busyCores = 1.25;
-  EXPECT_EQ(describeBusy(hosts), "host 'b' is busy: 1.2 of its 2 cores work for others");
+  EXPECT_EQ(describeBusy(hosts, false), "host 'b' is busy: 1.2 of its 2 cores work for others; wait until they are "
+                                        "through, or give --allow-busy (the profile then says so)");
+  EXPECT_NE(describeBusy(hosts, true).find("; the profile is marked"), std::string::npos);
 }
 
 } // namespace

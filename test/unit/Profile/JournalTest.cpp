@@ -119,7 +119,7 @@ TEST_F(JournalTest, refuses_another_precision_and_profiles_that_cannot_be_read) 
   other.precision = "bf16";
   EXPECT_NE(errorOf(other).find("(precision 'fp32', here 'bf16')"), std::string::npos) << errorOf(other);
   append("profile.json", "}");
-  EXPECT_NE(errorOf(machine()).find("take it anew with --restart"), std::string::npos) << errorOf(machine());
+  EXPECT_NE(errorOf(machine()).find("; take it anew with --restart"), std::string::npos) << errorOf(machine());
 }
 
 TEST_F(JournalTest, refuses_what_is_no_journal) {
