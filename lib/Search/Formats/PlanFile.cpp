@@ -175,11 +175,11 @@ Result<Plan> readOwn(const Json &json, const PlanTarget &target) {
                 describeJson(*reader.member("predicted_step_seconds")));
   plan.peakBytesPerRank = readBytesPerRank(reader, "peak_bytes_per_rank", plan.ranks);
   plan.overheadBytesPerRank = readBytesPerRank(reader, "reserved_bytes_per_rank", plan.ranks);
-  reader.member("recomputable_values");                              // written for people, the model's
+  reader.member("recomputable_values");   // written for people, the model's
   (void)readBytesPerRank(reader, "host_bytes_per_rank", plan.ranks); // of a lowered plan, which makes it anew
-  reader.member("memory_per_stage");                                 // written for people, derived
-  reader.member("model_flops_per_step");                             // written for the runtime, the model's
-  reader.member("peak_flops_per_second");                            // likewise, the cluster's
+  reader.member("memory_per_stage");      // written for people, derived
+  reader.member("model_flops_per_step");  // written for the runtime, the model's
+  reader.member("peak_flops_per_second"); // likewise, the cluster's
   reader.member("reasons");
   const Json *layers = reader.member("units");
   if (!layers || !layers->is_array() || layers->empty())
@@ -516,9 +516,10 @@ OrderedJson writeSummary(const Plan &plan) {
                                {"lost_by", each.lostBy.empty() ? OrderedJson() : OrderedJson(each.lostBy)}});
   return json;
 }
+} // namespace
 
-/// All keys before the layers.
-OrderedJson writeHead(const Plan &plan, const std::vector<std::int64_t> &hostBytesPerRank) {
+std::string writePlan(const Plan &plan, const std::vector<std::int64_t> &hostBytesPerRank) {
+  // Written by hand at the top level so that a layer is one line to read.
   OrderedJson head = {{"format", "galvatron-plan"},
                       {"version", 1},
                       {"ranks", plan.ranks},
@@ -540,69 +541,50 @@ OrderedJson writeHead(const Plan &plan, const std::vector<std::int64_t> &hostByt
     head["virtual_stages"] = plan.virtualStages;
   if (!plan.mesh.empty())
     head["mesh"] = plan.mesh;
-  return head;
-}
-
-OrderedJson writeLayer(const PlannedLayer &layer) {
-  OrderedJson json = {{"path", layer.path},
-                      {"layer_type", layer.layerType},
-                      {"role", roleName(layer.role)},
-                      {"stage", layer.stage},
-                      {"strategy", writeStrategy(layer.strategy, layer.dp)}};
-  if (!layer.recomputeValues.empty())
-    json["strategy"]["recompute_values"] = layer.recomputeValues;
-  return json;
-}
-
-OrderedJson writeMemory(const StageMemory &memory) {
-  return {{"state", memory.stateBytes},
-          {"activation", memory.activationBytes},
-          {"scratch", memory.scratchBytes},
-          {"reserved", memory.overheadBytes}};
-}
-
-OrderedJson writeReasons(const Plan &plan) {
-  OrderedJson layers = OrderedJson::array();
-  for (std::size_t index = 0; index < plan.reasons.layers.size(); ++index)
-    layers.push_back(writeReason(plan.layers[index], plan.reasons.layers[index]));
-  OrderedJson reasons = writeSummary(plan);
-  reasons["units"] = layers;
-  return reasons;
-}
-
-/// A list with one line for each entry, which `write` makes.
-template <typename Entry, typename Write> std::string writeLines(const std::vector<Entry> &entries, Write write) {
-  std::string text = "[";
-  for (const Entry &entry : entries)
-    text += (&entry == entries.data() ? "\n    " : ",\n    ") + write(entry).dump();
-  return text + "\n  ]";
-}
-
-/// Over several lines, below a key of the top level.
-std::string indent(const std::string &dumped) {
-  std::string text;
-  for (char c : dumped) {
-    text += c;
-    if (c == '\n')
-      text += "  ";
-  }
-  return text;
-}
-} // namespace
-
-std::string writePlan(const Plan &plan, const std::vector<std::int64_t> &hostBytesPerRank) {
-  // Written by hand at the top level so that a layer is one line to read.
   std::string text = "{\n";
-  OrderedJson head = writeHead(plan, hostBytesPerRank);
   for (const auto &item : head.items())
     text += "  \"" + item.key() + "\": " + item.value().dump() + ",\n";
-  text += "  \"units\": " + writeLines(plan.layers, writeLayer);
+  text += "  \"units\": [";
+  for (std::size_t index = 0; index < plan.layers.size(); ++index) {
+    const PlannedLayer &layer = plan.layers[index];
+    OrderedJson line = {{"path", layer.path},
+                        {"layer_type", layer.layerType},
+                        {"role", roleName(layer.role)},
+                        {"stage", layer.stage},
+                        {"strategy", writeStrategy(layer.strategy, layer.dp)}};
+    if (!layer.recomputeValues.empty())
+      line["strategy"]["recompute_values"] = layer.recomputeValues;
+    text += (index ? ",\n    " : "\n    ") + line.dump();
+  }
+  text += "\n  ]";
   if (!plan.recomputableValues.empty())
     text += ",\n  \"recomputable_values\": " + OrderedJson(plan.recomputableValues).dump();
-  if (!plan.stageMemory.empty())
-    text += ",\n  \"memory_per_stage\": " + writeLines(plan.stageMemory, writeMemory);
-  if (!plan.reasons.layers.empty() || !plan.reasons.notes.empty())
-    text += ",\n  \"reasons\": " + indent(writeReasons(plan).dump(1));
+  if (!plan.stageMemory.empty()) {
+    text += ",\n  \"memory_per_stage\": [";
+    for (std::size_t stage = 0; stage < plan.stageMemory.size(); ++stage) {
+      const StageMemory &memory = plan.stageMemory[stage];
+      OrderedJson line = {{"state", memory.stateBytes},
+                          {"activation", memory.activationBytes},
+                          {"scratch", memory.scratchBytes},
+                          {"reserved", memory.overheadBytes}};
+      text += (stage ? ",\n    " : "\n    ") + line.dump();
+    }
+    text += "\n  ]";
+  }
+  if (!plan.reasons.layers.empty() || !plan.reasons.notes.empty()) {
+    OrderedJson layers = OrderedJson::array();
+    for (std::size_t index = 0; index < plan.reasons.layers.size(); ++index)
+      layers.push_back(writeReason(plan.layers[index], plan.reasons.layers[index]));
+    OrderedJson reasons = writeSummary(plan);
+    reasons["units"] = layers;
+    std::string dumped = reasons.dump(1);
+    text += ",\n  \"reasons\": ";
+    for (char c : dumped) {
+      text += c;
+      if (c == '\n')
+        text += "  ";
+    }
+  }
   return text + "\n}\n";
 }
 

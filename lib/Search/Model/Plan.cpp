@@ -46,15 +46,10 @@ Strategy named(const PlannedLayer &layer) {
   return strategy;
 }
 
-/// How messages about a layer begin.
-std::string placeOf(const PlannedLayer &layer) {
-  return "plan layer '" + layer.path + "' (stage " + number(layer.stage) + ") ";
-}
-
-/// Stages rise one by one; halves of a block stay together.
-std::optional<Error> validateStage(const Plan &plan, std::size_t index) {
+std::optional<Error> validateLayer(const Plan &plan, std::size_t index, bool supportedOnly, bool unevenBatch) {
   const PlannedLayer &layer = plan.layers[index];
-  std::string at = placeOf(layer);
+  const Strategy &s = layer.strategy;
+  std::string at = "plan layer '" + layer.path + "' (stage " + number(layer.stage) + ") ";
   if (layer.stage < 0 || layer.stage >= plan.pipeline)
     return Error{at + "key 'stage' expects 0 to " + number(plan.pipeline - 1) + " (pipeline " + number(plan.pipeline) +
                  "), but got " + number(layer.stage)};
@@ -68,13 +63,7 @@ std::optional<Error> validateStage(const Plan &plan, std::size_t index) {
   if (index && !layer.block.empty() && plan.layers[index - 1].block == layer.block && layer.stage != before)
     return Error{at + "key 'stage' expects " + number(before) + ", where the other half of '" + layer.block +
                  "' is, but got " + number(layer.stage) + "; put both on one stage"};
-  return std::nullopt;
-}
-
-/// Degrees and levels one by one, and that the degrees make the stage's ranks.
-std::optional<Error> validateDegrees(const Plan &plan, const PlannedLayer &layer) {
-  std::string at = placeOf(layer);
-  plan::StrategyValues values = valuesOf(layer.strategy, layer.dp);
+  plan::StrategyValues values = valuesOf(s, layer.dp);
   std::int64_t stageRanks = plan.ranksPerStage(), product = 1;
   std::string degrees;
   for (const plan::Dimension &row : plan::kDimensions) {
@@ -95,12 +84,6 @@ std::optional<Error> validateDegrees(const Plan &plan, const PlannedLayer &layer
     return Error{at + "key 'dp' expects " + number(stageRanks / product) + " (ranks " + number(plan.ranks) +
                  " / pipeline " + number(plan.pipeline) + " / " + plan::joinDegrees(" / ") + "), but got " +
                  number(layer.dp)};
-  return std::nullopt;
-}
-
-std::optional<Error> validateDataParallel(const Plan &plan, const PlannedLayer &layer, bool unevenBatch) {
-  const Strategy &s = layer.strategy;
-  std::string at = placeOf(layer);
   std::int64_t microBatch = plan.globalBatch / plan.microBatches;
   if (microBatch % layer.dp && !unevenBatch)
     return Error{at + "expects dp to divide the micro-batch of " + number(microBatch) + " samples (global batch " +
@@ -108,14 +91,6 @@ std::optional<Error> validateDataParallel(const Plan &plan, const PlannedLayer &
                  number(layer.dp) + "; use fewer micro-batches or a smaller dp"};
   if (layer.dp % s.ep)
     return Error{at + "key 'ep' expects a divisor of dp " + number(layer.dp) + ", but got " + number(s.ep)};
-  return std::nullopt;
-}
-
-/// What of a strategy asks for something else of it.
-std::optional<Error> validateChoices(const PlannedLayer &layer) {
-  const Strategy &s = layer.strategy;
-  std::string at = placeOf(layer);
-  plan::StrategyValues values = valuesOf(s, layer.dp);
   if (s.recompute && !layer.recomputeValues.empty())
     return Error{at + "has both 'recompute' and 'recompute_values'; give one"};
   if (s.reduceEveryMicroBatch && s.shardRanks(layer.dp) == 1)
@@ -137,31 +112,13 @@ std::optional<Error> validateChoices(const PlannedLayer &layer) {
   if (s.keepGathered && s.sequenceCut() == 1)
     return Error{at + "key 'keep_gathered' expects a strategy that gathers, with sequence_parallel, ulysses or cp; " +
                  "remove it"};
-  return std::nullopt;
-}
-
-/// What the lowering asks for.
-std::optional<Error> validateSupported(const PlannedLayer &layer) {
-  const Strategy &s = layer.strategy;
-  if (s.zero && s.shardRanks(layer.dp) == 1)
-    return Error{placeOf(layer) + "key 'zero' expects 0 where dp x ulysses x cp is 1, but got " + number(s.zero) +
+  if (supportedOnly && s.zero && s.shardRanks(layer.dp) == 1)
+    return Error{at + "key 'zero' expects 0 where dp x ulysses x cp is 1, but got " + number(s.zero) +
                  ", which would share states among one rank; use zero 0"};
-  if (auto reason = whyUnsupported(named(layer)))
-    return Error{placeOf(layer) + "key " + *reason};
+  if (supportedOnly)
+    if (auto reason = whyUnsupported(named(layer)))
+      return Error{at + "key " + *reason};
   return std::nullopt;
-}
-
-std::optional<Error> validateLayer(const Plan &plan, std::size_t index, bool supportedOnly, bool unevenBatch) {
-  const PlannedLayer &layer = plan.layers[index];
-  if (auto error = validateStage(plan, index))
-    return error;
-  if (auto error = validateDegrees(plan, layer))
-    return error;
-  if (auto error = validateDataParallel(plan, layer, unevenBatch))
-    return error;
-  if (auto error = validateChoices(layer))
-    return error;
-  return supportedOnly ? validateSupported(layer) : std::nullopt;
 }
 } // namespace
 
