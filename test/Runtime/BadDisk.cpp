@@ -1,7 +1,9 @@
 // Preloaded into the ranks of a run: a disk that cannot exchange two folders, one that is full while the file
 // $DISK_IS_FULL is there, one that fails to synchronize $DISK_FAILS_AT, if $DISK_KEEPS_OPEN is set, one of a
 // network that keeps weights that are removed under another name, one whose every write waits $DISK_IS_SLOW
-// microseconds, one with room for $DISK_ROOM blocks; and a host whose /proc/meminfo is $HOST_MEMORY.
+// microseconds, one with room for $DISK_ROOM blocks, one without links or locks, if $DISK_HAS_NO_LINKS or
+// $DISK_HAS_NO_LOCKS is set, one on which $DISK_KEEPS_NAME cannot have another; and a host whose /proc/meminfo is
+// $HOST_MEMORY.
 #include <cerrno>
 #include <climits>
 #include <cstdarg>
@@ -10,6 +12,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <string>
+#include <sys/file.h>
 #include <sys/statvfs.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -59,6 +62,31 @@ extern "C" int fsync(int file) {
     return -1;
   }
   return next(file);
+}
+
+extern "C" int symlink(const char *target, const char *name) noexcept {
+  static auto *next = reinterpret_cast<int (*)(const char *, const char *)>(dlsym(RTLD_NEXT, "symlink"));
+  if (!std::getenv("DISK_HAS_NO_LINKS"))
+    return next(target, name);
+  errno = EPERM;
+  return -1;
+}
+
+extern "C" int flock(int file, int operation) noexcept {
+  static auto *next = reinterpret_cast<int (*)(int, int)>(dlsym(RTLD_NEXT, "flock"));
+  if (!std::getenv("DISK_HAS_NO_LOCKS"))
+    return next(file, operation);
+  errno = ENOLCK;
+  return -1;
+}
+
+extern "C" int rename(const char *from, const char *to) noexcept {
+  static auto *next = reinterpret_cast<int (*)(const char *, const char *)>(dlsym(RTLD_NEXT, "rename"));
+  const char *kept = std::getenv("DISK_KEEPS_NAME");
+  if (!kept || std::string(kept) != from)
+    return next(from, to);
+  errno = EBUSY;
+  return -1;
 }
 
 extern "C" int remove(const char *name) noexcept {
