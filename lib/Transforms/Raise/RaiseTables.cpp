@@ -15,6 +15,7 @@
 using namespace mlir;
 using namespace galvatron;
 using namespace galvatron::graph;
+using namespace galvatron::raise;
 
 static int64_t linearize(ArrayRef<int64_t> index, ArrayRef<int64_t> shape) {
   int64_t linear = 0;
@@ -37,7 +38,7 @@ template <typename Visit> static void forEachIndex(ArrayRef<int64_t> shape, Visi
     visit(delinearize(linear, shape));
 }
 
-bool raise::TableReader::isTable(Value value) {
+bool TableReader::isTable(Value value) {
   auto [known, isNew] = tables.try_emplace(value, false);
   if (!isNew)
     return known->second;
@@ -59,7 +60,7 @@ bool raise::TableReader::isTable(Value value) {
   return tables[value] = answer;
 }
 
-double raise::TableReader::read(Value value, ArrayRef<int64_t> index) {
+double TableReader::read(Value value, ArrayRef<int64_t> index) {
   Operation *op = value.getDefiningOp();
   if (isa<IotaOp, arith::ConstantOp>(op))
     return compute(op, index);
@@ -138,13 +139,13 @@ static std::optional<Source> findSource(Operation *op, ArrayRef<int64_t> index) 
     int64_t &i = source[shift.getDim()];
     i += shift.getOffset();
     if (i < 0 || i >= shapeOf(shift.getResult())[shift.getDim()])
-      return Source{{}, {}, shift.getFill()};
+      return Source{{}, {}, double(int64_t(shift.getFill()))};
     return Source{shift.getX(), source};
   }
   return std::nullopt;
 }
 
-static double readReduced(ReduceOp reduce, ArrayRef<int64_t> index, raise::TableReader &reader) {
+static double readReduced(ReduceOp reduce, ArrayRef<int64_t> index, TableReader &reader) {
   ArrayRef<int64_t> full = shapeOf(reduce.getX());
   SmallVector<int64_t> extents, source(full.size(), 0);
   for (auto [dim, kept] = std::pair<size_t, size_t>(0, 0); dim < full.size(); ++dim)
@@ -163,7 +164,7 @@ static double readReduced(ReduceOp reduce, ArrayRef<int64_t> index, raise::Table
   return total;
 }
 
-static double readProduct(EinsumOp einsum, ArrayRef<int64_t> index, raise::TableReader &reader) {
+static double readProduct(EinsumOp einsum, ArrayRef<int64_t> index, TableReader &reader) {
   Equation equation = Equation::parse(einsum.getEquation());
   llvm::DenseMap<char, int64_t> at;
   for (auto [subscript, i] : llvm::zip_equal(equation.result, index))
@@ -187,7 +188,7 @@ static double readProduct(EinsumOp einsum, ArrayRef<int64_t> index, raise::Table
   return total;
 }
 
-double raise::TableReader::compute(Operation *op, ArrayRef<int64_t> index) {
+double TableReader::compute(Operation *op, ArrayRef<int64_t> index) {
   if (auto constant = dyn_cast<arith::ConstantOp>(op))
     return readConstant(constant, index);
   if (auto iota = dyn_cast<IotaOp>(op))
