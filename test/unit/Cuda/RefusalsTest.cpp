@@ -90,7 +90,7 @@ TEST_F(CudaRefusalsTest, Stages) {
 }
 
 TEST_F(CudaRefusalsTest, LoopsOverPieces) {
-  cuda::PieceLoops loops;
+  PieceLoops loops;
   for (int64_t stride = 1; loops.size() < 9; stride *= 3) // none goes on where the next ends
     loops.insert(loops.begin(), {2, stride, stride});
   EXPECT_THAT(errorOf([&] { cuda::copyPieces(&context, nullptr, &context, &state, 4, loops); }),
@@ -99,9 +99,9 @@ TEST_F(CudaRefusalsTest, LoopsOverPieces) {
 
 /// What libraries say is told with the call that said it.
 TEST_F(CudaRefusalsTest, Libraries) {
-  EXPECT_THAT(errorOf([&] { failCublas(&context, CUBLAS_STATUS_NOT_SUPPORTED, "call()", "a/file", 1); }),
-              HasSubstr("cuBLASLt: CUBLAS_STATUS_NOT_SUPPORTED in call() [file:1]"));
-  EXPECT_THAT(errorOf([&] { failCudnn(&context, CUDNN_STATUS_NOT_SUPPORTED, "call()", "a/file", 1); }),
+  EXPECT_THAT(errorOf([&] { cuda::failCublas(&context, CUBLAS_STATUS_NOT_SUPPORTED, "call()", "a/file", 1); }),
+              HasSubstr("cuBLASLt: the requested functionality is not supported in call() [file:1]"));
+  EXPECT_THAT(errorOf([&] { cuda::failCudnn(&context, CUDNN_STATUS_NOT_SUPPORTED, "call()", "a/file", 1); }),
               HasSubstr("cuDNN: CUDNN_STATUS_NOT_SUPPORTED in call()"));
 }
 
