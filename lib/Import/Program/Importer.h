@@ -8,7 +8,6 @@
 
 #include "mlir/IR/BuiltinOps.h"
 #include "llvm/ADT/StringMap.h"
-#include "llvm/ADT/StringSet.h"
 
 namespace galvatron::importer {
 
@@ -134,7 +133,7 @@ public:
   /// The current tensor of a cell; refuses one that a write has outdated in ways that are not tracked.
   Tensor read(const Cell &cell) const;
 
-  /// Identifies a dropout: equal in equal layers (the first number of the path does not count).
+  /// Identifies a dropout in the step, so that two of the same operand stay two; `form-layers` numbers them anew.
   int64_t dropoutId(const Source &source);
   /// What a log_softmax was taken of, and its dimension, for losses that start from it.
   llvm::DenseMap<mlir::Value, std::pair<mlir::Value, int64_t>> logSoftmaxSources;
@@ -154,7 +153,6 @@ private:
   mlir::OwningOpRef<mlir::ModuleOp> theModule;
   RuleTable rules;
   llvm::StringMap<int64_t> dropouts; // per module path
-  llvm::StringSet<> parameterNames;
   /// What `moveLabels` made, or null.
   mlir::Value movedLabels;
 };
