@@ -23,8 +23,6 @@ CONFIGS = {
     "gpt2_untied": lambda: config_of("gpt2", tie_word_embeddings=False),
     "llama": lambda: config_of("llama"),
     "llama_tied": lambda: config_of("llama_tied"),
-    "llama_deep": lambda: config_of("llama", num_hidden_layers=10),
-    "llama_tied_deep": lambda: config_of("llama_tied", num_hidden_layers=10),
     "gpt2_dropout": lambda: config_of("gpt2_dropout", n_layer=3),
 }
 

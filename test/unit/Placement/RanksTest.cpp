@@ -105,7 +105,7 @@ struct Placed {
     program.context->loadDialect<plan::PlanDialect>();
     EXPECT_TRUE(program.run("galvatron-flatten-sums,galvatron-differentiate,canonicalize"));
     mlir::Builder builder(program.context.get());
-    auto pipeline = plan::PipelineAttr::get(program.context.get(), 1, devices, 1, plan::Schedule::GPipe,
+    auto pipeline = plan::PipelineAttr::get(program.context.get(), 1, devices, 1, plan::Schedule::GPipe, 1,
                                             builder.getDenseI64ArrayAttr(plan.rankMesh()));
     (*program.module)->setAttr(plan::kPipelineAttrName, pipeline);
     mesh = plan::getMesh(pipeline);
