@@ -2,8 +2,8 @@
 // $DISK_IS_FULL is there, one that fails to synchronize $DISK_FAILS_AT, if $DISK_KEEPS_OPEN is set, one of a
 // network that keeps weights that are removed under another name, one whose every write waits $DISK_IS_SLOW
 // microseconds, one with room for $DISK_ROOM blocks; a host whose /proc/meminfo is $HOST_MEMORY; and a process that is
-// killed when it is about to call what $DISK_KILLS says, as in "rename 2 latest.partial": a function, for which time, and
-// how the path of its file ends.
+// killed when it is about to call what $DISK_KILLS says, as in "rename 2 latest.partial": a function, for which time,
+// and how the path of its file ends.
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
