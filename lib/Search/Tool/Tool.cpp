@@ -459,6 +459,8 @@ std::optional<Error> Tool::finishNative(const Problem &problem, Plan plan, const
   if (solution) {
     output["search_seconds"] = solution->searchSeconds;
     output["proven_within"] = solution->provenWithin;
+    output["work_seconds"] = solution->workSeconds;
+    output["chain_seconds"] = solution->chainSeconds;
   } else
     output["fits"] = std::all_of(plan.stageMemory.begin(), plan.stageMemory.end(), [&](const StageMemory &memory) {
       return memory.total() <= problem.cluster.memoryBytesPerDevice;
