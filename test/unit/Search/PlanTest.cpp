@@ -45,66 +45,68 @@ TEST(Plan, says_which_key_is_wrong) {
   for (Json &layer : roles["units"])
     layer.erase("role"); // need not be said
   EXPECT_TRUE(parsePlan(roles.dump(), target()));
-  for (auto [at, value, complaint] : {
-           std::tuple{"/ranks", Json(8), "key 'ranks' expects the cluster's 4 ranks, but got 8"},
-           {"/ranks", Json(0), "key 'ranks' expects an integer of at least 1, but got 0"},
-           {"/ranks", Json(1000000000000), "key 'ranks' expects at most 16777216, but got 1000000000000"},
-           {"/ranks", Json(std::uint64_t(1) << 63),
-            "key 'ranks' expects at most 16777216, but got 9223372036854775808"},
-           {"/ranks", Json("4"), "key 'ranks' expects an integer of at least 1, but got the string \"4\""},
-           {"/global_batch", Json(9), "key 'global_batch' expects the global batch 8 that was asked for, but got 9"},
-           {"/micro_batches", Json(3), "micro-batches that divides the global batch of 8, but got 3"},
-           {"/format", Json("x"), "key 'format' expects 'galvatron-plan', but got 'x'"},
-           {"/version", Json(2), "key 'version' expects 1, but got 2"},
-           {"/schedule", Json("2f2b"), "key 'schedule' expects gpipe, 1f1b, interleaved, zb-h1 or zb-v, but got '2f2b'"},
-           {"/pipeline", Json(3), "plan expects a pipeline degree that divides its 4 ranks, but got 3"},
-           {"/virtual_stages", Json(2),
-            "plan key 'virtual_stages' expects 1, the only part of a stage, under schedule 1f1b, but got 2; remove it, "
-            "or use schedule interleaved"},
-           {"/schedule", Json("zb-v"), "plan key 'schedule' zb-v has no timetable yet; use zb-h1"},
-           {"/units/1/chunk", Json(1),
-            "'layers.0' (stage 0) key 'chunk' expects 0, as many times as schedule 1f1b has come by its stage before, "
-            "but got 1; correct it, or leave it out"},
-           {"/units/1/strategy/split_backward", Json(true),
-            "'layers.0' (stage 0) key 'split_backward' expects schedule zb-h1 or zb-v, which give weights a backward "
-            "of their own, but got schedule 1f1b with split_backward true; remove it, or use one of them"},
-           {"/units", Json::array(), "key 'units' expects a list of at least one layer"},
-           {"/units/1", Json(1), "plan layer 1 expects an object, but got 1"},
-           {"/units/1/path", Json(1), "key 'path' expects a string, but got 1"},
-           {"/units/2/path", Json("layers.0"), "plan lists the layer 'layers.0' twice; keep one"},
-           {"/units/1/strategy/recompute", Json("yes"), "key 'recompute' expects true or false, but got the string"},
-           {"/units/1/strategy/recompute_values", Json("y"), "'recompute_values' expects a list of names, but got the"},
-           {"/units/1/strategy", Json({{"tp", 2}, {"recompute", true}, {"recompute_values", {"y"}}}),
-            "has both 'recompute' and 'recompute_values'; give one"},
-           {"/units/1/strategy", Json({{"sequence_parallel", true}}),
-            "key 'sequence_parallel' expects tp above 1, but got tp 1"},
-           {"/units/1/strategy", Json({{"tp", 2}, {"reduce_every_micro_batch", true}}),
-            "'layers.0' (stage 0) key 'reduce_every_micro_batch' expects gradients that ranks have parts of, but dp x "
-            "ulysses x cp is 1; remove it"},
-           {"/units/1/strategy/reduce_every_micro_batch", Json(1),
-            "key 'reduce_every_micro_batch' expects true or false, but got 1"},
-           {"/units/1/strategy", Json({{"tp", 2}, {"keep_gathered", true}}),
-            "key 'keep_gathered' expects a strategy that gathers, with sequence_parallel, ulysses or cp; remove it"},
-           {"/units/1/strategy", Json({{"cp", 2}, {"cp_kind", "ring"}, {"keep_gathered", true}}),
-            "key 'keep_gathered' expects values that are gathered, with sequence_parallel, but 'cp_kind' is ring, whose "
-            "keys are not; remove one of them"},
-           {"/units/1/strategy", Json({{"cp_zigzag", true}}),
-            "key 'cp_zigzag' expects cp above 1, but got cp 1; remove it"},
-           {"/units/1/strategy", Json({{"cp", 2}, {"cp_kind", "spiral"}}),
-            "key 'cp_kind' expects one of gathered ring, but got 'spiral'"},
-           {"/units/1/strategy", Json({{"tp", 2}, {"ep", 2}}), "key 'ep' expects a divisor of dp 1, but got 2"},
-           {"/peak_bytes_per_rank", Json({1, 2}),
-            "expects a list with one entry for each of 4 ranks, but got a list of 2"},
-           {"/peak_bytes_per_rank", Json({1, 2, 3, -4}), "expects integers of at least 0, but got -4"},
-           {"/predicted_step_seconds", Json(-1), "key 'predicted_step_seconds' expects at least 0, but got -1"},
-           {"/units/1/role", Json("Layer"),
-            "layer 1 key 'role' expects embedding, layer or head, but got the string \"Layer\""},
-           {"/units/1/role", Json("head"),
-            "layer 1 key 'role' expects layer, which the model's 'layers.0' is, but got the string \"head\""},
-           {"/units/0/role", Json("layer"), "layer 0 key 'role' expects embedding, which the model's 'embedding' is"},
-           {"/units/3/stage", Json(2), "'head' (stage 2) key 'stage' expects 0 to 1 (pipeline 2), but got 2"},
-           {"/units/1/strategy/tp", Json(1 << 30), "strategy key 'tp' expects at most 16777216, but got 1073741824"},
-       }) {
+  for (
+      auto [at, value, complaint] : {
+          std::tuple{"/ranks", Json(8), "key 'ranks' expects the cluster's 4 ranks, but got 8"},
+          {"/ranks", Json(0), "key 'ranks' expects an integer of at least 1, but got 0"},
+          {"/ranks", Json(1000000000000), "key 'ranks' expects at most 16777216, but got 1000000000000"},
+          {"/ranks", Json(std::uint64_t(1) << 63), "key 'ranks' expects at most 16777216, but got 9223372036854775808"},
+          {"/ranks", Json("4"), "key 'ranks' expects an integer of at least 1, but got the string \"4\""},
+          {"/global_batch", Json(9), "key 'global_batch' expects the global batch 8 that was asked for, but got 9"},
+          {"/micro_batches", Json(3), "micro-batches that divides the global batch of 8, but got 3"},
+          {"/format", Json("x"), "key 'format' expects 'galvatron-plan', but got 'x'"},
+          {"/version", Json(2), "key 'version' expects 1, but got 2"},
+          {"/schedule", Json("2f2b"), "key 'schedule' expects gpipe, 1f1b, interleaved, zb-h1 or zb-v, but got '2f2b'"},
+          {"/pipeline", Json(3), "plan expects a pipeline degree that divides its 4 ranks, but got 3"},
+          {"/virtual_stages", Json(2),
+           "plan key 'virtual_stages' expects 1, the only part of a stage, under schedule 1f1b, but got 2; remove it, "
+           "or use schedule interleaved"},
+          {"/units/1/layer_type", Json("head"),
+           "plan layer 'layers.0' expects layer_type 'layer', but got 'head'; was the plan made for another model?"},
+          {"/schedule", Json("zb-v"), "plan key 'schedule' zb-v has no timetable yet; use zb-h1"},
+          {"/units/1/chunk", Json(1),
+           "'layers.0' (stage 0) key 'chunk' expects 0, as many times as schedule 1f1b has come by its stage before, "
+           "but got 1; correct it, or leave it out"},
+          {"/units/1/strategy/split_backward", Json(true),
+           "'layers.0' (stage 0) key 'split_backward' expects schedule zb-h1 or zb-v, which give weights a backward "
+           "of their own, but got schedule 1f1b with split_backward true; remove it, or use one of them"},
+          {"/units", Json::array(), "key 'units' expects a list of at least one layer"},
+          {"/units/1", Json(1), "plan layer 1 expects an object, but got 1"},
+          {"/units/1/path", Json(1), "key 'path' expects a string, but got 1"},
+          {"/units/2/path", Json("layers.0"), "plan lists the layer 'layers.0' twice; keep one"},
+          {"/units/1/strategy/recompute", Json("yes"), "key 'recompute' expects true or false, but got the string"},
+          {"/units/1/strategy/recompute_values", Json("y"), "'recompute_values' expects a list of names, but got the"},
+          {"/units/1/strategy", Json({{"tp", 2}, {"recompute", true}, {"recompute_values", {"y"}}}),
+           "has both 'recompute' and 'recompute_values'; give one"},
+          {"/units/1/strategy", Json({{"sequence_parallel", true}}),
+           "key 'sequence_parallel' expects tp above 1, but got tp 1"},
+          {"/units/1/strategy", Json({{"tp", 2}, {"reduce_every_micro_batch", true}}),
+           "'layers.0' (stage 0) key 'reduce_every_micro_batch' expects gradients that ranks have parts of, but dp x "
+           "ulysses x cp is 1; remove it"},
+          {"/units/1/strategy/reduce_every_micro_batch", Json(1),
+           "key 'reduce_every_micro_batch' expects true or false, but got 1"},
+          {"/units/1/strategy", Json({{"tp", 2}, {"keep_gathered", true}}),
+           "key 'keep_gathered' expects a strategy that gathers, with sequence_parallel, ulysses or cp; remove it"},
+          {"/units/1/strategy", Json({{"cp", 2}, {"cp_kind", "ring"}, {"keep_gathered", true}}),
+           "key 'keep_gathered' expects values that are gathered, with sequence_parallel, but 'cp_kind' is ring, whose "
+           "keys are not; remove one of them"},
+          {"/units/1/strategy", Json({{"cp_zigzag", true}}),
+           "key 'cp_zigzag' expects cp above 1, but got cp 1; remove it"},
+          {"/units/1/strategy", Json({{"cp", 2}, {"cp_kind", "spiral"}}),
+           "key 'cp_kind' expects one of gathered ring, but got 'spiral'"},
+          {"/units/1/strategy", Json({{"tp", 2}, {"ep", 2}}), "key 'ep' expects a divisor of dp 1, but got 2"},
+          {"/peak_bytes_per_rank", Json({1, 2}),
+           "expects a list with one entry for each of 4 ranks, but got a list of 2"},
+          {"/peak_bytes_per_rank", Json({1, 2, 3, -4}), "expects integers of at least 0, but got -4"},
+          {"/predicted_step_seconds", Json(-1), "key 'predicted_step_seconds' expects at least 0, but got -1"},
+          {"/units/1/role", Json("Layer"),
+           "layer 1 key 'role' expects embedding, layer or head, but got the string \"Layer\""},
+          {"/units/1/role", Json("head"),
+           "layer 1 key 'role' expects layer, which the model's 'layers.0' is, but got the string \"head\""},
+          {"/units/0/role", Json("layer"), "layer 0 key 'role' expects embedding, which the model's 'embedding' is"},
+          {"/units/3/stage", Json(2), "'head' (stage 2) key 'stage' expects 0 to 1 (pipeline 2), but got 2"},
+          {"/units/1/strategy/tp", Json(1 << 30), "strategy key 'tp' expects at most 16777216, but got 1073741824"},
+      }) {
     Json wrong = plan();
     wrong[Json::json_pointer(at)] = value;
     Result<Plan> read = parsePlan(wrong.dump(), target());
@@ -222,12 +224,13 @@ TEST(Plan, is_valid_however_it_came_about) {
             "plan key 'virtual_stages' expects at least 1, but got 0");
   EXPECT_EQ(complaint([](Plan &wrong) { wrong.layers[2].path = wrong.layers[1].path; }),
             "plan lists the layer 'layers.0' twice; keep one");
-  EXPECT_EQ(complaint([](Plan &wrong) {
-              wrong.schedule = Schedule::Interleaved;
-              wrong.virtualStages = 2;
-            }),
-            "plan expects layers on each of its 4 parts (pipeline x virtual_stages), but the last layer 'head' is on part 1; "
-            "lower 'virtual_stages' or spread the layers");
+  EXPECT_EQ(
+      complaint([](Plan &wrong) {
+        wrong.schedule = Schedule::Interleaved;
+        wrong.virtualStages = 2;
+      }),
+      "plan expects layers on each of its 4 parts (pipeline x virtual_stages), but the last layer 'head' is on part 1; "
+      "lower 'virtual_stages' or spread the layers");
 }
 
 /// Halves of a layer go by its path or its number, and together.
