@@ -30,9 +30,9 @@ class HangTest(RunFixture):
         """Without a word of the launcher's."""
         self.assertRegex(self.errors, rf"^error: {pattern}\n$")
 
-    def test_some_faults(self):
+    def test_a_dozen_faults(self):
         command = [sys.executable, FAULTS, "--program", self.program(FOUR), "--bad-disk", BAD_DISK, "--seed", "7"]
-        settings = ["--count", "6", "--first", "6", "--steps", "120", "--every", "20", "--deadline", "2", "--jobs", "2"]
+        settings = ["--count", "12", "--first", "6", "--steps", "120", "--every", "20", "--deadline", "2", "--jobs", "2"]
         result = subprocess.run([*command, *settings], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
         self.assertEqual(result.returncode, 0, result.stdout)
 
