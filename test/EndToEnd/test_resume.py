@@ -1,7 +1,7 @@
 """A run that a signal or --max-seconds ends at any step goes on, under the same plan bit for bit: rows and files.
 
-Llama, GPT-2 and one with dropout on a blend in Megatron's order; `--wide` tries each way to end under each plan and each
-way to save, and goes on under the same plan and another one.
+Llama, GPT-2 and one with dropout on a blend in Megatron's order; `--wide` tries each way to end under each plan and
+each way to save. Each goes on under the same plan and another one.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Programs:
             sizes = ("--batch", BATCH, "--seq", SEQ)
             if not program.exists():
                 succeed("galvatron-import", model.archive, "--labels", "next", *sizes, "-o", program)
-            layout = Layout(ranks=2, micro_batches=2).plan(model.units) if plan == "zero3" else PLANS[plan].plan(model.units)
+            layout = PLANS.get(plan, Layout(ranks=2, micro_batches=2)).plan(model.units)
             for unit in layout["units"] if plan == "zero3" else []:
                 unit["strategy"]["zero"] = 3
             file = self.folder / f"{name}-{plan}.json"
