@@ -196,7 +196,7 @@ void Search::raiseBounds() {
   inParallel(candidates.size(), [&](std::size_t i) {
     Candidate &candidate = *candidates[i];
     if (candidate.hasExactSearch() && candidate.bound() < limit && !stopped())
-      candidate.raiseBound(BordersBound(candidate, runs).floor(limit));
+      candidate.raiseBound(BordersBound::floor(candidate, runs, limit));
   });
   sortCandidates();
 }
