@@ -196,5 +196,7 @@ TEST(BordersBound, proves_plans_of_a_large_cluster_within_a_hundredth) {
   ASSERT_TRUE(solution && solution->plan);
   EXPECT_LE(solution->provenWithin, 0.01);
   EXPECT_LE(solution->labels, 5 * options.labelBudget);
+  EXPECT_GT(solution->chainSeconds, 0);
+  EXPECT_LE(solution->chainSeconds, solution->workSeconds);
 }
 } // namespace
