@@ -34,6 +34,8 @@ static constexpr int kMostLimits = 5;
 /// Searches of a shape where plans are too many for a list, and the share of a step that is worth another.
 static constexpr int kMostNarrowed = 8;
 static constexpr double kLeastGain = 1e-4;
+/// The share of a step by which plans that were not listed may be faster, above which a smaller space is searched, too.
+static constexpr double kWorthUnsettled = 0.05;
 
 /// Lowers `plan` and keeps what it says of others.
 bool OneBudgetSearch::lower(search::Plan &plan) {
@@ -161,10 +163,43 @@ search::Result<FoundPlan> OneBudgetSearch::run() {
         return *error;
   // Whatever was found on the way: no uniform plan that fits is faster.
   lowerUniform(int(uniform.size()), std::numeric_limits<int64_t>::max());
+  if (found.fits(memory) && mayGain > kWorthUnsettled && problem.costs->settlesAny())
+    if (std::optional<search::Error> error = searchUnsettled())
+      return *error;
   if (!found.fits(memory) && looksAbove)
     if (std::optional<search::Error> error = searchAbove())
       return *error;
   return found;
+}
+
+/// Strategies as they are: what they leave to choose is left to the compiler's defaults.
+struct OneBudgetSearch::Unsettled : search::CostSource {
+  explicit Unsettled(const search::CostSource &costs) : costs(costs) {}
+  search::Result<search::LayerCost> cost(const search::CostQuery &query) const override { return costs.cost(query); }
+  std::vector<std::string> recomputableValues(const search::Layer &layer) const override {
+    return costs.recomputableValues(layer);
+  }
+
+  const search::CostSource &costs;
+};
+
+/// Where lists are cut, more ways to run a layer leave less room for what else could be changed.
+std::optional<search::Error> OneBudgetSearch::searchUnsettled() {
+  Unsettled costs(*problem.costs);
+  search::Problem asked = problem;
+  asked.costs = &costs;
+  search::PricedSettings own;
+  search::SolveOptions solve = options;
+  solve.settings = &own;
+  OneBudgetSearch unsettled(asked, solve, lowered, memory);
+  search::Result<FoundPlan> other = unsettled.run();
+  if (!other)
+    return other.error();
+  candidates += unsettled.candidates;
+  candidatesOpened += unsettled.candidatesOpened;
+  if (other->fits(memory) && other->plan->predictedStepSeconds < found.plan->predictedStepSeconds)
+    found = std::move(*other);
+  return std::nullopt;
 }
 
 /// Where nothing fits: a somewhat larger budget may lead to a plan that does.
@@ -296,6 +331,7 @@ std::optional<search::Error> OneBudgetSearch::listFastest(search::RankOptions ra
   if (!fastest->plan)
     return std::nullopt;
   double least = fastest->plan->predictedStepSeconds;
+  mayGain = 1 - least / found.plan->predictedStepSeconds;
   rank.limitSeconds = found.plan->predictedStepSeconds;
   for (int round = 0; round < kMostLimits && left > 0; ++round) {
     rank.limitSeconds = least + (rank.limitSeconds - least) / 2;

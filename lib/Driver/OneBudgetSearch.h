@@ -51,10 +51,13 @@ public:
   int64_t getNumOpened() const { return candidatesOpened; }
 
 private:
+  struct Unsettled;
+
   search::Result<FoundPlan> searchOnce(int64_t within, int64_t overhead);
   search::Result<FoundPlan> searchByEstimate();
   std::optional<search::Error> halve();
   std::optional<search::Error> searchAbove();
+  std::optional<search::Error> searchUnsettled();
   std::optional<search::Error> improve();
   std::optional<search::Error> lowerSmallest();
   std::optional<search::Error> lowerListed(std::vector<search::Plan> plans);
@@ -74,6 +77,8 @@ private:
   const search::SolveOptions &options;
   LoweredPlans &lowered;
   bool looksAbove = true;
+  /// Where faster plans were too many to list: the share of the step by which some may be faster.
+  double mayGain = 0;
   int64_t memory; ///< the budget: bytes of a device that a rank may take
 
   FoundPlan found;

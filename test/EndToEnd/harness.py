@@ -60,6 +60,19 @@ def succeed(*command, cwd: Path | None = None) -> subprocess.CompletedProcess:
     return result
 
 
+def ranks_of(folder: Path) -> dict[int, int]:
+    """Processes that run a stage of this folder, by rank."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if Path(os.readlink(process / "exe")).parent == folder.resolve():
+                rank = re.search(rb"OMPI_COMM_WORLD_RANK=(\d+)", (process / "environ").read_bytes())
+                found[int(rank.group(1))] = int(process.name)
+        except (OSError, AttributeError):
+            continue  # gone, another user's, or not a rank yet
+    return found
+
+
 @dataclasses.dataclass
 class Layout:
     """A plan by hand. A list has one entry for each unit (embedding, layers, head); a single value

@@ -8,10 +8,9 @@ import re
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
-from harness import Layout, environment
+from harness import Layout, environment, ranks_of
 from zero_plans import compile_zero
 
 # What ranks of a plan wait in for one another: gathers of values, rounds of a ring, all-to-alls, gathers of parameters.
@@ -22,19 +21,6 @@ LAYOUTS = {
     "ZeRO-3": (Layout(ranks=2, micro_batches=2), 3),
 }
 SECONDS = 30
-
-
-def ranks_of(folder: Path) -> dict[int, int]:
-    """Processes that run a stage of this folder, by rank."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if Path(os.readlink(process / "exe")).parent == folder.resolve():
-                rank = re.search(rb"OMPI_COMM_WORLD_RANK=(\d+)", (process / "environ").read_bytes())
-                found[int(rank.group(1))] = int(process.name)
-        except (OSError, AttributeError):
-            continue  # gone, another user's, or not a rank yet
-    return found
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ public:
   /// level 1 that reduces often is level 2, which reduces once is level 1, and level 0 gains nothing.
   std::vector<search::Strategy> settle(const search::Layer &layer, const search::Strategy &strategy,
                                        int microBatches) const override;
+  bool settlesAny() const override { return settles; }
 
 private:
   struct Placed;

@@ -10,8 +10,8 @@
 namespace galvatron::search {
 
 namespace {
-/// Sizes of the largest scratch that are told apart.
-constexpr std::size_t kScratchSizes = 16;
+/// Sizes of the largest scratch that are told apart: at first, and where that does not do.
+constexpr std::size_t kFewSizes = 16, kManySizes = 128;
 /// Times that `before` and `after` are renewed.
 constexpr int kRounds = 2;
 /// Halvings of what is open between bounds.
@@ -37,7 +37,7 @@ LayerRuns::LayerRuns(const std::vector<int> &typeOf)
 }
 
 struct BordersBound::Offer {
-  Offer(const OptionLists &lists, int kept, double memory);
+  Offer(const OptionLists &lists, int kept, double memory, std::size_t most);
 
   struct Choice {
     double bytes; ///< states and what is kept
@@ -49,7 +49,8 @@ struct BordersBound::Offer {
   double memory; ///< with scratch
 };
 
-BordersBound::Offer::Offer(const OptionLists &lists, int kept, double memory) : byType(lists.size()), memory(memory) {
+BordersBound::Offer::Offer(const OptionLists &lists, int kept, double memory, std::size_t most)
+    : byType(lists.size()), memory(memory) {
   std::set<std::int64_t> seen;
   for (std::size_t type = 0; type < lists.size(); ++type) {
     for (const Option &option : lists[type]) {
@@ -61,7 +62,7 @@ BordersBound::Offer::Offer(const OptionLists &lists, int kept, double memory) : 
     });
   }
   std::vector<std::int64_t> sizes(seen.begin(), seen.end());
-  std::size_t groups = std::min(sizes.size(), kScratchSizes);
+  std::size_t groups = std::min(sizes.size(), most);
   for (std::size_t group = 0; group < groups; ++group)
     scratch.emplace_back(sizes[group * sizes.size() / groups], sizes[(group + 1) * sizes.size() / groups - 1]);
 }
@@ -148,8 +149,8 @@ double BordersBound::Relaxed::solve(const std::vector<int> &count) {
   return least;
 }
 
-BordersBound::BordersBound(const Candidate &candidate, const LayerRuns &runs)
-    : candidate(candidate), setting(candidate.setting()), runs(runs) {
+BordersBound::BordersBound(const Candidate &candidate, const LayerRuns &runs, std::size_t scratchSizes)
+    : candidate(candidate), setting(candidate.setting()), runs(runs), scratchSizes(scratchSizes) {
   makeStages();
 }
 
@@ -198,7 +199,7 @@ BordersBound::Relaxed *BordersBound::relaxed(int stage, const Weights &weights) 
   std::unique_ptr<Offer> &offer = offers[kind];
   if (!offer)
     offer = std::make_unique<Offer>(candidate.options()[setting.classOf[stage]], kept,
-                                    double(setting.memoryBudget() - setting.extraBytes(stage)));
+                                    double(setting.memoryBudget() - setting.extraBytes(stage)), scratchSizes);
   std::unique_ptr<Relaxed> &made = known[{kind, weights}];
   if (!made)
     made = std::make_unique<Relaxed>(*offer, weights, runs.kinds().size());
@@ -262,15 +263,16 @@ bool BordersBound::excludes(double limit) {
   return false;
 }
 
-double BordersBound::floor(double most) {
+double BordersBound::floor(const Candidate &candidate, const LayerRuns &runs, double most) {
   double low = candidate.bound(), high = most;
-  if (low >= most || excludes(most))
+  if (low >= most || BordersBound(candidate, runs, kFewSizes).excludes(most))
     return std::max(low, most);
-  if (most == kInfinity)
-    return low;
-  for (int step = 0; step < kHalvings; ++step) {
+  BordersBound bound(candidate, runs, kManySizes);
+  if (bound.excludes(most))
+    return most;
+  for (int step = 0; step < kHalvings && most < kInfinity; ++step) {
     double middle = (low + high) / 2;
-    (excludes(middle) ? low : high) = middle;
+    (bound.excludes(middle) ? low : high) = middle;
   }
   return low;
 }

@@ -59,14 +59,15 @@ private:
 
 class BordersBound {
 public:
-  /// `runs`: of the candidate's layers; they and it outlive this.
-  BordersBound(const Candidate &candidate, const LayerRuns &runs);
+  /// `runs`: of the candidate's layers; they and it outlive this. The largest scratch of a stage is told apart by at
+  /// most `scratchSizes` sizes.
+  BordersBound(const Candidate &candidate, const LayerRuns &runs, std::size_t scratchSizes);
   ~BordersBound();
 
   /// Whether every plan takes `limit` seconds or more. Infinite: whether none fits.
   bool excludes(double limit);
   /// The largest limit known to be excluded: `most`, or by halves between the candidate's own bound and it.
-  double floor(double most);
+  static double floor(const Candidate &candidate, const LayerRuns &runs, double most);
 
 private:
   /// What a second of an option counts.
@@ -99,6 +100,7 @@ private:
   const Candidate &candidate;
   const Setting &setting;
   const LayerRuns &runs;
+  std::size_t scratchSizes;
   using StageKind = std::tuple<int, int, std::int64_t>; ///< class, micro-batches in flight, extra bytes
   std::map<StageKind, std::unique_ptr<Offer>> offers;
   std::map<std::pair<StageKind, Weights>, std::unique_ptr<Relaxed>> known;

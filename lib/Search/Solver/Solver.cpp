@@ -2,12 +2,13 @@
 //
 // Order of work: price every setting (pipeline degree, micro-batches) and bound
 // its candidates (one a schedule) from below; look for regular plans, so that an
-// interrupted search has an answer; then open candidates by rising bound until
-// the bound reaches the best plan.
+// interrupted search has an answer; bound the candidates left once more, by what
+// knows of borders; then open candidates by rising bound until the bound reaches
+// the best plan.
 //
-// Threads take candidates in waves of a fixed size. A wave starts from the best
-// plan before it and is merged in order, so the answer does not depend on how
-// many threads there are.
+// Threads take candidates in waves. A wave starts from the best plan before it
+// and is merged in order, and its size depends on the work of those before it
+// alone, so the answer does not depend on how many threads there are.
 //
 //===----------------------------------------------------------------------===//
 
@@ -196,7 +197,7 @@ void Search::raiseBounds() {
   inParallel(candidates.size(), [&](std::size_t i) {
     Candidate &candidate = *candidates[i];
     if (candidate.hasExactSearch() && candidate.bound() < limit && !stopped())
-      candidate.raiseBound(BordersBound(candidate, runs).floor(limit));
+      candidate.raiseBound(BordersBound::floor(candidate, runs, limit));
   });
   sortCandidates();
 }

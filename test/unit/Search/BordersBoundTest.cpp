@@ -91,12 +91,13 @@ TEST(BordersBound, no_plan_goes_below_it) {
       }
       for (const Candidate &candidate : candidatesWithExactSearch(problem)) {
         LayerRuns runs(candidate.setting().typeOf);
-        BordersBound bound(candidate, runs);
+        // Few sizes of scratch: groups of them.
+        BordersBound bound(candidate, runs, 2 + seed % 5);
         Fastest fastest(candidate);
         plans += fastest.plans;
         if (fastest.seconds == kInfinity)
           continue;
-        double floor = bound.floor(2 * fastest.seconds);
+        double floor = BordersBound::floor(candidate, runs, 2 * fastest.seconds);
         EXPECT_LE(floor, fastest.seconds * (1 + 1e-9))
             << "seed " << seed << " memory " << memory << " stages " << candidate.shape().stages << " micro-batches "
             << candidate.shape().microBatches << " " << scheduleName(candidate.shape().schedule);
@@ -139,7 +140,7 @@ TEST(BordersBound, the_exact_search_does_not_go_below_it) {
       Opened opened = candidate.open(kInfinity, 1, 20000, never);
       if (opened.found.seconds == kInfinity)
         continue;
-      double floor = BordersBound(candidate, runs).floor(2 * opened.found.seconds);
+      double floor = BordersBound::floor(candidate, runs, 2 * opened.found.seconds);
       EXPECT_LE(floor, opened.found.seconds * (1 + 1e-9))
           << "seed " << seed << " stages " << candidate.shape().stages << " micro-batches "
           << candidate.shape().microBatches << " " << scheduleName(candidate.shape().schedule);
@@ -160,9 +161,9 @@ TEST(BordersBound, excludes_what_does_not_fit_and_nothing_that_does) {
       LayerRuns runs(candidate.setting().typeOf);
       std::int64_t least = findLeastMemory(candidate).bytes;
       problem.cluster.memoryBytesPerDevice = least;
-      EXPECT_FALSE(BordersBound(candidate, runs).excludes(kInfinity)) << seed;
+      EXPECT_FALSE(BordersBound(candidate, runs, 8).excludes(kInfinity)) << seed;
       problem.cluster.memoryBytesPerDevice = least * 4 / 5;
-      compared += BordersBound(candidate, runs).excludes(kInfinity);
+      compared += BordersBound(candidate, runs, 8).excludes(kInfinity);
     }
   }
   EXPECT_GT(compared, 50);
@@ -195,5 +196,7 @@ TEST(BordersBound, proves_plans_of_a_large_cluster_within_a_hundredth) {
   ASSERT_TRUE(solution && solution->plan);
   EXPECT_LE(solution->provenWithin, 0.01);
   EXPECT_LE(solution->labels, 5 * options.labelBudget);
+  EXPECT_GT(solution->chainSeconds, 0);
+  EXPECT_LE(solution->chainSeconds, solution->workSeconds);
 }
 } // namespace

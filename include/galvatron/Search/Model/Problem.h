@@ -132,6 +132,8 @@ public:
   /// `strategy` with each way to settle what it leaves to choose that has a price of its own and may pay: how context
   /// parallelism works, when gradients are reduced. The likeliest first. Default: itself, left as it is.
   virtual std::vector<Strategy> settle(const Layer &layer, const Strategy &strategy, int microBatches) const;
+  /// Whether `settle` ever gives several.
+  virtual bool settlesAny() const { return false; }
 };
 
 /// Seconds of communication on a cluster. Separate from CostSource so that one
