@@ -30,7 +30,7 @@ static bool isFolderOfProgram(llvm::StringRef path) {
 static bool isPartOfProgram(llvm::StringRef name) {
   llvm::StringRef stage = name;
   bool isStage = stage.consume_front("stage") && !stage.empty() && llvm::all_of(stage, llvm::isDigit);
-  return isStage || name == "launch" || name == "plan.json" || name == "config.json" || name.starts_with("libgalvatron_") ||
+  return isStage || name == "launch" || name == "plan.json" || name == "timetable.json" || name == "config.json" || name.starts_with("libgalvatron_") ||
          name.ends_with(".safetensors") || name.ends_with(".weights");
 }
 

@@ -117,4 +117,25 @@ Result<Cluster> parseCluster(std::string_view text) {
   return cluster;
 }
 
+static nlohmann::ordered_json writeLink(const Link &link) {
+  nlohmann::ordered_json json = {{"GB_per_s", link.bytesPerSecond / 1e9}, {"us", link.latencySeconds * 1e6}};
+  for (auto [bytes, rate] : link.sends)
+    json["sends"].push_back({{"MB", bytes / 1e6}, {"GB_per_s", rate / 1e9}});
+  return json;
+}
+
+std::string writeCluster(const Cluster &cluster) {
+  nlohmann::ordered_json links = {{"intra", writeLink(cluster.intra)}, {"inter", writeLink(cluster.inter)}};
+  if (!cluster.interOfNode.empty())
+    links["inter"] = nlohmann::ordered_json::array();
+  for (const Link &link : cluster.interOfNode)
+    links["inter"].push_back(writeLink(link));
+  return nlohmann::ordered_json{{"nodes", cluster.nodes},
+                                {"devices_per_node", cluster.devicesPerNode},
+                                {"device", cluster.device.name},
+                                {"memory_bytes_per_device", cluster.memoryBytesPerDevice},
+                                {"links", links}}
+      .dump();
+}
+
 } // namespace galvatron::search
