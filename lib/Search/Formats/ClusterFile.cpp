@@ -5,6 +5,7 @@
 #include "JsonReader.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace galvatron::search {
 
@@ -117,10 +118,14 @@ Result<Cluster> parseCluster(std::string_view text) {
   return cluster;
 }
 
+/// As people wrote it: without what a change of units adds in the last digits.
+static double inUnits(double value, double unit) { return std::round(value / unit * 1e9) / 1e9; }
+
 static nlohmann::ordered_json writeLink(const Link &link) {
-  nlohmann::ordered_json json = {{"GB_per_s", link.bytesPerSecond / 1e9}, {"us", link.latencySeconds * 1e6}};
+  nlohmann::ordered_json json = {{"GB_per_s", inUnits(link.bytesPerSecond, 1e9)},
+                                 {"us", inUnits(link.latencySeconds, 1e-6)}};
   for (auto [bytes, rate] : link.sends)
-    json["sends"].push_back({{"MB", bytes / 1e6}, {"GB_per_s", rate / 1e9}});
+    json["sends"].push_back({{"MB", inUnits(bytes, 1e6)}, {"GB_per_s", inUnits(rate, 1e9)}});
   return json;
 }
 
