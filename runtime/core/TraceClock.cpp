@@ -6,20 +6,26 @@
 namespace galvatron {
 namespace {
 
-constexpr int kRounds = 100, kTag = 7915;
+/// Exchanges with a rank: so many at least, then until one was as good as ranks of a machine have them, or time is up.
+constexpr int kLeastRounds = 100, kTag = 7915;
+constexpr int64_t kGoodError = 1000, kMostTime = 30'000'000; // nanoseconds
 
 /// Rank 0's side with one other rank.
 ClockReading askRank(int rank) {
   ClockReading best;
-  for (int round = 0; round < kRounds; ++round) {
+  int64_t begin = traceTime();
+  for (int round = 0; round < kLeastRounds || (best.error > kGoodError && traceTime() - begin < kMostTime); ++round) {
+    char more = 1;
     int64_t there = 0, sent = traceTime();
-    MPI_Send(nullptr, 0, MPI_BYTE, rank, kTag, MPI_COMM_WORLD);
+    MPI_Send(&more, 1, MPI_BYTE, rank, kTag, MPI_COMM_WORLD);
     MPI_Recv(&there, sizeof there, MPI_BYTE, rank, kTag, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     int64_t back = traceTime();
     double error = 0.5 * (double)(back - sent);
     if (round == 0 || error < best.error)
       best = {there, (double)(sent - there) + error, error};
   }
+  char more = 0;
+  MPI_Send(&more, 1, MPI_BYTE, rank, kTag, MPI_COMM_WORLD);
   return best;
 }
 
@@ -40,9 +46,12 @@ ClockReading exchangeClocks(const World &world) {
     }
     return own;
   }
-  for (int round = 0; round < kRounds; ++round) {
-    MPI_Recv(nullptr, 0, MPI_BYTE, 0, kTag, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+  while (true) {
+    char more = 0;
+    MPI_Recv(&more, 1, MPI_BYTE, 0, kTag, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     int64_t now = traceTime();
+    if (!more)
+      break;
     MPI_Send(&now, sizeof now, MPI_BYTE, 0, kTag, MPI_COMM_WORLD);
   }
   MPI_Recv(&own, sizeof own, MPI_BYTE, 0, kTag, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
