@@ -49,6 +49,8 @@ std::optional<ShardedReader> ShardedReader::open(const std::string &path, std::s
     good = reader.openIndex(path, error);
   } else if (!fs::is_directory(path, ignored)) {
     good = reader.addFile(path, error);
+    if (!good && !isThere(path))
+      error += "; name a file of weights, or a folder that has one or an index";
   } else {
     fs::path one = fs::path(path) / (std::string("model") + kFileEnding);
     fs::path index = fs::path(path) / (std::string("model") + kIndexEnding);

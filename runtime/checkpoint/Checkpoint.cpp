@@ -64,7 +64,8 @@ static Status verifyOne(const World &world, const std::string &name, std::vector
   bool hasTraining = false;
   Status status = lookFor(folder / kTraining, hasTraining);
   if (status.ok() && !hasTraining)
-    status = Status::error(name, " is not a checkpoint: ", (folder / kTraining).string(), " is missing");
+    status = Status::error(name, " is not a checkpoint: ", (folder / kTraining).string(),
+                           " is missing; name a folder that --save wrote");
   status = world.agree(status);
   bool isThere = false;
   if (status.ok())

@@ -232,7 +232,7 @@ Status FileLock::take(const fs::path &newPath, const std::string &folder, std::s
   for (;;) {
     int opened = open(newPath.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (opened < 0)
-      return Status::error("cannot create ", newPath.string(), ": ", std::strerror(errno));
+      return Status::error("cannot create ", newPath.string(), ": ", std::strerror(errno), "; name another folder");
     bool isTaken = flock(opened, LOCK_EX | LOCK_NB) == 0;
     int reason = isTaken ? 0 : errno;
     // Its last holder may have removed it meanwhile.
@@ -353,7 +353,7 @@ Status SaveFolder::openSeveral(std::vector<std::string> &warnings) {
   std::error_code error;
   isMade = fs::create_directories(folder, error);
   if (error)
-    return Status::error("cannot create ", folder.string(), ": ", error.message());
+    return Status::error("cannot create ", folder.string(), ": ", error.message(), "; name another folder");
   if (Status status = takeLock(folder / kLock, with(folder, kLock), warnings); !status.ok())
     return status;
   fs::file_type latest = fs::symlink_status(folder / kLatest, error).type();

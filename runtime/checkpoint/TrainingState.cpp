@@ -228,6 +228,13 @@ void TrainingState::skip(int64_t first, int64_t count) {
     skipped.push_back({first, count});
 }
 
+void TrainingState::goOnBehind(const RunSetting &own, int64_t next) {
+  static_cast<RunSetting &>(*this) = own;
+  skip(samples, next - samples);
+  leftOut += next - samples;
+  samples = next;
+}
+
 std::string TrainingState::toText() const {
   json text = {{"format", 2},  {"step", step},       {"updates", updates},          {"optimizer", optimizer},
                {"seed", seed}, {"samples", samples}, {"global_batch", globalBatch}, {"settings", settings},

@@ -32,25 +32,32 @@ struct LossScaleState {
   int64_t steps = 0;
 };
 
-struct TrainingState {
-  int64_t step = 0;
+/// What options, data and program decide before the first step: the same in all checkpoints of a run, and in those that
+/// it goes back to.
+struct RunSetting {
   std::string optimizer;
   uint64_t seed = 0;
-  int64_t samples = 0;                         // windows taken so far: the next step's first sample
-  int64_t updates = 0;                         // steps that moved parameters: those whose batch had labels
   std::optional<DataOrder> data;               // absent only in a checkpoint that does not say
   int64_t globalBatch = 0;                     // windows a step; 0 in a checkpoint that does not say
   std::map<std::string, std::string> settings; // `Options::updateSettings`; empty likewise
   std::string precision;                       // fp32, bf16 or fp16; empty likewise
   ModelIdentity model;
   std::vector<Overridden> overridden;
-  std::optional<LossScaleState> lossScale;     // of fp16 alone
+};
+
+struct TrainingState : RunSetting {
+  int64_t step = 0;
+  int64_t samples = 0;                     // windows taken so far: the next step's first sample
+  int64_t updates = 0;                     // steps that moved parameters: neither skipped, nor overflowed, nor without labels
+  std::optional<LossScaleState> lossScale; // of fp16 alone
 
   /// Samples that no update came from as a step was not finite, as [first, count], ascending; and how many of them were
   /// not used up by a step, as the run went back.
   std::vector<std::pair<int64_t, int64_t>> skipped = {};
   int64_t leftOut = 0;
 
+  /// Of a state that a run goes back to: its own setting, and the samples up to `next` left out.
+  void goOnBehind(const RunSetting &own, int64_t next);
   /// Adds samples to those skipped, from the last of them on.
   void skip(int64_t first, int64_t count);
   /// The text of training.json.

@@ -28,7 +28,7 @@ Status AppendedFile::open(const std::string &newWhat, const std::string &newPath
   struct stat properties;
   if (file < 0 || fstat(file, &properties) != 0 ||
       (bytes && S_ISREG(properties.st_mode) && ftruncate(file, *bytes) != 0))
-    return Status::error("cannot open ", what, " ", path, ": ", std::strerror(errno));
+    return Status::error("cannot open ", what, " ", path, ": ", std::strerror(errno), "; name another place");
   return Status::success();
 }
 

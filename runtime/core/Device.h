@@ -39,6 +39,7 @@ struct DeviceHooks {
   /// refused.
   void *(*allocate)(gvrt_context *context, int64_t bytes);
   void (*release)(gvrt_context *context, void *memory, int64_t bytes);
+  /// `from` may be written again once this returns; of `allocateHost`, once what was issued is done.
   void (*copyToDevice)(gvrt_context *context, void *to, const void *from, int64_t bytes);
   void (*copyToHost)(gvrt_context *context, void *to, const void *from, int64_t bytes);
   /// Waits for everything issued.

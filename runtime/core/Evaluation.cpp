@@ -36,7 +36,8 @@ Status Evaluation::open(std::vector<std::string> &warnings) {
   int64_t samples = options.evalBatches.value_or(kDefaultBatches) * manifest.globalBatch;
   DataSource source(world, manifest, options, context.seed);
   Status status = source.open({isShare ? options.data : options.evalData, options.evalLabels,
-                               isShare ? Share::Evaluation : Share::All, isEpoch ? -1 : samples, /*shuffle=*/false});
+                               isShare ? Share::Evaluation : Share::All, isEpoch ? -1 : samples, /*shuffle=*/false,
+                               isShare ? "--data" : "--eval-data", "--eval-labels"});
   if (!source.getWarning().empty())
     warnings.push_back(source.getWarning());
   if (!status.ok())
@@ -53,9 +54,27 @@ Status Evaluation::open(std::vector<std::string> &warnings) {
   if (status = checkLastBatch(samples); !status.ok())
     return status;
   numBatches = (samples + manifest.globalBatch - 1) / manifest.globalBatch;
+  warnOfRounds(*read, warnings);
   batches.emplace(manifest, read, source.rules(), numBatches * manifest.globalBatch, samples);
   data = source.describe();
   return read->check(0, samples, world.rank(), world.size());
+}
+
+/// gpt's order is made for so many samples, and tells its epochs itself.
+void Evaluation::warnOfRounds(const Samples &samples, std::vector<std::string> &warnings) const {
+  int64_t wanted = numBatches * manifest.globalBatch, there = samples.numInEpoch();
+  if (!options.evalBatches.value_or(kDefaultBatches) || there == 0 || wanted <= there)
+    return;
+  warnings.push_back("--eval-batches " + std::to_string(numBatches) + " takes " + std::to_string(wanted) +
+                     " samples, but the data to evaluate have " + std::to_string(there) +
+                     ", so some count more than once; give at most " + std::to_string(there / manifest.globalBatch) +
+                     ", or 0, which takes each once");
+}
+
+void Evaluation::warnOfNone(int64_t first, int64_t last, std::vector<std::string> &warnings) const {
+  if (options.evalEvery > 0 && last / options.evalEvery == (first - 1) / options.evalEvery)
+    warnings.push_back("--eval-every " + std::to_string(options.evalEvery) + " evaluates after none of the steps " +
+                       std::to_string(first) + " to " + std::to_string(last) + "; give a smaller number, or leave it out");
 }
 
 std::string Evaluation::describe() const {

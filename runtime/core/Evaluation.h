@@ -31,17 +31,23 @@ public:
   Status checkProgram() const;
   /// Collective, the same on every rank: the data; once the seed is known. Does nothing where no evaluation is asked for. Warnings are added to `warnings`.
   Status open(std::vector<std::string> &warnings);
+  /// Adds a warning where none of these steps is evaluated, though that is asked for.
+  void warnOfNone(int64_t first, int64_t last, std::vector<std::string> &warnings) const;
   /// For people.
   std::string describe() const;
 
   /// Collective: the mean loss over all labels of the batches, the same on every rank; nan where they have none. The
   /// first time, --dump-batches writes them too.
   double run(char *arena);
+  /// Gives back what it has of the device.
+  void close() { batches.reset(); }
 
 private:
   static constexpr int64_t kDefaultBatches = 10;
 
   Status checkLastBatch(int64_t samples) const;
+  /// Adds a warning where the batches are more than the data have.
+  void warnOfRounds(const Samples &samples, std::vector<std::string> &warnings) const;
   void fill(char *arena, int64_t batch);
 
   const World &world;

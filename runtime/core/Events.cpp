@@ -37,7 +37,7 @@ Status Events::open(const std::string &folder, const gvrt_context &context) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error)
-    return Status::error("cannot write to the folder ", folder, ": ", error.message());
+    return Status::error("cannot write to the folder ", folder, ": ", error.message(), "; name another one");
   char fileName[32];
   std::snprintf(fileName, sizeof fileName, "rank_%05d.jsonl", rank);
   std::string path = fs::path(folder) / fileName;

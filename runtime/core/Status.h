@@ -22,6 +22,12 @@ struct [[nodiscard]] Status {
     return {text.str()};
   }
   static Status success() { return {}; }
+  /// Of an error in what an option names: says which, unless it begins with an option itself.
+  Status about(const std::string &option) && {
+    if (!ok() && !message.starts_with("--"))
+      message = option + ": " + message;
+    return std::move(*this);
+  }
   Status forGood() && {
     isForGood = true;
     return std::move(*this);

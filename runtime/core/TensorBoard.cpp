@@ -91,7 +91,7 @@ Status TensorBoard::open(const std::string &newFolder, int64_t next) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error)
-    return Status::error("cannot write to the folder ", folder, ": ", error.message());
+    return Status::error("cannot write to the folder ", folder, ": ", error.message(), "; name another one");
   std::string name;
   if (Status status = newName(folder, name); !status.ok())
     return status;

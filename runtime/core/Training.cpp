@@ -24,7 +24,10 @@ static std::string besideProgram(const std::string &name) {
 }
 
 Training::~Training() {
+  // What has memory of the device.
   saver.reset();
+  batches.reset();
+  evaluation.close();
   device.hooks->release(&context, arena, manifest.arenaBytes);
 }
 
@@ -72,28 +75,34 @@ Status Training::prepareFiles() {
     openSaver();
   if (world.rank() != 0)
     return Status::success();
-  for (const std::string &folder : {options.dumpGradients, options.dumpBatches}) {
+  for (const auto &[option, folder] : {std::pair{"--dump-gradients", options.dumpGradients},
+                                       {"--dump-batches", options.dumpBatches}}) {
     std::error_code error;
     if (!folder.empty())
       fs::create_directories(folder, error);
     if (!folder.empty() && (error || access(folder.c_str(), W_OK) != 0))
-      return Status::error("cannot write to the folder ", folder, ": ", error ? error.message() : std::strerror(errno));
+      return Status::error(option, ": cannot write to the folder ", folder, ": ",
+                           error ? error.message() : std::strerror(errno), "; name another one");
   }
   if (!options.save.empty()) {
     loaded.step = done.step;
-    if (Status status = saveFolder.open(loaded, warnings); !status.ok())
+    if (Status status = saveFolder.open(loaded, warnings).about("--save"); !status.ok())
       return status;
     saveFolder.checkRoom(saver->checkpointBytes(options.optimizer), warnings);
   }
   bool goesOn = !options.load.empty() || !loaded.folder.empty();
   Status status = Report::open(options.log, options.evalEvery > 0, goesOn ? std::optional(done.step) : std::nullopt,
-                               options.quiet, report);
+                               options.quiet, report)
+                      .about("--log");
   report.setSpeed(Speed(besideProgram("plan.json"), world.size()));
-  return status.ok() && !options.tensorboard.empty() ? report.openTensorBoard(options.tensorboard, firstStep) : status;
+  return status.ok() && !options.tensorboard.empty()
+             ? report.openTensorBoard(options.tensorboard, firstStep).about("--tensorboard")
+             : status;
 }
 
 Status Training::prepareEvents() {
-  return options.events.empty() ? Status::success() : context.events->open(options.events, context);
+  return options.events.empty() ? Status::success()
+                                : context.events->open(options.events, context).about("--events");
 }
 
 void Training::writeStart() {
@@ -201,7 +210,7 @@ Status Training::loadParameters() {
     findOwnCheckpoint(world, options.save, loaded, warnings);
   if (loaded.folder.empty() && !options.load.empty()) {
     bool mayLack = !options.save.empty() && absoluteFolder(options.load) == absoluteFolder(options.save);
-    if (Status status = findCheckpoint(world, options.load, mayLack, loaded, warnings); !status.ok())
+    if (Status status = findCheckpoint(world, options.load, mayLack, loaded, warnings).about("--load"); !status.ok())
       return status;
   }
   if (!loaded.folder.empty())
@@ -216,6 +225,8 @@ Status Training::loadParameters() {
     startText = "weights of " + file;
     warnOfUnknownWeights(file);
     Status status = readTensors(state(), file, {kWeight});
+    if (!options.weights.empty())
+      status = std::move(status).about("--weights");
     return status.ok() ? openCarried(file) : status;
   }
   if (!manifest.weights.empty())
@@ -227,6 +238,8 @@ Status Training::loadParameters() {
 
 Status Training::prepareEvaluation() {
   Status status = evaluation.open(warnings);
+  if (status.ok() && !isComplete)
+    evaluation.warnOfNone(firstStep, lastStep, warnings);
   if (options.evalOnly)
     dataText = evaluation.describe();
   return status;
@@ -261,7 +274,7 @@ Status Training::prepareData() {
   // What rewinding left out is made up for from the order's beginning.
   int64_t left = count - std::min(count, done.leftOut);
   status = world.agree(samples->check(done.samples, left, world.rank(), world.size()));
-  return status.ok() ? batches->begin(context, done.samples) : status;
+  return status.ok() ? batches->begin(context, device, done.samples) : status;
 }
 
 Status Training::resume(DataSource &source) {

@@ -142,18 +142,7 @@ Status Training::rewind(const Status &error, int64_t number) {
     status = fillCopies(context, device, manifest, arena);
   int64_t next = done.samples;
   if (status.ok()) {
-    back.skip(back.samples, next - back.samples);
-    back.leftOut += next - back.samples;
-    // What a run decides itself stays.
-    back.data = done.data;
-    back.optimizer = done.optimizer;
-    back.seed = done.seed;
-    back.globalBatch = done.globalBatch;
-    back.settings = done.settings;
-    back.precision = done.precision;
-    back.model = done.model;
-    back.overridden = done.overridden;
-    back.samples = next;
+    back.goOnBehind(done, next);
     done = back;
     savedStep = -1; // what is saved of that step does not know what is left out
     updatedStep = done.updates > begun.updates ? done.step : -1;

@@ -183,7 +183,7 @@ void start(gvrt_context *context, const Manifest &manifest, const Options &optio
 }
 
 void copyToDevice(gvrt_context *context, void *to, const void *from, int64_t bytes) {
-  // From pageable memory: returns when `from` may be written again.
+  // Returns when `from` may be written again if it is pageable; memory of allocateHost is read until the next wait.
   GVRT_CUDA(context, cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stateOf(context).compute));
 }
 

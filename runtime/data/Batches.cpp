@@ -2,6 +2,7 @@
 #include "runtime/data/Batches.h"
 #include "galvatron/Support/Safetensors.h"
 
+#include <cassert>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -56,24 +57,52 @@ Status Batches::prepareMicroBatch(const std::vector<int64_t> &coordinates, int64
       return status;
     for (const Part &part : parts) {
       const std::vector<int64_t> &values = row->input(part.input->name);
-      step.pieces.push_back({part.offset, step.values.size(), part.columns->size()});
+      step.pieces.push_back({part.offset, step.size, part.columns->size()});
+      assert(step.size + part.columns->size() <= roomWords);
       for (int64_t column : *part.columns) // beyond the sequence lies what pads it
-        step.values.push_back(column < manifest.sequence ? values[column] : 0);
+        rooms[step.room][step.size++] = column < manifest.sequence ? values[column] : 0;
     }
   }
   return Status::success();
 }
 
-Batches::Step Batches::prepare(const std::vector<int64_t> &coordinates, int64_t firstSample) const {
+Batches::Step Batches::prepare(const std::vector<int64_t> &coordinates, int64_t firstSample, int room) const {
   Step step;
   step.firstSample = firstSample;
+  step.room = room;
   for (int64_t microBatch = 0; microBatch < manifest.microBatches && step.status.ok(); ++microBatch)
     step.status = prepareMicroBatch(coordinates, microBatch, step);
   return step;
 }
 
-Status Batches::begin(const gvrt_context &context, int64_t firstSample) {
-  ahead = prepare(context.coordinates, firstSample);
+void Batches::makeRooms(gvrt_context &context, const Device &device) {
+  roomWords = 1; // some, on a stage without inputs too
+  for (const InputInfo &input : manifest.inputs)
+    roomWords += manifest.microBatches * input.bytesPerMicroBatch / (int64_t)sizeof(int64_t);
+  int64_t bytes = roomWords * sizeof(int64_t);
+  // Here, as a thread of its own has no device.
+  for (int room : {0, 1}) {
+    void *memory = device.hooks->allocateHost ? device.hooks->allocateHost(&context, bytes) : nullptr;
+    if (memory)
+      freeRooms = [&context, &device](int64_t *memory) { device.hooks->releaseHost(&context, memory); };
+    else
+      ownRooms[room].resize(roomWords);
+    rooms[room] = memory ? static_cast<int64_t *>(memory) : ownRooms[room].data();
+  }
+}
+
+Batches::~Batches() {
+  if (next.valid())
+    next.wait();
+  for (int room : {0, 1})
+    if (freeRooms && ownRooms[room].empty())
+      freeRooms(rooms[room]);
+}
+
+Status Batches::begin(gvrt_context &context, const Device &device, int64_t firstSample) {
+  if (!rooms[0])
+    makeRooms(context, device);
+  ahead = prepare(context.coordinates, firstSample, 1 - filled);
   return ahead.status;
 }
 
@@ -84,18 +113,23 @@ Status Batches::lookAhead() {
 }
 
 Status Batches::fill(gvrt_context &context, const Device &device, char *arena, int64_t firstSample) {
+  if (!rooms[0])
+    makeRooms(context, device);
   (void)lookAhead();
   Step step = std::exchange(ahead, Step());
   if (step.firstSample != firstSample)
-    step = prepare(context.coordinates, firstSample);
+    step = prepare(context.coordinates, firstSample, 1 - filled);
   if (!step.status.ok())
     return step.status;
+  filled = step.room;
   for (const Step::Piece &piece : step.pieces)
-    device.hooks->copyToDevice(&context, arena + piece.offset, &step.values[piece.begin],
+    device.hooks->copyToDevice(&context, arena + piece.offset, &rooms[step.room][piece.begin],
                                piece.count * sizeof(int64_t));
   if (int64_t following = firstSample + manifest.globalBatch; following + manifest.globalBatch <= end)
     next = std::async(std::launch::async,
-                      [this, coordinates = context.coordinates, following] { return prepare(coordinates, following); });
+                      [this, coordinates = context.coordinates, following, room = 1 - filled] {
+                        return prepare(coordinates, following, room);
+                      });
   return Status::success();
 }
 

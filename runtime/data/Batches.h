@@ -7,6 +7,7 @@
 #include "runtime/core/Manifest.h"
 #include "runtime/data/Samples.h"
 
+#include <functional>
 #include <future>
 #include <limits>
 #include <memory>
@@ -27,12 +28,14 @@ public:
   /// Samples up to another one than was said will be asked for.
   void setEnd(int64_t newEnd) { end = newEnd; }
 
+  ~Batches();
+
   /// Writes this rank's part of a step's inputs, all micro-batches, into the arena. Row b is sample firstSample + b; of
   /// those that this rank has none of, nothing is read. Meanwhile a thread prepares the next step, whose errors are
   /// told when that is filled.
   Status fill(gvrt_context &context, const Device &device, char *arena, int64_t firstSample);
   /// Prepares a first step.
-  Status begin(const gvrt_context &context, int64_t firstSample);
+  Status begin(gvrt_context &context, const Device &device, int64_t firstSample);
   /// Waits for what the thread prepares: whether the step after the one that was filled last can be.
   Status lookAhead();
 
@@ -45,16 +48,20 @@ private:
   struct Step {
     struct Piece {
       int64_t offset;      // bytes from the arena's start
-      size_t begin, count; // of `values`
+      size_t begin, count; // of the room's words
     };
     int64_t firstSample = -1;
-    std::vector<int64_t> values;
+    int room = 0; // which of `rooms` has its words
+    size_t size = 0;
     std::vector<Piece> pieces;
     Status status;
   };
+  /// Rooms for two steps, whose copies to the device are not waited for: a step's are done when the one after the next is
+  /// prepared, since the next one was updated by then.
+  void makeRooms(gvrt_context &context, const Device &device);
   using Row = PackedRow<int64_t>;
   Status readRow(int64_t sample, const RowRules &rules, std::optional<Row> &row) const;
-  Step prepare(const std::vector<int64_t> &coordinates, int64_t firstSample) const;
+  Step prepare(const std::vector<int64_t> &coordinates, int64_t firstSample, int room) const;
   Status prepareMicroBatch(const std::vector<int64_t> &coordinates, int64_t microBatch, Step &step) const;
 
   const Manifest &manifest;
@@ -62,6 +69,11 @@ private:
   RowRules rules;
   int64_t end, filledFrom;
   mutable std::mutex reading; // samples remember where they are
+  int64_t *rooms[2] = {nullptr, nullptr};
+  size_t roomWords = 0; // of each
+  std::vector<int64_t> ownRooms[2];         // where the device has no memory of its own for them
+  std::function<void(int64_t *)> freeRooms; // null unless the device has
+  int filled = 0;                           // the room of the step that was filled last
   std::future<Step> next;
   Step ahead; // what came of it, once that was asked for
 };

@@ -60,10 +60,10 @@ Status DataSource::openWords(const Request &request) {
   bool areIndexed = isIndexed(words);
   order.samples = !options.samples.empty() ? options.samples : areIndexed ? "gpt" : "windows";
   if (order.isWindows() && areIndexed)
-    return Status::error("--samples windows reads one file, but --data names indexed data; leave --samples out, or "
-                         "name one PREFIX.bin with its --data-dtype");
+    return Status::error("--samples windows reads one file, but ", request.dataOption,
+                         " names indexed data; leave --samples out, or name one PREFIX.bin with its --data-dtype");
   if (!order.isWindows() && !areIndexed)
-    return Status::error("--samples ", order.samples, " reads indexed data, but --data names ",
+    return Status::error("--samples ", order.samples, " reads indexed data, but ", request.dataOption, " names ",
                          words.empty() ? "none" : words[0],
                          "; name the PREFIX of a PREFIX.bin and PREFIX.idx, which python -m galvatron.data writes");
   // Evaluation may take its samples otherwise.
@@ -73,7 +73,7 @@ Status DataSource::openWords(const Request &request) {
   text = "random tokens";
   Status status = areIndexed      ? openIndexed(request)
                   : words.empty() ? Status::success()
-                                  : openFile(words[0]);
+                                  : openFile(words[0]).about(request.dataOption);
   return status.ok() ? checkDocuments() : status;
 }
 
@@ -97,7 +97,7 @@ Status DataSource::openIndexed(const Request &request) {
                          "them, so it cannot take them; import it again with --labels next, or, where its loss shifts "
                          "labels in a way of its own, name one PREFIX.bin as a file");
   DataWords words;
-  if (Status status = DataWords::parse(request.words, words); !status.ok())
+  if (Status status = DataWords::parse(request.words, words, request.dataOption); !status.ok())
     return status;
   return order.samples == "gpt" ? openGpt(words, request) : openRows(words, request);
 }
@@ -105,14 +105,16 @@ Status DataSource::openIndexed(const Request &request) {
 Status DataSource::openRows(const DataWords &words, const Request &wanted) {
   if (!words.weights.empty())
     return Status::error("--samples ", order.samples,
-                         " takes the sequences of --data in order, which weights do not "
-                         "change; name the prefixes alone");
+                         " takes the sequences of ", wanted.dataOption,
+                         " in order, which weights do not change; name the prefixes alone");
   if (options.padToken >= manifest.vocabulary)
     return Status::error("--pad-token ", options.padToken, " is no token of the vocabulary of ", manifest.vocabulary,
                          "; give one that is, it has no label anyway");
   RowSamples::Request request;
   request.data = words.prefixes;
   request.labels = wanted.labels;
+  request.dataOption = wanted.dataOption;
+  request.labelsOption = wanted.labelsOption;
   request.arePacked = order.samples == "packed";
   request.shuffle = wanted.shuffle;
   request.seed = order.seed = options.dataSeed ? uint64_t(*options.dataSeed) : seed;
@@ -146,9 +148,12 @@ Status DataSource::openGpt(const DataWords &words, const Request &wanted) {
   request.vocabulary = manifest.vocabulary;
   request.batch = manifest.globalBatch;
   request.seed = order.seed;
+  request.dataOption = wanted.dataOption;
+  if (wanted.share != Share::Training)
+    request.countOption = "--eval-batches";
   auto gpt = std::make_shared<GptSamples>();
   indexed = gpt;
-  if (Status status = GptSamples::open(request, *gpt); !status.ok())
+  if (Status status = GptSamples::open(request, *gpt).about(wanted.dataOption); !status.ok())
     return status;
   order.split = options.split;
   for (const GptSamples::Dataset &dataset : gpt->getDatasets())

@@ -32,6 +32,7 @@ public:
     Share share = Share::Training;
     int64_t count; // of samples that gpt's order is made for; -1: one epoch
     bool shuffle = false;
+    const char *dataOption = "--data", *labelsOption = "--labels"; // that `words` and `labels` are of
   };
   /// Collective; the same status on every rank.
   Status open(const Request &request);

@@ -15,7 +15,7 @@ static bool parseWeight(const std::string &word, double &weight) {
   return error == std::errc() && end == word.data() + word.size();
 }
 
-Status DataWords::parse(const std::vector<std::string> &words, DataWords &data) {
+Status DataWords::parse(const std::vector<std::string> &words, DataWords &data, const char *option) {
   data = DataWords();
   size_t numbers = 0;
   double weight;
@@ -23,8 +23,8 @@ Status DataWords::parse(const std::vector<std::string> &words, DataWords &data) 
     numbers += parseWeight(words[i], weight) && !IndexedDataset::exists(words[i]);
   bool isWeighted = words.size() % 2 == 0 && numbers > 0;
   if (isWeighted && numbers < words.size() / 2)
-    return Status::error("--data has a weight before some of its prefixes, but not before all; give each one, as in "
-                         "--data 30 a 70 b, or none");
+    return Status::error(option, " has a weight before some of its prefixes, but not before all; give each one, as in ",
+                         option, " 30 a 70 b, or none");
   for (size_t i = 0; i < words.size(); ++i) {
     if (!isWeighted || i % 2) {
       data.prefixes.push_back(words[i]);
@@ -32,14 +32,14 @@ Status DataWords::parse(const std::vector<std::string> &words, DataWords &data) 
     }
     parseWeight(words[i], weight);
     if (!(weight > 0) || !std::isfinite(weight))
-      return Status::error("--data gives ", words[i + 1], " the weight ", words[i],
+      return Status::error(option, " gives ", words[i + 1], " the weight ", words[i],
                            ", but weights are numbers above 0; leave out what is not to be read");
     data.weights.push_back(weight);
   }
   std::error_code ignored;
   for (const std::string &prefix : data.prefixes)
     if (std::filesystem::is_regular_file(prefix, ignored))
-      return Status::error("--data takes one file, or prefixes of indexed data, but the file ", prefix,
+      return Status::error(option, " takes one file, or prefixes of indexed data, but the file ", prefix,
                            " stands among several words; write it as indexed data with python -m galvatron.data");
   return Status::success();
 }
@@ -96,9 +96,10 @@ Status GptSamples::planOrders() {
   if (isOneEpoch)
     request.samples = sum;
   if (!isWeighted && !isAlone && sum < request.samples)
-    return Status::error("--data names datasets of ", sum, " samples of ", request.sequence,
+    return Status::error(request.dataOption, " names datasets of ", sum, " samples of ", request.sequence,
                          " tokens, each read once, but ", request.samples,
-                         " are asked for; give weights, as in --data 30 a 70 b, or fewer --steps or --train-samples");
+                         " are asked for; give weights, as in ", request.dataOption, " 30 a 70 b, or fewer ",
+                         request.countOption);
   // Megatron normalizes once more.
   weights = normalizeWeights(weights);
   blend = Blend(weights);

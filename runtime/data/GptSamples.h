@@ -14,7 +14,8 @@ struct DataWords {
   std::vector<std::string> prefixes;
   std::vector<double> weights; // as many, or none
 
-  static Status parse(const std::vector<std::string> &words, DataWords &data);
+  /// `option`: the one that has the words.
+  static Status parse(const std::vector<std::string> &words, DataWords &data, const char *option = "--data");
 };
 
 /// Sequences of each share of a dataset: bounds[i] … bounds[i + 1] - 1. `shares` are any three numbers, not all 0; the
@@ -30,6 +31,7 @@ public:
     int64_t samples;   // of all datasets together; -1: an epoch of each, which weights do not allow
     int64_t sequence, vocabulary, batch;
     uint32_t seed;
+    const char *dataOption = "--data", *countOption = "--steps or --train-samples"; // for messages
   };
   struct Dataset {
     IndexedDataset data;

@@ -25,19 +25,20 @@ Status RowSamples::open(const Request &request, RowSamples &samples) {
   samples = RowSamples();
   samples.request = request;
   if (samples.hasLabels() && request.labels.size() != request.data.size())
-    return Status::error("--labels names ", request.labels.size(), " datasets, but --data ", request.data.size(),
-                         "; give one of labels for each");
+    return Status::error(request.labelsOption, " names ", request.labels.size(), " datasets, but ", request.dataOption,
+                         " ", request.data.size(), "; give one of labels for each");
   for (const std::vector<std::string> *prefixes : {&request.data, &request.labels})
     for (const std::string &prefix : *prefixes) {
+      bool areLabels = prefixes == &request.labels;
       IndexedDataset &dataset = samples.datasets.emplace_back();
-      Status status = IndexedDataset::open(prefix, request.vocabulary, dataset, prefixes == &request.labels);
+      Status status = IndexedDataset::open(prefix, request.vocabulary, dataset, areLabels);
       if (status.ok())
         status = dataset.checkIndex();
       if (!status.ok())
-        return status;
+        return std::move(status).about(areLabels ? request.labelsOption : request.dataOption);
     }
   for (size_t i = 0; i < request.labels.size(); ++i)
-    if (Status status = samples.checkLabels(i); !status.ok())
+    if (Status status = samples.checkLabels(i).about(request.labelsOption); !status.ok())
       return status;
   samples.bounds = {0};
   for (size_t i = 0; i < request.data.size(); ++i)
@@ -46,7 +47,7 @@ Status RowSamples::open(const Request &request, RowSamples &samples) {
     samples.count = samples.bounds.back();
     return Status::success();
   }
-  if (Status status = samples.checkLengths(); !status.ok())
+  if (Status status = samples.checkLengths().about(request.dataOption); !status.ok())
     return status;
   samples.forPackedRows([&](int64_t) { ++samples.count; });
   return Status::success();

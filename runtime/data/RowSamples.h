@@ -23,6 +23,7 @@ public:
     bool arePacked = false, shuffle = false;
     uint64_t seed = 0; // of shuffling
     int64_t sequence, vocabulary, batch, padToken = 0;
+    const char *dataOption = "--data", *labelsOption = "--labels"; // for messages
   };
 
   static Status open(const Request &request, RowSamples &samples);

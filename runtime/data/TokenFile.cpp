@@ -17,7 +17,9 @@ static const char *smallestType(int64_t vocabulary) {
 
 /// A name without Megatron's suffix, as its own options take it.
 static std::string hintAtSuffix(const std::string &path) {
-  return access((path + ".bin").c_str(), R_OK) == 0 ? "; there is " + path + ".bin" : "";
+  if (access((path + ".bin").c_str(), R_OK) == 0)
+    return "; there is " + path + ".bin";
+  return "; name a file of token ids, or the PREFIX of a PREFIX.bin and PREFIX.idx";
 }
 
 /// A type that was asked for is believed; else the file must look like the one that it would be read as.

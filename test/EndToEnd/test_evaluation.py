@@ -99,6 +99,7 @@ def test_what_cannot_be_evaluated_is_refused(models, tokens, tmp_path):
     for options, message in (
         (["--eval-every", 2, "--data", tokens], "--eval-every has no data to evaluate: give them with --eval-data, or a"),
         (["--eval-only", "--data", tokens, "--split", "9,1"], "--split is for --samples gpt, but these samples are windows"),
+        (["--eval-only", "--eval-data", tmp_path / "none"], "error: --eval-data: cannot open "),
         (["--eval-only", "--eval-data", tmp_path / "short.bin"], "100 tokens, but one batch needs 8 windows of 16, 128 tokens"),
         (["--eval-only", "--eval-batches", 0, "--eval-data", tmp_path / "short.bin"], "have 6 samples, but one batch needs 8"),
         (["--eval-batches", 2], "--eval-batches says what to evaluate, but not when; give --eval-every N or --eval-only"),
@@ -107,3 +108,15 @@ def test_what_cannot_be_evaluated_is_refused(models, tokens, tmp_path):
         refused = call(launch, *options)
         assert refused.returncode == 1 and message in refused.stderr, refused.stderr
         assert refused.stderr.count("error: ") == 1
+
+
+def test_what_may_be_meant_otherwise_is_a_warning(models, tokens, held_out, tmp_path):
+    launch = models("gpt2_dropout").compile("one", PLANS["one"]).folder / "launch"
+    words = [launch, "--data", tokens, "--steps", 3, "--quiet", "--eval-data", held_out]
+    assert succeed(*words, "--eval-every", 3, "--eval-batches", 5).stderr == ""
+    done = succeed(*words, "--eval-every", 4)
+    assert done.stderr.splitlines() == [
+        "warning: --eval-batches 10 takes 80 samples, but the data to evaluate have 44, so some count more than once; give "
+        "at most 5, or 0, which takes each once",
+        "warning: --eval-every 4 evaluates after none of the steps 1 to 3; give a smaller number, or leave it out",
+    ]

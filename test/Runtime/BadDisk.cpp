@@ -1,18 +1,39 @@
 // Preloaded into the ranks of a run: a disk that cannot exchange two folders, one that is full while the file
 // $DISK_IS_FULL is there, one that fails to synchronize $DISK_FAILS_AT, if $DISK_KEEPS_OPEN is set, one of a
 // network that keeps weights that are removed under another name, one whose every write waits $DISK_IS_SLOW
-// microseconds, one with room for $DISK_ROOM blocks; and a host whose /proc/meminfo is $HOST_MEMORY.
+// microseconds, one with room for $DISK_ROOM blocks; a host whose /proc/meminfo is $HOST_MEMORY; and a process that is
+// killed when it is about to call what $DISK_KILLS says, as in "rename 2 latest.partial": a function, for which time, and
+// how the path of its file ends.
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <climits>
+#include <csignal>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <sstream>
 #include <string>
 #include <sys/statvfs.h>
 #include <sys/types.h>
 #include <unistd.h>
+
+static void perhapsDie(const char *function, const std::string &path) {
+  static std::atomic<int> calls = 0;
+  std::istringstream words(std::getenv("DISK_KILLS") ? std::getenv("DISK_KILLS") : "");
+  std::string which, end;
+  int time;
+  if (words >> which >> time >> end && which == function && path.ends_with(end) && ++calls == time)
+    raise(SIGKILL);
+}
+
+static std::string pathOf(int file) {
+  char path[PATH_MAX];
+  ssize_t size = readlink(("/proc/self/fd/" + std::to_string(file)).c_str(), path, sizeof path);
+  return std::string(path, std::max<ssize_t>(size, 0));
+}
 
 extern "C" int renameat2(int, const char *, int, const char *, unsigned) {
   errno = EINVAL;
@@ -21,6 +42,7 @@ extern "C" int renameat2(int, const char *, int, const char *, unsigned) {
 
 extern "C" ssize_t pwrite(int file, const void *bytes, size_t count, off_t offset) {
   static auto *next = reinterpret_cast<decltype(&pwrite)>(dlsym(RTLD_NEXT, "pwrite"));
+  perhapsDie("pwrite", pathOf(file));
   const char *sign = std::getenv("DISK_IS_FULL");
   if (sign && access(sign, F_OK) == 0) {
     errno = ENOSPC;
@@ -45,6 +67,7 @@ extern "C" int open(const char *name, int flags, ...) {
   va_start(rest, flags);
   mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0;
   va_end(rest);
+  perhapsDie("open", name);
   const char *memory = std::getenv("HOST_MEMORY");
   return next(memory && std::string(name) == "/proc/meminfo" ? memory : name, flags, mode);
 }
@@ -52,13 +75,25 @@ extern "C" int open(const char *name, int flags, ...) {
 extern "C" int fsync(int file) {
   static auto *next = reinterpret_cast<decltype(&fsync)>(dlsym(RTLD_NEXT, "fsync"));
   const char *bad = std::getenv("DISK_FAILS_AT");
-  char path[PATH_MAX];
-  ssize_t size = readlink(("/proc/self/fd/" + std::to_string(file)).c_str(), path, sizeof path);
-  if (bad && size > 0 && bad == std::string(path, size)) {
+  std::string path = pathOf(file);
+  perhapsDie("fsync", path);
+  if (bad && !path.empty() && bad == path) {
     errno = EIO;
     return -1;
   }
   return next(file);
+}
+
+extern "C" int rename(const char *from, const char *to) noexcept {
+  static auto *next = reinterpret_cast<decltype(&rename)>(dlsym(RTLD_NEXT, "rename"));
+  perhapsDie("rename", from);
+  return next(from, to);
+}
+
+extern "C" int symlink(const char *to, const char *path) noexcept {
+  static auto *next = reinterpret_cast<decltype(&symlink)>(dlsym(RTLD_NEXT, "symlink"));
+  perhapsDie("symlink", path);
+  return next(to, path);
 }
 
 extern "C" int remove(const char *name) noexcept {

@@ -81,7 +81,8 @@ class BadInputTest(ProgramFixture):
 
     def test_data(self):
         self.program((2, 2, 1, 2))
-        self.option_fails("cannot open nowhere.bin: No such file", "--data", "nowhere.bin")
+        name = "; name a file of token ids, or the PREFIX of a PREFIX.bin and PREFIX.idx"
+        self.option_fails("error: --data: cannot open nowhere.bin: No such file or directory" + name, "--data", "nowhere.bin")
         bad = self.path("bad.bin")
         with open(bad, "wb") as file:
             file.write(bytes(SEQ * BATCH - 1))
@@ -122,7 +123,8 @@ class BadInputTest(ProgramFixture):
         shutil.copy(self.path("weights.safetensors"), bad)
         os.truncate(bad, 500)
         self.option_fails("bad.safetensors.*truncated", "--weights", bad)
-        self.option_fails("cannot open nowhere", "--weights", "nowhere")
+        name = "; name a file of weights, or a folder that has one or an index"
+        self.option_fails("error: --weights: cannot open nowhere: No such file or directory" + name, "--weights", "nowhere")
         # Two names of one parameter, and only the last element differs.
         shape, values = self.weights["head.weight"]
         write_tensors(bad, self.weights | {"head.weight.tied": (shape, values[:-1] + [values[-1] + 1])})
@@ -134,15 +136,22 @@ class BadInputTest(ProgramFixture):
         self.program((2, 2, 1, 2))
         file = self.path("tokens.bin")
         self.option_fails("tokens.bin", "--save", file)
-        self.option_fails("cannot create .*tokens.bin/deeper.lock: Not a directory", "--save", file + "/deeper")
+        message = "error: --save: cannot create .*tokens.bin/deeper{}: Not a directory; name another folder"
+        self.option_fails(message.format(".lock"), "--save", file + "/deeper")
+        self.option_fails(message.format(""), "--save", file + "/deeper", "--save-every", 1)
         for folder in (".", "/", os.path.dirname(os.getcwd()), "/proc"):
             self.option_fails("--save expects a folder that a new one can replace, but .*; name a folder in it", "--save", folder)
-        self.option_fails("cannot open the log .*tokens.bin/log", "--log", file + "/log")
-        self.option_fails("cannot write to the folder .*tokens.bin", "--dump-gradients", file)
+        message = "error: --log: cannot open the log .*tokens.bin/log: Not a directory; name another place"
+        self.option_fails(message, "--log", file + "/log")
+        for option in ("--dump-gradients", "--dump-batches"):
+            message = f"error: {option}: cannot write to the folder .*tokens.bin: .*; name another one"
+            self.option_fails(message, option, file)
 
     def test_checkpoints(self):
         self.program((2, 2, 1, 2))
-        self.option_fails("is not a checkpoint: .*training.json is missing", "--load", self.folder)
+        message = "error: --load: .* is not a checkpoint: .*training.json is missing; name a folder that --save wrote"
+        for folder in (self.folder, "nowhere"):
+            self.option_fails(message, "--load", folder)
         self.option_fails("so --weights cannot be given too", "--load", "x", "--weights", "y")
         self.train((1, 1, 1, 1), "--steps", 1, "--optimizer", "sgd", "--save", self.path("sgd"))
         self.option_fails("has no moments for adamw; pass the same optimizer", "--load", self.path("sgd"))

@@ -67,7 +67,7 @@ class EventsTest(ProgramFixture):
 
     def test_places_that_cannot_be_written(self):
         self.launch(FOUR, *self.options("--steps", 1, "--events", self.path("tokens.bin") + "/deep"), code=1)
-        self.assertRegex(self.errors, "^error: cannot write to the folder .*tokens.bin/deep: Not a directory\n")
+        self.assertRegex(self.errors, "^error: --events: cannot write to the folder .*/deep: Not a directory; name another one\n")
         # A disk that is full: told once by each rank, and the run goes on.
         os.mkdir(self.events)
         os.symlink("/dev/full", self.events + "/rank_00000.jsonl")
@@ -80,7 +80,7 @@ class EventsTest(ProgramFixture):
             os.remove(f"{self.events}/rank_{rank:05}.jsonl")
         os.mkdir(self.events + "/rank_00002.jsonl")
         self.launch(FOUR, *self.options("--steps", 1), code=1)
-        self.assertRegex(self.errors, "^error: cannot open the events .*rank_00002.jsonl: Is a directory\n")
+        self.assertRegex(self.errors, "^error: --events: cannot open the events .*rank_00002.jsonl: Is a directory; name another place\n")
         self.assertEqual(self.named(0), [("end", 0)])
 
 

@@ -80,7 +80,7 @@ class SavingTest(ProgramFixture):
         for step in (2, 4, 6):
             self.damage(step)
         self.launch(FOUR, *self.options("--steps", 7, "--load", self.dir), code=1)
-        self.assertRegex(self.errors, "error: none of the checkpoints in .*run is whole; give another folder")
+        self.assertRegex(self.errors, "error: --load: none of the checkpoints in .*run is whole; give another folder")
 
     def test_a_requeued_job_keeps_its_command(self):
         self.save(2, "--load", self.dir)
@@ -129,7 +129,7 @@ class SavingTest(ProgramFixture):
 
     def test_one_run_at_a_time(self):
         os.mkdir(self.dir)
-        busy = "error: another run saves into .*/run now; let it end, or name another folder"
+        busy = "error: --save: another run saves into .*/run now; let it end, or name another folder"
         for name, options in (("run/.lock", ["--save-every", 2]), ("run.lock", [])):
             with open(self.path(name), "w") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
@@ -205,13 +205,13 @@ class SavingTest(ProgramFixture):
         os.symlink("loop", loop)
         save, load = ["--save", loop], ["--load", loop]
         for options in (save, [*save, "--save-every", 1], load, [*load, *save]):
-            self.refuses("error: cannot read .*loop: Too many levels of symbolic links\n", "--steps", 2, *options)
-        self.refuses("error: cannot read .*nnn: File name too long\n", "--steps", 2, "--save", self.path("n" * 300))
+            self.refuses("error: --(save|load): cannot read .*loop: Too many levels of symbolic links\n", "--steps", 2, *options)
+        self.refuses("error: --save: cannot read .*nnn: File name too long\n", "--steps", 2, "--save", self.path("n" * 300))
         for name in ("training.json", "checksums.xxh128", "optimizer.safetensors"):
             shutil.copytree(self.path("one"), self.path("looping"))
             os.remove(self.path("looping/" + name))
             os.symlink(name, self.path("looping/" + name))
-            message = f"error: cannot read .*looping/{name}: Too many levels of symbolic links\n"
+            message = f"error: --load: cannot read .*looping/{name}: Too many levels of symbolic links\n"
             self.refuses(message, "--steps", 2, "--load", self.path("looping"))
             shutil.rmtree(self.path("looping"))
         os.remove(loop)
@@ -294,6 +294,40 @@ class SavingTest(ProgramFixture):
         # Steps went on meanwhile.
         self.assertLess(self.output.index("step 3/7"), self.output.index("step 2\n"))
         shutil.rmtree(self.path("at once"))
+
+    def test_killed_at_any_point_of_a_save_beside_the_steps(self):
+        """While it is copied and files are made, written, hashed, published, linked, and the old one is removed."""
+        whole, log = self.path("uninterrupted"), self.path("killed.csv")
+        saving = ["--save-every", 2, "--keep", 1, "--shard-size", "400B"]
+        options = self.options("--steps", 7, "--log", log)
+        self.launch(FOUR, *options, "--save", whole, *saving)
+        expected = [row[:4] for row in self.log(log)]
+        fresh = "step_000004.partial"
+        for call, newest in [
+            (f"open 1 {fresh}/model-00001-of-00003.safetensors", 2),
+            (f"pwrite 1 {fresh}/optimizer-00002-of-00005.safetensors", 2),
+            (f"open 1 {fresh}/training.json", 2),
+            (f"open 1 {fresh}/checksums.xxh128", 2),
+            (f"fsync 1 {fresh}/checksums.xxh128", 2),
+            (f"rename 1 {fresh}", 2),
+            ("symlink 3 latest.partial", 4),  # after the trial at the start and step 2
+            ("rename 2 latest.partial", 4),
+            ("rename 1 run/step_000002", 4),
+        ]:
+            with self.subTest(call=call):
+                shutil.rmtree(self.dir, ignore_errors=True)
+                os.remove(log)
+                killed = {"LD_PRELOAD": BAD_DISK, "DISK_KILLS": call}
+                self.launch(FOUR, *options, "--save", self.dir, *saving, environment=killed, code=70)
+                self.assertRegex(self.errors, "error: .*(died|was killed)")
+                self.launch(FOUR, *options, "--load", self.dir, "--save", self.dir, *saving)
+                self.assertIn(f"step_00000{newest}, step {newest}\n", self.output)
+                self.assertEqual([row[:4] for row in self.log(log)], expected)
+                self.assertEqual(self.steps(), ["latest", "step_000007"])
+                for name in os.listdir(self.dir + "/latest"):
+                    with open(f"{self.dir}/latest/{name}", "rb") as a, open(f"{whole}/latest/{name}", "rb") as b:
+                        self.assertEqual(a.read(), b.read(), name)
+        shutil.rmtree(whole)
 
     def test_a_disk_without_room_is_told_at_the_start(self):
         for blocks, count in ((0, 1), (100, 0)):

@@ -150,7 +150,7 @@ class TensorBoardTest(ProgramFixture):
 
     def test_places_that_cannot_be_written(self):
         self.run_steps(1, "--tensorboard", self.path("tokens.bin") + "/deep", code=1)
-        self.assertRegex(self.errors, "^error: cannot write to the folder .*tokens.bin/deep: Not a directory\n")
+        self.assertRegex(self.errors, "^error: --tensorboard: cannot write to the folder .*/deep: Not a directory; name another one\n")
 
 
 if __name__ == "__main__":

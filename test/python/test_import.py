@@ -71,18 +71,27 @@ def test_model_that_keeps_keys_and_values(tmp_path):
     assert "graph.attention" in check_equal(tmp_path / "model.pt", 3, 40)
 
 
-def test_dropout_ids_are_equal_in_equal_layers_and_unequal_within_one(tmp_path):
+def dropout_ids(archive):
+    text, _ = imported(archive, 2, 16)
+    return re.findall(r"graph\.(?:dropout|attention)[^\n]*?\bid = (\d+)", text)
+
+
+def test_every_dropout_has_an_id_of_its_own(tmp_path):
     archive = tmp_path / "model.pt"
     arguments = ["--config", str(MODELS / "gpt2_dropout.json"), "--attn", "sdpa", "-o", str(archive)]
     assert export.main(arguments) == 0
-    text, _ = imported(archive, 2, 16)
-    ids = re.findall(r"graph\.(?:dropout|attention)[^\n]*?\bid = (\d+)", text)
-    layers = 2
-    embedding, in_layers = ids[0], ids[1:]
-    per_layer = len(in_layers) // layers
-    assert per_layer == 3 and len(in_layers) == per_layer * layers
-    assert in_layers[:per_layer] == in_layers[per_layer:]
-    assert len(set(in_layers[:per_layer]) | {embedding}) == per_layer + 1
+    ids = dropout_ids(archive)
+    assert len(ids) == len(set(ids)) == 1 + 2 * 3
+
+
+def test_dropped_channels_differ_from_layer_to_layer(tmp_path):
+    """Each is drawn from the same ones, which must not make one of them."""
+
+    class Layer(nn.Module):
+        def forward(self, x):
+            return x + functional.dropout1d(x, 0.3)
+
+    assert len(set(dropout_ids(exported(tmp_path, Small(nn.Sequential(Layer(), Layer())))))) == 2
 
 
 def test_long_sequences_build_nothing_of_their_size(tmp_path):

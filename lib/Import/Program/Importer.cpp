@@ -263,15 +263,7 @@ Tensor Importer::read(const Cell &cell) const {
 }
 
 int64_t Importer::dropoutId(const Source &source) {
-  // "model.layers.3.mlp.1" → "model.layers.*.mlp.1"
-  std::string name;
-  bool replaced = false;
-  for (StringRef part : llvm::split(source.path, '.')) {
-    bool number = !part.empty() && llvm::all_of(part, llvm::isDigit);
-    name += (number && !replaced ? "*" : part.str()) + ".";
-    replaced |= number;
-  }
-  name += std::to_string(dropouts[source.path]++);
+  std::string name = source.path + "." + std::to_string(dropouts[source.path]++);
   return int64_t(llvm::xxh3_64bits(name) & 0x7fffffff);
 }
 

@@ -134,7 +134,7 @@ public:
   /// The current tensor of a cell; refuses one that a write has outdated in ways that are not tracked.
   Tensor read(const Cell &cell) const;
 
-  /// Identifies a dropout: equal in equal layers (the first number of the path does not count).
+  /// Identifies a dropout in the step, so that two of the same operand stay two; `form-layers` numbers them anew.
   int64_t dropoutId(const Source &source);
   /// What a log_softmax was taken of, and its dimension, for losses that start from it.
   llvm::DenseMap<mlir::Value, std::pair<mlir::Value, int64_t>> logSoftmaxSources;

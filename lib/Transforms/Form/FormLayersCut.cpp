@@ -45,13 +45,13 @@ void FreeOps::findActivations(Block &body, llvm::function_ref<bool(BlockArgument
   for (BlockArgument argument : body.getArguments())
     dependence[argument] = isParameter(argument) ? Parameter : isFloatTensor(argument.getType()) ? Both : Data;
   for (Operation &op : body.without_terminator()) {
-    unsigned mask = isa<ParameterOp>(op) ? unsigned(Parameter) : 0;
+    // Random bits differ from layer to layer, even if what they drop is the same.
+    unsigned mask = isa<DropoutOp>(op) ? unsigned(Both) : isa<ParameterOp>(op) ? unsigned(Parameter) : 0;
     for (Value operand : op.getOperands())
       mask |= dependence.lookup(operand);
     for (Value result : op.getResults())
       dependence[result] = mask;
-    // Random bits differ from layer to layer, even if what they drop is the same.
-    if (mask == Both || isa<DropoutOp>(op))
+    if (mask == Both)
       activations.insert(&op);
   }
   // The results come out of a layer, even if they are constant.

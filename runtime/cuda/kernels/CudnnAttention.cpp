@@ -8,7 +8,7 @@
 // Of the engines that the heuristic offers, the first is taken whose workspace fits the bytes that the plan has for it
 // (AttentionWorkspace.h). The gradient of q is summed by atomics in the fast engines, so its last bits may differ from
 // run to run; with GALVATRON_DETERMINISTIC=1 in the environment only engines without them are taken, about 10 % slower,
-// on as many heads at a time as fit.
+// on as many heads at a time as fit, and rows of several documents go to our own kernels, which have no atomics.
 //
 // Rows of several documents are told as a batch of documents (AttentionDocuments.h): for each tensor the offset of each
 // document in it, for each document its length.
@@ -220,7 +220,7 @@ bool cudnnTakes(const AttentionProblem &p, bool hasBias) {
                       alignedStrides(p.dy) && alignedStrides(p.dq) && alignedStrides(p.dk) && alignedStrides(p.dv);
   return isHalf(p.type) && !hasBias && !p.isCompiledToDrop && p.softcap == 0 && p.window == 0 && usualPositions &&
          usualSizes && usualMask && usualStrides && p.queries > 1 && p.keys > 1 && p.batch > 0 &&
-         (!p.queryDocuments || takesDocuments(p));
+         (!p.queryDocuments || (takesDocuments(p) && !wantsDeterminism()));
 }
 
 /// Finds the documents, and adds what the library reads of them; what is left of the workspace.

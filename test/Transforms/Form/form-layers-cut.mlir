@@ -103,3 +103,21 @@ func.func @step(%x: tensor<2x8xf32>) -> tensor<2x8xf32> {
   %3 = graph.einsum %2, %w1 "ab,cb->ac" : (tensor<2x8xf32>, tensor<8x8xf32>) -> tensor<2x8xf32> loc("h.1.p")
   return %3 : tensor<2x8xf32>
 }
+
+// -----
+
+// What is drawn in one member and read in another is passed on, whatever lies between: it is data, even of a constant.
+// CHECK: graph.layer @layer0
+// CHECK: graph.dropout
+// CHECK-NEXT: graph.reshape
+// CHECK: %[[DRAWN:.*]]:2 = graph.call @layer0({{.*}} path "h.0"
+// CHECK-NEXT: graph.call @layer1(%[[DRAWN]]#{{[01]}}, %[[DRAWN]]#{{[01]}}) {{.*}}path "h.1"
+func.func @step(%x: tensor<4xf32>) -> tensor<4xf32> {
+  %ones = arith.constant dense<1.0> : tensor<4x1xf32>
+  %kept = graph.dropout %ones {id = 3 : i64, p = 0.5 : f64} : tensor<4x1xf32> -> tensor<4x1xf32> loc("h.0.drop")
+  %mask = graph.reshape %kept : tensor<4x1xf32> -> tensor<4xf32> loc("h.0.drop")
+  %0 = arith.mulf %x, %mask : tensor<4xf32> loc("h.0.p")
+  %1 = math.sin %0 : tensor<4xf32> loc("h.1.p")
+  %2 = arith.mulf %1, %mask : tensor<4xf32> loc("h.1.p")
+  return %2 : tensor<4xf32>
+}

@@ -8,6 +8,7 @@
 
 using namespace galvatron;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 using Row = std::vector<int64_t>;
 
 namespace {
@@ -100,6 +101,9 @@ TEST_F(RowSamplesTest, LabelsAreOfTheSameSequences) {
   request.labels = {prefix("labels"), prefix("labels")};
   EXPECT_THAT(open(), HasSubstr("--labels names 2 datasets, but --data 1; give one of labels for each"));
   request.labels = {prefix("labels")};
+  EXPECT_THAT(open(), StartsWith("--labels: cannot open "));
+  request.labelsOption = "--eval-labels";
+  EXPECT_THAT(open(), StartsWith("--eval-labels: cannot open "));
   write({{-100, 2, -100}}, 4, "labels");
   EXPECT_THAT(open(), HasSubstr("labels has labels for 1 sequences, but "));
   write({{-100, 2, -100}, {1}}, 4, "labels");

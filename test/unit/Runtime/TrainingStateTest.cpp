@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <gmock/gmock.h>
+#include <map>
 #include <nlohmann/json.hpp>
 
 using namespace galvatron;
@@ -12,8 +13,9 @@ using ::testing::HasSubstr;
 namespace {
 
 TrainingState someState() {
-  TrainingState state{7, "adamw", 18446744073709551615u, 56, 6, DataOrder(), 8, {{"--lr", "0.1"}}, "bf16",
-                      {"0123456789abcdef", 3, 100}, {}};
+  RunSetting setting{"adamw", 18446744073709551615u, DataOrder(), 8, {{"--lr", "0.1"}}, "bf16",
+                     {"0123456789abcdef", 3, 100}, {}};
+  TrainingState state{setting, 7, 56, 6};
   state.data->file = "tokens.bin";
   state.data->bytes = state.data->tokens = 1000;
   state.data->sequence = 64;
@@ -67,6 +69,47 @@ TEST(TrainingState, SkippedSamples) {
                           "samples, but got "))
         << bad;
   EXPECT_THAT(errorWith("left_out", 57), HasSubstr("expects left_out to be a whole number from 0 to 56"));
+}
+
+/// Another value at every key.
+TrainingState otherState() {
+  TrainingState state = someState();
+  state.optimizer = "sgd";
+  state.seed = 1;
+  state.globalBatch = 16;
+  state.settings = {{"--lr", "0.2"}};
+  state.precision = "fp16";
+  state.model = {"fedcba9876543210", 4, 200};
+  state.overridden = {{3, "lr", "a rate of 0.2, not 0.1"}};
+  state.data->file = "others.bin";
+  state.data->sequence = 128;
+  state.data->shuffle = false;
+  state.data->eod = 4;
+  state.data->resets = true;
+  state.step = 9, state.samples = 80, state.updates = 8;
+  state.lossScale = {2, 5};
+  state.skip(72, 8);
+  state.leftOut = 24;
+  return state;
+}
+
+/// Whoever adds a key says here, and by the struct that it is in, whether a run that goes back keeps its own.
+TEST(TrainingState, GoingBackKeepsWhatTheRunDecides) {
+  const std::map<std::string, json> gone = {
+      {"step", 7},           {"updates", 6},          {"samples", 96},
+      {"left_out", 16 + 40}, {"loss_scale_steps", 3}, {"skipped", json::parse("[[8, 16], [32, 16], [56, 40]]")},
+      {"loss_scale", 65536}, {"format", 2}};
+  TrainingState back = someState(), own = otherState();
+  back.lossScale = {65536, 3};
+  back.overridden = {{2, "eps", "1"}};
+  json before = json::parse(back.toText()), kept = json::parse(own.toText());
+  back.goOnBehind(own, 96);
+  json after = json::parse(back.toText());
+  EXPECT_EQ(after.size(), kept.size());
+  for (const auto &[key, value] : after.items()) {
+    EXPECT_TRUE(key == "format" || before[key] != kept[key]) << key << " shows nothing";
+    EXPECT_EQ(value, gone.contains(key) ? gone.at(key) : kept[key]) << key;
+  }
 }
 
 TEST(TrainingState, OldOnesMayLackKeys) {
