@@ -139,7 +139,8 @@ static search::BodyCall readCall(exec::CallOp op) {
   }
   call.bytes = getBytes(op.getBuffers());
   if (function.starts_with("matmul")) {
-    call.flops = 2 * constants.number("M") * constants.number("N") * constants.number("K") * constants.product("batch", 4);
+    call.flops =
+        2 * constants.number("M") * constants.number("N") * constants.number("K") * constants.product("batch", 4);
     call.isProduct = true;
   } else if (function.contains("attention")) {
     countAttention(constants, function.ends_with("backward"), call);
@@ -158,7 +159,8 @@ static search::BodyCall readLoops(exec::LoopsOp loops) {
   for (Operation &op : loops.getBody().front())
     if (op.getDialect()->getNamespace() == "math")
       flops += kTranscendental;
-    else if (isa<exec::RowSumOp>(op) || (isa_and_nonnull<arith::ArithDialect>(op.getDialect()) && !isa<arith::ConstantOp>(op)))
+    else if (isa<exec::RowSumOp>(op) ||
+             (isa_and_nonnull<arith::ArithDialect>(op.getDialect()) && !isa<arith::ConstantOp>(op)))
       flops += 1;
   search::BodyCall call;
   call.function = "loops";

@@ -120,8 +120,7 @@ static StringRef kindOf(StringRef name) {
 void StageReader::readBuffers() {
   for (const Buffer &buffer : timetable.buffers)
     stage.buffers.push_back({buffer.name, "", kindOf(buffer.name).str(), buffer.bytes, buffer.offset,
-                             std::max<int64_t>(buffer.first, 0), std::max<int64_t>(buffer.last, 0),
-                             buffer.persistent});
+                             std::max<int64_t>(buffer.first, 0), std::max<int64_t>(buffer.last, 0), buffer.persistent});
   nameParameters();
   for (const search::StepEntry &entry : stage.entries)
     for (int buffer : entry.buffers)

@@ -119,9 +119,10 @@ struct JobCommandLine {
   cl::opt<bool> verifyTimetable{"verify-timetable", cl::cat(category),
                                 cl::desc("Lower the program and print what is proved of its stages, by every byte that "
                                          "they read and write in a step")};
-  cl::opt<std::string> simulate{"simulate", cl::cat(category), cl::value_desc("FILE"),
-                                cl::desc("Write what every stage is predicted to do in a step, and when, as a trace for "
-                                         "Perfetto; with or without --lower")};
+  cl::opt<std::string> simulate{
+      "simulate", cl::cat(category), cl::value_desc("FILE"),
+      cl::desc("Write what every stage is predicted to do in a step, and when, as a trace for "
+               "Perfetto; with or without --lower")};
   cl::opt<bool> keepBodies{"keep-bodies", cl::cat(category),
                            cl::desc("With --compile-to=lower: keep what bodies compute, for --evaluate")};
   cl::opt<bool> explain{"explain", cl::cat(category), cl::desc("Print why this plan was chosen")};

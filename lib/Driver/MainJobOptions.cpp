@@ -51,7 +51,8 @@ static std::string findWrongPhase(const MainJobOptions &options, Phase start) {
   if (options.getLastPhase() >= Phase::Plan && start < Phase::Plan && !options.hasPlan())
     return "expects --search or --plan=FILE, since the module has no plan yet";
   if (!options.simulate.empty() && start > Phase::Plan)
-    return "expects a module before phase shard for --simulate, whose layers have a plan, but it is after phase " + after;
+    return "expects a module before phase shard for --simulate, whose layers have a plan, but it is after phase " +
+           after;
   if (options.hasPlan() && start > Phase::Plan)
     return "expects a module before phase shard to plan, but it is after phase " + after;
   if (options.compileTo && *options.compileTo < start)

@@ -1,4 +1,5 @@
-// One price list for all of it: what a reader of timetable.json has, so that `galvatron-search --predict` says the same.
+// One price list for all of it: what a reader of timetable.json has, so that `galvatron-search --predict` says the
+// same.
 #include "StepPrediction.h"
 
 #include "ProgramDiagnostics.h"

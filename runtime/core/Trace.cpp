@@ -28,8 +28,8 @@ Status Trace::open(int64_t first, int64_t last) {
     to = std::min(from + kCount - 1, last);
   }
   if (from > last || to < first)
-    return Status::error("--trace-steps ", from, ":", to, " names none of the steps that this run trains, ", first, " to ",
-                         last, "; name some of them");
+    return Status::error("--trace-steps ", from, ":", to, " names none of the steps that this run trains, ", first,
+                         " to ", last, "; name some of them");
   firstTraced = std::max(from, first);
   lastTraced = std::min(to, last);
   entries = readTraceEntries(program, manifest, Timetable::training(program));
@@ -39,7 +39,8 @@ Status Trace::open(int64_t first, int64_t last) {
   std::string path = options.trace + ".part";
   std::FILE *file = std::fopen(path.c_str(), "w");
   if (!file)
-    return Status::error("cannot write the trace ", options.trace, ": ", std::strerror(errno), "; name another with --trace");
+    return Status::error("cannot write the trace ", options.trace, ": ", std::strerror(errno),
+                         "; name another with --trace");
   std::fclose(file);
   unlink(path.c_str());
   return Status::success();
@@ -139,9 +140,8 @@ public:
     int64_t from = isSend ? context.rank : peer, to = isSend ? peer : context.rank;
     int64_t id = ((stepIndex * context.ranks + from) * context.ranks + to) * kMostMessages + number;
     add("{\"ph\":\"" + std::string(isSend ? "s" : "f") + "\",\"pid\":" + std::to_string(context.rank) +
-        ",\"tid\":" + std::to_string(threadOf(entry.stream)) +
-        ",\"name\":\"message\",\"cat\":\"message\",\"id\":" + std::to_string(id) + (isSend ? "" : ",\"bp\":\"e\"") +
-        ",\"ts\":" + micros(at) + "}");
+        ",\"tid\":" + std::to_string(threadOf(entry.stream)) + ",\"name\":\"message\",\"cat\":\"message\",\"id\":" +
+        std::to_string(id) + (isSend ? "" : ",\"bp\":\"e\"") + ",\"ts\":" + micros(at) + "}");
   }
 
   std::string text;

@@ -10,7 +10,7 @@ from plans import PLANS
 
 def test_a_measured_step_is_compared_with_its_prediction(models, tokens, tmp_path):
     model = models("llama")
-    compiled = model.compile("pp2", PLANS["pp2"])
+    compiled = model.compile("pp2-1f1b", PLANS["pp2-1f1b"])
     predicted, measured, result = (tmp_path / name for name in ("predicted.json", "measured.json", "result.json"))
     plan = compiled.folder / "plan.json"
     succeed("galvatron-opt", f"--plan={plan}", f"--simulate={predicted}", model.program, "-o", tmp_path / "planned.mlir")

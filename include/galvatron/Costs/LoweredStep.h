@@ -8,8 +8,8 @@
 
 namespace galvatron {
 
-/// After `planArena`. `lowered`: the module that the timetables are of; `plan`: for what layers are; `program`: a hash of
-/// it. Names of model, target and version are the caller's to add.
+/// After `planArena`. `lowered`: the module that the timetables are of; `plan`: for what layers are; `program`: a hash
+/// of it. Names of model, target and version are the caller's to add.
 search::StepTimetable makeStepTimetable(mlir::ModuleOp lowered, llvm::ArrayRef<Timetable> timetables,
                                         const search::Plan &plan, const search::Cluster &cluster,
                                         const std::string &program);

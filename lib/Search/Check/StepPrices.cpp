@@ -12,7 +12,8 @@ static constexpr double kVectorShareOfProducts = 0.125;
 
 StepPrices::~StepPrices() = default;
 
-/// The roofline of a kernel: arithmetic, the exponentials of attention or memory, whichever takes longest, and its start.
+/// The roofline of a kernel: arithmetic, the exponentials of attention or memory, whichever takes longest, and its
+/// start.
 double ClusterPrices::kernelSeconds(const BodyCall &call) const {
   const DeviceKind &device = cluster.device;
   double rate = device.matmulFlopsPerSecond * (call.isProduct ? 1 : kVectorShareOfProducts);

@@ -40,10 +40,10 @@ struct Meeting {
 };
 
 struct Stage {
-  std::size_t next = 0; ///< the entry to come to
-  Work compute;         ///< of the entry before, if it computes
-  int blockedBy = -1;   ///< an entry that must be done first; -1: none
-  std::map<int, Queue> queues; ///< by group
+  std::size_t next = 0;                     ///< the entry to come to
+  Work compute;                             ///< of the entry before, if it computes
+  int blockedBy = -1;                       ///< an entry that must be done first; -1: none
+  std::map<int, Queue> queues;              ///< by group
   std::map<std::vector<int>, int> meetings; ///< so far, by stages
 };
 
@@ -293,7 +293,8 @@ Error StepMachine::describeDeadlock() const {
     if (std::size_t next = stages[stage].next; stages[stage].blockedBy >= 0 && next > 0)
       places += (places.empty() ? "stage " : ", stage ") + std::to_string(stage) + " in '" +
                 entryOf(int(stage), int(next) - 1).name + "'";
-  return Error{"expects a timetable that ends, but its stages wait for one another: " + places + "; lower the plan again"};
+  return Error{"expects a timetable that ends, but its stages wait for one another: " + places +
+               "; lower the plan again"};
 }
 
 Result<SimulatedStep> StepMachine::run() {

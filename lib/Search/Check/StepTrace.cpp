@@ -1,6 +1,6 @@
 //===- StepTrace.cpp - A simulated step in the form of measured traces ----===//
 //
-// runtime/core/TraceFile.cpp writes the measured ones; docs/timetable.md says what both hold.
+// runtime/core/Trace.cpp writes the measured ones; docs/timetable.md says what both hold.
 //
 //===----------------------------------------------------------------------===//
 
@@ -82,9 +82,8 @@ void TraceWriter::writeSpan(int stage, std::int64_t rank, const StepEntry &entry
   add("{\"ph\":\"X\",\"pid\":" + std::to_string(rank) + ",\"tid\":" + std::to_string(threadOf(entry.stream)) +
       ",\"name\":" + quoted(entry.name) + ",\"cat\":\"" + entry.category + "\",\"ts\":" + micros(span.start) +
       ",\"dur\":" + micros(std::max(span.seconds, 1e-9)) + ",\"args\":{\"entry\":" + std::to_string(number) +
-      ",\"stage\":" + std::to_string(stage) + ",\"unit\":" + quoted(entry.unit) +
-      ",\"micro_batch\":" + std::to_string(entry.microBatch) + ",\"step\":1,\"bytes\":" + std::to_string(entry.bytes) +
-      "}}");
+      ",\"stage\":" + std::to_string(stage) + ",\"unit\":" + quoted(entry.unit) + ",\"micro_batch\":" +
+      std::to_string(entry.microBatch) + ",\"step\":1,\"bytes\":" + std::to_string(entry.bytes) + "}}");
 }
 
 void TraceWriter::writeArrow(const char *phase, std::int64_t rank, const StepEntry &entry, std::int64_t from,

@@ -13,9 +13,9 @@ namespace galvatron::search {
 
 using OrderedJson = nlohmann::ordered_json;
 
-static constexpr std::string_view kBufferKinds[] = {"weight",       "master",        "gradient",   "first_moment",
-                                                    "second_moment", "activation",    "gathered",   "communication",
-                                                    "scratch",      "workspace",     "input"};
+static constexpr std::string_view kBufferKinds[] = {"weight",        "master",     "gradient", "first_moment",
+                                                    "second_moment", "activation", "gathered", "communication",
+                                                    "scratch",       "workspace",  "input"};
 static constexpr std::string_view kCategories[] = {"compute", "collective",   "send",
                                                    "receive", "redistribute", "update"};
 static constexpr std::string_view kCollectiveKinds[] = {"all_reduce", "all_gather", "reduce_scatter", "all_to_all",
@@ -278,7 +278,8 @@ void TimetableReader::readBuffers(JsonReader &reader, StageTimetable &stage, con
     read.bytes = buffer.integer("bytes", {}, 0, stage.arenaBytes);
     read.offset = buffer.integer("offset", {}, 0, stage.arenaBytes - std::min(read.bytes, stage.arenaBytes));
     read.persistent = buffer.flag("persistent", false);
-    read.first = buffer.integer("first", read.persistent ? std::optional<std::int64_t>(0) : std::nullopt, 0, entries - 1);
+    read.first =
+        buffer.integer("first", read.persistent ? std::optional<std::int64_t>(0) : std::nullopt, 0, entries - 1);
     read.last = buffer.integer("last", read.persistent ? std::optional<std::int64_t>(entries - 1) : std::nullopt,
                                read.first, entries - 1);
     stage.buffers.push_back(std::move(read));
@@ -296,8 +297,8 @@ StepEntry TimetableReader::readEntry(JsonReader &reader, const StageTimetable &s
   read.bytes = reader.integer("bytes", 0, 0);
   if (reader.has("body")) {
     std::string name = reader.text("body");
-    auto at = std::find_if(table.bodies.begin(), table.bodies.end(),
-                           [&](const StepBody &body) { return body.name == name; });
+    auto at =
+        std::find_if(table.bodies.begin(), table.bodies.end(), [&](const StepBody &body) { return body.name == name; });
     if (at == table.bodies.end())
       reader.fail("key 'body' expects the name of a body, but got '" + name + "'");
     read.body = int(at - table.bodies.begin());
@@ -317,12 +318,13 @@ StepEntry TimetableReader::readEntry(JsonReader &reader, const StageTimetable &s
 void TimetableReader::checkUses(const StageTimetable &stage, const std::string &where) {
   for (std::size_t index = 0; index < stage.entries.size(); ++index) {
     const StepEntry &entry = stage.entries[index];
-    bool isBody = entry.kind <= EntryKind::Total, isMessage = entry.kind == EntryKind::Send || entry.kind == EntryKind::Receive;
-    const char *lacks = isBody && entry.body < 0                            ? "body"
-                        : isCollective(entry.kind) && entry.group < 0       ? "group"
-                        : isMessage && entry.peer < 0                       ? "peer"
+    bool isBody = entry.kind <= EntryKind::Total,
+         isMessage = entry.kind == EntryKind::Send || entry.kind == EntryKind::Receive;
+    const char *lacks = isBody && entry.body < 0                          ? "body"
+                        : isCollective(entry.kind) && entry.group < 0     ? "group"
+                        : isMessage && entry.peer < 0                     ? "peer"
                         : entry.kind == EntryKind::Wait && entry.ends < 0 ? "waits_for"
-                                                                            : nullptr;
+                                                                          : nullptr;
     if (lacks)
       return complain(where + " entry " + std::to_string(index) + " lacks the key '" + lacks + "'");
     if (isBody)
@@ -339,7 +341,8 @@ void TimetableReader::readEntries(const Json &list, StageTimetable &stage, const
     StepEntry entry = readEntry(reader, stage);
     if (!reader.failed() && entry.ends >= 0) {
       StepEntry &started = stage.entries[entry.ends];
-      bool canBeUnderWay = isCollective(started.kind) || started.kind == EntryKind::Send || started.kind == EntryKind::Receive;
+      bool canBeUnderWay =
+          isCollective(started.kind) || started.kind == EntryKind::Send || started.kind == EntryKind::Receive;
       if (!canBeUnderWay || started.endedBy >= 0)
         reader.fail("key 'waits_for' expects a transfer or collective that nothing else waits for, but got entry " +
                     std::to_string(entry.ends));

@@ -22,8 +22,8 @@ static Result<Cluster> readOtherCluster(const std::string &file, const StepTimet
     return Error{"expects a cluster of devices that the program runs on, target " + step.target +
                  ", but got devices of kind " + cluster->device.name};
   if (cluster->ranks() < step.ranks())
-    return Error{"expects a cluster of at least the program's " + std::to_string(step.ranks()) + " ranks, but '" + file +
-                 "' has " + std::to_string(cluster->ranks())};
+    return Error{"expects a cluster of at least the program's " + std::to_string(step.ranks()) + " ranks, but '" +
+                 file + "' has " + std::to_string(cluster->ranks())};
   return cluster;
 }
 

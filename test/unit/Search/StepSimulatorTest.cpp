@@ -140,7 +140,8 @@ TEST(StepSimulator, moves_a_value_while_its_receiver_waits_where_nothing_overlap
   StepTimetable step = twoStages();
   // The second stage starts its receive early, and then computes until 9: the value moves from there on.
   StageTimetable &second = step.stages[1];
-  second.entries = {message(EntryKind::Receive, 0, 1), compute(EntryKind::Forward, 2, 0), compute(EntryKind::Backward, 3, 0)};
+  second.entries = {message(EntryKind::Receive, 0, 1), compute(EntryKind::Forward, 2, 0),
+                    compute(EntryKind::Backward, 3, 0)};
   waitFor(second, 0);
   second.entries.push_back(message(EntryKind::Send, 0, 1));
   waitFor(second, 4);
@@ -189,8 +190,12 @@ TEST(TimetableFile, names_what_is_wrong) {
            {"\"body\":\"body2\"", "\"body\":\"none\"",
             "timetable stage 0 entry 0 key 'body' expects the name of a body, but got 'none'"},
            {",\"body\":\"body2\"", "", "timetable stage 0 entry 0 lacks the key 'body'"},
-           {"\"peer\":1", "\"peer\":2", "timetable stage 0 entry 'send stage 1' key 'peer' expects another stage, but got 2"},
-           {"\"flops\":2.0", "\"flops\":-2.0", "timetable body 0 call 0 key 'flops' expects at least 0, but got -2.000000"},
+           {"\"peer\":1", "\"peer\":2",
+            "timetable stage 0 entry 'send stage 1' key 'peer' expects another stage, but got 2"},
+           {"\"flops\":2.0", "\"flops\":-2.0",
+            "timetable body 0 call 0 key 'flops' expects at least 0, but got -2.000000"},
+           {"\"entries\": [", "\"entries\": 1, \"more\": [",
+            "timetable stage 0 key 'entries' expects a list, but got 1"},
            {"{\"stage\": 1,", "{\"stage\": 3,", "timetable stage 1 key 'stage' expects 1, as stages stand in order"},
            {"\"units\": []", "\"units\": 1", "timetable key 'units' expects a list, but got 1"},
            {"\"groups\": []", "\"groups\": [{\"loops\": [[2]]}]",

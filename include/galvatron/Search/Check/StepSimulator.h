@@ -1,10 +1,10 @@
 //===- StepSimulator.h - A lowered step, entry by entry ---------*- C++ -*-===//
 //
-// Walks the timetables of all stages at once over streams and links: each stage's compute takes one entry after another;
-// on a device that overlaps, collectives run beside it, those of a group one after another; values between two stages
-// travel one after another, each once both sides have come to it; a collective of several stages begins when the last of
-// them has come. What works while its device also communicates is slower, and the other way round, at every moment: two
-// that take a ≥ b alone take a + (s - 1) b together, for a slow-down s.
+// Walks the timetables of all stages at once over streams and links: each stage's compute takes one entry after
+// another; on a device that overlaps, collectives run beside it, those of a group one after another; values between two
+// stages travel one after another, each once both sides have come to it; a collective of several stages begins when the
+// last of them has come. What works while its device also communicates is slower, and the other way round, at every
+// moment: two that take a ≥ b alone take a + (s - 1) b together, for a slow-down s.
 //
 // Then all ranks add up loss and gradient norm, and each stage updates its parameters.
 //

@@ -40,9 +40,9 @@ enum class EntryKind {
 };
 
 /// As timetable.json and `--print-timetable` name them.
-inline constexpr std::string_view kEntryKinds[] = {"forward",    "backward",       "total",      "zero", "one",
-                                                   "loss_scale", "accumulate",     "all_reduce", "reduce_scatter",
-                                                   "all_gather", "send",           "receive",    "wait"};
+inline constexpr std::string_view kEntryKinds[] = {
+    "forward",    "backward",       "total",      "zero", "one",     "loss_scale", "accumulate",
+    "all_reduce", "reduce_scatter", "all_gather", "send", "receive", "wait"};
 
 /// Whether ranks of a group meet for it.
 inline bool isCollective(EntryKind kind) {
@@ -62,8 +62,8 @@ struct BodyCall {
   bool isProduct = false;
   /// Of a collective, whose `bytes` are as in `Collective` (Problem.h).
   std::optional<CollectiveKind> collective = std::nullopt;
-  int group = -1;   ///< of StageTimetable::groups, whatever stage runs it
-  int handle = -1;  ///< under way until the wait of this handle; -1: done at once
+  int group = -1;    ///< of StageTimetable::groups, whatever stage runs it
+  int handle = -1;   ///< under way until the wait of this handle; -1: done at once
   int waitsFor = -1; ///< a handle; -1: no wait
 };
 
