@@ -295,7 +295,9 @@ class Fault:
             run.launch("--load", str(run.checkpoints))
             trial.codes.append(run.process.wait(PATIENCE))
         trial.restarts = sum(line.startswith("restart ") for _, line in run.errors)
-        if run.process.returncode != 0:
+        # Loaded where the last step was saved already.
+        is_complete = any("nothing is left to train" in line for _, line in run.errors)
+        if run.process.returncode != 0 and not is_complete:
             trial.trouble = f"code {run.process.returncode}: " + " | ".join(line for _, line in run.errors)[-600:]
 
     def mark(self) -> float:

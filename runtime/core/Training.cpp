@@ -416,7 +416,7 @@ int64_t Training::wantedEnd(Clock::time_point stepStart) {
   double step = std::max(longestStep, secondsSince(stepStart)) + longestEvaluation;
   if (saver && saver->isUnderWay())
     saving *= 2;
-  return secondsSince(started) + kReserve * (step + saving) >= options.maxSeconds ? kTimeIsUp : kNoEnd;
+  return options.spent + secondsSince(started) + kReserve * (step + saving) >= options.maxSeconds ? kTimeIsUp : kNoEnd;
 }
 
 Status Training::step(int64_t number) {

@@ -55,6 +55,17 @@ TEST(Cluster, peaks_are_the_kinds_or_the_files) {
   EXPECT_NE(with("0").error().message.find("key 'peak_flops_per_second' expects a number above 0"), std::string::npos);
 }
 
+TEST(Cluster, refuses_rates_that_no_link_has) {
+  auto with = [](const std::string &link) {
+    auto read = parseCluster(R"({"nodes": 1, "devices_per_node": 4, "links": {"intra": )" + link + "}}");
+    return read ? "" : read.error().message;
+  };
+  EXPECT_NE(with(R"({"GB_per_s": 1e300})").find("expects a rate below 1e9"), std::string::npos);
+  EXPECT_NE(with(R"({"us": 1e300})").find("expects a latency below 1e12"), std::string::npos);
+  EXPECT_NE(with(R"({"sends": [{"MB": 1, "GB_per_s": 1e300}]})").find("expects sizes and rates below 1e9 GB"),
+            std::string::npos);
+}
+
 TEST(Cluster, refuses_what_is_no_size) {
   for (const char *text : {"-1", "\"much\"", "{\"context\": -1}", "{\"nccl\": 1}"}) {
     auto read = parseCluster(cluster(text));

@@ -1,0 +1,230 @@
+// Command line of galvatron-profile.
+#include "Options.h"
+
+#include "galvatron/Search/Model/Cluster.h"
+
+#include <algorithm>
+#include <bit>
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
+#include <optional>
+
+namespace galvatron::profile {
+
+using search::Error;
+
+namespace {
+
+/// What can be measured on the processor, as `--kinds` names it.
+const char *const kKinds[] = {"all_reduce", "all_gather", "reduce_scatter", "all_to_all",  "send",   "exchange",
+                              "gemm",       "attention",  "copy",           "elementwise", "overlap"};
+
+class Parser {
+public:
+  explicit Parser(const std::vector<std::string> &arguments) : arguments(arguments) {}
+
+  search::Result<Options> run() {
+    while (at < arguments.size() && !error)
+      readOne();
+    if (!error && !options.help && !options.version)
+      checkCommand();
+    if (error)
+      return *error;
+    return std::move(options);
+  }
+
+private:
+  void fail(const std::string &message) {
+    if (!error)
+      error = Error{message};
+  }
+
+  std::string value() {
+    if (inlineValue)
+      return *inlineValue;
+    if (at < arguments.size())
+      return arguments[at++];
+    fail("option " + name + " expects a value");
+    return "";
+  }
+
+  double number(double least, double most) {
+    std::string text = value();
+    char *end = nullptr;
+    double read = std::strtod(text.c_str(), &end);
+    if (text.empty() || *end || !(read >= least) || read > most)
+      fail("option " + name + " expects a number from " + std::to_string(std::int64_t(least)) + " to " +
+           std::to_string(std::int64_t(most)) + ", but got '" + text + "'");
+    return read;
+  }
+
+  std::int64_t count() {
+    double read = number(1, 1 << 20);
+    if (!error && read != std::floor(read))
+      fail("option " + name + " expects a whole number");
+    return std::int64_t(read);
+  }
+
+  bool isFlag(const char *flag, bool &option) {
+    if (name != flag)
+      return false;
+    if (inlineValue)
+      fail("option " + name + " takes no value");
+    return option = true;
+  }
+
+  void readOne();
+  void readNamed();
+  void readSizes();
+  void readKinds();
+  void readWord(std::string &option, std::vector<std::string> words);
+  void checkCommand();
+
+  const std::vector<std::string> &arguments;
+  std::size_t at = 0;
+  std::string name;
+  std::optional<std::string> inlineValue;
+  std::vector<std::string> positional;
+  std::string target = "cpu", nvls = "off";
+  Options options;
+  std::optional<Error> error;
+};
+
+void Parser::readWord(std::string &option, std::vector<std::string> words) {
+  option = value();
+  std::string list;
+  for (const std::string &word : words)
+    list += (list.empty() ? "" : " or ") + word;
+  if (std::find(words.begin(), words.end(), option) == words.end())
+    fail("option " + name + " expects " + list + ", but got '" + option + "'");
+}
+
+void Parser::readSizes() {
+  std::string text = value();
+  std::size_t colon = text.find(':');
+  search::Result<std::int64_t> low = search::parseBytes(text.substr(0, colon));
+  search::Result<std::int64_t> high = colon == std::string::npos ? low : search::parseBytes(text.substr(colon + 1));
+  auto isPower = [](std::int64_t bytes) { return std::has_single_bit(std::uint64_t(bytes)); };
+  // Sixteen ranks have a cache line each at least.
+  if (!low || !high || !isPower(*low) || !isPower(*high) || *low > *high || *low < 1024 || *high > 1ll << 34)
+    return fail("option --sizes expects two powers of two from 1KiB to 16GiB, as 4KiB:1GiB, but got '" + text + "'");
+  options.smallest = *low, options.largest = *high;
+}
+
+void Parser::readKinds() {
+  std::string text = value() + ",";
+  for (std::size_t begin = 0, end; (end = text.find(',', begin)) != std::string::npos; begin = end + 1) {
+    std::string kind = text.substr(begin, end - begin), list;
+    for (const char *known : kKinds)
+      list += (list.empty() ? "" : ", ") + std::string(known);
+    if (std::find(std::begin(kKinds), std::end(kKinds), kind) == std::end(kKinds))
+      return fail("option --kinds expects kinds out of " + list + ", but got '" + kind + "'");
+    options.kinds.push_back(kind);
+  }
+}
+
+void Parser::readNamed() {
+  if (isFlag("--help", options.help) || isFlag("-h", options.help) || isFlag("--version", options.version) ||
+      isFlag("--allow-busy", options.allowBusy) || isFlag("--restart", options.restart) ||
+      isFlag("--quiet", options.quiet))
+    return;
+  if (name == "-o" || name == "--output")
+    options.folder = value();
+  else if (name == "--target")
+    readWord(target, {"cpu", "cuda"});
+  else if (name == "--precision")
+    readWord(options.precision, {"fp32", "bf16"});
+  else if (name == "--nvls")
+    readWord(nvls, {"on", "off"});
+  else if (name == "--sizes")
+    readSizes();
+  else if (name == "--kinds")
+    readKinds();
+  else if (name == "--time-limit")
+    options.timeLimit = number(1, 1e6);
+  else if (name == "--ranks")
+    options.ranks = count();
+  else if (name == "--devices-per-node")
+    options.devicesPerNode = count();
+  else if (name == "--micro-batch" || name == "--seq" || name == "--max-tp" || name == "--format" ||
+           name == "--prepare" || name == "--model-name")
+    fail("option " + name + " belongs to profiles of models, which this version does not take; see --help");
+  else
+    fail("unknown option " + name + "; see --help");
+}
+
+void Parser::readOne() {
+  std::string argument = arguments[at++];
+  if (!argument.starts_with("-") || argument == "-")
+    return positional.push_back(argument);
+  std::size_t equals = argument.starts_with("--") ? argument.find('=') : std::string::npos;
+  name = argument.substr(0, equals);
+  inlineValue.reset();
+  if (equals != std::string::npos)
+    inlineValue = argument.substr(equals + 1);
+  readNamed();
+}
+
+void Parser::checkCommand() {
+  if (positional.empty())
+    return fail("expects a command: hardware or show; see --help");
+  options.command = positional[0];
+  if (options.command == "model" || options.command == "all" || options.command == "export")
+    return fail("command '" + options.command +
+                "' is not there yet: this version measures hardware alone, and estimates layers from its kernels");
+  if (options.command != "hardware" && options.command != "show")
+    return fail("unknown command '" + options.command + "'; there are hardware and show");
+  bool isShow = options.command == "show";
+  if (positional.size() != (isShow ? 2 : 1))
+    return fail(isShow ? "command show expects one profile, as profile/profile.json"
+                       : "command hardware expects options alone, but got '" + positional[1] + "'");
+  if (isShow)
+    options.profile = positional[1];
+  if (target == "cuda")
+    return fail("option --target cuda is not there yet: this version measures the processor (--target cpu)");
+  if (nvls == "on")
+    return fail("option --nvls on is for GPUs (--target cuda)");
+  if (options.folder.empty())
+    return fail("option -o expects a folder");
+}
+
+} // namespace
+
+bool Options::wants(const std::string &kind) const {
+  return kinds.empty() || std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
+}
+
+search::Result<Options> parseOptions(const std::vector<std::string> &arguments) { return Parser(arguments).run(); }
+
+std::string helpText() {
+  return R"(galvatron-profile: measures a machine, so that plans are priced by what it does
+
+  galvatron-profile hardware -o DIR      messages and kernels: DIR/profile.json and DIR/cluster.json
+  galvatron-profile show FILE            what a profile holds, how old, of which machine, how well it repeated
+
+Started by itself it starts its ranks under mpirun; under mpirun or srun it takes the ranks it finds. Each measurement
+is kept in DIR/profile.journal as soon as it is done: the same command goes on after an interruption. Memory is not
+measured: the compiler plans it to the byte.
+
+  -o, --output DIR         folder of the profile (profile)
+  --ranks N                ranks to start (one for each core of this host)
+  --target cpu|cuda        device; this version has cpu
+  --precision fp32|bf16    elements of messages and kernels (fp32)
+  --sizes A:B              messages and copies, powers of two (4KiB:1GiB)
+  --kinds LIST             out of all_reduce, all_gather, reduce_scatter, all_to_all, send, exchange, gemm, attention,
+                           copy, elementwise, overlap (all)
+  --time-limit SECONDS     in all (240): first fewer repetitions, then a coarser grid; what is left out is listed
+  --devices-per-node N     ranks of one host count as several hosts of N
+  --nvls on|off            of GPUs: multicast of NCCL (off)
+  --allow-busy             measure although others use the machine; the profile says so
+  --restart                begin anew, whatever is in DIR
+  --quiet                  errors and warnings alone
+  --help, --version
+
+MPIRUN names another launcher with mpirun's syntax, MPIRUN_FLAGS adds options for it, e.g. "--hostfile hosts".
+Exit status: 0, 1 an error, 130 interrupted.
+)";
+}
+
+} // namespace galvatron::profile

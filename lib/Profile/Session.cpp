@@ -1,0 +1,360 @@
+// What one rank of a measurement does. Rank 0 decides, keeps the journal and writes; the others measure with it.
+#include "Session.h"
+
+#include "Bench.h"
+#include "Hosts.h"
+#include "Journal.h"
+#include "Links.h"
+#include "ProgressLine.h"
+#include "Show.h"
+
+#include "galvatron/Search/Formats/MachineProfileFile.h"
+
+#include "runtime/core/Ends.h"
+#include "runtime/core/ExitCode.h"
+#include "runtime/core/Faults.h"
+#include "runtime/core/Version.h"
+#include "runtime/core/Watchdog.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <set>
+
+namespace galvatron::profile {
+
+using search::MachineProfile;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// Seconds without any progress after which a rank is said to hang.
+constexpr double kDeadline = 20;
+/// A rank that takes this much longer than the median is a straggler.
+constexpr double kStraggles = 0.05;
+/// Of a time limit, what goes by before and after measuring.
+constexpr double kForTheRest = 1.5;
+/// A pool of operands larger than any cache of a core's share, so that a call finds its operands cold.
+constexpr std::int64_t kColdBytes = 128ll << 20;
+/// For the comparison of devices.
+constexpr std::int64_t kLeastBytes = 8 << 20;
+
+Status toStatus(const std::optional<search::Error> &error) {
+  return error ? Status::error(error->message) : Status::success();
+}
+
+class Session {
+public:
+  Session(const Options &options, const World &world, Watchdog &watchdog, const HostFacts &facts,
+          Clock::time_point begin)
+      : options(options), world(world), watchdog(watchdog), facts(facts), begin(begin),
+        line(options.quiet, std::getenv("GALVATRON_TERMINAL") && std::atoi(std::getenv("GALVATRON_TERMINAL"))) {}
+
+  /// The exit code, or what is wrong.
+  Status run(int &code);
+
+private:
+  bool isFirst() const { return world.rank() == 0; }
+  double remaining() const {
+    return options.timeLimit - kForTheRest - std::chrono::duration<double>(Clock::now() - begin).count();
+  }
+  Status lookAtMachine(const Device &device);
+  void warn(const std::string &text) const;
+  Status resume();
+  Status measureAll(Bench &bench, bool &wasInterrupted);
+  double decide(const Work &work, std::size_t after, const Bench &bench);
+  double expectedSeconds(const Work &work) const;
+  Status keep(const Work &work);
+  void compareDevices(Bench &bench);
+  Status finish();
+  std::int64_t poolBytes() const;
+
+  const Options &options;
+  const World &world;
+  Watchdog &watchdog;
+  HostFacts facts;
+  Clock::time_point begin;
+  std::vector<HostFacts> hosts; ///< by rank
+  MachineProfile profile;
+  std::vector<search::MeasuredDevice> devices; ///< as they are now
+  std::vector<Work> works;
+  std::vector<char> isDone;                                    ///< by work
+  std::map<std::string, std::pair<double, double>> lastOfKind; ///< seconds of a call: guessed, measured
+  Journal journal;
+  ProgressLine line;
+};
+
+void Session::warn(const std::string &text) const {
+  if (isFirst())
+    std::fprintf(stderr, "warning: %s\n", text.c_str());
+}
+
+Status Session::lookAtMachine(const Device &device) {
+  hosts = world.gather(facts);
+  std::vector<std::string> libraries = world.gatherText(device.hooks->describe());
+  search::Result<HostGrid> grid = placeRanks(hosts, libraries, options.devicesPerNode);
+  if (!grid)
+    return Status::error(grid.error().message);
+  if (std::string busy = describeBusy(hosts, options.allowBusy); !busy.empty()) {
+    if (!options.allowBusy)
+      return Status::error(busy);
+    warn(busy);
+    profile.wasBusy = true;
+  }
+  for (const std::string &warning : grid->warnings)
+    warn(warning);
+  std::int64_t local = grid->ranksOfHost;
+  profile.cluster = *search::hostCluster(local);
+  profile.cluster.nodes = grid->nodes, profile.cluster.devicesPerNode = grid->devicesPerNode;
+  char mpi[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+  int length = 0;
+  MPI_Get_library_version(mpi, &length);
+  std::string names;
+  for (std::size_t rank = 0; rank < hosts.size(); rank += std::size_t(local))
+    names += (names.empty() ? "" : ", ") + std::string(hosts[rank].host);
+  profile.precision = options.precision;
+  profile.fingerprint = {{"target", "cpu"},         {"device", hosts[0].device},
+                         {"library", libraries[0]}, {"mpi", std::string(mpi).substr(0, std::string(mpi).find(','))},
+                         {"hosts", names},          {"version", kVersion}};
+  for (int rank = 0; rank < world.size(); ++rank)
+    devices.push_back({rank, hosts[rank].host, rank % local, hosts[rank].clockMhz});
+  return Status::success();
+}
+
+/// What the folder has of this machine; every rank learns which of the works are done.
+Status Session::resume() {
+  works = listWork(options, world.size());
+  if (works.empty())
+    return Status::error("nothing is left to measure of these --kinds on ", world.size(),
+                         " rank; messages need 2 ranks at least");
+  isDone.assign(works.size(), 0);
+  Status status;
+  if (isFirst()) {
+    status = toStatus(journal.open(options.folder, profile, options.restart));
+    std::vector<std::string> names = namesIn(profile);
+    std::set<std::string> known(names.begin(), names.end());
+    for (std::size_t index = 0; index < works.size(); ++index)
+      isDone[index] = known.count(works[index].name()) > 0;
+  }
+  if (status = world.agree(status); !status.ok())
+    return status;
+  {
+    Waiting waiting(world.watched(), "what is measured already");
+    MPI_Bcast(isDone.data(), int(isDone.size()), MPI_CHAR, 0, MPI_COMM_WORLD);
+  }
+  std::int64_t done = std::count(isDone.begin(), isDone.end(), 1);
+  if (isFirst() && done && !options.quiet) {
+    std::printf("resumed: %lld of %zu measurements\n", (long long)done, works.size());
+    std::fflush(stdout);
+  }
+  return Status::success();
+}
+
+/// As much as the largest message needs, and more than caches hold; of hosts with little memory, less.
+std::int64_t Session::poolBytes() const {
+  std::int64_t wanted = 0, available = 1ll << 62, local = 0;
+  for (std::size_t index = 0; index < works.size(); ++index)
+    if (!isDone[index])
+      wanted = std::max({wanted, works[index].operandBytes, works[index].resultBytes});
+  for (const HostFacts &host : hosts) {
+    available = std::min(available, host.availableBytes);
+    local += !std::strcmp(host.host, hosts[0].host);
+  }
+  // Two pools, and MPI's copies of what is under way.
+  std::int64_t most = available / (4 * local);
+  wanted = std::max({wanted + 65536, std::min(kColdBytes, 16 * wanted), kLeastBytes});
+  return std::min(wanted, most) / 4096 * 4096;
+}
+
+/// From the last one of its kind, which took its own work's time and whatever every call takes.
+double Session::expectedSeconds(const Work &work) const {
+  auto known = lastOfKind.find(work.kind());
+  if (known == lastOfKind.end())
+    return work.guessedSeconds;
+  auto [guessed, measured] = known->second;
+  if (work.guessedSeconds <= guessed)
+    return measured;
+  // Either all of it grows, or what was guessed does, on a machine several times slower than the guess.
+  constexpr double kSlower = 4;
+  return std::min(measured * work.guessedSeconds / guessed, measured + kSlower * (work.guessedSeconds - guessed));
+}
+
+/// Seconds for it, of rank 0's clock; 0: it is left out, as `profile.leftOut` then says.
+double Session::decide(const Work &work, std::size_t after, const Bench &bench) {
+  if (!bench.hasRoom(work)) {
+    profile.leftOut.push_back(work.name() + ": too little memory");
+    return 0;
+  }
+  // Two calls to begin with, and three samples.
+  double left = remaining(), expected = expectedSeconds(work);
+  if (5 * expected > left) {
+    profile.leftOut.push_back(work.name() + ": too little time");
+    return 0;
+  }
+  return std::max(left / double(after + 1), 3 * expected);
+}
+
+Status Session::keep(const Work &work) {
+  Status status;
+  if (isFirst()) {
+    std::string entry = std::visit([](const auto &what) { return search::writeEntry(what); }, work.what);
+    status = toStatus(journal.add(entry));
+    if (auto added = search::addEntry(entry, profile); status.ok() && !added)
+      status = Status::error(added.error().message);
+  }
+  return world.agree(status);
+}
+
+/// What a call took, so that larger ones can be foretold.
+static double callSeconds(const Work &work) {
+  if (auto *message = std::get_if<search::MeasuredMessage>(&work.what))
+    return message->seconds;
+  auto *kernel = std::get_if<search::MeasuredKernel>(&work.what);
+  return kernel ? kernel->seconds : work.guessedSeconds;
+}
+
+Status Session::measureAll(Bench &bench, bool &wasInterrupted) {
+  std::size_t done = std::size_t(std::count(isDone.begin(), isDone.end(), 1)), after = works.size() - done;
+  for (std::size_t index = 0; index < works.size(); ++index) {
+    if (isDone[index])
+      continue;
+    Work &work = works[index];
+    struct {
+      double budget, ends;
+    } order = {0, double(signalThatCame())};
+    std::vector<double> ends = world.gather(order.ends);
+    wasInterrupted = std::any_of(ends.begin(), ends.end(), [](double end) { return end != 0; });
+    if (wasInterrupted)
+      return Status::success();
+    --after;
+    if (isFirst()) {
+      line.show(done, works.size(), work.name(), std::max(0.0, remaining()));
+      order.budget = decide(work, after, bench);
+    }
+    order.budget = world.gather(order.budget)[0];
+    if (order.budget <= 0)
+      continue;
+    bench.measure(work, order.budget);
+    if (Status status = keep(work); !status.ok())
+      return status;
+    lastOfKind[work.kind()] = {work.guessedSeconds, callSeconds(work)};
+    ++done;
+  }
+  line.clear();
+  return Status::success();
+}
+
+static double medianOf(std::vector<double> values) { return summarize(std::move(values)).seconds; }
+
+/// The same work on every rank at once: who is slower than the others, and by how much.
+void Session::compareDevices(Bench &bench) {
+  std::vector<double> products = world.gather(bench.ownProduct()), copies = world.gather(bench.ownCopy());
+  double product = medianOf(products), copy = medianOf(copies);
+  profile.devices = devices, profile.stragglers.clear();
+  for (std::size_t rank = 0; rank < products.size(); ++rank) {
+    search::MeasuredDevice &device = profile.devices[rank];
+    device.gemmShare = product / products[rank], device.copyShare = copy / copies[rank];
+    double slowerBy = std::max(products[rank] / product, copies[rank] / copy) - 1;
+    if (slowerBy > kStraggles)
+      profile.stragglers.push_back({device.rank, device.host, device.device, slowerBy});
+  }
+}
+
+static std::string utcNow() {
+  std::time_t now = std::time(nullptr);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
+  return text;
+}
+
+Status Session::finish() {
+  if (!isFirst())
+    return Status::success();
+  profile.created = utcNow();
+  deriveLinks(profile);
+  // What is written can be read: a figure that it refuses must not take a good profile's place.
+  std::string text = search::writeMachineProfile(profile);
+  if (auto read = search::parseMachineProfile(text); !read)
+    return Status::error(read.error().message);
+  std::string file = options.folder + "/profile.json", cluster = options.folder + "/cluster.json";
+  if (auto error = replaceFile(file, text))
+    return toStatus(error);
+  if (auto error = replaceFile(cluster, search::writeClusterOf(profile)))
+    return toStatus(error);
+  journal.remove();
+  if (!options.quiet)
+    std::printf("%s", describeEnd(profile, file, cluster).c_str());
+  for (const std::string &text : describeStragglers(profile))
+    warn(text);
+  return Status::success();
+}
+
+Status Session::run(int &code) {
+  gvrt_context context;
+  context.rank = context.stage = world.rank();
+  context.ranks = context.stages = world.size();
+  Device device;
+  std::optional<std::string> missing = Bench::loadDevice();
+  if (!missing && !Device::find(device))
+    missing = "the device library has no hooks; build it again";
+  Status status = world.agree(missing ? Status::error(*missing) : Status::success());
+  if (status.ok())
+    status = world.agree(lookAtMachine(device));
+  if (status.ok())
+    status = resume();
+  if (!status.ok())
+    return status;
+  // A finished profile has it all: it stays as it is.
+  int isComplete = !profile.created.empty() && std::count(isDone.begin(), isDone.end(), 0) == 0;
+  if (world.gather(isComplete)[0]) {
+    journal.remove();
+    return status;
+  }
+  profile.leftOut.clear();
+  installFaultHandlers(&context);
+  Watched watched(watchdog, context);
+  Bench bench(world, context, device, works, poolBytes());
+  compareDevices(bench);
+  bool wasInterrupted = false;
+  status = measureAll(bench, wasInterrupted);
+  if (status.ok() && wasInterrupted) {
+    code = kInterrupted;
+    return Status::error("interrupted; the same command goes on from here");
+  }
+  return status.ok() ? world.agree(finish()) : status;
+}
+
+} // namespace
+
+int runRank(const Options &options, int argc, char **argv) {
+  Clock::time_point begin = Clock::now();
+  listenForSignals();
+  HostFacts facts = lookAtHost();
+  Progress progress;
+  Watchdog watchdog(progress, kDeadline);
+  World world(&argc, &argv, progress);
+  watchdog.connect(world, world.rank());
+  int code = kRefused;
+  Status status;
+  try {
+    status = Session(options, world, watchdog, facts, begin).run(code);
+  } catch (const std::exception &error) {
+    Watchdog::silence();
+    std::fprintf(stderr, "error: rank %d: %s\n", world.rank(), error.what());
+    MPI_Abort(MPI_COMM_WORLD, kFailed);
+  }
+  if (status.ok())
+    return 0;
+  if (world.rank() == 0) {
+    std::fflush(stdout);
+    std::fprintf(stderr, "%s: %s\n", code == kInterrupted ? "galvatron-profile" : "error", status.message.c_str());
+  }
+  return code;
+}
+
+} // namespace galvatron::profile
