@@ -75,8 +75,8 @@ Status Training::prepareFiles() {
     openSaver();
   if (world.rank() != 0)
     return Status::success();
-  for (const auto &[option, folder] : {std::pair{"--dump-gradients", options.dumpGradients},
-                                       {"--dump-batches", options.dumpBatches}}) {
+  for (const auto &[option, folder] :
+       {std::pair{"--dump-gradients", options.dumpGradients}, {"--dump-batches", options.dumpBatches}}) {
     std::error_code error;
     if (!folder.empty())
       fs::create_directories(folder, error);
@@ -101,8 +101,7 @@ Status Training::prepareFiles() {
 }
 
 Status Training::prepareEvents() {
-  return options.events.empty() ? Status::success()
-                                : context.events->open(options.events, context).about("--events");
+  return options.events.empty() ? Status::success() : context.events->open(options.events, context).about("--events");
 }
 
 void Training::writeStart() {

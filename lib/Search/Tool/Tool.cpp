@@ -96,6 +96,7 @@ private:
   std::optional<Error> work();
   std::optional<Error> workReference(const ReferenceModel &model);
   std::optional<Error> evaluateNative(Problem &problem);
+  SolveOptions makeSolveOptions() const;
   std::optional<Error> workNative(Problem &problem, const std::vector<std::int64_t> &batches);
   std::optional<Error> evaluateReference(const ReferenceModel &model);
   std::optional<Error> finishNative(const Problem &problem, Plan plan, const Solution *solution);
@@ -385,9 +386,7 @@ std::optional<Error> Tool::evaluateNative(Problem &problem) {
   return finishNative(problem, std::move(*priced), nullptr);
 }
 
-std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::int64_t> &batches) {
-  if (!options.evaluateFile.empty())
-    return evaluateNative(problem);
+SolveOptions Tool::makeSolveOptions() const {
   SolveOptions solveOptions;
   solveOptions.stop = &interrupted;
   solveOptions.threads = options.threads ? options.threads : int(std::max(1u, std::thread::hardware_concurrency()));
@@ -400,6 +399,13 @@ std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::i
         std::snprintf(best, sizeof best, "%.6g s a step, %s", p.bestStepSeconds, p.best.c_str());
       showProgress(p.seconds, p.candidatesDone, p.candidatesTotal, best);
     };
+  return solveOptions;
+}
+
+std::optional<Error> Tool::workNative(Problem &problem, const std::vector<std::int64_t> &batches) {
+  if (!options.evaluateFile.empty())
+    return evaluateNative(problem);
+  SolveOptions solveOptions = makeSolveOptions();
   // Of several batches the one with the best throughput.
   std::optional<Solution> best;
   std::int64_t bestBatch = 0;
