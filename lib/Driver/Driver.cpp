@@ -119,13 +119,17 @@ struct JobCommandLine {
   cl::opt<bool> verifyTimetable{"verify-timetable", cl::cat(category),
                                 cl::desc("Lower the program and print what is proved of its stages, by every byte that "
                                          "they read and write in a step")};
+  cl::opt<std::string> simulate{
+      "simulate", cl::cat(category), cl::value_desc("FILE"),
+      cl::desc("Write what every stage is predicted to do in a step, and when, as a trace for "
+               "Perfetto; with or without --lower")};
   cl::opt<bool> keepBodies{"keep-bodies", cl::cat(category),
                            cl::desc("With --compile-to=lower: keep what bodies compute, for --evaluate")};
   cl::opt<bool> explain{"explain", cl::cat(category), cl::desc("Print why this plan was chosen")};
 
   bool asksForJob() const {
     return search || lower || printTimetable || verifyTimetable || plan.getNumOccurrences() ||
-           compileTo.getNumOccurrences();
+           compileTo.getNumOccurrences() || simulate.getNumOccurrences();
   }
 
   /// The first of the job's options that means nothing without it, or empty.
@@ -163,6 +167,7 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
   options.printTimetable = line.printTimetable;
   options.verifyTimetable = line.verifyTimetable;
   options.plan = line.plan;
+  options.simulate = line.simulate;
   options.cluster = {line.cluster, line.ranks, line.memory, line.target == "cuda" ? "h200" : "cpu"};
   options.target = line.target;
   options.architecture = line.architecture;
@@ -177,6 +182,8 @@ static std::optional<MainJobOptions> readOptions(const JobCommandLine &line, llv
     return reportUsage("expects --ranks of at least 1, but got " + llvm::Twine(line.ranks)), std::nullopt;
   if (line.plan.getNumOccurrences() && line.plan.empty())
     return reportUsage("expects a file after --plan="), std::nullopt;
+  if (line.simulate.getNumOccurrences() && line.simulate.empty())
+    return reportUsage("expects a file after --simulate="), std::nullopt;
   if (line.compileTo.getNumOccurrences()) {
     options.compileTo = parsePhase(line.compileTo);
     if (!options.compileTo)

@@ -92,8 +92,8 @@ std::string galvatron::describePlan(const Plan &plan) {
 
 void galvatron::printPlanSummary(const Plan &plan, llvm::raw_ostream &out) {
   out << describeShape(plan) << " of " << count(plan.globalBatch / plan.microBatches, "sample");
-  if (plan.predictedStepSeconds > 0)
-    out << llvm::format("; %.3g s a step predicted", plan.predictedStepSeconds);
+  if (double seconds = plan.predictedSeconds(); seconds > 0)
+    out << llvm::format("; %.3g s a step predicted", seconds);
   out << "\n" << llvm::formatv("{0,-5}  {1,-44}  {2,-24}  {3}\n", "stage", "layers", "strategy", "bytes of a rank");
   int shownStage = -1;
   for (const Run &run : findRuns(plan)) {

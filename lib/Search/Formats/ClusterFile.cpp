@@ -5,6 +5,7 @@
 #include "JsonReader.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace galvatron::search {
 
@@ -124,6 +125,31 @@ Result<Cluster> parseCluster(std::string_view text) {
   if (partError)
     return *partError;
   return cluster;
+}
+
+/// As people wrote it: without what a change of units adds in the last digits.
+static double inUnits(double value, double unit) { return std::round(value / unit * 1e9) / 1e9; }
+
+static nlohmann::ordered_json writeLink(const Link &link) {
+  nlohmann::ordered_json json = {{"GB_per_s", inUnits(link.bytesPerSecond, 1e9)},
+                                 {"us", inUnits(link.latencySeconds, 1e-6)}};
+  for (auto [bytes, rate] : link.sends)
+    json["sends"].push_back({{"MB", inUnits(bytes, 1e6)}, {"GB_per_s", inUnits(rate, 1e9)}});
+  return json;
+}
+
+std::string writeCluster(const Cluster &cluster) {
+  nlohmann::ordered_json links = {{"intra", writeLink(cluster.intra)}, {"inter", writeLink(cluster.inter)}};
+  if (!cluster.interOfNode.empty())
+    links["inter"] = nlohmann::ordered_json::array();
+  for (const Link &link : cluster.interOfNode)
+    links["inter"].push_back(writeLink(link));
+  return nlohmann::ordered_json{{"nodes", cluster.nodes},
+                                {"devices_per_node", cluster.devicesPerNode},
+                                {"device", cluster.device.name},
+                                {"memory_bytes_per_device", cluster.memoryBytesPerDevice},
+                                {"links", links}}
+      .dump();
 }
 
 } // namespace galvatron::search

@@ -209,6 +209,8 @@ void OptionParser::one() {
     options.costModel = word(name, {"native", "galvatron"});
   else if (name == "evaluate")
     options.evaluateFile = value(name);
+  else if (name == "predict")
+    options.predictFolder = value(name);
   else if (name == "output")
     options.outputFile = value(name);
   else if (name == "format")
@@ -270,6 +272,16 @@ void OptionParser::conflicts() {
   const ToolOptions &o = options;
   if (o.help || o.version)
     return;
+  if (!o.predictFolder.empty()) {
+    bool asksForPlan = !o.configFile.empty() || !o.modelFile.empty() || !o.evaluateFile.empty() ||
+                       !o.outputFile.empty() || !o.overrides.empty() || o.globalBatch || o.microBatches ||
+                       o.memoryBytes || o.ranks || !o.device.empty() || o.costModel != "native" || o.explain;
+    if (asksForPlan)
+      return fail("--predict takes a program that has its plan: beside it stand only --cluster and --simulate=FILE");
+    if (o.simulate && o.traceFile.empty())
+      return fail("--predict simulates already; --simulate=FILE says where to write the trace");
+    return;
+  }
   bool fromProfiles = !o.configFile.empty() || o.overrides.contains("profiles");
   if (fromProfiles && !o.modelFile.empty())
     return fail("--model and --config (or --profiles) conflict: a model comes from its shape or "
@@ -347,6 +359,8 @@ std::string helpText() {
                      "  --time-limit N         seconds\n"
                      "  --threads N            of the native search (default: all; the plan is the same)\n"
                      "  --evaluate FILE        price this plan (either format) instead of searching\n"
+                     "  --predict FOLDER       what a step of the stage binaries there takes, by their timetable.json;\n"
+                     "                         only --cluster (default: theirs) and --simulate beside it\n"
                      "results\n"
                      "  -o, --output FILE      write the plan there too\n"
                      "  --format F             own or reference (default auto: reference for galvatron)\n"

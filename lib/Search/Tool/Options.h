@@ -24,6 +24,7 @@ struct ToolOptions {
   bool onlySharded = false;         ///< --space=sdp
   bool configured = false;          ///< --space=configured
   std::string evaluateFile, outputFile, format = "auto", traceFile;
+  std::string predictFolder; ///< of stage binaries, whose step is predicted; empty: none
   std::string precision; ///< empty: bf16
   bool explain = false, quiet = false, simulate = false, referenceDivision = false;
   double timeLimitSeconds = 0;

@@ -9,6 +9,7 @@
 
 #include "Explain.h"
 #include "Options.h"
+#include "Predict.h"
 #include "SpaceArguments.h"
 #include "galvatron/Search/Check/CheckPlan.h"
 #include "galvatron/Search/Check/Simulator.h"
@@ -100,6 +101,7 @@ private:
   std::optional<Error> evaluateReference(const ReferenceModel &model);
   std::optional<Error> finishNative(const Problem &problem, Plan plan, const Solution *solution);
   std::optional<Error> fromShape();
+  std::optional<Error> predict();
   std::optional<Error> simulatePlan(const Problem &problem, const Plan &plan);
   void reportInfeasible(const std::string &reason);
 
@@ -112,7 +114,19 @@ private:
   bool infeasible = false;
 };
 
+std::optional<Error> Tool::predict() {
+  Result<Prediction> prediction = predictFolder(options);
+  if (!prediction)
+    return prediction.error();
+  output = describePrediction(*prediction);
+  if (options.traceFile.empty())
+    return std::nullopt;
+  return writeFile(options.traceFile, writeStepTrace(prediction->step, prediction->simulated));
+}
+
 std::optional<Error> Tool::work() {
+  if (!options.predictFolder.empty())
+    return predict();
   if (!options.modelFile.empty())
     return fromShape();
   std::string text;

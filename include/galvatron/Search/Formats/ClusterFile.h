@@ -9,6 +9,7 @@
 
 #include "galvatron/Search/Model/Cluster.h"
 
+#include <string>
 #include <string_view>
 
 namespace galvatron::search {
@@ -20,6 +21,9 @@ namespace galvatron::search {
 /// `devices_per_node` are required; `inter` may be a list with one entry a
 /// node. Unknown keys, wrong types, rates that are not positive are errors.
 Result<Cluster> parseCluster(std::string_view json);
+
+/// The same on one line: what `parseCluster` reads into a cluster whose steps take as long.
+std::string writeCluster(const Cluster &cluster);
 
 } // namespace galvatron::search
 

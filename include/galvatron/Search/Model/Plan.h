@@ -97,6 +97,8 @@ struct Plan {
   /// What the rank's device has in use beside that (OverheadBytes). Empty when unknown.
   std::vector<std::int64_t> overheadBytesPerRank;
   double predictedStepSeconds = 0;
+  /// The same of the lowered program, simulated entry by entry (Check/StepSimulator.h); 0: unknown.
+  double simulatedStepSeconds = 0;
   /// What the step is about, whatever the plan, and what one device could compute at most; 0: unknown.
   double modelFlopsPerStep = 0, peakFlopsPerSecond = 0;
   std::vector<StageMemory> stageMemory;
@@ -108,6 +110,8 @@ struct Plan {
   /// `mesh`, or what follows.
   plan::Mesh rankMesh() const;
   PipelineShape shape() const { return {schedule, pipeline, virtualStages, microBatches}; }
+  /// What plan.json calls predicted: by simulation, where the plan was lowered.
+  double predictedSeconds() const { return simulatedStepSeconds > 0 ? simulatedStepSeconds : predictedStepSeconds; }
   /// Part of every layer: stage numbers rise one by one from 0 to pipeline - 1,
   /// and begin again with each virtual stage.
   std::vector<int> partOfLayers() const;
