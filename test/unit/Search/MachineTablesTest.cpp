@@ -9,6 +9,7 @@
 #include "galvatron/Search/Solver/ProfileReason.h"
 #include "galvatron/Search/Solver/Solver.h"
 
+#include <algorithm>
 #include <fstream>
 #include <gtest/gtest.h>
 #include <random>
@@ -129,18 +130,54 @@ TEST(MachineTables, a_cluster_file_brings_them_along) {
   EXPECT_NE(parseCluster(text, folder + "/nowhere").error().message.find("cannot read '"), std::string::npos);
 }
 
+struct Shaped {
+  explicit Shaped(Cluster cluster) {
+    shape.layers = 2, shape.hidden = 64, shape.heads = 4, shape.kvHeads = 4, shape.ffn = 128, shape.vocab = 256;
+    shape.sequence = 64, shape.bytesPerElement = 4;
+    problem.cluster = std::move(cluster);
+    problem.globalBatch = 4;
+    problem.layers = transformerLayers(shape.layers);
+    costs.emplace(shape, problem.cluster.device);
+    problem.costs = &*costs;
+    problem.space = SearchSpace::supported();
+  }
+  Shaped(const Shaped &) = delete;
+  double best() {
+    auto solution = solve(problem);
+    return solution && solution->plan ? solution->plan->predictedStepSeconds : -1;
+  }
+
+  TransformerShape shape;
+  Problem problem;
+  std::optional<ShapeCosts> costs;
+};
+
+/// What docs/search.md proves of prices stays true of tables.
+TEST(MachineTables, more_is_never_worse) {
+  Shaped base(priced());
+  double step = base.best();
+  ASSERT_GT(step, 0);
+  Cluster cluster = priced();
+  cluster.device.tables = cluster.device.tables->withFasterLinks(3);
+  cluster.intra.bytesPerSecond *= 3;
+  EXPECT_LE(Shaped(cluster).best(), step * (1 + 1e-9));
+  cluster = priced();
+  cluster.memoryBytesPerDevice *= 2;
+  EXPECT_LE(Shaped(cluster).best(), step * (1 + 1e-9));
+  Shaped narrow(priced());
+  narrow.problem.space.tensor = narrow.problem.space.pipeline = false;
+  EXPECT_GE(narrow.best(), step * (1 - 1e-9));
+  // One plan for any number of threads.
+  SolveOptions threads;
+  threads.threads = 3;
+  auto solution = solve(base.problem, threads);
+  EXPECT_EQ(solution->plan->predictedStepSeconds, step);
+}
+
 /// A plan's reasons say which part of its step was measured, and what was not.
 TEST(MachineTables, reasons_say_what_was_measured) {
-  TransformerShape shape;
-  shape.layers = 2, shape.hidden = 64, shape.heads = 4, shape.kvHeads = 4, shape.ffn = 128, shape.vocab = 256;
-  shape.sequence = 64, shape.bytesPerElement = 4;
-  Problem problem;
-  problem.cluster = priced();
-  problem.globalBatch = 4;
-  problem.layers = transformerLayers(shape.layers);
-  ShapeCosts costs(shape, problem.cluster.device);
-  problem.costs = &costs;
-  problem.space = SearchSpace::supported();
+  Shaped shaped(priced());
+  Problem &problem = shaped.problem;
   problem.space.tensor = problem.space.pipeline = problem.space.ulysses = problem.space.context = false;
   auto solution = solve(problem);
   ASSERT_TRUE(solution && solution->plan);
@@ -156,7 +193,7 @@ TEST(MachineTables, reasons_say_what_was_measured) {
 
   problem.cluster = *clusterOf(example(), 2);
   ASSERT_FALSE(applyProfile(example(), "profile.json", problem.cluster));
-  ShapeCosts costsOfTwo(shape, problem.cluster.device);
+  ShapeCosts costsOfTwo(shaped.shape, problem.cluster.device);
   problem.costs = &costsOfTwo;
   problem.space.zeroLevels = 1;
   solution = solve(problem);
